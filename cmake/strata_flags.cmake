@@ -1,0 +1,22 @@
+# Language, warnings and sanitizers, carried by one interface target that every room links.
+set(CMAKE_C_STANDARD 17)
+set(CMAKE_C_STANDARD_REQUIRED ON)
+set(CMAKE_C_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_C_FLAGS_RELEASE "-O3 -g")
+
+add_library(strata_flags INTERFACE)
+target_compile_definitions(strata_flags INTERFACE _GNU_SOURCE)
+target_compile_options(strata_flags INTERFACE
+  -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+  # Bits must not depend on what the compiler fuses: fused multiply-adds are written out where they are wanted.
+  -ffp-contract=off -fno-math-errno)
+if(STRATA_SANITIZER STREQUAL "address")
+  target_compile_options(strata_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(strata_flags INTERFACE -fsanitize=address,undefined)
+elseif(STRATA_SANITIZER STREQUAL "thread")
+  target_compile_options(strata_flags INTERFACE -fsanitize=thread)
+  target_link_options(strata_flags INTERFACE -fsanitize=thread)
+elseif(NOT STRATA_SANITIZER STREQUAL "")
+  message(FATAL_ERROR "STRATA_SANITIZER is address, thread or empty, not '${STRATA_SANITIZER}'")
+endif()

@@ -1,0 +1,33 @@
+#include "base/clock.h"
+
+#include <errno.h>
+#include <time.h>
+
+double clock_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+void clock_sleep(double seconds) {
+    if (seconds <= 0) {
+        return;
+    }
+    struct timespec left = {.tv_sec = (time_t)seconds};
+    left.tv_nsec = (long)((seconds - (double)left.tv_sec) * 1e9);
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+    }
+}
+
+int64_t clock_unix(void) {
+    return (int64_t)time(NULL);
+}
+
+void clock_text(int64_t unix_seconds, char out[CLOCK_TEXT]) {
+    time_t moment = (time_t)unix_seconds;
+    struct tm parts;
+    gmtime_r(&moment, &parts);
+    if (strftime(out, CLOCK_TEXT, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0) {
+        out[0] = 0;
+    }
+}

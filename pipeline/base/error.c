@@ -1,0 +1,47 @@
+#include "base/error.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+// vsnprintf cuts silently; a cut message says so.
+static void mark_cut(struct error *err, int wanted) {
+    if (wanted >= (int)sizeof err->message) {
+        memcpy(err->message + sizeof err->message - 4, "...", 4);
+    }
+}
+
+int error_set(struct error *err, int status, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    int wanted = vsnprintf(err->message, sizeof err->message, format, arguments);
+    va_end(arguments);
+    mark_cut(err, wanted);
+    err->status = status;
+    return status;
+}
+
+int error_set_errno(struct error *err, int status, const char *format, ...) {
+    int number = errno;
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    return error_set(err, status, "%s: %s", text, strerror(number));
+}
+
+int error_wrap(struct error *err, const char *format, ...) {
+    char context[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(context, sizeof context, format, arguments);
+    va_end(arguments);
+    struct error inner = *err;
+    return error_set(err, inner.status, "%s: %s", context, inner.message);
+}
+
+int error_exit_code(int status) {
+    return status == STATUS_OK ? 0 : status < 0 ? -status : -STATUS_INTERNAL;
+}

@@ -1,0 +1,266 @@
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/size.h"
+
+int file_map(struct file_map *map, const char *path, struct error *err) {
+    *map = (struct file_map){0};
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) {
+        return error_set_errno(err, STATUS_DATA, "cannot open %s", path);
+    }
+    int status = STATUS_OK;
+    struct stat info;
+    if (fstat(descriptor, &info) != 0) {
+        status = error_set_errno(err, STATUS_DATA, "cannot stat %s", path);
+        goto done;
+    }
+    if (!S_ISREG(info.st_mode)) {
+        status = error_set(err, STATUS_DATA, "%s is not a regular file", path);
+        goto done;
+    }
+    if (info.st_size > 0) {
+        void *data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+        if (data == MAP_FAILED) {
+            status = error_set_errno(err, STATUS_DATA, "cannot map %s", path);
+            goto done;
+        }
+        map->data = data;
+        map->size = (size_t)info.st_size;
+    }
+done:
+    close(descriptor);
+    return status;
+}
+
+void file_unmap(struct file_map *map) {
+    if (map->data != NULL) {
+        munmap((void *)(uintptr_t)map->data, map->size);
+    }
+    *map = (struct file_map){0};
+}
+
+int file_read(struct buffer *out, const char *path, size_t limit, struct error *err) {
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) {
+        return error_set_errno(err, STATUS_DATA, "cannot open %s", path);
+    }
+    int status = STATUS_OK;
+    size_t total = 0;
+    char block[1 << 16];
+    for (;;) {
+        ssize_t count = read(descriptor, block, sizeof block);
+        if (count < 0 && errno == EINTR) {
+            continue;
+        }
+        if (count < 0) {
+            status = error_set_errno(err, STATUS_DATA, "cannot read %s", path);
+            break;
+        }
+        if (count == 0) {
+            break;
+        }
+        total += (size_t)count;
+        if (total > limit) {
+            status = error_set(err, STATUS_DATA, "%s is longer than the limit of %zu bytes", path, limit);
+            break;
+        }
+        status = buffer_append(out, block, (size_t)count, err);
+        if (status != STATUS_OK) {
+            break;
+        }
+    }
+    close(descriptor);
+    return status;
+}
+
+static int write_all(int descriptor, const char *bytes, size_t size, const char *path, struct error *err) {
+    while (size > 0) {
+        ssize_t count = write(descriptor, bytes, size);
+        if (count < 0 && errno == EINTR) {
+            continue;
+        }
+        if (count < 0) {
+            return error_set_errno(err, STATUS_WRITE, "cannot write %s", path);
+        }
+        bytes += count;
+        size -= (size_t)count;
+    }
+    return STATUS_OK;
+}
+
+int file_write_atomic(const char *path, const void *bytes, size_t size, struct error *err) {
+    char aside[PATH_SIZE];
+    if (snprintf(aside, sizeof aside, "%s.tmp", path) >= (int)sizeof aside) {
+        return error_set(err, STATUS_WRITE, "path too long: %s", path);
+    }
+    int descriptor = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (descriptor < 0) {
+        return error_set_errno(err, STATUS_WRITE, "cannot create %s", aside);
+    }
+    int status = write_all(descriptor, bytes, size, aside, err);
+    if (status == STATUS_OK && fsync(descriptor) != 0) {
+        status = error_set_errno(err, STATUS_WRITE, "cannot sync %s", aside);
+    }
+    if (close(descriptor) != 0 && status == STATUS_OK) {
+        status = error_set_errno(err, STATUS_WRITE, "cannot close %s", aside);
+    }
+    return status == STATUS_OK ? file_publish(aside, path, err) : status;
+}
+
+static int sync_opened(const char *path, int flags, struct error *err) {
+    int descriptor = open(path, flags | O_CLOEXEC);
+    if (descriptor < 0) {
+        return error_set_errno(err, STATUS_WRITE, "cannot open %s to sync it", path);
+    }
+    int status = STATUS_OK;
+    if (fsync(descriptor) != 0) {
+        status = error_set_errno(err, STATUS_WRITE, "cannot sync %s", path);
+    }
+    if (close(descriptor) != 0 && status == STATUS_OK) {
+        status = error_set_errno(err, STATUS_WRITE, "cannot close %s after syncing it", path);
+    }
+    return status;
+}
+
+int file_sync(const char *path, struct error *err) {
+    return sync_opened(path, O_RDWR, err);
+}
+
+int file_sync_folder(const char *path, struct error *err) {
+    return sync_opened(path, O_RDONLY | O_DIRECTORY, err);
+}
+
+int file_publish(const char *from, const char *to, struct error *err) {
+    char folder[PATH_SIZE];
+    int status = path_folder(folder, sizeof folder, to, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (rename(from, to) != 0) {
+        return error_set_errno(err, STATUS_WRITE, "cannot rename %s to %s", from, to);
+    }
+    return file_sync_folder(folder, err);
+}
+
+bool file_exists(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0;
+}
+
+int file_size(const char *path, uint64_t *out, struct error *err) {
+    struct stat info;
+    if (stat(path, &info) != 0) {
+        return error_set_errno(err, STATUS_DATA, "cannot stat %s", path);
+    }
+    *out = (uint64_t)info.st_size;
+    return STATUS_OK;
+}
+
+int file_make_folder(const char *path, struct error *err) {
+    char partial[PATH_SIZE];
+    size_t length = strlen(path);
+    if (length == 0 || length >= sizeof partial) {
+        return error_set(err, STATUS_WRITE, "bad folder name '%s'", path);
+    }
+    for (size_t i = 1; i <= length; i++) {
+        if (path[i] != '/' && path[i] != 0) {
+            continue;
+        }
+        memcpy(partial, path, i);
+        partial[i] = 0;
+        if (mkdir(partial, 0755) != 0 && errno != EEXIST) {
+            return error_set_errno(err, STATUS_WRITE, "cannot make the folder %s", partial);
+        }
+    }
+    struct stat info;
+    if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) {
+        return error_set(err, STATUS_WRITE, "%s is not a folder", path);
+    }
+    return STATUS_OK;
+}
+
+int file_remove(const char *path, struct error *err) {
+    if (unlink(path) != 0 && errno != ENOENT) {
+        return error_set_errno(err, STATUS_WRITE, "cannot remove %s", path);
+    }
+    return STATUS_OK;
+}
+
+int file_lock(const char *path, int *descriptor, bool *held, struct error *err) {
+    *held = false;
+    *descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (*descriptor < 0) {
+        return error_set_errno(err, STATUS_WRITE, "cannot open the lock file %s", path);
+    }
+    if (flock(*descriptor, LOCK_EX | LOCK_NB) == 0) {
+        *held = true;
+        return STATUS_OK;
+    }
+    int status = STATUS_OK;
+    if (errno != EWOULDBLOCK) {
+        status = error_set_errno(err, STATUS_WRITE, "cannot lock %s", path);
+    }
+    close(*descriptor);
+    *descriptor = -1;
+    return status;
+}
+
+int file_space(const char *path, uint64_t *free_bytes, struct error *err) {
+    struct statvfs info;
+    if (statvfs(path, &info) != 0) {
+        return error_set_errno(err, STATUS_WRITE, "cannot read the free space of %s", path);
+    }
+    *free_bytes = (uint64_t)info.f_bavail * (uint64_t)info.f_frsize;
+    return STATUS_OK;
+}
+
+const char *file_network_system(const char *path) {
+    // Numbers from linux/magic.h and the file systems' own sources.
+    static const struct {
+        unsigned long magic;
+        const char *name;
+    } systems[] = {{0x6969, "nfs"},      {0xFF534D42, "cifs"},   {0xFE534D42, "smb2"}, {0x517B, "smb"},
+                   {0x00C36400, "ceph"}, {0x0BD00BD0, "lustre"}, {0x01021997, "9p"},   {0x47504653, "gpfs"},
+                   {0x19830326, "beegfs"}, {0x5346414F, "afs"}};
+    struct statfs info;
+    if (statfs(path, &info) != 0) {
+        return NULL;
+    }
+    for (size_t i = 0; i < sizeof systems / sizeof systems[0]; i++) {
+        if (((unsigned long)info.f_type & 0xFFFFFFFFUL) == systems[i].magic) {
+            return systems[i].name;
+        }
+    }
+    return NULL;
+}
+
+int path_join(char *out, size_t size, const char *folder, const char *name, struct error *err) {
+    bool alone = folder[0] == 0 || name[0] == '/';
+    int length = alone ? snprintf(out, size, "%s", name) : snprintf(out, size, "%s/%s", folder, name);
+    if (length < 0 || (size_t)length >= size) {
+        return error_set(err, STATUS_INTERNAL, "path too long: %.200s/%.200s", folder, name);
+    }
+    return STATUS_OK;
+}
+
+int path_folder(char *out, size_t size, const char *path, struct error *err) {
+    const char *slash = strrchr(path, '/');
+    size_t length = slash == NULL ? 1 : slash == path ? 1 : (size_t)(slash - path);
+    if (length + 1 > size) {
+        return error_set(err, STATUS_INTERNAL, "path too long: %.200s", path);
+    }
+    memcpy(out, slash == NULL ? "." : path, length);
+    out[length] = 0;
+    return STATUS_OK;
+}

@@ -1,0 +1,58 @@
+// Files as a crash-safe program needs them: mapped reads, synced writes, publishing by rename, locks, free space.
+// The order "write aside, sync the file, rename, sync the folder" is the caller's (checkpoints/); these are its steps.
+#ifndef STRATA_BASE_FILE_H
+#define STRATA_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+
+// A whole file mapped read-only. An empty file has data == NULL and size 0.
+struct file_map {
+    const unsigned char *data;
+    size_t size;
+};
+
+int file_map(struct file_map *map, const char *path, struct error *err); // STATUS_DATA when it cannot be read
+void file_unmap(struct file_map *map);                                   // accepts zeros; leaves zeros
+
+// Appends the whole file to `out`. STATUS_DATA when it is longer than `limit` bytes or cannot be read.
+int file_read(struct buffer *out, const char *path, size_t limit, struct error *err);
+
+// Writes `size` bytes to `path` + ".tmp", syncs, renames to `path` and syncs the folder. STATUS_WRITE on failure.
+int file_write_atomic(const char *path, const void *bytes, size_t size, struct error *err);
+
+// fsync of a file or folder, opened by name. A failed sync is final: never call it again for the same data.
+int file_sync(const char *path, struct error *err);
+int file_sync_folder(const char *path, struct error *err);
+
+// rename(from, to) followed by a sync of the folder that holds `to`.
+int file_publish(const char *from, const char *to, struct error *err);
+
+bool file_exists(const char *path);
+int file_size(const char *path, uint64_t *out, struct error *err);
+int file_make_folder(const char *path, struct error *err); // with its parents; existing is fine
+int file_remove(const char *path, struct error *err);      // missing is fine
+
+// Takes an exclusive lock on `path` (made when missing, close-on-exec) that the kernel drops with the process.
+// *held is false, without an error, when another process has it. The descriptor stays open in *descriptor.
+int file_lock(const char *path, int *descriptor, bool *held, struct error *err);
+
+// Bytes an ordinary user may still write on the file system that holds `path`.
+int file_space(const char *path, uint64_t *free_bytes, struct error *err);
+
+// Name of the network file system `path` lies on ("nfs", "cifs", ...), or NULL when it is local.
+const char *file_network_system(const char *path);
+
+// folder + "/" + name, or `name` alone when it is absolute or folder is empty. STATUS_INTERNAL when longer than size.
+int path_join(char *out, size_t size, const char *folder, const char *name, struct error *err);
+
+// The folder part of `path` ("." when it has none).
+int path_folder(char *out, size_t size, const char *path, struct error *err);
+
+enum { PATH_SIZE = 4096 };
+
+#endif

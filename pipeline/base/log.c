@@ -1,0 +1,47 @@
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+int log_open(struct log *log, const char *path, struct error *err) {
+    *log = (struct log){.echo_level = LOG_LEVEL_WARN};
+    pthread_mutex_init(&log->lock, NULL);
+    if (path == NULL) {
+        return STATUS_OK;
+    }
+    log->file = fopen(path, "ae");
+    if (log->file == NULL) {
+        return error_set_errno(err, STATUS_WRITE, "cannot open the log %s", path);
+    }
+    setvbuf(log->file, NULL, _IOLBF, 0);
+    return STATUS_OK;
+}
+
+void log_close(struct log *log) {
+    if (log->file != NULL) {
+        fclose(log->file);
+        log->file = NULL;
+    }
+    pthread_mutex_destroy(&log->lock);
+}
+
+void log_write(struct log *log, enum log_level level, const char *format, ...) {
+    static const char *const names[] = {"info ", "warn ", "error"};
+    char moment[CLOCK_TEXT];
+    char text[4096];
+    clock_text(clock_unix(), moment);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    pthread_mutex_lock(&log->lock);
+    if (log->file != NULL) {
+        fprintf(log->file, "%s %s %s\n", moment, names[level], text);
+    }
+    if (level >= log->echo_level) {
+        fprintf(stderr, "strata: %s\n", text);
+    }
+    pthread_mutex_unlock(&log->lock);
+}
