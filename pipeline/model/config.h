@@ -1,0 +1,55 @@
+// The shape of a model, read from a checkpoint folder's config.json. Families: qwen3, qwen2, llama, mistral.
+#ifndef STRATA_MODEL_CONFIG_H
+#define STRATA_MODEL_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/dtype.h"
+#include "base/error.h"
+
+enum model_family { FAMILY_LLAMA, FAMILY_MISTRAL, FAMILY_QWEN2, FAMILY_QWEN3 };
+enum rope_kind { ROPE_PLAIN, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN };
+
+struct rope_config {
+    enum rope_kind kind;
+    double theta;
+    double factor;
+    double low_freq_factor; // llama3
+    double high_freq_factor;
+    double original_positions; // original_max_position_embeddings (llama3, yarn); max_position_embeddings when absent
+    double beta_fast;          // yarn
+    double beta_slow;
+    double attention_factor; // multiplies cosine and sine; 1 unless yarn
+    bool truncate;           // yarn: floor and ceil the correction range
+};
+
+struct model_config {
+    enum model_family family;
+    char model_type[32];
+    size_t layers;
+    size_t hidden;
+    size_t intermediate;
+    size_t heads;
+    size_t kv_heads;
+    size_t head_dim;
+    size_t vocabulary;
+    size_t max_positions; // max_position_embeddings
+    double norm_epsilon;
+    bool tied_embeddings;
+    bool attention_bias; // q, k, v (and o for llama)
+    bool output_bias;    // o_proj
+    bool mlp_bias;
+    bool qk_norm;
+    size_t window;             // sliding window in keys, itself included; 0: none
+    size_t first_window_layer; // blocks from this one on slide (Qwen: max_window_layers), when no layer_types list says otherwise
+    unsigned char *layer_slides; // [layers] 1 where the block uses the window
+    struct rope_config rope;
+    enum dtype checkpoint_dtype; // torch_dtype / dtype; float32 when absent
+};
+
+// Reads FOLDER/config.json. STATUS_DATA naming the key when it is missing, wrong, contradictory or not supported.
+int model_config_read(struct model_config *config, const char *folder, struct error *err);
+void model_config_destroy(struct model_config *config); // accepts zeros; leaves zeros
+
+#endif

@@ -1,0 +1,102 @@
+// A model on a device: weights resident before the first batch, and one forward pass over a packed batch that stops
+// after the last wanted block.
+//
+// Life: model_open (reads config and headers, checks every tensor's name, shape and dtype; reads no weights)
+//    -> model_plan (bytes it will take) -> device_reserve -> model_load (reads the files once) -> model_check
+//    -> device_seal -> model_forward for every batch -> model_close.
+//
+// Hidden states are numbered as transformers numbers them: hidden_states[0] is the embedding output, hidden_states[i]
+// (1 <= i < layers) the residual stream after block i (counting from 1), hidden_states[layers] the last block's output
+// after the final norm.
+#ifndef STRATA_MODEL_MODEL_H
+#define STRATA_MODEL_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/digest.h"
+#include "base/log.h"
+#include "kernels/device.h"
+#include "model/config.h"
+
+struct model;
+
+// Opens the checkpoint folder: config.json and model.safetensors or model.safetensors.index.json with its shards.
+// STATUS_DATA, with file, tensor and reason, for anything wrong, missing, extra, truncated or hostile.
+int model_open(struct model **out, const char *folder, struct error *err);
+void model_close(struct model *model); // accepts NULL; device memory belongs to the device
+
+const struct model_config *model_config_of(const struct model *model);
+uint64_t model_parameters(const struct model *model);   // of the whole checkpoint
+uint64_t model_file_bytes(const struct model *model);   // all weight files
+
+// Resolves layers as a user writes them (negative counts from the end) to ascending transformers indices without
+// duplicates. wanted[count] -> out[*out_count], room for count. STATUS_JOB when one is outside.
+int model_resolve_layers(const struct model_config *config, const int64_t *wanted, size_t count, size_t *out,
+                         size_t *out_count, struct error *err);
+
+struct model_limits {
+    const size_t *layers; // ascending transformers indices wanted
+    size_t layer_count;
+    size_t tokens;       // most tokens in a batch
+    size_t texts;        // most texts in a batch
+    size_t rows;         // most pooled rows in a batch
+    size_t longest;      // most tokens in one text
+    enum dtype out_dtype; // of pooled rows
+    size_t slots;         // batches whose outputs may be unread at once (staging copies), at least 2
+};
+
+// Adds what weights (blocks up to the last wanted one), activations, scratch and staging take.
+int model_plan(const struct model *model, const struct device *device, const struct model_limits *limits,
+               struct device_plan *plan, struct error *err);
+
+struct model_load_options {
+    double timeout_seconds; // no byte for this long ends the load (STATUS_DATA); 0: never
+    struct log *log;        // says what it waits for after 30 s without a byte; may be NULL
+    void (*progress)(void *context, uint64_t bytes_done, uint64_t bytes_all, double seconds); // may be NULL
+    void *context;
+};
+
+// Takes device memory and reads the weights into it. The fingerprint of all weight files is made on the way.
+int model_load(struct model *model, struct device *device, const struct model_limits *limits,
+               const struct model_load_options *options, struct error *err);
+
+// SHA-256 over config.json and every weight file (whole), 64 hex digits; valid after model_load or model_fingerprint.
+const char *model_fingerprint(const struct model *model);
+
+// Makes the fingerprint without loading (strata check, verify). Reads every file once.
+int model_fingerprint_files(struct model *model, struct error *err);
+
+// One small pass over seeded ids; STATUS_DATA naming the first layer with NaN or infinity.
+int model_check(struct model *model, struct error *err);
+
+// A packed batch in host memory; the caller keeps it until the pass was waited for.
+struct model_batch {
+    const int32_t *ids;               // [tokens], each < vocabulary
+    const int32_t *starts;            // [texts + 1], starts[0] = 0, starts[texts] = tokens
+    const struct device_span *spans;  // [rows] tokens [start, end) of the packed batch, never across texts
+    size_t tokens;
+    size_t texts;
+    size_t rows;
+    size_t slot; // which staging copy takes the outputs, < limits.slots
+};
+
+// Where a finished batch's outputs lie: staging (host) memory, valid until the slot is used again.
+struct model_output {
+    const void **rows;                        // [layer_count] -> [rows, hidden] of out_dtype
+    const struct device_row_check **checks;   // [layer_count] -> [rows]
+};
+
+// Queues one batch: uploads, all blocks up to the last wanted one, pooling, downloads. *mark is reached when the slot's
+// outputs are complete.
+int model_forward(struct model *model, const struct model_batch *batch, struct device_mark *mark, struct error *err);
+
+// The output buffers of a slot.
+void model_outputs(const struct model *model, size_t slot, struct model_output *out);
+
+// Floating-point operations of a packed batch up to the last wanted block: 2 * parameters a token in the blocks plus
+// 2 * heads * head_dim * (T + 1) a token and block for causal attention over a text of T tokens.
+double model_flops(const struct model *model, size_t tokens, double squared_lengths);
+
+#endif
