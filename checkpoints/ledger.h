@@ -1,0 +1,210 @@
+// The ledger: the run's SQLite database, and the only truth about what is done. A shard and its problems count from the
+// moment ledger_commit returns STATUS_OK; everything else in the run directory is a cache or a record.
+// journal_mode=DELETE, synchronous=EXTRA; a runner epoch checked in every write fences a second runner; a hash chained
+// over shards and problems shows changed rows. Readers open it read-only, during and after a run.
+#ifndef STRATA_CHECKPOINTS_LEDGER_H
+#define STRATA_CHECKPOINTS_LEDGER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/digest.h"
+#include "base/error.h"
+#include "checkpoints/identity.h"
+#include "checkpoints/shard.h"
+
+struct ledger;
+
+// What is known before the first batch about the whole input (made once, kept for resumes).
+struct ledger_survey {
+    uint64_t problems; // rows of the query
+    uint64_t texts;    // of them, those that can be run
+    uint64_t tokens;   // after truncation
+    uint64_t rows;     // pooled rows
+    uint64_t batches;
+    double squared_lengths; // sum of tokens^2 over texts
+    uint64_t longest;       // tokens
+    uint64_t truncated;     // texts
+    char problems_sha256[DIGEST_HEX];
+};
+
+// Creates FOLDER/ledger.sqlite or opens the one there, for the runner that holds the folder's lock. STATUS_DATA when it
+// is not a ledger, of another format, or its hash chain is broken.
+int ledger_open(struct ledger **out, const char *folder, struct error *err);
+
+// Read-only, while a runner may be at work. STATUS_DATA when there is none.
+int ledger_open_read(struct ledger **out, const char *folder, struct error *err);
+void ledger_close(struct ledger *ledger); // accepts NULL
+
+// ---- the start of a run ------------------------------------------------------------------------------------------
+
+// *stored is filled (the caller destroys it) and *found set when the ledger has an identity already.
+int ledger_identity(struct ledger *ledger, struct identity *stored, bool *found, struct error *err);
+
+// Facts that do not belong to the identity: "run.output", "job.text", "problems.total", "device.path" ... A note's last
+// value wins.
+int ledger_set_note(struct ledger *ledger, const char *key, const char *value, struct error *err);
+int ledger_note(struct ledger *ledger, const char *key, struct buffer *value, bool *found, struct error *err);
+
+// One transaction: stores the identity and the survey of a new run.
+int ledger_begin(struct ledger *ledger, const struct identity *identity, const struct ledger_survey *survey, struct error *err);
+int ledger_survey(struct ledger *ledger, struct ledger_survey *survey, bool *found, struct error *err);
+
+// Opens a launch (epoch + 1, host, process, threads, time). All later writes carry its epoch and fail (STATUS_WRITE) when
+// another launch has begun since.
+int ledger_launch(struct ledger *ledger, int threads, uint64_t *epoch, struct error *err);
+int ledger_launch_end(struct ledger *ledger, int exit_code, const char *reason, struct error *err);
+
+// ---- progress of a run -------------------------------------------------------------------------------------------
+
+// Where a resumed run goes on: after the last sealed shard.
+struct ledger_position {
+    uint64_t shards;       // sealed: the next shard's number
+    uint64_t batches;      // sealed batches of the plan: the next batch's number
+    uint64_t window;       // first row (ordinal) of the planning window that holds the next batch
+    uint64_t window_batch; // number of that window's first batch
+};
+
+int ledger_position(struct ledger *ledger, struct ledger_position *position, struct error *err);
+
+enum problem_state { PROBLEM_DONE, PROBLEM_FAILED, PROBLEM_SKIPPED };
+const char *problem_state_name(enum problem_state state); // "done", "failed", "skipped"
+
+struct ledger_problem {
+    uint64_t ordinal;
+    const char *id;
+    size_t id_size;
+    enum problem_state state;
+    const char *reason; // why failed or skipped; NULL when done
+    uint64_t batch;     // of the plan; UINT64_MAX when it never was in one
+    uint32_t tokens;
+    uint32_t rows;
+    uint32_t steps;
+    bool truncated;
+    uint32_t index; // place in its shard's /problems (done only)
+    uint64_t shard; // filled by readers; UINT64_MAX when in none
+};
+
+struct ledger_batch {
+    uint64_t number;
+    uint64_t epoch;
+    uint32_t problems;
+    uint32_t rows;
+    uint64_t tokens;
+    double squared_lengths;
+    double prepare_seconds; // tokenise and plan, in the reader thread
+    double wait_seconds;    // the device waited for the reader or the writer
+    double compute_seconds;
+    double write_seconds; // in the writer thread
+    double predicted_seconds;
+    double score;          // drift: y of the detector (natural log of time over prediction and baseline)
+    uint64_t memory_bytes; // resident memory of the process, or the GPU's memory in use
+    uint64_t overflowed;   // numbers beyond float16's range
+};
+
+struct ledger_commit {
+    const struct shard_sealed *shard; // NULL: a closing commit of problems that no shard follows
+    struct ledger_position position;  // after this commit
+    const struct ledger_problem *problems;
+    size_t problem_count;
+    const struct ledger_batch *batches;
+    size_t batch_count;
+    bool finished; // every problem of the query is accounted for
+};
+
+// One transaction: acknowledges a shard, its problems and batches, drops the record of the partial shard it replaces.
+// When COMMIT returns an error the ledger is read again: *durable tells whether the transaction is there all the same.
+int ledger_commit(struct ledger *ledger, const struct ledger_commit *commit, bool *durable, struct error *err);
+
+// A clean stop keeps the open shard as a partial file: a cache, not an acknowledgement. `batches` of the shard are in it;
+// their failed problems and timings are in `record` (an opaque blob the runner understands).
+struct ledger_partial {
+    uint64_t shard;
+    char name[64];
+    char sha256[DIGEST_HEX];
+    uint64_t batches;
+    const void *record;
+    size_t record_size;
+};
+
+int ledger_set_partial(struct ledger *ledger, const struct ledger_partial *partial, struct error *err);
+// record is appended to *memory and partial->record points into it.
+int ledger_partial(struct ledger *ledger, struct ledger_partial *partial, struct buffer *memory, bool *found, struct error *err);
+int ledger_drop_partial(struct ledger *ledger, struct error *err);
+
+// The live state, one row, overwritten now and then (seconds apart) so that status works between checkpoints.
+struct ledger_progress {
+    uint64_t epoch;
+    int64_t updated; // unix seconds
+    char stage[24];  // "surveying", "loading", "calibrating", "running", "stopped", "finished", "drift", "failed"
+    uint64_t batches; // computed in all, sealed or not
+    uint64_t problems;
+    uint64_t tokens;
+    uint64_t rows;
+    double seconds;          // of computing, all launches
+    double tokens_per_second; // over the last batches
+    double score;            // drift
+    char drift[24];          // "calibrating", "steady", "warned", "suspect", "stopped", "off"
+    uint64_t memory_bytes;
+    uint64_t loaded_bytes; // of weights, while loading
+    uint64_t load_bytes;
+};
+
+int ledger_set_progress(struct ledger *ledger, const struct ledger_progress *progress, struct error *err);
+int ledger_progress(struct ledger *ledger, struct ledger_progress *progress, bool *found, struct error *err);
+
+// Events: kind is "warn", "drift", "canary", "stop", "device", "error" ...; text is one line or a JSON object.
+int ledger_event(struct ledger *ledger, const char *kind, const char *text, struct error *err);
+
+// ---- reading -----------------------------------------------------------------------------------------------------
+
+struct ledger_shard {
+    uint64_t number;
+    struct shard_sealed sealed;
+    uint64_t first_batch;
+    uint64_t batches;
+    int64_t sealed_at; // unix seconds
+};
+
+struct ledger_totals {
+    uint64_t done, failed, skipped;
+    uint64_t shards, batches, rows, tokens, bytes, truncated, overflowed;
+    double compute_seconds, wait_seconds, write_seconds, prepare_seconds;
+    int64_t last_commit; // unix seconds, 0 when none
+    bool finished;
+};
+
+struct ledger_launch_record {
+    uint64_t epoch;
+    int64_t started, ended; // ended 0: still running or killed
+    int exit_code;          // -1: none recorded
+    int threads;
+    int64_t process;
+    char host[128];
+    char reason[512];
+};
+
+int ledger_totals(struct ledger *ledger, struct ledger_totals *totals, struct error *err);
+
+// Each calls `each` for every row in order until it returns non-zero, which is then returned. Pointers are valid during
+// the call only.
+int ledger_each_shard(struct ledger *ledger, int (*each)(void *context, const struct ledger_shard *shard), void *context,
+                      struct error *err);
+int ledger_each_batch(struct ledger *ledger, int (*each)(void *context, const struct ledger_batch *batch), void *context,
+                      struct error *err);
+int ledger_each_launch(struct ledger *ledger, int (*each)(void *context, const struct ledger_launch_record *launch),
+                       void *context, struct error *err);
+int ledger_each_event(struct ledger *ledger, int (*each)(void *context, int64_t at, uint64_t epoch, const char *kind, const char *text),
+                      void *context, struct error *err);
+// Problems by ordinal; with_state NULL: all.
+int ledger_each_problem(struct ledger *ledger, const enum problem_state *with_state,
+                        int (*each)(void *context, const struct ledger_problem *problem), void *context, struct error *err);
+// One problem by id; *found false when it is not (yet) recorded. Text fields are appended to *memory.
+int ledger_find_problem(struct ledger *ledger, const char *id, size_t id_size, struct ledger_problem *problem,
+                        struct buffer *memory, bool *found, struct error *err);
+
+// Recomputes the chained hash; STATUS_DATA naming the first shard whose rows do not match.
+int ledger_check_chain(struct ledger *ledger, struct error *err);
+
+#endif

@@ -1,0 +1,26 @@
+// The run directory: names of its files, and the lock that lets one runner in.
+//   job.yaml  ledger.sqlite  shards/part-000000.h5 ...  latents.h5  throughput.csv  run.log  lock
+#ifndef STRATA_CHECKPOINTS_RUN_FOLDER_H
+#define STRATA_CHECKPOINTS_RUN_FOLDER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/file.h"
+
+struct run_folder {
+    char path[PATH_SIZE];
+    int lock; // descriptor of the held lock file, -1 when not held
+};
+
+// Makes the folder and shards/, refuses network file systems unless `force`, takes the lock. STATUS_WRITE naming the
+// other runner's process when it is taken.
+int run_folder_open(struct run_folder *folder, const char *path, bool force, struct error *err);
+void run_folder_close(struct run_folder *folder); // accepts a folder that failed to open
+
+// "FOLDER/NAME" and "FOLDER/shards/part-NNNNNN.h5" (NNNNNN.partial.h5 for an open shard kept by a clean stop).
+int run_folder_file(char out[PATH_SIZE], const char *folder, const char *name, struct error *err);
+int run_folder_shard(char out[PATH_SIZE], const char *folder, uint64_t number, bool partial, struct error *err);
+
+#endif

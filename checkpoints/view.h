@@ -1,0 +1,13 @@
+// latents.h5: virtual datasets over the shards, for convenience. Explicit mappings, relative names, NaN fill, at most 500
+// shards (beyond that none is written): never the primary index. Rows and problems are in shard order.
+#ifndef STRATA_CHECKPOINTS_VIEW_H
+#define STRATA_CHECKPOINTS_VIEW_H
+
+#include <stdbool.h>
+
+#include "checkpoints/ledger.h"
+
+// Writes FOLDER/latents.h5 aside and publishes it. *written is false when there are no shards or too many.
+int view_write(const char *folder, struct ledger *ledger, bool *written, struct error *err);
+
+#endif
