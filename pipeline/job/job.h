@@ -1,0 +1,85 @@
+// The job file: one table of keys (type, bounds, default, help) that parses it, explains it and prints the reference.
+#ifndef STRATA_JOB_JOB_H
+#define STRATA_JOB_JOB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/dtype.h"
+#include "base/error.h"
+#include "base/memory.h"
+
+enum pooling { POOLING_STEP_MEAN, POOLING_MEAN, POOLING_LAST, POOLING_TOKENS };
+
+// A job as checked and completed with defaults. Texts belong to the job. Paths are resolved against the job file's folder.
+struct job {
+    // problems
+    char *database;
+    char *query;           // any SELECT
+    char *id;              // unique column
+    char *text;            // template over columns
+    char *steps_column;    // JSON array of strings; NULL when steps come from a pattern
+    char *steps_separator; // joins the steps of a column
+    char *steps_pattern;   // PCRE2; NULL when steps come from a column
+    bool special_tokens;
+    int64_t max_tokens;     // longer texts are cut
+    int64_t max_text_bytes; // longer texts fail
+    int64_t max_failed;
+    char **metadata; // columns kept with each problem; NULL: every column that id, text and steps do not use
+    size_t metadata_count;
+
+    // model
+    char *model_path;
+    char *tokenizer_path; // a tokenizer.json; default: that of the model folder
+    enum dtype dtype;     // of computation: float32 or bfloat16
+    char *device;         // "cpu", "cuda:N", "auto"
+    char *cpu_path;       // NULL: chosen from the processor's features
+    double load_timeout;  // seconds without a byte
+
+    // latents
+    int64_t *layers; // as written; NULL: all
+    size_t layer_count;
+    enum pooling pooling;
+    enum dtype latents_dtype;
+    bool token_ids; // keep the tokens' ids in the shards
+
+    // batch
+    int64_t batch_problems;
+    int64_t batch_tokens;
+    int64_t batch_window; // problems packed together
+
+    // run
+    char *output;
+    int64_t checkpoint_every; // batches a shard
+    int64_t threads;          // 0: every core
+    bool drift_stop;          // false: log drift, do not stop
+    double disk_reserve_gb;   // free space left alone
+    bool force_network_output;
+    char *profile;            // file of stored calibration; NULL: none
+
+    char *source; // the file's text, as launched
+    size_t source_size;
+    char *folder; // of the job file
+};
+
+// Reads and checks a job file. STATUS_JOB with "FILE:LINE:COLUMN: ..." and, for an unknown key, the nearest valid one.
+// The caller owns *job (job_destroy).
+int job_read(struct job *job, const char *path, struct error *err);
+int job_parse(struct job *job, const char *text, size_t size, const char *name, const char *folder, struct error *err);
+void job_destroy(struct job *job); // accepts zeros; leaves zeros
+
+const char *pooling_name(enum pooling pooling); // "step_mean" ...
+
+// The reference of all keys: Markdown for the README, plain text for `strata help job`.
+void job_print_reference(FILE *out, bool markdown);
+
+// Calls `each` with "section.key" and its value as text for every key that may change a byte of output (the table says
+// which). Stops on and returns a non-zero result.
+int job_each_identity_key(const struct job *job, int (*each)(void *context, const char *key, const char *value), void *context);
+
+// The candidate nearest to `word` by edit distance, or NULL when none is near. Also used for subcommands and options.
+const char *job_nearest(const char *word, const char *const *candidates, size_t count);
+
+#endif

@@ -1,0 +1,27 @@
+// Import of JSON lines into a problem database: scalars become columns, arrays and objects JSON text.
+#ifndef STRATA_PROBLEMS_IMPORT_H
+#define STRATA_PROBLEMS_IMPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct import_options {
+    const char *table; // "problems"
+    const char *id;    // column that must be there and unique, "problem_id"
+    bool append;       // add to an existing table; otherwise an existing table is refused
+};
+
+struct import_report {
+    uint64_t rows;
+    uint64_t columns;
+};
+
+// Reads `path` (.jsonl, or .jsonl.gz by its magic bytes; "-" is standard input) into `database`. All or nothing: one transaction.
+// Broken lines (up to 20 of them) are each given to `fault` with their line number, and nothing is imported: STATUS_DATA.
+int import_jsonl(const char *path, const char *database, const struct import_options *options,
+                 void (*fault)(void *context, uint64_t line, const char *what), void *context, struct import_report *report,
+                 struct error *err);
+
+#endif

@@ -1,0 +1,59 @@
+// The problems: a cursor over any SELECT on an SQLite database, opened read-only inside one read transaction, so that
+// the rows cannot change under a run. Memory does not grow with the number of rows.
+#ifndef STRATA_PROBLEMS_SOURCE_H
+#define STRATA_PROBLEMS_SOURCE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/digest.h"
+#include "base/error.h"
+
+struct source;
+
+enum column_type { COLUMN_NULL, COLUMN_INTEGER, COLUMN_REAL, COLUMN_TEXT, COLUMN_BLOB };
+
+struct column {
+    const char *name; // as the query names it; valid while the source is open
+    enum column_type type;
+    const char *bytes; // text as stored (numbers as SQLite prints them), NUL bytes possible; valid until the next row
+    size_t size;
+};
+
+struct row {
+    uint64_t ordinal; // of the query's result, from 0
+    const struct column *columns;
+    size_t column_count;
+};
+
+// Opens `database` and prepares `query`. STATUS_DATA with SQLite's words when the file is missing, not a database, corrupt,
+// busy or the query is wrong (not one SELECT, or duplicate column names). limit 0: all rows.
+int source_open(struct source **out, const char *database, const char *query, uint64_t limit, struct error *err);
+void source_close(struct source *source); // accepts NULL
+
+size_t source_column_count(const struct source *source);
+const char *source_column_name(const struct source *source, size_t index);
+// Index of a column; STATUS_DATA naming the column and those there are.
+int source_column(const struct source *source, const char *name, size_t *index, struct error *err);
+
+// The next row; *found false after the last one.
+int source_next(struct source *source, struct row *row, bool *found, struct error *err);
+
+// Back before the first row.
+int source_rewind(struct source *source, struct error *err);
+
+// Steps over rows without reading their text, up to `ordinal`.
+int source_skip_to(struct source *source, uint64_t ordinal, struct error *err);
+
+// STATUS_DATA naming the value when the column has an empty, NULL or repeated value. Bounded memory: SQLite sorts, on disk if
+// need be.
+int source_check_ids(struct source *source, const char *id_column, struct error *err);
+
+// Adds every column of a row to a digest: summed over all rows it names the problem set.
+int source_digest_row(struct digest *digest, const struct row *row, struct error *err);
+
+// Version of the SQLite library.
+const char *source_library(void);
+
+#endif
