@@ -1,3 +1,5 @@
-int main(void) {
-    return 0;
+#include "commands/command.h"
+
+int main(int argc, char **argv) {
+    return commands_main(argc, argv);
 }

@@ -1,0 +1,100 @@
+#include "commands/command.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/version.h"
+#include "job/job.h"
+
+static const struct command *const commands[] = {
+    &command_import,
+    &command_help,
+};
+enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
+
+size_t command_count(void) {
+    return COMMAND_COUNT;
+}
+
+const struct command *command_at(size_t index) {
+    return commands[index];
+}
+
+const struct command *command_find(const char *name) {
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(commands[i]->name, name) == 0) {
+            return commands[i];
+        }
+    }
+    return NULL;
+}
+
+static int unknown_command(const char *name) {
+    const char *names[COMMAND_COUNT];
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        names[i] = commands[i]->name;
+    }
+    const char *nearest = job_nearest(name, names, COMMAND_COUNT);
+    fprintf(stderr, "strata: there is no command '%s'", name);
+    if (nearest != NULL) {
+        fprintf(stderr, " (did you mean '%s'?)", nearest);
+    }
+    fputs("; see 'strata help'\n", stderr);
+    return error_exit_code(STATUS_USAGE);
+}
+
+// "strata import --help" is the same as "strata help import".
+static bool asks_for_help(int argc, char **argv) {
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int run_command(const struct command *command, int argc, char **argv) {
+    struct error err = {0};
+    struct arguments arguments;
+    struct command_context context = {.out = stdout, .arguments = &arguments};
+    int status = arguments_parse(&arguments, command, argc, argv, &err);
+    if (status == STATUS_OK) {
+        status = command->run(&context, &err);
+    }
+    // A result that did not reach its reader must not look like success.
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == STATUS_OK) {
+        status = error_set_errno(&err, STATUS_WRITE, "cannot write the output");
+    }
+    if (status != STATUS_OK) {
+        fprintf(stderr, "strata %s: %s\n", command->name, err.message);
+    }
+    if (status == STATUS_USAGE) {
+        fprintf(stderr, "see 'strata help %s'\n", command->name);
+    }
+    return error_exit_code(status);
+}
+
+int commands_main(int argc, char **argv) {
+    if (argc < 2) {
+        return run_command(&command_help, 0, NULL) == 0 ? error_exit_code(STATUS_USAGE)
+                                                        : error_exit_code(STATUS_WRITE);
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "--version") == 0) {
+        return printf("strata %s\n", STRATA_VERSION) < 0 || fflush(stdout) != 0
+                   ? error_exit_code(STATUS_WRITE)
+                   : 0;
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        return run_command(&command_help, argc - 2, argv + 2);
+    }
+    const struct command *command = command_find(name);
+    if (command == NULL) {
+        return unknown_command(name);
+    }
+    if (asks_for_help(argc - 2, argv + 2)) {
+        return run_command(&command_help, 1, argv + 1);
+    }
+    return run_command(command, argc - 2, argv + 2);
+}

@@ -1,0 +1,58 @@
+#include <inttypes.h>
+
+#include "commands/command.h"
+#include "problems/import.h"
+
+static void print_fault(void *context, uint64_t line, const char *what) {
+    fprintf(stderr, "%s:%" PRIu64 ": %s\n", (const char *)context, line, what);
+}
+
+static int run(struct command_context *context, struct error *err) {
+    const struct arguments *arguments = context->arguments;
+    const char *path = argument_text(arguments, "FILE.jsonl[.gz]", NULL);
+    const char *database = argument_text(arguments, "PROBLEMS.db", NULL);
+    const struct import_options options = {
+        .table = argument_text(arguments, "--table", "problems"),
+        .id = argument_text(arguments, "--id", "problem_id"),
+        .append = argument_given(arguments, "--append"),
+    };
+    struct import_report report;
+    int status = import_jsonl(path, database, &options, print_fault, (void *)(uintptr_t)path, &report, err);
+    if (status == STATUS_OK) {
+        fprintf(context->out, "%s: %" PRIu64 " rows, %" PRIu64 " columns in table %s\n", database,
+                report.rows, report.columns, options.table);
+    }
+    return status;
+}
+
+static const struct operand operands[] = {
+    {.name = "FILE.jsonl[.gz]", .help = "one JSON object a line; - reads standard input"},
+    {.name = "PROBLEMS.db", .help = "the SQLite database; made when it is not there"},
+};
+
+static const struct option options[] = {
+    {.name = "--table",
+     .kind = OPTION_TEXT,
+     .value = "TABLE",
+     .help = "the table to make (default: problems)"},
+    {.name = "--id",
+     .kind = OPTION_TEXT,
+     .value = "COLUMN",
+     .help = "the member that names a problem: in every line and unique (default: problem_id)"},
+    {.name = "--append", .kind = OPTION_FLAG, .help = "add to a table that is already there"},
+};
+
+const struct command command_import = {
+    .name = "import",
+    .summary = "put problems from JSON lines into an SQLite database",
+    .operands = operands,
+    .operand_count = sizeof operands / sizeof operands[0],
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .details = "Numbers, texts and true/false (1/0) become columns; arrays and objects become JSON text; "
+               "null and missing\n"
+               "members become NULL. Everything is imported or nothing: lines that are broken, that lack the "
+               "id or repeat one\n"
+               "are listed with their numbers (the first 20 of them).\n",
+    .run = run,
+};

@@ -1,0 +1,181 @@
+#include "commands/options.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands/command.h"
+#include "job/job.h"
+
+// The option called `word` (`length` bytes), or NULL.
+static const struct option *find_option(const struct command *command, const char *word, size_t length) {
+    for (size_t i = 0; i < command->option_count; i++) {
+        const char *name = command->options[i].name;
+        if (strlen(name) == length && memcmp(name, word, length) == 0) {
+            return &command->options[i];
+        }
+    }
+    return NULL;
+}
+
+static int unknown_option(const struct command *command, const char *word, size_t length, struct error *err) {
+    const char *names[ARGUMENTS_MAXIMUM];
+    for (size_t i = 0; i < command->option_count; i++) {
+        names[i] = command->options[i].name;
+    }
+    char written[64];
+    snprintf(written, sizeof written, "%.*s", (int)(length < 60 ? length : 60), word);
+    const char *nearest = job_nearest(written, names, command->option_count);
+    if (nearest == NULL) {
+        return error_set(err, STATUS_USAGE, "unknown option '%s'", written);
+    }
+    return error_set(err, STATUS_USAGE, "unknown option '%s' (did you mean '%s'?)", written, nearest);
+}
+
+// Decimal digits with an optional minus sign, nothing else: no spaces, no hex, no overflow.
+static bool parse_integer(const char *text, int64_t *out) {
+    const char *digits = text + (text[0] == '-');
+    if (digits[0] == 0 || strspn(digits, "0123456789") != strlen(digits)) {
+        return false;
+    }
+    errno = 0;
+    *out = strtoll(text, NULL, 10);
+    return errno == 0;
+}
+
+static bool is_choice(const char *choices, const char *text) {
+    size_t length = strlen(text);
+    for (const char *start = choices; start != NULL; start = strchr(start, '|')) {
+        start += *start == '|';
+        if (strncmp(start, text, length) == 0 && (start[length] == '|' || start[length] == 0) && length > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int set_value(const struct option *option, struct argument *argument, const char *text,
+                     struct error *err) {
+    argument->text = text;
+    if (option->kind == OPTION_INTEGER) {
+        if (!parse_integer(text, &argument->number)) {
+            return error_set(err, STATUS_USAGE, "%s wants a whole number, not '%s'", option->name, text);
+        }
+        if (argument->number < option->minimum || argument->number > option->maximum) {
+            return error_set(err, STATUS_USAGE, "%s %s is out of bounds: %lld to %lld", option->name, text,
+                             (long long)option->minimum, (long long)option->maximum);
+        }
+        return STATUS_OK;
+    }
+    if (option->choices != NULL && !is_choice(option->choices, text)) {
+        return error_set(err, STATUS_USAGE, "%s is one of %s, not '%s'", option->name, option->choices, text);
+    }
+    if (text[0] == 0) {
+        return error_set(err, STATUS_USAGE, "%s is empty", option->name);
+    }
+    return STATUS_OK;
+}
+
+// One option at argv[*index]; moves *index to the last word it used.
+static int parse_option(struct arguments *arguments, int argc, char **argv, int *index, struct error *err) {
+    const struct command *command = arguments->command;
+    const char *word = argv[*index];
+    const char *equals = strchr(word, '=');
+    size_t length = equals == NULL ? strlen(word) : (size_t)(equals - word);
+    const struct option *option = find_option(command, word, length);
+    if (option == NULL) {
+        return unknown_option(command, word, length, err);
+    }
+    struct argument *argument = &arguments->options[option - command->options];
+    if (argument->given) {
+        return error_set(err, STATUS_USAGE, "%s is given twice", option->name);
+    }
+    argument->given = true;
+    if (option->kind == OPTION_FLAG) {
+        return equals == NULL ? STATUS_OK : error_set(err, STATUS_USAGE, "%s takes no value", option->name);
+    }
+    if (equals != NULL) {
+        return set_value(option, argument, equals + 1, err);
+    }
+    if (*index + 1 >= argc) {
+        return error_set(err, STATUS_USAGE, "%s wants a value (%s)", option->name, option->value);
+    }
+    *index += 1;
+    return set_value(option, argument, argv[*index], err);
+}
+
+static int check_missing(const struct arguments *arguments, struct error *err) {
+    const struct command *command = arguments->command;
+    for (size_t i = 0; i < command->operand_count; i++) {
+        if (!command->operands[i].optional && !arguments->operands[i].given) {
+            return error_set(err, STATUS_USAGE, "%s is missing", command->operands[i].name);
+        }
+    }
+    for (size_t i = 0; i < command->option_count; i++) {
+        if (command->options[i].required && !arguments->options[i].given) {
+            return error_set(err, STATUS_USAGE, "%s %s is missing", command->options[i].name,
+                             command->options[i].value);
+        }
+    }
+    return STATUS_OK;
+}
+
+int arguments_parse(struct arguments *arguments, const struct command *command, int argc, char **argv,
+                    struct error *err) {
+    *arguments = (struct arguments){.command = command};
+    if (command->operand_count > ARGUMENTS_MAXIMUM || command->option_count > ARGUMENTS_MAXIMUM) {
+        return error_set(err, STATUS_INTERNAL, "the command's tables are longer than %d", ARGUMENTS_MAXIMUM);
+    }
+    size_t operands = 0;
+    bool options_ended = false;
+    for (int i = 0; i < argc; i++) {
+        const char *word = argv[i];
+        if (!options_ended && strcmp(word, "--") == 0) {
+            options_ended = true;
+        } else if (!options_ended && word[0] == '-' &&
+                   word[1] != 0) { // "-" alone is standard input, an operand
+            int status = parse_option(arguments, argc, argv, &i, err);
+            if (status != STATUS_OK) {
+                return status;
+            }
+        } else if (operands == command->operand_count) {
+            return error_set(err, STATUS_USAGE, "'%s' is one argument too many", word);
+        } else if (word[0] == 0) {
+            return error_set(err, STATUS_USAGE, "%s is empty", command->operands[operands].name);
+        } else {
+            arguments->operands[operands++] = (struct argument){.given = true, .text = word};
+        }
+    }
+    return check_missing(arguments, err);
+}
+
+static const struct argument *find_argument(const struct arguments *arguments, const char *name) {
+    const struct command *command = arguments->command;
+    for (size_t i = 0; i < command->operand_count; i++) {
+        if (strcmp(command->operands[i].name, name) == 0) {
+            return &arguments->operands[i];
+        }
+    }
+    for (size_t i = 0; i < command->option_count; i++) {
+        if (strcmp(command->options[i].name, name) == 0) {
+            return &arguments->options[i];
+        }
+    }
+    fprintf(stderr, "strata: the command '%s' has no argument '%s' in its tables\n", command->name, name);
+    abort();
+}
+
+bool argument_given(const struct arguments *arguments, const char *name) {
+    return find_argument(arguments, name)->given;
+}
+
+const char *argument_text(const struct arguments *arguments, const char *name, const char *otherwise) {
+    const struct argument *argument = find_argument(arguments, name);
+    return argument->given ? argument->text : otherwise;
+}
+
+int64_t argument_integer(const struct arguments *arguments, const char *name, int64_t otherwise) {
+    const struct argument *argument = find_argument(arguments, name);
+    return argument->given ? argument->number : otherwise;
+}

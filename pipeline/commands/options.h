@@ -1,0 +1,57 @@
+// Strict parsing of a subcommand's arguments: every operand and option is in a table; anything else is
+// refused (exit 64) with the nearest valid name. Values follow as "--name VALUE" or "--name=VALUE"; "--" ends
+// the options.
+#ifndef STRATA_COMMANDS_OPTIONS_H
+#define STRATA_COMMANDS_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct command;
+
+enum { ARGUMENTS_MAXIMUM = 16 }; // operands, and options, of one command
+
+struct operand {
+    const char *name; // as the usage line shows it: "JOB.yaml"
+    const char *help;
+    bool optional;
+};
+
+enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_INTEGER };
+
+struct option {
+    const char *name; // "--output"
+    enum option_kind kind;
+    const char *value;   // placeholder of the value: "DIR"; NULL for a flag
+    const char *help;    // one line; says the default
+    const char *choices; // of a text, "npy|hdf5": anything else is refused; NULL: any text that is not empty
+    int64_t minimum, maximum; // of an integer, both allowed
+    bool required;
+};
+
+struct argument {
+    bool given;
+    const char *text;
+    int64_t number; // of OPTION_INTEGER
+};
+
+struct arguments {
+    const struct command *command;
+    struct argument operands[ARGUMENTS_MAXIMUM]; // beside command->operands
+    struct argument options[ARGUMENTS_MAXIMUM];  // beside command->options
+};
+
+// Parses argv[0..argc), the words after the subcommand. STATUS_USAGE with the word that is wrong.
+int arguments_parse(struct arguments *arguments, const struct command *command, int argc, char **argv,
+                    struct error *err);
+
+// What was given. `name` must be in the command's table (the program aborts otherwise: it is a mistake of the
+// programmer).
+bool argument_given(const struct arguments *arguments, const char *name);
+const char *argument_text(const struct arguments *arguments, const char *name, const char *otherwise);
+int64_t argument_integer(const struct arguments *arguments, const char *name, int64_t otherwise);
+
+#endif
