@@ -1,0 +1,242 @@
+#include "job/job.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "job/keys.h"
+
+enum { JOB_FILE_LIMIT = 1 << 20 };
+
+static const char default_steps_column[] = "steps";
+static const char default_steps_separator[] = "\n";
+static const char default_steps_pattern[] = "Step\\s+\\d+:"; // as R-JEPA marks its steps
+
+// Everything job_parse knows beside the job: where each key was written.
+struct check {
+    struct job *job;
+    const char *name;
+    struct job_place places[JOB_KEY_MAXIMUM];
+    struct job_place sections[JOB_KEY_MAXIMUM];
+    struct error *err;
+};
+
+static int set_defaults(struct job *job, struct error *err) {
+    for (size_t i = 0; i < job_key_count; i++) {
+        const struct job_key *key = &job_keys[i];
+        if (key->standard == NULL) {
+            continue;
+        }
+        struct job_item item = {
+            .text = (char *)(uintptr_t)key->standard, .size = strlen(key->standard), .plain = true};
+        struct job_value value = {.items = &item, .count = 1};
+        size_t at;
+        int status = job_key_assign(job, key, &value, &at, err);
+        if (status != STATUS_OK) {
+            error_wrap(err, "the default of %s.%s", key->section, key->name);
+            err->status = STATUS_INTERNAL;
+            return STATUS_INTERNAL;
+        }
+    }
+    return STATUS_OK;
+}
+
+static struct job_place place_of(const struct check *check, const char *section, const char *name) {
+    return check->places[job_key_find(section, name) - job_keys];
+}
+
+static bool given(const struct check *check, const char *section, const char *name) {
+    return place_of(check, section, name).line != 0;
+}
+
+static int fail_at(struct check *check, struct job_place place, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static int fail_at(struct check *check, struct job_place place, const char *format, ...) {
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (place.line == 0) { // nothing of it was written: the file as a whole lacks it
+        place = (struct job_place){.line = 1, .column = 1};
+    }
+    return error_set(check->err, STATUS_JOB, "%s:%zu:%zu: %s", check->name, place.line, place.column, text);
+}
+
+static int check_required(struct check *check) {
+    for (size_t i = 0; i < job_key_count; i++) {
+        const struct job_key *key = &job_keys[i];
+        if (key->required && check->places[i].line == 0) {
+            struct job_place section = check->sections[job_section_find(key->section) - job_sections];
+            return fail_at(check, section, "%s.%s is missing (%s)", key->section, key->name, key->help);
+        }
+    }
+    return STATUS_OK;
+}
+
+// How often the template names {steps}; doubled braces are text.
+static size_t count_steps(const char *text) {
+    static const char name[] = "{steps}";
+    size_t count = 0;
+    for (const char *at = text; *at != 0; at++) {
+        if (at[0] == '{' && at[1] == '{') {
+            at++;
+        } else if (strncmp(at, name, sizeof name - 1) == 0) {
+            count++;
+        }
+    }
+    return count;
+}
+
+static int check_steps(struct check *check) {
+    struct job *job = check->job;
+    size_t uses = count_steps(job->text);
+    if (job->steps_pattern != NULL && job->steps_column != NULL) {
+        return fail_at(check, place_of(check, "problems.steps", "pattern"),
+                       "problems.steps has a column and a pattern: steps come from one of them");
+    }
+    if (job->steps_pattern != NULL && job->steps_separator != NULL) {
+        return fail_at(check, place_of(check, "problems.steps", "separator"),
+                       "problems.steps.separator joins the steps of a column, not those of a pattern");
+    }
+    bool from_column =
+        job->steps_pattern == NULL && (job->steps_column != NULL || job->steps_separator != NULL || uses > 0);
+    if (!from_column) {
+        return job->steps_pattern != NULL
+                   ? STATUS_OK
+                   : memory_text(&job->steps_pattern, default_steps_pattern, check->err);
+    }
+    if (uses != 1) {
+        struct job_place place = given(check, "problems", "text")
+                                     ? place_of(check, "problems", "text")
+                                     : place_of(check, "problems.steps", "column");
+        return fail_at(
+            check, place,
+            "problems.text has {steps} %zu times; with steps from a column it must stand there once", uses);
+    }
+    int status = STATUS_OK;
+    if (job->steps_column == NULL) {
+        status = memory_text(&job->steps_column, default_steps_column, check->err);
+    }
+    if (status == STATUS_OK && job->steps_separator == NULL) {
+        status = memory_text(&job->steps_separator, default_steps_separator, check->err);
+    }
+    return status;
+}
+
+// a.name >= b.name; the message stands where one of them was written.
+static int check_at_least(struct check *check, const char *section, const char *name, int64_t value,
+                          const char *least_section, const char *least_name, int64_t least, const char *why) {
+    if (value >= least) {
+        return STATUS_OK;
+    }
+    bool own = given(check, section, name);
+    bool other = given(check, least_section, least_name);
+    return fail_at(check, own ? place_of(check, section, name) : place_of(check, least_section, least_name),
+                   "%s.%s (%lld%s) is less than %s.%s (%lld%s): %s", section, name, (long long)value,
+                   own ? "" : ", the default", least_section, least_name, (long long)least,
+                   other ? "" : ", the default", why);
+}
+
+static int set_tokenizer(struct job *job, struct error *err) {
+    char path[PATH_SIZE];
+    if (job->tokenizer_path != NULL) {
+        return STATUS_OK;
+    }
+    int status = path_join(path, sizeof path, job->model_path, "tokenizer.json", err);
+    return status == STATUS_OK ? memory_text(&job->tokenizer_path, path, err) : status;
+}
+
+static int check_job(struct check *check) {
+    struct job *job = check->job;
+    int status = check_required(check);
+    if (status == STATUS_OK) {
+        status = check_steps(check);
+    }
+    if (status == STATUS_OK) {
+        status = check_at_least(check, "batch", "tokens", job->batch_tokens, "problems", "max_tokens",
+                                job->max_tokens, "the longest text must fit a batch");
+    }
+    if (status == STATUS_OK) {
+        status = check_at_least(check, "batch", "window", job->batch_window, "batch", "problems",
+                                job->batch_problems, "a batch is packed from one window");
+    }
+    return status == STATUS_OK ? set_tokenizer(job, check->err) : status;
+}
+
+int job_parse(struct job *job, const char *text, size_t size, const char *name, const char *folder,
+              struct error *err) {
+    struct check check = {.job = job, .name = name, .err = err};
+    *job = (struct job){.source_size = size};
+    int status = memory_text(&job->folder, folder, err);
+    if (status == STATUS_OK) {
+        status = memory_zeroed((void **)&job->source, size + 1, 1, err);
+    }
+    if (status == STATUS_OK) {
+        if (size > 0) {
+            memcpy(job->source, text, size);
+        }
+        status = set_defaults(job, err);
+    }
+    if (status == STATUS_OK) {
+        status = job_read_yaml(job, text, size, name, check.places, check.sections, err);
+    }
+    if (status == STATUS_OK) {
+        status = check_job(&check);
+    }
+    if (status != STATUS_OK) {
+        job_destroy(job);
+    }
+    return status;
+}
+
+int job_read(struct job *job, const char *path, struct error *err) {
+    struct buffer text = {0};
+    char folder[PATH_SIZE];
+    *job = (struct job){0};
+    int status = path_folder(folder, sizeof folder, path, err);
+    if (status == STATUS_OK) {
+        status = file_read(&text, path, JOB_FILE_LIMIT, err);
+    }
+    if (status != STATUS_OK) {
+        err->status = STATUS_JOB; // an unreadable job file is a bad job file
+        status = STATUS_JOB;
+    } else {
+        status = job_parse(job, text.data == NULL ? "" : text.data, text.size, path, folder, err);
+    }
+    buffer_destroy(&text);
+    return status;
+}
+
+void job_destroy(struct job *job) {
+    for (size_t i = 0; i < job_key_count; i++) {
+        job_key_clear(job, &job_keys[i]);
+    }
+    free(job->source);
+    free(job->folder);
+    *job = (struct job){0};
+}
+
+int job_each_identity_key(const struct job *job,
+                          int (*each)(void *context, const char *key, const char *value), void *context) {
+    struct buffer value = {0};
+    struct error err = {0};
+    int status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < job_key_count; i++) {
+        const struct job_key *key = &job_keys[i];
+        if (!key->identity) {
+            continue;
+        }
+        char name[128];
+        snprintf(name, sizeof name, "%s.%s", key->section, key->name);
+        buffer_clear(&value);
+        status = job_key_print(job, key, &value, &err);
+        if (status == STATUS_OK) {
+            status = each(context, name, value.data);
+        }
+    }
+    buffer_destroy(&value);
+    return status;
+}

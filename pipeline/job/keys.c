@@ -1,0 +1,121 @@
+#include "job/keys.h"
+
+#include <string.h>
+
+#define FIELD(name) .offset = offsetof(struct job, name)
+#define LIST(name, count) .offset = offsetof(struct job, name), .count_offset = offsetof(struct job, count)
+
+const struct job_section job_sections[] = {
+    {"problems", "What goes in: the rows of an SQLite query and the text made of each."},
+    {"problems.steps",
+     "Where the steps are. Without this section: `{column: steps}` when `text` has `{steps}`, "
+     "otherwise `{pattern: 'Step\\s+\\d+:'}`."},
+    {"model", "Which model reads the texts, and where."},
+    {"latents", "What is kept of the hidden states."},
+    {"batch", "What runs together. Other sizes cut other shards; each problem's latents keep their bits."},
+    {"run", "Where the output goes and how the run behaves."},
+};
+const size_t job_section_count = sizeof job_sections / sizeof job_sections[0];
+
+const struct job_key job_keys[] = {
+    {"problems", "database", KEY_PATH, FIELD(database), .minimum = 1, .required = true,
+     .help = "SQLite database of the problems (`strata import` makes one)"},
+    {"problems", "query", KEY_TEXT, FIELD(query), .minimum = 1, .standard = "SELECT * FROM problems",
+     .identity = true, .help = "any one SELECT; its order is the order of every export"},
+    {"problems", "id", KEY_TEXT, FIELD(id), .minimum = 1, .required = true, .identity = true,
+     .help = "column that names a problem: never empty, never twice"},
+    {"problems", "text", KEY_TEXT, FIELD(text), .minimum = 1, .standard = "{statement}\n{steps}",
+     .identity = true,
+     .help = "template over the query's columns; `{steps}` is the steps joined by the separator, `{{` and "
+             "`}}` are braces"},
+    {"problems", "special_tokens", KEY_BOOLEAN, FIELD(special_tokens), .standard = "true", .identity = true,
+     .help = "let the tokenizer add what its post-processor adds (BOS ...)"},
+    {"problems", "max_tokens", KEY_INTEGER, FIELD(max_tokens), .minimum = 1, .maximum = 1 << 20,
+     .standard = "2048", .identity = true, .help = "longer texts are cut and marked as truncated"},
+    {"problems", "max_text_bytes", KEY_INTEGER, FIELD(max_text_bytes), .minimum = 1, .maximum = 1 << 30,
+     .standard = "1048576", .identity = true, .help = "longer texts fail, each for itself"},
+    {"problems", "max_failed", KEY_INTEGER, FIELD(max_failed), .minimum = 0, .maximum = 1e12,
+     .standard = "0", .help = "with more failed problems than this the run ends with exit code 65"},
+    {"problems", "metadata", KEY_TEXTS, LIST(metadata, metadata_count), .minimum = 1, .identity = true,
+     .absent = "every column that id, text and steps do not use",
+     .help = "columns kept with each problem's latents"},
+
+    {"problems.steps", "column", KEY_TEXT, FIELD(steps_column), .minimum = 1, .identity = true,
+     .absent = "see above",
+     .help = "column that holds a JSON array of texts, one a step; `text` must have `{steps}` once"},
+    {"problems.steps", "separator", KEY_TEXT, FIELD(steps_separator), .minimum = 0, .identity = true,
+     .absent = "a line feed", .help = "put between the steps of the column"},
+    {"problems.steps", "pattern", KEY_TEXT, FIELD(steps_pattern), .minimum = 1, .identity = true,
+     .absent = "see above",
+     .help = "regular expression (PCRE2) on the finished text: a step begins at each match; no match is one "
+             "step"},
+
+    {"model", "path", KEY_PATH, FIELD(model_path), .minimum = 1, .required = true,
+     .help = "folder with config.json and safetensors, as `transformers` saves it"},
+    {"model", "tokenizer", KEY_PATH, FIELD(tokenizer_path), .minimum = 1,
+     .absent = "tokenizer.json of the model's folder", .help = "the tokenizer.json to use"},
+    {"model", "dtype", KEY_DTYPE, FIELD(dtype), .choices = "float32|bfloat16", .standard = "bfloat16",
+     .identity = true, .help = "numbers the model is computed in"},
+    {"model", "device", KEY_DEVICE, FIELD(device), .minimum = 1, .standard = "auto",
+     .help =
+         "`cuda:N`, `cpu`, or `auto`: the first GPU if there is one; a run that has begun never changes it"},
+    {"model", "cpu_path", KEY_TEXT, FIELD(cpu_path), .minimum = 1,
+     .absent = "the best one this processor has",
+     .help = "instruction set of the CPU back end, by the name that `strata check` shows"},
+    {"model", "load_timeout", KEY_NUMBER, FIELD(load_timeout), .minimum = 1, .maximum = 86400,
+     .standard = "600", .help = "seconds that loading may stand still without a byte before the run ends"},
+
+    {"latents", "layers", KEY_LAYERS, LIST(layers, layer_count), .minimum = -1000, .maximum = 1000,
+     .standard = "-2", .identity = true,
+     .help = "indices into transformers' hidden_states (0: embeddings, -1: after the final norm), or `all`"},
+    {"latents", "pooling", KEY_POOLING, FIELD(pooling), .choices = "step_mean|mean|last|tokens",
+     .standard = "step_mean", .identity = true,
+     .help = "one row for each step, for each text (its mean, its last token), or for each token"},
+    {"latents", "dtype", KEY_DTYPE, FIELD(latents_dtype), .choices = "float16|bfloat16|float32",
+     .standard = "float16", .identity = true, .help = "numbers the latents are stored in"},
+    {"latents", "token_ids", KEY_BOOLEAN, FIELD(token_ids), .standard = "false", .identity = true,
+     .help = "store each problem's token ids too"},
+
+    {"batch", "problems", KEY_INTEGER, FIELD(batch_problems), .minimum = 1, .maximum = 1 << 16,
+     .standard = "64", .identity = true, .help = "at most so many problems a batch"},
+    {"batch", "tokens", KEY_INTEGER, FIELD(batch_tokens), .minimum = 1, .maximum = 1 << 22,
+     .standard = "8192", .identity = true,
+     .help = "at most so many tokens a batch; no less than problems.max_tokens"},
+    {"batch", "window", KEY_INTEGER, FIELD(batch_window), .minimum = 1, .maximum = 1 << 20,
+     .standard = "1024", .identity = true,
+     .help = "problems read ahead and packed by length; no less than batch.problems"},
+
+    {"run", "output", KEY_PATH, FIELD(output), .minimum = 1, .required = true, .help = "the run directory"},
+    {"run", "checkpoint_every", KEY_INTEGER, FIELD(checkpoint_every), .minimum = 1, .maximum = 1000000,
+     .standard = "10", .identity = true, .help = "batches a shard: what a crash can cost at most"},
+    {"run", "threads", KEY_INTEGER, FIELD(threads), .minimum = 0, .maximum = 1024, .standard = "0",
+     .help = "threads of the CPU back end; 0: every core"},
+    {"run", "drift_stop", KEY_BOOLEAN, FIELD(drift_stop), .standard = "true",
+     .help = "stop with exit code 80 when batch times drift away; false: write it to the log and go on"},
+    {"run", "disk_reserve_gb", KEY_NUMBER, FIELD(disk_reserve_gb), .minimum = 0, .maximum = 1e6,
+     .standard = "1", .help = "free space (10^9 bytes) that the run leaves alone"},
+    {"run", "force_network_output", KEY_BOOLEAN, FIELD(force_network_output), .standard = "false",
+     .help = "write to a network file system all the same (locks and syncs may not hold there)"},
+    {"run", "profile", KEY_PATH, FIELD(profile), .minimum = 1, .absent = "calibrate at each start",
+     .help = "file that keeps the calibration of this device between runs"},
+};
+const size_t job_key_count = sizeof job_keys / sizeof job_keys[0];
+_Static_assert(sizeof job_keys / sizeof job_keys[0] <= JOB_KEY_MAXIMUM, "JOB_KEY_MAXIMUM is too small");
+
+const struct job_key *job_key_find(const char *section, const char *name) {
+    for (size_t i = 0; i < job_key_count; i++) {
+        if (strcmp(job_keys[i].section, section) == 0 && strcmp(job_keys[i].name, name) == 0) {
+            return &job_keys[i];
+        }
+    }
+    return NULL;
+}
+
+const struct job_section *job_section_find(const char *name) {
+    for (size_t i = 0; i < job_section_count; i++) {
+        if (strcmp(job_sections[i].name, name) == 0) {
+            return &job_sections[i];
+        }
+    }
+    return NULL;
+}

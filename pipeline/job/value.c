@@ -1,0 +1,352 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "job/keys.h"
+
+static const char *const pooling_names[] = {"step_mean", "mean", "last", "tokens"};
+
+const char *pooling_name(enum pooling pooling) {
+    return pooling_names[pooling];
+}
+
+static void *field(struct job *job, size_t offset) {
+    return (char *)job + offset;
+}
+
+static const void *field_read(const struct job *job, size_t offset) {
+    return (const char *)job + offset;
+}
+
+void job_value_destroy(struct job_value *value) {
+    for (size_t i = 0; i < value->count; i++) {
+        free(value->items[i].text);
+    }
+    free(value->items);
+    *value = (struct job_value){0};
+}
+
+void job_key_clear(struct job *job, const struct job_key *key) {
+    if (key->kind == KEY_TEXT || key->kind == KEY_PATH || key->kind == KEY_DEVICE) {
+        char **text = field(job, key->offset);
+        free(*text);
+        *text = NULL;
+    } else if (key->kind == KEY_LAYERS) {
+        int64_t **numbers = field(job, key->offset);
+        free(*numbers);
+        *numbers = NULL;
+        *(size_t *)field(job, key->count_offset) = 0;
+    } else if (key->kind == KEY_TEXTS) {
+        char ***texts = field(job, key->offset);
+        size_t *count = field(job, key->count_offset);
+        for (size_t i = 0; *texts != NULL && i < *count; i++) {
+            free((*texts)[i]);
+        }
+        free(*texts);
+        *texts = NULL;
+        *count = 0;
+    }
+}
+
+// ---- strict scalars: nothing but what JSON would take, so that no reader of YAML 1.1 or 1.2 sees another
+// value ---------
+
+static size_t digits(const char *text) {
+    return strspn(text, "0123456789");
+}
+
+static bool whole_number(const char *text, int64_t *out) {
+    const char *start = text + (text[0] == '-');
+    size_t count = digits(start);
+    if (count == 0 || count != strlen(start) || (start[0] == '0' && count > 1)) {
+        return false;
+    }
+    errno = 0;
+    *out = strtoll(text, NULL, 10);
+    return errno == 0;
+}
+
+static bool decimal_number(const char *text, double *out) {
+    const char *at = text + (text[0] == '-');
+    size_t count = digits(at);
+    if (count == 0 || (at[0] == '0' && count > 1)) {
+        return false;
+    }
+    at += count;
+    if (*at == '.') {
+        count = digits(at + 1);
+        at += count + 1;
+    }
+    if (count > 0 && (*at == 'e' || *at == 'E')) {
+        at += 1 + (at[1] == '+' || at[1] == '-');
+        count = digits(at);
+        at += count;
+    }
+    if (count == 0 || *at != 0) {
+        return false;
+    }
+    errno = 0;
+    *out = strtod(text, NULL);
+    return errno == 0;
+}
+
+static int out_of_bounds(const struct job_key *key, const char *text, struct error *err) {
+    return error_set(err, STATUS_JOB, "'%s' is out of bounds: %.15g to %.15g", text, key->minimum,
+                     key->maximum);
+}
+
+static int assign_integer(int64_t *out, const struct job_key *key, const struct job_item *item,
+                          struct error *err) {
+    int64_t number;
+    if (!item->plain || !whole_number(item->text, &number)) {
+        return error_set(err, STATUS_JOB, "wants a whole number, not '%s'", item->text);
+    }
+    if (number < (int64_t)key->minimum || number > (int64_t)key->maximum) {
+        return out_of_bounds(key, item->text, err);
+    }
+    *out = number;
+    return STATUS_OK;
+}
+
+static int assign_number(double *out, const struct job_key *key, const struct job_item *item,
+                         struct error *err) {
+    double number;
+    if (!item->plain || !decimal_number(item->text, &number)) {
+        return error_set(err, STATUS_JOB, "wants a number, not '%s'", item->text);
+    }
+    if (!(number >= key->minimum && number <= key->maximum)) {
+        return out_of_bounds(key, item->text, err);
+    }
+    *out = number;
+    return STATUS_OK;
+}
+
+static int assign_boolean(bool *out, const struct job_item *item, struct error *err) {
+    bool yes = strcmp(item->text, "true") == 0;
+    if (!item->plain || (!yes && strcmp(item->text, "false") != 0)) {
+        return error_set(err, STATUS_JOB, "wants true or false, not '%s'", item->text);
+    }
+    *out = yes;
+    return STATUS_OK;
+}
+
+// Place of `text` among "a|b|c", or -1; names[] gets the choices for the nearest one.
+static int choice(const char *choices, const char *text, char names[][32], const char **list, size_t *count) {
+    int found = -1;
+    *count = 0;
+    for (const char *at = choices; *at != 0 && *count < 8; *count += 1) {
+        size_t length = strcspn(at, "|");
+        memcpy(names[*count], at, length);
+        names[*count][length] = 0;
+        list[*count] = names[*count];
+        if (strcmp(names[*count], text) == 0) {
+            found = (int)*count;
+        }
+        at += length + (at[length] == '|');
+    }
+    return found;
+}
+
+static int check_choice(const struct job_key *key, const char *text, int *index, struct error *err) {
+    char names[8][32];
+    const char *list[8];
+    size_t count;
+    *index = choice(key->choices, text, names, list, &count);
+    if (*index >= 0) {
+        return STATUS_OK;
+    }
+    const char *nearest = job_nearest(text, list, count);
+    if (nearest != NULL) {
+        return error_set(err, STATUS_JOB, "is one of %s, not '%s' (did you mean '%s'?)", key->choices, text,
+                         nearest);
+    }
+    return error_set(err, STATUS_JOB, "is one of %s, not '%s'", key->choices, text);
+}
+
+static bool is_device(const char *text) {
+    if (strcmp(text, "auto") == 0 || strcmp(text, "cpu") == 0) {
+        return true;
+    }
+    int64_t number;
+    return strncmp(text, "cuda:", 5) == 0 && whole_number(text + 5, &number) && number >= 0 && number < 1024;
+}
+
+static int check_text(const struct job_key *key, const struct job_item *item, struct error *err) {
+    if (strlen(item->text) != item->size) {
+        return error_set(err, STATUS_JOB, "has a NUL byte");
+    }
+    if (item->size < (size_t)key->minimum) {
+        return error_set(err, STATUS_JOB, "is empty");
+    }
+    if (key->kind == KEY_DEVICE && !is_device(item->text)) {
+        return error_set(err, STATUS_JOB, "is auto, cpu or cuda:N, not '%s'", item->text);
+    }
+    return STATUS_OK;
+}
+
+static int assign_text(struct job *job, const struct job_key *key, const struct job_item *item,
+                       struct error *err) {
+    char path[PATH_SIZE];
+    const char *text = item->text;
+    int status = check_text(key, item, err);
+    if (status == STATUS_OK && key->kind == KEY_PATH) {
+        status = path_join(path, sizeof path, job->folder, item->text, err);
+        err->status = status == STATUS_OK ? STATUS_OK : STATUS_JOB;
+        status = err->status;
+        text = path;
+    }
+    return status == STATUS_OK ? memory_text(field(job, key->offset), text, err) : status;
+}
+
+// ---- lists
+// -------------------------------------------------------------------------------------------------------
+
+static int assign_layers(struct job *job, const struct job_key *key, const struct job_value *value,
+                         size_t *item, struct error *err) {
+    int64_t **numbers = field(job, key->offset);
+    size_t *count = field(job, key->count_offset);
+    if (!value->is_list && strcmp(value->items[0].text, "all") == 0) {
+        return STATUS_OK;
+    }
+    if (value->count == 0) {
+        return error_set(err, STATUS_JOB, "is an empty list");
+    }
+    int status = memory_zeroed((void **)numbers, value->count, sizeof **numbers, err);
+    for (size_t i = 0; status == STATUS_OK && i < value->count; i++) {
+        *item = i;
+        status = assign_integer(&(*numbers)[i], key, &value->items[i], err);
+        for (size_t k = 0; status == STATUS_OK && k < i; k++) {
+            if ((*numbers)[k] == (*numbers)[i]) {
+                status = error_set(err, STATUS_JOB, "has %s twice", value->items[i].text);
+            }
+        }
+        *count = i + 1;
+    }
+    return status;
+}
+
+static int assign_texts(struct job *job, const struct job_key *key, const struct job_value *value,
+                        size_t *item, struct error *err) {
+    char ***texts = field(job, key->offset);
+    size_t *count = field(job, key->count_offset);
+    if (!value->is_list) {
+        return error_set(err, STATUS_JOB, "wants a list: [%s]", value->items[0].text);
+    }
+    int status = memory_zeroed((void **)texts, value->count, sizeof **texts, err);
+    for (size_t i = 0; status == STATUS_OK && i < value->count; i++) {
+        *item = i;
+        status = check_text(key, &value->items[i], err);
+        for (size_t k = 0; status == STATUS_OK && k < i; k++) {
+            if (strcmp((*texts)[k], value->items[i].text) == 0) {
+                status = error_set(err, STATUS_JOB, "has '%s' twice", value->items[i].text);
+            }
+        }
+        if (status == STATUS_OK) {
+            status = memory_text(&(*texts)[i], value->items[i].text, err);
+            *count = i + 1;
+        }
+    }
+    return status;
+}
+
+static bool says_nothing(const struct job_item *item) {
+    const char *text = item->text;
+    return item->plain && (text[0] == 0 || strcmp(text, "~") == 0 || strcasecmp(text, "null") == 0);
+}
+
+int job_key_assign(struct job *job, const struct job_key *key, const struct job_value *value, size_t *item,
+                   struct error *err) {
+    *item = 0;
+    for (size_t i = 0; i < value->count; i++) {
+        if (says_nothing(&value->items[i])) {
+            *item = i;
+            return error_set(err, STATUS_JOB, "has no value");
+        }
+    }
+    job_key_clear(job, key);
+    if (key->kind == KEY_LAYERS) {
+        return assign_layers(job, key, value, item, err);
+    }
+    if (key->kind == KEY_TEXTS) {
+        return assign_texts(job, key, value, item, err);
+    }
+    if (value->is_list) {
+        return error_set(err, STATUS_JOB, "wants one value, not a list");
+    }
+    int index = 0;
+    int status;
+    switch (key->kind) {
+    case KEY_INTEGER:
+        return assign_integer(field(job, key->offset), key, value->items, err);
+    case KEY_NUMBER:
+        return assign_number(field(job, key->offset), key, value->items, err);
+    case KEY_BOOLEAN:
+        return assign_boolean(field(job, key->offset), value->items, err);
+    case KEY_DTYPE:
+        status = check_choice(key, value->items[0].text, &index, err);
+        if (status == STATUS_OK) {
+            dtype_parse(value->items[0].text, field(job, key->offset));
+        }
+        return status;
+    case KEY_POOLING:
+        status = check_choice(key, value->items[0].text, &index, err);
+        if (status == STATUS_OK) {
+            *(enum pooling *)field(job, key->offset) = (enum pooling)index;
+        }
+        return status;
+    default:
+        return assign_text(job, key, value->items, err);
+    }
+}
+
+// ---- values as text
+// ----------------------------------------------------------------------------------------------
+
+static int print_layers(const int64_t *numbers, size_t count, struct buffer *out, struct error *err) {
+    if (numbers == NULL) {
+        return buffer_printf(out, err, "all");
+    }
+    int status = buffer_printf(out, err, "[");
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+        status = buffer_printf(out, err, "%s%lld", i == 0 ? "" : ", ", (long long)numbers[i]);
+    }
+    return status == STATUS_OK ? buffer_printf(out, err, "]") : status;
+}
+
+static int print_texts(char *const *texts, size_t count, struct buffer *out, struct error *err) {
+    if (texts == NULL) {
+        return buffer_printf(out, err, "%s", "");
+    }
+    int status = buffer_printf(out, err, "[");
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+        status = buffer_printf(out, err, "%s%s", i == 0 ? "" : ", ", texts[i]);
+    }
+    return status == STATUS_OK ? buffer_printf(out, err, "]") : status;
+}
+
+int job_key_print(const struct job *job, const struct job_key *key, struct buffer *out, struct error *err) {
+    const void *at = field_read(job, key->offset);
+    switch (key->kind) {
+    case KEY_INTEGER:
+        return buffer_printf(out, err, "%lld", (long long)*(const int64_t *)at);
+    case KEY_NUMBER:
+        return buffer_printf(out, err, "%.15g", *(const double *)at);
+    case KEY_BOOLEAN:
+        return buffer_printf(out, err, "%s", *(const bool *)at ? "true" : "false");
+    case KEY_DTYPE:
+        return buffer_printf(out, err, "%s", dtype_name(*(const enum dtype *)at));
+    case KEY_POOLING:
+        return buffer_printf(out, err, "%s", pooling_name(*(const enum pooling *)at));
+    case KEY_LAYERS:
+        return print_layers(*(int64_t *const *)at, *(const size_t *)field_read(job, key->count_offset), out,
+                            err);
+    case KEY_TEXTS:
+        return print_texts(*(char **const *)at, *(const size_t *)field_read(job, key->count_offset), out,
+                           err);
+    default: {
+        const char *text = *(char *const *)at;
+        return buffer_printf(out, err, "%s", text == NULL ? "" : text);
+    }
+    }
+}

@@ -1,0 +1,114 @@
+#include "problems/lines.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <zlib.h>
+
+enum { BLOCK_BYTES = 1 << 18, LINE_LIMIT = 256 << 20 };
+
+struct lines {
+    gzFile file; // zlib hands through what does not begin with gzip's magic bytes
+    const char *path;
+    uint64_t number;
+    size_t at, filled; // of block
+    bool ended;
+    char block[BLOCK_BYTES];
+};
+
+int lines_open(struct lines **out, const char *path, struct error *err) {
+    *out = NULL;
+    struct lines *lines = NULL;
+    int status = memory_zeroed((void **)&lines, 1, sizeof *lines, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    lines->path = path;
+    if (strcmp(path, "-") == 0) {
+        lines->path = "standard input";
+        int descriptor = dup(STDIN_FILENO);
+        lines->file = descriptor < 0 ? NULL : gzdopen(descriptor, "rb");
+        if (lines->file == NULL && descriptor >= 0) {
+            close(descriptor);
+        }
+    } else {
+        lines->file = gzopen(path, "rbe");
+    }
+    if (lines->file == NULL) {
+        status = error_set_errno(err, STATUS_DATA, "cannot open %s", lines->path);
+        free(lines);
+        return status;
+    }
+    *out = lines;
+    return STATUS_OK;
+}
+
+void lines_close(struct lines *lines) {
+    if (lines != NULL) {
+        gzclose_r(lines->file);
+        free(lines);
+    }
+}
+
+// zlib reports a file cut off in the middle of its compressed data only through gzerror, after the last byte.
+static int check_stream(const struct lines *lines, int count, struct error *err) {
+    int code = Z_OK;
+    const char *words = gzerror(lines->file, &code);
+    if (count >= 0 && (code == Z_OK || code == Z_STREAM_END)) {
+        return STATUS_OK;
+    }
+    if (code == Z_ERRNO) {
+        return error_set_errno(err, STATUS_DATA, "cannot read %s", lines->path);
+    }
+    return error_set(err, STATUS_DATA, "cannot read %s: after line %llu: %s", lines->path,
+                     (unsigned long long)lines->number,
+                     code == Z_BUF_ERROR ? "the compressed data ends too early" : words);
+}
+
+static int fill(struct lines *lines, struct error *err) {
+    int count = gzread(lines->file, lines->block, BLOCK_BYTES);
+    int status = check_stream(lines, count, err);
+    lines->at = 0;
+    lines->filled = count > 0 ? (size_t)count : 0;
+    lines->ended = count <= 0;
+    return status;
+}
+
+int lines_next(struct lines *lines, struct buffer *line, bool *found, struct error *err) {
+    buffer_clear(line);
+    *found = false;
+    for (;;) {
+        if (lines->at == lines->filled) {
+            int status = lines->ended ? STATUS_OK : fill(lines, err);
+            if (status != STATUS_OK) {
+                return status;
+            }
+            if (lines->ended) {
+                lines->number += *found;
+                return STATUS_OK;
+            }
+        }
+        const char *start = lines->block + lines->at;
+        const char *end = memchr(start, '\n', lines->filled - lines->at);
+        size_t size = end == NULL ? lines->filled - lines->at : (size_t)(end - start);
+        if (line->size + size > LINE_LIMIT) {
+            return error_set(err, STATUS_DATA, "%s: line %llu is longer than %d MiB", lines->path,
+                             (unsigned long long)lines->number + 1, LINE_LIMIT >> 20);
+        }
+        int status = buffer_append(line, start, size, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        *found = true;
+        lines->at += size + (end != NULL);
+        if (end != NULL) {
+            lines->number += 1;
+            return STATUS_OK;
+        }
+    }
+}
+
+uint64_t lines_number(const struct lines *lines) {
+    return lines->number;
+}

@@ -1,0 +1,383 @@
+#include "problems/source.h"
+
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+enum { BUSY_MILLISECONDS = 5000 };
+
+struct source {
+    sqlite3 *connection;
+    sqlite3_stmt *statement;
+    char *path;
+    struct column *columns; // names fixed, values of the row at hand
+    size_t column_count;
+    uint64_t next;  // ordinal of the next row
+    uint64_t limit; // UINT64_MAX: none
+    bool ended;
+    const char *refused; // function the query must not use, set by the authorizer
+};
+
+static int fail(const struct source *source, int code, const char *what, struct error *err) {
+    if (code == SQLITE_NOMEM) {
+        return error_set(err, STATUS_INTERNAL, "%s: out of memory", source->path);
+    }
+    const char *words = sqlite3_errmsg(source->connection);
+    const char *hint = "";
+    if ((code & 0xFF) == SQLITE_READONLY) {
+        hint = " (a write to it was cut off; open it once with sqlite3 so that it can be rolled back)";
+    }
+    return error_set(err, STATUS_DATA, "%s: %s: %s%s", source->path, what, words, hint);
+}
+
+// The query may read and compute, nothing else; and its rows must come out the same in every pass over them.
+static int authorize(void *context, int action, const char *first, const char *second, const char *database,
+                     const char *trigger) {
+    struct source *source = context;
+    (void)first;
+    (void)database;
+    (void)trigger;
+    if (action == SQLITE_FUNCTION && second != NULL &&
+        (sqlite3_stricmp(second, "random") == 0 || sqlite3_stricmp(second, "randomblob") == 0)) {
+        source->refused = "random()";
+        return SQLITE_DENY;
+    }
+    bool reads = action == SQLITE_SELECT || action == SQLITE_READ || action == SQLITE_FUNCTION ||
+                 action == SQLITE_RECURSIVE;
+    return reads ? SQLITE_OK : SQLITE_DENY;
+}
+
+static int not_one_select(const struct source *source, struct error *err) {
+    return error_set(err, STATUS_DATA, "%s: the query is not one SELECT", source->path);
+}
+
+static int prepare(struct source *source, const char *query, struct error *err) {
+    const char *tail = NULL;
+    sqlite3_set_authorizer(source->connection, authorize, source);
+    int code = sqlite3_prepare_v3(source->connection, query, -1, SQLITE_PREPARE_PERSISTENT,
+                                  &source->statement, &tail);
+    if (code == SQLITE_AUTH && source->refused != NULL) {
+        return error_set(err, STATUS_DATA,
+                         "%s: the query uses %s: its rows must come in the same order each time",
+                         source->path, source->refused);
+    }
+    if (code == SQLITE_AUTH) {
+        return not_one_select(source, err);
+    }
+    if (code != SQLITE_OK) {
+        return fail(source, code, "the query is wrong", err);
+    }
+    if (source->statement == NULL || sqlite3_column_count(source->statement) == 0 ||
+        !sqlite3_stmt_readonly(source->statement) || sqlite3_stmt_isexplain(source->statement) != 0) {
+        return not_one_select(source, err);
+    }
+    while (*tail != 0) { // spaces and comments may follow
+        sqlite3_stmt *more = NULL;
+        code = sqlite3_prepare_v2(source->connection, tail, -1, &more, &tail);
+        sqlite3_finalize(more);
+        if (code != SQLITE_OK || more != NULL) {
+            return not_one_select(source, err);
+        }
+    }
+    return STATUS_OK;
+}
+
+// Opens the file and takes its read lock: from here on no writer can change what the query sees.
+static int begin(struct source *source, const char *database, struct error *err) {
+    int code =
+        sqlite3_open_v2(database, &source->connection, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
+    if (source->connection == NULL) {
+        return error_set(err, STATUS_INTERNAL, "%s: out of memory", database);
+    }
+    if (code != SQLITE_OK) {
+        return fail(source, code, "cannot open the database", err);
+    }
+    sqlite3_extended_result_codes(source->connection, 1);
+    sqlite3_busy_timeout(source->connection, BUSY_MILLISECONDS);
+    code = sqlite3_exec(source->connection, "BEGIN; SELECT count(*) FROM sqlite_schema", NULL, NULL, NULL);
+    return code == SQLITE_OK ? STATUS_OK : fail(source, code, "cannot read the database", err);
+}
+
+static int name_columns(struct source *source, struct error *err) {
+    source->column_count = (size_t)sqlite3_column_count(source->statement);
+    int status = memory_zeroed((void **)&source->columns, source->column_count, sizeof *source->columns, err);
+    for (size_t i = 0; status == STATUS_OK && i < source->column_count; i++) {
+        const char *name = sqlite3_column_name(source->statement, (int)i);
+        if (name == NULL) {
+            return fail(source, SQLITE_NOMEM, "", err);
+        }
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(source->columns[k].name, name) == 0) {
+                return error_set(err, STATUS_DATA,
+                                 "%s: the query has two columns '%s'; name one of them with AS", source->path,
+                                 name);
+            }
+        }
+        char *copy = NULL; // SQLite's own copy may move when the statement is prepared anew
+        status = memory_text(&copy, name, err);
+        source->columns[i].name = copy;
+    }
+    return status;
+}
+
+int source_open(struct source **out, const char *database, const char *query, uint64_t limit,
+                struct error *err) {
+    *out = NULL;
+    struct source *source = NULL;
+    int status = memory_zeroed((void **)&source, 1, sizeof *source, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    source->limit = limit == 0 ? UINT64_MAX : limit;
+    status = memory_text(&source->path, database, err);
+    if (status == STATUS_OK) {
+        status = begin(source, database, err);
+    }
+    if (status == STATUS_OK) {
+        status = prepare(source, query, err);
+    }
+    if (status == STATUS_OK) {
+        status = name_columns(source, err);
+    }
+    if (status != STATUS_OK) {
+        source_close(source);
+        return status;
+    }
+    *out = source;
+    return STATUS_OK;
+}
+
+void source_close(struct source *source) {
+    if (source == NULL) {
+        return;
+    }
+    for (size_t i = 0; source->columns != NULL && i < source->column_count; i++) {
+        free((void *)(uintptr_t)source->columns[i].name);
+    }
+    free(source->columns);
+    sqlite3_finalize(source->statement);
+    sqlite3_close(source->connection);
+    free(source->path);
+    free(source);
+}
+
+size_t source_column_count(const struct source *source) {
+    return source->column_count;
+}
+
+const char *source_column_name(const struct source *source, size_t index) {
+    return source->columns[index].name;
+}
+
+int source_column(const struct source *source, const char *name, size_t *index, struct error *err) {
+    struct buffer names = {0};
+    int status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < source->column_count; i++) {
+        if (strcmp(source->columns[i].name, name) == 0) {
+            *index = i;
+            buffer_destroy(&names);
+            return STATUS_OK;
+        }
+        status = buffer_printf(&names, err, "%s%s", i == 0 ? "" : ", ", source->columns[i].name);
+    }
+    if (status == STATUS_OK) {
+        status = error_set(err, STATUS_DATA, "%s: the query has no column '%s'; it has %s", source->path,
+                           name, names.data);
+    }
+    buffer_destroy(&names);
+    return status;
+}
+
+// ---- rows
+// --------------------------------------------------------------------------------------------------------
+
+static int step(struct source *source, bool *found, struct error *err) {
+    *found = false;
+    if (source->ended || source->next >= source->limit) {
+        return STATUS_OK;
+    }
+    int code = sqlite3_step(source->statement);
+    if (code == SQLITE_DONE) {
+        source->ended = true;
+        return STATUS_OK;
+    }
+    if (code != SQLITE_ROW) {
+        char what[64];
+        snprintf(what, sizeof what, "cannot read row %llu of the query",
+                 (unsigned long long)source->next + 1);
+        return fail(source, code, what, err);
+    }
+    source->next += 1;
+    *found = true;
+    return STATUS_OK;
+}
+
+static int read_column(const struct source *source, int index, struct column *column, struct error *err) {
+    static const enum column_type types[] = {[SQLITE_INTEGER] = COLUMN_INTEGER,
+                                             [SQLITE_FLOAT] = COLUMN_REAL,
+                                             [SQLITE_TEXT] = COLUMN_TEXT,
+                                             [SQLITE_BLOB] = COLUMN_BLOB,
+                                             [SQLITE_NULL] = COLUMN_NULL};
+    column->type = types[sqlite3_column_type(source->statement, index)];
+    column->bytes = "";
+    column->size = 0;
+    if (column->type == COLUMN_NULL) {
+        return STATUS_OK;
+    }
+    const void *bytes = column->type == COLUMN_BLOB
+                            ? sqlite3_column_blob(source->statement, index)
+                            : (const void *)sqlite3_column_text(source->statement, index);
+    column->size = (size_t)sqlite3_column_bytes(source->statement, index);
+    if (bytes == NULL && (column->type != COLUMN_BLOB || column->size > 0)) {
+        return fail(source, SQLITE_NOMEM, "", err);
+    }
+    if (bytes != NULL) {
+        column->bytes = bytes;
+    }
+    return STATUS_OK;
+}
+
+int source_next(struct source *source, struct row *row, bool *found, struct error *err) {
+    int status = step(source, found, err);
+    if (status != STATUS_OK || !*found) {
+        return status;
+    }
+    for (size_t i = 0; status == STATUS_OK && i < source->column_count; i++) {
+        status = read_column(source, (int)i, &source->columns[i], err);
+    }
+    *row = (struct row){
+        .ordinal = source->next - 1, .columns = source->columns, .column_count = source->column_count};
+    return status;
+}
+
+int source_rewind(struct source *source, struct error *err) {
+    (void)err;
+    sqlite3_reset(source->statement); // its code repeats the last step's, which was reported then
+    source->next = 0;
+    source->ended = false;
+    return STATUS_OK;
+}
+
+int source_skip_to(struct source *source, uint64_t ordinal, struct error *err) {
+    int status = ordinal < source->next ? source_rewind(source, err) : STATUS_OK;
+    while (status == STATUS_OK && source->next < ordinal) {
+        bool found;
+        status = step(source, &found, err);
+        if (status == STATUS_OK && !found) {
+            return error_set(err, STATUS_DATA, "%s: the query has only %llu rows; row %llu was looked for",
+                             source->path, (unsigned long long)source->next, (unsigned long long)ordinal);
+        }
+    }
+    return status;
+}
+
+// ---- ids
+// ---------------------------------------------------------------------------------------------------------
+
+// A set of byte strings in an SQLite database of its own that has no name: it spills to disk and goes with
+// its connection.
+struct id_set {
+    sqlite3 *connection;
+    sqlite3_stmt *insert;
+};
+
+static int id_set_open(struct id_set *set, struct error *err) {
+    static const char schema[] = "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-16384;"
+                                 "CREATE TABLE ids (id BLOB PRIMARY KEY) WITHOUT ROWID; BEGIN";
+    if (sqlite3_open_v2("", &set->connection,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+                        NULL) != SQLITE_OK ||
+        sqlite3_exec(set->connection, schema, NULL, NULL, NULL) != SQLITE_OK ||
+        sqlite3_prepare_v2(set->connection, "INSERT OR IGNORE INTO ids VALUES (?)", -1, &set->insert, NULL) !=
+            SQLITE_OK) {
+        return error_set(err, STATUS_WRITE, "cannot make a temporary database: %s",
+                         sqlite3_errmsg(set->connection));
+    }
+    return STATUS_OK;
+}
+
+static void id_set_close(struct id_set *set) {
+    sqlite3_finalize(set->insert);
+    sqlite3_close(set->connection);
+}
+
+static int id_set_add(struct id_set *set, const char *bytes, size_t size, bool *is_new, struct error *err) {
+    sqlite3_bind_blob64(set->insert, 1, bytes, size, SQLITE_STATIC);
+    int code = sqlite3_step(set->insert);
+    *is_new = sqlite3_changes(set->connection) > 0;
+    sqlite3_reset(set->insert);
+    if (code != SQLITE_DONE) {
+        return error_set(err, STATUS_WRITE, "cannot write to a temporary database: %s",
+                         sqlite3_errmsg(set->connection));
+    }
+    return STATUS_OK;
+}
+
+static int check_id(struct source *source, struct id_set *set, const struct row *row, size_t index,
+                    struct error *err) {
+    const struct column *column = &row->columns[index];
+    unsigned long long number = (unsigned long long)row->ordinal + 1;
+    if (column->size == 0) {
+        return error_set(err, STATUS_DATA, "%s: row %llu of the query: the id '%s' is %s", source->path,
+                         number, column->name, column->type == COLUMN_NULL ? "NULL" : "empty");
+    }
+    bool is_new = false;
+    int status = id_set_add(set, column->bytes, column->size, &is_new, err);
+    if (status == STATUS_OK && !is_new) {
+        int shown = (int)(column->size < 200 ? column->size : 200);
+        return error_set(err, STATUS_DATA,
+                         "%s: row %llu of the query: the id '%s' has the value '%.*s' a second time",
+                         source->path, number, column->name, shown, column->bytes);
+    }
+    return status;
+}
+
+int source_check_ids(struct source *source, const char *id_column, struct error *err) {
+    struct id_set set = {0};
+    size_t index = 0;
+    int status = source_column(source, id_column, &index, err);
+    if (status == STATUS_OK) {
+        status = source_rewind(source, err);
+    }
+    if (status == STATUS_OK) {
+        status = id_set_open(&set, err);
+    }
+    while (status == STATUS_OK) {
+        bool found;
+        struct row row;
+        status = source_next(source, &row, &found, err);
+        if (status != STATUS_OK || !found) {
+            break;
+        }
+        status = check_id(source, &set, &row, index, err);
+    }
+    id_set_close(&set);
+    return status == STATUS_OK ? source_rewind(source, err) : status;
+}
+
+// ---- the problem set's name
+// --------------------------------------------------------------------------------------
+
+int source_digest_row(struct digest *digest, const struct row *row, struct error *err) {
+    int status = STATUS_OK;
+    if (row->ordinal == 0) { // the columns' names belong to the set, once
+        status = digest_number(digest, row->column_count, err);
+        for (size_t i = 0; status == STATUS_OK && i < row->column_count; i++) {
+            status = digest_field(digest, row->columns[i].name, strlen(row->columns[i].name), err);
+        }
+    }
+    for (size_t i = 0; status == STATUS_OK && i < row->column_count; i++) {
+        status = digest_number(digest, row->columns[i].type, err);
+        if (status == STATUS_OK) {
+            status = digest_field(digest, row->columns[i].bytes, row->columns[i].size, err);
+        }
+    }
+    return status;
+}
+
+const char *source_library(void) {
+    return sqlite3_libversion();
+}
