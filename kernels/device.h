@@ -1,21 +1,25 @@
-// The device: every operation of a forward pass once, with its shapes. kernels/cpu implements it; kernels/cuda will.
+// The device: every operation of a forward pass once, with its shapes. kernels/cpu implements it;
+// kernels/cuda will.
 //
-// Queue. Operations and uploads are put on one compute queue and run in the order they were queued; a call returns as
-// soon as it may (the CPU back end returns when the work is done). device_download runs beside the compute queue, after
-// everything queued before it. device_mark names the present end of both queues; device_wait blocks until a mark is
-// reached. An operation's failure is returned by the call that notices it, at the latest by device_wait.
+// Queue. Operations and uploads are put on one compute queue and run in the order they were queued; a call
+// returns as soon as it may (the CPU back end returns when the work is done). device_download runs beside the
+// compute queue, after everything queued before it. device_mark names the present end of both queues;
+// device_wait blocks until a mark is reached. An operation's failure is returned by the call that notices it,
+// at the latest by device_wait.
 //
-// Memory. Every buffer belongs to the device and lives in one of four arenas that device_reserve makes once, before the
-// first batch, from a plan; device_take hands pieces out. After device_seal nothing can be taken. Device pointers are
-// never read or written by the host except staging buffers, which are host memory that the device can copy from and to.
+// Memory. Every buffer belongs to the device and lives in one of four arenas that device_reserve makes once,
+// before the first batch, from a plan; device_take hands pieces out. After device_seal nothing can be taken.
+// Device pointers are never read or written by the host except staging buffers, which are host memory that
+// the device can copy from and to.
 //
-// Numbers. A device is opened for one computation dtype (float32 or bfloat16): weights and activations have it.
-// Sums run in float32 and in an order that depends on shapes of one text alone, never on the batch, the position in it
-// or the number of threads: a text's results keep their bits in any company. bfloat16 rounds where transformers' eager
-// code rounds (the rounding points are named at each operation).
+// Numbers. A device is opened for one computation dtype (float32 or bfloat16): weights and activations have
+// it. Sums run in float32 and in an order that depends on shapes of one text alone, never on the batch, the
+// position in it or the number of threads: a text's results keep their bits in any company. bfloat16 rounds
+// where transformers' eager code rounds (the rounding points are named at each operation).
 //
-// Shapes are written [rows, columns], row-major and contiguous unless a stride is named. "tokens" is the number of
-// tokens of the packed batch: the texts one after another without padding, starts[i]..starts[i+1] being text i.
+// Shapes are written [rows, columns], row-major and contiguous unless a stride is named. "tokens" is the
+// number of tokens of the packed batch: the texts one after another without padding, starts[i]..starts[i+1]
+// being text i.
 #ifndef STRATA_KERNELS_DEVICE_H
 #define STRATA_KERNELS_DEVICE_H
 
@@ -29,34 +33,39 @@
 struct device; // one processor: the CPU with its threads, or one GPU
 
 struct device_options {
-    enum dtype dtype;      // of computation: DTYPE_F32 or DTYPE_BF16
-    int threads;           // CPU threads; 0: as many as OpenMP would use
-    const char *cpu_path;  // instruction-set path by name ("portable", "avx2", "avx512", "avx512bf16"); NULL: chosen
+    enum dtype dtype; // of computation: DTYPE_F32 or DTYPE_BF16
+    int threads;      // CPU threads; 0: as many as OpenMP would use
+    const char
+        *cpu_path; // instruction-set path by name ("portable", "avx2", "avx512", "avx512bf16"); NULL: chosen
     size_t memory_reserve; // bytes of a GPU's free memory left alone
 };
 
 // name: "cpu", "cuda:N" or "auto". STATUS_DEVICE with the reason when it is not there. The caller closes it.
-int device_open(struct device **out, const char *name, const struct device_options *options, struct error *err);
+int device_open(struct device **out, const char *name, const struct device_options *options,
+                struct error *err);
 void device_close(struct device *device); // accepts NULL; frees every arena
 
 struct device_description {
-    char kind[16];       // "cpu" or "cuda"
-    char name[128];      // processor name as the system reports it
-    char path[32];       // CPU: instruction-set path; CUDA: compute capability
-    char reason[256];    // why this device and path were taken
-    char identity[512];  // all that may change a bit of a result (path, library versions); part of a run's identity
-    int threads;         // host threads that compute
-    uint64_t memory;     // bytes in all: RAM or the GPU's
+    char kind[16];      // "cpu" or "cuda"
+    char name[128];     // processor name as the system reports it
+    char path[32];      // CPU: instruction-set path; CUDA: compute capability
+    char reason[256];   // why this device and path were taken
+    char identity[512]; // all that may change a bit of a result (path, library versions); part of a run's
+                        // identity
+    int threads;        // host threads that compute
+    uint64_t memory;    // bytes in all: RAM or the GPU's
     uint64_t memory_free;
 };
 
 void device_describe(const struct device *device, struct device_description *out);
+enum dtype device_dtype(const struct device *device); // of computation, as opened
 
-// The name of CPU path number `index` from 0 on, in order of preference, and whether this processor has it; NULL after
-// the last.
+// The name of CPU path number `index` from 0 on, in order of preference, and whether this processor has it;
+// NULL after the last.
 const char *device_cpu_path(int index, bool *available);
 
-// ---- memory ------------------------------------------------------------------------------------------------------
+// ---- memory
+// ------------------------------------------------------------------------------------------------------
 
 enum device_purpose { DEVICE_WEIGHTS, DEVICE_ACTIVATIONS, DEVICE_SCRATCH, DEVICE_STAGING, DEVICE_PURPOSES };
 
@@ -69,18 +78,22 @@ enum { DEVICE_ALIGNMENT = 256 };
 // Adds a piece of `bytes` (rounded up to DEVICE_ALIGNMENT) to a plan. STATUS_INTERNAL when the sum overflows.
 int device_plan_add(struct device_plan *plan, enum device_purpose purpose, size_t bytes, struct error *err);
 
-// Makes the arenas. Once a device. STATUS_DEVICE, with needed and free bytes by purpose, when the plan does not fit.
+// Makes the arenas. Once a device. STATUS_DEVICE, with needed and free bytes by purpose, when the plan does
+// not fit.
 int device_reserve(struct device *device, const struct device_plan *plan, struct error *err);
 
 // A zeroed piece of an arena. STATUS_INTERNAL when the plan was too small or the device is sealed.
-int device_take(struct device *device, enum device_purpose purpose, size_t bytes, void **out, struct error *err);
+int device_take(struct device *device, enum device_purpose purpose, size_t bytes, void **out,
+                struct error *err);
 
 // From now on device_take fails.
 void device_seal(struct device *device);
 
-// ---- weights -----------------------------------------------------------------------------------------------------
+// ---- weights
+// -----------------------------------------------------------------------------------------------------
 
-// A weight matrix [rows = output features, columns = input features] in whatever layout the device multiplies fastest.
+// A weight matrix [rows = output features, columns = input features] in whatever layout the device multiplies
+// fastest.
 struct device_matrix {
     size_t rows;
     size_t columns;
@@ -89,25 +102,29 @@ struct device_matrix {
 
 // Bytes of DEVICE_WEIGHTS a matrix takes; false when that overflows.
 bool device_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes);
-int device_matrix_take(struct device *device, struct device_matrix *matrix, size_t rows, size_t columns, struct error *err);
+int device_matrix_take(struct device *device, struct device_matrix *matrix, size_t rows, size_t columns,
+                       struct error *err);
 
-// Puts rows [row, row + count) from host memory: source is [count, columns] of source_dtype. Rows may come in any order
-// and pieces; a fused matrix (q|k|v, gate|up) is filled part by part. The source may be reused when the call returns.
-int device_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count, const void *source,
-                       enum dtype source_dtype, struct error *err);
+// Puts rows [row, row + count) from host memory: source is [count, columns] of source_dtype. Rows may come in
+// any order and pieces; a fused matrix (q|k|v, gate|up) is filled part by part. The source may be reused when
+// the call returns.
+int device_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
+                       const void *source, enum dtype source_dtype, struct error *err);
 
-// Puts a vector (norm weight, bias) or rows of the embedding table: `count` numbers converted to the computation dtype
-// at element `offset` of `out`. The source may be reused when the call returns.
+// Puts a vector (norm weight, bias) or rows of the embedding table: `count` numbers converted to the
+// computation dtype at element `offset` of `out`. The source may be reused when the call returns.
 int device_vector_load(struct device *device, void *out, size_t offset, size_t count, const void *source,
                        enum dtype source_dtype, struct error *err);
 
-// ---- copies and waiting ------------------------------------------------------------------------------------------
+// ---- copies and waiting
+// ------------------------------------------------------------------------------------------
 
-// Host -> device on the compute queue. `source` is a staging buffer and must not change until the next mark is reached.
+// Host -> device on the compute queue. `source` is a staging buffer and must not change until the next mark
+// is reached.
 int device_upload(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
 
-// Device -> host staging, after everything queued so far and beside what is queued later. The device keeps later
-// operations from overwriting `source` before it was read.
+// Device -> host staging, after everything queued so far and beside what is queued later. The device keeps
+// later operations from overwriting `source` before it was read.
 int device_download(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
 
 struct device_mark {
@@ -121,29 +138,32 @@ struct device_times { // of the work between the mark before and this one
 };
 
 int device_mark(struct device *device, struct device_mark *mark, struct error *err);
-int device_wait(struct device *device, struct device_mark mark, struct device_times *times, struct error *err); // times may be NULL
+int device_wait(struct device *device, struct device_mark mark, struct device_times *times,
+                struct error *err); // times may be NULL
 
-// ---- operations --------------------------------------------------------------------------------------------------
-// All activations and weights have the computation dtype unless said otherwise. Outputs do not overlap inputs unless
-// said otherwise. Indices (ids, starts, spans, rope rows) are int32 in device memory.
+// ---- operations
+// -------------------------------------------------------------------------------------------------- All
+// activations and weights have the computation dtype unless said otherwise. Outputs do not overlap inputs
+// unless said otherwise. Indices (ids, starts, spans, rope rows) are int32 in device memory.
 
 // out[t, :] = table[ids[t], :]. table [vocabulary, hidden], row-major. Ids are the caller's to check.
-int device_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens, size_t hidden,
-                 struct error *err);
+int device_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
+                 size_t hidden, struct error *err);
 
-// out[t, :] = weight * (x[t, :] / sqrt(mean(x[t, :]^2) + epsilon)); the mean in float32. bfloat16: the normalised value
-// is rounded, then the product (Llama-style RMSNorm).
-int device_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon, size_t tokens,
-                    size_t hidden, struct error *err);
+// out[t, :] = weight * (x[t, :] / sqrt(mean(x[t, :]^2) + epsilon)); the mean in float32. bfloat16: the
+// normalised value is rounded, then the product (Llama-style RMSNorm).
+int device_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
+                    size_t tokens, size_t hidden, struct error *err);
 
 enum device_store {
     DEVICE_STORE, // out = x * W^T + bias
-    DEVICE_ADD,   // out = out + (x * W^T + bias): the residual add. bfloat16: the product is rounded, then the sum
+    DEVICE_ADD, // out = out + (x * W^T + bias): the residual add. bfloat16: the product is rounded, then the
+                // sum
 };
 
 // x [tokens, matrix->columns], out [tokens, matrix->rows]; bias [matrix->rows] or NULL.
-int device_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix, const void *bias,
-                  size_t tokens, enum device_store store, struct error *err);
+int device_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
+                  const void *bias, size_t tokens, enum device_store store, struct error *err);
 
 struct device_heads {
     size_t heads;    // query heads
@@ -151,27 +171,30 @@ struct device_heads {
     size_t head_dim; // even
 };
 
-// In place on qkv [tokens, (heads + 2 kv_heads) * head_dim], columns q | k | v: each q and k head is RMS-normalised with
-// q_norm / k_norm [head_dim] (both NULL: no norm), then rotated ("rotate half": pairs i, i + head_dim/2) by row
-// rope_row[t] of cosine and sine, each [.., head_dim / 2], float32 (bfloat16 runs round them, and each product and sum).
-int device_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm, float epsilon,
-                        const float *cosine, const float *sine, const int32_t *rope_row, struct device_heads heads,
-                        size_t tokens, struct error *err);
+// In place on qkv [tokens, (heads + 2 kv_heads) * head_dim], columns q | k | v: each q and k head is
+// RMS-normalised with q_norm / k_norm [head_dim] (both NULL: no norm), then rotated ("rotate half": pairs i,
+// i + head_dim/2) by row rope_row[t] of cosine and sine, each [.., head_dim / 2], float32 (bfloat16 runs
+// round them, and each product and sum).
+int device_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm,
+                        float epsilon, const float *cosine, const float *sine, const int32_t *rope_row,
+                        struct device_heads heads, size_t tokens, struct error *err);
 
 struct device_attention {
     struct device_heads heads;
-    float scale;     // of the scores, usually head_dim^-1/2
-    size_t window;   // keys seen by a query, itself included; 0: all before it
-    size_t longest;  // tokens of the longest text in any batch: what scratch was planned for
+    float scale;    // of the scores, usually head_dim^-1/2
+    size_t window;  // keys seen by a query, itself included; 0: all before it
+    size_t longest; // tokens of the longest text in any batch: what scratch was planned for
 };
 
 // Bytes of DEVICE_SCRATCH that device_attention needs for these shapes (0 if none); false on overflow.
-bool device_attention_scratch(const struct device *device, const struct device_attention *shape, size_t *bytes);
+bool device_attention_scratch(const struct device *device, const struct device_attention *shape,
+                              size_t *bytes);
 
 // Causal softmax(q k^T * scale) v within each text. qkv as above, out [tokens, heads * head_dim];
 // starts [texts + 1] in device memory, host_starts the same numbers in host memory (for the grid).
 int device_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
-                     const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch, struct error *err);
+                     const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
+                     struct error *err);
 
 // out[t, i] = silu(gate_up[t, i]) * gate_up[t, intermediate + i]. gate_up [tokens, 2 * intermediate].
 // bfloat16: silu is rounded, then the product.
@@ -188,9 +211,11 @@ struct device_row_check { // of one pooled row
     uint32_t overflowed;  // finite numbers beyond float16's range, stored as +-65504
 };
 
-// out[r, :] = the float32 mean of x[t, :] for t in spans[r] in token order, then rounded to out_dtype. One-token spans
-// gather exactly. out [rows, hidden] of out_dtype, checks [rows]; spans and checks in device memory.
-int device_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks, const void *x,
-                const struct device_span *spans, size_t rows, size_t hidden, struct error *err);
+// out[r, :] = the float32 mean of x[t, :] for t in spans[r] in token order, then rounded to out_dtype.
+// One-token spans gather exactly. out [rows, hidden] of out_dtype, checks [rows]; spans and checks in device
+// memory.
+int device_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
+                const void *x, const struct device_span *spans, size_t rows, size_t hidden,
+                struct error *err);
 
 #endif

@@ -1,0 +1,299 @@
+// Attention within packed texts: a running softmax over blocks of keys.
+//
+// A work item is one key/value head and one block of a text's positions, for all query heads of that
+// key/value head. It walks the text's keys in blocks of KEY_BLOCK, aligned to the text's start: keys and
+// values are packed into panels once a block, then every tile of tile_rows queries makes its scores, one step
+// of the softmax, and adds probabilities * values to its sums. Nothing is larger than (queries of an item) x
+// head_dim and a tile x KEY_BLOCK.
+//
+// Where a query falls into blocks and tiles depends on its position in its text alone, so its bits do too.
+#include <math.h>
+#include <omp.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/size.h"
+#include "kernels/cpu/cpu_device.h"
+
+enum {
+    KEY_BLOCK =
+        256, // a multiple of every tile_columns; keys and values of 128 dimensions take 128 KB in bfloat16
+    QUERY_ROWS = 384,  // queries times heads of one work item
+    ROW_PADDING = 32,  // as in gemm.c
+    SCRATCH_PARTS = 6, // pieces of a thread's scratch
+};
+
+struct shape {
+    const struct micro_kernels *kernels;
+    enum dtype dtype;
+    size_t heads;
+    size_t kv_heads;
+    size_t group; // query heads a key/value head
+    size_t head_dim;
+    size_t stride;       // numbers of a row of qkv
+    size_t positions;    // of a work item
+    size_t query_stride; // operands of a packed query
+    size_t sums_stride;  // numbers of a row of sums: head_dim padded to whole panels
+    size_t window;
+    float scale;
+};
+
+static struct shape shape_of(const struct cpu_device *cpu, const struct device_attention *attention) {
+    const struct micro_kernels *kernels = cpu->kernels;
+    struct device_heads heads = attention->heads;
+    struct shape shape = {
+        .kernels = kernels,
+        .dtype = cpu->base.dtype,
+        .heads = heads.heads,
+        .kv_heads = heads.kv_heads,
+        .group = heads.heads / heads.kv_heads,
+        .head_dim = heads.head_dim,
+        .stride = (heads.heads + 2 * heads.kv_heads) * heads.head_dim,
+        .query_stride = heads.head_dim + ROW_PADDING,
+        .sums_stride = round_up(heads.head_dim, kernels->tile_columns),
+        .window = attention->window,
+        .scale = attention->scale,
+    };
+    size_t rows = QUERY_ROWS / shape.group / kernels->tile_rows;
+    shape.positions = (rows > 0 ? rows : 1) * kernels->tile_rows;
+    return shape;
+}
+
+struct scratch {   // of one thread
+    void *queries; // [group * positions, query_stride] operands
+    float *sums;   // [group * positions, sums_stride]
+    float *maxima; // [group * positions]
+    float *totals; // [group * positions]
+    void *keys;    // panels of keys: [KEY_BLOCK / tile_columns][head_dim][tile_columns] operands
+    void *values;  // panels of dimensions: [sums_stride / tile_columns][KEY_BLOCK][tile_columns] operands
+};
+
+static void scratch_sizes(const struct shape *shape, size_t bytes[SCRATCH_PARTS]) {
+    size_t rows = shape->group * shape->positions;
+    size_t operand = dtype_size(shape->kernels->operand);
+    size_t plain[SCRATCH_PARTS] = {
+        rows * shape->query_stride * operand,
+        rows * shape->sums_stride * sizeof(float),
+        rows * sizeof(float),
+        rows * sizeof(float),
+        KEY_BLOCK * shape->head_dim * operand,
+        KEY_BLOCK * shape->sums_stride * operand,
+    };
+    for (int i = 0; i < SCRATCH_PARTS; i++) {
+        bytes[i] = round_up(plain[i], DEVICE_ALIGNMENT);
+    }
+}
+
+static size_t scratch_total(const struct shape *shape) {
+    size_t bytes[SCRATCH_PARTS];
+    size_t total = 0;
+    scratch_sizes(shape, bytes);
+    for (int i = 0; i < SCRATCH_PARTS; i++) {
+        total += bytes[i];
+    }
+    return total;
+}
+
+static struct scratch scratch_split(const struct shape *shape, unsigned char *base) {
+    size_t bytes[SCRATCH_PARTS];
+    void *parts[SCRATCH_PARTS];
+    scratch_sizes(shape, bytes);
+    for (int i = 0; i < SCRATCH_PARTS; i++) {
+        parts[i] = base;
+        base += bytes[i];
+    }
+    return (struct scratch){parts[0], parts[1], parts[2], parts[3], parts[4], parts[5]};
+}
+
+bool cpu_attention_scratch(const struct device *device, const struct device_attention *attention,
+                           size_t *bytes) {
+    enum { LARGEST = 1 << 20 }; // heads, and numbers of a head: products below stay far from overflow
+    struct device_heads heads = attention->heads;
+    if (heads.heads > LARGEST || heads.head_dim > LARGEST) {
+        return false;
+    }
+    const struct cpu_device *cpu = cpu_of_const(device);
+    struct shape shape = shape_of(cpu, attention);
+    return size_mul(scratch_total(&shape), (size_t)cpu->threads, bytes);
+}
+
+struct item {
+    const unsigned char *text; // qkv of the text's first token
+    unsigned char *out;        // of the text's first token
+    size_t kv_head;
+    size_t first; // positions [first, first + count)
+    size_t count;
+};
+
+// The first key that position `query` sees.
+static size_t first_key(const struct shape *shape, size_t query) {
+    return shape->window > 0 && query + 1 > shape->window ? query + 1 - shape->window : 0;
+}
+
+static void pack_queries(const struct shape *shape, const struct item *item, const struct scratch *scratch) {
+    for (size_t g = 0; g < shape->group; g++) {
+        size_t column = (item->kv_head * shape->group + g) * shape->head_dim;
+        const void *queries = number_of(item->text, item->first * shape->stride + column, shape->dtype);
+        void *out =
+            number_in(scratch->queries, g * shape->positions * shape->query_stride, shape->kernels->operand);
+        shape->kernels->pack_rows(out, shape->query_stride, queries, shape->stride, item->count,
+                                  shape->head_dim, round_up(item->count, shape->kernels->tile_rows),
+                                  shape->head_dim);
+    }
+    size_t rows = shape->group * shape->positions;
+    memset(scratch->sums, 0, rows * shape->sums_stride * sizeof(float));
+    for (size_t r = 0; r < rows; r++) {
+        scratch->maxima[r] = -INFINITY;
+        scratch->totals[r] = 0;
+    }
+}
+
+// Keys [key, key + count) of the text and their values.
+static void pack_block(const struct shape *shape, const struct item *item, const struct scratch *scratch,
+                       size_t key, size_t count) {
+    const struct micro_kernels *kernels = shape->kernels;
+    size_t width = kernels->tile_columns;
+    size_t key_column = (shape->heads + item->kv_head) * shape->head_dim;
+    size_t value_column = key_column + shape->kv_heads * shape->head_dim;
+    const void *keys = number_of(item->text, key * shape->stride + key_column, shape->dtype);
+    for (size_t k = 0; k < count; k += width) {
+        void *panel = number_in(scratch->keys, k * shape->head_dim, kernels->operand);
+        kernels->pack_keys(panel, number_of(keys, k * shape->stride, shape->dtype), shape->stride,
+                           size_min(width, count - k), shape->head_dim);
+    }
+    const void *values = number_of(item->text, key * shape->stride + value_column, shape->dtype);
+    for (size_t d = 0; d < shape->head_dim; d += width) {
+        void *panel = number_in(scratch->values, d * KEY_BLOCK, kernels->operand);
+        kernels->pack_values(panel, number_of(values, d, shape->dtype), shape->stride, count,
+                             round_up(count, 2), size_min(width, shape->head_dim - d));
+    }
+}
+
+// One tile of queries against the packed block of keys [key, key + count): rows [row, row + tile_rows) of the
+// item's head g, of which `valid` are queries.
+static void attend_tile(const struct shape *shape, const struct item *item, const struct scratch *scratch,
+                        size_t g, size_t row, size_t key, size_t count) {
+    _Alignas(64) float scores[TILE_ROWS_MOST * KEY_BLOCK];
+    _Alignas(64) float probabilities[TILE_ROWS_MOST * (KEY_BLOCK + ROW_PADDING)]; // operands
+    enum { PROBABILITY_STRIDE = KEY_BLOCK + ROW_PADDING };
+    const struct micro_kernels *kernels = shape->kernels;
+    size_t width = kernels->tile_columns;
+    size_t valid = size_min(kernels->tile_rows, item->count - row);
+    size_t query = item->first + row;
+    size_t last = size_min(query + valid - 1, key + count - 1); // the last key that any of them sees
+    size_t lowest = first_key(shape, query);
+    if (last < key || lowest >= key + count) {
+        return;
+    }
+    size_t start = lowest > key ? (lowest - key) / width * width : 0;
+    size_t end = round_up(last + 1 - key, 2);
+
+    size_t at = g * shape->positions + row;
+    const void *queries = number_of(scratch->queries, at * shape->query_stride, kernels->operand);
+    for (size_t k = start; k < end; k += width) {
+        kernels->tile(scores + k, KEY_BLOCK, queries, shape->query_stride,
+                      number_of(scratch->keys, k * shape->head_dim, kernels->operand), shape->head_dim,
+                      false);
+    }
+    float *sums = scratch->sums + at * shape->sums_stride;
+    for (size_t r = 0; r < kernels->tile_rows; r++) {
+        size_t low = size_max(first_key(shape, query + r), key) - key;
+        size_t high = r < valid && query + r >= key ? size_min(query + r + 1, key + count) - key : 0;
+        void *row_probabilities = number_in(probabilities, r * PROBABILITY_STRIDE, kernels->operand);
+        float factor = kernels->softmax(row_probabilities, scores + r * KEY_BLOCK, low, high, end,
+                                        shape->scale, &scratch->maxima[at + r], &scratch->totals[at + r]);
+        if (factor != 1.0f) {
+            kernels->rescale(sums + r * shape->sums_stride, factor, shape->sums_stride);
+        }
+    }
+    for (size_t d = 0; d < shape->head_dim; d += width) {
+        kernels->tile(sums + d, shape->sums_stride, number_of(probabilities, start, kernels->operand),
+                      PROBABILITY_STRIDE,
+                      number_of(scratch->values, d * KEY_BLOCK + start * width, kernels->operand),
+                      end - start, true);
+    }
+}
+
+static void attend_item(const struct shape *shape, const struct item *item, const struct scratch *scratch) {
+    pack_queries(shape, item, scratch);
+    size_t end = item->first + item->count;
+    for (size_t key = first_key(shape, item->first) / KEY_BLOCK * KEY_BLOCK; key < end; key += KEY_BLOCK) {
+        size_t count = size_min(KEY_BLOCK, end - key);
+        pack_block(shape, item, scratch, key, count);
+        for (size_t g = 0; g < shape->group; g++) {
+            for (size_t row = 0; row < item->count; row += shape->kernels->tile_rows) {
+                attend_tile(shape, item, scratch, g, row, key, count);
+            }
+        }
+    }
+    for (size_t g = 0; g < shape->group; g++) {
+        size_t head = item->kv_head * shape->group + g;
+        for (size_t i = 0; i < item->count; i++) {
+            size_t at = g * shape->positions + i;
+            void *out = number_in(item->out, ((item->first + i) * shape->heads + head) * shape->head_dim,
+                                  shape->dtype);
+            shape->kernels->store_scaled(out, scratch->sums + at * shape->sums_stride,
+                                         1.0f / scratch->totals[at], shape->head_dim);
+        }
+    }
+}
+
+// Work items are numbered text by text, a text's last block (the most work) first, key/value heads innermost.
+struct cursor {
+    size_t text;
+    size_t before; // items of the texts before
+};
+
+static size_t text_items(const struct shape *shape, const int32_t *starts, size_t text) {
+    size_t length = (size_t)(starts[text + 1] - starts[text]);
+    return (length + shape->positions - 1) / shape->positions * shape->kv_heads;
+}
+
+static struct item find_item(const struct shape *shape, const int32_t *starts, struct cursor *cursor,
+                             size_t number) {
+    size_t items = text_items(shape, starts, cursor->text);
+    while (number >= cursor->before + items) { // a thread gets numbers in ascending order
+        cursor->before += items;
+        cursor->text++;
+        items = text_items(shape, starts, cursor->text);
+    }
+    size_t within = number - cursor->before;
+    size_t length = (size_t)(starts[cursor->text + 1] - starts[cursor->text]);
+    size_t first = (items - 1 - within) / shape->kv_heads * shape->positions;
+    return (struct item){
+        .kv_head = within % shape->kv_heads,
+        .first = first,
+        .count = size_min(shape->positions, length - first),
+    };
+}
+
+int cpu_attention(struct device *device, void *out, const void *qkv, const struct device_attention *attention,
+                  const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
+                  struct error *err) {
+    (void)err;
+    (void)starts;
+    struct cpu_device *cpu = cpu_of(device);
+    double started = clock_seconds();
+    struct shape shape = shape_of(cpu, attention);
+    size_t items = 0;
+    for (size_t i = 0; i < texts; i++) {
+        items += text_items(&shape, host_starts, i);
+    }
+    size_t scratch_bytes = scratch_total(&shape);
+#pragma omp parallel num_threads(cpu->threads)
+    {
+        struct scratch mine =
+            scratch_split(&shape, (unsigned char *)scratch + (size_t)omp_get_thread_num() * scratch_bytes);
+        struct cursor cursor = {0};
+#pragma omp for schedule(dynamic, 1)
+        for (size_t number = 0; number < items; number++) {
+            struct item item = find_item(&shape, host_starts, &cursor, number);
+            size_t token = (size_t)host_starts[cursor.text];
+            item.text = number_of(qkv, token * shape.stride, shape.dtype);
+            item.out = number_in(out, token * shape.heads * shape.head_dim, shape.dtype);
+            attend_item(&shape, &item, &mine);
+        }
+    }
+    cpu->since_mark.compute_seconds += clock_seconds() - started;
+    return STATUS_OK;
+}

@@ -1,0 +1,212 @@
+// The CPU back end's table: opening, arenas, copies and marks. Everything runs when it is called, so that a
+// mark is reached as soon as it is made.
+#include "kernels/cpu/cpu_device.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/size.h"
+
+static void cpu_close(struct device *device) {
+    struct cpu_device *cpu = cpu_of(device);
+    for (int p = 0; p < DEVICE_PURPOSES; p++) {
+        arena_destroy(&cpu->arenas[p]);
+    }
+    free(cpu);
+}
+
+// "model name : ..." of /proc/cpuinfo, where the system has it.
+static void processor_name(char *out, size_t size) {
+    snprintf(out, size, "unknown processor");
+    FILE *file = fopen("/proc/cpuinfo", "re");
+    if (file == NULL) {
+        return;
+    }
+    char line[256];
+    while (fgets(line, sizeof line, file) != NULL) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) == 0 && colon != NULL) {
+            line[strcspn(line, "\n")] = 0;
+            snprintf(out, size, "%s", colon + 1 + (colon[1] == ' '));
+            break;
+        }
+    }
+    fclose(file);
+}
+
+static void cpu_describe(const struct device *device, struct device_description *out) {
+    const struct cpu_device *cpu = cpu_of_const(device);
+    snprintf(out->kind, sizeof out->kind, "cpu");
+    processor_name(out->name, sizeof out->name);
+    snprintf(out->path, sizeof out->path, "%s", cpu->path->name);
+    snprintf(out->reason, sizeof out->reason, "%s", cpu->reason);
+    snprintf(out->identity, sizeof out->identity, "cpu path=%s kernels=%d", cpu->path->name,
+             CPU_KERNELS_VERSION);
+    out->threads = cpu->threads;
+    cpu_memory(&out->memory, &out->memory_free);
+}
+
+// ---- memory
+// ------------------------------------------------------------------------------------------------------
+
+static int cpu_plan_own(const struct device *device, struct device_plan *plan, struct error *err) {
+    size_t bytes;
+    if (!size_mul(cpu_matmul_scratch(), (size_t)cpu_of_const(device)->threads, &bytes)) {
+        return error_set(err, STATUS_INTERNAL, "scratch of %d threads overflows",
+                         cpu_of_const(device)->threads);
+    }
+    return device_plan_add(plan, DEVICE_SCRATCH, bytes, err);
+}
+
+static void cpu_memory_of(const struct device *device, uint64_t *total, uint64_t *available) {
+    (void)device;
+    cpu_memory(total, available);
+}
+
+static int cpu_arena(struct device *device, enum device_purpose purpose, size_t bytes, void **base,
+                     struct error *err) {
+    struct arena *arena = &cpu_of(device)->arenas[purpose];
+    int status = arena_create(arena, bytes, err);
+    *base = arena->data;
+    return status;
+}
+
+static int cpu_prepare(struct device *device, struct error *err) {
+    struct cpu_device *cpu = cpu_of(device);
+    void *scratch;
+    int status =
+        device_take(device, DEVICE_SCRATCH, cpu_matmul_scratch() * (size_t)cpu->threads, &scratch, err);
+    cpu->thread_scratch = scratch;
+    return status;
+}
+
+static int cpu_vector_load(struct device *device, void *out, size_t offset, size_t count, const void *source,
+                           enum dtype source_dtype, struct error *err) {
+    (void)err;
+    dtype_convert(number_in(out, offset, device->dtype), device->dtype, source, source_dtype, count);
+    return STATUS_OK;
+}
+
+// ---- copies and marks
+// --------------------------------------------------------------------------------------------
+
+static int cpu_upload(struct device *device, void *out, const void *source, size_t bytes, struct error *err) {
+    (void)err;
+    double started = clock_seconds();
+    memcpy(out, source, bytes);
+    cpu_of(device)->since_mark.upload_seconds += clock_seconds() - started;
+    return STATUS_OK;
+}
+
+static int cpu_download(struct device *device, void *out, const void *source, size_t bytes,
+                        struct error *err) {
+    (void)err;
+    double started = clock_seconds();
+    memcpy(out, source, bytes);
+    cpu_of(device)->since_mark.download_seconds += clock_seconds() - started;
+    return STATUS_OK;
+}
+
+static int cpu_mark(struct device *device, struct device_mark *mark, struct error *err) {
+    (void)err;
+    struct cpu_device *cpu = cpu_of(device);
+    mark->number = ++cpu->marks;
+    size_t slot = mark->number % CPU_MARKS;
+    cpu->ring[slot].number = mark->number;
+    cpu->ring[slot].times = cpu->since_mark;
+    cpu->since_mark = (struct device_times){0};
+    return STATUS_OK;
+}
+
+static int cpu_wait(struct device *device, struct device_mark mark, struct device_times *times,
+                    struct error *err) {
+    struct cpu_device *cpu = cpu_of(device);
+    size_t slot = mark.number % CPU_MARKS;
+    if (mark.number == 0 || cpu->ring[slot].number != mark.number) {
+        return error_set(err, STATUS_INTERNAL, "mark %llu was never made or is forgotten",
+                         (unsigned long long)mark.number);
+    }
+    *times = cpu->ring[slot].times;
+    return STATUS_OK;
+}
+
+// ---- peak
+// --------------------------------------------------------------------------------------------------------
+
+static double peak_run(const struct micro_kernels *kernels, int threads, size_t rounds) {
+    double operations = 0;
+    double started = clock_seconds();
+#pragma omp parallel num_threads(threads) reduction(+ : operations)
+    {
+        float use;
+        operations += kernels->peak(rounds, &use);
+    }
+    return operations / (clock_seconds() - started);
+}
+
+static int cpu_peak(struct device *device, enum dtype dtype, double *rate, struct error *err) {
+    (void)err;
+    enum { ROUNDS = 1 << 21, REPEATS = 5 };
+    const struct cpu_device *cpu = cpu_of(device);
+    const struct micro_kernels *kernels = dtype == DTYPE_F32 ? cpu->path->f32 : cpu->path->bf16;
+    *rate = 0;
+    for (int i = 0; i < REPEATS; i++) {
+        double run = peak_run(kernels, cpu->threads, ROUNDS);
+        *rate = run > *rate ? run : *rate;
+    }
+    return STATUS_OK;
+}
+
+static const struct device_ops cpu_ops = {
+    .close = cpu_close,
+    .describe = cpu_describe,
+    .plan_own = cpu_plan_own,
+    .memory = cpu_memory_of,
+    .arena = cpu_arena,
+    .prepare = cpu_prepare,
+    .matrix_bytes = cpu_matrix_bytes,
+    .matrix_load = cpu_matrix_load,
+    .vector_load = cpu_vector_load,
+    .upload = cpu_upload,
+    .download = cpu_download,
+    .mark = cpu_mark,
+    .wait = cpu_wait,
+    .embed = cpu_embed,
+    .rms_norm = cpu_rms_norm,
+    .matmul = cpu_matmul,
+    .qk_norm_rope = cpu_qk_norm_rope,
+    .attention_scratch = cpu_attention_scratch,
+    .attention = cpu_attention,
+    .swiglu = cpu_swiglu,
+    .pool = cpu_pool,
+    .peak = cpu_peak,
+};
+
+int cpu_device_open(struct device **out, const struct device_options *options, const char *why,
+                    struct error *err) {
+    *out = NULL;
+    const struct cpu_path *path;
+    char path_reason[160];
+    int status =
+        cpu_path_choose(&path, options->dtype, options->cpu_path, path_reason, sizeof path_reason, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    void *memory;
+    status = memory_zeroed(&memory, 1, sizeof(struct cpu_device), err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct cpu_device *cpu = memory;
+    cpu->base.ops = &cpu_ops;
+    cpu->base.dtype = options->dtype;
+    cpu->path = path;
+    cpu->kernels = options->dtype == DTYPE_F32 ? path->f32 : path->bf16;
+    cpu->threads = options->threads > 0 ? options->threads : omp_get_max_threads();
+    snprintf(cpu->reason, sizeof cpu->reason, "%s; %s", why, path_reason);
+    *out = &cpu->base;
+    return STATUS_OK;
+}

@@ -1,0 +1,107 @@
+// The CPU as a device: its threads, its path, its arenas. device.h documents the operations.
+#ifndef STRATA_KERNELS_CPU_CPU_DEVICE_H
+#define STRATA_KERNELS_CPU_CPU_DEVICE_H
+
+#include "base/memory.h"
+#include "kernels/cpu/micro_kernels.h"
+#include "kernels/device_ops.h"
+
+// Part of a run's identity: raise it with every change that may change a bit of a result on any path.
+enum { CPU_KERNELS_VERSION = 1 };
+
+enum { CPU_MARKS = 64 }; // marks that can be waited for at a time
+
+struct cpu_device {
+    struct device base;
+    const struct cpu_path *path;
+    const struct micro_kernels *kernels; // of the path, for the computation dtype
+    int threads;
+    char reason[256];
+    struct arena arenas[DEVICE_PURPOSES];
+    unsigned char *thread_scratch; // [threads, matmul_scratch_bytes]
+    struct device_times since_mark;
+    uint64_t marks;
+    struct {
+        uint64_t number;
+        struct device_times times;
+    } ring[CPU_MARKS];
+};
+
+// `why` is what the description's reason begins with.
+int cpu_device_open(struct device **out, const struct device_options *options, const char *why,
+                    struct error *err);
+
+// ---- paths.c
+// -----------------------------------------------------------------------------------------------------
+
+// The path for a dtype: the forced one, or the preferred one among those that this processor has, a pure
+// function of its features. STATUS_DEVICE when the forced one is unknown or missing. why: filled with the
+// reason.
+int cpu_path_choose(const struct cpu_path **out, enum dtype dtype, const char *forced, char *why,
+                    size_t why_size, struct error *err);
+
+// ---- memory.c
+// ----------------------------------------------------------------------------------------------------
+
+// RAM that this process can have at most, and what of it is free now: the smaller of the machine's and the
+// control groups' (version 1 or 2) figures. Page cache counts as free.
+void cpu_memory(uint64_t *total, uint64_t *available);
+
+// ---- gemm.c
+// ------------------------------------------------------------------------------------------------------
+
+bool cpu_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes);
+int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
+                    const void *source, enum dtype source_dtype, struct error *err);
+size_t cpu_matmul_scratch(void); // bytes a thread
+int cpu_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
+               const void *bias, size_t tokens, enum device_store store, struct error *err);
+
+// ---- attention.c
+// -------------------------------------------------------------------------------------------------
+
+bool cpu_attention_scratch(const struct device *device, const struct device_attention *shape, size_t *bytes);
+int cpu_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
+                  const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
+                  struct error *err);
+
+// ---- rows.c
+// ------------------------------------------------------------------------------------------------------
+
+int cpu_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
+              size_t hidden, struct error *err);
+int cpu_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
+                 size_t tokens, size_t hidden, struct error *err);
+int cpu_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm, float epsilon,
+                     const float *cosine, const float *sine, const int32_t *rope_row,
+                     struct device_heads heads, size_t tokens, struct error *err);
+int cpu_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
+               struct error *err);
+int cpu_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
+             const void *x, const struct device_span *spans, size_t rows, size_t hidden, struct error *err);
+
+// ---- shared
+// ------------------------------------------------------------------------------------------------------
+
+static inline struct cpu_device *cpu_of(struct device *device) {
+    return (struct cpu_device *)device;
+}
+
+static inline const struct cpu_device *cpu_of_const(const struct device *device) {
+    return (const struct cpu_device *)device;
+}
+
+// The address of number `i`, and the same for reading.
+static inline void *number_in(void *numbers, size_t i, enum dtype dtype) {
+    return (unsigned char *)numbers + i * dtype_size(dtype);
+}
+
+static inline const void *number_of(const void *numbers, size_t i, enum dtype dtype) {
+    return (const unsigned char *)numbers + i * dtype_size(dtype);
+}
+
+static inline size_t round_up(size_t value, size_t unit) {
+    return (value + unit - 1) / unit * unit;
+}
+
+#endif

@@ -1,0 +1,263 @@
+// Matrix products with packed weights.
+//
+// Weights lie in panels of tile_columns output features (micro_kernels.h): a panel is read once, front to
+// back, for each block of tokens. A block of at most ROW_BLOCK tokens is packed into scratch,
+// depth_block(...) numbers of a row at a time, so that it stays in the second-level cache; tiles of tile_rows
+// x tile_columns sums then run down the block for each panel. Sums live in float32 in scratch between depth
+// blocks.
+//
+// Each output is the sum over k in ascending order by one chain of float32 additions whatever the tokens, the
+// tile it falls into or the thread: its bits depend on its row of x and its weights alone.
+#include <omp.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/size.h"
+#include "kernels/cpu/cpu_device.h"
+
+enum {
+    ROW_BLOCK = 192,     // tokens; a multiple of every tile_rows
+    GROUP_COLUMNS = 512, // output features of one work item; a multiple of every tile_columns
+    DEPTH_BF16 = 2048,   // numbers of a row packed at a time; A block 786 KB, panel 256 KB
+    DEPTH_F32 = 512,     // A block 393 KB, panel 128 KB
+    ROW_PADDING = 32,    // keeps rows of a block off each other's cache sets, which repeat every 4 KB
+    LOAD_DEPTH = 64,     // numbers of a row converted at a time while loading
+};
+
+static size_t depth_block(const struct micro_kernels *kernels) {
+    return kernels->operand == DTYPE_F32 ? DEPTH_F32 : DEPTH_BF16;
+}
+
+// Numbers of depth that a panel holds: bfloat16 comes in pairs.
+static size_t panel_depth(enum dtype dtype, size_t columns) {
+    return dtype == DTYPE_BF16 ? round_up(columns, 2) : columns;
+}
+
+// ---- weights
+// -----------------------------------------------------------------------------------------------------
+
+bool cpu_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes) {
+    size_t padded;
+    size_t depth;
+    size_t width = cpu_of_const(device)->kernels->tile_columns;
+    return size_round_up(rows, width, &padded) && size_round_up(columns, 2, &depth) &&
+           size_mul(padded, panel_depth(device->dtype, columns), &padded) &&
+           size_mul(padded, dtype_size(device->dtype), bytes);
+}
+
+struct load {
+    const struct device_matrix *matrix;
+    enum dtype dtype;
+    size_t width; // tile_columns
+    size_t row;
+    size_t count;
+    const void *source;
+    enum dtype source_dtype;
+};
+
+// Puts depth [k, k + length) of one row, converted in `numbers`, into its panel.
+static void scatter(const struct load *load, void *panel, size_t column, size_t k, size_t length,
+                    const void *numbers) {
+    if (load->dtype == DTYPE_F32) {
+        float *out = panel;
+        for (size_t i = 0; i < length; i++) {
+            out[(k + i) * load->width + column] = ((const float *)numbers)[i];
+        }
+        return;
+    }
+    uint16_t *out = panel; // [depth / 2][width][2]; k is even
+    for (size_t i = 0; i < length; i++) {
+        out[(k + i) / 2 * 2 * load->width + 2 * column + i % 2] = ((const uint16_t *)numbers)[i];
+    }
+}
+
+// The rows of the load that fall into panel number `p`.
+static void load_panel(const struct load *load, size_t p) {
+    size_t columns = load->matrix->columns;
+    size_t first = size_max(load->row, p * load->width);
+    size_t end = size_min(load->row + load->count, (p + 1) * load->width);
+    size_t panel_size = load->width * panel_depth(load->dtype, columns);
+    void *panel = number_in(load->matrix->data, p * panel_size, load->dtype);
+    for (size_t k = 0; k < columns; k += LOAD_DEPTH) { // by depth outside: the panel is written front to back
+        size_t length = size_min(LOAD_DEPTH, columns - k);
+        for (size_t row = first; row < end; row++) {
+            union {
+                float f32[LOAD_DEPTH];
+                uint16_t bf16[LOAD_DEPTH];
+            } numbers;
+            const void *source = number_of(load->source, (row - load->row) * columns + k, load->source_dtype);
+            dtype_convert(&numbers, load->dtype, source, load->source_dtype, length);
+            scatter(load, panel, row - p * load->width, k, length, &numbers);
+        }
+    }
+}
+
+int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
+                    const void *source, enum dtype source_dtype, struct error *err) {
+    (void)err;
+    const struct cpu_device *cpu = cpu_of(device);
+    size_t width = cpu->kernels->tile_columns;
+    struct load load = {matrix, device->dtype, width, row, count, source, source_dtype};
+    size_t first = row / width;
+    size_t end = round_up(row + count, width) / width;
+#pragma omp parallel for num_threads(cpu->threads) schedule(static)
+    for (size_t p = first; p < end; p++) {
+        load_panel(&load, p);
+    }
+    return STATUS_OK;
+}
+
+// ---- products
+// ----------------------------------------------------------------------------------------------------
+
+enum { SUMS_BYTES = ROW_BLOCK * GROUP_COLUMNS * 4 };
+enum { WIDE_BYTES = DEPTH_F32 * TILE_COLUMNS_MOST * 4 };
+enum { ROWS_BYTES = ROW_BLOCK * (DEPTH_BF16 + ROW_PADDING) * 2 };
+_Static_assert((DEPTH_F32 + ROW_PADDING) * 4 <= (DEPTH_BF16 + ROW_PADDING) * 2,
+               "packed rows fit in either type");
+
+size_t cpu_matmul_scratch(void) {
+    return round_up(SUMS_BYTES + WIDE_BYTES + ROWS_BYTES, DEVICE_ALIGNMENT);
+}
+
+struct product {
+    const struct micro_kernels *kernels;
+    enum dtype dtype;
+    void *out;        // [tokens, rows]
+    const void *x;    // [tokens, columns]
+    const void *bias; // [rows] or NULL
+    const struct device_matrix *matrix;
+    size_t tokens;
+    enum device_store store;
+    size_t row_block;     // tokens of a work item
+    size_t group_columns; // output features of a work item
+};
+
+struct block { // one work item: tokens [token, token + count) and output features [feature, feature_end)
+    size_t token;
+    size_t count;
+    size_t feature;
+    size_t feature_end;
+    float *sums; // [panels of the group][ROW_BLOCK][tile_columns]
+    float *wide; // a panel widened, [depth_block][tile_columns]
+    void *rows;  // tokens packed, [ROW_BLOCK][depth_block + ROW_PADDING]
+};
+
+static void store_panel(const struct product *product, const struct block *block, size_t feature,
+                        const float *sums) {
+    size_t width = product->kernels->tile_columns;
+    size_t columns = size_min(width, product->matrix->rows - feature);
+    const void *bias = product->bias == NULL ? NULL : number_of(product->bias, feature, product->dtype);
+    for (size_t t = 0; t < block->count; t++) {
+        size_t at = (block->token + t) * product->matrix->rows + feature;
+        void *out = number_in(product->out, at, product->dtype);
+        product->kernels->store_sums(out, sums + t * width, bias, columns, product->store);
+    }
+}
+
+// Adds depth [k, k + depth) to the sums of one panel.
+static void multiply_panel(const struct product *product, const struct block *block, size_t feature, size_t k,
+                           size_t depth, float *sums) {
+    const struct micro_kernels *kernels = product->kernels;
+    size_t width = kernels->tile_columns;
+    size_t stride = depth_block(kernels) + ROW_PADDING;
+    size_t whole = panel_depth(product->dtype, product->matrix->columns);
+    const void *panel = number_of(product->matrix->data, feature * whole + k * width, product->dtype);
+    if (kernels->widen_panel != NULL) {
+        kernels->widen_panel(block->wide, panel, depth);
+        panel = block->wide;
+    }
+    for (size_t r = 0; r < block->count; r += kernels->tile_rows) {
+        kernels->tile(sums + r * width, width, number_of(block->rows, r * stride, kernels->operand), stride,
+                      panel, depth, k > 0);
+    }
+}
+
+static void multiply_block(const struct product *product, const struct block *block) {
+    const struct micro_kernels *kernels = product->kernels;
+    size_t width = kernels->tile_columns;
+    size_t columns = product->matrix->columns;
+    size_t whole = panel_depth(product->dtype, columns);
+    size_t most = depth_block(kernels);
+    bool one_depth = whole <= most;
+    for (size_t k = 0; k < whole; k += most) {
+        size_t depth = size_min(most, whole - k);
+        kernels->pack_rows(block->rows, most + ROW_PADDING,
+                           number_of(product->x, block->token * columns + k, product->dtype), columns,
+                           block->count, size_min(depth, columns - k),
+                           round_up(block->count, kernels->tile_rows), depth);
+        for (size_t feature = block->feature; feature < block->feature_end; feature += width) {
+            float *sums = one_depth ? block->sums : block->sums + (feature - block->feature) * ROW_BLOCK;
+            multiply_panel(product, block, feature, k, depth, sums);
+            if (k + depth == whole) {
+                store_panel(product, block, feature, sums);
+            }
+        }
+    }
+}
+
+// Smaller work items where there would be too few to keep the threads evenly busy.
+static void size_items(struct product *product, size_t threads) {
+    size_t width = product->kernels->tile_columns;
+    product->row_block = ROW_BLOCK;
+    product->group_columns = GROUP_COLUMNS;
+    for (;;) {
+        size_t blocks = (product->tokens + product->row_block - 1) / product->row_block;
+        size_t groups = (product->matrix->rows + product->group_columns - 1) / product->group_columns;
+        if (blocks * groups >= 16 * threads) {
+            return;
+        }
+        if (product->tokens > product->row_block / 2 && product->row_block > ROW_BLOCK / 4) {
+            product->row_block /= 2;
+        } else if (product->group_columns > width) {
+            product->group_columns /= 2;
+        } else {
+            return;
+        }
+    }
+}
+
+static void multiply_item(const struct product *product, size_t item, unsigned char *scratch) {
+    size_t blocks = (product->tokens + product->row_block - 1) / product->row_block;
+    size_t token = item % blocks * product->row_block; // items side by side share weights
+    size_t feature = item / blocks * product->group_columns;
+    struct block block = {
+        .token = token,
+        .count = size_min(product->row_block, product->tokens - token),
+        .feature = feature,
+        .feature_end = size_min(feature + product->group_columns, product->matrix->rows),
+        .sums = (float *)(void *)scratch,
+        .wide = (float *)(void *)(scratch + SUMS_BYTES),
+        .rows = scratch + SUMS_BYTES + WIDE_BYTES,
+    };
+    multiply_block(product, &block);
+}
+
+int cpu_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
+               const void *bias, size_t tokens, enum device_store store, struct error *err) {
+    struct cpu_device *cpu = cpu_of(device);
+    if (cpu->thread_scratch == NULL) {
+        return error_set(err, STATUS_INTERNAL, "matmul: device memory was not reserved");
+    }
+    double started = clock_seconds();
+    struct product product = {
+        .kernels = cpu->kernels,
+        .dtype = device->dtype,
+        .out = out,
+        .x = x,
+        .bias = bias,
+        .matrix = matrix,
+        .tokens = tokens,
+        .store = store,
+    };
+    size_items(&product, (size_t)cpu->threads);
+    size_t blocks = (tokens + product.row_block - 1) / product.row_block;
+    size_t groups = (matrix->rows + product.group_columns - 1) / product.group_columns;
+#pragma omp parallel for num_threads(cpu->threads) schedule(dynamic, 1)
+    for (size_t item = 0; item < blocks * groups; item++) {
+        multiply_item(&product, item,
+                      cpu->thread_scratch + (size_t)omp_get_thread_num() * cpu_matmul_scratch());
+    }
+    cpu->since_mark.compute_seconds += clock_seconds() - started;
+    return STATUS_OK;
+}

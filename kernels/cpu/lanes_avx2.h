@@ -1,0 +1,110 @@
+// Eight float lanes: AVX2 with FMA.
+#ifndef STRATA_KERNELS_CPU_LANES_AVX2_H
+#define STRATA_KERNELS_CPU_LANES_AVX2_H
+
+#include <immintrin.h>
+
+#include "base/dtype.h"
+
+enum { LANES = 8, TILE_ROWS = 6, TILE_VECTORS = 2 };
+
+typedef __m256 lanes;
+
+static inline lanes lanes_set(float value) {
+    return _mm256_set1_ps(value);
+}
+
+static inline lanes lanes_load(const void *in) {
+    return _mm256_loadu_ps(in);
+}
+
+static inline void lanes_store(void *out, lanes value) {
+    _mm256_storeu_ps(out, value);
+}
+
+static inline lanes lanes_load_bf16(const void *in) {
+    __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)in));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+
+// The bits of `value` rounded to bfloat16, still in the upper half of each lane; NaN stays a quiet NaN.
+static inline lanes lanes_round_bf16(lanes value) {
+    __m256i bits = _mm256_castps_si256(value);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+    __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x00400000));
+    __m256 nan = _mm256_cmp_ps(value, value, _CMP_UNORD_Q);
+    rounded = _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(nan));
+    return _mm256_castsi256_ps(_mm256_and_si256(rounded, _mm256_set1_epi32((int)0xffff0000u)));
+}
+
+static inline void lanes_store_bf16(void *out, lanes value) {
+    __m256i bits = _mm256_srli_epi32(_mm256_castps_si256(lanes_round_bf16(value)), 16);
+    __m128i halves = _mm_packus_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1));
+    _mm_storeu_si128((__m128i *)out, halves);
+}
+
+// Interleaved pairs to the first and the second of each.
+static inline void lanes_split_pairs(const uint16_t *in, lanes *first, lanes *second) {
+    __m256i pairs = _mm256_loadu_si256((const __m256i *)in);
+    *first = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
+    *second = _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32((int)0xffff0000u)));
+}
+
+static inline lanes lanes_add(lanes a, lanes b) {
+    return _mm256_add_ps(a, b);
+}
+
+static inline lanes lanes_sub(lanes a, lanes b) {
+    return _mm256_sub_ps(a, b);
+}
+
+static inline lanes lanes_mul(lanes a, lanes b) {
+    return _mm256_mul_ps(a, b);
+}
+
+static inline lanes lanes_div(lanes a, lanes b) {
+    return _mm256_div_ps(a, b);
+}
+
+static inline lanes lanes_fma(lanes a, lanes b, lanes c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
+
+// The greater of the two; b when either is NaN. lanes_min likewise.
+static inline lanes lanes_max(lanes a, lanes b) {
+    return _mm256_max_ps(a, b);
+}
+
+static inline lanes lanes_min(lanes a, lanes b) {
+    return _mm256_min_ps(a, b);
+}
+
+// value where x >= bound or x is NaN, otherwise 0.
+static inline lanes lanes_zero_below(lanes value, lanes x, lanes bound) {
+    return _mm256_andnot_ps(_mm256_cmp_ps(x, bound, _CMP_LT_OQ), value);
+}
+
+static inline lanes lanes_nearest(lanes value) {
+    return _mm256_round_ps(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+// value * 2^exponent, exponent an integer in [-126, 127].
+static inline lanes lanes_scale2(lanes value, lanes exponent) {
+    __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(exponent), _mm256_set1_epi32(127));
+    return _mm256_mul_ps(value, _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)));
+}
+
+static inline float lanes_sum(lanes a) {
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+static inline float lanes_greatest(lanes a) {
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+
+#endif

@@ -1,0 +1,117 @@
+// Sixteen float lanes: AVX-512 (F, BW, DQ, VL). Rounding to bfloat16 takes the processor's instruction where
+// the file is compiled for it, integer arithmetic otherwise; both round to nearest even (the instruction
+// takes subnormals as zero).
+#ifndef STRATA_KERNELS_CPU_LANES_AVX512_H
+#define STRATA_KERNELS_CPU_LANES_AVX512_H
+
+#include <immintrin.h>
+
+#include "base/dtype.h"
+
+enum { LANES = 16, TILE_ROWS = 6, TILE_VECTORS = 4 };
+
+typedef __m512 lanes;
+
+static inline lanes lanes_set(float value) {
+    return _mm512_set1_ps(value);
+}
+
+static inline lanes lanes_load(const void *in) {
+    return _mm512_loadu_ps(in);
+}
+
+static inline void lanes_store(void *out, lanes value) {
+    _mm512_storeu_ps(out, value);
+}
+
+static inline lanes lanes_widen(__m256i halves) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
+static inline lanes lanes_load_bf16(const void *in) {
+    return lanes_widen(_mm256_loadu_si256((const __m256i *)in));
+}
+
+static inline __m256i lanes_narrow(lanes value) {
+#ifdef __AVX512BF16__
+    return (__m256i)_mm512_cvtneps_pbh(value);
+#else
+    __m512i bits = _mm512_castps_si512(value);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+    __mmask16 nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+    rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x00400000));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
+#endif
+}
+
+static inline lanes lanes_round_bf16(lanes value) {
+    return lanes_widen(lanes_narrow(value));
+}
+
+static inline void lanes_store_bf16(void *out, lanes value) {
+    _mm256_storeu_si256((__m256i *)out, lanes_narrow(value));
+}
+
+// Interleaved pairs to the first and the second of each.
+static inline void lanes_split_pairs(const uint16_t *in, lanes *first, lanes *second) {
+    __m512i pairs = _mm512_loadu_si512(in);
+    *first = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+    *second = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000u)));
+}
+
+static inline lanes lanes_add(lanes a, lanes b) {
+    return _mm512_add_ps(a, b);
+}
+
+static inline lanes lanes_sub(lanes a, lanes b) {
+    return _mm512_sub_ps(a, b);
+}
+
+static inline lanes lanes_mul(lanes a, lanes b) {
+    return _mm512_mul_ps(a, b);
+}
+
+static inline lanes lanes_div(lanes a, lanes b) {
+    return _mm512_div_ps(a, b);
+}
+
+static inline lanes lanes_fma(lanes a, lanes b, lanes c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+// The greater of the two; b when either is NaN. lanes_min likewise.
+static inline lanes lanes_max(lanes a, lanes b) {
+    return _mm512_max_ps(a, b);
+}
+
+static inline lanes lanes_min(lanes a, lanes b) {
+    return _mm512_min_ps(a, b);
+}
+
+// value where x >= bound or x is NaN, otherwise 0.
+static inline lanes lanes_zero_below(lanes value, lanes x, lanes bound) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, bound, _CMP_NLT_UQ), value);
+}
+
+static inline lanes lanes_nearest(lanes value) {
+    return _mm512_roundscale_ps(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+// value * 2^exponent, exponent an integer in [-126, 127].
+static inline lanes lanes_scale2(lanes value, lanes exponent) {
+    return _mm512_scalef_ps(value, exponent);
+}
+
+static inline float lanes_sum(lanes a) {
+    __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+static inline float lanes_greatest(lanes a) {
+    return _mm512_reduce_max_ps(a);
+}
+
+#endif

@@ -1,0 +1,92 @@
+// The micro-kernels of one instruction-set path for one computation dtype, and the table of paths.
+//
+// gemm.c, attention.c and rows.c hold all blocking and threading and are built once; what touches numbers in
+// bulk is behind the pointers below, built once a path (cpu/paths/*.c) from the shared bodies micro_tile.h
+// and micro_rows.h over the vector type of that path (lanes_*.h).
+//
+// "number" is the computation dtype as it lies in activations. "operand" is the type that tile multiplies:
+// bfloat16 where the processor multiplies it, otherwise float32, and numbers are widened when they are
+// packed.
+//
+// A panel is a block of tile_columns columns of a right-hand matrix, [depth][tile_columns] in order of depth;
+// with bfloat16 numbers two depths are interleaved: [depth / 2][tile_columns][2], depth padded with zeros to
+// be even.
+#ifndef STRATA_KERNELS_CPU_MICRO_KERNELS_H
+#define STRATA_KERNELS_CPU_MICRO_KERNELS_H
+
+#include "kernels/device.h"
+
+enum {
+    TILE_ROWS_MOST = 8,
+    TILE_COLUMNS_MOST = 64,
+};
+
+struct micro_kernels {
+    enum dtype operand;
+    size_t tile_rows;
+    size_t tile_columns;
+
+    // sums[r, c] (+)= sum over k < depth of a[r, k] * panel[k, c], for all tile_rows x tile_columns, k
+    // ascending, in float32. a: operands, row stride a_stride; depth is even for bfloat16 operands. sums: row
+    // stride sums_stride.
+    void (*tile)(float *sums, size_t sums_stride, const void *a, size_t a_stride, const void *panel,
+                 size_t depth, bool accumulate);
+
+    // Numbers x [rows, columns] (row stride x_stride) to operands [padded_rows, padded_columns] (row stride
+    // out_stride); what is beyond rows and columns becomes zero.
+    void (*pack_rows)(void *out, size_t out_stride, const void *x, size_t x_stride, size_t rows,
+                      size_t columns, size_t padded_rows, size_t padded_columns);
+
+    // A panel of bfloat16 numbers to one of float32 operands; NULL where panels hold operands already.
+    void (*widen_panel)(float *out, const uint16_t *panel, size_t depth);
+
+    // out[c] = sums[c] + bias[c], or out[c] + that (DEVICE_ADD), rounded as device_matmul says; bias may be
+    // NULL.
+    void (*store_sums)(void *out, const float *sums, const void *bias, size_t columns,
+                       enum device_store store);
+
+    // Keys [count, head_dim] (numbers, row stride `stride`) to one panel of operands whose columns are keys
+    // and whose depth is head_dim; values to one panel whose columns are the head's dimensions and whose
+    // depth is keys (columns <= tile_columns of them; rows beyond count up to padded_count become zero).
+    void (*pack_keys)(void *panel, const void *keys, size_t stride, size_t count, size_t head_dim);
+    void (*pack_values)(void *panel, const void *values, size_t stride, size_t count, size_t padded_count,
+                        size_t columns);
+
+    // One step of a running softmax over a block of keys. scores [padded] are overwritten; keys in [low,
+    // high) are seen. probabilities [padded] (operands, 0 where not seen) = exp(score * scale - maximum);
+    // maximum and sum are brought up to date. Returns the factor that what was summed under the old maximum
+    // must be multiplied with.
+    float (*softmax)(void *probabilities, float *scores, size_t low, size_t high, size_t padded, float scale,
+                     float *maximum, float *sum);
+    void (*rescale)(float *sums, float factor, size_t count); // sums *= factor
+    void (*store_scaled)(void *out, const float *sums, float factor,
+                         size_t count); // out = sums * factor, as numbers
+
+    void (*norm)(void *out, const void *x, const void *weight, float epsilon, size_t hidden); // one row
+    void (*rope)(void *head, const void *norm, float epsilon, const float *cosine, const float *sine,
+                 size_t head_dim);
+    void (*swiglu)(void *out, const void *gate_up, size_t intermediate); // one row
+
+    // `rounds` rounds of tile_rows * tile_columns products that depend on nothing but registers; returns the
+    // number of floating-point operations done, and in *use something that depends on all of them.
+    double (*peak)(size_t rounds, float *use);
+};
+
+struct cpu_path {
+    const char *name;
+    bool (*available)(void);
+    const struct micro_kernels *f32;
+    const struct micro_kernels *bf16;
+};
+
+extern const struct micro_kernels portable_f32;
+extern const struct micro_kernels portable_bf16;
+#if defined(__x86_64__)
+extern const struct micro_kernels avx2_f32;
+extern const struct micro_kernels avx2_bf16;
+extern const struct micro_kernels avx512_f32;
+extern const struct micro_kernels avx512_bf16;
+extern const struct micro_kernels avx512bf16_bf16;
+#endif
+
+#endif

@@ -1,0 +1,232 @@
+// Shared bodies of the row micro-kernels (norm, rotation, SwiGLU, softmax, stores), compiled once a path:
+// include lanes_*.h of the path first. Each takes the dtype as a constant and is inlined into one function a
+// dtype.
+//
+// A row's end that does not fill a vector goes through a small zeroed buffer, so that every length has the
+// one order of sums: element i belongs to lane i % LANES.
+#ifndef STRATA_KERNELS_CPU_MICRO_ROWS_H
+#define STRATA_KERNELS_CPU_MICRO_ROWS_H
+
+#include <math.h>
+
+#include "kernels/device.h"
+
+#define MICRO_INLINE static inline __attribute__((always_inline))
+
+MICRO_INLINE const void *row_at(const void *row, size_t i, enum dtype dtype) {
+    return dtype == DTYPE_F32 ? (const void *)((const float *)row + i)
+                              : (const void *)((const uint16_t *)row + i);
+}
+
+MICRO_INLINE void *row_at_out(void *row, size_t i, enum dtype dtype) {
+    return dtype == DTYPE_F32 ? (void *)((float *)row + i) : (void *)((uint16_t *)row + i);
+}
+
+MICRO_INLINE float number_at(const void *row, size_t i, enum dtype dtype) {
+    return dtype == DTYPE_F32 ? ((const float *)row)[i] : bf16_to_f32(((const uint16_t *)row)[i]);
+}
+
+MICRO_INLINE lanes full_load(const void *in, enum dtype dtype) {
+    return dtype == DTYPE_F32 ? lanes_load(in) : lanes_load_bf16(in);
+}
+
+MICRO_INLINE void full_store(void *out, lanes value, enum dtype dtype) {
+    if (dtype == DTYPE_F32) {
+        lanes_store(out, value);
+    } else {
+        lanes_store_bf16(out, value);
+    }
+}
+
+// Elements [i, i + LANES) of a row of n; what is beyond n reads as zero.
+MICRO_INLINE lanes row_load(const void *row, size_t i, size_t n, enum dtype dtype) {
+    if (i + LANES <= n) {
+        return full_load(row_at(row, i, dtype), dtype);
+    }
+    uint32_t part[LANES] = {0};
+    memcpy(part, row_at(row, i, dtype), (n - i) * (dtype == DTYPE_F32 ? sizeof(float) : sizeof(uint16_t)));
+    return full_load(part, dtype);
+}
+
+MICRO_INLINE void row_store(void *row, size_t i, size_t n, lanes value, enum dtype dtype) {
+    if (i + LANES <= n) {
+        full_store(row_at_out(row, i, dtype), value, dtype);
+        return;
+    }
+    uint32_t part[LANES];
+    full_store(part, value, dtype);
+    memcpy(row_at_out(row, i, dtype), part,
+           (n - i) * (dtype == DTYPE_F32 ? sizeof(float) : sizeof(uint16_t)));
+}
+
+// Rounds where a bfloat16 computation rounds.
+MICRO_INLINE lanes rounded(lanes value, enum dtype dtype) {
+    return dtype == DTYPE_F32 ? value : lanes_round_bf16(value);
+}
+
+// e^x to about 1 ulp; below the smallest normal number 0, above the largest number about 2^127.5; NaN stays.
+// x = n ln 2 + r with |r| <= ln 2 / 2, ln 2 in two parts; the polynomial is Moshier's (Cephes, expf).
+MICRO_INLINE lanes lanes_exp(lanes x) {
+    lanes low = lanes_set(-87.3365402f);
+    lanes clamped = lanes_max(low, lanes_min(lanes_set(88.3762589f), x));
+    lanes n = lanes_nearest(lanes_mul(clamped, lanes_set(1.44269504f)));
+    lanes r = lanes_fma(n, lanes_set(-0.693359375f), clamped);
+    r = lanes_fma(n, lanes_set(2.12194440e-4f), r);
+    lanes p = lanes_set(1.9875691500e-4f);
+    p = lanes_fma(p, r, lanes_set(1.3981999507e-3f));
+    p = lanes_fma(p, r, lanes_set(8.3334519073e-3f));
+    p = lanes_fma(p, r, lanes_set(4.1665795894e-2f));
+    p = lanes_fma(p, r, lanes_set(1.6666665459e-1f));
+    p = lanes_fma(p, r, lanes_set(5.0000001201e-1f));
+    p = lanes_add(lanes_fma(p, lanes_mul(r, r), r), lanes_set(1.0f));
+    return lanes_zero_below(lanes_scale2(p, n), x, low);
+}
+
+static inline float scalar_exp(float x) {
+    float all[LANES];
+    lanes_store(all, lanes_exp(lanes_set(x)));
+    return all[0];
+}
+
+// ---- norm and rotation
+// -------------------------------------------------------------------------------------------
+
+// 1 / sqrt(mean(x^2) + epsilon).
+MICRO_INLINE float row_inverse_rms(const void *x, float epsilon, size_t n, enum dtype dtype) {
+    lanes sums[4] = {lanes_set(0), lanes_set(0), lanes_set(0), lanes_set(0)};
+    size_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        for (size_t s = 0; s < 4; s++) {
+            lanes value = full_load(row_at(x, i + s * LANES, dtype), dtype);
+            sums[s] = lanes_fma(value, value, sums[s]);
+        }
+    }
+    for (size_t s = 0; i < n; i += LANES, s++) {
+        lanes value = row_load(x, i, n, dtype);
+        sums[s] = lanes_fma(value, value, sums[s]);
+    }
+    float square = lanes_sum(lanes_add(lanes_add(sums[0], sums[1]), lanes_add(sums[2], sums[3])));
+    return 1.0f / sqrtf(square / (float)n + epsilon);
+}
+
+MICRO_INLINE void norm_row(void *out, const void *x, const void *weight, float epsilon, size_t n,
+                           enum dtype dtype) {
+    lanes inverse = lanes_set(row_inverse_rms(x, epsilon, n, dtype));
+    for (size_t i = 0; i < n; i += LANES) {
+        lanes value = rounded(lanes_mul(row_load(x, i, n, dtype), inverse), dtype);
+        row_store(out, i, n, lanes_mul(value, row_load(weight, i, n, dtype)), dtype);
+    }
+}
+
+MICRO_INLINE void rope_row(void *head, const void *norm, float epsilon, const float *cosine,
+                           const float *sine, size_t head_dim, enum dtype dtype) {
+    size_t half = head_dim / 2;
+    void *left = head;
+    void *right = row_at_out(head, half, dtype);
+    lanes inverse = lanes_set(norm != NULL ? row_inverse_rms(head, epsilon, head_dim, dtype) : 1.0f);
+    for (size_t i = 0; i < half; i += LANES) {
+        lanes a = row_load(left, i, half, dtype);
+        lanes b = row_load(right, i, half, dtype);
+        if (norm != NULL) {
+            a = rounded(lanes_mul(a, inverse), dtype);
+            b = rounded(lanes_mul(b, inverse), dtype);
+            a = rounded(lanes_mul(a, row_load(norm, i, half, dtype)), dtype);
+            b = rounded(lanes_mul(b, row_load(row_at(norm, half, dtype), i, half, dtype)), dtype);
+        }
+        lanes c = rounded(row_load(cosine, i, half, DTYPE_F32), dtype);
+        lanes s = rounded(row_load(sine, i, half, DTYPE_F32), dtype);
+        lanes a_turned = lanes_sub(rounded(lanes_mul(a, c), dtype), rounded(lanes_mul(b, s), dtype));
+        lanes b_turned = lanes_add(rounded(lanes_mul(b, c), dtype), rounded(lanes_mul(a, s), dtype));
+        row_store(left, i, half, a_turned, dtype);
+        row_store(right, i, half, b_turned, dtype);
+    }
+}
+
+MICRO_INLINE void swiglu_row(void *out, const void *gate_up, size_t n, enum dtype dtype) {
+    const void *up = row_at(gate_up, n, dtype);
+    lanes one = lanes_set(1.0f);
+    for (size_t i = 0; i < n; i += LANES) {
+        lanes gate = row_load(gate_up, i, n, dtype);
+        lanes silu = lanes_div(gate, lanes_add(one, lanes_exp(lanes_sub(lanes_set(0), gate))));
+        row_store(out, i, n, lanes_mul(rounded(silu, dtype), row_load(up, i, n, dtype)), dtype);
+    }
+}
+
+// ---- stores
+// ------------------------------------------------------------------------------------------------------
+
+MICRO_INLINE void store_sums_row(void *out, const float *sums, const void *bias, size_t columns,
+                                 enum device_store store, enum dtype dtype) {
+    for (size_t i = 0; i < columns; i += LANES) {
+        lanes value = row_load(sums, i, columns, DTYPE_F32);
+        if (bias != NULL) {
+            value = lanes_add(value, row_load(bias, i, columns, dtype));
+        }
+        if (store == DEVICE_ADD) {
+            value = lanes_add(row_load(out, i, columns, dtype), rounded(value, dtype));
+        }
+        row_store(out, i, columns, value, dtype);
+    }
+}
+
+static inline void rescale_sums(float *sums, float factor, size_t count) {
+    lanes f = lanes_set(factor);
+    for (size_t i = 0; i < count; i += LANES) {
+        row_store(sums, i, count, lanes_mul(row_load(sums, i, count, DTYPE_F32), f), DTYPE_F32);
+    }
+}
+
+MICRO_INLINE void store_scaled_row(void *out, const float *sums, float factor, size_t count,
+                                   enum dtype dtype) {
+    lanes f = lanes_set(factor);
+    for (size_t i = 0; i < count; i += LANES) {
+        row_store(out, i, count, lanes_mul(row_load(sums, i, count, DTYPE_F32), f), dtype);
+    }
+}
+
+// ---- softmax
+// -----------------------------------------------------------------------------------------------------
+
+MICRO_INLINE float softmax_row(void *probabilities, float *scores, size_t low, size_t high, size_t padded,
+                               float scale, float *maximum, float *sum, enum dtype operand) {
+    size_t operand_bytes = operand == DTYPE_F32 ? sizeof(float) : sizeof(uint16_t);
+    if (low >= high) {
+        memset(probabilities, 0, padded * operand_bytes);
+        return 1.0f;
+    }
+    size_t first = low / LANES * LANES;
+    size_t end = (high + LANES - 1) / LANES * LANES; // the caller's row has room for whole vectors
+    for (size_t i = first; i < low; i++) {
+        scores[i] = -INFINITY;
+    }
+    for (size_t i = high; i < end; i++) {
+        scores[i] = -INFINITY;
+    }
+    lanes scales = lanes_set(scale);
+    lanes greatest = lanes_set(-INFINITY);
+    for (size_t i = first; i < end; i += LANES) {
+        lanes value = lanes_mul(lanes_load(scores + i), scales);
+        lanes_store(scores + i, value);
+        greatest = lanes_max(value, greatest);
+    }
+    float before = *maximum;
+    float now = lanes_greatest(greatest);
+    now = before > now ? before : now;
+    lanes shift = lanes_set(now);
+    lanes total = lanes_set(0);
+    memset(probabilities, 0, first * operand_bytes);
+    for (size_t i = first; i < end; i += LANES) {
+        lanes p = lanes_exp(lanes_sub(lanes_load(scores + i), shift));
+        total = lanes_add(total, p);
+        full_store(row_at_out(probabilities, i, operand), p, operand);
+    }
+    if (end < padded) {
+        memset(row_at_out(probabilities, end, operand), 0, (padded - end) * operand_bytes);
+    }
+    float factor = before == now ? 1.0f : scalar_exp(before - now);
+    *maximum = now;
+    *sum = *sum * factor + lanes_sum(total);
+    return factor;
+}
+
+#endif

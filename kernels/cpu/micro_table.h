@@ -1,0 +1,67 @@
+// The functions and tables of a path whose operands are float32: include lanes_*.h of the path first, then
+// use MICRO_KERNELS_F32 and MICRO_KERNELS_BF16 to define its two tables.
+#ifndef STRATA_KERNELS_CPU_MICRO_TABLE_H
+#define STRATA_KERNELS_CPU_MICRO_TABLE_H
+
+#include "kernels/cpu/micro_tile.h"
+
+// The row micro-kernels of one dtype.
+#define MICRO_ROW_FUNCTIONS(suffix, dtype)                                                                   \
+    static void store_sums_##suffix(void *out, const float *sums, const void *bias, size_t columns,          \
+                                    enum device_store store) {                                               \
+        store_sums_row(out, sums, bias, columns, store, dtype);                                              \
+    }                                                                                                        \
+    static void store_scaled_##suffix(void *out, const float *sums, float factor, size_t count) {            \
+        store_scaled_row(out, sums, factor, count, dtype);                                                   \
+    }                                                                                                        \
+    static void norm_##suffix(void *out, const void *x, const void *weight, float epsilon, size_t hidden) {  \
+        norm_row(out, x, weight, epsilon, hidden, dtype);                                                    \
+    }                                                                                                        \
+    static void rope_##suffix(void *head, const void *norm, float epsilon, const float *cosine,              \
+                              const float *sine, size_t head_dim) {                                          \
+        rope_row(head, norm, epsilon, cosine, sine, head_dim, dtype);                                        \
+    }                                                                                                        \
+    static void swiglu_##suffix(void *out, const void *gate_up, size_t intermediate) {                       \
+        swiglu_row(out, gate_up, intermediate, dtype);                                                       \
+    }
+
+// The packing micro-kernels of one dtype into float32 operands.
+#define MICRO_PACK_FUNCTIONS(suffix, dtype)                                                                  \
+    static void pack_rows_##suffix(void *out, size_t out_stride, const void *x, size_t x_stride,             \
+                                   size_t rows, size_t columns, size_t padded_rows, size_t padded_columns) { \
+        pack_rows_wide(out, out_stride, x, x_stride, rows, columns, padded_rows, padded_columns, dtype);     \
+    }                                                                                                        \
+    static void pack_keys_##suffix(void *panel, const void *keys, size_t stride, size_t count,               \
+                                   size_t head_dim) {                                                        \
+        pack_keys_wide(panel, keys, stride, count, head_dim, dtype);                                         \
+    }                                                                                                        \
+    static void pack_values_##suffix(void *panel, const void *values, size_t stride, size_t count,           \
+                                     size_t padded_count, size_t columns) {                                  \
+        pack_values_wide(panel, values, stride, count, padded_count, columns, dtype);                        \
+    }
+
+#define MICRO_ROW_ENTRIES(suffix)                                                                            \
+    .store_sums = store_sums_##suffix, .store_scaled = store_scaled_##suffix, .norm = norm_##suffix,         \
+    .rope = rope_##suffix, .swiglu = swiglu_##suffix, .rescale = rescale_sums
+
+#define MICRO_WIDE_ENTRIES(suffix)                                                                           \
+    .operand = DTYPE_F32, .tile_rows = TILE_ROWS, .tile_columns = TILE_COLUMNS, .tile = tile_f32,            \
+    .pack_rows = pack_rows_##suffix, .pack_keys = pack_keys_##suffix, .pack_values = pack_values_##suffix,   \
+    .softmax = softmax_f32, .peak = peak_f32
+
+static inline float softmax_f32(void *probabilities, float *scores, size_t low, size_t high, size_t padded,
+                                float scale, float *maximum, float *sum) {
+    return softmax_row(probabilities, scores, low, high, padded, scale, maximum, sum, DTYPE_F32);
+}
+
+// Both tables of a path that multiplies in float32 only.
+#define MICRO_KERNELS_WIDE(path)                                                                             \
+    MICRO_ROW_FUNCTIONS(f32, DTYPE_F32)                                                                      \
+    MICRO_ROW_FUNCTIONS(bf16, DTYPE_BF16)                                                                    \
+    MICRO_PACK_FUNCTIONS(f32, DTYPE_F32)                                                                     \
+    MICRO_PACK_FUNCTIONS(bf16, DTYPE_BF16)                                                                   \
+    const struct micro_kernels path##_f32 = {MICRO_WIDE_ENTRIES(f32), MICRO_ROW_ENTRIES(f32)};               \
+    const struct micro_kernels path##_bf16 = {MICRO_WIDE_ENTRIES(bf16), MICRO_ROW_ENTRIES(bf16),             \
+                                              .widen_panel = widen_panel};
+
+#endif

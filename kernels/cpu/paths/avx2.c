@@ -1,0 +1,10 @@
+// AVX2 and FMA; bfloat16 is widened when it is packed.
+#if defined(__AVX2__) && defined(__FMA__)
+#include "kernels/cpu/lanes_avx2.h"
+
+#include "kernels/cpu/micro_table.h"
+
+MICRO_KERNELS_WIDE(avx2)
+#else
+typedef int avx2_is_not_built_here;
+#endif

@@ -1,0 +1,10 @@
+// AVX-512 in float32; bfloat16 is widened when it is packed.
+#if defined(__AVX512F__)
+#include "kernels/cpu/lanes_avx512.h"
+
+#include "kernels/cpu/micro_table.h"
+
+MICRO_KERNELS_WIDE(avx512)
+#else
+typedef int avx512_is_not_built_here;
+#endif

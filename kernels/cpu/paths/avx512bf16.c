@@ -1,0 +1,130 @@
+// AVX512-BF16: vdpbf16ps multiplies pairs of bfloat16 numbers and adds both products to a float32.
+#if defined(__AVX512BF16__)
+#include "kernels/cpu/lanes_avx512.h"
+
+#include "kernels/cpu/micro_table.h"
+
+static inline lanes pairs_load(const uint16_t *in) {
+    return _mm512_castsi512_ps(_mm512_loadu_si512(in));
+}
+
+static inline lanes pairs_dot(lanes sums, lanes a, lanes b) {
+    return _mm512_dpbf16_ps(sums, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(b));
+}
+
+static void tile_bf16(float *sums, size_t sums_stride, const void *a_rows, size_t a_stride, const void *panel,
+                      size_t depth, bool accumulate) {
+    const uint16_t *a = a_rows;
+    const uint16_t *b = panel;
+    lanes c[TILE_ROWS][TILE_VECTORS];
+    tile_start(c, sums, sums_stride, accumulate);
+    for (size_t k = 0; k < depth; k += 2, b += 2 * TILE_COLUMNS) {
+        lanes row[TILE_VECTORS];
+#pragma GCC unroll 8
+        for (int v = 0; v < TILE_VECTORS; v++) {
+            row[v] = pairs_load(b + 2 * v * LANES);
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < TILE_ROWS; r++) {
+            float pair;
+            memcpy(&pair, a + (size_t)r * a_stride + k, sizeof pair);
+            lanes x = lanes_set(pair);
+#pragma GCC unroll 8
+            for (int v = 0; v < TILE_VECTORS; v++) {
+                c[r][v] = pairs_dot(c[r][v], x, row[v]);
+            }
+        }
+    }
+    tile_finish(sums, sums_stride, c);
+}
+
+static void pack_rows_bf16(void *out, size_t out_stride, const void *x, size_t x_stride, size_t rows,
+                           size_t columns, size_t padded_rows, size_t padded_columns) {
+    for (size_t r = 0; r < padded_rows; r++) {
+        uint16_t *row = (uint16_t *)out + r * out_stride;
+        size_t filled = r < rows ? columns : 0;
+        if (filled > 0) {
+            memcpy(row, (const uint16_t *)x + r * x_stride, filled * sizeof *row);
+        }
+        memset(row + filled, 0, (padded_columns - filled) * sizeof *row);
+    }
+}
+
+static void pack_keys_bf16(void *out, const void *keys, size_t stride, size_t count, size_t head_dim) {
+    uint16_t *panel = out;
+    if (count < TILE_COLUMNS) {
+        memset(panel, 0, head_dim * TILE_COLUMNS * sizeof *panel);
+    }
+    for (size_t j = 0; j < count; j++) {
+        const uint16_t *key = (const uint16_t *)keys + j * stride;
+        for (size_t d = 0; d < head_dim; d += 2) {
+            memcpy(panel + d * TILE_COLUMNS + 2 * j, key + d, 2 * sizeof *panel);
+        }
+    }
+}
+
+static void pack_values_bf16(void *out, const void *values, size_t stride, size_t count, size_t padded_count,
+                             size_t columns) {
+    static const uint16_t zeros[TILE_COLUMNS] = {0};
+    for (size_t k = 0; k < padded_count; k += 2) {
+        uint16_t *row = (uint16_t *)out + k * TILE_COLUMNS;
+        const uint16_t *first = k < count ? (const uint16_t *)values + k * stride : zeros;
+        const uint16_t *second = k + 1 < count ? (const uint16_t *)values + (k + 1) * stride : zeros;
+        for (size_t j = 0; j < columns; j++) {
+            row[2 * j] = first[j];
+            row[2 * j + 1] = second[j];
+        }
+        memset(row + 2 * columns, 0, 2 * (TILE_COLUMNS - columns) * sizeof *row);
+    }
+}
+
+static float softmax_bf16(void *probabilities, float *scores, size_t low, size_t high, size_t padded,
+                          float scale, float *maximum, float *sum) {
+    return softmax_row(probabilities, scores, low, high, padded, scale, maximum, sum, DTYPE_BF16);
+}
+
+static double peak_bf16(size_t rounds, float *use) {
+    lanes c[TILE_ROWS][TILE_VECTORS];
+    for (int r = 0; r < TILE_ROWS; r++) {
+        for (int v = 0; v < TILE_VECTORS; v++) {
+            c[r][v] = lanes_set(0);
+        }
+    }
+    lanes ones = _mm512_castsi512_ps(_mm512_set1_epi16(0x3f80));
+    for (size_t i = 0; i < rounds; i++) {
+        __asm__ volatile("" ::: "memory");
+#pragma GCC unroll 8
+        for (int r = 0; r < TILE_ROWS; r++) {
+#pragma GCC unroll 8
+            for (int v = 0; v < TILE_VECTORS; v++) {
+                c[r][v] = pairs_dot(c[r][v], ones, ones);
+            }
+        }
+    }
+    lanes sum = lanes_set(0);
+    for (int r = 0; r < TILE_ROWS; r++) {
+        for (int v = 0; v < TILE_VECTORS; v++) {
+            sum = lanes_add(sum, c[r][v]);
+        }
+    }
+    *use = lanes_sum(sum);
+    return 4.0 * (double)rounds * TILE_ROWS * TILE_COLUMNS;
+}
+
+MICRO_ROW_FUNCTIONS(bf16, DTYPE_BF16)
+
+const struct micro_kernels avx512bf16_bf16 = {
+    .operand = DTYPE_BF16,
+    .tile_rows = TILE_ROWS,
+    .tile_columns = TILE_COLUMNS,
+    .tile = tile_bf16,
+    .pack_rows = pack_rows_bf16,
+    .pack_keys = pack_keys_bf16,
+    .pack_values = pack_values_bf16,
+    .softmax = softmax_bf16,
+    .peak = peak_bf16,
+    MICRO_ROW_ENTRIES(bf16),
+};
+#else
+typedef int avx512bf16_is_not_built_here;
+#endif

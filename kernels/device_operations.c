@@ -1,0 +1,132 @@
+// The operations of device.h: cheap checks of shapes, then the back end.
+#include "base/size.h"
+#include "kernels/device_ops.h"
+
+static int refuse(struct error *err, const char *operation, const char *why) {
+    return error_set(err, STATUS_INTERNAL, "%s: %s", operation, why);
+}
+
+int device_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
+                 size_t hidden, struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    if (out == NULL || table == NULL || ids == NULL || hidden == 0) {
+        return refuse(err, "embed", "a buffer is missing or hidden is 0");
+    }
+    return device->ops->embed(device, out, table, ids, tokens, hidden, err);
+}
+
+int device_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
+                    size_t tokens, size_t hidden, struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    if (out == NULL || x == NULL || weight == NULL || hidden == 0) {
+        return refuse(err, "rms_norm", "a buffer is missing or hidden is 0");
+    }
+    return device->ops->rms_norm(device, out, x, weight, epsilon, tokens, hidden, err);
+}
+
+int device_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
+                  const void *bias, size_t tokens, enum device_store store, struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    if (out == NULL || x == NULL || matrix == NULL || matrix->data == NULL || matrix->rows == 0 ||
+        matrix->columns == 0) {
+        return refuse(err, "matmul", "a buffer or the matrix is missing");
+    }
+    return device->ops->matmul(device, out, x, matrix, bias, tokens, store, err);
+}
+
+// NULL when the shape can be computed.
+static const char *heads_fault(struct device_heads heads) {
+    if (heads.heads == 0 || heads.kv_heads == 0 || heads.heads % heads.kv_heads != 0) {
+        return "kv_heads does not divide heads";
+    }
+    if (heads.head_dim == 0 || heads.head_dim % 2 != 0) {
+        return "head_dim is not even";
+    }
+    return NULL;
+}
+
+int device_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm,
+                        float epsilon, const float *cosine, const float *sine, const int32_t *rope_row,
+                        struct device_heads heads, size_t tokens, struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    const char *fault = heads_fault(heads);
+    if (fault == NULL && (qkv == NULL || cosine == NULL || sine == NULL || rope_row == NULL)) {
+        fault = "a buffer is missing";
+    }
+    if (fault == NULL && (q_norm == NULL) != (k_norm == NULL)) {
+        fault = "only one of the two norms was given";
+    }
+    if (fault != NULL) {
+        return refuse(err, "qk_norm_rope", fault);
+    }
+    return device->ops->qk_norm_rope(device, qkv, q_norm, k_norm, epsilon, cosine, sine, rope_row, heads,
+                                     tokens, err);
+}
+
+bool device_attention_scratch(const struct device *device, const struct device_attention *shape,
+                              size_t *bytes) {
+    if (heads_fault(shape->heads) != NULL) {
+        return false;
+    }
+    return device->ops->attention_scratch(device, shape, bytes);
+}
+
+int device_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
+                     const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
+                     struct error *err) {
+    if (texts == 0) {
+        return STATUS_OK;
+    }
+    const char *fault = heads_fault(shape->heads);
+    if (fault == NULL && (out == NULL || qkv == NULL || starts == NULL || host_starts == NULL)) {
+        fault = "a buffer is missing";
+    }
+    size_t bytes;
+    if (fault == NULL &&
+        (!device_attention_scratch(device, shape, &bytes) || (bytes > 0 && scratch == NULL))) {
+        fault = "scratch is missing";
+    }
+    if (fault != NULL) {
+        return refuse(err, "attention", fault);
+    }
+    for (size_t i = 0; i < texts; i++) {
+        int32_t length = host_starts[i + 1] - host_starts[i];
+        if (host_starts[i] < 0 || length < 0 || (size_t)length > shape->longest) {
+            return error_set(err, STATUS_INTERNAL,
+                             "attention: text %zu is [%d, %d) and the longest was planned as %zu", i,
+                             host_starts[i], host_starts[i + 1], shape->longest);
+        }
+    }
+    return device->ops->attention(device, out, qkv, shape, starts, host_starts, texts, scratch, err);
+}
+
+int device_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
+                  struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    if (out == NULL || gate_up == NULL || intermediate == 0) {
+        return refuse(err, "swiglu", "a buffer is missing or intermediate is 0");
+    }
+    return device->ops->swiglu(device, out, gate_up, tokens, intermediate, err);
+}
+
+int device_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
+                const void *x, const struct device_span *spans, size_t rows, size_t hidden,
+                struct error *err) {
+    if (rows == 0) {
+        return STATUS_OK;
+    }
+    if (out == NULL || checks == NULL || x == NULL || spans == NULL || hidden == 0) {
+        return refuse(err, "pool", "a buffer is missing or hidden is 0");
+    }
+    return device->ops->pool(device, out, out_dtype, checks, x, spans, rows, hidden, err);
+}

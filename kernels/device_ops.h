@@ -1,0 +1,73 @@
+// What a back end implements (private to kernels/). device.h documents every operation; the public functions
+// check arguments and call through this table, so a back end may rely on them: pointers are there, tokens >
+// 0, shapes fit.
+//
+// A back end's own struct begins with `struct device`.
+#ifndef STRATA_KERNELS_DEVICE_OPS_H
+#define STRATA_KERNELS_DEVICE_OPS_H
+
+#include "kernels/device.h"
+
+struct device_ops {
+    void (*close)(struct device *device); // frees the arenas and the device; what was opened only in part too
+    void (*describe)(const struct device *device, struct device_description *out);
+
+    // ---- memory ----
+    int (*plan_own)(const struct device *device, struct device_plan *plan,
+                    struct error *err); // adds its own needs
+    void (*memory)(const struct device *device, uint64_t *total, uint64_t *free);
+    int (*arena)(struct device *device, enum device_purpose purpose, size_t bytes, void **base,
+                 struct error *err);
+    int (*prepare)(struct device *device, struct error *err); // arenas are there: takes what plan_own added
+
+    // ---- weights ----
+    bool (*matrix_bytes)(const struct device *device, size_t rows, size_t columns, size_t *bytes);
+    int (*matrix_load)(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
+                       const void *source, enum dtype source_dtype, struct error *err);
+    int (*vector_load)(struct device *device, void *out, size_t offset, size_t count, const void *source,
+                       enum dtype source_dtype, struct error *err);
+
+    // ---- copies and waiting ----
+    int (*upload)(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
+    int (*download)(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
+    int (*mark)(struct device *device, struct device_mark *mark, struct error *err);
+    int (*wait)(struct device *device, struct device_mark mark, struct device_times *times,
+                struct error *err);
+
+    // ---- operations ----
+    int (*embed)(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
+                 size_t hidden, struct error *err);
+    int (*rms_norm)(struct device *device, void *out, const void *x, const void *weight, float epsilon,
+                    size_t tokens, size_t hidden, struct error *err);
+    int (*matmul)(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
+                  const void *bias, size_t tokens, enum device_store store, struct error *err);
+    int (*qk_norm_rope)(struct device *device, void *qkv, const void *q_norm, const void *k_norm,
+                        float epsilon, const float *cosine, const float *sine, const int32_t *rope_row,
+                        struct device_heads heads, size_t tokens, struct error *err);
+    bool (*attention_scratch)(const struct device *device, const struct device_attention *shape,
+                              size_t *bytes);
+    int (*attention)(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
+                     const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
+                     struct error *err);
+    int (*swiglu)(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
+                  struct error *err);
+    int (*pool)(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
+                const void *x, const struct device_span *spans, size_t rows, size_t hidden,
+                struct error *err);
+
+    // The rate of a loop that does nothing but multiply and add numbers of `dtype` in registers, all threads,
+    // in floating-point operations a second. For benchmarks.
+    int (*peak)(struct device *device, enum dtype dtype, double *rate, struct error *err);
+};
+
+struct device {
+    const struct device_ops *ops;
+    enum dtype dtype;
+    bool reserved;
+    bool sealed;
+    unsigned char *base[DEVICE_PURPOSES];
+    size_t capacity[DEVICE_PURPOSES];
+    size_t used[DEVICE_PURPOSES];
+};
+
+#endif

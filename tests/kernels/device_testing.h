@@ -1,0 +1,162 @@
+// What the tests of a device share: opening every path in both dtypes, numbers to and from device memory,
+// random numbers, and comparisons that fail on NaN first. Nothing here reads or writes device memory but
+// through device.h.
+#ifndef STRATA_TESTS_KERNELS_DEVICE_TESTING_H
+#define STRATA_TESTS_KERNELS_DEVICE_TESTING_H
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/random.h"
+#include "kernels/device.h"
+
+static const double F32_EPSILON =
+    0x1p-24; // half a unit in the last place of 1: the relative error of one rounding
+static const double BF16_EPSILON = 0x1p-8;
+
+enum { POOL_BYTES = 24 << 20 };
+
+struct bed { // a device with memory to spare
+    struct device *device;
+    enum dtype dtype;
+    const char *path;
+    void *staging;
+    struct error error;
+};
+
+static inline void must(struct bed *bed, int status) {
+    if (status != STATUS_OK) {
+        fail_msg("path %s, %s: %s", bed->path, dtype_name(bed->dtype), bed->error.message);
+    }
+}
+
+static inline struct bed bed_open(const char *path, enum dtype dtype, int threads) {
+    struct bed bed = {.dtype = dtype, .path = path};
+    struct device_options options = {.dtype = dtype, .threads = threads, .cpu_path = path};
+    must(&bed, device_open(&bed.device, "cpu", &options, &bed.error));
+    struct device_plan plan = {0};
+    for (int p = 0; p < DEVICE_PURPOSES; p++) {
+        must(&bed, device_plan_add(&plan, (enum device_purpose)p, POOL_BYTES, &bed.error));
+    }
+    must(&bed, device_reserve(bed.device, &plan, &bed.error));
+    must(&bed, device_take(bed.device, DEVICE_STAGING, POOL_BYTES, &bed.staging, &bed.error));
+    return bed;
+}
+
+static inline void bed_close(struct bed *bed) {
+    device_close(bed->device);
+    *bed = (struct bed){0};
+}
+
+static inline double bed_epsilon(const struct bed *bed) {
+    return bed->dtype == DTYPE_F32 ? F32_EPSILON : BF16_EPSILON;
+}
+
+// Runs a test on every path that the processor has, in both dtypes; the others are named.
+static inline void on_every_path(void (*test)(const char *path, enum dtype dtype)) {
+    bool available;
+    for (int i = 0;; i++) {
+        const char *path = device_cpu_path(i, &available);
+        if (path == NULL) {
+            return;
+        }
+        if (!available) {
+            print_message("skipped: path %s, which this processor does not have\n", path);
+            continue;
+        }
+        test(path, DTYPE_F32);
+        test(path, DTYPE_BF16);
+    }
+}
+
+// ---- numbers
+// -----------------------------------------------------------------------------------------------------
+
+static inline void *bed_take(struct bed *bed, size_t bytes) {
+    void *out;
+    must(bed, device_take(bed->device, DEVICE_ACTIVATIONS, bytes, &out, &bed->error));
+    return out;
+}
+
+// Device memory with these numbers in the computation dtype.
+static inline void *bed_put(struct bed *bed, const float *numbers, size_t count) {
+    void *out = bed_take(bed, count * dtype_size(bed->dtype));
+    must(bed, device_vector_load(bed->device, out, 0, count, numbers, DTYPE_F32, &bed->error));
+    return out;
+}
+
+static inline void *bed_upload(struct bed *bed, const void *bytes, size_t size) {
+    struct device_mark mark;
+    void *out = bed_take(bed, size);
+    memcpy(bed->staging, bytes, size);
+    must(bed, device_upload(bed->device, out, bed->staging, size, &bed->error));
+    must(bed, device_mark(bed->device, &mark, &bed->error));
+    must(bed, device_wait(bed->device, mark, NULL, &bed->error));
+    return out;
+}
+
+// The bytes of device memory, in memory that the caller frees.
+static inline void *bed_bytes(struct bed *bed, const void *source, size_t size) {
+    struct device_mark mark;
+    must(bed, device_download(bed->device, bed->staging, source, size, &bed->error));
+    must(bed, device_mark(bed->device, &mark, &bed->error));
+    must(bed, device_wait(bed->device, mark, NULL, &bed->error));
+    void *bytes = malloc(size > 0 ? size : 1);
+    assert_non_null(bytes);
+    memcpy(bytes, bed->staging, size);
+    return bytes;
+}
+
+static inline float *numbers_widen(void *bytes, enum dtype dtype, size_t count) {
+    float *numbers = malloc((count > 0 ? count : 1) * sizeof *numbers);
+    assert_non_null(numbers);
+    dtype_convert(numbers, DTYPE_F32, bytes, dtype, count);
+    free(bytes);
+    return numbers;
+}
+
+static inline float *bed_get(struct bed *bed, const void *source, size_t count) {
+    return numbers_widen(bed_bytes(bed, source, count * dtype_size(bed->dtype)), bed->dtype, count);
+}
+
+static inline float round_to(float value, enum dtype dtype) {
+    return dtype == DTYPE_F32 ? value : bf16_to_f32(f32_to_bf16(value));
+}
+
+// Numbers in [-scale, scale) that the dtype holds exactly.
+static inline float *random_numbers(uint64_t seed, size_t count, float scale, enum dtype dtype) {
+    float *numbers = malloc((count > 0 ? count : 1) * sizeof *numbers);
+    assert_non_null(numbers);
+    for (size_t i = 0; i < count; i++) {
+        numbers[i] = round_to((float)(2 * random_unit(&seed) - 1) * scale, dtype);
+    }
+    return numbers;
+}
+
+static inline struct device_matrix bed_matrix(struct bed *bed, const float *weights, size_t rows,
+                                              size_t columns) {
+    struct device_matrix matrix;
+    must(bed, device_matrix_take(bed->device, &matrix, rows, columns, &bed->error));
+    must(bed, device_matrix_load(bed->device, &matrix, 0, rows, weights, DTYPE_F32, &bed->error));
+    return matrix;
+}
+
+// ---- comparisons
+// -------------------------------------------------------------------------------------------------
+
+// |got - want| <= bound, and neither is NaN or infinite: asked first, because NaN compares as nothing.
+static inline void assert_close(const struct bed *bed, const char *what, size_t i, float got, double want,
+                                double bound) {
+    if (!isfinite(got) || !isfinite(want) || !isfinite(bound) || fabs((double)got - want) > bound) {
+        fail_msg("%s, path %s, %s: number %zu is %.9g, wanted %.9g within %.3g", what, bed->path,
+                 dtype_name(bed->dtype), i, (double)got, want, bound);
+    }
+}
+
+#endif

@@ -1,0 +1,188 @@
+// Opening, describing, memory plans, sealing, marks; the text of every refusal.
+#include "device_testing.h"
+
+static const struct device_options plain = {.dtype = DTYPE_F32, .threads = 2};
+
+static void assert_refused(int status, int wanted, const struct error *error, const char *part) {
+    assert_int_equal(status, wanted);
+    if (strstr(error->message, part) == NULL) {
+        fail_msg("'%s' does not say '%s'", error->message, part);
+    }
+}
+
+static void test_names(void **state) {
+    (void)state;
+    struct device *device;
+    struct error error = {0};
+    assert_refused(device_open(&device, "cuda:0", &plain, &error), STATUS_DEVICE, &error,
+                   "built without CUDA");
+    assert_null(device);
+    assert_refused(device_open(&device, "cuda", &plain, &error), STATUS_DEVICE, &error, "built without CUDA");
+    assert_refused(device_open(&device, "cuda:x", &plain, &error), STATUS_DEVICE, &error,
+                   "unknown device 'cuda:x'");
+    assert_refused(device_open(&device, "gpu", &plain, &error), STATUS_DEVICE, &error, "cpu, cuda:N or auto");
+    struct device_options half = {.dtype = DTYPE_F16};
+    assert_refused(device_open(&device, "cpu", &half, &error), STATUS_DEVICE, &error, "not in float16");
+    struct device_options nowhere = {.cpu_path = "sse9"};
+    assert_refused(device_open(&device, "cpu", &nowhere, &error), STATUS_DEVICE, &error,
+                   "unknown CPU path 'sse9'");
+    device_close(NULL);
+}
+
+static void test_description(void **state) {
+    (void)state;
+    struct device *device;
+    struct error error = {0};
+    struct device_description description;
+    assert_int_equal(device_open(&device, "auto", &plain, &error), STATUS_OK);
+    device_describe(device, &description);
+    assert_string_equal(description.kind, "cpu");
+    assert_non_null(strstr(description.reason, "built without CUDA"));
+    assert_non_null(strstr(description.identity, description.path));
+    assert_non_null(strstr(description.identity, "kernels="));
+    assert_int_equal(description.threads, 2);
+    assert_true(description.memory >= description.memory_free && description.memory_free > 0);
+    device_close(device);
+}
+
+// Every path of the table opens or says that the processor lacks it; the last is portable and always there.
+static void test_paths(void **state) {
+    (void)state;
+    const char *last = NULL;
+    bool available = false;
+    const char *path;
+    for (int i = 0; (path = device_cpu_path(i, &available)) != NULL; i++) {
+        struct device *device;
+        struct error error = {0};
+        struct device_options options = {.dtype = DTYPE_BF16, .cpu_path = path};
+        int status = device_open(&device, "cpu", &options, &error);
+        if (available) {
+            struct device_description description;
+            assert_int_equal(status, STATUS_OK);
+            device_describe(device, &description);
+            assert_string_equal(description.path, path);
+            assert_non_null(strstr(description.reason, "asked for"));
+        } else {
+            assert_refused(status, STATUS_DEVICE, &error, "does not have the CPU path");
+        }
+        device_close(device);
+        last = path;
+    }
+    assert_string_equal(last, "portable");
+    assert_true(available);
+}
+
+static void test_plan(void **state) {
+    (void)state;
+    struct device_plan plan = {0};
+    struct error error = {0};
+    assert_int_equal(device_plan_add(&plan, DEVICE_WEIGHTS, 1, &error), STATUS_OK);
+    assert_int_equal(plan.bytes[DEVICE_WEIGHTS], DEVICE_ALIGNMENT);
+    assert_refused(device_plan_add(&plan, DEVICE_WEIGHTS, SIZE_MAX - 300, &error), STATUS_INTERNAL, &error,
+                   "overflows");
+    assert_int_equal(plan.bytes[DEVICE_WEIGHTS], DEVICE_ALIGNMENT);
+}
+
+static void test_take_and_seal(void **state) {
+    (void)state;
+    struct device *device;
+    struct error error = {0};
+    void *a;
+    void *b;
+    assert_int_equal(device_open(&device, "cpu", &plain, &error), STATUS_OK);
+    assert_refused(device_take(device, DEVICE_WEIGHTS, 1, &a, &error), STATUS_INTERNAL, &error, "too small");
+    struct device_plan plan = {.bytes = {[DEVICE_WEIGHTS] = 1024}};
+    assert_int_equal(device_reserve(device, &plan, &error), STATUS_OK);
+    assert_refused(device_reserve(device, &plan, &error), STATUS_INTERNAL, &error, "once");
+    assert_int_equal(device_take(device, DEVICE_WEIGHTS, 100, &a, &error), STATUS_OK);
+    assert_int_equal(device_take(device, DEVICE_WEIGHTS, 700, &b, &error), STATUS_OK);
+    assert_int_equal((char *)b - (char *)a, DEVICE_ALIGNMENT);
+    assert_int_equal((uintptr_t)a % DEVICE_ALIGNMENT, 0);
+    assert_refused(device_take(device, DEVICE_WEIGHTS, 1, &a, &error), STATUS_INTERNAL, &error,
+                   "too small: 1 bytes for weights, 0 left");
+    assert_null(a);
+    device_seal(device);
+    assert_refused(device_take(device, DEVICE_SCRATCH, 0, &a, &error), STATUS_INTERNAL, &error,
+                   "after the start");
+    device_close(device);
+}
+
+static void test_too_large(void **state) {
+    (void)state;
+    struct device *device;
+    struct error error = {0};
+    assert_int_equal(device_open(&device, "cpu", &plain, &error), STATUS_OK);
+    struct device_plan plan = {
+        .bytes = {[DEVICE_WEIGHTS] = (size_t)1 << 50, [DEVICE_STAGING] = (size_t)3 << 30}};
+    int status = device_reserve(device, &plan, &error);
+    assert_refused(status, STATUS_DEVICE, &error, "weights 1048576.000 GiB");
+    assert_refused(status, STATUS_DEVICE, &error, "staging 3.000 GiB");
+    assert_refused(status, STATUS_DEVICE, &error, "needed 10485");
+    assert_refused(status, STATUS_DEVICE, &error, "free ");
+    plan.bytes[DEVICE_STAGING] = SIZE_MAX - 100; // the sum overflows
+    assert_refused(device_reserve(device, &plan, &error), STATUS_DEVICE, &error, "not enough memory");
+    device_close(device);
+}
+
+static void test_marks(void **state) {
+    (void)state;
+    struct bed bed = bed_open("portable", DTYPE_F32, 1);
+    struct device_mark first;
+    struct device_mark second;
+    struct device_times times;
+    float *x = random_numbers(1, 40000, 1.0f, DTYPE_F32);
+    void *device_x = bed_put(&bed, x, 40000);
+    void *out = bed_take(&bed, 40000 * sizeof(float));
+    must(&bed, device_mark(bed.device, &first, &bed.error));
+    must(&bed, device_rms_norm(bed.device, out, device_x, device_x, 1.0f, 1, 40000, &bed.error));
+    must(&bed, device_mark(bed.device, &second, &bed.error));
+    must(&bed, device_wait(bed.device, second, &times, &bed.error));
+    assert_true(times.compute_seconds > 0 && times.compute_seconds < 10);
+    assert_true(times.download_seconds == 0 && times.upload_seconds == 0);
+    must(&bed, device_wait(bed.device, first, NULL, &bed.error));
+    struct device_mark never = {second.number + 1};
+    assert_refused(device_wait(bed.device, never, NULL, &bed.error), STATUS_INTERNAL, &bed.error,
+                   "never made");
+    free(x);
+    bed_close(&bed);
+}
+
+static void test_wrong_shapes(void **state) {
+    (void)state;
+    struct bed bed = bed_open("portable", DTYPE_F32, 1);
+    struct device *device = bed.device;
+    struct error *error = &bed.error;
+    float number = 0;
+    int32_t starts[2] = {0, 9};
+    struct device_matrix matrix;
+    assert_refused(device_matrix_take(device, &matrix, 0, 4, error), STATUS_INTERNAL, error, "[0, 4]");
+    assert_refused(device_matrix_take(device, &matrix, SIZE_MAX / 2, 4, error), STATUS_INTERNAL, error,
+                   "cannot be held");
+    must(&bed, device_matrix_take(device, &matrix, 3, 4, error));
+    assert_refused(device_matrix_load(device, &matrix, 2, 2, &number, DTYPE_F32, error), STATUS_INTERNAL,
+                   error, "rows 2 + 2 do not fit a matrix of [3, 4]");
+    struct device_attention shape = {{3, 2, 8}, 1.0f, 0, 8};
+    size_t bytes;
+    assert_false(device_attention_scratch(device, &shape, &bytes));
+    assert_refused(device_attention(device, &number, &number, &shape, starts, starts, 1, &number, error),
+                   STATUS_INTERNAL, error, "kv_heads does not divide heads");
+    shape.heads = (struct device_heads){2, 1, 7};
+    assert_refused(device_attention(device, &number, &number, &shape, starts, starts, 1, &number, error),
+                   STATUS_INTERNAL, error, "head_dim is not even");
+    shape.heads.head_dim = 8;
+    assert_refused(device_attention(device, &number, &number, &shape, starts, starts, 1, &number, error),
+                   STATUS_INTERNAL, error, "text 0 is [0, 9) and the longest was planned as 8");
+    assert_refused(device_rms_norm(device, NULL, &number, &number, 1.0f, 1, 1, error), STATUS_INTERNAL, error,
+                   "rms_norm: a buffer is missing");
+    assert_int_equal(device_rms_norm(device, NULL, NULL, NULL, 1.0f, 0, 1, error), STATUS_OK);
+    bed_close(&bed);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_names), cmocka_unit_test(test_description),   cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_plan),  cmocka_unit_test(test_take_and_seal), cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_marks), cmocka_unit_test(test_wrong_shapes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
