@@ -1,6 +1,6 @@
-// A tokenizer read from tokenizer.json: byte-level BPE (GPT-2, Qwen2/3, Llama 3) and SentencePiece-style BPE with byte
-// fallback (Llama 2, Mistral v0.1). Ids and offsets equal those of the `tokenizers` library for the parts it accepts;
-// a component it does not know is refused by name at load time, never approximated.
+// A tokenizer read from tokenizer.json: byte-level BPE (GPT-2, Qwen2/3, Llama 3) and SentencePiece-style BPE
+// with byte fallback (Llama 2, Mistral v0.1). Ids and offsets equal those of the `tokenizers` library for the
+// parts it accepts; a component it does not know is refused by name at load time, never approximated.
 #ifndef STRATA_TEXT_TOKENIZER_H
 #define STRATA_TEXT_TOKENIZER_H
 
@@ -16,6 +16,10 @@ struct tokenizer_scratch; // working memory and word cache of one thread
 
 // Loads `path` (a tokenizer.json). STATUS_DATA with file, place and reason when it is broken or unknown.
 int tokenizer_load(struct tokenizer **out, const char *path, struct error *err);
+
+// The same from memory; `name` stands for the source in messages.
+int tokenizer_parse(struct tokenizer **out, const char *json, size_t size, const char *name,
+                    struct error *err);
 void tokenizer_destroy(struct tokenizer *tokenizer); // accepts NULL
 
 // One more than the highest id it can produce.
@@ -24,7 +28,8 @@ size_t tokenizer_id_limit(const struct tokenizer *tokenizer);
 // SHA-256 of the file, 64 hex digits.
 const char *tokenizer_fingerprint(const struct tokenizer *tokenizer);
 
-int tokenizer_scratch_create(struct tokenizer_scratch **out, const struct tokenizer *tokenizer, struct error *err);
+int tokenizer_scratch_create(struct tokenizer_scratch **out, const struct tokenizer *tokenizer,
+                             struct error *err);
 void tokenizer_scratch_destroy(struct tokenizer_scratch *scratch); // accepts NULL
 
 enum { TOKEN_ADDED_BY_TEMPLATE = -1 };
@@ -34,24 +39,28 @@ struct encoding {
     const int32_t *ids;
     const uint32_t *start; // byte offsets in the text as the library reports them: [start, end)
     const uint32_t *end;
-    const int64_t *first;  // exact first byte before any trimming, TOKEN_ADDED_BY_TEMPLATE for BOS and the like
+    const int64_t
+        *first; // exact first byte before any trimming, TOKEN_ADDED_BY_TEMPLATE for BOS and the like
     size_t count;
-    size_t special_count;  // tokens that the post-processor adds to any text (what truncation must leave room for)
+    size_t special_count; // tokens that the post-processor adds to any text (what truncation must leave room
+                          // for)
 };
 
 // Encodes valid UTF-8 of at most UINT32_MAX bytes. special_tokens: let the post-processor add its BOS/EOS.
-// STATUS_DATA when the text is not valid UTF-8 or has a character the model has no token for and no unknown token.
-// Truncation is the caller's: the file's "truncation" and "padding" blocks are ignored, as transformers does.
+// STATUS_DATA when the text is not valid UTF-8 or has a character the model has no token for and no unknown
+// token. Truncation is the caller's: the file's "truncation" and "padding" blocks are ignored, as
+// transformers does.
 int tokenizer_encode(const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch, const char *text,
                      size_t size, bool special_tokens, struct encoding *out, struct error *err);
 
-// As above, cut to max_tokens as transformers' truncation=True does (special tokens kept, content cut on the right).
-// *truncated tells whether anything was cut. max_tokens 0: no limit.
-int tokenizer_encode_truncated(const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch, const char *text,
-                               size_t size, bool special_tokens, size_t max_tokens, bool *truncated,
-                               struct encoding *out, struct error *err);
+// As above, cut to max_tokens as transformers' truncation=True does (special tokens kept, content cut on the
+// right). *truncated tells whether anything was cut. max_tokens 0: no limit.
+int tokenizer_encode_truncated(const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch,
+                               const char *text, size_t size, bool special_tokens, size_t max_tokens,
+                               bool *truncated, struct encoding *out, struct error *err);
 
-// The vocabulary's text of an id (byte-level characters as they stand in the file), or NULL when there is none.
+// The vocabulary's text of an id (byte-level characters as they stand in the file), or NULL when there is
+// none.
 const char *tokenizer_token(const struct tokenizer *tokenizer, int32_t id, size_t *size);
 
 #endif

@@ -1,0 +1,204 @@
+// Reading the "pre_tokenizer" block.
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/utf8.h"
+#include "text/component.h"
+#include "text/pretokenizer.h"
+
+// The pattern of ByteLevel with use_regex, as GPT-2 has it.
+#define GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+
+static int load_steps(struct pretokenizer *pretokenizer, const json_t *json, int depth, struct error *err);
+
+static int load_sequence(struct pretokenizer *pretokenizer, const json_t *json, int depth,
+                         struct error *err) {
+    const json_t *list = NULL;
+    int status = component_keys(json, err, "type", "pretokenizers", NULL);
+    if (status == STATUS_OK) {
+        status = component_list(&list, json, "pretokenizers", err);
+    }
+    for (size_t i = 0; status == STATUS_OK && i < json_array_size(list); i++) {
+        status = load_steps(pretokenizer, json_array_get(list, i), depth + 1, err);
+    }
+    return status;
+}
+
+static int load_split(struct pretokenizer_step *step, const json_t *json, struct error *err) {
+    static const char *const names[] = {"Removed", "Isolated", "MergedWithPrevious", "MergedWithNext",
+                                        "Contiguous"};
+    const char *behavior = "";
+    int status = component_keys(json, err, "type", "pattern", "behavior", "invert", NULL);
+    if (status == STATUS_OK) {
+        status = json_get_boolean(json, "invert", &step->invert, err);
+    }
+    if (status == STATUS_OK) {
+        status = json_get_string(json, "behavior", &behavior, err);
+    }
+    if (status == STATUS_OK) {
+        status = component_pattern(&step->pattern, json, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(names[i], behavior) == 0) {
+            step->behavior = (enum split_behavior)i;
+            return STATUS_OK;
+        }
+    }
+    return error_set(err, STATUS_DATA, "behavior '%.100s' is not supported", behavior);
+}
+
+static int set_prefix(struct pretokenizer_step *step, const char *text, size_t size, struct error *err) {
+    int status = memory_text(&step->prefix, text, err);
+    step->prefix_size = size;
+    return status;
+}
+
+static int load_byte_level(struct pretokenizer *pretokenizer, struct pretokenizer_step *step,
+                           const json_t *json, struct error *err) {
+    bool prefix = false;
+    bool regex = true;
+    bool trim = false; // of the post-processor only
+    int status = component_keys(json, err, "type", "add_prefix_space", "trim_offsets", "use_regex", NULL);
+    if (status == STATUS_OK) {
+        status = json_get_boolean(json, "add_prefix_space", &prefix, err);
+    }
+    if (status == STATUS_OK) {
+        status = json_get_boolean(json, "use_regex", &regex, err);
+    }
+    if (status == STATUS_OK) {
+        status = json_get_boolean(json, "trim_offsets", &trim, err);
+    }
+    pretokenizer->byte_level = true;
+    step->behavior = regex ? SPLIT_ISOLATED : SPLIT_NOTHING;
+    step->prefix_rule = prefix ? PREFIX_ALWAYS : PREFIX_NEVER;
+    if (status == STATUS_OK && prefix) {
+        status = set_prefix(step, " ", 1, err);
+    }
+    if (status == STATUS_OK && regex) {
+        status = pattern_compile(&step->pattern, GPT2_PATTERN, err);
+    }
+    return status;
+}
+
+static int metaspace_prefix(struct pretokenizer_step *step, const json_t *json, struct error *err) {
+    const char *scheme = "always";
+    bool legacy = true;
+    int status = json_get_string(json, "prepend_scheme", &scheme, err);
+    if (status == STATUS_OK) {
+        status = json_get_boolean(json, "add_prefix_space", &legacy, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    static const char *const schemes[] = {"never", "first", "always"}; // in the order of enum prefix_rule
+    for (size_t i = 0; i < 3; i++) {
+        if (strcmp(scheme, schemes[i]) == 0) {
+            step->prefix_rule = (enum prefix_rule)i;
+            if (!legacy && step->prefix_rule != PREFIX_NEVER) {
+                return error_set(err, STATUS_DATA,
+                                 "add_prefix_space and prepend_scheme contradict each other");
+            }
+            return STATUS_OK;
+        }
+    }
+    return error_set(err, STATUS_DATA, "prepend_scheme '%.100s' is not supported", scheme);
+}
+
+static int load_metaspace(struct pretokenizer_step *step, const json_t *json, struct error *err) {
+    bool split = true;
+    int status = component_keys(json, err, "type", "replacement", "prepend_scheme", "add_prefix_space",
+                                "split", "str_rep", NULL);
+    if (status == STATUS_OK) {
+        status = component_text(&step->space, &step->space_size, json, "replacement", err);
+    }
+    if (status == STATUS_OK) {
+        uint32_t code = 0;
+        if (step->space_size == 0 || utf8_decode(step->space, step->space_size, &code) != step->space_size) {
+            status = error_set(err, STATUS_DATA, "replacement is not one character");
+        }
+    }
+    if (status == STATUS_OK) {
+        status = metaspace_prefix(step, json, err);
+    }
+    if (status == STATUS_OK) {
+        status = json_get_boolean(json, "split", &split, err);
+    }
+    if (status == STATUS_OK) {
+        status = set_prefix(step, step->space, step->space_size, err);
+    }
+    step->behavior = split ? SPLIT_MERGED_WITH_NEXT : SPLIT_NOTHING;
+    if (status == STATUS_OK && split) {
+        status = pattern_literal(&step->pattern, step->space, step->space_size, err);
+    }
+    return status;
+}
+
+static int load_digits(struct pretokenizer_step *step, const json_t *json, struct error *err) {
+    bool individual = false;
+    int status = component_keys(json, err, "type", "individual_digits", NULL);
+    if (status == STATUS_OK) {
+        status = json_get_boolean(json, "individual_digits", &individual, err);
+    }
+    step->behavior = individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS;
+    return status;
+}
+
+static int load_step(struct pretokenizer *pretokenizer, struct pretokenizer_step *step, const char *type,
+                     const json_t *json, struct error *err) {
+    if (strcmp(type, "Split") == 0) {
+        return load_split(step, json, err);
+    }
+    if (strcmp(type, "ByteLevel") == 0) {
+        return load_byte_level(pretokenizer, step, json, err);
+    }
+    if (strcmp(type, "Metaspace") == 0) {
+        return load_metaspace(step, json, err);
+    }
+    if (strcmp(type, "Digits") == 0) {
+        return load_digits(step, json, err);
+    }
+    return error_set(err, STATUS_DATA, "type '%.100s' is not supported", type);
+}
+
+static int load_steps(struct pretokenizer *pretokenizer, const json_t *json, int depth, struct error *err) {
+    const char *type = NULL;
+    int status = component_type(&type, json, depth, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (strcmp(type, "Sequence") == 0) {
+        return load_sequence(pretokenizer, json, depth, err);
+    }
+    if (pretokenizer->count == PRETOKENIZER_STEPS) {
+        return error_set(err, STATUS_DATA, "more than %d steps", (int)PRETOKENIZER_STEPS);
+    }
+    if (pretokenizer->byte_level) {
+        return error_set(err, STATUS_DATA, "%.100s after ByteLevel is not supported", type);
+    }
+    struct pretokenizer_step *step = &pretokenizer->steps[pretokenizer->count++];
+    status = load_step(pretokenizer, step, type, json, err);
+    return status == STATUS_OK ? status : error_wrap(err, "%.100s", type);
+}
+
+int pretokenizer_load(struct pretokenizer *pretokenizer, const json_t *json, struct error *err) {
+    *pretokenizer = (struct pretokenizer){0};
+    int status = json == NULL ? STATUS_OK : load_steps(pretokenizer, json, 0, err);
+    if (status != STATUS_OK) {
+        pretokenizer_destroy(pretokenizer);
+        return error_wrap(err, "pre_tokenizer");
+    }
+    return STATUS_OK;
+}
+
+void pretokenizer_destroy(struct pretokenizer *pretokenizer) {
+    for (size_t i = 0; i < pretokenizer->count; i++) {
+        free(pretokenizer->steps[i].space);
+        free(pretokenizer->steps[i].prefix);
+        pattern_destroy(pretokenizer->steps[i].pattern);
+    }
+    *pretokenizer = (struct pretokenizer){0};
+}

@@ -1,0 +1,24 @@
+// The parts of a tokenizer, filled by tokenizer_load.c and used by tokenizer.c.
+#ifndef STRATA_TEXT_TOKENIZER_INTERNAL_H
+#define STRATA_TEXT_TOKENIZER_INTERNAL_H
+
+#include "text/added_tokens.h"
+#include "text/bpe.h"
+#include "text/normalizer.h"
+#include "text/postprocessor.h"
+#include "text/pretokenizer.h"
+#include "text/tokenizer.h"
+
+struct tokenizer {
+    struct added_set raw_tokens;        // normalized:false, found in the raw text
+    struct added_set normalized_tokens; // found in normalized pieces
+    struct normalizer normalizer;
+    struct pretokenizer pretokenizer;
+    struct bpe bpe;
+    struct postprocessor postprocessor;
+    struct vocabulary added_texts; // id to text of added tokens that the model lacks
+    size_t id_limit;
+    char fingerprint[DIGEST_HEX];
+};
+
+#endif
