@@ -17,7 +17,8 @@ struct rope_config {
     double factor;
     double low_freq_factor; // llama3
     double high_freq_factor;
-    double original_positions; // original_max_position_embeddings (llama3, yarn); max_position_embeddings when absent
+    double original_positions; // original_max_position_embeddings (llama3, yarn); max_position_embeddings
+                               // when absent
     double beta_fast;          // yarn
     double beta_slow;
     double attention_factor; // multiplies cosine and sine; 1 unless yarn
@@ -42,14 +43,22 @@ struct model_config {
     bool mlp_bias;
     bool qk_norm;
     size_t window;             // sliding window in keys, itself included; 0: none
-    size_t first_window_layer; // blocks from this one on slide (Qwen: max_window_layers), when no layer_types list says otherwise
+    size_t first_window_layer; // blocks from this one on slide (Qwen: max_window_layers), when no layer_types
+                               // list says otherwise
     unsigned char *layer_slides; // [layers] 1 where the block uses the window
     struct rope_config rope;
     enum dtype checkpoint_dtype; // torch_dtype / dtype; float32 when absent
 };
 
-// Reads FOLDER/config.json. STATUS_DATA naming the key when it is missing, wrong, contradictory or not supported.
+// Reads FOLDER/config.json. STATUS_DATA naming the key when it is missing, wrong, contradictory or not
+// supported.
 int model_config_read(struct model_config *config, const char *folder, struct error *err);
+
+// The same from the text of a config.json; `name` stands for it in messages.
+int model_config_parse(struct model_config *config, const char *text, size_t size, const char *name,
+                       struct error *err);
+
+enum { MODEL_CONFIG_LIMIT = 4 << 20 }; // bytes of a config.json: real ones have a few thousand
 void model_config_destroy(struct model_config *config); // accepts zeros; leaves zeros
 
 #endif

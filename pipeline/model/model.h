@@ -1,13 +1,13 @@
-// A model on a device: weights resident before the first batch, and one forward pass over a packed batch that stops
-// after the last wanted block.
+// A model on a device: weights resident before the first batch, and one forward pass over a packed batch that
+// stops after the last wanted block.
 //
 // Life: model_open (reads config and headers, checks every tensor's name, shape and dtype; reads no weights)
 //    -> model_plan (bytes it will take) -> device_reserve -> model_load (reads the files once) -> model_check
 //    -> device_seal -> model_forward for every batch -> model_close.
 //
-// Hidden states are numbered as transformers numbers them: hidden_states[0] is the embedding output, hidden_states[i]
-// (1 <= i < layers) the residual stream after block i (counting from 1), hidden_states[layers] the last block's output
-// after the final norm.
+// Hidden states are numbered as transformers numbers them: hidden_states[0] is the embedding output,
+// hidden_states[i] (1 <= i < layers) the residual stream after block i (counting from 1),
+// hidden_states[layers] the last block's output after the final norm.
 #ifndef STRATA_MODEL_MODEL_H
 #define STRATA_MODEL_MODEL_H
 
@@ -22,27 +22,28 @@
 
 struct model;
 
-// Opens the checkpoint folder: config.json and model.safetensors or model.safetensors.index.json with its shards.
-// STATUS_DATA, with file, tensor and reason, for anything wrong, missing, extra, truncated or hostile.
+// Opens the checkpoint folder: config.json and model.safetensors or model.safetensors.index.json with its
+// shards. STATUS_DATA, with file, tensor and reason, for anything wrong, missing, extra, truncated or
+// hostile.
 int model_open(struct model **out, const char *folder, struct error *err);
 void model_close(struct model *model); // accepts NULL; device memory belongs to the device
 
 const struct model_config *model_config_of(const struct model *model);
-uint64_t model_parameters(const struct model *model);   // of the whole checkpoint
-uint64_t model_file_bytes(const struct model *model);   // all weight files
+uint64_t model_parameters(const struct model *model); // of the whole checkpoint
+uint64_t model_file_bytes(const struct model *model); // all weight files
 
-// Resolves layers as a user writes them (negative counts from the end) to ascending transformers indices without
-// duplicates. wanted[count] -> out[*out_count], room for count. STATUS_JOB when one is outside.
+// Resolves layers as a user writes them (negative counts from the end) to ascending transformers indices
+// without duplicates. wanted[count] -> out[*out_count], room for count. STATUS_JOB when one is outside.
 int model_resolve_layers(const struct model_config *config, const int64_t *wanted, size_t count, size_t *out,
                          size_t *out_count, struct error *err);
 
 struct model_limits {
     const size_t *layers; // ascending transformers indices wanted
     size_t layer_count;
-    size_t tokens;       // most tokens in a batch
-    size_t texts;        // most texts in a batch
-    size_t rows;         // most pooled rows in a batch
-    size_t longest;      // most tokens in one text
+    size_t tokens;        // most tokens in a batch
+    size_t texts;         // most texts in a batch
+    size_t rows;          // most pooled rows in a batch
+    size_t longest;       // most tokens in one text
     enum dtype out_dtype; // of pooled rows
     size_t slots;         // batches whose outputs may be unread at once (staging copies), at least 2
 };
@@ -62,7 +63,8 @@ struct model_load_options {
 int model_load(struct model *model, struct device *device, const struct model_limits *limits,
                const struct model_load_options *options, struct error *err);
 
-// SHA-256 over config.json and every weight file (whole), 64 hex digits; valid after model_load or model_fingerprint.
+// SHA-256 over config.json and every weight file (whole), 64 hex digits; valid after model_load or
+// model_fingerprint.
 const char *model_fingerprint(const struct model *model);
 
 // Makes the fingerprint without loading (strata check, verify). Reads every file once.
@@ -73,9 +75,9 @@ int model_check(struct model *model, struct error *err);
 
 // A packed batch in host memory; the caller keeps it until the pass was waited for.
 struct model_batch {
-    const int32_t *ids;               // [tokens], each < vocabulary
-    const int32_t *starts;            // [texts + 1], starts[0] = 0, starts[texts] = tokens
-    const struct device_span *spans;  // [rows] tokens [start, end) of the packed batch, never across texts
+    const int32_t *ids;              // [tokens], each < vocabulary
+    const int32_t *starts;           // [texts + 1], starts[0] = 0, starts[texts] = tokens
+    const struct device_span *spans; // [rows] tokens [start, end) of the packed batch, never across texts
     size_t tokens;
     size_t texts;
     size_t rows;
@@ -84,19 +86,20 @@ struct model_batch {
 
 // Where a finished batch's outputs lie: staging (host) memory, valid until the slot is used again.
 struct model_output {
-    const void **rows;                        // [layer_count] -> [rows, hidden] of out_dtype
-    const struct device_row_check **checks;   // [layer_count] -> [rows]
+    const void **rows;                      // [layer_count] -> [rows, hidden] of out_dtype
+    const struct device_row_check **checks; // [layer_count] -> [rows]
 };
 
-// Queues one batch: uploads, all blocks up to the last wanted one, pooling, downloads. *mark is reached when the slot's
-// outputs are complete.
-int model_forward(struct model *model, const struct model_batch *batch, struct device_mark *mark, struct error *err);
+// Queues one batch: uploads, all blocks up to the last wanted one, pooling, downloads. *mark is reached when
+// the slot's outputs are complete.
+int model_forward(struct model *model, const struct model_batch *batch, struct device_mark *mark,
+                  struct error *err);
 
 // The output buffers of a slot.
 void model_outputs(const struct model *model, size_t slot, struct model_output *out);
 
-// Floating-point operations of a packed batch up to the last wanted block: 2 * parameters a token in the blocks plus
-// 2 * heads * head_dim * (T + 1) a token and block for causal attention over a text of T tokens.
+// Floating-point operations of a packed batch up to the last wanted block: 2 * parameters a token in the
+// blocks plus 2 * heads * head_dim * (T + 1) a token and block for causal attention over a text of T tokens.
 double model_flops(const struct model *model, size_t tokens, double squared_lengths);
 
 #endif

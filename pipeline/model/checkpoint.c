@@ -1,0 +1,246 @@
+#include "model/checkpoint.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/size.h"
+
+enum { INDEX_LIMIT = 64 << 20, LARGEST_SHARDS = 4096 };
+
+static const char single_name[] = "model.safetensors";
+static const char index_name[] = "model.safetensors.index.json";
+
+static int compare_names(const void *left, const void *right) {
+    return strcmp(*(const char *const *)left, *(const char *const *)right);
+}
+
+static int compare_entries(const void *left, const void *right) {
+    const struct checkpoint_entry *a = left;
+    const struct checkpoint_entry *b = right;
+    return strcmp(a->tensor->name, b->tensor->name);
+}
+
+static int open_file(struct checkpoint_file *file, const char *folder, const char *name, struct error *err) {
+    char path[PATH_SIZE];
+    int status = path_join(path, sizeof path, folder, name, err);
+    if (status == STATUS_OK) {
+        status = memory_text(&file->path, path, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const char *slash = strrchr(file->path, '/');
+    file->name = slash == NULL ? file->path : slash + 1;
+    status = file_map(&file->map, file->path, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    return safetensors_parse(&file->header, file->map.data, file->map.size, file->path, err);
+}
+
+static int open_files(struct checkpoint *out, const char *folder, const char *const *names, size_t count,
+                      struct error *err) {
+    void *files;
+    int status = memory_zeroed(&files, count, sizeof out->files[0], err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    out->files = files;
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        out->count++;
+        status = open_file(&out->files[i], folder, names[i], err);
+    }
+    return status;
+}
+
+static int list_entries(struct checkpoint *out, struct error *err) {
+    size_t total = 0;
+    for (size_t i = 0; i < out->count; i++) {
+        total += out->files[i].header.count;
+    }
+    void *entries;
+    int status = memory_zeroed(&entries, size_max(total, 1), sizeof out->entries[0], err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    out->entries = entries;
+    for (size_t i = 0; i < out->count; i++) {
+        for (size_t k = 0; k < out->files[i].header.count; k++) {
+            out->entries[out->entry_count++] = (struct checkpoint_entry){&out->files[i].header.tensors[k], i};
+        }
+    }
+    qsort(out->entries, total, sizeof out->entries[0], compare_entries);
+    for (size_t i = 1; i < total; i++) {
+        if (compare_entries(&out->entries[i - 1], &out->entries[i]) == 0) {
+            return error_set(err, STATUS_DATA, "tensor '%.200s' is both in %s and in %s",
+                             out->entries[i].tensor->name, out->files[out->entries[i - 1].file].path,
+                             out->files[out->entries[i].file].path);
+        }
+    }
+    return STATUS_OK;
+}
+
+// A shard lies beside its index: a plain name, no way out of the folder.
+static bool plain_name(const char *name) {
+    return name != NULL && name[0] != 0 && strchr(name, '/') == NULL && strcmp(name, ".") != 0 &&
+           strcmp(name, "..") != 0 && strlen(name) < 256;
+}
+
+// The different file names of a weight map, ascending. The names belong to the map.
+static int list_shards(json_t *map, const char ***out, size_t *count, struct error *err) {
+    void *names;
+    int status = memory_zeroed(&names, size_max(json_object_size(map), 1), sizeof(char *), err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const char **list = names;
+    size_t all = 0;
+    const char *key;
+    json_t *value;
+    json_object_foreach(map, key, value) {
+        const char *name = json_string_value(value);
+        if (!plain_name(name) || strlen(name) != json_string_length(value)) {
+            free(names);
+            return error_set(err, STATUS_DATA, "tensor '%.200s' is not mapped to a plain file name", key);
+        }
+        list[all++] = name;
+    }
+    qsort(list, all, sizeof list[0], compare_names);
+    size_t kept = 0;
+    for (size_t i = 0; i < all; i++) {
+        if (kept == 0 || strcmp(list[kept - 1], list[i]) != 0) {
+            list[kept++] = list[i];
+        }
+    }
+    if (kept == 0 || kept > LARGEST_SHARDS) {
+        free(names);
+        return error_set(err, STATUS_DATA, "%zu shards, outside 1 to %d", kept, LARGEST_SHARDS);
+    }
+    *out = list;
+    *count = kept;
+    return STATUS_OK;
+}
+
+// Index and shards agree: each mapped tensor lies in the shard named for it, each tensor of a shard is
+// mapped.
+static int check_map(const struct checkpoint *checkpoint, const json_t *map, struct error *err) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)map, key, value) {
+        size_t index;
+        if (!checkpoint_find(checkpoint, key, &index) ||
+            strcmp(checkpoint->files[checkpoint->entries[index].file].name, json_string_value(value)) != 0) {
+            return error_set(err, STATUS_DATA,
+                             "tensor '%.200s' is missing from %.200s, where the index puts it", key,
+                             json_string_value(value));
+        }
+    }
+    for (size_t i = 0; i < checkpoint->entry_count; i++) {
+        const struct checkpoint_entry *entry = &checkpoint->entries[i];
+        if (json_object_get(map, entry->tensor->name) == NULL) {
+            return error_set(err, STATUS_DATA, "tensor '%.200s' of %s is not in the index",
+                             entry->tensor->name, checkpoint->files[entry->file].name);
+        }
+    }
+    return STATUS_OK;
+}
+
+static int open_shards(struct checkpoint *out, const char *folder, const char *index_path,
+                       struct error *err) {
+    json_t *index = NULL;
+    const char **names = NULL;
+    size_t count = 0;
+    int status = json_parse_file(&index, index_path, INDEX_LIMIT, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    json_t *map = json_object_get(index, "weight_map");
+    if (!json_is_object(map)) {
+        status = error_set(err, STATUS_DATA, "'weight_map' is not an object");
+        goto named;
+    }
+    status = list_shards(map, &names, &count, err);
+    if (status != STATUS_OK) {
+        goto named;
+    }
+    status = open_files(out, folder, names, count, err);
+    if (status != STATUS_OK) {
+        goto done;
+    }
+    status = list_entries(out, err);
+    if (status != STATUS_OK) {
+        goto done;
+    }
+    status = check_map(out, map, err);
+named:
+    if (status != STATUS_OK) {
+        error_wrap(err, "%s", index_path);
+    }
+done:
+    free(names);
+    json_decref(index);
+    return status;
+}
+
+int checkpoint_open(struct checkpoint *out, const char *folder, struct error *err) {
+    *out = (struct checkpoint){0};
+    char single[PATH_SIZE];
+    char index[PATH_SIZE];
+    int status = path_join(single, sizeof single, folder, single_name, err);
+    if (status == STATUS_OK) {
+        status = path_join(index, sizeof index, folder, index_name, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (file_exists(single)) {
+        const char *names[] = {single_name};
+        status = open_files(out, folder, names, 1, err);
+        if (status == STATUS_OK) {
+            status = list_entries(out, err);
+        }
+    } else if (file_exists(index)) {
+        status = open_shards(out, folder, index, err);
+    } else {
+        status = error_set(err, STATUS_DATA, "%s holds neither %s nor %s", folder, single_name, index_name);
+    }
+    if (status != STATUS_OK) {
+        checkpoint_close(out);
+    }
+    return status;
+}
+
+void checkpoint_close(struct checkpoint *checkpoint) {
+    for (size_t i = 0; i < checkpoint->count; i++) {
+        safetensors_destroy(&checkpoint->files[i].header);
+        file_unmap(&checkpoint->files[i].map);
+        free(checkpoint->files[i].path);
+    }
+    free(checkpoint->files);
+    free(checkpoint->entries);
+    *checkpoint = (struct checkpoint){0};
+}
+
+static int compare_to_name(const void *key, const void *entry) {
+    return strcmp(key, ((const struct checkpoint_entry *)entry)->tensor->name);
+}
+
+bool checkpoint_find(const struct checkpoint *checkpoint, const char *name, size_t *index) {
+    const struct checkpoint_entry *found = bsearch(name, checkpoint->entries, checkpoint->entry_count,
+                                                   sizeof checkpoint->entries[0], compare_to_name);
+    if (found == NULL) {
+        return false;
+    }
+    *index = (size_t)(found - checkpoint->entries);
+    return true;
+}
+
+uint64_t checkpoint_bytes(const struct checkpoint *checkpoint) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < checkpoint->count; i++) {
+        bytes += checkpoint->files[i].map.size;
+    }
+    return bytes;
+}

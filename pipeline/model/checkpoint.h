@@ -1,0 +1,42 @@
+// A checkpoint folder's weight files: model.safetensors, or the shards that model.safetensors.index.json
+// names; mapped read-only, headers parsed, every tensor to be found by name.
+#ifndef STRATA_MODEL_CHECKPOINT_H
+#define STRATA_MODEL_CHECKPOINT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "model/safetensors.h"
+
+struct checkpoint_file {
+    char *path;
+    const char *name; // the last part of path
+    struct file_map map;
+    struct safetensors header;
+};
+
+struct checkpoint_entry { // one tensor of any file
+    const struct safetensor *tensor;
+    size_t file;
+};
+
+struct checkpoint {
+    struct checkpoint_file *files; // ascending by name
+    size_t count;
+    struct checkpoint_entry *entries; // ascending by tensor name
+    size_t entry_count;
+};
+
+// STATUS_DATA with the file, the tensor and the reason.
+int checkpoint_open(struct checkpoint *out, const char *folder, struct error *err);
+void checkpoint_close(struct checkpoint *checkpoint); // accepts zeros; leaves zeros
+
+// The tensor's place in `entries`, or false.
+bool checkpoint_find(const struct checkpoint *checkpoint, const char *name, size_t *index);
+
+uint64_t checkpoint_bytes(const struct checkpoint *checkpoint); // of all files
+
+#endif

@@ -1,0 +1,336 @@
+#include "model/config.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "model/config_rope.h"
+
+// What transformers' configuration classes take when config.json leaves a key out.
+struct family_defaults {
+    const char *model_type;
+    enum model_family family;
+    int64_t intermediate;
+    int64_t kv_heads; // 0: as many as heads
+    int64_t head_dim; // 0: hidden / heads
+    int64_t vocabulary;
+    int64_t max_positions;
+    int64_t window; // 0: none unless the file says so
+};
+
+static const struct family_defaults families[] = {
+    {"llama", FAMILY_LLAMA, 11008, 0, 0, 32000, 2048, 0},
+    {"mistral", FAMILY_MISTRAL, 14336, 8, 0, 32000, 4096 * 32, 4096},
+    {"qwen2", FAMILY_QWEN2, 22016, 32, 0, 151936, 32768, 4096},
+    {"qwen3", FAMILY_QWEN3, 22016, 32, 128, 151936, 32768, 4096},
+};
+
+enum {
+    LARGEST_DIMENSION = 1 << 24,
+    LARGEST_HEADS = 1 << 16,
+    LARGEST_LAYERS = 4096,
+    LARGEST_POSITIONS = 1 << 30
+};
+
+static int get_size(const json_t *json, const char *key, int64_t otherwise, int64_t largest, size_t *out,
+                    struct error *err) {
+    int64_t value = otherwise;
+    int status = json_get_integer(json, key, 1, largest, &value, err);
+    if (status == STATUS_OK) {
+        *out = (size_t)value;
+    }
+    return status;
+}
+
+static bool is_null(const json_t *json, const char *key) {
+    return json_is_null(json_object_get(json, key));
+}
+
+static int find_family(const json_t *json, struct model_config *config, const struct family_defaults **out,
+                       struct error *err) {
+    const char *type = NULL;
+    int status = json_get_string(json, "model_type", &type, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (type == NULL) {
+        return error_set(err, STATUS_DATA, "'model_type' is missing");
+    }
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        if (strcmp(type, families[i].model_type) == 0) {
+            *out = &families[i];
+            config->family = families[i].family;
+            strcpy(config->model_type, type);
+            return STATUS_OK;
+        }
+    }
+    return error_set(err, STATUS_DATA,
+                     "'model_type' is '%.64s'; supported are llama, mistral, qwen2 and qwen3", type);
+}
+
+// Keys that change the computation in ways that are not implemented.
+static int refuse_unsupported(const json_t *json, struct error *err) {
+    static const char *const objects[] = {"quantization_config", "compression_config", "text_config",
+                                          "vision_config"};
+    for (size_t i = 0; i < sizeof objects / sizeof objects[0]; i++) {
+        if (json_member(json, objects[i]) != NULL) {
+            return error_set(err, STATUS_DATA, "'%s' is not supported", objects[i]);
+        }
+    }
+    const char *activation = "silu";
+    int status = json_get_string(json, "hidden_act", &activation, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (strcmp(activation, "silu") != 0) {
+        return error_set(err, STATUS_DATA, "'hidden_act' is '%.64s'; only silu is supported", activation);
+    }
+    bool causal = true;
+    status = json_get_boolean(json, "is_causal", &causal, err);
+    if (status == STATUS_OK && !causal) {
+        return error_set(err, STATUS_DATA, "'is_causal' is false; only causal attention is supported");
+    }
+    return status;
+}
+
+static int read_heads(const json_t *json, const struct family_defaults *defaults, struct model_config *config,
+                      struct error *err) {
+    int status = get_size(json, "num_attention_heads", 32, LARGEST_HEADS, &config->heads, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    int64_t heads = (int64_t)config->heads;
+    int64_t kv_heads =
+        defaults->kv_heads == 0 || is_null(json, "num_key_value_heads") ? heads : defaults->kv_heads;
+    status = get_size(json, "num_key_value_heads", kv_heads, LARGEST_HEADS, &config->kv_heads, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (config->heads % config->kv_heads != 0) {
+        return error_set(err, STATUS_DATA,
+                         "'num_attention_heads' (%zu) is not a multiple of 'num_key_value_heads' (%zu)",
+                         config->heads, config->kv_heads);
+    }
+    if (defaults->head_dim != 0 && is_null(json, "head_dim")) {
+        return error_set(err, STATUS_DATA, "'head_dim' is null, which %s does not define",
+                         config->model_type);
+    }
+    int64_t head_dim = defaults->head_dim;
+    if (head_dim == 0 && json_member(json, "head_dim") == NULL) {
+        if (config->hidden % config->heads != 0) {
+            return error_set(err, STATUS_DATA,
+                             "'head_dim' is missing and 'hidden_size' (%zu) is not a multiple of "
+                             "'num_attention_heads' (%zu)",
+                             config->hidden, config->heads);
+        }
+        head_dim = (int64_t)(config->hidden / config->heads);
+    }
+    status = get_size(json, "head_dim", head_dim, LARGEST_HEADS, &config->head_dim, err);
+    if (status == STATUS_OK && config->head_dim % 2 != 0) {
+        return error_set(err, STATUS_DATA, "'head_dim' is %zu; rotary embedding needs an even number",
+                         config->head_dim);
+    }
+    return status;
+}
+
+static int read_shape(const json_t *json, const struct family_defaults *defaults, struct model_config *config,
+                      struct error *err) {
+    int status = get_size(json, "num_hidden_layers", 32, LARGEST_LAYERS, &config->layers, err);
+    if (status == STATUS_OK) {
+        status = get_size(json, "hidden_size", 4096, LARGEST_DIMENSION, &config->hidden, err);
+    }
+    if (status == STATUS_OK) {
+        status = get_size(json, "intermediate_size", defaults->intermediate, LARGEST_DIMENSION,
+                          &config->intermediate, err);
+    }
+    if (status == STATUS_OK) {
+        status =
+            get_size(json, "vocab_size", defaults->vocabulary, LARGEST_DIMENSION, &config->vocabulary, err);
+    }
+    if (status == STATUS_OK) {
+        status = get_size(json, "max_position_embeddings", defaults->max_positions, LARGEST_POSITIONS,
+                          &config->max_positions, err);
+    }
+    if (status == STATUS_OK) {
+        status = read_heads(json, defaults, config, err);
+    }
+    if (status == STATUS_OK) {
+        config->norm_epsilon = 1e-6;
+        status = json_get_number(json, "rms_norm_eps", &config->norm_epsilon, err);
+    }
+    if (status == STATUS_OK && !(config->norm_epsilon >= 0 && config->norm_epsilon < 1)) {
+        return error_set(err, STATUS_DATA, "'rms_norm_eps' is %g, outside 0 to 1", config->norm_epsilon);
+    }
+    return status;
+}
+
+static int read_biases(const json_t *json, struct model_config *config, struct error *err) {
+    int status = json_get_boolean(json, "tie_word_embeddings", &config->tied_embeddings, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    bool bias = false;
+    if (config->family == FAMILY_LLAMA || config->family == FAMILY_QWEN3) {
+        status = json_get_boolean(json, "attention_bias", &bias, err);
+    }
+    if (status == STATUS_OK && config->family == FAMILY_LLAMA) {
+        status = json_get_boolean(json, "mlp_bias", &config->mlp_bias, err);
+    }
+    config->attention_bias = bias || config->family == FAMILY_QWEN2;
+    config->output_bias = bias;
+    config->qk_norm = config->family == FAMILY_QWEN3;
+    return status;
+}
+
+// The window itself: Mistral slides unless it says null, Qwen only when use_sliding_window is set, Llama
+// never.
+static int read_window(const json_t *json, const struct family_defaults *defaults,
+                       struct model_config *config, struct error *err) {
+    bool slides = config->family == FAMILY_MISTRAL;
+    int status = STATUS_OK;
+    if (config->family == FAMILY_QWEN2 || config->family == FAMILY_QWEN3) {
+        status = json_get_boolean(json, "use_sliding_window", &slides, err);
+    }
+    if (status != STATUS_OK || !slides || is_null(json, "sliding_window")) {
+        return status;
+    }
+    status = get_size(json, "sliding_window", defaults->window, LARGEST_POSITIONS, &config->window, err);
+    if (status != STATUS_OK || config->family == FAMILY_MISTRAL) {
+        return status;
+    }
+    int64_t first = 28;
+    status = json_get_integer(json, "max_window_layers", 0, LARGEST_LAYERS, &first, err);
+    config->first_window_layer = (size_t)first;
+    return status;
+}
+
+// An explicit list wins for Qwen; elsewhere transformers ignores it, so that a list that disagrees is
+// refused.
+static int read_layer_types(const json_t *json, struct model_config *config, struct error *err) {
+    const json_t *list = json_member(json, "layer_types");
+    if (list == NULL) {
+        return STATUS_OK;
+    }
+    if (!json_is_array(list) || json_array_size(list) != config->layers) {
+        return error_set(err, STATUS_DATA, "'layer_types' is not a list of %zu names", config->layers);
+    }
+    bool obeyed = config->family == FAMILY_QWEN2 || config->family == FAMILY_QWEN3;
+    for (size_t i = 0; i < config->layers; i++) {
+        const char *type = json_string_value(json_array_get(list, i));
+        bool slides = type != NULL && strcmp(type, "sliding_attention") == 0;
+        if (!slides && (type == NULL || strcmp(type, "full_attention") != 0)) {
+            return error_set(err, STATUS_DATA,
+                             "'layer_types' entry %zu is '%.64s'; supported are full_attention and "
+                             "sliding_attention",
+                             i, type == NULL ? "not a text" : type);
+        }
+        if (slides && config->window == 0) {
+            return error_set(err, STATUS_DATA,
+                             "'layer_types' entry %zu is sliding_attention, but there is no sliding "
+                             "window",
+                             i);
+        }
+        if (!obeyed && slides != (config->layer_slides[i] != 0)) {
+            return error_set(err, STATUS_DATA, "'layer_types' entry %zu contradicts 'sliding_window' of %s",
+                             i, config->model_type);
+        }
+        config->layer_slides[i] = slides;
+    }
+    return STATUS_OK;
+}
+
+static int read_sliding(const json_t *json, const struct family_defaults *defaults,
+                        struct model_config *config, struct error *err) {
+    int status = read_window(json, defaults, config, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    void *slides;
+    status = memory_zeroed(&slides, config->layers, 1, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    config->layer_slides = slides;
+    for (size_t i = 0; i < config->layers; i++) {
+        config->layer_slides[i] = config->window > 0 && i >= config->first_window_layer;
+    }
+    return read_layer_types(json, config, err);
+}
+
+static int read_dtype(const json_t *json, struct model_config *config, struct error *err) {
+    const char *name = "float32";
+    int status = json_get_string(json, "torch_dtype", &name, err);
+    if (status == STATUS_OK) {
+        status = json_get_string(json, "dtype", &name, err);
+    }
+    if (status == STATUS_OK && !dtype_parse(name, &config->checkpoint_dtype)) {
+        return error_set(err, STATUS_DATA, "'dtype' is '%.64s'; supported are float32, float16 and bfloat16",
+                         name);
+    }
+    return status;
+}
+
+static int read_object(const json_t *json, struct model_config *config, struct error *err) {
+    const struct family_defaults *defaults = NULL;
+    if (!json_is_object(json)) {
+        return error_set(err, STATUS_DATA, "not a JSON object");
+    }
+    int status = find_family(json, config, &defaults, err);
+    if (status == STATUS_OK) {
+        status = refuse_unsupported(json, err);
+    }
+    if (status == STATUS_OK) {
+        status = read_shape(json, defaults, config, err);
+    }
+    if (status == STATUS_OK) {
+        status = read_biases(json, config, err);
+    }
+    if (status == STATUS_OK) {
+        status = read_sliding(json, defaults, config, err);
+    }
+    if (status == STATUS_OK) {
+        status = config_read_rope(json, config, err);
+    }
+    return status == STATUS_OK ? read_dtype(json, config, err) : status;
+}
+
+int model_config_parse(struct model_config *config, const char *text, size_t size, const char *name,
+                       struct error *err) {
+    *config = (struct model_config){0};
+    json_t *json = NULL;
+    int status = json_parse(&json, text, size, name, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = read_object(json, config, err);
+    json_decref(json);
+    if (status != STATUS_OK) {
+        model_config_destroy(config);
+        return error_wrap(err, "%s", name);
+    }
+    return STATUS_OK;
+}
+
+int model_config_read(struct model_config *config, const char *folder, struct error *err) {
+    *config = (struct model_config){0};
+    char path[PATH_SIZE];
+    struct buffer text = {0};
+    int status = path_join(path, sizeof path, folder, "config.json", err);
+    if (status == STATUS_OK) {
+        status = file_read(&text, path, MODEL_CONFIG_LIMIT, err);
+    }
+    if (status == STATUS_OK) {
+        status = model_config_parse(config, text.data == NULL ? "" : text.data, text.size, path, err);
+    }
+    buffer_destroy(&text);
+    return status;
+}
+
+void model_config_destroy(struct model_config *config) {
+    free(config->layer_slides);
+    *config = (struct model_config){0};
+}

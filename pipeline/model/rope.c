@@ -1,0 +1,108 @@
+#include "model/rope.h"
+
+#include <math.h>
+
+// Powers, cosines and sines are taken in double and rounded once: within half a unit of any float32
+// implementation.
+static float power(float base, float exponent) {
+    return (float)pow((double)base, (double)exponent);
+}
+
+// 1 / base^(2 i / head_dim), the exponent in float32.
+static float plain_frequency(float base, size_t i, size_t head_dim) {
+    return 1.0f / power(base, (float)(2 * i) / (float)head_dim);
+}
+
+// NTK: theta * (factor * length / M - (factor - 1))^(d / (d - 2)). transformers computes it in double when
+// the model is made (length = M) and in float32 for a longer text, whose length is a tensor there.
+static float dynamic_base(const struct model_config *config, size_t length) {
+    const struct rope_config *rope = &config->rope;
+    double exponent = (double)config->head_dim / (double)(config->head_dim - 2);
+    if (length <= config->max_positions) {
+        double positions = (double)config->max_positions;
+        double stretch = rope->factor * positions / positions - (rope->factor - 1);
+        return (float)(rope->theta * pow(stretch, exponent));
+    }
+    float stretch =
+        (float)rope->factor * (float)length / (float)config->max_positions - (float)(rope->factor - 1);
+    return (float)rope->theta * power(stretch, (float)exponent);
+}
+
+// Short wavelengths stay, long ones are divided by the factor, those between are blended.
+static float llama3_frequency(const struct rope_config *rope, float frequency) {
+    float wavelength = (float)(2 * M_PI) / frequency;
+    float longest = (float)(rope->original_positions / rope->low_freq_factor);
+    float shortest = (float)(rope->original_positions / rope->high_freq_factor);
+    float factor = (float)rope->factor;
+    if (wavelength > longest) {
+        return frequency / factor;
+    }
+    if (wavelength < shortest) {
+        return frequency;
+    }
+    float smooth = ((float)rope->original_positions / wavelength - (float)rope->low_freq_factor) /
+                   (float)(rope->high_freq_factor - rope->low_freq_factor);
+    return (1.0f - smooth) * frequency / factor + smooth * frequency;
+}
+
+// The dimension whose wavelength turns `rotations` times over the original context.
+static double yarn_dimension(const struct model_config *config, double rotations) {
+    double turns = config->rope.original_positions / (rotations * 2 * M_PI);
+    return (double)config->head_dim * log(turns) / (2 * log(config->rope.theta));
+}
+
+static void yarn_frequencies(const struct model_config *config, float *out) {
+    const struct rope_config *rope = &config->rope;
+    double low = yarn_dimension(config, rope->beta_fast);
+    double high = yarn_dimension(config, rope->beta_slow);
+    if (rope->truncate) {
+        low = floor(low);
+        high = ceil(high);
+    }
+    low = fmax(low, 0);
+    high = fmin(high, (double)config->head_dim - 1);
+    if (low == high) {
+        high += 0.001; // no division by zero: a step instead of a ramp
+    }
+    for (size_t i = 0; i < config->head_dim / 2; i++) {
+        float turns = power((float)rope->theta, (float)(2 * i) / (float)config->head_dim);
+        float ramp = ((float)i - (float)low) / (float)(high - low);
+        float kept = 1.0f - fminf(fmaxf(ramp, 0.0f), 1.0f);
+        out[i] = 1.0f / ((float)rope->factor * turns) * (1.0f - kept) + 1.0f / turns * kept;
+    }
+}
+
+bool rope_is_own(const struct model_config *config, size_t length) {
+    return config->rope.kind == ROPE_DYNAMIC && length > config->max_positions;
+}
+
+void rope_frequencies(const struct model_config *config, size_t length, float *out) {
+    const struct rope_config *rope = &config->rope;
+    if (rope->kind == ROPE_YARN) {
+        yarn_frequencies(config, out);
+        return;
+    }
+    float base = rope->kind == ROPE_DYNAMIC ? dynamic_base(config, length) : (float)rope->theta;
+    for (size_t i = 0; i < config->head_dim / 2; i++) {
+        float frequency = plain_frequency(base, i, config->head_dim);
+        if (rope->kind == ROPE_LINEAR) {
+            frequency /= (float)rope->factor;
+        } else if (rope->kind == ROPE_LLAMA3) {
+            frequency = llama3_frequency(rope, frequency);
+        }
+        out[i] = frequency;
+    }
+}
+
+void rope_rows(const struct model_config *config, const float *frequencies, size_t first, size_t count,
+               float *cosine, float *sine) {
+    size_t half = config->head_dim / 2;
+    float scale = (float)config->rope.attention_factor;
+    for (size_t row = 0; row < count; row++) {
+        for (size_t i = 0; i < half; i++) {
+            double angle = (double)((float)(first + row) * frequencies[i]);
+            cosine[row * half + i] = (float)cos(angle) * scale;
+            sine[row * half + i] = (float)sin(angle) * scale;
+        }
+    }
+}

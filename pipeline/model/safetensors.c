@@ -1,0 +1,290 @@
+#include "model/safetensors.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/size.h"
+#include "base/utf8.h"
+
+static const struct safetensors_type types[] = {
+    {"BOOL", 8, false, DTYPE_F32},        {"F4", 4, false, DTYPE_F32},
+    {"F6_E2M3", 6, false, DTYPE_F32},     {"F6_E3M2", 6, false, DTYPE_F32},
+    {"U8", 8, false, DTYPE_F32},          {"I8", 8, false, DTYPE_F32},
+    {"F8_E5M2", 8, false, DTYPE_F32},     {"F8_E4M3", 8, false, DTYPE_F32},
+    {"F8_E8M0", 8, false, DTYPE_F32},     {"I16", 16, false, DTYPE_F32},
+    {"U16", 16, false, DTYPE_F32},        {"F16", 16, true, DTYPE_F16},
+    {"BF16", 16, true, DTYPE_BF16},       {"I32", 32, false, DTYPE_F32},
+    {"U32", 32, false, DTYPE_F32},        {"F32", 32, true, DTYPE_F32},
+    {"C64", 64, false, DTYPE_F32},        {"F64", 64, false, DTYPE_F32},
+    {"I64", 64, false, DTYPE_F32},        {"U64", 64, false, DTYPE_F32},
+    {"F8_E5M2FNUZ", 8, false, DTYPE_F32}, {"F8_E4M3FNUZ", 8, false, DTYPE_F32},
+};
+
+enum { LENGTH_BYTES = 8, DEEPEST = 4, VALUES_PER_TENSOR = 24 };
+
+void safetensors_shape_text(const size_t *shape, size_t rank, char out[SAFETENSORS_SHAPE_TEXT]) {
+    size_t used = 1;
+    strcpy(out, "[");
+    for (size_t i = 0; i < rank; i++) {
+        used += (size_t)snprintf(out + used, SAFETENSORS_SHAPE_TEXT - used, "%s%zu", i == 0 ? "" : ", ",
+                                 shape[i]);
+    }
+    snprintf(out + used, SAFETENSORS_SHAPE_TEXT - used, "]");
+}
+
+// One look at the bytes before the JSON parser gets them: nesting and the number of values are bounded, so
+// that a hostile header cannot make it take memory or stack out of proportion.
+static int bound_header(const unsigned char *text, size_t size, struct error *err) {
+    size_t depth = 0;
+    size_t values = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < size; i++) {
+        unsigned char byte = text[i];
+        if (quoted) {
+            i += byte == '\\';
+            quoted = byte != '"';
+        } else if (byte == '"') {
+            quoted = true;
+        } else if (byte == '{' || byte == '[') {
+            depth++;
+            values++;
+        } else if (byte == '}' || byte == ']') {
+            depth -= depth > 0;
+        } else if (byte == ',') {
+            values++;
+        }
+        if (depth > DEEPEST) {
+            return error_set(err, STATUS_DATA, "header is nested more than %d deep", DEEPEST);
+        }
+        if (values > (size_t)SAFETENSORS_TENSORS * VALUES_PER_TENSOR) {
+            return error_set(err, STATUS_DATA, "header holds too many values");
+        }
+    }
+    return STATUS_OK;
+}
+
+static int find_header(const unsigned char *bytes, size_t size, size_t *length, struct error *err) {
+    if (size < LENGTH_BYTES) {
+        return error_set(err, STATUS_DATA, "file of %zu bytes is too short for a header", size);
+    }
+    uint64_t wanted = 0;
+    for (size_t i = 0; i < LENGTH_BYTES; i++) {
+        wanted |= (uint64_t)bytes[i] << (8 * i);
+    }
+    if (wanted > SAFETENSORS_HEADER) {
+        return error_set(err, STATUS_DATA, "header of %llu bytes is longer than the limit of %d",
+                         (unsigned long long)wanted, SAFETENSORS_HEADER);
+    }
+    if (wanted > size - LENGTH_BYTES) {
+        return error_set(err, STATUS_DATA,
+                         "header of %llu bytes does not fit into the file of %zu: it is truncated",
+                         (unsigned long long)wanted, size);
+    }
+    if (wanted == 0 || bytes[LENGTH_BYTES] != '{') {
+        return error_set(err, STATUS_DATA, "header does not start with '{'");
+    }
+    size_t bad;
+    if (!utf8_valid((const char *)bytes + LENGTH_BYTES, (size_t)wanted, &bad)) {
+        return error_set(err, STATUS_DATA, "header is not valid UTF-8 at byte %zu", LENGTH_BYTES + bad);
+    }
+    *length = (size_t)wanted;
+    return bound_header(bytes + LENGTH_BYTES, *length, err);
+}
+
+static int read_type(const json_t *entry, struct safetensor *out, struct error *err) {
+    const char *name = NULL;
+    int status = json_get_string(entry, "dtype", &name, err);
+    if (status != STATUS_OK || name == NULL) {
+        return status != STATUS_OK ? status : error_set(err, STATUS_DATA, "'dtype' is missing");
+    }
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        if (strcmp(name, types[i].name) == 0) {
+            out->type = &types[i];
+            return STATUS_OK;
+        }
+    }
+    return error_set(err, STATUS_DATA, "dtype '%.32s' is unknown", name);
+}
+
+static int read_natural(const json_t *value, const char *what, size_t *out, struct error *err) {
+    if (!json_is_integer(value) || json_integer_value(value) < 0) {
+        return error_set(err, STATUS_DATA, "%s is not a whole number from 0 on", what);
+    }
+    *out = (size_t)json_integer_value(value);
+    return STATUS_OK;
+}
+
+// The shape, and the bytes it takes.
+static int read_shape(const json_t *entry, struct safetensor *out, size_t *bytes, struct error *err) {
+    const json_t *shape = json_object_get(entry, "shape");
+    if (!json_is_array(shape) || json_array_size(shape) > SAFETENSORS_RANK) {
+        return error_set(err, STATUS_DATA, "'shape' is not a list of at most %d sizes", SAFETENSORS_RANK);
+    }
+    size_t bits = out->type->bits;
+    out->rank = json_array_size(shape);
+    for (size_t i = 0; i < out->rank; i++) {
+        int status = read_natural(json_array_get(shape, i), "a size in 'shape'", &out->shape[i], err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (!size_mul(bits, out->shape[i], &bits)) {
+            return error_set(err, STATUS_DATA, "'shape' is too large");
+        }
+    }
+    if (bits % 8 != 0) {
+        return error_set(err, STATUS_DATA, "'shape' does not fill whole bytes");
+    }
+    *bytes = bits / 8;
+    return STATUS_OK;
+}
+
+static int read_offsets(const json_t *entry, struct safetensor *out, size_t bytes, size_t data, size_t size,
+                        struct error *err) {
+    const json_t *offsets = json_object_get(entry, "data_offsets");
+    if (!json_is_array(offsets) || json_array_size(offsets) != 2) {
+        return error_set(err, STATUS_DATA, "'data_offsets' is not a list of two numbers");
+    }
+    size_t begin = 0;
+    size_t end = 0;
+    int status = read_natural(json_array_get(offsets, 0), "the start in 'data_offsets'", &begin, err);
+    if (status == STATUS_OK) {
+        status = read_natural(json_array_get(offsets, 1), "the end in 'data_offsets'", &end, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (begin > end || end - begin != bytes) {
+        return error_set(err, STATUS_DATA, "'data_offsets' [%zu, %zu) do not span the %zu bytes of the shape",
+                         begin, end, bytes);
+    }
+    if (end > size - data) {
+        return error_set(err, STATUS_DATA, "data ends at byte %zu of %zu: the file is truncated", end,
+                         size - data);
+    }
+    out->begin = data + begin;
+    out->end = data + end;
+    return STATUS_OK;
+}
+
+static int read_tensor(const json_t *entry, const char *name, size_t data, size_t size,
+                       struct safetensor *out, struct error *err) {
+    if (!json_is_object(entry)) {
+        return error_set(err, STATUS_DATA, "entry is not an object");
+    }
+    size_t bytes = 0;
+    int status = read_type(entry, out, err);
+    if (status == STATUS_OK) {
+        status = read_shape(entry, out, &bytes, err);
+    }
+    if (status == STATUS_OK) {
+        status = read_offsets(entry, out, bytes, data, size, err);
+    }
+    return status == STATUS_OK ? memory_text(&out->name, name, err) : status;
+}
+
+static int check_metadata(const json_t *metadata, struct error *err) {
+    const char *key;
+    json_t *value;
+    if (!json_is_object(metadata)) {
+        return error_set(err, STATUS_DATA, "'__metadata__' is not an object");
+    }
+    json_object_foreach((json_t *)(uintptr_t)metadata, key, value) {
+        if (!json_is_string(value)) {
+            return error_set(err, STATUS_DATA, "'__metadata__' entry '%.64s' is not a text", key);
+        }
+    }
+    return STATUS_OK;
+}
+
+static int compare_places(const void *left, const void *right) {
+    const struct safetensor *a = left;
+    const struct safetensor *b = right;
+    if (a->begin != b->begin) {
+        return a->begin < b->begin ? -1 : 1;
+    }
+    if (a->end != b->end) {
+        return a->end < b->end ? -1 : 1;
+    }
+    return strcmp(a->name, b->name);
+}
+
+// The data section is filled from its first to its last byte: no hole, no overlap, nothing behind.
+static int check_places(struct safetensors *file, size_t data, size_t size, struct error *err) {
+    qsort(file->tensors, file->count, sizeof file->tensors[0], compare_places);
+    size_t at = data;
+    for (size_t i = 0; i < file->count; i++) {
+        const struct safetensor *tensor = &file->tensors[i];
+        if (tensor->begin != at) {
+            return error_set(err, STATUS_DATA, "tensor '%.200s' %s the data before it", tensor->name,
+                             tensor->begin < at ? "overlaps" : "leaves a hole after");
+        }
+        at = tensor->end;
+    }
+    if (at != size) {
+        return error_set(err, STATUS_DATA, "%zu bytes after the last tensor belong to none", size - at);
+    }
+    return STATUS_OK;
+}
+
+static int read_entries(struct safetensors *file, json_t *header, size_t data, size_t size,
+                        struct error *err) {
+    size_t entries = json_object_size(header);
+    if (entries > SAFETENSORS_TENSORS) {
+        return error_set(err, STATUS_DATA, "%zu tensors are more than the limit of %d", entries,
+                         SAFETENSORS_TENSORS);
+    }
+    void *tensors;
+    int status = memory_zeroed(&tensors, size_max(entries, 1), sizeof file->tensors[0], err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    file->tensors = tensors;
+    const char *key;
+    json_t *entry;
+    json_object_foreach(header, key, entry) {
+        if (strcmp(key, "__metadata__") == 0) {
+            status = check_metadata(entry, err);
+        } else {
+            status = read_tensor(entry, key, data, size, &file->tensors[file->count], err);
+            file->count++;
+            if (status != STATUS_OK) {
+                error_wrap(err, "tensor '%.200s'", key);
+            }
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return check_places(file, data, size, err);
+}
+
+int safetensors_parse(struct safetensors *out, const unsigned char *bytes, size_t size, const char *name,
+                      struct error *err) {
+    *out = (struct safetensors){0};
+    size_t length = 0;
+    json_t *header = NULL;
+    int status = find_header(bytes, size, &length, err);
+    if (status == STATUS_OK) {
+        status = json_parse(&header, (const char *)bytes + LENGTH_BYTES, length, "header", err);
+    }
+    if (status == STATUS_OK) {
+        status = read_entries(out, header, LENGTH_BYTES + length, size, err);
+    }
+    json_decref(header);
+    if (status != STATUS_OK) {
+        safetensors_destroy(out);
+        return error_wrap(err, "%s", name);
+    }
+    return STATUS_OK;
+}
+
+void safetensors_destroy(struct safetensors *file) {
+    for (size_t i = 0; i < file->count; i++) {
+        free(file->tensors[i].name);
+    }
+    free(file->tensors);
+    *file = (struct safetensors){0};
+}

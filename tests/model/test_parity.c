@@ -1,0 +1,341 @@
+// Whole models against transformers' float32 hidden states (goldens), and what must not change a bit of a
+// result.
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "golden.h"
+#include "kernels/device.h"
+#include "model/model.h"
+
+// Sums in another order than torch's move a float32 state by about 1e-6.
+static const double float32_bound = 1e-5;
+static const double bfloat16_cosine = 0.9995;
+static const double bfloat16_ratio = 1.2;
+
+struct run {
+    struct device *device;
+    struct model *model;
+};
+
+static void must(int status, const struct error *err) {
+    if (status != STATUS_OK) {
+        fail_msg("%d: %s", status, err->message);
+    }
+}
+
+static struct model_limits limits_of(const struct golden *golden, const size_t *layers, size_t count) {
+    return (struct model_limits){.layers = layers,
+                                 .layer_count = count,
+                                 .tokens = golden->tokens,
+                                 .texts = golden->texts,
+                                 .rows = golden->tokens,
+                                 .longest = golden->tokens,
+                                 .out_dtype = DTYPE_F32,
+                                 .slots = 2};
+}
+
+static void open_run(struct run *run, const char *folder, enum dtype dtype, int threads,
+                     const struct model_limits *limits) {
+    struct error err = {0};
+    struct device_options options = {.dtype = dtype, .threads = threads};
+    struct model_load_options loading = {.timeout_seconds = 60};
+    struct device_plan plan = {0};
+    must(device_open(&run->device, "cpu", &options, &err), &err);
+    must(model_open(&run->model, folder, &err), &err);
+    must(model_plan(run->model, run->device, limits, &plan, &err), &err);
+    must(device_reserve(run->device, &plan, &err), &err);
+    must(model_load(run->model, run->device, limits, &loading, &err), &err);
+    must(model_check(run->model, &err), &err);
+    device_seal(run->device);
+}
+
+static void close_run(struct run *run) {
+    model_close(run->model);
+    device_close(run->device);
+}
+
+// One batch of one-token spans; the rows of all wanted layers stay in the slot.
+static void forward(struct run *run, const int32_t *ids, const int32_t *starts, size_t texts, size_t slot,
+                    struct model_output *out) {
+    struct error err = {0};
+    struct device_mark mark;
+    size_t tokens = (size_t)starts[texts];
+    struct device_span *spans = calloc(tokens, sizeof spans[0]);
+    for (size_t t = 0; t < tokens; t++) {
+        spans[t] = (struct device_span){(int32_t)t, (int32_t)t + 1};
+    }
+    struct model_batch batch = {ids, starts, spans, tokens, texts, tokens, slot};
+    must(model_forward(run->model, &batch, &mark, &err), &err);
+    must(device_wait(run->device, mark, NULL, &err), &err);
+    model_outputs(run->model, slot, out);
+    free(spans);
+}
+
+struct distance {
+    double token_error; // the worst token's relative error
+    double layer_error; // over all tokens
+    double cosine;      // the worst token's
+};
+
+static struct distance measure(const float *found, const float *wanted, size_t tokens, size_t hidden) {
+    struct distance worst = {0, 0, 1};
+    double all_difference = 0;
+    double all_norm = 0;
+    for (size_t t = 0; t < tokens; t++) {
+        double difference = 0;
+        double norm = 0;
+        double found_norm = 0;
+        double product = 0;
+        for (size_t i = 0; i < hidden; i++) {
+            double a = (double)found[t * hidden + i];
+            double b = (double)wanted[t * hidden + i];
+            if (!isfinite(a)) {
+                fail_msg("token %zu, number %zu is not finite", t, i);
+            }
+            difference += (a - b) * (a - b);
+            norm += b * b;
+            found_norm += a * a;
+            product += a * b;
+        }
+        worst.token_error = fmax(worst.token_error, sqrt(difference / norm));
+        worst.cosine = fmin(worst.cosine, product / sqrt(norm * found_norm));
+        all_difference += difference;
+        all_norm += norm;
+    }
+    worst.layer_error = sqrt(all_difference / all_norm);
+    return worst;
+}
+
+static void all_layers(size_t layers[static 16], size_t last) {
+    for (size_t i = 0; i <= last; i++) {
+        layers[i] = i;
+    }
+}
+
+static void compare_golden(const char *name, enum dtype dtype) {
+    struct golden golden;
+    struct run run;
+    struct model_output out;
+    size_t layers[16];
+    golden_open(&golden, name);
+    all_layers(layers, golden.layers);
+    struct model_limits limits = limits_of(&golden, layers, golden.layers + 1);
+    open_run(&run, golden.folder, dtype, 1, &limits);
+    forward(&run, golden.ids, golden.starts, golden.texts, 0, &out);
+    double worst = 0;
+    for (size_t layer = 0; layer <= golden.layers; layer++) {
+        const float *wanted = golden.states + layer * golden.tokens * golden.hidden;
+        struct distance distance = measure(out.rows[layer], wanted, golden.tokens, golden.hidden);
+        json_t *errors = json_object_get(golden.json, "bf16_errors");
+        double own = json_real_value(json_array_get(errors, layer));
+        if (dtype == DTYPE_F32 && !(distance.token_error <= float32_bound)) {
+            fail_msg("%s, layer %zu: float32 error %.2e", name, layer, distance.token_error);
+        }
+        if (dtype == DTYPE_BF16 &&
+            !(distance.cosine >= bfloat16_cosine && distance.layer_error <= bfloat16_ratio * own)) {
+            fail_msg("%s, layer %zu: bfloat16 cosine %.6f, error %.3e, transformers' own %.3e", name, layer,
+                     distance.cosine, distance.layer_error, own);
+        }
+        worst = fmax(worst, dtype == DTYPE_F32 ? distance.token_error
+                            : own > 0          ? distance.layer_error / own
+                                               : 0);
+    }
+    print_message("%-18s %s: worst %s %.3g\n", name, dtype_name(dtype),
+                  dtype == DTYPE_F32 ? "relative error" : "ratio to transformers' bfloat16 error", worst);
+    close_run(&run);
+    golden_close(&golden);
+}
+
+static void float32_matches_transformers(void **state) {
+    (void)state;
+    for (size_t i = 0; i < GOLDEN_COUNT; i++) {
+        compare_golden(golden_names[i], DTYPE_F32);
+    }
+}
+
+static void bfloat16_is_as_exact_as_transformers(void **state) {
+    (void)state;
+    for (size_t i = 0; i < GOLDEN_COUNT; i++) {
+        compare_golden(golden_names[i], DTYPE_BF16);
+    }
+}
+
+// A text alone, in another place of the batch, with another number of threads: the same bits in every layer.
+static void compare_company(const char *name, enum dtype dtype) {
+    struct golden golden;
+    struct run runs[2];
+    struct model_output together;
+    struct model_output alone;
+    size_t layers[16];
+    golden_open(&golden, name);
+    all_layers(layers, golden.layers);
+    struct model_limits limits = limits_of(&golden, layers, golden.layers + 1);
+    open_run(&runs[0], golden.folder, dtype, 1, &limits);
+    open_run(&runs[1], golden.folder, dtype, 2, &limits);
+    forward(&runs[0], golden.ids, golden.starts, golden.texts, 0, &together);
+    for (size_t i = 0; i < golden.texts; i++) {
+        int32_t starts[2] = {0, golden.starts[i + 1] - golden.starts[i]};
+        size_t bytes = (size_t)starts[1] * golden.hidden * sizeof(float);
+        forward(&runs[i % 2], golden.ids + golden.starts[i], starts, 1, 1, &alone);
+        for (size_t layer = 0; layer <= golden.layers; layer++) {
+            const float *part =
+                (const float *)together.rows[layer] + (size_t)golden.starts[i] * golden.hidden;
+            if (memcmp(part, alone.rows[layer], bytes) != 0) {
+                fail_msg("%s %s, layer %zu: text %zu has other bits alone", name, dtype_name(dtype), layer,
+                         i);
+            }
+        }
+    }
+    close_run(&runs[0]);
+    close_run(&runs[1]);
+    golden_close(&golden);
+}
+
+static void company_and_threads_change_no_bit(void **state) {
+    (void)state;
+    static const char *const names[] = {"qwen3", "qwen3-tied", "llama-dynamic", "mistral-window"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        compare_company(names[i], DTYPE_F32);
+        compare_company(names[i], DTYPE_BF16);
+    }
+}
+
+// Puts a NaN into a tensor of the golden's only shard.
+static void poison(const struct golden *golden, const char *tensor) {
+    char path[GOLDEN_PATH + 32];
+    struct buffer file = {0};
+    struct error err;
+    json_t *header = NULL;
+    uint64_t length;
+    snprintf(path, sizeof path, "%s/model.safetensors", golden->folder);
+    must(file_read(&file, path, 1 << 24, &err), &err);
+    memcpy(&length, file.data, sizeof length);
+    must(json_parse(&header, file.data + 8, length, "header", &err), &err);
+    json_t *offsets = json_object_get(json_object_get(header, tensor), "data_offsets");
+    size_t at = 8 + length + (size_t)json_integer_value(json_array_get(offsets, 0)) + 20;
+    float value = NAN;
+    memcpy(file.data + at, &value, sizeof value);
+    golden_write(golden->folder, "model.safetensors", file.data, file.size);
+    json_decref(header);
+    buffer_destroy(&file);
+}
+
+// Loads the golden's checkpoint for one wanted layer and returns what model_check says.
+static int check_layer(const struct golden *golden, size_t layer, struct error *err) {
+    struct device *device;
+    struct model *model;
+    struct device_options options = {.dtype = DTYPE_F32, .threads = 1};
+    struct model_load_options loading = {0};
+    struct device_plan plan = {0};
+    struct model_limits limits = limits_of(golden, &layer, 1);
+    must(device_open(&device, "cpu", &options, err), err);
+    must(model_open(&model, golden->folder, err), err);
+    must(model_plan(model, device, &limits, &plan, err), err);
+    must(device_reserve(device, &plan, err), err);
+    must(model_load(model, device, &limits, &loading, err), err);
+    int status = model_check(model, err);
+    model_close(model);
+    device_close(device);
+    return status;
+}
+
+static void broken_weights_are_found_where_they_are_used(void **state) {
+    (void)state;
+    static const struct {
+        const char *tensor;
+        size_t unseen; // the deepest layer that does not need the tensor
+        const char *said;
+    } cases[] = {{"model.layers.1.mlp.down_proj.weight", 1, "hidden_states[2]"},
+                 {"model.layers.2.self_attn.v_proj.weight", 2, "hidden_states[3]"},
+                 {"model.norm.weight", 2, "hidden_states[3]"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct golden golden;
+        struct error err = {0};
+        golden_open(&golden, "qwen3");
+        poison(&golden, cases[i].tensor);
+        must(check_layer(&golden, cases[i].unseen, &err), &err);
+        assert_int_equal(check_layer(&golden, golden.layers, &err), STATUS_DATA);
+        assert_non_null(strstr(err.message, cases[i].said));
+        golden_close(&golden);
+    }
+}
+
+// The wanted layers alone, spans of several tokens, two slots: the means of the all-layers rows.
+static void spans_are_means_and_layers_are_chosen(void **state) {
+    (void)state;
+    struct golden golden;
+    struct run run;
+    struct error err = {0};
+    struct device_mark mark;
+    struct model_output out;
+    size_t layers[] = {0, 2};
+    golden_open(&golden, "qwen3");
+    struct model_limits limits = limits_of(&golden, layers, 2);
+    open_run(&run, golden.folder, DTYPE_F32, 1, &limits);
+    struct device_span spans[] = {{1, 8}, {8, 9}, {10, 49}};
+    struct model_batch batch = {golden.ids, golden.starts, spans, golden.tokens, golden.texts, 3, 1};
+    must(model_forward(run.model, &batch, &mark, &err), &err);
+    must(device_wait(run.device, mark, NULL, &err), &err);
+    model_outputs(run.model, 1, &out);
+    for (size_t layer = 0; layer < 2; layer++) {
+        float wanted[3 * 64] = {0};
+        const float *states = golden.states + layers[layer] * golden.tokens * golden.hidden;
+        for (size_t r = 0; r < 3; r++) {
+            for (int32_t t = spans[r].start; t < spans[r].end; t++) {
+                for (size_t i = 0; i < golden.hidden; i++) {
+                    wanted[r * golden.hidden + i] +=
+                        states[(size_t)t * golden.hidden + i] / (float)(spans[r].end - spans[r].start);
+                }
+            }
+            assert_int_equal(out.checks[layer][r].not_finite, 0);
+        }
+        assert_true(measure(out.rows[layer], wanted, 3, golden.hidden).token_error <= float32_bound);
+    }
+    close_run(&run);
+    golden_close(&golden);
+}
+
+static void bad_batches_are_refused(void **state) {
+    (void)state;
+    struct golden golden;
+    struct run run;
+    struct error err = {0};
+    struct device_mark mark;
+    size_t layer = 1;
+    golden_open(&golden, "qwen3");
+    struct model_limits limits = limits_of(&golden, &layer, 1);
+    open_run(&run, golden.folder, DTYPE_F32, 1, &limits);
+    struct device_span span = {0, 1};
+    struct model_batch batch = {golden.ids, golden.starts, &span, golden.tokens, golden.texts, 1, 0};
+    must(model_forward(run.model, &batch, &mark, &err), &err);
+    golden.ids[3] = 96;
+    assert_int_equal(model_forward(run.model, &batch, &mark, &err), STATUS_DATA);
+    assert_non_null(strstr(err.message, "token id 96"));
+    golden.ids[3] = -1;
+    assert_int_equal(model_forward(run.model, &batch, &mark, &err), STATUS_DATA);
+    golden.ids[3] = 0;
+    span.end = (int32_t)golden.tokens + 1;
+    assert_int_equal(model_forward(run.model, &batch, &mark, &err), STATUS_INTERNAL);
+    span.end = 1;
+    batch.slot = 2;
+    assert_int_equal(model_forward(run.model, &batch, &mark, &err), STATUS_INTERNAL);
+    close_run(&run);
+    golden_close(&golden);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(float32_matches_transformers),
+        cmocka_unit_test(bfloat16_is_as_exact_as_transformers),
+        cmocka_unit_test(company_and_threads_change_no_bit),
+        cmocka_unit_test(broken_weights_are_found_where_they_are_used),
+        cmocka_unit_test(spans_are_means_and_layers_are_chosen),
+        cmocka_unit_test(bad_batches_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
