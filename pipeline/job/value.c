@@ -49,8 +49,9 @@ void job_key_clear(struct job *job, const struct job_key *key) {
     }
 }
 
-// ---- strict scalars: nothing but what JSON would take, so that no reader of YAML 1.1 or 1.2 sees another
-// value ---------
+// ---- strict scalars ----
+
+// Nothing but what JSON would take, so that no reader of YAML 1.1 or 1.2 sees another value.
 
 static size_t digits(const char *text) {
     return strspn(text, "0123456789");
@@ -191,7 +192,9 @@ static int assign_text(struct job *job, const struct job_key *key, const struct 
     const char *text = item->text;
     int status = check_text(key, item, err);
     if (status == STATUS_OK && key->kind == KEY_PATH) {
-        status = path_join(path, sizeof path, job->folder, item->text, err);
+        const char *folder =
+            strcmp(job->folder, ".") == 0 ? "" : job->folder; // no "./" before every path shown
+        status = path_join(path, sizeof path, folder, item->text, err);
         err->status = status == STATUS_OK ? STATUS_OK : STATUS_JOB;
         status = err->status;
         text = path;
@@ -199,8 +202,7 @@ static int assign_text(struct job *job, const struct job_key *key, const struct 
     return status == STATUS_OK ? memory_text(field(job, key->offset), text, err) : status;
 }
 
-// ---- lists
-// -------------------------------------------------------------------------------------------------------
+// ---- lists ----
 
 static int assign_layers(struct job *job, const struct job_key *key, const struct job_value *value,
                          size_t *item, struct error *err) {
@@ -300,8 +302,7 @@ int job_key_assign(struct job *job, const struct job_key *key, const struct job_
     }
 }
 
-// ---- values as text
-// ----------------------------------------------------------------------------------------------
+// ---- values as text ----
 
 static int print_layers(const int64_t *numbers, size_t count, struct buffer *out, struct error *err) {
     if (numbers == NULL) {

@@ -113,8 +113,7 @@ static int next(struct reader *reader) {
     return refuse_extras(reader);
 }
 
-// ---- values
-// ------------------------------------------------------------------------------------------------------
+// ---- values ----
 
 static int add_item(struct reader *reader, struct job_value *value) {
     const yaml_event_t *event = &reader->event;
@@ -183,8 +182,7 @@ static int read_key(struct reader *reader, const struct job_key *key) {
     return status;
 }
 
-// ---- names
-// -------------------------------------------------------------------------------------------------------
+// ---- names ----
 
 static const char *parent_name(const char *section) {
     return section[0] == 0 ? "the job file" : section;

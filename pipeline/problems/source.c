@@ -191,8 +191,7 @@ int source_column(const struct source *source, const char *name, size_t *index, 
     return status;
 }
 
-// ---- rows
-// --------------------------------------------------------------------------------------------------------
+// ---- rows ----
 
 static int step(struct source *source, bool *found, struct error *err) {
     *found = false;
@@ -274,8 +273,7 @@ int source_skip_to(struct source *source, uint64_t ordinal, struct error *err) {
     return status;
 }
 
-// ---- ids
-// ---------------------------------------------------------------------------------------------------------
+// ---- ids ----
 
 // A set of byte strings in an SQLite database of its own that has no name: it spills to disk and goes with
 // its connection.
@@ -358,8 +356,7 @@ int source_check_ids(struct source *source, const char *id_column, struct error 
     return status == STATUS_OK ? source_rewind(source, err) : status;
 }
 
-// ---- the problem set's name
-// --------------------------------------------------------------------------------------
+// ---- the problem set's name ----
 
 int source_digest_row(struct digest *digest, const struct row *row, struct error *err) {
     int status = STATUS_OK;

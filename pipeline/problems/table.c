@@ -57,8 +57,7 @@ static int execute(struct table *table, const char *what, struct error *err, con
     return code == SQLITE_OK ? STATUS_OK : fail(table, code, what, err);
 }
 
-// ---- columns
-// -----------------------------------------------------------------------------------------------------
+// ---- columns ----
 
 // Remembers a column; its place is the parameter of INSERT.
 static int remember_column(struct table *table, const char *name, struct error *err) {
@@ -125,8 +124,7 @@ static int prepare_insert(struct table *table, struct error *err) {
     return status;
 }
 
-// ---- opening
-// -----------------------------------------------------------------------------------------------------
+// ---- opening ----
 
 static int open_connection(struct table *table, bool aside, struct error *err) {
     int code = sqlite3_open_v2(table->path, &table->connection,
@@ -237,8 +235,7 @@ size_t table_column_count(const struct table *table) {
     return table->column_count;
 }
 
-// ---- rows
-// --------------------------------------------------------------------------------------------------------
+// ---- rows ----
 
 __attribute__((format(printf, 3, 4))) static void say(char *what, size_t size, const char *format, ...) {
     va_list arguments;

@@ -1,0 +1,33 @@
+// Fuzz target: JSON of foreign files, and the getters on what it says.
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "base/json.h"
+
+int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
+    struct error err = {0};
+    json_t *document = NULL;
+    int status = json_parse(&document, (const char *)data, size, "fuzz", &err);
+    if ((status == STATUS_OK) != (document != NULL) || (status != STATUS_OK && err.message[0] == 0)) {
+        abort();
+    }
+    const char *key;
+    json_t *value;
+    json_object_foreach(document, key, value) {
+        int64_t integer = 0;
+        double number = 0;
+        bool yes = false;
+        const char *text = NULL;
+        if (json_get_integer(document, key, -1000, 1000, &integer, &err) == STATUS_OK &&
+            (integer < -1000 || integer > 1000)) {
+            abort();
+        }
+        json_get_number(document, key, &number, &err);
+        json_get_boolean(document, key, &yes, &err);
+        json_get_string(document, key, &text, &err);
+    }
+    json_decref(document);
+    return 0;
+}
