@@ -1,7 +1,8 @@
 // The ledger: the run's SQLite database, and the only truth about what is done. A shard and its problems count from the
 // moment ledger_commit returns STATUS_OK; everything else in the run directory is a cache or a record.
 // journal_mode=DELETE, synchronous=EXTRA; a runner epoch checked in every write fences a second runner; a hash chained
-// over shards and problems shows changed rows. Readers open it read-only, during and after a run.
+// over shards and problems shows changed rows. Readers open it read-only, during and after a run, and hold no lock while
+// their callbacks run. One thread at a time uses a ledger.
 #ifndef STRATA_CHECKPOINTS_LEDGER_H
 #define STRATA_CHECKPOINTS_LEDGER_H
 
@@ -200,6 +201,10 @@ int ledger_each_event(struct ledger *ledger, int (*each)(void *context, int64_t 
 // Problems by ordinal; with_state NULL: all.
 int ledger_each_problem(struct ledger *ledger, const enum problem_state *with_state,
                         int (*each)(void *context, const struct ledger_problem *problem), void *context, struct error *err);
+// The done problems of one shard, by their place in it.
+int ledger_each_problem_of_shard(struct ledger *ledger, uint64_t shard,
+                                 int (*each)(void *context, const struct ledger_problem *problem), void *context,
+                                 struct error *err);
 // One problem by id; *found false when it is not (yet) recorded. Text fields are appended to *memory.
 int ledger_find_problem(struct ledger *ledger, const char *id, size_t id_size, struct ledger_problem *problem,
                         struct buffer *memory, bool *found, struct error *err);

@@ -23,4 +23,10 @@ void run_folder_close(struct run_folder *folder); // accepts a folder that faile
 int run_folder_file(char out[PATH_SIZE], const char *folder, const char *name, struct error *err);
 int run_folder_shard(char out[PATH_SIZE], const char *folder, uint64_t number, bool partial, struct error *err);
 
+enum { RUN_FOLDER_NAME = 64 };
+void run_folder_shard_name(char out[RUN_FOLDER_NAME], uint64_t number, bool partial); // "part-000000.h5"
+
+// True while a runner holds the folder's lock. Looks by taking the lock shared for an instant.
+bool run_folder_busy(const char *folder);
+
 #endif

@@ -16,6 +16,7 @@ struct shard_content {
     size_t hidden;
     const size_t *layers; // ascending
     size_t layer_count;
+    size_t model_layers; // blocks of the model
     size_t problems;
     size_t rows;
     size_t batches;

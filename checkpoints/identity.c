@@ -1,0 +1,113 @@
+#include "checkpoints/identity.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int identity_add(struct identity *identity, const char *key, const char *value, struct error *err) {
+    if (identity_get(identity, key) != NULL) {
+        return error_set(err, STATUS_INTERNAL, "the identity has two values for %s", key);
+    }
+    void *grown = identity->entries;
+    int status = memory_resize(&grown, identity->count + 1, sizeof *identity->entries, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    identity->entries = grown;
+    struct identity_entry *entry = &identity->entries[identity->count];
+    *entry = (struct identity_entry){0};
+    status = memory_text(&entry->key, key, err);
+    if (status == STATUS_OK) {
+        status = memory_text(&entry->value, value, err);
+    }
+    if (status != STATUS_OK) {
+        free(entry->key);
+        return status;
+    }
+    identity->count++;
+    return STATUS_OK;
+}
+
+int identity_add_number(struct identity *identity, const char *key, long long value, struct error *err) {
+    char text[24];
+    snprintf(text, sizeof text, "%lld", value);
+    return identity_add(identity, key, text, err);
+}
+
+const char *identity_get(const struct identity *identity, const char *key) {
+    for (size_t i = 0; i < identity->count; i++) {
+        if (strcmp(identity->entries[i].key, key) == 0) {
+            return identity->entries[i].value;
+        }
+    }
+    return NULL;
+}
+
+static int by_key(const void *left, const void *right) {
+    const struct identity_entry *a = left;
+    const struct identity_entry *b = right;
+    return strcmp(a->key, b->key);
+}
+
+// Keys are hashed in their own order: an identity is a set, and a later version may add its values elsewhere.
+int identity_hash(const struct identity *identity, char hex[DIGEST_HEX], struct error *err) {
+    struct digest *digest = NULL;
+    void *block = NULL;
+    int status = memory_zeroed(&block, identity->count, sizeof *identity->entries, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct identity_entry *sorted = block;
+    if (identity->count > 0) {
+        memcpy(sorted, identity->entries, identity->count * sizeof *sorted);
+        qsort(sorted, identity->count, sizeof *sorted, by_key);
+    }
+    status = digest_create(&digest, err);
+    for (size_t i = 0; status == STATUS_OK && i < identity->count; i++) {
+        status = digest_field(digest, sorted[i].key, strlen(sorted[i].key), err);
+        if (status == STATUS_OK) {
+            status = digest_field(digest, sorted[i].value, strlen(sorted[i].value), err);
+        }
+    }
+    if (status == STATUS_OK) {
+        status = digest_finish(digest, hex, err);
+    }
+    digest_destroy(digest);
+    free(block);
+    return status;
+}
+
+int identity_compare(const struct identity *stored, const struct identity *now, struct buffer *lines,
+                     size_t *differences, struct error *err) {
+    *differences = 0;
+    int status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < stored->count; i++) {
+        const struct identity_entry *entry = &stored->entries[i];
+        const char *value = identity_get(now, entry->key);
+        if (value == NULL) {
+            status = buffer_printf(lines, err, "%s: stored '%s', now missing\n", entry->key, entry->value);
+            ++*differences;
+        } else if (strcmp(value, entry->value) != 0) {
+            status =
+                buffer_printf(lines, err, "%s: stored '%s', now '%s'\n", entry->key, entry->value, value);
+            ++*differences;
+        }
+    }
+    for (size_t i = 0; status == STATUS_OK && i < now->count; i++) {
+        const struct identity_entry *entry = &now->entries[i];
+        if (identity_get(stored, entry->key) == NULL) {
+            status = buffer_printf(lines, err, "%s: stored missing, now '%s'\n", entry->key, entry->value);
+            ++*differences;
+        }
+    }
+    return status;
+}
+
+void identity_destroy(struct identity *identity) {
+    for (size_t i = 0; i < identity->count; i++) {
+        free(identity->entries[i].key);
+        free(identity->entries[i].value);
+    }
+    free(identity->entries);
+    *identity = (struct identity){0};
+}

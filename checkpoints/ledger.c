@@ -1,0 +1,225 @@
+// Opening and closing the ledger, and its schema.
+#include "checkpoints/ledger.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoints/ledger_chain.h"
+#include "checkpoints/ledger_rescue.h"
+#include "checkpoints/run_folder.h"
+
+enum { APPLICATION = 0x53545241, VERSION = 1, BUSY_MILLISECONDS = 5000 }; // "STRA"
+
+// Ids and ordinals are unique, and so are batch numbers and shard names: nothing can be recorded twice.
+static const char schema[] =
+    "CREATE TABLE identity(place INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, value TEXT NOT NULL);"
+    "CREATE TABLE note(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE survey(one INTEGER PRIMARY KEY CHECK(one = 1), problems INTEGER NOT NULL, texts INTEGER "
+    "NOT NULL,"
+    " tokens INTEGER NOT NULL, rows INTEGER NOT NULL, batches INTEGER NOT NULL, squared_lengths REAL NOT "
+    "NULL,"
+    " longest INTEGER NOT NULL, truncated INTEGER NOT NULL, problems_sha256 TEXT NOT NULL);"
+    "CREATE TABLE launch(epoch INTEGER PRIMARY KEY, started INTEGER NOT NULL, ended INTEGER NOT NULL DEFAULT "
+    "0,"
+    " exit_code INTEGER NOT NULL DEFAULT -1, threads INTEGER NOT NULL, process INTEGER NOT NULL, host TEXT "
+    "NOT NULL,"
+    " reason TEXT NOT NULL DEFAULT '');"
+    "CREATE TABLE checkpoint(number INTEGER PRIMARY KEY, at INTEGER NOT NULL, epoch INTEGER NOT NULL,"
+    " shards INTEGER NOT NULL, batches INTEGER NOT NULL, window INTEGER NOT NULL, window_batch INTEGER NOT "
+    "NULL,"
+    " finished INTEGER NOT NULL, chain TEXT NOT NULL);"
+    "CREATE TABLE shard(number INTEGER PRIMARY KEY, checkpoint INTEGER NOT NULL UNIQUE, name TEXT NOT NULL "
+    "UNIQUE,"
+    " sha256 TEXT NOT NULL, bytes INTEGER NOT NULL, problems INTEGER NOT NULL, rows INTEGER NOT NULL,"
+    " tokens INTEGER NOT NULL, first_batch INTEGER NOT NULL, batches INTEGER NOT NULL, sealed_at INTEGER NOT "
+    "NULL);"
+    "CREATE TABLE problem(ordinal INTEGER PRIMARY KEY, id NOT NULL UNIQUE, state INTEGER NOT NULL, reason "
+    "TEXT,"
+    " batch INTEGER, shard INTEGER, place INTEGER, tokens INTEGER NOT NULL, rows INTEGER NOT NULL,"
+    " steps INTEGER NOT NULL, truncated INTEGER NOT NULL, checkpoint INTEGER NOT NULL);"
+    "CREATE INDEX problem_checkpoint ON problem(checkpoint);"
+    "CREATE TABLE batch(number INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, problems INTEGER NOT NULL,"
+    " rows INTEGER NOT NULL, tokens INTEGER NOT NULL, squared_lengths REAL, prepare_seconds REAL, "
+    "wait_seconds REAL,"
+    " compute_seconds REAL, write_seconds REAL, predicted_seconds REAL, score REAL, memory_bytes INTEGER,"
+    " overflowed INTEGER NOT NULL, checkpoint INTEGER NOT NULL);"
+    "CREATE INDEX batch_checkpoint ON batch(checkpoint);"
+    "CREATE TABLE partial(one INTEGER PRIMARY KEY CHECK(one = 1), shard INTEGER NOT NULL, name TEXT NOT NULL,"
+    " sha256 TEXT NOT NULL, batches INTEGER NOT NULL, record BLOB NOT NULL);"
+    "CREATE TABLE progress(one INTEGER PRIMARY KEY CHECK(one = 1), epoch INTEGER, updated INTEGER, stage "
+    "TEXT,"
+    " batches INTEGER, problems INTEGER, tokens INTEGER, rows INTEGER, seconds REAL, tokens_per_second REAL,"
+    " score REAL, drift TEXT, memory_bytes INTEGER, loaded_bytes INTEGER, load_bytes INTEGER);"
+    "CREATE TABLE event(number INTEGER PRIMARY KEY, at INTEGER NOT NULL, epoch INTEGER NOT NULL, kind TEXT "
+    "NOT NULL,"
+    " text TEXT NOT NULL);"
+    "PRAGMA application_id = 1398035009;"
+    "PRAGMA user_version = 1;";
+
+static int set_up(struct ledger *ledger, int flags, struct error *err) {
+    if (sqlite3_open_v2(ledger->path, &ledger->db, flags, NULL) != SQLITE_OK) {
+        return ledger->db == NULL ? error_set(err, STATUS_INTERNAL, "out of memory for SQLite")
+                                  : ledger_failed(ledger, "cannot be opened", err);
+    }
+    sqlite3_extended_result_codes(ledger->db, 1);
+    sqlite3_busy_timeout(ledger->db, BUSY_MILLISECONDS);
+    // Sorting in memory: a run directory holds nothing but its own files.
+    return ledger_execute(
+        ledger, "PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON", err);
+}
+
+int ledger_connect(struct ledger *ledger, struct error *err) {
+    sqlite3_close_v2(ledger->db);
+    ledger->db = NULL;
+    int status = set_up(ledger, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_PRIVATECACHE, err);
+    // DELETE with EXTRA: the folder is synced after the journal is gone, which is what makes a commit survive
+    // a power cut.
+    if (status == STATUS_OK) {
+        status = ledger_execute(ledger, "PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA", err);
+    }
+    return status;
+}
+
+static int check_format(struct ledger *ledger, int64_t *tables, struct error *err) {
+    int64_t application = 0;
+    int64_t version = 0;
+    int status = ledger_number(ledger, "SELECT count(*) FROM sqlite_master", tables, err);
+    if (status == STATUS_OK) {
+        status = ledger_number(ledger, "PRAGMA application_id", &application, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_number(ledger, "PRAGMA user_version", &version, err);
+    }
+    if (status != STATUS_OK || (*tables == 0 && application == 0 && version == 0)) {
+        return status;
+    }
+    if (application != APPLICATION) {
+        return error_set(err, STATUS_DATA, "%s is a database, but not a ledger", ledger->path);
+    }
+    if (version != VERSION) {
+        return error_set(err, STATUS_DATA, "ledger %s has format %lld; this program knows %d", ledger->path,
+                         (long long)version, VERSION);
+    }
+    return STATUS_OK;
+}
+
+static int create_schema(struct ledger *ledger, struct error *err) {
+    int status = ledger_execute_patiently(ledger, "BEGIN IMMEDIATE", err);
+    if (status == STATUS_OK) {
+        status = ledger_transaction_end(ledger, ledger_execute(ledger, schema, err), err);
+    }
+    return status;
+}
+
+static int begin_open(struct ledger **out, const char *folder, struct error *err) {
+    void *block = NULL;
+    *out = NULL;
+    int status = memory_zeroed(&block, 1, sizeof **out, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct ledger *ledger = block;
+    status = run_folder_file(ledger->path, folder, "ledger.sqlite", err);
+    if (status != STATUS_OK) {
+        free(ledger);
+        return status;
+    }
+    *out = ledger;
+    return STATUS_OK;
+}
+
+int ledger_open(struct ledger **out, const char *folder, struct error *err) {
+    struct ledger *ledger;
+    int64_t tables = 0;
+    int64_t epoch = 0;
+    int status = begin_open(out, folder, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    ledger = *out;
+    status = ledger_connect(ledger, err);
+    if (status == STATUS_OK) {
+        status = check_format(ledger, &tables, err);
+    }
+    if (status == STATUS_OK && tables == 0) {
+        status = create_schema(ledger, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_check_tail(ledger, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_number(ledger, "SELECT ifnull(max(epoch), 0) FROM launch", &epoch, err);
+    }
+    if (status != STATUS_OK) {
+        ledger_close(ledger);
+        *out = NULL;
+        return status;
+    }
+    ledger->epoch = (uint64_t)epoch;
+    return STATUS_OK;
+}
+
+// Opens and reads one page, which shows whether SQLite can make sense of the file without writing to it.
+static int probe(struct ledger *ledger, int flags, struct error *err) {
+    int64_t tables;
+    sqlite3_close_v2(ledger->db);
+    ledger->db = NULL;
+    int status = set_up(ledger, flags | SQLITE_OPEN_PRIVATECACHE, err);
+    return status == STATUS_OK ? check_format(ledger, &tables, err) : status;
+}
+
+// A runner killed within a transaction leaves its journal behind, and the pages it had written must be taken
+// back before anything can be read. Whoever may write does it (SQLite's locks keep a live runner apart);
+// others read a private copy.
+static int open_past_journal(struct ledger *ledger, struct error *err) {
+    if (ledger_rescue_permitted(ledger)) {
+        if (probe(ledger, SQLITE_OPEN_READWRITE, err) == STATUS_OK) {
+            return probe(ledger, SQLITE_OPEN_READONLY, err);
+        }
+    }
+    int status = ledger_rescue_copy(ledger, err);
+    return status == STATUS_OK ? probe(ledger, SQLITE_OPEN_READWRITE, err) : status;
+}
+
+int ledger_open_read(struct ledger **out, const char *folder, struct error *err) {
+    struct ledger *ledger;
+    int64_t tables = 0;
+    int status = begin_open(out, folder, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    ledger = *out;
+    ledger->read_only = true;
+    if (!file_exists(ledger->path)) {
+        status = error_set(err, STATUS_DATA, "there is no ledger in %s", folder);
+    } else {
+        status = probe(ledger, SQLITE_OPEN_READONLY, err);
+        if (status != STATUS_OK && ledger_rescue_needed(ledger)) {
+            status = open_past_journal(ledger, err);
+        }
+    }
+    if (status == STATUS_OK) {
+        status = check_format(ledger, &tables, err);
+    }
+    if (status == STATUS_OK && tables == 0) {
+        status = error_set(err, STATUS_DATA, "the ledger in %s is empty: no run has begun there", folder);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_execute(ledger, "PRAGMA query_only = ON", err);
+    }
+    if (status != STATUS_OK) {
+        ledger_close(ledger);
+        *out = NULL;
+    }
+    return status;
+}
+
+void ledger_close(struct ledger *ledger) {
+    if (ledger == NULL) {
+        return;
+    }
+    sqlite3_close_v2(ledger->db);
+    ledger_rescue_end(ledger);
+    free(ledger);
+}

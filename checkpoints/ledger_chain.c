@@ -1,0 +1,215 @@
+#include "checkpoints/ledger_chain.h"
+
+#include <string.h>
+
+enum { END_OF_ROWS = 99 }; // no type of SQLite's has this number
+
+// Hashes every column of the current row with its type.
+static int hash_row(struct digest *digest, sqlite3_stmt *statement, struct error *err) {
+    int status = STATUS_OK;
+    for (int i = 0; status == STATUS_OK && i < sqlite3_column_count(statement); i++) {
+        int type = sqlite3_column_type(statement, i);
+        status = digest_number(digest, (uint64_t)type, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        uint64_t bits;
+        double real;
+        switch (type) {
+        case SQLITE_INTEGER:
+            status = digest_number(digest, (uint64_t)sqlite3_column_int64(statement, i), err);
+            break;
+        case SQLITE_FLOAT:
+            real = sqlite3_column_double(statement, i);
+            memcpy(&bits, &real, sizeof bits);
+            status = digest_number(digest, bits, err);
+            break;
+        case SQLITE_NULL:
+            break;
+        default:
+            status = digest_field(digest, sqlite3_column_blob(statement, i),
+                                  (size_t)sqlite3_column_bytes(statement, i), err);
+        }
+    }
+    return status;
+}
+
+// Hashes all rows of a SELECT with the checkpoint's number as its parameter.
+static int hash_rows(struct digest *digest, struct ledger *ledger, const char *sql, uint64_t checkpoint,
+                     struct error *err) {
+    struct query query;
+    bool row = false;
+    query_begin(&query, ledger, sql);
+    if (sqlite3_bind_parameter_count(query.statement) > 0) {
+        query_bind_u64(&query, 1, checkpoint);
+    }
+    int status = query_next(&query, &row, err);
+    while (status == STATUS_OK && row) {
+        status = hash_row(digest, query.statement, err);
+        if (status == STATUS_OK) {
+            status = query_next(&query, &row, err);
+        }
+    }
+    query_end(&query);
+    return status == STATUS_OK ? digest_number(digest, END_OF_ROWS, err) : status;
+}
+
+int ledger_link(struct ledger *ledger, uint64_t checkpoint, const char previous[DIGEST_HEX],
+                char hex[DIGEST_HEX], struct error *err) {
+    static const char *const first[] = {"SELECT place, key, value FROM identity ORDER BY place",
+                                        "SELECT * FROM survey"};
+    static const char *const later[] = {
+        "SELECT number, at, epoch, shards, batches, window, window_batch, finished FROM checkpoint WHERE "
+        "number = ?1",
+        "SELECT number, name, sha256, bytes, problems, rows, tokens, first_batch, batches, sealed_at FROM "
+        "shard "
+        "WHERE checkpoint = ?1 ORDER BY number",
+        "SELECT ordinal, id, state, reason, batch, place, tokens, rows, steps, truncated, shard FROM problem "
+        "WHERE checkpoint = ?1 ORDER BY ordinal",
+        "SELECT * FROM batch WHERE checkpoint = ?1 ORDER BY number",
+    };
+    const char *const *parts = checkpoint == 0 ? first : later;
+    size_t count = checkpoint == 0 ? sizeof first / sizeof first[0] : sizeof later / sizeof later[0];
+    struct digest *digest = NULL;
+    int status = digest_create(&digest, err);
+    if (status == STATUS_OK && checkpoint > 0) {
+        status = digest_field(digest, previous, DIGEST_HEX - 1, err);
+    }
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+        status = hash_rows(digest, ledger, parts[i], checkpoint, err);
+    }
+    if (status == STATUS_OK) {
+        status = digest_finish(digest, hex, err);
+    }
+    digest_destroy(digest);
+    return status;
+}
+
+struct link {
+    uint64_t number;
+    char chain[DIGEST_HEX];
+    char shard[64]; // name of its shard, or empty
+};
+
+// Links from `first` on, by number; *found false at the end. A gap in the numbers is a broken chain.
+static int read_link(struct ledger *ledger, uint64_t first, struct link *link, bool *found,
+                     struct error *err) {
+    struct query query;
+    query_begin(
+        &query, ledger,
+        "SELECT number, chain, ifnull((SELECT name FROM shard WHERE checkpoint = number LIMIT 1), '') "
+        "FROM checkpoint WHERE number >= ?1 ORDER BY number LIMIT 1");
+    query_bind_u64(&query, 1, first);
+    int status = query_next(&query, found, err);
+    if (status == STATUS_OK && *found) {
+        link->number = query_u64(&query, 0);
+        query_text(&query, 1, link->chain, sizeof link->chain);
+        query_text(&query, 2, link->shard, sizeof link->shard);
+    }
+    query_end(&query);
+    if (status == STATUS_OK && *found && link->number != first) {
+        return error_set(err, STATUS_DATA, "ledger %s: checkpoint %llu is missing", ledger->path,
+                         (unsigned long long)first);
+    }
+    return status;
+}
+
+static int check_link(struct ledger *ledger, const struct link *link, const char previous[DIGEST_HEX],
+                      struct error *err) {
+    char hex[DIGEST_HEX];
+    int status = ledger_link(ledger, link->number, previous, hex, err);
+    if (status == STATUS_OK && strcmp(hex, link->chain) != 0) {
+        const char *shard = link->shard[0] != 0 ? link->shard
+                            : link->number == 0 ? "identity and survey"
+                                                : "no shard";
+        return error_set(err, STATUS_DATA,
+                         "ledger %s: the rows of checkpoint %llu (%s) are not those that were written",
+                         ledger->path, (unsigned long long)link->number, shard);
+    }
+    return status;
+}
+
+int ledger_check_tail(struct ledger *ledger, struct error *err) {
+    int64_t last = 0;
+    int64_t count = 0;
+    struct link link = {0};
+    struct link before = {0};
+    bool found = false;
+    int status = ledger_number(ledger, "SELECT count(*) FROM checkpoint", &count, err);
+    if (status == STATUS_OK && count > 0) {
+        status = ledger_number(ledger, "SELECT max(number) FROM checkpoint", &last, err);
+    }
+    if (status != STATUS_OK || count == 0) {
+        return status;
+    }
+    if (last > 0) {
+        status = read_link(ledger, (uint64_t)last - 1, &before, &found, err);
+    }
+    if (status == STATUS_OK) {
+        status = read_link(ledger, (uint64_t)last, &link, &found, err);
+    }
+    return status == STATUS_OK ? check_link(ledger, &link, before.chain, err) : status;
+}
+
+// Every row belongs to a checkpoint that is there; rows of none would escape the links.
+static int check_strays(struct ledger *ledger, uint64_t links, struct error *err) {
+    static const char *const counts[] = {
+        "SELECT count(*) FROM problem WHERE checkpoint IS NULL OR checkpoint NOT BETWEEN 1 AND "
+        "(SELECT max(number) FROM checkpoint)",
+        "SELECT count(*) FROM shard WHERE checkpoint IS NULL OR checkpoint NOT BETWEEN 1 AND "
+        "(SELECT max(number) FROM checkpoint)",
+        "SELECT count(*) FROM batch WHERE checkpoint IS NULL OR checkpoint NOT BETWEEN 1 AND "
+        "(SELECT max(number) FROM checkpoint)",
+    };
+    static const char *const all[] = {"SELECT count(*) FROM problem", "SELECT count(*) FROM shard",
+                                      "SELECT count(*) FROM batch"};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        int64_t strays = 0;
+        int status = ledger_number(ledger, links == 0 ? all[i] : counts[i], &strays, err);
+        if (status == STATUS_OK && strays != 0) {
+            status = error_set(err, STATUS_DATA, "ledger %s: %lld rows belong to no checkpoint", ledger->path,
+                               (long long)strays);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+static int check_pages(struct ledger *ledger, struct error *err) {
+    struct query query;
+    bool row = false;
+    char text[256] = "";
+    query_begin(&query, ledger, "PRAGMA integrity_check(1)");
+    int status = query_next(&query, &row, err);
+    if (status == STATUS_OK && row) {
+        query_text(&query, 0, text, sizeof text);
+    }
+    query_end(&query);
+    if (status == STATUS_OK && strcmp(text, "ok") != 0) {
+        text[strcspn(text, "\n")] = 0;
+        return error_set(err, STATUS_DATA, "ledger %s is damaged: %s", ledger->path, text);
+    }
+    return status;
+}
+
+int ledger_check_chain(struct ledger *ledger, struct error *err) {
+    struct link link = {0};
+    char previous[DIGEST_HEX] = "";
+    bool found = false;
+    uint64_t number = 0;
+    // A link names the shard at fault, which the page check cannot.
+    int status = read_link(ledger, 0, &link, &found, err);
+    while (status == STATUS_OK && found) {
+        status = check_link(ledger, &link, previous, err);
+        memcpy(previous, link.chain, sizeof previous);
+        if (status == STATUS_OK) {
+            status = read_link(ledger, ++number, &link, &found, err);
+        }
+    }
+    if (status == STATUS_OK) {
+        status = check_strays(ledger, number, err);
+    }
+    return status == STATUS_OK ? check_pages(ledger, err) : status;
+}

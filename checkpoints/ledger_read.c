@@ -1,0 +1,378 @@
+// Listing what the ledger holds. Rows are taken a page at a time and given out between the pages, when no
+// lock is held: a listing that waits (piped into a pager, stopped with ^Z) must never keep the runner from
+// its commit.
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoints/ledger_sql.h"
+
+enum { PAGE_ROWS = 256 };
+
+// A row in memory: fixed fields, and places in the page's text (which may move while it grows).
+struct text_place {
+    size_t start;
+    size_t size;
+    bool there;
+};
+
+union page_row {
+    struct ledger_shard shard;
+    struct ledger_batch batch;
+    struct ledger_launch_record launch;
+    struct {
+        struct ledger_problem fields;
+        struct text_place id;
+        struct text_place reason;
+    } problem;
+    struct {
+        int64_t at;
+        uint64_t epoch;
+        struct text_place kind;
+        struct text_place text;
+    } event;
+};
+
+// One kind of listing. The statement's first column is its key; ?1 is the last key given out, ?2 a condition.
+struct listing {
+    const char *sql;
+    int64_t before_first; // below every key
+    int64_t condition;
+    int (*take)(struct query *query, union page_row *row, struct buffer *text, struct error *err);
+    int (*give)(const struct listing *listing, const union page_row *row, const char *text);
+    void (*each)(void); // the caller's function, of the kind that `give` knows
+    void *context;
+};
+
+static int take_page(struct ledger *ledger, const struct listing *listing, int64_t *key, union page_row *rows,
+                     size_t *count, struct buffer *text, struct error *err) {
+    struct query query;
+    bool row = false;
+    *count = 0;
+    buffer_clear(text);
+    query_begin(&query, ledger, listing->sql);
+    query_bind_i64(&query, 1, *key);
+    if (sqlite3_bind_parameter_count(query.statement) > 1) {
+        query_bind_i64(&query, 2, listing->condition);
+    }
+    int status = query_next(&query, &row, err);
+    while (status == STATUS_OK && row && *count < PAGE_ROWS) {
+        *key = query_i64(&query, 0);
+        status = listing->take(&query, &rows[(*count)++], text, err);
+        if (status == STATUS_OK) {
+            status = query_next(&query, &row, err);
+        }
+    }
+    query_end(&query);
+    return status;
+}
+
+static int list(struct ledger *ledger, const struct listing *listing, struct error *err) {
+    struct buffer text = {0};
+    void *rows = NULL;
+    int64_t key = listing->before_first;
+    size_t count = 0;
+    int result = memory_zeroed(&rows, PAGE_ROWS, sizeof(union page_row), err);
+    while (result == STATUS_OK) {
+        result = take_page(ledger, listing, &key, rows, &count, &text, err);
+        for (size_t i = 0; result == STATUS_OK && i < count; i++) {
+            result = listing->give(listing, (union page_row *)rows + i, text.data);
+        }
+        if (count < PAGE_ROWS) {
+            break;
+        }
+    }
+    free(rows);
+    buffer_destroy(&text);
+    return result;
+}
+
+static int take_text(struct query *query, int column, struct text_place *place, struct buffer *text,
+                     struct error *err) {
+    const char *bytes = query_bytes(query, column, &place->size);
+    place->there = bytes != NULL;
+    place->start = text->size;
+    if (bytes == NULL) {
+        return STATUS_OK;
+    }
+    int status = buffer_append(text, bytes, place->size, err);
+    return status == STATUS_OK ? buffer_append(text, "", 1, err) : status;
+}
+
+static const char *placed(const char *text, const struct text_place *place) {
+    return place->there ? text + place->start : NULL;
+}
+
+// ---- shards
+// ------------------------------------------------------------------------------------------------------
+
+typedef int (*each_shard)(void *context, const struct ledger_shard *shard);
+
+static int take_shard(struct query *query, union page_row *row, struct buffer *text, struct error *err) {
+    struct ledger_shard *shard = &row->shard;
+    (void)text;
+    (void)err;
+    shard->number = query_u64(query, 0);
+    query_text(query, 1, shard->sealed.name, sizeof shard->sealed.name);
+    query_text(query, 2, shard->sealed.sha256, sizeof shard->sealed.sha256);
+    shard->sealed.bytes = query_u64(query, 3);
+    shard->sealed.problems = query_u64(query, 4);
+    shard->sealed.rows = query_u64(query, 5);
+    shard->sealed.tokens = query_u64(query, 6);
+    shard->first_batch = query_u64(query, 7);
+    shard->batches = query_u64(query, 8);
+    shard->sealed_at = query_i64(query, 9);
+    return STATUS_OK;
+}
+
+static int give_shard(const struct listing *listing, const union page_row *row, const char *text) {
+    (void)text;
+    return ((each_shard)listing->each)(listing->context, &row->shard);
+}
+
+int ledger_each_shard(struct ledger *ledger, each_shard each, void *context, struct error *err) {
+    const struct listing listing = {.sql = "SELECT number, name, sha256, bytes, problems, rows, tokens, "
+                                           "first_batch, batches, sealed_at FROM shard "
+                                           "WHERE number > ?1 ORDER BY number LIMIT 256",
+                                    .before_first = -1,
+                                    .take = take_shard,
+                                    .give = give_shard,
+                                    .each = (void (*)(void))each,
+                                    .context = context};
+    return list(ledger, &listing, err);
+}
+
+// ---- batches
+// -----------------------------------------------------------------------------------------------------
+
+typedef int (*each_batch)(void *context, const struct ledger_batch *batch);
+
+static int take_batch(struct query *query, union page_row *row, struct buffer *text, struct error *err) {
+    (void)text;
+    (void)err;
+    row->batch = (struct ledger_batch){.number = query_u64(query, 0),
+                                       .epoch = query_u64(query, 1),
+                                       .problems = (uint32_t)query_i64(query, 2),
+                                       .rows = (uint32_t)query_i64(query, 3),
+                                       .tokens = query_u64(query, 4),
+                                       .squared_lengths = query_f64(query, 5),
+                                       .prepare_seconds = query_f64(query, 6),
+                                       .wait_seconds = query_f64(query, 7),
+                                       .compute_seconds = query_f64(query, 8),
+                                       .write_seconds = query_f64(query, 9),
+                                       .predicted_seconds = query_f64(query, 10),
+                                       .score = query_f64(query, 11),
+                                       .memory_bytes = query_u64(query, 12),
+                                       .overflowed = query_u64(query, 13)};
+    return STATUS_OK;
+}
+
+static int give_batch(const struct listing *listing, const union page_row *row, const char *text) {
+    (void)text;
+    return ((each_batch)listing->each)(listing->context, &row->batch);
+}
+
+int ledger_each_batch(struct ledger *ledger, each_batch each, void *context, struct error *err) {
+    const struct listing listing = {
+        .sql =
+            "SELECT number, epoch, problems, rows, tokens, squared_lengths, prepare_seconds, wait_seconds,"
+            " compute_seconds, write_seconds, predicted_seconds, score, memory_bytes, overflowed FROM batch "
+            "WHERE number > ?1 ORDER BY number LIMIT 256",
+        .before_first = -1,
+        .take = take_batch,
+        .give = give_batch,
+        .each = (void (*)(void))each,
+        .context = context};
+    return list(ledger, &listing, err);
+}
+
+// ---- launches
+// ----------------------------------------------------------------------------------------------------
+
+typedef int (*each_launch)(void *context, const struct ledger_launch_record *launch);
+
+static int take_launch(struct query *query, union page_row *row, struct buffer *text, struct error *err) {
+    struct ledger_launch_record *launch = &row->launch;
+    (void)text;
+    (void)err;
+    launch->epoch = query_u64(query, 0);
+    launch->started = query_i64(query, 1);
+    launch->ended = query_i64(query, 2);
+    launch->exit_code = (int)query_i64(query, 3);
+    launch->threads = (int)query_i64(query, 4);
+    launch->process = query_i64(query, 5);
+    query_text(query, 6, launch->host, sizeof launch->host);
+    query_text(query, 7, launch->reason, sizeof launch->reason);
+    return STATUS_OK;
+}
+
+static int give_launch(const struct listing *listing, const union page_row *row, const char *text) {
+    (void)text;
+    return ((each_launch)listing->each)(listing->context, &row->launch);
+}
+
+int ledger_each_launch(struct ledger *ledger, each_launch each, void *context, struct error *err) {
+    const struct listing listing = {
+        .sql = "SELECT epoch, started, ended, exit_code, threads, process, host, reason "
+               "FROM launch WHERE epoch > ?1 ORDER BY epoch LIMIT 256",
+        .before_first = -1,
+        .take = take_launch,
+        .give = give_launch,
+        .each = (void (*)(void))each,
+        .context = context};
+    return list(ledger, &listing, err);
+}
+
+// ---- events
+// ------------------------------------------------------------------------------------------------------
+
+typedef int (*each_event)(void *context, int64_t at, uint64_t epoch, const char *kind, const char *text);
+
+static int take_event(struct query *query, union page_row *row, struct buffer *text, struct error *err) {
+    row->event.at = query_i64(query, 1);
+    row->event.epoch = query_u64(query, 2);
+    int status = take_text(query, 3, &row->event.kind, text, err);
+    return status == STATUS_OK ? take_text(query, 4, &row->event.text, text, err) : status;
+}
+
+static int give_event(const struct listing *listing, const union page_row *row, const char *text) {
+    const char *kind = placed(text, &row->event.kind);
+    const char *line = placed(text, &row->event.text);
+    return ((each_event)listing->each)(listing->context, row->event.at, row->event.epoch,
+                                       kind == NULL ? "" : kind, line == NULL ? "" : line);
+}
+
+int ledger_each_event(struct ledger *ledger, each_event each, void *context, struct error *err) {
+    const struct listing listing = {
+        .sql = "SELECT number, at, epoch, kind, text FROM event WHERE number > ?1 ORDER BY number LIMIT 256",
+        .before_first = -1,
+        .take = take_event,
+        .give = give_event,
+        .each = (void (*)(void))each,
+        .context = context};
+    return list(ledger, &listing, err);
+}
+
+// ---- problems
+// ----------------------------------------------------------------------------------------------------
+
+typedef int (*each_problem)(void *context, const struct ledger_problem *problem);
+
+#define PROBLEM_FIELDS                                                                                       \
+    "ordinal, id, state, reason, batch, tokens, rows, steps, truncated, place, shard FROM problem "
+
+// Columns 1 to 11 are PROBLEM_FIELDS; column 0 is the listing's key.
+static int take_problem(struct query *query, union page_row *row, struct buffer *text, struct error *err) {
+    uint64_t place = query_u64(query, 10);
+    row->problem.fields = (struct ledger_problem){.ordinal = query_u64(query, 1),
+                                                  .state = (enum problem_state)query_i64(query, 3),
+                                                  .batch = query_u64(query, 5),
+                                                  .tokens = (uint32_t)query_i64(query, 6),
+                                                  .rows = (uint32_t)query_i64(query, 7),
+                                                  .steps = (uint32_t)query_i64(query, 8),
+                                                  .truncated = query_i64(query, 9) != 0,
+                                                  .index = place == UINT64_MAX ? 0 : (uint32_t)place,
+                                                  .shard = query_u64(query, 11)};
+    int status = take_text(query, 2, &row->problem.id, text, err);
+    return status == STATUS_OK ? take_text(query, 4, &row->problem.reason, text, err) : status;
+}
+
+static struct ledger_problem whole_problem(const union page_row *row, const char *text) {
+    struct ledger_problem problem = row->problem.fields;
+    problem.id = placed(text, &row->problem.id);
+    problem.id_size = row->problem.id.size;
+    problem.reason = placed(text, &row->problem.reason);
+    return problem;
+}
+
+static int give_problem(const struct listing *listing, const union page_row *row, const char *text) {
+    struct ledger_problem problem = whole_problem(row, text);
+    return ((each_problem)listing->each)(listing->context, &problem);
+}
+
+int ledger_each_problem(struct ledger *ledger, const enum problem_state *with_state, each_problem each,
+                        void *context, struct error *err) {
+    const struct listing listing = {
+        .sql = with_state == NULL ? "SELECT ordinal, " PROBLEM_FIELDS
+                                    "WHERE ordinal > ?1 ORDER BY ordinal LIMIT 256"
+                                  : "SELECT ordinal, " PROBLEM_FIELDS
+                                    "WHERE ordinal > ?1 AND state = ?2 ORDER BY ordinal LIMIT 256",
+        .before_first = -1,
+        .condition = with_state == NULL ? 0 : (int64_t)*with_state,
+        .take = take_problem,
+        .give = give_problem,
+        .each = (void (*)(void))each,
+        .context = context};
+    return list(ledger, &listing, err);
+}
+
+int ledger_each_problem_of_shard(struct ledger *ledger, uint64_t shard, each_problem each, void *context,
+                                 struct error *err) {
+    const struct listing listing = {.sql =
+                                        "SELECT place, " PROBLEM_FIELDS
+                                        "WHERE checkpoint = (SELECT checkpoint FROM shard WHERE number = ?2) "
+                                        "AND place > ?1 ORDER BY place LIMIT 256",
+                                    .before_first = -1,
+                                    .condition = (int64_t)shard,
+                                    .take = take_problem,
+                                    .give = give_problem,
+                                    .each = (void (*)(void))each,
+                                    .context = context};
+    return list(ledger, &listing, err);
+}
+
+int ledger_find_problem(struct ledger *ledger, const char *id, size_t id_size, struct ledger_problem *problem,
+                        struct buffer *memory, bool *found, struct error *err) {
+    struct query query;
+    union page_row row = {0};
+    query_begin(&query, ledger, "SELECT ordinal, " PROBLEM_FIELDS "WHERE id = ?1");
+    query_bind_id(&query, 1, id, id_size);
+    int status = query_next(&query, found, err);
+    if (status == STATUS_OK && *found) {
+        status = take_problem(&query, &row, memory, err);
+        *problem = whole_problem(&row, memory->data);
+    }
+    query_end(&query);
+    return status;
+}
+
+int ledger_totals(struct ledger *ledger, struct ledger_totals *totals, struct error *err) {
+    struct query query;
+    bool row = false;
+    *totals = (struct ledger_totals){0};
+    // One statement, so that the figures belong to one moment of a running run.
+    query_begin(
+        &query, ledger,
+        "SELECT p.done, p.failed, p.skipped, p.truncated, s.shards, s.rows, s.tokens, s.bytes, b.batches,"
+        " b.overflowed, b.compute, b.wait, b.write, b.prepare, c.at, c.finished FROM "
+        "(SELECT ifnull(sum(state = 0), 0) AS done, ifnull(sum(state = 1), 0) AS failed,"
+        "  ifnull(sum(state = 2), 0) AS skipped, ifnull(sum(truncated), 0) AS truncated FROM problem) AS p, "
+        "(SELECT count(*) AS shards, ifnull(sum(rows), 0) AS rows, ifnull(sum(tokens), 0) AS tokens,"
+        "  ifnull(sum(bytes), 0) AS bytes FROM shard) AS s, "
+        "(SELECT count(*) AS batches, ifnull(sum(overflowed), 0) AS overflowed, total(compute_seconds) AS "
+        "compute,"
+        "  total(wait_seconds) AS wait, total(write_seconds) AS write, total(prepare_seconds) AS prepare"
+        "  FROM batch) AS b, "
+        "(SELECT ifnull(max(at), 0) AS at, ifnull(max(finished), 0) AS finished FROM checkpoint"
+        "  WHERE number > 0) AS c");
+    int status = query_next(&query, &row, err);
+    if (status == STATUS_OK && row) {
+        *totals = (struct ledger_totals){.done = query_u64(&query, 0),
+                                         .failed = query_u64(&query, 1),
+                                         .skipped = query_u64(&query, 2),
+                                         .truncated = query_u64(&query, 3),
+                                         .shards = query_u64(&query, 4),
+                                         .rows = query_u64(&query, 5),
+                                         .tokens = query_u64(&query, 6),
+                                         .bytes = query_u64(&query, 7),
+                                         .batches = query_u64(&query, 8),
+                                         .overflowed = query_u64(&query, 9),
+                                         .compute_seconds = query_f64(&query, 10),
+                                         .wait_seconds = query_f64(&query, 11),
+                                         .write_seconds = query_f64(&query, 12),
+                                         .prepare_seconds = query_f64(&query, 13),
+                                         .last_commit = query_i64(&query, 14),
+                                         .finished = query_i64(&query, 15) != 0};
+    }
+    query_end(&query);
+    return status;
+}

@@ -1,0 +1,67 @@
+// The ledger's way with SQLite, for ledger*.c only: the handle, statements whose first error sticks until
+// they are run, and write transactions that carry the runner's epoch.
+#ifndef STRATA_CHECKPOINTS_LEDGER_SQL_H
+#define STRATA_CHECKPOINTS_LEDGER_SQL_H
+
+#include <sqlite3.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "checkpoints/ledger.h"
+
+struct ledger {
+    sqlite3 *db;
+    char path[PATH_SIZE];
+    char copy[PATH_SIZE]; // folder of a private copy that is read instead, or empty
+    uint64_t epoch;       // of this launch; until ledger_launch the last one seen
+    bool read_only;
+};
+
+// Sets the message from the connection's last error. Kinds: damaged or not a database STATUS_DATA; a rule of
+// a table broken STATUS_INTERNAL; everything else STATUS_WRITE (STATUS_DATA for readers).
+int ledger_failed(struct ledger *ledger, const char *what, struct error *err);
+
+// Runs statements that return nothing. `patiently` waits up to a minute for readers to let go.
+int ledger_execute(struct ledger *ledger, const char *sql, struct error *err);
+int ledger_execute_patiently(struct ledger *ledger, const char *sql, struct error *err);
+int ledger_number(struct ledger *ledger, const char *sql, int64_t *value,
+                  struct error *err); // first column, first row
+
+// BEGIN IMMEDIATE, then the fence: STATUS_WRITE when another launch has begun.
+int ledger_transaction(struct ledger *ledger, struct error *err);
+// COMMIT when status is OK, ROLLBACK otherwise; returns the first failure.
+int ledger_transaction_end(struct ledger *ledger, int status, struct error *err);
+
+// Opens or opens again the connection of the runner.
+int ledger_connect(struct ledger *ledger, struct error *err);
+
+struct query {
+    struct ledger *ledger;
+    sqlite3_stmt *statement;
+    int result; // SQLite's first error
+};
+
+void query_begin(struct query *query, struct ledger *ledger, const char *sql);
+void query_bind_u64(struct query *query, int place, uint64_t value); // UINT64_MAX: NULL
+void query_bind_i64(struct query *query, int place, int64_t value);
+void query_bind_f64(struct query *query, int place, double value);      // NaN: NULL
+void query_bind_text(struct query *query, int place, const char *text); // NULL: NULL; valid until query_run
+void query_bind_bytes(struct query *query, int place, const void *bytes, size_t size);
+// Ids: text, or bytes when a NUL is in them, which SQLite's text does not carry safely.
+void query_bind_id(struct query *query, int place, const char *id, size_t size);
+
+int query_next(struct query *query, bool *row, struct error *err); // one step
+int query_run(struct query *query,
+              struct error *err); // steps to the end and makes it ready to be bound again
+void query_end(struct query *query);
+
+uint64_t query_u64(struct query *query, int column); // NULL: UINT64_MAX
+int64_t query_i64(struct query *query, int column);
+double query_f64(struct query *query, int column);                        // NULL: NaN
+void query_text(struct query *query, int column, char *out, size_t size); // cut to size - 1 bytes
+const char *query_bytes(struct query *query, int column,
+                        size_t *size); // NULL when NULL; valid until the next step
+
+#endif
