@@ -1,0 +1,40 @@
+// Fuzz target: config.json. What is accepted must be a shape that the rest may rely on, with finite
+// frequencies.
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "model/config.h"
+#include "model/rope.h"
+
+int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
+
+static void demand(int holds) {
+    if (!holds) {
+        abort();
+    }
+}
+
+int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
+    struct error err = {0};
+    struct model_config config;
+    if (model_config_parse(&config, (const char *)data, size, "fuzz", &err) != STATUS_OK) {
+        demand(err.status == STATUS_DATA && config.layer_slides == NULL);
+        return 0;
+    }
+    demand(config.layers > 0 && config.hidden > 0 && config.intermediate > 0 && config.vocabulary > 0);
+    demand(config.heads > 0 && config.kv_heads > 0 && config.heads % config.kv_heads == 0);
+    demand(config.head_dim > 0 && config.head_dim % 2 == 0 && config.max_positions > 0);
+    for (size_t i = 0; i < config.layers; i++) {
+        demand(!config.layer_slides[i] || config.window > 0);
+    }
+    float *frequencies = malloc(config.head_dim / 2 * sizeof(float));
+    rope_frequencies(&config, 1, frequencies);
+    rope_frequencies(&config, config.max_positions + 1, frequencies);
+    for (size_t i = 0; i < config.head_dim / 2; i++) {
+        demand(frequencies[i] >= 0 && isfinite(frequencies[i]));
+    }
+    free(frequencies);
+    model_config_destroy(&config);
+    return 0;
+}

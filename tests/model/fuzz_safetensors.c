@@ -1,0 +1,35 @@
+// Fuzz target: a safetensors header. What is accepted must tile the file's data section exactly.
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "model/safetensors.h"
+
+int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
+    struct error err = {0};
+    struct safetensors file;
+    if (safetensors_parse(&file, data, size, "fuzz", &err) != STATUS_OK) {
+        if (err.status != STATUS_DATA || file.tensors != NULL) {
+            abort();
+        }
+        return 0;
+    }
+    size_t at = file.count == 0 ? size : file.tensors[0].begin;
+    for (size_t i = 0; i < file.count; i++) {
+        const struct safetensor *tensor = &file.tensors[i];
+        size_t bits = tensor->type->bits;
+        for (size_t d = 0; d < tensor->rank; d++) {
+            bits *= tensor->shape[d];
+        }
+        if (tensor->begin != at || tensor->end - tensor->begin != bits / 8 || tensor->name == NULL) {
+            abort();
+        }
+        at = tensor->end;
+    }
+    if (at != size) {
+        abort();
+    }
+    safetensors_destroy(&file);
+    return 0;
+}

@@ -1,0 +1,237 @@
+// Checkpoint folders: each tensor in its place, and every way a folder can be wrong answered with the
+// tensor's name.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "golden.h"
+#include "model/model.h"
+
+static void must(int status, const struct error *err) {
+    if (status != STATUS_OK) {
+        fail_msg("%d: %s", status, err->message);
+    }
+}
+
+// Opening the folder must fail and say this.
+static void refused(const struct golden *golden, const char *said) {
+    struct model *model;
+    struct error err = {0};
+    assert_int_equal(model_open(&model, golden->folder, &err), STATUS_DATA);
+    assert_null(model);
+    if (strstr(err.message, said) == NULL) {
+        fail_msg("instead of '%s': %s", said, err.message);
+    }
+}
+
+static json_t *find_tensor(const struct golden *golden, const char *name, size_t *index) {
+    json_t *tensors = json_object_get(golden->json, "tensors");
+    for (size_t i = 0; i < json_array_size(tensors); i++) {
+        if (strcmp(json_string_value(json_array_get(json_array_get(tensors, i), 0)), name) == 0) {
+            *index = i;
+            return json_array_get(tensors, i);
+        }
+    }
+    fail_msg("no tensor %s", name);
+    return NULL;
+}
+
+static void rewrite(struct golden *golden) {
+    golden_remove(golden->folder);
+    golden_checkpoint(golden);
+}
+
+static void good_folders_open_and_are_counted(void **state) {
+    (void)state;
+    for (size_t i = 0; i < GOLDEN_COUNT; i++) {
+        struct golden golden;
+        struct model *model;
+        struct error err = {0};
+        golden_open(&golden, golden_names[i]);
+        must(model_open(&model, golden.folder, &err), &err);
+        json_t *tensors = json_object_get(golden.json, "tensors");
+        uint64_t numbers = 0;
+        for (size_t k = 0; k < json_array_size(tensors); k++) {
+            json_t *shape = json_array_get(json_array_get(tensors, k), 1);
+            uint64_t count = 1;
+            for (size_t d = 0; d < json_array_size(shape); d++) {
+                count *= (uint64_t)json_integer_value(json_array_get(shape, d));
+            }
+            numbers += count;
+        }
+        assert_int_equal(model_parameters(model), numbers);
+        model_close(model);
+        golden_close(&golden);
+    }
+}
+
+static void wrong_tensors_are_named(void **state) {
+    (void)state;
+    struct golden golden;
+    size_t index;
+    golden_open(&golden, "qwen3");
+    json_t *tensors = json_object_get(golden.json, "tensors");
+
+    json_t *tensor = json_incref(find_tensor(&golden, "model.layers.1.self_attn.k_norm.weight", &index));
+    json_array_remove(tensors, index);
+    rewrite(&golden);
+    refused(&golden, "'model.layers.1.self_attn.k_norm.weight' is missing");
+    json_array_append_new(tensors, tensor);
+
+    json_t *extra = json_deep_copy(tensor);
+    json_array_set_new(extra, 0, json_string("model.layers.3.input_layernorm.weight"));
+    json_array_append(tensors, extra);
+    rewrite(&golden);
+    refused(&golden, "'model.layers.3.input_layernorm.weight'");
+    json_array_set_new(extra, 0, json_string("model.layers.0.self_attn.q_proj.bias"));
+    rewrite(&golden);
+    refused(&golden, "'model.layers.0.self_attn.q_proj.bias'");
+    json_array_set_new(extra, 0,
+                       json_string("model.layers.0.self_attn.rotary_emb.inv_freq")); // stale, harmless
+    rewrite(&golden);
+    struct model *model;
+    struct error err = {0};
+    must(model_open(&model, golden.folder, &err), &err);
+    model_close(model);
+    json_array_remove(tensors, json_array_size(tensors) - 1);
+    json_decref(extra);
+
+    json_t *shape = json_array_get(find_tensor(&golden, "model.layers.2.mlp.down_proj.weight", &index), 1);
+    json_array_set_new(shape, 0, json_integer(48));
+    json_array_set_new(shape, 1, json_integer(32));
+    rewrite(&golden);
+    refused(&golden,
+            "'model.layers.2.mlp.down_proj.weight' has shape [48, 32]; config.json asks for [32, 48]");
+    golden_close(&golden);
+}
+
+// Replaces text of equal length in the first bytes of a file.
+static void replace(const struct golden *golden, const char *name, const char *from, const char *to) {
+    char path[GOLDEN_PATH + 256];
+    struct buffer file = {0};
+    struct error err;
+    assert_int_equal(strlen(from), strlen(to));
+    snprintf(path, sizeof path, "%s/%s", golden->folder, name);
+    must(file_read(&file, path, 1 << 24, &err), &err);
+    char *at = memmem(file.data, file.size, from, strlen(from));
+    assert_non_null(at);
+    memcpy(at, to, strlen(to));
+    golden_write(golden->folder, name, file.data, file.size);
+    buffer_destroy(&file);
+}
+
+static void wrong_dtypes_and_files_are_refused(void **state) {
+    (void)state;
+    struct golden golden;
+    char path[GOLDEN_PATH + 32];
+    golden_open(&golden, "qwen3");
+    replace(&golden, "model.safetensors", "{\"model.embed_tokens.weight\":{\"dtype\":\"F32\"",
+            "{\"model.embed_tokens.weight\":{\"dtype\":\"I32\"");
+    refused(&golden, "'model.embed_tokens.weight' has dtype I32");
+    rewrite(&golden);
+    snprintf(path, sizeof path, "%s/model.safetensors", golden.folder);
+    assert_int_equal(truncate(path, 100000), 0);
+    refused(&golden, "the file is truncated");
+    assert_int_equal(truncate(path, 0), 0);
+    refused(&golden, "too short");
+    unlink(path);
+    refused(&golden, "holds neither model.safetensors nor model.safetensors.index.json");
+    rewrite(&golden);
+    json_object_set_new(json_object_get(golden.json, "config"), "intermediate_size", json_integer(64));
+    golden_config(&golden);
+    refused(&golden, "mlp.gate_proj.weight' has shape [48, 32]; config.json asks for [64, 32]");
+    golden_close(&golden);
+}
+
+static void wrong_indices_are_refused(void **state) {
+    (void)state;
+    struct golden golden;
+    static const char index[] = "model.safetensors.index.json";
+    golden_open(&golden, "qwen3-tied");
+    static const struct {
+        const char *from;
+        const char *to;
+        const char *said;
+    } cases[] = {
+        {"\"model.norm.weight\": \"model-00003-of-00003.safetensors\"",
+         "\"model.norm.weight\": \"../el-00003-of-00003.safetensors\"",
+         "'model.norm.weight' is not mapped to a plain file name"},
+        {"\"model.norm.weight\": \"model-00003", "\"model.norm.weight\": \"model-00001",
+         "'model.norm.weight' is missing from model-00001"},
+        {"\"model.norm.weight\": \"model-00003", "\"model.norm.weight\": \"model-00009",
+         "model-00009-of-00003.safetensors"},
+        {"\"model.norm.weight\"", "\"model.norm.wEight\"", "'model.norm.wEight' is missing from"},
+        {"\"weight_map\"", "\"weight_mop\"", "'weight_map' is not an object"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        replace(&golden, index, cases[i].from, cases[i].to);
+        refused(&golden, cases[i].said);
+        rewrite(&golden);
+    }
+    // The same tensor in two shards, and one that the index does not know.
+    json_t *tensors = json_object_get(golden.json, "tensors");
+    size_t count = json_array_size(tensors);
+    golden_shard(golden.folder, "model-00001-of-00003.safetensors", tensors, 0, count / 3 + 1, "BF16");
+    refused(&golden, "is both in");
+    rewrite(&golden);
+    golden_shard(golden.folder, "model-00002-of-00003.safetensors", tensors, count / 3, count * 2 / 3 - 1,
+                 "BF16");
+    refused(&golden, "is missing from model-00002-of-00003.safetensors");
+    golden_close(&golden);
+}
+
+static void layers_resolve_as_transformers_counts_them(void **state) {
+    (void)state;
+    struct model_config config = {.layers = 36};
+    struct error err = {0};
+    const int64_t wanted[] = {-2, 0, 35, -1, 36, -37, 7};
+    size_t layers[7];
+    size_t count;
+    must(model_resolve_layers(&config, wanted, 7, layers, &count, &err), &err);
+    const size_t expected[] = {0, 7, 35, 36};
+    assert_int_equal(count, 4);
+    assert_memory_equal(layers, expected, sizeof expected);
+    const int64_t outside[] = {37, -38, INT64_MAX, INT64_MIN};
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(model_resolve_layers(&config, &outside[i], 1, layers, &count, &err), STATUS_JOB);
+    }
+}
+
+// A fingerprint made without loading; one byte of weights or of config.json changes it.
+static void fingerprints_name_the_bytes(void **state) {
+    (void)state;
+    char seen[3][DIGEST_HEX];
+    struct golden golden;
+    struct error err = {0};
+    golden_open(&golden, "qwen3-tied");
+    for (size_t i = 0; i < 3; i++) {
+        struct model *model;
+        must(model_open(&model, golden.folder, &err), &err);
+        must(model_fingerprint_files(model, &err), &err);
+        assert_int_equal(strlen(model_fingerprint(model)), 64);
+        strcpy(seen[i], model_fingerprint(model));
+        model_close(model);
+        if (i == 1) {
+            json_array_set_new(json_array_get(json_object_get(golden.json, "tensors"), 5), 2, json_real(0.5));
+            rewrite(&golden);
+        }
+    }
+    assert_string_equal(seen[0], seen[1]);
+    assert_string_not_equal(seen[1], seen[2]);
+    golden_close(&golden);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(good_folders_open_and_are_counted),
+        cmocka_unit_test(wrong_tensors_are_named),
+        cmocka_unit_test(wrong_dtypes_and_files_are_refused),
+        cmocka_unit_test(wrong_indices_are_refused),
+        cmocka_unit_test(layers_resolve_as_transformers_counts_them),
+        cmocka_unit_test(fingerprints_name_the_bytes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

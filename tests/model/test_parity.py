@@ -1,0 +1,107 @@
+"""Every variant of tools/make_goldens.py, live: hidden states of all layers from the tool against transformers."""
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+SOURCE = os.environ["STRATA_SOURCE"]
+TOOL = os.path.join(os.environ["STRATA_BUILD"], "tests", "model_tool_hidden")
+sys.path.insert(0, os.path.join(SOURCE, "tools"))
+torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("transformers", reason="transformers is not installed")
+import make_goldens  # noqa: E402
+import make_model  # noqa: E402
+
+# Beside the goldens' lengths: single tokens in a row, odd ones, far beyond every window and original context.
+LENGTHS = [1, 1, 3, 64, 2, 97, 33]
+
+
+def tool_states(folder, work, texts, dtype, threads):
+    layout = [len(texts), *map(len, texts), *(token for text in texts for token in text)]
+    np.array(layout, dtype=np.int32).tofile(work / "texts.i32")
+    subprocess.run([TOOL, str(folder), dtype, str(threads), str(work / "texts.i32"), str(work / "out.f32")], check=True)
+    states = np.fromfile(work / "out.f32", dtype=np.float32)
+    return states.reshape(-1, sum(map(len, texts)), states.size and make_hidden(folder))
+
+
+def make_hidden(folder):
+    import json
+    with open(os.path.join(folder, "config.json")) as file:
+        return json.load(file)["hidden_size"]
+
+
+def token_errors(states, reference):
+    states, reference = states.astype(np.float64), reference.astype(np.float64)
+    return np.linalg.norm(states - reference, axis=2) / np.linalg.norm(reference, axis=2)
+
+
+def token_cosines(states, reference):
+    states, reference = states.astype(np.float64), reference.astype(np.float64)
+    return (states * reference).sum(2) / (np.linalg.norm(states, axis=2) * np.linalg.norm(reference, axis=2))
+
+
+@pytest.mark.parametrize("name", sorted(make_goldens.variants()))
+def test_all_layers(name, tmp_path):
+    torch.set_num_threads(1)
+    config, dtype, shards, _, _ = make_goldens.variants()[name]
+    folder = tmp_path / "model"
+    make_goldens.write_checkpoint(str(folder), config, dtype, shards)
+    texts = make_goldens.make_ids("live " + name, LENGTHS, config["vocab_size"])
+    reference = make_goldens.hidden_states(str(folder), texts)
+    own = make_goldens.layer_errors(make_goldens.hidden_states(str(folder), texts, "bfloat16"), reference)
+
+    exact = tool_states(folder, tmp_path, texts, "float32", 1)
+    assert np.isfinite(exact).all()
+    errors = token_errors(exact, reference)
+    assert errors.max() <= 1e-5, errors.max(axis=1)
+
+    rounded = tool_states(folder, tmp_path, texts, "bfloat16", 2)
+    assert np.isfinite(rounded).all()
+    cosines = token_cosines(rounded, reference)
+    assert cosines.min() >= 0.9995, cosines.min(axis=1)
+    ratios = make_goldens.layer_errors(rounded, reference) / np.maximum(own, 1e-12)
+    assert (make_goldens.layer_errors(rounded, reference) <= 1.2 * own).all(), ratios
+    print(f"{name}: float32 {errors.max():.1e}, bfloat16 cosine {cosines.min():.6f}, ratio {ratios.max():.3f}")
+
+
+def test_goldens_are_what_the_script_makes(tmp_path):
+    import json
+    for name in ("qwen3", "mistral-window"):
+        description, states, moved = make_goldens.make_variant(name, str(tmp_path))
+        with open(os.path.join(SOURCE, "tests", "model", "goldens", name + ".json")) as file:
+            assert json.load(file)["tensors"] == description["tensors"]
+        stored = np.fromfile(os.path.join(SOURCE, "tests", "model", "goldens", name + ".f32"), dtype=np.float32)
+        assert token_errors(states, stored.reshape(states.shape)).max() <= 1e-5
+        assert all(distance >= 1e-3 for distance in moved.values()), moved
+
+
+def run_make_model(folder, corpus, *more):
+    subprocess.run([sys.executable, os.path.join(SOURCE, "tools", "make_model.py"), "--to", str(folder), "--family", "qwen3",
+                    "--hidden", "32", "--layers", "2", "--heads", "4", "--kv-heads", "2", "--head-dim", "16",
+                    "--intermediate", "64", "--shards", "3", *more, "--corpus", str(corpus)], check=True)
+
+
+def test_make_model_is_repeatable_and_loads_in_transformers(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    import json
+    corpus = tmp_path / "texts.jsonl"
+    with open(corpus, "w") as file:
+        for number in range(200):
+            file.write(json.dumps({"id": number, "statement": f"Find {number} + {number * 7}, then halve it: été {number}",
+                                   "steps": ["Step 1: add them", f"Step 2: halve {number * 8}"]}) + "\n")
+    for folder in ("a", "b"):
+        run_make_model(tmp_path / folder, corpus, "--vocabulary", "600")
+    names = sorted(os.listdir(tmp_path / "a"))
+    assert "model-00003-of-00003.safetensors" in names
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    tokenizer = tokenizers.Tokenizer.from_file(str(tmp_path / "a" / "tokenizer.json"))
+    text = "Step 1: halve 42 été <|im_end|> 東京"
+    ids = tokenizer.encode(text).ids
+    assert tokenizer.decode(ids, skip_special_tokens=False) == text and max(ids) < 600
+    reference = make_goldens.hidden_states(str(tmp_path / "a"), [ids])
+    states = tool_states(tmp_path / "a", tmp_path, [ids], "float32", 1)
+    assert token_errors(states, reference).max() <= 1e-5
+    assert 1 < np.linalg.norm(reference, axis=2).max() < 100
