@@ -1,0 +1,179 @@
+#include "export/export.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/version.h"
+#include "commands/command.h"
+#include "commands/format.h"
+
+enum { LAYERS_MOST = 4096 };
+
+// "-2,35,0" or "all".
+static int parse_layers(const char *text, int64_t layers[LAYERS_MOST], size_t *count, struct error *err) {
+    *count = 0;
+    if (text == NULL || strcmp(text, "all") == 0) {
+        return STATUS_OK;
+    }
+    for (const char *next = text;;) {
+        char *end;
+        errno = 0;
+        long long value = strtoll(next, &end, 10);
+        if (end == next || errno != 0 || next[0] == ' ' || (*end != ',' && *end != 0) ||
+            *count == LAYERS_MOST) {
+            return error_set(err, STATUS_USAGE,
+                             "--layers wants whole numbers with commas between, or 'all', not '%s'", text);
+        }
+        layers[(*count)++] = value;
+        if (*end == 0) {
+            return STATUS_OK;
+        }
+        next = end + 1;
+    }
+}
+
+static void print_report(struct command_context *context, const struct export_request *request,
+                         const struct export_report *report) {
+    char problems[FORMAT_TEXT];
+    char rows[FORMAT_TEXT];
+    char bytes[FORMAT_TEXT];
+    char count[FORMAT_TEXT];
+    fprintf(context->out, "%s: %s problems, %s rows, %s in %" PRIu64 " files\n", request->target,
+            format_count(report->problems, problems), format_count(report->rows, rows),
+            format_bytes(report->bytes, bytes), report->files);
+    if (report->failed + report->skipped > 0) {
+        fprintf(context->out, "left out: %" PRIu64 " failed, %" PRIu64 " skipped (listed in export.json)\n",
+                report->failed, report->skipped);
+    }
+    if (report->remaining > 0) {
+        fprintf(stderr,
+                "strata export: warning: the run is not complete; %s problems are not in this export\n",
+                format_count(report->remaining, count));
+    }
+    if (report->saturated > 0) {
+        fprintf(stderr,
+                "strata export: warning: %s numbers lay beyond float16 and were stored as its largest\n",
+                format_count(report->saturated, count));
+    }
+    if (report->unsplit > 0) {
+        fprintf(stderr, "strata export: warning: %s problems lack the column '%s' and went to 'unsplit'\n",
+                format_count(report->unsplit, count), request->split.column);
+    }
+}
+
+static int run(struct command_context *context, struct error *err) {
+    const struct arguments *arguments = context->arguments;
+    int64_t layers[LAYERS_MOST];
+    struct export_report report = {0};
+    struct export_request request = {
+        .run = argument_text(arguments, "DIR", NULL),
+        .target = argument_text(arguments, "--to", NULL),
+        .layers = layers,
+        .convert = argument_given(arguments, "--dtype"),
+        .shuffle = argument_given(arguments, "--shuffle"),
+        .shuffle_seed = (uint64_t)argument_integer(arguments, "--shuffle", 0),
+        .require_complete = argument_given(arguments, "--require-complete"),
+        .program = "strata " STRATA_VERSION,
+    };
+    if (!export_format_parse(argument_text(arguments, "--format", ""), &request.format) ||
+        !dtype_parse(argument_text(arguments, "--dtype", "float32"), &request.dtype)) {
+        return error_set(err, STATUS_INTERNAL, "a choice of the option table is not known to the export");
+    }
+    const char *split = argument_text(arguments, "--split", NULL);
+    if (split == NULL &&
+        (argument_given(arguments, "--seed") || argument_given(arguments, "--split-column"))) {
+        return error_set(err, STATUS_USAGE, "--seed and --split-column belong to --split");
+    }
+    int status = parse_layers(argument_text(arguments, "--layers", NULL), layers, &request.layer_count, err);
+    if (status == STATUS_OK) {
+        status = split_parse(&request.split, split, argument_text(arguments, "--split-column", "split"),
+                             (uint64_t)argument_integer(arguments, "--seed", 0), err);
+    }
+    if (status == STATUS_OK) {
+        status = export_run(&request, &report, err);
+        context->skip_exit_handlers = status != STATUS_OK;
+    }
+    if (status == STATUS_OK) {
+        print_report(context, &request, &report);
+    }
+    return status;
+}
+
+static const struct operand operands[] = {
+    {.name = "DIR", .help = "the run directory"},
+};
+
+static const struct option options[] = {
+    {.name = "--format",
+     .kind = OPTION_TEXT,
+     .value = "FORMAT",
+     .help = "safetensors, npy, hdf5 or rjepa",
+     .choices = "safetensors|npy|hdf5|rjepa",
+     .required = true},
+    {.name = "--to",
+     .kind = OPTION_TEXT,
+     .value = "FOLDER",
+     .help = "the folder to make; must not exist",
+     .required = true},
+    {.name = "--layers",
+     .kind = OPTION_TEXT,
+     .value = "LIST",
+     .help = "hidden_states' indices with commas between: -2,35 (default: all that are stored)"},
+    {.name = "--dtype",
+     .kind = OPTION_TEXT,
+     .value = "DTYPE",
+     .help = "float32, float16 or bfloat16 (default: as stored)",
+     .choices = "float32|float16|bfloat16"},
+    {.name = "--shuffle",
+     .kind = OPTION_INTEGER,
+     .value = "SEED",
+     .help = "shuffle the problems (default: the query's order)",
+     .maximum = INT64_MAX},
+    {.name = "--split",
+     .kind = OPTION_TEXT,
+     .value = "RULE",
+     .help = "'source', or fractions: train=0.9,validation=0.1 (default: one split, 'all')"},
+    {.name = "--split-column",
+     .kind = OPTION_TEXT,
+     .value = "COLUMN",
+     .help = "the source's column of splits (default: split)"},
+    {.name = "--seed",
+     .kind = OPTION_INTEGER,
+     .value = "SEED",
+     .help = "of the split by fractions (default: 0)",
+     .maximum = INT64_MAX},
+    {.name = "--require-complete",
+     .kind = OPTION_FLAG,
+     .help = "refuse a run that has not processed every problem"},
+};
+
+const struct command command_export = {
+    .name = "export",
+    .summary = "write the latents for training: safetensors, .npy, HDF5 or R-JEPA's shards",
+    .operands = operands,
+    .operand_count = sizeof operands / sizeof operands[0],
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .details = "Each split S is one tensor of rows for each layer, hs_035 [rows, hidden], and row_offset "
+               "[problems + 1]:\n"
+               "  safetensors  S.safetensors   and S.jsonl, one line a problem: id, spans' owner, metadata\n"
+               "  npy          S/hs_035.npy    memory-mappable, and S.jsonl; bfloat16 becomes float32\n"
+               "  hdf5         S.h5            in the layout of a shard\n"
+               "  rjepa        shard-0000.safetensors, 1000 problems each, [num_steps, hidden] float32 under "
+               "the problem's id, and\n"
+               "               shard-0000.jsonl; 'python -m strata_reader rjepa-parquet FOLDER' adds "
+               "shard-0000.parquet\n"
+               "Beside them statistics.safetensors (mean and deviation of every dimension) and export.json: "
+               "model and tokenizer\n"
+               "fingerprints, layers, counts, what was left out and why, and the SHA-256 of every file.\n"
+               "\n"
+               "--split source takes the source's column as it is. Fractions split by a seeded hash of each "
+               "id, so a problem stays in\n"
+               "its split when others join; problems that the source calls 'test' stay in test.\n"
+               "\n"
+               "The folder appears when it is whole. A run that goes on is exported as far as it is sealed, "
+               "with a warning.\n",
+    .run = run,
+};

@@ -1,0 +1,172 @@
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "checkpoints/ledger.h"
+#include "commands/command.h"
+#include "commands/format.h"
+
+struct listing {
+    FILE *out;
+    uint64_t skip; // batches not shown
+    uint64_t seen;
+    bool csv;
+};
+
+// Seconds from one batch to the next: computing and waiting.
+static double wall_seconds(const struct ledger_batch *batch) {
+    return batch->compute_seconds + batch->wait_seconds;
+}
+
+static double rate_of(uint64_t tokens, double seconds) {
+    return seconds > 0 ? (double)tokens / seconds : 0;
+}
+
+static void print_heading(const struct listing *listing) {
+    if (listing->csv) {
+        fputs("batch,launch,problems,rows,tokens,prepare_seconds,wait_seconds,compute_seconds,write_seconds,"
+              "predicted_seconds,tokens_per_second,memory_bytes,drift_score,overflowed\n",
+              listing->out);
+    } else {
+        fprintf(listing->out, "%8s %8s %9s %9s %8s %9s %8s %9s %10s %8s\n", "batch", "problems", "tokens",
+                "prepare s", "wait s", "compute s", "write s", "tokens/s", "memory", "drift");
+    }
+}
+
+static int print_batch(void *context, const struct ledger_batch *batch) {
+    struct listing *listing = context;
+    char rate[FORMAT_TEXT];
+    char memory[FORMAT_TEXT];
+    if (listing->seen++ < listing->skip) {
+        return STATUS_OK;
+    }
+    double per_second = rate_of(batch->tokens, wall_seconds(batch));
+    if (listing->csv) {
+        fprintf(listing->out,
+                "%" PRIu64 ",%" PRIu64 ",%" PRIu32 ",%" PRIu32 ",%" PRIu64
+                ",%.6f,%.6f,%.6f,%.6f,%.6f,%.3f,%" PRIu64 ",%.6f,%" PRIu64 "\n",
+                batch->number, batch->epoch, batch->problems, batch->rows, batch->tokens,
+                batch->prepare_seconds, batch->wait_seconds, batch->compute_seconds, batch->write_seconds,
+                batch->predicted_seconds, per_second, batch->memory_bytes, batch->score, batch->overflowed);
+        return STATUS_OK;
+    }
+    fprintf(listing->out, "%8" PRIu64 " %8" PRIu32 " %9" PRIu64 " %9.3f %8.3f %9.3f %8.3f %9s %10s %+8.3f\n",
+            batch->number, batch->problems, batch->tokens, batch->prepare_seconds, batch->wait_seconds,
+            batch->compute_seconds, batch->write_seconds, format_rate(per_second, rate),
+            format_bytes(batch->memory_bytes, memory), batch->score);
+    return STATUS_OK;
+}
+
+static void print_summary(FILE *out, const struct ledger_totals *totals) {
+    char problems[FORMAT_TEXT];
+    char tokens[FORMAT_TEXT];
+    char compute[FORMAT_TEXT];
+    char rate[FORMAT_TEXT];
+    double wall = totals->compute_seconds + totals->wait_seconds;
+    fprintf(
+        out,
+        "%" PRIu64 " batches, %s problems done, %s tokens, %s of computing, %s tokens/s, waiting %.1f %%\n",
+        totals->batches, format_count(totals->done, problems), format_count(totals->tokens, tokens),
+        format_duration(totals->compute_seconds, compute), format_rate(rate_of(totals->tokens, wall), rate),
+        wall > 0 ? 100 * totals->wait_seconds / wall : 0);
+}
+
+// ---- events
+// ---------------------------------------------------------------------------------------------------------
+
+static int print_launch(void *context, const struct ledger_launch_record *launch) {
+    FILE *out = context;
+    char started[CLOCK_TEXT];
+    char ended[CLOCK_TEXT];
+    clock_text(launch->started, started);
+    clock_text(launch->ended, ended);
+    fprintf(out, "launch %" PRIu64 ": %s to %s, process %" PRId64 " on %s, %d threads", launch->epoch,
+            started, launch->ended == 0 ? "(no end recorded)" : ended, launch->process, launch->host,
+            launch->threads);
+    if (launch->ended != 0) {
+        fprintf(out, ", exit code %d%s%s", launch->exit_code, launch->reason[0] == 0 ? "" : ": ",
+                launch->reason);
+    }
+    fputc('\n', out);
+    return STATUS_OK;
+}
+
+static int print_event(void *context, int64_t at, uint64_t epoch, const char *kind, const char *text) {
+    FILE *out = context;
+    char when[CLOCK_TEXT];
+    clock_text(at, when);
+    fprintf(out, "%s launch %" PRIu64 " %-7s %s\n", when, epoch, kind, text);
+    return STATUS_OK;
+}
+
+static int print_events(FILE *out, struct ledger *ledger, struct error *err) {
+    int status = ledger_each_launch(ledger, print_launch, out, err);
+    return status == STATUS_OK ? ledger_each_event(ledger, print_event, out, err) : status;
+}
+
+// ---- the command
+// ----------------------------------------------------------------------------------------------------
+
+static int print_batches(const struct command_context *context, struct ledger *ledger, struct error *err) {
+    struct ledger_totals totals;
+    struct listing listing = {.out = context->out, .csv = argument_given(context->arguments, "--csv")};
+    int status = ledger_totals(ledger, &totals, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    uint64_t last = (uint64_t)argument_integer(context->arguments, "--last", INT64_MAX);
+    listing.skip = totals.batches > last ? totals.batches - last : 0;
+    print_heading(&listing);
+    status = ledger_each_batch(ledger, print_batch, &listing, err);
+    if (status == STATUS_OK && !listing.csv) {
+        print_summary(context->out, &totals);
+    }
+    return status;
+}
+
+static int run(struct command_context *context, struct error *err) {
+    struct ledger *ledger = NULL;
+    int status = ledger_open_read(&ledger, argument_text(context->arguments, "DIR", NULL), err);
+    if (status == STATUS_OK) {
+        status = argument_given(context->arguments, "--events") ? print_events(context->out, ledger, err)
+                                                                : print_batches(context, ledger, err);
+    }
+    ledger_close(ledger);
+    return status;
+}
+
+static const struct operand operands[] = {
+    {.name = "DIR", .help = "the run directory"},
+};
+
+static const struct option options[] = {
+    {.name = "--csv",
+     .kind = OPTION_FLAG,
+     .help = "comma-separated values with full figures, without the summary"},
+    {.name = "--last",
+     .kind = OPTION_INTEGER,
+     .value = "N",
+     .help = "only the last N batches (default: all)",
+     .minimum = 1,
+     .maximum = INT64_MAX},
+    {.name = "--events",
+     .kind = OPTION_FLAG,
+     .help = "launches, warnings and drift evidence instead of batches"},
+};
+
+const struct command command_log = {
+    .name = "log",
+    .summary = "list the sealed batches of a run with their times, or its events",
+    .operands = operands,
+    .operand_count = sizeof operands / sizeof operands[0],
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .details = "prepare is tokenising and planning, in the reader's thread; wait is the device's, for the "
+               "reader or the\n"
+               "writer; write is the writer's thread. tokens/s counts computing and waiting. drift is the "
+               "detector's score:\n"
+               "the natural logarithm of a batch's time over its prediction and the run's baseline; 0 is "
+               "normal, +0.69 twice\n"
+               "as slow. throughput.csv in the run directory has the batches that are not sealed yet, too.\n",
+    .run = run,
+};

@@ -1,0 +1,120 @@
+#include "commands/run_snapshot.h"
+
+#include <math.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "checkpoints/run_folder.h"
+
+const char *run_state_name(enum run_state state) {
+    static const char *const names[] = {
+        [RUN_NEW] = "new", [RUN_RUNNING] = "running", [RUN_KILLED] = "killed", [RUN_ENDED] = "ended"};
+    return names[state];
+}
+
+struct launches {
+    struct run_snapshot *snapshot;
+    double ended; // seconds of the launches whose end is known
+};
+
+static int collect_launch(void *context, const struct ledger_launch_record *launch) {
+    struct launches *launches = context;
+    launches->snapshot->launch = *launch;
+    launches->snapshot->launches++;
+    launches->ended += launch->ended > launch->started ? (double)(launch->ended - launch->started) : 0;
+    return STATUS_OK;
+}
+
+static int read_ledger(struct run_snapshot *snapshot, struct launches *launches, const char *folder,
+                       struct error *err) {
+    struct ledger *ledger = NULL;
+    int status = ledger_open_read(&ledger, folder, err);
+    if (status == STATUS_OK) {
+        status = ledger_survey(ledger, &snapshot->survey, &snapshot->has_survey, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_progress(ledger, &snapshot->progress, &snapshot->has_progress, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_each_launch(ledger, collect_launch, launches, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_totals(ledger, &snapshot->totals, err);
+    }
+    ledger_close(ledger);
+    return status;
+}
+
+static enum run_state find_state(const struct run_snapshot *snapshot, bool busy) {
+    if (snapshot->launches == 0) {
+        return RUN_NEW;
+    }
+    if (snapshot->launch.ended != 0) {
+        return RUN_ENDED;
+    }
+    return busy ? RUN_RUNNING : RUN_KILLED;
+}
+
+// The open launch: to now while it runs; to its last sign of life when it was killed.
+static double open_seconds(const struct run_snapshot *snapshot) {
+    int64_t until = snapshot->state == RUN_RUNNING  ? snapshot->now
+                    : snapshot->state == RUN_KILLED ? snapshot->progress.updated
+                                                    : 0;
+    return until > snapshot->launch.started ? (double)(until - snapshot->launch.started) : 0;
+}
+
+static void derive_speed(struct run_snapshot *snapshot) {
+    const struct ledger_totals *totals = &snapshot->totals;
+    const struct ledger_progress *progress = &snapshot->progress;
+    bool live = snapshot->state == RUN_RUNNING && progress->batches > totals->batches;
+    // What a killed launch computed and did not seal will be computed again.
+    snapshot->batches = live ? progress->batches : totals->batches;
+    snapshot->tokens = live ? progress->tokens : totals->tokens;
+    if (progress->seconds > 0) {
+        snapshot->overall_rate = (double)progress->tokens / progress->seconds;
+    } else if (totals->compute_seconds > 0) {
+        snapshot->overall_rate = (double)totals->tokens / totals->compute_seconds;
+    }
+    double rate = snapshot->state == RUN_RUNNING && progress->tokens_per_second > 0
+                      ? progress->tokens_per_second
+                      : snapshot->overall_rate;
+    if (snapshot->has_survey && !totals->finished && rate > 0 && isfinite(rate)) {
+        uint64_t left =
+            snapshot->survey.tokens > snapshot->tokens ? snapshot->survey.tokens - snapshot->tokens : 0;
+        snapshot->has_eta = true;
+        snapshot->eta = (double)left / rate;
+    }
+}
+
+static void derive_counts(struct run_snapshot *snapshot) {
+    const struct ledger_totals *totals = &snapshot->totals;
+    const struct ledger_survey *survey = &snapshot->survey;
+    uint64_t settled = totals->done + totals->failed + totals->skipped;
+    snapshot->remaining = survey->problems > settled ? survey->problems - settled : 0;
+    if (snapshot->has_survey && (totals->finished || survey->rows <= totals->rows)) {
+        snapshot->has_planned = true;
+    } else if (snapshot->has_survey && totals->rows > 0) {
+        snapshot->has_planned = true;
+        snapshot->planned = (uint64_t)((double)(survey->rows - totals->rows) *
+                                       ((double)totals->bytes / (double)totals->rows));
+    }
+}
+
+int run_snapshot_take(struct run_snapshot *snapshot, const char *folder, struct error *err) {
+    *snapshot = (struct run_snapshot){.now = clock_unix()};
+    struct launches launches = {.snapshot = snapshot};
+    // The lock is looked at first: a run that ends in between is then seen with its end.
+    bool busy = run_folder_busy(folder);
+    int status = read_ledger(snapshot, &launches, folder, err);
+    if (status == STATUS_OK) {
+        status = file_space(folder, &snapshot->disk_free, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    snapshot->state = find_state(snapshot, busy);
+    snapshot->elapsed = launches.ended + open_seconds(snapshot);
+    derive_counts(snapshot);
+    derive_speed(snapshot);
+    return STATUS_OK;
+}

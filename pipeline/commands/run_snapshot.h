@@ -1,0 +1,45 @@
+// What `strata status` knows about a run at one moment: read from its ledger, its lock and its file system,
+// nothing else.
+#ifndef STRATA_COMMANDS_RUN_SNAPSHOT_H
+#define STRATA_COMMANDS_RUN_SNAPSHOT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "checkpoints/ledger.h"
+
+enum run_state {
+    RUN_NEW,     // no launch yet
+    RUN_RUNNING, // a launch without an end, and the lock is held
+    RUN_KILLED,  // a launch without an end, and nobody holds the lock
+    RUN_ENDED,
+};
+
+struct run_snapshot {
+    int64_t now; // unix seconds
+    enum run_state state;
+    uint64_t launches;
+    struct ledger_launch_record launch; // the last one
+    bool has_survey;
+    struct ledger_survey survey;
+    struct ledger_totals totals; // sealed and acknowledged
+    bool has_progress;
+    struct ledger_progress progress; // live; zeros without one
+    uint64_t remaining;              // problems without a final state
+    uint64_t batches;                // computed: sealed ones, and those of the open shard while running
+    uint64_t tokens;                 // as above
+    double overall_rate;             // tokens per second of computing; 0: not known
+    double elapsed;                  // seconds of all launches
+    bool has_eta;
+    double eta; // seconds
+    uint64_t disk_free;
+    bool has_planned;
+    uint64_t planned; // bytes of shards still to be written, from the bytes a row took so far
+};
+
+const char *run_state_name(enum run_state state); // "new", "running", "killed", "ended"
+
+// STATUS_DATA when there is no ledger in `folder` or it cannot be read.
+int run_snapshot_take(struct run_snapshot *snapshot, const char *folder, struct error *err);
+
+#endif

@@ -1,0 +1,329 @@
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "commands/command.h"
+#include "commands/format.h"
+#include "commands/run_snapshot.h"
+
+// ---- text
+// -----------------------------------------------------------------------------------------------------------
+
+static void print_headline(FILE *out, const char *folder, const struct run_snapshot *snapshot) {
+    const struct ledger_launch_record *launch = &snapshot->launch;
+    char started[CLOCK_TEXT];
+    char ended[CLOCK_TEXT];
+    clock_text(launch->started, started);
+    clock_text(launch->ended, ended);
+    fprintf(out, "%s: ", folder);
+    switch (snapshot->state) {
+    case RUN_NEW:
+        fputs("not launched yet\n", out);
+        break;
+    case RUN_RUNNING:
+        fprintf(out, "running since %s, launch %" PRIu64 ", process %" PRId64 " on %s, %d threads\n", started,
+                launch->epoch, launch->process, launch->host, launch->threads);
+        break;
+    case RUN_KILLED:
+        fprintf(out,
+                "not running (killed): launch %" PRIu64 " of %s, process %" PRId64 " on %s, left no end\n",
+                launch->epoch, started, launch->process, launch->host);
+        break;
+    case RUN_ENDED:
+        fprintf(out, "not running: launch %" PRIu64 " ended %s with exit code %d%s%s\n", launch->epoch, ended,
+                launch->exit_code, launch->reason[0] == 0 ? "" : ": ", launch->reason);
+        break;
+    }
+}
+
+static void print_bar(FILE *out, const struct run_snapshot *snapshot) {
+    enum { WIDTH = 50 };
+    char share[FORMAT_TEXT];
+    uint64_t all = snapshot->survey.tokens;
+    uint64_t part = snapshot->totals.finished || snapshot->tokens > all ? all : snapshot->tokens;
+    int filled = all == 0 ? 0 : (int)((double)part / (double)all * WIDTH);
+    fputs("  [", out);
+    for (int i = 0; i < WIDTH; i++) {
+        fputc(i < filled ? '#' : '.', out);
+    }
+    fprintf(out, "] %s\n", format_share(part, all, share));
+}
+
+static void print_counts(FILE *out, const struct run_snapshot *snapshot) {
+    char a[FORMAT_TEXT];
+    char b[FORMAT_TEXT];
+    char c[FORMAT_TEXT];
+    char d[FORMAT_TEXT];
+    char e[FORMAT_TEXT];
+    const struct ledger_totals *totals = &snapshot->totals;
+    const struct ledger_progress *progress = &snapshot->progress;
+    if (snapshot->has_survey) {
+        fprintf(out, "  problems    %s done, %s failed, %s skipped, %s remaining of %s\n",
+                format_count(totals->done, a), format_count(totals->failed, b),
+                format_count(totals->skipped, c), format_count(snapshot->remaining, d),
+                format_count(snapshot->survey.problems, e));
+    } else {
+        fputs("  problems    not counted yet\n", out);
+    }
+    fprintf(out, "  stage       %s; %s of %s batches", snapshot->has_progress ? progress->stage : "none yet",
+            format_count(snapshot->batches, a),
+            snapshot->has_survey ? format_count(snapshot->survey.batches, b) : "?");
+    if (snapshot->state == RUN_RUNNING && strcmp(progress->stage, "loading") == 0) {
+        fprintf(out, "; %s of %s of weights", format_bytes(progress->loaded_bytes, a),
+                format_bytes(progress->load_bytes, b));
+    }
+    fputc('\n', out);
+}
+
+static void print_speed(FILE *out, const struct run_snapshot *snapshot) {
+    char a[FORMAT_TEXT];
+    char b[FORMAT_TEXT];
+    bool running = snapshot->state == RUN_RUNNING && snapshot->progress.tokens_per_second > 0;
+    fprintf(out, "  speed       %s tokens/s now, %s overall\n",
+            running ? format_rate(snapshot->progress.tokens_per_second, a) : "0",
+            snapshot->overall_rate > 0 ? format_rate(snapshot->overall_rate, b) : "-");
+    fprintf(out, "  time        %s elapsed", format_duration(snapshot->elapsed, a));
+    if (snapshot->totals.finished) {
+        fputs(", finished", out);
+    } else if (snapshot->has_eta) {
+        fprintf(out, ", about %s left", format_duration(snapshot->eta, b));
+    }
+    fputc('\n', out);
+}
+
+static void print_storage(FILE *out, const struct run_snapshot *snapshot) {
+    char a[FORMAT_TEXT];
+    char b[FORMAT_TEXT];
+    const struct ledger_totals *totals = &snapshot->totals;
+    if (totals->last_commit == 0) {
+        fputs("  checkpoint  none yet\n", out);
+    } else {
+        fprintf(out, "  checkpoint  %s ago; %" PRIu64 " shards, %s\n",
+                format_duration((double)(snapshot->now - totals->last_commit), a), totals->shards,
+                format_bytes(totals->bytes, b));
+    }
+    fprintf(out, "  disk        %s free", format_bytes(snapshot->disk_free, a));
+    if (snapshot->has_planned) {
+        fprintf(out, ", about %s still to be written", format_bytes(snapshot->planned, b));
+    }
+    fputc('\n', out);
+}
+
+static void print_health(FILE *out, const struct run_snapshot *snapshot) {
+    char a[FORMAT_TEXT];
+    const struct ledger_progress *progress = &snapshot->progress;
+    if (snapshot->has_progress) {
+        fprintf(out, "  drift       %s, score %+.3f\n", progress->drift, progress->score);
+        fprintf(out, "  memory      %s\n", format_bytes(progress->memory_bytes, a));
+    }
+    if (snapshot->totals.truncated > 0) {
+        fprintf(out, "  truncated   %s problems\n", format_count(snapshot->totals.truncated, a));
+    }
+    if (snapshot->totals.overflowed > 0) {
+        fprintf(out, "  overflowed  %s numbers beyond float16\n",
+                format_count(snapshot->totals.overflowed, a));
+    }
+}
+
+static void print_text(FILE *out, const char *folder, const struct run_snapshot *snapshot, bool bar) {
+    print_headline(out, folder, snapshot);
+    if (bar && snapshot->has_survey) {
+        print_bar(out, snapshot);
+    }
+    print_counts(out, snapshot);
+    print_speed(out, snapshot);
+    print_storage(out, snapshot);
+    print_health(out, snapshot);
+}
+
+// One line, for logs that watch.
+static void print_line(FILE *out, const struct run_snapshot *snapshot) {
+    char now[CLOCK_TEXT];
+    char share[FORMAT_TEXT];
+    char rate[FORMAT_TEXT];
+    char left[FORMAT_TEXT];
+    clock_text(snapshot->now, now);
+    fprintf(out, "%s %s %s %s, %" PRIu64 " failed, %s tokens/s, %s left, drift %s\n", now,
+            run_state_name(snapshot->state), snapshot->has_progress ? snapshot->progress.stage : "-",
+            format_share(snapshot->totals.finished ? snapshot->survey.tokens : snapshot->tokens,
+                         snapshot->survey.tokens, share),
+            snapshot->totals.failed, format_rate(snapshot->progress.tokens_per_second, rate),
+            snapshot->has_eta ? format_duration(snapshot->eta, left) : "-",
+            snapshot->has_progress ? snapshot->progress.drift : "-");
+}
+
+// ---- JSON
+// -----------------------------------------------------------------------------------------------------------
+
+static json_t *number(uint64_t value) {
+    return json_integer((json_int_t)value);
+}
+
+static json_t *number_if(bool known, uint64_t value) {
+    return known ? number(value) : json_null();
+}
+
+static json_t *real_if(bool known, double value) {
+    json_t *real = known ? json_real(value) : NULL;
+    return real != NULL ? real : json_null();
+}
+
+static json_t *text_or_null(const char *text) {
+    json_t *value = text == NULL ? NULL : json_string(text);
+    return value != NULL ? value : json_null();
+}
+
+static json_t *describe_launch(const struct run_snapshot *snapshot) {
+    const struct ledger_launch_record *launch = &snapshot->launch;
+    if (snapshot->launches == 0) {
+        return json_null();
+    }
+    bool ended = launch->ended != 0;
+    return json_pack("{s:o, s:o, s:I, s:i, s:I, s:o, s:o, s:o}", "number", number(launch->epoch), "host",
+                     text_or_null(launch->host), "process", (json_int_t)launch->process, "threads",
+                     launch->threads, "started", (json_int_t)launch->started, "ended",
+                     number_if(ended, (uint64_t)launch->ended), "exit_code",
+                     ended ? json_integer(launch->exit_code) : json_null(), "reason",
+                     ended ? text_or_null(launch->reason) : json_null());
+}
+
+static json_t *describe(const char *folder, const struct run_snapshot *snapshot) {
+    const struct ledger_totals *totals = &snapshot->totals;
+    const struct ledger_progress *progress = &snapshot->progress;
+    bool survey = snapshot->has_survey;
+    bool live = snapshot->has_progress;
+    return json_pack(
+        "{s:i, s:o, s:I, s:s, s:b, s:o, s:o, s:{s:o, s:o, s:o, s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, "
+        "s:{s:o, s:o},"
+        " s:{s:o, s:o}, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, s:o, s:o}",
+        "status_version", 1, "folder", text_or_null(folder), "time", (json_int_t)snapshot->now, "state",
+        run_state_name(snapshot->state), "finished", (int)totals->finished, "launch",
+        describe_launch(snapshot), "stage", live ? text_or_null(progress->stage) : json_null(), "problems",
+        "total", number_if(survey, snapshot->survey.problems), "done", number(totals->done), "failed",
+        number(totals->failed), "skipped", number(totals->skipped), "remaining",
+        number_if(survey, snapshot->remaining), "truncated", number(totals->truncated), "batches", "done",
+        number(snapshot->batches), "total", number_if(survey, snapshot->survey.batches), "tokens", "done",
+        number(snapshot->tokens), "total", number_if(survey, snapshot->survey.tokens), "tokens_per_second",
+        "now", real_if(live, snapshot->state == RUN_RUNNING ? progress->tokens_per_second : 0), "overall",
+        real_if(snapshot->overall_rate > 0, snapshot->overall_rate), "seconds", "elapsed",
+        json_real(snapshot->elapsed), "remaining", real_if(snapshot->has_eta, snapshot->eta),
+        "last_checkpoint", number_if(totals->last_commit != 0, (uint64_t)totals->last_commit), "overflowed",
+        number(totals->overflowed), "shards", "count", number(totals->shards), "bytes", number(totals->bytes),
+        "rows", number(totals->rows), "disk", "free_bytes", number(snapshot->disk_free), "planned_bytes",
+        number_if(snapshot->has_planned, snapshot->planned), "drift", "state",
+        live ? text_or_null(progress->drift) : json_null(), "score", real_if(live, progress->score),
+        "memory_bytes", number_if(live, progress->memory_bytes), "updated",
+        number_if(live, (uint64_t)progress->updated));
+}
+
+static int print_json(FILE *out, const char *folder, const struct run_snapshot *snapshot, bool one_line,
+                      struct error *err) {
+    json_t *document = describe(folder, snapshot);
+    char *text =
+        document == NULL
+            ? NULL
+            : json_dumps(document, (one_line ? JSON_COMPACT : JSON_INDENT(2)) | JSON_REAL_PRECISION(12));
+    json_decref(document);
+    if (text == NULL) {
+        return error_set(err, STATUS_INTERNAL, "cannot describe the run as JSON");
+    }
+    fprintf(out, "%s\n", text);
+    free(text);
+    return STATUS_OK;
+}
+
+// ---- the command
+// ----------------------------------------------------------------------------------------------------
+
+// Redraws in place on a terminal every second; otherwise a line every 10 s. Ends with the run.
+static int watch(FILE *out, const char *folder, bool json, struct error *err) {
+    enum { EVERY = 10 };
+    bool terminal = !json && isatty(fileno(out));
+    for (;;) {
+        struct run_snapshot snapshot;
+        int status = run_snapshot_take(&snapshot, folder, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (json) {
+            status = print_json(out, folder, &snapshot, true, err);
+        } else if (terminal) {
+            fputs("\033[H\033[J", out);
+            print_text(out, folder, &snapshot, true);
+        } else {
+            print_line(out, &snapshot);
+        }
+        if (status != STATUS_OK || fflush(out) != 0 || snapshot.state != RUN_RUNNING) {
+            return status;
+        }
+        // Between two lines the end of the run is still noticed within a second.
+        for (int i = 0; i < (terminal ? 1 : EVERY) && snapshot.state == RUN_RUNNING; i++) {
+            clock_sleep(1);
+            status = run_snapshot_take(&snapshot, folder, err);
+            if (status != STATUS_OK) {
+                return status;
+            }
+        }
+    }
+}
+
+static int run(struct command_context *context, struct error *err) {
+    const char *folder = argument_text(context->arguments, "DIR", NULL);
+    bool json = argument_given(context->arguments, "--json");
+    if (argument_given(context->arguments, "--watch")) {
+        return watch(context->out, folder, json, err);
+    }
+    struct run_snapshot snapshot;
+    int status = run_snapshot_take(&snapshot, folder, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (json) {
+        return print_json(context->out, folder, &snapshot, false, err);
+    }
+    print_text(context->out, folder, &snapshot, isatty(fileno(context->out)));
+    return STATUS_OK;
+}
+
+static const struct operand operands[] = {
+    {.name = "DIR", .help = "the run directory"},
+};
+
+static const struct option options[] = {
+    {.name = "--json", .kind = OPTION_FLAG, .help = "one JSON object, documented below"},
+    {.name = "--watch",
+     .kind = OPTION_FLAG,
+     .help = "again every second (off a terminal: a line every 10 s) until the run ends"},
+};
+
+const struct command command_status = {
+    .name = "status",
+    .summary = "show where a run stands: counts, speed, time left, checkpoint, disk, drift",
+    .operands = operands,
+    .operand_count = sizeof operands / sizeof operands[0],
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .details =
+        "Reads the ledger only, and may be called at any time during and after a run.\n"
+        "\n"
+        "--json: these members stay; others may join them. Times are seconds since 1970, null means not "
+        "known.\n"
+        "  status_version 1, folder, time, finished (every problem is accounted for)\n"
+        "  state              new, running, killed (no end recorded and the lock is free) or ended\n"
+        "  launch             the last one: number, host, process, threads, started, ended, exit_code, "
+        "reason; or null\n"
+        "  stage              surveying, loading, calibrating, running, stopped, finished, drift, failed\n"
+        "  problems           total, done, failed, skipped, remaining, truncated: sealed and recorded\n"
+        "  batches, tokens    done, total: with those computed but not sealed yet while it runs\n"
+        "  tokens_per_second  now, overall\n"
+        "  seconds            elapsed (all launches), remaining\n"
+        "  last_checkpoint, overflowed (numbers beyond float16), memory_bytes, updated (of the live "
+        "figures)\n"
+        "  shards             count, bytes, rows\n"
+        "  disk               free_bytes, planned_bytes (still to be written)\n"
+        "  drift              state (calibrating, steady, warned, suspect, stopped, off), score\n",
+    .run = run,
+};

@@ -1,0 +1,46 @@
+#include "checkpoints/verify.h"
+
+#include <inttypes.h>
+
+#include "commands/command.h"
+#include "commands/format.h"
+
+static void print_fault(void *context, const char *line) {
+    fprintf(context, "FAULT %s\n", line);
+}
+
+static int run(struct command_context *context, struct error *err) {
+    const char *folder = argument_text(context->arguments, "DIR", NULL);
+    struct verify_report report = {0};
+    char problems[FORMAT_TEXT];
+    char rows[FORMAT_TEXT];
+    char bytes[FORMAT_TEXT];
+    int status = verify_run(folder, print_fault, context->out, &report, err);
+    context->skip_exit_handlers = status != STATUS_OK || report.faults > 0;
+    if (status != STATUS_OK) {
+        return status;
+    }
+    fprintf(context->out, "%s %s: %" PRIu64 " shards, %s problems, %s rows, %s; %" PRIu64 " faults\n",
+            report.faults == 0 ? "PASS" : "FAIL", folder, report.shards,
+            format_count(report.problems, problems), format_count(report.rows, rows),
+            format_bytes(report.bytes, bytes), report.faults);
+    return report.faults == 0
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA, "%s does not agree with its ledger: %" PRIu64 " faults", folder,
+                           report.faults);
+}
+
+static const struct operand operands[] = {
+    {.name = "DIR", .help = "the run directory"},
+};
+
+const struct command command_verify = {
+    .name = "verify",
+    .summary = "hold the shards of a run against its ledger: hashes, counts, ids, finite values",
+    .operands = operands,
+    .operand_count = sizeof operands / sizeof operands[0],
+    .details = "Reads every byte of every shard. One line for each fault, then PASS or FAIL; exit code 0 or "
+               "65. Changes\n"
+               "nothing; may run while the run goes on.\n",
+    .run = run,
+};

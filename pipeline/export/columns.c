@@ -1,0 +1,171 @@
+#include "export/columns.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "base/size.h"
+
+enum column_needs { ALWAYS, WITH_TOKENS, IN_HDF5 };
+enum column_length { ROWS, PROBLEMS, OFFSETS, TOKENS, ID_BYTES, METADATA_BYTES };
+
+static const struct {
+    const char *name;
+    const char *path; // in HDF5
+    enum array_type type;
+    enum column_length length;
+    enum column_needs needs;
+} columns[COLUMN_COUNT] = {
+    [COLUMN_STEP] = {"step", "rows/step", ARRAY_I64, ROWS, ALWAYS},
+    [COLUMN_TOKEN_START] = {"token_start", "rows/token_start", ARRAY_I64, ROWS, ALWAYS},
+    [COLUMN_TOKEN_END] = {"token_end", "rows/token_end", ARRAY_I64, ROWS, ALWAYS},
+    [COLUMN_BYTE_START] = {"byte_start", "rows/byte_start", ARRAY_I64, ROWS, ALWAYS},
+    [COLUMN_BYTE_END] = {"byte_end", "rows/byte_end", ARRAY_I64, ROWS, ALWAYS},
+    [COLUMN_ROW_OFFSET] = {"row_offset", "problems/row_offset", ARRAY_I64, OFFSETS, ALWAYS},
+    [COLUMN_ORDINAL] = {"ordinal", "problems/ordinal", ARRAY_I64, PROBLEMS, ALWAYS},
+    [COLUMN_TOKEN_COUNT] = {"token_count", "problems/token_count", ARRAY_I64, PROBLEMS, ALWAYS},
+    [COLUMN_TRUNCATED] = {"truncated", "problems/truncated", ARRAY_U8, PROBLEMS, ALWAYS},
+    [COLUMN_STEP_COUNT] = {"step_count", "problems/step_count", ARRAY_I64, PROBLEMS, ALWAYS},
+    [COLUMN_TOKEN_OFFSET] = {"token_offset", "tokens/offset", ARRAY_I64, OFFSETS, WITH_TOKENS},
+    [COLUMN_TOKEN_IDS] = {"token_ids", "tokens/ids", ARRAY_I32, TOKENS, WITH_TOKENS},
+    [COLUMN_ID] = {"id", "problems/id", ARRAY_U8, ID_BYTES, IN_HDF5},
+    [COLUMN_ID_OFFSET] = {"id_offset", "problems/id_offset", ARRAY_I64, OFFSETS, IN_HDF5},
+    [COLUMN_METADATA] = {"metadata", "problems/metadata", ARRAY_U8, METADATA_BYTES, IN_HDF5},
+    [COLUMN_METADATA_OFFSET] = {"metadata_offset", "problems/metadata_offset", ARRAY_I64, OFFSETS, IN_HDF5},
+};
+
+static uint64_t column_length(const struct export_split *split, enum column_length length) {
+    switch (length) {
+    case ROWS:
+        return split->rows;
+    case PROBLEMS:
+        return split->problems;
+    case OFFSETS:
+        return split->problems + 1;
+    case TOKENS:
+        return split->tokens;
+    case ID_BYTES:
+        return split->id_bytes;
+    case METADATA_BYTES:
+        return split->metadata_bytes;
+    }
+    return 0;
+}
+
+static void add_spec(struct column_set *set, const char *name, enum array_type type, uint64_t rows,
+                     uint64_t width, const char *layer) {
+    size_t i = set->count++;
+    int length = snprintf(set->names[i], sizeof set->names[i], "%s", name);
+    set->specs[i] = (struct array_spec){.name = set->names[i],
+                                        .name_size = (size_t)length,
+                                        .type = type,
+                                        .rows = rows,
+                                        .columns = width,
+                                        .layer = layer};
+}
+
+int column_set_make(struct column_set *set, const struct export_plan *plan, const struct export_split *split,
+                    bool hdf5, struct error *err) {
+    *set = (struct column_set){0};
+    size_t most = plan->layer_count + COLUMN_COUNT;
+    void *specs = NULL;
+    void *names = NULL;
+    void *layers = NULL;
+    int status = memory_zeroed(&specs, most, sizeof *set->specs, err);
+    if (status == STATUS_OK) {
+        status = memory_zeroed(&names, most, sizeof *set->names, err);
+    }
+    if (status == STATUS_OK) {
+        status = memory_zeroed(&layers, plan->layer_count, sizeof *set->layers, err);
+    }
+    set->specs = specs;
+    set->names = names;
+    set->layers = layers;
+    if (status != STATUS_OK) {
+        column_set_destroy(set);
+        return status;
+    }
+    for (size_t i = 0; i < plan->layer_count; i++) {
+        char name[48];
+        snprintf(name, sizeof name, "%shs_%03zu", hdf5 ? "latents/" : "", plan->layers[i]);
+        export_layer_text(plan->layers[i], plan->model_layers, set->layers[i], sizeof set->layers[i]);
+        add_spec(set, name, array_type_of(plan->dtype), split->rows, plan->hidden, set->layers[i]);
+    }
+    for (size_t i = 0; i < COLUMN_COUNT; i++) {
+        bool absent =
+            (columns[i].needs == WITH_TOKENS && !plan->has_tokens) || (columns[i].needs == IN_HDF5 && !hdf5);
+        set->number[i] = absent ? COLUMN_ABSENT : (int)set->count;
+        if (!absent) {
+            add_spec(set, hdf5 ? columns[i].path : columns[i].name, columns[i].type,
+                     column_length(split, columns[i].length), 0, NULL);
+        }
+    }
+    return STATUS_OK;
+}
+
+void column_set_destroy(struct column_set *set) {
+    free(set->specs);
+    free(set->names);
+    free(set->layers);
+    *set = (struct column_set){0};
+}
+
+// The value at a problem; offsets are asked for one past the last problem too.
+static uint64_t problem_value(enum export_column column, const struct export_problem *problem) {
+    switch (column) {
+    case COLUMN_ROW_OFFSET:
+        return problem->row_at;
+    case COLUMN_ORDINAL:
+        return problem->ordinal;
+    case COLUMN_TOKEN_COUNT:
+        return problem->tokens;
+    case COLUMN_STEP_COUNT:
+        return problem->steps;
+    case COLUMN_TRUNCATED:
+        return problem->truncated;
+    case COLUMN_TOKEN_OFFSET:
+        return problem->token_at;
+    case COLUMN_ID_OFFSET:
+        return problem->id_out_at;
+    case COLUMN_METADATA_OFFSET:
+        return problem->metadata_at;
+    default:
+        return 0;
+    }
+}
+
+static uint64_t end_value(enum export_column column, const struct export_split *split) {
+    return column == COLUMN_ROW_OFFSET     ? split->rows
+           : column == COLUMN_TOKEN_OFFSET ? split->tokens
+           : column == COLUMN_ID_OFFSET    ? split->id_bytes
+                                           : split->metadata_bytes;
+}
+
+int column_write_problems(const struct column_set *set, enum export_column column, struct array_store *store,
+                          const struct export_plan *plan, const size_t *members, size_t count,
+                          struct error *err) {
+    enum { BLOCK = 1024 };
+    int64_t wide[BLOCK];
+    unsigned char narrow[BLOCK];
+    bool bytes = columns[column].type == ARRAY_U8;
+    int status = STATUS_OK;
+    if (set->number[column] == COLUMN_ABSENT || count == 0) {
+        return STATUS_OK;
+    }
+    size_t number = (size_t)set->number[column];
+    for (size_t first = 0; first < count && status == STATUS_OK; first += BLOCK) {
+        size_t values = size_min(BLOCK, count - first);
+        for (size_t i = 0; i < values; i++) {
+            uint64_t value = problem_value(column, &plan->problems[members[first + i]]);
+            wide[i] = (int64_t)value;
+            narrow[i] = (unsigned char)value;
+        }
+        status = array_store_write(store, number, first, values,
+                                   bytes ? (const void *)narrow : (const void *)wide, err);
+    }
+    if (status == STATUS_OK && columns[column].length == OFFSETS) {
+        wide[0] = (int64_t)end_value(column, &plan->splits[plan->problems[members[0]].split]);
+        status = array_store_write(store, number, count, 1, wide, err);
+    }
+    return status;
+}

@@ -1,0 +1,201 @@
+#include "export/export.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/size.h"
+#include "export/aside_folder.h"
+#include "export/figures.h"
+#include "export/outputs.h"
+#include "export/plan.h"
+#include "export/sidecar.h"
+
+static const char *const format_names[] = {[EXPORT_SAFETENSORS] = "safetensors",
+                                           [EXPORT_NPY] = "npy",
+                                           [EXPORT_HDF5] = "hdf5",
+                                           [EXPORT_RJEPA] = "rjepa"};
+
+bool export_format_parse(const char *name, enum export_format *format) {
+    for (size_t i = 0; i < sizeof format_names / sizeof format_names[0]; i++) {
+        if (strcmp(format_names[i], name) == 0) {
+            *format = (enum export_format)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *export_format_name(enum export_format format) {
+    return format_names[format];
+}
+
+// One export at work. Blocks are [block_rows, hidden].
+struct transfer {
+    const struct export_plan *plan;
+    struct export_outputs outputs;
+    struct export_figures figures;
+    size_t block_rows;
+    void *stored;    // as read
+    void *converted; // NULL when the export has the stored dtype
+    uint64_t saturated;
+};
+
+enum { BLOCK_BYTES = 16 << 20 };
+
+static int transfer_open(struct transfer *transfer, const struct export_plan *plan,
+                         const struct export_request *request, const char *folder, struct error *err) {
+    *transfer = (struct transfer){.plan = plan};
+    size_t row_bytes = plan->hidden * dtype_size(plan->stored);
+    transfer->block_rows = size_max(1, BLOCK_BYTES / row_bytes);
+    int status = memory_zeroed(&transfer->stored, transfer->block_rows, row_bytes, err);
+    if (status == STATUS_OK && plan->dtype != plan->stored) {
+        status = memory_zeroed(&transfer->converted, transfer->block_rows,
+                               plan->hidden * dtype_size(plan->dtype), err);
+    }
+    if (status == STATUS_OK) {
+        status = export_figures_create(&transfer->figures, plan, err);
+    }
+    return status == STATUS_OK ? export_outputs_open(&transfer->outputs, plan, request, folder, err) : status;
+}
+
+static void transfer_close(struct transfer *transfer) {
+    if (transfer->plan != NULL) {
+        export_outputs_destroy(&transfer->outputs);
+    }
+    export_figures_destroy(&transfer->figures);
+    free(transfer->stored);
+    free(transfer->converted);
+}
+
+// Numbers beyond float16's range become its largest instead of infinity, as when a shard is written.
+static uint64_t saturate_f16(uint16_t *numbers, size_t count) {
+    uint64_t saturated = 0;
+    for (size_t i = 0; i < count; i++) {
+        if ((numbers[i] & 0x7fffu) == 0x7c00u) {
+            numbers[i] = (uint16_t)((numbers[i] & 0x8000u) | 0x7bffu);
+            saturated++;
+        }
+    }
+    return saturated;
+}
+
+// Converts a block when asked to; returns what goes out.
+static const void *convert_block(struct transfer *transfer, size_t rows) {
+    const struct export_plan *plan = transfer->plan;
+    if (transfer->converted == NULL) {
+        return transfer->stored;
+    }
+    size_t count = rows * plan->hidden;
+    dtype_convert(transfer->converted, plan->dtype, transfer->stored, plan->stored, count);
+    if (plan->dtype == DTYPE_F16) {
+        transfer->saturated += saturate_f16(transfer->converted, count);
+    }
+    return transfer->converted;
+}
+
+// Rows [first, first + rows) of the shard lie in the block; every problem among them gets its part.
+static int scatter_block(struct transfer *transfer, size_t shard, const struct shard_content *content,
+                         size_t layer, uint64_t first, size_t rows, size_t *problem, struct error *err) {
+    const struct export_plan *plan = transfer->plan;
+    size_t in_bytes = plan->hidden * dtype_size(plan->stored);
+    size_t out_bytes = plan->hidden * dtype_size(plan->dtype);
+    const char *out = convert_block(transfer, rows);
+    int status = STATUS_OK;
+    for (uint64_t row = first; row < first + rows && status == STATUS_OK;) {
+        while (content->row_offset[*problem + 1] <= row) {
+            ++*problem;
+        }
+        uint64_t end = content->row_offset[*problem + 1];
+        size_t count = (size_t)((end < first + rows ? end : first + rows) - row);
+        const struct export_problem *target =
+            &plan->problems[plan->by_place[plan->shards[shard].first + *problem]];
+        size_t at = (size_t)(row - first);
+        if (plan->split_count > 1) {
+            export_figures_add_rows(&transfer->figures, target, layer,
+                                    (const char *)transfer->stored + at * in_bytes, count);
+        }
+        status =
+            export_outputs_latents(&transfer->outputs, target, layer, row - content->row_offset[*problem],
+                                   count, out + at * out_bytes, err);
+        row += count;
+    }
+    return status;
+}
+
+static int transfer_layer(struct transfer *transfer, size_t shard, struct shard_reader *reader, size_t layer,
+                          struct error *err) {
+    const struct shard_content *content = shard_reader_content(reader);
+    size_t problem = 0;
+    int status = STATUS_OK;
+    for (size_t first = 0; first < content->rows && status == STATUS_OK; first += transfer->block_rows) {
+        size_t rows = size_min(transfer->block_rows, content->rows - first);
+        status = shard_reader_latents(reader, transfer->plan->layer_places[layer], first, rows,
+                                      transfer->stored, err);
+        if (status == STATUS_OK) {
+            status = scatter_block(transfer, shard, content, layer, first, rows, &problem, err);
+        }
+    }
+    return status;
+}
+
+static int transfer_shard(struct transfer *transfer, size_t shard, struct error *err) {
+    const struct export_plan *plan = transfer->plan;
+    struct shard_reader *reader = NULL;
+    int status = export_plan_open_shard(plan, shard, &reader, err);
+    if (status == STATUS_OK) {
+        status = export_figures_add_shard(&transfer->figures, reader, err);
+    }
+    for (size_t i = 0; status == STATUS_OK && i < plan->shards[shard].problems; i++) {
+        const struct export_problem *problem = &plan->problems[plan->by_place[plan->shards[shard].first + i]];
+        status = export_outputs_problem(&transfer->outputs, problem, shard_reader_content(reader), err);
+    }
+    for (size_t i = 0; status == STATUS_OK && i < plan->layer_count; i++) {
+        status = transfer_layer(transfer, shard, reader, i, err);
+    }
+    shard_reader_close(reader);
+    return status;
+}
+
+static void fill_report(struct export_report *report, const struct export_plan *plan, uint64_t saturated) {
+    *report = (struct export_report){
+        .problems = plan->count, .failed = plan->failed, .skipped = plan->skipped, .saturated = saturated};
+    for (size_t i = 0; i < plan->split_count; i++) {
+        report->rows += plan->splits[i].rows;
+        report->unsplit += strcmp(plan->splits[i].name, "unsplit") == 0 ? plan->splits[i].problems : 0;
+    }
+    uint64_t seen = plan->count + plan->failed + plan->skipped;
+    report->remaining = plan->has_survey && plan->survey.problems > seen ? plan->survey.problems - seen : 0;
+}
+
+int export_run(const struct export_request *request, struct export_report *report, struct error *err) {
+    struct aside_folder folder = {.lock = -1};
+    struct export_plan plan = {0};
+    struct transfer transfer = {0};
+    int status = aside_folder_open(&folder, request->target, err);
+    if (status == STATUS_OK) {
+        status = export_plan_make(&plan, request, err);
+    }
+    if (status == STATUS_OK) {
+        status = transfer_open(&transfer, &plan, request, folder.path, err);
+    }
+    for (size_t i = 0; i < plan.shard_count && status == STATUS_OK; i++) {
+        status = plan.shards[i].problems > 0 ? transfer_shard(&transfer, i, err) : STATUS_OK;
+    }
+    if (status == STATUS_OK) {
+        status = export_outputs_finish(&transfer.outputs, err);
+    }
+    if (status == STATUS_OK) {
+        status = export_figures_write(&transfer.figures, folder.path, err);
+    }
+    if (status == STATUS_OK) {
+        fill_report(report, &plan, transfer.saturated);
+        status = export_sidecar_write(&plan, request, &transfer.figures, folder.path, report, err);
+    }
+    if (status == STATUS_OK) {
+        status = aside_folder_publish(&folder, err);
+    }
+    transfer_close(&transfer);
+    export_plan_destroy(&plan);
+    aside_folder_close(&folder);
+    return status;
+}

@@ -1,0 +1,176 @@
+#include "export/figures.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/size.h"
+#include "export/array_store.h"
+
+enum { VECTORS = 4 }; // sum, sum of squares, minimum, maximum
+
+static struct statistics *set_of(const struct export_figures *figures, size_t split, size_t layer) {
+    return &figures->sets[split * figures->plan->layer_count + layer];
+}
+
+int export_figures_create(struct export_figures *figures, const struct export_plan *plan, struct error *err) {
+    *figures = (struct export_figures){.plan = plan};
+    size_t sets = (plan->split_count + 1) * plan->layer_count;
+    void *block;
+    int status = memory_zeroed(&block, sets, sizeof *figures->sets, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    figures->sets = block;
+    status = memory_zeroed(&block, (sets + 1) * VECTORS, plan->hidden * sizeof(double), err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    figures->memory = block;
+    for (size_t i = 0; i < sets; i++) {
+        double *vectors = figures->memory + i * VECTORS * plan->hidden;
+        figures->sets[i] = (struct statistics){.sum = vectors,
+                                               .sum_of_squares = vectors + plan->hidden,
+                                               .minimum = vectors + 2 * plan->hidden,
+                                               .maximum = vectors + 3 * plan->hidden};
+        statistics_reset(&figures->sets[i], plan->hidden);
+    }
+    return STATUS_OK;
+}
+
+void export_figures_destroy(struct export_figures *figures) {
+    free(figures->sets);
+    free(figures->memory);
+    *figures = (struct export_figures){0};
+}
+
+int export_figures_add_shard(struct export_figures *figures, struct shard_reader *reader, struct error *err) {
+    const struct export_plan *plan = figures->plan;
+    double *vectors = figures->memory + (plan->split_count + 1) * plan->layer_count * VECTORS * plan->hidden;
+    for (size_t i = 0; i < plan->layer_count; i++) {
+        struct shard_statistics read = {.sum = vectors,
+                                        .sum_of_squares = vectors + plan->hidden,
+                                        .minimum = vectors + 2 * plan->hidden,
+                                        .maximum = vectors + 3 * plan->hidden};
+        struct statistics *all = set_of(figures, plan->split_count, i);
+        int status = shard_reader_statistics(reader, plan->layer_places[i], &read, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        for (size_t k = 0; k < plan->hidden; k++) {
+            all->sum[k] += read.sum[k];
+            all->sum_of_squares[k] += read.sum_of_squares[k];
+            all->minimum[k] = fmin(all->minimum[k], read.minimum[k]);
+            all->maximum[k] = fmax(all->maximum[k], read.maximum[k]);
+        }
+        all->norm_sum += read.norm_sum;
+        all->rows += read.rows;
+    }
+    return STATUS_OK;
+}
+
+void export_figures_add_rows(struct export_figures *figures, const struct export_problem *problem,
+                             size_t layer, const void *latents, size_t rows) {
+    statistics_add(set_of(figures, problem->split, layer), latents, figures->plan->stored, rows,
+                   figures->plan->hidden);
+}
+
+// Population variance; cancellation may leave a tiny negative number.
+static double deviation(double sum, double sum_of_squares, double count) {
+    double mean = sum / count;
+    return sqrt(fmax(sum_of_squares / count - mean * mean, 0));
+}
+
+static int write_set(const struct export_figures *figures, struct array_store *store, size_t first,
+                     size_t split, struct error *err) {
+    size_t hidden = figures->plan->hidden;
+    void *block;
+    int status = memory_zeroed(&block, 2 * hidden, sizeof(double), err);
+    double *mean = block;
+    for (size_t i = 0; i < figures->plan->layer_count && status == STATUS_OK; i++) {
+        const struct statistics *set = set_of(figures, split, i);
+        double rows = set->rows == 0 ? NAN : (double)set->rows;
+        for (size_t k = 0; k < hidden; k++) {
+            mean[k] = set->sum[k] / rows;
+            mean[hidden + k] = deviation(set->sum[k], set->sum_of_squares[k], rows);
+        }
+        const double *vectors[VECTORS] = {mean, mean + hidden, set->minimum, set->maximum};
+        for (size_t k = 0; k < VECTORS && status == STATUS_OK; k++) {
+            status = array_store_write(store, first + i * VECTORS + k, 0, hidden, vectors[k], err);
+        }
+    }
+    free(block);
+    return status;
+}
+
+int export_figures_write(const struct export_figures *figures, const char *folder, struct error *err) {
+    static const char *const parts[VECTORS] = {"mean", "std", "minimum", "maximum"};
+    enum { NAME = SPLIT_NAME + 32 };
+    const struct export_plan *plan = figures->plan;
+    size_t sets = plan->split_count > 1 ? plan->split_count + 1 : 1;
+    size_t a_set = plan->layer_count * VECTORS;
+    void *specs_block = NULL;
+    void *names_block = NULL;
+    struct array_store *store = NULL;
+    char path[PATH_SIZE];
+    int status = memory_zeroed(&specs_block, sets * a_set, sizeof(struct array_spec), err);
+    if (status == STATUS_OK) {
+        status = memory_zeroed(&names_block, sets * a_set, NAME, err);
+    }
+    struct array_spec *specs = specs_block;
+    char *names = names_block;
+    for (size_t i = 0; status == STATUS_OK && i < sets * a_set; i++) {
+        const char *split = i < a_set ? "" : plan->splits[i / a_set - 1].name;
+        int length = snprintf(names + i * NAME, NAME, "%s%shs_%03zu.%s", split, i < a_set ? "" : ".",
+                              plan->layers[i % a_set / VECTORS], parts[i % VECTORS]);
+        specs[i] = (struct array_spec){
+            .name = names + i * NAME, .name_size = (size_t)length, .type = ARRAY_F64, .rows = plan->hidden};
+    }
+    if (status == STATUS_OK) {
+        status = path_join(path, sizeof path, folder, "statistics.safetensors", err);
+    }
+    if (status == STATUS_OK) {
+        status = safetensors_store(&store, path, specs, sets * a_set, true, err);
+    }
+    for (size_t i = 0; i < sets && status == STATUS_OK; i++) {
+        status = write_set(figures, store, i * a_set, i == 0 ? plan->split_count : i - 1, err);
+    }
+    if (status == STATUS_OK) {
+        status = array_store_close(store, err);
+    }
+    array_store_destroy(store);
+    free(specs);
+    free(names);
+    return status;
+}
+
+static bool put_real(json_t *object, const char *key, double value) {
+    return json_object_set_new(object, key, isfinite(value) ? json_real(value) : json_null()) == 0;
+}
+
+json_t *export_figures_json(const struct export_figures *figures, size_t split, size_t layer) {
+    const struct export_plan *plan = figures->plan;
+    const struct statistics *set = set_of(figures, size_min(split, plan->split_count), layer);
+    double sum = 0;
+    double squares = 0;
+    double minimum = INFINITY;
+    double maximum = -INFINITY;
+    for (size_t k = 0; k < plan->hidden; k++) {
+        sum += set->sum[k];
+        squares += set->sum_of_squares[k];
+        minimum = fmin(minimum, set->minimum[k]);
+        maximum = fmax(maximum, set->maximum[k]);
+    }
+    double numbers = (double)set->rows * (double)plan->hidden;
+    json_t *object = json_object();
+    bool good = json_object_set_new(object, "rows", json_integer((json_int_t)set->rows)) == 0 &&
+                put_real(object, "mean", sum / numbers) &&
+                put_real(object, "std", deviation(sum, squares, numbers)) &&
+                put_real(object, "norm_mean", set->norm_sum / (double)set->rows) &&
+                put_real(object, "minimum", minimum) && put_real(object, "maximum", maximum);
+    if (!good) {
+        json_decref(object);
+        return NULL;
+    }
+    return object;
+}

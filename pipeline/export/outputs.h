@@ -1,0 +1,51 @@
+// The files of an export while they are written: for each split its arrays and its lines of JSON. Everything
+// about a problem may come in any order; the plan says where it goes.
+#ifndef STRATA_EXPORT_OUTPUTS_H
+#define STRATA_EXPORT_OUTPUTS_H
+
+#include "export/array_store.h"
+#include "export/columns.h"
+#include "export/plan.h"
+
+enum { RJEPA_PROBLEMS = 1000 }; // in one of R-JEPA's shards
+
+struct output_file {
+    struct array_store *store;
+    char *lines_path;   // NULL: no lines of JSON (HDF5 holds the metadata itself)
+    int lines;          // descriptor, -1 between writes of R-JEPA's many files
+    uint64_t line_base; // line_at of the file's first problem
+};
+
+struct output_split {
+    struct output_file *files; // one, or R-JEPA's shards
+    size_t file_count;
+    const size_t *members;     // [problems] of the plan, by position
+    struct column_set columns; // not R-JEPA's
+};
+
+struct export_outputs {
+    const struct export_plan *plan;
+    const struct export_request *request;
+    char folder[PATH_SIZE];
+    struct output_split *splits; // [plan->split_count]
+    size_t *members;             // [plan->count]
+    struct buffer line;
+};
+
+// Makes every file under `folder` (which exists). STATUS_WRITE when the disk has not the room for them.
+int export_outputs_open(struct export_outputs *outputs, const struct export_plan *plan,
+                        const struct export_request *request, const char *folder, struct error *err);
+
+// Everything of a problem but its latents: spans of rows, tokens, id, metadata, line.
+int export_outputs_problem(struct export_outputs *outputs, const struct export_problem *problem,
+                           const struct shard_content *content, struct error *err);
+
+// Rows [first, first + rows) of the problem for the plan's layer number `layer`, in the plan's dtype.
+int export_outputs_latents(struct export_outputs *outputs, const struct export_problem *problem, size_t layer,
+                           uint64_t first, uint64_t rows, const void *latents, struct error *err);
+
+// Writes the columns that the plan knows alone, syncs and closes all files and folders.
+int export_outputs_finish(struct export_outputs *outputs, struct error *err);
+void export_outputs_destroy(struct export_outputs *outputs); // accepts zeros; leaves zeros
+
+#endif

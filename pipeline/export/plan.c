@@ -1,0 +1,382 @@
+#include "export/plan.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/digest.h"
+#include "base/random.h"
+#include "base/size.h"
+#include "checkpoints/run_folder.h"
+#include "export/plan_ledger.h"
+
+void export_layer_text(size_t layer, size_t model_layers, char *out, size_t size) {
+    int length = snprintf(out, size, "-%zu = hidden_states[%zu] of 0..%zu = ", model_layers + 1 - layer,
+                          layer, model_layers);
+    if (length < 0 || (size_t)length >= size) {
+        return;
+    }
+    out += length;
+    size -= (size_t)length;
+    if (layer == 0) {
+        snprintf(out, size, "token embeddings, input of block 1 of %zu", model_layers);
+    } else {
+        snprintf(out, size, "output of block %zu of %zu, %s the final norm", layer, model_layers,
+                 layer == model_layers ? "after" : "before");
+    }
+}
+
+int export_plan_open_shard(const struct export_plan *plan, size_t shard, struct shard_reader **reader,
+                           struct error *err) {
+    char name[PATH_SIZE];
+    char path[PATH_SIZE];
+    *reader = NULL;
+    int status = path_join(name, sizeof name, "shards", plan->shards[shard].sealed.name, err);
+    if (status == STATUS_OK) {
+        status = run_folder_file(path, plan->run, name, err);
+    }
+    if (status == STATUS_OK) {
+        status = shard_reader_open(reader, path, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const struct shard_content *content = shard_reader_content(*reader);
+    if (content->number != plan->shards[shard].number || content->problems != plan->shards[shard].problems) {
+        status =
+            error_set(err, STATUS_DATA, "%s is not the shard the ledger knows: run 'strata verify'", path);
+        shard_reader_close(*reader);
+        *reader = NULL;
+    }
+    return status;
+}
+
+// ---- what the first shard says about all
+// ---------------------------------------------------------------------------
+
+static int keep_attributes(struct export_plan *plan, const struct shard_reader *reader, struct error *err) {
+    static const char *const names[] = {"model",
+                                        "model_type",
+                                        "model_fingerprint",
+                                        "tokenizer_fingerprint",
+                                        "problems_sha256",
+                                        "template",
+                                        "steps",
+                                        "steps_kind",
+                                        "pooling",
+                                        "dtype",
+                                        "compute_dtype",
+                                        "identity"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *value = shard_reader_attribute(reader, names[i]);
+        if (value != NULL && json_object_set_new(plan->attributes, names[i], json_string(value)) != 0) {
+            return error_set(err, STATUS_DATA, "the shards' attribute '%s' is not valid UTF-8", names[i]);
+        }
+    }
+    const char *pooling = shard_reader_attribute(reader, "pooling");
+    plan->step_rows = pooling != NULL && strcmp(pooling, "step_mean") == 0;
+    plan->model_layers = shard_reader_content(reader)->model_layers;
+    return STATUS_OK;
+}
+
+static int unknown_layer(const struct shard_content *content, int64_t wanted, struct error *err) {
+    char list[1024] = "";
+    size_t length = 0;
+    for (size_t i = 0; i < content->layer_count && length < sizeof list; i++) {
+        length += (size_t)snprintf(list + length, sizeof list - length, "%s%zu", i == 0 ? "" : ", ",
+                                   content->layers[i]);
+    }
+    return error_set(err, STATUS_USAGE, "--layers: hidden_states[%" PRId64 "] is not in this run; it has %s",
+                     wanted, list);
+}
+
+static int choose_layers(struct export_plan *plan, const struct export_request *request,
+                         const struct shard_content *content, struct error *err) {
+    size_t count = request->layer_count == 0 ? content->layer_count : request->layer_count;
+    void *block;
+    int status = memory_zeroed(&block, count * 2, sizeof *plan->layers, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    plan->layers = block;
+    plan->layer_places = plan->layers + count;
+    plan->layer_count = count;
+    for (size_t i = 0; i < count; i++) {
+        int64_t wanted = request->layer_count == 0 ? (int64_t)content->layers[i] : request->layers[i];
+        size_t layer = wanted < 0 ? plan->model_layers + 1 - (size_t)-wanted : (size_t)wanted;
+        size_t place = 0;
+        while (place < content->layer_count && content->layers[place] != layer) {
+            place++;
+        }
+        if (place == content->layer_count) {
+            return unknown_layer(content, wanted, err);
+        }
+        for (size_t k = 0; k < i; k++) {
+            if (plan->layers[k] == layer) {
+                return error_set(err, STATUS_USAGE, "--layers: hidden_states[%zu] is named twice", layer);
+            }
+        }
+        plan->layers[i] = layer;
+        plan->layer_places[i] = place;
+    }
+    return STATUS_OK;
+}
+
+static int choose_dtype(struct export_plan *plan, const struct export_request *request, struct error *err) {
+    plan->dtype = request->convert ? request->dtype : plan->stored;
+    if (request->format == EXPORT_RJEPA) {
+        if (plan->layer_count != 1) {
+            return error_set(err, STATUS_USAGE,
+                             "rjepa holds one layer; choose one of the run's %zu with --layers",
+                             plan->layer_count);
+        }
+        if (request->convert && request->dtype != DTYPE_F32) {
+            return error_set(err, STATUS_USAGE, "rjepa is float32; --dtype %s does not fit",
+                             dtype_name(request->dtype));
+        }
+        plan->dtype = DTYPE_F32;
+    }
+    if (request->format == EXPORT_NPY && plan->dtype == DTYPE_BF16) {
+        if (request->convert) {
+            return error_set(err, STATUS_USAGE,
+                             "numpy has no bfloat16; use --dtype float32 (exact) or another format");
+        }
+        plan->dtype = DTYPE_F32;
+    }
+    return STATUS_OK;
+}
+
+static int learn_model(struct export_plan *plan, const struct export_request *request,
+                       const struct shard_reader *reader, struct error *err) {
+    const struct shard_content *content = shard_reader_content(reader);
+    plan->hidden = content->hidden;
+    plan->stored = content->dtype;
+    plan->has_tokens = content->problems > 0 && content->problem[0].tokens != NULL;
+    int status = keep_attributes(plan, reader, err);
+    if (status == STATUS_OK) {
+        status = choose_layers(plan, request, content, err);
+    }
+    return status == STATUS_OK ? choose_dtype(plan, request, err) : status;
+}
+
+// ---- one pass over the shards
+// ---------------------------------------------------------------------------------------
+
+static int find_split(struct export_plan *plan, const char *name, uint16_t *split, struct error *err) {
+    for (size_t i = 0; i < plan->split_count; i++) {
+        if (strcmp(plan->splits[i].name, name) == 0) {
+            *split = (uint16_t)i;
+            return STATUS_OK;
+        }
+    }
+    if (plan->split_count == SPLIT_MAXIMUM) {
+        return error_set(err, STATUS_DATA,
+                         "more than %d splits, '%s' among them: is the column the right one?", SPLIT_MAXIMUM,
+                         name);
+    }
+    strcpy(plan->splits[plan->split_count].name, name);
+    *split = (uint16_t)plan->split_count++;
+    return STATUS_OK;
+}
+
+static int check_problem(const struct export_plan *plan, const struct export_problem *problem,
+                         const struct shard_problem *stored, struct error *err) {
+    if (stored->id_size != problem->id_size || stored->rows != problem->rows ||
+        stored->ordinal != problem->ordinal || stored->token_count != problem->tokens ||
+        memcmp(stored->id, plan->ids.data + problem->id_at, problem->id_size) != 0) {
+        return error_set(err, STATUS_DATA,
+                         "problem %.*s is not in its shard as the ledger says: run 'strata verify'",
+                         (int)problem->id_size, plan->ids.data + problem->id_at);
+    }
+    return stored->metadata_size <= UINT32_MAX
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA, "problem %.*s has too much metadata", (int)stored->id_size,
+                           stored->id);
+}
+
+static int survey_problem(struct export_plan *plan, const struct export_request *request,
+                          struct export_problem *problem, const struct shard_content *content,
+                          struct buffer *line, struct error *err) {
+    const struct shard_problem *stored = &content->problem[problem->index];
+    char split[SPLIT_NAME];
+    json_t *metadata = NULL;
+    int status = check_problem(plan, problem, stored, err);
+    if (status == STATUS_OK) {
+        status = json_parse(&metadata, stored->metadata, stored->metadata_size, "metadata", err);
+    }
+    if (status == STATUS_OK) {
+        status = split_choose(&request->split, stored->id, stored->id_size, metadata, split, err);
+    }
+    json_decref(metadata);
+    if (status == STATUS_OK) {
+        status = find_split(plan, split, &problem->split, err);
+    }
+    if (status == STATUS_OK) {
+        buffer_clear(line);
+        status = export_problem_line(line, plan, request, problem, content, err);
+    }
+    if (status == STATUS_OK && line->size > UINT32_MAX) {
+        status = error_set(err, STATUS_DATA, "problem %.*s has too much metadata", (int)stored->id_size,
+                           stored->id);
+    }
+    problem->line_size = (uint32_t)line->size;
+    problem->metadata_size = (uint32_t)stored->metadata_size;
+    return status;
+}
+
+static int check_hash(const struct export_plan *plan, const struct export_shard *shard, struct error *err) {
+    char name[PATH_SIZE];
+    char path[PATH_SIZE];
+    char hex[DIGEST_HEX];
+    int status = path_join(name, sizeof name, "shards", shard->sealed.name, err);
+    if (status == STATUS_OK) {
+        status = run_folder_file(path, plan->run, name, err);
+    }
+    if (status == STATUS_OK) {
+        status = digest_file(path, hex, err);
+    }
+    if (status == STATUS_OK && strcmp(hex, shard->sealed.sha256) != 0) {
+        status = error_set(err, STATUS_DATA,
+                           "%s has changed since it was sealed (SHA-256): run 'strata verify'", path);
+    }
+    return status;
+}
+
+static int survey_shard(struct export_plan *plan, const struct export_request *request, size_t shard,
+                        struct buffer *line, struct error *err) {
+    struct shard_reader *reader = NULL;
+    int status = check_hash(plan, &plan->shards[shard], err);
+    if (status == STATUS_OK) {
+        status = export_plan_open_shard(plan, shard, &reader, err);
+    }
+    if (status == STATUS_OK && plan->layers == NULL) {
+        status = learn_model(plan, request, reader, err);
+    }
+    if (status == STATUS_OK) {
+        const struct shard_content *content = shard_reader_content(reader);
+        if (content->hidden != plan->hidden || content->dtype != plan->stored) {
+            status = error_set(err, STATUS_DATA, "shard %" PRIu64 " differs in shape from the first",
+                               content->number);
+        }
+        for (size_t i = 0; i < content->problems && status == STATUS_OK; i++) {
+            size_t problem = plan->by_place[plan->shards[shard].first + i];
+            status = survey_problem(plan, request, &plan->problems[problem], content, line, err);
+        }
+    }
+    shard_reader_close(reader);
+    return status;
+}
+
+// ---- order and places
+// -----------------------------------------------------------------------------------------------
+
+// Fisher and Yates; the same seed and run give the same order anywhere.
+static int shuffle(struct export_plan *plan, uint64_t seed, struct error *err) {
+    uint64_t state = seed;
+    size_t *moved = plan->by_place; // rebuilt below from shard and index
+    for (size_t i = plan->count; i > 1; i--) {
+        size_t other = (size_t)random_below(&state, i);
+        struct export_problem kept = plan->problems[i - 1];
+        plan->problems[i - 1] = plan->problems[other];
+        plan->problems[other] = kept;
+    }
+    for (size_t i = 0; i < plan->count; i++) {
+        const struct export_problem *problem = &plan->problems[i];
+        size_t place = plan->shards[problem->shard].first + problem->index;
+        if (place >= plan->count) {
+            return error_set(err, STATUS_INTERNAL, "a shuffled problem lost its place");
+        }
+        moved[place] = i;
+    }
+    return STATUS_OK;
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const struct export_split *)a)->name, ((const struct export_split *)b)->name);
+}
+
+// Splits in the order of their names, whatever problem came first.
+static void sort_splits(struct export_plan *plan) {
+    struct export_split before[SPLIT_MAXIMUM];
+    uint16_t now[SPLIT_MAXIMUM];
+    memcpy(before, plan->splits, sizeof before);
+    qsort(plan->splits, plan->split_count, sizeof plan->splits[0], by_name);
+    for (size_t i = 0; i < plan->split_count; i++) {
+        for (size_t k = 0; k < plan->split_count; k++) {
+            now[i] = strcmp(before[i].name, plan->splits[k].name) == 0 ? (uint16_t)k : now[i];
+        }
+    }
+    for (size_t i = 0; i < plan->count; i++) {
+        plan->problems[i].split = now[plan->problems[i].split];
+    }
+}
+
+static void place_rows(struct export_plan *plan) {
+    for (size_t i = 0; i < plan->count; i++) {
+        struct export_problem *problem = &plan->problems[i];
+        struct export_split *split = &plan->splits[problem->split];
+        problem->position = (uint32_t)split->problems;
+        problem->row_at = split->rows;
+        problem->token_at = split->tokens;
+        problem->id_out_at = split->id_bytes;
+        problem->metadata_at = split->metadata_bytes;
+        problem->line_at = split->line_bytes;
+        split->problems++;
+        split->rows += problem->rows;
+        split->tokens += problem->tokens;
+        split->id_bytes += problem->id_size;
+        split->metadata_bytes += problem->metadata_size;
+        split->line_bytes += problem->line_size;
+        split->truncated += problem->truncated;
+        if (plan->step_rows && problem->steps > problem->rows) {
+            split->missing_steps += problem->steps - problem->rows;
+            split->short_of_steps++;
+        }
+    }
+}
+
+int export_plan_make(struct export_plan *plan, const struct export_request *request, struct error *err) {
+    *plan = (struct export_plan){
+        .left_out = json_array(), .identity = json_object(), .attributes = json_object()};
+    struct buffer line = {0};
+    int status = path_join(plan->run, sizeof plan->run, "", request->run, err);
+    if (status == STATUS_OK &&
+        (plan->left_out == NULL || plan->identity == NULL || plan->attributes == NULL)) {
+        status = error_set(err, STATUS_INTERNAL, "out of memory: JSON");
+    }
+    if (status == STATUS_OK) {
+        status = export_plan_read_ledger(plan, request, err);
+    }
+    if (status == STATUS_OK && request->require_complete && !plan->finished) {
+        status = error_set(err, STATUS_DATA, "%s has not processed every problem yet (--require-complete)",
+                           request->run);
+    }
+    if (status == STATUS_OK && plan->count == 0) {
+        status = error_set(err, STATUS_DATA, "%s has no finished problem to export yet", request->run);
+    }
+    for (size_t i = 0; i < plan->shard_count && status == STATUS_OK; i++) {
+        status = survey_shard(plan, request, i, &line, err);
+    }
+    buffer_destroy(&line);
+    if (status == STATUS_OK && request->shuffle) {
+        status = shuffle(plan, request->shuffle_seed, err);
+    }
+    if (status == STATUS_OK) {
+        sort_splits(plan);
+        place_rows(plan);
+    }
+    return status;
+}
+
+void export_plan_destroy(struct export_plan *plan) {
+    free(plan->problems);
+    free(plan->by_place);
+    free(plan->shards);
+    free(plan->layers);
+    buffer_destroy(&plan->ids);
+    json_decref(plan->left_out);
+    json_decref(plan->identity);
+    json_decref(plan->attributes);
+    *plan = (struct export_plan){0};
+}

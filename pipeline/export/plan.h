@@ -1,0 +1,97 @@
+// What an export will contain and where each row goes, known before the first byte is written: from the
+// ledger (which problems, in which shards) and one pass over the shards (metadata, splits, agreement with the
+// ledger).
+#ifndef STRATA_EXPORT_PLAN_H
+#define STRATA_EXPORT_PLAN_H
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "checkpoints/ledger.h"
+#include "checkpoints/shard_reader.h"
+#include "export/export.h"
+
+struct export_problem {
+    uint64_t ordinal;
+    uint64_t id_at;  // in plan->ids; also its place in an HDF5 file's ids of the same order
+    uint64_t row_at; // first row in its split, and so on
+    uint64_t token_at;
+    uint64_t id_out_at;
+    uint64_t metadata_at;
+    uint64_t line_at;
+    uint32_t position; // in its split
+    uint32_t shard;    // in plan->shards
+    uint32_t index;    // in its shard
+    uint32_t id_size;
+    uint32_t metadata_size;
+    uint32_t line_size; // of its line of JSON, newline included
+    uint32_t rows;
+    uint32_t tokens;
+    uint32_t steps;
+    uint16_t split; // in plan->splits
+    bool truncated;
+};
+
+struct export_shard {
+    uint64_t number;
+    struct shard_sealed sealed;
+    size_t first; // of its problems in plan->by_place, in shard order
+    size_t problems;
+};
+
+struct export_split {
+    char name[SPLIT_NAME];
+    uint64_t problems, rows, tokens;
+    uint64_t id_bytes, metadata_bytes, line_bytes;
+    uint64_t truncated;      // problems
+    uint64_t missing_steps;  // cut off by truncation or without a token (pooling step_mean)
+    uint64_t short_of_steps; // problems that miss some
+};
+
+struct export_plan {
+    char run[PATH_SIZE];
+    struct export_problem *problems; // in the order of the export
+    size_t count;
+    size_t capacity;
+    struct buffer ids;
+    size_t *by_place;            // [count] indices of problems, shard after shard
+    struct export_shard *shards; // those that hold exported problems
+    size_t shard_count;
+    struct export_split splits[SPLIT_MAXIMUM];
+    size_t split_count;
+
+    struct ledger_survey survey;
+    bool has_survey;
+    bool finished;
+    uint64_t failed, skipped;
+    json_t *left_out;   // [{"id", "ordinal", "state", "reason"}]
+    json_t *identity;   // key -> value
+    json_t *attributes; // root attributes of the shards -> text
+
+    size_t hidden;
+    size_t model_layers; // blocks
+    enum dtype stored;
+    enum dtype dtype; // of the export
+    bool step_rows;   // pooling is step_mean: a row is a step
+    bool has_tokens;
+    size_t layer_count;
+    size_t *layers;       // transformers indices to export, in the order asked for
+    size_t *layer_places; // their positions in the shards' list
+};
+
+int export_plan_make(struct export_plan *plan, const struct export_request *request, struct error *err);
+void export_plan_destroy(struct export_plan *plan); // accepts zeros; leaves zeros
+
+// Opens shard number `shard` of the plan; STATUS_DATA when its content is not what the plan was made from.
+int export_plan_open_shard(const struct export_plan *plan, size_t shard, struct shard_reader **reader,
+                           struct error *err);
+
+// "-2 = hidden_states[35] of 0..36 = output of block 35 of 36, before the final norm"
+void export_layer_text(size_t layer, size_t model_layers, char *out, size_t size);
+
+// Appends the line of JSON (with its newline) that describes a problem beside the arrays.
+int export_problem_line(struct buffer *line, const struct export_plan *plan,
+                        const struct export_request *request, const struct export_problem *problem,
+                        const struct shard_content *content, struct error *err);
+
+#endif

@@ -1,0 +1,193 @@
+// A safetensors file: 8 bytes header length (little-endian), a JSON header padded with spaces to a multiple
+// of 8, then the tensors without gaps in the header's order.
+// https://huggingface.co/docs/safetensors/index#format
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/size.h"
+#include "export/array_store.h"
+#include "export/placed_file.h"
+
+struct placed_array {
+    uint64_t offset; // of its first byte in the file
+    size_t row_bytes;
+    uint64_t rows;
+};
+
+struct safetensors_store {
+    struct array_store base;
+    char *path;
+    int descriptor; // -1 between writes unless keep_open
+    bool keep_open;
+    struct placed_array *arrays;
+    size_t count;
+};
+
+static const char *type_name(enum array_type type) {
+    static const char *const names[] = {
+        [ARRAY_F16] = "F16", [ARRAY_BF16] = "BF16", [ARRAY_F32] = "F32", [ARRAY_F64] = "F64",
+        [ARRAY_U8] = "U8",   [ARRAY_I32] = "I32",   [ARRAY_I64] = "I64"};
+    return names[type];
+}
+
+// Appends a name as a JSON string; ids of problems may hold quotes, backslashes and control characters.
+static int append_key(struct buffer *header, const struct array_spec *spec, struct error *err) {
+    static const char reserved[] = "__metadata__";
+    if (spec->name_size == sizeof reserved - 1 && memcmp(spec->name, reserved, spec->name_size) == 0) {
+        return error_set(err, STATUS_DATA,
+                         "safetensors reserves the name '%s': it cannot be the id of a problem", reserved);
+    }
+    json_t *key = json_stringn(spec->name, spec->name_size);
+    if (key == NULL) {
+        return error_set(err, STATUS_DATA, "the name '%.*s' is not valid UTF-8",
+                         (int)size_min(spec->name_size, 200), spec->name);
+    }
+    char *text = json_dumps(key, JSON_ENCODE_ANY);
+    json_decref(key);
+    if (text == NULL) {
+        return error_set(err, STATUS_INTERNAL, "out of memory: a JSON string");
+    }
+    int status = buffer_append(header, text, strlen(text), err);
+    free(text);
+    return status;
+}
+
+static int append_array(struct buffer *header, const struct array_spec *spec, uint64_t *offset,
+                        struct placed_array *array, struct error *err) {
+    size_t numbers;
+    size_t bytes;
+    size_t columns = spec->columns == 0 ? 1 : spec->columns;
+    size_t end;
+    if (!size_mul(spec->rows, columns, &numbers) || !size_mul(numbers, array_type_size(spec->type), &bytes) ||
+        !size_add(*offset, bytes, &end)) {
+        return error_set(err, STATUS_INTERNAL, "the array %s is too large", spec->name);
+    }
+    int status = header->size > 1 ? buffer_append(header, ",", 1, err) : STATUS_OK;
+    if (status == STATUS_OK) {
+        status = append_key(header, spec, err);
+    }
+    if (status == STATUS_OK) {
+        status = buffer_printf(header, err, ":{\"dtype\":\"%s\",\"shape\":[%llu", type_name(spec->type),
+                               (unsigned long long)spec->rows);
+    }
+    if (status == STATUS_OK && spec->columns > 0) {
+        status = buffer_printf(header, err, ",%llu", (unsigned long long)spec->columns);
+    }
+    if (status == STATUS_OK) {
+        status = buffer_printf(header, err, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)*offset,
+                               (unsigned long long)end);
+    }
+    *array = (struct placed_array){
+        .offset = *offset, .row_bytes = columns * array_type_size(spec->type), .rows = spec->rows};
+    *offset = end;
+    return status;
+}
+
+static int write_header(struct safetensors_store *store, struct buffer *header, uint64_t data_bytes,
+                        struct error *err) {
+    int status = buffer_append(header, "}", 1, err);
+    while (status == STATUS_OK && header->size % 8 != 0) {
+        status = buffer_append(header, " ", 1, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    unsigned char length[8];
+    for (size_t i = 0; i < sizeof length; i++) {
+        length[i] = (unsigned char)((uint64_t)header->size >> (8 * i));
+    }
+    uint64_t start = sizeof length + header->size;
+    for (size_t i = 0; i < store->count; i++) {
+        store->arrays[i].offset += start;
+    }
+    status = placed_file_create(&store->descriptor, store->path, start + data_bytes, err);
+    if (status == STATUS_OK) {
+        status = placed_file_write(store->descriptor, store->path, 0, length, sizeof length, err);
+    }
+    if (status == STATUS_OK) {
+        status =
+            placed_file_write(store->descriptor, store->path, sizeof length, header->data, header->size, err);
+    }
+    return status;
+}
+
+static int safetensors_write(struct array_store *base, size_t array, uint64_t first, uint64_t rows,
+                             const void *bytes, struct error *err) {
+    struct safetensors_store *store = (struct safetensors_store *)base;
+    const struct placed_array *place = &store->arrays[array];
+    if (array >= store->count || first > place->rows || rows > place->rows - first) {
+        return error_set(err, STATUS_INTERNAL, "%s: rows outside the array", store->path);
+    }
+    int status = store->descriptor >= 0 ? STATUS_OK : placed_file_open(&store->descriptor, store->path, err);
+    if (status == STATUS_OK) {
+        status = placed_file_write(store->descriptor, store->path, place->offset + first * place->row_bytes,
+                                   bytes, rows * place->row_bytes, err);
+    }
+    if (!store->keep_open) {
+        placed_file_abandon(&store->descriptor);
+    }
+    return status;
+}
+
+static int safetensors_close(struct array_store *base, struct error *err) {
+    struct safetensors_store *store = (struct safetensors_store *)base;
+    if (store->descriptor < 0) {
+        int status = placed_file_open(&store->descriptor, store->path, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return placed_file_finish(&store->descriptor, store->path, err);
+}
+
+static void safetensors_destroy(struct array_store *base) {
+    struct safetensors_store *store = (struct safetensors_store *)base;
+    placed_file_abandon(&store->descriptor);
+    free(store->path);
+    free(store->arrays);
+    free(store);
+}
+
+int safetensors_store(struct array_store **out, const char *path, const struct array_spec *specs,
+                      size_t count, bool keep_open, struct error *err) {
+    *out = NULL;
+    void *block;
+    int status = memory_zeroed(&block, 1, sizeof(struct safetensors_store), err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct safetensors_store *store = block;
+    store->base = (struct array_store){safetensors_write, safetensors_close, safetensors_destroy};
+    store->descriptor = -1;
+    store->keep_open = keep_open;
+    store->count = count;
+    struct buffer header = {0};
+    uint64_t offset = 0;
+    status = memory_text(&store->path, path, err);
+    if (status == STATUS_OK) {
+        status = memory_zeroed(&block, count, sizeof(struct placed_array), err);
+        store->arrays = status == STATUS_OK ? block : NULL;
+    }
+    if (status == STATUS_OK) {
+        status = buffer_append(&header, "{", 1, err);
+    }
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        status = append_array(&header, &specs[i], &offset, &store->arrays[i], err);
+    }
+    if (status == STATUS_OK) {
+        status = write_header(store, &header, offset, err);
+    }
+    if (!keep_open) {
+        placed_file_abandon(&store->descriptor);
+    }
+    buffer_destroy(&header);
+    if (status != STATUS_OK) {
+        safetensors_destroy(&store->base);
+        return status;
+    }
+    *out = &store->base;
+    return STATUS_OK;
+}

@@ -1,0 +1,217 @@
+#include "export/sidecar.h"
+
+#include <fts.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/digest.h"
+
+static json_t *number(uint64_t value) {
+    return json_integer((json_int_t)value);
+}
+
+// An attribute of the shards as they name it, or null.
+static json_t *attribute(const struct export_plan *plan, const char *name) {
+    json_t *value = json_object_get(plan->attributes, name);
+    return value == NULL ? json_null() : json_incref(value);
+}
+
+static json_t *describe_counts(const struct export_plan *plan, const struct export_report *report) {
+    uint64_t tokens = 0;
+    uint64_t truncated = 0;
+    uint64_t missing = 0;
+    uint64_t shorter = 0;
+    for (size_t i = 0; i < plan->split_count; i++) {
+        tokens += plan->splits[i].tokens;
+        truncated += plan->splits[i].truncated;
+        missing += plan->splits[i].missing_steps;
+        shorter += plan->splits[i].short_of_steps;
+    }
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "problems",
+                     number(report->problems), "rows", number(report->rows), "tokens", number(tokens),
+                     "failed", number(report->failed), "skipped", number(report->skipped), "remaining",
+                     number(report->remaining), "truncated", number(truncated), "missing_steps",
+                     number(missing), "problems_with_missing_steps", number(shorter), "saturated",
+                     number(report->saturated));
+}
+
+static json_t *describe_layers(const struct export_plan *plan, const struct export_figures *figures) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < plan->layer_count; i++) {
+        char name[32];
+        char text[160];
+        size_t layer = plan->layers[i];
+        snprintf(name, sizeof name, "hs_%03zu", layer);
+        export_layer_text(layer, plan->model_layers, text, sizeof text);
+        json_t *entry = json_pack("{s:s, s:o, s:s, s:o}", "name", name, "index", number(layer), "layer", text,
+                                  "statistics", export_figures_json(figures, SIZE_MAX, i));
+        if (entry != NULL) {
+            json_object_set_new(entry, "negative_index",
+                                json_integer((json_int_t)layer - (json_int_t)plan->model_layers - 1));
+            json_object_set_new(entry, "block", number(layer));
+            json_object_set_new(entry, "blocks", number(plan->model_layers));
+            json_object_set_new(entry, "after_final_norm", json_boolean(layer == plan->model_layers));
+        }
+        if (json_array_append_new(list, entry) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+static json_t *describe_splits(const struct export_plan *plan, const struct export_figures *figures) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < plan->split_count; i++) {
+        const struct export_split *split = &plan->splits[i];
+        json_t *layers = json_object();
+        for (size_t k = 0; k < plan->layer_count && plan->split_count > 1; k++) {
+            char name[32];
+            snprintf(name, sizeof name, "hs_%03zu", plan->layers[k]);
+            json_object_set_new(layers, name, export_figures_json(figures, i, k));
+        }
+        json_t *entry =
+            json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "name", split->name, "problems",
+                      number(split->problems), "rows", number(split->rows), "tokens", number(split->tokens),
+                      "truncated", number(split->truncated), "missing_steps", number(split->missing_steps),
+                      "statistics", plan->split_count > 1 ? layers : json_null());
+        if (plan->split_count <= 1) {
+            json_decref(layers);
+        }
+        if (json_array_append_new(list, entry) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+static json_t *describe_rule(const struct split_rule *rule) {
+    if (rule->kind == SPLIT_NONE) {
+        return json_null();
+    }
+    if (rule->kind == SPLIT_SOURCE) {
+        return json_pack("{s:s, s:s}", "by", "column", "column", rule->column);
+    }
+    json_t *fractions = json_object();
+    for (size_t i = 0; i < rule->count; i++) {
+        json_object_set_new(fractions, rule->names[i], json_real(rule->fractions[i]));
+    }
+    return json_pack("{s:s, s:s, s:o, s:o}", "by",
+                     "hash of the id; the source's test problems stay in 'test'", "column", rule->column,
+                     "seed", number(rule->seed), "fractions", fractions);
+}
+
+static json_t *describe_shards(const struct export_plan *plan) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < plan->shard_count; i++) {
+        const struct shard_sealed *sealed = &plan->shards[i].sealed;
+        if (json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "name", sealed->name, "sha256",
+                                                  sealed->sha256, "rows", number(sealed->rows))) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+static int by_path(const FTSENT **a, const FTSENT **b) {
+    return strcmp((*a)->fts_name, (*b)->fts_name);
+}
+
+static int add_file(json_t *files, const FTSENT *entry, size_t prefix, struct export_report *report,
+                    struct error *err) {
+    char hex[DIGEST_HEX];
+    int status = digest_file(entry->fts_path, hex, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    uint64_t bytes = (uint64_t)entry->fts_statp->st_size;
+    report->files++;
+    report->bytes += bytes;
+    json_t *item = json_pack("{s:s, s:o, s:s}", "path", entry->fts_path + prefix + 1, "bytes", number(bytes),
+                             "sha256", hex);
+    return json_array_append_new(files, item) == 0
+               ? STATUS_OK
+               : error_set(err, STATUS_INTERNAL, "out of memory: the list of files");
+}
+
+// Every file under the folder with its size and hash, by name; dot files are not part of an export.
+static int describe_files(json_t *files, const char *folder, struct export_report *report,
+                          struct error *err) {
+    char root[PATH_SIZE];
+    char *const roots[] = {root, NULL};
+    int status = path_join(root, sizeof root, "", folder, err);
+    FTS *walk = status == STATUS_OK ? fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, by_path) : NULL;
+    if (walk == NULL) {
+        return error_set_errno(err, STATUS_WRITE, "cannot list %s", folder);
+    }
+    FTSENT *entry;
+    while (status == STATUS_OK && (entry = fts_read(walk)) != NULL) {
+        if (entry->fts_info == FTS_F && entry->fts_name[0] != '.') {
+            status = add_file(files, entry, strlen(root), report, err);
+        }
+    }
+    fts_close(walk);
+    return status;
+}
+
+static json_t *describe(const struct export_plan *plan, const struct export_request *request,
+                        const struct export_figures *figures, const struct export_report *report) {
+    json_t *order = request->shuffle
+                        ? json_pack("{s:s, s:o}", "kind", "shuffled", "seed", number(request->shuffle_seed))
+                        : json_pack("{s:s}", "kind", "query");
+    json_t *model = json_pack("{s:o, s:o, s:o, s:o}", "name", attribute(plan, "model"), "path",
+                              attribute(plan, "model_path"), "type", attribute(plan, "model_type"),
+                              "fingerprint", attribute(plan, "model_fingerprint"));
+    json_t *steps =
+        json_pack("{s:o, s:o}", "from", attribute(plan, "steps_kind"), "value", attribute(plan, "steps"));
+    json_t *dtype = json_pack("{s:s, s:s, s:o}", "stored", dtype_name(plan->stored), "exported",
+                              dtype_name(plan->dtype), "computed", attribute(plan, "compute_dtype"));
+    return json_pack(
+        "{s:i, s:s, s:s, s:s, s:b, s:o, s:o, s:{s:o}, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:o, "
+        "s:o, s:O}",
+        "export_version", 1, "format", export_format_name(request->format), "program", request->program,
+        "run", request->run, "complete", (int)plan->finished, "counts", describe_counts(plan, report),
+        "model", model, "tokenizer", "fingerprint", attribute(plan, "tokenizer_fingerprint"),
+        "problems_sha256", attribute(plan, "problems_sha256"), "template", attribute(plan, "template"),
+        "steps", steps, "pooling", attribute(plan, "pooling"), "dtype", dtype, "hidden", number(plan->hidden),
+        "layers", describe_layers(plan, figures), "order", order, "split", describe_rule(&request->split),
+        "left_out", plan->left_out, "splits", describe_splits(plan, figures), "shards", describe_shards(plan),
+        "identity", plan->identity);
+}
+
+int export_sidecar_write(const struct export_plan *plan, const struct export_request *request,
+                         const struct export_figures *figures, const char *folder,
+                         struct export_report *report, struct error *err) {
+    char path[PATH_SIZE];
+    json_t *files = json_array();
+    char *text = NULL;
+    int status = describe_files(files, folder, report, err);
+    json_t *document = status == STATUS_OK ? describe(plan, request, figures, report) : NULL;
+    if (status == STATUS_OK && (document == NULL || json_object_set(document, "files", files) != 0)) {
+        status = error_set(err, STATUS_INTERNAL,
+                           "cannot describe the export (is the run directory's name valid UTF-8?)");
+    }
+    if (status == STATUS_OK) {
+        text = json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
+        status = text != NULL ? STATUS_OK : error_set(err, STATUS_INTERNAL, "out of memory: export.json");
+    }
+    if (status == STATUS_OK) {
+        status = path_join(path, sizeof path, folder, "export.json", err);
+    }
+    if (status == STATUS_OK) {
+        size_t size = strlen(text);
+        text[size] = '\n'; // in place of the closing 0: the file ends with a newline
+        status = file_write_atomic(path, text, size + 1, err);
+        report->files++;
+        report->bytes += size + 1;
+    }
+    free(text);
+    json_decref(document);
+    json_decref(files);
+    return status;
+}

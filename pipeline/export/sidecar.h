@@ -1,0 +1,14 @@
+// export.json: what an export holds, where it came from, how its numbers are spread, and the hash of every
+// file.
+#ifndef STRATA_EXPORT_SIDECAR_H
+#define STRATA_EXPORT_SIDECAR_H
+
+#include "export/figures.h"
+#include "export/plan.h"
+
+// Writes FOLDER/export.json and counts all files into the report. The other files are closed and synced.
+int export_sidecar_write(const struct export_plan *plan, const struct export_request *request,
+                         const struct export_figures *figures, const char *folder,
+                         struct export_report *report, struct error *err);
+
+#endif
