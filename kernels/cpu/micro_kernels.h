@@ -67,9 +67,10 @@ struct micro_kernels {
                  size_t head_dim);
     void (*swiglu)(void *out, const void *gate_up, size_t intermediate); // one row
 
-    // `rounds` rounds of tile_rows * tile_columns products that depend on nothing but registers; returns the
-    // number of floating-point operations done, and in *use something that depends on all of them.
-    double (*peak)(size_t rounds, float *use);
+    // `rounds` rounds of one product onto each of tile_rows x tile_columns sums, from registers alone: the
+    // limit of tile. Returns the number of floating-point operations. sums [tile_rows, tile_columns] are read
+    // first and written last.
+    double (*peak)(size_t rounds, float *sums);
 };
 
 struct cpu_path {

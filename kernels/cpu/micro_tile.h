@@ -114,17 +114,13 @@ MICRO_INLINE void pack_values_wide(float *panel, const void *values, size_t stri
 // ---- peak
 // --------------------------------------------------------------------------------------------------------
 
-static inline double peak_f32(size_t rounds, float *use) {
+static inline double peak_f32(size_t rounds, float *sums) {
     lanes c[TILE_ROWS][TILE_VECTORS];
-    for (int r = 0; r < TILE_ROWS; r++) {
-        for (int v = 0; v < TILE_VECTORS; v++) {
-            c[r][v] = lanes_set((float)(r + v));
-        }
-    }
+    tile_start(c, sums, TILE_COLUMNS, true);
     lanes half = lanes_set(0.5f);
     lanes one = lanes_set(1.0f);
     for (size_t i = 0; i < rounds; i++) {
-        __asm__ volatile("" ::: "memory");
+        __asm__ volatile("" ::: "memory"); // rounds are not merged
 #pragma GCC unroll 8
         for (int r = 0; r < TILE_ROWS; r++) {
 #pragma GCC unroll 8
@@ -133,13 +129,7 @@ static inline double peak_f32(size_t rounds, float *use) {
             }
         }
     }
-    lanes sum = lanes_set(0);
-    for (int r = 0; r < TILE_ROWS; r++) {
-        for (int v = 0; v < TILE_VECTORS; v++) {
-            sum = lanes_add(sum, c[r][v]);
-        }
-    }
-    *use = lanes_sum(sum);
+    tile_finish(sums, TILE_COLUMNS, c);
     return 2.0 * (double)rounds * TILE_ROWS * TILE_COLUMNS;
 }
 

@@ -83,16 +83,12 @@ static float softmax_bf16(void *probabilities, float *scores, size_t low, size_t
     return softmax_row(probabilities, scores, low, high, padded, scale, maximum, sum, DTYPE_BF16);
 }
 
-static double peak_bf16(size_t rounds, float *use) {
+static double peak_bf16(size_t rounds, float *sums) {
     lanes c[TILE_ROWS][TILE_VECTORS];
-    for (int r = 0; r < TILE_ROWS; r++) {
-        for (int v = 0; v < TILE_VECTORS; v++) {
-            c[r][v] = lanes_set(0);
-        }
-    }
+    tile_start(c, sums, TILE_COLUMNS, true);
     lanes ones = _mm512_castsi512_ps(_mm512_set1_epi16(0x3f80));
     for (size_t i = 0; i < rounds; i++) {
-        __asm__ volatile("" ::: "memory");
+        __asm__ volatile("" ::: "memory"); // rounds are not merged
 #pragma GCC unroll 8
         for (int r = 0; r < TILE_ROWS; r++) {
 #pragma GCC unroll 8
@@ -101,13 +97,7 @@ static double peak_bf16(size_t rounds, float *use) {
             }
         }
     }
-    lanes sum = lanes_set(0);
-    for (int r = 0; r < TILE_ROWS; r++) {
-        for (int v = 0; v < TILE_VECTORS; v++) {
-            sum = lanes_add(sum, c[r][v]);
-        }
-    }
-    *use = lanes_sum(sum);
+    tile_finish(sums, TILE_COLUMNS, c);
     return 4.0 * (double)rounds * TILE_ROWS * TILE_COLUMNS;
 }
 
