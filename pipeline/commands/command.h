@@ -4,6 +4,7 @@
 #ifndef STRATA_COMMANDS_COMMAND_H
 #define STRATA_COMMANDS_COMMAND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -13,6 +14,9 @@
 struct command_context {
     FILE *out;                         // results; errors and warnings go to standard error
     const struct arguments *arguments; // parsed and checked against the command's tables: see options.h
+    // Set by a command after which a library is not to be trusted (HDF5 after an error crashes in its exit handler): main
+    // ends the process without calling exit handlers.
+    bool skip_exit_handlers;
 };
 
 struct command {

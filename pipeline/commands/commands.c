@@ -3,12 +3,19 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/version.h"
 #include "job/job.h"
 
 static const struct command *const commands[] = {
+    &command_run,
     &command_import,
+    &command_check,
+    &command_plan,
+    &command_status,
+    &command_log,
+    &command_export,
     &command_help,
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
@@ -71,6 +78,10 @@ static int run_command(const struct command *command, int argc, char **argv) {
     }
     if (status == STATUS_USAGE) {
         fprintf(stderr, "see 'strata help %s'\n", command->name);
+    }
+    if (context.skip_exit_handlers) {
+        fflush(NULL);
+        _exit(error_exit_code(status));
     }
     return error_exit_code(status);
 }

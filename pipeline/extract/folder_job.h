@@ -1,4 +1,5 @@
-// The job of a run directory: job.yaml as launched, its paths resolved against the folder it was launched from.
+// The job of a run directory: job.yaml as launched, its paths resolved against the folder it was launched
+// from.
 #ifndef STRATA_EXTRACT_FOLDER_JOB_H
 #define STRATA_EXTRACT_FOLDER_JOB_H
 

@@ -1,5 +1,5 @@
-// From a row of the query to what the forward pass needs: rendered text, tokens, steps, the pooled rows' spans. What is
-// wrong with one problem fails or skips that problem alone, with a reason.
+// From a row of the query to what the forward pass needs: rendered text, tokens, steps, the pooled rows'
+// spans. What is wrong with one problem fails or skips that problem alone, with a reason.
 #ifndef STRATA_EXTRACT_PREPARE_H
 #define STRATA_EXTRACT_PREPARE_H
 
@@ -37,13 +37,15 @@ struct prepared {
 
 struct preparer;
 
-// Binds a job's template, steps, id and metadata to the columns of a query. `source` and `tokenizer` outlive it. STATUS_JOB or
-// STATUS_DATA naming what does not fit (a column of the template that the query lacks ...). vocabulary: ids must be below.
+// Binds a job's template, steps, id and metadata to the columns of a query. `source` and `tokenizer` outlive
+// it. STATUS_JOB or STATUS_DATA naming what does not fit (a column of the template that the query lacks ...).
+// vocabulary: ids must be below.
 int preparer_create(struct preparer **out, const struct job *job, const struct source *source,
                     const struct tokenizer *tokenizer, size_t vocabulary, struct error *err);
 void preparer_destroy(struct preparer *preparer); // accepts NULL
 
-// Errors are for what ends a run (memory, a broken tokenizer); a bad problem is in out->state and out->reason.
+// Errors are for what ends a run (memory, a broken tokenizer); a bad problem is in out->state and
+// out->reason.
 int prepare_row(struct preparer *preparer, const struct row *row, struct prepared *out, struct error *err);
 
 #endif

@@ -1,0 +1,87 @@
+#include <inttypes.h>
+
+#include "commands/command.h"
+#include "extract/inputs.h"
+
+static void print_plan(FILE *out, const struct inputs *inputs) {
+    const struct survey *survey = &inputs->survey;
+    const struct ledger_survey *totals = &survey->totals;
+    uint64_t per_shard = (uint64_t)inputs->job.checkpoint_every;
+    double batches = totals->batches > 0 ? (double)totals->batches : 1;
+    double texts = totals->texts > 0 ? (double)totals->texts : 1;
+    fprintf(out,
+            "problems      %" PRIu64 " rows: %" PRIu64 " to run, %" PRIu64 " fail, %" PRIu64 " are skipped\n",
+            totals->problems, totals->texts, survey->failed, survey->skipped);
+    fprintf(out,
+            "tokens        %" PRIu64 " (mean %.1f a text, longest %" PRIu64 "); %" PRIu64
+            " texts are cut to %" PRId64 "\n",
+            totals->tokens, (double)totals->tokens / texts, totals->longest, totals->truncated,
+            inputs->job.max_tokens);
+    fprintf(out, "rows          %" PRIu64 " (%s) in %zu layers\n", totals->rows,
+            pooling_name(inputs->job.pooling), inputs->layer_count);
+    fprintf(out,
+            "batches       %" PRIu64 ", %.1f %% of %" PRId64 " tokens full, %.1f texts each; largest %" PRIu64
+            " tokens\n",
+            totals->batches, 100 * (double)totals->tokens / (batches * (double)inputs->job.batch_tokens),
+            inputs->job.batch_tokens, texts / batches, survey->largest_tokens);
+    fprintf(out, "shards        %" PRIu64 " of %" PRIu64 " batches\n",
+            (totals->batches + per_shard - 1) / per_shard, per_shard);
+    fprintf(out, "disk          %.3f GB\n", (double)inputs_planned_bytes(inputs) * 1e-9);
+    double flops = model_flops(inputs->model, inputs->layers[inputs->layer_count - 1], totals->tokens,
+                               totals->squared_lengths);
+    fprintf(out, "work          %.3f TFLOP (%.3f GFLOP a token)\n", flops * 1e-12,
+            totals->tokens > 0 ? flops * 1e-9 / (double)totals->tokens : 0);
+    fprintf(out, "problem set   %s\n", totals->problems_sha256);
+}
+
+static int run(struct command_context *context, struct error *err) {
+    const struct arguments *arguments = context->arguments;
+    const struct inputs_options options = {.job_path = argument_text(arguments, "JOB.yaml", NULL),
+                                           .limit = (uint64_t)argument_integer(arguments, "--limit", 0)};
+    struct inputs inputs;
+    int status = inputs_read_job(&inputs, &options, err);
+    if (status == STATUS_OK) {
+        status = inputs_open_problems(&inputs, err);
+    }
+    if (status == STATUS_OK) {
+        status = inputs_open_tokenizer(&inputs, err);
+    }
+    if (status == STATUS_OK) {
+        status = inputs_open_model(&inputs, err);
+    }
+    if (status == STATUS_OK) {
+        status = inputs_bind(&inputs, err);
+    }
+    if (status == STATUS_OK) {
+        status = survey_make(&inputs.survey, inputs.source, inputs.preparer, &inputs.limits, NULL, NULL, err);
+    }
+    if (status == STATUS_OK) {
+        print_plan(context->out, &inputs);
+    }
+    inputs_close(&inputs);
+    return status;
+}
+
+static const struct operand operands[] = {
+    {.name = "JOB.yaml", .help = "the job file (strata help job)"},
+};
+
+static const struct option options[] = {
+    {.name = "--limit",
+     .kind = OPTION_INTEGER,
+     .value = "N",
+     .help = "only the first N rows of the query (default: all)",
+     .minimum = 1,
+     .maximum = INT64_MAX},
+};
+
+const struct command command_plan = {
+    .name = "plan",
+    .summary = "count problems, tokens, batches, shards and disk of a job, without starting it",
+    .operands = operands,
+    .operand_count = sizeof operands / sizeof operands[0],
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .details = "Reads and tokenises the whole query. The batches are those that strata run will compute.\n",
+    .run = run,
+};

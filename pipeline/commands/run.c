@@ -1,0 +1,84 @@
+#include <inttypes.h>
+
+#include "commands/command.h"
+#include "extract/runner.h"
+
+static void print_summary(FILE *out, const struct runner_summary *summary) {
+    const struct ledger_totals *totals = &summary->totals;
+    fprintf(out, "%s: %" PRIu64 " problems: %" PRIu64 " done, %" PRIu64 " failed, %" PRIu64 " skipped\n",
+            summary->folder, summary->problems, totals->done, totals->failed, totals->skipped);
+    fprintf(out, "%" PRIu64 " rows in %" PRIu64 " shards, %" PRIu64 " bytes\n", totals->rows, totals->shards,
+            totals->bytes);
+    if (summary->launch_batches > 0 && summary->launch_seconds > 0) {
+        fprintf(out,
+                "this launch: %" PRIu64 " batches, %" PRIu64
+                " tokens in %.1f s, %.0f tokens/s; %.1f %% of the time waiting; peak memory %.2f GB\n",
+                summary->launch_batches, summary->launch_tokens, summary->launch_seconds,
+                (double)summary->launch_tokens / summary->launch_seconds,
+                100 * summary->wait_seconds / summary->launch_seconds, (double)summary->memory_peak * 1e-9);
+    }
+}
+
+static int run(struct command_context *context, struct error *err) {
+    const struct arguments *arguments = context->arguments;
+    const struct runner_options options = {
+        .inputs = {.job_path = argument_text(arguments, "JOB.yaml", NULL),
+                   .output = argument_text(arguments, "--output", NULL),
+                   .limit = (uint64_t)argument_integer(arguments, "--limit", 0),
+                   .threads = (int)argument_integer(arguments, "--threads", 0)},
+        .stop_after = (uint64_t)argument_integer(arguments, "--stop-after", 0),
+        .display = argument_given(arguments, "--quiet") ? NULL : stderr};
+    struct runner_summary summary;
+    int status = runner_run(&options, &summary, err);
+    if (status == STATUS_OK || summary.problems > 0) {
+        print_summary(context->out, &summary);
+    }
+    context->skip_exit_handlers = summary.library_broken;
+    return status;
+}
+
+static const struct operand operands[] = {
+    {.name = "JOB.yaml", .help = "the job file (strata help job)"},
+};
+
+static const struct option options[] = {
+    {.name = "--output",
+     .kind = OPTION_TEXT,
+     .value = "DIR",
+     .help = "the run directory (default: run.output of the job)"},
+    {.name = "--limit",
+     .kind = OPTION_INTEGER,
+     .value = "N",
+     .help = "only the first N rows of the query; a run of its own (default: all)",
+     .minimum = 1,
+     .maximum = INT64_MAX},
+    {.name = "--threads",
+     .kind = OPTION_INTEGER,
+     .value = "N",
+     .help = "threads that compute; changes no byte of the output (default: run.threads of the job)",
+     .minimum = 1,
+     .maximum = 4096},
+    {.name = "--stop-after",
+     .kind = OPTION_INTEGER,
+     .value = "BATCHES",
+     .help = "stop cleanly (exit 75) after so many batches of this launch (default: at the end)",
+     .minimum = 1,
+     .maximum = INT64_MAX},
+    {.name = "--quiet", .kind = OPTION_FLAG, .help = "show no progress"},
+};
+
+const struct command command_run = {
+    .name = "run",
+    .summary = "start a job, or resume it where it stopped",
+    .operands = operands,
+    .operand_count = sizeof operands / sizeof operands[0],
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .details = "Starting and resuming are the same command. SIGTERM, SIGINT, SIGHUP and SIGUSR1 stop it "
+               "within 20 s with\n"
+               "exit code 75 and keep every batch that was computed; a second signal ends it at once. After "
+               "a crash at\n"
+               "most run.checkpoint_every batches are computed again.\n"
+               "Exit codes: strata help exit-codes.\n",
+    .run = run,
+};

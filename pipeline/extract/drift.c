@@ -1,0 +1,122 @@
+#include "extract/drift.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BASELINE_LIMIT 0.3
+#define SMOOTHING 0.1
+#define CUSUM_SLACK 0.07
+#define CUSUM_LIMIT 0.5
+
+enum { QUIET_BATCHES = 3 };
+
+double drift_predict(const struct drift_cost *cost, double tokens, double squared_lengths) {
+    return cost->fixed + cost->per_token * tokens + cost->per_square * squared_lengths;
+}
+
+static double not_negative(double value) {
+    return value > 0 ? value : 0;
+}
+
+void drift_fit(struct drift_cost *cost, const struct drift_sample samples[3]) {
+    const struct drift_sample *tiny = &samples[0];
+    const struct drift_sample *flat = &samples[1];
+    const struct drift_sample *tall = &samples[2];
+    double squares = tall->squared_lengths - flat->squared_lengths;
+    double tokens = flat->tokens - tiny->tokens;
+    // Texts all of one length tell nothing about the quadratic part, and then do not need it.
+    double same = tall->seconds - flat->seconds * (tall->tokens / flat->tokens);
+    cost->per_square = squares > 0 ? not_negative(same / squares) : 0;
+    double linear =
+        flat->seconds - tiny->seconds - cost->per_square * (flat->squared_lengths - tiny->squared_lengths);
+    cost->per_token = tokens > 0 ? not_negative(linear / tokens) : 0;
+    cost->fixed = not_negative(flat->seconds - cost->per_token * flat->tokens -
+                               cost->per_square * flat->squared_lengths);
+}
+
+void drift_start(struct drift *drift) {
+    memset(drift, 0, sizeof *drift);
+}
+
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(const double *values, size_t count) {
+    double sorted[DRIFT_BASELINE];
+    memcpy(sorted, values, count * sizeof *sorted);
+    qsort(sorted, count, sizeof *sorted, ascending);
+    return count % 2 == 1 ? sorted[count / 2] : 0.5 * (sorted[count / 2 - 1] + sorted[count / 2]);
+}
+
+static double within(double value, double low, double high) {
+    return fmin(fmax(value, low), high);
+}
+
+static void remember(struct drift *drift, double y) {
+    if (drift->recent_count == DRIFT_RECENT) {
+        memmove(drift->recent, drift->recent + 1, (DRIFT_RECENT - 1) * sizeof *drift->recent);
+        drift->recent_count--;
+    }
+    drift->recent[drift->recent_count++] = y;
+}
+
+// How many of the last `span` scores are above `limit`.
+static int recent_above(const struct drift *drift, size_t span, double limit) {
+    int count = 0;
+    for (size_t i = drift->recent_count > span ? drift->recent_count - span : 0; i < drift->recent_count;
+         i++) {
+        count += drift->recent[i] > limit;
+    }
+    return count;
+}
+
+static bool slow_trend(struct drift *drift, double y) {
+    drift->block[drift->block_count++] = y;
+    if (drift->block_count < DRIFT_BLOCK) {
+        return false;
+    }
+    double middle = within(median(drift->block, DRIFT_BLOCK), -0.15, 0.4);
+    drift->block_count = 0;
+    drift->sum = fmax(0, drift->sum + middle - CUSUM_SLACK);
+    if (drift->sum <= CUSUM_LIMIT) {
+        return false;
+    }
+    drift->sum = 0;
+    return true;
+}
+
+enum drift_event drift_step(struct drift *drift, double seconds, double predicted, double *score) {
+    double x = log(fmax(seconds, 1e-9) / fmax(predicted, 1e-9));
+    if (drift->batches < DRIFT_BASELINE) {
+        drift->first[drift->batches++] = x;
+        if (drift->batches == DRIFT_BASELINE) {
+            drift->baseline = within(median(drift->first, DRIFT_BASELINE), -BASELINE_LIMIT, BASELINE_LIMIT);
+        }
+    }
+    double y = x - drift->baseline;
+    *score = y;
+    remember(drift, y);
+    drift->average += SMOOTHING * (fmin(y, log(4.0)) - drift->average);
+    bool suspect = y > log(3.0) || recent_above(drift, 3, log(2.0)) >= 2 ||
+                   recent_above(drift, 5, log(1.5)) >= 3 || drift->average > log(1.3);
+    bool warn = slow_trend(drift, y);
+    if (drift->quiet > 0) {
+        drift->quiet--;
+        suspect = false;
+    }
+    return suspect ? DRIFT_SUSPECT : warn ? DRIFT_WARN : DRIFT_STEADY;
+}
+
+void drift_cleared(struct drift *drift) {
+    drift->recent_count = 0;
+    drift->average = 0;
+    drift->quiet = QUIET_BATCHES;
+}
+
+bool drift_confirmed(double calibrated, double first_run, double second_run) {
+    return fmin(first_run, second_run) > DRIFT_CONFIRM * calibrated;
+}

@@ -1,0 +1,68 @@
+// Timing drift: is this run slower than it has any right to be? Batch times are normalised by work, so that
+// lengths do not matter, and judged against a calibration made before batch 1, so that the very first batch
+// counts.
+//
+//   x = ln(t / (fixed + per_token * tokens + per_square * sum(len^2)))        y = x - baseline
+//   baseline: the median of the first 32 x, within +-0.3 of 0, then frozen: a sliding one would absorb the
+//   drift suspect:  one y > ln 3; 2 of 3 > ln 2; 3 of 5 > ln 1.5; or EWMA(0.1) of y (capped at ln 4) > ln 1.3
+//   warn:     CUSUM on medians of 9 batches, k = 0.07, h = 0.5
+// A suspicion is only that: the runner re-runs a fixed canary batch, waits, runs it again, and stops the run
+// when both take more than 1.5 times what they took at calibration. Over 3 million simulated healthy batches
+// these rules stopped nothing; a halved speed is stopped within 3 batches (tests/extract/test_drift.c
+// simulates both).
+#ifndef STRATA_EXTRACT_DRIFT_H
+#define STRATA_EXTRACT_DRIFT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { DRIFT_BASELINE = 32, DRIFT_RECENT = 5, DRIFT_BLOCK = 9 };
+
+#define DRIFT_CONFIRM 1.5 // a canary this many times slower confirms
+
+// Seconds of a batch: fixed + per_token * tokens + per_square * sum of squared text lengths.
+struct drift_cost {
+    double fixed;
+    double per_token;
+    double per_square;
+};
+
+double drift_predict(const struct drift_cost *cost, double tokens, double squared_lengths);
+
+struct drift_sample {
+    double tokens;
+    double squared_lengths;
+    double seconds;
+};
+
+// The cost from three timed shapes: a tiny batch, many short texts, few long texts. Coefficients are never
+// negative.
+void drift_fit(struct drift_cost *cost, const struct drift_sample samples[3]);
+
+enum drift_event { DRIFT_STEADY, DRIFT_WARN, DRIFT_SUSPECT };
+
+struct drift {
+    double first[DRIFT_BASELINE]; // x of the first batches
+    size_t batches;
+    double baseline;
+    double recent[DRIFT_RECENT]; // y, oldest first
+    size_t recent_count;
+    double average; // EWMA of y
+    double block[DRIFT_BLOCK];
+    size_t block_count;
+    double sum; // CUSUM
+    int quiet;  // batches left in which no suspicion is raised, after one was cleared
+};
+
+void drift_start(struct drift *drift);
+
+// Judges one batch; *score gets its y (0.69 = twice as slow as it should be).
+enum drift_event drift_step(struct drift *drift, double seconds, double predicted, double *score);
+
+// The canary was as fast as ever: forget what raised the suspicion.
+void drift_cleared(struct drift *drift);
+
+// Both canary runs against the time at calibration.
+bool drift_confirmed(double calibrated, double first_run, double second_run);
+
+#endif

@@ -1,0 +1,200 @@
+#include "extract/drift_watch.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "extract/measure.h"
+#include "extract/profile.h"
+
+#define WAIT_BATCHES 10.0 // between the two canary runs, in batch times: a neighbour may go away
+#define WAIT_LIMIT 300.0  // seconds
+
+// ---- calibration
+// --------------------------------------------------------------------------------------------------
+
+// The reference of an earlier launch wins when this one begins much slower; its canary must have had the same
+// bits.
+static int compare_reference(struct drift_watch *watch, const struct canary *canary,
+                             const struct profile *reference, struct log *log, struct error *err) {
+    if (strcmp(reference->canary_sha256, canary->sha256) != 0) {
+        return error_set(
+            err, STATUS_DEVICE,
+            "the canary batch gives other bits than when it was first calibrated on this device (%.16s..., "
+            "now %.16s...): "
+            "the hardware or a library changed; latents of this launch would not match those already stored",
+            reference->canary_sha256, canary->sha256);
+    }
+    watch->canary_seconds = fmin(reference->canary_seconds, canary->seconds);
+    if (canary->seconds > DRIFT_CONFIRM * reference->canary_seconds) {
+        watch->cost = reference->cost;
+        log_write(log, LOG_LEVEL_WARN,
+                  "this launch begins slow: the canary batch takes %.3f s, it took %.3f s at the stored "
+                  "calibration, which stays the reference",
+                  canary->seconds, reference->canary_seconds);
+    }
+    return STATUS_OK;
+}
+
+int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, struct ledger *ledger,
+                          const char *device, const char *profile_path, struct log *log, struct error *err) {
+    struct profile reference;
+    bool found = false;
+    char key[448];
+    drift_start(&watch->detector);
+    watch->canary = canary;
+    int status = canary_calibrate(canary, &watch->cost, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    watch->canary_seconds = canary->seconds;
+    snprintf(key, sizeof key, "%s, model %.16s, canary of %zu tokens", device,
+             model_fingerprint(canary->model), canary->tokens);
+    status = profile_find(&reference, key, ledger, profile_path, &found, err);
+    if (status == STATUS_OK && found) {
+        status = compare_reference(watch, canary, &reference, log, err);
+    } else if (status == STATUS_OK) {
+        reference = (struct profile){.cost = watch->cost, .canary_seconds = canary->seconds};
+        memcpy(reference.canary_sha256, canary->sha256, DIGEST_HEX);
+    }
+    if (status == STATUS_OK) {
+        status = profile_store(&reference, key, ledger, profile_path, err);
+    }
+    if (status == STATUS_OK) {
+        log_write(
+            log, LOG_LEVEL_INFO,
+            "calibrated: a batch takes %.4f s + %.3f us a token + %.3f ns a squared token; canary %.4f s",
+            watch->cost.fixed, 1e6 * watch->cost.per_token, 1e9 * watch->cost.per_square,
+            watch->canary_seconds);
+    }
+    return status;
+}
+
+// ---- evidence
+// -----------------------------------------------------------------------------------------------------
+
+static void add_file(json_t *object, const char *key, const char *path) {
+    struct buffer text = {0};
+    struct error ignored;
+    if (file_read(&text, path, 4096, &ignored) == STATUS_OK && text.size > 0) {
+        while (text.size > 0 && text.data[text.size - 1] == '\n') {
+            text.size--;
+        }
+        json_object_set_new(object, key, json_stringn(text.data, text.size));
+    }
+    buffer_destroy(&text);
+}
+
+static json_t *history_json(const struct drift_watch *watch) {
+    json_t *list = json_array();
+    size_t count = watch->seen < DRIFT_WATCH_HISTORY ? watch->seen : DRIFT_WATCH_HISTORY;
+    for (size_t i = watch->seen - count; i < watch->seen; i++) {
+        size_t at = i % DRIFT_WATCH_HISTORY;
+        json_array_append_new(list,
+                              json_pack("{s:I, s:f, s:f, s:f}", "batch", (json_int_t)watch->history[at].batch,
+                                        "seconds", watch->history[at].seconds, "predicted_seconds",
+                                        watch->history[at].predicted, "score", watch->history[at].score));
+    }
+    return list;
+}
+
+// What was seen, as one JSON object: timings, canary runs, memory, and what the system says of its load and
+// pressure.
+static void record_evidence(struct drift_watch *watch, const char *verdict, double first, double second,
+                            enum log_level level) {
+    json_t *object = json_pack("{s:s, s:f, s:f, s:f, s:o}", "verdict", verdict, "canary_calibrated_seconds",
+                               watch->canary_seconds, "canary_seconds", first, "canary_again_seconds", second,
+                               "batches", history_json(watch));
+    json_object_set_new(object, "memory_bytes", json_integer((json_int_t)measure_memory()));
+    add_file(object, "load", "/proc/loadavg");
+    add_file(object, "pressure_cpu", "/proc/pressure/cpu");
+    add_file(object, "pressure_memory", "/proc/pressure/memory");
+    add_file(object, "pressure_io", "/proc/pressure/io");
+    add_file(object, "cpu_quota", "/sys/fs/cgroup/cpu.stat");
+    char *text = json_dumps(object, JSON_COMPACT);
+    writer_event(watch->writer, level, strcmp(verdict, "cleared") == 0 ? "canary" : "drift",
+                 text == NULL ? verdict : text);
+    free(text);
+    json_decref(object);
+}
+
+// ---- judging
+// ------------------------------------------------------------------------------------------------------
+
+static int check_bits(struct drift_watch *watch, bool same, struct error *err) {
+    if (same) {
+        return STATUS_OK;
+    }
+    writer_event(watch->writer, LOG_LEVEL_ERROR, "device",
+                 "the canary batch gave other bits than at calibration");
+    return error_set(
+        err, STATUS_DEVICE,
+        "the canary batch gave other bits than at calibration: the device computes wrong results");
+}
+
+static int follow_suspicion(struct drift_watch *watch, double batch_seconds, struct error *err) {
+    double first;
+    double second;
+    bool same;
+    writer_live(watch->writer, NULL, "suspect", watch->detector.recent[watch->detector.recent_count - 1], 0,
+                true);
+    int status = canary_run(watch->canary, &first, &same, err);
+    if (status == STATUS_OK) {
+        status = check_bits(watch, same, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    second = first;
+    if (first > DRIFT_CONFIRM * watch->canary_seconds) {
+        guard_sleep(watch->guard, fmin(WAIT_BATCHES * batch_seconds, WAIT_LIMIT));
+        status = canary_run(watch->canary, &second, &same, err);
+        if (status == STATUS_OK) {
+            status = check_bits(watch, same, err);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    if (!drift_confirmed(watch->canary_seconds, first, second)) {
+        record_evidence(watch, "cleared", first, second, LOG_LEVEL_INFO);
+        drift_cleared(&watch->detector);
+        return STATUS_OK;
+    }
+    record_evidence(watch, watch->stops ? "stopped" : "slow", first, second, LOG_LEVEL_ERROR);
+    if (!watch->stops) {
+        drift_cleared(&watch->detector);
+        return STATUS_OK;
+    }
+    return error_set(
+        err, STATUS_DRIFT,
+        "batches have become slow: the canary batch takes %.2f s, %.1f times what it took at calibration, "
+        "and did so twice. "
+        "Everything computed is kept; the evidence is in run.log and the ledger (strata log --events)",
+        fmin(first, second), fmin(first, second) / watch->canary_seconds);
+}
+
+int drift_watch_batch(struct drift_watch *watch, struct work *work, double seconds, struct error *err) {
+    enum drift_event event = drift_step(&watch->detector, seconds, work->predicted_seconds, &work->score);
+    size_t at = watch->seen++ % DRIFT_WATCH_HISTORY;
+    watch->history[at].batch = work->number;
+    watch->history[at].seconds = seconds;
+    watch->history[at].predicted = work->predicted_seconds;
+    watch->history[at].score = work->score;
+    if (event == DRIFT_SUSPECT) {
+        return follow_suspicion(watch, seconds, err);
+    }
+    if (event == DRIFT_WARN) {
+        char text[160];
+        snprintf(text, sizeof text,
+                 "batches up to %" PRIu64 " tend to take longer than calibrated (latest score %.3f)",
+                 work->number, work->score);
+        writer_event(watch->writer, LOG_LEVEL_WARN, "warn", text);
+    }
+    return STATUS_OK;
+}

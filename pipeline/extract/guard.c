@@ -1,0 +1,193 @@
+#include "extract/guard.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "extract/writer.h"
+
+#define TICK 0.2
+#define WARN_FACTOR 4.0
+#define HUNG_FACTOR 8.0
+#define WRITER_SECONDS 20.0 // to keep what is computed after a batch hangs
+
+static const char *signal_name(int number) {
+    switch (number) {
+    case SIGTERM:
+        return "SIGTERM";
+    case SIGINT:
+        return "SIGINT";
+    case SIGHUP:
+        return "SIGHUP";
+    case SIGUSR1:
+        return "SIGUSR1";
+    default:
+        return "";
+    }
+}
+
+// Waits for a signal for one tick; 0 when none came.
+static int wait_tick(const struct guard *guard) {
+    struct timespec tick = {.tv_nsec = (long)(TICK * 1e9)};
+    int number = sigtimedwait(&guard->signals, NULL, &tick);
+    return number > 0 ? number : 0;
+}
+
+static void on_signal(struct guard *guard, int number) {
+    int none = 0;
+    if (!atomic_compare_exchange_strong(&guard->signal, &none, number)) {
+        log_write(guard->options.log, LOG_LEVEL_WARN,
+                  "%s again: ending at once; what was not sealed is dropped", signal_name(number));
+        _exit(error_exit_code(STATUS_STOPPED));
+    }
+    log_write(guard->options.log, LOG_LEVEL_WARN, "%s: stopping; batches that are computed are kept",
+              signal_name(number));
+    pthread_mutex_lock(&guard->lock);
+    if (guard->writer != NULL) {
+        writer_request_stop(guard->writer);
+    }
+    pthread_mutex_unlock(&guard->lock);
+}
+
+// Waits for the writer's thread to end, `seconds` at most.
+static void let_writer_end(struct guard *guard, double seconds) {
+    double began = clock_seconds();
+    while (guard->writer != NULL && !atomic_load(&guard->writer->done) && clock_seconds() - began < seconds) {
+        clock_sleep(0.05);
+    }
+}
+
+static void end_hung(struct guard *guard) {
+    char text[512];
+    snprintf(text, sizeof text,
+             "{\"cause\": \"hung batch\", \"batch\": %" PRIu64
+             ", \"seconds\": %.3f, \"predicted_seconds\": %.3f}",
+             guard->batch, guard->elapsed, guard->predicted);
+    if (guard->writer != NULL) {
+        writer_live(guard->writer, "drift", "stopped", 0, 0, true);
+        writer_event(guard->writer, LOG_LEVEL_ERROR, "drift", text);
+        writer_request_stop(guard->writer);
+        let_writer_end(guard, WRITER_SECONDS);
+    }
+    fprintf(
+        stderr,
+        "strata: batch %" PRIu64
+        " has been computing for %.0f s, %.1f times its prediction: stopped. Sealed shards in %s are safe; "
+        "run the same command to go on.\n",
+        guard->batch, guard->elapsed, guard->elapsed / guard->predicted, guard->options.folder);
+    _exit(error_exit_code(STATUS_DRIFT));
+}
+
+static void watch_batch(struct guard *guard, double passed) {
+    pthread_mutex_lock(&guard->lock);
+    if (guard->in_flight) {
+        guard->elapsed += passed < 2 * TICK ? passed : 2 * TICK;
+        if (!guard->warned && guard->elapsed > WARN_FACTOR * guard->predicted &&
+            guard->elapsed > 0.5 * guard->options.hung_seconds) {
+            guard->warned = true;
+            log_write(guard->options.log, LOG_LEVEL_WARN,
+                      "batch %" PRIu64 " has been computing for %.1f s; %.1f s were predicted", guard->batch,
+                      guard->elapsed, guard->predicted);
+        }
+        if (guard->elapsed > HUNG_FACTOR * guard->predicted && guard->elapsed > guard->options.hung_seconds) {
+            end_hung(guard);
+        }
+    }
+    pthread_mutex_unlock(&guard->lock);
+}
+
+static void *guard_main(void *context) {
+    struct guard *guard = context;
+    double before = clock_seconds();
+    double asked = 0;
+    while (!atomic_load(&guard->finish)) {
+        int number = wait_tick(guard);
+        double now = clock_seconds();
+        if (number != 0) {
+            asked = asked == 0 ? now : asked;
+            on_signal(guard, number);
+        }
+        if (asked > 0 && now - asked > guard->options.stop_seconds) {
+            pthread_mutex_lock(&guard->lock);
+            let_writer_end(guard, 3);
+            log_write(guard->options.log, LOG_LEVEL_WARN, "stopped with a batch in flight, which is dropped");
+            _exit(error_exit_code(STATUS_STOPPED));
+        }
+        watch_batch(guard, now - before);
+        before = now;
+    }
+    return NULL;
+}
+
+int guard_start(struct guard *guard, const struct guard_options *options, struct error *err) {
+    *guard = (struct guard){.options = *options};
+    atomic_init(&guard->signal, 0);
+    atomic_init(&guard->finish, false);
+    pthread_mutex_init(&guard->lock, NULL);
+    sigemptyset(&guard->signals);
+    sigaddset(&guard->signals, SIGTERM);
+    sigaddset(&guard->signals, SIGINT);
+    sigaddset(&guard->signals, SIGHUP);
+    sigaddset(&guard->signals, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &guard->signals, &guard->previous_mask);
+    if (pthread_create(&guard->thread, NULL, guard_main, guard) != 0) {
+        return error_set(err, STATUS_INTERNAL, "cannot start the guard thread");
+    }
+    guard->running = true;
+    return STATUS_OK;
+}
+
+void guard_attach(struct guard *guard, struct writer *writer) {
+    pthread_mutex_lock(&guard->lock);
+    guard->writer = writer;
+    if (writer != NULL && guard_stop_requested(guard)) {
+        writer_request_stop(writer);
+    }
+    pthread_mutex_unlock(&guard->lock);
+}
+
+void guard_stop(struct guard *guard) {
+    if (!guard->running) {
+        return;
+    }
+    atomic_store(&guard->finish, true);
+    pthread_join(guard->thread, NULL);
+    pthread_sigmask(SIG_SETMASK, &guard->previous_mask, NULL);
+    pthread_mutex_destroy(&guard->lock);
+    guard->running = false;
+}
+
+bool guard_stop_requested(const struct guard *guard) {
+    return atomic_load(&guard->signal) != 0;
+}
+
+const char *guard_signal_name(const struct guard *guard) {
+    return signal_name(atomic_load(&guard->signal));
+}
+
+void guard_batch_begins(struct guard *guard, uint64_t batch, double predicted) {
+    pthread_mutex_lock(&guard->lock);
+    guard->in_flight = true;
+    guard->warned = false;
+    guard->batch = batch;
+    guard->predicted = predicted;
+    guard->elapsed = 0;
+    pthread_mutex_unlock(&guard->lock);
+}
+
+void guard_batch_ends(struct guard *guard) {
+    pthread_mutex_lock(&guard->lock);
+    guard->in_flight = false;
+    pthread_mutex_unlock(&guard->lock);
+}
+
+void guard_sleep(struct guard *guard, double seconds) {
+    double end = clock_seconds() + seconds;
+    while (!guard_stop_requested(guard) && clock_seconds() < end) {
+        double left = end - clock_seconds();
+        clock_sleep(left < TICK ? left : TICK);
+    }
+}

@@ -1,0 +1,63 @@
+// The guard: a thread that hears signals and watches the batch in flight, so that no global state and no
+// handler is needed.
+//
+// SIGTERM, SIGINT, SIGHUP or SIGUSR1 ask for a clean stop: batches that are computed are kept, and the
+// process is gone within 20 s even when a batch takes longer (what is not sealed is dropped, as after a
+// crash). A second signal ends the process at once. A batch that is in flight 4 times longer than predicted
+// is logged; at 8 times it counts as hung: the evidence is recorded, what is done is kept, and the process
+// ends with the exit code of drift.
+#ifndef STRATA_EXTRACT_GUARD_H
+#define STRATA_EXTRACT_GUARD_H
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/log.h"
+
+struct writer;
+
+struct guard_options {
+    struct log *log;
+    double stop_seconds; // from the first signal to the end, at most; 15
+    double hung_seconds; // a batch is never called hung before; 60
+    const char *folder;  // run directory, for messages
+};
+
+struct guard {
+    struct guard_options options;
+    pthread_t thread;
+    bool running;
+    sigset_t signals;
+    sigset_t previous_mask;
+    atomic_int signal;    // the first stop signal, 0: none
+    atomic_bool finish;   // the thread is to end
+    pthread_mutex_t lock; // what follows
+    struct writer *writer;
+    bool in_flight;
+    bool warned;
+    uint64_t batch;
+    double predicted;
+    double elapsed; // seconds the process was awake since the batch began: a suspended process is not a hung
+                    // batch
+};
+
+// Blocks the signals in this thread (and so in all made later) and starts the thread: before any other thread
+// is made.
+int guard_start(struct guard *guard, const struct guard_options *options, struct error *err);
+void guard_attach(struct guard *guard, struct writer *writer); // the writer to stop; NULL detaches
+void guard_stop(struct guard *guard);                          // ends the thread, restores the signal mask
+
+bool guard_stop_requested(const struct guard *guard);
+const char *guard_signal_name(const struct guard *guard); // "SIGTERM"; "" when none came
+
+void guard_batch_begins(struct guard *guard, uint64_t batch, double predicted);
+void guard_batch_ends(struct guard *guard);
+
+// Sleeps, but not past a stop request.
+void guard_sleep(struct guard *guard, double seconds);
+
+#endif

@@ -1,0 +1,177 @@
+#include "extract/inputs.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "extract/feeder.h"
+#include "extract/layout.h"
+
+// The command line's output is relative to the working folder, the job file's to the job file.
+static int override_output(struct job *job, const char *output, struct error *err) {
+    char *copy;
+    int status = memory_text(&copy, output, err);
+    if (status == STATUS_OK) {
+        free(job->output);
+        job->output = copy;
+    }
+    return status;
+}
+
+int inputs_read_job(struct inputs *inputs, const struct inputs_options *options, struct error *err) {
+    *inputs = (struct inputs){.limit = options->limit};
+    int status = job_read(&inputs->job, options->job_path, err);
+    if (status == STATUS_OK && options->output != NULL) {
+        status = override_output(&inputs->job, options->output, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (options->threads > 0) {
+        inputs->job.threads = options->threads;
+    }
+    inputs->limits = (struct plan_limits){.problems = (size_t)inputs->job.batch_problems,
+                                          .tokens = (size_t)inputs->job.batch_tokens,
+                                          .window = (size_t)inputs->job.batch_window};
+    return STATUS_OK;
+}
+
+int inputs_open_problems(struct inputs *inputs, struct error *err) {
+    const struct job *job = &inputs->job;
+    int status = source_open(&inputs->source, job->database, job->query, inputs->limit, err);
+    return status == STATUS_OK ? source_check_ids(inputs->source, job->id, err) : status;
+}
+
+int inputs_open_tokenizer(struct inputs *inputs, struct error *err) {
+    return tokenizer_load(&inputs->tokenizer, inputs->job.tokenizer_path, err);
+}
+
+static int resolve_layers(struct inputs *inputs, struct error *err) {
+    const struct model_config *config = model_config_of(inputs->model);
+    size_t room = config->layers + 1 > inputs->job.layer_count ? config->layers + 1 : inputs->job.layer_count;
+    int status = memory_zeroed((void **)&inputs->layers, room, sizeof *inputs->layers, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (inputs->job.layers == NULL) {
+        for (size_t i = 0; i <= config->layers; i++) {
+            inputs->layers[i] = i;
+        }
+        inputs->layer_count = config->layers + 1;
+        return STATUS_OK;
+    }
+    status = model_resolve_layers(config, inputs->job.layers, inputs->job.layer_count, inputs->layers,
+                                  &inputs->layer_count, err);
+    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "latents.layers");
+}
+
+int inputs_open_model(struct inputs *inputs, struct error *err) {
+    int status = model_open(&inputs->model, inputs->job.model_path, err);
+    return status == STATUS_OK ? resolve_layers(inputs, err) : status;
+}
+
+int inputs_open_device(struct inputs *inputs, struct error *err) {
+    const struct job *job = &inputs->job;
+    struct device_options options = {
+        .dtype = job->dtype, .threads = (int)job->threads, .cpu_path = job->cpu_path};
+    int status = device_open(&inputs->device, job->device, &options, err);
+    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "model.device");
+}
+
+int inputs_bind(struct inputs *inputs, struct error *err) {
+    return preparer_create(&inputs->preparer, &inputs->job, inputs->source, inputs->tokenizer,
+                           model_config_of(inputs->model)->vocabulary, err);
+}
+
+void inputs_close(struct inputs *inputs) {
+    preparer_destroy(inputs->preparer);
+    model_close(inputs->model);
+    device_close(inputs->device);
+    tokenizer_destroy(inputs->tokenizer);
+    source_close(inputs->source);
+    free(inputs->layers);
+    job_destroy(&inputs->job);
+    *inputs = (struct inputs){0};
+}
+
+static size_t at_least_one(uint64_t value) {
+    return value > 0 ? (size_t)value : 1;
+}
+
+void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits) {
+    *limits = (struct model_limits){.layers = inputs->layers,
+                                    .layer_count = inputs->layer_count,
+                                    .tokens = at_least_one(inputs->survey.largest_tokens),
+                                    .texts = inputs->limits.problems,
+                                    .rows = at_least_one(inputs->survey.largest_rows),
+                                    .longest = at_least_one(inputs->survey.totals.longest),
+                                    .out_dtype = inputs->job.latents_dtype,
+                                    .slots = FEEDER_WORKS + 1}; // and one for the canary
+}
+
+uint64_t inputs_planned_bytes(const struct inputs *inputs) {
+    const struct survey *survey = &inputs->survey;
+    size_t hidden = model_config_of(inputs->model)->hidden;
+    uint64_t row =
+        inputs->layer_count * hidden * dtype_size(inputs->job.latents_dtype) + sizeof(struct shard_row);
+    uint64_t bytes = survey->totals.rows * row + survey->totals.problems * 64 + survey->metadata_bytes;
+    if (inputs->job.token_ids) {
+        bytes += survey->totals.tokens * sizeof(int32_t);
+    }
+    uint64_t per_shard = (uint64_t)inputs->job.checkpoint_every;
+    uint64_t shards = (survey->totals.batches + per_shard - 1) / per_shard;
+    uint64_t statistics = inputs->layer_count * hidden * 4 * sizeof(double);
+    return bytes + bytes / 50 + shards * (statistics + (64 << 10));
+}
+
+// ---- identity
+// -----------------------------------------------------------------------------------------------------
+
+struct identity_context {
+    struct identity *identity;
+    struct error *err;
+};
+
+static int add_key(void *context, const char *key, const char *value) {
+    struct identity_context *target = context;
+    return identity_add(target->identity, key, value, target->err);
+}
+
+static int add_libraries(const struct inputs *inputs, struct identity *identity, struct error *err) {
+    struct device_description device;
+    char hdf5[32];
+    device_describe(inputs->device, &device);
+    int status = identity_add(identity, "device.kind", device.kind, err);
+    if (status == STATUS_OK) {
+        status = identity_add(identity, "device.identity", device.identity, err);
+    }
+    if (status == STATUS_OK) {
+        status = identity_add(identity, "library.hdf5", shard_library(hdf5), err);
+    }
+    return status;
+}
+
+int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, struct identity *identity,
+                    struct error *err) {
+    struct identity_context context = {identity, err};
+    int status = job_each_identity_key(&inputs->job, add_key, &context);
+    if (status == STATUS_OK) {
+        status = identity_add_number(identity, "problems.limit", (long long)inputs->limit, err);
+    }
+    if (status == STATUS_OK) {
+        status = identity_add(identity, "problems.sha256", inputs->survey.totals.problems_sha256, err);
+    }
+    if (status == STATUS_OK) {
+        status = identity_add(identity, "tokenizer.sha256", tokenizer_fingerprint(inputs->tokenizer), err);
+    }
+    if (status == STATUS_OK) {
+        status = identity_add(identity, "model.name", layout_model_name(inputs->job.model_path), err);
+    }
+    if (status == STATUS_OK) {
+        status = add_libraries(inputs, identity, err);
+    }
+    if (status == STATUS_OK && model_fingerprint != NULL) {
+        status = identity_add(identity, "model.sha256", model_fingerprint, err);
+    }
+    return status;
+}

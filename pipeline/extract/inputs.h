@@ -1,0 +1,57 @@
+// Everything a job names, opened and checked: problems, tokenizer, model, device. `strata run`, `check` and
+// `plan` open the same inputs in the same order; each step can be taken alone, so that a check reports every
+// one.
+#ifndef STRATA_EXTRACT_INPUTS_H
+#define STRATA_EXTRACT_INPUTS_H
+
+#include "checkpoints/identity.h"
+#include "extract/plan.h"
+#include "extract/prepare.h"
+#include "extract/survey.h"
+#include "job/job.h"
+#include "model/model.h"
+
+struct inputs {
+    struct job job;
+    uint64_t limit; // first rows of the query only; 0: all
+    struct source *source;
+    struct tokenizer *tokenizer;
+    struct model *model;
+    struct device *device;
+    struct preparer *preparer;
+    size_t *layers; // ascending transformers indices
+    size_t layer_count;
+    struct plan_limits limits;
+    struct survey survey; // filled by the caller
+};
+
+// overrides: NULL and 0 leave the job's values.
+struct inputs_options {
+    const char *job_path;
+    const char *output; // run directory, relative to the working folder
+    uint64_t limit;
+    int threads;
+};
+
+int inputs_read_job(struct inputs *inputs, const struct inputs_options *options, struct error *err);
+int inputs_open_problems(struct inputs *inputs, struct error *err); // database, query, ids
+int inputs_open_tokenizer(struct inputs *inputs,
+                          struct error *err); // and holds it against the model's vocabulary
+int inputs_open_model(struct inputs *inputs, struct error *err); // config, tensor headers, wanted layers
+int inputs_open_device(struct inputs *inputs, struct error *err);
+int inputs_bind(struct inputs *inputs,
+                struct error *err);       // template, steps, metadata against the query's columns
+void inputs_close(struct inputs *inputs); // accepts zeros
+
+// After the survey: the largest shapes the run will meet.
+void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits);
+
+// Bytes of the shards of the whole run, a little over rather than under.
+uint64_t inputs_planned_bytes(const struct inputs *inputs);
+
+// Everything that may change a byte of output. The model's fingerprint is added when it is known (NULL: left
+// out).
+int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, struct identity *identity,
+                    struct error *err);
+
+#endif

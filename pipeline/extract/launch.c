@@ -1,0 +1,409 @@
+#include "extract/launch.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "extract/folder_job.h"
+#include "extract/measure.h"
+
+#define STOP_SECONDS 15.0
+#define HUNG_SECONDS 60.0
+
+// ---- stages that status shows
+// -------------------------------------------------------------------------------------
+
+static int enter_stage(struct launch *launch, const char *stage, struct error *err) {
+    if (guard_stop_requested(&launch->guard)) {
+        return error_set(err, STATUS_STOPPED, "stopped by %s before the first batch",
+                         guard_signal_name(&launch->guard));
+    }
+    snprintf(launch->live.stage, sizeof launch->live.stage, "%s", stage);
+    launch->live.epoch = launch->epoch;
+    launch->live.updated = clock_unix();
+    launch->live.memory_bytes = measure_memory();
+    log_write(&launch->log, LOG_LEVEL_INFO, "%s", stage);
+    return ledger_set_progress(launch->ledger, &launch->live, err);
+}
+
+// ---- steps
+// --------------------------------------------------------------------------------------------------------
+
+static int open_folder(struct launch *launch, struct error *err) {
+    const struct job *job = &launch->inputs.job;
+    char path[PATH_SIZE];
+    struct guard_options guard = {.log = &launch->log,
+                                  .stop_seconds = STOP_SECONDS,
+                                  .hung_seconds = HUNG_SECONDS,
+                                  .folder = launch->folder.path};
+    int status = run_folder_open(&launch->folder, job->output, job->force_network_output, err);
+    if (status == STATUS_OK) {
+        status = run_folder_file(path, launch->folder.path, "run.log", err);
+    }
+    if (status == STATUS_OK) {
+        status = log_open(&launch->log, path, err);
+        launch->log_open = status == STATUS_OK;
+    }
+    if (status == STATUS_OK) {
+        status = guard_start(&launch->guard, &guard, err);
+    }
+    return status;
+}
+
+static int open_ledger(struct launch *launch, struct error *err) {
+    struct recovery_report report;
+    bool found = false;
+    int status = ledger_open(&launch->ledger, launch->folder.path, err);
+    if (status == STATUS_OK) {
+        status = ledger_launch(launch->ledger, (int)launch->inputs.job.threads, &launch->epoch, err);
+    }
+    if (status == STATUS_OK) {
+        status = recovery_run(launch->folder.path, launch->ledger, &launch->log, &report, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = ledger_partial(launch->ledger, &launch->partial, &launch->partial_record, &found, err);
+    launch->has_partial = status == STATUS_OK && found && report.partial_usable;
+    if (status == STATUS_OK && found && !report.partial_usable) {
+        log_write(&launch->log, LOG_LEVEL_WARN,
+                  "the partial shard %s is missing or damaged: its batches are computed again",
+                  launch->partial.name);
+        status = ledger_drop_partial(launch->ledger, err);
+    }
+    return status;
+}
+
+static int open_inputs(struct launch *launch, struct error *err) {
+    struct inputs *inputs = &launch->inputs;
+    int status = inputs_open_problems(inputs, err);
+    if (status == STATUS_OK) {
+        status = inputs_open_tokenizer(inputs, err);
+    }
+    if (status == STATUS_OK) {
+        status = inputs_open_model(inputs, err);
+    }
+    if (status == STATUS_OK) {
+        status = inputs_open_device(inputs, err);
+    }
+    return status == STATUS_OK ? inputs_bind(inputs, err) : status;
+}
+
+static void show_survey(void *context, uint64_t problems) {
+    struct launch *launch = context;
+    struct display_state state = {
+        .stage = "surveying", .done = problems, .all = problems, .unit = "problems"};
+    display_update(&launch->display, &state, false);
+}
+
+// The survey of an earlier launch is used again when the rows still have its hash.
+static int survey(struct launch *launch, bool *fresh, struct error *err) {
+    struct inputs *inputs = &launch->inputs;
+    bool found = false;
+    *fresh = false;
+    int status = enter_stage(launch, "surveying", err);
+    if (status == STATUS_OK) {
+        status = survey_load(launch->ledger, &inputs->survey, &found, err);
+    }
+    if (status != STATUS_OK || !found) {
+        *fresh = true;
+        return status == STATUS_OK ? survey_make(&inputs->survey, inputs->source, inputs->preparer,
+                                                 &inputs->limits, show_survey, launch, err)
+                                   : status;
+    }
+    uint64_t problems;
+    return survey_digest(inputs->source, &problems, inputs->survey.totals.problems_sha256, err);
+}
+
+static int refuse_other_identity(struct launch *launch, const struct identity *stored,
+                                 const struct identity *now, struct error *err) {
+    struct buffer lines = {0};
+    size_t differences = 0;
+    int status = identity_compare(stored, now, &lines, &differences, err);
+    if (status == STATUS_OK && differences > 0) {
+        while (lines.size > 0 && lines.data[lines.size - 1] == '\n') {
+            lines.data[--lines.size] = 0;
+        }
+        status = error_set(err, STATUS_JOB,
+                           "%s holds a run with another identity; resuming it would mix two kinds of "
+                           "latents. Differences:\n%s\n"
+                           "Put the job back as it was, or choose another run.output",
+                           launch->folder.path, lines.data);
+    }
+    buffer_destroy(&lines);
+    return status;
+}
+
+// Everything but the model's fingerprint, which takes reading its files: a wrong resume is refused before the
+// load.
+static int check_identity(struct launch *launch, const char *fingerprint, struct identity *now,
+                          struct error *err) {
+    struct identity stored = {0};
+    bool found;
+    int status = inputs_identity(&launch->inputs, fingerprint, now, err);
+    if (status == STATUS_OK) {
+        status = ledger_identity(launch->ledger, &stored, &found, err);
+    }
+    if (status == STATUS_OK && found) {
+        if (fingerprint == NULL && identity_get(&stored, "model.sha256") != NULL) {
+            status = identity_add(now, "model.sha256", identity_get(&stored, "model.sha256"), err);
+        }
+        if (status == STATUS_OK) {
+            status = refuse_other_identity(launch, &stored, now, err);
+        }
+    }
+    identity_destroy(&stored);
+    return status;
+}
+
+static int check_disk(struct launch *launch, struct error *err) {
+    struct ledger_totals totals;
+    uint64_t space;
+    int status = ledger_totals(launch->ledger, &totals, err);
+    if (status == STATUS_OK) {
+        status = file_space(launch->folder.path, &space, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    uint64_t planned = inputs_planned_bytes(&launch->inputs);
+    uint64_t left = planned > totals.bytes ? planned - totals.bytes : 0;
+    double reserve = launch->inputs.job.disk_reserve_gb;
+    if ((double)space < (double)left + reserve * 1e9) {
+        return error_set(err, STATUS_WRITE,
+                         "the disk of %s has %.2f GB free; the shards still to come need %.2f GB and "
+                         "run.disk_reserve_gb keeps %.2f GB",
+                         launch->folder.path, (double)space * 1e-9, (double)left * 1e-9, reserve);
+    }
+    log_write(&launch->log, LOG_LEVEL_INFO,
+              "%" PRIu64 " bytes of shards are planned, %" PRIu64 " bytes are free", planned, space);
+    return STATUS_OK;
+}
+
+static void show_load(void *context, uint64_t done, uint64_t all, double seconds) {
+    struct launch *launch = context;
+    char note[64];
+    snprintf(note, sizeof note, "%.2f GB/s", seconds > 0 ? (double)done * 1e-9 / seconds : 0.0);
+    struct display_state state = {
+        .stage = "loading", .done = done / 1000000, .all = all / 1000000, .unit = "MB", .note = note};
+    display_update(&launch->display, &state, done == all);
+}
+
+static int load_model(struct launch *launch, struct error *err) {
+    struct inputs *inputs = &launch->inputs;
+    struct device_plan plan = {0};
+    struct device_description device;
+    struct model_load_options options = {.timeout_seconds = inputs->job.load_timeout,
+                                         .log = &launch->log,
+                                         .progress = show_load,
+                                         .context = launch};
+    int status = enter_stage(launch, "loading", err);
+    inputs_model_limits(inputs, &launch->limits);
+    if (status == STATUS_OK) {
+        status = model_plan(inputs->model, inputs->device, &launch->limits, &plan, err);
+    }
+    if (status == STATUS_OK) {
+        status = device_reserve(inputs->device, &plan, err);
+    }
+    if (status == STATUS_OK) {
+        status = model_load(inputs->model, inputs->device, &launch->limits, &options, err);
+    }
+    display_end(&launch->display);
+    if (status == STATUS_OK) {
+        status = model_check(inputs->model, err);
+    }
+    device_describe(inputs->device, &device);
+    log_write(&launch->log, LOG_LEVEL_INFO,
+              "device %s, %s, path %s (%s), %d threads; %zu + %zu + %zu + %zu bytes of weights, activations, "
+              "scratch, staging",
+              device.kind, device.name, device.path, device.reason, device.threads,
+              plan.bytes[DEVICE_WEIGHTS], plan.bytes[DEVICE_ACTIVATIONS], plan.bytes[DEVICE_SCRATCH],
+              plan.bytes[DEVICE_STAGING]);
+    return status;
+}
+
+static int calibrate(struct launch *launch, struct error *err) {
+    struct inputs *inputs = &launch->inputs;
+    struct device_description device;
+    char key[320];
+    int status = enter_stage(launch, "calibrating", err);
+    if (status == STATUS_OK) {
+        status = canary_create(&launch->canary, inputs->model, inputs->device, &launch->limits, err);
+    }
+    device_describe(inputs->device, &device);
+    snprintf(key, sizeof key, "%s %s %s, %d threads, %s", device.kind, device.name, device.path,
+             device.threads, dtype_name(inputs->job.dtype));
+    if (status == STATUS_OK) {
+        status = drift_watch_calibrate(&launch->watch, &launch->canary, launch->ledger, key,
+                                       inputs->job.profile, &launch->log, err);
+    }
+    launch->watch.stops = inputs->job.drift_stop;
+    launch->watch.guard = &launch->guard;
+    device_seal(inputs->device);
+    return status;
+}
+
+// Facts for people and for strata show, status and export; and the job as launched.
+static int write_notes(struct launch *launch, struct error *err) {
+    const struct inputs *inputs = &launch->inputs;
+    struct device_description device;
+    char text[64];
+    char path[PATH_SIZE];
+    device_describe(inputs->device, &device);
+    int status = ledger_set_note(launch->ledger, FOLDER_JOB_NOTE, inputs->job.folder, err);
+    if (status == STATUS_OK) {
+        status = ledger_set_note(launch->ledger, "model.path", inputs->job.model_path, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_set_note(launch->ledger, "device.name", device.name, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_set_note(launch->ledger, "device.path", device.path, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_set_note(launch->ledger, "device.reason", device.reason, err);
+    }
+    snprintf(text, sizeof text, "%" PRIu64, inputs_planned_bytes(inputs));
+    if (status == STATUS_OK) {
+        status = ledger_set_note(launch->ledger, "disk.planned_bytes", text, err);
+    }
+    if (status == STATUS_OK) {
+        status = run_folder_file(path, launch->folder.path, "job.yaml", err);
+    }
+    return status == STATUS_OK ? file_write_atomic(path, inputs->job.source, inputs->job.source_size, err)
+                               : status;
+}
+
+// The ledger gets its identity once everything is known and checked; a resume must find the same.
+static int settle_identity(struct launch *launch, bool fresh, struct error *err) {
+    struct identity now = {0};
+    struct identity stored = {0};
+    char hash[DIGEST_HEX];
+    bool found = false;
+    int status = check_identity(launch, model_fingerprint(launch->inputs.model), &now, err);
+    if (status == STATUS_OK) {
+        status = identity_hash(&now, hash, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_identity(launch->ledger, &stored, &found, err);
+    }
+    if (status == STATUS_OK && !found) {
+        status = ledger_begin(launch->ledger, &now, &launch->inputs.survey.totals, err);
+    }
+    if (status == STATUS_OK && fresh) {
+        status = survey_store(launch->ledger, &launch->inputs.survey, err);
+    }
+    if (status == STATUS_OK) {
+        layout_make(&launch->layout, &launch->inputs, hash);
+        log_write(&launch->log, LOG_LEVEL_INFO, "identity %s", hash);
+    }
+    identity_destroy(&stored);
+    identity_destroy(&now);
+    return status;
+}
+
+static int check_early_identity(struct launch *launch, struct error *err) {
+    struct identity now = {0};
+    int status = check_identity(launch, NULL, &now, err);
+    identity_destroy(&now);
+    return status;
+}
+
+static int is_finished(struct launch *launch, struct error *err) {
+    struct ledger_totals totals;
+    int status = ledger_totals(launch->ledger, &totals, err);
+    launch->finished = status == STATUS_OK && totals.finished;
+    return status;
+}
+
+int launch_open(struct launch *launch, const struct runner_options *options, struct error *err) {
+    bool fresh = true;
+    *launch = (struct launch){.options = options, .folder = {.lock = -1}};
+    display_start(&launch->display, options->display);
+    int status = inputs_read_job(&launch->inputs, &options->inputs, err);
+    if (status == STATUS_OK) {
+        status = open_folder(launch, err);
+    }
+    if (status == STATUS_OK) {
+        status = open_ledger(launch, err);
+    }
+    if (status == STATUS_OK) {
+        status = open_inputs(launch, err);
+    }
+    if (status == STATUS_OK) {
+        status = survey(launch, &fresh, err);
+    }
+    if (status == STATUS_OK) {
+        status = check_early_identity(launch, err);
+    }
+    if (status == STATUS_OK) {
+        status = is_finished(launch, err);
+    }
+    if (status != STATUS_OK || launch->finished) {
+        return status;
+    }
+    status = check_disk(launch, err);
+    if (status == STATUS_OK) {
+        status = load_model(launch, err);
+    }
+    if (status == STATUS_OK) {
+        status = settle_identity(launch, fresh, err);
+    }
+    if (status == STATUS_OK) {
+        status = write_notes(launch, err);
+    }
+    return status == STATUS_OK ? calibrate(launch, err) : status;
+}
+
+// ---- the end
+// ------------------------------------------------------------------------------------------------------
+
+static const char *last_stage(const struct launch *launch, int status) {
+    switch (status) {
+    case STATUS_OK:
+        return "finished";
+    case STATUS_STOPPED:
+        return "stopped";
+    case STATUS_DRIFT:
+        return "drift";
+    default:
+        // Too many failed problems end a run that is otherwise complete.
+        return launch->finished ? "finished" : "failed";
+    }
+}
+
+static void record_end(struct launch *launch, int status, const struct error *err) {
+    struct error ignored;
+    const char *reason = status == STATUS_OK ? "every problem is accounted for" : err->message;
+    snprintf(launch->live.stage, sizeof launch->live.stage, "%s", last_stage(launch, status));
+    launch->live.updated = clock_unix();
+    // An end that cannot be recorded shows as a launch that was killed: the truth is in the shards and
+    // commits before it.
+    if (ledger_set_progress(launch->ledger, &launch->live, &ignored) != STATUS_OK ||
+        ledger_launch_end(launch->ledger, error_exit_code(status), reason, &ignored) != STATUS_OK) {
+        log_write(&launch->log, LOG_LEVEL_WARN, "the end of this launch was not recorded: %s",
+                  ignored.message);
+    }
+}
+
+void launch_close(struct launch *launch, int status, const struct error *err) {
+    display_end(&launch->display);
+    if (launch->epoch > 0) {
+        record_end(launch, status, err);
+    }
+    if (launch->log_open) {
+        log_write(&launch->log, LOG_LEVEL_INFO, "ended with exit code %d%s%s", error_exit_code(status),
+                  status == STATUS_OK ? "" : ": ", status == STATUS_OK ? "" : err->message);
+    }
+    guard_stop(&launch->guard);
+    canary_destroy(&launch->canary);
+    inputs_close(&launch->inputs);
+    ledger_close(launch->ledger);
+    run_folder_close(&launch->folder);
+    buffer_destroy(&launch->partial_record);
+    if (launch->log_open) {
+        log_close(&launch->log);
+    }
+}

@@ -1,0 +1,42 @@
+// The start of a launch, up to the first batch: run directory, ledger, recovery, inputs, survey, identity,
+// disk, model, calibration. Each step is one function; launch_open takes them in order.
+#ifndef STRATA_EXTRACT_LAUNCH_H
+#define STRATA_EXTRACT_LAUNCH_H
+
+#include "checkpoints/recovery.h"
+#include "checkpoints/run_folder.h"
+#include "extract/canary.h"
+#include "extract/display.h"
+#include "extract/drift_watch.h"
+#include "extract/guard.h"
+#include "extract/layout.h"
+#include "extract/runner.h"
+
+struct launch {
+    const struct runner_options *options;
+    struct inputs inputs;
+    struct run_folder folder;
+    struct log log;
+    bool log_open;
+    struct ledger *ledger;
+    uint64_t epoch;
+    struct guard guard;
+    struct display display;
+    struct ledger_progress live;
+    struct model_limits limits;
+    struct run_layout layout;
+    struct canary canary;
+    struct drift_watch watch;
+    struct ledger_partial partial;
+    struct buffer partial_record;
+    bool has_partial;
+    bool finished; // by an earlier launch: nothing is left to do
+};
+
+int launch_open(struct launch *launch, const struct runner_options *options, struct error *err);
+
+// Records how the launch ended and closes everything. After an error of HDF5 or of writing nothing more is
+// written.
+void launch_close(struct launch *launch, int status, const struct error *err);
+
+#endif

@@ -1,0 +1,37 @@
+#include "extract/layout.h"
+
+#include <string.h>
+
+const char *layout_model_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash == NULL ? path : slash + 1;
+}
+
+static void add(struct run_layout *layout, const char *name, const char *value) {
+    layout->attributes[layout->shard.attribute_count++] = (struct shard_attribute){name, value};
+}
+
+void layout_make(struct run_layout *layout, const struct inputs *inputs,
+                 const char identity_hash[DIGEST_HEX]) {
+    const struct job *job = &inputs->job;
+    const struct model_config *config = model_config_of(inputs->model);
+    *layout = (struct run_layout){.shard = {.layers = inputs->layers,
+                                            .layer_count = inputs->layer_count,
+                                            .model_layers = config->layers,
+                                            .hidden = config->hidden,
+                                            .dtype = job->latents_dtype,
+                                            .token_ids = job->token_ids}};
+    memcpy(layout->identity, identity_hash, DIGEST_HEX);
+    layout->shard.attributes = layout->attributes;
+    add(layout, "model", layout_model_name(job->model_path));
+    add(layout, "model_type", config->model_type);
+    add(layout, "model_fingerprint", model_fingerprint(inputs->model));
+    add(layout, "tokenizer_fingerprint", tokenizer_fingerprint(inputs->tokenizer));
+    add(layout, "problems_sha256", inputs->survey.totals.problems_sha256);
+    add(layout, "template", job->text);
+    add(layout, "steps", job->steps_column != NULL ? job->steps_column : job->steps_pattern);
+    add(layout, "steps_kind", job->steps_column != NULL ? "column" : "pattern");
+    add(layout, "pooling", pooling_name(job->pooling));
+    add(layout, "compute_dtype", dtype_name(job->dtype));
+    add(layout, "identity", layout->identity);
+}

@@ -1,0 +1,23 @@
+// The layout and attributes that all shards of a run share.
+#ifndef STRATA_EXTRACT_LAYOUT_H
+#define STRATA_EXTRACT_LAYOUT_H
+
+#include "checkpoints/shard.h"
+#include "extract/inputs.h"
+
+enum { LAYOUT_ATTRIBUTES = 16 };
+
+struct run_layout {
+    struct shard_layout shard;
+    struct shard_attribute attributes[LAYOUT_ATTRIBUTES];
+    char identity[DIGEST_HEX];
+};
+
+// Pointers go to `inputs`, which outlives it. After the model was loaded (its fingerprint is an attribute).
+void layout_make(struct run_layout *layout, const struct inputs *inputs,
+                 const char identity_hash[DIGEST_HEX]);
+
+// The model folder's own name, without the path to it: what shards and identities call the model.
+const char *layout_model_name(const char *path);
+
+#endif

@@ -1,0 +1,250 @@
+#include "extract/runner.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "checkpoints/view.h"
+#include "extract/launch.h"
+#include "extract/measure.h"
+
+// The stages and what passes between them.
+struct run {
+    struct launch launch;
+    struct feeder feeder;
+    struct writer writer;
+    struct runner_summary *summary;
+    double began;
+    double recent_rate; // tokens per second, smoothed over the last batches
+};
+
+// ---- one batch
+// ----------------------------------------------------------------------------------------------------
+
+static void show_progress(struct run *run, bool now) {
+    struct writer_progress progress;
+    const struct survey *survey = &run->launch.inputs.survey;
+    char note[64];
+    writer_snapshot(&run->writer, &progress);
+    uint64_t left = survey->totals.tokens > progress.tokens ? survey->totals.tokens - progress.tokens : 0;
+    snprintf(note, sizeof note, "%" PRIu64 " shards sealed%s", progress.sealed_shards,
+             progress.failed > 0 ? ", some failed" : "");
+    struct display_state state = {.stage = "running",
+                                  .done = progress.problems,
+                                  .all = survey->totals.problems,
+                                  .unit = "problems",
+                                  .rate = run->recent_rate,
+                                  .seconds_left = run->recent_rate > 0 ? (double)left / run->recent_rate : 0,
+                                  .note = note};
+    display_update(&run->launch.display, &state, now);
+}
+
+static int compute(struct run *run, struct work *work, double *seconds, struct error *err) {
+    struct inputs *inputs = &run->launch.inputs;
+    struct model_batch batch = {.ids = work->ids,
+                                .starts = work->starts,
+                                .spans = work->spans,
+                                .tokens = work->tokens,
+                                .texts = work->texts,
+                                .rows = work->rows,
+                                .slot = work->slot};
+    struct device_mark mark;
+    double began = clock_seconds();
+    work->predicted_seconds =
+        drift_predict(&run->launch.watch.cost, (double)work->tokens, work->squared_lengths);
+    guard_batch_begins(&run->launch.guard, work->number, work->predicted_seconds);
+    int status = model_forward(inputs->model, &batch, &mark, err);
+    if (status == STATUS_OK) {
+        status = device_wait(inputs->device, mark, NULL, err);
+    }
+    guard_batch_ends(&run->launch.guard);
+    *seconds = clock_seconds() - began;
+    work->compute_seconds = *seconds;
+    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "batch %" PRIu64, work->number);
+}
+
+static void count_batch(struct run *run, const struct work *work, double seconds) {
+    double rate = (double)work->tokens / (seconds + work->wait_seconds);
+    run->recent_rate = run->recent_rate == 0 ? rate : 0.8 * run->recent_rate + 0.2 * rate;
+    run->summary->launch_batches++;
+    run->summary->launch_tokens += work->tokens;
+    run->summary->wait_seconds += work->wait_seconds;
+    run->summary->launch_seconds = clock_seconds() - run->began;
+    writer_live(&run->writer, NULL, "steady", work->score, run->recent_rate, false);
+    show_progress(run, false);
+}
+
+static int stop_reason(const struct run *run, struct error *err) {
+    if (guard_stop_requested(&run->launch.guard)) {
+        return error_set(err, STATUS_STOPPED, "stopped by %s; run the same command to go on",
+                         guard_signal_name(&run->launch.guard));
+    }
+    uint64_t stop_after = run->launch.options->stop_after;
+    if (stop_after > 0 && run->summary->launch_batches >= stop_after) {
+        return error_set(err, STATUS_STOPPED,
+                         "stopped after %" PRIu64 " batches as asked; run the same command to go on",
+                         stop_after);
+    }
+    return STATUS_OK;
+}
+
+// Computes one work and hands it to the writer. The drift verdict comes after the hand-over: a slow batch is
+// right all the same.
+static int step(struct run *run, struct work *work, struct error *err) {
+    int status = STATUS_OK;
+    double seconds = 0;
+    bool computed = work->computes && !writer_has(&run->writer, work);
+    if (computed) {
+        status = compute(run, work, &seconds, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        status = drift_watch_batch(&run->launch.watch, work, seconds, err);
+        count_batch(run, work, seconds);
+    }
+    if (!writer_put(&run->writer, work)) {
+        // The writer stopped: by the stop that was asked for, or by an error of its own, which end_stages
+        // reports.
+        status = status == STATUS_OK ? stop_reason(run, err) : status;
+        return status == STATUS_OK ? error_set(err, STATUS_STOPPED, "the writer stopped") : status;
+    }
+    return status;
+}
+
+// The stage loop: until the last work, a stop, drift or an error. *complete: the feeder reached the last row.
+static int compute_all(struct run *run, struct error *err) {
+    int status = STATUS_OK;
+    run->began = clock_seconds();
+    while (status == STATUS_OK) {
+        status = stop_reason(run, err);
+        if (status != STATUS_OK) {
+            break;
+        }
+        double waited = clock_seconds();
+        struct work *work = feeder_next(&run->feeder);
+        if (work == NULL) {
+            break;
+        }
+        work->wait_seconds = clock_seconds() - waited;
+        status = step(run, work, err);
+    }
+    return status;
+}
+
+// ---- the run
+// ------------------------------------------------------------------------------------------------------
+
+static int start_stages(struct run *run, struct error *err) {
+    struct launch *launch = &run->launch;
+    struct ledger_position position;
+    struct feeder_limits limits = {
+        .plan = launch->inputs.limits, .tokens = launch->limits.tokens, .rows = launch->limits.rows};
+    struct writer_options options = {.folder = launch->folder.path,
+                                     .layout = &launch->layout.shard,
+                                     .batches_per_shard = (uint64_t)launch->inputs.job.checkpoint_every,
+                                     .disk_reserve = (uint64_t)(launch->inputs.job.disk_reserve_gb * 1e9),
+                                     .epoch = launch->epoch,
+                                     .ledger = launch->ledger,
+                                     .log = &launch->log,
+                                     .model = launch->inputs.model,
+                                     .feeder = &run->feeder};
+    int status = ledger_position(launch->ledger, &position, err);
+    if (status == STATUS_OK) {
+        status = feeder_start(&run->feeder, &limits, launch->inputs.source, launch->inputs.preparer,
+                              &position, err);
+    }
+    if (status == STATUS_OK) {
+        status = writer_start(&run->writer, &options, launch->has_partial ? &launch->partial : NULL,
+                              &launch->live, err);
+    }
+    if (status == STATUS_OK) {
+        launch->watch.writer = &run->writer;
+        guard_attach(&launch->guard, &run->writer);
+        writer_live(&run->writer, "running", "steady", 0, 0, true);
+    }
+    return status;
+}
+
+// Ends feeder and writer in that order. The first error counts; a stop gives way to an error of the writer.
+static int end_stages(struct run *run, int status, struct error *err) {
+    struct error writer_err;
+    struct error feeder_err;
+    bool complete = false;
+    int feeder_status = feeder_finish(&run->feeder, &complete, &feeder_err);
+    if (feeder_status != STATUS_OK && status == STATUS_OK) {
+        *err = feeder_err;
+        status = feeder_status;
+    }
+    bool unchanged =
+        !complete || run->feeder.problems_sha256[0] == 0 ||
+        strcmp(run->feeder.problems_sha256, run->launch.inputs.survey.totals.problems_sha256) == 0;
+    if (status == STATUS_OK && !unchanged) {
+        status = error_set(err, STATUS_DATA, "the problem database changed while the run was reading it");
+    }
+    int writer_status = writer_finish(&run->writer, complete && status == STATUS_OK, &writer_err);
+    if (writer_status != STATUS_OK && (status == STATUS_OK || status == STATUS_STOPPED)) {
+        *err = writer_err;
+        status = writer_status;
+        run->summary->library_broken = true;
+    }
+    if (status == STATUS_OK && guard_stop_requested(&run->launch.guard) &&
+        !writer_is_complete(&run->writer)) {
+        status = error_set(err, STATUS_STOPPED, "stopped by %s; run the same command to go on",
+                           guard_signal_name(&run->launch.guard));
+    }
+    guard_attach(&run->launch.guard, NULL);
+    run->launch.live = run->writer.live;
+    return status;
+}
+
+static int judge_failures(struct run *run, struct error *err) {
+    struct runner_summary *summary = run->summary;
+    int64_t allowed = run->launch.inputs.job.max_failed;
+    run->launch.finished = true;
+    if (summary->totals.failed > (uint64_t)allowed) {
+        return error_set(err, STATUS_DATA,
+                         "every problem is accounted for, but %" PRIu64 " of %" PRIu64
+                         " failed; problems.max_failed allows %" PRId64
+                         " (strata status and the ledger name them)",
+                         summary->totals.failed, summary->problems, allowed);
+    }
+    return STATUS_OK;
+}
+
+static int run_stages(struct run *run, struct error *err) {
+    bool written;
+    int status = start_stages(run, err);
+    if (status == STATUS_OK) {
+        status = compute_all(run, err);
+    }
+    status = end_stages(run, status, err);
+    show_progress(run, true);
+    struct error view_err;
+    if ((status == STATUS_OK || status == STATUS_STOPPED) &&
+        view_write(run->launch.folder.path, run->launch.ledger, &written, &view_err) != STATUS_OK) {
+        log_write(&run->launch.log, LOG_LEVEL_WARN, "latents.h5 was not written: %s", view_err.message);
+    }
+    feeder_destroy(&run->feeder);
+    writer_destroy(&run->writer);
+    return status;
+}
+
+int runner_run(const struct runner_options *options, struct runner_summary *summary, struct error *err) {
+    struct run run = {.summary = summary};
+    struct error ignored;
+    *summary = (struct runner_summary){0};
+    int status = launch_open(&run.launch, options, err);
+    memcpy(summary->folder, run.launch.folder.path, sizeof summary->folder);
+    if (status == STATUS_OK && !run.launch.finished) {
+        status = run_stages(&run, err);
+    }
+    summary->problems = run.launch.inputs.survey.totals.problems;
+    summary->memory_peak = measure_memory_peak();
+    if (run.launch.ledger != NULL &&
+        ledger_totals(run.launch.ledger, &summary->totals, &ignored) == STATUS_OK && status == STATUS_OK) {
+        status = judge_failures(&run, err);
+    }
+    summary->library_broken = summary->library_broken || status == STATUS_WRITE || status == STATUS_INTERNAL;
+    launch_close(&run.launch, status, err);
+    return status;
+}

@@ -1,0 +1,34 @@
+// The run: starts or resumes the job of a run directory and carries it to its end, to a stop, or to an error.
+// The same call for both; what is done already is what the ledger says.
+#ifndef STRATA_EXTRACT_RUNNER_H
+#define STRATA_EXTRACT_RUNNER_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "base/file.h"
+#include "extract/inputs.h"
+
+struct runner_options {
+    struct inputs_options inputs;
+    uint64_t stop_after; // batches of this launch; 0: to the end
+    FILE *display;       // progress; NULL: none
+};
+
+struct runner_summary {
+    char folder[PATH_SIZE];
+    struct ledger_totals totals;
+    uint64_t problems;       // of the input
+    uint64_t launch_batches; // computed by this launch
+    uint64_t launch_tokens;
+    double launch_seconds; // from the first batch to the last
+    double wait_seconds;   // of them, spent waiting for the feeder or the writer
+    uint64_t memory_peak;
+    bool library_broken; // an HDF5 or write error: end the process with _exit, not exit
+};
+
+// STATUS_OK: every problem is accounted for. STATUS_STOPPED, STATUS_DRIFT, STATUS_DATA (more failed problems
+// than the job allows) and errors as base/error.h says; summary is filled as far as it is known.
+int runner_run(const struct runner_options *options, struct runner_summary *summary, struct error *err);
+
+#endif

@@ -1,0 +1,126 @@
+#include "extract/survey.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "extract/window.h"
+
+static uint64_t larger(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+static void count_problem(struct survey *survey, const struct window_problem *problem) {
+    struct ledger_survey *totals = &survey->totals;
+    totals->problems++;
+    survey->metadata_bytes += problem->id_size + problem->metadata_size;
+    if (problem->state != PROBLEM_DONE) {
+        survey->failed += problem->state == PROBLEM_FAILED;
+        survey->skipped += problem->state == PROBLEM_SKIPPED;
+        return;
+    }
+    double tokens = problem->token_count;
+    totals->texts++;
+    totals->tokens += problem->token_count;
+    totals->rows += problem->row_count;
+    totals->squared_lengths += tokens * tokens;
+    totals->longest = larger(totals->longest, problem->token_count);
+    totals->truncated += problem->truncated;
+}
+
+static void count_window(struct survey *survey, const struct window *window) {
+    for (size_t i = 0; i < window->count; i++) {
+        count_problem(survey, &window->problems[i]);
+    }
+    for (size_t b = 0; b < window->plan.batches; b++) {
+        uint64_t tokens = 0;
+        uint64_t rows = 0;
+        for (size_t i = 0; i < window_batch_size(window, b); i++) {
+            const struct window_problem *problem = window_batch_problem(window, b, i);
+            tokens += problem->token_count;
+            rows += problem->row_count;
+        }
+        survey->largest_tokens = larger(survey->largest_tokens, tokens);
+        survey->largest_rows = larger(survey->largest_rows, rows);
+    }
+    survey->totals.batches += window->plan.batches;
+}
+
+int survey_make(struct survey *survey, struct source *source, struct preparer *preparer,
+                const struct plan_limits *limits, void (*progress)(void *context, uint64_t problems),
+                void *context, struct error *err) {
+    struct window window;
+    struct digest *digest = NULL;
+    bool end = false;
+    *survey = (struct survey){0};
+    int status = window_create(&window, limits, err);
+    if (status == STATUS_OK) {
+        status = digest_create(&digest, err);
+    }
+    while (status == STATUS_OK && !end) {
+        status = window_fill(&window, limits, source, preparer, digest, &end, err);
+        if (status == STATUS_OK) {
+            count_window(survey, &window);
+            if (progress != NULL) {
+                progress(context, survey->totals.problems);
+            }
+        }
+    }
+    if (status == STATUS_OK) {
+        status = digest_finish(digest, survey->totals.problems_sha256, err);
+    }
+    if (status == STATUS_OK) {
+        status = source_rewind(source, err);
+    }
+    digest_destroy(digest);
+    window_destroy(&window);
+    return status;
+}
+
+int survey_digest(struct source *source, uint64_t *problems, char hex[DIGEST_HEX], struct error *err) {
+    struct digest *digest;
+    struct row row;
+    bool found = true;
+    *problems = 0;
+    int status = digest_create(&digest, err);
+    while (status == STATUS_OK && found) {
+        status = source_next(source, &row, &found, err);
+        if (status == STATUS_OK && found) {
+            (*problems)++;
+            status = source_digest_row(digest, &row, err);
+        }
+    }
+    if (status == STATUS_OK) {
+        status = digest_finish(digest, hex, err);
+    }
+    if (status == STATUS_OK) {
+        status = source_rewind(source, err);
+    }
+    digest_destroy(digest);
+    return status;
+}
+
+static const char NOTE[] = "survey.rest";
+
+int survey_store(struct ledger *ledger, const struct survey *survey, struct error *err) {
+    char text[256];
+    snprintf(text, sizeof text, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, survey->failed,
+             survey->skipped, survey->largest_tokens, survey->largest_rows, survey->metadata_bytes);
+    return ledger_set_note(ledger, NOTE, text, err);
+}
+
+int survey_load(struct ledger *ledger, struct survey *survey, bool *found, struct error *err) {
+    struct buffer text = {0};
+    *survey = (struct survey){0};
+    int status = ledger_survey(ledger, &survey->totals, found, err);
+    if (status == STATUS_OK && *found) {
+        status = ledger_note(ledger, NOTE, &text, found, err);
+    }
+    if (status == STATUS_OK && *found &&
+        sscanf(text.data, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64, &survey->failed,
+               &survey->skipped, &survey->largest_tokens, &survey->largest_rows,
+               &survey->metadata_bytes) != 5) {
+        status = error_set(err, STATUS_DATA, "the ledger's note '%s' is damaged: \"%s\"", NOTE, text.data);
+    }
+    buffer_destroy(&text);
+    return status;
+}

@@ -1,0 +1,33 @@
+// The survey: one pass over the whole query before the first batch. It names the problem set (a hash over all
+// rows), and counts texts, tokens, rows and batches, for the disk plan, the sizes of buffers and the time
+// left.
+#ifndef STRATA_EXTRACT_SURVEY_H
+#define STRATA_EXTRACT_SURVEY_H
+
+#include "checkpoints/ledger.h"
+#include "extract/plan.h"
+#include "extract/prepare.h"
+
+struct survey {
+    struct ledger_survey totals;
+    uint64_t failed; // of the problems, before any batch
+    uint64_t skipped;
+    uint64_t largest_tokens; // of one batch
+    uint64_t largest_rows;
+    uint64_t metadata_bytes; // ids and metadata, for the disk plan
+};
+
+// Reads the query from its first row to its last and rewinds it. progress (may be NULL) gets the rows read so
+// far.
+int survey_make(struct survey *survey, struct source *source, struct preparer *preparer,
+                const struct plan_limits *limits, void (*progress)(void *context, uint64_t problems),
+                void *context, struct error *err);
+
+// Only the hash of the rows: what a resumed run compares.
+int survey_digest(struct source *source, uint64_t *problems, char hex[DIGEST_HEX], struct error *err);
+
+// Notes that carry the rest of a survey across launches.
+int survey_store(struct ledger *ledger, const struct survey *survey, struct error *err);
+int survey_load(struct ledger *ledger, struct survey *survey, bool *found, struct error *err);
+
+#endif

@@ -1,0 +1,62 @@
+// A window of the query: up to `window` prepared problems and their batch plan, in memory that is reused
+// window after window.
+#ifndef STRATA_EXTRACT_WINDOW_H
+#define STRATA_EXTRACT_WINDOW_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "base/memory.h"
+#include "extract/plan.h"
+#include "extract/prepare.h"
+
+// One problem, with its texts as offsets into the window's memory.
+struct window_problem {
+    uint64_t ordinal;
+    enum problem_state state;
+    size_t id_at;
+    size_t id_size;
+    size_t metadata_at;
+    size_t metadata_size;
+    size_t reason_at; // 0-ended, failed and skipped problems only
+    size_t tokens_at; // first of its tokens
+    size_t rows_at;   // first of its rows
+    uint32_t token_count;
+    uint32_t row_count;
+    uint32_t step_count;
+    bool truncated;
+};
+
+struct window {
+    uint64_t first;       // ordinal of its first row
+    uint64_t end;         // ordinal after its last row
+    uint64_t first_batch; // number of its first batch
+    struct window_problem *problems;
+    size_t count;
+    uint32_t *ready; // [ready_count] problems that run: what the plan's order indexes
+    uint32_t *ready_tokens;
+    size_t ready_count;
+    struct plan plan;
+    struct buffer bytes;   // ids, metadata, reasons
+    struct buffer tokens;  // int32
+    struct buffer rows;    // struct shard_row
+    atomic_size_t pending; // works that still need it
+};
+
+int window_create(struct window *window, const struct plan_limits *limits, struct error *err);
+void window_destroy(struct window *window); // accepts zeros
+
+// Reads rows from the source and prepares them until the window is full or the source ends (*end), then
+// plans. digest may be NULL; otherwise every row read is added to it.
+int window_fill(struct window *window, const struct plan_limits *limits, struct source *source,
+                struct preparer *preparer, struct digest *digest, bool *end, struct error *err);
+
+const char *window_text(const struct window *window, size_t at);
+const int32_t *window_tokens(const struct window *window, const struct window_problem *problem);
+const struct shard_row *window_rows(const struct window *window, const struct window_problem *problem);
+
+// Problem number `index` of batch `batch` of the plan.
+const struct window_problem *window_batch_problem(const struct window *window, size_t batch, size_t index);
+size_t window_batch_size(const struct window *window, size_t batch);
+
+#endif
