@@ -274,6 +274,7 @@ int job_key_assign(struct job *job, const struct job_key *key, const struct job_
         return assign_texts(job, key, value, item, err);
     }
     if (value->is_list) {
+        *item = value->count;
         return error_set(err, STATUS_JOB, "wants one value, not a list");
     }
     int index = 0;

@@ -138,16 +138,17 @@ int import_jsonl(const char *path, const char *database, const struct import_opt
         status = import_lines(&import, path, err);
     }
     if (status == STATUS_OK) {
-        report->rows = import.rows;
-        report->columns = table_column_count(import.table);
         status = table_commit(import.table, err);
     }
+    size_t columns = status == STATUS_OK ? table_column_count(import.table) : 0;
     table_close(import.table);
     lines_close(import.lines);
     if (status == STATUS_OK && is_new) {
         status = publish(aside, database, err);
     }
-    if (status != STATUS_OK && is_new) {
+    if (status == STATUS_OK) {
+        *report = (struct import_report){.rows = import.rows, .columns = columns};
+    } else if (is_new) {
         file_remove(aside, &ignored);
     }
     return status;

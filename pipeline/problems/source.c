@@ -18,7 +18,7 @@ struct source {
     uint64_t next;  // ordinal of the next row
     uint64_t limit; // UINT64_MAX: none
     bool ended;
-    const char *refused; // function the query must not use, set by the authorizer
+    bool uses_random; // set by the authorizer
 };
 
 static int fail(const struct source *source, int code, const char *what, struct error *err) {
@@ -33,7 +33,8 @@ static int fail(const struct source *source, int code, const char *what, struct 
     return error_set(err, STATUS_DATA, "%s: %s: %s%s", source->path, what, words, hint);
 }
 
-// The query may read and compute, nothing else; and its rows must come out the same in every pass over them.
+// What sqlite3_stmt_readonly lets through and a query must not do: settings, and rows that come in another
+// order in each pass over them.
 static int authorize(void *context, int action, const char *first, const char *second, const char *database,
                      const char *trigger) {
     struct source *source = context;
@@ -42,12 +43,11 @@ static int authorize(void *context, int action, const char *first, const char *s
     (void)trigger;
     if (action == SQLITE_FUNCTION && second != NULL &&
         (sqlite3_stricmp(second, "random") == 0 || sqlite3_stricmp(second, "randomblob") == 0)) {
-        source->refused = "random()";
+        source->uses_random = true;
         return SQLITE_DENY;
     }
-    bool reads = action == SQLITE_SELECT || action == SQLITE_READ || action == SQLITE_FUNCTION ||
-                 action == SQLITE_RECURSIVE;
-    return reads ? SQLITE_OK : SQLITE_DENY;
+    return action == SQLITE_PRAGMA || action == SQLITE_ATTACH || action == SQLITE_DETACH ? SQLITE_DENY
+                                                                                         : SQLITE_OK;
 }
 
 static int not_one_select(const struct source *source, struct error *err) {
@@ -59,10 +59,12 @@ static int prepare(struct source *source, const char *query, struct error *err) 
     sqlite3_set_authorizer(source->connection, authorize, source);
     int code = sqlite3_prepare_v3(source->connection, query, -1, SQLITE_PREPARE_PERSISTENT,
                                   &source->statement, &tail);
-    if (code == SQLITE_AUTH && source->refused != NULL) {
+    // Later, at the first row, a virtual table may use a PRAGMA of its own.
+    sqlite3_set_authorizer(source->connection, NULL, NULL);
+    if (source->uses_random) {
         return error_set(err, STATUS_DATA,
-                         "%s: the query uses %s: its rows must come in the same order each time",
-                         source->path, source->refused);
+                         "%s: the query uses random(): its rows must come in the same order each time",
+                         source->path);
     }
     if (code == SQLITE_AUTH) {
         return not_one_select(source, err);

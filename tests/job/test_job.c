@@ -1,0 +1,354 @@
+// The job file: defaults, every kind of value, and where and how each mistake is answered.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "job/job.h"
+
+#define REQUIRED "problems: {database: p.db, id: pid}\nmodel: {path: m}\nrun: {output: out}\n"
+
+static int parse(struct job *job, const char *text, struct error *err) {
+    *err = (struct error){0};
+    return job_parse(job, text, strlen(text), "job.yaml", "/home/me", err);
+}
+
+static struct job accepted(const char *text) {
+    struct job job;
+    struct error err;
+    if (parse(&job, text, &err) != STATUS_OK) {
+        fail_msg("refused: %s", err.message);
+    }
+    return job;
+}
+
+static void refused(const char *text, const char *message) {
+    struct job job;
+    struct error err;
+    int status = parse(&job, text, &err);
+    if (status == STATUS_OK) {
+        fail_msg("accepted: %s", text);
+    }
+    assert_string_equal(err.message, message);
+    assert_int_equal(status, STATUS_JOB);
+    assert_int_equal(err.status, STATUS_JOB);
+    assert_null(job.source); // nothing is left to free
+}
+
+static void test_defaults(void **state) {
+    (void)state;
+    struct job job = accepted(REQUIRED);
+    assert_string_equal(job.database, "/home/me/p.db");
+    assert_string_equal(job.query, "SELECT * FROM problems");
+    assert_string_equal(job.id, "pid");
+    assert_string_equal(job.text, "{statement}\n{steps}");
+    assert_string_equal(job.steps_column, "steps");
+    assert_string_equal(job.steps_separator, "\n");
+    assert_null(job.steps_pattern);
+    assert_true(job.special_tokens);
+    assert_int_equal(job.max_tokens, 2048);
+    assert_int_equal(job.max_text_bytes, 1048576);
+    assert_int_equal(job.max_failed, 0);
+    assert_null(job.metadata);
+    assert_string_equal(job.model_path, "/home/me/m");
+    assert_string_equal(job.tokenizer_path, "/home/me/m/tokenizer.json");
+    assert_int_equal(job.dtype, DTYPE_BF16);
+    assert_string_equal(job.device, "auto");
+    assert_null(job.cpu_path);
+    assert_true(job.load_timeout == 600);
+    assert_int_equal(job.layer_count, 1);
+    assert_int_equal(job.layers[0], -2);
+    assert_int_equal(job.pooling, POOLING_STEP_MEAN);
+    assert_int_equal(job.latents_dtype, DTYPE_F16);
+    assert_false(job.token_ids);
+    assert_int_equal(job.batch_problems, 64);
+    assert_int_equal(job.batch_tokens, 8192);
+    assert_int_equal(job.batch_window, 1024);
+    assert_string_equal(job.output, "/home/me/out");
+    assert_int_equal(job.checkpoint_every, 10);
+    assert_int_equal(job.threads, 0);
+    assert_true(job.drift_stop);
+    assert_true(job.disk_reserve_gb == 1);
+    assert_false(job.force_network_output);
+    assert_null(job.profile);
+    assert_int_equal(job.source_size, strlen(REQUIRED));
+    assert_memory_equal(job.source, REQUIRED, strlen(REQUIRED));
+    job_destroy(&job);
+    assert_null(job.database);
+    job_destroy(&job);
+}
+
+static void test_values(void **state) {
+    (void)state;
+    struct job job = accepted(
+        "problems:\n"
+        "  database: /data/p.db\n"
+        "  id: 'the id'\n"
+        "  text: \"{q}\\n\\n{steps}\"\n"
+        "  steps: {separator: ''}\n"
+        "  special_tokens: false\n"
+        "  metadata: [domain, 'a b']\n"
+        "model: {path: m, tokenizer: t/tok.json, dtype: float32, device: 'cuda:1', cpu_path: avx2,\n"
+        "        load_timeout: 2.5e1}\n"
+        "latents: {layers: all, pooling: tokens, dtype: bfloat16, token_ids: true}\n"
+        "batch: {problems: 1, tokens: 4194304, window: 1}\n"
+        "run: {output: ../o, threads: 1024, drift_stop: false, disk_reserve_gb: 0, profile: p.json}\n");
+    assert_string_equal(job.database, "/data/p.db");
+    assert_string_equal(job.id, "the id");
+    assert_string_equal(job.text, "{q}\n\n{steps}");
+    assert_string_equal(job.steps_column, "steps");
+    assert_string_equal(job.steps_separator, "");
+    assert_false(job.special_tokens);
+    assert_int_equal(job.metadata_count, 2);
+    assert_string_equal(job.metadata[1], "a b");
+    assert_string_equal(job.tokenizer_path, "/home/me/t/tok.json");
+    assert_int_equal(job.dtype, DTYPE_F32);
+    assert_string_equal(job.device, "cuda:1");
+    assert_string_equal(job.cpu_path, "avx2");
+    assert_true(job.load_timeout == 25);
+    assert_null(job.layers);
+    assert_int_equal(job.pooling, POOLING_TOKENS);
+    assert_int_equal(job.latents_dtype, DTYPE_BF16);
+    assert_true(job.token_ids);
+    assert_int_equal(job.batch_tokens, 4194304);
+    assert_string_equal(job.output, "/home/me/../o");
+    assert_int_equal(job.threads, 1024);
+    assert_false(job.drift_stop);
+    assert_true(job.disk_reserve_gb == 0);
+    assert_string_equal(job.profile, "/home/me/p.json");
+    job_destroy(&job);
+
+    job = accepted(REQUIRED "latents: {layers: 7}\n");
+    assert_int_equal(job.layer_count, 1);
+    assert_int_equal(job.layers[0], 7);
+    job_destroy(&job);
+    job = accepted("problems: {database: p, id: i, metadata: []}\nmodel: {path: m}\nrun: {output: o}\n");
+    assert_non_null(job.metadata); // none at all, not the default
+    assert_int_equal(job.metadata_count, 0);
+    job_destroy(&job);
+}
+
+static void test_steps(void **state) {
+    (void)state;
+    struct job job =
+        accepted("problems: {database: p, id: i, text: '{text}'}\nmodel: {path: m}\nrun: {output: o}\n");
+    assert_null(job.steps_column);
+    assert_null(job.steps_separator);
+    assert_string_equal(job.steps_pattern, "Step\\s+\\d+:");
+    job_destroy(&job);
+    job = accepted("problems: {database: p, id: i, text: '{{steps}} {steps}', steps: {column: s}}\nmodel: "
+                   "{path: m}\nrun: {output: o}\n");
+    assert_string_equal(job.steps_column, "s");
+    assert_string_equal(job.steps_separator, "\n");
+    job_destroy(&job);
+    job = accepted(
+        "problems: {database: p, id: i, steps: {pattern: '#'}}\nmodel: {path: m}\nrun: {output: o}\n");
+    assert_null(job.steps_column); // {steps} is a column like any other then
+    assert_string_equal(job.steps_pattern, "#");
+    job_destroy(&job);
+    refused("problems: {database: p, id: i, text: '{t}', steps: {column: s}}\nmodel: {path: m}\nrun: "
+            "{output: o}\n",
+            "job.yaml:1:32: problems.text has {steps} 0 times; with steps from a column it must stand there "
+            "once");
+    refused("problems: {database: p, id: i, text: '{steps}{steps}'}\nmodel: {path: m}\nrun: {output: o}\n",
+            "job.yaml:1:32: problems.text has {steps} 2 times; with steps from a column it must stand there "
+            "once");
+    refused("problems: {database: p, id: i, steps: {column: s, pattern: x}}\nmodel: {path: m}\nrun: {output: "
+            "o}\n",
+            "job.yaml:1:51: problems.steps has a column and a pattern: steps come from one of them");
+    refused("problems: {database: p, id: i, steps: {separator: s, pattern: x}}\nmodel: {path: m}\nrun: "
+            "{output: o}\n",
+            "job.yaml:1:40: problems.steps.separator joins the steps of a column, not those of a pattern");
+}
+
+static void test_unknown_keys(void **state) {
+    (void)state;
+    refused(REQUIRED "latent: {}\n",
+            "job.yaml:4:1: unknown key 'latent' in the job file (did you mean 'latents'?)");
+    refused("run: {output: o, checkpoint_evry: 3}\n",
+            "job.yaml:1:18: unknown key 'checkpoint_evry' in run (did you mean 'checkpoint_every'?)");
+    refused("run:\n  max_tokens: 3\n",
+            "job.yaml:2:3: unknown key 'max_tokens' in run (it belongs to problems)");
+    refused("database: x\n", "job.yaml:1:1: unknown key 'database' in the job file (it belongs to problems)");
+    refused("problems: {stesp: 3}\n",
+            "job.yaml:1:12: unknown key 'stesp' in problems (did you mean 'steps'?)");
+    refused("problems: {steps: {seperator: 3}}\n",
+            "job.yaml:1:20: unknown key 'seperator' in problems.steps (did you mean 'separator'?)");
+    refused("run: {zzzzzzzz: 3}\n", "job.yaml:1:7: unknown key 'zzzzzzzz' in run");
+    refused("problems.steps: {}\n", "job.yaml:1:1: unknown key 'problems.steps' in the job file");
+    refused("run: {\"output\\0x\": 3}\n", "job.yaml:1:7: unknown key 'output...' in run");
+}
+
+static void test_wrong_values(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"problems: {max_tokens: many}\n",
+         "job.yaml:1:24: problems.max_tokens wants a whole number, not 'many'"},
+        {"problems: {max_tokens: \"64\"}\n",
+         "job.yaml:1:24: problems.max_tokens wants a whole number, not '64'"},
+        {"problems: {max_tokens: 0x10}\n",
+         "job.yaml:1:24: problems.max_tokens wants a whole number, not '0x10'"},
+        {"problems: {max_tokens: 010}\n",
+         "job.yaml:1:24: problems.max_tokens wants a whole number, not '010'"},
+        {"problems: {max_tokens: 1_000}\n",
+         "job.yaml:1:24: problems.max_tokens wants a whole number, not '1_000'"},
+        {"problems: {max_tokens: 10.0}\n",
+         "job.yaml:1:24: problems.max_tokens wants a whole number, not '10.0'"},
+        {"problems: {max_tokens: +1}\n", "job.yaml:1:24: problems.max_tokens wants a whole number, not '+1'"},
+        {"problems: {max_tokens: 99999999999999999999}\n",
+         "job.yaml:1:24: problems.max_tokens wants a whole number, not '99999999999999999999'"},
+        {"problems: {max_tokens: 0}\n",
+         "job.yaml:1:24: problems.max_tokens '0' is out of bounds: 1 to 1048576"},
+        {"problems: {max_failed: -1}\n",
+         "job.yaml:1:24: problems.max_failed '-1' is out of bounds: 0 to 1000000000000"},
+        {"problems: {max_tokens: }\n", "job.yaml:1:24: problems.max_tokens has no value"},
+        {"problems:\n  id: null\n", "job.yaml:2:7: problems.id has no value"},
+        {"problems:\n  id: ~\n", "job.yaml:2:7: problems.id has no value"},
+        {"problems:\n  id: ''\n", "job.yaml:2:7: problems.id is empty"},
+        {"problems:\n  id: \"a\\0b\"\n", "job.yaml:2:7: problems.id has a NUL byte"},
+        {"problems:\n  id: [a]\n", "job.yaml:2:7: problems.id wants one value, not a list"},
+        {"problems:\n  id: {a: b}\n", "job.yaml:2:7: problems.id wants a value, not a section of its own"},
+        {"problems: 3\n", "job.yaml:1:11: problems wants keys of its own ('key: value' lines)"},
+        {"problems:\n", "job.yaml:1:10: problems wants keys of its own ('key: value' lines)"},
+        {"problems: {special_tokens: yes}\n",
+         "job.yaml:1:28: problems.special_tokens wants true or false, not 'yes'"},
+        {"problems: {metadata: a}\n", "job.yaml:1:22: problems.metadata wants a list: [a]"},
+        {"problems: {metadata: [a, b, a]}\n", "job.yaml:1:29: problems.metadata has 'a' twice"},
+        {"problems: {metadata: [[a]]}\n", "job.yaml:1:23: problems.metadata is a list of plain values"},
+        {"model: {load_timeout: .inf}\n", "job.yaml:1:23: model.load_timeout wants a number, not '.inf'"},
+        {"model: {load_timeout: 1.}\n", "job.yaml:1:23: model.load_timeout wants a number, not '1.'"},
+        {"model: {load_timeout: 0.5}\n",
+         "job.yaml:1:23: model.load_timeout '0.5' is out of bounds: 1 to 86400"},
+        {"model: {dtype: float16}\n",
+         "job.yaml:1:16: model.dtype is one of float32|bfloat16, not 'float16' (did you mean 'bfloat16'?)"},
+        {"model: {device: gpu}\n", "job.yaml:1:17: model.device is auto, cpu or cuda:N, not 'gpu'"},
+        {"model: {device: 'cuda:'}\n", "job.yaml:1:17: model.device is auto, cpu or cuda:N, not 'cuda:'"},
+        {"latents: {pooling: steps}\n",
+         "job.yaml:1:20: latents.pooling is one of step_mean|mean|last|tokens, not 'steps'"},
+        {"latents: {layers: [-2, x]}\n", "job.yaml:1:24: latents.layers wants a whole number, not 'x'"},
+        {"latents: {layers: [-2, 3, -2]}\n", "job.yaml:1:27: latents.layers has -2 twice"},
+        {"latents: {layers: []}\n", "job.yaml:1:19: latents.layers is an empty list"},
+        {"latents: {layers: 2000}\n", "job.yaml:1:19: latents.layers '2000' is out of bounds: -1000 to 1000"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        refused(cases[i].text, cases[i].message);
+    }
+}
+
+static void test_whole_file(void **state) {
+    (void)state;
+    refused("", "job.yaml:1:1: the job file is empty");
+    refused("# nothing\n", "job.yaml:1:1: the job file is empty");
+    refused("- a\n", "job.yaml:1:1: a job file has sections (problems:, model:, latents:, batch:, run:)");
+    refused("run: {threads: 1}\nrun: {threads: 2}\n",
+            "job.yaml:2:1: 'run' stands here a second time (first in line 1)");
+    refused("run: {threads: 1,\n threads: 2}\n",
+            "job.yaml:2:2: 'threads' stands here a second time (first in line 1)");
+    refused("run: &a {threads: 1}\n", "job.yaml:1:6: anchors (&a) are not part of a job file");
+    refused("run: *a\n", "job.yaml:1:6: aliases (*a) are not part of a job file");
+    refused("run: {threads: !!int 3}\n",
+            "job.yaml:1:16: tags (tag:yaml.org,2002:int) are not part of a job file");
+    refused(REQUIRED "---\nrun: {}\n", "job.yaml:4:1: a job file is one document");
+    refused("run: {threads: 1\n",
+            "job.yaml:2:1: while parsing a flow mapping: did not find expected ',' or '}'");
+    refused("run:\n\tthreads: 1\n",
+            "job.yaml:2:1: while scanning for the next token: found character that cannot start any token");
+    refused("run: {}\n# \xC3\xA4 \xFF\n", "job.yaml:2:5: invalid leading UTF-8 octet");
+    refused("model: {path: m}\nproblems:\n  id: i\nrun: {output: o}\n",
+            "job.yaml:2:1: problems.database is missing (SQLite database of the problems (`strata import` "
+            "makes one))");
+    refused("problems: {database: d, id: i}\nrun: {output: o}\n",
+            "job.yaml:1:1: model.path is missing (folder with config.json and safetensors, as `transformers` "
+            "saves it)");
+}
+
+static void test_bounds_between_keys(void **state) {
+    (void)state;
+    refused(REQUIRED "batch: {tokens: 100}\n",
+            "job.yaml:4:9: batch.tokens (100) is less than problems.max_tokens (2048, the default): the "
+            "longest text must fit a batch");
+    refused("problems: {database: p, id: i, max_tokens: 8193}\nmodel: {path: m}\nrun: {output: o}\n",
+            "job.yaml:1:32: batch.tokens (8192, the default) is less than problems.max_tokens (8193): the "
+            "longest text must fit a batch");
+    refused(
+        REQUIRED "batch: {problems: 8, window: 7}\n",
+        "job.yaml:4:22: batch.window (7) is less than batch.problems (8): a batch is packed from one window");
+}
+
+static int collect(void *context, const char *key, const char *value) {
+    char *text = context;
+    size_t used = strlen(text);
+    snprintf(text + used, 4096 - used, "%s=%s;", key, value);
+    return 0;
+}
+
+static int stop(void *context, const char *key, const char *value) {
+    (void)key;
+    (void)value;
+    *(int *)context += 1;
+    return -7;
+}
+
+static void test_identity(void **state) {
+    (void)state;
+    char text[4096] = "";
+    int calls = 0;
+    struct job job = accepted(REQUIRED "latents: {layers: [-1, 3]}\n");
+    assert_int_equal(job_each_identity_key(&job, collect, text), STATUS_OK);
+    assert_string_equal(
+        text, "problems.query=SELECT * FROM problems;problems.id=pid;problems.text={statement}\n{steps};"
+              "problems.special_tokens=true;problems.max_tokens=2048;problems.max_text_bytes=1048576;"
+              "problems.metadata=;problems.steps.column=steps;problems.steps.separator=\n;"
+              "problems.steps.pattern=;model.dtype=bfloat16;latents.layers=[-1, 3];"
+              "latents.pooling=step_mean;latents.dtype=float16;latents.token_ids=false;batch.problems=64;"
+              "batch.tokens=8192;batch.window=1024;run.checkpoint_every=10;");
+    assert_int_equal(job_each_identity_key(&job, stop, &calls), -7);
+    assert_int_equal(calls, 1);
+    job_destroy(&job);
+}
+
+static void test_nearest(void **state) {
+    (void)state;
+    static const char *const words[] = {"run", "import", "status", "verify", "--output"};
+    assert_string_equal(job_nearest("imprt", words, 5), "import");
+    assert_string_equal(job_nearest("IMPORT", words, 5), "import");
+    assert_string_equal(job_nearest("rnu", words, 5), "run");
+    assert_string_equal(job_nearest("stauts", words, 5), "status");
+    assert_string_equal(job_nearest("--ouput", words, 5), "--output");
+    assert_null(job_nearest("xyz", words, 5));
+    assert_null(job_nearest("", words, 5));
+    assert_null(job_nearest("a", words, 5));
+    assert_null(job_nearest("run", words, 0));
+    assert_null(job_nearest("a very long word that nobody could have meant by any of these", words, 5));
+}
+
+static void test_files(void **state) {
+    (void)state;
+    struct job job;
+    struct error err = {0};
+    assert_int_equal(job_read(&job, "/no/such/job.yaml", &err), STATUS_JOB);
+    assert_string_equal(err.message, "cannot open /no/such/job.yaml: No such file or directory");
+    assert_int_equal(err.status, STATUS_JOB);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_unknown_keys),
+        cmocka_unit_test(test_wrong_values),
+        cmocka_unit_test(test_whole_file),
+        cmocka_unit_test(test_bounds_between_keys),
+        cmocka_unit_test(test_identity),
+        cmocka_unit_test(test_nearest),
+        cmocka_unit_test(test_files),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,203 @@
+// Import: every kind of value, columns from later lines, faults by line number, and nothing half imported.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "problems/import.h"
+#include "scratch.h"
+
+// Lines are written into `told` as "LINE: WHAT;".
+static char told[8192];
+
+static void tell(void *context, uint64_t line, const char *what) {
+    (void)context;
+    size_t used = strlen(told);
+    snprintf(told + used, sizeof told - used, "%llu: %s;", (unsigned long long)line, what);
+}
+
+static int import_text(const char *text, size_t size, const char *database, bool append,
+                       struct import_report *report, struct error *err) {
+    const struct import_options options = {.table = "problems", .id = "id", .append = append};
+    scratch_file("lines.jsonl", text, size);
+    told[0] = 0;
+    *err = (struct error){0};
+    return import_jsonl(scratch_path("lines.jsonl"), scratch_path(database), &options, tell, NULL, report,
+                        err);
+}
+
+// One value of a query, as text.
+static void answers(const char *database, const char *query, const char *wanted) {
+    sqlite3 *connection;
+    sqlite3_stmt *statement;
+    assert_int_equal(sqlite3_open_v2(scratch_path(database), &connection, SQLITE_OPEN_READONLY, NULL),
+                     SQLITE_OK);
+    if (sqlite3_prepare_v2(connection, query, -1, &statement, NULL) != SQLITE_OK) {
+        fail_msg("%s: %s", query, sqlite3_errmsg(connection));
+    }
+    assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+    const char *text = (const char *)sqlite3_column_text(statement, 0);
+    assert_string_equal(text == NULL ? "NULL" : text, wanted);
+    sqlite3_finalize(statement);
+    sqlite3_close(connection);
+}
+
+static void test_values(void **state) {
+    (void)state;
+    struct import_report report;
+    struct error err;
+    static const char text[] =
+        "\xEF\xBB\xBF{\"id\": \"a\", \"n\": 9223372036854775807, \"r\": 0.1, \"yes\": true, \"no\": false, "
+        "\"none\": null}\r\n"
+        "\n  \r\n"
+        "{\"later\": [1, \"x\", {\"k\": null}], \"id\": 7, \"text\": \"a\\u0000b\", \"od\\\"d\": {}}\n"
+        "{\"id\": \"\xC3\xA9\", \"n\": \"text now\", \"later\": \"\\ud83d\\ude00\"}";
+    if (import_text(text, sizeof text - 1, "values.db", false, &report, &err) != STATUS_OK) {
+        fail_msg("%s %s", err.message, told);
+    }
+    assert_int_equal(report.rows, 3);
+    assert_int_equal(report.columns, 9);
+    answers("values.db", "SELECT group_concat(name) FROM pragma_table_info('problems')",
+            "id,n,r,yes,no,none,later,text,od\"d");
+    answers("values.db", "SELECT group_concat(typeof(n) || ' ' || n) FROM problems",
+            "integer 9223372036854775807,text text now");
+    answers("values.db", "SELECT typeof(id) FROM problems WHERE id = 7", "integer");
+    answers("values.db",
+            "SELECT r = 0.1 AND typeof(r) = 'real' AND yes = 1 AND no = 0 AND none IS NULL FROM problems "
+            "WHERE id = 'a'",
+            "1");
+    answers("values.db", "SELECT later FROM problems WHERE id = 7", "[1,\"x\",{\"k\":null}]");
+    answers("values.db", "SELECT hex(CAST(text AS BLOB)) || typeof(text) FROM problems WHERE id = 7",
+            "610062text");
+    answers("values.db", "SELECT \"od\"\"d\" FROM problems WHERE id = 7", "{}");
+    answers("values.db", "SELECT hex(id) || later FROM problems WHERE rowid = 3", "C3A9\xF0\x9F\x98\x80");
+    assert_int_not_equal(access(scratch_path("values.db.tmp"), F_OK), 0);
+}
+
+static void fails(const char *text, const char *database, bool append, const char *faults,
+                  const char *message) {
+    struct import_report report;
+    struct error err;
+    assert_int_equal(import_text(text, strlen(text), database, append, &report, &err), STATUS_DATA);
+    assert_string_equal(told, faults);
+    assert_non_null(strstr(err.message, message));
+    assert_int_equal(report.rows, 0);
+}
+
+static void test_faults(void **state) {
+    (void)state;
+    fails("{\"id\": 1}\n{\"id\": 2\n\n[3]\n{\"x\": 1}\n{\"id\": 1}\n{\"id\": \"\"}\n{\"id\": 1.5}\n{\"id\": "
+          "null}\n{\"id\": 3, \"ID\": 4}\n"
+          "{\"id\": 4, \"a\": 1, \"a\": 2}\n{\"id\": 5, \"\": 1}\n{\"id\": 6, \"n\": "
+          "99999999999999999999}\n\"text\"\n{\"id\": 8} x\n",
+          "new.db", false,
+          "2: column 8: '}' expected near end of file;4: not a JSON object;5: there is no 'id';6: id 1 is "
+          "there already;"
+          "7: 'id' is empty;8: 'id' is not a text or a whole number;9: there is no 'id';"
+          "10: 'ID' differs from the column 'id' in letters' case only;11: column 21: duplicate object key "
+          "near '\"a\"';"
+          "12: a member has no name;13: column 35: too big integer near '99999999999999999999';14: not a "
+          "JSON object;"
+          "15: column 11: end of file expected near 'x';",
+          "lines.jsonl: 13 broken lines; nothing was imported");
+    assert_int_not_equal(access(scratch_path("new.db"), F_OK), 0);
+    assert_int_not_equal(access(scratch_path("new.db.tmp"), F_OK), 0);
+    fails("{\"id\": \"\xFF\"}", "new.db", false, "1: column 8: unable to decode byte 0xff near '\"';",
+          "lines.jsonl: 1 broken line; nothing was imported");
+    fails("", "new.db", false, "", "lines.jsonl: there are no lines");
+    fails(" \n\n", "new.db", false, "", "lines.jsonl: there are no lines");
+}
+
+static void test_many_faults(void **state) {
+    (void)state;
+    char text[200] = "";
+    for (int i = 0; i < 50; i++) {
+        strcat(text, "x\n");
+    }
+    struct import_report report;
+    struct error err;
+    assert_int_equal(import_text(text, strlen(text), "new.db", false, &report, &err), STATUS_DATA);
+    assert_non_null(strstr(told, ";20: "));
+    assert_null(strstr(told, ";21: "));
+    assert_non_null(strstr(err.message, "50 broken lines"));
+}
+
+static void test_append(void **state) {
+    (void)state;
+    struct import_report report;
+    struct error err;
+    static const char first[] = "{\"id\": 1, \"a\": \"x\"}\n";
+    static const char second[] = "{\"id\": 2, \"b\": \"y\"}\n";
+    fails(first, "append.db", true, "", "append.db is not there: there is nothing to append to");
+    assert_int_equal(import_text(first, sizeof first - 1, "append.db", false, &report, &err), STATUS_OK);
+    fails(second, "append.db", false, "", "append.db has a table 'problems' already (--append adds to it)");
+    fails("{\"id\": 3, \"c\": 1}\n{\"id\": 1}\n", "append.db", true, "2: id 1 is there already;",
+          "1 broken line");
+    answers("append.db",
+            "SELECT count(*) || (SELECT group_concat(name) FROM pragma_table_info('problems')) FROM problems",
+            "1id,a");
+    assert_int_equal(import_text(second, sizeof second - 1, "append.db", true, &report, &err), STATUS_OK);
+    assert_int_equal(report.rows, 1);
+    assert_int_equal(report.columns, 3);
+    answers("append.db", "SELECT group_concat(id || coalesce(a, '-') || coalesce(b, '-')) FROM problems",
+            "1x-,2-y");
+}
+
+static void test_foreign_table(void **state) {
+    (void)state;
+    struct import_report report;
+    struct error err;
+    static const char line[] = "{\"id\": 1}\n";
+    scratch_sql("foreign.db",
+                "CREATE TABLE other(a); CREATE TABLE problems(id, must CHECK (must IS NULL OR must > 0))");
+    assert_int_equal(import_text(line, sizeof line - 1, "foreign.db", true, &report, &err), STATUS_OK);
+    fails(line, "foreign.db", true, "",
+          "the table 'problems' has id 1 more than once or NULL; nothing was imported");
+    answers("foreign.db", "SELECT count(*) FROM problems", "1");
+    fails("{\"id\": 2, \"must\": 0}\n", "foreign.db", true,
+          "1: CHECK constraint failed: must IS NULL OR must > 0;", "1 broken line");
+    scratch_sql("empty.db", "CREATE TABLE problems(name)");
+    fails(line, "empty.db", true, "", "the table 'problems' has no column 'id'");
+    scratch_sql("tableless.db", "CREATE TABLE other(a)");
+    fails(line, "tableless.db", true, "", "has no table 'problems' to append to");
+    assert_int_equal(import_text(line, sizeof line - 1, "tableless.db", false, &report, &err), STATUS_OK);
+    scratch_file(
+        "text.db",
+        "not a database, but long enough to look like the header of one, which has one hundred bytes....",
+        96);
+    fails(line, "text.db", false, "", "file is not a database");
+}
+
+static void test_files(void **state) {
+    (void)state;
+    const struct import_options options = {.table = "odd \"table\"", .id = "id"};
+    struct import_report report;
+    struct error err = {0};
+    told[0] = 0;
+    assert_int_equal(
+        import_jsonl(scratch_path("none.jsonl"), scratch_path("x.db"), &options, tell, NULL, &report, &err),
+        STATUS_DATA);
+    assert_non_null(strstr(err.message, "none.jsonl: No such file or directory"));
+    assert_int_equal(import_jsonl(scratch_folder, scratch_path("x.db"), &options, tell, NULL, &report, &err),
+                     STATUS_DATA);
+    assert_non_null(strstr(err.message, "Is a directory"));
+    scratch_file("one.jsonl", "{\"id\": 1}", 9);
+    assert_int_equal(
+        import_jsonl(scratch_path("one.jsonl"), scratch_path("no/x.db"), &options, tell, NULL, &report, &err),
+        STATUS_WRITE);
+    assert_int_equal(
+        import_jsonl(scratch_path("one.jsonl"), scratch_path("x.db"), &options, tell, NULL, &report, &err),
+        STATUS_OK);
+    answers("x.db", "SELECT id FROM \"odd \"\"table\"\"\"", "1");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_values),        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_many_faults),   cmocka_unit_test(test_append),
+        cmocka_unit_test(test_foreign_table), cmocka_unit_test(test_files),
+    };
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
+}

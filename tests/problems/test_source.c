@@ -1,0 +1,253 @@
+// The cursor over a query: values as stored, refusals in words, the read lock, ids, the problem set's hash.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "problems/source.h"
+#include "scratch.h"
+
+static struct source *opened(const char *database, const char *query, uint64_t limit) {
+    struct source *source;
+    struct error err = {0};
+    if (source_open(&source, scratch_path(database), query, limit, &err) != STATUS_OK) {
+        fail_msg("%s", err.message);
+    }
+    return source;
+}
+
+static bool next(struct source *source, struct row *row) {
+    struct error err = {0};
+    bool found = false;
+    if (source_next(source, row, &found, &err) != STATUS_OK) {
+        fail_msg("%s", err.message);
+    }
+    return found;
+}
+
+static void check_column(const struct row *row, size_t index, enum column_type type, const char *bytes,
+                         size_t size) {
+    assert_int_equal(row->columns[index].type, type);
+    assert_int_equal(row->columns[index].size, size);
+    assert_memory_equal(row->columns[index].bytes, bytes, size);
+}
+
+static void test_values(void **state) {
+    (void)state;
+    scratch_sql(
+        "values.db",
+        "CREATE TABLE t(a, b, c); INSERT INTO t VALUES (1, 'x', NULL), (-9223372036854775808, 0.1, ''),"
+        "(CAST(x'610062' AS TEXT), x'00ff', x'')");
+    struct source *source =
+        opened("values.db", "SELECT a, b AS \"the b\", c FROM t ORDER BY rowid; -- all of it", 0);
+    struct row row;
+    assert_int_equal(source_column_count(source), 3);
+    assert_string_equal(source_column_name(source, 1), "the b");
+    for (int pass = 0; pass < 2; pass++) {
+        struct error err = {0};
+        assert_true(next(source, &row));
+        assert_int_equal(row.ordinal, 0);
+        assert_int_equal(row.column_count, 3);
+        check_column(&row, 0, COLUMN_INTEGER, "1", 1);
+        check_column(&row, 1, COLUMN_TEXT, "x", 1);
+        check_column(&row, 2, COLUMN_NULL, "", 0);
+        assert_true(next(source, &row));
+        check_column(&row, 0, COLUMN_INTEGER, "-9223372036854775808", 20);
+        check_column(&row, 1, COLUMN_REAL, "0.1", 3);
+        check_column(&row, 2, COLUMN_TEXT, "", 0);
+        assert_true(next(source, &row));
+        assert_int_equal(row.ordinal, 2);
+        check_column(&row, 0, COLUMN_TEXT, "a\0b", 3);
+        check_column(&row, 1, COLUMN_BLOB, "\0\xFF", 2);
+        check_column(&row, 2, COLUMN_BLOB, "", 0);
+        assert_false(next(source, &row));
+        assert_false(next(source, &row)); // stays at the end
+        assert_int_equal(source_rewind(source, &err), STATUS_OK);
+    }
+    source_close(source);
+    source_close(NULL);
+}
+
+static void test_moving(void **state) {
+    (void)state;
+    struct error err = {0};
+    struct row row;
+    scratch_sql(
+        "ten.db",
+        "CREATE TABLE t(n); WITH RECURSIVE c(n) AS (VALUES(0) UNION ALL SELECT n + 1 FROM c WHERE n < 9)"
+        "INSERT INTO t SELECT n FROM c");
+    struct source *source = opened("ten.db", "SELECT n FROM t ORDER BY n", 7);
+    assert_int_equal(source_skip_to(source, 5, &err), STATUS_OK);
+    assert_true(next(source, &row));
+    assert_int_equal(row.ordinal, 5);
+    check_column(&row, 0, COLUMN_INTEGER, "5", 1);
+    assert_int_equal(source_skip_to(source, 2, &err), STATUS_OK); // back
+    assert_true(next(source, &row));
+    check_column(&row, 0, COLUMN_INTEGER, "2", 1);
+    assert_int_equal(source_skip_to(source, 7, &err), STATUS_OK);
+    assert_false(next(source, &row)); // the limit
+    assert_int_equal(source_skip_to(source, 8, &err), STATUS_DATA);
+    assert_non_null(strstr(err.message, "the query has only 7 rows; row 8 was looked for"));
+    source_close(source);
+}
+
+static void test_columns(void **state) {
+    (void)state;
+    size_t index = 9;
+    struct error err = {0};
+    struct source *source = opened("ten.db", "SELECT n AS a, 1 AS b FROM t", 0);
+    assert_int_equal(source_column(source, "b", &index, &err), STATUS_OK);
+    assert_int_equal(index, 1);
+    assert_int_equal(source_column(source, "B", &index, &err), STATUS_DATA);
+    assert_non_null(strstr(err.message, "ten.db: the query has no column 'B'; it has a, b"));
+    source_close(source);
+}
+
+static void refused(const char *database, const char *query, const char *words) {
+    struct source *source = (struct source *)1;
+    struct error err = {0};
+    assert_int_equal(source_open(&source, scratch_path(database), query, 0, &err), STATUS_DATA);
+    assert_null(source);
+    assert_int_equal(strncmp(err.message, scratch_path(database), strlen(scratch_path(database))), 0);
+    assert_string_equal(err.message + strlen(scratch_path(database)), words);
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    scratch_file(
+        "text.db",
+        "this is not a database, but long enough to be read as the header of one..........................",
+        98);
+    refused("none.db", "SELECT 1", ": cannot open the database: unable to open database file");
+    assert_int_not_equal(access(scratch_path("none.db"), F_OK), 0); // and was not made
+    refused("text.db", "SELECT 1", ": cannot read the database: file is not a database");
+    refused("ten.db", "SELECT n FROM nowhere", ": the query is wrong: no such table: nowhere");
+    refused("ten.db", "SELEC n", ": the query is wrong: near \"SELEC\": syntax error");
+    static const char *const others[] = {"",
+                                         ";",
+                                         "-- nothing",
+                                         "DELETE FROM t",
+                                         "INSERT INTO t VALUES (1) RETURNING n",
+                                         "PRAGMA table_info(t)",
+                                         "EXPLAIN SELECT n FROM t",
+                                         "SELECT n FROM t; SELECT 1",
+                                         "SELECT n FROM t; garbage",
+                                         "ATTACH 'x' AS y",
+                                         "COMMIT",
+                                         "CREATE TABLE u(a)"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        refused("ten.db", others[i], ": the query is not one SELECT");
+    }
+    refused("ten.db", "SELECT n FROM t ORDER BY random()",
+            ": the query uses random(): its rows must come in the same order each time");
+    refused("ten.db", "SELECT n, n FROM t", ": the query has two columns 'n'; name one of them with AS");
+}
+
+static void test_selects(void **state) {
+    (void)state;
+    struct row row;
+    static const char *const queries[] = {"WITH x AS (SELECT n FROM t) SELECT n FROM x WHERE n = 3",
+                                          "VALUES ('3')", "SELECT value FROM json_each('[3]')",
+                                          " /* c */ SELECT 3 AS n -- x", "SELECT max(n) - 6 FROM t;;"};
+    for (size_t i = 0; i < sizeof queries / sizeof queries[0]; i++) {
+        struct source *source = opened("ten.db", queries[i], 0);
+        assert_true(next(source, &row));
+        assert_memory_equal(row.columns[0].bytes, "3", 1);
+        source_close(source);
+    }
+}
+
+static void test_lock(void **state) {
+    (void)state;
+    struct row row;
+    sqlite3 *writer;
+    struct source *source = opened("ten.db", "SELECT n FROM t", 0);
+    assert_int_equal(sqlite3_open(scratch_path("ten.db"), &writer), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(writer, "DELETE FROM t", NULL, NULL, NULL),
+                     SQLITE_BUSY); // nothing changes under a run
+    assert_true(next(source, &row));
+    source_close(source);
+    assert_int_equal(sqlite3_exec(writer, "BEGIN; DELETE FROM t; ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(writer);
+}
+
+static void ids(const char *query, const char *column, uint64_t limit, const char *words) {
+    struct error err = {0};
+    struct row row;
+    struct source *source = opened("ids.db", query, limit);
+    int status = source_check_ids(source, column, &err);
+    if (words == NULL) {
+        assert_int_equal(status, STATUS_OK);
+        assert_true(next(source, &row));
+        assert_int_equal(row.ordinal, 0); // back at the start
+    } else {
+        assert_int_equal(status, STATUS_DATA);
+        assert_string_equal(strrchr(err.message, '/') + 1, words);
+    }
+    source_close(source);
+}
+
+static void test_ids(void **state) {
+    (void)state;
+    scratch_sql("ids.db", "CREATE TABLE t(good, twice, empty, missing); INSERT INTO t VALUES ('a', 1, 'a', "
+                          "1), ('A', 2, 'b', 2),"
+                          "('b', '1', '', NULL)");
+    ids("SELECT * FROM t ORDER BY rowid", "good", 0, NULL);
+    // 1 and '1' are one id: an id is its text.
+    ids("SELECT * FROM t ORDER BY rowid", "twice", 0,
+        "ids.db: row 3 of the query: the id 'twice' has the value '1' a second time");
+    ids("SELECT * FROM t ORDER BY rowid", "twice", 2, NULL);
+    ids("SELECT * FROM t ORDER BY rowid", "empty", 0, "ids.db: row 3 of the query: the id 'empty' is empty");
+    ids("SELECT * FROM t ORDER BY rowid", "missing", 0,
+        "ids.db: row 3 of the query: the id 'missing' is NULL");
+    ids("SELECT good FROM t", "id", 0, "ids.db: the query has no column 'id'; it has good");
+}
+
+static void digest_of(const char *query, char hex[DIGEST_HEX]) {
+    struct error err = {0};
+    struct digest *digest;
+    struct row row;
+    struct source *source = opened("ids.db", query, 0);
+    assert_int_equal(digest_create(&digest, &err), STATUS_OK);
+    while (next(source, &row)) {
+        assert_int_equal(source_digest_row(digest, &row, &err), STATUS_OK);
+    }
+    assert_int_equal(digest_finish(digest, hex, &err), STATUS_OK);
+    digest_destroy(digest);
+    source_close(source);
+}
+
+static void test_digest(void **state) {
+    (void)state;
+    static const char *const queries[] = {"SELECT 'ab' AS x, 'c' AS y",
+                                          "SELECT 'a' AS x, 'bc' AS y",
+                                          "SELECT 'ab' AS x, 'c' AS z",
+                                          "SELECT 'ab' AS x, CAST('c' AS BLOB) AS y",
+                                          "SELECT 'ab' AS x, 'c' AS y UNION ALL VALUES (1, 2)",
+                                          "SELECT '1' AS x",
+                                          "SELECT 1 AS x",
+                                          "SELECT NULL AS x",
+                                          "SELECT '' AS x"};
+    enum { COUNT = sizeof queries / sizeof queries[0] };
+    char hex[COUNT][DIGEST_HEX];
+    char again[DIGEST_HEX];
+    for (size_t i = 0; i < COUNT; i++) {
+        digest_of(queries[i], hex[i]);
+        digest_of(queries[i], again);
+        assert_string_equal(hex[i], again);
+        for (size_t k = 0; k < i; k++) {
+            assert_string_not_equal(hex[i], hex[k]);
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_values),   cmocka_unit_test(test_moving),  cmocka_unit_test(test_columns),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_selects), cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_ids),      cmocka_unit_test(test_digest),
+    };
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
+}
