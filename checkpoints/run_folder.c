@@ -155,6 +155,16 @@ void run_folder_shard_name(char out[RUN_FOLDER_NAME], uint64_t number, bool part
     snprintf(out, RUN_FOLDER_NAME, "part-%06" PRIu64 "%s.h5", number, partial ? ".partial" : "");
 }
 
+bool run_folder_parse_shard(const char *name, uint64_t *number, bool *partial) {
+    char again[RUN_FOLDER_NAME];
+    if (sscanf(name, "part-%" SCNu64, number) != 1) {
+        return false;
+    }
+    *partial = strstr(name, ".partial") != NULL;
+    run_folder_shard_name(again, *number, *partial);
+    return strcmp(name, again) == 0;
+}
+
 int run_folder_shard(char out[PATH_SIZE], const char *folder, uint64_t number, bool partial,
                      struct error *err) {
     char name[RUN_FOLDER_NAME];

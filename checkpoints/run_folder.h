@@ -25,6 +25,7 @@ int run_folder_shard(char out[PATH_SIZE], const char *folder, uint64_t number, b
 
 enum { RUN_FOLDER_NAME = 64 };
 void run_folder_shard_name(char out[RUN_FOLDER_NAME], uint64_t number, bool partial); // "part-000000.h5"
+bool run_folder_parse_shard(const char *name, uint64_t *number, bool *partial); // false when it is not such a name
 
 // True while a runner holds the folder's lock. Looks by taking the lock shared for an instant.
 bool run_folder_busy(const char *folder);

@@ -40,6 +40,14 @@ const char *shard_reader_attribute(const struct shard_reader *reader, const char
     return NULL;
 }
 
+const char *shard_reader_attribute_at(const struct shard_reader *reader, size_t place, const char **value) {
+    if (place >= reader->attribute_count) {
+        return NULL;
+    }
+    *value = reader->attributes[place].value;
+    return reader->attributes[place].name;
+}
+
 struct collector {
     struct shard_reader *reader;
     struct error *err;

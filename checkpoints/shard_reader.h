@@ -33,6 +33,9 @@ const struct shard_content *shard_reader_content(const struct shard_reader *read
 // Root attribute as text, or NULL.
 const char *shard_reader_attribute(const struct shard_reader *reader, const char *name);
 
+// Root attributes that are text, by place: NULL beyond the last.
+const char *shard_reader_attribute_at(const struct shard_reader *reader, size_t place, const char **value);
+
 // Rows [first, first + count) of the layer at position `layer` of content->layers, as stored.
 int shard_reader_latents(struct shard_reader *reader, size_t layer, size_t first, size_t count, void *out, struct error *err);
 

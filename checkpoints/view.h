@@ -1,5 +1,7 @@
 // latents.h5: virtual datasets over the shards, for convenience. Explicit mappings, relative names, NaN fill, at most 500
-// shards (beyond that none is written): never the primary index. Rows and problems are in shard order.
+// shards (beyond that none is written): never the primary index. Rows and problems are in shard order. Latents and token
+// ids are virtual; /problems, /rows, /batches, offsets (counted from the first shard) and the summed /statistics are real.
+// An error of HDF5's leaves the library as untrusted as shard.h says.
 #ifndef STRATA_CHECKPOINTS_VIEW_H
 #define STRATA_CHECKPOINTS_VIEW_H
 

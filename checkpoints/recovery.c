@@ -1,0 +1,164 @@
+#include "checkpoints/recovery.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/digest.h"
+#include "base/file.h"
+#include "checkpoints/run_folder.h"
+
+static bool ends_with(const char *name, const char *end) {
+    size_t length = strlen(name);
+    size_t tail = strlen(end);
+    return length >= tail && strcmp(name + length - tail, end) == 0;
+}
+
+struct recovery {
+    const char *folder;
+    struct log *log;
+    struct recovery_report *report;
+    struct error *err;
+    uint64_t shards;     // acknowledged
+    const char *partial; // name of the usable partial shard, or empty
+};
+
+// Acknowledged shards are numbered without a gap, so a name is known by its number.
+static bool is_known(const struct recovery *recovery, const char *name) {
+    uint64_t number;
+    bool partial;
+    if (!run_folder_parse_shard(name, &number, &partial)) {
+        return false;
+    }
+    return partial ? strcmp(name, recovery->partial) == 0 : number < recovery->shards;
+}
+
+static int discard(struct recovery *recovery, const char *folder, const char *name) {
+    char path[PATH_SIZE];
+    int status = path_join(path, sizeof path, folder, name, recovery->err);
+    if (status == STATUS_OK) {
+        status = file_remove(path, recovery->err);
+    }
+    if (status == STATUS_OK) {
+        recovery->report->removed++;
+        log_write(recovery->log, LOG_LEVEL_INFO, "recovery: discarded %s, which was never acknowledged",
+                  path);
+    }
+    return status;
+}
+
+// Files that are neither ours by name nor aside are somebody else's, and are left alone.
+static bool is_garbage(const struct recovery *recovery, const char *name, bool shards) {
+    uint64_t number;
+    bool partial;
+    if (ends_with(name, ".tmp")) {
+        return true;
+    }
+    return shards && run_folder_parse_shard(name, &number, &partial) && !is_known(recovery, name);
+}
+
+static int sweep(struct recovery *recovery, const char *folder, bool shards) {
+    DIR *listing = opendir(folder);
+    if (listing == NULL) {
+        return error_set_errno(recovery->err, STATUS_WRITE, "cannot list %s", folder);
+    }
+    int status = STATUS_OK;
+    while (status == STATUS_OK) {
+        errno = 0;
+        const struct dirent *entry = readdir(listing);
+        if (entry == NULL) {
+            if (errno != 0) {
+                status = error_set_errno(recovery->err, STATUS_WRITE, "cannot list %s", folder);
+            }
+            break;
+        }
+        if (is_garbage(recovery, entry->d_name, shards)) {
+            status = discard(recovery, folder, entry->d_name);
+        }
+    }
+    closedir(listing);
+    return status;
+}
+
+static int check_shard(void *context, const struct ledger_shard *shard) {
+    struct recovery *recovery = context;
+    char path[PATH_SIZE];
+    char name[RUN_FOLDER_NAME];
+    uint64_t bytes = 0;
+    run_folder_shard_name(name, shard->number, false);
+    if (shard->number != recovery->shards || strcmp(name, shard->sealed.name) != 0) {
+        return error_set(recovery->err, STATUS_DATA, "the ledger lists shard %s where %s was expected",
+                         shard->sealed.name, name);
+    }
+    recovery->shards++;
+    int status = run_folder_shard(path, recovery->folder, shard->number, false, recovery->err);
+    if (status == STATUS_OK && !file_exists(path)) {
+        return error_set(recovery->err, STATUS_DATA, "shard %s is acknowledged in the ledger and is missing",
+                         path);
+    }
+    if (status == STATUS_OK) {
+        status = file_size(path, &bytes, recovery->err);
+    }
+    if (status == STATUS_OK && bytes != shard->sealed.bytes) {
+        return error_set(recovery->err, STATUS_DATA,
+                         "shard %s has %" PRIu64 " bytes, the ledger says %" PRIu64, path, bytes,
+                         shard->sealed.bytes);
+    }
+    return status;
+}
+
+// A partial shard is a cache: whatever is wrong with it, the run goes on without it.
+static bool partial_is_good(const struct recovery *recovery, const struct ledger_partial *partial) {
+    char path[PATH_SIZE];
+    char name[RUN_FOLDER_NAME];
+    char hex[DIGEST_HEX];
+    struct error ignored;
+    run_folder_shard_name(name, recovery->shards, true);
+    return partial->shard == recovery->shards && strcmp(name, partial->name) == 0 &&
+           run_folder_shard(path, recovery->folder, partial->shard, true, &ignored) == STATUS_OK &&
+           file_exists(path) && digest_file(path, hex, &ignored) == STATUS_OK &&
+           strcmp(hex, partial->sha256) == 0;
+}
+
+static int check_partial(struct recovery *recovery, struct ledger *ledger, struct ledger_partial *partial) {
+    struct buffer memory = {0};
+    bool found = false;
+    int status = ledger_partial(ledger, partial, &memory, &found, recovery->err);
+    buffer_destroy(&memory);
+    partial->record = NULL;
+    if (status != STATUS_OK || !found) {
+        return status;
+    }
+    recovery->report->partial_usable = partial_is_good(recovery, partial);
+    if (recovery->report->partial_usable) {
+        recovery->partial = partial->name;
+        return STATUS_OK;
+    }
+    log_write(recovery->log, LOG_LEVEL_WARN,
+              "recovery: the partial shard %s cannot be used; its batches run again", partial->name);
+    return ledger_drop_partial(ledger, recovery->err);
+}
+
+int recovery_run(const char *folder, struct ledger *ledger, struct log *log, struct recovery_report *report,
+                 struct error *err) {
+    char shards[PATH_SIZE];
+    struct ledger_partial partial = {0};
+    struct recovery recovery = {.folder = folder, .log = log, .report = report, .err = err, .partial = ""};
+    *report = (struct recovery_report){0};
+    int status = run_folder_file(shards, folder, "shards", err);
+    if (status == STATUS_OK) {
+        status = ledger_each_shard(ledger, check_shard, &recovery, err);
+    }
+    report->shards = recovery.shards;
+    if (status == STATUS_OK) {
+        status = check_partial(&recovery, ledger, &partial);
+    }
+    if (status == STATUS_OK) {
+        status = sweep(&recovery, shards, true);
+    }
+    if (status == STATUS_OK) {
+        status = sweep(&recovery, folder, false);
+    }
+    return status == STATUS_OK ? file_sync_folder(shards, err) : status;
+}

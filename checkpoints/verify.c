@@ -1,0 +1,353 @@
+#include "checkpoints/verify.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/dtype.h"
+#include "base/file.h"
+#include "base/size.h"
+#include "checkpoints/ledger.h"
+#include "checkpoints/run_folder.h"
+#include "checkpoints/shard_reader.h"
+
+struct verification {
+    const char *folder;
+    struct ledger *ledger;
+    void (*fault)(void *context, const char *line);
+    void *context;
+    struct verify_report *report;
+    struct error *err;
+    uint64_t shards; // of the ledger, checked so far
+};
+
+static void say(struct verification *check, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void say(struct verification *check, const char *format, ...) {
+    char line[2048];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    check->report->faults++;
+    check->fault(check->context, line);
+}
+
+// ---- one shard against its problems in the ledger
+// ----------------------------------------------------------------
+
+struct comparison {
+    struct verification *check;
+    const struct ledger_shard *shard;
+    const struct shard_content *content;
+    size_t place; // of the next problem
+};
+
+static int compare_problem(void *context, const struct ledger_problem *wanted) {
+    struct comparison *comparison = context;
+    const struct shard_content *content = comparison->content;
+    const char *name = comparison->shard->sealed.name;
+    size_t place = comparison->place++;
+    int id_size = (int)size_min(wanted->id_size, 200);
+    if (place >= content->problems || wanted->index != place) {
+        say(comparison->check, "shard %s: problem '%.*s' of the ledger is not in it", name, id_size,
+            wanted->id);
+        return STATUS_OK;
+    }
+    const struct shard_problem *got = &content->problem[place];
+    if (got->id_size != wanted->id_size || memcmp(got->id, wanted->id, wanted->id_size) != 0) {
+        say(comparison->check, "shard %s: problem %zu is '%.*s', the ledger says '%.*s'", name, place,
+            (int)size_min(got->id_size, 200), got->id, id_size, wanted->id);
+    } else if (got->ordinal != wanted->ordinal || got->token_count != wanted->tokens ||
+               got->rows != wanted->rows || got->step_count != wanted->steps ||
+               got->truncated != wanted->truncated) {
+        say(comparison->check, "shard %s: problem '%.*s' has other counts than in the ledger", name, id_size,
+            wanted->id);
+    }
+    return STATUS_OK;
+}
+
+static void compare_counts(struct verification *check, const struct ledger_shard *shard,
+                           const struct shard_content *content) {
+    const char *name = shard->sealed.name;
+    uint64_t tokens = 0;
+    for (size_t i = 0; i < content->problems; i++) {
+        tokens += content->problem[i].token_count;
+    }
+    if (content->number != shard->number) {
+        say(check, "shard %s: says it is shard %" PRIu64, name, content->number);
+    }
+    if (content->problems != shard->sealed.problems || content->rows != shard->sealed.rows ||
+        tokens != shard->sealed.tokens) {
+        say(check,
+            "shard %s: %zu problems, %zu rows, %" PRIu64 " tokens; the ledger says %" PRIu64 ", %" PRIu64
+            ", %" PRIu64,
+            name, content->problems, content->rows, tokens, shard->sealed.problems, shard->sealed.rows,
+            shard->sealed.tokens);
+    }
+    if (content->batches != shard->batches) {
+        say(check, "shard %s: %zu batches, the ledger says %" PRIu64, name, content->batches, shard->batches);
+    }
+    for (size_t i = 0; i < content->batches; i++) {
+        if (content->batch_number[i] != shard->first_batch + i) {
+            say(check, "shard %s: batch %" PRIu64 " where %" PRIu64 " was expected", name,
+                content->batch_number[i], shard->first_batch + i);
+            break;
+        }
+    }
+}
+
+// A number is not finite when its exponent is all ones.
+static size_t first_not_finite(const void *values, enum dtype dtype, size_t count) {
+    const uint16_t *half = values;
+    const uint32_t *full = values;
+    uint16_t exponent = dtype == DTYPE_F16 ? 0x7c00 : 0x7f80;
+    for (size_t i = 0; i < count; i++) {
+        bool bad =
+            dtype == DTYPE_F32 ? (full[i] & 0x7f800000u) == 0x7f800000u : (half[i] & exponent) == exponent;
+        if (bad) {
+            return i;
+        }
+    }
+    return count;
+}
+
+static const struct shard_problem *owner(const struct shard_content *content, size_t row) {
+    size_t low = 0;
+    for (size_t high = content->problems; high - low > 1;) {
+        size_t middle = low + (high - low) / 2;
+        if (content->row_offset[middle] <= row) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return &content->problem[low];
+}
+
+static int check_values(struct verification *check, struct shard_reader *reader, const char *name,
+                        size_t layer, void *block, size_t block_rows) {
+    const struct shard_content *content = shard_reader_content(reader);
+    for (size_t first = 0; first < content->rows; first += block_rows) {
+        size_t rows = size_min(block_rows, content->rows - first);
+        size_t count = rows * content->hidden;
+        int status = shard_reader_latents(reader, layer, first, rows, block, check->err);
+        if (status != STATUS_OK) {
+            say(check, "shard %s: %s", name, check->err->message);
+            return STATUS_OK;
+        }
+        size_t bad = first_not_finite(block, content->dtype, count);
+        if (bad < count) {
+            size_t row = first + bad / content->hidden;
+            const struct shard_problem *problem = owner(content, row);
+            say(check, "shard %s: problem '%.*s', row %zu of hs_%03zu is not finite", name,
+                (int)size_min(problem->id_size, 200), problem->id, row, content->layers[layer]);
+            return STATUS_OK;
+        }
+    }
+    return STATUS_OK;
+}
+
+static int check_latents(struct verification *check, struct shard_reader *reader, const char *name) {
+    enum { BLOCK = 4 << 20 };
+    const struct shard_content *content = shard_reader_content(reader);
+    size_t row_size = content->hidden * dtype_size(content->dtype);
+    size_t rows = size_max(BLOCK / row_size, 1);
+    void *block = NULL;
+    int status = memory_zeroed(&block, rows, row_size, check->err);
+    for (size_t i = 0; status == STATUS_OK && i < content->layer_count; i++) {
+        status = check_values(check, reader, name, i, block, rows);
+    }
+    free(block);
+    return status;
+}
+
+static int check_content(struct verification *check, const struct ledger_shard *shard, const char *path) {
+    struct shard_reader *reader = NULL;
+    int status = shard_reader_open(&reader, path, check->err);
+    if (status == STATUS_INTERNAL) {
+        return status;
+    }
+    if (status != STATUS_OK) {
+        say(check, "shard %s: %s", shard->sealed.name, check->err->message);
+        return STATUS_OK;
+    }
+    struct comparison comparison = {.check = check, .shard = shard, .content = shard_reader_content(reader)};
+    compare_counts(check, shard, comparison.content);
+    status =
+        ledger_each_problem_of_shard(check->ledger, shard->number, compare_problem, &comparison, check->err);
+    if (status == STATUS_OK && comparison.place != comparison.content->problems) {
+        say(check, "shard %s: holds %zu problems, the ledger lists %zu", shard->sealed.name,
+            comparison.content->problems, comparison.place);
+    }
+    if (status == STATUS_OK) {
+        status = check_latents(check, reader, shard->sealed.name);
+    }
+    shard_reader_close(reader);
+    return status;
+}
+
+static int check_shard(void *context, const struct ledger_shard *shard) {
+    struct verification *check = context;
+    const struct shard_sealed *sealed = &shard->sealed;
+    char path[PATH_SIZE];
+    char name[RUN_FOLDER_NAME];
+    char hex[DIGEST_HEX];
+    uint64_t bytes = 0;
+    run_folder_shard_name(name, check->shards, false);
+    if (shard->number != check->shards || strcmp(name, sealed->name) != 0) {
+        say(check, "the ledger lists shard %s where %s was expected", sealed->name, name);
+    }
+    check->shards = shard->number + 1;
+    check->report->shards++;
+    check->report->problems += sealed->problems;
+    check->report->rows += sealed->rows;
+    int status = run_folder_shard(path, check->folder, shard->number, false, check->err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (file_size(path, &bytes, check->err) != STATUS_OK || digest_file(path, hex, check->err) != STATUS_OK) {
+        say(check, "shard %s: %s", sealed->name, file_exists(path) ? check->err->message : "missing");
+        return STATUS_OK;
+    }
+    check->report->bytes += bytes;
+    if (bytes != sealed->bytes) {
+        say(check, "shard %s: %" PRIu64 " bytes, the ledger says %" PRIu64, sealed->name, bytes,
+            sealed->bytes);
+        return STATUS_OK;
+    }
+    if (strcmp(hex, sealed->sha256) != 0) {
+        // Not opened: HDF5 may crash on damaged bytes.
+        say(check, "shard %s: its bytes were changed (SHA-256 %.16s..., the ledger says %.16s...)",
+            sealed->name, hex, sealed->sha256);
+        return STATUS_OK;
+    }
+    return check_content(check, shard, path);
+}
+
+// ---- the run as a whole
+// ------------------------------------------------------------------------------------------
+
+// Every file name in shards/, each followed by a 0.
+static int list_names(struct buffer *names, const char *folder, struct error *err) {
+    char path[PATH_SIZE];
+    int status = run_folder_file(path, folder, "shards", err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    DIR *listing = opendir(path);
+    if (listing == NULL) {
+        return errno == ENOENT ? STATUS_OK : error_set_errno(err, STATUS_DATA, "cannot list %s", path);
+    }
+    const struct dirent *entry;
+    while (status == STATUS_OK && (entry = readdir(listing)) != NULL) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            status = buffer_append(names, entry->d_name, strlen(entry->d_name) + 1, err);
+        }
+    }
+    closedir(listing);
+    return status;
+}
+
+// A runner at work may have an open shard, and one sealed and not yet acknowledged.
+static void check_orphans(struct verification *check, const struct buffer *names, const char *partial,
+                          bool busy) {
+    for (size_t i = 0; i < names->size; i += strlen(names->data + i) + 1) {
+        const char *name = names->data + i;
+        uint64_t number;
+        bool is_partial;
+        bool shard = run_folder_parse_shard(name, &number, &is_partial);
+        bool known = shard && (is_partial ? strcmp(name, partial) == 0 : number < check->shards);
+        if (!known && !(busy && (shard || strstr(name, ".tmp") != NULL))) {
+            say(check, "shards/%s: the ledger does not know this file", name);
+        }
+    }
+}
+
+static int check_partial(struct verification *check, char name[64], bool busy) {
+    struct ledger_partial partial;
+    struct buffer memory = {0};
+    bool found = false;
+    char path[PATH_SIZE];
+    char hex[DIGEST_HEX] = "";
+    int status = ledger_partial(check->ledger, &partial, &memory, &found, check->err);
+    buffer_destroy(&memory);
+    name[0] = 0;
+    if (status != STATUS_OK || !found) {
+        return status;
+    }
+    snprintf(name, 64, "%s", partial.name);
+    status = run_folder_shard(path, check->folder, partial.shard, true, check->err);
+    if (status == STATUS_OK && !busy &&
+        (digest_file(path, hex, check->err) != STATUS_OK || strcmp(hex, partial.sha256) != 0)) {
+        say(check,
+            "shards/%s: the partial shard of a clean stop is missing or changed (it will be computed again)",
+            name);
+    }
+    return status;
+}
+
+static int check_totals(struct verification *check) {
+    struct ledger_totals totals;
+    struct ledger_survey survey;
+    bool found = false;
+    int status = ledger_totals(check->ledger, &totals, check->err);
+    if (status == STATUS_OK) {
+        status = ledger_survey(check->ledger, &survey, &found, check->err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    uint64_t known = totals.done + totals.failed + totals.skipped;
+    if (totals.finished && found && known != survey.problems) {
+        say(check, "the run is finished, and %" PRIu64 " of %" PRIu64 " problems are accounted for", known,
+            survey.problems);
+    }
+    if (totals.done != check->report->problems) {
+        say(check, "%" PRIu64 " problems are done in the ledger, its shards hold %" PRIu64, totals.done,
+            check->report->problems);
+    }
+    return STATUS_OK;
+}
+
+int verify_run(const char *folder, void (*fault)(void *context, const char *line), void *context,
+               struct verify_report *report, struct error *err) {
+    struct verification check = {
+        .folder = folder, .fault = fault, .context = context, .report = report, .err = err};
+    struct buffer names = {0};
+    char partial[64];
+    *report = (struct verify_report){0};
+    bool busy = run_folder_busy(folder);
+    // Names are listed first: a shard that is acknowledged meanwhile is then no surprise.
+    int status = list_names(&names, folder, err);
+    if (status == STATUS_OK) {
+        status = ledger_open_read(&check.ledger, folder, err);
+    }
+    if (status != STATUS_OK) {
+        goto done;
+    }
+    if (ledger_check_chain(check.ledger, err) != STATUS_OK) {
+        say(&check, "%s", err->message);
+    }
+    status = ledger_each_shard(check.ledger, check_shard, &check, err);
+    if (status == STATUS_OK) {
+        status = check_partial(&check, partial, busy);
+    }
+    if (status == STATUS_OK) {
+        check_orphans(&check, &names, partial, busy);
+        status = check_totals(&check);
+    }
+    if (status ==
+        STATUS_DATA) { // the ledger stopped making sense half-way: that is a finding, not a failure to look
+        say(&check, "%s", err->message);
+        status = STATUS_OK;
+    }
+done:
+    ledger_close(check.ledger);
+    buffer_destroy(&names);
+    return status;
+}

@@ -1,0 +1,358 @@
+#include "checkpoints/view.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/size.h"
+#include "checkpoints/run_folder.h"
+#include "checkpoints/shard_columns.h"
+#include "checkpoints/shard_describe.h"
+#include "checkpoints/shard_reader.h"
+#include "checkpoints/shard_writer.h"
+
+// Beyond about 500 sources the readers' open files run out, and HDF5 then returns the fill value without an
+// error.
+enum { SOURCES_MOST = 500 };
+
+struct source {
+    char name[RUN_FOLDER_NAME + 8]; // "shards/part-000000.h5", relative to the view's own folder
+    size_t rows;
+    size_t tokens;
+};
+
+struct view {
+    const char *folder;
+    struct error *err;
+    hid_t file;
+    hid_t type; // of the latents
+    struct arena arena;
+    struct shard_columns columns;
+    struct source sources[SOURCES_MOST];
+    size_t count;
+    // The layout of the first shard, which is that of all.
+    size_t layers[SHARD_LAYERS];
+    size_t layer_count;
+    size_t model_layers;
+    size_t hidden;
+    enum dtype dtype;
+    bool token_ids;
+    struct statistics *figures; // [layer_count], sums over shards in shard order
+    double *figure_memory;
+    struct buffer token_offset; // uint64 [problems + 1]
+    uint64_t tokens;
+};
+
+static int take_statistics_memory(struct view *view) {
+    void *block = NULL;
+    int status = memory_zeroed(&block, view->layer_count, sizeof *view->figures, view->err);
+    view->figures = block;
+    if (status == STATUS_OK) { // one set more to read each shard's into
+        status = memory_zeroed(&block, (view->layer_count + 1) * 4, view->hidden * sizeof(double), view->err);
+        view->figure_memory = block;
+    }
+    for (size_t i = 0; status == STATUS_OK && i < view->layer_count; i++) {
+        double *start = view->figure_memory + i * 4 * view->hidden;
+        view->figures[i] = (struct statistics){.sum = start,
+                                               .sum_of_squares = start + view->hidden,
+                                               .minimum = start + 2 * view->hidden,
+                                               .maximum = start + 3 * view->hidden};
+        statistics_reset(&view->figures[i], view->hidden);
+    }
+    return status;
+}
+
+// The first shard decides the layout and gives the root's attributes.
+static int adopt_layout(struct view *view, const struct shard_reader *reader) {
+    const struct shard_content *content = shard_reader_content(reader);
+    const uint32_t version = SHARD_FORMAT;
+    const uint64_t zero = 0;
+    uint64_t layers[SHARD_LAYERS];
+    view->layer_count = content->layer_count;
+    view->model_layers = content->model_layers;
+    view->hidden = content->hidden;
+    view->dtype = content->dtype;
+    view->token_ids = content->problems > 0 && content->problem[0].tokens != NULL;
+    for (size_t i = 0; i < content->layer_count; i++) {
+        layers[i] = view->layers[i] = content->layers[i];
+    }
+    int status = take_statistics_memory(view);
+    if (status == STATUS_OK) {
+        status = hdf5_float_type(&view->type, view->dtype, view->err);
+    }
+    if (status == STATUS_OK) {
+        status = hdf5_set_numbers(view->file, "/", "format_version", HDF5_U32, 0, &version, view->err);
+    }
+    if (status == STATUS_OK) {
+        status = hdf5_set_numbers(view->file, "/", "layers", HDF5_U64, view->layer_count, layers, view->err);
+    }
+    const char *name;
+    const char *value = "";
+    for (size_t i = 0; status == STATUS_OK && (name = shard_reader_attribute_at(reader, i, &value)) != NULL;
+         i++) {
+        status = hdf5_set_text(view->file, "/", name, value, view->err);
+    }
+    return status == STATUS_OK ? buffer_append(&view->token_offset, &zero, sizeof zero, view->err) : status;
+}
+
+static bool same_layout(const struct view *view, const struct shard_content *content) {
+    return content->layer_count == view->layer_count && content->hidden == view->hidden &&
+           content->dtype == view->dtype &&
+           memcmp(content->layers, view->layers, view->layer_count * sizeof *view->layers) == 0;
+}
+
+static int add_statistics(struct view *view, struct shard_reader *reader) {
+    double *memory = view->figure_memory + view->layer_count * 4 * view->hidden;
+    struct shard_statistics part = {.sum = memory,
+                                    .sum_of_squares = memory + view->hidden,
+                                    .minimum = memory + 2 * view->hidden,
+                                    .maximum = memory + 3 * view->hidden};
+    for (size_t i = 0; i < view->layer_count; i++) {
+        struct statistics *total = &view->figures[i];
+        int status = shard_reader_statistics(reader, i, &part, view->err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        for (size_t j = 0; j < view->hidden; j++) {
+            total->sum[j] += part.sum[j];
+            total->sum_of_squares[j] += part.sum_of_squares[j];
+            total->minimum[j] = fmin(total->minimum[j], part.minimum[j]);
+            total->maximum[j] = fmax(total->maximum[j], part.maximum[j]);
+        }
+        total->norm_sum += part.norm_sum;
+        total->rows += part.rows;
+    }
+    return STATUS_OK;
+}
+
+static int add_problems(struct view *view, const struct shard_content *content) {
+    int status = STATUS_OK;
+    size_t batch = 0;
+    for (size_t i = 0; status == STATUS_OK && i <= content->problems; i++) {
+        for (; status == STATUS_OK && batch < content->batches && content->batch_offset[batch + 1] == i;
+             batch++) {
+            status = shard_columns_batch(&view->columns, view->file, content->batch_number[batch], view->err);
+        }
+        if (i == content->problems || status != STATUS_OK) {
+            break;
+        }
+        view->tokens += content->problem[i].token_count;
+        status = shard_columns_problem(&view->columns, view->file, &content->problem[i], view->err);
+        if (status == STATUS_OK) {
+            status = buffer_append(&view->token_offset, &view->tokens, sizeof view->tokens, view->err);
+        }
+    }
+    for (size_t i = 0; status == STATUS_OK && i < content->rows; i++) {
+        status = shard_columns_row(&view->columns, view->file, &content->row[i], view->err);
+    }
+    return status;
+}
+
+static int add_shard(void *context, const struct ledger_shard *shard) {
+    struct view *view = context;
+    char path[PATH_SIZE];
+    struct shard_reader *reader = NULL;
+    struct source *source = &view->sources[view->count];
+    snprintf(source->name, sizeof source->name, "shards/%s", shard->sealed.name);
+    int status = run_folder_file(path, view->folder, source->name, view->err);
+    if (status == STATUS_OK) {
+        status = shard_reader_open(&reader, path, view->err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const struct shard_content *content = shard_reader_content(reader);
+    if (view->count == 0) {
+        status = adopt_layout(view, reader);
+    } else if (!same_layout(view, content)) {
+        status = error_set(view->err, STATUS_DATA, "%s has another layout than the first shard", path);
+    }
+    uint64_t tokens = view->tokens;
+    if (status == STATUS_OK) {
+        status = add_problems(view, content);
+    }
+    if (status == STATUS_OK) {
+        status = add_statistics(view, reader);
+    }
+    source->rows = content->rows;
+    source->tokens = view->tokens - tokens;
+    view->count++;
+    shard_reader_close(reader);
+    return status;
+}
+
+// One virtual dataset: the sources' parts one after another, each a range of the first dimension. width 0:
+// one dimension.
+struct mapping {
+    const char *path; // the same in every source
+    hid_t type;
+    const void *fill; // one number
+    size_t width;
+    bool tokens; // parts are tokens, not rows
+};
+
+static int map_source(const struct view *view, const struct mapping *mapping, hid_t plist, hid_t space,
+                      size_t place, hsize_t *first) {
+    const struct source *source = &view->sources[place];
+    int rank = mapping->width > 0 ? 2 : 1;
+    hsize_t extent[2] = {mapping->tokens ? source->tokens : source->rows, mapping->width};
+    hsize_t start[2] = {*first, 0};
+    if (extent[0] == 0) {
+        return STATUS_OK;
+    }
+    *first += extent[0];
+    hid_t part = H5Screate_simple(rank, extent, NULL);
+    bool good = part >= 0 && H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, extent, NULL) >= 0 &&
+                H5Pset_virtual(plist, space, source->name, mapping->path, part) >= 0;
+    int status = good
+                     ? STATUS_OK
+                     : hdf5_fail(view->err, STATUS_WRITE, "cannot map %s of %s", mapping->path, source->name);
+    H5Sclose(part);
+    return status;
+}
+
+static int write_virtual(const struct view *view, const struct mapping *mapping) {
+    int rank = mapping->width > 0 ? 2 : 1;
+    hsize_t total[2] = {0, mapping->width};
+    hsize_t first = 0;
+    hid_t dataset = H5I_INVALID_HID;
+    for (size_t i = 0; i < view->count; i++) {
+        total[0] += mapping->tokens ? view->sources[i].tokens : view->sources[i].rows;
+    }
+    hid_t space = H5Screate_simple(rank, total, NULL);
+    hid_t plist = H5Pcreate(H5P_DATASET_CREATE);
+    int status = STATUS_OK;
+    if (space < 0 || plist < 0 || H5Pset_obj_track_times(plist, false) < 0 ||
+        H5Pset_fill_value(plist, mapping->type, mapping->fill) < 0) {
+        status = hdf5_fail(view->err, STATUS_WRITE, "cannot prepare the virtual dataset %s", mapping->path);
+    }
+    for (size_t i = 0; status == STATUS_OK && i < view->count; i++) {
+        status = map_source(view, mapping, plist, space, i, &first);
+    }
+    if (status == STATUS_OK) {
+        dataset =
+            H5Dcreate2(view->file, mapping->path, mapping->type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
+        if (dataset < 0 || H5Dclose(dataset) < 0) {
+            status = hdf5_fail(view->err, STATUS_WRITE, "cannot write the virtual dataset %s", mapping->path);
+        }
+    }
+    H5Pclose(plist);
+    H5Sclose(space);
+    return status;
+}
+
+static int write_layers(const struct view *view) {
+    static const uint32_t nan_f32 = 0x7fc00000u;
+    static const uint16_t nan_f16 = 0x7e00u;
+    static const uint16_t nan_bf16 = 0x7fc0u;
+    const void *fill = view->dtype == DTYPE_F32   ? (const void *)&nan_f32
+                       : view->dtype == DTYPE_F16 ? (const void *)&nan_f16
+                                                  : (const void *)&nan_bf16;
+    int status = hdf5_make_group(view->file, "/latents", view->err);
+    if (status == STATUS_OK) {
+        status = hdf5_make_group(view->file, "/statistics", view->err);
+    }
+    for (size_t i = 0; status == STATUS_OK && i < view->layer_count; i++) {
+        char path[32];
+        snprintf(path, sizeof path, "/latents/hs_%03zu", view->layers[i]);
+        const struct mapping mapping = {
+            .path = path, .type = view->type, .fill = fill, .width = view->hidden};
+        status = write_virtual(view, &mapping);
+        if (status == STATUS_OK) {
+            status = shard_name_layer(view->file, path, view->layers[i], view->model_layers, view->dtype,
+                                      view->err);
+        }
+        if (status == STATUS_OK) {
+            status = shard_write_statistics(view->file, &view->figures[i], view->layers[i], view->hidden,
+                                            view->err);
+        }
+    }
+    return status;
+}
+
+static int write_tokens(const struct view *view) {
+    static const int32_t missing = -1;
+    const struct mapping mapping = {
+        .path = "/tokens/ids", .type = H5T_STD_I32LE, .fill = &missing, .tokens = true};
+    int status = hdf5_make_group(view->file, "/tokens", view->err);
+    if (status == STATUS_OK) {
+        status = write_virtual(view, &mapping);
+    }
+    return status == STATUS_OK
+               ? hdf5_write(view->file, "/tokens/offset", H5T_STD_U64LE,
+                            view->token_offset.size / sizeof(uint64_t), 0, view->token_offset.data, view->err)
+               : status;
+}
+
+static int write_file(struct view *view, struct ledger *ledger, const char *aside) {
+    hdf5_quiet();
+    int status = hdf5_create(&view->file, aside, view->err);
+    if (status == STATUS_OK) {
+        status = shard_columns_init(&view->columns, false, &view->arena, view->err);
+    }
+    if (status == STATUS_OK) {
+        status = shard_columns_start(&view->columns, view->file, view->err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_each_shard(ledger, add_shard, view, view->err);
+    }
+    if (status == STATUS_OK) {
+        status = shard_columns_finish(&view->columns, view->file, view->err);
+    }
+    if (status == STATUS_OK) {
+        status = write_layers(view);
+    }
+    if (status == STATUS_OK && view->token_ids) {
+        status = write_tokens(view);
+    }
+    if (status == STATUS_OK && H5Fclose(view->file) < 0) {
+        status = hdf5_fail(view->err, STATUS_WRITE, "cannot close %s", aside);
+    }
+    return status;
+}
+
+int view_write(const char *folder, struct ledger *ledger, bool *written, struct error *err) {
+    char path[PATH_SIZE];
+    char aside[PATH_SIZE];
+    struct ledger_totals totals;
+    void *block = NULL;
+    *written = false;
+    int status = run_folder_file(path, folder, "latents.h5", err);
+    if (status == STATUS_OK) {
+        status = run_folder_file(aside, folder, "latents.h5.tmp", err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_totals(ledger, &totals, err);
+    }
+    if (status != STATUS_OK || totals.shards == 0 || totals.shards > SOURCES_MOST) {
+        return status;
+    }
+    status = memory_zeroed(&block, 1, sizeof(struct view), err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct view *view = block;
+    *view = (struct view){.folder = folder, .err = err, .file = H5I_INVALID_HID, .type = H5I_INVALID_HID};
+    status = arena_create(&view->arena, shard_columns_bytes(false), err);
+    if (status == STATUS_OK) {
+        status = write_file(view, ledger, aside);
+    }
+    if (status == STATUS_OK) {
+        status = file_sync(aside, err);
+    }
+    if (status == STATUS_OK) {
+        status = file_publish(aside, path, err);
+    }
+    *written = status == STATUS_OK;
+    if (status == STATUS_OK) {
+        H5Tclose(view->type);
+    }
+    buffer_destroy(&view->token_offset);
+    free(view->figures);
+    free(view->figure_memory);
+    arena_destroy(&view->arena);
+    free(view);
+    return status;
+}
