@@ -17,8 +17,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 
 CODES = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
 CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Co".split()
-# One old character of each category and UTF-8 length stands in for newer ones while a pattern is matched; Cn are noncharacters.
-SURROGATE_FREE_CHUNK = 20000
+CHUNK = 20000  # code points in one text
 
 
 def chunks(items, size):
@@ -28,13 +27,11 @@ def chunks(items, size):
 
 def matched_by_library(pattern):
     """The code points that a pattern of one character matches, by Oniguruma."""
-    split = pre_tokenizers.Split(Regex(pattern), "isolated", invert=False)
     removed = pre_tokenizers.Split(Regex(pattern), "removed", invert=True)
     found = set()
-    for part in chunks(CODES, SURROGATE_FREE_CHUNK):
+    for part in chunks(CODES, CHUNK):
         for text, _ in removed.pre_tokenize_str("".join(map(chr, part))):
             found.update(map(ord, text))
-    del split
     return found
 
 
@@ -92,7 +89,9 @@ def ranges(codes):
 
 
 def stand_ins(library, pcre2):
-    """(first, last, stand-in): code points that PCRE2 classes otherwise, and a character of the library's class."""
+    """(first, last, stand-in): code points that PCRE2 classes otherwise, and a character of the library's class.
+
+    The stand-in has as many bytes of UTF-8 and is classed alike by both; for what is unassigned it is a noncharacter."""
     pool = {}
     for c in CODES:
         if library[c] == pcre2[c] and (utf8_length(c), library[c]) not in pool and c > 0x7F:
@@ -119,7 +118,7 @@ def normal_sets():
     marked, decomposed, unstable, seconds = set(), set(), set(), set()
     for c in CODES:
         s = chr(c)
-        # U+0321 has class 202 and U+0334 class 1: a character that sorts before one of them or after the other has a class of its own.
+        # U+0345 has the highest class, U+0334 the lowest: a character that changes places with either has a class.
         if forms["NFD"]("\u0345" + s) != "\u0345" + forms["NFD"](s) or forms["NFD"](s + "\u0334") != forms["NFD"](s) + "\u0334":
             marked.add(c)
         if s == "\u0334" or s == "\u0345":
@@ -131,12 +130,11 @@ def normal_sets():
             unstable.add(c)
         elif len(canonical) > 1:
             seconds.add(ord(canonical[-1]))
-    # Characters that decompose to a mark first (U+0344) count as marked above only if they have a class; all are unstable.
+    # Vowels and final consonants of Hangul compose by rule.
     for c in list(range(0x1161, 0x1176)) + list(range(0x11A8, 0x11C3)):
         seconds.add(c)
     hangul = set(range(0xAC00, 0xD7A4))
-    firsts_and_results = (marked | decomposed | unstable | seconds) - hangul
-    return marked | unstable | seconds, firsts_and_results
+    return marked | unstable | seconds, (marked | decomposed | unstable | seconds) - hangul
 
 
 def word_characters():
