@@ -16,6 +16,7 @@ static const struct command *const commands[] = {
     &command_status,
     &command_log,
     &command_export,
+    &command_bench,
     &command_help,
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
