@@ -35,6 +35,10 @@ static int take_mark(struct aside_folder *folder, const char *path, struct error
 
 static int clear_leftover(struct aside_folder *folder, const char *path, const char *mark_path,
                           struct error *err) {
+    // An export killed before it made its mark left an empty folder.
+    if (!file_exists(mark_path) && rmdir(path) == 0) {
+        return STATUS_OK;
+    }
     if (!file_exists(mark_path)) {
         return error_set(err, STATUS_WRITE,
                          "%s is in the way and was not left by an export; remove or rename it", path);
@@ -85,15 +89,12 @@ int aside_folder_open(struct aside_folder *folder, const char *target, struct er
 int aside_folder_publish(struct aside_folder *folder, struct error *err) {
     char mark_path[PATH_SIZE];
     char parent[PATH_SIZE];
-    int status = path_join(mark_path, sizeof mark_path, folder->path, mark, err);
-    if (status == STATUS_OK) {
-        status = file_remove(mark_path, err);
-    }
-    if (status == STATUS_OK) {
-        status = file_sync_folder(folder->path, err);
-    }
+    int status = file_sync_folder(folder->path, err);
     if (status == STATUS_OK) {
         status = path_folder(parent, sizeof parent, folder->target, err);
+    }
+    if (status == STATUS_OK) {
+        status = path_join(mark_path, sizeof mark_path, folder->target, mark, err);
     }
     if (status != STATUS_OK) {
         return status;
@@ -105,7 +106,9 @@ int aside_folder_publish(struct aside_folder *folder, struct error *err) {
         }
     }
     folder->path[0] = 0;
-    return file_sync_folder(parent, err);
+    status = file_sync_folder(parent, err);
+    // The mark goes last: until the rename it is what tells a leftover from a stranger's folder.
+    return status == STATUS_OK ? file_remove(mark_path, err) : status;
 }
 
 void aside_folder_close(struct aside_folder *folder) {

@@ -1,0 +1,42 @@
+"""Reads what `strata` writes: per-layer hidden states of tens of thousands of problems.
+
+    from strata_reader import Run
+
+    run = Run("runs/qwen3-8b")
+    len(run), run.layers, run.ids[:3]              # finished problems, in the order of the query
+    problem = run["gsm8k_train_0"]                 # or run[0]
+    problem["latents"][35]                         # [rows, hidden] float32: one row a step
+    problem["rows"]["byte_start"]                  # where each step stands in the rendered text
+    matrix, offset = run.latents(35)               # all rows of a layer, and where each problem's begin
+
+Shards are opened one by one, as the ledger lists them: a shard that the run has not acknowledged is not read, and a
+missing one is an error (the virtual file latents.h5 would show NaN instead).
+
+Training (torch is needed for this part alone):
+
+    from torch.utils.data import DataLoader
+    from strata_reader import StrataDataset, collate
+
+    data = StrataDataset("runs/qwen3-8b", layer=35, where=lambda meta: meta["split"] == "train")
+    loader = DataLoader(data, batch_size=32, shuffle=True, num_workers=4, collate_fn=collate)
+
+Each worker opens the shards it needs by itself: no HDF5 handle crosses a fork.
+
+`python -m strata_reader --help` lists the command line (Parquet tables of metadata, R-JEPA's shards).
+"""
+
+from .parquet import rjepa_parquet, to_parquet
+from .run import Run
+from .shard import Shard
+
+__all__ = ["Run", "Shard", "StrataDataset", "collate", "to_parquet", "rjepa_parquet"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name):
+    # torch is imported when it is asked for, so that the rest works without it.
+    if name in ("StrataDataset", "collate"):
+        from . import dataset
+
+        return getattr(dataset, name)
+    raise AttributeError(f"module 'strata_reader' has no attribute '{name}'")

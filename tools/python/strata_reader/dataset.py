@@ -1,0 +1,69 @@
+"""PyTorch: a map-style Dataset over a run, and a collate function for its ragged rows."""
+
+import numpy as np
+import torch
+
+from .run import Run
+
+
+class StrataDataset(torch.utils.data.Dataset):
+    """One item a problem: {"id", "latents": tensor [rows, hidden], "step": tensor [rows], "metadata"}.
+
+    path      the run directory
+    layer     transformers' hidden_states index; a list gives {"latents": {layer: tensor}}; None: all that are stored
+    dtype     of the tensors (default torch.float32)
+    where     keeps the problems whose metadata dict satisfies it (looked at once, here)
+    ids       keeps these problems, in this order (instead of `where`)
+
+    Only the list of problems crosses to DataLoader's workers: each opens the shards it needs by itself, whether workers are
+    forked or spawned (a lambda in `where` does not have to be pickled).
+    """
+
+    def __init__(self, path, layer=None, dtype=torch.float32, where=None, ids=None):
+        if where is not None and ids is not None:
+            raise ValueError("give `where` or `ids`, not both")
+        self.run = Run(path)
+        self.single = isinstance(layer, int)
+        self.layers = [layer] if self.single else list(layer) if layer is not None else self.run.layers
+        for wanted in self.layers:
+            if wanted not in self.run.layers:
+                raise KeyError(f"{path} has no hidden_states[{wanted}]; it has {self.run.layers}")
+        self.dtype = dtype
+        if ids is not None:
+            self.positions = [self.run.position(name) for name in ids]
+        else:
+            self.positions = self.run.select(where) if where is not None else list(range(len(self.run)))
+        self.run.close()
+
+    def __len__(self):
+        return len(self.positions)
+
+    def __getitem__(self, index):
+        problem = self.run.get(self.positions[index], self.layers)
+        latents = {layer: torch.from_numpy(values).to(self.dtype) for layer, values in problem["latents"].items()}
+        return {
+            "id": problem["id"],
+            "latents": latents[self.layers[0]] if self.single else latents,
+            "step": torch.from_numpy(np.array(problem["rows"]["step"])),
+            "metadata": problem["metadata"],
+        }
+
+
+def collate(items):
+    """Pads the rows of a batch: latents [batch, most rows, hidden] (zeros beyond), mask [batch, most rows] True where a row
+    is real, step [batch, most rows] (-1 beyond), and the lists id and metadata."""
+    return {
+        "id": [item["id"] for item in items],
+        "metadata": [item["metadata"] for item in items],
+        "latents": _pad_latents([item["latents"] for item in items]),
+        "step": torch.nn.utils.rnn.pad_sequence([item["step"] for item in items], batch_first=True, padding_value=-1),
+        "mask": torch.nn.utils.rnn.pad_sequence(
+            [torch.ones(len(item["step"]), dtype=torch.bool) for item in items], batch_first=True
+        ),
+    }
+
+
+def _pad_latents(latents):
+    if isinstance(latents[0], dict):
+        return {layer: _pad_latents([item[layer] for item in latents]) for layer in latents[0]}
+    return torch.nn.utils.rnn.pad_sequence(latents, batch_first=True)

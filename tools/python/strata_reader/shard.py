@@ -1,0 +1,125 @@
+"""One shard of a run, or one file of `strata export --format hdf5`: they share their layout."""
+
+import json
+import os
+
+import h5py
+import numpy as np
+
+ROW_FIELDS = ("step", "token_start", "token_end", "byte_start", "byte_end")
+
+
+def read_latents(dataset, first, last, dtype=np.float32):
+    """Rows [first, last) of a latents dataset as `dtype`; `dtype=None` keeps float16 and float32 as they are stored.
+
+    numpy has no bfloat16. h5py would convert number by number through HDF5, slowly; here the 16 bits are read as they
+    are and become the upper half of a float32, which is exact.
+    """
+    if first >= last:
+        return np.zeros((0, dataset.shape[1]), np.float32 if dtype is None else dtype)
+    if _is_bfloat16(dataset):
+        bits = np.empty((last - first, dataset.shape[1]), np.uint16)
+        source = dataset.id.get_space()
+        source.select_hyperslab((first, 0), bits.shape)
+        memory = h5py.h5s.create_simple(bits.shape)
+        dataset.id.read(memory, source, bits, mtype=dataset.id.get_type())
+        values = (bits.astype(np.uint32) << 16).view(np.float32)
+    else:
+        values = dataset[first:last]
+    return values if dtype is None else values.astype(dtype, copy=False)
+
+
+def _is_bfloat16(dataset):
+    name = dataset.attrs.get("dtype", b"")
+    return (name.decode() if isinstance(name, bytes) else str(name)) == "bfloat16"
+
+
+def _text(value):
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+class Shard:
+    """The problems of one file. Everything but the latents is in memory after opening.
+
+    `problems` counts them; `ids`, `ordinal` (row of the query), `row_offset` [problems + 1], `token_count`, `truncated`,
+    `step_count` have one entry each; `rows` maps "step", "token_start", "token_end", "byte_start", "byte_end" to arrays
+    over all rows. `layers` are transformers' hidden_states indices.
+    """
+
+    def __init__(self, path):
+        self.path = os.fspath(path)
+        self._file = h5py.File(self.path, "r")
+        try:
+            self._read()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _read(self):
+        file = self._file
+        problems = file["problems"]
+        self.attributes = {name: _text(value) for name, value in file.attrs.items()}
+        self.layers = sorted(int(name[3:]) for name in file["latents"])
+        self.hidden = file[f"latents/hs_{self.layers[0]:03d}"].shape[1]
+        self.ordinal = problems["ordinal"][()].astype(np.int64)
+        self.row_offset = problems["row_offset"][()].astype(np.int64)
+        self.token_count = problems["token_count"][()].astype(np.int64)
+        self.truncated = problems["truncated"][()].astype(bool)
+        self.step_count = problems["step_count"][()].astype(np.int64)
+        self.problems = len(self.ordinal)
+        self.ids = [part.decode("utf-8") for part in self._cut("id")]
+        self._metadata = self._cut("metadata")
+        self.rows = {name: file["rows"][name][()].astype(np.int64) for name in ROW_FIELDS}
+        self.has_tokens = "tokens" in file
+        self._token_offset = file["tokens/offset"][()].astype(np.int64) if self.has_tokens else None
+
+    def _cut(self, name):
+        """The byte strings of /problems/NAME, cut by its offsets."""
+        data = self._file["problems"][name][()].tobytes()
+        offset = self._file["problems"][name + "_offset"][()].astype(np.int64)
+        return [data[offset[i] : offset[i + 1]] for i in range(self.problems)]
+
+    def metadata(self, index):
+        """The columns of the source that were kept with problem `index`, as a dict."""
+        return json.loads(self._metadata[index])
+
+    def layer_text(self, layer):
+        """Which layer this is, in words: "-2 = hidden_states[35] of 0..36 = ..."."""
+        return _text(self._file[f"latents/hs_{layer:03d}"].attrs["layer"])
+
+    def latents(self, layer, first=0, last=None, dtype=np.float32):
+        """Rows [first, last) of hidden_states[layer]: [rows, hidden]."""
+        if layer not in self.layers:
+            raise KeyError(f"{self.path} has no hidden_states[{layer}]; it has {self.layers}")
+        last = int(self.row_offset[-1]) if last is None else last
+        return read_latents(self._file[f"latents/hs_{layer:03d}"], int(first), int(last), dtype)
+
+    def tokens(self, index):
+        """The token ids of problem `index`, or None when the run did not keep them."""
+        if not self.has_tokens:
+            return None
+        return self._file["tokens/ids"][self._token_offset[index] : self._token_offset[index + 1]]
+
+    def problem(self, index, layers=None, dtype=np.float32):
+        """Everything about problem `index`: see Run.__getitem__."""
+        first, last = int(self.row_offset[index]), int(self.row_offset[index + 1])
+        return {
+            "id": self.ids[index],
+            "ordinal": int(self.ordinal[index]),
+            "token_count": int(self.token_count[index]),
+            "truncated": bool(self.truncated[index]),
+            "step_count": int(self.step_count[index]),
+            "metadata": self.metadata(index),
+            "rows": {name: values[first:last] for name, values in self.rows.items()},
+            "latents": {layer: self.latents(layer, first, last, dtype) for layer in (self.layers if layers is None else layers)},
+            "tokens": self.tokens(index),
+        }
+
+    def close(self):
+        self._file.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
