@@ -1,0 +1,268 @@
+// A text's bits do not depend on its company: every operation, on every path, gives the same bytes for a text
+// alone, for the same text anywhere in random packed batches, and with 1, 2 or 3 threads.
+#include "device_testing.h"
+
+enum {
+    HEADS = 6,
+    KV_HEADS = 2,
+    HEAD_DIM = 20,
+    HIDDEN = 72,
+    WIDTH = (HEADS + 2 * KV_HEADS) * HEAD_DIM, // of a row of q | k | v
+    ATTENDED = HEADS * HEAD_DIM,
+    INTERMEDIATE = 100,
+    WINDOW = 90,
+    TEXTS = 5,
+    LONGEST = 333,
+    VOCABULARY = 50,
+    BATCHES = 6,
+    MOST = 8, // texts in a batch
+};
+
+static const size_t lengths[TEXTS] = {1, 6, 47, LONGEST, 130};
+
+struct layer {
+    void *table;
+    void *norm;
+    void *q_norm;
+    void *k_norm;
+    void *bias;
+    float *cosine;
+    float *sine;
+    struct device_matrix qkv;
+    struct device_matrix o;
+    struct device_matrix gate_up;
+    struct device_matrix down;
+    struct device_attention attention;
+    void *scratch;
+};
+
+static void *put_random(struct bed *bed, uint64_t seed, size_t count, float scale) {
+    float *numbers = random_numbers(seed, count, scale, DTYPE_F32);
+    void *out = bed_put(bed, numbers, count);
+    free(numbers);
+    return out;
+}
+
+static struct device_matrix matrix_random(struct bed *bed, uint64_t seed, size_t rows, size_t columns) {
+    float *numbers = random_numbers(seed, rows * columns, 0.2f, DTYPE_F32);
+    struct device_matrix matrix = bed_matrix(bed, numbers, rows, columns);
+    free(numbers);
+    return matrix;
+}
+
+static struct layer layer_make(struct bed *bed, size_t window) {
+    size_t angles = LONGEST * HEAD_DIM / 2;
+    float *turns = random_numbers(9, angles, 1.0f, DTYPE_F32);
+    struct layer layer = {
+        .table = put_random(bed, 1, VOCABULARY * HIDDEN, 2.0f),
+        .norm = put_random(bed, 2, HIDDEN, 1.5f),
+        .q_norm = put_random(bed, 3, HEAD_DIM, 1.5f),
+        .k_norm = put_random(bed, 4, HEAD_DIM, 1.5f),
+        .bias = put_random(bed, 5, WIDTH, 1.0f),
+        .cosine = bed_upload(bed, turns, angles * sizeof *turns),
+        .sine = bed_upload(bed, turns, angles * sizeof *turns),
+        .qkv = matrix_random(bed, 6, WIDTH, HIDDEN),
+        .o = matrix_random(bed, 7, HIDDEN, ATTENDED),
+        .gate_up = matrix_random(bed, 8, 2 * INTERMEDIATE, HIDDEN),
+        .down = matrix_random(bed, 10, HIDDEN, INTERMEDIATE),
+        .attention = {{HEADS, KV_HEADS, HEAD_DIM}, 0.3f, window, LONGEST},
+    };
+    size_t bytes;
+    assert_true(device_attention_scratch(bed->device, &layer.attention, &bytes));
+    must(bed, device_take(bed->device, DEVICE_SCRATCH, bytes, &layer.scratch, &bed->error));
+    free(turns);
+    return layer;
+}
+
+struct batch {
+    size_t texts;
+    size_t text[MOST]; // which text stands where
+    int32_t starts[MOST + 1];
+};
+
+struct outputs { // bytes of every operation's result, and bytes a token of each
+    unsigned char *bytes[8];
+    size_t row[8];
+    unsigned char *pooled; // a row a text
+};
+
+static void keep(struct bed *bed, struct outputs *out, int which, const void *source, size_t tokens,
+                 size_t width) {
+    out->row[which] = width * dtype_size(bed->dtype);
+    out->bytes[which] = bed_bytes(bed, source, tokens * out->row[which]);
+}
+
+static void run_attention(struct bed *bed, const struct layer *layer, const struct batch *batch, void *qkv,
+                          const int32_t *positions, void *attended, struct outputs *out) {
+    size_t tokens = (size_t)batch->starts[batch->texts];
+    struct error *err = &bed->error;
+    keep(bed, out, 2, qkv, tokens, WIDTH);
+    must(bed, device_qk_norm_rope(bed->device, qkv, layer->q_norm, layer->k_norm, 1e-6f, layer->cosine,
+                                  layer->sine, positions, layer->attention.heads, tokens, err));
+    keep(bed, out, 3, qkv, tokens, WIDTH);
+    void *starts = bed_upload(bed, batch->starts, (batch->texts + 1) * sizeof(int32_t));
+    must(bed, device_attention(bed->device, attended, qkv, &layer->attention, starts, batch->starts,
+                               batch->texts, layer->scratch, err));
+    keep(bed, out, 4, attended, tokens, ATTENDED);
+}
+
+// One layer of a transformer on a batch, every step kept.
+static struct outputs run_layer(struct bed *bed, const struct layer *layer, const struct batch *batch) {
+    size_t tokens = (size_t)batch->starts[batch->texts];
+    struct device *device = bed->device;
+    struct error *err = &bed->error;
+    int32_t *ids = malloc(2 * tokens * sizeof *ids);
+    assert_non_null(ids);
+    int32_t *positions = ids + tokens;
+    struct device_span spans[MOST];
+    for (size_t i = 0; i < batch->texts; i++) {
+        spans[i] = (struct device_span){batch->starts[i], batch->starts[i + 1]};
+        for (int32_t t = batch->starts[i]; t < batch->starts[i + 1]; t++) {
+            positions[t] = t - batch->starts[i];
+            ids[t] = (int32_t)((batch->text[i] * 17 + (size_t)positions[t] * 7) % VOCABULARY);
+        }
+    }
+    struct outputs out;
+    size_t number = dtype_size(bed->dtype);
+    void *x = bed_take(bed, tokens * HIDDEN * number);
+    void *normed = bed_take(bed, tokens * HIDDEN * number);
+    void *wide = bed_take(bed, tokens * 2 * (WIDTH > INTERMEDIATE ? WIDTH : INTERMEDIATE) * number);
+    void *mixed = bed_take(bed, tokens * ATTENDED * number);
+    must(bed, device_embed(device, x, layer->table, bed_upload(bed, ids, tokens * sizeof *ids), tokens,
+                           HIDDEN, err));
+    keep(bed, &out, 0, x, tokens, HIDDEN);
+    must(bed, device_rms_norm(device, normed, x, layer->norm, 1e-5f, tokens, HIDDEN, err));
+    keep(bed, &out, 1, normed, tokens, HIDDEN);
+    must(bed, device_matmul(device, wide, normed, &layer->qkv, layer->bias, tokens, DEVICE_STORE, err));
+    run_attention(bed, layer, batch, wide, bed_upload(bed, positions, tokens * sizeof *positions), mixed,
+                  &out);
+    must(bed, device_matmul(device, x, mixed, &layer->o, NULL, tokens, DEVICE_ADD, err));
+    keep(bed, &out, 5, x, tokens, HIDDEN);
+    must(bed, device_matmul(device, wide, x, &layer->gate_up, NULL, tokens, DEVICE_STORE, err));
+    must(bed, device_swiglu(device, mixed, wide, tokens, INTERMEDIATE, err));
+    keep(bed, &out, 6, mixed, tokens, INTERMEDIATE);
+    must(bed, device_matmul(device, x, mixed, &layer->down, NULL, tokens, DEVICE_ADD, err));
+    keep(bed, &out, 7, x, tokens, HIDDEN);
+    void *pooled = bed_take(bed, batch->texts * HIDDEN * 4);
+    void *checks = bed_take(bed, batch->texts * sizeof(struct device_row_check));
+    must(bed, device_pool(device, pooled, DTYPE_F32, checks, x, bed_upload(bed, spans, sizeof spans),
+                          batch->texts, HIDDEN, err));
+    out.pooled = bed_bytes(bed, pooled, batch->texts * HIDDEN * 4);
+    free(ids);
+    return out;
+}
+
+static void outputs_free(struct outputs *out) {
+    for (int i = 0; i < 8; i++) {
+        free(out->bytes[i]);
+    }
+    free(out->pooled);
+}
+
+static struct outputs alone(const char *path, enum dtype dtype, size_t window, size_t text) {
+    struct bed bed = bed_open(path, dtype, 1);
+    struct layer layer = layer_make(&bed, window);
+    struct batch batch = {1, {text}, {0, (int32_t)lengths[text]}};
+    struct outputs out = run_layer(&bed, &layer, &batch);
+    bed_close(&bed);
+    return out;
+}
+
+static void compare(const struct bed *bed, const struct batch *batch, const struct outputs *got,
+                    const struct outputs *wanted, int threads) {
+    static const char *const names[8] = {"embed",     "rms_norm",        "matmul", "qk_norm_rope",
+                                         "attention", "residual matmul", "swiglu", "layer"};
+    for (size_t i = 0; i < batch->texts; i++) {
+        const struct outputs *want = &wanted[batch->text[i]];
+        for (int k = 0; k < 8; k++) {
+            const unsigned char *mine = got->bytes[k] + (size_t)batch->starts[i] * got->row[k];
+            if (memcmp(mine, want->bytes[k], lengths[batch->text[i]] * got->row[k]) != 0) {
+                fail_msg("%s, path %s, %s, %d threads: text %zu has other bits as number %zu of %zu",
+                         names[k], bed->path, dtype_name(bed->dtype), threads, batch->text[i], i,
+                         batch->texts);
+            }
+        }
+        assert_memory_equal(got->pooled + i * HIDDEN * 4, want->pooled, HIDDEN * 4);
+    }
+}
+
+static void company_in_window(const char *path, enum dtype dtype, size_t window) {
+    struct outputs wanted[TEXTS];
+    uint64_t seed = 77 + window;
+    for (size_t text = 0; text < TEXTS; text++) {
+        wanted[text] = alone(path, dtype, window, text);
+    }
+    for (int i = 0; i < BATCHES; i++) {
+        int threads = i % 3 + 1;
+        struct bed bed = bed_open(path, dtype, threads);
+        struct layer layer = layer_make(&bed, window);
+        struct batch batch = {.texts = 1 + (size_t)random_below(&seed, MOST)};
+        for (size_t k = 0; k < batch.texts; k++) {
+            batch.text[k] = (size_t)random_below(&seed, TEXTS);
+            batch.starts[k + 1] = batch.starts[k] + (int32_t)lengths[batch.text[k]];
+        }
+        struct outputs got = run_layer(&bed, &layer, &batch);
+        compare(&bed, &batch, &got, wanted, threads);
+        outputs_free(&got);
+        bed_close(&bed);
+    }
+    for (size_t text = 0; text < TEXTS; text++) {
+        outputs_free(&wanted[text]);
+    }
+}
+
+static void company(const char *path, enum dtype dtype) {
+    company_in_window(path, dtype, 0);
+    company_in_window(path, dtype, WINDOW);
+}
+
+static void test_company(void **state) {
+    (void)state;
+    on_every_path(company);
+}
+
+// A product deep enough for several depth blocks, at every row of a batch.
+static void deep_rows(const char *path, enum dtype dtype) {
+    enum { ROWS = 66, COLUMNS = 4200, TOKENS = 400 };
+    unsigned char *first = NULL;
+    for (int threads = 1; threads <= 3; threads++) {
+        struct bed bed = bed_open(path, dtype, threads);
+        size_t row = ROWS * dtype_size(dtype);
+        struct device_matrix matrix = matrix_random(&bed, 1, ROWS, COLUMNS);
+        float *numbers = random_numbers(2, COLUMNS, 1.0f, DTYPE_F32);
+        void *x = bed_take(&bed, TOKENS * COLUMNS * dtype_size(dtype));
+        void *out = bed_take(&bed, TOKENS * row);
+        for (size_t t = 0; t < TOKENS; t++) { // the same row at every place
+            must(&bed,
+                 device_vector_load(bed.device, x, t * COLUMNS, COLUMNS, numbers, DTYPE_F32, &bed.error));
+        }
+        for (size_t tokens = 1; tokens <= TOKENS; tokens += 133) {
+            must(&bed, device_matmul(bed.device, out, x, &matrix, NULL, tokens, DEVICE_STORE, &bed.error));
+            unsigned char *got = bed_bytes(&bed, out, tokens * row);
+            for (size_t t = 0; t < tokens; t++) {
+                assert_memory_equal(got + t * row, first != NULL ? first : got, row);
+            }
+            if (first == NULL) {
+                first = got;
+            } else {
+                free(got);
+            }
+        }
+        free(numbers);
+        bed_close(&bed);
+    }
+    free(first);
+}
+
+static void test_deep_rows(void **state) {
+    (void)state;
+    on_every_path(deep_rows);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_company),
+        cmocka_unit_test(test_deep_rows),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
