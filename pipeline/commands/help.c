@@ -19,7 +19,24 @@ static const struct {
     {80, "stopped because batch times drifted"},
 };
 
-enum { COLUMN_WIDTH = 26 };
+enum { COLUMN_WIDTH = 26, LINE_WIDTH = 110 };
+
+// Prints `text` from column `at` on; what would pass LINE_WIDTH goes on in the next line, `indent` deep.
+static void print_wrapped(FILE *out, const char *text, int at, int indent) {
+    const char *space = "";
+    while (*text != 0) {
+        int length = (int)strcspn(text, " ");
+        if (space[0] != 0 && at + 1 + length > LINE_WIDTH) {
+            fprintf(out, "\n%*s", indent, "");
+            at = indent;
+            space = "";
+        }
+        at += fprintf(out, "%s%.*s", space, length, text);
+        text += length + (text[length] == ' ');
+        space = " ";
+    }
+    fputc('\n', out);
+}
 
 static void print_row(FILE *out, const char *left, const char *right) {
     int written = fprintf(out, "  %s", left);
@@ -27,7 +44,8 @@ static void print_row(FILE *out, const char *left, const char *right) {
         fputc('\n', out);
         written = 0;
     }
-    fprintf(out, "%*s  %s\n", COLUMN_WIDTH - written, "", right);
+    fprintf(out, "%*s  ", COLUMN_WIDTH - written, "");
+    print_wrapped(out, right, COLUMN_WIDTH + 2, COLUMN_WIDTH + 2);
 }
 
 static void print_overview(FILE *out) {
@@ -63,19 +81,31 @@ static void print_option(FILE *out, const struct option *option) {
     print_row(out, left, option->help);
 }
 
-static void print_command(FILE *out, const struct command *command) {
-    fprintf(out, "strata %s: %s\n\nusage: strata %s", command->name, command->summary, command->name);
-    for (size_t i = 0; i < command->operand_count; i++) {
-        const struct operand *operand = &command->operands[i];
-        fprintf(out, operand->optional ? " [%s]" : " %s", operand->name);
-    }
-    for (size_t i = 0; i < command->option_count; i++) {
-        const struct option *option = &command->options[i];
-        const char *space = option->value == NULL ? "" : " ";
-        const char *value = option->value == NULL ? "" : option->value;
-        fprintf(out, option->required ? " %s%s%s" : " [%s%s%s]", option->name, space, value);
+// "usage: strata NAME OPERAND [--option VALUE]", never broken inside a pair of brackets.
+static void print_usage(FILE *out, const struct command *command) {
+    int at = fprintf(out, "usage: strata %s", command->name);
+    char word[128];
+    for (size_t i = 0; i < command->operand_count + command->option_count; i++) {
+        if (i < command->operand_count) {
+            const struct operand *operand = &command->operands[i];
+            snprintf(word, sizeof word, operand->optional ? "[%s]" : "%s", operand->name);
+        } else {
+            const struct option *option = &command->options[i - command->operand_count];
+            const char *value = option->value == NULL ? "" : option->value;
+            snprintf(word, sizeof word, option->required ? "%s%s%s" : "[%s%s%s]", option->name,
+                     value[0] == 0 ? "" : " ", value);
+        }
+        if (at + 1 + (int)strlen(word) > LINE_WIDTH) {
+            at = fprintf(out, "\n      ") - 1;
+        }
+        at += fprintf(out, " %s", word);
     }
     fputs("\n\n", out);
+}
+
+static void print_command(FILE *out, const struct command *command) {
+    fprintf(out, "strata %s: %s\n\n", command->name, command->summary);
+    print_usage(out, command);
     for (size_t i = 0; i < command->operand_count; i++) {
         print_row(out, command->operands[i].name, command->operands[i].help);
     }

@@ -1,0 +1,121 @@
+"""The command line as a whole: help, version, unknown words, and an output that cannot be written."""
+import os
+import re
+import subprocess
+
+SOURCE = os.environ["STRATA_SOURCE"]
+STRATA = os.path.join(os.environ["STRATA_BUILD"], "strata")
+
+
+def strata(*words):
+    done = subprocess.run([STRATA, *words], capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+def commands():
+    text = strata("help")[1]
+    block = text.split("\ncommands:\n")[1].split("\n\n")[0]
+    return [line.split()[0] for line in block.splitlines()]
+
+
+def test_version():
+    version = re.search(r"project\(strata VERSION (\S+)", open(os.path.join(SOURCE, "CMakeLists.txt")).read())[1]
+    assert strata("--version") == (0, f"strata {version}\n", "")
+
+
+def test_help():
+    code, text, err = strata("help")
+    assert (code, err) == (0, "")
+    assert text.startswith("strata extracts the hidden states of a language model's layers for a database of problems, "
+                           "and loses nothing.\n\nusage: strata COMMAND ...\n\ncommands:\n")
+    assert text.endswith("topics:\n"
+                         "  job                       the keys of a job file\n"
+                         "  exit-codes                what the exit code says\n"
+                         "\n'strata help COMMAND' and 'strata help TOPIC' tell more; 'strata --version' prints the version.\n")
+    assert strata("--help") == strata("-h") == (0, text, "")
+    assert strata() == (64, text, "")
+    assert {"import", "help"} <= set(commands())
+
+
+def test_help_of_every_command():
+    for name in commands():
+        code, text, err = strata("help", name)
+        assert (code, err) == (0, "")
+        assert re.match(rf"strata {name}: .+\n\nusage: strata {name}( .*)?\n(       .*\n)*\n", text), name
+        assert all(len(line) <= 120 for line in text.splitlines()), name
+        assert strata(name, "--help") == (0, text, "")
+
+
+def test_help_import():
+    assert strata("help", "import")[1] == """\
+strata import: put problems from JSON lines into an SQLite database
+
+usage: strata import FILE.jsonl[.gz] PROBLEMS.db [--table TABLE] [--id COLUMN] [--append]
+
+  FILE.jsonl[.gz]           one JSON object a line; - reads standard input
+  PROBLEMS.db               the SQLite database; made when it is not there
+  --table TABLE             the table to make (default: problems)
+  --id COLUMN               the member that names a problem: in every line and unique (default: problem_id)
+  --append                  add to a table that is already there
+
+Numbers, texts and true/false (1/0) become columns; arrays and objects become JSON text; null and missing
+members become NULL. Everything is imported or nothing: lines that are broken, that lack the id or repeat one
+are listed with their numbers (the first 20 of them).
+"""
+
+
+def test_exit_codes():
+    assert strata("help", "exit-codes") == (0, """\
+exit codes:
+   0  every problem is accounted for (failed ones are listed), or the command did what was asked
+  64  wrong usage: an unknown command, option or value
+  65  bad input data (database, model, tokenizer), or more failed problems than problems.max_failed allows
+  69  the device, its driver or a library is not there or too small
+  70  internal error
+  73  cannot write: disk full, permissions, a failed sync
+  75  stopped cleanly before the end (signal, budget): run the same command again
+  78  bad job file
+  80  stopped because batch times drifted
+""", "")
+
+
+def test_job_reference():
+    code, text, err = strata("help", "job")
+    assert (code, err) == (0, "")
+    assert text.startswith("""\
+A job file is YAML with the sections below. Paths are relative to the job file's folder.
+
+problems: What goes in: the rows of an SQLite query and the text made of each.
+  database: path; required
+      SQLite database of the problems (strata import makes one)
+  query: text; default SELECT * FROM problems
+      any one SELECT; its order is the order of every export
+  id: text; required
+""")
+    assert '  text: text; default "{statement}\\n{steps}"\n' in text
+    assert "  layers: all, or a list of integers, -1000 to 1000; default [-2]\n" in text
+    assert "  dtype: float16, bfloat16, float32; default float16\n" in text
+    assert "`" not in text
+    markdown = strata("help", "job", "--markdown")[1]
+    assert markdown.startswith("### `problems`\n")
+    assert "| `checkpoint_every` | integer, 1 to 1000000 | `10` | " in markdown
+    keys = re.findall(r"^  (\w+): ", text, re.M)
+    assert re.findall(r"^\| `(\w+)` \|", markdown, re.M) == keys and len(keys) > 30
+    for row in re.findall(r"^\|.*$", markdown, re.M):
+        assert row.count("|") == 5, row
+
+
+def test_unknown_words():
+    assert strata("imprt") == (64, "", "strata: there is no command 'imprt' (did you mean 'import'?); see 'strata help'\n")
+    assert strata("qqqqqq") == (64, "", "strata: there is no command 'qqqqqq'; see 'strata help'\n")
+    see = "see 'strata help help'\n"
+    assert strata("help", "exit-code") == (
+        64, "", "strata help: there is no topic 'exit-code' (did you mean 'exit-codes'?)\n" + see)
+    assert strata("help", "job", "x") == (64, "", "strata help: 'x' is one argument too many\n" + see)
+    assert strata("help", "import", "--markdown") == (64, "", "strata help: --markdown is for the topic 'job'\n" + see)
+
+
+def test_full_output():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([STRATA, "help"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (73, "strata help: cannot write the output: No space left on device\n")

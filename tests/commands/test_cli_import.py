@@ -1,0 +1,130 @@
+"""strata import: what it prints, word for word, what it leaves, and that nothing stays half made."""
+import gzip
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+STRATA = os.path.join(os.environ["STRATA_BUILD"], "strata")
+REAL = Path(os.environ["STRATA_SOURCE"]).parent / "shared" / "data" / "problems.jsonl.gz"
+
+
+def strata(*words, cwd, stdin=b""):
+    done = subprocess.run([STRATA, *words], cwd=cwd, input=stdin, capture_output=True, timeout=60)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def rows(path, query="SELECT * FROM problems"):
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_import(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"problem_id": "a", "n": 1}\n{"problem_id": "b", "steps": ["x", "y"]}\n')
+    assert strata("import", "in.jsonl", "p.db", cwd=tmp_path) == (0, "p.db: 2 rows, 3 columns in table problems\n", "")
+    assert rows(tmp_path / "p.db") == [("a", 1, None), ("b", None, '["x","y"]')]
+    assert sorted(os.listdir(tmp_path)) == ["in.jsonl", "p.db"]
+    assert strata("import", "in.jsonl", "p.db", cwd=tmp_path) == (
+        65, "", "strata import: p.db has a table 'problems' already (--append adds to it)\n")
+    assert strata("import", "--table=more", "--id", "problem_id", "in.jsonl", "p.db", cwd=tmp_path) == (
+        0, "p.db: 2 rows, 3 columns in table more\n", "")
+    assert strata("import", "-", "p.db", "--append", cwd=tmp_path, stdin=b'{"problem_id": "c"}') == (
+        0, "p.db: 1 rows, 3 columns in table problems\n", "")
+    assert len(rows(tmp_path / "p.db")) == 3
+
+
+def test_gzip(tmp_path):
+    text = "".join('{"problem_id": "p%d", "text": "%s"}\n' % (i, "word " * i) for i in range(300)).encode()
+    (tmp_path / "named.anything").write_bytes(gzip.compress(text))
+    assert strata("import", "named.anything", "p.db", cwd=tmp_path) == (
+        0, "p.db: 300 rows, 2 columns in table problems\n", "")
+    assert strata("import", "-", "q.db", cwd=tmp_path, stdin=gzip.compress(text)) == (
+        0, "q.db: 300 rows, 2 columns in table problems\n", "")
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(text)[:-20])
+    code, out, err = strata("import", "cut.gz", "r.db", cwd=tmp_path)
+    assert (code, out) == (65, "")
+    assert err.startswith("strata import: cannot read cut.gz: after line ")
+    assert err.endswith(": the compressed data ends too early\n")
+    (tmp_path / "broken.gz").write_bytes(gzip.compress(text)[:100] + b"x" * 400)
+    code, out, err = strata("import", "broken.gz", "r.db", cwd=tmp_path)
+    assert (code, out) == (65, "")
+    assert err.startswith("strata import: cannot read broken.gz: after line ")
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("r.db")]
+
+
+def test_broken_lines(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"problem_id": 1}\n{oops}\n\n[]\n{"problem_id": 1}\n')
+    assert strata("import", "in.jsonl", "p.db", cwd=tmp_path) == (
+        65, "",
+        "in.jsonl:2: column 5: string or '}' expected near 'oops'\n"
+        "in.jsonl:4: not a JSON object\n"
+        "in.jsonl:5: problem_id 1 is there already\n"
+        "strata import: in.jsonl: 3 broken lines; nothing was imported\n")
+    assert os.listdir(tmp_path) == ["in.jsonl"]
+
+
+def test_wrong_usage(tmp_path):
+    see = "see 'strata help import'\n"
+    cases = [
+        (["import"], "strata import: FILE.jsonl[.gz] is missing\n" + see),
+        (["import", "a"], "strata import: PROBLEMS.db is missing\n" + see),
+        (["import", "a", "b", "c"], "strata import: 'c' is one argument too many\n" + see),
+        (["import", "a", "b", "--tabel", "c"], "strata import: unknown option '--tabel' (did you mean '--table'?)\n" + see),
+        (["import", "a", "b", "--zzz=3"], "strata import: unknown option '--zzz'\n" + see),
+        (["import", "a", "b", "--table"], "strata import: --table wants a value (TABLE)\n" + see),
+        (["import", "a", "b", "--table="], "strata import: --table is empty\n" + see),
+        (["import", "a", "b", "--table", "x", "--table", "y"], "strata import: --table is given twice\n" + see),
+        (["import", "a", "b", "--append=yes"], "strata import: --append takes no value\n" + see),
+        (["import", "a", ""], "strata import: PROBLEMS.db is empty\n" + see),
+    ]
+    for words, message in cases:
+        assert strata(*words, cwd=tmp_path) == (64, "", message)
+    assert os.listdir(tmp_path) == []
+    assert strata("import", "--", "--zzz", "p.db", cwd=tmp_path) == (
+        65, "", "strata import: cannot open --zzz: No such file or directory\n")
+
+
+def test_cannot_write(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"problem_id": 1}\n')
+    code, out, err = strata("import", "in.jsonl", "none/p.db", cwd=tmp_path)
+    assert (code, out) == (73, "")
+    assert err == "strata import: none/p.db.tmp: cannot open the database: unable to open database file\n"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_killed(tmp_path, there):
+    """A kill in the middle leaves no database, or the one that was there as it was."""
+    if there:
+        assert strata("import", "-", "p.db", cwd=tmp_path, stdin=b'{"problem_id": "first"}')[0] == 0
+    words = [STRATA, "import", "-", "p.db"] + (["--append"] if there else [])
+    process = subprocess.Popen(words, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    line = b'{"problem_id": "%d", "text": "' + b"x" * 1000 + b'"}\n'
+    process.stdin.write(b"".join(line % i for i in range(20000)))
+    process.stdin.flush()
+    deadline = time.monotonic() + 30
+    grown = tmp_path / ("p.db" if there else "p.db.tmp")
+    while (not grown.exists() or grown.stat().st_size < 1 << 20) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert grown.stat().st_size >= 1 << 20, "the import never wrote"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdin.close()
+    assert (tmp_path / "p.db").exists() == there
+    # The same import again needs no cleaning up.
+    assert strata(*words[1:], cwd=tmp_path, stdin=b'{"problem_id": "second"}')[0] == 0
+    ids = [row[0] for row in rows(tmp_path / "p.db", "SELECT problem_id FROM problems")]
+    assert ids == (["first", "second"] if there else ["second"])
+    assert sorted(os.listdir(tmp_path)) == ["p.db"]
+
+
+def test_real_problems(tmp_path):
+    if not REAL.exists():
+        pytest.skip("the real problem set is not here")
+    assert strata("import", str(REAL), "p.db", cwd=tmp_path) == (
+        0, "p.db: 21456 rows, 9 columns in table problems\n", "")
+    assert rows(tmp_path / "p.db", "SELECT count(DISTINCT problem_id), sum(json_array_length(steps)) > 21456 FROM problems") == [
+        (21456, 1)]
