@@ -221,15 +221,13 @@ static void digest_of(const char *query, char hex[DIGEST_HEX]) {
 
 static void test_digest(void **state) {
     (void)state;
-    static const char *const queries[] = {"SELECT 'ab' AS x, 'c' AS y",
-                                          "SELECT 'a' AS x, 'bc' AS y",
-                                          "SELECT 'ab' AS x, 'c' AS z",
-                                          "SELECT 'ab' AS x, CAST('c' AS BLOB) AS y",
-                                          "SELECT 'ab' AS x, 'c' AS y UNION ALL VALUES (1, 2)",
-                                          "SELECT '1' AS x",
-                                          "SELECT 1 AS x",
-                                          "SELECT NULL AS x",
-                                          "SELECT '' AS x"};
+    static const char *const queries[] = {
+        "SELECT 'ab' AS x, 'c' AS y", "SELECT 'a' AS x, 'bc' AS y", "SELECT 'ab' AS x, 'c' AS z",
+        "SELECT 'ab' AS x, CAST('c' AS BLOB) AS y", "SELECT 'ab' AS x, 'c' AS y UNION ALL VALUES (1, 2)",
+        "SELECT '1' AS x", "SELECT 1 AS x", "SELECT NULL AS x",
+        // Alike but for the lengths: between two fields stands the number of a type, here 3.
+        "SELECT CAST(x'61030000000000000062' AS TEXT) AS x, '' AS y",
+        "SELECT 'a' AS x, CAST(x'620300000000000000' AS TEXT) AS y", "SELECT '' AS x"};
     enum { COUNT = sizeof queries / sizeof queries[0] };
     char hex[COUNT][DIGEST_HEX];
     char again[DIGEST_HEX];
