@@ -31,8 +31,8 @@ def without(config, *keys):
     return {key: value for key, value in config.items() if key not in keys}
 
 
-def llama_scaled(**scaling):
-    return base("llama", max_position_embeddings=24, rope_scaling=scaling)
+def llama_scaled(theta=10000.0, **scaling):
+    return base("llama", max_position_embeddings=24, rope_theta=theta, rope_scaling=scaling)
 
 
 def variants():
@@ -57,11 +57,12 @@ def variants():
         "llama-dynamic": (llama_scaled(rope_type="dynamic", factor=2.0), "F32", 1, [24, 25, 1, 41, 9], plain_rope),
         "llama-llama3": (llama_scaled(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
                                       original_max_position_embeddings=16), "F32", 1, texts, plain_rope),
-        "llama-yarn": (llama_scaled(rope_type="yarn", factor=4.0, original_max_position_embeddings=16), "F16", 1, texts,
-                       plain_rope),
-        "llama-yarn-mscale": (llama_scaled(rope_type="yarn", factor=None, original_max_position_embeddings=8, beta_fast=16,
-                                           beta_slow=2, mscale=0.8, mscale_all_dim=0.4, truncate=False), "F32", 1, texts,
-                              plain_rope),
+        # theta and betas put both ends of yarn's ramp inside the eight frequencies
+        "llama-yarn": (llama_scaled(100.0, rope_type="yarn", factor=4.0, original_max_position_embeddings=16, beta_fast=0.8,
+                                    beta_slow=0.1), "F16", 1, texts, plain_rope),
+        "llama-yarn-mscale": (llama_scaled(100.0, rope_type="yarn", factor=None, original_max_position_embeddings=8,
+                                           beta_fast=0.6, beta_slow=0.05, mscale=0.8, mscale_all_dim=0.4, truncate=False),
+                              "F32", 1, texts, plain_rope),
         "mistral-window": (base("mistral", sliding_window=10, head_dim=24, num_attention_heads=3, num_key_value_heads=1,
                                 rms_norm_eps=1e-5), "BF16", 2, texts, {"sliding_window": None}),
         "mistral-full": (base("mistral", sliding_window=None, num_attention_heads=6, num_key_value_heads=3, head_dim=8),

@@ -7,7 +7,7 @@
 #include "base/memory.h"
 #include "base/size.h"
 
-enum { INDEX_LIMIT = 64 << 20, LARGEST_SHARDS = 4096 };
+enum { INDEX_LIMIT = 16 << 20, LARGEST_SHARDS = 4096 };
 
 static const char single_name[] = "model.safetensors";
 static const char index_name[] = "model.safetensors.index.json";

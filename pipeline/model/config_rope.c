@@ -3,12 +3,21 @@
 #include <math.h>
 #include <string.h>
 
+// Bounds that keep every frequency finite in float32; published models stay below 1e8.
+static const double smallest = 1e-6;
+static const double largest = 1e12;
+static const double largest_factor = 1e6; // of scaling and attention
+
+static int check_range(const char *key, double value, double most, struct error *err) {
+    if (!(value >= smallest && value <= most)) {
+        return error_set(err, STATUS_DATA, "'%s' is %g, outside %g to %g", key, value, smallest, most);
+    }
+    return STATUS_OK;
+}
+
 static int get_positive(const json_t *json, const char *key, double *out, struct error *err) {
     int status = json_get_number(json, key, out, err);
-    if (status == STATUS_OK && !(*out > 0 && isfinite(*out))) {
-        return error_set(err, STATUS_DATA, "'%s' is %g, not a positive number", key, *out);
-    }
-    return status;
+    return status == STATUS_OK ? check_range(key, *out, largest, err) : status;
 }
 
 static int require_positive(const json_t *json, const char *key, double *out, struct error *err) {
@@ -90,10 +99,7 @@ static int get_or(const json_t *json, const char *key, double otherwise, double 
     if (status == STATUS_OK && *out == 0) {
         *out = otherwise;
     }
-    if (status == STATUS_OK && !(*out > 0)) {
-        return error_set(err, STATUS_DATA, "'%s' is %g, not a positive number", key, *out);
-    }
-    return status;
+    return status == STATUS_OK ? check_range(key, *out, largest, err) : status;
 }
 
 static int read_yarn(const json_t *json, struct rope_config *rope, struct error *err) {
@@ -130,8 +136,9 @@ static int read_yarn(const json_t *json, struct rope_config *rope, struct error 
     } else {
         rope->attention_factor = yarn_mscale(rope->factor, 1);
     }
-    if (!isfinite(rope->attention_factor)) {
-        return error_set(err, STATUS_DATA, "'mscale' and 'mscale_all_dim' give no finite attention factor");
+    if (!(fabs(rope->attention_factor) <= largest_factor)) {
+        return error_set(err, STATUS_DATA, "the attention factor of yarn is %g, outside +-%g",
+                         rope->attention_factor, largest_factor);
     }
     return STATUS_OK;
 }
@@ -148,6 +155,9 @@ static int read_scaling(const json_t *json, const json_t *top, struct model_conf
         rope->factor = (double)config->max_positions / rope->original_positions;
     } else {
         status = require_positive(json, "factor", &rope->factor, err);
+    }
+    if (status == STATUS_OK) {
+        status = check_range("factor", rope->factor, largest_factor, err);
     }
     if (status == STATUS_OK && rope->kind == ROPE_DYNAMIC && config->head_dim == 2) {
         return error_set(err, STATUS_DATA, "'rope_type' dynamic is not defined for 'head_dim' 2");

@@ -269,11 +269,10 @@ int model_check(struct model *model, struct error *err) {
     return status;
 }
 
-double model_flops(const struct model *model, size_t tokens, double squared_lengths) {
+double model_flops(const struct model *model, size_t blocks, size_t tokens, double squared_lengths) {
     const struct model_config *config = &model->config;
-    double blocks = (double)(model->device == NULL ? config->layers : model->last);
     double products = 2 * (double)weights_block_products(config) * (double)tokens;
     double attention =
         2 * (double)config->heads * (double)config->head_dim * (squared_lengths + (double)tokens);
-    return blocks * (products + attention);
+    return (double)blocks * (products + attention);
 }

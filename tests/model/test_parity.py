@@ -1,4 +1,5 @@
 """Every variant of tools/make_goldens.py, live: hidden states of all layers from the tool against transformers."""
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,6 @@ sys.path.insert(0, os.path.join(SOURCE, "tools"))
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")
 import make_goldens  # noqa: E402
-import make_model  # noqa: E402
 
 # Beside the goldens' lengths: single tokens in a row, odd ones, far beyond every window and original context.
 LENGTHS = [1, 1, 3, 64, 2, 97, 33]
@@ -22,14 +22,9 @@ def tool_states(folder, work, texts, dtype, threads):
     layout = [len(texts), *map(len, texts), *(token for text in texts for token in text)]
     np.array(layout, dtype=np.int32).tofile(work / "texts.i32")
     subprocess.run([TOOL, str(folder), dtype, str(threads), str(work / "texts.i32"), str(work / "out.f32")], check=True)
-    states = np.fromfile(work / "out.f32", dtype=np.float32)
-    return states.reshape(-1, sum(map(len, texts)), states.size and make_hidden(folder))
-
-
-def make_hidden(folder):
-    import json
     with open(os.path.join(folder, "config.json")) as file:
-        return json.load(file)["hidden_size"]
+        hidden = json.load(file)["hidden_size"]
+    return np.fromfile(work / "out.f32", dtype=np.float32).reshape(-1, sum(map(len, texts)), hidden)
 
 
 def token_errors(states, reference):
@@ -67,7 +62,6 @@ def test_all_layers(name, tmp_path):
 
 
 def test_goldens_are_what_the_script_makes(tmp_path):
-    import json
     for name in ("qwen3", "mistral-window"):
         description, states, moved = make_goldens.make_variant(name, str(tmp_path))
         with open(os.path.join(SOURCE, "tests", "model", "goldens", name + ".json")) as file:
@@ -85,7 +79,6 @@ def run_make_model(folder, corpus, *more):
 
 def test_make_model_is_repeatable_and_loads_in_transformers(tmp_path):
     tokenizers = pytest.importorskip("tokenizers")
-    import json
     corpus = tmp_path / "texts.jsonl"
     with open(corpus, "w") as file:
         for number in range(200):
