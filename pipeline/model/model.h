@@ -98,9 +98,9 @@ int model_forward(struct model *model, const struct model_batch *batch, struct d
 // The output buffers of a slot.
 void model_outputs(const struct model *model, size_t slot, struct model_output *out);
 
-// Floating-point operations of a packed batch through the first `blocks` blocks: 2 * parameters a token in the
-// blocks plus 2 * heads * head_dim * (T + 1) a token and block for causal attention over a text of T tokens.
-// hidden_states[i] takes i blocks.
+// Floating-point operations of a packed batch through the first `blocks` blocks: 2 * parameters a token in
+// the blocks plus 2 * heads * head_dim * (T + 1) a token and block for causal attention over a text of T
+// tokens. hidden_states[i] takes i blocks.
 double model_flops(const struct model *model, size_t blocks, size_t tokens, double squared_lengths);
 
 #endif

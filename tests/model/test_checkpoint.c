@@ -180,6 +180,12 @@ static void wrong_indices_are_refused(void **state) {
     golden_shard(golden.folder, "model-00002-of-00003.safetensors", tensors, count / 3, count * 2 / 3 - 1,
                  "BF16");
     refused(&golden, "is missing from model-00002-of-00003.safetensors");
+    rewrite(&golden);
+    json_t *more = json_deep_copy(tensors);
+    json_array_set_new(json_array_get(more, count / 3), 0, json_string("model.stowaway"));
+    golden_shard(golden.folder, "model-00001-of-00003.safetensors", more, 0, count / 3 + 1, "BF16");
+    refused(&golden, "'model.stowaway' of model-00001-of-00003.safetensors is not in the index");
+    json_decref(more);
     golden_close(&golden);
 }
 
@@ -224,6 +230,20 @@ static void fingerprints_name_the_bytes(void **state) {
     golden_close(&golden);
 }
 
+static void operations_are_counted_by_hand(void **state) {
+    (void)state;
+    struct golden golden;
+    struct model *model;
+    struct error err = {0};
+    golden_open(&golden, "qwen3"); // 4 heads and 2 kv heads of 16, hidden 32, intermediate 48
+    must(model_open(&model, golden.folder, &err), &err);
+    double products = (64 + 32 + 32) * 32 + 32 * 64 + 3 * 48 * 32;
+    double attention = 2 * 64 * (4 * 5 + 6 * 7); // texts of 4 and 6 tokens
+    assert_true(model_flops(model, 2, 10, 4 * 4 + 6 * 6) == 2 * (2 * 10 * products + attention));
+    model_close(model);
+    golden_close(&golden);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_folders_open_and_are_counted),
@@ -232,6 +252,7 @@ int main(void) {
         cmocka_unit_test(wrong_indices_are_refused),
         cmocka_unit_test(layers_resolve_as_transformers_counts_them),
         cmocka_unit_test(fingerprints_name_the_bytes),
+        cmocka_unit_test(operations_are_counted_by_hand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
