@@ -44,6 +44,7 @@ void canary_destroy(struct canary *canary) {
 static struct model_batch shape(struct canary *canary, size_t tokens, size_t length) {
     const struct model_limits *limits = &canary->limits;
     uint64_t state = CANARY_SEED;
+    tokens = size_min(tokens, limits->tokens);
     length = size_max(size_min(size_min(length, limits->longest), tokens), 1);
     size_t texts = size_max(size_min(size_min(tokens / length, limits->texts), limits->rows), 1);
     for (size_t t = 0; t < texts; t++) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/size.h"
 #include "extract/feeder.h"
 #include "extract/layout.h"
 
@@ -99,10 +100,12 @@ static size_t at_least_one(uint64_t value) {
 }
 
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits) {
+    size_t tokens = at_least_one(inputs->survey.largest_tokens);
     *limits = (struct model_limits){.layers = inputs->layers,
                                     .layer_count = inputs->layer_count,
-                                    .tokens = at_least_one(inputs->survey.largest_tokens),
-                                    .texts = inputs->limits.problems,
+                                    .tokens = tokens,
+                                    // No text is empty, so a batch never has more texts than tokens.
+                                    .texts = size_min(inputs->limits.problems, tokens),
                                     .rows = at_least_one(inputs->survey.largest_rows),
                                     .longest = at_least_one(inputs->survey.totals.longest),
                                     .out_dtype = inputs->job.latents_dtype,

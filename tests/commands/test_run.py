@@ -1,0 +1,401 @@
+"""strata run, end to end on a tiny model: equal bytes whatever the threads, interruptions and kills; stops; refusals."""
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+import support
+from support import DATA, DONE, FAILED, JOB, OK, SKIPPED, STOPPED, WRITE, Job, make_problems, read_latents
+
+PROBLEMS = 40
+BATCHES = 15  # of that job, as test_reference checks
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """A job that ran to its end undisturbed."""
+    job = Job(tmp_path_factory.mktemp("reference"), make_problems(PROBLEMS))
+    job.run()
+    return job
+
+
+@pytest.fixture
+def twin(reference, tmp_path):
+    return reference.twin(tmp_path)
+
+
+def run_to_end(job, limit=60):
+    """Resumes until the run is finished; returns the exit codes on the way."""
+    codes = []
+    while len(codes) < limit:
+        codes.append(job.run(expect=None).code)
+        if codes[-1] != STOPPED:
+            break
+    assert codes[-1] == OK, codes
+    return codes
+
+
+def same_as(reference, job):
+    job.check_finished(PROBLEMS, reference.shards())
+    assert job.outcomes() == reference.outcomes()
+
+
+# ---- equal bytes
+
+def test_reference(reference):
+    reference.check_finished(PROBLEMS)
+    assert [row for row in reference.query("SELECT count(*) FROM batch")] == [(BATCHES,)]
+    assert len(reference.shards()) == BATCHES // 3
+    assert {state for state, _ in reference.problems().values()} == {DONE}
+
+
+def test_second_run_gives_the_same_bytes(reference, twin):
+    twin.run()
+    same_as(reference, twin)
+
+
+def test_threads_change_no_byte(reference, twin):
+    twin.run("--threads", 2)
+    same_as(reference, twin)
+
+
+def test_batch_size_keeps_the_bits_of_each_problem(reference, tmp_path):
+    expected = read_latents(reference)
+    for number, batch in enumerate(({"problems": 1, "tokens": 128, "window": 1}, {"problems": 16, "tokens": 2048, "window": 64})):
+        job = reference.twin(tmp_path / str(number), batch=batch)
+        job.run()
+        found = read_latents(job)
+        assert found.keys() == expected.keys()
+        for key, problem in found.items():
+            assert problem["rows"] == expected[key]["rows"]
+            for name in ("hs_000", "hs_002", "hs_003"):
+                assert problem[name].tobytes() == expected[key][name].tobytes(), (key, name)
+
+
+def test_finished_run_is_left_alone(reference):
+    before = {path: path.stat().st_mtime_ns for path in (reference.output / "shards").iterdir()}
+    done = reference.run()
+    assert f"{PROBLEMS} done, 0 failed, 0 skipped" in done.out
+    assert {path: path.stat().st_mtime_ns for path in (reference.output / "shards").iterdir()} == before
+
+
+# ---- clean stops
+
+@pytest.mark.parametrize("batches", [1, 2, 3, 4, 7, 14, 15, 100])
+def test_stop_after(reference, twin, batches):
+    """Also several stops inside one shard: 3 batches make one."""
+    first = twin.run("--stop-after", batches, expect=None)
+    assert first.code == (STOPPED if batches <= BATCHES else OK), first
+    twin.check_acknowledged(reference.shards())
+    launches = 1
+    while first.code == STOPPED:
+        first = twin.run("--stop-after", batches, expect=None)
+        launches += 1
+        assert first.code in (OK, STOPPED) and launches <= BATCHES + 2, first
+    same_as(reference, twin)
+    # A stop costs no batch: no launch computes one again.
+    assert twin.query("SELECT count(*) FROM batch") == [(BATCHES,)]
+    assert len((twin.output / "throughput.csv").read_text().splitlines()) == BATCHES + 1
+
+
+def test_damaged_partial_shard_is_computed_again(reference, twin):
+    twin.run("--stop-after", 5, expect=STOPPED)
+    partial = twin.output / "shards" / "part-000001.partial.h5"
+    damaged = bytearray(partial.read_bytes())
+    damaged[len(damaged) // 2] ^= 4
+    partial.write_bytes(damaged)
+    twin.run()
+    same_as(reference, twin)
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.005)
+
+
+def listening(job):
+    """The guard hears signals once the log has its first stage."""
+    log = job.output / "run.log"
+    return log.exists() and "surveying" in log.read_text()
+
+
+def end_of(process, seconds=30):
+    out, err = process.communicate(timeout=seconds)
+    return support.Result(process.returncode, out.decode(), err.decode())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_stop_cleanly(reference, twin, number):
+    rng = random.Random(int(number))
+    codes = []
+    for _ in range(6):
+        if twin.has_ledger() and twin.query("SELECT 1 FROM checkpoint WHERE finished"):
+            break
+        lines = len((twin.output / "run.log").read_text()) if (twin.output / "run.log").exists() else 0
+        process = twin.start()
+        wait_for(lambda: process.poll() is not None or
+                 (listening(twin) and len((twin.output / "run.log").read_text()) > lines))
+        time.sleep(rng.random() * 0.3)
+        process.send_signal(number)
+        asked = time.monotonic()
+        done = end_of(process)
+        assert time.monotonic() - asked < 20
+        assert done.code in (OK, STOPPED), done
+        if done.code == STOPPED:
+            assert f"stopped by {number.name}" in done.last(), done
+        codes.append(done.code)
+        twin.check_acknowledged(reference.shards())
+    run_to_end(twin)
+    same_as(reference, twin)
+
+
+def test_second_signal_ends_at_once(reference, twin):
+    process = twin.start()
+    wait_for(lambda: listening(twin))
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    done = end_of(process)
+    assert done.code in (OK, STOPPED), done
+    run_to_end(twin)
+    same_as(reference, twin)
+
+
+# ---- kills
+
+def run_duration(job, folder):
+    began = time.monotonic()
+    job.twin(folder).run()
+    return time.monotonic() - began
+
+
+def test_random_kills(reference, twin, tmp_path):
+    """SIGKILL at random times, launch after launch, so that recoveries are killed too."""
+    rng = random.Random(7)
+    whole = run_duration(reference, tmp_path / "timed")
+    killed, finished = 0, 0
+    while killed < 24:
+        process = twin.start()
+        time.sleep(rng.random() * whole)
+        process.kill()
+        code = end_of(process).code
+        killed += code == -signal.SIGKILL
+        assert code in (OK, -signal.SIGKILL)
+        twin.check_acknowledged(reference.shards())
+        if code == OK:
+            same_as(reference, twin)
+            finished += 1
+            twin.clear()
+    run_to_end(twin)
+    same_as(reference, twin)
+    print(f"{killed} kills, {finished} runs that ended before theirs, 0 violations")
+
+
+def test_kills_between_clean_stops(reference, twin):
+    """A partial shard from a clean stop survives kills of the launches that restore it."""
+    rng = random.Random(8)
+    for batches in (2, 1, 2, 3):
+        done = twin.run("--stop-after", batches, expect=None)
+        assert done.code in (OK, STOPPED), done
+        process = twin.start()
+        time.sleep(rng.random() * 0.4)
+        process.kill()
+        end_of(process)
+        twin.check_acknowledged(reference.shards())
+    run_to_end(twin)
+    same_as(reference, twin)
+
+
+# ---- one runner, one identity
+
+def test_two_runners(reference, twin):
+    """The first is held in its run by a stopped clock: SIGSTOP keeps the lock taken."""
+    first = twin.start()
+    wait_for(lambda: listening(twin))
+    first.send_signal(signal.SIGSTOP)
+    try:
+        second = twin.run(expect=WRITE)
+        assert "another runner is at work" in second.last() and str(first.pid) in second.last(), second
+        assert len(second.err.strip().splitlines()) == 1, second
+    finally:
+        first.send_signal(signal.SIGCONT)
+    assert end_of(first).code == OK
+    same_as(reference, twin)
+
+
+def test_simultaneous_runners(reference, twin):
+    runners = [twin.start() for _ in range(4)]
+    done = [end_of(runner, 60) for runner in runners]
+    for result in done:
+        assert result.code in (OK, WRITE), result
+        assert result.code == OK or "another runner" in result.last(), result
+    assert OK in [result.code for result in done]
+    same_as(reference, twin)
+
+
+def test_other_identity_is_refused(reference, twin, tmp_path):
+    twin.run("--stop-after", 4, expect=STOPPED)
+    before = twin.shards()
+    kept = twin.keys
+    for changes, words in (({"latents": {"dtype": "float16"}}, ["latents.dtype", "float32", "float16"]),
+                           ({"latents": {"layers": [-1]}}, ["latents.layers"]),
+                           ({"latents": {"pooling": "mean"}}, ["latents.pooling", "step_mean"]),
+                           ({"model": {"dtype": "bfloat16"}}, ["model.dtype", "bfloat16"]),
+                           ({"batch": {"problems": 4}}, ["batch.problems", "'3'", "'4'"]),
+                           ({"run": {"checkpoint_every": 4}}, ["run.checkpoint_every"]),
+                           ({"problems": {"text": "{statement} {steps}"}}, ["problems.text"]),
+                           ({"model": {"path": str(support.make_model(seed=2))}}, ["model."])):
+        twin.change(**changes)
+        done = twin.run(expect=JOB)
+        assert all(word in done.err for word in words), done
+        twin.keys = kept
+        twin.write()
+    done = twin.run("--limit", 10, expect=JOB)
+    assert "problems.limit" in done.err, done
+    assert twin.shards() == before
+    run_to_end(twin)
+    same_as(reference, twin)
+
+
+def test_changed_problems_are_refused(tmp_path):
+    problems = make_problems(20)
+    job = Job(tmp_path, problems)
+    job.run("--stop-after", 2, expect=STOPPED)
+    changed = [dict(problem) for problem in problems]
+    changed[19]["difficulty"] = 0.5  # a column that only the metadata uses
+    job.import_problems(changed)
+    done = job.run(expect=JOB)
+    assert "problems.sha256" in done.err, done
+    job.import_problems(problems)
+    job.run()
+    job.check_finished(20)
+
+
+def test_changed_weights_are_refused(tmp_path):
+    """The same names and shapes, other numbers."""
+    model = tmp_path / "model"
+    shutil.copytree(support.make_model(), model)
+    job = Job(tmp_path / "job", make_problems(20), model)
+    job.run("--stop-after", 2, expect=STOPPED)
+    for path in model.glob("*.safetensors"):
+        bytes_ = bytearray(path.read_bytes())
+        bytes_[-2] ^= 1
+        path.write_bytes(bytes_)
+    done = job.run(expect=JOB)
+    assert "model.sha256" in done.err, done
+
+
+# ---- accounts
+
+def test_limit(reference, tmp_path):
+    job = reference.twin(tmp_path)
+    done = job.run("--limit", 7)
+    assert "7 problems: 7 done" in done.out
+    job.check_finished(7)
+    expected, found = read_latents(reference), read_latents(job)
+    assert sorted(found) == [f"p-{i:05d}" for i in range(7)]
+    assert all(found[key]["hs_002"].tobytes() == expected[key]["hs_002"].tobytes() for key in found)
+
+
+def mixed_problems():
+    problems = make_problems(30)
+    problems[3]["steps"] = []  # skipped
+    problems[11]["statement"] = "a" + "\0" + "b"  # failed
+    problems[12]["steps"] = "no array"
+    problems[29]["steps"] = []
+    return problems
+
+
+def test_accounts_add_up(tmp_path):
+    job = Job(tmp_path, mixed_problems(), problems={"max_failed": 2})
+    done = job.run()
+    assert "30 problems: 26 done, 2 failed, 2 skipped" in done.out
+    job.check_finished(30)
+    outcomes = job.problems()
+    assert outcomes["p-00003"] == (SKIPPED, "the problem has no steps")
+    assert outcomes["p-00011"][0] == FAILED and "NUL" in outcomes["p-00011"][1]
+    assert outcomes["p-00012"][0] == FAILED and "steps" in outcomes["p-00012"][1]
+    assert len(read_latents(job)) == 26
+
+
+def test_accounts_survive_stops(tmp_path):
+    whole = Job(tmp_path / "whole", mixed_problems(), problems={"max_failed": 2})
+    whole.run()
+    job = whole.twin(tmp_path / "cut")
+    for _ in range(40):
+        if job.run("--stop-after", 1, expect=None).code == OK:
+            break
+    job.check_finished(30, whole.shards())
+    assert job.outcomes() == whole.outcomes()
+
+
+def test_too_many_failures(tmp_path):
+    job = Job(tmp_path, mixed_problems(), problems={"max_failed": 1})
+    done = job.run(expect=DATA)
+    assert "2 of 30 failed" in done.last() and "max_failed allows 1" in done.last(), done
+    job.check_finished(30)  # all the same: everything is accounted for
+    assert job.run(expect=DATA).last() == done.last()
+    job.change(problems={"max_failed": 2})
+    job.run()
+
+
+def test_fewer_tokens_than_problems_a_batch(tmp_path):
+    problems = [{"problem_id": "a", "statement": "", "steps": ["x"]}, {"problem_id": "b", "statement": "y", "steps": ["x"]}]
+    job = Job(tmp_path, problems, batch={"problems": 64, "window": 64})
+    assert "2 problems: 2 done" in job.run().out
+    job.check_finished(2)
+
+
+def test_nothing_to_run(tmp_path):
+    problems = make_problems(5)
+    for problem in problems:
+        problem["steps"] = []
+    job = Job(tmp_path, problems)
+    assert "0 done, 0 failed, 5 skipped" in job.run().out
+    job.check_finished(5)
+    assert job.shards() == {}
+
+
+def test_no_problems_at_all(tmp_path):
+    job = Job(tmp_path, make_problems(2), problems={"query": "SELECT * FROM problems WHERE 0"})
+    assert "0 problems: 0 done" in job.run().out
+    job.check_finished(0)
+
+
+def test_window_of_nothing_in_the_middle(tmp_path):
+    """A whole planning window without a text, and stops around it."""
+    problems = make_problems(40)
+    for problem in problems[16:32]:
+        problem["steps"] = []
+    whole = Job(tmp_path / "whole", problems)
+    assert "24 done, 0 failed, 16 skipped" in whole.run().out
+    job = whole.twin(tmp_path / "cut")
+    for _ in range(40):
+        if job.run("--stop-after", 1, expect=None).code == OK:
+            break
+    job.check_finished(40, whole.shards())
+    assert job.outcomes() == whole.outcomes()
+
+
+def test_clock_jumps(reference, twin):
+    """The wall clock jumps back and forth by hours while the run is at work: no drift, no other byte."""
+    fake = shutil.which("faketime")
+    if fake is None:
+        pytest.skip("faketime is not installed")
+    twin.change(run={"drift_stop": True})
+    environment = support.clean_environment(FAKETIME_DONT_FAKE_MONOTONIC="1")
+    jump = 0
+    for hours in ("-20h", "+500d", "-3d", "+1h"):
+        command = [fake, "-m", "-f", hours, *twin.command("--stop-after", 4)]
+        done = subprocess.run(command, capture_output=True, env=environment, timeout=120)
+        jump += done.returncode in (OK, STOPPED)
+        assert done.returncode in (OK, STOPPED), done.stderr.decode()
+    assert jump == 4 and twin.events("drift") == []
+    run_to_end(twin)
+    same_as(reference, twin)
