@@ -15,6 +15,8 @@ static const struct command *const commands[] = {
     &command_plan,
     &command_status,
     &command_log,
+    &command_show,
+    &command_verify,
     &command_export,
     &command_bench,
     &command_help,

@@ -156,24 +156,25 @@ const struct command command_export = {
     .operand_count = sizeof operands / sizeof operands[0],
     .options = options,
     .option_count = sizeof options / sizeof options[0],
-    .details = "Each split S is one tensor of rows for each layer, hs_035 [rows, hidden], and row_offset "
-               "[problems + 1]:\n"
-               "  safetensors  S.safetensors   and S.jsonl, one line a problem: id, spans' owner, metadata\n"
-               "  npy          S/hs_035.npy    memory-mappable, and S.jsonl; bfloat16 becomes float32\n"
-               "  hdf5         S.h5            in the layout of a shard\n"
-               "  rjepa        shard-0000.safetensors, 1000 problems each, [num_steps, hidden] float32 under "
-               "the problem's id, and\n"
-               "               shard-0000.jsonl; 'python -m strata_reader rjepa-parquet FOLDER' adds "
-               "shard-0000.parquet\n"
-               "Beside them statistics.safetensors (mean and deviation of every dimension) and export.json: "
-               "model and tokenizer\n"
-               "fingerprints, layers, counts, what was left out and why, and the SHA-256 of every file.\n"
-               "\n"
-               "--split source takes the source's column as it is. Fractions split by a seeded hash of each "
-               "id, so a problem stays in\n"
-               "its split when others join; problems that the source calls 'test' stay in test.\n"
-               "\n"
-               "The folder appears when it is whole. A run that goes on is exported as far as it is sealed, "
-               "with a warning.\n",
+    .details =
+        "Each split S is one tensor of rows for each layer, hs_035 [rows, hidden], and row_offset [problems "
+        "+ 1]:\n"
+        "  safetensors  S.safetensors, and S.jsonl with a line a problem: id, counts, metadata\n"
+        "  npy          S/hs_035.npy, memory-mappable, and S.jsonl; bfloat16 becomes float32\n"
+        "  hdf5         S.h5 in the layout of a shard\n"
+        "  rjepa        shard-0000.safetensors, 1000 problems each: [num_steps, hidden] float32 under the "
+        "id;\n"
+        "               shard-0000.jsonl; 'python -m strata_reader rjepa-parquet FOLDER' adds "
+        "shard-0000.parquet\n"
+        "Beside them statistics.safetensors (mean and deviation of every dimension) and export.json: model "
+        "and\n"
+        "tokenizer fingerprints, layers, counts, what was left out and why, the SHA-256 of every file.\n"
+        "\n"
+        "--split source takes the source's column as it is. Fractions split by a seeded hash of each id, so "
+        "a\n"
+        "problem stays in its split when others join; problems that the source calls 'test' stay in test.\n"
+        "\n"
+        "The folder appears when it is whole. A run that goes on is exported as far as it is sealed, with a\n"
+        "warning.\n",
     .run = run,
 };

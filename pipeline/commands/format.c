@@ -78,3 +78,11 @@ const char *format_share(uint64_t part, uint64_t whole, char out[FORMAT_TEXT]) {
     snprintf(out, FORMAT_TEXT, "%.1f %%", tenths / 10);
     return out;
 }
+
+const char *format_threads(int threads, char out[FORMAT_TEXT]) {
+    out[0] = 0;
+    if (threads > 0) {
+        snprintf(out, FORMAT_TEXT, ", %d thread%s", threads, threads == 1 ? "" : "s");
+    }
+    return out;
+}

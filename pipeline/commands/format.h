@@ -16,4 +16,7 @@ const char *format_duration(double seconds,
 const char *format_share(uint64_t part, uint64_t whole,
                          char out[FORMAT_TEXT]); // "12.3 %"; 100.0 only when it is all
 
+const char *format_threads(int threads,
+                           char out[FORMAT_TEXT]); // ", 2 threads"; empty when every core was left to the run
+
 #endif

@@ -78,11 +78,12 @@ static int print_launch(void *context, const struct ledger_launch_record *launch
     FILE *out = context;
     char started[CLOCK_TEXT];
     char ended[CLOCK_TEXT];
+    char threads[FORMAT_TEXT];
     clock_text(launch->started, started);
     clock_text(launch->ended, ended);
-    fprintf(out, "launch %" PRIu64 ": %s to %s, process %" PRId64 " on %s, %d threads", launch->epoch,
-            started, launch->ended == 0 ? "(no end recorded)" : ended, launch->process, launch->host,
-            launch->threads);
+    fprintf(out, "launch %" PRIu64 ": %s to %s, process %" PRId64 " on %s%s", launch->epoch, started,
+            launch->ended == 0 ? "(no end recorded)" : ended, launch->process, launch->host,
+            format_threads(launch->threads, threads));
     if (launch->ended != 0) {
         fprintf(out, ", exit code %d%s%s", launch->exit_code, launch->reason[0] == 0 ? "" : ": ",
                 launch->reason);

@@ -16,6 +16,7 @@ static void print_headline(FILE *out, const char *folder, const struct run_snaps
     const struct ledger_launch_record *launch = &snapshot->launch;
     char started[CLOCK_TEXT];
     char ended[CLOCK_TEXT];
+    char threads[FORMAT_TEXT];
     clock_text(launch->started, started);
     clock_text(launch->ended, ended);
     fprintf(out, "%s: ", folder);
@@ -24,8 +25,8 @@ static void print_headline(FILE *out, const char *folder, const struct run_snaps
         fputs("not launched yet\n", out);
         break;
     case RUN_RUNNING:
-        fprintf(out, "running since %s, launch %" PRIu64 ", process %" PRId64 " on %s, %d threads\n", started,
-                launch->epoch, launch->process, launch->host, launch->threads);
+        fprintf(out, "running since %s, launch %" PRIu64 ", process %" PRId64 " on %s%s\n", started,
+                launch->epoch, launch->process, launch->host, format_threads(launch->threads, threads));
         break;
     case RUN_KILLED:
         fprintf(out,

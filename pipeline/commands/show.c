@@ -1,0 +1,233 @@
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/size.h"
+#include "base/utf8.h"
+#include "checkpoints/ledger.h"
+#include "checkpoints/run_folder.h"
+#include "checkpoints/shard_reader.h"
+#include "commands/command.h"
+#include "commands/problem_text.h"
+
+// What is shown, opened.
+struct view {
+    FILE *out;
+    const char *folder;
+    struct ledger *ledger;
+    struct ledger_problem problem;
+    struct buffer memory; // the problem's texts
+    struct shard_reader *reader;
+    struct buffer text; // rendered; empty when it is not to be had
+    size_t rows_most;
+    size_t values;
+    float *stored;  // [hidden] as stored, then
+    float *numbers; // [hidden] float32
+};
+
+// UTF-8 with control characters and bad bytes as \n, \t or \xNN; at most `most` bytes of the text.
+static void print_escaped(FILE *out, const char *text, size_t size, size_t most) {
+    size_t at = 0;
+    while (at < size && at < most) {
+        uint32_t code;
+        size_t length = utf8_decode(text + at, size - at, &code);
+        if (length == 0 || code < 0x20 || (code >= 0x7f && code < 0xa0)) {
+            unsigned char byte = (unsigned char)text[at];
+            fprintf(out, byte == '\n' ? "\\n" : byte == '\t' ? "\\t" : "\\x%02x", byte);
+            at++;
+            continue;
+        }
+        fwrite(text + at, 1, length, out);
+        at += length;
+    }
+    if (at < size) {
+        fprintf(out, "... (%zu bytes)", size);
+    }
+}
+
+static void print_head(const struct view *view) {
+    const struct ledger_problem *problem = &view->problem;
+    FILE *out = view->out;
+    print_escaped(out, problem->id, problem->id_size, SIZE_MAX);
+    fprintf(out, ": %s%s%s\n", problem_state_name(problem->state), problem->reason == NULL ? "" : ", ",
+            problem->reason == NULL ? "" : problem->reason);
+    fprintf(out, "  query row   %" PRIu64 "\n", problem->ordinal);
+    if (problem->state == PROBLEM_DONE) {
+        fprintf(out, "  shard       %" PRIu64 ", problem %" PRIu32 " in it, batch %" PRIu64 "\n",
+                problem->shard, problem->index, problem->batch);
+        fprintf(out, "  tokens      %" PRIu32 "%s\n", problem->tokens,
+                problem->truncated ? ", truncated" : "");
+        fprintf(out, "  steps       %" PRIu32 "; %" PRIu32 " rows\n", problem->steps, problem->rows);
+    }
+}
+
+static int print_layer(struct view *view, size_t layer, size_t row, struct error *err) {
+    const struct shard_content *content = shard_reader_content(view->reader);
+    int status = shard_reader_latents(view->reader, layer, row, 1, view->stored, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    dtype_convert(view->numbers, DTYPE_F32, view->stored, content->dtype, content->hidden);
+    double sum = 0;
+    double squares = 0;
+    for (size_t i = 0; i < content->hidden; i++) {
+        sum += view->numbers[i];
+        squares += (double)view->numbers[i] * view->numbers[i];
+    }
+    fprintf(view->out, "  hs_%03zu  norm %.6g  mean %+.6g  [", content->layers[layer], sqrt(squares),
+            sum / (double)content->hidden);
+    for (size_t i = 0; i < content->hidden && i < view->values; i++) {
+        fprintf(view->out, "%s%+.5g", i == 0 ? "" : " ", (double)view->numbers[i]);
+    }
+    fputs(content->hidden > view->values ? " ...]\n" : "]\n", view->out);
+    return STATUS_OK;
+}
+
+static int print_row(struct view *view, size_t number, size_t row, struct error *err) {
+    const struct shard_content *content = shard_reader_content(view->reader);
+    const struct shard_row *span = &content->row[row];
+    fprintf(view->out,
+            "row %zu: step %" PRIu32 ", tokens %" PRIu32 " to %" PRIu32 ", bytes %" PRIu32 " to %" PRIu32
+            "\n",
+            number, span->step, span->token_start, span->token_end, span->byte_start, span->byte_end);
+    if (span->byte_end <= view->text.size && span->byte_start < span->byte_end) {
+        fputs("  \"", view->out);
+        print_escaped(view->out, view->text.data + span->byte_start, span->byte_end - span->byte_start, 400);
+        fputs("\"\n", view->out);
+    }
+    int status = STATUS_OK;
+    for (size_t i = 0; i < content->layer_count && status == STATUS_OK; i++) {
+        status = print_layer(view, i, row, err);
+    }
+    return status;
+}
+
+// The text is a courtesy: without the database the numbers are shown all the same.
+static int print_text(struct view *view, const struct shard_row *rows, size_t row_count, struct error *err) {
+    struct error problem = {0};
+    int status = problem_text(&view->text, view->folder, view->ledger, view->problem.ordinal,
+                              view->problem.id, view->problem.id_size, rows, row_count, &problem);
+    if (status == STATUS_INTERNAL) {
+        *err = problem;
+        return status;
+    }
+    if (status != STATUS_OK) {
+        buffer_clear(&view->text);
+        fprintf(view->out, "  text        not available: %s\n", problem.message);
+        return STATUS_OK;
+    }
+    fprintf(view->out, "  text        %zu bytes: \"", view->text.size);
+    print_escaped(view->out, view->text.data, view->text.size, 200);
+    fputs("\"\n", view->out);
+    return STATUS_OK;
+}
+
+static int open_shard(struct view *view, struct error *err) {
+    char path[PATH_SIZE];
+    void *block;
+    int status = run_folder_shard(path, view->folder, view->problem.shard, false, err);
+    if (status == STATUS_OK) {
+        status = shard_reader_open(&view->reader, path, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const struct shard_content *content = shard_reader_content(view->reader);
+    const struct shard_problem *stored = &content->problem[view->problem.index];
+    if (view->problem.index >= content->problems || stored->id_size != view->problem.id_size ||
+        memcmp(stored->id, view->problem.id, stored->id_size) != 0) {
+        return error_set(err, STATUS_DATA,
+                         "%s does not hold this problem where the ledger says: run 'strata verify'", path);
+    }
+    status = memory_zeroed(&block, 2 * content->hidden, sizeof(float), err);
+    if (status == STATUS_OK) {
+        view->stored = block;
+        view->numbers = view->stored + content->hidden;
+    }
+    return status;
+}
+
+static int show_done(struct view *view, struct error *err) {
+    int status = open_shard(view, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const struct shard_content *content = shard_reader_content(view->reader);
+    const struct shard_problem *stored = &content->problem[view->problem.index];
+    size_t first = (size_t)content->row_offset[view->problem.index];
+    fputs("  metadata    ", view->out);
+    print_escaped(view->out, stored->metadata, stored->metadata_size, SIZE_MAX);
+    fputc('\n', view->out);
+    status = print_text(view, content->row + first, stored->rows, err);
+    for (size_t i = 0; i < stored->rows && i < view->rows_most && status == STATUS_OK; i++) {
+        status = print_row(view, i, first + i, err);
+    }
+    if (status == STATUS_OK && stored->rows > view->rows_most) {
+        fprintf(view->out, "... %zu more rows (--rows)\n", stored->rows - view->rows_most);
+    }
+    return status;
+}
+
+static int run(struct command_context *context, struct error *err) {
+    const struct arguments *arguments = context->arguments;
+    const char *id = argument_text(arguments, "ID", NULL);
+    bool found = false;
+    struct view view = {.out = context->out,
+                        .folder = argument_text(arguments, "DIR", NULL),
+                        .rows_most = (size_t)argument_integer(arguments, "--rows", 20),
+                        .values = (size_t)argument_integer(arguments, "--values", 6)};
+    int status = ledger_open_read(&view.ledger, view.folder, err);
+    if (status == STATUS_OK) {
+        status = ledger_find_problem(view.ledger, id, strlen(id), &view.problem, &view.memory, &found, err);
+    }
+    if (status == STATUS_OK && !found) {
+        status = error_set(err, STATUS_DATA,
+                           "%s has no record of a problem '%s' (not processed yet, or another id)",
+                           view.folder, id);
+    }
+    if (status == STATUS_OK) {
+        print_head(&view);
+        status = view.problem.state == PROBLEM_DONE ? show_done(&view, err) : print_text(&view, NULL, 0, err);
+        context->skip_exit_handlers = status != STATUS_OK;
+    }
+    shard_reader_close(view.reader);
+    ledger_close(view.ledger);
+    buffer_destroy(&view.memory);
+    buffer_destroy(&view.text);
+    free(view.stored);
+    return status;
+}
+
+static const struct operand operands[] = {
+    {.name = "DIR", .help = "the run directory"},
+    {.name = "ID", .help = "the problem's id"},
+};
+
+static const struct option options[] = {
+    {.name = "--rows",
+     .kind = OPTION_INTEGER,
+     .value = "N",
+     .help = "show at most N rows (default: 20)",
+     .maximum = INT32_MAX},
+    {.name = "--values",
+     .kind = OPTION_INTEGER,
+     .value = "N",
+     .help = "show the first N numbers of each vector (default: 6)",
+     .maximum = INT32_MAX},
+};
+
+const struct command command_show = {
+    .name = "show",
+    .summary = "show one problem of a run: state, steps with spans and text, norms of its vectors",
+    .operands = operands,
+    .operand_count = sizeof operands / sizeof operands[0],
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+    .details = "Spans are [start, end): tokens of the problem, bytes of the rendered text. norm is "
+               "Euclidean, mean is over the\n"
+               "vector. The text is rendered again from the database; where that has changed or is gone, it "
+               "is left out.\n",
+    .run = run,
+};
