@@ -175,8 +175,8 @@ void postprocessor_trim(const struct postprocessor *postprocessor, const char *t
             to--;
         } while (to > 0 && utf8_is_continuation(text[to]));
     }
-    if (trailing ==
-        0) { // else the text before it is shorter than the spaces, and the library leaves the end alone
+    // Where the text before the end is shorter than the spaces, the library leaves the end alone.
+    if (trailing == 0) {
         *end = to > *start ? to : *start;
     }
 }

@@ -163,11 +163,47 @@ def splits(behavior, invert=False):
     return make
 
 
+def pairs(make):
+    """The same pre-tokenizer with a model that shows where words begin: ASCII merges with any neighbour within a word, before all else."""
+    def made():
+        parts = json.loads(make().to_str())
+        alphabet = {chr(c): b for b, c in enumerate(byte_characters())}
+        vocab = {c: b for c, b in alphabet.items()}
+        merges = sorted(((x, y) for x in alphabet for y in alphabet if min(alphabet[x], alphabet[y]) < 128),
+                        key=lambda m: min(alphabet[m[0]], alphabet[m[1]]) * 7919 % 128)
+        for x, y in merges:
+            vocab[x + y] = len(vocab)
+        parts["model"].update(vocab=vocab, merges=[list(m) for m in merges])
+        for k, token in enumerate(parts["added_tokens"]):
+            token["id"] = len(vocab) + k
+        parts["added_tokens"] = [t for t in parts["added_tokens"] if t["content"] not in vocab]
+        parts["post_processor"] = None
+        return Tokenizer.from_str(json.dumps(parts))
+    made.__name__ = make.__name__ + "_pairs"
+    return made
+
+
+def byte_characters():
+    """The code point that stands for each byte in a byte-level vocabulary."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [b for b in range(256) if b not in printable]
+    return [b if b in printable else 0x100 + others.index(b) for b in range(256)]
+
+
+def deep():
+    """Merges that overlap a great deal, over whole texts: their order matters everywhere."""
+    source = random.Random(5)
+    tokenizer = Tokenizer(models.BPE())
+    trainer = trainers.BpeTrainer(vocab_size=600, show_progress=False)
+    tokenizer.train_from_iterator(["".join(source.choice("aabc") for _ in range(60)) for _ in range(300)], trainer)
+    return tokenizer
+
+
 def nfkd():
     return byte_level(None, normalizers.NFKD())
 
 
-KINDS = [qwen2, llama3, gpt2, gpt2_prefix, smollm, o200k, llama2, mistral, metaspace_split, no_fallback, partial_fallback, flags, nfkd,
+KINDS = [pairs(qwen2), pairs(o200k), pairs(gpt2), pairs(smollm), pairs(flags), qwen2, llama3, gpt2, gpt2_prefix, smollm, o200k, llama2, mistral, metaspace_split, no_fallback, partial_fallback, flags, nfkd,
          splits("removed"), splits("isolated"), splits("merged_with_previous"), splits("merged_with_next"), splits("contiguous"),
          splits("removed", True), splits("merged_with_next", True)]
 
@@ -227,7 +263,7 @@ NASTY = [
     "A\u030a \u212b \u1e9b\u0323 \u1100\u1161\u11a8 \uac00\u11a8 \uac01\u11a8 e\u0301\u0323\u0316", "\u0301abc", "a\u0301", "\u0344\u0345", "\u0f71\u0f72\u0f73\u0f81", "a" + "\u0301\u0316" * 60 + "b",
     "\ufb01n \ufb03 \ufdfa \u1e9e \u0130I\u0131i \u03a3\u03c3\u03c2", "<l>  <r>   <b>  x  <b>y", " word sword words word's word_ (word) \u0301word word\u0301 step STEP steps",
     "  x  <r>  x  x", "a  NORM  b norm", "\ud7a3\u11a7\u11a8", "\ufeffbom", "\ufffd\ufffe\U0010ffff", "``x'' -- \u2014 \u201cq\u201d \\frac{1}{2}$$",
-    "e,e;e  ee.e", "....", "e", ",", "1e2,3", "\u0958\u0344 \u2adc \u2add\u0338", "\u05e9\u05bc\u05c1", "\U0001d15e \U000110a5\U000110ba \U00011131\U00011127",
+    "a\u0305\u0301 e\u0313\u0301\u0301 o\u031b\u0323\u0302", "e,e;e  ee.e", "....", "e", ",", "1e2,3", "\u0958\u0344 \u2adc \u2add\u0338", "\u05e9\u05bc\u05c1", "\U0001d15e \U000110a5\U000110ba \U00011131\U00011127",
 ]
 
 
@@ -262,6 +298,9 @@ def random_text(random):
     for _ in range(random.randrange(1, 24)):
         if random.random() < 0.06:
             parts.append(random.choice(specials))
+        elif random.random() < 0.05:
+            parts.append(random.choice("aeou\u00e9\u01a1\u1100\uac00"))
+            parts.extend(random.choice("\u0301\u0301\u0323\u0305\u0302\u031b\u0345\u0327\u1161\u11a8") for _ in range(random.randrange(1, 5)))
         else:
             parts.append(random_code(random))
     return "".join(parts)
@@ -273,7 +312,7 @@ def test_random_unicode(kind):
     compare(path, library, [random_text(source) for _ in range(RANDOM_STRINGS // len(KINDS) + 1)])
 
 
-@pytest.mark.parametrize("make", [qwen2, o200k, flags, smollm, nfkd, splits("isolated")], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [*map(pairs, (qwen2, o200k, flags, smollm, splits("isolated"))), nfkd], ids=lambda make: make.__name__)
 def test_every_code_point(make, tmp_path):
     """Each code point alone between letters, before a mark and after one: 300 to a text, kept apart by spaces.
 
@@ -298,6 +337,9 @@ def test_long_pieces(tmp_path):
     library.save(str(path))
     source = random.Random(7)
     compare(path, library, ["".join(source.choice("abcdefgh\u00e9\u6587") for _ in range(400_000)), "a" * 1_000_000])
+    library = deep()
+    library.save(str(path))
+    compare(path, library, ["".join(source.choice("aabc") for _ in range(n)) for n in (*range(60), *range(100, 400), 200_000)])
 
 
 def test_bad_texts(tmp_path):
