@@ -40,7 +40,7 @@ struct transfer {
     uint64_t saturated;
 };
 
-enum { BLOCK_BYTES = 16 << 20 };
+enum { BLOCK_BYTES = 4 << 20 };
 
 static int transfer_open(struct transfer *transfer, const struct export_plan *plan,
                          const struct export_request *request, const char *folder, struct error *err) {

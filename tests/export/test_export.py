@@ -129,6 +129,29 @@ def test_dtypes(tmp_path, stored, wanted):
     assert torch.equal(made, exact.to(getattr(torch, stored)).to(getattr(torch, wanted)))
 
 
+def test_numbers_beyond_float16_are_saturated_and_told(tmp_path):
+    run = make_run(tmp_path / "run", problems=12, dtype="float32", scale=10000)
+    result = strata("export", run, "--format", "npy", "--layers", "2", "--dtype", "float16", "--to", tmp_path / "out")
+    made = np.load(tmp_path / "out" / "all" / "hs_002.npy")
+    exact = np.concatenate([latents(o, 2) for o in done(12)]) * np.float32(10000)
+    beyond = int((np.abs(exact) >= 65520).sum())
+    assert beyond > 0 and np.array_equal(made, np.clip(exact, -65504, 65504).astype(np.float16))
+    assert f"warning: {beyond} numbers lay beyond float16" in result.stderr
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["counts"]["saturated"] == beyond
+
+
+def test_rows_larger_than_a_block(tmp_path):
+    """At 512 KiB a row a shard takes more than one block of 4 MiB, cut within a problem."""
+    run = make_run(tmp_path / "run", problems=10, dtype="float32", hidden=131072)
+    export(run, tmp_path / "out", "--format", "npy", "--layers", "4", "--split", "source")
+    stored = shard_rows(run, 4)
+    assert sum(len(rows) for rows in stored.values()) > 8
+    for name in ("train", "test"):
+        ids = [line["id"] for line in lines(tmp_path / "out" / f"{name}.jsonl")]
+        matrix = np.load(tmp_path / "out" / name / "hs_004.npy", mmap_mode="r")
+        check_rows(ids, np.load(tmp_path / "out" / name / "row_offset.npy"), matrix, stored)
+
+
 def test_shuffle_is_the_seeds(run, tmp_path):
     orders = {}
     for name, seed in (("a", 7), ("b", 7), ("c", 8)):

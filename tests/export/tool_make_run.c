@@ -2,6 +2,7 @@
 // problems, ids and metadata that need escaping, problems out of order within their shards.
 //   export_tool_make_run FOLDER [problems=N] [dtype=NAME] [tokens=1] [pooling=NAME] [shards=N]
 //   [end=finished|killed|hold]
+//                       [hidden=N] [scale=X]
 // shards=N stops after N shards. end=hold keeps the lock until standard input is closed.
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@
 #include "checkpoints/run_folder.h"
 #include "checkpoints/shard.h"
 
-enum { HIDDEN = 8, LAYERS = 3, MODEL_LAYERS = 4, WINDOW = 10, BATCH = 5, SHARD_BATCHES = 2, ROWS_MOST = 16 };
+enum { LAYERS = 3, MODEL_LAYERS = 4, WINDOW = 10, BATCH = 5, SHARD_BATCHES = 2, ROWS_MOST = 16 };
 static const size_t layers[LAYERS] = {0, 2, 4};
 
 struct options {
@@ -26,6 +27,8 @@ struct options {
     const char *pooling;
     uint64_t shards;
     const char *end;
+    size_t hidden;
+    float scale; // of the latents
 };
 
 struct made_problem {
@@ -88,10 +91,11 @@ static float latent(uint64_t layer, uint64_t ordinal, uint64_t row, uint64_t col
     return ((float)((ordinal * 131 + row * 17 + layer * 7 + column * 3) % 2001) - 1000.0f) / 64.0f;
 }
 
-static int append_batch(struct shard_writer *writer, const struct options *options,
+// values: [LAYERS][BATCH * ROWS_MOST, hidden] float32, followed by as much room for the stored dtype.
+static int append_batch(struct shard_writer *writer, const struct options *options, float *values,
                         const struct made_problem *made, size_t count, uint64_t number, struct error *err) {
-    static float values[LAYERS][BATCH * ROWS_MOST * HIDDEN];
-    static unsigned char stored[LAYERS][sizeof values[0]];
+    size_t hidden = options->hidden;
+    size_t layer_numbers = BATCH * ROWS_MOST * hidden;
     struct shard_problem problems[BATCH];
     struct shard_row rows[BATCH * ROWS_MOST];
     const void *latents[LAYERS];
@@ -100,15 +104,16 @@ static int append_batch(struct shard_writer *writer, const struct options *optio
         problems[i] = made[i].shard;
         for (size_t row = 0; row < made[i].shard.rows; row++, row_count++) {
             rows[row_count] = made[i].rows[row];
-            for (size_t k = 0; k < LAYERS * HIDDEN; k++) {
-                values[k / HIDDEN][row_count * HIDDEN + k % HIDDEN] =
-                    latent(layers[k / HIDDEN], made[i].shard.ordinal, row, k % HIDDEN);
+            for (size_t k = 0; k < LAYERS * hidden; k++) {
+                values[k / hidden * layer_numbers + row_count * hidden + k % hidden] =
+                    options->scale * latent(layers[k / hidden], made[i].shard.ordinal, row, k % hidden);
             }
         }
     }
     for (size_t i = 0; i < LAYERS; i++) {
-        dtype_convert(stored[i], options->dtype, values[i], DTYPE_F32, row_count * HIDDEN);
-        latents[i] = stored[i];
+        float *stored = values + (LAYERS + i) * layer_numbers;
+        dtype_convert(stored, options->dtype, values + i * layer_numbers, DTYPE_F32, row_count * hidden);
+        latents[i] = stored;
     }
     const struct shard_batch batch = {.number = number,
                                       .problems = problems,
@@ -164,7 +169,7 @@ static struct ledger_problem problem_record(const struct made_problem *made, uin
 
 // One window of problems, last first, is one shard of up to two batches.
 static int make_shard(struct ledger *ledger, struct shard_writer *writer, const struct options *options,
-                      uint64_t number, struct ledger_position *position, struct error *err) {
+                      uint64_t number, struct ledger_position *position, float *values, struct error *err) {
     static struct made_problem made[WINDOW];
     static struct made_problem done[WINDOW];
     struct ledger_problem records[WINDOW];
@@ -190,7 +195,7 @@ static int make_shard(struct ledger *ledger, struct shard_writer *writer, const 
         size_t count = done_count - i < BATCH ? done_count - i : BATCH;
         uint64_t batch = position->batches + batch_count;
         batches[batch_count] = batch_record(batch, done + i, count);
-        status = append_batch(writer, options, done + i, count, batch, err);
+        status = append_batch(writer, options, values, done + i, count, batch, err);
     }
     struct shard_sealed sealed;
     bool durable = false;
@@ -291,7 +296,7 @@ static int make_run(const struct options *options, struct error *err) {
     const struct shard_layout layout = {.layers = layers,
                                         .layer_count = LAYERS,
                                         .model_layers = MODEL_LAYERS,
-                                        .hidden = HIDDEN,
+                                        .hidden = options->hidden,
                                         .dtype = options->dtype,
                                         .token_ids = options->tokens,
                                         .attributes = attributes,
@@ -300,7 +305,11 @@ static int make_run(const struct options *options, struct error *err) {
     struct ledger *ledger = NULL;
     struct shard_writer *writer = NULL;
     struct ledger_position position = {0};
-    int status = run_folder_open(&folder, options->folder, false, err);
+    float *values = calloc(2 * LAYERS * BATCH * ROWS_MOST * options->hidden, sizeof *values);
+    int status = values == NULL ? error_set(err, STATUS_INTERNAL, "out of memory") : STATUS_OK;
+    if (status == STATUS_OK) {
+        status = run_folder_open(&folder, options->folder, false, err);
+    }
     if (status == STATUS_OK) {
         status = ledger_open(&ledger, options->folder, err);
     }
@@ -311,11 +320,12 @@ static int make_run(const struct options *options, struct error *err) {
         status = shard_create(&writer, options->folder, &layout, err);
     }
     for (uint64_t i = 0; i < options->shards && i * WINDOW < options->problems && status == STATUS_OK; i++) {
-        status = make_shard(ledger, writer, options, i, &position, err);
+        status = make_shard(ledger, writer, options, i, &position, values, err);
     }
     if (status == STATUS_OK) {
         status = finish(ledger, options, err);
     }
+    free(values);
     shard_destroy(writer);
     ledger_close(ledger);
     if (status == STATUS_OK && strcmp(options->end, "hold") == 0) {
@@ -329,8 +339,13 @@ static int make_run(const struct options *options, struct error *err) {
 }
 
 int main(int argc, char **argv) {
-    struct options options = {
-        .problems = 37, .dtype = DTYPE_F16, .pooling = "step_mean", .shards = UINT64_MAX, .end = "finished"};
+    struct options options = {.problems = 37,
+                              .dtype = DTYPE_F16,
+                              .pooling = "step_mean",
+                              .shards = UINT64_MAX,
+                              .end = "finished",
+                              .hidden = 8,
+                              .scale = 1};
     struct error err = {0};
     for (int i = 1; i < argc; i++) {
         const char *value = strchr(argv[i], '=');
@@ -346,6 +361,10 @@ int main(int argc, char **argv) {
             options.pooling = value + 1;
         } else if (strncmp(argv[i], "shards=", 7) == 0) {
             options.shards = strtoull(value + 1, NULL, 10);
+        } else if (strncmp(argv[i], "hidden=", 7) == 0) {
+            options.hidden = strtoull(value + 1, NULL, 10);
+        } else if (strncmp(argv[i], "scale=", 6) == 0) {
+            options.scale = strtof(value + 1, NULL);
         } else if (strncmp(argv[i], "end=", 4) == 0) {
             options.end = value + 1;
         } else {
