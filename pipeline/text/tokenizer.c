@@ -61,29 +61,6 @@ const char *tokenizer_token(const struct tokenizer *tokenizer, int32_t id, size_
     return NULL;
 }
 
-int tokenizer_scratch_create(struct tokenizer_scratch **out, const struct tokenizer *tokenizer,
-                             struct error *err) {
-    (void)tokenizer; // every tokenizer needs the same working memory
-    *out = NULL;
-    void *block = NULL;
-    int status = memory_zeroed(&block, 1, sizeof(struct tokenizer_scratch), err);
-    struct tokenizer_scratch *scratch = block;
-    if (status == STATUS_OK) {
-        status = pattern_scratch_create(&scratch->patterns, err);
-    }
-    if (status == STATUS_OK) {
-        scratch->normalizer.patterns = scratch->patterns;
-        scratch->pretokenizer.patterns = scratch->patterns;
-        status = bpe_scratch_create(&scratch->bpe, err);
-    }
-    if (status != STATUS_OK) {
-        tokenizer_scratch_destroy(scratch);
-        return status;
-    }
-    *out = scratch;
-    return STATUS_OK;
-}
-
 void tokenizer_scratch_destroy(struct tokenizer_scratch *scratch) {
     if (scratch != NULL) {
         pattern_scratch_destroy(scratch->patterns);
@@ -120,6 +97,32 @@ static int reserve_tokens(struct tokenizer_scratch *scratch, size_t extra, struc
         scratch->capacity = wanted;
     }
     return status;
+}
+
+int tokenizer_scratch_create(struct tokenizer_scratch **out, const struct tokenizer *tokenizer,
+                             struct error *err) {
+    (void)tokenizer; // every tokenizer needs the same working memory
+    *out = NULL;
+    void *block = NULL;
+    int status = memory_zeroed(&block, 1, sizeof(struct tokenizer_scratch), err);
+    struct tokenizer_scratch *scratch = block;
+    if (status == STATUS_OK) {
+        status = pattern_scratch_create(&scratch->patterns, err);
+    }
+    if (status == STATUS_OK) {
+        scratch->normalizer.patterns = scratch->patterns;
+        scratch->pretokenizer.patterns = scratch->patterns;
+        status = bpe_scratch_create(&scratch->bpe, err);
+    }
+    if (status == STATUS_OK) {
+        status = reserve_tokens(scratch, 1, err); // an empty encoding has columns, too
+    }
+    if (status != STATUS_OK) {
+        tokenizer_scratch_destroy(scratch);
+        return status;
+    }
+    *out = scratch;
+    return STATUS_OK;
 }
 
 // Adds a token of the text; `own` is the token's own text, for trimming. There is room for it.
