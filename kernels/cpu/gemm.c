@@ -143,55 +143,76 @@ struct block { // one work item: tokens [token, token + count) and output featur
     void *rows;  // tokens packed, [ROW_BLOCK][depth_block + ROW_PADDING]
 };
 
-static void store_panel(const struct product *product, const struct block *block, size_t feature,
-                        const float *sums) {
-    size_t width = product->kernels->tile_columns;
-    size_t columns = size_min(width, product->matrix->rows - feature);
-    const void *bias = product->bias == NULL ? NULL : number_of(product->bias, feature, product->dtype);
-    for (size_t t = 0; t < block->count; t++) {
-        size_t at = (block->token + t) * product->matrix->rows + feature;
-        void *out = number_in(product->out, at, product->dtype);
-        product->kernels->store_sums(out, sums + t * width, bias, columns, product->store);
+// Asks for the lines that store_tile will write while the tile is still computed: worth 5 % where outputs
+// come from memory (Zen 4).
+static void prefetch_tile(const struct product *product, const struct block *block, size_t row,
+                          size_t feature) {
+    enum { LINE = 64 };
+    size_t columns = size_min(product->kernels->tile_columns, product->matrix->rows - feature);
+    size_t count = size_min(product->kernels->tile_rows, block->count - row);
+    for (size_t r = 0; r < count; r++) {
+        size_t at = (block->token + row + r) * product->matrix->rows + feature;
+        const unsigned char *out = number_of(product->out, at, product->dtype);
+        for (size_t i = 0; i < columns * dtype_size(product->dtype); i += LINE) {
+            __builtin_prefetch(out + i, 1);
+        }
     }
 }
 
-// Adds depth [k, k + depth) to the sums of one panel.
+// Stores the sums of one tile: tokens [row, row + tile_rows) of the block, as far as it has them.
+static void store_tile(const struct product *product, const struct block *block, size_t row, size_t feature,
+                       const float *sums) {
+    size_t width = product->kernels->tile_columns;
+    size_t columns = size_min(width, product->matrix->rows - feature);
+    size_t count = size_min(product->kernels->tile_rows, block->count - row);
+    const void *bias = product->bias == NULL ? NULL : number_of(product->bias, feature, product->dtype);
+    for (size_t r = 0; r < count; r++) {
+        size_t at = (block->token + row + r) * product->matrix->rows + feature;
+        void *out = number_in(product->out, at, product->dtype);
+        product->kernels->store_sums(out, sums + r * width, bias, columns, product->store);
+    }
+}
+
+// Adds depth [k, k + depth) to the sums of one panel; stores them where that was the last.
 static void multiply_panel(const struct product *product, const struct block *block, size_t feature, size_t k,
-                           size_t depth, float *sums) {
+                           size_t depth) {
     const struct micro_kernels *kernels = product->kernels;
     size_t width = kernels->tile_columns;
     size_t stride = depth_block(kernels) + ROW_PADDING;
     size_t whole = panel_depth(product->dtype, product->matrix->columns);
+    bool one_depth =
+        whole <= depth_block(kernels); // then all tiles use the same few sums, which stay in the cache
     const void *panel = number_of(product->matrix->data, feature * whole + k * width, product->dtype);
     if (kernels->widen_panel != NULL) {
         kernels->widen_panel(block->wide, panel, depth);
         panel = block->wide;
     }
     for (size_t r = 0; r < block->count; r += kernels->tile_rows) {
-        kernels->tile(sums + r * width, width, number_of(block->rows, r * stride, kernels->operand), stride,
-                      panel, depth, k > 0);
+        float *sums = block->sums + (one_depth ? 0 : (feature - block->feature) * ROW_BLOCK + r * width);
+        if (k + depth == whole) {
+            prefetch_tile(product, block, r, feature);
+        }
+        kernels->tile(sums, width, number_of(block->rows, r * stride, kernels->operand), stride, panel, depth,
+                      k > 0);
+        if (k + depth == whole) {
+            store_tile(product, block, r, feature, sums);
+        }
     }
 }
 
 static void multiply_block(const struct product *product, const struct block *block) {
     const struct micro_kernels *kernels = product->kernels;
-    size_t width = kernels->tile_columns;
     size_t columns = product->matrix->columns;
     size_t whole = panel_depth(product->dtype, columns);
     size_t most = depth_block(kernels);
-    bool one_depth = whole <= most;
     for (size_t k = 0; k < whole; k += most) {
         size_t depth = size_min(most, whole - k);
-        kernels->pack_rows(block->rows, most + ROW_PADDING,
-                           number_of(product->x, block->token * columns + k, product->dtype), columns,
-                           block->count, size_min(depth, columns - k),
-                           round_up(block->count, kernels->tile_rows), depth);
-        for (size_t feature = block->feature; feature < block->feature_end; feature += width) {
-            float *sums = one_depth ? block->sums : block->sums + (feature - block->feature) * ROW_BLOCK;
-            multiply_panel(product, block, feature, k, depth, sums);
-            if (k + depth == whole) {
-                store_panel(product, block, feature, sums);
-            }
+        const void *x = number_of(product->x, block->token * columns + k, product->dtype);
+        kernels->pack_rows(block->rows, most + ROW_PADDING, x, columns, block->count,
+                           size_min(depth, columns - k), round_up(block->count, kernels->tile_rows), depth);
+        for (size_t feature = block->feature; feature < block->feature_end;
+             feature += kernels->tile_columns) {
+            multiply_panel(product, block, feature, k, depth);
         }
     }
 }

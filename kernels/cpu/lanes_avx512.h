@@ -94,10 +94,6 @@ static inline lanes lanes_zero_below(lanes value, lanes x, lanes bound) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, bound, _CMP_NLT_UQ), value);
 }
 
-static inline lanes lanes_nearest(lanes value) {
-    return _mm512_roundscale_ps(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-
 // value * 2^exponent, exponent an integer in [-126, 127].
 static inline lanes lanes_scale2(lanes value, lanes exponent) {
     return _mm512_scalef_ps(value, exponent);

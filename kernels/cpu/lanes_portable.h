@@ -88,12 +88,6 @@ static inline lanes lanes_zero_below(lanes value, lanes x, lanes bound) {
     return lanes_select(x < bound, lanes_set(0), value);
 }
 
-// To the nearest integer, for |value| < 2^22.
-static inline lanes lanes_nearest(lanes value) {
-    lanes magic = lanes_set(0x1.8p23f);
-    return (value + magic) - magic;
-}
-
 // value * 2^exponent, exponent an integer in [-126, 127].
 static inline lanes lanes_scale2(lanes value, lanes exponent) {
     lanes_bits bits = (__builtin_convertvector(exponent, lanes_bits) + 127) << 23;

@@ -69,7 +69,8 @@ MICRO_INLINE lanes rounded(lanes value, enum dtype dtype) {
 MICRO_INLINE lanes lanes_exp(lanes x) {
     lanes low = lanes_set(-87.3365402f);
     lanes clamped = lanes_max(low, lanes_min(lanes_set(88.3762589f), x));
-    lanes n = lanes_nearest(lanes_mul(clamped, lanes_set(1.44269504f)));
+    lanes magic = lanes_set(0x1.8p23f); // adding it rounds to an integer
+    lanes n = lanes_sub(lanes_fma(clamped, lanes_set(1.44269504f), magic), magic);
     lanes r = lanes_fma(n, lanes_set(-0.693359375f), clamped);
     r = lanes_fma(n, lanes_set(2.12194440e-4f), r);
     lanes p = lanes_set(1.9875691500e-4f);
