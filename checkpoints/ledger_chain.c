@@ -95,10 +95,10 @@ struct link {
 static int read_link(struct ledger *ledger, uint64_t first, struct link *link, bool *found,
                      struct error *err) {
     struct query query;
-    query_begin(
-        &query, ledger,
-        "SELECT number, chain, ifnull((SELECT name FROM shard WHERE checkpoint = number LIMIT 1), '') "
-        "FROM checkpoint WHERE number >= ?1 ORDER BY number LIMIT 1");
+    query_begin(&query, ledger,
+                "SELECT c.number, c.chain, ifnull((SELECT name FROM shard WHERE shard.checkpoint = c.number "
+                "LIMIT 1), '') "
+                "FROM checkpoint AS c WHERE c.number >= ?1 ORDER BY c.number LIMIT 1");
     query_bind_u64(&query, 1, first);
     int status = query_next(&query, found, err);
     if (status == STATUS_OK && *found) {
@@ -189,6 +189,7 @@ static int check_pages(struct ledger *ledger, struct error *err) {
     query_end(&query);
     if (status == STATUS_OK && strcmp(text, "ok") != 0) {
         text[strcspn(text, "\n")] = 0;
+        ledger_clean_text(text);
         return error_set(err, STATUS_DATA, "ledger %s is damaged: %s", ledger->path, text);
     }
     return status;

@@ -12,11 +12,11 @@ static int kind_of(const struct ledger *ledger, int result) {
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
     case SQLITE_FORMAT:
+    case SQLITE_ERROR: // our statements are fixed: one that does not fit the schema meets a damaged one
         return STATUS_DATA;
     case SQLITE_CONSTRAINT:
     case SQLITE_MISUSE:
     case SQLITE_NOMEM:
-    case SQLITE_ERROR:
     case SQLITE_RANGE:
         return STATUS_INTERNAL;
     default:
@@ -24,14 +24,25 @@ static int kind_of(const struct ledger *ledger, int result) {
     }
 }
 
+void ledger_clean_text(char *text) {
+    for (; *text != 0; text++) {
+        if (*text < 0x20 || *text > 0x7e) {
+            *text = '?';
+        }
+    }
+}
+
 int ledger_failed(struct ledger *ledger, const char *what, struct error *err) {
     int result = sqlite3_extended_errcode(ledger->db);
     int number = sqlite3_system_errno(ledger->db);
     int primary = result & 0xff;
+    char text[512];
     bool system =
         number != 0 && (primary == SQLITE_IOERR || primary == SQLITE_CANTOPEN || primary == SQLITE_FULL);
+    snprintf(text, sizeof text, "%s", sqlite3_errmsg(ledger->db));
+    ledger_clean_text(text);
     return error_set(err, kind_of(ledger, result), "ledger %s: %s: %s (SQLite %d%s%s)", ledger->path, what,
-                     sqlite3_errmsg(ledger->db), result, system ? ", " : "", system ? strerror(number) : "");
+                     text, result, system ? ", " : "", system ? strerror(number) : "");
 }
 
 int ledger_execute(struct ledger *ledger, const char *sql, struct error *err) {

@@ -23,6 +23,9 @@ struct ledger {
 // a table broken STATUS_INTERNAL; everything else STATUS_WRITE (STATUS_DATA for readers).
 int ledger_failed(struct ledger *ledger, const char *what, struct error *err);
 
+// SQLite's messages quote names out of the file: of a damaged one, any bytes. Those that are not plain ASCII become '?'.
+void ledger_clean_text(char *text);
+
 // Runs statements that return nothing. `patiently` waits up to a minute for readers to let go.
 int ledger_execute(struct ledger *ledger, const char *sql, struct error *err);
 int ledger_execute_patiently(struct ledger *ledger, const char *sql, struct error *err);

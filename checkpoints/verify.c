@@ -11,6 +11,7 @@
 #include "base/dtype.h"
 #include "base/file.h"
 #include "base/size.h"
+#include "base/utf8.h"
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
 #include "checkpoints/shard_reader.h"
@@ -25,6 +26,21 @@ struct verification {
     uint64_t shards; // of the ledger, checked so far
 };
 
+// One line of valid UTF-8, whatever bytes a damaged ledger holds.
+static void clean(char *line) {
+    size_t left = strlen(line);
+    while (left > 0) {
+        uint32_t code = 0;
+        size_t size = utf8_decode(line, left, &code);
+        if (size == 0 || code < 0x20 || code == 0x7f) {
+            *line = '?';
+            size = 1;
+        }
+        line += size;
+        left -= size;
+    }
+}
+
 static void say(struct verification *check, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static void say(struct verification *check, const char *format, ...) {
@@ -33,6 +49,7 @@ static void say(struct verification *check, const char *format, ...) {
     va_start(arguments, format);
     vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
+    clean(line);
     check->report->faults++;
     check->fault(check->context, line);
 }

@@ -1,5 +1,5 @@
 // A small run over the real shard writer and ledger, for the fault sweeps of test_faults.py:
-//   tool_commit FOLDER SHARDS [commit-before-rename] [partial]
+//   tool_commit FOLDER SHARDS [commit-before-rename] [partial] [bfloat16 | float32]
 // Opens the run directory, recovers, and writes what is missing of SHARDS shards of 2 batches. After each
 // commit its shard's number goes to standard output in one write. "commit-before-rename" plants that bug, to
 // show that the sweep finds it. "partial" stops within the second shard, once, as a clean stop does. Ends by
@@ -175,7 +175,7 @@ int main(int count, char **arguments) {
     struct error err = {0};
     struct tool tool = {.layout = fixture_layout(24, DTYPE_F16, true)};
     if (count < 3) {
-        fprintf(stderr, "usage: %s FOLDER SHARDS [commit-before-rename] [partial]\n", arguments[0]);
+        fprintf(stderr, "usage: %s FOLDER SHARDS [commit-before-rename] [partial] [DTYPE]\n", arguments[0]);
         return 64;
     }
     tool.path = arguments[1];
@@ -183,6 +183,7 @@ int main(int count, char **arguments) {
     for (int i = 3; i < count; i++) {
         tool.early = tool.early || strcmp(arguments[i], "commit-before-rename") == 0;
         tool.partial = tool.partial || strcmp(arguments[i], "partial") == 0;
+        dtype_parse(arguments[i], &tool.layout.dtype);
     }
     int status = run(&tool, &err);
     if (status != STATUS_OK) {
