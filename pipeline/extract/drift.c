@@ -9,6 +9,10 @@
 #define CUSUM_SLACK 0.07
 #define CUSUM_LIMIT 0.5
 
+#define PAUSE_BATCHES 10.0
+#define PAUSE_LEAST 2.0
+#define PAUSE_MOST 300.0
+
 enum { QUIET_BATCHES = 3 };
 
 double drift_predict(const struct drift_cost *cost, double tokens, double squared_lengths) {
@@ -115,6 +119,10 @@ void drift_cleared(struct drift *drift) {
     drift->recent_count = 0;
     drift->average = 0;
     drift->quiet = QUIET_BATCHES;
+}
+
+double drift_pause(double batch_seconds) {
+    return within(PAUSE_BATCHES * batch_seconds, PAUSE_LEAST, PAUSE_MOST);
 }
 
 bool drift_confirmed(double calibrated, double first_run, double second_run) {

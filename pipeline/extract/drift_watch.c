@@ -12,9 +12,6 @@
 #include "extract/measure.h"
 #include "extract/profile.h"
 
-#define WAIT_BATCHES 10.0 // between the two canary runs, in batch times: a neighbour may go away
-#define WAIT_LIMIT 300.0  // seconds
-
 // ---- calibration
 // --------------------------------------------------------------------------------------------------
 
@@ -152,7 +149,7 @@ static int follow_suspicion(struct drift_watch *watch, double batch_seconds, str
     }
     second = first;
     if (first > DRIFT_CONFIRM * watch->canary_seconds) {
-        guard_sleep(watch->guard, fmin(WAIT_BATCHES * batch_seconds, WAIT_LIMIT));
+        guard_sleep(watch->guard, drift_pause(batch_seconds));
         status = canary_run(watch->canary, &second, &same, err);
         if (status == STATUS_OK) {
             status = check_bits(watch, same, err);

@@ -1,0 +1,413 @@
+// The drift detector: its limits one by one, the slow run it was made for, and a simulated machine on which a
+// million healthy batches must not stop a run while real slow-downs must. Times are made up: nothing here is
+// measured.
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/random.h"
+#include "extract/drift.h"
+
+// ---- the limits
+
+static enum drift_event feed(struct drift *drift, double factor) {
+    double score;
+    return drift_step(drift, factor, 1.0, &score);
+}
+
+static void feed_even(struct drift *drift, int batches) {
+    for (int i = 0; i < batches; i++) {
+        assert_int_equal(feed(drift, 1.0), DRIFT_STEADY);
+    }
+}
+
+static void test_single(void **state) {
+    (void)state;
+    struct drift drift;
+    drift_start(&drift);
+    assert_int_equal(feed(&drift, 2.99), DRIFT_STEADY);
+    drift_start(&drift);
+    assert_int_equal(feed(&drift, 3.01), DRIFT_SUSPECT); // the very first batch counts
+    drift_start(&drift);
+    feed_even(&drift, 40);
+    assert_int_equal(feed(&drift, 3.01), DRIFT_SUSPECT);
+}
+
+static void test_two_of_three(void **state) {
+    (void)state;
+    const double sequences[][3] = {{2.01, 2.01, 0}, {2.01, 1.0, 2.01}};
+    for (size_t s = 0; s < 2; s++) {
+        struct drift drift;
+        drift_start(&drift);
+        enum drift_event last = DRIFT_STEADY;
+        for (size_t i = 0; i < 3 && sequences[s][i] > 0; i++) {
+            assert_int_equal(last, DRIFT_STEADY);
+            last = feed(&drift, sequences[s][i]);
+        }
+        assert_int_equal(last, DRIFT_SUSPECT);
+    }
+    struct drift drift;
+    drift_start(&drift);
+    const double apart[] = {2.01, 1.0, 1.0, 2.01, 1.0, 1.0, 2.01}; // never two of three
+    for (size_t i = 0; i < 7; i++) {
+        assert_int_equal(feed(&drift, apart[i]), DRIFT_STEADY);
+    }
+}
+
+static void test_three_of_five(void **state) {
+    (void)state;
+    struct drift drift;
+    drift_start(&drift);
+    const double spread[] = {1.51, 0.8, 1.51, 0.8};
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(feed(&drift, spread[i]), DRIFT_STEADY);
+    }
+    assert_int_equal(feed(&drift, 1.51), DRIFT_SUSPECT);
+    drift_start(&drift);
+    feed_even(&drift, 32);
+    assert_int_equal(feed(&drift, 1.49), DRIFT_STEADY);
+    assert_int_equal(feed(&drift, 1.49), DRIFT_STEADY);
+    assert_int_equal(feed(&drift, 1.49), DRIFT_STEADY);
+}
+
+static void test_average(void **state) {
+    (void)state;
+    struct drift drift;
+    drift_start(&drift);
+    feed_even(&drift, 32);
+    int batches = 0;
+    while (feed(&drift, 1.4) != DRIFT_SUSPECT) { // under every limit of its own
+        assert_true(++batches < 30);
+    }
+    assert_in_range(batches, 10, 20); // 1 - 0.9^n > ln 1.3 / ln 1.4 at n = 15
+    drift_start(&drift);
+    feed_even(&drift, 32);
+    for (int i = 0; i < 1000; i++) {
+        assert_int_not_equal(feed(&drift, 1.25), DRIFT_SUSPECT);
+    }
+}
+
+static void test_slow_trend_warns(void **state) {
+    (void)state;
+    struct drift drift;
+    int warnings = 0;
+    drift_start(&drift);
+    feed_even(&drift, 36);
+    for (int i = 0; i < 90; i++) {
+        warnings += feed(&drift, 1.2) == DRIFT_WARN; // ln 1.2 - 0.07 = 0.11 a block of 9: every fifth block
+    }
+    assert_int_equal(warnings, 2);
+    for (int i = 0; i < 900; i++) {
+        assert_int_equal(feed(&drift, 1.07), DRIFT_STEADY); // ln 1.07 is under the slack
+    }
+}
+
+static void test_baseline(void **state) {
+    (void)state;
+    struct drift drift;
+    drift_start(&drift);
+    for (int i = 0; i < DRIFT_BASELINE; i++) {
+        feed(&drift, 1.2); // the calibration was 20 % off
+    }
+    assert_true(fabs(drift.baseline - log(1.2)) < 1e-12);
+    double score;
+    drift_step(&drift, 1.2, 1.0, &score);
+    assert_true(fabs(score) < 1e-12);
+    for (int i = 0; i < 100; i++) {
+        drift_step(&drift, 1.4, 1.0, &score); // frozen: it does not follow
+    }
+    assert_true(fabs(score - log(1.4 / 1.2)) < 1e-12);
+    drift_start(&drift);
+    for (int i = 0; i < DRIFT_BASELINE; i++) {
+        feed(&drift, 2.0); // a run that is slow from the start does not become normal
+    }
+    assert_true(fabs(drift.baseline - 0.3) < 1e-12);
+}
+
+static void test_cleared(void **state) {
+    (void)state;
+    struct drift drift;
+    drift_start(&drift);
+    assert_int_equal(feed(&drift, 4), DRIFT_SUSPECT);
+    drift_cleared(&drift);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(feed(&drift, 4), DRIFT_STEADY);
+    }
+    assert_int_equal(feed(&drift, 4), DRIFT_SUSPECT);
+}
+
+static void test_confirmation(void **state) {
+    (void)state;
+    assert_true(drift_confirmed(1.0, 1.51, 1.51));
+    assert_false(drift_confirmed(1.0, 1.51, 1.49));
+    assert_false(drift_confirmed(1.0, 1.49, 9));
+    assert_true(drift_pause(20) == 200);
+    assert_true(drift_pause(0.001) == 2); // millisecond batches: one busy moment must not confirm itself
+    assert_true(drift_pause(1000) == 300);
+}
+
+static void test_fit(void **state) {
+    (void)state;
+    const struct drift_cost truth = {0.25, 3e-4, 7e-9};
+    struct drift_sample samples[3] = {{16, 256, 0}, {8192, 8192.0 * 64, 0}, {8192, 8192.0 * 8192, 0}};
+    struct drift_cost cost;
+    for (int i = 0; i < 3; i++) {
+        samples[i].seconds = drift_predict(&truth, samples[i].tokens, samples[i].squared_lengths);
+    }
+    drift_fit(&cost, samples);
+    assert_true(fabs(cost.fixed / truth.fixed - 1) < 1e-9);
+    assert_true(fabs(cost.per_token / truth.per_token - 1) < 1e-9);
+    assert_true(fabs(cost.per_square / truth.per_square - 1) < 1e-9);
+    samples[2].seconds = 0.5 * samples[1].seconds; // a measurement that makes no sense
+    drift_fit(&cost, samples);
+    assert_true(cost.fixed >= 0 && cost.per_token >= 0 && cost.per_square >= 0);
+    for (int i = 0; i < 3; i++) {
+        samples[i] = (struct drift_sample){1, 1, 0.001}; // a job of one-token texts
+    }
+    drift_fit(&cost, samples);
+    assert_true(drift_predict(&cost, 1, 1) > 0 && isfinite(drift_predict(&cost, 1, 1)));
+}
+
+// ---- the run this was made for
+
+// The batch at which a run that takes `times` is stopped, 0 for never. The canary is slowed like the batch.
+static size_t stopped_at(const double *times, size_t count, double reference) {
+    struct drift drift;
+    drift_start(&drift);
+    for (size_t i = 0; i < count; i++) {
+        double score;
+        double slow = times[i] / reference;
+        if (drift_step(&drift, times[i], reference, &score) == DRIFT_SUSPECT &&
+            drift_confirmed(1, slow, slow)) {
+            return i + 1;
+        }
+    }
+    return 0;
+}
+
+static void test_fixture(void **state) {
+    (void)state;
+    const double times[] = {52.8, 177.8, 235.9};
+    assert_int_equal(stopped_at(times, 3, 52.8), 2);
+    assert_int_equal(stopped_at(times, 3, 40), 2);
+    assert_int_equal(stopped_at(times, 3, 70), 3);
+    assert_int_equal(stopped_at(times, 3, 15), 1); // slow from the start
+    for (double reference = 10; reference <= 75; reference += 0.5) {
+        size_t at = stopped_at(times, 3, reference);
+        assert_in_range(at, 1, 3);
+    }
+    assert_int_equal(stopped_at(times, 3, 300), 0); // and a slower reference proves that the test can fail
+}
+
+// ---- a simulated machine: what is shared by batches and canaries wanders, neighbours come and go, single
+// batches stall
+
+enum { TEXTS = 8 };
+
+struct world {
+    uint64_t random;
+    double wander;
+    int busy; // batches that the neighbour stays
+    double neighbour;
+    double bias; // how far the calibration was off (natural log)
+    int batches;
+    int slow_from; // batch from which the machine is `slow` times slower
+    double slow;
+};
+
+static double gauss(struct world *world, double deviation) {
+    double u = 1 - random_unit(&world->random);
+    return deviation * sqrt(-2 * log(u)) * cos(6.283185307179586 * random_unit(&world->random));
+}
+
+static double between(struct world *world, double low, double high) {
+    return low + (high - low) * random_unit(&world->random);
+}
+
+static bool one_in(struct world *world, double many) {
+    return random_unit(&world->random) < 1 / many;
+}
+
+static void pass_time(struct world *world) {
+    world->wander = 0.995 * world->wander + gauss(world, 0.02 * sqrt(1 - 0.995 * 0.995));
+    if (world->busy > 0) {
+        world->busy--;
+        return;
+    }
+    world->neighbour = 1;
+    if (one_in(world, 300)) {
+        world->busy = 1 + (int)(-3 * log(1 - random_unit(&world->random)));
+        world->neighbour = between(world, 1.1, 1.4);
+    }
+}
+
+static double machine(const struct world *world) {
+    double slow = world->batches >= world->slow_from ? world->slow : 1;
+    return exp(world->wander + world->bias) * world->neighbour * slow;
+}
+
+static double batch(struct world *world, double *predicted) {
+    *predicted = 0.3;
+    for (int i = 0; i < TEXTS; i++) {
+        double tokens = fmin(4000, fmax(8, exp(6 + gauss(world, 0.6))));
+        *predicted += 0.01 * tokens + 2e-7 * tokens * tokens;
+    }
+    pass_time(world);
+    double seconds =
+        *predicted * machine(world) * exp(gauss(world, 0.02) + gauss(world, 0.03)); // noise and misfit
+    if (one_in(world, 200)) {
+        seconds *= between(world, 1.2, 3.0);
+    }
+    if (world->batches == 0) {
+        seconds *= 1.15; // warm-up
+    }
+    world->batches++;
+    return seconds;
+}
+
+// The fastest of three, over its time at calibration.
+static double canary(struct world *world) {
+    double fastest = INFINITY;
+    for (int i = 0; i < 3; i++) {
+        double once = machine(world) * exp(gauss(world, 0.01));
+        once *= one_in(world, 200) ? between(world, 1.2, 3.0) : 1;
+        fastest = fmin(fastest, once);
+    }
+    return fastest * exp(-world->bias);
+}
+
+struct verdict {
+    int warnings;
+    int canaries;
+    int stops;
+    int stopped; // batch of the first stop, from 1; 0: none
+};
+
+// As drift_watch.c follows a suspicion: once, and after ten batch times again.
+static bool confirm(struct world *world) {
+    double first = canary(world);
+    if (first <= DRIFT_CONFIRM) {
+        return false;
+    }
+    for (int i = 0; i < 10; i++) {
+        pass_time(world);
+    }
+    return drift_confirmed(1, first, canary(world));
+}
+
+static struct verdict simulate(struct world world, int batches, bool ends_at_stop) {
+    struct verdict verdict = {0};
+    struct drift drift;
+    drift_start(&drift);
+    for (int i = 0; i < batches; i++) {
+        double predicted;
+        double score;
+        double seconds = batch(&world, &predicted);
+        enum drift_event event = drift_step(&drift, seconds, predicted, &score);
+        verdict.warnings += event == DRIFT_WARN;
+        if (event != DRIFT_SUSPECT) {
+            continue;
+        }
+        verdict.canaries++;
+        if (confirm(&world)) {
+            verdict.stops++;
+            verdict.stopped = verdict.stopped == 0 ? i + 1 : verdict.stopped;
+            if (ends_at_stop) {
+                break;
+            }
+        }
+        drift_cleared(&drift);
+    }
+    return verdict;
+}
+
+static struct world healthy(uint64_t seed) {
+    return (struct world){.random = seed, .neighbour = 1, .slow = 1};
+}
+
+static void test_million_healthy_batches(void **state) {
+    (void)state;
+    struct verdict all = {0};
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct verdict one = simulate(healthy(seed), 250000, false);
+        all.warnings += one.warnings;
+        all.canaries += one.canaries;
+        all.stops += one.stops;
+    }
+    printf("1,000,000 healthy batches: %d stops, %d canary runs, %d warnings\n", all.stops, all.canaries,
+           all.warnings);
+    assert_int_equal(all.stops, 0);
+    assert_in_range(all.canaries, 20, 600); // some: a detector that is never suspicious would pass otherwise
+    assert_true(all.warnings < 60);
+}
+
+static int ascending(const void *a, const void *b) {
+    return *(const int *)a - *(const int *)b;
+}
+
+enum { WORLDS = 300 };
+
+// Batches from the slow-down to the stop, over many worlds; those never stopped count as `horizon`.
+static void measure(const char *what, int slow_from, double slow, double bias, int horizon, int *median,
+                    int *late) {
+    static int taken[WORLDS];
+    int missed = 0;
+    for (int w = 0; w < WORLDS; w++) {
+        struct world world = healthy(1000 + (uint64_t)w);
+        world.slow = slow;
+        world.slow_from = slow_from;
+        world.bias = gauss(&world, bias);
+        struct verdict verdict = simulate(world, slow_from + horizon, true);
+        bool in_time = verdict.stopped > slow_from;
+        taken[w] = in_time ? verdict.stopped - slow_from : horizon;
+        missed += !in_time;
+    }
+    qsort(taken, WORLDS, sizeof taken[0], ascending);
+    *median = taken[WORLDS / 2];
+    *late = taken[WORLDS * 95 / 100];
+    printf("%s: stopped after %d batches (median), %d (95 %%); %d of %d not within %d\n", what, *median,
+           *late, missed, WORLDS, horizon);
+}
+
+static void test_slow_downs(void **state) {
+    (void)state;
+    int median;
+    int late;
+    measure("twice as slow", 500, 2.0, 0, 200, &median, &late);
+    assert_in_range(median, 1, 3);
+    assert_in_range(late, 1, 5);
+    measure("3.4 times as slow", 500, 3.4, 0, 200, &median, &late);
+    assert_int_equal(median, 1);
+    assert_in_range(late, 1, 2);
+    measure("1.7 times as slow", 500, 1.7, 0, 200, &median, &late);
+    assert_in_range(median, 1, 6);
+    measure("a start 4.5 times as slow, calibration known", 0, 4.5, 0.03, 200, &median, &late);
+    assert_int_equal(median, 1);
+    assert_int_equal(late, 1);
+    measure("a start 3 times as slow, calibration known", 0, 3.0, 0.03, 200, &median, &late);
+    assert_in_range(late, 1, 3);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_single),
+        cmocka_unit_test(test_two_of_three),
+        cmocka_unit_test(test_three_of_five),
+        cmocka_unit_test(test_average),
+        cmocka_unit_test(test_slow_trend_warns),
+        cmocka_unit_test(test_baseline),
+        cmocka_unit_test(test_cleared),
+        cmocka_unit_test(test_confirmation),
+        cmocka_unit_test(test_fit),
+        cmocka_unit_test(test_fixture),
+        cmocka_unit_test(test_million_healthy_batches),
+        cmocka_unit_test(test_slow_downs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,187 @@
+// The guard, in processes of their own: a batch that never ends, a suspended process, the first and the
+// second signal. The seconds below are far apart, so that a busy machine changes no verdict.
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "extract/guard.h"
+
+enum { NEVER = 120 }; // seconds
+
+struct child {
+    struct log log;
+    struct guard guard;
+};
+
+static void begin(struct child *child, double stop_seconds, double hung_seconds) {
+    struct error err;
+    if (log_open(&child->log, NULL, &err) != STATUS_OK) {
+        _exit(1);
+    }
+    struct guard_options options = {
+        .log = &child->log, .stop_seconds = stop_seconds, .hung_seconds = hung_seconds, .folder = "nowhere"};
+    if (guard_start(&child->guard, &options, &err) != STATUS_OK) {
+        _exit(2);
+    }
+}
+
+// Runs `body` in a process with its messages thrown away; returns its exit code, or 128 + a signal.
+static int exit_code_of(void (*body)(struct child *child, int from_parent),
+                        void (*meanwhile)(pid_t id, int to_child)) {
+    int ends[2];
+    int status;
+    assert_int_equal(pipe(ends), 0);
+    pid_t id = fork();
+    if (id == 0) {
+        struct child child;
+        close(ends[1]);
+        if (freopen("/dev/null", "w", stderr) == NULL) {
+            _exit(3);
+        }
+        body(&child, ends[0]);
+        _exit(4);
+    }
+    close(ends[0]);
+    if (meanwhile != NULL) {
+        meanwhile(id, ends[1]);
+    }
+    assert_int_equal(waitpid(id, &status, 0), id);
+    close(ends[1]);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void hang(struct child *child, int from_parent) {
+    (void)from_parent;
+    begin(child, NEVER, 0.5);
+    guard_batch_begins(&child->guard, 7, 0.01);
+    clock_sleep(NEVER);
+}
+
+static void test_hung_batch(void **state) {
+    (void)state;
+    assert_int_equal(exit_code_of(hang, NULL), 80);
+}
+
+static void take_long_but_predicted(struct child *child, int from_parent) {
+    (void)from_parent;
+    begin(child, NEVER, 0.1);
+    guard_batch_begins(&child->guard, 7, NEVER); // under 8 times its prediction
+    clock_sleep(1.5);
+    guard_batch_ends(&child->guard);
+    guard_stop(&child->guard);
+    _exit(0);
+}
+
+static void wait_between_batches(struct child *child, int from_parent) {
+    (void)from_parent;
+    begin(child, NEVER, 0.1);
+    guard_batch_begins(&child->guard, 7, 0.001);
+    guard_batch_ends(&child->guard);
+    clock_sleep(1.5); // nothing is in flight
+    guard_stop(&child->guard);
+    _exit(0);
+}
+
+static void test_not_hung(void **state) {
+    (void)state;
+    assert_int_equal(exit_code_of(take_long_but_predicted, NULL), 0);
+    assert_int_equal(exit_code_of(wait_between_batches, NULL), 0);
+}
+
+// In flight until the parent says a word.
+static void work_until_told(struct child *child, int from_parent) {
+    char byte;
+    begin(child, NEVER, 3);
+    guard_batch_begins(&child->guard, 7, 0.01);
+    if (read(from_parent, &byte, 1) != 1) {
+        _exit(5);
+    }
+    guard_batch_ends(&child->guard);
+    guard_stop(&child->guard);
+    _exit(0);
+}
+
+static void suspend(pid_t id, int to_child) {
+    clock_sleep(0.3);
+    kill(id, SIGSTOP);
+    clock_sleep(5); // longer than hung_seconds
+    kill(id, SIGCONT);
+    assert_int_equal(write(to_child, "x", 1), 1);
+}
+
+static void test_suspended_process_is_not_hung(void **state) {
+    (void)state;
+    assert_int_equal(exit_code_of(work_until_told, suspend), 0);
+}
+
+static void ask_once(struct child *child, int from_parent) {
+    (void)from_parent;
+    begin(child, NEVER, NEVER);
+    if (guard_stop_requested(&child->guard) || strcmp(guard_signal_name(&child->guard), "") != 0) {
+        _exit(6);
+    }
+    kill(getpid(), SIGUSR1);
+    guard_sleep(&child->guard, NEVER); // ends with the request
+    bool asked =
+        guard_stop_requested(&child->guard) && strcmp(guard_signal_name(&child->guard), "SIGUSR1") == 0;
+    guard_stop(&child->guard);
+    _exit(asked ? 0 : 7);
+}
+
+static void ask_twice(struct child *child, int from_parent) {
+    (void)from_parent;
+    begin(child, NEVER, NEVER);
+    kill(getpid(), SIGTERM);
+    guard_sleep(&child->guard, NEVER);
+    kill(getpid(), SIGINT);
+    clock_sleep(NEVER);
+}
+
+static void ask_and_go_on(struct child *child, int from_parent) {
+    (void)from_parent;
+    begin(child, 0.5, NEVER);
+    guard_batch_begins(&child->guard, 7, NEVER); // a batch longer than the time to stop
+    kill(getpid(), SIGTERM);
+    clock_sleep(NEVER);
+}
+
+static void test_signals(void **state) {
+    (void)state;
+    assert_int_equal(exit_code_of(ask_once, NULL), 0);
+    assert_int_equal(exit_code_of(ask_twice, NULL), 75);
+    assert_int_equal(exit_code_of(ask_and_go_on, NULL), 75);
+}
+
+// After guard_stop signals do again what they did before.
+static void stop_and_die(struct child *child, int from_parent) {
+    (void)from_parent;
+    begin(child, NEVER, NEVER);
+    guard_stop(&child->guard);
+    guard_stop(&child->guard);
+    kill(getpid(), SIGTERM);
+    clock_sleep(NEVER);
+}
+
+static void test_mask_is_restored(void **state) {
+    (void)state;
+    assert_int_equal(exit_code_of(stop_and_die, NULL), 128 + SIGTERM);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_hung_batch),
+        cmocka_unit_test(test_not_hung),
+        cmocka_unit_test(test_suspended_process_is_not_hung),
+        cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_mask_is_restored),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
