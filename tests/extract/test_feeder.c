@@ -1,0 +1,221 @@
+// Windows and the feeder: batches in the plan's order from any position, what is packed, and an end at any
+// moment.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "extract/feeder.h"
+#include "extract/survey.h"
+#include "extract_testing.h"
+
+enum { ROWS = 50, BATCH_TOKENS = 40, WINDOW = 8 };
+
+static struct testing testing;
+static const struct feeder_limits limits = {.plan = {.problems = 3, .tokens = BATCH_TOKENS, .window = WINDOW},
+                                            .tokens = BATCH_TOKENS,
+                                            .rows = BATCH_TOKENS};
+
+// Row i has a text of "sssss\nx..." with i % 7 + 1 of x; every fifth has no steps; a whole window (16 to 23)
+// has none.
+static int open_job(void **state) {
+    struct error err;
+    scratch_make(state);
+    return testing_open(&testing,
+                        "CREATE TABLE problems(id, statement, steps);"
+                        "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 49)"
+                        "INSERT INTO problems SELECT 'p' || i, 'sssss',"
+                        "CASE WHEN i % 5 = 4 OR i / 8 = 2 THEN '[]'"
+                        "ELSE '[\"' || substr('xxxxxxx', 1, i % 7 + 1) || '\"]' END FROM n",
+                        "", NULL, false, 257, &err);
+}
+
+static int close_job(void **state) {
+    testing_close(&testing);
+    return scratch_remove(state);
+}
+
+static bool runs(uint64_t ordinal) {
+    return ordinal % 5 != 4 && ordinal / 8 != 2;
+}
+
+struct seen {
+    uint64_t number;
+    size_t texts;
+    size_t tokens;
+    uint64_t first_ordinal;
+};
+
+static struct feeder *start(const struct ledger_position *position) {
+    static struct feeder feeder;
+    struct error err;
+    assert_int_equal(source_rewind(testing.source, &err), STATUS_OK);
+    if (feeder_start(&feeder, &limits, testing.source, testing.preparer, position, &err) != STATUS_OK) {
+        fail_msg("%s", err.message);
+    }
+    return &feeder;
+}
+
+static void check_work(const struct work *work, bool *done) {
+    size_t token = 0;
+    assert_in_range(work->texts, 1, 3);
+    assert_in_range(work->tokens, 1, BATCH_TOKENS);
+    assert_int_equal(work->rows, work->texts);
+    double squares = 0;
+    for (size_t i = 0; i < work->texts; i++) {
+        const struct window_problem *problem = window_batch_problem(work->window, work->batch, i);
+        assert_true(runs(problem->ordinal) && !done[problem->ordinal]);
+        done[problem->ordinal] = true;
+        size_t length = 6 + problem->ordinal % 7 + 1;
+        assert_int_equal(work->starts[i], token);
+        assert_int_equal(work->ids[token], 's');
+        assert_int_equal(work->ids[token + length - 1], 'x');
+        assert_int_equal(work->spans[i].start, token + 6); // in the packed batch
+        assert_int_equal(work->spans[i].end, token + length);
+        squares += (double)(length * length);
+        token += length;
+    }
+    assert_int_equal(work->starts[work->texts], token);
+    assert_int_equal(work->tokens, token);
+    assert_true(work->squared_lengths == squares);
+}
+
+// Everything from a position on; returns the number of works and fills `seen`.
+static size_t walk(const struct ledger_position *position, struct seen *seen, size_t *outcomes, bool *done) {
+    struct feeder *feeder = start(position);
+    struct work *work;
+    size_t works = 0;
+    uint64_t number = position->batches;
+    *outcomes = 0;
+    while ((work = feeder_next(feeder)) != NULL) {
+        assert_int_equal(work->number, number);
+        if (work->first_of_window) {
+            for (size_t i = 0; i < work->window->count; i++) {
+                *outcomes += work->window->problems[i].state != PROBLEM_DONE;
+            }
+        }
+        if (work->computes) {
+            check_work(work, done);
+            seen[works++] = (struct seen){work->number, work->texts, work->tokens, work->window->first};
+            number++;
+        }
+        feeder_release(feeder, work);
+    }
+    bool complete;
+    struct error err;
+    assert_int_equal(feeder_finish(feeder, &complete, &err), STATUS_OK);
+    assert_true(complete);
+    feeder_destroy(feeder);
+    return works;
+}
+
+static void test_whole_walk(void **state) {
+    (void)state;
+    struct seen seen[ROWS];
+    bool done[ROWS] = {false};
+    size_t outcomes;
+    size_t expected = 0;
+    struct survey survey;
+    struct error err;
+    assert_int_equal(survey_make(&survey, testing.source, testing.preparer, &limits.plan, NULL, NULL, &err),
+                     STATUS_OK);
+    size_t works = walk(&(struct ledger_position){0}, seen, &outcomes, done);
+    for (uint64_t i = 0; i < ROWS; i++) {
+        assert_int_equal(done[i], runs(i));
+        expected += runs(i);
+    }
+    assert_int_equal(outcomes, ROWS - expected);
+    assert_int_equal(survey.totals.problems, ROWS);
+    assert_int_equal(survey.totals.texts, expected);
+    assert_int_equal(survey.totals.rows, expected);
+    assert_int_equal(survey.skipped, ROWS - expected);
+    assert_int_equal(survey.failed, 0);
+    assert_int_equal(survey.totals.batches, works);
+    uint64_t tokens = 0;
+    uint64_t largest = 0;
+    for (size_t i = 0; i < works; i++) {
+        tokens += seen[i].tokens;
+        largest = seen[i].tokens > largest ? seen[i].tokens : largest;
+    }
+    assert_int_equal(survey.totals.tokens, tokens);
+    assert_int_equal(survey.largest_tokens, largest);
+    assert_int_equal(survey.largest_rows, 3);
+    assert_int_equal(survey.totals.longest, 13);
+}
+
+// From the start of any window, at any of its batches, the rest is what the whole walk gave.
+static void test_resumed_walks(void **state) {
+    (void)state;
+    struct seen whole[ROWS];
+    struct seen rest[ROWS];
+    bool done[ROWS] = {false};
+    size_t outcomes;
+    size_t works = walk(&(struct ledger_position){0}, whole, &outcomes, done);
+    for (size_t from = 0; from < works; from++) {
+        struct ledger_position position = {.batches = from, .window = whole[from].first_ordinal};
+        while (position.window_batch < from && whole[position.window_batch].first_ordinal < position.window) {
+            position.window_batch++;
+        }
+        bool done_again[ROWS] = {false};
+        size_t left = walk(&position, rest, &outcomes, done_again);
+        assert_int_equal(left, works - from);
+        for (size_t i = 0; i < left; i++) {
+            assert_int_equal(rest[i].number, whole[from + i].number);
+            assert_int_equal(rest[i].texts, whole[from + i].texts);
+            assert_int_equal(rest[i].tokens, whole[from + i].tokens);
+            assert_int_equal(rest[i].first_ordinal, whole[from + i].first_ordinal);
+        }
+    }
+}
+
+static void test_hash_of_the_rows(void **state) {
+    (void)state;
+    struct error err;
+    char hex[DIGEST_HEX];
+    uint64_t problems;
+    assert_int_equal(source_rewind(testing.source, &err), STATUS_OK);
+    assert_int_equal(survey_digest(testing.source, &problems, hex, &err), STATUS_OK);
+    assert_int_equal(problems, ROWS);
+    struct feeder *feeder = start(&(struct ledger_position){0});
+    struct work *work;
+    while ((work = feeder_next(feeder)) != NULL) {
+        feeder_release(feeder, work);
+    }
+    bool complete;
+    assert_int_equal(feeder_finish(feeder, &complete, &err), STATUS_OK);
+    assert_string_equal(feeder->problems_sha256, hex);
+    feeder_destroy(feeder);
+}
+
+// Ended after 0, 1, 2 ... works, given back or still held: no deadlock, and not complete.
+static void test_early_ends(void **state) {
+    (void)state;
+    for (int taken = 0; taken < 6; taken++) {
+        struct feeder *feeder = start(&(struct ledger_position){0});
+        struct error err;
+        bool complete = true;
+        for (int i = 0; i < taken; i++) {
+            struct work *work = feeder_next(feeder);
+            assert_non_null(work);
+            if (i + 2 < taken || taken % 2 == 0) {
+                feeder_release(feeder, work);
+            }
+        }
+        assert_int_equal(feeder_finish(feeder, &complete, &err), STATUS_OK);
+        assert_false(complete);
+        assert_int_equal(feeder_finish(feeder, &complete, &err), STATUS_OK);
+        feeder_destroy(feeder);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_whole_walk),
+        cmocka_unit_test(test_resumed_walks),
+        cmocka_unit_test(test_hash_of_the_rows),
+        cmocka_unit_test(test_early_ends),
+    };
+    return cmocka_run_group_tests(tests, open_job, close_job);
+}
