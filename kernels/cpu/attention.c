@@ -18,7 +18,7 @@
 enum {
     KEY_BLOCK =
         256, // a multiple of every tile_columns; keys and values of 128 dimensions take 128 KB in bfloat16
-    QUERY_ROWS = 384,  // queries times heads of one work item
+    QUERY_ROWS = 768,  // queries times heads of one work item
     ROW_PADDING = 32,  // as in gemm.c
     SCRATCH_PARTS = 6, // pieces of a thread's scratch
 };

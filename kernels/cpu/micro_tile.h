@@ -91,8 +91,8 @@ MICRO_INLINE void pack_keys_wide(float *panel, const void *keys, size_t stride, 
     if (count < TILE_COLUMNS) {
         memset(panel, 0, head_dim * TILE_COLUMNS * sizeof(float));
     }
-    for (size_t d = 0; d < head_dim; d++) {
-        for (size_t j = 0; j < count; j++) {
+    for (size_t j = 0; j < count; j++) { // keys lie far apart: each is read front to back
+        for (size_t d = 0; d < head_dim; d++) {
             panel[d * TILE_COLUMNS + j] = number_at(keys, j * stride + d, dtype);
         }
     }
