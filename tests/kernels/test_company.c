@@ -10,9 +10,9 @@ enum {
     WIDTH = (HEADS + 2 * KV_HEADS) * HEAD_DIM, // of a row of q | k | v
     ATTENDED = HEADS * HEAD_DIM,
     INTERMEDIATE = 100,
-    WINDOW = 90,
+    WINDOW = 300, // more than a block of keys, so that where blocks begin shows in the bits
     TEXTS = 5,
-    LONGEST = 333,
+    LONGEST = 600,
     VOCABULARY = 50,
     BATCHES = 6,
     MOST = 8, // texts in a batch
@@ -196,9 +196,11 @@ static void company_in_window(const char *path, enum dtype dtype, size_t window)
         int threads = i % 3 + 1;
         struct bed bed = bed_open(path, dtype, threads);
         struct layer layer = layer_make(&bed, window);
-        struct batch batch = {.texts = 1 + (size_t)random_below(&seed, MOST)};
-        for (size_t k = 0; k < batch.texts; k++) {
-            batch.text[k] = (size_t)random_below(&seed, TEXTS);
+        struct batch batch = {.texts = TEXTS + (size_t)random_below(&seed, MOST - TEXTS + 1)};
+        size_t first = (size_t)random_below(&seed, TEXTS);
+        for (size_t k = 0; k < batch.texts; k++) { // every text once, in changing order, then some again
+            batch.text[k] =
+                k < TEXTS ? (first + k * (1 + (size_t)i % 4)) % TEXTS : (size_t)random_below(&seed, TEXTS);
             batch.starts[k + 1] = batch.starts[k] + (int32_t)lengths[batch.text[k]];
         }
         struct outputs got = run_layer(&bed, &layer, &batch);
