@@ -182,10 +182,10 @@ static int end_stages(struct run *run, int status, struct error *err) {
         status = error_set(err, STATUS_DATA, "the problem database changed while the run was reading it");
     }
     int writer_status = writer_finish(&run->writer, complete && status == STATUS_OK, &writer_err);
+    run->summary->library_broken = writer_status != STATUS_OK;
     if (writer_status != STATUS_OK && (status == STATUS_OK || status == STATUS_STOPPED)) {
         *err = writer_err;
         status = writer_status;
-        run->summary->library_broken = true;
     }
     if (status == STATUS_OK && guard_stop_requested(&run->launch.guard) &&
         !writer_is_complete(&run->writer)) {
@@ -211,18 +211,26 @@ static int judge_failures(struct run *run, struct error *err) {
     return STATUS_OK;
 }
 
-static int run_stages(struct run *run, struct error *err) {
+// A convenience: without it the run is complete all the same. HDF5 may be broken then, and must not be asked
+// to clean up.
+static void write_view(struct run *run) {
     bool written;
+    struct error err;
+    if (view_write(run->launch.folder.path, run->launch.ledger, &written, &err) != STATUS_OK) {
+        run->summary->library_broken = true;
+        log_write(&run->launch.log, LOG_LEVEL_WARN, "latents.h5 was not written: %s", err.message);
+    }
+}
+
+static int run_stages(struct run *run, struct error *err) {
     int status = start_stages(run, err);
     if (status == STATUS_OK) {
         status = compute_all(run, err);
     }
     status = end_stages(run, status, err);
     show_progress(run, true);
-    struct error view_err;
-    if ((status == STATUS_OK || status == STATUS_STOPPED) &&
-        view_write(run->launch.folder.path, run->launch.ledger, &written, &view_err) != STATUS_OK) {
-        log_write(&run->launch.log, LOG_LEVEL_WARN, "latents.h5 was not written: %s", view_err.message);
+    if (status == STATUS_OK || status == STATUS_STOPPED) {
+        write_view(run);
     }
     feeder_destroy(&run->feeder);
     writer_destroy(&run->writer);

@@ -3,10 +3,11 @@
 // the first calls of a later thread behind those of the first), from the first opening of a file named MARKER
 // on.
 //
-//   at_call --calls NAMES [--marker NAME] [--trace FILE] [--kill N | --fail N:ERRNO | --lie CALL:PATH_END]
-//   PROGRAM ...
+//   at_call --calls NAMES [--marker NAME] [--only PATH_END] [--trace FILE] [--kill N | --fail N:ERRNO | --lie
+//   CALL:PATH_END] PROGRAM ...
 //
 // NAMES: "write,pwrite64,...", those that are counted and traced; openat counts only when it may write.
+//   --only P      counts only calls on a path that ends with P
 //   --kill N      SIGKILL when call N (from 1) is entered, before it does anything
 //   --fail N:E    call N does nothing and returns -E
 //   --lie C:P     every call C on a path that ends with P does nothing and returns 0: a planted bug
@@ -70,6 +71,7 @@ struct thread {
 struct tracer {
     bool counted[CALLS];
     const char *marker;
+    const char *only;
     FILE *trace;
     uint64_t kill_at;
     uint64_t fail_at;
@@ -166,7 +168,8 @@ static void on_entry(struct tracer *tracer, struct thread *thread, const struct 
         tracer->begun = true;
     }
     bool only_reads = calls[call].number == SYS_openat && (arguments[2] & (O_WRONLY | O_RDWR | O_CREAT)) == 0;
-    if (!tracer->begun || !tracer->counted[call] || only_reads) {
+    bool elsewhere = tracer->only != NULL && !ends_with(path, tracer->only);
+    if (!tracer->begun || !tracer->counted[call] || only_reads || elsewhere) {
         return;
     }
     tracer->count++;
@@ -305,6 +308,8 @@ static bool take_option(struct tracer *tracer, const char *option, char *value) 
     }
     if (strcmp(option, "--marker") == 0) {
         tracer->marker = value;
+    } else if (strcmp(option, "--only") == 0) {
+        tracer->only = value;
     } else if (strcmp(option, "--trace") == 0) {
         tracer->trace = fopen(value, "we");
         return tracer->trace != NULL;
