@@ -62,6 +62,10 @@ static int open_ledger(struct launch *launch, struct error *err) {
     if (status == STATUS_OK) {
         status = recovery_run(launch->folder.path, launch->ledger, &launch->log, &report, err);
     }
+    if (status == STATUS_OK) {
+        status = ledger_progress(launch->ledger, &launch->live, &found,
+                                 err); // status shows it until there is news
+    }
     if (status != STATUS_OK) {
         return status;
     }

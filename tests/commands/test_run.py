@@ -84,6 +84,26 @@ def test_finished_run_is_left_alone(reference):
     assert {path: path.stat().st_mtime_ns for path in (reference.output / "shards").iterdir()} == before
 
 
+def test_status_of_a_finished_run_stays(reference):
+    """The launch that found nothing to do does not wipe what the last one left."""
+    before = reference.query("SELECT stage, batches, problems, tokens, rows, drift FROM progress")
+    reference.run()
+    assert reference.query("SELECT stage, batches, problems, tokens, rows, drift FROM progress") == before
+    assert before[0][:3] == ("finished", BATCHES, PROBLEMS)
+
+
+def test_plan_and_check_foretell_the_run(reference):
+    """Nothing is started: plan and check count what the run then did."""
+    rows, tokens = reference.query("SELECT sum(rows), sum(tokens) FROM shard")[0]
+    planned = {line.split()[0]: line for line in support.strata("plan", reference.file).out.splitlines() if line.strip()}
+    assert planned["problems"].split()[1:5] == [str(PROBLEMS), "rows:", str(PROBLEMS), "to"]
+    assert planned["tokens"].split()[1] == str(tokens) and planned["rows"].split()[1] == str(rows)
+    assert planned["batches"].split()[1] == f"{BATCHES},"
+    checked = support.strata("check", reference.file)
+    assert checked.code == OK and "FAIL" not in checked.out and "----" not in checked.out
+    assert f"{PROBLEMS} texts, {tokens} tokens, {BATCHES} batches" in checked.out
+
+
 # ---- clean stops
 
 @pytest.mark.parametrize("batches", [1, 2, 3, 4, 7, 14, 15, 100])
