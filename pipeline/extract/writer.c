@@ -22,12 +22,30 @@ void writer_snapshot(struct writer *writer, struct writer_progress *out) {
     pthread_mutex_unlock(&writer->lock);
 }
 
+// Under the lock. What failed may have been a sync, after which nothing more may be acknowledged.
+static void distrust_ledger(struct writer *writer, const struct error *err) {
+    if (writer->ledger_status == STATUS_OK) {
+        writer->ledger_status = err->status;
+        writer->ledger_err = *err;
+    }
+}
+
+static int check_ledger(struct writer *writer, struct error *err) {
+    pthread_mutex_lock(&writer->lock);
+    int status = writer->ledger_status;
+    if (status != STATUS_OK) {
+        *err = writer->ledger_err;
+    }
+    pthread_mutex_unlock(&writer->lock);
+    return status;
+}
+
 void writer_event(struct writer *writer, enum log_level level, const char *kind, const char *text) {
     struct error err;
     log_write(writer->options.log, level, "%s: %s", kind, text);
     pthread_mutex_lock(&writer->lock);
     if (ledger_event(writer->options.ledger, kind, text, &err) != STATUS_OK) {
-        log_write(writer->options.log, LOG_LEVEL_WARN, "an event was not recorded: %s", err.message);
+        distrust_ledger(writer, &err);
     }
     pthread_mutex_unlock(&writer->lock);
 }
@@ -59,7 +77,7 @@ void writer_live(struct writer *writer, const char *stage, const char *drift, do
     writer->live.score = score;
     writer->live.tokens_per_second = rate;
     if (now && heartbeat(writer, &err) != STATUS_OK) {
-        log_write(writer->options.log, LOG_LEVEL_WARN, "progress was not recorded: %s", err.message);
+        distrust_ledger(writer, &err);
     }
     pthread_mutex_unlock(&writer->lock);
 }
@@ -404,7 +422,10 @@ static int process(struct writer *writer, const struct work *work, struct error 
         keep_partial(writer, &ignored);
         return err->status;
     }
-    int status = work->first_of_window ? add_window_outcomes(writer, work->window, err) : STATUS_OK;
+    int status = check_ledger(writer, err);
+    if (status == STATUS_OK && work->first_of_window) {
+        status = add_window_outcomes(writer, work->window, err);
+    }
     if (status == STATUS_OK && work->computes) {
         status = write_batch(writer, work, err);
     }
@@ -423,8 +444,12 @@ static int process(struct writer *writer, const struct work *work, struct error 
 }
 
 static int end(struct writer *writer, struct error *err) {
+    int status = check_ledger(writer, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
     if (writer->complete && !atomic_load(&writer->stop)) {
-        int status = checkpoint(writer, true, err);
+        status = checkpoint(writer, true, err);
         writer->finished_run = status == STATUS_OK;
         return status;
     }

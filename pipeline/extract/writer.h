@@ -59,6 +59,8 @@ struct writer {
     struct ledger_progress live;
     struct writer_progress progress;
     double last_heartbeat;
+    int ledger_status; // of the first event or progress that the ledger refused; ends the run
+    struct error ledger_err;
     struct queue finished; // works, computed
     bool finished_run;     // the last commit was made
     bool complete;         // set before the queue is closed: the feeder reached the last row
@@ -93,7 +95,8 @@ void writer_destroy(struct writer *writer);           // after writer_finish
 
 void writer_snapshot(struct writer *writer, struct writer_progress *out);
 
-// Writes an event to the ledger and the log, from any thread. Failing to is logged, not fatal.
+// Writes an event to the ledger and the log, from any thread. A ledger that refuses it (a failed sync is
+// final) ends the run with the next batch.
 void writer_event(struct writer *writer, enum log_level level, const char *kind, const char *text);
 
 // Changes what status shows; NULL leaves a field. Written with the next heartbeat, or now.

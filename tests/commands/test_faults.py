@@ -193,6 +193,24 @@ def test_failed_sync_of_a_shard_is_final(reference, tmp_path):
     assert check_after(job, reference) is None
 
 
+def test_failed_sync_of_the_ledger_ends_the_run(reference, tmp_path):
+    """Whatever was being recorded: nothing is acknowledged after it. Only the last record, of how the launch ended,
+    comes when everything is safe."""
+    def trial(at):
+        job = reference.twin(tmp_path / str(at))
+        done, _ = traced(job, "fdatasync", "--only", "ledger.sqlite", "--fail", f"{at}:{errno.EIO}")
+        over = "the end of this launch was not recorded" in done.err
+        fault = None if done.code == (OK if over else WRITE) else f"exit code {done.code}: {done.err}"
+        fault = fault or check_after(job, reference)
+        shutil.rmtree(job.folder)
+        return done.code, fault
+
+    total = count_calls(reference, tmp_path / "count", "fdatasync", "--only", "ledger.sqlite")
+    counts, wrong = sweep(trial, range(1, total - 1))  # heartbeats come and go with time
+    print(f"{total} syncs; exit codes {dict(counts)}; {len(wrong)} violations")
+    assert wrong == []
+
+
 # ---- the order of syncs
 
 def order_faults(lines):
