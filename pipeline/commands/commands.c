@@ -8,6 +8,7 @@
 #include "base/version.h"
 #include "job/job.h"
 
+// clang-format off
 static const struct command *const commands[] = {
     &command_run,
     &command_import,
@@ -21,6 +22,7 @@ static const struct command *const commands[] = {
     &command_bench,
     &command_help,
 };
+// clang-format on
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
 size_t command_count(void) {

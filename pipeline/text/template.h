@@ -1,5 +1,5 @@
-// A text template over columns: "{statement}\n{steps}". Doubled braces are literal. {steps} is the steps joined by the
-// separator when steps come from a column; any other name is a column of the query.
+// A text template over columns: "{statement}\n{steps}". Doubled braces are literal. {steps} is the steps
+// joined by the separator when steps come from a column; any other name is a column of the query.
 #ifndef STRATA_TEXT_TEMPLATE_H
 #define STRATA_TEXT_TEMPLATE_H
 
@@ -10,10 +10,9 @@
 #include "base/memory.h"
 
 struct template_part {
-    char *text;    // literal, or the column's name
+    char *text; // literal, or the column's name
     size_t size;
     bool is_column;
-    size_t column; // index, set by template_bind
 };
 
 struct template {
@@ -33,10 +32,13 @@ struct template_value {
     size_t size;
 };
 
-// Appends the rendering of the parts to `out`. value(context, name, &v) gives a column's bytes (or an error status).
-// Where the part named `marked` (may be NULL) first begins in `out` is put in *marked_at, SIZE_MAX when it does not occur.
-int template_render(const struct template *template, struct buffer *out, const char *marked, size_t *marked_at,
-                    int (*value)(void *context, const char *name, struct template_value *out, struct error *err),
+// Appends the rendering of the parts to `out`. value(context, name, &v) gives a column's bytes (or an error
+// status). Where the part named `marked` (may be NULL) first begins in `out` is put in *marked_at, SIZE_MAX
+// when it does not occur.
+int template_render(const struct template *template, struct buffer *out, const char *marked,
+                    size_t *marked_at,
+                    int (*value)(void *context, const char *name, struct template_value *out,
+                                 struct error *err),
                     void *context, struct error *err);
 size_t template_count(const struct template *template, const char *column); // how often a name occurs
 

@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include <sys/wait.h>
+
 #include "problems/source.h"
 #include "scratch.h"
 
@@ -173,6 +175,36 @@ static void test_lock(void **state) {
     sqlite3_close(writer);
 }
 
+// A writer that ended in the middle of a transaction leaves a journal that a reader may not roll back.
+static void test_cut_off_writer(void **state) {
+    (void)state;
+    scratch_sql("cut.db", "CREATE TABLE t(a); INSERT INTO t VALUES ('kept')");
+    pid_t child = fork();
+    if (child == 0) {
+        sqlite3 *writer;
+        sqlite3_open(scratch_path("cut.db"), &writer);
+        sqlite3_exec(
+            writer,
+            "PRAGMA cache_size=5; BEGIN; WITH RECURSIVE c(n) AS (VALUES(0) UNION ALL SELECT n + 1 FROM c "
+            "WHERE n < 999) INSERT INTO t SELECT hex(zeroblob(500)) FROM c; UPDATE t SET a = 'changed' "
+            "WHERE rowid = 1",
+            NULL, NULL, NULL);
+        _exit(0);
+    }
+    int ended = 0;
+    assert_int_equal(waitpid(child, &ended, 0), child);
+    refused("cut.db", "SELECT a FROM t",
+            ": cannot read the database: attempt to write a readonly database (a write to it was "
+            "cut off; open it once with sqlite3 so that it can be rolled back)");
+    scratch_sql("cut.db", "SELECT count(*) FROM t");
+    struct row row;
+    struct source *source = opened("cut.db", "SELECT a FROM t", 0);
+    assert_true(next(source, &row));
+    check_column(&row, 0, COLUMN_TEXT, "kept", 4);
+    assert_false(next(source, &row));
+    source_close(source);
+}
+
 static void ids(const char *query, const char *column, uint64_t limit, const char *words) {
     struct error err = {0};
     struct row row;
@@ -243,9 +275,9 @@ static void test_digest(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),   cmocka_unit_test(test_moving),  cmocka_unit_test(test_columns),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_selects), cmocka_unit_test(test_lock),
-        cmocka_unit_test(test_ids),      cmocka_unit_test(test_digest),
+        cmocka_unit_test(test_values),         cmocka_unit_test(test_moving),  cmocka_unit_test(test_columns),
+        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_selects), cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_cut_off_writer), cmocka_unit_test(test_ids),     cmocka_unit_test(test_digest),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
