@@ -11,9 +11,9 @@
 //   --kill N      SIGKILL when call N (from 1) is entered, before it does anything
 //   --fail N:E    call N does nothing and returns -E
 //   --lie C:P     every call C on a path that ends with P does nothing and returns 0: a planted bug
-// The trace has one line a call: "NUMBER NAME PATH RESULT" (PATH2 of a rename after an arrow). The exit code
-// is the program's, 128 + the signal that ended it, or 125 for trouble of its own; 126 where this processor
-// is not known.
+// The trace has one line a call: "NUMBER THREAD NAME PATH RESULT" (PATH2 of a rename after an arrow). The
+// exit code is the program's, 128 + the signal that ended it, or 125 for trouble of its own; 126 where this
+// processor is not known.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -178,8 +178,8 @@ static void on_entry(struct tracer *tracer, struct thread *thread, const struct 
         memcpy(second, " -> ", 4);
         read_text(thread->id, arguments[1], second + 4);
     }
-    snprintf(thread->line, sizeof thread->line, "%" PRIu64 " %s %s%s", tracer->count, calls[call].name, path,
-             second);
+    snprintf(thread->line, sizeof thread->line, "%" PRIu64 " %d %s %s%s", tracer->count, thread->id,
+             calls[call].name, path, second);
     if (tracer->lie_call != NULL && strcmp(tracer->lie_call, calls[call].name) == 0 &&
         ends_with(path, tracer->lie_path)) {
         thread->line[0] = 0; // it did not happen
