@@ -1,0 +1,160 @@
+"""Benchmarks of strata as ratios within one run: the device's rates, tokenizer against tokenizers, extraction against transformers.
+
+Texts and vocabulary are the real problem set's where it lies beside the checkout, otherwise made-up problems and a vocabulary
+trained on them. Everything made lies in build/bench."""
+import argparse
+import gzip
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build"
+WORK = BUILD / "bench"
+DATA = ROOT.parent / "shared" / "data"
+SHAPE = ["--hidden", "1024", "--layers", "28", "--heads", "16", "--kv-heads", "8", "--head-dim", "128", "--intermediate", "3072"]
+
+
+def problems_file() -> Path:
+    real = DATA / "problems.jsonl.gz"
+    if real.exists():
+        return real
+    made = WORK / "problems.jsonl"
+    if not made.exists():
+        with open(made, "w") as out:
+            subprocess.run([sys.executable, ROOT / "tools/make_problems.py", "--count", "4000"], stdout=out, check=True)
+    return made
+
+
+def texts(path: Path) -> list[str]:
+    opened = gzip.open(path, "rt") if path.suffix == ".gz" else open(path)
+    with opened as lines:
+        return [p["statement"] + "\n" + "\n".join(p["steps"]) for p in map(json.loads, lines)]
+
+
+def model_folder(layers: int) -> Path:
+    folder = WORK / f"model-{layers}"
+    if not (folder / "config.json").exists():
+        real = DATA / "qwen2-tokenizer.json.gz"
+        source = ["--tokenizer", real] if real.exists() else ["--corpus", problems_file()]
+        shape = [str(layers) if SHAPE[i - 1] == "--layers" else value for i, value in enumerate(SHAPE)]
+        subprocess.run([sys.executable, ROOT / "tools/make_model.py", "--to", folder, "--family", "qwen3", *shape,
+                        "--vocabulary", "151936", "--seed", "1", *source], check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def bench_device(arguments: argparse.Namespace) -> None:
+    for dtype in ("bfloat16", "float32"):
+        print(f"\n## device, {dtype}", flush=True)
+        subprocess.run([BUILD / "strata", "bench", "--device", arguments.device, "--dtype", dtype], check=True)
+
+
+def bench_tokenizer(arguments: argparse.Namespace) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["RAYON_NUM_THREADS"] = "1"
+    import tokenizers
+
+    print("\n## tokenizer, one thread", flush=True)
+    corpus = texts(problems_file())
+    size = sum(len(t.encode()) for t in corpus)
+    framed = WORK / "texts.bin"
+    with open(framed, "wb") as out:
+        for text in corpus:
+            out.write(struct.pack("<I", len(text.encode())) + text.encode())
+    path = model_folder(arguments.layers) / "tokenizer.json"
+    shown = subprocess.run([BUILD / "tests/text_tool_encode", "--time", path, framed], check=True, capture_output=True, text=True).stdout
+    ours = [float(n) for n in re.findall(r"[\d.]+(?:e[+-]?\d+)?", shown)]
+    library = tokenizers.Tokenizer.from_file(str(path))
+    best = float("inf")
+    for _ in range(3):
+        began = time.perf_counter()
+        for text in corpus:
+            library.encode(text)
+        best = min(best, time.perf_counter() - began)
+    theirs = size / best
+    print(shown.strip())
+    print(f"tokenizers {tokenizers.__version__}: {theirs / 1e6:.2f} MB/s; strata {max(ours) / 1e6:.2f} MB/s; "
+          f"ratio {max(ours) / theirs:.2f}", flush=True)
+
+
+def run_strata(arguments: argparse.Namespace, folder: Path) -> tuple[float, float, float]:
+    database = WORK / "problems.db"
+    if not database.exists():
+        subprocess.run([BUILD / "strata", "import", problems_file(), database], check=True, stdout=subprocess.DEVNULL)
+    job = WORK / "job.yaml"
+    query = f"SELECT * FROM problems ORDER BY substr(problem_id, -3), problem_id LIMIT {arguments.problems}"
+    job.write_text(f"""problems: {{database: {database}, id: problem_id, query: "{query}"}}
+model: {{path: {folder}, dtype: {arguments.dtype}, device: {arguments.device}}}
+batch: {{problems: 64, tokens: 8192}}
+run: {{output: {WORK / 'run'}, disk_reserve_gb: 0}}
+""")
+    subprocess.run(["rm", "-rf", WORK / "run"], check=True)
+    shown = subprocess.run([BUILD / "strata", "run", "--quiet", job, "--threads", str(arguments.threads)], check=True,
+                           capture_output=True, text=True).stdout
+    rate = float(re.search(r"([\d.]+) tokens/s", shown)[1])
+    waiting = float(re.search(r"([\d.]+) % of the time waiting", shown)[1])
+    memory = float(re.search(r"peak memory ([\d.]+) GB", shown)[1])
+    return rate, waiting, memory
+
+
+def run_transformers(arguments: argparse.Namespace, folder: Path) -> dict[str, float]:
+    import sqlite3
+
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    torch.set_num_threads(arguments.threads)
+    rows = sqlite3.connect(WORK / "problems.db").execute(
+        "SELECT statement, steps FROM problems ORDER BY substr(problem_id, -3), problem_id LIMIT ?", [arguments.problems])
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), pad_token="<|endoftext|>")
+    encoded = [tokenizer(s + "\n" + "\n".join(json.loads(j)), truncation=True, max_length=2048)["input_ids"] for s, j in rows]
+    tokens = sum(map(len, encoded))
+    model = transformers.AutoModel.from_pretrained(folder, dtype=getattr(torch, arguments.dtype)).eval()
+    rates = {}
+    for name, size in (("batch 1", 1), ("padded batch 8", 8)):
+        began = time.perf_counter()
+        with torch.no_grad():
+            for i in range(0, len(encoded), size):
+                batch = tokenizer.pad({"input_ids": encoded[i:i + size]}, return_tensors="pt", padding_side="right")
+                states = model(**batch, use_cache=False, output_hidden_states=True).hidden_states[-2]
+                states.float().mean(1)
+        rates[name] = tokens / (time.perf_counter() - began)
+        print(f"transformers {name}: {rates[name]:.0f} tokens/s", flush=True)
+    return rates
+
+
+def bench_extract(arguments: argparse.Namespace) -> None:
+    folder = model_folder(arguments.layers)
+    weights = sum(f.stat().st_size for f in folder.glob("*.safetensors")) / 1e9
+    print(f"\n## extraction of hidden_states[-2], Qwen3-0.6B shape with {arguments.layers} blocks, {arguments.dtype}, "
+          f"{arguments.problems} problems, {arguments.threads} threads", flush=True)
+    rate, waiting, memory = run_strata(arguments, folder)
+    print(f"strata: {rate:.0f} tokens/s, {waiting:.1f} % of the time waiting, peak memory {memory:.2f} GB "
+          f"(weights {weights:.2f} GB)", flush=True)
+    best = max(run_transformers(arguments, folder).values())
+    print(f"strata against transformers' best: {rate / best:.2f}x", flush=True)
+
+
+def main() -> None:
+    parts = {"device": bench_device, "tokenizer": bench_tokenizer, "extract": bench_extract}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: all")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
+    parser.add_argument("--layers", type=int, default=28)
+    parser.add_argument("--problems", type=int, default=96)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    WORK.mkdir(parents=True, exist_ok=True)
+    for part in arguments.parts or parts:
+        parts[part](arguments)
+
+
+if __name__ == "__main__":
+    main()
