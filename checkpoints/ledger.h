@@ -38,7 +38,7 @@ int ledger_open(struct ledger **out, const char *folder, struct error *err);
 int ledger_open_read(struct ledger **out, const char *folder, struct error *err);
 void ledger_close(struct ledger *ledger); // accepts NULL
 
-// ---- the start of a run ------------------------------------------------------------------------------------------
+// ---- the start of a run ----
 
 // *stored is filled (the caller destroys it) and *found set when the ledger has an identity already.
 int ledger_identity(struct ledger *ledger, struct identity *stored, bool *found, struct error *err);
@@ -57,7 +57,7 @@ int ledger_survey(struct ledger *ledger, struct ledger_survey *survey, bool *fou
 int ledger_launch(struct ledger *ledger, int threads, uint64_t *epoch, struct error *err);
 int ledger_launch_end(struct ledger *ledger, int exit_code, const char *reason, struct error *err);
 
-// ---- progress of a run -------------------------------------------------------------------------------------------
+// ---- progress of a run ----
 
 // Where a resumed run goes on: after the last sealed shard.
 struct ledger_position {
@@ -158,7 +158,7 @@ int ledger_progress(struct ledger *ledger, struct ledger_progress *progress, boo
 // Events: kind is "warn", "drift", "canary", "stop", "device", "error" ...; text is one line or a JSON object.
 int ledger_event(struct ledger *ledger, const char *kind, const char *text, struct error *err);
 
-// ---- reading -----------------------------------------------------------------------------------------------------
+// ---- reading ----
 
 struct ledger_shard {
     uint64_t number;

@@ -102,9 +102,7 @@ static const char *placed(const char *text, const struct text_place *place) {
     return place->there ? text + place->start : NULL;
 }
 
-// ---- shards
-// ------------------------------------------------------------------------------------------------------
-
+// ---- shards ----
 typedef int (*each_shard)(void *context, const struct ledger_shard *shard);
 
 static int take_shard(struct query *query, union page_row *row, struct buffer *text, struct error *err) {
@@ -141,9 +139,7 @@ int ledger_each_shard(struct ledger *ledger, each_shard each, void *context, str
     return list(ledger, &listing, err);
 }
 
-// ---- batches
-// -----------------------------------------------------------------------------------------------------
-
+// ---- batches ----
 typedef int (*each_batch)(void *context, const struct ledger_batch *batch);
 
 static int take_batch(struct query *query, union page_row *row, struct buffer *text, struct error *err) {
@@ -185,9 +181,7 @@ int ledger_each_batch(struct ledger *ledger, each_batch each, void *context, str
     return list(ledger, &listing, err);
 }
 
-// ---- launches
-// ----------------------------------------------------------------------------------------------------
-
+// ---- launches ----
 typedef int (*each_launch)(void *context, const struct ledger_launch_record *launch);
 
 static int take_launch(struct query *query, union page_row *row, struct buffer *text, struct error *err) {
@@ -222,9 +216,7 @@ int ledger_each_launch(struct ledger *ledger, each_launch each, void *context, s
     return list(ledger, &listing, err);
 }
 
-// ---- events
-// ------------------------------------------------------------------------------------------------------
-
+// ---- events ----
 typedef int (*each_event)(void *context, int64_t at, uint64_t epoch, const char *kind, const char *text);
 
 static int take_event(struct query *query, union page_row *row, struct buffer *text, struct error *err) {
@@ -252,9 +244,7 @@ int ledger_each_event(struct ledger *ledger, each_event each, void *context, str
     return list(ledger, &listing, err);
 }
 
-// ---- problems
-// ----------------------------------------------------------------------------------------------------
-
+// ---- problems ----
 typedef int (*each_problem)(void *context, const struct ledger_problem *problem);
 
 #define PROBLEM_FIELDS                                                                                       \

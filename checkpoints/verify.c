@@ -54,9 +54,7 @@ static void say(struct verification *check, const char *format, ...) {
     check->fault(check->context, line);
 }
 
-// ---- one shard against its problems in the ledger
-// ----------------------------------------------------------------
-
+// ---- one shard against its problems in the ledger ----
 struct comparison {
     struct verification *check;
     const struct ledger_shard *shard;
@@ -246,9 +244,7 @@ static int check_shard(void *context, const struct ledger_shard *shard) {
     return check_content(check, shard, path);
 }
 
-// ---- the run as a whole
-// ------------------------------------------------------------------------------------------
-
+// ---- the run as a whole ----
 // Every file name in shards/, each followed by a 0.
 static int list_names(struct buffer *names, const char *folder, struct error *err) {
     char path[PATH_SIZE];

@@ -178,9 +178,7 @@ static int fill(struct bench *bench, struct error *err) {
     return status == STATUS_OK ? load_numbers(bench, bench->x, bench->most_in, err) : status;
 }
 
-// ---- measuring
-// ---------------------------------------------------------------------------------------------------
-
+// ---- measuring ----
 enum operation { MATMUL, ATTENTION, RMS_NORM, ROPE, SWIGLU };
 
 struct task {

@@ -58,9 +58,7 @@ enum dtype device_dtype(const struct device *device) {
     return device->dtype;
 }
 
-// ---- weights
-// -----------------------------------------------------------------------------------------------------
-
+// ---- weights ----
 bool device_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes) {
     return device->ops->matrix_bytes(device, rows, columns, bytes);
 }
@@ -105,9 +103,7 @@ int device_vector_load(struct device *device, void *out, size_t offset, size_t c
     return device->ops->vector_load(device, out, offset, count, source, source_dtype, err);
 }
 
-// ---- copies and waiting
-// ------------------------------------------------------------------------------------------
-
+// ---- copies and waiting ----
 int device_upload(struct device *device, void *out, const void *source, size_t bytes, struct error *err) {
     return bytes == 0 ? STATUS_OK : device->ops->upload(device, out, source, bytes, err);
 }

@@ -49,9 +49,7 @@ static void cpu_describe(const struct device *device, struct device_description 
     cpu_memory(&out->memory, &out->memory_free);
 }
 
-// ---- memory
-// ------------------------------------------------------------------------------------------------------
-
+// ---- memory ----
 static int cpu_plan_own(const struct device *device, struct device_plan *plan, struct error *err) {
     size_t bytes;
     if (!size_mul(cpu_matmul_scratch(), (size_t)cpu_of_const(device)->threads, &bytes)) {
@@ -90,9 +88,7 @@ static int cpu_vector_load(struct device *device, void *out, size_t offset, size
     return STATUS_OK;
 }
 
-// ---- copies and marks
-// --------------------------------------------------------------------------------------------
-
+// ---- copies and marks ----
 static int cpu_upload(struct device *device, void *out, const void *source, size_t bytes, struct error *err) {
     (void)err;
     double started = clock_seconds();
@@ -133,9 +129,7 @@ static int cpu_wait(struct device *device, struct device_mark mark, struct devic
     return STATUS_OK;
 }
 
-// ---- peak
-// --------------------------------------------------------------------------------------------------------
-
+// ---- peak ----
 static double peak_run(const struct micro_kernels *kernels, int threads, size_t rounds) {
     double operations = 0;
     double started = clock_seconds();

@@ -31,25 +31,19 @@ struct cpu_device {
 int cpu_device_open(struct device **out, const struct device_options *options, const char *why,
                     struct error *err);
 
-// ---- paths.c
-// -----------------------------------------------------------------------------------------------------
-
+// ---- paths.c ----
 // The path for a dtype: the forced one, or the preferred one among those that this processor has, a pure
 // function of its features. STATUS_DEVICE when the forced one is unknown or missing. why: filled with the
 // reason.
 int cpu_path_choose(const struct cpu_path **out, enum dtype dtype, const char *forced, char *why,
                     size_t why_size, struct error *err);
 
-// ---- memory.c
-// ----------------------------------------------------------------------------------------------------
-
+// ---- memory.c ----
 // RAM that this process can have at most, and what of it is free now: the smaller of the machine's and the
 // control groups' (version 1 or 2) figures. Page cache counts as free.
 void cpu_memory(uint64_t *total, uint64_t *available);
 
-// ---- gemm.c
-// ------------------------------------------------------------------------------------------------------
-
+// ---- gemm.c ----
 bool cpu_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes);
 int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
                     const void *source, enum dtype source_dtype, struct error *err);
@@ -57,17 +51,13 @@ size_t cpu_matmul_scratch(void); // bytes a thread
 int cpu_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
                const void *bias, size_t tokens, enum device_store store, struct error *err);
 
-// ---- attention.c
-// -------------------------------------------------------------------------------------------------
-
+// ---- attention.c ----
 bool cpu_attention_scratch(const struct device *device, const struct device_attention *shape, size_t *bytes);
 int cpu_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
                   const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
                   struct error *err);
 
-// ---- rows.c
-// ------------------------------------------------------------------------------------------------------
-
+// ---- rows.c ----
 int cpu_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
               size_t hidden, struct error *err);
 int cpu_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
@@ -80,9 +70,7 @@ int cpu_swiglu(struct device *device, void *out, const void *gate_up, size_t tok
 int cpu_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
              const void *x, const struct device_span *spans, size_t rows, size_t hidden, struct error *err);
 
-// ---- shared
-// ------------------------------------------------------------------------------------------------------
-
+// ---- shared ----
 static inline struct cpu_device *cpu_of(struct device *device) {
     return (struct cpu_device *)device;
 }

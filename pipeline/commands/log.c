@@ -71,9 +71,7 @@ static void print_summary(FILE *out, const struct ledger_totals *totals) {
         wall > 0 ? 100 * totals->wait_seconds / wall : 0);
 }
 
-// ---- events
-// ---------------------------------------------------------------------------------------------------------
-
+// ---- events ----
 static int print_launch(void *context, const struct ledger_launch_record *launch) {
     FILE *out = context;
     char started[CLOCK_TEXT];
@@ -105,9 +103,7 @@ static int print_events(FILE *out, struct ledger *ledger, struct error *err) {
     return status == STATUS_OK ? ledger_each_event(ledger, print_event, out, err) : status;
 }
 
-// ---- the command
-// ----------------------------------------------------------------------------------------------------
-
+// ---- the command ----
 static int print_batches(const struct command_context *context, struct ledger *ledger, struct error *err) {
     struct ledger_totals totals;
     struct listing listing = {.out = context->out, .csv = argument_given(context->arguments, "--csv")};

@@ -9,9 +9,7 @@
 #include "commands/format.h"
 #include "commands/run_snapshot.h"
 
-// ---- text
-// -----------------------------------------------------------------------------------------------------------
-
+// ---- text ----
 static void print_headline(FILE *out, const char *folder, const struct run_snapshot *snapshot) {
     const struct ledger_launch_record *launch = &snapshot->launch;
     char started[CLOCK_TEXT];
@@ -156,9 +154,7 @@ static void print_line(FILE *out, const struct run_snapshot *snapshot) {
             snapshot->has_progress ? snapshot->progress.drift : "-");
 }
 
-// ---- JSON
-// -----------------------------------------------------------------------------------------------------------
-
+// ---- JSON ------------------------------------------------------------------------------------------------
 static json_t *number(uint64_t value) {
     return json_integer((json_int_t)value);
 }
@@ -236,9 +232,7 @@ static int print_json(FILE *out, const char *folder, const struct run_snapshot *
     return STATUS_OK;
 }
 
-// ---- the command
-// ----------------------------------------------------------------------------------------------------
-
+// ---- the command ----
 // Redraws in place on a terminal every second; otherwise a line every 10 s. Ends with the run.
 static int watch(FILE *out, const char *folder, bool json, struct error *err) {
     enum { EVERY = 10 };

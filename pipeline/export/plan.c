@@ -52,9 +52,7 @@ int export_plan_open_shard(const struct export_plan *plan, size_t shard, struct 
     return status;
 }
 
-// ---- what the first shard says about all
-// ---------------------------------------------------------------------------
-
+// ---- what the first shard says about all ----
 static int keep_attributes(struct export_plan *plan, const struct shard_reader *reader, struct error *err) {
     static const char *const names[] = {"model",
                                         "model_type",
@@ -160,9 +158,7 @@ static int learn_model(struct export_plan *plan, const struct export_request *re
     return status == STATUS_OK ? choose_dtype(plan, request, err) : status;
 }
 
-// ---- one pass over the shards
-// ---------------------------------------------------------------------------------------
-
+// ---- one pass over the shards ----
 static int find_split(struct export_plan *plan, const char *name, uint16_t *split, struct error *err) {
     for (size_t i = 0; i < plan->split_count; i++) {
         if (strcmp(plan->splits[i].name, name) == 0) {
@@ -268,9 +264,7 @@ static int survey_shard(struct export_plan *plan, const struct export_request *r
     return status;
 }
 
-// ---- order and places
-// -----------------------------------------------------------------------------------------------
-
+// ---- order and places ----
 // Fisher and Yates; the same seed and run give the same order anywhere.
 static int shuffle(struct export_plan *plan, uint64_t seed, struct error *err) {
     uint64_t state = seed;

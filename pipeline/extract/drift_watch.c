@@ -12,9 +12,7 @@
 #include "extract/measure.h"
 #include "extract/profile.h"
 
-// ---- calibration
-// --------------------------------------------------------------------------------------------------
-
+// ---- calibration ----
 // The reference of an earlier launch wins when this one begins much slower; its canary must have had the same
 // bits.
 static int compare_reference(struct drift_watch *watch, const struct canary *canary,
@@ -72,9 +70,7 @@ int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, stru
     return status;
 }
 
-// ---- evidence
-// -----------------------------------------------------------------------------------------------------
-
+// ---- evidence ----
 static void add_file(json_t *object, const char *key, const char *path) {
     struct buffer text = {0};
     struct error ignored;
@@ -120,9 +116,7 @@ static void record_evidence(struct drift_watch *watch, const char *verdict, doub
     json_decref(object);
 }
 
-// ---- judging
-// ------------------------------------------------------------------------------------------------------
-
+// ---- judging ----
 static int check_bits(struct drift_watch *watch, bool same, struct error *err) {
     if (same) {
         return STATUS_OK;

@@ -127,9 +127,7 @@ uint64_t inputs_planned_bytes(const struct inputs *inputs) {
     return bytes + bytes / 50 + shards * (statistics + (64 << 10));
 }
 
-// ---- identity
-// -----------------------------------------------------------------------------------------------------
-
+// ---- identity ----
 struct identity_context {
     struct identity *identity;
     struct error *err;

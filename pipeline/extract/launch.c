@@ -12,9 +12,7 @@
 #define STOP_SECONDS 15.0
 #define HUNG_SECONDS 60.0
 
-// ---- stages that status shows
-// -------------------------------------------------------------------------------------
-
+// ---- stages that status shows ----
 static int enter_stage(struct launch *launch, const char *stage, struct error *err) {
     if (guard_stop_requested(&launch->guard)) {
         return error_set(err, STATUS_STOPPED, "stopped by %s before the first batch",
@@ -28,9 +26,7 @@ static int enter_stage(struct launch *launch, const char *stage, struct error *e
     return ledger_set_progress(launch->ledger, &launch->live, err);
 }
 
-// ---- steps
-// --------------------------------------------------------------------------------------------------------
-
+// ---- steps ----
 static int open_folder(struct launch *launch, struct error *err) {
     const struct job *job = &launch->inputs.job;
     char path[PATH_SIZE];
@@ -361,9 +357,7 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
     return status == STATUS_OK ? calibrate(launch, err) : status;
 }
 
-// ---- the end
-// ------------------------------------------------------------------------------------------------------
-
+// ---- the end ----
 static const char *last_stage(const struct launch *launch, int status) {
     switch (status) {
     case STATUS_OK:

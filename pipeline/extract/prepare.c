@@ -34,9 +34,7 @@ struct preparer {
     size_t row_capacity;
 };
 
-// ---- binding
-// ------------------------------------------------------------------------------------------------------
-
+// ---- binding ----
 static bool uses_step_column(const struct preparer *p) {
     return p->job->steps_column != NULL;
 }
@@ -166,9 +164,7 @@ void preparer_destroy(struct preparer *p) {
     free(p);
 }
 
-// ---- one problem
-// --------------------------------------------------------------------------------------------------
-
+// ---- one problem ----
 // Marks the problem as failed; the run goes on.
 __attribute__((format(printf, 2, 3))) static int fail(struct prepared *out, const char *format, ...) {
     va_list arguments;

@@ -18,9 +18,7 @@ struct run {
     double recent_rate; // tokens per second, smoothed over the last batches
 };
 
-// ---- one batch
-// ----------------------------------------------------------------------------------------------------
-
+// ---- one batch ----
 static void show_progress(struct run *run, bool now) {
     struct writer_progress progress;
     const struct survey *survey = &run->launch.inputs.survey;
@@ -131,9 +129,7 @@ static int compute_all(struct run *run, struct error *err) {
     return status;
 }
 
-// ---- the run
-// ------------------------------------------------------------------------------------------------------
-
+// ---- the run ----
 static int start_stages(struct run *run, struct error *err) {
     struct launch *launch = &run->launch;
     struct ledger_position position;

@@ -13,9 +13,7 @@
 
 enum { HEARTBEAT_SECONDS = 2 };
 
-// ---- what the thread tells others
-// ---------------------------------------------------------------------------------
-
+// ---- what the thread tells others ----
 void writer_snapshot(struct writer *writer, struct writer_progress *out) {
     pthread_mutex_lock(&writer->lock);
     *out = writer->progress;
@@ -82,190 +80,14 @@ void writer_live(struct writer *writer, const char *stage, const char *drift, do
     pthread_mutex_unlock(&writer->lock);
 }
 
-// ---- one batch
-// ----------------------------------------------------------------------------------------------------
+// ---- one batch ----
 
-static struct ledger_problem describe(const struct window *window, const struct window_problem *problem) {
-    return (struct ledger_problem){
-        .ordinal = problem->ordinal,
-        .id = window_text(window, problem->id_at),
-        .id_size = problem->id_size,
-        .state = problem->state,
-        .reason = problem->state == PROBLEM_DONE ? NULL : window_text(window, problem->reason_at),
-        .batch = UINT64_MAX,
-        .tokens = problem->token_count,
-        .rows = problem->state == PROBLEM_DONE ? problem->row_count : 0,
-        .steps = problem->step_count,
-        .truncated = problem->truncated,
-        .shard = UINT64_MAX};
-}
-
-// Failed and skipped problems of a window go with its first batch.
-static int add_window_outcomes(struct writer *writer, const struct window *window, struct error *err) {
-    for (size_t i = 0; i < window->count; i++) {
-        if (window->problems[i].state != PROBLEM_DONE) {
-            struct ledger_problem problem = describe(window, &window->problems[i]);
-            int status = outcomes_add(&writer->outcomes, &problem, err);
-            if (status != STATUS_OK) {
-                return status;
-            }
-            pthread_mutex_lock(&writer->lock);
-            writer->progress.problems++;
-            writer->progress.failed += problem.state == PROBLEM_FAILED;
-            pthread_mutex_unlock(&writer->lock);
-        }
-    }
-    return STATUS_OK;
-}
-
-// The first layer and row of a problem with a number that is not finite; false when all are fine.
-static bool find_not_finite(const struct writer *writer, const struct model_output *output, size_t row,
-                            size_t rows, char *reason, size_t size) {
-    const struct shard_layout *layout = writer->options.layout;
-    for (size_t l = 0; l < layout->layer_count; l++) {
-        for (size_t r = row; r < row + rows; r++) {
-            uint32_t count = output->checks[l][r].not_finite;
-            if (count > 0) {
-                snprintf(reason, size,
-                         "hidden_states[%zu] has %" PRIu32 " values that are NaN or infinite in row %zu",
-                         layout->layers[l], count, r - row);
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-static uint64_t count_overflows(const struct writer *writer, const struct model_output *output, size_t rows) {
-    uint64_t count = 0;
-    for (size_t l = 0; l < writer->options.layout->layer_count; l++) {
-        for (size_t r = 0; r < rows; r++) {
-            count += output->checks[l][r].overflowed;
-        }
-    }
-    return count;
-}
-
-// Chooses the problems that go into the shard (writer->problems, writer->rows) and notes the outcome of all
-// of them.
-static int select_problems(struct writer *writer, const struct work *work, const struct model_output *output,
-                           struct shard_batch *batch, bool *failures, struct error *err) {
-    size_t row = 0;
-    *failures = false;
-    *batch = (struct shard_batch){.number = work->number, .problems = writer->problems, .rows = writer->rows};
-    for (size_t i = 0; i < work->texts; i++) {
-        const struct window_problem *problem = window_batch_problem(work->window, work->batch, i);
-        struct ledger_problem outcome = describe(work->window, problem);
-        char reason[256];
-        outcome.batch = work->number;
-        writer->bad[i] = find_not_finite(writer, output, row, problem->row_count, reason, sizeof reason);
-        if (writer->bad[i]) {
-            *failures = true;
-            outcome.state = PROBLEM_FAILED;
-            outcome.reason = reason;
-            outcome.rows = 0;
-        } else {
-            outcome.shard = writer->position.shards;
-            outcome.index = (uint32_t)(writer->open_problems + batch->problem_count);
-            writer->problems[batch->problem_count++] =
-                (struct shard_problem){.id = outcome.id,
-                                       .id_size = outcome.id_size,
-                                       .metadata = window_text(work->window, problem->metadata_at),
-                                       .metadata_size = problem->metadata_size,
-                                       .ordinal = problem->ordinal,
-                                       .token_count = problem->token_count,
-                                       .truncated = problem->truncated,
-                                       .step_count = problem->step_count,
-                                       .rows = problem->row_count,
-                                       .tokens = window_tokens(work->window, problem)};
-            memcpy(writer->rows + batch->row_count, window_rows(work->window, problem),
-                   problem->row_count * sizeof *writer->rows);
-            batch->row_count += problem->row_count;
-        }
-        row += problem->row_count;
-        int status = outcomes_add(&writer->outcomes, &outcome, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return STATUS_OK;
-}
-
-// Copies the rows of the problems that stay to the front.
-static void compact(struct writer *writer, const struct work *work, const struct model_output *output) {
-    const struct shard_layout *layout = writer->options.layout;
-    size_t row_bytes = layout->hidden * dtype_size(layout->dtype);
-    for (size_t l = 0; l < layout->layer_count; l++) {
-        size_t from = 0;
-        size_t to = 0;
-        for (size_t i = 0; i < work->texts; i++) {
-            size_t rows = window_batch_problem(work->window, work->batch, i)->row_count;
-            if (!writer->bad[i]) {
-                memcpy((char *)writer->compacted[l] + to * row_bytes,
-                       (const char *)output->rows[l] + from * row_bytes, rows * row_bytes);
-                to += rows;
-            }
-            from += rows;
-        }
-        writer->latents[l] = writer->compacted[l];
-    }
-}
-
-static int append(struct writer *writer, const struct work *work, uint64_t *overflowed, struct error *err) {
-    struct model_output output;
-    struct shard_batch batch;
-    bool failures;
-    model_outputs(writer->options.model, work->slot, &output);
-    int status = select_problems(writer, work, &output, &batch, &failures, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    if (failures) {
-        compact(writer, work, &output);
-    } else {
-        memcpy(writer->latents, output.rows, writer->options.layout->layer_count * sizeof *writer->latents);
-    }
-    *overflowed = count_overflows(writer, &output, work->rows);
-    batch.latents = writer->latents;
-    status = shard_append(writer->shard, &batch, err);
-    if (status != STATUS_OK) {
-        return error_wrap(err, "batch %" PRIu64, work->number);
-    }
-    writer->open_problems += batch.problem_count;
-    return STATUS_OK;
-}
-
-// A batch whose latents were restored with a partial shard: only its outcomes are missing.
-static int restore(struct writer *writer, const struct work *work, struct error *err) {
-    for (size_t i = 0; i < work->texts; i++) {
-        const struct window_problem *problem = window_batch_problem(work->window, work->batch, i);
-        struct ledger_problem outcome = describe(work->window, problem);
-        outcome.batch = work->number;
-        outcome.shard = writer->position.shards;
-        for (size_t f = 0; f < writer->replay_failure_count; f++) {
-            if (writer->replay_failures[f].ordinal == problem->ordinal) {
-                outcome.state = PROBLEM_FAILED;
-                outcome.reason = writer->replay_failures[f].reason;
-                outcome.rows = 0;
-                outcome.shard = UINT64_MAX;
-            }
-        }
-        if (outcome.state == PROBLEM_DONE) {
-            outcome.index = (uint32_t)writer->open_problems++;
-        }
-        int status = outcomes_add(&writer->outcomes, &outcome, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return STATUS_OK;
-}
-
-static void count_work(struct writer *writer, const struct work *work, bool computed) {
+static void count_work(struct writer *writer, const struct work *work, uint64_t failed, bool computed) {
     pthread_mutex_lock(&writer->lock);
     struct writer_progress *progress = &writer->progress;
     progress->batches++;
     progress->problems += work->texts;
+    progress->failed += failed;
     progress->tokens += work->tokens;
     progress->rows += work->rows;
     if (computed) {
@@ -275,9 +97,7 @@ static void count_work(struct writer *writer, const struct work *work, bool comp
     pthread_mutex_unlock(&writer->lock);
 }
 
-// ---- checkpoints
-// --------------------------------------------------------------------------------------------------
-
+// ---- checkpoints ----
 static int watch_disk(struct writer *writer, struct error *err) {
     uint64_t space;
     int status = file_space(writer->options.folder, &space, err);
@@ -293,7 +113,6 @@ static int watch_disk(struct writer *writer, struct error *err) {
 // The partial file of the shard just acknowledged is of no more use.
 static int remove_partial(struct writer *writer, struct error *err) {
     char path[PATH_SIZE];
-    writer->kept_batches = 0;
     int status = run_folder_shard(path, writer->options.folder, writer->position.shards - 1, true, err);
     return status == STATUS_OK ? file_remove(path, err) : status;
 }
@@ -302,18 +121,18 @@ static int remove_partial(struct writer *writer, struct error *err) {
 static int checkpoint(struct writer *writer, bool finished, struct error *err) {
     struct shard_sealed sealed;
     bool durable;
-    bool has_shard = writer->open_batches > 0;
-    int status = has_shard ? shard_seal(writer->shard, false, &sealed, err) : STATUS_OK;
+    bool has_shard = writer->open.batches > 0;
+    int status = has_shard ? shard_seal(writer->open.shard, false, &sealed, err) : STATUS_OK;
     if (status != STATUS_OK) {
         return status;
     }
     writer->position.shards += has_shard;
     struct ledger_commit commit = {.shard = has_shard ? &sealed : NULL,
                                    .position = writer->position,
-                                   .problems = outcomes_resolve(&writer->outcomes),
-                                   .problem_count = writer->outcomes.count,
-                                   .batches = writer->outcomes.batches,
-                                   .batch_count = writer->outcomes.batch_count,
+                                   .problems = outcomes_resolve(&writer->open.outcomes),
+                                   .problem_count = writer->open.outcomes.count,
+                                   .batches = writer->open.outcomes.batches,
+                                   .batch_count = writer->open.outcomes.batch_count,
                                    .finished = finished};
     pthread_mutex_lock(&writer->lock);
     status = ledger_commit(writer->options.ledger, &commit, &durable, err);
@@ -322,12 +141,10 @@ static int checkpoint(struct writer *writer, bool finished, struct error *err) {
         status = heartbeat(writer, err);
     }
     pthread_mutex_unlock(&writer->lock);
-    outcomes_clear(&writer->outcomes);
-    writer->open_batches = 0;
-    writer->open_problems = 0;
-    if (status == STATUS_OK && writer->kept_batches > 0) {
+    if (status == STATUS_OK && writer->open.kept_batches > 0) {
         status = remove_partial(writer, err);
     }
+    open_shard_next(&writer->open, writer->position.shards);
     if (status == STATUS_OK && has_shard) {
         log_write(writer->options.log, LOG_LEVEL_INFO,
                   "sealed %s: %" PRIu64 " problems, %" PRIu64 " rows, %" PRIu64 " bytes", sealed.name,
@@ -340,16 +157,16 @@ static int checkpoint(struct writer *writer, bool finished, struct error *err) {
 static int keep_partial(struct writer *writer, struct error *err) {
     struct shard_sealed sealed;
     struct buffer record = {0};
-    if (writer->open_batches == writer->kept_batches) {
+    if (writer->open.batches == writer->open.kept_batches) {
         return STATUS_OK; // nothing new: the partial file that was restored still says it all
     }
-    int status = shard_seal(writer->shard, true, &sealed, err);
+    int status = shard_seal(writer->open.shard, true, &sealed, err);
     if (status == STATUS_OK) {
-        status = outcomes_write_record(&writer->outcomes, &record, err);
+        status = outcomes_write_record(&writer->open.outcomes, &record, err);
     }
     if (status == STATUS_OK) {
         struct ledger_partial partial = {.shard = writer->position.shards,
-                                         .batches = writer->open_batches,
+                                         .batches = writer->open.batches,
                                          .record = record.data,
                                          .record_size = record.size};
         memcpy(partial.name, sealed.name, sizeof partial.name);
@@ -362,9 +179,7 @@ static int keep_partial(struct writer *writer, struct error *err) {
     return status;
 }
 
-// ---- the thread
-// ---------------------------------------------------------------------------------------------------
-
+// ---- the thread ----
 static struct ledger_batch batch_record(const struct writer *writer, const struct work *work,
                                         double write_seconds, uint64_t overflowed) {
     return (struct ledger_batch){.number = work->number,
@@ -392,26 +207,30 @@ static void move_position(struct writer *writer, const struct work *work) {
 }
 
 static int write_batch(struct writer *writer, const struct work *work, struct error *err) {
+    struct batch_result result;
     double began = clock_seconds();
-    uint64_t overflowed = 0;
-    bool restored = writer_has(writer, work);
-    int status = STATUS_OK;
-    if (writer->open_batches == 0) {
-        status = shard_start(writer->shard, writer->position.shards, err);
-    }
-    if (status == STATUS_OK) {
-        status = restored ? restore(writer, work, err) : append(writer, work, &overflowed, err);
-    }
+    bool restored = open_shard_has(&writer->open, work);
+    int status = open_shard_add(&writer->open, work, &result, err);
     if (status != STATUS_OK) {
         return status;
     }
     if (!restored) {
-        struct ledger_batch record = batch_record(writer, work, clock_seconds() - began, overflowed);
-        status = outcomes_add_batch(&writer->outcomes, &record, err);
+        struct ledger_batch record = batch_record(writer, work, clock_seconds() - began, result.overflowed);
+        status = outcomes_add_batch(&writer->open.outcomes, &record, err);
         throughput_write(writer->csv, &record);
-        writer->open_batches++;
     }
-    count_work(writer, work, !restored);
+    count_work(writer, work, result.failed, !restored);
+    return status;
+}
+
+static int write_window(struct writer *writer, const struct window *window, struct error *err) {
+    uint64_t failed;
+    uint64_t skipped;
+    int status = open_shard_add_window(&writer->open, window, &failed, &skipped, err);
+    pthread_mutex_lock(&writer->lock);
+    writer->progress.problems += failed + skipped;
+    writer->progress.failed += failed;
+    pthread_mutex_unlock(&writer->lock);
     return status;
 }
 
@@ -424,7 +243,7 @@ static int process(struct writer *writer, const struct work *work, struct error 
     }
     int status = check_ledger(writer, err);
     if (status == STATUS_OK && work->first_of_window) {
-        status = add_window_outcomes(writer, work->window, err);
+        status = write_window(writer, work->window, err);
     }
     if (status == STATUS_OK && work->computes) {
         status = write_batch(writer, work, err);
@@ -432,7 +251,7 @@ static int process(struct writer *writer, const struct work *work, struct error 
     move_position(writer, work);
     // A restored batch is never the last of its shard: a full shard is sealed, not kept as a partial one.
     if (status == STATUS_OK && work->computes && !writer_has(writer, work) &&
-        writer->open_batches >= writer->options.batches_per_shard) {
+        writer->open.batches >= writer->options.batches_per_shard) {
         status = checkpoint(writer, false, err);
     }
     pthread_mutex_lock(&writer->lock);
@@ -448,7 +267,8 @@ static int end(struct writer *writer, struct error *err) {
     if (status != STATUS_OK) {
         return status;
     }
-    if (writer->complete && !atomic_load(&writer->stop)) {
+    // `complete` is settled only when no stop closed the queue before.
+    if (!atomic_load(&writer->stop) && writer->complete) {
         status = checkpoint(writer, true, err);
         writer->finished_run = status == STATUS_OK;
         return status;
@@ -473,65 +293,7 @@ static void *writer_main(void *context) {
     return NULL;
 }
 
-// ---- life
-// ---------------------------------------------------------------------------------------------------------
-
-static int create_buffers(struct writer *writer, struct error *err) {
-    const struct shard_layout *layout = writer->options.layout;
-    const struct feeder_limits *limits = &writer->options.feeder->limits;
-    size_t bytes = 0;
-    int status =
-        memory_zeroed((void **)&writer->problems, limits->plan.problems, sizeof *writer->problems, err);
-    if (status == STATUS_OK) {
-        status = memory_zeroed((void **)&writer->bad, limits->plan.problems, sizeof *writer->bad, err);
-    }
-    if (status == STATUS_OK) {
-        status = memory_zeroed((void **)&writer->rows, limits->rows, sizeof *writer->rows, err);
-    }
-    if (status == STATUS_OK) {
-        status =
-            memory_zeroed((void **)&writer->compacted, layout->layer_count, sizeof *writer->compacted, err);
-    }
-    if (status == STATUS_OK) {
-        status = memory_zeroed((void **)&writer->latents, layout->layer_count, sizeof *writer->latents, err);
-    }
-    if (status == STATUS_OK &&
-        (!size_mul(limits->rows, layout->hidden * dtype_size(layout->dtype), &bytes))) {
-        status = error_set(err, STATUS_INTERNAL, "a batch of %zu rows is too large", limits->rows);
-    }
-    for (size_t l = 0; status == STATUS_OK && l < layout->layer_count; l++) {
-        status = memory_zeroed(&writer->compacted[l], 1, bytes,
-                               err); // untouched, and so not resident, until a problem fails
-    }
-    return status;
-}
-
-static int restore_partial(struct writer *writer, const struct ledger_partial *partial, struct error *err) {
-    char path[PATH_SIZE];
-    char name[128];
-    size_t batches;
-    snprintf(name, sizeof name, "shards/%s", partial->name);
-    int status = path_join(path, sizeof path, writer->options.folder, name, err);
-    if (status == STATUS_OK) {
-        status = shard_start(writer->shard, writer->position.shards, err);
-    }
-    if (status == STATUS_OK) {
-        status = shard_replay(writer->shard, path, &batches, err);
-    }
-    if (status == STATUS_OK && batches != partial->batches) {
-        status = error_set(err, STATUS_DATA, "%s holds %zu batches, the ledger says %" PRIu64, path, batches,
-                           partial->batches);
-    }
-    if (status == STATUS_OK) {
-        status = outcomes_read_record(&writer->outcomes, partial->record, partial->record_size,
-                                      &writer->replay_failures, &writer->replay_failure_count, err);
-    }
-    writer->open_batches = partial->batches;
-    writer->kept_batches = partial->batches;
-    writer->first_new_batch = writer->position.batches + partial->batches;
-    return status;
-}
-
+// ---- life ----
 static int open_csv(struct writer *writer, struct error *err) {
     char path[PATH_SIZE];
     int status = path_join(path, sizeof path, writer->options.folder, "throughput.csv", err);
@@ -547,10 +309,7 @@ int writer_start(struct writer *writer, const struct writer_options *options,
     queue_open(&writer->finished);
     atomic_init(&writer->stop, false);
     atomic_init(&writer->done, false);
-    int status = create_buffers(writer, err);
-    if (status == STATUS_OK) {
-        status = ledger_position(options->ledger, &writer->position, err);
-    }
+    int status = ledger_position(options->ledger, &writer->position, err);
     if (status == STATUS_OK) {
         status = ledger_totals(options->ledger, &totals, err);
     }
@@ -564,10 +323,11 @@ int writer_start(struct writer *writer, const struct writer_options *options,
         status = open_csv(writer, err);
     }
     if (status == STATUS_OK) {
-        status = shard_create(&writer->shard, options->folder, options->layout, err);
+        status = open_shard_create(&writer->open, options->folder, options->layout, options->model,
+                                   &options->feeder->limits, writer->position.shards, err);
     }
     if (status == STATUS_OK && partial != NULL) {
-        status = restore_partial(writer, partial, err);
+        status = open_shard_restore(&writer->open, partial, writer->position.batches, err);
     }
     if (status == STATUS_OK && pthread_create(&writer->thread, NULL, writer_main, writer) != 0) {
         status = error_set(err, STATUS_INTERNAL, "cannot start the writer thread");
@@ -577,7 +337,7 @@ int writer_start(struct writer *writer, const struct writer_options *options,
 }
 
 bool writer_has(const struct writer *writer, const struct work *work) {
-    return work->computes && work->number < writer->first_new_batch;
+    return open_shard_has(&writer->open, work);
 }
 
 bool writer_put(struct writer *writer, struct work *work) {
@@ -608,17 +368,7 @@ bool writer_is_complete(const struct writer *writer) {
 }
 
 void writer_destroy(struct writer *writer) {
-    shard_destroy(writer->shard);
-    outcomes_destroy(&writer->outcomes);
-    for (size_t l = 0; writer->compacted != NULL && l < writer->options.layout->layer_count; l++) {
-        free(writer->compacted[l]);
-    }
-    free(writer->compacted);
-    free(writer->latents);
-    free(writer->problems);
-    free(writer->rows);
-    free(writer->bad);
-    free(writer->replay_failures);
+    open_shard_destroy(&writer->open);
     throughput_close(writer->csv);
     queue_destroy(&writer->finished);
     pthread_mutex_destroy(&writer->lock);

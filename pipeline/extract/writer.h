@@ -10,7 +10,7 @@
 
 #include "base/log.h"
 #include "extract/feeder.h"
-#include "extract/outcomes.h"
+#include "extract/open_shard.h"
 #include "model/model.h"
 
 struct writer_options {
@@ -39,21 +39,8 @@ struct writer_progress {
 
 struct writer {
     struct writer_options options;
-    struct shard_writer *shard;
-    struct ledger_position position; // after the last commit
-    uint64_t open_batches;           // in the open shard
-    uint64_t open_problems;
-    uint64_t
-        first_new_batch; // batches before it were restored from a partial shard: their works carry no latents
-    uint64_t kept_batches; // of the open shard, in the partial file that lies there already
-    struct outcomes_failure *replay_failures;
-    size_t replay_failure_count;
-    struct outcomes outcomes;
-    struct shard_problem *problems; // [largest batch]
-    struct shard_row *rows;         // [largest rows]
-    void **compacted;               // [layers] -> [largest rows, hidden]; used when a problem failed
-    const void **latents;           // [layers]
-    bool *bad;                      // [largest batch]
+    struct open_shard open;
+    struct ledger_position position; // after the last work; the ledger's after a commit
     FILE *csv;
     pthread_mutex_t lock; // the ledger and progress
     struct ledger_progress live;

@@ -171,9 +171,7 @@ int model_load(struct model *model, struct device *device, const struct model_li
     return status == STATUS_OK ? load_files(model, true, options, err) : status;
 }
 
-// ---- a batch
-// -----------------------------------------------------------------------------------------------------
-
+// ---- a batch ----
 struct pooling {
     size_t next; // of the wanted layers
 };

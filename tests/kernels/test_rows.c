@@ -94,9 +94,7 @@ static void test_norm(void **state) {
     on_every_path(norm);
 }
 
-// ---- rotation
-// ----------------------------------------------------------------------------------------------------
-
+// ---- rotation ----
 enum { POSITIONS = 11 };
 
 struct rope_case {
@@ -201,9 +199,7 @@ static void test_rope(void **state) {
     on_every_path(rope);
 }
 
-// ---- SwiGLU
-// ------------------------------------------------------------------------------------------------------
-
+// ---- SwiGLU ----------------------------------------------------------------------------------------------
 static void try_swiglu(struct bed *bed, size_t n) {
     float *in = random_numbers(n, TOKENS * 2 * n, 30.0f, bed->dtype);
     float *want = malloc(TOKENS * n * sizeof *want);
@@ -244,9 +240,7 @@ static void test_swiglu(void **state) {
     on_every_path(swiglu);
 }
 
-// ---- pooling
-// -----------------------------------------------------------------------------------------------------
-
+// ---- pooling ----
 enum { POOL_HIDDEN = 300, POOL_TOKENS = 40, POOL_ROWS = 5 };
 static const struct device_span spans[POOL_ROWS] = {{0, 1}, {1, 3}, {3, 40}, {0, 40}, {7, 8}};
 

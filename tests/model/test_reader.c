@@ -76,9 +76,7 @@ static void all_bytes_are_hashed_once(void **state) {
     munmap((void *)(uintptr_t)parts[1].data, 777);
 }
 
-// ---- a page that does not come
-// ----------------------------------------------------------------------------------
-
+// ---- a page that does not come ----
 static unsigned char *missing_page;
 static atomic_bool page_may_come;
 
