@@ -9,10 +9,7 @@ function(strata_room room)
   file(CREATE_LINK ${folder} ${include}/${room} SYMBOLIC)
 
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${folder}/*.c)
-  add_library(strata_${room} STATIC ${sources} ${CMAKE_BINARY_DIR}/rooms/${room}.c)
-  if(NOT EXISTS ${CMAKE_BINARY_DIR}/rooms/${room}.c)
-    file(WRITE ${CMAKE_BINARY_DIR}/rooms/${room}.c "extern const char strata_room_${room}[];\nconst char strata_room_${room}[] = \"${room}\";\n")
-  endif()
+  add_library(strata_${room} STATIC ${sources})
   target_include_directories(strata_${room} INTERFACE ${include} PRIVATE ${include})
   foreach(other IN LISTS ARG_DEPENDS)
     # Include paths are not passed on: linking is transitive, seeing is not.
