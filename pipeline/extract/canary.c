@@ -12,7 +12,6 @@ enum {
     CANARY_SEED = 20240607,
     SHORT_TEXT = 64, // tokens
     TINY_BATCH = 16,
-    RUNS = 3,
 };
 
 // Outputs of its own: the batches of the run may still be read from the others.
@@ -127,7 +126,7 @@ static int time_shape(struct canary *canary, size_t tokens, size_t length, struc
     double each = (double)batch.tokens / (double)batch.texts;
     sample->tokens = (double)batch.tokens;
     sample->squared_lengths = (double)batch.texts * each * each;
-    return run_fastest(canary, &batch, RUNS, &sample->seconds, err);
+    return run_fastest(canary, &batch, CANARY_RUNS, &sample->seconds, err);
 }
 
 int canary_calibrate(struct canary *canary, struct drift_cost *cost, struct error *err) {
@@ -148,7 +147,7 @@ int canary_calibrate(struct canary *canary, struct drift_cost *cost, struct erro
     }
     if (status == STATUS_OK) {
         batch = shape(canary, canary->tokens, SHORT_TEXT);
-        status = run_fastest(canary, &batch, RUNS, &canary->seconds, err);
+        status = run_fastest(canary, &batch, CANARY_RUNS, &canary->seconds, err);
     }
     if (status == STATUS_OK) {
         status = hash_outputs(canary, &batch, canary->sha256, err);
@@ -160,7 +159,7 @@ int canary_calibrate(struct canary *canary, struct drift_cost *cost, struct erro
 int canary_run(struct canary *canary, double *seconds, bool *same, struct error *err) {
     char hex[DIGEST_HEX];
     struct model_batch batch = shape(canary, canary->tokens, SHORT_TEXT);
-    int status = run_fastest(canary, &batch, RUNS, seconds, err);
+    int status = run_fastest(canary, &batch, CANARY_RUNS, seconds, err);
     if (status == STATUS_OK) {
         status = hash_outputs(canary, &batch, hex, err);
         *same = status == STATUS_OK && strcmp(hex, canary->sha256) == 0;

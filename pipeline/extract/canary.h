@@ -8,6 +8,8 @@
 #include "extract/drift.h"
 #include "model/model.h"
 
+enum { CANARY_RUNS = 3 }; // of which the fastest counts
+
 struct canary {
     struct model *model;
     struct device *device;

@@ -128,29 +128,29 @@ static int check_bits(struct drift_watch *watch, bool same, struct error *err) {
         "the canary batch gave other bits than at calibration: the device computes wrong results");
 }
 
-static int follow_suspicion(struct drift_watch *watch, double batch_seconds, struct error *err) {
+// The guard watches the canary as it watches a batch: a device may hang in either.
+static int run_canary(struct drift_watch *watch, uint64_t batch, double *seconds, struct error *err) {
+    bool same = false;
+    guard_batch_begins(watch->guard, batch, CANARY_RUNS * watch->canary_seconds);
+    int status = canary_run(watch->canary, seconds, &same, err);
+    guard_batch_ends(watch->guard);
+    return status == STATUS_OK ? check_bits(watch, same, err) : status;
+}
+
+static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double batch_seconds,
+                            struct error *err) {
     double first;
     double second;
-    bool same;
     writer_live(watch->writer, NULL, "suspect", watch->detector.recent[watch->detector.recent_count - 1], 0,
                 true);
-    int status = canary_run(watch->canary, &first, &same, err);
-    if (status == STATUS_OK) {
-        status = check_bits(watch, same, err);
+    int status = run_canary(watch, batch, &first, err);
+    second = first;
+    if (status == STATUS_OK && first > DRIFT_CONFIRM * watch->canary_seconds) {
+        guard_sleep(watch->guard, drift_pause(batch_seconds));
+        status = run_canary(watch, batch, &second, err);
     }
     if (status != STATUS_OK) {
         return status;
-    }
-    second = first;
-    if (first > DRIFT_CONFIRM * watch->canary_seconds) {
-        guard_sleep(watch->guard, drift_pause(batch_seconds));
-        status = canary_run(watch->canary, &second, &same, err);
-        if (status == STATUS_OK) {
-            status = check_bits(watch, same, err);
-        }
-        if (status != STATUS_OK) {
-            return status;
-        }
     }
     if (!drift_confirmed(watch->canary_seconds, first, second)) {
         record_evidence(watch, "cleared", first, second, LOG_LEVEL_INFO);
@@ -178,7 +178,7 @@ int drift_watch_batch(struct drift_watch *watch, struct work *work, double secon
     watch->history[at].predicted = work->predicted_seconds;
     watch->history[at].score = work->score;
     if (event == DRIFT_SUSPECT) {
-        return follow_suspicion(watch, seconds, err);
+        return follow_suspicion(watch, work->number, seconds, err);
     }
     if (event == DRIFT_WARN) {
         char text[160];

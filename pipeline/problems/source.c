@@ -1,5 +1,6 @@
 #include "problems/source.h"
 
+#include <math.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,13 +8,16 @@
 
 #include "base/memory.h"
 
-enum { BUSY_MILLISECONDS = 5000 };
+enum { BUSY_MILLISECONDS = 5000, NUMBER_TEXT = 32 };
 
 struct source {
     sqlite3 *connection;
     sqlite3_stmt *statement;
     char *path;
     struct column *columns; // names fixed, values of the row at hand
+    struct {
+        char text[NUMBER_TEXT];
+    } * numbers; // [column_count] reals that SQLite's 15 digits would change
     size_t column_count;
     uint64_t next;  // ordinal of the next row
     uint64_t limit; // UINT64_MAX: none
@@ -106,6 +110,9 @@ static int begin(struct source *source, const char *database, struct error *err)
 static int name_columns(struct source *source, struct error *err) {
     source->column_count = (size_t)sqlite3_column_count(source->statement);
     int status = memory_zeroed((void **)&source->columns, source->column_count, sizeof *source->columns, err);
+    if (status == STATUS_OK) {
+        status = memory_zeroed((void **)&source->numbers, source->column_count, sizeof *source->numbers, err);
+    }
     for (size_t i = 0; status == STATUS_OK && i < source->column_count; i++) {
         const char *name = sqlite3_column_name(source->statement, (int)i);
         if (name == NULL) {
@@ -160,6 +167,7 @@ void source_close(struct source *source) {
         free((void *)(uintptr_t)source->columns[i].name);
     }
     free(source->columns);
+    free(source->numbers);
     sqlite3_finalize(source->statement);
     sqlite3_close(source->connection);
     free(source->path);
@@ -216,6 +224,15 @@ static int step(struct source *source, bool *found, struct error *err) {
     return STATUS_OK;
 }
 
+// SQLite prints 15 digits; a real that does not come back from them is printed with the 17 that always do.
+static void keep_digits(const struct source *source, int index, double value, struct column *column) {
+    if (strtod(column->bytes, NULL) != value && isfinite(value)) {
+        char *text = source->numbers[index].text;
+        column->size = (size_t)snprintf(text, NUMBER_TEXT, "%.17g", value);
+        column->bytes = text;
+    }
+}
+
 static int read_column(const struct source *source, int index, struct column *column, struct error *err) {
     static const enum column_type types[] = {[SQLITE_INTEGER] = COLUMN_INTEGER,
                                              [SQLITE_FLOAT] = COLUMN_REAL,
@@ -228,6 +245,7 @@ static int read_column(const struct source *source, int index, struct column *co
     if (column->type == COLUMN_NULL) {
         return STATUS_OK;
     }
+    double value = column->type == COLUMN_REAL ? sqlite3_column_double(source->statement, index) : 0;
     const void *bytes = column->type == COLUMN_BLOB
                             ? sqlite3_column_blob(source->statement, index)
                             : (const void *)sqlite3_column_text(source->statement, index);
@@ -237,6 +255,9 @@ static int read_column(const struct source *source, int index, struct column *co
     }
     if (bytes != NULL) {
         column->bytes = bytes;
+    }
+    if (column->type == COLUMN_REAL) {
+        keep_digits(source, index, value, column);
     }
     return STATUS_OK;
 }

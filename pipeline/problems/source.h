@@ -1,5 +1,5 @@
-// The problems: a cursor over any SELECT on an SQLite database, opened read-only inside one read transaction, so that
-// the rows cannot change under a run. Memory does not grow with the number of rows.
+// The problems: a cursor over any SELECT on an SQLite database, opened read-only inside one read transaction,
+// so that the rows cannot change under a run. Memory does not grow with the number of rows.
 #ifndef STRATA_PROBLEMS_SOURCE_H
 #define STRATA_PROBLEMS_SOURCE_H
 
@@ -17,7 +17,8 @@ enum column_type { COLUMN_NULL, COLUMN_INTEGER, COLUMN_REAL, COLUMN_TEXT, COLUMN
 struct column {
     const char *name; // as the query names it; valid while the source is open
     enum column_type type;
-    const char *bytes; // text as stored (numbers as SQLite prints them), NUL bytes possible; valid until the next row
+    const char *bytes; // text as stored (numbers as SQLite prints them, with more digits where a real needs
+                       // them), NUL bytes possible; valid until the next row
     size_t size;
 };
 
@@ -27,9 +28,11 @@ struct row {
     size_t column_count;
 };
 
-// Opens `database` and prepares `query`. STATUS_DATA with SQLite's words when the file is missing, not a database, corrupt,
-// busy or the query is wrong (not one SELECT, or duplicate column names). limit 0: all rows.
-int source_open(struct source **out, const char *database, const char *query, uint64_t limit, struct error *err);
+// Opens `database` and prepares `query`. STATUS_DATA with SQLite's words when the file is missing, not a
+// database, corrupt, busy or the query is wrong (not one SELECT, or duplicate column names). limit 0: all
+// rows.
+int source_open(struct source **out, const char *database, const char *query, uint64_t limit,
+                struct error *err);
 void source_close(struct source *source); // accepts NULL
 
 size_t source_column_count(const struct source *source);
@@ -46,8 +49,8 @@ int source_rewind(struct source *source, struct error *err);
 // Steps over rows without reading their text, up to `ordinal`.
 int source_skip_to(struct source *source, uint64_t ordinal, struct error *err);
 
-// STATUS_DATA naming the value when the column has an empty, NULL or repeated value. Bounded memory: SQLite sorts, on disk if
-// need be.
+// STATUS_DATA naming the value when the column has an empty, NULL or repeated value. Bounded memory: SQLite
+// sorts, on disk if need be.
 int source_check_ids(struct source *source, const char *id_column, struct error *err);
 
 // Adds every column of a row to a digest: summed over all rows it names the problem set.

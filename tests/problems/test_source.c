@@ -41,7 +41,7 @@ static void test_values(void **state) {
     scratch_sql(
         "values.db",
         "CREATE TABLE t(a, b, c); INSERT INTO t VALUES (1, 'x', NULL), (-9223372036854775808, 0.1, ''),"
-        "(CAST(x'610062' AS TEXT), x'00ff', x'')");
+        "(CAST(x'610062' AS TEXT), x'00ff', x''), (0.1 + 0.2, 1e300 / 3, 5.0)");
     struct source *source =
         opened("values.db", "SELECT a, b AS \"the b\", c FROM t ORDER BY rowid; -- all of it", 0);
     struct row row;
@@ -64,6 +64,10 @@ static void test_values(void **state) {
         check_column(&row, 0, COLUMN_TEXT, "a\0b", 3);
         check_column(&row, 1, COLUMN_BLOB, "\0\xFF", 2);
         check_column(&row, 2, COLUMN_BLOB, "", 0);
+        assert_true(next(source, &row));
+        check_column(&row, 0, COLUMN_REAL, "0.30000000000000004", 19); // every digit that tells it from 0.3
+        assert_true(strtod(row.columns[1].bytes, NULL) == 1e300 / 3);
+        check_column(&row, 2, COLUMN_REAL, "5.0", 3);
         assert_false(next(source, &row));
         assert_false(next(source, &row)); // stays at the end
         assert_int_equal(source_rewind(source, &err), STATUS_OK);
