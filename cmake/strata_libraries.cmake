@@ -1,4 +1,4 @@
-# The libraries strata stands on. Each is required; what is missing is named with its Debian package.
+# The libraries strata stands on. Each is required but CUDA; what is missing is named with its Debian package.
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS C)
@@ -29,3 +29,5 @@ else()
   find_package(HDF5 REQUIRED COMPONENTS C)
   add_library(strata::hdf5 ALIAS hdf5::hdf5)
 endif()
+
+include(strata_cuda)
