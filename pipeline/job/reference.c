@@ -70,7 +70,7 @@ static void print_markdown_row(FILE *out, const struct job_key *key) {
     } else {
         fputs(key->required ? "required" : key->absent, out);
     }
-    fprintf(out, " | %s |\n", key->help);
+    fprintf(out, " | %s | %s |\n", key->identity ? "yes" : "", key->help);
 }
 
 static void print_text_row(FILE *out, const struct job_key *key) {
@@ -82,6 +82,7 @@ static void print_text_row(FILE *out, const struct job_key *key) {
     } else if (!key->required) {
         fputs(key->absent, out);
     }
+    fputs(key->identity ? " (part of the run's identity)" : "", out);
     fputs("\n      ", out);
     for (const char *at = key->help; *at != 0; at++) { // the backquotes of Markdown say nothing on a terminal
         if (*at != '`') {
@@ -93,14 +94,15 @@ static void print_text_row(FILE *out, const struct job_key *key) {
 
 void job_print_reference(FILE *out, bool markdown) {
     if (!markdown) {
-        fputs("A job file is YAML with the sections below. Paths are relative to the job file's folder.\n",
+        fputs("A job file is YAML with the sections below. Paths are relative to the job file's folder.\n"
+              "A run never changes its identity: with another value of such a key it is not resumed.\n",
               out);
     }
     for (size_t i = 0; i < job_section_count; i++) {
         const struct job_section *section = &job_sections[i];
         if (markdown) {
-            fprintf(out, "%s### `%s`\n%s\n\n| key | value | default | meaning |\n|---|---|---|---|\n",
-                    i == 0 ? "" : "\n", section->name, section->help);
+            fprintf(out, "%s### `%s`\n%s\n\n", i == 0 ? "" : "\n", section->name, section->help);
+            fputs("| key | value | default | identity | meaning |\n|---|---|---|---|---|\n", out);
         } else {
             fprintf(out, "\n%s: ", section->name);
             for (const char *at = section->help; *at != 0; at++) {

@@ -84,25 +84,29 @@ def test_job_reference():
     assert (code, err) == (0, "")
     assert text.startswith("""\
 A job file is YAML with the sections below. Paths are relative to the job file's folder.
+A run never changes its identity: with another value of such a key it is not resumed.
 
 problems: What goes in: the rows of an SQLite query and the text made of each.
   database: path; required
       SQLite database of the problems (strata import makes one)
-  query: text; default SELECT * FROM problems
+  query: text; default SELECT * FROM problems (part of the run's identity)
       any one SELECT; its order is the order of every export
-  id: text; required
+  id: text; required (part of the run's identity)
 """)
-    assert '  text: text; default "{statement}\\n{steps}"\n' in text
-    assert "  layers: all, or a list of integers, -1000 to 1000; default [-2]\n" in text
-    assert "  dtype: float16, bfloat16, float32; default float16\n" in text
+    for line in ('text: text; default "{statement}\\n{steps}"', "layers: all, or a list of integers, -1000 to 1000; default [-2]",
+                 "dtype: float16, bfloat16, float32; default float16"):
+        assert f"  {line} (part of the run's identity)\n" in text
+    assert "  threads: integer, 0 to 1024; default 0\n" in text
     assert "`" not in text
     markdown = strata("help", "job", "--markdown")[1]
     assert markdown.startswith("### `problems`\n")
-    assert "| `checkpoint_every` | integer, 1 to 1000000 | `10` | " in markdown
+    assert "| `checkpoint_every` | integer, 1 to 1000000 | `10` | yes | " in markdown
+    assert "| `threads` | integer, 0 to 1024 | `0` |  | " in markdown
     keys = re.findall(r"^  (\w+): ", text, re.M)
     assert re.findall(r"^\| `(\w+)` \|", markdown, re.M) == keys and len(keys) > 30
+    assert text.count("(part of the run's identity)") == markdown.count(" | yes | ") > 15
     for row in re.findall(r"^\|.*$", markdown, re.M):
-        assert row.count("|") == 5, row
+        assert row.count("|") == 6, row
 
 
 def test_unknown_words():
