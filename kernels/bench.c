@@ -179,6 +179,7 @@ static int fill(struct bench *bench, struct error *err) {
 }
 
 // ---- measuring ----
+
 enum operation { MATMUL, ATTENTION, RMS_NORM, ROPE, SWIGLU };
 
 struct task {

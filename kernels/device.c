@@ -59,6 +59,7 @@ enum dtype device_dtype(const struct device *device) {
 }
 
 // ---- weights ----
+
 bool device_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes) {
     return device->ops->matrix_bytes(device, rows, columns, bytes);
 }
@@ -104,6 +105,7 @@ int device_vector_load(struct device *device, void *out, size_t offset, size_t c
 }
 
 // ---- copies and waiting ----
+
 int device_upload(struct device *device, void *out, const void *source, size_t bytes, struct error *err) {
     return bytes == 0 ? STATUS_OK : device->ops->upload(device, out, source, bytes, err);
 }

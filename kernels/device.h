@@ -65,6 +65,7 @@ enum dtype device_dtype(const struct device *device); // of computation, as open
 const char *device_cpu_path(int index, bool *available);
 
 // ---- memory ----
+
 enum device_purpose { DEVICE_WEIGHTS, DEVICE_ACTIVATIONS, DEVICE_SCRATCH, DEVICE_STAGING, DEVICE_PURPOSES };
 
 struct device_plan {
@@ -88,6 +89,7 @@ int device_take(struct device *device, enum device_purpose purpose, size_t bytes
 void device_seal(struct device *device);
 
 // ---- weights ----
+
 // A weight matrix [rows = output features, columns = input features] in whatever layout the device multiplies
 // fastest.
 struct device_matrix {
@@ -113,6 +115,7 @@ int device_vector_load(struct device *device, void *out, size_t offset, size_t c
                        enum dtype source_dtype, struct error *err);
 
 // ---- copies and waiting ----
+
 // Host -> device on the compute queue. `source` is a staging buffer and must not change until the next mark
 // is reached.
 int device_upload(struct device *device, void *out, const void *source, size_t bytes, struct error *err);

@@ -50,6 +50,7 @@ static void cpu_describe(const struct device *device, struct device_description 
 }
 
 // ---- memory ----
+
 static int cpu_plan_own(const struct device *device, struct device_plan *plan, struct error *err) {
     size_t bytes;
     if (!size_mul(cpu_matmul_scratch(), (size_t)cpu_of_const(device)->threads, &bytes)) {
@@ -89,6 +90,7 @@ static int cpu_vector_load(struct device *device, void *out, size_t offset, size
 }
 
 // ---- copies and marks ----
+
 static int cpu_upload(struct device *device, void *out, const void *source, size_t bytes, struct error *err) {
     (void)err;
     double started = clock_seconds();
@@ -130,6 +132,7 @@ static int cpu_wait(struct device *device, struct device_mark mark, struct devic
 }
 
 // ---- peak ----
+
 static double peak_run(const struct micro_kernels *kernels, int threads, size_t rounds) {
     double operations = 0;
     double started = clock_seconds();

@@ -32,6 +32,7 @@ int cpu_device_open(struct device **out, const struct device_options *options, c
                     struct error *err);
 
 // ---- paths.c ----
+
 // The path for a dtype: the forced one, or the preferred one among those that this processor has, a pure
 // function of its features. STATUS_DEVICE when the forced one is unknown or missing. why: filled with the
 // reason.
@@ -39,11 +40,13 @@ int cpu_path_choose(const struct cpu_path **out, enum dtype dtype, const char *f
                     size_t why_size, struct error *err);
 
 // ---- memory.c ----
+
 // RAM that this process can have at most, and what of it is free now: the smaller of the machine's and the
 // control groups' (version 1 or 2) figures. Page cache counts as free.
 void cpu_memory(uint64_t *total, uint64_t *available);
 
 // ---- gemm.c ----
+
 bool cpu_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes);
 int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
                     const void *source, enum dtype source_dtype, struct error *err);
@@ -52,12 +55,14 @@ int cpu_matmul(struct device *device, void *out, const void *x, const struct dev
                const void *bias, size_t tokens, enum device_store store, struct error *err);
 
 // ---- attention.c ----
+
 bool cpu_attention_scratch(const struct device *device, const struct device_attention *shape, size_t *bytes);
 int cpu_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
                   const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
                   struct error *err);
 
 // ---- rows.c ----
+
 int cpu_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
               size_t hidden, struct error *err);
 int cpu_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
@@ -71,6 +76,7 @@ int cpu_pool(struct device *device, void *out, enum dtype out_dtype, struct devi
              const void *x, const struct device_span *spans, size_t rows, size_t hidden, struct error *err);
 
 // ---- shared ----
+
 static inline struct cpu_device *cpu_of(struct device *device) {
     return (struct cpu_device *)device;
 }

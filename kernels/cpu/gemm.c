@@ -34,6 +34,7 @@ static size_t panel_depth(enum dtype dtype, size_t columns) {
 }
 
 // ---- weights ----
+
 bool cpu_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes) {
     size_t padded;
     size_t depth;
@@ -106,6 +107,7 @@ int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t 
 }
 
 // ---- products ----
+
 enum { SUMS_BYTES = ROW_BLOCK * GROUP_COLUMNS * 4 };
 enum { WIDE_BYTES = DEPTH_F32 * TILE_COLUMNS_MOST * 4 };
 enum { ROWS_BYTES = ROW_BLOCK * (DEPTH_BF16 + ROW_PADDING) * 2 };

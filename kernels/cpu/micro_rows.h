@@ -90,6 +90,7 @@ static inline float scalar_exp(float x) {
 }
 
 // ---- norm and rotation ----
+
 // 1 / sqrt(mean(x^2) + epsilon).
 MICRO_INLINE float row_inverse_rms(const void *x, float epsilon, size_t n, enum dtype dtype) {
     lanes sums[4] = {lanes_set(0), lanes_set(0), lanes_set(0), lanes_set(0)};
@@ -152,6 +153,7 @@ MICRO_INLINE void swiglu_row(void *out, const void *gate_up, size_t n, enum dtyp
 }
 
 // ---- stores ----
+
 MICRO_INLINE void store_sums_row(void *out, const float *sums, const void *bias, size_t columns,
                                  enum device_store store, enum dtype dtype) {
     for (size_t i = 0; i < columns; i += LANES) {
@@ -182,6 +184,7 @@ MICRO_INLINE void store_scaled_row(void *out, const float *sums, float factor, s
 }
 
 // ---- softmax ----
+
 MICRO_INLINE float softmax_row(void *probabilities, float *scores, size_t low, size_t high, size_t padded,
                                float scale, float *maximum, float *sum, enum dtype operand) {
     size_t operand_bytes = operand == DTYPE_F32 ? sizeof(float) : sizeof(uint16_t);

@@ -66,6 +66,7 @@ static inline void widen_panel(float *out, const uint16_t *panel, size_t depth) 
 }
 
 // ---- packing of the left side ----
+
 // number -> float32 operand.
 MICRO_INLINE void pack_rows_wide(float *out, size_t out_stride, const void *x, size_t x_stride, size_t rows,
                                  size_t columns, size_t padded_rows, size_t padded_columns,
@@ -82,6 +83,7 @@ MICRO_INLINE void pack_rows_wide(float *out, size_t out_stride, const void *x, s
 }
 
 // ---- packing of keys and values ----
+
 MICRO_INLINE void pack_keys_wide(float *panel, const void *keys, size_t stride, size_t count, size_t head_dim,
                                  enum dtype dtype) {
     if (count < TILE_COLUMNS) {
@@ -108,6 +110,7 @@ MICRO_INLINE void pack_values_wide(float *panel, const void *values, size_t stri
 }
 
 // ---- peak ----
+
 static inline double peak_f32(size_t rounds, float *sums) {
     lanes c[TILE_ROWS][TILE_VECTORS];
     tile_start(c, sums, TILE_COLUMNS, true);

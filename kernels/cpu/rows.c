@@ -72,6 +72,7 @@ int cpu_swiglu(struct device *device, void *out, const void *gate_up, size_t tok
 }
 
 // ---- pooling ----
+
 enum { POOL_CHUNK = 256 }; // columns pooled at a time
 
 static const float F16_LARGEST = 65504.0f;

@@ -72,6 +72,7 @@ static void print_summary(FILE *out, const struct ledger_totals *totals) {
 }
 
 // ---- events ----
+
 static int print_launch(void *context, const struct ledger_launch_record *launch) {
     FILE *out = context;
     char started[CLOCK_TEXT];
@@ -104,6 +105,7 @@ static int print_events(FILE *out, struct ledger *ledger, struct error *err) {
 }
 
 // ---- the command ----
+
 static int print_batches(const struct command_context *context, struct ledger *ledger, struct error *err) {
     struct ledger_totals totals;
     struct listing listing = {.out = context->out, .csv = argument_given(context->arguments, "--csv")};

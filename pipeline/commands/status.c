@@ -10,6 +10,7 @@
 #include "commands/run_snapshot.h"
 
 // ---- text ----
+
 static void print_headline(FILE *out, const char *folder, const struct run_snapshot *snapshot) {
     const struct ledger_launch_record *launch = &snapshot->launch;
     char started[CLOCK_TEXT];
@@ -233,6 +234,7 @@ static int print_json(FILE *out, const char *folder, const struct run_snapshot *
 }
 
 // ---- the command ----
+
 // Redraws in place on a terminal every second; otherwise a line every 10 s. Ends with the run.
 static int watch(FILE *out, const char *folder, bool json, struct error *err) {
     enum { EVERY = 10 };
@@ -319,6 +321,6 @@ const struct command command_status = {
         "figures)\n"
         "  shards             count, bytes, rows\n"
         "  disk               free_bytes, planned_bytes (still to be written)\n"
-        "  drift              state (calibrating, steady, warned, suspect, stopped, off), score\n",
+        "  drift              state (calibrating, steady, warned, suspect, stopped), score\n",
     .run = run,
 };

@@ -9,6 +9,7 @@
 #include "export/placed_file.h"
 
 // ---- making the files ----
+
 static int group_members(struct export_outputs *outputs, struct error *err) {
     const struct export_plan *plan = outputs->plan;
     void *members = NULL;
@@ -191,6 +192,7 @@ int export_outputs_open(struct export_outputs *outputs, const struct export_plan
 }
 
 // ---- writing ----
+
 static struct output_file *file_of(const struct export_outputs *outputs,
                                    const struct export_problem *problem) {
     const struct output_split *split = &outputs->splits[problem->split];
@@ -299,6 +301,7 @@ int export_outputs_problem(struct export_outputs *outputs, const struct export_p
 }
 
 // ---- closing ----
+
 static int write_problem_columns(struct export_outputs *outputs, size_t split, struct error *err) {
     const struct export_plan *plan = outputs->plan;
     static const enum export_column from_plan[] = {

@@ -53,6 +53,7 @@ int export_plan_open_shard(const struct export_plan *plan, size_t shard, struct 
 }
 
 // ---- what the first shard says about all ----
+
 static int keep_attributes(struct export_plan *plan, const struct shard_reader *reader, struct error *err) {
     static const char *const names[] = {"model",
                                         "model_type",
@@ -159,6 +160,7 @@ static int learn_model(struct export_plan *plan, const struct export_request *re
 }
 
 // ---- one pass over the shards ----
+
 static int find_split(struct export_plan *plan, const char *name, uint16_t *split, struct error *err) {
     for (size_t i = 0; i < plan->split_count; i++) {
         if (strcmp(plan->splits[i].name, name) == 0) {
@@ -265,6 +267,7 @@ static int survey_shard(struct export_plan *plan, const struct export_request *r
 }
 
 // ---- order and places ----
+
 // Fisher and Yates; the same seed and run give the same order anywhere.
 static int shuffle(struct export_plan *plan, uint64_t seed, struct error *err) {
     uint64_t state = seed;

@@ -13,6 +13,7 @@
 #include "extract/profile.h"
 
 // ---- calibration ----
+
 // The reference of an earlier launch wins when this one begins much slower; its canary must have had the same
 // bits.
 static int compare_reference(struct drift_watch *watch, const struct canary *canary,
@@ -36,21 +37,63 @@ static int compare_reference(struct drift_watch *watch, const struct canary *can
     return STATUS_OK;
 }
 
+// Everything the canary's bits and seconds depend on: device, model, layers and format of its outputs, its
+// shape.
+static int calibration_key(const struct canary *canary, const char *device, char key[PROFILE_KEY],
+                           struct error *err) {
+    const struct model_limits *limits = &canary->limits;
+    struct digest *digest;
+    char hex[DIGEST_HEX];
+    int status = digest_create(&digest, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    for (size_t l = 0; status == STATUS_OK && l < limits->layer_count; l++) {
+        status = digest_number(digest, limits->layers[l], err);
+    }
+    const size_t numbers[] = {limits->out_dtype, limits->tokens,  limits->texts,
+                              limits->rows,      limits->longest, canary->tokens};
+    for (size_t i = 0; status == STATUS_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
+        status = digest_number(digest, numbers[i], err);
+    }
+    if (status == STATUS_OK) {
+        status = digest_finish(digest, hex, err);
+    }
+    digest_destroy(digest);
+    snprintf(key, PROFILE_KEY, "%.280s, model %.16s, canary %.16s", device, model_fingerprint(canary->model),
+             hex);
+    return status;
+}
+
+// A file that cannot be kept costs the next run its reference, not this one its launch.
+static int store_reference(const struct profile *reference, const char *key, struct ledger *ledger,
+                           const char *path, struct log *log, struct error *err) {
+    struct error file_err;
+    int status = profile_store(reference, key, ledger, err);
+    if (status == STATUS_OK && path != NULL &&
+        profile_store_in_file(reference, key, path, &file_err) != STATUS_OK) {
+        log_write(log, LOG_LEVEL_WARN, "run.profile was not written: %s", file_err.message);
+    }
+    return status;
+}
+
 int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, struct ledger *ledger,
                           const char *device, const char *profile_path, struct log *log, struct error *err) {
     struct profile reference;
     bool found = false;
-    char key[448];
+    char key[PROFILE_KEY];
     drift_start(&watch->detector);
+    watch->state = "steady";
     watch->canary = canary;
     int status = canary_calibrate(canary, &watch->cost, err);
     if (status != STATUS_OK) {
         return status;
     }
     watch->canary_seconds = canary->seconds;
-    snprintf(key, sizeof key, "%s, model %.16s, canary of %zu tokens", device,
-             model_fingerprint(canary->model), canary->tokens);
-    status = profile_find(&reference, key, ledger, profile_path, &found, err);
+    status = calibration_key(canary, device, key, err);
+    if (status == STATUS_OK) {
+        status = profile_find(&reference, key, ledger, profile_path, &found, err);
+    }
     if (status == STATUS_OK && found) {
         status = compare_reference(watch, canary, &reference, log, err);
     } else if (status == STATUS_OK) {
@@ -58,7 +101,7 @@ int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, stru
         memcpy(reference.canary_sha256, canary->sha256, DIGEST_HEX);
     }
     if (status == STATUS_OK) {
-        status = profile_store(&reference, key, ledger, profile_path, err);
+        status = store_reference(&reference, key, ledger, profile_path, log, err);
     }
     if (status == STATUS_OK) {
         log_write(
@@ -71,6 +114,7 @@ int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, stru
 }
 
 // ---- evidence ----
+
 static void add_file(json_t *object, const char *key, const char *path) {
     struct buffer text = {0};
     struct error ignored;
@@ -117,6 +161,7 @@ static void record_evidence(struct drift_watch *watch, const char *verdict, doub
 }
 
 // ---- judging ----
+
 static int check_bits(struct drift_watch *watch, bool same, struct error *err) {
     if (same) {
         return STATUS_OK;
@@ -137,16 +182,19 @@ static int run_canary(struct drift_watch *watch, uint64_t batch, double *seconds
     return status == STATUS_OK ? check_bits(watch, same, err) : status;
 }
 
-static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double batch_seconds,
+static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double batch_seconds, double score,
                             struct error *err) {
     double first;
     double second;
-    writer_live(watch->writer, NULL, "suspect", watch->detector.recent[watch->detector.recent_count - 1], 0,
-                true);
+    watch->state = "suspect";
+    writer_live(watch->writer, NULL, watch->state, score, 0, true);
     int status = run_canary(watch, batch, &first, err);
     second = first;
     if (status == STATUS_OK && first > DRIFT_CONFIRM * watch->canary_seconds) {
         guard_sleep(watch->guard, drift_pause(batch_seconds));
+        if (guard_stop_requested(watch->guard)) {
+            return STATUS_OK; // no verdict: the pause was cut short, and the run ends anyway
+        }
         status = run_canary(watch, batch, &second, err);
     }
     if (status != STATUS_OK) {
@@ -155,13 +203,16 @@ static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double ba
     if (!drift_confirmed(watch->canary_seconds, first, second)) {
         record_evidence(watch, "cleared", first, second, LOG_LEVEL_INFO);
         drift_cleared(&watch->detector);
+        watch->state = "steady";
         return STATUS_OK;
     }
     record_evidence(watch, watch->stops ? "stopped" : "slow", first, second, LOG_LEVEL_ERROR);
     if (!watch->stops) {
         drift_cleared(&watch->detector);
+        watch->state = "warned";
         return STATUS_OK;
     }
+    watch->state = "stopped";
     return error_set(
         err, STATUS_DRIFT,
         "batches have become slow: the canary batch takes %.2f s, %.1f times what it took at calibration, "
@@ -178,9 +229,10 @@ int drift_watch_batch(struct drift_watch *watch, struct work *work, double secon
     watch->history[at].predicted = work->predicted_seconds;
     watch->history[at].score = work->score;
     if (event == DRIFT_SUSPECT) {
-        return follow_suspicion(watch, work->number, seconds, err);
+        return follow_suspicion(watch, work->number, seconds, work->score, err);
     }
     if (event == DRIFT_WARN) {
+        watch->state = "warned";
         char text[160];
         snprintf(text, sizeof text,
                  "batches up to %" PRIu64 " tend to take longer than calibrated (latest score %.3f)",

@@ -12,7 +12,8 @@ struct drift_watch {
     struct drift detector;
     struct drift_cost cost;
     double canary_seconds;
-    bool stops; // false: log only
+    bool stops;        // false: log only
+    const char *state; // what status shows: "steady", "warned", "suspect", "stopped"
     struct canary *canary;
     struct guard *guard;
     struct writer *writer;

@@ -12,6 +12,7 @@
 #define TICK 0.2
 #define WARN_FACTOR 4.0
 #define HUNG_FACTOR 8.0
+#define LAST_SECONDS 3.0    // to keep what is computed when the time to stop is over
 #define WRITER_SECONDS 20.0 // to keep what is computed after a batch hangs
 
 static const char *signal_name(int number) {
@@ -45,11 +46,6 @@ static void on_signal(struct guard *guard, int number) {
     }
     log_write(guard->options.log, LOG_LEVEL_WARN, "%s: stopping; batches that are computed are kept",
               signal_name(number));
-    pthread_mutex_lock(&guard->lock);
-    if (guard->writer != NULL) {
-        writer_request_stop(guard->writer);
-    }
-    pthread_mutex_unlock(&guard->lock);
 }
 
 // Waits for the writer's thread to end, `seconds` at most.
@@ -58,6 +54,15 @@ static void let_writer_end(struct guard *guard, double seconds) {
     while (guard->writer != NULL && !atomic_load(&guard->writer->done) && clock_seconds() - began < seconds) {
         clock_sleep(0.05);
     }
+}
+
+// The process ends here, in this thread. The ledger is free once the writer is through: the other threads
+// compute.
+static void leave(struct guard *guard, int status, const char *reason) {
+    if (guard->options.leave != NULL && guard->writer != NULL && atomic_load(&guard->writer->done)) {
+        guard->options.leave(guard->options.context, guard->writer, status, reason);
+    }
+    _exit(error_exit_code(status));
 }
 
 static void end_hung(struct guard *guard) {
@@ -78,7 +83,25 @@ static void end_hung(struct guard *guard) {
         " has been computing for %.0f s, %.1f times its prediction: stopped. Sealed shards in %s are safe; "
         "run the same command to go on.\n",
         guard->batch, guard->elapsed, guard->elapsed / guard->predicted, guard->options.folder);
-    _exit(error_exit_code(STATUS_DRIFT));
+    leave(guard, STATUS_DRIFT, "a batch hung");
+}
+
+// After a signal: the batch in flight gets half of the time to stop, then what is done is kept without it.
+static void end_in_time(struct guard *guard, double seconds) {
+    double limit = guard->options.stop_seconds;
+    pthread_mutex_lock(&guard->lock);
+    if (seconds > 0.5 * limit && guard->writer != NULL && !guard->gave_up) {
+        guard->gave_up = true;
+        writer_request_stop(guard->writer);
+    }
+    if (seconds > limit) {
+        let_writer_end(guard, LAST_SECONDS);
+        log_write(guard->options.log, LOG_LEVEL_WARN, "stopped%s",
+                  guard->in_flight ? " with a batch in flight, which is dropped"
+                                   : " in the middle of its start");
+        leave(guard, STATUS_STOPPED, "stopped by a signal with a batch in flight, which is dropped");
+    }
+    pthread_mutex_unlock(&guard->lock);
 }
 
 static void watch_batch(struct guard *guard, double passed) {
@@ -110,16 +133,21 @@ static void *guard_main(void *context) {
             asked = asked == 0 ? now : asked;
             on_signal(guard, number);
         }
-        if (asked > 0 && now - asked > guard->options.stop_seconds) {
-            pthread_mutex_lock(&guard->lock);
-            let_writer_end(guard, 3);
-            log_write(guard->options.log, LOG_LEVEL_WARN, "stopped with a batch in flight, which is dropped");
-            _exit(error_exit_code(STATUS_STOPPED));
+        if (asked > 0) {
+            end_in_time(guard, now - asked);
         }
         watch_batch(guard, now - before);
         before = now;
     }
     return NULL;
+}
+
+// nohup ignores SIGHUP, a shell's background job SIGINT: to wait for such a signal would undo that.
+static void add_unless_ignored(sigset_t *signals, int number) {
+    struct sigaction action;
+    if (sigaction(number, NULL, &action) != 0 || action.sa_handler != SIG_IGN) {
+        sigaddset(signals, number);
+    }
 }
 
 int guard_start(struct guard *guard, const struct guard_options *options, struct error *err) {
@@ -129,9 +157,10 @@ int guard_start(struct guard *guard, const struct guard_options *options, struct
     pthread_mutex_init(&guard->lock, NULL);
     sigemptyset(&guard->signals);
     sigaddset(&guard->signals, SIGTERM);
-    sigaddset(&guard->signals, SIGINT);
-    sigaddset(&guard->signals, SIGHUP);
     sigaddset(&guard->signals, SIGUSR1);
+    add_unless_ignored(&guard->signals, SIGHUP);
+    add_unless_ignored(&guard->signals, SIGINT);
+    signal(SIGPIPE, SIG_IGN); // a reader of the progress that goes away must not end the run
     pthread_sigmask(SIG_BLOCK, &guard->signals, &guard->previous_mask);
     if (pthread_create(&guard->thread, NULL, guard_main, guard) != 0) {
         return error_set(err, STATUS_INTERNAL, "cannot start the guard thread");
@@ -143,9 +172,6 @@ int guard_start(struct guard *guard, const struct guard_options *options, struct
 void guard_attach(struct guard *guard, struct writer *writer) {
     pthread_mutex_lock(&guard->lock);
     guard->writer = writer;
-    if (writer != NULL && guard_stop_requested(guard)) {
-        writer_request_stop(writer);
-    }
     pthread_mutex_unlock(&guard->lock);
 }
 

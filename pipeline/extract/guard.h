@@ -1,11 +1,11 @@
 // The guard: a thread that hears signals and watches the batch in flight, so that no global state and no
 // handler is needed.
 //
-// SIGTERM, SIGINT, SIGHUP or SIGUSR1 ask for a clean stop: batches that are computed are kept, and the
-// process is gone within 20 s even when a batch takes longer (what is not sealed is dropped, as after a
-// crash). A second signal ends the process at once. A batch that is in flight 4 times longer than predicted
-// is logged; at 8 times it counts as hung: the evidence is recorded, what is done is kept, and the process
-// ends with the exit code of drift.
+// SIGTERM, SIGINT, SIGHUP or SIGUSR1 ask for a clean stop (SIGHUP and SIGINT not where they are ignored, as
+// under nohup): batches that are computed are kept, the one in flight too when it ends in half of the time to
+// stop; the process is gone within 20 s even when it takes longer. A second signal ends the process at once.
+// A batch that is in flight 4 times longer than predicted is logged; at 8 times it counts as hung: the
+// evidence is recorded, what is done is kept, and the process ends with the exit code of drift.
 #ifndef STRATA_EXTRACT_GUARD_H
 #define STRATA_EXTRACT_GUARD_H
 
@@ -25,6 +25,10 @@ struct guard_options {
     double stop_seconds; // from the first signal to the end, at most; 15
     double hung_seconds; // a batch is never called hung before; 60
     const char *folder;  // run directory, for messages
+    // Records the end when the guard ends the process itself, after the writer (not NULL) is through. May be
+    // NULL.
+    void (*leave)(void *context, const struct writer *writer, int status, const char *reason);
+    void *context;
 };
 
 struct guard {
@@ -37,6 +41,7 @@ struct guard {
     atomic_bool finish;   // the thread is to end
     pthread_mutex_t lock; // what follows
     struct writer *writer;
+    bool gave_up; // on the batch in flight: the writer was asked to keep what it has
     bool in_flight;
     bool warned;
     uint64_t batch;

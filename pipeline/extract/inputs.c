@@ -128,6 +128,7 @@ uint64_t inputs_planned_bytes(const struct inputs *inputs) {
 }
 
 // ---- identity ----
+
 struct identity_context {
     struct identity *identity;
     struct error *err;
@@ -141,6 +142,7 @@ static int add_key(void *context, const char *key, const char *value) {
 static int add_libraries(const struct inputs *inputs, struct identity *identity, struct error *err) {
     struct device_description device;
     char hdf5[32];
+    char text[TOKENIZER_LIBRARY];
     device_describe(inputs->device, &device);
     int status = identity_add(identity, "device.kind", device.kind, err);
     if (status == STATUS_OK) {
@@ -149,12 +151,16 @@ static int add_libraries(const struct inputs *inputs, struct identity *identity,
     if (status == STATUS_OK) {
         status = identity_add(identity, "library.hdf5", shard_library(hdf5), err);
     }
+    if (status == STATUS_OK) {
+        status = identity_add(identity, "library.tokenizer", tokenizer_library(text), err);
+    }
     return status;
 }
 
 int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, struct identity *identity,
                     struct error *err) {
     struct identity_context context = {identity, err};
+    char name[LAYOUT_NAME];
     int status = job_each_identity_key(&inputs->job, add_key, &context);
     if (status == STATUS_OK) {
         status = identity_add_number(identity, "problems.limit", (long long)inputs->limit, err);
@@ -166,7 +172,8 @@ int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, 
         status = identity_add(identity, "tokenizer.sha256", tokenizer_fingerprint(inputs->tokenizer), err);
     }
     if (status == STATUS_OK) {
-        status = identity_add(identity, "model.name", layout_model_name(inputs->job.model_path), err);
+        layout_model_name(name, inputs->job.model_path);
+        status = identity_add(identity, "model.name", name, err);
     }
     if (status == STATUS_OK) {
         status = add_libraries(inputs, identity, err);

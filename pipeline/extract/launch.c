@@ -11,8 +11,10 @@
 
 #define STOP_SECONDS 15.0
 #define HUNG_SECONDS 60.0
+#define KEEP_SECONDS 2.0 // between records of a load's progress
 
 // ---- stages that status shows ----
+
 static int enter_stage(struct launch *launch, const char *stage, struct error *err) {
     if (guard_stop_requested(&launch->guard)) {
         return error_set(err, STATUS_STOPPED, "stopped by %s before the first batch",
@@ -26,14 +28,56 @@ static int enter_stage(struct launch *launch, const char *stage, struct error *e
     return ledger_set_progress(launch->ledger, &launch->live, err);
 }
 
+// ---- how it ended ----
+
+static const char *last_stage(const struct launch *launch, int status) {
+    switch (status) {
+    case STATUS_OK:
+        return "finished";
+    case STATUS_STOPPED:
+        return "stopped";
+    case STATUS_DRIFT:
+        return "drift";
+    default:
+        // Too many failed problems end a run that is otherwise complete.
+        return launch->finished ? "finished" : "failed";
+    }
+}
+
+static void record_end(struct launch *launch, int status, const struct error *err) {
+    struct error ignored;
+    const char *reason = status == STATUS_OK ? "every problem is accounted for" : err->message;
+    snprintf(launch->live.stage, sizeof launch->live.stage, "%s", last_stage(launch, status));
+    launch->live.updated = clock_unix();
+    // An end that cannot be recorded shows as a launch that was killed: the truth is in the shards and
+    // commits before it.
+    if (ledger_set_progress(launch->ledger, &launch->live, &ignored) != STATUS_OK ||
+        ledger_launch_end(launch->ledger, error_exit_code(status), reason, &ignored) != STATUS_OK) {
+        log_write(&launch->log, LOG_LEVEL_WARN, "the end of this launch was not recorded: %s",
+                  ignored.message);
+    }
+}
+
+// The guard's thread ends the process: a batch is in flight that will not be waited for.
+static void leave(void *context, const struct writer *writer, int status, const char *reason) {
+    struct launch *launch = context;
+    struct error err;
+    error_set(&err, status, "%s", reason);
+    launch->live = writer->live;
+    record_end(launch, status, &err);
+}
+
 // ---- steps ----
+
 static int open_folder(struct launch *launch, struct error *err) {
     const struct job *job = &launch->inputs.job;
     char path[PATH_SIZE];
     struct guard_options guard = {.log = &launch->log,
                                   .stop_seconds = STOP_SECONDS,
                                   .hung_seconds = HUNG_SECONDS,
-                                  .folder = launch->folder.path};
+                                  .folder = launch->folder.path,
+                                  .leave = leave,
+                                  .context = launch};
     int status = run_folder_open(&launch->folder, job->output, job->force_network_output, err);
     if (status == STATUS_OK) {
         status = run_folder_file(path, launch->folder.path, "run.log", err);
@@ -52,15 +96,14 @@ static int open_ledger(struct launch *launch, struct error *err) {
     struct recovery_report report;
     bool found = false;
     int status = ledger_open(&launch->ledger, launch->folder.path, err);
+    if (status == STATUS_OK) { // what status shows until there is news
+        status = ledger_progress(launch->ledger, &launch->live, &found, err);
+    }
     if (status == STATUS_OK) {
         status = ledger_launch(launch->ledger, (int)launch->inputs.job.threads, &launch->epoch, err);
     }
     if (status == STATUS_OK) {
         status = recovery_run(launch->folder.path, launch->ledger, &launch->log, &report, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_progress(launch->ledger, &launch->live, &found,
-                                 err); // status shows it until there is news
     }
     if (status != STATUS_OK) {
         return status;
@@ -91,11 +134,12 @@ static int open_inputs(struct launch *launch, struct error *err) {
     return status == STATUS_OK ? inputs_bind(inputs, err) : status;
 }
 
-static void show_survey(void *context, uint64_t problems) {
+static bool show_survey(void *context, uint64_t problems) {
     struct launch *launch = context;
     struct display_state state = {
         .stage = "surveying", .done = problems, .all = problems, .unit = "problems"};
     display_update(&launch->display, &state, false);
+    return !guard_stop_requested(&launch->guard);
 }
 
 // The survey of an earlier launch is used again when the rows still have its hash.
@@ -115,6 +159,18 @@ static int survey(struct launch *launch, bool *fresh, struct error *err) {
     }
     uint64_t problems;
     return survey_digest(inputs->source, &problems, inputs->survey.totals.problems_sha256, err);
+}
+
+// A wrong template or column fails every problem: better known now than at the end.
+static void foretell_failures(struct launch *launch) {
+    const struct survey *survey = &launch->inputs.survey;
+    int64_t allowed = launch->inputs.job.max_failed;
+    if (survey->failed > (uint64_t)allowed) {
+        log_write(&launch->log, LOG_LEVEL_WARN,
+                  "%" PRIu64 " of %" PRIu64 " problems cannot be run; problems.max_failed allows %" PRId64
+                  ", so this run will end with exit code %d",
+                  survey->failed, survey->totals.problems, allowed, error_exit_code(STATUS_DATA));
+    }
 }
 
 static int refuse_other_identity(struct launch *launch, const struct identity *stored,
@@ -182,13 +238,28 @@ static int check_disk(struct launch *launch, struct error *err) {
     return STATUS_OK;
 }
 
-static void show_load(void *context, uint64_t done, uint64_t all, double seconds) {
+// For status, every two seconds. False when the load is to end: a stop was asked for, or the ledger refused.
+static bool keep_load(struct launch *launch) {
+    double now = clock_seconds();
+    if (now - launch->kept >= KEEP_SECONDS && launch->ledger_status == STATUS_OK) {
+        launch->kept = now;
+        launch->live.updated = clock_unix();
+        launch->live.memory_bytes = measure_memory();
+        launch->ledger_status = ledger_set_progress(launch->ledger, &launch->live, &launch->ledger_err);
+    }
+    return launch->ledger_status == STATUS_OK && !guard_stop_requested(&launch->guard);
+}
+
+static bool show_load(void *context, uint64_t done, uint64_t all, double seconds) {
     struct launch *launch = context;
     char note[64];
     snprintf(note, sizeof note, "%.2f GB/s", seconds > 0 ? (double)done * 1e-9 / seconds : 0.0);
     struct display_state state = {
         .stage = "loading", .done = done / 1000000, .all = all / 1000000, .unit = "MB", .note = note};
     display_update(&launch->display, &state, done == all);
+    launch->live.loaded_bytes = done;
+    launch->live.load_bytes = all;
+    return keep_load(launch);
 }
 
 static int load_model(struct launch *launch, struct error *err) {
@@ -210,6 +281,10 @@ static int load_model(struct launch *launch, struct error *err) {
     if (status == STATUS_OK) {
         status = model_load(inputs->model, inputs->device, &launch->limits, &options, err);
     }
+    if (launch->ledger_status != STATUS_OK) {
+        *err = launch->ledger_err; // what ended the load
+        status = launch->ledger_status;
+    }
     display_end(&launch->display);
     if (status == STATUS_OK) {
         status = model_check(inputs->model, err);
@@ -228,6 +303,7 @@ static int calibrate(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     struct device_description device;
     char key[320];
+    snprintf(launch->live.drift, sizeof launch->live.drift, "calibrating");
     int status = enter_stage(launch, "calibrating", err);
     if (status == STATUS_OK) {
         status = canary_create(&launch->canary, inputs->model, inputs->device, &launch->limits, err);
@@ -245,6 +321,14 @@ static int calibrate(struct launch *launch, struct error *err) {
     return status;
 }
 
+// In full, so that it can be found from any working folder.
+static int note_path(struct ledger *ledger, const char *key, const char *path, struct error *err) {
+    char *real = realpath(path, NULL);
+    int status = ledger_set_note(ledger, key, real == NULL ? path : real, err);
+    free(real);
+    return status;
+}
+
 // Facts for people and for strata show, status and export; and the job as launched.
 static int write_notes(struct launch *launch, struct error *err) {
     const struct inputs *inputs = &launch->inputs;
@@ -252,9 +336,9 @@ static int write_notes(struct launch *launch, struct error *err) {
     char text[64];
     char path[PATH_SIZE];
     device_describe(inputs->device, &device);
-    int status = ledger_set_note(launch->ledger, FOLDER_JOB_NOTE, inputs->job.folder, err);
+    int status = note_path(launch->ledger, FOLDER_JOB_NOTE, inputs->job.folder, err);
     if (status == STATUS_OK) {
-        status = ledger_set_note(launch->ledger, "model.path", inputs->job.model_path, err);
+        status = note_path(launch->ledger, "model.path", inputs->job.model_path, err);
     }
     if (status == STATUS_OK) {
         status = ledger_set_note(launch->ledger, "device.name", device.name, err);
@@ -344,6 +428,7 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
     if (status != STATUS_OK || launch->finished) {
         return status;
     }
+    foretell_failures(launch);
     status = check_disk(launch, err);
     if (status == STATUS_OK) {
         status = load_model(launch, err);
@@ -358,33 +443,6 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
 }
 
 // ---- the end ----
-static const char *last_stage(const struct launch *launch, int status) {
-    switch (status) {
-    case STATUS_OK:
-        return "finished";
-    case STATUS_STOPPED:
-        return "stopped";
-    case STATUS_DRIFT:
-        return "drift";
-    default:
-        // Too many failed problems end a run that is otherwise complete.
-        return launch->finished ? "finished" : "failed";
-    }
-}
-
-static void record_end(struct launch *launch, int status, const struct error *err) {
-    struct error ignored;
-    const char *reason = status == STATUS_OK ? "every problem is accounted for" : err->message;
-    snprintf(launch->live.stage, sizeof launch->live.stage, "%s", last_stage(launch, status));
-    launch->live.updated = clock_unix();
-    // An end that cannot be recorded shows as a launch that was killed: the truth is in the shards and
-    // commits before it.
-    if (ledger_set_progress(launch->ledger, &launch->live, &ignored) != STATUS_OK ||
-        ledger_launch_end(launch->ledger, error_exit_code(status), reason, &ignored) != STATUS_OK) {
-        log_write(&launch->log, LOG_LEVEL_WARN, "the end of this launch was not recorded: %s",
-                  ignored.message);
-    }
-}
 
 void launch_close(struct launch *launch, int status, const struct error *err) {
     display_end(&launch->display);

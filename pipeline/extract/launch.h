@@ -30,6 +30,9 @@ struct launch {
     struct ledger_partial partial;
     struct buffer partial_record;
     bool has_partial;
+    double kept;       // when progress of the load was last recorded
+    int ledger_status; // of that record
+    struct error ledger_err;
     bool finished; // by an earlier launch: nothing is left to do
 };
 

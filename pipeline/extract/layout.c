@@ -1,10 +1,15 @@
 #include "extract/layout.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-const char *layout_model_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash == NULL ? path : slash + 1;
+void layout_model_name(char out[LAYOUT_NAME], const char *path) {
+    char *real = realpath(path, NULL);
+    const char *full = real == NULL ? path : real;
+    const char *slash = strrchr(full, '/');
+    snprintf(out, LAYOUT_NAME, "%s", slash == NULL ? full : slash + 1);
+    free(real);
 }
 
 static void add(struct run_layout *layout, const char *name, const char *value) {
@@ -23,7 +28,8 @@ void layout_make(struct run_layout *layout, const struct inputs *inputs,
                                             .token_ids = job->token_ids}};
     memcpy(layout->identity, identity_hash, DIGEST_HEX);
     layout->shard.attributes = layout->attributes;
-    add(layout, "model", layout_model_name(job->model_path));
+    layout_model_name(layout->model, job->model_path);
+    add(layout, "model", layout->model);
     add(layout, "model_type", config->model_type);
     add(layout, "model_fingerprint", model_fingerprint(inputs->model));
     add(layout, "tokenizer_fingerprint", tokenizer_fingerprint(inputs->tokenizer));

@@ -86,6 +86,7 @@ const struct ledger_problem *outcomes_resolve(struct outcomes *outcomes) {
 }
 
 // ---- the record of a partial shard ----
+
 // One table drives writing and reading the numbers of a batch.
 static const struct {
     const char *key;

@@ -35,6 +35,7 @@ struct preparer {
 };
 
 // ---- binding ----
+
 static bool uses_step_column(const struct preparer *p) {
     return p->job->steps_column != NULL;
 }
@@ -165,6 +166,7 @@ void preparer_destroy(struct preparer *p) {
 }
 
 // ---- one problem ----
+
 // Marks the problem as failed; the run goes on.
 __attribute__((format(printf, 2, 3))) static int fail(struct prepared *out, const char *format, ...) {
     va_list arguments;

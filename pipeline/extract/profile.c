@@ -3,12 +3,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
 
-enum { FILE_LIMIT = 16 << 20, KEY_SIZE = 512 };
+#define LOCK_PAUSE 0.1 // seconds
+
+enum { FILE_LIMIT = 16 << 20, KEY_SIZE = 512, LOCK_ATTEMPTS = 50 };
 
 static json_t *to_json(const struct profile *profile) {
     json_t *object = json_object();
@@ -37,7 +41,11 @@ static int from_json(struct profile *profile, const json_t *object, struct error
         status = json_get_string(object, "canary_sha256", &sha256, err);
     }
     snprintf(profile->canary_sha256, sizeof profile->canary_sha256, "%s", sha256);
-    return status;
+    const struct drift_cost *cost = &profile->cost;
+    bool sound = profile->canary_seconds > 0 && cost->fixed >= 0 && cost->per_token >= 0 &&
+                 cost->per_square >= 0 && cost->fixed + cost->per_token > 0;
+    return status == STATUS_OK && !sound ? error_set(err, STATUS_DATA, "a calibration with impossible times")
+                                         : status;
 }
 
 static void ledger_key(char out[KEY_SIZE], const char *key) {
@@ -82,14 +90,14 @@ int profile_find(struct profile *profile, const char *key, struct ledger *ledger
     return status;
 }
 
-static int store_in_file(json_t *object, const char *key, const char *path, struct error *err) {
+static int add_to_file(const struct profile *profile, const char *key, const char *path, struct error *err) {
     json_t *root = NULL;
     int status = file_exists(path) ? json_parse_file(&root, path, FILE_LIMIT, err) : STATUS_OK;
     if (status != STATUS_OK) {
-        return error_wrap(err, "run.profile");
+        return status;
     }
     root = root == NULL ? json_object() : root;
-    json_object_set(root, key, object);
+    json_object_set_new(root, key, to_json(profile));
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_SORT_KEYS);
     json_decref(root);
     if (text == NULL) {
@@ -100,17 +108,36 @@ static int store_in_file(json_t *object, const char *key, const char *path, stru
     return status;
 }
 
-int profile_store(const struct profile *profile, const char *key, struct ledger *ledger, const char *path,
-                  struct error *err) {
+int profile_store_in_file(const struct profile *profile, const char *key, const char *path,
+                          struct error *err) {
+    char lock[PATH_SIZE];
+    int descriptor = -1;
+    bool held = false;
+    if (snprintf(lock, sizeof lock, "%s.lock", path) >= (int)sizeof lock) {
+        return error_set(err, STATUS_WRITE, "path too long: %s", path);
+    }
+    int status = STATUS_OK;
+    for (int attempt = 0; status == STATUS_OK && !held && attempt < LOCK_ATTEMPTS; attempt++) {
+        clock_sleep(attempt == 0 ? 0 : LOCK_PAUSE);
+        status = file_lock(lock, &descriptor, &held, err);
+    }
+    if (status == STATUS_OK && !held) {
+        status = error_set(err, STATUS_WRITE, "%s stays locked by another run", path);
+    }
+    if (status == STATUS_OK) {
+        status = add_to_file(profile, key, path, err);
+        close(descriptor);
+    }
+    return status;
+}
+
+int profile_store(const struct profile *profile, const char *key, struct ledger *ledger, struct error *err) {
     char name[KEY_SIZE];
     json_t *object = to_json(profile);
     char *text = json_dumps(object, JSON_COMPACT);
     ledger_key(name, key);
     int status = text == NULL ? error_set(err, STATUS_INTERNAL, "out of memory for a calibration")
                               : ledger_set_note(ledger, name, text, err);
-    if (status == STATUS_OK && path != NULL) {
-        status = store_in_file(object, key, path, err);
-    }
     free(text);
     json_decref(object);
     return status;

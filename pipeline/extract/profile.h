@@ -7,6 +7,8 @@
 #include "checkpoints/ledger.h"
 #include "extract/drift.h"
 
+enum { PROFILE_KEY = 448 };
+
 struct profile {
     struct drift_cost cost;
     double canary_seconds;
@@ -17,8 +19,10 @@ struct profile {
 int profile_find(struct profile *profile, const char *key, struct ledger *ledger, const char *path,
                  bool *found, struct error *err);
 
-// Stores under the key in the ledger and, when there is a path, in the file.
-int profile_store(const struct profile *profile, const char *key, struct ledger *ledger, const char *path,
-                  struct error *err);
+int profile_store(const struct profile *profile, const char *key, struct ledger *ledger, struct error *err);
+
+// Adds it to the file, which other runs may be adding to at the same time.
+int profile_store_in_file(const struct profile *profile, const char *key, const char *path,
+                          struct error *err);
 
 #endif

@@ -19,6 +19,7 @@ struct run {
 };
 
 // ---- one batch ----
+
 static void show_progress(struct run *run, bool now) {
     struct writer_progress progress;
     const struct survey *survey = &run->launch.inputs.survey;
@@ -68,7 +69,7 @@ static void count_batch(struct run *run, const struct work *work, double seconds
     run->summary->launch_tokens += work->tokens;
     run->summary->wait_seconds += work->wait_seconds;
     run->summary->launch_seconds = clock_seconds() - run->began;
-    writer_live(&run->writer, NULL, "steady", work->score, run->recent_rate, false);
+    writer_live(&run->writer, NULL, run->launch.watch.state, work->score, run->recent_rate, false);
     show_progress(run, false);
 }
 
@@ -130,6 +131,7 @@ static int compute_all(struct run *run, struct error *err) {
 }
 
 // ---- the run ----
+
 static int start_stages(struct run *run, struct error *err) {
     struct launch *launch = &run->launch;
     struct ledger_position position;
@@ -156,7 +158,7 @@ static int start_stages(struct run *run, struct error *err) {
     if (status == STATUS_OK) {
         launch->watch.writer = &run->writer;
         guard_attach(&launch->guard, &run->writer);
-        writer_live(&run->writer, "running", "steady", 0, 0, true);
+        writer_live(&run->writer, "running", launch->watch.state, 0, 0, true);
     }
     return status;
 }
@@ -179,7 +181,12 @@ static int end_stages(struct run *run, int status, struct error *err) {
     }
     int writer_status = writer_finish(&run->writer, complete && status == STATUS_OK, &writer_err);
     run->summary->library_broken = writer_status != STATUS_OK;
-    if (writer_status != STATUS_OK && (status == STATUS_OK || status == STATUS_STOPPED)) {
+    if (writer_status != STATUS_OK && status == STATUS_DRIFT) {
+        log_write(&run->launch.log, LOG_LEVEL_ERROR, "%s",
+                  err->message); // the verdict; what could not be kept ends the run
+    }
+    if (writer_status != STATUS_OK &&
+        (status == STATUS_OK || status == STATUS_STOPPED || status == STATUS_DRIFT)) {
         *err = writer_err;
         status = writer_status;
     }
@@ -189,7 +196,9 @@ static int end_stages(struct run *run, int status, struct error *err) {
                            guard_signal_name(&run->launch.guard));
     }
     guard_attach(&run->launch.guard, NULL);
-    run->launch.live = run->writer.live;
+    if (run->launch.watch.writer != NULL) {
+        run->launch.live = run->writer.live;
+    }
     return status;
 }
 

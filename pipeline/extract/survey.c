@@ -46,7 +46,7 @@ static void count_window(struct survey *survey, const struct window *window) {
 }
 
 int survey_make(struct survey *survey, struct source *source, struct preparer *preparer,
-                const struct plan_limits *limits, void (*progress)(void *context, uint64_t problems),
+                const struct plan_limits *limits, bool (*progress)(void *context, uint64_t problems),
                 void *context, struct error *err) {
     struct window window;
     struct digest *digest = NULL;
@@ -60,8 +60,9 @@ int survey_make(struct survey *survey, struct source *source, struct preparer *p
         status = window_fill(&window, limits, source, preparer, digest, &end, err);
         if (status == STATUS_OK) {
             count_window(survey, &window);
-            if (progress != NULL) {
-                progress(context, survey->totals.problems);
+            if (progress != NULL && !progress(context, survey->totals.problems)) {
+                status = error_set(err, STATUS_STOPPED,
+                                   "stopped while surveying the problems; run the same command to go on");
             }
         }
     }

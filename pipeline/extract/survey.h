@@ -18,9 +18,9 @@ struct survey {
 };
 
 // Reads the query from its first row to its last and rewinds it. progress (may be NULL) gets the rows read so
-// far.
+// far and returns false to stop (STATUS_STOPPED).
 int survey_make(struct survey *survey, struct source *source, struct preparer *preparer,
-                const struct plan_limits *limits, void (*progress)(void *context, uint64_t problems),
+                const struct plan_limits *limits, bool (*progress)(void *context, uint64_t problems),
                 void *context, struct error *err);
 
 // Only the hash of the rows: what a resumed run compares.

@@ -14,6 +14,7 @@
 enum { HEARTBEAT_SECONDS = 2 };
 
 // ---- what the thread tells others ----
+
 void writer_snapshot(struct writer *writer, struct writer_progress *out) {
     pthread_mutex_lock(&writer->lock);
     *out = writer->progress;
@@ -98,6 +99,7 @@ static void count_work(struct writer *writer, const struct work *work, uint64_t 
 }
 
 // ---- checkpoints ----
+
 static int watch_disk(struct writer *writer, struct error *err) {
     uint64_t space;
     int status = file_space(writer->options.folder, &space, err);
@@ -180,6 +182,7 @@ static int keep_partial(struct writer *writer, struct error *err) {
 }
 
 // ---- the thread ----
+
 static struct ledger_batch batch_record(const struct writer *writer, const struct work *work,
                                         double write_seconds, uint64_t overflowed) {
     return (struct ledger_batch){.number = work->number,
@@ -294,6 +297,7 @@ static void *writer_main(void *context) {
 }
 
 // ---- life ----
+
 static int open_csv(struct writer *writer, struct error *err) {
     char path[PATH_SIZE];
     int status = path_join(path, sizeof path, writer->options.folder, "throughput.csv", err);
@@ -328,6 +332,12 @@ int writer_start(struct writer *writer, const struct writer_options *options,
     }
     if (status == STATUS_OK && partial != NULL) {
         status = open_shard_restore(&writer->open, partial, writer->position.batches, err);
+        if (status == STATUS_DATA) { // only a cache: the next launch computes its batches again
+            struct error ignored;
+            ledger_drop_partial(options->ledger, &ignored);
+            error_wrap(err,
+                       "the partial shard cannot be restored and is dropped; run the same command again");
+        }
     }
     if (status == STATUS_OK && pthread_create(&writer->thread, NULL, writer_main, writer) != 0) {
         status = error_set(err, STATUS_INTERNAL, "cannot start the writer thread");

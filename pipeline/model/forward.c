@@ -82,6 +82,7 @@ int forward_run(const struct pass *pass, hidden_state_taker take, void *context,
 }
 
 // ---- inputs ----
+
 static int check_texts(const struct model *model, const struct model_batch *batch, struct error *err) {
     if (batch->starts[0] != 0 || (size_t)batch->starts[batch->texts] != batch->tokens) {
         return error_set(err, STATUS_INTERNAL, "the texts do not cover the batch");

@@ -172,6 +172,7 @@ int model_load(struct model *model, struct device *device, const struct model_li
 }
 
 // ---- a batch ----
+
 struct pooling {
     size_t next; // of the wanted layers
 };

@@ -188,12 +188,14 @@ static struct timespec tick_end(void) {
     return end;
 }
 
-static void report_progress(struct reader *reader, size_t position) {
+static int report_progress(struct reader *reader, size_t position, struct error *err) {
     reader->reported = clock_seconds();
-    if (reader->options.progress != NULL) {
+    if (reader->options.progress == NULL ||
         reader->options.progress(reader->options.context, position, reader->offsets[reader->count],
-                                 clock_seconds() - reader->started);
+                                 clock_seconds() - reader->started)) {
+        return STATUS_OK;
     }
+    return error_set(err, STATUS_STOPPED, "stopped while loading the model; run the same command to go on");
 }
 
 // Says what is waited for, once a stall, and ends the wait after the timeout.
@@ -235,8 +237,10 @@ static int wait_until(struct reader *reader, size_t wanted, bool ended, struct e
         noticed = noticed && position == seen;
         seen = position;
         pthread_mutex_unlock(&reader->lock); // not held while the caller's code runs
-        report_progress(reader, position);
-        status = look_at_stall(reader, position, stalled, &noticed, err);
+        status = report_progress(reader, position, err);
+        if (status == STATUS_OK) {
+            status = look_at_stall(reader, position, stalled, &noticed, err);
+        }
         pthread_mutex_lock(&reader->lock);
     }
     if (status == STATUS_OK && reader->ended && reader->status != STATUS_OK) {
@@ -245,8 +249,8 @@ static int wait_until(struct reader *reader, size_t wanted, bool ended, struct e
     }
     size_t position = reader->position;
     pthread_mutex_unlock(&reader->lock);
-    if (clock_seconds() - reader->reported >= tick_seconds) {
-        report_progress(reader, position);
+    if (status == STATUS_OK && clock_seconds() - reader->reported >= tick_seconds) {
+        status = report_progress(reader, position, err);
     }
     return status;
 }
@@ -278,9 +282,8 @@ int reader_finish(struct reader *reader, char hex[DIGEST_HEX], struct error *err
     if (status != STATUS_OK) {
         return status;
     }
-    report_progress(reader, all);
     memcpy(hex, reader->hex, DIGEST_HEX);
-    return STATUS_OK;
+    return report_progress(reader, all, err);
 }
 
 bool reader_close(struct reader *reader) {

@@ -26,7 +26,8 @@ struct reader_options {
     double timeout_seconds; // without a byte: reader_wait fails; 0: never
     double notice_seconds;  // without a byte: a line in the log, once a stall
     struct log *log;        // may be NULL
-    void (*progress)(void *context, uint64_t bytes_done, uint64_t bytes_all, double seconds); // may be NULL
+    // False ends the load (STATUS_STOPPED). May be NULL.
+    bool (*progress)(void *context, uint64_t bytes_done, uint64_t bytes_all, double seconds);
     void *context;
 };
 

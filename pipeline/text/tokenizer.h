@@ -25,6 +25,10 @@ void tokenizer_destroy(struct tokenizer *tokenizer); // accepts NULL
 // One more than the highest id it can produce.
 size_t tokenizer_id_limit(const struct tokenizer *tokenizer);
 
+// Versions of the libraries whose Unicode tables decide what a text becomes, for the identity.
+enum { TOKENIZER_LIBRARY = 96 };
+const char *tokenizer_library(char out[TOKENIZER_LIBRARY]);
+
 // SHA-256 of the file, 64 hex digits.
 const char *tokenizer_fingerprint(const struct tokenizer *tokenizer);
 

@@ -56,7 +56,7 @@ def check_evidence(job, done):
     assert evidence["verdict"] == "stopped"
     assert min(evidence["canary_seconds"], evidence["canary_again_seconds"]) > 1.5 * evidence["canary_calibrated_seconds"]
     assert len(evidence["batches"]) >= 1 and evidence["load"]
-    assert job.query("SELECT stage FROM progress") == [("drift",)]
+    assert job.query("SELECT stage, drift FROM progress") == [("drift", "stopped")]
     assert job.query("SELECT exit_code FROM launch ORDER BY epoch DESC LIMIT 1") == [(DRIFT,)]
 
 

@@ -76,6 +76,7 @@ static inline void on_every_path(void (*test)(const char *path, enum dtype dtype
 }
 
 // ---- numbers ----
+
 static inline void *bed_take(struct bed *bed, size_t bytes) {
     void *out;
     must(bed, device_take(bed->device, DEVICE_ACTIVATIONS, bytes, &out, &bed->error));
@@ -146,6 +147,7 @@ static inline struct device_matrix bed_matrix(struct bed *bed, const float *weig
 }
 
 // ---- comparisons ----
+
 // |got - want| <= bound, and neither is NaN or infinite: asked first, because NaN compares as nothing.
 static inline void assert_close(const struct bed *bed, const char *what, size_t i, float got, double want,
                                 double bound) {

@@ -95,6 +95,7 @@ static void test_norm(void **state) {
 }
 
 // ---- rotation ----
+
 enum { POSITIONS = 11 };
 
 struct rope_case {
@@ -241,6 +242,7 @@ static void test_swiglu(void **state) {
 }
 
 // ---- pooling ----
+
 enum { POOL_HIDDEN = 300, POOL_TOKENS = 40, POOL_ROWS = 5 };
 static const struct device_span spans[POOL_ROWS] = {{0, 1}, {1, 3}, {3, 40}, {0, 40}, {7, 8}};
 

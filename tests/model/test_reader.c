@@ -36,10 +36,11 @@ static void must(int status, const struct error *err) {
     }
 }
 
-static void count_progress(void *context, uint64_t done, uint64_t all, double seconds) {
+static bool count_progress(void *context, uint64_t done, uint64_t all, double seconds) {
     uint64_t *last = context;
     assert_true(done >= *last && done <= all && seconds >= 0);
     *last = done;
+    return true;
 }
 
 static void all_bytes_are_hashed_once(void **state) {
@@ -77,6 +78,7 @@ static void all_bytes_are_hashed_once(void **state) {
 }
 
 // ---- a page that does not come ----
+
 static unsigned char *missing_page;
 static atomic_bool page_may_come;
 
