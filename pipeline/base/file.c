@@ -225,24 +225,39 @@ int file_space(const char *path, uint64_t *free_bytes, struct error *err) {
     return STATUS_OK;
 }
 
-const char *file_network_system(const char *path) {
-    // Numbers from linux/magic.h and the file systems' own sources.
-    static const struct {
-        unsigned long magic;
-        const char *name;
-    } systems[] = {{0x6969, "nfs"},      {0xFF534D42, "cifs"},   {0xFE534D42, "smb2"}, {0x517B, "smb"},
-                   {0x00C36400, "ceph"}, {0x0BD00BD0, "lustre"}, {0x01021997, "9p"},   {0x47504653, "gpfs"},
-                   {0x19830326, "beegfs"}, {0x5346414F, "afs"}};
+// Numbers from linux/magic.h and the file systems' own sources.
+struct file_system {
+    unsigned long magic;
+    const char *name;
+};
+
+static const char *system_among(const char *path, const struct file_system *systems, size_t count) {
     struct statfs info;
     if (statfs(path, &info) != 0) {
         return NULL;
     }
-    for (size_t i = 0; i < sizeof systems / sizeof systems[0]; i++) {
+    for (size_t i = 0; i < count; i++) {
         if (((unsigned long)info.f_type & 0xFFFFFFFFUL) == systems[i].magic) {
             return systems[i].name;
         }
     }
     return NULL;
+}
+
+const char *file_network_system(const char *path) {
+    static const struct file_system systems[] = {
+        {0x6969, "nfs"},        {0xFF534D42, "cifs"},   {0xFE534D42, "smb2"}, {0x517B, "smb"},
+        {0x00C36400, "ceph"},   {0x0BD00BD0, "lustre"}, {0x01021997, "9p"},   {0x47504653, "gpfs"},
+        {0x19830326, "beegfs"}, {0x5346414F, "afs"}};
+    return system_among(path, systems, sizeof systems / sizeof systems[0]);
+}
+
+const char *file_kernel_system(const char *path) {
+    static const struct file_system systems[] = {
+        {0x9FA0, "proc"},        {0x62656572, "sysfs"},      {0x27E0EB, "cgroup"},
+        {0x63677270, "cgroup2"}, {0x64626720, "debugfs"},    {0x74726163, "tracefs"},
+        {0x1CD1, "devpts"},      {0x73636673, "securityfs"}, {0xCAFE4A11, "bpf"}};
+    return system_among(path, systems, sizeof systems / sizeof systems[0]);
 }
 
 int path_join(char *out, size_t size, const char *folder, const char *name, struct error *err) {

@@ -47,6 +47,10 @@ int file_space(const char *path, uint64_t *free_bytes, struct error *err);
 // Name of the network file system `path` lies on ("nfs", "cifs", ...), or NULL when it is local.
 const char *file_network_system(const char *path);
 
+// Name of the kernel's own file system `path` lies on ("proc", "sysfs", ...), where no file can be made whatever its
+// permissions say, or NULL.
+const char *file_kernel_system(const char *path);
+
 // folder + "/" + name, or `name` alone when it is absolute or folder is empty. STATUS_INTERNAL when longer than size.
 int path_join(char *out, size_t size, const char *folder, const char *name, struct error *err);
 

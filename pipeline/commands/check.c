@@ -1,18 +1,22 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
+#include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
 #include "commands/command.h"
 #include "extract/inputs.h"
 
-// One table of preconditions: each is tried when those it needs have passed, and reported PASS, FAIL or not
-// tried.
+// One table of preconditions, in the order in which strata run meets them: each is tried when those it needs
+// have passed, and reported PASS, FAIL or not tried. The first that fails names the exit code.
 struct check {
     struct inputs inputs;
-    char detail[512]; // of the condition that passed
+    struct ledger *ledger;       // of a run that has begun in the output, read-only; NULL: none
+    struct ledger_totals totals; // zeros without a ledger
+    char detail[512];            // of the condition that passed
 };
 
 static int check_job(struct check *check, struct error *err) {
@@ -60,22 +64,12 @@ static int check_texts(struct check *check, struct error *err) {
     if (status != STATUS_OK) {
         return status;
     }
-    if (survey->totals.texts == 0) {
-        return error_set(err, STATUS_DATA,
-                         "none of %" PRIu64 " problems can be run (%" PRIu64 " fail, %" PRIu64
-                         " are skipped)",
-                         survey->totals.problems, survey->failed, survey->skipped);
-    }
-    if (survey->failed > (uint64_t)inputs->job.max_failed) {
-        return error_set(err, STATUS_DATA,
-                         "%" PRIu64 " of %" PRIu64 " problems fail; problems.max_failed allows %" PRId64,
-                         survey->failed, survey->totals.problems, inputs->job.max_failed);
-    }
     snprintf(check->detail, sizeof check->detail,
-             "%" PRIu64 " texts, %" PRIu64 " tokens, %" PRIu64 " batches; %" PRIu64 " fail, %" PRIu64
+             "%s%" PRIu64 " texts, %" PRIu64 " tokens, %" PRIu64 " batches; %" PRIu64 " fail, %" PRIu64
              " skipped, %" PRIu64 " cut",
-             survey->totals.texts, survey->totals.tokens, survey->totals.batches, survey->failed,
-             survey->skipped, survey->totals.truncated);
+             survey->totals.texts == 0 ? "warning: nothing to compute: " : "", survey->totals.texts,
+             survey->totals.tokens, survey->totals.batches, survey->failed, survey->skipped,
+             survey->totals.truncated);
     return STATUS_OK;
 }
 
@@ -121,6 +115,48 @@ static int existing_folder(char out[PATH_SIZE], const char *path, struct error *
     return status;
 }
 
+static int check_folder(const char *folder, bool force_network, struct error *err) {
+    struct stat info;
+    const char *network = file_network_system(folder);
+    const char *kernel = file_kernel_system(folder);
+    if (stat(folder, &info) != 0) {
+        return error_set_errno(err, STATUS_WRITE, "cannot look at %s", folder);
+    }
+    if (!S_ISDIR(info.st_mode)) {
+        return error_set(err, STATUS_WRITE, "%s is not a folder", folder);
+    }
+    if (network != NULL && !force_network) {
+        return error_set(err, STATUS_WRITE, "%s lies on a network file system (%s)", folder, network);
+    }
+    if (kernel != NULL) {
+        return error_set(err, STATUS_WRITE, "%s lies on %s, where no run directory can be made", folder,
+                         kernel);
+    }
+    if (access(folder, W_OK | X_OK) != 0) {
+        return error_set_errno(err, STATUS_WRITE, "cannot write to %s", folder);
+    }
+    return STATUS_OK;
+}
+
+// An empty ledger file is one whose run died before it began.
+static int open_ledger(struct check *check, struct error *err) {
+    char path[PATH_SIZE];
+    uint64_t size = 0;
+    int status = run_folder_file(path, check->inputs.job.output, "ledger.sqlite", err);
+    if (status != STATUS_OK || !file_exists(path)) {
+        return status;
+    }
+    status = file_size(path, &size, err);
+    if (status != STATUS_OK || size == 0) {
+        return status;
+    }
+    status = ledger_open_read(&check->ledger, check->inputs.job.output, err);
+    if (status == STATUS_OK) {
+        status = ledger_check_chain(check->ledger, err);
+    }
+    return status == STATUS_OK ? ledger_totals(check->ledger, &check->totals, err) : status;
+}
+
 static int check_output(struct check *check, struct error *err) {
     const struct job *job = &check->inputs.job;
     char folder[PATH_SIZE];
@@ -128,18 +164,76 @@ static int check_output(struct check *check, struct error *err) {
     if (status != STATUS_OK) {
         return status;
     }
-    const char *network = file_network_system(folder);
-    if (network != NULL && !job->force_network_output) {
-        return error_set(err, STATUS_WRITE, "%s lies on a network file system (%s)", folder, network);
+    status = check_folder(folder, job->force_network_output, err);
+    if (status == STATUS_OK && run_folder_busy(job->output)) {
+        status = error_set(err, STATUS_WRITE, "another runner is at work in %s", job->output);
     }
-    if (access(folder, W_OK | X_OK) != 0) {
-        return error_set_errno(err, STATUS_WRITE, "cannot write to %s", folder);
-    }
-    if (run_folder_busy(job->output)) {
-        return error_set(err, STATUS_WRITE, "another runner is at work in %s", job->output);
+    if (status == STATUS_OK) {
+        status = open_ledger(check, err);
     }
     snprintf(check->detail, sizeof check->detail, "%.400s can be written", folder);
-    return STATUS_OK;
+    return status;
+}
+
+// Makes lines one line: "first; second".
+static int join_lines(struct buffer *out, const char *lines, struct error *err) {
+    int status = STATUS_OK;
+    while (status == STATUS_OK && *lines != 0) {
+        int length = (int)strcspn(lines, "\n");
+        status = buffer_printf(out, err, "%s%.*s", out->size > 0 ? "; " : "", length, lines);
+        lines += length + (lines[length] == '\n');
+    }
+    return status;
+}
+
+static int refuse_differences(const struct identity *stored, const struct identity *now, struct error *err) {
+    struct buffer lines = {0};
+    struct buffer joined = {0};
+    size_t differences = 0;
+    int status = identity_compare(stored, now, &lines, &differences, err);
+    if (status == STATUS_OK && differences > 0) {
+        status = join_lines(&joined, lines.data, err);
+    }
+    if (status == STATUS_OK && differences > 0) {
+        status = error_set(err, STATUS_JOB, "not that of the run in this folder: %s", joined.data);
+    }
+    buffer_destroy(&joined);
+    buffer_destroy(&lines);
+    return status;
+}
+
+static int describe_resume(struct check *check, struct error *err) {
+    struct ledger_position position;
+    int status = ledger_position(check->ledger, &position, err);
+    if (status == STATUS_OK && check->totals.finished) {
+        snprintf(check->detail, sizeof check->detail, "that of the run, which is finished");
+    } else if (status == STATUS_OK) {
+        snprintf(check->detail, sizeof check->detail,
+                 "that of the run, resumed after %" PRIu64 " sealed batches", position.batches);
+    }
+    return status;
+}
+
+// All but the model's files, which strata run compares when it has read them.
+static int check_identity(struct check *check, struct error *err) {
+    struct identity stored = {0};
+    struct identity now = {0};
+    bool found = false;
+    int status = check->ledger == NULL ? STATUS_OK : ledger_identity(check->ledger, &stored, &found, err);
+    if (status == STATUS_OK && found) {
+        status = inputs_identity(&check->inputs, identity_get(&stored, "model.sha256"), &now, err);
+        if (status == STATUS_OK) {
+            status = refuse_differences(&stored, &now, err);
+        }
+        if (status == STATUS_OK) {
+            status = describe_resume(check, err);
+        }
+    } else {
+        snprintf(check->detail, sizeof check->detail, "a new run");
+    }
+    identity_destroy(&stored);
+    identity_destroy(&now);
+    return status;
 }
 
 static int check_disk(struct check *check, struct error *err) {
@@ -153,31 +247,70 @@ static int check_disk(struct check *check, struct error *err) {
     if (status != STATUS_OK) {
         return status;
     }
-    double planned = (double)inputs_planned_bytes(&check->inputs);
-    snprintf(check->detail, sizeof check->detail, "%.3f GB free, %.3f GB planned, %.2f GB kept free",
-             (double)space * 1e-9, planned * 1e-9, job->disk_reserve_gb);
-    return (double)space < planned + job->disk_reserve_gb * 1e9
-               ? error_set(err, STATUS_WRITE, "%s", check->detail)
-               : STATUS_OK;
+    uint64_t planned = inputs_planned_bytes(&check->inputs);
+    uint64_t left = planned > check->totals.bytes ? planned - check->totals.bytes : 0;
+    snprintf(check->detail, sizeof check->detail,
+             "%.3f GB free, %.3f GB of %.3f GB still to come, %.2f GB kept free", (double)space * 1e-9,
+             (double)left * 1e-9, (double)planned * 1e-9, job->disk_reserve_gb);
+    bool fits = check->totals.finished || (double)space >= (double)left + job->disk_reserve_gb * 1e9;
+    return fits ? STATUS_OK : error_set(err, STATUS_WRITE, "%s", check->detail);
 }
+
+// Those that the survey foretells, or that a finished run has counted.
+static int check_failures(struct check *check, struct error *err) {
+    const struct survey *survey = &check->inputs.survey;
+    uint64_t allowed = (uint64_t)check->inputs.job.max_failed;
+    uint64_t failed = check->totals.finished ? check->totals.failed : survey->failed;
+    snprintf(check->detail, sizeof check->detail,
+             "%" PRIu64 " of %" PRIu64 " problems fail; problems.max_failed allows %" PRIu64, failed,
+             survey->totals.problems, allowed);
+    return failed > allowed ? error_set(err, STATUS_DATA, "%s", check->detail) : STATUS_OK;
+}
+
+enum { JOB, OUTPUT, PROBLEMS, TOKENIZER, MODEL, DEVICE, TEMPLATE, TEXTS, IDENTITY, DISK, MEMORY, FAILURES };
+#define BIT(condition) (1u << (condition))
 
 static const struct {
     const char *name;
     int (*run)(struct check *check, struct error *err);
     unsigned needs; // bits of conditions that must have passed
 } conditions[] = {
-    {"job file", check_job, 0},
-    {"problems", check_problems, 1 << 0},
-    {"tokenizer", check_tokenizer, 1 << 0},
-    {"model", check_model, 1 << 0},
-    {"template", check_template, 1 << 1 | 1 << 2 | 1 << 3},
-    {"texts", check_texts, 1 << 4},
-    {"device", check_device, 1 << 0},
-    {"memory", check_memory, 1 << 3 | 1 << 5 | 1 << 6},
-    {"output", check_output, 1 << 0},
-    {"disk space", check_disk, 1 << 3 | 1 << 5 | 1 << 8},
+    [JOB] = {"job file", check_job, 0},
+    [OUTPUT] = {"output", check_output, BIT(JOB)},
+    [PROBLEMS] = {"problems", check_problems, BIT(JOB)},
+    [TOKENIZER] = {"tokenizer", check_tokenizer, BIT(JOB)},
+    [MODEL] = {"model", check_model, BIT(JOB)},
+    [DEVICE] = {"device", check_device, BIT(JOB)},
+    [TEMPLATE] = {"template", check_template, BIT(PROBLEMS) | BIT(TOKENIZER) | BIT(MODEL)},
+    [TEXTS] = {"texts", check_texts, BIT(TEMPLATE)},
+    [IDENTITY] = {"identity", check_identity, BIT(OUTPUT) | BIT(DEVICE) | BIT(TEXTS)},
+    [DISK] = {"disk space", check_disk, BIT(OUTPUT) | BIT(TEXTS)},
+    [MEMORY] = {"memory", check_memory, BIT(DEVICE) | BIT(TEXTS)},
+    [FAILURES] = {"failures", check_failures, BIT(TEXTS)},
 };
 enum { CONDITION_COUNT = sizeof conditions / sizeof conditions[0] };
+
+// Tries every condition; returns how many failed, and the error of the first.
+static int try_all(struct check *check, FILE *out, struct error *first) {
+    struct error err = {0};
+    unsigned passed = 0;
+    int failures = 0;
+    for (size_t i = 0; i < CONDITION_COUNT; i++) {
+        if ((conditions[i].needs & ~passed) != 0) {
+            fprintf(out, "----  %-11s not tried: needs what failed above\n", conditions[i].name);
+            continue;
+        }
+        check->detail[0] = 0;
+        if (conditions[i].run(check, &err) == STATUS_OK) {
+            passed |= BIT(i);
+            fprintf(out, "PASS  %-11s %s\n", conditions[i].name, check->detail);
+        } else {
+            fprintf(out, "FAIL  %-11s %s\n", conditions[i].name, err.message);
+            *first = failures++ == 0 ? err : *first;
+        }
+    }
+    return failures;
+}
 
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
@@ -186,23 +319,9 @@ static int run(struct command_context *context, struct error *err) {
                                            .limit = (uint64_t)argument_integer(arguments, "--limit", 0)};
     struct check check = {0};
     struct error first = {0};
-    unsigned passed = 0;
-    int failures = 0;
     int status = inputs_read_job(&check.inputs, &options, err); // a bad job file leaves nothing to check
-    for (size_t i = 0; status == STATUS_OK && i < CONDITION_COUNT; i++) {
-        if ((conditions[i].needs & ~passed) != 0) {
-            fprintf(context->out, "----  %-11s not tried: needs what failed above\n", conditions[i].name);
-            continue;
-        }
-        check.detail[0] = 0;
-        if (conditions[i].run(&check, err) == STATUS_OK) {
-            passed |= 1u << i;
-            fprintf(context->out, "PASS  %-11s %s\n", conditions[i].name, check.detail);
-        } else {
-            fprintf(context->out, "FAIL  %-11s %s\n", conditions[i].name, err->message);
-            first = failures++ == 0 ? *err : first;
-        }
-    }
+    int failures = status == STATUS_OK ? try_all(&check, context->out, &first) : 0;
+    ledger_close(check.ledger);
     inputs_close(&check.inputs);
     if (failures > 0) {
         return error_set(err, first.status, "%d of %d conditions failed", failures, (int)CONDITION_COUNT);
@@ -235,7 +354,12 @@ const struct command command_check = {
     .options = check_options,
     .option_count = sizeof check_options / sizeof check_options[0],
     .details = "Prints PASS or FAIL for each condition and ends with the exit code that strata run would "
-               "have ended with.\n"
-               "No weight is read and nothing is written.\n",
+               "end with, as\n"
+               "far as can be told without reading weights and computing. A run that has begun in the output "
+               "is looked\n"
+               "at too: whether it would be resumed, and what is left to write.\n"
+               "Nothing is written: whether the output can be made is judged by the permissions and the file "
+               "system of\n"
+               "the nearest folder that is there.\n",
     .run = run,
 };
