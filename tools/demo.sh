@@ -40,6 +40,6 @@ import h5py
 with h5py.File("demo/run/shards/part-000000.h5") as shard:
     offsets = shard["problems/row_offset"][:]
     layer = next(iter(shard["latents"].values()))
-    print(layer.name, layer.shape, layer.dtype, "|", layer.attrs["layer"])
+    print(layer.name, layer.shape, layer.dtype, "|", layer.attrs["layer"].decode())
     print(layer[offsets[0]:offsets[1], :4])
 PYTHON
