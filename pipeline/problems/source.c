@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/utf8.h"
 
 enum { BUSY_MILLISECONDS = 5000, NUMBER_TEXT = 32 };
 
@@ -344,6 +345,17 @@ static int check_id(struct source *source, struct id_set *set, const struct row 
     if (column->size == 0) {
         return error_set(err, STATUS_DATA, "%s: row %llu of the query: the id '%s' is %s", source->path,
                          number, column->name, column->type == COLUMN_NULL ? "NULL" : "empty");
+    }
+    // An id is written into JSON: one that is no text would make a finished run impossible to export.
+    size_t bad = 0;
+    if (column->type == COLUMN_BLOB) {
+        return error_set(err, STATUS_DATA, "%s: row %llu of the query: the id '%s' is a blob, not a text",
+                         source->path, number, column->name);
+    }
+    if (!utf8_valid(column->bytes, column->size, &bad)) {
+        return error_set(err, STATUS_DATA,
+                         "%s: row %llu of the query: the id '%s' is not valid UTF-8 (byte %zu)", source->path,
+                         number, column->name, bad);
     }
     bool is_new = false;
     int status = id_set_add(set, column->bytes, column->size, &is_new, err);

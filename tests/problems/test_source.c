@@ -238,6 +238,12 @@ static void test_ids(void **state) {
     ids("SELECT * FROM t ORDER BY rowid", "empty", 0, "ids.db: row 3 of the query: the id 'empty' is empty");
     ids("SELECT * FROM t ORDER BY rowid", "missing", 0,
         "ids.db: row 3 of the query: the id 'missing' is NULL");
+    // An id is a text: what JSON cannot carry could never be exported.
+    ids("VALUES ('a'), (CAST('b' AS BLOB))", "column1", 0,
+        "ids.db: row 2 of the query: the id 'column1' is a blob, not a text");
+    ids("VALUES ('a'), ('b'), (CAST(x'61c328' AS TEXT))", "column1", 0,
+        "ids.db: row 3 of the query: the id 'column1' is not valid UTF-8 (byte 1)");
+    ids("VALUES ('\xc3\xa4'), (CAST(x'610062' AS TEXT)), (3), (4.5)", "column1", 0, NULL);
     ids("SELECT good FROM t", "id", 0, "ids.db: the query has no column 'id'; it has good");
 }
 
