@@ -254,7 +254,10 @@ static int list_names(struct buffer *names, const char *folder, struct error *er
     }
     DIR *listing = opendir(path);
     if (listing == NULL) {
-        return errno == ENOENT ? STATUS_OK : error_set_errno(err, STATUS_DATA, "cannot list %s", path);
+        // Without a folder there is no ledger either, which says it better.
+        return errno == ENOENT || errno == ENOTDIR
+                   ? STATUS_OK
+                   : error_set_errno(err, STATUS_DATA, "cannot list %s", path);
     }
     const struct dirent *entry;
     while (status == STATUS_OK && (entry = readdir(listing)) != NULL) {

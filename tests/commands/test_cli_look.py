@@ -195,10 +195,11 @@ def test_verify(runs, tmp_path):
 @pytest.mark.parametrize("command", [("status",), ("log",), ("verify",), ("show", "x"), ("export", "--format", "npy", "--to", "o")])
 def test_no_run_there(tmp_path, command):
     (tmp_path / "empty").mkdir()
-    for folder in ("empty", "nowhere"):
+    (tmp_path / "p.db").write_text("a file")
+    for folder in ("empty", "nowhere", "p.db"):
         result = strata(command[0], folder, *command[1:], code=65, cwd=tmp_path)
-        assert re.fullmatch(rf"strata {command[0]}: .*{folder}.*\n", result.stderr) and result.stdout == ""
-    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+        assert result.stderr == f"strata {command[0]}: there is no ledger in {folder}\n" and result.stdout == ""
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "p.db"]
 
 
 def test_reading_changes_nothing(runs):
