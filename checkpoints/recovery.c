@@ -7,13 +7,8 @@
 
 #include "base/digest.h"
 #include "base/file.h"
+#include "checkpoints/folder_content.h"
 #include "checkpoints/run_folder.h"
-
-static bool ends_with(const char *name, const char *end) {
-    size_t length = strlen(name);
-    size_t tail = strlen(end);
-    return length >= tail && strcmp(name + length - tail, end) == 0;
-}
 
 struct recovery {
     const char *folder;
@@ -48,11 +43,11 @@ static int discard(struct recovery *recovery, const char *folder, const char *na
     return status;
 }
 
-// Files that are neither ours by name nor aside are somebody else's, and are left alone.
+// Whatever does not bear a name of ours is somebody else's, and is left alone.
 static bool is_garbage(const struct recovery *recovery, const char *name, bool shards) {
     uint64_t number;
     bool partial;
-    if (ends_with(name, ".tmp")) {
+    if (folder_content_is_aside(name, shards)) {
         return true;
     }
     return shards && run_folder_parse_shard(name, &number, &partial) && !is_known(recovery, name);

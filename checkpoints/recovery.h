@@ -1,5 +1,5 @@
-// Brings a run directory back to what the ledger says, before a runner goes on: removes every .tmp file and every shard
-// the ledger does not know, checks that the shards it knows are there with their sizes.
+// Brings a run directory back to what the ledger says, before a runner goes on: removes what was written aside
+// (folder_content.h) and every shard the ledger does not know, checks that the shards it knows are there with their sizes.
 #ifndef STRATA_CHECKPOINTS_RECOVERY_H
 #define STRATA_CHECKPOINTS_RECOVERY_H
 

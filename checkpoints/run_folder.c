@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "checkpoints/folder_content.h"
 
 // A new folder's name lies in its parent: without a sync of that parent a power cut takes the whole run away.
 // All folders above, on the same file system, are synced, since an earlier launch may have made them and died
@@ -96,6 +97,9 @@ int run_folder_open(struct run_folder *folder, const char *path, bool force, str
         return error_set(err, STATUS_WRITE, "the run directory's name is too long: %.200s", path);
     }
     int status = run_folder_file(shards, path, "shards", err);
+    if (status == STATUS_OK) {
+        status = folder_content_admit(path, err);
+    }
     if (status == STATUS_OK) {
         status = file_make_folder(path, err);
     }

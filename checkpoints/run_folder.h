@@ -15,7 +15,7 @@ struct run_folder {
 };
 
 // Makes the folder and shards/, refuses network file systems unless `force`, takes the lock. STATUS_WRITE naming the
-// other runner's process when it is taken.
+// other runner's process when it is taken, or the file when the folder is somebody else's (folder_content.h).
 int run_folder_open(struct run_folder *folder, const char *path, bool force, struct error *err);
 void run_folder_close(struct run_folder *folder); // accepts a folder that failed to open
 

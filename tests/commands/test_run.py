@@ -1,5 +1,6 @@
 """strata run, end to end on a tiny model: equal bytes whatever the threads, interruptions and kills; stops; refusals."""
 import os
+import pathlib
 import random
 import shutil
 import signal
@@ -419,3 +420,16 @@ def test_clock_jumps(reference, twin):
     assert jump == 4 and twin.events("drift") == []
     run_to_end(twin)
     same_as(reference, twin)
+
+
+# ---- folders that are not a run's
+
+def test_somebody_elses_folder_is_not_written_to(tmp_path):
+    """--output . and --output MODEL would write over the user's own job.yaml, or into the checkpoint."""
+    model = pathlib.Path(shutil.copytree(support.make_model(), tmp_path / "model"))
+    job = Job(tmp_path / "job", make_problems(3), model)
+    for folder, name in ((job.folder, "job.yaml"), (model, "config.json")):
+        before = {path: path.read_bytes() for path in folder.rglob("*")}
+        done = job.run("--output", folder, expect=WRITE)
+        assert len(done.err.strip().splitlines()) == 1 and "no ledger" in done.last(), done
+        assert {path: path.read_bytes() for path in folder.rglob("*")} == before, name
