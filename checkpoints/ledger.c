@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoints/folder_content.h"
 #include "checkpoints/ledger_chain.h"
 #include "checkpoints/ledger_rescue.h"
 #include "checkpoints/run_folder.h"
@@ -129,6 +130,27 @@ static int begin_open(struct ledger **out, const char *folder, struct error *err
     return STATUS_OK;
 }
 
+// No shard is written before the ledger has its identity: a ledger without one beside shards took the place
+// of one that was lost, and would have every shard swept away as unknown.
+static int refuse_lost_ledger(const char *folder, struct error *err) {
+    char shard[RUN_FOLDER_NAME];
+    int status = folder_content_shard(shard, folder, err);
+    if (status == STATUS_OK && shard[0] != 0) {
+        status =
+            error_set(err, STATUS_DATA,
+                      "%s has shards/%s and no record of a run: its ledger.sqlite was lost; put the ledger "
+                      "back, or move the folder away to start anew",
+                      folder, shard);
+    }
+    return status;
+}
+
+static int check_not_lost(struct ledger *ledger, const char *folder, struct error *err) {
+    int64_t facts = 0;
+    int status = ledger_number(ledger, "SELECT count(*) FROM identity", &facts, err);
+    return status == STATUS_OK && facts == 0 ? refuse_lost_ledger(folder, err) : status;
+}
+
 int ledger_open(struct ledger **out, const char *folder, struct error *err) {
     struct ledger *ledger;
     int64_t tables = 0;
@@ -138,12 +160,21 @@ int ledger_open(struct ledger **out, const char *folder, struct error *err) {
         return status;
     }
     ledger = *out;
-    status = ledger_connect(ledger, err);
+    // Before SQLite makes the file, and drops a journal that lies beside an empty one.
+    if (folder_content_lacks_ledger(folder)) {
+        status = refuse_lost_ledger(folder, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_connect(ledger, err);
+    }
     if (status == STATUS_OK) {
         status = check_format(ledger, &tables, err);
     }
     if (status == STATUS_OK && tables == 0) {
         status = create_schema(ledger, err);
+    }
+    if (status == STATUS_OK) {
+        status = check_not_lost(ledger, folder, err);
     }
     if (status == STATUS_OK) {
         status = ledger_check_tail(ledger, err);

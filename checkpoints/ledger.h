@@ -31,7 +31,8 @@ struct ledger_survey {
 };
 
 // Creates FOLDER/ledger.sqlite or opens the one there, for the runner that holds the folder's lock. STATUS_DATA when it
-// is not a ledger, of another format, or its hash chain is broken.
+// is not a ledger, of another format, or its hash chain is broken; and when it is missing or without an identity while
+// the folder has shards, which were then written by a run whose ledger is lost.
 int ledger_open(struct ledger **out, const char *folder, struct error *err);
 
 // Read-only, while a runner may be at work. STATUS_DATA when there is none.
@@ -146,7 +147,7 @@ struct ledger_progress {
     double seconds;          // of computing, all launches
     double tokens_per_second; // over the last batches
     double score;            // drift
-    char drift[24];          // "calibrating", "steady", "warned", "suspect", "stopped", "off"
+    char drift[24];          // "calibrating", "steady", "warned", "suspect", "stopped"
     uint64_t memory_bytes;
     uint64_t loaded_bytes; // of weights, while loading
     uint64_t load_bytes;

@@ -1,16 +1,17 @@
 """Folders that are not a run's, and files in a run directory that are not the program's: nothing of anybody else is
-written over or removed."""
+written over or removed, and a run whose ledger was lost keeps its shards."""
 
 import os
 import pathlib
 import shutil
+import sqlite3
 import subprocess
 
 import pytest
 
 COMMIT = str(pathlib.Path(os.environ["STRATA_BUILD"]) / "tests" / "checkpoints_tool_commit")
 SHARDS = 2
-WRITE = 73
+WRITE, DATA = 73, 65
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +91,45 @@ def test_leftovers_of_a_first_start_are_taken_over(tmp_path, sound):
         assert start(folder).returncode == 0, names
         assert {path.name: path.read_bytes() for path in (folder / "shards").iterdir()} == {
             path.name: path.read_bytes() for path in (sound / "shards").iterdir()}
+
+
+def lose(run, how):
+    ledger = run / "ledger.sqlite"
+    if how == "missing":
+        ledger.unlink()
+    elif how == "empty":
+        ledger.write_bytes(b"")
+    else:
+        # The ledger of a start that was killed before its identity, put in the place of the real one.
+        with sqlite3.connect(ledger) as db:
+            for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                db.execute(f"DELETE FROM {table}")
+        db.close()
+
+
+@pytest.mark.parametrize("how", ["missing", "empty", "without identity"])
+@pytest.mark.parametrize("more", [[], ["job.yaml", "latents.h5", "run.log"]], ids=["bare", "full"])
+def test_lost_ledger_costs_no_shard(run, tmp_path, how, more):
+    kept = (run / "ledger.sqlite").read_bytes()
+    for name in more:
+        write(run, name)
+    lose(run, how)
+    before = content(run)
+    for _ in range(2):  # the second start finds what the first left
+        done = start(run)
+        assert done.returncode == DATA and len(done.stderr.splitlines()) == 1, done
+        assert f"{run} has shards/part-00000" in done.stderr and "ledger" in done.stderr, done
+        after = content(run)
+        assert {**after, "lock": None} == {**before, "lock": None}
+    (run / "ledger.sqlite").write_bytes(kept)
+    assert start(run).returncode == 0
+
+
+def test_lost_ledger_costs_no_partial_shard(run):
+    shard = run / "shards" / "part-000000.h5"
+    shard.rename(run / "shards" / "part-000000.partial.h5")
+    (run / "shards" / "part-000001.h5").unlink()
+    (run / "ledger.sqlite").unlink()
+    done = start(run)
+    assert done.returncode == DATA and "part-000000.partial.h5" in done.stderr, done
+    assert (run / "shards" / "part-000000.partial.h5").exists()

@@ -433,3 +433,17 @@ def test_somebody_elses_folder_is_not_written_to(tmp_path):
         done = job.run("--output", folder, expect=WRITE)
         assert len(done.err.strip().splitlines()) == 1 and "no ledger" in done.last(), done
         assert {path: path.read_bytes() for path in folder.rglob("*")} == before, name
+
+
+def test_lost_ledger_keeps_the_shards(reference, twin):
+    twin.run("--stop-after", 7, expect=STOPPED)
+    before = twin.shards()
+    kept = (twin.output / "ledger.sqlite").read_bytes()
+    for damage in (lambda ledger: ledger.unlink(), lambda ledger: ledger.write_bytes(b"")):
+        damage(twin.output / "ledger.sqlite")
+        done = twin.run(expect=DATA)
+        assert "was lost" in done.last() and str(twin.output) in done.last(), done
+        assert twin.shards() == before != {}
+        (twin.output / "ledger.sqlite").write_bytes(kept)
+    run_to_end(twin)
+    same_as(reference, twin)
