@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "checkpoints/folder_content.h"
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
 #include "commands/command.h"
@@ -138,19 +139,22 @@ static int check_folder(const char *folder, bool force_network, struct error *er
     return STATUS_OK;
 }
 
-// An empty ledger file is one whose run died before it began.
+// Without a ledger there must be no shard either: strata run does not start over beside the shards of
+// another.
+static int refuse_lone_shard(const char *folder, struct error *err) {
+    char shard[RUN_FOLDER_NAME];
+    int status = folder_content_shard(shard, folder, err);
+    return status == STATUS_OK && shard[0] != 0
+               ? error_set(err, STATUS_DATA, "%s has shards/%s and no ledger.sqlite", folder, shard)
+               : status;
+}
+
 static int open_ledger(struct check *check, struct error *err) {
-    char path[PATH_SIZE];
-    uint64_t size = 0;
-    int status = run_folder_file(path, check->inputs.job.output, "ledger.sqlite", err);
-    if (status != STATUS_OK || !file_exists(path)) {
-        return status;
+    const char *folder = check->inputs.job.output;
+    if (folder_content_lacks_ledger(folder)) {
+        return refuse_lone_shard(folder, err);
     }
-    status = file_size(path, &size, err);
-    if (status != STATUS_OK || size == 0) {
-        return status;
-    }
-    status = ledger_open_read(&check->ledger, check->inputs.job.output, err);
+    int status = ledger_open_read(&check->ledger, folder, err);
     if (status == STATUS_OK) {
         status = ledger_check_chain(check->ledger, err);
     }
@@ -167,6 +171,9 @@ static int check_output(struct check *check, struct error *err) {
     status = check_folder(folder, job->force_network_output, err);
     if (status == STATUS_OK && run_folder_busy(job->output)) {
         status = error_set(err, STATUS_WRITE, "another runner is at work in %s", job->output);
+    }
+    if (status == STATUS_OK) {
+        status = folder_content_admit(job->output, err);
     }
     if (status == STATUS_OK) {
         status = open_ledger(check, err);

@@ -83,6 +83,18 @@ def test_a_ledger_that_is_none(twin):
     twin.run(expect=DATA)
 
 
+def test_a_lost_ledger(twin):
+    (twin.output / "ledger.sqlite").unlink()
+    assert "part-000000" in check(twin, expect=DATA)["output"][1]
+    twin.run(expect=DATA)
+
+
+def test_a_folder_of_somebody_else(begun, tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    assert "thesis.tex" in check(begun, "--output", tmp_path, expect=WRITE)["output"][1]
+    begun.run("--output", tmp_path, expect=WRITE)
+
+
 def test_nothing_to_compute(tmp_path):
     job = Job(tmp_path, [{**problem, "steps": []} for problem in make_problems(4)])
     verdict, detail = check(job)["texts"]
