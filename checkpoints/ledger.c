@@ -10,7 +10,12 @@
 #include "checkpoints/ledger_rescue.h"
 #include "checkpoints/run_folder.h"
 
-enum { APPLICATION = 0x53545241, VERSION = 1, BUSY_MILLISECONDS = 5000 }; // "STRA"
+enum {
+    APPLICATION = 0x53545241,
+    VERSION = 1,
+    BUSY_MILLISECONDS = 5000,
+    HURRIED_MILLISECONDS = 500
+}; // "STRA"
 
 // Ids and ordinals are unique, and so are batch numbers and shard names: nothing can be recorded twice.
 static const char schema[] =
@@ -244,6 +249,11 @@ int ledger_open_read(struct ledger **out, const char *folder, struct error *err)
         *out = NULL;
     }
     return status;
+}
+
+void ledger_hurry(struct ledger *ledger) {
+    ledger->hurried = true;
+    sqlite3_busy_timeout(ledger->db, HURRIED_MILLISECONDS);
 }
 
 void ledger_close(struct ledger *ledger) {

@@ -1,8 +1,8 @@
-// The ledger: the run's SQLite database, and the only truth about what is done. A shard and its problems count from the
-// moment ledger_commit returns STATUS_OK; everything else in the run directory is a cache or a record.
-// journal_mode=DELETE, synchronous=EXTRA; a runner epoch checked in every write fences a second runner; a hash chained
-// over shards and problems shows changed rows. Readers open it read-only, during and after a run, and hold no lock while
-// their callbacks run. One thread at a time uses a ledger.
+// The ledger: the run's SQLite database, and the only truth about what is done. A shard and its problems
+// count from the moment ledger_commit returns STATUS_OK; everything else in the run directory is a cache or a
+// record. journal_mode=DELETE, synchronous=EXTRA; a runner epoch checked in every write fences a second
+// runner; a hash chained over shards and problems shows changed rows. Readers open it read-only, during and
+// after a run, and hold no lock while their callbacks run. One thread at a time uses a ledger.
 #ifndef STRATA_CHECKPOINTS_LEDGER_H
 #define STRATA_CHECKPOINTS_LEDGER_H
 
@@ -30,31 +30,36 @@ struct ledger_survey {
     char problems_sha256[DIGEST_HEX];
 };
 
-// Creates FOLDER/ledger.sqlite or opens the one there, for the runner that holds the folder's lock. STATUS_DATA when it
-// is not a ledger, of another format, or its hash chain is broken; and when it is missing or without an identity while
-// the folder has shards, which were then written by a run whose ledger is lost.
+// Creates FOLDER/ledger.sqlite or opens the one there, for the runner that holds the folder's lock.
+// STATUS_DATA when it is not a ledger, of another format, or its hash chain is broken; and when it is missing
+// or without an identity while the folder has shards, which were then written by a run whose ledger is lost.
 int ledger_open(struct ledger **out, const char *folder, struct error *err);
 
 // Read-only, while a runner may be at work. STATUS_DATA when there is none.
 int ledger_open_read(struct ledger **out, const char *folder, struct error *err);
 void ledger_close(struct ledger *ledger); // accepts NULL
 
+// From now on a ledger that somebody reads is waited for half a second, not a minute: the process is about to
+// end.
+void ledger_hurry(struct ledger *ledger);
+
 // ---- the start of a run ----
 
 // *stored is filled (the caller destroys it) and *found set when the ledger has an identity already.
 int ledger_identity(struct ledger *ledger, struct identity *stored, bool *found, struct error *err);
 
-// Facts that do not belong to the identity: "run.output", "job.text", "problems.total", "device.path" ... A note's last
-// value wins.
+// Facts that do not belong to the identity: "run.output", "job.text", "problems.total", "device.path" ... A
+// note's last value wins.
 int ledger_set_note(struct ledger *ledger, const char *key, const char *value, struct error *err);
 int ledger_note(struct ledger *ledger, const char *key, struct buffer *value, bool *found, struct error *err);
 
 // One transaction: stores the identity and the survey of a new run.
-int ledger_begin(struct ledger *ledger, const struct identity *identity, const struct ledger_survey *survey, struct error *err);
+int ledger_begin(struct ledger *ledger, const struct identity *identity, const struct ledger_survey *survey,
+                 struct error *err);
 int ledger_survey(struct ledger *ledger, struct ledger_survey *survey, bool *found, struct error *err);
 
-// Opens a launch (epoch + 1, host, process, threads, time). All later writes carry its epoch and fail (STATUS_WRITE) when
-// another launch has begun since.
+// Opens a launch (epoch + 1, host, process, threads, time). All later writes carry its epoch and fail
+// (STATUS_WRITE) when another launch has begun since.
 int ledger_launch(struct ledger *ledger, int threads, uint64_t *epoch, struct error *err);
 int ledger_launch_end(struct ledger *ledger, int exit_code, const char *reason, struct error *err);
 
@@ -115,12 +120,14 @@ struct ledger_commit {
     bool finished; // every problem of the query is accounted for
 };
 
-// One transaction: acknowledges a shard, its problems and batches, drops the record of the partial shard it replaces.
-// When COMMIT returns an error the ledger is read again: *durable tells whether the transaction is there all the same.
-int ledger_commit(struct ledger *ledger, const struct ledger_commit *commit, bool *durable, struct error *err);
+// One transaction: acknowledges a shard, its problems and batches, drops the record of the partial shard it
+// replaces. When COMMIT returns an error the ledger is read again: *durable tells whether the transaction is
+// there all the same.
+int ledger_commit(struct ledger *ledger, const struct ledger_commit *commit, bool *durable,
+                  struct error *err);
 
-// A clean stop keeps the open shard as a partial file: a cache, not an acknowledgement. `batches` of the shard are in it;
-// their failed problems and timings are in `record` (an opaque blob the runner understands).
+// A clean stop keeps the open shard as a partial file: a cache, not an acknowledgement. `batches` of the
+// shard are in it; their failed problems and timings are in `record` (an opaque blob the runner understands).
 struct ledger_partial {
     uint64_t shard;
     char name[64];
@@ -132,22 +139,24 @@ struct ledger_partial {
 
 int ledger_set_partial(struct ledger *ledger, const struct ledger_partial *partial, struct error *err);
 // record is appended to *memory and partial->record points into it.
-int ledger_partial(struct ledger *ledger, struct ledger_partial *partial, struct buffer *memory, bool *found, struct error *err);
+int ledger_partial(struct ledger *ledger, struct ledger_partial *partial, struct buffer *memory, bool *found,
+                   struct error *err);
 int ledger_drop_partial(struct ledger *ledger, struct error *err);
 
 // The live state, one row, overwritten now and then (seconds apart) so that status works between checkpoints.
 struct ledger_progress {
     uint64_t epoch;
-    int64_t updated; // unix seconds
-    char stage[24];  // "surveying", "loading", "calibrating", "running", "stopped", "finished", "drift", "failed"
+    int64_t updated;  // unix seconds
+    char stage[24];   // "surveying", "loading", "calibrating", "running", "stopped", "finished", "drift",
+                      // "failed"
     uint64_t batches; // computed in all, sealed or not
     uint64_t problems;
     uint64_t tokens;
     uint64_t rows;
-    double seconds;          // of computing, all launches
+    double seconds;           // of computing, all launches
     double tokens_per_second; // over the last batches
-    double score;            // drift
-    char drift[24];          // "calibrating", "steady", "warned", "suspect", "stopped"
+    double score;             // drift
+    char drift[24];           // "calibrating", "steady", "warned", "suspect", "stopped"
     uint64_t memory_bytes;
     uint64_t loaded_bytes; // of weights, while loading
     uint64_t load_bytes;
@@ -156,7 +165,8 @@ struct ledger_progress {
 int ledger_set_progress(struct ledger *ledger, const struct ledger_progress *progress, struct error *err);
 int ledger_progress(struct ledger *ledger, struct ledger_progress *progress, bool *found, struct error *err);
 
-// Events: kind is "warn", "drift", "canary", "stop", "device", "error" ...; text is one line or a JSON object.
+// Events: kind is "warn", "drift", "canary", "stop", "device", "error" ...; text is one line or a JSON
+// object.
 int ledger_event(struct ledger *ledger, const char *kind, const char *text, struct error *err);
 
 // ---- reading ----
@@ -189,23 +199,27 @@ struct ledger_launch_record {
 
 int ledger_totals(struct ledger *ledger, struct ledger_totals *totals, struct error *err);
 
-// Each calls `each` for every row in order until it returns non-zero, which is then returned. Pointers are valid during
-// the call only.
-int ledger_each_shard(struct ledger *ledger, int (*each)(void *context, const struct ledger_shard *shard), void *context,
-                      struct error *err);
-int ledger_each_batch(struct ledger *ledger, int (*each)(void *context, const struct ledger_batch *batch), void *context,
-                      struct error *err);
-int ledger_each_launch(struct ledger *ledger, int (*each)(void *context, const struct ledger_launch_record *launch),
-                       void *context, struct error *err);
-int ledger_each_event(struct ledger *ledger, int (*each)(void *context, int64_t at, uint64_t epoch, const char *kind, const char *text),
+// Each calls `each` for every row in order until it returns non-zero, which is then returned. Pointers are
+// valid during the call only.
+int ledger_each_shard(struct ledger *ledger, int (*each)(void *context, const struct ledger_shard *shard),
+                      void *context, struct error *err);
+int ledger_each_batch(struct ledger *ledger, int (*each)(void *context, const struct ledger_batch *batch),
+                      void *context, struct error *err);
+int ledger_each_launch(struct ledger *ledger,
+                       int (*each)(void *context, const struct ledger_launch_record *launch), void *context,
+                       struct error *err);
+int ledger_each_event(struct ledger *ledger,
+                      int (*each)(void *context, int64_t at, uint64_t epoch, const char *kind,
+                                  const char *text),
                       void *context, struct error *err);
 // Problems by ordinal; with_state NULL: all.
 int ledger_each_problem(struct ledger *ledger, const enum problem_state *with_state,
-                        int (*each)(void *context, const struct ledger_problem *problem), void *context, struct error *err);
+                        int (*each)(void *context, const struct ledger_problem *problem), void *context,
+                        struct error *err);
 // The done problems of one shard, by their place in it.
 int ledger_each_problem_of_shard(struct ledger *ledger, uint64_t shard,
-                                 int (*each)(void *context, const struct ledger_problem *problem), void *context,
-                                 struct error *err);
+                                 int (*each)(void *context, const struct ledger_problem *problem),
+                                 void *context, struct error *err);
 // One problem by id; *found false when it is not (yet) recorded. Text fields are appended to *memory.
 int ledger_find_problem(struct ledger *ledger, const char *id, size_t id_size, struct ledger_problem *problem,
                         struct buffer *memory, bool *found, struct error *err);

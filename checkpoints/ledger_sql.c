@@ -59,7 +59,8 @@ int ledger_execute(struct ledger *ledger, const char *sql, struct error *err) {
 int ledger_execute_patiently(struct ledger *ledger, const char *sql, struct error *err) {
     enum { TRIES = 12 };
     int status = ledger_execute(ledger, sql, err);
-    for (int i = 1; i < TRIES && status != STATUS_OK && (sqlite3_errcode(ledger->db) & 0xff) == SQLITE_BUSY;
+    for (int i = 1; i < TRIES && !ledger->hurried && status != STATUS_OK &&
+                    (sqlite3_errcode(ledger->db) & 0xff) == SQLITE_BUSY;
          i++) {
         status = ledger_execute(ledger, sql, err);
     }

@@ -12,6 +12,7 @@
 #include "checkpoints/ledger.h"
 
 struct ledger {
+    bool hurried; // wait for no reader: the process is about to end
     sqlite3 *db;
     char path[PATH_SIZE];
     char copy[PATH_SIZE]; // folder of a private copy that is read instead, or empty
@@ -23,7 +24,8 @@ struct ledger {
 // a table broken STATUS_INTERNAL; everything else STATUS_WRITE (STATUS_DATA for readers).
 int ledger_failed(struct ledger *ledger, const char *what, struct error *err);
 
-// SQLite's messages quote names out of the file: of a damaged one, any bytes. Those that are not plain ASCII become '?'.
+// SQLite's messages quote names out of the file: of a damaged one, any bytes. Those that are not plain ASCII
+// become '?'.
 void ledger_clean_text(char *text);
 
 // Runs statements that return nothing. `patiently` waits up to a minute for readers to let go.

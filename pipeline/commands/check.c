@@ -89,6 +89,10 @@ static int check_memory(struct check *check, struct error *err) {
     struct inputs *inputs = &check->inputs;
     struct model_limits limits;
     struct device_plan plan = {0};
+    if (check->totals.finished) {
+        snprintf(check->detail, sizeof check->detail, "none is needed: the run is finished");
+        return STATUS_OK;
+    }
     inputs_model_limits(inputs, &limits);
     int status = model_plan(inputs->model, inputs->device, &limits, &plan, err);
     if (status == STATUS_OK) {

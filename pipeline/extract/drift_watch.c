@@ -43,11 +43,14 @@ static int calibration_key(const struct canary *canary, const char *device, char
                            struct error *err) {
     const struct model_limits *limits = &canary->limits;
     struct digest *digest;
-    char hex[DIGEST_HEX];
+    struct device_description description;
+    char hex[DIGEST_HEX] = "";
     int status = digest_create(&digest, err);
     if (status != STATUS_OK) {
         return status;
     }
+    device_describe(canary->device, &description);
+    status = digest_field(digest, description.identity, strlen(description.identity), err);
     for (size_t l = 0; status == STATUS_OK && l < limits->layer_count; l++) {
         status = digest_number(digest, limits->layers[l], err);
     }
@@ -62,6 +65,19 @@ static int calibration_key(const struct canary *canary, const char *device, char
     digest_destroy(digest);
     snprintf(key, PROFILE_KEY, "%.280s, model %.16s, canary %.16s", device, model_fingerprint(canary->model),
              hex);
+    return status;
+}
+
+// A file that cannot be read is no reference; the ledger's own must be sound.
+static int find_reference(struct profile *reference, const char *key, struct ledger *ledger, const char *path,
+                          struct log *log, bool *found, struct error *err) {
+    struct error file_err;
+    int status = profile_find(reference, key, ledger, found, err);
+    if (status == STATUS_OK && !*found && path != NULL &&
+        profile_find_in_file(reference, key, path, found, &file_err) != STATUS_OK) {
+        log_write(log, LOG_LEVEL_WARN, "run.profile was not read: %s", file_err.message);
+        *found = false;
+    }
     return status;
 }
 
@@ -92,7 +108,7 @@ int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, stru
     watch->canary_seconds = canary->seconds;
     status = calibration_key(canary, device, key, err);
     if (status == STATUS_OK) {
-        status = profile_find(&reference, key, ledger, profile_path, &found, err);
+        status = find_reference(&reference, key, ledger, profile_path, log, &found, err);
     }
     if (status == STATUS_OK && found) {
         status = compare_reference(watch, canary, &reference, log, err);
@@ -176,7 +192,7 @@ static int check_bits(struct drift_watch *watch, bool same, struct error *err) {
 // The guard watches the canary as it watches a batch: a device may hang in either.
 static int run_canary(struct drift_watch *watch, uint64_t batch, double *seconds, struct error *err) {
     bool same = false;
-    guard_batch_begins(watch->guard, batch, CANARY_RUNS * watch->canary_seconds);
+    guard_canary_begins(watch->guard, batch, CANARY_RUNS * watch->canary_seconds);
     int status = canary_run(watch->canary, seconds, &same, err);
     guard_batch_ends(watch->guard);
     return status == STATUS_OK ? check_bits(watch, same, err) : status;
@@ -187,7 +203,7 @@ static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double ba
     double first;
     double second;
     watch->state = "suspect";
-    writer_live(watch->writer, NULL, watch->state, score, 0, true);
+    writer_live(watch->writer, NULL, watch->state, score, -1, true);
     int status = run_canary(watch, batch, &first, err);
     second = first;
     if (status == STATUS_OK && first > DRIFT_CONFIRM * watch->canary_seconds) {
@@ -221,22 +237,33 @@ static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double ba
         fmin(first, second), fmin(first, second) / watch->canary_seconds);
 }
 
-int drift_watch_batch(struct drift_watch *watch, struct work *work, double seconds, struct error *err) {
+enum drift_event drift_watch_batch(struct drift_watch *watch, struct work *work, double seconds) {
     enum drift_event event = drift_step(&watch->detector, seconds, work->predicted_seconds, &work->score);
     size_t at = watch->seen++ % DRIFT_WATCH_HISTORY;
     watch->history[at].batch = work->number;
     watch->history[at].seconds = seconds;
     watch->history[at].predicted = work->predicted_seconds;
     watch->history[at].score = work->score;
-    if (event == DRIFT_SUSPECT) {
-        return follow_suspicion(watch, work->number, seconds, work->score, err);
-    }
     if (event == DRIFT_WARN) {
         watch->state = "warned";
+    }
+    return event;
+}
+
+int drift_watch_follow(struct drift_watch *watch, enum drift_event event, struct error *err) {
+    size_t at = (watch->seen - 1) % DRIFT_WATCH_HISTORY;
+    uint64_t batch = watch->history[at].batch;
+    if (event == DRIFT_SUSPECT) {
+        int status =
+            follow_suspicion(watch, batch, watch->history[at].seconds, watch->history[at].score, err);
+        writer_live(watch->writer, NULL, watch->state, watch->history[at].score, -1, false);
+        return status;
+    }
+    if (event == DRIFT_WARN) {
         char text[160];
         snprintf(text, sizeof text,
-                 "batches up to %" PRIu64 " tend to take longer than calibrated (latest score %.3f)",
-                 work->number, work->score);
+                 "batches up to %" PRIu64 " tend to take longer than calibrated (latest score %.3f)", batch,
+                 watch->history[at].score);
         writer_event(watch->writer, LOG_LEVEL_WARN, "warn", text);
     }
     return STATUS_OK;

@@ -32,8 +32,12 @@ struct drift_watch {
 int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, struct ledger *ledger,
                           const char *device, const char *profile, struct log *log, struct error *err);
 
-// Judges a batch that took `seconds`; fills work->score. STATUS_DRIFT when the run is to stop, STATUS_DEVICE
-// when the canary's bits changed.
-int drift_watch_batch(struct drift_watch *watch, struct work *work, double seconds, struct error *err);
+// Judges a batch that took `seconds`; fills work->score.
+enum drift_event drift_watch_batch(struct drift_watch *watch, struct work *work, double seconds);
+
+// Does what the last batch's verdict asks for, after the batch was handed to the writer: canary runs take
+// time, and a slow batch is right all the same. STATUS_DRIFT when the run is to stop, STATUS_DEVICE when the
+// canary's bits changed.
+int drift_watch_follow(struct drift_watch *watch, enum drift_event event, struct error *err);
 
 #endif

@@ -56,11 +56,19 @@ static void let_writer_end(struct guard *guard, double seconds) {
     }
 }
 
-// The process ends here, in this thread. The ledger is free once the writer is through: the other threads
-// compute.
+// The process ends here, in this thread. An error of the writer counts more than the reason to leave.
 static void leave(struct guard *guard, int status, const char *reason) {
-    if (guard->options.leave != NULL && guard->writer != NULL && atomic_load(&guard->writer->done)) {
-        guard->options.leave(guard->options.context, guard->writer, status, reason);
+    struct writer *writer = guard->writer;
+    if (writer != NULL && atomic_load(&writer->done)) {
+        struct timespec limit;
+        clock_gettime(CLOCK_REALTIME, &limit);
+        limit.tv_sec++;
+        if (writer->status != STATUS_OK) {
+            status = writer->status;
+            log_write(guard->options.log, LOG_LEVEL_ERROR, "%s", writer->err.message);
+        } else if (guard->options.leave != NULL && pthread_mutex_timedlock(&writer->lock, &limit) == 0) {
+            guard->options.leave(guard->options.context, writer, status, reason);
+        }
     }
     _exit(error_exit_code(status));
 }
@@ -68,21 +76,21 @@ static void leave(struct guard *guard, int status, const char *reason) {
 static void end_hung(struct guard *guard) {
     char text[512];
     snprintf(text, sizeof text,
-             "{\"cause\": \"hung batch\", \"batch\": %" PRIu64
+             "{\"cause\": \"%s hangs\", \"batch\": %" PRIu64
              ", \"seconds\": %.3f, \"predicted_seconds\": %.3f}",
-             guard->batch, guard->elapsed, guard->predicted);
+             guard->what, guard->batch, guard->elapsed, guard->predicted);
     if (guard->writer != NULL) {
-        writer_live(guard->writer, "drift", "stopped", 0, 0, true);
+        writer_live(guard->writer, "drift", "stopped", 0, -1, true);
         writer_event(guard->writer, LOG_LEVEL_ERROR, "drift", text);
         writer_request_stop(guard->writer);
         let_writer_end(guard, WRITER_SECONDS);
     }
-    fprintf(
-        stderr,
-        "strata: batch %" PRIu64
-        " has been computing for %.0f s, %.1f times its prediction: stopped. Sealed shards in %s are safe; "
-        "run the same command to go on.\n",
-        guard->batch, guard->elapsed, guard->elapsed / guard->predicted, guard->options.folder);
+    fprintf(stderr,
+            "strata: %s %" PRIu64
+            " has been computing for %.0f s, %.1f times its prediction: stopped. Sealed shards in %s are "
+            "safe; run the same command to go on.\n",
+            guard->what, guard->batch, guard->elapsed, guard->elapsed / guard->predicted,
+            guard->options.folder);
     leave(guard, STATUS_DRIFT, "a batch hung");
 }
 
@@ -94,12 +102,14 @@ static void end_in_time(struct guard *guard, double seconds) {
         guard->gave_up = true;
         writer_request_stop(guard->writer);
     }
-    if (seconds > limit) {
+    if (seconds > limit && !guard->ended) {
+        const char *reason = guard->writer == NULL ? "stopped by a signal in the middle of the start"
+                             : guard->in_flight
+                                 ? "stopped by a signal with a batch in flight, which is dropped"
+                                 : "stopped by a signal";
         let_writer_end(guard, LAST_SECONDS);
-        log_write(guard->options.log, LOG_LEVEL_WARN, "stopped%s",
-                  guard->in_flight ? " with a batch in flight, which is dropped"
-                                   : " in the middle of its start");
-        leave(guard, STATUS_STOPPED, "stopped by a signal with a batch in flight, which is dropped");
+        log_write(guard->options.log, LOG_LEVEL_WARN, "%s", reason);
+        leave(guard, STATUS_STOPPED, reason);
     }
     pthread_mutex_unlock(&guard->lock);
 }
@@ -112,8 +122,8 @@ static void watch_batch(struct guard *guard, double passed) {
             guard->elapsed > 0.5 * guard->options.hung_seconds) {
             guard->warned = true;
             log_write(guard->options.log, LOG_LEVEL_WARN,
-                      "batch %" PRIu64 " has been computing for %.1f s; %.1f s were predicted", guard->batch,
-                      guard->elapsed, guard->predicted);
+                      "%s %" PRIu64 " has been computing for %.1f s; %.1f s were predicted", guard->what,
+                      guard->batch, guard->elapsed, guard->predicted);
         }
         if (guard->elapsed > HUNG_FACTOR * guard->predicted && guard->elapsed > guard->options.hung_seconds) {
             end_hung(guard);
@@ -171,6 +181,7 @@ int guard_start(struct guard *guard, const struct guard_options *options, struct
 
 void guard_attach(struct guard *guard, struct writer *writer) {
     pthread_mutex_lock(&guard->lock);
+    guard->ended = guard->ended || (writer == NULL && guard->writer != NULL);
     guard->writer = writer;
     pthread_mutex_unlock(&guard->lock);
 }
@@ -181,6 +192,10 @@ void guard_stop(struct guard *guard) {
     }
     atomic_store(&guard->finish, true);
     pthread_join(guard->thread, NULL);
+    const struct timespec now = {0};
+    while (sigtimedwait(&guard->signals, NULL, &now) > 0) {
+        // a signal of the last moment: the run has ended, and must not look as if it were killed
+    }
     pthread_sigmask(SIG_SETMASK, &guard->previous_mask, NULL);
     pthread_mutex_destroy(&guard->lock);
     guard->running = false;
@@ -194,14 +209,23 @@ const char *guard_signal_name(const struct guard *guard) {
     return signal_name(atomic_load(&guard->signal));
 }
 
-void guard_batch_begins(struct guard *guard, uint64_t batch, double predicted) {
+static void begin(struct guard *guard, const char *what, uint64_t batch, double predicted) {
     pthread_mutex_lock(&guard->lock);
     guard->in_flight = true;
     guard->warned = false;
+    guard->what = what;
     guard->batch = batch;
     guard->predicted = predicted;
     guard->elapsed = 0;
     pthread_mutex_unlock(&guard->lock);
+}
+
+void guard_batch_begins(struct guard *guard, uint64_t batch, double predicted) {
+    begin(guard, "batch", batch, predicted);
+}
+
+void guard_canary_begins(struct guard *guard, uint64_t batch, double predicted) {
+    begin(guard, "the canary after batch", batch, predicted);
 }
 
 void guard_batch_ends(struct guard *guard) {

@@ -25,7 +25,7 @@ struct guard_options {
     double stop_seconds; // from the first signal to the end, at most; 15
     double hung_seconds; // a batch is never called hung before; 60
     const char *folder;  // run directory, for messages
-    // Records the end when the guard ends the process itself, after the writer (not NULL) is through. May be
+    // Records the end when the guard ends the process itself: the writer is through, its lock is held. May be
     // NULL.
     void (*leave)(void *context, const struct writer *writer, int status, const char *reason);
     void *context;
@@ -41,9 +41,11 @@ struct guard {
     atomic_bool finish;   // the thread is to end
     pthread_mutex_t lock; // what follows
     struct writer *writer;
+    bool ended;   // the writer came and went: the run is closing, and its own end counts
     bool gave_up; // on the batch in flight: the writer was asked to keep what it has
     bool in_flight;
     bool warned;
+    const char *what; // "batch", "the canary after batch"
     uint64_t batch;
     double predicted;
     double elapsed; // seconds the process was awake since the batch began: a suspended process is not a hung
@@ -60,6 +62,7 @@ bool guard_stop_requested(const struct guard *guard);
 const char *guard_signal_name(const struct guard *guard); // "SIGTERM"; "" when none came
 
 void guard_batch_begins(struct guard *guard, uint64_t batch, double predicted);
+void guard_canary_begins(struct guard *guard, uint64_t batch, double predicted); // ends with guard_batch_ends
 void guard_batch_ends(struct guard *guard);
 
 // Sleeps, but not past a stop request.

@@ -64,6 +64,7 @@ static void leave(void *context, const struct writer *writer, int status, const 
     struct error err;
     error_set(&err, status, "%s", reason);
     launch->live = writer->live;
+    ledger_hurry(launch->ledger);
     record_end(launch, status, &err);
 }
 

@@ -52,8 +52,8 @@ static void ledger_key(char out[KEY_SIZE], const char *key) {
     snprintf(out, KEY_SIZE, "calibration.%s", key);
 }
 
-static int find_in_ledger(struct profile *profile, const char *key, struct ledger *ledger, bool *found,
-                          struct error *err) {
+int profile_find(struct profile *profile, const char *key, struct ledger *ledger, bool *found,
+                 struct error *err) {
     char name[KEY_SIZE];
     struct buffer text = {0};
     json_t *object = NULL;
@@ -70,16 +70,25 @@ static int find_in_ledger(struct profile *profile, const char *key, struct ledge
     return status;
 }
 
-int profile_find(struct profile *profile, const char *key, struct ledger *ledger, const char *path,
-                 bool *found, struct error *err) {
-    int status = find_in_ledger(profile, key, ledger, found, err);
-    if (status != STATUS_OK || *found || path == NULL || !file_exists(path)) {
-        return status;
+static int read_file(json_t **root, const char *path, struct error *err) {
+    int status = json_parse_file(root, path, FILE_LIMIT, err);
+    if (status == STATUS_OK && !json_is_object(*root)) {
+        json_decref(*root);
+        status = error_set(err, STATUS_DATA, "%s is not a JSON object", path);
     }
+    return status;
+}
+
+int profile_find_in_file(struct profile *profile, const char *key, const char *path, bool *found,
+                         struct error *err) {
     json_t *root;
-    status = json_parse_file(&root, path, FILE_LIMIT, err);
+    *found = false;
+    if (!file_exists(path)) {
+        return STATUS_OK;
+    }
+    int status = read_file(&root, path, err);
     if (status != STATUS_OK) {
-        return error_wrap(err, "run.profile");
+        return status;
     }
     const json_t *object = json_member(root, key);
     if (object != NULL) {
@@ -87,12 +96,12 @@ int profile_find(struct profile *profile, const char *key, struct ledger *ledger
         *found = status == STATUS_OK;
     }
     json_decref(root);
-    return status;
+    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "%s", path);
 }
 
 static int add_to_file(const struct profile *profile, const char *key, const char *path, struct error *err) {
     json_t *root = NULL;
-    int status = file_exists(path) ? json_parse_file(&root, path, FILE_LIMIT, err) : STATUS_OK;
+    int status = file_exists(path) ? read_file(&root, path, err) : STATUS_OK;
     if (status != STATUS_OK) {
         return status;
     }

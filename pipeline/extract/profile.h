@@ -15,9 +15,13 @@ struct profile {
     char canary_sha256[DIGEST_HEX];
 };
 
-// The ledger's (found by key), else the file's (path may be NULL).
-int profile_find(struct profile *profile, const char *key, struct ledger *ledger, const char *path,
-                 bool *found, struct error *err);
+// What the ledger holds under the key. STATUS_DATA when it is damaged.
+int profile_find(struct profile *profile, const char *key, struct ledger *ledger, bool *found,
+                 struct error *err);
+
+// What a file holds under the key; a missing file holds nothing. STATUS_DATA when it is not a profile.
+int profile_find_in_file(struct profile *profile, const char *key, const char *path, bool *found,
+                         struct error *err);
 
 int profile_store(const struct profile *profile, const char *key, struct ledger *ledger, struct error *err);
 

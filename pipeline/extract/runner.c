@@ -87,27 +87,25 @@ static int stop_reason(const struct run *run, struct error *err) {
     return STATUS_OK;
 }
 
-// Computes one work and hands it to the writer. The drift verdict comes after the hand-over: a slow batch is
-// right all the same.
+// Computes one work and hands it to the writer; what the drift verdict asks for comes after the hand-over.
 static int step(struct run *run, struct work *work, struct error *err) {
-    int status = STATUS_OK;
-    double seconds = 0;
-    bool computed = work->computes && !writer_has(&run->writer, work);
-    if (computed) {
-        status = compute(run, work, &seconds, err);
+    enum drift_event event = DRIFT_STEADY;
+    if (work->computes && !writer_has(&run->writer, work)) {
+        double seconds;
+        int status = compute(run, work, &seconds, err);
         if (status != STATUS_OK) {
             return status;
         }
-        status = drift_watch_batch(&run->launch.watch, work, seconds, err);
+        event = drift_watch_batch(&run->launch.watch, work, seconds);
         count_batch(run, work, seconds);
     }
     if (!writer_put(&run->writer, work)) {
         // The writer stopped: by the stop that was asked for, or by an error of its own, which end_stages
         // reports.
-        status = status == STATUS_OK ? stop_reason(run, err) : status;
+        int status = stop_reason(run, err);
         return status == STATUS_OK ? error_set(err, STATUS_STOPPED, "the writer stopped") : status;
     }
-    return status;
+    return event == DRIFT_STEADY ? STATUS_OK : drift_watch_follow(&run->launch.watch, event, err);
 }
 
 // The stage loop: until the last work, a stop, drift or an error. *complete: the feeder reached the last row.

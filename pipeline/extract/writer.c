@@ -74,7 +74,7 @@ void writer_live(struct writer *writer, const char *stage, const char *drift, do
         snprintf(writer->live.drift, sizeof writer->live.drift, "%s", drift);
     }
     writer->live.score = score;
-    writer->live.tokens_per_second = rate;
+    writer->live.tokens_per_second = rate >= 0 ? rate : writer->live.tokens_per_second;
     if (now && heartbeat(writer, &err) != STATUS_OK) {
         distrust_ledger(writer, &err);
     }

@@ -86,7 +86,8 @@ void writer_snapshot(struct writer *writer, struct writer_progress *out);
 // final) ends the run with the next batch.
 void writer_event(struct writer *writer, enum log_level level, const char *kind, const char *text);
 
-// Changes what status shows; NULL leaves a field. Written with the next heartbeat, or now.
+// Changes what status shows; NULL, or a rate below 0, leaves a field. Written with the next heartbeat, or
+// now.
 void writer_live(struct writer *writer, const char *stage, const char *drift, double score, double rate,
                  bool now);
 

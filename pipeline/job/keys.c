@@ -85,7 +85,7 @@ const struct job_key job_keys[] = {
      .standard = "1024", .identity = true,
      .help = "problems read ahead and packed by length; no less than batch.problems"},
 
-    {"run", "output", KEY_PATH, FIELD(output), .minimum = 1, .required = true, .help = "the run directory"},
+    {"run", "output", KEY_PATH, FIELD(output), .minimum = 1, .required = true, .help = "the run directory: new, empty, or one that a run began"},
     {"run", "checkpoint_every", KEY_INTEGER, FIELD(checkpoint_every), .minimum = 1, .maximum = 1000000,
      .standard = "10", .identity = true, .help = "batches a shard: what a crash can cost at most"},
     {"run", "threads", KEY_INTEGER, FIELD(threads), .minimum = 0, .maximum = 1024, .standard = "0",

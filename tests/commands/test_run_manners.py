@@ -91,15 +91,17 @@ def test_profile_that_cannot_be_written_is_a_warning(tmp_path):
     assert "run.profile was not written" in done.err
 
 
-@pytest.mark.parametrize("text", ["{}", '{"k": 1}', "rubbish"])
-def test_odd_profiles(tmp_path, text):
-    (tmp_path / "profile.json").write_text(text)
-    job = Job(tmp_path, make_problems(8), run={"profile": str(tmp_path / "profile.json")})
-    done = job.run(expect=None)
-    assert done.code == (DATA if text == "rubbish" else OK), done
+@pytest.mark.parametrize("text", ["{}", '{"k": 1}', "rubbish", "[1]"])
+def test_odd_profiles_cost_the_reference_alone(tmp_path, text):
+    profile = tmp_path / "profile.json"
+    profile.write_text(text)
+    job = Job(tmp_path, make_problems(8), run={"profile": str(profile)})
+    done = job.run()
+    assert ("run.profile was not read" in done.err) == (text[0] != "{")
+    assert profile.read_text() == text or len(json.loads(profile.read_text())) == len(json.loads(text)) + 1
 
 
-def test_calibration_with_impossible_times_is_refused(tmp_path):
+def test_calibration_with_impossible_times_is_not_believed(tmp_path):
     profile = tmp_path / "profile.json"
     job = Job(tmp_path, make_problems(8), run={"profile": str(profile)})
     job.run()
@@ -108,8 +110,9 @@ def test_calibration_with_impossible_times_is_refused(tmp_path):
         calibration["canary_seconds"] = 0
     profile.write_text(json.dumps(kept))
     job.clear()
-    done = job.run(expect=DATA)
-    assert "impossible times" in done.last()
+    done = job.run()
+    assert "impossible times" in done.err
+    assert all(calibration["canary_seconds"] > 0 for calibration in json.loads(profile.read_text()).values())
 
 
 def test_failures_are_foretold(tmp_path):
