@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "extract/guard.h"
+#include "extract/writer.h"
 
 enum { NEVER = 120 }; // seconds
 
@@ -160,6 +161,66 @@ static void test_signals(void **state) {
     assert_int_equal(exit_code_of(ask_and_go_on, NULL), 75);
 }
 
+// A writer that is through, as the guard finds it when it leaves with a batch in flight.
+static void attach_ended_writer(struct child *child, struct writer *writer, int status) {
+    queue_open(&writer->finished);
+    pthread_mutex_init(&writer->lock, NULL);
+    writer->status = status;
+    atomic_init(&writer->stop, false);
+    atomic_init(&writer->done, true);
+    guard_attach(&child->guard, writer);
+}
+
+static void leave_after_error(struct child *child, int from_parent) {
+    static struct writer writer;
+    (void)from_parent;
+    begin(child, 0.5, NEVER);
+    attach_ended_writer(child, &writer, STATUS_WRITE);
+    guard_batch_begins(&child->guard, 7, NEVER);
+    kill(getpid(), SIGTERM);
+    clock_sleep(NEVER);
+}
+
+// Tells that the end was recorded by an exit code of its own.
+static void record_by_exit(void *context, const struct writer *writer, int status, const char *reason) {
+    (void)context;
+    bool right =
+        writer->status == STATUS_OK && status == STATUS_STOPPED && strstr(reason, "in flight") != NULL;
+    _exit(right ? 42 : 43);
+}
+
+static void leave_and_record(struct child *child, int from_parent) {
+    static struct writer writer;
+    (void)from_parent;
+    begin(child, 0.5, NEVER);
+    child->guard.options.leave = record_by_exit;
+    attach_ended_writer(child, &writer, STATUS_OK);
+    guard_batch_begins(&child->guard, 7, NEVER);
+    kill(getpid(), SIGTERM);
+    clock_sleep(NEVER);
+}
+
+// Another thread is in the ledger, for longer than the guard waits: no record, but an end.
+static void leave_without_lock(struct child *child, int from_parent) {
+    static struct writer writer;
+    (void)from_parent;
+    begin(child, 0.5, NEVER);
+    child->guard.options.leave = record_by_exit;
+    attach_ended_writer(child, &writer, STATUS_OK);
+    pthread_mutex_lock(&writer.lock);
+    guard_batch_begins(&child->guard, 7, NEVER);
+    kill(getpid(), SIGTERM);
+    clock_sleep(NEVER);
+}
+
+static void test_leaving(void **state) {
+    (void)state;
+    assert_int_equal(exit_code_of(leave_after_error, NULL),
+                     73); // what could not be kept counts more than the stop
+    assert_int_equal(exit_code_of(leave_and_record, NULL), 42);
+    assert_int_equal(exit_code_of(leave_without_lock, NULL), 75);
+}
+
 // After guard_stop signals do again what they did before.
 static void stop_and_die(struct child *child, int from_parent) {
     (void)from_parent;
@@ -181,6 +242,7 @@ int main(void) {
         cmocka_unit_test(test_not_hung),
         cmocka_unit_test(test_suspended_process_is_not_hung),
         cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_leaving),
         cmocka_unit_test(test_mask_is_restored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
