@@ -103,6 +103,7 @@ static const char *placed(const char *text, const struct text_place *place) {
 }
 
 // ---- shards ----
+
 typedef int (*each_shard)(void *context, const struct ledger_shard *shard);
 
 static int take_shard(struct query *query, union page_row *row, struct buffer *text, struct error *err) {
@@ -140,6 +141,7 @@ int ledger_each_shard(struct ledger *ledger, each_shard each, void *context, str
 }
 
 // ---- batches ----
+
 typedef int (*each_batch)(void *context, const struct ledger_batch *batch);
 
 static int take_batch(struct query *query, union page_row *row, struct buffer *text, struct error *err) {
@@ -182,6 +184,7 @@ int ledger_each_batch(struct ledger *ledger, each_batch each, void *context, str
 }
 
 // ---- launches ----
+
 typedef int (*each_launch)(void *context, const struct ledger_launch_record *launch);
 
 static int take_launch(struct query *query, union page_row *row, struct buffer *text, struct error *err) {
@@ -217,6 +220,7 @@ int ledger_each_launch(struct ledger *ledger, each_launch each, void *context, s
 }
 
 // ---- events ----
+
 typedef int (*each_event)(void *context, int64_t at, uint64_t epoch, const char *kind, const char *text);
 
 static int take_event(struct query *query, union page_row *row, struct buffer *text, struct error *err) {
@@ -245,6 +249,7 @@ int ledger_each_event(struct ledger *ledger, each_event each, void *context, str
 }
 
 // ---- problems ----
+
 typedef int (*each_problem)(void *context, const struct ledger_problem *problem);
 
 #define PROBLEM_FIELDS                                                                                       \

@@ -55,6 +55,7 @@ static void say(struct verification *check, const char *format, ...) {
 }
 
 // ---- one shard against its problems in the ledger ----
+
 struct comparison {
     struct verification *check;
     const struct ledger_shard *shard;
@@ -245,6 +246,7 @@ static int check_shard(void *context, const struct ledger_shard *shard) {
 }
 
 // ---- the run as a whole ----
+
 // Every file name in shards/, each followed by a 0.
 static int list_names(struct buffer *names, const char *folder, struct error *err) {
     char path[PATH_SIZE];

@@ -155,7 +155,8 @@ static void print_line(FILE *out, const struct run_snapshot *snapshot) {
             snapshot->has_progress ? snapshot->progress.drift : "-");
 }
 
-// ---- JSON ------------------------------------------------------------------------------------------------
+// ---- JSON ----
+
 static json_t *number(uint64_t value) {
     return json_integer((json_int_t)value);
 }

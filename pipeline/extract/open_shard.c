@@ -215,7 +215,7 @@ void open_shard_next(struct open_shard *open, uint64_t number) {
     open->kept_batches = 0;
 }
 
-// ---- life -------------------------------------------------------------------------------------------
+// ---- life ----
 
 static int create_buffers(struct open_shard *open, const struct feeder_limits *limits, struct error *err) {
     size_t layers = open->layout->layer_count;

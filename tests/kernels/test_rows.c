@@ -200,7 +200,8 @@ static void test_rope(void **state) {
     on_every_path(rope);
 }
 
-// ---- SwiGLU ----------------------------------------------------------------------------------------------
+// ---- SwiGLU ----
+
 static void try_swiglu(struct bed *bed, size_t n) {
     float *in = random_numbers(n, TOKENS * 2 * n, 30.0f, bed->dtype);
     float *want = malloc(TOKENS * n * sizeof *want);
