@@ -24,7 +24,7 @@ struct runner_summary {
     double launch_seconds; // from the first batch to the last
     double wait_seconds;   // of them, spent waiting for the feeder or the writer
     uint64_t memory_peak;
-    bool library_broken; // an HDF5 or write error: end the process with _exit, not exit
+    bool skip_handlers; // an HDF5 or write error: end the process with _exit, not exit
 };
 
 // STATUS_OK: every problem is accounted for. STATUS_STOPPED, STATUS_DRIFT, STATUS_DATA (more failed problems
