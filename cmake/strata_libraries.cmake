@@ -30,4 +30,3 @@ else()
   add_library(strata::hdf5 ALIAS hdf5::hdf5)
 endif()
 
-include(strata_cuda)

@@ -2,13 +2,16 @@
 # and only when it names that room in DEPENDS, so that an include against the direction of the house does not compile:
 #   #include "base/error.h"      found by every room that depends on base
 function(strata_room room)
-  cmake_parse_arguments(ARG "" "PATH" "DEPENDS;LIBRARIES;PRIVATE_LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ARG "" "PATH" "DEPENDS;LIBRARIES;PRIVATE_LIBRARIES;EXCEPT" ${ARGN})
   set(folder ${CMAKE_SOURCE_DIR}/${ARG_PATH})
   set(include ${CMAKE_BINARY_DIR}/include/${room})
   file(MAKE_DIRECTORY ${include})
   file(CREATE_LINK ${folder} ${include}/${room} SYMBOLIC)
 
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${folder}/*.c)
+  foreach(except IN LISTS ARG_EXCEPT) # libraries of their own
+    list(FILTER sources EXCLUDE REGEX "^${folder}/${except}")
+  endforeach()
   add_library(strata_${room} STATIC ${sources})
   target_include_directories(strata_${room} INTERFACE ${include} PRIVATE ${include})
   foreach(other IN LISTS ARG_DEPENDS)

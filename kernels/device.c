@@ -2,6 +2,7 @@
 // device_operations.c.
 #include "kernels/device.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,20 +10,42 @@
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/device_ops.h"
 
-static bool names_cuda(const char *name) {
+// "cuda" or "cuda:N".
+static bool names_cuda(const char *name, int *index) {
+    *index = 0;
     if (strncmp(name, "cuda", 4) != 0) {
         return false;
     }
     if (name[4] == 0) {
         return true;
     }
+    if (name[4] != ':' || name[5] < '0' || name[5] > '9') {
+        return false;
+    }
     char *end;
-    strtoul(name + 5, &end, 10);
-    return name[4] == ':' && name[5] >= '0' && name[5] <= '9' && *end == 0;
+    unsigned long number = strtoul(name + 5, &end, 10);
+    *index = (int)number;
+    return *end == 0 && number < 1024;
+}
+
+// The first GPU if one is usable, otherwise the CPU, and why.
+static int open_any(struct device **out, const struct device_options *options, struct error *err) {
+    struct error reason;
+    bool there;
+    int status = cuda_device_open(out, 0, options, "auto took the first GPU", &there, &reason);
+    if (status == STATUS_OK || there) { // a GPU that is there and fails is no reason to go to the CPU
+        *err = reason;
+        return status;
+    }
+    char why[160];
+    snprintf(why, sizeof why, "auto took the CPU: %.120s", reason.message);
+    return cpu_device_open(out, options, why, err);
 }
 
 int device_open(struct device **out, const char *name, const struct device_options *options,
                 struct error *err) {
+    int index;
+    bool there;
     *out = NULL;
     if (options->dtype != DTYPE_F32 && options->dtype != DTYPE_BF16) {
         return error_set(err, STATUS_DEVICE, "a device computes in float32 or bfloat16, not in %s",
@@ -35,10 +58,11 @@ int device_open(struct device **out, const char *name, const struct device_optio
         return cpu_device_open(out, options, "asked for", err);
     }
     if (strcmp(name, "auto") == 0) {
-        return cpu_device_open(out, options, "auto took the CPU: built without CUDA", err);
+        return open_any(out, options, err);
     }
-    if (names_cuda(name)) {
-        return error_set(err, STATUS_DEVICE, "device %s is not there: built without CUDA", name);
+    if (names_cuda(name, &index)) {
+        int status = cuda_device_open(out, index, options, "asked for", &there, err);
+        return status == STATUS_OK || there ? status : error_wrap(err, "device %s is not there", name);
     }
     return error_set(err, STATUS_DEVICE, "unknown device '%s': cpu, cuda:N or auto", name);
 }
@@ -122,4 +146,47 @@ int device_wait(struct device *device, struct device_mark mark, struct device_ti
                 struct error *err) {
     struct device_times unread;
     return device->ops->wait(device, mark, times != NULL ? times : &unread, err);
+}
+
+// ---- telemetry ----
+
+void device_sample(const struct device *device, struct device_sample *out) {
+    *out = (struct device_sample){.age_seconds = 0,
+                                  .memory_used = DEVICE_UNKNOWN,
+                                  .process_memory = DEVICE_UNKNOWN,
+                                  .utilization = DEVICE_UNKNOWN,
+                                  .sm_clock = DEVICE_UNKNOWN,
+                                  .sm_clock_most = DEVICE_UNKNOWN,
+                                  .temperature = DEVICE_UNKNOWN,
+                                  .foreign_processes = DEVICE_UNKNOWN,
+                                  .throttle_reasons = DEVICE_UNKNOWN,
+                                  .power = DEVICE_UNKNOWN,
+                                  .power_limit = DEVICE_UNKNOWN,
+                                  .pcie_received = DEVICE_UNKNOWN,
+                                  .pcie_sent = DEVICE_UNKNOWN,
+                                  .xid = DEVICE_UNKNOWN};
+    device->ops->sample(device, out);
+}
+
+void device_throttle_names(int64_t reasons, char *out, size_t size) {
+    // Bits of nvmlClocksEventReasons that slow a clock; being idle and settings of the user do not count.
+    static const struct {
+        int64_t bits;
+        const char *name;
+    } names[] = {{0x04, "power"},
+                 {0x08, "hardware"},
+                 {0x20, "thermal"},
+                 {0x40, "thermal-hardware"},
+                 {0x80, "power-brake"}};
+    size_t used = 0;
+    if (reasons < 0) {
+        snprintf(out, size, "unknown");
+        return;
+    }
+    snprintf(out, size, "none");
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if ((reasons & names[i].bits) != 0 && used < size) {
+            used += (size_t)snprintf(out + used, size - used, "%s%s", used > 0 ? "+" : "", names[i].name);
+        }
+    }
 }

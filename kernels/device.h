@@ -1,5 +1,5 @@
-// The device: every operation of a forward pass once, with its shapes. kernels/cpu implements it;
-// kernels/cuda will.
+// The device: every operation of a forward pass once, with its shapes. kernels/cpu and kernels/cuda implement
+// it.
 //
 // Queue. Operations and uploads are put on one compute queue and run in the order they were queued; a call
 // returns as soon as it may (the CPU back end returns when the work is done). device_download runs beside the
@@ -15,7 +15,13 @@
 // Numbers. A device is opened for one computation dtype (float32 or bfloat16): weights and activations have
 // it. Sums run in float32 and in an order that depends on shapes of one text alone, never on the batch, the
 // position in it or the number of threads: a text's results keep their bits in any company. bfloat16 rounds
-// where transformers' eager code rounds (the rounding points are named at each operation).
+// where transformers' eager code rounds (the rounding points are named at each operation); the CUDA back end
+// skips roundings between steps that it fuses, never adds one.
+//
+// Row budget. A plan names the most tokens a batch has (device_plan.tokens). Every [tokens, ...] buffer given
+// to device_matmul has room for that many rows, and a back end may compute all of them (the CUDA back end
+// runs every product at this one shape, which is what keeps a row's bits): rows from `tokens` on hold
+// anything afterwards.
 //
 // Shapes are written [rows, columns], row-major and contiguous unless a stride is named. "tokens" is the
 // number of tokens of the packed batch: the texts one after another without padding, starts[i]..starts[i+1]
@@ -29,6 +35,7 @@
 
 #include "base/dtype.h"
 #include "base/error.h"
+#include "base/memory.h"
 
 struct device; // one processor: the CPU with its threads, or one GPU
 
@@ -53,6 +60,7 @@ struct device_description {
     char identity[512]; // all that may change a bit of a result (path, library versions); part of a run's
                         // identity
     int threads;        // host threads that compute
+    bool queues;        // calls return before the work is done: queue the next batch before waiting for one
     uint64_t memory;    // bytes in all: RAM or the GPU's
     uint64_t memory_free;
 };
@@ -70,6 +78,7 @@ enum device_purpose { DEVICE_WEIGHTS, DEVICE_ACTIVATIONS, DEVICE_SCRATCH, DEVICE
 
 struct device_plan {
     size_t bytes[DEVICE_PURPOSES];
+    size_t tokens; // most tokens of a batch, > 0
 };
 
 enum { DEVICE_ALIGNMENT = 256 };
@@ -77,16 +86,60 @@ enum { DEVICE_ALIGNMENT = 256 };
 // Adds a piece of `bytes` (rounded up to DEVICE_ALIGNMENT) to a plan. STATUS_INTERNAL when the sum overflows.
 int device_plan_add(struct device_plan *plan, enum device_purpose purpose, size_t bytes, struct error *err);
 
-// Makes the arenas. Once a device. STATUS_DEVICE, with needed and free bytes by purpose, when the plan does
-// not fit.
+// Whether the plan, with what the back end adds for itself, fits into the memory that is free now.
+int device_fits(const struct device *device, const struct device_plan *plan, bool *fits, struct error *err);
+
+// Makes the arenas. Once a device. STATUS_DEVICE, with a table of needed and free bytes by purpose, when the
+// plan does not fit.
 int device_reserve(struct device *device, const struct device_plan *plan, struct error *err);
 
 // A zeroed piece of an arena. STATUS_INTERNAL when the plan was too small or the device is sealed.
 int device_take(struct device *device, enum device_purpose purpose, size_t bytes, void **out,
                 struct error *err);
 
-// From now on device_take fails.
+// From now on device_take fails, and no back end allocates any more.
 void device_seal(struct device *device);
+
+// Whether [data, data + bytes) lies in this device's own memory, as the system that owns the memory says (a
+// GPU: the driver's attributes of the first and the last byte). STATUS_DEVICE saying where it lies when not.
+int device_check_resident(const struct device *device, const void *data, size_t bytes, struct error *err);
+
+struct device_residency {
+    uint64_t planned[DEVICE_PURPOSES]; // bytes of the arenas, as reserved
+    uint64_t taken[DEVICE_PURPOSES];   // bytes handed out
+    uint64_t process_bytes; // on the device, as its driver counts for this process; UINT64_MAX: not known
+};
+
+void device_residency(const struct device *device, struct device_residency *out);
+
+// ---- telemetry ----
+
+enum { DEVICE_UNKNOWN = -1 };
+
+// What the device's own monitoring said last (a GPU: NVML, read by a thread of its own about once a second).
+// A field that is not known is DEVICE_UNKNOWN; on the CPU all are.
+struct device_sample {
+    double age_seconds;        // since it was read
+    int64_t memory_used;       // bytes in use on the device, everybody's
+    int64_t process_memory;    // bytes of this process
+    int32_t utilization;       // percent of the last interval with a kernel running
+    int32_t sm_clock;          // MHz
+    int32_t sm_clock_most;     // MHz
+    int32_t temperature;       // degrees Celsius
+    int32_t foreign_processes; // computing on the device beside this one
+    int64_t throttle_reasons;  // nvmlClocksEventReasons bits
+    double power;              // W
+    double power_limit;        // W
+    double pcie_received;      // bytes a second, host -> device
+    double pcie_sent;          // bytes a second, device -> host
+    int64_t xid;               // code of the last critical error event; 0: none
+};
+
+void device_sample(const struct device *device, struct device_sample *out);
+
+// Names of the throttle reasons that slow a clock down, joined by "+" ("power+thermal"); "none", or
+// "unknown".
+void device_throttle_names(int64_t reasons, char *out, size_t size);
 
 // ---- weights ----
 
@@ -161,6 +214,23 @@ enum device_store {
 // x [tokens, matrix->columns], out [tokens, matrix->rows]; bias [matrix->rows] or NULL.
 int device_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
                   const void *bias, size_t tokens, enum device_store store, struct error *err);
+
+// Chooses how products of this shape, store and bias are computed, for back ends that have a choice (the CUDA
+// back end: cuBLASLt algorithms). Times the candidates unless device_set_algorithms named one, and proves on
+// the device that a row's bits depend neither on the other rows nor on its place; a candidate that fails is
+// passed over. x and out are activation buffers of plan.tokens rows; their contents are lost. Before
+// device_seal; a shape tuned before costs nothing. STATUS_DEVICE when no candidate is left, or when a named
+// one is not to be had.
+int device_matmul_tune(struct device *device, void *out, void *x, const struct device_matrix *matrix,
+                       const void *bias, enum device_store store, struct error *err);
+
+// What was chosen, one line a shape in the order of tuning ("4096x12288 store bias=0 ..."), appended with a
+// final 0 that is not counted; empty where there is nothing to choose. Part of a run's identity.
+int device_algorithms(const struct device *device, struct buffer *text, struct error *err);
+
+// The choices of an earlier run, before the first device_matmul_tune: they are used, whatever would be faster
+// today. STATUS_DATA when the text is not of this kind.
+int device_set_algorithms(struct device *device, const char *text, struct error *err);
 
 struct device_heads {
     size_t heads;    // query heads

@@ -21,50 +21,76 @@ static double gib(uint64_t bytes) {
     return (double)bytes * 0x1p-30;
 }
 
-// Refuses a plan that does not fit, with one column a purpose.
-static int check_fits(const struct device *device, const struct device_plan *plan, struct error *err) {
+// What a plan needs with what the back end adds, and whether that fits.
+struct fit {
+    struct device_plan whole;
+    size_t needed;
     uint64_t total;
     uint64_t available;
-    device->ops->memory(device, &total, &available);
-    size_t needed = 0;
-    bool fits = true;
-    for (int p = 0; p < DEVICE_PURPOSES; p++) {
-        fits = size_add(needed, plan->bytes[p], &needed) && fits;
-    }
-    if (fits && needed <= available) {
-        return STATUS_OK;
-    }
-    return error_set(
-        err, STATUS_DEVICE,
-        "not enough memory: weights %.3f GiB | activations %.3f GiB | scratch %.3f GiB | staging %.3f "
-        "GiB | needed %.3f GiB | free %.3f GiB of %.3f GiB",
-        gib(plan->bytes[DEVICE_WEIGHTS]), gib(plan->bytes[DEVICE_ACTIVATIONS]),
-        gib(plan->bytes[DEVICE_SCRATCH]), gib(plan->bytes[DEVICE_STAGING]),
-        fits ? gib(needed) : gib(UINT64_MAX), gib(available), gib(total));
-}
+    bool fits;
+};
 
-int device_reserve(struct device *device, const struct device_plan *plan, struct error *err) {
-    if (device->reserved) {
-        return error_set(err, STATUS_INTERNAL, "device memory is reserved once");
-    }
-    struct device_plan whole = *plan;
-    int status = device->ops->plan_own(device, &whole, err);
+static int fit_plan(const struct device *device, const struct device_plan *plan, struct fit *fit,
+                    struct error *err) {
+    *fit = (struct fit){.whole = *plan, .fits = true};
+    int status = device->ops->plan_own(device, &fit->whole, err);
     if (status != STATUS_OK) {
         return status;
     }
-    status = check_fits(device, &whole, err);
+    device->ops->memory(device, &fit->total, &fit->available);
+    for (int p = 0; p < DEVICE_PURPOSES; p++) {
+        // Staging is host memory on a device with memory of its own.
+        if (p != DEVICE_STAGING || !device->staging_is_host) {
+            fit->fits = size_add(fit->needed, fit->whole.bytes[p], &fit->needed) && fit->fits;
+        }
+    }
+    fit->fits = fit->fits && size_add(fit->needed, device->memory_reserve, &fit->needed) &&
+                fit->needed <= fit->available;
+    return STATUS_OK;
+}
+
+int device_fits(const struct device *device, const struct device_plan *plan, bool *fits, struct error *err) {
+    struct fit fit;
+    *fits = false;
+    int status = fit_plan(device, plan, &fit, err);
+    *fits = status == STATUS_OK && fit.fits;
+    return status;
+}
+
+// Refuses a plan that does not fit, with one column a purpose.
+static int refuse_plan(const struct device *device, const struct fit *fit, struct error *err) {
+    const size_t *bytes = fit->whole.bytes;
+    return error_set(
+        err, STATUS_DEVICE,
+        "not enough memory: weights %.3f GiB | activations %.3f GiB | scratch %.3f GiB | staging "
+        "%.3f GiB%s | reserve %.3f GiB | needed %.3f GiB | free %.3f GiB of %.3f GiB",
+        gib(bytes[DEVICE_WEIGHTS]), gib(bytes[DEVICE_ACTIVATIONS]), gib(bytes[DEVICE_SCRATCH]),
+        gib(bytes[DEVICE_STAGING]), device->staging_is_host ? " (host)" : "", gib(device->memory_reserve),
+        gib(fit->needed), gib(fit->available), gib(fit->total));
+}
+
+int device_reserve(struct device *device, const struct device_plan *plan, struct error *err) {
+    struct fit fit;
+    if (device->reserved) {
+        return error_set(err, STATUS_INTERNAL, "device memory is reserved once");
+    }
+    int status = fit_plan(device, plan, &fit, err);
+    if (status == STATUS_OK && !fit.fits) {
+        status = refuse_plan(device, &fit, err);
+    }
     if (status != STATUS_OK) {
         return status;
     }
     device->reserved = true;
+    device->tokens = plan->tokens;
     for (int p = 0; p < DEVICE_PURPOSES; p++) {
         void *base = NULL;
-        status = device->ops->arena(device, (enum device_purpose)p, whole.bytes[p], &base, err);
+        status = device->ops->arena(device, (enum device_purpose)p, fit.whole.bytes[p], &base, err);
         if (status != STATUS_OK) {
             return error_wrap(err, "%s", purpose_names[p]);
         }
         device->base[p] = base;
-        device->capacity[p] = whole.bytes[p];
+        device->capacity[p] = fit.whole.bytes[p];
     }
     return device->ops->prepare(device, err);
 }
@@ -90,4 +116,16 @@ int device_take(struct device *device, enum device_purpose purpose, size_t bytes
 
 void device_seal(struct device *device) {
     device->sealed = true;
+}
+
+int device_check_resident(const struct device *device, const void *data, size_t bytes, struct error *err) {
+    return device->ops->check_resident(device, data, bytes, err);
+}
+
+void device_residency(const struct device *device, struct device_residency *out) {
+    for (int p = 0; p < DEVICE_PURPOSES; p++) {
+        out->planned[p] = device->capacity[p];
+        out->taken[p] = device->used[p];
+    }
+    out->process_bytes = device->ops->process_bytes(device);
 }

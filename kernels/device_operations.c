@@ -40,6 +40,35 @@ int device_matmul(struct device *device, void *out, const void *x, const struct 
     return device->ops->matmul(device, out, x, matrix, bias, tokens, store, err);
 }
 
+// ---- choosing how products are computed ----
+
+int device_matmul_tune(struct device *device, void *out, void *x, const struct device_matrix *matrix,
+                       const void *bias, enum device_store store, struct error *err) {
+    if (device->ops->matmul_tune == NULL) {
+        return STATUS_OK;
+    }
+    if (out == NULL || x == NULL || matrix == NULL || matrix->data == NULL) {
+        return refuse(err, "matmul_tune", "a buffer or the matrix is missing");
+    }
+    if (device->sealed) {
+        return refuse(err, "matmul_tune", "the device is sealed");
+    }
+    return device->ops->matmul_tune(device, out, x, matrix, bias, store, err);
+}
+
+int device_algorithms(const struct device *device, struct buffer *text, struct error *err) {
+    return device->ops->algorithms == NULL ? STATUS_OK : device->ops->algorithms(device, text, err);
+}
+
+int device_set_algorithms(struct device *device, const char *text, struct error *err) {
+    if (device->ops->set_algorithms == NULL) {
+        return *text == 0
+                   ? STATUS_OK
+                   : error_set(err, STATUS_DATA, "this device has no choice of algorithms: %.60s", text);
+    }
+    return device->ops->set_algorithms(device, text, err);
+}
+
 // NULL when the shape can be computed.
 static const char *heads_fault(struct device_heads heads) {
     if (heads.heads == 0 || heads.kv_heads == 0 || heads.heads % heads.kv_heads != 0) {

@@ -2,6 +2,9 @@
 // check arguments and call through this table, so a back end may rely on them: pointers are there, tokens >
 // 0, shapes fit.
 //
+// The CUDA back end is a library of its own (strata_cuda, or its stand-in when nvcc is not there; tests link
+// an emulated one), so that one strata_kernels serves all of them.
+//
 // A back end's own struct begins with `struct device`.
 #ifndef STRATA_KERNELS_DEVICE_OPS_H
 #define STRATA_KERNELS_DEVICE_OPS_H
@@ -19,6 +22,9 @@ struct device_ops {
     int (*arena)(struct device *device, enum device_purpose purpose, size_t bytes, void **base,
                  struct error *err);
     int (*prepare)(struct device *device, struct error *err); // arenas are there: takes what plan_own added
+    int (*check_resident)(const struct device *device, const void *data, size_t bytes, struct error *err);
+    uint64_t (*process_bytes)(const struct device *device);                 // UINT64_MAX: not known
+    void (*sample)(const struct device *device, struct device_sample *out); // fields come as DEVICE_UNKNOWN
 
     // ---- weights ----
     bool (*matrix_bytes)(const struct device *device, size_t rows, size_t columns, size_t *bytes);
@@ -41,6 +47,11 @@ struct device_ops {
                     size_t tokens, size_t hidden, struct error *err);
     int (*matmul)(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
                   const void *bias, size_t tokens, enum device_store store, struct error *err);
+    // NULL where there is nothing to choose: all three or none.
+    int (*matmul_tune)(struct device *device, void *out, void *x, const struct device_matrix *matrix,
+                       const void *bias, enum device_store store, struct error *err);
+    int (*algorithms)(const struct device *device, struct buffer *text, struct error *err);
+    int (*set_algorithms)(struct device *device, const char *text, struct error *err);
     int (*qk_norm_rope)(struct device *device, void *qkv, const void *q_norm, const void *k_norm,
                         float epsilon, const float *cosine, const float *sine, const int32_t *rope_row,
                         struct device_heads heads, size_t tokens, struct error *err);
@@ -60,11 +71,19 @@ struct device_ops {
     int (*peak)(struct device *device, enum dtype dtype, double *rate, struct error *err);
 };
 
+// Opens GPU `index`; the emulation and kernels/cuda_absent.c implement it too. *there: a usable GPU was found
+// (false: err says why there is none, and `auto` may take the CPU).
+int cuda_device_open(struct device **out, int index, const struct device_options *options, const char *why,
+                     bool *there, struct error *err);
+
 struct device {
     const struct device_ops *ops;
     enum dtype dtype;
     bool reserved;
     bool sealed;
+    bool staging_is_host;  // staging does not count against the device's memory
+    size_t memory_reserve; // bytes of the device's memory left alone
+    size_t tokens;         // of the plan: rows of every buffer that matmul reads or writes
     unsigned char *base[DEVICE_PURPOSES];
     size_t capacity[DEVICE_PURPOSES];
     size_t used[DEVICE_PURPOSES];

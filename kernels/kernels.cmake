@@ -8,3 +8,9 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   set_source_files_properties(${cpu_paths}/avx512.c PROPERTIES COMPILE_OPTIONS "${cpu_avx512}")
   set_source_files_properties(${cpu_paths}/avx512bf16.c PROPERTIES COMPILE_OPTIONS "${cpu_avx512};-mavx512bf16")
 endif()
+
+# The CUDA back end is a library of its own: strata_cuda is kernels/cuda where nvcc and cuBLAS were found, otherwise its
+# stand-in. A program with the property STRATA_EMULATES_CUDA (tests) links the back end built against the emulation instead.
+include(strata_cuda)
+target_link_libraries(strata_kernels INTERFACE
+  $<IF:$<BOOL:$<TARGET_PROPERTY:STRATA_EMULATES_CUDA>>,strata_cuda_emulated,strata_cuda>)

@@ -82,6 +82,29 @@ static int cpu_prepare(struct device *device, struct error *err) {
     return status;
 }
 
+static int cpu_check_resident(const struct device *device, const void *data, size_t bytes,
+                              struct error *err) {
+    const unsigned char *begin = data;
+    for (int p = 0; p < DEVICE_PURPOSES; p++) {
+        const struct arena *arena = &cpu_of_const(device)->arenas[p];
+        if (begin >= arena->data && bytes <= arena->capacity &&
+            begin <= arena->data + (arena->capacity - bytes)) {
+            return STATUS_OK;
+        }
+    }
+    return error_set(err, STATUS_DEVICE, "%zu bytes lie outside the device's arenas", bytes);
+}
+
+static uint64_t cpu_process_bytes(const struct device *device) {
+    (void)device;
+    return UINT64_MAX;
+}
+
+static void cpu_sample(const struct device *device, struct device_sample *out) {
+    (void)device;
+    (void)out; // what a processor's monitoring says, the run reads from the system itself
+}
+
 static int cpu_vector_load(struct device *device, void *out, size_t offset, size_t count, const void *source,
                            enum dtype source_dtype, struct error *err) {
     (void)err;
@@ -159,6 +182,9 @@ static const struct device_ops cpu_ops = {
     .memory = cpu_memory_of,
     .arena = cpu_arena,
     .prepare = cpu_prepare,
+    .check_resident = cpu_check_resident,
+    .process_bytes = cpu_process_bytes,
+    .sample = cpu_sample,
     .matrix_bytes = cpu_matrix_bytes,
     .matrix_load = cpu_matrix_load,
     .vector_load = cpu_vector_load,

@@ -129,6 +129,7 @@ int model_plan(const struct model *model, const struct device *device, const str
     if (status == STATUS_OK) {
         status = state_lay_out(&layout, &state, &weights, &model->config, limits, err);
     }
+    plan->tokens = limits->tokens;
     state_destroy(&state, &weights);
     return status;
 }

@@ -1,0 +1,92 @@
+// The kernels of the CUDA back end, as the host sees them: each call queues one operation of device.h on a
+// stream and returns what the launch said. Shapes, dtypes and meaning are those of device.h; arguments were
+// checked. C linkage, so that host files stay C.
+//
+// A row's result depends on that row (attention: on its text) alone, through sums in an order that is fixed
+// by its own shape: one block a row in norms, attention tiles counted from the start of the text, pooling in
+// token order, no float atomics.
+#ifndef STRATA_KERNELS_CUDA_CUDA_KERNELS_H
+#define STRATA_KERNELS_CUDA_CUDA_KERNELS_H
+
+#include <cuda_runtime_api.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/device.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// Part of a run's identity: raise it with every change that may change a bit of a result.
+enum { CUDA_KERNELS_VERSION = 1 };
+
+cudaError_t launch_embed(cudaStream_t stream, enum dtype dtype, void *out, const void *table,
+                         const int32_t *ids, size_t tokens, size_t hidden);
+
+cudaError_t launch_rms_norm(cudaStream_t stream, enum dtype dtype, void *out, const void *x,
+                            const void *weight, float epsilon, size_t tokens, size_t hidden);
+
+cudaError_t launch_qk_norm_rope(cudaStream_t stream, enum dtype dtype, void *qkv, const void *q_norm,
+                                const void *k_norm, float epsilon, const float *cosine, const float *sine,
+                                const int32_t *rope_row, struct device_heads heads, size_t tokens);
+
+// bfloat16: mma.sync over 64 x 64 tiles with a running softmax (FlashAttention-2, Dao 2023); float32: the
+// same scheme with multiply-adds.
+enum { ATTENTION_TILE = 64 };
+
+// One block of the grid: query rows [first, first + ATTENTION_TILE) of the text [start, end).
+struct attention_tile {
+    int32_t start;
+    int32_t end;
+    int32_t first; // token of the batch; first - start is a multiple of ATTENTION_TILE
+};
+
+// Room for the tiles of any batch of `tokens` tokens: a text adds at most one tile that is not full.
+static inline size_t attention_tiles_most(size_t tokens) {
+    return tokens / ATTENTION_TILE + tokens;
+}
+
+// Tiles of a batch, from starts in host memory; the launch's grid.
+size_t attention_tile_count(const int32_t *host_starts, size_t texts);
+
+// False when the head size is not one the kernels are built for (multiples of 8 up to 256).
+bool attention_has(enum dtype dtype, size_t head_dim);
+
+// tiles: device memory for attention_tiles_most(...), filled from `starts` (device memory) by this call.
+cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, const void *qkv,
+                             const struct device_attention *shape, const int32_t *starts, size_t texts,
+                             struct attention_tile *tiles, size_t tile_count);
+
+cudaError_t launch_swiglu(cudaStream_t stream, enum dtype dtype, void *out, const void *gate_up,
+                          size_t tokens, size_t intermediate);
+
+cudaError_t launch_pool(cudaStream_t stream, enum dtype dtype, void *out, enum dtype out_dtype,
+                        struct device_row_check *checks, const void *x, const struct device_span *spans,
+                        size_t rows, size_t hidden);
+
+// out[i] = source[i] in another format, rounded to nearest even (float16, bfloat16, float32 to dtype).
+cudaError_t launch_convert(cudaStream_t stream, void *out, enum dtype dtype, const void *source,
+                           enum dtype source_dtype, size_t count);
+
+// ---- for the self-test of products ----
+
+// Seeded numbers in about [-1, 1): number i of `out` is a function of seed and i alone.
+cudaError_t launch_fill(cudaStream_t stream, enum dtype dtype, void *out, size_t count, uint64_t seed);
+
+// *differences += numbers of a and b whose bits differ (rows of `bytes`, a multiple of 4).
+cudaError_t launch_compare(cudaStream_t stream, unsigned *differences, const void *a, const void *b,
+                           size_t bytes);
+
+// ---- for benchmarks ----
+
+// A loop of matrix instructions (bfloat16) or multiply-adds (float32) in registers on every multiprocessor;
+// *operations are those it does.
+cudaError_t launch_peak(cudaStream_t stream, enum dtype dtype, int multiprocessors, float *sink,
+                        double *operations);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,12 @@
+// Stands in for the CUDA back end in a build without it.
+#include "kernels/device_ops.h"
+
+int cuda_device_open(struct device **out, int index, const struct device_options *options, const char *why,
+                     bool *there, struct error *err) {
+    (void)index;
+    (void)options;
+    (void)why;
+    *out = NULL;
+    *there = false;
+    return error_set(err, STATUS_DEVICE, "built without CUDA");
+}
