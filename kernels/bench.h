@@ -7,26 +7,39 @@
 
 #include "kernels/device.h"
 
-struct bench_shape { // out [tokens, rows] = x [tokens, columns] * W^T
-    size_t tokens;
-    size_t rows;
-    size_t columns;
+struct bench_shape { // of a transformer block
+    const char *name;
+    size_t hidden;
+    size_t intermediate;
+    struct device_heads heads;
 };
 
+// "qwen3-0.6b" or "qwen3-8b"; NULL when there is no such shape.
+const struct bench_shape *bench_shape_find(const char *name);
+
+enum bench_part {
+    BENCH_PEAKS = 1 << 0,     // multiply-adds from registers, reading from memory
+    BENCH_PRODUCTS = 1 << 1,  // each matrix at 2,048 and 8,192 tokens, as a share of the peak
+    BENCH_SMALL = 1 << 2,     // all matrices at 1 to 16 tokens, as a share of the bandwidth
+    BENCH_ATTENTION = 1 << 3, // texts of 300, 2,048 and 8,192, as a share of the peak
+    BENCH_BLOCK = 1 << 4,     // a whole block: what each operation takes of its time
+    BENCH_LOAD = 1 << 5,      // packing of weights against reading them from the page cache
+    BENCH_THREADS = 1 << 6,   // CPU: a block with one thread and with all
+};
+
+// A bench_part by name ("products"), every part for "all"; 0 when there is no such name.
+unsigned bench_part_find(const char *name);
+
 struct bench_options {
-    const struct bench_shape *shapes; // products; NULL: those of Qwen3-0.6B at 2048 and 8192 tokens
-    size_t shape_count;
-    struct device_heads
-        heads; // of the attention and rotation; heads 0: 16 query and 8 key/value heads of 128
-    const size_t *text_lengths; // texts of attention, each [length] times as many as make `attention_tokens`
-    size_t text_length_count;   // NULL and 0: 300, 2048, 8192
-    size_t attention_tokens;    // tokens in a batch of attention; 0: 8192
-    int repeats;                // the best of so many runs counts; 0: 3
+    const struct bench_shape *shape; // NULL: qwen3-0.6b
+    unsigned parts;                  // of bench_part; 0: all
+    size_t tokens;                   // of the largest batch; 0: 8,192
+    int repeats; // the best of at most so many runs counts (long ones run less often); 0: 5
 };
 
 // Measures the device (opened, not yet reserved; it is reserved and sealed here) and prints one table to
-// `out`: multiply-add peaks, products in GFLOP/s and as a share of the peak of the device's dtype, attention
-// in GFLOP/s of causal scores and values and as a share of that peak, and row operations in GB/s.
-int bench_device(struct device *device, const struct bench_options *options, FILE *out, struct error *err);
+// `out`. `opened`: as the device was opened, for those parts that open another.
+int bench_device(struct device *device, const struct device_options *opened,
+                 const struct bench_options *options, FILE *out, struct error *err);
 
 #endif

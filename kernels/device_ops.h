@@ -69,6 +69,9 @@ struct device_ops {
     // The rate of a loop that does nothing but multiply and add numbers of `dtype` in registers, all threads,
     // in floating-point operations a second. For benchmarks.
     int (*peak)(struct device *device, enum dtype dtype, double *rate, struct error *err);
+    // The rate of reading device memory from front to back, all threads, in bytes a second. For benchmarks;
+    // NULL where it is not measured.
+    int (*read_rate)(struct device *device, const void *data, size_t bytes, double *rate, struct error *err);
 };
 
 // Opens GPU `index`; the emulation and kernels/cuda_absent.c implement it too. *there: a usable GPU was found

@@ -7,14 +7,19 @@ static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
     struct device_options options = {.threads = (int)argument_integer(arguments, "--threads", 0),
                                      .cpu_path = argument_text(arguments, "--cpu-path", NULL)};
-    struct bench_options bench = {.repeats = (int)argument_integer(arguments, "--repeats", 3)};
+    struct bench_options bench = {
+        .shape = bench_shape_find(argument_text(arguments, "--shape", "qwen3-0.6b")),
+        .parts = bench_part_find(argument_text(arguments, "--part", "all")),
+        .tokens = (size_t)argument_integer(arguments, "--tokens", 8192),
+        .repeats = (int)argument_integer(arguments, "--repeats", 5),
+    };
     struct device *device = NULL;
     if (!dtype_parse(argument_text(arguments, "--dtype", "bfloat16"), &options.dtype)) {
         return error_set(err, STATUS_USAGE, "--dtype is bfloat16 or float32");
     }
     int status = device_open(&device, argument_text(arguments, "--device", "auto"), &options, err);
     if (status == STATUS_OK) {
-        status = bench_device(device, &bench, context->out, err);
+        status = bench_device(device, &options, &bench, context->out, err);
     }
     device_close(device);
     return status;
@@ -43,14 +48,30 @@ static const struct option options[] = {
     {.name = "--repeats",
      .kind = OPTION_INTEGER,
      .value = "N",
-     .help = "runs of each measurement, of which the best counts (default: 3)",
+     .help = "runs of each measurement, of which the best counts (default: 5)",
      .minimum = 1,
      .maximum = 100},
+    {.name = "--shape",
+     .kind = OPTION_TEXT,
+     .value = "MODEL",
+     .help = "whose block is measured (default: qwen3-0.6b)",
+     .choices = "qwen3-0.6b|qwen3-8b"},
+    {.name = "--part",
+     .kind = OPTION_TEXT,
+     .value = "PART",
+     .help = "of the table (default: all)",
+     .choices = "all|peaks|products|small|attention|block|load|threads"},
+    {.name = "--tokens",
+     .kind = OPTION_INTEGER,
+     .value = "N",
+     .help = "in the largest batch (default: 8192)",
+     .minimum = 1,
+     .maximum = 65536},
 };
 
 const struct command command_bench = {
     .name = "bench",
-    .summary = "measure a device: peaks, products, attention and row operations as ratios in one run",
+    .summary = "measure a device: peaks, products, attention, blocks and loading as ratios in one run",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .details =

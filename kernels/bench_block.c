@@ -1,0 +1,249 @@
+#include "kernels/bench_block.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/random.h"
+#include "base/size.h"
+#include "kernels/device_ops.h"
+
+enum { CHUNK = 1 << 20 }; // random numbers made once and loaded over and over
+
+static const float epsilon = 1e-6f;
+
+void bench_matrix_size(const struct bench_shape *shape, enum bench_matrix matrix, size_t *rows,
+                       size_t *columns) {
+    struct device_heads heads = shape->heads;
+    size_t attended = heads.heads * heads.head_dim;
+    switch (matrix) {
+    case MATRIX_QKV:
+        *rows = attended + 2 * heads.kv_heads * heads.head_dim;
+        *columns = shape->hidden;
+        return;
+    case MATRIX_OUT:
+        *rows = shape->hidden;
+        *columns = attended;
+        return;
+    case MATRIX_GATE_UP:
+        *rows = 2 * shape->intermediate;
+        *columns = shape->hidden;
+        return;
+    case MATRIX_DOWN:
+    case MATRICES:
+        *rows = shape->hidden;
+        *columns = shape->intermediate;
+    }
+}
+
+size_t bench_block_bytes(const struct device *device, const struct bench_shape *shape) {
+    size_t total = 0;
+    for (int m = 0; m < MATRICES; m++) {
+        size_t rows;
+        size_t columns;
+        size_t bytes = 0;
+        bench_matrix_size(shape, (enum bench_matrix)m, &rows, &columns);
+        device_matrix_bytes(device, rows, columns, &bytes);
+        total += bytes;
+    }
+    return total;
+}
+
+static int reserve(struct bench_blocks *blocks, struct error *err) {
+    struct device *device = blocks->device;
+    const struct bench_shape *shape = &blocks->shape;
+    size_t number = dtype_size(device_dtype(device));
+    size_t attended = shape->heads.heads * shape->heads.head_dim;
+    size_t qkv = attended + 2 * shape->heads.kv_heads * shape->heads.head_dim;
+    size_t tokens = blocks->tokens;
+    size_t angles = tokens * (shape->heads.head_dim / 2) * sizeof(float);
+    size_t scratch;
+    if (!device_attention_scratch(device, &blocks->attention, &scratch)) {
+        return error_set(err, STATUS_INTERNAL, "the attention's scratch overflows");
+    }
+    const struct {
+        enum device_purpose purpose;
+        size_t bytes;
+        void *out; // a pointer to the pointer
+    } pieces[] = {
+        {DEVICE_WEIGHTS, shape->hidden * number, &blocks->norm},
+        {DEVICE_WEIGHTS, shape->heads.head_dim * number, &blocks->head_norm},
+        {DEVICE_WEIGHTS, angles, &blocks->cosine},
+        {DEVICE_WEIGHTS, angles, &blocks->sine},
+        {DEVICE_ACTIVATIONS, tokens * shape->hidden * number, &blocks->x},
+        {DEVICE_ACTIVATIONS, tokens * shape->hidden * number, &blocks->normed},
+        {DEVICE_ACTIVATIONS, tokens * size_max(qkv, 2 * shape->intermediate) * number, &blocks->wide},
+        {DEVICE_ACTIVATIONS, tokens * size_max(attended, shape->intermediate) * number, &blocks->mixed},
+        {DEVICE_ACTIVATIONS, tokens * sizeof(int32_t), &blocks->rows},
+        {DEVICE_ACTIVATIONS, (tokens + 1) * sizeof(int32_t), &blocks->starts},
+        {DEVICE_SCRATCH, scratch, &blocks->scratch},
+        {DEVICE_STAGING, (2 * tokens + 1) * sizeof(int32_t), &blocks->staging},
+        {DEVICE_STAGING, angles, &blocks->staged},
+    };
+    enum { PIECES = sizeof pieces / sizeof pieces[0] };
+    struct device_plan plan = {.tokens = tokens};
+    int status =
+        device_plan_add(&plan, DEVICE_WEIGHTS, blocks->count * bench_block_bytes(device, shape), err);
+    for (int i = 0; i < PIECES && status == STATUS_OK; i++) {
+        status = device_plan_add(&plan, pieces[i].purpose, pieces[i].bytes, err);
+    }
+    for (size_t i = 0; i < blocks->count * MATRICES && status == STATUS_OK; i++) {
+        status = device_plan_add(&plan, DEVICE_WEIGHTS, DEVICE_ALIGNMENT, err);
+    }
+    status = status == STATUS_OK ? device_reserve(device, &plan, err) : status;
+    for (int i = 0; i < PIECES && status == STATUS_OK; i++) {
+        void *piece;
+        status = device_take(device, pieces[i].purpose, pieces[i].bytes, &piece, err);
+        memcpy(pieces[i].out, &piece, sizeof piece);
+    }
+    return status;
+}
+
+// ---- filling ----
+
+static int fill_matrix(struct device *device, struct device_matrix *matrix, const uint16_t *random,
+                       struct error *err) {
+    size_t most = size_max(CHUNK / matrix->columns, 1);
+    int status = STATUS_OK;
+    for (size_t row = 0; row < matrix->rows && status == STATUS_OK; row += most) {
+        size_t count = size_min(most, matrix->rows - row);
+        status = device_matrix_load(device, matrix, row, count, random, DTYPE_BF16, err);
+    }
+    return status;
+}
+
+static int fill_matrices(struct bench_blocks *blocks, const uint16_t *random, struct error *err) {
+    int status = STATUS_OK;
+    for (size_t i = 0; i < blocks->count * MATRICES && status == STATUS_OK; i++) {
+        size_t rows;
+        size_t columns;
+        bench_matrix_size(&blocks->shape, (enum bench_matrix)(i % MATRICES), &rows, &columns);
+        status = device_matrix_take(blocks->device, &blocks->matrices[i], rows, columns, err);
+        status =
+            status == STATUS_OK ? fill_matrix(blocks->device, &blocks->matrices[i], random, err) : status;
+    }
+    return status;
+}
+
+static int fill_angles(struct bench_blocks *blocks, struct error *err) {
+    size_t half = blocks->shape.heads.head_dim / 2;
+    float *numbers = (float *)(void *)blocks->staged;
+    int status = STATUS_OK;
+    for (int turn = 0; turn < 2 && status == STATUS_OK; turn++) {
+        for (size_t i = 0; i < blocks->tokens * half; i++) {
+            float angle = (float)(i / half) * powf(1e6f, -(float)(i % half) / (float)half);
+            numbers[i] = turn == 0 ? cosf(angle) : sinf(angle);
+        }
+        struct device_mark mark;
+        status = device_upload(blocks->device, turn == 0 ? blocks->cosine : blocks->sine, numbers,
+                               blocks->tokens * half * sizeof(float), err);
+        status = status == STATUS_OK ? device_mark(blocks->device, &mark, err) : status;
+        status = status == STATUS_OK ? device_wait(blocks->device, mark, NULL, err) : status;
+    }
+    return status;
+}
+
+static int fill(struct bench_blocks *blocks, struct error *err) {
+    uint16_t *random = malloc(CHUNK * sizeof *random);
+    if (random == NULL) {
+        return error_set(err, STATUS_INTERNAL, "out of memory for the benchmark's numbers");
+    }
+    uint64_t seed = 1;
+    float scale = 1.0f / sqrtf((float)blocks->shape.hidden); // products keep the size of their inputs
+    for (size_t i = 0; i < CHUNK; i++) {
+        random[i] = f32_to_bf16((float)(2 * random_unit(&seed) - 1) * scale);
+    }
+    int status = fill_matrices(blocks, random, err);
+    for (size_t i = 0; i < CHUNK; i++) {
+        random[i] = f32_to_bf16(bf16_to_f32(random[i]) / scale);
+    }
+    struct device *device = blocks->device;
+    status = status == STATUS_OK
+                 ? device_vector_load(device, blocks->norm, 0, blocks->shape.hidden, random, DTYPE_BF16, err)
+                 : status;
+    status = status == STATUS_OK ? device_vector_load(device, blocks->head_norm, 0,
+                                                      blocks->shape.heads.head_dim, random, DTYPE_BF16, err)
+                                 : status;
+    size_t numbers = blocks->tokens * blocks->shape.hidden;
+    for (size_t at = 0; at < numbers && status == STATUS_OK; at += CHUNK) {
+        status =
+            device_vector_load(device, blocks->x, at, size_min(CHUNK, numbers - at), random, DTYPE_BF16, err);
+    }
+    free(random);
+    return status == STATUS_OK ? fill_angles(blocks, err) : status;
+}
+
+int bench_blocks_open(struct bench_blocks *blocks, struct device *device, const struct bench_shape *shape,
+                      size_t count, size_t tokens, struct error *err) {
+    *blocks = (struct bench_blocks){.device = device, .shape = *shape, .count = count, .tokens = tokens};
+    blocks->attention = (struct device_attention){
+        .heads = shape->heads,
+        .scale = 1.0f / sqrtf((float)shape->heads.head_dim),
+        .longest = tokens,
+    };
+    void *memory;
+    int status = memory_zeroed(&memory, count * MATRICES, sizeof blocks->matrices[0], err);
+    blocks->matrices = memory;
+    status = status == STATUS_OK ? reserve(blocks, err) : status;
+    status = status == STATUS_OK ? fill(blocks, err) : status;
+    return status;
+}
+
+void bench_blocks_close(struct bench_blocks *blocks) {
+    free(blocks->matrices);
+    blocks->matrices = NULL;
+}
+
+int bench_blocks_batch(struct bench_blocks *blocks, size_t tokens, size_t length, struct error *err) {
+    int32_t *starts = blocks->staging;
+    int32_t *rows = blocks->staging + blocks->tokens + 1;
+    blocks->texts = (tokens + length - 1) / length;
+    blocks->batch = tokens;
+    blocks->host_starts = starts;
+    for (size_t i = 0; i <= blocks->texts; i++) {
+        starts[i] = (int32_t)size_min(i * length, tokens);
+    }
+    for (size_t t = 0; t < tokens; t++) {
+        rows[t] = (int32_t)(t % length);
+    }
+    struct device_mark mark;
+    struct device *device = blocks->device;
+    int status = device_upload(device, blocks->starts, starts, (blocks->texts + 1) * sizeof *starts, err);
+    status =
+        status == STATUS_OK ? device_upload(device, blocks->rows, rows, tokens * sizeof *rows, err) : status;
+    status = status == STATUS_OK ? device_mark(device, &mark, err) : status;
+    return status == STATUS_OK ? device_wait(device, mark, NULL, err) : status;
+}
+
+int bench_block_step(struct bench_blocks *b, size_t block, enum bench_step step, struct error *err) {
+    const struct device_matrix *matrices = b->matrices + block * MATRICES;
+    struct device *device = b->device;
+    size_t hidden = b->shape.hidden;
+    switch (step) {
+    case STEP_NORM:
+    case STEP_MLP_NORM:
+        return device_rms_norm(device, b->normed, b->x, b->norm, epsilon, b->batch, hidden, err);
+    case STEP_QKV:
+        return device_matmul(device, b->wide, b->normed, &matrices[MATRIX_QKV], NULL, b->batch, DEVICE_STORE,
+                             err);
+    case STEP_ROPE:
+        return device_qk_norm_rope(device, b->wide, b->head_norm, b->head_norm, epsilon, b->cosine, b->sine,
+                                   b->rows, b->shape.heads, b->batch, err);
+    case STEP_ATTENTION:
+        return device_attention(device, b->mixed, b->wide, &b->attention, b->starts, b->host_starts, b->texts,
+                                b->scratch, err);
+    case STEP_OUT:
+        return device_matmul(device, b->x, b->mixed, &matrices[MATRIX_OUT], NULL, b->batch, DEVICE_ADD, err);
+    case STEP_GATE_UP:
+        return device_matmul(device, b->wide, b->normed, &matrices[MATRIX_GATE_UP], NULL, b->batch,
+                             DEVICE_STORE, err);
+    case STEP_SWIGLU:
+        return device_swiglu(device, b->mixed, b->wide, b->batch, b->shape.intermediate, err);
+    case STEP_DOWN:
+        return device_matmul(device, b->x, b->mixed, &matrices[MATRIX_DOWN], NULL, b->batch, DEVICE_ADD, err);
+    case STEPS:
+        break;
+    }
+    return error_set(err, STATUS_INTERNAL, "a block has no step %d", (int)step);
+}
