@@ -1,5 +1,10 @@
-# CUDA is looked for and optional: what was found is said, and a machine without nvcc builds the same program with a
-# stand-in that says so.
+# The CUDA back end: compiled where nvcc, cuBLAS's and NVML's headers are found; otherwise a stand-in takes its place, which
+# says at run time that there is none, and a status line says here what is missing. Neither library is linked: cuBLASLt and
+# NVML are loaded when a GPU is opened. The sanitizer builds leave the GPU out: the emulation (tests) checks its host code.
+set(STRATA_CUDA AUTO CACHE STRING "Build the CUDA back end: ON, OFF or AUTO (where all of it is found)")
+set(STRATA_CUDA_PYPI "" CACHE PATH
+  "A site-packages folder with PyPI's nvidia-cublas and nvidia-nvml-dev; empty: that of STRATA_PYTHON, then of python3")
+set(STRATA_CUDA_ARCHITECTURES "" CACHE STRING "As CMAKE_CUDA_ARCHITECTURES; empty: every one that the program is for")
 include(CheckLanguage)
 
 # The C part of a back end for kernels/device_ops.h (kernels in .cu files are targets of their own); it sees what the
@@ -11,5 +16,129 @@ function(strata_cuda_target target)
     PRIVATE strata_flags OpenMP::OpenMP_C Threads::Threads)
 endfunction()
 
-strata_cuda_target(strata_cuda ${CMAKE_SOURCE_DIR}/kernels/cuda_absent.c)
-message(STATUS "CUDA: not looked for yet; the CPU back end is built")
+# ---- what is there ----
+
+# CMAKE_CUDA_COMPILER, or `cuda_missing`.
+macro(strata_cuda_find_compiler)
+  find_program(STRATA_NVCC nvcc HINTS ENV CUDA_PATH ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
+  mark_as_advanced(STRATA_NVCC)
+  if(NOT STRATA_NVCC AND NOT DEFINED ENV{CUDACXX} AND NOT CMAKE_CUDA_COMPILER)
+    set(cuda_missing "nvcc was not found")
+  else()
+    if(NOT DEFINED ENV{CUDACXX} AND NOT CMAKE_CUDA_COMPILER)
+      set(ENV{CUDACXX} ${STRATA_NVCC})
+    endif()
+    check_language(CUDA)
+    if(NOT CMAKE_CUDA_COMPILER)
+      set(cuda_missing "${STRATA_NVCC} compiles nothing here (CUDA needs a C++ compiler that it knows)")
+    endif()
+  endif()
+endmacro()
+
+# Folders that may hold cuBLAS and NVML: the toolkit's, then PyPI's (nvidia/cu13 with all of them; nvidia/cublas,
+# nvidia/nvml_dev and so on before CUDA 13).
+function(strata_cuda_folders out)
+  set(folders ${CUDAToolkit_INCLUDE_DIRS})
+  set(sites ${STRATA_CUDA_PYPI})
+  if(NOT sites)
+    foreach(python IN ITEMS "${STRATA_PYTHON}" python3)
+      if(python)
+        execute_process(COMMAND ${python} -c "import sysconfig; print(sysconfig.get_path('purelib'))"
+          OUTPUT_VARIABLE site OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+        list(APPEND sites ${site})
+      endif()
+    endforeach()
+  endif()
+  foreach(site IN LISTS sites)
+    file(GLOB more ${site}/nvidia/cu${CUDAToolkit_VERSION_MAJOR}/include ${site}/nvidia/cublas/include
+      ${site}/nvidia/nvml*/include)
+    list(APPEND folders ${more})
+  endforeach()
+  set(${out} ${folders} PARENT_SCOPE)
+endfunction()
+
+# STRATA_CUDA_HEADERS and STRATA_CUBLAS_DIR, or `cuda_missing`. cuBLAS of another major version than nvcc's is none.
+macro(strata_cuda_find_libraries)
+  strata_cuda_folders(folders)
+  unset(cublas)
+  foreach(folder IN LISTS folders)
+    if(NOT cublas AND EXISTS ${folder}/cublasLt.h)
+      file(STRINGS ${folder}/cublas_api.h version REGEX "define CUBLAS_VER_MAJOR +${CUDAToolkit_VERSION_MAJOR}$")
+      if(version)
+        set(cublas ${folder})
+      endif()
+    endif()
+  endforeach()
+  find_path(nvml nvml.h PATHS ${folders} NO_DEFAULT_PATH NO_CACHE)
+  if(NOT cublas)
+    set(cuda_missing "nvcc is there, but no cublasLt.h of CUDA ${CUDAToolkit_VERSION_MAJOR} (PyPI: nvidia-cublas)")
+  elseif(NOT nvml)
+    set(cuda_missing "nvcc is there, but no nvml.h (PyPI: nvidia-nvml-dev)")
+  else()
+    set(STRATA_CUDA_HEADERS ${CUDAToolkit_INCLUDE_DIRS} ${cublas} ${nvml})
+    list(REMOVE_DUPLICATES STRATA_CUDA_HEADERS)
+    get_filename_component(prefix ${cublas} DIRECTORY)
+    find_file(library libcublasLt.so.${CUDAToolkit_VERSION_MAJOR} NO_DEFAULT_PATH NO_CACHE
+      PATHS ${CUDAToolkit_LIBRARY_DIR} ${prefix}/lib ${prefix}/lib64)
+    if(library) # where it lies, for a loader that does not look there
+      get_filename_component(STRATA_CUBLAS_DIR ${library} DIRECTORY)
+    endif()
+  endif()
+endmacro()
+
+# ---- the library ----
+
+function(strata_cuda_build)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.c)
+  add_library(strata_cuda_kernels STATIC ${cuda_kernels})
+  target_include_directories(strata_cuda_kernels PRIVATE ${CMAKE_BINARY_DIR}/include/kernels ${CMAKE_BINARY_DIR}/include/base)
+  set_target_properties(strata_cuda_kernels PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF
+    CUDA_RUNTIME_LIBRARY Static)
+  target_compile_options(strata_cuda_kernels PRIVATE -Xcompiler=-Wall,-Wextra,-Werror --Werror=all-warnings)
+  target_link_libraries(strata_cuda_kernels PUBLIC $<LINK_ONLY:CUDA::cudart_static>)
+
+  strata_cuda_target(strata_cuda ${sources})
+  target_include_directories(strata_cuda SYSTEM PRIVATE ${STRATA_CUDA_HEADERS})
+  target_compile_definitions(strata_cuda PRIVATE STRATA_CUBLAS_MAJOR="${CUDAToolkit_VERSION_MAJOR}")
+  if(STRATA_CUBLAS_DIR)
+    target_compile_definitions(strata_cuda PRIVATE STRATA_CUBLAS_DIR="${STRATA_CUBLAS_DIR}")
+  endif()
+  target_link_libraries(strata_cuda PUBLIC $<LINK_ONLY:strata_cuda_kernels> PRIVATE ${CMAKE_DL_LIBS})
+endfunction()
+
+set(cuda_missing "")
+file(GLOB cuda_kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
+if(NOT STRATA_CUDA)
+  set(cuda_missing "left out (STRATA_CUDA=${STRATA_CUDA})")
+elseif(STRATA_SANITIZER)
+  set(cuda_missing "left out of a build with sanitizers")
+elseif(NOT cuda_kernels)
+  set(cuda_missing "its kernels are not there yet")
+else()
+  strata_cuda_find_compiler()
+endif()
+if(NOT cuda_missing)
+  if(CMAKE_CUDA_COMPILER AND NOT CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES ${STRATA_CUDA_ARCHITECTURES})
+    if(NOT STRATA_CUDA_ARCHITECTURES)
+      execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-code OUTPUT_VARIABLE known)
+      set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 90-virtual) # CUDA 12.4 on
+      if(known MATCHES "sm_120") # 12.8 on
+        set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 120-real 120-virtual)
+      endif()
+    endif()
+  endif()
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+  strata_cuda_find_libraries()
+endif()
+if(cuda_missing)
+  if(STRATA_CUDA STREQUAL ON)
+    message(FATAL_ERROR "CUDA: ${cuda_missing}")
+  endif()
+  strata_cuda_target(strata_cuda ${CMAKE_SOURCE_DIR}/kernels/cuda_absent.c)
+  message(STATUS "CUDA: ${cuda_missing}; a stand-in takes the place of its back end")
+else()
+  strata_cuda_build()
+  message(STATUS "CUDA: ${CUDAToolkit_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}, cuBLASLt ${STRATA_CUBLAS_DIR}")
+endif()

@@ -1,0 +1,180 @@
+// Opening a GPU: what must be there, and the reason of what is not, in the driver's words.
+#include "kernels/cuda/cuda_device.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+
+enum {
+    CAPABILITY_LEAST = 80, // bfloat16 matrix instructions, asynchronous copies
+    LOAD_THREADS = 8,      // fill a slot of the ring faster than any bus empties it
+};
+
+static void cuda_close(struct device *device) {
+    struct cuda_device *cuda = cuda_of(device);
+    if (cudaSetDevice(cuda->index) == cudaSuccess) {
+        (void)cudaDeviceSynchronize();
+    }
+    cuda_products_destroy(cuda);
+    cublaslt_close(&cuda->lt);
+    cuda_loader_destroy(&cuda->loader);
+    cuda_queue_destroy(&cuda->queue);
+    cuda_free_arenas(cuda);
+    free(cuda);
+}
+
+static void cuda_describe(const struct device *device, struct device_description *out) {
+    const struct cuda_device *cuda = cuda_of_const(device);
+    snprintf(out->kind, sizeof out->kind, "cuda");
+    snprintf(out->name, sizeof out->name, "%s", cuda->name);
+    snprintf(out->path, sizeof out->path, "sm_%d", cuda->capability);
+    snprintf(out->reason, sizeof out->reason, "%s", cuda->reason);
+    snprintf(out->identity, sizeof out->identity,
+             "cuda %s, sm_%d, %d multiprocessors, driver %d, cublasLt %zu, kernels=%d", cuda->name,
+             cuda->capability, cuda->multiprocessors, cuda->driver, cuda->lt.GetVersion(),
+             CUDA_KERNELS_VERSION);
+    out->threads = cuda->loader.threads;
+    out->queues = true;
+    cuda_memory(device, &out->memory, &out->memory_free);
+}
+
+static const struct device_ops cuda_ops = {
+    .close = cuda_close,
+    .describe = cuda_describe,
+    .plan_own = cuda_plan_own,
+    .memory = cuda_memory,
+    .arena = cuda_arena,
+    .prepare = cuda_prepare,
+    .check_resident = cuda_check_resident,
+    .process_bytes = cuda_process_bytes,
+    .sample = cuda_sample,
+    .matrix_bytes = cuda_matrix_bytes,
+    .matrix_load = cuda_matrix_load,
+    .vector_load = cuda_vector_load,
+    .upload = cuda_upload,
+    .download = cuda_download,
+    .mark = cuda_mark,
+    .wait = cuda_wait,
+    .embed = cuda_embed,
+    .rms_norm = cuda_rms_norm,
+    .matmul = cuda_matmul,
+    .qk_norm_rope = cuda_qk_norm_rope,
+    .attention_scratch = cuda_attention_scratch,
+    .attention = cuda_attention,
+    .swiglu = cuda_swiglu,
+    .pool = cuda_pool,
+    .peak = cuda_peak,
+};
+
+// ---- what is there ----
+
+// The number of GPUs that the driver shows this process; 0 with its reason.
+static int count_devices(int *count, struct error *err) {
+    int driver = 0;
+    int runtime = 0;
+    *count = 0;
+    cudaError_t result = cudaGetDeviceCount(count);
+    if (result == cudaSuccess && *count > 0) {
+        return STATUS_OK;
+    }
+    *count = 0;
+    int status =
+        cuda_check(result == cudaSuccess ? cudaErrorNoDevice : result, "cudaGetDeviceCount", NULL, err);
+    if (result == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess &&
+        cudaRuntimeGetVersion(&runtime) == cudaSuccess) {
+        return driver == 0
+                   ? error_wrap(err, "no NVIDIA driver was found")
+                   : error_wrap(err, "the NVIDIA driver is for CUDA %d.%d, this program for %d.%d",
+                                driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+    }
+    return status;
+}
+
+static int read_attribute(int *out, enum cudaDeviceAttr attribute, int index, struct error *err) {
+    return cuda_check(cudaDeviceGetAttribute(out, attribute, index), "cudaDeviceGetAttribute", NULL, err);
+}
+
+static int read_properties(struct cuda_device *cuda, struct error *err) {
+    struct cudaDeviceProp properties;
+    int major = 0;
+    int minor = 0;
+    int status =
+        cuda_check(cudaGetDeviceProperties(&properties, cuda->index), "cudaGetDeviceProperties", NULL, err);
+    if (status == STATUS_OK) {
+        snprintf(cuda->name, sizeof cuda->name, "%.*s", (int)sizeof cuda->name - 1, properties.name);
+        status = read_attribute(&major, cudaDevAttrComputeCapabilityMajor, cuda->index, err);
+    }
+    status = status == STATUS_OK ? read_attribute(&minor, cudaDevAttrComputeCapabilityMinor, cuda->index, err)
+                                 : status;
+    status = status == STATUS_OK
+                 ? read_attribute(&cuda->multiprocessors, cudaDevAttrMultiProcessorCount, cuda->index, err)
+                 : status;
+    status = status == STATUS_OK
+                 ? cuda_check(cudaDriverGetVersion(&cuda->driver), "cudaDriverGetVersion", NULL, err)
+                 : status;
+    cuda->capability = 10 * major + minor;
+    return status;
+}
+
+// Whether GPU `index` is one that this back end is for.
+static int find(struct cuda_device *cuda, bool *there, struct error *err) {
+    int count;
+    int status = count_devices(&count, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (cuda->index >= count) {
+        return error_set(err, STATUS_DEVICE, "there is no GPU %d: the driver shows %d", cuda->index, count);
+    }
+    status = read_properties(cuda, err);
+    *there = status != STATUS_OK || cuda->capability >= CAPABILITY_LEAST;
+    if (status == STATUS_OK && !*there) {
+        return error_set(err, STATUS_DEVICE, "GPU %d (%s) has compute capability %d.%d; 8.0 is needed",
+                         cuda->index, cuda->name, cuda->capability / 10, cuda->capability % 10);
+    }
+    return status;
+}
+
+// ---- opening ----
+
+static int open_parts(struct cuda_device *cuda, const struct device_options *options, struct error *err) {
+    int threads = options->threads > 0 ? options->threads : omp_get_max_threads();
+    int status = cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice", NULL, err);
+    status = status == STATUS_OK ? cuda_queue_open(&cuda->queue, err) : status;
+    status = status == STATUS_OK
+                 ? cuda_loader_open(&cuda->loader, threads < LOAD_THREADS ? threads : LOAD_THREADS, err)
+                 : status;
+    return status == STATUS_OK ? cublaslt_open(&cuda->lt, err) : status;
+}
+
+int cuda_device_open(struct device **out, int index, const struct device_options *options, const char *why,
+                     bool *there, struct error *err) {
+    void *memory;
+    *out = NULL;
+    *there = false;
+    int status = memory_zeroed(&memory, 1, sizeof(struct cuda_device), err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct cuda_device *cuda = memory;
+    cuda->base.ops = &cuda_ops;
+    cuda->base.dtype = options->dtype;
+    cuda->base.staging_is_host = true;
+    cuda->base.memory_reserve = options->memory_reserve;
+    cuda->index = index;
+    snprintf(cuda->reason, sizeof cuda->reason, "%s", why);
+    status = find(cuda, there, err);
+    if (status != STATUS_OK) { // nothing was made yet, and CUDA may not even be there
+        free(cuda);
+        return status;
+    }
+    status = open_parts(cuda, options, err);
+    if (status != STATUS_OK) {
+        cuda_close(&cuda->base);
+        return error_wrap(err, "GPU %d", index);
+    }
+    *out = &cuda->base;
+    return STATUS_OK;
+}

@@ -1,0 +1,218 @@
+// One GPU: its arenas, its three streams (compute, downloads, loading), marks and products. device.h
+// documents the operations.
+//
+// Streams. `compute` runs uploads and operations in the order they were queued. `copy` runs downloads: each
+// waits for what is on `compute` at that moment, and what is queued on `compute` afterwards runs beside it
+// unless it writes to a range that is still being read (cuda_queue.c). `load` fills weights; what is queued
+// on `compute` afterwards waits for it (cuda_load.c). None of them is ordered with the default stream.
+#ifndef STRATA_KERNELS_CUDA_CUDA_DEVICE_H
+#define STRATA_KERNELS_CUDA_CUDA_DEVICE_H
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/cuda/cublaslt.h"
+#include "kernels/cuda/cuda_error.h"
+#include "kernels/cuda/cuda_kernels.h"
+#include "kernels/device_ops.h"
+
+enum {
+    CUDA_MARKS = 64,           // marks that can be waited for at a time
+    CUDA_SEGMENTS = 8,         // turns between uploads and operations timed between two marks
+    CUDA_DOWNLOADS = 512,      // in flight at a time without a wait
+    CUDA_LOAD_SLOTS = 4,       // of the pinned ring
+    CUDA_LOAD_BYTES = 8 << 20, // of a slot
+    CUDA_PRODUCTS = 64,        // shapes of products
+};
+
+// ---- the queue (cuda_queue.c) ----
+
+enum cuda_work { CUDA_UPLOADING, CUDA_COMPUTING };
+
+struct cuda_interval { // what is queued between two marks
+    uint64_t number;   // of the mark at its end; 0: not made yet
+    size_t segments;
+    struct {
+        cudaEvent_t begin;
+        enum cuda_work work;
+    } segment[CUDA_SEGMENTS];
+    cudaEvent_t computed; // at the mark, on `compute`
+    cudaEvent_t copied;   // and on `copy`
+    uint64_t first_download;
+    uint64_t end_download;
+    double download_seconds; // of downloads whose place in the ring was needed again
+};
+
+struct cuda_download {
+    const unsigned char *source;
+    size_t bytes;
+    uint64_t mark; // number of the mark after it
+    cudaEvent_t begin;
+    cudaEvent_t end;
+};
+
+struct cuda_queue {
+    cudaStream_t compute;
+    cudaStream_t copy;
+    uint64_t marks;
+    struct cuda_interval intervals[CUDA_MARKS]; // of mark n: [n % CUDA_MARKS]
+    uint64_t downloads;                         // made so far
+    uint64_t ordered; // downloads before this one are over before anything queued on `compute` from now on
+    struct cuda_download ring[CUDA_DOWNLOADS]; // download n: [n % CUDA_DOWNLOADS]
+    cudaEvent_t ready;                         // what a download waits for
+    const char *last;                          // operation queued last
+};
+
+// ---- loading (cuda_load.c) ----
+
+struct cuda_loader {
+    cudaStream_t stream;
+    unsigned char *ring; // [CUDA_LOAD_SLOTS, CUDA_LOAD_BYTES] pinned
+    void *
+        landing; // [CUDA_LOAD_BYTES] device: numbers before their conversion; tuning and benchmarks borrow it
+    cudaEvent_t copied[CUDA_LOAD_SLOTS];
+    uint64_t pieces;    // put into the ring so far
+    cudaEvent_t joined; // orders this stream and the other two
+    int threads;        // that fill a slot
+    bool pending;       // something was loaded that `compute` does not wait for yet
+    bool behind;        // something was queued that this stream does not wait for yet
+};
+
+// ---- products (cuda_gemm.c, algorithms.c) ----
+
+struct product { // out [tokens of the plan, rows] = x W^T of one shape
+    size_t rows;
+    size_t columns;
+    enum device_store store;
+    bool bias;
+    bool chosen; // `algorithm` is there
+    bool tuned;  // or named by an earlier run: listed by device_algorithms
+    bool named;
+    cublasLtMatmulAlgo_t algorithm;
+    cublasLtMatmulDesc_t operation;
+    cublasLtMatrixLayout_t
+        weights; // column-major [columns, rows]: a row-major matrix, transposed in the product
+    cublasLtMatrixLayout_t input;  // column-major [columns, tokens]
+    cublasLtMatrixLayout_t output; // column-major [rows, tokens]
+};
+
+struct cuda_device {
+    struct device base;
+    int index;
+    int multiprocessors;
+    int capability; // 90: compute capability 9.0
+    int driver;     // version as cudaDriverGetVersion gives it
+    char name[128];
+    char reason[256];
+    void *arenas[DEVICE_PURPOSES];
+    struct cuda_queue queue;
+    struct cuda_loader loader;
+    struct cublaslt lt;
+    struct product products[CUDA_PRODUCTS];
+    size_t product_count;
+    struct attention_tile *tiles; // [attention_tiles_most(tokens)]
+};
+
+static inline struct cuda_device *cuda_of(struct device *device) {
+    return (struct cuda_device *)device;
+}
+
+static inline const struct cuda_device *cuda_of_const(const struct device *device) {
+    return (const struct cuda_device *)device;
+}
+
+// ---- cuda_memory.c ----
+
+int cuda_plan_own(const struct device *device, struct device_plan *plan, struct error *err);
+void cuda_memory(const struct device *device, uint64_t *total, uint64_t *available);
+int cuda_arena(struct device *device, enum device_purpose purpose, size_t bytes, void **base,
+               struct error *err);
+int cuda_prepare(struct device *device, struct error *err);
+void cuda_free_arenas(struct cuda_device *cuda);
+int cuda_check_resident(const struct device *device, const void *data, size_t bytes, struct error *err);
+uint64_t cuda_process_bytes(const struct device *device);
+void cuda_sample(const struct device *device, struct device_sample *out);
+
+// ---- cuda_queue.c ----
+
+int cuda_queue_open(struct cuda_queue *queue, struct error *err); // destroy it, also after an error
+void cuda_queue_destroy(struct cuda_queue *queue);
+
+// Before anything is put on `compute` that writes [out, out + bytes): makes it wait for loads and for
+// downloads from there. `operation` is a literal.
+int cuda_queue_begin(struct cuda_device *cuda, enum cuda_work work, const char *operation, const void *out,
+                     size_t bytes, struct error *err);
+
+// And after it: what the launch or copy said.
+int cuda_queue_end(struct cuda_device *cuda, const char *operation, cudaError_t launched, struct error *err);
+int cuda_upload(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
+int cuda_download(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
+int cuda_mark(struct device *device, struct device_mark *mark, struct error *err);
+int cuda_wait(struct device *device, struct device_mark mark, struct device_times *times, struct error *err);
+
+// Waits until `compute` is idle. Only before the device is sealed, and for benchmarks.
+int cuda_queue_finish(struct cuda_device *cuda, struct error *err);
+
+// cuda_check with what was queued last.
+int cuda_queue_check(const struct cuda_device *cuda, cudaError_t result, const char *call, struct error *err);
+
+// ---- cuda_load.c ----
+
+int cuda_loader_open(struct cuda_loader *loader, int threads,
+                     struct error *err); // destroy it, also after an error
+void cuda_loader_destroy(struct cuda_loader *loader);
+int cuda_loader_join(struct cuda_device *cuda, struct error *err); // `compute` waits for what was loaded
+bool cuda_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes);
+int cuda_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
+                     const void *source, enum dtype source_dtype, struct error *err);
+int cuda_vector_load(struct device *device, void *out, size_t offset, size_t count, const void *source,
+                     enum dtype source_dtype, struct error *err);
+
+// ---- cuda_gemm.c ----
+
+int cuda_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
+                const void *bias, size_t tokens, enum device_store store, struct error *err);
+
+// The table's entry of a shape, made when it is not there. STATUS_INTERNAL when the table is full.
+int cuda_product_find(struct cuda_device *cuda, const struct device_matrix *matrix, bool bias,
+                      enum device_store store, struct product **out, struct error *err);
+
+// Puts the product on `compute` by an algorithm; workspace may be NULL. No ordering: cuda_queue_begin was
+// called.
+cublasStatus_t cuda_product_run(struct cuda_device *cuda, struct product *product,
+                                const cublasLtMatmulAlgo_t *algorithm, void *out, const void *x,
+                                const void *weights, const void *bias, void *workspace,
+                                size_t workspace_bytes);
+
+// Up to `most` algorithms by expected speed. Restricted: no workspace, no split over columns, nothing added
+// up out of order. *count may be 0.
+int cuda_product_heuristics(struct cuda_device *cuda, struct product *product, bool restricted,
+                            size_t workspace_bytes, cublasLtMatmulHeuristicResult_t *results, int most,
+                            int *count, struct error *err);
+void cuda_products_destroy(struct cuda_device *cuda);
+
+// ---- algorithms.c ----
+
+// Gives a product that was never tuned the algorithm that cuBLASLt expects to be fastest among those that
+// keep a row's bits. STATUS_DEVICE when there is none.
+int cuda_product_choose(struct cuda_device *cuda, struct product *product, struct error *err);
+
+// ---- operations.c ----
+
+int cuda_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
+               size_t hidden, struct error *err);
+int cuda_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
+                  size_t tokens, size_t hidden, struct error *err);
+int cuda_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm, float epsilon,
+                      const float *cosine, const float *sine, const int32_t *rope_row,
+                      struct device_heads heads, size_t tokens, struct error *err);
+bool cuda_attention_scratch(const struct device *device, const struct device_attention *shape, size_t *bytes);
+int cuda_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
+                   const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
+                   struct error *err);
+int cuda_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
+                struct error *err);
+int cuda_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
+              const void *x, const struct device_span *spans, size_t rows, size_t hidden, struct error *err);
+int cuda_peak(struct device *device, enum dtype dtype, double *rate, struct error *err);
+
+#endif

@@ -1,0 +1,64 @@
+#include "kernels/cuda/cuda_error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+// The GPU, its driver or its memory: another machine, or this one after a repair, can run the job.
+static bool is_device_fault(cudaError_t result) {
+    switch (result) {
+    case cudaErrorMemoryAllocation:
+    case cudaErrorInitializationError:
+    case cudaErrorInsufficientDriver:
+    case cudaErrorNoDevice:
+    case cudaErrorInvalidDevice:
+    case cudaErrorDevicesUnavailable:
+    case cudaErrorSystemNotReady:
+    case cudaErrorSystemDriverMismatch:
+    case cudaErrorCompatNotSupportedOnDevice:
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorUnsupportedPtxVersion:
+    case cudaErrorJitCompilerNotFound:
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorHardwareStackError:
+    case cudaErrorUnknown: // what a GPU that fell off the bus answers
+        return true;
+    default:
+        return false;
+    }
+}
+
+// Faults that a kernel meets while it runs: the call that returns them is seldom the one at fault.
+static bool is_late(cudaError_t result) {
+    switch (result) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorHardwareStackError:
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorDevicesUnavailable:
+    case cudaErrorUnknown:
+        return true;
+    default:
+        return false;
+    }
+}
+
+int cuda_check(cudaError_t result, const char *call, const char *queued, struct error *err) {
+    if (result == cudaSuccess) {
+        return STATUS_OK;
+    }
+    (void)cudaGetLastError();
+    int status = is_device_fault(result) ? STATUS_DEVICE : STATUS_INTERNAL;
+    const char *name = cudaGetErrorName(result);
+    const char *text = cudaGetErrorString(result);
+    if (queued != NULL && is_late(result)) {
+        return error_set(err, status, "%s: %s (%s), noticed after %s was queued", call, name, text, queued);
+    }
+    return error_set(err, status, "%s: %s (%s)", call, name, text);
+}

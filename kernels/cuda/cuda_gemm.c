@@ -1,0 +1,181 @@
+// Products by cuBLASLt, always at the plan's number of tokens: one shape and one algorithm whatever the
+// batch, which is what keeps a row's bits. Rows that no token fills are computed and never read.
+//
+// cuBLASLt thinks in columns: a row-major [rows, columns] is a column-major [columns, rows]. So
+// out [tokens, rows] = x [tokens, columns] W^T with W [rows, columns] is, in its terms,
+// out' [rows, tokens] = transpose(W' [columns, rows]) x' [columns, tokens], and the bias, one number a row of
+// out', is its epilogue. The residual add is beta = 1 into out: sums are float32 to the end, rounded once.
+#include "base/size.h"
+#include "kernels/cuda/cuda_device.h"
+
+static cudaDataType_t data_type(enum dtype dtype) {
+    return dtype == DTYPE_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+// ---- shapes ----
+
+static int describe_operation(struct cuda_device *cuda, struct product *product, struct error *err) {
+    const struct cublaslt *lt = &cuda->lt;
+    const cublasOperation_t transposed = CUBLAS_OP_T;
+    const cublasOperation_t plain = CUBLAS_OP_N;
+    const cublasLtEpilogue_t epilogue = product->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    // Full float32 for float32 numbers (no TF32), float32 sums for bfloat16 ones.
+    cublasStatus_t result = lt->MatmulDescCreate(&product->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    const struct {
+        cublasLtMatmulDescAttributes_t attribute;
+        const void *value;
+        size_t size;
+    } settings[] = {
+        {CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed},
+        {CUBLASLT_MATMUL_DESC_TRANSB, &plain, sizeof plain},
+        {CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue},
+    };
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0] && result == CUBLAS_STATUS_SUCCESS; i++) {
+        result = lt->MatmulDescSetAttribute(product->operation, settings[i].attribute, settings[i].value,
+                                            settings[i].size);
+    }
+    return cublaslt_check(lt, result, "cublasLtMatmulDescSetAttribute", err);
+}
+
+static int describe(struct cuda_device *cuda, struct product *product, struct error *err) {
+    const struct cublaslt *lt = &cuda->lt;
+    cudaDataType_t type = data_type(cuda->base.dtype);
+    uint64_t tokens = cuda->base.tokens;
+    uint64_t rows = product->rows;
+    uint64_t columns = product->columns;
+    int status = describe_operation(cuda, product, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    cublasStatus_t result = lt->MatrixLayoutCreate(&product->weights, type, columns, rows, (int64_t)columns);
+    if (result == CUBLAS_STATUS_SUCCESS) {
+        result = lt->MatrixLayoutCreate(&product->input, type, columns, tokens, (int64_t)columns);
+    }
+    if (result == CUBLAS_STATUS_SUCCESS) {
+        result = lt->MatrixLayoutCreate(&product->output, type, rows, tokens, (int64_t)rows);
+    }
+    return cublaslt_check(lt, result, "cublasLtMatrixLayoutCreate", err);
+}
+
+static void destroy(const struct cublaslt *lt, struct product *product) {
+    if (product->operation != NULL) {
+        lt->MatmulDescDestroy(product->operation);
+    }
+    cublasLtMatrixLayout_t layouts[] = {product->weights, product->input, product->output};
+    for (size_t i = 0; i < sizeof layouts / sizeof layouts[0]; i++) {
+        if (layouts[i] != NULL) {
+            lt->MatrixLayoutDestroy(layouts[i]);
+        }
+    }
+}
+
+void cuda_products_destroy(struct cuda_device *cuda) {
+    for (size_t i = 0; i < cuda->product_count; i++) {
+        destroy(&cuda->lt, &cuda->products[i]);
+    }
+    cuda->product_count = 0;
+}
+
+int cuda_product_find(struct cuda_device *cuda, const struct device_matrix *matrix, bool bias,
+                      enum device_store store, struct product **out, struct error *err) {
+    struct product *product = NULL;
+    for (size_t i = 0; i < cuda->product_count && product == NULL; i++) {
+        struct product *known = &cuda->products[i];
+        if (known->rows == matrix->rows && known->columns == matrix->columns && known->bias == bias &&
+            known->store == store) {
+            product = known;
+        }
+    }
+    if (product == NULL) {
+        if (cuda->product_count == CUDA_PRODUCTS) {
+            return error_set(err, STATUS_INTERNAL, "more than %d shapes of products", CUDA_PRODUCTS);
+        }
+        product = &cuda->products[cuda->product_count++];
+        *product =
+            (struct product){.rows = matrix->rows, .columns = matrix->columns, .bias = bias, .store = store};
+    }
+    *out = product;
+    return product->operation != NULL ? STATUS_OK : describe(cuda, product, err);
+}
+
+// ---- algorithms that cuBLASLt expects to be fast ----
+
+int cuda_product_heuristics(struct cuda_device *cuda, struct product *product, bool restricted,
+                            size_t workspace_bytes, cublasLtMatmulHeuristicResult_t *results, int most,
+                            int *count, struct error *err) {
+    const struct cublaslt *lt = &cuda->lt;
+    const uint32_t in_order = CUBLASLT_REDUCTION_SCHEME_NONE;
+    cublasLtMatmulPreference_t preference = NULL;
+    *count = 0;
+    cublasStatus_t result = lt->MatmulPreferenceCreate(&preference);
+    if (result == CUBLAS_STATUS_SUCCESS) {
+        result = lt->MatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                  &workspace_bytes, sizeof workspace_bytes);
+    }
+    if (restricted && result == CUBLAS_STATUS_SUCCESS) {
+        result = lt->MatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                                  &in_order, sizeof in_order);
+    }
+    if (result == CUBLAS_STATUS_SUCCESS) {
+        result =
+            lt->MatmulAlgoGetHeuristic(cuda->lt.handle, product->operation, product->weights, product->input,
+                                       product->output, product->output, preference, most, results, count);
+    }
+    if (preference != NULL) {
+        lt->MatmulPreferenceDestroy(preference);
+    }
+    if (result == CUBLAS_STATUS_NOT_SUPPORTED) { // it knows none
+        *count = 0;
+        return STATUS_OK;
+    }
+    return cublaslt_check(lt, result, "cublasLtMatmulAlgoGetHeuristic", err);
+}
+
+// ---- running ----
+
+cublasStatus_t cuda_product_run(struct cuda_device *cuda, struct product *product,
+                                const cublasLtMatmulAlgo_t *algorithm, void *out, const void *x,
+                                const void *weights, const void *bias, void *workspace,
+                                size_t workspace_bytes) {
+    const struct cublaslt *lt = &cuda->lt;
+    const float one = 1;
+    const float kept = product->store == DEVICE_ADD ? 1 : 0; // of what is in out
+    if (bias != NULL) {
+        cublasStatus_t result = lt->MatmulDescSetAttribute(
+            product->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
+        if (result != CUBLAS_STATUS_SUCCESS) {
+            return result;
+        }
+    }
+    return lt->Matmul(lt->handle, product->operation, &one, weights, product->weights, x, product->input,
+                      &kept, out, product->output, out, product->output, algorithm, workspace,
+                      workspace_bytes, cuda->queue.compute);
+}
+
+int cuda_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
+                const void *bias, size_t tokens, enum device_store store, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    struct product *product = NULL;
+    if (tokens > device->tokens) {
+        return error_set(err, STATUS_INTERNAL, "matmul: %zu tokens in a batch planned for %zu", tokens,
+                         device->tokens);
+    }
+    int status = cuda_product_find(cuda, matrix, bias != NULL, store, &product, err);
+    status = status == STATUS_OK ? cuda_product_choose(cuda, product, err) : status;
+    status = status == STATUS_OK
+                 ? cuda_queue_begin(cuda, CUDA_COMPUTING, "matmul", out,
+                                    device->tokens * matrix->rows * dtype_size(device->dtype), err)
+                 : status;
+    if (status == STATUS_OK) {
+        status = cublaslt_check(
+            &cuda->lt,
+            cuda_product_run(cuda, product, &product->algorithm, out, x, matrix->data, bias, NULL, 0),
+            "cublasLtMatmul", err);
+        cuda->queue.last = "matmul";
+    }
+    if (status != STATUS_OK) {
+        return error_wrap(err, "matmul of [%zu, %zu] by [%zu, %zu]", device->tokens, matrix->columns,
+                          matrix->rows, matrix->columns);
+    }
+    return STATUS_OK;
+}

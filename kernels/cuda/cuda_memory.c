@@ -1,0 +1,145 @@
+// One cudaMalloc or cudaMallocHost an arena, and where a pointer lies, as the driver says.
+#include <string.h>
+
+#include "base/size.h"
+#include "kernels/cuda/cuda_device.h"
+
+static size_t tiles_bytes(size_t tokens) {
+    return attention_tiles_most(tokens) * sizeof(struct attention_tile);
+}
+
+int cuda_plan_own(const struct device *device, struct device_plan *plan, struct error *err) {
+    size_t tiles;
+    (void)device;
+    if (plan->tokens == 0 || plan->tokens > INT32_MAX) {
+        return error_set(err, STATUS_INTERNAL, "a plan for %zu tokens a batch", plan->tokens);
+    }
+    tiles = tiles_bytes(plan->tokens);
+    int status = device_plan_add(plan, DEVICE_SCRATCH, tiles, err);
+    status = status == STATUS_OK ? device_plan_add(plan, DEVICE_SCRATCH, CUDA_LOAD_BYTES, err) : status;
+    return status == STATUS_OK
+               ? device_plan_add(plan, DEVICE_STAGING, (size_t)CUDA_LOAD_SLOTS * CUDA_LOAD_BYTES, err)
+               : status;
+}
+
+void cuda_memory(const struct device *device, uint64_t *total, uint64_t *available) {
+    size_t all = 0;
+    size_t left = 0;
+    if (cudaSetDevice(cuda_of_const(device)->index) != cudaSuccess ||
+        cudaMemGetInfo(&left, &all) != cudaSuccess) {
+        (void)cudaGetLastError();
+        left = all = 0; // nothing fits then, and the next call that may fail says why
+    }
+    *total = all;
+    *available = left;
+}
+
+// Zeroed: rows of a product that no token fills are computed, too.
+static int device_arena(struct cuda_device *cuda, size_t bytes, void **base, struct error *err) {
+    int status = cuda_queue_check(cuda, cudaMalloc(base, bytes), "cudaMalloc", err);
+    if (status != STATUS_OK) {
+        *base = NULL;
+        return status;
+    }
+    return cuda_queue_check(cuda, cudaMemsetAsync(*base, 0, bytes, cuda->queue.compute), "cudaMemsetAsync",
+                            err);
+}
+
+static int host_arena(struct cuda_device *cuda, size_t bytes, void **base, struct error *err) {
+    int status = cuda_queue_check(cuda, cudaMallocHost(base, bytes), "cudaMallocHost", err);
+    if (status != STATUS_OK) {
+        *base = NULL;
+        return status;
+    }
+    memset(*base, 0, bytes);
+    return STATUS_OK;
+}
+
+int cuda_arena(struct device *device, enum device_purpose purpose, size_t bytes, void **base,
+               struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    *base = NULL;
+    if (bytes == 0) {
+        return STATUS_OK;
+    }
+    int status = cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err);
+    if (status == STATUS_OK) {
+        status = purpose == DEVICE_STAGING ? host_arena(cuda, bytes, base, err)
+                                           : device_arena(cuda, bytes, base, err);
+    }
+    cuda->arenas[purpose] = *base;
+    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "%zu bytes", bytes);
+}
+
+int cuda_prepare(struct device *device, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    void *tiles = NULL;
+    void *ring = NULL;
+    int status = device_take(device, DEVICE_SCRATCH, tiles_bytes(device->tokens), &tiles, err);
+    status = status == STATUS_OK
+                 ? device_take(device, DEVICE_SCRATCH, CUDA_LOAD_BYTES, &cuda->loader.landing, err)
+                 : status;
+    status = status == STATUS_OK
+                 ? device_take(device, DEVICE_STAGING, (size_t)CUDA_LOAD_SLOTS * CUDA_LOAD_BYTES, &ring, err)
+                 : status;
+    cuda->tiles = tiles;
+    cuda->loader.ring = ring;
+    cuda->loader.behind = true; // loading waits for the zeros
+    return status;
+}
+
+void cuda_free_arenas(struct cuda_device *cuda) {
+    for (int p = 0; p < DEVICE_PURPOSES; p++) {
+        if (cuda->arenas[p] != NULL) {
+            (void)(p == DEVICE_STAGING ? cudaFreeHost(cuda->arenas[p]) : cudaFree(cuda->arenas[p]));
+        }
+        cuda->arenas[p] = NULL;
+    }
+}
+
+// ---- where memory lies ----
+
+static int check_byte(const struct cuda_device *cuda, const unsigned char *byte, const char *which,
+                      struct error *err) {
+    struct cudaPointerAttributes where;
+    int status =
+        cuda_check(cudaPointerGetAttributes(&where, byte), "cudaPointerGetAttributes", cuda->queue.last, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    switch (where.type) {
+    case cudaMemoryTypeDevice:
+        return where.device == cuda->index
+                   ? STATUS_OK
+                   : error_set(err, STATUS_DEVICE, "its %s byte lies on GPU %d, not on GPU %d", which,
+                               where.device, cuda->index);
+    case cudaMemoryTypeManaged:
+        return error_set(err, STATUS_DEVICE,
+                         "its %s byte lies in managed memory, which the driver may move to the host", which);
+    case cudaMemoryTypeHost:
+        return error_set(err, STATUS_DEVICE, "its %s byte lies in pinned host memory", which);
+    default:
+        return error_set(err, STATUS_DEVICE, "its %s byte lies in host memory", which);
+    }
+}
+
+int cuda_check_resident(const struct device *device, const void *data, size_t bytes, struct error *err) {
+    const struct cuda_device *cuda = cuda_of_const(device);
+    const unsigned char *first = data;
+    if (bytes == 0) {
+        return STATUS_OK;
+    }
+    int status = cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice", cuda->queue.last, err);
+    status = status == STATUS_OK ? check_byte(cuda, first, "first", err) : status;
+    return status == STATUS_OK ? check_byte(cuda, first + bytes - 1, "last", err) : status;
+}
+
+uint64_t cuda_process_bytes(const struct device *device) {
+    (void)device;
+    return UINT64_MAX;
+}
+
+void cuda_sample(const struct device *device, struct device_sample *out) {
+    (void)device;
+    (void)out;
+}

@@ -1,0 +1,282 @@
+// Uploads and operations in order on one stream, downloads beside them on another, and marks over both.
+//
+// A download's source must not be overwritten before it was read. Downloads run in order, so one number says
+// which of them the compute stream already waits for (`ordered`); an operation whose output meets one of the
+// later ones makes the stream wait for that download's end, on the device: the host goes on.
+//
+// Times come from events: one at each turn between uploads and operations, two around each download. A
+// stream that is idle passes an event when the host records it, so waiting for the host between a mark and
+// the next operation counts nowhere.
+#include "base/size.h"
+#include "kernels/cuda/cuda_device.h"
+
+int cuda_queue_check(const struct cuda_device *cuda, cudaError_t result, const char *call,
+                     struct error *err) {
+    return cuda_check(result, call, cuda->queue.last, err);
+}
+
+// ---- life ----
+
+// Events that are waited for by a thread that sleeps instead of spinning.
+static cudaError_t create_event(cudaEvent_t *event, cudaError_t before) {
+    return before == cudaSuccess ? cudaEventCreateWithFlags(event, cudaEventBlockingSync) : before;
+}
+
+int cuda_queue_open(struct cuda_queue *queue, struct error *err) {
+    *queue = (struct cuda_queue){.intervals[1] = {0}};
+    cudaError_t result = cudaStreamCreateWithFlags(&queue->compute, cudaStreamNonBlocking);
+    if (result == cudaSuccess) {
+        result = cudaStreamCreateWithFlags(&queue->copy, cudaStreamNonBlocking);
+    }
+    if (result != cudaSuccess) {
+        return cuda_check(result, "cudaStreamCreateWithFlags", NULL, err);
+    }
+    for (size_t i = 0; i < CUDA_MARKS; i++) {
+        struct cuda_interval *interval = &queue->intervals[i];
+        for (size_t s = 0; s < CUDA_SEGMENTS; s++) {
+            result = create_event(&interval->segment[s].begin, result);
+        }
+        result = create_event(&interval->computed, result);
+        result = create_event(&interval->copied, result);
+    }
+    for (size_t i = 0; i < CUDA_DOWNLOADS; i++) {
+        result = create_event(&queue->ring[i].begin, result);
+        result = create_event(&queue->ring[i].end, result);
+    }
+    if (result == cudaSuccess) {
+        result = cudaEventCreateWithFlags(&queue->ready, cudaEventDisableTiming);
+    }
+    return cuda_check(result, "cudaEventCreateWithFlags", NULL, err);
+}
+
+static void destroy_event(cudaEvent_t event) {
+    if (event != NULL) {
+        (void)cudaEventDestroy(event);
+    }
+}
+
+void cuda_queue_destroy(struct cuda_queue *queue) {
+    for (size_t i = 0; i < CUDA_MARKS; i++) {
+        struct cuda_interval *interval = &queue->intervals[i];
+        for (size_t s = 0; s < CUDA_SEGMENTS; s++) {
+            destroy_event(interval->segment[s].begin);
+        }
+        destroy_event(interval->computed);
+        destroy_event(interval->copied);
+    }
+    for (size_t i = 0; i < CUDA_DOWNLOADS; i++) {
+        destroy_event(queue->ring[i].begin);
+        destroy_event(queue->ring[i].end);
+    }
+    destroy_event(queue->ready);
+    if (queue->compute != NULL) {
+        (void)cudaStreamDestroy(queue->compute);
+    }
+    if (queue->copy != NULL) {
+        (void)cudaStreamDestroy(queue->copy);
+    }
+}
+
+// ---- order ----
+
+// The interval that is being filled: its mark is the next one.
+static struct cuda_interval *present(struct cuda_queue *queue) {
+    return &queue->intervals[(queue->marks + 1) % CUDA_MARKS];
+}
+
+static bool overlaps(const struct cuda_download *download, const unsigned char *out, size_t bytes) {
+    return out < download->source + download->bytes && download->source < out + bytes;
+}
+
+static int order_after_downloads(struct cuda_device *cuda, const unsigned char *out, size_t bytes,
+                                 struct error *err) {
+    struct cuda_queue *queue = &cuda->queue;
+    for (uint64_t n = queue->downloads; n > queue->ordered; n--) {
+        const struct cuda_download *download = &queue->ring[(n - 1) % CUDA_DOWNLOADS];
+        if (overlaps(download, out, bytes)) {
+            queue->ordered = n; // downloads run in order: the earlier ones are over then, too
+            return cuda_queue_check(cuda, cudaStreamWaitEvent(queue->compute, download->end, 0),
+                                    "cudaStreamWaitEvent", err);
+        }
+    }
+    return STATUS_OK;
+}
+
+static int turn_to(struct cuda_device *cuda, enum cuda_work work, struct error *err) {
+    struct cuda_interval *interval = present(&cuda->queue);
+    size_t segments = interval->segments;
+    // More turns than are timed count with the last one.
+    if (segments == CUDA_SEGMENTS || (segments > 0 && interval->segment[segments - 1].work == work)) {
+        return STATUS_OK;
+    }
+    interval->segment[segments].work = work;
+    interval->segments++;
+    return cuda_queue_check(cuda, cudaEventRecord(interval->segment[segments].begin, cuda->queue.compute),
+                            "cudaEventRecord", err);
+}
+
+int cuda_queue_begin(struct cuda_device *cuda, enum cuda_work work, const char *operation, const void *out,
+                     size_t bytes, struct error *err) {
+    int status = cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err);
+    status = status == STATUS_OK ? cuda_loader_join(cuda, err) : status;
+    status = status == STATUS_OK ? order_after_downloads(cuda, out, bytes, err) : status;
+    status = status == STATUS_OK ? turn_to(cuda, work, err) : status;
+    cuda->loader.behind = true;
+    if (status != STATUS_OK) {
+        return error_wrap(err, "%s", operation);
+    }
+    return STATUS_OK;
+}
+
+int cuda_queue_end(struct cuda_device *cuda, const char *operation, cudaError_t launched, struct error *err) {
+    int status = cuda_queue_check(cuda, launched, operation, err);
+    cuda->queue.last = operation;
+    return status;
+}
+
+// ---- copies ----
+
+int cuda_upload(struct device *device, void *out, const void *source, size_t bytes, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    int status = cuda_queue_begin(cuda, CUDA_UPLOADING, "upload", out, bytes, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    cudaError_t result = cudaMemcpyAsync(out, source, bytes, cudaMemcpyHostToDevice, cuda->queue.compute);
+    return cuda_queue_end(cuda, "upload", result, err);
+}
+
+static double seconds_between(cudaEvent_t begin, cudaEvent_t end, cudaError_t *result) {
+    float milliseconds = 0;
+    if (*result == cudaSuccess) {
+        *result = cudaEventElapsedTime(&milliseconds, begin, end);
+    }
+    return 1e-3 * (double)milliseconds;
+}
+
+// A place in the ring for one more download. The one that had it is long over, unless hundreds are in flight.
+static int take_download(struct cuda_device *cuda, struct cuda_download **out, struct error *err) {
+    struct cuda_queue *queue = &cuda->queue;
+    struct cuda_download *download = &queue->ring[queue->downloads % CUDA_DOWNLOADS];
+    *out = download;
+    if (queue->downloads >= CUDA_DOWNLOADS) {
+        struct cuda_interval *interval = &queue->intervals[download->mark % CUDA_MARKS];
+        cudaError_t result = cudaEventSynchronize(download->end);
+        double seconds = seconds_between(download->begin, download->end, &result);
+        if (interval->number == download->mark || queue->marks + 1 == download->mark) {
+            interval->download_seconds += seconds;
+        }
+        uint64_t oldest = queue->downloads - CUDA_DOWNLOADS;
+        queue->ordered = queue->ordered > oldest ? queue->ordered : oldest + 1;
+        return cuda_queue_check(cuda, result, "cudaEventSynchronize", err);
+    }
+    return STATUS_OK;
+}
+
+int cuda_download(struct device *device, void *out, const void *source, size_t bytes, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    struct cuda_queue *queue = &cuda->queue;
+    struct cuda_download *download = NULL;
+    int status = cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err);
+    status = status == STATUS_OK ? cuda_loader_join(cuda, err) : status;
+    status = status == STATUS_OK ? take_download(cuda, &download, err) : status;
+    if (status != STATUS_OK) {
+        return error_wrap(err, "download");
+    }
+    cuda->loader.behind = true;
+    cudaError_t result = cudaEventRecord(queue->ready, queue->compute);
+    if (result == cudaSuccess) {
+        result = cudaStreamWaitEvent(queue->copy, queue->ready, 0);
+    }
+    if (result == cudaSuccess) {
+        result = cudaEventRecord(download->begin, queue->copy);
+    }
+    if (result == cudaSuccess) {
+        result = cudaMemcpyAsync(out, source, bytes, cudaMemcpyDeviceToHost, queue->copy);
+    }
+    if (result == cudaSuccess) {
+        result = cudaEventRecord(download->end, queue->copy);
+    }
+    download->source = source;
+    download->bytes = bytes;
+    download->mark = queue->marks + 1;
+    queue->downloads++;
+    return cuda_queue_check(cuda, result, "download", err);
+}
+
+// ---- marks ----
+
+int cuda_mark(struct device *device, struct device_mark *mark, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    struct cuda_queue *queue = &cuda->queue;
+    struct cuda_interval *interval = present(queue);
+    cudaError_t result = cudaSetDevice(cuda->index);
+    if (result == cudaSuccess) {
+        result = cudaEventRecord(interval->computed, queue->compute);
+    }
+    if (result == cudaSuccess) {
+        result = cudaEventRecord(interval->copied, queue->copy);
+    }
+    interval->number = queue->marks + 1;
+    interval->end_download = queue->downloads;
+    mark->number = interval->number;
+    queue->marks++;
+
+    struct cuda_interval *next = present(queue);
+    next->number = 0;
+    next->segments = 0;
+    next->first_download = queue->downloads;
+    next->download_seconds = 0;
+    return cuda_queue_check(cuda, result, "mark", err);
+}
+
+static int interval_times(struct cuda_device *cuda, const struct cuda_interval *interval,
+                          struct device_times *times, struct error *err) {
+    const struct cuda_queue *queue = &cuda->queue;
+    cudaError_t result = cudaSuccess;
+    *times = (struct device_times){.download_seconds = interval->download_seconds};
+    for (size_t s = 0; s < interval->segments; s++) {
+        cudaEvent_t end = s + 1 < interval->segments ? interval->segment[s + 1].begin : interval->computed;
+        double seconds = seconds_between(interval->segment[s].begin, end, &result);
+        if (interval->segment[s].work == CUDA_UPLOADING) {
+            times->upload_seconds += seconds;
+        } else {
+            times->compute_seconds += seconds;
+        }
+    }
+    uint64_t held = queue->downloads > CUDA_DOWNLOADS ? queue->downloads - CUDA_DOWNLOADS : 0;
+    for (uint64_t n = interval->first_download > held ? interval->first_download : held;
+         n < interval->end_download; n++) {
+        const struct cuda_download *download = &queue->ring[n % CUDA_DOWNLOADS];
+        times->download_seconds += seconds_between(download->begin, download->end, &result);
+    }
+    return cuda_queue_check(cuda, result, "cudaEventElapsedTime", err);
+}
+
+int cuda_wait(struct device *device, struct device_mark mark, struct device_times *times, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    struct cuda_queue *queue = &cuda->queue;
+    const struct cuda_interval *interval = &queue->intervals[mark.number % CUDA_MARKS];
+    if (mark.number == 0 || interval->number != mark.number) {
+        return error_set(err, STATUS_INTERNAL, "mark %llu was never made or is forgotten",
+                         (unsigned long long)mark.number);
+    }
+    cudaError_t result = cudaSetDevice(cuda->index);
+    if (result == cudaSuccess) {
+        result = cudaEventSynchronize(interval->computed);
+    }
+    if (result == cudaSuccess) {
+        result = cudaEventSynchronize(interval->copied);
+    }
+    if (result != cudaSuccess) {
+        return cuda_queue_check(cuda, result, "waiting for the device", err);
+    }
+    if (queue->ordered < interval->end_download) {
+        queue->ordered = interval->end_download;
+    }
+    return interval_times(cuda, interval, times, err);
+}
+
+int cuda_queue_finish(struct cuda_device *cuda, struct error *err) {
+    return cuda_queue_check(cuda, cudaStreamSynchronize(cuda->queue.compute), "cudaStreamSynchronize", err);
+}
