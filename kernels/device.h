@@ -43,7 +43,7 @@ struct device_options {
     enum dtype dtype; // of computation: DTYPE_F32 or DTYPE_BF16
     int threads;      // CPU threads; 0: as many as OpenMP would use
     const char
-        *cpu_path; // instruction-set path by name ("portable", "avx2", "avx512", "avx512bf16"); NULL: chosen
+        *cpu_path; // instruction-set path by name ("amxbf16", "avx2", ...; device_cpu_path); NULL: chosen
     size_t memory_reserve; // bytes of a GPU's free memory left alone
 };
 

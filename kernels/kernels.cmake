@@ -7,6 +7,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   set_source_files_properties(${cpu_paths}/avx2.c PROPERTIES COMPILE_OPTIONS "${cpu_avx2}")
   set_source_files_properties(${cpu_paths}/avx512.c PROPERTIES COMPILE_OPTIONS "${cpu_avx512}")
   set_source_files_properties(${cpu_paths}/avx512bf16.c PROPERTIES COMPILE_OPTIONS "${cpu_avx512};-mavx512bf16")
+  set_source_files_properties(${cpu_paths}/amxbf16.c PROPERTIES COMPILE_OPTIONS
+    "${cpu_avx512};-mavx512bf16;-mamx-tile;-mamx-bf16")
 endif()
 
 # The CUDA back end is a library of its own: strata_cuda is kernels/cuda where nvcc and cuBLAS were found, otherwise its

@@ -30,6 +30,7 @@ struct shape {
     size_t kv_heads;
     size_t group; // query heads a key/value head
     size_t head_dim;
+    size_t depth;        // head_dim in whole depth units
     size_t stride;       // numbers of a row of qkv
     size_t positions;    // of a work item
     size_t query_stride; // operands of a packed query
@@ -41,6 +42,7 @@ struct shape {
 static struct shape shape_of(const struct cpu_device *cpu, const struct device_attention *attention) {
     const struct micro_kernels *kernels = cpu->kernels;
     struct device_heads heads = attention->heads;
+    size_t depth = round_up(heads.head_dim, kernels->depth_unit);
     struct shape shape = {
         .kernels = kernels,
         .dtype = cpu->base.dtype,
@@ -48,8 +50,9 @@ static struct shape shape_of(const struct cpu_device *cpu, const struct device_a
         .kv_heads = heads.kv_heads,
         .group = heads.heads / heads.kv_heads,
         .head_dim = heads.head_dim,
+        .depth = depth,
         .stride = (heads.heads + 2 * heads.kv_heads) * heads.head_dim,
-        .query_stride = heads.head_dim + ROW_PADDING,
+        .query_stride = depth + ROW_PADDING,
         .sums_stride = round_up(heads.head_dim, kernels->tile_columns),
         .window = attention->window,
         .scale = attention->scale,
@@ -64,7 +67,7 @@ struct scratch {   // of one thread
     float *sums;   // [group * positions, sums_stride]
     float *maxima; // [group * positions]
     float *totals; // [group * positions]
-    void *keys;    // panels of keys: [KEY_BLOCK / tile_columns][head_dim][tile_columns] operands
+    void *keys;    // panels of keys: [KEY_BLOCK / tile_columns][depth][tile_columns] operands
     void *values;  // panels of dimensions: [sums_stride / tile_columns][KEY_BLOCK][tile_columns] operands
 };
 
@@ -76,7 +79,7 @@ static void scratch_sizes(const struct shape *shape, size_t bytes[SCRATCH_PARTS]
         rows * shape->sums_stride * sizeof(float),
         rows * sizeof(float),
         rows * sizeof(float),
-        KEY_BLOCK * shape->head_dim * operand,
+        KEY_BLOCK * shape->depth * operand,
         KEY_BLOCK * shape->sums_stride * operand,
     };
     for (int i = 0; i < SCRATCH_PARTS; i++) {
@@ -138,7 +141,7 @@ static void pack_queries(const struct shape *shape, const struct item *item, con
             number_in(scratch->queries, g * shape->positions * shape->query_stride, shape->kernels->operand);
         shape->kernels->pack_rows(out, shape->query_stride, queries, shape->stride, item->count,
                                   shape->head_dim, round_up(item->count, shape->kernels->tile_rows),
-                                  shape->head_dim);
+                                  shape->depth);
     }
     size_t rows = shape->group * shape->positions;
     memset(scratch->sums, 0, rows * shape->sums_stride * sizeof(float));
@@ -157,7 +160,7 @@ static void pack_block(const struct shape *shape, const struct item *item, const
     size_t value_column = key_column + shape->kv_heads * shape->head_dim;
     const void *keys = number_of(item->text, key * shape->stride + key_column, shape->dtype);
     for (size_t k = 0; k < count; k += width) {
-        void *panel = number_in(scratch->keys, k * shape->head_dim, kernels->operand);
+        void *panel = number_in(scratch->keys, k * shape->depth, kernels->operand);
         kernels->pack_keys(panel, number_of(keys, k * shape->stride, shape->dtype), shape->stride,
                            size_min(width, count - k), shape->head_dim);
     }
@@ -165,7 +168,7 @@ static void pack_block(const struct shape *shape, const struct item *item, const
     for (size_t d = 0; d < shape->head_dim; d += width) {
         void *panel = number_in(scratch->values, d * KEY_BLOCK, kernels->operand);
         kernels->pack_values(panel, number_of(values, d, shape->dtype), shape->stride, count,
-                             round_up(count, 2), size_min(width, shape->head_dim - d));
+                             round_up(count, kernels->depth_unit), size_min(width, shape->head_dim - d));
     }
 }
 
@@ -186,14 +189,13 @@ static void attend_tile(const struct shape *shape, const struct item *item, cons
         return;
     }
     size_t start = lowest > key ? (lowest - key) / width * width : 0;
-    size_t end = round_up(last + 1 - key, 2);
+    size_t end = round_up(last + 1 - key, kernels->depth_unit);
 
     size_t at = g * shape->positions + row;
     const void *queries = number_of(scratch->queries, at * shape->query_stride, kernels->operand);
     for (size_t k = start; k < end; k += width) {
         kernels->tile(scores + k, KEY_BLOCK, queries, shape->query_stride,
-                      number_of(scratch->keys, k * shape->head_dim, kernels->operand), shape->head_dim,
-                      false);
+                      number_of(scratch->keys, k * shape->depth, kernels->operand), shape->depth, false);
     }
     float *sums = scratch->sums + at * shape->sums_stride;
     for (size_t r = 0; r < kernels->tile_rows; r++) {
@@ -285,6 +287,7 @@ int cpu_attention(struct device *device, void *out, const void *qkv, const struc
         struct scratch mine =
             scratch_split(&shape, (unsigned char *)scratch + (size_t)omp_get_thread_num() * scratch_bytes);
         struct cursor cursor = {0};
+        micro_kernels_begin(shape.kernels);
 #pragma omp for schedule(dynamic, 1)
         for (size_t number = 0; number < items; number++) {
             struct item item = find_item(&shape, host_starts, &cursor, number);
@@ -293,6 +296,7 @@ int cpu_attention(struct device *device, void *out, const void *qkv, const struc
             item.out = number_in(out, token * shape.heads * shape.head_dim, shape.dtype);
             attend_item(&shape, &item, &mine);
         }
+        micro_kernels_end(shape.kernels);
     }
     cpu->since_mark.compute_seconds += clock_seconds() - started;
     return STATUS_OK;

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/size.h"
+#include "kernels/cpu/tile_matmul.h"
 
 static void cpu_close(struct device *device) {
     struct cpu_device *cpu = cpu_of(device);
@@ -51,9 +52,13 @@ static void cpu_describe(const struct device *device, struct device_description 
 
 // ---- memory ----
 
+static size_t scratch_of_thread(const struct cpu_device *cpu) {
+    return cpu->kernels->tiles != NULL ? cpu_tile_matmul_scratch() : cpu_matmul_scratch();
+}
+
 static int cpu_plan_own(const struct device *device, struct device_plan *plan, struct error *err) {
     size_t bytes;
-    if (!size_mul(cpu_matmul_scratch(), (size_t)cpu_of_const(device)->threads, &bytes)) {
+    if (!size_mul(scratch_of_thread(cpu_of_const(device)), (size_t)cpu_of_const(device)->threads, &bytes)) {
         return error_set(err, STATUS_INTERNAL, "scratch of %d threads overflows",
                          cpu_of_const(device)->threads);
     }
@@ -77,7 +82,7 @@ static int cpu_prepare(struct device *device, struct error *err) {
     struct cpu_device *cpu = cpu_of(device);
     void *scratch;
     int status =
-        device_take(device, DEVICE_SCRATCH, cpu_matmul_scratch() * (size_t)cpu->threads, &scratch, err);
+        device_take(device, DEVICE_SCRATCH, scratch_of_thread(cpu) * (size_t)cpu->threads, &scratch, err);
     cpu->thread_scratch = scratch;
     return status;
 }
@@ -235,9 +240,10 @@ int cpu_device_open(struct device **out, const struct device_options *options, c
                     struct error *err) {
     *out = NULL;
     const struct cpu_path *path;
-    char path_reason[160];
-    int status =
-        cpu_path_choose(&path, options->dtype, options->cpu_path, path_reason, sizeof path_reason, err);
+    char path_reason[200];
+    struct cpu_features features = cpu_features();
+    int status = cpu_path_pick(&path, &features, options->dtype, options->cpu_path, path_reason,
+                               sizeof path_reason, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -251,6 +257,7 @@ int cpu_device_open(struct device **out, const struct device_options *options, c
     cpu->base.dtype = options->dtype;
     cpu->path = path;
     cpu->kernels = options->dtype == DTYPE_F32 ? path->f32 : path->bf16;
+    cpu->tile_blocks = cpu_tile_blocks_here();
     cpu->threads = options->threads > 0 ? options->threads : omp_get_max_threads();
     snprintf(cpu->reason, sizeof cpu->reason, "%s; %s", why, path_reason);
     *out = &cpu->base;

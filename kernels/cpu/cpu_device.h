@@ -11,11 +11,17 @@ enum { CPU_KERNELS_VERSION = 1 };
 
 enum { CPU_MARKS = 64 }; // marks that can be waited for at a time
 
+struct tile_blocks {    // tile_matmul.c
+    size_t steps;       // of 32 depths: a panel's part that stays in the first-level cache
+    size_t chunk_bytes; // of packed tokens that stay in the second-level cache
+};
+
 struct cpu_device {
     struct device base;
     const struct cpu_path *path;
     const struct micro_kernels *kernels; // of the path, for the computation dtype
     int threads;
+    struct tile_blocks tile_blocks; // where kernels->tiles are
     char reason[256];
     struct arena arenas[DEVICE_PURPOSES];
     unsigned char *thread_scratch; // [threads, matmul_scratch_bytes]
@@ -31,13 +37,26 @@ struct cpu_device {
 int cpu_device_open(struct device **out, const struct device_options *options, const char *why,
                     struct error *err);
 
+// ---- features.c ----
+
+struct cpu_features { // what computing paths need, each with the state that the system saves for it
+    bool avx2;        // and FMA
+    bool avx512;      // F, BW, DQ, VL
+    bool avx512bf16;
+    bool amx_bf16;     // the processor has AMX-TILE and AMX-BF16
+    bool tiles_saved;  // and the system saves tiles
+    int tiles_refused; // errno of the kernel's refusal to let this process use them; 0: it may
+};
+
+// Of this processor. Asks the kernel for the use of tiles where there are any.
+struct cpu_features cpu_features(void);
+
 // ---- paths.c ----
 
-// The path for a dtype: the forced one, or the preferred one among those that this processor has, a pure
-// function of its features. STATUS_DEVICE when the forced one is unknown or missing. why: filled with the
-// reason.
-int cpu_path_choose(const struct cpu_path **out, enum dtype dtype, const char *forced, char *why,
-                    size_t why_size, struct error *err);
+// The path for a dtype: the forced one, or the preferred one among those that a processor with these features
+// has: a pure function. STATUS_DEVICE when the forced one is unknown or missing. why: filled with the reason.
+int cpu_path_pick(const struct cpu_path **out, const struct cpu_features *features, enum dtype dtype,
+                  const char *forced, char *why, size_t why_size, struct error *err);
 
 // ---- memory.c ----
 

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/size.h"
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/tile_matmul.h"
 
 enum {
     ROW_BLOCK = 192,     // tokens; a multiple of every tile_rows
@@ -38,6 +39,9 @@ static size_t panel_depth(enum dtype dtype, size_t columns) {
 bool cpu_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes) {
     size_t padded;
     size_t depth;
+    if (cpu_of_const(device)->kernels->tiles != NULL) {
+        return cpu_tile_matrix_bytes(rows, columns, bytes);
+    }
     size_t width = cpu_of_const(device)->kernels->tile_columns;
     return size_round_up(rows, width, &padded) && size_round_up(columns, 2, &depth) &&
            size_mul(padded, panel_depth(device->dtype, columns), &padded) &&
@@ -94,7 +98,10 @@ static void load_panel(const struct load *load, size_t p) {
 int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
                     const void *source, enum dtype source_dtype, struct error *err) {
     (void)err;
-    const struct cpu_device *cpu = cpu_of(device);
+    struct cpu_device *cpu = cpu_of(device);
+    if (cpu->kernels->tiles != NULL) {
+        return cpu_tile_matrix_load(cpu, matrix, row, count, source, source_dtype);
+    }
     size_t width = cpu->kernels->tile_columns;
     struct load load = {matrix, device->dtype, width, row, count, source, source_dtype};
     size_t first = row / width;
@@ -259,6 +266,11 @@ int cpu_matmul(struct device *device, void *out, const void *x, const struct dev
         return error_set(err, STATUS_INTERNAL, "matmul: device memory was not reserved");
     }
     double started = clock_seconds();
+    if (cpu->kernels->tiles != NULL) {
+        int status = cpu_tile_matmul(cpu, out, x, matrix, bias, tokens, store);
+        cpu->since_mark.compute_seconds += clock_seconds() - started;
+        return status;
+    }
     struct product product = {
         .kernels = cpu->kernels,
         .dtype = device->dtype,

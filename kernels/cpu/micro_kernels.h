@@ -17,17 +17,27 @@
 #include "kernels/device.h"
 
 enum {
-    TILE_ROWS_MOST = 8,
+    TILE_ROWS_MOST = 32,
     TILE_COLUMNS_MOST = 64,
 };
+
+struct tile_kernels;
 
 struct micro_kernels {
     enum dtype operand;
     size_t tile_rows;
     size_t tile_columns;
+    size_t depth_unit; // depths and padded columns below are multiples of it
+    const struct tile_kernels
+        *tiles; // products of device_matmul run through these (tile_matmul.c); NULL: gemm.c
+
+    // Around the calls of a thread, where the processor's state has to be set up for them; NULL: nothing to
+    // do.
+    void (*begin)(void);
+    void (*end)(void);
 
     // sums[r, c] (+)= sum over k < depth of a[r, k] * panel[k, c], for all tile_rows x tile_columns, k
-    // ascending, in float32. a: operands, row stride a_stride; depth is even for bfloat16 operands. sums: row
+    // ascending, in float32. a: operands, row stride a_stride; depth is a multiple of depth_unit. sums: row
     // stride sums_stride.
     void (*tile)(float *sums, size_t sums_stride, const void *a, size_t a_stride, const void *panel,
                  size_t depth, bool accumulate);
@@ -48,6 +58,7 @@ struct micro_kernels {
     // Keys [count, head_dim] (numbers, row stride `stride`) to one panel of operands whose columns are keys
     // and whose depth is head_dim; values to one panel whose columns are the head's dimensions and whose
     // depth is keys (columns <= tile_columns of them; rows beyond count up to padded_count become zero).
+    // Depths of keys beyond head_dim, up to a multiple of depth_unit, become zero.
     void (*pack_keys)(void *panel, const void *keys, size_t stride, size_t count, size_t head_dim);
     void (*pack_values)(void *panel, const void *values, size_t stride, size_t count, size_t padded_count,
                         size_t columns);
@@ -73,21 +84,44 @@ struct micro_kernels {
     double (*peak)(size_t rounds, float *sums);
 };
 
+static inline void micro_kernels_begin(const struct micro_kernels *kernels) {
+    if (kernels->begin != NULL) {
+        kernels->begin();
+    }
+}
+
+static inline void micro_kernels_end(const struct micro_kernels *kernels) {
+    if (kernels->end != NULL) {
+        kernels->end();
+    }
+}
+
+enum cpu_path_use {
+    CPU_PATH_FOR_ALL,
+    CPU_PATH_FOR_BF16, // its float32 is another path's
+    CPU_PATH_BY_NAME,  // only when a job or a test names it
+};
+
+struct cpu_features;
+
 struct cpu_path {
     const char *name;
-    bool (*available)(void);
+    enum cpu_path_use use;
+    bool (*available)(const struct cpu_features *features);
     const struct micro_kernels *f32;
     const struct micro_kernels *bf16;
 };
 
 extern const struct micro_kernels portable_f32;
 extern const struct micro_kernels portable_bf16;
+extern const struct micro_kernels amxbf16_twin_bf16;
 #if defined(__x86_64__)
 extern const struct micro_kernels avx2_f32;
 extern const struct micro_kernels avx2_bf16;
 extern const struct micro_kernels avx512_f32;
 extern const struct micro_kernels avx512_bf16;
 extern const struct micro_kernels avx512bf16_bf16;
+extern const struct micro_kernels amxbf16_bf16;
 #endif
 
 #endif

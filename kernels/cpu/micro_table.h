@@ -45,9 +45,9 @@
     .rope = rope_##suffix, .swiglu = swiglu_##suffix, .rescale = rescale_sums
 
 #define MICRO_WIDE_ENTRIES(suffix)                                                                           \
-    .operand = DTYPE_F32, .tile_rows = TILE_ROWS, .tile_columns = TILE_COLUMNS, .tile = tile_f32,            \
-    .pack_rows = pack_rows_##suffix, .pack_keys = pack_keys_##suffix, .pack_values = pack_values_##suffix,   \
-    .softmax = softmax_f32, .peak = peak_f32
+    .operand = DTYPE_F32, .tile_rows = TILE_ROWS, .tile_columns = TILE_COLUMNS, .depth_unit = 2,             \
+    .tile = tile_f32, .pack_rows = pack_rows_##suffix, .pack_keys = pack_keys_##suffix,                      \
+    .pack_values = pack_values_##suffix, .softmax = softmax_f32, .peak = peak_f32
 
 static inline float softmax_f32(void *probabilities, float *scores, size_t low, size_t high, size_t padded,
                                 float scale, float *maximum, float *sum) {

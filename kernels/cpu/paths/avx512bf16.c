@@ -107,6 +107,7 @@ const struct micro_kernels avx512bf16_bf16 = {
     .operand = DTYPE_BF16,
     .tile_rows = TILE_ROWS,
     .tile_columns = TILE_COLUMNS,
+    .depth_unit = 2,
     .tile = tile_bf16,
     .pack_rows = pack_rows_bf16,
     .pack_keys = pack_keys_bf16,
