@@ -140,8 +140,7 @@ static void pack_queries(const struct shape *shape, const struct item *item, con
         void *out =
             number_in(scratch->queries, g * shape->positions * shape->query_stride, shape->kernels->operand);
         shape->kernels->pack_rows(out, shape->query_stride, queries, shape->stride, item->count,
-                                  shape->head_dim, round_up(item->count, shape->kernels->tile_rows),
-                                  shape->depth);
+                                  shape->head_dim, shape->depth);
     }
     size_t rows = shape->group * shape->positions;
     memset(scratch->sums, 0, rows * shape->sums_stride * sizeof(float));
@@ -195,12 +194,13 @@ static void attend_tile(const struct shape *shape, const struct item *item, cons
     const void *queries = number_of(scratch->queries, at * shape->query_stride, kernels->operand);
     for (size_t k = start; k < end; k += width) {
         kernels->tile(scores + k, KEY_BLOCK, queries, shape->query_stride,
-                      number_of(scratch->keys, k * shape->depth, kernels->operand), shape->depth, false);
+                      number_of(scratch->keys, k * shape->depth, kernels->operand), valid, shape->depth,
+                      false);
     }
     float *sums = scratch->sums + at * shape->sums_stride;
-    for (size_t r = 0; r < kernels->tile_rows; r++) {
+    for (size_t r = 0; r < valid; r++) {
         size_t low = size_max(first_key(shape, query + r), key) - key;
-        size_t high = r < valid && query + r >= key ? size_min(query + r + 1, key + count) - key : 0;
+        size_t high = query + r >= key ? size_min(query + r + 1, key + count) - key : 0;
         void *row_probabilities = number_in(probabilities, r * PROBABILITY_STRIDE, kernels->operand);
         float factor = kernels->softmax(row_probabilities, scores + r * KEY_BLOCK, low, high, end,
                                         shape->scale, &scratch->maxima[at + r], &scratch->totals[at + r]);
@@ -211,7 +211,7 @@ static void attend_tile(const struct shape *shape, const struct item *item, cons
     for (size_t d = 0; d < shape->head_dim; d += width) {
         kernels->tile(sums + d, shape->sums_stride, number_of(probabilities, start, kernels->operand),
                       PROBABILITY_STRIDE,
-                      number_of(scratch->values, d * KEY_BLOCK + start * width, kernels->operand),
+                      number_of(scratch->values, d * KEY_BLOCK + start * width, kernels->operand), valid,
                       end - start, true);
     }
 }

@@ -13,7 +13,7 @@
 
 #include "base/clock.h"
 #include "base/size.h"
-#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/gemm.h"
 #include "kernels/cpu/tile_matmul.h"
 
 enum {
@@ -21,17 +21,11 @@ enum {
     GROUP_COLUMNS = 512, // output features of one work item; a multiple of every tile_columns
     DEPTH_BF16 = 2048,   // numbers of a row packed at a time; A block 786 KB, panel 256 KB
     DEPTH_F32 = 512,     // A block 393 KB, panel 128 KB
-    ROW_PADDING = 32,    // keeps rows of a block off each other's cache sets, which repeat every 4 KB
     LOAD_DEPTH = 64,     // numbers of a row converted at a time while loading
 };
 
 static size_t depth_block(const struct micro_kernels *kernels) {
     return kernels->operand == DTYPE_F32 ? DEPTH_F32 : DEPTH_BF16;
-}
-
-// Numbers of depth that a panel holds: bfloat16 comes in pairs.
-static size_t panel_depth(enum dtype dtype, size_t columns) {
-    return dtype == DTYPE_BF16 ? round_up(columns, 2) : columns;
 }
 
 // ---- weights ----
@@ -125,19 +119,6 @@ size_t cpu_matmul_scratch(void) {
     return round_up(SUMS_BYTES + WIDE_BYTES + ROWS_BYTES, DEVICE_ALIGNMENT);
 }
 
-struct product {
-    const struct micro_kernels *kernels;
-    enum dtype dtype;
-    void *out;        // [tokens, rows]
-    const void *x;    // [tokens, columns]
-    const void *bias; // [rows] or NULL
-    const struct device_matrix *matrix;
-    size_t tokens;
-    enum device_store store;
-    size_t row_block;     // tokens of a work item
-    size_t group_columns; // output features of a work item
-};
-
 struct block { // one work item: tokens [token, token + count) and output features [feature, feature_end)
     size_t token;
     size_t count;
@@ -164,20 +145,6 @@ static void prefetch_tile(const struct product *product, const struct block *blo
     }
 }
 
-// Stores the sums of one tile: tokens [row, row + tile_rows) of the block, as far as it has them.
-static void store_tile(const struct product *product, const struct block *block, size_t row, size_t feature,
-                       const float *sums) {
-    size_t width = product->kernels->tile_columns;
-    size_t columns = size_min(width, product->matrix->rows - feature);
-    size_t count = size_min(product->kernels->tile_rows, block->count - row);
-    const void *bias = product->bias == NULL ? NULL : number_of(product->bias, feature, product->dtype);
-    for (size_t r = 0; r < count; r++) {
-        size_t at = (block->token + row + r) * product->matrix->rows + feature;
-        void *out = number_in(product->out, at, product->dtype);
-        product->kernels->store_sums(out, sums + r * width, bias, columns, product->store);
-    }
-}
-
 // Adds depth [k, k + depth) to the sums of one panel; stores them where that was the last.
 static void multiply_panel(const struct product *product, const struct block *block, size_t feature, size_t k,
                            size_t depth) {
@@ -197,11 +164,23 @@ static void multiply_panel(const struct product *product, const struct block *bl
         if (k + depth == whole) {
             prefetch_tile(product, block, r, feature);
         }
-        kernels->tile(sums, width, number_of(block->rows, r * stride, kernels->operand), stride, panel, depth,
-                      k > 0);
+        kernels->tile(sums, width, number_of(block->rows, r * stride, kernels->operand), stride, panel,
+                      size_min(kernels->tile_rows, block->count - r), depth, k > 0);
         if (k + depth == whole) {
-            store_tile(product, block, r, feature, sums);
+            gemm_store(product, block->token + r, size_min(kernels->tile_rows, block->count - r), feature,
+                       sums);
         }
+    }
+}
+
+void gemm_store(const struct product *product, size_t token, size_t count, size_t feature,
+                const float *sums) {
+    size_t width = product->kernels->tile_columns;
+    size_t columns = size_min(width, product->matrix->rows - feature);
+    const void *bias = product->bias == NULL ? NULL : number_of(product->bias, feature, product->dtype);
+    for (size_t r = 0; r < count; r++) {
+        void *out = number_in(product->out, (token + r) * product->matrix->rows + feature, product->dtype);
+        product->kernels->store_sums(out, sums + r * width, bias, columns, product->store);
     }
 }
 
@@ -214,7 +193,7 @@ static void multiply_block(const struct product *product, const struct block *bl
         size_t depth = size_min(most, whole - k);
         const void *x = number_of(product->x, block->token * columns + k, product->dtype);
         kernels->pack_rows(block->rows, most + ROW_PADDING, x, columns, block->count,
-                           size_min(depth, columns - k), round_up(block->count, kernels->tile_rows), depth);
+                           size_min(depth, columns - k), depth);
         for (size_t feature = block->feature; feature < block->feature_end;
              feature += kernels->tile_columns) {
             multiply_panel(product, block, feature, k, depth);
@@ -281,6 +260,11 @@ int cpu_matmul(struct device *device, void *out, const void *x, const struct dev
         .tokens = tokens,
         .store = store,
     };
+    if (gemm_is_few(&product)) {
+        gemm_few(cpu, &product);
+        cpu->since_mark.compute_seconds += clock_seconds() - started;
+        return STATUS_OK;
+    }
     size_items(&product, (size_t)cpu->threads);
     size_t blocks = (tokens + product.row_block - 1) / product.row_block;
     size_t groups = (matrix->rows + product.group_columns - 1) / product.group_columns;

@@ -36,16 +36,21 @@ struct micro_kernels {
     void (*begin)(void);
     void (*end)(void);
 
-    // sums[r, c] (+)= sum over k < depth of a[r, k] * panel[k, c], for all tile_rows x tile_columns, k
-    // ascending, in float32. a: operands, row stride a_stride; depth is a multiple of depth_unit. sums: row
-    // stride sums_stride.
+    // sums[r, c] (+)= sum over k < depth of a[r, k] * panel[k, c], for r < rows <= tile_rows and all columns,
+    // k ascending, in float32; rows beyond may hold anything afterwards. a: operands, row stride a_stride,
+    // all tile_rows may be read; depth is a multiple of depth_unit. sums: row stride sums_stride.
     void (*tile)(float *sums, size_t sums_stride, const void *a, size_t a_stride, const void *panel,
-                 size_t depth, bool accumulate);
+                 size_t rows, size_t depth, bool accumulate);
 
-    // Numbers x [rows, columns] (row stride x_stride) to operands [padded_rows, padded_columns] (row stride
-    // out_stride); what is beyond rows and columns becomes zero.
+    // The same bits from a panel as it lies in a matrix (not widened), for exactly `rows` rows. Asks the
+    // memory for half as many bytes at `ahead` as it reads. Not there with `tiles`.
+    void (*stream)(float *sums, size_t sums_stride, const void *a, size_t a_stride, const void *panel,
+                   size_t rows, size_t depth, bool accumulate, const void *ahead);
+
+    // Numbers x [rows, columns] (row stride x_stride) to operands [rows, padded_columns] (row stride
+    // out_stride); what is beyond columns becomes zero.
     void (*pack_rows)(void *out, size_t out_stride, const void *x, size_t x_stride, size_t rows,
-                      size_t columns, size_t padded_rows, size_t padded_columns);
+                      size_t columns, size_t padded_columns);
 
     // A panel of bfloat16 numbers to one of float32 operands; NULL where panels hold operands already.
     void (*widen_panel)(float *out, const uint16_t *panel, size_t depth);

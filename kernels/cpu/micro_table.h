@@ -28,8 +28,8 @@
 // The packing micro-kernels of one dtype into float32 operands.
 #define MICRO_PACK_FUNCTIONS(suffix, dtype)                                                                  \
     static void pack_rows_##suffix(void *out, size_t out_stride, const void *x, size_t x_stride,             \
-                                   size_t rows, size_t columns, size_t padded_rows, size_t padded_columns) { \
-        pack_rows_wide(out, out_stride, x, x_stride, rows, columns, padded_rows, padded_columns, dtype);     \
+                                   size_t rows, size_t columns, size_t padded_columns) {                     \
+        pack_rows_wide(out, out_stride, x, x_stride, rows, columns, padded_columns, dtype);                  \
     }                                                                                                        \
     static void pack_keys_##suffix(void *panel, const void *keys, size_t stride, size_t count,               \
                                    size_t head_dim) {                                                        \
@@ -60,8 +60,9 @@ static inline float softmax_f32(void *probabilities, float *scores, size_t low, 
     MICRO_ROW_FUNCTIONS(bf16, DTYPE_BF16)                                                                    \
     MICRO_PACK_FUNCTIONS(f32, DTYPE_F32)                                                                     \
     MICRO_PACK_FUNCTIONS(bf16, DTYPE_BF16)                                                                   \
-    const struct micro_kernels path##_f32 = {MICRO_WIDE_ENTRIES(f32), MICRO_ROW_ENTRIES(f32)};               \
+    const struct micro_kernels path##_f32 = {MICRO_WIDE_ENTRIES(f32), MICRO_ROW_ENTRIES(f32),                \
+                                             .stream = stream_f32};                                          \
     const struct micro_kernels path##_bf16 = {MICRO_WIDE_ENTRIES(bf16), MICRO_ROW_ENTRIES(bf16),             \
-                                              .widen_panel = widen_panel};
+                                              .stream = stream_widening, .widen_panel = widen_panel};
 
 #endif

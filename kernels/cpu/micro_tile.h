@@ -7,11 +7,24 @@
 
 enum { TILE_COLUMNS = LANES * TILE_VECTORS };
 
-MICRO_INLINE void tile_start(lanes c[TILE_ROWS][TILE_VECTORS], const float *sums, size_t stride,
-                             bool accumulate) {
-    // The loops over a tile are unrolled whole, so that its sums stay in registers.
+// Asks for the next half as many bytes as a step reads: two tiles of rows that read one panel ask for all of
+// the next between them.
+MICRO_INLINE void tile_prefetch(const unsigned char **ahead, size_t step) {
+    enum { LINE = 64 };
 #pragma GCC unroll 8
-    for (int r = 0; r < TILE_ROWS; r++) {
+    for (size_t i = 0; i < step / 2; i += LINE) {
+        __builtin_prefetch(*ahead + i, 0,
+                           2); // into the second-level cache: the first has no room to wait for memory
+    }
+    *ahead += step / 2;
+}
+
+// The loops over a tile are unrolled whole, so that its sums stay in registers; `rows` is a constant where
+// these are inlined.
+MICRO_INLINE void tile_start(lanes c[TILE_ROWS][TILE_VECTORS], const float *sums, size_t stride, int rows,
+                             bool accumulate) {
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 8
         for (int v = 0; v < TILE_VECTORS; v++) {
             c[r][v] = accumulate ? lanes_load(sums + (size_t)r * stride + v * LANES) : lanes_set(0);
@@ -19,9 +32,9 @@ MICRO_INLINE void tile_start(lanes c[TILE_ROWS][TILE_VECTORS], const float *sums
     }
 }
 
-MICRO_INLINE void tile_finish(float *sums, size_t stride, lanes c[TILE_ROWS][TILE_VECTORS]) {
+MICRO_INLINE void tile_finish(float *sums, size_t stride, int rows, lanes c[TILE_ROWS][TILE_VECTORS]) {
 #pragma GCC unroll 8
-    for (int r = 0; r < TILE_ROWS; r++) {
+    for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 8
         for (int v = 0; v < TILE_VECTORS; v++) {
             lanes_store(sums + (size_t)r * stride + v * LANES, c[r][v]);
@@ -29,20 +42,44 @@ MICRO_INLINE void tile_finish(float *sums, size_t stride, lanes c[TILE_ROWS][TIL
     }
 }
 
-static inline void tile_f32(float *sums, size_t sums_stride, const void *a_rows, size_t a_stride,
-                            const void *panel, size_t depth, bool accumulate) {
-    const float *a = a_rows;
-    const float *b = panel;
+// Calls body(n) with n = rows as a constant, 1 to TILE_ROWS.
+#define TILE_DISPATCH(rows, body)                                                                            \
+    switch (rows) {                                                                                          \
+    case 1:                                                                                                  \
+        body(1);                                                                                             \
+        break;                                                                                               \
+    case 2:                                                                                                  \
+        body(2);                                                                                             \
+        break;                                                                                               \
+    case 3:                                                                                                  \
+        body(3);                                                                                             \
+        break;                                                                                               \
+    case 4:                                                                                                  \
+        body(TILE_ROWS < 4 ? TILE_ROWS : 4);                                                                 \
+        break;                                                                                               \
+    case 5:                                                                                                  \
+        body(TILE_ROWS < 5 ? TILE_ROWS : 5);                                                                 \
+        break;                                                                                               \
+    default:                                                                                                 \
+        body(TILE_ROWS);                                                                                     \
+    }
+
+MICRO_INLINE void tile_rows_f32(float *sums, size_t sums_stride, const float *a, size_t a_stride,
+                                const float *b, int rows, size_t depth, bool accumulate,
+                                const unsigned char *ahead) {
     lanes c[TILE_ROWS][TILE_VECTORS];
-    tile_start(c, sums, sums_stride, accumulate);
+    tile_start(c, sums, sums_stride, rows, accumulate);
     for (size_t k = 0; k < depth; k++, b += TILE_COLUMNS) {
+        if (ahead != NULL) {
+            tile_prefetch(&ahead, TILE_COLUMNS * sizeof(float));
+        }
         lanes row[TILE_VECTORS];
 #pragma GCC unroll 8
         for (int v = 0; v < TILE_VECTORS; v++) {
             row[v] = lanes_load(b + v * LANES);
         }
 #pragma GCC unroll 8
-        for (int r = 0; r < TILE_ROWS; r++) {
+        for (int r = 0; r < rows; r++) {
             lanes x = lanes_set(a[(size_t)r * a_stride + k]);
 #pragma GCC unroll 8
             for (int v = 0; v < TILE_VECTORS; v++) {
@@ -50,7 +87,61 @@ static inline void tile_f32(float *sums, size_t sums_stride, const void *a_rows,
             }
         }
     }
-    tile_finish(sums, sums_stride, c);
+    tile_finish(sums, sums_stride, rows, c);
+}
+
+static inline void tile_f32(float *sums, size_t sums_stride, const void *a, size_t a_stride,
+                            const void *panel, size_t rows, size_t depth, bool accumulate) {
+#define BODY(n) tile_rows_f32(sums, sums_stride, a, a_stride, panel, n, depth, accumulate, NULL)
+    TILE_DISPATCH(rows, BODY)
+#undef BODY
+}
+
+static inline void stream_f32(float *sums, size_t sums_stride, const void *a, size_t a_stride,
+                              const void *panel, size_t rows, size_t depth, bool accumulate,
+                              const void *ahead){
+#define BODY(n) tile_rows_f32(sums, sums_stride, a, a_stride, panel, n, depth, accumulate, ahead)
+    TILE_DISPATCH(rows, BODY)
+#undef BODY
+}
+
+// ---- bfloat16 panels, float32 operands ----
+
+// Widens the panel between loading and multiplying: for few rows, where a widened copy would not be read
+// often enough to pay.
+MICRO_INLINE void tile_rows_widening(float *sums, size_t sums_stride, const float *a, size_t a_stride,
+                                     const uint16_t *b, int rows, size_t depth, bool accumulate,
+                                     const unsigned char *ahead) {
+    lanes c[TILE_ROWS][TILE_VECTORS];
+    tile_start(c, sums, sums_stride, rows, accumulate);
+    for (size_t k = 0; k < depth; k += 2, b += 2 * TILE_COLUMNS) {
+        tile_prefetch(&ahead, 2 * TILE_COLUMNS * sizeof *b);
+#pragma GCC unroll 2
+        for (size_t i = 0; i < 2; i++) {
+            lanes row[2][TILE_VECTORS]; // split anew for each half: registers are few where lanes are
+#pragma GCC unroll 8
+            for (int v = 0; v < TILE_VECTORS; v++) {
+                lanes_split_pairs(b + 2 * v * LANES, &row[0][v], &row[1][v]);
+            }
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; r++) {
+                lanes x = lanes_set(a[(size_t)r * a_stride + k + i]);
+#pragma GCC unroll 8
+                for (int v = 0; v < TILE_VECTORS; v++) {
+                    c[r][v] = lanes_fma(x, row[i][v], c[r][v]);
+                }
+            }
+        }
+    }
+    tile_finish(sums, sums_stride, rows, c);
+}
+
+static inline void stream_widening(float *sums, size_t sums_stride, const void *a, size_t a_stride,
+                                   const void *panel, size_t rows, size_t depth, bool accumulate,
+                                   const void *ahead) {
+#define BODY(n) tile_rows_widening(sums, sums_stride, a, a_stride, panel, n, depth, accumulate, ahead)
+    TILE_DISPATCH(rows, BODY)
+#undef BODY
 }
 
 static inline void widen_panel(float *out, const uint16_t *panel, size_t depth) {
@@ -69,16 +160,14 @@ static inline void widen_panel(float *out, const uint16_t *panel, size_t depth) 
 
 // number -> float32 operand.
 MICRO_INLINE void pack_rows_wide(float *out, size_t out_stride, const void *x, size_t x_stride, size_t rows,
-                                 size_t columns, size_t padded_rows, size_t padded_columns,
-                                 enum dtype dtype) {
-    for (size_t r = 0; r < padded_rows; r++) {
+                                 size_t columns, size_t padded_columns, enum dtype dtype) {
+    for (size_t r = 0; r < rows; r++) {
         float *row = out + r * out_stride;
-        size_t filled = r < rows ? columns : 0;
-        const void *source = row_at(x, r < rows ? r * x_stride : 0, dtype);
-        for (size_t i = 0; i < filled; i += LANES) {
-            row_store(row, i, filled, row_load(source, i, filled, dtype), DTYPE_F32);
+        const void *source = row_at(x, r * x_stride, dtype);
+        for (size_t i = 0; i < columns; i += LANES) {
+            row_store(row, i, columns, row_load(source, i, columns, dtype), DTYPE_F32);
         }
-        memset(row + filled, 0, (padded_columns - filled) * sizeof(float));
+        memset(row + columns, 0, (padded_columns - columns) * sizeof(float));
     }
 }
 
@@ -113,7 +202,7 @@ MICRO_INLINE void pack_values_wide(float *panel, const void *values, size_t stri
 
 static inline double peak_f32(size_t rounds, float *sums) {
     lanes c[TILE_ROWS][TILE_VECTORS];
-    tile_start(c, sums, TILE_COLUMNS, true);
+    tile_start(c, sums, TILE_COLUMNS, TILE_ROWS, true);
     lanes half = lanes_set(0.5f);
     lanes one = lanes_set(1.0f);
     for (size_t i = 0; i < rounds; i++) {
@@ -126,7 +215,7 @@ static inline double peak_f32(size_t rounds, float *sums) {
             }
         }
     }
-    tile_finish(sums, TILE_COLUMNS, c);
+    tile_finish(sums, TILE_COLUMNS, TILE_ROWS, c);
     return 2.0 * (double)rounds * TILE_ROWS * TILE_COLUMNS;
 }
 

@@ -95,18 +95,18 @@ static void tiles_multiply(float *sums, size_t sums_stride, const struct tile_ro
     }
 }
 
-// attention.c's product: 32 rows as they lie.
+// attention.c's product: up to 32 rows as they lie.
 static void tiles_tile(float *sums, size_t sums_stride, const void *a, size_t a_stride, const void *panel,
-                       size_t depth, bool accumulate) {
+                       size_t count, size_t depth, bool accumulate) {
     struct tile_rows rows = {
         .data = a,
         .row = a_stride * sizeof(uint16_t),
         .half = TILE_LINES * a_stride * sizeof(uint16_t),
         .step = TILE_LINE_BYTES,
-        .two = true,
+        .two = count > TILE_LINES,
     };
-    multiply_two(sums, sums_stride, &rows, panel, depth / STEP_DEPTH, accumulate,
-                 (struct tile_ahead){.data = panel});
+    tiles_multiply(sums, sums_stride, &rows, panel, depth / STEP_DEPTH, accumulate,
+                   (struct tile_ahead){.data = panel});
 }
 
 // ---- left sides ----
@@ -136,14 +136,11 @@ static void tiles_pack_group(void *group, const void *x, size_t x_stride, size_t
 }
 
 static void tiles_pack_rows(void *out, size_t out_stride, const void *x, size_t x_stride, size_t rows,
-                            size_t columns, size_t padded_rows, size_t padded_columns) {
-    for (size_t r = 0; r < padded_rows; r++) {
+                            size_t columns, size_t padded_columns) {
+    for (size_t r = 0; r < rows; r++) {
         uint16_t *row = (uint16_t *)out + r * out_stride;
-        size_t filled = r < rows ? columns : 0;
-        if (filled > 0) {
-            memcpy(row, (const uint16_t *)x + r * x_stride, filled * sizeof *row);
-        }
-        memset(row + filled, 0, (padded_columns - filled) * sizeof *row);
+        memcpy(row, (const uint16_t *)x + r * x_stride, columns * sizeof *row);
+        memset(row + columns, 0, (padded_columns - columns) * sizeof *row);
     }
 }
 

@@ -223,37 +223,51 @@ static void test_company(void **state) {
     on_every_path(company);
 }
 
-// A product deep enough for several depth blocks, at every row of a batch.
-static void deep_rows(const char *path, enum dtype dtype) {
-    enum { ROWS = 66, COLUMNS = 4200, TOKENS = 400 };
-    unsigned char *first = NULL;
-    for (int threads = 1; threads <= 3; threads++) {
-        struct bed bed = bed_open(path, dtype, threads);
-        size_t row = ROWS * dtype_size(dtype);
-        struct device_matrix matrix = matrix_random(&bed, 1, ROWS, COLUMNS);
-        float *numbers = random_numbers(2, COLUMNS, 1.0f, DTYPE_F32);
-        void *x = bed_take(&bed, TOKENS * COLUMNS * dtype_size(dtype));
-        void *out = bed_take(&bed, TOKENS * row);
-        for (size_t t = 0; t < TOKENS; t++) { // the same row at every place
-            must(&bed,
-                 device_vector_load(bed.device, x, t * COLUMNS, COLUMNS, numbers, DTYPE_F32, &bed.error));
-        }
-        for (size_t tokens = 1; tokens <= TOKENS; tokens += 133) {
-            must(&bed, device_matmul(bed.device, out, x, &matrix, NULL, tokens, DEVICE_STORE, &bed.error));
-            unsigned char *got = bed_bytes(&bed, out, tokens * row);
-            for (size_t t = 0; t < tokens; t++) {
-                assert_memory_equal(got + t * row, first != NULL ? first : got, row);
-            }
-            if (first == NULL) {
-                first = got;
-            } else {
-                free(got);
-            }
-        }
-        free(numbers);
-        bed_close(&bed);
+enum { PRODUCT_ROWS = 150, PRODUCT_TOKENS = 400 };
+
+// The same row at every place of batches of every size in `sizes`: its product must be the first batch's.
+static void same_rows(struct bed *bed, const struct device_matrix *matrix, unsigned char **first) {
+    static const size_t sizes[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,  12,  13, 14,
+                                   15, 16, 17, 23, 24, 25, 31, 47, 96, 97, 191, 193, 400};
+    size_t row = PRODUCT_ROWS * dtype_size(bed->dtype);
+    size_t columns = matrix->columns;
+    float *numbers = random_numbers(2, columns, 1.0f, DTYPE_F32);
+    void *x = bed_take(bed, PRODUCT_TOKENS * columns * dtype_size(bed->dtype));
+    void *out = bed_take(bed, PRODUCT_TOKENS * row);
+    for (size_t t = 0; t < PRODUCT_TOKENS; t++) {
+        must(bed, device_vector_load(bed->device, x, t * columns, columns, numbers, DTYPE_F32, &bed->error));
     }
-    free(first);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        must(bed, device_matmul(bed->device, out, x, matrix, NULL, sizes[i], DEVICE_STORE, &bed->error));
+        unsigned char *got = bed_bytes(bed, out, sizes[i] * row);
+        for (size_t t = 0; t < sizes[i]; t++) {
+            if (memcmp(got + t * row, *first != NULL ? *first : got, row) != 0) {
+                fail_msg("path %s, %s: row %zu of %zu tokens has other bits, depth %zu", bed->path,
+                         dtype_name(bed->dtype), t, sizes[i], columns);
+            }
+        }
+        if (*first == NULL) {
+            *first = got;
+        } else {
+            free(got);
+        }
+    }
+    free(numbers);
+}
+
+// Products deep enough for several depth blocks, and of odd depth, in small batches and large.
+static void deep_rows(const char *path, enum dtype dtype) {
+    static const size_t depths[] = {4200, 2049, 37};
+    for (size_t d = 0; d < sizeof depths / sizeof depths[0]; d++) {
+        unsigned char *first = NULL;
+        for (int threads = 1; threads <= 3; threads++) {
+            struct bed bed = bed_open(path, dtype, threads);
+            struct device_matrix matrix = matrix_random(&bed, 1, PRODUCT_ROWS, depths[d]);
+            same_rows(&bed, &matrix, &first);
+            bed_close(&bed);
+        }
+        free(first);
+    }
 }
 
 static void test_deep_rows(void **state) {

@@ -12,20 +12,22 @@ static inline lanes pairs_dot(lanes sums, lanes a, lanes b) {
     return _mm512_dpbf16_ps(sums, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(b));
 }
 
-static void tile_bf16(float *sums, size_t sums_stride, const void *a_rows, size_t a_stride, const void *panel,
-                      size_t depth, bool accumulate) {
-    const uint16_t *a = a_rows;
-    const uint16_t *b = panel;
+MICRO_INLINE void tile_rows_bf16(float *sums, size_t sums_stride, const uint16_t *a, size_t a_stride,
+                                 const uint16_t *b, int rows, size_t depth, bool accumulate,
+                                 const unsigned char *ahead) {
     lanes c[TILE_ROWS][TILE_VECTORS];
-    tile_start(c, sums, sums_stride, accumulate);
+    tile_start(c, sums, sums_stride, rows, accumulate);
     for (size_t k = 0; k < depth; k += 2, b += 2 * TILE_COLUMNS) {
+        if (ahead != NULL) {
+            tile_prefetch(&ahead, 2 * TILE_COLUMNS * sizeof *b);
+        }
         lanes row[TILE_VECTORS];
 #pragma GCC unroll 8
         for (int v = 0; v < TILE_VECTORS; v++) {
             row[v] = pairs_load(b + 2 * v * LANES);
         }
 #pragma GCC unroll 8
-        for (int r = 0; r < TILE_ROWS; r++) {
+        for (int r = 0; r < rows; r++) {
             float pair;
             memcpy(&pair, a + (size_t)r * a_stride + k, sizeof pair);
             lanes x = lanes_set(pair);
@@ -35,18 +37,29 @@ static void tile_bf16(float *sums, size_t sums_stride, const void *a_rows, size_
             }
         }
     }
-    tile_finish(sums, sums_stride, c);
+    tile_finish(sums, sums_stride, rows, c);
+}
+
+static void tile_bf16(float *sums, size_t sums_stride, const void *a, size_t a_stride, const void *panel,
+                      size_t rows, size_t depth, bool accumulate) {
+#define BODY(n) tile_rows_bf16(sums, sums_stride, a, a_stride, panel, n, depth, accumulate, NULL)
+    TILE_DISPATCH(rows, BODY)
+#undef BODY
+}
+
+static void stream_bf16(float *sums, size_t sums_stride, const void *a, size_t a_stride, const void *panel,
+                        size_t rows, size_t depth, bool accumulate, const void *ahead) {
+#define BODY(n) tile_rows_bf16(sums, sums_stride, a, a_stride, panel, n, depth, accumulate, ahead)
+    TILE_DISPATCH(rows, BODY)
+#undef BODY
 }
 
 static void pack_rows_bf16(void *out, size_t out_stride, const void *x, size_t x_stride, size_t rows,
-                           size_t columns, size_t padded_rows, size_t padded_columns) {
-    for (size_t r = 0; r < padded_rows; r++) {
+                           size_t columns, size_t padded_columns) {
+    for (size_t r = 0; r < rows; r++) {
         uint16_t *row = (uint16_t *)out + r * out_stride;
-        size_t filled = r < rows ? columns : 0;
-        if (filled > 0) {
-            memcpy(row, (const uint16_t *)x + r * x_stride, filled * sizeof *row);
-        }
-        memset(row + filled, 0, (padded_columns - filled) * sizeof *row);
+        memcpy(row, (const uint16_t *)x + r * x_stride, columns * sizeof *row);
+        memset(row + columns, 0, (padded_columns - columns) * sizeof *row);
     }
 }
 
@@ -85,7 +98,7 @@ static float softmax_bf16(void *probabilities, float *scores, size_t low, size_t
 
 static double peak_bf16(size_t rounds, float *sums) {
     lanes c[TILE_ROWS][TILE_VECTORS];
-    tile_start(c, sums, TILE_COLUMNS, true);
+    tile_start(c, sums, TILE_COLUMNS, TILE_ROWS, true);
     lanes ones = _mm512_castsi512_ps(_mm512_set1_epi16(0x3f80));
     for (size_t i = 0; i < rounds; i++) {
         __asm__ volatile("" ::: "memory"); // rounds are not merged
@@ -97,7 +110,7 @@ static double peak_bf16(size_t rounds, float *sums) {
             }
         }
     }
-    tile_finish(sums, TILE_COLUMNS, c);
+    tile_finish(sums, TILE_COLUMNS, TILE_ROWS, c);
     return 4.0 * (double)rounds * TILE_ROWS * TILE_COLUMNS;
 }
 
@@ -109,6 +122,7 @@ const struct micro_kernels avx512bf16_bf16 = {
     .tile_columns = TILE_COLUMNS,
     .depth_unit = 2,
     .tile = tile_bf16,
+    .stream = stream_bf16,
     .pack_rows = pack_rows_bf16,
     .pack_keys = pack_keys_bf16,
     .pack_values = pack_values_bf16,

@@ -1,0 +1,38 @@
+// What the files of the matrix product share (private to kernels/cpu): gemm.c for many tokens, gemm_few.c for
+// few. Both make an output as one chain of additions in order of k, so its bits are the same from either.
+#ifndef STRATA_KERNELS_CPU_GEMM_H
+#define STRATA_KERNELS_CPU_GEMM_H
+
+#include "kernels/cpu/cpu_device.h"
+
+enum { ROW_PADDING = 32 }; // keeps packed rows off each other's cache sets, which repeat every 4 KB
+
+struct product {
+    const struct micro_kernels *kernels;
+    enum dtype dtype;
+    void *out;        // [tokens, rows]
+    const void *x;    // [tokens, columns]
+    const void *bias; // [rows] or NULL
+    const struct device_matrix *matrix;
+    size_t tokens;
+    enum device_store store;
+    size_t row_block;     // tokens of a work item (gemm.c)
+    size_t group_columns; // output features of a work item (gemm.c)
+};
+
+// Numbers of depth that a panel holds: bfloat16 comes in pairs.
+static inline size_t panel_depth(enum dtype dtype, size_t columns) {
+    return dtype == DTYPE_BF16 ? round_up(columns, 2) : columns;
+}
+
+// Stores finished sums [count, tile_columns] of tokens [token, token + count) and the panel's features from
+// `feature` on.
+void gemm_store(const struct product *product, size_t token, size_t count, size_t feature, const float *sums);
+
+// ---- gemm_few.c ----
+
+// Whether gemm_few is the faster way, and its packed tokens fit into scratch.
+bool gemm_is_few(const struct product *product);
+void gemm_few(const struct cpu_device *cpu, const struct product *product);
+
+#endif

@@ -1,0 +1,69 @@
+// Products of few tokens: what they cost is reading the weights, so that is all they do. Every thread reads a
+// share of the panels of its own, front to back, once; all tokens lie packed in scratch. A panel is taken in
+// pieces of PIECE_BYTES that stay in the second-level cache while every tile of tokens multiplies them and
+// asks for the next piece.
+#include <omp.h>
+
+#include "base/size.h"
+#include "kernels/cpu/gemm.h"
+
+enum {
+    FEW_TOKENS = 24, // from here on blocks of tokens (gemm.c) are as fast
+    PIECE_BYTES = 128 << 10,
+};
+
+static size_t packed_stride(const struct product *product) {
+    return panel_depth(product->dtype, product->matrix->columns) + ROW_PADDING;
+}
+
+bool gemm_is_few(const struct product *product) {
+    size_t bytes;
+    return product->tokens <= FEW_TOKENS &&
+           size_mul(product->tokens * dtype_size(product->kernels->operand), packed_stride(product),
+                    &bytes) &&
+           bytes <= cpu_matmul_scratch();
+}
+
+// All tokens times one panel. rows: packed tokens.
+static void multiply_panel(const struct product *product, const void *rows, size_t feature) {
+    _Alignas(64) float sums[FEW_TOKENS * TILE_COLUMNS_MOST];
+    const struct micro_kernels *kernels = product->kernels;
+    size_t width = kernels->tile_columns;
+    size_t stride = packed_stride(product);
+    size_t whole = panel_depth(product->dtype, product->matrix->columns);
+    size_t piece = PIECE_BYTES / (width * dtype_size(product->dtype));
+    size_t tiles = (product->tokens + kernels->tile_rows - 1) / kernels->tile_rows;
+    size_t most = (product->tokens + tiles - 1) / tiles; // tokens of a tile: as even as can be
+    const unsigned char *panel = number_of(product->matrix->data, feature * whole, product->dtype);
+    for (size_t k = 0; k < whole; k += piece) {
+        size_t depth = size_min(piece, whole - k);
+        const unsigned char *here = panel + k * width * dtype_size(product->dtype);
+        const unsigned char *ahead = here + PIECE_BYTES;
+        for (size_t r = 0; r < product->tokens; r += most) {
+            kernels->stream(sums + r * width, width, number_of(rows, r * stride + k, kernels->operand),
+                            stride, here, size_min(most, product->tokens - r), depth, k > 0, ahead);
+            ahead += PIECE_BYTES / 2; // what this tile asked for
+        }
+    }
+    gemm_store(product, 0, product->tokens, feature, sums);
+}
+
+void gemm_few(const struct cpu_device *cpu, const struct product *product) {
+    const struct micro_kernels *kernels = product->kernels;
+    size_t columns = product->matrix->columns;
+    size_t stride = packed_stride(product);
+    size_t panels = (product->matrix->rows + kernels->tile_columns - 1) / kernels->tile_columns;
+#pragma omp parallel num_threads(cpu->threads)
+    {
+#pragma omp for schedule(static)
+        for (size_t t = 0; t < product->tokens; t++) {
+            kernels->pack_rows(number_in(cpu->thread_scratch, t * stride, kernels->operand), stride,
+                               number_of(product->x, t * columns, product->dtype), columns, 1, columns,
+                               panel_depth(product->dtype, columns));
+        }
+#pragma omp for schedule(static)
+        for (size_t p = 0; p < panels; p++) {
+            multiply_panel(product, cpu->thread_scratch, p * kernels->tile_columns);
+        }
+    }
+}
