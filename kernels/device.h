@@ -218,9 +218,10 @@ int device_matmul(struct device *device, void *out, const void *x, const struct 
 // Chooses how products of this shape, store and bias are computed, for back ends that have a choice (the CUDA
 // back end: cuBLASLt algorithms). Times the candidates unless device_set_algorithms named one, and proves on
 // the device that a row's bits depend neither on the other rows nor on its place; a candidate that fails is
-// passed over. x and out are activation buffers of plan.tokens rows; their contents are lost. Before
-// device_seal; a shape tuned before costs nothing. STATUS_DEVICE when no candidate is left, or when a named
-// one is not to be had.
+// passed over. x and out are activation buffers of plan.tokens rows; their contents are lost. The matrix is
+// one of that shape whose weights are loaded: zeros prove nothing (STATUS_INTERNAL). Before device_seal; a
+// shape tuned before costs nothing. STATUS_DEVICE when no candidate is left, or when a named one is not to be
+// had.
 int device_matmul_tune(struct device *device, void *out, void *x, const struct device_matrix *matrix,
                        const void *bias, enum device_store store, struct error *err);
 

@@ -11,6 +11,14 @@
 
 #include "kernels/device.h"
 
+struct device_candidate { // a way to compute a product
+    char name[160];
+    double seconds; // of one run
+    int group;      // candidates whose results have equal bits share it, the largest group is 0; -1: a row's
+                    // bits depend on its place
+    bool best;      // what device_matmul_tune would choose
+};
+
 struct device_ops {
     void (*close)(struct device *device); // frees the arenas and the device; what was opened only in part too
     void (*describe)(const struct device *device, struct device_description *out);
@@ -52,6 +60,13 @@ struct device_ops {
                        const void *bias, enum device_store store, struct error *err);
     int (*algorithms)(const struct device *device, struct buffer *text, struct error *err);
     int (*set_algorithms)(struct device *device, const char *text, struct error *err);
+    // For benchmarks: every candidate that matmul_tune looks at, and the time of one run of the best
+    // algorithm without its restrictions, which may use `workspace` (DEVICE_SCRATCH; NULL with 0 bytes); 0
+    // where there is none. As matmul_tune otherwise. NULL where there is nothing to choose.
+    int (*matmul_candidates)(struct device *device, void *out, void *x, const struct device_matrix *matrix,
+                             const void *bias, enum device_store store, void *workspace,
+                             size_t workspace_bytes, struct device_candidate *lines, size_t most,
+                             size_t *count, double *free_seconds, struct error *err);
     int (*qk_norm_rope)(struct device *device, void *qkv, const void *q_norm, const void *k_norm,
                         float epsilon, const float *cosine, const float *sine, const int32_t *rope_row,
                         struct device_heads heads, size_t tokens, struct error *err);

@@ -4,6 +4,7 @@
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/memory.h"
 
@@ -17,6 +18,7 @@ static void cuda_close(struct device *device) {
     if (cudaSetDevice(cuda->index) == cudaSuccess) {
         (void)cudaDeviceSynchronize();
     }
+    telemetry_stop(cuda->telemetry);
     cuda_products_destroy(cuda);
     cublaslt_close(&cuda->lt);
     cuda_loader_destroy(&cuda->loader);
@@ -60,6 +62,10 @@ static const struct device_ops cuda_ops = {
     .embed = cuda_embed,
     .rms_norm = cuda_rms_norm,
     .matmul = cuda_matmul,
+    .matmul_tune = cuda_matmul_tune,
+    .algorithms = cuda_algorithms,
+    .set_algorithms = cuda_set_algorithms,
+    .matmul_candidates = cuda_matmul_candidates,
     .qk_norm_rope = cuda_qk_norm_rope,
     .attention_scratch = cuda_attention_scratch,
     .attention = cuda_attention,
@@ -139,6 +145,21 @@ static int find(struct cuda_device *cuda, bool *there, struct error *err) {
 
 // ---- opening ----
 
+// What will not be known of the GPU is a warning, in the description's reason.
+static int open_telemetry(struct cuda_device *cuda, struct error *err) {
+    char bus_id[32];
+    char warning[160];
+    int status = cuda_check(cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, cuda->index),
+                            "cudaDeviceGetPCIBusId", NULL, err);
+    status = status == STATUS_OK ? telemetry_start(&cuda->telemetry, bus_id, warning, sizeof warning, err)
+                                 : status;
+    if (status == STATUS_OK && warning[0] != 0) {
+        size_t used = strlen(cuda->reason);
+        snprintf(cuda->reason + used, sizeof cuda->reason - used, "; %s", warning);
+    }
+    return status;
+}
+
 static int open_parts(struct cuda_device *cuda, const struct device_options *options, struct error *err) {
     int threads = options->threads > 0 ? options->threads : omp_get_max_threads();
     int status = cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice", NULL, err);
@@ -146,7 +167,8 @@ static int open_parts(struct cuda_device *cuda, const struct device_options *opt
     status = status == STATUS_OK
                  ? cuda_loader_open(&cuda->loader, threads < LOAD_THREADS ? threads : LOAD_THREADS, err)
                  : status;
-    return status == STATUS_OK ? cublaslt_open(&cuda->lt, err) : status;
+    status = status == STATUS_OK ? cublaslt_open(&cuda->lt, err) : status;
+    return status == STATUS_OK ? open_telemetry(cuda, err) : status;
 }
 
 int cuda_device_open(struct device **out, int index, const struct device_options *options, const char *why,

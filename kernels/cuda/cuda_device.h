@@ -13,6 +13,7 @@
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/cuda_error.h"
 #include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/telemetry.h"
 #include "kernels/device_ops.h"
 
 enum {
@@ -21,7 +22,8 @@ enum {
     CUDA_DOWNLOADS = 512,      // in flight at a time without a wait
     CUDA_LOAD_SLOTS = 4,       // of the pinned ring
     CUDA_LOAD_BYTES = 8 << 20, // of a slot
-    CUDA_PRODUCTS = 64,        // shapes of products
+    CUDA_PRODUCTS = 256,       // shapes of products
+    ALGORITHM_NAME = 160,
 };
 
 // ---- the queue (cuda_queue.c) ----
@@ -79,14 +81,15 @@ struct cuda_loader {
 
 // ---- products (cuda_gemm.c, algorithms.c) ----
 
-struct product { // out [tokens of the plan, rows] = x W^T of one shape
+struct product { // out [tokens, rows] = x [tokens, columns] W^T
+    size_t tokens;
     size_t rows;
     size_t columns;
     enum device_store store;
     bool bias;
-    bool chosen; // `algorithm` is there
-    bool tuned;  // or named by an earlier run: listed by device_algorithms
-    bool named;
+    bool chosen;  // `algorithm` is there
+    bool named;   // by an earlier run
+    size_t tuned; // the turn in which it was tuned, from 1 on; 0: it was not
     cublasLtMatmulAlgo_t algorithm;
     cublasLtMatmulDesc_t operation;
     cublasLtMatrixLayout_t
@@ -106,9 +109,11 @@ struct cuda_device {
     void *arenas[DEVICE_PURPOSES];
     struct cuda_queue queue;
     struct cuda_loader loader;
+    struct telemetry *telemetry;
     struct cublaslt lt;
     struct product products[CUDA_PRODUCTS];
     size_t product_count;
+    size_t tuned;                 // products
     struct attention_tile *tiles; // [attention_tiles_most(tokens)]
 };
 
@@ -172,7 +177,11 @@ int cuda_vector_load(struct device *device, void *out, size_t offset, size_t cou
 int cuda_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
                 const void *bias, size_t tokens, enum device_store store, struct error *err);
 
-// The table's entry of a shape, made when it is not there. STATUS_INTERNAL when the table is full.
+// The table's entry of a shape, made when it is not there; NULL when the table is full.
+struct product *cuda_product_get(struct cuda_device *cuda, size_t tokens, size_t rows, size_t columns,
+                                 bool bias, enum device_store store);
+
+// The same, with what cuBLASLt needs to know of it.
 int cuda_product_find(struct cuda_device *cuda, const struct device_matrix *matrix, bool bias,
                       enum device_store store, struct product **out, struct error *err);
 
@@ -192,9 +201,36 @@ void cuda_products_destroy(struct cuda_device *cuda);
 
 // ---- algorithms.c ----
 
-// Gives a product that was never tuned the algorithm that cuBLASLt expects to be fastest among those that
-// keep a row's bits. STATUS_DEVICE when there is none.
+// Gives a product that was never tuned the algorithm that was named for it, or the one that cuBLASLt expects
+// to be fastest among those that keep a row's bits. STATUS_DEVICE when there is none.
 int cuda_product_choose(struct cuda_device *cuda, struct product *product, struct error *err);
+int cuda_matmul_tune(struct device *device, void *out, void *x, const struct device_matrix *matrix,
+                     const void *bias, enum device_store store, struct error *err);
+int cuda_matmul_candidates(struct device *device, void *out, void *x, const struct device_matrix *matrix,
+                           const void *bias, enum device_store store, void *workspace, size_t workspace_bytes,
+                           struct device_candidate *lines, size_t most, size_t *count, double *free_seconds,
+                           struct error *err);
+
+// ---- algorithm_text.c ----
+
+struct algorithm_settings { // what cuBLASLt says of an algorithm
+    uint32_t id;
+    uint32_t tile;
+    uint32_t stages;
+    uint32_t splits;    // of the sum over columns
+    uint32_t reduction; // how the parts are added up
+    uint32_t swizzle;
+    uint32_t custom;
+    uint32_t inner;
+    uint32_t cluster;
+};
+
+bool algorithm_settings(const struct cublaslt *lt, const cublasLtMatmulAlgo_t *algorithm,
+                        struct algorithm_settings *out);            // false: not an algorithm of this library
+bool algorithm_in_order(const struct algorithm_settings *settings); // no sum is split
+void algorithm_name(const struct algorithm_settings *settings, char *out, size_t size);
+int cuda_algorithms(const struct device *device, struct buffer *text, struct error *err);
+int cuda_set_algorithms(struct device *device, const char *text, struct error *err);
 
 // ---- operations.c ----
 

@@ -1,6 +1,5 @@
 #include "kernels/cuda/cuda_error.h"
 
-#include <stdbool.h>
 #include <stddef.h>
 
 // The GPU, its driver or its memory: another machine, or this one after a repair, can run the job.
@@ -28,8 +27,8 @@ static bool is_device_fault(cudaError_t result) {
     }
 }
 
-// Faults that a kernel meets while it runs: the call that returns them is seldom the one at fault.
-static bool is_late(cudaError_t result) {
+// The call that returns one of these is seldom the one at fault.
+bool cuda_is_late(cudaError_t result) {
     switch (result) {
     case cudaErrorIllegalAddress:
     case cudaErrorMisalignedAddress:
@@ -57,7 +56,7 @@ int cuda_check(cudaError_t result, const char *call, const char *queued, struct 
     int status = is_device_fault(result) ? STATUS_DEVICE : STATUS_INTERNAL;
     const char *name = cudaGetErrorName(result);
     const char *text = cudaGetErrorString(result);
-    if (queued != NULL && is_late(result)) {
+    if (queued != NULL && cuda_is_late(result)) {
         return error_set(err, status, "%s: %s (%s), noticed after %s was queued", call, name, text, queued);
     }
     return error_set(err, status, "%s: %s (%s)", call, name, text);

@@ -5,6 +5,7 @@
 #define STRATA_KERNELS_CUDA_CUDA_ERROR_H
 
 #include <cuda_runtime_api.h>
+#include <stdbool.h>
 
 #include "base/error.h"
 
@@ -13,5 +14,8 @@
 // message says after which operation that was. What CUDA keeps as its last error is cleared, so that the next
 // launch does not report it again.
 int cuda_check(cudaError_t result, const char *call, const char *queued, struct error *err);
+
+// Whether it is a fault that a kernel meets while it runs, or that the GPU itself has.
+bool cuda_is_late(cudaError_t result);
 
 #endif

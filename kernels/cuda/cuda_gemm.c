@@ -40,7 +40,7 @@ static int describe_operation(struct cuda_device *cuda, struct product *product,
 static int describe(struct cuda_device *cuda, struct product *product, struct error *err) {
     const struct cublaslt *lt = &cuda->lt;
     cudaDataType_t type = data_type(cuda->base.dtype);
-    uint64_t tokens = cuda->base.tokens;
+    uint64_t tokens = product->tokens;
     uint64_t rows = product->rows;
     uint64_t columns = product->columns;
     int status = describe_operation(cuda, product, err);
@@ -76,25 +76,32 @@ void cuda_products_destroy(struct cuda_device *cuda) {
     cuda->product_count = 0;
 }
 
+struct product *cuda_product_get(struct cuda_device *cuda, size_t tokens, size_t rows, size_t columns,
+                                 bool bias, enum device_store store) {
+    for (size_t i = 0; i < cuda->product_count; i++) {
+        struct product *product = &cuda->products[i];
+        if (product->tokens == tokens && product->rows == rows && product->columns == columns &&
+            product->bias == bias && product->store == store) {
+            return product;
+        }
+    }
+    if (cuda->product_count == CUDA_PRODUCTS) {
+        return NULL;
+    }
+    struct product *product = &cuda->products[cuda->product_count++];
+    *product =
+        (struct product){.tokens = tokens, .rows = rows, .columns = columns, .bias = bias, .store = store};
+    return product;
+}
+
 int cuda_product_find(struct cuda_device *cuda, const struct device_matrix *matrix, bool bias,
                       enum device_store store, struct product **out, struct error *err) {
-    struct product *product = NULL;
-    for (size_t i = 0; i < cuda->product_count && product == NULL; i++) {
-        struct product *known = &cuda->products[i];
-        if (known->rows == matrix->rows && known->columns == matrix->columns && known->bias == bias &&
-            known->store == store) {
-            product = known;
-        }
-    }
-    if (product == NULL) {
-        if (cuda->product_count == CUDA_PRODUCTS) {
-            return error_set(err, STATUS_INTERNAL, "more than %d shapes of products", CUDA_PRODUCTS);
-        }
-        product = &cuda->products[cuda->product_count++];
-        *product =
-            (struct product){.rows = matrix->rows, .columns = matrix->columns, .bias = bias, .store = store};
-    }
+    struct product *product =
+        cuda_product_get(cuda, cuda->base.tokens, matrix->rows, matrix->columns, bias, store);
     *out = product;
+    if (product == NULL) {
+        return error_set(err, STATUS_INTERNAL, "more than %d shapes of products", CUDA_PRODUCTS);
+    }
     return product->operation != NULL ? STATUS_OK : describe(cuda, product, err);
 }
 
@@ -152,6 +159,13 @@ cublasStatus_t cuda_product_run(struct cuda_device *cuda, struct product *produc
                       workspace_bytes, cuda->queue.compute);
 }
 
+// cuBLASLt says less than CUDA does when a kernel before it failed.
+static int check_run(const struct cuda_device *cuda, cublasStatus_t said, struct error *err) {
+    cudaError_t below = said == CUBLAS_STATUS_SUCCESS ? cudaSuccess : cudaGetLastError();
+    return below == cudaSuccess ? cublaslt_check(&cuda->lt, said, "cublasLtMatmul", err)
+                                : cuda_queue_check(cuda, below, "cublasLtMatmul", err);
+}
+
 int cuda_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
                 const void *bias, size_t tokens, enum device_store store, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
@@ -167,10 +181,9 @@ int cuda_matmul(struct device *device, void *out, const void *x, const struct de
                                     device->tokens * matrix->rows * dtype_size(device->dtype), err)
                  : status;
     if (status == STATUS_OK) {
-        status = cublaslt_check(
-            &cuda->lt,
-            cuda_product_run(cuda, product, &product->algorithm, out, x, matrix->data, bias, NULL, 0),
-            "cublasLtMatmul", err);
+        cublasStatus_t said =
+            cuda_product_run(cuda, product, &product->algorithm, out, x, matrix->data, bias, NULL, 0);
+        status = check_run(cuda, said, err);
         cuda->queue.last = "matmul";
     }
     if (status != STATUS_OK) {

@@ -134,12 +134,12 @@ int cuda_check_resident(const struct device *device, const void *data, size_t by
     return status == STATUS_OK ? check_byte(cuda, first + bytes - 1, "last", err) : status;
 }
 
+// ---- the driver's own view ----
+
 uint64_t cuda_process_bytes(const struct device *device) {
-    (void)device;
-    return UINT64_MAX;
+    return telemetry_process_bytes(cuda_of_const(device)->telemetry);
 }
 
 void cuda_sample(const struct device *device, struct device_sample *out) {
-    (void)device;
-    (void)out;
+    telemetry_sample(cuda_of_const(device)->telemetry, out);
 }

@@ -7,12 +7,38 @@
 // Times come from events: one at each turn between uploads and operations, two around each download. A
 // stream that is idle passes an event when the host records it, so waiting for the host between a mark and
 // the next operation counts nowhere.
-#include "base/size.h"
+#include "base/clock.h"
 #include "kernels/cuda/cuda_device.h"
+
+// ---- faults ----
+
+// Codes of the driver's XID messages that a program's own kernels cause; the others are the GPU's.
+static bool is_own_fault(int64_t xid) {
+    return xid == 13 || xid == 31 || xid == 43 || xid == 45;
+}
+
+// Adds the driver's XID code of a fault, which comes a moment after the fault itself.
+static int add_xid(const struct cuda_device *cuda, int status, struct error *err) {
+    enum { LOOKS = 8 };
+    struct device_sample sample = {.xid = 0};
+    for (int i = 0; i < LOOKS && sample.xid == 0; i++) {
+        if (i > 0) {
+            clock_sleep(0.05);
+        }
+        device_sample(&cuda->base, &sample);
+    }
+    if (sample.xid <= 0) {
+        return status;
+    }
+    struct error before = *err;
+    return error_set(err, is_own_fault(sample.xid) ? status : STATUS_DEVICE,
+                     "%.1900s; the driver reports XID %lld", before.message, (long long)sample.xid);
+}
 
 int cuda_queue_check(const struct cuda_device *cuda, cudaError_t result, const char *call,
                      struct error *err) {
-    return cuda_check(result, call, cuda->queue.last, err);
+    int status = cuda_check(result, call, cuda->queue.last, err);
+    return cuda_is_late(result) ? add_xid(cuda, status, err) : status;
 }
 
 // ---- life ----
