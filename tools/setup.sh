@@ -5,8 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(gcc g++ cmake ninja-build pkg-config git libhdf5-dev libsqlite3-dev libyaml-dev libssl-dev libpcre2-dev
-  libutf8proc-dev libjansson-dev zlib1g-dev libcmocka-dev clang-14 libclang-rt-14-dev clang-format-14 strace faketime
-  python3 python3-venv)
+  libutf8proc-dev libjansson-dev zlib1g-dev libcmocka-dev libboost-context-dev clang-14 libclang-rt-14-dev clang-format-14
+  strace faketime python3 python3-venv)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -1,0 +1,90 @@
+// kernels/cuda/library.h on the emulation: the libraries are there or not as the settings say, and their
+// functions are those linked in.
+#include "emulation.h"
+
+#include <cstdio>
+#include <cstring>
+
+extern "C" {
+#include "kernels/cuda/library.h"
+}
+
+#include "cublasLt.h"
+#include "nvml.h"
+
+namespace {
+struct Function {
+    const char *name;
+    void *address;
+};
+#define FUNCTION(name)                                                                                       \
+    { #name, reinterpret_cast < void *>(name) }
+const Function cublaslt_functions[] = {FUNCTION(cublasLtCreate),
+                                       FUNCTION(cublasLtDestroy),
+                                       FUNCTION(cublasLtGetVersion),
+                                       FUNCTION(cublasLtGetStatusName),
+                                       FUNCTION(cublasLtMatmulDescCreate),
+                                       FUNCTION(cublasLtMatmulDescDestroy),
+                                       FUNCTION(cublasLtMatmulDescSetAttribute),
+                                       FUNCTION(cublasLtMatrixLayoutCreate),
+                                       FUNCTION(cublasLtMatrixLayoutDestroy),
+                                       FUNCTION(cublasLtMatmulPreferenceCreate),
+                                       FUNCTION(cublasLtMatmulPreferenceDestroy),
+                                       FUNCTION(cublasLtMatmulPreferenceSetAttribute),
+                                       FUNCTION(cublasLtMatmulAlgoGetHeuristic),
+                                       FUNCTION(cublasLtMatmulAlgoCheck),
+                                       FUNCTION(cublasLtMatmulAlgoConfigGetAttribute),
+                                       FUNCTION(cublasLtMatmulAlgoConfigSetAttribute),
+                                       FUNCTION(cublasLtMatmul),
+                                       {nullptr, nullptr}};
+const Function nvml_functions[] = {FUNCTION(nvmlInit_v2),
+                                   FUNCTION(nvmlShutdown),
+                                   FUNCTION(nvmlErrorString),
+                                   FUNCTION(nvmlDeviceGetHandleByPciBusId_v2),
+                                   FUNCTION(nvmlDeviceGetMemoryInfo),
+                                   FUNCTION(nvmlDeviceGetUtilizationRates),
+                                   FUNCTION(nvmlDeviceGetClockInfo),
+                                   FUNCTION(nvmlDeviceGetMaxClockInfo),
+                                   FUNCTION(nvmlDeviceGetTemperature),
+                                   FUNCTION(nvmlDeviceGetPowerUsage),
+                                   FUNCTION(nvmlDeviceGetEnforcedPowerLimit),
+                                   FUNCTION(nvmlDeviceGetCurrentClocksThrottleReasons),
+                                   FUNCTION(nvmlDeviceGetPcieThroughput),
+                                   FUNCTION(nvmlDeviceGetComputeRunningProcesses_v3),
+                                   FUNCTION(nvmlEventSetCreate),
+                                   FUNCTION(nvmlEventSetFree),
+                                   FUNCTION(nvmlDeviceRegisterEvents),
+                                   FUNCTION(nvmlEventSetWait_v2),
+                                   {nullptr, nullptr}};
+} // namespace
+
+struct library {
+    const Function *functions;
+};
+
+extern "C" struct library *library_open(const char *const *names, char *why, size_t why_size) {
+    static library cublaslt = {cublaslt_functions};
+    static library nvml = {nvml_functions};
+    for (size_t i = 0; names[i] != nullptr; i++) {
+        if (std::strstr(names[i], "libcublasLt.so") != nullptr && emulation::settings().has_cublaslt) {
+            return &cublaslt;
+        }
+        if (std::strstr(names[i], "libnvidia-ml.so") != nullptr && emulation::settings().has_nvml) {
+            return &nvml;
+        }
+    }
+    std::snprintf(why, why_size, "%s: cannot open shared object file: No such file or directory", names[0]);
+    return nullptr;
+}
+
+extern "C" void library_close(struct library *) {
+}
+
+extern "C" void *library_symbol(struct library *library, const char *name) {
+    for (const Function *each = library->functions; each->name != nullptr; each++) {
+        if (std::strcmp(each->name, name) == 0) {
+            return each->address;
+        }
+    }
+    return nullptr;
+}

@@ -1,0 +1,315 @@
+// Memory. Device allocations lie in a range of addresses of their own, each between pages that nobody may
+// touch; while nothing runs on the device none of it can be touched, so that a host that uses a device
+// pointer is caught. Both device and pinned memory begin as poison: every byte 0xff, a NaN in all formats and
+// -1 as an index.
+#include "emulation.h"
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <sys/mman.h>
+#include <unistd.h>
+
+namespace emulation {
+namespace {
+
+constexpr size_t RANGE = size_t{1} << 38;
+constexpr size_t PAGE = 4096;
+constexpr size_t ALIGNMENT = 256;
+
+struct Allocation {
+    size_t bytes;
+    unsigned char *pages; // without the guards
+    size_t page_bytes;
+};
+
+using Allocations = std::map<uintptr_t, Allocation>; // by address
+
+struct Memory {
+    unsigned char *range = nullptr;
+    size_t used = 0; // of the range; addresses are never used twice
+    int open = 0;    // Access objects
+    Allocations device;
+    Allocations pinned;
+};
+
+Memory &memory() {
+    static Memory *m = new Memory; // never destroyed: statics of the program may still free memory
+    return *m;
+}
+
+size_t round_up(size_t bytes, size_t unit) {
+    return (bytes + unit - 1) / unit * unit;
+}
+
+const Allocation *find(const Allocations &allocations, const void *pointer, size_t bytes, uintptr_t *base) {
+    auto address = reinterpret_cast<uintptr_t>(pointer);
+    auto after = allocations.upper_bound(address);
+    if (after == allocations.begin()) {
+        return nullptr;
+    }
+    --after;
+    *base = after->first;
+    size_t offset = address - after->first;
+    return offset <= after->second.bytes && bytes <= after->second.bytes - offset ? &after->second : nullptr;
+}
+
+void protect(const Allocation &allocation, int protection) {
+    if (mprotect(allocation.pages, allocation.page_bytes, protection) != 0) {
+        violation("mprotect failed");
+    }
+}
+
+// The end of the allocation stands against the guard behind it, as far as the alignment allows.
+unsigned char *place(unsigned char *guarded, size_t bytes, Allocation *out) {
+    size_t padded = round_up(std::max(bytes, size_t{1}), ALIGNMENT);
+    size_t page_bytes = round_up(padded, PAGE);
+    *out = Allocation{bytes, guarded, page_bytes};
+    return guarded + page_bytes - padded;
+}
+
+size_t pages_for(size_t bytes) {
+    return round_up(std::max(bytes, size_t{1}), PAGE);
+}
+
+// A fault on device memory is explained before it takes its way.
+struct sigaction earlier;
+
+void explain_fault(int signal, siginfo_t *info, void *) {
+    char what[512];
+    char who[256];
+    bool running = describe_running(who, sizeof who);
+    if (running || in_device_range(info->si_addr)) {
+        describe_address(info->si_addr, what, sizeof what);
+        violation("%s touched %s", running ? who : "the host", what);
+    }
+    sigaction(signal, &earlier, nullptr); // not ours: once more, for whoever was there before
+}
+
+} // namespace
+
+void catch_faults() {
+    struct sigaction now;
+    sigaction(SIGSEGV, nullptr, &now);
+    if ((now.sa_flags & SA_SIGINFO) != 0 && now.sa_sigaction == explain_fault) {
+        return;
+    }
+    earlier = now;
+    struct sigaction ours {};
+    ours.sa_sigaction = explain_fault;
+    ours.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigaction(SIGSEGV, &ours, nullptr);
+}
+
+bool in_device_range(const void *pointer) {
+    const Memory &m = memory();
+    auto address = static_cast<const unsigned char *>(pointer);
+    return m.range != nullptr && address >= m.range && address < m.range + RANGE;
+}
+
+bool is_device(const void *pointer, size_t bytes) {
+    uintptr_t base;
+    return in_device_range(pointer) && find(memory().device, pointer, bytes, &base) != nullptr;
+}
+
+bool is_pinned(const void *pointer, size_t bytes) {
+    uintptr_t base;
+    return find(memory().pinned, pointer, bytes, &base) != nullptr;
+}
+
+void describe_address(const void *pointer, char *out, size_t size) {
+    uintptr_t base = 0;
+    auto address = reinterpret_cast<uintptr_t>(pointer);
+    if (!in_device_range(pointer)) {
+        std::snprintf(out, size, "%p, which is no device memory", pointer);
+    } else if (const Allocation *inside = find(memory().device, pointer, 1, &base)) {
+        std::snprintf(out, size, "byte %zu of a device allocation of %zu bytes", address - base,
+                      inside->bytes);
+    } else if (base != 0) {
+        std::snprintf(
+            out, size,
+            "device memory that is not allocated: byte %zu from the start of an allocation of %zu bytes",
+            address - base, memory().device.at(base).bytes);
+    } else {
+        std::snprintf(out, size, "device memory that is not allocated (%p)", pointer);
+    }
+}
+
+Access::Access() {
+    Memory &m = memory();
+    if (m.open++ == 0) {
+        for (const auto &each : m.device) {
+            protect(each.second, PROT_READ | PROT_WRITE);
+        }
+    }
+}
+
+Access::~Access() {
+    Memory &m = memory();
+    if (--m.open == 0) {
+        for (const auto &each : m.device) {
+            protect(each.second, PROT_NONE);
+        }
+    }
+}
+
+} // namespace emulation
+
+using namespace emulation;
+
+extern "C" cudaError_t cudaMalloc(void **pointer, size_t bytes) {
+    Call call;
+    if (call.refused()) {
+        return call.end();
+    }
+    Counts &c = counts();
+    Memory &m = memory();
+    *pointer = nullptr;
+    c.mallocs++;
+    c.launches_at_last_allocation = c.launches;
+    catch_faults();
+    if (bytes == 0) {
+        return call.end();
+    }
+    size_t needed = pages_for(bytes) + PAGE;
+    if (c.mallocs == settings().fail_malloc || bytes > settings().free_memory ||
+        c.device_bytes > settings().free_memory - bytes) {
+        return call.end(cudaErrorMemoryAllocation);
+    }
+    if (m.range == nullptr) {
+        void *range = mmap(nullptr, RANGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (range == MAP_FAILED) {
+            violation("no range of addresses for device memory");
+        }
+        m.range = static_cast<unsigned char *>(range);
+        m.used = PAGE;
+    }
+    if (needed > RANGE - m.used) {
+        return call.end(cudaErrorMemoryAllocation);
+    }
+    Allocation allocation;
+    unsigned char *base = place(m.range + m.used, bytes, &allocation);
+    protect(allocation, PROT_READ | PROT_WRITE);
+    std::memset(allocation.pages, 0xff, allocation.page_bytes);
+    if (m.open == 0) {
+        protect(allocation, PROT_NONE);
+    }
+    m.used += needed;
+    m.device[reinterpret_cast<uintptr_t>(base)] = allocation;
+    c.device_bytes += bytes;
+    c.device_bytes_most = std::max(c.device_bytes_most, c.device_bytes);
+    *pointer = base;
+    report();
+    return call.end();
+}
+
+// Also on a device that failed: the process gives up its memory either way.
+extern "C" cudaError_t cudaFree(void *pointer) {
+    Call call;
+    if (pointer == nullptr) {
+        return call.end();
+    }
+    finish_everything();
+    Memory &m = memory();
+    auto found = m.device.find(reinterpret_cast<uintptr_t>(pointer));
+    if (found == m.device.end()) {
+        return call.end(cudaErrorInvalidValue);
+    }
+    const Allocation &allocation = found->second;
+    if (mmap(allocation.pages, allocation.page_bytes, PROT_NONE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED) {
+        violation("device memory cannot be freed");
+    }
+    counts().frees++;
+    counts().device_bytes -= allocation.bytes;
+    m.device.erase(found);
+    report();
+    return call.end();
+}
+
+extern "C" cudaError_t cudaHostAlloc(void **pointer, size_t bytes, unsigned) {
+    Call call;
+    if (call.refused()) {
+        return call.end();
+    }
+    Counts &c = counts();
+    *pointer = nullptr;
+    c.host_mallocs++;
+    c.launches_at_last_allocation = c.launches;
+    if (c.host_mallocs == settings().fail_malloc_host) {
+        return call.end(cudaErrorMemoryAllocation);
+    }
+    size_t page_bytes = pages_for(bytes);
+    void *pages =
+        mmap(nullptr, page_bytes + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (pages == MAP_FAILED) {
+        return call.end(cudaErrorMemoryAllocation);
+    }
+    Allocation allocation;
+    unsigned char *base = place(static_cast<unsigned char *>(pages) + PAGE, bytes, &allocation);
+    protect(allocation, PROT_READ | PROT_WRITE);
+    std::memset(allocation.pages, 0xff, allocation.page_bytes);
+    memory().pinned[reinterpret_cast<uintptr_t>(base)] = allocation;
+    c.host_bytes += bytes;
+    *pointer = base;
+    report();
+    return call.end();
+}
+
+extern "C" cudaError_t cudaMallocHost(void **pointer, size_t bytes) {
+    return cudaHostAlloc(pointer, bytes, cudaHostAllocDefault);
+}
+
+extern "C" cudaError_t cudaFreeHost(void *pointer) {
+    Call call;
+    if (pointer == nullptr) {
+        return call.end();
+    }
+    finish_everything();
+    Memory &m = memory();
+    auto found = m.pinned.find(reinterpret_cast<uintptr_t>(pointer));
+    if (found == m.pinned.end()) {
+        return call.end(cudaErrorInvalidValue);
+    }
+    munmap(found->second.pages - PAGE, found->second.page_bytes + 2 * PAGE);
+    counts().host_frees++;
+    counts().host_bytes -= found->second.bytes;
+    m.pinned.erase(found);
+    report();
+    return call.end();
+}
+
+extern "C" cudaError_t cudaMemGetInfo(size_t *available, size_t *total) {
+    Call call;
+    if (!call.refused()) {
+        *total = settings().total_memory;
+        *available = settings().free_memory - counts().device_bytes;
+    }
+    return call.end();
+}
+
+extern "C" cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *attributes,
+                                                const void *pointer) {
+    Call call;
+    if (call.refused()) {
+        return call.end();
+    }
+    std::memset(attributes, 0, sizeof *attributes);
+    attributes->device = -1;
+    if (is_device(pointer, 1)) {
+        attributes->type = cudaMemoryTypeDevice;
+        attributes->device = 0;
+        attributes->devicePointer = const_cast<void *>(pointer);
+    } else if (is_pinned(pointer, 1)) {
+        attributes->type = cudaMemoryTypeHost;
+        attributes->device = 0;
+        attributes->devicePointer = const_cast<void *>(pointer);
+        attributes->hostPointer = const_cast<void *>(pointer);
+    } else {
+        attributes->type = cudaMemoryTypeUnregistered;
+        attributes->hostPointer = const_cast<void *>(pointer);
+    }
+    return call.end();
+}

@@ -1,0 +1,245 @@
+// The device, its errors, and the calls that ask about it.
+#include "emulation.h"
+
+#include <cstdio>
+#include <cstring>
+
+namespace emulation {
+namespace {
+
+struct State {
+    std::recursive_mutex mutex;
+    cudaError_t failed = cudaSuccess; // stays
+    bool lost = false;
+};
+
+State &state() {
+    static State *s = new State;
+    return *s;
+}
+
+thread_local cudaError_t last_error = cudaSuccess;
+
+} // namespace
+
+std::recursive_mutex &lock() {
+    return state().mutex;
+}
+
+cudaError_t device_error() {
+    return state().failed;
+}
+
+bool device_is_lost() {
+    return state().lost;
+}
+
+void fail_device(cudaError_t error) {
+    if (state().failed == cudaSuccess) {
+        state().failed = error;
+    }
+}
+
+Call::Call() : guard_(state().mutex), error_(cudaSuccess) {
+    const Settings &s = settings();
+    counts().calls++;
+    if (s.lose_device != 0 && counts().calls >= s.lose_device && !state().lost) {
+        state().lost = true;
+        fail_device(cudaErrorDevicesUnavailable);
+    }
+    if (s.driver_version < CUDART_VERSION) {
+        error_ = cudaErrorInsufficientDriver;
+    } else if (s.devices == 0) {
+        error_ = cudaErrorNoDevice;
+    } else {
+        error_ = state().failed;
+    }
+}
+
+cudaError_t Call::end(cudaError_t result) {
+    cudaError_t error = error_ != cudaSuccess ? error_ : result;
+    if (error != cudaSuccess) {
+        last_error = error;
+    }
+    return error;
+}
+
+static int attribute_of(enum cudaDeviceAttr attribute) {
+    switch (attribute) {
+    case cudaDevAttrMaxThreadsPerBlock:
+        return BLOCK_THREADS;
+    case cudaDevAttrMaxSharedMemoryPerBlock:
+        return SHARED_DEFAULT;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+        return SHARED_MOST;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+        return SHARED_MOST + 1024;
+    case cudaDevAttrWarpSize:
+        return 32;
+    case cudaDevAttrClockRate:
+        return 1410000; // kHz
+    case cudaDevAttrMemoryClockRate:
+        return 1215000;
+    case cudaDevAttrMultiProcessorCount:
+        return 4;
+    case cudaDevAttrL2CacheSize:
+        return 4 << 20;
+    case cudaDevAttrAsyncEngineCount:
+        return 2;
+    case cudaDevAttrUnifiedAddressing:
+        return 1;
+    case cudaDevAttrPciBusId:
+        return 1;
+    case cudaDevAttrComputeCapabilityMajor:
+        return 8;
+    case cudaDevAttrComputeCapabilityMinor:
+        return 6;
+    case cudaDevAttrIntegrated:
+    case cudaDevAttrComputeMode:
+    case cudaDevAttrEccEnabled:
+    case cudaDevAttrPciDeviceId:
+    case cudaDevAttrPciDomainId:
+        return 0;
+    }
+    return -1;
+}
+
+} // namespace emulation
+
+using namespace emulation;
+
+extern "C" cudaError_t cudaGetDeviceCount(int *count) {
+    Call call;
+    *count = call.refused() ? 0 : settings().devices;
+    return call.end();
+}
+
+extern "C" cudaError_t cudaSetDevice(int device) {
+    Call call;
+    return call.end(device >= 0 && device < settings().devices ? cudaSuccess : cudaErrorInvalidDevice);
+}
+
+extern "C" cudaError_t cudaGetDevice(int *device) {
+    Call call;
+    *device = 0;
+    return call.end();
+}
+
+extern "C" cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device) {
+    Call call;
+    if (device < 0 || device >= settings().devices) {
+        return call.end(cudaErrorInvalidDevice);
+    }
+    *value = attribute_of(attribute);
+    return call.end(*value < 0 ? cudaErrorInvalidValue : cudaSuccess);
+}
+
+extern "C" cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device) {
+    Call call;
+    if (device < 0 || device >= settings().devices) {
+        return call.end(cudaErrorInvalidDevice);
+    }
+    std::memset(properties, 0, sizeof *properties);
+    std::snprintf(properties->name, sizeof properties->name, "Emulated GPU");
+    properties->totalGlobalMem = settings().total_memory;
+    properties->sharedMemPerBlock = SHARED_DEFAULT;
+    properties->sharedMemPerBlockOptin = SHARED_MOST;
+    properties->sharedMemPerMultiprocessor =
+        static_cast<size_t>(attribute_of(cudaDevAttrMaxSharedMemoryPerMultiprocessor));
+    properties->warpSize = 32;
+    properties->maxThreadsPerBlock = BLOCK_THREADS;
+    properties->major = attribute_of(cudaDevAttrComputeCapabilityMajor);
+    properties->minor = attribute_of(cudaDevAttrComputeCapabilityMinor);
+    properties->multiProcessorCount = attribute_of(cudaDevAttrMultiProcessorCount);
+    properties->l2CacheSize = attribute_of(cudaDevAttrL2CacheSize);
+    properties->asyncEngineCount = 2;
+    properties->unifiedAddressing = 1;
+    properties->pciBusID = 1;
+    return call.end();
+}
+
+extern "C" cudaError_t cudaDeviceGetPCIBusId(char *id, int length, int device) {
+    Call call;
+    if (device < 0 || device >= settings().devices) {
+        return call.end(cudaErrorInvalidDevice);
+    }
+    std::snprintf(id, static_cast<size_t>(length), "0000:%02X:00.0", 1 + device);
+    return call.end();
+}
+
+// Versions are told whatever the device does.
+extern "C" cudaError_t cudaDriverGetVersion(int *version) {
+    *version = settings().driver_version;
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaRuntimeGetVersion(int *version) {
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaGetLastError(void) {
+    cudaError_t error = last_error;
+    last_error = device_error(); // a failed device stays failed
+    return error;
+}
+
+extern "C" cudaError_t cudaPeekAtLastError(void) {
+    return last_error;
+}
+
+extern "C" cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attribute, int value) {
+    Call call;
+    if (call.refused()) {
+        return call.end();
+    }
+    if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
+        if (value < 0 || value > SHARED_MOST) {
+            return call.end(cudaErrorInvalidValue);
+        }
+        set_shared_limit(kernel, static_cast<size_t>(value));
+    }
+    return call.end();
+}
+
+namespace {
+struct Message {
+    cudaError_t error;
+    const char *name;
+    const char *text;
+};
+// Names and texts as the CUDA runtime has them.
+#define MESSAGE(code, text)                                                                                  \
+    { code, #code, text }
+const Message messages[] = {
+    MESSAGE(cudaSuccess, "no error"),
+    MESSAGE(cudaErrorInvalidValue, "invalid argument"),
+    MESSAGE(cudaErrorMemoryAllocation, "out of memory"),
+    MESSAGE(cudaErrorInvalidConfiguration, "invalid configuration argument"),
+    MESSAGE(cudaErrorInvalidMemcpyDirection, "invalid copy direction for memcpy"),
+    MESSAGE(cudaErrorInsufficientDriver, "CUDA driver version is insufficient for CUDA runtime version"),
+    MESSAGE(cudaErrorDevicesUnavailable, "CUDA-capable device(s) is/are busy or unavailable"),
+    MESSAGE(cudaErrorNoDevice, "no CUDA-capable device is detected"),
+    MESSAGE(cudaErrorInvalidDevice, "invalid device ordinal"),
+    MESSAGE(cudaErrorInvalidResourceHandle, "invalid resource handle"),
+    MESSAGE(cudaErrorNotReady, "device not ready"),
+    MESSAGE(cudaErrorLaunchFailure, "unspecified launch failure"),
+};
+const Message &message_of(cudaError_t error) {
+    static const Message unknown = {cudaErrorUnknown, "cudaErrorUnknown", "unknown error"};
+    for (const Message &message : messages) {
+        if (message.error == error) {
+            return message;
+        }
+    }
+    return unknown;
+}
+} // namespace
+
+extern "C" const char *cudaGetErrorName(cudaError_t error) {
+    return message_of(error).name;
+}
+
+extern "C" const char *cudaGetErrorString(cudaError_t error) {
+    return message_of(error).text;
+}
