@@ -101,6 +101,9 @@ int device_matrix_take(struct device *device, struct device_matrix *matrix, size
     }
     matrix->rows = rows;
     matrix->columns = columns;
+    if (device->ops->matrix_place != NULL) {
+        device->ops->matrix_place(device, matrix);
+    }
     return STATUS_OK;
 }
 

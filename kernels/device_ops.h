@@ -36,6 +36,8 @@ struct device_ops {
 
     // ---- weights ----
     bool (*matrix_bytes)(const struct device *device, size_t rows, size_t columns, size_t *bytes);
+    void (*matrix_place)(struct device *device,
+                         struct device_matrix *matrix); // taken just now; NULL: nothing
     int (*matrix_load)(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
                        const void *source, enum dtype source_dtype, struct error *err);
     int (*vector_load)(struct device *device, void *out, size_t offset, size_t count, const void *source,

@@ -218,6 +218,7 @@ static const struct device_ops cpu_ops = {
     .process_bytes = cpu_process_bytes,
     .sample = cpu_sample,
     .matrix_bytes = cpu_matrix_bytes,
+    .matrix_place = cpu_matrix_place,
     .matrix_load = cpu_matrix_load,
     .vector_load = cpu_vector_load,
     .upload = cpu_upload,

@@ -64,11 +64,15 @@ int cpu_path_pick(const struct cpu_path **out, const struct cpu_features *featur
 // control groups' (version 1 or 2) figures. Page cache counts as free.
 void cpu_memory(uint64_t *total, uint64_t *available);
 
-// ---- gemm.c ----
+// ---- gemm_load.c ----
 
 bool cpu_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes);
+void cpu_matrix_place(struct device *device, struct device_matrix *matrix);
 int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
                     const void *source, enum dtype source_dtype, struct error *err);
+
+// ---- gemm.c ----
+
 size_t cpu_matmul_scratch(void); // bytes a thread
 int cpu_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
                const void *bias, size_t tokens, enum device_store store, struct error *err);
@@ -111,6 +115,19 @@ static inline void *number_in(void *numbers, size_t i, enum dtype dtype) {
 
 static inline const void *number_of(const void *numbers, size_t i, enum dtype dtype) {
     return (const unsigned char *)numbers + i * dtype_size(dtype);
+}
+
+// Of `count` things the part [first, end) that thread number `thread` of `threads` owns.
+struct share {
+    size_t first;
+    size_t end;
+};
+
+static inline struct share share_of(size_t count, size_t threads, size_t thread) {
+    size_t each = count / threads;
+    size_t more = count % threads; // the first so many have one more
+    size_t first = thread * each + (thread < more ? thread : more);
+    return (struct share){first, first + each + (thread < more)};
 }
 
 static inline size_t round_up(size_t value, size_t unit) {

@@ -21,90 +21,10 @@ enum {
     GROUP_COLUMNS = 512, // output features of one work item; a multiple of every tile_columns
     DEPTH_BF16 = 2048,   // numbers of a row packed at a time; A block 786 KB, panel 256 KB
     DEPTH_F32 = 512,     // A block 393 KB, panel 128 KB
-    LOAD_DEPTH = 64,     // numbers of a row converted at a time while loading
 };
 
 static size_t depth_block(const struct micro_kernels *kernels) {
     return kernels->operand == DTYPE_F32 ? DEPTH_F32 : DEPTH_BF16;
-}
-
-// ---- weights ----
-
-bool cpu_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes) {
-    size_t padded;
-    size_t depth;
-    if (cpu_of_const(device)->kernels->tiles != NULL) {
-        return cpu_tile_matrix_bytes(rows, columns, bytes);
-    }
-    size_t width = cpu_of_const(device)->kernels->tile_columns;
-    return size_round_up(rows, width, &padded) && size_round_up(columns, 2, &depth) &&
-           size_mul(padded, panel_depth(device->dtype, columns), &padded) &&
-           size_mul(padded, dtype_size(device->dtype), bytes);
-}
-
-struct load {
-    const struct device_matrix *matrix;
-    enum dtype dtype;
-    size_t width; // tile_columns
-    size_t row;
-    size_t count;
-    const void *source;
-    enum dtype source_dtype;
-};
-
-// Puts depth [k, k + length) of one row, converted in `numbers`, into its panel.
-static void scatter(const struct load *load, void *panel, size_t column, size_t k, size_t length,
-                    const void *numbers) {
-    if (load->dtype == DTYPE_F32) {
-        float *out = panel;
-        for (size_t i = 0; i < length; i++) {
-            out[(k + i) * load->width + column] = ((const float *)numbers)[i];
-        }
-        return;
-    }
-    uint16_t *out = panel; // [depth / 2][width][2]; k is even
-    for (size_t i = 0; i < length; i++) {
-        out[(k + i) / 2 * 2 * load->width + 2 * column + i % 2] = ((const uint16_t *)numbers)[i];
-    }
-}
-
-// The rows of the load that fall into panel number `p`.
-static void load_panel(const struct load *load, size_t p) {
-    size_t columns = load->matrix->columns;
-    size_t first = size_max(load->row, p * load->width);
-    size_t end = size_min(load->row + load->count, (p + 1) * load->width);
-    size_t panel_size = load->width * panel_depth(load->dtype, columns);
-    void *panel = number_in(load->matrix->data, p * panel_size, load->dtype);
-    for (size_t k = 0; k < columns; k += LOAD_DEPTH) { // by depth outside: the panel is written front to back
-        size_t length = size_min(LOAD_DEPTH, columns - k);
-        for (size_t row = first; row < end; row++) {
-            union {
-                float f32[LOAD_DEPTH];
-                uint16_t bf16[LOAD_DEPTH];
-            } numbers;
-            const void *source = number_of(load->source, (row - load->row) * columns + k, load->source_dtype);
-            dtype_convert(&numbers, load->dtype, source, load->source_dtype, length);
-            scatter(load, panel, row - p * load->width, k, length, &numbers);
-        }
-    }
-}
-
-int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
-                    const void *source, enum dtype source_dtype, struct error *err) {
-    (void)err;
-    struct cpu_device *cpu = cpu_of(device);
-    if (cpu->kernels->tiles != NULL) {
-        return cpu_tile_matrix_load(cpu, matrix, row, count, source, source_dtype);
-    }
-    size_t width = cpu->kernels->tile_columns;
-    struct load load = {matrix, device->dtype, width, row, count, source, source_dtype};
-    size_t first = row / width;
-    size_t end = round_up(row + count, width) / width;
-#pragma omp parallel for num_threads(cpu->threads) schedule(static)
-    for (size_t p = first; p < end; p++) {
-        load_panel(&load, p);
-    }
-    return STATUS_OK;
 }
 
 // ---- products ----

@@ -22,6 +22,15 @@ static inline void lanes_store(void *out, lanes value) {
     _mm256_storeu_ps(out, value);
 }
 
+// Past the caches, to where whole vectors are aligned; lanes_stream_end before others read them.
+static inline void lanes_stream(void *out, lanes value) {
+    _mm256_stream_ps(out, value);
+}
+
+static inline void lanes_stream_end(void) {
+    _mm_sfence();
+}
+
 static inline lanes lanes_load_bf16(const void *in) {
     __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)in));
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
@@ -101,6 +110,29 @@ static inline float lanes_greatest(lanes a) {
     __m128 four = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+
+// Row r, lane c to row c, lane r.
+static inline void lanes_transpose(lanes rows[LANES]) {
+    lanes pairs[LANES];
+    lanes fours[LANES]; // [4q + c]: half h holds lane 4h + c of rows 4q to 4q + 3
+#pragma GCC unroll 8
+    for (int i = 0; i < LANES; i += 2) {
+        pairs[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+        pairs[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < LANES; i += 4) {
+        fours[i] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+        fours[i + 1] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
+        fours[i + 2] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+        fours[i + 3] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
+    }
+#pragma GCC unroll 8
+    for (int c = 0; c < 4; c++) {
+        rows[c] = _mm256_permute2f128_ps(fours[c], fours[c + 4], 0x20);
+        rows[c + 4] = _mm256_permute2f128_ps(fours[c], fours[c + 4], 0x31);
+    }
 }
 
 #endif

@@ -24,6 +24,15 @@ static inline void lanes_store(void *out, lanes value) {
     _mm512_storeu_ps(out, value);
 }
 
+// Past the caches, to where whole vectors are aligned; lanes_stream_end before others read them.
+static inline void lanes_stream(void *out, lanes value) {
+    _mm512_stream_ps(out, value);
+}
+
+static inline void lanes_stream_end(void) {
+    _mm_sfence();
+}
+
 static inline lanes lanes_widen(__m256i halves) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
@@ -108,6 +117,35 @@ static inline float lanes_sum(lanes a) {
 
 static inline float lanes_greatest(lanes a) {
     return _mm512_reduce_max_ps(a);
+}
+
+// Row r, lane c to row c, lane r.
+static inline void lanes_transpose(lanes rows[LANES]) {
+    lanes pairs[LANES];
+    lanes fours[LANES]; // [4q + c]: 128-bit part p holds lane 4p + c of rows 4q to 4q + 3
+#pragma GCC unroll 8
+    for (int i = 0; i < LANES; i += 2) {
+        pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+        pairs[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < LANES; i += 4) {
+        fours[i] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+        fours[i + 1] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
+        fours[i + 2] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+        fours[i + 3] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
+    }
+#pragma GCC unroll 8
+    for (int c = 0; c < 4; c++) { // parts 0 and 2, then 1 and 3, of four rows at a time
+        lanes even0 = _mm512_shuffle_f32x4(fours[c], fours[c + 4], 0x88);
+        lanes even1 = _mm512_shuffle_f32x4(fours[c + 8], fours[c + 12], 0x88);
+        lanes odd0 = _mm512_shuffle_f32x4(fours[c], fours[c + 4], 0xdd);
+        lanes odd1 = _mm512_shuffle_f32x4(fours[c + 8], fours[c + 12], 0xdd);
+        rows[c] = _mm512_shuffle_f32x4(even0, even1, 0x88);
+        rows[c + 4] = _mm512_shuffle_f32x4(odd0, odd1, 0x88);
+        rows[c + 8] = _mm512_shuffle_f32x4(even0, even1, 0xdd);
+        rows[c + 12] = _mm512_shuffle_f32x4(odd0, odd1, 0xdd);
+    }
 }
 
 #endif

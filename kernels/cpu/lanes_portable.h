@@ -23,6 +23,14 @@ static inline void lanes_store(void *out, lanes value) {
     memcpy(out, &value, sizeof value);
 }
 
+// Past the caches, to where whole vectors are aligned; lanes_stream_end before others read them.
+static inline void lanes_stream(void *out, lanes value) {
+    lanes_store(out, value);
+}
+
+static inline void lanes_stream_end(void) {
+}
+
 static inline lanes lanes_load_bf16(const void *in) {
     uint16_t half[LANES];
     memcpy(half, in, sizeof half);
@@ -102,6 +110,17 @@ static inline float lanes_greatest(lanes a) {
     float left = a[0] > a[1] ? a[0] : a[1];
     float right = a[2] > a[3] ? a[2] : a[3];
     return left > right ? left : right;
+}
+
+// Row r, lane c to row c, lane r.
+static inline void lanes_transpose(lanes rows[LANES]) {
+    lanes out[LANES];
+    for (int r = 0; r < LANES; r++) {
+        for (int c = 0; c < LANES; c++) {
+            out[c][r] = rows[r][c];
+        }
+    }
+    memcpy(rows, out, sizeof out);
 }
 
 #endif

@@ -52,6 +52,10 @@ struct micro_kernels {
     void (*pack_rows)(void *out, size_t out_stride, const void *x, size_t x_stride, size_t rows,
                       size_t columns, size_t padded_columns);
 
+    // out[u][r] = in[r][u] for u < units and r < rows; a unit is 32 bits, out_stride in units, in_stride in
+    // bytes. What rows of weights become panels with.
+    void (*turn)(void *out, size_t out_stride, const void *in, size_t in_stride, size_t rows, size_t units);
+
     // A panel of bfloat16 numbers to one of float32 operands; NULL where panels hold operands already.
     void (*widen_panel)(float *out, const uint16_t *panel, size_t depth);
 

@@ -156,6 +156,59 @@ static inline void widen_panel(float *out, const uint16_t *panel, size_t depth) 
     }
 }
 
+// ---- turning rows into columns ----
+
+enum { UNIT = 4 }; // bytes: a float32 number or two bfloat16 numbers
+
+// Whole blocks of LANES x LANES units: out[u][r] = in[r][u]. past: stores go past the caches.
+MICRO_INLINE void turn_blocks(unsigned char *out, size_t out_stride, const unsigned char *in,
+                              size_t in_stride, size_t rows, size_t units, bool past) {
+    enum {
+        AHEAD = 512
+    }; // bytes of each row asked for ahead: so many rows at a time are no stream to processors
+    for (size_t u = 0; u < units; u += LANES) {
+        for (size_t r = 0; r < rows; r += LANES) {
+            lanes block[LANES];
+#pragma GCC unroll 16
+            for (size_t i = 0; i < LANES; i++) {
+                const unsigned char *from = in + (r + i) * in_stride + u * UNIT;
+                __builtin_prefetch(from + AHEAD);
+                block[i] = lanes_load(from);
+            }
+            lanes_transpose(block);
+#pragma GCC unroll 16
+            for (size_t i = 0; i < LANES; i++) {
+                unsigned char *to = out + ((u + i) * out_stride + r) * UNIT;
+                if (past) {
+                    lanes_stream(to, block[i]);
+                } else {
+                    lanes_store(to, block[i]);
+                }
+            }
+        }
+    }
+}
+
+// out[u][r] = in[r][u] for u < units and r < rows, in units; out_stride in units, in_stride in bytes.
+static inline void turn_units(void *out, size_t out_stride, const void *in, size_t in_stride, size_t rows,
+                              size_t units) {
+    unsigned char *target = out;
+    const unsigned char *source = in;
+    size_t whole = units / LANES * LANES;
+    size_t whole_rows = rows / LANES * LANES;
+    if ((uintptr_t)out % (LANES * UNIT) == 0 && out_stride % LANES == 0) {
+        turn_blocks(target, out_stride, source, in_stride, whole_rows, whole, true);
+        lanes_stream_end();
+    } else {
+        turn_blocks(target, out_stride, source, in_stride, whole_rows, whole, false);
+    }
+    for (size_t r = 0; r < rows; r++) { // what whole blocks left over
+        for (size_t u = r < whole_rows ? whole : 0; u < units; u++) {
+            memcpy(target + (u * out_stride + r) * UNIT, source + r * in_stride + u * UNIT, UNIT);
+        }
+    }
+}
+
 // ---- packing of the left side ----
 
 // number -> float32 operand.

@@ -70,9 +70,30 @@ static float load(const void *in, enum dtype dtype, size_t i) {
     return 0;
 }
 
+// One loop a pair of formats: those between float32 and bfloat16 become vector instructions.
+static void widen_bf16(float *out, const uint16_t *in, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        out[i] = bf16_to_f32(in[i]);
+    }
+}
+
+static void narrow_bf16(uint16_t *out, const float *in, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        out[i] = f32_to_bf16(in[i]);
+    }
+}
+
 void dtype_convert(void *out, enum dtype out_dtype, const void *in, enum dtype in_dtype, size_t count) {
     if (out_dtype == in_dtype) {
         memmove(out, in, count * dtype_size(in_dtype));
+        return;
+    }
+    if (out_dtype == DTYPE_F32 && in_dtype == DTYPE_BF16) {
+        widen_bf16(out, in, count);
+        return;
+    }
+    if (out_dtype == DTYPE_BF16 && in_dtype == DTYPE_F32) {
+        narrow_bf16(out, in, count);
         return;
     }
     for (size_t i = 0; i < count; i++) {

@@ -1,0 +1,117 @@
+// Weights into panels (micro_kernels.h), and which thread's memory they lie in.
+//
+// Thread t of T owns the t-th of T equal parts of every matrix: it touches its pages first, so that on a
+// machine with several memory nodes they come from its own, and multiplies them (gemm_few.c all of them,
+// gemm.c those before it helps others). Rows come in pieces, each packed by all threads; the pages they go to
+// have their places by then.
+#include <omp.h>
+#include <string.h>
+
+#include "base/size.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/tile_matmul.h"
+
+enum {
+    LOAD_DEPTH =
+        128, // numbers of a row packed at a time, even: 64 rows of them leave the first-level cache room
+};
+
+bool cpu_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes) {
+    size_t padded;
+    size_t depth;
+    if (cpu_of_const(device)->kernels->tiles != NULL) {
+        return cpu_tile_matrix_bytes(rows, columns, bytes);
+    }
+    size_t width = cpu_of_const(device)->kernels->tile_columns;
+    return size_round_up(rows, width, &padded) && size_round_up(columns, 2, &depth) &&
+           size_mul(padded, panel_depth(device->dtype, columns), &padded) &&
+           size_mul(padded, dtype_size(device->dtype), bytes);
+}
+
+void cpu_matrix_place(struct device *device, struct device_matrix *matrix) {
+    enum { PAGE = 4096 };
+    size_t bytes;
+    int threads = cpu_of(device)->threads;
+    if (!cpu_matrix_bytes(device, matrix->rows, matrix->columns, &bytes)) {
+        return;
+    }
+#pragma omp parallel num_threads(threads)
+    {
+        volatile unsigned char *data = matrix->data;
+        struct share mine = share_of(bytes, (size_t)threads, (size_t)omp_get_thread_num());
+        for (size_t at = mine.first; at < mine.end; at += PAGE) {
+            data[at] = 0;
+        }
+    }
+}
+
+struct load {
+    const struct micro_kernels *kernels;
+    const struct device_matrix *matrix;
+    enum dtype dtype;
+    size_t row;
+    size_t count;
+    const void *source;
+    enum dtype source_dtype;
+};
+
+// Depth [k, k + length) of rows [first, end), which lie in the panel that begins with row `origin`, from `in`
+// with `stride` bytes from row to row.
+static void turn_rows(const struct load *load, void *panel, size_t origin, size_t first, size_t end, size_t k,
+                      size_t length, const unsigned char *in, size_t stride) {
+    size_t width = load->kernels->tile_columns;
+    bool pairs = load->dtype == DTYPE_BF16; // a unit of 32 bits is a number, or two of a row
+    unsigned char *out = number_in(panel, k * width, load->dtype);
+    out += (first - origin) * sizeof(uint32_t);
+    load->kernels->turn(out, width, in, stride, end - first, pairs ? length / 2 : length);
+    if (!pairs || length % 2 == 0) {
+        return;
+    }
+    for (size_t r = 0; r < end - first; r++) { // the last number of an odd depth, paired with zero
+        uint16_t pair[2] = {0, 0};
+        memcpy(pair, in + r * stride + (length - 1) * sizeof *pair, sizeof *pair);
+        memcpy(out + (length / 2 * width + r) * sizeof pair, pair, sizeof pair);
+    }
+}
+
+// The rows of the load that fall into panel number `p`.
+static void load_panel(const struct load *load, size_t p) {
+    _Alignas(64) float converted[TILE_COLUMNS_MOST * LOAD_DEPTH]; // numbers of the computation dtype
+    size_t columns = load->matrix->columns;
+    size_t width = load->kernels->tile_columns;
+    size_t first = size_max(load->row, p * width);
+    size_t end = size_min(load->row + load->count, (p + 1) * width);
+    void *panel = number_in(load->matrix->data, p * width * panel_depth(load->dtype, columns), load->dtype);
+    for (size_t k = 0; k < columns; k += LOAD_DEPTH) { // by depth outside: the panel is written front to back
+        size_t length = size_min(LOAD_DEPTH, columns - k);
+        const void *in = number_of(load->source, (first - load->row) * columns + k, load->source_dtype);
+        size_t stride = columns * dtype_size(load->dtype);
+        if (load->source_dtype != load->dtype) {
+            stride = LOAD_DEPTH * dtype_size(load->dtype);
+            for (size_t r = 0; r < end - first; r++) {
+                dtype_convert(number_in(converted, r * LOAD_DEPTH, load->dtype), load->dtype,
+                              number_of(in, r * columns, load->source_dtype), load->source_dtype, length);
+            }
+            in = converted;
+        }
+        turn_rows(load, panel, p * width, first, end, k, length, in, stride);
+    }
+}
+
+int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
+                    const void *source, enum dtype source_dtype, struct error *err) {
+    (void)err;
+    struct cpu_device *cpu = cpu_of(device);
+    if (cpu->kernels->tiles != NULL) {
+        return cpu_tile_matrix_load(cpu, matrix, row, count, source, source_dtype);
+    }
+    size_t width = cpu->kernels->tile_columns;
+    struct load load = {cpu->kernels, matrix, device->dtype, row, count, source, source_dtype};
+    size_t first = row / width;
+    size_t end = round_up(row + count, width) / width;
+#pragma omp parallel for num_threads(cpu->threads) schedule(static)
+    for (size_t p = first; p < end; p++) {
+        load_panel(&load, p);
+    }
+    return STATUS_OK;
+}
