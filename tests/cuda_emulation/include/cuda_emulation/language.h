@@ -4,9 +4,9 @@
 #ifndef STRATA_CUDA_EMULATION_LANGUAGE_H
 #define STRATA_CUDA_EMULATION_LANGUAGE_H
 
-#include <cmath>
-#include <cstdint>
-#include <cstring>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
 
 #include "cuda_runtime_api.h"
 
@@ -70,10 +70,10 @@ template <class T>
 static inline T emulation_shuffle_from(unsigned mask, const char *name, T value, int source) {
     static_assert(sizeof(T) <= 16, "a shuffle moves at most 16 bytes");
     emulation_shuffle shuffle;
-    std::memcpy(shuffle.value, &value, sizeof value);
+    memcpy(shuffle.value, &value, sizeof value);
     shuffle.source = source;
     emulation_warp_collective(mask, name, &shuffle, emulation_shuffle_work);
-    std::memcpy(&value, shuffle.result, sizeof value);
+    memcpy(&value, shuffle.result, sizeof value);
     return value;
 }
 
@@ -130,7 +130,7 @@ float atomicAdd(float *, float) = delete;
 
 static inline unsigned __float_as_uint(float x) {
     unsigned bits;
-    std::memcpy(&bits, &x, sizeof bits);
+    memcpy(&bits, &x, sizeof bits);
     return bits;
 }
 static inline int __float_as_int(float x) {
@@ -138,7 +138,7 @@ static inline int __float_as_int(float x) {
 }
 static inline float __uint_as_float(unsigned bits) {
     float x;
-    std::memcpy(&x, &bits, sizeof x);
+    memcpy(&x, &bits, sizeof x);
     return x;
 }
 static inline float __int_as_float(int bits) {
@@ -157,19 +157,19 @@ static inline float __fdiv_rn(float a, float b) {
     return a / b;
 }
 static inline float __fmaf_rn(float a, float b, float c) {
-    return std::fma(a, b, c);
+    return fmaf(a, b, c);
 }
 static inline float __fsqrt_rn(float x) {
-    return std::sqrt(x);
+    return sqrtf(x);
 }
 static inline float __frcp_rn(float x) {
     return 1.0f / x;
 }
 static inline float __frsqrt_rn(float x) {
-    return 1.0f / std::sqrt(x);
+    return 1.0f / sqrtf(x);
 }
 static inline float rsqrtf(float x) {
-    return 1.0f / std::sqrt(x);
+    return 1.0f / sqrtf(x);
 }
 #define __expf expf // the C library has a function of this name
 static inline float __fdividef(float a, float b) {
@@ -206,10 +206,10 @@ static inline unsigned max(unsigned a, unsigned b) {
     return a > b ? a : b;
 }
 static inline float min(float a, float b) {
-    return std::fmin(a, b);
+    return fminf(a, b);
 }
 static inline float max(float a, float b) {
-    return std::fmax(a, b);
+    return fmaxf(a, b);
 }
 
 #endif
