@@ -94,7 +94,8 @@ function(strata_cuda_build)
   target_include_directories(strata_cuda_kernels PRIVATE ${CMAKE_BINARY_DIR}/include/kernels ${CMAKE_BINARY_DIR}/include/base)
   set_target_properties(strata_cuda_kernels PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF
     CUDA_RUNTIME_LIBRARY Static)
-  target_compile_options(strata_cuda_kernels PRIVATE -Xcompiler=-Wall,-Wextra,-Werror --Werror=all-warnings)
+  # Fused multiply-adds are written out where they are wanted, as everywhere (strata_flags.cmake).
+  target_compile_options(strata_cuda_kernels PRIVATE -fmad=false -Xcompiler=-Wall,-Wextra,-Werror --Werror=all-warnings)
   target_link_libraries(strata_cuda_kernels PUBLIC $<LINK_ONLY:CUDA::cudart_static>)
 
   strata_cuda_target(strata_cuda ${sources})

@@ -1,0 +1,86 @@
+// Attention: the list of tiles, and the choice of a kernel.
+#include "kernels/cuda/attention.h"
+
+enum { TILES_THREADS = 128, HEAD_DIM_STEP = 8, HEAD_DIM_MOST = 256 };
+
+// ---- tiles ----
+
+static size_t tiles_of(int32_t length) {
+    return ((size_t)length + ATTENTION_TILE - 1) / ATTENTION_TILE;
+}
+
+extern "C" size_t attention_tile_count(const int32_t *host_starts, size_t texts) {
+    size_t count = 0;
+    for (size_t i = 0; i < texts; i++) {
+        count += tiles_of(host_starts[i + 1] - host_starts[i]);
+    }
+    return count;
+}
+
+static __device__ __forceinline__ unsigned tiles_in(const int32_t *starts, size_t text) {
+    return (unsigned)(starts[text + 1] - starts[text] + ATTENTION_TILE - 1) / ATTENTION_TILE;
+}
+
+// One thread a tile. A text's later tiles have more keys: tiles are listed by their place in their text, the
+// last first, so that the grid does not end with the longest work.
+static __global__ void __launch_bounds__(TILES_THREADS)
+    tiles_kernel(struct attention_tile *tiles, const int32_t *starts, size_t texts, size_t tile_count) {
+    size_t place = blockIdx.x * (size_t)TILES_THREADS + threadIdx.x; // becomes the tile's place in its text
+    if (place >= tile_count) {
+        return;
+    }
+    size_t text = 0;
+    for (unsigned tiles_here = tiles_in(starts, 0); place >= tiles_here;
+         tiles_here = tiles_in(starts, text)) {
+        place -= tiles_here;
+        text++;
+    }
+    size_t number = 0; // tiles before this one
+    for (size_t i = 0; i < texts; i++) {
+        size_t tiles_here = tiles_in(starts, i);
+        if (tiles_here > place) {
+            number += tiles_here - place - 1 + (i < text);
+        }
+    }
+    struct attention_tile tile = {starts[text], starts[text + 1],
+                                  starts[text] + (int32_t)place * ATTENTION_TILE};
+    tiles[number] = tile;
+}
+
+// ---- launch ----
+
+extern "C" bool attention_has(enum dtype dtype, size_t head_dim) {
+    return (dtype == DTYPE_F32 || dtype == DTYPE_BF16) && head_dim > 0 && head_dim <= HEAD_DIM_MOST &&
+           head_dim % HEAD_DIM_STEP == 0;
+}
+
+extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, const void *qkv,
+                                        const struct device_attention *shape, const int32_t *starts,
+                                        size_t texts, struct attention_tile *tiles, size_t tile_count) {
+    struct device_heads heads = shape->heads;
+    if (!attention_has(dtype, heads.head_dim) || heads.heads == 0 || tile_count > INT32_MAX / heads.heads ||
+        !(shape->scale > 0) ||
+        ((uintptr_t)out | (uintptr_t)qkv) % 16 != 0) { // rows are multiples of 16 bytes
+        return cudaErrorInvalidValue;
+    }
+    if (tile_count == 0) {
+        return cudaSuccess;
+    }
+    cudaError_t result =
+        LAUNCH(tiles_kernel, dim3((unsigned)((tile_count + TILES_THREADS - 1) / TILES_THREADS)),
+               dim3(TILES_THREADS), 0, stream, tiles, starts, texts, tile_count);
+    if (result != cudaSuccess) {
+        return result;
+    }
+    bool windowed = shape->window > 0 && shape->window < INT32_MAX;
+    struct attention_call call = {
+        stream,
+        out,
+        qkv,
+        tiles,
+        (unsigned)(tile_count * heads.heads),
+        {(unsigned)heads.heads, (unsigned)heads.kv_heads, (unsigned)heads.head_dim,
+         windowed ? (int)shape->window : INT32_MAX, shape->scale},
+    };
+    return dtype == DTYPE_F32 ? attention_f32(&call) : attention_bf16(&call);
+}

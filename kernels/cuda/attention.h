@@ -1,0 +1,42 @@
+// What the parts of attention share (private to kernels/cuda): a call as the kernels take it.
+#ifndef STRATA_KERNELS_CUDA_ATTENTION_H
+#define STRATA_KERNELS_CUDA_ATTENTION_H
+
+#include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/launch.h"
+
+// Heads innermost in the grid: block b computes head b % heads of tile b / heads, so that blocks that read
+// the same keys run at about the same time.
+struct attention_shape {
+    unsigned heads;
+    unsigned kv_heads;
+    unsigned head_dim;
+    int window;  // keys that a query sees, > 0
+    float scale; // of the scores
+};
+
+struct attention_call {
+    cudaStream_t stream;
+    void *out;       // [tokens, heads * head_dim]
+    const void *qkv; // [tokens, (heads + 2 kv_heads) * head_dim]
+    const struct attention_tile *tiles;
+    unsigned blocks; // of the grid
+    struct attention_shape shape;
+};
+
+cudaError_t attention_bf16(const struct attention_call *call);
+cudaError_t attention_f32(const struct attention_call *call);
+
+// First key of the tile (of `keys` keys, counted from the start of the text) where a block begins that
+// computes the query `query` of the text and those after it. A window's first tiles are passed over.
+static __device__ __forceinline__ int attention_first_key(int query, int window, int keys) {
+    int low = query - window + 1;
+    return low > 0 ? low / keys * keys : 0;
+}
+
+// Whether a query of the text sees a key.
+static __device__ __forceinline__ bool attention_sees(int query, int key, int window) {
+    return key <= query && key > query - window;
+}
+
+#endif

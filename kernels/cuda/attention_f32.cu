@@ -1,0 +1,251 @@
+// Attention in float32 with multiply-adds: the scheme of attention_bf16.cu, simpler, for runs that want
+// exactness.
+//
+// A block of 16 x 16 threads computes 64 queries of one head; thread (x, y) has queries 4 y ... 4 y + 3, of a
+// tile of keys those that are x modulo 16, and of the outputs columns 4 x ... 4 x + 3 of every 64. Sixteen
+// lanes side by side share queries.
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/numbers.h"
+#include "kernels/cuda/ptx.h"
+
+enum {
+    SIDE = 16,
+    THREADS = SIDE * SIDE,
+    QUERIES = ATTENTION_TILE / SIDE, // of a thread
+    QUAD = 4,
+    COLUMNS = SIDE * QUAD, // that one row of threads covers
+    PADDING = 4,           // numbers, so that rows side by side lie in different banks
+};
+
+template <int D> struct build {
+    static const int KEYS = D <= 128 ? 32 : 16; // of a tile
+    static const int STRIDE = D + PADDING;      // of queries, and of keys or values, which share a place
+    static const int KEYS_AT = ATTENTION_TILE * STRIDE;
+    static const int P_AT = KEYS_AT + KEYS * STRIDE;
+    static const int P_STRIDE = KEYS + PADDING;
+    static const int SHARED = (P_AT + ATTENTION_TILE * P_STRIDE) * (int)sizeof(float);
+};
+
+static __device__ __forceinline__ void quad_load(float (&out)[QUAD], const float *from) {
+    group<float, QUAD> in = *(const group<float, QUAD> *)from;
+#pragma unroll
+    for (int e = 0; e < QUAD; e++) {
+        out[e] = in.number[e];
+    }
+}
+
+// Rows [first, first + ROWS) of a text into shared memory; rows from `end` on are zeros.
+template <int D, int ROWS>
+static __device__ __forceinline__ void load_rows(float *to, const float *from, size_t stride, int first,
+                                                 int end, unsigned head_dim) {
+    unsigned quads = head_dim / QUAD;
+    for (unsigned number = threadIdx.x; number < ROWS * quads; number += THREADS) {
+        unsigned row = number / quads;
+        unsigned column = number % quads * QUAD;
+        group<float, QUAD> in = {{0, 0, 0, 0}};
+        if (first + (int)row < end) {
+            in = *(const group<float, QUAD> *)(from + (size_t)(first + (int)row) * stride + column);
+        }
+        *(group<float, QUAD> *)(to + row * build<D>::STRIDE + column) = in;
+    }
+}
+
+template <int D>
+static __device__ __forceinline__ void multiply_keys(float (&s)[QUERIES][build<D>::KEYS / SIDE],
+                                                     const float *queries, const float *keys,
+                                                     unsigned head_dim) {
+    const int columns = build<D>::KEYS / SIDE;
+#pragma unroll
+    for (int i = 0; i < QUERIES; i++) {
+#pragma unroll
+        for (int j = 0; j < columns; j++) {
+            s[i][j] = 0;
+        }
+    }
+    for (unsigned d = 0; d < head_dim; d += QUAD) {
+        float k[columns][QUAD];
+#pragma unroll
+        for (int j = 0; j < columns; j++) {
+            quad_load(k[j], keys + (threadIdx.x % SIDE + (unsigned)j * SIDE) * build<D>::STRIDE + d);
+        }
+#pragma unroll
+        for (int i = 0; i < QUERIES; i++) {
+            float q[QUAD];
+            quad_load(q, queries + (threadIdx.x / SIDE * QUERIES + (unsigned)i) * build<D>::STRIDE + d);
+#pragma unroll
+            for (int j = 0; j < columns; j++) {
+#pragma unroll
+                for (int e = 0; e < QUAD; e++) {
+                    s[i][j] = fmaf(q[e], k[j][e], s[i][j]);
+                }
+            }
+        }
+    }
+}
+
+struct running {
+    float maximum[QUERIES];
+    float sum[QUERIES]; // of this lane's probabilities
+};
+
+// Scores become probabilities; earlier sums and outputs are brought to the new maximum.
+template <int D>
+static __device__ __forceinline__ void
+softmax(float (&s)[QUERIES][build<D>::KEYS / SIDE], float (&o)[QUERIES][(D + COLUMNS - 1) / COLUMNS][QUAD],
+        struct running *run, int query, int key, const struct attention_shape &shape) {
+    const int columns = build<D>::KEYS / SIDE;
+#pragma unroll
+    for (int i = 0; i < QUERIES; i++) {
+        float most = run->maximum[i];
+#pragma unroll
+        for (int j = 0; j < columns; j++) {
+            int column = key + (int)(threadIdx.x % SIDE) + j * SIDE;
+            s[i][j] = attention_sees(query + i, column, shape.window) ? s[i][j] * shape.scale : -INFINITY;
+            most = fmaxf(most, s[i][j]);
+        }
+#pragma unroll
+        for (int step = SIDE / 2; step > 0; step /= 2) {
+            most = fmaxf(most, __shfl_xor_sync(ALL_LANES, most, step));
+        }
+        float base = most == -INFINITY ? 0.0f : most; // a row that has seen no key yet stays at 0
+        float factor = expf(run->maximum[i] - base);
+        run->maximum[i] = most;
+        run->sum[i] *= factor;
+#pragma unroll
+        for (int j = 0; j < columns; j++) {
+            s[i][j] = expf(s[i][j] - base);
+            run->sum[i] += s[i][j];
+        }
+#pragma unroll
+        for (int c = 0; c < (D + COLUMNS - 1) / COLUMNS; c++) {
+#pragma unroll
+            for (int e = 0; e < QUAD; e++) {
+                o[i][c][e] *= factor;
+            }
+        }
+    }
+}
+
+template <int D>
+static __device__ __forceinline__ void multiply_values(float (&o)[QUERIES][(D + COLUMNS - 1) / COLUMNS][QUAD],
+                                                       const float *probabilities, const float *values) {
+    for (int k = 0; k < build<D>::KEYS; k++) {
+        float p[QUERIES];
+#pragma unroll
+        for (int i = 0; i < QUERIES; i++) {
+            p[i] = probabilities[(threadIdx.x / SIDE * QUERIES + (unsigned)i) * build<D>::P_STRIDE +
+                                 (unsigned)k];
+        }
+#pragma unroll
+        for (int c = 0; c < (D + COLUMNS - 1) / COLUMNS; c++) {
+            float v[QUAD];
+            quad_load(v, values + k * build<D>::STRIDE + c * COLUMNS + threadIdx.x % SIDE * QUAD);
+#pragma unroll
+            for (int i = 0; i < QUERIES; i++) {
+#pragma unroll
+                for (int e = 0; e < QUAD; e++) {
+                    o[i][c][e] = fmaf(p[i], v[e], o[i][c][e]);
+                }
+            }
+        }
+    }
+}
+
+template <int D>
+static __device__ __forceinline__ void store_outputs(float *out, size_t stride, int rows, unsigned head_dim,
+                                                     float (&o)[QUERIES][(D + COLUMNS - 1) / COLUMNS][QUAD],
+                                                     struct running *run) {
+    unsigned y = threadIdx.x / SIDE;
+    unsigned x = threadIdx.x % SIDE;
+#pragma unroll
+    for (int i = 0; i < QUERIES; i++) {
+        float sum = run->sum[i];
+#pragma unroll
+        for (int step = SIDE / 2; step > 0; step /= 2) {
+            sum += __shfl_xor_sync(ALL_LANES, sum, step);
+        }
+        unsigned row = y * QUERIES + (unsigned)i;
+#pragma unroll
+        for (int c = 0; c < (D + COLUMNS - 1) / COLUMNS; c++) {
+            unsigned column = (unsigned)c * COLUMNS + x * QUAD;
+            if ((int)row < rows && column < head_dim) {
+                group<float, QUAD> result;
+#pragma unroll
+                for (int e = 0; e < QUAD; e++) {
+                    result.number[e] = o[i][c][e] / sum;
+                }
+                *(group<float, QUAD> *)(out + row * stride + column) = result;
+            }
+        }
+    }
+}
+
+template <int D>
+static __global__ void __launch_bounds__(THREADS, 1)
+    attention_f32_kernel(float *out, const float *qkv, const struct attention_tile *tiles,
+                         struct attention_shape shape) {
+    const int keys = build<D>::KEYS;
+    SHARED_BYTES(shared);
+    float *queries = (float *)shared;
+    float *tile_rows = queries + build<D>::KEYS_AT; // keys, then values
+    float *probabilities = queries + build<D>::P_AT;
+    const struct attention_tile tile = tiles[blockIdx.x / shape.heads];
+    const unsigned head = blockIdx.x % shape.heads;
+    const unsigned kv_head = head / (shape.heads / shape.kv_heads);
+    const int query = tile.first - tile.start; // of the text
+    const int end = tile.end - tile.start;
+    const size_t stride = (size_t)(shape.heads + 2 * shape.kv_heads) * shape.head_dim;
+    const float *text = qkv + (size_t)tile.start * stride;
+    const float *text_keys = text + (size_t)(shape.heads + kv_head) * shape.head_dim;
+    const float *text_values = text_keys + (size_t)shape.kv_heads * shape.head_dim;
+    load_rows<D, ATTENTION_TILE>(queries, text + (size_t)head * shape.head_dim, stride, query, end,
+                                 shape.head_dim);
+    float o[QUERIES][(D + COLUMNS - 1) / COLUMNS][QUAD] = {};
+    struct running run;
+#pragma unroll
+    for (int i = 0; i < QUERIES; i++) {
+        run.maximum[i] = -INFINITY;
+        run.sum[i] = 0;
+    }
+    int last =
+        end < query + ATTENTION_TILE ? end : query + ATTENTION_TILE; // no query here sees a key from it on
+    for (int key = attention_first_key(query, shape.window, keys); key < last; key += keys) {
+        __syncthreads(); // the values before were read
+        load_rows<D, keys>(tile_rows, text_keys, stride, key, end, shape.head_dim);
+        __syncthreads();
+        float s[QUERIES][keys / SIDE];
+        multiply_keys<D>(s, queries, tile_rows, shape.head_dim);
+        softmax<D>(s, o, &run, query + (int)(threadIdx.x / SIDE) * QUERIES, key, shape);
+#pragma unroll
+        for (int i = 0; i < QUERIES; i++) {
+#pragma unroll
+            for (int j = 0; j < keys / SIDE; j++) {
+                probabilities[(threadIdx.x / SIDE * QUERIES + (unsigned)i) * build<D>::P_STRIDE +
+                              threadIdx.x % SIDE + (unsigned)j * SIDE] = s[i][j];
+            }
+        }
+        __syncthreads(); // the keys were read
+        load_rows<D, keys>(tile_rows, text_values, stride, key, end, shape.head_dim);
+        __syncthreads();
+        multiply_values<D>(o, probabilities, tile_rows);
+    }
+    size_t out_stride = (size_t)shape.heads * shape.head_dim;
+    store_outputs<D>(out + (size_t)tile.first * out_stride + (size_t)head * shape.head_dim, out_stride,
+                     tile.end - tile.first, shape.head_dim, o, &run);
+}
+
+template <int D> static cudaError_t launch(const struct attention_call *call) {
+    auto kernel = attention_f32_kernel<D>;
+    cudaError_t result =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, build<D>::SHARED);
+    if (result != cudaSuccess) {
+        return result;
+    }
+    return LAUNCH(kernel, dim3(call->blocks), dim3(THREADS), build<D>::SHARED, call->stream,
+                  (float *)call->out, (const float *)call->qkv, call->tiles, call->shape);
+}
+
+cudaError_t attention_f32(const struct attention_call *call) {
+    unsigned head_dim = call->shape.head_dim;
+    return head_dim <= 64 ? launch<64>(call) : head_dim <= 128 ? launch<128>(call) : launch<256>(call);
+}

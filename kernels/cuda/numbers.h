@@ -1,0 +1,189 @@
+// Numbers in kernels: float32, float16 and bfloat16 as types of their own, conversions that round to nearest,
+// ties to even (NaN becomes the format's one NaN), and groups of numbers read and written 16 bytes at a time.
+//
+// Conversions are one instruction each; the twins of the emulation do the same, NaN included.
+#ifndef STRATA_KERNELS_CUDA_NUMBERS_H
+#define STRATA_KERNELS_CUDA_NUMBERS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/cuda/launch.h"
+#include "kernels/device.h"
+
+struct bf16 {
+    uint16_t bits;
+};
+
+struct f16 {
+    uint16_t bits;
+};
+
+#ifdef STRATA_CUDA_EMULATION
+
+static inline uint16_t bf16_bits(float x) {
+    uint32_t bits = __float_as_uint(x);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) {
+        return 0x7fff;
+    }
+    return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+static inline uint32_t bf16_pair_bits(float low, float high) {
+    return (uint32_t)bf16_bits(low) | (uint32_t)bf16_bits(high) << 16;
+}
+
+static inline uint16_t f16_bits(float x) {
+    uint32_t bits = __float_as_uint(x);
+    uint16_t sign = (uint16_t)((bits >> 16) & 0x8000u);
+    bits &= 0x7fffffffu;
+    if (bits > 0x7f800000u) {
+        return 0x7fff;
+    }
+    if (bits >= 0x477ff000u) { // 65520 and above round to infinity
+        return (uint16_t)(sign | 0x7c00u);
+    }
+    if (bits < 0x38800000u) { // below 2^-14: adding 0.5 lets the adder round to a multiple of 2^-24
+        return (uint16_t)(sign | (__float_as_uint(__uint_as_float(bits) + 0.5f) - 0x3f000000u));
+    }
+    return (uint16_t)(sign | ((bits + 0xfffu + ((bits >> 13) & 1u) - 0x38000000u) >> 13));
+}
+
+static inline float f16_value(uint16_t half) {
+    uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
+    uint32_t exponent = (half >> 10) & 31u;
+    uint32_t mantissa = half & 0x3ffu;
+    if (exponent == 31) {
+        return __uint_as_float(sign | 0x7f800000u | mantissa << 13);
+    }
+    if (exponent == 0) {
+        return __uint_as_float(__float_as_uint((float)mantissa * 0x1p-24f) | sign);
+    }
+    return __uint_as_float(sign | (exponent + 112u) << 23 | mantissa << 13);
+}
+
+#else
+
+static __device__ __forceinline__ uint16_t bf16_bits(float x) {
+    uint16_t bits;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+    return bits;
+}
+
+static __device__ __forceinline__ uint32_t bf16_pair_bits(float low, float high) {
+    uint32_t bits;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+    return bits;
+}
+
+static __device__ __forceinline__ uint16_t f16_bits(float x) {
+    uint16_t bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+    return bits;
+}
+
+static __device__ __forceinline__ float f16_value(uint16_t half) {
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(half));
+    return x;
+}
+
+#endif
+
+static __device__ __forceinline__ float number_value(float x) {
+    return x;
+}
+
+static __device__ __forceinline__ float number_value(bf16 x) {
+    return __uint_as_float((uint32_t)x.bits << 16);
+}
+
+static __device__ __forceinline__ float number_value(f16 x) {
+    return f16_value(x.bits);
+}
+
+static __device__ __forceinline__ void number_set(float *out, float x) {
+    *out = x;
+}
+
+static __device__ __forceinline__ void number_set(bf16 *out, float x) {
+    out->bits = bf16_bits(x);
+}
+
+static __device__ __forceinline__ void number_set(f16 *out, float x) {
+    out->bits = f16_bits(x);
+}
+
+// Rounds where a computation in T rounds.
+template <typename T> static __device__ __forceinline__ float rounded(float x) {
+    T number;
+    number_set(&number, x);
+    return number_value(number);
+}
+
+// ---- groups of numbers ----
+
+enum { CHUNK = 8 }; // numbers that a thread reads at once: 16 bytes of bfloat16, 32 of float32
+
+// N numbers side by side, aligned for the widest access they allow.
+template <typename T, int N> struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) group { T number[N]; };
+
+// Numbers [i, i + N) of a row of n; those beyond n are zero. wide: the row allows aligned groups (rows_wide).
+template <typename T, int N>
+static __device__ __forceinline__ void group_load(float (&out)[N], const T *row, size_t i, size_t n,
+                                                  bool wide) {
+    if (wide && i + N <= n) {
+        group<T, N> in = *(const group<T, N> *)(row + i);
+#pragma unroll
+        for (int e = 0; e < N; e++) {
+            out[e] = number_value(in.number[e]);
+        }
+        return;
+    }
+#pragma unroll
+    for (int e = 0; e < N; e++) {
+        out[e] = i + (size_t)e < n ? number_value(row[i + (size_t)e]) : 0.0f;
+    }
+}
+
+template <int N>
+static __device__ __forceinline__ void group_round(group<bf16, N> *out, const float (&in)[N]) {
+#pragma unroll
+    for (int e = 0; e < N; e += 2) {
+        uint32_t bits = bf16_pair_bits(in[e], in[e + 1]);
+        out->number[e].bits = (uint16_t)bits;
+        out->number[e + 1].bits = (uint16_t)(bits >> 16);
+    }
+}
+
+template <typename T, int N>
+static __device__ __forceinline__ void group_round(group<T, N> *out, const float (&in)[N]) {
+#pragma unroll
+    for (int e = 0; e < N; e++) {
+        number_set(&out->number[e], in[e]);
+    }
+}
+
+template <typename T, int N>
+static __device__ __forceinline__ void group_store(T *row, size_t i, size_t n, const float (&in)[N],
+                                                   bool wide) {
+    if (wide && i + N <= n) {
+        group<T, N> out;
+        group_round(&out, in);
+        *(group<T, N> *)(row + i) = out;
+        return;
+    }
+#pragma unroll
+    for (int e = 0; e < N; e++) {
+        if (i + (size_t)e < n) {
+            number_set(&row[i + (size_t)e], in[e]);
+        }
+    }
+}
+
+// Whether rows of n numbers from `rows` on can be read in groups of N.
+template <typename T, int N> static inline bool rows_wide(const T *rows, size_t n) {
+    return n % N == 0 && (uintptr_t)rows % alignof(group<T, N>) == 0;
+}
+
+#endif

@@ -1,0 +1,74 @@
+// The most that a multiprocessor's arithmetic gives: multiply-adds in registers and nothing else.
+#include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/numbers.h"
+#include "kernels/cuda/ptx.h"
+
+enum {
+    PEAK_BLOCKS = 2, // a multiprocessor
+    PEAK_THREADS = 256,
+    PEAK_CHAINS = 8, // independent sums a thread: enough to hide the latency of an instruction
+#ifdef STRATA_CUDA_EMULATION
+    PEAK_ROUNDS = 4,
+#else
+    PEAK_ROUNDS = 4096,
+#endif
+};
+
+// Sums go up by a little each round. The store never happens; the compiler does not know.
+static __global__ void __launch_bounds__(PEAK_THREADS) peak_bf16_kernel(float *sink) {
+    const uint32_t ones = 0x3f803f80u;  // two times 1
+    const uint32_t small = 0x3c003c00u; // two times 2^-7
+    uint32_t a[4] = {ones, ones, ones, ones + (threadIdx.x & 1)};
+    float c[PEAK_CHAINS][4] = {};
+    for (int round = 0; round < PEAK_ROUNDS; round++) {
+#pragma unroll
+        for (int i = 0; i < PEAK_CHAINS; i++) {
+            matrix_multiply_add(c[i], a, small, small);
+        }
+    }
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < PEAK_CHAINS; i++) {
+        sum += c[i][0] + c[i][1] + c[i][2] + c[i][3];
+    }
+    if (sum < 0) {
+        *sink = sum;
+    }
+}
+
+static __global__ void __launch_bounds__(PEAK_THREADS) peak_f32_kernel(float *sink, float factor) {
+    float c[2 * PEAK_CHAINS];
+#pragma unroll
+    for (int i = 0; i < 2 * PEAK_CHAINS; i++) {
+        c[i] = (float)(threadIdx.x + (unsigned)i);
+    }
+    for (int round = 0; round < PEAK_ROUNDS; round++) {
+#pragma unroll
+        for (int i = 0; i < 2 * PEAK_CHAINS; i++) {
+            c[i] = fmaf(c[i], factor, 1.0f);
+        }
+    }
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < 2 * PEAK_CHAINS; i++) {
+        sum += c[i];
+    }
+    if (sum < 0) {
+        *sink = sum;
+    }
+}
+
+extern "C" cudaError_t launch_peak(cudaStream_t stream, enum dtype dtype, int multiprocessors, float *sink,
+                                   double *operations) {
+    if (multiprocessors <= 0 || (dtype != DTYPE_F32 && dtype != DTYPE_BF16)) {
+        return cudaErrorInvalidValue;
+    }
+    unsigned blocks = (unsigned)multiprocessors * PEAK_BLOCKS;
+    double threads = (double)blocks * PEAK_THREADS;
+    if (dtype == DTYPE_F32) {
+        *operations = threads * PEAK_ROUNDS * 2 * PEAK_CHAINS * 2;
+        return LAUNCH(peak_f32_kernel, dim3(blocks), dim3(PEAK_THREADS), 0, stream, sink, 0.999f);
+    }
+    *operations = threads / WARP * PEAK_ROUNDS * PEAK_CHAINS * (2.0 * 16 * 8 * 16);
+    return LAUNCH(peak_bf16_kernel, dim3(blocks), dim3(PEAK_THREADS), 0, stream, sink);
+}

@@ -1,0 +1,186 @@
+// Embedding, RMSNorm and SwiGLU: a block a row. They are bound by memory: rows are read and written 16 bytes
+// a thread where their width allows.
+#include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/numbers.h"
+#include "kernels/cuda/ptx.h"
+
+enum { ROW_THREADS = 256, NORM_THREADS = 1024 };
+
+// ---- embedding ----
+
+template <typename T>
+static __global__ void embed_kernel(T *out, const T *table, const int32_t *ids, size_t hidden, bool wide) {
+    const T *from = table + (size_t)ids[blockIdx.x] * hidden;
+    T *to = out + (size_t)blockIdx.x * hidden;
+    if (wide) {
+        for (size_t i = threadIdx.x * (size_t)CHUNK; i < hidden; i += ROW_THREADS * (size_t)CHUNK) {
+            *(group<T, CHUNK> *)(to + i) = *(const group<T, CHUNK> *)(from + i);
+        }
+        return;
+    }
+    for (size_t i = threadIdx.x; i < hidden; i += ROW_THREADS) {
+        to[i] = from[i];
+    }
+}
+
+template <typename T>
+static cudaError_t embed(cudaStream_t stream, T *out, const T *table, const int32_t *ids, size_t tokens,
+                         size_t hidden) {
+    bool wide = rows_wide<T, CHUNK>(out, hidden) && rows_wide<T, CHUNK>(table, hidden);
+    return LAUNCH(embed_kernel<T>, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, out, table, ids,
+                  hidden, wide);
+}
+
+// ---- RMSNorm ----
+
+// The sum over the block, the same in every thread: lanes by halving, then warps alike. `partial` is shared.
+static __device__ float block_sum(float x, float *partial) {
+    unsigned lane = threadIdx.x % WARP;
+#pragma unroll
+    for (int step = WARP / 2; step > 0; step /= 2) {
+        x += __shfl_xor_sync(ALL_LANES, x, step);
+    }
+    if (lane == 0) {
+        partial[threadIdx.x / WARP] = x;
+    }
+    __syncthreads();
+    x = lane < blockDim.x / WARP ? partial[lane] : 0.0f;
+#pragma unroll
+    for (int step = WARP / 2; step > 0; step /= 2) {
+        x += __shfl_xor_sync(ALL_LANES, x, step);
+    }
+    return x;
+}
+
+static __device__ __forceinline__ float add_squares(float sum, const float (&x)[CHUNK]) {
+#pragma unroll
+    for (int e = 0; e < CHUNK; e++) {
+        sum = fmaf(x[e], x[e], sum);
+    }
+    return sum;
+}
+
+template <typename T>
+static __device__ __forceinline__ void norm_store(T *out, const T *weight, const float (&x)[CHUNK],
+                                                  float inverse, size_t i, size_t hidden, bool wide) {
+    float y[CHUNK];
+    group_load(y, weight, i, hidden, wide);
+#pragma unroll
+    for (int e = 0; e < CHUNK; e++) {
+        y[e] *= rounded<T>(x[e] * inverse);
+    }
+    group_store(out, i, hidden, y, wide);
+}
+
+// Each thread has chunks threadIdx.x, threadIdx.x + blockDim.x, ... of the row; the first (in most models the
+// only one) stays in registers between the sum and the product. The block's size, and with it the order of
+// the sum, is a function of `hidden` alone.
+template <typename T>
+static __global__ void __launch_bounds__(NORM_THREADS)
+    rms_norm_kernel(T *out, const T *x, const T *weight, float epsilon, size_t hidden, bool wide) {
+    SHARED_BYTES(shared);
+    const T *from = x + (size_t)blockIdx.x * hidden;
+    T *to = out + (size_t)blockIdx.x * hidden;
+    size_t first = threadIdx.x * (size_t)CHUNK;
+    size_t step = blockDim.x * (size_t)CHUNK;
+    float held[CHUNK];
+    group_load(held, from, first, hidden, wide);
+    float square = add_squares(0.0f, held);
+    for (size_t i = first + step; i < hidden; i += step) {
+        float more[CHUNK];
+        group_load(more, from, i, hidden, wide);
+        square = add_squares(square, more);
+    }
+    square = block_sum(square, (float *)shared);
+    float inverse = 1.0f / sqrtf(square / (float)hidden + epsilon);
+    if (first < hidden) {
+        norm_store(to, weight, held, inverse, first, hidden, wide);
+    }
+    for (size_t i = first + step; i < hidden; i += step) {
+        float more[CHUNK];
+        group_load(more, from, i, hidden, wide);
+        norm_store(to, weight, more, inverse, i, hidden, wide);
+    }
+}
+
+template <typename T>
+static cudaError_t rms_norm(cudaStream_t stream, T *out, const T *x, const T *weight, float epsilon,
+                            size_t tokens, size_t hidden) {
+    bool wide = rows_wide<T, CHUNK>(out, hidden) && rows_wide<T, CHUNK>(x, hidden) &&
+                rows_wide<T, CHUNK>(weight, hidden);
+    size_t warps = ((hidden + CHUNK - 1) / CHUNK + WARP - 1) / WARP;
+    unsigned threads = warps < NORM_THREADS / WARP ? (unsigned)warps * WARP : (unsigned)NORM_THREADS;
+    return LAUNCH(rms_norm_kernel<T>, dim3((unsigned)tokens), dim3(threads), WARP * sizeof(float), stream,
+                  out, x, weight, epsilon, hidden, wide);
+}
+
+// ---- SwiGLU ----
+
+// x / (1 + e^-x). float32: as exact as expf and the division; bfloat16, which is rounded after it: fast.
+static __device__ __forceinline__ float silu(float x, float) {
+    return x / (1.0f + expf(-x));
+}
+
+static __device__ __forceinline__ float silu(float x, bf16) {
+    return fast_divide(x, 1.0f + fast_exp2(x * -1.44269504f));
+}
+
+template <typename T>
+static __global__ void __launch_bounds__(ROW_THREADS)
+    swiglu_kernel(T *out, const T *gate_up, size_t intermediate, bool wide) {
+    const T *gates = gate_up + 2 * (size_t)blockIdx.x * intermediate;
+    T *to = out + (size_t)blockIdx.x * intermediate;
+    for (size_t i = threadIdx.x * (size_t)CHUNK; i < intermediate; i += ROW_THREADS * (size_t)CHUNK) {
+        float gate[CHUNK];
+        float y[CHUNK];
+        group_load(gate, gates, i, intermediate, wide);
+        group_load(y, gates + intermediate, i, intermediate, wide);
+#pragma unroll
+        for (int e = 0; e < CHUNK; e++) {
+            y[e] *= rounded<T>(silu(gate[e], T()));
+        }
+        group_store(to, i, intermediate, y, wide);
+    }
+}
+
+template <typename T>
+static cudaError_t swiglu(cudaStream_t stream, T *out, const T *gate_up, size_t tokens, size_t intermediate) {
+    bool wide = rows_wide<T, CHUNK>(out, intermediate) && rows_wide<T, CHUNK>(gate_up, intermediate);
+    return LAUNCH(swiglu_kernel<T>, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, out, gate_up,
+                  intermediate, wide);
+}
+
+// ---- launchers: the dtype of computation is float32 or bfloat16; a grid has at most 2^31 - 1 blocks ----
+
+static bool rows_fit(enum dtype dtype, size_t rows) {
+    return (dtype == DTYPE_F32 || dtype == DTYPE_BF16) && rows <= INT32_MAX;
+}
+
+extern "C" cudaError_t launch_embed(cudaStream_t stream, enum dtype dtype, void *out, const void *table,
+                                    const int32_t *ids, size_t tokens, size_t hidden) {
+    if (!rows_fit(dtype, tokens)) {
+        return cudaErrorInvalidValue;
+    }
+    return dtype == DTYPE_F32 ? embed(stream, (float *)out, (const float *)table, ids, tokens, hidden)
+                              : embed(stream, (bf16 *)out, (const bf16 *)table, ids, tokens, hidden);
+}
+
+extern "C" cudaError_t launch_rms_norm(cudaStream_t stream, enum dtype dtype, void *out, const void *x,
+                                       const void *weight, float epsilon, size_t tokens, size_t hidden) {
+    if (!rows_fit(dtype, tokens)) {
+        return cudaErrorInvalidValue;
+    }
+    return dtype == DTYPE_F32 ? rms_norm(stream, (float *)out, (const float *)x, (const float *)weight,
+                                         epsilon, tokens, hidden)
+                              : rms_norm(stream, (bf16 *)out, (const bf16 *)x, (const bf16 *)weight, epsilon,
+                                         tokens, hidden);
+}
+
+extern "C" cudaError_t launch_swiglu(cudaStream_t stream, enum dtype dtype, void *out, const void *gate_up,
+                                     size_t tokens, size_t intermediate) {
+    if (!rows_fit(dtype, tokens)) {
+        return cudaErrorInvalidValue;
+    }
+    return dtype == DTYPE_F32 ? swiglu(stream, (float *)out, (const float *)gate_up, tokens, intermediate)
+                              : swiglu(stream, (bf16 *)out, (const bf16 *)gate_up, tokens, intermediate);
+}
