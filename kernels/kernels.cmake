@@ -10,6 +10,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   set_source_files_properties(${cpu_paths}/amxbf16.c PROPERTIES COMPILE_OPTIONS
     "${cpu_avx512};-mavx512bf16;-mamx-tile;-mamx-bf16")
 endif()
+# The twin of the tile instructions does everything number by number: in a debug build it would take most of the tests' time.
+set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/cpu/paths/amxbf16_twin.c PROPERTIES COMPILE_OPTIONS -O3)
 
 # The CUDA back end is a library of its own: strata_cuda is kernels/cuda where nvcc and cuBLAS were found, otherwise its
 # stand-in. A program with the property STRATA_EMULATES_CUDA (tests) links the back end built against the emulation instead.
