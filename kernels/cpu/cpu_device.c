@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/size.h"
@@ -258,6 +259,8 @@ int cpu_device_open(struct device **out, const struct device_options *options, c
     cpu->base.dtype = options->dtype;
     cpu->path = path;
     cpu->kernels = options->dtype == DTYPE_F32 ? path->f32 : path->bf16;
+    long level2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    cpu->level2 = level2 > 0 ? (size_t)level2 : 0;
     cpu->tile_blocks = cpu_tile_blocks_here();
     cpu->threads = options->threads > 0 ? options->threads : omp_get_max_threads();
     snprintf(cpu->reason, sizeof cpu->reason, "%s; %s", why, path_reason);

@@ -21,6 +21,7 @@ struct cpu_device {
     const struct cpu_path *path;
     const struct micro_kernels *kernels; // of the path, for the computation dtype
     int threads;
+    size_t level2;                  // bytes of the second-level cache; 0: not known
     struct tile_blocks tile_blocks; // where kernels->tiles are
     char reason[256];
     struct arena arenas[DEVICE_PURPOSES];

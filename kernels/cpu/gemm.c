@@ -1,14 +1,17 @@
 // Matrix products with packed weights.
 //
 // Weights lie in panels of tile_columns output features (micro_kernels.h): a panel is read once, front to
-// back, for each block of tokens. A block of at most ROW_BLOCK tokens is packed into scratch,
-// depth_block(...) numbers of a row at a time, so that it stays in the second-level cache; tiles of tile_rows
-// x tile_columns sums then run down the block for each panel. Sums live in float32 in scratch between depth
-// blocks.
+// back, for each block of tokens. A block of at most ROW_BLOCK tokens is packed into scratch, so many numbers
+// of a row at a time that it stays in the second-level cache beside a panel's part; tiles of tile_rows x
+// tile_columns sums then run down the block for each panel. Sums live in float32 in scratch between depth
+// blocks, so that where depth is cut changes no bit.
+//
+// A thread works off the items whose weights it owns (gemm_load.c), then helps others with theirs.
 //
 // Each output is the sum over k in ascending order by one chain of float32 additions whatever the tokens, the
 // tile it falls into or the thread: its bits depend on its row of x and its weights alone.
 #include <omp.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -17,27 +20,36 @@
 #include "kernels/cpu/tile_matmul.h"
 
 enum {
-    ROW_BLOCK = 192,     // tokens; a multiple of every tile_rows
-    GROUP_COLUMNS = 512, // output features of one work item; a multiple of every tile_columns
-    DEPTH_BF16 = 2048,   // numbers of a row packed at a time; A block 786 KB, panel 256 KB
-    DEPTH_F32 = 512,     // A block 393 KB, panel 128 KB
+    ROW_BLOCK = 192,          // tokens; a multiple of every tile_rows
+    GROUP_COLUMNS = 512,      // output features of one work item; a multiple of every tile_columns
+    DEPTH_BYTES = 4096,       // of a row packed at a time, at most: 786 KB a block
+    LEVEL2_GUESS = 512 << 10, // bytes, where the system does not know
+    ITEMS_A_THREAD = 16,
 };
 
-static size_t depth_block(const struct micro_kernels *kernels) {
-    return kernels->operand == DTYPE_F32 ? DEPTH_F32 : DEPTH_BF16;
-}
-
-// ---- products ----
-
+enum { QUEUE_BYTES = 256 };
 enum { SUMS_BYTES = ROW_BLOCK * GROUP_COLUMNS * 4 };
-enum { WIDE_BYTES = DEPTH_F32 * TILE_COLUMNS_MOST * 4 };
-enum { ROWS_BYTES = ROW_BLOCK * (DEPTH_BF16 + ROW_PADDING) * 2 };
-_Static_assert((DEPTH_F32 + ROW_PADDING) * 4 <= (DEPTH_BF16 + ROW_PADDING) * 2,
-               "packed rows fit in either type");
+enum { WIDE_BYTES = DEPTH_BYTES * TILE_COLUMNS_MOST };
+enum { ROWS_BYTES = ROW_BLOCK * (DEPTH_BYTES + 4 * ROW_PADDING) };
 
 size_t cpu_matmul_scratch(void) {
-    return round_up(SUMS_BYTES + WIDE_BYTES + ROWS_BYTES, DEVICE_ALIGNMENT);
+    return round_up(QUEUE_BYTES + SUMS_BYTES + WIDE_BYTES + ROWS_BYTES, DEVICE_ALIGNMENT);
 }
+
+// Numbers of depth that are multiplied at a time: a block of packed tokens and a panel's part fill the
+// second-level cache. As even as can be over the whole depth.
+static size_t depth_block(const struct product *product, size_t level2) {
+    enum { UNIT = 64, LEAST = 256 };
+    const struct micro_kernels *kernels = product->kernels;
+    size_t operand = dtype_size(kernels->operand);
+    size_t most = (level2 > 0 ? level2 : LEVEL2_GUESS) / ((ROW_BLOCK + kernels->tile_columns) * operand);
+    most = size_max(size_min(most, DEPTH_BYTES / operand) / UNIT * UNIT, LEAST);
+    size_t whole = panel_depth(product->dtype, product->matrix->columns);
+    size_t blocks = (whole + most - 1) / most;
+    return round_up((whole + blocks - 1) / blocks, UNIT);
+}
+
+// ---- blocks ----
 
 struct block { // one work item: tokens [token, token + count) and output features [feature, feature_end)
     size_t token;
@@ -70,10 +82,10 @@ static void multiply_panel(const struct product *product, const struct block *bl
                            size_t depth) {
     const struct micro_kernels *kernels = product->kernels;
     size_t width = kernels->tile_columns;
-    size_t stride = depth_block(kernels) + ROW_PADDING;
+    size_t stride = product->depth_block + ROW_PADDING;
     size_t whole = panel_depth(product->dtype, product->matrix->columns);
     bool one_depth =
-        whole <= depth_block(kernels); // then all tiles use the same few sums, which stay in the cache
+        whole <= product->depth_block; // then all tiles use the same few sums, which stay in the cache
     const void *panel = number_of(product->matrix->data, feature * whole + k * width, product->dtype);
     if (kernels->widen_panel != NULL) {
         kernels->widen_panel(block->wide, panel, depth);
@@ -108,7 +120,7 @@ static void multiply_block(const struct product *product, const struct block *bl
     const struct micro_kernels *kernels = product->kernels;
     size_t columns = product->matrix->columns;
     size_t whole = panel_depth(product->dtype, columns);
-    size_t most = depth_block(kernels);
+    size_t most = product->depth_block;
     for (size_t k = 0; k < whole; k += most) {
         size_t depth = size_min(most, whole - k);
         const void *x = number_of(product->x, block->token * columns + k, product->dtype);
@@ -121,7 +133,9 @@ static void multiply_block(const struct product *product, const struct block *bl
     }
 }
 
-// Smaller work items where there would be too few to keep the threads evenly busy.
+// ---- work items ----
+
+// Smaller ones where there would be too few to keep the threads evenly busy.
 static void size_items(struct product *product, size_t threads) {
     size_t width = product->kernels->tile_columns;
     product->row_block = ROW_BLOCK;
@@ -129,7 +143,7 @@ static void size_items(struct product *product, size_t threads) {
     for (;;) {
         size_t blocks = (product->tokens + product->row_block - 1) / product->row_block;
         size_t groups = (product->matrix->rows + product->group_columns - 1) / product->group_columns;
-        if (blocks * groups >= 16 * threads) {
+        if (blocks * groups >= ITEMS_A_THREAD * threads) {
             return;
         }
         if (product->tokens > product->row_block / 2 && product->row_block > ROW_BLOCK / 4) {
@@ -142,6 +156,11 @@ static void size_items(struct product *product, size_t threads) {
     }
 }
 
+static size_t items_of(const struct product *product) {
+    size_t blocks = (product->tokens + product->row_block - 1) / product->row_block;
+    return blocks * ((product->matrix->rows + product->group_columns - 1) / product->group_columns);
+}
+
 static void multiply_item(const struct product *product, size_t item, unsigned char *scratch) {
     size_t blocks = (product->tokens + product->row_block - 1) / product->row_block;
     size_t token = item % blocks * product->row_block; // items side by side share weights
@@ -151,11 +170,41 @@ static void multiply_item(const struct product *product, size_t item, unsigned c
         .count = size_min(product->row_block, product->tokens - token),
         .feature = feature,
         .feature_end = size_min(feature + product->group_columns, product->matrix->rows),
-        .sums = (float *)(void *)scratch,
-        .wide = (float *)(void *)(scratch + SUMS_BYTES),
-        .rows = scratch + SUMS_BYTES + WIDE_BYTES,
+        .sums = (float *)(void *)(scratch + QUEUE_BYTES),
+        .wide = (float *)(void *)(scratch + QUEUE_BYTES + SUMS_BYTES),
+        .rows = scratch + QUEUE_BYTES + SUMS_BYTES + WIDE_BYTES,
     };
     multiply_block(product, &block);
+}
+
+struct queue { // of the items that one thread owns; at the front of its scratch
+    atomic_size_t next;
+    size_t end;
+};
+_Static_assert(sizeof(struct queue) <= QUEUE_BYTES, "a queue fits before the sums");
+
+static struct queue *queue_of(const struct cpu_device *cpu, size_t thread) {
+    return (struct queue *)(void *)(cpu->thread_scratch + thread * cpu_matmul_scratch());
+}
+
+// By every thread of a team: its own items first, then what others have not begun.
+static void multiply_items(const struct cpu_device *cpu, const struct product *product) {
+    size_t threads = (size_t)omp_get_num_threads();
+    size_t self = (size_t)omp_get_thread_num();
+    struct share mine = share_of(items_of(product), threads, self);
+    atomic_init(&queue_of(cpu, self)->next, mine.first);
+    queue_of(cpu, self)->end = mine.end;
+#pragma omp barrier
+    for (size_t i = 0; i < threads; i++) {
+        struct queue *queue = queue_of(cpu, (self + i) % threads);
+        for (;;) {
+            size_t item = atomic_fetch_add(&queue->next, 1);
+            if (item >= queue->end) {
+                break;
+            }
+            multiply_item(product, item, cpu->thread_scratch + self * cpu_matmul_scratch());
+        }
+    }
 }
 
 int cpu_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
@@ -186,13 +235,9 @@ int cpu_matmul(struct device *device, void *out, const void *x, const struct dev
         return STATUS_OK;
     }
     size_items(&product, (size_t)cpu->threads);
-    size_t blocks = (tokens + product.row_block - 1) / product.row_block;
-    size_t groups = (matrix->rows + product.group_columns - 1) / product.group_columns;
-#pragma omp parallel for num_threads(cpu->threads) schedule(dynamic, 1)
-    for (size_t item = 0; item < blocks * groups; item++) {
-        multiply_item(&product, item,
-                      cpu->thread_scratch + (size_t)omp_get_thread_num() * cpu_matmul_scratch());
-    }
+    product.depth_block = depth_block(&product, cpu->level2);
+#pragma omp parallel num_threads(cpu->threads)
+    multiply_items(cpu, &product);
     cpu->since_mark.compute_seconds += clock_seconds() - started;
     return STATUS_OK;
 }
