@@ -53,11 +53,11 @@ static inline void lanes_store_bf16(void *out, lanes value) {
     _mm_storeu_si128((__m128i *)out, halves);
 }
 
-// Interleaved pairs to the first and the second of each.
-static inline void lanes_split_pairs(const uint16_t *in, lanes *first, lanes *second) {
-    __m256i pairs = _mm256_loadu_si256((const __m256i *)in);
-    *first = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
-    *second = _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32((int)0xffff0000u)));
+// Of pairs of bfloat16 numbers the first and the second of each.
+static inline void lanes_split(lanes pairs, lanes *first, lanes *second) {
+    __m256i bits = _mm256_castps_si256(pairs);
+    *first = _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+    *second = _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32((int)0xffff0000u)));
 }
 
 static inline lanes lanes_add(lanes a, lanes b) {

@@ -62,11 +62,11 @@ static inline void lanes_store_bf16(void *out, lanes value) {
     _mm256_storeu_si256((__m256i *)out, lanes_narrow(value));
 }
 
-// Interleaved pairs to the first and the second of each.
-static inline void lanes_split_pairs(const uint16_t *in, lanes *first, lanes *second) {
-    __m512i pairs = _mm512_loadu_si512(in);
-    *first = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
-    *second = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000u)));
+// Of pairs of bfloat16 numbers the first and the second of each.
+static inline void lanes_split(lanes pairs, lanes *first, lanes *second) {
+    __m512i bits = _mm512_castps_si512(pairs);
+    *first = _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+    *second = _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32((int)0xffff0000u)));
 }
 
 static inline lanes lanes_add(lanes a, lanes b) {

@@ -52,8 +52,10 @@ static inline lanes lanes_round_bf16(lanes value) {
     return value;
 }
 
-// Interleaved pairs to the first and the second of each.
-static inline void lanes_split_pairs(const uint16_t *in, lanes *first, lanes *second) {
+// Of pairs of bfloat16 numbers the first and the second of each.
+static inline void lanes_split(lanes pairs, lanes *first, lanes *second) {
+    uint16_t in[2 * LANES];
+    memcpy(in, &pairs, sizeof in);
     *first = (lanes){bf16_to_f32(in[0]), bf16_to_f32(in[2]), bf16_to_f32(in[4]), bf16_to_f32(in[6])};
     *second = (lanes){bf16_to_f32(in[1]), bf16_to_f32(in[3]), bf16_to_f32(in[5]), bf16_to_f32(in[7])};
 }

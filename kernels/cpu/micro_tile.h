@@ -121,7 +121,7 @@ MICRO_INLINE void tile_rows_widening(float *sums, size_t sums_stride, const floa
             lanes row[2][TILE_VECTORS]; // split anew for each half: registers are few where lanes are
 #pragma GCC unroll 8
             for (int v = 0; v < TILE_VECTORS; v++) {
-                lanes_split_pairs(b + 2 * v * LANES, &row[0][v], &row[1][v]);
+                lanes_split(lanes_load(b + 2 * v * LANES), &row[0][v], &row[1][v]);
             }
 #pragma GCC unroll 8
             for (int r = 0; r < rows; r++) {
@@ -149,7 +149,7 @@ static inline void widen_panel(float *out, const uint16_t *panel, size_t depth) 
         for (int v = 0; v < TILE_VECTORS; v++) {
             lanes first;
             lanes second;
-            lanes_split_pairs(panel + 2 * v * LANES, &first, &second);
+            lanes_split(lanes_load(panel + 2 * v * LANES), &first, &second);
             lanes_store(out + v * LANES, first);
             lanes_store(out + TILE_COLUMNS + v * LANES, second);
         }
@@ -189,24 +189,28 @@ MICRO_INLINE void turn_blocks(unsigned char *out, size_t out_stride, const unsig
     }
 }
 
+// What whole blocks left over.
+MICRO_INLINE void turn_rest(unsigned char *out, size_t out_stride, const unsigned char *in, size_t in_stride,
+                            size_t rows, size_t units) {
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t u = r < rows / LANES * LANES ? units / LANES * LANES : 0; u < units; u++) {
+            memcpy(out + (u * out_stride + r) * UNIT, in + r * in_stride + u * UNIT, UNIT);
+        }
+    }
+}
+
 // out[u][r] = in[r][u] for u < units and r < rows, in units; out_stride in units, in_stride in bytes.
 static inline void turn_units(void *out, size_t out_stride, const void *in, size_t in_stride, size_t rows,
                               size_t units) {
-    unsigned char *target = out;
-    const unsigned char *source = in;
     size_t whole = units / LANES * LANES;
     size_t whole_rows = rows / LANES * LANES;
     if ((uintptr_t)out % (LANES * UNIT) == 0 && out_stride % LANES == 0) {
-        turn_blocks(target, out_stride, source, in_stride, whole_rows, whole, true);
+        turn_blocks(out, out_stride, in, in_stride, whole_rows, whole, true);
         lanes_stream_end();
     } else {
-        turn_blocks(target, out_stride, source, in_stride, whole_rows, whole, false);
+        turn_blocks(out, out_stride, in, in_stride, whole_rows, whole, false);
     }
-    for (size_t r = 0; r < rows; r++) { // what whole blocks left over
-        for (size_t u = r < whole_rows ? whole : 0; u < units; u++) {
-            memcpy(target + (u * out_stride + r) * UNIT, source + r * in_stride + u * UNIT, UNIT);
-        }
-    }
+    turn_rest(out, out_stride, in, in_stride, rows, units);
 }
 
 // ---- packing of the left side ----
@@ -226,14 +230,31 @@ MICRO_INLINE void pack_rows_wide(float *out, size_t out_stride, const void *x, s
 
 // ---- packing of keys and values ----
 
+// Keys of units (float32 numbers, or pairs of bfloat16 numbers) into a panel of the same units.
+static inline void pack_keys_units(void *panel, const void *keys, size_t stride, size_t count, size_t units) {
+    if (count < TILE_COLUMNS) {
+        memset(panel, 0, units * TILE_COLUMNS * UNIT);
+    }
+    turn_blocks(panel, TILE_COLUMNS, keys, stride, count / LANES * LANES, units / LANES * LANES, false);
+    turn_rest(panel, TILE_COLUMNS, keys, stride, count, units);
+}
+
 MICRO_INLINE void pack_keys_wide(float *panel, const void *keys, size_t stride, size_t count, size_t head_dim,
                                  enum dtype dtype) {
-    if (count < TILE_COLUMNS) {
-        memset(panel, 0, head_dim * TILE_COLUMNS * sizeof(float));
+    if (dtype == DTYPE_F32) {
+        pack_keys_units(panel, keys, stride * sizeof(float), count, head_dim);
+        return;
     }
-    for (size_t j = 0; j < count; j++) { // keys lie far apart: each is read front to back
-        for (size_t d = 0; d < head_dim; d++) {
-            panel[d * TILE_COLUMNS + j] = number_at(keys, j * stride + d, dtype);
+    // Pairs into the panel's first half, then widened from the last pair down: pair u becomes depths 2u, 2u
+    // + 1.
+    pack_keys_units(panel, keys, stride * sizeof(uint16_t), count, head_dim / 2);
+    for (size_t u = head_dim / 2; u-- > 0;) {
+        for (size_t v = TILE_VECTORS; v-- > 0;) {
+            lanes first;
+            lanes second;
+            lanes_split(lanes_load(panel + u * TILE_COLUMNS + v * LANES), &first, &second);
+            lanes_store(panel + 2 * u * TILE_COLUMNS + v * LANES, first);
+            lanes_store(panel + (2 * u + 1) * TILE_COLUMNS + v * LANES, second);
         }
     }
 }

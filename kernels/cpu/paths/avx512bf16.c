@@ -63,17 +63,8 @@ static void pack_rows_bf16(void *out, size_t out_stride, const void *x, size_t x
     }
 }
 
-static void pack_keys_bf16(void *out, const void *keys, size_t stride, size_t count, size_t head_dim) {
-    uint16_t *panel = out;
-    if (count < TILE_COLUMNS) {
-        memset(panel, 0, head_dim * TILE_COLUMNS * sizeof *panel);
-    }
-    for (size_t j = 0; j < count; j++) {
-        const uint16_t *key = (const uint16_t *)keys + j * stride;
-        for (size_t d = 0; d < head_dim; d += 2) {
-            memcpy(panel + d * TILE_COLUMNS + 2 * j, key + d, 2 * sizeof *panel);
-        }
-    }
+static void pack_keys_bf16(void *panel, const void *keys, size_t stride, size_t count, size_t head_dim) {
+    pack_keys_units(panel, keys, stride * sizeof(uint16_t), count, head_dim / 2);
 }
 
 static void pack_values_bf16(void *out, const void *values, size_t stride, size_t count, size_t padded_count,
