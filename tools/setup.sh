@@ -34,6 +34,15 @@ install() {
   fi
 }
 install tools/requirements.txt
+
+# The CUDA back end needs more than nvcc: what a bare compiler lacks comes from PyPI.
+nvcc=$(PATH="$PATH:/usr/local/cuda/bin" command -v nvcc || true)
+if [ -n "$nvcc" ] && ! printf '#include <cublasLt.h>\n#include <nvml.h>\n' | "$nvcc" -E -x cu - >/dev/null 2>&1; then
+  cuda=$("$nvcc" --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p')
+  if [ -f "tools/requirements-cuda$cuda.txt" ]; then
+    install "tools/requirements-cuda$cuda.txt"
+  fi
+fi
 if [ "${1:-}" = --parity ]; then
   # torch first: the version pinned here keeps what comes after from choosing another.
   build/venv/bin/python -m pip install --quiet --disable-pip-version-check "$(grep '^torch' tools/requirements-parity.txt)"
