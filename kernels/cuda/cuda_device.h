@@ -185,12 +185,33 @@ struct product *cuda_product_get(struct cuda_device *cuda, size_t tokens, size_t
 int cuda_product_find(struct cuda_device *cuda, const struct device_matrix *matrix, bool bias,
                       enum device_store store, struct product **out, struct error *err);
 
-// Puts the product on `compute` by an algorithm; workspace may be NULL. No ordering: cuda_queue_begin was
-// called.
-cublasStatus_t cuda_product_run(struct cuda_device *cuda, struct product *product,
-                                const cublasLtMatmulAlgo_t *algorithm, void *out, const void *x,
-                                const void *weights, const void *bias, void *workspace,
-                                size_t workspace_bytes);
+struct product_call {
+    const cublasLtMatmulAlgo_t *algorithm;
+    float scale; // out = scale * x W^T + kept * out + bias
+    float kept;
+    void *out;
+    const void *x;
+    const void *weights;
+    const void *bias; // when the product has one
+    void *workspace;  // NULL: none
+    size_t workspace_bytes;
+};
+
+// What a product is called with in a forward pass.
+static inline struct product_call product_call(const struct product *product, void *out, const void *x,
+                                               const void *weights, const void *bias) {
+    return (struct product_call){.algorithm = &product->algorithm,
+                                 .scale = 1,
+                                 .kept = product->store == DEVICE_ADD ? 1 : 0,
+                                 .out = out,
+                                 .x = x,
+                                 .weights = weights,
+                                 .bias = bias};
+}
+
+// Puts the product on `compute`. No ordering: cuda_queue_begin was called.
+cublasStatus_t cuda_product_run(struct cuda_device *cuda, const struct product *product,
+                                const struct product_call *call);
 
 // Up to `most` algorithms by expected speed. Restricted: no workspace, no split over columns, nothing added
 // up out of order. *count may be 0.

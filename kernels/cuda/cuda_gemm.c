@@ -140,23 +140,19 @@ int cuda_product_heuristics(struct cuda_device *cuda, struct product *product, b
 
 // ---- running ----
 
-cublasStatus_t cuda_product_run(struct cuda_device *cuda, struct product *product,
-                                const cublasLtMatmulAlgo_t *algorithm, void *out, const void *x,
-                                const void *weights, const void *bias, void *workspace,
-                                size_t workspace_bytes) {
+cublasStatus_t cuda_product_run(struct cuda_device *cuda, const struct product *product,
+                                const struct product_call *call) {
     const struct cublaslt *lt = &cuda->lt;
-    const float one = 1;
-    const float kept = product->store == DEVICE_ADD ? 1 : 0; // of what is in out
-    if (bias != NULL) {
+    if (product->bias) {
         cublasStatus_t result = lt->MatmulDescSetAttribute(
-            product->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
+            product->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &call->bias, sizeof call->bias);
         if (result != CUBLAS_STATUS_SUCCESS) {
             return result;
         }
     }
-    return lt->Matmul(lt->handle, product->operation, &one, weights, product->weights, x, product->input,
-                      &kept, out, product->output, out, product->output, algorithm, workspace,
-                      workspace_bytes, cuda->queue.compute);
+    return lt->Matmul(lt->handle, product->operation, &call->scale, call->weights, product->weights, call->x,
+                      product->input, &call->kept, call->out, product->output, call->out, product->output,
+                      call->algorithm, call->workspace, call->workspace_bytes, cuda->queue.compute);
 }
 
 // cuBLASLt says less than CUDA does when a kernel before it failed.
@@ -181,8 +177,8 @@ int cuda_matmul(struct device *device, void *out, const void *x, const struct de
                                     device->tokens * matrix->rows * dtype_size(device->dtype), err)
                  : status;
     if (status == STATUS_OK) {
-        cublasStatus_t said =
-            cuda_product_run(cuda, product, &product->algorithm, out, x, matrix->data, bias, NULL, 0);
+        struct product_call call = product_call(product, out, x, matrix->data, bias);
+        cublasStatus_t said = cuda_product_run(cuda, product, &call);
         status = check_run(cuda, said, err);
         cuda->queue.last = "matmul";
     }

@@ -1,0 +1,338 @@
+// Products on the CUDA back end: which of cuBLASLt's algorithms is taken, that it keeps a row's bits, and
+// that its name finds it again. The emulation's algorithms: 66, 21 and 31 claim to be the fastest and are not
+// fit (bits by a row's place, a split sum, not supported); 11 is the fastest that is; 6 and 7 have equal
+// bits.
+#include "base/memory.h"
+#include "base/random.h"
+#include "cuda_testing.h"
+#include "kernels/device_ops.h"
+
+enum { ROWS = 24, COLUMNS = 96 };
+
+struct shape {
+    struct device_matrix matrix;
+    void *bias;
+    void *x;
+    void *out;
+    unsigned char *staging;
+};
+
+static void fill(struct rig *rig, void *place, size_t count, uint64_t seed) {
+    float *numbers = malloc(count * sizeof *numbers);
+    for (size_t i = 0; i < count; i++) {
+        numbers[i] = (float)(2 * random_unit(&seed) - 1);
+    }
+    MUST(device_vector_load(rig->device, place, 0, count, numbers, DTYPE_F32, &rig->error));
+    free(numbers);
+}
+
+static struct shape take_shape(struct rig *rig, size_t rows, bool loaded) {
+    struct shape shape;
+    size_t number = dtype_size(rig->dtype);
+    MUST(device_matrix_take(rig->device, &shape.matrix, rows, COLUMNS, &rig->error));
+    shape.bias = rig_take(rig, DEVICE_WEIGHTS, rows * number);
+    shape.x = rig_take(rig, DEVICE_ACTIVATIONS, RIG_TOKENS * COLUMNS * number);
+    shape.out = rig_take(rig, DEVICE_ACTIVATIONS, RIG_TOKENS * rows * number);
+    shape.staging = rig_take(rig, DEVICE_STAGING, RIG_TOKENS * rows * number);
+    if (loaded) {
+        fill(rig, shape.matrix.data, rows * COLUMNS, 1);
+        fill(rig, shape.bias, rows, 2);
+    }
+    return shape;
+}
+
+static void open_shape(struct rig *rig, enum dtype dtype, struct shape *shape) {
+    rig_open(rig, dtype);
+    rig_reserve(rig);
+    *shape = take_shape(rig, ROWS, true);
+}
+
+static void tune(struct rig *rig, struct shape *shape, bool bias, enum device_store store) {
+    MUST(device_matmul_tune(rig->device, shape->out, shape->x, &shape->matrix, bias ? shape->bias : NULL,
+                            store, &rig->error));
+}
+
+static void require_algorithms(struct rig *rig, const char *const *parts, size_t lines) {
+    struct buffer text = {0};
+    size_t found = 0;
+    MUST(device_algorithms(rig->device, &text, &rig->error));
+    for (const char *at = text.data; *at != 0; at = strchr(at, '\n') + 1) {
+        REQUIRE(found < lines);
+        const char *part = strstr(at, parts[found]);
+        REQUIRE(part != NULL && part < strchr(at, '\n'));
+        found++;
+    }
+    REQUIRE(found == lines);
+    buffer_destroy(&text);
+}
+
+// ---- the choice ----
+
+static void choose(struct rig *rig, const char *id) {
+    struct shape shape;
+    open_shape(rig, DTYPE_BF16, &shape);
+    tune(rig, &shape, false, DEVICE_STORE);
+    require_algorithms(rig, &id, 1);
+}
+
+static void agreeing(struct rig *rig) {
+    choose(rig, "24x96 store bias=0 tokens=40 bfloat16 id=6 ");
+}
+
+static void prefer_11(struct rig *rig) {
+    choose(rig, " id=11 ");
+}
+
+static void prefer_7(struct rig *rig) {
+    choose(rig, " id=7 ");
+}
+
+static void each_shape_once(struct rig *rig) {
+    const char *lines[] = {"24x96 add bias=1 tokens=40 float32 id=6 ", "24x96 store bias=0 ",
+                           "7x96 store bias=0 "};
+    struct shape shape;
+    open_shape(rig, DTYPE_F32, &shape);
+    tune(rig, &shape, true, DEVICE_ADD);
+    tune(rig, &shape, false, DEVICE_STORE);
+    tune(rig, &shape, true, DEVICE_ADD);
+    struct shape other = take_shape(rig, 7, true);
+    MUST(device_matmul(rig->device, shape.out, shape.x, &shape.matrix, shape.bias, 3, DEVICE_STORE,
+                       &rig->error)); // never tuned: not listed
+    tune(rig, &other, false, DEVICE_STORE);
+    require_algorithms(rig, lines, 3);
+}
+
+static void without_weights(struct rig *rig) {
+    rig_open(rig, DTYPE_BF16);
+    rig_reserve(rig);
+    struct shape shape = take_shape(rig, ROWS, false);
+    REFUSED(
+        device_matmul_tune(rig->device, shape.out, shape.x, &shape.matrix, NULL, DEVICE_STORE, &rig->error),
+        STATUS_INTERNAL, "before their weights are there");
+}
+
+static void list(struct rig *rig) {
+    enum { MOST = 16 };
+    struct shape shape;
+    struct device_candidate lines[MOST];
+    size_t count;
+    double free_seconds;
+    size_t best = 0;
+    open_shape(rig, DTYPE_BF16, &shape);
+    void *workspace = rig_take(rig, DEVICE_SCRATCH, 64 << 10);
+    MUST(rig->device->ops->matmul_candidates(rig->device, shape.out, shape.x, &shape.matrix, NULL,
+                                             DEVICE_STORE, workspace, 64 << 10, lines, MOST, &count,
+                                             &free_seconds, &rig->error));
+    double chosen = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool equal = strstr(lines[i].name, "id=6 ") != NULL || strstr(lines[i].name, "id=7 ") != NULL;
+        bool unfit = strstr(lines[i].name, "id=66 ") != NULL;
+        REQUIRE(lines[i].seconds > 0);
+        REQUIRE((lines[i].group == 0) == equal && (lines[i].group == -1) == unfit);
+        chosen = lines[i].best ? lines[i].seconds : chosen;
+        best += lines[i].best;
+    }
+    REQUIRE(count == 5 && best == 1);
+    REQUIRE(free_seconds > 0 && free_seconds < chosen);
+}
+
+static void test_choice(void **state) {
+    (void)state;
+    // Seed 0: nothing is done before it is waited for, so that emulated times are what algorithms claim.
+    in_child("SEED=0", agreeing);
+    in_child("SEED=0 PREFER=66", agreeing); // however fast it is
+    in_child("SEED=0 PREFER=21", agreeing);
+    in_child("SEED=0 PREFER=11", prefer_11); // by far the fastest: alone with its bits, yet taken
+    in_child("SEED=0 PREFER=7", prefer_7);
+    in_child("SEED=0", each_shape_once);
+    in_child("SEED=1", without_weights);
+    in_child("SEED=0", list);
+}
+
+// ---- bits ----
+
+// One row among others, at other places, in batches of other sizes: the same bits.
+static void same_bits(struct rig *rig, enum device_store store, bool bias) {
+    struct shape shape;
+    unsigned char first[ROWS * sizeof(float)];
+    open_shape(rig, DTYPE_F32, &shape);
+    tune(rig, &shape, bias, store);
+    size_t row = ROWS * sizeof(float);
+    for (size_t place = 0; place < RIG_TOKENS; place += 13) {
+        fill(rig, shape.x, RIG_TOKENS * COLUMNS, 100 + place);
+        fill(rig, shape.out, RIG_TOKENS * ROWS, 200 + place);
+        fill(rig, (float *)shape.x + place * COLUMNS, COLUMNS, 3);
+        fill(rig, (float *)shape.out + place * ROWS, ROWS, 4);
+        MUST(device_matmul(rig->device, shape.out, shape.x, &shape.matrix, bias ? shape.bias : NULL,
+                           place + 1, store, &rig->error));
+        MUST(
+            device_download(rig->device, shape.staging, (float *)shape.out + place * ROWS, row, &rig->error));
+        rig_finish(rig);
+        if (place == 0) {
+            memcpy(first, shape.staging, row);
+        }
+        REQUIRE(memcmp(first, shape.staging, row) == 0);
+    }
+}
+
+static void store_bits(struct rig *rig) {
+    same_bits(rig, DEVICE_STORE, true);
+}
+
+static void add_bits(struct rig *rig) {
+    same_bits(rig, DEVICE_ADD, false);
+}
+
+// out + x W^T + bias, against sums in double.
+static void numbers(struct rig *rig) {
+    struct shape shape;
+    float *host = malloc((ROWS * COLUMNS + ROWS + COLUMNS) * sizeof *host);
+    float *weights = host;
+    float *bias = weights + ROWS * COLUMNS;
+    float *x = bias + ROWS;
+    uint64_t seeds[] = {1, 2, 3};
+    float *starts[] = {weights, bias, x, x + COLUMNS};
+    for (int part = 0; part < 3; part++) {
+        for (float *at = starts[part]; at < starts[part + 1]; at++) {
+            *at = (float)(2 * random_unit(&seeds[part]) - 1);
+        }
+    }
+    open_shape(rig, DTYPE_F32, &shape);
+    tune(rig, &shape, true, DEVICE_ADD);
+    tune(rig, &shape, true, DEVICE_STORE);
+    MUST(device_vector_load(rig->device, shape.x, 0, COLUMNS, x, DTYPE_F32, &rig->error));
+    for (int round = 1; round <= 2; round++) { // stored, then added
+        MUST(device_matmul(rig->device, shape.out, shape.x, &shape.matrix, shape.bias, 1,
+                           round == 1 ? DEVICE_STORE : DEVICE_ADD, &rig->error));
+        MUST(device_download(rig->device, shape.staging, shape.out, ROWS * sizeof(float), &rig->error));
+        rig_finish(rig);
+        for (size_t i = 0; i < ROWS; i++) {
+            double sum = bias[i];
+            for (size_t k = 0; k < COLUMNS; k++) {
+                sum += (double)weights[i * COLUMNS + k] * (double)x[k];
+            }
+            double off = (double)((float *)(void *)shape.staging)[i] - round * sum;
+            REQUIRE(off > -1e-5 && off < 1e-5); // NaN fails
+        }
+    }
+    REFUSED(device_matmul(rig->device, shape.out, shape.x, &shape.matrix, NULL, RIG_TOKENS + 1, DEVICE_STORE,
+                          &rig->error),
+            STATUS_INTERNAL, "41 tokens in a batch planned for 40");
+    free(host);
+}
+
+static void test_results(void **state) {
+    (void)state;
+    in_child("SEED=1", store_bits);
+    in_child("PREFER=66", add_bits);
+    in_child("SEED=2", numbers);
+}
+
+// ---- names ----
+
+static char *named; // between a child's device that chose and the next one that is told
+
+static void remember(struct rig *rig) {
+    struct shape shape;
+    struct buffer text = {0};
+    open_shape(rig, DTYPE_BF16, &shape);
+    tune(rig, &shape, true, DEVICE_ADD);
+    tune(rig, &shape, false, DEVICE_STORE);
+    MUST(device_algorithms(rig->device, &text, &rig->error));
+    named = text.data;
+    device_close(rig->device);
+    rig->device = NULL;
+}
+
+static void open_named(struct rig *rig, struct shape *shape, const char *text) {
+    open_shape(rig, DTYPE_BF16, shape);
+    MUST(device_set_algorithms(rig->device, text, &rig->error));
+}
+
+// What was chosen is taken again in another order of tuning, also by a product that is not tuned, although
+// something else is faster now.
+static void taken_again(struct rig *rig) {
+    struct shape shape;
+    struct buffer text = {0};
+    remember(rig);
+    char *seven = named;
+    for (char *id = strstr(seven, "id=6 "); id != NULL; id = strstr(id + 1, "id=6 ")) {
+        memcpy(id, "id=7 ", 5);                                   // for people
+        memcpy(strstr(id, "words=") + 6, "0000000000000007", 16); // and the algorithm itself
+    }
+    open_named(rig, &shape, seven);
+    MUST(device_matmul(rig->device, shape.out, shape.x, &shape.matrix, shape.bias, 1, DEVICE_ADD,
+                       &rig->error));
+    tune(rig, &shape, true, DEVICE_ADD);
+    tune(rig, &shape, false, DEVICE_STORE);
+    MUST(device_algorithms(rig->device, &text, &rig->error));
+    REQUIRE(strstr(text.data, "id=6") == NULL && strstr(text.data, "id=7 ") != NULL);
+    REFUSED(device_set_algorithms(rig->device, seven, &rig->error), STATUS_INTERNAL, "after products");
+}
+
+static void same_text(struct rig *rig) {
+    struct shape shape;
+    struct buffer text = {0};
+    remember(rig);
+    open_named(rig, &shape, named);
+    require_algorithms(rig, NULL, 0); // of what is not tuned nothing is said
+    tune(rig, &shape, true, DEVICE_ADD);
+    tune(rig, &shape, false, DEVICE_STORE);
+    MUST(device_algorithms(rig->device, &text, &rig->error));
+    REQUIRE(strcmp(text.data, named) == 0);
+}
+
+static void named_but_not_fit(struct rig *rig, const char *word, const char *why) {
+    struct shape shape;
+    remember(rig);
+    memcpy(strstr(named, "words=") + 6, word, 16);
+    open_named(rig, &shape, named);
+    REFUSED(device_matmul_tune(rig->device, shape.out, shape.x, &shape.matrix, shape.bias, DEVICE_ADD,
+                               &rig->error),
+            STATUS_DEVICE, why);
+}
+
+static void named_unknown(struct rig *rig) {
+    named_but_not_fit(rig, "0000000000000099", "cublasLtMatmulAlgoCheck: CUBLAS_STATUS_NOT_SUPPORTED");
+}
+
+static void named_unstable(struct rig *rig) {
+    named_but_not_fit(rig, "0000000000000042", "does not keep a row's bits on this device");
+}
+
+static void bad_text(struct rig *rig) {
+    struct shape shape;
+    remember(rig);
+    open_shape(rig, DTYPE_BF16, &shape);
+    MUST(device_set_algorithms(rig->device, "", &rig->error));
+    REFUSED(device_set_algorithms(rig->device, "24x96 store\n", &rig->error), STATUS_DATA, "line 1");
+    for (size_t cut = 1; named[cut] != '\n'; cut++) { // no shorter line is one
+        char line[512];
+        snprintf(line, sizeof line, "%.*s", (int)cut, named);
+        REFUSED(device_set_algorithms(rig->device, line, &rig->error), STATUS_DATA, "line 1");
+    }
+    char *store = strstr(named, " add ");
+    memcpy(store, " sub ", 5);
+    REFUSED(device_set_algorithms(rig->device, named, &rig->error), STATUS_DATA, "line 1");
+    memcpy(store, " add ", 5);
+    *strstr(named, "words=0") = 'W';
+    REFUSED(device_set_algorithms(rig->device, named, &rig->error), STATUS_DATA, "line 1");
+}
+
+static void test_names(void **state) {
+    (void)state;
+    in_child("SEED=0", taken_again);
+    in_child("SEED=0", same_text);
+    in_child("SEED=1", named_unknown);
+    in_child("SEED=1", named_unstable);
+    in_child("SEED=1", bad_text);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_results),
+        cmocka_unit_test(test_names),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,234 @@
+// The CUDA back end's streams: what is read must not be overwritten before, what is loaded must be there, and
+// times. The emulation does queued work late and in an order that chance picks, so what the back end forgets
+// to order comes out wrong within a few seeds.
+#include "cuda_testing.h"
+
+enum { COUNT = 4096 };
+
+static float number(size_t i, int round) {
+    return (float)((int)(i % 251) - 125 + 1000 * round);
+}
+
+static void write_numbers(float *out, size_t count, int round) {
+    for (size_t i = 0; i < count; i++) {
+        out[i] = number(i, round);
+    }
+}
+
+static void require_numbers(const float *in, size_t count, int round) {
+    for (size_t i = 0; i < count; i++) {
+        REQUIRE(in[i] == number(i, round));
+    }
+}
+
+// Each round overwrites, in another way, what the download before it may still be reading.
+static void overwrite(struct rig *rig) {
+    enum { ROUNDS = 12 };
+    size_t bytes = COUNT * sizeof(float);
+    float *read[ROUNDS];
+    float *staged[ROUNDS];
+    int32_t *zeros = NULL;
+    rig_open(rig, DTYPE_F32);
+    rig_reserve(rig);
+    float *place = rig_take(rig, DEVICE_ACTIVATIONS, bytes);
+    float *table = rig_take(rig, DEVICE_WEIGHTS, bytes);
+    zeros = rig_take(rig, DEVICE_ACTIVATIONS, 4 * sizeof *zeros);
+    float *loaded = malloc(bytes);
+    for (int round = 0; round < ROUNDS; round++) {
+        read[round] = rig_take(rig, DEVICE_STAGING, bytes);
+        staged[round] = rig_take(rig, DEVICE_STAGING, bytes);
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        write_numbers(staged[round], COUNT, round);
+        switch (round % 4) {
+        case 0: // upload
+            MUST(device_upload(rig->device, place, staged[round], bytes, &rig->error));
+            break;
+        case 1: // load
+            memcpy(loaded, staged[round], bytes);
+            MUST(device_vector_load(rig->device, place, 0, COUNT, loaded, DTYPE_F32, &rig->error));
+            memset(loaded, 0xff, bytes); // the source may be reused
+            break;
+        case 2: // operation
+            MUST(device_upload(rig->device, table, staged[round], bytes, &rig->error));
+            MUST(device_embed(rig->device, place, table, zeros, 1, COUNT, &rig->error));
+            break;
+        case 3: // in pieces, one number at a time overlapping the end
+            MUST(device_upload(rig->device, place + COUNT / 2, staged[round] + COUNT / 2, bytes / 2,
+                               &rig->error));
+            MUST(device_upload(rig->device, place, staged[round], bytes / 2, &rig->error));
+            break;
+        }
+        MUST(device_download(rig->device, read[round], place, bytes, &rig->error));
+    }
+    rig_finish(rig);
+    for (int round = 0; round < ROUNDS; round++) {
+        require_numbers(read[round], COUNT, round);
+    }
+    free(loaded);
+}
+
+static void test_downloads_are_not_overtaken(void **state) {
+    (void)state;
+    for (int seed = 0; seed < 12; seed++) {
+        char settings[32];
+        snprintf(settings, sizeof settings, "SEED=%d", seed);
+        in_child(settings, overwrite);
+    }
+}
+
+// Far more downloads than the ring holds, between few marks.
+static void many(struct rig *rig) {
+    enum { DOWNLOADS = 1300, PIECE = 64 };
+    rig_open(rig, DTYPE_F32);
+    rig_reserve(rig);
+    float *place = rig_take(rig, DEVICE_ACTIVATIONS, PIECE * sizeof(float));
+    float *staged = rig_take(rig, DEVICE_STAGING, DOWNLOADS * sizeof(float));
+    float *read = rig_take(rig, DEVICE_STAGING, DOWNLOADS * sizeof(float));
+    for (int i = 0; i < DOWNLOADS; i++) {
+        staged[i] = (float)i;
+        MUST(device_upload(rig->device, place + i % PIECE, staged + i, sizeof(float), &rig->error));
+        MUST(device_download(rig->device, read + i, place + i % PIECE, sizeof(float), &rig->error));
+    }
+    struct device_mark mark;
+    struct device_times times;
+    struct device_times again;
+    MUST(device_mark(rig->device, &mark, &rig->error));
+    MUST(device_wait(rig->device, mark, &times, &rig->error));
+    MUST(device_wait(rig->device, mark, &again, &rig->error));
+    REQUIRE(times.download_seconds > 0 && times.download_seconds == again.download_seconds);
+    for (int i = 0; i < DOWNLOADS; i++) {
+        REQUIRE(read[i] == (float)i);
+    }
+}
+
+static void test_more_downloads_than_the_ring_holds(void **state) {
+    (void)state;
+    in_child("SEED=3", many);
+    in_child("SEED=0", many);
+}
+
+static void marks(struct rig *rig) {
+    struct device_mark first;
+    struct device_mark mark;
+    struct device_times times;
+    rig_open(rig, DTYPE_BF16);
+    rig_reserve(rig);
+    size_t bytes = COUNT * sizeof(uint16_t);
+    void *x = rig_take(rig, DEVICE_ACTIVATIONS, bytes);
+    void *out = rig_take(rig, DEVICE_ACTIVATIONS, bytes);
+    void *weight = rig_take(rig, DEVICE_WEIGHTS, bytes);
+    void *staged = rig_take(rig, DEVICE_STAGING, bytes);
+    MUST(device_mark(rig->device, &first, &rig->error));
+    MUST(device_wait(rig->device, first, &times, &rig->error));
+    REQUIRE(times.upload_seconds == 0 && times.compute_seconds == 0 && times.download_seconds == 0);
+    MUST(device_upload(rig->device, x, staged, bytes, &rig->error));
+    MUST(device_rms_norm(rig->device, out, x, weight, 1e-6f, COUNT / 64, 64, &rig->error));
+    MUST(device_download(rig->device, staged, out, bytes, &rig->error));
+    MUST(device_mark(rig->device, &mark, &rig->error));
+    MUST(device_wait(rig->device, mark, &times, &rig->error));
+    REQUIRE(times.upload_seconds > 0 && times.compute_seconds > 0 && times.download_seconds > 0);
+    REQUIRE(times.upload_seconds < 10 && times.compute_seconds < 10 && times.download_seconds < 10);
+    // More turns than are timed one by one.
+    for (int i = 0; i < 20; i++) {
+        MUST(device_upload(rig->device, x, staged, bytes, &rig->error));
+        MUST(device_rms_norm(rig->device, out, x, weight, 1e-6f, COUNT / 64, 64, &rig->error));
+    }
+    MUST(device_mark(rig->device, &mark, &rig->error));
+    MUST(device_wait(rig->device, mark, &times, &rig->error));
+    REQUIRE(times.compute_seconds > 0);
+    for (int i = 0; i < 64; i++) {
+        MUST(device_mark(rig->device, &mark, &rig->error));
+    }
+    MUST(device_wait(rig->device, mark, NULL, &rig->error));
+    REFUSED(device_wait(rig->device, first, NULL, &rig->error), STATUS_INTERNAL, "forgotten");
+    mark.number = 0;
+    REFUSED(device_wait(rig->device, mark, NULL, &rig->error), STATUS_INTERNAL, "never made");
+    mark.number = 1000;
+    REFUSED(device_wait(rig->device, mark, NULL, &rig->error), STATUS_INTERNAL, "never made");
+}
+
+static void test_marks_and_times(void **state) {
+    (void)state;
+    in_child("SEED=1", marks);
+}
+
+// ---- loading ----
+
+// Larger than the whole ring, in one call; the source is gone when it returns.
+static void load_much(struct rig *rig) {
+    size_t count = (40 << 20) / sizeof(float);
+    struct device_plan plan = rig_plan();
+    plan.bytes[DEVICE_WEIGHTS] = count * sizeof(float);
+    plan.bytes[DEVICE_STAGING] = count * sizeof(float);
+    rig_open(rig, DTYPE_F32);
+    MUST(device_reserve(rig->device, &plan, &rig->error));
+    float *place = rig_take(rig, DEVICE_WEIGHTS, count * sizeof(float));
+    float *read = rig_take(rig, DEVICE_STAGING, count * sizeof(float));
+    float *source = malloc(count * sizeof(float));
+    write_numbers(source, count, 1);
+    MUST(device_vector_load(rig->device, place, 0, count, source, DTYPE_F32, &rig->error));
+    memset(source, 0xff, count * sizeof(float));
+    MUST(device_download(rig->device, read, place, count * sizeof(float), &rig->error));
+    rig_finish(rig);
+    require_numbers(read, count, 1);
+    free(source);
+}
+
+// Rows of a fused matrix out of order, from every format, against the host's conversion.
+static void load_converted(struct rig *rig) {
+    enum { ROWS = 5, COLUMNS = 33 };
+    const enum dtype sources[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    float numbers[COLUMNS];
+    unsigned char source[COLUMNS * sizeof(float)];
+    unsigned char expected[3][COLUMNS * sizeof(float)];
+    struct device_matrix matrix;
+    rig_reserve(rig);
+    MUST(device_matrix_take(rig->device, &matrix, ROWS, COLUMNS, &rig->error));
+    size_t row_bytes = COLUMNS * dtype_size(rig->dtype);
+    for (size_t s = 0; s < 3; s++) {
+        for (size_t i = 0; i < COLUMNS; i++) {
+            numbers[i] = ((float)i - 16.3f) * (1.0f + (float)s) * 0.37f;
+        }
+        dtype_convert(source, sources[s], numbers, DTYPE_F32, COLUMNS);
+        dtype_convert(expected[s], rig->dtype, source, sources[s], COLUMNS);
+        MUST(device_matrix_load(rig->device, &matrix, 3 - s, 1, source, sources[s], &rig->error));
+    }
+    unsigned char *read = rig_take(rig, DEVICE_STAGING, ROWS * row_bytes);
+    MUST(device_download(rig->device, read, matrix.data, ROWS * row_bytes, &rig->error));
+    rig_finish(rig);
+    for (size_t s = 0; s < 3; s++) {
+        REQUIRE(memcmp(read + (3 - s) * row_bytes, expected[s], row_bytes) == 0);
+    }
+    for (size_t i = 0; i < row_bytes; i++) { // rows that were not loaded
+        REQUIRE(read[i] == 0 && read[4 * row_bytes + i] == 0);
+    }
+}
+
+static void load_f32(struct rig *rig) {
+    rig_open(rig, DTYPE_F32);
+    load_converted(rig);
+}
+
+static void load_bf16(struct rig *rig) {
+    rig_open(rig, DTYPE_BF16);
+    load_converted(rig);
+}
+
+static void test_loading(void **state) {
+    (void)state;
+    in_child("SEED=0", load_much);
+    in_child("SEED=2", load_much);
+    in_child("SEED=1", load_f32);
+    in_child("SEED=2", load_bf16);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_downloads_are_not_overtaken),
+        cmocka_unit_test(test_more_downloads_than_the_ring_holds),
+        cmocka_unit_test(test_marks_and_times),
+        cmocka_unit_test(test_loading),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
