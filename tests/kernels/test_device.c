@@ -14,10 +14,10 @@ static void test_names(void **state) {
     (void)state;
     struct device *device;
     struct error error = {0};
-    assert_refused(device_open(&device, "cuda:0", &plain, &error), STATUS_DEVICE, &error,
-                   "built without CUDA");
+    // In every build and on every machine; the reasons are tested with the emulated driver.
+    assert_refused(device_open(&device, "cuda:999", &plain, &error), STATUS_DEVICE, &error,
+                   "device cuda:999 is not there: ");
     assert_null(device);
-    assert_refused(device_open(&device, "cuda", &plain, &error), STATUS_DEVICE, &error, "built without CUDA");
     assert_refused(device_open(&device, "cuda:x", &plain, &error), STATUS_DEVICE, &error,
                    "unknown device 'cuda:x'");
     assert_refused(device_open(&device, "gpu", &plain, &error), STATUS_DEVICE, &error, "cpu, cuda:N or auto");
@@ -36,8 +36,12 @@ static void test_description(void **state) {
     struct device_description description;
     assert_int_equal(device_open(&device, "auto", &plain, &error), STATUS_OK);
     device_describe(device, &description);
+    bool cpu = strcmp(description.kind, "cpu") == 0; // otherwise a GPU was found
+    assert_non_null(strstr(description.reason, cpu ? "auto took the CPU: " : "auto took the first GPU"));
+    device_close(device);
+    assert_int_equal(device_open(&device, "cpu", &plain, &error), STATUS_OK);
+    device_describe(device, &description);
     assert_string_equal(description.kind, "cpu");
-    assert_non_null(strstr(description.reason, "built without CUDA"));
     assert_non_null(strstr(description.identity, description.path));
     assert_non_null(strstr(description.identity, "kernels="));
     assert_int_equal(description.threads, 2);
