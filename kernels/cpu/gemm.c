@@ -10,14 +10,13 @@
 //
 // Each output is the sum over k in ascending order by one chain of float32 additions whatever the tokens, the
 // tile it falls into or the thread: its bits depend on its row of x and its weights alone.
-#include <omp.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/size.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/tile_matmul.h"
+#include "kernels/cpu/work.h"
 
 enum {
     ROW_BLOCK = 192,          // tokens; a multiple of every tile_rows
@@ -27,13 +26,12 @@ enum {
     ITEMS_A_THREAD = 16,
 };
 
-enum { QUEUE_BYTES = 256 };
 enum { SUMS_BYTES = ROW_BLOCK * GROUP_COLUMNS * 4 };
 enum { WIDE_BYTES = DEPTH_BYTES * TILE_COLUMNS_MOST };
 enum { ROWS_BYTES = ROW_BLOCK * (DEPTH_BYTES + 4 * ROW_PADDING) };
 
 size_t cpu_matmul_scratch(void) {
-    return round_up(QUEUE_BYTES + SUMS_BYTES + WIDE_BYTES + ROWS_BYTES, DEVICE_ALIGNMENT);
+    return round_up(WORK_QUEUE_BYTES + SUMS_BYTES + WIDE_BYTES + ROWS_BYTES, DEVICE_ALIGNMENT);
 }
 
 // Numbers of depth that are multiplied at a time: a block of packed tokens and a panel's part fill the
@@ -161,7 +159,8 @@ static size_t items_of(const struct product *product) {
     return blocks * ((product->matrix->rows + product->group_columns - 1) / product->group_columns);
 }
 
-static void multiply_item(const struct product *product, size_t item, unsigned char *scratch) {
+static void multiply_item(const void *job, size_t item, unsigned char *scratch) {
+    const struct product *product = job;
     size_t blocks = (product->tokens + product->row_block - 1) / product->row_block;
     size_t token = item % blocks * product->row_block; // items side by side share weights
     size_t feature = item / blocks * product->group_columns;
@@ -170,41 +169,11 @@ static void multiply_item(const struct product *product, size_t item, unsigned c
         .count = size_min(product->row_block, product->tokens - token),
         .feature = feature,
         .feature_end = size_min(feature + product->group_columns, product->matrix->rows),
-        .sums = (float *)(void *)(scratch + QUEUE_BYTES),
-        .wide = (float *)(void *)(scratch + QUEUE_BYTES + SUMS_BYTES),
-        .rows = scratch + QUEUE_BYTES + SUMS_BYTES + WIDE_BYTES,
+        .sums = (float *)(void *)(scratch + WORK_QUEUE_BYTES),
+        .wide = (float *)(void *)(scratch + WORK_QUEUE_BYTES + SUMS_BYTES),
+        .rows = scratch + WORK_QUEUE_BYTES + SUMS_BYTES + WIDE_BYTES,
     };
     multiply_block(product, &block);
-}
-
-struct queue { // of the items that one thread owns; at the front of its scratch
-    atomic_size_t next;
-    size_t end;
-};
-_Static_assert(sizeof(struct queue) <= QUEUE_BYTES, "a queue fits before the sums");
-
-static struct queue *queue_of(const struct cpu_device *cpu, size_t thread) {
-    return (struct queue *)(void *)(cpu->thread_scratch + thread * cpu_matmul_scratch());
-}
-
-// By every thread of a team: its own items first, then what others have not begun.
-static void multiply_items(const struct cpu_device *cpu, const struct product *product) {
-    size_t threads = (size_t)omp_get_num_threads();
-    size_t self = (size_t)omp_get_thread_num();
-    struct share mine = share_of(items_of(product), threads, self);
-    atomic_init(&queue_of(cpu, self)->next, mine.first);
-    queue_of(cpu, self)->end = mine.end;
-#pragma omp barrier
-    for (size_t i = 0; i < threads; i++) {
-        struct queue *queue = queue_of(cpu, (self + i) % threads);
-        for (;;) {
-            size_t item = atomic_fetch_add(&queue->next, 1);
-            if (item >= queue->end) {
-                break;
-            }
-            multiply_item(product, item, cpu->thread_scratch + self * cpu_matmul_scratch());
-        }
-    }
 }
 
 int cpu_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
@@ -237,7 +206,7 @@ int cpu_matmul(struct device *device, void *out, const void *x, const struct dev
     size_items(&product, (size_t)cpu->threads);
     product.depth_block = depth_block(&product, cpu->level2);
 #pragma omp parallel num_threads(cpu->threads)
-    multiply_items(cpu, &product);
+    cpu_work(cpu, cpu_matmul_scratch(), items_of(&product), multiply_item, &product);
     cpu->since_mark.compute_seconds += clock_seconds() - started;
     return STATUS_OK;
 }

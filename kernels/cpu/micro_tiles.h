@@ -146,52 +146,38 @@ static void tiles_pack_rows(void *out, size_t out_stride, const void *x, size_t 
 
 // ---- right sides ----
 
-// 16 rows of 16 pairs of depths to 16 pairs of 16 columns: a transposition of 32-bit units.
-#if defined(__AVX512F__)
-MICRO_INLINE void turn_tile(uint16_t *out, const uint16_t *in, size_t stride) {
-    __m512i fours[4][4]; // [rows 4q to 4q + 3][c]: 128-bit lane l holds those rows' unit 4l + c
-#pragma GCC unroll 4
-    for (size_t q = 0; q < 4; q++) {
-        __m512i row[4];
-#pragma GCC unroll 4
-        for (size_t i = 0; i < 4; i++) {
-            row[i] = _mm512_loadu_si512(in + (4 * q + i) * stride);
-        }
-        __m512i low01 = _mm512_unpacklo_epi32(row[0], row[1]);
-        __m512i high01 = _mm512_unpackhi_epi32(row[0], row[1]);
-        __m512i low23 = _mm512_unpacklo_epi32(row[2], row[3]);
-        __m512i high23 = _mm512_unpackhi_epi32(row[2], row[3]);
-        fours[q][0] = _mm512_unpacklo_epi64(low01, low23);
-        fours[q][1] = _mm512_unpackhi_epi64(low01, low23);
-        fours[q][2] = _mm512_unpacklo_epi64(high01, high23);
-        fours[q][3] = _mm512_unpackhi_epi64(high01, high23);
-    }
-#pragma GCC unroll 4
-    for (size_t c = 0; c < 4; c++) { // 4 x 4 lanes of 128 bits
-        __m512i even01 = _mm512_shuffle_i32x4(fours[0][c], fours[1][c], 0x88);
-        __m512i odd01 = _mm512_shuffle_i32x4(fours[0][c], fours[1][c], 0xdd);
-        __m512i even23 = _mm512_shuffle_i32x4(fours[2][c], fours[3][c], 0x88);
-        __m512i odd23 = _mm512_shuffle_i32x4(fours[2][c], fours[3][c], 0xdd);
-        _mm512_storeu_si512(out + 32 * c, _mm512_shuffle_i32x4(even01, even23, 0x88));
-        _mm512_storeu_si512(out + 32 * (c + 4), _mm512_shuffle_i32x4(odd01, odd23, 0x88));
-        _mm512_storeu_si512(out + 32 * (c + 8), _mm512_shuffle_i32x4(even01, even23, 0xdd));
-        _mm512_storeu_si512(out + 32 * (c + 12), _mm512_shuffle_i32x4(odd01, odd23, 0xdd));
-    }
-}
-#else
-MICRO_INLINE void turn_tile(uint16_t *out, const uint16_t *in, size_t stride) {
-    for (size_t pair = 0; pair < TILE_LINES; pair++) {
-        for (size_t c = 0; c < TILE_LINES; c++, out += 2) {
-            memcpy(out, in + c * stride + 2 * pair, 2 * sizeof *out);
+_Static_assert(TILE_LINES % LANES == 0, "a tile is whole vectors wide");
+
+// 16 rows of 16 pairs of depths to 16 pairs of 16 columns: a transposition of 32-bit units. past_caches: out
+// is aligned, and nobody reads it soon.
+MICRO_INLINE void turn_tile(uint16_t *out, const uint16_t *in, size_t stride, bool past_caches) {
+    for (size_t pair = 0; pair < TILE_LINES; pair += LANES) {
+        for (size_t column = 0; column < TILE_LINES; column += LANES) {
+            lanes units[LANES];
+#pragma GCC unroll 16
+            for (size_t i = 0; i < LANES; i++) {
+                units[i] = lanes_load(in + (column + i) * stride + 2 * pair);
+            }
+            lanes_transpose(units);
+#pragma GCC unroll 16
+            for (size_t i = 0; i < LANES; i++) {
+                uint16_t *line = out + (pair + i) * STEP_DEPTH + 2 * column;
+                if (past_caches) {
+                    lanes_stream(line, units[i]);
+                } else {
+                    lanes_store(line, units[i]);
+                }
+            }
         }
     }
 }
-#endif
 
 static void tiles_turn(void *half, const void *numbers, size_t stride, size_t steps) {
     for (size_t s = 0; s < steps; s++) {
-        turn_tile((uint16_t *)half + s * PANEL_STEP, (const uint16_t *)numbers + s * STEP_DEPTH, stride);
+        turn_tile((uint16_t *)half + s * PANEL_STEP, (const uint16_t *)numbers + s * STEP_DEPTH, stride,
+                  true);
     }
+    lanes_stream_end();
 }
 
 // Up to 32 keys to a panel whose columns are keys; rows that end within a tile go through a buffer.
@@ -205,14 +191,14 @@ static void tiles_pack_keys(void *panel, const void *keys, size_t stride, size_t
             size_t rows = count > first ? (count - first < TILE_LINES ? count - first : TILE_LINES) : 0;
             const uint16_t *in = (const uint16_t *)keys + (rows > 0 ? first * stride + s * STEP_DEPTH : 0);
             if (rows == TILE_LINES && depth == STEP_DEPTH) {
-                turn_tile(out, in, stride);
+                turn_tile(out, in, stride, false);
                 continue;
             }
             uint16_t padded[TILE_LINES][STEP_DEPTH] = {{0}};
             for (size_t r = 0; r < rows; r++) {
                 memcpy(padded[r], in + r * stride, depth * sizeof **padded);
             }
-            turn_tile(out, padded[0], STEP_DEPTH);
+            turn_tile(out, padded[0], STEP_DEPTH, false);
         }
     }
 }

@@ -42,7 +42,7 @@ struct tile_kernels {
                        size_t steps);
 
     // Numbers [16 columns of the right side][32 * steps] (row stride `stride`) to one half of `steps` steps
-    // of a panel.
+    // of a panel, past the caches; half is aligned to 64 bytes.
     void (*turn)(void *half, const void *numbers, size_t stride, size_t steps);
 
     // out[r][c] = sums[r][c] + bias[c], or out[r][c] + that, rounded as device_matmul says; sums [rows][32],

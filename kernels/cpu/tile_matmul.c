@@ -7,16 +7,18 @@
 // and chunks, which loses nothing, and are stored one group late, when the tile stores have long left the
 // store buffer.
 //
+// A thread works off the items whose weights it owns (gemm_load.c), then helps others with theirs.
+//
 // Each output is the sum over steps of 32 depths in ascending order, by one chain, whatever the blocks, the
 // item or the thread: its bits depend on its row of x and its weights alone.
 #include "kernels/cpu/tile_matmul.h"
 
-#include <omp.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/size.h"
 #include "kernels/cpu/tile_kernels.h"
+#include "kernels/cpu/work.h"
 
 enum {
     LINE = 64,
@@ -26,7 +28,7 @@ enum {
     CHUNK_BYTES_MOST = 1 << 20, // of packed tokens: beyond it they spill a cache of 2 MB
     CHUNK_BYTES_LEAST = ROWS_DEEP * STEP_DEPTH * 2,
     ITEMS_A_THREAD = 4,
-    LOAD_STEPS = 4, // steps of a panel filled at a time while loading
+    LOAD_STEPS = 16, // steps of a panel filled at a time while loading
 };
 
 // ---- sizes of blocks ----
@@ -81,15 +83,21 @@ static void load_half(const struct load *load, uint16_t *half, size_t feature, s
     if (first >= end) {
         return;
     }
-    for (size_t row = first; row < end; row++) {
-        uint16_t *out = numbers[row - feature];
-        size_t at = (row - load->row) * columns + step * STEP_DEPTH;
-        dtype_convert(out, DTYPE_BF16, number_of(load->source, at, load->source_dtype), load->source_dtype,
-                      length);
-        memset(out + length, 0, (count * STEP_DEPTH - length) * sizeof *out);
-    }
     uint16_t *out = half + step * PANEL_STEP;
-    if (end - first == PANEL_COLUMNS / 2) {
+    const void *in =
+        number_of(load->source, (first - load->row) * columns + step * STEP_DEPTH, load->source_dtype);
+    bool full = end - first == PANEL_COLUMNS / 2;
+    if (full && length == count * STEP_DEPTH && load->source_dtype == DTYPE_BF16) {
+        load->tiles->turn(out, in, columns, count);
+        return;
+    }
+    for (size_t row = first; row < end; row++) {
+        uint16_t *to = numbers[row - feature];
+        dtype_convert(to, DTYPE_BF16, number_of(in, (row - first) * columns, load->source_dtype),
+                      load->source_dtype, length);
+        memset(to + length, 0, (count * STEP_DEPTH - length) * sizeof *to);
+    }
+    if (full) {
         load->tiles->turn(out, numbers[0], LOAD_STEPS * STEP_DEPTH, count);
         return;
     }
@@ -125,7 +133,7 @@ enum { SUMS_BYTES = ROWS_DEEP * ITEM_COLUMNS * 4 };
 _Static_assert(ROWS_MOST *PANEL_COLUMNS * 4 <= SUMS_BYTES, "one panel's sums fit for the tallest item");
 
 size_t cpu_tile_matmul_scratch(void) {
-    return round_up((size_t)CHUNK_BYTES_MOST + SUMS_BYTES, DEVICE_ALIGNMENT);
+    return round_up((size_t)WORK_QUEUE_BYTES + CHUNK_BYTES_MOST + SUMS_BYTES, DEVICE_ALIGNMENT);
 }
 
 struct product {
@@ -327,9 +335,14 @@ static struct item find_item(const struct product *product, size_t number, unsig
         .count = size_min(product->row_block, product->tokens - token),
         .feature = feature,
         .feature_end = size_min(feature + product->item_columns, product->features),
-        .rows = (uint16_t *)(void *)scratch,
-        .sums = (float *)(void *)(scratch + CHUNK_BYTES_MOST),
+        .rows = (uint16_t *)(void *)(scratch + WORK_QUEUE_BYTES),
+        .sums = (float *)(void *)(scratch + WORK_QUEUE_BYTES + CHUNK_BYTES_MOST),
     };
+}
+
+static void run_item(const void *job, size_t number, unsigned char *scratch) {
+    struct item item = find_item(job, number, scratch);
+    multiply_item(job, &item);
 }
 
 int cpu_tile_matmul(struct cpu_device *cpu, void *out, const void *x, const struct device_matrix *matrix,
@@ -350,14 +363,8 @@ int cpu_tile_matmul(struct cpu_device *cpu, void *out, const void *x, const stru
     size_t items = items_of(&product);
 #pragma omp parallel num_threads(cpu->threads)
     {
-        unsigned char *scratch =
-            cpu->thread_scratch + (size_t)omp_get_thread_num() * cpu_tile_matmul_scratch();
         micro_kernels_begin(cpu->kernels);
-#pragma omp for schedule(dynamic, 1)
-        for (size_t number = 0; number < items; number++) {
-            struct item item = find_item(&product, number, scratch);
-            multiply_item(&product, &item);
-        }
+        cpu_work(cpu, cpu_tile_matmul_scratch(), items, run_item, &product);
         micro_kernels_end(cpu->kernels);
     }
     return STATUS_OK;
