@@ -87,10 +87,10 @@ enum { DEVICE_ALIGNMENT = 256 };
 int device_plan_add(struct device_plan *plan, enum device_purpose purpose, size_t bytes, struct error *err);
 
 // Whether the plan, with what the back end adds for itself, fits into the memory that is free now.
-int device_fits(const struct device *device, const struct device_plan *plan, bool *fits, struct error *err);
+// STATUS_DEVICE, with a table of needed and free bytes by purpose, when it does not.
+int device_check_fits(const struct device *device, const struct device_plan *plan, struct error *err);
 
-// Makes the arenas. Once a device. STATUS_DEVICE, with a table of needed and free bytes by purpose, when the
-// plan does not fit.
+// Makes the arenas. Once a device. STATUS_DEVICE as device_check_fits.
 int device_reserve(struct device *device, const struct device_plan *plan, struct error *err);
 
 // A zeroed piece of an arena. STATUS_INTERNAL when the plan was too small or the device is sealed.

@@ -49,14 +49,6 @@ static int fit_plan(const struct device *device, const struct device_plan *plan,
     return STATUS_OK;
 }
 
-int device_fits(const struct device *device, const struct device_plan *plan, bool *fits, struct error *err) {
-    struct fit fit;
-    *fits = false;
-    int status = fit_plan(device, plan, &fit, err);
-    *fits = status == STATUS_OK && fit.fits;
-    return status;
-}
-
 // Refuses a plan that does not fit, with one column a purpose.
 static int refuse_plan(const struct device *device, const struct fit *fit, struct error *err) {
     const size_t *bytes = fit->whole.bytes;
@@ -67,6 +59,12 @@ static int refuse_plan(const struct device *device, const struct fit *fit, struc
         gib(bytes[DEVICE_WEIGHTS]), gib(bytes[DEVICE_ACTIVATIONS]), gib(bytes[DEVICE_SCRATCH]),
         gib(bytes[DEVICE_STAGING]), device->staging_is_host ? " (host)" : "", gib(device->memory_reserve),
         gib(fit->needed), gib(fit->available), gib(fit->total));
+}
+
+int device_check_fits(const struct device *device, const struct device_plan *plan, struct error *err) {
+    struct fit fit;
+    int status = fit_plan(device, plan, &fit, err);
+    return status != STATUS_OK || fit.fits ? status : refuse_plan(device, &fit, err);
 }
 
 int device_reserve(struct device *device, const struct device_plan *plan, struct error *err) {

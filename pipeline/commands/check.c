@@ -9,6 +9,8 @@
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
 #include "commands/command.h"
+#include "extract/algorithms.h"
+#include "extract/fit.h"
 #include "extract/inputs.h"
 
 // One table of preconditions, in the order in which strata run meets them: each is tried when those it needs
@@ -94,10 +96,7 @@ static int check_memory(struct check *check, struct error *err) {
         return STATUS_OK;
     }
     inputs_model_limits(inputs, &limits);
-    int status = model_plan(inputs->model, inputs->device, &limits, &plan, err);
-    if (status == STATUS_OK) {
-        status = device_reserve(inputs->device, &plan, err);
-    }
+    int status = fit_plan(inputs, &limits, &plan, err);
     size_t all = 0;
     for (int purpose = 0; purpose < DEVICE_PURPOSES; purpose++) {
         all += plan.bytes[purpose];
@@ -232,7 +231,11 @@ static int check_identity(struct check *check, struct error *err) {
     bool found = false;
     int status = check->ledger == NULL ? STATUS_OK : ledger_identity(check->ledger, &stored, &found, err);
     if (status == STATUS_OK && found) {
+        const char *algorithms = identity_get(&stored, IDENTITY_ALGORITHMS);
         status = inputs_identity(&check->inputs, identity_get(&stored, "model.sha256"), &now, err);
+        if (status == STATUS_OK && algorithms != NULL) { // a resume uses them
+            status = identity_add(&now, IDENTITY_ALGORITHMS, algorithms, err);
+        }
         if (status == STATUS_OK) {
             status = refuse_differences(&stored, &now, err);
         }

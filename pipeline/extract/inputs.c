@@ -73,8 +73,10 @@ int inputs_open_model(struct inputs *inputs, struct error *err) {
 
 int inputs_open_device(struct inputs *inputs, struct error *err) {
     const struct job *job = &inputs->job;
-    struct device_options options = {
-        .dtype = job->dtype, .threads = (int)job->threads, .cpu_path = job->cpu_path};
+    struct device_options options = {.dtype = job->dtype,
+                                     .threads = (int)job->threads,
+                                     .cpu_path = job->cpu_path,
+                                     .memory_reserve = (size_t)(job->memory_reserve_gb * 1e9)};
     int status = device_open(&inputs->device, job->device, &options, err);
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "model.device");
 }

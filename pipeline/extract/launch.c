@@ -6,8 +6,11 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "extract/algorithms.h"
+#include "extract/fit.h"
 #include "extract/folder_job.h"
 #include "extract/measure.h"
+#include "extract/resident.h"
 
 #define STOP_SECONDS 15.0
 #define HUNG_SECONDS 60.0
@@ -193,8 +196,26 @@ static int refuse_other_identity(struct launch *launch, const struct identity *s
     return status;
 }
 
-// Everything but the model's fingerprint, which takes reading its files: a wrong resume is refused before the
-// load.
+// What is known only after the load (fingerprint NULL: before it) is taken as the run has it.
+static int add_later_parts(const struct inputs *inputs, const struct identity *stored,
+                           const char *fingerprint, struct identity *now, struct error *err) {
+    static const char *const keys[] = {"model.sha256", IDENTITY_ALGORITHMS};
+    char hex[DIGEST_HEX];
+    if (fingerprint != NULL) {
+        int status = algorithms_digest(inputs, hex, err);
+        return status != STATUS_OK || hex[0] == 0 ? status : identity_add(now, IDENTITY_ALGORITHMS, hex, err);
+    }
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const char *value = identity_get(stored, keys[i]);
+        int status = value == NULL ? STATUS_OK : identity_add(now, keys[i], value, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+// Without a fingerprint, which takes reading the model's files, a wrong resume is refused before the load.
 static int check_identity(struct launch *launch, const char *fingerprint, struct identity *now,
                           struct error *err) {
     struct identity stored = {0};
@@ -203,13 +224,11 @@ static int check_identity(struct launch *launch, const char *fingerprint, struct
     if (status == STATUS_OK) {
         status = ledger_identity(launch->ledger, &stored, &found, err);
     }
+    if (status == STATUS_OK) {
+        status = add_later_parts(&launch->inputs, &stored, fingerprint, now, err);
+    }
     if (status == STATUS_OK && found) {
-        if (fingerprint == NULL && identity_get(&stored, "model.sha256") != NULL) {
-            status = identity_add(now, "model.sha256", identity_get(&stored, "model.sha256"), err);
-        }
-        if (status == STATUS_OK) {
-            status = refuse_other_identity(launch, &stored, now, err);
-        }
+        status = refuse_other_identity(launch, &stored, now, err);
     }
     identity_destroy(&stored);
     return status;
@@ -274,7 +293,7 @@ static int load_model(struct launch *launch, struct error *err) {
     int status = enter_stage(launch, "loading", err);
     inputs_model_limits(inputs, &launch->limits);
     if (status == STATUS_OK) {
-        status = model_plan(inputs->model, inputs->device, &launch->limits, &plan, err);
+        status = fit_plan(inputs, &launch->limits, &plan, err);
     }
     if (status == STATUS_OK) {
         status = device_reserve(inputs->device, &plan, err);
@@ -285,10 +304,19 @@ static int load_model(struct launch *launch, struct error *err) {
     if (launch->ledger_status != STATUS_OK) {
         *err = launch->ledger_err; // what ended the load
         status = launch->ledger_status;
+    } else if (status == STATUS_STOPPED) {
+        error_set(err, status, "stopped by %s while loading the model; run the same command to go on",
+                  guard_signal_name(&launch->guard));
     }
     display_end(&launch->display);
     if (status == STATUS_OK) {
+        status = algorithms_tune(inputs, launch->ledger, &launch->limits, &launch->log, err);
+    }
+    if (status == STATUS_OK) {
         status = model_check(inputs->model, err);
+    }
+    if (status == STATUS_OK) {
+        status = resident_check(inputs, launch->ledger, &launch->log, err);
     }
     device_describe(inputs->device, &device);
     log_write(&launch->log, LOG_LEVEL_INFO,
@@ -376,6 +404,9 @@ static int settle_identity(struct launch *launch, bool fresh, struct error *err)
     }
     if (status == STATUS_OK && !found) {
         status = ledger_begin(launch->ledger, &now, &launch->inputs.survey.totals, err);
+    }
+    if (status == STATUS_OK) {
+        status = algorithms_keep(&launch->inputs, launch->ledger, err);
     }
     if (status == STATUS_OK && fresh) {
         status = survey_store(launch->ledger, &launch->inputs.survey, err);

@@ -99,14 +99,16 @@ int profile_find_in_file(struct profile *profile, const char *key, const char *p
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "%s", path);
 }
 
-static int add_to_file(const struct profile *profile, const char *key, const char *path, struct error *err) {
+// Takes `value`.
+static int add_to_file(json_t *value, const char *key, const char *path, struct error *err) {
     json_t *root = NULL;
     int status = file_exists(path) ? read_file(&root, path, err) : STATUS_OK;
     if (status != STATUS_OK) {
+        json_decref(value);
         return status;
     }
     root = root == NULL ? json_object() : root;
-    json_object_set_new(root, key, to_json(profile));
+    json_object_set_new(root, key, value);
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_SORT_KEYS);
     json_decref(root);
     if (text == NULL) {
@@ -117,12 +119,13 @@ static int add_to_file(const struct profile *profile, const char *key, const cha
     return status;
 }
 
-int profile_store_in_file(const struct profile *profile, const char *key, const char *path,
-                          struct error *err) {
+// Takes `value`. One run at a time.
+static int add_locked(json_t *value, const char *key, const char *path, struct error *err) {
     char lock[PATH_SIZE];
     int descriptor = -1;
     bool held = false;
     if (snprintf(lock, sizeof lock, "%s.lock", path) >= (int)sizeof lock) {
+        json_decref(value);
         return error_set(err, STATUS_WRITE, "path too long: %s", path);
     }
     int status = STATUS_OK;
@@ -133,11 +136,43 @@ int profile_store_in_file(const struct profile *profile, const char *key, const 
     if (status == STATUS_OK && !held) {
         status = error_set(err, STATUS_WRITE, "%s stays locked by another run", path);
     }
-    if (status == STATUS_OK) {
-        status = add_to_file(profile, key, path, err);
-        close(descriptor);
+    if (status != STATUS_OK) {
+        json_decref(value);
+        return status;
     }
+    status = add_to_file(value, key, path, err);
+    close(descriptor);
     return status;
+}
+
+int profile_store_in_file(const struct profile *profile, const char *key, const char *path,
+                          struct error *err) {
+    return add_locked(to_json(profile), key, path, err);
+}
+
+int profile_find_text_in_file(struct buffer *text, const char *key, const char *path, bool *found,
+                              struct error *err) {
+    json_t *root;
+    *found = false;
+    if (!file_exists(path)) {
+        return STATUS_OK;
+    }
+    int status = read_file(&root, path, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const json_t *value = json_member(root, key);
+    if (value != NULL) {
+        *found = json_is_string(value);
+        status = *found ? buffer_append(text, json_string_value(value), json_string_length(value), err)
+                        : error_set(err, STATUS_DATA, "%s: '%s' is not a text", path, key);
+    }
+    json_decref(root);
+    return status;
+}
+
+int profile_store_text_in_file(const char *text, const char *key, const char *path, struct error *err) {
+    return add_locked(json_string(text), key, path, err);
 }
 
 int profile_store(const struct profile *profile, const char *key, struct ledger *ledger, struct error *err) {

@@ -1,4 +1,5 @@
-// The job file: one table of keys (type, bounds, default, help) that parses it, explains it and prints the reference.
+// The job file: one table of keys (type, bounds, default, help) that parses it, explains it and prints the
+// reference.
 #ifndef STRATA_JOB_JOB_H
 #define STRATA_JOB_JOB_H
 
@@ -13,7 +14,8 @@
 
 enum pooling { POOLING_STEP_MEAN, POOLING_MEAN, POOLING_LAST, POOLING_TOKENS };
 
-// A job as checked and completed with defaults. Texts belong to the job. Paths are resolved against the job file's folder.
+// A job as checked and completed with defaults. Texts belong to the job. Paths are resolved against the job
+// file's folder.
 struct job {
     // problems
     char *database;
@@ -32,11 +34,12 @@ struct job {
 
     // model
     char *model_path;
-    char *tokenizer_path; // a tokenizer.json; default: that of the model folder
-    enum dtype dtype;     // of computation: float32 or bfloat16
-    char *device;         // "cpu", "cuda:N", "auto"
-    char *cpu_path;       // NULL: chosen from the processor's features
-    double load_timeout;  // seconds without a byte
+    char *tokenizer_path;     // a tokenizer.json; default: that of the model folder
+    enum dtype dtype;         // of computation: float32 or bfloat16
+    char *device;             // "cpu", "cuda:N", "auto"
+    char *cpu_path;           // NULL: chosen from the processor's features
+    double memory_reserve_gb; // of GPU memory, 10^9 bytes
+    double load_timeout;      // seconds without a byte
 
     // latents
     int64_t *layers; // as written; NULL: all
@@ -57,17 +60,18 @@ struct job {
     bool drift_stop;          // false: log drift, do not stop
     double disk_reserve_gb;   // free space left alone
     bool force_network_output;
-    char *profile;            // file of stored calibration; NULL: none
+    char *profile; // file of stored calibration; NULL: none
 
     char *source; // the file's text, as launched
     size_t source_size;
     char *folder; // of the job file
 };
 
-// Reads and checks a job file. STATUS_JOB with "FILE:LINE:COLUMN: ..." and, for an unknown key, the nearest valid one.
-// The caller owns *job (job_destroy).
+// Reads and checks a job file. STATUS_JOB with "FILE:LINE:COLUMN: ..." and, for an unknown key, the nearest
+// valid one. The caller owns *job (job_destroy).
 int job_read(struct job *job, const char *path, struct error *err);
-int job_parse(struct job *job, const char *text, size_t size, const char *name, const char *folder, struct error *err);
+int job_parse(struct job *job, const char *text, size_t size, const char *name, const char *folder,
+              struct error *err);
 void job_destroy(struct job *job); // accepts zeros; leaves zeros
 
 const char *pooling_name(enum pooling pooling); // "step_mean" ...
@@ -75,11 +79,13 @@ const char *pooling_name(enum pooling pooling); // "step_mean" ...
 // The reference of all keys: Markdown for the README, plain text for `strata help job`.
 void job_print_reference(FILE *out, bool markdown);
 
-// Calls `each` with "section.key" and its value as text for every key that may change a byte of output (the table says
-// which). Stops on and returns a non-zero result.
-int job_each_identity_key(const struct job *job, int (*each)(void *context, const char *key, const char *value), void *context);
+// Calls `each` with "section.key" and its value as text for every key that may change a byte of output (the
+// table says which). Stops on and returns a non-zero result.
+int job_each_identity_key(const struct job *job,
+                          int (*each)(void *context, const char *key, const char *value), void *context);
 
-// The candidate nearest to `word` by edit distance, or NULL when none is near. Also used for subcommands and options.
+// The candidate nearest to `word` by edit distance, or NULL when none is near. Also used for subcommands and
+// options.
 const char *job_nearest(const char *word, const char *const *candidates, size_t count);
 
 #endif

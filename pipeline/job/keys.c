@@ -62,6 +62,8 @@ const struct job_key job_keys[] = {
     {"model", "cpu_path", KEY_TEXT, FIELD(cpu_path), .minimum = 1,
      .absent = "the best one this processor has",
      .help = "instruction set of the CPU back end, by the name that `strata check` shows"},
+    {"model", "memory_reserve_gb", KEY_NUMBER, FIELD(memory_reserve_gb), .minimum = 0, .maximum = 1e6,
+     .standard = "0.5", .help = "GPU memory (10^9 bytes) that the run leaves alone"},
     {"model", "load_timeout", KEY_NUMBER, FIELD(load_timeout), .minimum = 1, .maximum = 86400,
      .standard = "600", .help = "seconds that loading may stand still without a byte before the run ends"},
 
@@ -85,7 +87,8 @@ const struct job_key job_keys[] = {
      .standard = "1024", .identity = true,
      .help = "problems read ahead and packed by length; no less than batch.problems"},
 
-    {"run", "output", KEY_PATH, FIELD(output), .minimum = 1, .required = true, .help = "the run directory: new, empty, or one that a run began"},
+    {"run", "output", KEY_PATH, FIELD(output), .minimum = 1, .required = true,
+     .help = "the run directory: new, empty, or one that a run began"},
     {"run", "checkpoint_every", KEY_INTEGER, FIELD(checkpoint_every), .minimum = 1, .maximum = 1000000,
      .standard = "10", .identity = true, .help = "batches a shard: what a crash can cost at most"},
     {"run", "threads", KEY_INTEGER, FIELD(threads), .minimum = 0, .maximum = 1024, .standard = "0",

@@ -10,14 +10,27 @@ struct layout layout_taking(struct device *device) {
     return (struct layout){.device = device, .shapes_for = device};
 }
 
+struct layout layout_checking(struct device *device) {
+    return (struct layout){.device = device, .shapes_for = device, .checking = true};
+}
+
+static int check_piece(struct layout *layout, const void *data, size_t bytes, struct error *err) {
+    layout->checked++;
+    layout->checked_bytes += bytes;
+    return bytes == 0 ? STATUS_OK : device_check_resident(layout->device, data, bytes, err);
+}
+
 int layout_take(struct layout *layout, enum device_purpose purpose, size_t rows, size_t columns, size_t width,
                 void **out, struct error *err) {
     size_t bytes;
-    *out = NULL;
     if (!size_mul(rows, columns, &bytes) || !size_mul(bytes, width, &bytes)) {
         return error_set(err, STATUS_INTERNAL, "%zu x %zu numbers of %zu bytes are too many", rows, columns,
                          width);
     }
+    if (layout->checking) {
+        return purpose == DEVICE_STAGING ? STATUS_OK : check_piece(layout, *out, bytes, err);
+    }
+    *out = NULL;
     if (layout->plan != NULL) {
         return device_plan_add(layout->plan, purpose, bytes, err);
     }
@@ -26,13 +39,16 @@ int layout_take(struct layout *layout, enum device_purpose purpose, size_t rows,
 
 int layout_matrix(struct layout *layout, struct device_matrix *out, size_t rows, size_t columns,
                   struct error *err) {
-    if (layout->plan == NULL) {
+    size_t bytes;
+    if (layout->plan == NULL && !layout->checking) {
         return device_matrix_take(layout->device, out, rows, columns, err);
     }
-    size_t bytes;
-    *out = (struct device_matrix){.rows = rows, .columns = columns};
     if (!device_matrix_bytes(layout->shapes_for, rows, columns, &bytes)) {
         return error_set(err, STATUS_INTERNAL, "a matrix of %zu x %zu is too large", rows, columns);
     }
+    if (layout->checking) {
+        return check_piece(layout, out->data, bytes, err);
+    }
+    *out = (struct device_matrix){.rows = rows, .columns = columns};
     return device_plan_add(layout->plan, DEVICE_WEIGHTS, bytes, err);
 }

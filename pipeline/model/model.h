@@ -2,8 +2,8 @@
 // stops after the last wanted block.
 //
 // Life: model_open (reads config and headers, checks every tensor's name, shape and dtype; reads no weights)
-//    -> model_plan (bytes it will take) -> device_reserve -> model_load (reads the files once) -> model_check
-//    -> device_seal -> model_forward for every batch -> model_close.
+//    -> model_plan (bytes it will take) -> device_reserve -> model_load (reads the files once) -> model_tune
+//    -> model_check -> device_seal -> model_check_resident -> model_forward for every batch -> model_close.
 //
 // Hidden states are numbered as transformers numbers them: hidden_states[0] is the embedding output,
 // hidden_states[i] (1 <= i < layers) the residual stream after block i (counting from 1),
@@ -70,6 +70,17 @@ const char *model_fingerprint(const struct model *model);
 
 // Makes the fingerprint without loading (strata check, verify). Reads every file once.
 int model_fingerprint_files(struct model *model, struct error *err);
+
+// Chooses how each shape of product is computed, on devices that have a choice (device_matmul_tune).
+int model_tune(struct model *model, struct error *err);
+
+struct model_resident {
+    size_t pieces; // weights, tables, activations and scratch, each a piece of an arena
+    uint64_t bytes;
+};
+
+// Asks the device where each piece lies. STATUS_DEVICE, saying where, for one that does not lie on it.
+int model_check_resident(struct model *model, struct model_resident *out, struct error *err);
 
 // One small pass over seeded ids; STATUS_DATA naming the first layer with NaN or infinity.
 int model_check(struct model *model, struct error *err);

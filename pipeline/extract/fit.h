@@ -1,0 +1,12 @@
+// Whether a job fits on its device, and what to change when it does not.
+#ifndef STRATA_EXTRACT_FIT_H
+#define STRATA_EXTRACT_FIT_H
+
+#include "extract/inputs.h"
+
+// Adds up what the run takes. STATUS_DEVICE when that is more than is free: the table of device_reserve, then
+// the largest batch.tokens that would fit, or that not even the weights do. Takes no memory.
+int fit_plan(const struct inputs *inputs, const struct model_limits *limits, struct device_plan *plan,
+             struct error *err);
+
+#endif
