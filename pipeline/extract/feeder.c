@@ -122,7 +122,7 @@ static int create_pools(struct feeder *feeder, struct error *err) {
         status = window_create(&feeder->windows[i], &feeder->limits.plan, err);
         queue_push(&feeder->free_windows, &feeder->windows[i]);
     }
-    for (size_t i = 0; status == STATUS_OK && i < FEEDER_WORKS; i++) {
+    for (size_t i = 0; status == STATUS_OK && i < feeder->limits.works; i++) {
         status = create_work(&feeder->works[i], &feeder->limits, i, err);
         queue_push(&feeder->free_works, &feeder->works[i]);
     }
@@ -154,6 +154,13 @@ int feeder_start(struct feeder *feeder, const struct feeder_limits *limits, stru
 
 struct work *feeder_next(struct feeder *feeder) {
     return queue_pop(&feeder->ready);
+}
+
+bool feeder_try_next(struct feeder *feeder, struct work **work) {
+    void *item;
+    bool taken = queue_try_pop(&feeder->ready, &item);
+    *work = item;
+    return taken;
 }
 
 void feeder_release(struct feeder *feeder, struct work *work) {

@@ -12,7 +12,7 @@
 
 enum {
     FEEDER_WINDOWS = 3,
-    FEEDER_WORKS = 3, // one being packed, one computed, one written; also the device's output slots
+    FEEDER_WORKS = 4, // at most
 };
 
 // One batch on its way through the stages.
@@ -30,9 +30,10 @@ struct work {
     size_t texts;
     size_t rows;
     double squared_lengths;
-    double prepare_seconds; // feeder time spent since the work before
-    double wait_seconds;    // filled by the runner, as the rest
-    double compute_seconds;
+    double prepare_seconds;    // feeder time spent since the work before
+    double wait_seconds;       // filled by the runner, as the rest
+    double compute_seconds;    // from the end of the batch before, or its own queueing, to its end
+    struct device_times times; // by the device's own clock
     double predicted_seconds;
     double score;
 };
@@ -41,6 +42,7 @@ struct feeder_limits {
     struct plan_limits plan;
     size_t tokens; // largest batch
     size_t rows;
+    size_t works; // one being packed, one written, and those on the device; also its output slots
 };
 
 struct feeder {
@@ -48,7 +50,7 @@ struct feeder {
     struct source *source;
     struct preparer *preparer;
     struct window windows[FEEDER_WINDOWS];
-    struct work works[FEEDER_WORKS];
+    struct work works[FEEDER_WORKS]; // limits.works of them
     struct queue free_works;
     struct queue free_windows;
     struct queue ready;    // works for the runner, in order; closed after the last one or on an error
@@ -70,6 +72,9 @@ int feeder_start(struct feeder *feeder, const struct feeder_limits *limits, stru
 
 // The next work, or NULL after the last one (or an error: see feeder_finish).
 struct work *feeder_next(struct feeder *feeder);
+
+// The same without waiting: false when nothing is ready yet.
+bool feeder_try_next(struct feeder *feeder, struct work **work);
 
 // Gives a work back when every stage is through with it.
 void feeder_release(struct feeder *feeder, struct work *work);

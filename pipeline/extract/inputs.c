@@ -5,7 +5,7 @@
 
 #include "base/memory.h"
 #include "base/size.h"
-#include "extract/feeder.h"
+#include "extract/in_flight.h"
 #include "extract/layout.h"
 
 // The command line's output is relative to the working folder, the job file's to the job file.
@@ -111,7 +111,8 @@ void inputs_model_limits(const struct inputs *inputs, struct model_limits *limit
                                     .rows = at_least_one(inputs->survey.largest_rows),
                                     .longest = at_least_one(inputs->survey.totals.longest),
                                     .out_dtype = inputs->job.latents_dtype,
-                                    .slots = FEEDER_WORKS + 1}; // and one for the canary
+                                    // One packed, one written, those on the device; and the canary's.
+                                    .slots = 2 + in_flight_depth(inputs->device) + 1};
 }
 
 uint64_t inputs_planned_bytes(const struct inputs *inputs) {

@@ -26,20 +26,34 @@ bool queue_push(struct queue *queue, void *item) {
     return open;
 }
 
-void *queue_pop(struct queue *queue) {
+// The oldest item, NULL when there is none. The lock is held.
+static void *take(struct queue *queue) {
     void *item = NULL;
-    pthread_mutex_lock(&queue->lock);
-    while (queue->count == 0 && !queue->closed) {
-        pthread_cond_wait(&queue->changed, &queue->lock);
-    }
     if (queue->count > 0) {
         item = queue->items[queue->first];
         queue->first = (queue->first + 1) % QUEUE_CAPACITY;
         queue->count--;
         pthread_cond_broadcast(&queue->changed);
     }
+    return item;
+}
+
+void *queue_pop(struct queue *queue) {
+    pthread_mutex_lock(&queue->lock);
+    while (queue->count == 0 && !queue->closed) {
+        pthread_cond_wait(&queue->changed, &queue->lock);
+    }
+    void *item = take(queue);
     pthread_mutex_unlock(&queue->lock);
     return item;
+}
+
+bool queue_try_pop(struct queue *queue, void **item) {
+    pthread_mutex_lock(&queue->lock);
+    bool ready = queue->count > 0 || queue->closed;
+    *item = take(queue);
+    pthread_mutex_unlock(&queue->lock);
+    return ready;
 }
 
 void queue_close(struct queue *queue) {

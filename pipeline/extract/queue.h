@@ -26,6 +26,9 @@ bool queue_push(struct queue *queue, void *item);
 
 // The oldest item, waiting for one; NULL once the queue is closed and empty.
 void *queue_pop(struct queue *queue);
+
+// The same without waiting: false, and *item NULL, when queue_pop would wait.
+bool queue_try_pop(struct queue *queue, void **item);
 void queue_close(struct queue *queue); // from either side, any number of times
 
 #endif

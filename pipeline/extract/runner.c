@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "checkpoints/view.h"
+#include "extract/in_flight.h"
 #include "extract/launch.h"
 #include "extract/measure.h"
 
@@ -13,6 +14,7 @@ struct run {
     struct launch launch;
     struct feeder feeder;
     struct writer writer;
+    struct in_flight in_flight;
     struct runner_summary *summary;
     double began;
     double recent_rate; // tokens per second, smoothed over the last batches
@@ -38,32 +40,8 @@ static void show_progress(struct run *run, bool now) {
     display_update(&run->launch.display, &state, now);
 }
 
-static int compute(struct run *run, struct work *work, double *seconds, struct error *err) {
-    struct inputs *inputs = &run->launch.inputs;
-    struct model_batch batch = {.ids = work->ids,
-                                .starts = work->starts,
-                                .spans = work->spans,
-                                .tokens = work->tokens,
-                                .texts = work->texts,
-                                .rows = work->rows,
-                                .slot = work->slot};
-    struct device_mark mark;
-    double began = clock_seconds();
-    work->predicted_seconds =
-        drift_predict(&run->launch.watch.cost, (double)work->tokens, work->squared_lengths);
-    guard_batch_begins(&run->launch.guard, work->number, work->predicted_seconds);
-    int status = model_forward(inputs->model, &batch, &mark, err);
-    if (status == STATUS_OK) {
-        status = device_wait(inputs->device, mark, NULL, err);
-    }
-    guard_batch_ends(&run->launch.guard);
-    *seconds = clock_seconds() - began;
-    work->compute_seconds = *seconds;
-    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "batch %" PRIu64, work->number);
-}
-
-static void count_batch(struct run *run, const struct work *work, double seconds) {
-    double rate = (double)work->tokens / (seconds + work->wait_seconds);
+static void count_batch(struct run *run, const struct work *work) {
+    double rate = (double)work->tokens / (work->compute_seconds + work->wait_seconds);
     run->recent_rate = run->recent_rate == 0 ? rate : 0.8 * run->recent_rate + 0.2 * rate;
     run->summary->launch_batches++;
     run->summary->launch_tokens += work->tokens;
@@ -87,43 +65,109 @@ static int stop_reason(const struct run *run, struct error *err) {
     return STATUS_OK;
 }
 
-// Computes one work and hands it to the writer; what the drift verdict asks for comes after the hand-over.
-static int step(struct run *run, struct work *work, struct error *err) {
-    enum drift_event event = DRIFT_STEADY;
-    if (work->computes && !writer_has(&run->writer, work)) {
-        double seconds;
-        int status = compute(run, work, &seconds, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
-        event = drift_watch_batch(&run->launch.watch, work, seconds);
-        count_batch(run, work, seconds);
+static int hand_over(struct run *run, struct work *work, struct error *err) {
+    if (writer_put(&run->writer, work)) {
+        return STATUS_OK;
     }
-    if (!writer_put(&run->writer, work)) {
-        // The writer stopped: by the stop that was asked for, or by an error of its own, which end_stages
-        // reports.
-        int status = stop_reason(run, err);
-        return status == STATUS_OK ? error_set(err, STATUS_STOPPED, "the writer stopped") : status;
-    }
-    return event == DRIFT_STEADY ? STATUS_OK : drift_watch_follow(&run->launch.watch, event, err);
+    // The writer stopped: by the stop that was asked for, or by an error of its own, which end_stages
+    // reports.
+    int status = stop_reason(run, err);
+    return status == STATUS_OK ? error_set(err, STATUS_STOPPED, "the writer stopped") : status;
 }
 
-// The stage loop: until the last work, a stop, drift or an error. *complete: the feeder reached the last row.
+// Waits for the oldest batch, judges its time and hands it to the writer. *event becomes the graver verdict.
+static int complete(struct run *run, enum drift_event *event, struct error *err) {
+    struct work *work;
+    int status = in_flight_complete(&run->in_flight, &work, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    enum drift_event verdict = drift_watch_batch(&run->launch.watch, work, work->compute_seconds);
+    *event = verdict > *event ? verdict : *event;
+    count_batch(run, work);
+    return hand_over(run, work, err);
+}
+
+// Everything that is on the device, in order.
+static int drain(struct run *run, enum drift_event *event, struct error *err) {
+    int status = STATUS_OK;
+    while (status == STATUS_OK && run->in_flight.count > 0) {
+        status = complete(run, event, err);
+    }
+    return status;
+}
+
+// What a verdict asks for comes when the device is idle and all is handed over: canary runs take time, and
+// need the device for themselves.
+static int follow(struct run *run, enum drift_event event, struct error *err) {
+    if (event == DRIFT_STEADY) {
+        return STATUS_OK;
+    }
+    int status = drain(run, &event, err);
+    return status == STATUS_OK ? drift_watch_follow(&run->launch.watch, event, err) : status;
+}
+
+static int complete_one(struct run *run, struct error *err) {
+    enum drift_event event = DRIFT_STEADY;
+    int status = complete(run, &event, err);
+    return status == STATUS_OK ? follow(run, event, err) : status;
+}
+
+// Puts a work's batch on the device; completes the oldest when that fills it. A work with nothing to compute
+// goes to the writer in its turn, behind those on the device.
+static int take(struct run *run, struct work *work, struct error *err) {
+    if (work->computes && !writer_has(&run->writer, work)) {
+        work->predicted_seconds =
+            drift_predict(&run->launch.watch.cost, (double)work->tokens, work->squared_lengths);
+        int status = in_flight_queue(&run->in_flight, work, err);
+        return status == STATUS_OK && in_flight_full(&run->in_flight) ? complete_one(run, err) : status;
+    }
+    enum drift_event event = DRIFT_STEADY;
+    int status = drain(run, &event, err);
+    if (status == STATUS_OK) {
+        status = hand_over(run, work, err);
+    }
+    return status == STATUS_OK ? follow(run, event, err) : status;
+}
+
+// One turn: the next work if there is one, without waiting for it while a batch is on the device, whose end
+// must not be noticed late. *more: false after the last.
+static int turn(struct run *run, bool *more, struct error *err) {
+    struct work *work = NULL;
+    double waited = clock_seconds();
+    if (run->in_flight.count == 0) {
+        work = feeder_next(&run->feeder);
+    } else if (!feeder_try_next(&run->feeder, &work)) {
+        return complete_one(run, err);
+    }
+    if (work != NULL) {
+        work->wait_seconds = clock_seconds() - waited;
+        return take(run, work, err);
+    }
+    *more = run->in_flight.count > 0;
+    return *more ? complete_one(run, err) : STATUS_OK;
+}
+
+// The stage loop: until the last work, a stop, drift or an error.
 static int compute_all(struct run *run, struct error *err) {
+    bool more = true;
     int status = STATUS_OK;
     run->began = clock_seconds();
-    while (status == STATUS_OK) {
+    in_flight_open(&run->in_flight, run->launch.inputs.model, run->launch.inputs.device, &run->launch.guard);
+    while (status == STATUS_OK && more) {
         status = stop_reason(run, err);
-        if (status != STATUS_OK) {
-            break;
+        if (status == STATUS_OK) {
+            status = turn(run, &more, err);
         }
-        double waited = clock_seconds();
-        struct work *work = feeder_next(&run->feeder);
-        if (work == NULL) {
-            break;
+    }
+    if (status == STATUS_STOPPED) { // what is computed is kept
+        struct error drain_err;
+        enum drift_event ignored = DRIFT_STEADY;
+        int drained = drain(run, &ignored, &drain_err);
+        if (drained != STATUS_OK && drained != STATUS_STOPPED) {
+            *err = drain_err;
+            status = drained;
         }
-        work->wait_seconds = clock_seconds() - waited;
-        status = step(run, work, err);
     }
     return status;
 }
@@ -133,8 +177,10 @@ static int compute_all(struct run *run, struct error *err) {
 static int start_stages(struct run *run, struct error *err) {
     struct launch *launch = &run->launch;
     struct ledger_position position;
-    struct feeder_limits limits = {
-        .plan = launch->inputs.limits, .tokens = launch->limits.tokens, .rows = launch->limits.rows};
+    struct feeder_limits limits = {.plan = launch->inputs.limits,
+                                   .tokens = launch->limits.tokens,
+                                   .rows = launch->limits.rows,
+                                   .works = launch->limits.slots - 1};
     struct writer_options options = {.folder = launch->folder.path,
                                      .layout = &launch->layout.shard,
                                      .batches_per_shard = (uint64_t)launch->inputs.job.checkpoint_every,

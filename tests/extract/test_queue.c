@@ -34,6 +34,23 @@ static void test_order_and_end(void **state) {
     queue_destroy(&queue);
 }
 
+static void test_trying(void **state) {
+    (void)state;
+    struct queue queue;
+    void *found = &queue;
+    queue_open(&queue);
+    assert_false(queue_try_pop(&queue, &found));
+    assert_null(found);
+    assert_true(queue_push(&queue, item(1)));
+    assert_true(queue_try_pop(&queue, &found));
+    assert_ptr_equal(found, item(1));
+    assert_false(queue_try_pop(&queue, &found));
+    queue_close(&queue);
+    assert_true(queue_try_pop(&queue, &found)); // the end
+    assert_null(found);
+    queue_destroy(&queue);
+}
+
 static void *push_all(void *context) {
     for (size_t i = 0; i < ITEMS; i++) {
         if (!queue_push(context, item(i))) {
@@ -104,6 +121,7 @@ static void test_close_wakes_taker(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order_and_end),
+        cmocka_unit_test(test_trying),
         cmocka_unit_test(test_two_threads),
         cmocka_unit_test(test_close_wakes_pusher),
         cmocka_unit_test(test_close_wakes_taker),

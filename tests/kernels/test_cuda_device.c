@@ -70,16 +70,13 @@ static void test_opening(void **state) {
 
 static void too_small(struct rig *rig) {
     struct device_plan plan = rig_plan();
-    bool fits = true;
     plan.bytes[DEVICE_WEIGHTS] = (size_t)1 << 30;
     rig_open(rig, DTYPE_BF16);
-    MUST(device_fits(rig->device, &plan, &fits, &rig->error));
-    REQUIRE(!fits);
+    REFUSED(device_check_fits(rig->device, &plan, &rig->error), STATUS_DEVICE, "weights 1.000 GiB");
     REFUSED(device_reserve(rig->device, &plan, &rig->error), STATUS_DEVICE, "weights 1.000 GiB");
     plan = rig_plan();
     plan.bytes[DEVICE_STAGING] = (size_t)1 << 30; // host memory does not count
-    MUST(device_fits(rig->device, &plan, &fits, &rig->error));
-    REQUIRE(fits);
+    MUST(device_check_fits(rig->device, &plan, &rig->error));
 }
 
 static void malloc_fails(struct rig *rig) {
