@@ -259,6 +259,10 @@ int cpu_device_open(struct device **out, const struct device_options *options, c
     cpu->base.dtype = options->dtype;
     cpu->path = path;
     cpu->kernels = options->dtype == DTYPE_F32 ? path->f32 : path->bf16;
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
+        cpu_nodes_read(&cpu->nodes, "/sys/devices/system/node", &allowed);
+    }
     long level2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
     cpu->level2 = level2 > 0 ? (size_t)level2 : 0;
     cpu->tile_blocks = cpu_tile_blocks_here();

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "kernels/cpu/micro_kernels.h"
+#include "kernels/cpu/nodes.h"
 #include "kernels/device_ops.h"
 
 // Part of a run's identity: raise it with every change that may change a bit of a result on any path.
@@ -21,7 +22,8 @@ struct cpu_device {
     const struct cpu_path *path;
     const struct micro_kernels *kernels; // of the path, for the computation dtype
     int threads;
-    size_t level2;                  // bytes of the second-level cache; 0: not known
+    size_t level2; // bytes of the second-level cache; 0: not known
+    struct cpu_nodes nodes;
     struct tile_blocks tile_blocks; // where kernels->tiles are
     char reason[256];
     struct arena arenas[DEVICE_PURPOSES];

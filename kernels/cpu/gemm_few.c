@@ -55,6 +55,7 @@ void gemm_few(const struct cpu_device *cpu, const struct product *product) {
     size_t panels = (product->matrix->rows + kernels->tile_columns - 1) / kernels->tile_columns;
 #pragma omp parallel num_threads(cpu->threads)
     {
+        cpu_nodes_stay(&cpu->nodes);
 #pragma omp for schedule(static)
         for (size_t t = 0; t < product->tokens; t++) {
             kernels->pack_rows(number_in(cpu->thread_scratch, t * stride, kernels->operand), stride,

@@ -1,9 +1,9 @@
 // Weights into panels (micro_kernels.h), and which thread's memory they lie in.
 //
 // Thread t of T owns the t-th of T equal parts of every matrix: it touches its pages first, so that on a
-// machine with several memory nodes they come from its own, and multiplies them (gemm_few.c all of them,
-// gemm.c those before it helps others). Rows come in pieces, each packed by all threads; the pages they go to
-// have their places by then.
+// machine with several memory nodes they come from its own (where it stays: nodes.h), and multiplies them
+// (gemm_few.c all of them, gemm.c those before it helps others). Rows come in pieces, each packed by all
+// threads; the pages they go to have their places by then.
 #include <omp.h>
 #include <string.h>
 
@@ -31,14 +31,15 @@ bool cpu_matrix_bytes(const struct device *device, size_t rows, size_t columns, 
 void cpu_matrix_place(struct device *device, struct device_matrix *matrix) {
     enum { PAGE = 4096 };
     size_t bytes;
-    int threads = cpu_of(device)->threads;
+    const struct cpu_device *cpu = cpu_of(device);
     if (!cpu_matrix_bytes(device, matrix->rows, matrix->columns, &bytes)) {
         return;
     }
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(cpu->threads)
     {
+        cpu_nodes_stay(&cpu->nodes);
         volatile unsigned char *data = matrix->data;
-        struct share mine = share_of(bytes, (size_t)threads, (size_t)omp_get_thread_num());
+        struct share mine = share_of(bytes, (size_t)cpu->threads, (size_t)omp_get_thread_num());
         for (size_t at = mine.first; at < mine.end; at += PAGE) {
             data[at] = 0;
         }

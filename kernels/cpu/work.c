@@ -15,6 +15,7 @@ void cpu_work(const struct cpu_device *cpu, size_t scratch_bytes, size_t count,
     size_t threads = (size_t)omp_get_num_threads();
     size_t self = (size_t)omp_get_thread_num();
     unsigned char *scratch = cpu->thread_scratch + self * scratch_bytes;
+    cpu_nodes_stay(&cpu->nodes);
     struct share mine = share_of(count, threads, self);
     struct queue *own = (struct queue *)(void *)scratch;
     atomic_init(&own->next, mine.first);

@@ -1,0 +1,29 @@
+// Memory nodes (NUMA), as /sys/devices/system/node shows them: which threads stay on which, so that what a
+// thread touched first stays near to it. Private to kernels/cpu.
+#ifndef STRATA_KERNELS_CPU_NODES_H
+#define STRATA_KERNELS_CPU_NODES_H
+
+#include <sched.h>
+#include <stddef.h>
+
+enum { NODES_MOST = 64 };
+
+struct cpu_nodes {
+    size_t count;                  // nodes with processors that this process may use
+    size_t processors[NODES_MOST]; // of each
+    cpu_set_t sets[NODES_MOST];
+};
+
+// root: "/sys/devices/system/node". allowed: processors that may be used. No nodes where the system shows
+// none.
+void cpu_nodes_read(struct cpu_nodes *nodes, const char *root, const cpu_set_t *allowed);
+
+// The node of thread number `thread` of `threads`: neighbours in number share one, in proportion to
+// processors. There must be a node.
+size_t cpu_nodes_of(const struct cpu_nodes *nodes, size_t threads, size_t thread);
+
+// Called by every thread of a team: keeps it on its node, where there are several. The team's first thread is
+// left alone (threads that it starts later would stay there too), and so is a team that OMP_PROC_BIND binds.
+void cpu_nodes_stay(const struct cpu_nodes *nodes);
+
+#endif
