@@ -21,109 +21,154 @@ enum {
     WARP_QUERIES = ATTENTION_TILE / WARPS,
     RING = 3,
     CHUNK_BYTES = 16,
+#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 890 || __CUDA_ARCH__ >= 1200)
+    MULTIPROCESSOR_SHARED = 100 << 10, // bytes of shared memory of a multiprocessor
+#else
+    MULTIPROCESSOR_SHARED = 164 << 10, // sm_80; sm_90 and sm_100 have 228 KB
+#endif
 };
+
+static const float LOG2_E = 1.44269504f;
 
 // One build of the kernel. D: head_dim rounded up (what is beyond it is zero); KEYS: of a tile.
 template <int D> struct build {
     static const int KEYS = D <= 128 ? 64 : 32;
     static const bool HOLDS_QUERIES = D <= 128; // in registers; else they stay in shared memory
-    static const int BLOCKS = D <= 128 ? 3 : 2; // a multiprocessor, which bounds the registers
     static const int ROW_BYTES = 2 * D;
     static const int BUFFER_BYTES = KEYS * ROW_BYTES;
     static const int QUERY_BYTES = ATTENTION_TILE * ROW_BYTES;
     // Queries that need not stay come through the last buffer of the ring.
     static const int QUERIES_AT = HOLDS_QUERIES ? (RING - 1) * BUFFER_BYTES : RING * BUFFER_BYTES;
     static const int SHARED = QUERIES_AT + QUERY_BYTES;
+    // Blocks that a multiprocessor is to have room for: as many as shared memory (1 KB more a block) and a
+    // number of registers without spills allow. The compiler bounds registers by it.
+    static const int SHARED_BLOCKS = MULTIPROCESSOR_SHARED / (SHARED + (1 << 10));
+    static const int REGISTER_BLOCKS = D <= 64 ? 4 : D <= 128 ? 3 : 2;
+    static const int BLOCKS = SHARED_BLOCKS < REGISTER_BLOCKS ? SHARED_BLOCKS : REGISTER_BLOCKS;
 };
 
-// What chunks of a row are exchanged with: eight rows of any chunk column fall into eight different 16-byte
-// columns of the banks.
-template <int D> static __device__ __forceinline__ unsigned row_key(unsigned row) {
-    return D % 64 == 0 ? row & 7 : row >> 1 & 3;
-}
+// Chunk c of a row lies at c ^ key: eight rows of any chunk column fall into eight different 16-byte columns
+// of the banks, which are 128 bytes wide.
+template <int D> struct swizzle {
+    static const unsigned MOST = D % 64 == 0 ? 7 : 3; // a key, as bits
+
+    static __device__ __forceinline__ unsigned key(unsigned row) {
+        return D % 64 == 0 ? row & 7 : row >> 1 & 3;
+    }
+};
 
 template <int D> static __device__ __forceinline__ unsigned chunk_at(unsigned row, unsigned chunk) {
-    return row * build<D>::ROW_BYTES + (chunk ^ row_key<D>(row)) * CHUNK_BYTES;
+    return row * build<D>::ROW_BYTES + (chunk ^ swizzle<D>::key(row)) * CHUNK_BYTES;
 }
 
-// Where a lane reads from, for matrix loads of 16 columns: in a row, one of two neighbouring chunks.
+// Where a lane reads from, for matrix loads of 16 columns: in row `row` of the matrix at `from`, one
+// (`second`) of two neighbouring chunks. The bits that are exchanged are not touched by rows and buffers.
 template <int D> struct lane_place {
-    unsigned row; // bytes
-    unsigned chunk;
+    shared_place first; // of columns [0, 16)
 
-    __device__ __forceinline__ lane_place(unsigned number, unsigned second)
-        : row(number * build<D>::ROW_BYTES), chunk(second ^ row_key<D>(number)) {
+    __device__ __forceinline__ lane_place(shared_place from, unsigned row, unsigned second)
+        : first(from + chunk_at<D>(row, second)) {
     }
-    // Of columns [16 k, 16 k + 16).
-    __device__ __forceinline__ unsigned at(unsigned k) const {
-        return row + (chunk ^ 2 * k) * CHUNK_BYTES;
+    // Of columns [16 k, 16 k + 16) of the row `below` rows, a multiple of 8, further down.
+    __device__ __forceinline__ shared_place at(int k, int below) const {
+        unsigned chunk = 2 * (unsigned)k;
+        return shared_flip(first, (chunk & swizzle<D>::MOST) * CHUNK_BYTES) +
+               ((chunk & ~swizzle<D>::MOST) * CHUNK_BYTES + (unsigned)below * build<D>::ROW_BYTES);
     }
 };
 
-// Starts to copy rows [first, first + ROWS) of a text to shared memory; rows from `end` on and columns from
-// head_dim on become zeros.
-template <int D, int ROWS>
-static __device__ __forceinline__ void load_rows(shared_place to, const bf16 *from, size_t stride, int first,
-                                                 int end, unsigned head_dim) {
-    const unsigned chunks = D / CHUNK;
-    static_assert(ROWS * (D / CHUNK) % THREADS == 0, "every thread copies as much");
-#pragma unroll
-    for (unsigned i = 0; i < ROWS * chunks / THREADS; i++) {
-        unsigned number = threadIdx.x + i * THREADS;
-        unsigned row = number / chunks;
-        unsigned chunk = number % chunks;
-        bool there = first + (int)row < end && chunk * CHUNK < head_dim;
-        size_t at = (size_t)(first + (int)row) * stride + chunk * CHUNK;
-        copy_async(to + chunk_at<D>(row, chunk), from + (there ? at : 0), there);
+// A thread's share of copying a tile: one chunk column of every PASS-th row.
+template <int D> struct share {
+    static const unsigned CHUNKS = D / CHUNK; // of a row
+    // Rows at once: the most that is a power of two, so that a tile has a whole number of passes.
+    static const unsigned PASS = D <= 32 ? 32 : D <= 64 ? 16 : D <= 128 ? 8 : 4;
+    static_assert(PASS * CHUNKS <= THREADS, "no more chunks at once than threads");
+    unsigned row;
+    unsigned chunk;
+    bool there; // columns from head_dim on are zeros
+
+    __device__ __forceinline__ explicit share(unsigned head_dim)
+        : row(threadIdx.x / CHUNKS), chunk(threadIdx.x % CHUNKS), there(chunk * CHUNK < head_dim) {
     }
-}
+    // Starts to copy ROWS rows; from[0] is this thread's first number, `rows` is how many rows there are from
+    // its first on (the others become zeros).
+    template <int ROWS>
+    __device__ __forceinline__ void copy(shared_place to, const bf16 *from, unsigned stride, int rows) const {
+        if (PASS * CHUNKS < THREADS && row >= PASS) {
+            return;
+        }
+#pragma unroll
+        for (unsigned i = 0; i < ROWS / PASS; i++) {
+            copy_async(to + chunk_at<D>(row + i * PASS, chunk), from + (size_t)(i * PASS) * stride,
+                       there && (int)(i * PASS) < rows);
+        }
+    }
+};
 
 template <int D> struct queries { // of a warp: A operands
     uint32_t held[build<D>::HOLDS_QUERIES ? D / 16 : 1][4];
     shared_place place;
 };
 
-template <int D> static __device__ __forceinline__ lane_place<D> query_place(unsigned lane, unsigned warp) {
-    return lane_place<D>(warp * WARP_QUERIES + lane % 16, lane / 16);
+template <int D>
+static __device__ __forceinline__ lane_place<D> query_place(shared_place from, unsigned lane, unsigned warp) {
+    return lane_place<D>(from, warp * WARP_QUERIES + lane % 16, lane / 16);
 }
 
-// scores [16, KEYS] = queries keys^T; n-tile i of 8 keys in s[i].
+// How many groups of 16 of a tile's keys from `key` on a warp is to look at: the others lie after its last
+// query.
+static __device__ __forceinline__ int groups_seen(int key, int last_query) {
+    return (last_query - key) / 16 + 1;
+}
+
+// scores [16, KEYS] = queries keys^T; n-tile i of 8 keys in s[i]. The tile's second half is left at zero
+// where no key of it is seen.
 template <int D>
 static __device__ __forceinline__ void multiply_keys(float (&s)[build<D>::KEYS / 8][4], queries<D> &q,
-                                                     shared_place keys, unsigned lane, unsigned warp) {
-    const lane_place<D> place(lane % 8 + lane / 16 * 8, lane / 8 % 2);
+                                                     shared_place keys, int seen, unsigned lane,
+                                                     unsigned warp) {
+    const lane_place<D> place(keys, lane % 8 + lane / 16 * 8, lane / 8 % 2);
 #pragma unroll
     for (int i = 0; i < build<D>::KEYS / 8; i++) {
         s[i][0] = s[i][1] = s[i][2] = s[i][3] = 0;
     }
 #pragma unroll
-    for (int k = 0; k < D / 16; k++) {
-        if (!build<D>::HOLDS_QUERIES) {
-            matrices_load(q.held[0], q.place + query_place<D>(lane, warp).at((unsigned)k));
+    for (int half = 0; half < build<D>::KEYS / 32; half++) {
+        if (half * 2 >= seen) {
+            break;
         }
-        const uint32_t(&a)[4] = q.held[build<D>::HOLDS_QUERIES ? k : 0];
 #pragma unroll
-        for (int i = 0; i < build<D>::KEYS / 16; i++) {
-            uint32_t b[4];
-            matrices_load(b, keys + place.at(k) + i * 16 * build<D>::ROW_BYTES);
-            matrix_multiply_add(s[2 * i], a, b[0], b[1]);
-            matrix_multiply_add(s[2 * i + 1], a, b[2], b[3]);
+        for (int k = 0; k < D / 16; k++) {
+            if (!build<D>::HOLDS_QUERIES) {
+                matrices_load(q.held[0], query_place<D>(q.place, lane, warp).at(k, 0));
+            }
+            const uint32_t(&a)[4] = q.held[build<D>::HOLDS_QUERIES ? k : 0];
+#pragma unroll
+            for (int i = 2 * half; i < 2 * half + 2; i++) {
+                uint32_t b[4];
+                matrices_load(b, place.at(k, i * 16));
+                matrix_multiply_add(s[2 * i], a, b[0], b[1]);
+                matrix_multiply_add(s[2 * i + 1], a, b[2], b[3]);
+            }
         }
     }
 }
 
-// outputs [16, D] += probabilities values.
+// outputs [16, D] += probabilities values, of the keys that are seen.
 template <int D>
 static __device__ __forceinline__ void multiply_values(float (&o)[D / 8][4],
                                                        const uint32_t (&p)[build<D>::KEYS / 16][4],
-                                                       shared_place values, unsigned lane) {
-    const lane_place<D> place(lane % 16, lane / 16);
+                                                       shared_place values, int seen, unsigned lane) {
+    const lane_place<D> place(values, lane % 16, lane / 16);
 #pragma unroll
     for (int k = 0; k < build<D>::KEYS / 16; k++) {
+        if (k >= seen) {
+            break;
+        }
 #pragma unroll
         for (int i = 0; i < D / 16; i++) {
             uint32_t b[4];
-            matrices_load_transposed(b, values + place.at(i) + k * 16 * build<D>::ROW_BYTES);
+            matrices_load_transposed(b, place.at(i, k * 16));
             matrix_multiply_add(o[2 * i], p[k], b[0], b[1]);
             matrix_multiply_add(o[2 * i + 1], p[k], b[2], b[3]);
         }
@@ -131,8 +176,8 @@ static __device__ __forceinline__ void multiply_values(float (&o)[D / 8][4],
 }
 
 template <int TILES>
-static __device__ __forceinline__ void mask_scores(float (&s)[TILES][4], int query, int key, int window,
-                                                   unsigned lane) {
+static __device__ __forceinline__ void mask_scores(float (&s)[TILES][4], int query, int key, int window) {
+    const unsigned lane = lane_now();
 #pragma unroll
     for (int i = 0; i < TILES; i++) {
 #pragma unroll
@@ -166,7 +211,7 @@ static __device__ __forceinline__ void softmax(float (&s)[TILES][4], struct runn
         most = fmaxf(most, __shfl_xor_sync(ALL_LANES, most, 1));
         most = fmaxf(most, __shfl_xor_sync(ALL_LANES, most, 2));
         float base = most == -INFINITY ? 0.0f : most * scale; // a row that has seen no key yet stays at 0
-        factor[half] = fast_exp2(fmaf(run->maximum[half], scale, -base));
+        factor[half] = fast_exp2(run->maximum[half] * scale - base); // 1 where the maximum stays
         run->maximum[half] = most;
         float sum = run->sum[half] * factor[half];
 #pragma unroll
@@ -186,7 +231,8 @@ static __device__ __forceinline__ void softmax(float (&s)[TILES][4], struct runn
 template <int D>
 static __device__ __forceinline__ void store_outputs(bf16 *out, size_t stride, int rows, unsigned head_dim,
                                                      unsigned char *shared, float (&o)[D / 8][4],
-                                                     struct running *run, unsigned lane, unsigned warp) {
+                                                     struct running *run, unsigned warp) {
+    const unsigned lane = lane_now();
     float inverse[2];
 #pragma unroll
     for (int half = 0; half < 2; half++) {
@@ -219,70 +265,74 @@ static __device__ __forceinline__ void store_outputs(bf16 *out, size_t stride, i
     }
 }
 
-// What a block reads: one key and value head of one text, tile after tile.
+// What a block reads: the tiles of one key and value head of one text. Those of keys are steps 0, 2, 4 ...,
+// those of values 1, 3, 5 ...
 template <int D> struct stream {
-    const bf16 *keys; // of the text's first token
-    const bf16 *values;
-    size_t stride;
-    int first; // key of tile 0
-    int end;   // of the text
-    int steps; // twice the tiles of keys
-    unsigned head_dim;
+    share<D> mine;
+    const bf16 *keys; // this thread's first number of tile 0
+    unsigned values;  // from a key to its value
+    unsigned stride;  // of rows
+    int rows;         // of the text from this thread's first of tile 0 on
+    int tiles;        // of keys
     shared_place ring;
 
+    __device__ __forceinline__ explicit stream(unsigned head_dim) : mine(head_dim) {
+    }
     __device__ __forceinline__ shared_place buffer(int step) const {
         return ring + (unsigned)(step % RING) * build<D>::BUFFER_BYTES;
     }
-    // Starts to load the tile of a step, if there is one; a group of copies in any case.
-    __device__ __forceinline__ void load(int step) const {
-        if (step < steps) {
-            load_rows<D, build<D>::KEYS>(buffer(step), step % 2 == 0 ? keys : values, stride,
-                                         first + step / 2 * build<D>::KEYS, end, head_dim);
+    // Starts to load a tile, if there is one; a group of copies in any case.
+    template <int OF_VALUES> __device__ __forceinline__ void load(int tile) const {
+        const int keys_a_tile = build<D>::KEYS;
+        if (tile < tiles) {
+            mine.template copy<build<D>::KEYS>(buffer(2 * tile + OF_VALUES),
+                                               keys + (size_t)(tile * keys_a_tile) * stride +
+                                                   (OF_VALUES ? values : 0),
+                                               stride, rows - tile * keys_a_tile);
         }
         copy_commit();
     }
-    // Waits for the tile of a step and asks for the one after the next.
-    __device__ __forceinline__ void advance(int step) const {
+    // Waits for a tile and asks for the one two steps on.
+    template <int OF_VALUES> __device__ __forceinline__ void advance(int tile) const {
         copy_wait<1>();
         __syncthreads();
-        load(step + 2);
+        load<OF_VALUES>(tile + 1);
     }
 };
 
+// A warp's queries: rows of the text.
+struct warp_rows {
+    int first;
+    int last; // the last that there is; before `first` when there is none
+};
+
+// All that a warp does with a tile of keys. Its probabilities are left in p.
 template <int D>
-static __device__ __forceinline__ void attend(const stream<D> &in, queries<D> &q, int query,
-                                              const struct attention_shape &shape, float (&o)[D / 8][4],
-                                              struct running *run, unsigned lane, unsigned warp) {
-    const int keys = build<D>::KEYS;
-    const float scale = shape.scale * 1.44269504f;
-    for (int step = 0; step < in.steps; step += 2) {
-        in.advance(step);
-        float s[keys / 8][4];
-        multiply_keys<D>(s, q, in.buffer(step), lane, warp);
-        int key = in.first + step / 2 * keys;
-        // Whether a query of the block does not see all of the tile.
-        if (key + keys - 1 > query || key <= query + ATTENTION_TILE - 1 - shape.window) {
-            mask_scores(s, query + (int)warp * WARP_QUERIES, key, shape.window, lane);
+static __device__ __forceinline__ void
+attend_keys(uint32_t (&p)[build<D>::KEYS / 16][4], float (&o)[D / 8][4], struct running *run, queries<D> &q,
+            shared_place keys, int key, struct warp_rows rows, const struct attention_shape &shape,
+            unsigned lane, unsigned warp) {
+    float s[build<D>::KEYS / 8][4];
+    multiply_keys<D>(s, q, keys, groups_seen(key, rows.last), lane, warp);
+    // Whether a query does not see all of the tile.
+    if (key + build<D>::KEYS - 1 > rows.first || key <= rows.last - shape.window) {
+        mask_scores(s, rows.first, key, shape.window);
+    }
+    float factor[2];
+    softmax(s, run, factor, shape.scale * LOG2_E);
+#pragma unroll
+    for (int i = 0; i < build<D>::KEYS / 16; i++) {
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            p[i][e] = bf16_pair_bits(s[2 * i + e / 2][e % 2 * 2], s[2 * i + e / 2][e % 2 * 2 + 1]);
         }
-        float factor[2];
-        softmax(s, run, factor, scale);
-        uint32_t p[keys / 16][4];
+    }
 #pragma unroll
-        for (int i = 0; i < keys / 16; i++) {
+    for (int i = 0; i < D / 8; i++) {
 #pragma unroll
-            for (int e = 0; e < 4; e++) {
-                p[i][e] = bf16_pair_bits(s[2 * i + e / 2][e % 2 * 2], s[2 * i + e / 2][e % 2 * 2 + 1]);
-            }
+        for (int e = 0; e < 4; e++) {
+            o[i][e] *= factor[e / 2];
         }
-#pragma unroll
-        for (int i = 0; i < D / 8; i++) {
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                o[i][e] *= factor[e / 2];
-            }
-        }
-        in.advance(step + 1);
-        multiply_values<D>(o, p, in.buffer(step + 1), lane);
     }
 }
 
@@ -295,49 +345,68 @@ static __global__ void __launch_bounds__(THREADS, build<D>::BLOCKS)
     const unsigned head = blockIdx.x % shape.heads;
     const unsigned kv_head = head / (shape.heads / shape.kv_heads);
     const unsigned lane = threadIdx.x % WARP;
-    const unsigned warp = threadIdx.x / WARP;
-    const int query = tile.first - tile.start; // of the text
+    const unsigned warp =
+        __shfl_sync(ALL_LANES, threadIdx.x / WARP, 0); // so that the compiler sees that a warp agrees
+    const int query = tile.first - tile.start;         // of the text
     const int end = tile.end - tile.start;
-    stream<D> in;
-    in.stride = (size_t)(shape.heads + 2 * shape.kv_heads) * shape.head_dim;
-    const bf16 *text = qkv + (size_t)tile.start * in.stride;
-    in.keys = text + (size_t)(shape.heads + kv_head) * shape.head_dim;
-    in.values = in.keys + (size_t)shape.kv_heads * shape.head_dim;
-    in.first = attention_first_key(query, shape.window, build<D>::KEYS);
-    in.end = end;
-    // Up to the last key that a query of this tile sees.
-    in.steps =
-        2 * (((end < query + ATTENTION_TILE ? end : query + ATTENTION_TILE) - in.first + build<D>::KEYS - 1) /
-             build<D>::KEYS);
-    in.head_dim = shape.head_dim;
+    const int last =
+        end < query + ATTENTION_TILE ? end : query + ATTENTION_TILE; // no query sees a key from it on
+    const int first_key = attention_first_key(query, shape.window, build<D>::KEYS);
+
+    stream<D> in(shape.head_dim);
+    in.stride = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
+    in.values = shape.kv_heads * shape.head_dim;
+    const bf16 *text = qkv + ((size_t)tile.start + in.mine.row) * in.stride + in.mine.chunk * CHUNK;
+    in.keys = text + (size_t)first_key * in.stride + (size_t)(shape.heads + kv_head) * shape.head_dim;
+    in.rows = end - first_key - (int)in.mine.row;
+    in.tiles = (last - first_key + build<D>::KEYS - 1) / build<D>::KEYS;
     in.ring = shared_at(shared);
 
     queries<D> q;
     q.place = shared_at(shared + build<D>::QUERIES_AT);
-    load_rows<D, ATTENTION_TILE>(q.place, text + (size_t)head * shape.head_dim, in.stride, query, end,
-                                 shape.head_dim);
+    in.mine.template copy<ATTENTION_TILE>(q.place,
+                                          text + (size_t)query * in.stride + (size_t)head * shape.head_dim,
+                                          in.stride, end - query - (int)in.mine.row);
     copy_commit();
-    in.load(0);
-    in.load(1);
+    in.template load<0>(0);
+    in.template load<1>(0);
     copy_wait<2>();
     __syncthreads();
     if (build<D>::HOLDS_QUERIES) { // before the barrier of step 0, after which their buffer is filled
 #pragma unroll
         for (int k = 0; k < (build<D>::HOLDS_QUERIES ? D / 16 : 0); k++) {
-            matrices_load(q.held[k], q.place + query_place<D>(lane, warp).at(k));
+            matrices_load(q.held[k], query_place<D>(q.place, lane, warp).at(k, 0));
         }
     }
+
+    struct warp_rows rows = {query + (int)warp * WARP_QUERIES,
+                             query + (int)warp * WARP_QUERIES + WARP_QUERIES - 1};
+    rows.last = rows.last < last ? rows.last : last - 1;
     float o[D / 8][4] = {};
     struct running run = {{-INFINITY, -INFINITY}, {0, 0}};
-    attend<D>(in, q, query, shape, o, &run, lane, warp);
+    for (int t = 0; t < in.tiles; t++) { // a warp without a query, or before these keys, only helps to copy
+        int key = first_key + t * build<D>::KEYS;
+        bool works = rows.first <= rows.last && key <= rows.last;
+        uint32_t p[build<D>::KEYS / 16][4];
+        in.template advance<0>(t);
+        if (works) {
+            attend_keys<D>(p, o, &run, q, in.buffer(2 * t), key, rows, shape, lane, warp);
+        }
+        in.template advance<1>(t);
+        if (works) {
+            multiply_values<D>(o, p, in.buffer(2 * t + 1), groups_seen(key, rows.last), lane);
+        }
+    }
 
     // A warp's own queries are read no more, and the buffer of the last keys is free: the barrier of the last
-    // step came after them.
-    unsigned place = build<D>::HOLDS_QUERIES ? (unsigned)((in.steps - 2) % RING) * build<D>::BUFFER_BYTES
+    // step came after them. The tile is read again rather than kept: registers are what bounds the blocks at
+    // work.
+    unsigned place = build<D>::HOLDS_QUERIES ? (unsigned)((2 * in.tiles - 2) % RING) * build<D>::BUFFER_BYTES
                                              : (unsigned)build<D>::QUERIES_AT;
+    const struct attention_tile again = tiles[blockIdx.x / shape.heads];
     size_t out_stride = (size_t)shape.heads * shape.head_dim;
-    store_outputs<D>(out + (size_t)tile.first * out_stride + (size_t)head * shape.head_dim, out_stride,
-                     tile.end - tile.first, shape.head_dim, shared + place, o, &run, lane, warp);
+    store_outputs<D>(out + (size_t)again.first * out_stride + (size_t)head * shape.head_dim, out_stride,
+                     again.end - again.first, shape.head_dim, shared + place, o, &run, warp);
 }
 
 template <int D> static cudaError_t launch(const struct attention_call *call) {

@@ -28,6 +28,16 @@ static inline shared_place shared_at(void *pointer) {
     return (shared_place)pointer;
 }
 
+// The address with these bits flipped.
+static inline shared_place shared_flip(shared_place place, unsigned bits) {
+    return (shared_place)((uintptr_t)place ^ bits);
+}
+
+// This thread's lane, asked for anew each time rather than kept in a register.
+static inline unsigned lane_now(void) {
+    return threadIdx.x % WARP;
+}
+
 // 16 bytes of global memory to shared memory, both aligned; zeros when not `there`.
 static inline void copy_async(shared_place to, const void *from, bool there) {
     if (there) {
@@ -103,6 +113,16 @@ typedef uint32_t shared_place;
 
 static __device__ __forceinline__ shared_place shared_at(void *pointer) {
     return (uint32_t)__cvta_generic_to_shared(pointer);
+}
+
+static __device__ __forceinline__ shared_place shared_flip(shared_place place, unsigned bits) {
+    return place ^ bits;
+}
+
+static __device__ __forceinline__ unsigned lane_now(void) {
+    unsigned lane;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    return lane;
 }
 
 static __device__ __forceinline__ void copy_async(shared_place to, const void *from, bool there) {
