@@ -76,26 +76,33 @@ static const struct device_ops cuda_ops = {
 
 // ---- what is there ----
 
-// The number of GPUs that the driver shows this process; 0 with its reason.
-static int count_devices(int *count, struct error *err) {
+// Why there is no driver to ask, or one too old: CUDA has one name for both.
+static int refuse_driver(struct error *err) {
+    const char *name = cudaGetErrorName(cudaErrorInsufficientDriver);
     int driver = 0;
     int runtime = 0;
+    (void)cudaGetLastError();
+    if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+        return error_set(err, STATUS_DEVICE, "no NVIDIA driver was found (cudaGetDeviceCount: %s)", name);
+    }
+    (void)cudaRuntimeGetVersion(&runtime);
+    return error_set(err, STATUS_DEVICE,
+                     "the NVIDIA driver is for CUDA %d.%d, this program for %d.%d (cudaGetDeviceCount: %s)",
+                     driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10, name);
+}
+
+// The number of GPUs that the driver shows this process; 0 with its reason.
+static int count_devices(int *count, struct error *err) {
     *count = 0;
     cudaError_t result = cudaGetDeviceCount(count);
     if (result == cudaSuccess && *count > 0) {
         return STATUS_OK;
     }
     *count = 0;
-    int status =
-        cuda_check(result == cudaSuccess ? cudaErrorNoDevice : result, "cudaGetDeviceCount", NULL, err);
-    if (result == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess &&
-        cudaRuntimeGetVersion(&runtime) == cudaSuccess) {
-        return driver == 0
-                   ? error_wrap(err, "no NVIDIA driver was found")
-                   : error_wrap(err, "the NVIDIA driver is for CUDA %d.%d, this program for %d.%d",
-                                driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
-    }
-    return status;
+    return result == cudaErrorInsufficientDriver
+               ? refuse_driver(err)
+               : cuda_check(result == cudaSuccess ? cudaErrorNoDevice : result, "cudaGetDeviceCount", NULL,
+                            err);
 }
 
 static int read_attribute(int *out, enum cudaDeviceAttr attribute, int index, struct error *err) {
