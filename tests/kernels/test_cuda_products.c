@@ -268,6 +268,8 @@ static void taken_again(struct rig *rig) {
     MUST(device_algorithms(rig->device, &text, &rig->error));
     REQUIRE(strstr(text.data, "id=6") == NULL && strstr(text.data, "id=7 ") != NULL);
     REFUSED(device_set_algorithms(rig->device, seven, &rig->error), STATUS_INTERNAL, "after products");
+    buffer_destroy(&text);
+    free(named);
 }
 
 static void same_text(struct rig *rig) {
@@ -280,6 +282,8 @@ static void same_text(struct rig *rig) {
     tune(rig, &shape, false, DEVICE_STORE);
     MUST(device_algorithms(rig->device, &text, &rig->error));
     REQUIRE(strcmp(text.data, named) == 0);
+    buffer_destroy(&text);
+    free(named);
 }
 
 static void named_but_not_fit(struct rig *rig, const char *word, const char *why) {
@@ -290,6 +294,7 @@ static void named_but_not_fit(struct rig *rig, const char *word, const char *why
     REFUSED(device_matmul_tune(rig->device, shape.out, shape.x, &shape.matrix, shape.bias, DEVICE_ADD,
                                &rig->error),
             STATUS_DEVICE, why);
+    free(named);
 }
 
 static void named_unknown(struct rig *rig) {
@@ -317,6 +322,7 @@ static void bad_text(struct rig *rig) {
     memcpy(store, " add ", 5);
     *strstr(named, "words=0") = 'W';
     REFUSED(device_set_algorithms(rig->device, named, &rig->error), STATUS_DATA, "line 1");
+    free(named);
 }
 
 static void test_names(void **state) {
