@@ -23,9 +23,10 @@ static __global__ void __launch_bounds__(CONVERT_THREADS)
     convert_kernel(OUT *out, const T *source, size_t count, bool wide_out, bool wide_in) {
     size_t i = chunk_first();
     if (i < count) {
+        bool whole = i + CHUNK <= count;
         float x[CHUNK];
-        group_load(x, source, i, count, wide_in);
-        group_store(out, i, count, x, wide_out);
+        group_load(x, source, i, count, whole && wide_in);
+        group_store(out, i, count, x, whole && wide_out);
     }
 }
 
@@ -86,7 +87,7 @@ static __global__ void __launch_bounds__(CONVERT_THREADS)
         for (int e = 0; e < CHUNK; e++) { // 24 bits: exact in float32
             x[e] = (float)(mixed(seed, i + (size_t)e) >> 40) * 0x1p-23f - 1.0f;
         }
-        group_store(out, i, count, x, wide);
+        group_store(out, i, count, x, wide && i + CHUNK <= count);
     }
 }
 

@@ -128,21 +128,27 @@ enum { CHUNK = 8 }; // numbers that a thread reads at once: 16 bytes of bfloat16
 // N numbers side by side, aligned for the widest access they allow.
 template <typename T, int N> struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) group { T number[N]; };
 
-// Numbers [i, i + N) of a row of n; those beyond n are zero. wide: the row allows aligned groups (rows_wide).
+// Numbers [i, i + N) of a row of n; those beyond n are zero. wide: the row allows aligned groups (rows_wide),
+// of which i begins one.
 template <typename T, int N>
 static __device__ __forceinline__ void group_load(float (&out)[N], const T *row, size_t i, size_t n,
                                                   bool wide) {
-    if (wide && i + N <= n) {
-        group<T, N> in = *(const group<T, N> *)(row + i);
+    group<T, N> in = {};
+    if (wide) {
+        if (i < n) {
+            in = *(const group<T, N> *)(row + i);
+        }
+    } else {
 #pragma unroll
         for (int e = 0; e < N; e++) {
-            out[e] = number_value(in.number[e]);
+            if (i + (size_t)e < n) {
+                in.number[e] = row[i + (size_t)e];
+            }
         }
-        return;
     }
 #pragma unroll
     for (int e = 0; e < N; e++) {
-        out[e] = i + (size_t)e < n ? number_value(row[i + (size_t)e]) : 0.0f;
+        out[e] = number_value(in.number[e]);
     }
 }
 
@@ -164,19 +170,23 @@ static __device__ __forceinline__ void group_round(group<T, N> *out, const float
     }
 }
 
+// The same of storing; nothing beyond n is touched.
 template <typename T, int N>
 static __device__ __forceinline__ void group_store(T *row, size_t i, size_t n, const float (&in)[N],
                                                    bool wide) {
-    if (wide && i + N <= n) {
-        group<T, N> out;
-        group_round(&out, in);
+    if (wide && i >= n) {
+        return;
+    }
+    group<T, N> out;
+    group_round(&out, in);
+    if (wide) {
         *(group<T, N> *)(row + i) = out;
         return;
     }
 #pragma unroll
     for (int e = 0; e < N; e++) {
         if (i + (size_t)e < n) {
-            number_set(&row[i + (size_t)e], in[e]);
+            row[i + (size_t)e] = out.number[e];
         }
     }
 }

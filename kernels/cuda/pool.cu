@@ -24,10 +24,10 @@ template <> __device__ __forceinline__ float ranged<f16>(float x, unsigned *over
     return copysignf(F16_LARGEST, x);
 }
 
-template <typename OUT, typename T>
+template <typename OUT, typename T, bool WIDE>
 static __global__ void __launch_bounds__(POOL_THREADS)
     pool_kernel(OUT *out, struct device_row_check *checks, const T *x, const struct device_span *spans,
-                size_t hidden, unsigned pieces, bool wide) {
+                size_t hidden, unsigned pieces) {
     size_t row = blockIdx.x / pieces;
     size_t i = (blockIdx.x % pieces) * (size_t)POOL_COLUMNS + threadIdx.x * (size_t)CHUNK;
     if (i >= hidden) {
@@ -38,7 +38,7 @@ static __global__ void __launch_bounds__(POOL_THREADS)
 #pragma unroll 4
     for (int32_t t = span.start; t < span.end; t++) {
         float more[CHUNK];
-        group_load(more, x + (size_t)t * hidden, i, hidden, wide);
+        group_load(more, x + (size_t)t * hidden, i, hidden, WIDE);
 #pragma unroll
         for (int e = 0; e < CHUNK; e++) {
             sum[e] += more[e];
@@ -58,7 +58,7 @@ static __global__ void __launch_bounds__(POOL_THREADS)
     if (overflowed > 0) {
         atomicAdd(&checks[row].overflowed, overflowed);
     }
-    group_store(out + row * hidden, i, hidden, sum, wide);
+    group_store(out + row * hidden, i, hidden, sum, WIDE);
 }
 
 template <typename OUT, typename T>
@@ -73,9 +73,9 @@ static cudaError_t pool(cudaStream_t stream, OUT *out, struct device_row_check *
     if (result != cudaSuccess) {
         return result;
     }
-    auto kernel = pool_kernel<OUT, T>;
+    auto kernel = wide ? pool_kernel<OUT, T, true> : pool_kernel<OUT, T, false>;
     return LAUNCH(kernel, dim3((unsigned)(rows * pieces)), dim3(POOL_THREADS), 0, stream, out, checks, x,
-                  spans, hidden, (unsigned)pieces, wide);
+                  spans, hidden, (unsigned)pieces);
 }
 
 template <typename T>

@@ -53,50 +53,91 @@ static inline void copy_commit(void) {
 template <int N> static inline void copy_wait(void) {
 }
 
+// What a lane brings to a load of matrices and gets from it.
+struct matrices_lane {
+    const unsigned char *row;
+    uint32_t *out;
+};
+
+static inline void matrices_load_all(void *const *lanes, unsigned) {
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        for (unsigned m = 0; m < 4; m++) {
+            const unsigned char *row = ((const matrices_lane *)lanes[8 * m + lane / 4])->row;
+            memcpy(&((matrices_lane *)lanes[lane])->out[m], row + lane % 4 * 4, 4);
+        }
+    }
+}
+
+static inline void matrices_load_transposed_all(void *const *lanes, unsigned) {
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        for (unsigned m = 0; m < 4; m++) {
+            unsigned first = 8 * m + 2 * (lane % 4);
+            uint16_t pair[2];
+            for (unsigned e = 0; e < 2; e++) {
+                memcpy(&pair[e], ((const matrices_lane *)lanes[first + e])->row + lane / 4 * 2, 2);
+            }
+            ((matrices_lane *)lanes[lane])->out[m] = (uint32_t)pair[0] | (uint32_t)pair[1] << 16;
+        }
+    }
+}
+
 // Four 8 x 8 matrices: lane 8 m + r gives the address of row r of matrix m; a lane gets numbers c, c + 1 of
 // row g of each.
 static inline void matrices_load(uint32_t (&out)[4], shared_place row) {
-    uint32_t rows[WARP][4];
-    emulation_warp_exchange(row, 16, rows);
-    unsigned lane = threadIdx.x % WARP;
-    for (unsigned m = 0; m < 4; m++) {
-        out[m] = rows[8 * m + lane / 4][lane % 4];
-    }
+    matrices_lane mine = {row, out};
+    emulation_warp_collective(ALL_LANES, "ldmatrix", &mine, matrices_load_all);
 }
 
 // The same of the transposed matrices: a lane gets rows c, c + 1 of column g.
 static inline void matrices_load_transposed(uint32_t (&out)[4], shared_place row) {
-    uint16_t rows[WARP][8];
-    emulation_warp_exchange(row, 16, rows);
-    unsigned lane = threadIdx.x % WARP;
-    for (unsigned m = 0; m < 4; m++) {
-        unsigned first = 8 * m + 2 * (lane % 4);
-        out[m] = (uint32_t)rows[first][lane / 4] | (uint32_t)rows[first + 1][lane / 4] << 16;
+    matrices_lane mine = {row, out};
+    emulation_warp_collective(ALL_LANES, "ldmatrix.trans", &mine, matrices_load_transposed_all);
+}
+
+struct multiply_lane {
+    float *c;
+    const uint32_t *a;
+    uint32_t b[2];
+};
+
+// Sums run over k from 0 on, in float32; on the device their order is not documented.
+static inline void matrix_multiply_add_all(void *const *lanes, unsigned) {
+    float a[16][16];
+    float b[16][8];
+    float c[16][8];
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        const multiply_lane *in = (const multiply_lane *)lanes[lane];
+        unsigned g = lane / 4;
+        unsigned column = lane % 4 * 2;
+        for (unsigned e = 0; e < 4; e++) {
+            float *pair = &a[g + e % 2 * 8][column + e / 2 * 8];
+            pair[0] = __uint_as_float(in->a[e] << 16);
+            pair[1] = __uint_as_float(in->a[e] & 0xffff0000u);
+            c[g + e / 2 * 8][column + e % 2] = in->c[e];
+        }
+        for (unsigned e = 0; e < 2; e++) {
+            b[column + e * 8][g] = __uint_as_float(in->b[e] << 16);
+            b[column + e * 8 + 1][g] = __uint_as_float(in->b[e] & 0xffff0000u);
+        }
+    }
+    for (unsigned k = 0; k < 16; k++) {
+        for (unsigned row = 0; row < 16; row++) {
+            for (unsigned column = 0; column < 8; column++) {
+                c[row][column] += a[row][k] * b[k][column];
+            }
+        }
+    }
+    for (unsigned lane = 0; lane < WARP; lane++) {
+        for (unsigned e = 0; e < 4; e++) {
+            ((multiply_lane *)lanes[lane])->c[e] = c[lane / 4 + e / 2 * 8][lane % 4 * 2 + e % 2];
+        }
     }
 }
 
 // c += A B.
 static inline void matrix_multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    uint32_t mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
-    uint32_t all[WARP][6];
-    emulation_warp_exchange(mine, sizeof mine, all);
-    unsigned g = threadIdx.x % WARP / 4;
-    unsigned column = threadIdx.x % 4 * 2;
-    for (unsigned k = 0; k < 16;
-         k += 2) { // lane % 4 and register of the pair k, k + 1 in A's columns, B's rows
-        unsigned lane = k % 8 / 2;
-        unsigned high = k / 8;
-        const uint32_t *left = all[g * 4 + lane];
-        for (unsigned e = 0; e < 2; e++) {
-            uint32_t right = all[(column + e) * 4 + lane][4 + high];
-            for (unsigned half = 0; half < 2; half++) { // rows g and g + 8
-                uint32_t pair = left[2 * high + half];
-                float *sum = &c[2 * half + e];
-                *sum += __uint_as_float(pair << 16) * __uint_as_float(right << 16);
-                *sum += __uint_as_float(pair & 0xffff0000u) * __uint_as_float(right & 0xffff0000u);
-            }
-        }
-    }
+    multiply_lane mine = {c, a, {b0, b1}};
+    emulation_warp_collective(ALL_LANES, "mma.m16n8k16", &mine, matrix_multiply_add_all);
 }
 
 static inline float fast_exp2(float x) {

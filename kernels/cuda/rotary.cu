@@ -9,11 +9,11 @@ enum {
     HEAD_DIM_MOST = 2 * PAIRS * WARP,
 };
 
-template <typename T>
+template <typename T, bool WIDE>
 static __device__ __forceinline__ void normalise(float (&x)[PAIRS], float inverse, const T *norm, size_t i,
-                                                 size_t n, bool wide) {
+                                                 size_t n) {
     float weight[PAIRS];
-    group_load(weight, norm, i, n, wide);
+    group_load(weight, norm, i, n, WIDE);
 #pragma unroll
     for (int e = 0; e < PAIRS; e++) {
         x[e] = rounded<T>(rounded<T>(x[e] * inverse) * weight[e]);
@@ -22,11 +22,10 @@ static __device__ __forceinline__ void normalise(float (&x)[PAIRS], float invers
 
 // `lanes`, a power of two, share a head. Their sum of squares has an order that depends on head_dim alone:
 // left numbers, right numbers, then lanes by halving.
-template <typename T>
+template <typename T, bool WIDE>
 static __global__ void __launch_bounds__(ROTARY_THREADS)
     rotary_kernel(T *qkv, const T *q_norm, const T *k_norm, float epsilon, const float *cosine,
-                  const float *sine, const int32_t *rope_row, struct device_heads heads, unsigned lanes,
-                  bool wide) {
+                  const float *sine, const int32_t *rope_row, struct device_heads heads, unsigned lanes) {
     size_t half = heads.head_dim / 2;
     size_t turned = heads.heads + heads.kv_heads;
     size_t i = (threadIdx.x & (lanes - 1)) * (size_t)PAIRS;
@@ -35,8 +34,8 @@ static __global__ void __launch_bounds__(ROTARY_THREADS)
     size_t angles = (size_t)rope_row[blockIdx.x] * half;
     float c[PAIRS];
     float s[PAIRS];
-    group_load(c, cosine + angles, i, half, wide);
-    group_load(s, sine + angles, i, half, wide);
+    group_load(c, cosine + angles, i, half, WIDE);
+    group_load(s, sine + angles, i, half, WIDE);
 #pragma unroll
     for (int e = 0; e < PAIRS; e++) {
         c[e] = rounded<T>(c[e]);
@@ -48,8 +47,8 @@ static __global__ void __launch_bounds__(ROTARY_THREADS)
         T *left = token + (there ? h : 0) * heads.head_dim;
         float a[PAIRS];
         float b[PAIRS];
-        group_load(a, left, i, there ? half : 0, wide);
-        group_load(b, left + half, i, there ? half : 0, wide);
+        group_load(a, left, i, there ? half : 0, WIDE);
+        group_load(b, left + half, i, there ? half : 0, WIDE);
         if (q_norm != NULL) {
             float square = 0;
 #pragma unroll
@@ -65,8 +64,8 @@ static __global__ void __launch_bounds__(ROTARY_THREADS)
             }
             float inverse = 1.0f / sqrtf(square / (float)heads.head_dim + epsilon);
             const T *norm = h < heads.heads ? q_norm : k_norm;
-            normalise(a, inverse, norm, i, half, wide);
-            normalise(b, inverse, norm + half, i, half, wide);
+            normalise<T, WIDE>(a, inverse, norm, i, half);
+            normalise<T, WIDE>(b, inverse, norm + half, i, half);
         }
         if (there) {
             float a_turned[PAIRS];
@@ -76,8 +75,8 @@ static __global__ void __launch_bounds__(ROTARY_THREADS)
                 a_turned[e] = rounded<T>(a[e] * c[e]) - rounded<T>(b[e] * s[e]);
                 b_turned[e] = rounded<T>(b[e] * c[e]) + rounded<T>(a[e] * s[e]);
             }
-            group_store(left, i, half, a_turned, wide);
-            group_store(left + half, i, half, b_turned, wide);
+            group_store(left, i, half, a_turned, WIDE);
+            group_store(left + half, i, half, b_turned, WIDE);
         }
     }
 }
@@ -94,8 +93,9 @@ static cudaError_t rotary(cudaStream_t stream, T *qkv, const T *q_norm, const T 
     while (lanes * PAIRS < half) {
         lanes *= 2;
     }
-    return LAUNCH(rotary_kernel<T>, dim3((unsigned)tokens), dim3(ROTARY_THREADS), 0, stream, qkv, q_norm,
-                  k_norm, epsilon, cosine, sine, rope_row, heads, lanes, wide);
+    auto kernel = wide ? rotary_kernel<T, true> : rotary_kernel<T, false>;
+    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROTARY_THREADS), 0, stream, qkv, q_norm, k_norm,
+                  epsilon, cosine, sine, rope_row, heads, lanes);
 }
 
 extern "C" cudaError_t launch_qk_norm_rope(cudaStream_t stream, enum dtype dtype, void *qkv,

@@ -8,18 +8,14 @@ enum { ROW_THREADS = 256, NORM_THREADS = 1024 };
 
 // ---- embedding ----
 
-template <typename T>
-static __global__ void embed_kernel(T *out, const T *table, const int32_t *ids, size_t hidden, bool wide) {
+template <typename T, bool WIDE>
+static __global__ void __launch_bounds__(ROW_THREADS)
+    embed_kernel(T *out, const T *table, const int32_t *ids, size_t hidden) {
     const T *from = table + (size_t)ids[blockIdx.x] * hidden;
     T *to = out + (size_t)blockIdx.x * hidden;
-    if (wide) {
-        for (size_t i = threadIdx.x * (size_t)CHUNK; i < hidden; i += ROW_THREADS * (size_t)CHUNK) {
-            *(group<T, CHUNK> *)(to + i) = *(const group<T, CHUNK> *)(from + i);
-        }
-        return;
-    }
-    for (size_t i = threadIdx.x; i < hidden; i += ROW_THREADS) {
-        to[i] = from[i];
+    const int number = WIDE ? CHUNK : 1; // that a thread copies at once
+    for (size_t i = threadIdx.x * (size_t)number; i < hidden; i += ROW_THREADS * (size_t)number) {
+        *(group<T, number> *)(to + i) = *(const group<T, number> *)(from + i);
     }
 }
 
@@ -27,8 +23,8 @@ template <typename T>
 static cudaError_t embed(cudaStream_t stream, T *out, const T *table, const int32_t *ids, size_t tokens,
                          size_t hidden) {
     bool wide = rows_wide<T, CHUNK>(out, hidden) && rows_wide<T, CHUNK>(table, hidden);
-    return LAUNCH(embed_kernel<T>, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, out, table, ids,
-                  hidden, wide);
+    auto kernel = wide ? embed_kernel<T, true> : embed_kernel<T, false>;
+    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, out, table, ids, hidden);
 }
 
 // ---- RMSNorm ----
@@ -60,46 +56,46 @@ static __device__ __forceinline__ float add_squares(float sum, const float (&x)[
     return sum;
 }
 
-template <typename T>
+template <typename T, bool WIDE>
 static __device__ __forceinline__ void norm_store(T *out, const T *weight, const float (&x)[CHUNK],
-                                                  float inverse, size_t i, size_t hidden, bool wide) {
+                                                  float inverse, size_t i, size_t hidden) {
     float y[CHUNK];
-    group_load(y, weight, i, hidden, wide);
+    group_load(y, weight, i, hidden, WIDE);
 #pragma unroll
     for (int e = 0; e < CHUNK; e++) {
         y[e] *= rounded<T>(x[e] * inverse);
     }
-    group_store(out, i, hidden, y, wide);
+    group_store(out, i, hidden, y, WIDE);
 }
 
 // Each thread has chunks threadIdx.x, threadIdx.x + blockDim.x, ... of the row; the first (in most models the
 // only one) stays in registers between the sum and the product. The block's size, and with it the order of
 // the sum, is a function of `hidden` alone.
-template <typename T>
+template <typename T, bool WIDE>
 static __global__ void __launch_bounds__(NORM_THREADS)
-    rms_norm_kernel(T *out, const T *x, const T *weight, float epsilon, size_t hidden, bool wide) {
+    rms_norm_kernel(T *out, const T *x, const T *weight, float epsilon, size_t hidden) {
     SHARED_BYTES(shared);
     const T *from = x + (size_t)blockIdx.x * hidden;
     T *to = out + (size_t)blockIdx.x * hidden;
     size_t first = threadIdx.x * (size_t)CHUNK;
     size_t step = blockDim.x * (size_t)CHUNK;
     float held[CHUNK];
-    group_load(held, from, first, hidden, wide);
+    group_load(held, from, first, hidden, WIDE);
     float square = add_squares(0.0f, held);
     for (size_t i = first + step; i < hidden; i += step) {
         float more[CHUNK];
-        group_load(more, from, i, hidden, wide);
+        group_load(more, from, i, hidden, WIDE);
         square = add_squares(square, more);
     }
     square = block_sum(square, (float *)shared);
     float inverse = 1.0f / sqrtf(square / (float)hidden + epsilon);
     if (first < hidden) {
-        norm_store(to, weight, held, inverse, first, hidden, wide);
+        norm_store<T, WIDE>(to, weight, held, inverse, first, hidden);
     }
     for (size_t i = first + step; i < hidden; i += step) {
         float more[CHUNK];
-        group_load(more, from, i, hidden, wide);
-        norm_store(to, weight, more, inverse, i, hidden, wide);
+        group_load(more, from, i, hidden, WIDE);
+        norm_store<T, WIDE>(to, weight, more, inverse, i, hidden);
     }
 }
 
@@ -110,8 +106,9 @@ static cudaError_t rms_norm(cudaStream_t stream, T *out, const T *x, const T *we
                 rows_wide<T, CHUNK>(weight, hidden);
     size_t warps = ((hidden + CHUNK - 1) / CHUNK + WARP - 1) / WARP;
     unsigned threads = warps < NORM_THREADS / WARP ? (unsigned)warps * WARP : (unsigned)NORM_THREADS;
-    return LAUNCH(rms_norm_kernel<T>, dim3((unsigned)tokens), dim3(threads), WARP * sizeof(float), stream,
-                  out, x, weight, epsilon, hidden, wide);
+    auto kernel = wide ? rms_norm_kernel<T, true> : rms_norm_kernel<T, false>;
+    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(threads), WARP * sizeof(float), stream, out, x, weight,
+                  epsilon, hidden);
 }
 
 // ---- SwiGLU ----
@@ -125,29 +122,29 @@ static __device__ __forceinline__ float silu(float x, bf16) {
     return fast_divide(x, 1.0f + fast_exp2(x * -1.44269504f));
 }
 
-template <typename T>
+template <typename T, bool WIDE>
 static __global__ void __launch_bounds__(ROW_THREADS)
-    swiglu_kernel(T *out, const T *gate_up, size_t intermediate, bool wide) {
+    swiglu_kernel(T *out, const T *gate_up, size_t intermediate) {
     const T *gates = gate_up + 2 * (size_t)blockIdx.x * intermediate;
     T *to = out + (size_t)blockIdx.x * intermediate;
     for (size_t i = threadIdx.x * (size_t)CHUNK; i < intermediate; i += ROW_THREADS * (size_t)CHUNK) {
         float gate[CHUNK];
         float y[CHUNK];
-        group_load(gate, gates, i, intermediate, wide);
-        group_load(y, gates + intermediate, i, intermediate, wide);
+        group_load(gate, gates, i, intermediate, WIDE);
+        group_load(y, gates + intermediate, i, intermediate, WIDE);
 #pragma unroll
         for (int e = 0; e < CHUNK; e++) {
             y[e] *= rounded<T>(silu(gate[e], T()));
         }
-        group_store(to, i, intermediate, y, wide);
+        group_store(to, i, intermediate, y, WIDE);
     }
 }
 
 template <typename T>
 static cudaError_t swiglu(cudaStream_t stream, T *out, const T *gate_up, size_t tokens, size_t intermediate) {
     bool wide = rows_wide<T, CHUNK>(out, intermediate) && rows_wide<T, CHUNK>(gate_up, intermediate);
-    return LAUNCH(swiglu_kernel<T>, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, out, gate_up,
-                  intermediate, wide);
+    auto kernel = wide ? swiglu_kernel<T, true> : swiglu_kernel<T, false>;
+    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, out, gate_up, intermediate);
 }
 
 // ---- launchers: the dtype of computation is float32 or bfloat16; a grid has at most 2^31 - 1 blocks ----
