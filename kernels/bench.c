@@ -184,25 +184,33 @@ static int bench_few_tokens(struct bench *bench, size_t tokens, struct error *er
     const unsigned products = 1u << STEP_QKV | 1u << STEP_OUT | 1u << STEP_GATE_UP | 1u << STEP_DOWN;
     double bytes =
         (double)bench->blocks.count * (double)bench_block_bytes(bench->device, &bench->blocks.shape);
+    double number = (double)dtype_size(device_dtype(bench->device));
     double reading = 0;
+    double peak = 0;
     double best = 0;
     int status = bench_blocks_batch(&bench->blocks, tokens, tokens, err);
     for (int i = 0; i < bench->options.repeats && status == STATUS_OK; i++) {
-        double rate;
+        double rate = 0;
+        double multiply = 0;
         double seconds[STEPS] = {0};
         status = read_rate(bench, &rate, err);
+        status = status == STATUS_OK
+                     ? bench->device->ops->peak(bench->device, device_dtype(bench->device), &multiply, err)
+                     : status;
         for (size_t block = 0; block < bench->blocks.count && status == STATUS_OK; block++) {
             status = bench_run_steps(&bench->blocks, block, products, seconds, err);
         }
         double all = seconds[STEP_QKV] + seconds[STEP_OUT] + seconds[STEP_GATE_UP] + seconds[STEP_DOWN];
         reading = fmax(reading, rate);
+        peak = fmax(peak, multiply);
         best = fmax(best, bytes / all);
     }
     if (status == STATUS_OK) {
         char name[96];
         snprintf(name, sizeof name, "all matrices of a block, %zu token%s", tokens, tokens == 1 ? "" : "s");
-        fprintf(bench->out, "%-44s %10.2f GB/s    %8.1f %% of %8.2f\n", name, best * 1e-9,
-                reading > 0 ? 100 * best / reading : NAN, reading * 1e-9);
+        fprintf(bench->out, "%-44s %10.2f GB/s    %8.1f %% of %8.2f; multiplying allows %.2f\n", name,
+                best * 1e-9, reading > 0 ? 100 * best / reading : NAN, reading * 1e-9,
+                peak / (2 * (double)tokens) * number * 1e-9);
     }
     return status;
 }

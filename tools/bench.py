@@ -51,7 +51,7 @@ def model_folder(layers: int) -> Path:
     return folder
 
 
-LINE = re.compile(r"^(?P<what>.+?)  +(?P<value>[\d.]+) (?P<unit>GFLOP/s|GB/s|tokens/s|x)(?: +(?P<ratio>[\d.]+) % of +(?P<limit>\S+))?(?P<rest>.*)$")
+LINE = re.compile(r"^(?P<what>.+?)  +(?P<value>[\d.]+) (?P<unit>GFLOP/s|GB/s|tokens/s|x)(?: +(?P<ratio>[\d.]+) % of +(?P<limit>[^\s;]+))?;?(?P<rest>.*)$")
 
 
 def run_bench(title: str, options: list[str], rows: list[dict]) -> None:

@@ -91,6 +91,9 @@ struct micro_kernels {
     // limit of tile. Returns the number of floating-point operations. sums [tile_rows, tile_columns] are read
     // first and written last.
     double (*peak)(size_t rounds, float *sums);
+
+    // Reads `bytes` from memory and does next to nothing with them; the result depends on all of them.
+    float (*read)(const void *data, size_t bytes);
 };
 
 static inline void micro_kernels_begin(const struct micro_kernels *kernels) {

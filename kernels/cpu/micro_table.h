@@ -42,7 +42,8 @@
 
 #define MICRO_ROW_ENTRIES(suffix)                                                                            \
     .store_sums = store_sums_##suffix, .store_scaled = store_scaled_##suffix, .norm = norm_##suffix,         \
-    .rope = rope_##suffix, .swiglu = swiglu_##suffix, .rescale = rescale_sums, .turn = turn_units
+    .rope = rope_##suffix, .swiglu = swiglu_##suffix, .rescale = rescale_sums, .turn = turn_units,           \
+    .read = read_all
 
 #define MICRO_WIDE_ENTRIES(suffix)                                                                           \
     .operand = DTYPE_F32, .tile_rows = TILE_ROWS, .tile_columns = TILE_COLUMNS, .depth_unit = 2,             \

@@ -272,7 +272,21 @@ MICRO_INLINE void pack_values_wide(float *panel, const void *values, size_t stri
     }
 }
 
-// ---- peak ----
+// ---- limits ----
+
+// Reads whole vectors from front to back and does next to nothing with them.
+static inline float read_all(const void *data, size_t bytes) {
+    const unsigned char *in = data;
+    lanes greatest[4] = {lanes_set(0), lanes_set(0), lanes_set(0), lanes_set(0)};
+    for (size_t i = 0; i + sizeof greatest <= bytes; i += sizeof greatest) {
+#pragma GCC unroll 4
+        for (size_t v = 0; v < 4; v++) {
+            greatest[v] = lanes_max(lanes_load(in + i + v * sizeof(lanes)), greatest[v]);
+        }
+    }
+    return lanes_greatest(
+        lanes_max(lanes_max(greatest[0], greatest[1]), lanes_max(greatest[2], greatest[3])));
+}
 
 static inline double peak_f32(size_t rounds, float *sums) {
     lanes c[TILE_ROWS][TILE_VECTORS];
