@@ -19,6 +19,7 @@ import tempfile
 SOURCE = pathlib.Path(os.environ.get("STRATA_SOURCE", pathlib.Path(__file__).resolve().parent.parent))
 BUILD = pathlib.Path(os.environ.get("STRATA_BUILD", SOURCE / "build"))
 STRATA = BUILD / "strata"
+EMULATED = BUILD / "tests" / "strata_emulated"  # the same with an emulated GPU (tests/cuda_emulation)
 
 OK, USAGE, DATA, DEVICE, INTERNAL, WRITE, STOPPED, JOB, DRIFT = 0, 64, 65, 69, 70, 73, 75, 78, 80
 DONE, FAILED, SKIPPED = 0, 1, 2  # problem.state of the ledger
@@ -84,8 +85,8 @@ class Result:
         return f"exit {self.code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
 
 
-def strata(*arguments, environment=None, timeout=300, cwd=None):
-    done = subprocess.run([STRATA, *map(str, arguments)], capture_output=True, timeout=timeout, cwd=cwd,
+def strata(*arguments, environment=None, timeout=300, cwd=None, program=STRATA):
+    done = subprocess.run([program, *map(str, arguments)], capture_output=True, timeout=timeout, cwd=cwd,
                           env=environment or clean_environment())
     return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
@@ -103,6 +104,8 @@ def merge(base, changes):
 
 class Job:
     """A job in FOLDER: problems.db, job.yaml, and the run directory out."""
+
+    program = STRATA
 
     def __init__(self, folder, problems=None, model=None, /, **sections):
         self.folder = pathlib.Path(folder)
@@ -140,15 +143,16 @@ class Job:
         twin.folder = pathlib.Path(folder)
         twin.folder.mkdir(parents=True, exist_ok=True)
         twin.output, twin.file, twin.database = twin.folder / "out", twin.folder / "job.yaml", self.database
+        twin.program = self.program
         twin.keys = merge(merge(self.keys, {"problems": {"database": str(self.database)}}), sections)
         twin.write()
         return twin
 
     def command(self, *arguments):
-        return [str(STRATA), "run", str(self.file), "--quiet", *map(str, arguments)]
+        return [str(self.program), "run", str(self.file), "--quiet", *map(str, arguments)]
 
     def run(self, *arguments, expect=OK, **options):
-        done = strata(*self.command(*arguments)[1:], **options)
+        done = strata(*self.command(*arguments)[1:], program=self.program, **options)
         assert expect is None or done.code == expect, done
         return done
 

@@ -101,8 +101,16 @@ static size_t at_least_one(uint64_t value) {
     return value > 0 ? (size_t)value : 1;
 }
 
-void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits) {
+// A device that queues runs its products at one shape, in tiles: whole ones, so that a few tokens more or
+// less in the largest batch change neither their number nor the algorithm that suits it.
+static size_t budget(const struct inputs *inputs) {
+    const size_t tiles = 256;
     size_t tokens = at_least_one(inputs->survey.largest_tokens);
+    return in_flight_depth(inputs->device) > 1 ? (tokens + tiles - 1) / tiles * tiles : tokens;
+}
+
+void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits) {
+    size_t tokens = budget(inputs);
     *limits = (struct model_limits){.layers = inputs->layers,
                                     .layer_count = inputs->layer_count,
                                     .tokens = tokens,

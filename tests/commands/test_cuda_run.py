@@ -1,0 +1,213 @@
+"""Whole runs on the emulated GPU: the CPU's latents, the same bytes whatever interrupts it, batches in flight at a stop,
+the algorithms of products kept by the ledger and by run.profile."""
+import json
+import random
+import signal
+
+import numpy as np
+import pytest
+
+import support
+from support import DEVICE, DONE, JOB, OK, STOPPED, Job, clean_environment, make_problems, read_latents
+
+PROBLEMS = 14
+pytestmark = pytest.mark.skipif(not support.EMULATED.exists(), reason="built without the emulation of CUDA")
+
+
+def emulation(**settings):
+    return clean_environment(**{f"CUDA_EMULATION_{name}": str(value) for name, value in settings.items()})
+
+
+@pytest.fixture(scope="module")
+def on_cpu(tmp_path_factory):
+    job = Job(tmp_path_factory.mktemp("cpu"), make_problems(PROBLEMS, steps=3, longest=8), batch={"tokens": 128})
+    job.run()
+    return job
+
+
+def on_gpu(job, folder, **sections):
+    twin = job.twin(folder, **support.merge({"model": {"device": "cuda:0"}}, sections))
+    twin.program = support.EMULATED
+    return twin
+
+
+@pytest.fixture(scope="module")
+def reference(on_cpu, tmp_path_factory):
+    job = on_gpu(on_cpu, tmp_path_factory.mktemp("reference"))
+    job.run()
+    return job
+
+
+def check_same(reference, job):
+    job.check_finished(PROBLEMS, reference.shards())
+    assert job.outcomes() == reference.outcomes()
+
+
+def worst_error(found, expected, layer):
+    worst = 0
+    for key, problem in expected.items():
+        assert found[key]["rows"] == problem["rows"]
+        ours, theirs = found[key][layer].astype("f8"), problem[layer].astype("f8")
+        assert np.isfinite(ours).all()
+        worst = max(worst, (np.linalg.norm(ours - theirs, axis=1) / np.linalg.norm(theirs, axis=1)).max())
+    return worst
+
+
+# ---- numbers
+
+def test_float32_latents_are_those_of_the_cpu(on_cpu, reference):
+    expected, found = read_latents(on_cpu), read_latents(reference)
+    assert found.keys() == expected.keys() and len(found) == PROBLEMS
+    for layer in ("hs_000", "hs_002", "hs_003"):
+        assert worst_error(found, expected, layer) < 1e-5, layer
+    assert {state for state, _ in reference.problems().values()} == {DONE}
+
+
+def test_bfloat16_latents_are_near_those_of_the_cpu(on_cpu, tmp_path):
+    found = []
+    for name, place in (("cpu", lambda *a, **k: on_cpu.twin(*a, **k)), ("gpu", lambda *a, **k: on_gpu(on_cpu, *a, **k))):
+        job = place(tmp_path / name, model={"dtype": "bfloat16"})
+        job.run()
+        found.append(read_latents(job))
+    assert worst_error(found[1], found[0], "hs_000") == 0  # gathered, not computed
+    assert worst_error(found[1], found[0], "hs_003") < 0.03
+
+
+def test_batch_size_keeps_the_bits_of_each_problem(on_cpu, tmp_path):
+    """Another number of rows a product, other neighbours, other places; by the same algorithms."""
+    found = []
+    for number, batch in enumerate(({"problems": 1, "tokens": 128, "window": 1}, {"problems": 14, "tokens": 2048})):
+        job = on_gpu(on_cpu, tmp_path / str(number), batch=batch)
+        job.run(environment=emulation(PREFER=7, SEED=number + 5))
+        found.append(read_latents(job))
+        assert set(algorithms(job).values()) == {"7"}
+    assert found[0].keys() == found[1].keys() and len(found[0]) == PROBLEMS
+    for key, problem in found[0].items():
+        for layer in ("hs_000", "hs_002", "hs_003"):
+            assert problem[layer].tobytes() == found[1][key][layer].tobytes(), (key, layer)
+
+
+# ---- the same bytes
+
+def test_second_run_gives_the_same_bytes(reference, tmp_path):
+    """Whatever order the queues, blocks and threads of the GPU take."""
+    twin = reference.twin(tmp_path)
+    twin.run(environment=emulation(SEED=77))
+    check_same(reference, twin)
+
+
+def test_stops_keep_what_is_in_flight(reference, tmp_path):
+    twin = reference.twin(tmp_path)
+    launches = 0
+    while twin.run("--stop-after", 2, expect=None).code == STOPPED:
+        launches += 1
+        twin.check_acknowledged(reference.shards())
+        assert launches < 20
+    check_same(reference, twin)
+    batches = reference.query("SELECT count(*) FROM batch")
+    assert twin.query("SELECT count(*) FROM batch") == batches  # none was computed twice
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_signals(reference, tmp_path, number):
+    twin = reference.twin(tmp_path)
+    rng = random.Random(number)
+    ends = []
+    for _ in range(3):
+        process = twin.start(environment=emulation(SLOW="1:3"))
+        try:
+            process.wait(timeout=0.5 + 2 * rng.random())
+        except Exception:
+            process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        ends.append(process.returncode)
+        assert ends[-1] in (OK, STOPPED, -number), err.decode()
+        twin.check_acknowledged(reference.shards())
+        if ends[-1] == OK:
+            break
+    assert ends[0] != OK  # it was interrupted at least once
+    twin.run()
+    check_same(reference, twin)
+
+
+def test_another_gpu_or_the_cpu_is_refused(reference, tmp_path):
+    twin = reference.twin(tmp_path)
+    twin.run("--stop-after", 3, expect=STOPPED)
+    twin.change(model={"device": "cpu"})
+    done = twin.run(expect=JOB)
+    assert "another identity" in done.err and "device.kind" in done.err
+    twin.change(model={"device": "cuda:0"})
+    done = twin.run(environment=emulation(DEVICES=0), expect=DEVICE)
+    assert "device cuda:0 is not there" in done.last()
+    twin.run()
+    check_same(reference, twin)
+
+
+# ---- algorithms
+
+def algorithms(job):
+    text = job.query("SELECT value FROM note WHERE key = 'device.algorithms'")[0][0]
+    return {line.split(" id=")[0]: line.split(" id=")[1].split()[0] for line in text.splitlines()}
+
+
+def test_a_resume_uses_the_algorithms_of_the_run(reference, tmp_path):
+    first = algorithms(reference)
+    assert len(first) == 4 and all("tokens=" in shape for shape in first)
+    assert all("float32" in shape for shape in first)
+    other = next(id for id in ("6", "7", "11") if id not in first.values())
+    twin = reference.twin(tmp_path / "fresh")
+    twin.run("--stop-after", 2, environment=emulation(PREFER=other), expect=STOPPED)
+    chosen = algorithms(twin)
+    twin.run(environment=emulation(PREFER=next(iter(first.values()))))
+    assert algorithms(twin) == chosen
+    identity = dict(twin.query("SELECT key, value FROM identity"))
+    assert len(identity["device.algorithms"]) == 64
+
+
+def test_profile_names_the_algorithms_of_a_fresh_run(reference, tmp_path):
+    first = reference.twin(tmp_path / "first", run={"profile": str(tmp_path / "profile.json")})
+    first.run()
+    entries = json.loads((tmp_path / "profile.json").read_text())
+    assert [key for key in entries if key.startswith("algorithms: cuda Emulated GPU")]
+    second = reference.twin(tmp_path / "second", run={"profile": str(tmp_path / "profile.json")})
+    second.run(environment=emulation(PREFER=11))
+    assert algorithms(second) == algorithms(first)
+    assert "as run.profile says" in (second.output / "run.log").read_text()
+    check_same(first, second)
+
+
+# ---- what fits, and where it lies
+
+def test_a_plan_that_does_not_fit_is_refused_with_what_would(on_cpu, tmp_path):
+    job = on_gpu(on_cpu, tmp_path, model={"memory_reserve_gb": 0.01})
+    tight = {"MEMORY": 64 << 20, "FREE": 10 << 20}
+    for done in (support.strata("check", job.file, program=job.program, environment=emulation(**tight)),
+                 job.run(environment=emulation(**tight), expect=DEVICE)):
+        text = done.out + done.err
+        assert done.code == DEVICE, done
+        for part in ("not enough memory: weights", "activations", "scratch", "staging", "reserve 0.009 GiB", "needed", "free"):
+            assert part in text, (part, text)
+        assert "batch.tokens that would fit" in text or "not even a batch of one text" in text
+    assert not (job.output / "shards").exists() or not job.shards()
+
+
+def test_everything_is_resident(reference):
+    report = json.loads(reference.query("SELECT value FROM note WHERE key = 'device.residency'")[0][0])
+    assert report["kind"] == "cuda" and report["planned"]["weights"] == report["taken"]["weights"] > 0
+    assert report["pieces"] > 20 and report["bytes"] > 0
+    assert report["process_bytes"] >= report["planned"]["weights"]
+    assert "resident on cuda, Emulated GPU: all" in (reference.output / "run.log").read_text()
+
+
+def test_nothing_is_allocated_after_the_start_and_nothing_is_left(reference, tmp_path):
+    twin = reference.twin(tmp_path)
+    report = tmp_path / "report.json"
+    twin.run(environment=emulation(REPORT=report))
+    counts = json.loads(report.read_text())
+    batches = twin.query("SELECT count(*) FROM batch")[0][0]
+    # Three arenas and the staging memory, before anything was launched; of each batch 3 blocks of 8 operations, and more.
+    assert (counts["mallocs"], counts["host_mallocs"], counts["launches_at_last_allocation"]) == (3, 1, 0), counts
+    assert counts["launches"] + counts["products"] > 24 * batches
+    left = ("device_bytes", "host_bytes", "streams", "events")
+    assert [counts[name] for name in left] == [0] * len(left), counts
+    assert counts["pageable_copies"] == 0, counts
