@@ -148,24 +148,28 @@ static int keep(struct cuda_device *cuda, const struct line *line, struct error 
     return STATUS_OK;
 }
 
-int cuda_set_algorithms(struct device *device, const char *text, struct error *err) {
-    struct cuda_device *cuda = cuda_of(device);
+// Every line of a text: kept, or only looked at.
+static int read_lines(struct cuda_device *cuda, const char *text, bool keeps, struct error *err) {
     char one[512];
-    if (cuda->tuned > 0) {
-        return error_set(err, STATUS_INTERNAL, "algorithms were named after products were tuned");
-    }
-    for (size_t number = 1; *text != 0; number++) {
+    int status = STATUS_OK;
+    for (size_t number = 1; *text != 0 && status == STATUS_OK; number++) {
         size_t length = strcspn(text, "\n");
         struct line line;
         snprintf(one, sizeof one, "%.*s", length < sizeof one ? (int)length : (int)sizeof one, text);
         if (length >= sizeof one || (length > 0 && !parse(one, &line))) {
             return error_set(err, STATUS_DATA, "line %zu names no algorithm of cuBLASLt: %.60s", number, one);
         }
-        int status = length > 0 ? keep(cuda, &line, err) : STATUS_OK;
-        if (status != STATUS_OK) {
-            return status;
-        }
+        status = keeps && length > 0 ? keep(cuda, &line, err) : STATUS_OK;
         text += length + (text[length] == '\n');
     }
-    return STATUS_OK;
+    return status;
+}
+
+int cuda_set_algorithms(struct device *device, const char *text, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    if (cuda->tuned > 0) {
+        return error_set(err, STATUS_INTERNAL, "algorithms were named after products were tuned");
+    }
+    int status = read_lines(cuda, text, false, err); // a text with a mistake names nothing
+    return status == STATUS_OK ? read_lines(cuda, text, true, err) : status;
 }
