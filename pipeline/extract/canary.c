@@ -72,6 +72,9 @@ static int run_once(struct canary *canary, const struct model_batch *batch, doub
         status = device_wait(canary->device, mark, NULL, err);
     }
     *seconds = clock_seconds() - began;
+    if (canary->guard != NULL) {
+        guard_start_goes_on(canary->guard);
+    }
     return status;
 }
 
@@ -129,10 +132,11 @@ static int time_shape(struct canary *canary, size_t tokens, size_t length, struc
     return run_fastest(canary, &batch, CANARY_RUNS, &sample->seconds, err);
 }
 
-int canary_calibrate(struct canary *canary, struct drift_cost *cost, struct error *err) {
+int canary_calibrate(struct canary *canary, struct guard *guard, struct drift_cost *cost, struct error *err) {
     struct drift_sample samples[3];
     size_t tokens = calibration_tokens(canary);
     double warm;
+    canary->guard = guard;
     canary->tokens = size_max(tokens / 2, 1);
     struct model_batch batch = shape(canary, canary->tokens, SHORT_TEXT);
     int status = run_once(canary, &batch, &warm, err); // first touch of every buffer
@@ -153,6 +157,7 @@ int canary_calibrate(struct canary *canary, struct drift_cost *cost, struct erro
         status = hash_outputs(canary, &batch, canary->sha256, err);
         drift_fit(cost, samples);
     }
+    canary->guard = NULL;
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "calibration");
 }
 

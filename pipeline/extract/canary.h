@@ -6,6 +6,7 @@
 
 #include "base/digest.h"
 #include "extract/drift.h"
+#include "extract/guard.h"
 #include "model/model.h"
 
 enum { CANARY_RUNS = 3 }; // of which the fastest counts
@@ -14,6 +15,7 @@ struct canary {
     struct model *model;
     struct device *device;
     struct model_limits limits;
+    struct guard *guard; // while calibrating
     size_t vocabulary;
     int32_t *ids;
     int32_t *starts;
@@ -29,8 +31,9 @@ int canary_create(struct canary *canary, struct model *model, struct device *dev
                   const struct model_limits *limits, struct error *err);
 void canary_destroy(struct canary *canary); // accepts zeros
 
-// Times three shapes and the canary itself; fills cost, canary->seconds and canary->sha256.
-int canary_calibrate(struct canary *canary, struct drift_cost *cost, struct error *err);
+// Times three shapes and the canary itself; fills cost, canary->seconds and canary->sha256. The guard, which
+// watches the start, is told of each run that ends.
+int canary_calibrate(struct canary *canary, struct guard *guard, struct drift_cost *cost, struct error *err);
 
 // Runs the canary three times; *seconds is the fastest, *same whether the outputs still have the calibrated
 // hash.

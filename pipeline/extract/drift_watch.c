@@ -101,7 +101,7 @@ int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, stru
     drift_start(&watch->detector);
     watch->state = "steady";
     watch->canary = canary;
-    int status = canary_calibrate(canary, &watch->cost, err);
+    int status = canary_calibrate(canary, watch->guard, &watch->cost, err);
     if (status != STATUS_OK) {
         return status;
     }

@@ -59,6 +59,10 @@ static void let_writer_end(struct guard *guard, double seconds) {
 // The process ends here, in this thread. An error of the writer counts more than the reason to leave.
 static void leave(struct guard *guard, int status, const char *reason) {
     struct writer *writer = guard->writer;
+    if (writer == NULL && guard->in_flight &&
+        guard->options.leave != NULL) { // the main thread waits for the device
+        guard->options.leave(guard->options.context, NULL, status, reason);
+    }
     if (writer != NULL && atomic_load(&writer->done)) {
         struct timespec limit;
         clock_gettime(CLOCK_REALTIME, &limit);
@@ -91,7 +95,8 @@ static void end_hung(struct guard *guard) {
             "safe; run the same command to go on.\n",
             guard->what, guard->batch, guard->elapsed, guard->elapsed / guard->predicted,
             guard->options.folder);
-    leave(guard, STATUS_DRIFT, "a batch hung");
+    leave(guard, STATUS_DRIFT,
+          guard->writer != NULL ? "a batch hung" : "the device hung before the first batch");
 }
 
 // After a signal: the batch in flight gets half of the time to stop, then what is done is kept without it.
@@ -226,6 +231,17 @@ void guard_batch_begins(struct guard *guard, uint64_t batch, double predicted) {
 
 void guard_canary_begins(struct guard *guard, uint64_t batch, double predicted) {
     begin(guard, "the canary after batch", batch, predicted);
+}
+
+void guard_start_begins(struct guard *guard, uint64_t launch, double limit) {
+    begin(guard, "the device at the start of launch", launch, limit / HUNG_FACTOR);
+}
+
+void guard_start_goes_on(struct guard *guard) {
+    pthread_mutex_lock(&guard->lock);
+    guard->elapsed = 0;
+    guard->warned = false;
+    pthread_mutex_unlock(&guard->lock);
 }
 
 void guard_batch_ends(struct guard *guard) {

@@ -25,8 +25,8 @@ struct guard_options {
     double stop_seconds; // from the first signal to the end, at most; 15
     double hung_seconds; // a batch is never called hung before; 60
     const char *folder;  // run directory, for messages
-    // Records the end when the guard ends the process itself: the writer is through, its lock is held. May be
-    // NULL.
+    // Records the end when the guard ends the process itself: the writer is through and its lock is held, or
+    // writer is NULL: before the first batch, with the device at work. May be NULL.
     void (*leave)(void *context, const struct writer *writer, int status, const char *reason);
     void *context;
 };
@@ -63,6 +63,11 @@ const char *guard_signal_name(const struct guard *guard); // "SIGTERM"; "" when 
 
 void guard_batch_begins(struct guard *guard, uint64_t batch, double predicted);
 void guard_canary_begins(struct guard *guard, uint64_t batch, double predicted); // ends with guard_batch_ends
+
+// Tuning and calibration, which have no prediction: hung after `limit` seconds without a word that they go
+// on. Ends with guard_batch_ends.
+void guard_start_begins(struct guard *guard, uint64_t launch, double limit);
+void guard_start_goes_on(struct guard *guard);
 void guard_batch_ends(struct guard *guard);
 
 // Sleeps, but not past a stop request.

@@ -61,12 +61,19 @@ static void record_end(struct launch *launch, int status, const struct error *er
     }
 }
 
-// The guard's thread ends the process: a batch is in flight that will not be waited for.
+// The guard's thread ends the process: a batch is in flight that will not be waited for. Before the first
+// batch the main thread may be in the ledger; then this record waits for it or is refused, and the launch
+// shows as killed.
 static void leave(void *context, const struct writer *writer, int status, const char *reason) {
     struct launch *launch = context;
     struct error err;
+    if (launch->epoch == 0) {
+        return;
+    }
     error_set(&err, status, "%s", reason);
-    launch->live = writer->live;
+    if (writer != NULL) {
+        launch->live = writer->live;
+    }
     ledger_hurry(launch->ledger);
     record_end(launch, status, &err);
 }
@@ -309,12 +316,14 @@ static int load_model(struct launch *launch, struct error *err) {
                   guard_signal_name(&launch->guard));
     }
     display_end(&launch->display);
+    guard_start_begins(&launch->guard, launch->epoch, inputs->job.load_timeout);
     if (status == STATUS_OK) {
         status = algorithms_tune(inputs, launch->ledger, &launch->limits, &launch->log, err);
     }
     if (status == STATUS_OK) {
         status = model_check(inputs->model, err);
     }
+    guard_batch_ends(&launch->guard);
     if (status == STATUS_OK) {
         status = resident_check(inputs, launch->ledger, &launch->log, err);
     }
@@ -340,12 +349,14 @@ static int calibrate(struct launch *launch, struct error *err) {
     device_describe(inputs->device, &device);
     snprintf(key, sizeof key, "%s %s %s, %d threads, %s", device.kind, device.name, device.path,
              device.threads, dtype_name(inputs->job.dtype));
+    launch->watch.guard = &launch->guard;
+    guard_start_begins(&launch->guard, launch->epoch, inputs->job.load_timeout);
     if (status == STATUS_OK) {
         status = drift_watch_calibrate(&launch->watch, &launch->canary, launch->ledger, key,
                                        inputs->job.profile, &launch->log, err);
     }
+    guard_batch_ends(&launch->guard);
     launch->watch.stops = inputs->job.drift_stop;
-    launch->watch.guard = &launch->guard;
     device_seal(inputs->device);
     return status;
 }

@@ -65,7 +65,9 @@ const struct job_key job_keys[] = {
     {"model", "memory_reserve_gb", KEY_NUMBER, FIELD(memory_reserve_gb), .minimum = 0, .maximum = 1e6,
      .standard = "0.5", .help = "GPU memory (10^9 bytes) that the run leaves alone"},
     {"model", "load_timeout", KEY_NUMBER, FIELD(load_timeout), .minimum = 1, .maximum = 86400,
-     .standard = "600", .help = "seconds that loading may stand still without a byte before the run ends"},
+     .standard = "600",
+     .help = "seconds that loading may stand still without a byte, and that the device may take for tuning "
+             "or a batch of the calibration, before the run ends"},
 
     {"latents", "layers", KEY_LAYERS, LIST(layers, layer_count), .minimum = -1000, .maximum = 1000,
      .standard = "-2", .identity = true,

@@ -71,6 +71,64 @@ static void test_hung_batch(void **state) {
     assert_int_equal(exit_code_of(hang, NULL), 80);
 }
 
+// Tells by an exit code of its own that an end before the first batch was recorded.
+static void record_start_by_exit(void *context, const struct writer *writer, int status, const char *reason) {
+    (void)context;
+    bool hung = status == STATUS_DRIFT && strstr(reason, "before the first batch") != NULL;
+    bool stopped = status == STATUS_STOPPED && strstr(reason, "in the middle of the start") != NULL;
+    _exit(writer != NULL ? 43 : hung ? 44 : stopped ? 45 : 46);
+}
+
+static void hang_at_start(struct child *child, int from_parent) {
+    (void)from_parent;
+    begin(child, NEVER, 0.1);
+    child->guard.options.leave = record_start_by_exit;
+    guard_start_begins(&child->guard, 1, 0.5);
+    clock_sleep(NEVER);
+}
+
+// Three times the limit, but never without a word.
+static void go_on_at_start(struct child *child, int from_parent) {
+    (void)from_parent;
+    begin(child, NEVER, 0.1);
+    guard_start_begins(&child->guard, 1, 1.0);
+    for (int i = 0; i < 15; i++) {
+        clock_sleep(0.2);
+        guard_start_goes_on(&child->guard);
+    }
+    guard_batch_ends(&child->guard);
+    guard_stop(&child->guard);
+    _exit(0);
+}
+
+static void stop_at_start(struct child *child, int from_parent) {
+    (void)from_parent;
+    begin(child, 0.5, NEVER);
+    child->guard.options.leave = record_start_by_exit;
+    guard_start_begins(&child->guard, 1, NEVER);
+    kill(getpid(), SIGTERM);
+    clock_sleep(NEVER);
+}
+
+// The main thread may be in the ledger: no record, but an end.
+static void stop_between(struct child *child, int from_parent) {
+    (void)from_parent;
+    begin(child, 0.5, NEVER);
+    child->guard.options.leave = record_start_by_exit;
+    guard_start_begins(&child->guard, 1, NEVER);
+    guard_batch_ends(&child->guard);
+    kill(getpid(), SIGTERM);
+    clock_sleep(NEVER);
+}
+
+static void test_device_at_start(void **state) {
+    (void)state;
+    assert_int_equal(exit_code_of(hang_at_start, NULL), 44);
+    assert_int_equal(exit_code_of(go_on_at_start, NULL), 0);
+    assert_int_equal(exit_code_of(stop_at_start, NULL), 45);
+    assert_int_equal(exit_code_of(stop_between, NULL), 75);
+}
+
 static void take_long_but_predicted(struct child *child, int from_parent) {
     (void)from_parent;
     begin(child, NEVER, 0.1);
@@ -238,11 +296,9 @@ static void test_mask_is_restored(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hung_batch),
-        cmocka_unit_test(test_not_hung),
-        cmocka_unit_test(test_suspended_process_is_not_hung),
-        cmocka_unit_test(test_signals),
-        cmocka_unit_test(test_leaving),
+        cmocka_unit_test(test_hung_batch),       cmocka_unit_test(test_device_at_start),
+        cmocka_unit_test(test_not_hung),         cmocka_unit_test(test_suspended_process_is_not_hung),
+        cmocka_unit_test(test_signals),          cmocka_unit_test(test_leaving),
         cmocka_unit_test(test_mask_is_restored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
