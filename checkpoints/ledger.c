@@ -10,14 +10,10 @@
 #include "checkpoints/ledger_rescue.h"
 #include "checkpoints/run_folder.h"
 
-enum {
-    APPLICATION = 0x53545241,
-    VERSION = 1,
-    BUSY_MILLISECONDS = 5000,
-    HURRIED_MILLISECONDS = 500
-}; // "STRA"
+enum { APPLICATION = 0x53545241, BUSY_MILLISECONDS = 5000, HURRIED_MILLISECONDS = 500 }; // "STRA"
 
-// Ids and ordinals are unique, and so are batch numbers and shard names: nothing can be recorded twice.
+// Format 1, which later formats add to. Ids and ordinals are unique, and so are batch numbers and shard
+// names: nothing can be recorded twice.
 static const char schema[] =
     "CREATE TABLE identity(place INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, value TEXT NOT NULL);"
     "CREATE TABLE note(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
@@ -63,6 +59,25 @@ static const char schema[] =
     "PRAGMA application_id = 1398035009;"
     "PRAGMA user_version = 1;";
 
+// Format 2: what the device said of itself (struct ledger_device). Columns that are added last and hold NULL
+// in older rows leave the chain of those rows as it is.
+#define FIGURES_OF(table)                                                                                    \
+    "ALTER TABLE " table " ADD COLUMN upload_seconds REAL;"                                                  \
+    "ALTER TABLE " table " ADD COLUMN device_seconds REAL;"                                                  \
+    "ALTER TABLE " table " ADD COLUMN download_seconds REAL;"                                                \
+    "ALTER TABLE " table " ADD COLUMN memory_used INTEGER;"                                                  \
+    "ALTER TABLE " table " ADD COLUMN process_memory INTEGER;"                                               \
+    "ALTER TABLE " table " ADD COLUMN utilization INTEGER;"                                                  \
+    "ALTER TABLE " table " ADD COLUMN sm_clock INTEGER;"                                                     \
+    "ALTER TABLE " table " ADD COLUMN power REAL;"                                                           \
+    "ALTER TABLE " table " ADD COLUMN temperature INTEGER;"                                                  \
+    "ALTER TABLE " table " ADD COLUMN throttle_reasons INTEGER;"                                             \
+    "ALTER TABLE " table " ADD COLUMN pcie_received REAL;"                                                   \
+    "ALTER TABLE " table " ADD COLUMN pcie_sent REAL;"                                                       \
+    "ALTER TABLE " table " ADD COLUMN xid INTEGER;"
+
+static const char raise_to_2[] = FIGURES_OF("batch") FIGURES_OF("progress") "PRAGMA user_version = 2;";
+
 static int set_up(struct ledger *ledger, int flags, struct error *err) {
     if (sqlite3_open_v2(ledger->path, &ledger->db, flags, NULL) != SQLITE_OK) {
         return ledger->db == NULL ? error_set(err, STATUS_INTERNAL, "out of memory for SQLite")
@@ -89,31 +104,42 @@ int ledger_connect(struct ledger *ledger, struct error *err) {
 
 static int check_format(struct ledger *ledger, int64_t *tables, struct error *err) {
     int64_t application = 0;
-    int64_t version = 0;
     int status = ledger_number(ledger, "SELECT count(*) FROM sqlite_master", tables, err);
     if (status == STATUS_OK) {
         status = ledger_number(ledger, "PRAGMA application_id", &application, err);
     }
     if (status == STATUS_OK) {
-        status = ledger_number(ledger, "PRAGMA user_version", &version, err);
+        status = ledger_number(ledger, "PRAGMA user_version", &ledger->format, err);
     }
-    if (status != STATUS_OK || (*tables == 0 && application == 0 && version == 0)) {
+    if (status != STATUS_OK || (*tables == 0 && application == 0 && ledger->format == 0)) {
         return status;
     }
     if (application != APPLICATION) {
         return error_set(err, STATUS_DATA, "%s is a database, but not a ledger", ledger->path);
     }
-    if (version != VERSION) {
-        return error_set(err, STATUS_DATA, "ledger %s has format %lld; this program knows %d", ledger->path,
-                         (long long)version, VERSION);
+    if (ledger->format < 1 || ledger->format > LEDGER_FORMAT) {
+        return error_set(err, STATUS_DATA, "ledger %s has format %lld; this program knows 1 to %d",
+                         ledger->path, (long long)ledger->format, LEDGER_FORMAT);
     }
     return STATUS_OK;
 }
 
-static int create_schema(struct ledger *ledger, struct error *err) {
+// Makes an empty file a ledger, or raises an older one, whose rows stay as they are: in one transaction.
+static int raise_format(struct ledger *ledger, bool empty, struct error *err) {
+    if (!empty && ledger->format == LEDGER_FORMAT) {
+        return STATUS_OK;
+    }
     int status = ledger_execute_patiently(ledger, "BEGIN IMMEDIATE", err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = empty ? ledger_execute(ledger, schema, err) : STATUS_OK;
     if (status == STATUS_OK) {
-        status = ledger_transaction_end(ledger, ledger_execute(ledger, schema, err), err);
+        status = ledger_execute(ledger, raise_to_2, err);
+    }
+    status = ledger_transaction_end(ledger, status, err);
+    if (status == STATUS_OK) {
+        ledger->format = LEDGER_FORMAT;
     }
     return status;
 }
@@ -176,13 +202,16 @@ int ledger_open(struct ledger **out, const char *folder, struct error *err) {
         status = check_format(ledger, &tables, err);
     }
     if (status == STATUS_OK && tables == 0) {
-        status = create_schema(ledger, err);
+        status = raise_format(ledger, true, err);
     }
     if (status == STATUS_OK) {
         status = check_not_lost(ledger, folder, err);
     }
     if (status == STATUS_OK) {
         status = ledger_check_tail(ledger, err);
+    }
+    if (status == STATUS_OK) {
+        status = raise_format(ledger, false, err);
     }
     if (status == STATUS_OK) {
         status = ledger_number(ledger, "SELECT ifnull(max(epoch), 0) FROM launch", &epoch, err);

@@ -13,6 +13,7 @@
 #include "base/digest.h"
 #include "base/error.h"
 #include "checkpoints/identity.h"
+#include "checkpoints/ledger_device.h"
 #include "checkpoints/shard.h"
 
 struct ledger;
@@ -30,12 +31,14 @@ struct ledger_survey {
     char problems_sha256[DIGEST_HEX];
 };
 
-// Creates FOLDER/ledger.sqlite or opens the one there, for the runner that holds the folder's lock.
-// STATUS_DATA when it is not a ledger, of another format, or its hash chain is broken; and when it is missing
-// or without an identity while the folder has shards, which were then written by a run whose ledger is lost.
+// Creates FOLDER/ledger.sqlite or opens the one there, for the runner that holds the folder's lock. A ledger
+// of an older format is raised to this program's, in one transaction, once its chain is found in order; from
+// then on older programs refuse it. STATUS_DATA when it is not a ledger, of a newer format, or its hash chain
+// is broken; and when it is missing or without an identity while the folder has shards, which were then
+// written by a run whose ledger is lost.
 int ledger_open(struct ledger **out, const char *folder, struct error *err);
 
-// Read-only, while a runner may be at work. STATUS_DATA when there is none.
+// Read-only, while a runner may be at work; an older format is read as it is. STATUS_DATA when there is none.
 int ledger_open_read(struct ledger **out, const char *folder, struct error *err);
 void ledger_close(struct ledger *ledger); // accepts NULL
 
@@ -108,6 +111,7 @@ struct ledger_batch {
     double score;          // drift: y of the detector (natural log of time over prediction and baseline)
     uint64_t memory_bytes; // resident memory of the process, or the GPU's memory in use
     uint64_t overflowed;   // numbers beyond float16's range
+    struct ledger_device device;
 };
 
 struct ledger_commit {
@@ -160,6 +164,7 @@ struct ledger_progress {
     uint64_t memory_bytes;
     uint64_t loaded_bytes; // of weights, while loading
     uint64_t load_bytes;
+    struct ledger_device device; // as of the last batch
 };
 
 int ledger_set_progress(struct ledger *ledger, const struct ledger_progress *progress, struct error *err);

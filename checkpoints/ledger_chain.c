@@ -54,6 +54,31 @@ static int hash_rows(struct digest *digest, struct ledger *ledger, const char *s
     return status == STATUS_OK ? digest_number(digest, END_OF_ROWS, err) : status;
 }
 
+// What devices said of the batches. Checkpoints of format 1 have no such figures, and neither has one whose
+// devices said nothing: they add nothing to the link, which is that of format 1.
+static int hash_figures(struct digest *digest, struct ledger *ledger, uint64_t checkpoint,
+                        struct error *err) {
+    static const char some[] = "SELECT count(*) FROM batch WHERE checkpoint = ?1 AND "
+                               "coalesce(" LEDGER_FIGURE_COLUMNS ") IS NOT NULL";
+    static const char all[] =
+        "SELECT number, " LEDGER_FIGURE_COLUMNS " FROM batch WHERE checkpoint = ?1 ORDER BY number";
+    struct query query;
+    bool row = false;
+    int status = STATUS_OK;
+    if (ledger->format < LEDGER_FORMAT_FIGURES) { // a runner may have raised it since
+        status = ledger_number(ledger, "PRAGMA user_version", &ledger->format, err);
+    }
+    if (status != STATUS_OK || ledger->format < LEDGER_FORMAT_FIGURES) {
+        return status;
+    }
+    query_begin(&query, ledger, some);
+    query_bind_u64(&query, 1, checkpoint);
+    status = query_next(&query, &row, err);
+    bool told = status == STATUS_OK && row && query_i64(&query, 0) > 0;
+    query_end(&query);
+    return told ? hash_rows(digest, ledger, all, checkpoint, err) : status;
+}
+
 int ledger_link(struct ledger *ledger, uint64_t checkpoint, const char previous[DIGEST_HEX],
                 char hex[DIGEST_HEX], struct error *err) {
     static const char *const first[] = {"SELECT place, key, value FROM identity ORDER BY place",
@@ -66,7 +91,9 @@ int ledger_link(struct ledger *ledger, uint64_t checkpoint, const char previous[
         "WHERE checkpoint = ?1 ORDER BY number",
         "SELECT ordinal, id, state, reason, batch, place, tokens, rows, steps, truncated, shard FROM problem "
         "WHERE checkpoint = ?1 ORDER BY ordinal",
-        "SELECT * FROM batch WHERE checkpoint = ?1 ORDER BY number",
+        "SELECT number, epoch, problems, rows, tokens, squared_lengths, prepare_seconds, wait_seconds, "
+        "compute_seconds, write_seconds, predicted_seconds, score, memory_bytes, overflowed, checkpoint "
+        "FROM batch WHERE checkpoint = ?1 ORDER BY number",
     };
     const char *const *parts = checkpoint == 0 ? first : later;
     size_t count = checkpoint == 0 ? sizeof first / sizeof first[0] : sizeof later / sizeof later[0];
@@ -77,6 +104,9 @@ int ledger_link(struct ledger *ledger, uint64_t checkpoint, const char previous[
     }
     for (size_t i = 0; status == STATUS_OK && i < count; i++) {
         status = hash_rows(digest, ledger, parts[i], checkpoint, err);
+    }
+    if (status == STATUS_OK && checkpoint > 0) {
+        status = hash_figures(digest, ledger, checkpoint, err);
     }
     if (status == STATUS_OK) {
         status = digest_finish(digest, hex, err);

@@ -174,8 +174,10 @@ static int insert_batches(struct ledger *ledger, uint64_t checkpoint, const stru
         &query, ledger,
         "INSERT INTO batch(number, epoch, problems, rows, tokens, squared_lengths, prepare_seconds, "
         "wait_seconds,"
-        " compute_seconds, write_seconds, predicted_seconds, score, memory_bytes, overflowed, checkpoint) "
-        "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)");
+        " compute_seconds, write_seconds, predicted_seconds, score, memory_bytes, overflowed, "
+        "checkpoint, " LEDGER_FIGURE_COLUMNS ") "
+        "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, "
+        "?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)");
     for (size_t i = 0; status == STATUS_OK && i < commit->batch_count; i++) {
         const struct ledger_batch *batch = &commit->batches[i];
         query_bind_u64(&query, 1, batch->number);
@@ -193,6 +195,7 @@ static int insert_batches(struct ledger *ledger, uint64_t checkpoint, const stru
         query_bind_u64(&query, 13, batch->memory_bytes);
         query_bind_u64(&query, 14, batch->overflowed);
         query_bind_u64(&query, 15, checkpoint);
+        query_bind_device(&query, 16, &batch->device);
         status = query_run(&query, err);
     }
     query_end(&query);

@@ -57,7 +57,7 @@ int ledger_set_progress(struct ledger *ledger, const struct ledger_progress *pro
     }
     query_begin(&query, ledger,
                 "INSERT OR REPLACE INTO progress VALUES(1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, "
-                "?12, ?13, ?14)");
+                "?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)");
     query_bind_u64(&query, 1, progress->epoch);
     query_bind_i64(&query, 2, progress->updated);
     query_bind_text(&query, 3, progress->stage);
@@ -72,18 +72,23 @@ int ledger_set_progress(struct ledger *ledger, const struct ledger_progress *pro
     query_bind_u64(&query, 12, progress->memory_bytes);
     query_bind_u64(&query, 13, progress->loaded_bytes);
     query_bind_u64(&query, 14, progress->load_bytes);
+    query_bind_device(&query, 15, &progress->device);
     status = query_run(&query, err);
     query_end(&query);
     return ledger_transaction_end(ledger, status, err);
 }
 
+#define PROGRESS_COLUMNS                                                                                     \
+    "SELECT epoch, updated, stage, batches, problems, tokens, rows, seconds, tokens_per_second, score, "     \
+    "drift, memory_bytes, loaded_bytes, load_bytes, "
+
 int ledger_progress(struct ledger *ledger, struct ledger_progress *progress, bool *found, struct error *err) {
     struct query query;
     *progress = (struct ledger_progress){0};
     query_begin(&query, ledger,
-                "SELECT epoch, updated, stage, batches, problems, tokens, rows, seconds, tokens_per_second, "
-                "score, drift,"
-                " memory_bytes, loaded_bytes, load_bytes FROM progress");
+                ledger->format >= LEDGER_FORMAT_FIGURES
+                    ? PROGRESS_COLUMNS LEDGER_FIGURE_COLUMNS " FROM progress"
+                    : PROGRESS_COLUMNS LEDGER_FIGURES_MISSING " FROM progress");
     int status = query_next(&query, found, err);
     if (status == STATUS_OK && *found) {
         progress->epoch = query_u64(&query, 0);
@@ -100,6 +105,7 @@ int ledger_progress(struct ledger *ledger, struct ledger_progress *progress, boo
         progress->memory_bytes = query_u64(&query, 11);
         progress->loaded_bytes = query_u64(&query, 12);
         progress->load_bytes = query_u64(&query, 13);
+        query_device(&query, 14, &progress->device);
     }
     query_end(&query);
     return status;

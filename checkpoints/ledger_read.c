@@ -161,6 +161,7 @@ static int take_batch(struct query *query, union page_row *row, struct buffer *t
                                        .score = query_f64(query, 11),
                                        .memory_bytes = query_u64(query, 12),
                                        .overflowed = query_u64(query, 13)};
+    query_device(query, 14, &row->batch.device);
     return STATUS_OK;
 }
 
@@ -169,17 +170,20 @@ static int give_batch(const struct listing *listing, const union page_row *row, 
     return ((each_batch)listing->each)(listing->context, &row->batch);
 }
 
+#define BATCH_COLUMNS                                                                                        \
+    "SELECT number, epoch, problems, rows, tokens, squared_lengths, prepare_seconds, wait_seconds, "         \
+    "compute_seconds, write_seconds, predicted_seconds, score, memory_bytes, overflowed, "
+#define BATCH_PAGE " FROM batch WHERE number > ?1 ORDER BY number LIMIT 256"
+
 int ledger_each_batch(struct ledger *ledger, each_batch each, void *context, struct error *err) {
-    const struct listing listing = {
-        .sql =
-            "SELECT number, epoch, problems, rows, tokens, squared_lengths, prepare_seconds, wait_seconds,"
-            " compute_seconds, write_seconds, predicted_seconds, score, memory_bytes, overflowed FROM batch "
-            "WHERE number > ?1 ORDER BY number LIMIT 256",
-        .before_first = -1,
-        .take = take_batch,
-        .give = give_batch,
-        .each = (void (*)(void))each,
-        .context = context};
+    const struct listing listing = {.sql = ledger->format >= LEDGER_FORMAT_FIGURES
+                                               ? BATCH_COLUMNS LEDGER_FIGURE_COLUMNS BATCH_PAGE
+                                               : BATCH_COLUMNS LEDGER_FIGURES_MISSING BATCH_PAGE,
+                                    .before_first = -1,
+                                    .take = take_batch,
+                                    .give = give_batch,
+                                    .each = (void (*)(void))each,
+                                    .context = context};
     return list(ledger, &listing, err);
 }
 

@@ -18,7 +18,18 @@ struct ledger {
     char copy[PATH_SIZE]; // folder of a private copy that is read instead, or empty
     uint64_t epoch;       // of this launch; until ledger_launch the last one seen
     bool read_only;
+    int64_t format; // of the file, as it was last looked at; a ledger to be written has this program's
 };
+
+// Formats of the file: 1 had no figures of the device.
+enum { LEDGER_FORMAT_FIGURES = 2, LEDGER_FORMAT = 2 };
+
+// Columns of struct ledger_device in `batch` and `progress`, in its order; and what stands for them in an
+// older ledger that is only read.
+#define LEDGER_FIGURE_COLUMNS                                                                                \
+    "upload_seconds, device_seconds, download_seconds, memory_used, process_memory, utilization, sm_clock, " \
+    "power, temperature, throttle_reasons, pcie_received, pcie_sent, xid"
+#define LEDGER_FIGURES_MISSING "NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL"
 
 // Sets the message from the connection's last error. Kinds: damaged or not a database STATUS_DATA; a rule of
 // a table broken STATUS_INTERNAL; everything else STATUS_WRITE (STATUS_DATA for readers).
@@ -56,6 +67,10 @@ void query_bind_text(struct query *query, int place, const char *text); // NULL:
 void query_bind_bytes(struct query *query, int place, const void *bytes, size_t size);
 // Ids: text, or bytes when a NUL is in them, which SQLite's text does not carry safely.
 void query_bind_id(struct query *query, int place, const char *id, size_t size);
+
+// LEDGER_FIGURES places or columns from `first` on (ledger_device.c). Not known: NULL.
+void query_bind_device(struct query *query, int first, const struct ledger_device *device);
+void query_device(struct query *query, int first, struct ledger_device *device);
 
 int query_next(struct query *query, bool *row, struct error *err); // one step
 int query_run(struct query *query,

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "checkpoints/ledger.h"
 #include "commands/command.h"
+#include "commands/device_figures.h"
 #include "commands/format.h"
 
 struct listing {
@@ -11,6 +12,7 @@ struct listing {
     uint64_t skip; // batches not shown
     uint64_t seen;
     bool csv;
+    uint32_t known; // figures of the device that any batch listed has: only they get columns
 };
 
 // Seconds from one batch to the next: computing and waiting.
@@ -25,12 +27,25 @@ static double rate_of(uint64_t tokens, double seconds) {
 static void print_heading(const struct listing *listing) {
     if (listing->csv) {
         fputs("batch,launch,problems,rows,tokens,prepare_seconds,wait_seconds,compute_seconds,write_seconds,"
-              "predicted_seconds,tokens_per_second,memory_bytes,drift_score,overflowed\n",
+              "predicted_seconds,tokens_per_second,memory_bytes,drift_score,overflowed",
               listing->out);
+        for (int i = 0; i < LEDGER_FIGURES; i++) {
+            if ((listing->known >> i & 1) != 0) {
+                fprintf(listing->out, ",%s", ledger_figure_name((enum ledger_figure)i));
+            }
+        }
     } else {
-        fprintf(listing->out, "%8s %8s %9s %9s %8s %9s %8s %9s %10s %8s\n", "batch", "problems", "tokens",
+        fprintf(listing->out, "%8s %8s %9s %9s %8s %9s %8s %9s %10s %8s", "batch", "problems", "tokens",
                 "prepare s", "wait s", "compute s", "write s", "tokens/s", "memory", "drift");
+        device_figures_heading(listing->out, listing->known);
     }
+    fputc('\n', listing->out);
+}
+
+static int collect_known(void *context, const struct ledger_batch *batch) {
+    struct listing *listing = context;
+    listing->known |= listing->seen++ < listing->skip ? 0 : batch->device.known;
+    return STATUS_OK;
 }
 
 static int print_batch(void *context, const struct ledger_batch *batch) {
@@ -44,16 +59,24 @@ static int print_batch(void *context, const struct ledger_batch *batch) {
     if (listing->csv) {
         fprintf(listing->out,
                 "%" PRIu64 ",%" PRIu64 ",%" PRIu32 ",%" PRIu32 ",%" PRIu64
-                ",%.6f,%.6f,%.6f,%.6f,%.6f,%.3f,%" PRIu64 ",%.6f,%" PRIu64 "\n",
+                ",%.6f,%.6f,%.6f,%.6f,%.6f,%.3f,%" PRIu64 ",%.6f,%" PRIu64,
                 batch->number, batch->epoch, batch->problems, batch->rows, batch->tokens,
                 batch->prepare_seconds, batch->wait_seconds, batch->compute_seconds, batch->write_seconds,
                 batch->predicted_seconds, per_second, batch->memory_bytes, batch->score, batch->overflowed);
+        for (int i = 0; i < LEDGER_FIGURES; i++) {
+            if ((listing->known >> i & 1) != 0) {
+                ledger_device_csv(listing->out, &batch->device, (enum ledger_figure)i);
+            }
+        }
+        fputc('\n', listing->out);
         return STATUS_OK;
     }
-    fprintf(listing->out, "%8" PRIu64 " %8" PRIu32 " %9" PRIu64 " %9.3f %8.3f %9.3f %8.3f %9s %10s %+8.3f\n",
+    fprintf(listing->out, "%8" PRIu64 " %8" PRIu32 " %9" PRIu64 " %9.3f %8.3f %9.3f %8.3f %9s %10s %+8.3f",
             batch->number, batch->problems, batch->tokens, batch->prepare_seconds, batch->wait_seconds,
             batch->compute_seconds, batch->write_seconds, format_rate(per_second, rate),
             format_bytes(batch->memory_bytes, memory), batch->score);
+    device_figures_row(listing->out, listing->known, &batch->device);
+    fputc('\n', listing->out);
     return STATUS_OK;
 }
 
@@ -115,6 +138,11 @@ static int print_batches(const struct command_context *context, struct ledger *l
     }
     uint64_t last = (uint64_t)argument_integer(context->arguments, "--last", INT64_MAX);
     listing.skip = totals.batches > last ? totals.batches - last : 0;
+    status = ledger_each_batch(ledger, collect_known, &listing, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    listing.seen = 0;
     print_heading(&listing);
     status = ledger_each_batch(ledger, print_batch, &listing, err);
     if (status == STATUS_OK && !listing.csv) {
@@ -166,6 +194,10 @@ const struct command command_log = {
                "detector's score:\n"
                "the natural logarithm of a batch's time over its prediction and the run's baseline; 0 is "
                "normal, +0.69 twice\n"
-               "as slow. throughput.csv in the run directory has the batches that are not sealed yet, too.\n",
+               "as slow. What a GPU said of itself (its own times, memory, clock, power, temperature, PCIe "
+               "traffic, throttle\n"
+               "reasons, XID errors) has columns when any batch listed has it. throughput.csv in the run "
+               "directory has the\n"
+               "batches that are not sealed yet, too.\n",
     .run = run,
 };

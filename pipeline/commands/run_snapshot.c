@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "checkpoints/run_folder.h"
+#include "extract/resident.h"
 
 const char *run_state_name(enum run_state state) {
     static const char *const names[] = {
@@ -37,6 +38,10 @@ static int read_ledger(struct run_snapshot *snapshot, struct launches *launches,
     }
     if (status == STATUS_OK) {
         status = ledger_each_launch(ledger, collect_launch, launches, err);
+    }
+    if (status == STATUS_OK) {
+        bool found;
+        status = ledger_note(ledger, RESIDENT_NOTE, &snapshot->residency, &found, err);
     }
     if (status == STATUS_OK) {
         status = ledger_totals(ledger, &snapshot->totals, err);
@@ -117,4 +122,8 @@ int run_snapshot_take(struct run_snapshot *snapshot, const char *folder, struct 
     derive_counts(snapshot);
     derive_speed(snapshot);
     return STATUS_OK;
+}
+
+void run_snapshot_free(struct run_snapshot *snapshot) {
+    buffer_destroy(&snapshot->residency);
 }

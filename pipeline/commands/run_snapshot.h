@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/memory.h"
 #include "checkpoints/ledger.h"
 
 enum run_state {
@@ -34,12 +35,14 @@ struct run_snapshot {
     double eta; // seconds
     uint64_t disk_free;
     bool has_planned;
-    uint64_t planned; // bytes of shards still to be written, from the bytes a row took so far
+    struct buffer residency; // the device's report after the load, a JSON object; empty: none
+    uint64_t planned;        // bytes of shards still to be written, from the bytes a row took so far
 };
 
 const char *run_state_name(enum run_state state); // "new", "running", "killed", "ended"
 
 // STATUS_DATA when there is no ledger in `folder` or it cannot be read.
 int run_snapshot_take(struct run_snapshot *snapshot, const char *folder, struct error *err);
+void run_snapshot_free(struct run_snapshot *snapshot); // also after a failure
 
 #endif

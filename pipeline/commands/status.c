@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "commands/command.h"
+#include "commands/device_figures.h"
 #include "commands/format.h"
 #include "commands/run_snapshot.h"
 
@@ -112,12 +113,47 @@ static void print_storage(FILE *out, const struct run_snapshot *snapshot) {
     fputc('\n', out);
 }
 
+static json_t *residency(const struct run_snapshot *snapshot) {
+    struct error ignored;
+    json_t *report = NULL;
+    return snapshot->residency.size > 0 &&
+                   json_parse(&report, snapshot->residency.data, snapshot->residency.size,
+                              "the residency report", &ignored) == STATUS_OK
+               ? report
+               : json_null();
+}
+
+// Where the model lies, as the last launch found it piece by piece.
+static void print_residency(FILE *out, const struct run_snapshot *snapshot) {
+    json_t *report = residency(snapshot);
+    const char *kind = json_string_value(json_object_get(report, "kind"));
+    const json_t *driver = json_object_get(report, "process_bytes");
+    char a[FORMAT_TEXT];
+    char b[FORMAT_TEXT];
+    if (kind != NULL) {
+        fprintf(out, "  resident    %s: all %lld pieces, %s", kind,
+                (long long)json_integer_value(json_object_get(report, "pieces")),
+                format_bytes((uint64_t)json_integer_value(json_object_get(report, "bytes")), a));
+        if (driver != NULL) {
+            fprintf(out, "; the driver counts %s for the process",
+                    format_bytes((uint64_t)json_integer_value(driver), b));
+        }
+        fputc('\n', out);
+    }
+    json_decref(report);
+}
+
 static void print_health(FILE *out, const struct run_snapshot *snapshot) {
     char a[FORMAT_TEXT];
     const struct ledger_progress *progress = &snapshot->progress;
     if (snapshot->has_progress) {
         fprintf(out, "  drift       %s, score %+.3f\n", progress->drift, progress->score);
         fprintf(out, "  memory      %s\n", format_bytes(progress->memory_bytes, a));
+    }
+    print_residency(out, snapshot);
+    if (snapshot->has_progress) {
+        device_figures_lines(out, &progress->device,
+                             snapshot->state == RUN_RUNNING ? "" : " (at the last batch)");
     }
     if (snapshot->totals.truncated > 0) {
         fprintf(out, "  truncated   %s problems\n", format_count(snapshot->totals.truncated, a));
@@ -197,7 +233,7 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
     return json_pack(
         "{s:i, s:o, s:I, s:s, s:b, s:o, s:o, s:{s:o, s:o, s:o, s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, "
         "s:{s:o, s:o},"
-        " s:{s:o, s:o}, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, s:o, s:o}",
+        " s:{s:o, s:o}, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, s:o, s:o, s:o, s:o}",
         "status_version", 1, "folder", text_or_null(folder), "time", (json_int_t)snapshot->now, "state",
         run_state_name(snapshot->state), "finished", (int)totals->finished, "launch",
         describe_launch(snapshot), "stage", live ? text_or_null(progress->stage) : json_null(), "problems",
@@ -215,7 +251,9 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
         number_if(snapshot->has_planned, snapshot->planned), "drift", "state",
         live ? text_or_null(progress->drift) : json_null(), "score", real_if(live, progress->score),
         "memory_bytes", number_if(live, progress->memory_bytes), "updated",
-        number_if(live, (uint64_t)progress->updated));
+        number_if(live, (uint64_t)progress->updated), "device",
+        live && progress->device.known != 0 ? device_figures_json(&progress->device) : json_null(),
+        "residency", residency(snapshot));
 }
 
 static int print_json(FILE *out, const char *folder, const struct run_snapshot *snapshot, bool one_line,
@@ -244,6 +282,7 @@ static int watch(FILE *out, const char *folder, bool json, struct error *err) {
         struct run_snapshot snapshot;
         int status = run_snapshot_take(&snapshot, folder, err);
         if (status != STATUS_OK) {
+            run_snapshot_free(&snapshot);
             return status;
         }
         if (json) {
@@ -254,13 +293,17 @@ static int watch(FILE *out, const char *folder, bool json, struct error *err) {
         } else {
             print_line(out, &snapshot);
         }
-        if (status != STATUS_OK || fflush(out) != 0 || snapshot.state != RUN_RUNNING) {
+        enum run_state state = snapshot.state;
+        run_snapshot_free(&snapshot);
+        if (status != STATUS_OK || fflush(out) != 0 || state != RUN_RUNNING) {
             return status;
         }
         // Between two lines the end of the run is still noticed within a second.
-        for (int i = 0; i < (terminal ? 1 : EVERY) && snapshot.state == RUN_RUNNING; i++) {
+        for (int i = 0; i < (terminal ? 1 : EVERY) && state == RUN_RUNNING; i++) {
             clock_sleep(1);
             status = run_snapshot_take(&snapshot, folder, err);
+            state = snapshot.state;
+            run_snapshot_free(&snapshot);
             if (status != STATUS_OK) {
                 return status;
             }
@@ -276,14 +319,13 @@ static int run(struct command_context *context, struct error *err) {
     }
     struct run_snapshot snapshot;
     int status = run_snapshot_take(&snapshot, folder, err);
-    if (status != STATUS_OK) {
-        return status;
+    if (status == STATUS_OK && json) {
+        status = print_json(context->out, folder, &snapshot, false, err);
+    } else if (status == STATUS_OK) {
+        print_text(context->out, folder, &snapshot, isatty(fileno(context->out)));
     }
-    if (json) {
-        return print_json(context->out, folder, &snapshot, false, err);
-    }
-    print_text(context->out, folder, &snapshot, isatty(fileno(context->out)));
-    return STATUS_OK;
+    run_snapshot_free(&snapshot);
+    return status;
 }
 
 static const struct operand operands[] = {
@@ -322,6 +364,18 @@ const struct command command_status = {
         "figures)\n"
         "  shards             count, bytes, rows\n"
         "  disk               free_bytes, planned_bytes (still to be written)\n"
-        "  drift              state (calibrating, steady, warned, suspect, stopped), score\n",
+        "  drift              state (calibrating, steady, warned, suspect, stopped), score\n"
+        "  device             what a GPU said of itself at the last batch (each may be null), else null:\n"
+        "                     upload_seconds, device_seconds, download_seconds, memory_used and "
+        "process_memory (bytes),\n"
+        "                     utilization (percent), sm_clock (MHz), power (W), temperature (C), "
+        "pcie_received and\n"
+        "                     pcie_sent (bytes a second, as the device counts), xid, throttle_reasons "
+        "(NVML's bits),\n"
+        "                     throttle (their names)\n"
+        "  residency          where the last launch found the model: kind and name of the device, pieces, "
+        "bytes, planned\n"
+        "                     and taken (bytes by purpose), process_bytes (the driver's figure, if any); "
+        "or null\n",
     .run = run,
 };

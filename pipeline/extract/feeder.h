@@ -36,6 +36,7 @@ struct work {
     struct device_times times; // by the device's own clock
     double predicted_seconds;
     double score;
+    struct device_sample sample; // of its monitoring, when the batch was done
 };
 
 struct feeder_limits {

@@ -55,6 +55,7 @@ int in_flight_complete(struct in_flight *in_flight, struct work **work, struct e
     guard_batch_ends(in_flight->guard);
     oldest->compute_seconds = now - (began > in_flight->completed ? began : in_flight->completed);
     in_flight->completed = now;
+    device_sample(in_flight->device, &oldest->sample);
     in_flight->count--;
     for (size_t i = 0; i < in_flight->count; i++) {
         in_flight->entries[i] = in_flight->entries[i + 1];

@@ -37,7 +37,7 @@ bool in_flight_full(const struct in_flight *in_flight);
 // Queues the batch of a work, whose predicted_seconds are there. in_flight is not full.
 int in_flight_queue(struct in_flight *in_flight, struct work *work, struct error *err);
 
-// Waits for the oldest batch; fills its times and compute_seconds. in_flight is not empty.
+// Waits for the oldest batch; fills its times, sample and compute_seconds. in_flight is not empty.
 int in_flight_complete(struct in_flight *in_flight, struct work **work, struct error *err);
 
 #endif

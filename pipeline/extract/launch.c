@@ -109,6 +109,7 @@ static int open_ledger(struct launch *launch, struct error *err) {
     int status = ledger_open(&launch->ledger, launch->folder.path, err);
     if (status == STATUS_OK) { // what status shows until there is news
         status = ledger_progress(launch->ledger, &launch->live, &found, err);
+        launch->live.device = (struct ledger_device){0}; // another launch's, of another moment
     }
     if (status == STATUS_OK) {
         status = ledger_launch(launch->ledger, (int)launch->inputs.job.threads, &launch->epoch, err);

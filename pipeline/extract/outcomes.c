@@ -1,5 +1,6 @@
 #include "extract/outcomes.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,6 +117,12 @@ static json_t *batch_json(const struct ledger_batch *batch) {
                                                       : json_integer((json_int_t) * (const uint64_t *)at);
         json_object_set_new(object, fields[i].key, value);
     }
+    for (int i = 0; i < LEDGER_FIGURES; i++) {
+        double value;
+        if (ledger_device_get(&batch->device, (enum ledger_figure)i, &value)) {
+            json_object_set_new(object, ledger_figure_name((enum ledger_figure)i), json_real(value));
+        }
+    }
     return object;
 }
 
@@ -131,6 +138,11 @@ static void batch_from_json(struct ledger_batch *batch, const json_t *object) {
         } else {
             *(uint64_t *)at = (uint64_t)json_integer_value(value);
         }
+    }
+    for (int i = 0; i < LEDGER_FIGURES; i++) {
+        const json_t *value = json_object_get(object, ledger_figure_name((enum ledger_figure)i));
+        ledger_device_set(&batch->device, (enum ledger_figure)i,
+                          value == NULL ? (double)NAN : json_number_value(value));
     }
 }
 

@@ -7,10 +7,15 @@
 
 #include "checkpoints/ledger.h"
 
+struct throughput {
+    FILE *file;
+    bool figures; // of the device: an empty field where one is not known
+};
+
 // Opens for appending; writes the heading when the file is new.
-int throughput_open(FILE **out, const char *path, struct error *err);
-void throughput_write(FILE *csv,
+int throughput_open(struct throughput *csv, const char *path, struct error *err);
+void throughput_write(struct throughput *csv,
                       const struct ledger_batch *batch); // a line that cannot be written is dropped
-void throughput_close(FILE *csv);                        // accepts NULL
+void throughput_close(struct throughput *csv);           // accepts zeros
 
 #endif

@@ -9,7 +9,7 @@
 #include "base/size.h"
 #include "checkpoints/run_folder.h"
 #include "extract/measure.h"
-#include "extract/throughput.h"
+#include "extract/telemetry.h"
 
 enum { HEARTBEAT_SECONDS = 2 };
 
@@ -185,20 +185,22 @@ static int keep_partial(struct writer *writer, struct error *err) {
 
 static struct ledger_batch batch_record(const struct writer *writer, const struct work *work,
                                         double write_seconds, uint64_t overflowed) {
-    return (struct ledger_batch){.number = work->number,
-                                 .epoch = writer->options.epoch,
-                                 .problems = (uint32_t)work->texts,
-                                 .rows = (uint32_t)work->rows,
-                                 .tokens = work->tokens,
-                                 .squared_lengths = work->squared_lengths,
-                                 .prepare_seconds = work->prepare_seconds,
-                                 .wait_seconds = work->wait_seconds,
-                                 .compute_seconds = work->compute_seconds,
-                                 .write_seconds = write_seconds,
-                                 .predicted_seconds = work->predicted_seconds,
-                                 .score = work->score,
-                                 .memory_bytes = measure_memory(),
-                                 .overflowed = overflowed};
+    struct ledger_batch record = {.number = work->number,
+                                  .epoch = writer->options.epoch,
+                                  .problems = (uint32_t)work->texts,
+                                  .rows = (uint32_t)work->rows,
+                                  .tokens = work->tokens,
+                                  .squared_lengths = work->squared_lengths,
+                                  .prepare_seconds = work->prepare_seconds,
+                                  .wait_seconds = work->wait_seconds,
+                                  .compute_seconds = work->compute_seconds,
+                                  .write_seconds = write_seconds,
+                                  .predicted_seconds = work->predicted_seconds,
+                                  .score = work->score,
+                                  .memory_bytes = measure_memory(),
+                                  .overflowed = overflowed};
+    telemetry_figures(&record.device, &work->sample, &work->times);
+    return record;
 }
 
 static void move_position(struct writer *writer, const struct work *work) {
@@ -220,7 +222,10 @@ static int write_batch(struct writer *writer, const struct work *work, struct er
     if (!restored) {
         struct ledger_batch record = batch_record(writer, work, clock_seconds() - began, result.overflowed);
         status = outcomes_add_batch(&writer->open.outcomes, &record, err);
-        throughput_write(writer->csv, &record);
+        throughput_write(&writer->csv, &record);
+        pthread_mutex_lock(&writer->lock);
+        writer->live.device = record.device;
+        pthread_mutex_unlock(&writer->lock);
     }
     count_work(writer, work, result.failed, !restored);
     return status;
@@ -379,7 +384,7 @@ bool writer_is_complete(const struct writer *writer) {
 
 void writer_destroy(struct writer *writer) {
     open_shard_destroy(&writer->open);
-    throughput_close(writer->csv);
+    throughput_close(&writer->csv);
     queue_destroy(&writer->finished);
     pthread_mutex_destroy(&writer->lock);
 }

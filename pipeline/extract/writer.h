@@ -6,11 +6,11 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 
 #include "base/log.h"
 #include "extract/feeder.h"
 #include "extract/open_shard.h"
+#include "extract/throughput.h"
 #include "model/model.h"
 
 struct writer_options {
@@ -41,7 +41,7 @@ struct writer {
     struct writer_options options;
     struct open_shard open;
     struct ledger_position position; // after the last work; the ledger's after a commit
-    FILE *csv;
+    struct throughput csv;
     pthread_mutex_t lock; // the ledger and progress
     struct ledger_progress live;
     struct writer_progress progress;

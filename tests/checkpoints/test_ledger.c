@@ -389,10 +389,10 @@ static void refuses_what_is_no_ledger(void **state) {
     ok(run_folder_file(path, folder, "ledger.sqlite", &err), &err);
     ledger_close(begin_at(folder, 1));
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 2", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 9", NULL, NULL, NULL), SQLITE_OK);
     sqlite3_close(db);
     assert_int_equal(ledger_open(&ledger, folder, &err), STATUS_DATA);
-    assert_non_null(strstr(err.message, "format 2"));
+    assert_non_null(strstr(err.message, "format 9"));
     fixture_folder_remove(folder);
 }
 

@@ -62,21 +62,24 @@ static void test_texts_are_kept(void **state) {
     outcomes_destroy(&outcomes);
 }
 
-static const struct ledger_batch batches[] = {{.number = 17,
-                                               .epoch = 2,
-                                               .problems = 5,
-                                               .rows = 40,
-                                               .tokens = 1234,
-                                               .squared_lengths = 123456.75,
-                                               .prepare_seconds = 0.1,
-                                               .wait_seconds = 1e-9,
-                                               .compute_seconds = 1.0 / 3,
-                                               .write_seconds = 0,
-                                               .predicted_seconds = 0.3,
-                                               .score = -0.123456789012345,
-                                               .memory_bytes = 1ull << 40,
-                                               .overflowed = 7},
-                                              {.number = 18, .compute_seconds = 2.5}};
+static const struct ledger_batch batches[] = {
+    {.number = 17,
+     .epoch = 2,
+     .problems = 5,
+     .rows = 40,
+     .tokens = 1234,
+     .squared_lengths = 123456.75,
+     .prepare_seconds = 0.1,
+     .wait_seconds = 1e-9,
+     .compute_seconds = 1.0 / 3,
+     .write_seconds = 0,
+     .predicted_seconds = 0.3,
+     .score = -0.123456789012345,
+     .memory_bytes = 1ull << 40,
+     .overflowed = 7,
+     .device = {.known = 1u << FIGURE_MEMORY_USED | 1u << FIGURE_POWER | 1u << FIGURE_XID,
+                .figures = {[FIGURE_MEMORY_USED] = 0x1p40 + 1, [FIGURE_POWER] = 1.0 / 3}}},
+    {.number = 18, .compute_seconds = 2.5}};
 
 static void test_record(void **state) {
     (void)state;
@@ -105,6 +108,7 @@ static void test_record(void **state) {
                     a->wait_seconds == b->wait_seconds && a->compute_seconds == b->compute_seconds &&
                     a->write_seconds == b->write_seconds && a->predicted_seconds == b->predicted_seconds &&
                     a->score == b->score);
+        assert_memory_equal(&a->device, &b->device, sizeof a->device);
     }
     assert_int_equal(count, 1); // those before any batch are found again with their window
     assert_int_equal(failures[0].ordinal, 91);

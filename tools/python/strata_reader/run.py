@@ -9,7 +9,7 @@ import numpy as np
 
 from .shard import Shard
 
-LEDGER_FORMAT = 1
+LEDGER_FORMATS = (1, 2)  # what is read here is alike in all of them
 OPEN_SHARDS = 16  # kept open at once; a shard's small arrays stay in memory with it
 
 
@@ -45,8 +45,8 @@ class Run:
         try:
             connection.execute("BEGIN")  # one view of all tables, though the run may go on
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version != LEDGER_FORMAT:
-                raise ValueError(f"{ledger} has format {version}; this reader knows {LEDGER_FORMAT}")
+            if version not in LEDGER_FORMATS:
+                raise ValueError(f"{ledger} has format {version}; this reader knows {LEDGER_FORMATS}")
             self._files = dict(connection.execute("SELECT number, name FROM shard"))
             done = connection.execute(
                 "SELECT id, shard, place, rows FROM problem WHERE state = 0 ORDER BY ordinal"

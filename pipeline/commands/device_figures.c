@@ -1,0 +1,167 @@
+#include "commands/device_figures.h"
+
+#include <string.h>
+
+#include "commands/format.h"
+#include "kernels/device.h"
+
+enum { THROTTLE_TEXT = 64 };
+
+static const char *throttle(const struct ledger_device *device, char out[THROTTLE_TEXT]) {
+    double reasons;
+    bool known = ledger_device_get(device, FIGURE_THROTTLE_REASONS, &reasons);
+    device_throttle_names(known ? (int64_t)reasons : DEVICE_UNKNOWN, out, THROTTLE_TEXT);
+    return out;
+}
+
+// ---- status ----
+
+// Appends " %s%s" parts to a line that begins with its label when the first part comes.
+struct line {
+    FILE *out;
+    const char *label;
+    bool begun;
+};
+
+static FILE *next(struct line *line) {
+    if (line->begun) {
+        fputs(", ", line->out);
+    } else {
+        fprintf(line->out, "  %-11s ", line->label);
+    }
+    line->begun = true;
+    return line->out;
+}
+
+static void end(struct line *line, const char *when) {
+    if (line->begun) {
+        fprintf(line->out, "%s\n", when);
+    }
+}
+
+static void work_line(FILE *out, const struct ledger_device *device, const char *when) {
+    static const struct {
+        enum ledger_figure figure;
+        const char *unit;
+    } parts[] = {{FIGURE_UTILIZATION, "% busy"},
+                 {FIGURE_SM_CLOCK, "MHz"},
+                 {FIGURE_POWER, "W"},
+                 {FIGURE_TEMPERATURE, "C"}};
+    struct line line = {.out = out, .label = "device"};
+    char names[THROTTLE_TEXT];
+    double value;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        if (ledger_device_get(device, parts[i].figure, &value)) {
+            fprintf(next(&line), "%.0f %s", value, parts[i].unit);
+        }
+    }
+    if (ledger_device_get(device, FIGURE_THROTTLE_REASONS, &value)) {
+        bool none = strcmp(throttle(device, names), "none") == 0;
+        fprintf(next(&line), "%s%s", none ? "not throttled" : "throttled by ", none ? "" : names);
+    }
+    if (ledger_device_get(device, FIGURE_XID, &value) && value > 0) {
+        fprintf(next(&line), "error XID %.0f", value);
+    }
+    end(&line, when);
+}
+
+static void memory_line(FILE *out, const struct ledger_device *device, const char *when) {
+    struct line line = {.out = out, .label = "gpu memory"};
+    char text[FORMAT_TEXT];
+    double value;
+    if (ledger_device_get(device, FIGURE_MEMORY_USED, &value)) {
+        fprintf(next(&line), "%s in use", format_bytes((uint64_t)value, text));
+    }
+    if (ledger_device_get(device, FIGURE_PROCESS_MEMORY, &value)) {
+        fprintf(next(&line), "%s of this process", format_bytes((uint64_t)value, text));
+    }
+    end(&line, when);
+}
+
+static void traffic_line(FILE *out, const struct ledger_device *device, const char *when) {
+    struct line line = {.out = out, .label = "pcie"};
+    double value;
+    if (ledger_device_get(device, FIGURE_PCIE_RECEIVED, &value)) {
+        fprintf(next(&line), "%.1f MB/s to the device", value * 1e-6);
+    }
+    if (ledger_device_get(device, FIGURE_PCIE_SENT, &value)) {
+        fprintf(next(&line), "%.1f MB/s from it", value * 1e-6);
+    }
+    end(&line, when);
+}
+
+void device_figures_lines(FILE *out, const struct ledger_device *device, const char *when) {
+    work_line(out, device, when);
+    memory_line(out, device, when);
+    traffic_line(out, device, when);
+}
+
+json_t *device_figures_json(const struct ledger_device *device) {
+    json_t *object = json_object();
+    char names[THROTTLE_TEXT];
+    for (int i = 0; i < LEDGER_FIGURES; i++) {
+        double value;
+        enum ledger_figure figure = (enum ledger_figure)i;
+        json_t *number = !ledger_device_get(device, figure, &value) ? json_null()
+                         : ledger_figure_is_whole(figure)           ? json_integer((json_int_t)value)
+                                                                    : json_real(value);
+        json_object_set_new(object, ledger_figure_name(figure), number);
+    }
+    throttle(device, names);
+    json_object_set_new(object, "throttle", strcmp(names, "unknown") == 0 ? json_null() : json_string(names));
+    return object;
+}
+
+// ---- log ----
+
+static const struct {
+    enum ledger_figure figure;
+    const char *heading;
+    int width;
+    double scale;
+    int digits;
+} columns[] = {
+    {FIGURE_UPLOAD_SECONDS, "upload s", 9, 1, 3},
+    {FIGURE_DEVICE_SECONDS, "device s", 9, 1, 3},
+    {FIGURE_DOWNLOAD_SECONDS, "download s", 10, 1, 3},
+    {FIGURE_MEMORY_USED, "GPU GiB", 8, 0x1p-30, 2},
+    {FIGURE_PROCESS_MEMORY, "own GiB", 8, 0x1p-30, 2},
+    {FIGURE_UTILIZATION, "busy %", 6, 1, 0},
+    {FIGURE_SM_CLOCK, "MHz", 5, 1, 0},
+    {FIGURE_POWER, "W", 5, 1, 0},
+    {FIGURE_TEMPERATURE, "C", 4, 1, 0},
+    {FIGURE_PCIE_RECEIVED, "in MB/s", 9, 1e-6, 1},
+    {FIGURE_PCIE_SENT, "out MB/s", 9, 1e-6, 1},
+    {FIGURE_XID, "XID", 4, 1, 0},
+};
+enum { COLUMNS = sizeof columns / sizeof columns[0] };
+
+// The reasons come last: their names have no width of their own.
+void device_figures_heading(FILE *out, uint32_t known) {
+    for (size_t i = 0; i < COLUMNS; i++) {
+        if ((known >> columns[i].figure & 1) != 0) {
+            fprintf(out, " %*s", columns[i].width, columns[i].heading);
+        }
+    }
+    if ((known >> FIGURE_THROTTLE_REASONS & 1) != 0) {
+        fputs(" throttle", out);
+    }
+}
+
+void device_figures_row(FILE *out, uint32_t known, const struct ledger_device *device) {
+    char names[THROTTLE_TEXT];
+    for (size_t i = 0; i < COLUMNS; i++) {
+        double value;
+        if ((known >> columns[i].figure & 1) == 0) {
+            continue;
+        }
+        if (ledger_device_get(device, columns[i].figure, &value)) {
+            fprintf(out, " %*.*f", columns[i].width, columns[i].digits, value * columns[i].scale);
+        } else {
+            fprintf(out, " %*s", columns[i].width, "-");
+        }
+    }
+    if ((known >> FIGURE_THROTTLE_REASONS & 1) != 0) {
+        fprintf(out, " %s", throttle(device, names));
+    }
+}

@@ -1,0 +1,25 @@
+#include "extract/telemetry.h"
+
+// DEVICE_UNKNOWN is negative, which the ledger's figures take for not known.
+void telemetry_figures(struct ledger_device *out, const struct device_sample *sample,
+                       const struct device_times *times) {
+    *out = (struct ledger_device){0};
+    if (times->compute_seconds > 0) {
+        ledger_device_set(out, FIGURE_UPLOAD_SECONDS, times->upload_seconds);
+        ledger_device_set(out, FIGURE_DEVICE_SECONDS, times->compute_seconds);
+        ledger_device_set(out, FIGURE_DOWNLOAD_SECONDS, times->download_seconds);
+    }
+    ledger_device_set(out, FIGURE_XID, (double)sample->xid); // an error stays true
+    if (sample->age_seconds > TELEMETRY_OLD_SECONDS) {
+        return;
+    }
+    ledger_device_set(out, FIGURE_MEMORY_USED, (double)sample->memory_used);
+    ledger_device_set(out, FIGURE_PROCESS_MEMORY, (double)sample->process_memory);
+    ledger_device_set(out, FIGURE_UTILIZATION, sample->utilization);
+    ledger_device_set(out, FIGURE_SM_CLOCK, sample->sm_clock);
+    ledger_device_set(out, FIGURE_POWER, sample->power);
+    ledger_device_set(out, FIGURE_TEMPERATURE, sample->temperature);
+    ledger_device_set(out, FIGURE_THROTTLE_REASONS, (double)sample->throttle_reasons);
+    ledger_device_set(out, FIGURE_PCIE_RECEIVED, sample->pcie_received);
+    ledger_device_set(out, FIGURE_PCIE_SENT, sample->pcie_sent);
+}

@@ -1,0 +1,16 @@
+// From what a device says of itself to what the ledger keeps of it.
+#ifndef STRATA_EXTRACT_TELEMETRY_H
+#define STRATA_EXTRACT_TELEMETRY_H
+
+#include "checkpoints/ledger_device.h"
+#include "kernels/device.h"
+
+// A sample older than this says nothing of the batch that just ended: the thread that reads the monitoring
+// hangs.
+#define TELEMETRY_OLD_SECONDS 10.0
+
+// `times` of a device that does not time its own work are zeros: not known then.
+void telemetry_figures(struct ledger_device *out, const struct device_sample *sample,
+                       const struct device_times *times);
+
+#endif
