@@ -1,7 +1,7 @@
 // Which cuBLASLt algorithm a shape is multiplied by: the fastest of those that keep a row's bits.
 //
 // Candidates split no sum and need no workspace. Each is proved on the device: the same probe rows stand at
-// three places among random neighbours, and what comes out must be the same bits three times.
+// up to 16 places among random neighbours, and what comes out must be the same bits at all of them.
 //
 // bfloat16 results hide most differences of float32 sums: of 4,096 terms summed in another order about one
 // result in thousands rounds differently. So a second proof subtracts the product from its own rounded
@@ -21,7 +21,7 @@ enum {
     CANDIDATES = 128,
     FREE_CANDIDATES = 16, // without restriction, for benchmarks: cuBLASLt's order is good
     PROBES = 16,          // rows
-    PLACES = 3,
+    PLACES = 16,          // at most
     MEASUREMENTS = 3,
     RUNS_MOST = 16, // in one of them
 };
@@ -47,6 +47,7 @@ struct survey { // of one shape
     const void *weights;
     const void *bias;
     size_t probes;
+    size_t place_count;
     size_t places[PLACES]; // rows at which the probes begin
     struct candidate *candidates;
     size_t count;
@@ -129,14 +130,14 @@ static size_t row_bytes(const struct survey *survey, size_t columns) {
 static void place_probes(struct survey *survey) {
     size_t tokens = survey->cuda->base.tokens;
     size_t unit = row_bytes(survey, survey->product->rows) % 4 == 0 ? 1 : 2;
-    size_t probes = size_min(size_min(PROBES, CUDA_LOAD_BYTES / row_bytes(survey, survey->product->rows)),
-                             tokens / (PLACES + 1));
+    size_t probes =
+        size_min(size_min(PROBES, CUDA_LOAD_BYTES / row_bytes(survey, survey->product->rows)), tokens / 4);
     survey->probes = size_max(probes / unit * unit, size_min(unit, tokens));
-    survey->places[0] = 0;
-    survey->places[1] = ((tokens - survey->probes) / 2 | 1) / unit * unit;
-    survey->places[2] = (tokens - survey->probes) / unit * unit;
-    if (survey->places[1] + survey->probes > tokens) {
-        survey->places[1] = survey->places[2];
+    size_t last = tokens - survey->probes;
+    survey->place_count = size_max(size_min(PLACES, tokens / (survey->probes + 1)), last > 0 ? 2 : 1);
+    for (size_t i = 0; i < survey->place_count; i++) { // from end to end, at odd rows: across tiles
+        size_t place = i == 0 ? 0 : size_min(last * i / (survey->place_count - 1) | 1, last);
+        survey->places[i] = place / unit * unit;
     }
 }
 
@@ -150,7 +151,7 @@ static cudaError_t fill(const struct survey *survey, void *matrix, size_t column
 static cudaError_t fill_probes(const struct survey *survey, void *matrix, size_t columns, enum seed seed) {
     const struct cuda_device *cuda = survey->cuda;
     cudaError_t result = cudaSuccess;
-    for (size_t i = 0; i < PLACES && result == cudaSuccess; i++) {
+    for (size_t i = 0; i < survey->place_count && result == cudaSuccess; i++) {
         unsigned char *place = (unsigned char *)matrix + survey->places[i] * row_bytes(survey, columns);
         result = launch_fill(cuda->queue.compute, cuda->base.dtype, place, survey->probes * columns, seed);
     }
@@ -210,7 +211,7 @@ static int count_differences(struct survey *survey, unsigned *differences, struc
     unsigned char *out = survey->out;
     unsigned *counter = cuda->loader.landing;
     cudaError_t result = cudaMemsetAsync(counter, 0, sizeof *counter, cuda->queue.compute);
-    for (size_t i = 1; i < PLACES && result == cudaSuccess; i++) {
+    for (size_t i = 1; i < survey->place_count && result == cudaSuccess; i++) {
         if (survey->places[i] != survey->places[0]) {
             result = launch_compare(cuda->queue.compute, counter, out, out + survey->places[i] * bytes,
                                     survey->probes * bytes);
