@@ -17,6 +17,8 @@ namespace {
 
 constexpr size_t RANGE = size_t{1} << 38;
 constexpr size_t PAGE = 4096;
+constexpr size_t HUGE =
+    size_t{2} << 20; // a page of the larger kind, of which fewer are to be opened and closed
 constexpr size_t ALIGNMENT = 256;
 
 struct Allocation {
@@ -179,12 +181,17 @@ extern "C" cudaError_t cudaMalloc(void **pointer, size_t bytes) {
         return call.end(cudaErrorMemoryAllocation);
     }
     if (m.range == nullptr) {
-        void *range = mmap(nullptr, RANGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void *range =
+            mmap(nullptr, RANGE + HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (range == MAP_FAILED) {
             violation("no range of addresses for device memory");
         }
-        m.range = static_cast<unsigned char *>(range);
+        m.range = static_cast<unsigned char *>(range) + HUGE - reinterpret_cast<uintptr_t>(range) % HUGE;
+        madvise(m.range, RANGE, MADV_HUGEPAGE); // where the system has none, that is no matter
         m.used = PAGE;
+    }
+    if (bytes >= HUGE) {
+        m.used = round_up(m.used, HUGE);
     }
     if (needed > RANGE - m.used) {
         return call.end(cudaErrorMemoryAllocation);

@@ -3,8 +3,10 @@
 // before its copy ran, or leaves out an event, gets wrong numbers.
 //
 // Time. Each stream has a clock: work begins when it was queued, when the work before it on the stream has
-// ended and when what it waits for has ended, and takes as long as it took here (or as long as it says). So
-// elapsed times do not depend on when the emulation found the time to do the work.
+// ended and when what it waits for has ended, and takes as long as it took here, or as long as it says. The
+// host's clock moves a microsecond with all it queues, and to the end of what it waits for. So elapsed times
+// do not depend on when the emulation found the time to do the work, and those of products are always the
+// same.
 #include "emulation.h"
 
 #include <algorithm>
@@ -29,7 +31,7 @@ struct Work {
     std::function<void()> run;
     std::vector<Completed> after;
     Completed completed;
-    double queued;   // host time
+    double queued;   // by the host's clock
     uint64_t launch; // number of the kernel; 0: none
 };
 
@@ -56,6 +58,7 @@ struct Queues {
     std::set<CUstream_st *> streams{&main};
     std::set<CUevent_st *> events;
     double duration = -1; // as the running work says it
+    double host = 0;      // the host's clock
 };
 
 Queues &queues() {
@@ -63,8 +66,12 @@ Queues &queues() {
     return *q;
 }
 
-double host_time() {
+double world_time() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+bool is_done(const Completed &completion) {
+    return completion == nullptr || completion->done;
 }
 
 bool is_ready(const CUstream_st *stream) {
@@ -73,16 +80,19 @@ bool is_ready(const CUstream_st *stream) {
                        [](const Completed &each) { return each->done; });
 }
 
-void run_slow(const Work &work) {
+// Seconds that a kernel takes more than it needs.
+double slow_seconds(const Work &work) {
     const Settings &s = settings();
-    if (s.slow_from != 0 && work.launch >= s.slow_from) {
-        std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(s.slow_milliseconds));
-    }
-    if (work.launch != 0 && work.launch == s.fail_launch) {
+    bool slow = work.launch != 0 && s.slow_from != 0 && work.launch >= s.slow_from;
+    return slow ? s.slow_milliseconds / 1000 : 0;
+}
+
+void run_work(const Work &work) {
+    if (work.launch != 0 && work.launch == settings().fail_launch) {
         fail_device(cudaErrorLaunchFailure);
-        return;
+    } else if (work.run && device_error() == cudaSuccess) { // a failed device does nothing more
+        work.run();
     }
-    work.run();
 }
 
 void run_front(CUstream_st *stream) {
@@ -92,13 +102,13 @@ void run_front(CUstream_st *stream) {
     for (const Completed &each : work.after) {
         begin = std::max(begin, each->time);
     }
-    double start = host_time();
+    double slow = slow_seconds(work);
+    double start = world_time();
     queues().duration = -1;
-    if (work.run && device_error() == cudaSuccess && !device_is_lost()) { // a failed device does nothing more
-        run_slow(work);
-    }
-    double took = host_time() - start;
-    stream->time = begin + (work.kind == Kind::Event ? 0 : queues().duration >= 0 ? queues().duration : took);
+    run_work(work);
+    double took = queues().duration >= 0 ? queues().duration : world_time() - start;
+    std::this_thread::sleep_for(std::chrono::duration<double>(slow));
+    stream->time = begin + (work.kind == Kind::Event ? 0 : took + slow);
     work.completed->time = stream->time;
     work.completed->done = true;
 }
@@ -118,33 +128,32 @@ bool run_one() {
     return true;
 }
 
-template <class Done> void run_until(Done done) {
-    if (!done()) {
+void wait_for(const Completed &completion) {
+    if (!is_done(completion)) {
         Access access;
-        while (!done()) {
+        while (!completion->done) {
             if (!run_one()) {
                 violation("work waits for something that will never happen");
             }
         }
     }
+    if (completion != nullptr) {
+        queues().host = std::max(queues().host, completion->time);
+    }
     report();
 }
 
-// Now and then some work is done as soon as it is queued.
+// Now and then some work is done as soon as it is queued; not often, because opening memory costs.
 void run_by_chance() {
-    if (settings().seed != 0 && random_below(8) == 0) {
+    if (settings().seed != 0 && random_below(32) == 0) {
         Access access;
-        for (uint64_t left = random_below(16); left > 0 && run_one(); left--) {
+        for (uint64_t left = random_below(32); left > 0 && run_one(); left--) {
         }
     }
 }
 
 CUstream_st *stream_of(cudaStream_t stream) {
     return stream == nullptr ? &queues().main : queues().streams.count(stream) != 0 ? stream : nullptr;
-}
-
-bool is_done(const Completed &completion) {
-    return completion == nullptr || completion->done;
 }
 
 // What the rules of the default stream add: it waits for all blocking streams, and they for it.
@@ -164,7 +173,7 @@ cudaError_t put(cudaStream_t handle, Kind kind, const char *name, std::function<
     if (stream == nullptr) {
         return cudaErrorInvalidResourceHandle;
     }
-    Work work{kind, name, std::move(run), {}, std::make_shared<Completion>(), host_time(), 0};
+    Work work{kind, name, std::move(run), {}, std::make_shared<Completion>(), queues().host += 1e-6, 0};
     if (kind == Kind::Kernel) {
         work.launch = ++counts().launches;
     }
@@ -182,8 +191,7 @@ cudaError_t put(cudaStream_t handle, Kind kind, const char *name, std::function<
 }
 
 void finish(CUstream_st *stream) {
-    Completed last = stream->last;
-    run_until([&] { return is_done(last); });
+    wait_for(Completed(stream->last));
 }
 
 cudaError_t create_stream(cudaStream_t *out, unsigned flags) {
@@ -256,7 +264,7 @@ cudaError_t put_copy(void *out, const void *source, size_t bytes, enum cudaMemcp
         stream, Kind::Copy, "copy", [=] { copy_now(out, source, bytes, to_host); }, &completed);
     if (to == Place::Pageable && error == cudaSuccess) { // nor does it come back before such a copy is over
         counts().pageable_copies++;
-        run_until([&] { return is_done(completed); });
+        wait_for(completed);
     }
     return error;
 }
@@ -460,8 +468,7 @@ extern "C" cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     if (queues().events.count(event) == 0) {
         return call.end(cudaErrorInvalidResourceHandle);
     }
-    Completed recorded = event->recorded;
-    run_until([&] { return is_done(recorded); });
+    wait_for(Completed(event->recorded));
     return call.end(device_error());
 }
 
