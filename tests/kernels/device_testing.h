@@ -1,6 +1,9 @@
 // What the tests of a device share: opening every path in both dtypes, numbers to and from device memory,
 // random numbers, and comparisons that fail on NaN first. Nothing here reads or writes device memory but
 // through device.h.
+//
+// The device is the CPU, or what the environment names: STRATA_TEST_DEVICE=cuda:0 runs the same tests on a
+// GPU, real or emulated, as one path.
 #ifndef STRATA_TESTS_KERNELS_DEVICE_TESTING_H
 #define STRATA_TESTS_KERNELS_DEVICE_TESTING_H
 
@@ -20,12 +23,16 @@ static const double F32_EPSILON =
     0x1p-24; // half a unit in the last place of 1: the relative error of one rounding
 static const double BF16_EPSILON = 0x1p-8;
 
-enum { POOL_BYTES = 24 << 20 };
+enum {
+    POOL_BYTES = 24 << 20,
+    BED_ROWS = 2700, // of batches, unless a test says otherwise
+};
 
 struct bed { // a device with memory to spare
     struct device *device;
     enum dtype dtype;
     const char *path;
+    size_t rows; // of every buffer that a product reads or writes: a back end may compute them all
     void *staging;
     struct error error;
 };
@@ -36,17 +43,31 @@ static inline void must(struct bed *bed, int status) {
     }
 }
 
-static inline struct bed bed_open(const char *path, enum dtype dtype, int threads) {
-    struct bed bed = {.dtype = dtype, .path = path};
-    struct device_options options = {.dtype = dtype, .threads = threads, .cpu_path = path};
-    must(&bed, device_open(&bed.device, "cpu", &options, &bed.error));
-    struct device_plan plan = {0};
+static inline const char *test_device(void) {
+    const char *name = getenv("STRATA_TEST_DEVICE");
+    return name != NULL && *name != 0 ? name : "cpu";
+}
+
+static inline bool test_on_cpu(void) {
+    return strcmp(test_device(), "cpu") == 0;
+}
+
+static inline struct bed bed_open_rows(const char *path, enum dtype dtype, int threads, size_t rows) {
+    struct bed bed = {.dtype = dtype, .path = path, .rows = rows};
+    struct device_options options = {
+        .dtype = dtype, .threads = threads, .cpu_path = test_on_cpu() ? path : NULL};
+    must(&bed, device_open(&bed.device, test_device(), &options, &bed.error));
+    struct device_plan plan = {.tokens = rows};
     for (int p = 0; p < DEVICE_PURPOSES; p++) {
         must(&bed, device_plan_add(&plan, (enum device_purpose)p, POOL_BYTES, &bed.error));
     }
     must(&bed, device_reserve(bed.device, &plan, &bed.error));
     must(&bed, device_take(bed.device, DEVICE_STAGING, POOL_BYTES, &bed.staging, &bed.error));
     return bed;
+}
+
+static inline struct bed bed_open(const char *path, enum dtype dtype, int threads) {
+    return bed_open_rows(path, dtype, threads, BED_ROWS);
 }
 
 static inline void bed_close(struct bed *bed) {
@@ -61,6 +82,11 @@ static inline double bed_epsilon(const struct bed *bed) {
 // Runs a test on every path that the processor has, in both dtypes; the others are named.
 static inline void on_every_path(void (*test)(const char *path, enum dtype dtype)) {
     bool available;
+    if (!test_on_cpu()) {
+        test(test_device(), DTYPE_F32);
+        test(test_device(), DTYPE_BF16);
+        return;
+    }
     for (int i = 0;; i++) {
         const char *path = device_cpu_path(i, &available);
         if (path == NULL) {
@@ -82,6 +108,17 @@ static inline void on_every_path(void (*test)(const char *path, enum dtype dtype
 static inline void *bed_take(struct bed *bed, size_t bytes) {
     void *out;
     must(bed, device_take(bed->device, DEVICE_ACTIVATIONS, bytes, &out, &bed->error));
+    return out;
+}
+
+// For a product: room for as many rows as it may compute.
+static inline void *bed_take_rows(struct bed *bed, size_t width) {
+    return bed_take(bed, bed->rows * width * dtype_size(bed->dtype));
+}
+
+static inline void *bed_put_rows(struct bed *bed, const float *numbers, size_t tokens, size_t width) {
+    void *out = bed_take_rows(bed, width);
+    must(bed, device_vector_load(bed->device, out, 0, tokens * width, numbers, DTYPE_F32, &bed->error));
     return out;
 }
 
@@ -146,6 +183,12 @@ static inline struct device_matrix bed_matrix(struct bed *bed, const float *weig
     must(bed, device_matrix_take(bed->device, &matrix, rows, columns, &bed->error));
     must(bed, device_matrix_load(bed->device, &matrix, 0, rows, weights, DTYPE_F32, &bed->error));
     return matrix;
+}
+
+// Has the device choose how it computes products with this matrix; x and out: room for their rows.
+static inline void bed_tune(struct bed *bed, const struct device_matrix *matrix, const void *bias,
+                            enum device_store store, void *out, void *x) {
+    must(bed, device_matmul_tune(bed->device, out, x, matrix, bias, store, &bed->error));
 }
 
 // ---- comparisons ----

@@ -5,10 +5,7 @@
 enum {
     HEADS = 6,
     KV_HEADS = 2,
-    HEAD_DIM = 20,
     HIDDEN = 72,
-    WIDTH = (HEADS + 2 * KV_HEADS) * HEAD_DIM, // of a row of q | k | v
-    ATTENDED = HEADS * HEAD_DIM,
     INTERMEDIATE = 100,
     WINDOW = 300, // more than a block of keys, so that where blocks begin shows in the bits
     TEXTS = 5,
@@ -19,6 +16,18 @@ enum {
 };
 
 static const size_t lengths[TEXTS] = {1, 6, 47, LONGEST, 130};
+
+static size_t head_dim(void) { // odd for vectors of every length; a GPU's heads are multiples of 8
+    return test_on_cpu() ? 20 : 24;
+}
+
+static size_t width(void) { // of a row of q | k | v
+    return (HEADS + 2 * KV_HEADS) * head_dim();
+}
+
+static size_t attended(void) { // and of what attention makes of it
+    return HEADS * head_dim();
+}
 
 struct layer {
     void *table;
@@ -50,27 +59,45 @@ static struct device_matrix matrix_random(struct bed *bed, uint64_t seed, size_t
     return matrix;
 }
 
-static struct layer layer_make(struct bed *bed, size_t window) {
-    size_t angles = LONGEST * HEAD_DIM / 2;
+// Products as the first layer with these algorithms chose them: a run goes on as it began.
+static void tune(struct bed *bed, const struct layer *layer, struct buffer *algorithms) {
+    bool first = algorithms->size == 0;
+    if (!first) {
+        must(bed, device_set_algorithms(bed->device, (const char *)algorithms->data, &bed->error));
+    }
+    void *x = bed_take_rows(bed, attended());
+    void *out = bed_take_rows(bed, width());
+    bed_tune(bed, &layer->qkv, layer->bias, DEVICE_STORE, out, x);
+    bed_tune(bed, &layer->o, NULL, DEVICE_ADD, out, x);
+    bed_tune(bed, &layer->gate_up, NULL, DEVICE_STORE, out, x);
+    bed_tune(bed, &layer->down, NULL, DEVICE_ADD, out, x);
+    if (first) {
+        must(bed, device_algorithms(bed->device, algorithms, &bed->error));
+    }
+}
+
+static struct layer layer_make(struct bed *bed, size_t window, struct buffer *algorithms) {
+    size_t angles = LONGEST * head_dim() / 2;
     float *turns = random_numbers(9, angles, 1.0f, DTYPE_F32);
     struct layer layer = {
         .table = put_random(bed, 1, VOCABULARY * HIDDEN, 2.0f),
         .norm = put_random(bed, 2, HIDDEN, 1.5f),
-        .q_norm = put_random(bed, 3, HEAD_DIM, 1.5f),
-        .k_norm = put_random(bed, 4, HEAD_DIM, 1.5f),
-        .bias = put_random(bed, 5, WIDTH, 1.0f),
+        .q_norm = put_random(bed, 3, head_dim(), 1.5f),
+        .k_norm = put_random(bed, 4, head_dim(), 1.5f),
+        .bias = put_random(bed, 5, width(), 1.0f),
         .cosine = bed_upload(bed, turns, angles * sizeof *turns),
         .sine = bed_upload(bed, turns, angles * sizeof *turns),
-        .qkv = matrix_random(bed, 6, WIDTH, HIDDEN),
-        .o = matrix_random(bed, 7, HIDDEN, ATTENDED),
+        .qkv = matrix_random(bed, 6, width(), HIDDEN),
+        .o = matrix_random(bed, 7, HIDDEN, attended()),
         .gate_up = matrix_random(bed, 8, 2 * INTERMEDIATE, HIDDEN),
         .down = matrix_random(bed, 10, HIDDEN, INTERMEDIATE),
-        .attention = {{HEADS, KV_HEADS, HEAD_DIM}, 0.3f, window, LONGEST},
+        .attention = {{HEADS, KV_HEADS, head_dim()}, 0.3f, window, LONGEST},
     };
     size_t bytes;
     assert_true(device_attention_scratch(bed->device, &layer.attention, &bytes));
     must(bed, device_take(bed->device, DEVICE_SCRATCH, bytes, &layer.scratch, &bed->error));
     free(turns);
+    tune(bed, &layer, algorithms);
     return layer;
 }
 
@@ -93,17 +120,17 @@ static void keep(struct bed *bed, struct outputs *out, int which, const void *so
 }
 
 static void run_attention(struct bed *bed, const struct layer *layer, const struct batch *batch, void *qkv,
-                          const int32_t *positions, void *attended, struct outputs *out) {
+                          const int32_t *positions, void *mixed, struct outputs *out) {
     size_t tokens = (size_t)batch->starts[batch->texts];
     struct error *err = &bed->error;
-    keep(bed, out, 2, qkv, tokens, WIDTH);
+    keep(bed, out, 2, qkv, tokens, width());
     must(bed, device_qk_norm_rope(bed->device, qkv, layer->q_norm, layer->k_norm, 1e-6f, layer->cosine,
                                   layer->sine, positions, layer->attention.heads, tokens, err));
-    keep(bed, out, 3, qkv, tokens, WIDTH);
+    keep(bed, out, 3, qkv, tokens, width());
     void *starts = bed_upload(bed, batch->starts, (batch->texts + 1) * sizeof(int32_t));
-    must(bed, device_attention(bed->device, attended, qkv, &layer->attention, starts, batch->starts,
+    must(bed, device_attention(bed->device, mixed, qkv, &layer->attention, starts, batch->starts,
                                batch->texts, layer->scratch, err));
-    keep(bed, out, 4, attended, tokens, ATTENDED);
+    keep(bed, out, 4, mixed, tokens, attended());
 }
 
 // One layer of a transformer on a batch, every step kept.
@@ -123,11 +150,10 @@ static struct outputs run_layer(struct bed *bed, const struct layer *layer, cons
         }
     }
     struct outputs out;
-    size_t number = dtype_size(bed->dtype);
-    void *x = bed_take(bed, tokens * HIDDEN * number);
-    void *normed = bed_take(bed, tokens * HIDDEN * number);
-    void *wide = bed_take(bed, tokens * 2 * (WIDTH > INTERMEDIATE ? WIDTH : INTERMEDIATE) * number);
-    void *mixed = bed_take(bed, tokens * ATTENDED * number);
+    void *x = bed_take_rows(bed, HIDDEN);
+    void *normed = bed_take_rows(bed, HIDDEN);
+    void *wide = bed_take_rows(bed, width());
+    void *mixed = bed_take_rows(bed, attended());
     must(bed, device_embed(device, x, layer->table, bed_upload(bed, ids, tokens * sizeof *ids), tokens,
                            HIDDEN, err));
     keep(bed, &out, 0, x, tokens, HIDDEN);
@@ -159,9 +185,10 @@ static void outputs_free(struct outputs *out) {
     free(out->pooled);
 }
 
-static struct outputs alone(const char *path, enum dtype dtype, size_t window, size_t text) {
+static struct outputs alone(const char *path, enum dtype dtype, size_t window, size_t text,
+                            struct buffer *algorithms) {
     struct bed bed = bed_open(path, dtype, 1);
-    struct layer layer = layer_make(&bed, window);
+    struct layer layer = layer_make(&bed, window, algorithms);
     struct batch batch = {1, {text}, {0, (int32_t)lengths[text]}};
     struct outputs out = run_layer(&bed, &layer, &batch);
     bed_close(&bed);
@@ -188,14 +215,15 @@ static void compare(const struct bed *bed, const struct batch *batch, const stru
 
 static void company_in_window(const char *path, enum dtype dtype, size_t window) {
     struct outputs wanted[TEXTS];
+    struct buffer algorithms = {0};
     uint64_t seed = 77 + window;
     for (size_t text = 0; text < TEXTS; text++) {
-        wanted[text] = alone(path, dtype, window, text);
+        wanted[text] = alone(path, dtype, window, text, &algorithms);
     }
     for (int i = 0; i < BATCHES; i++) {
         int threads = i % 3 + 1;
         struct bed bed = bed_open(path, dtype, threads);
-        struct layer layer = layer_make(&bed, window);
+        struct layer layer = layer_make(&bed, window, &algorithms);
         struct batch batch = {.texts = TEXTS + (size_t)random_below(&seed, MOST - TEXTS + 1)};
         size_t first = (size_t)random_below(&seed, TEXTS);
         for (size_t k = 0; k < batch.texts; k++) { // every text once, in changing order, then some again
@@ -211,6 +239,7 @@ static void company_in_window(const char *path, enum dtype dtype, size_t window)
     for (size_t text = 0; text < TEXTS; text++) {
         outputs_free(&wanted[text]);
     }
+    buffer_destroy(&algorithms);
 }
 
 static void company(const char *path, enum dtype dtype) {
@@ -250,8 +279,9 @@ static void same_rows(struct bed *bed, const struct device_matrix *matrix, unsig
     for (size_t k = columns / 2; k < columns; k++) {
         numbers[k] = -numbers[k - columns / 2];
     }
-    void *x = bed_take(bed, PRODUCT_TOKENS * columns * dtype_size(bed->dtype));
-    void *out = bed_take(bed, PRODUCT_TOKENS * row);
+    void *x = bed_take_rows(bed, columns);
+    void *out = bed_take_rows(bed, PRODUCT_ROWS);
+    bed_tune(bed, matrix, NULL, DEVICE_STORE, out, x);
     for (size_t t = 0; t < PRODUCT_TOKENS; t++) {
         must(bed, device_vector_load(bed->device, x, t * columns, columns, numbers, DTYPE_F32, &bed->error));
     }
@@ -278,8 +308,8 @@ static void deep_rows(const char *path, enum dtype dtype) {
     static const size_t depths[] = {4200, 2049, 37};
     for (size_t d = 0; d < sizeof depths / sizeof depths[0]; d++) {
         unsigned char *first = NULL;
-        for (int threads = 1; threads <= 3; threads++) {
-            struct bed bed = bed_open(path, dtype, threads);
+        for (int threads = 1; threads <= (test_on_cpu() ? 3 : 1); threads++) {
+            struct bed bed = bed_open_rows(path, dtype, threads, PRODUCT_TOKENS);
             struct device_matrix matrix = matrix_of_halves(&bed, depths[d]);
             same_rows(&bed, &matrix, &first);
             bed_close(&bed);

@@ -29,22 +29,28 @@ static void test_names(void **state) {
     device_close(NULL);
 }
 
+// `auto` takes the first GPU, or the CPU with the reason why there is none.
 static void test_description(void **state) {
     (void)state;
     struct device *device;
     struct error error = {0};
     struct device_description description;
+    bool gpu = device_open(&device, "cuda", &plain, &error) == STATUS_OK;
+    device_close(device);
+    assert_true(gpu || test_on_cpu());
     assert_int_equal(device_open(&device, "auto", &plain, &error), STATUS_OK);
     device_describe(device, &description);
-    bool cpu = strcmp(description.kind, "cpu") == 0; // otherwise a GPU was found
-    assert_non_null(strstr(description.reason, cpu ? "auto took the CPU: " : "auto took the first GPU"));
+    assert_string_equal(description.kind, gpu ? "cuda" : "cpu");
+    assert_non_null(strstr(description.reason, gpu ? "auto took the first GPU" : "auto took the CPU: "));
     device_close(device);
-    assert_int_equal(device_open(&device, "cpu", &plain, &error), STATUS_OK);
+    assert_int_equal(device_open(&device, test_device(), &plain, &error), STATUS_OK);
     device_describe(device, &description);
-    assert_string_equal(description.kind, "cpu");
+    assert_string_equal(description.kind, test_on_cpu() ? "cpu" : "cuda");
+    assert_non_null(strstr(description.reason, "asked for"));
     assert_non_null(strstr(description.identity, description.path));
     assert_non_null(strstr(description.identity, "kernels="));
-    assert_int_equal(description.threads, 2);
+    assert_true(description.queues == !test_on_cpu());
+    assert_true(!test_on_cpu() || description.threads == 2);
     assert_true(description.memory >= description.memory_free && description.memory_free > 0);
     device_close(device);
 }
@@ -93,9 +99,9 @@ static void test_take_and_seal(void **state) {
     struct error error = {0};
     void *a;
     void *b;
-    assert_int_equal(device_open(&device, "cpu", &plain, &error), STATUS_OK);
+    assert_int_equal(device_open(&device, test_device(), &plain, &error), STATUS_OK);
     assert_refused(device_take(device, DEVICE_WEIGHTS, 1, &a, &error), STATUS_INTERNAL, &error, "too small");
-    struct device_plan plan = {.bytes = {[DEVICE_WEIGHTS] = 1024}};
+    struct device_plan plan = {.bytes = {[DEVICE_WEIGHTS] = 1024}, .tokens = 1};
     assert_int_equal(device_reserve(device, &plan, &error), STATUS_OK);
     assert_refused(device_reserve(device, &plan, &error), STATUS_INTERNAL, &error, "once");
     assert_int_equal(device_take(device, DEVICE_WEIGHTS, 100, &a, &error), STATUS_OK);
@@ -115,15 +121,15 @@ static void test_too_large(void **state) {
     (void)state;
     struct device *device;
     struct error error = {0};
-    assert_int_equal(device_open(&device, "cpu", &plain, &error), STATUS_OK);
+    assert_int_equal(device_open(&device, test_device(), &plain, &error), STATUS_OK);
     struct device_plan plan = {
-        .bytes = {[DEVICE_WEIGHTS] = (size_t)1 << 50, [DEVICE_STAGING] = (size_t)3 << 30}};
+        .bytes = {[DEVICE_WEIGHTS] = (size_t)1 << 50, [DEVICE_STAGING] = (size_t)3 << 30}, .tokens = 1};
     int status = device_reserve(device, &plan, &error);
     assert_refused(status, STATUS_DEVICE, &error, "weights 1048576.000 GiB");
-    assert_refused(status, STATUS_DEVICE, &error, "staging 3.000 GiB");
+    assert_refused(status, STATUS_DEVICE, &error, test_on_cpu() ? "staging 3.000 GiB" : " (host) | reserve");
     assert_refused(status, STATUS_DEVICE, &error, "needed 10485");
     assert_refused(status, STATUS_DEVICE, &error, "free ");
-    plan.bytes[DEVICE_STAGING] = SIZE_MAX - 100; // the sum overflows
+    plan.bytes[DEVICE_WEIGHTS] = SIZE_MAX - 100; // the sum overflows
     assert_refused(device_reserve(device, &plan, &error), STATUS_DEVICE, &error, "not enough memory");
     device_close(device);
 }

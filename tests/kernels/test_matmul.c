@@ -39,9 +39,9 @@ static void try_product(struct bed *bed, size_t tokens, size_t rows, size_t colu
         random_numbers(rows + 5, tokens * rows, 3.0f, bed->dtype),
     };
     struct device_matrix matrix = bed_matrix(bed, in.weights, rows, columns);
-    void *x = bed_put(bed, in.x, tokens * columns);
+    void *x = bed_put_rows(bed, in.x, tokens, columns);
     void *bias = biased ? bed_put(bed, in.bias, rows) : NULL;
-    void *out = bed_put(bed, in.before, tokens * rows);
+    void *out = bed_put_rows(bed, in.before, tokens, rows);
     must(bed, device_matmul(bed->device, out, x, &matrix, bias, tokens, store, &bed->error));
     float *got = bed_get(bed, out, tokens * rows);
     check_product(bed, &in, got, tokens, rows, columns, biased, store);
@@ -60,13 +60,13 @@ static void products(const char *path, enum dtype dtype) {
         {13, 129, 40}, {47, 80, 511}, {49, 24, 512},  {50, 33, 513}, {193, 70, 31}, {385, 5, 17},
         {3, 11, 2047}, {4, 70, 2049}, {100, 520, 30}, {9, 66, 4099},
     };
-    struct bed bed = bed_open(path, dtype, 2);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        struct bed bed = bed_open_rows(path, dtype, 2, shapes[i][0] + i % 3);
         enum device_store store = i % 2 == 0 ? DEVICE_STORE : DEVICE_ADD;
         try_product(&bed, shapes[i][0], shapes[i][1], shapes[i][2], i % 3 == 1, store);
         try_product(&bed, shapes[i][0], shapes[i][1], shapes[i][2], i % 3 != 1, DEVICE_STORE);
+        bed_close(&bed);
     }
-    bed_close(&bed);
 }
 
 static void test_products(void **state) {
@@ -78,7 +78,7 @@ static void test_products(void **state) {
 // once.
 static void parts(const char *path, enum dtype dtype) {
     enum { TOKENS = 5, ROWS = 150, COLUMNS = 71, FORMATS = 3 };
-    struct bed bed = bed_open(path, dtype, 2);
+    struct bed bed = bed_open_rows(path, dtype, 2, TOKENS);
     float *weights = random_numbers(3, ROWS * COLUMNS, 0.5f, DTYPE_BF16);
     for (size_t i = 0; i < ROWS * COLUMNS; i++) {
         weights[i] = f16_to_f32(f32_to_f16(weights[i])); // numbers that all three formats hold
@@ -124,7 +124,7 @@ static void exact_f32(const char *path, enum dtype dtype) {
     if (dtype != DTYPE_F32) {
         return;
     }
-    struct bed bed = bed_open(path, dtype, 1);
+    struct bed bed = bed_open_rows(path, dtype, 1, 1);
     float weights[2] = {1.0f + 0x1p-20f, -1.0f};
     float x[2] = {1.0f, 1.0f};
     struct device_matrix matrix = bed_matrix(&bed, weights, 1, 2);
@@ -145,7 +145,7 @@ static void test_exact_f32(void **state) {
 // A NaN in one row of x reaches every output of that row and none of another row.
 static void nan_stays(const char *path, enum dtype dtype) {
     enum { TOKENS = 9, ROWS = 70, COLUMNS = 33 };
-    struct bed bed = bed_open(path, dtype, 1);
+    struct bed bed = bed_open_rows(path, dtype, 1, TOKENS);
     float *weights = random_numbers(1, ROWS * COLUMNS, 1.0f, dtype);
     float *x = random_numbers(2, TOKENS * COLUMNS, 1.0f, dtype);
     x[4 * COLUMNS] = NAN; // the first of row 4: beside the end of row 3, whose depth is padded

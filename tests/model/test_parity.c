@@ -22,6 +22,13 @@ struct run {
     struct model *model;
 };
 
+// The device is the CPU, or what the environment names: STRATA_TEST_DEVICE=cuda:0 for a GPU, real or
+// emulated.
+static const char *test_device(void) {
+    const char *name = getenv("STRATA_TEST_DEVICE");
+    return name != NULL && *name != 0 ? name : "cpu";
+}
+
 static void must(int status, const struct error *err) {
     if (status != STATUS_OK) {
         fail_msg("%d: %s", status, err->message);
@@ -39,18 +46,33 @@ static struct model_limits limits_of(const struct golden *golden, const size_t *
                                  .slots = 2};
 }
 
+// Products as an earlier run computed them (NULL: none), and, on a device that has a choice, chosen for good.
+static void tune(struct run *run, const struct run *earlier) {
+    struct buffer text = {0};
+    struct error err = {0};
+    if (earlier != NULL) {
+        must(device_algorithms(earlier->device, &text, &err), &err);
+        if (text.size > 0) {
+            must(device_set_algorithms(run->device, (const char *)text.data, &err), &err);
+        }
+        buffer_destroy(&text);
+    }
+    must(model_tune(run->model, &err), &err);
+}
+
 static void open_run(struct run *run, const char *folder, enum dtype dtype, int threads,
-                     const struct model_limits *limits) {
+                     const struct model_limits *limits, const struct run *earlier) {
     struct error err = {0};
     struct device_options options = {.dtype = dtype, .threads = threads};
     struct model_load_options loading = {.timeout_seconds = 60};
     struct device_plan plan = {0};
-    must(device_open(&run->device, "cpu", &options, &err), &err);
+    must(device_open(&run->device, test_device(), &options, &err), &err);
     must(model_open(&run->model, folder, &err), &err);
     must(model_plan(run->model, run->device, limits, &plan, &err), &err);
     must(device_reserve(run->device, &plan, &err), &err);
     must(model_load(run->model, run->device, limits, &loading, &err), &err);
     must(model_check(run->model, &err), &err);
+    tune(run, earlier);
     device_seal(run->device);
 }
 
@@ -125,7 +147,7 @@ static void compare_golden(const char *name, enum dtype dtype) {
     golden_open(&golden, name);
     all_layers(layers, golden.layers);
     struct model_limits limits = limits_of(&golden, layers, golden.layers + 1);
-    open_run(&run, golden.folder, dtype, 1, &limits);
+    open_run(&run, golden.folder, dtype, 1, &limits, NULL);
     forward(&run, golden.ids, golden.starts, golden.texts, 0, &out);
     double worst = 0;
     for (size_t layer = 0; layer <= golden.layers; layer++) {
@@ -175,8 +197,8 @@ static void compare_company(const char *name, enum dtype dtype) {
     golden_open(&golden, name);
     all_layers(layers, golden.layers);
     struct model_limits limits = limits_of(&golden, layers, golden.layers + 1);
-    open_run(&runs[0], golden.folder, dtype, 1, &limits);
-    open_run(&runs[1], golden.folder, dtype, 2, &limits);
+    open_run(&runs[0], golden.folder, dtype, 1, &limits, NULL);
+    open_run(&runs[1], golden.folder, dtype, 2, &limits, &runs[0]);
     forward(&runs[0], golden.ids, golden.starts, golden.texts, 0, &together);
     for (size_t i = 0; i < golden.texts; i++) {
         int32_t starts[2] = {0, golden.starts[i + 1] - golden.starts[i]};
@@ -233,7 +255,7 @@ static int check_layer(const struct golden *golden, size_t layer, struct error *
     struct model_load_options loading = {0};
     struct device_plan plan = {0};
     struct model_limits limits = limits_of(golden, &layer, 1);
-    must(device_open(&device, "cpu", &options, err), err);
+    must(device_open(&device, test_device(), &options, err), err);
     must(model_open(&model, golden->folder, err), err);
     must(model_plan(model, device, &limits, &plan, err), err);
     must(device_reserve(device, &plan, err), err);
@@ -276,7 +298,7 @@ static void spans_are_means_and_layers_are_chosen(void **state) {
     size_t layers[] = {0, 2};
     golden_open(&golden, "qwen3");
     struct model_limits limits = limits_of(&golden, layers, 2);
-    open_run(&run, golden.folder, DTYPE_F32, 1, &limits);
+    open_run(&run, golden.folder, DTYPE_F32, 1, &limits, NULL);
     struct device_span spans[] = {{1, 8}, {8, 9}, {10, 49}};
     struct model_batch batch = {golden.ids, golden.starts, spans, golden.tokens, golden.texts, 3, 1};
     must(model_forward(run.model, &batch, &mark, &err), &err);
@@ -309,7 +331,7 @@ static void bad_batches_are_refused(void **state) {
     size_t layer = 1;
     golden_open(&golden, "qwen3");
     struct model_limits limits = limits_of(&golden, &layer, 1);
-    open_run(&run, golden.folder, DTYPE_F32, 1, &limits);
+    open_run(&run, golden.folder, DTYPE_F32, 1, &limits, NULL);
     struct device_span span = {0, 1};
     struct model_batch batch = {golden.ids, golden.starts, &span, golden.tokens, golden.texts, 1, 0};
     must(model_forward(run.model, &batch, &mark, &err), &err);

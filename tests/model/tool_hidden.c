@@ -51,7 +51,8 @@ static int load(struct model *model, struct device *device, const struct model_l
     if (status == STATUS_OK) {
         status = model_load(model, device, limits, &options, err);
     }
-    return status == STATUS_OK ? model_check(model, err) : status;
+    status = status == STATUS_OK ? model_check(model, err) : status;
+    return status == STATUS_OK ? model_tune(model, err) : status;
 }
 
 static int write_states(struct model *model, struct device *device, const struct texts *texts, size_t layers,
@@ -98,7 +99,8 @@ static int run(char **arguments, struct error *err) {
     }
     int status = read_texts(&texts, arguments[4], err);
     if (status == STATUS_OK) {
-        status = device_open(&device, "cpu", &options, err);
+        const char *name = getenv("STRATA_TEST_DEVICE"); // a GPU instead of the CPU
+        status = device_open(&device, name != NULL ? name : "cpu", &options, err);
     }
     if (status == STATUS_OK) {
         status = model_open(&model, arguments[1], err);
