@@ -93,7 +93,7 @@ int device_check_fits(const struct device *device, const struct device_plan *pla
 // Makes the arenas. Once a device. STATUS_DEVICE as device_check_fits.
 int device_reserve(struct device *device, const struct device_plan *plan, struct error *err);
 
-// A zeroed piece of an arena. STATUS_INTERNAL when the plan was too small or the device is sealed.
+// A piece of an arena; what it holds is undefined. STATUS_INTERNAL when the plan was too small or the device is sealed.
 int device_take(struct device *device, enum device_purpose purpose, size_t bytes, void **out,
                 struct error *err);
 

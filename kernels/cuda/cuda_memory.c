@@ -1,5 +1,4 @@
 // One cudaMalloc or cudaMallocHost an arena, and where a pointer lies, as the driver says.
-#include <string.h>
 
 #include "base/size.h"
 #include "kernels/cuda/cuda_device.h"
@@ -39,20 +38,16 @@ static int device_arena(struct cuda_device *cuda, size_t bytes, void **base, str
     int status = cuda_queue_check(cuda, cudaMalloc(base, bytes), "cudaMalloc", err);
     if (status != STATUS_OK) {
         *base = NULL;
-        return status;
     }
-    return cuda_queue_check(cuda, cudaMemsetAsync(*base, 0, bytes, cuda->queue.compute), "cudaMemsetAsync",
-                            err);
+    return status;
 }
 
 static int host_arena(struct cuda_device *cuda, size_t bytes, void **base, struct error *err) {
     int status = cuda_queue_check(cuda, cudaMallocHost(base, bytes), "cudaMallocHost", err);
     if (status != STATUS_OK) {
         *base = NULL;
-        return status;
     }
-    memset(*base, 0, bytes);
-    return STATUS_OK;
+    return status;
 }
 
 int cuda_arena(struct device *device, enum device_purpose purpose, size_t bytes, void **base,

@@ -106,6 +106,8 @@ static void without_weights(struct rig *rig) {
     rig_open(rig, DTYPE_BF16);
     rig_reserve(rig);
     struct shape shape = take_shape(rig, ROWS, false);
+    const float zeros[ROWS * COLUMNS] = {0};
+    MUST(device_matrix_load(rig->device, &shape.matrix, 0, ROWS, zeros, DTYPE_F32, &rig->error));
     REFUSED(
         device_matmul_tune(rig->device, shape.out, shape.x, &shape.matrix, NULL, DEVICE_STORE, &rig->error),
         STATUS_INTERNAL, "before their weights are there");

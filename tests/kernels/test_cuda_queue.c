@@ -34,6 +34,9 @@ static void overwrite(struct rig *rig) {
     float *table = rig_take(rig, DEVICE_WEIGHTS, bytes);
     zeros = rig_take(rig, DEVICE_ACTIVATIONS, 4 * sizeof *zeros);
     float *loaded = malloc(bytes);
+    int32_t *first_row = rig_take(rig, DEVICE_STAGING, 4 * sizeof *zeros);
+    memset(first_row, 0, 4 * sizeof *zeros);
+    MUST(device_upload(rig->device, zeros, first_row, 4 * sizeof *zeros, &rig->error));
     for (int round = 0; round < ROUNDS; round++) {
         read[round] = rig_take(rig, DEVICE_STAGING, bytes);
         staged[round] = rig_take(rig, DEVICE_STAGING, bytes);
@@ -185,6 +188,8 @@ static void load_converted(struct rig *rig) {
     struct device_matrix matrix;
     rig_reserve(rig);
     MUST(device_matrix_take(rig->device, &matrix, ROWS, COLUMNS, &rig->error));
+    const float zeros[ROWS * COLUMNS] = {0};
+    MUST(device_matrix_load(rig->device, &matrix, 0, ROWS, zeros, DTYPE_F32, &rig->error));
     size_t row_bytes = COLUMNS * dtype_size(rig->dtype);
     for (size_t s = 0; s < 3; s++) {
         for (size_t i = 0; i < COLUMNS; i++) {
@@ -200,7 +205,7 @@ static void load_converted(struct rig *rig) {
     for (size_t s = 0; s < 3; s++) {
         REQUIRE(memcmp(read + (3 - s) * row_bytes, expected[s], row_bytes) == 0);
     }
-    for (size_t i = 0; i < row_bytes; i++) { // rows that were not loaded
+    for (size_t i = 0; i < row_bytes; i++) { // rows that were not loaded again
         REQUIRE(read[i] == 0 && read[4 * row_bytes + i] == 0);
     }
 }
