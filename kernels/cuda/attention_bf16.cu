@@ -90,6 +90,11 @@ template <int D> struct share {
     __device__ __forceinline__ explicit share(unsigned head_dim)
         : row(threadIdx.x / CHUNKS), chunk(threadIdx.x % CHUNKS), there(chunk * CHUNK < head_dim) {
     }
+    // This thread's first number of a tile: rows of the text from `token` on, columns of a head of q | k | v.
+    __device__ __forceinline__ const bf16 *first(const bf16 *text, unsigned stride, int token, unsigned head,
+                                                 unsigned head_dim) const {
+        return text + ((size_t)token + row) * stride + (size_t)head * head_dim + chunk * CHUNK;
+    }
     // Starts to copy ROWS rows; from[0] is this thread's first number, `rows` is how many rows there are from
     // its first on (the others become zeros).
     template <int ROWS>
@@ -226,8 +231,8 @@ static __device__ __forceinline__ void softmax(float (&s)[TILES][4], struct runn
     }
 }
 
-// Outputs over their sums, through shared memory of the warp's own (rows of its queries), as whole rows to
-// `out` [end - first rows, head_dim at `stride`].
+// Outputs over their sums to out[row * stride, head_dim numbers] for the block's first `rows` queries:
+// through shared memory, rows of the warp's own, so that they are written as whole chunks.
 template <int D>
 static __device__ __forceinline__ void store_outputs(bf16 *out, size_t stride, int rows, unsigned head_dim,
                                                      unsigned char *shared, float (&o)[D / 8][4],
@@ -276,7 +281,14 @@ template <int D> struct stream {
     int tiles;        // of keys
     shared_place ring;
 
-    __device__ __forceinline__ explicit stream(unsigned head_dim) : mine(head_dim) {
+    // first_key and end: of the text, its tiles from the one that begins at first_key to the one that has
+    // `last` - 1.
+    __device__ __forceinline__ stream(const bf16 *text, const struct attention_shape &shape, unsigned kv_head,
+                                      int first_key, int last, int end, shared_place buffers)
+        : mine(shape.head_dim), values(shape.kv_heads * shape.head_dim),
+          stride((shape.heads + 2 * shape.kv_heads) * shape.head_dim), rows(end - first_key - (int)mine.row),
+          tiles((last - first_key + build<D>::KEYS - 1) / build<D>::KEYS), ring(buffers) {
+        keys = mine.first(text, stride, first_key, shape.heads + kv_head, shape.head_dim);
     }
     __device__ __forceinline__ shared_place buffer(int step) const {
         return ring + (unsigned)(step % RING) * build<D>::BUFFER_BYTES;
@@ -336,37 +348,12 @@ attend_keys(uint32_t (&p)[build<D>::KEYS / 16][4], float (&o)[D / 8][4], struct 
     }
 }
 
+// The block's queries, held if they are to be; the first keys and values are asked for on the way. from,
+// rows: as for a tile of keys.
 template <int D>
-static __global__ void __launch_bounds__(THREADS, build<D>::BLOCKS)
-    attention_bf16_kernel(bf16 *out, const bf16 *qkv, const struct attention_tile *tiles,
-                          struct attention_shape shape) {
-    SHARED_BYTES(shared);
-    const struct attention_tile tile = tiles[blockIdx.x / shape.heads];
-    const unsigned head = blockIdx.x % shape.heads;
-    const unsigned kv_head = head / (shape.heads / shape.kv_heads);
-    const unsigned lane = threadIdx.x % WARP;
-    const unsigned warp =
-        __shfl_sync(ALL_LANES, threadIdx.x / WARP, 0); // so that the compiler sees that a warp agrees
-    const int query = tile.first - tile.start;         // of the text
-    const int end = tile.end - tile.start;
-    const int last =
-        end < query + ATTENTION_TILE ? end : query + ATTENTION_TILE; // no query sees a key from it on
-    const int first_key = attention_first_key(query, shape.window, build<D>::KEYS);
-
-    stream<D> in(shape.head_dim);
-    in.stride = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
-    in.values = shape.kv_heads * shape.head_dim;
-    const bf16 *text = qkv + ((size_t)tile.start + in.mine.row) * in.stride + in.mine.chunk * CHUNK;
-    in.keys = text + (size_t)first_key * in.stride + (size_t)(shape.heads + kv_head) * shape.head_dim;
-    in.rows = end - first_key - (int)in.mine.row;
-    in.tiles = (last - first_key + build<D>::KEYS - 1) / build<D>::KEYS;
-    in.ring = shared_at(shared);
-
-    queries<D> q;
-    q.place = shared_at(shared + build<D>::QUERIES_AT);
-    in.mine.template copy<ATTENTION_TILE>(q.place,
-                                          text + (size_t)query * in.stride + (size_t)head * shape.head_dim,
-                                          in.stride, end - query - (int)in.mine.row);
+static __device__ __forceinline__ void begin(queries<D> &q, const stream<D> &in, const bf16 *from, int rows,
+                                             unsigned lane, unsigned warp) {
+    in.mine.template copy<ATTENTION_TILE>(q.place, from, in.stride, rows);
     copy_commit();
     in.template load<0>(0);
     in.template load<1>(0);
@@ -378,15 +365,38 @@ static __global__ void __launch_bounds__(THREADS, build<D>::BLOCKS)
             matrices_load(q.held[k], query_place<D>(q.place, lane, warp).at(k, 0));
         }
     }
+}
 
-    struct warp_rows rows = {query + (int)warp * WARP_QUERIES,
-                             query + (int)warp * WARP_QUERIES + WARP_QUERIES - 1};
-    rows.last = rows.last < last ? rows.last : last - 1;
+template <int D>
+static __global__ void __launch_bounds__(THREADS, build<D>::BLOCKS)
+    attention_bf16_kernel(bf16 *out, const bf16 *qkv, const struct attention_tile *tiles,
+                          struct attention_shape shape) {
+    SHARED_BYTES(shared);
+    const struct attention_tile tile = tiles[blockIdx.x / shape.heads];
+    const unsigned head = blockIdx.x % shape.heads;
+    const unsigned lane = threadIdx.x % WARP;
+    // By a shuffle, so that the compiler knows that the lanes of a warp agree on it.
+    const unsigned warp = __shfl_sync(ALL_LANES, threadIdx.x / WARP, 0);
+    const int query = tile.first - tile.start; // of the text
+    const int end = tile.end - tile.start;
+    const int last = end < query + ATTENTION_TILE ? end : query + ATTENTION_TILE; // queries end before it
+    const int first_key = attention_first_key(query, shape.window, build<D>::KEYS);
+    const size_t stride = (size_t)(shape.heads + 2 * shape.kv_heads) * shape.head_dim;
+    const bf16 *text = qkv + (size_t)tile.start * stride;
+    const stream<D> in(text, shape, head / (shape.heads / shape.kv_heads), first_key, last, end,
+                       shared_at(shared));
+    queries<D> q;
+    q.place = shared_at(shared + build<D>::QUERIES_AT);
+    begin<D>(q, in, in.mine.first(text, in.stride, query, head, shape.head_dim),
+             end - query - (int)in.mine.row, lane, warp);
+
+    const int first_query = query + (int)warp * WARP_QUERIES;
+    const struct warp_rows rows = {first_query, min(first_query + WARP_QUERIES, last) - 1};
     float o[D / 8][4] = {};
     struct running run = {{-INFINITY, -INFINITY}, {0, 0}};
     for (int t = 0; t < in.tiles; t++) { // a warp without a query, or before these keys, only helps to copy
-        int key = first_key + t * build<D>::KEYS;
-        bool works = rows.first <= rows.last && key <= rows.last;
+        const int key = first_key + t * build<D>::KEYS;
+        const bool works = rows.first <= rows.last && key <= rows.last;
         uint32_t p[build<D>::KEYS / 16][4];
         in.template advance<0>(t);
         if (works) {
@@ -401,11 +411,12 @@ static __global__ void __launch_bounds__(THREADS, build<D>::BLOCKS)
     // A warp's own queries are read no more, and the buffer of the last keys is free: the barrier of the last
     // step came after them. The tile is read again rather than kept: registers are what bounds the blocks at
     // work.
-    unsigned place = build<D>::HOLDS_QUERIES ? (unsigned)((2 * in.tiles - 2) % RING) * build<D>::BUFFER_BYTES
-                                             : (unsigned)build<D>::QUERIES_AT;
+    const unsigned place = build<D>::HOLDS_QUERIES
+                               ? (unsigned)((2 * in.tiles - 2) % RING) * build<D>::BUFFER_BYTES
+                               : (unsigned)build<D>::QUERIES_AT;
     const struct attention_tile again = tiles[blockIdx.x / shape.heads];
-    size_t out_stride = (size_t)shape.heads * shape.head_dim;
-    store_outputs<D>(out + (size_t)again.first * out_stride + (size_t)head * shape.head_dim, out_stride,
+    const size_t width = (size_t)shape.heads * shape.head_dim;
+    store_outputs<D>(out + (size_t)again.first * width + (size_t)head * shape.head_dim, width,
                      again.end - again.first, shape.head_dim, shared + place, o, &run, warp);
 }
 

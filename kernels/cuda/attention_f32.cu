@@ -38,15 +38,16 @@ static __device__ __forceinline__ void quad_load(float (&out)[QUAD], const float
 template <int D, int ROWS>
 static __device__ __forceinline__ void load_rows(float *to, const float *from, size_t stride, int first,
                                                  int end, unsigned head_dim) {
-    unsigned quads = head_dim / QUAD;
-    for (unsigned number = threadIdx.x; number < ROWS * quads; number += THREADS) {
-        unsigned row = number / quads;
-        unsigned column = number % quads * QUAD;
-        group<float, QUAD> in = {{0, 0, 0, 0}};
-        if (first + (int)row < end) {
-            in = *(const group<float, QUAD> *)(from + (size_t)(first + (int)row) * stride + column);
+    for (unsigned row = threadIdx.x / SIDE; row < ROWS; row += SIDE) {
+        const float *line = from + (size_t)(first + (int)row) * stride;
+        bool there = first + (int)row < end;
+        for (unsigned column = threadIdx.x % SIDE * QUAD; column < head_dim; column += COLUMNS) {
+            group<float, QUAD> in = {};
+            if (there) {
+                in = *(const group<float, QUAD> *)(line + column);
+            }
+            *(group<float, QUAD> *)(to + row * build<D>::STRIDE + column) = in;
         }
-        *(group<float, QUAD> *)(to + row * build<D>::STRIDE + column) = in;
     }
 }
 
@@ -181,7 +182,7 @@ static __device__ __forceinline__ void store_outputs(float *out, size_t stride, 
 }
 
 template <int D>
-static __global__ void __launch_bounds__(THREADS, 1)
+static __global__ void __launch_bounds__(THREADS, D <= 128 ? 2 : 1)
     attention_f32_kernel(float *out, const float *qkv, const struct attention_tile *tiles,
                          struct attention_shape shape) {
     const int keys = build<D>::KEYS;
