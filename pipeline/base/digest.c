@@ -28,7 +28,8 @@ int digest_create(struct digest **out, struct error *err) {
     }
     struct digest *digest = block;
     digest->context = EVP_MD_CTX_new();
-    status = digest->context == NULL ? error_set(err, STATUS_INTERNAL, "out of memory for SHA-256") : start(digest, err);
+    status = digest->context == NULL ? error_set(err, STATUS_INTERNAL, "out of memory for SHA-256")
+                                     : start(digest, err);
     if (status != STATUS_OK) {
         digest_destroy(digest);
         return status;
@@ -57,19 +58,27 @@ int digest_field(struct digest *digest, const void *bytes, size_t size, struct e
     return status == STATUS_OK ? digest_update(digest, bytes, size, err) : status;
 }
 
+int digest_finish_bytes(struct digest *digest, unsigned char out[DIGEST_BYTES], struct error *err) {
+    unsigned int size = 0;
+    if (EVP_DigestFinal_ex(digest->context, out, &size) != 1 || size != DIGEST_BYTES) {
+        return error_set(err, STATUS_INTERNAL, "SHA-256 failed");
+    }
+    return start(digest, err);
+}
+
 int digest_finish(struct digest *digest, char hex[DIGEST_HEX], struct error *err) {
     static const char digits[] = "0123456789abcdef";
     unsigned char bytes[DIGEST_BYTES];
-    unsigned int size = 0;
-    if (EVP_DigestFinal_ex(digest->context, bytes, &size) != 1 || size != DIGEST_BYTES) {
-        return error_set(err, STATUS_INTERNAL, "SHA-256 failed");
+    int status = digest_finish_bytes(digest, bytes, err);
+    if (status != STATUS_OK) {
+        return status;
     }
     for (int i = 0; i < DIGEST_BYTES; i++) {
         hex[2 * i] = digits[bytes[i] >> 4];
         hex[2 * i + 1] = digits[bytes[i] & 15];
     }
     hex[DIGEST_HEX - 1] = 0;
-    return start(digest, err);
+    return STATUS_OK;
 }
 
 void digest_destroy(struct digest *digest) {

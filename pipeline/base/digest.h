@@ -20,6 +20,7 @@ int digest_number(struct digest *digest, uint64_t value, struct error *err); // 
 
 // Writes 64 lower-case hex digits and a 0; the digest starts anew afterwards.
 int digest_finish(struct digest *digest, char hex[DIGEST_HEX], struct error *err);
+int digest_finish_bytes(struct digest *digest, unsigned char out[DIGEST_BYTES], struct error *err); // not in hex
 void digest_destroy(struct digest *digest); // accepts NULL
 
 // SHA-256 of a whole file, read through the page cache.

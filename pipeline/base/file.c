@@ -13,32 +13,61 @@
 
 #include "base/size.h"
 
-int file_map(struct file_map *map, const char *path, struct error *err) {
-    *map = (struct file_map){0};
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) {
+int file_open(int *descriptor, size_t *size, const char *path, struct error *err) {
+    struct stat info;
+    *descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (*descriptor < 0) {
         return error_set_errno(err, STATUS_DATA, "cannot open %s", path);
     }
     int status = STATUS_OK;
-    struct stat info;
-    if (fstat(descriptor, &info) != 0) {
+    if (fstat(*descriptor, &info) != 0) {
         status = error_set_errno(err, STATUS_DATA, "cannot stat %s", path);
-        goto done;
-    }
-    if (!S_ISREG(info.st_mode)) {
+    } else if (!S_ISREG(info.st_mode)) {
         status = error_set(err, STATUS_DATA, "%s is not a regular file", path);
-        goto done;
     }
-    if (info.st_size > 0) {
-        void *data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (status != STATUS_OK) {
+        close(*descriptor);
+        *descriptor = -1;
+        return status;
+    }
+    *size = (size_t)info.st_size;
+    return STATUS_OK;
+}
+
+int file_read_at(int descriptor, void *out, size_t size, uint64_t begin, const char *path, struct error *err) {
+    size_t done = 0;
+    while (done < size) {
+        ssize_t got = pread(descriptor, (char *)out + done, size - done, (off_t)(begin + done));
+        if (got == 0) {
+            return error_set(err, STATUS_DATA, "%s ends at byte %llu: it was cut while it was read", path,
+                             (unsigned long long)(begin + done));
+        }
+        if (got < 0 && errno != EINTR) {
+            return error_set_errno(err, STATUS_DATA, "cannot read %s at byte %llu", path,
+                                   (unsigned long long)(begin + done));
+        }
+        done += got > 0 ? (size_t)got : 0;
+    }
+    return STATUS_OK;
+}
+
+int file_map(struct file_map *map, const char *path, struct error *err) {
+    int descriptor;
+    size_t size = 0;
+    *map = (struct file_map){0};
+    int status = file_open(&descriptor, &size, path, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (size > 0) {
+        void *data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
         if (data == MAP_FAILED) {
             status = error_set_errno(err, STATUS_DATA, "cannot map %s", path);
-            goto done;
+        } else {
+            map->data = data;
+            map->size = size;
         }
-        map->data = data;
-        map->size = (size_t)info.st_size;
     }
-done:
     close(descriptor);
     return status;
 }

@@ -19,6 +19,13 @@ struct file_map {
 int file_map(struct file_map *map, const char *path, struct error *err); // STATUS_DATA when it cannot be read
 void file_unmap(struct file_map *map);                                   // accepts zeros; leaves zeros
 
+// Opens a regular file for reading (close-on-exec). STATUS_DATA when it cannot be had.
+int file_open(int *descriptor, size_t *size, const char *path, struct error *err);
+
+// Bytes [begin, begin + size) of an open file; `path` stands for it in messages. STATUS_DATA when they cannot be read or
+// the file ends before.
+int file_read_at(int descriptor, void *out, size_t size, uint64_t begin, const char *path, struct error *err);
+
 // Appends the whole file to `out`. STATUS_DATA when it is longer than `limit` bytes or cannot be read.
 int file_read(struct buffer *out, const char *path, size_t limit, struct error *err);
 

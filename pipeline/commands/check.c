@@ -232,7 +232,7 @@ static int check_identity(struct check *check, struct error *err) {
     int status = check->ledger == NULL ? STATUS_OK : ledger_identity(check->ledger, &stored, &found, err);
     if (status == STATUS_OK && found) {
         const char *algorithms = identity_get(&stored, IDENTITY_ALGORITHMS);
-        status = inputs_identity(&check->inputs, identity_get(&stored, "model.sha256"), &now, err);
+        status = inputs_identity(&check->inputs, identity_get(&stored, "model.fingerprint"), &now, err);
         if (status == STATUS_OK && algorithms != NULL) { // a resume uses them
             status = identity_add(&now, IDENTITY_ALGORITHMS, algorithms, err);
         }

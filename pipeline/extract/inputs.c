@@ -190,7 +190,7 @@ int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, 
         status = add_libraries(inputs, identity, err);
     }
     if (status == STATUS_OK && model_fingerprint != NULL) {
-        status = identity_add(identity, "model.sha256", model_fingerprint, err);
+        status = identity_add(identity, "model.fingerprint", model_fingerprint, err);
     }
     return status;
 }

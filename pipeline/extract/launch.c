@@ -207,7 +207,7 @@ static int refuse_other_identity(struct launch *launch, const struct identity *s
 // What is known only after the load (fingerprint NULL: before it) is taken as the run has it.
 static int add_later_parts(const struct inputs *inputs, const struct identity *stored,
                            const char *fingerprint, struct identity *now, struct error *err) {
-    static const char *const keys[] = {"model.sha256", IDENTITY_ALGORITHMS};
+    static const char *const keys[] = {"model.fingerprint", IDENTITY_ALGORITHMS};
     char hex[DIGEST_HEX];
     if (fingerprint != NULL) {
         int status = algorithms_digest(inputs, hex, err);

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/json.h"
 #include "base/memory.h"
@@ -22,6 +23,32 @@ static int compare_entries(const void *left, const void *right) {
     return strcmp(a->tensor->name, b->tensor->name);
 }
 
+// What the header may take, of what the file has: its length says so, and safetensors_parse judges it.
+static int read_header(struct checkpoint_file *file, struct error *err) {
+    struct buffer bytes = {0};
+    unsigned char length[8];
+    uint64_t wanted = 0;
+    size_t first = size_min(file->size, sizeof length);
+    int status = file_read_at(file->descriptor, length, first, 0, file->path, err);
+    for (size_t i = 0; i < first; i++) {
+        wanted |= (uint64_t)length[i] << (8 * i);
+    }
+    bool fits = first == sizeof length && wanted <= SAFETENSORS_HEADER && wanted <= file->size - first;
+    size_t size = fits ? first + (size_t)wanted : first;
+    if (status == STATUS_OK) {
+        status = buffer_reserve(&bytes, size_max(size, 1), err);
+    }
+    if (status == STATUS_OK) {
+        status = file_read_at(file->descriptor, bytes.data, size, 0, file->path, err);
+    }
+    if (status == STATUS_OK) {
+        status =
+            safetensors_parse(&file->header, (const unsigned char *)bytes.data, file->size, file->path, err);
+    }
+    buffer_destroy(&bytes);
+    return status;
+}
+
 static int open_file(struct checkpoint_file *file, const char *folder, const char *name, struct error *err) {
     char path[PATH_SIZE];
     int status = path_join(path, sizeof path, folder, name, err);
@@ -31,13 +58,13 @@ static int open_file(struct checkpoint_file *file, const char *folder, const cha
     if (status != STATUS_OK) {
         return status;
     }
-    const char *slash = strrchr(file->path, '/');
-    file->name = slash == NULL ? file->path : slash + 1;
-    status = file_map(&file->map, file->path, err);
+    status = file_open(&file->descriptor, &file->size, file->path, err);
     if (status != STATUS_OK) {
         return status;
     }
-    return safetensors_parse(&file->header, file->map.data, file->map.size, file->path, err);
+    const char *slash = strrchr(file->path, '/');
+    file->name = slash == NULL ? file->path : slash + 1;
+    return read_header(file, err);
 }
 
 static int open_files(struct checkpoint *out, const char *folder, const char *const *names, size_t count,
@@ -50,6 +77,7 @@ static int open_files(struct checkpoint *out, const char *folder, const char *co
     out->files = files;
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
         out->count++;
+        out->files[i].descriptor = -1;
         status = open_file(&out->files[i], folder, names[i], err);
     }
     return status;
@@ -215,7 +243,9 @@ int checkpoint_open(struct checkpoint *out, const char *folder, struct error *er
 void checkpoint_close(struct checkpoint *checkpoint) {
     for (size_t i = 0; i < checkpoint->count; i++) {
         safetensors_destroy(&checkpoint->files[i].header);
-        file_unmap(&checkpoint->files[i].map);
+        if (checkpoint->files[i].descriptor >= 0) {
+            close(checkpoint->files[i].descriptor);
+        }
         free(checkpoint->files[i].path);
     }
     free(checkpoint->files);
@@ -240,7 +270,7 @@ bool checkpoint_find(const struct checkpoint *checkpoint, const char *name, size
 uint64_t checkpoint_bytes(const struct checkpoint *checkpoint) {
     uint64_t bytes = 0;
     for (size_t i = 0; i < checkpoint->count; i++) {
-        bytes += checkpoint->files[i].map.size;
+        bytes += checkpoint->files[i].size;
     }
     return bytes;
 }

@@ -1,5 +1,5 @@
 // A checkpoint folder's weight files: model.safetensors, or the shards that model.safetensors.index.json
-// names; mapped read-only, headers parsed, every tensor to be found by name.
+// names; open, headers parsed, every tensor to be found by name.
 #ifndef STRATA_MODEL_CHECKPOINT_H
 #define STRATA_MODEL_CHECKPOINT_H
 
@@ -14,7 +14,8 @@
 struct checkpoint_file {
     char *path;
     const char *name; // the last part of path
-    struct file_map map;
+    int descriptor;   // open for reading, or -1
+    size_t size;
     struct safetensors header;
 };
 

@@ -1,32 +1,31 @@
-// Weights from mapped files into their places on the device, in the order of the files; the fingerprint on
-// the way.
+// Weights from files into their places on the device, in the order of the files; the fingerprint on the way.
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/size.h"
 #include "model/reader.h"
 #include "model/rope.h"
 #include "model/state.h"
 
-enum { PIECE = 8 << 20 }; // bytes put on the device at a time
+enum { STEP = 8 << 20 }; // bytes put on the device at a time
 
 static const double notice_seconds = 30;
 
 struct loader {
     struct model *model;
     struct reader *reader;
-    bool with_weights;
-    unsigned char *aligned; // a piece whose numbers do not lie on their boundaries in the file is copied here
+    unsigned char *aligned; // numbers that do not lie on their boundaries in the file are copied here
     size_t aligned_size;
 };
 
-static size_t piece_rows(size_t row_bytes) {
-    return size_max(1, PIECE / size_max(row_bytes, 1));
+static size_t step_rows(size_t row_bytes) {
+    return size_max(1, STEP / size_max(row_bytes, 1));
 }
 
 // safetensors does not promise alignment; the device is promised it.
-static int align_piece(struct loader *loader, const unsigned char **source, size_t bytes, size_t width,
-                       struct error *err) {
+static int align(struct loader *loader, const unsigned char **source, size_t bytes, size_t width,
+                 struct error *err) {
     if ((uintptr_t)*source % width == 0) {
         return STATUS_OK;
     }
@@ -47,53 +46,37 @@ static int align_piece(struct loader *loader, const unsigned char **source, size
 static int load_tensor(struct loader *loader, size_t file_number, const struct safetensor *tensor,
                        struct weight_use use, struct error *err) {
     struct model *model = loader->model;
-    const struct checkpoint_file *file = &model->checkpoint.files[file_number];
     size_t width = dtype_size(tensor->type->weight);
     size_t rows;
     size_t columns;
     weights_rows(&model->config, use, &rows, &columns);
-    size_t step = piece_rows(columns * width);
+    size_t step = step_rows(columns * width);
     for (size_t row = 0; row < rows; row += step) {
         size_t count = size_min(step, rows - row);
         size_t begin = tensor->begin + row * columns * width;
         size_t bytes = count * columns * width;
-        int status = reader_wait(loader->reader, file_number, begin + bytes, err);
+        const unsigned char *source;
+        int status = reader_bytes(loader->reader, file_number, begin, begin + bytes, &source, err);
         if (status != STATUS_OK) {
             return status;
         }
-        const unsigned char *source = file->map.data + begin;
-        status = align_piece(loader, &source, bytes, width, err);
+        status = align(loader, &source, bytes, width, err);
         if (status == STATUS_OK) {
             status = weights_put(model->device, &model->weights, &model->config, use, row, count, source,
                                  tensor->type->weight, err);
         }
         if (status != STATUS_OK) {
-            return error_wrap(err, "%s: tensor '%s'", file->path, tensor->name);
+            return error_wrap(err, "%s: tensor '%s'", model->checkpoint.files[file_number].path,
+                              tensor->name);
         }
-        reader_release(loader->reader, file_number, begin + bytes);
     }
     return STATUS_OK;
 }
 
-// Bytes that are only hashed: tensors of blocks after the last wanted one, the head.
-static int pass_over(struct loader *loader, size_t file_number, size_t begin, size_t end, struct error *err) {
-    while (begin < end) {
-        begin = size_min(end, begin + PIECE);
-        int status = reader_wait(loader->reader, file_number, begin, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
-        reader_release(loader->reader, file_number, begin);
-    }
-    return STATUS_OK;
-}
-
+// What no tensor asks for (blocks after the last wanted one, the head) is only hashed.
 static int load_file(struct loader *loader, size_t number, struct error *err) {
     struct model *model = loader->model;
     const struct checkpoint_file *file = &model->checkpoint.files[number];
-    if (!loader->with_weights) {
-        return pass_over(loader, number, 0, file->map.size, err);
-    }
     for (size_t i = 0; i < file->header.count; i++) {
         const struct safetensor *tensor = &file->header.tensors[i];
         size_t entry;
@@ -101,9 +84,8 @@ static int load_file(struct loader *loader, size_t number, struct error *err) {
             return error_set(err, STATUS_INTERNAL, "tensor '%s' was lost", tensor->name);
         }
         struct weight_use use = model->uses[entry];
-        int status = weights_left_out(&model->weights, use)
-                         ? pass_over(loader, number, tensor->begin, tensor->end, err)
-                         : load_tensor(loader, number, tensor, use, err);
+        int status = weights_left_out(&model->weights, use) ? STATUS_OK
+                                                            : load_tensor(loader, number, tensor, use, err);
         if (status != STATUS_OK) {
             return status;
         }
@@ -111,50 +93,67 @@ static int load_file(struct loader *loader, size_t number, struct error *err) {
     return STATUS_OK;
 }
 
-static int load_parts(struct loader *loader, const struct reader_part *parts, struct digest *digest,
-                      const struct model_load_options *options, struct error *err) {
+static int finish_fingerprint(struct loader *loader, struct error *err) {
+    static const char kind[] = "strata model, pieces of 4 MiB";
     struct model *model = loader->model;
+    struct digest *digest;
+    int status = digest_create(&digest, err);
+    if (status == STATUS_OK) {
+        status = digest_field(digest, kind, sizeof kind - 1, err);
+    }
+    if (status == STATUS_OK) {
+        status = digest_field(digest, model->config_text.data, model->config_text.size, err);
+    }
+    if (status == STATUS_OK) {
+        status = reader_finish(loader->reader, digest, err);
+    }
+    if (status == STATUS_OK) {
+        status = digest_finish(digest, model->fingerprint, err);
+    }
+    digest_destroy(digest);
+    return status;
+}
+
+static int start_reading(struct loader *loader, const struct model_load_options *options, struct error *err) {
+    const struct checkpoint *checkpoint = &loader->model->checkpoint;
     struct reader_options reading = {.timeout_seconds = options->timeout_seconds,
                                      .notice_seconds = notice_seconds,
                                      .log = options->log,
                                      .progress = options->progress,
                                      .context = options->context};
-    int status = reader_start(&loader->reader, parts, model->checkpoint.count, digest, &reading, err);
-    for (size_t i = 0; i < model->checkpoint.count && status == STATUS_OK; i++) {
-        status = load_file(loader, i, err);
+    void *block = NULL;
+    int status = memory_zeroed(&block, checkpoint->count, sizeof(struct reader_part), err);
+    if (status != STATUS_OK) {
+        return status;
     }
-    if (status == STATUS_OK) {
-        status = reader_finish(loader->reader, model->fingerprint, err);
+    struct reader_part *parts = block;
+    for (size_t i = 0; i < checkpoint->count; i++) {
+        const struct checkpoint_file *file = &checkpoint->files[i];
+        parts[i] = (struct reader_part){file->descriptor, file->size, file->path};
     }
-    model->mappings_held = !reader_close(loader->reader) || model->mappings_held;
+    status = reader_start(&loader->reader, parts, checkpoint->count, &reading, err);
+    free(parts);
     return status;
 }
 
 int load_files(struct model *model, bool with_weights, const struct model_load_options *options,
                struct error *err) {
-    struct loader loader = {.model = model, .with_weights = with_weights};
-    struct digest *digest = NULL;
-    void *block = NULL;
-    int status = memory_zeroed(&block, model->checkpoint.count, sizeof(struct reader_part), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    struct reader_part *parts = block;
-    for (size_t i = 0; i < model->checkpoint.count; i++) {
-        const struct checkpoint_file *file = &model->checkpoint.files[i];
-        parts[i] = (struct reader_part){file->map.data, file->map.size, file->path};
-    }
-    status = digest_create(&digest, err);
-    if (status == STATUS_OK) {
-        status = digest_field(digest, model->config_text.data, model->config_text.size, err);
+    struct loader loader = {.model = model};
+    double started = clock_seconds();
+    int status = start_reading(&loader, options, err);
+    for (size_t i = 0; with_weights && i < model->checkpoint.count && status == STATUS_OK; i++) {
+        status = load_file(&loader, i, err);
     }
     if (status == STATUS_OK) {
-        status = load_parts(&loader, parts, digest, options, err);
+        status = finish_fingerprint(&loader, err);
     }
+    reader_close(loader.reader);
     free(loader.aligned);
-    if (!model->mappings_held) {
-        digest_destroy(digest);
-        free(parts);
+    if (status == STATUS_OK && options->log != NULL) {
+        double seconds = clock_seconds() - started;
+        double gigabytes = (double)checkpoint_bytes(&model->checkpoint) * 1e-9;
+        log_write(options->log, LOG_LEVEL_INFO, "weights: %.3f GB read in %.3f s, %.2f GB/s", gigabytes,
+                  seconds, seconds > 0 ? gigabytes / seconds : 0.0);
     }
     return status;
 }

@@ -58,9 +58,7 @@ void model_close(struct model *model) {
     free(model->uses);
     buffer_destroy(&model->config_text);
     model_config_destroy(&model->config);
-    if (!model->mappings_held) {
-        checkpoint_close(&model->checkpoint);
-    }
+    checkpoint_close(&model->checkpoint);
     free(model);
 }
 

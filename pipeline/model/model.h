@@ -64,8 +64,14 @@ struct model_load_options {
 int model_load(struct model *model, struct device *device, const struct model_limits *limits,
                const struct model_load_options *options, struct error *err);
 
-// SHA-256 over config.json and every weight file (whole), 64 hex digits; valid after model_load or
-// model_fingerprint.
+// Names config.json and every byte of the weight files, whatever their names: 64 hex digits, valid after
+// model_load or model_fingerprint_files. It is the SHA-256 of
+//   the field "strata model, pieces of 4 MiB" and the field config.json (a field: its size as 8 little-endian
+//   bytes, then its bytes);
+//   for each weight file, in the order of their names: its size (8 little-endian bytes), then the 32 bytes of
+//   the SHA-256 of each 4 MiB of it, the last piece as long as it is.
+// So several threads can make it. It is stored in ledgers and shards: another definition needs another key in
+// a run's identity (`model.fingerprint`) and another first field.
 const char *model_fingerprint(const struct model *model);
 
 // Makes the fingerprint without loading (strata check, verify). Reads every file once.

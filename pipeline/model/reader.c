@@ -1,11 +1,12 @@
 #include "model/reader.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,124 +15,196 @@
 #include "base/size.h"
 
 enum {
-    CHUNK = 4 << 20,  // bytes between two looks at the state
-    AHEAD = 16 << 20, // asked of the kernel before they are read
-    LEAD = 256 << 20, // most bytes read and not yet released
+    BLOCK = 1 << 20,   // bytes of one read: hashed while they are in the cache
+    MOST_THREADS = 16, // about 25 GB/s of SHA-256
+    SPARE_SLOTS = 4,   // pieces of the ring beside two a thread
 };
 
 static const double tick_seconds = 0.5;  // between two looks of a waiting caller
 static const double grace_seconds = 2.0; // a thread that does not end in this time hangs in a read
 
+// Pieces of all parts are numbered through; piece p is read into slot p % slots of the ring.
 struct reader {
-    const struct reader_part *parts;
+    struct reader_part *parts;
     size_t count;
-    size_t *offsets; // [count + 1] of the parts in the stream of all bytes
-    struct digest *digest;
+    size_t *offsets;                       // [count + 1] of the parts in the stream of all bytes
+    size_t *first_pieces;                  // [count + 1]
+    unsigned char (*hashes)[DIGEST_BYTES]; // [pieces]
     struct reader_options options;
-    pthread_t thread;
+    struct arena ring;
+    size_t slots;
+    unsigned char *stitched; // a range that crosses the ring's end is put together here
+    size_t stitched_size;
+    pthread_t threads[MOST_THREADS];
+    size_t thread_count;
     double started;
     double reported; // when the caller's progress was last called
 
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    size_t position; // bytes of the stream read so far
-    size_t released;
-    size_t wanted;  // by the caller; the reader may go this far whatever was released
-    size_t dropped; // bytes of the stream whose pages were given back
-    double moved;   // when position last changed
+    bool *read;      // [pieces]
+    size_t claimed;  // pieces given to threads
+    size_t front;    // every piece before it was read
+    size_t released; // the caller is done with every piece before it
+    size_t running;  // threads
+    double moved;    // when bytes last came
     bool stop;
-    bool ended;
-    int status;
+    int status; // of the first piece that failed
+    size_t failed;
     struct error err;
-    char hex[DIGEST_HEX];
 };
 
-static size_t find_part(const struct reader *reader, size_t position) {
-    size_t part = 0;
-    while (part + 1 < reader->count && position >= reader->offsets[part + 1]) {
-        part++;
-    }
-    return part;
+static size_t pieces_of(const struct reader *reader) {
+    return reader->first_pieces[reader->count];
 }
 
-// Hints take whole pages; an address is rounded down into its page, which the mapping covers.
-static void advise(const struct reader_part *part, size_t begin, size_t end, int advice) {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    uintptr_t first = ((uintptr_t)part->data + begin) & ~(uintptr_t)(page - 1);
-    uintptr_t last = ((uintptr_t)part->data + end) & ~(uintptr_t)(page - 1);
-    if (end == part->size) {
-        last = (uintptr_t)part->data + end;
+// The part of a piece: the last one that begins at or before it (parts may be empty).
+static size_t part_of(const struct reader *reader, size_t piece) {
+    size_t low = 0;
+    size_t high = reader->count;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (reader->first_pieces[middle] <= piece) {
+            low = middle;
+        } else {
+            high = middle;
+        }
     }
-    if (last > first) {
-        madvise((void *)first, last - first, advice);
-    }
+    return low;
 }
 
-// Waits until the next chunk may be read; 0 when reading shall stop or is done.
-static size_t next_chunk(struct reader *reader, size_t *position) {
-    size_t all = reader->offsets[reader->count];
+static unsigned char *slot_of(const struct reader *reader, size_t piece) {
+    return reader->ring.data + piece % reader->slots * READER_PIECE;
+}
+
+static size_t bytes_before(const struct reader *reader, size_t piece) {
+    if (piece >= pieces_of(reader)) {
+        return reader->offsets[reader->count];
+    }
+    size_t part = part_of(reader, piece);
+    return reader->offsets[part] + (piece - reader->first_pieces[part]) * READER_PIECE;
+}
+
+// ---- the reading threads ----
+
+// Takes the next piece as soon as its slot is free: the caller is done with the slot's last piece, and so is
+// the thread that read it. False when reading shall stop or is done.
+static bool claim(struct reader *reader, size_t *piece) {
     pthread_mutex_lock(&reader->lock);
-    while (!reader->stop && reader->position < all &&
-           reader->position >= size_max(reader->wanted, reader->released + LEAD)) {
+    while (!reader->stop && reader->claimed < pieces_of(reader) &&
+           reader->claimed >= size_min(reader->released, reader->front) + reader->slots) {
         pthread_cond_wait(&reader->changed, &reader->lock);
     }
-    *position = reader->position;
-    size_t size = reader->stop ? 0 : size_min(CHUNK, all - reader->position);
+    bool has = !reader->stop && reader->claimed < pieces_of(reader);
+    if (has) {
+        *piece = reader->claimed++;
+    }
     pthread_mutex_unlock(&reader->lock);
-    return size;
+    return has;
 }
 
-static void advance(struct reader *reader, size_t size) {
+// Bytes came. False when reading shall stop.
+static bool note_bytes(struct reader *reader) {
     pthread_mutex_lock(&reader->lock);
-    reader->position += size;
     reader->moved = clock_seconds();
+    bool goes_on = !reader->stop;
+    pthread_mutex_unlock(&reader->lock);
+    return goes_on;
+}
+
+static void note_piece(struct reader *reader, size_t piece) {
+    pthread_mutex_lock(&reader->lock);
+    reader->read[piece] = true;
+    while (reader->front < pieces_of(reader) && reader->read[reader->front]) {
+        reader->front++;
+    }
     pthread_cond_broadcast(&reader->changed);
     pthread_mutex_unlock(&reader->lock);
 }
 
-static int read_all(struct reader *reader, struct error *err) {
-    size_t position;
-    size_t size;
-    while ((size = next_chunk(reader, &position)) > 0) {
-        size_t number = find_part(reader, position);
-        const struct reader_part *part = &reader->parts[number];
-        size_t begin = position - reader->offsets[number];
-        size = size_min(size, part->size - begin);
-        advise(part, begin, size_min(part->size, begin + AHEAD), MADV_WILLNEED);
-        int status = STATUS_OK;
-        if (begin == 0) {
-            status = digest_number(reader->digest, part->size, err);
+// One read, whole. After a stop nothing outside the reader may be touched, the part's name among it.
+static int read_block(struct reader *reader, const struct reader_part *part, unsigned char *out, size_t begin,
+                      size_t size, struct error *err) {
+    size_t done = 0;
+    while (done < size) {
+        ssize_t got = pread(part->descriptor, out + done, size - done, (off_t)(begin + done));
+        int problem = errno;
+        if (!note_bytes(reader)) {
+            return error_set(err, STATUS_STOPPED, "stopped");
         }
-        if (status == STATUS_OK) {
-            status = digest_update(reader->digest, part->data + begin, size, err);
+        if (got > 0) {
+            done += (size_t)got;
+        } else if (got == 0) {
+            return error_set(err, STATUS_DATA, "%s ends at byte %zu of %zu: it was cut while it was read",
+                             part->name, begin + done, part->size);
+        } else if (problem != EINTR) {
+            errno = problem;
+            return error_set_errno(err, STATUS_DATA, "cannot read %s at byte %zu", part->name, begin + done);
         }
-        if (status != STATUS_OK) {
-            return error_wrap(err, "%s", part->name);
-        }
-        advance(reader, size);
     }
-    return reader->position < reader->offsets[reader->count]
-               ? STATUS_OK
-               : digest_finish(reader->digest, reader->hex, err);
+    return STATUS_OK;
+}
+
+static int read_piece(struct reader *reader, struct digest *digest, size_t piece, struct error *err) {
+    size_t number = part_of(reader, piece);
+    const struct reader_part *part = &reader->parts[number];
+    size_t begin = (piece - reader->first_pieces[number]) * READER_PIECE;
+    size_t end = size_min(begin + READER_PIECE, part->size);
+    unsigned char *out = slot_of(reader, piece);
+    int status = STATUS_OK;
+    (void)posix_fadvise(part->descriptor, (off_t)begin, (off_t)(end - begin), POSIX_FADV_WILLNEED);
+    while (begin < end && status == STATUS_OK) {
+        size_t size = size_min(BLOCK, end - begin);
+        status = read_block(reader, part, out, begin, size, err);
+        status = status == STATUS_OK ? digest_update(digest, out, size, err) : status;
+        begin += size;
+        out += size;
+    }
+    return status == STATUS_OK ? digest_finish_bytes(digest, reader->hashes[piece], err) : status;
+}
+
+static int read_pieces(struct reader *reader, size_t *piece, struct error *err) {
+    struct digest *digest;
+    int status = digest_create(&digest, err);
+    while (status == STATUS_OK && claim(reader, piece)) {
+        status = read_piece(reader, digest, *piece, err);
+        if (status == STATUS_OK) {
+            note_piece(reader, *piece);
+        }
+    }
+    digest_destroy(digest);
+    return status;
 }
 
 static void *reader_thread(void *context) {
     struct reader *reader = context;
     struct error err = {0};
-    int status = read_all(reader, &err);
+    size_t piece = 0;
+    int status = read_pieces(reader, &piece, &err);
     pthread_mutex_lock(&reader->lock);
-    reader->status = status;
-    reader->err = err;
-    reader->ended = true;
+    if (status != STATUS_OK && !reader->stop && (reader->status == STATUS_OK || piece < reader->failed)) {
+        reader->status = status;
+        reader->err = err;
+        reader->failed = piece;
+    }
+    reader->running--;
     pthread_cond_broadcast(&reader->changed);
     pthread_mutex_unlock(&reader->lock);
     return NULL;
 }
 
+// ---- start ----
+
 static void free_reader(struct reader *reader) {
     pthread_cond_destroy(&reader->changed);
     pthread_mutex_destroy(&reader->lock);
+    arena_destroy(&reader->ring);
+    free(reader->parts);
     free(reader->offsets);
+    free(reader->first_pieces);
+    free(reader->hashes);
+    free(reader->read);
+    free(reader->stitched);
     free(reader);
 }
 
@@ -144,7 +217,67 @@ static void init_lock(struct reader *reader) {
     pthread_mutex_init(&reader->lock, NULL);
 }
 
-int reader_start(struct reader **out, const struct reader_part *parts, size_t count, struct digest *digest,
+static int take_lists(struct reader *reader, const struct reader_part *parts, struct error *err) {
+    size_t count = reader->count;
+    void *lists[3] = {NULL, NULL, NULL};
+    int status = memory_zeroed(&lists[0], size_max(count, 1), sizeof reader->parts[0], err);
+    reader->parts = lists[0];
+    status =
+        status == STATUS_OK ? memory_zeroed(&lists[1], count + 1, sizeof reader->offsets[0], err) : status;
+    reader->offsets = lists[1];
+    status = status == STATUS_OK ? memory_zeroed(&lists[2], count + 1, sizeof reader->first_pieces[0], err)
+                                 : status;
+    reader->first_pieces = lists[2];
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        reader->parts[i] = parts[i];
+        reader->offsets[i + 1] = reader->offsets[i] + parts[i].size;
+        reader->first_pieces[i + 1] = reader->first_pieces[i] + parts[i].size / READER_PIECE +
+                                      (parts[i].size % READER_PIECE > 0 ? 1 : 0);
+    }
+    return status;
+}
+
+static int take_ring(struct reader *reader, size_t threads, struct error *err) {
+    void *block = NULL;
+    size_t pieces = size_max(pieces_of(reader), 1);
+    reader->slots = size_min(pieces, 2 * threads + SPARE_SLOTS);
+    int status = memory_zeroed(&block, pieces, DIGEST_BYTES, err);
+    reader->hashes = block;
+    if (status == STATUS_OK) {
+        status = memory_zeroed(&block, pieces, sizeof reader->read[0], err);
+        reader->read = status == STATUS_OK ? block : NULL;
+    }
+    return status == STATUS_OK ? arena_create(&reader->ring, reader->slots * READER_PIECE, err) : status;
+}
+
+static size_t count_threads(const struct reader_options *options) {
+    cpu_set_t set;
+    int threads = options->threads;
+    if (threads <= 0) {
+        threads = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
+                                                              : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    }
+    return size_min((size_t)(threads > 0 ? threads : 1), MOST_THREADS);
+}
+
+// At least one thread; fewer than wanted do it as well.
+static int start_threads(struct reader *reader, size_t threads, struct error *err) {
+    int problem = 0;
+    pthread_mutex_lock(&reader->lock);
+    while (reader->thread_count < threads && problem == 0) {
+        problem = pthread_create(&reader->threads[reader->thread_count], NULL, reader_thread, reader);
+        reader->thread_count += problem == 0 ? 1 : 0;
+    }
+    reader->running = reader->thread_count;
+    pthread_mutex_unlock(&reader->lock);
+    if (reader->thread_count == 0) {
+        errno = problem;
+        return error_set_errno(err, STATUS_INTERNAL, "cannot start a thread that reads the weights");
+    }
+    return STATUS_OK;
+}
+
+int reader_start(struct reader **out, const struct reader_part *parts, size_t count,
                  const struct reader_options *options, struct error *err) {
     void *block;
     *out = NULL;
@@ -154,30 +287,27 @@ int reader_start(struct reader **out, const struct reader_part *parts, size_t co
     }
     struct reader *reader = block;
     init_lock(reader);
-    reader->parts = parts;
     reader->count = count;
-    reader->digest = digest;
     reader->options = *options;
-    status = memory_zeroed(&block, count + 1, sizeof reader->offsets[0], err);
+    size_t threads = count_threads(options);
+    status = take_lists(reader, parts, err);
+    if (status == STATUS_OK) {
+        status = take_ring(reader, threads, err);
+    }
+    reader->started = clock_seconds();
+    reader->moved = reader->started;
+    if (status == STATUS_OK) {
+        status = start_threads(reader, threads, err);
+    }
     if (status != STATUS_OK) {
         free_reader(reader);
         return status;
     }
-    reader->offsets = block;
-    for (size_t i = 0; i < count; i++) {
-        reader->offsets[i + 1] = reader->offsets[i] + parts[i].size;
-    }
-    reader->started = clock_seconds();
-    reader->moved = reader->started;
-    int problem = pthread_create(&reader->thread, NULL, reader_thread, reader);
-    if (problem != 0) {
-        free_reader(reader);
-        errno = problem;
-        return error_set_errno(err, STATUS_INTERNAL, "cannot start the thread that reads the weights");
-    }
     *out = reader;
     return STATUS_OK;
 }
+
+// ---- the waiting caller ----
 
 static struct timespec tick_end(void) {
     struct timespec end;
@@ -188,123 +318,153 @@ static struct timespec tick_end(void) {
     return end;
 }
 
-static int report_progress(struct reader *reader, size_t position, struct error *err) {
+static int report_progress(struct reader *reader, size_t front, struct error *err) {
     reader->reported = clock_seconds();
     if (reader->options.progress == NULL ||
-        reader->options.progress(reader->options.context, position, reader->offsets[reader->count],
-                                 clock_seconds() - reader->started)) {
+        reader->options.progress(reader->options.context, bytes_before(reader, front),
+                                 reader->offsets[reader->count], clock_seconds() - reader->started)) {
         return STATUS_OK;
     }
     return error_set(err, STATUS_STOPPED, "stopped while loading the model; run the same command to go on");
 }
 
 // Says what is waited for, once a stall, and ends the wait after the timeout.
-static int look_at_stall(const struct reader *reader, size_t position, double stalled, bool *noticed,
+static int look_at_stall(const struct reader *reader, size_t front, double stalled, bool *noticed,
                          struct error *err) {
-    size_t number = find_part(reader, position);
-    const char *name = reader->parts[number].name;
-    size_t begin = position - reader->offsets[number];
+    size_t number = part_of(reader, front);
+    const struct reader_part *part = &reader->parts[number];
+    size_t begin = (front - reader->first_pieces[number]) * READER_PIECE;
     if (reader->options.timeout_seconds > 0 && stalled >= reader->options.timeout_seconds) {
-        return error_set(err, STATUS_DATA, "%s: no byte for %.0f s at byte %zu of %zu; giving up", name,
-                         stalled, begin, reader->parts[number].size);
+        return error_set(err, STATUS_DATA, "%s: no byte for %.0f s after byte %zu of %zu; giving up",
+                         part->name, stalled, begin, part->size);
     }
     if (!*noticed && stalled >= reader->options.notice_seconds) {
         *noticed = true;
         if (reader->options.log != NULL) {
             log_write(reader->options.log, LOG_LEVEL_WARN,
-                      "loading waits for %s: no byte for %.0f s at byte %zu of %zu", name, stalled, begin,
-                      reader->parts[number].size);
+                      "loading waits for %s: no byte for %.0f s after byte %zu of %zu", part->name, stalled,
+                      begin, part->size);
         }
     }
     return STATUS_OK;
 }
 
-static int wait_until(struct reader *reader, size_t wanted, bool ended, struct error *err) {
+// Pieces before the failed one were claimed before it: they still come.
+static bool failed_before(const struct reader *reader, size_t piece) {
+    return reader->status != STATUS_OK && reader->failed < piece;
+}
+
+// Gives the pieces before `released` back and waits until those before `wanted` were read.
+static int wait_until(struct reader *reader, size_t released, size_t wanted, struct error *err) {
     int status = STATUS_OK;
     bool noticed = false;
     pthread_mutex_lock(&reader->lock);
-    reader->wanted = wanted;
+    reader->released = size_max(reader->released, released);
     pthread_cond_broadcast(&reader->changed);
-    size_t seen = reader->position;
     double begun = clock_seconds();
-    while (status == STATUS_OK && !reader->ended && (ended || reader->position < wanted)) {
+    double seen = reader->moved;
+    while (status == STATUS_OK && reader->front < wanted && !failed_before(reader, wanted)) {
         struct timespec end = tick_end();
         if (pthread_cond_timedwait(&reader->changed, &reader->lock, &end) != ETIMEDOUT) {
             continue;
         }
-        size_t position = reader->position;
-        double stalled = clock_seconds() - fmax(reader->moved, begun);
-        noticed = noticed && position == seen;
-        seen = position;
+        size_t front = reader->front;
+        double moved = reader->moved;
+        noticed = noticed && moved <= seen;
+        seen = moved;
         pthread_mutex_unlock(&reader->lock); // not held while the caller's code runs
-        status = report_progress(reader, position, err);
+        status = report_progress(reader, front, err);
         if (status == STATUS_OK) {
-            status = look_at_stall(reader, position, stalled, &noticed, err);
+            status = look_at_stall(reader, front, clock_seconds() - fmax(moved, begun), &noticed, err);
         }
         pthread_mutex_lock(&reader->lock);
     }
-    if (status == STATUS_OK && reader->ended && reader->status != STATUS_OK) {
+    if (status == STATUS_OK && reader->front < wanted) {
         *err = reader->err;
         status = reader->status;
     }
-    size_t position = reader->position;
+    size_t front = reader->front;
     pthread_mutex_unlock(&reader->lock);
     if (status == STATUS_OK && clock_seconds() - reader->reported >= tick_seconds) {
-        status = report_progress(reader, position, err);
+        status = report_progress(reader, front, err);
     }
     return status;
 }
 
-int reader_wait(struct reader *reader, size_t part, size_t end, struct error *err) {
-    return wait_until(reader, reader->offsets[part] + end, false, err);
+// Bytes [begin, end) of a part, piece by piece, into memory of their own.
+static int stitch(struct reader *reader, size_t first, size_t begin, size_t end, struct error *err) {
+    size_t size = end - begin;
+    if (size > reader->stitched_size) {
+        free(reader->stitched);
+        reader->stitched_size = 0;
+        reader->stitched = aligned_alloc(64, (size + 63) / 64 * 64);
+        if (reader->stitched == NULL) {
+            return error_set(err, STATUS_INTERNAL, "no memory for %zu bytes of a tensor", size);
+        }
+        reader->stitched_size = size;
+    }
+    size_t done = 0;
+    for (size_t piece = first; done < size; piece++) {
+        int status = wait_until(reader, piece, piece + 1, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        size_t from = (begin + done) % READER_PIECE;
+        size_t bytes = size_min(READER_PIECE - from, size - done);
+        memcpy(reader->stitched + done, slot_of(reader, piece) + from, bytes);
+        done += bytes;
+    }
+    return STATUS_OK;
 }
 
-void reader_release(struct reader *reader, size_t part, size_t end) {
-    size_t released = reader->offsets[part] + end;
-    pthread_mutex_lock(&reader->lock);
-    size_t before = reader->released;
-    reader->released = size_max(released, before);
-    pthread_cond_broadcast(&reader->changed);
-    pthread_mutex_unlock(&reader->lock);
-    for (size_t i = find_part(reader, reader->dropped); i <= part; i++) {
-        size_t from = reader->dropped - reader->offsets[i];
-        size_t until = i == part ? end : reader->parts[i].size;
-        if (until > from && (until - from >= CHUNK || until == reader->parts[i].size)) {
-            advise(&reader->parts[i], from, until, MADV_DONTNEED);
-            reader->dropped = reader->offsets[i] + until;
+int reader_bytes(struct reader *reader, size_t part, size_t begin, size_t end, const unsigned char **out,
+                 struct error *err) {
+    size_t first = reader->first_pieces[part] + begin / READER_PIECE;
+    size_t last = reader->first_pieces[part] + (end - 1) / READER_PIECE;
+    *out = NULL;
+    bool together = last - first < reader->slots && first % reader->slots <= last % reader->slots;
+    int status = together ? wait_until(reader, first, last + 1, err) : stitch(reader, first, begin, end, err);
+    if (status == STATUS_OK) {
+        *out = together ? slot_of(reader, first) + begin % READER_PIECE : reader->stitched;
+    }
+    return status;
+}
+
+int reader_finish(struct reader *reader, struct digest *digest, struct error *err) {
+    int status = wait_until(reader, pieces_of(reader), pieces_of(reader), err);
+    for (size_t i = 0; i < reader->count && status == STATUS_OK; i++) {
+        size_t first = reader->first_pieces[i];
+        status = digest_number(digest, reader->parts[i].size, err);
+        if (status == STATUS_OK) {
+            status = digest_update(digest, reader->hashes[first],
+                                   (reader->first_pieces[i + 1] - first) * DIGEST_BYTES, err);
         }
     }
+    return status == STATUS_OK ? report_progress(reader, pieces_of(reader), err) : status;
 }
 
-int reader_finish(struct reader *reader, char hex[DIGEST_HEX], struct error *err) {
-    size_t all = reader->offsets[reader->count];
-    int status = wait_until(reader, all, true, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    memcpy(hex, reader->hex, DIGEST_HEX);
-    return report_progress(reader, all, err);
-}
-
-bool reader_close(struct reader *reader) {
+void reader_close(struct reader *reader) {
     if (reader == NULL) {
-        return true;
+        return;
     }
     pthread_mutex_lock(&reader->lock);
     reader->stop = true;
     pthread_cond_broadcast(&reader->changed);
     double deadline = clock_seconds() + grace_seconds;
-    while (!reader->ended && clock_seconds() < deadline) {
+    while (reader->running > 0 && clock_seconds() < deadline) {
         struct timespec end = tick_end();
         pthread_cond_timedwait(&reader->changed, &reader->lock, &end);
     }
-    bool ended = reader->ended;
+    bool ended = reader->running == 0;
     pthread_mutex_unlock(&reader->lock);
-    if (!ended) {
-        pthread_detach(reader->thread); // it hangs in the kernel; what it may still touch stays
-        return false;
+    for (size_t i = 0; i < reader->thread_count; i++) {
+        if (ended) {
+            pthread_join(reader->threads[i], NULL);
+        } else {
+            pthread_detach(reader->threads[i]);
+        }
     }
-    pthread_join(reader->thread, NULL);
-    free_reader(reader);
-    return true;
+    if (ended) {
+        free_reader(reader);
+    }
 }

@@ -1,10 +1,12 @@
-// Reads mapped files once, from front to back, on its own thread, and hashes them on the way; whoever wants
-// the bytes waits for them here. A read of a mapped page blocks inside the kernel and cannot be interrupted,
-// which is why the waiting side and not the reading side notices that nothing arrives.
+// Reads files once, from front to back, with several threads: each takes the next piece, reads it into a ring
+// of buffers in host memory and hashes it there, so that what was hashed is what the caller gets. The caller
+// asks for the bytes in order and waits for them here.
 //
-// The reader stays a bounded distance ahead of what was released, so that pages it brought in are still there
-// when the caller reads them; released pages are dropped from this process, so that a model is never in
-// memory twice.
+// A read that hangs inside the kernel cannot be interrupted, which is why the waiting side and not the
+// reading side notices that nothing arrives. A file that becomes shorter while it is read is an error like
+// any other.
+//
+// The ring is all the memory taken: a model is never in host memory twice.
 #ifndef STRATA_MODEL_READER_H
 #define STRATA_MODEL_READER_H
 
@@ -16,14 +18,18 @@
 #include "base/error.h"
 #include "base/log.h"
 
-struct reader_part { // one mapped file
-    const unsigned char *data;
+// Bytes hashed for themselves; part of what a fingerprint is (model.h).
+enum { READER_PIECE = 4 << 20 };
+
+struct reader_part { // one file
+    int descriptor;  // of a regular file; its offset is not used
     size_t size;
     const char *name; // for messages
 };
 
 struct reader_options {
-    double timeout_seconds; // without a byte: reader_wait fails; 0: never
+    int threads;            // 0: one a CPU, at most 16
+    double timeout_seconds; // without a byte: reader_bytes fails; 0: never
     double notice_seconds;  // without a byte: a line in the log, once a stall
     struct log *log;        // may be NULL
     // False ends the load (STATUS_STOPPED). May be NULL.
@@ -33,23 +39,23 @@ struct reader_options {
 
 struct reader;
 
-// Starts reading. `digest` already holds what comes before the files; the reader finishes it and the caller
-// keeps owning it. Parts and their memory must live until reader_close returned true.
-int reader_start(struct reader **out, const struct reader_part *parts, size_t count, struct digest *digest,
+// Starts reading. Parts are copied; descriptors and names must live until reader_close.
+int reader_start(struct reader **out, const struct reader_part *parts, size_t count,
                  const struct reader_options *options, struct error *err);
 
-// Blocks until bytes [0, end) of the part were read. Positions must not go backwards. STATUS_DATA after the
-// timeout.
-int reader_wait(struct reader *reader, size_t part, size_t end, struct error *err);
+// Blocks until bytes [begin, end) of the part were read, begin < end <= size. *out stays valid until the next
+// call; it lies on a boundary of 4096 bytes plus `begin`, or on one of 64 bytes. Positions must not go
+// backwards: what lies before `begin` is over with (all of it is read and hashed, asked for or not).
+// STATUS_DATA when reading fails or after the timeout.
+int reader_bytes(struct reader *reader, size_t part, size_t begin, size_t end, const unsigned char **out,
+                 struct error *err);
 
-// The caller is done with bytes [0, end) of the part and all parts before it.
-void reader_release(struct reader *reader, size_t part, size_t end);
+// Waits for the rest and adds to `digest`, for each part in order, its size (8 little-endian bytes) and the
+// SHA-256 (32 bytes) of each piece of READER_PIECE bytes (the last one of a part may be shorter).
+int reader_finish(struct reader *reader, struct digest *digest, struct error *err);
 
-// Waits for the rest and gives the digest.
-int reader_finish(struct reader *reader, char hex[DIGEST_HEX], struct error *err);
-
-// Stops and frees the reader. False when its thread hangs in a read: parts, digest and mappings must then be
-// left alone until the process ends.
-bool reader_close(struct reader *reader); // accepts NULL (true)
+// Stops and frees the reader, also before the end. A thread that hangs in a read is left behind after two
+// seconds, with the reader's memory; it touches nothing else any more. Accepts NULL.
+void reader_close(struct reader *reader);
 
 #endif

@@ -63,7 +63,6 @@ struct model {
     struct checkpoint checkpoint;
     struct weight_use *uses;   // [checkpoint.entry_count]
     struct buffer config_text; // config.json as parsed
-    bool mappings_held;        // a read that hangs may still touch the mapped files: they are never unmapped
     char fingerprint[DIGEST_HEX];
 
     struct device *device; // set by model_load

@@ -309,7 +309,7 @@ def test_changed_weights_are_refused(tmp_path):
         bytes_[-2] ^= 1
         path.write_bytes(bytes_)
     done = job.run(expect=JOB)
-    assert "model.sha256" in done.err, done
+    assert "model.fingerprint" in done.err, done
 
 
 # ---- accounts

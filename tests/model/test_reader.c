@@ -1,6 +1,6 @@
-// The reader of weight files: the digest of all bytes, waiting for them, and a read that hangs. A page that
-// cannot be touched stands for a disk that does not answer: its fault blocks inside the handler as it would
-// inside the kernel.
+// The reader of weight files: every byte in order whatever the threads, the digest of the pieces, a read that
+// hangs, a file that is cut. pread is this file's own, so that a disk can stop answering.
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -9,31 +9,71 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/memory.h"
 #include "base/random.h"
+#include "base/size.h"
 #include "model/reader.h"
 
-enum { PART = 9 << 20 };
+enum { LONG = 45 * (1 << 20) + 4321, SHORT = 777, SPARE = 3 << 20 }; // bytes of the files
 
-static unsigned char *map_bytes(size_t size, uint64_t seed) {
-    unsigned char *bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_true(bytes != MAP_FAILED);
-    for (size_t i = 0; i < size; i++) {
-        bytes[i] = (unsigned char)random_next(&seed);
+static atomic_llong stuck_at; // reads that begin here or later wait; -1: none
+static int stuck_descriptor;
+
+ssize_t pread(int descriptor, void *out, size_t size, off_t begin) {
+    while (atomic_load(&stuck_at) >= 0 && descriptor == stuck_descriptor && begin >= atomic_load(&stuck_at)) {
+        usleep(1000);
     }
-    return bytes;
+    return syscall(SYS_pread64, descriptor, out, size, begin);
 }
 
 static void must(int status, const struct error *err) {
     if (status != STATUS_OK) {
         fail_msg("%d: %s", status, err->message);
     }
+}
+
+struct files {
+    unsigned char *bytes[4];
+    struct reader_part parts[4];
+    char paths[4][40];
+};
+
+static int make_files(void **state) {
+    static const size_t sizes[] = {SHORT, LONG, 0, SPARE};
+    struct files *files = test_calloc(1, sizeof *files);
+    uint64_t seed = 1;
+    atomic_store(&stuck_at, -1);
+    for (size_t i = 0; i < 4; i++) {
+        strcpy(files->paths[i], "/tmp/strata-reader-XXXXXX");
+        files->bytes[i] = malloc(sizes[i] + 1);
+        for (size_t k = 0; k < sizes[i]; k++) {
+            files->bytes[i][k] = (unsigned char)random_next(&seed);
+        }
+        int descriptor = mkstemp(files->paths[i]);
+        assert_true(descriptor >= 0);
+        assert_int_equal(write(descriptor, files->bytes[i], sizes[i]), sizes[i]);
+        files->parts[i] = (struct reader_part){descriptor, sizes[i], files->paths[i]};
+    }
+    *state = files;
+    return 0;
+}
+
+static int remove_files(void **state) {
+    struct files *files = *state;
+    for (size_t i = 0; i < 4; i++) {
+        close(files->parts[i].descriptor);
+        unlink(files->paths[i]);
+        free(files->bytes[i]);
+    }
+    test_free(files);
+    return 0;
 }
 
 static bool count_progress(void *context, uint64_t done, uint64_t all, double seconds) {
@@ -43,62 +83,125 @@ static bool count_progress(void *context, uint64_t done, uint64_t all, double se
     return true;
 }
 
-static void all_bytes_are_hashed_once(void **state) {
-    (void)state;
+// As the header of reader.h defines it, by one call a piece.
+static void expected_digest(const struct files *files, char hex[DIGEST_HEX]) {
+    struct error err = {0};
+    struct digest *all;
+    struct digest *piece;
+    must(digest_create(&all, &err), &err);
+    must(digest_create(&piece, &err), &err);
+    must(digest_field(all, "before", 6, &err), &err);
+    for (size_t i = 0; i < 4; i++) {
+        size_t size = files->parts[i].size;
+        must(digest_number(all, size, &err), &err);
+        for (size_t begin = 0; begin < size; begin += READER_PIECE) {
+            unsigned char hash[DIGEST_BYTES];
+            must(digest_update(piece, files->bytes[i] + begin, size_min(READER_PIECE, size - begin), &err),
+                 &err);
+            must(digest_finish_bytes(piece, hash, &err), &err);
+            must(digest_update(all, hash, sizeof hash, &err), &err);
+        }
+    }
+    must(digest_finish(all, hex, &err), &err);
+    digest_destroy(all);
+    digest_destroy(piece);
+}
+
+static void finish(struct reader *reader, char hex[DIGEST_HEX]) {
     struct error err = {0};
     struct digest *digest;
-    struct reader *reader;
-    char found[DIGEST_HEX];
-    char wanted[DIGEST_HEX];
-    uint64_t done = 0;
-    struct reader_part parts[] = {{map_bytes(PART, 1), PART, "first"}, {map_bytes(777, 2), 777, "second"}};
-    struct reader_options options = {.progress = count_progress, .context = &done};
     must(digest_create(&digest, &err), &err);
-    for (size_t i = 0; i < 2; i++) {
-        must(digest_field(digest, parts[i].data, parts[i].size, &err), &err);
-    }
-    must(digest_finish(digest, wanted, &err), &err);
-
-    // Pages are private here: dropping them on release would lose their content, so that nothing is released.
-    must(reader_start(&reader, parts, 2, digest, &options, &err), &err);
-    must(reader_wait(reader, 0, 5000, &err), &err);
-    must(reader_wait(reader, 0, PART, &err), &err);
-    must(reader_wait(reader, 1, 777, &err), &err);
-    must(reader_finish(reader, found, &err), &err);
-    assert_true(reader_close(reader));
-    assert_string_equal(found, wanted);
-    assert_int_equal(done, PART + 777);
-
-    // Left before the end: the thread stops.
-    must(reader_start(&reader, parts, 2, digest, &options, &err), &err);
-    assert_true(reader_close(reader));
+    must(digest_field(digest, "before", 6, &err), &err);
+    must(reader_finish(reader, digest, &err), &err);
+    must(digest_finish(digest, hex, &err), &err);
     digest_destroy(digest);
-    munmap((void *)(uintptr_t)parts[0].data, PART);
-    munmap((void *)(uintptr_t)parts[1].data, 777);
 }
 
-// ---- a page that does not come ----
-
-static unsigned char *missing_page;
-static atomic_bool page_may_come;
-
-static void wait_for_page(int signal_number, siginfo_t *info, void *context) {
-    (void)signal_number;
-    (void)info;
-    (void)context;
-    while (!atomic_load(&page_may_come)) {
-        usleep(1000);
+// Ranges of every length, across pieces, across the end of the ring and longer than the ring, with gaps.
+static void bytes_come_in_order_and_are_hashed(void **state) {
+    struct files *files = *state;
+    static const size_t lengths[] = {1, 4096, 1 << 20, 3 << 20, 9 << 20, 30 << 20, 12345};
+    char wanted[DIGEST_HEX];
+    expected_digest(files, wanted);
+    for (int threads = 1; threads <= 5; threads += 2) {
+        struct error err = {0};
+        struct reader *reader;
+        char found[DIGEST_HEX];
+        uint64_t done = 0;
+        struct reader_options options = {.threads = threads, .progress = count_progress, .context = &done};
+        must(reader_start(&reader, files->parts, 4, &options, &err), &err);
+        size_t turn = 0;
+        for (size_t part = 0; part < 4; part++) {
+            for (size_t begin = part; begin < files->parts[part].size;) {
+                size_t end = size_min(begin + lengths[turn++ % 7], files->parts[part].size);
+                const unsigned char *bytes;
+                must(reader_bytes(reader, part, begin, end, &bytes, &err), &err);
+                assert_memory_equal(bytes, files->bytes[part] + begin, end - begin);
+                begin = end + (turn % 3 == 0 ? 5 << 20 : 0);
+            }
+        }
+        finish(reader, found);
+        reader_close(reader);
+        assert_string_equal(found, wanted);
+        assert_int_equal(done, LONG + SHORT + SPARE);
     }
-    mprotect(missing_page, (size_t)sysconf(_SC_PAGESIZE), PROT_READ);
 }
 
-static void lose_page(unsigned char *bytes) {
-    struct sigaction action = {.sa_sigaction = wait_for_page, .sa_flags = SA_SIGINFO};
-    atomic_store(&page_may_come, false);
-    missing_page = bytes + (6 << 20);
-    mprotect(missing_page, (size_t)sysconf(_SC_PAGESIZE), PROT_NONE);
-    sigaction(SIGSEGV, &action, NULL);
+static void files_are_hashed_without_being_asked_for(void **state) {
+    struct files *files = *state;
+    struct error err = {0};
+    struct reader *reader;
+    struct reader_options options = {0};
+    char wanted[DIGEST_HEX];
+    char found[DIGEST_HEX];
+    expected_digest(files, wanted);
+    must(reader_start(&reader, files->parts, 4, &options, &err), &err);
+    finish(reader, found);
+    reader_close(reader);
+    assert_string_equal(found, wanted);
+
+    must(reader_start(&reader, files->parts, 4, &options, &err), &err);
+    reader_close(reader); // before the end
 }
+
+static void a_file_that_is_cut_is_an_error(void **state) {
+    struct files *files = *state;
+    struct error err = {0};
+    struct reader *reader;
+    struct reader_options options = {.threads = 3};
+    const unsigned char *bytes;
+    assert_int_equal(truncate(files->paths[1], 30 << 20), 0);
+    must(reader_start(&reader, files->parts, 4, &options, &err), &err);
+    must(reader_bytes(reader, 1, (26 << 20) + 5, 28 << 20, &bytes, &err), &err);
+    assert_memory_equal(bytes, files->bytes[1] + (26 << 20) + 5, (2 << 20) - 5);
+    assert_int_equal(reader_bytes(reader, 1, 28 << 20, 31 << 20, &bytes, &err), STATUS_DATA);
+    assert_non_null(strstr(err.message, files->paths[1]));
+    assert_non_null(strstr(err.message, "ends at byte 31457280 of 47190241: it was cut"));
+    reader_close(reader);
+}
+
+static bool refuse_progress(void *context, uint64_t done, uint64_t all, double seconds) {
+    (void)context;
+    (void)done;
+    (void)all;
+    return seconds < 0;
+}
+
+static void a_stop_ends_the_wait(void **state) {
+    struct files *files = *state;
+    struct error err = {0};
+    struct reader *reader;
+    struct reader_options options = {.threads = 2, .progress = refuse_progress};
+    const unsigned char *bytes;
+    stuck_descriptor = files->parts[1].descriptor;
+    atomic_store(&stuck_at, 8 << 20);
+    must(reader_start(&reader, files->parts, 4, &options, &err), &err);
+    assert_int_equal(reader_bytes(reader, 1, 0, 9 << 20, &bytes, &err), STATUS_STOPPED);
+    atomic_store(&stuck_at, -1);
+    reader_close(reader);
+}
+
+// ---- a disk that does not answer ----
 
 static bool log_says(const char *path, const char *text) {
     struct buffer log = {0};
@@ -109,72 +212,70 @@ static bool log_says(const char *path, const char *text) {
     return found;
 }
 
-// Lets the page come as soon as the log says what is waited for.
+// Lets the disk answer as soon as the log says what is waited for.
 static void *relieve(void *path) {
-    while (!log_says(path, "loading waits for slow")) {
+    while (!log_says(path, "loading waits for /tmp/strata-reader-")) {
         clock_sleep(0.01);
     }
-    atomic_store(&page_may_come, true);
+    atomic_store(&stuck_at, -1);
     return NULL;
 }
 
 static void a_stall_is_named_and_survived(void **state) {
-    (void)state;
+    struct files *files = *state;
     struct error err = {0};
     struct log log;
-    struct digest *digest;
     struct reader *reader;
     pthread_t helper;
-    char hex[DIGEST_HEX];
-    char path[] = "/tmp/strata-reader-XXXXXX";
+    char path[] = "/tmp/strata-reader-log-XXXXXX";
     int descriptor = mkstemp(path);
     assert_true(descriptor >= 0);
     close(descriptor);
     must(log_open(&log, path, &err), &err);
     log.echo_level = LOG_LEVEL_ERROR;
-    unsigned char *bytes = map_bytes(PART, 3);
-    struct reader_part part = {bytes, PART, "slow"};
-    struct reader_options options = {.notice_seconds = 0.1, .log = &log};
-    lose_page(bytes);
+    struct reader_options options = {.threads = 2, .notice_seconds = 0.1, .log = &log};
+    stuck_descriptor = files->parts[1].descriptor;
+    atomic_store(&stuck_at, (6 << 20) + 1); // within the second piece
     assert_int_equal(pthread_create(&helper, NULL, relieve, path), 0);
-    must(digest_create(&digest, &err), &err);
-    must(reader_start(&reader, &part, 1, digest, &options, &err), &err);
-    must(reader_wait(reader, 0, PART, &err), &err);
-    must(reader_finish(reader, hex, &err), &err);
-    assert_true(reader_close(reader));
+    must(reader_start(&reader, files->parts, 4, &options, &err), &err);
+    const unsigned char *bytes;
+    must(reader_bytes(reader, 1, 0, 9 << 20, &bytes, &err), &err);
+    assert_memory_equal(bytes, files->bytes[1], 9 << 20);
+    reader_close(reader);
     pthread_join(helper, NULL);
-    assert_true(log_says(path, "at byte 4194304 of 9437184"));
-    digest_destroy(digest);
-    munmap(bytes, PART);
+    assert_true(log_says(path, "after byte 4194304 of 47190241"));
     log_close(&log);
     unlink(path);
 }
 
-// What a hanging thread may still touch stays; these keep it reachable for the leak checker.
+// What a hanging thread may still touch stays; this keeps it reachable for the leak checker.
 static struct reader *hung_reader;
-static struct digest *hung_digest;
-static struct reader_part hung_part;
 
 static void a_stall_beyond_the_timeout_ends_the_wait(void **state) {
-    (void)state;
+    struct files *files = *state;
     struct error err = {0};
-    unsigned char *bytes = map_bytes(PART, 4);
-    hung_part = (struct reader_part){bytes, PART, "dead"};
-    struct reader_options options = {.notice_seconds = 30, .timeout_seconds = 0.3};
-    lose_page(bytes);
-    must(digest_create(&hung_digest, &err), &err);
-    must(reader_start(&hung_reader, &hung_part, 1, hung_digest, &options, &err), &err);
-    assert_int_equal(reader_wait(hung_reader, 0, PART, &err), STATUS_DATA);
-    assert_non_null(strstr(err.message, "dead: no byte for"));
-    assert_false(reader_close(hung_reader));
-    atomic_store(&page_may_come, true);
+    struct reader_options options = {.threads = 2, .notice_seconds = 30, .timeout_seconds = 0.3};
+    const unsigned char *bytes;
+    stuck_descriptor = files->parts[1].descriptor;
+    atomic_store(&stuck_at, 6 << 20);
+    must(reader_start(&hung_reader, files->parts, 4, &options, &err), &err);
+    assert_int_equal(reader_bytes(hung_reader, 1, 0, 9 << 20, &bytes, &err), STATUS_DATA);
+    assert_non_null(strstr(err.message, files->paths[1]));
+    assert_non_null(strstr(err.message, "no byte for"));
+    double began = clock_seconds();
+    reader_close(hung_reader);
+    assert_true(clock_seconds() - began >= 1); // it waited for the thread, and left it
+    atomic_store(&stuck_at, -1);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_bytes_are_hashed_once),
-        cmocka_unit_test(a_stall_is_named_and_survived),
-        cmocka_unit_test(a_stall_beyond_the_timeout_ends_the_wait),
+        cmocka_unit_test_setup_teardown(bytes_come_in_order_and_are_hashed, make_files, remove_files),
+        cmocka_unit_test_setup_teardown(files_are_hashed_without_being_asked_for, make_files, remove_files),
+        cmocka_unit_test_setup_teardown(a_file_that_is_cut_is_an_error, make_files, remove_files),
+        cmocka_unit_test_setup_teardown(a_stop_ends_the_wait, make_files, remove_files),
+        cmocka_unit_test_setup_teardown(a_stall_is_named_and_survived, make_files, remove_files),
+        cmocka_unit_test_setup_teardown(a_stall_beyond_the_timeout_ends_the_wait, make_files, remove_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
