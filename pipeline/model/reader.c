@@ -17,7 +17,7 @@
 enum {
     BLOCK = 1 << 20,   // bytes of one read: hashed while they are in the cache
     MOST_THREADS = 16, // about 25 GB/s of SHA-256
-    SPARE_SLOTS = 4,   // pieces of the ring beside two a thread
+    SPARE_SLOTS = 12,  // pieces of the ring beside two a thread
 };
 
 static const double tick_seconds = 0.5;  // between two looks of a waiting caller
@@ -354,6 +354,19 @@ static bool failed_before(const struct reader *reader, size_t piece) {
     return reader->status != STATUS_OK && reader->failed < piece;
 }
 
+// Once the caller has to wait it waits for half a ring, so that it works in long turns: threads that it
+// computes with (OpenMP's) spin for some milliseconds after each of its turns, on processors that the reading
+// threads could use. Measured on 2 cores: turns of 8 MB cost 2.4 s of spinning beside 1.1 s of work.
+static size_t turn_end(const struct reader *reader, size_t released, size_t wanted) {
+    size_t front = size_min(released + reader->slots / 2, pieces_of(reader));
+    return reader->front >= wanted ? wanted : size_max(wanted, front);
+}
+
+// A read failed, and what is wanted has come or will not come.
+static bool is_over(const struct reader *reader, size_t wanted, size_t goal) {
+    return failed_before(reader, wanted) || (failed_before(reader, goal) && reader->front >= wanted);
+}
+
 // Gives the pieces before `released` back and waits until those before `wanted` were read.
 static int wait_until(struct reader *reader, size_t released, size_t wanted, struct error *err) {
     int status = STATUS_OK;
@@ -363,7 +376,8 @@ static int wait_until(struct reader *reader, size_t released, size_t wanted, str
     pthread_cond_broadcast(&reader->changed);
     double begun = clock_seconds();
     double seen = reader->moved;
-    while (status == STATUS_OK && reader->front < wanted && !failed_before(reader, wanted)) {
+    size_t goal = turn_end(reader, reader->released, wanted);
+    while (status == STATUS_OK && reader->front < goal && !is_over(reader, wanted, goal)) {
         struct timespec end = tick_end();
         if (pthread_cond_timedwait(&reader->changed, &reader->lock, &end) != ETIMEDOUT) {
             continue;
