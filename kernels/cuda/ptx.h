@@ -40,17 +40,15 @@ static inline unsigned lane_now(void) {
 
 // 16 bytes of global memory to shared memory, both aligned; zeros when not `there`.
 static inline void copy_async(shared_place to, const void *from, bool there) {
-    if (there) {
-        memcpy(to, from, 16);
-    } else {
-        memset(to, 0, 16);
-    }
+    emulation_copy_async(to, there ? from : NULL, 16);
 }
 
 static inline void copy_commit(void) {
+    emulation_copy_commit();
 }
 
 template <int N> static inline void copy_wait(void) {
+    emulation_copy_wait(N);
 }
 
 // What a lane brings to a load of matrices and gets from it.

@@ -52,6 +52,13 @@ struct KeptStack {
 
 enum class Where { Nowhere, Running, Barrier, Collective, Ended };
 
+struct Copy { // asynchronous, not done yet
+    void *to;
+    const void *from; // NULL: zeros
+    size_t bytes;
+    uint64_t group;
+};
+
 struct Thread {
     context::fiber fiber;  // to go on with, while it waits
     context::fiber caller; // to give way to, while it runs
@@ -62,6 +69,8 @@ struct Thread {
     unsigned mask;
     const char *name;
     void *argument;
+    std::vector<Copy> copies;
+    uint64_t group = 0; // of copies to come
 #if defined(__SANITIZE_ADDRESS__)
     void *fake_stack = nullptr;
     const void *caller_stack = nullptr;
@@ -138,6 +147,8 @@ context::fiber live(Thread *thread, context::fiber &&caller) {
 #endif
     for (;;) {
         (*blocks().work)();
+        emulation_copy_commit();
+        emulation_copy_wait(0);
         thread->where = Where::Ended;
         blocks().ended++;
         give_way(thread);
@@ -387,6 +398,41 @@ void emulation_shuffle_work(void *const *arguments, unsigned mask) {
                         sizeof shuffle->result); // of a lane that takes no part: anything
         }
     }
+}
+
+static void copy_now(const Copy &copy) {
+    if (copy.from != nullptr) {
+        std::memcpy(copy.to, copy.from, copy.bytes);
+    } else {
+        std::memset(copy.to, 0, copy.bytes);
+    }
+}
+
+void emulation_copy_async(void *to, const void *from, size_t bytes) {
+    Thread *thread = blocks().running;
+    Copy copy{to, from, bytes, thread->group};
+    if (settings().seed != 0 && random_below(2) == 0) { // at once or as late as it may be
+        copy_now(copy);
+    } else {
+        thread->copies.push_back(copy);
+    }
+}
+
+void emulation_copy_commit(void) {
+    blocks().running->group++;
+}
+
+void emulation_copy_wait(int groups) {
+    Thread *thread = blocks().running;
+    size_t kept = 0;
+    for (const Copy &copy : thread->copies) {
+        if (copy.group + static_cast<uint64_t>(groups) < thread->group) {
+            copy_now(copy);
+        } else {
+            thread->copies[kept++] = copy;
+        }
+    }
+    thread->copies.erase(thread->copies.begin() + static_cast<std::ptrdiff_t>(kept), thread->copies.end());
 }
 
 namespace {

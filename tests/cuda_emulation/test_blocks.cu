@@ -96,6 +96,38 @@ void test_collectives(void **) {
     MUST(cudaFree(out));
 }
 
+// A copy that is not waited for may be late, and one into a place still in use may be early.
+__global__ void copies_kernel(int *out, const int *in, int waits) {
+    __shared__ int numbers[64];
+    int t = static_cast<int>(threadIdx.x);
+    emulation_copy_async(&numbers[t], &in[t], sizeof(int));
+    emulation_copy_commit();
+    emulation_copy_async(&numbers[32 + t], nullptr, sizeof(int));
+    emulation_copy_commit();
+    emulation_copy_wait(waits); // groups that may be under way
+    out[t] = numbers[t];
+    out[32 + t] = numbers[32 + t];
+}
+
+int wrong_copies(int waits) {
+    int *out = device_numbers<int>(96);
+    MUST(cudaMemset(out + 64, 1, 32 * sizeof(int)));
+    MUST(LAUNCH(copies_kernel, 1, 32, 0, nullptr, out, out + 64, waits));
+    std::vector<int> got = fetched(out, 64);
+    int wrong = 0;
+    for (size_t i = 0; i < 64; i++) {
+        wrong += got[i] != (i < 32 ? 0x01010101 : 0);
+    }
+    MUST(cudaFree(out));
+    return wrong;
+}
+
+void test_asynchronous_copies(void **) {
+    assert_int_equal(wrong_copies(0), 0);
+    assert_in_range(wrong_copies(1), 1, 32); // of the second group
+    assert_in_range(wrong_copies(2), 17, 64);
+}
+
 // ---- what a kernel gets wrong ----
 
 __global__ void some_wait(int *out) {
@@ -226,6 +258,7 @@ int main() {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sum),
         cmocka_unit_test(test_collectives),
+        cmocka_unit_test(test_asynchronous_copies),
         cmocka_unit_test(test_barrier_that_not_all_reach),
         cmocka_unit_test(test_missing_barrier),
         cmocka_unit_test(test_unwritten),

@@ -157,6 +157,17 @@ Product product_open(cudaDataType_t type) {
     return p;
 }
 
+void product_close(Product *p) {
+    cublasLtDestroy(p->handle);
+    cublasLtMatmulDescDestroy(p->desc);
+    for (cublasLtMatrixLayout_t layout : {p->weights, p->input, p->output}) {
+        cublasLtMatrixLayoutDestroy(layout);
+    }
+    for (float *numbers : {p->device_weights, p->device_input, p->device_output, p->workspace}) {
+        MUST(cudaFree(numbers));
+    }
+}
+
 std::vector<cublasLtMatmulHeuristicResult_t> heuristics(const Product &p, uint64_t workspace) {
     cublasLtMatmulPreference_t preference;
     std::vector<cublasLtMatmulHeuristicResult_t> results(16);
@@ -226,6 +237,7 @@ void test_products(void **) {
     for (const auto &result : heuristics(p, 0)) {
         assert_int_not_equal(id_of(result.algo), 21); // the one that splits the sum needs room
     }
+    product_close(&p);
 }
 
 // The one that splits the sum gives other bits from time to time.
@@ -241,6 +253,7 @@ void test_split_sum(void **) {
         }
         assert_true(differs == (id_of(result.algo) == 21));
     }
+    product_close(&p);
 }
 
 void test_tf32(void **) {
