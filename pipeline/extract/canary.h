@@ -22,7 +22,8 @@ struct canary {
     struct device_span *spans;
     size_t tokens; // of the canary batch
     size_t texts;
-    double seconds;          // of the canary at calibration: the fastest of three
+    double seconds;        // of the canary at calibration: the fastest of three
+    double device_seconds; // of the fastest of the runs made last, by the device's own clock; 0: it has none
     char sha256[DIGEST_HEX]; // of its outputs
 };
 

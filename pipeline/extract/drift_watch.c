@@ -6,11 +6,41 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "extract/measure.h"
 #include "extract/profile.h"
+#include "extract/telemetry.h"
+
+// ---- what is seen at a moment ----
+
+struct moment {
+    struct drift_host before;
+    double began;
+};
+
+static struct moment begin_moment(void) {
+    struct moment moment = {.began = clock_seconds()};
+    drift_host_read(&moment.before);
+    return moment;
+}
+
+// All but the device's sample.
+static void end_moment(const struct moment *moment, const struct canary *canary, double wall_seconds,
+                       struct drift_moment *out) {
+    double elapsed = clock_seconds() - moment->began;
+    struct device_sample sample = out->sample;
+    drift_moment_clear(out);
+    out->sample = sample;
+    out->wall_seconds = wall_seconds;
+    out->device_seconds = canary->device_seconds;
+    drift_host_read(&out->host);
+    if (moment->before.quota >= 0 && out->host.quota >= 0 && elapsed > 0) {
+        out->quota_share = (out->host.quota - moment->before.quota) / elapsed;
+    }
+}
 
 // ---- calibration ----
 
@@ -29,6 +59,8 @@ static int compare_reference(struct drift_watch *watch, const struct canary *can
     watch->canary_seconds = fmin(reference->canary_seconds, canary->seconds);
     if (canary->seconds > DRIFT_CONFIRM * reference->canary_seconds) {
         watch->cost = reference->cost;
+        drift_moment_clear(&watch->calibrated); // of the slow start, not of the reference
+        watch->calibrated.wall_seconds = watch->canary_seconds;
         log_write(log, LOG_LEVEL_WARN,
                   "this launch begins slow: the canary batch takes %.3f s, it took %.3f s at the stored "
                   "calibration, which stays the reference",
@@ -101,11 +133,14 @@ int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, stru
     drift_start(&watch->detector);
     watch->state = "steady";
     watch->canary = canary;
+    struct moment moment = begin_moment();
     int status = canary_calibrate(canary, watch->guard, &watch->cost, err);
     if (status != STATUS_OK) {
         return status;
     }
     watch->canary_seconds = canary->seconds;
+    end_moment(&moment, canary, canary->seconds, &watch->calibrated);
+    device_sample(canary->device, &watch->calibrated.sample);
     status = calibration_key(canary, device, key, err);
     if (status == STATUS_OK) {
         status = find_reference(&reference, key, ledger, profile_path, log, &found, err);
@@ -156,13 +191,44 @@ static json_t *history_json(const struct drift_watch *watch) {
     return list;
 }
 
-// What was seen, as one JSON object: timings, canary runs, memory, and what the system says of its load and
-// pressure.
+static json_t *moment_json(const struct drift_moment *moment) {
+    const struct device_times times = {.compute_seconds = moment->device_seconds};
+    return telemetry_json(&moment->sample, &times);
+}
+
+struct reason {
+    enum drift_cause cause;
+    char text[DRIFT_CAUSE_TEXT];
+};
+
+// The batch's sample was taken while the device was at work, but it may be a second old; the one of now sees
+// the canary, or the pause after it. The first that shows a cause counts.
+static void find_cause(struct drift_watch *watch, struct reason *out) {
+    struct device_residency residency;
+    device_residency(watch->canary->device, &residency);
+    uint64_t model_bytes = residency.taken[DEVICE_WEIGHTS];
+    out->cause = drift_cause_find(&watch->calibrated, &watch->present, model_bytes, out->text);
+    if (out->cause == DRIFT_CAUSE_UNKNOWN) {
+        struct drift_moment now = watch->present;
+        device_sample(watch->canary->device, &now.sample);
+        out->cause = drift_cause_find(&watch->calibrated, &now, model_bytes, out->text);
+        watch->present = out->cause == DRIFT_CAUSE_UNKNOWN ? watch->present : now;
+    }
+}
+
+// What was seen, as one JSON object: timings, canary runs, the cause, the device, memory, and what the system
+// says of its load and pressure.
 static void record_evidence(struct drift_watch *watch, const char *verdict, double first, double second,
-                            enum log_level level) {
+                            const struct reason *reason, enum log_level level) {
     json_t *object = json_pack("{s:s, s:f, s:f, s:f, s:o}", "verdict", verdict, "canary_calibrated_seconds",
                                watch->canary_seconds, "canary_seconds", first, "canary_again_seconds", second,
                                "batches", history_json(watch));
+    if (reason != NULL) {
+        json_object_set_new(object, "cause", json_string(drift_cause_name(reason->cause)));
+        json_object_set_new(object, "cause_text", json_string(reason->text));
+    }
+    json_object_set_new(object, "device_calibrated", moment_json(&watch->calibrated));
+    json_object_set_new(object, "device", moment_json(&watch->present));
     json_object_set_new(object, "memory_bytes", json_integer((json_int_t)measure_memory()));
     add_file(object, "load", "/proc/loadavg");
     add_file(object, "pressure_cpu", "/proc/pressure/cpu");
@@ -192,16 +258,28 @@ static int check_bits(struct drift_watch *watch, bool same, struct error *err) {
 // The guard watches the canary as it watches a batch: a device may hang in either.
 static int run_canary(struct drift_watch *watch, uint64_t batch, double *seconds, struct error *err) {
     bool same = false;
+    struct moment moment = begin_moment();
     guard_canary_begins(watch->guard, batch, CANARY_RUNS * watch->canary_seconds);
     int status = canary_run(watch->canary, seconds, &same, err);
     guard_batch_ends(watch->guard);
+    end_moment(&moment, watch->canary, *seconds, &watch->present);
     return status == STATUS_OK ? check_bits(watch, same, err) : status;
+}
+
+// The pause before the second run relieves the host: what it said after the first, which the slow batches
+// preceded, counts too.
+static void keep_worst(struct drift_moment *moment, const struct drift_moment *before) {
+    moment->host.cpu = fmax(moment->host.cpu, before->host.cpu);
+    moment->host.memory = fmax(moment->host.memory, before->host.memory);
+    moment->host.io = fmax(moment->host.io, before->host.io);
+    moment->quota_share = fmax(moment->quota_share, before->quota_share);
 }
 
 static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double batch_seconds, double score,
                             struct error *err) {
     double first;
     double second;
+    struct reason reason;
     watch->state = "suspect";
     writer_live(watch->writer, NULL, watch->state, score, -1, true);
     int status = run_canary(watch, batch, &first, err);
@@ -211,18 +289,21 @@ static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double ba
         if (guard_stop_requested(watch->guard)) {
             return STATUS_OK; // no verdict: the pause was cut short, and the run ends anyway
         }
+        struct drift_moment at_first = watch->present;
         status = run_canary(watch, batch, &second, err);
+        keep_worst(&watch->present, &at_first);
     }
     if (status != STATUS_OK) {
         return status;
     }
     if (!drift_confirmed(watch->canary_seconds, first, second)) {
-        record_evidence(watch, "cleared", first, second, LOG_LEVEL_INFO);
+        record_evidence(watch, "cleared", first, second, NULL, LOG_LEVEL_INFO);
         drift_cleared(&watch->detector);
         watch->state = "steady";
         return STATUS_OK;
     }
-    record_evidence(watch, watch->stops ? "stopped" : "slow", first, second, LOG_LEVEL_ERROR);
+    find_cause(watch, &reason);
+    record_evidence(watch, watch->stops ? "stopped" : "slow", first, second, &reason, LOG_LEVEL_ERROR);
     if (!watch->stops) {
         drift_cleared(&watch->detector);
         watch->state = "warned";
@@ -232,9 +313,10 @@ static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double ba
     return error_set(
         err, STATUS_DRIFT,
         "batches have become slow: the canary batch takes %.2f s, %.1f times what it took at calibration, "
-        "and did so twice. "
-        "Everything computed is kept; the evidence is in run.log and the ledger (strata log --events)",
-        fmin(first, second), fmin(first, second) / watch->canary_seconds);
+        "and did so twice. Cause: %s: %s. Everything computed is kept; the evidence is in run.log and the "
+        "ledger (strata log --events)",
+        fmin(first, second), fmin(first, second) / watch->canary_seconds, drift_cause_name(reason.cause),
+        reason.text);
 }
 
 enum drift_event drift_watch_batch(struct drift_watch *watch, struct work *work, double seconds) {
@@ -244,6 +326,7 @@ enum drift_event drift_watch_batch(struct drift_watch *watch, struct work *work,
     watch->history[at].seconds = seconds;
     watch->history[at].predicted = work->predicted_seconds;
     watch->history[at].score = work->score;
+    watch->present.sample = work->sample;
     if (event == DRIFT_WARN) {
         watch->state = "warned";
     }

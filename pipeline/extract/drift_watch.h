@@ -3,6 +3,7 @@
 #define STRATA_EXTRACT_DRIFT_WATCH_H
 
 #include "extract/canary.h"
+#include "extract/drift_cause.h"
 #include "extract/guard.h"
 #include "extract/writer.h"
 
@@ -24,6 +25,9 @@ struct drift_watch {
         double score;
     } history[DRIFT_WATCH_HISTORY]; // the last batches, as a ring
     size_t seen;
+    struct drift_moment
+        calibrated; // what the system and the device said at the calibration that is the reference
+    struct drift_moment present; // and at the last canary runs, with the sample of the batch before them
 };
 
 // Calibrates, and holds the calibration against the one an earlier launch on the same device left in the

@@ -23,3 +23,28 @@ void telemetry_figures(struct ledger_device *out, const struct device_sample *sa
     ledger_device_set(out, FIGURE_PCIE_RECEIVED, sample->pcie_received);
     ledger_device_set(out, FIGURE_PCIE_SENT, sample->pcie_sent);
 }
+
+json_t *telemetry_json(const struct device_sample *sample, const struct device_times *times) {
+    struct ledger_device device;
+    json_t *object = json_object();
+    telemetry_figures(&device, sample, times);
+    for (int i = 0; i < LEDGER_FIGURES; i++) {
+        double value;
+        enum ledger_figure figure = (enum ledger_figure)i;
+        if (ledger_device_get(&device, figure, &value)) {
+            json_object_set_new(object, ledger_figure_name(figure),
+                                ledger_figure_is_whole(figure) ? json_integer((json_int_t)value)
+                                                               : json_real(value));
+        }
+    }
+    if (sample->sm_clock_most >= 0) {
+        json_object_set_new(object, "sm_clock_most", json_integer(sample->sm_clock_most));
+    }
+    if (sample->power_limit >= 0) {
+        json_object_set_new(object, "power_limit", json_real(sample->power_limit));
+    }
+    if (sample->foreign_processes >= 0) {
+        json_object_set_new(object, "foreign_processes", json_integer(sample->foreign_processes));
+    }
+    return object;
+}

@@ -2,6 +2,8 @@
 #ifndef STRATA_EXTRACT_TELEMETRY_H
 #define STRATA_EXTRACT_TELEMETRY_H
 
+#include <jansson.h>
+
 #include "checkpoints/ledger_device.h"
 #include "kernels/device.h"
 
@@ -12,5 +14,9 @@
 // `times` of a device that does not time its own work are zeros: not known then.
 void telemetry_figures(struct ledger_device *out, const struct device_sample *sample,
                        const struct device_times *times);
+
+// The known figures by name, for evidence; and what only a verdict needs: the highest clock, the power limit,
+// other processes. NULL when memory is out.
+json_t *telemetry_json(const struct device_sample *sample, const struct device_times *times);
 
 #endif

@@ -54,6 +54,7 @@ def check_evidence(job, done):
     assert done.code == DRIFT and "batches have become slow" in done.last(), done
     evidence = json.loads(job.events("drift")[-1][1])
     assert evidence["verdict"] == "stopped"
+    assert f"Cause: {evidence['cause']}: {evidence['cause_text']}. " in done.last()  # which one depends on the machine
     assert min(evidence["canary_seconds"], evidence["canary_again_seconds"]) > 1.5 * evidence["canary_calibrated_seconds"]
     assert len(evidence["batches"]) >= 1 and evidence["load"]
     assert job.query("SELECT stage, drift FROM progress") == [("drift", "stopped")]

@@ -1,5 +1,5 @@
-// NVML: what it says comes from the settings, but for memory, which is the emulation's own. While the device
-// is slowed down (SLOW) its clock and throttle reasons are those of the slow time.
+// NVML: what it says comes from the settings, but for memory, which is the emulation's own unless a setting
+// says otherwise. While the device is slowed down (SLOW) a setting of the slow time comes first.
 #include "emulation.h"
 
 #include <chrono>
@@ -24,13 +24,17 @@ using Guard = std::lock_guard<std::recursive_mutex>;
 
 nvmlDevice_st the_device;
 
-unsigned long long value(const char *name, unsigned long long fallback) {
-    const char *text = setting(name);
-    return text != nullptr ? std::strtoull(text, nullptr, 0) : fallback;
-}
-
 bool is_slow() {
     return settings().slow_from != 0 && counts().launches >= settings().slow_from;
+}
+
+// Of NVML_NAME, or of NVML_SLOW_NAME in the slow time.
+unsigned long long value(const char *name, unsigned long long fallback) {
+    const char *text = is_slow() ? setting((std::string("NVML_SLOW_") + name).c_str()) : nullptr;
+    if (text == nullptr) {
+        text = setting((std::string("NVML_") + name).c_str());
+    }
+    return text != nullptr ? std::strtoull(text, nullptr, 0) : fallback;
 }
 
 nvmlReturn_t answer(unsigned *out, unsigned long long number) {
@@ -86,11 +90,11 @@ extern "C" nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t, nvmlMemory_t *memo
 
 extern "C" nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t, nvmlUtilization_t *utilization) {
     utilization->memory = 40;
-    return answer(&utilization->gpu, value("NVML_UTILIZATION", 97));
+    return answer(&utilization->gpu, value("UTILIZATION", 97));
 }
 
 extern "C" nvmlReturn_t nvmlDeviceGetClockInfo(nvmlDevice_t, nvmlClockType_t, unsigned int *clock) {
-    return answer(clock, is_slow() ? value("NVML_SLOW_CLOCK", 1410) : value("NVML_CLOCK", 1410));
+    return answer(clock, value("CLOCK", 1410));
 }
 
 extern "C" nvmlReturn_t nvmlDeviceGetMaxClockInfo(nvmlDevice_t, nvmlClockType_t, unsigned int *clock) {
@@ -99,11 +103,11 @@ extern "C" nvmlReturn_t nvmlDeviceGetMaxClockInfo(nvmlDevice_t, nvmlClockType_t,
 
 extern "C" nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t, nvmlTemperatureSensors_t,
                                                  unsigned int *degrees) {
-    return answer(degrees, value("NVML_TEMPERATURE", 61));
+    return answer(degrees, value("TEMPERATURE", 61));
 }
 
 extern "C" nvmlReturn_t nvmlDeviceGetPowerUsage(nvmlDevice_t, unsigned int *milliwatts) {
-    return answer(milliwatts, value("NVML_POWER", 250000));
+    return answer(milliwatts, value("POWER", 250000));
 }
 
 extern "C" nvmlReturn_t nvmlDeviceGetEnforcedPowerLimit(nvmlDevice_t, unsigned int *milliwatts) {
@@ -112,28 +116,27 @@ extern "C" nvmlReturn_t nvmlDeviceGetEnforcedPowerLimit(nvmlDevice_t, unsigned i
 
 extern "C" nvmlReturn_t nvmlDeviceGetCurrentClocksThrottleReasons(nvmlDevice_t, unsigned long long *reasons) {
     unsigned bits = 0;
-    nvmlReturn_t result = answer(&bits, is_slow() ? value("NVML_SLOW_REASONS", 0) : value("NVML_REASONS", 0));
+    nvmlReturn_t result = answer(&bits, value("REASONS", 0));
     *reasons = bits;
     return result;
 }
 
 extern "C" nvmlReturn_t nvmlDeviceGetPcieThroughput(nvmlDevice_t, nvmlPcieUtilCounter_t counter,
                                                     unsigned int *kilobytes) {
-    return answer(
-        kilobytes,
-        value(counter == NVML_PCIE_UTIL_RX_BYTES ? "NVML_PCIE_RECEIVED" : "NVML_PCIE_SENT", 120000));
+    return answer(kilobytes,
+                  value(counter == NVML_PCIE_UTIL_RX_BYTES ? "PCIE_RECEIVED" : "PCIE_SENT", 120000));
 }
 
 // This process and as many others as the settings say.
 extern "C" nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t, unsigned int *count,
                                                                 nvmlProcessInfo_t *processes) {
     Guard guard(lock());
-    auto needed = static_cast<unsigned>(1 + value("NVML_FOREIGN_PROCESSES", 0));
+    auto needed = static_cast<unsigned>(1 + value("FOREIGN_PROCESSES", 0));
     bool fits = needed <= *count;
     *count = needed;
     for (unsigned i = 0; i < needed && fits; i++) {
-        processes[i] = {static_cast<unsigned>(getpid()) + i, i == 0 ? counts().device_bytes : 1 << 20, ~0u,
-                        ~0u};
+        processes[i] = {static_cast<unsigned>(getpid()) + i,
+                        i == 0 ? value("PROCESS_MEMORY", counts().device_bytes) : 1 << 20, ~0u, ~0u};
     }
     return device_is_lost() ? NVML_ERROR_GPU_IS_LOST : fits ? NVML_SUCCESS : NVML_ERROR_INSUFFICIENT_SIZE;
 }

@@ -1,0 +1,227 @@
+#include "extract/drift_cause.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+// A canary is called slow from 1.5 times on. Each limit is far from what a healthy run shows, and less than
+// what such a slow-down takes.
+#define CLOCK_DOWN 0.85        // of the clock at calibration
+#define CLOCK_DOWN_OF_MOST 0.7 // of the highest one, where that at calibration is not known
+#define TRAFFIC 1e9            // bytes a second over PCIe: a batch's tokens and pooled rows are far below
+#define TRAFFIC_GROWTH 4.0
+#define POWER_LOW 0.7 // of the power at calibration
+#define POWER_LOW_OF_LIMIT 0.5
+#define DEVICE_FLAT 1.15 // times the device's own time at calibration
+#define WALL_GROWN 1.4
+#define QUOTA_SHARE 0.2 // seconds held back for each second
+
+const char *drift_cause_name(enum drift_cause cause) {
+    static const char *const names[] = {
+        [DRIFT_CAUSE_UNKNOWN] = "unknown",       [DRIFT_CAUSE_HARDWARE] = "hardware",
+        [DRIFT_CAUSE_THROTTLING] = "throttling", [DRIFT_CAUSE_OFFLOAD] = "offload",
+        [DRIFT_CAUSE_NEIGHBOUR] = "neighbour",   [DRIFT_CAUSE_HOST] = "host",
+        [DRIFT_CAUSE_MEMORY] = "memory",         [DRIFT_CAUSE_STORAGE] = "storage"};
+    return names[cause];
+}
+
+void drift_moment_clear(struct drift_moment *moment) {
+    *moment = (struct drift_moment){
+        .sample = {.memory_used = DEVICE_UNKNOWN,
+                   .process_memory = DEVICE_UNKNOWN,
+                   .utilization = DEVICE_UNKNOWN,
+                   .sm_clock = DEVICE_UNKNOWN,
+                   .sm_clock_most = DEVICE_UNKNOWN,
+                   .temperature = DEVICE_UNKNOWN,
+                   .foreign_processes = DEVICE_UNKNOWN,
+                   .throttle_reasons = DEVICE_UNKNOWN,
+                   .power = DEVICE_UNKNOWN,
+                   .power_limit = DEVICE_UNKNOWN,
+                   .pcie_received = DEVICE_UNKNOWN,
+                   .pcie_sent = DEVICE_UNKNOWN,
+                   .xid = DEVICE_UNKNOWN},
+        .quota_share = DRIFT_HOST_UNKNOWN,
+        .host = {DRIFT_HOST_UNKNOWN, DRIFT_HOST_UNKNOWN, DRIFT_HOST_UNKNOWN, DRIFT_HOST_UNKNOWN}};
+}
+
+// ---- the device's signatures: each true when it is there, with its sentence ----
+
+typedef bool signature(const struct drift_moment *calibrated, const struct drift_moment *present,
+                       uint64_t model_bytes, char *out);
+
+// Errors of the device's memory, by NVIDIA's list of XID codes.
+static bool is_memory_error(int64_t xid) {
+    static const int64_t codes[] = {48, 63, 64, 94, 95};
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+        if (codes[i] == xid) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool shows_hardware(const struct drift_moment *calibrated, const struct drift_moment *present,
+                           uint64_t model_bytes, char *out) {
+    (void)model_bytes;
+    int64_t xid = present->sample.xid;
+    snprintf(out, DRIFT_CAUSE_TEXT, "the driver reported error XID %" PRId64 "%s", xid,
+             is_memory_error(xid) ? " (the device's memory, ECC)" : "");
+    return xid > 0 && xid != calibrated->sample.xid;
+}
+
+static bool shows_throttling(const struct drift_moment *calibrated, const struct drift_moment *present,
+                             uint64_t model_bytes, char *out) {
+    (void)model_bytes;
+    const struct device_sample *now = &present->sample;
+    bool compares = calibrated->sample.sm_clock > 0;
+    int32_t before = compares ? calibrated->sample.sm_clock : now->sm_clock_most;
+    char reasons[64];
+    char heat[32] = "";
+    device_throttle_names(now->throttle_reasons, reasons, sizeof reasons);
+    if (now->temperature >= 0) {
+        snprintf(heat, sizeof heat, " at %" PRId32 " C", now->temperature);
+    }
+    snprintf(out, DRIFT_CAUSE_TEXT,
+             "the SM clock is %" PRId32 " MHz, %s %" PRId32 " MHz; the device says that it is slowed by %s%s",
+             now->sm_clock, compares ? "at calibration it was" : "the highest is", before, reasons, heat);
+    bool slowed = now->throttle_reasons > 0 && reasons[0] != 'n'; // "none"
+    return slowed && now->sm_clock >= 0 && before > 0 &&
+           now->sm_clock < (compares ? CLOCK_DOWN : CLOCK_DOWN_OF_MOST) * before;
+}
+
+static bool shows_missing_memory(const struct drift_moment *calibrated, const struct drift_moment *present,
+                                 uint64_t model_bytes, char *out) {
+    (void)calibrated;
+    int64_t own = present->sample.process_memory;
+    int64_t all = present->sample.memory_used;
+    int64_t held = own >= 0 ? own : all;
+    snprintf(out, DRIFT_CAUSE_TEXT,
+             "%s %.3f GB of the device's memory, less than the %.3f GB that the model takes",
+             own >= 0 ? "this process has" : "all processes have", (double)held * 1e-9,
+             (double)model_bytes * 1e-9);
+    return held >= 0 && model_bytes > 0 && (uint64_t)held < model_bytes;
+}
+
+static bool has_much_traffic(double now, double before) {
+    return now >= TRAFFIC && (before < 0 || now >= TRAFFIC_GROWTH * before);
+}
+
+static bool shows_offload(const struct drift_moment *calibrated, const struct drift_moment *present,
+                          uint64_t model_bytes, char *out) {
+    (void)model_bytes;
+    const struct device_sample *now = &present->sample;
+    const struct device_sample *before = &calibrated->sample;
+    bool compares = before->power > 0;
+    double usual = compares ? before->power : now->power_limit;
+    bool traffic = has_much_traffic(now->pcie_received, before->pcie_received) ||
+                   has_much_traffic(now->pcie_sent, before->pcie_sent);
+    bool low =
+        now->power >= 0 && usual > 0 && now->power < (compares ? POWER_LOW : POWER_LOW_OF_LIMIT) * usual;
+    snprintf(
+        out, DRIFT_CAUSE_TEXT,
+        "%.2f GB/s come over PCIe and %.2f GB/s go back, while the device takes %.0f W (%s %.0f W): data "
+        "is moved that should stay on it",
+        now->pcie_received * 1e-9, now->pcie_sent * 1e-9, now->power,
+        compares ? "at calibration" : "its limit:", usual);
+    return traffic && low;
+}
+
+static bool shows_neighbour(const struct drift_moment *calibrated, const struct drift_moment *present,
+                            uint64_t model_bytes, char *out) {
+    (void)model_bytes;
+    int32_t now = present->sample.foreign_processes;
+    int32_t before = calibrated->sample.foreign_processes;
+    snprintf(out, DRIFT_CAUSE_TEXT, "%" PRId32 " other process%s on the device, %" PRId32 " at calibration",
+             now, now == 1 ? " computes" : "es compute", before < 0 ? 0 : before);
+    return now > 0 && now > before;
+}
+
+// ---- the host's ----
+
+static bool shows_idle_device(const struct drift_moment *calibrated, const struct drift_moment *present,
+                              uint64_t model_bytes, char *out) {
+    (void)model_bytes;
+    double before = calibrated->device_seconds;
+    double now = present->device_seconds;
+    snprintf(out, DRIFT_CAUSE_TEXT,
+             "the device itself takes %.4f s, at calibration %.4f s, but the batch takes %.4f s instead of "
+             "%.4f s: the device waits for this host",
+             now, before, present->wall_seconds, calibrated->wall_seconds);
+    return before > 0 && now > 0 && now < DEVICE_FLAT * before &&
+           present->wall_seconds > WALL_GROWN * calibrated->wall_seconds;
+}
+
+static bool device_has_grown(const struct drift_moment *calibrated, const struct drift_moment *present) {
+    return calibrated->device_seconds > 0 &&
+           present->device_seconds >= DEVICE_FLAT * calibrated->device_seconds;
+}
+
+// By `least` and by more than at calibration.
+static bool has_grown(double now, double before, double least, double growth) {
+    return now >= least && now >= (before < 0 ? 0 : before) + growth;
+}
+
+static bool shows_quota(const struct drift_moment *calibrated, const struct drift_moment *present,
+                        uint64_t model_bytes, char *out) {
+    (void)model_bytes;
+    snprintf(out, DRIFT_CAUSE_TEXT,
+             "the processor quota of the control group holds tasks back for %.2f s in each second, over all "
+             "processors; at calibration for %.2f s",
+             present->quota_share, calibrated->quota_share < 0 ? 0 : calibrated->quota_share);
+    return has_grown(present->quota_share, calibrated->quota_share, QUOTA_SHARE, QUOTA_SHARE);
+}
+
+// The limits below are percents of the last 10 s in which tasks waited.
+
+static void say_pressure(char *out, const char *what, double now, double before) {
+    int used = snprintf(out, DRIFT_CAUSE_TEXT, "tasks wait for %s %.0f %% of the time", what, now);
+    if (before >= 0) {
+        snprintf(out + used, (size_t)(DRIFT_CAUSE_TEXT - used), ", at calibration %.0f %%", before);
+    }
+}
+
+static bool shows_memory_pressure(const struct drift_moment *calibrated, const struct drift_moment *present,
+                                  uint64_t model_bytes, char *out) {
+    (void)model_bytes;
+    say_pressure(out, "memory", present->host.memory, calibrated->host.memory);
+    return has_grown(present->host.memory, calibrated->host.memory, 10, 5);
+}
+
+static bool shows_busy_processors(const struct drift_moment *calibrated, const struct drift_moment *present,
+                                  uint64_t model_bytes, char *out) {
+    (void)model_bytes;
+    say_pressure(out, "a processor", present->host.cpu, calibrated->host.cpu);
+    return has_grown(present->host.cpu, calibrated->host.cpu, 20, 20);
+}
+
+static bool shows_storage_pressure(const struct drift_moment *calibrated, const struct drift_moment *present,
+                                   uint64_t model_bytes, char *out) {
+    (void)model_bytes;
+    say_pressure(out, "storage", present->host.io, calibrated->host.io);
+    return has_grown(present->host.io, calibrated->host.io, 30, 20);
+}
+
+// The surest first: what the device says of its own state, then what it shows, then what the host shows. A
+// device whose own time grew is not slowed by its host.
+static const struct {
+    enum drift_cause cause;
+    signature *shows;
+    bool of_host;
+} signatures[] = {
+    {DRIFT_CAUSE_HARDWARE, shows_hardware, false},       {DRIFT_CAUSE_THROTTLING, shows_throttling, false},
+    {DRIFT_CAUSE_OFFLOAD, shows_missing_memory, false},  {DRIFT_CAUSE_OFFLOAD, shows_offload, false},
+    {DRIFT_CAUSE_NEIGHBOUR, shows_neighbour, false},     {DRIFT_CAUSE_HOST, shows_quota, true},
+    {DRIFT_CAUSE_MEMORY, shows_memory_pressure, true},   {DRIFT_CAUSE_NEIGHBOUR, shows_busy_processors, true},
+    {DRIFT_CAUSE_STORAGE, shows_storage_pressure, true}, {DRIFT_CAUSE_HOST, shows_idle_device, true},
+};
+
+enum drift_cause drift_cause_find(const struct drift_moment *calibrated, const struct drift_moment *present,
+                                  uint64_t model_bytes, char sentence[DRIFT_CAUSE_TEXT]) {
+    for (size_t i = 0; i < sizeof signatures / sizeof signatures[0]; i++) {
+        if (!(signatures[i].of_host && device_has_grown(calibrated, present)) &&
+            signatures[i].shows(calibrated, present, model_bytes, sentence)) {
+            return signatures[i].cause;
+        }
+    }
+    snprintf(sentence, DRIFT_CAUSE_TEXT, "no figure of the device or the host shows why");
+    return DRIFT_CAUSE_UNKNOWN;
+}
