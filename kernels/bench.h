@@ -14,17 +14,20 @@ struct bench_shape { // of a transformer block
     struct device_heads heads;
 };
 
-// "qwen3-0.6b" or "qwen3-8b"; NULL when there is no such shape.
+// "qwen3-0.6b", "qwen3-8b" or "tiny" (for tests); NULL when there is no such shape.
 const struct bench_shape *bench_shape_find(const char *name);
 
 enum bench_part {
     BENCH_PEAKS = 1 << 0,     // multiply-adds from registers, reading from memory
-    BENCH_PRODUCTS = 1 << 1,  // each matrix at 2,048 and 8,192 tokens, as a share of the peak
-    BENCH_SMALL = 1 << 2,     // all matrices at 1 to 16 tokens, as a share of the bandwidth
+    BENCH_PRODUCTS = 1 << 1,  // each matrix at 2,048 and 8,192 tokens, as a share of the peak; GPU: at 8,192,
+                              // beside the best algorithm of any kind
+    BENCH_SMALL = 1 << 2,     // CPU: all matrices at 1 to 16 tokens, as a share of the bandwidth
     BENCH_ATTENTION = 1 << 3, // texts of 300, 2,048 and 8,192, as a share of the peak
     BENCH_BLOCK = 1 << 4,     // a whole block: what each operation takes of its time
-    BENCH_LOAD = 1 << 5,      // packing of weights against reading them from the page cache
+    BENCH_LOAD = 1 << 5,      // CPU: packing of weights against reading them from the page cache
     BENCH_THREADS = 1 << 6,   // CPU: a block with one thread and with all
+    BENCH_ROWS = 1 << 7,      // norms, rotation and SwiGLU, in bytes a second
+    BENCH_COPIES = 1 << 8,    // GPU: between pinned host memory and the device
 };
 
 // A bench_part by name ("products"), every part for "all"; 0 when there is no such name.
@@ -35,6 +38,7 @@ struct bench_options {
     unsigned parts;                  // of bench_part; 0: all
     size_t tokens;                   // of the largest batch; 0: 8,192
     int repeats; // the best of at most so many runs counts (long ones run less often); 0: 5
+    FILE *json;  // gets the same figures as one JSON object; NULL: nothing does
 };
 
 // Measures the device (opened, not yet reserved; it is reserved and sealed here) and prints one table to

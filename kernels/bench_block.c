@@ -80,6 +80,9 @@ static int reserve(struct bench_blocks *blocks, struct error *err) {
         {DEVICE_SCRATCH, scratch, &blocks->scratch},
         {DEVICE_STAGING, (2 * tokens + 1) * sizeof(int32_t), &blocks->staging},
         {DEVICE_STAGING, angles, &blocks->staged},
+        {DEVICE_SCRATCH, device->ops->matmul_candidates != NULL ? BENCH_WORKSPACE : 0, &blocks->workspace},
+        {DEVICE_ACTIVATIONS, blocks->queues ? BENCH_COPY : 0, &blocks->copied},
+        {DEVICE_STAGING, blocks->queues ? BENCH_COPY : 0, &blocks->copies},
     };
     enum { PIECES = sizeof pieces / sizeof pieces[0] };
     struct device_plan plan = {.tokens = tokens};
@@ -144,39 +147,92 @@ static int fill_angles(struct bench_blocks *blocks, struct error *err) {
     return status;
 }
 
-static int fill(struct bench_blocks *blocks, struct error *err) {
+// [CHUNK] of bfloat16 in [-scale, scale), which the caller frees; NULL when there is no memory.
+static uint16_t *make_random(float scale) {
     uint16_t *random = malloc(CHUNK * sizeof *random);
-    if (random == NULL) {
-        return error_set(err, STATUS_INTERNAL, "out of memory for the benchmark's numbers");
-    }
     uint64_t seed = 1;
-    float scale = 1.0f / sqrtf((float)blocks->shape.hidden); // products keep the size of their inputs
-    for (size_t i = 0; i < CHUNK; i++) {
+    for (size_t i = 0; random != NULL && i < CHUNK; i++) {
         random[i] = f32_to_bf16((float)(2 * random_unit(&seed) - 1) * scale);
     }
-    int status = fill_matrices(blocks, random, err);
-    for (size_t i = 0; i < CHUNK; i++) {
-        random[i] = f32_to_bf16(bf16_to_f32(random[i]) / scale);
+    return random;
+}
+
+static int refuse_memory(struct error *err) {
+    return error_set(err, STATUS_INTERNAL, "out of memory for the benchmark's numbers");
+}
+
+int bench_blocks_refill(struct bench_blocks *blocks, struct error *err) {
+    uint16_t *random = make_random(1);
+    if (random == NULL) {
+        return refuse_memory(err);
     }
-    struct device *device = blocks->device;
-    status = status == STATUS_OK
-                 ? device_vector_load(device, blocks->norm, 0, blocks->shape.hidden, random, DTYPE_BF16, err)
-                 : status;
-    status = status == STATUS_OK ? device_vector_load(device, blocks->head_norm, 0,
-                                                      blocks->shape.heads.head_dim, random, DTYPE_BF16, err)
-                                 : status;
     size_t numbers = blocks->tokens * blocks->shape.hidden;
+    int status = STATUS_OK;
     for (size_t at = 0; at < numbers && status == STATUS_OK; at += CHUNK) {
-        status =
-            device_vector_load(device, blocks->x, at, size_min(CHUNK, numbers - at), random, DTYPE_BF16, err);
+        status = device_vector_load(blocks->device, blocks->x, at, size_min(CHUNK, numbers - at), random,
+                                    DTYPE_BF16, err);
     }
     free(random);
+    return status;
+}
+
+static int fill_norms(struct bench_blocks *blocks, struct error *err) {
+    uint16_t *random = make_random(1);
+    if (random == NULL) {
+        return refuse_memory(err);
+    }
+    int status =
+        device_vector_load(blocks->device, blocks->norm, 0, blocks->shape.hidden, random, DTYPE_BF16, err);
+    status = status == STATUS_OK ? device_vector_load(blocks->device, blocks->head_norm, 0,
+                                                      blocks->shape.heads.head_dim, random, DTYPE_BF16, err)
+                                 : status;
+    free(random);
+    return status;
+}
+
+struct bench_product_buffers bench_product_buffers(const struct bench_blocks *b, enum bench_matrix matrix) {
+    switch (matrix) {
+    case MATRIX_QKV:
+    case MATRIX_GATE_UP:
+        return (struct bench_product_buffers){.out = b->wide, .x = b->normed, .store = DEVICE_STORE};
+    case MATRIX_OUT:
+    case MATRIX_DOWN:
+    case MATRICES:
+        break;
+    }
+    return (struct bench_product_buffers){.out = b->x, .x = b->mixed, .store = DEVICE_ADD};
+}
+
+static int tune(struct bench_blocks *blocks, struct error *err) {
+    int status = STATUS_OK;
+    for (int m = 0; m < MATRICES && status == STATUS_OK; m++) {
+        struct bench_product_buffers buffers = bench_product_buffers(blocks, (enum bench_matrix)m);
+        status = device_matmul_tune(blocks->device, buffers.out, buffers.x, &blocks->matrices[m], NULL,
+                                    buffers.store, err);
+    }
+    return status;
+}
+
+static int fill(struct bench_blocks *blocks, struct error *err) {
+    // Products keep the size of their inputs.
+    uint16_t *random = make_random(1.0f / sqrtf((float)blocks->shape.hidden));
+    if (random == NULL) {
+        return refuse_memory(err);
+    }
+    int status = fill_matrices(blocks, random, err);
+    free(random);
+    status = status == STATUS_OK ? fill_norms(blocks, err) : status;
+    status = status == STATUS_OK ? tune(blocks, err) : status;
+    status = status == STATUS_OK ? bench_blocks_refill(blocks, err) : status;
     return status == STATUS_OK ? fill_angles(blocks, err) : status;
 }
 
 int bench_blocks_open(struct bench_blocks *blocks, struct device *device, const struct bench_shape *shape,
                       size_t count, size_t tokens, struct error *err) {
-    *blocks = (struct bench_blocks){.device = device, .shape = *shape, .count = count, .tokens = tokens};
+    struct device_description about;
+    device_describe(device, &about);
+    *blocks = (struct bench_blocks){
+        .device = device, .queues = about.queues, .shape = *shape, .count = count, .tokens = tokens};
     blocks->attention = (struct device_attention){
         .heads = shape->heads,
         .scale = 1.0f / sqrtf((float)shape->heads.head_dim),

@@ -145,10 +145,9 @@ int bench_load(struct bench *bench, struct error *err) {
         close(file);
     }
     if (status == STATUS_OK) {
-        fprintf(bench->out,
-                "%-44s %10.2f GB/s    reading it from the page cache %.2f GB/s: packing adds %.0f %%\n",
-                "loading bfloat16 weights", (double)bytes / loading * 1e-9, (double)bytes / reading * 1e-9,
-                100 * (loading / reading - 1));
+        bench_print(bench, "loading bfloat16 weights", (double)bytes / loading * 1e-9, "GB/s",
+                    "  reading it from the page cache %.2f GB/s: packing adds %.0f %%",
+                    (double)bytes / reading * 1e-9, 100 * (loading / reading - 1));
     }
     return status;
 }
@@ -197,8 +196,8 @@ int bench_threads(struct bench *bench, struct error *err) {
     if (status == STATUS_OK) {
         char name[96];
         snprintf(name, sizeof name, "a block with %d threads against 1", about.threads);
-        fprintf(bench->out, "%-44s %10.2f x         %8.1f %% of linear\n", name, best[0] / best[1],
-                100 * best[0] / best[1] / about.threads);
+        bench_print(bench, name, best[0] / best[1], "x", "%8.1f %% of linear",
+                    100 * best[0] / best[1] / about.threads);
     }
     return status;
 }

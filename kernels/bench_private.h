@@ -2,6 +2,7 @@
 #ifndef STRATA_KERNELS_BENCH_PRIVATE_H
 #define STRATA_KERNELS_BENCH_PRIVATE_H
 
+#include "base/json.h"
 #include "kernels/bench_block.h"
 
 struct bench {
@@ -10,6 +11,9 @@ struct bench {
     struct bench_options options; // defaults filled in
     FILE *out;
     struct bench_blocks blocks;
+    const char *part; // that runs now
+    json_t *report;
+    bool report_failed;
 };
 
 struct bench_times {
@@ -18,9 +22,40 @@ struct bench_times {
     double peak;           // the greatest, in operations a second, of the peaks measured between the runs
 };
 
+// The seconds of one step, of `runs` one after another: by the device's clock where it queues.
+int bench_run_step(struct bench_blocks *blocks, size_t block, enum bench_step step, int runs, double *seconds,
+                   struct error *err);
+
 // Runs these steps (1 << bench_step) of one block once, each to its end, and adds up what each took.
 int bench_run_steps(struct bench_blocks *blocks, size_t block, unsigned steps, double seconds[STEPS],
                     struct error *err);
+
+// The fastest of options.repeats runs of these steps of the first block.
+int bench_time_steps(struct bench *bench, unsigned steps, struct bench_times *out, struct error *err);
+
+// ---- bench_report.c ----
+
+int bench_report_open(struct bench *bench, struct error *err); // prints the device
+int bench_report_write(struct bench *bench, struct error *err);
+void bench_report_close(struct bench *bench);
+
+// One line of the table, "what value unit rest", kept for the report. The report owns what is returned; NULL
+// when it could not be kept, which bench_report_write says.
+__attribute__((format(printf, 5, 6))) json_t *bench_print(struct bench *bench, const char *what, double value,
+                                                          const char *unit, const char *format, ...);
+void bench_add(json_t *figure, const char *key, double value); // one more number, if it is finite
+void bench_print_rate(struct bench *bench, const char *name, double operations, double seconds, double peak);
+
+// ---- bench_products.c ----
+
+int bench_read_rate(struct bench *bench, double *rate, struct error *err);
+int bench_products(struct bench *bench, struct error *err);
+int bench_small(struct bench *bench, struct error *err);
+
+// ---- bench_rows.c ----
+
+int bench_rows(struct bench *bench, struct error *err);
+int bench_copies(struct bench *bench, struct error *err);
 
 // ---- bench_devices.c ----
 

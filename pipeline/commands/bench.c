@@ -17,11 +17,18 @@ static int run(struct command_context *context, struct error *err) {
     if (!dtype_parse(argument_text(arguments, "--dtype", "bfloat16"), &options.dtype)) {
         return error_set(err, STATUS_USAGE, "--dtype is bfloat16 or float32");
     }
+    const char *json = argument_text(arguments, "--json", NULL);
+    if (json != NULL && (bench.json = fopen(json, "we")) == NULL) {
+        return error_set_errno(err, STATUS_WRITE, "cannot write %s", json);
+    }
     int status = device_open(&device, argument_text(arguments, "--device", "auto"), &options, err);
     if (status == STATUS_OK) {
         status = bench_device(device, &options, &bench, context->out, err);
     }
     device_close(device);
+    if (bench.json != NULL && fclose(bench.json) != 0 && status == STATUS_OK) {
+        status = error_set_errno(err, STATUS_WRITE, "cannot write %s", json);
+    }
     return status;
 }
 
@@ -55,18 +62,19 @@ static const struct option options[] = {
      .kind = OPTION_TEXT,
      .value = "MODEL",
      .help = "whose block is measured (default: qwen3-0.6b)",
-     .choices = "qwen3-0.6b|qwen3-8b"},
+     .choices = "qwen3-0.6b|qwen3-8b|tiny"},
     {.name = "--part",
      .kind = OPTION_TEXT,
      .value = "PART",
      .help = "of the table (default: all)",
-     .choices = "all|peaks|products|small|attention|block|load|threads"},
+     .choices = "all|peaks|products|small|attention|block|rows|copies|load|threads"},
     {.name = "--tokens",
      .kind = OPTION_INTEGER,
      .value = "N",
      .help = "in the largest batch (default: 8192)",
      .minimum = 1,
      .maximum = 65536},
+    {.name = "--json", .kind = OPTION_TEXT, .value = "FILE", .help = "gets the same figures for programs"},
 };
 
 const struct command command_bench = {
