@@ -16,6 +16,7 @@ struct canary {
     struct device *device;
     struct model_limits limits;
     struct guard *guard; // while calibrating
+    bool has_clock;      // of its own: the device works beside the host
     size_t vocabulary;
     int32_t *ids;
     int32_t *starts;

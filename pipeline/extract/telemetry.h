@@ -11,7 +11,7 @@
 // hangs.
 #define TELEMETRY_OLD_SECONDS 10.0
 
-// `times` of a device that does not time its own work are zeros: not known then.
+// `times` of a device without a clock of its own are zeros: not known then.
 void telemetry_figures(struct ledger_device *out, const struct device_sample *sample,
                        const struct device_times *times);
 
