@@ -190,7 +190,8 @@ static bool shows_busy_processors(const struct drift_moment *calibrated, const s
                                   uint64_t model_bytes, char *out) {
     (void)model_bytes;
     say_pressure(out, "a processor", present->host.cpu, calibrated->host.cpu);
-    return has_grown(present->host.cpu, calibrated->host.cpu, 20, 20);
+    // This process's own threads wait for one another too: without a comparison only much says something.
+    return has_grown(present->host.cpu, calibrated->host.cpu, calibrated->host.cpu < 0 ? 50 : 20, 20);
 }
 
 static bool shows_storage_pressure(const struct drift_moment *calibrated, const struct drift_moment *present,

@@ -201,6 +201,7 @@ static void test_processor(void **state) {
         {5, 90, 0, 0, 2, 2, 0, 0, DRIFT_CAUSE_NEIGHBOUR, "for a processor 90 %"},
         {72, 90, 0, 0, 2, 2, 0, 0, DRIFT_CAUSE_UNKNOWN, ""}, // as busy as it always was
         {-1, 90, 0, 0, 2, 2, 0, 0, DRIFT_CAUSE_NEIGHBOUR, "for a processor 90 % of the time"},
+        {-1, 45, 0, 0, 2, 2, 0, 0, DRIFT_CAUSE_UNKNOWN, ""}, // may be its own threads
         {5, -1, 0, -1, 2, -1, 0, -1, DRIFT_CAUSE_UNKNOWN, ""},
         {5, 90, 0, 30, 2, 50, 0, 0, DRIFT_CAUSE_MEMORY, "for memory 30 %"}, // what is swapped is waited for
         {5, 10, 28, 30, 2, 2, 0, 0, DRIFT_CAUSE_UNKNOWN, ""},
