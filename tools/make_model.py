@@ -14,6 +14,7 @@ import math
 import os
 import struct
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -56,6 +57,35 @@ def encode(values, dtype):
     if dtype == "F32":
         return values
     return to_bfloat16(values) if dtype == "BF16" else values.astype(np.float16)
+
+
+class Stretches:
+    """Encoded numbers of tensors from one stretch of random numbers a distribution, over and over from a place of the tensor's own:
+    a large checkpoint is written as fast as the disk takes it. The length is odd and prime to every size of a row, so that no row
+    comes twice in reach of another."""
+    COUNT = (1 << 24) + 43
+
+    def __init__(self, tensors, seed):
+        self.seed = seed
+        self.made = {}
+        for tensor in tensors:
+            if tensor.count() > self.COUNT // 64:
+                self.find(tensor)
+
+    def find(self, tensor):
+        key = (tensor.mean, tensor.amplitude, tensor.gap)
+        if key not in self.made:
+            whole = Tensor(f"stretch {len(self.made)}", [self.COUNT], *key, self.seed)
+            self.made[key] = to_bfloat16(whole.values())
+        return self.made[key]
+
+    def write(self, file, tensor):
+        stretch = self.find(tensor)
+        place, left = tensor.state % self.COUNT, tensor.count()
+        while left > 0:
+            some = min(left, self.COUNT - place)
+            file.write(stretch[place:place + some].data)
+            place, left = 0, left - some
 
 
 class Tensor:
@@ -142,7 +172,7 @@ def split_shards(tensors, shards):
     return groups
 
 
-def write_shard(path, tensors, dtype):
+def write_shard(path, tensors, dtype, stretches=None):
     size = 4 if dtype == "F32" else 2
     header, offset = {"__metadata__": {"format": "pt"}}, 0
     for tensor in tensors:
@@ -154,22 +184,24 @@ def write_shard(path, tensors, dtype):
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for tensor in tensors:
+            if stretches is not None and tensor.count() > stretches.COUNT // 64:
+                stretches.write(file, tensor)
+                continue
             for first in range(0, tensor.count(), CHUNK):
                 count = min(CHUNK, tensor.count() - first)
                 file.write(encode(tensor.values(first, count), dtype).tobytes())
     return offset
 
 
-def write_weights(folder, tensors, dtype, shards):
+def write_weights(folder, tensors, dtype, shards, stretches=None):
     if shards == 1:
-        write_shard(os.path.join(folder, "model.safetensors"), tensors, dtype)
+        write_shard(os.path.join(folder, "model.safetensors"), tensors, dtype, stretches)
         return
     groups = split_shards(tensors, shards)
-    weight_map, total = {}, 0
-    for number, group in enumerate(groups, 1):
-        name = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
-        total += write_shard(os.path.join(folder, name), group, dtype)
-        weight_map.update({tensor.name: name for tensor in group})
+    names = [f"model-{number:05d}-of-{len(groups):05d}.safetensors" for number in range(1, len(groups) + 1)]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as writers:
+        total = sum(writers.map(lambda name, group: write_shard(os.path.join(folder, name), group, dtype, stretches), names, groups))
+    weight_map = {tensor.name: name for name, group in zip(names, groups) for tensor in group}
     with open(os.path.join(folder, "model.safetensors.index.json"), "w") as file:
         json.dump({"metadata": {"total_size": total}, "weight_map": weight_map}, file, indent=1)
 
@@ -213,7 +245,43 @@ def train_tokenizer(corpus, vocabulary):
     return tokenizer.to_str(pretty=False)
 
 
+def byte_symbols():
+    """The symbols of byte-level BPE: printable bytes stand for themselves, the others for code points from 256 on."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {**{byte: chr(byte) for byte in printable}, **{byte: chr(256 + i) for i, byte in enumerate(others)}}
+
+
+def word_tokenizer():
+    """A byte-level BPE in the manner of Qwen2 that needs no training: all bytes, and merges that join the words of
+    make_problems.py, with the space before them, from the left: each is one token."""
+    from make_problems import word_list
+
+    symbols = byte_symbols()
+    vocabulary = {symbols[byte]: number for number, byte in enumerate(sorted(symbols))}
+    merges = []
+    for word in [*word_list(), "Step", "Given"]:
+        for written in (symbols[32] + word,) if word.islower() else (word,):
+            for end in range(2, len(written) + 1):
+                if written[:end] not in vocabulary:
+                    vocabulary[written[:end]] = len(vocabulary)
+                    merges.append([written[:end - 1], written[end - 1]])
+    added = [{"id": len(vocabulary) + i, "content": token, "single_word": False, "lstrip": False, "rstrip": False,
+              "normalized": False, "special": True} for i, token in enumerate(SPECIAL_TOKENS)]
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    return json.dumps({
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": QWEN_SPLIT}, "behavior": "Isolated", "invert": False}, level]},
+        "post_processor": level, "decoder": {**level, "add_prefix_space": True, "trim_offsets": True},
+        "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
+                  "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": vocabulary, "merges": merges}},
+        ensure_ascii=False)
+
+
 def tokenizer_text(arguments):
+    if arguments.words:
+        return word_tokenizer()
     if arguments.tokenizer is None:
         return train_tokenizer(arguments.corpus, arguments.vocabulary)
     with (gzip.open if arguments.tokenizer.endswith(".gz") else open)(arguments.tokenizer, "rt", encoding="utf-8") as file:
@@ -257,7 +325,12 @@ def parse_arguments():
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--corpus", help="JSONL file whose texts train the tokenizer")
     source.add_argument("--tokenizer", help="tokenizer.json (or .gz) to copy")
+    source.add_argument("--words", action="store_true", help="bytes and the words of `make_problems.py --lengths real`, a token each")
+    parser.add_argument("--fast", action="store_true",
+                        help="large matrices repeat one stretch of random numbers: a large model at the disk's speed (bfloat16)")
     arguments = parser.parse_args()
+    if arguments.fast and arguments.dtype != "bfloat16":
+        parser.error("--fast writes bfloat16")
     if arguments.vocabulary is None and arguments.corpus is not None:
         arguments.vocabulary = 4096
     return arguments
@@ -278,7 +351,8 @@ def main():
     with open(os.path.join(arguments.to, "tokenizer.json"), "w", encoding="utf-8") as file:
         file.write(text)
     tensors = list_tensors(config, arguments.seed)
-    write_weights(arguments.to, tensors, FILE_DTYPES[arguments.dtype], arguments.shards)
+    stretches = Stretches(tensors, arguments.seed) if arguments.fast else None
+    write_weights(arguments.to, tensors, FILE_DTYPES[arguments.dtype], arguments.shards, stretches)
     numbers = sum(tensor.count() for tensor in tensors)
     print(f"{arguments.to}: {numbers / 1e6:.1f} million numbers in {arguments.dtype}, vocabulary {arguments.vocabulary} ({needed} used)")
 

@@ -1,0 +1,136 @@
+"""tools/gpu_check.py in its quick mode, on the CPU and on the emulated GPU: every part does its work, a part that fails or that time has
+run out for is said and stops no other, and the table reaches the README only from a GPU."""
+import json
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+import support
+
+TOOLS = support.SOURCE / "tools"
+sys.path.insert(0, str(TOOLS))
+import gpu_check_table  # noqa: E402
+import make_problems  # noqa: E402
+
+ALWAYS = ["build", "rates of the device", "model", "problems", "extraction, step means", "all layers, every token", "texts alone",
+          "killed and resumed"]
+
+
+def gpu_check(folder, *words, **more):
+    done = subprocess.run([sys.executable, TOOLS / "gpu_check.py", "--quick", "--build", support.BUILD, "--work", folder, "--json",
+                           folder / "result.json", *map(str, words)], capture_output=True, text=True,
+                          env=support.clean_environment(**more), timeout=240)
+    return done, json.loads((folder / "result.json").read_text())
+
+
+def check_whole(folder, done, result):
+    states = {part["name"]: (part["state"], part["word"]) for part in result["parts"]}
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert [states[name] for name in ALWAYS if states[name][0] != "done"] == []
+    assert all(state != "failed" for state, _ in states.values()), states
+    figures = {row["figure"] for row in result["table"]}
+    assert {"extraction, step means of hidden_states[-2]", "time lost between batches", "extraction, all layers of every token",
+            "texts whose bits differ when alone", "killed and resumed: shards"} <= figures
+    for row in result["table"]:
+        assert row["figure"] in done.stdout
+        assert row["met"] is None, "tiny shapes are judged"
+        assert row["value"] == row["value"] and row["value"] >= 0, row
+    assert result["figures"]["killed"]["equal"] and result["figures"]["killed"]["shards"] > 1
+    assert result["figures"]["alone"] == {"problems": 6, "different": []}
+    assert result["figures"]["extract"]["tokens"] > 0
+    if "transformers" in result["figures"]:
+        assert result["figures"]["transformers"]["lowest_cosine"] > 0.999
+    assert [path.name for path in folder.iterdir()] == ["result.json"], "work was left behind"
+    return figures
+
+
+def test_on_the_cpu(tmp_path):
+    done, result = gpu_check(tmp_path, "--device", "cpu")
+    check_whole(tmp_path, done, result)
+    assert result["device"]["kind"] == "cpu" and result["quick"]
+
+
+@pytest.mark.skipif(not support.EMULATED.exists(), reason="built without the emulation of CUDA")
+def test_on_the_emulated_gpu(tmp_path):
+    done, result = gpu_check(tmp_path, "--strata", support.EMULATED, CUDA_EMULATION_PREFER="7")
+    figures = check_whole(tmp_path, done, result)
+    assert result["device"]["name"] == "Emulated GPU" and result["device"]["kind"] == "cuda"
+    assert {"copies, host -> device", "copies, device -> host", "attention, 1 of 300 tokens"} <= figures
+    products = [f for f in result["figures"]["bench"]["figures"] if f["what"].startswith("any algorithm")]
+    assert len(products) == 4
+    for figure in products:  # two of the emulation's five add up alike, one gives bits that depend on the place
+        assert (figure["candidates"], figure["groups"], figure["chosen_group_size"], figure["unfit"]) == (5, 3, 2, 1)
+
+
+def test_parts_that_fail_stop_no_other(tmp_path):
+    done, result = gpu_check(tmp_path, "--strata", "/bin/false", "--device", "cpu")
+    states = {part["name"]: part["state"] for part in result["parts"]}
+    assert done.returncode == 1
+    assert states["rates of the device"] == states["problems"] == "failed"
+    assert states["model"] == "done" and states["extraction, step means"] == states["texts alone"] == "left out"
+    assert "failed: rates of the device" in done.stdout
+
+
+def test_without_time_parts_are_left_out(tmp_path):
+    done, result = gpu_check(tmp_path, "--device", "cpu", "--time", 0)
+    assert done.returncode == 0
+    assert {part["state"] for part in result["parts"]} == {"left out"}
+    assert "left out: model: 0 s are left" in done.stdout
+
+
+# ---- texts and their tokens
+
+def test_lengths_are_those_of_the_real_set():
+    problems = list(make_problems.long_problems(4000, 7))
+    lengths = sorted(problem["tokens"] for problem in problems)
+    assert abs(statistics.mean(lengths) - 257) < 5 and abs(statistics.median(lengths) - 199) < 3
+    assert lengths[3599] < 474 and lengths[3600] > 465 and 990 < lengths[3959] < 1060 and lengths[-1] == 2795
+    assert problems[:20] == list(make_problems.long_problems(4000, 7))[:20]
+
+
+def test_words_are_one_token_each(tmp_path):
+    subprocess.run([sys.executable, TOOLS / "make_model.py", "--to", tmp_path / "model", "--words", "--fast", "--hidden", "32", "--layers",
+                    "2", "--heads", "4", "--kv-heads", "2", "--head-dim", "8", "--intermediate", "64"], check=True, capture_output=True)
+    problems = list(make_problems.long_problems(60, 3, longest=300))
+    job = support.Job(tmp_path / "job", problems, tmp_path / "model", problems={"max_tokens": 512}, latents={"layers": [-1]},
+                      batch={"tokens": 512})
+    job.run()
+    tokens = dict(job.query("SELECT id, tokens FROM problem"))
+    for problem in problems:
+        assert abs(tokens[problem["problem_id"]] - problem["tokens"]) <= max(6, problem["tokens"] // 20), problem["problem_id"]
+
+
+# ---- the README's table
+
+RESULT = {"quick": False, "date": "2020-02-02", "device": {"kind": "cuda", "name": "GPU X", "asked": "cuda:0"},
+          "versions": {"driver": "1.2"}, "shape": {"layers": 36, "hidden": 4096, "tokens": 8192}, "parts": [],
+          "table": [gpu_check_table.at_least("extraction", 12345.6, "tokens/s", 0.81, 0.8, "all"),
+                    gpu_check_table.row("lost", 2.5, "%", None, "< 2 %", False)]}
+
+
+def test_readme_takes_the_table_of_a_gpu(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{gpu_check_table.BEGIN}old\n{gpu_check_table.END}after\n")
+    gpu_check_table.write_readme(readme, RESULT)
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert "GPU X, 2020-02-02; driver 1.2" in text
+    assert "| extraction | 12,346 tokens/s | 81.0 % | >= 80 % of all | met |" in text
+    assert "| lost | 2.50 % |  | < 2 % | not met |" in text
+
+
+@pytest.mark.parametrize("other", [{"quick": True}, {"device": {"kind": "cpu", "name": "CPU X"}},
+                                   {"device": {"kind": "cuda", "name": "Emulated GPU"}}])
+def test_readme_takes_no_other_table(tmp_path, other):
+    readme = tmp_path / "README.md"
+    readme.write_text("before")
+    with pytest.raises(SystemExit):
+        gpu_check_table.write_readme(readme, {**RESULT, **other})
+    assert readme.read_text() == "before"
+
+
+def test_readme_has_the_marks_once():
+    text = (support.SOURCE / "README.md").read_text()
+    assert text.count(gpu_check_table.BEGIN) == 1 and text.count(gpu_check_table.END) == 1

@@ -1,0 +1,139 @@
+"""Extractions for gpu_check.py: jobs, what their ledgers and logs say, and their latents."""
+import json
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+PIECE = 16 << 20
+
+
+class Runner:
+    """Jobs of one program on one device with one model and one database, each in a folder of its own."""
+
+    def __init__(self, strata, device, work, shape, timeout):
+        self.strata, self.device, self.work, self.shape, self.timeout = strata, device, Path(work), shape, timeout
+        self.model, self.database = self.work / "model", self.work / "problems.db"
+
+    def job(self, name, limit, latents=None, batch=None, run=None):
+        folder = self.work / name
+        folder.mkdir(exist_ok=True)
+        keys = {"problems": {"database": str(self.database), "id": "problem_id", "max_tokens": self.shape.max_tokens,
+                             "query": f"SELECT * FROM problems ORDER BY problem_id LIMIT {limit}"},
+                "model": {"path": str(self.model), "dtype": "bfloat16", "device": self.device},
+                "latents": {"layers": [-2], "pooling": "step_mean", "dtype": "float32", **(latents or {})},
+                "batch": {"problems": 64, "tokens": self.shape.tokens, **(batch or {})},
+                "run": {"output": str(folder / "run"), "drift_stop": False, "disk_reserve_gb": 0,
+                        "profile": str(self.work / "profile"), **(run or {})}}
+        file = folder / "job.yaml"
+        file.write_text(json.dumps(keys, indent=1))  # JSON is YAML
+        return file
+
+    def run(self, job):
+        done = subprocess.run([self.strata, "run", "--quiet", job], capture_output=True, text=True, timeout=self.timeout())
+        if done.returncode != 0:
+            raise RuntimeError(f"strata run ended with {done.returncode}: {last_line(done.stderr)}")
+        return job.parent / "run"
+
+    def run_killed(self, job):
+        """Starts a run, kills it once a shard is sealed. False when it was over before that."""
+        with subprocess.Popen([self.strata, "run", "--quiet", job], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+            first = job.parent / "run" / "shards" / "part-000000.h5"
+            end = time.monotonic() + self.timeout()
+            while not first.exists() and running.poll() is None and time.monotonic() < end:
+                time.sleep(0.001)
+            running.send_signal(signal.SIGKILL)
+            return running.wait() == -signal.SIGKILL
+
+    def latents(self, run):
+        """{id: {"spans": [rows, 2], "latents": float32 [rows, hidden]}} of the one layer that is stored."""
+        to = run.parent / "npy"
+        subprocess.run([self.strata, "export", run, "--format", "npy", "--to", to], check=True, capture_output=True,
+                       timeout=self.timeout())
+        names = [json.loads(line)["id"] for line in (to / "all.jsonl").read_text().splitlines()]
+        read = {path.stem: np.load(path) for path in (to / "all").glob("*.npy")}
+        values = next(value for key, value in read.items() if key.startswith("hs_"))
+        spans = np.stack([read["token_start"], read["token_end"]], axis=1)
+        offset = read["row_offset"]
+        shutil.rmtree(to)
+        return {name: {"spans": spans[a:b], "latents": np.ascontiguousarray(values[a:b])}
+                for name, a, b in zip(names, offset[:-1].tolist(), offset[1:].tolist())}
+
+
+def last_line(text):
+    return (text.strip().splitlines() or ["no word"])[-1][:300]
+
+
+def ledger(run):
+    """What a finished run's ledger says of its last launch."""
+    with sqlite3.connect(run / "ledger.sqlite") as db:
+        tokens, seconds, loaded = db.execute("SELECT tokens, seconds, loaded_bytes FROM progress").fetchone()
+        wait, compute, device = db.execute("SELECT sum(wait_seconds), sum(compute_seconds), sum(device_seconds) FROM batch").fetchone()
+        batches, rows = db.execute("SELECT count(*), sum(rows) FROM batch").fetchone()
+        all_tokens = db.execute("SELECT sum(tokens) FROM batch").fetchone()[0]
+        clock, throttle = db.execute("SELECT min(sm_clock), max(throttle_reasons) FROM batch").fetchone()
+        stored = db.execute("SELECT sum(bytes) FROM shard").fetchone()[0]
+    busy = device if device else compute
+    return {"tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds, "batches": batches, "rows": rows,
+            "waiting": wait / seconds, "lost_between_batches": max(0.0, 1 - busy / seconds), "stored_bytes": stored,
+            "loaded_bytes": loaded, "lowest_sm_clock": clock, "throttle_reasons": throttle, "tokens_of_all_launches": all_tokens}
+
+
+def load_rate(run):
+    """Bytes a second of reading the weights onto the device, from the run's log; None when it does not say."""
+    found = re.search(r"weights: ([\d.]+) GB read in ([\d.]+) s", (run / "run.log").read_text())
+    return float(found[1]) / float(found[2]) * 1e9 if found and float(found[1]) * float(found[2]) > 0 else None
+
+
+def shard_hashes(run):
+    with sqlite3.connect(run / "ledger.sqlite") as db:
+        return dict(db.execute("SELECT name, sha256 FROM shard ORDER BY number"))
+
+
+# ---- storage ----
+
+def forget(folder):
+    """Takes a folder's files out of the page cache where the file system lets go of them (a RAM disk does not)."""
+    for path in Path(folder).glob("*.safetensors"):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read_rate(folder, most=8 << 30, threads=8):
+    """Bytes a second of reading the weight files with several threads."""
+    pieces = [(path, at) for path in sorted(Path(folder).glob("*.safetensors")) for at in range(0, path.stat().st_size, PIECE)]
+    pieces = pieces[:max(1, most // PIECE)]
+
+    def read(mine):
+        buffer, total = bytearray(PIECE), 0
+        for path, at in mine:
+            with open(path, "rb", buffering=0) as file:
+                file.seek(at)
+                total += file.readinto(buffer)
+        return total
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(threads) as readers:
+        total = sum(readers.map(read, [pieces[i::threads] for i in range(threads)]))
+    return total / (time.perf_counter() - began)
+
+
+def write_rate(folder, size):
+    """Bytes a second of writing one file, synced."""
+    path, piece = Path(folder) / "written", os.urandom(1 << 20) * 8
+    began, total = time.perf_counter(), 0
+    with open(path, "wb", buffering=0) as file:
+        while total < size:
+            total += file.write(piece)
+        os.fsync(file.fileno())
+    seconds = time.perf_counter() - began
+    path.unlink()
+    return total / seconds
