@@ -155,11 +155,13 @@ cublasStatus_t cuda_product_run(struct cuda_device *cuda, const struct product *
                       call->algorithm, call->workspace, call->workspace_bytes, cuda->queue.compute);
 }
 
-// cuBLASLt says less than CUDA does when a kernel before it failed.
+// When the device failed cuBLASLt says less than CUDA does, and what it met on the way is no last error of
+// ours (it may have a runtime of its own): the stream is asked.
 static int check_run(const struct cuda_device *cuda, cublasStatus_t said, struct error *err) {
-    cudaError_t below = said == CUBLAS_STATUS_SUCCESS ? cudaSuccess : cudaGetLastError();
-    return below == cudaSuccess ? cublaslt_check(&cuda->lt, said, "cublasLtMatmul", err)
-                                : cuda_queue_check(cuda, below, "cublasLtMatmul", err);
+    cudaError_t below = said == CUBLAS_STATUS_SUCCESS ? cudaSuccess : cudaStreamQuery(cuda->queue.compute);
+    return below == cudaSuccess || below == cudaErrorNotReady
+               ? cublaslt_check(&cuda->lt, said, "cublasLtMatmul", err)
+               : cuda_queue_check(cuda, below, "cublasLtMatmul", err);
 }
 
 int cuda_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,

@@ -38,7 +38,7 @@ const Settings &settings();
 const char *setting(const char *name);
 
 struct Counts {
-    uint64_t calls;
+    uint64_t calls;    // of the runtime, but for those that free and destroy
     uint64_t launches; // kernels and products, as they were queued
     uint64_t products;
     uint64_t mallocs, frees, host_mallocs, host_frees;
@@ -64,9 +64,11 @@ bool device_is_lost();
 
 // Every call of the runtime begins with one: takes the lock, counts, and knows whether the device still
 // answers.
+enum class Counts_as { Call, End }; // an end is no call that a device can be lost at
+
 class Call {
   public:
-    Call();
+    explicit Call(Counts_as counts_as = Counts_as::Call);
     bool refused() const {
         return error_ != cudaSuccess;
     }

@@ -214,7 +214,7 @@ extern "C" cudaError_t cudaMalloc(void **pointer, size_t bytes) {
 
 // Also on a device that failed: the process gives up its memory either way.
 extern "C" cudaError_t cudaFree(void *pointer) {
-    Call call;
+    Call call(Counts_as::End);
     if (pointer == nullptr) {
         return call.end();
     }
@@ -270,7 +270,7 @@ extern "C" cudaError_t cudaMallocHost(void **pointer, size_t bytes) {
 }
 
 extern "C" cudaError_t cudaFreeHost(void *pointer) {
-    Call call;
+    Call call(Counts_as::End);
     if (pointer == nullptr) {
         return call.end();
     }

@@ -346,7 +346,7 @@ extern "C" cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greates
 }
 
 extern "C" cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-    Call call;
+    Call call(Counts_as::End);
     if (queues().streams.count(stream) == 0 || stream == &queues().main) {
         return call.end(cudaErrorInvalidResourceHandle);
     }
@@ -423,7 +423,7 @@ extern "C" cudaError_t cudaEventCreate(cudaEvent_t *event) {
 }
 
 extern "C" cudaError_t cudaEventDestroy(cudaEvent_t event) {
-    Call call;
+    Call call(Counts_as::End);
     if (queues().events.erase(event) == 0) {
         return call.end(cudaErrorInvalidResourceHandle);
     }

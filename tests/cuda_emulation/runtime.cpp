@@ -40,9 +40,9 @@ void fail_device(cudaError_t error) {
     }
 }
 
-Call::Call() : guard_(state().mutex), error_(cudaSuccess) {
+Call::Call(Counts_as counts_as) : guard_(state().mutex), error_(cudaSuccess) {
     const Settings &s = settings();
-    counts().calls++;
+    counts().calls += counts_as == Counts_as::Call;
     if (s.lose_device != 0 && counts().calls >= s.lose_device && !state().lost) {
         state().lost = true;
         fail_device(cudaErrorDevicesUnavailable);
