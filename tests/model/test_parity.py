@@ -9,6 +9,9 @@ import pytest
 
 SOURCE = os.environ["STRATA_SOURCE"]
 TOOL = os.path.join(os.environ["STRATA_BUILD"], "tests", "model_tool_hidden")
+# The same on the emulated GPU, where that is built (tests/cuda_emulation).
+EMULATED_TOOL = os.path.join(os.environ["STRATA_BUILD"], "tests", "cuda_emulation", "cuda_emulated_tool_hidden")
+DEVICES = {"cpu": TOOL, **({"cuda:0": EMULATED_TOOL} if os.path.exists(EMULATED_TOOL) else {})}
 sys.path.insert(0, os.path.join(SOURCE, "tools"))
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")
@@ -18,10 +21,11 @@ import make_goldens  # noqa: E402
 LENGTHS = [1, 1, 3, 64, 2, 97, 33]
 
 
-def tool_states(folder, work, texts, dtype, threads):
+def tool_states(folder, work, texts, dtype, threads, device="cpu"):
     layout = [len(texts), *map(len, texts), *(token for text in texts for token in text)]
     np.array(layout, dtype=np.int32).tofile(work / "texts.i32")
-    subprocess.run([TOOL, str(folder), dtype, str(threads), str(work / "texts.i32"), str(work / "out.f32")], check=True)
+    subprocess.run([DEVICES[device], str(folder), dtype, str(threads), str(work / "texts.i32"), str(work / "out.f32")],
+                   check=True, env={**os.environ, "STRATA_TEST_DEVICE": device})
     with open(os.path.join(folder, "config.json")) as file:
         hidden = json.load(file)["hidden_size"]
     return np.fromfile(work / "out.f32", dtype=np.float32).reshape(-1, sum(map(len, texts)), hidden)
@@ -47,18 +51,19 @@ def test_all_layers(name, tmp_path):
     reference = make_goldens.hidden_states(str(folder), texts)
     own = make_goldens.layer_errors(make_goldens.hidden_states(str(folder), texts, "bfloat16"), reference)
 
-    exact = tool_states(folder, tmp_path, texts, "float32", 1)
-    assert np.isfinite(exact).all()
-    errors = token_errors(exact, reference)
-    assert errors.max() <= 1e-5, errors.max(axis=1)
+    for device in DEVICES:
+        exact = tool_states(folder, tmp_path, texts, "float32", 1, device)
+        assert np.isfinite(exact).all()
+        errors = token_errors(exact, reference)
+        assert errors.max() <= 1e-5, (device, errors.max(axis=1))
 
-    rounded = tool_states(folder, tmp_path, texts, "bfloat16", 2)
-    assert np.isfinite(rounded).all()
-    cosines = token_cosines(rounded, reference)
-    assert cosines.min() >= 0.9995, cosines.min(axis=1)
-    ratios = make_goldens.layer_errors(rounded, reference) / np.maximum(own, 1e-12)
-    assert (make_goldens.layer_errors(rounded, reference) <= 1.2 * own).all(), ratios
-    print(f"{name}: float32 {errors.max():.1e}, bfloat16 cosine {cosines.min():.6f}, ratio {ratios.max():.3f}")
+        rounded = tool_states(folder, tmp_path, texts, "bfloat16", 2, device)
+        assert np.isfinite(rounded).all()
+        cosines = token_cosines(rounded, reference)
+        assert cosines.min() >= 0.9995, (device, cosines.min(axis=1))
+        ratios = make_goldens.layer_errors(rounded, reference) / np.maximum(own, 1e-12)
+        assert (make_goldens.layer_errors(rounded, reference) <= 1.2 * own).all(), (device, ratios)
+        print(f"{name} on {device}: float32 {errors.max():.1e}, bfloat16 cosine {cosines.min():.6f}, ratio {ratios.max():.3f}")
 
 
 def test_goldens_are_what_the_script_makes(tmp_path):
