@@ -265,9 +265,10 @@ int bench_device(struct device *device, const struct device_options *opened,
     bench.options.parts = options->parts != 0 ? options->parts : bench_part_find("all");
     bench.options.tokens = options->tokens > 0 ? options->tokens : 8192;
     bench.options.repeats = options->repeats > 0 ? options->repeats : 5;
+    bool tuned = (bench.options.parts & (BENCH_PRODUCTS | BENCH_BLOCK)) != 0;
     int status = bench_report_open(&bench, err);
     status = status == STATUS_OK ? bench_blocks_open(&bench.blocks, device, bench.options.shape,
-                                                     count_blocks(&bench), bench.options.tokens, err)
+                                                     count_blocks(&bench), bench.options.tokens, tuned, err)
                                  : status;
     device_seal(device);
     status = status == STATUS_OK ? measure(&bench, err) : status;

@@ -213,7 +213,7 @@ static int tune(struct bench_blocks *blocks, struct error *err) {
     return status;
 }
 
-static int fill(struct bench_blocks *blocks, struct error *err) {
+static int fill(struct bench_blocks *blocks, bool tuned, struct error *err) {
     // Products keep the size of their inputs.
     uint16_t *random = make_random(1.0f / sqrtf((float)blocks->shape.hidden));
     if (random == NULL) {
@@ -222,13 +222,13 @@ static int fill(struct bench_blocks *blocks, struct error *err) {
     int status = fill_matrices(blocks, random, err);
     free(random);
     status = status == STATUS_OK ? fill_norms(blocks, err) : status;
-    status = status == STATUS_OK ? tune(blocks, err) : status;
+    status = status == STATUS_OK && tuned ? tune(blocks, err) : status;
     status = status == STATUS_OK ? bench_blocks_refill(blocks, err) : status;
     return status == STATUS_OK ? fill_angles(blocks, err) : status;
 }
 
 int bench_blocks_open(struct bench_blocks *blocks, struct device *device, const struct bench_shape *shape,
-                      size_t count, size_t tokens, struct error *err) {
+                      size_t count, size_t tokens, bool tuned, struct error *err) {
     struct device_description about;
     device_describe(device, &about);
     *blocks = (struct bench_blocks){
@@ -242,7 +242,7 @@ int bench_blocks_open(struct bench_blocks *blocks, struct device *device, const 
     int status = memory_zeroed(&memory, count * MATRICES, sizeof blocks->matrices[0], err);
     blocks->matrices = memory;
     status = status == STATUS_OK ? reserve(blocks, err) : status;
-    status = status == STATUS_OK ? fill(blocks, err) : status;
+    status = status == STATUS_OK ? fill(blocks, tuned, err) : status;
     return status;
 }
 

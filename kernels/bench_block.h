@@ -22,7 +22,7 @@ enum bench_matrix { MATRIX_QKV, MATRIX_OUT, MATRIX_GATE_UP, MATRIX_DOWN, MATRICE
 
 enum {
     BENCH_WORKSPACE = 32 << 20, // bytes that any algorithm of a product may use
-    BENCH_COPY = 16 << 20,      // bytes of a copy that is measured
+    BENCH_COPY = 64 << 20,      // bytes of a copy that is measured
 };
 
 struct bench_blocks {
@@ -61,11 +61,11 @@ void bench_matrix_size(const struct bench_shape *shape, enum bench_matrix matrix
 // Bytes of one block's matrices as the device packs them.
 size_t bench_block_bytes(const struct device *device, const struct bench_shape *shape);
 
-// Reserves the device for `count` blocks and batches of at most `tokens` tokens, fills them and has their
-// products tuned. The caller
-// closes `blocks` in any case; the device stays the caller's.
+// Reserves the device for `count` blocks and batches of at most `tokens` tokens, and fills them. `tuned`: has
+// the device choose how it computes their products, as a run does. The caller closes `blocks` in any case;
+// the device stays the caller's.
 int bench_blocks_open(struct bench_blocks *blocks, struct device *device, const struct bench_shape *shape,
-                      size_t count, size_t tokens, struct error *err);
+                      size_t count, size_t tokens, bool tuned, struct error *err);
 void bench_blocks_close(struct bench_blocks *blocks);
 
 struct bench_product_buffers { // what a matrix is multiplied by in its step

@@ -1,15 +1,16 @@
 // Products: each matrix at full batches, and all of them at a few tokens. A device that chooses among
 // algorithms has every candidate timed, and the best one that its restrictions rule out.
 #include <math.h>
-#include <string.h>
+#include <stdlib.h>
 
+#include "base/memory.h"
 #include "base/size.h"
 #include "kernels/bench_private.h"
 #include "kernels/device_ops.h"
 
 enum {
-    FEW_TOKENS = 2048,    // the smaller of the batches that products are measured at
-    CANDIDATES_MOST = 64, // algorithms of one product
+    FEW_TOKENS = 2048,     // the smaller of the batches that products are measured at
+    CANDIDATES_MOST = 128, // algorithms of one product
 };
 
 // The rate of reading all packed weights, in bytes a second; 0 where the back end does not measure it.
@@ -30,45 +31,75 @@ static bool has_choice(const struct bench *bench) {
     return bench->device->ops->matmul_candidates != NULL;
 }
 
-// How many groups of candidates give equal bits, and how many share those of the chosen one; timed beside the
-// best algorithm of any kind.
-static int print_candidates(struct bench *bench, enum bench_matrix matrix, const char *name,
-                            double operations, double chosen_seconds, struct error *err) {
-    struct device_candidate lines[CANDIDATES_MOST];
-    size_t count = 0;
-    double free_seconds = 0;
-    struct bench_product_buffers buffers = bench_product_buffers(&bench->blocks, matrix);
-    int status = bench->device->ops->matmul_candidates(
-        bench->device, buffers.out, buffers.x, &bench->blocks.matrices[matrix], NULL, buffers.store,
-        bench->blocks.workspace, BENCH_WORKSPACE, lines, CANDIDATES_MOST, &count, &free_seconds, err);
-    status = status == STATUS_OK ? bench_blocks_refill(&bench->blocks, err) : status;
-    if (status != STATUS_OK || free_seconds <= 0) {
-        return status;
-    }
-    int chosen = -1;
-    int groups = 0;
-    size_t size = 0;
-    size_t unfit = 0;
+struct tally {      // of candidates
+    int groups;     // that give other bits than one another
+    int chosen;     // the chosen one's group; -1: none was chosen
+    size_t sharing; // its bits
+    size_t unfit;
+};
+
+static struct tally count_groups(const struct device_candidate *lines, size_t count) {
+    struct tally tally = {.chosen = -1};
     for (size_t i = 0; i < count; i++) {
-        chosen = lines[i].best ? lines[i].group : chosen;
-        groups = lines[i].group >= groups ? lines[i].group + 1 : groups;
-        unfit += lines[i].group < 0;
+        tally.chosen = lines[i].best ? lines[i].group : tally.chosen;
+        tally.groups = lines[i].group >= tally.groups ? lines[i].group + 1 : tally.groups;
+        tally.unfit += lines[i].group < 0;
     }
     for (size_t i = 0; i < count; i++) {
-        size += chosen >= 0 && lines[i].group == chosen;
+        tally.sharing += tally.chosen >= 0 && lines[i].group == tally.chosen;
     }
+    return tally;
+}
+
+// Every candidate by name: which give equal bits is nowhere else to be read.
+static void add_algorithms(struct bench *bench, json_t *figure, const struct device_candidate *lines,
+                           size_t count) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        json_t *line = json_pack("{s:s, s:f, s:i, s:b}", "name", lines[i].name, "seconds", lines[i].seconds,
+                                 "group", lines[i].group, "chosen", lines[i].best);
+        bench->report_failed = json_array_append_new(list, line) != 0 || bench->report_failed;
+    }
+    bench->report_failed = json_object_set_new(figure, "algorithms", list) != 0 || bench->report_failed;
+}
+
+static void print_candidates(struct bench *bench, const char *name, double operations, double free_seconds,
+                             double chosen_seconds, const struct device_candidate *lines, size_t count) {
+    struct tally tally = count_groups(lines, count);
     json_t *figure =
         bench_print(bench, name, operations / free_seconds * 1e-9, "GFLOP/s",
                     "chosen is %.1f %% of it; %zu candidates, %d kinds of bits, %zu with those of the "
                     "chosen, %zu not fit",
-                    100 * free_seconds / chosen_seconds, count, groups, size, unfit);
+                    100 * free_seconds / chosen_seconds, count, tally.groups, tally.sharing, tally.unfit);
     bench_add(figure, "candidates", (double)count);
-    bench_add(figure, "groups", groups);
-    bench_add(figure, "chosen_group", chosen);
-    bench_add(figure, "chosen_group_size", (double)size);
-    bench_add(figure, "unfit", (double)unfit);
+    bench_add(figure, "groups", tally.groups);
+    bench_add(figure, "chosen_group", tally.chosen);
+    bench_add(figure, "chosen_group_size", (double)tally.sharing);
+    bench_add(figure, "unfit", (double)tally.unfit);
     bench_add(figure, "chosen_of_free", free_seconds / chosen_seconds);
-    return STATUS_OK;
+    add_algorithms(bench, figure, lines, count);
+}
+
+// Every candidate, beside the best algorithm of any kind.
+static int bench_candidates(struct bench *bench, enum bench_matrix matrix, const char *name,
+                            double operations, double chosen_seconds, struct error *err) {
+    struct device_candidate *lines = NULL;
+    void *memory = NULL;
+    size_t count = 0;
+    double free_seconds = 0;
+    struct bench_product_buffers buffers = bench_product_buffers(&bench->blocks, matrix);
+    int status = memory_zeroed(&memory, CANDIDATES_MOST, sizeof lines[0], err);
+    lines = memory;
+    if (status == STATUS_OK) {
+        status = bench->device->ops->matmul_candidates(
+            bench->device, buffers.out, buffers.x, &bench->blocks.matrices[matrix], NULL, buffers.store,
+            bench->blocks.workspace, BENCH_WORKSPACE, lines, CANDIDATES_MOST, &count, &free_seconds, err);
+    }
+    if (status == STATUS_OK && free_seconds > 0) {
+        print_candidates(bench, name, operations, free_seconds, chosen_seconds, lines, count);
+    }
+    free(memory);
+    return status == STATUS_OK ? bench_blocks_refill(&bench->blocks, err) : status;
 }
 
 static int bench_product(struct bench *bench, size_t tokens, enum bench_matrix matrix, struct error *err) {
@@ -85,7 +116,7 @@ static int bench_product(struct bench *bench, size_t tokens, enum bench_matrix m
     }
     if (status == STATUS_OK && has_choice(bench)) {
         snprintf(name, sizeof name, "any algorithm, %zu tokens, %zu x %zu", tokens, rows, columns);
-        status = print_candidates(bench, matrix, name, operations, times.all, err);
+        status = bench_candidates(bench, matrix, name, operations, times.all, err);
     }
     return status;
 }

@@ -57,7 +57,7 @@ class Shape:
         return 2 * self.hidden * self.vocabulary
 
 
-FULL = Shape("qwen3-8b", 4096, 36, 32, 8, 128, 12288, 151936, 8192, 2048, 0, 5, 25)
+FULL = Shape("qwen3-8b", 4096, 36, 32, 8, 128, 12288, 151936, 8192, 2048, 0, 5, 20)
 QUICK = Shape("tiny", 64, 3, 4, 2, 16, 192, 6144, 320, 128, 60, 1, 0)
 
 
@@ -81,11 +81,13 @@ class Check:
         return self.options.time - (time.monotonic() - self.began)
 
     def timeout(self):
-        return max(5.0, self.left())
+        """Seconds that what a part starts may take: what hangs costs the other parts no more than this one's share."""
+        return max(5.0, min(self.left(), self.part_end - time.monotonic()))
 
-    def part(self, name, run, needs=5):
-        """Runs one part, whatever came of those before it. `needs`: seconds below which it is not begun."""
+    def part(self, name, run, needs=5, most=120):
+        """Runs one part, whatever came of those before it. Seconds: `needs`, below which it is not begun, and `most` that it may take."""
         began = time.monotonic()
+        self.part_end = began + most
         record = {"name": name, "state": "done", "word": ""}
         print(f"## {name}", flush=True)
         try:
@@ -94,6 +96,9 @@ class Check:
             record["word"] = run() or ""
         except LeftOut as why:
             record.update(state="left out", word=str(why))
+        except subprocess.TimeoutExpired as fault:
+            record.update(state="failed", word=f"{Path(str(fault.cmd[0])).name} {' '.join(map(str, fault.cmd[1:3]))[:80]} did not end in "
+                                               f"{fault.timeout:.0f} s")
         except Exception as fault:  # any part may fail in any way: the others are still worth having
             said = getattr(fault, "stderr", None)
             said = said.decode(errors="replace") if isinstance(said, bytes) else said
@@ -167,9 +172,10 @@ class Check:
             for name in SANITIZED:
                 if not self.test_program(name).exists():
                     raise LeftOut("the tests are not built")
-                if self.left() < 20:
-                    raise LeftOut(f"time ran out after {len(passed)} of {2 * len(SANITIZED)}")
-                self.command(tool, "--tool", kind, "--error-exitcode", "99", self.test_program(name), env=self.test_environment())
+                try:
+                    self.command(tool, "--tool", kind, "--error-exitcode", "99", self.test_program(name), env=self.test_environment())
+                except subprocess.TimeoutExpired:
+                    raise LeftOut(f"time ran out in {kind} {name}; {', '.join(passed) or 'none'} passed") from None
                 passed.append(f"{kind} {name}")
         self.figures["sanitizer"] = passed
         return f"{len(passed)} runs without a finding"
@@ -268,7 +274,8 @@ class Check:
         room = min(0.4 * shutil.disk_usage(self.work).free, 24 << 30) if not self.options.quick else 16 << 20
         token_bytes = 2 * (self.shape.layers + 1) * self.shape.hidden
         mean = self.figures["extract"]["tokens"] / self.figures["problems"]["count"]
-        count = int(min(room / token_bytes / mean, self.figures["problems"]["count"]))
+        fast = self.figures["extract"]["tokens_per_second"] * min(self.shape.seconds, self.left() / 8) if not self.options.quick else 1e9
+        count = int(min(min(room / token_bytes, fast) / mean, self.figures["problems"]["count"]))
         if count < 4:
             raise LeftOut(f"no room for every token's layers in {self.work}")
         writing = runs.write_rate(self.work, 2 << 30 if not self.options.quick else 8 << 20)
@@ -330,7 +337,7 @@ class Check:
         request = {"model": str(self.work / "model"), "device": device, "layer": -2, "max_tokens": self.shape.max_tokens,
                    "texts": ["\n".join([p["statement"], *p["steps"]]) for p in problems[:8 if quick else 512]],
                    "spans": [self.pooled[p["problem_id"]]["spans"].tolist() for p in compared],
-                   "batches": [2, 8] if quick else [8, 4, 16, 32], "seconds": 0.2 if quick else min(8.0, self.left() / 20),
+                   "batches": [2, 8] if quick else [8, 4, 16, 32], "seconds": 0.2 if quick else min(8.0, self.left() / 20), "most": self.timeout() / 2,
                    "means": str(self.work / "means.f32")}
         asked = self.work / "request.json"
         asked.write_text(json.dumps(request))
@@ -362,7 +369,7 @@ class Check:
         full = not self.options.quick
         self.choose_work()
         try:
-            self.part("build", self.build_program)
+            self.part("build", self.build_program, most=400)
             self.part("tests on the device", self.run_tests)
             self.part("rates of the device", self.bench)
             self.part("model", self.make_model, 30 if full else 1)
@@ -378,7 +385,8 @@ class Check:
 
     def versions(self):
         found = {"python": platform.python_version(), "host": platform.machine()}
-        for name, words in (("driver", ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]),
+        for name, words in (("driver", ["nvidia-smi", "-i", self.options.device.partition(":")[2] or "0", "--query-gpu=driver_version",
+                                                 "--format=csv,noheader"]),
                             ("nvcc", ["nvcc", "--version"]), ("strata", [str(self.strata), "--version"])):
             try:
                 said = subprocess.run(words, capture_output=True, text=True, timeout=20)

@@ -1,7 +1,7 @@
 """Hidden states of the same texts through transformers: a child of gpu_check.py, so that its memory is gone when it ends.
 
-Reads a JSON request: model folder, device, index of hidden_states, texts, their steps' token spans, batch sizes, seconds. Writes the rates
-of every batch size as JSON, and the step means of the texts as float32 numbers, one row after another."""
+Reads a JSON request: model folder, device, index of hidden_states, texts, their steps' token spans, batch sizes, seconds for each, and
+seconds after which no other size is begun. Writes the rates of every batch size as JSON, and the step means of the texts as float32 numbers, one row after another."""
 import json
 import sys
 import time
@@ -65,10 +65,13 @@ def main():
     model = transformers.AutoModel.from_pretrained(request["model"], dtype=torch.bfloat16, attn_implementation="sdpa")
     model = model.eval().to(device)
     rates = {}
+    began = time.perf_counter()
     with torch.no_grad():
         compared = len(request["spans"])
         means(model, encoded[:compared], request["spans"], request["layer"], device).astype("<f4").tofile(request["means"])
         for size in request["batches"]:
+            if rates and time.perf_counter() - began > request["most"]:
+                break
             try:
                 rates[str(size)] = measure(model, encoded, size, request["layer"], device, request["seconds"])
             except torch.cuda.OutOfMemoryError:

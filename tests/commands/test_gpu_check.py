@@ -4,6 +4,7 @@ import json
 import statistics
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -11,6 +12,7 @@ import support
 
 TOOLS = support.SOURCE / "tools"
 sys.path.insert(0, str(TOOLS))
+import gpu_check as gpu_check_module  # noqa: E402
 import gpu_check_table  # noqa: E402
 import make_problems  # noqa: E402
 
@@ -100,6 +102,45 @@ def test_words_are_one_token_each(tmp_path):
     tokens = dict(job.query("SELECT id, tokens FROM problem"))
     for problem in problems:
         assert abs(tokens[problem["problem_id"]] - problem["tokens"]) <= max(6, problem["tokens"] // 20), problem["problem_id"]
+
+
+# ---- targets
+
+def made_check(rate, device="NVIDIA H200", every=10500.0, **more):
+    """A check whose products alone allow 10,000,000 / 35 token/s: four of 1,000 x 1,000 at 80 TFLOP/s."""
+    products = [figure for name in ("matmul", "any algorithm") for size in ("1000 x 1000", "1000 x 1001", "1000 x 1002", "1000 x 1003")
+                for figure in [{"part": "products", "what": f"{name}, 8192 tokens, {size}", "value": 80000.0, "unit": "GFLOP/s",
+                                "limit": 1e5, "chosen_of_free": 1.0, "groups": 1, "chosen_group_size": 1, "candidates": 1}]]
+    copies = [{"part": "copies", "what": "copies, host -> device", "value": 50.0, "unit": "GB/s"}]
+    figures = {"bench": {"name": device, "figures": products + copies},
+               "extract": {"tokens_per_second": rate, "lost_between_batches": 0.01, "waiting": 0.0, "load_bytes_per_second": 41e9,
+                           "read_bytes_per_second": 60e9},
+               "transformers": {"rates": {"8": 10000.0, "16": 12000.0, "32": None}, "lowest_cosine": 0.999, "worst_error": 0.01},
+               "every_token": {"tokens_per_second": every, "write_bytes_per_second": 3e9, "token_bytes": 300000, "stored_bytes": 3e9,
+                               "seconds": 2.0},
+               "alone": {"problems": 3, "different": []}, "killed": {"shards": 4, "equal": True}}
+    figures["extract"].update(more)
+    check = gpu_check_module.Check.__new__(gpu_check_module.Check)
+    check.figures, check.emulated, check.shape = figures, False, gpu_check_module.FULL
+    check.options = types.SimpleNamespace(quick=False, device="cuda:0")
+    return check
+
+
+def verdicts(check):
+    return {row["figure"]: row["met"] for row in gpu_check_table.judge(check) if row["target"] and row["met"] is not None}
+
+
+def test_targets():
+    met = verdicts(made_check(250000))
+    assert set(met.values()) == {True} and len(met) == 8, met
+    assert verdicts(made_check(220000))["extraction, step means of hidden_states[-2]"] is False  # 77 % of 285,000
+    slow = verdicts(made_check(23000, lost_between_batches=0.03, load_bytes_per_second=39e9))
+    assert [slow[name] for name in ("the same, in tokens/s", "strata against transformers' best", "time lost between batches",
+                                    "loading the model")] == [False] * 4
+    every = "extraction, all layers of every token"  # the disk takes 10,000 token/s
+    assert verdicts(made_check(23000, every=9000))[every] is False and slow[every] is True
+    assert verdicts(made_check(12000, every=9000))[every] is True and verdicts(made_check(12000, every=8300))[every] is False
+    assert "the same, in tokens/s" not in verdicts(made_check(250000, device="NVIDIA A100"))
 
 
 # ---- the README's table
