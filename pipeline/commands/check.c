@@ -10,6 +10,7 @@
 #include "checkpoints/run_folder.h"
 #include "commands/command.h"
 #include "extract/algorithms.h"
+#include "extract/device_choice.h"
 #include "extract/fit.h"
 #include "extract/inputs.h"
 
@@ -78,9 +79,9 @@ static int check_texts(struct check *check, struct error *err) {
 
 static int check_device(struct check *check, struct error *err) {
     struct device_description device;
-    int status = inputs_open_device(&check->inputs, err);
+    int status = device_choice_open(&check->inputs, check->ledger, err);
     if (status == STATUS_OK) {
-        device_describe(check->inputs.device, &device);
+        device_choice_describe(&check->inputs, &device);
         snprintf(check->detail, sizeof check->detail, "%s (%s), path %s, %d threads: %s", device.kind,
                  device.name, device.path, device.threads, device.reason);
     }
@@ -219,7 +220,9 @@ static int describe_resume(struct check *check, struct error *err) {
         snprintf(check->detail, sizeof check->detail, "that of the run, which is finished");
     } else if (status == STATUS_OK) {
         snprintf(check->detail, sizeof check->detail,
-                 "that of the run, resumed after %" PRIu64 " sealed batches", position.batches);
+                 "that of the run, resumed after %" PRIu64 " sealed batches%s%s", position.batches,
+                 check->inputs.path_changes ? "; " : "",
+                 check->inputs.path_changes ? check->inputs.device_reason : "");
     }
     return status;
 }

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "checkpoints/device_trail.h"
 #include "checkpoints/run_folder.h"
 #include "extract/resident.h"
 
@@ -26,6 +27,16 @@ static int collect_launch(void *context, const struct ledger_launch_record *laun
     return STATUS_OK;
 }
 
+static int read_paths(struct run_snapshot *snapshot, struct ledger *ledger, struct error *err) {
+    struct device_trail trail;
+    int status = device_trail_read(&trail, ledger, err);
+    if (status == STATUS_OK && device_trail_changed(&trail)) {
+        status = device_trail_describe(&trail, &snapshot->cpu_paths, err);
+    }
+    device_trail_destroy(&trail);
+    return status;
+}
+
 static int read_ledger(struct run_snapshot *snapshot, struct launches *launches, const char *folder,
                        struct error *err) {
     struct ledger *ledger = NULL;
@@ -38,6 +49,9 @@ static int read_ledger(struct run_snapshot *snapshot, struct launches *launches,
     }
     if (status == STATUS_OK) {
         status = ledger_each_launch(ledger, collect_launch, launches, err);
+    }
+    if (status == STATUS_OK) {
+        status = read_paths(snapshot, ledger, err);
     }
     if (status == STATUS_OK) {
         bool found;
@@ -125,5 +139,6 @@ int run_snapshot_take(struct run_snapshot *snapshot, const char *folder, struct 
 }
 
 void run_snapshot_free(struct run_snapshot *snapshot) {
+    buffer_destroy(&snapshot->cpu_paths);
     buffer_destroy(&snapshot->residency);
 }

@@ -35,6 +35,7 @@ struct run_snapshot {
     double eta; // seconds
     uint64_t disk_free;
     bool has_planned;
+    struct buffer cpu_paths; // "avx512bf16, avx2 from batch 12"; empty: the run has kept to one
     struct buffer residency; // the device's report after the load, a JSON object; empty: none
     uint64_t planned;        // bytes of shards still to be written, from the bytes a row took so far
 };

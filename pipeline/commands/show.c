@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/size.h"
 #include "base/utf8.h"
+#include "checkpoints/device_trail.h"
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
 #include "checkpoints/shard_reader.h"
@@ -61,6 +62,19 @@ static void print_head(const struct view *view) {
                 problem->truncated ? ", truncated" : "");
         fprintf(out, "  steps       %" PRIu32 "; %" PRIu32 " rows\n", problem->steps, problem->rows);
     }
+}
+
+// Only of a run that went on with another CPU path: elsewhere there is one for all.
+static int print_path(const struct view *view, struct error *err) {
+    struct device_trail trail;
+    char path[DEVICE_TRAIL_PATH];
+    int status = device_trail_read(&trail, view->ledger, err);
+    if (status == STATUS_OK && device_trail_changed(&trail)) {
+        device_trail_path(device_trail_at(&trail, view->problem.batch)->identity, path);
+        fprintf(view->out, "  cpu path    %s; the run used others, whose latents may differ in bits\n", path);
+    }
+    device_trail_destroy(&trail);
+    return status;
 }
 
 static int print_layer(struct view *view, size_t layer, size_t row, struct error *err) {
@@ -160,7 +174,10 @@ static int show_done(struct view *view, struct error *err) {
     fputs("  metadata    ", view->out);
     print_escaped(view->out, stored->metadata, stored->metadata_size, SIZE_MAX);
     fputc('\n', view->out);
-    status = print_text(view, content->row + first, stored->rows, err);
+    status = print_path(view, err);
+    if (status == STATUS_OK) {
+        status = print_text(view, content->row + first, stored->rows, err);
+    }
     for (size_t i = 0; i < stored->rows && i < view->rows_most && status == STATUS_OK; i++) {
         status = print_row(view, i, first + i, err);
     }

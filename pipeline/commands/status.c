@@ -150,6 +150,9 @@ static void print_health(FILE *out, const struct run_snapshot *snapshot) {
         fprintf(out, "  drift       %s, score %+.3f\n", progress->drift, progress->score);
         fprintf(out, "  memory      %s\n", format_bytes(progress->memory_bytes, a));
     }
+    if (snapshot->cpu_paths.size > 0) {
+        fprintf(out, "  cpu paths   %s: latents may differ in bits between them\n", snapshot->cpu_paths.data);
+    }
     print_residency(out, snapshot);
     if (snapshot->has_progress) {
         device_figures_lines(out, &progress->device,
@@ -233,7 +236,7 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
     return json_pack(
         "{s:i, s:o, s:I, s:s, s:b, s:o, s:o, s:{s:o, s:o, s:o, s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, "
         "s:{s:o, s:o},"
-        " s:{s:o, s:o}, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, s:o, s:o, s:o, s:o}",
+        " s:{s:o, s:o}, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o}",
         "status_version", 1, "folder", text_or_null(folder), "time", (json_int_t)snapshot->now, "state",
         run_state_name(snapshot->state), "finished", (int)totals->finished, "launch",
         describe_launch(snapshot), "stage", live ? text_or_null(progress->stage) : json_null(), "problems",
@@ -253,6 +256,7 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
         "memory_bytes", number_if(live, progress->memory_bytes), "updated",
         number_if(live, (uint64_t)progress->updated), "device",
         live && progress->device.known != 0 ? device_figures_json(&progress->device) : json_null(),
+        "cpu_paths", snapshot->cpu_paths.size > 0 ? text_or_null(snapshot->cpu_paths.data) : json_null(),
         "residency", residency(snapshot));
 }
 
@@ -373,6 +377,8 @@ const struct command command_status = {
         "                     pcie_sent (bytes a second, as the device counts), xid, throttle_reasons "
         "(NVML's bits),\n"
         "                     throttle (their names)\n"
+        "  cpu_paths          of a run that went on with another CPU path: \"avx512bf16, avx2 from batch "
+        "12\"; or null\n"
         "  residency          where the last launch found the model: kind and name of the device, pieces, "
         "bytes, planned\n"
         "                     and taken (bytes by purpose), process_bytes (the driver's figure, if any); "

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/size.h"
+#include "checkpoints/device_trail.h"
 
 // The callbacks of ledger_each_* see this.
 struct collector {
@@ -156,6 +157,22 @@ static int read_identity(struct export_plan *plan, struct ledger *ledger, struct
     return status;
 }
 
+// Beside the identity, of a run that went on with another CPU path.
+static int read_changes(struct export_plan *plan, struct ledger *ledger, struct error *err) {
+    struct device_trail trail;
+    struct buffer paths = {0};
+    int status = device_trail_read(&trail, ledger, err);
+    if (status == STATUS_OK && device_trail_changed(&trail)) {
+        status = device_trail_describe(&trail, &paths, err);
+        if (status == STATUS_OK) {
+            status = set_new(plan->identity, "device.paths", json_string(paths.data), err);
+        }
+    }
+    buffer_destroy(&paths);
+    device_trail_destroy(&trail);
+    return status;
+}
+
 // Shards name the model by its folder alone; the whole path is a note of the launch.
 static int read_model_path(struct export_plan *plan, struct ledger *ledger, struct error *err) {
     struct buffer path = {0};
@@ -185,6 +202,9 @@ int export_plan_read_ledger(struct export_plan *plan, const struct export_reques
     if (status == STATUS_OK) {
         plan->finished = totals.finished;
         status = read_identity(plan, ledger, err);
+    }
+    if (status == STATUS_OK) {
+        status = read_changes(plan, ledger, err);
     }
     if (status == STATUS_OK) {
         status = read_model_path(plan, ledger, err);

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "base/size.h"
+#include "extract/device_choice.h"
 #include "extract/in_flight.h"
 #include "extract/layout.h"
 
@@ -71,16 +72,6 @@ int inputs_open_model(struct inputs *inputs, struct error *err) {
     return status == STATUS_OK ? resolve_layers(inputs, err) : status;
 }
 
-int inputs_open_device(struct inputs *inputs, struct error *err) {
-    const struct job *job = &inputs->job;
-    struct device_options options = {.dtype = job->dtype,
-                                     .threads = (int)job->threads,
-                                     .cpu_path = job->cpu_path,
-                                     .memory_reserve = (size_t)(job->memory_reserve_gb * 1e9)};
-    int status = device_open(&inputs->device, job->device, &options, err);
-    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "model.device");
-}
-
 int inputs_bind(struct inputs *inputs, struct error *err) {
     return preparer_create(&inputs->preparer, &inputs->job, inputs->source, inputs->tokenizer,
                            model_config_of(inputs->model)->vocabulary, err);
@@ -90,6 +81,7 @@ void inputs_close(struct inputs *inputs) {
     preparer_destroy(inputs->preparer);
     model_close(inputs->model);
     device_close(inputs->device);
+    device_trail_destroy(&inputs->trail);
     tokenizer_destroy(inputs->tokenizer);
     source_close(inputs->source);
     free(inputs->layers);
@@ -157,7 +149,7 @@ static int add_libraries(const struct inputs *inputs, struct identity *identity,
     device_describe(inputs->device, &device);
     int status = identity_add(identity, "device.kind", device.kind, err);
     if (status == STATUS_OK) {
-        status = identity_add(identity, "device.identity", device.identity, err);
+        status = identity_add(identity, "device.identity", device_choice_identity(inputs, &device), err);
     }
     if (status == STATUS_OK) {
         status = identity_add(identity, "library.hdf5", shard_library(hdf5), err);

@@ -4,6 +4,7 @@
 #ifndef STRATA_EXTRACT_INPUTS_H
 #define STRATA_EXTRACT_INPUTS_H
 
+#include "checkpoints/device_trail.h"
 #include "checkpoints/identity.h"
 #include "extract/plan.h"
 #include "extract/prepare.h"
@@ -18,6 +19,9 @@ struct inputs {
     struct tokenizer *tokenizer;
     struct model *model;
     struct device *device;
+    struct device_trail trail; // on what the run computed so far
+    bool path_changes;         // the run goes on with another CPU path than its last one
+    char device_reason[256];   // why a run that has begun computes on this device; "": as it says itself
     struct preparer *preparer;
     size_t *layers; // ascending transformers indices
     size_t layer_count;
@@ -38,7 +42,6 @@ int inputs_open_problems(struct inputs *inputs, struct error *err); // database,
 int inputs_open_tokenizer(struct inputs *inputs,
                           struct error *err); // and holds it against the model's vocabulary
 int inputs_open_model(struct inputs *inputs, struct error *err); // config, tensor headers, wanted layers
-int inputs_open_device(struct inputs *inputs, struct error *err);
 int inputs_bind(struct inputs *inputs,
                 struct error *err);       // template, steps, metadata against the query's columns
 void inputs_close(struct inputs *inputs); // accepts zeros

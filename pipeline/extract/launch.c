@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "extract/algorithms.h"
+#include "extract/device_choice.h"
 #include "extract/fit.h"
 #include "extract/folder_job.h"
 #include "extract/measure.h"
@@ -141,7 +142,7 @@ static int open_inputs(struct launch *launch, struct error *err) {
         status = inputs_open_model(inputs, err);
     }
     if (status == STATUS_OK) {
-        status = inputs_open_device(inputs, err);
+        status = device_choice_open(inputs, launch->ledger, err);
     }
     return status == STATUS_OK ? inputs_bind(inputs, err) : status;
 }
@@ -328,7 +329,7 @@ static int load_model(struct launch *launch, struct error *err) {
     if (status == STATUS_OK) {
         status = resident_check(inputs, launch->ledger, &launch->log, err);
     }
-    device_describe(inputs->device, &device);
+    device_choice_describe(inputs, &device);
     log_write(&launch->log, LOG_LEVEL_INFO,
               "device %s, %s, path %s (%s), %d threads; %zu + %zu + %zu + %zu bytes of weights, activations, "
               "scratch, staging",
@@ -376,7 +377,7 @@ static int write_notes(struct launch *launch, struct error *err) {
     struct device_description device;
     char text[64];
     char path[PATH_SIZE];
-    device_describe(inputs->device, &device);
+    device_choice_describe(inputs, &device);
     int status = note_path(launch->ledger, FOLDER_JOB_NOTE, inputs->job.folder, err);
     if (status == STATUS_OK) {
         status = note_path(launch->ledger, "model.path", inputs->job.model_path, err);
@@ -401,6 +402,18 @@ static int write_notes(struct launch *launch, struct error *err) {
                                : status;
 }
 
+// What shards of this launch say they belong to: the run's identity, and every change of the path since.
+static int hash_identity(const struct inputs *inputs, struct identity *now, char hash[DIGEST_HEX],
+                         struct error *err) {
+    struct buffer changes = {0};
+    int status = device_trail_text(&inputs->trail, &changes, err);
+    if (status == STATUS_OK && changes.size > 0) {
+        status = identity_add(now, "device.changes", changes.data, err);
+    }
+    buffer_destroy(&changes);
+    return status == STATUS_OK ? identity_hash(now, hash, err) : status;
+}
+
 // The ledger gets its identity once everything is known and checked; a resume must find the same.
 static int settle_identity(struct launch *launch, bool fresh, struct error *err) {
     struct identity now = {0};
@@ -409,7 +422,11 @@ static int settle_identity(struct launch *launch, bool fresh, struct error *err)
     bool found = false;
     int status = check_identity(launch, model_fingerprint(launch->inputs.model), &now, err);
     if (status == STATUS_OK) {
-        status = identity_hash(&now, hash, err);
+        status = device_choice_settle(&launch->inputs, launch->ledger, launch->folder.path,
+                                      &launch->has_partial, &launch->log, err);
+    }
+    if (status == STATUS_OK) {
+        status = hash_identity(&launch->inputs, &now, hash, err);
     }
     if (status == STATUS_OK) {
         status = ledger_identity(launch->ledger, &stored, &found, err);

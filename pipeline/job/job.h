@@ -60,6 +60,7 @@ struct job {
     bool drift_stop;          // false: log drift, do not stop
     double disk_reserve_gb;   // free space left alone
     bool force_network_output;
+    bool allow_cpu_path_change;
     char *profile; // file of stored calibration; NULL: none
 
     char *source; // the file's text, as launched

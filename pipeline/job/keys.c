@@ -101,6 +101,10 @@ const struct job_key job_keys[] = {
      .standard = "1", .help = "free space (10^9 bytes) that the run leaves alone"},
     {"run", "force_network_output", KEY_BOOLEAN, FIELD(force_network_output), .standard = "false",
      .help = "write to a network file system all the same (locks and syncs may not hold there)"},
+    {"run", "allow_cpu_path_change", KEY_BOOLEAN, FIELD(allow_cpu_path_change), .standard = "false",
+     .help =
+         "let a run that has begun go on with another instruction set of the CPU where its own is not to be "
+         "had; latents before and after may differ in bits, and `strata status` says so"},
     {"run", "profile", KEY_PATH, FIELD(profile), .minimum = 1, .absent = "calibrate at each start",
      .help = "file that keeps the calibration of this device between runs"},
 };
