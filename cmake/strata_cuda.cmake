@@ -123,7 +123,8 @@ if(NOT cuda_missing)
       execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-code OUTPUT_VARIABLE known)
       set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 90-virtual) # CUDA 12.4 on
       if(known MATCHES "sm_120") # 12.8 on
-        set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 120-real 120-virtual)
+        # PTX of both: that of 120 serves none of those between it and 90 (100, 103, 110).
+        set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 90-virtual 120-real 120-virtual)
       endif()
     endif()
   endif()

@@ -58,6 +58,21 @@ enum seed { SEED_INPUT = 1, SEED_PROBES, SEED_OUTPUT, SEED_OUTPUT_PROBES };
 
 // ---- candidates ----
 
+// Whether float32 numbers are multiplied as they are. CUBLAS_COMPUTE_32F promises it, but variables of the
+// environment (NVIDIA_TF32_OVERRIDE, CUBLAS_EMULATE_SINGLE_PRECISION) can have cuBLAS round them to TF32 or
+// cut them into bfloat16 pieces.
+static bool keeps_numbers(const struct cuda_device *cuda, const cublasLtMatmulAlgo_t *algorithm) {
+    const uint64_t rounding =
+        CUBLASLT_NUMERICAL_IMPL_FLAGS_TENSOR_OP_MASK | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_16F |
+        CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_16BF | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_TF32;
+    uint64_t flags = 0;
+    size_t written;
+    return cuda->base.dtype != DTYPE_F32 ||
+           cuda->lt.MatmulAlgoCapGetAttribute(algorithm, CUBLASLT_ALGO_CAP_NUMERICAL_IMPL_FLAGS, &flags,
+                                              sizeof flags, &written) != CUBLAS_STATUS_SUCCESS ||
+           (flags & rounding) == 0;
+}
+
 static int refuse_named(const struct product *product, const char *why, struct error *err) {
     return error_set(err, STATUS_DEVICE,
                      "the algorithm that an earlier run chose for products of [%zu, %zu] %s", product->rows,
@@ -78,7 +93,8 @@ static int check_named(struct cuda_device *cuda, struct product *product, struct
         !algorithm_in_order(&settings)) {
         return refuse_named(product, "does not keep a row's bits", err);
     }
-    return STATUS_OK;
+    return keeps_numbers(cuda, &product->algorithm) ? STATUS_OK
+                                                    : refuse_named(product, "rounds float32 numbers", err);
 }
 
 static int gather(struct cuda_device *cuda, struct product *product, struct candidate *out, size_t *count,
@@ -90,7 +106,8 @@ static int gather(struct cuda_device *cuda, struct product *product, struct cand
     for (int i = 0; i < found && status == STATUS_OK; i++) {
         struct algorithm_settings settings;
         if (results[i].state == CUBLAS_STATUS_SUCCESS && results[i].workspaceSize == 0 &&
-            algorithm_settings(&cuda->lt, &results[i].algo, &settings) && algorithm_in_order(&settings)) {
+            algorithm_settings(&cuda->lt, &results[i].algo, &settings) && algorithm_in_order(&settings) &&
+            keeps_numbers(cuda, &results[i].algo)) {
             out[(*count)++] = (struct candidate){.algorithm = results[i].algo};
         }
     }

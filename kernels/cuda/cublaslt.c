@@ -36,6 +36,7 @@ static int resolve(struct cublaslt *lt, struct error *err) {
         {"cublasLtMatmulPreferenceSetAttribute", &lt->MatmulPreferenceSetAttribute},
         {"cublasLtMatmulAlgoGetHeuristic", &lt->MatmulAlgoGetHeuristic},
         {"cublasLtMatmulAlgoCheck", &lt->MatmulAlgoCheck},
+        {"cublasLtMatmulAlgoCapGetAttribute", &lt->MatmulAlgoCapGetAttribute},
         {"cublasLtMatmulAlgoConfigGetAttribute", &lt->MatmulAlgoConfigGetAttribute},
         {"cublasLtMatmulAlgoConfigSetAttribute", &lt->MatmulAlgoConfigSetAttribute},
         {"cublasLtMatmul", &lt->Matmul},

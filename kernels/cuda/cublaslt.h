@@ -25,6 +25,7 @@ struct cublaslt {
     __typeof__(cublasLtMatmulPreferenceSetAttribute) *MatmulPreferenceSetAttribute;
     __typeof__(cublasLtMatmulAlgoGetHeuristic) *MatmulAlgoGetHeuristic;
     __typeof__(cublasLtMatmulAlgoCheck) *MatmulAlgoCheck;
+    __typeof__(cublasLtMatmulAlgoCapGetAttribute) *MatmulAlgoCapGetAttribute;
     __typeof__(cublasLtMatmulAlgoConfigGetAttribute) *MatmulAlgoConfigGetAttribute;
     __typeof__(cublasLtMatmulAlgoConfigSetAttribute) *MatmulAlgoConfigSetAttribute;
     __typeof__(cublasLtMatmul) *Matmul;

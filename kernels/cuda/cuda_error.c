@@ -8,8 +8,12 @@ static bool is_device_fault(cudaError_t result) {
     case cudaErrorMemoryAllocation:
     case cudaErrorInitializationError:
     case cudaErrorInsufficientDriver:
+    case cudaErrorStubLibrary:
+    case cudaErrorCallRequiresNewerDriver:
     case cudaErrorNoDevice:
     case cudaErrorInvalidDevice:
+    case cudaErrorDeviceNotLicensed:
+    case cudaErrorStartupFailure:
     case cudaErrorDevicesUnavailable:
     case cudaErrorSystemNotReady:
     case cudaErrorSystemDriverMismatch:
@@ -17,6 +21,15 @@ static bool is_device_fault(cudaError_t result) {
     case cudaErrorNoKernelImageForDevice:
     case cudaErrorUnsupportedPtxVersion:
     case cudaErrorJitCompilerNotFound:
+    case cudaErrorJitCompilationDisabled:
+    case cudaErrorSharedObjectInitFailed:
+    case cudaErrorOperatingSystem:
+    case cudaErrorNotPermitted:
+    case cudaErrorMpsConnectionFailed:
+    case cudaErrorMpsRpcFailure:
+    case cudaErrorMpsServerNotReady:
+    case cudaErrorMpsMaxClientsReached:
+    case cudaErrorMpsMaxConnectionsReached:
     case cudaErrorECCUncorrectable:
     case cudaErrorNvlinkUncorrectable:
     case cudaErrorHardwareStackError:

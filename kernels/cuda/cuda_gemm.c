@@ -34,6 +34,13 @@ static int describe_operation(struct cuda_device *cuda, struct product *product,
         result = lt->MatmulDescSetAttribute(product->operation, settings[i].attribute, settings[i].value,
                                             settings[i].size);
     }
+    // Each call sets its own bias. Until then it is some place on the device: cuBLASLt looks for no
+    // algorithm, and checks none, of an epilogue whose bias is missing.
+    if (product->bias && result == CUBLAS_STATUS_SUCCESS) {
+        const void *somewhere = cuda->loader.landing;
+        result = lt->MatmulDescSetAttribute(product->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &somewhere,
+                                            sizeof somewhere);
+    }
     return cublaslt_check(lt, result, "cublasLtMatmulDescSetAttribute", err);
 }
 

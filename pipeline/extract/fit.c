@@ -14,20 +14,23 @@ static int plan_for(const struct inputs *inputs, const struct model_limits *limi
 }
 
 // The largest budget that fits between the longest text's tokens and the job's, by halving; 0 when none does.
+// In whole units: the run would round another one up.
 static int largest_tokens(const struct inputs *inputs, const struct model_limits *limits, size_t *tokens,
                           struct error *err) {
     struct device_plan plan;
-    size_t low = limits->longest - 1; // fits, once it is no longer this
-    size_t high = limits->tokens;     // does not
+    size_t unit = inputs_token_unit(inputs);
+    size_t least = (limits->longest + unit - 1) / unit;
+    size_t low = least - 1;              // fits, once it is no longer this
+    size_t high = limits->tokens / unit; // does not
     int status = STATUS_OK;
     while (high - low > 1 && (status == STATUS_OK || status == STATUS_DEVICE)) {
         // The least budget first: when that does not fit, nothing does.
-        size_t middle = low < limits->longest ? limits->longest : low + (high - low) / 2;
-        status = plan_for(inputs, limits, middle, &plan, err);
+        size_t middle = low < least ? least : low + (high - low) / 2;
+        status = plan_for(inputs, limits, middle * unit, &plan, err);
         low = status == STATUS_OK ? middle : low;
         high = status == STATUS_OK ? high : middle;
     }
-    *tokens = low < limits->longest ? 0 : low;
+    *tokens = low < least ? 0 : low * unit;
     return status == STATUS_DEVICE ? STATUS_OK : status;
 }
 

@@ -95,10 +95,14 @@ static size_t at_least_one(uint64_t value) {
 
 // A device that queues runs its products at one shape, in tiles: whole ones, so that a few tokens more or
 // less in the largest batch change neither their number nor the algorithm that suits it.
+size_t inputs_token_unit(const struct inputs *inputs) {
+    const size_t tile = 256;
+    return in_flight_depth(inputs->device) > 1 ? tile : 1;
+}
+
 static size_t budget(const struct inputs *inputs) {
-    const size_t tiles = 256;
-    size_t tokens = at_least_one(inputs->survey.largest_tokens);
-    return in_flight_depth(inputs->device) > 1 ? (tokens + tiles - 1) / tiles * tiles : tokens;
+    size_t unit = inputs_token_unit(inputs);
+    return (at_least_one(inputs->survey.largest_tokens) + unit - 1) / unit * unit;
 }
 
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits) {

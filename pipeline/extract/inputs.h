@@ -49,6 +49,9 @@ void inputs_close(struct inputs *inputs); // accepts zeros
 // After the survey: the largest shapes the run will meet.
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits);
 
+// The tokens of those shapes are a multiple of it.
+size_t inputs_token_unit(const struct inputs *inputs);
+
 // Bytes of the shards of the whole run, a little over rather than under.
 uint64_t inputs_planned_bytes(const struct inputs *inputs);
 

@@ -2,6 +2,7 @@
 the algorithms of products kept by the ledger and by run.profile."""
 import json
 import random
+import re
 import signal
 
 import numpy as np
@@ -197,6 +198,27 @@ def test_a_plan_that_does_not_fit_is_refused_with_what_would(on_cpu, tmp_path):
             assert part in text, (part, text)
         assert "batch.tokens that would fit" in text or "not even a batch of one text" in text
     assert not (job.output / "shards").exists() or not job.shards()
+
+
+def test_the_budget_that_would_fit_fits(tmp_path):
+    """A run rounds its budget up to whole tiles: what a refusal advises is one that it does not round."""
+    made = Job(tmp_path / "made", make_problems(200, steps=3, longest=8), batch={"window": 200, "problems": 200, "tokens": 8192})
+    made.run()
+    job = on_gpu(made, tmp_path / "refused", model={"memory_reserve_gb": 0})
+    advised = None
+    for free in range(8 << 20, 10 << 20, 160 << 10):
+        room = emulation(MEMORY=64 << 20, FREE=free)
+        done = support.strata("check", job.file, program=job.program, environment=room)
+        found = re.search(r"the largest batch\.tokens that would fit is (\d+)", done.out + done.err)
+        if found is not None:
+            advised = int(found[1])
+            smaller = on_gpu(made, tmp_path / f"advised-{free}", model={"memory_reserve_gb": 0},
+                             batch={"tokens": advised})
+            done = support.strata("check", smaller.file, program=job.program, environment=room)
+            assert done.code == OK, (advised, done)
+        elif done.code == OK:
+            break
+    assert advised is not None and done.code == OK
 
 
 def test_everything_is_resident(reference):

@@ -33,21 +33,23 @@ namespace {
 using namespace emulation;
 
 // How the sum over k is cut: into pieces that are summed for themselves and then added, in a certain order.
-enum class Order { Whole, Halves, ByPlace, ByRows, Shuffled };
+enum class Order { Whole, Halves, ByPlace, ByRows, Shuffled, Tf32 };
 
 struct Known {
     uint64_t id;
     Order order;
     double rate; // operations a second that it claims to reach
     bool works;
+    bool float32_only;
 };
+// 47 multiplies float32 numbers as TF32, as variables of the environment can ask for.
 // Equal bits: 7 and 6, which is nearly as fast as 11. Equal wherever a row stands: 6, 7, 11, and 24 as long
 // as the number of rows stays.
 const Known known[] = {
-    {66, Order::ByPlace, 2.0e10, true}, {21, Order::Shuffled, 1.9e10, true},
-    {31, Order::Whole, 1.8e10, false},  {11, Order::Halves, 1.4e10, true},
-    {6, Order::Whole, 1.38e10, true},   {24, Order::ByRows, 1.2e10, true},
-    {7, Order::Whole, 1.0e10, true},
+    {47, Order::Tf32, 3.0e10, true, true},      {66, Order::ByPlace, 2.0e10, true, false},
+    {21, Order::Shuffled, 1.9e10, true, false}, {31, Order::Whole, 1.8e10, false, false},
+    {11, Order::Halves, 1.4e10, true, false},   {6, Order::Whole, 1.38e10, true, false},
+    {24, Order::ByRows, 1.2e10, true, false},   {7, Order::Whole, 1.0e10, true, false},
 };
 constexpr size_t SPLIT_WORKSPACE = 64 << 10;
 
@@ -137,6 +139,7 @@ uint64_t pieces_of(const Product &p, uint64_t j, bool *backwards) {
     *backwards = false;
     switch (p.algorithm.order) {
     case Order::Whole:
+    case Order::Tf32:
         return 1;
     case Order::Halves:
         return 2;
@@ -190,20 +193,32 @@ void finish_column(const Product &p, uint64_t i, uint64_t j, const float *sums) 
     }
 }
 
+// A number as the algorithm multiplies it: TF32 has 10 bits of float32's fraction.
+float factor(const Product &p, const void *data, int type, uint64_t i) {
+    float value = load(data, type, i);
+    if (p.algorithm.order == Order::Tf32) {
+        uint32_t bits;
+        std::memcpy(&bits, &value, sizeof bits);
+        bits &= 0xffffe000u;
+        std::memcpy(&value, &bits, sizeof value);
+    }
+    return value;
+}
+
 void multiply(const Product &p) {
     uint64_t k_count = p.b.rows;
     std::vector<float> panel(k_count * LANES);
     std::vector<float> input(k_count * p.b.columns);
     for (uint64_t j = 0; j < p.b.columns; j++) {
         for (uint64_t k = 0; k < k_count; k++) {
-            input[j * k_count + k] = load(p.b_data, p.b.type, k + j * p.b.stride);
+            input[j * k_count + k] = factor(p, p.b_data, p.b.type, k + j * p.b.stride);
         }
     }
     for (uint64_t i = 0; i < p.d.rows; i += LANES) {
         for (uint64_t lane = 0; lane < LANES; lane++) {
             for (uint64_t k = 0; k < k_count; k++) {
                 panel[k * LANES + lane] =
-                    i + lane < p.d.rows ? load(p.a_data, p.a.type, k + (i + lane) * p.a.stride) : 0;
+                    i + lane < p.d.rows ? factor(p, p.a_data, p.a.type, k + (i + lane) * p.a.stride) : 0;
             }
         }
         for (uint64_t j = 0; j < p.d.columns; j++) {
@@ -221,7 +236,8 @@ bool is_type(int type) {
     return type == CUDA_R_32F || type == CUDA_R_16BF;
 }
 
-// What the emulated library can do: out = W x, W given transposed, one format throughout.
+// What the emulated library can do: out = W x, W given transposed, one format throughout. An epilogue's bias
+// has to be there: for an algorithm that is asked for, too.
 cublasStatus_t check_shapes(const cublasLtMatmulDescOpaque_t &desc, const cublasLtMatrixLayoutOpaque_t &a,
                             const cublasLtMatrixLayoutOpaque_t &b, const cublasLtMatrixLayoutOpaque_t &c,
                             const cublasLtMatrixLayoutOpaque_t &d) {
@@ -233,7 +249,8 @@ cublasStatus_t check_shapes(const cublasLtMatmulDescOpaque_t &desc, const cublas
     bool fits = a.rows == b.rows && a.columns == d.rows && b.columns == d.columns && c.rows == d.rows &&
                 c.columns == d.columns && a.stride >= a.rows && b.stride >= b.rows && c.stride >= c.rows &&
                 d.stride >= d.rows;
-    return fits ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
+    bool complete = desc.epilogue != CUBLASLT_EPILOGUE_BIAS || desc.bias != nullptr;
+    return fits && complete ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
 
 size_t bytes_of(const cublasLtMatrixLayoutOpaque_t &layout) {
@@ -406,7 +423,8 @@ extern "C" cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cubla
          i < sizeof known / sizeof known[0] && *count < requested && status == CUBLAS_STATUS_SUCCESS; i++) {
         cublasLtMatmulAlgo_t algorithm = make_algorithm(known[i]);
         bool allowed = (algorithm.data[REDUCTION] & ~static_cast<uint64_t>(preference->reductions)) == 0 &&
-                       workspace_of(algorithm) <= preference->workspace;
+                       workspace_of(algorithm) <= preference->workspace &&
+                       (a->type == CUDA_R_32F || !known[i].float32_only);
         if (allowed) {
             results[(*count)++] = {algorithm, workspace_of(algorithm), CUBLAS_STATUS_SUCCESS, 1.0f, {}};
         }
@@ -426,6 +444,24 @@ extern "C" cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatm
     }
     *result = {*algorithm, workspace_of(*algorithm), status, 1.0f, {}};
     return status;
+}
+
+extern "C" cublasStatus_t cublasLtMatmulAlgoCapGetAttribute(const cublasLtMatmulAlgo_t *algorithm,
+                                                            cublasLtMatmulAlgoCapAttributes_t attribute,
+                                                            void *value, size_t bytes, size_t *written) {
+    const Known *found = find_known(algorithm);
+    if (found == nullptr || attribute != CUBLASLT_ALGO_CAP_NUMERICAL_IMPL_FLAGS || bytes != 8) {
+        return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    uint64_t flags = CUBLASLT_NUMERICAL_IMPL_FLAGS_ACCUMULATOR_32F |
+                     (found->order == Order::Tf32
+                          ? CUBLASLT_NUMERICAL_IMPL_FLAGS_HMMA | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_TF32
+                          : CUBLASLT_NUMERICAL_IMPL_FLAGS_FMA | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_32F);
+    std::memcpy(value, &flags, bytes);
+    if (written != nullptr) {
+        *written = bytes;
+    }
+    return CUBLAS_STATUS_SUCCESS;
 }
 
 extern "C" cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algorithm,

@@ -1,5 +1,8 @@
 // Faults on order, the report, NVML and the products. Settings are read once, so each case is a process of
 // its own.
+#include <algorithm>
+#include <cmath>
+
 #include "testing.h"
 
 #include "cublasLt.h"
@@ -218,15 +221,18 @@ void test_products(void **) {
             refused = true;
             continue;
         }
+        float worst = 0;
         for (size_t i = 0; i < ROWS * TOKENS; i++) {
             double want = 0;
             for (size_t k = 0; k < K; k++) {
                 want += static_cast<double>(weights[i % ROWS * K + k]) *
                         static_cast<double>(input[i / ROWS * K + k]);
             }
-            assert_float_equal(output[i], static_cast<float>(want), 1e-5);
+            assert_true(std::isfinite(output[i]));
+            worst = std::max(worst, fabsf(output[i] - static_cast<float>(want)));
         }
         int id = id_of(result.algo);
+        assert_true(id == 47 ? worst > 1e-4f && worst < 1e-2f : worst < 1e-5f); // 47 rounds to TF32
         six = id == 6 ? output : six;
         seven = id == 7 ? output : seven;
         assert_true(repeats(output) == (id != 66));

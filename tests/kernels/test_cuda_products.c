@@ -1,7 +1,7 @@
 // Products on the CUDA back end: which of cuBLASLt's algorithms is taken, that it keeps a row's bits, and
 // that its name finds it again. The emulation's algorithms: 66, 21 and 31 claim to be the fastest and are not
-// fit (bits by a row's place, a split sum, not supported); 11 is the fastest that is; 6 and 7 have equal
-// bits.
+// fit (bits by a row's place, a split sum, not supported), nor is 47 in float32 (TF32); 11 is the fastest
+// that is; 6 and 7 have equal bits.
 #include "base/memory.h"
 #include "base/random.h"
 #include "cuda_testing.h"
@@ -307,6 +307,23 @@ static void named_unstable(struct rig *rig) {
     named_but_not_fit(rig, "0000000000000042", "does not keep a row's bits on this device");
 }
 
+// Algorithm 47 is one whose product of float32 numbers is not float32's.
+static void named_rounding(struct rig *rig) {
+    struct shape shape;
+    struct buffer text = {0};
+    open_shape(rig, DTYPE_F32, &shape);
+    tune(rig, &shape, true, DEVICE_ADD);
+    MUST(device_algorithms(rig->device, &text, &rig->error));
+    device_close(rig->device);
+    memcpy(strstr(text.data, "words=") + 6, "000000000000002f", 16);
+    open_shape(rig, DTYPE_F32, &shape);
+    MUST(device_set_algorithms(rig->device, text.data, &rig->error));
+    REFUSED(device_matmul_tune(rig->device, shape.out, shape.x, &shape.matrix, shape.bias, DEVICE_ADD,
+                               &rig->error),
+            STATUS_DEVICE, "rounds float32 numbers");
+    buffer_destroy(&text);
+}
+
 static void bad_text(struct rig *rig) {
     struct shape shape;
     remember(rig);
@@ -333,6 +350,7 @@ static void test_names(void **state) {
     in_child("SEED=0", same_text);
     in_child("SEED=1", named_unknown);
     in_child("SEED=1", named_unstable);
+    in_child("SEED=1", named_rounding);
     in_child("SEED=1", bad_text);
 }
 
