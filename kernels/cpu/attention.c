@@ -288,7 +288,7 @@ int cpu_attention(struct device *device, void *out, const void *qkv, const struc
             scratch_split(&shape, (unsigned char *)scratch + (size_t)omp_get_thread_num() * scratch_bytes);
         struct cursor cursor = {0};
         micro_kernels_begin(shape.kernels);
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(monotonic : dynamic, 1)
         for (size_t number = 0; number < items; number++) {
             struct item item = find_item(&shape, host_starts, &cursor, number);
             size_t token = (size_t)host_starts[cursor.text];

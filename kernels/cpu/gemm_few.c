@@ -64,7 +64,8 @@ void gemm_few(const struct cpu_device *cpu, const struct product *product) {
                                number_of(product->x, t * columns, product->dtype), columns, 1, columns,
                                panel_depth(product->dtype, columns));
         }
-        struct share mine = share_of(panels, (size_t)cpu->threads, (size_t)omp_get_thread_num());
+        // Of the threads that are there: limits of the system may leave fewer than were asked for.
+        struct share mine = share_of(panels, (size_t)omp_get_num_threads(), (size_t)omp_get_thread_num());
         for (size_t p = mine.first; p < mine.end; p++) {
             multiply_panel(product, cpu->thread_scratch, p * kernels->tile_columns);
         }

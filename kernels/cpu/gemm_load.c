@@ -39,7 +39,7 @@ void cpu_matrix_place(struct device *device, struct device_matrix *matrix) {
     {
         cpu_nodes_stay(&cpu->nodes);
         volatile unsigned char *data = matrix->data;
-        struct share mine = share_of(bytes, (size_t)cpu->threads, (size_t)omp_get_thread_num());
+        struct share mine = share_of(bytes, (size_t)omp_get_num_threads(), (size_t)omp_get_thread_num());
         for (size_t at = mine.first; at < mine.end; at += PAGE) {
             data[at] = 0;
         }

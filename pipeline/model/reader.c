@@ -379,8 +379,9 @@ static int wait_until(struct reader *reader, size_t released, size_t wanted, str
     size_t goal = turn_end(reader, reader->released, wanted);
     while (status == STATUS_OK && reader->front < goal && !is_over(reader, wanted, goal)) {
         struct timespec end = tick_end();
-        if (pthread_cond_timedwait(&reader->changed, &reader->lock, &end) != ETIMEDOUT) {
-            continue;
+        bool quiet = pthread_cond_timedwait(&reader->changed, &reader->lock, &end) == ETIMEDOUT;
+        if (!quiet && clock_seconds() - reader->reported < tick_seconds) {
+            continue; // a long wait in which pieces come is reported, and can be stopped, as one without any
         }
         size_t front = reader->front;
         double moved = reader->moved;

@@ -1,4 +1,6 @@
 // Matrix products of every path against double precision on odd shapes; parts and formats of loading.
+#include <omp.h>
+
 #include "device_testing.h"
 
 struct numbers_of_case {
@@ -72,6 +74,25 @@ static void products(const char *path, enum dtype dtype) {
 static void test_products(void **state) {
     (void)state;
     on_every_path(products);
+}
+
+static void some_products(const char *path, enum dtype dtype) {
+    static const size_t shapes[][3] = {{1, 300, 40}, {13, 300, 40}, {70, 300, 40}};
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        struct bed bed = bed_open_rows(path, dtype, 3, shapes[i][0]);
+        try_product(&bed, shapes[i][0], shapes[i][1], shapes[i][2], false, DEVICE_STORE);
+        bed_close(&bed);
+    }
+}
+
+// Limits of the system (OMP_THREAD_LIMIT, a region within another) may give fewer threads than were asked
+// for: the work of those that are missing is done all the same.
+static void test_fewer_threads(void **state) {
+    (void)state;
+    int levels = omp_get_max_active_levels();
+    omp_set_max_active_levels(0); // every team has one thread
+    on_every_path(some_products);
+    omp_set_max_active_levels(levels);
 }
 
 // A matrix filled in parts, in any order, from any number format, gives the same product as one filled at
@@ -204,7 +225,8 @@ static void test_nan_stays(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_products),  cmocka_unit_test(test_parts),      cmocka_unit_test(test_exact_f32),
+        cmocka_unit_test(test_products),  cmocka_unit_test(test_fewer_threads),
+        cmocka_unit_test(test_parts),     cmocka_unit_test(test_exact_f32),
         cmocka_unit_test(test_nan_stays), cmocka_unit_test(test_nan_leaves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -201,6 +202,33 @@ static void a_stop_ends_the_wait(void **state) {
     reader_close(reader);
 }
 
+static bool stop_at_once(void *context, uint64_t done, uint64_t all, double seconds) {
+    *(uint64_t *)context = done;
+    (void)all;
+    return seconds < 0;
+}
+
+// Nor does a disk that answers all the time keep a stop waiting: 16 GB of nothing take seconds to hash.
+static void a_stop_ends_a_long_wait(void **state) {
+    (void)state;
+    struct error err = {0};
+    struct reader *reader;
+    struct digest *digest;
+    uint64_t done = 0;
+    struct reader_options options = {.threads = 1, .progress = stop_at_once, .context = &done};
+    struct reader_part part = {.size = (size_t)16 << 30, .name = "zeros"};
+    part.descriptor = memfd_create("zeros", MFD_CLOEXEC);
+    assert_true(part.descriptor >= 0);
+    assert_int_equal(ftruncate(part.descriptor, (off_t)part.size), 0);
+    must(digest_create(&digest, &err), &err);
+    must(reader_start(&reader, &part, 1, &options, &err), &err);
+    assert_int_equal(reader_finish(reader, digest, &err), STATUS_STOPPED);
+    assert_true(done < part.size);
+    reader_close(reader);
+    digest_destroy(digest);
+    close(part.descriptor);
+}
+
 // ---- a disk that does not answer ----
 
 static bool log_says(const char *path, const char *text) {
@@ -274,6 +302,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(files_are_hashed_without_being_asked_for, make_files, remove_files),
         cmocka_unit_test_setup_teardown(a_file_that_is_cut_is_an_error, make_files, remove_files),
         cmocka_unit_test_setup_teardown(a_stop_ends_the_wait, make_files, remove_files),
+        cmocka_unit_test(a_stop_ends_a_long_wait),
         cmocka_unit_test_setup_teardown(a_stall_is_named_and_survived, make_files, remove_files),
         cmocka_unit_test_setup_teardown(a_stall_beyond_the_timeout_ends_the_wait, make_files, remove_files),
     };
