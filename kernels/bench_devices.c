@@ -165,39 +165,51 @@ static int open_blocks(const struct bench *bench, int threads, struct device **d
     return status == STATUS_OK ? bench_blocks_batch(blocks, SCALING_TOKENS, SCALING_LENGTH, err) : status;
 }
 
-// A block with one thread and with all, in turn.
+enum { COUNTS = 3 }; // of threads that are compared
+
+static int time_block(struct bench_blocks *blocks, double *best, struct error *err) {
+    double seconds[STEPS] = {0};
+    double all = 0;
+    int status = bench_run_steps(blocks, 0, (1u << STEPS) - 1, seconds, err);
+    for (int step = 0; step < STEPS; step++) {
+        all += seconds[step];
+    }
+    *best = fmin(*best, all);
+    return status;
+}
+
+static void print_threads(struct bench *bench, int threads, double faster) {
+    char name[96];
+    snprintf(name, sizeof name, "a block with %d threads against 1", threads);
+    bench_print(bench, name, faster, "x", "%8.1f %% of linear", 100 * faster / threads);
+}
+
+// A block with one thread, with two and with all, in turn.
 int bench_threads(struct bench *bench, struct error *err) {
     struct device_description about;
     if (!is_cpu(bench, &about)) {
         return STATUS_OK;
     }
-    struct device *devices[2] = {NULL, NULL};
-    struct bench_blocks blocks[2] = {{0}, {0}};
-    double best[2] = {INFINITY, INFINITY};
+    const int threads[COUNTS] = {1, 2, about.threads};
+    int counts = about.threads > 2 ? COUNTS : COUNTS - 1;
+    struct device *devices[COUNTS] = {NULL};
+    struct bench_blocks blocks[COUNTS] = {{0}};
+    double best[COUNTS] = {INFINITY, INFINITY, INFINITY};
     int status = STATUS_OK;
-    for (int i = 0; i < 2 && status == STATUS_OK; i++) {
-        status = open_blocks(bench, i == 0 ? 1 : about.threads, &devices[i], &blocks[i], err);
+    for (int i = 0; i < counts && status == STATUS_OK; i++) {
+        status = open_blocks(bench, threads[i], &devices[i], &blocks[i], err);
     }
     for (int run = 0; run <= bench->options.repeats && status == STATUS_OK; run++) {
-        for (int i = 0; i < 2 && status == STATUS_OK; i++) {
-            double seconds[STEPS] = {0};
-            double all = 0;
-            status = bench_run_steps(&blocks[i], 0, (1u << STEPS) - 1, seconds, err);
-            for (int step = 0; step < STEPS; step++) {
-                all += seconds[step];
-            }
-            best[i] = fmin(best[i], all);
+        for (int i = 0; i < counts && status == STATUS_OK; i++) {
+            status = time_block(&blocks[i], &best[i], err);
         }
     }
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < counts; i++) {
         bench_blocks_close(&blocks[i]);
         device_close(devices[i]);
     }
-    if (status == STATUS_OK) {
-        char name[96];
-        snprintf(name, sizeof name, "a block with %d threads against 1", about.threads);
-        bench_print(bench, name, best[0] / best[1], "x", "%8.1f %% of linear",
-                    100 * best[0] / best[1] / about.threads);
+    for (int i = 1; i < counts && status == STATUS_OK; i++) {
+        print_threads(bench, threads[i], best[0] / best[i]);
     }
     return status;
 }
