@@ -128,14 +128,16 @@ class Check:
         configure = ["cmake", "--preset", "release", "-B", self.build, f"-DSTRATA_CUDA={'ON' if on_gpu else 'AUTO'}", f"-DSTRATA_PYTHON={self.options.python}"]
         if on_gpu:
             configure.append("-DSTRATA_CUDA_ARCHITECTURES=native")
+        targets = ["strata", *TESTS]
         try:
             self.command(*configure, cwd=ROOT)
         except subprocess.CalledProcessError as fault:
             if "cmocka" not in fault.stderr:
                 raise
             self.command(*configure, "-DSTRATA_TESTS=OFF", cwd=ROOT)
-        self.command("cmake", "--build", self.build, "-j", os.cpu_count() or 1, cwd=ROOT)
-        return ""
+            targets = ["strata"]
+        self.command("cmake", "--build", self.build, "-j", os.cpu_count() or 1, "--target", *targets, cwd=ROOT)
+        return f"in {self.build}"
 
     def test_program(self, name):
         if self.emulated:
