@@ -86,8 +86,9 @@ enum { DEVICE_ALIGNMENT = 256 };
 // Adds a piece of `bytes` (rounded up to DEVICE_ALIGNMENT) to a plan. STATUS_INTERNAL when the sum overflows.
 int device_plan_add(struct device_plan *plan, enum device_purpose purpose, size_t bytes, struct error *err);
 
-// Whether the plan, with what the back end adds for itself, fits into the memory that is free now.
-// STATUS_DEVICE, with a table of needed and free bytes by purpose, when it does not.
+// Whether the plan, with what the back end adds for itself, fits into the memory that is free now: the
+// device's, and for staging that is host memory the host's. STATUS_DEVICE, with a table of needed and free
+// bytes by purpose, when it does not.
 int device_check_fits(const struct device *device, const struct device_plan *plan, struct error *err);
 
 // Makes the arenas. Once a device. STATUS_DEVICE as device_check_fits.

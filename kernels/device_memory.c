@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "base/size.h"
+#include "kernels/cpu/cpu_device.h"
 #include "kernels/device_ops.h"
 
 static const char *const purpose_names[DEVICE_PURPOSES] = {"weights", "activations", "scratch", "staging"};
@@ -27,6 +28,8 @@ struct fit {
     size_t needed;
     uint64_t total;
     uint64_t available;
+    uint64_t host_available; // for staging that is host memory
+    bool host_fits;
     bool fits;
 };
 
@@ -37,7 +40,9 @@ static int fit_plan(const struct device *device, const struct device_plan *plan,
     if (status != STATUS_OK) {
         return status;
     }
+    uint64_t host_total;
     device->ops->memory(device, &fit->total, &fit->available);
+    cpu_memory(&host_total, &fit->host_available);
     for (int p = 0; p < DEVICE_PURPOSES; p++) {
         // Staging is host memory on a device with memory of its own.
         if (p != DEVICE_STAGING || !device->staging_is_host) {
@@ -46,19 +51,27 @@ static int fit_plan(const struct device *device, const struct device_plan *plan,
     }
     fit->fits = fit->fits && size_add(fit->needed, device->memory_reserve, &fit->needed) &&
                 fit->needed <= fit->available;
+    // Pinned memory that is not there ends a process without a word.
+    fit->host_fits = !device->staging_is_host || fit->whole.bytes[DEVICE_STAGING] <= fit->host_available;
+    fit->fits = fit->fits && fit->host_fits;
     return STATUS_OK;
 }
 
 // Refuses a plan that does not fit, with one column a purpose.
 static int refuse_plan(const struct device *device, const struct fit *fit, struct error *err) {
     const size_t *bytes = fit->whole.bytes;
+    char host[80] = "";
+    if (!fit->host_fits) {
+        snprintf(host, sizeof host, "; of the host's memory, for staging, %.3f GiB are free",
+                 gib(fit->host_available));
+    }
     return error_set(
         err, STATUS_DEVICE,
         "not enough memory: weights %.3f GiB | activations %.3f GiB | scratch %.3f GiB | staging "
-        "%.3f GiB%s | reserve %.3f GiB | needed %.3f GiB | free %.3f GiB of %.3f GiB",
+        "%.3f GiB%s | reserve %.3f GiB | needed %.3f GiB | free %.3f GiB of %.3f GiB%s",
         gib(bytes[DEVICE_WEIGHTS]), gib(bytes[DEVICE_ACTIVATIONS]), gib(bytes[DEVICE_SCRATCH]),
         gib(bytes[DEVICE_STAGING]), device->staging_is_host ? " (host)" : "", gib(device->memory_reserve),
-        gib(fit->needed), gib(fit->available), gib(fit->total));
+        gib(fit->needed), gib(fit->available), gib(fit->total), host);
 }
 
 int device_check_fits(const struct device *device, const struct device_plan *plan, struct error *err) {

@@ -84,7 +84,7 @@ def test_launches_that_fail(reference, tmp_path):
     """In tuning, calibration and batches; the fault comes to light in a later call."""
     early, all = reference.early["launches"], reference.counts["launches"]
     numbers = spread(1, early, 6, seed=3) + spread(early + 1, all, 6, seed=4)
-    sealed = check_faults(reference, tmp_path, INTERNAL, "FAIL_LAUNCH", numbers, ["cudaErrorLaunchFailure", "after"])
+    sealed = check_faults(reference, tmp_path, INTERNAL, "FAIL_LAUNCH", numbers, ["cudaErrorLaunchFailure", "after"], late=True)
     assert min(sealed) == 0 and max(sealed) > 0
 
 

@@ -75,8 +75,10 @@ static void too_small(struct rig *rig) {
     REFUSED(device_check_fits(rig->device, &plan, &rig->error), STATUS_DEVICE, "weights 1.000 GiB");
     REFUSED(device_reserve(rig->device, &plan, &rig->error), STATUS_DEVICE, "weights 1.000 GiB");
     plan = rig_plan();
-    plan.bytes[DEVICE_STAGING] = (size_t)1 << 30; // host memory does not count
+    plan.bytes[DEVICE_STAGING] = (size_t)1 << 30; // more than the GPU has: it is the host's
     MUST(device_check_fits(rig->device, &plan, &rig->error));
+    plan.bytes[DEVICE_STAGING] = (size_t)1 << 50;
+    REFUSED(device_check_fits(rig->device, &plan, &rig->error), STATUS_DEVICE, "of the host's memory");
 }
 
 static void malloc_fails(struct rig *rig) {
