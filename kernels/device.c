@@ -153,8 +153,8 @@ int device_wait(struct device *device, struct device_mark mark, struct device_ti
 
 // ---- telemetry ----
 
-void device_sample(const struct device *device, struct device_sample *out) {
-    *out = (struct device_sample){.age_seconds = 0,
+void device_sample_clear(struct device_sample *out) {
+    *out = (struct device_sample){.age_seconds = DEVICE_UNKNOWN,
                                   .memory_used = DEVICE_UNKNOWN,
                                   .process_memory = DEVICE_UNKNOWN,
                                   .utilization = DEVICE_UNKNOWN,
@@ -168,6 +168,10 @@ void device_sample(const struct device *device, struct device_sample *out) {
                                   .pcie_received = DEVICE_UNKNOWN,
                                   .pcie_sent = DEVICE_UNKNOWN,
                                   .xid = DEVICE_UNKNOWN};
+}
+
+void device_sample(const struct device *device, struct device_sample *out) {
+    device_sample_clear(out);
     device->ops->sample(device, out);
 }
 

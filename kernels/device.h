@@ -94,7 +94,8 @@ int device_check_fits(const struct device *device, const struct device_plan *pla
 // Makes the arenas. Once a device. STATUS_DEVICE as device_check_fits.
 int device_reserve(struct device *device, const struct device_plan *plan, struct error *err);
 
-// A piece of an arena; what it holds is undefined. STATUS_INTERNAL when the plan was too small or the device is sealed.
+// A piece of an arena; what it holds is undefined. STATUS_INTERNAL when the plan was too small or the device
+// is sealed.
 int device_take(struct device *device, enum device_purpose purpose, size_t bytes, void **out,
                 struct error *err);
 
@@ -137,6 +138,7 @@ struct device_sample {
 };
 
 void device_sample(const struct device *device, struct device_sample *out);
+void device_sample_clear(struct device_sample *out); // nothing is known
 
 // Names of the throttle reasons that slow a clock down, joined by "+" ("power+thermal"); "none", or
 // "unknown".

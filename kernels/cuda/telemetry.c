@@ -33,23 +33,6 @@ struct telemetry {
     struct device_sample sample; // age_seconds is filled in for each reader
 };
 
-static const struct device_sample nothing_known = {
-    .age_seconds = DEVICE_UNKNOWN,
-    .memory_used = DEVICE_UNKNOWN,
-    .process_memory = DEVICE_UNKNOWN,
-    .utilization = DEVICE_UNKNOWN,
-    .sm_clock = DEVICE_UNKNOWN,
-    .sm_clock_most = DEVICE_UNKNOWN,
-    .temperature = DEVICE_UNKNOWN,
-    .foreign_processes = DEVICE_UNKNOWN,
-    .throttle_reasons = DEVICE_UNKNOWN,
-    .power = DEVICE_UNKNOWN,
-    .power_limit = DEVICE_UNKNOWN,
-    .pcie_received = DEVICE_UNKNOWN,
-    .pcie_sent = DEVICE_UNKNOWN,
-    .xid = DEVICE_UNKNOWN,
-};
-
 // ---- reading ----
 
 // Memory of this process and the number of others. The driver may know processes by other ids than they have
@@ -121,7 +104,8 @@ static double read_traffic(const struct telemetry *telemetry, nvmlPcieUtilCounte
 }
 
 static void read_all(struct telemetry *telemetry) {
-    struct device_sample fresh = nothing_known;
+    struct device_sample fresh;
+    device_sample_clear(&fresh);
     read_memory_and_work(telemetry, &fresh);
     read_clocks_and_power(telemetry, &fresh);
     read_processes(telemetry, &fresh);
@@ -257,7 +241,7 @@ int telemetry_start(struct telemetry **out, const char *pci_bus_id, char *warnin
     }
     struct telemetry *telemetry = block;
     init_lock(telemetry);
-    telemetry->sample = nothing_known;
+    device_sample_clear(&telemetry->sample);
     if (find_device(telemetry, pci_bus_id, warning, warning_size)) {
         telemetry->sample.xid = telemetry->watches_events ? 0 : DEVICE_UNKNOWN;
         int problem = pthread_create(&telemetry->thread, NULL, telemetry_thread, telemetry);
@@ -280,7 +264,8 @@ void telemetry_sample(struct telemetry *telemetry, struct device_sample *out) {
 }
 
 uint64_t telemetry_process_bytes(struct telemetry *telemetry) {
-    struct device_sample now = nothing_known;
+    struct device_sample now;
+    device_sample_clear(&now);
     if (telemetry->runs) {
         read_processes(telemetry, &now);
     }

@@ -26,21 +26,9 @@ const char *drift_cause_name(enum drift_cause cause) {
 
 void drift_moment_clear(struct drift_moment *moment) {
     *moment = (struct drift_moment){
-        .sample = {.memory_used = DEVICE_UNKNOWN,
-                   .process_memory = DEVICE_UNKNOWN,
-                   .utilization = DEVICE_UNKNOWN,
-                   .sm_clock = DEVICE_UNKNOWN,
-                   .sm_clock_most = DEVICE_UNKNOWN,
-                   .temperature = DEVICE_UNKNOWN,
-                   .foreign_processes = DEVICE_UNKNOWN,
-                   .throttle_reasons = DEVICE_UNKNOWN,
-                   .power = DEVICE_UNKNOWN,
-                   .power_limit = DEVICE_UNKNOWN,
-                   .pcie_received = DEVICE_UNKNOWN,
-                   .pcie_sent = DEVICE_UNKNOWN,
-                   .xid = DEVICE_UNKNOWN},
         .quota_share = DRIFT_HOST_UNKNOWN,
         .host = {DRIFT_HOST_UNKNOWN, DRIFT_HOST_UNKNOWN, DRIFT_HOST_UNKNOWN, DRIFT_HOST_UNKNOWN}};
+    device_sample_clear(&moment->sample);
 }
 
 // ---- the device's signatures: each true when it is there, with its sentence ----
