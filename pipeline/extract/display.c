@@ -44,9 +44,14 @@ void display_update(struct display *display, const struct display_state *state, 
     memset(bar, '#', filled < BAR_WIDTH ? filled : BAR_WIDTH);
     bar[BAR_WIDTH] = 0;
     write_left(left, state->seconds_left);
-    fprintf(display->out, "%s%-11s [%s] %5.1f %%  %" PRIu64 "/%" PRIu64 " %s",
-            display->terminal ? "\r\033[K" : "", state->stage, bar, 100 * share, state->done, state->all,
-            state->unit);
+    fprintf(display->out, "%s%-11s [%s] %5.1f %%  ", display->terminal ? "\r\033[K" : "", state->stage, bar,
+            100 * share);
+    if (state->unit_size > 0) {
+        fprintf(display->out, "%.2f/%.2f %s", (double)state->done / state->unit_size,
+                (double)state->all / state->unit_size, state->unit);
+    } else {
+        fprintf(display->out, "%" PRIu64 "/%" PRIu64 " %s", state->done, state->all, state->unit);
+    }
     if (state->rate > 0) {
         fprintf(display->out, "  %.0f tokens/s  %s left", state->rate, left);
     }

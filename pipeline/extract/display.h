@@ -19,6 +19,7 @@ struct display_state {
     uint64_t done;     // of `all`, in `unit`
     uint64_t all;
     const char *unit; // "problems", "GB" ...
+    double unit_size; // what of `done` makes one unit, shown with decimals; 0: they are units
     double rate;      // tokens per second; 0: unknown
     double seconds_left;
     const char *note; // "3 shards sealed"; may be NULL

@@ -284,21 +284,36 @@ static bool show_load(void *context, uint64_t done, uint64_t all, double seconds
     char note[64];
     snprintf(note, sizeof note, "%.2f GB/s", seconds > 0 ? (double)done * 1e-9 / seconds : 0.0);
     struct display_state state = {
-        .stage = "loading", .done = done / 1000000, .all = all / 1000000, .unit = "MB", .note = note};
+        .stage = "loading", .done = done, .all = all, .unit = "GB", .unit_size = 1e9, .note = note};
     display_update(&launch->display, &state, done == all);
     launch->live.loaded_bytes = done;
     launch->live.load_bytes = all;
     return keep_load(launch);
 }
 
-static int load_model(struct launch *launch, struct error *err) {
-    struct inputs *inputs = &launch->inputs;
-    struct device_plan plan = {0};
-    struct device_description device;
+// What ends the load beside the reader's own errors: a ledger that refuses its progress, a stop.
+static int read_weights(struct launch *launch, struct error *err) {
+    const struct inputs *inputs = &launch->inputs;
     struct model_load_options options = {.timeout_seconds = inputs->job.load_timeout,
                                          .log = &launch->log,
                                          .progress = show_load,
                                          .context = launch};
+    int status = model_load(inputs->model, inputs->device, &launch->limits, &options, err);
+    if (launch->ledger_status != STATUS_OK) {
+        *err = launch->ledger_err;
+        status = launch->ledger_status;
+    } else if (status == STATUS_STOPPED) {
+        error_set(err, status, "stopped by %s while loading the model; run the same command to go on",
+                  guard_signal_name(&launch->guard));
+    }
+    display_end(&launch->display);
+    return status;
+}
+
+static int load_model(struct launch *launch, struct error *err) {
+    struct inputs *inputs = &launch->inputs;
+    struct device_plan plan = {0};
+    struct device_description device;
     int status = enter_stage(launch, "loading", err);
     inputs_model_limits(inputs, &launch->limits);
     if (status == STATUS_OK) {
@@ -308,16 +323,8 @@ static int load_model(struct launch *launch, struct error *err) {
         status = device_reserve(inputs->device, &plan, err);
     }
     if (status == STATUS_OK) {
-        status = model_load(inputs->model, inputs->device, &launch->limits, &options, err);
+        status = read_weights(launch, err);
     }
-    if (launch->ledger_status != STATUS_OK) {
-        *err = launch->ledger_err; // what ended the load
-        status = launch->ledger_status;
-    } else if (status == STATUS_STOPPED) {
-        error_set(err, status, "stopped by %s while loading the model; run the same command to go on",
-                  guard_signal_name(&launch->guard));
-    }
-    display_end(&launch->display);
     guard_start_begins(&launch->guard, launch->epoch, inputs->job.load_timeout);
     if (status == STATUS_OK) {
         status = algorithms_tune(inputs, launch->ledger, &launch->limits, &launch->log, err);

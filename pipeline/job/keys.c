@@ -61,7 +61,9 @@ const struct job_key job_keys[] = {
          "`cuda:N`, `cpu`, or `auto`: the first GPU if there is one; a run that has begun never changes it"},
     {"model", "cpu_path", KEY_TEXT, FIELD(cpu_path), .minimum = 1,
      .absent = "the best one this processor has",
-     .help = "instruction set of the CPU back end, by the name that `strata check` shows"},
+     .help =
+         "instruction set of the CPU back end, by the name that `strata check` shows; a run that has begun "
+         "keeps to its own"},
     {"model", "memory_reserve_gb", KEY_NUMBER, FIELD(memory_reserve_gb), .minimum = 0, .maximum = 1e6,
      .standard = "0.5", .help = "GPU memory (10^9 bytes) that the run leaves alone"},
     {"model", "load_timeout", KEY_NUMBER, FIELD(load_timeout), .minimum = 1, .maximum = 86400,

@@ -1,6 +1,7 @@
 """How a run behaves beside others: under nohup, with a profile shared by runs, called from anywhere, with paths written oddly."""
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -133,3 +134,13 @@ def test_progress_reader_that_goes_away(tmp_path):
     os.close(read)
     assert process.wait(timeout=120) == OK
     shutil.rmtree(job.output)
+
+
+def test_load_is_shown_in_gigabytes(tmp_path):
+    model = make_model("slow", hidden=256, layers=6, intermediate=768)
+    job = Job(tmp_path, make_problems(3), model)
+    size = sum(path.stat().st_size for path in model.glob("*.safetensors")) / 1e9
+    assert size > 0.01
+    shown = strata("run", job.file).err
+    assert re.search(rf"loading +\[#+\] 100\.0 % +{size:.2f}/{size:.2f} GB +\d+\.\d\d GB/s\n", shown), shown
+    assert re.search(rf"weights: {size:.3f} GB read in \d+\.\d+ s, \d+\.\d\d GB/s\n", (job.output / "run.log").read_text())
