@@ -32,6 +32,9 @@ void drift_fit(struct drift_cost *cost, const struct drift_sample samples[3]) {
     // Texts all of one length tell nothing about the quadratic part, and then do not need it.
     double same = tall->seconds - flat->seconds * (tall->tokens / flat->tokens);
     cost->per_square = squares > 0 ? not_negative(same / squares) : 0;
+    // Short texts spend a small part of their time on pairs; a neighbour while the long text ran must not
+    // make them spend it all.
+    cost->per_square = fmin(cost->per_square, 0.5 * flat->seconds / flat->squared_lengths);
     double linear =
         flat->seconds - tiny->seconds - cost->per_square * (flat->squared_lengths - tiny->squared_lengths);
     cost->per_token = tokens > 0 ? not_negative(linear / tokens) : 0;

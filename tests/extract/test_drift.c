@@ -167,6 +167,11 @@ static void test_fit(void **state) {
     samples[2].seconds = 0.5 * samples[1].seconds; // a measurement that makes no sense
     drift_fit(&cost, samples);
     assert_true(cost.fixed >= 0 && cost.per_token >= 0 && cost.per_square >= 0);
+    samples[2].seconds = 1000 * samples[1].seconds; // a neighbour came while the long text ran
+    drift_fit(&cost, samples);
+    assert_true(cost.fixed + cost.per_token > 0);
+    double flat = drift_predict(&cost, samples[1].tokens, samples[1].squared_lengths);
+    assert_true(flat > 0.9 * samples[1].seconds && flat < 1.1 * samples[1].seconds);
     for (int i = 0; i < 3; i++) {
         samples[i] = (struct drift_sample){1, 1, 0.001}; // a job of one-token texts
     }
