@@ -79,22 +79,35 @@ static int read_file(json_t **root, const char *path, struct error *err) {
     return status;
 }
 
-int profile_find_in_file(struct profile *profile, const char *key, const char *path, bool *found,
-                         struct error *err) {
-    json_t *root;
-    *found = false;
+// What a file holds under the key, NULL for nothing; it belongs to *root, which the caller gives back.
+static int find_in_file(json_t **root, const json_t **value, const char *key, const char *path,
+                        struct error *err) {
+    *root = NULL;
+    *value = NULL;
     if (!file_exists(path)) {
         return STATUS_OK;
     }
-    int status = read_file(&root, path, err);
+    int status = read_file(root, path, err);
     if (status != STATUS_OK) {
+        *root = NULL;
         return status;
     }
-    const json_t *object = json_member(root, key);
-    if (object != NULL) {
-        status = from_json(profile, object, err);
-        *found = status == STATUS_OK;
+    *value = json_member(*root, key);
+    return STATUS_OK;
+}
+
+int profile_find_in_file(struct profile *profile, const char *key, const char *path, bool *found,
+                         struct error *err) {
+    json_t *root;
+    const json_t *object;
+    *found = false;
+    int status = find_in_file(&root, &object, key, path, err);
+    if (status != STATUS_OK || object == NULL) {
+        json_decref(root);
+        return status;
     }
+    status = from_json(profile, object, err);
+    *found = status == STATUS_OK;
     json_decref(root);
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "%s", path);
 }
@@ -153,16 +166,10 @@ int profile_store_in_file(const struct profile *profile, const char *key, const 
 int profile_find_text_in_file(struct buffer *text, const char *key, const char *path, bool *found,
                               struct error *err) {
     json_t *root;
+    const json_t *value;
     *found = false;
-    if (!file_exists(path)) {
-        return STATUS_OK;
-    }
-    int status = read_file(&root, path, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    const json_t *value = json_member(root, key);
-    if (value != NULL) {
+    int status = find_in_file(&root, &value, key, path, err);
+    if (status == STATUS_OK && value != NULL) {
         *found = json_is_string(value);
         status = *found ? buffer_append(text, json_string_value(value), json_string_length(value), err)
                         : error_set(err, STATUS_DATA, "%s: '%s' is not a text", path, key);
