@@ -329,7 +329,7 @@ static void chain_sees_changed_rows(void **state) {
         "UPDATE shard SET name = 'part-000007.h5' WHERE number = 0",
         "UPDATE batch SET tokens = 1 WHERE number = 0",
         "UPDATE checkpoint SET batches = 9 WHERE number = 1",
-        "UPDATE checkpoint SET chain = replace(chain, 'a', 'b') WHERE number = 1",
+        "UPDATE checkpoint SET chain = iif(chain LIKE '0%', '1', '0') || substr(chain, 2) WHERE number = 1",
         "DELETE FROM checkpoint WHERE number = 1",
         "UPDATE identity SET value = 'float16' WHERE key = 'model.dtype'",
         "UPDATE survey SET problems = 101",
