@@ -223,8 +223,8 @@ int device_matmul(struct device *device, void *out, const void *x, const struct 
 // the device that a row's bits depend neither on the other rows nor on its place; a candidate that fails is
 // passed over. x and out are activation buffers of plan.tokens rows; their contents are lost. The matrix is
 // one of that shape whose weights are loaded: zeros prove nothing (STATUS_INTERNAL). Before device_seal; a
-// shape tuned before costs nothing. STATUS_DEVICE when no candidate is left, or when a named one is not to be
-// had.
+// shape tuned before costs nothing. STATUS_DEVICE when no candidate is left, or when one that binds is not to
+// be had.
 int device_matmul_tune(struct device *device, void *out, void *x, const struct device_matrix *matrix,
                        const void *bias, enum device_store store, struct error *err);
 
@@ -233,8 +233,9 @@ int device_matmul_tune(struct device *device, void *out, void *x, const struct d
 int device_algorithms(const struct device *device, struct buffer *text, struct error *err);
 
 // The choices of an earlier run, before the first device_matmul_tune: they are used, whatever would be faster
-// today. STATUS_DATA when the text is not of this kind.
-int device_set_algorithms(struct device *device, const char *text, struct error *err);
+// today. Binding: one that is not to be had is an error; otherwise its shape is timed as if it was not named.
+// STATUS_DATA when the text is not of this kind.
+int device_set_algorithms(struct device *device, const char *text, bool binding, struct error *err);
 
 struct device_heads {
     size_t heads;    // query heads

@@ -60,13 +60,13 @@ int device_algorithms(const struct device *device, struct buffer *text, struct e
     return device->ops->algorithms == NULL ? STATUS_OK : device->ops->algorithms(device, text, err);
 }
 
-int device_set_algorithms(struct device *device, const char *text, struct error *err) {
+int device_set_algorithms(struct device *device, const char *text, bool binding, struct error *err) {
     if (device->ops->set_algorithms == NULL) {
         return *text == 0
                    ? STATUS_OK
                    : error_set(err, STATUS_DATA, "this device has no choice of algorithms: %.60s", text);
     }
-    return device->ops->set_algorithms(device, text, err);
+    return device->ops->set_algorithms(device, text, binding, err);
 }
 
 // NULL when the shape can be computed.

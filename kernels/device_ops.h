@@ -61,7 +61,7 @@ struct device_ops {
     int (*matmul_tune)(struct device *device, void *out, void *x, const struct device_matrix *matrix,
                        const void *bias, enum device_store store, struct error *err);
     int (*algorithms)(const struct device *device, struct buffer *text, struct error *err);
-    int (*set_algorithms)(struct device *device, const char *text, struct error *err);
+    int (*set_algorithms)(struct device *device, const char *text, bool binding, struct error *err);
     // For benchmarks: every candidate that matmul_tune looks at, and the time of one run of the best
     // algorithm without its restrictions, which may use `workspace` (DEVICE_SCRATCH; NULL with 0 bytes); 0
     // where there is none. As matmul_tune otherwise. NULL where there is nothing to choose.

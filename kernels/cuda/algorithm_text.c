@@ -116,7 +116,7 @@ static bool parse(const char *text, struct line *line) {
     char store[8];
     unsigned bias;
     int used = 0;
-    *line = (struct line){.product = {.named = true}};
+    *line = (struct line){0};
     struct product *product = &line->product;
     if (sscanf(text, "%zux%zu %7s bias=%u tokens=%zu %15s %n", &product->rows, &product->columns, store,
                &bias, &product->tokens, line->dtype, &used) != 6 ||
@@ -132,7 +132,7 @@ static bool parse(const char *text, struct line *line) {
 }
 
 // Keeps what a line says of this device's number format; lines of the other are passed over.
-static int keep(struct cuda_device *cuda, const struct line *line, struct error *err) {
+static int keep(struct cuda_device *cuda, const struct line *line, enum product_name as, struct error *err) {
     const struct product *named = &line->product;
     if (strcmp(line->dtype, dtype_name(cuda->base.dtype)) != 0) {
         return STATUS_OK;
@@ -143,13 +143,13 @@ static int keep(struct cuda_device *cuda, const struct line *line, struct error 
         return error_set(err, STATUS_DATA, "more than %d shapes of products", CUDA_PRODUCTS);
     }
     product->algorithm = named->algorithm;
-    product->named = true;
+    product->named = as;
     product->chosen = false;
     return STATUS_OK;
 }
 
-// Every line of a text: kept, or only looked at.
-static int read_lines(struct cuda_device *cuda, const char *text, bool keeps, struct error *err) {
+// Every line of a text: kept, or only looked at (PRODUCT_UNNAMED).
+static int read_lines(struct cuda_device *cuda, const char *text, enum product_name as, struct error *err) {
     char one[512];
     int status = STATUS_OK;
     for (size_t number = 1; *text != 0 && status == STATUS_OK; number++) {
@@ -159,17 +159,18 @@ static int read_lines(struct cuda_device *cuda, const char *text, bool keeps, st
         if (length >= sizeof one || (length > 0 && !parse(one, &line))) {
             return error_set(err, STATUS_DATA, "line %zu names no algorithm of cuBLASLt: %.60s", number, one);
         }
-        status = keeps && length > 0 ? keep(cuda, &line, err) : STATUS_OK;
+        status = as != PRODUCT_UNNAMED && length > 0 ? keep(cuda, &line, as, err) : STATUS_OK;
         text += length + (text[length] == '\n');
     }
     return status;
 }
 
-int cuda_set_algorithms(struct device *device, const char *text, struct error *err) {
+int cuda_set_algorithms(struct device *device, const char *text, bool binding, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
     if (cuda->tuned > 0) {
         return error_set(err, STATUS_INTERNAL, "algorithms were named after products were tuned");
     }
-    int status = read_lines(cuda, text, false, err); // a text with a mistake names nothing
-    return status == STATUS_OK ? read_lines(cuda, text, true, err) : status;
+    int status = read_lines(cuda, text, PRODUCT_UNNAMED, err); // a text with a mistake names nothing
+    return status == STATUS_OK ? read_lines(cuda, text, binding ? PRODUCT_BOUND : PRODUCT_SUGGESTED, err)
+                               : status;
 }

@@ -81,6 +81,9 @@ struct cuda_loader {
 
 // ---- products (cuda_gemm.c, algorithms.c) ----
 
+// Whether an earlier run named the algorithm: as a suggestion, or so that nothing else will do.
+enum product_name { PRODUCT_UNNAMED, PRODUCT_SUGGESTED, PRODUCT_BOUND };
+
 struct product { // out [tokens, rows] = x [tokens, columns] W^T
     size_t tokens;
     size_t rows;
@@ -88,7 +91,7 @@ struct product { // out [tokens, rows] = x [tokens, columns] W^T
     enum device_store store;
     bool bias;
     bool chosen;  // `algorithm` is there
-    bool named;   // by an earlier run
+    enum product_name named;
     size_t tuned; // the turn in which it was tuned, from 1 on; 0: it was not
     cublasLtMatmulAlgo_t algorithm;
     cublasLtMatmulDesc_t operation;
@@ -251,7 +254,7 @@ bool algorithm_settings(const struct cublaslt *lt, const cublasLtMatmulAlgo_t *a
 bool algorithm_in_order(const struct algorithm_settings *settings); // no sum is split
 void algorithm_name(const struct algorithm_settings *settings, char *out, size_t size);
 int cuda_algorithms(const struct device *device, struct buffer *text, struct error *err);
-int cuda_set_algorithms(struct device *device, const char *text, struct error *err);
+int cuda_set_algorithms(struct device *device, const char *text, bool binding, struct error *err);
 
 // ---- operations.c ----
 

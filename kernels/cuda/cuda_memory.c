@@ -79,7 +79,6 @@ int cuda_prepare(struct device *device, struct error *err) {
                  : status;
     cuda->tiles = tiles;
     cuda->loader.ring = ring;
-    cuda->loader.behind = true; // loading waits for the zeros
     return status;
 }
 

@@ -6,12 +6,13 @@
 
 #include "base/log.h"
 #include "checkpoints/ledger.h"
+#include "extract/guard.h"
 #include "extract/inputs.h"
 
-// After the load, before the device is sealed. STATUS_DEVICE when an algorithm of the ledger is not to be
-// had.
+// After the load, before the device is sealed. The guard hears of each shape (guard_start_begins before).
+// STATUS_DEVICE when an algorithm of the ledger is not to be had; what a profile names is timed anew then.
 int algorithms_tune(struct inputs *inputs, struct ledger *ledger, const struct model_limits *limits,
-                    struct log *log, struct error *err);
+                    struct guard *guard, struct log *log, struct error *err);
 
 #define IDENTITY_ALGORITHMS "device.algorithms" // of a run's identity: the digest
 

@@ -327,7 +327,7 @@ static int load_model(struct launch *launch, struct error *err) {
     }
     guard_start_begins(&launch->guard, launch->epoch, inputs->job.load_timeout);
     if (status == STATUS_OK) {
-        status = algorithms_tune(inputs, launch->ledger, &launch->limits, &launch->log, err);
+        status = algorithms_tune(inputs, launch->ledger, &launch->limits, &launch->guard, &launch->log, err);
     }
     if (status == STATUS_OK) {
         status = model_check(inputs->model, err);

@@ -77,8 +77,9 @@ const char *model_fingerprint(const struct model *model);
 // Makes the fingerprint without loading (strata check, verify). Reads every file once.
 int model_fingerprint_files(struct model *model, struct error *err);
 
-// Chooses how each shape of product is computed, on devices that have a choice (device_matmul_tune).
-int model_tune(struct model *model, struct error *err);
+// Chooses how each shape of product is computed, on devices that have a choice (device_matmul_tune). `goes_on`
+// (may be NULL) is called before each shape; false ends the tuning (STATUS_STOPPED).
+int model_tune(struct model *model, bool (*goes_on)(void *context), void *context, struct error *err);
 
 struct model_resident {
     size_t pieces; // weights, tables, activations and scratch, each a piece of an arena

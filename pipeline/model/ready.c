@@ -3,7 +3,8 @@
 #include "model/state.h"
 
 // The products of a block with the buffers that forward.c gives them.
-static int tune_block(struct model *model, const struct block_weights *w, struct error *err) {
+static int tune_block(struct model *model, const struct block_weights *w, bool (*goes_on)(void *context),
+                      void *context, struct error *err) {
     const struct model_state *s = &model->state;
     const struct {
         void *out;
@@ -16,6 +17,9 @@ static int tune_block(struct model *model, const struct block_weights *w, struct
                     {s->wide, s->normed, &w->gate_up, w->gate_up_bias, DEVICE_STORE},
                     {s->x, s->inner, &w->down, w->down_bias, DEVICE_ADD}};
     for (size_t i = 0; i < sizeof products / sizeof products[0]; i++) {
+        if (goes_on != NULL && !goes_on(context)) {
+            return error_set(err, STATUS_STOPPED, "tuning was stopped");
+        }
         int status = device_matmul_tune(model->device, products[i].out, products[i].x, products[i].matrix,
                                         products[i].bias, products[i].store, err);
         if (status != STATUS_OK) {
@@ -25,9 +29,9 @@ static int tune_block(struct model *model, const struct block_weights *w, struct
     return STATUS_OK;
 }
 
-int model_tune(struct model *model, struct error *err) {
+int model_tune(struct model *model, bool (*goes_on)(void *context), void *context, struct error *err) {
     for (size_t block = 0; block < model->weights.block_count; block++) {
-        int status = tune_block(model, &model->weights.blocks[block], err);
+        int status = tune_block(model, &model->weights.blocks[block], goes_on, context, err);
         if (status != STATUS_OK) {
             return error_wrap(err, "block %zu", block);
         }

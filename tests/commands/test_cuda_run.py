@@ -185,6 +185,23 @@ def test_profile_names_the_algorithms_of_a_fresh_run(reference, tmp_path):
     check_same(first, second)
 
 
+def test_a_profile_that_names_what_is_not_to_be_had_is_timed_anew(reference, tmp_path):
+    profile = tmp_path / "profile.json"
+    first = reference.twin(tmp_path / "first", run={"profile": str(profile)})
+    first.run()
+    kept = profile.read_text()
+    broken = json.loads(kept)
+    key = next(key for key in broken if key.startswith("algorithms: "))
+    head, words = broken[key].split("words=", 1)
+    broken[key] = head + "words=" + "0000000000000099" + words[16:]
+    profile.write_text(json.dumps(broken))
+    second = reference.twin(tmp_path / "second", run={"profile": str(profile)})
+    second.run()
+    assert "what run.profile says is not to be had" in (second.output / "run.log").read_text()
+    assert json.loads(profile.read_text())[key] == json.loads(kept)[key]
+    check_same(first, second)
+
+
 # ---- what fits, and where it lies
 
 def test_a_plan_that_does_not_fit_is_refused_with_what_would(on_cpu, tmp_path):

@@ -63,7 +63,7 @@ static struct device_matrix matrix_random(struct bed *bed, uint64_t seed, size_t
 static void tune(struct bed *bed, const struct layer *layer, struct buffer *algorithms) {
     bool first = algorithms->size == 0;
     if (!first) {
-        must(bed, device_set_algorithms(bed->device, (const char *)algorithms->data, &bed->error));
+        must(bed, device_set_algorithms(bed->device, (const char *)algorithms->data, true, &bed->error));
     }
     void *x = bed_take_rows(bed, attended());
     void *out = bed_take_rows(bed, width());

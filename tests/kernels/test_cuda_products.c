@@ -248,7 +248,7 @@ static void remember(struct rig *rig) {
 
 static void open_named(struct rig *rig, struct shape *shape, const char *text) {
     open_shape(rig, DTYPE_BF16, shape);
-    MUST(device_set_algorithms(rig->device, text, &rig->error));
+    MUST(device_set_algorithms(rig->device, text, true, &rig->error));
 }
 
 // What was chosen is taken again in another order of tuning, also by a product that is not tuned, although
@@ -269,7 +269,7 @@ static void taken_again(struct rig *rig) {
     tune(rig, &shape, false, DEVICE_STORE);
     MUST(device_algorithms(rig->device, &text, &rig->error));
     REQUIRE(strstr(text.data, "id=6") == NULL && strstr(text.data, "id=7 ") != NULL);
-    REFUSED(device_set_algorithms(rig->device, seven, &rig->error), STATUS_INTERNAL, "after products");
+    REFUSED(device_set_algorithms(rig->device, seven, true, &rig->error), STATUS_INTERNAL, "after products");
     buffer_destroy(&text);
     free(named);
 }
@@ -317,30 +317,56 @@ static void named_rounding(struct rig *rig) {
     device_close(rig->device);
     memcpy(strstr(text.data, "words=") + 6, "000000000000002f", 16);
     open_shape(rig, DTYPE_F32, &shape);
-    MUST(device_set_algorithms(rig->device, text.data, &rig->error));
+    MUST(device_set_algorithms(rig->device, text.data, true, &rig->error));
     REFUSED(device_matmul_tune(rig->device, shape.out, shape.x, &shape.matrix, shape.bias, DEVICE_ADD,
                                &rig->error),
             STATUS_DEVICE, "rounds float32 numbers");
     buffer_destroy(&text);
 }
 
+// Only suggested: timed as if nothing was named, each shape by itself.
+static void suggested_but_not_fit(struct rig *rig, const char *word) {
+    struct shape shape;
+    struct buffer text = {0};
+    remember(rig);
+    char *other = strdup(named);
+    memcpy(strstr(other, "words=") + 6, word, 16);
+    open_shape(rig, DTYPE_BF16, &shape);
+    MUST(device_set_algorithms(rig->device, other, false, &rig->error));
+    tune(rig, &shape, true, DEVICE_ADD);
+    tune(rig, &shape, false, DEVICE_STORE);
+    MUST(device_algorithms(rig->device, &text, &rig->error));
+    REQUIRE(strcmp(text.data, named) == 0);
+    buffer_destroy(&text);
+    free(other);
+    free(named);
+}
+
+static void suggested_unknown(struct rig *rig) {
+    suggested_but_not_fit(rig, "0000000000000099");
+}
+
+static void suggested_unstable(struct rig *rig) {
+    suggested_but_not_fit(rig, "0000000000000042");
+}
+
 static void bad_text(struct rig *rig) {
     struct shape shape;
     remember(rig);
     open_shape(rig, DTYPE_BF16, &shape);
-    MUST(device_set_algorithms(rig->device, "", &rig->error));
-    REFUSED(device_set_algorithms(rig->device, "24x96 store\n", &rig->error), STATUS_DATA, "line 1");
+    MUST(device_set_algorithms(rig->device, "", true, &rig->error));
+    REFUSED(device_set_algorithms(rig->device, "24x96 store\n", true, &rig->error), STATUS_DATA, "line 1");
     for (size_t cut = 1; named[cut] != '\n'; cut++) { // no shorter line is one
         char line[512];
         snprintf(line, sizeof line, "%.*s", (int)cut, named);
-        REFUSED(device_set_algorithms(rig->device, line, &rig->error), STATUS_DATA, "line 1");
+        REFUSED(device_set_algorithms(rig->device, line, true, &rig->error), STATUS_DATA, "line 1");
     }
     char *store = strstr(named, " add ");
     memcpy(store, " sub ", 5);
-    REFUSED(device_set_algorithms(rig->device, named, &rig->error), STATUS_DATA, "line 1");
+    REFUSED(device_set_algorithms(rig->device, named, true, &rig->error), STATUS_DATA, "line 1");
     memcpy(store, " add ", 5);
     *strstr(named, "words=0") = 'W';
-    REFUSED(device_set_algorithms(rig->device, named, &rig->error), STATUS_DATA, "line 1");
+    REFUSED(device_set_algorithms(rig->device, named, true, &rig->error), STATUS_DATA, "line 1");
     free(named);
 }
 
@@ -351,6 +377,8 @@ static void test_names(void **state) {
     in_child("SEED=1", named_unknown);
     in_child("SEED=1", named_unstable);
     in_child("SEED=1", named_rounding);
+    in_child("SEED=1", suggested_unknown);
+    in_child("SEED=1", suggested_unstable);
     in_child("SEED=1", bad_text);
 }
 

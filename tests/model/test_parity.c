@@ -53,11 +53,11 @@ static void tune(struct run *run, const struct run *earlier) {
     if (earlier != NULL) {
         must(device_algorithms(earlier->device, &text, &err), &err);
         if (text.size > 0) {
-            must(device_set_algorithms(run->device, (const char *)text.data, &err), &err);
+            must(device_set_algorithms(run->device, (const char *)text.data, true, &err), &err);
         }
         buffer_destroy(&text);
     }
-    must(model_tune(run->model, &err), &err);
+    must(model_tune(run->model, NULL, NULL, &err), &err);
 }
 
 static void open_run(struct run *run, const char *folder, enum dtype dtype, int threads,

@@ -52,7 +52,7 @@ static int load(struct model *model, struct device *device, const struct model_l
         status = model_load(model, device, limits, &options, err);
     }
     status = status == STATUS_OK ? model_check(model, err) : status;
-    return status == STATUS_OK ? model_tune(model, err) : status;
+    return status == STATUS_OK ? model_tune(model, NULL, NULL, err) : status;
 }
 
 static int write_states(struct model *model, struct device *device, const struct texts *texts, size_t layers,

@@ -1,0 +1,257 @@
+#include "kernels/cuda/algorithm_trial.h"
+
+#include <string.h>
+
+#include "base/size.h"
+
+enum {
+    PROBES = 16, // rows
+    MEASUREMENTS = 3,
+    RUNS_MOST = 16, // in one of them
+};
+
+static const double timed_seconds = 2e-3; // of runs together: launching is not what is timed
+static const double long_seconds =
+    2e-2;                               // a run as long as this is measured once more, not MEASUREMENTS times
+static const double warm_seconds = 0.1; // of work, after which a clock has risen
+static const double far = 2;            // of the fastest candidate's time
+static const double launch_seconds = 5e-5; // that one run may wait for the host; shorter ones warm nothing
+
+enum seed { SEED_INPUT = 1, SEED_PROBES, SEED_OUTPUT, SEED_OUTPUT_PROBES };
+
+// ---- the probes ----
+
+static size_t row_bytes(const struct trial *trial, size_t columns) {
+    return columns * dtype_size(trial->cuda->base.dtype);
+}
+
+// At the start, across tiles in the middle, at the end. Comparisons go by four bytes, so that rows of an odd
+// number of bfloat16 begin at even places.
+static void place_probes(struct trial *trial) {
+    size_t tokens = trial->cuda->base.tokens;
+    size_t unit = row_bytes(trial, trial->product->rows) % 4 == 0 ? 1 : 2;
+    size_t probes =
+        size_min(size_min(PROBES, CUDA_LOAD_BYTES / row_bytes(trial, trial->product->rows)), tokens / 4);
+    trial->probes = size_max(probes / unit * unit, size_min(unit, tokens));
+    size_t last = tokens - trial->probes;
+    trial->place_count = size_max(size_min(TRIAL_PLACES, tokens / (trial->probes + 1)), last > 0 ? 2 : 1);
+    for (size_t i = 0; i < trial->place_count; i++) { // from end to end, at odd rows: across tiles
+        size_t place = i == 0 ? 0 : size_min(last * i / (trial->place_count - 1) | 1, last);
+        trial->places[i] = place / unit * unit;
+    }
+}
+
+// Random rows everywhere.
+static cudaError_t fill(const struct trial *trial, void *matrix, size_t columns, enum seed seed) {
+    const struct cuda_device *cuda = trial->cuda;
+    return launch_fill(cuda->queue.compute, cuda->base.dtype, matrix, cuda->base.tokens * columns, seed);
+}
+
+// The same random rows at each of the probes' places.
+static cudaError_t fill_probes(const struct trial *trial, void *matrix, size_t columns, enum seed seed) {
+    const struct cuda_device *cuda = trial->cuda;
+    cudaError_t result = cudaSuccess;
+    for (size_t i = 0; i < trial->place_count && result == cudaSuccess; i++) {
+        unsigned char *place = (unsigned char *)matrix + trial->places[i] * row_bytes(trial, columns);
+        result = launch_fill(cuda->queue.compute, cuda->base.dtype, place, trial->probes * columns, seed);
+    }
+    return result;
+}
+
+static int fill_input(struct trial *trial, struct error *err) {
+    struct cuda_device *cuda = trial->cuda;
+    size_t tokens = cuda->base.tokens;
+    int status = cuda_queue_begin(cuda, CUDA_COMPUTING, "tuning", trial->x,
+                                  tokens * row_bytes(trial, trial->product->columns), err);
+    status = status == STATUS_OK ? cuda_queue_begin(cuda, CUDA_COMPUTING, "tuning", trial->out,
+                                                    tokens * row_bytes(trial, trial->product->rows), err)
+                                 : status;
+    if (status != STATUS_OK) {
+        return status;
+    }
+    cudaError_t result = fill(trial, trial->x, trial->product->columns, SEED_INPUT);
+    if (result == cudaSuccess) {
+        result = fill_probes(trial, trial->x, trial->product->columns, SEED_PROBES);
+    }
+    return cuda_queue_end(cuda, "tuning", result, err);
+}
+
+// Brings device memory to the pinned ring, which is idle between loads.
+static int fetch(struct cuda_device *cuda, const void *source, size_t bytes, struct error *err) {
+    int status = cuda_queue_end(
+        cuda, "tuning",
+        cudaMemcpyAsync(cuda->loader.ring, source, bytes, cudaMemcpyDeviceToHost, cuda->queue.compute), err);
+    return status == STATUS_OK ? cuda_queue_finish(cuda, err) : status;
+}
+
+// A product with zeros proves nothing.
+static int check_weights(struct trial *trial, struct error *err) {
+    struct cuda_device *cuda = trial->cuda;
+    size_t bytes =
+        size_min(trial->product->rows * row_bytes(trial, trial->product->columns), CUDA_LOAD_BYTES);
+    int status = fetch(cuda, trial->weights, bytes, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    for (size_t i = 0; i < bytes; i++) {
+        if (cuda->loader.ring[i] != 0) {
+            return STATUS_OK;
+        }
+    }
+    return error_set(err, STATUS_INTERNAL, "products of [%zu, %zu] are tuned before their weights are there",
+                     trial->product->rows, trial->product->columns);
+}
+
+int trial_begin(struct trial *trial, struct error *err) {
+    place_probes(trial);
+    int status = fill_input(trial, err);
+    return status == STATUS_OK ? check_weights(trial, err) : status;
+}
+
+// ---- the proof ----
+
+// Numbers of the probes that differ between places.
+static int count_differences(struct trial *trial, unsigned *differences, struct error *err) {
+    struct cuda_device *cuda = trial->cuda;
+    size_t bytes = row_bytes(trial, trial->product->rows);
+    unsigned char *out = trial->out;
+    unsigned *counter = cuda->loader.landing;
+    cudaError_t result = cudaMemsetAsync(counter, 0, sizeof *counter, cuda->queue.compute);
+    for (size_t i = 1; i < trial->place_count && result == cudaSuccess; i++) {
+        if (trial->places[i] != trial->places[0]) {
+            result = launch_compare(cuda->queue.compute, counter, out, out + trial->places[i] * bytes,
+                                    trial->probes * bytes);
+        }
+    }
+    int status = cuda_queue_end(cuda, "tuning", result, err);
+    status = status == STATUS_OK ? fetch(cuda, counter, sizeof *counter, err) : status;
+    if (status == STATUS_OK) {
+        memcpy(differences, cuda->loader.ring, sizeof *differences);
+    }
+    return status;
+}
+
+// What the product left at the probes' places: compared, and added to the candidate's bits.
+static int compare_probes(struct trial *trial, struct candidate *candidate, struct error *err) {
+    struct cuda_device *cuda = trial->cuda;
+    size_t bytes = trial->probes * row_bytes(trial, trial->product->rows);
+    unsigned differences;
+    int status = count_differences(trial, &differences, err);
+    candidate->stable = candidate->stable && status == STATUS_OK && differences == 0;
+    status = status == STATUS_OK ? fetch(cuda, trial->out, bytes, err) : status;
+    return status == STATUS_OK ? digest_update(trial->digest, cuda->loader.ring, bytes, err) : status;
+}
+
+static bool run(struct trial *trial, const struct product_call *call) {
+    return cuda_product_run(trial->cuda, trial->product, call) == CUBLAS_STATUS_SUCCESS;
+}
+
+// As a forward pass calls it, among random numbers. They are there for DEVICE_STORE, too, others at each
+// place: what an algorithm leaves out shows.
+static int prove_call(struct trial *trial, struct candidate *candidate, struct error *err) {
+    const struct product *product = trial->product;
+    struct product_call call = product_call(product, trial->out, trial->x, trial->weights, trial->bias);
+    call.algorithm = &candidate->algorithm;
+    cudaError_t result = fill(trial, trial->out, product->rows, SEED_OUTPUT);
+    if (product->store == DEVICE_ADD && result == cudaSuccess) {
+        result = fill_probes(trial, trial->out, product->rows, SEED_OUTPUT_PROBES);
+    }
+    int status = cuda_queue_end(trial->cuda, "tuning", result, err);
+    candidate->ran = status == STATUS_OK && run(trial, &call);
+    return candidate->ran ? compare_probes(trial, candidate, err) : status;
+}
+
+// out = 0, then out += x W^T, then out -= x W^T; without the bias, which would not cancel.
+static int prove_remainder(struct trial *trial, struct candidate *candidate, struct error *err) {
+    struct cuda_device *cuda = trial->cuda;
+    size_t bytes = row_bytes(trial, trial->product->rows);
+    struct product_call call =
+        product_call(trial->product, trial->out, trial->x, trial->weights, cuda->loader.landing);
+    call.algorithm = &candidate->algorithm;
+    call.kept = 1;
+    cudaError_t result =
+        cudaMemsetAsync(cuda->loader.landing, 0, size_min(bytes, CUDA_LOAD_BYTES), cuda->queue.compute);
+    if (result == cudaSuccess) {
+        result = cudaMemsetAsync(trial->out, 0, cuda->base.tokens * bytes, cuda->queue.compute);
+    }
+    int status = cuda_queue_end(cuda, "tuning", result, err);
+    candidate->ran = status == STATUS_OK && run(trial, &call);
+    call.scale = -1;
+    candidate->ran = candidate->ran && run(trial, &call);
+    return candidate->ran ? compare_probes(trial, candidate, err) : status;
+}
+
+int trial_prove(struct trial *trial, struct candidate *candidate, struct error *err) {
+    candidate->stable = true;
+    int status = prove_call(trial, candidate, err);
+    if (status == STATUS_OK && candidate->ran) {
+        status = prove_remainder(trial, candidate, err);
+    }
+    candidate->stable = candidate->stable && candidate->ran;
+    return status == STATUS_OK ? digest_finish(trial->digest, candidate->bits, err) : status;
+}
+
+// ---- the time ----
+
+// Seconds of one run, from `runs` of them; 0 when cuBLASLt refuses.
+static int time_runs(struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, void *workspace,
+                     size_t workspace_bytes, int runs, double *seconds, struct error *err) {
+    struct cuda_device *cuda = trial->cuda;
+    struct device_mark mark;
+    struct device_times times;
+    bool ran = true;
+    struct product_call call =
+        product_call(trial->product, trial->out, trial->x, trial->weights, trial->bias);
+    call.algorithm = algorithm;
+    call.workspace = workspace;
+    call.workspace_bytes = workspace_bytes;
+    int status = cuda_mark(&cuda->base, &mark, err);
+    status =
+        status == STATUS_OK ? cuda_queue_begin(cuda, CUDA_COMPUTING, "tuning", trial->out, 0, err) : status;
+    for (int i = 0; i < runs && status == STATUS_OK && ran; i++) {
+        ran = run(trial, &call);
+    }
+    status = status == STATUS_OK ? cuda_mark(&cuda->base, &mark, err) : status;
+    status = status == STATUS_OK ? cuda_wait(&cuda->base, mark, &times, err) : status;
+    *seconds = status == STATUS_OK && ran ? times.compute_seconds / runs : 0;
+    return status;
+}
+
+int trial_warm_up(struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, bool *ran, struct error *err) {
+    double worked = 0;
+    double once;
+    int status = time_runs(trial, algorithm, NULL, 0, 1, &once, err);
+    *ran = once > 0;
+    for (int i = 0; status == STATUS_OK && once > launch_seconds && worked < warm_seconds && i < RUNS_MOST;
+         i++) {
+        double took;
+        int runs = (int)(warm_seconds / RUNS_MOST / once) + 1;
+        status = time_runs(trial, algorithm, NULL, 0, runs, &took, err);
+        worked += took * runs;
+    }
+    return status;
+}
+
+static int measurements(double once, double fastest) {
+    if (once <= 0 || (fastest > 0 && once >= far * fastest + launch_seconds)) {
+        return 0;
+    }
+    return once < long_seconds ? MEASUREMENTS : 1;
+}
+
+// The best of a few measurements: what else the machine does only makes them longer.
+int trial_time(struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, void *workspace,
+               size_t workspace_bytes, double fastest, double *seconds, struct error *err) {
+    double once;
+    int status = time_runs(trial, algorithm, workspace, workspace_bytes, 1, &once, err);
+    double fitting = once > 0 ? timed_seconds / once : 0;
+    int runs = fitting < 1 ? 1 : (fitting < RUNS_MOST ? (int)fitting : RUNS_MOST);
+    int times = measurements(once, fastest);
+    *seconds = once;
+    for (int i = 0; i < times && status == STATUS_OK; i++) {
+        double took;
+        status = time_runs(trial, algorithm, workspace, workspace_bytes, runs, &took, err);
+        *seconds = status == STATUS_OK && took > 0 && took < *seconds ? took : *seconds;
+    }
+    return status;
+}
