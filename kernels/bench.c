@@ -1,5 +1,5 @@
-// See bench.h. The parts share one device with random blocks (bench_block.h); BENCH_LOAD and BENCH_THREADS
-// need devices of their own (bench_devices.c).
+// See bench.h. The parts share one device with random blocks (bench_block.h); BENCH_THREADS needs
+// devices of its own (bench_threads.c).
 #include "kernels/bench.h"
 
 #include <math.h>
@@ -22,8 +22,7 @@ static const struct {
 } part_names[] = {
     {"peaks", BENCH_PEAKS},         {"products", BENCH_PRODUCTS}, {"small", BENCH_SMALL},
     {"attention", BENCH_ATTENTION}, {"block", BENCH_BLOCK},       {"rows", BENCH_ROWS},
-    {"copies", BENCH_COPIES},       {"load", BENCH_LOAD},         {"threads", BENCH_THREADS},
-    {"all", (1 << 9) - 1},
+    {"copies", BENCH_COPIES},       {"threads", BENCH_THREADS},   {"all", (1 << 8) - 1},
 };
 
 static const size_t text_lengths[] = {300, 2048, 8192};
@@ -237,7 +236,6 @@ static int measure(struct bench *bench, struct error *err) {
         {BENCH_BLOCK, "block", bench_block},
         {BENCH_ROWS, "rows", bench_rows},
         {BENCH_COPIES, "copies", bench_copies},
-        {BENCH_LOAD, "load", bench_load},
         {BENCH_THREADS, "threads", bench_threads},
     };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {

@@ -24,10 +24,9 @@ enum bench_part {
     BENCH_SMALL = 1 << 2,     // CPU: all matrices at 1 to 16 tokens, as a share of the bandwidth
     BENCH_ATTENTION = 1 << 3, // texts of 300, 2,048 and 8,192, as a share of the peak
     BENCH_BLOCK = 1 << 4,     // a whole block: what each operation takes of its time
-    BENCH_LOAD = 1 << 5,      // CPU: packing of weights against reading them from the page cache
-    BENCH_THREADS = 1 << 6,   // CPU: a block with one thread, with two and with all
-    BENCH_ROWS = 1 << 7,      // norms, rotation and SwiGLU, in bytes a second
-    BENCH_COPIES = 1 << 8,    // GPU: between pinned host memory and the device
+    BENCH_THREADS = 1 << 5,   // CPU: a block with one thread, with two and with all
+    BENCH_ROWS = 1 << 6,      // norms, rotation and SwiGLU, in bytes a second
+    BENCH_COPIES = 1 << 7,    // GPU: between pinned host memory and the device
 };
 
 // A bench_part by name ("products"), every part for "all"; 0 when there is no such name.

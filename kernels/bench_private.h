@@ -57,9 +57,8 @@ int bench_small(struct bench *bench, struct error *err);
 int bench_rows(struct bench *bench, struct error *err);
 int bench_copies(struct bench *bench, struct error *err);
 
-// ---- bench_devices.c ----
+// ---- bench_threads.c ----
 
-int bench_load(struct bench *bench, struct error *err);
 int bench_threads(struct bench *bench, struct error *err);
 
 #endif

@@ -1,7 +1,7 @@
 """Benchmarks of strata as ratios within one run: a device's rates, tokenizer against tokenizers, extraction against transformers.
 
-`cpu` is the CPU's whole table: limits, products, small batches, attention, blocks, loading and threads at the shapes of Qwen3-0.6B and
-Qwen3-8B, then the extraction; it is printed again at the end and written to build/bench/cpu.json.
+`cpu` is the CPU's whole table: limits, products, small batches, attention, blocks and threads at the shapes of Qwen3-0.6B and
+Qwen3-8B, then loading and the extraction; it is printed again at the end and written to build/bench/cpu.json.
 
 Texts and vocabulary are the real problem set's where it lies beside the checkout, otherwise made-up problems and a vocabulary
 trained on them. Everything made lies in build/bench."""
@@ -89,12 +89,26 @@ def bench_cpu(arguments: argparse.Namespace) -> None:
             for part in ("products", "small", "block"):
                 run_bench(f"qwen3-0.6b, {dtype} on {path}, {part}", [*cpu, "--cpu-path", path, "--dtype", dtype, "--part", part,
                                                                    "--tokens", "2048"], rows)
+    bench_load(arguments, rows)
     bench_extract(arguments, rows)
     (WORK / "cpu.json").write_text(json.dumps(rows, indent=1))
     print("\n## the whole table")
     for row in rows:
         ratio = f"{row['ratio']:>6} % of {row['limit']}" if "ratio" in row else ""
         print(f"{row['part']:<42} {row['what']:<40} {row['value']:>9} {row['unit']:<9} {ratio} {row.get('rest', '')}")
+
+
+def bench_load(arguments: argparse.Namespace, rows: list[dict] | None = None) -> None:
+    """A model's whole load, its files in the page cache, against reading and hashing them alone."""
+    print(f"\n## loading, {arguments.threads} threads", flush=True)
+    shown = subprocess.run([BUILD / "tests/model_tool_load", model_folder(arguments.layers), str(arguments.threads)], check=True,
+                           capture_output=True, text=True).stdout
+    size, hashing, loading = map(float, shown.split())
+    rest = f"reading and hashing alone {size / hashing / 1e9:.2f} GB/s: packing and its memory add {100 * (loading / hashing - 1):.0f} %"
+    print(f"loading {size / 1e9:.2f} GB: {size / loading / 1e9:.2f} GB/s; {rest}", flush=True)
+    if rows is not None:
+        rows.append({"part": "loading", "what": f"{size / 1e9:.2f} GB of bfloat16", "value": f"{size / loading / 1e9:.2f}", "unit": "GB/s",
+                     "rest": rest})
 
 
 def bench_tokenizer(arguments: argparse.Namespace) -> None:
@@ -199,7 +213,7 @@ def bench_extract(arguments: argparse.Namespace, rows: list[dict] | None = None)
 
 
 def main() -> None:
-    parts = {"cpu": bench_cpu, "device": bench_device, "tokenizer": bench_tokenizer, "extract": bench_extract}
+    parts = {"cpu": bench_cpu, "device": bench_device, "tokenizer": bench_tokenizer, "load": bench_load, "extract": bench_extract}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: cpu and tokenizer")
     parser.add_argument("--device", default="cpu")

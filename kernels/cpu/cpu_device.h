@@ -111,6 +111,12 @@ static inline const struct cpu_device *cpu_of_const(const struct device *device)
     return (const struct cpu_device *)device;
 }
 
+// Threads that pack weights: reading and hashing them takes the others, and a team that waits for the next
+// piece would spin on their processors (on 2: a third of the load's time).
+static inline int cpu_load_threads(const struct cpu_device *cpu) {
+    return (cpu->threads + 3) / 4;
+}
+
 // The address of number `i`, and the same for reading.
 static inline void *number_in(void *numbers, size_t i, enum dtype dtype) {
     return (unsigned char *)numbers + i * dtype_size(dtype);

@@ -114,7 +114,7 @@ int cpu_tile_matrix_load(struct cpu_device *cpu, struct device_matrix *matrix, s
     struct load load = {cpu->kernels->tiles, matrix, row, count, source, source_dtype};
     size_t steps = steps_of(matrix->columns);
     size_t end = (row + count + PANEL_COLUMNS - 1) / PANEL_COLUMNS;
-#pragma omp parallel for num_threads(cpu->threads) schedule(static)
+#pragma omp parallel for num_threads(cpu_load_threads(cpu)) schedule(static)
     for (size_t p = row / PANEL_COLUMNS; p < end; p++) {
         uint16_t *panel = (uint16_t *)matrix->data + p * steps * PANEL_STEP;
         for (size_t s = 0; s < steps; s += LOAD_STEPS) {

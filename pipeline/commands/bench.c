@@ -67,7 +67,7 @@ static const struct option options[] = {
      .kind = OPTION_TEXT,
      .value = "PART",
      .help = "of the table (default: all)",
-     .choices = "all|peaks|products|small|attention|block|rows|copies|load|threads"},
+     .choices = "all|peaks|products|small|attention|block|rows|copies|threads"},
     {.name = "--tokens",
      .kind = OPTION_INTEGER,
      .value = "N",
@@ -79,7 +79,7 @@ static const struct option options[] = {
 
 const struct command command_bench = {
     .name = "bench",
-    .summary = "measure a device: peaks, products, attention, blocks and loading as ratios in one run",
+    .summary = "measure a device: peaks, products, attention and blocks as ratios in one run",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .details =
