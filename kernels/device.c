@@ -8,6 +8,7 @@
 
 #include "base/size.h"
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/processors.h"
 #include "kernels/device_ops.h"
 
 // "cuda" or "cuda:N".
@@ -47,6 +48,7 @@ int device_open(struct device **out, const char *name, const struct device_optio
     int index;
     bool there;
     *out = NULL;
+    processors_unbind();
     if (options->dtype != DTYPE_F32 && options->dtype != DTYPE_BF16) {
         return error_set(err, STATUS_DEVICE, "a device computes in float32 or bfloat16, not in %s",
                          dtype_name(options->dtype));

@@ -2,7 +2,7 @@
 #include <stdio.h>
 
 #include "base/size.h"
-#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/limits.h"
 #include "kernels/device_ops.h"
 
 static const char *const purpose_names[DEVICE_PURPOSES] = {"weights", "activations", "scratch", "staging"};
@@ -42,7 +42,7 @@ static int fit_plan(const struct device *device, const struct device_plan *plan,
     }
     uint64_t host_total;
     device->ops->memory(device, &fit->total, &fit->available);
-    cpu_memory(&host_total, &fit->host_available);
+    limits_memory("", &host_total, &fit->host_available);
     for (int p = 0; p < DEVICE_PURPOSES; p++) {
         // Staging is host memory on a device with memory of its own.
         if (p != DEVICE_STAGING || !device->staging_is_host) {

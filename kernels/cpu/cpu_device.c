@@ -2,6 +2,7 @@
 // mark is reached as soon as it is made.
 #include "kernels/cpu/cpu_device.h"
 
+#include <math.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,8 @@
 
 #include "base/clock.h"
 #include "base/size.h"
+#include "kernels/cpu/limits.h"
+#include "kernels/cpu/processors.h"
 #include "kernels/cpu/tile_matmul.h"
 
 static void cpu_close(struct device *device) {
@@ -48,7 +51,7 @@ static void cpu_describe(const struct device *device, struct device_description 
     snprintf(out->identity, sizeof out->identity, "cpu path=%s kernels=%d", cpu->path->name,
              CPU_KERNELS_VERSION);
     out->threads = cpu->threads;
-    cpu_memory(&out->memory, &out->memory_free);
+    limits_memory("", &out->memory, &out->memory_free);
 }
 
 // ---- memory ----
@@ -68,7 +71,7 @@ static int cpu_plan_own(const struct device *device, struct device_plan *plan, s
 
 static void cpu_memory_of(const struct device *device, uint64_t *total, uint64_t *available) {
     (void)device;
-    cpu_memory(total, available);
+    limits_memory("", total, available);
 }
 
 static int cpu_arena(struct device *device, enum device_purpose purpose, size_t bytes, void **base,
@@ -227,6 +230,26 @@ static const struct device_ops cpu_ops = {
     .read_rate = cpu_read_rate,
 };
 
+// One a core, but no more than a control group's quota pays for: threads beyond it only stand still together.
+// OpenMP's own settings are taken at their word.
+static int standard_threads(const cpu_set_t *allowed, char *reason, size_t size) {
+    int threads = omp_get_max_threads();
+    size_t cores = processors_cores("/sys/devices/system/cpu", allowed);
+    double quota = limits_processors("");
+    if (getenv("OMP_NUM_THREADS") != NULL || omp_get_proc_bind() != omp_proc_bind_false) {
+        return threads;
+    }
+    if (cores > 0 && cores < (size_t)threads) {
+        threads = (int)cores;
+        snprintf(reason, size, "; a thread a core");
+    }
+    if (ceil(quota) < threads) {
+        threads = (int)ceil(quota);
+        snprintf(reason, size, "; threads by the control group's quota of %.2f processors", quota);
+    }
+    return threads;
+}
+
 int cpu_device_open(struct device **out, const struct device_options *options, const char *why,
                     struct error *err) {
     *out = NULL;
@@ -249,14 +272,16 @@ int cpu_device_open(struct device **out, const struct device_options *options, c
     cpu->path = path;
     cpu->kernels = options->dtype == DTYPE_F32 ? path->f32 : path->bf16;
     cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
+    if (processors_allowed(&allowed)) {
         cpu_nodes_read(&cpu->nodes, "/sys/devices/system/node", &allowed);
     }
     long level2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
     cpu->level2 = level2 > 0 ? (size_t)level2 : 0;
     cpu->tile_blocks = cpu_tile_blocks_here();
-    cpu->threads = options->threads > 0 ? options->threads : omp_get_max_threads();
-    snprintf(cpu->reason, sizeof cpu->reason, "%s; %s", why, path_reason);
+    char threads_reason[96] = "";
+    cpu->threads = options->threads > 0 ? options->threads
+                                        : standard_threads(&allowed, threads_reason, sizeof threads_reason);
+    snprintf(cpu->reason, sizeof cpu->reason, "%s; %s%s", why, path_reason, threads_reason);
     *out = &cpu->base;
     return STATUS_OK;
 }

@@ -46,10 +46,15 @@ struct cpu_features { // what computing paths need, each with the state that the
     bool avx2;        // and FMA
     bool avx512;      // F, BW, DQ, VL
     bool avx512bf16;
+    bool slow_bf16;    // and its vdpbf16ps is slower than float32 multiply-adds
     bool amx_bf16;     // the processor has AMX-TILE and AMX-BF16
     bool tiles_saved;  // and the system saves tiles
     int tiles_refused; // errno of the kernel's refusal to let this process use them; 0: it may
 };
+
+// Whether vdpbf16ps runs at half the rate of float32 multiply-adds: Intel's cores from Sapphire Rapids on,
+// also where a virtual machine hides their AMX. signature: leaf 1's EAX.
+bool cpu_kind_has_slow_bf16(const char vendor[12], unsigned signature);
 
 // Of this processor. Asks the kernel for the use of tiles where there are any.
 struct cpu_features cpu_features(void);
@@ -60,12 +65,6 @@ struct cpu_features cpu_features(void);
 // has: a pure function. STATUS_DEVICE when the forced one is unknown or missing. why: filled with the reason.
 int cpu_path_pick(const struct cpu_path **out, const struct cpu_features *features, enum dtype dtype,
                   const char *forced, char *why, size_t why_size, struct error *err);
-
-// ---- memory.c ----
-
-// RAM that this process can have at most, and what of it is free now: the smaller of the machine's and the
-// control groups' (version 1 or 2) figures. Page cache counts as free.
-void cpu_memory(uint64_t *total, uint64_t *available);
 
 // ---- gemm_load.c ----
 

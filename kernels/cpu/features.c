@@ -1,5 +1,6 @@
 // What the processor has, what the system saves of its state, and whether this process may use tiles.
 #include <errno.h>
+#include <string.h>
 
 #include "kernels/cpu/cpu_device.h"
 
@@ -23,6 +24,25 @@ enum {
     XCR0_TILES = 3 << 17, // the configuration and the data of tiles
 };
 static const unsigned LEAF7_EBX_AVX512VL = 1u << 31;
+
+bool cpu_kind_has_slow_bf16(const char vendor[12], unsigned signature) {
+    unsigned family = signature >> 8 & 15;
+    unsigned model = (signature >> 4 & 15) | (signature >> 16 & 15) << 4;
+    return memcmp(vendor, "GenuineIntel", 12) == 0 && family == 6 && model >= 0x8f;
+}
+
+static bool has_slow_bf16(void) {
+    unsigned signature, b, c, d, ignored;
+    char vendor[12];
+    if (!__get_cpuid(0, &signature, &b, &c, &d)) {
+        return false;
+    }
+    memcpy(vendor, &b, 4);
+    memcpy(vendor + 4, &d, 4);
+    memcpy(vendor + 8, &c, 4);
+    return __get_cpuid(1, &signature, &ignored, &ignored, &ignored) &&
+           cpu_kind_has_slow_bf16(vendor, signature);
+}
 
 static unsigned saved_state(void) {
     unsigned low;
@@ -57,6 +77,7 @@ struct cpu_features cpu_features(void) {
     if (subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
         found.avx512bf16 = found.avx512 && (a & LEAF7_1_EAX_AVX512_BF16) != 0;
     }
+    found.slow_bf16 = found.avx512bf16 && (found.amx_bf16 || has_slow_bf16());
     found.tiles_saved = found.amx_bf16 && (saved & XCR0_TILES) == XCR0_TILES;
     found.tiles_refused = found.tiles_saved ? ask_for_tiles() : 0;
     return found;
@@ -64,5 +85,11 @@ struct cpu_features cpu_features(void) {
 #else
 struct cpu_features cpu_features(void) {
     return (struct cpu_features){0};
+}
+
+bool cpu_kind_has_slow_bf16(const char vendor[12], unsigned signature) {
+    (void)vendor;
+    (void)signature;
+    return false;
 }
 #endif

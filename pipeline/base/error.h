@@ -10,7 +10,7 @@ enum {
     STATUS_OK = 0,
     STATUS_USAGE = -64,    // wrong command line
     STATUS_DATA = -65,     // bad input data: database, model, tokenizer; or too many failed problems
-    STATUS_DEVICE = -69,   // the device, driver or a library is not there or too small
+    STATUS_DEVICE = -69,   // the device, driver or a library is not there or too small; a disk that hangs
     STATUS_INTERNAL = -70, // a broken invariant, or memory that could not be had
     STATUS_WRITE = -73,    // cannot write: disk full, permissions, failed sync
     STATUS_STOPPED = -75,  // stopped cleanly before the end; run again

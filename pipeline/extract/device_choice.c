@@ -46,22 +46,32 @@ static int keep_path(struct inputs *inputs, const char *own, const char *chosen,
         return status;
     }
     if (!inputs->job.allow_cpu_path_change) {
-        return error_set(err, status,
-                         "the run in %s computes on the CPU path %s, which this processor does not have (it "
-                         "would choose %s). Go on where %s is there, or set run.allow_cpu_path_change: true, "
-                         "after which latents may differ in bits from those before",
-                         inputs->job.output, own, chosen, own);
+        char why[256]; // the processor lacks it, or the kernel refuses what it needs
+        snprintf(why, sizeof why, "%.*s", (int)sizeof why - 1, err->message);
+        return error_set(
+            err, status,
+            "the run in %s computes on the CPU path %s, which is not to be had here (%s; a new run "
+            "would choose %s). Go on where %s is there, or set run.allow_cpu_path_change: true, "
+            "after which latents may differ in bits from those before",
+            inputs->job.output, own, why, chosen, own);
     }
     allow_change(inputs, own, chosen);
     return open_device(inputs, "cpu", NULL, err);
 }
 
-static int reconcile(struct inputs *inputs, const struct device_trail_entry *last, struct error *err) {
+static int reconcile(struct inputs *inputs, struct ledger *ledger, const struct device_trail_entry *last,
+                     struct error *err) {
     struct device_description now;
+    struct ledger_totals totals;
     char own[DEVICE_TRAIL_PATH];
     device_describe(inputs->device, &now);
     if (!device_trail_only_path_differs(last->identity, now.identity)) {
         return STATUS_OK; // the same, or so different that the identity tells
+    }
+    int status = ledger_totals(ledger, &totals, err);
+    if (status != STATUS_OK || totals.finished) { // a finished run computes nothing more, on any path
+        inputs->path_changes = status == STATUS_OK;
+        return status;
     }
     device_trail_path(last->identity, own);
     if (inputs->job.cpu_path == NULL) {
@@ -84,7 +94,7 @@ int device_choice_open(struct inputs *inputs, struct ledger *ledger, struct erro
         status = open_device(inputs, wanted_name(inputs), inputs->job.cpu_path, err);
     }
     const struct device_trail_entry *last = device_trail_last(&inputs->trail);
-    return status == STATUS_OK && last != NULL ? reconcile(inputs, last, err) : status;
+    return status == STATUS_OK && last != NULL ? reconcile(inputs, ledger, last, err) : status;
 }
 
 void device_choice_describe(const struct inputs *inputs, struct device_description *out) {

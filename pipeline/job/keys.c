@@ -96,7 +96,8 @@ const struct job_key job_keys[] = {
     {"run", "checkpoint_every", KEY_INTEGER, FIELD(checkpoint_every), .minimum = 1, .maximum = 1000000,
      .standard = "10", .identity = true, .help = "batches a shard: what a crash can cost at most"},
     {"run", "threads", KEY_INTEGER, FIELD(threads), .minimum = 0, .maximum = 1024, .standard = "0",
-     .help = "threads of the CPU back end; 0: every core"},
+     .help = "threads of the CPU back end; 0: every core that the process may use, within its control "
+             "group's quota"},
     {"run", "drift_stop", KEY_BOOLEAN, FIELD(drift_stop), .standard = "true",
      .help = "stop with exit code 80 when batch times drift away; false: write it to the log and go on"},
     {"run", "disk_reserve_gb", KEY_NUMBER, FIELD(disk_reserve_gb), .minimum = 0, .maximum = 1e6,

@@ -53,7 +53,7 @@ int model_plan(const struct model *model, const struct device *device, const str
                struct device_plan *plan, struct error *err);
 
 struct model_load_options {
-    double timeout_seconds; // no byte for this long ends the load (STATUS_DATA); 0: never
+    double timeout_seconds; // no byte for this long ends the load (STATUS_DEVICE); 0: never
     struct log *log;        // says what it waits for after 30 s without a byte; may be NULL
     // False ends the load (STATUS_STOPPED). May be NULL.
     bool (*progress)(void *context, uint64_t bytes_done, uint64_t bytes_all, double seconds);

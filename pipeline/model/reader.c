@@ -335,7 +335,7 @@ static int look_at_stall(const struct reader *reader, size_t front, double stall
     const struct reader_part *part = &reader->parts[number];
     size_t begin = (front - reader->first_pieces[number]) * READER_PIECE;
     if (reader->options.timeout_seconds > 0 && stalled >= reader->options.timeout_seconds) {
-        return error_set(err, STATUS_DATA, "%s: no byte for %.0f s after byte %zu of %zu; giving up",
+        return error_set(err, STATUS_DEVICE, "%s: no byte for %.0f s after byte %zu of %zu; giving up",
                          part->name, stalled, begin, part->size);
     }
     if (!*noticed && stalled >= reader->options.notice_seconds) {

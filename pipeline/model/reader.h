@@ -46,7 +46,7 @@ int reader_start(struct reader **out, const struct reader_part *parts, size_t co
 // Blocks until bytes [begin, end) of the part were read, begin < end <= size. *out stays valid until the next
 // call; it lies on a boundary of 4096 bytes plus `begin`, or on one of 64 bytes. Positions must not go
 // backwards: what lies before `begin` is over with (all of it is read and hashed, asked for or not).
-// STATUS_DATA when reading fails or after the timeout.
+// STATUS_DATA when reading fails, STATUS_DEVICE after the timeout.
 int reader_bytes(struct reader *reader, size_t part, size_t begin, size_t end, const unsigned char **out,
                  struct error *err);
 

@@ -121,14 +121,22 @@ def test_a_path_that_is_not_there_is_refused(begun, best, tmp_path):
     job = copy_of(begun, tmp_path)
     lose_path(job)
     for line in (check_line(job, "device", expect=DEVICE), job.run(expect=DEVICE).last()):
-        assert "computes on the CPU path abacus, which this processor does not have" in line
-        assert f"it would choose {chosen_path(best)}" in line and "run.allow_cpu_path_change: true" in line
+        assert "computes on the CPU path abacus, which is not to be had here (model.device: unknown CPU path 'abacus': " in line
+        assert f"; a new run would choose {chosen_path(best)})" in line and "run.allow_cpu_path_change: true" in line
     assert job.query("SELECT batches FROM partial") == [(2,)]  # nothing is lost by a refusal
     job.change(run=ALLOWED)
     identity = check_line(job, "identity")
     assert "resumed after 3 sealed batches; the run computed on abacus; run.allow_cpu_path_change lets it go on" in identity
     job.run()
     job.check_finished(PROBLEMS)
+
+
+def test_a_finished_run_needs_no_path(portable, tmp_path):
+    job = copy_of(portable, tmp_path)
+    lose_path(job)
+    done = job.run()
+    job.check_finished(PROBLEMS, portable.shards())
+    assert "abacus" not in done.err
 
 
 # ---- changing it

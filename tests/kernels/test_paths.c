@@ -10,13 +10,20 @@ static const struct cpu_features none = {0};
 static const struct cpu_features haswell = {.avx2 = true};
 static const struct cpu_features skylake = {.avx2 = true, .avx512 = true};
 static const struct cpu_features zen4 = {.avx2 = true, .avx512 = true, .avx512bf16 = true};
-static const struct cpu_features sapphire_rapids = {
-    .avx2 = true, .avx512 = true, .avx512bf16 = true, .amx_bf16 = true, .tiles_saved = true};
+static const struct cpu_features sapphire_rapids = {.avx2 = true,
+                                                    .avx512 = true,
+                                                    .avx512bf16 = true,
+                                                    .slow_bf16 = true,
+                                                    .amx_bf16 = true,
+                                                    .tiles_saved = true};
 static const struct cpu_features old_system = {
-    .avx2 = true, .avx512 = true, .avx512bf16 = true, .amx_bf16 = true};
+    .avx2 = true, .avx512 = true, .avx512bf16 = true, .slow_bf16 = true, .amx_bf16 = true};
+static const struct cpu_features amx_hidden = {
+    .avx2 = true, .avx512 = true, .avx512bf16 = true, .slow_bf16 = true};
 static const struct cpu_features refused = {.avx2 = true,
                                             .avx512 = true,
                                             .avx512bf16 = true,
+                                            .slow_bf16 = true,
                                             .amx_bf16 = true,
                                             .tiles_saved = true,
                                             .tiles_refused = EPERM};
@@ -55,6 +62,17 @@ static void test_tiles_not_to_be_had(void **state) {
     assert_picks(&refused, DTYPE_F32, "avx512", "best path");
     assert_int_equal(cpu_path_pick(&path, &refused, DTYPE_F32, NULL, why, sizeof why, &error), STATUS_OK);
     assert_null(strstr(why, "AMX")); // float32 loses nothing
+}
+
+static void test_kinds(void **state) {
+    (void)state;
+    assert_picks(&amx_hidden, DTYPE_BF16, "avx512", "avx512bf16 is there but slower");
+    assert_true(cpu_kind_has_slow_bf16("GenuineIntel", 0x000806f8));  // Sapphire Rapids
+    assert_true(cpu_kind_has_slow_bf16("GenuineIntel", 0x000c06f2));  // Emerald Rapids
+    assert_true(cpu_kind_has_slow_bf16("GenuineIntel", 0x000a06d1));  // Granite Rapids
+    assert_false(cpu_kind_has_slow_bf16("GenuineIntel", 0x0005065b)); // Cooper Lake
+    assert_false(cpu_kind_has_slow_bf16("AuthenticAMD", 0x00a10f11)); // Genoa
+    assert_false(cpu_kind_has_slow_bf16("AuthenticAMD", 0x000806f8));
 }
 
 static void test_by_name(void **state) {
@@ -98,6 +116,7 @@ int main(void) {
 #if defined(__x86_64__)
         cmocka_unit_test(test_choice),
         cmocka_unit_test(test_tiles_not_to_be_had),
+        cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_by_name),
 #endif
         cmocka_unit_test(test_found),

@@ -287,7 +287,7 @@ static void a_stall_beyond_the_timeout_ends_the_wait(void **state) {
     stuck_descriptor = files->parts[1].descriptor;
     atomic_store(&stuck_at, 6 << 20);
     must(reader_start(&hung_reader, files->parts, 4, &options, &err), &err);
-    assert_int_equal(reader_bytes(hung_reader, 1, 0, 9 << 20, &bytes, &err), STATUS_DATA);
+    assert_int_equal(reader_bytes(hung_reader, 1, 0, 9 << 20, &bytes, &err), STATUS_DEVICE);
     assert_non_null(strstr(err.message, files->paths[1]));
     assert_non_null(strstr(err.message, "no byte for"));
     double began = clock_seconds();

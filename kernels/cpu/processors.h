@@ -1,0 +1,24 @@
+// Which processors this process may use, and how many threads of computing are worth having on them. Private
+// to kernels/.
+#ifndef STRATA_KERNELS_CPU_PROCESSORS_H
+#define STRATA_KERNELS_CPU_PROCESSORS_H
+
+#include <sched.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+// The process's affinity; where OpenMP binds its threads (OMP_PROC_BIND, OMP_PLACES, GOMP_CPU_AFFINITY),
+// which it does to the first thread before main(), the processors of its places. False when the system does
+// not say.
+bool processors_allowed(cpu_set_t *allowed);
+
+// Where OpenMP has bound the calling thread: lets it run on all processors that are allowed. Threads that it
+// starts itself (reading, tokenizing, writing) inherit that; they would all stand on one processor otherwise.
+// OpenMP's own threads stay bound.
+void processors_unbind(void);
+
+// Distinct cores among them: the threads of one core share its units and caches, which one thread of products
+// fills. root: "/sys/devices/system/cpu". A processor of which nothing is known is a core of its own.
+size_t processors_cores(const char *root, const cpu_set_t *allowed);
+
+#endif
