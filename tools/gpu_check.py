@@ -285,7 +285,7 @@ class Check:
         found = runs.ledger(run)
         shutil.rmtree(run)
         self.figures["every_token"] = {**found, "write_bytes_per_second": writing, "token_bytes": token_bytes, "problems": count}
-        return f"{found['tokens_per_second']:.0f} token/s, {found['stored_bytes'] / found['seconds'] / 1e9:.2f} GB/s stored"
+        return f"{found['wall_tokens_per_second']:.0f} token/s, {found['stored_bytes'] / found['wall_seconds'] / 1e9:.2f} GB/s stored"
 
     def alone(self):
         self.need("extract")

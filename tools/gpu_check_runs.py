@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 PIECE = 16 << 20
+SAID = "said.txt"  # beside a run: what its launch printed
 
 
 class Runner:
@@ -40,6 +41,7 @@ class Runner:
         done = subprocess.run([self.strata, "run", "--quiet", job], capture_output=True, text=True, timeout=self.timeout())
         if done.returncode != 0:
             raise RuntimeError(f"strata run ended with {done.returncode}: {last_line(done.stderr)}")
+        (job.parent / SAID).write_text(done.stdout)
         return job.parent / "run"
 
     def run_killed(self, job):
@@ -71,19 +73,29 @@ def last_line(text):
     return (text.strip().splitlines() or ["no word"])[-1][:300]
 
 
+def sealing(run):
+    """Seconds from the end of a launch's last batch to the last shard's acknowledgement, as the launch printed them."""
+    return float(re.search(r"sealed ([\d.]+) s later", (run.parent / SAID).read_text())[1])
+
+
 def ledger(run):
-    """What a finished run's ledger says of its last launch."""
+    """Rates of a finished run's last launch. `seconds`: from the first batch to the end of the last one, computing and waiting, as
+    `strata log` counts; `wall_seconds`: until everything is sealed, too. Lost is what the device did not compute in `seconds`; without
+    times of its own it is the waiting."""
     with sqlite3.connect(run / "ledger.sqlite") as db:
-        tokens, seconds, loaded = db.execute("SELECT tokens, seconds, loaded_bytes FROM progress").fetchone()
-        wait, compute, device = db.execute("SELECT sum(wait_seconds), sum(compute_seconds), sum(device_seconds) FROM batch").fetchone()
-        batches, rows = db.execute("SELECT count(*), sum(rows) FROM batch").fetchone()
-        all_tokens = db.execute("SELECT sum(tokens) FROM batch").fetchone()[0]
-        clock, throttle = db.execute("SELECT min(sm_clock), max(throttle_reasons) FROM batch").fetchone()
+        last = "FROM batch WHERE epoch = (SELECT max(epoch) FROM launch)"
+        batches, rows, tokens, timed = db.execute(f"SELECT count(*), sum(rows), sum(tokens), count(device_seconds) {last}").fetchone()
+        wait, compute, device = db.execute(f"SELECT sum(wait_seconds), sum(compute_seconds), sum(device_seconds) {last}").fetchone()
+        clock, throttle = db.execute(f"SELECT min(sm_clock), max(throttle_reasons) {last}").fetchone()
         stored = db.execute("SELECT sum(bytes) FROM shard").fetchone()[0]
-    busy = device if device else compute
-    return {"tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds, "batches": batches, "rows": rows,
-            "waiting": wait / seconds, "lost_between_batches": max(0.0, 1 - busy / seconds), "stored_bytes": stored,
-            "loaded_bytes": loaded, "lowest_sm_clock": clock, "throttle_reasons": throttle, "tokens_of_all_launches": all_tokens}
+        loaded = db.execute("SELECT loaded_bytes FROM progress").fetchone()[0]
+    seconds = compute + wait
+    wall = seconds + sealing(run)
+    busy = device if timed == batches else compute
+    return {"tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds, "wall_seconds": wall,
+            "wall_tokens_per_second": tokens / wall, "batches": batches, "rows": rows, "waiting": wait / seconds,
+            "lost_between_batches": max(0.0, 1 - busy / seconds), "stored_bytes": stored, "loaded_bytes": loaded,
+            "lowest_sm_clock": clock, "throttle_reasons": throttle}
 
 
 def load_rate(run):

@@ -12,10 +12,12 @@ static void print_summary(FILE *out, const struct runner_summary *summary) {
     if (summary->launch_batches > 0 && summary->launch_seconds > 0) {
         fprintf(out,
                 "this launch: %" PRIu64 " batches, %" PRIu64
-                " tokens in %.1f s, %.0f tokens/s; %.1f %% of the time waiting; peak memory %.2f GB\n",
+                " tokens in %.1f s, %.0f tokens/s; %.1f %% of the time waiting; sealed %.3f s later; "
+                "peak memory %.2f GB\n",
                 summary->launch_batches, summary->launch_tokens, summary->launch_seconds,
                 (double)summary->launch_tokens / summary->launch_seconds,
-                100 * summary->wait_seconds / summary->launch_seconds, (double)summary->memory_peak * 1e-9);
+                100 * summary->wait_seconds / summary->launch_seconds, summary->seal_seconds,
+                (double)summary->memory_peak * 1e-9);
     }
 }
 

@@ -276,7 +276,9 @@ static int run_stages(struct run *run, struct error *err) {
     if (status == STATUS_OK) {
         status = compute_all(run, err);
     }
+    double computed = clock_seconds();
     status = end_stages(run, status, err);
+    run->summary->seal_seconds = clock_seconds() - computed;
     show_progress(run, true);
     if (status == STATUS_OK || status == STATUS_STOPPED) {
         write_view(run);

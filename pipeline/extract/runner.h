@@ -23,6 +23,7 @@ struct runner_summary {
     uint64_t launch_tokens;
     double launch_seconds; // from the first batch to the last
     double wait_seconds;   // of them, spent waiting for the feeder or the writer
+    double seal_seconds;   // after the last batch: what was left to write, seal and acknowledge
     uint64_t memory_peak;
     bool skip_handlers; // an HDF5 or write error: end the process with _exit, not exit
 };

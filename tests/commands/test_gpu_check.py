@@ -1,6 +1,7 @@
 """tools/gpu_check.py in its quick mode, on the CPU and on the emulated GPU: every part does its work, a part that fails or that time has
 run out for is said and stops no other, and the table reaches the README only from a GPU."""
 import json
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import support
 TOOLS = support.SOURCE / "tools"
 sys.path.insert(0, str(TOOLS))
 import gpu_check as gpu_check_module  # noqa: E402
+import gpu_check_runs  # noqa: E402
 import gpu_check_table  # noqa: E402
 import make_problems  # noqa: E402
 
@@ -42,6 +44,9 @@ def check_whole(folder, done, result):
     assert result["figures"]["killed"]["equal"] and result["figures"]["killed"]["shards"] > 1
     assert result["figures"]["alone"] == {"problems": 6, "different": []}
     assert result["figures"]["extract"]["tokens"] > 0
+    for name in ("extract", "every_token"):
+        found = result["figures"][name]
+        assert 0 < found["seconds"] < found["wall_seconds"] and found["wall_tokens_per_second"] < found["tokens_per_second"]
     if "transformers" in result["figures"]:
         assert result["figures"]["transformers"]["lowest_cosine"] > 0.999
     assert [path.name for path in folder.iterdir()] == ["result.json"], "work was left behind"
@@ -104,6 +109,37 @@ def test_words_are_one_token_each(tmp_path):
         assert abs(tokens[problem["problem_id"]] - problem["tokens"]) <= max(6, problem["tokens"] // 20), problem["problem_id"]
 
 
+# ---- what a ledger says
+
+def change_ledger(job, sql):
+    with sqlite3.connect(job.output / "ledger.sqlite") as ledger:
+        ledger.execute(sql)
+
+
+def ledger_of(job, sealed):
+    (job.folder / gpu_check_runs.SAID).write_text(f"this launch: 9 batches; sealed {sealed} s later; peak memory 1.00 GB\n")
+    return gpu_check_runs.ledger(job.output)
+
+
+def test_time_that_the_device_waits_counts(tmp_path):
+    job = support.Job(tmp_path, support.make_problems(12), run={"checkpoint_every": 1})
+    job.run("--stop-after", "1", expect=support.STOPPED)
+    job.run()
+    change_ledger(job, "UPDATE batch SET compute_seconds = 0.25, wait_seconds = 1.75, device_seconds = NULL, tokens = 100")
+    change_ledger(job, "UPDATE batch SET wait_seconds = 500 WHERE epoch = 1")  # of another launch
+    batches = job.query("SELECT count(*) FROM batch WHERE epoch = 2")[0][0]
+    found = ledger_of(job, "0.000")
+    assert batches > 2 and found["batches"] == batches and found["tokens"] == 100 * batches
+    assert found["seconds"] == found["wall_seconds"] == 2 * batches and found["tokens_per_second"] == 50
+    assert found["waiting"] == found["lost_between_batches"] == 0.875
+    change_ledger(job, "UPDATE batch SET device_seconds = 0.2")  # of the 0.25 that the host saw
+    assert abs(ledger_of(job, "0.000")["lost_between_batches"] - 0.9) < 1e-9
+    change_ledger(job, "UPDATE batch SET device_seconds = NULL WHERE number = (SELECT max(number) FROM batch)")
+    assert ledger_of(job, "0.000")["lost_between_batches"] == 0.875, "the device's times of some batches are not all of its time"
+    sealed = ledger_of(job, f"{2 * batches}.000")
+    assert sealed["seconds"] == 2 * batches and sealed["wall_seconds"] == 4 * batches and sealed["wall_tokens_per_second"] == 25
+
+
 # ---- targets
 
 def made_check(rate, device="NVIDIA H200", every=10500.0, **more):
@@ -116,8 +152,8 @@ def made_check(rate, device="NVIDIA H200", every=10500.0, **more):
                "extract": {"tokens_per_second": rate, "lost_between_batches": 0.01, "waiting": 0.0, "load_bytes_per_second": 41e9,
                            "read_bytes_per_second": 60e9},
                "transformers": {"rates": {"8": 10000.0, "16": 12000.0, "32": None}, "lowest_cosine": 0.999, "worst_error": 0.01},
-               "every_token": {"tokens_per_second": every, "write_bytes_per_second": 3e9, "token_bytes": 300000, "stored_bytes": 3e9,
-                               "seconds": 2.0},
+               "every_token": {"tokens_per_second": 1e6, "wall_tokens_per_second": every, "write_bytes_per_second": 3e9,
+                               "token_bytes": 300000, "stored_bytes": 3e9, "seconds": 0.1, "wall_seconds": 2.0},
                "alone": {"problems": 3, "different": []}, "killed": {"shards": 4, "equal": True}}
     figures["extract"].update(more)
     check = gpu_check_module.Check.__new__(gpu_check_module.Check)
