@@ -8,6 +8,8 @@ enum {
     PROBES = 16, // rows
     MEASUREMENTS = 3,
     RUNS_MOST = 16, // in one of them
+    ROUNDS = 8,     // of warming up
+    ROUNDS_MOST = 16,
 };
 
 static const double timed_seconds = 2e-3; // of runs together: launching is not what is timed
@@ -217,17 +219,18 @@ static int time_runs(struct trial *trial, const cublasLtMatmulAlgo_t *algorithm,
     return status;
 }
 
+// cuBLASLt loads a kernel when it is first run, which takes many times as long as the run: each round
+// corrects what one run takes.
 int trial_warm_up(struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, bool *ran, struct error *err) {
     double worked = 0;
     double once;
     int status = time_runs(trial, algorithm, NULL, 0, 1, &once, err);
     *ran = once > 0;
-    for (int i = 0; status == STATUS_OK && once > launch_seconds && worked < warm_seconds && i < RUNS_MOST;
+    for (int i = 0; status == STATUS_OK && once > launch_seconds && worked < warm_seconds && i < ROUNDS_MOST;
          i++) {
-        double took;
-        int runs = (int)(warm_seconds / RUNS_MOST / once) + 1;
-        status = time_runs(trial, algorithm, NULL, 0, runs, &took, err);
-        worked += took * runs;
+        int runs = (int)(warm_seconds / ROUNDS / once) + 1;
+        status = time_runs(trial, algorithm, NULL, 0, runs, &once, err);
+        worked += once * runs;
     }
     return status;
 }
@@ -239,11 +242,15 @@ static int measurements(double once, double fastest) {
     return once < long_seconds ? MEASUREMENTS : 1;
 }
 
-// The best of a few measurements: what else the machine does only makes them longer.
+// The best of a few measurements, after a run that is not counted (it may load the kernel): what else the
+// machine does only makes them longer.
 int trial_time(struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, void *workspace,
                size_t workspace_bytes, double fastest, double *seconds, struct error *err) {
-    double once;
+    double once = 0;
     int status = time_runs(trial, algorithm, workspace, workspace_bytes, 1, &once, err);
+    status = status == STATUS_OK && once > 0
+                 ? time_runs(trial, algorithm, workspace, workspace_bytes, 1, &once, err)
+                 : status;
     double fitting = once > 0 ? timed_seconds / once : 0;
     int runs = fitting < 1 ? 1 : (fitting < RUNS_MOST ? (int)fitting : RUNS_MOST);
     int times = measurements(once, fastest);

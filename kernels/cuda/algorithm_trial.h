@@ -5,7 +5,9 @@
 //
 // bfloat16 results hide most differences of float32 sums: of 4,096 terms summed in another order about one
 // result in thousands rounds differently. So a second proof subtracts the product from its own rounded
-// result: what is left is the rounding's remainder, whose bits are those of the sum's lower half.
+// result: what is left is the rounding's remainder, whose bits are those of the sum's lower half. (With what
+// was there kept, also for DEVICE_STORE: should cuBLASLt launch another kernel where nothing is kept, the
+// first proof is the one of that kernel.)
 #ifndef STRATA_KERNELS_CUDA_ALGORITHM_TRIAL_H
 #define STRATA_KERNELS_CUDA_ALGORITHM_TRIAL_H
 

@@ -54,23 +54,23 @@ extern "C" bool attention_has(enum dtype dtype, size_t head_dim) {
            head_dim % HEAD_DIM_STEP == 0;
 }
 
+extern "C" cudaError_t launch_attention_tiles(cudaStream_t stream, struct attention_tile *tiles,
+                                              const int32_t *starts, size_t texts, size_t tile_count) {
+    if (tile_count > INT32_MAX) {
+        return cudaErrorInvalidValue;
+    }
+    return LAUNCH(tiles_kernel, dim3((unsigned)((tile_count + TILES_THREADS - 1) / TILES_THREADS)),
+                  dim3(TILES_THREADS), 0, stream, tiles, starts, texts, tile_count);
+}
+
 extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, const void *qkv,
-                                        const struct device_attention *shape, const int32_t *starts,
-                                        size_t texts, struct attention_tile *tiles, size_t tile_count) {
+                                        const struct device_attention *shape,
+                                        const struct attention_tile *tiles, size_t tile_count) {
     struct device_heads heads = shape->heads;
     if (!attention_has(dtype, heads.head_dim) || heads.heads == 0 || tile_count > INT32_MAX / heads.heads ||
         !(shape->scale > 0) ||
         ((uintptr_t)out | (uintptr_t)qkv) % 16 != 0) { // rows are multiples of 16 bytes
         return cudaErrorInvalidValue;
-    }
-    if (tile_count == 0) {
-        return cudaSuccess;
-    }
-    cudaError_t result =
-        LAUNCH(tiles_kernel, dim3((unsigned)((tile_count + TILES_THREADS - 1) / TILES_THREADS)),
-               dim3(TILES_THREADS), 0, stream, tiles, starts, texts, tile_count);
-    if (result != cudaSuccess) {
-        return result;
     }
     bool windowed = shape->window > 0 && shape->window < INT32_MAX;
     struct attention_call call = {

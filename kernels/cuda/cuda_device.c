@@ -24,6 +24,7 @@ static void cuda_close(struct device *device) {
     cuda_loader_destroy(&cuda->loader);
     cuda_queue_destroy(&cuda->queue);
     cuda_free_arenas(cuda);
+    free(cuda->tiles.starts);
     free(cuda);
 }
 

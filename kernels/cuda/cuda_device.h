@@ -90,7 +90,7 @@ struct product { // out [tokens, rows] = x [tokens, columns] W^T
     size_t columns;
     enum device_store store;
     bool bias;
-    bool chosen;  // `algorithm` is there
+    bool chosen; // `algorithm` is there
     enum product_name named;
     size_t tuned; // the turn in which it was tuned, from 1 on; 0: it was not
     cublasLtMatmulAlgo_t algorithm;
@@ -99,6 +99,12 @@ struct product { // out [tokens, rows] = x [tokens, columns] W^T
         weights; // column-major [columns, rows]: a row-major matrix, transposed in the product
     cublasLtMatrixLayout_t input;  // column-major [columns, tokens]
     cublasLtMatrixLayout_t output; // column-major [rows, tokens]
+};
+
+struct tile_list {                // of the last batch that attention saw
+    struct attention_tile *tiles; // [attention_tiles_most(tokens)] device memory
+    int32_t *starts;              // [tokens + 1] of its texts
+    size_t texts;                 // 0: there is no list
 };
 
 struct cuda_device {
@@ -116,8 +122,8 @@ struct cuda_device {
     struct cublaslt lt;
     struct product products[CUDA_PRODUCTS];
     size_t product_count;
-    size_t tuned;                 // products
-    struct attention_tile *tiles; // [attention_tiles_most(tokens)]
+    size_t tuned; // products
+    struct tile_list tiles;
 };
 
 static inline struct cuda_device *cuda_of(struct device *device) {

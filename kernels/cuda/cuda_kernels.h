@@ -53,10 +53,14 @@ size_t attention_tile_count(const int32_t *host_starts, size_t texts);
 // False when the head size is not one the kernels are built for (multiples of 8 up to 256).
 bool attention_has(enum dtype dtype, size_t head_dim);
 
-// tiles: device memory for attention_tiles_most(...), filled from `starts` (device memory) by this call.
+// Fills tiles [tile_count], tile_count = attention_tile_count(...) > 0, from `starts` (device memory).
+cudaError_t launch_attention_tiles(cudaStream_t stream, struct attention_tile *tiles, const int32_t *starts,
+                                   size_t texts, size_t tile_count);
+
+// tiles: as launch_attention_tiles filled them.
 cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, const void *qkv,
-                             const struct device_attention *shape, const int32_t *starts, size_t texts,
-                             struct attention_tile *tiles, size_t tile_count);
+                             const struct device_attention *shape, const struct attention_tile *tiles,
+                             size_t tile_count);
 
 cudaError_t launch_swiglu(cudaStream_t stream, enum dtype dtype, void *out, const void *gate_up,
                           size_t tokens, size_t intermediate);

@@ -1,5 +1,6 @@
 // One cudaMalloc or cudaMallocHost an arena, and where a pointer lies, as the driver says.
 
+#include "base/memory.h"
 #include "base/size.h"
 #include "kernels/cuda/cuda_device.h"
 
@@ -69,6 +70,7 @@ int cuda_arena(struct device *device, enum device_purpose purpose, size_t bytes,
 int cuda_prepare(struct device *device, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
     void *tiles = NULL;
+    void *starts = NULL;
     void *ring = NULL;
     int status = device_take(device, DEVICE_SCRATCH, tiles_bytes(device->tokens), &tiles, err);
     status = status == STATUS_OK
@@ -77,7 +79,9 @@ int cuda_prepare(struct device *device, struct error *err) {
     status = status == STATUS_OK
                  ? device_take(device, DEVICE_STAGING, (size_t)CUDA_LOAD_SLOTS * CUDA_LOAD_BYTES, &ring, err)
                  : status;
-    cuda->tiles = tiles;
+    status = status == STATUS_OK ? memory_zeroed(&starts, device->tokens + 1, sizeof *cuda->tiles.starts, err)
+                                 : status;
+    cuda->tiles = (struct tile_list){.tiles = tiles, .starts = starts};
     cuda->loader.ring = ring;
     return status;
 }

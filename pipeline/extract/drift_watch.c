@@ -69,8 +69,18 @@ static int compare_reference(struct drift_watch *watch, const struct canary *can
     return STATUS_OK;
 }
 
-// Everything the canary's bits and seconds depend on: device, model, layers and format of its outputs, its
-// shape.
+static int digest_algorithms(struct digest *digest, const struct device *device, struct error *err) {
+    struct buffer text = {0};
+    int status = device_algorithms(device, &text, err);
+    if (status == STATUS_OK) {
+        status = digest_field(digest, text.size > 0 ? text.data : "", text.size, err);
+    }
+    buffer_destroy(&text);
+    return status;
+}
+
+// Everything the canary's bits and seconds depend on: device and algorithms of its products, model, layers
+// and format of its outputs, its shape.
 static int calibration_key(const struct canary *canary, const char *device, char key[PROFILE_KEY],
                            struct error *err) {
     const struct model_limits *limits = &canary->limits;
@@ -83,6 +93,9 @@ static int calibration_key(const struct canary *canary, const char *device, char
     }
     device_describe(canary->device, &description);
     status = digest_field(digest, description.identity, strlen(description.identity), err);
+    if (status == STATUS_OK && description.queues) {
+        status = digest_algorithms(digest, canary->device, err);
+    }
     for (size_t l = 0; status == STATUS_OK && l < limits->layer_count; l++) {
         status = digest_number(digest, limits->layers[l], err);
     }

@@ -202,6 +202,20 @@ def test_a_profile_that_names_what_is_not_to_be_had_is_timed_anew(reference, tmp
     check_same(first, second)
 
 
+def test_runs_with_other_algorithms_share_a_profile(reference, tmp_path):
+    """Two runs that time their products at once may choose algorithms of other bits: neither's canary is the other's."""
+    profile = tmp_path / "profile.json"
+    first = reference.twin(tmp_path / "first", run={"profile": str(profile)})
+    first.run(environment=emulation(PREFER=7))
+    kept = json.loads(profile.read_text())
+    profile.write_text(json.dumps({key: value for key, value in kept.items() if not key.startswith("algorithms: ")}))
+    second = reference.twin(tmp_path / "second", run={"profile": str(profile)})
+    second.run(environment=emulation(PREFER=11))
+    assert set(algorithms(first).values()) == {"7"} and set(algorithms(second).values()) == {"11"}
+    assert first.shards() != second.shards()  # or nothing is tested here
+    assert len(json.loads(profile.read_text())) == len(kept) + 1
+
+
 # ---- what fits, and where it lies
 
 def test_a_plan_that_does_not_fit_is_refused_with_what_would(on_cpu, tmp_path):
