@@ -12,7 +12,9 @@ const struct job_section job_sections[] = {
      "otherwise `{pattern: 'Step\\s+\\d+:'}`."},
     {"model", "Which model reads the texts, and where."},
     {"latents", "What is kept of the hidden states."},
-    {"batch", "What runs together. Other sizes cut other shards; each problem's latents keep their bits."},
+    {"batch", "What runs together. Other sizes cut other shards; each problem's latents keep their bits (on "
+              "a GPU: as long as "
+              "its products keep their algorithms)."},
     {"run", "Where the output goes and how the run behaves."},
 };
 const size_t job_section_count = sizeof job_sections / sizeof job_sections[0];
