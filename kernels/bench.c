@@ -130,6 +130,8 @@ int bench_time_steps(struct bench *bench, unsigned steps, struct bench_times *ou
 static int bench_peaks(struct bench *bench, struct error *err) {
     double f32 = 0;
     double own = 0;
+    char name[64];
+    const char *peak = bench_peak_name(bench, name, sizeof name);
     for (int i = 0; i < 4 * bench->options.repeats; i++) {
         double rate;
         int status = bench->device->ops->peak(bench->device, DTYPE_F32, &rate, err);
@@ -143,7 +145,8 @@ static int bench_peaks(struct bench *bench, struct error *err) {
         own = fmax(own, rate);
     }
     bench_print(bench, "peak of float32 multiply-adds", f32 * 1e-9, "GFLOP/s", "%s", "");
-    bench_print(bench, "peak of this device's dtype", own * 1e-9, "GFLOP/s", "%8.2f x float32", own / f32);
+    bench_print(bench, peak != NULL ? peak : "peak of this device's dtype", own * 1e-9, "GFLOP/s",
+                "%8.2f x float32", own / f32);
     return STATUS_OK;
 }
 
@@ -170,9 +173,10 @@ static int bench_attention(struct bench *bench, struct error *err) {
         }
         double pairs = (double)texts * (double)length * ((double)length + 1) / 2; // a query, a key it sees
         char name[96];
+        char of[64];
         snprintf(name, sizeof name, "attention, %zu of %zu tokens", texts, length);
         bench_print_rate(bench, name, 4.0 * pairs * (double)heads.heads * (double)heads.head_dim, times.all,
-                         times.peak);
+                         times.peak, bench_peak_name(bench, of, sizeof of));
     }
     return STATUS_OK;
 }

@@ -20,9 +20,9 @@ const struct bench_shape *bench_shape_find(const char *name);
 enum bench_part {
     BENCH_PEAKS = 1 << 0,     // multiply-adds from registers, reading from memory
     BENCH_PRODUCTS = 1 << 1,  // each matrix at 2,048 and 8,192 tokens, as a share of the peak; GPU: at 8,192,
-                              // beside the best algorithm of any kind
+                              // as a share of the best algorithm of any kind
     BENCH_SMALL = 1 << 2,     // CPU: all matrices at 1 to 16 tokens, as a share of the bandwidth
-    BENCH_ATTENTION = 1 << 3, // texts of 300, 2,048 and 8,192, as a share of the peak
+    BENCH_ATTENTION = 1 << 3, // texts of 300, 2,048 and 8,192, as a share of the peak (GPU: of mma.sync)
     BENCH_BLOCK = 1 << 4,     // a whole block: what each operation takes of its time
     BENCH_THREADS = 1 << 5,   // CPU: a block with one thread, with two and with all
     BENCH_ROWS = 1 << 6,      // norms, rotation and SwiGLU, in bytes a second

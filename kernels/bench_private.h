@@ -44,7 +44,12 @@ void bench_report_close(struct bench *bench);
 __attribute__((format(printf, 5, 6))) json_t *bench_print(struct bench *bench, const char *what, double value,
                                                           const char *unit, const char *format, ...);
 void bench_add(json_t *figure, const char *key, double value); // one more number, if it is finite
-void bench_print_rate(struct bench *bench, const char *name, double operations, double seconds, double peak);
+// As a share of `limit` operations a second. of: what the limit is; NULL: the peak that the table begins
+// with.
+void bench_print_rate(struct bench *bench, const char *name, double operations, double seconds, double limit,
+                      const char *of);
+// "peak of mma.sync" where this dtype's peak is that of one instruction among faster ones, otherwise NULL.
+const char *bench_peak_name(const struct bench *bench, char *out, size_t size);
 
 // ---- bench_products.c ----
 

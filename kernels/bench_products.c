@@ -41,7 +41,7 @@ struct tally {      // of candidates
 static struct tally count_groups(const struct device_candidate *lines, size_t count) {
     struct tally tally = {.chosen = -1};
     for (size_t i = 0; i < count; i++) {
-        tally.chosen = lines[i].best ? lines[i].group : tally.chosen;
+        tally.chosen = lines[i].chosen ? lines[i].group : tally.chosen;
         tally.groups = lines[i].group >= tally.groups ? lines[i].group + 1 : tally.groups;
         tally.unfit += lines[i].group < 0;
     }
@@ -57,10 +57,27 @@ static void add_algorithms(struct bench *bench, json_t *figure, const struct dev
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++) {
         json_t *line = json_pack("{s:s, s:f, s:i, s:b}", "name", lines[i].name, "seconds", lines[i].seconds,
-                                 "group", lines[i].group, "chosen", lines[i].best);
+                                 "group", lines[i].group, "chosen", lines[i].chosen);
         bench->report_failed = json_array_append_new(list, line) != 0 || bench->report_failed;
     }
     bench->report_failed = json_object_set_new(figure, "algorithms", list) != 0 || bench->report_failed;
+}
+
+// Of all that were timed, free of restrictions (0: none) or not, the chosen one too.
+static double fastest_of(const struct device_candidate *lines, size_t count, double free_seconds,
+                         double chosen_seconds) {
+    double best = free_seconds > 0 ? fmin(free_seconds, chosen_seconds) : chosen_seconds;
+    for (size_t i = 0; i < count; i++) {
+        best = lines[i].seconds > 0 ? fmin(lines[i].seconds, best) : best;
+    }
+    return best;
+}
+
+static void print_product(struct bench *bench, const char *product, double operations, double seconds,
+                          double limit, const char *of) {
+    char name[96];
+    snprintf(name, sizeof name, "matmul, %s", product);
+    bench_print_rate(bench, name, operations, seconds, limit, of);
 }
 
 static void print_candidates(struct bench *bench, const char *name, double operations, double free_seconds,
@@ -80,8 +97,8 @@ static void print_candidates(struct bench *bench, const char *name, double opera
     add_algorithms(bench, figure, lines, count);
 }
 
-// Every candidate, beside the best algorithm of any kind.
-static int bench_candidates(struct bench *bench, enum bench_matrix matrix, const char *name,
+// The product beside the best algorithm of any kind, then every candidate.
+static int bench_candidates(struct bench *bench, enum bench_matrix matrix, const char *product,
                             double operations, double chosen_seconds, struct error *err) {
     struct device_candidate *lines = NULL;
     void *memory = NULL;
@@ -95,8 +112,12 @@ static int bench_candidates(struct bench *bench, enum bench_matrix matrix, const
             bench->device, buffers.out, buffers.x, &bench->blocks.matrices[matrix], NULL, buffers.store,
             bench->blocks.workspace, BENCH_WORKSPACE, lines, CANDIDATES_MOST, &count, &free_seconds, err);
     }
-    if (status == STATUS_OK && free_seconds > 0) {
-        print_candidates(bench, name, operations, free_seconds, chosen_seconds, lines, count);
+    if (status == STATUS_OK) {
+        char name[96];
+        double best = fastest_of(lines, count, free_seconds, chosen_seconds);
+        snprintf(name, sizeof name, "any algorithm, %s", product);
+        print_product(bench, product, operations, chosen_seconds, operations / best, "best of any algorithm");
+        print_candidates(bench, name, operations, best, chosen_seconds, lines, count);
     }
     free(memory);
     return status == STATUS_OK ? bench_blocks_refill(&bench->blocks, err) : status;
@@ -106,19 +127,19 @@ static int bench_product(struct bench *bench, size_t tokens, enum bench_matrix m
     struct bench_times times;
     size_t rows;
     size_t columns;
-    char name[96];
+    char product[64];
     bench_matrix_size(&bench->blocks.shape, matrix, &rows, &columns);
     double operations = 2.0 * (double)tokens * (double)rows * (double)columns;
+    snprintf(product, sizeof product, "%zu tokens, %zu x %zu", tokens, rows, columns);
     int status = bench_time_steps(bench, 1u << steps[matrix], &times, err);
-    if (status == STATUS_OK) {
-        snprintf(name, sizeof name, "matmul, %zu tokens, %zu x %zu", tokens, rows, columns);
-        bench_print_rate(bench, name, operations, times.all, times.peak);
+    if (status != STATUS_OK) {
+        return status;
     }
-    if (status == STATUS_OK && has_choice(bench)) {
-        snprintf(name, sizeof name, "any algorithm, %zu tokens, %zu x %zu", tokens, rows, columns);
-        status = bench_candidates(bench, matrix, name, operations, times.all, err);
+    if (has_choice(bench)) {
+        return bench_candidates(bench, matrix, product, operations, times.all, err);
     }
-    return status;
+    print_product(bench, product, operations, times.all, times.peak, NULL);
+    return STATUS_OK;
 }
 
 // A device with a choice computes whole batches, whatever their tokens: it is measured at one.

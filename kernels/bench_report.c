@@ -67,9 +67,25 @@ void bench_add(json_t *figure, const char *key, double value) {
     }
 }
 
-void bench_print_rate(struct bench *bench, const char *name, double operations, double seconds, double peak) {
+void bench_print_rate(struct bench *bench, const char *name, double operations, double seconds, double limit,
+                      const char *of) {
     double rate = operations / seconds;
-    json_t *figure =
-        bench_print(bench, name, rate * 1e-9, "GFLOP/s", "%8.1f %% of %8.1f", 100 * rate / peak, peak * 1e-9);
-    bench_add(figure, "limit", peak * 1e-9);
+    json_t *figure = bench_print(bench, name, rate * 1e-9, "GFLOP/s",
+                                 of != NULL ? "%8.1f %% of %8.1f, %s" : "%8.1f %% of %8.1f",
+                                 100 * rate / limit, limit * 1e-9, of);
+    bench_add(figure, "limit", limit * 1e-9);
+    if (figure != NULL) {
+        bench->report_failed =
+            json_object_set_new(figure, "of", json_string(of != NULL ? of : "peak")) != 0 ||
+            bench->report_failed;
+    }
+}
+
+const char *bench_peak_name(const struct bench *bench, char *out, size_t size) {
+    const char *instruction = bench->device->ops->peak_instruction;
+    if (instruction == NULL || device_dtype(bench->device) != DTYPE_BF16) {
+        return NULL;
+    }
+    snprintf(out, size, "peak of %s", instruction);
+    return out;
 }

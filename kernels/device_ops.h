@@ -16,7 +16,7 @@ struct device_candidate { // a way to compute a product
     double seconds; // of one run
     int group;      // candidates whose results have equal bits share it, the largest group is 0; -1: a row's
                     // bits depend on its place
-    bool best;      // what device_matmul_tune would choose
+    bool chosen;    // in use; where none is yet: what device_matmul_tune would choose
 };
 
 struct device_ops {
@@ -86,6 +86,8 @@ struct device_ops {
     // The rate of a loop that does nothing but multiply and add numbers of `dtype` in registers, all threads,
     // in floating-point operations a second. For benchmarks.
     int (*peak)(struct device *device, enum dtype dtype, double *rate, struct error *err);
+    // The instruction of bfloat16's peak where products may use a faster one; NULL: there is none faster.
+    const char *peak_instruction;
     // The rate of reading device memory from front to back, all threads, in bytes a second. For benchmarks;
     // NULL where it is not measured.
     int (*read_rate)(struct device *device, const void *data, size_t bytes, double *rate, struct error *err);

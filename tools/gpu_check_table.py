@@ -31,14 +31,14 @@ def device_rows(check):
     for figure in check.bench_figures("products"):
         if figure["what"].startswith("matmul"):
             other = free.get(figure["what"].partition(", ")[2])
-            ratio = other["chosen_of_free"] if other else figure["value"] / figure["limit"]
-            rows.append(row(figure["what"], figure["value"], figure["unit"], ratio,
-                            f"of any algorithm's; {other['groups']:.0f} kinds of bits, {other['chosen_group_size']:.0f} of "
-                            f"{other['candidates']:.0f} candidates with the chosen's" if other else "of the peak"))
+            bits = (f"; {other['groups']:.0f} kinds of bits, {other['chosen_group_size']:.0f} of {other['candidates']:.0f} candidates "
+                    "with the chosen's" if other else "")
+            rows.append(row(figure["what"], figure["value"], figure["unit"], figure["value"] / figure["limit"],
+                            f"of the {figure['of']}{bits}"))
     for part in ("attention", "block", "rows", "copies"):
         for figure in check.bench_figures(part):
             ratio = figure["value"] / figure["limit"] if "limit" in figure else None
-            rows.append(row(figure["what"], figure["value"], figure["unit"], ratio, "of the peak" if ratio else None))
+            rows.append(row(figure["what"], figure["value"], figure["unit"], ratio, f"of the {figure['of']}" if ratio else None))
     return rows
 
 

@@ -310,6 +310,16 @@ static int group_number(const struct survey *survey, const struct candidate *of)
     return number;
 }
 
+// The one in use; until one is, the survey's best. This survey's times may favour another than the one that
+// was chosen, which is what everything else runs by.
+static bool is_chosen(const struct survey *survey, const struct candidate *candidate,
+                      const struct candidate *best) {
+    const struct product *product = survey->trial.product;
+    return product->chosen ? memcmp(candidate->algorithm.data, product->algorithm.data,
+                                    sizeof product->algorithm.data) == 0
+                           : candidate == best;
+}
+
 static size_t list(const struct survey *survey, struct device_candidate *out, size_t most) {
     const struct candidate *best = survey_best(survey);
     size_t count = 0;
@@ -323,7 +333,7 @@ static size_t list(const struct survey *survey, struct device_candidate *out, si
         struct device_candidate *line = &out[count++];
         line->seconds = candidate->seconds;
         line->group = candidate->stable ? group_number(survey, candidate) : -1;
-        line->best = candidate == best;
+        line->chosen = is_chosen(survey, candidate, best);
         algorithm_name(&settings, line->name, sizeof line->name);
     }
     return count;

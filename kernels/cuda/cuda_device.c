@@ -73,6 +73,7 @@ static const struct device_ops cuda_ops = {
     .swiglu = cuda_swiglu,
     .pool = cuda_pool,
     .peak = cuda_peak,
+    .peak_instruction = "mma.sync", // Hopper and Blackwell have faster ones, which cuBLAS uses
 };
 
 // ---- what is there ----

@@ -113,16 +113,15 @@ static void without_weights(struct rig *rig) {
         STATUS_INTERNAL, "before their weights are there");
 }
 
-static void list(struct rig *rig) {
+// Exactly one of them is marked: this one.
+static void list_of(struct rig *rig, struct shape *shape, const char *chosen_id) {
     enum { MOST = 16 };
-    struct shape shape;
     struct device_candidate lines[MOST];
     size_t count;
     double free_seconds;
-    size_t best = 0;
-    open_shape(rig, DTYPE_BF16, &shape);
+    size_t marked = 0;
     void *workspace = rig_take(rig, DEVICE_SCRATCH, 64 << 10);
-    MUST(rig->device->ops->matmul_candidates(rig->device, shape.out, shape.x, &shape.matrix, NULL,
+    MUST(rig->device->ops->matmul_candidates(rig->device, shape->out, shape->x, &shape->matrix, NULL,
                                              DEVICE_STORE, workspace, 64 << 10, lines, MOST, &count,
                                              &free_seconds, &rig->error));
     double chosen = 0;
@@ -131,11 +130,36 @@ static void list(struct rig *rig) {
         bool unfit = strstr(lines[i].name, "id=66 ") != NULL;
         REQUIRE(lines[i].seconds > 0);
         REQUIRE((lines[i].group == 0) == equal && (lines[i].group == -1) == unfit);
-        chosen = lines[i].best ? lines[i].seconds : chosen;
-        best += lines[i].best;
+        REQUIRE(lines[i].chosen == (strstr(lines[i].name, chosen_id) != NULL));
+        chosen = lines[i].chosen ? lines[i].seconds : chosen;
+        marked += lines[i].chosen;
     }
-    REQUIRE(count == 5 && best == 1);
+    REQUIRE(count == 5 && marked == 1);
     REQUIRE(free_seconds > 0 && free_seconds < chosen);
+}
+
+static void list(struct rig *rig) {
+    struct shape shape;
+    open_shape(rig, DTYPE_BF16, &shape);
+    list_of(rig, &shape, "id=6 ");
+    tune(rig, &shape, false, DEVICE_STORE);
+    list_of(rig, &shape, "id=6 ");
+}
+
+// The algorithm in use is marked, not the one that this survey would choose.
+static void list_named(struct rig *rig) {
+    struct shape shape;
+    struct buffer text = {0};
+    open_shape(rig, DTYPE_BF16, &shape);
+    tune(rig, &shape, false, DEVICE_STORE);
+    MUST(device_algorithms(rig->device, &text, &rig->error));
+    device_close(rig->device);
+    memcpy(strstr(text.data, "words=") + 6, "0000000000000007", 16);
+    open_shape(rig, DTYPE_BF16, &shape);
+    MUST(device_set_algorithms(rig->device, text.data, true, &rig->error));
+    tune(rig, &shape, false, DEVICE_STORE);
+    list_of(rig, &shape, "id=7 ");
+    buffer_destroy(&text);
 }
 
 static void test_choice(void **state) {
@@ -149,6 +173,7 @@ static void test_choice(void **state) {
     in_child("SEED=0", each_shape_once);
     in_child("SEED=1", without_weights);
     in_child("SEED=0", list);
+    in_child("SEED=0", list_named);
 }
 
 // ---- bits ----
