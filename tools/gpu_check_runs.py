@@ -1,4 +1,5 @@
 """Extractions for gpu_check.py: jobs, what their ledgers and logs say, and their latents."""
+import contextlib
 import json
 import os
 import re
@@ -107,6 +108,24 @@ def load_rate(run):
 def shard_hashes(run):
     with sqlite3.connect(run / "ledger.sqlite") as db:
         return dict(db.execute("SELECT name, sha256 FROM shard ORDER BY number"))
+
+
+# ---- processes ----
+
+def call(words, timeout, check=True, **more):
+    """As subprocess.run; when time is over what the command started goes with it, so that nothing of it stays on the device."""
+    words = [str(word) for word in words]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
+                          **more) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if check and process.returncode != 0:
+        raise subprocess.CalledProcessError(process.returncode, words, out, err)
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 # ---- storage ----

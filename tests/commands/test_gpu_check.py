@@ -1,10 +1,12 @@
 """tools/gpu_check.py in its quick mode, on the CPU and on the emulated GPU: every part does its work, a part that fails or that time has
 run out for is said and stops no other, and the table reaches the README only from a GPU."""
 import json
+import os
 import sqlite3
 import statistics
 import subprocess
 import sys
+import time
 import types
 
 import pytest
@@ -113,6 +115,63 @@ def test_words_are_one_token_each(tmp_path):
     tokens = dict(job.query("SELECT id, tokens FROM problem"))
     for problem in problems:
         assert abs(tokens[problem["problem_id"]] - problem["tokens"]) <= max(6, problem["tokens"] // 20), problem["problem_id"]
+
+
+# ---- programs, and their time
+
+def scripts_check(folder, seconds, **scripts):
+    """A check on a GPU whose test programs, and compute-sanitizer, are these shell scripts."""
+    check = gpu_check_module.Check.__new__(gpu_check_module.Check)
+    check.options = types.SimpleNamespace(quick=False, device="cuda:0", time=seconds, verbose=False)
+    check.build, check.emulated, check.figures, check.parts, check.began = folder, False, {}, [], time.monotonic()
+    (folder / "tests").mkdir(exist_ok=True)
+    for name, script in scripts.items():
+        path = folder / ("compute-sanitizer" if name == "sanitizer" else f"tests/{name}")
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    return check
+
+
+def run_part(check, run, most):
+    check.part("part", run, 0, most)
+    return check.parts[-1]["state"], check.parts[-1]["word"]
+
+
+def test_programs_without_time_are_named(tmp_path, monkeypatch):
+    check = scripts_check(tmp_path, 100, kernels_test_device="exit 0", kernels_test_rows="echo wrong >&2; exit 1", kernels_test_matmul="exit 0")
+    assert run_part(check, check.run_tests, 60) == ("failed", "RuntimeError: kernels_test_rows (wrong) failed")
+    assert check.figures["tests"]["passed"] == ["kernels_test_device", "kernels_test_matmul"]
+    check = scripts_check(tmp_path, 100, kernels_test_rows="sleep 60")
+    state, word = run_part(check, check.run_tests, 3)
+    assert state == "left out"
+    assert word == "1 of 3 programs passed; no time for kernels_test_rows (not over in 3 s), kernels_test_matmul"
+    monkeypatch.setattr(gpu_check_module, "TEST_MOST", 2)  # a program that had all the time it may have failed
+    assert run_part(check, check.run_tests, 60) == ("failed", "RuntimeError: kernels_test_rows (not over in 2 s) failed")
+
+
+def test_sanitizer_tells_findings_from_want_of_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def run(script, most=60):
+        check = scripts_check(tmp_path, 100, a="exit 0", b="exit 0", sanitizer=script)
+        state, word = run_part(check, lambda: check.run_sanitizer([("memcheck", "a"), ("racecheck", "b")]), most)
+        return state, word, check.figures["sanitizer"]["passed"]
+
+    assert run('case "$*" in "--tool memcheck --error-exitcode 99 --report-api-errors no "*a) ;; '
+               '"--tool racecheck --error-exitcode 99 "*b) ;; *) exit 1 ;; esac') == (
+        "done", "memcheck a, racecheck b: no finding", ["memcheck a", "racecheck b"])
+    state, word, _ = run('echo "========= COMPUTE-SANITIZER"; echo "========= Invalid __global__ read"; exit 99')
+    assert state == "failed" and "memcheck a: ========= Invalid __global__ read" in word
+    state, word, _ = run('echo "========= COMPUTE-SANITIZER"; echo "========= Error: Device not supported"; exit 1')
+    assert state == "left out" and "does not work here" in word
+    assert run("exit 1")[0] == "failed"
+    slow = f'[ "$2" = memcheck ] || {{ sleep 60 & echo $! >{tmp_path}/pid; wait; }}'
+    assert run(slow, 7) == ("left out", "no time for racecheck b; memcheck a without a finding", ["memcheck a"])
+    with pytest.raises(ProcessLookupError):  # what it had started does not stay on the device
+        for _ in range(100):
+            os.kill(int((tmp_path / "pid").read_text()), 0)
+            time.sleep(0.05)
+    assert run("exit 0", 3)[:2] == ("left out", "no time for memcheck a, racecheck b; none without a finding")
 
 
 # ---- what a ledger says
