@@ -1,9 +1,9 @@
-# The CUDA back end: compiled where nvcc, cuBLAS's and NVML's headers are found; otherwise a stand-in takes its place, which
-# says at run time that there is none, and a status line says here what is missing. Neither library is linked: cuBLASLt and
-# NVML are loaded when a GPU is opened. The sanitizer builds leave the GPU out: the emulation (tests) checks its host code.
+# The CUDA back end: compiled where nvcc and cuBLAS's headers are found; otherwise a stand-in takes its place, which says at
+# run time that there is none, and a status line says here what is missing. Neither cuBLASLt nor NVML is linked: they are
+# loaded when a GPU is opened. The sanitizer builds leave the GPU out: the emulation (tests) checks its host code.
 set(STRATA_CUDA AUTO CACHE STRING "Build the CUDA back end: ON, OFF or AUTO (where all of it is found)")
 set(STRATA_CUDA_PYPI "" CACHE PATH
-  "A site-packages folder with PyPI's nvidia-cublas and nvidia-nvml-dev; empty: that of STRATA_PYTHON, then of python3")
+  "A site-packages folder with PyPI's nvidia-cublas; empty: that of STRATA_PYTHON, then of python3")
 set(STRATA_CUDA_ARCHITECTURES "" CACHE STRING "As CMAKE_CUDA_ARCHITECTURES; empty: every one that the program is for")
 include(CheckLanguage)
 
@@ -35,10 +35,8 @@ macro(strata_cuda_find_compiler)
   endif()
 endmacro()
 
-# Folders that may hold cuBLAS and NVML: the toolkit's, then PyPI's (nvidia/cu13 with all of them; nvidia/cublas,
-# nvidia/nvml_dev and so on before CUDA 13).
-function(strata_cuda_folders out)
-  set(folders ${CUDAToolkit_INCLUDE_DIRS})
+# site-packages folders that may have NVIDIA's packages.
+function(strata_cuda_sites out)
   set(sites ${STRATA_CUDA_PYPI})
   if(NOT sites)
     foreach(python IN ITEMS "${STRATA_PYTHON}" python3)
@@ -49,17 +47,17 @@ function(strata_cuda_folders out)
       endif()
     endforeach()
   endif()
-  foreach(site IN LISTS sites)
-    file(GLOB more ${site}/nvidia/cu${CUDAToolkit_VERSION_MAJOR}/include ${site}/nvidia/cublas/include
-      ${site}/nvidia/nvml*/include)
-    list(APPEND folders ${more})
-  endforeach()
-  set(${out} ${folders} PARENT_SCOPE)
+  set(${out} ${sites} PARENT_SCOPE)
 endfunction()
 
 # STRATA_CUDA_HEADERS and STRATA_CUBLAS_DIR, or `cuda_missing`. cuBLAS of another major version than nvcc's is none.
 macro(strata_cuda_find_libraries)
-  strata_cuda_folders(folders)
+  set(folders ${CUDAToolkit_INCLUDE_DIRS})
+  strata_cuda_sites(sites)
+  foreach(site IN LISTS sites) # PyPI: nvidia/cu13; nvidia/cublas before CUDA 13
+    file(GLOB more ${site}/nvidia/cu${CUDAToolkit_VERSION_MAJOR}/include ${site}/nvidia/cublas/include)
+    list(APPEND folders ${more})
+  endforeach()
   unset(cublas)
   foreach(folder IN LISTS folders)
     if(NOT cublas AND EXISTS ${folder}/cublasLt.h)
@@ -69,13 +67,10 @@ macro(strata_cuda_find_libraries)
       endif()
     endif()
   endforeach()
-  find_path(nvml nvml.h PATHS ${folders} NO_DEFAULT_PATH NO_CACHE)
   if(NOT cublas)
     set(cuda_missing "nvcc is there, but no cublasLt.h of CUDA ${CUDAToolkit_VERSION_MAJOR} (PyPI: nvidia-cublas)")
-  elseif(NOT nvml)
-    set(cuda_missing "nvcc is there, but no nvml.h (PyPI: nvidia-nvml-dev)")
   else()
-    set(STRATA_CUDA_HEADERS ${CUDAToolkit_INCLUDE_DIRS} ${cublas} ${nvml})
+    set(STRATA_CUDA_HEADERS ${CUDAToolkit_INCLUDE_DIRS} ${cublas})
     list(REMOVE_DUPLICATES STRATA_CUDA_HEADERS)
     get_filename_component(prefix ${cublas} DIRECTORY)
     find_file(library libcublasLt.so.${CUDAToolkit_VERSION_MAJOR} NO_DEFAULT_PATH NO_CACHE

@@ -178,15 +178,14 @@ void device_sample(const struct device *device, struct device_sample *out) {
 }
 
 void device_throttle_names(int64_t reasons, char *out, size_t size) {
-    // Bits of nvmlClocksEventReasons that slow a clock; being idle and settings of the user do not count.
     static const struct {
-        int64_t bits;
+        int64_t bit;
         const char *name;
-    } names[] = {{0x04, "power"},
-                 {0x08, "hardware"},
-                 {0x20, "thermal"},
-                 {0x40, "thermal-hardware"},
-                 {0x80, "power-brake"}};
+    } names[] = {{DEVICE_THROTTLE_POWER, "power"},
+                 {DEVICE_THROTTLE_HARDWARE, "hardware"},
+                 {DEVICE_THROTTLE_THERMAL, "thermal"},
+                 {DEVICE_THROTTLE_THERMAL_HARDWARE, "thermal-hardware"},
+                 {DEVICE_THROTTLE_POWER_BRAKE, "power-brake"}};
     size_t used = 0;
     if (reasons < 0) {
         snprintf(out, size, "unknown");
@@ -194,8 +193,14 @@ void device_throttle_names(int64_t reasons, char *out, size_t size) {
     }
     snprintf(out, size, "none");
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if ((reasons & names[i].bits) != 0 && used < size) {
+        if ((reasons & names[i].bit) != 0 && used < size) {
             used += (size_t)snprintf(out + used, size - used, "%s%s", used > 0 ? "+" : "", names[i].name);
         }
     }
+}
+
+bool device_xid_blames_program(int64_t xid) {
+    // NVIDIA's catalogue (docs.nvidia.com/deploy/xid-errors): an exception in a kernel, an access to memory
+    // that is not mapped, a channel that was reset, and one that was torn down.
+    return xid == 13 || xid == 31 || xid == 43 || xid == 45;
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and testing strata needs: Debian packages (when missing) and a Python environment in build/venv.
-# usage: tools/setup.sh [--parity]     --parity adds torch and transformers for the live parity tests
+# usage: tools/setup.sh [--parity]     --parity adds what the tests compare with: torch, transformers and others
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -37,7 +37,7 @@ install tools/requirements.txt
 
 # The CUDA back end needs more than nvcc: what a bare compiler lacks comes from PyPI.
 nvcc=$(PATH="$PATH:/usr/local/cuda/bin" command -v nvcc || true)
-if [ -n "$nvcc" ] && ! printf '#include <cublasLt.h>\n#include <nvml.h>\n' | "$nvcc" -E -x cu - >/dev/null 2>&1; then
+if [ -n "$nvcc" ] && ! echo '#include <cublasLt.h>' | "$nvcc" -E -x cu - >/dev/null 2>&1; then
   cuda=$("$nvcc" --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p')
   if [ -f "tools/requirements-cuda$cuda.txt" ]; then
     install "tools/requirements-cuda$cuda.txt"

@@ -2,9 +2,13 @@
 
 #include <stddef.h>
 
+// cudaErrorContained, a hardware fault that the GPU kept to the programs it met; newer than CUDA 12.4's
+// headers.
+enum { ERROR_CONTAINED = 226 };
+
 // The GPU, its driver or its memory: another machine, or this one after a repair, can run the job.
 static bool is_device_fault(cudaError_t result) {
-    switch (result) {
+    switch ((int)result) {
     case cudaErrorMemoryAllocation:
     case cudaErrorInitializationError:
     case cudaErrorInsufficientDriver:
@@ -32,6 +36,7 @@ static bool is_device_fault(cudaError_t result) {
     case cudaErrorMpsMaxConnectionsReached:
     case cudaErrorECCUncorrectable:
     case cudaErrorNvlinkUncorrectable:
+    case ERROR_CONTAINED:
     case cudaErrorHardwareStackError:
     case cudaErrorUnknown: // what a GPU that fell off the bus answers
         return true;
@@ -42,7 +47,7 @@ static bool is_device_fault(cudaError_t result) {
 
 // The call that returns one of these is seldom the one at fault.
 bool cuda_is_late(cudaError_t result) {
-    switch (result) {
+    switch ((int)result) {
     case cudaErrorIllegalAddress:
     case cudaErrorMisalignedAddress:
     case cudaErrorInvalidAddressSpace:
@@ -53,6 +58,7 @@ bool cuda_is_late(cudaError_t result) {
     case cudaErrorHardwareStackError:
     case cudaErrorECCUncorrectable:
     case cudaErrorNvlinkUncorrectable:
+    case ERROR_CONTAINED:
     case cudaErrorDevicesUnavailable:
     case cudaErrorUnknown:
         return true;

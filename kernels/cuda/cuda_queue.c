@@ -12,11 +12,6 @@
 
 // ---- faults ----
 
-// Codes of the driver's XID messages that a program's own kernels cause; the others are the GPU's.
-static bool is_own_fault(int64_t xid) {
-    return xid == 13 || xid == 31 || xid == 43 || xid == 45;
-}
-
 // Adds the driver's XID code of a fault, which comes a moment after the fault itself.
 static int add_xid(const struct cuda_device *cuda, int status, struct error *err) {
     enum { LOOKS = 8 };
@@ -31,7 +26,7 @@ static int add_xid(const struct cuda_device *cuda, int status, struct error *err
         return status;
     }
     struct error before = *err;
-    return error_set(err, is_own_fault(sample.xid) ? status : STATUS_DEVICE,
+    return error_set(err, device_xid_blames_program(sample.xid) ? status : STATUS_DEVICE,
                      "%.1900s; the driver reports XID %lld", before.message, (long long)sample.xid);
 }
 

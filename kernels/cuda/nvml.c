@@ -13,6 +13,8 @@ struct symbol {
     bool needed;
 };
 
+// Of several names for one member the first that is there counts: the later ones are what older drivers say,
+// and what CUDA 13 calls deprecated.
 static const struct symbol symbols[] = {
     {"nvmlInit_v2", offsetof(struct nvml, init), true},
     {"nvmlShutdown", offsetof(struct nvml, shutdown), false},
@@ -25,6 +27,7 @@ static const struct symbol symbols[] = {
     {"nvmlDeviceGetTemperature", offsetof(struct nvml, temperature), false},
     {"nvmlDeviceGetPowerUsage", offsetof(struct nvml, power), false},
     {"nvmlDeviceGetEnforcedPowerLimit", offsetof(struct nvml, power_limit), false},
+    {"nvmlDeviceGetCurrentClocksEventReasons", offsetof(struct nvml, throttle_reasons), false},
     {"nvmlDeviceGetCurrentClocksThrottleReasons", offsetof(struct nvml, throttle_reasons), false},
     {"nvmlDeviceGetPcieThroughput", offsetof(struct nvml, pcie_throughput), false},
     {"nvmlDeviceGetComputeRunningProcesses_v3", offsetof(struct nvml, processes), false},
@@ -37,12 +40,17 @@ static const struct symbol symbols[] = {
 // Names the first needed function that the library lacks; NULL when all are there.
 static const char *resolve(struct nvml *nvml) {
     for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++) {
-        void *found = library_symbol(nvml->library, symbols[i].name);
+        // POSIX gives data and function pointers one size and form; ISO C has no conversion between them.
+        char *member = (char *)nvml + symbols[i].place;
+        void *found;
+        memcpy(&found, member, sizeof found);
+        if (found == NULL) {
+            found = library_symbol(nvml->library, symbols[i].name);
+            memcpy(member, &found, sizeof found);
+        }
         if (found == NULL && symbols[i].needed) {
             return symbols[i].name;
         }
-        // POSIX gives data and function pointers one size and form; ISO C has no conversion between them.
-        memcpy((char *)nvml + symbols[i].place, &found, sizeof found);
     }
     return NULL;
 }
@@ -54,10 +62,10 @@ bool nvml_open(struct nvml *nvml, char *why, size_t why_size) {
         return false;
     }
     const char *lacking = resolve(nvml);
-    nvmlReturn_t result = NVML_SUCCESS;
+    enum nvml_result result = NVML_OK;
     if (lacking != NULL) {
         snprintf(why, why_size, "%s has no %s", library_names[0], lacking);
-    } else if ((result = nvml->init()) != NVML_SUCCESS) {
+    } else if ((result = nvml->init()) != NVML_OK) {
         snprintf(why, why_size, "nvmlInit_v2: %s", nvml_error(nvml, result));
     } else {
         return true;
@@ -77,7 +85,7 @@ void nvml_close(struct nvml *nvml) {
     *nvml = (struct nvml){0};
 }
 
-const char *nvml_error(const struct nvml *nvml, nvmlReturn_t result) {
+const char *nvml_error(const struct nvml *nvml, enum nvml_result result) {
     const char *text = nvml->error_string != NULL ? nvml->error_string(result) : NULL;
     return text != NULL ? text : "an error that NVML does not name";
 }

@@ -19,8 +19,8 @@ static const double grace_seconds = 2.0;  // for a thread that hangs in the driv
 
 struct telemetry {
     struct nvml nvml; // all NULL: nothing is known and there is no thread
-    nvmlDevice_t device;
-    nvmlEventSet_t events;
+    struct nvml_device *device;
+    struct nvml_event_set *events;
     bool watches_events;
     bool runs; // the thread was started
     pthread_t thread;
@@ -38,18 +38,18 @@ struct telemetry {
 // Memory of this process and the number of others. The driver may know processes by other ids than they have
 // here (a container): when ours is not in its list, neither is known.
 static void read_processes(const struct telemetry *telemetry, struct device_sample *out) {
-    nvmlProcessInfo_t processes[MOST_PROCESSES];
+    struct nvml_process processes[MOST_PROCESSES];
     unsigned int count = MOST_PROCESSES;
     if (telemetry->nvml.processes == NULL ||
-        telemetry->nvml.processes(telemetry->device, &count, processes) != NVML_SUCCESS) {
+        telemetry->nvml.processes(telemetry->device, &count, processes) != NVML_OK) {
         return;
     }
     unsigned int own = (unsigned int)getpid();
     for (unsigned int i = 0; i < count && i < MOST_PROCESSES; i++) {
         if (processes[i].pid == own) {
             out->foreign_processes = (int32_t)count - 1;
-            if (processes[i].usedGpuMemory <= INT64_MAX) { // NVML_VALUE_NOT_AVAILABLE is all ones
-                out->process_memory = (int64_t)processes[i].usedGpuMemory;
+            if (processes[i].memory <= INT64_MAX) {
+                out->process_memory = (int64_t)processes[i].memory;
             }
         }
     }
@@ -57,12 +57,12 @@ static void read_processes(const struct telemetry *telemetry, struct device_samp
 
 static void read_memory_and_work(const struct telemetry *telemetry, struct device_sample *out) {
     const struct nvml *nvml = &telemetry->nvml;
-    nvmlMemory_t memory;
-    if (nvml->memory_info != NULL && nvml->memory_info(telemetry->device, &memory) == NVML_SUCCESS) {
+    struct nvml_memory memory;
+    if (nvml->memory_info != NULL && nvml->memory_info(telemetry->device, &memory) == NVML_OK) {
         out->memory_used = (int64_t)memory.used;
     }
-    nvmlUtilization_t utilization;
-    if (nvml->utilization != NULL && nvml->utilization(telemetry->device, &utilization) == NVML_SUCCESS) {
+    struct nvml_utilization utilization;
+    if (nvml->utilization != NULL && nvml->utilization(telemetry->device, &utilization) == NVML_OK) {
         out->utilization = (int32_t)utilization.gpu;
     }
 }
@@ -71,33 +71,31 @@ static void read_clocks_and_power(const struct telemetry *telemetry, struct devi
     const struct nvml *nvml = &telemetry->nvml;
     unsigned int number;
     unsigned long long reasons;
-    if (nvml->clock != NULL && nvml->clock(telemetry->device, NVML_CLOCK_SM, &number) == NVML_SUCCESS) {
+    if (nvml->clock != NULL && nvml->clock(telemetry->device, NVML_SM_CLOCK, &number) == NVML_OK) {
         out->sm_clock = (int32_t)number;
     }
-    if (nvml->clock_most != NULL &&
-        nvml->clock_most(telemetry->device, NVML_CLOCK_SM, &number) == NVML_SUCCESS) {
+    if (nvml->clock_most != NULL && nvml->clock_most(telemetry->device, NVML_SM_CLOCK, &number) == NVML_OK) {
         out->sm_clock_most = (int32_t)number;
     }
-    if (nvml->throttle_reasons != NULL &&
-        nvml->throttle_reasons(telemetry->device, &reasons) == NVML_SUCCESS) {
+    if (nvml->throttle_reasons != NULL && nvml->throttle_reasons(telemetry->device, &reasons) == NVML_OK) {
         out->throttle_reasons = (int64_t)(reasons & INT64_MAX);
     }
     if (nvml->temperature != NULL &&
-        nvml->temperature(telemetry->device, NVML_TEMPERATURE_GPU, &number) == NVML_SUCCESS) {
+        nvml->temperature(telemetry->device, NVML_CHIP_SENSOR, &number) == NVML_OK) {
         out->temperature = (int32_t)number;
     }
-    if (nvml->power != NULL && nvml->power(telemetry->device, &number) == NVML_SUCCESS) {
+    if (nvml->power != NULL && nvml->power(telemetry->device, &number) == NVML_OK) {
         out->power = number * 1e-3;
     }
-    if (nvml->power_limit != NULL && nvml->power_limit(telemetry->device, &number) == NVML_SUCCESS) {
+    if (nvml->power_limit != NULL && nvml->power_limit(telemetry->device, &number) == NVML_OK) {
         out->power_limit = number * 1e-3;
     }
 }
 
-static double read_traffic(const struct telemetry *telemetry, nvmlPcieUtilCounter_t counter) {
+static double read_traffic(const struct telemetry *telemetry, enum nvml_traffic traffic) {
     unsigned int kilobytes;
     if (telemetry->nvml.pcie_throughput == NULL ||
-        telemetry->nvml.pcie_throughput(telemetry->device, counter, &kilobytes) != NVML_SUCCESS) {
+        telemetry->nvml.pcie_throughput(telemetry->device, traffic, &kilobytes) != NVML_OK) {
         return DEVICE_UNKNOWN;
     }
     return kilobytes * 1e3;
@@ -109,8 +107,8 @@ static void read_all(struct telemetry *telemetry) {
     read_memory_and_work(telemetry, &fresh);
     read_clocks_and_power(telemetry, &fresh);
     read_processes(telemetry, &fresh);
-    fresh.pcie_received = read_traffic(telemetry, NVML_PCIE_UTIL_RX_BYTES); // the GPU's point of view
-    fresh.pcie_sent = read_traffic(telemetry, NVML_PCIE_UTIL_TX_BYTES);
+    fresh.pcie_received = read_traffic(telemetry, NVML_RECEIVED);
+    fresh.pcie_sent = read_traffic(telemetry, NVML_SENT);
     pthread_mutex_lock(&telemetry->lock);
     fresh.xid = telemetry->sample.xid;
     telemetry->sample = fresh;
@@ -119,17 +117,26 @@ static void read_all(struct telemetry *telemetry) {
     pthread_mutex_unlock(&telemetry->lock);
 }
 
-// Takes the XID errors that came since the last look; the last one is kept.
+// The last error is kept, but one of the device is not replaced by a program's: after an uncorrectable memory
+// error (48) the driver ends the programs that it struck (45).
+static void keep_xid(struct telemetry *telemetry, int64_t xid) {
+    pthread_mutex_lock(&telemetry->lock);
+    int64_t kept = telemetry->sample.xid;
+    if (kept <= 0 || device_xid_blames_program(kept) || !device_xid_blames_program(xid)) {
+        telemetry->sample.xid = xid;
+    }
+    pthread_mutex_unlock(&telemetry->lock);
+}
+
+// Takes the XID errors that came since the last look.
 static void read_events(struct telemetry *telemetry) {
     for (int i = 0; i < MOST_EVENTS; i++) {
-        nvmlEventData_t event = {0};
-        if (telemetry->nvml.event_set_wait(telemetry->events, &event, 1) != NVML_SUCCESS) {
+        struct nvml_event event = {0};
+        if (telemetry->nvml.event_set_wait(telemetry->events, &event, 1) != NVML_OK) {
             return;
         }
-        if ((event.eventType & nvmlEventTypeXidCriticalError) != 0) {
-            pthread_mutex_lock(&telemetry->lock);
-            telemetry->sample.xid = (int64_t)event.eventData;
-            pthread_mutex_unlock(&telemetry->lock);
+        if ((event.kind & NVML_EVENT_XID) != 0) {
+            keep_xid(telemetry, (int64_t)event.detail);
         }
     }
 }
@@ -177,11 +184,10 @@ static void *telemetry_thread(void *context) {
 static bool watch_events(struct telemetry *telemetry) {
     const struct nvml *nvml = &telemetry->nvml;
     if (nvml->event_set_create == NULL || nvml->register_events == NULL || nvml->event_set_wait == NULL ||
-        nvml->event_set_create(&telemetry->events) != NVML_SUCCESS) {
+        nvml->event_set_create(&telemetry->events) != NVML_OK) {
         return false;
     }
-    if (nvml->register_events(telemetry->device, nvmlEventTypeXidCriticalError, telemetry->events) ==
-        NVML_SUCCESS) {
+    if (nvml->register_events(telemetry->device, NVML_EVENT_XID, telemetry->events) == NVML_OK) {
         return true;
     }
     if (nvml->event_set_free != NULL) {
@@ -197,8 +203,8 @@ static bool find_device(struct telemetry *telemetry, const char *pci_bus_id, cha
         snprintf(warning, size, "the GPU's clocks, power and errors will not be known: %s", why);
         return false;
     }
-    nvmlReturn_t result = telemetry->nvml.device_by_pci_bus_id(pci_bus_id, &telemetry->device);
-    if (result != NVML_SUCCESS) {
+    enum nvml_result result = telemetry->nvml.device_by_pci_bus_id(pci_bus_id, &telemetry->device);
+    if (result != NVML_OK) {
         snprintf(warning, size, "the GPU's clocks, power and errors will not be known: NVML on %s: %s",
                  pci_bus_id, nvml_error(&telemetry->nvml, result));
         nvml_close(&telemetry->nvml);

@@ -53,7 +53,7 @@ static bool shows_hardware(const struct drift_moment *calibrated, const struct d
     int64_t xid = present->sample.xid;
     snprintf(out, DRIFT_CAUSE_TEXT, "the driver reported error XID %" PRId64 "%s", xid,
              is_memory_error(xid) ? " (the device's memory, ECC)" : "");
-    return xid > 0 && xid != calibrated->sample.xid;
+    return xid > 0 && xid != calibrated->sample.xid && !device_xid_blames_program(xid);
 }
 
 static bool shows_throttling(const struct drift_moment *calibrated, const struct drift_moment *present,

@@ -1,12 +1,14 @@
 // Why batches became slow, as far as the figures tell: a pure function from what was seen at calibration and
 // what is seen now to a cause and a sentence with the figures. A cause is named only by its own signature:
-//   hardware    the driver reported a critical error (XID, ECC among them) since
-//   throttling  the SM clock went down, and the device gives a reason that slows it
-//   offload     less of the process lies on the device than the model takes; or much PCIe traffic at low
-//   power neighbour   more processes compute on the device than at calibration; on the host: tasks wait for
-//   processors host        the device's own time is as it was while the batch's wall time grew; or a
-//   processor quota memory      tasks wait for memory (reclaim, swapping) storage     tasks wait for storage
-//   unknown     none of these: also an answer
+// - hardware: the driver reported a critical error of the device (XID, ECC among them) since;
+// - throttling: the SM clock went down, and the device gives a reason that slows it;
+// - offload: less of the process lies on the device than the model takes; or much PCIe traffic at low power;
+// - neighbour: more processes compute on the device than at calibration; on the host: tasks wait for
+//   processors;
+// - host: the device's own time is as it was while the batch's wall time grew; or a processor quota;
+// - memory: tasks wait for memory (reclaim, swapping);
+// - storage: tasks wait for storage;
+// - unknown: none of these, also an answer.
 #ifndef STRATA_EXTRACT_DRIFT_CAUSE_H
 #define STRATA_EXTRACT_DRIFT_CAUSE_H
 

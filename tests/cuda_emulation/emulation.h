@@ -110,6 +110,14 @@ cudaError_t queue_work(cudaStream_t stream, Kind kind, const char *name, std::fu
 void set_duration(double seconds); // called by work that runs: what it took on the device's clock
 void finish_everything();
 
+// ---- nvml.cpp ----
+
+struct Function { // of an emulated library
+    const char *name;
+    void *address;
+};
+const Function *nvml_functions(); // the last one has no name
+
 // ---- blocks.cpp ----
 
 void run_grid(const char *name, dim3 grid, dim3 block, size_t shared_bytes,

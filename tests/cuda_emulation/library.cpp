@@ -10,13 +10,9 @@ extern "C" {
 }
 
 #include "cublasLt.h"
-#include "nvml.h"
 
 namespace {
-struct Function {
-    const char *name;
-    void *address;
-};
+using emulation::Function;
 #define FUNCTION(name)                                                                                       \
     { #name, reinterpret_cast < void *>(name) }
 const Function cublaslt_functions[] = {FUNCTION(cublasLtCreate),
@@ -38,25 +34,6 @@ const Function cublaslt_functions[] = {FUNCTION(cublasLtCreate),
                                        FUNCTION(cublasLtMatmulAlgoConfigSetAttribute),
                                        FUNCTION(cublasLtMatmul),
                                        {nullptr, nullptr}};
-const Function nvml_functions[] = {FUNCTION(nvmlInit_v2),
-                                   FUNCTION(nvmlShutdown),
-                                   FUNCTION(nvmlErrorString),
-                                   FUNCTION(nvmlDeviceGetHandleByPciBusId_v2),
-                                   FUNCTION(nvmlDeviceGetMemoryInfo),
-                                   FUNCTION(nvmlDeviceGetUtilizationRates),
-                                   FUNCTION(nvmlDeviceGetClockInfo),
-                                   FUNCTION(nvmlDeviceGetMaxClockInfo),
-                                   FUNCTION(nvmlDeviceGetTemperature),
-                                   FUNCTION(nvmlDeviceGetPowerUsage),
-                                   FUNCTION(nvmlDeviceGetEnforcedPowerLimit),
-                                   FUNCTION(nvmlDeviceGetCurrentClocksThrottleReasons),
-                                   FUNCTION(nvmlDeviceGetPcieThroughput),
-                                   FUNCTION(nvmlDeviceGetComputeRunningProcesses_v3),
-                                   FUNCTION(nvmlEventSetCreate),
-                                   FUNCTION(nvmlEventSetFree),
-                                   FUNCTION(nvmlDeviceRegisterEvents),
-                                   FUNCTION(nvmlEventSetWait_v2),
-                                   {nullptr, nullptr}};
 } // namespace
 
 struct library {
@@ -65,7 +42,7 @@ struct library {
 
 extern "C" struct library *library_open(const char *const *names, char *why, size_t why_size) {
     static library cublaslt = {cublaslt_functions};
-    static library nvml = {nvml_functions};
+    static library nvml = {emulation::nvml_functions()};
     for (size_t i = 0; names[i] != nullptr; i++) {
         if (std::strstr(names[i], "libcublasLt.so") != nullptr && emulation::settings().has_cublaslt) {
             return &cublaslt;

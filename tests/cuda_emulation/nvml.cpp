@@ -8,12 +8,14 @@
 #include <thread>
 #include <unistd.h>
 
-#include "nvml.h"
+extern "C" {
+#include "kernels/cuda/nvml.h"
+}
 
-struct nvmlDevice_st {
+struct nvml_device {
     int unused;
 };
-struct nvmlEventSet_st {
+struct nvml_event_set {
     bool told; // the loss of the device
 };
 
@@ -22,7 +24,7 @@ namespace {
 using namespace emulation;
 using Guard = std::lock_guard<std::recursive_mutex>;
 
-nvmlDevice_st the_device;
+nvml_device the_device;
 
 bool is_slow() {
     return settings().slow_from != 0 && counts().launches >= settings().slow_from;
@@ -37,99 +39,93 @@ unsigned long long value(const char *name, unsigned long long fallback) {
     return text != nullptr ? std::strtoull(text, nullptr, 0) : fallback;
 }
 
-nvmlReturn_t answer(unsigned *out, unsigned long long number) {
+nvml_result answer(unsigned *out, unsigned long long number) {
     Guard guard(lock());
     if (device_is_lost()) {
-        return NVML_ERROR_GPU_IS_LOST;
+        return NVML_DEVICE_LOST;
     }
     *out = static_cast<unsigned>(number);
-    return NVML_SUCCESS;
+    return NVML_OK;
 }
 
-} // namespace
-
-extern "C" nvmlReturn_t nvmlInit_v2(void) {
-    return NVML_SUCCESS;
+nvml_result init(void) {
+    return NVML_OK;
 }
 
-extern "C" nvmlReturn_t nvmlShutdown(void) {
-    return NVML_SUCCESS;
+nvml_result shutdown(void) {
+    return NVML_OK;
 }
 
-extern "C" const char *nvmlErrorString(nvmlReturn_t result) {
+const char *error_string(nvml_result result) {
     switch (result) {
-    case NVML_SUCCESS:
+    case NVML_OK:
         return "The operation was successful";
-    case NVML_ERROR_NOT_FOUND:
+    case NVML_NOT_FOUND:
         return "Object not found";
-    case NVML_ERROR_GPU_IS_LOST:
+    case NVML_DEVICE_LOST:
         return "GPU is lost";
     default:
         return "Unknown Error";
     }
 }
 
-extern "C" nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char *bus_id, nvmlDevice_t *device) {
+nvml_result get_device_by_pci_bus_id(const char *bus_id, nvml_device **device) {
     char own[32];
     cudaError_t error = cudaDeviceGetPCIBusId(own, sizeof own, 0);
     if (error != cudaSuccess || std::string(own) != bus_id) {
-        return NVML_ERROR_NOT_FOUND;
+        return NVML_NOT_FOUND;
     }
     *device = &the_device;
-    return NVML_SUCCESS;
+    return NVML_OK;
 }
 
-extern "C" nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t, nvmlMemory_t *memory) {
+nvml_result get_memory_info(nvml_device *, nvml_memory *memory) {
     Guard guard(lock());
     const Settings &s = settings();
     memory->total = s.total_memory;
     memory->free = s.free_memory - counts().device_bytes;
     memory->used = memory->total - memory->free;
-    return device_is_lost() ? NVML_ERROR_GPU_IS_LOST : NVML_SUCCESS;
+    return device_is_lost() ? NVML_DEVICE_LOST : NVML_OK;
 }
 
-extern "C" nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t, nvmlUtilization_t *utilization) {
+nvml_result get_utilization(nvml_device *, nvml_utilization *utilization) {
     utilization->memory = 40;
     return answer(&utilization->gpu, value("UTILIZATION", 97));
 }
 
-extern "C" nvmlReturn_t nvmlDeviceGetClockInfo(nvmlDevice_t, nvmlClockType_t, unsigned int *clock) {
+nvml_result get_clock(nvml_device *, nvml_clock, unsigned int *clock) {
     return answer(clock, value("CLOCK", 1410));
 }
 
-extern "C" nvmlReturn_t nvmlDeviceGetMaxClockInfo(nvmlDevice_t, nvmlClockType_t, unsigned int *clock) {
+nvml_result get_clock_most(nvml_device *, nvml_clock, unsigned int *clock) {
     return answer(clock, 1410);
 }
 
-extern "C" nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t, nvmlTemperatureSensors_t,
-                                                 unsigned int *degrees) {
+nvml_result get_temperature(nvml_device *, nvml_sensor, unsigned int *degrees) {
     return answer(degrees, value("TEMPERATURE", 61));
 }
 
-extern "C" nvmlReturn_t nvmlDeviceGetPowerUsage(nvmlDevice_t, unsigned int *milliwatts) {
+nvml_result get_power(nvml_device *, unsigned int *milliwatts) {
     return answer(milliwatts, value("POWER", 250000));
 }
 
-extern "C" nvmlReturn_t nvmlDeviceGetEnforcedPowerLimit(nvmlDevice_t, unsigned int *milliwatts) {
+nvml_result get_power_limit(nvml_device *, unsigned int *milliwatts) {
     return answer(milliwatts, 300000);
 }
 
-extern "C" nvmlReturn_t nvmlDeviceGetCurrentClocksThrottleReasons(nvmlDevice_t, unsigned long long *reasons) {
+nvml_result get_throttle_reasons(nvml_device *, unsigned long long *reasons) {
     unsigned bits = 0;
-    nvmlReturn_t result = answer(&bits, value("REASONS", 0));
+    nvml_result result = answer(&bits, value("REASONS", 0));
     *reasons = bits;
     return result;
 }
 
-extern "C" nvmlReturn_t nvmlDeviceGetPcieThroughput(nvmlDevice_t, nvmlPcieUtilCounter_t counter,
-                                                    unsigned int *kilobytes) {
-    return answer(kilobytes,
-                  value(counter == NVML_PCIE_UTIL_RX_BYTES ? "PCIE_RECEIVED" : "PCIE_SENT", 120000));
+nvml_result get_pcie_throughput(nvml_device *, nvml_traffic traffic, unsigned int *kilobytes) {
+    return answer(kilobytes, value(traffic == NVML_RECEIVED ? "PCIE_RECEIVED" : "PCIE_SENT", 120000));
 }
 
 // This process and as many others as the settings say.
-extern "C" nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t, unsigned int *count,
-                                                                nvmlProcessInfo_t *processes) {
+nvml_result get_processes(nvml_device *, unsigned int *count, nvml_process *processes) {
     Guard guard(lock());
     auto needed = static_cast<unsigned>(1 + value("FOREIGN_PROCESSES", 0));
     bool fits = needed <= *count;
@@ -138,34 +134,64 @@ extern "C" nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t, un
         processes[i] = {static_cast<unsigned>(getpid()) + i,
                         i == 0 ? value("PROCESS_MEMORY", counts().device_bytes) : 1 << 20, ~0u, ~0u};
     }
-    return device_is_lost() ? NVML_ERROR_GPU_IS_LOST : fits ? NVML_SUCCESS : NVML_ERROR_INSUFFICIENT_SIZE;
+    return device_is_lost() ? NVML_DEVICE_LOST : fits ? NVML_OK : NVML_TOO_SMALL;
 }
 
-extern "C" nvmlReturn_t nvmlEventSetCreate(nvmlEventSet_t *set) {
-    *set = new nvmlEventSet_st{false};
-    return NVML_SUCCESS;
+nvml_result event_set_create(nvml_event_set **set) {
+    *set = new nvml_event_set{false};
+    return NVML_OK;
 }
 
-extern "C" nvmlReturn_t nvmlEventSetFree(nvmlEventSet_t set) {
+nvml_result event_set_free(nvml_event_set *set) {
     delete set;
-    return NVML_SUCCESS;
+    return NVML_OK;
 }
 
-extern "C" nvmlReturn_t nvmlDeviceRegisterEvents(nvmlDevice_t, unsigned long long, nvmlEventSet_t) {
-    return NVML_SUCCESS;
+nvml_result register_events(nvml_device *, unsigned long long, nvml_event_set *) {
+    return NVML_OK;
 }
 
 // A device that is lost says so once: XID 79, "GPU has fallen off the bus".
-extern "C" nvmlReturn_t nvmlEventSetWait_v2(nvmlEventSet_t set, nvmlEventData_t *data,
-                                            unsigned int milliseconds) {
+nvml_result event_set_wait(nvml_event_set *set, nvml_event *data, unsigned int milliseconds) {
     {
         Guard guard(lock());
         if (device_is_lost() && !set->told) {
             set->told = true;
-            *data = {&the_device, nvmlEventTypeXidCriticalError, 79, ~0u, ~0u};
-            return NVML_SUCCESS;
+            *data = {&the_device, NVML_EVENT_XID, 79, ~0u, ~0u};
+            return NVML_OK;
         }
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds));
-    return NVML_ERROR_TIMEOUT;
+    return NVML_TIMED_OUT;
+}
+
+// Refuses a function that has not the signature of the member that it is for.
+template <class Pointer> Function function(const char *name, Pointer nvml::*, Pointer address) {
+    return {name, reinterpret_cast<void *>(address)};
+}
+
+} // namespace
+
+const Function *emulation::nvml_functions() {
+    static const Function functions[] = {
+        function("nvmlInit_v2", &nvml::init, init),
+        function("nvmlShutdown", &nvml::shutdown, shutdown),
+        function("nvmlErrorString", &nvml::error_string, error_string),
+        function("nvmlDeviceGetHandleByPciBusId_v2", &nvml::device_by_pci_bus_id, get_device_by_pci_bus_id),
+        function("nvmlDeviceGetMemoryInfo", &nvml::memory_info, get_memory_info),
+        function("nvmlDeviceGetUtilizationRates", &nvml::utilization, get_utilization),
+        function("nvmlDeviceGetClockInfo", &nvml::clock, get_clock),
+        function("nvmlDeviceGetMaxClockInfo", &nvml::clock_most, get_clock_most),
+        function("nvmlDeviceGetTemperature", &nvml::temperature, get_temperature),
+        function("nvmlDeviceGetPowerUsage", &nvml::power, get_power),
+        function("nvmlDeviceGetEnforcedPowerLimit", &nvml::power_limit, get_power_limit),
+        function("nvmlDeviceGetCurrentClocksEventReasons", &nvml::throttle_reasons, get_throttle_reasons),
+        function("nvmlDeviceGetPcieThroughput", &nvml::pcie_throughput, get_pcie_throughput),
+        function("nvmlDeviceGetComputeRunningProcesses_v3", &nvml::processes, get_processes),
+        function("nvmlEventSetCreate", &nvml::event_set_create, event_set_create),
+        function("nvmlEventSetFree", &nvml::event_set_free, event_set_free),
+        function("nvmlDeviceRegisterEvents", &nvml::register_events, register_events),
+        function("nvmlEventSetWait_v2", &nvml::event_set_wait, event_set_wait),
+        {nullptr, nullptr}};
+    return functions;
 }

@@ -21,127 +21,142 @@
 static struct {
     bool missing;
     bool supports_little; // only memory_info
+    bool is_old;          // throttle reasons by their older name only
     bool other_process_ids;
     atomic_bool hangs; // in the temperature
     atomic_int xid;    // taken by the next look
+    atomic_int looks;  // for XID errors
     atomic_int open;   // libraries and event sets
     atomic_int readings;
 } fake;
 
-static nvmlReturn_t fake_init(void) {
-    return NVML_SUCCESS;
+static enum nvml_result fake_init(void) {
+    return NVML_OK;
 }
 
-static const char *fake_error_string(nvmlReturn_t result) {
-    return result == NVML_ERROR_NOT_FOUND ? "Not Found" : "something else";
+static const char *fake_error_string(enum nvml_result result) {
+    return result == NVML_NOT_FOUND ? "Not Found" : "something else";
 }
 
-static nvmlReturn_t fake_device(const char *bus_id, nvmlDevice_t *device) {
+static enum nvml_result fake_device(const char *bus_id, struct nvml_device **device) {
     *device = NULL;
-    return strcmp(bus_id, "0000:01:00.0") == 0 ? NVML_SUCCESS : NVML_ERROR_NOT_FOUND;
+    return strcmp(bus_id, "0000:01:00.0") == 0 ? NVML_OK : NVML_NOT_FOUND;
 }
 
-static nvmlReturn_t fake_memory(nvmlDevice_t device, nvmlMemory_t *memory) {
+static enum nvml_result fake_memory(struct nvml_device *device, struct nvml_memory *memory) {
     (void)device;
     memory->total = 80;
     memory->free = 30;
     memory->used = 50;
-    return NVML_SUCCESS;
+    return NVML_OK;
 }
 
-static nvmlReturn_t fake_utilization(nvmlDevice_t device, nvmlUtilization_t *utilization) {
+static enum nvml_result fake_utilization(struct nvml_device *device, struct nvml_utilization *utilization) {
     (void)device;
     utilization->gpu = 97;
     utilization->memory = 41;
-    return NVML_SUCCESS;
+    return NVML_OK;
 }
 
-static nvmlReturn_t fake_clock(nvmlDevice_t device, nvmlClockType_t type, unsigned int *clock) {
+static enum nvml_result fake_clock(struct nvml_device *device, enum nvml_clock clock,
+                                   unsigned int *megahertz) {
     (void)device;
-    *clock = type == NVML_CLOCK_SM ? 1755 : 1;
-    return NVML_SUCCESS;
+    *megahertz = clock == NVML_SM_CLOCK ? 1755 : 1;
+    return NVML_OK;
 }
 
-static nvmlReturn_t fake_clock_most(nvmlDevice_t device, nvmlClockType_t type, unsigned int *clock) {
+static enum nvml_result fake_clock_most(struct nvml_device *device, enum nvml_clock clock,
+                                        unsigned int *megahertz) {
     (void)device;
-    *clock = type == NVML_CLOCK_SM ? 1980 : 1;
-    return NVML_SUCCESS;
+    *megahertz = clock == NVML_SM_CLOCK ? 1980 : 1;
+    return NVML_OK;
 }
 
-static nvmlReturn_t fake_temperature(nvmlDevice_t device, nvmlTemperatureSensors_t sensor,
-                                     unsigned int *temperature) {
+static enum nvml_result fake_temperature(struct nvml_device *device, enum nvml_sensor sensor,
+                                         unsigned int *temperature) {
     (void)device;
     while (atomic_load(&fake.hangs)) {
         usleep(1000);
     }
-    *temperature = sensor == NVML_TEMPERATURE_GPU ? 61 : 0;
-    return NVML_SUCCESS;
+    *temperature = sensor == NVML_CHIP_SENSOR ? 61 : 0;
+    return NVML_OK;
 }
 
-static nvmlReturn_t fake_power(nvmlDevice_t device, unsigned int *milliwatts) {
+static enum nvml_result fake_power(struct nvml_device *device, unsigned int *milliwatts) {
     (void)device;
     *milliwatts = 650500;
-    return NVML_SUCCESS;
+    return NVML_OK;
 }
 
-static nvmlReturn_t fake_power_limit(nvmlDevice_t device, unsigned int *milliwatts) {
+static enum nvml_result fake_power_limit(struct nvml_device *device, unsigned int *milliwatts) {
     (void)device;
     *milliwatts = 700000;
-    return NVML_SUCCESS;
+    return NVML_OK;
 }
 
-static nvmlReturn_t fake_reasons(nvmlDevice_t device, unsigned long long *reasons) {
+static enum nvml_result fake_reasons(struct nvml_device *device, unsigned long long *reasons) {
     (void)device;
     *reasons = 4;
-    return NVML_SUCCESS;
+    return NVML_OK;
 }
 
-static nvmlReturn_t fake_pcie(nvmlDevice_t device, nvmlPcieUtilCounter_t counter, unsigned int *kilobytes) {
+static enum nvml_result fake_older_reasons(struct nvml_device *device, unsigned long long *reasons) {
     (void)device;
-    *kilobytes = counter == NVML_PCIE_UTIL_RX_BYTES ? 3000 : 7000;
-    atomic_fetch_add(&fake.readings, 1);
-    return NVML_SUCCESS;
+    *reasons = 0x20;
+    return NVML_OK;
 }
 
-static nvmlReturn_t fake_processes(nvmlDevice_t device, unsigned int *count, nvmlProcessInfo_t *processes) {
+static enum nvml_result fake_pcie(struct nvml_device *device, enum nvml_traffic traffic,
+                                  unsigned int *kilobytes) {
+    (void)device;
+    *kilobytes = traffic == NVML_RECEIVED ? 3000 : 7000;
+    atomic_fetch_add(&fake.readings, 1);
+    return NVML_OK;
+}
+
+static enum nvml_result fake_processes(struct nvml_device *device, unsigned int *count,
+                                       struct nvml_process *processes) {
     (void)device;
     assert_true(*count >= 3);
     *count = 3;
     for (unsigned int i = 0; i < 3; i++) {
         processes[i].pid = 0x40000000U + i; // beyond every process id
-        processes[i].usedGpuMemory = 1000 + i;
+        processes[i].memory = 1000 + i;
     }
     if (!fake.other_process_ids) {
         processes[1].pid = (unsigned int)getpid();
     }
-    return NVML_SUCCESS;
+    return NVML_OK;
 }
 
-static nvmlReturn_t fake_events(nvmlEventSet_t *set) {
+static enum nvml_result fake_events(struct nvml_event_set **set) {
     *set = NULL;
     atomic_fetch_add(&fake.open, 1);
-    return NVML_SUCCESS;
+    return NVML_OK;
 }
 
-static nvmlReturn_t fake_events_free(nvmlEventSet_t set) {
+static enum nvml_result fake_events_free(struct nvml_event_set *set) {
     (void)set;
     atomic_fetch_sub(&fake.open, 1);
-    return NVML_SUCCESS;
+    return NVML_OK;
 }
 
-static nvmlReturn_t fake_register(nvmlDevice_t device, unsigned long long types, nvmlEventSet_t set) {
+static enum nvml_result fake_register(struct nvml_device *device, unsigned long long types,
+                                      struct nvml_event_set *set) {
     (void)device;
     (void)set;
-    return types == nvmlEventTypeXidCriticalError ? NVML_SUCCESS : NVML_ERROR_INVALID_ARGUMENT;
+    return types == NVML_EVENT_XID ? NVML_OK : NVML_BAD_ARGUMENT;
 }
 
-static nvmlReturn_t fake_wait(nvmlEventSet_t set, nvmlEventData_t *event, unsigned int milliseconds) {
+static enum nvml_result fake_wait(struct nvml_event_set *set, struct nvml_event *event,
+                                  unsigned int milliseconds) {
     (void)set;
     assert_true(milliseconds < 100);
+    atomic_fetch_add(&fake.looks, 1);
     int xid = atomic_exchange(&fake.xid, 0);
-    event->eventType = nvmlEventTypeXidCriticalError;
-    event->eventData = (unsigned long long)xid;
-    return xid != 0 ? NVML_SUCCESS : NVML_ERROR_TIMEOUT;
+    event->kind = NVML_EVENT_XID;
+    event->detail = (unsigned long long)xid;
+    return xid != 0 ? NVML_OK : NVML_TIMED_OUT;
 }
 
 struct library {
@@ -184,7 +199,8 @@ void *library_symbol(struct library *library, const char *name) {
         {"nvmlDeviceGetTemperature", (any_function)fake_temperature, false},
         {"nvmlDeviceGetPowerUsage", (any_function)fake_power, false},
         {"nvmlDeviceGetEnforcedPowerLimit", (any_function)fake_power_limit, false},
-        {"nvmlDeviceGetCurrentClocksThrottleReasons", (any_function)fake_reasons, false},
+        {"nvmlDeviceGetCurrentClocksEventReasons", (any_function)fake_reasons, false},
+        {"nvmlDeviceGetCurrentClocksThrottleReasons", (any_function)fake_older_reasons, false},
         {"nvmlDeviceGetPcieThroughput", (any_function)fake_pcie, false},
         {"nvmlDeviceGetComputeRunningProcesses_v3", (any_function)fake_processes, false},
         {"nvmlEventSetCreate", (any_function)fake_events, false},
@@ -193,6 +209,9 @@ void *library_symbol(struct library *library, const char *name) {
         {"nvmlEventSetWait_v2", (any_function)fake_wait, false},
     };
     assert_ptr_equal(library, &the_library);
+    if (fake.is_old && strstr(name, "EventReasons") != NULL) {
+        return NULL;
+    }
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         if (strcmp(table[i].name, name) == 0 && (table[i].little || !fake.supports_little)) {
             void *out;
@@ -274,6 +293,16 @@ static void what_is_not_supported_stays_unknown(void **state) {
     stop_and_check(telemetry);
 }
 
+static void an_older_driver_has_throttle_reasons_by_another_name(void **state) {
+    (void)state;
+    char warning[200];
+    fake.is_old = true;
+    struct telemetry *telemetry = start("0000:01:00.0", warning);
+    assert_string_equal(warning, "");
+    assert_int_equal(first_sample(telemetry).throttle_reasons, 0x20);
+    stop_and_check(telemetry);
+}
+
 static void process_ids_of_another_namespace_tell_nothing(void **state) {
     (void)state;
     char warning[200];
@@ -311,6 +340,33 @@ static void an_unknown_device_is_a_warning(void **state) {
     struct telemetry *telemetry = start("0000:02:00.0", warning);
     assert_non_null(strstr(warning, "0000:02:00.0: Not Found"));
     expect_nothing_known(telemetry);
+}
+
+// Lets the driver report it, and gives what is known once it was taken.
+static struct device_sample after_xid(struct telemetry *telemetry, int xid) {
+    struct device_sample sample;
+    atomic_store(&fake.xid, xid);
+    while (atomic_load(&fake.xid) != 0) {
+        clock_sleep(0.001);
+    }
+    int looks = atomic_load(&fake.looks);
+    while (atomic_load(&fake.looks) < looks + 2) { // what one look took is in place when the next one begins
+        clock_sleep(0.001);
+    }
+    telemetry_sample(telemetry, &sample);
+    return sample;
+}
+
+static void an_error_of_the_device_outlasts_those_of_programs(void **state) {
+    (void)state;
+    char warning[200];
+    struct telemetry *telemetry = start("0000:01:00.0", warning);
+    assert_int_equal(after_xid(telemetry, 31).xid, 31);
+    assert_int_equal(after_xid(telemetry, 13).xid, 13);
+    assert_int_equal(after_xid(telemetry, 48).xid, 48);
+    assert_int_equal(after_xid(telemetry, 45).xid, 48);
+    assert_int_equal(after_xid(telemetry, 79).xid, 79);
+    stop_and_check(telemetry);
 }
 
 static void an_xid_error_is_kept(void **state) {
@@ -353,10 +409,12 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(everything_is_read_in_its_unit, forget),
         cmocka_unit_test_setup(what_is_not_supported_stays_unknown, forget),
+        cmocka_unit_test_setup(an_older_driver_has_throttle_reasons_by_another_name, forget),
         cmocka_unit_test_setup(process_ids_of_another_namespace_tell_nothing, forget),
         cmocka_unit_test_setup(no_library_is_a_warning, forget),
         cmocka_unit_test_setup(an_unknown_device_is_a_warning, forget),
         cmocka_unit_test_setup(an_xid_error_is_kept, forget),
+        cmocka_unit_test_setup(an_error_of_the_device_outlasts_those_of_programs, forget),
         cmocka_unit_test_setup(a_driver_that_hangs_holds_nobody_up, forget), // last: its thread stays
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

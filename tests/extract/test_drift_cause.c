@@ -79,6 +79,23 @@ static void test_hardware(void **state) {
     expect(&before, &now, DRIFT_CAUSE_THROTTLING, "1755 MHz");
 }
 
+// What a neighbour's program did wrong says nothing of the device: its error comes to everybody on it.
+static void test_programs_errors(void **state) {
+    (void)state;
+    static const int64_t codes[] = {13, 31, 43, 45};
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+        struct drift_moment before = healthy();
+        struct drift_moment now = slow();
+        now.sample.xid = codes[i];
+        expect(&before, &now, DRIFT_CAUSE_UNKNOWN, "");
+        now.sample.foreign_processes = 1;
+        expect(&before, &now, DRIFT_CAUSE_NEIGHBOUR, "1 other process");
+        before.sample.xid = codes[i];
+        now.sample.xid = 48;
+        expect(&before, &now, DRIFT_CAUSE_HARDWARE, "XID 48");
+    }
+}
+
 static void test_throttling(void **state) {
     (void)state;
     static const struct {
@@ -244,6 +261,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing_is_unknown),
         cmocka_unit_test(test_hardware),
+        cmocka_unit_test(test_programs_errors),
         cmocka_unit_test(test_throttling),
         cmocka_unit_test(test_offload),
         cmocka_unit_test(test_neighbour_on_the_device),

@@ -1,6 +1,8 @@
 // Opening a GPU, its memory, and what is said when something is not there, too small or broken.
 #include "cuda_testing.h"
 
+#include "kernels/cuda/cuda_error.h"
+
 // ---- opening ----
 
 static void no_gpu(struct rig *rig) {
@@ -168,8 +170,17 @@ static void device_is_lost(struct rig *rig) {
     REFUSED(status, STATUS_DEVICE, "the driver reports XID 79");
 }
 
+// By number: it is newer than CUDA 12.4.
+static void contained_fault(struct rig *rig) {
+    cudaError_t contained = (cudaError_t)226;
+    REQUIRE(cuda_is_late(contained));
+    REFUSED(cuda_check(contained, "cudaEventSynchronize", "swiglu", &rig->error), STATUS_DEVICE,
+            "noticed after swiglu was queued");
+}
+
 static void test_faults(void **state) {
     (void)state;
+    in_child("DEVICES=1", contained_fault);
     in_child("FAIL_LAUNCH=1 SEED=0", launch_fails);
     in_child("LOSE_DEVICE=4000", device_is_lost);
 }
