@@ -281,7 +281,9 @@ int cpu_device_open(struct device **out, const struct device_options *options, c
     char threads_reason[96] = "";
     cpu->threads = options->threads > 0 ? options->threads
                                         : standard_threads(&allowed, threads_reason, sizeof threads_reason);
-    snprintf(cpu->reason, sizeof cpu->reason, "%s; %s%s", why, path_reason, threads_reason);
+    snprintf(cpu->reason, sizeof cpu->reason, "%s; %s", why, path_reason);
+    size_t used = strlen(cpu->reason);
+    snprintf(cpu->reason + used, sizeof cpu->reason - used, "%s", threads_reason);
     *out = &cpu->base;
     return STATUS_OK;
 }
