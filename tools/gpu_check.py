@@ -32,7 +32,7 @@ QUICK_TESTS = ["kernels_test_device", "kernels_test_matmul"]
 SANITIZED_FIRST = [("memcheck", "kernels_test_attention")]  # the kernel with the most of its own memory, in small shapes
 SANITIZED_LAST = [("racecheck", "kernels_test_attention"), ("memcheck", "kernels_test_rows"), ("racecheck", "kernels_test_rows"),
                   ("memcheck", "kernels_test_odd_shapes"), ("racecheck", "kernels_test_odd_shapes")]
-TEST_MOST = 60  # seconds of one program: the largest opens the device some sixty times, with 56 MB of pinned memory each time
+TEST_MOST = 60  # seconds of one program: the largest open the device some fifty times, with 56 MB of pinned memory each time
 
 
 ELSEWHERE = """\

@@ -74,14 +74,15 @@ def last_line(text):
     return (text.strip().splitlines() or ["no word"])[-1][:300]
 
 
-def sealing(run):
-    """Seconds from the end of a launch's last batch to the last shard's acknowledgement, as the launch printed them."""
-    return float(re.search(r"sealed ([\d.]+) s later", (run.parent / SAID).read_text())[1])
+def wall(run):
+    """Seconds from a launch's first batch to the acknowledgement of its last shard, as it printed them."""
+    said = re.search(r"tokens in ([\d.]+) s,.* sealed ([\d.]+) s later", (run.parent / SAID).read_text())
+    return float(said[1]) + float(said[2])
 
 
 def ledger(run):
     """Rates of a finished run's last launch. `seconds`: from the first batch to the end of the last one, computing and waiting, as
-    `strata log` counts; `wall_seconds`: until everything is sealed, too. Lost is what the device did not compute in `seconds`; without
+    `strata log` counts; `wall_seconds`: all of it, until the last shard is sealed. Lost is what the device did not compute in `seconds`; without
     times of its own it is the waiting."""
     with sqlite3.connect(run / "ledger.sqlite") as db:
         last = "FROM batch WHERE epoch = (SELECT max(epoch) FROM launch)"
@@ -91,10 +92,9 @@ def ledger(run):
         stored = db.execute("SELECT sum(bytes) FROM shard").fetchone()[0]
         loaded = db.execute("SELECT loaded_bytes FROM progress").fetchone()[0]
     seconds = compute + wait
-    wall = seconds + sealing(run)
     busy = device if timed == batches else compute
-    return {"tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds, "wall_seconds": wall,
-            "wall_tokens_per_second": tokens / wall, "batches": batches, "rows": rows, "waiting": wait / seconds,
+    return {"tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds, "wall_seconds": wall(run),
+            "wall_tokens_per_second": tokens / wall(run), "batches": batches, "rows": rows, "waiting": wait / seconds,
             "lost_between_batches": max(0.0, 1 - busy / seconds), "stored_bytes": stored, "loaded_bytes": loaded,
             "lowest_sm_clock": clock, "throttle_reasons": throttle}
 

@@ -12,7 +12,7 @@ static void print_summary(FILE *out, const struct runner_summary *summary) {
     if (summary->launch_batches > 0 && summary->launch_seconds > 0) {
         fprintf(out,
                 "this launch: %" PRIu64 " batches, %" PRIu64
-                " tokens in %.1f s, %.0f tokens/s; %.1f %% of the time waiting; sealed %.3f s later; "
+                " tokens in %.3f s, %.0f tokens/s; %.1f %% of the time waiting; sealed %.3f s later; "
                 "peak memory %.2f GB\n",
                 summary->launch_batches, summary->launch_tokens, summary->launch_seconds,
                 (double)summary->launch_tokens / summary->launch_seconds,

@@ -181,8 +181,9 @@ def change_ledger(job, sql):
         ledger.execute(sql)
 
 
-def ledger_of(job, sealed):
-    (job.folder / gpu_check_runs.SAID).write_text(f"this launch: 9 batches; sealed {sealed} s later; peak memory 1.00 GB\n")
+def ledger_of(job, seconds=1.0, sealed=0.0):
+    (job.folder / gpu_check_runs.SAID).write_text(f"this launch: 9 batches, 9 tokens in {seconds:.3f} s, 9 tokens/s; 1.0 % of the time "
+                                                  f"waiting; sealed {sealed:.3f} s later; peak memory 1.00 GB\n")
     return gpu_check_runs.ledger(job.output)
 
 
@@ -193,16 +194,44 @@ def test_time_that_the_device_waits_counts(tmp_path):
     change_ledger(job, "UPDATE batch SET compute_seconds = 0.25, wait_seconds = 1.75, device_seconds = NULL, tokens = 100")
     change_ledger(job, "UPDATE batch SET wait_seconds = 500 WHERE epoch = 1")  # of another launch
     batches = job.query("SELECT count(*) FROM batch WHERE epoch = 2")[0][0]
-    found = ledger_of(job, "0.000")
+    found = ledger_of(job, 2.5 * batches, 1.5 * batches)
     assert batches > 2 and found["batches"] == batches and found["tokens"] == 100 * batches
-    assert found["seconds"] == found["wall_seconds"] == 2 * batches and found["tokens_per_second"] == 50
+    assert found["seconds"] == 2 * batches and found["tokens_per_second"] == 50
+    assert found["wall_seconds"] == 4 * batches and found["wall_tokens_per_second"] == 25
     assert found["waiting"] == found["lost_between_batches"] == 0.875
     change_ledger(job, "UPDATE batch SET device_seconds = 0.2")  # of the 0.25 that the host saw
-    assert abs(ledger_of(job, "0.000")["lost_between_batches"] - 0.9) < 1e-9
+    assert abs(ledger_of(job)["lost_between_batches"] - 0.9) < 1e-9
     change_ledger(job, "UPDATE batch SET device_seconds = NULL WHERE number = (SELECT max(number) FROM batch)")
-    assert ledger_of(job, "0.000")["lost_between_batches"] == 0.875, "the device's times of some batches are not all of its time"
-    sealed = ledger_of(job, f"{2 * batches}.000")
-    assert sealed["seconds"] == 2 * batches and sealed["wall_seconds"] == 4 * batches and sealed["wall_tokens_per_second"] == 25
+    assert ledger_of(job)["lost_between_batches"] == 0.875, "the device's times of some batches are not all of its time"
+
+
+SLOW_SYNC = """
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int fsync(int file) {
+    struct timespec delay = {.tv_nsec = 20000000};
+    nanosleep(&delay, NULL);
+    return (int)syscall(SYS_fsync, file);
+}
+int fdatasync(int file) {
+    return fsync(file);
+}
+"""
+
+
+def test_a_slow_disk_counts(tmp_path):
+    if "san.so" in subprocess.run(["ldd", support.STRATA], capture_output=True, text=True).stdout:
+        pytest.skip("a sanitizer's library wants to be loaded first")
+    (tmp_path / "slow.c").write_text(SLOW_SYNC)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", tmp_path / "slow.so", tmp_path / "slow.c"], check=True)
+    job = support.Job(tmp_path / "job", support.make_problems(30), run={"checkpoint_every": 1})
+    done = job.run(environment=support.clean_environment(LD_PRELOAD=str(tmp_path / "slow.so")))
+    (job.folder / gpu_check_runs.SAID).write_text(done.out)
+    found = gpu_check_runs.ledger(job.output)
+    syncs = 3 * found["batches"]  # of a shard, its folder and the ledger, at least
+    assert found["batches"] > 6 and found["wall_seconds"] > 0.02 * syncs
+    assert found["wall_seconds"] > found["seconds"] + 0.06 and found["lost_between_batches"] > 0.1
 
 
 # ---- targets
