@@ -37,8 +37,8 @@ TEST_MOST = 60  # seconds of one program: the largest open the device some fifty
 
 ELSEWHERE = """\
 On a machine with CUDA and PyTorch, but without the libraries' packages and without a way to install them:
-  - Building needs cmake (3.25 or later), pkg-config, a C and C++ compiler, nvcc, and the headers of cuBLAS and NVML (in the toolkit, or
-    from PyPI for the python given by --python). Without ninja make is used.
+  - Building needs cmake (3.25 or later), pkg-config, a C and C++ compiler, nvcc, and the headers of cuBLAS (in the toolkit, or from PyPI
+    for the python given by --python). Without ninja make is used.
   - The libraries may lie in a folder. Where there is a network, on the same distribution (or an older release of it), once:
       mkdir packages && cd packages
       apt-get download $(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances \\
