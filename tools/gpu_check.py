@@ -318,6 +318,7 @@ class Check:
         run = self.runner.run(self.runner.job("pooled", self.figures["problems"]["count"]))
         self.figures["extract"] = {**runs.ledger(run), "load_bytes_per_second": runs.load_rate(run), "read_bytes_per_second": reading}
         self.pooled = self.runner.latents(run)
+        self.product_tokens = runs.product_tokens(run)
         if not all(np.isfinite(one["latents"]).all() for one in self.pooled.values()):
             raise RuntimeError("latents are not finite")
         return f"{self.figures['extract']['tokens_per_second']:.0f} token/s"
@@ -338,16 +339,36 @@ class Check:
         self.figures["every_token"] = {**found, "write_bytes_per_second": writing, "token_bytes": token_bytes, "problems": count}
         return f"{found['wall_tokens_per_second']:.0f} token/s, {found['stored_bytes'] / found['wall_seconds'] / 1e9:.2f} GB/s stored"
 
+    def differing(self, found):
+        return [name for name, one in found.items() if one["latents"].tobytes() != self.pooled[name]["latents"].tobytes()]
+
+    def company(self):
+        """Texts packed into other batches, with products of the same size: their bits must not change."""
+        self.need("extract")
+        count = self.figures["problems"]["count"] // 3
+        run = self.runner.run(self.runner.job("company", count, batch={"window": 150}))
+        found = self.runner.latents(run)
+        different = self.differing(found)
+        self.figures["company"] = {"problems": len(found), "different": different, "same_size": self.same_size(run)}
+        if self.figures["company"]["same_size"] and different:
+            raise RuntimeError(f"{len(different)} of {len(found)} texts have other bits in other company: {', '.join(different[:5])}")
+        return f"{count} texts in other company: {'the same bits' if not different else 'products of another size, other bits'}"
+
+    def same_size(self, run):
+        """Whether a run's products had the tokens of the extraction's (on a CPU they have no size of their own)."""
+        return runs.product_tokens(run) == self.product_tokens
+
     def alone(self):
+        """One text a batch. The products of a GPU are smaller then: bits may change with their algorithms, which the table tells apart."""
         self.need("extract")
         count = min(32 if not self.options.quick else 6, self.figures["problems"]["count"])
-        found = self.runner.latents(self.runner.run(self.runner.job("alone", count, batch={"problems": 1})))
-        different = [name for name, one in found.items()
-                     if one["latents"].tobytes() != self.pooled[name]["latents"].tobytes()]
-        self.figures["alone"] = {"problems": len(found), "different": different}
-        if different or len(found) != count:
+        run = self.runner.run(self.runner.job("alone", count, batch={"problems": 1}))
+        found = self.runner.latents(run)
+        different = self.differing(found)
+        self.figures["alone"] = {"problems": len(found), "different": different, "same_size": self.same_size(run)}
+        if len(found) != count or (different and self.figures["alone"]["same_size"]):
             raise RuntimeError(f"{len(different)} of {len(found)} texts have other bits alone: {', '.join(different[:5])}")
-        return f"{count} texts alone: the same bits"
+        return f"{count} texts alone: {'the same bits' if not different else 'products of another size, other bits'}"
 
     def killed(self):
         self.need("extract")
@@ -431,6 +452,7 @@ class Check:
             self.part("extraction, step means", self.extract, 40 if full else 1)
             self.part("transformers", self.transformers, 45 if full else 1)
             self.part("all layers, every token", self.every_token, 30 if full else 1)
+            self.part("texts in other company", self.company, 20 if full else 1)
             self.part("texts alone", self.alone, 20 if full else 1)
             self.part("killed and resumed", self.killed, 45 if full else 1)
             self.part("sanitizer: the rest", lambda: self.run_sanitizer(SANITIZED_LAST), 15)

@@ -99,6 +99,13 @@ def ledger(run):
             "lowest_sm_clock": clock, "throttle_reasons": throttle}
 
 
+def product_tokens(run):
+    """The tokens at which a run's products were tuned, as its ledger names them; empty on a device without a choice."""
+    with contextlib.closing(sqlite3.connect(run / "ledger.sqlite")) as db:
+        found = db.execute("SELECT value FROM note WHERE key = 'device.algorithms'").fetchone()
+    return sorted(set(re.findall(r" tokens=(\d+) ", found[0] if found else "")))
+
+
 def load_rate(run):
     """Bytes a second of reading the weights onto the device, from the run's log; None when it does not say."""
     found = re.search(r"weights: ([\d.]+) GB read in ([\d.]+) s", (run / "run.log").read_text())

@@ -100,9 +100,11 @@ def every_token_rows(check):
 
 def proofs(check):
     rows = []
-    if found := check.figures.get("alone"):
-        rows.append(row("texts whose bits differ when alone", len(found["different"]), f"of {found['problems']}", None, "0",
-                        not found["different"]))
+    for part, what in (("company", "texts whose bits differ in other company"), ("alone", "texts whose bits differ when alone")):
+        if found := check.figures.get(part):
+            bound = found["same_size"]  # products of another size may add up in another order
+            rows.append(row(what, len(found["different"]), f"of {found['problems']}", None, "0" if bound else "products of another size",
+                            not found["different"] if bound else None))
     if found := check.figures.get("killed"):
         rows.append(row("killed and resumed: shards", found["shards"], "", None, "the same hashes", found["equal"]))
     return rows

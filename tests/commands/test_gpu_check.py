@@ -20,8 +20,8 @@ import gpu_check_runs  # noqa: E402
 import gpu_check_table  # noqa: E402
 import make_problems  # noqa: E402
 
-ALWAYS = ["build", "rates of the device", "model", "problems", "extraction, step means", "all layers, every token", "texts alone",
-          "killed and resumed"]
+ALWAYS = ["build", "rates of the device", "model", "problems", "extraction, step means", "all layers, every token",
+          "texts in other company", "texts alone", "killed and resumed"]
 
 
 def gpu_check(folder, *words, **more):
@@ -38,13 +38,14 @@ def check_whole(folder, done, result):
     assert all(state != "failed" for state, _ in states.values()), states
     figures = {row["figure"] for row in result["table"]}
     assert {"extraction, step means of hidden_states[-2]", "time lost between batches", "extraction, all layers of every token",
-            "texts whose bits differ when alone", "killed and resumed: shards"} <= figures
+            "texts whose bits differ in other company", "texts whose bits differ when alone", "killed and resumed: shards"} <= figures
     for row in result["table"]:
         assert row["figure"] in done.stdout
         assert row["met"] is None, "tiny shapes are judged"
         assert row["value"] == row["value"] and row["value"] >= 0, row
     assert result["figures"]["killed"]["equal"] and result["figures"]["killed"]["shards"] > 1
-    assert result["figures"]["alone"] == {"problems": 6, "different": []}
+    alone, company = result["figures"]["alone"], result["figures"]["company"]
+    assert alone["problems"] == 6 and company["problems"] > 6 and alone["different"] == company["different"] == []
     assert result["figures"]["extract"]["tokens"] > 0
     for name in ("extract", "every_token"):
         found = result["figures"][name]
@@ -248,7 +249,7 @@ def made_check(rate, device="NVIDIA H200", every=10500.0, **more):
                "transformers": {"rates": {"8": 10000.0, "16": 12000.0, "32": None}, "lowest_cosine": 0.999, "worst_error": 0.01},
                "every_token": {"tokens_per_second": 1e6, "wall_tokens_per_second": every, "write_bytes_per_second": 3e9,
                                "token_bytes": 300000, "stored_bytes": 3e9, "seconds": 0.1, "wall_seconds": 2.0},
-               "alone": {"problems": 3, "different": []}, "killed": {"shards": 4, "equal": True}}
+               "alone": {"problems": 3, "different": [], "same_size": True}, "killed": {"shards": 4, "equal": True}}
     figures["extract"].update(more)
     check = gpu_check_module.Check.__new__(gpu_check_module.Check)
     check.figures, check.emulated, check.shape = figures, False, gpu_check_module.FULL
@@ -271,6 +272,16 @@ def test_targets():
     assert verdicts(made_check(23000, every=9000))[every] is False and slow[every] is True
     assert verdicts(made_check(12000, every=9000))[every] is True and verdicts(made_check(12000, every=8300))[every] is False
     assert "the same, in tokens/s" not in verdicts(made_check(250000, device="NVIDIA A100"))
+
+
+def test_other_bits_count_where_products_have_the_same_size():
+    check = made_check(250000)
+    what = "texts whose bits differ when alone"
+    assert verdicts(check)[what] is True
+    check.figures["alone"]["different"] = ["a"]
+    assert verdicts(check)[what] is False
+    check.figures["alone"]["same_size"] = False
+    assert what not in verdicts(check)
 
 
 # ---- the README's table
