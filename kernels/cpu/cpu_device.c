@@ -231,15 +231,15 @@ static const struct device_ops cpu_ops = {
 };
 
 // One a core, but no more than a control group's quota pays for: threads beyond it only stand still together.
-// OpenMP's own settings are taken at their word.
+// OMP_NUM_THREADS is taken at its word; where OpenMP binds threads, its places are.
 static int standard_threads(const cpu_set_t *allowed, char *reason, size_t size) {
     int threads = omp_get_max_threads();
     size_t cores = processors_cores("/sys/devices/system/cpu", allowed);
     double quota = limits_processors("");
-    if (getenv("OMP_NUM_THREADS") != NULL || omp_get_proc_bind() != omp_proc_bind_false) {
+    if (getenv("OMP_NUM_THREADS") != NULL) {
         return threads;
     }
-    if (cores > 0 && cores < (size_t)threads) {
+    if (omp_get_proc_bind() == omp_proc_bind_false && cores > 0 && cores < (size_t)threads) {
         threads = (int)cores;
         snprintf(reason, size, "; a thread a core");
     }

@@ -136,6 +136,7 @@ static int warm_up(struct survey *survey, struct error *err) {
     for (size_t i = 0; i < survey->count && !ran && status == STATUS_OK; i++) {
         status = trial_warm_up(&survey->trial, &survey->candidates[i].algorithm, &ran, err);
     }
+    survey->trial.cuda->warm = ran;
     return status;
 }
 
@@ -152,7 +153,7 @@ static int try_candidate(struct survey *survey, struct candidate *candidate, dou
 static int try_all(struct survey *survey, struct error *err) {
     struct product *product = survey->trial.product;
     int status = gather(survey->trial.cuda, product, survey->candidates, &survey->count, err);
-    if (status == STATUS_OK && (survey->every || survey->trial.cuda->tuned == 0)) {
+    if (status == STATUS_OK && (survey->every || !survey->trial.cuda->warm)) {
         status = warm_up(survey, err);
     }
     double fastest = 0;

@@ -123,6 +123,7 @@ struct cuda_device {
     struct product products[CUDA_PRODUCTS];
     size_t product_count;
     size_t tuned; // products
+    bool warm;    // its clock has risen: candidates were timed
     struct tile_list tiles;
 };
 

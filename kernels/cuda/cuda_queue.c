@@ -12,22 +12,23 @@
 
 // ---- faults ----
 
-// Adds the driver's XID code of a fault, which comes a moment after the fault itself.
+// Adds the driver's XID code of a fault, which comes a moment after the fault itself. What came before the
+// device was last seen at work is not this fault's.
 static int add_xid(const struct cuda_device *cuda, int status, struct error *err) {
     enum { LOOKS = 8 };
-    struct device_sample sample = {.xid = 0};
-    for (int i = 0; i < LOOKS && sample.xid == 0; i++) {
+    int64_t xid = 0;
+    for (int i = 0; i < LOOKS && xid == 0; i++) {
         if (i > 0) {
             clock_sleep(0.05);
         }
-        device_sample(&cuda->base, &sample);
+        xid = telemetry_fresh_xid(cuda->telemetry);
     }
-    if (sample.xid <= 0) {
+    if (xid <= 0) {
         return status;
     }
     struct error before = *err;
-    return error_set(err, device_xid_blames_program(sample.xid) ? status : STATUS_DEVICE,
-                     "%.1900s; the driver reports XID %lld", before.message, (long long)sample.xid);
+    return error_set(err, device_xid_blames_program(xid) ? status : STATUS_DEVICE,
+                     "%.1900s; the driver reports XID %lld", before.message, (long long)xid);
 }
 
 int cuda_queue_check(const struct cuda_device *cuda, cudaError_t result, const char *call,
@@ -292,6 +293,7 @@ int cuda_wait(struct device *device, struct device_mark mark, struct device_time
     if (result != cudaSuccess) {
         return cuda_queue_check(cuda, result, "waiting for the device", err);
     }
+    telemetry_settled(cuda->telemetry);
     if (queue->ordered < interval->end_download) {
         queue->ordered = interval->end_download;
     }

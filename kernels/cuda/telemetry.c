@@ -31,6 +31,7 @@ struct telemetry {
     bool read;                   // something was read
     double read_at;              // clock_seconds
     struct device_sample sample; // age_seconds is filled in for each reader
+    int64_t fresh_xid;           // since telemetry_settled
 };
 
 // ---- reading ----
@@ -117,14 +118,16 @@ static void read_all(struct telemetry *telemetry) {
     pthread_mutex_unlock(&telemetry->lock);
 }
 
-// The last error is kept, but one of the device is not replaced by a program's: after an uncorrectable memory
-// error (48) the driver ends the programs that it struck (45).
+// One of the device is not replaced by a program's: after an uncorrectable memory error (48) the driver ends
+// the programs that it struck (45).
+static int64_t graver(int64_t kept, int64_t xid) {
+    return kept <= 0 || device_xid_blames_program(kept) || !device_xid_blames_program(xid) ? xid : kept;
+}
+
 static void keep_xid(struct telemetry *telemetry, int64_t xid) {
     pthread_mutex_lock(&telemetry->lock);
-    int64_t kept = telemetry->sample.xid;
-    if (kept <= 0 || device_xid_blames_program(kept) || !device_xid_blames_program(xid)) {
-        telemetry->sample.xid = xid;
-    }
+    telemetry->sample.xid = graver(telemetry->sample.xid, xid);
+    telemetry->fresh_xid = graver(telemetry->fresh_xid, xid);
     pthread_mutex_unlock(&telemetry->lock);
 }
 
@@ -266,6 +269,19 @@ void telemetry_sample(struct telemetry *telemetry, struct device_sample *out) {
     pthread_mutex_lock(&telemetry->lock);
     *out = telemetry->sample;
     out->age_seconds = telemetry->read ? clock_seconds() - telemetry->read_at : DEVICE_UNKNOWN;
+    pthread_mutex_unlock(&telemetry->lock);
+}
+
+int64_t telemetry_fresh_xid(struct telemetry *telemetry) {
+    pthread_mutex_lock(&telemetry->lock);
+    int64_t xid = telemetry->fresh_xid;
+    pthread_mutex_unlock(&telemetry->lock);
+    return xid;
+}
+
+void telemetry_settled(struct telemetry *telemetry) {
+    pthread_mutex_lock(&telemetry->lock);
+    telemetry->fresh_xid = 0;
     pthread_mutex_unlock(&telemetry->lock);
 }
 

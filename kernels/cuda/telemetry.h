@@ -23,6 +23,10 @@ int telemetry_start(struct telemetry **out, const char *pci_bus_id, char *warnin
 // What was read last; every field DEVICE_UNKNOWN before the first reading.
 void telemetry_sample(struct telemetry *telemetry, struct device_sample *out);
 
+// The gravest XID error since the device was last known to work (telemetry_settled), 0 without one.
+int64_t telemetry_fresh_xid(struct telemetry *telemetry);
+void telemetry_settled(struct telemetry *telemetry); // the device did what it was asked to
+
 // Bytes of the device's memory that the driver counts for this process, asked for now (about a millisecond);
 // UINT64_MAX when it does not say, as in a container with process ids of its own.
 uint64_t telemetry_process_bytes(struct telemetry *telemetry);

@@ -15,10 +15,12 @@ static int note_report(struct ledger *ledger, const struct device_description *d
                        const struct model_resident *resident, const struct device_residency *report,
                        struct error *err) {
     json_t *object =
-        json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:I}", "kind", device->kind, "name", device->name, "pieces",
+        json_pack("{s:s, s:s, s:I, s:I, s:o, s:o}", "kind", device->kind, "name", device->name, "pieces",
                   (json_int_t)resident->pieces, "bytes", (json_int_t)resident->bytes, "planned",
-                  purposes_json(report->planned), "taken", purposes_json(report->taken), "free",
-                  (json_int_t)device->memory_free);
+                  purposes_json(report->planned), "taken", purposes_json(report->taken));
+    if (device->memory_free != UINT64_MAX) {
+        json_object_set_new(object, "free", json_integer((json_int_t)device->memory_free));
+    }
     if (report->process_bytes != UINT64_MAX) {
         json_object_set_new(object, "process_bytes", json_integer((json_int_t)report->process_bytes));
     }
@@ -32,19 +34,23 @@ static int note_report(struct ledger *ledger, const struct device_description *d
 
 static void log_report(struct log *log, const struct device_description *device,
                        const struct model_resident *resident, const struct device_residency *report) {
+    char left[48] = "";
     char driver[64] = "";
+    if (device->memory_free != UINT64_MAX) {
+        snprintf(left, sizeof left, "; %.3f GB are left free", (double)device->memory_free * 1e-9);
+    }
     if (report->process_bytes != UINT64_MAX) {
         snprintf(driver, sizeof driver, "; the driver counts %.3f GB for this process",
                  (double)report->process_bytes * 1e-9);
     }
     log_write(log, LOG_LEVEL_INFO,
               "resident on %s, %s: all %zu pieces, %.3f GB (planned: weights %.3f, activations %.3f, scratch "
-              "%.3f GB; staging %.3f GB of host memory), %.3f GB left free%s",
+              "%.3f GB; staging %.3f GB of host memory)%s%s",
               device->kind, device->name, resident->pieces, (double)resident->bytes * 1e-9,
               (double)report->planned[DEVICE_WEIGHTS] * 1e-9,
               (double)report->planned[DEVICE_ACTIVATIONS] * 1e-9,
               (double)report->planned[DEVICE_SCRATCH] * 1e-9, (double)report->planned[DEVICE_STAGING] * 1e-9,
-              (double)device->memory_free * 1e-9, driver);
+              left, driver);
 }
 
 int resident_check(struct inputs *inputs, struct ledger *ledger, struct log *log, struct error *err) {

@@ -70,8 +70,8 @@ const struct job_key job_keys[] = {
      .standard = "0.5", .help = "GPU memory (10^9 bytes) that the run leaves alone"},
     {"model", "load_timeout", KEY_NUMBER, FIELD(load_timeout), .minimum = 1, .maximum = 86400,
      .standard = "600",
-     .help = "seconds that loading may stand still without a byte, and that the device may take for tuning "
-             "or a batch of the calibration, before the run ends"},
+     .help = "seconds that loading may stand still without a byte, and that the device may take for "
+             "tuning one shape of products or for a batch of the calibration, before the run ends"},
 
     {"latents", "layers", KEY_LAYERS, LIST(layers, layer_count), .minimum = -1000, .maximum = 1000,
      .standard = "-2", .identity = true,
@@ -98,8 +98,8 @@ const struct job_key job_keys[] = {
     {"run", "checkpoint_every", KEY_INTEGER, FIELD(checkpoint_every), .minimum = 1, .maximum = 1000000,
      .standard = "10", .identity = true, .help = "batches a shard: what a crash can cost at most"},
     {"run", "threads", KEY_INTEGER, FIELD(threads), .minimum = 0, .maximum = 1024, .standard = "0",
-     .help = "threads of the CPU back end; 0: every core that the process may use, within its control "
-             "group's quota"},
+     .help = "threads of the CPU back end; 0: one for each core that the process may use, within its control "
+             "group's quota, or OMP_NUM_THREADS where that is set"},
     {"run", "drift_stop", KEY_BOOLEAN, FIELD(drift_stop), .standard = "true",
      .help = "stop with exit code 80 when batch times drift away; false: write it to the log and go on"},
     {"run", "disk_reserve_gb", KEY_NUMBER, FIELD(disk_reserve_gb), .minimum = 0, .maximum = 1e6,

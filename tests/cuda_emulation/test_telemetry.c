@@ -369,6 +369,24 @@ static void an_error_of_the_device_outlasts_those_of_programs(void **state) {
     stop_and_check(telemetry);
 }
 
+// A fault is told from those that the device got over before it.
+static void a_fault_has_the_errors_since_the_device_last_worked(void **state) {
+    (void)state;
+    char warning[200];
+    struct telemetry *telemetry = start("0000:01:00.0", warning);
+    assert_int_equal(telemetry_fresh_xid(telemetry), 0);
+    assert_int_equal(after_xid(telemetry, 63).xid, 63);
+    assert_int_equal(telemetry_fresh_xid(telemetry), 63);
+    telemetry_settled(telemetry);
+    assert_int_equal(telemetry_fresh_xid(telemetry), 0);
+    assert_int_equal(after_xid(telemetry, 31).xid, 63);
+    assert_int_equal(telemetry_fresh_xid(telemetry), 31);
+    assert_int_equal(after_xid(telemetry, 48).xid, 48);
+    assert_int_equal(after_xid(telemetry, 45).xid, 48);
+    assert_int_equal(telemetry_fresh_xid(telemetry), 48);
+    stop_and_check(telemetry);
+}
+
 static void an_xid_error_is_kept(void **state) {
     (void)state;
     char warning[200];
@@ -415,6 +433,7 @@ int main(void) {
         cmocka_unit_test_setup(an_unknown_device_is_a_warning, forget),
         cmocka_unit_test_setup(an_xid_error_is_kept, forget),
         cmocka_unit_test_setup(an_error_of_the_device_outlasts_those_of_programs, forget),
+        cmocka_unit_test_setup(a_fault_has_the_errors_since_the_device_last_worked, forget),
         cmocka_unit_test_setup(a_driver_that_hangs_holds_nobody_up, forget), // last: its thread stays
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -108,8 +108,9 @@ static int child(void) {
 
 static void test_threads_are_not_crowded(void **state) {
     (void)state;
-    static const char *const settings[] = {"OMP_PROC_BIND=true", "OMP_PROC_BIND=close OMP_PLACES=threads",
-                                           "OMP_PLACES=cores", "OMP_PROC_BIND=false", "OMP_NUM_THREADS=1"};
+    static const char *const settings[] = {"OMP_PROC_BIND=true OMP_PLACES=threads",
+                                           "OMP_PROC_BIND=close OMP_PLACES=threads", "OMP_PLACES=threads",
+                                           "OMP_PROC_BIND=false", "OMP_NUM_THREADS=1"};
     char self[512];
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
     assert_true(length > 0);
