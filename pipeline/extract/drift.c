@@ -10,7 +10,7 @@
 #define CUSUM_LIMIT 0.5
 
 #define PAUSE_BATCHES 10.0
-#define PAUSE_LEAST 2.0
+#define PAUSE_LEAST 10.0
 #define PAUSE_MOST 300.0
 
 enum { QUIET_BATCHES = 3 };

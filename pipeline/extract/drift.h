@@ -63,8 +63,8 @@ enum drift_event drift_step(struct drift *drift, double seconds, double predicte
 void drift_cleared(struct drift *drift);
 
 // Seconds between the two canary runs after a batch of `batch_seconds`: ten batch times, so that a neighbour
-// may go away; never under 2 s, since a run of millisecond batches must not be stopped by one busy moment of
-// its machine.
+// may go away; never under 10 s, since a run of millisecond batches must not be stopped by some busy seconds
+// of its machine.
 double drift_pause(double batch_seconds);
 
 // Both canary runs against the time at calibration.
