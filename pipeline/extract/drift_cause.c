@@ -76,17 +76,23 @@ static bool shows_throttling(const struct drift_moment *calibrated, const struct
            now->sm_clock < (compares ? CLOCK_DOWN : CLOCK_DOWN_OF_MOST) * before;
 }
 
+// This process's bytes, or everybody's where its own are not known.
+static int64_t held_bytes(const struct device_sample *sample) {
+    return sample->process_memory >= 0 ? sample->process_memory : sample->memory_used;
+}
+
+// A sample may be a second old: one that was taken before the model was loaded is no sign that it went away.
 static bool shows_missing_memory(const struct drift_moment *calibrated, const struct drift_moment *present,
                                  uint64_t model_bytes, char *out) {
-    (void)calibrated;
     int64_t own = present->sample.process_memory;
-    int64_t all = present->sample.memory_used;
-    int64_t held = own >= 0 ? own : all;
+    int64_t held = held_bytes(&present->sample);
+    int64_t before = held_bytes(&calibrated->sample);
     snprintf(out, DRIFT_CAUSE_TEXT,
              "%s %.3f GB of the device's memory, less than the %.3f GB that the model takes",
              own >= 0 ? "this process has" : "all processes have", (double)held * 1e-9,
              (double)model_bytes * 1e-9);
-    return held >= 0 && model_bytes > 0 && (uint64_t)held < model_bytes;
+    bool was_there = before < 0 || (uint64_t)before >= model_bytes;
+    return held >= 0 && model_bytes > 0 && (uint64_t)held < model_bytes && was_there;
 }
 
 static bool has_much_traffic(double now, double before) {

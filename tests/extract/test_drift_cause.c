@@ -165,6 +165,13 @@ static void test_offload(void **state) {
     before.sample.pcie_received = now.sample.pcie_received = 1e10;
     now.sample.power = 210;
     expect(&before, &now, DRIFT_CAUSE_UNKNOWN, "");
+    before = healthy();
+    now = slow();
+    before.sample.process_memory = 1000000; // both samples are of a moment before the load
+    now.sample.process_memory = 1000000;
+    expect(&before, &now, DRIFT_CAUSE_UNKNOWN, "");
+    before.sample.process_memory = before.sample.memory_used = -1; // nothing was known then
+    expect(&before, &now, DRIFT_CAUSE_OFFLOAD, "this process has 0.001 GB");
 }
 
 static void test_neighbour_on_the_device(void **state) {
