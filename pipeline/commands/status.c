@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/printable.h"
+#include "checkpoints/view.h"
 #include "commands/command.h"
 #include "commands/device_figures.h"
 #include "commands/format.h"
@@ -138,6 +139,9 @@ static void print_storage(FILE *out, const struct run_snapshot *snapshot) {
         fprintf(out, ", about %s still to be written", format_bytes(snapshot->planned, b));
     }
     fputc('\n', out);
+    if (totals->shards > VIEW_SHARDS) {
+        fprintf(out, "  latents.h5  not written beyond %d shards: " VIEW_INSTEAD "\n", VIEW_SHARDS);
+    }
 }
 
 static json_t *residency(const struct run_snapshot *snapshot) {

@@ -249,8 +249,16 @@ static void record_evidence(struct drift_watch *watch, const char *verdict, doub
     add_file(object, "pressure_io", "/proc/pressure/io");
     add_file(object, "cpu_quota", "/sys/fs/cgroup/cpu.stat");
     char *text = json_dumps(object, JSON_COMPACT);
-    writer_event(watch->writer, level, strcmp(verdict, "cleared") == 0 ? "canary" : "drift",
-                 text == NULL ? verdict : text);
+    char line[256 + DRIFT_CAUSE_TEXT];
+    int length =
+        snprintf(line, sizeof line, "%s: the canary batch took %.4f s and %.4f s, %.4f s when calibrated",
+                 verdict, first, second, watch->canary_seconds);
+    if (reason != NULL) {
+        snprintf(line + length, sizeof line - (size_t)length, "; %s: %s (evidence: strata log DIR --events)",
+                 drift_cause_name(reason->cause), reason->text);
+    }
+    writer_evidence(watch->writer, level, strcmp(verdict, "cleared") == 0 ? "canary" : "drift", line,
+                    text == NULL ? verdict : text);
     free(text);
     json_decref(object);
 }
@@ -326,7 +334,7 @@ static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double ba
     return error_set(
         err, STATUS_DRIFT,
         "batches have become slow: the canary batch takes %.2f s, %.1f times what it took at calibration, "
-        "and did so twice. Cause: %s: %s. Everything computed is kept; the evidence is in run.log and the "
+        "and did so twice. Cause: %s: %s. Everything computed is kept; the evidence is in the "
         "ledger (strata log --events)",
         fmin(first, second), fmin(first, second) / watch->canary_seconds, drift_cause_name(reason.cause),
         reason.text);

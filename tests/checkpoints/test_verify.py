@@ -313,3 +313,13 @@ def test_view_equals_the_shards(run, tmp_path, monkeypatch):
     with h5py.File(moved / "latents.h5") as view:  # a missing source reads as NaN, never as zeros
         values = view["latents/hs_003"][:]
         assert np.isnan(values).any() and np.isfinite(values).any()
+
+
+def test_no_view_beyond_what_it_can_show(run):
+    """A view of a time when there were fewer shards would show only some of them."""
+    assert subprocess.run([VERIFY, run, "view"]).returncode == 0 and (run / "latents.h5").exists()
+    with sqlite3.connect(run / "ledger.sqlite") as db:
+        db.execute("UPDATE total SET shards = 501")
+    assert subprocess.run([VERIFY, run, "view"]).returncode == 0 and not (run / "latents.h5").exists()
+    status = subprocess.run([TOOLS.parent / "strata", "status", run], capture_output=True, text=True)
+    assert "latents.h5  not written beyond 500 shards: read the shards by strata_reader" in status.stdout, status

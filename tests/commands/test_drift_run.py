@@ -57,6 +57,8 @@ def check_evidence(job, done):
     assert f"Cause: {evidence['cause']}: {evidence['cause_text']}. " in done.last()  # which one depends on the machine
     assert min(evidence["canary_seconds"], evidence["canary_again_seconds"]) > 1.5 * evidence["canary_calibrated_seconds"]
     assert len(evidence["batches"]) >= 1 and evidence["load"]
+    log = (job.output / "run.log").read_text()
+    assert "drift: stopped: the canary batch took" in log and '"batches"' not in log  # one line; the ledger has the rest
     assert evidence["device"] == evidence["device_calibrated"] == {}  # a CPU has no clock or monitoring of its own
     assert job.query("SELECT stage, drift FROM progress") == [("drift", "stopped")]
     assert job.query("SELECT exit_code FROM launch ORDER BY epoch DESC LIMIT 1") == [(DRIFT,)]
