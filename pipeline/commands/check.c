@@ -162,6 +162,9 @@ static int open_ledger(struct check *check, struct error *err) {
     if (status == STATUS_OK) {
         status = ledger_check_chain(check->ledger, err);
     }
+    if (status == STATUS_OK) {
+        status = ledger_check_pages(check->ledger, err);
+    }
     return status == STATUS_OK ? ledger_totals(check->ledger, &check->totals, err) : status;
 }
 

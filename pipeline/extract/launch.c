@@ -52,6 +52,7 @@ static void record_end(struct launch *launch, int status, const struct error *er
     struct error ignored;
     const char *reason = status == STATUS_OK ? "every problem is accounted for" : err->message;
     snprintf(launch->live.stage, sizeof launch->live.stage, "%s", last_stage(launch, status));
+    launch->live.epoch = launch->epoch;
     launch->live.updated = clock_unix();
     // An end that cannot be recorded shows as a launch that was killed: the truth is in the shards and
     // commits before it.
@@ -463,11 +464,12 @@ static int check_early_identity(struct launch *launch, struct error *err) {
     return status;
 }
 
+// A run that is finished needs no more work: a launch that finds it so has done all that there was to do.
 static int is_finished(struct launch *launch, struct error *err) {
     struct ledger_totals totals;
     int status = ledger_totals(launch->ledger, &totals, err);
     launch->finished = status == STATUS_OK && totals.finished;
-    return status;
+    return launch->finished ? ledger_launch_works(launch->ledger, err) : status;
 }
 
 int launch_open(struct launch *launch, const struct runner_options *options, struct error *err) {
@@ -507,7 +509,10 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
     if (status == STATUS_OK) {
         status = write_notes(launch, err);
     }
-    return status == STATUS_OK ? calibrate(launch, err) : status;
+    if (status == STATUS_OK) {
+        status = calibrate(launch, err);
+    }
+    return status == STATUS_OK ? ledger_launch_works(launch->ledger, err) : status;
 }
 
 // ---- the end ----
