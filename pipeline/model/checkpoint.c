@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/first_bytes.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/size.h"
@@ -40,6 +41,10 @@ static int read_header(struct checkpoint_file *file, struct error *err) {
     }
     if (status == STATUS_OK) {
         status = file_read_at(file->descriptor, bytes.data, size, 0, file->path, err);
+    }
+    // Of a header that is plausible the first bytes are a length, whatever else they look like.
+    if (status == STATUS_OK && (!fits || wanted == 0 || bytes.data[first] != '{')) {
+        status = first_bytes_check_file(file->path, FIRST_BYTES_SAFETENSORS, err);
     }
     if (status == STATUS_OK) {
         status =

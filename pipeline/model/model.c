@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/first_bytes.h"
 #include "base/random.h"
 #include "base/size.h"
 #include "model/forward.h"
@@ -14,8 +15,9 @@ static int read_config(struct model *model, const char *folder, struct error *er
     if (status == STATUS_OK) {
         status = file_read(&model->config_text, path, MODEL_CONFIG_LIMIT, err);
     }
-    if (status == STATUS_OK && model->config_text.size == 0) {
-        status = error_set(err, STATUS_DATA, "%s is empty", path);
+    if (status == STATUS_OK) {
+        status = first_bytes_check(model->config_text.data, model->config_text.size, model->config_text.size,
+                                   path, FIRST_BYTES_JSON, err);
     }
     if (status != STATUS_OK) {
         return status;
