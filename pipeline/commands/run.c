@@ -1,12 +1,14 @@
 #include <inttypes.h>
 
+#include "base/printable.h"
 #include "commands/command.h"
 #include "extract/runner.h"
 
 static void print_summary(FILE *out, const struct runner_summary *summary) {
     const struct ledger_totals *totals = &summary->totals;
-    fprintf(out, "%s: %" PRIu64 " problems: %" PRIu64 " done, %" PRIu64 " failed, %" PRIu64 " skipped\n",
-            summary->folder, summary->problems, totals->done, totals->failed, totals->skipped);
+    printable_write(out, summary->folder);
+    fprintf(out, ": %" PRIu64 " problems: %" PRIu64 " done, %" PRIu64 " failed, %" PRIu64 " skipped\n",
+            summary->problems, totals->done, totals->failed, totals->skipped);
     fprintf(out, "%" PRIu64 " rows in %" PRIu64 " shards, %" PRIu64 " bytes\n", totals->rows, totals->shards,
             totals->bytes);
     if (summary->launch_batches > 0 && summary->launch_seconds > 0) {

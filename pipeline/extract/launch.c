@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/printable.h"
 #include "extract/algorithms.h"
 #include "extract/device_choice.h"
 #include "extract/fit.h"
@@ -202,17 +203,18 @@ static void foretell_failures(struct launch *launch) {
 static int refuse_other_identity(struct launch *launch, const struct identity *stored,
                                  const struct identity *now, struct error *err) {
     struct buffer lines = {0};
+    char folder[PATH_SIZE];
     size_t differences = 0;
     int status = identity_compare(stored, now, &lines, &differences, err);
     if (status == STATUS_OK && differences > 0) {
         while (lines.size > 0 && lines.data[lines.size - 1] == '\n') {
             lines.data[--lines.size] = 0;
         }
-        status = error_set(err, STATUS_JOB,
-                           "%s holds a run with another identity; resuming it would mix two kinds of "
-                           "latents. Differences:\n%s\n"
-                           "Put the job back as it was, or choose another run.output",
-                           launch->folder.path, lines.data);
+        status = error_set_lines(err, STATUS_JOB,
+                                 "%s holds a run with another identity; resuming it would mix two kinds of "
+                                 "latents. Differences:\n%s\n"
+                                 "Put the job back as it was, or choose another run.output",
+                                 printable(folder, sizeof folder, launch->folder.path), lines.data);
     }
     buffer_destroy(&lines);
     return status;

@@ -199,7 +199,7 @@ int job_read(struct job *job, const char *path, struct error *err) {
     *job = (struct job){0};
     int status = path_folder(folder, sizeof folder, path, err);
     if (status == STATUS_OK) {
-        status = file_read(&text, path, JOB_FILE_LIMIT, err);
+        status = file_read_stream(&text, path, JOB_FILE_LIMIT, err);
     }
     if (status == STATUS_OK) {
         status = first_bytes_check(text.data, text.size, text.size, path, FIRST_BYTES_YAML, err);
