@@ -311,6 +311,23 @@ static const struct {
 };
 enum { CONDITION_COUNT = sizeof conditions / sizeof conditions[0] };
 
+// What a condition found beside that it holds: a line each, once.
+static void print_lines(FILE *out, const char *condition, struct check *check) {
+    struct {
+        const char *word;
+        struct buffer *lines;
+    } kinds[] = {{"WARN", &check->inputs.warnings}, {"note", &check->inputs.notes}};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        const char *at = kinds[i].lines->size == 0 ? "" : kinds[i].lines->data;
+        while (*at != 0) {
+            int length = (int)strcspn(at, "\n");
+            fprintf(out, "%s  %-11s %.*s\n", kinds[i].word, condition, length, at);
+            at += length + (at[length] == '\n');
+        }
+        buffer_clear(kinds[i].lines);
+    }
+}
+
 // Tries every condition; returns how many failed, and the error of the first.
 static int try_all(struct check *check, FILE *out, struct error *first) {
     struct error err = {0};
@@ -325,6 +342,7 @@ static int try_all(struct check *check, FILE *out, struct error *first) {
         if (conditions[i].run(check, &err) == STATUS_OK) {
             passed |= BIT(i);
             fprintf(out, "PASS  %-11s %s\n", conditions[i].name, check->detail);
+            print_lines(out, conditions[i].name, check);
         } else {
             fprintf(out, "FAIL  %-11s %s\n", conditions[i].name, err.message);
             *first = failures++ == 0 ? err : *first;
