@@ -321,6 +321,25 @@ static void print_condition(FILE *out, const char *verdict, const char *name, co
     fputc('\n', out);
 }
 
+// What a condition found beside that it holds: a line each, once.
+static void print_lines(FILE *out, const char *condition, struct check *check) {
+    struct {
+        const char *word;
+        struct buffer *lines;
+    } kinds[] = {{"WARN", &check->inputs.warnings}, {"note", &check->inputs.notes}};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        char *line = kinds[i].lines->size == 0 ? NULL : kinds[i].lines->data;
+        while (line != NULL && *line != 0) {
+            char *end = line + strcspn(line, "\n");
+            char *next = *end == 0 ? NULL : end + 1;
+            *end = 0;
+            print_condition(out, kinds[i].word, condition, line);
+            line = next;
+        }
+        buffer_clear(kinds[i].lines);
+    }
+}
+
 // Tries every condition; returns how many failed, and the error of the first.
 static int try_all(struct check *check, FILE *out, struct error *first) {
     struct error err = {0};
@@ -335,6 +354,7 @@ static int try_all(struct check *check, FILE *out, struct error *first) {
         if (conditions[i].run(check, &err) == STATUS_OK) {
             passed |= BIT(i);
             print_condition(out, "PASS", conditions[i].name, check->detail);
+            print_lines(out, conditions[i].name, check);
         } else {
             print_condition(out, "FAIL", conditions[i].name, err.message);
             *first = failures++ == 0 ? err : *first;
