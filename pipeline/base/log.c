@@ -8,14 +8,18 @@
 int log_open(struct log *log, const char *path, struct error *err) {
     *log = (struct log){.echo_level = LOG_LEVEL_WARN};
     pthread_mutex_init(&log->lock, NULL);
-    if (path == NULL) {
-        return STATUS_OK;
-    }
-    log->file = fopen(path, "ae");
-    if (log->file == NULL) {
+    return path == NULL ? STATUS_OK : log_add_file(log, path, err);
+}
+
+int log_add_file(struct log *log, const char *path, struct error *err) {
+    FILE *file = fopen(path, "ae");
+    if (file == NULL) {
         return error_set_errno(err, STATUS_WRITE, "cannot open the log %s", path);
     }
-    setvbuf(log->file, NULL, _IOLBF, 0);
+    setvbuf(file, NULL, _IOLBF, 0);
+    pthread_mutex_lock(&log->lock);
+    log->file = file;
+    pthread_mutex_unlock(&log->lock);
     return STATUS_OK;
 }
 
