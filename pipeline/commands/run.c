@@ -78,11 +78,15 @@ const struct command command_run = {
     .operand_count = sizeof operands / sizeof operands[0],
     .options = options,
     .option_count = sizeof options / sizeof options[0],
-    .details = "Starting and resuming are the same command. SIGTERM, SIGINT, SIGHUP and SIGUSR1 stop it "
-               "within 20 s with\n"
-               "exit code 75 and keep every batch that was computed; a second signal ends it at once. After "
-               "a crash at\n"
-               "most run.checkpoint_every batches are computed again.\n"
-               "Exit codes: strata help exit-codes.\n",
+    .holds_signals = true,
+    .sums_up = true,
+    .details =
+        "Starting and resuming are the same command. SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, "
+        "SIGXCPU,\n"
+        "SIGPWR and timers stop it within 20 s with exit code 75 and keep every batch that was computed. The "
+        "same\n"
+        "signal again ends it at once, and so does another one more than 3 s later. After a crash at most\n"
+        "run.checkpoint_every batches are computed again.\n"
+        "Exit codes: strata help exit-codes.\n",
     .run = run,
 };
