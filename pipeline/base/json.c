@@ -3,14 +3,22 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/memory.h"
 #include "base/file.h"
+#include "base/memory.h"
+
+bool json_lacked_memory(const json_error_t *problem) {
+    return problem->text[0] == 0 || json_error_code(problem) == json_error_out_of_memory;
+}
 
 int json_parse(json_t **out, const char *text, size_t size, const char *name, struct error *err) {
     json_error_t problem;
     *out = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &problem);
+    if (*out == NULL && json_lacked_memory(&problem)) {
+        return error_set(err, STATUS_INTERNAL, "%s: out of memory", name);
+    }
     if (*out == NULL) {
-        return error_set(err, STATUS_DATA, "%s: line %d, column %d: %s", name, problem.line, problem.column, problem.text);
+        return error_set(err, STATUS_DATA, "%s: line %d, column %d: %s", name, problem.line, problem.column,
+                         problem.text);
     }
     return STATUS_OK;
 }
@@ -35,7 +43,8 @@ static int wrong_type(const char *key, const char *wanted, struct error *err) {
     return error_set(err, STATUS_DATA, "'%s' is not %s", key, wanted);
 }
 
-int json_get_integer(const json_t *object, const char *key, int64_t minimum, int64_t maximum, int64_t *out, struct error *err) {
+int json_get_integer(const json_t *object, const char *key, int64_t minimum, int64_t maximum, int64_t *out,
+                     struct error *err) {
     json_t *value = json_member(object, key);
     if (value == NULL) {
         return STATUS_OK;
