@@ -41,7 +41,10 @@ static void feed_changed(char *bytes, size_t size, uint64_t *random) {
 static int feed_folder(const char *folder, uint64_t *random) {
     struct dirent **entries = NULL;
     int count = scandir(folder, &entries, NULL, alphasort);
-    int failures = 0;
+    int failures = count <= 2; // a folder without seeds, or none: nothing would be tried
+    if (failures != 0) {
+        fprintf(stderr, "%s holds no seeds\n", folder);
+    }
     for (int i = 0; i < count; i++) {
         struct buffer seed = {0};
         struct error err = {0};
@@ -90,7 +93,7 @@ int main(int argc, char **argv) {
     int failures = 0;
     feed_built_in(&random);
     for (int i = 1; i < argc; i++) {
-        failures |= feed_folder(argv[i], &random); // a target without seeds has no folder
+        failures |= feed_folder(argv[i], &random);
     }
     return failures;
 }

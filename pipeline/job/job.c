@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/first_bytes.h"
 #include "job/keys.h"
 
 enum { JOB_FILE_LIMIT = 1 << 20 };
@@ -197,6 +198,9 @@ int job_read(struct job *job, const char *path, struct error *err) {
     char folder[PATH_SIZE];
     *job = (struct job){0};
     int status = file_read(&text, path, JOB_FILE_LIMIT, err);
+    if (status == STATUS_OK) {
+        status = first_bytes_check(text.data, text.size, text.size, path, FIRST_BYTES_YAML, err);
+    }
     if (status == STATUS_DATA) {
         err->status = STATUS_JOB; // an unreadable job file is a bad job file
         status = STATUS_JOB;
@@ -205,7 +209,7 @@ int job_read(struct job *job, const char *path, struct error *err) {
         status = path_folder(folder, sizeof folder, path, err);
     }
     if (status == STATUS_OK) {
-        status = job_parse(job, text.data == NULL ? "" : text.data, text.size, path, folder, err);
+        status = job_parse(job, text.data, text.size, path, folder, err);
     }
     buffer_destroy(&text);
     return status;
