@@ -106,7 +106,7 @@ static int run_command(const struct command *command, int argc, char **argv) {
     if (status == STATUS_USAGE) {
         fprintf(stderr, "see 'strata help %s'\n", command->name);
     }
-    if (context.skip_exit_handlers) {
+    if (status != STATUS_OK) { // a library that failed is not to be trusted with its exit handlers
         fflush(NULL);
         _exit(error_exit_code(status));
     }

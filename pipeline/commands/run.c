@@ -37,7 +37,6 @@ static int run(struct command_context *context, struct error *err) {
     if (status == STATUS_OK || summary.problems > 0) {
         print_summary(context->out, &summary);
     }
-    context->skip_exit_handlers = summary.skip_handlers;
     return status;
 }
 

@@ -204,7 +204,6 @@ static int run(struct command_context *context, struct error *err) {
     if (status == STATUS_OK) {
         print_head(&view);
         status = view.problem.state == PROBLEM_DONE ? show_done(&view, err) : print_text(&view, NULL, 0, err);
-        context->skip_exit_handlers = status != STATUS_OK;
     }
     shard_reader_close(view.reader);
     ledger_close(view.ledger);

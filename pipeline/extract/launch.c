@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/amount.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/printable.h"
@@ -63,11 +64,11 @@ static void record_end(struct launch *launch, int status, const struct error *er
     launch->live.epoch = launch->epoch;
     launch->live.updated = clock_unix();
     // An end that cannot be recorded shows as a launch that was killed: the truth is in the shards and
-    // commits before it.
+    // commits before it. An error has its own line on the terminal, and needs no second.
+    enum log_level level = status == STATUS_OK ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
     if (ledger_set_progress(launch->ledger, &launch->live, &ignored) != STATUS_OK ||
         ledger_launch_end(launch->ledger, error_exit_code(status), reason, &ignored) != STATUS_OK) {
-        log_write(&launch->log, LOG_LEVEL_WARN, "the end of this launch was not recorded: %s",
-                  ignored.message);
+        log_write(&launch->log, level, "the end of this launch was not recorded: %s", ignored.message);
     }
 }
 
@@ -296,10 +297,12 @@ static int check_disk(struct launch *launch, struct error *err) {
     uint64_t left = planned > totals.bytes ? planned - totals.bytes : 0;
     double reserve = launch->inputs.job.disk_reserve_gb;
     if ((double)space < (double)left + reserve * 1e9) {
+        char texts[3][AMOUNT_TEXT];
         return error_set(err, STATUS_WRITE,
-                         "the disk of %s has %.2f GB free; the shards still to come need %.2f GB and "
-                         "run.disk_reserve_gb keeps %.2f GB",
-                         launch->folder.path, (double)space * 1e-9, (double)left * 1e-9, reserve);
+                         "the disk of %s has %s free; the shards still to come need %s and "
+                         "run.disk_reserve_gb keeps %s",
+                         launch->folder.path, amount_text((double)space, texts[0]),
+                         amount_text((double)left, texts[1]), amount_text(reserve * 1e9, texts[2]));
     }
     log_write(&launch->log, LOG_LEVEL_INFO,
               "%" PRIu64 " bytes of shards are planned, %" PRIu64 " bytes are free", planned, space);

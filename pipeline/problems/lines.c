@@ -68,8 +68,8 @@ static int check_stream(const struct lines *lines, int count, struct error *err)
     if (code == Z_ERRNO) {
         return error_set_errno(err, STATUS_DATA, "cannot read %s", lines->path);
     }
-    return error_set(err, STATUS_DATA, "cannot read %s: after line %llu: %s", lines->path,
-                     (unsigned long long)lines->number,
+    return error_set(err, code == Z_MEM_ERROR ? STATUS_INTERNAL : STATUS_DATA,
+                     "cannot read %s: after line %llu: %s", lines->path, (unsigned long long)lines->number,
                      code == Z_BUF_ERROR ? "the compressed data ends too early" : words);
 }
 
