@@ -5,6 +5,7 @@
 #include "base/json.h"
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
+size_t fuzz_accepted; // inputs that were not refused: see fuzz_replay.c
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
     struct error err = {0};
@@ -13,6 +14,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
     if ((status == STATUS_OK) != (document != NULL) || (status != STATUS_OK && err.message[0] == 0)) {
         abort();
     }
+    fuzz_accepted += status == STATUS_OK;
     const char *key;
     json_t *value;
     json_object_foreach(document, key, value) {
