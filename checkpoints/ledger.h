@@ -2,7 +2,8 @@
 // count from the moment ledger_commit returns STATUS_OK; everything else in the run directory is a cache or a
 // record. journal_mode=DELETE, synchronous=EXTRA; a runner epoch checked in every write fences a second
 // runner; a hash chained over shards and problems shows changed rows. Readers open it read-only, during and
-// after a run, and hold no lock while their callbacks run. One thread at a time uses a ledger.
+// after a run, and hold no lock while their callbacks run; what they are told of checkpoints, launches and
+// events is of the moment they opened it, though the run goes on. One thread at a time uses a ledger.
 #ifndef STRATA_CHECKPOINTS_LEDGER_H
 #define STRATA_CHECKPOINTS_LEDGER_H
 
@@ -38,8 +39,14 @@ struct ledger_survey {
 // written by a run whose ledger is lost.
 int ledger_open(struct ledger **out, const char *folder, struct error *err);
 
-// Read-only, while a runner may be at work; an older format is read as it is. STATUS_DATA when there is none.
+// Read-only, while a runner may be at work; an older format is read as it is. STATUS_DATA when there is none;
+// STATUS_STOPPED, here and in every later reading, when a runner has held it for half a minute: try again.
 int ledger_open_read(struct ledger **out, const char *folder, struct error *err);
+
+// Between the two a reader sees the live state, notes and all else as of one moment too, and the runner's
+// commits wait: for a few short readings, without callbacks that may block.
+int ledger_read_begin(struct ledger *ledger, struct error *err);
+int ledger_read_end(struct ledger *ledger, struct error *err);
 void ledger_close(struct ledger *ledger); // accepts NULL
 
 // From now on a ledger that somebody reads is waited for half a second, not a minute: the process is about to
@@ -64,6 +71,9 @@ int ledger_survey(struct ledger *ledger, struct ledger_survey *survey, bool *fou
 // Opens a launch (epoch + 1, host, process, threads, time). All later writes carry its epoch and fail
 // (STATUS_WRITE) when another launch has begun since.
 int ledger_launch(struct ledger *ledger, int threads, uint64_t *epoch, struct error *err);
+// From now on this launch works on the run: its live state takes the place of an earlier launch's. One that
+// ends before, refused for its identity or for want of a model, leaves the run's state as it was.
+int ledger_launch_works(struct ledger *ledger, struct error *err);
 int ledger_launch_end(struct ledger *ledger, int exit_code, const char *reason, struct error *err);
 
 // ---- progress of a run ----
@@ -169,6 +179,9 @@ struct ledger_progress {
 
 int ledger_set_progress(struct ledger *ledger, const struct ledger_progress *progress, struct error *err);
 int ledger_progress(struct ledger *ledger, struct ledger_progress *progress, bool *found, struct error *err);
+// That of the last launch that was at its start, whether or not it came to work.
+int ledger_start_progress(struct ledger *ledger, struct ledger_progress *progress, bool *found,
+                          struct error *err);
 
 // Events: kind is "warn", "drift", "canary", "stop", "device", "error" ...; text is one line or a JSON
 // object.
@@ -200,6 +213,7 @@ struct ledger_launch_record {
     int64_t process;
     char host[128];
     char reason[512];
+    bool worked; // came to work on the run
 };
 
 int ledger_totals(struct ledger *ledger, struct ledger_totals *totals, struct error *err);
@@ -231,5 +245,12 @@ int ledger_find_problem(struct ledger *ledger, const char *id, size_t id_size, s
 
 // Recomputes the chained hash; STATUS_DATA naming the first shard whose rows do not match.
 int ledger_check_chain(struct ledger *ledger, struct error *err);
+
+// Counts the sums of every checkpoint again; STATUS_DATA naming the first that was kept wrong.
+int ledger_check_totals(struct ledger *ledger, struct error *err);
+
+// What SQLite can say of the file's pages. Readers only: it takes seconds for each gigabyte, and commits
+// wait.
+int ledger_check_pages(struct ledger *ledger, struct error *err);
 
 #endif

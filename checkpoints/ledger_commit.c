@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/size.h"
 #include "checkpoints/ledger_chain.h"
+#include "checkpoints/ledger_totals.h"
 
 const char *problem_state_name(enum problem_state state) {
     static const char *const names[] = {"done", "failed", "skipped"};
@@ -25,7 +26,8 @@ static int read_last(struct ledger *ledger, struct last_checkpoint *last, struct
     *last = (struct last_checkpoint){0};
     query_begin(&query, ledger,
                 "SELECT number, shards, batches, window, window_batch, finished, chain FROM checkpoint "
-                "ORDER BY number DESC LIMIT 1");
+                "WHERE number <= ?1 ORDER BY number DESC LIMIT 1");
+    query_bind_i64(&query, 1, ledger->view.checkpoint);
     int status = query_next(&query, &last->found, err);
     if (status == STATUS_OK && last->found) {
         last->number = query_u64(&query, 0);
@@ -235,6 +237,9 @@ static int write_rows(struct ledger *ledger, const struct ledger_commit *commit,
     }
     if (status == STATUS_OK) {
         status = insert_batches(ledger, *number, commit, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_totals_add(ledger, *number, err);
     }
     if (status == STATUS_OK && commit->finished) {
         status = check_finished(ledger, err);

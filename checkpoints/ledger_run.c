@@ -157,7 +157,8 @@ int ledger_launch(struct ledger *ledger, int threads, uint64_t *epoch, struct er
     }
     gethostname(host, sizeof host - 1);
     query_begin(&query, ledger,
-                "INSERT INTO launch(epoch, started, threads, process, host) VALUES(?1, ?2, ?3, ?4, ?5)");
+                "INSERT INTO launch(epoch, started, threads, process, host, worked) VALUES(?1, ?2, ?3, ?4, "
+                "?5, 0)");
     query_bind_u64(&query, 1, ledger->epoch + 1);
     query_bind_i64(&query, 2, clock_unix());
     query_bind_i64(&query, 3, threads);
@@ -169,6 +170,21 @@ int ledger_launch(struct ledger *ledger, int threads, uint64_t *epoch, struct er
     if (status == STATUS_OK) {
         *epoch = ++ledger->epoch;
     }
+    return status;
+}
+
+int ledger_launch_works(struct ledger *ledger, struct error *err) {
+    struct query query;
+    int status = ledger_transaction(ledger, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    query_begin(&query, ledger, "UPDATE launch SET worked = 1 WHERE epoch = ?1");
+    query_bind_u64(&query, 1, ledger->epoch);
+    status = query_run(&query, err);
+    query_end(&query);
+    status = ledger_transaction_end(ledger, status, err);
+    ledger->working = status == STATUS_OK;
     return status;
 }
 

@@ -19,6 +19,9 @@ static int kind_of(const struct ledger *ledger, int result) {
     case SQLITE_NOMEM:
     case SQLITE_RANGE:
         return STATUS_INTERNAL;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED: // of a reader: the runner has been at a commit for half a minute; try again
+        return ledger->read_only ? STATUS_STOPPED : STATUS_WRITE;
     default:
         return ledger->read_only ? STATUS_DATA : STATUS_WRITE;
     }

@@ -12,7 +12,15 @@
 // Parses one document; duplicate keys and trailing bytes are errors. `name` stands for the source in messages.
 // The caller owns *out (json_decref). STATUS_DATA with line and column when it is not JSON.
 int json_parse(json_t **out, const char *text, size_t size, const char *name, struct error *err);
+
+// The same of files that Python writes (config.json, tokenizer.json ...), as its json module takes them: the last of
+// two equal keys counts, NaN, Infinity and integers beyond 64 bits are no fault until a getter below asks for them,
+// and a byte order mark is skipped. json_parse_file first says what a file is that is no JSON at all.
+int json_parse_python(json_t **out, const char *text, size_t size, const char *name, struct error *err);
 int json_parse_file(json_t **out, const char *path, size_t limit, struct error *err);
+
+// "NaN", "Infinity" or "-Infinity" where json_parse_python found one of them, or a number that no double holds; else NULL.
+const char *json_odd_number(const json_t *value);
 
 // Members of an object. A missing or null member leaves *out as it was; another type is STATUS_DATA.
 // Whole numbers may be written as 1000000.0; *out must be in [minimum, maximum].

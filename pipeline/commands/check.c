@@ -13,6 +13,7 @@
 #include "extract/device_choice.h"
 #include "extract/fit.h"
 #include "extract/inputs.h"
+#include "extract/recorded.h"
 
 // One table of preconditions, in the order in which strata run meets them: each is tried when those it needs
 // have passed, and reported PASS, FAIL or not tried. The first that fails names the exit code.
@@ -162,6 +163,9 @@ static int open_ledger(struct check *check, struct error *err) {
     if (status == STATUS_OK) {
         status = ledger_check_chain(check->ledger, err);
     }
+    if (status == STATUS_OK) {
+        status = ledger_check_pages(check->ledger, err);
+    }
     return status == STATUS_OK ? ledger_totals(check->ledger, &check->totals, err) : status;
 }
 
@@ -236,6 +240,9 @@ static int check_identity(struct check *check, struct error *err) {
     if (status == STATUS_OK && found) {
         const char *algorithms = identity_get(&stored, IDENTITY_ALGORITHMS);
         status = inputs_identity(&check->inputs, identity_get(&stored, "model.fingerprint"), &now, err);
+        if (status == STATUS_OK) {
+            status = recorded_carry(&stored, &now, err);
+        }
         if (status == STATUS_OK && algorithms != NULL) { // a resume uses them
             status = identity_add(&now, IDENTITY_ALGORITHMS, algorithms, err);
         }

@@ -107,8 +107,8 @@ static int print_launch(void *context, const struct ledger_launch_record *launch
             launch->ended == 0 ? "(no end recorded)" : ended, launch->process, launch->host,
             format_threads(launch->threads, threads));
     if (launch->ended != 0) {
-        fprintf(out, ", exit code %d%s%s", launch->exit_code, launch->reason[0] == 0 ? "" : ": ",
-                launch->reason);
+        fprintf(out, "%s, exit code %d%s%s", launch->worked ? "" : ", before its first batch",
+                launch->exit_code, launch->reason[0] == 0 ? "" : ": ", launch->reason);
     }
     fputc('\n', out);
     return STATUS_OK;

@@ -20,7 +20,9 @@ struct run_snapshot {
     int64_t now; // unix seconds
     enum run_state state;
     uint64_t launches;
-    struct ledger_launch_record launch; // the last one
+    struct ledger_launch_record launch; // the last one that worked on the run, or is at its start
+    bool refused;                       // a later one came to nothing before it worked on the run
+    struct ledger_launch_record refusal;
     bool has_survey;
     struct ledger_survey survey;
     struct ledger_totals totals; // sealed and acknowledged

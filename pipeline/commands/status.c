@@ -40,6 +40,23 @@ static void print_headline(FILE *out, const char *folder, const struct run_snaps
     }
 }
 
+// A launch that came to nothing before it worked on the run (another identity, no model) is told apart.
+static void print_refusal(FILE *out, const struct run_snapshot *snapshot) {
+    const struct ledger_launch_record *refusal = &snapshot->refusal;
+    char when[CLOCK_TEXT];
+    if (!snapshot->refused) {
+        return;
+    }
+    clock_text(refusal->ended == 0 ? refusal->started : refusal->ended, when);
+    fprintf(out, "  refused     launch %" PRIu64, refusal->epoch);
+    if (refusal->ended == 0) {
+        fprintf(out, " of %s left no end before its first batch\n", when);
+    } else {
+        fprintf(out, " ended %s before its first batch with exit code %d%s%s\n", when, refusal->exit_code,
+                refusal->reason[0] == 0 ? "" : ": ", refusal->reason);
+    }
+}
+
 static void print_bar(FILE *out, const struct run_snapshot *snapshot) {
     enum { WIDTH = 50 };
     char share[FORMAT_TEXT];
@@ -169,6 +186,7 @@ static void print_health(FILE *out, const struct run_snapshot *snapshot) {
 
 static void print_text(FILE *out, const char *folder, const struct run_snapshot *snapshot, bool bar) {
     print_headline(out, folder, snapshot);
+    print_refusal(out, snapshot);
     if (bar && snapshot->has_survey) {
         print_bar(out, snapshot);
     }
@@ -214,9 +232,8 @@ static json_t *text_or_null(const char *text) {
     return value != NULL ? value : json_null();
 }
 
-static json_t *describe_launch(const struct run_snapshot *snapshot) {
-    const struct ledger_launch_record *launch = &snapshot->launch;
-    if (snapshot->launches == 0) {
+static json_t *describe_launch(bool known, const struct ledger_launch_record *launch) {
+    if (!known) {
         return json_null();
     }
     bool ended = launch->ended != 0;
@@ -236,11 +253,13 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
     return json_pack(
         "{s:i, s:o, s:I, s:s, s:b, s:o, s:o, s:{s:o, s:o, s:o, s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, "
         "s:{s:o, s:o},"
-        " s:{s:o, s:o}, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o}",
+        " s:{s:o, s:o}, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o, "
+        "s:o}",
         "status_version", 1, "folder", text_or_null(folder), "time", (json_int_t)snapshot->now, "state",
         run_state_name(snapshot->state), "finished", (int)totals->finished, "launch",
-        describe_launch(snapshot), "stage", live ? text_or_null(progress->stage) : json_null(), "problems",
-        "total", number_if(survey, snapshot->survey.problems), "done", number(totals->done), "failed",
+        describe_launch(snapshot->launches > 0, &snapshot->launch), "stage",
+        live ? text_or_null(progress->stage) : json_null(), "problems", "total",
+        number_if(survey, snapshot->survey.problems), "done", number(totals->done), "failed",
         number(totals->failed), "skipped", number(totals->skipped), "remaining",
         number_if(survey, snapshot->remaining), "truncated", number(totals->truncated), "batches", "done",
         number(snapshot->batches), "total", number_if(survey, snapshot->survey.batches), "tokens", "done",
@@ -257,7 +276,7 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
         number_if(live, (uint64_t)progress->updated), "device",
         live && progress->device.known != 0 ? device_figures_json(&progress->device) : json_null(),
         "cpu_paths", snapshot->cpu_paths.size > 0 ? text_or_null(snapshot->cpu_paths.data) : json_null(),
-        "residency", residency(snapshot));
+        "residency", residency(snapshot), "refused", describe_launch(snapshot->refused, &snapshot->refusal));
 }
 
 static int print_json(FILE *out, const char *folder, const struct run_snapshot *snapshot, bool one_line,
@@ -357,8 +376,12 @@ const struct command command_status = {
         "known.\n"
         "  status_version 1, folder, time, finished (every problem is accounted for)\n"
         "  state              new, running, killed (no end recorded and the lock is free) or ended\n"
-        "  launch             the last one: number, host, process, threads, started, ended, exit_code, "
-        "reason; or null\n"
+        "  launch             the last one that worked on the run or is starting: number, host, process, "
+        "threads,\n"
+        "                     started, ended, exit_code, reason; or null\n"
+        "  refused            the last one, with the same members, if it ended before it worked on the run; "
+        "or "
+        "null\n"
         "  stage              surveying, loading, calibrating, running, stopped, finished, drift, failed\n"
         "  problems           total, done, failed, skipped, remaining, truncated: sealed and recorded\n"
         "  batches, tokens    done, total: with those computed but not sealed yet while it runs\n"

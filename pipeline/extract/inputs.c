@@ -7,7 +7,6 @@
 #include "base/size.h"
 #include "extract/device_choice.h"
 #include "extract/in_flight.h"
-#include "extract/layout.h"
 
 // The command line's output is relative to the working folder, the job file's to the job file.
 static int override_output(struct job *job, const char *output, struct error *err) {
@@ -69,6 +68,10 @@ static int resolve_layers(struct inputs *inputs, struct error *err) {
 
 int inputs_open_model(struct inputs *inputs, struct error *err) {
     int status = model_open(&inputs->model, inputs->job.model_path, err);
+    if (status == STATUS_OK) {
+        const char *notes = model_notes(inputs->model);
+        status = buffer_append(&inputs->notes, notes, strlen(notes), err);
+    }
     return status == STATUS_OK ? resolve_layers(inputs, err) : status;
 }
 
@@ -84,6 +87,8 @@ void inputs_close(struct inputs *inputs) {
     device_trail_destroy(&inputs->trail);
     tokenizer_destroy(inputs->tokenizer);
     source_close(inputs->source);
+    buffer_destroy(&inputs->warnings);
+    buffer_destroy(&inputs->notes);
     free(inputs->layers);
     job_destroy(&inputs->job);
     *inputs = (struct inputs){0};
@@ -167,7 +172,6 @@ static int add_libraries(const struct inputs *inputs, struct identity *identity,
 int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, struct identity *identity,
                     struct error *err) {
     struct identity_context context = {identity, err};
-    char name[LAYOUT_NAME];
     int status = job_each_identity_key(&inputs->job, add_key, &context);
     if (status == STATUS_OK) {
         status = identity_add_number(identity, "problems.limit", (long long)inputs->limit, err);
@@ -177,10 +181,6 @@ int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, 
     }
     if (status == STATUS_OK) {
         status = identity_add(identity, "tokenizer.sha256", tokenizer_fingerprint(inputs->tokenizer), err);
-    }
-    if (status == STATUS_OK) {
-        layout_model_name(name, inputs->job.model_path);
-        status = identity_add(identity, "model.name", name, err);
     }
     if (status == STATUS_OK) {
         status = add_libraries(inputs, identity, err);

@@ -23,7 +23,10 @@ struct inputs {
     bool path_changes;         // the run goes on with another CPU path than its last one
     char device_reason[256];   // why a run that has begun computes on this device; "": as it says itself
     struct preparer *preparer;
-    size_t *layers; // ascending transformers indices
+    struct buffer
+        warnings; // what was found beside the files that are read and may change what transformers gives
+    struct buffer notes; // what was passed over without harm; a line each, as in warnings; data may be NULL
+    size_t *layers;      // ascending transformers indices
     size_t layer_count;
     struct plan_limits limits;
     struct survey survey; // filled by the caller
@@ -55,8 +58,8 @@ size_t inputs_token_unit(const struct inputs *inputs);
 // Bytes of the shards of the whole run, a little over rather than under.
 uint64_t inputs_planned_bytes(const struct inputs *inputs);
 
-// Everything that may change a byte of output. The model's fingerprint is added when it is known (NULL: left
-// out).
+// Everything that may change a byte of output: content, not where it lies. The model's fingerprint is added
+// when it is known (NULL: left out).
 int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, struct identity *identity,
                     struct error *err);
 

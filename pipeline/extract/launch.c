@@ -52,6 +52,7 @@ static void record_end(struct launch *launch, int status, const struct error *er
     struct error ignored;
     const char *reason = status == STATUS_OK ? "every problem is accounted for" : err->message;
     snprintf(launch->live.stage, sizeof launch->live.stage, "%s", last_stage(launch, status));
+    launch->live.epoch = launch->epoch;
     launch->live.updated = clock_unix();
     // An end that cannot be recorded shows as a launch that was killed: the truth is in the shards and
     // commits before it.
@@ -132,6 +133,16 @@ static int open_ledger(struct launch *launch, struct error *err) {
     return status;
 }
 
+// An entry for each line.
+static void log_lines(struct log *log, enum log_level level, const struct buffer *lines) {
+    const char *at = lines->data == NULL ? "" : lines->data;
+    while (*at != 0) {
+        int length = (int)strcspn(at, "\n");
+        log_write(log, level, "%.*s", length, at);
+        at += length + (at[length] == '\n');
+    }
+}
+
 static int open_inputs(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     int status = inputs_open_problems(inputs, err);
@@ -144,6 +155,8 @@ static int open_inputs(struct launch *launch, struct error *err) {
     if (status == STATUS_OK) {
         status = device_choice_open(inputs, launch->ledger, err);
     }
+    log_lines(&launch->log, LOG_LEVEL_INFO, &inputs->notes);
+    log_lines(&launch->log, LOG_LEVEL_WARN, &inputs->warnings);
     return status == STATUS_OK ? inputs_bind(inputs, err) : status;
 }
 
@@ -210,13 +223,17 @@ static int add_later_parts(const struct inputs *inputs, const struct identity *s
                            const char *fingerprint, struct identity *now, struct error *err) {
     static const char *const keys[] = {"model.fingerprint", IDENTITY_ALGORITHMS};
     char hex[DIGEST_HEX];
+    int status = recorded_carry(stored, now, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
     if (fingerprint != NULL) {
-        int status = algorithms_digest(inputs, hex, err);
+        status = algorithms_digest(inputs, hex, err);
         return status != STATUS_OK || hex[0] == 0 ? status : identity_add(now, IDENTITY_ALGORITHMS, hex, err);
     }
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         const char *value = identity_get(stored, keys[i]);
-        int status = value == NULL ? STATUS_OK : identity_add(now, keys[i], value, err);
+        status = value == NULL ? STATUS_OK : identity_add(now, keys[i], value, err);
         if (status != STATUS_OK) {
             return status;
         }
@@ -438,6 +455,10 @@ static int settle_identity(struct launch *launch, bool fresh, struct error *err)
     if (status == STATUS_OK) {
         status = ledger_identity(launch->ledger, &stored, &found, err);
     }
+    if (status == STATUS_OK) {
+        status =
+            recorded_settle(&launch->recorded, &launch->inputs, launch->ledger, found ? &stored : NULL, err);
+    }
     if (status == STATUS_OK && !found) {
         status = ledger_begin(launch->ledger, &now, &launch->inputs.survey.totals, err);
     }
@@ -448,7 +469,7 @@ static int settle_identity(struct launch *launch, bool fresh, struct error *err)
         status = survey_store(launch->ledger, &launch->inputs.survey, err);
     }
     if (status == STATUS_OK) {
-        layout_make(&launch->layout, &launch->inputs, hash);
+        layout_make(&launch->layout, &launch->inputs, &launch->recorded, hash);
         log_write(&launch->log, LOG_LEVEL_INFO, "identity %s", hash);
     }
     identity_destroy(&stored);
@@ -463,11 +484,12 @@ static int check_early_identity(struct launch *launch, struct error *err) {
     return status;
 }
 
+// A run that is finished needs no more work: a launch that finds it so has done all that there was to do.
 static int is_finished(struct launch *launch, struct error *err) {
     struct ledger_totals totals;
     int status = ledger_totals(launch->ledger, &totals, err);
     launch->finished = status == STATUS_OK && totals.finished;
-    return status;
+    return launch->finished ? ledger_launch_works(launch->ledger, err) : status;
 }
 
 int launch_open(struct launch *launch, const struct runner_options *options, struct error *err) {
@@ -507,7 +529,10 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
     if (status == STATUS_OK) {
         status = write_notes(launch, err);
     }
-    return status == STATUS_OK ? calibrate(launch, err) : status;
+    if (status == STATUS_OK) {
+        status = calibrate(launch, err);
+    }
+    return status == STATUS_OK ? ledger_launch_works(launch->ledger, err) : status;
 }
 
 // ---- the end ----
@@ -527,6 +552,7 @@ void launch_close(struct launch *launch, int status, const struct error *err) {
     ledger_close(launch->ledger);
     run_folder_close(&launch->folder);
     buffer_destroy(&launch->partial_record);
+    recorded_destroy(&launch->recorded);
     if (launch->log_open) {
         log_close(&launch->log);
     }

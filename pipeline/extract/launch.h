@@ -24,6 +24,7 @@ struct launch {
     struct display display;
     struct ledger_progress live;
     struct model_limits limits;
+    struct recorded recorded;
     struct run_layout layout;
     struct canary canary;
     struct drift_watch watch;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/first_bytes.h"
 #include "job/keys.h"
 
 enum { JOB_FILE_LIMIT = 1 << 20 };
@@ -200,11 +201,14 @@ int job_read(struct job *job, const char *path, struct error *err) {
     if (status == STATUS_OK) {
         status = file_read(&text, path, JOB_FILE_LIMIT, err);
     }
+    if (status == STATUS_OK) {
+        status = first_bytes_check(text.data, text.size, text.size, path, FIRST_BYTES_YAML, err);
+    }
     if (status != STATUS_OK) {
         err->status = STATUS_JOB; // an unreadable job file is a bad job file
         status = STATUS_JOB;
     } else {
-        status = job_parse(job, text.data == NULL ? "" : text.data, text.size, path, folder, err);
+        status = job_parse(job, text.data, text.size, path, folder, err);
     }
     buffer_destroy(&text);
     return status;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/first_bytes.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "model/config_rope.h"
@@ -302,7 +303,7 @@ int model_config_parse(struct model_config *config, const char *text, size_t siz
                        struct error *err) {
     *config = (struct model_config){0};
     json_t *json = NULL;
-    int status = json_parse(&json, text, size, name, err);
+    int status = json_parse_python(&json, text, size, name, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -324,7 +325,10 @@ int model_config_read(struct model_config *config, const char *folder, struct er
         status = file_read(&text, path, MODEL_CONFIG_LIMIT, err);
     }
     if (status == STATUS_OK) {
-        status = model_config_parse(config, text.data == NULL ? "" : text.data, text.size, path, err);
+        status = first_bytes_check(text.data, text.size, text.size, path, FIRST_BYTES_JSON, err);
+    }
+    if (status == STATUS_OK) {
+        status = model_config_parse(config, text.data, text.size, path, err);
     }
     buffer_destroy(&text);
     return status;

@@ -6,6 +6,8 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "base/first_bytes.h"
+
 enum { BLOCK_BYTES = 1 << 18, LINE_LIMIT = 256 << 20 };
 
 struct lines {
@@ -14,6 +16,7 @@ struct lines {
     uint64_t number;
     size_t at, filled; // of block
     bool ended;
+    bool looked_at; // the first bytes, as they come out of gzip
     char block[BLOCK_BYTES];
 };
 
@@ -72,6 +75,11 @@ static int fill(struct lines *lines, struct error *err) {
     lines->at = 0;
     lines->filled = count > 0 ? (size_t)count : 0;
     lines->ended = count <= 0;
+    if (status == STATUS_OK && !lines->looked_at) {
+        lines->looked_at = true;
+        status = first_bytes_check(lines->block, lines->filled, lines->filled, lines->path, FIRST_BYTES_LINES,
+                                   err);
+    }
     return status;
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/first_bytes.h"
 #include "base/memory.h"
 #include "base/utf8.h"
 
@@ -143,6 +144,9 @@ int source_open(struct source **out, const char *database, const char *query, ui
     }
     source->limit = limit == 0 ? UINT64_MAX : limit;
     status = memory_text(&source->path, database, err);
+    if (status == STATUS_OK) {
+        status = first_bytes_check_file(database, FIRST_BYTES_DATABASE, err);
+    }
     if (status == STATUS_OK) {
         status = begin(source, database, err);
     }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/first_bytes.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/size.h"
@@ -390,7 +391,7 @@ int tokenizer_parse(struct tokenizer **out, const char *json, size_t size, const
     int status = memory_zeroed(&block, 1, sizeof(struct tokenizer), err);
     struct tokenizer *tokenizer = block;
     if (status == STATUS_OK) {
-        status = json_parse(&root, json, size, name, err);
+        status = json_parse_python(&root, json, size, name, err);
     }
     if (status == STATUS_OK) {
         status = load_parts(tokenizer, root, err);
@@ -418,7 +419,10 @@ int tokenizer_load(struct tokenizer **out, const char *path, struct error *err) 
         status = error_set(err, STATUS_DATA, "%s: larger than %d MiB", path, FILE_LIMIT >> 20);
     }
     if (status == STATUS_OK) {
-        status = tokenizer_parse(out, map.size == 0 ? "" : (const char *)map.data, map.size, path, err);
+        status = first_bytes_check(map.data, map.size, map.size, path, FIRST_BYTES_JSON, err);
+    }
+    if (status == STATUS_OK) {
+        status = tokenizer_parse(out, (const char *)map.data, map.size, path, err);
     }
     file_unmap(&map);
     return status;

@@ -90,7 +90,8 @@ def test_status_json(runs):
         "batches": {"done": 4, "total": 8}, "tokens": {"done": 210, "total": 388},
         "tokens_per_second": {"now": 0, "overall": 52.5}, "seconds": {}, "overflowed": 0,
         "shards": {"count": 2, "bytes": 36510, "rows": 36}, "drift": {"state": "steady", "score": 0.025},
-        "memory_bytes": 3 << 30, "updated": 1800000000, "device": None, "residency": None, "cpu_paths": None}
+        "memory_bytes": 3 << 30, "updated": 1800000000, "device": None, "residency": None, "cpu_paths": None,
+        "refused": None}
 
 
 def test_every_member_of_the_json_is_documented(runs):

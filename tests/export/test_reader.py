@@ -1,7 +1,9 @@
 """The Python reader against the shards and the formula they were made from."""
 
+import contextlib
 import pickle
 import shutil
+import sqlite3
 import subprocess
 import sys
 
@@ -64,6 +66,40 @@ def test_an_unfinished_run_and_a_missing_shard(tmp_path):
         [problem for problem in Run(folder)]
     with pytest.raises(FileNotFoundError, match="not a run directory"):
         Run(tmp_path)
+
+
+def test_a_run_killed_within_a_commit(tmp_path, folder):
+    """Pages of the transaction lie in the file, and what they replaced in a journal."""
+    killed = shutil.copytree(folder, tmp_path / "killed")
+    with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite")) as ledger:
+        ledger.execute("PRAGMA cache_size = 1")
+        ledger.execute("UPDATE problem SET rows = 77, state = 1, reason = ?", ("never committed" * 100,))
+        for name in ("ledger.sqlite", "ledger.sqlite-journal"):
+            shutil.copy(folder / name, killed / name)
+        ledger.rollback()
+    assert Run(killed).ids == [problem_id(o) for o in done(120)]
+    assert not (killed / "ledger.sqlite-journal").exists() or (killed / "ledger.sqlite-journal").stat().st_size == 0
+
+
+def test_a_run_that_commits_while_it_is_opened(folder, monkeypatch):
+    """The pages of a long listing are of one moment."""
+    ledger = sqlite3.connect(folder / "ledger.sqlite")
+    before = ledger.execute("SELECT max(number) FROM checkpoint").fetchone()[0]
+    monkeypatch.setattr(strata_reader.run, "PAGE", 7)
+    pages = strata_reader.run._problems(strata_reader.run._connect(folder / "ledger.sqlite"), before)
+    first = next(pages)
+    ledger.execute("INSERT INTO checkpoint SELECT number + 1, at, epoch, shards + 1, batches, window, window_batch, 0, '' "
+                   "FROM checkpoint WHERE number = ?", (before,))
+    ledger.execute("INSERT INTO problem SELECT 5000, 'newer', 0, NULL, batch, 99, 0, tokens, rows, steps, truncated, ? "
+                   "FROM problem WHERE ordinal = 0", (before + 1,))
+    ledger.commit()  # no reader's lock is in the way
+    try:
+        assert [row[1] for row in [first, *pages]] == list(range(120))
+    finally:
+        ledger.execute("DELETE FROM problem WHERE ordinal = 5000")
+        ledger.execute("DELETE FROM checkpoint WHERE number > ?", (before,))
+        ledger.commit()
+        ledger.close()
 
 
 def test_a_pickled_run_opens_its_own_files(folder):
