@@ -76,7 +76,24 @@ static const char schema[] =
     "ALTER TABLE " table " ADD COLUMN pcie_sent REAL;"                                                       \
     "ALTER TABLE " table " ADD COLUMN xid INTEGER;"
 
-static const char raise_to_2[] = FIGURES_OF("batch") FIGURES_OF("progress") "PRAGMA user_version = 2;";
+// Format 3: retries. Which problems each tries, by the checkpoint that began it; and the failed outcomes that
+// newer ones replaced, as they stood in `problem`.
+#define RETRIES                                                                                              \
+    "CREATE TABLE retry(checkpoint INTEGER NOT NULL, ordinal INTEGER NOT NULL,"                              \
+    " PRIMARY KEY(checkpoint, ordinal)) WITHOUT ROWID;"                                                      \
+    "CREATE TABLE superseded(ordinal INTEGER NOT NULL, id NOT NULL, state INTEGER NOT NULL, reason TEXT,"    \
+    " batch INTEGER, shard INTEGER, place INTEGER, tokens INTEGER NOT NULL, rows INTEGER NOT NULL,"          \
+    " steps INTEGER NOT NULL, truncated INTEGER NOT NULL, checkpoint INTEGER NOT NULL,"                      \
+    " UNIQUE(ordinal, checkpoint));"                                                                         \
+    "CREATE INDEX superseded_checkpoint ON superseded(checkpoint, ordinal);"                                 \
+    "CREATE INDEX problem_failed ON problem(ordinal) WHERE state = 1;"
+
+// What leads from each format to the next, the first from 1 to 2. Rows that are there stay as they are.
+static const char *const raises[] = {
+    FIGURES_OF("batch") FIGURES_OF("progress") "PRAGMA user_version = 2;",
+    RETRIES "PRAGMA user_version = 3;",
+};
+_Static_assert(sizeof raises / sizeof raises[0] == LEDGER_FORMAT - 1, "one step for each format");
 
 static int set_up(struct ledger *ledger, int flags, struct error *err) {
     if (sqlite3_open_v2(ledger->path, &ledger->db, flags, NULL) != SQLITE_OK) {
@@ -134,8 +151,9 @@ static int raise_format(struct ledger *ledger, bool empty, struct error *err) {
         return status;
     }
     status = empty ? ledger_execute(ledger, schema, err) : STATUS_OK;
-    if (status == STATUS_OK) {
-        status = ledger_execute(ledger, raise_to_2, err);
+    for (int64_t format = empty ? 1 : ledger->format; status == STATUS_OK && format < LEDGER_FORMAT;
+         format++) {
+        status = ledger_execute(ledger, raises[format - 1], err);
     }
     status = ledger_transaction_end(ledger, status, err);
     if (status == STATUS_OK) {

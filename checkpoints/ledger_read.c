@@ -351,8 +351,8 @@ int ledger_totals(struct ledger *ledger, struct ledger_totals *totals, struct er
         "compute,"
         "  total(wait_seconds) AS wait, total(write_seconds) AS write, total(prepare_seconds) AS prepare"
         "  FROM batch) AS b, "
-        "(SELECT ifnull(max(at), 0) AS at, ifnull(max(finished), 0) AS finished FROM checkpoint"
-        "  WHERE number > 0) AS c");
+        "(SELECT ifnull(max(at), 0) AS at, ifnull((SELECT finished FROM checkpoint ORDER BY number DESC"
+        "  LIMIT 1), 0) AS finished FROM checkpoint WHERE number > 0) AS c");
     int status = query_next(&query, &row, err);
     if (status == STATUS_OK && row) {
         *totals = (struct ledger_totals){.done = query_u64(&query, 0),

@@ -21,8 +21,8 @@ struct ledger {
     int64_t format; // of the file, as it was last looked at; a ledger to be written has this program's
 };
 
-// Formats of the file: 1 had no figures of the device.
-enum { LEDGER_FORMAT_FIGURES = 2, LEDGER_FORMAT = 2 };
+// Formats of the file: 1 had no figures of the device, 2 no retries.
+enum { LEDGER_FORMAT_FIGURES = 2, LEDGER_FORMAT_RETRIES = 3, LEDGER_FORMAT = 3 };
 
 // Columns of struct ledger_device in `batch` and `progress`, in its order; and what stands for them in an
 // older ledger that is only read.
@@ -44,6 +44,9 @@ int ledger_execute(struct ledger *ledger, const char *sql, struct error *err);
 int ledger_execute_patiently(struct ledger *ledger, const char *sql, struct error *err);
 int ledger_number(struct ledger *ledger, const char *sql, int64_t *value,
                   struct error *err); // first column, first row
+
+// Whether the file has what this format brought; a runner may have raised it since a reader opened it.
+int ledger_has_format(struct ledger *ledger, int64_t format, bool *has, struct error *err);
 
 // BEGIN IMMEDIATE, then the fence: STATUS_WRITE when another launch has begun.
 int ledger_transaction(struct ledger *ledger, struct error *err);

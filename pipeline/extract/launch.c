@@ -132,6 +132,12 @@ static int open_ledger(struct launch *launch, struct error *err) {
     return status;
 }
 
+static int find_retry(struct launch *launch, struct error *err) {
+    int status = retry_find(&launch->retry, launch->ledger, &launch->options->retry, err);
+    launch->inputs.retries = status == STATUS_OK && launch->retry.list.count > 0;
+    return status;
+}
+
 static int open_inputs(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     int status = inputs_open_problems(inputs, err);
@@ -167,7 +173,7 @@ static int survey(struct launch *launch, bool *fresh, struct error *err) {
     if (status != STATUS_OK || !found) {
         *fresh = true;
         return status == STATUS_OK ? survey_make(&inputs->survey, inputs->source, inputs->preparer,
-                                                 &inputs->limits, show_survey, launch, err)
+                                                 &inputs->limits, NULL, show_survey, launch, err)
                                    : status;
     }
     uint64_t problems;
@@ -253,8 +259,10 @@ static int check_disk(struct launch *launch, struct error *err) {
     if (status != STATUS_OK) {
         return status;
     }
-    uint64_t planned = inputs_planned_bytes(&launch->inputs);
-    uint64_t left = planned > totals.bytes ? planned - totals.bytes : 0;
+    const struct inputs *inputs = &launch->inputs;
+    uint64_t planned = inputs_planned_bytes(inputs, inputs->retries ? &inputs->retry : &inputs->survey);
+    uint64_t written = inputs->retries ? 0 : totals.bytes;
+    uint64_t left = planned > written ? planned - written : 0;
     double reserve = launch->inputs.job.disk_reserve_gb;
     if ((double)space < (double)left + reserve * 1e9) {
         return error_set(err, STATUS_WRITE,
@@ -398,7 +406,7 @@ static int write_notes(struct launch *launch, struct error *err) {
     if (status == STATUS_OK) {
         status = ledger_set_note(launch->ledger, "device.reason", device.reason, err);
     }
-    snprintf(text, sizeof text, "%" PRIu64, inputs_planned_bytes(inputs));
+    snprintf(text, sizeof text, "%" PRIu64, inputs_planned_bytes(inputs, &inputs->survey));
     if (status == STATUS_OK) {
         status = ledger_set_note(launch->ledger, "disk.planned_bytes", text, err);
     }
@@ -466,7 +474,7 @@ static int check_early_identity(struct launch *launch, struct error *err) {
 static int is_finished(struct launch *launch, struct error *err) {
     struct ledger_totals totals;
     int status = ledger_totals(launch->ledger, &totals, err);
-    launch->finished = status == STATUS_OK && totals.finished;
+    launch->finished = status == STATUS_OK && totals.finished && !launch->inputs.retries;
     return status;
 }
 
@@ -480,6 +488,9 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
     }
     if (status == STATUS_OK) {
         status = open_ledger(launch, err);
+    }
+    if (status == STATUS_OK) {
+        status = find_retry(launch, err);
     }
     if (status == STATUS_OK) {
         status = open_inputs(launch, err);
@@ -496,8 +507,14 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
     if (status != STATUS_OK || launch->finished) {
         return status;
     }
-    foretell_failures(launch);
-    status = check_disk(launch, err);
+    if (launch->inputs.retries) {
+        status = retry_survey(&launch->retry, &launch->inputs, show_survey, launch, err);
+    } else {
+        foretell_failures(launch);
+    }
+    if (status == STATUS_OK) {
+        status = check_disk(launch, err);
+    }
     if (status == STATUS_OK) {
         status = load_model(launch, err);
     }
@@ -507,7 +524,10 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
     if (status == STATUS_OK) {
         status = write_notes(launch, err);
     }
-    return status == STATUS_OK ? calibrate(launch, err) : status;
+    if (status == STATUS_OK) {
+        status = calibrate(launch, err);
+    }
+    return status == STATUS_OK ? retry_begin(&launch->retry, launch->ledger, &launch->log, err) : status;
 }
 
 // ---- the end ----
@@ -524,6 +544,7 @@ void launch_close(struct launch *launch, int status, const struct error *err) {
     guard_stop(&launch->guard);
     canary_destroy(&launch->canary);
     inputs_close(&launch->inputs);
+    retry_destroy(&launch->retry);
     ledger_close(launch->ledger);
     run_folder_close(&launch->folder);
     buffer_destroy(&launch->partial_record);

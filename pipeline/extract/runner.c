@@ -185,6 +185,7 @@ static int start_stages(struct run *run, struct error *err) {
                                      .layout = &launch->layout.shard,
                                      .batches_per_shard = (uint64_t)launch->inputs.job.checkpoint_every,
                                      .disk_reserve = (uint64_t)(launch->inputs.job.disk_reserve_gb * 1e9),
+                                     .waiting = launch->retry.list.waiting,
                                      .epoch = launch->epoch,
                                      .ledger = launch->ledger,
                                      .log = &launch->log,
@@ -193,7 +194,7 @@ static int start_stages(struct run *run, struct error *err) {
     int status = ledger_position(launch->ledger, &position, err);
     if (status == STATUS_OK) {
         status = feeder_start(&run->feeder, &limits, launch->inputs.source, launch->inputs.preparer,
-                              &position, err);
+                              launch->inputs.retries ? &launch->retry.list : NULL, &position, err);
     }
     if (status == STATUS_OK) {
         status = writer_start(&run->writer, &options, launch->has_partial ? &launch->partial : NULL,
@@ -288,7 +289,18 @@ static int run_stages(struct run *run, struct error *err) {
     return status;
 }
 
-int runner_run(const struct runner_options *options, struct runner_summary *summary, struct error *err) {
+// Whether the run, finished by this launch, has failed problems that are to be tried again.
+static bool retry_is_due(const struct run *run) {
+    const struct launch *launch = &run->launch;
+    const struct retry_wish *wish = &launch->options->retry;
+    const struct runner_summary *summary = run->summary;
+    return wish->asked && launch->finished && !launch->inputs.retries && !summary->skip_handlers &&
+           (wish->scope == RETRY_ALL ? summary->totals.failed : summary->failures.transient) > 0;
+}
+
+// *more: failed problems are to be tried again, by a launch of its own.
+static int run_launch(const struct runner_options *options, struct runner_summary *summary, bool *more,
+                      struct error *err) {
     struct run run = {.summary = summary};
     struct error ignored;
     *summary = (struct runner_summary){0};
@@ -300,10 +312,29 @@ int runner_run(const struct runner_options *options, struct runner_summary *summ
     summary->problems = run.launch.inputs.survey.totals.problems;
     summary->memory_peak = measure_memory_peak();
     if (run.launch.ledger != NULL &&
-        ledger_totals(run.launch.ledger, &summary->totals, &ignored) == STATUS_OK && status == STATUS_OK) {
+        ledger_totals(run.launch.ledger, &summary->totals, &ignored) == STATUS_OK &&
+        ledger_retry_counts(run.launch.ledger, &summary->failures, &ignored) == STATUS_OK &&
+        status == STATUS_OK) {
         status = judge_failures(&run, err);
     }
     summary->skip_handlers = summary->skip_handlers || status == STATUS_WRITE || status == STATUS_INTERNAL;
+    summary->retried = run.launch.inputs.retries;
+    *more = retry_is_due(&run);
+    if (*more && guard_stop_requested(&run.launch.guard)) {
+        status =
+            error_set(err, STATUS_STOPPED,
+                      "stopped by %s before failed problems were tried again; run the same command to go on",
+                      guard_signal_name(&run.launch.guard));
+        *more = false;
+    }
     launch_close(&run.launch, status, err);
     return status;
+}
+
+// A retry is a launch of its own: its batches have other sizes, and a run that was stopped before it is in
+// the same state.
+int runner_run(const struct runner_options *options, struct runner_summary *summary, struct error *err) {
+    bool more = false;
+    int status = run_launch(options, summary, &more, err);
+    return more ? run_launch(options, summary, &more, err) : status;
 }

@@ -46,8 +46,8 @@ static void count_window(struct survey *survey, const struct window *window) {
 }
 
 int survey_make(struct survey *survey, struct source *source, struct preparer *preparer,
-                const struct plan_limits *limits, bool (*progress)(void *context, uint64_t problems),
-                void *context, struct error *err) {
+                const struct plan_limits *limits, const struct ledger_retry *only,
+                bool (*progress)(void *context, uint64_t problems), void *context, struct error *err) {
     struct window window;
     struct digest *digest = NULL;
     bool end = false;
@@ -57,7 +57,7 @@ int survey_make(struct survey *survey, struct source *source, struct preparer *p
         status = digest_create(&digest, err);
     }
     while (status == STATUS_OK && !end) {
-        status = window_fill(&window, limits, source, preparer, digest, &end, err);
+        status = window_fill(&window, limits, source, preparer, only, digest, &end, err);
         if (status == STATUS_OK) {
             count_window(survey, &window);
             if (progress != NULL && !progress(context, survey->totals.problems)) {

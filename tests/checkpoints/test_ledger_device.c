@@ -217,7 +217,7 @@ static void format_1_is_raised_by_a_runner(void **state) {
     some_figures(&device);
     ok(ledger_open_read(&reader, folder, &err), &err); // before the runner came
     ok(ledger_open(&ledger, folder, &err), &err);
-    assert_int_equal(number(folder, "SELECT user_version FROM pragma_user_version"), 2);
+    assert_int_equal(number(folder, "SELECT user_version FROM pragma_user_version"), 3);
     ok(ledger_check_chain(ledger, &err), &err);
     ok(ledger_launch(ledger, 1, &epoch, &err), &err);
     assert_int_equal(epoch, 2);

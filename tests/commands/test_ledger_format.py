@@ -15,6 +15,8 @@ def make_format_1(job):
     for table in ("batch", "progress"):
         for name in FIGURES:
             ledger.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
+    for what in ("TABLE retry", "TABLE superseded", "INDEX problem_failed"):
+        ledger.execute("DROP " + what)
     ledger.execute("PRAGMA user_version = 1")
     ledger.commit()
     ledger.close()
@@ -38,7 +40,7 @@ def test_a_run_of_format_1_goes_on(tmp_path):
     checked = strata("check", job.file)
     assert checked.code == OK and "resumed after 3 sealed batches" in checked.out, checked
     job.run()
-    assert job.query("PRAGMA user_version") == [(2,)]
+    assert job.query("PRAGMA user_version") == [(3,)]
     job.check_finished(PROBLEMS, reference.shards())
     assert job.outcomes() == reference.outcomes()
     lines = (job.output / "throughput.csv").read_text().splitlines()

@@ -53,7 +53,7 @@ static struct feeder *start(const struct ledger_position *position) {
     static struct feeder feeder;
     struct error err;
     assert_int_equal(source_rewind(testing.source, &err), STATUS_OK);
-    if (feeder_start(&feeder, &limits, testing.source, testing.preparer, position, &err) != STATUS_OK) {
+    if (feeder_start(&feeder, &limits, testing.source, testing.preparer, NULL, position, &err) != STATUS_OK) {
         fail_msg("%s", err.message);
     }
     return &feeder;
@@ -120,8 +120,9 @@ static void test_whole_walk(void **state) {
     size_t expected = 0;
     struct survey survey;
     struct error err;
-    assert_int_equal(survey_make(&survey, testing.source, testing.preparer, &limits.plan, NULL, NULL, &err),
-                     STATUS_OK);
+    assert_int_equal(
+        survey_make(&survey, testing.source, testing.preparer, &limits.plan, NULL, NULL, NULL, &err),
+        STATUS_OK);
     size_t works = walk(&(struct ledger_position){0}, seen, &outcomes, done);
     for (uint64_t i = 0; i < ROWS; i++) {
         assert_int_equal(done[i], runs(i));

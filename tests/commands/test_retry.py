@@ -1,0 +1,338 @@
+"""`strata run --retry-failed`: failed problems are tried again as a part of the run. Sealed shards stay as they are, new
+outcomes take the place of failed ones, and a retry that is killed anywhere goes on to the same bytes.
+
+tests/strata_not_finite is the program with a fault of the hardware: the problems named by STRATA_NOT_FINITE come out as
+not finite (tests/commands/not_finite.c).
+"""
+import collections
+import concurrent.futures
+import errno
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+
+import numpy as np
+import pytest
+
+import support
+from support import BUILD, DATA, DONE, FAILED, JOB, OK, STOPPED, USAGE, WRITE, Job, clean_environment, make_problems, read_latents, strata
+
+AT_CALL = BUILD / "tests" / "commands_tool_at_call"
+CHANGING = "openat,write,pwrite64,fsync,fdatasync,ftruncate,rename,unlink,mkdir"
+UNKNOWN_PROCESSOR = 126
+FULL = os.environ.get("STRATA_FULL_SWEEP") == "1"
+PROBLEMS = 30
+BAD = "p-00007"  # bytes that are no UTF-8: its row is at fault
+LOST = ["p-00002", "p-00003", "p-00011", "p-00018", "p-00023", "p-00024", "p-00025"]  # through the fault
+
+
+class Faulty(Job):
+    """A job whose launches may meet the fault."""
+
+    def run_with_fault(self, names, *arguments, expect=DATA):
+        self.program = BUILD / "tests" / "strata_not_finite"
+        try:
+            return self.run(*arguments, expect=expect, environment=clean_environment(STRATA_NOT_FINITE=",".join(names)))
+        finally:
+            self.program = support.STRATA
+
+    def copy(self, folder):
+        """The same job with a copy of its run directory."""
+        copy = self.twin(folder)
+        copy.__class__ = Faulty
+        shutil.copytree(self.output, copy.output)
+        return copy
+
+    def earlier(self):
+        return self.query("SELECT ordinal, id, state, reason, batch, tokens, steps, checkpoint FROM superseded "
+                          "ORDER BY ordinal, checkpoint")
+
+    def told(self):
+        return json.loads(strata("status", self.output, "--json").out)
+
+
+def make_job(folder, **sections):
+    job = Faulty(folder, make_problems(PROBLEMS, steps=3), **support.merge({"latents": {"layers": [-2]}}, sections))
+    database = sqlite3.connect(job.database)
+    database.execute("UPDATE problems SET statement = CAST(x'61c328' AS TEXT) WHERE problem_id = ?", [BAD])
+    database.commit()
+    database.close()
+    return job
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    """The run without the fault."""
+    job = make_job(tmp_path_factory.mktemp("clean"))
+    job.run(expect=DATA)
+    return job
+
+
+@pytest.fixture(scope="module")
+def failed(clean, tmp_path_factory):
+    """A finished run that met the fault; not to be changed, only copied."""
+    job = clean.twin(tmp_path_factory.mktemp("failed"))
+    job.__class__ = Faulty
+    done = job.run_with_fault(LOST)
+    assert f"{PROBLEMS - 8} done, 8 failed" in done.out and "with --retry-failed: 7 of 8" in done.out, done
+    return job
+
+
+@pytest.fixture(scope="module")
+def retried(failed, tmp_path_factory):
+    """The same after an undisturbed retry."""
+    job = failed.copy(tmp_path_factory.mktemp("retried"))
+    done = job.run("--retry-failed", expect=DATA)
+    assert "tried again: 7; done now: 7, still to come: 0" in done.out, done
+    assert f"1 of {PROBLEMS} failed" in done.last(), done
+    return job
+
+
+# ---- what a retry does
+
+def test_transient_failures_are_tried_again(clean, failed, retried, tmp_path):
+    retried.check_finished(PROBLEMS)
+    before, after = failed.shards(), retried.shards()
+    assert len(after) > len(before) and {name: after[name] for name in before} == before
+    states = {key: state for key, (state, _) in retried.problems().items()}
+    assert states.pop(BAD) == FAILED and set(states.values()) == {DONE}
+    assert [row[1] for row in retried.earlier()] == LOST and all("NaN" in row[3] for row in retried.earlier())
+    assert read_latents(retried).keys() == read_latents(clean).keys()
+    expected = read_latents(clean)
+    for key, problem in read_latents(retried).items():
+        assert np.isfinite(problem["hs_002"]).all() and problem["hs_002"].tobytes() == expected[key]["hs_002"].tobytes()
+        assert problem["rows"] == expected[key]["rows"]
+    # Numbers go on, and no batch of the retry is larger than those the run was made for.
+    first = len(failed.query("SELECT 1 FROM batch"))
+    batches = retried.query("SELECT number, tokens, problems FROM batch ORDER BY number")
+    assert [row[0] for row in batches] == list(range(len(batches))) and sum(row[2] for row in batches[first:]) == len(LOST)
+    assert max(row[1] for row in batches[first:]) <= max(row[1] for row in batches[:first])
+
+
+def test_exit_code_counts_what_is_left(failed, tmp_path):
+    job = failed.copy(tmp_path)
+    job.change(problems={"max_failed": 1})
+    assert job.run(expect=DATA).code == DATA
+    job.run("--retry-failed", expect=OK)
+    assert job.run(expect=OK).code == OK
+
+
+def test_readers_see_the_order_of_the_query(clean, retried, tmp_path):
+    arrays = []
+    for job in (clean, retried):
+        out = tmp_path / job.folder.name
+        done = strata("export", job.output, "--format", "npy", "--to", out)
+        assert done.code == OK, done
+        arrays.append([np.load(path) for path in sorted(out.rglob("*.npy"))])
+        lines = [json.loads(line) for path in out.rglob("*.jsonl") for line in path.read_text().splitlines()]
+        assert [line["id"] for line in lines] == [f"p-{i:05d}" for i in range(PROBLEMS) if f"p-{i:05d}" != BAD]
+    assert len(arrays[0]) == len(arrays[1]) > 0
+    for one, other in zip(*arrays):
+        assert one.tobytes() == other.tobytes()
+    from strata_reader import Run
+
+    with Run(clean.output) as one, Run(retried.output) as other:
+        assert one.ids == other.ids and other.complete and [left["id"] for left in other.left_out] == [BAD]
+        assert all(one[i]["latents"][2].tobytes() == other[i]["latents"][2].tobytes() for i in range(len(one)))
+    import h5py
+
+    with h5py.File(retried.output / "latents.h5") as view:
+        assert sorted(view["problems/ordinal"][:]) == [i for i in range(PROBLEMS) if f"p-{i:05d}" != BAD]
+        assert np.isfinite(view["latents/hs_002"][:]).all()
+
+
+def test_looking_at_failures(failed, retried):
+    text = strata("status", failed.output).out
+    assert "7 may be tried again (strata run --retry-failed), 1 for what their rows hold" in text, text
+    assert failed.told()["retry"] == {"transient": 7, "tried": 0, "succeeded": 0, "waiting": 0}
+    assert retried.told()["retry"] == {"transient": 0, "tried": 7, "succeeded": 7, "waiting": 0}
+    assert "7 tried again: 7 done, 0 still to come" in strata("status", retried.output).out
+    assert "strata run --retry-failed does" in strata("show", failed.output, LOST[0]).out
+    assert "--retry-failed=all" in strata("show", failed.output, BAD).out
+    shown = strata("show", retried.output, LOST[0])
+    assert "p-00002: done" in shown.out and "try 1       failed, hidden_states[2] has 3 values" in shown.out, shown
+    assert "7 failed problems are tried again" in strata("log", retried.output, "--events").out
+
+
+def test_two_retries_in_a_row(failed, retried, tmp_path):
+    """What fails again keeps its new reason and all of its tries; what is done is not touched again."""
+    job = failed.copy(tmp_path)
+    job.run_with_fault(LOST[:2], "--retry-failed")
+    first = job.shards()
+    assert job.told()["retry"] == {"transient": 2, "tried": 7, "succeeded": 5, "waiting": 0}
+    job.run_with_fault(LOST[:1], "--retry-failed")
+    assert "try 2       failed" in strata("show", job.output, LOST[0]).out
+    job.run("--retry-failed", expect=DATA)
+    job.check_finished(PROBLEMS)
+    assert {name: job.shards()[name] for name in first} == first
+    assert collections.Counter(row[1] for row in job.earlier()) == {**dict.fromkeys(LOST, 1), LOST[0]: 3, LOST[1]: 2}
+    expected = read_latents(retried)
+    assert {key: value["hs_002"].tobytes() for key, value in read_latents(job).items()} == \
+        {key: value["hs_002"].tobytes() for key, value in expected.items()}
+
+
+def test_rows_at_fault_only_when_asked(retried, tmp_path):
+    job = retried.copy(tmp_path)
+    before = job.query("SELECT count(*) FROM checkpoint")
+    done = job.run("--retry-failed", expect=DATA)
+    assert "no failed problem to try again" in done.out and "--retry-failed=all" in done.out, done
+    assert job.query("SELECT count(*) FROM checkpoint") == before and job.shards() == retried.shards()
+    done = job.run("--retry-failed=all", expect=DATA)
+    assert "tried again: 1; done now: 0, still to come: 0" in done.out, done
+    job.check_finished(PROBLEMS, retried.shards())
+    assert job.problems()[BAD] == (FAILED, "byte 1 of the text is not valid UTF-8")
+    assert [row[1] for row in job.earlier()] == sorted([*LOST, BAD])
+
+
+def test_nothing_failed(tmp_path):
+    job = Job(tmp_path, make_problems(4))
+    job.run()
+    done = job.run("--retry-failed")
+    assert "no failed problem to try again\n" in done.out, done
+
+
+def test_a_run_that_is_not_finished_is_finished_first(failed, retried, tmp_path):
+    job = failed.twin(tmp_path)
+    job.__class__ = Faulty
+    stop = failed.query("SELECT max(batch) FROM problem WHERE id IN (?, ?)", *LOST[:2])[0][0] + 1
+    job.run_with_fault(LOST, "--stop-after", stop, expect=STOPPED)
+    done = job.run("--retry-failed", expect=DATA)
+    assert "still to come: 0" in done.out, done
+    job.check_finished(PROBLEMS)
+    assert set(row[1] for row in job.earlier()) >= set(LOST[:2])
+    assert len(job.query("SELECT 1 FROM launch")) == 3  # stopped, finished, tried again
+    assert read_latents(job).keys() == read_latents(retried).keys()
+
+
+def test_mended_rows_are_another_run(failed, tmp_path):
+    job = failed.copy(tmp_path)
+    shutil.copy(job.database, tmp_path / "mended.db")
+    database = sqlite3.connect(tmp_path / "mended.db")
+    database.execute("UPDATE problems SET statement = 'mended' WHERE problem_id = ?", [BAD])
+    database.commit()
+    database.close()
+    job.change(problems={"database": str(tmp_path / "mended.db")})
+    done = job.run("--retry-failed=all", expect=JOB)
+    assert "problems.sha256" in done.err, done
+    assert job.outcomes() == failed.outcomes() and job.query("SELECT count(*) FROM retry") == [(0,)]
+
+
+def test_wrong_value(failed):
+    done = strata("run", failed.file, "--retry-failed=some")
+    assert done.code == USAGE and "all" in done.err, done
+
+
+def test_a_ledger_of_format_2(failed, retried, tmp_path):
+    job = failed.copy(tmp_path)
+    ledger = sqlite3.connect(job.output / "ledger.sqlite")
+    for what in ("TABLE retry", "TABLE superseded", "INDEX problem_failed"):
+        ledger.execute("DROP " + what)
+    ledger.execute("PRAGMA user_version = 2")
+    ledger.commit()
+    ledger.close()
+    assert job.told()["retry"]["transient"] == 7
+    assert strata("verify", job.output).code == OK and "do" in strata("show", job.output, LOST[0]).out
+    assert job.query("PRAGMA user_version") == [(2,)]
+    job.run("--retry-failed", expect=DATA)
+    job.check_finished(PROBLEMS, retried.shards())
+    assert job.outcomes() == retried.outcomes()
+
+
+# ---- a retry that is interrupted
+
+def check_resumed(job, retried, *arguments):
+    """None, or what is wrong after an interrupted retry and the launches that follow."""
+    try:
+        job.check_acknowledged(retried.shards())
+        again = job.run(*arguments, expect=None)
+        if not job.query("SELECT 1 FROM retry"):  # it had not begun
+            again = job.run("--retry-failed", expect=None)
+        assert again.code == DATA, f"the resume failed: {again}"
+        job.check_finished(PROBLEMS, retried.shards())
+        assert job.outcomes() == retried.outcomes(), "other outcomes"
+        assert job.earlier() == retried.earlier(), "other earlier outcomes"
+    except AssertionError as wrong:
+        return str(wrong)
+    return None
+
+
+def test_stops(failed, retried, tmp_path):
+    """A batch a launch; status and export of the half; and the flag again, which then adds nothing."""
+    job = failed.copy(tmp_path)
+    job.run("--retry-failed", "--stop-after", 1, expect=STOPPED)
+    told = job.told()
+    assert not told["finished"] and told["retry"]["tried"] == 7 and told["retry"]["waiting"] == 7, told
+    assert strata("verify", job.output).code == OK
+    assert strata("export", job.output, "--format", "npy", "--to", tmp_path / "half").code == OK
+    done = strata("export", job.output, "--format", "npy", "--to", tmp_path / "whole", "--require-complete")
+    assert done.code == DATA, done
+    flags = (["--retry-failed"], [], ["--retry-failed=all"])
+    for turn in range(10):
+        done = job.run(*flags[turn % 3], "--stop-after", 1, expect=None)
+        if done.code != STOPPED:
+            break
+    assert done.code == DATA and "tried again: 7; done now: 7, still to come: 0" in done.out, done
+    assert len(job.query("SELECT DISTINCT checkpoint FROM retry")) == 1
+    assert check_resumed(job, retried) is None
+
+
+def traced(job, calls, *options, arguments=("--retry-failed",)):
+    trace = job.folder / "trace.txt"
+    command = [AT_CALL, "--calls", calls, "--trace", trace, *options, *job.command(*arguments)]
+    done = subprocess.run(command, capture_output=True, timeout=120, env=clean_environment())
+    if done.returncode == UNKNOWN_PROCESSOR:
+        pytest.skip("at_call does not know this processor")
+    lines = trace.read_text(errors="replace").splitlines() if trace.exists() else []
+    return support.Result(done.returncode, done.stdout.decode(), done.stderr.decode()), lines
+
+
+def sweep(failed, tmp_path, calls, about, options, fault_of):
+    """A fault at every call of a retry, or at about so many; two trials at a time."""
+    def trial(number):
+        job = failed.copy(tmp_path / str(number))
+        done, lines = traced(job, calls, *options(number))
+        fault = fault_of(job, done, number)
+        shutil.rmtree(job.folder)
+        return done.code, fault and f"call {number}: {lines[-1:]} {fault}"
+
+    total = len(traced(failed.copy(tmp_path / "count"), calls)[1])
+    numbers = range(1, total + 1, 1 if FULL else max(1, total // about))
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(trial, numbers))
+    counts = collections.Counter(code for code, _ in results)
+    wrong = [fault for _, fault in results if fault]
+    print(f"{total} calls, {len(numbers)} tried; exit codes {dict(counts)}; {len(wrong)} violations")
+    assert wrong == []
+    return counts
+
+
+def test_kills(failed, retried, tmp_path):
+    """Whatever moment: carried on by the plain command, or by the same."""
+    def fault_of(job, done, number):
+        if done.code not in (DATA, 128 + 9):
+            return f"neither killed nor finished: {done}"
+        return check_resumed(job, retried, *(["--retry-failed"] if number % 2 and done.code != DATA else []))
+
+    counts = sweep(failed, tmp_path, CHANGING, 24, lambda number: ("--kill", str(number)), fault_of)
+    assert counts[128 + 9] >= 20
+
+
+@pytest.mark.parametrize("calls, number", [("pwrite64,write,ftruncate", errno.ENOSPC), ("fsync,fdatasync", errno.EIO)])
+def test_errors(failed, retried, tmp_path, calls, number):
+    def fault_of(job, done, at):
+        if done.code not in (DATA, WRITE):
+            return f"exit code {done.code}: {done.err}"
+        return check_resumed(job, retried)
+
+    counts = sweep(failed, tmp_path, calls, 8, lambda at: ("--fail", f"{at}:{number}"), fault_of)
+    assert counts[WRITE] >= 4
+
+
+def test_the_sweep_finds_a_planted_bug(failed, retried, tmp_path):
+    """A rename that never happened is an acknowledged shard that is not there."""
+    job = failed.copy(tmp_path)
+    name = sorted(set(retried.shards()) - set(failed.shards()))[0]
+    done, _ = traced(job, CHANGING, "--lie", f"rename:{name}.tmp")
+    assert "missing or changed" in check_resumed(job, retried)
