@@ -76,11 +76,12 @@ static const char schema[] =
     "ALTER TABLE " table " ADD COLUMN pcie_sent REAL;"                                                       \
     "ALTER TABLE " table " ADD COLUMN xid INTEGER;"
 
-// Format 3: retries. Which problems each tries, by the checkpoint that began it; and the failed outcomes that
-// newer ones replaced, as they stood in `problem`.
+// Format 3: retries. Which problems each tries and the hash of the rows it reads them from, by the checkpoint
+// that began it; and the failed outcomes that newer ones replaced, as they stood in `problem`.
 #define RETRIES                                                                                              \
     "CREATE TABLE retry(checkpoint INTEGER NOT NULL, ordinal INTEGER NOT NULL,"                              \
     " PRIMARY KEY(checkpoint, ordinal)) WITHOUT ROWID;"                                                      \
+    "CREATE TABLE retry_source(checkpoint INTEGER PRIMARY KEY, problems_sha256 TEXT NOT NULL);"              \
     "CREATE TABLE superseded(ordinal INTEGER NOT NULL, id NOT NULL, state INTEGER NOT NULL, reason TEXT,"    \
     " batch INTEGER, shard INTEGER, place INTEGER, tokens INTEGER NOT NULL, rows INTEGER NOT NULL,"          \
     " steps INTEGER NOT NULL, truncated INTEGER NOT NULL, checkpoint INTEGER NOT NULL,"                      \

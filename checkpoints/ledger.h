@@ -48,7 +48,10 @@ void ledger_hurry(struct ledger *ledger);
 
 // ---- the start of a run ----
 
-// *stored is filled (the caller destroys it) and *found set when the ledger has an identity already.
+#define IDENTITY_PROBLEMS "problems.sha256"
+
+// *stored is filled (the caller destroys it) and *found set when the ledger has an identity already. After a
+// retry its problems are those that the retry read, where rows of failed problems may have been mended.
 int ledger_identity(struct ledger *ledger, struct identity *stored, bool *found, struct error *err);
 
 // Facts that do not belong to the identity: "run.output", "job.text", "problems.total", "device.path" ... A
@@ -154,7 +157,8 @@ int ledger_drop_partial(struct ledger *ledger, struct error *err);
 // that opens the run again and lists the failed problems to try. Their batches and shards continue the run's
 // numbers; sealed shards stay as they are. From its beginning a retry belongs to the run: until its last
 // commit the run is not finished, and any launch carries it on. A new outcome is acknowledged like any other
-// and takes the failed one's place; that is set aside, where the hash chain still covers it.
+// and takes the failed one's place; that is set aside, where the hash chain still covers it. Rows of failed
+// problems may have been mended in between: the hash of all rows as the retry reads them goes with it.
 
 // Which failed problems. Transient: their hidden states were not finite, or the reason speaks of memory that
 // ran out, so that the same row may succeed. The others failed for what their row holds.
@@ -163,7 +167,8 @@ enum ledger_retry_scope { RETRY_TRANSIENT, RETRY_ALL };
 struct ledger_retry {
     uint64_t *ordinals; // ascending; owned
     size_t count;
-    uint64_t waiting; // of them, without a new outcome
+    uint64_t waiting;                 // of them, without a new outcome
+    char problems_sha256[DIGEST_HEX]; // of the rows it reads
 };
 
 void ledger_retry_destroy(struct ledger_retry *retry); // accepts zeros; leaves zeros

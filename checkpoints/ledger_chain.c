@@ -79,14 +79,19 @@ static int hash_figures(struct digest *digest, struct ledger *ledger, uint64_t c
 
 // What a retry tries; other checkpoints have no such rows, and their links are those of format 2.
 static int hash_retry(struct digest *digest, struct ledger *ledger, uint64_t checkpoint, struct error *err) {
+    static const char source[] = "SELECT checkpoint, problems_sha256 FROM retry_source WHERE checkpoint = ?1";
     static const char all[] = "SELECT checkpoint, ordinal FROM retry WHERE checkpoint = ?1 ORDER BY ordinal";
     struct query query;
     bool row = false;
-    query_begin(&query, ledger, all);
+    query_begin(&query, ledger, source);
     query_bind_u64(&query, 1, checkpoint);
     int status = query_next(&query, &row, err);
     query_end(&query);
-    return status == STATUS_OK && row ? hash_rows(digest, ledger, all, checkpoint, err) : status;
+    if (status != STATUS_OK || !row) {
+        return status;
+    }
+    status = hash_rows(digest, ledger, source, checkpoint, err);
+    return status == STATUS_OK ? hash_rows(digest, ledger, all, checkpoint, err) : status;
 }
 
 // An outcome that a retry replaced still belongs to the checkpoint that acknowledged it.
@@ -236,7 +241,9 @@ static int check_strays(struct ledger *ledger, struct error *err) {
     static const struct stray_rule rules[] = {STRAYS_IN("problem"), STRAYS_IN("shard"), STRAYS_IN("batch")};
     static const struct stray_rule of_retries[] = {
         STRAYS_IN("superseded"),
-        STRAYS_IN("retry"),
+        STRAYS_IN("retry_source"),
+        {"SELECT count(*) FROM retry WHERE checkpoint NOT IN (SELECT checkpoint FROM retry_source)",
+         "rows belong to no retry"},
         {"SELECT count(*) FROM superseded AS s WHERE s.state <> 1 OR NOT EXISTS (SELECT 1 FROM problem AS p "
          "WHERE p.ordinal = s.ordinal AND p.id = s.id AND p.checkpoint > s.checkpoint)",
          "outcomes were set aside and nothing took their place"},

@@ -72,6 +72,24 @@ int ledger_retry_number(struct ledger *ledger, uint64_t *checkpoint, struct erro
     return status;
 }
 
+int ledger_retry_source(struct ledger *ledger, char problems_sha256[DIGEST_HEX], struct error *err) {
+    struct query query;
+    bool has = false;
+    bool row = false;
+    problems_sha256[0] = 0;
+    int status = ledger_has_format(ledger, LEDGER_FORMAT_RETRIES, &has, err);
+    if (!has) {
+        return status;
+    }
+    query_begin(&query, ledger, "SELECT problems_sha256 FROM retry_source ORDER BY checkpoint DESC LIMIT 1");
+    status = query_next(&query, &row, err);
+    if (status == STATUS_OK && row) {
+        query_text(&query, 0, problems_sha256, DIGEST_HEX);
+    }
+    query_end(&query);
+    return status;
+}
+
 int ledger_retry_waiting(struct ledger *ledger, uint64_t checkpoint, uint64_t *waiting, struct error *err) {
     struct query query;
     bool row = false;
@@ -221,7 +239,11 @@ int ledger_retry_supersede(struct ledger *ledger, uint64_t checkpoint, const str
 int ledger_retry_insert(struct ledger *ledger, uint64_t checkpoint, const struct ledger_retry *retry,
                         struct error *err) {
     struct query query;
-    int status = STATUS_OK;
+    query_begin(&query, ledger, "INSERT INTO retry_source(checkpoint, problems_sha256) VALUES(?1, ?2)");
+    query_bind_u64(&query, 1, checkpoint);
+    query_bind_text(&query, 2, retry->problems_sha256);
+    int status = query_run(&query, err);
+    query_end(&query);
     query_begin(&query, ledger,
                 "INSERT INTO retry(checkpoint, ordinal) SELECT ?1, ordinal " FAILED " AND ordinal = ?2");
     for (size_t i = 0; status == STATUS_OK && i < retry->count; i++) {

@@ -7,6 +7,9 @@
 // The checkpoint that began the open retry, or 0.
 int ledger_retry_number(struct ledger *ledger, uint64_t *checkpoint, struct error *err);
 
+// Hash of the rows that the last retry reads; empty when there was none.
+int ledger_retry_source(struct ledger *ledger, char problems_sha256[DIGEST_HEX], struct error *err);
+
 // How many problems of a retry have no outcome newer than its beginning.
 int ledger_retry_waiting(struct ledger *ledger, uint64_t checkpoint, uint64_t *waiting, struct error *err);
 

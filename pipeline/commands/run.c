@@ -93,9 +93,8 @@ static const struct option options[] = {
      .kind = OPTION_FLAG,
      .value = "[=all]",
      .choices = "all",
-     .help =
-         "once the run is finished, try again the failed problems whose reason may pass (hidden states that "
-         "were not finite); all: every failed problem"},
+     .help = "once the run is finished, try again the failed problems whose reason may pass (hidden "
+             "states that were not finite); all: every failed problem"},
     {.name = "--quiet", .kind = OPTION_FLAG, .help = "show no progress"},
 };
 
@@ -106,19 +105,20 @@ const struct command command_run = {
     .operand_count = sizeof operands / sizeof operands[0],
     .options = options,
     .option_count = sizeof options / sizeof options[0],
-    .details =
-        "Starting and resuming are the same command. SIGTERM, SIGINT, SIGHUP and SIGUSR1 stop it "
-        "within 20 s with\n"
-        "exit code 75 and keep every batch that was computed; a second signal ends it at once. After "
-        "a crash at\n"
-        "most run.checkpoint_every batches are computed again.\n"
-        "A problem fails for what its row holds, or because its hidden states were not finite, which a "
-        "fault of the\n"
-        "machine may have caused. --retry-failed tries the latter again, on the same rows: what succeeds "
-        "comes into\n"
-        "new shards, sealed ones stay as they are. Once it has begun the retry belongs to the run, and "
-        "any launch\n"
-        "finishes it. A database with mended rows is another run.\n"
-        "Exit codes: strata help exit-codes.\n",
+    .details = "Starting and resuming are the same command. SIGTERM, SIGINT, SIGHUP and SIGUSR1 stop it "
+               "within 20 s with\n"
+               "exit code 75 and keep every batch that was computed; a second signal ends it at once. After "
+               "a crash at\n"
+               "most run.checkpoint_every batches are computed again.\n"
+               "A problem fails for what its row holds, or because its hidden states were not finite, "
+               "which a fault\n"
+               "of the machine may have caused. --retry-failed tries the latter again; when rows of "
+               "failed problems were\n"
+               "mended in the database (all others are as they were), every failed one. What succeeds "
+               "comes into new\n"
+               "shards, sealed ones stay as they are. Once it has begun the retry belongs to the run, and "
+               "any launch\n"
+               "finishes it.\n"
+               "Exit codes: strata help exit-codes.\n",
     .run = run,
 };

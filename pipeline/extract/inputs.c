@@ -179,7 +179,7 @@ int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, 
         status = identity_add_number(identity, "problems.limit", (long long)inputs->limit, err);
     }
     if (status == STATUS_OK) {
-        status = identity_add(identity, "problems.sha256", inputs->survey.totals.problems_sha256, err);
+        status = identity_add(identity, IDENTITY_PROBLEMS, inputs->survey.totals.problems_sha256, err);
     }
     if (status == STATUS_OK) {
         status = identity_add(identity, "tokenizer.sha256", tokenizer_fingerprint(inputs->tokenizer), err);

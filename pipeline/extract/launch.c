@@ -132,9 +132,17 @@ static int open_ledger(struct launch *launch, struct error *err) {
     return status;
 }
 
+// Until the rows are known, mended ones may make more of it than the ledger tells.
 static int find_retry(struct launch *launch, struct error *err) {
-    int status = retry_find(&launch->retry, launch->ledger, &launch->options->retry, err);
-    launch->inputs.retries = status == STATUS_OK && launch->retry.list.count > 0;
+    struct retry *retry = &launch->retry;
+    int status = retry_find(retry, launch->ledger, &launch->options->retry, err);
+    launch->inputs.retries = retry->list.count > 0 || retry->possible;
+    return status;
+}
+
+static int accept_mended(struct launch *launch, struct error *err) {
+    int status = retry_accept_mended(&launch->retry, &launch->inputs, launch->ledger, err);
+    launch->inputs.retries = launch->retry.list.count > 0;
     return status;
 }
 
@@ -238,6 +246,9 @@ static int check_identity(struct launch *launch, const char *fingerprint, struct
     int status = inputs_identity(&launch->inputs, fingerprint, now, err);
     if (status == STATUS_OK) {
         status = ledger_identity(launch->ledger, &stored, &found, err);
+    }
+    if (status == STATUS_OK && found && launch->retry.mended) {
+        status = identity_replace(&stored, IDENTITY_PROBLEMS, identity_get(now, IDENTITY_PROBLEMS), err);
     }
     if (status == STATUS_OK) {
         status = add_later_parts(&launch->inputs, &stored, fingerprint, now, err);
@@ -499,6 +510,9 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
         status = survey(launch, &fresh, err);
     }
     if (status == STATUS_OK) {
+        status = accept_mended(launch, err);
+    }
+    if (status == STATUS_OK) {
         status = check_early_identity(launch, err);
     }
     if (status == STATUS_OK) {
@@ -527,7 +541,9 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
     if (status == STATUS_OK) {
         status = calibrate(launch, err);
     }
-    return status == STATUS_OK ? retry_begin(&launch->retry, launch->ledger, &launch->log, err) : status;
+    return status == STATUS_OK
+               ? retry_begin(&launch->retry, &launch->inputs, launch->ledger, &launch->log, err)
+               : status;
 }
 
 // ---- the end ----

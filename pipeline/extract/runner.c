@@ -272,6 +272,15 @@ static void write_view(struct run *run) {
     }
 }
 
+// A convenience too: without it a later retry refuses mended rows.
+static void keep_hash(struct run *run) {
+    struct error err;
+    if (run->launch.finished && run->summary->totals.failed > 0 &&
+        retry_keep_hash(&run->launch.inputs, run->launch.ledger, &err) != STATUS_OK) {
+        log_write(&run->launch.log, LOG_LEVEL_WARN, "mended rows could not be tried again: %s", err.message);
+    }
+}
+
 static int run_stages(struct run *run, struct error *err) {
     int status = start_stages(run, err);
     if (status == STATUS_OK) {
@@ -319,6 +328,7 @@ static int run_launch(const struct runner_options *options, struct runner_summar
     }
     summary->skip_handlers = summary->skip_handlers || status == STATUS_WRITE || status == STATUS_INTERNAL;
     summary->retried = run.launch.inputs.retries;
+    keep_hash(&run);
     *more = retry_is_due(&run);
     if (*more && guard_stop_requested(&run.launch.guard)) {
         status =

@@ -27,6 +27,11 @@ int survey_make(struct survey *survey, struct source *source, struct preparer *p
 // Only the hash of the rows: what a resumed run compares.
 int survey_digest(struct source *source, uint64_t *problems, char hex[DIGEST_HEX], struct error *err);
 
+// The hash of what must stay as it was when failed problems are tried again: every row but those that
+// `failed` lists, of which only the ids count. `id` is a column of the query.
+int survey_digest_kept(struct source *source, const char *id, const struct ledger_retry *failed,
+                       char hex[DIGEST_HEX], struct error *err);
+
 // Notes that carry the rest of a survey across launches.
 int survey_store(struct ledger *ledger, const struct survey *survey, struct error *err);
 int survey_load(struct ledger *ledger, struct survey *survey, bool *found, struct error *err);

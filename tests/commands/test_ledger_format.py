@@ -15,7 +15,7 @@ def make_format_1(job):
     for table in ("batch", "progress"):
         for name in FIGURES:
             ledger.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
-    for what in ("TABLE retry", "TABLE superseded", "INDEX problem_failed"):
+    for what in ("TABLE retry", "TABLE retry_source", "TABLE superseded", "INDEX problem_failed"):
         ledger.execute("DROP " + what)
     ledger.execute("PRAGMA user_version = 1")
     ledger.commit()

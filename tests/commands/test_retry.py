@@ -206,17 +206,116 @@ def test_a_run_that_is_not_finished_is_finished_first(failed, retried, tmp_path)
     assert read_latents(job).keys() == read_latents(retried).keys()
 
 
-def test_mended_rows_are_another_run(failed, tmp_path):
-    job = failed.copy(tmp_path)
-    shutil.copy(job.database, tmp_path / "mended.db")
-    database = sqlite3.connect(tmp_path / "mended.db")
-    database.execute("UPDATE problems SET statement = 'mended' WHERE problem_id = ?", [BAD])
+# ---- mended rows
+
+def edit(job, folder, *statements):
+    """The job on a changed copy of its database."""
+    path = folder / "changed.db"
+    shutil.copy(job.database, path)
+    database = sqlite3.connect(path)
+    for statement in statements:
+        database.execute(statement)
     database.commit()
     database.close()
-    job.change(problems={"database": str(tmp_path / "mended.db")})
-    done = job.run("--retry-failed=all", expect=JOB)
+    job.database = path
+    job.change(problems={"database": str(path)})
+
+
+MEND = f"UPDATE problems SET statement = 'a statement that is mended' WHERE problem_id = '{BAD}'"
+
+
+@pytest.fixture(scope="module")
+def mended(failed, tmp_path_factory):
+    """A retry after the row at fault was mended: everything is done."""
+    folder = tmp_path_factory.mktemp("mended")
+    job = failed.copy(folder)
+    edit(job, folder, MEND)
+    refused = job.run(expect=JOB)
+    assert "problems.sha256" in refused.err and job.outcomes() == failed.outcomes(), refused
+    done = job.run("--retry-failed")
+    assert "tried again: 8; done now: 8, still to come: 0" in done.out, done
+    return job
+
+
+def test_mended_rows_are_tried_again(mended, failed, tmp_path):
+    mended.check_finished(PROBLEMS)
+    assert {name: mended.shards()[name] for name in failed.shards()} == failed.shards()
+    anew = mended.twin(tmp_path)
+    anew.run()
+    expected, found = read_latents(anew), read_latents(mended)
+    assert found.keys() == expected.keys() and BAD in found
+    assert all(found[key]["hs_002"].tobytes() == expected[key]["hs_002"].tobytes() for key in found)
+    assert "a statement that is mended" in strata("show", mended.output, BAD).out
+    assert "rows of failed problems were mended" in strata("log", mended.output, "--events").out
+    assert "no failed problem to try again" in mended.run("--retry-failed").out  # its rows are the run's now
+    mended.run()
+
+
+def test_a_retry_of_mended_rows_is_interrupted(mended, failed, tmp_path):
+    job = failed.copy(tmp_path)
+    edit(job, tmp_path, MEND)
+    job.run("--retry-failed", "--stop-after", 1, expect=STOPPED)
+    before = job.query("SELECT count(*) FROM checkpoint")
+    job.change(problems={"database": str(failed.database)})  # the rows as they were: another identity now
+    assert "problems.sha256" in job.run("--retry-failed", expect=JOB).err
+    assert job.query("SELECT count(*) FROM checkpoint") == before
+    job.change(problems={"database": str(job.database)})
+    while job.run("--stop-after", 1, expect=None).code == STOPPED:
+        pass
+    job.check_finished(PROBLEMS, mended.shards())
+    assert job.outcomes() == mended.outcomes() and job.earlier() == mended.earlier()
+
+
+@pytest.mark.parametrize("more", [
+    "UPDATE problems SET statement = statement || '.' WHERE problem_id = 'p-00004'",  # done
+    f"UPDATE problems SET problem_id = 'p-other' WHERE problem_id = '{BAD}'",
+    f"DELETE FROM problems WHERE problem_id = '{BAD}'",
+    "DELETE FROM problems WHERE problem_id = 'p-00029'",
+    "INSERT INTO problems SELECT 'p-99999', statement, steps, difficulty, topic FROM problems WHERE rowid = 1",
+    "ALTER TABLE problems RENAME COLUMN topic TO theme",
+    "ALTER TABLE problems ADD COLUMN more",
+])
+def test_other_rows_may_not_change(failed, tmp_path, more):
+    job = failed.copy(tmp_path)
+    edit(job, tmp_path, MEND, more)
+    done = job.run("--retry-failed", expect=JOB)
     assert "problems.sha256" in done.err, done
     assert job.outcomes() == failed.outcomes() and job.query("SELECT count(*) FROM retry") == [(0,)]
+    assert job.shards() == failed.shards()
+
+
+def test_a_mended_text_longer_than_any_batch(tmp_path):
+    """What the run was sized for grows with it."""
+    problems = make_problems(8, steps=1, longest=5)
+    job = make_job(tmp_path, batch={"problems": 1})
+    job.import_problems(problems)
+    edit(job, tmp_path, "UPDATE problems SET statement = CAST(x'61c328' AS TEXT) WHERE rowid = 3")
+    job.run(expect=DATA)
+    longest = job.query("SELECT max(tokens) FROM batch")[0][0]
+    database = sqlite3.connect(job.database)
+    database.execute("UPDATE problems SET statement = ? WHERE rowid = 3", [" ".join(["sum of numbers"] * 15)])
+    database.commit()
+    database.close()
+    job.run("--retry-failed")
+    job.check_finished(8)
+    assert job.query("SELECT max(tokens) FROM batch")[0][0] > longest + 20
+    assert "p-00002" in read_latents(job)
+
+
+def test_a_finished_run_of_an_older_program(failed, tmp_path):
+    """It kept no hash of the rows that must stay: any launch on the rows as they were adds it."""
+    job = failed.copy(tmp_path)
+    ledger = sqlite3.connect(job.output / "ledger.sqlite")
+    ledger.execute("DELETE FROM note WHERE key = 'problems.kept_sha256'")
+    ledger.commit()
+    ledger.close()
+    edit(job, tmp_path, MEND)
+    job.run("--retry-failed", expect=JOB)
+    job.change(problems={"database": str(failed.database)})
+    job.run(expect=DATA)
+    job.change(problems={"database": str(job.database)})
+    job.run("--retry-failed")
+    job.check_finished(PROBLEMS)
 
 
 def test_wrong_value(failed):
@@ -227,7 +326,7 @@ def test_wrong_value(failed):
 def test_a_ledger_of_format_2(failed, retried, tmp_path):
     job = failed.copy(tmp_path)
     ledger = sqlite3.connect(job.output / "ledger.sqlite")
-    for what in ("TABLE retry", "TABLE superseded", "INDEX problem_failed"):
+    for what in ("TABLE retry", "TABLE retry_source", "TABLE superseded", "INDEX problem_failed"):
         ledger.execute("DROP " + what)
     ledger.execute("PRAGMA user_version = 2")
     ledger.commit()
