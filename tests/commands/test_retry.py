@@ -32,11 +32,11 @@ class Faulty(Job):
     """A job whose launches may meet the fault."""
 
     def run_with_fault(self, names, *arguments, expect=DATA):
-        self.program = BUILD / "tests" / "strata_not_finite"
+        usual, self.program = self.program, BUILD / "tests" / "strata_not_finite"
         try:
             return self.run(*arguments, expect=expect, environment=clean_environment(STRATA_NOT_FINITE=",".join(names)))
         finally:
-            self.program = support.STRATA
+            self.program = usual
 
     def copy(self, folder):
         """The same job with a copy of its run directory."""
@@ -337,6 +337,30 @@ def test_a_ledger_of_format_2(failed, retried, tmp_path):
     job.run("--retry-failed", expect=DATA)
     job.check_finished(PROBLEMS, retried.shards())
     assert job.outcomes() == retried.outcomes()
+
+
+@pytest.mark.skipif(not support.EMULATED.exists(), reason="built without the emulation of CUDA")
+def test_on_a_gpu(tmp_path):
+    """The retry's products have the shape and the algorithms of the run's, and so the bits."""
+    clean = make_job(tmp_path / "clean", model={"device": "cuda:0"}, batch={"tokens": 128})
+    clean.program = support.EMULATED
+    clean.run(expect=DATA)
+    job = clean.twin(tmp_path / "job")
+    job.__class__ = Faulty
+    job.run_with_fault(LOST)
+    whole = job.copy(tmp_path / "whole")
+    job.program = whole.program = support.EMULATED
+    whole.run("--retry-failed", expect=DATA)
+    whole.check_finished(PROBLEMS)
+    job.run("--retry-failed", "--stop-after", 1, expect=STOPPED)
+    while job.run("--stop-after", 1, expect=None).code == STOPPED:
+        pass
+    job.check_finished(PROBLEMS, whole.shards())
+    expected, found = read_latents(clean), read_latents(job)
+    assert found.keys() == expected.keys()
+    assert all(found[key]["hs_002"].tobytes() == expected[key]["hs_002"].tobytes() for key in found)
+    log = (whole.output / "run.log").read_text()
+    assert log.count("identity ") == 2 and len(set(line.split("identity ")[1] for line in log.splitlines() if "identity " in line)) == 1
 
 
 # ---- a retry that is interrupted
