@@ -200,6 +200,19 @@ static void foretell_failures(struct launch *launch) {
     }
 }
 
+// What may be done when nothing but the rows has changed.
+static const char *mending_hint(const struct launch *launch, const struct identity *stored,
+                                const struct identity *now, size_t differences) {
+    const char *before = identity_get(stored, IDENTITY_PROBLEMS);
+    const char *after = identity_get(now, IDENTITY_PROBLEMS);
+    if (differences != 1 || before == NULL || after == NULL || strcmp(before, after) == 0) {
+        return "";
+    }
+    return launch->options->retry.asked
+               ? " (--retry-failed takes changed rows of failed problems alone, once the run is finished)"
+               : " (where only rows of failed problems were mended: --retry-failed)";
+}
+
 static int refuse_other_identity(struct launch *launch, const struct identity *stored,
                                  const struct identity *now, struct error *err) {
     struct buffer lines = {0};
@@ -212,8 +225,8 @@ static int refuse_other_identity(struct launch *launch, const struct identity *s
         status = error_set(err, STATUS_JOB,
                            "%s holds a run with another identity; resuming it would mix two kinds of "
                            "latents. Differences:\n%s\n"
-                           "Put the job back as it was, or choose another run.output",
-                           launch->folder.path, lines.data);
+                           "Put the job back as it was, or choose another run.output%s",
+                           launch->folder.path, lines.data, mending_hint(launch, stored, now, differences));
     }
     buffer_destroy(&lines);
     return status;

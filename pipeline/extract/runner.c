@@ -261,6 +261,21 @@ static int judge_failures(struct run *run, struct error *err) {
     return STATUS_OK;
 }
 
+// Without the figures nobody knows whether the failures are allowed: no success then.
+static int sum_up(struct run *run, int status, struct error *err) {
+    struct ledger *ledger = run->launch.ledger;
+    struct error sum_err;
+    int summed = ledger == NULL ? STATUS_OK : ledger_totals(ledger, &run->summary->totals, &sum_err);
+    if (ledger != NULL && summed == STATUS_OK) {
+        summed = ledger_retry_counts(ledger, &run->summary->failures, &sum_err);
+    }
+    if (status == STATUS_OK && summed != STATUS_OK) {
+        *err = sum_err;
+        return summed;
+    }
+    return status == STATUS_OK ? judge_failures(run, err) : status;
+}
+
 // A convenience: without it the run is complete all the same. HDF5 may be broken then, and must not be asked
 // to clean up.
 static void write_view(struct run *run) {
@@ -311,7 +326,6 @@ static bool retry_is_due(const struct run *run) {
 static int run_launch(const struct runner_options *options, struct runner_summary *summary, bool *more,
                       struct error *err) {
     struct run run = {.summary = summary};
-    struct error ignored;
     *summary = (struct runner_summary){0};
     int status = launch_open(&run.launch, options, err);
     memcpy(summary->folder, run.launch.folder.path, sizeof summary->folder);
@@ -320,12 +334,7 @@ static int run_launch(const struct runner_options *options, struct runner_summar
     }
     summary->problems = run.launch.inputs.survey.totals.problems;
     summary->memory_peak = measure_memory_peak();
-    if (run.launch.ledger != NULL &&
-        ledger_totals(run.launch.ledger, &summary->totals, &ignored) == STATUS_OK &&
-        ledger_retry_counts(run.launch.ledger, &summary->failures, &ignored) == STATUS_OK &&
-        status == STATUS_OK) {
-        status = judge_failures(&run, err);
-    }
+    status = sum_up(&run, status, err);
     summary->skip_handlers = summary->skip_handlers || status == STATUS_WRITE || status == STATUS_INTERNAL;
     summary->retried = run.launch.inputs.retries;
     keep_hash(&run);
