@@ -86,6 +86,14 @@ int ledger_number(struct ledger *ledger, const char *sql, int64_t *value, struct
     return status;
 }
 
+int ledger_has_format(struct ledger *ledger, int64_t format, bool *has, struct error *err) {
+    int status = ledger->format >= format
+                     ? STATUS_OK
+                     : ledger_number(ledger, "PRAGMA user_version", &ledger->format, err);
+    *has = status == STATUS_OK && ledger->format >= format;
+    return status;
+}
+
 int ledger_transaction(struct ledger *ledger, struct error *err) {
     if (ledger->read_only) {
         return error_set(err, STATUS_INTERNAL, "ledger %s: was opened for reading", ledger->path);

@@ -66,7 +66,8 @@ static int check_template(struct check *check, struct error *err) {
 static int check_texts(struct check *check, struct error *err) {
     struct inputs *inputs = &check->inputs;
     struct survey *survey = &inputs->survey;
-    int status = survey_make(survey, inputs->source, inputs->preparer, &inputs->limits, NULL, NULL, err);
+    int status =
+        survey_make(survey, inputs->source, inputs->preparer, &inputs->limits, NULL, NULL, NULL, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -272,7 +273,7 @@ static int check_disk(struct check *check, struct error *err) {
     if (status != STATUS_OK) {
         return status;
     }
-    uint64_t planned = inputs_planned_bytes(&check->inputs);
+    uint64_t planned = inputs_planned_bytes(&check->inputs, &check->inputs.survey);
     uint64_t left = planned > check->totals.bytes ? planned - check->totals.bytes : 0;
     snprintf(check->detail, sizeof check->detail,
              "%.3f GB free, %.3f GB of %.3f GB still to come, %.2f GB kept free", (double)space * 1e-9,

@@ -75,11 +75,8 @@ static void print_exit_codes(FILE *out) {
 
 static void print_option(FILE *out, const struct option *option) {
     char left[128];
-    if (option->kind == OPTION_FLAG) {
-        print_row(out, option->name, option->help);
-        return;
-    }
-    snprintf(left, sizeof left, "%s %s", option->name, option->value);
+    snprintf(left, sizeof left, "%s%s%s", option->name, option->kind == OPTION_FLAG ? "" : " ",
+             option->value == NULL ? "" : option->value);
     print_row(out, left, option->help);
 }
 
@@ -95,7 +92,7 @@ static void print_usage(FILE *out, const struct command *command) {
             const struct option *option = &command->options[i - command->operand_count];
             const char *value = option->value == NULL ? "" : option->value;
             snprintf(word, sizeof word, option->required ? "%s%s%s" : "[%s%s%s]", option->name,
-                     value[0] == 0 ? "" : " ", value);
+                     value[0] == 0 || option->kind == OPTION_FLAG ? "" : " ", value);
         }
         if (at + 1 + (int)strlen(word) > LINE_WIDTH) {
             at = fprintf(out, "\n      ") - 1;

@@ -28,7 +28,8 @@ static void print_plan(FILE *out, const struct inputs *inputs) {
             inputs->job.batch_tokens, texts / batches, survey->largest_tokens);
     fprintf(out, "shards        %" PRIu64 " of %" PRIu64 " batches\n",
             (totals->batches + per_shard - 1) / per_shard, per_shard);
-    fprintf(out, "disk          %s\n", amount_text((double)inputs_planned_bytes(inputs), disk));
+    fprintf(out, "disk          %s\n",
+            amount_text((double)inputs_planned_bytes(inputs, &inputs->survey), disk));
     double flops = model_flops(inputs->model, inputs->layers[inputs->layer_count - 1], totals->tokens,
                                totals->squared_lengths);
     fprintf(out, "work          %.3f TFLOP (%.3f GFLOP a token)\n", flops * 1e-12,
@@ -55,7 +56,8 @@ static int run(struct command_context *context, struct error *err) {
         status = inputs_bind(&inputs, err);
     }
     if (status == STATUS_OK) {
-        status = survey_make(&inputs.survey, inputs.source, inputs.preparer, &inputs.limits, NULL, NULL, err);
+        status = survey_make(&inputs.survey, inputs.source, inputs.preparer, &inputs.limits, NULL, NULL, NULL,
+                             err);
     }
     if (status == STATUS_OK) {
         print_plan(context->out, &inputs);

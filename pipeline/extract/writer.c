@@ -326,10 +326,11 @@ int writer_start(struct writer *writer, const struct writer_options *options,
     }
     if (status == STATUS_OK) {
         writer->progress = (struct writer_progress){.batches = totals.batches,
-                                                    .problems = totals.done + totals.failed + totals.skipped,
+                                                    .problems = totals.done + totals.failed + totals.skipped -
+                                                                options->waiting,
                                                     .tokens = totals.tokens,
                                                     .rows = totals.rows,
-                                                    .failed = totals.failed,
+                                                    .failed = totals.failed - options->waiting,
                                                     .compute_seconds = totals.compute_seconds};
         status = open_csv(writer, err);
     }
