@@ -13,11 +13,15 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "shards are written from memory as it is: little-endian");
 
 void hdf5_quiet(void) {
+    // Its handler walks files that an error left half closed, and crashes. Refused, without harm, at every
+    // call but the first.
+    H5dont_atexit();
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
 struct first_cause {
     char text[512];
+    int number; // errno of the call that failed, where the file driver names it
 };
 
 // The stack is walked from the innermost entry: the first one says what went wrong, the others who passed it
@@ -29,6 +33,8 @@ static herr_t note_cause(unsigned place, const H5E_error2_t *entry, void *contex
     }
     const char *text = entry->desc == NULL ? "no reason given" : entry->desc;
     const char *mark = "error message = '";
+    const char *number = strstr(text, "errno = ");
+    cause->number = number == NULL ? 0 : atoi(number + strlen("errno = "));
     const char *inner = strstr(text, mark); // the virtual file driver buries the text of errno in a long line
     if (inner != NULL) {
         inner += strlen(mark);
@@ -41,14 +47,15 @@ static herr_t note_cause(unsigned place, const H5E_error2_t *entry, void *contex
 }
 
 int hdf5_fail(struct error *err, int status, const char *format, ...) {
-    struct first_cause cause = {"no reason given"};
+    struct first_cause cause = {.text = "no reason given"};
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, note_cause, &cause);
     char text[1024];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    return error_set(err, status, "%s: HDF5: %s", text, cause.text);
+    return error_set(err, error_is_shortage(cause.number) ? STATUS_INTERNAL : status, "%s: HDF5: %s", text,
+                     cause.text);
 }
 
 static hid_t access_plist(void) {

@@ -36,6 +36,10 @@ int error_set_lines(struct error *err, int status, const char *format, ...) {
     return status;
 }
 
+bool error_is_shortage(int number) {
+    return number == ENOMEM || number == EMFILE || number == ENFILE;
+}
+
 int error_set_errno(struct error *err, int status, const char *format, ...) {
     int number = errno;
     char text[1024];
@@ -43,7 +47,8 @@ int error_set_errno(struct error *err, int status, const char *format, ...) {
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    return error_set(err, status, "%s: %s", text, strerror(number));
+    return error_set(err, error_is_shortage(number) ? STATUS_INTERNAL : status, "%s: %s", text,
+                     strerror(number));
 }
 
 int error_wrap(struct error *err, const char *format, ...) {

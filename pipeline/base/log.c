@@ -10,13 +10,18 @@
 int log_open(struct log *log, const char *path, struct error *err) {
     *log = (struct log){.echo_level = LOG_LEVEL_WARN};
     pthread_mutex_init(&log->lock, NULL);
-    if (path == NULL) {
-        return STATUS_OK;
-    }
-    if (file_append(&log->file, path, err) != STATUS_OK) {
+    return path == NULL ? STATUS_OK : log_add_file(log, path, err);
+}
+
+int log_add_file(struct log *log, const char *path, struct error *err) {
+    FILE *file;
+    if (file_append(&file, path, err) != STATUS_OK) {
         return error_wrap(err, "the log");
     }
-    setvbuf(log->file, NULL, _IOLBF, 0);
+    setvbuf(file, NULL, _IOLBF, 0);
+    pthread_mutex_lock(&log->lock);
+    log->file = file;
+    pthread_mutex_unlock(&log->lock);
     return STATUS_OK;
 }
 

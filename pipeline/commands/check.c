@@ -14,6 +14,7 @@
 #include "extract/device_choice.h"
 #include "extract/fit.h"
 #include "extract/inputs.h"
+#include "extract/recorded.h"
 
 // One table of preconditions, in the order in which strata run meets them: each is tried when those it needs
 // have passed, and reported PASS, FAIL or not tried. The first that fails names the exit code.
@@ -65,7 +66,8 @@ static int check_template(struct check *check, struct error *err) {
 static int check_texts(struct check *check, struct error *err) {
     struct inputs *inputs = &check->inputs;
     struct survey *survey = &inputs->survey;
-    int status = survey_make(survey, inputs->source, inputs->preparer, &inputs->limits, NULL, NULL, err);
+    int status =
+        survey_make(survey, inputs->source, inputs->preparer, &inputs->limits, NULL, NULL, NULL, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -240,6 +242,9 @@ static int check_identity(struct check *check, struct error *err) {
     if (status == STATUS_OK && found) {
         const char *algorithms = identity_get(&stored, IDENTITY_ALGORITHMS);
         status = inputs_identity(&check->inputs, identity_get(&stored, "model.fingerprint"), &now, err);
+        if (status == STATUS_OK) {
+            status = recorded_carry(&stored, &now, err);
+        }
         if (status == STATUS_OK && algorithms != NULL) { // a resume uses them
             status = identity_add(&now, IDENTITY_ALGORITHMS, algorithms, err);
         }
@@ -268,7 +273,7 @@ static int check_disk(struct check *check, struct error *err) {
     if (status != STATUS_OK) {
         return status;
     }
-    uint64_t planned = inputs_planned_bytes(&check->inputs);
+    uint64_t planned = inputs_planned_bytes(&check->inputs, &check->inputs.survey);
     uint64_t left = planned > check->totals.bytes ? planned - check->totals.bytes : 0;
     snprintf(check->detail, sizeof check->detail,
              "%.3f GB free, %.3f GB of %.3f GB still to come, %.2f GB kept free", (double)space * 1e-9,
@@ -317,6 +322,25 @@ static void print_condition(FILE *out, const char *verdict, const char *name, co
     fputc('\n', out);
 }
 
+// What a condition found beside that it holds: a line each, once.
+static void print_lines(FILE *out, const char *condition, struct check *check) {
+    struct {
+        const char *word;
+        struct buffer *lines;
+    } kinds[] = {{"WARN", &check->inputs.warnings}, {"note", &check->inputs.notes}};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        char *line = kinds[i].lines->size == 0 ? NULL : kinds[i].lines->data;
+        while (line != NULL && *line != 0) {
+            char *end = line + strcspn(line, "\n");
+            char *next = *end == 0 ? NULL : end + 1;
+            *end = 0;
+            print_condition(out, kinds[i].word, condition, line);
+            line = next;
+        }
+        buffer_clear(kinds[i].lines);
+    }
+}
+
 // Tries every condition; returns how many failed, and the error of the first.
 static int try_all(struct check *check, FILE *out, struct error *first) {
     struct error err = {0};
@@ -331,6 +355,7 @@ static int try_all(struct check *check, FILE *out, struct error *first) {
         if (conditions[i].run(check, &err) == STATUS_OK) {
             passed |= BIT(i);
             print_condition(out, "PASS", conditions[i].name, check->detail);
+            print_lines(out, conditions[i].name, check);
         } else {
             print_condition(out, "FAIL", conditions[i].name, err.message);
             *first = failures++ == 0 ? err : *first;

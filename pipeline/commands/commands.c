@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/printable.h"
+#include "base/process.h"
 #include "base/version.h"
 #include "job/job.h"
 
@@ -74,7 +75,23 @@ static void print_error(const struct command *command, const struct error *err) 
     fprintf(stderr, "strata %s: %s\n", command->name, text);
 }
 
+// A result that did not reach its reader must not look like success; nor a run that is complete like a
+// failure because nobody read its summary.
+static int flush_output(const struct command *command, int status, struct error *err) {
+    if (fflush(stdout) == 0 && !ferror(stdout)) {
+        return status;
+    }
+    if (command->sums_up) {
+        fprintf(stderr, "strata %s: the summary was not written: %s\n", command->name, strerror(errno));
+        return status;
+    }
+    return status == STATUS_OK ? error_set_errno(err, STATUS_WRITE, "cannot write the output") : status;
+}
+
 static int run_command(const struct command *command, int argc, char **argv) {
+    if (command->holds_signals) {
+        process_hold_stop_signals();
+    }
     struct error err = {0};
     struct arguments arguments;
     struct command_context context = {.out = stdout, .arguments = &arguments};
@@ -82,17 +99,14 @@ static int run_command(const struct command *command, int argc, char **argv) {
     if (status == STATUS_OK) {
         status = command->run(&context, &err);
     }
-    // A result that did not reach its reader must not look like success.
-    if ((fflush(stdout) != 0 || ferror(stdout)) && status == STATUS_OK) {
-        status = error_set_errno(&err, STATUS_WRITE, "cannot write the output");
-    }
+    status = flush_output(command, status, &err);
     if (status != STATUS_OK) {
         print_error(command, &err);
     }
     if (status == STATUS_USAGE) {
         fprintf(stderr, "see 'strata help %s'\n", command->name);
     }
-    if (context.skip_exit_handlers) {
+    if (status != STATUS_OK) { // a library that failed is not to be trusted with its exit handlers
         fflush(NULL);
         _exit(error_exit_code(status));
     }

@@ -97,7 +97,6 @@ static int run(struct command_context *context, struct error *err) {
     }
     if (status == STATUS_OK) {
         status = export_run(&request, &report, err);
-        context->skip_exit_handlers = status != STATUS_OK;
     }
     if (status == STATUS_OK) {
         print_report(context, &request, &report);

@@ -19,7 +19,6 @@ static int run(struct command_context *context, struct error *err) {
     char rows[FORMAT_TEXT];
     char bytes[FORMAT_TEXT];
     int status = verify_run(folder, print_line, context->out, &report, err);
-    context->skip_exit_handlers = status != STATUS_OK || report.faults > 0;
     if (status != STATUS_OK) {
         return status;
     }

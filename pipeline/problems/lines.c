@@ -7,6 +7,7 @@
 #include <zlib.h>
 
 #include "base/file.h"
+#include "base/first_bytes.h"
 
 enum { BLOCK_BYTES = 1 << 18, LINE_LIMIT = 256 << 20 };
 
@@ -16,6 +17,7 @@ struct lines {
     uint64_t number;
     size_t at, filled; // of block
     bool ended;
+    bool looked_at; // the first bytes, as they come out of gzip
     char block[BLOCK_BYTES];
 };
 
@@ -66,8 +68,8 @@ static int check_stream(const struct lines *lines, int count, struct error *err)
     if (code == Z_ERRNO) {
         return error_set_errno(err, STATUS_DATA, "cannot read %s", lines->path);
     }
-    return error_set(err, STATUS_DATA, "cannot read %s: after line %llu: %s", lines->path,
-                     (unsigned long long)lines->number,
+    return error_set(err, code == Z_MEM_ERROR ? STATUS_INTERNAL : STATUS_DATA,
+                     "cannot read %s: after line %llu: %s", lines->path, (unsigned long long)lines->number,
                      code == Z_BUF_ERROR ? "the compressed data ends too early" : words);
 }
 
@@ -77,6 +79,11 @@ static int fill(struct lines *lines, struct error *err) {
     lines->at = 0;
     lines->filled = count > 0 ? (size_t)count : 0;
     lines->ended = count <= 0;
+    if (status == STATUS_OK && !lines->looked_at) {
+        lines->looked_at = true;
+        status = first_bytes_check(lines->block, lines->filled, lines->filled, lines->path, FIRST_BYTES_LINES,
+                                   err);
+    }
     return status;
 }
 

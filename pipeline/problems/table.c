@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "problems/shortage.h"
 
 enum { BUSY_MILLISECONDS = 5000 };
 
@@ -27,10 +28,10 @@ struct table {
 
 static int fail(const struct table *table, int code, const char *what, struct error *err) {
     int status;
+    if (sqlite_is_shortage(table->connection, code)) {
+        return error_set(err, STATUS_INTERNAL, "%s: %s: out of memory or open files", table->path, what);
+    }
     switch (code & 0xFF) {
-    case SQLITE_NOMEM:
-        status = STATUS_INTERNAL;
-        break;
     case SQLITE_FULL:
     case SQLITE_IOERR:
     case SQLITE_READONLY:
