@@ -9,6 +9,7 @@
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
 #include "commands/command.h"
+#include "commands/waiting.h"
 #include "extract/algorithms.h"
 #include "extract/device_choice.h"
 #include "extract/fit.h"
@@ -281,7 +282,8 @@ static int check_failures(struct check *check, struct error *err) {
     snprintf(check->detail, sizeof check->detail,
              "%" PRIu64 " of %" PRIu64 " problems fail; problems.max_failed allows %" PRIu64, failed,
              survey->totals.problems, allowed);
-    return failed > allowed ? error_set(err, STATUS_DATA, "%s", check->detail) : STATUS_OK;
+    return failed > allowed ? error_set(err, STATUS_DATA, "%s", check->detail)
+                            : inputs_refuse_nothing(&check->inputs, err);
 }
 
 enum { JOB, OUTPUT, PROBLEMS, TOKENIZER, MODEL, DEVICE, TEMPLATE, TEXTS, IDENTITY, DISK, MEMORY, FAILURES };
@@ -331,7 +333,9 @@ static int try_all(struct check *check, FILE *out, struct error *first) {
 
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
-    const struct inputs_options options = {.job_path = argument_text(arguments, "JOB.yaml", NULL),
+    struct waiting waiting;
+    const struct inputs_options options = {.watch = waiting_watch(&waiting, "check"),
+                                           .job_path = argument_text(arguments, "JOB.yaml", NULL),
                                            .output = argument_text(arguments, "--output", NULL),
                                            .limit = (uint64_t)argument_integer(arguments, "--limit", 0)};
     struct check check = {0};

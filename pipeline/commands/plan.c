@@ -1,6 +1,7 @@
 #include <inttypes.h>
 
 #include "commands/command.h"
+#include "commands/waiting.h"
 #include "extract/inputs.h"
 
 static void print_plan(FILE *out, const struct inputs *inputs) {
@@ -36,7 +37,9 @@ static void print_plan(FILE *out, const struct inputs *inputs) {
 
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
-    const struct inputs_options options = {.job_path = argument_text(arguments, "JOB.yaml", NULL),
+    struct waiting waiting;
+    const struct inputs_options options = {.watch = waiting_watch(&waiting, "plan"),
+                                           .job_path = argument_text(arguments, "JOB.yaml", NULL),
                                            .limit = (uint64_t)argument_integer(arguments, "--limit", 0)};
     struct inputs inputs;
     int status = inputs_read_job(&inputs, &options, err);
@@ -57,6 +60,7 @@ static int run(struct command_context *context, struct error *err) {
     }
     if (status == STATUS_OK) {
         print_plan(context->out, &inputs);
+        status = inputs_refuse_nothing(&inputs, err);
     }
     inputs_close(&inputs);
     return status;

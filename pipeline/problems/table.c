@@ -8,14 +8,14 @@
 #include <string.h>
 
 #include "base/memory.h"
-
-enum { BUSY_MILLISECONDS = 5000 };
+#include "problems/patience.h"
 
 struct table {
     sqlite3 *connection;
     sqlite3_stmt *insert; // NULL: to be prepared for the columns there are now
     char *path;
     const char *name;
+    struct patience patience;
     const char *id;
     bool append;
     char **columns;
@@ -26,6 +26,9 @@ struct table {
 
 static int fail(const struct table *table, int code, const char *what, struct error *err) {
     int status;
+    if (patience_is_due(code)) {
+        return patience_over(&table->patience, what, err);
+    }
     switch (code & 0xFF) {
     case SQLITE_NOMEM:
         status = STATUS_INTERNAL;
@@ -126,6 +129,15 @@ static int prepare_insert(struct table *table, struct error *err) {
 
 // ---- opening ----
 
+// SQLite asks at each try that was refused, counting from 0.
+static int wait_busy(void *context, int tries) {
+    struct table *table = context;
+    if (tries == 0) {
+        patience_renew(&table->patience);
+    }
+    return patience_wait(&table->patience);
+}
+
 static int open_connection(struct table *table, bool aside, struct error *err) {
     int code = sqlite3_open_v2(table->path, &table->connection,
                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
@@ -135,7 +147,7 @@ static int open_connection(struct table *table, bool aside, struct error *err) {
     if (code != SQLITE_OK) {
         return fail(table, code, "cannot open the database", err);
     }
-    sqlite3_busy_timeout(table->connection, BUSY_MILLISECONDS);
+    sqlite3_busy_handler(table->connection, wait_busy, table);
     int status = STATUS_OK;
     if (aside) {
         status = execute(table, "cannot set up the database", err,
@@ -190,7 +202,7 @@ static int set_up(struct table *table, struct error *err) {
 }
 
 int table_open(struct table **out, const char *database, bool aside, const char *name, const char *id,
-               bool append, struct error *err) {
+               bool append, const struct watch *watch, struct error *err) {
     struct table *table = NULL;
     *out = NULL;
     int status = memory_zeroed((void **)&table, 1, sizeof *table, err);
@@ -201,6 +213,7 @@ int table_open(struct table **out, const char *database, bool aside, const char 
     table->id = id;
     table->append = append;
     status = memory_text(&table->path, database, err);
+    table->patience = (struct patience){.watch = watch, .path = table->path};
     if (status == STATUS_OK) {
         status = open_connection(table, aside, err);
     }
