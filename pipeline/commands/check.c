@@ -10,6 +10,7 @@
 #include "checkpoints/run_folder.h"
 #include "commands/command.h"
 #include "commands/waiting.h"
+#include "commands/wrap.h"
 #include "extract/algorithms.h"
 #include "extract/device_choice.h"
 #include "extract/fit.h"
@@ -309,6 +310,12 @@ static const struct {
 };
 enum { CONDITION_COUNT = sizeof conditions / sizeof conditions[0] };
 
+static void print_verdict(FILE *out, const char *verdict, const char *name, const char *detail) {
+    enum { INDENT = 18 };
+    fprintf(out, "%s  %-11s ", verdict, name);
+    wrap_text(out, detail, INDENT, INDENT, wrap_columns(out));
+}
+
 // Tries every condition; returns how many failed, and the error of the first.
 static int try_all(struct check *check, FILE *out, struct error *first) {
     struct error err = {0};
@@ -322,9 +329,9 @@ static int try_all(struct check *check, FILE *out, struct error *first) {
         check->detail[0] = 0;
         if (conditions[i].run(check, &err) == STATUS_OK) {
             passed |= BIT(i);
-            fprintf(out, "PASS  %-11s %s\n", conditions[i].name, check->detail);
+            print_verdict(out, "PASS", conditions[i].name, check->detail);
         } else {
-            fprintf(out, "FAIL  %-11s %s\n", conditions[i].name, err.message);
+            print_verdict(out, "FAIL", conditions[i].name, err.message);
             *first = failures++ == 0 ? err : *first;
         }
     }

@@ -7,7 +7,7 @@
 
 #include "base/clock.h"
 
-enum { BAR_WIDTH = 28, BAR_SHORTEST = 8, USUAL_COLUMNS = 80, CLOCK_WIDTH = 32, PART_WIDTH = 64 };
+enum { BAR_WIDTH = 28, BAR_SHORTEST = 5, USUAL_COLUMNS = 80, CLOCK_WIDTH = 32, PART_WIDTH = 64 };
 
 #define TERMINAL_SECONDS 0.2
 #define LINE_SECONDS 30.0
@@ -85,6 +85,14 @@ static size_t width_of(const char *stage, size_t bar, char parts[PARTS][PART_WID
     return width;
 }
 
+// The last ones first, those after `kept`, until the rest has room.
+static void drop_parts(const char *stage, size_t bar, char parts[PARTS][PART_WIDTH], enum part kept,
+                       size_t room) {
+    for (int i = PARTS - 1; i > (int)kept && width_of(stage, bar, parts) > room; i--) {
+        parts[i][0] = 0;
+    }
+}
+
 static size_t append(char out[DISPLAY_LINE], size_t at, const char *between, const char *text) {
     int length = snprintf(out + at, DISPLAY_LINE - at, "%s%s", between, text);
     size_t end = at + (length > 0 ? (size_t)length : 0);
@@ -102,11 +110,10 @@ void display_line(char out[DISPLAY_LINE], const struct display_state *state, dou
     while (width > BAR_SHORTEST && width_of(stage, width, parts) > room) {
         width--;
     }
-    for (int i = PARTS - 1; i > SHARE && width_of(stage, width, parts) > room; i--) {
-        parts[i][0] = 0;
-    }
+    drop_parts(stage, width, parts, LEFT, room);
     if (width_of(stage, width, parts) > room) {
         width = 0;
+        drop_parts(stage, width, parts, SHARE, room);
     }
     while (width > 0 && width < BAR_WIDTH && width_of(stage, width + 1, parts) <= room) {
         width++;

@@ -32,8 +32,9 @@ static void test_words(void **state) {
     says(&running, 2265, 100,
          "running     [###..........]  23.9 %  5123/21456 problems  2:01:05 left  212345 tokens/s  37:45 "
          "gone");
-    says(&running, 2265, 80, "running     [##.........]  23.9 %  5123/21456 problems  2:01:05 left");
-    says(&running, 2265, 60, "running     [##.......]  23.9 %  5123/21456 problems");
+    says(&running, 2265, 80,
+         "running     [#....]  23.9 %  5123/21456 problems  2:01:05 left  212345 tokens/s");
+    says(&running, 2265, 60, "running       23.9 %  5123/21456 problems  2:01:05 left");
     struct display_state loading = {.stage = "loading",
                                     .done = 1230000000,
                                     .all = 16400000000,
