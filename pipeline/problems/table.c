@@ -43,7 +43,10 @@ static int fail(const struct table *table, int code, const char *what, struct er
     default:
         status = STATUS_DATA;
     }
-    return error_set(err, status, "%s: %s: %s", table->path, what, sqlite3_errmsg(table->connection));
+    int number = sqlite3_system_errno(table->connection);
+    bool system = number != 0 && status == STATUS_WRITE;
+    return error_set(err, status, "%s: %s: %s%s%s", table->path, what, sqlite3_errmsg(table->connection),
+                     system ? ": " : "", system ? strerror(number) : "");
 }
 
 // Runs SQL made by sqlite3_mprintf's rules (%w inside double quotes quotes a name).

@@ -74,6 +74,8 @@ def test_help_fits(columns, topic):
 def test_check_fits(tmp_path):
     job = Job(tmp_path, make_problems(5))
     lines = Terminal(80, "check", job.file).lines()
+    for command in (["plan", job.file], ["help", "job"]):
+        assert max(len(line) for line in Terminal(80, *command).lines()) <= 80
     longest_word = max(len(word) for line in lines for word in line.split())
     assert max(len(line) for line in lines) <= max(80, 18 + longest_word)
     assert [line[:4] for line in lines if line[:1] not in ("", " ")] == ["PASS"] * 12
