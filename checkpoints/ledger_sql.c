@@ -19,6 +19,8 @@ static int kind_of(const struct ledger *ledger, int result) {
     case SQLITE_NOMEM:
     case SQLITE_RANGE:
         return STATUS_INTERNAL;
+    case SQLITE_BUSY: // another program holds it, for longer than anybody waits: nothing is wrong
+        return STATUS_STOPPED;
     default:
         return ledger->read_only ? STATUS_DATA : STATUS_WRITE;
     }

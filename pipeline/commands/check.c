@@ -283,6 +283,10 @@ static int check_failures(struct check *check, struct error *err) {
     snprintf(check->detail, sizeof check->detail,
              "%" PRIu64 " of %" PRIu64 " problems fail; problems.max_failed allows %" PRIu64, failed,
              survey->totals.problems, allowed);
+    if (check->totals.finished && check->totals.done == 0 && !check->inputs.job.allow_empty) {
+        return error_set(err, STATUS_DATA, "no problem was done: of %" PRIu64 ", %" PRIu64 " failed",
+                         survey->totals.problems, failed);
+    }
     return failed > allowed ? error_set(err, STATUS_DATA, "%s", check->detail)
                             : inputs_refuse_nothing(&check->inputs, err);
 }

@@ -69,6 +69,23 @@ bool repeatable_allows(struct repeatable *repeatable, const char *function) {
     return true;
 }
 
+bool repeatable_allows_table(struct repeatable *repeatable, const char *table) {
+    static const struct {
+        const char *name;
+        const char *why;
+    } tables[] = {{"pragma_data_version", connection_of}, {"pragma_database_list", connection_of},
+                  {"sqlite_stmt", connection_of},         {"pragma_function_list", library_of},
+                  {"pragma_module_list", library_of},     {"pragma_pragma_list", library_of},
+                  {"pragma_compile_options", library_of}, {"pragma_collation_list", library_of}};
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
+        if (sqlite3_stricmp(table, tables[i].name) == 0) {
+            refuse(repeatable, tables[i].name, tables[i].why);
+            return false;
+        }
+    }
+    return true;
+}
+
 const char *repeatable_refusal(const struct repeatable *repeatable) {
     return repeatable->refusal[0] == 0 ? NULL : repeatable->refusal;
 }

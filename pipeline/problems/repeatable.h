@@ -20,6 +20,9 @@ void repeatable_destroy(struct repeatable *repeatable); // after the connection 
 // For an authorizer: whether a function may be used. The first that may not is remembered.
 bool repeatable_allows(struct repeatable *repeatable, const char *function);
 
+// The same for a table: SQLite has some that show its own state.
+bool repeatable_allows_table(struct repeatable *repeatable, const char *table);
+
 // "random(), which is another each time": what was refused; NULL: nothing.
 const char *repeatable_refusal(const struct repeatable *repeatable);
 

@@ -125,6 +125,7 @@ static int authorize(void *context, int action, const char *first, const char *s
     }
     if (action == SQLITE_READ && first != NULL) {
         remember_table(source, first);
+        return repeatable_allows_table(source->repeatable, first) ? SQLITE_OK : SQLITE_DENY;
     }
     return action == SQLITE_PRAGMA || action == SQLITE_ATTACH || action == SQLITE_DETACH ? SQLITE_DENY
                                                                                          : SQLITE_OK;

@@ -167,6 +167,17 @@ def test_a_database_that_is_held(tmp_path):
         assert process.returncode == OK, err
 
 
+def test_a_ledger_that_is_held(twin):
+    """Nothing is wrong with it: look again later."""
+    holder = sqlite3.connect(twin.output / "ledger.sqlite", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    done = strata("status", twin.output)
+    assert done.code == STOPPED and "database is locked" in done.last(), done
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert strata("status", twin.output).code == OK
+
+
 def test_a_query_without_end(tmp_path):
     """^C ends a check, SIGTERM a run, whatever the query is about."""
     endless = "WITH RECURSIVE c(n) AS (VALUES(0) UNION ALL SELECT n + 1 FROM c) SELECT *, (SELECT count(*) FROM c) AS n FROM problems"

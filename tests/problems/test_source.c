@@ -262,6 +262,9 @@ static void test_not_repeatable(void **state) {
         {"SELECT changes(), n FROM t", "changes(), which tells of the connection"},
         {"SELECT total_changes()", "total_changes(), which"},
         {"SELECT last_insert_rowid()", "last_insert_rowid(), which"},
+        {"SELECT data_version FROM pragma_data_version",
+         "pragma_data_version, which tells of the connection"},
+        {"SELECT file FROM pragma_database_list", "pragma_database_list, which"},
         {"SELECT sqlite_version()", "sqlite_version(), which tells of the SQLite library"}};
     for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
         struct error err = {0};
@@ -281,6 +284,8 @@ static void test_repeatable_dates(void **state) {
         const char *query;
         const char *value;
     } pairs[] = {
+        {"SELECT name FROM pragma_table_info('t') WHERE cid = 1", "kind"},
+
         {"SELECT date('2024-02-28', '+2 days')", "2024-03-01"},
         {"SELECT date(n) FROM g", "2024-02-03"},
         {"SELECT d FROM g", "2024-02-03"},
