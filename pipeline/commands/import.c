@@ -2,6 +2,7 @@
 
 #include "base/printable.h"
 #include "commands/command.h"
+#include "commands/waiting.h"
 #include "problems/import.h"
 
 static void print_fault(void *context, uint64_t line, const char *what) {
@@ -15,10 +16,13 @@ static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
     const char *path = argument_text(arguments, "FILE.jsonl[.gz]", NULL);
     const char *database = argument_text(arguments, "PROBLEMS.db", NULL);
+    struct waiting waiting;
+    const struct watch watch = waiting_watch(&waiting, "import");
     const struct import_options options = {
         .table = argument_text(arguments, "--table", "problems"),
         .id = argument_text(arguments, "--id", "problem_id"),
         .append = argument_given(arguments, "--append"),
+        .watch = &watch,
     };
     struct import_report report;
     int status = import_jsonl(path, database, &options, print_fault, (void *)(uintptr_t)path, &report, err);

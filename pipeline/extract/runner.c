@@ -251,6 +251,13 @@ static int judge_failures(struct run *run, struct error *err) {
     struct runner_summary *summary = run->summary;
     int64_t allowed = run->launch.inputs.job.max_failed;
     run->launch.finished = true;
+    if (summary->totals.done == 0 && !run->launch.inputs.job.allow_empty) {
+        return error_set(
+            err, STATUS_DATA,
+            "no problem was done: of %" PRIu64 ", %" PRIu64 " failed and %" PRIu64
+            " were skipped (strata status and the ledger name them; problems.allow_empty: true allows it)",
+            summary->problems, summary->totals.failed, summary->totals.skipped);
+    }
     if (summary->totals.failed > (uint64_t)allowed) {
         return error_set(err, STATUS_DATA,
                          "every problem is accounted for, but %" PRIu64 " of %" PRIu64

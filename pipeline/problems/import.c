@@ -140,7 +140,7 @@ int import_jsonl(const char *path, const char *database, const struct import_opt
     }
     if (status == STATUS_OK) {
         status = table_open(&import.table, is_new ? aside : database, is_new, options->table, options->id,
-                            options->append, err);
+                            options->append, options->watch, err);
     }
     if (status == STATUS_OK) {
         status = import_lines(&import, path, err);

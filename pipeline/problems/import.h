@@ -6,11 +6,13 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "problems/watch.h"
 
 struct import_options {
-    const char *table; // "problems"
-    const char *id;    // column that must be there and unique, "problem_id"
-    bool append;       // add to an existing table; otherwise an existing table is refused
+    const char *table;         // "problems"
+    const char *id;            // column that must be there and unique, "problem_id"
+    bool append;               // add to an existing table; otherwise an existing table is refused
+    const struct watch *watch; // who is told of a long wait; NULL: nobody
 };
 
 struct import_report {
@@ -18,10 +20,11 @@ struct import_report {
     uint64_t columns;
 };
 
-// Reads `path` (.jsonl, or .jsonl.gz by its magic bytes; "-" is standard input) into `database`. All or nothing: one transaction.
-// Broken lines (up to 20 of them) are each given to `fault` with their line number, and nothing is imported: STATUS_DATA.
+// Reads `path` (.jsonl, or .jsonl.gz by its magic bytes; "-" is standard input) into `database`. All or
+// nothing: one transaction. Broken lines (up to 20 of them) are each given to `fault` with their line number,
+// and nothing is imported: STATUS_DATA.
 int import_jsonl(const char *path, const char *database, const struct import_options *options,
-                 void (*fault)(void *context, uint64_t line, const char *what), void *context, struct import_report *report,
-                 struct error *err);
+                 void (*fault)(void *context, uint64_t line, const char *what), void *context,
+                 struct import_report *report, struct error *err);
 
 #endif
