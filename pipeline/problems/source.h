@@ -49,8 +49,8 @@ int source_rewind(struct source *source, struct error *err);
 // Steps over rows without reading their text, up to `ordinal`.
 int source_skip_to(struct source *source, uint64_t ordinal, struct error *err);
 
-// STATUS_DATA naming the row when the column has an empty, NULL or repeated value, a blob, or text that is not
-// valid UTF-8. Bounded memory: SQLite sorts, on disk if need be.
+// STATUS_DATA naming the row when the column has an empty, NULL or repeated value, a blob, or text that is
+// not valid UTF-8. Bounded memory: SQLite sorts, on disk if need be.
 int source_check_ids(struct source *source, const char *id_column, struct error *err);
 
 // Adds every column of a row to a digest: summed over all rows it names the problem set.
