@@ -70,7 +70,7 @@ def test_broken_lines(tmp_path):
 def test_skip_broken(tmp_path):
     (tmp_path / "in.jsonl").write_text('{"problem_id": 1}\n{"problem_id": 2, "x": NaN}\n{"problem_id": 1}\n{"problem_id": 3}\n')
     assert strata("import", "in.jsonl", "p.db", "--skip-broken", cwd=tmp_path) == (
-        0, "p.db: 2 rows, 2 columns in table problems\n2 broken lines were left out\n",
+        0, "p.db: 2 rows, 1 columns in table problems\n2 broken lines were left out\n",
         "in.jsonl:2: column 26: NaN and Infinity are no JSON numbers\nin.jsonl:3: problem_id 1 is there already\n")
     assert rows(tmp_path / "p.db", "SELECT problem_id FROM problems") == [(1,), (3,)]
 
