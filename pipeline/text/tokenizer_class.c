@@ -120,6 +120,12 @@ int tokenizer_warnings(const struct tokenizer *tokenizer, const char *model_type
             "tokenizer_config.json: split_special_tokens is true: transformers takes special tokens in texts "
             "for plain text, strata for tokens\n");
     }
+    if (status == STATUS_OK && companions->cuts_left) {
+        status = buffer_printf(out, err,
+                               "tokenizer_config.json: truncation_side is left: transformers cuts long texts "
+                               "at their beginning, "
+                               "strata at their end\n");
+    }
     if (status == STATUS_OK && companions->has_code) {
         status = buffer_printf(
             out, err,

@@ -386,6 +386,8 @@ static void read_facts(struct tokenizer_companions *out, const json_t *config) {
     out->add_bos = flag_of(config, "add_bos_token");
     out->add_eos = flag_of(config, "add_eos_token");
     out->splits_special = flag_of(config, "split_special_tokens") == 1;
+    const char *side = json_string_value(json_member(config, "truncation_side"));
+    out->cuts_left = side != NULL && strcmp(side, "left") == 0;
     out->has_code = json_is_array(map) || json_member(map, "AutoTokenizer") != NULL;
 }
 

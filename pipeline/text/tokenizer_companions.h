@@ -21,6 +21,7 @@ struct tokenizer_companions {
     int add_bos;                      // add_bos_token: -1 where it says nothing, else 0 or 1
     int add_eos;
     bool splits_special;   // split_special_tokens
+    bool cuts_left;        // truncation_side
     bool has_code;         // auto_map: a tokenizer of the folder's own code
     bool lacks_tokens;     // added_tokens_decoder is there and lacks a token of tokenizer.json
     struct buffer changes; // a line for each token that was added or whose flags changed; data may be NULL

@@ -48,6 +48,8 @@ def test_name_on_the_hub(job):
             "`hf download Qwen/Qwen3-8B --local-dir models/Qwen3-8B`")
     job.change(model={"path": "https://huggingface.co/Qwen/Qwen3-8B"})
     refused(job, "hf download Qwen/Qwen3-8B")
+    job.change(model={"path": "~/models/x"})
+    refused(job, "~ is not expanded")
     job.change(model={"path": "some/where/else"})
     refused(job, "there is no folder", "hf download ORG/NAME")
 
@@ -140,10 +142,18 @@ def test_code_of_the_folder(job, tmp_path):
 @pytest.mark.parametrize("config, word", [({"add_bos_token": True}, "add_bos_token is true"),
                                           ({"tokenizer_class": "GPT2Tokenizer"}, "GPT2Tokenizer"),
                                           ({"split_special_tokens": True}, "split_special_tokens"),
+                                          ({"truncation_side": "left"}, "truncation_side is left"),
                                           ({"auto_map": {"AutoTokenizer": ["a.B", None]}}, "auto_map")])
 def test_settings_of_the_tokenizer(job, tmp_path, config, word):
     (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(config))
     warned(job, word)
+
+
+def test_markup_that_is_no_token(job):
+    job.change(problems={"text": "<|im_start|>user\n{statement}<|im_end|><|no_token|>\n{steps} <|x {statement} <|no_token|>"})
+    warned(job, "problems.text has <|no_token|>, which is no token")
+    log = (job.output / "run.log").read_text()
+    assert log.count("<|no_token|>") == 1 and "<|im_" not in log
 
 
 def test_settings_that_change_nothing(job, tmp_path):
