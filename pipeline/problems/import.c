@@ -21,6 +21,7 @@ struct import {
     struct table *table;
     const struct import_options *options;
     const char *path;
+    const char *name; // of the file, in messages
     void (*fault)(void *context, uint64_t line, const char *what);
     void *context;
     struct buffer first; // the first line that is not blank, when it was read to find the id
@@ -60,15 +61,15 @@ static int judge(const struct import *import, struct error *err) {
     if (import->faults > 0 && !import->options->skip_broken) {
         return error_set(err, STATUS_DATA,
                          "%s: %llu broken %s; nothing was imported (--skip-broken leaves such lines out)",
-                         import->path, (unsigned long long)import->faults,
+                         import->name, (unsigned long long)import->faults,
                          import->faults == 1 ? "line" : "lines");
     }
     if (import->rows > 0) {
         return STATUS_OK;
     }
     return import->faults > 0
-               ? error_set(err, STATUS_DATA, "%s: every line is broken; nothing was imported", import->path)
-               : error_set(err, STATUS_DATA, "%s: there are no lines", import->path);
+               ? error_set(err, STATUS_DATA, "%s: every line is broken; nothing was imported", import->name)
+               : error_set(err, STATUS_DATA, "%s: there are no lines", import->name);
 }
 
 static int import_lines(struct import *import, struct error *err) {
@@ -99,7 +100,7 @@ static int read_first(struct import *import, struct error *err) {
     const char *shape =
         status == STATUS_OK && found ? json_line_shape(import->first.data, import->first.size) : NULL;
     return shape == NULL ? status
-                         : error_set(err, STATUS_DATA, "%s holds no JSON lines: %s", import->path, shape);
+                         : error_set(err, STATUS_DATA, "%s holds no JSON lines: %s", import->name, shape);
 }
 
 // Of the usual names the first that is in every line and unique; standard input is read once, so that the
@@ -118,7 +119,7 @@ static int find_id(struct import *import, const json_t *object, struct error *er
         }
         memcpy(tried, import->id, sizeof tried);
     }
-    return import_id_ask(import->path, object, tried, err);
+    return import_id_ask(import->name, object, tried, err);
 }
 
 static int choose_id(struct import *import, struct error *err) {
@@ -162,7 +163,12 @@ static int check_target(const char *database, struct error *err) {
 int import_jsonl(const char *path, const char *database, const struct import_options *options,
                  void (*fault)(void *context, uint64_t line, const char *what), void *context,
                  struct import_report *report, struct error *err) {
-    struct import import = {.options = options, .path = path, .fault = fault, .context = context};
+    bool is_stream = strcmp(path, "-") == 0;
+    struct import import = {.options = options,
+                            .path = path,
+                            .name = is_stream ? "standard input" : path,
+                            .fault = fault,
+                            .context = context};
     struct error ignored;
     char aside[PATH_SIZE];
     bool is_new = !file_exists(database);

@@ -82,7 +82,7 @@ def test_usual_id(tmp_path):
     assert strata("import", "in.jsonl", "p.db", cwd=tmp_path) == (0, "p.db: " + said, "")
     assert strata("import", "-", "q.db", cwd=tmp_path, stdin=text) == (0, "q.db: " + said, "")
     assert strata("import", "-", "r.db", cwd=tmp_path, stdin=b'{"question": "a"}\n') == (
-        65, "", "strata import: -: there is no 'problem_id' nor another usual name of an id: name the member that is in every "
+        65, "", "strata import: standard input: there is no 'problem_id' nor another usual name of an id: name the member that is in every "
                 "line and unique with --id; the first line has question\n")
 
 

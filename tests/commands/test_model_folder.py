@@ -177,6 +177,14 @@ def test_tokens_of_the_configuration(job, tmp_path):
     assert "tokenizer.changes" in job.run(expect=support.JOB).err
 
 
+def test_export_says_the_warnings(job, tmp_path):
+    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps({"split_special_tokens": True}))
+    job.run()
+    done = support.strata("export", job.output, "--format", "npy", "--to", tmp_path / "exported")
+    assert done.code == OK, done
+    assert "split_special_tokens" in json.loads((tmp_path / "exported" / "export.json").read_text())["warnings"]
+
+
 def test_warnings_stay_as_they_were(job, tmp_path):
     """A shard of a resume says what the first launch found, so that its bytes are the same."""
     config = tmp_path / "model" / "tokenizer_config.json"
