@@ -122,19 +122,58 @@ static int find_id(struct import *import, const json_t *object, struct error *er
     return import_id_ask(import->name, object, tried, err);
 }
 
-static int choose_id(struct import *import, struct error *err) {
-    const struct import_options *options = import->options;
+// The file's first line that is an object; NULL when there is none. Of standard input only the first line is
+// at hand.
+static int first_object(const struct import *import, json_t **out, struct error *err) {
     char what[JSON_LINE_WORDS];
+    struct lines *lines = NULL;
+    struct buffer line = {0};
+    bool found = true;
+    int status = json_line_parse(out, import->first.data, import->first.size,
+                                 lines_number(import->lines) == 1, what, err);
+    if (status != STATUS_OK || *out != NULL || strcmp(import->path, "-") == 0) {
+        return status;
+    }
+    status = lines_open(&lines, import->path, err);
+    while (status == STATUS_OK && found && *out == NULL) {
+        status = lines_next(lines, &line, &found, err);
+        if (status == STATUS_OK && found) {
+            status = json_line_parse(out, line.data, line.size, lines_number(lines) == 1, what, err);
+        }
+    }
+    buffer_destroy(&line);
+    lines_close(lines);
+    return status;
+}
+
+// Of the usual names the first that is a column of the table; its ids are looked through at the end. Whatever
+// else is wrong with the table is said when it is opened.
+static void find_id_of_table(struct import *import, const json_t *object, const char *database) {
+    struct table *table = NULL;
+    struct error ignored;
+    char id[IMPORT_ID];
+    for (size_t place = 0; import_id_candidate(id, object, place); place++) {
+        int status = table_open(&table, database, false, import->options->table, id, true, &ignored);
+        table_close(table);
+        if (status == STATUS_OK) {
+            memcpy(import->id, id, sizeof id);
+            return;
+        }
+    }
+}
+
+static int choose_id(struct import *import, const char *database, struct error *err) {
+    const struct import_options *options = import->options;
     json_t *object = NULL;
     snprintf(import->id, sizeof import->id, "%s", options->id == NULL ? IMPORT_STANDARD_ID : options->id);
     int status = read_first(import, err);
-    // A table that is there has its id already.
-    if (status != STATUS_OK || options->id != NULL || options->append || import->first.size == 0) {
+    if (status != STATUS_OK || options->id != NULL || import->first.size == 0) {
         return status;
     }
-    status = json_line_parse(&object, import->first.data, import->first.size,
-                             lines_number(import->lines) == 1, what, err);
-    if (object != NULL) {
+    status = first_object(import, &object, err);
+    if (object != NULL && options->append) {
+        find_id_of_table(import, object, database);
+    } else if (object != NULL) {
         status = find_id(import, object, err);
     }
     json_decref(object);
@@ -184,7 +223,7 @@ int import_jsonl(const char *path, const char *database, const struct import_opt
         status = lines_open(&import.lines, path, err);
     }
     if (status == STATUS_OK) {
-        status = choose_id(&import, err);
+        status = choose_id(&import, database, err);
     }
     if (status == STATUS_OK && is_new) {
         status = file_remove(aside, err); // what a killed import left

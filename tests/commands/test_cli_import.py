@@ -81,6 +81,10 @@ def test_usual_id(tmp_path):
     (tmp_path / "in.jsonl").write_bytes(text)
     assert strata("import", "in.jsonl", "p.db", cwd=tmp_path) == (0, "p.db: " + said, "")
     assert strata("import", "-", "q.db", cwd=tmp_path, stdin=text) == (0, "q.db: " + said, "")
+    assert strata("import", "--append", "-", "q.db", cwd=tmp_path, stdin=b'{"id": "x", "idx": 3}\n')[:2] == (
+        0, "q.db: 1 rows, 3 columns in table problems\nthere is no 'problem_id': the id is 'idx' (problems.id of the job)\n")
+    (tmp_path / "odd.jsonl").write_bytes(b'{"idx": NaN}\n' + text)
+    assert strata("import", "--skip-broken", "odd.jsonl", "s.db", cwd=tmp_path)[1] == "s.db: " + said + "1 broken line was left out\n"
     assert strata("import", "-", "r.db", cwd=tmp_path, stdin=b'{"question": "a"}\n') == (
         65, "", "strata import: standard input: there is no 'problem_id' nor another usual name of an id: name the member that is in every "
                 "line and unique with --id; the first line has question\n")

@@ -110,6 +110,13 @@ def test_first_bytes_are_looked_at(job, tmp_path, name, content, word):
     refused(job, name, word)
 
 
+def test_first_bytes_of_the_job_and_the_database(job, tmp_path):
+    done = support.strata("run", job.file.with_name("pointer.yaml").write_text(POINTER) and job.file.with_name("pointer.yaml"))
+    assert done.code == support.JOB and "Git LFS pointer" in done.err, done
+    job.database.write_text("problem_id,statement\n1,a\n")
+    refused(job, "problems.db is text, not an SQLite database", "--csv")
+
+
 def test_byte_order_mark_is_skipped(job, tmp_path):
     config = tmp_path / "model" / "config.json"
     config.write_bytes(b"\xEF\xBB\xBF" + config.read_bytes())
