@@ -78,11 +78,12 @@ static int resolve_layers(struct inputs *inputs, struct error *err) {
 
 // Markup of a chat in the template, like <|im_start|>, that this tokenizer reads as plain text.
 static int warn_of_markup(struct inputs *inputs, struct error *err) {
+    enum { LONGEST = 64 };
     int status = STATUS_OK;
     const char *at = inputs->job.text;
     while (status == STATUS_OK && (at = strstr(at, "<|")) != NULL) {
         size_t length = 2 + strcspn(at + 2, "<>{} \t\r\n");
-        if (at[length] != '>' || length < 4 || at[length - 1] != '|') {
+        if (at[length] != '>' || length < 4 || length > LONGEST || at[length - 1] != '|') {
             at += 2;
             continue;
         }
@@ -93,7 +94,7 @@ static int warn_of_markup(struct inputs *inputs, struct error *err) {
             status = buffer_printf(
                 &inputs->warnings, err,
                 "problems.text has %.*s, which is no token of this tokenizer: it is read as plain text\n",
-                (int)size_min(length, 64), at);
+                (int)length, at);
         }
         at += length;
     }

@@ -62,7 +62,7 @@ static int note_place(struct tokens *tokens, const char *text, size_t place, str
 }
 
 static int describe(struct tokens *tokens, const json_t *token, const char *what, struct error *err) {
-    char *text = json_dumps(token, JSON_COMPACT | JSON_SORT_KEYS);
+    char *text = json_dumps(token, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENSURE_ASCII);
     if (text == NULL) {
         return out_of_memory(err);
     }
@@ -398,7 +398,9 @@ static int flag_of(const json_t *config, const char *key) {
 static void read_facts(struct tokenizer_companions *out, const json_t *config) {
     const char *name = json_string_value(json_member(config, "tokenizer_class"));
     const json_t *map = json_member(config, "auto_map");
-    snprintf(out->class_name, sizeof out->class_name, "%.*s", TOKENIZER_CLASS - 1, name == NULL ? "" : name);
+    for (size_t i = 0; name != NULL && i + 1 < TOKENIZER_CLASS && name[i] >= 0x20 && name[i] < 0x7F; i++) {
+        out->class_name[i] = name[i]; // for messages: printable ASCII, as names of classes are
+    }
     out->add_bos = flag_of(config, "add_bos_token");
     out->add_eos = flag_of(config, "add_eos_token");
     out->legacy = flag_of(config, "legacy");

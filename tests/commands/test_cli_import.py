@@ -44,6 +44,9 @@ def test_gzip(tmp_path):
         0, "p.db: 300 rows, 2 columns in table problems\n", "")
     assert strata("import", "-", "q.db", cwd=tmp_path, stdin=gzip.compress(text)) == (
         0, "q.db: 300 rows, 2 columns in table problems\n", "")
+    (tmp_path / "twice.gz").write_bytes(gzip.compress(gzip.compress(text)))
+    assert strata("import", "twice.gz", "r.db", cwd=tmp_path) == (
+        65, "", "strata import: twice.gz is compressed with gzip: decompress it first: gzip -dk FILE\n")
     (tmp_path / "cut.gz").write_bytes(gzip.compress(text)[:-20])
     code, out, err = strata("import", "cut.gz", "r.db", cwd=tmp_path)
     assert (code, out) == (65, "")
