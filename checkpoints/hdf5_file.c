@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "base/size.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
@@ -67,8 +69,16 @@ static hid_t access_plist(void) {
 }
 
 int hdf5_create(hid_t *file, const char *path, struct error *err) {
-    int status = STATUS_OK;
+    int descriptor;
     *file = H5I_INVALID_HID;
+    // HDF5 would follow a link, and make a file that anybody may write: it gets one that is there.
+    int status = file_create(&descriptor, path, err);
+    if (status == STATUS_OK && close(descriptor) != 0) {
+        status = error_set_errno(err, STATUS_WRITE, "cannot close %s", path);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
     hid_t access = access_plist();
     hid_t creation = H5Pcreate(H5P_FILE_CREATE);
     // On this list it speaks of the root group, whose times would differ from run to run.
@@ -88,13 +98,53 @@ done:
 
 int hdf5_open(hid_t *file, const char *path, struct error *err) {
     *file = H5I_INVALID_HID;
+    int status = file_check_own(path, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
     hid_t access = access_plist();
     if (access < 0) {
         return hdf5_fail(err, STATUS_INTERNAL, "cannot prepare to read %s", path);
     }
     *file = H5Fopen(path, H5F_ACC_RDONLY, access);
-    int status = *file < 0 ? hdf5_fail(err, STATUS_DATA, "cannot open %s", path) : STATUS_OK;
+    status = *file < 0 ? hdf5_fail(err, STATUS_DATA, "cannot open %s", path) : STATUS_OK;
     H5Pclose(access);
+    return status;
+}
+
+static herr_t note_soft_link(hid_t group, const char *name, const H5L_info_t *info, void *context) {
+    struct first_cause *found = context;
+    (void)group;
+    if (info->type == H5L_TYPE_HARD) {
+        return 0;
+    }
+    snprintf(found->text, sizeof found->text, "%.400s is a link %s", name,
+             info->type == H5L_TYPE_SOFT ? "to another place" : "to another file");
+    return 1;
+}
+
+int hdf5_check_links(hid_t file, struct error *err) {
+    struct first_cause found = {.text = ""};
+    herr_t result = H5Lvisit(file, H5_INDEX_NAME, H5_ITER_NATIVE, note_soft_link, &found);
+    return result < 0   ? hdf5_fail(err, STATUS_DATA, "cannot list what the file holds")
+           : result > 0 ? error_set(err, STATUS_DATA, "%s, which is not followed", found.text)
+                        : STATUS_OK;
+}
+
+int hdf5_check_storage(hid_t dataset, const char *path, struct error *err) {
+    hid_t plist = H5Dget_create_plist(dataset);
+    H5D_layout_t layout = plist < 0 ? H5D_LAYOUT_ERROR : H5Pget_layout(plist);
+    int outside = plist < 0 ? -1 : H5Pget_external_count(plist);
+    int filters = plist < 0 ? -1 : H5Pget_nfilters(plist);
+    int status = STATUS_OK;
+    if (layout == H5D_LAYOUT_ERROR || outside < 0 || filters < 0) {
+        status = hdf5_fail(err, STATUS_DATA, "cannot see how the dataset %s is stored", path);
+    } else if (layout == H5D_VIRTUAL || outside > 0) {
+        status = error_set(err, STATUS_DATA, "the dataset %s lies in other files, which are not read", path);
+    } else if (filters > 0) {
+        status = error_set(err, STATUS_DATA, "the dataset %s is filtered, as no shard is", path);
+    }
+    H5Pclose(plist);
     return status;
 }
 
@@ -270,6 +320,10 @@ int hdf5_read_column(hid_t file, const char *path, enum hdf5_kind kind, void **d
     hid_t dataset = H5Dopen2(file, path, H5P_DEFAULT);
     if (dataset < 0) {
         return hdf5_fail(err, STATUS_DATA, "no dataset %s", path);
+    }
+    status = hdf5_check_storage(dataset, path, err);
+    if (status != STATUS_OK) {
+        goto done;
     }
     space = H5Dget_space(dataset);
     stored = H5Dget_type(dataset);

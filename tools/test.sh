@@ -17,20 +17,20 @@ fi
 
 tools/setup.sh "${setup[@]}"
 # Every setting that a test depends on is given here: another command may have left another one in the build folder.
-settings=(-DSTRATA_TESTS=ON -DSTRATA_PYTHON="$PWD/build/venv/bin/python")
+settings=(-DSTRATA_TESTS=ON -DSTRATA_CUDA_EMULATION=ON -DSTRATA_PYTHON="$PWD/build/venv/bin/python")
 cmake --preset release "${settings[@]}" >/dev/null
 cmake --build build -j "$jobs"
+failed=0
 if [ "${STRATA_FUZZ_SECONDS:-30}" != 0 ]; then
-  tools/fuzz.sh "${STRATA_FUZZ_SECONDS:-30}"
+  tools/fuzz.sh "${STRATA_FUZZ_SECONDS:-30}" || failed=1
 fi
 cmake --preset asan "${settings[@]}" >/dev/null
 cmake --build build/asan -j "$jobs"
 
-# suite FOLDER NAME ...: both suites run whatever the first one found. A suite without tests has failed, unless what was
+# suite FOLDER NAME ...: both suites run whatever fuzzing and the first one found. A suite without tests has failed, unless what was
 # asked for leaves some out.
 rm -rf "$results"
 mkdir -p "$results"
-failed=0
 empty=$([ $# = 0 ] && echo error || echo ignore)
 suite() {
   ctest --test-dir "$1" -j "$jobs" --no-tests="$empty" --output-on-failure --test-output-size-passed 1048576 \

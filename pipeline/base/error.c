@@ -19,6 +19,18 @@ int error_set(struct error *err, int status, const char *format, ...) {
     va_end(arguments);
     mark_cut(err, wanted);
     err->status = status;
+    err->lines = false;
+    return status;
+}
+
+int error_set_lines(struct error *err, int status, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    int wanted = vsnprintf(err->message, sizeof err->message, format, arguments);
+    va_end(arguments);
+    mark_cut(err, wanted);
+    err->status = status;
+    err->lines = true;
     return status;
 }
 

@@ -197,7 +197,7 @@ int job_read(struct job *job, const char *path, struct error *err) {
     struct buffer text = {0};
     char folder[PATH_SIZE];
     *job = (struct job){0};
-    int status = file_read(&text, path, JOB_FILE_LIMIT, err);
+    int status = file_read_stream(&text, path, JOB_FILE_LIMIT, err);
     if (status == STATUS_OK) {
         status = first_bytes_check(text.data, text.size, text.size, path, FIRST_BYTES_YAML, err);
     }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/first_bytes.h"
 #include "base/memory.h"
 #include "base/utf8.h"
@@ -96,6 +97,10 @@ static int prepare(struct source *source, const char *query, struct error *err) 
 
 // Opens the file and takes its read lock: from here on no writer can change what the query sees.
 static int begin(struct source *source, const char *database, struct error *err) {
+    int status = file_check_database(database, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
     int code =
         sqlite3_open_v2(database, &source->connection, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
     if (source->connection == NULL) {

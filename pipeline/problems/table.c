@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "problems/shortage.h"
 
@@ -128,6 +129,10 @@ static int prepare_insert(struct table *table, struct error *err) {
 // ---- opening ----
 
 static int open_connection(struct table *table, bool aside, struct error *err) {
+    int status = file_check_database(table->path, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
     int code = sqlite3_open_v2(table->path, &table->connection,
                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     if (table->connection == NULL) {
@@ -137,7 +142,6 @@ static int open_connection(struct table *table, bool aside, struct error *err) {
         return fail(table, code, "cannot open the database", err);
     }
     sqlite3_busy_timeout(table->connection, BUSY_MILLISECONDS);
-    int status = STATUS_OK;
     if (aside) {
         status = execute(table, "cannot set up the database", err,
                          "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF");
