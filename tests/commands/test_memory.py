@@ -280,6 +280,13 @@ def test_no_thread_left(reference, tmp_path):
     assert counts[INTERNAL] >= 3
 
 
+def test_library_that_ends_the_process(reference, tmp_path):
+    """With a code of its own, which must not be taken for one of the program's."""
+    counts, wrong = sweep(lambda folder: COMMANDS["show"](reference, folder), "patience", tmp_path, 3)
+    assert wrong == []
+    assert counts[INTERNAL] >= 3
+
+
 @pytest.mark.parametrize("name", ["run", "verify", "plan"])
 def test_small_address_spaces(reference, tmp_path, name):
     """The limit that batch systems set, from what the program needs to start on."""
