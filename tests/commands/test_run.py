@@ -237,16 +237,21 @@ def test_kills_between_clean_stops(reference, twin):
 
 def test_two_runners(reference, twin):
     """The first is held in its run by a stopped clock: SIGSTOP keeps the lock taken."""
-    first = twin.start()
-    wait_for(lambda: listening(twin))
-    first.send_signal(signal.SIGSTOP)
-    try:
-        second = twin.run(expect=WRITE)
-        assert "another runner is at work" in second.last() and str(first.pid) in second.last(), second
-        assert len(second.err.strip().splitlines()) == 1, second
-    finally:
-        first.send_signal(signal.SIGCONT)
-    assert end_of(first).code == OK
+    for _ in range(20):
+        first = twin.start()
+        wait_for(lambda: listening(twin))
+        first.send_signal(signal.SIGSTOP)
+        try:
+            second = twin.run(expect=None)
+        finally:
+            first.send_signal(signal.SIGCONT)
+        assert end_of(first).code == OK
+        if second.code != OK:
+            break
+        twin.clear()  # on a busy machine the first may be through before it is stopped
+    assert second.code == WRITE, second
+    assert "another runner is at work" in second.last() and str(first.pid) in second.last(), second
+    assert len(second.err.strip().splitlines()) == 1, second
     same_as(reference, twin)
 
 
