@@ -99,6 +99,10 @@ static const char *const raises[] = {
 _Static_assert(sizeof raises / sizeof raises[0] == LEDGER_FORMAT - 1, "one step for each format");
 
 static int set_up(struct ledger *ledger, int flags, struct error *err) {
+    int status = file_check_own_database(ledger->path, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
     if (sqlite3_open_v2(ledger->path, &ledger->db, flags, NULL) != SQLITE_OK) {
         return ledger->db == NULL ? error_set(err, STATUS_INTERNAL, "out of memory for SQLite")
                                   : ledger_failed(ledger, "cannot be opened", err);
@@ -300,6 +304,9 @@ int ledger_open_read(struct ledger **out, const char *folder, struct error *err)
     if (!file_exists(ledger->path)) {
         status = error_set(err, STATUS_DATA, "there is no ledger in %s", folder);
     } else {
+        status = run_folder_check(folder, err);
+    }
+    if (status == STATUS_OK) {
         status = probe(ledger, SQLITE_OPEN_READONLY, err);
         if (status != STATUS_OK && ledger_rescue_needed(ledger)) {
             status = open_past_journal(ledger, err);

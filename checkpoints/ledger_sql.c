@@ -7,7 +7,10 @@
 
 #include "base/size.h"
 
-static int kind_of(const struct ledger *ledger, int result) {
+static int kind_of(const struct ledger *ledger, int result, int number) {
+    if (result == SQLITE_IOERR_NOMEM || error_is_shortage(number)) {
+        return STATUS_INTERNAL;
+    }
     switch (result & 0xff) {
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
@@ -44,8 +47,8 @@ int ledger_failed(struct ledger *ledger, const char *what, struct error *err) {
         number != 0 && (primary == SQLITE_IOERR || primary == SQLITE_CANTOPEN || primary == SQLITE_FULL);
     snprintf(text, sizeof text, "%s", sqlite3_errmsg(ledger->db));
     ledger_clean_text(text);
-    return error_set(err, kind_of(ledger, result), "ledger %s: %s: %s (SQLite %d%s%s)", ledger->path, what,
-                     text, result, system ? ", " : "", system ? strerror(number) : "");
+    return error_set(err, kind_of(ledger, result, system ? number : 0), "ledger %s: %s: %s (SQLite %d%s%s)",
+                     ledger->path, what, text, result, system ? ", " : "", system ? strerror(number) : "");
 }
 
 int ledger_execute(struct ledger *ledger, const char *sql, struct error *err) {

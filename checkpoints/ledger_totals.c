@@ -138,7 +138,7 @@ int ledger_totals(struct ledger *ledger, struct ledger_totals *totals, struct er
         return status;
     }
     if (ledger->format < LEDGER_FORMAT_TOTALS) {
-        return read_sums(ledger, COUNT(" WHERE checkpoint <= ?1"), (int64_t)number, &found, totals, err);
+        return read_sums(ledger, COUNT(" WHERE +checkpoint <= ?1"), (int64_t)number, &found, totals, err);
     }
     status = read_kept(ledger, number, &found, totals, err);
     return status == STATUS_OK && !found

@@ -10,8 +10,8 @@
 
 #include "base/dtype.h"
 #include "base/file.h"
+#include "base/printable.h"
 #include "base/size.h"
-#include "base/utf8.h"
 #include "checkpoints/folder_content.h"
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
@@ -27,26 +27,12 @@ struct verification {
     uint64_t shards; // of the ledger, checked so far
 };
 
-// One line of valid UTF-8, whatever bytes a damaged ledger holds.
-static void clean(char *line) {
-    size_t left = strlen(line);
-    while (left > 0) {
-        uint32_t code = 0;
-        size_t size = utf8_decode(line, left, &code);
-        if (size == 0 || code < 0x20 || code == 0x7f) {
-            *line = '?';
-            size = 1;
-        }
-        line += size;
-        left -= size;
-    }
-}
-
 static void give_line(struct verification *check, enum verify_kind kind, const char *format,
                       va_list arguments) {
-    char line[2048];
-    vsnprintf(line, sizeof line, format, arguments);
-    clean(line);
+    char text[2048];
+    char line[2 * sizeof text];
+    vsnprintf(text, sizeof text, format, arguments);
+    printable(line, sizeof line, text); // a damaged ledger holds any bytes
     *(kind == VERIFY_FAULT ? &check->report->faults : &check->report->notes) += 1;
     check->tell(check->context, kind, line);
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/printable.h"
 #include "checkpoints/folder_content.h"
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
@@ -314,6 +315,31 @@ static const struct {
 };
 enum { CONDITION_COUNT = sizeof conditions / sizeof conditions[0] };
 
+static void print_condition(FILE *out, const char *verdict, const char *name, const char *detail) {
+    fprintf(out, "%s  %-11s ", verdict, name);
+    printable_write(out, detail);
+    fputc('\n', out);
+}
+
+// What a condition found beside that it holds: a line each, once.
+static void print_lines(FILE *out, const char *condition, struct check *check) {
+    struct {
+        const char *word;
+        struct buffer *lines;
+    } kinds[] = {{"WARN", &check->inputs.warnings}, {"note", &check->inputs.notes}};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        char *line = kinds[i].lines->size == 0 ? NULL : kinds[i].lines->data;
+        while (line != NULL && *line != 0) {
+            char *end = line + strcspn(line, "\n");
+            char *next = *end == 0 ? NULL : end + 1;
+            *end = 0;
+            print_condition(out, kinds[i].word, condition, line);
+            line = next;
+        }
+        buffer_clear(kinds[i].lines);
+    }
+}
+
 // Tries every condition; returns how many failed, and the error of the first.
 static int try_all(struct check *check, FILE *out, struct error *first) {
     struct error err = {0};
@@ -327,9 +353,10 @@ static int try_all(struct check *check, FILE *out, struct error *first) {
         check->detail[0] = 0;
         if (conditions[i].run(check, &err) == STATUS_OK) {
             passed |= BIT(i);
-            fprintf(out, "PASS  %-11s %s\n", conditions[i].name, check->detail);
+            print_condition(out, "PASS", conditions[i].name, check->detail);
+            print_lines(out, conditions[i].name, check);
         } else {
-            fprintf(out, "FAIL  %-11s %s\n", conditions[i].name, err.message);
+            print_condition(out, "FAIL", conditions[i].name, err.message);
             *first = failures++ == 0 ? err : *first;
         }
     }

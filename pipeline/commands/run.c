@@ -1,12 +1,14 @@
 #include <inttypes.h>
 
+#include "base/printable.h"
 #include "commands/command.h"
 #include "extract/runner.h"
 
 static void print_summary(FILE *out, const struct runner_summary *summary) {
     const struct ledger_totals *totals = &summary->totals;
-    fprintf(out, "%s: %" PRIu64 " problems: %" PRIu64 " done, %" PRIu64 " failed, %" PRIu64 " skipped\n",
-            summary->folder, summary->problems, totals->done, totals->failed, totals->skipped);
+    printable_write(out, summary->folder);
+    fprintf(out, ": %" PRIu64 " problems: %" PRIu64 " done, %" PRIu64 " failed, %" PRIu64 " skipped\n",
+            summary->problems, totals->done, totals->failed, totals->skipped);
     fprintf(out, "%" PRIu64 " rows in %" PRIu64 " shards, %" PRIu64 " bytes\n", totals->rows, totals->shards,
             totals->bytes);
     if (summary->launch_batches > 0 && summary->launch_seconds > 0) {
@@ -35,7 +37,6 @@ static int run(struct command_context *context, struct error *err) {
     if (status == STATUS_OK || summary.problems > 0) {
         print_summary(context->out, &summary);
     }
-    context->skip_exit_handlers = summary.skip_handlers;
     return status;
 }
 
@@ -76,11 +77,15 @@ const struct command command_run = {
     .operand_count = sizeof operands / sizeof operands[0],
     .options = options,
     .option_count = sizeof options / sizeof options[0],
-    .details = "Starting and resuming are the same command. SIGTERM, SIGINT, SIGHUP and SIGUSR1 stop it "
-               "within 20 s with\n"
-               "exit code 75 and keep every batch that was computed; a second signal ends it at once. After "
-               "a crash at\n"
-               "most run.checkpoint_every batches are computed again.\n"
-               "Exit codes: strata help exit-codes.\n",
+    .holds_signals = true,
+    .sums_up = true,
+    .details =
+        "Starting and resuming are the same command. SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, "
+        "SIGXCPU,\n"
+        "SIGPWR and timers stop it within 20 s with exit code 75 and keep every batch that was computed. The "
+        "same\n"
+        "signal again ends it at once, and so does another one more than 3 s later. After a crash at most\n"
+        "run.checkpoint_every batches are computed again.\n"
+        "Exit codes: strata help exit-codes.\n",
     .run = run,
 };

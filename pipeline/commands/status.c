@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/printable.h"
 #include "commands/command.h"
 #include "commands/device_figures.h"
 #include "commands/format.h"
@@ -17,25 +18,30 @@ static void print_headline(FILE *out, const char *folder, const struct run_snaps
     char started[CLOCK_TEXT];
     char ended[CLOCK_TEXT];
     char threads[FORMAT_TEXT];
+    char host[PRINTABLE_TEXT];
     clock_text(launch->started, started);
     clock_text(launch->ended, ended);
-    fprintf(out, "%s: ", folder);
+    printable(host, sizeof host, launch->host);
+    printable_write(out, folder);
+    fputs(": ", out);
     switch (snapshot->state) {
     case RUN_NEW:
         fputs("not launched yet\n", out);
         break;
     case RUN_RUNNING:
         fprintf(out, "running since %s, launch %" PRIu64 ", process %" PRId64 " on %s%s\n", started,
-                launch->epoch, launch->process, launch->host, format_threads(launch->threads, threads));
+                launch->epoch, launch->process, host, format_threads(launch->threads, threads));
         break;
     case RUN_KILLED:
         fprintf(out,
                 "not running (killed): launch %" PRIu64 " of %s, process %" PRId64 " on %s, left no end\n",
-                launch->epoch, started, launch->process, launch->host);
+                launch->epoch, started, launch->process, host);
         break;
     case RUN_ENDED:
-        fprintf(out, "not running: launch %" PRIu64 " ended %s with exit code %d%s%s\n", launch->epoch, ended,
-                launch->exit_code, launch->reason[0] == 0 ? "" : ": ", launch->reason);
+        fprintf(out, "not running: launch %" PRIu64 " ended %s with exit code %d%s", launch->epoch, ended,
+                launch->exit_code, launch->reason[0] == 0 ? "" : ": ");
+        printable_write(out, launch->reason);
+        fputc('\n', out);
         break;
     }
 }
@@ -52,8 +58,10 @@ static void print_refusal(FILE *out, const struct run_snapshot *snapshot) {
     if (refusal->ended == 0) {
         fprintf(out, " of %s left no end before its first batch\n", when);
     } else {
-        fprintf(out, " ended %s before its first batch with exit code %d%s%s\n", when, refusal->exit_code,
-                refusal->reason[0] == 0 ? "" : ": ", refusal->reason);
+        fprintf(out, " ended %s before its first batch with exit code %d%s", when, refusal->exit_code,
+                refusal->reason[0] == 0 ? "" : ": ");
+        printable_write(out, refusal->reason);
+        fputc('\n', out);
     }
 }
 
@@ -86,7 +94,9 @@ static void print_counts(FILE *out, const struct run_snapshot *snapshot) {
     } else {
         fputs("  problems    not counted yet\n", out);
     }
-    fprintf(out, "  stage       %s; %s of %s batches", snapshot->has_progress ? progress->stage : "none yet",
+    char stage[PRINTABLE_TEXT];
+    fprintf(out, "  stage       %s; %s of %s batches",
+            snapshot->has_progress ? printable(stage, sizeof stage, progress->stage) : "none yet",
             format_count(snapshot->batches, a),
             snapshot->has_survey ? format_count(snapshot->survey.batches, b) : "?");
     if (snapshot->state == RUN_RUNNING && strcmp(progress->stage, "loading") == 0) {
@@ -148,7 +158,8 @@ static void print_residency(FILE *out, const struct run_snapshot *snapshot) {
     char a[FORMAT_TEXT];
     char b[FORMAT_TEXT];
     if (kind != NULL) {
-        fprintf(out, "  resident    %s: all %lld pieces, %s", kind,
+        char shown[PRINTABLE_TEXT];
+        fprintf(out, "  resident    %s: all %lld pieces, %s", printable(shown, sizeof shown, kind),
                 (long long)json_integer_value(json_object_get(report, "pieces")),
                 format_bytes((uint64_t)json_integer_value(json_object_get(report, "bytes")), a));
         if (driver != NULL) {
@@ -164,11 +175,15 @@ static void print_health(FILE *out, const struct run_snapshot *snapshot) {
     char a[FORMAT_TEXT];
     const struct ledger_progress *progress = &snapshot->progress;
     if (snapshot->has_progress) {
-        fprintf(out, "  drift       %s, score %+.3f\n", progress->drift, progress->score);
+        char drift[PRINTABLE_TEXT];
+        fprintf(out, "  drift       %s, score %+.3f\n", printable(drift, sizeof drift, progress->drift),
+                progress->score);
         fprintf(out, "  memory      %s\n", format_bytes(progress->memory_bytes, a));
     }
     if (snapshot->cpu_paths.size > 0) {
-        fprintf(out, "  cpu paths   %s: latents may differ in bits between them\n", snapshot->cpu_paths.data);
+        fputs("  cpu paths   ", out);
+        printable_write(out, snapshot->cpu_paths.data);
+        fputs(": latents may differ in bits between them\n", out);
     }
     print_residency(out, snapshot);
     if (snapshot->has_progress) {
@@ -202,14 +217,17 @@ static void print_line(FILE *out, const struct run_snapshot *snapshot) {
     char share[FORMAT_TEXT];
     char rate[FORMAT_TEXT];
     char left[FORMAT_TEXT];
+    char stage[PRINTABLE_TEXT];
+    char drift[PRINTABLE_TEXT];
     clock_text(snapshot->now, now);
     fprintf(out, "%s %s %s %s, %" PRIu64 " failed, %s tokens/s, %s left, drift %s\n", now,
-            run_state_name(snapshot->state), snapshot->has_progress ? snapshot->progress.stage : "-",
+            run_state_name(snapshot->state),
+            snapshot->has_progress ? printable(stage, sizeof stage, snapshot->progress.stage) : "-",
             format_share(snapshot->totals.finished ? snapshot->survey.tokens : snapshot->tokens,
                          snapshot->survey.tokens, share),
             snapshot->totals.failed, format_rate(snapshot->progress.tokens_per_second, rate),
             snapshot->has_eta ? format_duration(snapshot->eta, left) : "-",
-            snapshot->has_progress ? snapshot->progress.drift : "-");
+            snapshot->has_progress ? printable(drift, sizeof drift, snapshot->progress.drift) : "-");
 }
 
 // ---- JSON ----
@@ -290,7 +308,8 @@ static int print_json(FILE *out, const char *folder, const struct run_snapshot *
     if (text == NULL) {
         return error_set(err, STATUS_INTERNAL, "cannot describe the run as JSON");
     }
-    fprintf(out, "%s\n", text);
+    printable_write_lines(out, text);
+    fputc('\n', out);
     free(text);
     return STATUS_OK;
 }

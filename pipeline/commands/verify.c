@@ -2,11 +2,14 @@
 
 #include <inttypes.h>
 
+#include "base/printable.h"
 #include "commands/command.h"
 #include "commands/format.h"
 
 static void print_line(void *context, enum verify_kind kind, const char *line) {
-    fprintf(context, "%s %s\n", kind == VERIFY_FAULT ? "FAULT" : "NOTE ", line);
+    fprintf(context, "%s ", kind == VERIFY_FAULT ? "FAULT" : "NOTE ");
+    printable_write(context, line);
+    fputc('\n', context);
 }
 
 static int run(struct command_context *context, struct error *err) {
@@ -16,12 +19,12 @@ static int run(struct command_context *context, struct error *err) {
     char rows[FORMAT_TEXT];
     char bytes[FORMAT_TEXT];
     int status = verify_run(folder, print_line, context->out, &report, err);
-    context->skip_exit_handlers = status != STATUS_OK || report.faults > 0;
     if (status != STATUS_OK) {
         return status;
     }
-    fprintf(context->out, "%s %s: %" PRIu64 " shards, %s problems, %s rows, %s; %" PRIu64 " faults",
-            report.faults == 0 ? "PASS" : "FAIL", folder, report.shards,
+    fputs(report.faults == 0 ? "PASS " : "FAIL ", context->out);
+    printable_write(context->out, folder);
+    fprintf(context->out, ": %" PRIu64 " shards, %s problems, %s rows, %s; %" PRIu64 " faults", report.shards,
             format_count(report.problems, problems), format_count(report.rows, rows),
             format_bytes(report.bytes, bytes), report.faults);
     if (report.notes > 0) {

@@ -7,6 +7,7 @@
 #include "base/size.h"
 #include "extract/device_choice.h"
 #include "extract/in_flight.h"
+#include "model/folder.h"
 
 // The command line's output is relative to the working folder, the job file's to the job file.
 static int override_output(struct job *job, const char *output, struct error *err) {
@@ -44,7 +45,16 @@ int inputs_open_problems(struct inputs *inputs, struct error *err) {
 }
 
 int inputs_open_tokenizer(struct inputs *inputs, struct error *err) {
-    return tokenizer_load(&inputs->tokenizer, inputs->job.tokenizer_path, err);
+    const struct job *job = &inputs->job;
+    bool in_model = strncmp(job->tokenizer_path, job->model_path, strlen(job->model_path)) == 0;
+    int status = in_model ? model_folder_find(job->model_path, job->folder, err) : STATUS_OK;
+    if (status == STATUS_OK) {
+        status = model_folder_check_tokenizer(job->tokenizer_path, err);
+    }
+    if (status == STATUS_OK) {
+        status = tokenizer_load(&inputs->tokenizer, job->tokenizer_path, err);
+    }
+    return status == STATUS_OK ? tokenizer_notes(inputs->tokenizer, &inputs->notes, err) : status;
 }
 
 static int resolve_layers(struct inputs *inputs, struct error *err) {
@@ -66,11 +76,31 @@ static int resolve_layers(struct inputs *inputs, struct error *err) {
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "latents.layers");
 }
 
+static int add_warnings(struct inputs *inputs, struct error *err) {
+    const struct model_config *config = model_config_of(inputs->model);
+    int status = model_folder_warnings(inputs->job.model_path, config, &inputs->warnings, err);
+    if (status == STATUS_OK && inputs->tokenizer != NULL) {
+        status = tokenizer_warnings(inputs->tokenizer, config->model_type, config->tokenizer_class,
+                                    &inputs->warnings, err);
+    }
+    return status;
+}
+
 int inputs_open_model(struct inputs *inputs, struct error *err) {
-    int status = model_open(&inputs->model, inputs->job.model_path, err);
+    const char *path = inputs->job.model_path;
+    int status = model_folder_find(path, inputs->job.folder, err);
+    if (status == STATUS_OK) {
+        status = model_folder_check(path, err);
+    }
+    if (status == STATUS_OK) {
+        status = model_open(&inputs->model, path, err);
+    }
     if (status == STATUS_OK) {
         const char *notes = model_notes(inputs->model);
         status = buffer_append(&inputs->notes, notes, strlen(notes), err);
+    }
+    if (status == STATUS_OK) {
+        status = add_warnings(inputs, err);
     }
     return status == STATUS_OK ? resolve_layers(inputs, err) : status;
 }
@@ -181,6 +211,12 @@ int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, 
     }
     if (status == STATUS_OK) {
         status = identity_add(identity, "tokenizer.sha256", tokenizer_fingerprint(inputs->tokenizer), err);
+    }
+    // Only where the files beside tokenizer.json change anything: runs of earlier versions, which did not
+    // read them, go on where nothing does.
+    if (status == STATUS_OK && tokenizer_changes_fingerprint(inputs->tokenizer)[0] != 0) {
+        status = identity_add(identity, "tokenizer.changes", tokenizer_changes_fingerprint(inputs->tokenizer),
+                              err);
     }
     if (status == STATUS_OK) {
         status = add_libraries(inputs, identity, err);

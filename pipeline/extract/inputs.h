@@ -44,7 +44,8 @@ int inputs_read_job(struct inputs *inputs, const struct inputs_options *options,
 int inputs_open_problems(struct inputs *inputs, struct error *err); // database, query, ids
 int inputs_open_tokenizer(struct inputs *inputs,
                           struct error *err); // and holds it against the model's vocabulary
-int inputs_open_model(struct inputs *inputs, struct error *err); // config, tensor headers, wanted layers
+int inputs_open_model(struct inputs *inputs,
+                      struct error *err); // config, tensor headers, wanted layers; warnings
 int inputs_bind(struct inputs *inputs,
                 struct error *err);       // template, steps, metadata against the query's columns
 void inputs_close(struct inputs *inputs); // accepts zeros

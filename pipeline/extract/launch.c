@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/amount.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/printable.h"
 #include "extract/algorithms.h"
 #include "extract/device_choice.h"
 #include "extract/fit.h"
@@ -14,15 +16,22 @@
 #include "extract/resident.h"
 
 #define STOP_SECONDS 15.0
+#define TOGETHER_SECONDS 3.0
 #define HUNG_SECONDS 60.0
 #define KEEP_SECONDS 2.0 // between records of a load's progress
 
 // ---- stages that status shows ----
 
+static int heed_stop(const struct launch *launch, struct error *err) {
+    return guard_stop_requested(&launch->guard)
+               ? error_set(err, STATUS_STOPPED, "stopped by %s before the first batch",
+                           guard_signal_name(&launch->guard))
+               : STATUS_OK;
+}
+
 static int enter_stage(struct launch *launch, const char *stage, struct error *err) {
-    if (guard_stop_requested(&launch->guard)) {
-        return error_set(err, STATUS_STOPPED, "stopped by %s before the first batch",
-                         guard_signal_name(&launch->guard));
+    if (heed_stop(launch, err) != STATUS_OK) {
+        return err->status;
     }
     snprintf(launch->live.stage, sizeof launch->live.stage, "%s", stage);
     launch->live.epoch = launch->epoch;
@@ -55,11 +64,11 @@ static void record_end(struct launch *launch, int status, const struct error *er
     launch->live.epoch = launch->epoch;
     launch->live.updated = clock_unix();
     // An end that cannot be recorded shows as a launch that was killed: the truth is in the shards and
-    // commits before it.
+    // commits before it. An error has its own line on the terminal, and needs no second.
+    enum log_level level = status == STATUS_OK ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
     if (ledger_set_progress(launch->ledger, &launch->live, &ignored) != STATUS_OK ||
         ledger_launch_end(launch->ledger, error_exit_code(status), reason, &ignored) != STATUS_OK) {
-        log_write(&launch->log, LOG_LEVEL_WARN, "the end of this launch was not recorded: %s",
-                  ignored.message);
+        log_write(&launch->log, level, "the end of this launch was not recorded: %s", ignored.message);
     }
 }
 
@@ -82,27 +91,34 @@ static void leave(void *context, const struct writer *writer, int status, const 
 
 // ---- steps ----
 
-static int open_folder(struct launch *launch, struct error *err) {
-    const struct job *job = &launch->inputs.job;
-    char path[PATH_SIZE];
+// Signals have waited since the process began; from here on they are heard.
+static int hear_signals(struct launch *launch, struct error *err) {
     struct guard_options guard = {.log = &launch->log,
                                   .stop_seconds = STOP_SECONDS,
+                                  .together_seconds = TOGETHER_SECONDS,
                                   .hung_seconds = HUNG_SECONDS,
                                   .folder = launch->folder.path,
                                   .leave = leave,
                                   .context = launch};
-    int status = run_folder_open(&launch->folder, job->output, job->force_network_output, err);
+    int status = log_open(&launch->log, NULL, err);
+    launch->log_open = status == STATUS_OK;
+    return status == STATUS_OK ? guard_start(&launch->guard, &guard, err) : status;
+}
+
+static int open_folder(struct launch *launch, struct error *err) {
+    const struct job *job = &launch->inputs.job;
+    char path[PATH_SIZE];
+    int status = heed_stop(launch, err);
+    if (status == STATUS_OK) {
+        status = run_folder_open(&launch->folder, job->output, job->force_network_output, err);
+    }
     if (status == STATUS_OK) {
         status = run_folder_file(path, launch->folder.path, "run.log", err);
     }
     if (status == STATUS_OK) {
-        status = log_open(&launch->log, path, err);
-        launch->log_open = status == STATUS_OK;
+        status = log_add_file(&launch->log, path, err);
     }
-    if (status == STATUS_OK) {
-        status = guard_start(&launch->guard, &guard, err);
-    }
-    return status;
+    return status == STATUS_OK ? heed_stop(launch, err) : status;
 }
 
 static int open_ledger(struct launch *launch, struct error *err) {
@@ -147,7 +163,13 @@ static int open_inputs(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     int status = inputs_open_problems(inputs, err);
     if (status == STATUS_OK) {
+        status = heed_stop(launch, err);
+    }
+    if (status == STATUS_OK) {
         status = inputs_open_tokenizer(inputs, err);
+    }
+    if (status == STATUS_OK) {
+        status = heed_stop(launch, err);
     }
     if (status == STATUS_OK) {
         status = inputs_open_model(inputs, err);
@@ -202,17 +224,18 @@ static void foretell_failures(struct launch *launch) {
 static int refuse_other_identity(struct launch *launch, const struct identity *stored,
                                  const struct identity *now, struct error *err) {
     struct buffer lines = {0};
+    char folder[PATH_SIZE];
     size_t differences = 0;
     int status = identity_compare(stored, now, &lines, &differences, err);
     if (status == STATUS_OK && differences > 0) {
         while (lines.size > 0 && lines.data[lines.size - 1] == '\n') {
             lines.data[--lines.size] = 0;
         }
-        status = error_set(err, STATUS_JOB,
-                           "%s holds a run with another identity; resuming it would mix two kinds of "
-                           "latents. Differences:\n%s\n"
-                           "Put the job back as it was, or choose another run.output",
-                           launch->folder.path, lines.data);
+        status = error_set_lines(err, STATUS_JOB,
+                                 "%s holds a run with another identity; resuming it would mix two kinds of "
+                                 "latents. Differences:\n%s\n"
+                                 "Put the job back as it was, or choose another run.output",
+                                 printable(folder, sizeof folder, launch->folder.path), lines.data);
     }
     buffer_destroy(&lines);
     return status;
@@ -274,10 +297,12 @@ static int check_disk(struct launch *launch, struct error *err) {
     uint64_t left = planned > totals.bytes ? planned - totals.bytes : 0;
     double reserve = launch->inputs.job.disk_reserve_gb;
     if ((double)space < (double)left + reserve * 1e9) {
+        char texts[3][AMOUNT_TEXT];
         return error_set(err, STATUS_WRITE,
-                         "the disk of %s has %.2f GB free; the shards still to come need %.2f GB and "
-                         "run.disk_reserve_gb keeps %.2f GB",
-                         launch->folder.path, (double)space * 1e-9, (double)left * 1e-9, reserve);
+                         "the disk of %s has %s free; the shards still to come need %s and "
+                         "run.disk_reserve_gb keeps %s",
+                         launch->folder.path, amount_text((double)space, texts[0]),
+                         amount_text((double)left, texts[1]), amount_text(reserve * 1e9, texts[2]));
     }
     log_write(&launch->log, LOG_LEVEL_INFO,
               "%" PRIu64 " bytes of shards are planned, %" PRIu64 " bytes are free", planned, space);
@@ -496,7 +521,10 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
     bool fresh = true;
     *launch = (struct launch){.options = options, .folder = {.lock = -1}};
     display_start(&launch->display, options->display);
-    int status = inputs_read_job(&launch->inputs, &options->inputs, err);
+    int status = hear_signals(launch, err);
+    if (status == STATUS_OK) {
+        status = inputs_read_job(&launch->inputs, &options->inputs, err);
+    }
     if (status == STATUS_OK) {
         status = open_folder(launch, err);
     }

@@ -22,6 +22,9 @@ void layout_make(struct run_layout *layout, const struct inputs *inputs, const s
     add(layout, "model_type", config->model_type);
     add(layout, "model_fingerprint", model_fingerprint(inputs->model));
     add(layout, "tokenizer_fingerprint", tokenizer_fingerprint(inputs->tokenizer));
+    if (tokenizer_changes_fingerprint(inputs->tokenizer)[0] != 0) {
+        add(layout, "tokenizer_changes", tokenizer_changes_fingerprint(inputs->tokenizer));
+    }
     add(layout, "problems_sha256", inputs->survey.totals.problems_sha256);
     add(layout, "template", job->text);
     add(layout, "steps", job->steps_column != NULL ? job->steps_column : job->steps_pattern);

@@ -224,7 +224,6 @@ static int end_stages(struct run *run, int status, struct error *err) {
         status = error_set(err, STATUS_DATA, "the problem database changed while the run was reading it");
     }
     int writer_status = writer_finish(&run->writer, complete && status == STATUS_OK, &writer_err);
-    run->summary->skip_handlers = writer_status != STATUS_OK;
     if (writer_status != STATUS_OK && status == STATUS_DRIFT) {
         log_write(&run->launch.log, LOG_LEVEL_ERROR, "%s",
                   err->message); // the verdict; what could not be kept ends the run
@@ -266,7 +265,6 @@ static void write_view(struct run *run) {
     bool written;
     struct error err;
     if (view_write(run->launch.folder.path, run->launch.ledger, &written, &err) != STATUS_OK) {
-        run->summary->skip_handlers = true;
         log_write(&run->launch.log, LOG_LEVEL_WARN, "latents.h5 was not written: %s", err.message);
     }
 }
@@ -303,7 +301,6 @@ int runner_run(const struct runner_options *options, struct runner_summary *summ
         ledger_totals(run.launch.ledger, &summary->totals, &ignored) == STATUS_OK && status == STATUS_OK) {
         status = judge_failures(&run, err);
     }
-    summary->skip_handlers = summary->skip_handlers || status == STATUS_WRITE || status == STATUS_INTERNAL;
     launch_close(&run.launch, status, err);
     return status;
 }

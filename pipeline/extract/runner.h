@@ -25,7 +25,6 @@ struct runner_summary {
     double wait_seconds;   // of them, spent waiting for the feeder or the writer
     double seal_seconds;   // after the last batch: what was left to write, seal and acknowledge
     uint64_t memory_peak;
-    bool skip_handlers; // an HDF5 or write error: end the process with _exit, not exit
 };
 
 // STATUS_OK: every problem is accounted for. STATUS_STOPPED, STATUS_DRIFT, STATUS_DATA (more failed problems

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,6 +82,11 @@ static int refuse_unsupported(const json_t *json, struct error *err) {
         if (json_member(json, objects[i]) != NULL) {
             return error_set(err, STATUS_DATA, "'%s' is not supported", objects[i]);
         }
+    }
+    // transformers loads the file that it names in place of model.safetensors.
+    if (json_member(json, "transformers_weights") != NULL) {
+        return error_set(err, STATUS_DATA,
+                         "'transformers_weights' names other weights, which is not supported");
     }
     const char *activation = "silu";
     int status = json_get_string(json, "hidden_act", &activation, err);
@@ -275,6 +281,25 @@ static int read_dtype(const json_t *json, struct model_config *config, struct er
     return status;
 }
 
+static void copy_text(char *out, size_t size, const json_t *value) {
+    const char *text = json_string_value(value);
+    snprintf(out, size, "%.*s", (int)size - 1, text == NULL ? "" : text);
+}
+
+// What changes nothing here and may change what transformers does.
+static void read_remarks(const json_t *json, struct model_config *config) {
+    static const char *const models[] = {"AutoModel", "AutoModelForCausalLM",
+                                         "AutoModelForSequenceClassification",
+                                         "AutoModelForTokenClassification"};
+    const json_t *map = json_member(json, "auto_map");
+    copy_text(config->architecture, sizeof config->architecture,
+              json_array_get(json_member(json, "architectures"), 0));
+    copy_text(config->tokenizer_class, sizeof config->tokenizer_class, json_member(json, "tokenizer_class"));
+    for (size_t i = 0; i < sizeof models / sizeof models[0] && config->code[0] == 0; i++) {
+        copy_text(config->code, sizeof config->code, json_member(map, models[i]));
+    }
+}
+
 static int read_object(const json_t *json, struct model_config *config, struct error *err) {
     const struct family_defaults *defaults = NULL;
     if (!json_is_object(json)) {
@@ -285,6 +310,7 @@ static int read_object(const json_t *json, struct model_config *config, struct e
         status = refuse_unsupported(json, err);
     }
     if (status == STATUS_OK) {
+        read_remarks(json, config);
         status = read_shape(json, defaults, config, err);
     }
     if (status == STATUS_OK) {

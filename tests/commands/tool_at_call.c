@@ -3,12 +3,12 @@
 // the first calls of a later thread behind those of the first), from the first opening of a file named MARKER
 // on.
 //
-//   at_call --calls NAMES [--marker NAME] [--only PATH_END] [--trace FILE] [--kill N | --fail N:ERRNO |
-//   --short N | --lie CALL:PATH_END] PROGRAM ...
+//   at_call --calls NAMES [--marker NAME] [--only PATH_END] [--trace FILE] [--kill N[:SIGNAL] | --fail
+//   N:ERRNO | --short N | --lie CALL:PATH_END] PROGRAM ...
 //
 // NAMES: "write,pwrite64,...", those that are counted and traced; openat counts only when it may write.
 //   --only P      counts only calls on a path that ends with P
-//   --kill N      SIGKILL when call N (from 1) is entered, before it does anything
+//   --kill N[:S]  signal number S (SIGKILL) when call N (from 1) is entered, before it does anything
 //   --fail N:E    call N does nothing and returns -E
 //   --short N     call N, a read or a write, is asked for half of its bytes
 //   --lie C:P     every call C on a path that ends with P does nothing and returns 0: a planted bug
@@ -75,6 +75,7 @@ struct tracer {
     const char *only;
     FILE *trace;
     uint64_t kill_at;
+    int kill_with;
     uint64_t fail_at;
     long fail_with;
     uint64_t short_at;
@@ -205,7 +206,7 @@ static void on_entry(struct tracer *tracer, struct thread *thread, const struct 
         if (tracer->trace != NULL) {
             fprintf(tracer->trace, "%s KILL\n", thread->line);
         }
-        kill(tracer->program, SIGKILL);
+        kill(tracer->program, tracer->kill_with);
     }
 }
 
@@ -328,6 +329,7 @@ static bool take_option(struct tracer *tracer, const char *option, char *value) 
         return tracer->trace != NULL;
     } else if (strcmp(option, "--kill") == 0) {
         tracer->kill_at = strtoull(value, NULL, 10);
+        tracer->kill_with = colon == NULL ? SIGKILL : (int)strtol(colon + 1, NULL, 10);
     } else if (strcmp(option, "--fail") == 0 && colon != NULL) {
         tracer->fail_at = strtoull(value, NULL, 10);
         tracer->fail_with = strtol(colon + 1, NULL, 10);
