@@ -12,7 +12,7 @@ FOLDERS = ("checkpoints", "kernels", "pipeline", "tests")
 BY_HAND = set("""
 checkpoints/folder_content.h checkpoints/identity.h checkpoints/recovery.h checkpoints/run_folder.h checkpoints/shard.h
 checkpoints/shard_reader.h checkpoints/view.h kernels/cuda/peak.cu pipeline/base/digest.h pipeline/base/error.h
-pipeline/base/file.c pipeline/base/file.h pipeline/base/json.h pipeline/base/log.h pipeline/base/memory.c
+pipeline/base/file.h pipeline/base/json.h pipeline/base/log.h pipeline/base/memory.c
 pipeline/base/memory.h pipeline/base/random.h pipeline/base/size.h pipeline/commands/command.h pipeline/problems/import.h
 pipeline/problems/source.h pipeline/text/steps.h tests/cuda_emulation/include/cuda_emulation/language.h
 tests/extract/test_queue.c""".split())
