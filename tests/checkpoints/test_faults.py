@@ -12,9 +12,11 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import tempfile
+import time
 
 import pytest
 
@@ -430,15 +432,19 @@ def test_two_runners(place):
     """The second one is told who is there, and changes nothing."""
     folder = place / "run"
     first = subprocess.Popen(
-        ["strace", "-o", "/dev/null", "-e", "trace=rename", "-e", "inject=rename:delay_enter=3000000:when=1", COMMIT,
-         folder, str(SHARDS)],
+        ["strace", "-o", "/dev/null", "-e", "trace=rename", "-e", "inject=rename:signal=SIGSTOP:when=1", COMMIT, folder,
+         str(SHARDS)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )
-    while not list(folder.glob("shards/*.tmp")):
+    children = pathlib.Path(f"/proc/{first.pid}/task/{first.pid}/children")
+    while not list(folder.glob("shards/part-000000.h5")):  # renamed: it stands still until it is told to go on
         assert first.poll() is None
+        time.sleep(0.005)
     second = subprocess.run([COMMIT, folder, str(SHARDS)], capture_output=True, text=True)
+    runner = int(children.read_text())
+    os.kill(runner, signal.SIGCONT)
     assert second.returncode == 73
-    assert re.search(r"another runner is at work in .* \(process \d+ on ", second.stderr)
+    assert re.search(rf"another runner is at work in .* \(process {runner} on ", second.stderr)
     first.communicate()
     assert first.returncode == 0
     assert subprocess.run([VERIFY, folder]).returncode == 0

@@ -233,6 +233,7 @@ def sweep(make, what, folder, about, count=1, allowed=(INTERNAL,)):
             counts[outcome] += 1
             wrong += [f"call {at}: {fault}"] if fault else []
     print(f"{total} calls for {what}; {dict(counts)}; {len(wrong)} violations")
+    assert 2 * counts["not reached"] <= sum(counts.values())
     return counts, wrong
 
 

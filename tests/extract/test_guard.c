@@ -91,9 +91,9 @@ static void hang_at_start(struct child *child, int from_parent) {
 static void go_on_at_start(struct child *child, int from_parent) {
     (void)from_parent;
     begin(child, NEVER, 0.1);
-    guard_start_begins(&child->guard, 1, 1.0);
+    guard_start_begins(&child->guard, 1, 2.0);
     for (int i = 0; i < 15; i++) {
-        clock_sleep(0.2);
+        clock_sleep(0.4);
         guard_start_goes_on(&child->guard);
     }
     guard_batch_ends(&child->guard);
@@ -141,10 +141,10 @@ static void take_long_but_predicted(struct child *child, int from_parent) {
 
 static void wait_between_batches(struct child *child, int from_parent) {
     (void)from_parent;
-    begin(child, NEVER, 0.1);
+    begin(child, NEVER, 1.0); // so long that the two calls are one moment on any machine
     guard_batch_begins(&child->guard, 7, 0.001);
     guard_batch_ends(&child->guard);
-    clock_sleep(1.5); // nothing is in flight
+    clock_sleep(2.5); // nothing is in flight
     guard_stop(&child->guard);
     _exit(0);
 }
