@@ -22,7 +22,8 @@ struct cpu_device {
     const struct cpu_path *path;
     const struct micro_kernels *kernels; // of the path, for the computation dtype
     int threads;
-    size_t level2; // bytes of the second-level cache; 0: not known
+    size_t level2;   // bytes of the second-level cache; 0: not known
+    bool far_level3; // cpu_features
     struct cpu_nodes nodes;
     struct tile_blocks tile_blocks; // where kernels->tiles are
     char reason[256];
@@ -47,6 +48,7 @@ struct cpu_features { // what computing paths need, each with the state that the
     bool avx512;      // F, BW, DQ, VL
     bool avx512bf16;
     bool slow_bf16;    // and its vdpbf16ps is slower than float32 multiply-adds
+    bool far_level3;   // its third-level cache is far slower than the second: Intel's
     bool amx_bf16;     // the processor has AMX-TILE and AMX-BF16
     bool tiles_saved;  // and the system saves tiles
     int tiles_refused; // errno of the kernel's refusal to let this process use them; 0: it may

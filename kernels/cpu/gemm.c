@@ -21,14 +21,15 @@
 enum {
     ROW_BLOCK = 192,     // tokens; a multiple of every tile_rows
     GROUP_COLUMNS = 512, // output features of one work item; a multiple of every tile_columns
-    GROUP_MOST = 1024,   // where the second-level cache has room for their sums
+    GROUP_SUMS = 1024,   // where a large second-level cache has room for their sums
+    GROUP_MOST = 2048,   // where sums need not be kept from one depth to the next
     LARGE_LEVEL2 = 2 << 20,
     DEPTH_BYTES = 4096,       // of a row packed at a time, at most: 786 KB a block
     LEVEL2_GUESS = 512 << 10, // bytes, where the system does not know
     ITEMS_A_THREAD = 16,
 };
 
-enum { SUMS_BYTES = ROW_BLOCK * GROUP_MOST * 4 };
+enum { SUMS_BYTES = ROW_BLOCK * GROUP_SUMS * 4 };
 enum { WIDE_BYTES = DEPTH_BYTES * TILE_COLUMNS_MOST };
 enum { ROWS_BYTES = ROW_BLOCK * (DEPTH_BYTES + 4 * ROW_PADDING) };
 
@@ -47,6 +48,11 @@ static size_t depth_block(const struct product *product, size_t level2) {
     size_t whole = panel_depth(product->dtype, product->matrix->columns);
     size_t blocks = (whole + most - 1) / most;
     return round_up((whole + blocks - 1) / blocks, UNIT);
+}
+
+// Then all tiles use the same few sums, which stay in the cache.
+static bool one_depth(const struct product *product) {
+    return panel_depth(product->dtype, product->matrix->columns) <= product->depth_block;
 }
 
 // Whether the second-level cache holds a block of packed tokens, a panel's part and the part after it. Asking
@@ -153,11 +159,9 @@ static void multiply_tile(const struct product *product, const struct block *blo
 static void multiply_panel(const struct product *product, const struct block *block,
                            const struct pass *pass) {
     size_t width = product->kernels->tile_columns;
-    bool one_depth =
-        pass->first && pass->last; // then all tiles use the same few sums, which stay in the cache
     for (size_t r = 0; r < block->count; r += product->kernels->tile_rows) {
         float *sums =
-            block->sums + (one_depth ? 0 : (pass->feature - block->feature) * ROW_BLOCK + r * width);
+            block->sums + (one_depth(product) ? 0 : (pass->feature - block->feature) * ROW_BLOCK + r * width);
         if (pass->last) {
             prefetch_tile(product, block, r, pass->feature);
         }
@@ -201,18 +205,26 @@ static void multiply_block(const struct product *product, const struct block *bl
 // ---- work items ----
 
 // Packing is shared by the features of an item: more of them are worth 2 % with 2 MB of second-level cache
-// (Xeon, Emerald Rapids). Smaller ones where there would be too few to keep the threads evenly busy.
-static void size_items(struct product *product, size_t threads, size_t level2) {
+// (Xeon, Emerald Rapids). With less of it before a slow third level, half the tokens leave room for the next
+// panel. Smaller items where there would be too few to keep the threads evenly busy.
+static void size_items(struct product *product, const struct cpu_device *cpu) {
     size_t width = product->kernels->tile_columns;
-    product->row_block = ROW_BLOCK;
-    product->group_columns = level2 >= LARGE_LEVEL2 ? GROUP_MOST : GROUP_COLUMNS;
+    size_t enough = ITEMS_A_THREAD * (size_t)cpu->threads;
+    bool large = cpu->level2 >= LARGE_LEVEL2;
+    product->row_block = cpu->far_level3 && !large ? ROW_BLOCK / 2 : ROW_BLOCK;
+    product->group_columns = GROUP_COLUMNS;
+    if (large) {
+        product->group_columns = one_depth(product) ? GROUP_MOST : GROUP_SUMS;
+    }
     for (;;) {
         size_t blocks = (product->tokens + product->row_block - 1) / product->row_block;
         size_t groups = (product->matrix->rows + product->group_columns - 1) / product->group_columns;
-        if (blocks * groups >= ITEMS_A_THREAD * threads) {
+        if (blocks * groups >= enough) {
             return;
         }
-        if (product->tokens > product->row_block / 2 && product->row_block > ROW_BLOCK / 4) {
+        if (product->group_columns > GROUP_COLUMNS) {
+            product->group_columns /= 2;
+        } else if (product->tokens > product->row_block / 2 && product->row_block > ROW_BLOCK / 4) {
             product->row_block /= 2;
         } else if (product->group_columns > width) {
             product->group_columns /= 2;
@@ -271,8 +283,8 @@ int cpu_matmul(struct device *device, void *out, const void *x, const struct dev
         cpu->since_mark.compute_seconds += clock_seconds() - started;
         return STATUS_OK;
     }
-    size_items(&product, (size_t)cpu->threads, cpu->level2);
     product.depth_block = depth_block(&product, cpu->level2);
+    size_items(&product, cpu);
     product.asks = next_panel_stays(&product, cpu->level2);
 #pragma omp parallel num_threads(cpu->threads)
     cpu_work(cpu, cpu_matmul_scratch(), items_of(&product), multiply_item, &product);

@@ -7,20 +7,26 @@
 
 enum { TILE_COLUMNS = LANES * TILE_VECTORS };
 
-// What a tile asks the memory for while it multiplies: from `at` on, each step the next `bytes`, into the
-// second-level cache; the first has no room to wait for memory. lines: that a step asks for, a constant where
-// this is inlined; 0: none.
+// What a tile asks the memory for while it multiplies: from `at` on, each step the next `bytes`. lines: that
+// a step asks for, 0: none; it and near are constants where this is inlined. Requests go into the
+// second-level cache, as the first has no room to wait for memory; near: into the first, where steps are so
+// small that most ask for a line again, which then costs the second-level cache nothing.
 struct tile_request {
     const unsigned char *at;
     size_t bytes;
     size_t lines;
+    bool near;
 };
 
 MICRO_INLINE void tile_ask(struct tile_request *request) {
     enum { LINE = 64 };
 #pragma GCC unroll 8
     for (size_t i = 0; i < request->lines; i++) {
-        __builtin_prefetch(request->at + i * LINE, 0, 2);
+        if (request->near) {
+            __builtin_prefetch(request->at + i * LINE, 0, 3);
+        } else {
+            __builtin_prefetch(request->at + i * LINE, 0, 2);
+        }
     }
     request->at += request->lines > 0 ? request->bytes : 0;
 }
@@ -29,7 +35,7 @@ MICRO_INLINE void tile_ask(struct tile_request *request) {
 // them.
 MICRO_INLINE struct tile_request tile_request_half(const void *at, size_t step) {
     enum { LINE = 64 };
-    return (struct tile_request){at, step / 2, (step / 2 + LINE - 1) / LINE};
+    return (struct tile_request){at, step / 2, (step / 2 + LINE - 1) / LINE, false};
 }
 
 // The loops over a tile are unrolled whole, so that its sums stay in registers; `rows` is a constant where
@@ -112,7 +118,7 @@ static inline void tile_f32(float *sums, size_t sums_stride, const void *a, size
 static inline void tile_asking_f32(float *sums, size_t sums_stride, const void *a, size_t a_stride,
                                    const void *panel, size_t rows, size_t depth, bool accumulate,
                                    const void *next, size_t step) {
-    const struct tile_request request = {next, step, 1};
+    const struct tile_request request = {next, step, 1, true};
 #define BODY(n) tile_rows_f32(sums, sums_stride, a, a_stride, panel, n, depth, accumulate, request)
     TILE_DISPATCH(rows, BODY)
 #undef BODY

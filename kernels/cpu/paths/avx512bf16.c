@@ -49,7 +49,7 @@ static void tile_bf16(float *sums, size_t sums_stride, const void *a, size_t a_s
 static void tile_asking_bf16(float *sums, size_t sums_stride, const void *a, size_t a_stride,
                              const void *panel, size_t rows, size_t depth, bool accumulate, const void *next,
                              size_t step) {
-    const struct tile_request request = {next, 2 * step, 1};
+    const struct tile_request request = {next, 2 * step, 1, true};
 #define BODY(n) tile_rows_bf16(sums, sums_stride, a, a_stride, panel, n, depth, accumulate, request)
     TILE_DISPATCH(rows, BODY)
 #undef BODY
