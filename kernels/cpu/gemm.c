@@ -81,12 +81,14 @@ struct block { // one work item: tokens [token, token + count) and output featur
 static void prefetch_tile(const struct product *product, const struct block *block, size_t row,
                           size_t feature) {
     enum { LINE = 64 };
-    size_t columns = size_min(product->kernels->tile_columns, product->matrix->rows - feature);
+    size_t number = dtype_size(product->dtype);
+    size_t stride = product->matrix->rows * number;
+    size_t bytes = size_min(product->kernels->tile_columns, product->matrix->rows - feature) * number;
     size_t count = size_min(product->kernels->tile_rows, block->count - row);
-    for (size_t r = 0; r < count; r++) {
-        size_t at = (block->token + row + r) * product->matrix->rows + feature;
-        const unsigned char *out = number_of(product->out, at, product->dtype);
-        for (size_t i = 0; i < columns * dtype_size(product->dtype); i += LINE) {
+    const unsigned char *out = product->out;
+    out += (block->token + row) * stride + feature * number;
+    for (size_t r = 0; r < count; r++, out += stride) {
+        for (size_t i = 0; i < bytes; i += LINE) {
             __builtin_prefetch(out + i, 1);
         }
     }
@@ -178,8 +180,9 @@ void gemm_store(const struct product *product, size_t token, size_t count, size_
     size_t width = product->kernels->tile_columns;
     size_t columns = size_min(width, product->matrix->rows - feature);
     const void *bias = product->bias == NULL ? NULL : number_of(product->bias, feature, product->dtype);
-    for (size_t r = 0; r < count; r++) {
-        void *out = number_in(product->out, (token + r) * product->matrix->rows + feature, product->dtype);
+    size_t stride = product->matrix->rows * dtype_size(product->dtype);
+    unsigned char *out = number_in(product->out, token * product->matrix->rows + feature, product->dtype);
+    for (size_t r = 0; r < count; r++, out += stride) {
         product->kernels->store_sums(out, sums + r * width, bias, columns, product->store);
     }
 }
