@@ -313,6 +313,7 @@ int cpu_device_open(struct device **out, const struct device_options *options, c
     }
     long level2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
     cpu->level2 = level2 > 0 ? (size_t)level2 : 0;
+    cpu->far_level3 = features.far_level3;
     cpu->tile_blocks = cpu_tile_blocks_here();
     char threads_reason[96] = "";
     cpu->threads = options->threads > 0 ? options->threads

@@ -26,6 +26,7 @@ struct cpu_device {
     int threads;
     struct cpu_team *team; // of so many
     size_t level2;         // bytes of the second-level cache; 0: not known
+    bool far_level3;       // cpu_features
     struct cpu_nodes nodes;
     struct tile_blocks tile_blocks; // where kernels->tiles are
     char reason[256];
@@ -51,6 +52,7 @@ struct cpu_features { // what computing paths need, each with the state that the
     bool avx512;      // F, BW, DQ, VL
     bool avx512bf16;
     bool slow_bf16;    // and its vdpbf16ps is slower than float32 multiply-adds
+    bool far_level3;   // its third-level cache is far slower than the second: Intel's
     bool amx_bf16;     // the processor has AMX-TILE and AMX-BF16
     bool tiles_saved;  // and the system saves tiles
     int tiles_refused; // errno of the kernel's refusal to let this process use them; 0: it may

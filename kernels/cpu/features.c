@@ -31,15 +31,19 @@ bool cpu_kind_has_slow_bf16(const char vendor[12], unsigned signature) {
     return memcmp(vendor, "GenuineIntel", 12) == 0 && family == 6 && model >= 0x8f;
 }
 
-static bool has_slow_bf16(void) {
-    unsigned signature, b, c, d, ignored;
-    char vendor[12];
-    if (!__get_cpuid(0, &signature, &b, &c, &d)) {
-        return false;
+// All zeros where the processor does not say.
+static void read_vendor(char vendor[12]) {
+    unsigned most, b, c, d;
+    memset(vendor, 0, 12);
+    if (__get_cpuid(0, &most, &b, &c, &d)) {
+        memcpy(vendor, &b, 4);
+        memcpy(vendor + 4, &d, 4);
+        memcpy(vendor + 8, &c, 4);
     }
-    memcpy(vendor, &b, 4);
-    memcpy(vendor + 4, &d, 4);
-    memcpy(vendor + 8, &c, 4);
+}
+
+static bool has_slow_bf16(const char vendor[12]) {
+    unsigned signature, ignored;
     return __get_cpuid(1, &signature, &ignored, &ignored, &ignored) &&
            cpu_kind_has_slow_bf16(vendor, signature);
 }
@@ -61,6 +65,9 @@ static int ask_for_tiles(void) {
 struct cpu_features cpu_features(void) {
     struct cpu_features found = {0};
     unsigned a, b, c, d;
+    char vendor[12];
+    read_vendor(vendor);
+    found.far_level3 = memcmp(vendor, "GenuineIntel", sizeof vendor) == 0;
     if (!__get_cpuid(1, &a, &b, &c, &d) || (c & LEAF1_ECX_OSXSAVE) == 0) {
         return found;
     }
@@ -77,7 +84,7 @@ struct cpu_features cpu_features(void) {
     if (subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
         found.avx512bf16 = found.avx512 && (a & LEAF7_1_EAX_AVX512_BF16) != 0;
     }
-    found.slow_bf16 = found.avx512bf16 && (found.amx_bf16 || has_slow_bf16());
+    found.slow_bf16 = found.avx512bf16 && (found.amx_bf16 || has_slow_bf16(vendor));
     found.tiles_saved = found.amx_bf16 && (saved & XCR0_TILES) == XCR0_TILES;
     found.tiles_refused = found.tiles_saved ? ask_for_tiles() : 0;
     return found;

@@ -20,6 +20,7 @@ struct product {
     size_t row_block;       // tokens of a work item (gemm.c)
     size_t group_columns;   // output features of a work item (gemm.c)
     size_t depth_block;     // numbers of a row multiplied at a time (gemm.c)
+    bool asks;              // for the next panel while one is multiplied (gemm.c)
 };
 
 // Numbers of depth that a panel holds: bfloat16 comes in pairs.

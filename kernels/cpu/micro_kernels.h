@@ -42,10 +42,20 @@ struct micro_kernels {
     void (*tile)(float *sums, size_t sums_stride, const void *a, size_t a_stride, const void *panel,
                  size_t rows, size_t depth, bool accumulate);
 
+    // The same bits; asks the memory on the way for the line at `next` and, `step` bytes on a depth, for
+    // those after it. Not there with `tiles`.
+    void (*tile_asking)(float *sums, size_t sums_stride, const void *a, size_t a_stride, const void *panel,
+                        size_t rows, size_t depth, bool accumulate, const void *next, size_t step);
+
+    // The same bits from a panel of bfloat16 numbers as it lies in a matrix, which this leaves in `wide` as
+    // operands for the tiles after it. NULL where panels hold operands already.
+    void (*tile_widening)(float *sums, size_t sums_stride, const void *a, size_t a_stride,
+                          const uint16_t *panel, float *wide, size_t rows, size_t depth, bool accumulate);
+
     // The same bits from a panel as it lies in a matrix (not widened), for exactly `rows` rows. Asks the
-    // memory for half as many bytes at `ahead` as it reads. Not there with `tiles`.
+    // memory for half as many bytes at `next` as it reads. Not there with `tiles`.
     void (*stream)(float *sums, size_t sums_stride, const void *a, size_t a_stride, const void *panel,
-                   size_t rows, size_t depth, bool accumulate, const void *ahead);
+                   size_t rows, size_t depth, bool accumulate, const void *next);
 
     // Numbers x [rows, columns] (row stride x_stride) to operands [rows, padded_columns] (row stride
     // out_stride); what is beyond columns becomes zero.
@@ -55,9 +65,6 @@ struct micro_kernels {
     // out[u][r] = in[r][u] for u < units and r < rows; a unit is 32 bits, out_stride in units, in_stride in
     // bytes. What rows of weights become panels with.
     void (*turn)(void *out, size_t out_stride, const void *in, size_t in_stride, size_t rows, size_t units);
-
-    // A panel of bfloat16 numbers to one of float32 operands; NULL where panels hold operands already.
-    void (*widen_panel)(float *out, const uint16_t *panel, size_t depth);
 
     // out[c] = sums[c] + bias[c], or out[c] + that (DEVICE_ADD), rounded as device_matmul says; bias may be
     // NULL.

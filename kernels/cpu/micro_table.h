@@ -47,8 +47,9 @@
 
 #define MICRO_WIDE_ENTRIES(suffix)                                                                           \
     .operand = DTYPE_F32, .tile_rows = TILE_ROWS, .tile_columns = TILE_COLUMNS, .depth_unit = 2,             \
-    .tile = tile_f32, .pack_rows = pack_rows_##suffix, .pack_keys = pack_keys_##suffix,                      \
-    .pack_values = pack_values_##suffix, .softmax = softmax_f32, .peak = peak_f32
+    .tile = tile_f32, .tile_asking = tile_asking_f32, .pack_rows = pack_rows_##suffix,                       \
+    .pack_keys = pack_keys_##suffix, .pack_values = pack_values_##suffix, .softmax = softmax_f32,            \
+    .peak = peak_f32
 
 static inline float softmax_f32(void *probabilities, float *scores, size_t low, size_t high, size_t padded,
                                 float scale, float *maximum, float *sum) {
@@ -64,6 +65,6 @@ static inline float softmax_f32(void *probabilities, float *scores, size_t low, 
     const struct micro_kernels path##_f32 = {MICRO_WIDE_ENTRIES(f32), MICRO_ROW_ENTRIES(f32),                \
                                              .stream = stream_f32};                                          \
     const struct micro_kernels path##_bf16 = {MICRO_WIDE_ENTRIES(bf16), MICRO_ROW_ENTRIES(bf16),             \
-                                              .stream = stream_widening, .widen_panel = widen_panel};
+                                              .stream = stream_widening, .tile_widening = tile_widening};
 
 #endif

@@ -2,6 +2,7 @@
 #include <sched.h>
 
 #include "device_testing.h"
+#include "kernels/cpu/cpu_device.h"
 
 struct numbers_of_case {
     float *x;
@@ -231,11 +232,60 @@ static void test_nan_stays(void **state) {
     on_every_path(nan_stays);
 }
 
+// Sizes of caches decide how a product is cut, never a bit of it. Tokens and features are many enough for
+// whole work items of the largest kind, and the deeper matrix for sums that wait for the next depth.
+static void any_caches(const char *path, enum dtype dtype) {
+    static const struct {
+        size_t level2;
+        bool far_level3;
+    } caches[] = {{0, false}, {256 << 10, true}, {1 << 20, false}, {1 << 20, true}, {2 << 20, true}};
+    bool slow = strcmp(path, "portable") == 0; // smaller there: seconds in a debug build
+    size_t tokens = slow ? 300 : 1500;
+    size_t rows = slow ? 200 : 2100;
+    size_t columns = slow ? 290 : 1100;
+    struct bed bed = bed_open_rows(path, dtype, 1, tokens);
+    struct cpu_device *cpu = cpu_of(bed.device);
+    if (cpu->kernels->tiles != NULL) { // these have their own way to cut products
+        bed_close(&bed);
+        return;
+    }
+    float *weights = random_numbers(1, rows * columns, 1.0f, dtype);
+    float *x = random_numbers(2, tokens * columns, 1.0f, dtype);
+    struct device_matrix matrix = bed_matrix(&bed, weights, rows, columns);
+    void *device_x = bed_put_rows(&bed, x, tokens, columns);
+    void *out = bed_take_rows(&bed, rows);
+    unsigned char *wanted = NULL;
+    for (size_t i = 0; i < sizeof caches / sizeof caches[0]; i++) {
+        cpu->level2 = caches[i].level2;
+        cpu->far_level3 = caches[i].far_level3;
+        must(&bed, device_matmul(bed.device, out, device_x, &matrix, NULL, tokens, DEVICE_STORE, &bed.error));
+        unsigned char *got = bed_bytes(&bed, out, tokens * rows * dtype_size(dtype));
+        if (wanted == NULL) {
+            wanted = got;
+            continue;
+        }
+        assert_memory_equal(got, wanted, tokens * rows * dtype_size(dtype));
+        free(got);
+    }
+    free(wanted);
+    free(x);
+    free(weights);
+    bed_close(&bed);
+}
+
+static void test_any_caches(void **state) {
+    (void)state;
+    if (test_on_cpu()) {
+        on_every_path(any_caches);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_products),  cmocka_unit_test(test_fewer_threads),
-        cmocka_unit_test(test_parts),     cmocka_unit_test(test_exact_f32),
-        cmocka_unit_test(test_nan_stays), cmocka_unit_test(test_nan_leaves),
+        cmocka_unit_test(test_products),   cmocka_unit_test(test_fewer_threads),
+        cmocka_unit_test(test_parts),      cmocka_unit_test(test_exact_f32),
+        cmocka_unit_test(test_nan_stays),  cmocka_unit_test(test_nan_leaves),
+        cmocka_unit_test(test_any_caches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

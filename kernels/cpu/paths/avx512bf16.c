@@ -14,13 +14,11 @@ static inline lanes pairs_dot(lanes sums, lanes a, lanes b) {
 
 MICRO_INLINE void tile_rows_bf16(float *sums, size_t sums_stride, const uint16_t *a, size_t a_stride,
                                  const uint16_t *b, int rows, size_t depth, bool accumulate,
-                                 const unsigned char *ahead) {
+                                 struct tile_request request) {
     lanes c[TILE_ROWS][TILE_VECTORS];
     tile_start(c, sums, sums_stride, rows, accumulate);
     for (size_t k = 0; k < depth; k += 2, b += 2 * TILE_COLUMNS) {
-        if (ahead != NULL) {
-            tile_prefetch(&ahead, 2 * TILE_COLUMNS * sizeof *b);
-        }
+        tile_ask(&request);
         lanes row[TILE_VECTORS];
 #pragma GCC unroll 8
         for (int v = 0; v < TILE_VECTORS; v++) {
@@ -42,14 +40,25 @@ MICRO_INLINE void tile_rows_bf16(float *sums, size_t sums_stride, const uint16_t
 
 static void tile_bf16(float *sums, size_t sums_stride, const void *a, size_t a_stride, const void *panel,
                       size_t rows, size_t depth, bool accumulate) {
-#define BODY(n) tile_rows_bf16(sums, sums_stride, a, a_stride, panel, n, depth, accumulate, NULL)
+    const struct tile_request request = {0};
+#define BODY(n) tile_rows_bf16(sums, sums_stride, a, a_stride, panel, n, depth, accumulate, request)
+    TILE_DISPATCH(rows, BODY)
+#undef BODY
+}
+
+static void tile_asking_bf16(float *sums, size_t sums_stride, const void *a, size_t a_stride,
+                             const void *panel, size_t rows, size_t depth, bool accumulate, const void *next,
+                             size_t step) {
+    const struct tile_request request = {next, 2 * step, 1, true};
+#define BODY(n) tile_rows_bf16(sums, sums_stride, a, a_stride, panel, n, depth, accumulate, request)
     TILE_DISPATCH(rows, BODY)
 #undef BODY
 }
 
 static void stream_bf16(float *sums, size_t sums_stride, const void *a, size_t a_stride, const void *panel,
-                        size_t rows, size_t depth, bool accumulate, const void *ahead) {
-#define BODY(n) tile_rows_bf16(sums, sums_stride, a, a_stride, panel, n, depth, accumulate, ahead)
+                        size_t rows, size_t depth, bool accumulate, const void *next) {
+    const struct tile_request request = tile_request_half(next, 2 * TILE_COLUMNS * sizeof(uint16_t));
+#define BODY(n) tile_rows_bf16(sums, sums_stride, a, a_stride, panel, n, depth, accumulate, request)
     TILE_DISPATCH(rows, BODY)
 #undef BODY
 }
@@ -113,6 +122,7 @@ const struct micro_kernels avx512bf16_bf16 = {
     .tile_columns = TILE_COLUMNS,
     .depth_unit = 2,
     .tile = tile_bf16,
+    .tile_asking = tile_asking_bf16,
     .stream = stream_bf16,
     .pack_rows = pack_rows_bf16,
     .pack_keys = pack_keys_bf16,
