@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/file.h"
+#include "base/printable.h"
 
 int log_open(struct log *log, const char *path, struct error *err) {
     *log = (struct log){.echo_level = LOG_LEVEL_WARN, .terminal = isatty(STDERR_FILENO) == 1};
@@ -13,9 +15,9 @@ int log_open(struct log *log, const char *path, struct error *err) {
 }
 
 int log_add_file(struct log *log, const char *path, struct error *err) {
-    FILE *file = fopen(path, "ae");
-    if (file == NULL) {
-        return error_set_errno(err, STATUS_WRITE, "cannot open the log %s", path);
+    FILE *file;
+    if (file_append(&file, path, err) != STATUS_OK) {
+        return error_wrap(err, "the log");
     }
     setvbuf(file, NULL, _IOLBF, 0);
     pthread_mutex_lock(&log->lock);
@@ -36,17 +38,19 @@ void log_write(struct log *log, enum log_level level, const char *format, ...) {
     static const char *const names[] = {"info ", "warn ", "error"};
     char moment[CLOCK_TEXT];
     char text[4096];
+    char line[2 * sizeof text];
     clock_text(clock_unix(), moment);
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    printable(line, sizeof line, text);
     pthread_mutex_lock(&log->lock);
     if (log->file != NULL) {
-        fprintf(log->file, "%s %s %s\n", moment, names[level], text);
+        fprintf(log->file, "%s %s %s\n", moment, names[level], line);
     }
     if (level >= log->echo_level) {
-        fprintf(stderr, "%sstrata: %s\n", log->terminal ? "\r\033[K" : "", text);
+        fprintf(stderr, "%sstrata: %s\n", log->terminal ? "\r\033[K" : "", line);
     }
     pthread_mutex_unlock(&log->lock);
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/printable.h"
 #include "checkpoints/folder_content.h"
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
@@ -15,6 +16,7 @@
 #include "extract/device_choice.h"
 #include "extract/fit.h"
 #include "extract/inputs.h"
+#include "extract/recorded.h"
 
 // One table of preconditions, in the order in which strata run meets them: each is tried when those it needs
 // have passed, and reported PASS, FAIL or not tried. The first that fails names the exit code.
@@ -66,7 +68,8 @@ static int check_template(struct check *check, struct error *err) {
 static int check_texts(struct check *check, struct error *err) {
     struct inputs *inputs = &check->inputs;
     struct survey *survey = &inputs->survey;
-    int status = survey_make(survey, inputs->source, inputs->preparer, &inputs->limits, NULL, NULL, err);
+    int status =
+        survey_make(survey, inputs->source, inputs->preparer, &inputs->limits, NULL, NULL, NULL, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -164,6 +167,9 @@ static int open_ledger(struct check *check, struct error *err) {
     if (status == STATUS_OK) {
         status = ledger_check_chain(check->ledger, err);
     }
+    if (status == STATUS_OK) {
+        status = ledger_check_pages(check->ledger, err);
+    }
     return status == STATUS_OK ? ledger_totals(check->ledger, &check->totals, err) : status;
 }
 
@@ -238,6 +244,9 @@ static int check_identity(struct check *check, struct error *err) {
     if (status == STATUS_OK && found) {
         const char *algorithms = identity_get(&stored, IDENTITY_ALGORITHMS);
         status = inputs_identity(&check->inputs, identity_get(&stored, "model.fingerprint"), &now, err);
+        if (status == STATUS_OK) {
+            status = recorded_carry(&stored, &now, err);
+        }
         if (status == STATUS_OK && algorithms != NULL) { // a resume uses them
             status = identity_add(&now, IDENTITY_ALGORITHMS, algorithms, err);
         }
@@ -266,7 +275,7 @@ static int check_disk(struct check *check, struct error *err) {
     if (status != STATUS_OK) {
         return status;
     }
-    uint64_t planned = inputs_planned_bytes(&check->inputs);
+    uint64_t planned = inputs_planned_bytes(&check->inputs, &check->inputs.survey);
     uint64_t left = planned > check->totals.bytes ? planned - check->totals.bytes : 0;
     snprintf(check->detail, sizeof check->detail,
              "%.3f GB free, %.3f GB of %.3f GB still to come, %.2f GB kept free", (double)space * 1e-9,
@@ -314,10 +323,31 @@ static const struct {
 };
 enum { CONDITION_COUNT = sizeof conditions / sizeof conditions[0] };
 
-static void print_verdict(FILE *out, const char *verdict, const char *name, const char *detail) {
+static void print_condition(FILE *out, const char *verdict, const char *name, const char *detail) {
     enum { INDENT = 18 };
+    char text[2 * sizeof((struct error *)NULL)->message];
+    printable(text, sizeof text, detail);
     fprintf(out, "%s  %-11s ", verdict, name);
-    wrap_text(out, detail, INDENT, INDENT, wrap_columns(out));
+    wrap_text(out, text, INDENT, INDENT, wrap_columns(out));
+}
+
+// What a condition found beside that it holds: a line each, once.
+static void print_lines(FILE *out, const char *condition, struct check *check) {
+    struct {
+        const char *word;
+        struct buffer *lines;
+    } kinds[] = {{"WARN", &check->inputs.warnings}, {"note", &check->inputs.notes}};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        char *line = kinds[i].lines->size == 0 ? NULL : kinds[i].lines->data;
+        while (line != NULL && *line != 0) {
+            char *end = line + strcspn(line, "\n");
+            char *next = *end == 0 ? NULL : end + 1;
+            *end = 0;
+            print_condition(out, kinds[i].word, condition, line);
+            line = next;
+        }
+        buffer_clear(kinds[i].lines);
+    }
 }
 
 // Tries every condition; returns how many failed, and the error of the first.
@@ -333,9 +363,10 @@ static int try_all(struct check *check, FILE *out, struct error *first) {
         check->detail[0] = 0;
         if (conditions[i].run(check, &err) == STATUS_OK) {
             passed |= BIT(i);
-            print_verdict(out, "PASS", conditions[i].name, check->detail);
+            print_condition(out, "PASS", conditions[i].name, check->detail);
+            print_lines(out, conditions[i].name, check);
         } else {
-            print_verdict(out, "FAIL", conditions[i].name, err.message);
+            print_condition(out, "FAIL", conditions[i].name, err.message);
             *first = failures++ == 0 ? err : *first;
         }
     }

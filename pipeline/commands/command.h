@@ -14,9 +14,6 @@
 struct command_context {
     FILE *out;                         // results; errors and warnings go to standard error
     const struct arguments *arguments; // parsed and checked against the command's tables: see options.h
-    // Set by a command after which a library is not to be trusted (HDF5 after an error crashes in its exit handler): main
-    // ends the process without calling exit handlers.
-    bool skip_exit_handlers;
 };
 
 struct command {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/printable.h"
 #include "base/process.h"
 #include "extract/writer.h"
 
@@ -84,6 +85,7 @@ static void leave(struct guard *guard, int status, const char *reason) {
 
 static void end_hung(struct guard *guard) {
     char text[512];
+    char folder[PRINTABLE_TEXT];
     snprintf(text, sizeof text,
              "{\"cause\": \"%s hangs\", \"batch\": %" PRIu64
              ", \"seconds\": %.3f, \"predicted_seconds\": %.3f}",
@@ -99,7 +101,7 @@ static void end_hung(struct guard *guard) {
             " has been computing for %.0f s, %.1f times its prediction: stopped. Sealed shards in %s are "
             "safe; run the same command to go on.\n",
             guard->what, guard->batch, guard->elapsed, guard->elapsed / guard->predicted,
-            guard->options.folder);
+            printable(folder, sizeof folder, guard->options.folder));
     leave(guard, STATUS_DRIFT,
           guard->writer != NULL ? "a batch hung" : "the device hung before the first batch");
 }

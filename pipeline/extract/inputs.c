@@ -8,7 +8,7 @@
 #include "base/size.h"
 #include "extract/device_choice.h"
 #include "extract/in_flight.h"
-#include "extract/layout.h"
+#include "model/folder.h"
 
 // The command line's output is relative to the working folder, the job file's to the job file.
 static int override_output(struct job *job, const char *output, struct error *err) {
@@ -50,7 +50,16 @@ int inputs_open_problems(struct inputs *inputs, struct error *err) {
 }
 
 int inputs_open_tokenizer(struct inputs *inputs, struct error *err) {
-    return tokenizer_load(&inputs->tokenizer, inputs->job.tokenizer_path, err);
+    const struct job *job = &inputs->job;
+    bool in_model = strncmp(job->tokenizer_path, job->model_path, strlen(job->model_path)) == 0;
+    int status = in_model ? model_folder_find(job->model_path, job->folder, err) : STATUS_OK;
+    if (status == STATUS_OK) {
+        status = model_folder_check_tokenizer(job->tokenizer_path, err);
+    }
+    if (status == STATUS_OK) {
+        status = tokenizer_load(&inputs->tokenizer, job->tokenizer_path, err);
+    }
+    return status == STATUS_OK ? tokenizer_notes(inputs->tokenizer, &inputs->notes, err) : status;
 }
 
 static int resolve_layers(struct inputs *inputs, struct error *err) {
@@ -72,8 +81,32 @@ static int resolve_layers(struct inputs *inputs, struct error *err) {
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "latents.layers");
 }
 
+static int add_warnings(struct inputs *inputs, struct error *err) {
+    const struct model_config *config = model_config_of(inputs->model);
+    int status = model_folder_warnings(inputs->job.model_path, config, &inputs->warnings, err);
+    if (status == STATUS_OK && inputs->tokenizer != NULL) {
+        status = tokenizer_warnings(inputs->tokenizer, config->model_type, config->tokenizer_class,
+                                    &inputs->warnings, err);
+    }
+    return status;
+}
+
 int inputs_open_model(struct inputs *inputs, struct error *err) {
-    int status = model_open(&inputs->model, inputs->job.model_path, err);
+    const char *path = inputs->job.model_path;
+    int status = model_folder_find(path, inputs->job.folder, err);
+    if (status == STATUS_OK) {
+        status = model_folder_check(path, err);
+    }
+    if (status == STATUS_OK) {
+        status = model_open(&inputs->model, path, err);
+    }
+    if (status == STATUS_OK) {
+        const char *notes = model_notes(inputs->model);
+        status = buffer_append(&inputs->notes, notes, strlen(notes), err);
+    }
+    if (status == STATUS_OK) {
+        status = add_warnings(inputs, err);
+    }
     return status == STATUS_OK ? resolve_layers(inputs, err) : status;
 }
 
@@ -89,6 +122,8 @@ void inputs_close(struct inputs *inputs) {
     device_trail_destroy(&inputs->trail);
     tokenizer_destroy(inputs->tokenizer);
     source_close(inputs->source);
+    buffer_destroy(&inputs->warnings);
+    buffer_destroy(&inputs->notes);
     free(inputs->layers);
     job_destroy(&inputs->job);
     *inputs = (struct inputs){0};
@@ -105,23 +140,30 @@ size_t inputs_token_unit(const struct inputs *inputs) {
     return in_flight_depth(inputs->device) > 1 ? tile : 1;
 }
 
+// The larger of the run and a retry: the products of the run keep their shape, and with it their bits.
+static size_t largest(uint64_t run, uint64_t retry) {
+    return at_least_one(run > retry ? run : retry);
+}
+
 static size_t budget(const struct inputs *inputs) {
     size_t unit = inputs_token_unit(inputs);
-    return (at_least_one(inputs->survey.largest_tokens) + unit - 1) / unit * unit;
+    size_t tokens = largest(inputs->survey.largest_tokens, inputs->retry.largest_tokens);
+    return (tokens + unit - 1) / unit * unit;
 }
 
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits) {
     size_t tokens = budget(inputs);
-    *limits = (struct model_limits){.layers = inputs->layers,
-                                    .layer_count = inputs->layer_count,
-                                    .tokens = tokens,
-                                    // No text is empty, so a batch never has more texts than tokens.
-                                    .texts = size_min(inputs->limits.problems, tokens),
-                                    .rows = at_least_one(inputs->survey.largest_rows),
-                                    .longest = at_least_one(inputs->survey.totals.longest),
-                                    .out_dtype = inputs->job.latents_dtype,
-                                    // One packed, one written, those on the device; and the canary's.
-                                    .slots = 2 + in_flight_depth(inputs->device) + 1};
+    *limits =
+        (struct model_limits){.layers = inputs->layers,
+                              .layer_count = inputs->layer_count,
+                              .tokens = tokens,
+                              // No text is empty, so a batch never has more texts than tokens.
+                              .texts = size_min(inputs->limits.problems, tokens),
+                              .rows = largest(inputs->survey.largest_rows, inputs->retry.largest_rows),
+                              .longest = largest(inputs->survey.totals.longest, inputs->retry.totals.longest),
+                              .out_dtype = inputs->job.latents_dtype,
+                              // One packed, one written, those on the device; and the canary's.
+                              .slots = 2 + in_flight_depth(inputs->device) + 1};
 }
 
 int inputs_refuse_nothing(const struct inputs *inputs, struct error *err) {
@@ -135,8 +177,7 @@ int inputs_refuse_nothing(const struct inputs *inputs, struct error *err) {
                      survey->totals.problems, survey->failed, survey->skipped);
 }
 
-uint64_t inputs_planned_bytes(const struct inputs *inputs) {
-    const struct survey *survey = &inputs->survey;
+uint64_t inputs_planned_bytes(const struct inputs *inputs, const struct survey *survey) {
     size_t hidden = model_config_of(inputs->model)->hidden;
     uint64_t row =
         inputs->layer_count * hidden * dtype_size(inputs->job.latents_dtype) + sizeof(struct shard_row);
@@ -183,20 +224,21 @@ static int add_libraries(const struct inputs *inputs, struct identity *identity,
 int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, struct identity *identity,
                     struct error *err) {
     struct identity_context context = {identity, err};
-    char name[LAYOUT_NAME];
     int status = job_each_identity_key(&inputs->job, add_key, &context);
     if (status == STATUS_OK) {
         status = identity_add_number(identity, "problems.limit", (long long)inputs->limit, err);
     }
     if (status == STATUS_OK) {
-        status = identity_add(identity, "problems.sha256", inputs->survey.totals.problems_sha256, err);
+        status = identity_add(identity, IDENTITY_PROBLEMS, inputs->survey.totals.problems_sha256, err);
     }
     if (status == STATUS_OK) {
         status = identity_add(identity, "tokenizer.sha256", tokenizer_fingerprint(inputs->tokenizer), err);
     }
-    if (status == STATUS_OK) {
-        layout_model_name(name, inputs->job.model_path);
-        status = identity_add(identity, "model.name", name, err);
+    // Only where the files beside tokenizer.json change anything: runs of earlier versions, which did not
+    // read them, go on where nothing does.
+    if (status == STATUS_OK && tokenizer_changes_fingerprint(inputs->tokenizer)[0] != 0) {
+        status = identity_add(identity, "tokenizer.changes", tokenizer_changes_fingerprint(inputs->tokenizer),
+                              err);
     }
     if (status == STATUS_OK) {
         status = add_libraries(inputs, identity, err);

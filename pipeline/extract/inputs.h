@@ -24,10 +24,15 @@ struct inputs {
     bool path_changes;         // the run goes on with another CPU path than its last one
     char device_reason[256];   // why a run that has begun computes on this device; "": as it says itself
     struct preparer *preparer;
-    size_t *layers; // ascending transformers indices
+    struct buffer
+        warnings; // what was found beside the files that are read and may change what transformers gives
+    struct buffer notes; // what was passed over without harm; a line each, as in warnings; data may be NULL
+    size_t *layers;      // ascending transformers indices
     size_t layer_count;
     struct plan_limits limits;
-    struct survey survey; // filled by the caller
+    struct survey survey; // filled by the caller, as the rest
+    bool retries;         // failed problems of a run are tried again
+    struct survey retry;  // of those problems; zeros without
 };
 
 // overrides: NULL and 0 leave the job's values.
@@ -43,7 +48,8 @@ int inputs_read_job(struct inputs *inputs, const struct inputs_options *options,
 int inputs_open_problems(struct inputs *inputs, struct error *err); // database, query, ids
 int inputs_open_tokenizer(struct inputs *inputs,
                           struct error *err); // and holds it against the model's vocabulary
-int inputs_open_model(struct inputs *inputs, struct error *err); // config, tensor headers, wanted layers
+int inputs_open_model(struct inputs *inputs,
+                      struct error *err); // config, tensor headers, wanted layers; warnings
 int inputs_bind(struct inputs *inputs,
                 struct error *err);       // template, steps, metadata against the query's columns
 void inputs_close(struct inputs *inputs); // accepts zeros
@@ -57,11 +63,12 @@ size_t inputs_token_unit(const struct inputs *inputs);
 // After the survey: STATUS_DATA when no problem can be run, unless the job allows that.
 int inputs_refuse_nothing(const struct inputs *inputs, struct error *err);
 
-// Bytes of the shards of the whole run, a little over rather than under.
-uint64_t inputs_planned_bytes(const struct inputs *inputs);
+// Bytes of the shards of what a survey counted (of the whole run, of a retry), a little over rather than
+// under.
+uint64_t inputs_planned_bytes(const struct inputs *inputs, const struct survey *survey);
 
-// Everything that may change a byte of output. The model's fingerprint is added when it is known (NULL: left
-// out).
+// Everything that may change a byte of output: content, not where it lies. The model's fingerprint is added
+// when it is known (NULL: left out).
 int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, struct identity *identity,
                     struct error *err);
 

@@ -4,9 +4,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/first_bytes.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/size.h"
+#include "model/beside.h"
 
 enum { INDEX_LIMIT = 16 << 20, LARGEST_SHARDS = 4096 };
 
@@ -40,6 +42,10 @@ static int read_header(struct checkpoint_file *file, struct error *err) {
     }
     if (status == STATUS_OK) {
         status = file_read_at(file->descriptor, bytes.data, size, 0, file->path, err);
+    }
+    // Of a header that is plausible the first bytes are a length, whatever else they look like.
+    if (status == STATUS_OK && (!fits || wanted == 0 || bytes.data[first] != '{')) {
+        status = first_bytes_check_file(file->path, FIRST_BYTES_SAFETENSORS, err);
     }
     if (status == STATUS_OK) {
         status =
@@ -152,14 +158,20 @@ static int list_shards(json_t *map, const char ***out, size_t *count, struct err
 }
 
 // Index and shards agree: each mapped tensor lies in the shard named for it, each tensor of a shard is
-// mapped.
-static int check_map(const struct checkpoint *checkpoint, const json_t *map, struct error *err) {
+// mapped. Tensors beside the blocks may differ: nobody will ask for them.
+static int check_map(struct checkpoint *checkpoint, const json_t *map, struct error *err) {
     const char *key;
     json_t *value;
+    size_t differences = 0;
+    const char *first = NULL;
     json_object_foreach((json_t *)(uintptr_t)map, key, value) {
         size_t index;
         if (!checkpoint_find(checkpoint, key, &index) ||
             strcmp(checkpoint->files[checkpoint->entries[index].file].name, json_string_value(value)) != 0) {
+            if (beside_tensor(key)) {
+                first = differences++ == 0 ? key : first;
+                continue;
+            }
             return error_set(err, STATUS_DATA,
                              "tensor '%.200s' is missing from %.200s, where the index puts it", key,
                              json_string_value(value));
@@ -168,10 +180,52 @@ static int check_map(const struct checkpoint *checkpoint, const json_t *map, str
     for (size_t i = 0; i < checkpoint->entry_count; i++) {
         const struct checkpoint_entry *entry = &checkpoint->entries[i];
         if (json_object_get(map, entry->tensor->name) == NULL) {
+            if (beside_tensor(entry->tensor->name)) {
+                first = differences++ == 0 ? entry->tensor->name : first;
+                continue;
+            }
             return error_set(err, STATUS_DATA, "tensor '%.200s' of %s is not in the index",
                              entry->tensor->name, checkpoint->files[entry->file].name);
         }
     }
+    return differences == 0
+               ? STATUS_OK
+               : buffer_printf(&checkpoint->notes, err,
+                               "the index and the shards differ in %zu tensor%s that no hidden state needs "
+                               "(%.200s)\n",
+                               differences, differences == 1 ? "" : "s", first);
+}
+
+static bool holds_only_beside(const json_t *map, const char *shard) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)map, key, value) {
+        if (strcmp(json_string_value(value), shard) == 0 && !beside_tensor(key)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// A shard that is not there is none where the index puts only tensors beside the blocks into it.
+static int drop_absent(struct checkpoint *out, const char *folder, const json_t *map, const char **names,
+                       size_t *count, struct error *err) {
+    size_t kept = 0;
+    for (size_t i = 0; i < *count; i++) {
+        char path[PATH_SIZE];
+        int status = path_join(path, sizeof path, folder, names[i], err);
+        bool dropped = status == STATUS_OK && !file_exists(path) && holds_only_beside(map, names[i]);
+        if (dropped) {
+            status = buffer_printf(&out->notes, err, "%s is not there; no hidden state needs its tensors\n",
+                                   names[i]);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+        names[kept] = names[i];
+        kept += !dropped;
+    }
+    *count = kept;
     return STATUS_OK;
 }
 
@@ -190,6 +244,13 @@ static int open_shards(struct checkpoint *out, const char *folder, const char *i
         goto named;
     }
     status = list_shards(map, &names, &count, err);
+    if (status != STATUS_OK) {
+        goto named;
+    }
+    status = drop_absent(out, folder, map, names, &count, err);
+    if (status == STATUS_OK && count == 0) {
+        status = error_set(err, STATUS_DATA, "none of its shards is there");
+    }
     if (status != STATUS_OK) {
         goto named;
     }
@@ -250,6 +311,7 @@ void checkpoint_close(struct checkpoint *checkpoint) {
     }
     free(checkpoint->files);
     free(checkpoint->entries);
+    buffer_destroy(&checkpoint->notes);
     *checkpoint = (struct checkpoint){0};
 }
 

@@ -29,9 +29,11 @@ struct checkpoint {
     size_t count;
     struct checkpoint_entry *entries; // ascending by tensor name
     size_t entry_count;
+    struct buffer notes; // for people: what was passed over, a line each; data may be NULL
 };
 
-// STATUS_DATA with the file, the tensor and the reason.
+// STATUS_DATA with the file, the tensor and the reason. Index and shards must agree in all that hidden states
+// need.
 int checkpoint_open(struct checkpoint *out, const char *folder, struct error *err);
 void checkpoint_close(struct checkpoint *checkpoint); // accepts zeros; leaves zeros
 

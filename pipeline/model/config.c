@@ -2,10 +2,12 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
+#include "base/first_bytes.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "model/config_rope.h"
@@ -80,6 +82,11 @@ static int refuse_unsupported(const json_t *json, struct error *err) {
         if (json_member(json, objects[i]) != NULL) {
             return error_set(err, STATUS_DATA, "'%s' is not supported", objects[i]);
         }
+    }
+    // transformers loads the file that it names in place of model.safetensors.
+    if (json_member(json, "transformers_weights") != NULL) {
+        return error_set(err, STATUS_DATA,
+                         "'transformers_weights' names other weights, which is not supported");
     }
     const char *activation = "silu";
     int status = json_get_string(json, "hidden_act", &activation, err);
@@ -274,6 +281,25 @@ static int read_dtype(const json_t *json, struct model_config *config, struct er
     return status;
 }
 
+static void copy_text(char *out, size_t size, const json_t *value) {
+    const char *text = json_string_value(value);
+    snprintf(out, size, "%.*s", (int)size - 1, text == NULL ? "" : text);
+}
+
+// What changes nothing here and may change what transformers does.
+static void read_remarks(const json_t *json, struct model_config *config) {
+    static const char *const models[] = {"AutoModel", "AutoModelForCausalLM",
+                                         "AutoModelForSequenceClassification",
+                                         "AutoModelForTokenClassification"};
+    const json_t *map = json_member(json, "auto_map");
+    copy_text(config->architecture, sizeof config->architecture,
+              json_array_get(json_member(json, "architectures"), 0));
+    copy_text(config->tokenizer_class, sizeof config->tokenizer_class, json_member(json, "tokenizer_class"));
+    for (size_t i = 0; i < sizeof models / sizeof models[0] && config->code[0] == 0; i++) {
+        copy_text(config->code, sizeof config->code, json_member(map, models[i]));
+    }
+}
+
 static int read_object(const json_t *json, struct model_config *config, struct error *err) {
     const struct family_defaults *defaults = NULL;
     if (!json_is_object(json)) {
@@ -284,6 +310,7 @@ static int read_object(const json_t *json, struct model_config *config, struct e
         status = refuse_unsupported(json, err);
     }
     if (status == STATUS_OK) {
+        read_remarks(json, config);
         status = read_shape(json, defaults, config, err);
     }
     if (status == STATUS_OK) {
@@ -302,7 +329,7 @@ int model_config_parse(struct model_config *config, const char *text, size_t siz
                        struct error *err) {
     *config = (struct model_config){0};
     json_t *json = NULL;
-    int status = json_parse(&json, text, size, name, err);
+    int status = json_parse_python(&json, text, size, name, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -324,7 +351,10 @@ int model_config_read(struct model_config *config, const char *folder, struct er
         status = file_read(&text, path, MODEL_CONFIG_LIMIT, err);
     }
     if (status == STATUS_OK) {
-        status = model_config_parse(config, text.data == NULL ? "" : text.data, text.size, path, err);
+        status = first_bytes_check(text.data, text.size, text.size, path, FIRST_BYTES_JSON, err);
+    }
+    if (status == STATUS_OK) {
+        status = model_config_parse(config, text.data, text.size, path, err);
     }
     buffer_destroy(&text);
     return status;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/first_bytes.h"
 #include "base/random.h"
 #include "base/size.h"
 #include "model/forward.h"
@@ -14,13 +15,33 @@ static int read_config(struct model *model, const char *folder, struct error *er
     if (status == STATUS_OK) {
         status = file_read(&model->config_text, path, MODEL_CONFIG_LIMIT, err);
     }
-    if (status == STATUS_OK && model->config_text.size == 0) {
-        status = error_set(err, STATUS_DATA, "%s is empty", path);
+    if (status == STATUS_OK) {
+        status = first_bytes_check(model->config_text.data, model->config_text.size, model->config_text.size,
+                                   path, FIRST_BYTES_JSON, err);
     }
     if (status != STATUS_OK) {
         return status;
     }
     return model_config_parse(&model->config, model->config_text.data, model->config_text.size, path, err);
+}
+
+// Names what lies beside the blocks, the first few of it.
+static int note_beside(struct model *model, struct error *err) {
+    enum { SHOWN = 6 };
+    struct checkpoint *checkpoint = &model->checkpoint;
+    size_t count = 0;
+    int status = STATUS_OK;
+    for (size_t i = 0; i < checkpoint->entry_count && status == STATUS_OK; i++) {
+        if (model->uses[i].row == WEIGHT_IGNORED && count++ < SHOWN) {
+            status = buffer_printf(&checkpoint->notes, err, "%s%.200s",
+                                   count == 1 ? "tensors that no hidden state needs are not loaded: " : ", ",
+                                   checkpoint->entries[i].tensor->name);
+        }
+    }
+    if (status == STATUS_OK && count > SHOWN) {
+        status = buffer_printf(&checkpoint->notes, err, " and %zu more", count - SHOWN);
+    }
+    return status == STATUS_OK && count > 0 ? buffer_printf(&checkpoint->notes, err, "\n") : status;
 }
 
 int model_open(struct model **out, const char *folder, struct error *err) {
@@ -40,6 +61,9 @@ int model_open(struct model **out, const char *folder, struct error *err) {
         if (status != STATUS_OK) {
             error_wrap(err, "%s", folder);
         }
+    }
+    if (status == STATUS_OK) {
+        status = note_beside(model, err);
     }
     if (status != STATUS_OK) {
         model_close(model);
@@ -75,6 +99,10 @@ uint64_t model_parameters(const struct model *model) {
 
 uint64_t model_file_bytes(const struct model *model) {
     return checkpoint_bytes(&model->checkpoint);
+}
+
+const char *model_notes(const struct model *model) {
+    return model->checkpoint.notes.data == NULL ? "" : model->checkpoint.notes.data;
 }
 
 const char *model_fingerprint(const struct model *model) {

@@ -32,6 +32,9 @@ const struct model_config *model_config_of(const struct model *model);
 uint64_t model_parameters(const struct model *model); // of the whole checkpoint
 uint64_t model_file_bytes(const struct model *model); // all weight files
 
+// What was passed over in the files because no hidden state needs it: a line each, "" when there is nothing.
+const char *model_notes(const struct model *model);
+
 // Resolves layers as a user writes them (negative counts from the end) to ascending transformers indices
 // without duplicates. wanted[count] -> out[*out_count], room for count. STATUS_JOB when one is outside.
 int model_resolve_layers(const struct model_config *config, const int64_t *wanted, size_t count, size_t *out,
@@ -77,8 +80,8 @@ const char *model_fingerprint(const struct model *model);
 // Makes the fingerprint without loading (strata check, verify). Reads every file once.
 int model_fingerprint_files(struct model *model, struct error *err);
 
-// Chooses how each shape of product is computed, on devices that have a choice (device_matmul_tune). `goes_on`
-// (may be NULL) is called before each shape; false ends the tuning (STATUS_STOPPED).
+// Chooses how each shape of product is computed, on devices that have a choice (device_matmul_tune).
+// `goes_on` (may be NULL) is called before each shape; false ends the tuning (STATUS_STOPPED).
 int model_tune(struct model *model, bool (*goes_on)(void *context), void *context, struct error *err);
 
 struct model_resident {

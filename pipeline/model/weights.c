@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "base/size.h"
+#include "model/beside.h"
 
 enum dimension { DIM_ONE, DIM_HIDDEN, DIM_VOCABULARY, DIM_Q, DIM_KV, DIM_HEAD, DIM_INTERMEDIATE };
 enum form { FORM_VECTOR, FORM_TABLE, FORM_MATRIX };
@@ -127,17 +128,6 @@ static int check_tensor(const struct safetensor *tensor, const struct weight_row
     return STATUS_OK;
 }
 
-static bool ends_with(const char *text, const char *end) {
-    size_t length = strlen(text);
-    size_t wanted = strlen(end);
-    return length >= wanted && strcmp(text + length - wanted, end) == 0;
-}
-
-// The output head plays no part in hidden states; inv_freq is a buffer that old files carry along.
-static bool ignorable(const char *name) {
-    return strcmp(name, "lm_head.weight") == 0 || ends_with(name, "rotary_emb.inv_freq");
-}
-
 static int match_row(struct weight_use *uses, const char *prefix, int row, size_t block,
                      const struct model_config *config, const struct checkpoint *checkpoint,
                      struct error *err) {
@@ -169,7 +159,7 @@ static int match_all(struct weight_use *uses, const struct model_config *config,
     }
     for (size_t i = 0; i < checkpoint->entry_count; i++) {
         const char *name = checkpoint->entries[i].tensor->name;
-        if (uses[i].row == WEIGHT_IGNORED && !ignorable(name)) {
+        if (uses[i].row == WEIGHT_IGNORED && !beside_tensor(name)) {
             return error_set(
                 err, STATUS_DATA, "tensor '%.200s' of %s has no place in a %s model of %zu layers", name,
                 checkpoint->files[checkpoint->entries[i].file].name, config->model_type, config->layers);

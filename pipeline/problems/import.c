@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "problems/lines.h"
 #include "problems/table.h"
@@ -40,8 +41,8 @@ static bool is_blank(const char *text, size_t size) {
     return true;
 }
 
-// The line's object, or NULL after telling the fault.
-static json_t *parse_line(struct import *import, const char *text, size_t size) {
+// *out: the line's object, or NULL after telling the fault.
+static int parse_line(struct import *import, const char *text, size_t size, json_t **out, struct error *err) {
     static const char byte_order_mark[] = "\xEF\xBB\xBF";
     if (lines_number(import->lines) == 1 && size >= 3 && memcmp(text, byte_order_mark, 3) == 0) {
         text += 3;
@@ -51,25 +52,32 @@ static json_t *parse_line(struct import *import, const char *text, size_t size) 
     char what[JSON_ERROR_TEXT_LENGTH + 64];
     json_t *object =
         json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &problem);
+    *out = NULL;
+    if (object == NULL && json_lacked_memory(&problem)) {
+        return error_set(err, STATUS_INTERNAL, "line %llu: out of memory",
+                         (unsigned long long)lines_number(import->lines));
+    }
     if (object == NULL) {
         snprintf(what, sizeof what, "column %d: %s", problem.column, problem.text);
         tell_fault(import, what);
     } else if (!json_is_object(object)) {
         tell_fault(import, "not a JSON object");
         json_decref(object);
-        object = NULL;
+    } else {
+        *out = object;
     }
-    return object;
+    return STATUS_OK;
 }
 
 static int import_line(struct import *import, const char *text, size_t size, struct error *err) {
     char what[512];
     bool taken = false;
-    json_t *object = parse_line(import, text, size);
+    json_t *object;
+    int status = parse_line(import, text, size, &object, err);
     if (object == NULL) {
-        return STATUS_OK;
+        return status;
     }
-    int status = table_insert(import->table, object, &taken, what, sizeof what, err);
+    status = table_insert(import->table, object, &taken, what, sizeof what, err);
     if (status == STATUS_OK && !taken) {
         tell_fault(import, what);
     } else if (status != STATUS_OK) {

@@ -37,6 +37,7 @@ void tokenizer_destroy(struct tokenizer *tokenizer) {
         pretokenizer_destroy(&tokenizer->pretokenizer);
         bpe_destroy(&tokenizer->bpe);
         vocabulary_destroy(&tokenizer->added_texts);
+        tokenizer_companions_destroy(&tokenizer->companions);
         free(tokenizer);
     }
 }

@@ -10,14 +10,17 @@
 
 #include "base/digest.h"
 #include "base/error.h"
+#include "base/memory.h"
 
 struct tokenizer;         // read-only after loading; shared by threads
 struct tokenizer_scratch; // working memory and word cache of one thread
 
-// Loads `path` (a tokenizer.json). STATUS_DATA with file, place and reason when it is broken or unknown.
+// Loads `path` (a tokenizer.json), with the tokens that tokenizer_config.json, special_tokens_map.json and
+// added_tokens.json in its folder add, as transformers does. STATUS_DATA with file, place and reason when one
+// is broken or unknown.
 int tokenizer_load(struct tokenizer **out, const char *path, struct error *err);
 
-// The same from memory; `name` stands for the source in messages.
+// tokenizer.json alone, from memory; `name` stands for the source in messages.
 int tokenizer_parse(struct tokenizer **out, const char *json, size_t size, const char *name,
                     struct error *err);
 void tokenizer_destroy(struct tokenizer *tokenizer); // accepts NULL
@@ -31,6 +34,19 @@ const char *tokenizer_library(char out[TOKENIZER_LIBRARY]);
 
 // SHA-256 of the file, 64 hex digits.
 const char *tokenizer_fingerprint(const struct tokenizer *tokenizer);
+
+// What the files beside it change, a line for each token: "adds {...}", "changes {...}"; "" when nothing. And
+// the SHA-256 of these lines, or "".
+const char *tokenizer_changes(const struct tokenizer *tokenizer);
+const char *tokenizer_changes_fingerprint(const struct tokenizer *tokenizer);
+
+// Appends a line for all that changes, where there is any.
+int tokenizer_notes(const struct tokenizer *tokenizer, struct buffer *out, struct error *err);
+
+// Appends a line for each thing that may make the ids of transformers' AutoTokenizer others, in a model
+// folder whose config.json names this model_type and tokenizer_class ("": none).
+int tokenizer_warnings(const struct tokenizer *tokenizer, const char *model_type, const char *config_class,
+                       struct buffer *out, struct error *err);
 
 int tokenizer_scratch_create(struct tokenizer_scratch **out, const struct tokenizer *tokenizer,
                              struct error *err);

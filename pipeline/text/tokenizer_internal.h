@@ -8,6 +8,7 @@
 #include "text/postprocessor.h"
 #include "text/pretokenizer.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_companions.h"
 
 struct tokenizer {
     struct added_set raw_tokens;        // normalized:false, found in the raw text
@@ -19,6 +20,13 @@ struct tokenizer {
     struct vocabulary added_texts; // id to text of added tokens that the model lacks
     size_t id_limit;
     char fingerprint[DIGEST_HEX];
+    struct tokenizer_companions companions; // zeros when it was parsed from memory
+    char changes_fingerprint[DIGEST_HEX];   // "" when the files beside it change nothing
+    bool splits_as_qwen2; // normalizer and pre-tokenizer are those of transformers' Qwen2Tokenizer
+    bool splits_as_llama; // ... of its LlamaTokenizer
 };
+
+// Fills splits_as_*.
+void tokenizer_note_shape(struct tokenizer *tokenizer, const json_t *root);
 
 #endif

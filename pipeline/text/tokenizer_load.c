@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/first_bytes.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/size.h"
@@ -369,28 +370,40 @@ static int load_parts(struct tokenizer *tokenizer, const json_t *root, struct er
     return status;
 }
 
-static int fingerprint(struct tokenizer *tokenizer, const char *json, size_t size, struct error *err) {
+static int fingerprint(char hex[DIGEST_HEX], const char *bytes, size_t size, struct error *err) {
     struct digest *digest = NULL;
     int status = digest_create(&digest, err);
     if (status == STATUS_OK) {
-        status = digest_update(digest, json, size, err);
+        status = digest_update(digest, bytes, size, err);
     }
     if (status == STATUS_OK) {
-        status = digest_finish(digest, tokenizer->fingerprint, err);
+        status = digest_finish(digest, hex, err);
     }
     digest_destroy(digest);
     return status;
 }
 
-int tokenizer_parse(struct tokenizer **out, const char *json, size_t size, const char *name,
-                    struct error *err) {
+static int fingerprints(struct tokenizer *tokenizer, const char *json, size_t size, struct error *err) {
+    const struct buffer *changes = &tokenizer->companions.changes;
+    int status = fingerprint(tokenizer->fingerprint, json, size, err);
+    return status != STATUS_OK || changes->size == 0
+               ? status
+               : fingerprint(tokenizer->changes_fingerprint, changes->data, changes->size, err);
+}
+
+// The files beside it are looked for in `folder`; NULL: there are none.
+static int parse(struct tokenizer **out, const char *json, size_t size, const char *name, const char *folder,
+                 struct error *err) {
     *out = NULL;
     void *block = NULL;
     json_t *root = NULL;
     int status = memory_zeroed(&block, 1, sizeof(struct tokenizer), err);
     struct tokenizer *tokenizer = block;
     if (status == STATUS_OK) {
-        status = json_parse(&root, json, size, name, err);
+        status = json_parse_python(&root, json, size, name, err);
+    }
+    if (status == STATUS_OK && folder != NULL) {
+        status = tokenizer_companions_apply(&tokenizer->companions, root, folder, err);
     }
     if (status == STATUS_OK) {
         status = load_parts(tokenizer, root, err);
@@ -399,7 +412,8 @@ int tokenizer_parse(struct tokenizer **out, const char *json, size_t size, const
         }
     }
     if (status == STATUS_OK) {
-        status = fingerprint(tokenizer, json, size, err);
+        tokenizer_note_shape(tokenizer, root);
+        status = fingerprints(tokenizer, json, size, err);
     }
     json_decref(root);
     if (status != STATUS_OK) {
@@ -410,15 +424,27 @@ int tokenizer_parse(struct tokenizer **out, const char *json, size_t size, const
     return STATUS_OK;
 }
 
+int tokenizer_parse(struct tokenizer **out, const char *json, size_t size, const char *name,
+                    struct error *err) {
+    return parse(out, json, size, name, NULL, err);
+}
+
 int tokenizer_load(struct tokenizer **out, const char *path, struct error *err) {
     *out = NULL;
     struct file_map map = {0};
-    int status = file_map(&map, path, err);
+    char folder[PATH_SIZE];
+    int status = path_folder(folder, sizeof folder, path, err);
+    if (status == STATUS_OK) {
+        status = file_map(&map, path, err);
+    }
     if (status == STATUS_OK && map.size > FILE_LIMIT) {
         status = error_set(err, STATUS_DATA, "%s: larger than %d MiB", path, FILE_LIMIT >> 20);
     }
     if (status == STATUS_OK) {
-        status = tokenizer_parse(out, map.size == 0 ? "" : (const char *)map.data, map.size, path, err);
+        status = first_bytes_check(map.data, map.size, map.size, path, FIRST_BYTES_JSON, err);
+    }
+    if (status == STATUS_OK) {
+        status = parse(out, (const char *)map.data, map.size, path, folder, err);
     }
     file_unmap(&map);
     return status;

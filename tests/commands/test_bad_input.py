@@ -160,7 +160,7 @@ def edit_json(path, **changes):
 def test_missing_model(own, model):
     shutil.rmtree(model)
     own.change(model={"tokenizer": str(support.make_model() / "tokenizer.json")})
-    refused(own, DATA, "config.json")
+    refused(own, DATA, "there is no folder", "hf download")
 
 
 def test_missing_tokenizer(own, model):

@@ -135,8 +135,14 @@ static void wrong_dtypes_and_files_are_refused(void **state) {
     snprintf(path, sizeof path, "%s/model.safetensors", golden.folder);
     assert_int_equal(truncate(path, 100000), 0);
     refused(&golden, "the file is truncated");
-    assert_int_equal(truncate(path, 0), 0);
+    assert_int_equal(truncate(path, 5), 0);
     refused(&golden, "too short");
+    assert_int_equal(truncate(path, 0), 0);
+    refused(&golden, "model.safetensors is empty");
+    assert_int_equal(truncate(path, 4096), 0);
+    refused(&golden, "filled with zeros");
+    golden_write(golden.folder, "model.safetensors", "GGUF\3\0\0\0\0\0\0", 11);
+    refused(&golden, "model.safetensors is a GGUF file");
     unlink(path);
     refused(&golden, "holds neither model.safetensors nor model.safetensors.index.json");
     rewrite(&golden);
@@ -186,6 +192,100 @@ static void wrong_indices_are_refused(void **state) {
     golden_shard(golden.folder, "model-00001-of-00003.safetensors", more, 0, count / 3 + 1, "BF16");
     refused(&golden, "'model.stowaway' of model-00001-of-00003.safetensors is not in the index");
     json_decref(more);
+    golden_close(&golden);
+}
+
+// Opens the folder; the notes must name this.
+static void noted(const struct golden *golden, const char *said) {
+    struct model *model;
+    struct error err = {0};
+    must(model_open(&model, golden->folder, &err), &err);
+    if (strstr(model_notes(model), said) == NULL) {
+        fail_msg("instead of '%s': %s", said, model_notes(model));
+    }
+    model_close(model);
+}
+
+static void tensors_beside_the_blocks_are_named_and_skipped(void **state) {
+    (void)state;
+    struct golden golden;
+    size_t index;
+    golden_open(&golden, "qwen3");
+    json_t *tensors = json_object_get(golden.json, "tensors");
+    json_t *extra = json_deep_copy(find_tensor(&golden, "model.norm.weight", &index));
+    json_array_append_new(tensors, extra);
+    static const char *const beside[] = {"score.weight",
+                                         "score.0.bias",
+                                         "v_head.summary.weight",
+                                         "value_head.weight",
+                                         "medusa_head.0.0.linear.weight",
+                                         "mtp.layers.0.self_attn.q_proj.weight",
+                                         "model.mtp_layers.0.final_layernorm.weight",
+                                         "model.layers.0.self_attn.rotary_emb.cos_cached",
+                                         "regression_layer.weight",
+                                         "qa_outputs.bias"};
+    for (size_t i = 0; i < sizeof beside / sizeof beside[0]; i++) {
+        json_array_set_new(extra, 0, json_string(beside[i]));
+        rewrite(&golden);
+        noted(&golden, beside[i]);
+    }
+    // What is not known may be a part of the model under another name.
+    static const char *const unknown[] = {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight",
+                                          "model.layers.0.self_attn.q_proj.lora_A.weight",
+                                          "model.layers.0.mlp.gate.weight",
+                                          "model.embed_positions.weight",
+                                          "model.score_norm.weight",
+                                          "transformer.norm.weight",
+                                          "encoder.layers.0.weight",
+                                          "head_norm.weight"};
+    for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++) {
+        json_array_set_new(extra, 0, json_string(unknown[i]));
+        rewrite(&golden);
+        refused(&golden, unknown[i]);
+    }
+    golden_close(&golden);
+}
+
+static void an_index_may_differ_beside_the_blocks(void **state) {
+    (void)state;
+    struct golden golden;
+    struct buffer file = {0};
+    struct error err = {0};
+    char path[GOLDEN_PATH + 64];
+    golden_open(&golden, "qwen3-tied");
+    snprintf(path, sizeof path, "%s/model.safetensors.index.json", golden.folder);
+    must(file_read(&file, path, 1 << 20, &err), &err);
+    static const struct {
+        const char *entry;
+        const char *said;
+    } cases[] = {
+        {"\"model.layers.0.self_attn.rotary_emb.inv_freq\": \"model-00001-of-00003.safetensors\"",
+         "inv_freq"},
+        {"\"lm_head.weight\": \"model-00003-of-00003.safetensors\"", "lm_head.weight"},
+        {"\"mtp.fc.weight\": \"mtp.safetensors\"", "mtp.safetensors is not there"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct buffer changed = {0};
+        const char *at = strstr(file.data, "\"model.embed_tokens.weight\"");
+        assert_non_null(at);
+        must(
+            buffer_printf(&changed, &err, "%.*s%s, %s", (int)(at - file.data), file.data, cases[i].entry, at),
+            &err);
+        golden_write(golden.folder, "model.safetensors.index.json", changed.data, changed.size);
+        noted(&golden, cases[i].said);
+        buffer_destroy(&changed);
+    }
+    rewrite(&golden);
+    // In a shard alone: the index knows nothing of it.
+    json_t *more = json_deep_copy(json_object_get(golden.json, "tensors"));
+    size_t count = json_array_size(more);
+    json_t *extra = json_deep_copy(json_array_get(more, 0));
+    json_array_set_new(extra, 0, json_string("score.weight"));
+    json_array_insert_new(more, count / 3, extra);
+    golden_shard(golden.folder, "model-00001-of-00003.safetensors", more, 0, count / 3 + 1, "BF16");
+    noted(&golden, "differ in 1 tensor that no hidden state needs (score.weight)");
+    json_decref(more);
+    buffer_destroy(&file);
     golden_close(&golden);
 }
 
@@ -250,6 +350,8 @@ int main(void) {
         cmocka_unit_test(wrong_tensors_are_named),
         cmocka_unit_test(wrong_dtypes_and_files_are_refused),
         cmocka_unit_test(wrong_indices_are_refused),
+        cmocka_unit_test(tensors_beside_the_blocks_are_named_and_skipped),
+        cmocka_unit_test(an_index_may_differ_beside_the_blocks),
         cmocka_unit_test(layers_resolve_as_transformers_counts_them),
         cmocka_unit_test(fingerprints_name_the_bytes),
         cmocka_unit_test(operations_are_counted_by_hand),

@@ -89,6 +89,20 @@ static void keys_are_read_as_transformers_reads_them(void **state) {
     model_config_destroy(&config);
 }
 
+static void unused_keys_may_hold_what_python_writes(void **state) {
+    (void)state;
+    static const char text[] =
+        "{\"model_type\": \"llama\", \"hidden_size\": 128, \"loss\": NaN, \"best\": [-Infinity],"
+        " \"model_max_length\": 1000000000000000019884624838656, \"hidden_size\": 64}";
+    struct model_config config;
+    struct error err = {0};
+    if (model_config_parse(&config, text, sizeof text - 1, "config.json", &err) != STATUS_OK) {
+        fail_msg("%s", err.message);
+    }
+    assert_int_equal(config.hidden, 64); // the last of two, as in Python
+    model_config_destroy(&config);
+}
+
 static void unsupported_and_wrong_keys_are_named(void **state) {
     (void)state;
     static const struct {
@@ -127,7 +141,13 @@ static void unsupported_and_wrong_keys_are_named(void **state) {
          "list of 2"},
         {"\"model_type\": \"mistral\", \"num_hidden_layers\": 1, \"layer_types\": [\"full_attention\"]",
          "contradicts"},
-        {"\"model_type\": \"llama\", \"model_type\": \"llama\"", "duplicate"},
+        {"\"model_type\": \"llama\", \"model_type\": \"gpt2\"", "'model_type' is 'gpt2'"},
+        {"\"model_type\": \"llama\", \"rope_theta\": NaN", "'rope_theta' is NaN"},
+        {"\"model_type\": \"llama\", \"hidden_size\": Infinity", "'hidden_size' is Infinity"},
+        {"\"model_type\": \"llama\", \"hidden_size\": 1e400", "'hidden_size' is Infinity"},
+        {"\"model_type\": \"llama\", \"rope_scaling\": NaN", "'rope_scaling' is not an object"},
+        {"\"model_type\": \"llama\", \"max_position_embeddings\": 36893488147419103232",
+         "'max_position_embeddings' is 3.68935e+19"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct model_config config;
@@ -201,6 +221,7 @@ int main(void) {
         cmocka_unit_test(absent_keys_take_the_class_defaults),
         cmocka_unit_test(keys_are_read_as_transformers_reads_them),
         cmocka_unit_test(unsupported_and_wrong_keys_are_named),
+        cmocka_unit_test(unused_keys_may_hold_what_python_writes),
         cmocka_unit_test(frequencies_have_the_published_values),
         cmocka_unit_test(dynamic_frequencies_depend_on_the_text_alone),
     };

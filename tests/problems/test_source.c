@@ -125,12 +125,18 @@ static void test_refusals(void **state) {
     scratch_file(
         "text.db",
         "this is not a database, but long enough to be read as the header of one..........................",
-        98);
+        90);
     refused("none.db", "SELECT 1",
             ": cannot open the database: unable to open database file (there is no such file; relative paths "
             "start at the job file's folder)");
     assert_int_not_equal(access(scratch_path("none.db"), F_OK), 0); // and was not made
-    refused("text.db", "SELECT 1", ": cannot read the database: file is not a database");
+    refused("text.db", "SELECT 1",
+            " is text, not an SQLite database: of CSV, `sqlite3 problems.db '.import --csv FILE problems'` "
+            "makes one; of "
+            "JSON lines, `strata import FILE problems.db`");
+    scratch_file("noise.db",
+                 "\x03\x04\x01 this is no database either..........................................", 60);
+    refused("noise.db", "SELECT 1", ": cannot read the database: file is not a database");
     refused("ten.db", "SELECT n FROM nowhere", ": the query is wrong: no such table: nowhere; it has t");
     refused("ten.db", "SELEC n", ": the query is wrong: near \"SELEC\": syntax error");
     static const char *const others[] = {"",

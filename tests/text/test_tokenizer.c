@@ -337,7 +337,9 @@ static void test_hostile(void **state) {
     refuse(MODEL("\"a\":99999999999", "[]", ""), "'a'");
     refuse(MODEL("\"a\":1.5", "[]", ""), "'a'");
     refuse(MODEL("\"a\":0,\"b\":0", "[]", ""), "two tokens");
-    refuse(MODEL("\"a\":0,\"a\":1", "[]", ""), "duplicate");
+    refuse(MODEL("\"a\":0,\"b\":1,\"a\":1", "[]", ""), "two tokens"); // of two equal keys the last counts
+    refuse(MODEL("\"a\":NaN", "[]", ""), "'a'");
+    refuse(MODEL("\"a\":0", "[]", ",\"dropout\":NaN"), "'dropout' is NaN");
     refuse(MODEL(LETTERS, "[\"ab\"]", ""), "merges");
     refuse(MODEL(LETTERS, "[\"a b c\"]", ""), "merges");
     refuse(MODEL(LETTERS, "[[\"a\"]]", ""), "merges");

@@ -1,0 +1,35 @@
+// What a file is, by its first bytes, when it is not what it should be: pointers of Git LFS, tables,
+// archives, compressed files, web pages, other checkpoints' formats. A reader asks before its parser, which
+// could only complain about bytes.
+#ifndef STRATA_BASE_FIRST_BYTES_H
+#define STRATA_BASE_FIRST_BYTES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+// What the reader wants.
+enum first_bytes_use {
+    FIRST_BYTES_JSON,        // config.json, tokenizer.json, an index
+    FIRST_BYTES_LINES,       // JSON lines for an import, behind gzip's decompression
+    FIRST_BYTES_YAML,        // a job file
+    FIRST_BYTES_SAFETENSORS, // weights; asked only when there is no plausible header
+    FIRST_BYTES_DATABASE,    // SQLite
+};
+
+enum { FIRST_BYTES_SIZE = 512 }; // bytes that are enough
+
+// "a GGUF file", or NULL when the bytes (the first `size` of them) are of no kind that is known here.
+const char *first_bytes_kind(const void *bytes, size_t size);
+
+// STATUS_DATA with what the file is and what to do, when it is empty, filled with zeros, or of a known kind
+// that is not the one wanted. STATUS_OK says nothing of what it is. `size` bytes are at hand of a file of
+// `whole`; `name` stands for the file in messages.
+int first_bytes_check(const void *bytes, size_t size, uint64_t whole, const char *name,
+                      enum first_bytes_use use, struct error *err);
+
+// The same of a file that lies on the disk; one that cannot be opened or read is left to its reader.
+int first_bytes_check_file(const char *path, enum first_bytes_use use, struct error *err);
+
+#endif

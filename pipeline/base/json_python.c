@@ -1,0 +1,139 @@
+// JSON as Python's json module writes and reads it: NaN, Infinity, integers of any length, a key twice.
+//
+// jansson reads the second form of a text that it refused at first: outside of strings, a number that JSON or
+// 64 bits do not have becomes a value that no getter takes for a number, or a real. So such a number is no
+// fault where nobody asks for it, and is refused by its key where somebody does.
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/memory.h"
+
+static bool is_number_byte(char byte) {
+    return (byte >= '0' && byte <= '9') || byte == '+' || byte == '-' || byte == '.' || byte == 'e' ||
+           byte == 'E';
+}
+
+static bool is_word_byte(char byte) {
+    return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || (byte >= '0' && byte <= '9') ||
+           byte == '_';
+}
+
+// A list in a list: neither a number nor a text, a flag, an object or a list of any of these.
+static int append_odd(struct buffer *out, const char *name, struct error *err) {
+    return buffer_printf(out, err, "[[\"%s\"]]", name);
+}
+
+const char *json_odd_number(const json_t *value) {
+    static const char *const names[] = {"NaN", "Infinity", "-Infinity"};
+    const json_t *inner = json_array_size(value) == 1 ? json_array_get(value, 0) : NULL;
+    const char *text = json_array_size(inner) == 1 ? json_string_value(json_array_get(inner, 0)) : NULL;
+    for (size_t i = 0; text != NULL && i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            return names[i];
+        }
+    }
+    return NULL;
+}
+
+// Bytes of NaN, Infinity or -Infinity at the start of text, or 0.
+static size_t odd_word(const char *text, size_t size, const char **name) {
+    static const char *const names[] = {"NaN", "Infinity", "-Infinity"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        size_t length = strlen(names[i]);
+        if (size >= length && memcmp(text, names[i], length) == 0 &&
+            (size == length || !is_word_byte(text[length]))) {
+            *name = names[i];
+            return length;
+        }
+    }
+    return 0;
+}
+
+// A number: as it stands, with ".0" where 64 bits do not hold it, or as Infinity where a double does not.
+static int append_number(struct buffer *out, const char *text, size_t size, struct error *err) {
+    size_t from = out->size;
+    int status = buffer_append(out, text, size, err); // ended with 0 for strtod
+    if (status != STATUS_OK) {
+        return status;
+    }
+    char *end = NULL;
+    double value = strtod(out->data + from, &end);
+    if (isinf(value) && end == out->data + out->size) {
+        out->size = from;
+        return append_odd(out, value < 0 ? "-Infinity" : "Infinity", err);
+    }
+    errno = 0;
+    (void)strtoll(out->data + from, NULL, 10);
+    bool whole =
+        memchr(text, '.', size) == NULL && memchr(text, 'e', size) == NULL && memchr(text, 'E', size) == NULL;
+    return whole && errno == ERANGE ? buffer_append(out, ".0", 2, err) : STATUS_OK;
+}
+
+static size_t string_end(const char *text, size_t size, size_t at) {
+    for (at++; at < size && text[at] != '"'; at++) {
+        at += text[at] == '\\';
+    }
+    return at < size ? at + 1 : size;
+}
+
+static size_t number_end(const char *text, size_t size, size_t at) {
+    while (at < size && is_number_byte(text[at])) {
+        at++;
+    }
+    return at;
+}
+
+static int rewrite(struct buffer *out, const char *text, size_t size, struct error *err) {
+    int status = buffer_reserve(out, size + 1, err);
+    size_t at = 0;
+    while (status == STATUS_OK && at < size) {
+        size_t end = at + 1;
+        const char *name = NULL;
+        size_t word = odd_word(text + at, size - at, &name);
+        if (word > 0) {
+            end = at + word;
+            status = append_odd(out, name, err);
+        } else if (text[at] == '"') {
+            end = string_end(text, size, at);
+            status = buffer_append(out, text + at, end - at, err);
+        } else if (text[at] == '-' || (text[at] >= '0' && text[at] <= '9')) {
+            end = number_end(text, size, at);
+            status = append_number(out, text + at, end - at, err);
+        } else {
+            status = buffer_append(out, text + at, 1, err);
+        }
+        at = end;
+    }
+    return status;
+}
+
+int json_parse_python(json_t **out, const char *text, size_t size, const char *name, struct error *err) {
+    static const char byte_order_mark[] = "\xEF\xBB\xBF";
+    struct buffer second = {0};
+    json_error_t problem;
+    if (size >= 3 && memcmp(text, byte_order_mark, 3) == 0) {
+        text += 3;
+        size -= 3;
+    }
+    *out = json_loadb(text, size, JSON_ALLOW_NUL, &problem);
+    if (*out != NULL) {
+        return STATUS_OK;
+    }
+    int status = json_lacked_memory(&problem) ? error_set(err, STATUS_INTERNAL, "%s: out of memory", name)
+                                              : rewrite(&second, text, size, err);
+    if (status == STATUS_OK) {
+        *out = json_loadb(second.data, second.size, JSON_ALLOW_NUL, &problem);
+    }
+    buffer_destroy(&second);
+    if (status == STATUS_OK && *out == NULL) {
+        if (json_lacked_memory(&problem)) {
+            return error_set(err, STATUS_INTERNAL, "%s: out of memory", name);
+        }
+        status = error_set(err, STATUS_DATA, "%s: line %d, column %d: %s", name, problem.line, problem.column,
+                           problem.text);
+    }
+    return status;
+}

@@ -1,0 +1,356 @@
+#include "model/folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/first_bytes.h"
+#include "base/json.h"
+
+#define DOWNLOADS "strata downloads nothing"
+
+enum { NAME_SIZE = 256, ADAPTER_LIMIT = 1 << 20 };
+
+// ---- names ----
+
+static bool has(const char *folder, const char *name) {
+    char path[PATH_SIZE];
+    struct error ignored;
+    return path_join(path, sizeof path, folder, name, &ignored) == STATUS_OK && file_exists(path);
+}
+
+static bool ends_with(const char *name, const char *end) {
+    size_t length = strlen(name);
+    size_t wanted = strlen(end);
+    return length > wanted && strcmp(name + length - wanted, end) == 0;
+}
+
+static bool starts_with(const char *name, const char *start) {
+    return strncmp(name, start, strlen(start)) == 0;
+}
+
+// The first name, in the order of the alphabet, that `fits`; false when there is none.
+static bool find_name(char out[NAME_SIZE], const char *folder, bool (*fits)(const char *name)) {
+    DIR *stream = opendir(folder);
+    out[0] = 0;
+    if (stream == NULL) {
+        return false;
+    }
+    for (const struct dirent *entry = readdir(stream); entry != NULL; entry = readdir(stream)) {
+        if (entry->d_name[0] != '.' && fits(entry->d_name) &&
+            (out[0] == 0 || strcmp(entry->d_name, out) < 0)) {
+            snprintf(out, NAME_SIZE, "%s", entry->d_name);
+        }
+    }
+    closedir(stream);
+    return out[0] != 0;
+}
+
+static bool is_gguf(const char *name) {
+    return ends_with(name, ".gguf");
+}
+
+static bool is_pickle(const char *name) {
+    return (ends_with(name, ".bin") && starts_with(name, "pytorch_model")) || ends_with(name, ".pth") ||
+           ends_with(name, ".pt") || ends_with(name, ".ckpt");
+}
+
+static bool is_safetensors(const char *name) {
+    return ends_with(name, ".safetensors") && !starts_with(name, "adapter_");
+}
+
+static bool is_other_framework(const char *name) {
+    return ends_with(name, ".msgpack") || ends_with(name, ".h5") || ends_with(name, ".onnx");
+}
+
+static bool is_cached_model(const char *name) {
+    return starts_with(name, "models--");
+}
+
+static bool is_any(const char *name) {
+    return name[0] != 0;
+}
+
+static bool is_tokenizer_file(const char *name) {
+    static const char *const names[] = {"vocab.json",  "merges.txt", "tokenizer.model",
+                                        "tekken.json", "vocab.txt",  "spiece.model"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            return true;
+        }
+    }
+    return ends_with(name, ".tiktoken");
+}
+
+// ---- is it a folder ----
+
+static bool is_hub_part(const char *text, size_t length) {
+    static const char others[] = "-_.";
+    for (size_t i = 0; i < length; i++) {
+        char c = text[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (!letter && strchr(others, c) == NULL) {
+            return false;
+        }
+    }
+    return length > 0 && text[0] != '.';
+}
+
+// ORG/NAME, as the Hub names models.
+static bool is_hub_name(const char *text) {
+    size_t first = strcspn(text, "/");
+    const char *second = text + first + (text[first] == '/');
+    return text[first] == '/' && strchr(second, '/') == NULL && is_hub_part(text, first) &&
+           is_hub_part(second, strlen(second));
+}
+
+// As the job file has it, without the scheme and host of an address.
+static const char *as_written(const char *path, const char *job_folder) {
+    size_t length = strlen(job_folder);
+    const char *written =
+        strncmp(path, job_folder, length) == 0 && path[length] == '/' ? path + length + 1 : path;
+    const char *scheme = strstr(written, "://");
+    if (scheme == NULL || scheme - written > 8) {
+        return written;
+    }
+    const char *host = scheme + 3;
+    const char *slash = strchr(host, '/');
+    return strncmp(written, "http", 4) == 0 && slash != NULL ? slash + 1 : host;
+}
+
+static int not_there(const char *path, const char *job_folder, struct error *err) {
+    const char *written = as_written(path, job_folder);
+    struct stat info;
+    if (lstat(path, &info) == 0) {
+        return error_set(err, STATUS_DATA, "%s is a link to something that is not there", path);
+    }
+    if (is_hub_name(written)) {
+        const char *name = strchr(written, '/') + 1;
+        return error_set(err, STATUS_DATA,
+                         "there is no folder %s; '%s' looks like a model's name on the Hub, but " DOWNLOADS
+                         ": `hf download %s --local-dir models/%s` gets it, model.path is then models/%s",
+                         path, written, written, name, name);
+    }
+    return error_set(err, STATUS_DATA,
+                     "there is no folder %s, and " DOWNLOADS
+                     ": `hf download ORG/NAME --local-dir FOLDER` gets a model "
+                     "from the Hub",
+                     path);
+}
+
+static int is_a_file(const char *path, struct error *err) {
+    if (ends_with(path, ".safetensors")) {
+        return error_set(
+            err, STATUS_DATA,
+            "%s is one file of a checkpoint: model.path is the folder that holds it with config.json and "
+            "tokenizer.json",
+            path);
+    }
+    int status = first_bytes_check_file(path, FIRST_BYTES_SAFETENSORS, err);
+    return status != STATUS_OK ? status
+                               : error_set(err, STATUS_DATA, "%s is a file, not a model's folder", path);
+}
+
+// Which snapshot the branch main is at, or the only one.
+static int is_cache(const char *path, struct error *err) {
+    char snapshots[PATH_SIZE];
+    char main_branch[PATH_SIZE];
+    char name[NAME_SIZE] = "";
+    struct buffer text = {0};
+    struct error ignored;
+    int status = path_join(snapshots, sizeof snapshots, path, "snapshots", err);
+    if (status == STATUS_OK) {
+        status = path_join(main_branch, sizeof main_branch, path, "refs/main", err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (file_read(&text, main_branch, NAME_SIZE - 1, &ignored) == STATUS_OK && text.data != NULL) {
+        text.data[strcspn(text.data, "\r\n")] = 0;
+        bool good = is_hub_part(text.data, strlen(text.data)) && has(snapshots, text.data);
+        snprintf(name, sizeof name, "%.*s", NAME_SIZE - 1, good ? text.data : "");
+    }
+    buffer_destroy(&text);
+    if (name[0] == 0 && !find_name(name, snapshots, is_any)) {
+        return error_set(
+            err, STATUS_DATA,
+            "%s is a model's folder in the Hub's cache, and its snapshots are gone: `hf download` gets it "
+            "again",
+            path);
+    }
+    return error_set(
+        err, STATUS_DATA,
+        "%s is a model's top folder in the Hub's cache; the model itself is in %s/snapshots/%s: let "
+        "model.path name that",
+        path, path, name);
+}
+
+int model_folder_find(const char *path, const char *job_folder, struct error *err) {
+    struct stat info;
+    char name[NAME_SIZE];
+    if (stat(path, &info) != 0) {
+        return errno == ENOENT || errno == ENOTDIR
+                   ? not_there(path, job_folder, err)
+                   : error_set_errno(err, STATUS_DATA, "cannot look at %s", path);
+    }
+    if (S_ISREG(info.st_mode)) {
+        return is_a_file(path, err);
+    }
+    if (!S_ISDIR(info.st_mode)) {
+        return error_set(err, STATUS_DATA, "%s is not a folder", path);
+    }
+    if (has(path, "config.json")) {
+        return STATUS_OK;
+    }
+    if (has(path, "snapshots")) {
+        return is_cache(path, err);
+    }
+    if (find_name(name, path, is_cached_model)) {
+        return error_set(
+            err, STATUS_DATA,
+            "%s is the Hub's cache: a model is in models--ORG--NAME/snapshots/REVISION of it (there is %s)",
+            path, name);
+    }
+    return STATUS_OK;
+}
+
+// ---- what is in it ----
+
+// "of BASE" where the adapter says which model it belongs to.
+static void adapter_base(char *out, size_t size, const char *folder) {
+    char path[PATH_SIZE];
+    struct error ignored;
+    json_t *json = NULL;
+    const char *base = NULL;
+    out[0] = 0;
+    if (path_join(path, sizeof path, folder, "adapter_config.json", &ignored) == STATUS_OK &&
+        json_parse_file(&json, path, ADAPTER_LIMIT, &ignored) == STATUS_OK &&
+        json_get_string(json, "base_model_name_or_path", &base, &ignored) == STATUS_OK && base != NULL) {
+        snprintf(out, size, " of %.200s", base);
+    }
+    json_decref(json);
+}
+
+static int refuse_adapter(const char *folder, struct error *err) {
+    char base[NAME_SIZE];
+    adapter_base(base, sizeof base, folder);
+    bool with_model = has(folder, "config.json");
+    return error_set(
+        err, STATUS_DATA,
+        "%s holds an adapter%s (adapter_config.json)%s: merge it into its model (peft: merge_and_unload(), "
+        "then "
+        "save_pretrained)%s",
+        folder, base,
+        with_model ? ", which transformers applies where peft is installed and strata does not"
+                   : " and no model",
+        with_model ? ", or move adapter_config.json out of the folder to compute the model without it" : "");
+}
+
+static int describe_without_config(const char *folder, struct error *err) {
+    char name[NAME_SIZE];
+    if (find_name(name, folder, is_gguf)) {
+        return error_set(err, STATUS_DATA,
+                         "%s holds a GGUF file (%s) and no config.json: strata reads a model's folder as "
+                         "transformers saves "
+                         "it, with safetensors",
+                         folder, name);
+    }
+    if (has(folder, "params.json")) {
+        return error_set(err, STATUS_DATA,
+                         "%s holds params.json and no config.json: it is the maker's own format; get the one "
+                         "for transformers "
+                         "(on the Hub often the same repository)",
+                         folder);
+    }
+    if (!find_name(name, folder, is_any)) {
+        return error_set(err, STATUS_DATA, "%s is empty", folder);
+    }
+    return error_set(
+        err, STATUS_DATA,
+        "%s holds no config.json (there is %s): model.path is the folder that transformers' save_pretrained "
+        "writes",
+        folder, name);
+}
+
+static int describe_without_weights(const char *folder, struct error *err) {
+    static const char convert[] =
+        "python3 -c \"import sys, transformers as t; t.AutoModelForCausalLM.from_pretrained(sys.argv[1], "
+        "dtype='auto').save_pretrained(sys.argv[1])\"";
+    char name[NAME_SIZE];
+    const char *what = find_name(name, folder, is_safetensors)       ? "safetensors under another name"
+                       : find_name(name, folder, is_pickle)          ? "PyTorch pickles"
+                       : find_name(name, folder, is_gguf)            ? "GGUF"
+                       : find_name(name, folder, is_other_framework) ? "weights of another framework"
+                                                                     : NULL;
+    if (what == NULL) {
+        return error_set(err, STATUS_DATA,
+                         "%s holds neither model.safetensors nor model.safetensors.index.json, and no "
+                         "weights at all: was the "
+                         "download complete?",
+                         folder);
+    }
+    return error_set(
+        err, STATUS_DATA,
+        "%s holds neither model.safetensors nor model.safetensors.index.json, but %s (%s): get the model's "
+        "safetensors, or make them: %s %s",
+        folder, what, name, convert, folder);
+}
+
+int model_folder_check(const char *path, struct error *err) {
+    if (has(path, "adapter_config.json")) {
+        return refuse_adapter(path, err);
+    }
+    if (!has(path, "config.json")) {
+        return describe_without_config(path, err);
+    }
+    if (!has(path, "model.safetensors") && !has(path, "model.safetensors.index.json")) {
+        return describe_without_weights(path, err);
+    }
+    return STATUS_OK;
+}
+
+int model_folder_check_tokenizer(const char *tokenizer, struct error *err) {
+    char folder[PATH_SIZE];
+    char name[NAME_SIZE];
+    int status = path_folder(folder, sizeof folder, tokenizer, err);
+    if (status != STATUS_OK || file_exists(tokenizer)) {
+        return status;
+    }
+    if (!find_name(name, folder, is_tokenizer_file)) {
+        return error_set(
+            err, STATUS_DATA,
+            "%s is not there, and no other tokenizer's file beside it: was the download complete? "
+            "(model.tokenizer may name another tokenizer.json)",
+            tokenizer);
+    }
+    return error_set(err, STATUS_DATA,
+                     "%s is not there, but %s, which strata does not read: make a tokenizer.json of it: "
+                     "python3 -c \"import "
+                     "sys, transformers as t; "
+                     "t.AutoTokenizer.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[1])\" %s",
+                     tokenizer, name, folder);
+}
+
+int model_folder_warnings(const char *path, const struct model_config *config, struct buffer *out,
+                          struct error *err) {
+    int status = STATUS_OK;
+    if (config->code[0] != 0) {
+        status = buffer_printf(
+            out, err,
+            "config.json: auto_map names the folder's own code (%s)%s%s, which transformers runs with "
+            "trust_remote_code=True; strata computes transformers' own %s\n",
+            config->code, config->architecture[0] == 0 ? "" : " for ", config->architecture,
+            config->model_type);
+    }
+    if (status == STATUS_OK && (has(path, "adapter_model.safetensors") || has(path, "adapter_model.bin"))) {
+        status = buffer_printf(
+            out, err,
+            "weights of an adapter (adapter_model) lie in the model's folder without adapter_config.json: "
+            "they are not applied\n");
+    }
+    return status;
+}

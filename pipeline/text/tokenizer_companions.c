@@ -1,0 +1,471 @@
+#include "text/tokenizer_companions.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/size.h"
+
+enum { COMPANION_LIMIT = 64 << 20 }; // bytes of a file
+
+static const char *const named_tokens[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                           "pad_token", "cls_token", "mask_token"};
+enum { NAMED = sizeof named_tokens / sizeof named_tokens[0] };
+
+static const char *const flag_names[] = {"single_word", "lstrip", "rstrip", "normalized"};
+enum { FLAGS = sizeof flag_names / sizeof flag_names[0] };
+
+// The list of tokens under work.
+struct tokens {
+    json_t *list;  // of tokenizer.json's added_tokens
+    json_t *index; // content -> place in the list
+    size_t known;  // tokens that were there before the special ones
+    struct buffer *changes;
+};
+
+static int out_of_memory(struct error *err) {
+    return error_set(err, STATUS_INTERNAL, "out of memory for added tokens");
+}
+
+static bool is_named(const char *key) {
+    for (size_t i = 0; i < NAMED; i++) {
+        if (strcmp(key, named_tokens[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool get_flag(const json_t *token, const char *key, bool otherwise) {
+    const json_t *value = json_member(token, key);
+    return value == NULL ? otherwise : json_is_true(value);
+}
+
+// Texts that a vocabulary can hold: not empty, no NUL byte.
+static const char *text_of(const json_t *token) {
+    const json_t *content = json_is_object(token) ? json_member(token, "content") : token;
+    const char *text = json_string_value(content);
+    return text != NULL && text[0] != 0 && strlen(text) == json_string_length(content) ? text : NULL;
+}
+
+static json_t *find(const struct tokens *tokens, const char *text) {
+    const json_t *place = json_object_get(tokens->index, text);
+    return place == NULL ? NULL : json_array_get(tokens->list, (size_t)json_integer_value(place));
+}
+
+static int note_place(struct tokens *tokens, const char *text, size_t place, struct error *err) {
+    return json_object_set_new(tokens->index, text, json_integer((json_int_t)place)) == 0
+               ? STATUS_OK
+               : out_of_memory(err);
+}
+
+static int describe(struct tokens *tokens, const json_t *token, const char *what, struct error *err) {
+    char *text = json_dumps(token, JSON_COMPACT | JSON_SORT_KEYS);
+    if (text == NULL) {
+        return out_of_memory(err);
+    }
+    int status = buffer_printf(tokens->changes, err, "%s %s\n", what, text);
+    free(text);
+    return status;
+}
+
+// A token of the files as tokenizer.json would write it, without an id.
+static json_t *make_entry(const char *text, const json_t *flags, bool normalized) {
+    json_t *entry = json_pack("{s:s}", "content", text);
+    for (size_t i = 0; entry != NULL && i < FLAGS; i++) {
+        bool otherwise = strcmp(flag_names[i], "normalized") == 0 && normalized;
+        if (json_object_set_new(entry, flag_names[i],
+                                json_boolean(get_flag(flags, flag_names[i], otherwise))) != 0) {
+            json_decref(entry);
+            return NULL;
+        }
+    }
+    return entry;
+}
+
+static int append(struct tokens *tokens, const char *text, json_t *entry, struct error *err) {
+    int status = entry == NULL ? out_of_memory(err) : describe(tokens, entry, "adds", err);
+    if (status == STATUS_OK) {
+        status = note_place(tokens, text, json_array_size(tokens->list), err);
+    }
+    if (status != STATUS_OK) {
+        json_decref(entry);
+        return status;
+    }
+    return json_array_append_new(tokens->list, entry) == 0 ? STATUS_OK : out_of_memory(err);
+}
+
+// Other flags than those the token has: the new ones count.
+static int change_flags(struct tokens *tokens, json_t *known, const json_t *entry, struct error *err) {
+    bool differs = false;
+    for (size_t i = 0; i < FLAGS; i++) {
+        bool otherwise = strcmp(flag_names[i], "normalized") == 0;
+        bool wanted = get_flag(entry, flag_names[i], false);
+        if (get_flag(known, flag_names[i], otherwise) != wanted) {
+            differs = true;
+            if (json_object_set_new(known, flag_names[i], json_boolean(wanted)) != 0) {
+                return out_of_memory(err);
+            }
+        }
+    }
+    return differs ? describe(tokens, entry, "changes", err) : STATUS_OK;
+}
+
+// A token of added_tokens_decoder or added_tokens.json: adds it, or gives it these flags.
+static int put(struct tokens *tokens, const char *text, const json_t *flags, bool normalized,
+               struct error *err) {
+    json_t *known = find(tokens, text);
+    json_t *entry = make_entry(text, flags, normalized);
+    if (entry == NULL || known == NULL) {
+        return append(tokens, text, entry, err);
+    }
+    int status = change_flags(tokens, known, entry, err);
+    json_decref(entry);
+    return status;
+}
+
+// A special token: added when nothing had its text before; of several such the last one's flags count.
+static int put_special(struct tokens *tokens, const json_t *token, struct error *err) {
+    const char *text = text_of(token);
+    const json_t *place = text == NULL ? NULL : json_object_get(tokens->index, text);
+    if (text == NULL || (place != NULL && (size_t)json_integer_value(place) < tokens->known)) {
+        return STATUS_OK;
+    }
+    return put(tokens, text, json_is_object(token) ? token : NULL, false, err);
+}
+
+static int put_list(struct tokens *tokens, const json_t *list, struct error *err) {
+    int status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < json_array_size(list); i++) {
+        status = put_special(tokens, json_array_get(list, i), err);
+    }
+    return status;
+}
+
+static int put_values(struct tokens *tokens, const json_t *object, struct error *err) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, key, value) {
+        int status = json_is_string(value) ? put_special(tokens, value, err) : STATUS_OK;
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+static bool is_other_token(const char *key, const json_t *value) {
+    size_t length = strlen(key);
+    return length > 6 && strcmp(key + length - 6, "_token") == 0 && !is_named(key) && json_is_string(value);
+}
+
+// bos_token and the like, other *_token members, extra special tokens: in this order.
+static int put_specials(struct tokens *tokens, const json_t *config, struct error *err) {
+    int status = STATUS_OK;
+    tokens->known = json_array_size(tokens->list);
+    for (size_t i = 0; status == STATUS_OK && i < NAMED; i++) {
+        status = put_special(tokens, json_member(config, named_tokens[i]), err);
+    }
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)config, key, value) {
+        if (status == STATUS_OK && is_other_token(key, value)) {
+            status = put_special(tokens, value, err);
+        }
+    }
+    const json_t *extra = json_object_get(config, "extra_special_tokens");
+    extra = extra == NULL ? json_object_get(config, "additional_special_tokens") : extra;
+    if (status == STATUS_OK) {
+        status = json_is_object(extra) ? put_values(tokens, extra, err) : put_list(tokens, extra, err);
+    }
+    return status;
+}
+
+// ---- added_tokens_decoder, added_tokens.json ----
+
+struct numbered {
+    int64_t id;
+    const char *text;
+    const json_t *flags; // NULL: plain
+    bool normalized;
+};
+
+static int by_id(const void *left, const void *right) {
+    const struct numbered *a = left;
+    const struct numbered *b = right;
+    return (a->id > b->id) - (a->id < b->id);
+}
+
+static int put_numbered(struct tokens *tokens, struct numbered *list, size_t count, struct error *err) {
+    int status = STATUS_OK;
+    qsort(list, count, sizeof *list, by_id);
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+        status = put(tokens, list[i].text, list[i].flags, list[i].normalized, err);
+    }
+    return status;
+}
+
+// True when each token of tokenizer.json is in the list.
+static bool holds_all(const json_t *names, const json_t *list) {
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *text = text_of(json_array_get(list, i));
+        if (text != NULL && json_object_get(names, text) == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int read_decoder(struct numbered *out, size_t *count, json_t *names, const json_t *decoder,
+                        struct error *err) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)decoder, key, value) {
+        char *end = NULL;
+        long long id = strtoll(key, &end, 10);
+        if (end == key || *end != 0) {
+            return error_set(err, STATUS_DATA, "added_tokens_decoder: '%.100s' is not an id", key);
+        }
+        if (!json_is_object(value) || !json_is_string(json_member(value, "content"))) {
+            return error_set(err, STATUS_DATA,
+                             "added_tokens_decoder: entry '%.100s' is not an object with a content", key);
+        }
+        const char *text = text_of(value);
+        if (text == NULL) {
+            continue; // the library skips empty ones
+        }
+        if (json_object_set_new(names, text, json_true()) != 0) {
+            return out_of_memory(err);
+        }
+        out[(*count)++] = (struct numbered){id, text, value, !get_flag(value, "special", false)};
+    }
+    return STATUS_OK;
+}
+
+static int put_decoder(struct tokens *tokens, const json_t *decoder, bool *lacks, struct error *err) {
+    void *block = NULL;
+    size_t count = 0;
+    if (!json_is_object(decoder)) {
+        return error_set(err, STATUS_DATA, "added_tokens_decoder is not an object");
+    }
+    json_t *names = json_object();
+    int status = names == NULL ? out_of_memory(err)
+                               : memory_zeroed(&block, size_max(json_object_size(decoder), 1),
+                                               sizeof(struct numbered), err);
+    struct numbered *list = block;
+    if (status == STATUS_OK) {
+        status = read_decoder(list, &count, names, decoder, err);
+    }
+    if (status == STATUS_OK) {
+        *lacks = !holds_all(names, tokens->list);
+        status = put_numbered(tokens, list, count, err);
+    }
+    free(list);
+    json_decref(names);
+    return status;
+}
+
+// A set of the ids that tokenizer.json gives: what added_tokens.json says of them does not count.
+static json_t *ids_taken(const json_t *list) {
+    json_t *ids = json_object();
+    for (size_t i = 0; ids != NULL && i < json_array_size(list); i++) {
+        char key[24];
+        snprintf(key, sizeof key, "%lld",
+                 (long long)json_integer_value(json_member(json_array_get(list, i), "id")));
+        if (json_object_set_new(ids, key, json_true()) != 0) {
+            json_decref(ids);
+            return NULL;
+        }
+    }
+    return ids;
+}
+
+static bool is_special(const json_t *config, const char *text) {
+    for (size_t i = 0; i < NAMED; i++) {
+        const char *named = text_of(json_member(config, named_tokens[i]));
+        if (named != NULL && strcmp(named, text) == 0) {
+            return true;
+        }
+    }
+    const json_t *extra = json_member(config, "extra_special_tokens");
+    for (size_t i = 0; i < json_array_size(extra); i++) {
+        const char *special = text_of(json_array_get(extra, i));
+        if (special != NULL && strcmp(special, text) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int put_added(struct tokens *tokens, const json_t *added, const json_t *config, struct error *err) {
+    void *block = NULL;
+    size_t count = 0;
+    const char *text;
+    json_t *id;
+    if (!json_is_object(added)) {
+        return error_set(err, STATUS_DATA, "not a JSON object");
+    }
+    json_t *taken = ids_taken(tokens->list);
+    int status = taken == NULL ? out_of_memory(err)
+                               : memory_zeroed(&block, size_max(json_object_size(added), 1),
+                                               sizeof(struct numbered), err);
+    struct numbered *list = block;
+    json_object_foreach((json_t *)(uintptr_t)added, text, id) {
+        char key[24];
+        if (status == STATUS_OK && !json_is_integer(id)) {
+            status = error_set(err, STATUS_DATA, "the id of '%.100s' is not a whole number", text);
+        }
+        if (status != STATUS_OK) {
+            break;
+        }
+        snprintf(key, sizeof key, "%lld", (long long)json_integer_value(id));
+        if (text[0] != 0 && json_object_get(taken, key) == NULL) {
+            list[count++] = (struct numbered){json_integer_value(id), text, NULL, !is_special(config, text)};
+        }
+    }
+    if (status == STATUS_OK) {
+        status = put_numbered(tokens, list, count, err);
+    }
+    free(list);
+    json_decref(taken);
+    return status;
+}
+
+// ---- files ----
+
+// The document, or NULL where there is no such file.
+static int read_file(json_t **out, const char *folder, const char *name, struct error *err) {
+    char path[PATH_SIZE];
+    *out = NULL;
+    int status = path_join(path, sizeof path, folder, name, err);
+    if (status != STATUS_OK || !file_exists(path)) {
+        return status;
+    }
+    status = json_parse_file(out, path, COMPANION_LIMIT, err);
+    if (status == STATUS_OK && !json_is_object(*out)) {
+        json_decref(*out);
+        *out = NULL;
+        status = error_set(err, STATUS_DATA, "%s: not a JSON object", path);
+    }
+    return status;
+}
+
+// Without added_tokens_decoder the older files count; members of the map win over those of the configuration.
+static int apply_older(struct tokens *tokens, json_t *config, const char *folder, struct error *err) {
+    json_t *map = NULL;
+    json_t *added = NULL;
+    int status = read_file(&map, folder, "special_tokens_map.json", err);
+    if (status == STATUS_OK && map != NULL && json_object_update(config, map) != 0) {
+        status = out_of_memory(err);
+    }
+    if (status == STATUS_OK) {
+        status = read_file(&added, folder, "added_tokens.json", err);
+    }
+    if (status == STATUS_OK && added != NULL) {
+        status = put_added(tokens, added, config, err);
+        if (status != STATUS_OK) {
+            error_wrap(err, "%s/added_tokens.json", folder);
+        }
+    }
+    json_decref(map);
+    json_decref(added);
+    return status;
+}
+
+static int flag_of(const json_t *config, const char *key) {
+    const json_t *value = json_member(config, key);
+    return json_is_boolean(value) ? json_is_true(value) : -1;
+}
+
+static void read_facts(struct tokenizer_companions *out, const json_t *config) {
+    const char *name = json_string_value(json_member(config, "tokenizer_class"));
+    const json_t *map = json_member(config, "auto_map");
+    snprintf(out->class_name, sizeof out->class_name, "%.*s", TOKENIZER_CLASS - 1, name == NULL ? "" : name);
+    out->add_bos = flag_of(config, "add_bos_token");
+    out->add_eos = flag_of(config, "add_eos_token");
+    out->splits_special = flag_of(config, "split_special_tokens") == 1;
+    out->has_code = json_is_array(map) || json_member(map, "AutoTokenizer") != NULL;
+}
+
+static int index_tokens(struct tokens *tokens, struct error *err) {
+    int status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < json_array_size(tokens->list); i++) {
+        const char *text = text_of(json_array_get(tokens->list, i));
+        status = text == NULL ? STATUS_OK : note_place(tokens, text, i, err);
+    }
+    return status;
+}
+
+// The older name of extra_special_tokens; what special_tokens_map.json says under it comes later and does not
+// count then.
+static int rename_additional(json_t *config, struct error *err) {
+    json_t *extra = json_object_get(config, "extra_special_tokens");
+    json_t *additional = json_object_get(config, "additional_special_tokens");
+    if (additional == NULL || json_array_size(extra) > 0 || json_object_size(extra) > 0) {
+        return STATUS_OK;
+    }
+    return json_object_set(config, "extra_special_tokens", additional) == 0 ? STATUS_OK : out_of_memory(err);
+}
+
+static int apply(struct tokenizer_companions *out, json_t *list, json_t *config, const char *folder,
+                 struct error *err) {
+    struct tokens tokens = {.list = list, .index = json_object(), .changes = &out->changes};
+    const json_t *decoder = json_object_get(config, "added_tokens_decoder");
+    int status = tokens.index == NULL ? out_of_memory(err) : index_tokens(&tokens, err);
+    if (status == STATUS_OK) {
+        status = rename_additional(config, err);
+    }
+    if (status == STATUS_OK && decoder != NULL) {
+        status = put_decoder(&tokens, decoder, &out->lacks_tokens, err);
+        if (status != STATUS_OK) {
+            error_wrap(err, "%s/tokenizer_config.json", folder);
+        }
+    } else if (status == STATUS_OK) {
+        status = apply_older(&tokens, config, folder, err);
+    }
+    if (status == STATUS_OK) {
+        status = put_specials(&tokens, config, err);
+    }
+    json_decref(tokens.index);
+    return status;
+}
+
+// The list of added tokens, made where the document has none; NULL where it is something else, which its
+// reader refuses.
+static int added_list(json_t **out, json_t *root, struct error *err) {
+    *out = json_object_get(root, "added_tokens");
+    if (json_is_object(root) && (*out == NULL || json_is_null(*out))) {
+        *out = json_array();
+        return json_object_set_new(root, "added_tokens", *out) == 0 ? STATUS_OK : out_of_memory(err);
+    }
+    *out = json_is_array(*out) ? *out : NULL;
+    return STATUS_OK;
+}
+
+int tokenizer_companions_apply(struct tokenizer_companions *out, json_t *root, const char *folder,
+                               struct error *err) {
+    json_t *config = NULL;
+    json_t *list = NULL;
+    *out = (struct tokenizer_companions){.add_bos = -1, .add_eos = -1};
+    int status = read_file(&config, folder, "tokenizer_config.json", err);
+    if (status == STATUS_OK && config == NULL) {
+        config = json_object();
+        status = config == NULL ? out_of_memory(err) : STATUS_OK;
+    }
+    if (status == STATUS_OK) {
+        read_facts(out, config);
+        status = added_list(&list, root, err);
+    }
+    if (status == STATUS_OK && list != NULL) {
+        status = apply(out, list, config, folder, err);
+    }
+    json_decref(config);
+    return status;
+}
+
+void tokenizer_companions_destroy(struct tokenizer_companions *companions) {
+    buffer_destroy(&companions->changes);
+    *companions = (struct tokenizer_companions){0};
+}

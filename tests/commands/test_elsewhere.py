@@ -1,0 +1,83 @@
+"""A run's identity holds content, not where it lies: the same bytes under other names resume, to the same shards."""
+import shutil
+
+import pytest
+
+import support
+from support import JOB, OK, STOPPED, Job, make_model, make_problems
+
+PROBLEMS = 24
+
+
+def copy_model(to):
+    shutil.copytree(make_model(), to)
+    return to
+
+
+def make_snapshot(cache):
+    """The Hub's cache: files are links to blobs, the folder is named by a revision."""
+    top = cache / "models--Org--Tiny-1B"
+    snapshot = top / "snapshots" / "0123abcd"
+    snapshot.mkdir(parents=True)
+    (top / "blobs").mkdir()
+    for number, file in enumerate(sorted(make_model().iterdir())):
+        shutil.copy(file, top / "blobs" / f"{number:040x}")
+        (snapshot / file.name).symlink_to(f"../../blobs/{number:040x}")
+    return snapshot
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A run of a copied model, stopped in its first half, and its shards had it gone on."""
+    model = copy_model(tmp_path / "first-name")
+    whole = Job(tmp_path / "whole", make_problems(PROBLEMS), model)
+    whole.run()
+    job = whole.twin(tmp_path / "job")
+    job.run("--stop-after", 4, expect=STOPPED)
+    return job, model, whole
+
+
+def test_renamed_model_resumes(begun):
+    job, model, whole = begun
+    moved = model.rename(model.parent / "other-name")
+    job.change(model={"path": str(moved)})
+    checked = support.strata("check", job.file)
+    assert checked.code == OK and "that of the run" in checked.out, checked
+    job.run()
+    job.check_finished(PROBLEMS, whole.shards())
+
+
+def test_snapshot_of_the_cache_resumes(begun, tmp_path):
+    job, model, whole = begun
+    shutil.rmtree(model)
+    job.change(model={"path": str(make_snapshot(tmp_path / "hub"))})
+    job.run()
+    job.check_finished(PROBLEMS, whole.shards())
+
+
+def test_moved_problems_resume(begun, tmp_path):
+    job, _, whole = begun
+    (tmp_path / "data").mkdir()
+    moved = job.database.rename(tmp_path / "data" / "same.db")
+    job.change(problems={"database": str(moved)})
+    job.run()
+    job.check_finished(PROBLEMS, whole.shards())
+
+
+def test_other_bytes_do_not(begun):
+    job, model, _ = begun
+    with open(model / "config.json", "a") as config:
+        config.write("\n")
+    refused = job.run(expect=JOB)
+    assert "model.fingerprint" in refused.err
+
+
+def test_shards_of_a_snapshot_name_the_model(tmp_path):
+    import h5py
+
+    job = Job(tmp_path, make_problems(6), make_snapshot(tmp_path / "hub"))
+    job.run()
+    with h5py.File(next((job.output / "shards").glob("*.h5"))) as shard:
+        assert shard.attrs["model"] == b"Tiny-1B"
+        assert not any(str(tmp_path).encode() in bytes(value) for value in shard.attrs.values() if isinstance(value, bytes))
+    assert not any(str(tmp_path) in value for _, value in job.query("SELECT key, value FROM identity"))

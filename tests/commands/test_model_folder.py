@@ -1,0 +1,179 @@
+"""Model folders that are none, and what lies in one beside the files that are read: named, with what to do."""
+import json
+import shutil
+
+import pytest
+
+import support
+from support import DATA, OK, STOPPED, Job, make_model, make_problems
+
+
+@pytest.fixture
+def job(tmp_path):
+    """A job of its own model, which a test may change."""
+    shutil.copytree(make_model(), tmp_path / "model")
+    return Job(tmp_path, make_problems(6), tmp_path / "model")
+
+
+def refused(job, *words):
+    done = job.run(expect=DATA)
+    assert all(word in done.last() for word in words), done
+    checked = support.strata("check", job.file)
+    assert checked.code == DATA and all(word in checked.out for word in words), checked
+
+
+def warned(job, *words):
+    """The run goes on, says it on standard error, in its log and in its shards, and check says it."""
+    import h5py
+
+    done = job.run()
+    log = (job.output / "run.log").read_text()
+    with h5py.File(next((job.output / "shards").glob("*.h5"))) as shard:
+        said = shard.attrs["warnings"].decode()
+    checked = support.strata("check", job.file)
+    for text in (done.err, log, said, checked.out):
+        assert all(word in text for word in words), text
+    assert checked.code == OK and "WARN  " in checked.out
+
+
+def adapter(model):
+    (model / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": "org/base"}))
+
+
+# ---- no folder
+
+def test_name_on_the_hub(job):
+    job.change(model={"path": "Qwen/Qwen3-8B"})
+    refused(job, "'Qwen/Qwen3-8B' looks like a model's name on the Hub",
+            "`hf download Qwen/Qwen3-8B --local-dir models/Qwen3-8B`")
+    job.change(model={"path": "https://huggingface.co/Qwen/Qwen3-8B"})
+    refused(job, "hf download Qwen/Qwen3-8B")
+    job.change(model={"path": "some/where/else"})
+    refused(job, "there is no folder", "hf download ORG/NAME")
+
+
+def test_top_of_the_cache(job, tmp_path):
+    top = tmp_path / "hub" / "models--Org--Tiny"
+    for revision in ("0123abcd", "4567ef"):
+        (top / "snapshots" / revision).mkdir(parents=True)
+    job.change(model={"path": str(top)})
+    refused(job, f"{top}/snapshots/0123abcd")
+    (top / "refs").mkdir()
+    (top / "refs" / "main").write_text("4567ef")
+    refused(job, f"{top}/snapshots/4567ef")
+    job.change(model={"path": str(top.parent)})
+    refused(job, "the Hub's cache", "models--Org--Tiny")
+
+
+def test_files(job, tmp_path):
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF\3\0\0\0" + bytes(100))
+    job.change(model={"path": str(tmp_path / "tiny.gguf")})
+    refused(job, "is a GGUF file", "safetensors")
+    job.change(model={"path": str(next((tmp_path / "model").glob("*.safetensors")))})
+    refused(job, "is one file of a checkpoint", "config.json")
+
+
+# ---- other folders
+
+def test_other_formats(job, tmp_path):
+    model = tmp_path / "model"
+    for file in model.glob("model*.safetensors*"):
+        file.unlink()
+    refused(job, "no weights at all")
+    (model / "pytorch_model.bin").write_bytes(b"PK\3\4")
+    refused(job, "PyTorch pickles (pytorch_model.bin)", "save_pretrained")
+    (model / "pytorch_model.bin").rename(model / "tiny-q4.gguf")
+    refused(job, "GGUF (tiny-q4.gguf)")
+    (model / "config.json").unlink()
+    refused(job, "holds a GGUF file (tiny-q4.gguf) and no config.json")
+
+
+def test_missing_tokenizer(job, tmp_path):
+    (tmp_path / "model" / "tokenizer.json").unlink()
+    refused(job, "tokenizer.json is not there", "no other tokenizer's file")
+    (tmp_path / "model" / "tokenizer.model").write_bytes(b"\n\x0e")
+    refused(job, "tokenizer.model, which strata does not read", "AutoTokenizer")
+
+
+# ---- first bytes
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 7031660\n"
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors.index.json"])
+@pytest.mark.parametrize("content, word", [(POINTER, "Git LFS pointer"), ("<!DOCTYPE html><html></html>", "a web page"),
+                                           ("", "is empty"), ("\0" * 4096, "filled with zeros")], ids=["lfs", "page", "empty", "zeros"])
+def test_first_bytes_are_looked_at(job, tmp_path, name, content, word):
+    (tmp_path / "model" / name).write_text(content)
+    refused(job, name, word)
+
+
+def test_byte_order_mark_is_skipped(job, tmp_path):
+    config = tmp_path / "model" / "config.json"
+    config.write_bytes(b"\xEF\xBB\xBF" + config.read_bytes())
+    job.run()
+
+
+# ---- beside the files that are read
+
+def test_adapter(job, tmp_path):
+    adapter(tmp_path / "model")
+    refused(job, "an adapter of org/base (adapter_config.json)", "merge_and_unload")
+    for file in (tmp_path / "model").glob("model*.safetensors*"):
+        file.unlink()
+    (tmp_path / "model" / "config.json").unlink()
+    refused(job, "an adapter of org/base (adapter_config.json) and no model")
+
+
+def test_remains_of_an_adapter(job, tmp_path):
+    (tmp_path / "model" / "adapter_model.safetensors").write_bytes(b"")
+    warned(job, "adapter_model")
+
+
+def test_code_of_the_folder(job, tmp_path):
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "architectures": ["TinyForReward"],
+                                  "auto_map": {"AutoModel": "modeling_tiny.TinyModel"}}))
+    warned(job, "modeling_tiny.TinyModel", "TinyForReward", "trust_remote_code")
+
+
+@pytest.mark.parametrize("config, word", [({"add_bos_token": True}, "add_bos_token is true"),
+                                          ({"tokenizer_class": "GPT2Tokenizer"}, "GPT2Tokenizer"),
+                                          ({"split_special_tokens": True}, "split_special_tokens"),
+                                          ({"auto_map": {"AutoTokenizer": ["a.B", None]}}, "auto_map")])
+def test_settings_of_the_tokenizer(job, tmp_path, config, word):
+    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(config))
+    warned(job, word)
+
+
+def test_settings_that_change_nothing(job, tmp_path):
+    """As Qwen3's folder has them."""
+    (tmp_path / "model" / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "Qwen2Tokenizer", "add_bos_token": False, "model_max_length": 10 ** 30,
+                    "pad_token": "<|endoftext|>"}))
+    before = support.strata("check", job.file)
+    assert "WARN" not in before.out and before.code == OK, before
+    assert job.run().err == ""
+    assert "tokenizer.changes" not in dict(job.query("SELECT key, value FROM identity"))
+
+
+def test_tokens_of_the_configuration(job, tmp_path):
+    """They count, belong to the run's identity, and a resume without them is refused."""
+    config = tmp_path / "model" / "tokenizer_config.json"
+    config.write_text(json.dumps({"additional_special_tokens": ["of two"]}))
+    assert job.run("--stop-after", 1, expect=STOPPED).err.count("\n") == 1
+    assert "change its added tokens (1)" in (job.output / "run.log").read_text()
+    config.unlink()
+    assert "tokenizer.changes" in job.run(expect=support.JOB).err
+
+
+def test_warnings_stay_as_they_were(job, tmp_path):
+    """A shard of a resume says what the first launch found, so that its bytes are the same."""
+    config = tmp_path / "model" / "tokenizer_config.json"
+    config.write_text(json.dumps({"split_special_tokens": True}))
+    whole = job.twin(tmp_path / "whole")
+    whole.run()
+    job.run("--stop-after", 1, expect=STOPPED)
+    config.unlink()
+    job.run()
+    assert job.shards() == whole.shards()
