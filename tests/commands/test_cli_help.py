@@ -71,7 +71,7 @@ exit codes:
   64  wrong usage: an unknown command, option or value
   65  bad input data (database, model, tokenizer), no problem done, or more failed than max_failed allows
   69  the device, its driver or a library is not there or too small, or the disk of the model does not answer
-  70  internal error
+  70  internal error, or memory, threads or open files that could not be had: run the same command again
   73  cannot write: disk full, permissions, a failed sync
   75  stopped cleanly before the end (signal, budget), or the database is held: run the same command again
   78  bad job file
