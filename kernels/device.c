@@ -161,6 +161,10 @@ int device_wait(struct device *device, struct device_mark mark, struct device_ti
     return device->ops->wait(device, mark, times != NULL ? times : &unread, err);
 }
 
+double device_clock(const struct device *device) {
+    return device->ops->clock == NULL ? -1 : device->ops->clock(device);
+}
+
 // ---- telemetry ----
 
 void device_sample_clear(struct device_sample *out) {

@@ -325,10 +325,9 @@ enum { CONDITION_COUNT = sizeof conditions / sizeof conditions[0] };
 
 static void print_condition(FILE *out, const char *verdict, const char *name, const char *detail) {
     enum { INDENT = 18 };
-    char text[2 * sizeof((struct error *)NULL)->message];
-    printable(text, sizeof text, detail);
+    char text[PRINTABLE_TEXT];
     fprintf(out, "%s  %-11s ", verdict, name);
-    wrap_text(out, text, INDENT, INDENT, wrap_columns(out));
+    wrap_text(out, printable(text, sizeof text, detail), INDENT, INDENT, wrap_columns(out));
 }
 
 // What a condition found beside that it holds: a line each, once.
@@ -416,13 +415,14 @@ const struct command command_check = {
     .operand_count = sizeof operands / sizeof operands[0],
     .options = check_options,
     .option_count = sizeof check_options / sizeof check_options[0],
-    .details = "Prints PASS or FAIL for each condition and ends with the exit code that strata run would "
-               "end with, as\n"
-               "far as can be told without reading weights and computing. A run that has begun in the output "
-               "is looked\n"
-               "at too: whether it would be resumed, and what is left to write.\n"
-               "Nothing is written: whether the output can be made is judged by the permissions and the file "
-               "system of\n"
-               "the nearest folder that is there.\n",
+    .details =
+        "Prints PASS or FAIL for each condition and ends with the exit code that strata run would "
+        "end with, as\n"
+        "far as can be told without reading weights and computing. WARN says what may make the numbers of\n"
+        "transformers others, note what was passed over. A run that has begun in the output is looked at\n"
+        "too: whether it would be resumed, and what is left to write.\n"
+        "Nothing is written: whether the output can be made is judged by the permissions and the file "
+        "system of\n"
+        "the nearest folder that is there.\n",
     .run = run,
 };

@@ -81,12 +81,40 @@ static int resolve_layers(struct inputs *inputs, struct error *err) {
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "latents.layers");
 }
 
+// Markup of a chat in the template, like <|im_start|>, that this tokenizer reads as plain text.
+static int warn_of_markup(struct inputs *inputs, struct error *err) {
+    enum { LONGEST = 64 };
+    int status = STATUS_OK;
+    const char *at = inputs->job.text;
+    while (status == STATUS_OK && (at = strstr(at, "<|")) != NULL) {
+        size_t length = 2 + strcspn(at + 2, "<>{} \t\r\n");
+        if (at[length] != '>' || length < 4 || length > LONGEST || at[length - 1] != '|') {
+            at += 2;
+            continue;
+        }
+        length += 1;
+        const struct buffer *said = &inputs->warnings;
+        bool is_said = said->size > 0 && memmem(said->data, said->size, at, length) != NULL;
+        if (!is_said && !tokenizer_knows(inputs->tokenizer, at, length)) {
+            status = buffer_printf(
+                &inputs->warnings, err,
+                "problems.text has %.*s, which is no token of this tokenizer: it is read as plain text\n",
+                (int)length, at);
+        }
+        at += length;
+    }
+    return status;
+}
+
 static int add_warnings(struct inputs *inputs, struct error *err) {
     const struct model_config *config = model_config_of(inputs->model);
     int status = model_folder_warnings(inputs->job.model_path, config, &inputs->warnings, err);
     if (status == STATUS_OK && inputs->tokenizer != NULL) {
         status = tokenizer_warnings(inputs->tokenizer, config->model_type, config->tokenizer_class,
                                     &inputs->warnings, err);
+    }
+    if (status == STATUS_OK && inputs->tokenizer != NULL) {
+        status = warn_of_markup(inputs, err);
     }
     return status;
 }

@@ -462,6 +462,7 @@ static int calibrate(struct launch *launch, struct error *err) {
     snprintf(key, sizeof key, "%s %s %s, %d threads, %s", device.kind, device.name, device.path,
              device.threads, dtype_name(inputs->job.dtype));
     launch->watch.guard = &launch->guard;
+    guard_set_clock(&launch->guard, device_clock, inputs->device);
     guard_start_begins(&launch->guard, launch->epoch, inputs->job.load_timeout);
     if (status == STATUS_OK) {
         status = drift_watch_calibrate(&launch->watch, &launch->canary, launch->ledger, key,

@@ -291,6 +291,11 @@ static void write_view(struct run *run) {
     if (view_write(run->launch.folder.path, run->launch.ledger, &written, &err) != STATUS_OK) {
         run->hdf5_failed = true;
         log_write(&run->launch.log, LOG_LEVEL_WARN, "latents.h5 was not written: %s", err.message);
+    } else if (!written && run->writer.position.shards > VIEW_SHARDS) {
+        log_write(&run->launch.log, LOG_LEVEL_INFO,
+                  "latents.h5 is not written for %" PRIu64
+                  " shards, more than the %d it can show: " VIEW_INSTEAD,
+                  run->writer.position.shards, VIEW_SHARDS);
     }
 }
 
