@@ -158,6 +158,14 @@ static void hand_on(sqlite3_context *context, struct date_call *call, int count,
 
 static void call_date_function(sqlite3_context *context, int count, sqlite3_value **values) {
     struct date_call *call = sqlite3_user_data(context);
+    for (int i = 0; i < count; i++) { // a text that cannot be looked at might ask for the present
+        int type = sqlite3_value_type(values[i]);
+        if ((type == SQLITE_TEXT || type == SQLITE_BLOB) && sqlite3_value_text(values[i]) == NULL &&
+            sqlite3_value_bytes(values[i]) > 0) {
+            sqlite3_result_error_nomem(context);
+            return;
+        }
+    }
     const char *why = reason_against(call->index, count, values);
     if (why != NULL) {
         char shown[32];

@@ -118,7 +118,7 @@ def test_cannot_write(tmp_path):
     (tmp_path / "in.jsonl").write_text('{"problem_id": 1}\n')
     code, out, err = strata("import", "in.jsonl", "none/p.db", cwd=tmp_path)
     assert (code, out) == (73, "")
-    assert err == "strata import: none/p.db.tmp: cannot open the database: unable to open database file\n"
+    assert err == "strata import: none/p.db.tmp: cannot open the database: unable to open database file: No such file or directory\n"
 
 
 @pytest.mark.parametrize("there", [False, True])
