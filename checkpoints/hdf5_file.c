@@ -4,18 +4,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "base/size.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "shards are written from memory as it is: little-endian");
 
 void hdf5_quiet(void) {
+    // Its handler walks files that an error left half closed, and crashes. Refused, without harm, at every
+    // call but the first.
+    H5dont_atexit();
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
 struct first_cause {
     char text[512];
+    int number; // errno of the call that failed, where the file driver names it
 };
 
 // The stack is walked from the innermost entry: the first one says what went wrong, the others who passed it
@@ -27,6 +33,8 @@ static herr_t note_cause(unsigned place, const H5E_error2_t *entry, void *contex
     }
     const char *text = entry->desc == NULL ? "no reason given" : entry->desc;
     const char *mark = "error message = '";
+    const char *number = strstr(text, "errno = ");
+    cause->number = number == NULL ? 0 : atoi(number + strlen("errno = "));
     const char *inner = strstr(text, mark); // the virtual file driver buries the text of errno in a long line
     if (inner != NULL) {
         inner += strlen(mark);
@@ -39,14 +47,15 @@ static herr_t note_cause(unsigned place, const H5E_error2_t *entry, void *contex
 }
 
 int hdf5_fail(struct error *err, int status, const char *format, ...) {
-    struct first_cause cause = {"no reason given"};
+    struct first_cause cause = {.text = "no reason given"};
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, note_cause, &cause);
     char text[1024];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    return error_set(err, status, "%s: HDF5: %s", text, cause.text);
+    return error_set(err, error_is_shortage(cause.number) ? STATUS_INTERNAL : status, "%s: HDF5: %s", text,
+                     cause.text);
 }
 
 static hid_t access_plist(void) {
@@ -60,8 +69,16 @@ static hid_t access_plist(void) {
 }
 
 int hdf5_create(hid_t *file, const char *path, struct error *err) {
-    int status = STATUS_OK;
+    int descriptor;
     *file = H5I_INVALID_HID;
+    // HDF5 would follow a link, and make a file that anybody may write: it gets one that is there.
+    int status = file_create(&descriptor, path, err);
+    if (status == STATUS_OK && close(descriptor) != 0) {
+        status = error_set_errno(err, STATUS_WRITE, "cannot close %s", path);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
     hid_t access = access_plist();
     hid_t creation = H5Pcreate(H5P_FILE_CREATE);
     // On this list it speaks of the root group, whose times would differ from run to run.
@@ -81,13 +98,53 @@ done:
 
 int hdf5_open(hid_t *file, const char *path, struct error *err) {
     *file = H5I_INVALID_HID;
+    int status = file_check_own(path, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
     hid_t access = access_plist();
     if (access < 0) {
         return hdf5_fail(err, STATUS_INTERNAL, "cannot prepare to read %s", path);
     }
     *file = H5Fopen(path, H5F_ACC_RDONLY, access);
-    int status = *file < 0 ? hdf5_fail(err, STATUS_DATA, "cannot open %s", path) : STATUS_OK;
+    status = *file < 0 ? hdf5_fail(err, STATUS_DATA, "cannot open %s", path) : STATUS_OK;
     H5Pclose(access);
+    return status;
+}
+
+static herr_t note_soft_link(hid_t group, const char *name, const H5L_info_t *info, void *context) {
+    struct first_cause *found = context;
+    (void)group;
+    if (info->type == H5L_TYPE_HARD) {
+        return 0;
+    }
+    snprintf(found->text, sizeof found->text, "%.400s is a link %s", name,
+             info->type == H5L_TYPE_SOFT ? "to another place" : "to another file");
+    return 1;
+}
+
+int hdf5_check_links(hid_t file, struct error *err) {
+    struct first_cause found = {.text = ""};
+    herr_t result = H5Lvisit(file, H5_INDEX_NAME, H5_ITER_NATIVE, note_soft_link, &found);
+    return result < 0   ? hdf5_fail(err, STATUS_DATA, "cannot list what the file holds")
+           : result > 0 ? error_set(err, STATUS_DATA, "%s, which is not followed", found.text)
+                        : STATUS_OK;
+}
+
+int hdf5_check_storage(hid_t dataset, const char *path, struct error *err) {
+    hid_t plist = H5Dget_create_plist(dataset);
+    H5D_layout_t layout = plist < 0 ? H5D_LAYOUT_ERROR : H5Pget_layout(plist);
+    int outside = plist < 0 ? -1 : H5Pget_external_count(plist);
+    int filters = plist < 0 ? -1 : H5Pget_nfilters(plist);
+    int status = STATUS_OK;
+    if (layout == H5D_LAYOUT_ERROR || outside < 0 || filters < 0) {
+        status = hdf5_fail(err, STATUS_DATA, "cannot see how the dataset %s is stored", path);
+    } else if (layout == H5D_VIRTUAL || outside > 0) {
+        status = error_set(err, STATUS_DATA, "the dataset %s lies in other files, which are not read", path);
+    } else if (filters > 0) {
+        status = error_set(err, STATUS_DATA, "the dataset %s is filtered, as no shard is", path);
+    }
+    H5Pclose(plist);
     return status;
 }
 
@@ -263,6 +320,10 @@ int hdf5_read_column(hid_t file, const char *path, enum hdf5_kind kind, void **d
     hid_t dataset = H5Dopen2(file, path, H5P_DEFAULT);
     if (dataset < 0) {
         return hdf5_fail(err, STATUS_DATA, "no dataset %s", path);
+    }
+    status = hdf5_check_storage(dataset, path, err);
+    if (status != STATUS_OK) {
+        goto done;
     }
     space = H5Dget_space(dataset);
     stored = H5Dget_type(dataset);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/printable.h"
+
 int identity_add(struct identity *identity, const char *key, const char *value, struct error *err) {
     if (identity_get(identity, key) != NULL) {
         return error_set(err, STATUS_INTERNAL, "the identity has two values for %s", key);
@@ -32,6 +34,22 @@ int identity_add_number(struct identity *identity, const char *key, long long va
     char text[24];
     snprintf(text, sizeof text, "%lld", value);
     return identity_add(identity, key, text, err);
+}
+
+int identity_replace(struct identity *identity, const char *key, const char *value, struct error *err) {
+    int status = error_set(err, STATUS_INTERNAL, "the identity has no value for %s", key);
+    for (size_t i = 0; i < identity->count; i++) {
+        char *copy;
+        if (strcmp(identity->entries[i].key, key) != 0) {
+            continue;
+        }
+        status = memory_text(&copy, value, err);
+        if (status == STATUS_OK) {
+            free(identity->entries[i].value);
+            identity->entries[i].value = copy;
+        }
+    }
+    return status;
 }
 
 const char *identity_get(const struct identity *identity, const char *key) {
@@ -77,6 +95,23 @@ int identity_hash(const struct identity *identity, char hex[DIGEST_HEX], struct 
     return status;
 }
 
+// "key: stored 'a', now 'b'", in one line whatever the values hold. NULL: missing.
+static int describe(struct buffer *lines, const char *key, const char *stored, const char *now,
+                    struct error *err) {
+    const char *const parts[] = {key,
+                                 stored == NULL ? ": stored missing" : ": stored '",
+                                 stored == NULL ? "" : stored,
+                                 stored == NULL ? "" : "'",
+                                 now == NULL ? ", now missing" : ", now '",
+                                 now == NULL ? "" : now,
+                                 now == NULL ? "" : "'"};
+    int status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < sizeof parts / sizeof parts[0]; i++) {
+        status = printable_append(lines, parts[i], err);
+    }
+    return status == STATUS_OK ? buffer_append(lines, "\n", 1, err) : status;
+}
+
 int identity_compare(const struct identity *stored, const struct identity *now, struct buffer *lines,
                      size_t *differences, struct error *err) {
     *differences = 0;
@@ -84,19 +119,15 @@ int identity_compare(const struct identity *stored, const struct identity *now, 
     for (size_t i = 0; status == STATUS_OK && i < stored->count; i++) {
         const struct identity_entry *entry = &stored->entries[i];
         const char *value = identity_get(now, entry->key);
-        if (value == NULL) {
-            status = buffer_printf(lines, err, "%s: stored '%s', now missing\n", entry->key, entry->value);
-            ++*differences;
-        } else if (strcmp(value, entry->value) != 0) {
-            status =
-                buffer_printf(lines, err, "%s: stored '%s', now '%s'\n", entry->key, entry->value, value);
+        if (value == NULL || strcmp(value, entry->value) != 0) {
+            status = describe(lines, entry->key, entry->value, value, err);
             ++*differences;
         }
     }
     for (size_t i = 0; status == STATUS_OK && i < now->count; i++) {
         const struct identity_entry *entry = &now->entries[i];
         if (identity_get(stored, entry->key) == NULL) {
-            status = buffer_printf(lines, err, "%s: stored missing, now '%s'\n", entry->key, entry->value);
+            status = describe(lines, entry->key, NULL, entry->value, err);
             ++*differences;
         }
     }

@@ -8,9 +8,15 @@
 #include "checkpoints/folder_content.h"
 #include "checkpoints/ledger_chain.h"
 #include "checkpoints/ledger_rescue.h"
+#include "checkpoints/ledger_totals.h"
 #include "checkpoints/run_folder.h"
 
-enum { APPLICATION = 0x53545241, BUSY_MILLISECONDS = 5000, HURRIED_MILLISECONDS = 500 }; // "STRA"
+enum {
+    APPLICATION = 0x53545241, // "STRA"
+    BUSY_MILLISECONDS = 5000,
+    READER_MILLISECONDS = 30000, // a commit holds readers up for as long as its syncs take
+    HURRIED_MILLISECONDS = 500
+};
 
 // Format 1, which later formats add to. Ids and ordinals are unique, and so are batch numbers and shard
 // names: nothing can be recorded twice.
@@ -76,15 +82,45 @@ static const char schema[] =
     "ALTER TABLE " table " ADD COLUMN pcie_sent REAL;"                                                       \
     "ALTER TABLE " table " ADD COLUMN xid INTEGER;"
 
-static const char raise_to_2[] = FIGURES_OF("batch") FIGURES_OF("progress") "PRAGMA user_version = 2;";
+// Format 3: sums kept with each checkpoint (ledger_totals.c); which launches worked on the run, and the live
+// state of one that is still at its start, which leaves that of the others alone (ledger_live.c).
+#define LAUNCHES                                                                                             \
+    "ALTER TABLE launch ADD COLUMN worked INTEGER NOT NULL DEFAULT 1;"                                       \
+    "CREATE TABLE start(one INTEGER PRIMARY KEY CHECK(one = 1), epoch INTEGER, updated INTEGER, stage TEXT," \
+    " batches INTEGER, problems INTEGER, tokens INTEGER, rows INTEGER, seconds REAL, tokens_per_second "     \
+    "REAL,"                                                                                                  \
+    " score REAL, drift TEXT, memory_bytes INTEGER, loaded_bytes INTEGER, load_bytes INTEGER);"
+// And retries. Which problems each tries and the hash of the rows it reads them from, by the checkpoint
+// that began it; and the failed outcomes that newer ones replaced, as they stood in `problem`.
+#define RETRIES                                                                                              \
+    "CREATE TABLE retry(checkpoint INTEGER NOT NULL, ordinal INTEGER NOT NULL,"                              \
+    " PRIMARY KEY(checkpoint, ordinal)) WITHOUT ROWID;"                                                      \
+    "CREATE TABLE retry_source(checkpoint INTEGER PRIMARY KEY, problems_sha256 TEXT NOT NULL);"              \
+    "CREATE TABLE superseded(ordinal INTEGER NOT NULL, id NOT NULL, state INTEGER NOT NULL, reason TEXT,"    \
+    " batch INTEGER, shard INTEGER, place INTEGER, tokens INTEGER NOT NULL, rows INTEGER NOT NULL,"          \
+    " steps INTEGER NOT NULL, truncated INTEGER NOT NULL, checkpoint INTEGER NOT NULL,"                      \
+    " UNIQUE(ordinal, checkpoint));"                                                                         \
+    "CREATE INDEX superseded_checkpoint ON superseded(checkpoint, ordinal);"                                 \
+    "CREATE INDEX problem_failed ON problem(ordinal) WHERE state = 1;"
+
+// What leads from each format to the next, the first from 1 to 2. Rows that are there stay as they are.
+static const char *const raises[] = {
+    FIGURES_OF("batch") FIGURES_OF("progress") "PRAGMA user_version = 2;",
+    LAUNCHES FIGURES_OF("start") RETRIES LEDGER_TOTALS_TABLE "PRAGMA user_version = 3;",
+};
+_Static_assert(sizeof raises / sizeof raises[0] == LEDGER_FORMAT - 1, "one step for each format");
 
 static int set_up(struct ledger *ledger, int flags, struct error *err) {
+    int status = file_check_own_database(ledger->path, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
     if (sqlite3_open_v2(ledger->path, &ledger->db, flags, NULL) != SQLITE_OK) {
         return ledger->db == NULL ? error_set(err, STATUS_INTERNAL, "out of memory for SQLite")
                                   : ledger_failed(ledger, "cannot be opened", err);
     }
     sqlite3_extended_result_codes(ledger->db, 1);
-    sqlite3_busy_timeout(ledger->db, BUSY_MILLISECONDS);
+    sqlite3_busy_timeout(ledger->db, ledger->read_only ? READER_MILLISECONDS : BUSY_MILLISECONDS);
     // Sorting in memory: a run directory holds nothing but its own files.
     return ledger_execute(
         ledger, "PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON", err);
@@ -134,8 +170,9 @@ static int raise_format(struct ledger *ledger, bool empty, struct error *err) {
         return status;
     }
     status = empty ? ledger_execute(ledger, schema, err) : STATUS_OK;
-    if (status == STATUS_OK) {
-        status = ledger_execute(ledger, raise_to_2, err);
+    for (int64_t format = empty ? 1 : ledger->format; status == STATUS_OK && format < LEDGER_FORMAT;
+         format++) {
+        status = ledger_execute(ledger, raises[format - 1], err);
     }
     status = ledger_transaction_end(ledger, status, err);
     if (status == STATUS_OK) {
@@ -157,6 +194,7 @@ static int begin_open(struct ledger **out, const char *folder, struct error *err
         free(ledger);
         return status;
     }
+    ledger->view = (struct ledger_view){INT64_MAX, INT64_MAX, INT64_MAX};
     *out = ledger;
     return STATUS_OK;
 }
@@ -247,6 +285,25 @@ static int open_past_journal(struct ledger *ledger, struct error *err) {
     return status == STATUS_OK ? probe(ledger, SQLITE_OPEN_READWRITE, err) : status;
 }
 
+// One statement, so that the numbers belong to one moment of a running run. What a checkpoint acknowledged
+// never changes: all that a reader is told later is of this moment, without a lock that would keep the runner
+// from its commits.
+static int take_view(struct ledger *ledger, struct error *err) {
+    struct query query;
+    bool row = false;
+    query_begin(&query, ledger,
+                "SELECT (SELECT user_version FROM pragma_user_version),"
+                " (SELECT ifnull(max(number), -1) FROM checkpoint),"
+                " (SELECT ifnull(max(number), 0) FROM event), (SELECT ifnull(max(epoch), 0) FROM launch)");
+    int status = query_next(&query, &row, err);
+    if (status == STATUS_OK && row) {
+        ledger->format = query_i64(&query, 0);
+        ledger->view = (struct ledger_view){query_i64(&query, 1), query_i64(&query, 2), query_i64(&query, 3)};
+    }
+    query_end(&query);
+    return status;
+}
+
 int ledger_open_read(struct ledger **out, const char *folder, struct error *err) {
     struct ledger *ledger;
     int64_t tables = 0;
@@ -259,6 +316,9 @@ int ledger_open_read(struct ledger **out, const char *folder, struct error *err)
     if (!file_exists(ledger->path)) {
         status = error_set(err, STATUS_DATA, "there is no ledger in %s", folder);
     } else {
+        status = run_folder_check(folder, err);
+    }
+    if (status == STATUS_OK) {
         status = probe(ledger, SQLITE_OPEN_READONLY, err);
         if (status != STATUS_OK && ledger_rescue_needed(ledger)) {
             status = open_past_journal(ledger, err);
@@ -273,11 +333,23 @@ int ledger_open_read(struct ledger **out, const char *folder, struct error *err)
     if (status == STATUS_OK) {
         status = ledger_execute(ledger, "PRAGMA query_only = ON", err);
     }
+    if (status == STATUS_OK) {
+        status = take_view(ledger, err);
+    }
     if (status != STATUS_OK) {
         ledger_close(ledger);
         *out = NULL;
     }
     return status;
+}
+
+int ledger_read_begin(struct ledger *ledger, struct error *err) {
+    int status = ledger_execute(ledger, "BEGIN", err);
+    return status == STATUS_OK ? take_view(ledger, err) : status;
+}
+
+int ledger_read_end(struct ledger *ledger, struct error *err) {
+    return ledger_execute(ledger, "COMMIT", err);
 }
 
 void ledger_hurry(struct ledger *ledger) {

@@ -2,7 +2,8 @@
 // count from the moment ledger_commit returns STATUS_OK; everything else in the run directory is a cache or a
 // record. journal_mode=DELETE, synchronous=EXTRA; a runner epoch checked in every write fences a second
 // runner; a hash chained over shards and problems shows changed rows. Readers open it read-only, during and
-// after a run, and hold no lock while their callbacks run. One thread at a time uses a ledger.
+// after a run, and hold no lock while their callbacks run; what they are told of checkpoints, launches and
+// events is of the moment they opened it, though the run goes on. One thread at a time uses a ledger.
 #ifndef STRATA_CHECKPOINTS_LEDGER_H
 #define STRATA_CHECKPOINTS_LEDGER_H
 
@@ -38,8 +39,14 @@ struct ledger_survey {
 // written by a run whose ledger is lost.
 int ledger_open(struct ledger **out, const char *folder, struct error *err);
 
-// Read-only, while a runner may be at work; an older format is read as it is. STATUS_DATA when there is none.
+// Read-only, while a runner may be at work; an older format is read as it is. STATUS_DATA when there is none;
+// STATUS_STOPPED, here and in every later reading, when a runner has held it for half a minute: try again.
 int ledger_open_read(struct ledger **out, const char *folder, struct error *err);
+
+// Between the two a reader sees the live state, notes and all else as of one moment too, and the runner's
+// commits wait: for a few short readings, without callbacks that may block.
+int ledger_read_begin(struct ledger *ledger, struct error *err);
+int ledger_read_end(struct ledger *ledger, struct error *err);
 void ledger_close(struct ledger *ledger); // accepts NULL
 
 // From now on a ledger that somebody reads is waited for half a second, not a minute: the process is about to
@@ -48,7 +55,10 @@ void ledger_hurry(struct ledger *ledger);
 
 // ---- the start of a run ----
 
-// *stored is filled (the caller destroys it) and *found set when the ledger has an identity already.
+#define IDENTITY_PROBLEMS "problems.sha256"
+
+// *stored is filled (the caller destroys it) and *found set when the ledger has an identity already. After a
+// retry its problems are those that the retry read, where rows of failed problems may have been mended.
 int ledger_identity(struct ledger *ledger, struct identity *stored, bool *found, struct error *err);
 
 // Facts that do not belong to the identity: "run.output", "job.text", "problems.total", "device.path" ... A
@@ -64,6 +74,9 @@ int ledger_survey(struct ledger *ledger, struct ledger_survey *survey, bool *fou
 // Opens a launch (epoch + 1, host, process, threads, time). All later writes carry its epoch and fail
 // (STATUS_WRITE) when another launch has begun since.
 int ledger_launch(struct ledger *ledger, int threads, uint64_t *epoch, struct error *err);
+// From now on this launch works on the run: its live state takes the place of an earlier launch's. One that
+// ends before, refused for its identity or for want of a model, leaves the run's state as it was.
+int ledger_launch_works(struct ledger *ledger, struct error *err);
 int ledger_launch_end(struct ledger *ledger, int exit_code, const char *reason, struct error *err);
 
 // ---- progress of a run ----
@@ -125,7 +138,8 @@ struct ledger_commit {
 };
 
 // One transaction: acknowledges a shard, its problems and batches, drops the record of the partial shard it
-// replaces. When COMMIT returns an error the ledger is read again: *durable tells whether the transaction is
+// replaces. While a retry is open its problems are those of the retry, and their failed outcomes are set
+// aside. When COMMIT returns an error the ledger is read again: *durable tells whether the transaction is
 // there all the same.
 int ledger_commit(struct ledger *ledger, const struct ledger_commit *commit, bool *durable,
                   struct error *err);
@@ -146,6 +160,55 @@ int ledger_set_partial(struct ledger *ledger, const struct ledger_partial *parti
 int ledger_partial(struct ledger *ledger, struct ledger_partial *partial, struct buffer *memory, bool *found,
                    struct error *err);
 int ledger_drop_partial(struct ledger *ledger, struct error *err);
+
+// ---- trying failed problems again ----
+//
+// A retry is a part that is added to the plan of a run whose problems are all accounted for: a checkpoint
+// that opens the run again and lists the failed problems to try. Their batches and shards continue the run's
+// numbers; sealed shards stay as they are. From its beginning a retry belongs to the run: until its last
+// commit the run is not finished, and any launch carries it on. A new outcome is acknowledged like any other
+// and takes the failed one's place; that is set aside, where the hash chain still covers it. Rows of failed
+// problems may have been mended in between: the hash of all rows as the retry reads them goes with it.
+
+// Which failed problems. Transient: their hidden states were not finite, or the reason speaks of memory that
+// ran out, so that the same row may succeed. The others failed for what their row holds.
+enum ledger_retry_scope { RETRY_TRANSIENT, RETRY_ALL };
+
+struct ledger_retry {
+    uint64_t *ordinals; // ascending; owned
+    size_t count;
+    uint64_t waiting;                 // of them, without a new outcome
+    char problems_sha256[DIGEST_HEX]; // of the rows it reads
+};
+
+void ledger_retry_destroy(struct ledger_retry *retry); // accepts zeros; leaves zeros
+bool ledger_retry_has(const struct ledger_retry *retry, uint64_t ordinal);
+
+// The open retry; *found false without one. The caller destroys *retry.
+int ledger_retry_open(struct ledger *ledger, struct ledger_retry *retry, bool *found, struct error *err);
+
+// The failed problems that a retry would hold if it began now (count 0: there are none).
+int ledger_retry_candidates(struct ledger *ledger, enum ledger_retry_scope scope, struct ledger_retry *retry,
+                            struct error *err);
+
+// One transaction: opens the finished run again for these problems, which must be failed.
+int ledger_retry_begin(struct ledger *ledger, const struct ledger_retry *retry, struct error *err);
+
+struct ledger_retry_counts {
+    uint64_t transient; // failed problems that a retry would try again
+    uint64_t tried;     // problems of the last retry, open or not
+    uint64_t succeeded; // of them, done
+    uint64_t waiting;   // of them, without a new outcome: the retry is open
+};
+
+int ledger_retry_counts(struct ledger *ledger, struct ledger_retry_counts *counts, struct error *err);
+
+// Why a problem failed before it was tried again, the first time first: each reason with a 0 behind it.
+int ledger_earlier_reasons(struct ledger *ledger, uint64_t ordinal, struct buffer *reasons, size_t *count,
+                           struct error *err);
+
+// Whether a retry would try this failed problem again.
+int ledger_is_transient(struct ledger *ledger, uint64_t ordinal, bool *transient, struct error *err);
 
 // The live state, one row, overwritten now and then (seconds apart) so that status works between checkpoints.
 struct ledger_progress {
@@ -169,6 +232,9 @@ struct ledger_progress {
 
 int ledger_set_progress(struct ledger *ledger, const struct ledger_progress *progress, struct error *err);
 int ledger_progress(struct ledger *ledger, struct ledger_progress *progress, bool *found, struct error *err);
+// That of the last launch that was at its start, whether or not it came to work.
+int ledger_start_progress(struct ledger *ledger, struct ledger_progress *progress, bool *found,
+                          struct error *err);
 
 // Events: kind is "warn", "drift", "canary", "stop", "device", "error" ...; text is one line or a JSON
 // object.
@@ -189,7 +255,7 @@ struct ledger_totals {
     uint64_t shards, batches, rows, tokens, bytes, truncated, overflowed;
     double compute_seconds, wait_seconds, write_seconds, prepare_seconds;
     int64_t last_commit; // unix seconds, 0 when none
-    bool finished;
+    bool finished;       // and no retry is open
 };
 
 struct ledger_launch_record {
@@ -200,6 +266,7 @@ struct ledger_launch_record {
     int64_t process;
     char host[128];
     char reason[512];
+    bool worked; // came to work on the run
 };
 
 int ledger_totals(struct ledger *ledger, struct ledger_totals *totals, struct error *err);
@@ -231,5 +298,12 @@ int ledger_find_problem(struct ledger *ledger, const char *id, size_t id_size, s
 
 // Recomputes the chained hash; STATUS_DATA naming the first shard whose rows do not match.
 int ledger_check_chain(struct ledger *ledger, struct error *err);
+
+// Counts the sums of every checkpoint again; STATUS_DATA naming the first that was kept wrong.
+int ledger_check_totals(struct ledger *ledger, struct error *err);
+
+// What SQLite can say of the file's pages. Readers only: it takes seconds for each gigabyte, and commits
+// wait.
+int ledger_check_pages(struct ledger *ledger, struct error *err);
 
 #endif

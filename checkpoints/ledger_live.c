@@ -49,15 +49,18 @@ int ledger_drop_partial(struct ledger *ledger, struct error *err) {
     return ledger_transaction_end(ledger, ledger_execute(ledger, "DELETE FROM partial", err), err);
 }
 
+// The two tables have the same columns.
+#define PROGRESS_INTO(table)                                                                                 \
+    "INSERT OR REPLACE INTO " table " VALUES(1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, "    \
+    "?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)"
+
 int ledger_set_progress(struct ledger *ledger, const struct ledger_progress *progress, struct error *err) {
     struct query query;
     int status = ledger_transaction(ledger, err);
     if (status != STATUS_OK) {
         return status;
     }
-    query_begin(&query, ledger,
-                "INSERT OR REPLACE INTO progress VALUES(1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, "
-                "?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)");
+    query_begin(&query, ledger, ledger->working ? PROGRESS_INTO("progress") : PROGRESS_INTO("start"));
     query_bind_u64(&query, 1, progress->epoch);
     query_bind_i64(&query, 2, progress->updated);
     query_bind_text(&query, 3, progress->stage);
@@ -82,13 +85,10 @@ int ledger_set_progress(struct ledger *ledger, const struct ledger_progress *pro
     "SELECT epoch, updated, stage, batches, problems, tokens, rows, seconds, tokens_per_second, score, "     \
     "drift, memory_bytes, loaded_bytes, load_bytes, "
 
-int ledger_progress(struct ledger *ledger, struct ledger_progress *progress, bool *found, struct error *err) {
+static int read_progress(struct ledger *ledger, const char *sql, struct ledger_progress *progress,
+                         bool *found, struct error *err) {
     struct query query;
-    *progress = (struct ledger_progress){0};
-    query_begin(&query, ledger,
-                ledger->format >= LEDGER_FORMAT_FIGURES
-                    ? PROGRESS_COLUMNS LEDGER_FIGURE_COLUMNS " FROM progress"
-                    : PROGRESS_COLUMNS LEDGER_FIGURES_MISSING " FROM progress");
+    query_begin(&query, ledger, sql);
     int status = query_next(&query, found, err);
     if (status == STATUS_OK && *found) {
         progress->epoch = query_u64(&query, 0);
@@ -109,6 +109,25 @@ int ledger_progress(struct ledger *ledger, struct ledger_progress *progress, boo
     }
     query_end(&query);
     return status;
+}
+
+int ledger_progress(struct ledger *ledger, struct ledger_progress *progress, bool *found, struct error *err) {
+    *progress = (struct ledger_progress){0};
+    return read_progress(ledger,
+                         ledger->format >= LEDGER_FORMAT_FIGURES
+                             ? PROGRESS_COLUMNS LEDGER_FIGURE_COLUMNS " FROM progress"
+                             : PROGRESS_COLUMNS LEDGER_FIGURES_MISSING " FROM progress",
+                         progress, found, err);
+}
+
+int ledger_start_progress(struct ledger *ledger, struct ledger_progress *progress, bool *found,
+                          struct error *err) {
+    *progress = (struct ledger_progress){0};
+    *found = false;
+    return ledger->format < LEDGER_FORMAT_TOTALS
+               ? STATUS_OK
+               : read_progress(ledger, PROGRESS_COLUMNS LEDGER_FIGURE_COLUMNS " FROM start", progress, found,
+                               err);
 }
 
 int ledger_event(struct ledger *ledger, const char *kind, const char *text, struct error *err) {

@@ -32,10 +32,12 @@ union page_row {
     } event;
 };
 
-// One kind of listing. The statement's first column is its key; ?1 is the last key given out, ?2 a condition.
+// One kind of listing. The statement's first column is its key; ?1 is the last key given out, ?2 the last
+// checkpoint, launch or event that the reader sees, ?3 a condition.
 struct listing {
     const char *sql;
     int64_t before_first; // below every key
+    int64_t until;
     int64_t condition;
     int (*take)(struct query *query, union page_row *row, struct buffer *text, struct error *err);
     int (*give)(const struct listing *listing, const union page_row *row, const char *text);
@@ -51,8 +53,9 @@ static int take_page(struct ledger *ledger, const struct listing *listing, int64
     buffer_clear(text);
     query_begin(&query, ledger, listing->sql);
     query_bind_i64(&query, 1, *key);
-    if (sqlite3_bind_parameter_count(query.statement) > 1) {
-        query_bind_i64(&query, 2, listing->condition);
+    query_bind_i64(&query, 2, listing->until);
+    if (sqlite3_bind_parameter_count(query.statement) > 2) {
+        query_bind_i64(&query, 3, listing->condition);
     }
     int status = query_next(&query, &row, err);
     while (status == STATUS_OK && row && *count < PAGE_ROWS) {
@@ -131,8 +134,9 @@ static int give_shard(const struct listing *listing, const union page_row *row, 
 int ledger_each_shard(struct ledger *ledger, each_shard each, void *context, struct error *err) {
     const struct listing listing = {.sql = "SELECT number, name, sha256, bytes, problems, rows, tokens, "
                                            "first_batch, batches, sealed_at FROM shard "
-                                           "WHERE number > ?1 ORDER BY number LIMIT 256",
+                                           "WHERE number > ?1 AND checkpoint <= ?2 ORDER BY number LIMIT 256",
                                     .before_first = -1,
+                                    .until = ledger->view.checkpoint,
                                     .take = take_shard,
                                     .give = give_shard,
                                     .each = (void (*)(void))each,
@@ -173,13 +177,14 @@ static int give_batch(const struct listing *listing, const union page_row *row, 
 #define BATCH_COLUMNS                                                                                        \
     "SELECT number, epoch, problems, rows, tokens, squared_lengths, prepare_seconds, wait_seconds, "         \
     "compute_seconds, write_seconds, predicted_seconds, score, memory_bytes, overflowed, "
-#define BATCH_PAGE " FROM batch WHERE number > ?1 ORDER BY number LIMIT 256"
+#define BATCH_PAGE " FROM batch WHERE number > ?1 AND checkpoint <= ?2 ORDER BY number LIMIT 256"
 
 int ledger_each_batch(struct ledger *ledger, each_batch each, void *context, struct error *err) {
     const struct listing listing = {.sql = ledger->format >= LEDGER_FORMAT_FIGURES
                                                ? BATCH_COLUMNS LEDGER_FIGURE_COLUMNS BATCH_PAGE
                                                : BATCH_COLUMNS LEDGER_FIGURES_MISSING BATCH_PAGE,
                                     .before_first = -1,
+                                    .until = ledger->view.checkpoint,
                                     .take = take_batch,
                                     .give = give_batch,
                                     .each = (void (*)(void))each,
@@ -203,6 +208,7 @@ static int take_launch(struct query *query, union page_row *row, struct buffer *
     launch->process = query_i64(query, 5);
     query_text(query, 6, launch->host, sizeof launch->host);
     query_text(query, 7, launch->reason, sizeof launch->reason);
+    launch->worked = query_i64(query, 8) != 0;
     return STATUS_OK;
 }
 
@@ -211,15 +217,19 @@ static int give_launch(const struct listing *listing, const union page_row *row,
     return ((each_launch)listing->each)(listing->context, &row->launch);
 }
 
+#define LAUNCH_COLUMNS "SELECT epoch, started, ended, exit_code, threads, process, host, reason"
+#define LAUNCH_PAGE " FROM launch WHERE epoch > ?1 AND epoch <= ?2 ORDER BY epoch LIMIT 256"
+
 int ledger_each_launch(struct ledger *ledger, each_launch each, void *context, struct error *err) {
-    const struct listing listing = {
-        .sql = "SELECT epoch, started, ended, exit_code, threads, process, host, reason "
-               "FROM launch WHERE epoch > ?1 ORDER BY epoch LIMIT 256",
-        .before_first = -1,
-        .take = take_launch,
-        .give = give_launch,
-        .each = (void (*)(void))each,
-        .context = context};
+    const struct listing listing = {.sql = ledger->format >= LEDGER_FORMAT_TOTALS
+                                               ? LAUNCH_COLUMNS ", worked" LAUNCH_PAGE
+                                               : LAUNCH_COLUMNS ", 1" LAUNCH_PAGE,
+                                    .before_first = -1,
+                                    .until = ledger->view.launch,
+                                    .take = take_launch,
+                                    .give = give_launch,
+                                    .each = (void (*)(void))each,
+                                    .context = context};
     return list(ledger, &listing, err);
 }
 
@@ -243,8 +253,10 @@ static int give_event(const struct listing *listing, const union page_row *row, 
 
 int ledger_each_event(struct ledger *ledger, each_event each, void *context, struct error *err) {
     const struct listing listing = {
-        .sql = "SELECT number, at, epoch, kind, text FROM event WHERE number > ?1 ORDER BY number LIMIT 256",
+        .sql = "SELECT number, at, epoch, kind, text FROM event WHERE number > ?1 AND number <= ?2 "
+               "ORDER BY number LIMIT 256",
         .before_first = -1,
+        .until = ledger->view.event,
         .take = take_event,
         .give = give_event,
         .each = (void (*)(void))each,
@@ -257,7 +269,28 @@ int ledger_each_event(struct ledger *ledger, each_event each, void *context, str
 typedef int (*each_problem)(void *context, const struct ledger_problem *problem);
 
 #define PROBLEM_FIELDS                                                                                       \
-    "ordinal, id, state, reason, batch, tokens, rows, steps, truncated, place, shard FROM problem "
+    " ordinal, id, state, reason, batch, tokens, rows, steps, truncated, place, shard FROM "
+
+// The outcomes under a condition that a reader sees, by ordinal. One that a retry replaced since the reader's
+// moment lies in `superseded`: it stands for its problem until an outcome that the reader sees took its
+// place.
+#define OUTCOMES(condition)                                                                                  \
+    "SELECT ordinal," PROBLEM_FIELDS "problem WHERE " condition " AND checkpoint <= ?2 "
+#define OUTCOMES_SINCE_REPLACED(condition)                                                                   \
+    "UNION ALL SELECT ordinal," PROBLEM_FIELDS "superseded AS s WHERE " condition " AND checkpoint <= ?2 "   \
+    "AND NOT EXISTS(SELECT 1 FROM problem AS p WHERE p.ordinal = s.ordinal AND p.checkpoint <= ?2) "         \
+    "AND NOT EXISTS(SELECT 1 FROM superseded AS t WHERE t.ordinal = s.ordinal AND "                          \
+    "t.checkpoint > s.checkpoint AND t.checkpoint <= ?2) "
+#define PAGE_OF_OUTCOMES "ORDER BY 1 LIMIT 256"
+
+// The statement that suits the ledger's format: [without retries, with].
+static int choose_outcomes(struct ledger *ledger, const char *const sql[2], const char **chosen,
+                           struct error *err) {
+    bool retries = false;
+    int status = ledger_has_format(ledger, LEDGER_FORMAT_RETRIES, &retries, err);
+    *chosen = sql[retries];
+    return status;
+}
 
 // Columns 1 to 11 are PROBLEM_FIELDS; column 0 is the listing's key.
 static int take_problem(struct query *query, union page_row *row, struct buffer *text, struct error *err) {
@@ -290,13 +323,35 @@ static int give_problem(const struct listing *listing, const union page_row *row
 
 int ledger_each_problem(struct ledger *ledger, const enum problem_state *with_state, each_problem each,
                         void *context, struct error *err) {
+    static const char *const all[] = {OUTCOMES("ordinal > ?1") PAGE_OF_OUTCOMES,
+                                      OUTCOMES("ordinal > ?1") OUTCOMES_SINCE_REPLACED("ordinal > ?1")
+                                          PAGE_OF_OUTCOMES};
+    static const char *const some[] = {OUTCOMES("ordinal > ?1 AND state = ?3") PAGE_OF_OUTCOMES,
+                                       OUTCOMES("ordinal > ?1 AND state = ?3")
+                                           OUTCOMES_SINCE_REPLACED("ordinal > ?1 AND state = ?3")
+                                               PAGE_OF_OUTCOMES};
+    const char *sql = NULL;
+    int status = choose_outcomes(ledger, with_state == NULL ? all : some, &sql, err);
+    const struct listing listing = {.sql = sql,
+                                    .before_first = -1,
+                                    .until = ledger->view.checkpoint,
+                                    .condition = with_state == NULL ? 0 : (int64_t)*with_state,
+                                    .take = take_problem,
+                                    .give = give_problem,
+                                    .each = (void (*)(void))each,
+                                    .context = context};
+    return status == STATUS_OK ? list(ledger, &listing, err) : status;
+}
+
+int ledger_each_problem_of_shard(struct ledger *ledger, uint64_t shard, each_problem each, void *context,
+                                 struct error *err) {
     const struct listing listing = {
-        .sql = with_state == NULL ? "SELECT ordinal, " PROBLEM_FIELDS
-                                    "WHERE ordinal > ?1 ORDER BY ordinal LIMIT 256"
-                                  : "SELECT ordinal, " PROBLEM_FIELDS
-                                    "WHERE ordinal > ?1 AND state = ?2 ORDER BY ordinal LIMIT 256",
+        .sql = "SELECT place," PROBLEM_FIELDS
+               "problem WHERE checkpoint = (SELECT checkpoint FROM shard WHERE number = ?3 AND "
+               "checkpoint <= ?2) AND place > ?1 ORDER BY place LIMIT 256",
         .before_first = -1,
-        .condition = with_state == NULL ? 0 : (int64_t)*with_state,
+        .until = ledger->view.checkpoint,
+        .condition = (int64_t)shard,
         .take = take_problem,
         .give = give_problem,
         .each = (void (*)(void))each,
@@ -304,73 +359,25 @@ int ledger_each_problem(struct ledger *ledger, const enum problem_state *with_st
     return list(ledger, &listing, err);
 }
 
-int ledger_each_problem_of_shard(struct ledger *ledger, uint64_t shard, each_problem each, void *context,
-                                 struct error *err) {
-    const struct listing listing = {.sql =
-                                        "SELECT place, " PROBLEM_FIELDS
-                                        "WHERE checkpoint = (SELECT checkpoint FROM shard WHERE number = ?2) "
-                                        "AND place > ?1 ORDER BY place LIMIT 256",
-                                    .before_first = -1,
-                                    .condition = (int64_t)shard,
-                                    .take = take_problem,
-                                    .give = give_problem,
-                                    .each = (void (*)(void))each,
-                                    .context = context};
-    return list(ledger, &listing, err);
-}
-
 int ledger_find_problem(struct ledger *ledger, const char *id, size_t id_size, struct ledger_problem *problem,
                         struct buffer *memory, bool *found, struct error *err) {
+    static const char *const sql[] = {OUTCOMES("id = ?1"),
+                                      OUTCOMES("id = ?1") OUTCOMES_SINCE_REPLACED("id = ?1")};
     struct query query;
     union page_row row = {0};
-    query_begin(&query, ledger, "SELECT ordinal, " PROBLEM_FIELDS "WHERE id = ?1");
+    const char *chosen = NULL;
+    int status = choose_outcomes(ledger, sql, &chosen, err);
+    *found = false;
+    if (status != STATUS_OK) {
+        return status;
+    }
+    query_begin(&query, ledger, chosen);
     query_bind_id(&query, 1, id, id_size);
-    int status = query_next(&query, found, err);
+    query_bind_i64(&query, 2, ledger->view.checkpoint);
+    status = query_next(&query, found, err);
     if (status == STATUS_OK && *found) {
         status = take_problem(&query, &row, memory, err);
         *problem = whole_problem(&row, memory->data);
-    }
-    query_end(&query);
-    return status;
-}
-
-int ledger_totals(struct ledger *ledger, struct ledger_totals *totals, struct error *err) {
-    struct query query;
-    bool row = false;
-    *totals = (struct ledger_totals){0};
-    // One statement, so that the figures belong to one moment of a running run.
-    query_begin(
-        &query, ledger,
-        "SELECT p.done, p.failed, p.skipped, p.truncated, s.shards, s.rows, s.tokens, s.bytes, b.batches,"
-        " b.overflowed, b.compute, b.wait, b.write, b.prepare, c.at, c.finished FROM "
-        "(SELECT ifnull(sum(state = 0), 0) AS done, ifnull(sum(state = 1), 0) AS failed,"
-        "  ifnull(sum(state = 2), 0) AS skipped, ifnull(sum(truncated), 0) AS truncated FROM problem) AS p, "
-        "(SELECT count(*) AS shards, ifnull(sum(rows), 0) AS rows, ifnull(sum(tokens), 0) AS tokens,"
-        "  ifnull(sum(bytes), 0) AS bytes FROM shard) AS s, "
-        "(SELECT count(*) AS batches, ifnull(sum(overflowed), 0) AS overflowed, total(compute_seconds) AS "
-        "compute,"
-        "  total(wait_seconds) AS wait, total(write_seconds) AS write, total(prepare_seconds) AS prepare"
-        "  FROM batch) AS b, "
-        "(SELECT ifnull(max(at), 0) AS at, ifnull(max(finished), 0) AS finished FROM checkpoint"
-        "  WHERE number > 0) AS c");
-    int status = query_next(&query, &row, err);
-    if (status == STATUS_OK && row) {
-        *totals = (struct ledger_totals){.done = query_u64(&query, 0),
-                                         .failed = query_u64(&query, 1),
-                                         .skipped = query_u64(&query, 2),
-                                         .truncated = query_u64(&query, 3),
-                                         .shards = query_u64(&query, 4),
-                                         .rows = query_u64(&query, 5),
-                                         .tokens = query_u64(&query, 6),
-                                         .bytes = query_u64(&query, 7),
-                                         .batches = query_u64(&query, 8),
-                                         .overflowed = query_u64(&query, 9),
-                                         .compute_seconds = query_f64(&query, 10),
-                                         .wait_seconds = query_f64(&query, 11),
-                                         .write_seconds = query_f64(&query, 12),
-                                         .prepare_seconds = query_f64(&query, 13),
-                                         .last_commit = query_i64(&query, 14),
-                                         .finished = query_i64(&query, 15) != 0};
     }
     query_end(&query);
     return status;

@@ -7,10 +7,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum {
-    LEDGER_MOST = 1 << 30
-}; // bytes of a ledger that are worth copying; a million problems take about 150 MB
-
 static int journal_path(char out[PATH_SIZE], const char *path, struct error *err) {
     if (snprintf(out, PATH_SIZE, "%s-journal", path) >= PATH_SIZE) {
         return error_set(err, STATUS_DATA, "path too long: %.200s", path);
@@ -37,21 +33,71 @@ bool ledger_rescue_permitted(const struct ledger *ledger) {
            access(folder, W_OK) == 0;
 }
 
-static int copy_file(const char *from, const char *to, struct error *err) {
-    struct buffer bytes = {0};
-    int status = file_read(&bytes, from, LEDGER_MOST, err);
-    FILE *out = status == STATUS_OK ? fopen(to, "wxe") : NULL;
-    if (status == STATUS_OK && out == NULL) {
-        status = error_set_errno(err, STATUS_WRITE, "cannot create %s", to);
-    }
-    if (out != NULL) {
-        bool written = fwrite(bytes.data, 1, bytes.size, out) == bytes.size;
-        if (fclose(out) != 0 || !written) {
-            status = error_set_errno(err, STATUS_WRITE, "cannot write %s", to);
+// Copies what is in the file now; it may be larger than the memory.
+static int copy_bytes(int in, int out, const char *from, const char *to, struct error *err) {
+    char block[1 << 16];
+    for (;;) {
+        ssize_t count = read(in, block, sizeof block);
+        if (count == 0) {
+            return STATUS_OK;
+        }
+        if (count < 0 && errno == EINTR) {
+            continue;
+        }
+        if (count < 0) {
+            return error_set_errno(err, STATUS_DATA, "cannot read %s", from);
+        }
+        for (ssize_t done = 0; done < count;) {
+            ssize_t written = write(out, block + done, (size_t)(count - done));
+            if (written < 0 && errno != EINTR) {
+                return error_set_errno(err, STATUS_WRITE, "cannot write %s", to);
+            }
+            done += written > 0 ? written : 0;
         }
     }
-    buffer_destroy(&bytes);
+}
+
+static int copy_file(const char *from, const char *to, struct error *err) {
+    int in;
+    int out = -1;
+    size_t size;
+    int status = file_open_own(&in, &size, from, err);
+    if (status == STATUS_OK) {
+        status = file_create(&out, to, err);
+    }
+    if (status == STATUS_OK) {
+        status = copy_bytes(in, out, from, to, err);
+    }
+    if (out >= 0 && close(out) != 0 && status == STATUS_OK) {
+        status = error_set_errno(err, STATUS_WRITE, "cannot close %s", to);
+    }
+    if (in >= 0) {
+        close(in);
+    }
     return status;
+}
+
+// Both files, in the folder for copies: said before gigabytes are written in vain.
+static int check_space(const char *path, const char *journal, const char *folder, struct error *err) {
+    uint64_t space = 0;
+    uint64_t bytes = 0;
+    uint64_t journal_bytes = 0;
+    int status = file_size(path, &bytes, err);
+    if (status == STATUS_OK) {
+        status = file_size(journal, &journal_bytes, err);
+    }
+    if (status == STATUS_OK) {
+        status = file_space(folder, &space, err);
+    }
+    bytes += journal_bytes;
+    return status == STATUS_OK && space < bytes
+               ? error_set(err, STATUS_WRITE,
+                           "%s was left in the middle of a commit, which strata status of a user who may "
+                           "write takes "
+                           "back; a copy of its %.2f GB does not fit in %s (%.2f GB free): set TMPDIR to a "
+                           "larger folder",
+                           path, (double)bytes * 1e-9, folder, (double)space * 1e-9)
+               : status;
 }
 
 static bool same_state(const struct stat *a, const struct stat *b) {
@@ -86,10 +132,13 @@ int ledger_rescue_copy(struct ledger *ledger, struct error *err) {
     char to[PATH_SIZE];
     char to_journal[PATH_SIZE];
     const char *folder = getenv("TMPDIR");
+    folder = folder == NULL ? "/tmp" : folder;
     int status = journal_path(journal, ledger->path, err);
     if (status == STATUS_OK) {
-        status = path_join(ledger->copy, sizeof ledger->copy, folder == NULL ? "/tmp" : folder,
-                           "strata-ledger-XXXXXX", err);
+        status = check_space(ledger->path, journal, folder, err);
+    }
+    if (status == STATUS_OK) {
+        status = path_join(ledger->copy, sizeof ledger->copy, folder, "strata-ledger-XXXXXX", err);
     }
     if (status == STATUS_OK && mkdtemp(ledger->copy) == NULL) {
         status = error_set_errno(err, STATUS_WRITE, "cannot make a folder for a copy of %s", ledger->path);

@@ -5,8 +5,9 @@
 
 #include "base/clock.h"
 #include "checkpoints/ledger_chain.h"
+#include "checkpoints/ledger_retry.h"
 
-int ledger_identity(struct ledger *ledger, struct identity *stored, bool *found, struct error *err) {
+static int read_identity(struct ledger *ledger, struct identity *stored, bool *found, struct error *err) {
     struct query query;
     bool row = false;
     *stored = (struct identity){0};
@@ -28,6 +29,18 @@ int ledger_identity(struct ledger *ledger, struct identity *stored, bool *found,
         }
     }
     query_end(&query);
+    return status;
+}
+
+int ledger_identity(struct ledger *ledger, struct identity *stored, bool *found, struct error *err) {
+    char problems[DIGEST_HEX];
+    int status = read_identity(ledger, stored, found, err);
+    if (status == STATUS_OK && *found) {
+        status = ledger_retry_source(ledger, problems, err);
+    }
+    if (status == STATUS_OK && *found && problems[0] != 0) {
+        status = identity_replace(stored, IDENTITY_PROBLEMS, problems, err);
+    }
     if (status != STATUS_OK) {
         identity_destroy(stored);
         *found = false;
@@ -157,7 +170,8 @@ int ledger_launch(struct ledger *ledger, int threads, uint64_t *epoch, struct er
     }
     gethostname(host, sizeof host - 1);
     query_begin(&query, ledger,
-                "INSERT INTO launch(epoch, started, threads, process, host) VALUES(?1, ?2, ?3, ?4, ?5)");
+                "INSERT INTO launch(epoch, started, threads, process, host, worked) VALUES(?1, ?2, ?3, ?4, "
+                "?5, 0)");
     query_bind_u64(&query, 1, ledger->epoch + 1);
     query_bind_i64(&query, 2, clock_unix());
     query_bind_i64(&query, 3, threads);
@@ -169,6 +183,21 @@ int ledger_launch(struct ledger *ledger, int threads, uint64_t *epoch, struct er
     if (status == STATUS_OK) {
         *epoch = ++ledger->epoch;
     }
+    return status;
+}
+
+int ledger_launch_works(struct ledger *ledger, struct error *err) {
+    struct query query;
+    int status = ledger_transaction(ledger, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    query_begin(&query, ledger, "UPDATE launch SET worked = 1 WHERE epoch = ?1");
+    query_bind_u64(&query, 1, ledger->epoch);
+    status = query_run(&query, err);
+    query_end(&query);
+    status = ledger_transaction_end(ledger, status, err);
+    ledger->working = status == STATUS_OK;
     return status;
 }
 

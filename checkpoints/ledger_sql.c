@@ -7,7 +7,10 @@
 
 #include "base/size.h"
 
-static int kind_of(const struct ledger *ledger, int result) {
+static int kind_of(const struct ledger *ledger, int result, int number) {
+    if (result == SQLITE_IOERR_NOMEM || error_is_shortage(number)) {
+        return STATUS_INTERNAL;
+    }
     switch (result & 0xff) {
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
@@ -19,6 +22,9 @@ static int kind_of(const struct ledger *ledger, int result) {
     case SQLITE_NOMEM:
     case SQLITE_RANGE:
         return STATUS_INTERNAL;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED: // of a reader: the runner has been at a commit for half a minute; try again
+        return ledger->read_only ? STATUS_STOPPED : STATUS_WRITE;
     default:
         return ledger->read_only ? STATUS_DATA : STATUS_WRITE;
     }
@@ -41,8 +47,8 @@ int ledger_failed(struct ledger *ledger, const char *what, struct error *err) {
         number != 0 && (primary == SQLITE_IOERR || primary == SQLITE_CANTOPEN || primary == SQLITE_FULL);
     snprintf(text, sizeof text, "%s", sqlite3_errmsg(ledger->db));
     ledger_clean_text(text);
-    return error_set(err, kind_of(ledger, result), "ledger %s: %s: %s (SQLite %d%s%s)", ledger->path, what,
-                     text, result, system ? ", " : "", system ? strerror(number) : "");
+    return error_set(err, kind_of(ledger, result, system ? number : 0), "ledger %s: %s: %s (SQLite %d%s%s)",
+                     ledger->path, what, text, result, system ? ", " : "", system ? strerror(number) : "");
 }
 
 int ledger_execute(struct ledger *ledger, const char *sql, struct error *err) {
@@ -77,6 +83,14 @@ int ledger_number(struct ledger *ledger, const char *sql, int64_t *value, struct
         *value = query_i64(&query, 0);
     }
     query_end(&query);
+    return status;
+}
+
+int ledger_has_format(struct ledger *ledger, int64_t format, bool *has, struct error *err) {
+    int status = ledger->format >= format
+                     ? STATUS_OK
+                     : ledger_number(ledger, "PRAGMA user_version", &ledger->format, err);
+    *has = status == STATUS_OK && ledger->format >= format;
     return status;
 }
 

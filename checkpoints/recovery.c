@@ -93,6 +93,9 @@ static int check_shard(void *context, const struct ledger_shard *shard) {
                          path);
     }
     if (status == STATUS_OK) {
+        status = file_check_own(path, recovery->err);
+    }
+    if (status == STATUS_OK) {
         status = file_size(path, &bytes, recovery->err);
     }
     if (status == STATUS_OK && bytes != shard->sealed.bytes) {

@@ -47,10 +47,24 @@ static int sync_parents(const char *path, struct error *err) {
     }
 }
 
+int run_folder_check(const char *folder, struct error *err) {
+    char path[PATH_SIZE];
+    struct stat info;
+    int status = run_folder_file(path, folder, "shards", err);
+    return status == STATUS_OK && lstat(path, &info) == 0 && !S_ISDIR(info.st_mode)
+               ? error_set(
+                     err, STATUS_DATA,
+                     "%s is %s: the folder of a run's shards is a real one (the run directory itself may "
+                     "be a link)",
+                     path, S_ISLNK(info.st_mode) ? "a symbolic link" : "not a folder")
+               : status;
+}
+
 static int refuse(const char *path, const char *lock, struct error *err) {
     char holder[128] = "";
-    int descriptor = open(lock, O_RDONLY | O_CLOEXEC);
-    if (descriptor >= 0) {
+    size_t size;
+    int descriptor;
+    if (file_open_own(&descriptor, &size, lock, err) == STATUS_OK) {
         ssize_t count = read(descriptor, holder, sizeof holder - 1);
         holder[count > 0 ? count : 0] = 0;
         holder[strcspn(holder, "\n")] = 0;
@@ -115,6 +129,9 @@ int run_folder_open(struct run_folder *folder, const char *path, bool force, str
         status = take_lock(folder, err);
     }
     if (status == STATUS_OK) {
+        status = run_folder_check(path, err);
+    }
+    if (status == STATUS_OK) {
         status = file_make_folder(shards, err);
     }
     if (status == STATUS_OK) {
@@ -142,8 +159,9 @@ bool run_folder_busy(const char *folder) {
     if (run_folder_file(path, folder, "lock", &ignored) != STATUS_OK) {
         return false;
     }
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) {
+    size_t size;
+    int descriptor;
+    if (file_open_own(&descriptor, &size, path, &ignored) != STATUS_OK) {
         return false;
     }
     bool busy = flock(descriptor, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;

@@ -27,6 +27,10 @@ enum { RUN_FOLDER_NAME = 64 };
 void run_folder_shard_name(char out[RUN_FOLDER_NAME], uint64_t number, bool partial); // "part-000000.h5"
 bool run_folder_parse_shard(const char *name, uint64_t *number, bool *partial); // false when it is not such a name
 
+// STATUS_DATA when FOLDER/shards is a link, or no folder: what lies in a run directory may have been put there by others
+// who can write to it, and is not followed out of it. The run directory may be a link.
+int run_folder_check(const char *folder, struct error *err);
+
 // True while a runner holds the folder's lock. Looks by taking the lock shared for an instant.
 bool run_folder_busy(const char *folder);
 

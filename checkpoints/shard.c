@@ -240,6 +240,7 @@ const char *shard_library(char out[32]) {
     unsigned major = 0;
     unsigned minor = 0;
     unsigned release = 0;
+    hdf5_quiet();
     H5get_libversion(&major, &minor, &release);
     snprintf(out, 32, "%u.%u.%u", major, minor, release);
     return out;

@@ -303,6 +303,10 @@ static int open_latents(struct shard_reader *reader, size_t layer, struct error 
         return hdf5_fail(err, STATUS_DATA, "no dataset %s", path);
     }
     reader->dataset[layer] = dataset;
+    int status = hdf5_check_storage(dataset, path, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
     hid_t space = H5Dget_space(dataset);
     hid_t type = H5Dget_type(dataset);
     bool good = space >= 0 && type >= 0 && H5Tequal(type, reader->type) > 0 &&
@@ -345,6 +349,9 @@ int shard_reader_open(struct shard_reader **out, const char *path, struct error 
     reader->type = H5I_INVALID_HID;
     hdf5_quiet();
     status = hdf5_open(&reader->file, path, err);
+    if (status == STATUS_OK) {
+        status = hdf5_check_links(reader->file, err);
+    }
     if (status == STATUS_OK) {
         status = read_layout(reader, err);
     }

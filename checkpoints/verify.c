@@ -10,8 +10,9 @@
 
 #include "base/dtype.h"
 #include "base/file.h"
+#include "base/printable.h"
 #include "base/size.h"
-#include "base/utf8.h"
+#include "checkpoints/folder_content.h"
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
 #include "checkpoints/shard_reader.h"
@@ -19,39 +20,48 @@
 struct verification {
     const char *folder;
     struct ledger *ledger;
-    void (*fault)(void *context, const char *line);
+    void (*tell)(void *context, enum verify_kind kind, const char *line);
     void *context;
     struct verify_report *report;
     struct error *err;
     uint64_t shards; // of the ledger, checked so far
 };
 
-// One line of valid UTF-8, whatever bytes a damaged ledger holds.
-static void clean(char *line) {
-    size_t left = strlen(line);
-    while (left > 0) {
-        uint32_t code = 0;
-        size_t size = utf8_decode(line, left, &code);
-        if (size == 0 || code < 0x20 || code == 0x7f) {
-            *line = '?';
-            size = 1;
-        }
-        line += size;
-        left -= size;
-    }
+static void give_line(struct verification *check, enum verify_kind kind, const char *format,
+                      va_list arguments) {
+    char text[2048];
+    char line[2 * sizeof text];
+    vsnprintf(text, sizeof text, format, arguments);
+    printable(line, sizeof line, text); // a damaged ledger holds any bytes
+    *(kind == VERIFY_FAULT ? &check->report->faults : &check->report->notes) += 1;
+    check->tell(check->context, kind, line);
 }
 
 static void say(struct verification *check, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void note(struct verification *check, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static void say(struct verification *check, const char *format, ...) {
-    char line[2048];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
+    give_line(check, VERIFY_FAULT, format, arguments);
     va_end(arguments);
-    clean(line);
-    check->report->faults++;
-    check->fault(check->context, line);
+}
+
+static void note(struct verification *check, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    give_line(check, VERIFY_NOTE, format, arguments);
+    va_end(arguments);
+}
+
+// A finding of the ledger's own checks is a fault; that they could not be made (no memory, a busy ledger) is
+// an error.
+static int as_finding(struct verification *check, int status) {
+    if (status != STATUS_DATA) {
+        return status;
+    }
+    say(check, "%s", check->err->message);
+    return STATUS_OK;
 }
 
 // ---- one shard against its problems in the ledger ----
@@ -152,9 +162,12 @@ static int check_values(struct verification *check, struct shard_reader *reader,
         size_t rows = size_min(block_rows, content->rows - first);
         size_t count = rows * content->hidden;
         int status = shard_reader_latents(reader, layer, first, rows, block, check->err);
-        if (status != STATUS_OK) {
+        if (status == STATUS_DATA) {
             say(check, "shard %s: %s", name, check->err->message);
             return STATUS_OK;
+        }
+        if (status != STATUS_OK) {
+            return status;
         }
         size_t bad = first_not_finite(block, content->dtype, count);
         if (bad < count) {
@@ -185,12 +198,12 @@ static int check_latents(struct verification *check, struct shard_reader *reader
 static int check_content(struct verification *check, const struct ledger_shard *shard, const char *path) {
     struct shard_reader *reader = NULL;
     int status = shard_reader_open(&reader, path, check->err);
-    if (status == STATUS_INTERNAL) {
-        return status;
-    }
-    if (status != STATUS_OK) {
+    if (status == STATUS_DATA) {
         say(check, "shard %s: %s", shard->sealed.name, check->err->message);
         return STATUS_OK;
+    }
+    if (status != STATUS_OK) {
+        return status;
     }
     struct comparison comparison = {.check = check, .shard = shard, .content = shard_reader_content(reader)};
     compare_counts(check, shard, comparison.content);
@@ -226,9 +239,16 @@ static int check_shard(void *context, const struct ledger_shard *shard) {
     if (status != STATUS_OK) {
         return status;
     }
-    if (file_size(path, &bytes, check->err) != STATUS_OK || digest_file(path, hex, check->err) != STATUS_OK) {
+    status = file_size(path, &bytes, check->err);
+    if (status == STATUS_OK) {
+        status = digest_file(path, hex, check->err);
+    }
+    if (status == STATUS_DATA) {
         say(check, "shard %s: %s", sealed->name, file_exists(path) ? check->err->message : "missing");
         return STATUS_OK;
+    }
+    if (status != STATUS_OK) {
+        return status;
     }
     check->report->bytes += bytes;
     if (bytes != sealed->bytes) {
@@ -271,18 +291,24 @@ static int list_names(struct buffer *names, const char *folder, struct error *er
     return status;
 }
 
-// A runner at work may have an open shard, and one sealed and not yet acknowledged.
-static void check_orphans(struct verification *check, const struct buffer *names, const char *partial,
-                          bool busy) {
+// What lies in shards/ beside the acknowledged files is no part of the run: a runner at work has an open
+// shard, or one sealed and not yet acknowledged (or acknowledged since the ledger was looked at), and a
+// runner that was killed leaves its own behind, which the next launch removes.
+static void check_others(struct verification *check, const struct buffer *names, const char *partial,
+                         bool busy) {
     for (size_t i = 0; i < names->size; i += strlen(names->data + i) + 1) {
         const char *name = names->data + i;
         uint64_t number;
         bool is_partial;
         bool shard = run_folder_parse_shard(name, &number, &is_partial);
         bool known = shard && (is_partial ? strcmp(name, partial) == 0 : number < check->shards);
-        if (!known && !(busy && (shard || strstr(name, ".tmp") != NULL))) {
-            say(check, "shards/%s: the ledger does not know this file", name);
+        bool ours = shard || folder_content_is_aside(name, true);
+        if (known || (ours && busy)) {
+            continue;
         }
+        note(check, "shards/%s: %s", name,
+             ours ? "not acknowledged: a run that was stopped short left it, and the next launch removes it"
+                  : "the ledger does not know this file");
     }
 }
 
@@ -300,11 +326,15 @@ static int check_partial(struct verification *check, char name[64], bool busy) {
     }
     snprintf(name, 64, "%s", partial.name);
     status = run_folder_shard(path, check->folder, partial.shard, true, check->err);
-    if (status == STATUS_OK && !busy &&
-        (digest_file(path, hex, check->err) != STATUS_OK || strcmp(hex, partial.sha256) != 0)) {
-        say(check,
-            "shards/%s: the partial shard of a clean stop is missing or changed (it will be computed again)",
-            name);
+    if (status != STATUS_OK || busy) {
+        return status;
+    }
+    status = digest_file(path, hex, check->err);
+    if (status == STATUS_DATA || (status == STATUS_OK && strcmp(hex, partial.sha256) != 0)) {
+        note(check,
+             "shards/%s: the partial shard of a clean stop is missing or changed (it will be computed again)",
+             name);
+        status = STATUS_OK;
     }
     return status;
 }
@@ -332,37 +362,66 @@ static int check_totals(struct verification *check) {
     return STATUS_OK;
 }
 
-int verify_run(const char *folder, void (*fault)(void *context, const char *line), void *context,
-               struct verify_report *report, struct error *err) {
-    struct verification check = {
-        .folder = folder, .fault = fault, .context = context, .report = report, .err = err};
-    struct buffer names = {0};
+// Its chain, its sums and, unless it is large and somebody waits to write to it, its pages.
+static int check_ledger(struct verification *check, bool busy) {
+    enum { PAGES_MOST = 128 << 20 };
+    char path[PATH_SIZE];
+    uint64_t bytes = 0;
+    // The chain comes first: a link names the shard at fault, which the page check cannot.
+    int status = as_finding(check, ledger_check_chain(check->ledger, check->err));
+    if (status == STATUS_OK && check->report->faults == 0) {
+        status = as_finding(check, ledger_check_totals(check->ledger, check->err));
+    }
+    if (status == STATUS_OK) {
+        status = run_folder_file(path, check->folder, "ledger.sqlite", check->err);
+    }
+    if (status == STATUS_OK) {
+        status = file_size(path, &bytes, check->err);
+    }
+    if (status != STATUS_OK || check->report->faults > 0) {
+        return status;
+    }
+    if (busy && bytes > PAGES_MOST) {
+        note(check, "the ledger's pages were not checked, which would keep the run from its commits");
+        return STATUS_OK;
+    }
+    return as_finding(check, ledger_check_pages(check->ledger, check->err));
+}
+
+static int check_all(struct verification *check, const struct buffer *names, bool busy) {
     char partial[64];
+    int status = check_ledger(check, busy);
+    if (status == STATUS_OK) {
+        status = ledger_each_shard(check->ledger, check_shard, check, check->err);
+    }
+    if (status == STATUS_OK) {
+        status = check_partial(check, partial, busy);
+    }
+    if (status == STATUS_OK) {
+        check_others(check, names, partial, busy);
+        status = check_totals(check);
+    }
+    // The ledger stopped making sense half-way: that is a finding, not a failure to look.
+    return as_finding(check, status);
+}
+
+int verify_run(const char *folder, void (*tell)(void *context, enum verify_kind kind, const char *line),
+               void *context, struct verify_report *report, struct error *err) {
+    struct verification check = {
+        .folder = folder, .tell = tell, .context = context, .report = report, .err = err};
+    struct buffer names = {0};
     *report = (struct verify_report){0};
     bool busy = run_folder_busy(folder);
-    // Names are listed first: a shard that is acknowledged meanwhile is then no surprise.
     int status = list_names(&names, folder, err);
+    if (status == STATUS_OK && busy && folder_content_lacks_ledger(folder)) {
+        note(&check, "the runner at work has recorded nothing yet");
+        goto done;
+    }
     if (status == STATUS_OK) {
         status = ledger_open_read(&check.ledger, folder, err);
     }
-    if (status != STATUS_OK) {
-        goto done;
-    }
-    if (ledger_check_chain(check.ledger, err) != STATUS_OK) {
-        say(&check, "%s", err->message);
-    }
-    status = ledger_each_shard(check.ledger, check_shard, &check, err);
     if (status == STATUS_OK) {
-        status = check_partial(&check, partial, busy);
-    }
-    if (status == STATUS_OK) {
-        check_orphans(&check, &names, partial, busy);
-        status = check_totals(&check);
-    }
-    if (status ==
-        STATUS_DATA) { // the ledger stopped making sense half-way: that is a finding, not a failure to look
-        say(&check, "%s", err->message);
-        status = STATUS_OK;
+        status = check_all(&check, &names, busy);
     }
 done:
     ledger_close(check.ledger);

@@ -11,6 +11,7 @@
 #include "base/random.h"
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
+extern size_t fuzz_accepted; // each target's: the inputs that it did not refuse
 
 enum { SEED_LIMIT = 1 << 24, CHANGES = 64, RANDOM_INPUTS = 64, RANDOM_BYTES = 256, NESTING = 20000 };
 
@@ -42,6 +43,7 @@ static int feed_folder(const char *folder, uint64_t *random) {
     struct dirent **entries = NULL;
     int count = scandir(folder, &entries, NULL, alphasort);
     int failures = 0;
+    size_t accepted = 0; // seeds as they are
     for (int i = 0; i < count; i++) {
         struct buffer seed = {0};
         struct error err = {0};
@@ -52,7 +54,9 @@ static int feed_folder(const char *folder, uint64_t *random) {
                 fprintf(stderr, "%s\n", err.message);
                 failures = 1;
             } else {
+                size_t before = fuzz_accepted;
                 feed(seed.data, seed.size);
+                accepted += fuzz_accepted - before;
                 feed_changed(seed.data, seed.size, random);
             }
         }
@@ -60,6 +64,10 @@ static int feed_folder(const char *folder, uint64_t *random) {
         free(entries[i]);
     }
     free(entries);
+    if (accepted == 0) { // no folder, an empty one, or one of seeds that are all refused at the door
+        fprintf(stderr, "%s holds no seed that is accepted\n", folder);
+        failures = 1;
+    }
     return failures;
 }
 
@@ -87,10 +95,10 @@ static void feed_built_in(uint64_t *random) {
 
 int main(int argc, char **argv) {
     uint64_t random = 1;
-    int failures = 0;
+    int failures = argc < 2;
     feed_built_in(&random);
     for (int i = 1; i < argc; i++) {
-        failures |= feed_folder(argv[i], &random); // a target without seeds has no folder
+        failures |= feed_folder(argv[i], &random);
     }
     return failures;
 }

@@ -149,7 +149,8 @@ class Check:
                 raise FileNotFoundError(self.strata)
             return f"{self.strata} as it is"
         on_gpu = self.options.device != "cpu"
-        configure = ["cmake", "--preset", "release", "-B", self.build, f"-DSTRATA_CUDA={'ON' if on_gpu else 'AUTO'}", f"-DSTRATA_PYTHON={self.options.python}"]
+        configure = ["cmake", "--preset", "release", "-B", self.build, f"-DSTRATA_CUDA={'ON' if on_gpu else 'AUTO'}", "-DSTRATA_TESTS=ON",
+                     f"-DSTRATA_PYTHON={self.options.python}"]
         if on_gpu:
             configure.append("-DSTRATA_CUDA_ARCHITECTURES=native")
         if self.options.packages:

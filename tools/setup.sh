@@ -1,13 +1,27 @@
 #!/usr/bin/env bash
-# Installs what building and testing strata needs: Debian packages (when missing) and a Python environment in build/venv.
-# usage: tools/setup.sh [--parity]     --parity adds what the tests compare with: torch, transformers and others
+# Installs what is missing: Debian packages, and a Python environment in build/venv. What is there is left alone.
+# usage: tools/setup.sh [--tests] [--parity]
+#   (none)     what building strata and its demo need
+#   --tests    and what the tests need
+#   --parity   and what tests and benchmarks compare with: torch (its CPU build), transformers and others, some 2 GB
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(gcc g++ cmake ninja-build pkg-config git libhdf5-dev libsqlite3-dev libyaml-dev libssl-dev libpcre2-dev
-  libutf8proc-dev libjansson-dev zlib1g-dev libcmocka-dev libboost-context-dev clang-14 libclang-rt-14-dev clang-format-14
-  strace faketime python3 python3-venv)
+tests= parity=
+for word in "$@"; do
+  case $word in
+  --tests) tests=1 ;;
+  --parity) parity=1 ;;
+  *) echo "usage: tools/setup.sh [--tests] [--parity]" >&2 && exit 64 ;;
+  esac
+done
 
+packages=(gcc libc6-dev cmake ninja-build pkg-config libhdf5-dev libsqlite3-dev libyaml-dev libssl-dev libpcre2-dev
+  libutf8proc-dev libjansson-dev zlib1g-dev python3 python3-venv)
+if [ -n "$tests" ]; then
+  packages+=(g++ git libcmocka-dev libboost-context-dev clang-14 libclang-rt-14-dev clang-format-14 strace faketime
+    e2fsprogs mount xfsprogs)
+fi
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
@@ -29,11 +43,21 @@ fi
 install() {
   local stamp="build/venv/.installed-$(basename "$1")"
   if ! cmp -s "$1" "$stamp"; then
-    build/venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1"
+    echo "installing: $(sed -n 's/^\([a-z][a-z0-9-]*\).*/\1/p' "$1" | tr '\n' ' ')"
+    # One retry: an index that a file adds to the usual one may be out of reach, and the rest does without it.
+    build/venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 -r "$1"
     cp "$1" "$stamp"
   fi
 }
 install tools/requirements.txt
+if [ -n "$tests" ]; then
+  install tools/requirements-tests.txt
+fi
+if [ -n "$parity" ]; then
+  # torch first: what comes after it takes the one that is there.
+  install tools/requirements-torch.txt
+  install tools/requirements-parity.txt
+fi
 
 # The CUDA back end needs more than nvcc: what a bare compiler lacks comes from PyPI.
 nvcc=$(PATH="$PATH:/usr/local/cuda/bin" command -v nvcc || true)
@@ -42,9 +66,4 @@ if [ -n "$nvcc" ] && ! echo '#include <cublasLt.h>' | "$nvcc" -E -x cu - >/dev/n
   if [ -f "tools/requirements-cuda$cuda.txt" ]; then
     install "tools/requirements-cuda$cuda.txt"
   fi
-fi
-if [ "${1:-}" = --parity ]; then
-  # torch first: the version pinned here keeps what comes after from choosing another.
-  build/venv/bin/python -m pip install --quiet --disable-pip-version-check "$(grep '^torch' tools/requirements-parity.txt)"
-  install tools/requirements-parity.txt
 fi

@@ -1,21 +1,42 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds strata and runs every test: fuzz targets, unit tests under the address and undefined
-# behaviour sanitizers, then everything in the release build.
-# usage: tools/test.sh [ctest arguments]      STRATA_FUZZ_SECONDS (30) a fuzz target; 0 leaves fuzzing out
+# behaviour sanitizers, then everything in the release build. Ends with what was skipped, and why, and one line of counts.
+# usage: tools/test.sh [--no-parity] [ctest arguments]      STRATA_FUZZ_SECONDS (30) a fuzz target; 0 leaves fuzzing out
+#   --no-parity   leaves torch, transformers and the tests that compare with them out
 set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=$(nproc)
-
-tools/setup.sh
-cmake --preset release -DSTRATA_PYTHON="$PWD/build/venv/bin/python" >/dev/null
-cmake --build build -j "$jobs"
-
-if [ "${STRATA_FUZZ_SECONDS:-30}" != 0 ]; then
-  tools/fuzz.sh "${STRATA_FUZZ_SECONDS:-30}"
+results=build/test-results
+setup=(--tests --parity)
+leave_out=()
+if [ "${1:-}" = --no-parity ]; then
+  shift
+  setup=(--tests)
+  leave_out=(-LE parity)
 fi
 
-cmake --preset asan >/dev/null
+tools/setup.sh "${setup[@]}"
+# Every setting that a test depends on is given here: another command may have left another one in the build folder.
+settings=(-DSTRATA_TESTS=ON -DSTRATA_CUDA_EMULATION=ON -DSTRATA_PYTHON="$PWD/build/venv/bin/python")
+cmake --preset release "${settings[@]}" >/dev/null
+cmake --build build -j "$jobs"
+failed=0
+if [ "${STRATA_FUZZ_SECONDS:-30}" != 0 ]; then
+  tools/fuzz.sh "${STRATA_FUZZ_SECONDS:-30}" || failed=1
+fi
+cmake --preset asan "${settings[@]}" >/dev/null
 cmake --build build/asan -j "$jobs"
-ctest --test-dir build/asan -L unit -j "$jobs" --output-on-failure "$@"
 
-ctest --test-dir build -j "$jobs" --output-on-failure "$@"
+# suite FOLDER NAME ...: both suites run whatever fuzzing and the first one found. A suite without tests has failed, unless what was
+# asked for leaves some out.
+rm -rf "$results"
+mkdir -p "$results"
+empty=$([ $# = 0 ] && echo error || echo ignore)
+suite() {
+  ctest --test-dir "$1" -j "$jobs" --no-tests="$empty" --output-on-failure --test-output-size-passed 1048576 \
+    --output-junit "$PWD/$results/$2.xml" "${@:3}" || failed=1
+}
+suite build/asan sanitizers -L unit "$@"
+suite build release "${leave_out[@]}" "$@"
+build/venv/bin/python tools/test_report.py tests/skips.txt "$results/sanitizers.xml" "$results/release.xml" || failed=1
+exit "$failed"

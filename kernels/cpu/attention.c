@@ -8,19 +8,19 @@
 //
 // Where a query falls into blocks and tiles depends on its position in its text alone, so its bits do too.
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/size.h"
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/team.h"
 
 enum {
     KEY_BLOCK =
         256, // a multiple of every tile_columns; keys and values of 128 dimensions take 128 KB in bfloat16
     QUERY_ROWS = 768,  // queries times heads of one work item
     ROW_PADDING = 32,  // as in gemm.c
-    SCRATCH_PARTS = 6, // pieces of a thread's scratch
+    SCRATCH_PARTS = 7, // pieces of a thread's scratch
 };
 
 struct shape {
@@ -62,19 +62,27 @@ static struct shape shape_of(const struct cpu_device *cpu, const struct device_a
     return shape;
 }
 
-struct scratch {   // of one thread
-    void *queries; // [group * positions, query_stride] operands
-    float *sums;   // [group * positions, sums_stride]
-    float *maxima; // [group * positions]
-    float *totals; // [group * positions]
-    void *keys;    // panels of keys: [KEY_BLOCK / tile_columns][depth][tile_columns] operands
-    void *values;  // panels of dimensions: [sums_stride / tile_columns][KEY_BLOCK][tile_columns] operands
+// Work items are numbered text by text, a text's last block (the most work) first, key/value heads innermost.
+struct cursor {
+    size_t text;
+    size_t before; // items of the texts before
+};
+
+struct scratch {           // of one thread
+    struct cursor *cursor; // the item it took last
+    void *queries;         // [group * positions, query_stride] operands
+    float *sums;           // [group * positions, sums_stride]
+    float *maxima;         // [group * positions]
+    float *totals;         // [group * positions]
+    void *keys;            // panels of keys: [KEY_BLOCK / tile_columns][depth][tile_columns] operands
+    void *values; // panels of dimensions: [sums_stride / tile_columns][KEY_BLOCK][tile_columns] operands
 };
 
 static void scratch_sizes(const struct shape *shape, size_t bytes[SCRATCH_PARTS]) {
     size_t rows = shape->group * shape->positions;
     size_t operand = dtype_size(shape->kernels->operand);
     size_t plain[SCRATCH_PARTS] = {
+        sizeof(struct cursor),
         rows * shape->query_stride * operand,
         rows * shape->sums_stride * sizeof(float),
         rows * sizeof(float),
@@ -105,7 +113,7 @@ static struct scratch scratch_split(const struct shape *shape, unsigned char *ba
         parts[i] = base;
         base += bytes[i];
     }
-    return (struct scratch){parts[0], parts[1], parts[2], parts[3], parts[4], parts[5]};
+    return (struct scratch){parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6]};
 }
 
 bool cpu_attention_scratch(const struct device *device, const struct device_attention *attention,
@@ -240,12 +248,6 @@ static void attend_item(const struct shape *shape, const struct item *item, cons
     }
 }
 
-// Work items are numbered text by text, a text's last block (the most work) first, key/value heads innermost.
-struct cursor {
-    size_t text;
-    size_t before; // items of the texts before
-};
-
 static size_t text_items(const struct shape *shape, const int32_t *starts, size_t text) {
     size_t length = (size_t)(starts[text + 1] - starts[text]);
     return (length + shape->positions - 1) / shape->positions * shape->kv_heads;
@@ -269,35 +271,50 @@ static struct item find_item(const struct shape *shape, const int32_t *starts, s
     };
 }
 
-int cpu_attention(struct device *device, void *out, const void *qkv, const struct device_attention *attention,
+struct attention {
+    struct shape shape;
+    void *out;
+    const void *qkv;
+    const int32_t *starts;
+    unsigned char *scratch; // of each member of the team
+    size_t scratch_bytes;   // of one
+};
+
+static struct scratch scratch_of(const struct attention *attention, size_t member) {
+    return scratch_split(&attention->shape, attention->scratch + member * attention->scratch_bytes);
+}
+
+static void attend_piece(const void *job, size_t number, size_t member) {
+    const struct attention *attention = job;
+    const struct shape *shape = &attention->shape;
+    struct scratch mine = scratch_of(attention, member);
+    struct item item = find_item(shape, attention->starts, mine.cursor, number);
+    size_t token = (size_t)attention->starts[mine.cursor->text];
+    item.text = number_of(attention->qkv, token * shape->stride, shape->dtype);
+    item.out = number_in(attention->out, token * shape->heads * shape->head_dim, shape->dtype);
+    micro_kernels_begin(shape->kernels);
+    attend_item(shape, &item, &mine);
+    micro_kernels_end(shape->kernels);
+}
+
+int cpu_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
                   const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
                   struct error *err) {
     (void)err;
     (void)starts;
     struct cpu_device *cpu = cpu_of(device);
     double started = clock_seconds();
-    struct shape shape = shape_of(cpu, attention);
+    struct attention attention = {
+        .shape = shape_of(cpu, shape), .out = out, .qkv = qkv, .starts = host_starts, .scratch = scratch};
     size_t items = 0;
+    attention.scratch_bytes = scratch_total(&attention.shape);
     for (size_t i = 0; i < texts; i++) {
-        items += text_items(&shape, host_starts, i);
+        items += text_items(&attention.shape, host_starts, i);
     }
-    size_t scratch_bytes = scratch_total(&shape);
-#pragma omp parallel num_threads(cpu->threads)
-    {
-        struct scratch mine =
-            scratch_split(&shape, (unsigned char *)scratch + (size_t)omp_get_thread_num() * scratch_bytes);
-        struct cursor cursor = {0};
-        micro_kernels_begin(shape.kernels);
-#pragma omp for schedule(monotonic : dynamic, 1)
-        for (size_t number = 0; number < items; number++) {
-            struct item item = find_item(&shape, host_starts, &cursor, number);
-            size_t token = (size_t)host_starts[cursor.text];
-            item.text = number_of(qkv, token * shape.stride, shape.dtype);
-            item.out = number_in(out, token * shape.heads * shape.head_dim, shape.dtype);
-            attend_item(&shape, &item, &mine);
-        }
-        micro_kernels_end(shape.kernels);
+    for (size_t m = 0; m < (size_t)cpu->threads; m++) {
+        *scratch_of(&attention, m).cursor = (struct cursor){0};
     }
+    cpu_team_run(cpu->team, CPU_TEAM_QUEUE, items, attend_piece, &attention);
     cpu->since_mark.compute_seconds += clock_seconds() - started;
     return STATUS_OK;
 }

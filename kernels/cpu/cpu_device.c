@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <omp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "base/size.h"
 #include "kernels/cpu/limits.h"
 #include "kernels/cpu/processors.h"
+#include "kernels/cpu/team.h"
 #include "kernels/cpu/tile_matmul.h"
 
 static void cpu_close(struct device *device) {
@@ -20,6 +22,7 @@ static void cpu_close(struct device *device) {
     for (int p = 0; p < DEVICE_PURPOSES; p++) {
         arena_destroy(&cpu->arenas[p]);
     }
+    cpu_team_close(cpu->team);
     free(cpu);
 }
 
@@ -165,38 +168,60 @@ static int cpu_wait(struct device *device, struct device_mark mark, struct devic
 
 // ---- peak ----
 
-static double peak_run(const struct micro_kernels *kernels, int threads, size_t rounds) {
-    double operations = 0;
+struct peak {
+    const struct micro_kernels *kernels;
+    size_t rounds;
+    _Atomic uint64_t *operations;
+};
+
+static void peak_of_member(const void *job, size_t piece, size_t member) {
+    const struct peak *peak = job;
+    float sums[TILE_ROWS_MOST * TILE_COLUMNS_MOST] = {0};
+    (void)piece;
+    (void)member;
+    atomic_fetch_add(peak->operations, (uint64_t)peak->kernels->peak(peak->rounds, sums));
+}
+
+static double peak_run(const struct cpu_device *cpu, const struct micro_kernels *kernels, size_t rounds) {
+    _Atomic uint64_t operations = 0;
+    struct peak peak = {kernels, rounds, &operations};
     double started = clock_seconds();
-#pragma omp parallel num_threads(threads) reduction(+ : operations)
-    {
-        float sums[TILE_ROWS_MOST * TILE_COLUMNS_MOST] = {0};
-        operations += kernels->peak(rounds, sums);
-    }
-    return operations / (clock_seconds() - started);
+    cpu_team_run(cpu->team, CPU_TEAM_EACH, (size_t)cpu->threads, peak_of_member, &peak);
+    return (double)atomic_load(&operations) / (clock_seconds() - started);
 }
 
 static int cpu_peak(struct device *device, enum dtype dtype, double *rate, struct error *err) {
     (void)err;
     const size_t rounds = 1 << 18; // some milliseconds
     const struct cpu_device *cpu = cpu_of(device);
-    *rate = peak_run(dtype == DTYPE_F32 ? cpu->path->f32 : cpu->path->bf16, cpu->threads, rounds);
+    *rate = peak_run(cpu, dtype == DTYPE_F32 ? cpu->path->f32 : cpu->path->bf16, rounds);
     return STATUS_OK;
+}
+
+enum { READ_PIECE = 1 << 20 };
+
+struct reading {
+    const struct micro_kernels *kernels;
+    const unsigned char *data;
+    size_t bytes;
+};
+
+static void read_piece(const void *job, size_t piece, size_t member) {
+    const struct reading *reading = job;
+    size_t at = piece * READ_PIECE;
+    float seen = reading->kernels->read(reading->data + at, size_min(READ_PIECE, reading->bytes - at));
+    (void)member;
+    __asm__ volatile("" ::"g"(&seen) : "memory"); // the reading has a use
 }
 
 static int cpu_read_rate(struct device *device, const void *data, size_t bytes, double *rate,
                          struct error *err) {
-    enum { PIECE = 1 << 20 };
     (void)err;
     const struct cpu_device *cpu = cpu_of(device);
-    float seen = 0;
+    struct reading reading = {cpu->kernels, data, bytes};
     double started = clock_seconds();
-#pragma omp parallel for num_threads(cpu->threads) schedule(static) reduction(+ : seen)
-    for (size_t at = 0; at < bytes; at += PIECE) {
-        seen += cpu->kernels->read((const unsigned char *)data + at, size_min(PIECE, bytes - at));
-    }
+    cpu_team_run(cpu->team, CPU_TEAM_SHARES, (bytes + READ_PIECE - 1) / READ_PIECE, read_piece, &reading);
     *rate = (double)bytes / (clock_seconds() - started);
-    __asm__ volatile("" ::"g"(&seen) : "memory"); // the reading has a use
     return STATUS_OK;
 }
 
@@ -272,7 +297,9 @@ int cpu_device_open(struct device **out, const struct device_options *options, c
     cpu->path = path;
     cpu->kernels = options->dtype == DTYPE_F32 ? path->f32 : path->bf16;
     cpu_set_t allowed;
+    size_t processors = 0;
     if (processors_allowed(&allowed)) {
+        processors = (size_t)CPU_COUNT(&allowed);
         cpu_nodes_read(&cpu->nodes, "/sys/devices/system/node", &allowed);
     }
     long level2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
@@ -284,6 +311,11 @@ int cpu_device_open(struct device **out, const struct device_options *options, c
     snprintf(cpu->reason, sizeof cpu->reason, "%s; %s", why, path_reason);
     size_t used = strlen(cpu->reason);
     snprintf(cpu->reason + used, sizeof cpu->reason - used, "%s", threads_reason);
+    status = cpu_team_open(&cpu->team, (size_t)cpu->threads, &cpu->nodes, processors, err);
+    if (status != STATUS_OK) {
+        cpu_close(&cpu->base);
+        return status;
+    }
     *out = &cpu->base;
     return STATUS_OK;
 }

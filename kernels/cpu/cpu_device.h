@@ -17,12 +17,15 @@ struct tile_blocks {    // tile_matmul.c
     size_t chunk_bytes; // of packed tokens that stay in the second-level cache
 };
 
+struct cpu_team;
+
 struct cpu_device {
     struct device base;
     const struct cpu_path *path;
     const struct micro_kernels *kernels; // of the path, for the computation dtype
     int threads;
-    size_t level2; // bytes of the second-level cache; 0: not known
+    struct cpu_team *team; // of so many
+    size_t level2;         // bytes of the second-level cache; 0: not known
     struct cpu_nodes nodes;
     struct tile_blocks tile_blocks; // where kernels->tiles are
     char reason[256];
@@ -110,8 +113,7 @@ static inline const struct cpu_device *cpu_of_const(const struct device *device)
     return (const struct cpu_device *)device;
 }
 
-// Threads that pack weights: reading and hashing them takes the others, and a team that waits for the next
-// piece would spin on their processors (on 2: a third of the load's time).
+// Threads that pack weights: reading and hashing them takes the others.
 static inline int cpu_load_threads(const struct cpu_device *cpu) {
     return (cpu->threads + 3) / 4;
 }

@@ -15,8 +15,8 @@
 #include "base/clock.h"
 #include "base/size.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/team.h"
 #include "kernels/cpu/tile_matmul.h"
-#include "kernels/cpu/work.h"
 
 enum {
     ROW_BLOCK = 192,          // tokens; a multiple of every tile_rows
@@ -31,7 +31,7 @@ enum { WIDE_BYTES = DEPTH_BYTES * TILE_COLUMNS_MOST };
 enum { ROWS_BYTES = ROW_BLOCK * (DEPTH_BYTES + 4 * ROW_PADDING) };
 
 size_t cpu_matmul_scratch(void) {
-    return round_up(WORK_QUEUE_BYTES + SUMS_BYTES + WIDE_BYTES + ROWS_BYTES, DEVICE_ALIGNMENT);
+    return round_up(SUMS_BYTES + WIDE_BYTES + ROWS_BYTES, DEVICE_ALIGNMENT);
 }
 
 // Numbers of depth that are multiplied at a time: a block of packed tokens and a panel's part fill the
@@ -159,8 +159,9 @@ static size_t items_of(const struct product *product) {
     return blocks * ((product->matrix->rows + product->group_columns - 1) / product->group_columns);
 }
 
-static void multiply_item(const void *job, size_t item, unsigned char *scratch) {
+static void multiply_item(const void *job, size_t item, size_t member) {
     const struct product *product = job;
+    unsigned char *scratch = product->scratch + member * cpu_matmul_scratch();
     size_t blocks = (product->tokens + product->row_block - 1) / product->row_block;
     size_t token = item % blocks * product->row_block; // items side by side share weights
     size_t feature = item / blocks * product->group_columns;
@@ -169,9 +170,9 @@ static void multiply_item(const void *job, size_t item, unsigned char *scratch) 
         .count = size_min(product->row_block, product->tokens - token),
         .feature = feature,
         .feature_end = size_min(feature + product->group_columns, product->matrix->rows),
-        .sums = (float *)(void *)(scratch + WORK_QUEUE_BYTES),
-        .wide = (float *)(void *)(scratch + WORK_QUEUE_BYTES + SUMS_BYTES),
-        .rows = scratch + WORK_QUEUE_BYTES + SUMS_BYTES + WIDE_BYTES,
+        .sums = (float *)(void *)scratch,
+        .wide = (float *)(void *)(scratch + SUMS_BYTES),
+        .rows = scratch + SUMS_BYTES + WIDE_BYTES,
     };
     multiply_block(product, &block);
 }
@@ -197,6 +198,7 @@ int cpu_matmul(struct device *device, void *out, const void *x, const struct dev
         .matrix = matrix,
         .tokens = tokens,
         .store = store,
+        .scratch = cpu->thread_scratch,
     };
     if (gemm_is_few(&product)) {
         gemm_few(cpu, &product);
@@ -205,8 +207,7 @@ int cpu_matmul(struct device *device, void *out, const void *x, const struct dev
     }
     size_items(&product, (size_t)cpu->threads);
     product.depth_block = depth_block(&product, cpu->level2);
-#pragma omp parallel num_threads(cpu->threads)
-    cpu_work(cpu, cpu_matmul_scratch(), items_of(&product), multiply_item, &product);
+    cpu_team_run(cpu->team, CPU_TEAM_SHARES, items_of(&product), multiply_item, &product);
     cpu->since_mark.compute_seconds += clock_seconds() - started;
     return STATUS_OK;
 }

@@ -16,9 +16,10 @@ struct product {
     const struct device_matrix *matrix;
     size_t tokens;
     enum device_store store;
-    size_t row_block;     // tokens of a work item (gemm.c)
-    size_t group_columns; // output features of a work item (gemm.c)
-    size_t depth_block;   // numbers of a row multiplied at a time (gemm.c)
+    unsigned char *scratch; // of each member of the team, cpu_matmul_scratch() bytes
+    size_t row_block;       // tokens of a work item (gemm.c)
+    size_t group_columns;   // output features of a work item (gemm.c)
+    size_t depth_block;     // numbers of a row multiplied at a time (gemm.c)
 };
 
 // Numbers of depth that a panel holds: bfloat16 comes in pairs.

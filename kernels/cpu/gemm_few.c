@@ -1,11 +1,10 @@
 // Products of few tokens: what they cost is reading the weights, so that is all they do. Every thread reads a
-// share of the panels of its own, front to back, once; all tokens lie packed in scratch. A panel is taken in
+// share of the panels of its own, front to back, once; all tokens lie packed in scratch. A panel is read in
 // pieces of PIECE_BYTES that stay in the second-level cache while every tile of tokens multiplies them and
 // asks for the next piece.
-#include <omp.h>
-
 #include "base/size.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/team.h"
 
 enum {
     FEW_TOKENS = 24, // from here on blocks of tokens (gemm.c) are as fast
@@ -50,24 +49,46 @@ static void multiply_panel(const struct product *product, const void *rows, size
     gemm_store(product, 0, product->tokens, feature, sums);
 }
 
-void gemm_few(const struct cpu_device *cpu, const struct product *product) {
-    const struct micro_kernels *kernels = product->kernels;
+struct few {
+    const struct product *product;
+    size_t each; // tokens, then panels, of a piece
+};
+
+static void pack_piece(const void *job, size_t piece, size_t member) {
+    const struct few *few = job;
+    const struct product *product = few->product;
     size_t columns = product->matrix->columns;
     size_t stride = packed_stride(product);
-    size_t panels = (product->matrix->rows + kernels->tile_columns - 1) / kernels->tile_columns;
-#pragma omp parallel num_threads(cpu->threads)
-    {
-        cpu_nodes_stay(&cpu->nodes);
-#pragma omp for schedule(static)
-        for (size_t t = 0; t < product->tokens; t++) {
-            kernels->pack_rows(number_in(cpu->thread_scratch, t * stride, kernels->operand), stride,
-                               number_of(product->x, t * columns, product->dtype), columns, 1, columns,
-                               panel_depth(product->dtype, columns));
-        }
-        // Of the threads that are there: limits of the system may leave fewer than were asked for.
-        struct share mine = share_of(panels, (size_t)omp_get_num_threads(), (size_t)omp_get_thread_num());
-        for (size_t p = mine.first; p < mine.end; p++) {
-            multiply_panel(product, cpu->thread_scratch, p * kernels->tile_columns);
-        }
+    size_t first = piece * few->each;
+    (void)member;
+    product->kernels->pack_rows(number_in(product->scratch, first * stride, product->kernels->operand),
+                                stride, number_of(product->x, first * columns, product->dtype), columns,
+                                size_min(few->each, product->tokens - first), columns,
+                                panel_depth(product->dtype, columns));
+}
+
+static size_t panels_of(const struct product *product) {
+    size_t width = product->kernels->tile_columns;
+    return (product->matrix->rows + width - 1) / width;
+}
+
+static void multiply_piece(const void *job, size_t piece, size_t member) {
+    const struct few *few = job;
+    const struct product *product = few->product;
+    size_t end = size_min((piece + 1) * few->each, panels_of(product));
+    (void)member;
+    for (size_t p = piece * few->each; p < end; p++) {
+        multiply_panel(product, product->scratch, p * product->kernels->tile_columns);
     }
+}
+
+void gemm_few(const struct cpu_device *cpu, const struct product *product) {
+    struct few few = {.product = product};
+    size_t row = packed_stride(product) * dtype_size(product->kernels->operand);
+    size_t panel = panel_depth(product->dtype, product->matrix->columns) * product->kernels->tile_columns *
+                   dtype_size(product->dtype);
+    size_t pieces = cpu_team_pieces(cpu->team, product->tokens, row, &few.each);
+    cpu_team_run(cpu->team, CPU_TEAM_SHARES, pieces, pack_piece, &few);
+    pieces = cpu_team_pieces(cpu->team, panels_of(product), panel, &few.each);
+    cpu_team_run(cpu->team, CPU_TEAM_SHARES, pieces, multiply_piece, &few);
 }

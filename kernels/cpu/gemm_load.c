@@ -4,11 +4,11 @@
 // machine with several memory nodes they come from its own (where it stays: nodes.h), and multiplies them
 // (gemm_few.c all of them, gemm.c those before it helps others). Rows come in pieces, each packed by a
 // few threads; the pages they go to have their places by then.
-#include <omp.h>
 #include <string.h>
 
 #include "base/size.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/team.h"
 #include "kernels/cpu/tile_matmul.h"
 
 enum {
@@ -28,23 +28,31 @@ bool cpu_matrix_bytes(const struct device *device, size_t rows, size_t columns, 
            size_mul(padded, dtype_size(device->dtype), bytes);
 }
 
-void cpu_matrix_place(struct device *device, struct device_matrix *matrix) {
+struct pages {
+    volatile unsigned char *data;
+    size_t bytes;
+    size_t threads;
+};
+
+static void touch_share(const void *job, size_t piece, size_t member) {
     enum { PAGE = 4096 };
+    const struct pages *pages = job;
+    struct share mine = share_of(pages->bytes, pages->threads, piece);
+    (void)member;
+    for (size_t at = mine.first; at < mine.end; at += PAGE) {
+        pages->data[at] = 0;
+    }
+}
+
+void cpu_matrix_place(struct device *device, struct device_matrix *matrix) {
     size_t bytes;
     const struct cpu_device *cpu = cpu_of(device);
     // On one node packing is what touches the pages first: walking over them before took a tenth of a load.
     if (cpu->nodes.count <= 1 || !cpu_matrix_bytes(device, matrix->rows, matrix->columns, &bytes)) {
         return;
     }
-#pragma omp parallel num_threads(cpu->threads)
-    {
-        cpu_nodes_stay(&cpu->nodes);
-        volatile unsigned char *data = matrix->data;
-        struct share mine = share_of(bytes, (size_t)omp_get_num_threads(), (size_t)omp_get_thread_num());
-        for (size_t at = mine.first; at < mine.end; at += PAGE) {
-            data[at] = 0;
-        }
-    }
+    struct pages pages = {matrix->data, bytes, (size_t)cpu->threads};
+    cpu_team_run(cpu->team, CPU_TEAM_EACH, pages.threads, touch_share, &pages);
 }
 
 struct load {
@@ -55,6 +63,9 @@ struct load {
     size_t count;
     const void *source;
     enum dtype source_dtype;
+    size_t panel; // panels [panel, panel_end) are touched
+    size_t panel_end;
+    size_t threads;
 };
 
 // Depth [k, k + length) of rows [first, end), which lie in the panel that begins with row `origin`, from `in`
@@ -100,6 +111,15 @@ static void load_panel(const struct load *load, size_t p) {
     }
 }
 
+static void load_share(const void *job, size_t piece, size_t member) {
+    const struct load *load = job;
+    struct share mine = share_of(load->panel_end - load->panel, load->threads, piece);
+    (void)member;
+    for (size_t p = mine.first; p < mine.end; p++) {
+        load_panel(load, load->panel + p);
+    }
+}
+
 int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
                     const void *source, enum dtype source_dtype, struct error *err) {
     (void)err;
@@ -108,12 +128,16 @@ int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t 
         return cpu_tile_matrix_load(cpu, matrix, row, count, source, source_dtype);
     }
     size_t width = cpu->kernels->tile_columns;
-    struct load load = {cpu->kernels, matrix, device->dtype, row, count, source, source_dtype};
-    size_t first = row / width;
-    size_t end = round_up(row + count, width) / width;
-#pragma omp parallel for num_threads(cpu_load_threads(cpu)) schedule(static)
-    for (size_t p = first; p < end; p++) {
-        load_panel(&load, p);
-    }
+    struct load load = {.kernels = cpu->kernels,
+                        .matrix = matrix,
+                        .dtype = device->dtype,
+                        .row = row,
+                        .count = count,
+                        .source = source,
+                        .source_dtype = source_dtype,
+                        .panel = row / width,
+                        .panel_end = round_up(row + count, width) / width,
+                        .threads = (size_t)cpu_load_threads(cpu)};
+    cpu_team_run(cpu->team, CPU_TEAM_QUEUE, load.threads, load_share, &load);
     return STATUS_OK;
 }

@@ -1,6 +1,5 @@
 #include "kernels/cpu/nodes.h"
 
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,10 +58,10 @@ size_t cpu_nodes_of(const struct cpu_nodes *nodes, size_t threads, size_t thread
     return node;
 }
 
-void cpu_nodes_stay(const struct cpu_nodes *nodes) {
-    if (nodes->count < 2 || omp_get_thread_num() == 0 || omp_get_proc_bind() != omp_proc_bind_false) {
+void cpu_nodes_stay(const struct cpu_nodes *nodes, size_t threads, size_t thread) {
+    if (nodes->count < 2) {
         return;
     }
-    size_t node = cpu_nodes_of(nodes, (size_t)omp_get_num_threads(), (size_t)omp_get_thread_num());
+    size_t node = cpu_nodes_of(nodes, threads, thread);
     sched_setaffinity(0, sizeof nodes->sets[node], &nodes->sets[node]); // a wish: nothing fails without it
 }

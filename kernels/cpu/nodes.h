@@ -22,8 +22,8 @@ void cpu_nodes_read(struct cpu_nodes *nodes, const char *root, const cpu_set_t *
 // processors. There must be a node.
 size_t cpu_nodes_of(const struct cpu_nodes *nodes, size_t threads, size_t thread);
 
-// Called by every thread of a team: keeps it on its node, where there are several. The team's first thread is
-// left alone (threads that it starts later would stay there too), and so is a team that OMP_PROC_BIND binds.
-void cpu_nodes_stay(const struct cpu_nodes *nodes);
+// Keeps the calling thread, number `thread` of `threads`, on its node, where there are several. Not for the
+// first thread of a team: threads that it starts later would stay there too.
+void cpu_nodes_stay(const struct cpu_nodes *nodes, size_t threads, size_t thread);
 
 #endif

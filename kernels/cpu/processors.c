@@ -45,6 +45,19 @@ void processors_unbind(void) {
     }
 }
 
+bool processors_bind(size_t threads, size_t thread) {
+    if (!is_bound()) {
+        return false;
+    }
+    cpu_set_t set;
+    size_t places = (size_t)omp_get_num_places();
+    CPU_ZERO(&set);
+    if (add_place(&set, (int)(threads <= places ? thread : thread * places / threads)) > 0) {
+        sched_setaffinity(0, sizeof set, &set); // a wish: nothing fails without it
+    }
+    return true;
+}
+
 // The lowest number among the threads of a processor's core, which names the core.
 static size_t core_of(const char *root, size_t processor) {
     char path[256];

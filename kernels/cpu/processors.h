@@ -14,8 +14,11 @@ bool processors_allowed(cpu_set_t *allowed);
 
 // Where OpenMP has bound the calling thread: lets it run on all processors that are allowed. Threads that it
 // starts itself (reading, tokenizing, writing) inherit that; they would all stand on one processor otherwise.
-// OpenMP's own threads stay bound.
 void processors_unbind(void);
+
+// Where OpenMP binds threads: keeps the calling thread, number `thread` of `threads`, on its place. False
+// where it does not.
+bool processors_bind(size_t threads, size_t thread);
 
 // Distinct cores among them: the threads of one core share its units and caches, which one thread of products
 // fills. root: "/sys/devices/system/cpu". A processor of which nothing is known is a core of its own.

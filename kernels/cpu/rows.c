@@ -6,74 +6,149 @@
 #include "base/clock.h"
 #include "base/size.h"
 #include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/team.h"
+
+// An operation on rows: a piece is `each` of them.
+struct rows {
+    struct cpu_device *cpu;
+    void *out;
+    const void *x;
+    const void *weight;
+    const void *other_weight;
+    const int32_t *ids;
+    const float *cosine;
+    const float *sine;
+    float epsilon;
+    struct device_heads heads;
+    size_t width; // numbers of a row
+    size_t count;
+    size_t each;
+};
+
+static struct share rows_of(const struct rows *rows, size_t piece) {
+    size_t first = piece * rows->each;
+    return (struct share){first, size_min(first + rows->each, rows->count)};
+}
+
+// numbers: that a row's work reads and writes.
+static void run_rows(struct rows *rows, cpu_team_task *run, size_t numbers) {
+    struct cpu_device *cpu = rows->cpu;
+    double started = clock_seconds();
+    size_t bytes = numbers * dtype_size(cpu->base.dtype);
+    size_t pieces = cpu_team_pieces(cpu->team, rows->count, bytes, &rows->each);
+    cpu_team_run(cpu->team, CPU_TEAM_SHARES, pieces, run, rows);
+    cpu->since_mark.compute_seconds += clock_seconds() - started;
+}
+
+static void embed_rows(const void *job, size_t piece, size_t member) {
+    const struct rows *rows = job;
+    struct share mine = rows_of(rows, piece);
+    enum dtype dtype = rows->cpu->base.dtype;
+    (void)member;
+    for (size_t t = mine.first; t < mine.end; t++) {
+        memcpy(number_in(rows->out, t * rows->width, dtype),
+               number_of(rows->x, (size_t)rows->ids[t] * rows->width, dtype),
+               rows->width * dtype_size(dtype));
+    }
+}
 
 int cpu_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
               size_t hidden, struct error *err) {
     (void)err;
-    struct cpu_device *cpu = cpu_of(device);
-    double started = clock_seconds();
-    enum dtype dtype = device->dtype;
-#pragma omp parallel for num_threads(cpu->threads) schedule(static)
-    for (size_t t = 0; t < tokens; t++) {
-        memcpy(number_in(out, t * hidden, dtype), number_of(table, (size_t)ids[t] * hidden, dtype),
-               hidden * dtype_size(dtype));
-    }
-    cpu->since_mark.compute_seconds += clock_seconds() - started;
+    struct rows rows = {
+        .cpu = cpu_of(device), .out = out, .x = table, .ids = ids, .width = hidden, .count = tokens};
+    run_rows(&rows, embed_rows, 2 * hidden);
     return STATUS_OK;
+}
+
+static void norm_rows(const void *job, size_t piece, size_t member) {
+    const struct rows *rows = job;
+    struct share mine = rows_of(rows, piece);
+    enum dtype dtype = rows->cpu->base.dtype;
+    (void)member;
+    for (size_t t = mine.first; t < mine.end; t++) {
+        rows->cpu->kernels->norm(number_in(rows->out, t * rows->width, dtype),
+                                 number_of(rows->x, t * rows->width, dtype), rows->weight, rows->epsilon,
+                                 rows->width);
+    }
 }
 
 int cpu_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
                  size_t tokens, size_t hidden, struct error *err) {
     (void)err;
-    struct cpu_device *cpu = cpu_of(device);
-    double started = clock_seconds();
-    enum dtype dtype = device->dtype;
-#pragma omp parallel for num_threads(cpu->threads) schedule(static)
-    for (size_t t = 0; t < tokens; t++) {
-        cpu->kernels->norm(number_in(out, t * hidden, dtype), number_of(x, t * hidden, dtype), weight,
-                           epsilon, hidden);
-    }
-    cpu->since_mark.compute_seconds += clock_seconds() - started;
+    struct rows rows = {.cpu = cpu_of(device),
+                        .out = out,
+                        .x = x,
+                        .weight = weight,
+                        .epsilon = epsilon,
+                        .width = hidden,
+                        .count = tokens};
+    run_rows(&rows, norm_rows, 2 * hidden);
     return STATUS_OK;
+}
+
+// ids: each token's row of cosine and sine.
+static void rope_rows(const void *job, size_t piece, size_t member) {
+    const struct rows *rows = job;
+    struct share mine = rows_of(rows, piece);
+    struct device_heads heads = rows->heads;
+    (void)member;
+    for (size_t t = mine.first; t < mine.end; t++) {
+        size_t angles = (size_t)rows->ids[t] * (heads.head_dim / 2);
+        for (size_t h = 0; h < heads.heads + heads.kv_heads; h++) { // query heads, then key heads
+            rows->cpu->kernels->rope(
+                number_in(rows->out, t * rows->width + h * heads.head_dim, rows->cpu->base.dtype),
+                h < heads.heads ? rows->weight : rows->other_weight, rows->epsilon, rows->cosine + angles,
+                rows->sine + angles, heads.head_dim);
+        }
+    }
 }
 
 int cpu_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm, float epsilon,
                      const float *cosine, const float *sine, const int32_t *rope_row,
                      struct device_heads heads, size_t tokens, struct error *err) {
     (void)err;
-    struct cpu_device *cpu = cpu_of(device);
-    double started = clock_seconds();
-    size_t stride = (heads.heads + 2 * heads.kv_heads) * heads.head_dim;
-#pragma omp parallel for num_threads(cpu->threads) schedule(static)
-    for (size_t t = 0; t < tokens; t++) {
-        size_t angles = (size_t)rope_row[t] * (heads.head_dim / 2);
-        for (size_t h = 0; h < heads.heads + heads.kv_heads; h++) { // query heads, then key heads
-            cpu->kernels->rope(number_in(qkv, t * stride + h * heads.head_dim, device->dtype),
-                               h < heads.heads ? q_norm : k_norm, epsilon, cosine + angles, sine + angles,
-                               heads.head_dim);
-        }
-    }
-    cpu->since_mark.compute_seconds += clock_seconds() - started;
+    struct rows rows = {.cpu = cpu_of(device),
+                        .out = qkv,
+                        .weight = q_norm,
+                        .other_weight = k_norm,
+                        .epsilon = epsilon,
+                        .cosine = cosine,
+                        .sine = sine,
+                        .ids = rope_row,
+                        .heads = heads,
+                        .width = (heads.heads + 2 * heads.kv_heads) * heads.head_dim,
+                        .count = tokens};
+    run_rows(&rows, rope_rows, rows.width);
     return STATUS_OK;
+}
+
+static void swiglu_rows(const void *job, size_t piece, size_t member) {
+    const struct rows *rows = job;
+    struct share mine = rows_of(rows, piece);
+    enum dtype dtype = rows->cpu->base.dtype;
+    (void)member;
+    for (size_t t = mine.first; t < mine.end; t++) {
+        rows->cpu->kernels->swiglu(number_in(rows->out, t * rows->width, dtype),
+                                   number_of(rows->x, 2 * t * rows->width, dtype), rows->width);
+    }
 }
 
 int cpu_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
                struct error *err) {
     (void)err;
-    struct cpu_device *cpu = cpu_of(device);
-    double started = clock_seconds();
-#pragma omp parallel for num_threads(cpu->threads) schedule(static)
-    for (size_t t = 0; t < tokens; t++) {
-        cpu->kernels->swiglu(number_in(out, t * intermediate, device->dtype),
-                             number_of(gate_up, 2 * t * intermediate, device->dtype), intermediate);
-    }
-    cpu->since_mark.compute_seconds += clock_seconds() - started;
+    struct rows rows = {
+        .cpu = cpu_of(device), .out = out, .x = gate_up, .width = intermediate, .count = tokens};
+    run_rows(&rows, swiglu_rows, 3 * intermediate);
     return STATUS_OK;
 }
 
 // ---- pooling ----
 
-enum { POOL_CHUNK = 256 }; // columns pooled at a time
+enum {
+    POOL_CHUNK = 256, // columns pooled at a time
+    POOL_ROWS = 8,    // of a piece
+};
 
 static const float F16_LARGEST = 65504.0f;
 static const float F16_OVERFLOW = 65520.0f; // from here on rounding to nearest gives infinity
@@ -117,24 +192,45 @@ static void check_chunk(float *numbers, size_t count, enum dtype out_dtype, stru
     }
 }
 
+struct pool {
+    enum dtype dtype;
+    void *out;
+    enum dtype out_dtype;
+    struct device_row_check *checks;
+    const void *x;
+    const struct device_span *spans;
+    size_t rows;
+    size_t hidden;
+};
+
+static void pool_row(const struct pool *pool, size_t row) {
+    struct device_row_check check = {0};
+    for (size_t column = 0; column < pool->hidden; column += POOL_CHUNK) {
+        float numbers[POOL_CHUNK];
+        size_t count = size_min(POOL_CHUNK, pool->hidden - column);
+        mean_chunk(numbers, pool->x, pool->dtype, pool->spans[row], pool->hidden, column, count);
+        check_chunk(numbers, count, pool->out_dtype, &check);
+        dtype_convert(number_in(pool->out, row * pool->hidden + column, pool->out_dtype), pool->out_dtype,
+                      numbers, DTYPE_F32, count);
+    }
+    pool->checks[row] = check;
+}
+
+static void pool_rows(const void *job, size_t piece, size_t member) {
+    const struct pool *pool = job;
+    (void)member;
+    for (size_t row = piece * POOL_ROWS; row < size_min((piece + 1) * POOL_ROWS, pool->rows); row++) {
+        pool_row(pool, row);
+    }
+}
+
 int cpu_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
              const void *x, const struct device_span *spans, size_t rows, size_t hidden, struct error *err) {
     (void)err;
     struct cpu_device *cpu = cpu_of(device);
     double started = clock_seconds();
-#pragma omp parallel for num_threads(cpu->threads) schedule(dynamic, 8)
-    for (size_t r = 0; r < rows; r++) {
-        struct device_row_check check = {0};
-        for (size_t column = 0; column < hidden; column += POOL_CHUNK) {
-            float numbers[POOL_CHUNK];
-            size_t count = size_min(POOL_CHUNK, hidden - column);
-            mean_chunk(numbers, x, device->dtype, spans[r], hidden, column, count);
-            check_chunk(numbers, count, out_dtype, &check);
-            dtype_convert(number_in(out, r * hidden + column, out_dtype), out_dtype, numbers, DTYPE_F32,
-                          count);
-        }
-        checks[r] = check;
-    }
+    struct pool pool = {device->dtype, out, out_dtype, checks, x, spans, rows, hidden};
+    cpu_team_run(cpu->team, CPU_TEAM_QUEUE, (rows + POOL_ROWS - 1) / POOL_ROWS, pool_rows, &pool);
     cpu->since_mark.compute_seconds += clock_seconds() - started;
     return STATUS_OK;
 }

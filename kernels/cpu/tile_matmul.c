@@ -17,8 +17,8 @@
 #include <unistd.h>
 
 #include "base/size.h"
+#include "kernels/cpu/team.h"
 #include "kernels/cpu/tile_kernels.h"
-#include "kernels/cpu/work.h"
 
 enum {
     LINE = 64,
@@ -70,6 +70,9 @@ struct load {
     size_t count;
     const void *source;
     enum dtype source_dtype;
+    size_t panel; // panels [panel, panel_end) are touched
+    size_t panel_end;
+    size_t threads;
 };
 
 // Steps [step, step + count) of one half of a panel, features [feature, feature + 16): those that the load
@@ -109,20 +112,34 @@ static void load_half(const struct load *load, uint16_t *half, size_t feature, s
     }
 }
 
-int cpu_tile_matrix_load(struct cpu_device *cpu, struct device_matrix *matrix, size_t row, size_t count,
-                         const void *source, enum dtype source_dtype) {
-    struct load load = {cpu->kernels->tiles, matrix, row, count, source, source_dtype};
-    size_t steps = steps_of(matrix->columns);
-    size_t end = (row + count + PANEL_COLUMNS - 1) / PANEL_COLUMNS;
-#pragma omp parallel for num_threads(cpu_load_threads(cpu)) schedule(static)
-    for (size_t p = row / PANEL_COLUMNS; p < end; p++) {
-        uint16_t *panel = (uint16_t *)matrix->data + p * steps * PANEL_STEP;
+static void load_share(const void *job, size_t piece, size_t member) {
+    const struct load *load = job;
+    size_t steps = steps_of(load->matrix->columns);
+    struct share mine = share_of(load->panel_end - load->panel, load->threads, piece);
+    (void)member;
+    for (size_t p = load->panel + mine.first; p < load->panel + mine.end; p++) {
+        uint16_t *panel = (uint16_t *)load->matrix->data + p * steps * PANEL_STEP;
         for (size_t s = 0; s < steps; s += LOAD_STEPS) {
             size_t some = size_min(LOAD_STEPS, steps - s);
-            load_half(&load, panel, p * PANEL_COLUMNS, s, some);
-            load_half(&load, panel + PANEL_STEP / 2, p * PANEL_COLUMNS + PANEL_COLUMNS / 2, s, some);
+            load_half(load, panel, p * PANEL_COLUMNS, s, some);
+            load_half(load, panel + PANEL_STEP / 2, p * PANEL_COLUMNS + PANEL_COLUMNS / 2, s, some);
         }
     }
+}
+
+int cpu_tile_matrix_load(struct cpu_device *cpu, struct device_matrix *matrix, size_t row, size_t count,
+                         const void *source, enum dtype source_dtype) {
+    size_t end = (row + count + PANEL_COLUMNS - 1) / PANEL_COLUMNS;
+    struct load load = {.tiles = cpu->kernels->tiles,
+                        .matrix = matrix,
+                        .row = row,
+                        .count = count,
+                        .source = source,
+                        .source_dtype = source_dtype,
+                        .panel = row / PANEL_COLUMNS,
+                        .panel_end = end,
+                        .threads = (size_t)cpu_load_threads(cpu)};
+    cpu_team_run(cpu->team, CPU_TEAM_QUEUE, load.threads, load_share, &load);
     return STATUS_OK;
 }
 
@@ -133,14 +150,16 @@ enum { SUMS_BYTES = ROWS_DEEP * ITEM_COLUMNS * 4 };
 _Static_assert(ROWS_MOST *PANEL_COLUMNS * 4 <= SUMS_BYTES, "one panel's sums fit for the tallest item");
 
 size_t cpu_tile_matmul_scratch(void) {
-    return round_up((size_t)WORK_QUEUE_BYTES + CHUNK_BYTES_MOST + SUMS_BYTES, DEVICE_ALIGNMENT);
+    return round_up((size_t)CHUNK_BYTES_MOST + SUMS_BYTES, DEVICE_ALIGNMENT);
 }
 
 struct product {
+    const struct micro_kernels *kernels; // of the path, which say how a thread begins and ends with tiles
     const struct tile_kernels *tiles;
-    uint16_t *out;        // [tokens, features]
-    const uint16_t *x;    // [tokens, columns]
-    const uint16_t *bias; // [features] or NULL
+    unsigned char *scratch; // of each member of the team
+    uint16_t *out;          // [tokens, features]
+    const uint16_t *x;      // [tokens, columns]
+    const uint16_t *bias;   // [features] or NULL
     const uint16_t *weights;
     size_t tokens;
     size_t features;
@@ -335,20 +354,25 @@ static struct item find_item(const struct product *product, size_t number, unsig
         .count = size_min(product->row_block, product->tokens - token),
         .feature = feature,
         .feature_end = size_min(feature + product->item_columns, product->features),
-        .rows = (uint16_t *)(void *)(scratch + WORK_QUEUE_BYTES),
-        .sums = (float *)(void *)(scratch + WORK_QUEUE_BYTES + CHUNK_BYTES_MOST),
+        .rows = (uint16_t *)(void *)scratch,
+        .sums = (float *)(void *)(scratch + CHUNK_BYTES_MOST),
     };
 }
 
-static void run_item(const void *job, size_t number, unsigned char *scratch) {
-    struct item item = find_item(job, number, scratch);
-    multiply_item(job, &item);
+static void run_item(const void *job, size_t number, size_t member) {
+    const struct product *product = job;
+    struct item item = find_item(product, number, product->scratch + member * cpu_tile_matmul_scratch());
+    micro_kernels_begin(product->kernels);
+    multiply_item(product, &item);
+    micro_kernels_end(product->kernels);
 }
 
 int cpu_tile_matmul(struct cpu_device *cpu, void *out, const void *x, const struct device_matrix *matrix,
                     const void *bias, size_t tokens, enum device_store store) {
     struct product product = {
+        .kernels = cpu->kernels,
         .tiles = cpu->kernels->tiles,
+        .scratch = cpu->thread_scratch,
         .out = out,
         .x = x,
         .bias = bias,
@@ -360,12 +384,6 @@ int cpu_tile_matmul(struct cpu_device *cpu, void *out, const void *x, const stru
         .store = store,
     };
     size_items(&product, &cpu->tile_blocks, (size_t)cpu->threads);
-    size_t items = items_of(&product);
-#pragma omp parallel num_threads(cpu->threads)
-    {
-        micro_kernels_begin(cpu->kernels);
-        cpu_work(cpu, cpu_tile_matmul_scratch(), items, run_item, &product);
-        micro_kernels_end(cpu->kernels);
-    }
+    cpu_team_run(cpu->team, CPU_TEAM_SHARES, items_of(&product), run_item, &product);
     return STATUS_OK;
 }

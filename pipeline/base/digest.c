@@ -1,11 +1,11 @@
 #include "base/digest.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 
 struct digest {
@@ -92,11 +92,13 @@ int digest_file(const char *path, char hex[DIGEST_HEX], struct error *err) {
     struct digest *digest = NULL;
     void *block = NULL;
     enum { BLOCK = 1 << 20 };
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) {
-        return error_set_errno(err, STATUS_DATA, "cannot open %s", path);
+    int descriptor;
+    size_t size;
+    int status = file_open_own(&descriptor, &size, path, err);
+    if (status != STATUS_OK) {
+        return status;
     }
-    int status = digest_create(&digest, err);
+    status = digest_create(&digest, err);
     if (status == STATUS_OK) {
         status = memory_zeroed(&block, 1, BLOCK, err);
     }

@@ -23,7 +23,7 @@ int digest_finish(struct digest *digest, char hex[DIGEST_HEX], struct error *err
 int digest_finish_bytes(struct digest *digest, unsigned char out[DIGEST_BYTES], struct error *err); // not in hex
 void digest_destroy(struct digest *digest); // accepts NULL
 
-// SHA-256 of a whole file, read through the page cache.
+// SHA-256 of a whole file of the program's own (file_open_own), read through the page cache.
 int digest_file(const char *path, char hex[DIGEST_HEX], struct error *err);
 
 #endif

@@ -19,7 +19,23 @@ int error_set(struct error *err, int status, const char *format, ...) {
     va_end(arguments);
     mark_cut(err, wanted);
     err->status = status;
+    err->lines = false;
     return status;
+}
+
+int error_set_lines(struct error *err, int status, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    int wanted = vsnprintf(err->message, sizeof err->message, format, arguments);
+    va_end(arguments);
+    mark_cut(err, wanted);
+    err->status = status;
+    err->lines = true;
+    return status;
+}
+
+bool error_is_shortage(int number) {
+    return number == ENOMEM || number == EMFILE || number == ENFILE;
 }
 
 int error_set_errno(struct error *err, int status, const char *format, ...) {
@@ -29,7 +45,8 @@ int error_set_errno(struct error *err, int status, const char *format, ...) {
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    return error_set(err, status, "%s: %s", text, strerror(number));
+    return error_set(err, error_is_shortage(number) ? STATUS_INTERNAL : status, "%s: %s", text,
+                     strerror(number));
 }
 
 int error_wrap(struct error *err, const char *format, ...) {

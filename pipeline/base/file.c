@@ -13,28 +13,166 @@
 
 #include "base/size.h"
 
-int file_open(int *descriptor, size_t *size, const char *path, struct error *err) {
+enum { FILE_MODE = 0644, FOLDER_MODE = 0755 }; // of what is made; the umask may take away from it
+
+// ---- opening what is a file ----
+//
+// A FIFO without a writer, or a device, must not hold an open for ever: O_NONBLOCK, a look at what it is, and
+// then blocking again.
+
+enum links { FOLLOW_LINKS, REFUSE_LINKS };
+
+static int refuse_link(const char *path, int status, struct error *err) {
+    return error_set(err, status, "%s is a symbolic link, which is not followed here", path);
+}
+
+static int refuse_kind(const char *path, mode_t mode, int status, struct error *err) {
+    const char *kind = S_ISDIR(mode)                    ? "a folder"
+                       : S_ISFIFO(mode)                 ? "a pipe (FIFO)"
+                       : S_ISCHR(mode) || S_ISBLK(mode) ? "a device"
+                       : S_ISSOCK(mode)                 ? "a socket"
+                                                        : "something else";
+    return error_set(err, status, "%s is not a regular file: it is %s", path, kind);
+}
+
+static bool is_link(const char *path) {
     struct stat info;
-    *descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    return lstat(path, &info) == 0 && S_ISLNK(info.st_mode);
+}
+
+// `what` is in the message: "open", "create". Fails with `status`.
+static int open_file(int *descriptor, struct stat *info, const char *path, int flags, enum links links,
+                     const char *what, int status, struct error *err) {
+    flags |= O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (links == REFUSE_LINKS ? O_NOFOLLOW : 0);
+    *descriptor = open(path, flags, FILE_MODE);
     if (*descriptor < 0) {
-        return error_set_errno(err, STATUS_DATA, "cannot open %s", path);
+        return errno == ELOOP && links == REFUSE_LINKS && is_link(path)
+                   ? refuse_link(path, status, err)
+                   : error_set_errno(err, status, "cannot %s %s", what, path);
     }
-    int status = STATUS_OK;
-    if (fstat(*descriptor, &info) != 0) {
-        status = error_set_errno(err, STATUS_DATA, "cannot stat %s", path);
-    } else if (!S_ISREG(info.st_mode)) {
-        status = error_set(err, STATUS_DATA, "%s is not a regular file", path);
+    if (fstat(*descriptor, info) != 0) {
+        return error_set_errno(err, status, "cannot stat %s", path);
     }
-    if (status != STATUS_OK) {
-        close(*descriptor);
-        *descriptor = -1;
-        return status;
+    int now = fcntl(*descriptor, F_GETFL);
+    if (now < 0 || fcntl(*descriptor, F_SETFL, now & ~O_NONBLOCK) != 0) {
+        return error_set_errno(err, status, "cannot %s %s", what, path);
     }
-    *size = (size_t)info.st_size;
     return STATUS_OK;
 }
 
-int file_read_at(int descriptor, void *out, size_t size, uint64_t begin, const char *path, struct error *err) {
+static int keep_or_close(int *descriptor, int status) {
+    if (status != STATUS_OK && *descriptor >= 0) {
+        close(*descriptor);
+        *descriptor = -1;
+    }
+    return status;
+}
+
+static int open_regular(int *descriptor, struct stat *info, const char *path, int flags, enum links links,
+                        const char *what, int status, struct error *err) {
+    int result = open_file(descriptor, info, path, flags, links, what, status, err);
+    if (result == STATUS_OK && !S_ISREG(info->st_mode)) {
+        result = refuse_kind(path, info->st_mode, status, err);
+    }
+    return keep_or_close(descriptor, result);
+}
+
+static int open_to_read(int *descriptor, size_t *size, const char *path, enum links links,
+                        struct error *err) {
+    struct stat info;
+    int status = open_regular(descriptor, &info, path, O_RDONLY, links, "open", STATUS_DATA, err);
+    *size = status == STATUS_OK ? (size_t)info.st_size : 0;
+    return status;
+}
+
+int file_open(int *descriptor, size_t *size, const char *path, struct error *err) {
+    return open_to_read(descriptor, size, path, FOLLOW_LINKS, err);
+}
+
+int file_open_own(int *descriptor, size_t *size, const char *path, struct error *err) {
+    return open_to_read(descriptor, size, path, REFUSE_LINKS, err);
+}
+
+// A name of what this process was given open: a pipe that somebody holds the other end of.
+static bool names_descriptor(const char *path) {
+    static const char *const names[] = {"/dev/fd/", "/proc/self/fd/"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strncmp(path, names[i], strlen(names[i])) == 0) {
+            return true;
+        }
+    }
+    return strcmp(path, "/dev/stdin") == 0;
+}
+
+int file_open_stream(int *descriptor, const char *path, struct error *err) {
+    struct stat info;
+    if (!names_descriptor(path)) {
+        return open_regular(descriptor, &info, path, O_RDONLY, FOLLOW_LINKS, "open", STATUS_DATA, err);
+    }
+    int status = open_file(descriptor, &info, path, O_RDONLY, FOLLOW_LINKS, "open", STATUS_DATA, err);
+    return keep_or_close(descriptor, status);
+}
+
+int file_append(FILE **out, const char *path, struct error *err) {
+    struct stat info;
+    int descriptor;
+    *out = NULL;
+    int status = open_regular(&descriptor, &info, path, O_RDWR | O_APPEND | O_CREAT, REFUSE_LINKS, "open",
+                              STATUS_WRITE, err);
+    if (status == STATUS_OK && (*out = fdopen(descriptor, "a+")) == NULL) {
+        status = error_set_errno(err, STATUS_WRITE, "cannot open %s", path);
+    }
+    return keep_or_close(&descriptor, status);
+}
+
+int file_create(int *descriptor, const char *path, struct error *err) {
+    struct stat info;
+    *descriptor = -1;
+    int status = file_remove(path, err);
+    return status == STATUS_OK ? open_regular(descriptor, &info, path, O_WRONLY | O_CREAT | O_EXCL,
+                                              REFUSE_LINKS, "create", STATUS_WRITE, err)
+                               : status;
+}
+
+static int check_kind(const char *path, enum links links, struct error *err) {
+    struct stat info;
+    if ((links == REFUSE_LINKS ? lstat : stat)(path, &info) != 0) {
+        return STATUS_OK;
+    }
+    return S_ISREG(info.st_mode)   ? STATUS_OK
+           : S_ISLNK(info.st_mode) ? refuse_link(path, STATUS_DATA, err)
+                                   : refuse_kind(path, info.st_mode, STATUS_DATA, err);
+}
+
+int file_check_own(const char *path, struct error *err) {
+    return check_kind(path, REFUSE_LINKS, err);
+}
+
+static int check_database(const char *path, enum links links, struct error *err) {
+    static const char *const beside[] = {"-journal", "-wal", "-shm"};
+    char name[PATH_SIZE];
+    int status = check_kind(path, links, err);
+    for (size_t i = 0; status == STATUS_OK && i < sizeof beside / sizeof beside[0]; i++) {
+        if (snprintf(name, sizeof name, "%s%s", path, beside[i]) >= (int)sizeof name) {
+            return error_set(err, STATUS_DATA, "path too long: %.200s", path);
+        }
+        status = check_kind(name, links, err);
+    }
+    return status;
+}
+
+int file_check_database(const char *path, struct error *err) {
+    return check_database(path, FOLLOW_LINKS, err);
+}
+
+int file_check_own_database(const char *path, struct error *err) {
+    return check_database(path, REFUSE_LINKS, err);
+}
+
+// ---- reading ----
+
+int file_read_at(int descriptor, void *out, size_t size, uint64_t begin, const char *path,
+                 struct error *err) {
     size_t done = 0;
     while (done < size) {
         ssize_t got = pread(descriptor, (char *)out + done, size - done, (off_t)(begin + done));
@@ -79,11 +217,8 @@ void file_unmap(struct file_map *map) {
     *map = (struct file_map){0};
 }
 
-int file_read(struct buffer *out, const char *path, size_t limit, struct error *err) {
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) {
-        return error_set_errno(err, STATUS_DATA, "cannot open %s", path);
-    }
+// Closes the descriptor.
+static int read_all(struct buffer *out, int descriptor, const char *path, size_t limit, struct error *err) {
     int status = STATUS_OK;
     size_t total = 0;
     char block[1 << 16];
@@ -113,6 +248,26 @@ int file_read(struct buffer *out, const char *path, size_t limit, struct error *
     return status;
 }
 
+int file_read(struct buffer *out, const char *path, size_t limit, struct error *err) {
+    int descriptor;
+    size_t size;
+    int status = file_open(&descriptor, &size, path, err);
+    return status == STATUS_OK ? read_all(out, descriptor, path, limit, err) : status;
+}
+
+int file_read_own(struct buffer *out, const char *path, size_t limit, struct error *err) {
+    int descriptor;
+    size_t size;
+    int status = file_open_own(&descriptor, &size, path, err);
+    return status == STATUS_OK ? read_all(out, descriptor, path, limit, err) : status;
+}
+
+int file_read_stream(struct buffer *out, const char *path, size_t limit, struct error *err) {
+    int descriptor;
+    int status = file_open_stream(&descriptor, path, err);
+    return status == STATUS_OK ? read_all(out, descriptor, path, limit, err) : status;
+}
+
 static int write_all(int descriptor, const char *bytes, size_t size, const char *path, struct error *err) {
     while (size > 0) {
         ssize_t count = write(descriptor, bytes, size);
@@ -133,11 +288,12 @@ int file_write_atomic(const char *path, const void *bytes, size_t size, struct e
     if (snprintf(aside, sizeof aside, "%s.tmp", path) >= (int)sizeof aside) {
         return error_set(err, STATUS_WRITE, "path too long: %s", path);
     }
-    int descriptor = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (descriptor < 0) {
-        return error_set_errno(err, STATUS_WRITE, "cannot create %s", aside);
+    int descriptor;
+    int status = file_create(&descriptor, aside, err);
+    if (status != STATUS_OK) {
+        return status;
     }
-    int status = write_all(descriptor, bytes, size, aside, err);
+    status = write_all(descriptor, bytes, size, aside, err);
     if (status == STATUS_OK && fsync(descriptor) != 0) {
         status = error_set_errno(err, STATUS_WRITE, "cannot sync %s", aside);
     }
@@ -148,7 +304,7 @@ int file_write_atomic(const char *path, const void *bytes, size_t size, struct e
 }
 
 static int sync_opened(const char *path, int flags, struct error *err) {
-    int descriptor = open(path, flags | O_CLOEXEC);
+    int descriptor = open(path, flags | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0) {
         return error_set_errno(err, STATUS_WRITE, "cannot open %s to sync it", path);
     }
@@ -163,7 +319,7 @@ static int sync_opened(const char *path, int flags, struct error *err) {
 }
 
 int file_sync(const char *path, struct error *err) {
-    return sync_opened(path, O_RDWR, err);
+    return sync_opened(path, O_RDWR | O_NOFOLLOW, err);
 }
 
 int file_sync_folder(const char *path, struct error *err) {
@@ -208,7 +364,7 @@ int file_make_folder(const char *path, struct error *err) {
         }
         memcpy(partial, path, i);
         partial[i] = 0;
-        if (mkdir(partial, 0755) != 0 && errno != EEXIST) {
+        if (mkdir(partial, FOLDER_MODE) != 0 && errno != EEXIST) {
             return error_set_errno(err, STATUS_WRITE, "cannot make the folder %s", partial);
         }
     }
@@ -227,16 +383,17 @@ int file_remove(const char *path, struct error *err) {
 }
 
 int file_lock(const char *path, int *descriptor, bool *held, struct error *err) {
+    struct stat info;
     *held = false;
-    *descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (*descriptor < 0) {
-        return error_set_errno(err, STATUS_WRITE, "cannot open the lock file %s", path);
+    int status = open_regular(descriptor, &info, path, O_RDWR | O_CREAT, REFUSE_LINKS, "open the lock file",
+                              STATUS_WRITE, err);
+    if (status != STATUS_OK) {
+        return status;
     }
     if (flock(*descriptor, LOCK_EX | LOCK_NB) == 0) {
         *held = true;
         return STATUS_OK;
     }
-    int status = STATUS_OK;
     if (errno != EWOULDBLOCK) {
         status = error_set_errno(err, STATUS_WRITE, "cannot lock %s", path);
     }

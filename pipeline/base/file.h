@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "base/error.h"
 #include "base/memory.h"
@@ -19,8 +20,29 @@ struct file_map {
 int file_map(struct file_map *map, const char *path, struct error *err); // STATUS_DATA when it cannot be read
 void file_unmap(struct file_map *map);                                   // accepts zeros; leaves zeros
 
-// Opens a regular file for reading (close-on-exec). STATUS_DATA when it cannot be had.
+// Opens a regular file for reading (close-on-exec). STATUS_DATA when it cannot be had, or is a pipe, a device or a folder,
+// none of which is waited for.
 int file_open(int *descriptor, size_t *size, const char *path, struct error *err);
+
+// As file_open, for a file that the program made, in a folder that others may have written to: a symbolic link is refused.
+int file_open_own(int *descriptor, size_t *size, const char *path, struct error *err);
+
+// As file_open; a pipe or terminal too when its name says that this process was given it open: /dev/stdin, /dev/fd/N
+// (`<(...)` of a shell), /proc/self/fd/N.
+int file_open_stream(int *descriptor, const char *path, struct error *err);
+
+// Opens a file to append to, and to read, making it when missing. STATUS_WRITE; a symbolic link is refused.
+int file_append(FILE **out, const char *path, struct error *err);
+
+// Makes a new file to write, in the place of whatever had the name. STATUS_WRITE. What this and all others here make has the
+// mode 0644, folders 0755, less what the umask takes away.
+int file_create(int *descriptor, const char *path, struct error *err);
+
+// Before a library opens a file by its name: STATUS_DATA when there is something other than a regular file; missing is fine.
+// Own: a symbolic link is refused. A database has its journals beside it.
+int file_check_own(const char *path, struct error *err);
+int file_check_database(const char *path, struct error *err);
+int file_check_own_database(const char *path, struct error *err);
 
 // Bytes [begin, begin + size) of an open file; `path` stands for it in messages. STATUS_DATA when they cannot be read or
 // the file ends before.
@@ -28,6 +50,8 @@ int file_read_at(int descriptor, void *out, size_t size, uint64_t begin, const c
 
 // Appends the whole file to `out`. STATUS_DATA when it is longer than `limit` bytes or cannot be read.
 int file_read(struct buffer *out, const char *path, size_t limit, struct error *err);
+int file_read_own(struct buffer *out, const char *path, size_t limit, struct error *err);    // opened as the functions
+int file_read_stream(struct buffer *out, const char *path, size_t limit, struct error *err); // of these names do
 
 // Writes `size` bytes to `path` + ".tmp", syncs, renames to `path` and syncs the folder. STATUS_WRITE on failure.
 int file_write_atomic(const char *path, const void *bytes, size_t size, struct error *err);

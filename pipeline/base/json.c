@@ -7,9 +7,16 @@
 #include "base/first_bytes.h"
 #include "base/memory.h"
 
+bool json_lacked_memory(const json_error_t *problem) {
+    return problem->text[0] == 0 || json_error_code(problem) == json_error_out_of_memory;
+}
+
 int json_parse(json_t **out, const char *text, size_t size, const char *name, struct error *err) {
     json_error_t problem;
     *out = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &problem);
+    if (*out == NULL && json_lacked_memory(&problem)) {
+        return error_set(err, STATUS_INTERNAL, "%s: out of memory", name);
+    }
     if (*out == NULL) {
         return error_set(err, STATUS_DATA, "%s: line %d, column %d: %s", name, problem.line, problem.column,
                          problem.text);

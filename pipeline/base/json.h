@@ -9,8 +9,8 @@
 
 #include "base/error.h"
 
-// Parses one document; duplicate keys and trailing bytes are errors. `name` stands for the source in messages.
-// The caller owns *out (json_decref). STATUS_DATA with line and column when it is not JSON.
+// Parses one document; duplicate keys and trailing bytes are errors. `name` stands for the source in
+// messages. The caller owns *out (json_decref). STATUS_DATA with line and column when it is not JSON.
 int json_parse(json_t **out, const char *text, size_t size, const char *name, struct error *err);
 
 // The same of files that Python writes (config.json, tokenizer.json ...), as its json module takes them: the last of
@@ -19,15 +19,21 @@ int json_parse(json_t **out, const char *text, size_t size, const char *name, st
 int json_parse_python(json_t **out, const char *text, size_t size, const char *name, struct error *err);
 int json_parse_file(json_t **out, const char *path, size_t limit, struct error *err);
 
+// True when a document was not read because memory ran out, of which jansson says nothing more: no fault of
+// the text.
+bool json_lacked_memory(const json_error_t *problem);
+
 // "NaN", "Infinity" or "-Infinity" where json_parse_python found one of them, or a number that no double holds; else NULL.
 const char *json_odd_number(const json_t *value);
 
 // Members of an object. A missing or null member leaves *out as it was; another type is STATUS_DATA.
 // Whole numbers may be written as 1000000.0; *out must be in [minimum, maximum].
-int json_get_integer(const json_t *object, const char *key, int64_t minimum, int64_t maximum, int64_t *out, struct error *err);
+int json_get_integer(const json_t *object, const char *key, int64_t minimum, int64_t maximum, int64_t *out,
+                     struct error *err);
 int json_get_number(const json_t *object, const char *key, double *out, struct error *err);
 int json_get_boolean(const json_t *object, const char *key, bool *out, struct error *err);
-int json_get_string(const json_t *object, const char *key, const char **out, struct error *err); // owned by the object
+int json_get_string(const json_t *object, const char *key, const char **out,
+                    struct error *err); // owned by the object
 
 // The member, or NULL when it is missing or null.
 json_t *json_member(const json_t *object, const char *key);

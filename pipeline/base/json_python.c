@@ -122,13 +122,14 @@ int json_parse_python(json_t **out, const char *text, size_t size, const char *n
     if (*out != NULL) {
         return STATUS_OK;
     }
-    int status = rewrite(&second, text, size, err);
+    int status = json_lacked_memory(&problem) ? error_set(err, STATUS_INTERNAL, "%s: out of memory", name)
+                                              : rewrite(&second, text, size, err);
     if (status == STATUS_OK) {
         *out = json_loadb(second.data, second.size, JSON_ALLOW_NUL, &problem);
     }
     buffer_destroy(&second);
     if (status == STATUS_OK && *out == NULL) {
-        if (json_error_code(&problem) == json_error_out_of_memory) {
+        if (json_lacked_memory(&problem)) {
             return error_set(err, STATUS_INTERNAL, "%s: out of memory", name);
         }
         status = error_set(err, STATUS_DATA, "%s: line %d, column %d: %s", name, problem.line, problem.column,

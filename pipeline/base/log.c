@@ -4,18 +4,24 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/file.h"
+#include "base/printable.h"
 
 int log_open(struct log *log, const char *path, struct error *err) {
     *log = (struct log){.echo_level = LOG_LEVEL_WARN};
     pthread_mutex_init(&log->lock, NULL);
-    if (path == NULL) {
-        return STATUS_OK;
+    return path == NULL ? STATUS_OK : log_add_file(log, path, err);
+}
+
+int log_add_file(struct log *log, const char *path, struct error *err) {
+    FILE *file;
+    if (file_append(&file, path, err) != STATUS_OK) {
+        return error_wrap(err, "the log");
     }
-    log->file = fopen(path, "ae");
-    if (log->file == NULL) {
-        return error_set_errno(err, STATUS_WRITE, "cannot open the log %s", path);
-    }
-    setvbuf(log->file, NULL, _IOLBF, 0);
+    setvbuf(file, NULL, _IOLBF, 0);
+    pthread_mutex_lock(&log->lock);
+    log->file = file;
+    pthread_mutex_unlock(&log->lock);
     return STATUS_OK;
 }
 
@@ -31,17 +37,19 @@ void log_write(struct log *log, enum log_level level, const char *format, ...) {
     static const char *const names[] = {"info ", "warn ", "error"};
     char moment[CLOCK_TEXT];
     char text[4096];
+    char line[2 * sizeof text];
     clock_text(clock_unix(), moment);
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    printable(line, sizeof line, text);
     pthread_mutex_lock(&log->lock);
     if (log->file != NULL) {
-        fprintf(log->file, "%s %s %s\n", moment, names[level], text);
+        fprintf(log->file, "%s %s %s\n", moment, names[level], line);
     }
     if (level >= log->echo_level) {
-        fprintf(stderr, "strata: %s\n", text);
+        fprintf(stderr, "strata: %s\n", line);
     }
     pthread_mutex_unlock(&log->lock);
 }

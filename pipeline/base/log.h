@@ -16,6 +16,9 @@ struct log {
 };
 
 int log_open(struct log *log, const char *path, struct error *err); // appends; path NULL: no file
+
+// From here on entries go to this file too. Other threads may be writing.
+int log_add_file(struct log *log, const char *path, struct error *err);
 void log_close(struct log *log);                                    // accepts a log that failed to open
 
 // "2026-11-21T10:15:00Z warn  text". A log that cannot be written never stops a run: the entry is dropped.

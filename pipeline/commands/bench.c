@@ -1,7 +1,14 @@
+#include <fcntl.h>
 #include <string.h>
 
 #include "commands/command.h"
 #include "kernels/bench.h"
+
+// Where the user says, be it a device; fopen would make a file that anybody may write.
+static FILE *create(const char *path) {
+    int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    return descriptor < 0 ? NULL : fdopen(descriptor, "w");
+}
 
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
@@ -18,7 +25,7 @@ static int run(struct command_context *context, struct error *err) {
         return error_set(err, STATUS_USAGE, "--dtype is bfloat16 or float32");
     }
     const char *json = argument_text(arguments, "--json", NULL);
-    if (json != NULL && (bench.json = fopen(json, "we")) == NULL) {
+    if (json != NULL && (bench.json = create(json)) == NULL) {
         return error_set_errno(err, STATUS_WRITE, "cannot write %s", json);
     }
     int status = device_open(&device, argument_text(arguments, "--device", "auto"), &options, err);

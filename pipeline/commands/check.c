@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/printable.h"
 #include "checkpoints/folder_content.h"
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
@@ -65,7 +66,8 @@ static int check_template(struct check *check, struct error *err) {
 static int check_texts(struct check *check, struct error *err) {
     struct inputs *inputs = &check->inputs;
     struct survey *survey = &inputs->survey;
-    int status = survey_make(survey, inputs->source, inputs->preparer, &inputs->limits, NULL, NULL, err);
+    int status =
+        survey_make(survey, inputs->source, inputs->preparer, &inputs->limits, NULL, NULL, NULL, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -162,6 +164,9 @@ static int open_ledger(struct check *check, struct error *err) {
     int status = ledger_open_read(&check->ledger, folder, err);
     if (status == STATUS_OK) {
         status = ledger_check_chain(check->ledger, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_check_pages(check->ledger, err);
     }
     return status == STATUS_OK ? ledger_totals(check->ledger, &check->totals, err) : status;
 }
@@ -268,7 +273,7 @@ static int check_disk(struct check *check, struct error *err) {
     if (status != STATUS_OK) {
         return status;
     }
-    uint64_t planned = inputs_planned_bytes(&check->inputs);
+    uint64_t planned = inputs_planned_bytes(&check->inputs, &check->inputs.survey);
     uint64_t left = planned > check->totals.bytes ? planned - check->totals.bytes : 0;
     snprintf(check->detail, sizeof check->detail,
              "%.3f GB free, %.3f GB of %.3f GB still to come, %.2f GB kept free", (double)space * 1e-9,
@@ -311,6 +316,12 @@ static const struct {
 };
 enum { CONDITION_COUNT = sizeof conditions / sizeof conditions[0] };
 
+static void print_condition(FILE *out, const char *verdict, const char *name, const char *detail) {
+    fprintf(out, "%s  %-11s ", verdict, name);
+    printable_write(out, detail);
+    fputc('\n', out);
+}
+
 // What a condition found beside that it holds: a line each, once.
 static void print_lines(FILE *out, const char *condition, struct check *check) {
     struct {
@@ -318,11 +329,13 @@ static void print_lines(FILE *out, const char *condition, struct check *check) {
         struct buffer *lines;
     } kinds[] = {{"WARN", &check->inputs.warnings}, {"note", &check->inputs.notes}};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        const char *at = kinds[i].lines->size == 0 ? "" : kinds[i].lines->data;
-        while (*at != 0) {
-            int length = (int)strcspn(at, "\n");
-            fprintf(out, "%s  %-11s %.*s\n", kinds[i].word, condition, length, at);
-            at += length + (at[length] == '\n');
+        char *line = kinds[i].lines->size == 0 ? NULL : kinds[i].lines->data;
+        while (line != NULL && *line != 0) {
+            char *end = line + strcspn(line, "\n");
+            char *next = *end == 0 ? NULL : end + 1;
+            *end = 0;
+            print_condition(out, kinds[i].word, condition, line);
+            line = next;
         }
         buffer_clear(kinds[i].lines);
     }
@@ -341,10 +354,10 @@ static int try_all(struct check *check, FILE *out, struct error *first) {
         check->detail[0] = 0;
         if (conditions[i].run(check, &err) == STATUS_OK) {
             passed |= BIT(i);
-            fprintf(out, "PASS  %-11s %s\n", conditions[i].name, check->detail);
+            print_condition(out, "PASS", conditions[i].name, check->detail);
             print_lines(out, conditions[i].name, check);
         } else {
-            fprintf(out, "FAIL  %-11s %s\n", conditions[i].name, err.message);
+            print_condition(out, "FAIL", conditions[i].name, err.message);
             *first = failures++ == 0 ? err : *first;
         }
     }

@@ -14,9 +14,6 @@
 struct command_context {
     FILE *out;                         // results; errors and warnings go to standard error
     const struct arguments *arguments; // parsed and checked against the command's tables: see options.h
-    // Set by a command after which a library is not to be trusted (HDF5 after an error crashes in its exit handler): main
-    // ends the process without calling exit handlers.
-    bool skip_exit_handlers;
 };
 
 struct command {
@@ -28,6 +25,8 @@ struct command {
     size_t option_count;
     const char *details; // paragraphs of `strata help NAME`, lines of at most 100 characters, ending in a
                          // newline; or NULL
+    bool holds_signals; // hears stop signals itself: until it does they wait, from the first moment on
+    bool sums_up;       // its result lies elsewhere; what it prints only sums that up
     // Returns STATUS_OK, or a status with its one line in `err`, which main prints as "strata NAME: ..." to
     // standard error.
     int (*run)(struct command_context *context, struct error *err);

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/printable.h"
+#include "base/process.h"
 #include "base/version.h"
 #include "job/job.h"
 
@@ -43,12 +45,13 @@ const struct command *command_find(const char *name) {
 }
 
 static int unknown_command(const char *name) {
+    char shown[256];
     const char *names[COMMAND_COUNT];
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         names[i] = commands[i]->name;
     }
     const char *nearest = job_nearest(name, names, COMMAND_COUNT);
-    fprintf(stderr, "strata: there is no command '%s'", name);
+    fprintf(stderr, "strata: there is no command '%s'", printable(shown, sizeof shown, name));
     if (nearest != NULL) {
         fprintf(stderr, " (did you mean '%s'?)", nearest);
     }
@@ -66,7 +69,29 @@ static bool asks_for_help(int argc, char **argv) {
     return false;
 }
 
+static void print_error(const struct command *command, const struct error *err) {
+    char text[2 * sizeof err->message];
+    (err->lines ? printable_lines : printable)(text, sizeof text, err->message);
+    fprintf(stderr, "strata %s: %s\n", command->name, text);
+}
+
+// A result that did not reach its reader must not look like success; nor a run that is complete like a
+// failure because nobody read its summary.
+static int flush_output(const struct command *command, int status, struct error *err) {
+    if (fflush(stdout) == 0 && !ferror(stdout)) {
+        return status;
+    }
+    if (command->sums_up) {
+        fprintf(stderr, "strata %s: the summary was not written: %s\n", command->name, strerror(errno));
+        return status;
+    }
+    return status == STATUS_OK ? error_set_errno(err, STATUS_WRITE, "cannot write the output") : status;
+}
+
 static int run_command(const struct command *command, int argc, char **argv) {
+    if (command->holds_signals) {
+        process_hold_stop_signals();
+    }
     struct error err = {0};
     struct arguments arguments;
     struct command_context context = {.out = stdout, .arguments = &arguments};
@@ -74,17 +99,14 @@ static int run_command(const struct command *command, int argc, char **argv) {
     if (status == STATUS_OK) {
         status = command->run(&context, &err);
     }
-    // A result that did not reach its reader must not look like success.
-    if ((fflush(stdout) != 0 || ferror(stdout)) && status == STATUS_OK) {
-        status = error_set_errno(&err, STATUS_WRITE, "cannot write the output");
-    }
+    status = flush_output(command, status, &err);
     if (status != STATUS_OK) {
-        fprintf(stderr, "strata %s: %s\n", command->name, err.message);
+        print_error(command, &err);
     }
     if (status == STATUS_USAGE) {
         fprintf(stderr, "see 'strata help %s'\n", command->name);
     }
-    if (context.skip_exit_handlers) {
+    if (status != STATUS_OK) { // a library that failed is not to be trusted with its exit handlers
         fflush(NULL);
         _exit(error_exit_code(status));
     }

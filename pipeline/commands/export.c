@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/printable.h"
 #include "base/version.h"
 #include "commands/command.h"
 #include "commands/format.h"
@@ -40,7 +41,9 @@ static void print_report(struct command_context *context, const struct export_re
     char rows[FORMAT_TEXT];
     char bytes[FORMAT_TEXT];
     char count[FORMAT_TEXT];
-    fprintf(context->out, "%s: %s problems, %s rows, %s in %" PRIu64 " files\n", request->target,
+    char column[PRINTABLE_TEXT];
+    printable_write(context->out, request->target);
+    fprintf(context->out, ": %s problems, %s rows, %s in %" PRIu64 " files\n",
             format_count(report->problems, problems), format_count(report->rows, rows),
             format_bytes(report->bytes, bytes), report->files);
     if (report->failed + report->skipped > 0) {
@@ -59,7 +62,8 @@ static void print_report(struct command_context *context, const struct export_re
     }
     if (report->unsplit > 0) {
         fprintf(stderr, "strata export: warning: %s problems lack the column '%s' and went to 'unsplit'\n",
-                format_count(report->unsplit, count), request->split.column);
+                format_count(report->unsplit, count),
+                printable(column, sizeof column, request->split.column));
     }
 }
 
@@ -93,7 +97,6 @@ static int run(struct command_context *context, struct error *err) {
     }
     if (status == STATUS_OK) {
         status = export_run(&request, &report, err);
-        context->skip_exit_handlers = status != STATUS_OK;
     }
     if (status == STATUS_OK) {
         print_report(context, &request, &report);

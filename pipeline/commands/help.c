@@ -13,7 +13,8 @@ static const struct {
      "bad input data (database, model, tokenizer), or more failed problems than problems.max_failed allows"},
     {69, "the device, its driver or a library is not there or too small, or the disk of the model does not "
          "answer"},
-    {70, "internal error"},
+    {70,
+     "internal error, or memory, threads or open files that could not be had: run the same command again"},
     {73, "cannot write: disk full, permissions, a failed sync"},
     {75, "stopped cleanly before the end (signal, budget): run the same command again"},
     {78, "bad job file"},
@@ -74,11 +75,8 @@ static void print_exit_codes(FILE *out) {
 
 static void print_option(FILE *out, const struct option *option) {
     char left[128];
-    if (option->kind == OPTION_FLAG) {
-        print_row(out, option->name, option->help);
-        return;
-    }
-    snprintf(left, sizeof left, "%s %s", option->name, option->value);
+    snprintf(left, sizeof left, "%s%s%s", option->name, option->kind == OPTION_FLAG ? "" : " ",
+             option->value == NULL ? "" : option->value);
     print_row(out, left, option->help);
 }
 
@@ -94,7 +92,7 @@ static void print_usage(FILE *out, const struct command *command) {
             const struct option *option = &command->options[i - command->operand_count];
             const char *value = option->value == NULL ? "" : option->value;
             snprintf(word, sizeof word, option->required ? "%s%s%s" : "[%s%s%s]", option->name,
-                     value[0] == 0 ? "" : " ", value);
+                     value[0] == 0 || option->kind == OPTION_FLAG ? "" : " ", value);
         }
         if (at + 1 + (int)strlen(word) > LINE_WIDTH) {
             at = fprintf(out, "\n      ") - 1;

@@ -1,11 +1,15 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/printable.h"
 #include "commands/command.h"
 #include "problems/import.h"
 
 static void print_fault(void *context, uint64_t line, const char *what) {
-    fprintf(stderr, "%s:%" PRIu64 ": %s\n", (const char *)context, line, what);
+    char path[PRINTABLE_TEXT];
+    char text[PRINTABLE_TEXT];
+    fprintf(stderr, "%s:%" PRIu64 ": %s\n", printable(path, sizeof path, context), line,
+            printable(text, sizeof text, what));
 }
 
 static int run(struct command_context *context, struct error *err) {
@@ -21,12 +25,15 @@ static int run(struct command_context *context, struct error *err) {
     struct import_report report;
     int status = import_jsonl(path, database, &options, print_fault, (void *)(uintptr_t)path, &report, err);
     if (status == STATUS_OK) {
-        fprintf(context->out, "%s: %" PRIu64 " rows, %" PRIu64 " columns in table %s\n", database,
-                report.rows, report.columns, options.table);
+        printable_write(context->out, database);
+        fprintf(context->out, ": %" PRIu64 " rows, %" PRIu64 " columns in table ", report.rows,
+                report.columns);
+        printable_write(context->out, options.table);
+        fputc('\n', context->out);
         if (options.id == NULL && strcmp(report.id, IMPORT_STANDARD_ID) != 0) {
-            fprintf(context->out,
-                    "there is no '" IMPORT_STANDARD_ID "': the id is '%s' (problems.id of the job)\n",
-                    report.id);
+            fprintf(context->out, "there is no '" IMPORT_STANDARD_ID "': the id is '");
+            printable_write(context->out, report.id);
+            fprintf(context->out, "' (problems.id of the job)\n");
         }
         if (report.skipped > 0) {
             fprintf(context->out, "%" PRIu64 " broken %s left out\n", report.skipped,

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/printable.h"
 #include "checkpoints/ledger.h"
 #include "commands/command.h"
 #include "commands/device_figures.h"
@@ -103,12 +104,14 @@ static int print_launch(void *context, const struct ledger_launch_record *launch
     char threads[FORMAT_TEXT];
     clock_text(launch->started, started);
     clock_text(launch->ended, ended);
-    fprintf(out, "launch %" PRIu64 ": %s to %s, process %" PRId64 " on %s%s", launch->epoch, started,
-            launch->ended == 0 ? "(no end recorded)" : ended, launch->process, launch->host,
-            format_threads(launch->threads, threads));
+    fprintf(out, "launch %" PRIu64 ": %s to %s, process %" PRId64 " on ", launch->epoch, started,
+            launch->ended == 0 ? "(no end recorded)" : ended, launch->process);
+    printable_write(out, launch->host);
+    fputs(format_threads(launch->threads, threads), out);
     if (launch->ended != 0) {
-        fprintf(out, ", exit code %d%s%s", launch->exit_code, launch->reason[0] == 0 ? "" : ": ",
-                launch->reason);
+        fprintf(out, "%s, exit code %d%s", launch->worked ? "" : ", before its first batch",
+                launch->exit_code, launch->reason[0] == 0 ? "" : ": ");
+        printable_write(out, launch->reason);
     }
     fputc('\n', out);
     return STATUS_OK;
@@ -118,7 +121,10 @@ static int print_event(void *context, int64_t at, uint64_t epoch, const char *ki
     FILE *out = context;
     char when[CLOCK_TEXT];
     clock_text(at, when);
-    fprintf(out, "%s launch %" PRIu64 " %-7s %s\n", when, epoch, kind, text);
+    char shown[64];
+    fprintf(out, "%s launch %" PRIu64 " %-7s ", when, epoch, printable(shown, sizeof shown, kind));
+    printable_write(out, text);
+    fputc('\n', out);
     return STATUS_OK;
 }
 

@@ -1,5 +1,6 @@
 #include <inttypes.h>
 
+#include "base/amount.h"
 #include "commands/command.h"
 #include "extract/inputs.h"
 
@@ -8,6 +9,7 @@ static void print_plan(FILE *out, const struct inputs *inputs) {
     const struct ledger_survey *totals = &survey->totals;
     uint64_t per_shard = (uint64_t)inputs->job.checkpoint_every;
     double batches = totals->batches > 0 ? (double)totals->batches : 1;
+    char disk[AMOUNT_TEXT];
     double texts = totals->texts > 0 ? (double)totals->texts : 1;
     fprintf(out,
             "problems      %" PRIu64 " rows: %" PRIu64 " to run, %" PRIu64 " fail, %" PRIu64 " are skipped\n",
@@ -26,7 +28,8 @@ static void print_plan(FILE *out, const struct inputs *inputs) {
             inputs->job.batch_tokens, texts / batches, survey->largest_tokens);
     fprintf(out, "shards        %" PRIu64 " of %" PRIu64 " batches\n",
             (totals->batches + per_shard - 1) / per_shard, per_shard);
-    fprintf(out, "disk          %.3f GB\n", (double)inputs_planned_bytes(inputs) * 1e-9);
+    fprintf(out, "disk          %s\n",
+            amount_text((double)inputs_planned_bytes(inputs, &inputs->survey), disk));
     double flops = model_flops(inputs->model, inputs->layers[inputs->layer_count - 1], totals->tokens,
                                totals->squared_lengths);
     fprintf(out, "work          %.3f TFLOP (%.3f GFLOP a token)\n", flops * 1e-12,
@@ -53,7 +56,8 @@ static int run(struct command_context *context, struct error *err) {
         status = inputs_bind(&inputs, err);
     }
     if (status == STATUS_OK) {
-        status = survey_make(&inputs.survey, inputs.source, inputs.preparer, &inputs.limits, NULL, NULL, err);
+        status = survey_make(&inputs.survey, inputs.source, inputs.preparer, &inputs.limits, NULL, NULL, NULL,
+                             err);
     }
     if (status == STATUS_OK) {
         print_plan(context->out, &inputs);

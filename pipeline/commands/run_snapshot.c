@@ -16,15 +16,42 @@ const char *run_state_name(enum run_state state) {
 
 struct launches {
     struct run_snapshot *snapshot;
-    double ended; // seconds of the launches whose end is known
+    struct ledger_launch_record last;
+    uint64_t worked;
+    double ended; // seconds of those that worked and whose end is known
+    bool has_start;
+    struct ledger_progress start;
 };
 
 static int collect_launch(void *context, const struct ledger_launch_record *launch) {
     struct launches *launches = context;
-    launches->snapshot->launch = *launch;
+    launches->last = *launch;
     launches->snapshot->launches++;
-    launches->ended += launch->ended > launch->started ? (double)(launch->ended - launch->started) : 0;
+    if (launch->worked) {
+        launches->snapshot->launch = *launch;
+        launches->worked++;
+        launches->ended += launch->ended > launch->started ? (double)(launch->ended - launch->started) : 0;
+    }
     return STATUS_OK;
+}
+
+// A launch that came to an end, or was killed, before it worked on the run says nothing of the run, unless no
+// other ever did.
+static void choose_launch(struct run_snapshot *snapshot, const struct launches *launches, bool busy) {
+    const struct ledger_launch_record *last = &launches->last;
+    bool at_start = snapshot->launches > 0 && !last->worked && last->ended == 0 && busy;
+    snapshot->refused = snapshot->launches > 0 && !last->worked && !at_start && launches->worked > 0;
+    if (snapshot->refused) {
+        snapshot->refusal = *last;
+    } else if (snapshot->launches > 0) {
+        snapshot->launch = *last;
+    }
+    const struct ledger_progress *start = &launches->start;
+    if (launches->has_start && start->epoch == snapshot->launch.epoch &&
+        (!snapshot->has_progress || snapshot->progress.epoch < start->epoch)) {
+        snapshot->progress = *start;
+        snapshot->has_progress = true;
+    }
 }
 
 static int read_paths(struct run_snapshot *snapshot, struct ledger *ledger, struct error *err) {
@@ -42,10 +69,16 @@ static int read_ledger(struct run_snapshot *snapshot, struct launches *launches,
     struct ledger *ledger = NULL;
     int status = ledger_open_read(&ledger, folder, err);
     if (status == STATUS_OK) {
+        status = ledger_read_begin(ledger, err);
+    }
+    if (status == STATUS_OK) {
         status = ledger_survey(ledger, &snapshot->survey, &snapshot->has_survey, err);
     }
     if (status == STATUS_OK) {
         status = ledger_progress(ledger, &snapshot->progress, &snapshot->has_progress, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_start_progress(ledger, &launches->start, &launches->has_start, err);
     }
     if (status == STATUS_OK) {
         status = ledger_each_launch(ledger, collect_launch, launches, err);
@@ -59,6 +92,12 @@ static int read_ledger(struct run_snapshot *snapshot, struct launches *launches,
     }
     if (status == STATUS_OK) {
         status = ledger_totals(ledger, &snapshot->totals, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_retry_counts(ledger, &snapshot->failures, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_read_end(ledger, err);
     }
     ledger_close(ledger);
     return status;
@@ -109,6 +148,8 @@ static void derive_counts(struct run_snapshot *snapshot) {
     const struct ledger_totals *totals = &snapshot->totals;
     const struct ledger_survey *survey = &snapshot->survey;
     uint64_t settled = totals->done + totals->failed + totals->skipped;
+    snapshot->planned_batches =
+        survey->batches > snapshot->totals.batches ? survey->batches : snapshot->totals.batches;
     snapshot->remaining = survey->problems > settled ? survey->problems - settled : 0;
     if (snapshot->has_survey && (totals->finished || survey->rows <= totals->rows)) {
         snapshot->has_planned = true;
@@ -131,6 +172,7 @@ int run_snapshot_take(struct run_snapshot *snapshot, const char *folder, struct 
     if (status != STATUS_OK) {
         return status;
     }
+    choose_launch(snapshot, &launches, busy);
     snapshot->state = find_state(snapshot, busy);
     snapshot->elapsed = launches.ended + open_seconds(snapshot);
     derive_counts(snapshot);

@@ -20,13 +20,17 @@ struct run_snapshot {
     int64_t now; // unix seconds
     enum run_state state;
     uint64_t launches;
-    struct ledger_launch_record launch; // the last one
+    struct ledger_launch_record launch; // the last one that worked on the run, or is at its start
+    bool refused;                       // a later one came to nothing before it worked on the run
+    struct ledger_launch_record refusal;
     bool has_survey;
     struct ledger_survey survey;
     struct ledger_totals totals; // sealed and acknowledged
+    struct ledger_retry_counts failures;
     bool has_progress;
     struct ledger_progress progress; // live; zeros without one
     uint64_t remaining;              // problems without a final state
+    uint64_t planned_batches;        // of the survey, or those that are sealed when a retry has added some
     uint64_t batches;                // computed: sealed ones, and those of the open shard while running
     uint64_t tokens;                 // as above
     double overall_rate;             // tokens per second of computing; 0: not known

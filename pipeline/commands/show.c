@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/printable.h"
 #include "base/size.h"
-#include "base/utf8.h"
 #include "checkpoints/device_trail.h"
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
@@ -19,7 +19,10 @@ struct view {
     const char *folder;
     struct ledger *ledger;
     struct ledger_problem problem;
-    struct buffer memory; // the problem's texts
+    struct buffer memory;  // the problem's texts
+    struct buffer earlier; // reasons of its earlier tries
+    size_t earlier_count;
+    bool transient; // it failed, and a retry tries it again
     struct shard_reader *reader;
     struct buffer text; // rendered; empty when it is not to be had
     size_t rows_most;
@@ -28,33 +31,44 @@ struct view {
     float *numbers; // [hidden] float32
 };
 
-// UTF-8 with control characters and bad bytes as \n, \t or \xNN; at most `most` bytes of the text.
-static void print_escaped(FILE *out, const char *text, size_t size, size_t most) {
-    size_t at = 0;
-    while (at < size && at < most) {
-        uint32_t code;
-        size_t length = utf8_decode(text + at, size - at, &code);
-        if (length == 0 || code < 0x20 || (code >= 0x7f && code < 0xa0)) {
-            unsigned char byte = (unsigned char)text[at];
-            fprintf(out, byte == '\n' ? "\\n" : byte == '\t' ? "\\t" : "\\x%02x", byte);
-            at++;
-            continue;
-        }
-        fwrite(text + at, 1, length, out);
-        at += length;
+// At most `most` bytes of the text, whole characters.
+static void print_start(FILE *out, const char *text, size_t size, size_t most) {
+    size_t shown = size_min(size, most);
+    while (shown < size && shown > 0 && ((unsigned char)text[shown] & 0xc0) == 0x80) {
+        shown--;
     }
-    if (at < size) {
+    printable_write_bytes(out, text, shown);
+    if (shown < size) {
         fprintf(out, "... (%zu bytes)", size);
+    }
+}
+
+// Of a problem that failed, now or before.
+static void print_tries(const struct view *view) {
+    size_t at = 0;
+    for (size_t i = 0; i < view->earlier_count; i++) {
+        const char *reason = view->earlier.data + at;
+        fprintf(view->out, "  try %-7zu failed, ", i + 1);
+        printable_write(view->out, reason);
+        fputc('\n', view->out);
+        at += strlen(reason) + 1;
+    }
+    if (view->problem.state == PROBLEM_FAILED) {
+        fprintf(view->out, "  try again   %s\n",
+                view->transient ? "strata run --retry-failed does"
+                                : "only strata run --retry-failed=all does: its row is at fault");
     }
 }
 
 static void print_head(const struct view *view) {
     const struct ledger_problem *problem = &view->problem;
     FILE *out = view->out;
-    print_escaped(out, problem->id, problem->id_size, SIZE_MAX);
-    fprintf(out, ": %s%s%s\n", problem_state_name(problem->state), problem->reason == NULL ? "" : ", ",
-            problem->reason == NULL ? "" : problem->reason);
+    printable_write_bytes(out, problem->id, problem->id_size);
+    fprintf(out, ": %s%s", problem_state_name(problem->state), problem->reason == NULL ? "" : ", ");
+    printable_write(out, problem->reason == NULL ? "" : problem->reason);
+    fputc('\n', out);
     fprintf(out, "  query row   %" PRIu64 "\n", problem->ordinal);
+    print_tries(view);
     if (problem->state == PROBLEM_DONE) {
         fprintf(out, "  shard       %" PRIu64 ", problem %" PRIu32 " in it, batch %" PRIu64 "\n",
                 problem->shard, problem->index, problem->batch);
@@ -71,7 +85,9 @@ static int print_path(const struct view *view, struct error *err) {
     int status = device_trail_read(&trail, view->ledger, err);
     if (status == STATUS_OK && device_trail_changed(&trail)) {
         device_trail_path(device_trail_at(&trail, view->problem.batch)->identity, path);
-        fprintf(view->out, "  cpu path    %s; the run used others, whose latents may differ in bits\n", path);
+        fputs("  cpu path    ", view->out);
+        printable_write(view->out, path);
+        fputs("; the run used others, whose latents may differ in bits\n", view->out);
     }
     device_trail_destroy(&trail);
     return status;
@@ -108,7 +124,7 @@ static int print_row(struct view *view, size_t number, size_t row, struct error 
             number, span->step, span->token_start, span->token_end, span->byte_start, span->byte_end);
     if (span->byte_end <= view->text.size && span->byte_start < span->byte_end) {
         fputs("  \"", view->out);
-        print_escaped(view->out, view->text.data + span->byte_start, span->byte_end - span->byte_start, 400);
+        print_start(view->out, view->text.data + span->byte_start, span->byte_end - span->byte_start, 400);
         fputs("\"\n", view->out);
     }
     int status = STATUS_OK;
@@ -129,11 +145,13 @@ static int print_text(struct view *view, const struct shard_row *rows, size_t ro
     }
     if (status != STATUS_OK) {
         buffer_clear(&view->text);
-        fprintf(view->out, "  text        not available: %s\n", problem.message);
+        fputs("  text        not available: ", view->out);
+        printable_write(view->out, problem.message);
+        fputc('\n', view->out);
         return STATUS_OK;
     }
     fprintf(view->out, "  text        %zu bytes: \"", view->text.size);
-    print_escaped(view->out, view->text.data, view->text.size, 200);
+    print_start(view->out, view->text.data, view->text.size, 200);
     fputs("\"\n", view->out);
     return STATUS_OK;
 }
@@ -172,7 +190,7 @@ static int show_done(struct view *view, struct error *err) {
     const struct shard_problem *stored = &content->problem[view->problem.index];
     size_t first = (size_t)content->row_offset[view->problem.index];
     fputs("  metadata    ", view->out);
-    print_escaped(view->out, stored->metadata, stored->metadata_size, SIZE_MAX);
+    printable_write_bytes(view->out, stored->metadata, stored->metadata_size);
     fputc('\n', view->out);
     status = print_path(view, err);
     if (status == STATUS_OK) {
@@ -205,13 +223,20 @@ static int run(struct command_context *context, struct error *err) {
                            view.folder, id);
     }
     if (status == STATUS_OK) {
+        status = ledger_earlier_reasons(view.ledger, view.problem.ordinal, &view.earlier, &view.earlier_count,
+                                        err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_is_transient(view.ledger, view.problem.ordinal, &view.transient, err);
+    }
+    if (status == STATUS_OK) {
         print_head(&view);
         status = view.problem.state == PROBLEM_DONE ? show_done(&view, err) : print_text(&view, NULL, 0, err);
-        context->skip_exit_handlers = status != STATUS_OK;
     }
     shard_reader_close(view.reader);
     ledger_close(view.ledger);
     buffer_destroy(&view.memory);
+    buffer_destroy(&view.earlier);
     buffer_destroy(&view.text);
     free(view.stored);
     return status;

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/printable.h"
 #include "commands/command.h"
 #include "commands/device_figures.h"
 #include "commands/format.h"
@@ -17,26 +18,50 @@ static void print_headline(FILE *out, const char *folder, const struct run_snaps
     char started[CLOCK_TEXT];
     char ended[CLOCK_TEXT];
     char threads[FORMAT_TEXT];
+    char host[PRINTABLE_TEXT];
     clock_text(launch->started, started);
     clock_text(launch->ended, ended);
-    fprintf(out, "%s: ", folder);
+    printable(host, sizeof host, launch->host);
+    printable_write(out, folder);
+    fputs(": ", out);
     switch (snapshot->state) {
     case RUN_NEW:
         fputs("not launched yet\n", out);
         break;
     case RUN_RUNNING:
         fprintf(out, "running since %s, launch %" PRIu64 ", process %" PRId64 " on %s%s\n", started,
-                launch->epoch, launch->process, launch->host, format_threads(launch->threads, threads));
+                launch->epoch, launch->process, host, format_threads(launch->threads, threads));
         break;
     case RUN_KILLED:
         fprintf(out,
                 "not running (killed): launch %" PRIu64 " of %s, process %" PRId64 " on %s, left no end\n",
-                launch->epoch, started, launch->process, launch->host);
+                launch->epoch, started, launch->process, host);
         break;
     case RUN_ENDED:
-        fprintf(out, "not running: launch %" PRIu64 " ended %s with exit code %d%s%s\n", launch->epoch, ended,
-                launch->exit_code, launch->reason[0] == 0 ? "" : ": ", launch->reason);
+        fprintf(out, "not running: launch %" PRIu64 " ended %s with exit code %d%s", launch->epoch, ended,
+                launch->exit_code, launch->reason[0] == 0 ? "" : ": ");
+        printable_write(out, launch->reason);
+        fputc('\n', out);
         break;
+    }
+}
+
+// A launch that came to nothing before it worked on the run (another identity, no model) is told apart.
+static void print_refusal(FILE *out, const struct run_snapshot *snapshot) {
+    const struct ledger_launch_record *refusal = &snapshot->refusal;
+    char when[CLOCK_TEXT];
+    if (!snapshot->refused) {
+        return;
+    }
+    clock_text(refusal->ended == 0 ? refusal->started : refusal->ended, when);
+    fprintf(out, "  refused     launch %" PRIu64, refusal->epoch);
+    if (refusal->ended == 0) {
+        fprintf(out, " of %s left no end before its first batch\n", when);
+    } else {
+        fprintf(out, " ended %s before its first batch with exit code %d%s", when, refusal->exit_code,
+                refusal->reason[0] == 0 ? "" : ": ");
+        printable_write(out, refusal->reason);
+        fputc('\n', out);
     }
 }
 
@@ -51,6 +76,26 @@ static void print_bar(FILE *out, const struct run_snapshot *snapshot) {
         fputc(i < filled ? '#' : '.', out);
     }
     fprintf(out, "] %s\n", format_share(part, all, share));
+}
+
+static void print_failures(FILE *out, const struct run_snapshot *snapshot) {
+    const struct ledger_retry_counts *failures = &snapshot->failures;
+    char a[FORMAT_TEXT];
+    char b[FORMAT_TEXT];
+    char c[FORMAT_TEXT];
+    uint64_t failed = snapshot->totals.failed; // of another moment than the figures of the failures
+    uint64_t others = failed > failures->transient ? failed - failures->transient : 0;
+    if (failures->transient > 0) {
+        fprintf(
+            out,
+            "  failed      %s may be tried again (strata run --retry-failed), %s for what their rows hold\n",
+            format_count(failures->transient, a), format_count(others, b));
+    }
+    if (failures->tried > 0) {
+        fprintf(out, "  retry       %s tried again: %s done, %s still to come\n",
+                format_count(failures->tried, a), format_count(failures->succeeded, b),
+                format_count(failures->waiting, c));
+    }
 }
 
 static void print_counts(FILE *out, const struct run_snapshot *snapshot) {
@@ -69,9 +114,12 @@ static void print_counts(FILE *out, const struct run_snapshot *snapshot) {
     } else {
         fputs("  problems    not counted yet\n", out);
     }
-    fprintf(out, "  stage       %s; %s of %s batches", snapshot->has_progress ? progress->stage : "none yet",
+    print_failures(out, snapshot);
+    char stage[PRINTABLE_TEXT];
+    fprintf(out, "  stage       %s; %s of %s batches",
+            snapshot->has_progress ? printable(stage, sizeof stage, progress->stage) : "none yet",
             format_count(snapshot->batches, a),
-            snapshot->has_survey ? format_count(snapshot->survey.batches, b) : "?");
+            snapshot->has_survey ? format_count(snapshot->planned_batches, b) : "?");
     if (snapshot->state == RUN_RUNNING && strcmp(progress->stage, "loading") == 0) {
         fprintf(out, "; %s of %s of weights", format_bytes(progress->loaded_bytes, a),
                 format_bytes(progress->load_bytes, b));
@@ -131,7 +179,8 @@ static void print_residency(FILE *out, const struct run_snapshot *snapshot) {
     char a[FORMAT_TEXT];
     char b[FORMAT_TEXT];
     if (kind != NULL) {
-        fprintf(out, "  resident    %s: all %lld pieces, %s", kind,
+        char shown[PRINTABLE_TEXT];
+        fprintf(out, "  resident    %s: all %lld pieces, %s", printable(shown, sizeof shown, kind),
                 (long long)json_integer_value(json_object_get(report, "pieces")),
                 format_bytes((uint64_t)json_integer_value(json_object_get(report, "bytes")), a));
         if (driver != NULL) {
@@ -147,11 +196,15 @@ static void print_health(FILE *out, const struct run_snapshot *snapshot) {
     char a[FORMAT_TEXT];
     const struct ledger_progress *progress = &snapshot->progress;
     if (snapshot->has_progress) {
-        fprintf(out, "  drift       %s, score %+.3f\n", progress->drift, progress->score);
+        char drift[PRINTABLE_TEXT];
+        fprintf(out, "  drift       %s, score %+.3f\n", printable(drift, sizeof drift, progress->drift),
+                progress->score);
         fprintf(out, "  memory      %s\n", format_bytes(progress->memory_bytes, a));
     }
     if (snapshot->cpu_paths.size > 0) {
-        fprintf(out, "  cpu paths   %s: latents may differ in bits between them\n", snapshot->cpu_paths.data);
+        fputs("  cpu paths   ", out);
+        printable_write(out, snapshot->cpu_paths.data);
+        fputs(": latents may differ in bits between them\n", out);
     }
     print_residency(out, snapshot);
     if (snapshot->has_progress) {
@@ -169,6 +222,7 @@ static void print_health(FILE *out, const struct run_snapshot *snapshot) {
 
 static void print_text(FILE *out, const char *folder, const struct run_snapshot *snapshot, bool bar) {
     print_headline(out, folder, snapshot);
+    print_refusal(out, snapshot);
     if (bar && snapshot->has_survey) {
         print_bar(out, snapshot);
     }
@@ -184,14 +238,17 @@ static void print_line(FILE *out, const struct run_snapshot *snapshot) {
     char share[FORMAT_TEXT];
     char rate[FORMAT_TEXT];
     char left[FORMAT_TEXT];
+    char stage[PRINTABLE_TEXT];
+    char drift[PRINTABLE_TEXT];
     clock_text(snapshot->now, now);
     fprintf(out, "%s %s %s %s, %" PRIu64 " failed, %s tokens/s, %s left, drift %s\n", now,
-            run_state_name(snapshot->state), snapshot->has_progress ? snapshot->progress.stage : "-",
+            run_state_name(snapshot->state),
+            snapshot->has_progress ? printable(stage, sizeof stage, snapshot->progress.stage) : "-",
             format_share(snapshot->totals.finished ? snapshot->survey.tokens : snapshot->tokens,
                          snapshot->survey.tokens, share),
             snapshot->totals.failed, format_rate(snapshot->progress.tokens_per_second, rate),
             snapshot->has_eta ? format_duration(snapshot->eta, left) : "-",
-            snapshot->has_progress ? snapshot->progress.drift : "-");
+            snapshot->has_progress ? printable(drift, sizeof drift, snapshot->progress.drift) : "-");
 }
 
 // ---- JSON ----
@@ -214,9 +271,8 @@ static json_t *text_or_null(const char *text) {
     return value != NULL ? value : json_null();
 }
 
-static json_t *describe_launch(const struct run_snapshot *snapshot) {
-    const struct ledger_launch_record *launch = &snapshot->launch;
-    if (snapshot->launches == 0) {
+static json_t *describe_launch(bool known, const struct ledger_launch_record *launch) {
+    if (!known) {
         return json_null();
     }
     bool ended = launch->ended != 0;
@@ -236,14 +292,16 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
     return json_pack(
         "{s:i, s:o, s:I, s:s, s:b, s:o, s:o, s:{s:o, s:o, s:o, s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, "
         "s:{s:o, s:o},"
-        " s:{s:o, s:o}, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o}",
+        " s:{s:o, s:o}, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o, "
+        "s:o, s:{s:o, s:o, s:o, s:o}}",
         "status_version", 1, "folder", text_or_null(folder), "time", (json_int_t)snapshot->now, "state",
         run_state_name(snapshot->state), "finished", (int)totals->finished, "launch",
-        describe_launch(snapshot), "stage", live ? text_or_null(progress->stage) : json_null(), "problems",
-        "total", number_if(survey, snapshot->survey.problems), "done", number(totals->done), "failed",
+        describe_launch(snapshot->launches > 0, &snapshot->launch), "stage",
+        live ? text_or_null(progress->stage) : json_null(), "problems", "total",
+        number_if(survey, snapshot->survey.problems), "done", number(totals->done), "failed",
         number(totals->failed), "skipped", number(totals->skipped), "remaining",
         number_if(survey, snapshot->remaining), "truncated", number(totals->truncated), "batches", "done",
-        number(snapshot->batches), "total", number_if(survey, snapshot->survey.batches), "tokens", "done",
+        number(snapshot->batches), "total", number_if(survey, snapshot->planned_batches), "tokens", "done",
         number(snapshot->tokens), "total", number_if(survey, snapshot->survey.tokens), "tokens_per_second",
         "now", real_if(live, snapshot->state == RUN_RUNNING ? progress->tokens_per_second : 0), "overall",
         real_if(snapshot->overall_rate > 0, snapshot->overall_rate), "seconds", "elapsed",
@@ -257,7 +315,9 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
         number_if(live, (uint64_t)progress->updated), "device",
         live && progress->device.known != 0 ? device_figures_json(&progress->device) : json_null(),
         "cpu_paths", snapshot->cpu_paths.size > 0 ? text_or_null(snapshot->cpu_paths.data) : json_null(),
-        "residency", residency(snapshot));
+        "residency", residency(snapshot), "refused", describe_launch(snapshot->refused, &snapshot->refusal),
+        "retry", "transient", number(snapshot->failures.transient), "tried", number(snapshot->failures.tried),
+        "succeeded", number(snapshot->failures.succeeded), "waiting", number(snapshot->failures.waiting));
 }
 
 static int print_json(FILE *out, const char *folder, const struct run_snapshot *snapshot, bool one_line,
@@ -271,7 +331,8 @@ static int print_json(FILE *out, const char *folder, const struct run_snapshot *
     if (text == NULL) {
         return error_set(err, STATUS_INTERNAL, "cannot describe the run as JSON");
     }
-    fprintf(out, "%s\n", text);
+    printable_write_lines(out, text);
+    fputc('\n', out);
     free(text);
     return STATUS_OK;
 }
@@ -357,8 +418,12 @@ const struct command command_status = {
         "known.\n"
         "  status_version 1, folder, time, finished (every problem is accounted for)\n"
         "  state              new, running, killed (no end recorded and the lock is free) or ended\n"
-        "  launch             the last one: number, host, process, threads, started, ended, exit_code, "
-        "reason; or null\n"
+        "  launch             the last one that worked on the run or is starting: number, host, process, "
+        "threads,\n"
+        "                     started, ended, exit_code, reason; or null\n"
+        "  refused            the last one, with the same members, if it ended before it worked on the run; "
+        "or "
+        "null\n"
         "  stage              surveying, loading, calibrating, running, stopped, finished, drift, failed\n"
         "  problems           total, done, failed, skipped, remaining, truncated: sealed and recorded\n"
         "  batches, tokens    done, total: with those computed but not sealed yet while it runs\n"
@@ -382,6 +447,10 @@ const struct command command_status = {
         "  residency          where the last launch found the model: kind and name of the device, pieces, "
         "bytes, planned\n"
         "                     and taken (bytes by purpose), process_bytes (the driver's figure, if any); "
-        "or null\n",
+        "or null\n"
+        "  retry              transient (failed problems that strata run --retry-failed would try again); of "
+        "the "
+        "last\n"
+        "                     retry: tried, succeeded, waiting (0: it is over)\n",
     .run = run,
 };

@@ -2,11 +2,14 @@
 
 #include <inttypes.h>
 
+#include "base/printable.h"
 #include "commands/command.h"
 #include "commands/format.h"
 
-static void print_fault(void *context, const char *line) {
-    fprintf(context, "FAULT %s\n", line);
+static void print_line(void *context, enum verify_kind kind, const char *line) {
+    fprintf(context, "%s ", kind == VERIFY_FAULT ? "FAULT" : "NOTE ");
+    printable_write(context, line);
+    fputc('\n', context);
 }
 
 static int run(struct command_context *context, struct error *err) {
@@ -15,15 +18,19 @@ static int run(struct command_context *context, struct error *err) {
     char problems[FORMAT_TEXT];
     char rows[FORMAT_TEXT];
     char bytes[FORMAT_TEXT];
-    int status = verify_run(folder, print_fault, context->out, &report, err);
-    context->skip_exit_handlers = status != STATUS_OK || report.faults > 0;
+    int status = verify_run(folder, print_line, context->out, &report, err);
     if (status != STATUS_OK) {
         return status;
     }
-    fprintf(context->out, "%s %s: %" PRIu64 " shards, %s problems, %s rows, %s; %" PRIu64 " faults\n",
-            report.faults == 0 ? "PASS" : "FAIL", folder, report.shards,
+    fputs(report.faults == 0 ? "PASS " : "FAIL ", context->out);
+    printable_write(context->out, folder);
+    fprintf(context->out, ": %" PRIu64 " shards, %s problems, %s rows, %s; %" PRIu64 " faults", report.shards,
             format_count(report.problems, problems), format_count(report.rows, rows),
             format_bytes(report.bytes, bytes), report.faults);
+    if (report.notes > 0) {
+        fprintf(context->out, ", %" PRIu64 " notes", report.notes);
+    }
+    fputc('\n', context->out);
     return report.faults == 0
                ? STATUS_OK
                : error_set(err, STATUS_DATA, "%s does not agree with its ledger: %" PRIu64 " faults", folder,
@@ -39,8 +46,12 @@ const struct command command_verify = {
     .summary = "hold the shards of a run against its ledger: hashes, counts, ids, finite values",
     .operands = operands,
     .operand_count = sizeof operands / sizeof operands[0],
-    .details = "Reads every byte of every shard. One line for each fault, then PASS or FAIL; exit code 0 or "
-               "65. Changes\n"
-               "nothing; may run while the run goes on.\n",
+    .details =
+        "Reads every byte of every shard. One line for each FAULT, then PASS or FAIL; exit code 0 or "
+        "65. Changes\n"
+        "nothing; may run while the run goes on, and then checks what was acknowledged when it began. "
+        "A NOTE is no\n"
+        "fault: a file that a crash left unacknowledged, which the next launch removes, or a stranger's "
+        "file.\n",
     .run = run,
 };

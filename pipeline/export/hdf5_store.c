@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -166,6 +167,15 @@ static void hdf5_destroy(struct array_store *base) {
 }
 
 static int create_file(struct hdf5_store *store, struct error *err) {
+    // HDF5 would make a file that anybody may write: it gets one that is there.
+    int descriptor = -1;
+    int status = file_create(&descriptor, store->path, err);
+    if (status == STATUS_OK && close(descriptor) != 0) {
+        status = error_set_errno(err, STATUS_WRITE, "cannot close %s", store->path);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
     H5dont_atexit(); // see hdf5_destroy; refused, without harm, when HDF5 is already in use
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
@@ -174,7 +184,7 @@ static int create_file(struct hdf5_store *store, struct error *err) {
                 H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0 &&
                 H5Pset_obj_track_times(creation, false) >= 0;
     if (good) {
-        store->file = H5Fcreate(store->path, H5F_ACC_EXCL, creation, access);
+        store->file = H5Fcreate(store->path, H5F_ACC_TRUNC, creation, access);
     }
     good = good && store->file >= 0 && H5Pclose(access) >= 0 && H5Pclose(creation) >= 0;
     return good ? STATUS_OK : hdf5_failed(store, "create the file", err);

@@ -21,7 +21,7 @@ int placed_file_create(int *descriptor, const char *path, uint64_t size, struct 
 }
 
 int placed_file_open(int *descriptor, const char *path, struct error *err) {
-    *descriptor = open(path, O_WRONLY | O_CLOEXEC);
+    *descriptor = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     return *descriptor < 0 ? error_set_errno(err, STATUS_WRITE, "cannot open %s", path) : STATUS_OK;
 }
 

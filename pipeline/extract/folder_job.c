@@ -14,7 +14,7 @@ int folder_job_read(struct job *job, const char *folder, struct ledger *ledger, 
     *job = (struct job){0};
     int status = run_folder_file(path, folder, "job.yaml", err);
     if (status == STATUS_OK) {
-        status = file_read(&text, path, JOB_LIMIT, err);
+        status = file_read_own(&text, path, JOB_LIMIT, err);
     }
     if (status == STATUS_OK) {
         status = ledger_note(ledger, FOLDER_JOB_NOTE, &origin, &found, err);

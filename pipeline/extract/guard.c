@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/printable.h"
+#include "base/process.h"
 #include "extract/writer.h"
 
 #define TICK 0.2
@@ -15,21 +17,6 @@
 #define LAST_SECONDS 3.0    // to keep what is computed when the time to stop is over
 #define WRITER_SECONDS 20.0 // to keep what is computed after a batch hangs
 
-static const char *signal_name(int number) {
-    switch (number) {
-    case SIGTERM:
-        return "SIGTERM";
-    case SIGINT:
-        return "SIGINT";
-    case SIGHUP:
-        return "SIGHUP";
-    case SIGUSR1:
-        return "SIGUSR1";
-    default:
-        return "";
-    }
-}
-
 // Waits for a signal for one tick; 0 when none came.
 static int wait_tick(const struct guard *guard) {
     struct timespec tick = {.tv_nsec = (long)(TICK * 1e9)};
@@ -37,15 +24,34 @@ static int wait_tick(const struct guard *guard) {
     return number > 0 ? number : 0;
 }
 
-static void on_signal(struct guard *guard, int number) {
-    int none = 0;
-    if (!atomic_compare_exchange_strong(&guard->signal, &none, number)) {
-        log_write(guard->options.log, LOG_LEVEL_WARN,
-                  "%s again: ending at once; what was not sealed is dropped", signal_name(number));
-        _exit(error_exit_code(STATUS_STOPPED));
+// Slurm sends SIGTERM to every process of a job and its script's trap forwards a signal of its own: two kinds
+// within seconds are one request. The same one again is a person's.
+static bool is_same_request(const struct guard *guard, int first, int number, double since_first) {
+    return process_signal_repeats(number) ||
+           (number != first && since_first < guard->options.together_seconds);
+}
+
+static void on_signal(struct guard *guard, int number, double since_first) {
+    const char *name = process_signal_name(number);
+    int first = 0;
+    char which[64];
+    if (atomic_compare_exchange_strong(&guard->signal, &first, number)) {
+        log_write(guard->options.log, LOG_LEVEL_WARN, "%s: stopping; batches that are computed are kept",
+                  name);
+        return;
     }
-    log_write(guard->options.log, LOG_LEVEL_WARN, "%s: stopping; batches that are computed are kept",
-              signal_name(number));
+    if (number == first) {
+        snprintf(which, sizeof which, "%s again", name);
+    } else {
+        snprintf(which, sizeof which, "%s after %s", name, process_signal_name(first));
+    }
+    if (is_same_request(guard, first, number, since_first)) {
+        log_write(guard->options.log, LOG_LEVEL_INFO, "%s: the same request to stop", which);
+        return;
+    }
+    log_write(guard->options.log, LOG_LEVEL_WARN, "%s: ending at once; what was not sealed is dropped",
+              which);
+    _exit(error_exit_code(STATUS_STOPPED));
 }
 
 // Waits for the writer's thread to end, `seconds` at most.
@@ -79,6 +85,7 @@ static void leave(struct guard *guard, int status, const char *reason) {
 
 static void end_hung(struct guard *guard) {
     char text[512];
+    char folder[PRINTABLE_TEXT];
     snprintf(text, sizeof text,
              "{\"cause\": \"%s hangs\", \"batch\": %" PRIu64
              ", \"seconds\": %.3f, \"predicted_seconds\": %.3f}",
@@ -94,7 +101,7 @@ static void end_hung(struct guard *guard) {
             " has been computing for %.0f s, %.1f times its prediction: stopped. Sealed shards in %s are "
             "safe; run the same command to go on.\n",
             guard->what, guard->batch, guard->elapsed, guard->elapsed / guard->predicted,
-            guard->options.folder);
+            printable(folder, sizeof folder, guard->options.folder));
     leave(guard, STATUS_DRIFT,
           guard->writer != NULL ? "a batch hung" : "the device hung before the first batch");
 }
@@ -146,7 +153,7 @@ static void *guard_main(void *context) {
         double now = clock_seconds();
         if (number != 0) {
             asked = asked == 0 ? now : asked;
-            on_signal(guard, number);
+            on_signal(guard, number, now - asked);
         }
         if (asked > 0) {
             end_in_time(guard, now - asked);
@@ -157,24 +164,12 @@ static void *guard_main(void *context) {
     return NULL;
 }
 
-// nohup ignores SIGHUP, a shell's background job SIGINT: to wait for such a signal would undo that.
-static void add_unless_ignored(sigset_t *signals, int number) {
-    struct sigaction action;
-    if (sigaction(number, NULL, &action) != 0 || action.sa_handler != SIG_IGN) {
-        sigaddset(signals, number);
-    }
-}
-
 int guard_start(struct guard *guard, const struct guard_options *options, struct error *err) {
     *guard = (struct guard){.options = *options};
     atomic_init(&guard->signal, 0);
     atomic_init(&guard->finish, false);
     pthread_mutex_init(&guard->lock, NULL);
-    sigemptyset(&guard->signals);
-    sigaddset(&guard->signals, SIGTERM);
-    sigaddset(&guard->signals, SIGUSR1);
-    add_unless_ignored(&guard->signals, SIGHUP);
-    add_unless_ignored(&guard->signals, SIGINT);
+    process_stop_signals(&guard->signals);
     signal(SIGPIPE, SIG_IGN); // a reader of the progress that goes away must not end the run
     pthread_sigmask(SIG_BLOCK, &guard->signals, &guard->previous_mask);
     if (pthread_create(&guard->thread, NULL, guard_main, guard) != 0) {
@@ -211,7 +206,7 @@ bool guard_stop_requested(const struct guard *guard) {
 }
 
 const char *guard_signal_name(const struct guard *guard) {
-    return signal_name(atomic_load(&guard->signal));
+    return process_signal_name(atomic_load(&guard->signal));
 }
 
 static void begin(struct guard *guard, const char *what, uint64_t batch, double predicted) {

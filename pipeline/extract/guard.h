@@ -1,11 +1,12 @@
 // The guard: a thread that hears signals and watches the batch in flight, so that no global state and no
 // handler is needed.
 //
-// SIGTERM, SIGINT, SIGHUP or SIGUSR1 ask for a clean stop (SIGHUP and SIGINT not where they are ignored, as
-// under nohup): batches that are computed are kept, the one in flight too when it ends in half of the time to
-// stop; the process is gone within 20 s even when it takes longer. A second signal ends the process at once.
-// A batch that is in flight 4 times longer than predicted is logged; at 8 times it counts as hung: the
-// evidence is recorded, what is done is kept, and the process ends with the exit code of drift.
+// A stop signal (base/process.h has the list) asks for a clean stop: batches that are computed are kept, the
+// one in flight too when it ends in half of the time to stop; the process is gone within 20 s even when it
+// takes longer. The same signal again, or another more than 3 s later, ends the process at once; those that
+// machines repeat (SIGHUP, SIGXCPU, timers) never do. A batch that is in flight 4 times longer than predicted
+// is logged; at 8 times it counts as hung: the evidence is recorded, what is done is kept, and the process
+// ends with the exit code of drift.
 #ifndef STRATA_EXTRACT_GUARD_H
 #define STRATA_EXTRACT_GUARD_H
 
@@ -22,9 +23,10 @@ struct writer;
 
 struct guard_options {
     struct log *log;
-    double stop_seconds; // from the first signal to the end, at most; 15
-    double hung_seconds; // a batch is never called hung before; 60
-    const char *folder;  // run directory, for messages
+    double stop_seconds;     // from the first signal to the end, at most; 15
+    double together_seconds; // stop signals of several kinds within them are one request; 3
+    double hung_seconds;     // a batch is never called hung before; 60
+    const char *folder;      // run directory, for messages
     // Records the end when the guard ends the process itself: the writer is through and its lock is held, or
     // writer is NULL: before the first batch, with the device at work. May be NULL.
     void (*leave)(void *context, const struct writer *writer, int status, const char *reason);

@@ -163,27 +163,33 @@ size_t inputs_token_unit(const struct inputs *inputs) {
     return in_flight_depth(inputs->device) > 1 ? tile : 1;
 }
 
+// The larger of the run and a retry: the products of the run keep their shape, and with it their bits.
+static size_t largest(uint64_t run, uint64_t retry) {
+    return at_least_one(run > retry ? run : retry);
+}
+
 static size_t budget(const struct inputs *inputs) {
     size_t unit = inputs_token_unit(inputs);
-    return (at_least_one(inputs->survey.largest_tokens) + unit - 1) / unit * unit;
+    size_t tokens = largest(inputs->survey.largest_tokens, inputs->retry.largest_tokens);
+    return (tokens + unit - 1) / unit * unit;
 }
 
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits) {
     size_t tokens = budget(inputs);
-    *limits = (struct model_limits){.layers = inputs->layers,
-                                    .layer_count = inputs->layer_count,
-                                    .tokens = tokens,
-                                    // No text is empty, so a batch never has more texts than tokens.
-                                    .texts = size_min(inputs->limits.problems, tokens),
-                                    .rows = at_least_one(inputs->survey.largest_rows),
-                                    .longest = at_least_one(inputs->survey.totals.longest),
-                                    .out_dtype = inputs->job.latents_dtype,
-                                    // One packed, one written, those on the device; and the canary's.
-                                    .slots = 2 + in_flight_depth(inputs->device) + 1};
+    *limits =
+        (struct model_limits){.layers = inputs->layers,
+                              .layer_count = inputs->layer_count,
+                              .tokens = tokens,
+                              // No text is empty, so a batch never has more texts than tokens.
+                              .texts = size_min(inputs->limits.problems, tokens),
+                              .rows = largest(inputs->survey.largest_rows, inputs->retry.largest_rows),
+                              .longest = largest(inputs->survey.totals.longest, inputs->retry.totals.longest),
+                              .out_dtype = inputs->job.latents_dtype,
+                              // One packed, one written, those on the device; and the canary's.
+                              .slots = 2 + in_flight_depth(inputs->device) + 1};
 }
 
-uint64_t inputs_planned_bytes(const struct inputs *inputs) {
-    const struct survey *survey = &inputs->survey;
+uint64_t inputs_planned_bytes(const struct inputs *inputs, const struct survey *survey) {
     size_t hidden = model_config_of(inputs->model)->hidden;
     uint64_t row =
         inputs->layer_count * hidden * dtype_size(inputs->job.latents_dtype) + sizeof(struct shard_row);
@@ -235,7 +241,7 @@ int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, 
         status = identity_add_number(identity, "problems.limit", (long long)inputs->limit, err);
     }
     if (status == STATUS_OK) {
-        status = identity_add(identity, "problems.sha256", inputs->survey.totals.problems_sha256, err);
+        status = identity_add(identity, IDENTITY_PROBLEMS, inputs->survey.totals.problems_sha256, err);
     }
     if (status == STATUS_OK) {
         status = identity_add(identity, "tokenizer.sha256", tokenizer_fingerprint(inputs->tokenizer), err);

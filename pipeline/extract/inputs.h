@@ -29,7 +29,9 @@ struct inputs {
     size_t *layers;      // ascending transformers indices
     size_t layer_count;
     struct plan_limits limits;
-    struct survey survey; // filled by the caller
+    struct survey survey; // filled by the caller, as the rest
+    bool retries;         // failed problems of a run are tried again
+    struct survey retry;  // of those problems; zeros without
 };
 
 // overrides: NULL and 0 leave the job's values.
@@ -56,8 +58,9 @@ void inputs_model_limits(const struct inputs *inputs, struct model_limits *limit
 // The tokens of those shapes are a multiple of it.
 size_t inputs_token_unit(const struct inputs *inputs);
 
-// Bytes of the shards of the whole run, a little over rather than under.
-uint64_t inputs_planned_bytes(const struct inputs *inputs);
+// Bytes of the shards of what a survey counted (of the whole run, of a retry), a little over rather than
+// under.
+uint64_t inputs_planned_bytes(const struct inputs *inputs, const struct survey *survey);
 
 // Everything that may change a byte of output: content, not where it lies. The model's fingerprint is added
 // when it is known (NULL: left out).

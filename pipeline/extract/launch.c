@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/amount.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/printable.h"
 #include "extract/algorithms.h"
 #include "extract/device_choice.h"
 #include "extract/fit.h"
@@ -14,15 +16,22 @@
 #include "extract/resident.h"
 
 #define STOP_SECONDS 15.0
+#define TOGETHER_SECONDS 3.0
 #define HUNG_SECONDS 60.0
 #define KEEP_SECONDS 2.0 // between records of a load's progress
 
 // ---- stages that status shows ----
 
+static int heed_stop(const struct launch *launch, struct error *err) {
+    return guard_stop_requested(&launch->guard)
+               ? error_set(err, STATUS_STOPPED, "stopped by %s before the first batch",
+                           guard_signal_name(&launch->guard))
+               : STATUS_OK;
+}
+
 static int enter_stage(struct launch *launch, const char *stage, struct error *err) {
-    if (guard_stop_requested(&launch->guard)) {
-        return error_set(err, STATUS_STOPPED, "stopped by %s before the first batch",
-                         guard_signal_name(&launch->guard));
+    if (heed_stop(launch, err) != STATUS_OK) {
+        return err->status;
     }
     snprintf(launch->live.stage, sizeof launch->live.stage, "%s", stage);
     launch->live.epoch = launch->epoch;
@@ -52,13 +61,14 @@ static void record_end(struct launch *launch, int status, const struct error *er
     struct error ignored;
     const char *reason = status == STATUS_OK ? "every problem is accounted for" : err->message;
     snprintf(launch->live.stage, sizeof launch->live.stage, "%s", last_stage(launch, status));
+    launch->live.epoch = launch->epoch;
     launch->live.updated = clock_unix();
     // An end that cannot be recorded shows as a launch that was killed: the truth is in the shards and
-    // commits before it.
+    // commits before it. An error has its own line on the terminal, and needs no second.
+    enum log_level level = status == STATUS_OK ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
     if (ledger_set_progress(launch->ledger, &launch->live, &ignored) != STATUS_OK ||
         ledger_launch_end(launch->ledger, error_exit_code(status), reason, &ignored) != STATUS_OK) {
-        log_write(&launch->log, LOG_LEVEL_WARN, "the end of this launch was not recorded: %s",
-                  ignored.message);
+        log_write(&launch->log, level, "the end of this launch was not recorded: %s", ignored.message);
     }
 }
 
@@ -81,27 +91,34 @@ static void leave(void *context, const struct writer *writer, int status, const 
 
 // ---- steps ----
 
-static int open_folder(struct launch *launch, struct error *err) {
-    const struct job *job = &launch->inputs.job;
-    char path[PATH_SIZE];
+// Signals have waited since the process began; from here on they are heard.
+static int hear_signals(struct launch *launch, struct error *err) {
     struct guard_options guard = {.log = &launch->log,
                                   .stop_seconds = STOP_SECONDS,
+                                  .together_seconds = TOGETHER_SECONDS,
                                   .hung_seconds = HUNG_SECONDS,
                                   .folder = launch->folder.path,
                                   .leave = leave,
                                   .context = launch};
-    int status = run_folder_open(&launch->folder, job->output, job->force_network_output, err);
+    int status = log_open(&launch->log, NULL, err);
+    launch->log_open = status == STATUS_OK;
+    return status == STATUS_OK ? guard_start(&launch->guard, &guard, err) : status;
+}
+
+static int open_folder(struct launch *launch, struct error *err) {
+    const struct job *job = &launch->inputs.job;
+    char path[PATH_SIZE];
+    int status = heed_stop(launch, err);
+    if (status == STATUS_OK) {
+        status = run_folder_open(&launch->folder, job->output, job->force_network_output, err);
+    }
     if (status == STATUS_OK) {
         status = run_folder_file(path, launch->folder.path, "run.log", err);
     }
     if (status == STATUS_OK) {
-        status = log_open(&launch->log, path, err);
-        launch->log_open = status == STATUS_OK;
+        status = log_add_file(&launch->log, path, err);
     }
-    if (status == STATUS_OK) {
-        status = guard_start(&launch->guard, &guard, err);
-    }
-    return status;
+    return status == STATUS_OK ? heed_stop(launch, err) : status;
 }
 
 static int open_ledger(struct launch *launch, struct error *err) {
@@ -142,11 +159,31 @@ static void log_lines(struct log *log, enum log_level level, const struct buffer
     }
 }
 
+// Until the rows are known, mended ones may make more of it than the ledger tells.
+static int find_retry(struct launch *launch, struct error *err) {
+    struct retry *retry = &launch->retry;
+    int status = retry_find(retry, launch->ledger, &launch->options->retry, err);
+    launch->inputs.retries = retry->list.count > 0 || retry->possible;
+    return status;
+}
+
+static int accept_mended(struct launch *launch, struct error *err) {
+    int status = retry_accept_mended(&launch->retry, &launch->inputs, launch->ledger, err);
+    launch->inputs.retries = launch->retry.list.count > 0;
+    return status;
+}
+
 static int open_inputs(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     int status = inputs_open_problems(inputs, err);
     if (status == STATUS_OK) {
+        status = heed_stop(launch, err);
+    }
+    if (status == STATUS_OK) {
         status = inputs_open_tokenizer(inputs, err);
+    }
+    if (status == STATUS_OK) {
+        status = heed_stop(launch, err);
     }
     if (status == STATUS_OK) {
         status = inputs_open_model(inputs, err);
@@ -179,7 +216,7 @@ static int survey(struct launch *launch, bool *fresh, struct error *err) {
     if (status != STATUS_OK || !found) {
         *fresh = true;
         return status == STATUS_OK ? survey_make(&inputs->survey, inputs->source, inputs->preparer,
-                                                 &inputs->limits, show_survey, launch, err)
+                                                 &inputs->limits, NULL, show_survey, launch, err)
                                    : status;
     }
     uint64_t problems;
@@ -198,20 +235,35 @@ static void foretell_failures(struct launch *launch) {
     }
 }
 
+// What may be done when nothing but the rows has changed.
+static const char *mending_hint(const struct launch *launch, const struct identity *stored,
+                                const struct identity *now, size_t differences) {
+    const char *before = identity_get(stored, IDENTITY_PROBLEMS);
+    const char *after = identity_get(now, IDENTITY_PROBLEMS);
+    if (differences != 1 || before == NULL || after == NULL || strcmp(before, after) == 0) {
+        return "";
+    }
+    return launch->options->retry.asked
+               ? " (--retry-failed takes changed rows of failed problems alone, once the run is finished)"
+               : " (where only rows of failed problems were mended: --retry-failed)";
+}
+
 static int refuse_other_identity(struct launch *launch, const struct identity *stored,
                                  const struct identity *now, struct error *err) {
     struct buffer lines = {0};
+    char folder[PATH_SIZE];
     size_t differences = 0;
     int status = identity_compare(stored, now, &lines, &differences, err);
     if (status == STATUS_OK && differences > 0) {
         while (lines.size > 0 && lines.data[lines.size - 1] == '\n') {
             lines.data[--lines.size] = 0;
         }
-        status = error_set(err, STATUS_JOB,
-                           "%s holds a run with another identity; resuming it would mix two kinds of "
-                           "latents. Differences:\n%s\n"
-                           "Put the job back as it was, or choose another run.output",
-                           launch->folder.path, lines.data);
+        status = error_set_lines(err, STATUS_JOB,
+                                 "%s holds a run with another identity; resuming it would mix two kinds of "
+                                 "latents. Differences:\n%s\n"
+                                 "Put the job back as it was, or choose another run.output%s",
+                                 printable(folder, sizeof folder, launch->folder.path), lines.data,
+                                 mending_hint(launch, stored, now, differences));
     }
     buffer_destroy(&lines);
     return status;
@@ -249,6 +301,9 @@ static int check_identity(struct launch *launch, const char *fingerprint, struct
     if (status == STATUS_OK) {
         status = ledger_identity(launch->ledger, &stored, &found, err);
     }
+    if (status == STATUS_OK && found && launch->retry.mended) {
+        status = identity_replace(&stored, IDENTITY_PROBLEMS, identity_get(now, IDENTITY_PROBLEMS), err);
+    }
     if (status == STATUS_OK) {
         status = add_later_parts(&launch->inputs, &stored, fingerprint, now, err);
     }
@@ -269,14 +324,18 @@ static int check_disk(struct launch *launch, struct error *err) {
     if (status != STATUS_OK) {
         return status;
     }
-    uint64_t planned = inputs_planned_bytes(&launch->inputs);
-    uint64_t left = planned > totals.bytes ? planned - totals.bytes : 0;
+    const struct inputs *inputs = &launch->inputs;
+    uint64_t planned = inputs_planned_bytes(inputs, inputs->retries ? &inputs->retry : &inputs->survey);
+    uint64_t written = inputs->retries ? 0 : totals.bytes;
+    uint64_t left = planned > written ? planned - written : 0;
     double reserve = launch->inputs.job.disk_reserve_gb;
     if ((double)space < (double)left + reserve * 1e9) {
+        char texts[3][AMOUNT_TEXT];
         return error_set(err, STATUS_WRITE,
-                         "the disk of %s has %.2f GB free; the shards still to come need %.2f GB and "
-                         "run.disk_reserve_gb keeps %.2f GB",
-                         launch->folder.path, (double)space * 1e-9, (double)left * 1e-9, reserve);
+                         "the disk of %s has %s free; the shards still to come need %s and "
+                         "run.disk_reserve_gb keeps %s",
+                         launch->folder.path, amount_text((double)space, texts[0]),
+                         amount_text((double)left, texts[1]), amount_text(reserve * 1e9, texts[2]));
     }
     log_write(&launch->log, LOG_LEVEL_INFO,
               "%" PRIu64 " bytes of shards are planned, %" PRIu64 " bytes are free", planned, space);
@@ -414,7 +473,7 @@ static int write_notes(struct launch *launch, struct error *err) {
     if (status == STATUS_OK) {
         status = ledger_set_note(launch->ledger, "device.reason", device.reason, err);
     }
-    snprintf(text, sizeof text, "%" PRIu64, inputs_planned_bytes(inputs));
+    snprintf(text, sizeof text, "%" PRIu64, inputs_planned_bytes(inputs, &inputs->survey));
     if (status == STATUS_OK) {
         status = ledger_set_note(launch->ledger, "disk.planned_bytes", text, err);
     }
@@ -483,18 +542,22 @@ static int check_early_identity(struct launch *launch, struct error *err) {
     return status;
 }
 
+// A run that is finished needs no more work: a launch that finds it so has done all that there was to do.
 static int is_finished(struct launch *launch, struct error *err) {
     struct ledger_totals totals;
     int status = ledger_totals(launch->ledger, &totals, err);
-    launch->finished = status == STATUS_OK && totals.finished;
-    return status;
+    launch->finished = status == STATUS_OK && totals.finished && !launch->inputs.retries;
+    return launch->finished ? ledger_launch_works(launch->ledger, err) : status;
 }
 
 int launch_open(struct launch *launch, const struct runner_options *options, struct error *err) {
     bool fresh = true;
     *launch = (struct launch){.options = options, .folder = {.lock = -1}};
     display_start(&launch->display, options->display);
-    int status = inputs_read_job(&launch->inputs, &options->inputs, err);
+    int status = hear_signals(launch, err);
+    if (status == STATUS_OK) {
+        status = inputs_read_job(&launch->inputs, &options->inputs, err);
+    }
     if (status == STATUS_OK) {
         status = open_folder(launch, err);
     }
@@ -502,10 +565,16 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
         status = open_ledger(launch, err);
     }
     if (status == STATUS_OK) {
+        status = find_retry(launch, err);
+    }
+    if (status == STATUS_OK) {
         status = open_inputs(launch, err);
     }
     if (status == STATUS_OK) {
         status = survey(launch, &fresh, err);
+    }
+    if (status == STATUS_OK) {
+        status = accept_mended(launch, err);
     }
     if (status == STATUS_OK) {
         status = check_early_identity(launch, err);
@@ -516,8 +585,14 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
     if (status != STATUS_OK || launch->finished) {
         return status;
     }
-    foretell_failures(launch);
-    status = check_disk(launch, err);
+    if (launch->inputs.retries) {
+        status = retry_survey(&launch->retry, &launch->inputs, show_survey, launch, err);
+    } else {
+        foretell_failures(launch);
+    }
+    if (status == STATUS_OK) {
+        status = check_disk(launch, err);
+    }
     if (status == STATUS_OK) {
         status = load_model(launch, err);
     }
@@ -527,7 +602,13 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
     if (status == STATUS_OK) {
         status = write_notes(launch, err);
     }
-    return status == STATUS_OK ? calibrate(launch, err) : status;
+    if (status == STATUS_OK) {
+        status = calibrate(launch, err);
+    }
+    if (status == STATUS_OK) {
+        status = retry_begin(&launch->retry, &launch->inputs, launch->ledger, &launch->log, err);
+    }
+    return status == STATUS_OK ? ledger_launch_works(launch->ledger, err) : status;
 }
 
 // ---- the end ----
@@ -544,6 +625,7 @@ void launch_close(struct launch *launch, int status, const struct error *err) {
     guard_stop(&launch->guard);
     canary_destroy(&launch->canary);
     inputs_close(&launch->inputs);
+    retry_destroy(&launch->retry);
     ledger_close(launch->ledger);
     run_folder_close(&launch->folder);
     buffer_destroy(&launch->partial_record);

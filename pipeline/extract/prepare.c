@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/size.h"
 #include "base/utf8.h"
 #include "text/template.h"
@@ -182,17 +183,18 @@ static int absorb(struct prepared *out, int status, const struct error *err) {
     return status == STATUS_DATA ? fail(out, "%.*s", (int)sizeof out->reason - 1, err->message) : status;
 }
 
+// NULL when memory ran out; a text was checked to be UTF-8.
 static json_t *column_json(const struct column *column) {
-    json_error_t ignored;
+    json_error_t problem;
     switch (column->type) {
     case COLUMN_INTEGER:
     case COLUMN_REAL: {
-        json_t *number =
-            json_loadb(column->bytes, column->size, JSON_DECODE_ANY, &ignored); // "Inf" is no JSON number
-        return number != NULL ? number : json_stringn(column->bytes, column->size);
+        json_t *number = json_loadb(column->bytes, column->size, JSON_DECODE_ANY, &problem);
+        bool is_text = number == NULL && !json_lacked_memory(&problem); // "Inf" is no JSON number
+        return is_text ? json_stringn(column->bytes, column->size) : number;
     }
     case COLUMN_TEXT:
-        return json_stringn(column->bytes, column->size); // NULL when it is not UTF-8
+        return json_stringn(column->bytes, column->size);
     case COLUMN_NULL:
     case COLUMN_BLOB:
         break;
@@ -211,12 +213,12 @@ static int write_metadata(struct preparer *p, const struct row *row, struct prep
     int status = object == NULL ? error_set(err, STATUS_INTERNAL, "out of memory for metadata") : STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < p->metadata_count; i++) {
         const struct column *column = &row->columns[p->metadata_columns[i]];
-        json_t *value = column_json(column);
-        if (value == NULL) {
+        size_t bad;
+        if (column->type == COLUMN_TEXT && !utf8_valid(column->bytes, column->size, &bad)) {
             fail(out, "column '%s' is not valid UTF-8", column->name);
             break;
         }
-        if (json_object_set_new(object, column->name, value) != 0) {
+        if (json_object_set_new(object, column->name, column_json(column)) != 0) {
             status = error_set(err, STATUS_INTERNAL, "out of memory for metadata");
         }
     }

@@ -8,16 +8,22 @@
 
 #include "base/file.h"
 #include "extract/inputs.h"
+#include "extract/retry.h"
 
 struct runner_options {
     struct inputs_options inputs;
     uint64_t stop_after; // batches of this launch; 0: to the end
     FILE *display;       // progress; NULL: none
+    // Of failed problems, once the run is finished; it is finished first when it is not.
+    struct retry_wish retry;
 };
 
 struct runner_summary {
     char folder[PATH_SIZE];
     struct ledger_totals totals;
+    struct ledger_retry_counts
+        failures;            // which of the failed problems a retry would try, and how the last went
+    bool retried;            // this launch tried failed problems again
     uint64_t problems;       // of the input
     uint64_t launch_batches; // computed by this launch
     uint64_t launch_tokens;
@@ -25,7 +31,6 @@ struct runner_summary {
     double wait_seconds;   // of them, spent waiting for the feeder or the writer
     double seal_seconds;   // after the last batch: what was left to write, seal and acknowledge
     uint64_t memory_peak;
-    bool skip_handlers; // an HDF5 or write error: end the process with _exit, not exit
 };
 
 // STATUS_OK: every problem is accounted for. STATUS_STOPPED, STATUS_DRIFT, STATUS_DATA (more failed problems

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 
 // A file that was begun without the device's figures goes on without them: one heading, one kind of line.
 static void begin(struct throughput *csv) {
@@ -26,9 +27,9 @@ static void begin(struct throughput *csv) {
 }
 
 int throughput_open(struct throughput *csv, const char *path, struct error *err) {
-    csv->file = fopen(path, "a+e");
-    if (csv->file == NULL) {
-        return error_set_errno(err, STATUS_WRITE, "cannot open %s", path);
+    int status = file_append(&csv->file, path, err);
+    if (status != STATUS_OK) {
+        return status;
     }
     setvbuf(csv->file, NULL, _IOLBF, 0);
     begin(csv);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/amount.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/size.h"
@@ -104,10 +105,11 @@ static int watch_disk(struct writer *writer, struct error *err) {
     uint64_t space;
     int status = file_space(writer->options.folder, &space, err);
     if (status == STATUS_OK && space < writer->options.disk_reserve) {
+        char texts[2][AMOUNT_TEXT];
         return error_set(err, STATUS_WRITE,
-                         "only %.2f GB are left on the disk of %s, less than run.disk_reserve_gb %.2f GB",
-                         (double)space * 1e-9, writer->options.folder,
-                         (double)writer->options.disk_reserve * 1e-9);
+                         "only %s are left on the disk of %s, less than the %s of run.disk_reserve_gb",
+                         amount_text((double)space, texts[0]), writer->options.folder,
+                         amount_text((double)writer->options.disk_reserve, texts[1]));
     }
     return status;
 }
@@ -324,10 +326,11 @@ int writer_start(struct writer *writer, const struct writer_options *options,
     }
     if (status == STATUS_OK) {
         writer->progress = (struct writer_progress){.batches = totals.batches,
-                                                    .problems = totals.done + totals.failed + totals.skipped,
+                                                    .problems = totals.done + totals.failed + totals.skipped -
+                                                                options->waiting,
                                                     .tokens = totals.tokens,
                                                     .rows = totals.rows,
-                                                    .failed = totals.failed,
+                                                    .failed = totals.failed - options->waiting,
                                                     .compute_seconds = totals.compute_seconds};
         status = open_csv(writer, err);
     }

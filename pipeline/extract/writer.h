@@ -18,6 +18,7 @@ struct writer_options {
     const struct shard_layout *layout;
     uint64_t batches_per_shard;
     uint64_t disk_reserve; // bytes of free space left alone
+    uint64_t waiting;      // problems with a failed outcome that are still to be tried again
     uint64_t epoch;
     struct ledger *ledger;
     struct log *log;

@@ -197,17 +197,18 @@ int job_read(struct job *job, const char *path, struct error *err) {
     struct buffer text = {0};
     char folder[PATH_SIZE];
     *job = (struct job){0};
-    int status = path_folder(folder, sizeof folder, path, err);
-    if (status == STATUS_OK) {
-        status = file_read(&text, path, JOB_FILE_LIMIT, err);
-    }
+    int status = file_read_stream(&text, path, JOB_FILE_LIMIT, err);
     if (status == STATUS_OK) {
         status = first_bytes_check(text.data, text.size, text.size, path, FIRST_BYTES_YAML, err);
     }
-    if (status != STATUS_OK) {
+    if (status == STATUS_DATA) {
         err->status = STATUS_JOB; // an unreadable job file is a bad job file
         status = STATUS_JOB;
-    } else {
+    }
+    if (status == STATUS_OK) {
+        status = path_folder(folder, sizeof folder, path, err);
+    }
+    if (status == STATUS_OK) {
         status = job_parse(job, text.data, text.size, path, folder, err);
     }
     buffer_destroy(&text);

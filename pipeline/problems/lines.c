@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "base/file.h"
 #include "base/first_bytes.h"
 
 enum { BLOCK_BYTES = 1 << 18, LINE_LIMIT = 256 << 20 };
@@ -20,26 +21,29 @@ struct lines {
     char block[BLOCK_BYTES];
 };
 
+static int open_descriptor(int *descriptor, const char *path, struct error *err) {
+    if (strcmp(path, "-") != 0) {
+        return file_open_stream(descriptor, path, err);
+    }
+    *descriptor = dup(STDIN_FILENO);
+    return *descriptor < 0 ? error_set_errno(err, STATUS_DATA, "cannot open standard input") : STATUS_OK;
+}
+
 int lines_open(struct lines **out, const char *path, struct error *err) {
     *out = NULL;
     struct lines *lines = NULL;
+    int descriptor = -1;
     int status = memory_zeroed((void **)&lines, 1, sizeof *lines, err);
     if (status != STATUS_OK) {
         return status;
     }
-    lines->path = path;
-    if (strcmp(path, "-") == 0) {
-        lines->path = "standard input";
-        int descriptor = dup(STDIN_FILENO);
-        lines->file = descriptor < 0 ? NULL : gzdopen(descriptor, "rb");
-        if (lines->file == NULL && descriptor >= 0) {
-            close(descriptor);
-        }
-    } else {
-        lines->file = gzopen(path, "rbe");
+    lines->path = strcmp(path, "-") == 0 ? "standard input" : path;
+    status = open_descriptor(&descriptor, path, err);
+    if (status == STATUS_OK && (lines->file = gzdopen(descriptor, "rb")) == NULL) {
+        close(descriptor);
+        status = error_set(err, STATUS_INTERNAL, "out of memory for %s", lines->path);
     }
-    if (lines->file == NULL) {
-        status = error_set_errno(err, STATUS_DATA, "cannot open %s", lines->path);
+    if (status != STATUS_OK) {
         free(lines);
         return status;
     }
@@ -64,8 +68,8 @@ static int check_stream(const struct lines *lines, int count, struct error *err)
     if (code == Z_ERRNO) {
         return error_set_errno(err, STATUS_DATA, "cannot read %s", lines->path);
     }
-    return error_set(err, STATUS_DATA, "cannot read %s: after line %llu: %s", lines->path,
-                     (unsigned long long)lines->number,
+    return error_set(err, code == Z_MEM_ERROR ? STATUS_INTERNAL : STATUS_DATA,
+                     "cannot read %s: after line %llu: %s", lines->path, (unsigned long long)lines->number,
                      code == Z_BUF_ERROR ? "the compressed data ends too early" : words);
 }
 

@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/first_bytes.h"
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "problems/shortage.h"
 
 enum { BUSY_MILLISECONDS = 5000, NUMBER_TEXT = 32 };
 
@@ -28,8 +30,8 @@ struct source {
 };
 
 static int fail(const struct source *source, int code, const char *what, struct error *err) {
-    if (code == SQLITE_NOMEM) {
-        return error_set(err, STATUS_INTERNAL, "%s: out of memory", source->path);
+    if (sqlite_is_shortage(source->connection, code)) {
+        return error_set(err, STATUS_INTERNAL, "%s: out of memory or open files", source->path);
     }
     const char *words = sqlite3_errmsg(source->connection);
     const char *hint = "";
@@ -95,6 +97,10 @@ static int prepare(struct source *source, const char *query, struct error *err) 
 
 // Opens the file and takes its read lock: from here on no writer can change what the query sees.
 static int begin(struct source *source, const char *database, struct error *err) {
+    int status = file_check_database(database, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
     int code =
         sqlite3_open_v2(database, &source->connection, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
     if (source->connection == NULL) {
@@ -310,6 +316,12 @@ struct id_set {
     sqlite3_stmt *insert;
 };
 
+static int id_set_fail(const struct id_set *set, const char *what, struct error *err) {
+    int code = set->connection == NULL ? SQLITE_NOMEM : sqlite3_extended_errcode(set->connection);
+    return error_set(err, sqlite_is_shortage(set->connection, code) ? STATUS_INTERNAL : STATUS_WRITE,
+                     "%s a temporary database: %s", what, sqlite3_errmsg(set->connection));
+}
+
 static int id_set_open(struct id_set *set, struct error *err) {
     static const char schema[] = "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-16384;"
                                  "CREATE TABLE ids (id BLOB PRIMARY KEY) WITHOUT ROWID; BEGIN";
@@ -319,8 +331,7 @@ static int id_set_open(struct id_set *set, struct error *err) {
         sqlite3_exec(set->connection, schema, NULL, NULL, NULL) != SQLITE_OK ||
         sqlite3_prepare_v2(set->connection, "INSERT OR IGNORE INTO ids VALUES (?)", -1, &set->insert, NULL) !=
             SQLITE_OK) {
-        return error_set(err, STATUS_WRITE, "cannot make a temporary database: %s",
-                         sqlite3_errmsg(set->connection));
+        return id_set_fail(set, "cannot make", err);
     }
     return STATUS_OK;
 }
@@ -336,8 +347,7 @@ static int id_set_add(struct id_set *set, const char *bytes, size_t size, bool *
     *is_new = sqlite3_changes(set->connection) > 0;
     sqlite3_reset(set->insert);
     if (code != SQLITE_DONE) {
-        return error_set(err, STATUS_WRITE, "cannot write to a temporary database: %s",
-                         sqlite3_errmsg(set->connection));
+        return id_set_fail(set, "cannot write to", err);
     }
     return STATUS_OK;
 }

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
+#include "problems/shortage.h"
 
 enum { BUSY_MILLISECONDS = 5000 };
 
@@ -26,10 +28,10 @@ struct table {
 
 static int fail(const struct table *table, int code, const char *what, struct error *err) {
     int status;
+    if (sqlite_is_shortage(table->connection, code)) {
+        return error_set(err, STATUS_INTERNAL, "%s: %s: out of memory or open files", table->path, what);
+    }
     switch (code & 0xFF) {
-    case SQLITE_NOMEM:
-        status = STATUS_INTERNAL;
-        break;
     case SQLITE_FULL:
     case SQLITE_IOERR:
     case SQLITE_READONLY:
@@ -127,6 +129,10 @@ static int prepare_insert(struct table *table, struct error *err) {
 // ---- opening ----
 
 static int open_connection(struct table *table, bool aside, struct error *err) {
+    int status = file_check_database(table->path, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
     int code = sqlite3_open_v2(table->path, &table->connection,
                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     if (table->connection == NULL) {
@@ -136,7 +142,6 @@ static int open_connection(struct table *table, bool aside, struct error *err) {
         return fail(table, code, "cannot open the database", err);
     }
     sqlite3_busy_timeout(table->connection, BUSY_MILLISECONDS);
-    int status = STATUS_OK;
     if (aside) {
         status = execute(table, "cannot set up the database", err,
                          "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF");

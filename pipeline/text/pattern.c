@@ -1,11 +1,10 @@
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include "text/pattern.h"
 
-#include <pcre2.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/size.h"
+#include "text/machine_code.h"
 #include "text/pattern_syntax.h"
 #include "text/unicode_tables.h"
 
@@ -45,6 +44,9 @@ static int compile_code(struct pattern *pattern, const char *regex, pcre2_compil
     pcre2_set_parens_nest_limit(context, NESTING_LIMIT);
     pattern->code =
         pcre2_compile((PCRE2_SPTR)regex, strlen(regex), PCRE2_UTF | PCRE2_UCP, &code, &offset, context);
+    if (pattern->code == NULL && code == PCRE2_ERROR_HEAP_FAILED) {
+        return error_set(err, STATUS_INTERNAL, "out of memory for a pattern");
+    }
     if (pattern->code == NULL) {
         PCRE2_UCHAR reason[256] = {0};
         pcre2_get_error_message(code, reason, sizeof(reason));
@@ -56,8 +58,7 @@ static int compile_code(struct pattern *pattern, const char *regex, pcre2_compil
     if (empty != 0) {
         return error_set(err, STATUS_DATA, "the pattern can match an empty text");
     }
-    pattern->compiled = pcre2_jit_compile(pattern->code, PCRE2_JIT_COMPLETE) == 0;
-    return STATUS_OK;
+    return machine_code_compile(pattern->code, &pattern->compiled, err);
 }
 
 int pattern_compile(struct pattern **out, const char *regex, struct error *err) {
@@ -195,8 +196,8 @@ int pattern_find(const struct pattern *pattern, struct pattern_scratch *scratch,
     if (count < 0 && count != PCRE2_ERROR_NOMATCH) {
         PCRE2_UCHAR reason[256] = {0};
         pcre2_get_error_message(count, reason, sizeof(reason));
-        return error_set(err, STATUS_DATA, "splitting the text failed at byte %zu: %s", from,
-                         (const char *)reason);
+        return error_set(err, count == PCRE2_ERROR_NOMEMORY ? STATUS_INTERNAL : STATUS_DATA,
+                         "splitting the text failed at byte %zu: %s", from, (const char *)reason);
     }
     if (*found) {
         const PCRE2_SIZE *bounds = pcre2_get_ovector_pointer(scratch->data);

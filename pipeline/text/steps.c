@@ -1,12 +1,11 @@
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include "text/steps.h"
 
-#include <pcre2.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
 #include "base/size.h"
+#include "text/machine_code.h"
 
 static int add_span(struct span_list *list, size_t start, size_t end, struct error *err) {
     if (end > UINT32_MAX) {
@@ -81,10 +80,15 @@ int step_pattern_compile(struct step_pattern **out, const char *pattern, struct 
         PCRE2_UCHAR words[256];
         pcre2_get_error_message(number, words, sizeof words);
         free(compiled);
-        return error_set(err, STATUS_JOB, "step pattern, byte %zu: %s", (size_t)offset + 1,
-                         (const char *)words);
+        return error_set(err, number == PCRE2_ERROR_HEAP_FAILED ? STATUS_INTERNAL : STATUS_JOB,
+                         "step pattern, byte %zu: %s", (size_t)offset + 1, (const char *)words);
     }
-    pcre2_jit_compile(compiled->code, PCRE2_JIT_COMPLETE); // speed only: without it the interpreter matches
+    bool machine_code;
+    status = machine_code_compile(compiled->code, &machine_code, err);
+    if (status != STATUS_OK) {
+        step_pattern_destroy(compiled);
+        return status;
+    }
     *out = compiled;
     return STATUS_OK;
 }
@@ -118,7 +122,8 @@ static int find_step(const struct step_pattern *pattern, pcre2_match_data *match
     if (code < 0) {
         PCRE2_UCHAR words[256];
         pcre2_get_error_message(code, words, sizeof words);
-        return error_set(err, STATUS_DATA, "step pattern: %s", (const char *)words);
+        return error_set(err, code == PCRE2_ERROR_NOMEMORY ? STATUS_INTERNAL : STATUS_DATA,
+                         "step pattern: %s", (const char *)words);
     }
     const PCRE2_SIZE *bounds = pcre2_get_ovector_pointer(match);
     *found = true;

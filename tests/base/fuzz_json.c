@@ -5,6 +5,7 @@
 #include "base/json.h"
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
+size_t fuzz_accepted; // inputs that were not refused: see fuzz_replay.c
 
 // What is JSON says the same as JSON of Python, unless a key stands there twice, which only Python takes.
 static void check_python(const json_t *strict, const unsigned char *data, size_t size) {
@@ -25,6 +26,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
     if ((status == STATUS_OK) != (document != NULL) || (status != STATUS_OK && err.message[0] == 0)) {
         abort();
     }
+    fuzz_accepted += status == STATUS_OK;
     check_python(document, data, size);
     const char *key;
     json_t *value;

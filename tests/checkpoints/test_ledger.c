@@ -161,10 +161,10 @@ static void progress_and_reading(void **state) {
     struct ledger *reader;
     fixture_folder(folder);
     struct ledger *ledger = begin_at(folder, SHARDS * PROBLEMS);
-    ok(ledger_open_read(&reader, folder, &err), &err);
     for (uint64_t i = 0; i < SHARDS; i++) {
         ok(commit(ledger, i, i * PROBLEMS, i + 1 == SHARDS, &err), &err);
     }
+    ok(ledger_open_read(&reader, folder, &err), &err);
     ok(ledger_totals(reader, &totals, &err), &err);
     assert_int_equal(totals.done, SHARDS * (PROBLEMS - 1));
     assert_int_equal(totals.failed, SHARDS);
@@ -302,6 +302,7 @@ static void partial_and_progress(void **state) {
     struct ledger_progress progress = {
         .epoch = 1, .stage = "running", .drift = "steady", .tokens_per_second = 12.25, .score = NAN};
     struct ledger_progress seen;
+    ok(ledger_launch_works(ledger, &err), &err);
     ok(ledger_set_progress(ledger, &progress, &err), &err);
     progress.tokens = 77;
     ok(ledger_set_progress(ledger, &progress, &err), &err);

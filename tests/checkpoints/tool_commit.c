@@ -38,7 +38,10 @@ static int begin(struct tool *tool, struct error *err) {
     }
     identity_destroy(&stored);
     identity_destroy(&now);
-    return status == STATUS_OK ? ledger_launch(tool->ledger, 1, &tool->epoch, err) : status;
+    if (status == STATUS_OK) {
+        status = ledger_launch(tool->ledger, 1, &tool->epoch, err);
+    }
+    return status == STATUS_OK ? ledger_launch_works(tool->ledger, err) : status;
 }
 
 static int commit(struct tool *tool, const struct fixture_batch *batches, const struct shard_sealed *sealed,

@@ -1,4 +1,5 @@
-// Prints every fault that verify finds in a run directory, and what a reader sees of its ledger:
+// Prints every fault (and "NOTE ...") that verify finds in a run directory, and what a reader sees of its
+// ledger:
 //   tool_verify FOLDER          exit 0: no fault, 1: faults, else the exit code of the error
 //   tool_verify FOLDER status   one line: "done N shards N finished 0|1"; opens the ledger as `strata status`
 //   does tool_verify FOLDER view     writes latents.h5
@@ -6,9 +7,9 @@
 #include "checkpoints/verify.h"
 #include "checkpoints/view.h"
 
-static void print_fault(void *context, const char *line) {
+static void print_line(void *context, enum verify_kind kind, const char *line) {
     (void)context;
-    printf("%s\n", line);
+    printf("%s%s\n", kind == VERIFY_NOTE ? "NOTE " : "", line);
 }
 
 static int print_status(const char *folder, struct error *err) {
@@ -48,7 +49,7 @@ int main(int count, char **arguments) {
         status = strcmp(arguments[2], "view") == 0 ? write_view(arguments[1], &err)
                                                    : print_status(arguments[1], &err);
     } else {
-        status = verify_run(arguments[1], print_fault, NULL, &report, &err);
+        status = verify_run(arguments[1], print_line, NULL, &report, &err);
         if (status == STATUS_OK) {
             return report.faults == 0 ? 0 : 1;
         }

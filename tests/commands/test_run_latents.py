@@ -7,11 +7,8 @@ import numpy as np
 import pytest
 
 import support
+from parity import tokenizers, torch, transformers
 from support import Job, make_problems, read_latents
-
-torch = pytest.importorskip("torch", reason="torch is not installed")
-transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed")
 
 MAX_TOKENS = 60
 
@@ -25,7 +22,6 @@ class Oracle:
     """Hidden states of every layer for every problem, cut to MAX_TOKENS as transformers cuts."""
 
     def __init__(self, problems, model):
-        torch.set_num_threads(1)
         self.tokenizer = tokenizers.Tokenizer.from_file(str(model / "tokenizer.json"))
         network = transformers.AutoModel.from_pretrained(model, dtype=torch.float32, attn_implementation="eager").eval()
         self.of = {}

@@ -3,13 +3,14 @@
 // the first calls of a later thread behind those of the first), from the first opening of a file named MARKER
 // on.
 //
-//   at_call --calls NAMES [--marker NAME] [--only PATH_END] [--trace FILE] [--kill N | --fail N:ERRNO | --lie
-//   CALL:PATH_END] PROGRAM ...
+//   at_call --calls NAMES [--marker NAME] [--only PATH_END] [--trace FILE] [--kill N[:SIGNAL] | --fail
+//   N:ERRNO | --short N | --lie CALL:PATH_END] PROGRAM ...
 //
 // NAMES: "write,pwrite64,...", those that are counted and traced; openat counts only when it may write.
 //   --only P      counts only calls on a path that ends with P
-//   --kill N      SIGKILL when call N (from 1) is entered, before it does anything
+//   --kill N[:S]  signal number S (SIGKILL) when call N (from 1) is entered, before it does anything
 //   --fail N:E    call N does nothing and returns -E
+//   --short N     call N, a read or a write, is asked for half of its bytes
 //   --lie C:P     every call C on a path that ends with P does nothing and returns 0: a planted bug
 // The trace has one line a call: "NUMBER THREAD NAME PATH RESULT" (PATH2 of a rename after an arrow). The
 // exit code is the program's, 128 + the signal that ended it, or 125 for trouble of its own; 126 where this
@@ -74,8 +75,10 @@ struct tracer {
     const char *only;
     FILE *trace;
     uint64_t kill_at;
+    int kill_with;
     uint64_t fail_at;
     long fail_with;
+    uint64_t short_at;
     const char *lie_call;
     const char *lie_path;
     bool begun; // the marker was opened
@@ -144,6 +147,14 @@ static void fake(struct thread *thread, long result) {
     thread->result = result;
 }
 
+// A read or write of more than one byte does half of it: its third argument is the number of bytes.
+static void shorten(const struct thread *thread) {
+    struct user_regs_struct registers;
+    ptrace(PTRACE_GETREGS, thread->id, NULL, &registers);
+    registers.rdx -= registers.rdx / 2;
+    ptrace(PTRACE_SETREGS, thread->id, NULL, &registers);
+}
+
 static void path_of(pid_t id, int call, const uint64_t *arguments, char path[PATH_LENGTH]) {
     path[0] = 0;
     if (calls[call].argument == ARGUMENT_PATH) {
@@ -188,11 +199,14 @@ static void on_entry(struct tracer *tracer, struct thread *thread, const struct 
     if (tracer->count == tracer->fail_at) {
         fake(thread, -tracer->fail_with);
     }
+    if (tracer->count == tracer->short_at) {
+        shorten(thread);
+    }
     if (tracer->count == tracer->kill_at) {
         if (tracer->trace != NULL) {
             fprintf(tracer->trace, "%s KILL\n", thread->line);
         }
-        kill(tracer->program, SIGKILL);
+        kill(tracer->program, tracer->kill_with);
     }
 }
 
@@ -315,9 +329,12 @@ static bool take_option(struct tracer *tracer, const char *option, char *value) 
         return tracer->trace != NULL;
     } else if (strcmp(option, "--kill") == 0) {
         tracer->kill_at = strtoull(value, NULL, 10);
+        tracer->kill_with = colon == NULL ? SIGKILL : (int)strtol(colon + 1, NULL, 10);
     } else if (strcmp(option, "--fail") == 0 && colon != NULL) {
         tracer->fail_at = strtoull(value, NULL, 10);
         tracer->fail_with = strtol(colon + 1, NULL, 10);
+    } else if (strcmp(option, "--short") == 0) {
+        tracer->short_at = strtoull(value, NULL, 10);
     } else if (strcmp(option, "--lie") == 0 && colon != NULL) {
         *colon = 0;
         tracer->lie_call = value;

@@ -249,6 +249,9 @@ static int begin(struct ledger *ledger, const struct options *options, struct er
         status = ledger_launch(ledger, 2, &epoch, err);
     }
     if (status == STATUS_OK) {
+        status = ledger_launch_works(ledger, err);
+    }
+    if (status == STATUS_OK) {
         status = ledger_set_note(ledger, "model.path", "/models/tiny", err);
     }
     if (status == STATUS_OK) {

@@ -181,6 +181,12 @@ static void test_suspended_process_is_not_hung(void **state) {
     assert_int_equal(exit_code_of(work_until_told, suspend), 0);
 }
 
+static bool is_pending(int number) {
+    sigset_t pending;
+    sigpending(&pending);
+    return sigismember(&pending, number) == 1;
+}
+
 static void ask_once(struct child *child, int from_parent) {
     (void)from_parent;
     begin(child, NEVER, NEVER);
@@ -200,8 +206,48 @@ static void ask_twice(struct child *child, int from_parent) {
     begin(child, NEVER, NEVER);
     kill(getpid(), SIGTERM);
     guard_sleep(&child->guard, NEVER);
-    kill(getpid(), SIGINT);
+    kill(getpid(), SIGTERM);
     clock_sleep(NEVER);
+}
+
+static void ask_in_two_ways(struct child *child, double together_seconds) {
+    begin(child, NEVER, NEVER);
+    child->guard.options.together_seconds = together_seconds;
+    kill(getpid(), SIGTERM);
+    guard_sleep(&child->guard, NEVER);
+    kill(getpid(), SIGUSR1);
+    while (is_pending(SIGUSR1)) {
+        clock_sleep(0.05);
+    }
+}
+
+static void ask_in_two_ways_at_once(struct child *child, int from_parent) {
+    (void)from_parent;
+    ask_in_two_ways(child, NEVER);
+    bool first = strcmp(guard_signal_name(&child->guard), "SIGTERM") == 0;
+    guard_stop(&child->guard);
+    _exit(first ? 0 : 7);
+}
+
+static void ask_in_another_way_later(struct child *child, int from_parent) {
+    (void)from_parent;
+    ask_in_two_ways(child, 0);
+    clock_sleep(NEVER);
+}
+
+// The kernel says that the processor's time is over once a second, until the process is gone.
+static void ask_as_the_kernel_does(struct child *child, int from_parent) {
+    (void)from_parent;
+    begin(child, NEVER, NEVER);
+    for (int i = 0; i < 3; i++) {
+        kill(getpid(), SIGXCPU);
+        while (is_pending(SIGXCPU)) {
+            clock_sleep(0.05);
+        }
+    }
+    bool asked = strcmp(guard_signal_name(&child->guard), "SIGXCPU") == 0;
+    guard_stop(&child->guard);
+    _exit(asked ? 0 : 7);
 }
 
 static void ask_and_go_on(struct child *child, int from_parent) {
@@ -216,6 +262,9 @@ static void test_signals(void **state) {
     (void)state;
     assert_int_equal(exit_code_of(ask_once, NULL), 0);
     assert_int_equal(exit_code_of(ask_twice, NULL), 75);
+    assert_int_equal(exit_code_of(ask_in_two_ways_at_once, NULL), 0);
+    assert_int_equal(exit_code_of(ask_in_another_way_later, NULL), 75);
+    assert_int_equal(exit_code_of(ask_as_the_kernel_does, NULL), 0);
     assert_int_equal(exit_code_of(ask_and_go_on, NULL), 75);
 }
 
@@ -289,6 +338,24 @@ static void stop_and_die(struct child *child, int from_parent) {
     clock_sleep(NEVER);
 }
 
+// Ignored from the start (nohup): it stays so, and the guard waits for the others alone.
+static void ignore_some(struct child *child, int from_parent) {
+    (void)from_parent;
+    signal(SIGUSR2, SIG_IGN);
+    begin(child, NEVER, NEVER);
+    kill(getpid(), SIGUSR2);
+    kill(getpid(), SIGQUIT);
+    guard_sleep(&child->guard, NEVER);
+    bool right = strcmp(guard_signal_name(&child->guard), "SIGQUIT") == 0;
+    guard_stop(&child->guard);
+    _exit(right ? 0 : 7);
+}
+
+static void test_ignored_signals(void **state) {
+    (void)state;
+    assert_int_equal(exit_code_of(ignore_some, NULL), 0);
+}
+
 static void test_mask_is_restored(void **state) {
     (void)state;
     assert_int_equal(exit_code_of(stop_and_die, NULL), 128 + SIGTERM);
@@ -299,7 +366,7 @@ int main(void) {
         cmocka_unit_test(test_hung_batch),       cmocka_unit_test(test_device_at_start),
         cmocka_unit_test(test_not_hung),         cmocka_unit_test(test_suspended_process_is_not_hung),
         cmocka_unit_test(test_signals),          cmocka_unit_test(test_leaving),
-        cmocka_unit_test(test_mask_is_restored),
+        cmocka_unit_test(test_mask_is_restored), cmocka_unit_test(test_ignored_signals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #include "job/job.h"
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
+size_t fuzz_accepted; // inputs that were not refused: see fuzz_replay.c
 
 static int see(void *context, const char *key, const char *value) {
     *(size_t *)context += strlen(key) + strlen(value);
@@ -22,6 +23,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
         }
         return 0;
     }
+    fuzz_accepted++;
     size_t seen = 0;
     if (job.max_tokens < 1 || job.batch_tokens < job.max_tokens || job.batch_window < job.batch_problems ||
         job.id[0] == 0 || (job.steps_column == NULL) == (job.steps_pattern == NULL) ||

@@ -79,7 +79,7 @@ static void test_no_tree(void **state) {
     struct cpu_nodes nodes;
     cpu_nodes_read(&nodes, "/nowhere/at/all", &allowed);
     assert_int_equal(nodes.count, 0);
-    cpu_nodes_stay(&nodes);
+    cpu_nodes_stay(&nodes, 2, 1);
 }
 
 int main(void) {

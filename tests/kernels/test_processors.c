@@ -96,13 +96,37 @@ static int count_of_new_thread(void) {
     return count;
 }
 
-// Run anew, under OpenMP's settings: prints what a new thread may use before and after.
+// Bound as one of so many members of a team: how many processors it may use, and the first of them.
+static void *bind_own(void *out) {
+    int *found = out; // [member, members, count, first]
+    cpu_set_t set;
+    processors_bind((size_t)found[1], (size_t)found[0]);
+    sched_getaffinity(0, sizeof set, &set);
+    found[2] = CPU_COUNT(&set);
+    for (found[3] = 0; !CPU_ISSET((size_t)found[3], &set);) {
+        found[3]++;
+    }
+    return NULL;
+}
+
+static void place_member(int found[4]) {
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, bind_own, found), 0);
+    pthread_join(thread, NULL);
+}
+
+// Run anew, under OpenMP's settings: prints what a new thread may use before and after, how much two members
+// of a team of two may use, and whether they stand apart.
 static int child(void) {
     cpu_set_t allowed;
     int before = count_of_new_thread();
+    int members[2][4] = {{0, 2, 0, 0}, {1, 2, 0, 0}};
     processors_unbind();
-    printf("%d %d %d\n", before, count_of_new_thread(),
-           processors_allowed(&allowed) ? CPU_COUNT(&allowed) : -1);
+    place_member(members[0]);
+    place_member(members[1]);
+    printf("%d %d %d %d %d %d\n", before, count_of_new_thread(),
+           processors_allowed(&allowed) ? CPU_COUNT(&allowed) : -1, members[0][2], members[1][2],
+           members[0][3] != members[1][3]);
     return 0;
 }
 
@@ -122,14 +146,22 @@ static void test_threads_are_not_crowded(void **state) {
         int before;
         int after;
         int allowed;
+        int members[2];
+        int apart;
         snprintf(command, sizeof command, "%s '%s' child", settings[i], self);
         FILE *output = popen(command, "r");
         assert_non_null(output);
-        assert_int_equal(fscanf(output, "%d %d %d", &before, &after, &allowed), 3);
+        assert_int_equal(
+            fscanf(output, "%d %d %d %d %d %d", &before, &after, &allowed, &members[0], &members[1], &apart),
+            6);
         assert_int_equal(pclose(output), 0);
         assert_int_equal(before, i < 3 ? 1 : mine); // or the settings do not do what this is about
         assert_int_equal(after, mine);
         assert_int_equal(allowed, mine);
+        for (int m = 0; m < 2; m++) { // the computing threads stay where OpenMP's would
+            assert_int_equal(members[m], i < 3 ? 1 : mine);
+        }
+        assert_int_equal(apart, i < 3 && mine > 1);
     }
 }
 

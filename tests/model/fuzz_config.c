@@ -8,6 +8,7 @@
 #include "model/rope.h"
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
+size_t fuzz_accepted; // inputs that were not refused: see fuzz_replay.c
 
 static void demand(int holds) {
     if (!holds) {
@@ -22,6 +23,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
         demand(err.status == STATUS_DATA && config.layer_slides == NULL);
         return 0;
     }
+    fuzz_accepted++;
     demand(config.layers > 0 && config.hidden > 0 && config.intermediate > 0 && config.vocabulary > 0);
     demand(config.heads > 0 && config.kv_heads > 0 && config.heads % config.kv_heads == 0);
     demand(config.head_dim > 0 && config.head_dim % 2 == 0 && config.max_positions > 0);

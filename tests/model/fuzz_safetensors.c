@@ -5,6 +5,7 @@
 #include "model/safetensors.h"
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
+size_t fuzz_accepted; // inputs that were not refused: see fuzz_replay.c
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
     struct error err = {0};
@@ -15,6 +16,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
         }
         return 0;
     }
+    fuzz_accepted++;
     size_t at = file.count == 0 ? size : file.tensors[0].begin;
     for (size_t i = 0; i < file.count; i++) {
         const struct safetensor *tensor = &file.tensors[i];

@@ -7,14 +7,14 @@ import sys
 import numpy as np
 import pytest
 
+from parity import tokenizers
+
 SOURCE = os.environ["STRATA_SOURCE"]
 TOOL = os.path.join(os.environ["STRATA_BUILD"], "tests", "model_tool_hidden")
 # The same on the emulated GPU, where that is built (tests/cuda_emulation).
 EMULATED_TOOL = os.path.join(os.environ["STRATA_BUILD"], "tests", "cuda_emulation", "cuda_emulated_tool_hidden")
 DEVICES = {"cpu": TOOL, **({"cuda:0": EMULATED_TOOL} if os.path.exists(EMULATED_TOOL) else {})}
 sys.path.insert(0, os.path.join(SOURCE, "tools"))
-torch = pytest.importorskip("torch", reason="torch is not installed")
-pytest.importorskip("transformers", reason="transformers is not installed")
 import make_goldens  # noqa: E402
 
 # Beside the goldens' lengths: single tokens in a row, odd ones, far beyond every window and original context.
@@ -43,7 +43,6 @@ def token_cosines(states, reference):
 
 @pytest.mark.parametrize("name", sorted(make_goldens.variants()))
 def test_all_layers(name, tmp_path):
-    torch.set_num_threads(1)
     config, dtype, shards, _, _ = make_goldens.variants()[name]
     folder = tmp_path / "model"
     make_goldens.write_checkpoint(str(folder), config, dtype, shards)
@@ -83,7 +82,6 @@ def run_make_model(folder, corpus, *more):
 
 
 def test_make_model_is_repeatable_and_loads_in_transformers(tmp_path):
-    tokenizers = pytest.importorskip("tokenizers")
     corpus = tmp_path / "texts.jsonl"
     with open(corpus, "w") as file:
         for number in range(200):

@@ -9,6 +9,7 @@
 #include "text/tokenizer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+size_t fuzz_accepted; // inputs that were not refused: see fuzz_replay.c
 
 // Characters with an unknown token, every normalizer, added tokens with every flag.
 static const char chain[] =
@@ -65,6 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         require(err.status == STATUS_DATA);
         return 0;
     }
+    fuzz_accepted++;
     require(limit == 0 || encoding.count <= limit);
     for (size_t i = 0; i < encoding.count; i++) {
         require(encoding.start[i] <= encoding.end[i] && encoding.end[i] <= size - 1);

@@ -7,6 +7,7 @@
 #include "text/tokenizer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+size_t fuzz_accepted; // inputs that were not refused: see fuzz_replay.c
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const uint8_t *end = size == 0 ? NULL : memchr(data, 0, size);
@@ -20,6 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (tokenizer_parse(&tokenizer, (const char *)data, json, "fuzz", &err) == STATUS_OK &&
         tokenizer_scratch_create(&scratch, tokenizer, &err) == STATUS_OK &&
         tokenizer_encode(tokenizer, scratch, text, text_size, true, &encoding, &err) == STATUS_OK) {
+        fuzz_accepted++;
         for (size_t i = 0; i < encoding.count; i++) {
             if (encoding.start[i] > encoding.end[i] || encoding.end[i] > text_size || encoding.ids[i] < 0 ||
                 (size_t)encoding.ids[i] >= tokenizer_id_limit(tokenizer)) {

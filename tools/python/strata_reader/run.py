@@ -9,7 +9,8 @@ import numpy as np
 
 from .shard import Shard
 
-LEDGER_FORMATS = (1, 2)  # what is read here is alike in all of them
+LEDGER_FORMATS = (1, 2, 3)  # what is read here is alike in all of them
+PAGE = 65536  # problems read at a time: between pages the run's commits go on
 OPEN_SHARDS = 16  # kept open at once; a shard's small arrays stay in memory with it
 
 
@@ -40,25 +41,23 @@ class Run:
         ledger = self.path / "ledger.sqlite"
         if not ledger.exists():
             raise FileNotFoundError(f"{self.path} is not a run directory: it has no ledger.sqlite")
-        connection = sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
-        connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        connection = _connect(ledger)
         try:
-            connection.execute("BEGIN")  # one view of all tables, though the run may go on
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version not in LEDGER_FORMATS:
                 raise ValueError(f"{ledger} has format {version}; this reader knows {LEDGER_FORMATS}")
-            self._files = dict(connection.execute("SELECT number, name FROM shard"))
-            done = connection.execute(
-                "SELECT id, shard, place, rows FROM problem WHERE state = 0 ORDER BY ordinal"
-            ).fetchall()
-            self.left_out = [
-                {"id": _text(name), "ordinal": ordinal, "state": {1: "failed", 2: "skipped"}[state], "reason": reason}
-                for name, ordinal, state, reason in connection.execute(
-                    "SELECT id, ordinal, state, reason FROM problem WHERE state <> 0 ORDER BY ordinal"
-                )
-            ]
-            last = connection.execute("SELECT finished FROM checkpoint ORDER BY number DESC LIMIT 1").fetchone()
-            self.complete = bool(last and last[0])
+            # What a checkpoint acknowledged never changes: all that follows is of the moment of the last one.
+            last = connection.execute("SELECT number, finished FROM checkpoint ORDER BY number DESC LIMIT 1").fetchone()
+            until = last[0] if last else -1
+            self.complete = bool(last and last[1])
+            self._files = dict(connection.execute("SELECT number, name FROM shard WHERE checkpoint <= ?", (until,)))
+            done, self.left_out = [], []
+            for name, ordinal, state, reason, *where in _problems(connection, until):
+                if state == 0:
+                    done.append((name, *where))
+                else:
+                    self.left_out.append({"id": _text(name), "ordinal": ordinal, "reason": reason,
+                                          "state": {1: "failed", 2: "skipped"}[state]})
         finally:
             connection.close()
         self.ids = [_text(row[0]) for row in done]
@@ -169,6 +168,45 @@ class Run:
 
     def __exit__(self, *_):
         self.close()
+
+
+def _connect(ledger):
+    """A connection that reads. A runner that was killed within a transaction leaves its journal, which only a connection that
+    may write takes back."""
+    for mode in ("ro", "rw", "ro"):
+        connection = sqlite3.connect(f"{ledger.absolute().as_uri()}?mode={mode}", uri=True, timeout=30)
+        connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if mode == "ro":
+                return connection
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if mode == "rw" or not os.path.exists(f"{ledger}-journal") or not os.access(ledger, os.W_OK):
+                raise OSError(f"{ledger} cannot be read: {error}; after a crash 'strata status' by its owner repairs that") from error
+        else:
+            connection.close()
+
+
+OUTCOMES = "SELECT id, ordinal, state, reason, shard, place, rows FROM {} AS o WHERE ordinal > :after AND checkpoint <= :until"
+# An outcome that a retry replaced stands for its problem until one took its place that belongs to the moment read.
+REPLACED = OUTCOMES.format("superseded") + (
+    " AND NOT EXISTS(SELECT 1 FROM problem AS p WHERE p.ordinal = o.ordinal AND p.checkpoint <= :until)"
+    " AND NOT EXISTS(SELECT 1 FROM superseded AS s WHERE s.ordinal = o.ordinal AND s.checkpoint > o.checkpoint"
+    " AND s.checkpoint <= :until)")
+
+
+def _problems(connection, until):
+    """(id, ordinal, state, reason, shard, place, rows) of every problem, by ordinal, page by page."""
+    after = -1
+    while True:
+        retries = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'superseded'").fetchone()[0]
+        sql = OUTCOMES.format("problem") + (f" UNION ALL {REPLACED}" if retries else "") + " ORDER BY ordinal LIMIT :page"
+        rows = connection.execute(sql, {"after": after, "until": until, "page": PAGE}).fetchall()
+        yield from rows
+        if len(rows) < PAGE:
+            return
+        after = rows[-1][1]
 
 
 def _text(value):

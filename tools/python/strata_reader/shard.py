@@ -38,6 +38,20 @@ def _text(value):
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
+def _refuse_outside(group, path):
+    """A shard lies in its file. One from a folder that others can write to might name any file of its reader's instead."""
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{path}: {group.name.rstrip('/')}/{name} is a link, which is not followed")
+        item = group[name]
+        if isinstance(item, h5py.Group):
+            _refuse_outside(item, path)
+        elif isinstance(item, h5py.Dataset):
+            plist = item.id.get_create_plist()
+            if plist.get_layout() == h5py.h5d.VIRTUAL or plist.get_external_count() > 0:
+                raise ValueError(f"{path}: {item.name} lies in other files, which are not read")
+
+
 class Shard:
     """The problems of one file. Everything but the latents is in memory after opening.
 
@@ -57,6 +71,7 @@ class Shard:
 
     def _read(self):
         file = self._file
+        _refuse_outside(file, self.path)
         problems = file["problems"]
         self.attributes = {name: _text(value) for name, value in file.attrs.items()}
         self.layers = sorted(int(name[3:]) for name in file["latents"])

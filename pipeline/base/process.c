@@ -1,0 +1,68 @@
+#include "base/process.h"
+
+#include <fcntl.h>
+#include <stddef.h>
+#include <unistd.h>
+
+static const struct {
+    int number;
+    const char *name;
+    bool repeats;
+} stop_signals[] = {
+    {SIGTERM, "SIGTERM", false}, // kill, slurmstepd, systemd, docker
+    {SIGINT, "SIGINT", false},   // ^C
+    {SIGQUIT, "SIGQUIT", false}, // ^\, some container runtimes
+    {SIGUSR1, "SIGUSR1", false}, // Slurm's --signal, Grid Engine's -notify
+    {SIGUSR2, "SIGUSR2", false}, // Grid Engine's -notify, LSF
+    {SIGHUP, "SIGHUP", true},    // the terminal is gone
+    {SIGXCPU, "SIGXCPU", true},  // a limit of processor time
+    {SIGALRM, "SIGALRM", true},  // timers that a wrapper set before it became this program
+    {SIGVTALRM, "SIGVTALRM", true}, {SIGPROF, "SIGPROF", true},
+    {SIGPWR, "SIGPWR", true}, // the power supply fails
+};
+enum { STOP_SIGNALS = sizeof stop_signals / sizeof stop_signals[0] };
+
+void process_prepare(void) {
+    for (int descriptor = 0; descriptor <= 2; descriptor++) {
+        // The lowest free number is taken. O_PATH: reads and writes fail with EBADF, as on a closed
+        // descriptor, so that output which reaches nobody still counts as such.
+        if (fcntl(descriptor, F_GETFD) < 0 && open("/", O_PATH) < 0) {
+            break;
+        }
+    }
+    signal(SIGXFSZ, SIG_IGN);
+}
+
+void process_stop_signals(sigset_t *out) {
+    sigemptyset(out);
+    for (size_t i = 0; i < STOP_SIGNALS; i++) {
+        struct sigaction action;
+        if (sigaction(stop_signals[i].number, NULL, &action) == 0 && action.sa_handler == SIG_DFL) {
+            sigaddset(out, stop_signals[i].number);
+        }
+    }
+}
+
+void process_hold_stop_signals(void) {
+    sigset_t signals;
+    process_stop_signals(&signals);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+}
+
+const char *process_signal_name(int number) {
+    for (size_t i = 0; i < STOP_SIGNALS; i++) {
+        if (stop_signals[i].number == number) {
+            return stop_signals[i].name;
+        }
+    }
+    return "";
+}
+
+bool process_signal_repeats(int number) {
+    for (size_t i = 0; i < STOP_SIGNALS; i++) {
+        if (stop_signals[i].number == number) {
+            return stop_signals[i].repeats;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,45 @@
+"""Two or three runners started on one run directory at once: one works, the others go away, and the bytes are right."""
+import pathlib
+import random
+import shutil
+import time
+
+import pytest
+from support import OK, WRITE, Job, make_problems
+
+import campaign
+
+PROBLEMS = 400  # so many that the others come while the first is at work
+
+
+@pytest.fixture(scope="module")
+def reference():
+    with campaign.memory_folder() as folder:
+        job = Job(pathlib.Path(folder) / "reference", make_problems(PROBLEMS, steps=3), latents={"layers": [-2]},
+                  run={"checkpoint_every": 20})
+        job.run()
+        yield job
+
+
+def test_double_starts(reference):
+    rng, wanted = random.Random(8), campaign.attempts(8, 500)
+    wrong, ends = [], {"worked": 0, "refused": 0}
+    for number in range(wanted):
+        job = reference.twin(reference.folder.parent / f"start-{number}")
+        runners = []
+        for _ in range(rng.choice((2, 2, 3))):
+            runners.append(job.start())
+            time.sleep(rng.choice((0, 0, 0.002, 0.01)))
+        results = [(runner.communicate()[1].decode(), runner.returncode) for runner in runners]
+        try:
+            assert {code for _, code in results} <= {OK, WRITE}, results
+            assert all("another runner" in err and len(err.splitlines()) == 1 for err, code in results if code == WRITE), results
+            assert OK in {code for _, code in results}, results
+            job.check_finished(PROBLEMS, reference.shards())
+            assert job.outcomes() == reference.outcomes(), "other outcomes"
+        except AssertionError as fault:
+            wrong.append(f"start {number}: {fault}")
+        ends["worked"] += sum(code == OK for _, code in results)
+        ends["refused"] += sum(code == WRITE for _, code in results)
+        shutil.rmtree(job.folder)
+    campaign.record("runners started at once", wrong, starts=wanted, **ends)

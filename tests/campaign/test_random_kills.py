@@ -1,0 +1,76 @@
+"""SIGKILL at random moments of a run and of the resumes that follow, until the run is through; then the same again."""
+import pathlib
+import random
+import shutil
+import subprocess
+import time
+
+import pytest
+from support import OK, Job, make_problems
+
+import campaign
+
+PROBLEMS = 60
+
+
+@pytest.fixture(scope="module")
+def reference():
+    with campaign.memory_folder() as folder:
+        job = Job(pathlib.Path(folder) / "reference", make_problems(PROBLEMS, steps=3), latents={"layers": [-2]},
+                  run={"checkpoint_every": 1})
+        begin = time.monotonic()
+        job.run()
+        job.seconds = time.monotonic() - begin
+        yield job
+
+
+def killed_once(job, rng, seconds):
+    """Whether the launch was killed, not finished, within a random part of the time that a whole run takes."""
+    process = job.start("--threads", str(rng.choice((1, 1, 2))))
+    try:
+        process.communicate(timeout=rng.uniform(0, seconds))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+    return process.returncode == -9
+
+
+def series(reference, folder, rng, wanted):
+    """One run, killed until it ends by itself or `wanted` times: (kills, what was wrong)."""
+    job, kills, shards, seconds = reference.twin(folder), 0, reference.shards(), reference.seconds
+    try:
+        while kills < wanted and killed_once(job, rng, seconds):
+            kills += 1
+            seconds = max(0.97 * seconds, 0.1 * reference.seconds)  # later launches have less left to do
+            job.check_acknowledged(shards)
+        again = job.run(expect=None)
+        assert again.code == OK, again
+        job.check_finished(PROBLEMS, shards)
+        assert job.outcomes() == reference.outcomes(), "other outcomes"
+        return kills, None
+    except AssertionError as wrong:
+        return kills, f"after {kills} kills: {wrong}"
+    finally:
+        shutil.rmtree(job.folder, ignore_errors=True)
+
+
+def test_random_kills(reference, tmp_path):
+    rng, wanted = random.Random(7), campaign.attempts(25, 3000)
+    kills = runs = 0
+    wrong = []
+    while kills < wanted and runs < 20 * wanted:
+        some, fault = series(reference, reference.folder.parent / f"series-{runs}", rng, wanted - kills)
+        kills, runs = kills + some, runs + 1
+        wrong += [fault] if fault else []
+    campaign.record("SIGKILL at random moments", wrong, kills=kills, runs=runs)
+    assert kills == wanted
+
+
+def test_a_planted_loss_is_seen(reference):
+    """The same check on a run that lost a shard after the ledger had it."""
+    job = reference.twin(reference.folder.parent / "planted")
+    job.run("--stop-after", "5", expect=75)
+    victim = sorted((job.output / "shards").glob("part-??????.h5"))[1]
+    victim.unlink()
+    with pytest.raises(AssertionError, match="acknowledged, but missing or changed"):
+        job.check_acknowledged(reference.shards())

@@ -1,0 +1,12 @@
+"""torch and what goes with it, for tests that compare with them: the one place that asks for it.
+
+tools/setup.sh --parity installs it. A script that imports from here has the label parity in ctest, by which
+tools/test.sh --no-parity leaves it out; anywhere else a missing torch fails the script, so that no comparison is lost unseen.
+"""
+import pyarrow.parquet as parquet  # noqa: F401
+import safetensors.torch  # noqa: F401
+import tokenizers  # noqa: F401
+import torch
+import transformers  # noqa: F401
+
+torch.set_num_threads(1)  # beside the threads of ctest's other tests

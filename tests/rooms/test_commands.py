@@ -1,0 +1,82 @@
+"""tools/test.sh and .ci/run with stand-ins for what they call: what is set up, configured and tried, and what it ends with."""
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+import support
+
+STAND_IN = """#!/bin/sh
+echo "$(basename "$0") $*" >>"$CALLS"
+case "$0 $*" in */ctest*"$FAILS"* | */fuzz.sh*"$FAILS"*) exit 8 ;; esac
+"""
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A checkout with the scripts alone; commands write what they were asked for."""
+    for name in ("tools/test.sh", ".ci/run"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(support.SOURCE / name, tmp_path / name)
+    for name in ("tools/setup.sh", "tools/fuzz.sh", "bin/cmake", "bin/ctest", "build/venv/bin/python"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(STAND_IN)
+        (tmp_path / name).chmod(0o755)
+    return tmp_path
+
+
+def call(tree, *command, fails="nothing at all"):
+    """(exit code, the calls it made)"""
+    calls = tree / "calls"
+    calls.write_text("")
+    environment = {**os.environ, "PATH": f"{tree}/bin:{os.environ['PATH']}", "CALLS": str(calls), "FAILS": fails}
+    environment.pop("STRATA_FUZZ_SECONDS", None)
+    done = subprocess.run([tree / command[0], *command[1:]], env=environment, capture_output=True, text=True)
+    return done.returncode, calls.read_text().splitlines()
+
+
+def test_everything_is_set_up_configured_and_tried(tree):
+    code, calls = call(tree, "tools/test.sh")
+    assert code == 0 and calls[0] == "setup.sh --tests --parity"
+    configured = [line for line in calls if line.startswith("cmake --preset")]
+    settings = ("-DSTRATA_TESTS=ON", "-DSTRATA_CUDA_EMULATION=ON", "-DSTRATA_PYTHON=")
+    assert len(configured) == 2 and all(setting in line for setting in settings for line in configured)
+    suites = [line for line in calls if line.startswith("ctest")]
+    assert len(suites) == 2 and all("--no-tests=error" in line for line in suites)
+    assert "-L unit" in suites[0] and " -L" not in suites[1], suites
+    assert "fuzz.sh 30" in calls and calls[-1].startswith("python tools/test_report.py tests/skips.txt")
+
+
+def test_continuous_integration_is_the_test_command(tree):
+    assert call(tree, ".ci/run") == call(tree, "tools/test.sh")
+
+
+def test_without_parity_those_tests_are_left_out_by_name(tree):
+    code, calls = call(tree, "tools/test.sh", "--no-parity", "-R", "export")
+    suites = [line for line in calls if line.startswith("ctest")]
+    assert code == 0 and calls[0] == "setup.sh --tests"
+    assert suites[1].endswith("-LE parity -R export") and all("--no-tests=ignore" in line for line in suites)
+
+
+@pytest.mark.parametrize("part", ["--test-dir build/asan", "--test-dir build ", " 30"], ids=["sanitizers", "release", "fuzzing"])
+def test_one_failed_part_fails_all_and_hides_no_other(tree, part):
+    code, calls = call(tree, "tools/test.sh", fails=part)
+    assert code == 1 and len([line for line in calls if line.startswith("ctest")]) == 2
+    assert calls[-1].startswith("python tools/test_report.py")
+
+
+def test_presets_leave_nothing_of_other_settings():
+    """What another command left in the cache of a build folder: fuzz targets without a replay, a sanitizer."""
+    presets = json.loads((support.SOURCE / "CMakePresets.json").read_text())["configurePresets"]
+    settings = {preset["name"]: preset["cacheVariables"] for preset in presets}
+    for name in ("release", "debug"):
+        assert settings[name]["STRATA_SANITIZER"] == "" and settings[name]["STRATA_FUZZ"] == "OFF"
+    assert settings["asan"]["STRATA_SANITIZER"] == "address"
+
+
+@pytest.mark.parametrize("seconds", ["0", "x", "-1"])
+def test_fuzzing_without_an_end_is_refused(seconds):
+    """libFuzzer takes 0 for no limit."""
+    assert subprocess.run([support.SOURCE / "tools" / "fuzz.sh", seconds], capture_output=True).returncode == 64

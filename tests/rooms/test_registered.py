@@ -1,0 +1,34 @@
+"""Every file of tests is a test that ctest runs, with a label to choose it by and a limit of time: one that lies where nobody
+looks, or that needs what was not found, would otherwise be missed by nobody."""
+import json
+import subprocess
+
+from support import BUILD, SOURCE
+
+TESTS = SOURCE / "tests"
+
+
+def name_of(path):
+    """The name in ctest of the test in a file, None where tests/CMakeLists.txt looks for none."""
+    room, *deeper = path.relative_to(TESTS).parts[:-1]
+    if deeper:
+        return None
+    if path.suffix == ".py":
+        return f"{room}/{path.name}"
+    if path.suffix in (".cu", ".cpp"):
+        return f"{room}/{path.stem}" if room == "cuda_emulation" else None
+    if path.stem.startswith("test_cuda_"):
+        return f"cuda_emulated/{path.stem}" if room == "kernels" else None
+    return f"{room}/{path.stem}"
+
+
+def test_every_file_is_run():
+    shown = subprocess.run(["ctest", "--test-dir", BUILD, "--show-only=json-v1"], capture_output=True, text=True, check=True)
+    properties = {test["name"]: {one["name"]: one["value"] for one in test["properties"]}
+                  for test in json.loads(shown.stdout)["tests"]}
+    files = [path for pattern in ("test_*.c", "test_*.cu", "test_*.cpp", "test_*.py", "fuzz_*.c")
+             for path in TESTS.rglob(pattern) if path.parent != TESTS]
+    assert len(files) > 80
+    assert [str(path) for path in files if name_of(path) not in properties] == []
+    assert {name for name, found in properties.items() if not 0 < found.get("TIMEOUT", 0) <= 1500} == set()
+    assert {name for name, found in properties.items() if not {"unit", "python"} & set(found.get("LABELS", ()))} == set()
