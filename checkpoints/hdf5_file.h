@@ -26,10 +26,11 @@ int hdf5_fail(struct error *err, int status, const char *format, ...) __attribut
 int hdf5_create(hid_t *file, const char *path, struct error *err);
 int hdf5_open(hid_t *file, const char *path, struct error *err);
 
-// Whether all that can be reached lies in the file itself: STATUS_DATA for links out of it or within it, of which this
-// program writes none; and for a dataset whose numbers lie in other files (external storage, virtual layout) or pass
-// through filters, which are code. To be asked before anything is read: a shard comes from a folder that others may have
-// written to, and would hand any file of its reader to whoever gets the result.
+// Whether all that can be reached lies in the file itself: STATUS_DATA for links out of it or within it, of
+// which this program writes none; and for a dataset whose numbers lie in other files (external storage,
+// virtual layout) or pass through filters, which are code. To be asked before anything is read: a shard comes
+// from a folder that others may have written to, and would hand any file of its reader to whoever gets the
+// result.
 int hdf5_check_links(hid_t file, struct error *err);
 int hdf5_check_storage(hid_t dataset, const char *path, struct error *err);
 

@@ -22,8 +22,9 @@ static int kind_of(const struct ledger *ledger, int result, int number) {
     case SQLITE_NOMEM:
     case SQLITE_RANGE:
         return STATUS_INTERNAL;
-    case SQLITE_BUSY:
-    case SQLITE_LOCKED: // of a reader: the runner has been at a commit for half a minute; try again
+    case SQLITE_BUSY: // another program holds it, for longer than anybody waits: nothing is wrong
+        return STATUS_STOPPED;
+    case SQLITE_LOCKED:
         return ledger->read_only ? STATUS_STOPPED : STATUS_WRITE;
     default:
         return ledger->read_only ? STATUS_DATA : STATUS_WRITE;

@@ -3,10 +3,14 @@
 tools/setup.sh --parity installs it. A script that imports from here has the label parity in ctest, by which
 tools/test.sh --no-parity leaves it out; anywhere else a missing torch fails the script, so that no comparison is lost unseen.
 """
-import pyarrow.parquet as parquet  # noqa: F401
-import safetensors.torch  # noqa: F401
-import tokenizers  # noqa: F401
-import torch
-import transformers  # noqa: F401
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers: everything compared here lies on this machine
+
+import pyarrow.parquet as parquet  # noqa: F401,E402
+import safetensors.torch  # noqa: F401,E402
+import tokenizers  # noqa: F401,E402
+import torch  # noqa: E402
+import transformers  # noqa: F401,E402
 
 torch.set_num_threads(1)  # beside the threads of ctest's other tests

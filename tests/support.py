@@ -81,6 +81,10 @@ class Result:
         lines = self.err.strip().splitlines()
         return lines[-1] if lines else ""
 
+    def said(self):
+        """Lines on standard error, without the warnings that a loaded machine draws."""
+        return [line for line in self.err.splitlines() if not line.startswith("strata: drift: ")]
+
     def __repr__(self):
         return f"exit {self.code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
 
@@ -223,7 +227,7 @@ def file_hash(path):
 
 def read_latents(job, layers=None):
     """{id: {"rows": [(step, token_start, token_end, byte_start, byte_end)], "hs_NNN": array [rows, hidden], ...}},
-    read from the sealed shards alone."""
+    read from the sealed shards alone; as many as the ledger has."""
     import h5py
     import numpy as np
 
@@ -245,4 +249,5 @@ def read_latents(job, layers=None):
                 if "tokens/ids" in file:
                     offset = file["tokens/offset"][:]
                     found[key]["ids"] = file["tokens/ids"][int(offset[p]):int(offset[p + 1])].tolist()
+    assert [(len(found),)] == job.query("SELECT count(*) FROM problem WHERE state = ?", DONE)  # no loop over nothing
     return found

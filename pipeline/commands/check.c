@@ -10,6 +10,8 @@
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
 #include "commands/command.h"
+#include "commands/waiting.h"
+#include "commands/wrap.h"
 #include "extract/algorithms.h"
 #include "extract/device_choice.h"
 #include "extract/fit.h"
@@ -290,7 +292,12 @@ static int check_failures(struct check *check, struct error *err) {
     snprintf(check->detail, sizeof check->detail,
              "%" PRIu64 " of %" PRIu64 " problems fail; problems.max_failed allows %" PRIu64, failed,
              survey->totals.problems, allowed);
-    return failed > allowed ? error_set(err, STATUS_DATA, "%s", check->detail) : STATUS_OK;
+    if (check->totals.finished && check->totals.done == 0 && !check->inputs.job.allow_empty) {
+        return error_set(err, STATUS_DATA, "no problem was done: of %" PRIu64 ", %" PRIu64 " failed",
+                         survey->totals.problems, failed);
+    }
+    return failed > allowed ? error_set(err, STATUS_DATA, "%s", check->detail)
+                            : inputs_refuse_nothing(&check->inputs, err);
 }
 
 enum { JOB, OUTPUT, PROBLEMS, TOKENIZER, MODEL, DEVICE, TEMPLATE, TEXTS, IDENTITY, DISK, MEMORY, FAILURES };
@@ -317,9 +324,10 @@ static const struct {
 enum { CONDITION_COUNT = sizeof conditions / sizeof conditions[0] };
 
 static void print_condition(FILE *out, const char *verdict, const char *name, const char *detail) {
+    enum { INDENT = 18 };
+    char text[PRINTABLE_TEXT];
     fprintf(out, "%s  %-11s ", verdict, name);
-    printable_write(out, detail);
-    fputc('\n', out);
+    wrap_text(out, printable(text, sizeof text, detail), INDENT, INDENT, wrap_columns(out));
 }
 
 // What a condition found beside that it holds: a line each, once.
@@ -366,7 +374,9 @@ static int try_all(struct check *check, FILE *out, struct error *first) {
 
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
-    const struct inputs_options options = {.job_path = argument_text(arguments, "JOB.yaml", NULL),
+    struct waiting waiting;
+    const struct inputs_options options = {.watch = waiting_watch(&waiting, "check"),
+                                           .job_path = argument_text(arguments, "JOB.yaml", NULL),
                                            .output = argument_text(arguments, "--output", NULL),
                                            .limit = (uint64_t)argument_integer(arguments, "--limit", 0)};
     struct check check = {0};

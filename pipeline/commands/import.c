@@ -3,6 +3,7 @@
 
 #include "base/printable.h"
 #include "commands/command.h"
+#include "commands/waiting.h"
 #include "problems/import.h"
 
 static void print_fault(void *context, uint64_t line, const char *what) {
@@ -16,10 +17,13 @@ static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
     const char *path = argument_text(arguments, "FILE.jsonl[.gz]", NULL);
     const char *database = argument_text(arguments, "PROBLEMS.db", NULL);
+    struct waiting waiting;
+    const struct watch watch = waiting_watch(&waiting, "import");
     const struct import_options options = {
         .table = argument_text(arguments, "--table", "problems"),
         .id = argument_text(arguments, "--id", NULL),
         .append = argument_given(arguments, "--append"),
+        .watch = &watch,
         .skip_broken = argument_given(arguments, "--skip-broken"),
     };
     struct import_report report;
@@ -31,9 +35,9 @@ static int run(struct command_context *context, struct error *err) {
         printable_write(context->out, options.table);
         fputc('\n', context->out);
         if (options.id == NULL && strcmp(report.id, IMPORT_STANDARD_ID) != 0) {
-            fprintf(context->out, "there is no '" IMPORT_STANDARD_ID "': the id is '");
+            fputs("there is no '" IMPORT_STANDARD_ID "': the id is '", context->out);
             printable_write(context->out, report.id);
-            fprintf(context->out, "' (problems.id of the job)\n");
+            fputs("' (problems.id of the job)\n", context->out);
         }
         if (report.skipped > 0) {
             fprintf(context->out, "%" PRIu64 " broken %s left out\n", report.skipped,

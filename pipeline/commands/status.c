@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/printable.h"
+#include "checkpoints/view.h"
 #include "commands/command.h"
 #include "commands/device_figures.h"
 #include "commands/format.h"
@@ -159,6 +160,9 @@ static void print_storage(FILE *out, const struct run_snapshot *snapshot) {
         fprintf(out, ", about %s still to be written", format_bytes(snapshot->planned, b));
     }
     fputc('\n', out);
+    if (totals->shards > VIEW_SHARDS) {
+        fprintf(out, "  latents.h5  not written beyond %d shards: " VIEW_INSTEAD "\n", VIEW_SHARDS);
+    }
 }
 
 static json_t *residency(const struct run_snapshot *snapshot) {
@@ -433,7 +437,8 @@ const struct command command_status = {
         "figures)\n"
         "  shards             count, bytes, rows\n"
         "  disk               free_bytes, planned_bytes (still to be written)\n"
-        "  drift              state (calibrating, steady, warned, suspect, stopped), score\n"
+        "  drift              state (calibrating, steady, sharing: CAUSE, SHARE %,\n"
+        "                     warned, suspect, stopped), score\n"
         "  device             what a GPU said of itself at the last batch (each may be null), else null:\n"
         "                     upload_seconds, device_seconds, download_seconds, memory_used and "
         "process_memory (bytes),\n"

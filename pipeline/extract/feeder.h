@@ -33,7 +33,7 @@ struct work {
     double prepare_seconds;    // feeder time spent since the work before
     double wait_seconds;       // filled by the runner, as the rest
     double compute_seconds;    // from the end of the batch before, or its own queueing, to its end
-    struct device_times times; // by the device's own clock; zeros where that is the host's
+    struct device_times times; // by the device's own clock; where that is the host's, what its threads worked
     double predicted_seconds;
     double score;
     struct device_sample sample; // of its monitoring, when the batch was done

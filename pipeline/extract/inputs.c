@@ -1,5 +1,6 @@
 #include "extract/inputs.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,7 +22,7 @@ static int override_output(struct job *job, const char *output, struct error *er
 }
 
 int inputs_read_job(struct inputs *inputs, const struct inputs_options *options, struct error *err) {
-    *inputs = (struct inputs){.limit = options->limit};
+    *inputs = (struct inputs){.limit = options->limit, .watch = options->watch};
     int status = job_read(&inputs->job, options->job_path, err);
     if (status == STATUS_OK && options->output != NULL) {
         status = override_output(&inputs->job, options->output, err);
@@ -40,8 +41,12 @@ int inputs_read_job(struct inputs *inputs, const struct inputs_options *options,
 
 int inputs_open_problems(struct inputs *inputs, struct error *err) {
     const struct job *job = &inputs->job;
-    int status = source_open(&inputs->source, job->database, job->query, inputs->limit, err);
-    return status == STATUS_OK ? source_check_ids(inputs->source, job->id, err) : status;
+    int status = source_open(&inputs->source, job->database, job->query, inputs->limit, &inputs->watch, err);
+    if (status == STATUS_OK) {
+        status = source_check_ids(inputs->source, job->id, err);
+    }
+    bool empty = status == STATUS_OK && source_rows(inputs->source) == 0;
+    return empty && !job->allow_empty ? source_refuse_empty(inputs->source, err) : status;
 }
 
 int inputs_open_tokenizer(struct inputs *inputs, struct error *err) {
@@ -187,6 +192,17 @@ void inputs_model_limits(const struct inputs *inputs, struct model_limits *limit
                               .out_dtype = inputs->job.latents_dtype,
                               // One packed, one written, those on the device; and the canary's.
                               .slots = 2 + in_flight_depth(inputs->device) + 1};
+}
+
+int inputs_refuse_nothing(const struct inputs *inputs, struct error *err) {
+    const struct survey *survey = &inputs->survey;
+    if (survey->totals.texts > 0 || inputs->job.allow_empty) {
+        return STATUS_OK;
+    }
+    return error_set(err, STATUS_DATA,
+                     "there is nothing to compute: of %" PRIu64 " problems %" PRIu64 " fail and %" PRIu64
+                     " are skipped (problems.allow_empty: true allows it)",
+                     survey->totals.problems, survey->failed, survey->skipped);
 }
 
 uint64_t inputs_planned_bytes(const struct inputs *inputs, const struct survey *survey) {

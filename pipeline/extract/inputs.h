@@ -14,7 +14,8 @@
 
 struct inputs {
     struct job job;
-    uint64_t limit; // first rows of the query only; 0: all
+    uint64_t limit;     // first rows of the query only; 0: all
+    struct watch watch; // of the problems' reading
     struct source *source;
     struct tokenizer *tokenizer;
     struct model *model;
@@ -40,6 +41,7 @@ struct inputs_options {
     const char *output; // run directory, relative to the working folder
     uint64_t limit;
     int threads;
+    struct watch watch;
 };
 
 int inputs_read_job(struct inputs *inputs, const struct inputs_options *options, struct error *err);
@@ -57,6 +59,9 @@ void inputs_model_limits(const struct inputs *inputs, struct model_limits *limit
 
 // The tokens of those shapes are a multiple of it.
 size_t inputs_token_unit(const struct inputs *inputs);
+
+// After the survey: STATUS_DATA when no problem can be run, unless the job allows that.
+int inputs_refuse_nothing(const struct inputs *inputs, struct error *err);
 
 // Bytes of the shards of what a survey counted (of the whole run, of a retry), a little over rather than
 // under.

@@ -91,6 +91,19 @@ static void leave(void *context, const struct writer *writer, int status, const 
 
 // ---- steps ----
 
+static bool is_stop_asked(void *context) {
+    return guard_stop_requested(&((struct launch *)context)->guard);
+}
+
+static void say_while_reading(void *context, const char *text) {
+    log_write(&((struct launch *)context)->log, LOG_LEVEL_WARN, "%s", text);
+}
+
+static void show_reading(void *context, uint64_t rows) {
+    struct display_state state = {.stage = "reading", .done = rows, .unit = "problems"};
+    display_update(&((struct launch *)context)->display, &state, false);
+}
+
 // Signals have waited since the process began; from here on they are heard.
 static int hear_signals(struct launch *launch, struct error *err) {
     struct guard_options guard = {.log = &launch->log,
@@ -196,11 +209,17 @@ static int open_inputs(struct launch *launch, struct error *err) {
     return status == STATUS_OK ? inputs_bind(inputs, err) : status;
 }
 
+static void display_survey(struct launch *launch, uint64_t problems, bool now) {
+    struct display_state state = {.stage = "surveying",
+                                  .done = problems,
+                                  .all = source_rows(launch->inputs.source),
+                                  .unit = "problems"};
+    display_update(&launch->display, &state, now);
+}
+
 static bool show_survey(void *context, uint64_t problems) {
     struct launch *launch = context;
-    struct display_state state = {
-        .stage = "surveying", .done = problems, .all = problems, .unit = "problems"};
-    display_update(&launch->display, &state, false);
+    display_survey(launch, problems, false);
     return !guard_stop_requested(&launch->guard);
 }
 
@@ -213,21 +232,30 @@ static int survey(struct launch *launch, bool *fresh, struct error *err) {
     if (status == STATUS_OK) {
         status = survey_load(launch->ledger, &inputs->survey, &found, err);
     }
-    if (status != STATUS_OK || !found) {
+    if (status == STATUS_OK && !found) {
         *fresh = true;
-        return status == STATUS_OK ? survey_make(&inputs->survey, inputs->source, inputs->preparer,
-                                                 &inputs->limits, NULL, show_survey, launch, err)
-                                   : status;
+        status = survey_make(&inputs->survey, inputs->source, inputs->preparer, &inputs->limits, NULL,
+                             show_survey, launch, err);
+        if (status == STATUS_OK) {
+            display_survey(launch, inputs->survey.totals.problems, true);
+        }
+        return status;
     }
     uint64_t problems;
-    return survey_digest(inputs->source, &problems, inputs->survey.totals.problems_sha256, err);
+    return status != STATUS_OK
+               ? status
+               : survey_digest(inputs->source, &problems, inputs->survey.totals.problems_sha256, err);
 }
 
 // A wrong template or column fails every problem: better known now than at the end.
 static void foretell_failures(struct launch *launch) {
     const struct survey *survey = &launch->inputs.survey;
     int64_t allowed = launch->inputs.job.max_failed;
-    if (survey->failed > (uint64_t)allowed) {
+    struct error err;
+    if (inputs_refuse_nothing(&launch->inputs, &err) != STATUS_OK) {
+        log_write(&launch->log, LOG_LEVEL_WARN, "%s, so this run will end with exit code %d", err.message,
+                  error_exit_code(err.status));
+    } else if (survey->failed > (uint64_t)allowed) {
         log_write(&launch->log, LOG_LEVEL_WARN,
                   "%" PRIu64 " of %" PRIu64 " problems cannot be run; problems.max_failed allows %" PRId64
                   ", so this run will end with exit code %d",
@@ -434,6 +462,7 @@ static int calibrate(struct launch *launch, struct error *err) {
     snprintf(key, sizeof key, "%s %s %s, %d threads, %s", device.kind, device.name, device.path,
              device.threads, dtype_name(inputs->job.dtype));
     launch->watch.guard = &launch->guard;
+    guard_set_clock(&launch->guard, device_clock, inputs->device);
     guard_start_begins(&launch->guard, launch->epoch, inputs->job.load_timeout);
     if (status == STATUS_OK) {
         status = drift_watch_calibrate(&launch->watch, &launch->canary, launch->ledger, key,
@@ -555,8 +584,11 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
     *launch = (struct launch){.options = options, .folder = {.lock = -1}};
     display_start(&launch->display, options->display);
     int status = hear_signals(launch, err);
+    struct inputs_options inputs = options->inputs;
+    inputs.watch = (struct watch){
+        .stopped = is_stop_asked, .say = say_while_reading, .reading = show_reading, .context = launch};
     if (status == STATUS_OK) {
-        status = inputs_read_job(&launch->inputs, &options->inputs, err);
+        status = inputs_read_job(&launch->inputs, &inputs, err);
     }
     if (status == STATUS_OK) {
         status = open_folder(launch, err);

@@ -251,6 +251,13 @@ static int judge_failures(struct run *run, struct error *err) {
     struct runner_summary *summary = run->summary;
     int64_t allowed = run->launch.inputs.job.max_failed;
     run->launch.finished = true;
+    if (summary->totals.done == 0 && !run->launch.inputs.job.allow_empty) {
+        return error_set(
+            err, STATUS_DATA,
+            "no problem was done: of %" PRIu64 ", %" PRIu64 " failed and %" PRIu64
+            " were skipped (strata status and the ledger name them; problems.allow_empty: true allows it)",
+            summary->problems, summary->totals.failed, summary->totals.skipped);
+    }
     if (summary->totals.failed > (uint64_t)allowed) {
         return error_set(err, STATUS_DATA,
                          "every problem is accounted for, but %" PRIu64 " of %" PRIu64
@@ -284,6 +291,11 @@ static void write_view(struct run *run) {
     if (view_write(run->launch.folder.path, run->launch.ledger, &written, &err) != STATUS_OK) {
         run->hdf5_failed = true;
         log_write(&run->launch.log, LOG_LEVEL_WARN, "latents.h5 was not written: %s", err.message);
+    } else if (!written && run->writer.position.shards > VIEW_SHARDS) {
+        log_write(&run->launch.log, LOG_LEVEL_INFO,
+                  "latents.h5 is not written for %" PRIu64
+                  " shards, more than the %d it can show: " VIEW_INSTEAD,
+                  run->writer.position.shards, VIEW_SHARDS);
     }
 }
 

@@ -6,12 +6,14 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "problems/watch.h"
 
 struct import_options {
     const char *table; // "problems"
     const char *id; // member that must be there and unique; NULL: problem_id, or another usual name of an id
     bool append;    // add to an existing table; otherwise an existing table is refused
-    bool skip_broken; // leave broken lines out, each of them told
+    bool skip_broken;          // leave broken lines out, each of them told
+    const struct watch *watch; // who is told of a long wait; NULL: nobody
 };
 
 #define IMPORT_STANDARD_ID "problem_id"

@@ -43,3 +43,4 @@ def test_double_starts(reference):
         ends["refused"] += sum(code == WRITE for _, code in results)
         shutil.rmtree(job.folder)
     campaign.record("runners started at once", wrong, starts=wanted, **ends)
+    assert ends["refused"] > 0  # or none of them met another

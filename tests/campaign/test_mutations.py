@@ -96,6 +96,7 @@ def same(job, reference):
 
 def test_mutations(reference):
     rng, wanted = random.Random(11), campaign.attempts(70, 2000)
+    assert rows(reference.output / "ledger.sqlite")  # None is equal to None
     counts, wrong = collections.Counter(), []
     for number in range(wanted):
         job = reference.twin(reference.folder.parent / f"mutated-{number}")

@@ -160,6 +160,7 @@ def cuts(disk, reference, wanted, rng, preload=None):
 def test_power_cuts(disk, reference):
     done, looked, wrong = cuts(disk, reference, campaign.attempts(6, 500), random.Random(9))
     campaign.record(f"power cuts on {disk.system}", wrong, cuts=done, acknowledged_shards=looked)
+    assert looked > 0  # or nothing could have been lost
 
 
 def test_a_planted_missing_sync_is_seen(disk, reference, tmp_path):

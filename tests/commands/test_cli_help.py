@@ -74,11 +74,11 @@ def test_exit_codes():
 exit codes:
    0  every problem is accounted for (failed ones are listed), or the command did what was asked
   64  wrong usage: an unknown command, option or value
-  65  bad input data (database, model, tokenizer), or more failed problems than problems.max_failed allows
+  65  bad input data (database, model, tokenizer), no problem done, or more failed than max_failed allows
   69  the device, its driver or a library is not there or too small, or the disk of the model does not answer
-  70  internal error
+  70  internal error, or memory, threads or open files that could not be had: run the same command again
   73  cannot write: disk full, permissions, a failed sync
-  75  stopped cleanly before the end (signal, budget): run the same command again
+  75  stopped cleanly before the end (signal, budget), or the database is held: run the same command again
   78  bad job file
   80  stopped because batch times drifted
 """, "")

@@ -86,6 +86,7 @@ def test_usual_id(tmp_path):
     assert strata("import", "-", "q.db", cwd=tmp_path, stdin=text) == (0, "q.db: " + said, "")
     assert strata("import", "--append", "-", "q.db", cwd=tmp_path, stdin=b'{"id": "x", "idx": 3}\n')[:2] == (
         0, "q.db: 1 rows, 3 columns in table problems\nthere is no 'problem_id': the id is 'idx' (problems.id of the job)\n")
+    assert strata("import", "/dev/stdin", "t.db", cwd=tmp_path, stdin=text) == (0, "t.db: " + said, "")  # a pipe is read once
     (tmp_path / "odd.jsonl").write_bytes(b'{"idx": NaN}\n' + text)
     assert strata("import", "--skip-broken", "odd.jsonl", "s.db", cwd=tmp_path)[1] == "s.db: " + said + "1 broken line was left out\n"
     assert strata("import", "-", "r.db", cwd=tmp_path, stdin=b'{"question": "a"}\n') == (
@@ -118,7 +119,7 @@ def test_cannot_write(tmp_path):
     (tmp_path / "in.jsonl").write_text('{"problem_id": 1}\n')
     code, out, err = strata("import", "in.jsonl", "none/p.db", cwd=tmp_path)
     assert (code, out) == (73, "")
-    assert err == "strata import: none/p.db.tmp: cannot open the database: unable to open database file\n"
+    assert err == "strata import: none/p.db.tmp: cannot open the database: unable to open database file: No such file or directory\n"
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -63,6 +63,7 @@ def check_faults(reference, folder, code, name, numbers, parts, late=False):
     def check(number):
         return check_fault(reference, folder / str(number), code, {name: number}, parts, late)
 
+    assert len(numbers) > 0  # or the report that they come from counts nothing
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         return [sealed for sealed in pool.map(check, numbers) if sealed is not None]
 

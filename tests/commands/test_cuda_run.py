@@ -4,6 +4,7 @@ import json
 import random
 import re
 import signal
+import subprocess
 
 import numpy as np
 import pytest
@@ -57,8 +58,8 @@ def worst_error(found, expected, layer):
     for key, problem in expected.items():
         assert found[key]["rows"] == problem["rows"]
         ours, theirs = found[key][layer].astype("f8"), problem[layer].astype("f8")
-        assert np.isfinite(ours).all()
-        worst = max(worst, (np.linalg.norm(ours - theirs, axis=1) / np.linalg.norm(theirs, axis=1)).max())
+        assert np.isfinite(ours).all() and np.isfinite(theirs).all()
+        worst = np.maximum(worst, (np.linalg.norm(ours - theirs, axis=1) / np.linalg.norm(theirs, axis=1)).max())  # keeps a NaN
     return worst
 
 
@@ -126,7 +127,7 @@ def test_signals(reference, tmp_path, number):
         process = twin.start(environment=emulation(SLOW="1:3"))
         try:
             process.wait(timeout=0.5 + 2 * rng.random())
-        except Exception:
+        except subprocess.TimeoutExpired:
             process.send_signal(number)
         out, err = process.communicate(timeout=60)
         ends.append(process.returncode)

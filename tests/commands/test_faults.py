@@ -53,7 +53,9 @@ def traced(job, calls, *options, arguments=()):
 
 
 def count_calls(reference, folder, calls, *options):
-    _, lines = traced(reference.twin(folder), calls, *options)
+    """Of an undisturbed run; none would be a sweep of nothing."""
+    done, lines = traced(reference.twin(folder), calls, *options)
+    assert done.code == OK and lines, done
     return len(lines)
 
 
@@ -120,9 +122,23 @@ def test_kill_at_calls_of_a_resume(reference, tmp_path):
     counts, wrong = sweep(trial, points(total, 25))
     print(f"{total} calls; {dict(counts)}; {len(wrong)} violations")
     assert wrong == []
+    assert counts[128 + 9] >= 20
 
 
 # ---- errors
+
+# Errors that need not end a run: on files that it does without and on its output; the sync of the run's folder after SQLite
+# made its journal, whose result SQLite 3.40 does not look at (the one after the journal's removal it does); and HDF5 asks
+# whether a file is there before it makes it.
+SPARED = re.compile(r"\S+ (\S+/out/(lock|run\.log|throughput\.csv|latents\.h5(\.tmp)?)|pipe:\S+) |fdatasync \S+/out |openat \S+\.h5\.tmp ")
+
+
+def overlooked(where, done):
+    """Whether a change of the disk failed and the run ended well all the same: only the bytes of shards, which an error that
+    was made up leaves whole, would never tell. The last record of a launch comes when everything is safe."""
+    return (done.code == OK and where != "not reached" and not SPARED.match(where.split(" ", 2)[2])
+            and "the end of this launch was not recorded" not in done.err)
+
 
 def judge_error(done):
     """An end is either success (the error did not matter) or one clear line with a documented code."""
@@ -130,7 +146,7 @@ def judge_error(done):
         return None
     if done.code not in (WRITE, DATA, INTERNAL):
         return f"exit code {done.code}: {done.err}"
-    if not re.fullmatch(r"strata run: [^\n]+\n", done.err):
+    if len(done.said()) != 1 or not done.said()[0].startswith("strata run: "):
         return f"not one clear line: {done.err!r}"
     return None
 
@@ -151,14 +167,19 @@ def test_error_at_every_call(reference, tmp_path, calls, number, about, allowed)
         fault = judge_error(done)
         if fault is None and done.code not in allowed:
             fault = f"exit code {done.code}: {done.err}"
+        if fault is None and "read" not in calls and overlooked(where, done):
+            fault = f"an error was overlooked: {done}"
+        reached.append(where != "not reached")
         fault = fault or check_after(job, reference)
         shutil.rmtree(job.folder)
         return done.code, fault and f"{where}: {fault}"
 
+    reached = []
     total = count_calls(reference, tmp_path / "count", calls)
     counts, wrong = sweep(trial, points(total, about))
     print(f"{calls} {errno.errorcode[number]}: {total} calls; exit codes {dict(counts)}; {len(wrong)} violations")
     assert wrong == []
+    assert sum(reached) > len(reached) // 2
 
 
 @pytest.mark.parametrize("name, code, words", [("part-000000.h5.tmp", WRITE, "shard 0"), ("latents.h5.tmp", OK, "latents.h5")])

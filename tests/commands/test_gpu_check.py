@@ -27,8 +27,8 @@ ALWAYS = ["build", "rates of the device", "model", "problems", "extraction, step
 
 def gpu_check(folder, *words, **more):
     done = subprocess.run([sys.executable, TOOLS / "gpu_check.py", "--quick", "--build", support.BUILD, "--work", folder, "--json",
-                           folder / "result.json", *map(str, words)], capture_output=True, text=True,
-                          env=support.clean_environment(**more), timeout=240)
+                           folder / "result.json", "--time", "1000", *map(str, words)], capture_output=True, text=True,
+                          env=support.clean_environment(**more), timeout=1200)
     return done, json.loads((folder / "result.json").read_text())
 
 

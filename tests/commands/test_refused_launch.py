@@ -66,7 +66,7 @@ def test_a_refused_launch_leaves_the_state(run, spoil):
         assert refused is None and "\n  refused " not in text
     else:
         assert refused["exit_code"] == code and refused["number"] == 3 and refused["reason"]
-        assert f"launch 1 ended {time.strftime('%Y')}" in text and "  refused     launch 3 ended" in text
+        assert f"launch 1 ended {time.strftime('%Y', time.gmtime())}" in text and "  refused     launch 3 ended" in text
         assert f"before its first batch, exit code {code}" in strata("log", run.output, "--events").out
 
 

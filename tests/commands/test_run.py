@@ -156,9 +156,10 @@ def end_of(process, seconds=30):
 def test_signals_stop_cleanly(reference, twin, number):
     rng = random.Random(int(number))
     codes = []
-    for _ in range(6):
+    while codes.count(STOPPED) < 3:
+        assert len(codes) < 60
         if twin.has_ledger() and twin.query("SELECT 1 FROM checkpoint WHERE finished"):
-            break
+            twin.clear()  # it was through before it heard
         lines = len((twin.output / "run.log").read_text()) if (twin.output / "run.log").exists() else 0
         process = twin.start()
         wait_for(lambda: process.poll() is not None or
@@ -181,7 +182,7 @@ def test_second_signal_ends_at_once(reference, twin):
     process = twin.start()
     wait_for(lambda: listening(twin))
     process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     done = end_of(process)
     assert done.code in (OK, STOPPED), done
     run_to_end(twin)
@@ -221,13 +222,19 @@ def test_random_kills(reference, twin, tmp_path):
 def test_kills_between_clean_stops(reference, twin):
     """A partial shard from a clean stop survives kills of the launches that restore it."""
     rng = random.Random(8)
-    for batches in (2, 1, 2, 3):
-        done = twin.run("--stop-after", batches, expect=None)
+    kills, launches = 0, 0
+    while kills < 4:
+        launches += 1
+        assert launches < 60
+        done = twin.run("--stop-after", rng.choice((2, 1, 2, 3)), expect=None)
         assert done.code in (OK, STOPPED), done
+        if done.code == OK:
+            twin.clear()
+            continue
         process = twin.start()
         time.sleep(rng.random() * 0.4)
         process.kill()
-        end_of(process)
+        kills += end_of(process).code == -signal.SIGKILL
         twin.check_acknowledged(reference.shards())
     run_to_end(twin)
     same_as(reference, twin)
@@ -237,16 +244,21 @@ def test_kills_between_clean_stops(reference, twin):
 
 def test_two_runners(reference, twin):
     """The first is held in its run by a stopped clock: SIGSTOP keeps the lock taken."""
-    first = twin.start()
-    wait_for(lambda: listening(twin))
-    first.send_signal(signal.SIGSTOP)
-    try:
-        second = twin.run(expect=WRITE)
-        assert "another runner is at work" in second.last() and str(first.pid) in second.last(), second
-        assert len(second.err.strip().splitlines()) == 1, second
-    finally:
-        first.send_signal(signal.SIGCONT)
-    assert end_of(first).code == OK
+    for _ in range(20):
+        first = twin.start()
+        wait_for(lambda: listening(twin))
+        first.send_signal(signal.SIGSTOP)
+        try:
+            second = twin.run(expect=None)
+        finally:
+            first.send_signal(signal.SIGCONT)
+        assert end_of(first).code == OK
+        if second.code != OK:
+            break
+        twin.clear()  # on a busy machine the first may be through before it is stopped
+    assert second.code == WRITE, second
+    assert "another runner is at work" in second.last() and str(first.pid) in second.last(), second
+    assert len(second.err.strip().splitlines()) == 1, second
     same_as(reference, twin)
 
 
@@ -378,13 +390,13 @@ def test_nothing_to_run(tmp_path):
     for problem in problems:
         problem["steps"] = []
     job = Job(tmp_path, problems)
-    assert "0 done, 0 failed, 5 skipped" in job.run().out
+    assert "0 done, 0 failed, 5 skipped" in job.run(expect=DATA).out
     job.check_finished(5)
     assert job.shards() == {}
 
 
 def test_no_problems_at_all(tmp_path):
-    job = Job(tmp_path, make_problems(2), problems={"query": "SELECT * FROM problems WHERE 0"})
+    job = Job(tmp_path, make_problems(2), problems={"query": "SELECT * FROM problems WHERE 0", "allow_empty": True})
     assert "0 problems: 0 done" in job.run().out
     job.check_finished(0)
 

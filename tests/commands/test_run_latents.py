@@ -153,8 +153,11 @@ def test_bfloat16_computation_is_near(base, oracle, tmp_path):
 def test_statistics_and_metadata(base, problems):
     """Sums over rows in float64, and one JSON object a problem."""
     by_id = {problem["problem_id"]: problem for problem in problems}
-    for path in sorted((base.output / "shards").glob("*.h5")):
+    paths = sorted((base.output / "shards").glob("*.h5"))
+    assert len(paths) > 1
+    for path in paths:
         with h5py.File(path) as file:
+            assert len(file["latents"]) == 4
             for name in file["latents"]:
                 values, statistics = file["latents/" + name][:].astype(np.float64), file["statistics/" + name]
                 np.testing.assert_allclose(statistics["sum"][:], values.sum(axis=0), rtol=1e-12, atol=1e-12)

@@ -28,6 +28,7 @@ void assert_errors(const std::vector<std::string> &settings, const char *want, W
         return 0;
     });
     assert_string_equal(ending.said.c_str(), want);
+    assert_string_equal(ending.how.c_str(), "exit 0");
 }
 
 using Errors = std::vector<cudaError_t>;
@@ -238,8 +239,9 @@ void test_products(void **) {
         assert_true(repeats(output) == (id != 66));
         unstable = unstable || id == 66;
     }
-    assert_true(unstable && refused);
+    assert_true(unstable && refused && !six.empty() && six.size() == seven.size());
     assert_memory_equal(six.data(), seven.data(), six.size() * sizeof(float));
+    assert_false(heuristics(p, 0).empty());
     for (const auto &result : heuristics(p, 0)) {
         assert_int_not_equal(id_of(result.algo), 21); // the one that splits the sum needs room
     }

@@ -33,7 +33,7 @@ def lines(path):
 
 
 def check_rows(ids, offset, matrix, stored):
-    assert len(offset) == len(ids) + 1 and offset[0] == 0 and offset[-1] == len(matrix)
+    assert len(ids) > 0 and len(offset) == len(ids) + 1 and offset[0] == 0 and offset[-1] == len(matrix)
     assert np.isfinite(np.asarray(matrix, np.float32)).all()
     for i, name in enumerate(ids):
         assert np.array_equal(matrix[offset[i] : offset[i + 1]], stored[name]), name

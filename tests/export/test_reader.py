@@ -1,6 +1,8 @@
 """The Python reader against the shards and the formula they were made from."""
 
 import contextlib
+import os
+import pathlib
 import pickle
 import shutil
 import sqlite3
@@ -121,3 +123,8 @@ def test_torch_is_optional():
     code = "import sys; sys.modules['torch'] = None; sys.modules['pyarrow'] = None; import strata_reader; strata_reader.Run"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert strata_reader.__version__
+
+
+def test_the_reader_under_test_is_the_tree_s():
+    """Not one that was installed before."""
+    assert pathlib.Path(strata_reader.__file__).is_relative_to(pathlib.Path(os.environ["STRATA_SOURCE"]) / "tools" / "python")

@@ -116,7 +116,7 @@ static struct distance measure(const float *found, const float *wanted, size_t t
         for (size_t i = 0; i < hidden; i++) {
             double a = (double)found[t * hidden + i];
             double b = (double)wanted[t * hidden + i];
-            if (!isfinite(a)) {
+            if (!isfinite(a) || !isfinite(b)) { // fmax and fmin pass over NaN
                 fail_msg("token %zu, number %zu is not finite", t, i);
             }
             difference += (a - b) * (a - b);
@@ -124,6 +124,7 @@ static struct distance measure(const float *found, const float *wanted, size_t t
             found_norm += a * a;
             product += a * b;
         }
+        assert_true(norm > 0 && found_norm > 0);
         worst.token_error = fmax(worst.token_error, sqrt(difference / norm));
         worst.cosine = fmin(worst.cosine, product / sqrt(norm * found_norm));
         all_difference += difference;

@@ -266,7 +266,7 @@ static void test_files(void **state) {
     assert_non_null(strstr(err.message, "none.jsonl: No such file or directory"));
     assert_int_equal(import_jsonl(scratch_folder, scratch_path("x.db"), &options, tell, NULL, &report, &err),
                      STATUS_DATA);
-    assert_non_null(strstr(err.message, "Is a directory"));
+    assert_non_null(strstr(err.message, "is not a regular file: it is a folder"));
     scratch_file("one.jsonl", "{\"id\": 1}", 9);
     assert_int_equal(
         import_jsonl(scratch_path("one.jsonl"), scratch_path("no/x.db"), &options, tell, NULL, &report, &err),

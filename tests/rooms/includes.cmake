@@ -4,7 +4,7 @@ set(file ${CMAKE_CURRENT_LIST_DIR}/planted.c)
 
 function(try_include room header out words)
   string(REPLACE "|" ";-I" flags "-I${${room}}")
-  execute_process(COMMAND ${COMPILER} -std=c17 -D_GNU_SOURCE -fsyntax-only "-DPLANTED=\"${header}\"" ${flags} ${file}
+  execute_process(COMMAND ${CMAKE_COMMAND} -E env LC_ALL=C ${COMPILER} -std=c17 -D_GNU_SOURCE -fsyntax-only "-DPLANTED=\"${header}\"" ${flags} ${file}
     RESULT_VARIABLE result ERROR_VARIABLE errors)
   set(${out} ${result} PARENT_SCOPE)
   set(${words} "${errors}" PARENT_SCOPE)

@@ -1,6 +1,7 @@
 """Every file of tests is a test that ctest runs, with a label to choose it by and a limit of time: one that lies where nobody
 looks, or that needs what was not found, would otherwise be missed by nobody."""
 import json
+import re
 import subprocess
 
 from support import BUILD, SOURCE
@@ -32,3 +33,11 @@ def test_every_file_is_run():
     assert [str(path) for path in files if name_of(path) not in properties] == []
     assert {name for name, found in properties.items() if not 0 < found.get("TIMEOUT", 0) <= 1500} == set()
     assert {name for name, found in properties.items() if not {"unit", "python"} & set(found.get("LABELS", ()))} == set()
+
+
+def test_torch_is_asked_for_in_one_place():
+    """A script that asks by itself has not the label that leaves it out where torch is not installed: there it would fail, or
+    be skipped without a word where it must not be."""
+    asks = re.compile(r"^\s*(import|from) (torch|transformers|pyarrow)\b|importorskip", re.M)
+    assert [str(path) for path in sorted(TESTS.rglob("*.py")) if path != TESTS / "parity.py" and path.name != "test_registered.py"
+            and asks.search(path.read_text())] == []

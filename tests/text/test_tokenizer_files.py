@@ -7,9 +7,8 @@ import struct
 import subprocess
 
 import pytest
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-
 from parity import transformers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 TOOL = pathlib.Path(os.environ["STRATA_BUILD"]) / "tests" / "text_tool_encode"
 CORPUS = ["The quick brown fox jumps over the lazy dog; the end of the story is the other one.", "a b c <x> think <think> | 12 34"] * 8
