@@ -240,8 +240,9 @@ static void test_hash_of_what_is_kept(void **state) {
                                "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 49)"
                                "INSERT INTO problems SELECT 'p' || i, 'sssss', '[]' FROM n");
         scratch_sql("kept.db", changes[i].change);
-        assert_int_equal(source_open(&source, scratch_path("kept.db"), "SELECT * FROM problems", 0, &err),
-                         STATUS_OK);
+        assert_int_equal(
+            source_open(&source, scratch_path("kept.db"), "SELECT * FROM problems", 0, NULL, &err),
+            STATUS_OK);
         assert_int_equal(survey_digest_kept(source, "id", &failed, i == 0 ? before : after, &err), STATUS_OK);
         source_close(source);
         if (i > 0 && (strcmp(before, after) != 0) != changes[i].seen) {
