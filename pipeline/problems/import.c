@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "base/first_bytes.h"
@@ -22,6 +23,7 @@ struct import {
     const struct import_options *options;
     const char *path;
     const char *name; // of the file, in messages
+    bool is_stream;   // standard input or a pipe: read once
     void (*fault)(void *context, uint64_t line, const char *what);
     void *context;
     struct buffer first; // the first line that is not blank, when it was read to find the id
@@ -103,17 +105,16 @@ static int read_first(struct import *import, struct error *err) {
                          : error_set(err, STATUS_DATA, "%s holds no JSON lines: %s", import->name, shape);
 }
 
-// Of the usual names the first that is in every line and unique; standard input is read once, so that the
-// best name has to do.
+// Of the usual names the first that is in every line and unique; a stream is read once, so that the best
+// name has to do.
 static int find_id(struct import *import, const json_t *object, struct error *err) {
-    bool can_read_again = strcmp(import->path, "-") != 0;
     char tried[IMPORT_ID] = "";
     for (size_t place = 0; import_id_candidate(import->id, object, place); place++) {
         bool fits = true;
         // The documented name needs no proof: a line without it is a broken line.
         bool is_standard = strcmp(import->id, IMPORT_STANDARD_ID) == 0;
-        int status =
-            can_read_again && !is_standard ? import_id_fits(import->path, import->id, &fits, err) : STATUS_OK;
+        int status = !import->is_stream && !is_standard ? import_id_fits(import->path, import->id, &fits, err)
+                                                        : STATUS_OK;
         if (status != STATUS_OK || fits) {
             return status;
         }
@@ -122,8 +123,8 @@ static int find_id(struct import *import, const json_t *object, struct error *er
     return import_id_ask(import->name, object, tried, err);
 }
 
-// The file's first line that is an object; NULL when there is none. Of standard input only the first line is
-// at hand.
+// The file's first line that is an object; NULL when there is none. Of a stream only the first line is at
+// hand.
 static int first_object(const struct import *import, json_t **out, struct error *err) {
     char what[JSON_LINE_WORDS];
     struct lines *lines = NULL;
@@ -131,7 +132,7 @@ static int first_object(const struct import *import, json_t **out, struct error 
     bool found = true;
     int status = json_line_parse(out, import->first.data, import->first.size,
                                  lines_number(import->lines) == 1, what, err);
-    if (status != STATUS_OK || *out != NULL || strcmp(import->path, "-") == 0) {
+    if (status != STATUS_OK || *out != NULL || import->is_stream) {
         return status;
     }
     status = lines_open(&lines, import->path, err);
@@ -208,10 +209,12 @@ static int check_target(const char *database, struct error *err) {
 int import_jsonl(const char *path, const char *database, const struct import_options *options,
                  void (*fault)(void *context, uint64_t line, const char *what), void *context,
                  struct import_report *report, struct error *err) {
-    bool is_stream = strcmp(path, "-") == 0;
+    bool is_standard = strcmp(path, "-") == 0;
+    struct stat info;
     struct import import = {.options = options,
                             .path = path,
-                            .name = is_stream ? "standard input" : path,
+                            .name = is_standard ? "standard input" : path,
+                            .is_stream = is_standard || (stat(path, &info) == 0 && !S_ISREG(info.st_mode)),
                             .fault = fault,
                             .context = context};
     struct error ignored;

@@ -86,6 +86,7 @@ def test_usual_id(tmp_path):
     assert strata("import", "-", "q.db", cwd=tmp_path, stdin=text) == (0, "q.db: " + said, "")
     assert strata("import", "--append", "-", "q.db", cwd=tmp_path, stdin=b'{"id": "x", "idx": 3}\n')[:2] == (
         0, "q.db: 1 rows, 3 columns in table problems\nthere is no 'problem_id': the id is 'idx' (problems.id of the job)\n")
+    assert strata("import", "/dev/stdin", "t.db", cwd=tmp_path, stdin=text) == (0, "t.db: " + said, "")  # a pipe is read once
     (tmp_path / "odd.jsonl").write_bytes(b'{"idx": NaN}\n' + text)
     assert strata("import", "--skip-broken", "odd.jsonl", "s.db", cwd=tmp_path)[1] == "s.db: " + said + "1 broken line was left out\n"
     assert strata("import", "-", "r.db", cwd=tmp_path, stdin=b'{"question": "a"}\n') == (

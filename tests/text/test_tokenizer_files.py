@@ -115,7 +115,7 @@ def random_files(rng):
 
 
 def test_random_files(tokenizer_json, tmp_path):
-    for seed in range(60):
+    for seed in range(25):
         rng = random.Random(seed)
         texts = ["".join(rng.choice(CONTENTS + [" ", "  ", "a", "The ", "\n"]) for _ in range(20)) for _ in range(5)]
         compare(make_folder(tmp_path / str(seed), tokenizer_json, "llama", **random_files(rng)), texts)
@@ -183,5 +183,5 @@ def test_other_ids_are_warned_of(tokenizer_json, tmp_path, words, model_type):
     ("special_tokens_map", 7, "not a JSON object")])
 def test_broken_files_are_named(tokenizer_json, tmp_path, name, content, words):
     folder = make_folder(tmp_path / "model", tokenizer_json, "llama", **{name: content})
-    done = subprocess.run([TOOL, folder / "tokenizer.json"], input=b"", capture_output=True, text=True)
+    done = subprocess.run([TOOL, folder / "tokenizer.json"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.returncode == 65 and words in done.stderr and f"{name}.json" in done.stderr, done.stderr
