@@ -153,7 +153,7 @@ static void find_id_of_table(struct import *import, const json_t *object, const 
     struct error ignored;
     char id[IMPORT_ID];
     for (size_t place = 0; import_id_candidate(id, object, place); place++) {
-        int status = table_open(&table, database, false, import->options->table, id, true, &ignored);
+        int status = table_open(&table, database, false, import->options->table, id, true, NULL, &ignored);
         table_close(table);
         if (status == STATUS_OK) {
             memcpy(import->id, id, sizeof id);

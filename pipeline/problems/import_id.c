@@ -71,7 +71,7 @@ int import_id_fits(const char *path, const char *id, bool *fits, struct error *e
     *fits = true;
     int status = lines_open(&lines, path, err);
     if (status == STATUS_OK) {
-        status = table_open(&table, temporary, true, "ids", id, false, err);
+        status = table_open(&table, temporary, true, "ids", id, false, NULL, err);
     }
     while (status == STATUS_OK && found && *fits) {
         status = lines_next(lines, &line, &found, err);

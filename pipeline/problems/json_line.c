@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/json.h"
+
 static bool is_blank(char byte) {
     return byte == ' ' || byte == '\t' || byte == '\r';
 }
@@ -49,7 +51,7 @@ int json_line_parse(json_t **out, const char *text, size_t size, bool is_first, 
     size_t mark = is_first ? mark_size(text, size) : 0;
     json_t *object = json_loadb(text + mark, size - mark,
                                 JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &problem);
-    if (object == NULL && json_error_code(&problem) == json_error_out_of_memory) {
+    if (object == NULL && json_lacked_memory(&problem)) {
         return error_set(err, STATUS_INTERNAL, "out of memory for a line of JSON");
     }
     if (object == NULL) {
