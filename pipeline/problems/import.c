@@ -157,14 +157,11 @@ static void find_id_of_table(struct import *import, const json_t *object, const 
         int status = table_open(&table, database, false, import->options->table, id, true,
                                 import->options->watch, &ignored);
         table_close(table);
-        if (status == STATUS_STOPPED) {
-            return; // another program holds it: every other name would wait as long
-        }
         if (status == STATUS_OK) {
             memcpy(import->id, id, sizeof id);
         }
         if (status != STATUS_DATA) {
-            return;
+            return; // found, or held by another program, for which every other name would wait as long
         }
     }
 }
