@@ -172,8 +172,9 @@ static void test_sizes(void **state) {
     assert_int_equal(each, 64);
     assert_int_equal(cpu_team_pieces(team, 1000, 1 << 20, &each), 16); // the last is shorter
     assert_int_equal(each, 63);
-    assert_int_equal(cpu_team_pieces(team, 16, 1024, &each), 1); // too little to share
-    assert_int_equal(cpu_team_pieces(team, 100, 1024, &each), 4);
+    assert_int_equal(cpu_team_pieces(team, 15, 1024, &each), 1); // too little to share
+    assert_int_equal(cpu_team_pieces(team, 30, 1024, &each), 3);
+    assert_int_equal(each, 10); // of one size
     assert_int_equal(cpu_team_pieces(team, 1, 0, &each), 1);
     assert_int_equal(cpu_team_pieces(team, 0, 1024, &each), 0);
     cpu_team_close(team);
