@@ -22,9 +22,6 @@ static int kind_of(const struct ledger *ledger, int result, int number) {
     case SQLITE_NOMEM:
     case SQLITE_RANGE:
         return STATUS_INTERNAL;
-    case SQLITE_BUSY:
-    case SQLITE_LOCKED: // of a reader: the runner has been at a commit for half a minute; try again
-        return ledger->read_only ? STATUS_STOPPED : STATUS_WRITE;
     default:
         return ledger->read_only ? STATUS_DATA : STATUS_WRITE;
     }
@@ -47,6 +44,11 @@ int ledger_failed(struct ledger *ledger, const char *what, struct error *err) {
         number != 0 && (primary == SQLITE_IOERR || primary == SQLITE_CANTOPEN || primary == SQLITE_FULL);
     snprintf(text, sizeof text, "%s", sqlite3_errmsg(ledger->db));
     ledger_clean_text(text);
+    if (ledger->read_only && (primary == SQLITE_BUSY || primary == SQLITE_LOCKED)) {
+        return error_set(err, STATUS_STOPPED,
+                         "ledger %s: another program has held it for %d s; try again (%s)", ledger->path,
+                         LEDGER_READER_SECONDS, text);
+    }
     return error_set(err, kind_of(ledger, result, system ? number : 0), "ledger %s: %s: %s (SQLite %d%s%s)",
                      ledger->path, what, text, result, system ? ", " : "", system ? strerror(number) : "");
 }
