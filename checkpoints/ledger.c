@@ -14,7 +14,6 @@
 enum {
     APPLICATION = 0x53545241, // "STRA"
     BUSY_MILLISECONDS = 5000,
-    READER_MILLISECONDS = 30000, // a commit holds readers up for as long as its syncs take
     HURRIED_MILLISECONDS = 500
 };
 
@@ -120,7 +119,7 @@ static int set_up(struct ledger *ledger, int flags, struct error *err) {
                                   : ledger_failed(ledger, "cannot be opened", err);
     }
     sqlite3_extended_result_codes(ledger->db, 1);
-    sqlite3_busy_timeout(ledger->db, ledger->read_only ? READER_MILLISECONDS : BUSY_MILLISECONDS);
+    sqlite3_busy_timeout(ledger->db, ledger->read_only ? 1000 * LEDGER_READER_SECONDS : BUSY_MILLISECONDS);
     // Sorting in memory: a run directory holds nothing but its own files.
     return ledger_execute(
         ledger, "PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON", err);

@@ -24,8 +24,6 @@ static int kind_of(const struct ledger *ledger, int result, int number) {
         return STATUS_INTERNAL;
     case SQLITE_BUSY: // another program holds it, for longer than anybody waits: nothing is wrong
         return STATUS_STOPPED;
-    case SQLITE_LOCKED:
-        return ledger->read_only ? STATUS_STOPPED : STATUS_WRITE;
     default:
         return ledger->read_only ? STATUS_DATA : STATUS_WRITE;
     }
@@ -48,6 +46,11 @@ int ledger_failed(struct ledger *ledger, const char *what, struct error *err) {
         number != 0 && (primary == SQLITE_IOERR || primary == SQLITE_CANTOPEN || primary == SQLITE_FULL);
     snprintf(text, sizeof text, "%s", sqlite3_errmsg(ledger->db));
     ledger_clean_text(text);
+    if (ledger->read_only && (primary == SQLITE_BUSY || primary == SQLITE_LOCKED)) {
+        return error_set(err, STATUS_STOPPED,
+                         "ledger %s: another program has held it for %d s; try again (%s)", ledger->path,
+                         LEDGER_READER_SECONDS, text);
+    }
     return error_set(err, kind_of(ledger, result, system ? number : 0), "ledger %s: %s: %s (SQLite %d%s%s)",
                      ledger->path, what, text, result, system ? ", " : "", system ? strerror(number) : "");
 }

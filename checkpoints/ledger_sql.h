@@ -30,6 +30,9 @@ struct ledger {
     bool working; // the launch is past its start (ledger_launch_works)
 };
 
+// How long a reader waits for a commit, which holds it up for as long as its syncs take.
+enum { LEDGER_READER_SECONDS = 30 };
+
 // Formats of the file: 1 had no figures of the device; 2 no kept sums, no word on refused launches, no
 // retries.
 enum { LEDGER_FORMAT_FIGURES = 2, LEDGER_FORMAT_TOTALS = 3, LEDGER_FORMAT_RETRIES = 3, LEDGER_FORMAT = 3 };

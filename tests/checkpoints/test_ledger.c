@@ -499,6 +499,30 @@ static void readers_see_one_moment(void **state) {
     fixture_folder_remove(folder);
 }
 
+// A ledger that another program holds is nothing wrong with the run.
+static void a_held_ledger_is_a_passing_condition(void **state) {
+    (void)state;
+    char folder[PATH_SIZE];
+    char path[PATH_SIZE];
+    struct error err;
+    struct ledger_totals totals;
+    struct ledger *reader;
+    sqlite3 *db;
+    fixture_folder(folder);
+    ledger_close(begin_at(folder, PROBLEMS));
+    ok(ledger_open_read(&reader, folder, &err), &err);
+    ledger_hurry(reader); // half a second, not half a minute
+    ok(run_folder_file(path, folder, "ledger.sqlite", &err), &err);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "BEGIN EXCLUSIVE", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(ledger_totals(reader, &totals, &err), STATUS_STOPPED);
+    assert_non_null(strstr(err.message, "try again"));
+    sqlite3_close(db);
+    ok(ledger_totals(reader, &totals, &err), &err);
+    ledger_close(reader);
+    fixture_folder_remove(folder);
+}
+
 // The live state of a launch at its start stands beside that of the last one that worked.
 static void a_launch_at_its_start_replaces_nothing(void **state) {
     (void)state;
@@ -580,6 +604,7 @@ int main(void) {
         cmocka_unit_test(opening_checks_the_tail),
         cmocka_unit_test(readers_hold_no_lock),
         cmocka_unit_test(readers_see_one_moment),
+        cmocka_unit_test(a_held_ledger_is_a_passing_condition),
         cmocka_unit_test(a_launch_at_its_start_replaces_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -70,6 +70,15 @@ def test_an_unfinished_run_and_a_missing_shard(tmp_path):
         Run(tmp_path)
 
 
+def test_pipes_are_not_waited_for(tmp_path, folder):
+    run = shutil.copytree(folder, tmp_path / "run")
+    for name, look in (("shards/part-000001.h5", lambda: list(Run(run))), ("ledger.sqlite", lambda: Run(run))):
+        (run / name).unlink()
+        os.mkfifo(run / name)
+        with pytest.raises(FileNotFoundError):
+            look()
+
+
 def test_a_run_killed_within_a_commit(tmp_path, folder):
     """Pages of the transaction lie in the file, and what they replaced in a journal."""
     killed = shutil.copytree(folder, tmp_path / "killed")

@@ -39,7 +39,7 @@ class Run:
 
     def _read_ledger(self):
         ledger = self.path / "ledger.sqlite"
-        if not ledger.exists():
+        if not ledger.is_file():  # a pipe would be waited for
             raise FileNotFoundError(f"{self.path} is not a run directory: it has no ledger.sqlite")
         connection = _connect(ledger)
         try:

@@ -62,6 +62,8 @@ class Shard:
 
     def __init__(self, path):
         self.path = os.fspath(path)
+        if not os.path.isfile(self.path):  # a pipe would be waited for
+            raise FileNotFoundError(f"{self.path} is not there, or is no regular file")
         self._file = h5py.File(self.path, "r")
         try:
             self._read()
