@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import support
-from support import BUILD, DATA, DONE, FAILED, JOB, OK, STOPPED, USAGE, WRITE, Job, clean_environment, make_problems, read_latents, strata
+from support import (BUILD, DATA, DONE, FAILED, JOB, OK, STOPPED, USAGE, WRITE, Job, clean_environment, make_problems,
+                     read_latents, strata)
 
 AT_CALL = BUILD / "tests" / "commands_tool_at_call"
 CHANGING = "openat,write,pwrite64,fsync,fdatasync,ftruncate,rename,unlink,mkdir"
@@ -231,7 +232,8 @@ def mended(failed, tmp_path_factory):
     job = failed.copy(folder)
     edit(job, folder, MEND)
     refused = job.run(expect=JOB)
-    assert "problems.sha256" in refused.err and "--retry-failed)" in refused.last() and job.outcomes() == failed.outcomes(), refused
+    assert "problems.sha256" in refused.err and "--retry-failed)" in refused.last(), refused
+    assert job.outcomes() == failed.outcomes()
     done = job.run("--retry-failed")
     assert "tried again: 8; done now: 8, still to come: 0" in done.out, done
     return job
