@@ -3,8 +3,9 @@
 // Weights lie in panels of tile_columns output features (micro_kernels.h): a panel is read once, front to
 // back, for each block of tokens. A block of at most ROW_BLOCK tokens is packed into scratch, so many numbers
 // of a row at a time that it stays in the second-level cache beside a panel's part; tiles of tile_rows x
-// tile_columns sums then run down the block for each panel. Sums live in float32 in scratch between depth
-// blocks, so that where depth is cut changes no bit.
+// tile_columns sums then run down the block for each panel. The first of them widens the panel where operands
+// are wider than numbers; those after it ask the memory for the next panel, where the cache has room for it.
+// Sums live in float32 in scratch between depth blocks, so that where depth is cut changes no bit.
 //
 // A thread works off the items whose weights it owns (gemm_load.c), then helps others with theirs.
 //
