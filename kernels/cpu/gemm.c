@@ -3,8 +3,9 @@
 // Weights lie in panels of tile_columns output features (micro_kernels.h): a panel is read once, front to
 // back, for each block of tokens. A block of at most ROW_BLOCK tokens is packed into scratch, so many numbers
 // of a row at a time that it stays in the second-level cache beside a panel's part; tiles of tile_rows x
-// tile_columns sums then run down the block for each panel. Sums live in float32 in scratch between depth
-// blocks, so that where depth is cut changes no bit.
+// tile_columns sums then run down the block for each panel. The first of them widens the panel where operands
+// are wider than numbers; those after it ask the memory for the next panel, where the cache has room for it.
+// Sums live in float32 in scratch between depth blocks, so that where depth is cut changes no bit.
 //
 // A thread works off the items whose weights it owns (gemm_load.c), then helps others with theirs.
 //
@@ -208,13 +209,16 @@ static void multiply_block(const struct product *product, const struct block *bl
 // ---- work items ----
 
 // Packing is shared by the features of an item: more of them are worth 2 % with 2 MB of second-level cache
-// (Xeon, Emerald Rapids). With less of it before a slow third level, half the tokens leave room for the next
-// panel. Smaller items where there would be too few to keep the threads evenly busy.
+// (Xeon, Emerald Rapids). Before a slow third level half the tokens are: always in float32, where nothing is
+// widened for all of them (there 2-4 %, the same processor), and with a smaller second level, which then has
+// room for the next panel (computed, not measured). Smaller items where there would be too few to keep the
+// threads evenly busy.
 static void size_items(struct product *product, const struct cpu_device *cpu) {
     size_t width = product->kernels->tile_columns;
     size_t enough = ITEMS_A_THREAD * (size_t)cpu->threads;
     bool large = cpu->level2 >= LARGE_LEVEL2;
-    product->row_block = cpu->far_level3 && !large ? ROW_BLOCK / 2 : ROW_BLOCK;
+    bool half = cpu->far_level3 && (!large || product->dtype == DTYPE_F32);
+    product->row_block = half ? ROW_BLOCK / 2 : ROW_BLOCK;
     product->group_columns = GROUP_COLUMNS;
     if (large) {
         product->group_columns = one_depth(product) ? GROUP_MOST : GROUP_SUMS;
