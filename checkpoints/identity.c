@@ -36,6 +36,22 @@ int identity_add_number(struct identity *identity, const char *key, long long va
     return identity_add(identity, key, text, err);
 }
 
+int identity_replace(struct identity *identity, const char *key, const char *value, struct error *err) {
+    int status = error_set(err, STATUS_INTERNAL, "the identity has no value for %s", key);
+    for (size_t i = 0; i < identity->count; i++) {
+        char *copy;
+        if (strcmp(identity->entries[i].key, key) != 0) {
+            continue;
+        }
+        status = memory_text(&copy, value, err);
+        if (status == STATUS_OK) {
+            free(identity->entries[i].value);
+            identity->entries[i].value = copy;
+        }
+    }
+    return status;
+}
+
 const char *identity_get(const struct identity *identity, const char *key) {
     for (size_t i = 0; i < identity->count; i++) {
         if (strcmp(identity->entries[i].key, key) == 0) {

@@ -21,6 +21,8 @@ struct identity {
 
 int identity_add(struct identity *identity, const char *key, const char *value, struct error *err); // copies both
 int identity_add_number(struct identity *identity, const char *key, long long value, struct error *err);
+// Gives a key that is there another value.
+int identity_replace(struct identity *identity, const char *key, const char *value, struct error *err);
 const char *identity_get(const struct identity *identity, const char *key); // NULL when missing
 int identity_hash(const struct identity *identity, char hex[DIGEST_HEX], struct error *err);
 

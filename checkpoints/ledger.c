@@ -90,11 +90,23 @@ static const char schema[] =
     " batches INTEGER, problems INTEGER, tokens INTEGER, rows INTEGER, seconds REAL, tokens_per_second "     \
     "REAL,"                                                                                                  \
     " score REAL, drift TEXT, memory_bytes INTEGER, loaded_bytes INTEGER, load_bytes INTEGER);"
+// And retries. Which problems each tries and the hash of the rows it reads them from, by the checkpoint
+// that began it; and the failed outcomes that newer ones replaced, as they stood in `problem`.
+#define RETRIES                                                                                              \
+    "CREATE TABLE retry(checkpoint INTEGER NOT NULL, ordinal INTEGER NOT NULL,"                              \
+    " PRIMARY KEY(checkpoint, ordinal)) WITHOUT ROWID;"                                                      \
+    "CREATE TABLE retry_source(checkpoint INTEGER PRIMARY KEY, problems_sha256 TEXT NOT NULL);"              \
+    "CREATE TABLE superseded(ordinal INTEGER NOT NULL, id NOT NULL, state INTEGER NOT NULL, reason TEXT,"    \
+    " batch INTEGER, shard INTEGER, place INTEGER, tokens INTEGER NOT NULL, rows INTEGER NOT NULL,"          \
+    " steps INTEGER NOT NULL, truncated INTEGER NOT NULL, checkpoint INTEGER NOT NULL,"                      \
+    " UNIQUE(ordinal, checkpoint));"                                                                         \
+    "CREATE INDEX superseded_checkpoint ON superseded(checkpoint, ordinal);"                                 \
+    "CREATE INDEX problem_failed ON problem(ordinal) WHERE state = 1;"
 
 // What leads from each format to the next, the first from 1 to 2. Rows that are there stay as they are.
 static const char *const raises[] = {
     FIGURES_OF("batch") FIGURES_OF("progress") "PRAGMA user_version = 2;",
-    LAUNCHES FIGURES_OF("start") LEDGER_TOTALS_TABLE "PRAGMA user_version = 3;",
+    LAUNCHES FIGURES_OF("start") RETRIES LEDGER_TOTALS_TABLE "PRAGMA user_version = 3;",
 };
 _Static_assert(sizeof raises / sizeof raises[0] == LEDGER_FORMAT - 1, "one step for each format");
 

@@ -55,7 +55,10 @@ void ledger_hurry(struct ledger *ledger);
 
 // ---- the start of a run ----
 
-// *stored is filled (the caller destroys it) and *found set when the ledger has an identity already.
+#define IDENTITY_PROBLEMS "problems.sha256"
+
+// *stored is filled (the caller destroys it) and *found set when the ledger has an identity already. After a
+// retry its problems are those that the retry read, where rows of failed problems may have been mended.
 int ledger_identity(struct ledger *ledger, struct identity *stored, bool *found, struct error *err);
 
 // Facts that do not belong to the identity: "run.output", "job.text", "problems.total", "device.path" ... A
@@ -135,7 +138,8 @@ struct ledger_commit {
 };
 
 // One transaction: acknowledges a shard, its problems and batches, drops the record of the partial shard it
-// replaces. When COMMIT returns an error the ledger is read again: *durable tells whether the transaction is
+// replaces. While a retry is open its problems are those of the retry, and their failed outcomes are set
+// aside. When COMMIT returns an error the ledger is read again: *durable tells whether the transaction is
 // there all the same.
 int ledger_commit(struct ledger *ledger, const struct ledger_commit *commit, bool *durable,
                   struct error *err);
@@ -157,6 +161,55 @@ int ledger_partial(struct ledger *ledger, struct ledger_partial *partial, struct
                    struct error *err);
 int ledger_drop_partial(struct ledger *ledger, struct error *err);
 
+// ---- trying failed problems again ----
+//
+// A retry is a part that is added to the plan of a run whose problems are all accounted for: a checkpoint
+// that opens the run again and lists the failed problems to try. Their batches and shards continue the run's
+// numbers; sealed shards stay as they are. From its beginning a retry belongs to the run: until its last
+// commit the run is not finished, and any launch carries it on. A new outcome is acknowledged like any other
+// and takes the failed one's place; that is set aside, where the hash chain still covers it. Rows of failed
+// problems may have been mended in between: the hash of all rows as the retry reads them goes with it.
+
+// Which failed problems. Transient: their hidden states were not finite, or the reason speaks of memory that
+// ran out, so that the same row may succeed. The others failed for what their row holds.
+enum ledger_retry_scope { RETRY_TRANSIENT, RETRY_ALL };
+
+struct ledger_retry {
+    uint64_t *ordinals; // ascending; owned
+    size_t count;
+    uint64_t waiting;                 // of them, without a new outcome
+    char problems_sha256[DIGEST_HEX]; // of the rows it reads
+};
+
+void ledger_retry_destroy(struct ledger_retry *retry); // accepts zeros; leaves zeros
+bool ledger_retry_has(const struct ledger_retry *retry, uint64_t ordinal);
+
+// The open retry; *found false without one. The caller destroys *retry.
+int ledger_retry_open(struct ledger *ledger, struct ledger_retry *retry, bool *found, struct error *err);
+
+// The failed problems that a retry would hold if it began now (count 0: there are none).
+int ledger_retry_candidates(struct ledger *ledger, enum ledger_retry_scope scope, struct ledger_retry *retry,
+                            struct error *err);
+
+// One transaction: opens the finished run again for these problems, which must be failed.
+int ledger_retry_begin(struct ledger *ledger, const struct ledger_retry *retry, struct error *err);
+
+struct ledger_retry_counts {
+    uint64_t transient; // failed problems that a retry would try again
+    uint64_t tried;     // problems of the last retry, open or not
+    uint64_t succeeded; // of them, done
+    uint64_t waiting;   // of them, without a new outcome: the retry is open
+};
+
+int ledger_retry_counts(struct ledger *ledger, struct ledger_retry_counts *counts, struct error *err);
+
+// Why a problem failed before it was tried again, the first time first: each reason with a 0 behind it.
+int ledger_earlier_reasons(struct ledger *ledger, uint64_t ordinal, struct buffer *reasons, size_t *count,
+                           struct error *err);
+
+// Whether a retry would try this failed problem again.
+int ledger_is_transient(struct ledger *ledger, uint64_t ordinal, bool *transient, struct error *err);
+
 // The live state, one row, overwritten now and then (seconds apart) so that status works between checkpoints.
 struct ledger_progress {
     uint64_t epoch;
@@ -170,7 +223,7 @@ struct ledger_progress {
     double seconds;           // of computing, all launches
     double tokens_per_second; // over the last batches
     double score;             // drift
-    char drift[24];           // "calibrating", "steady", "warned", "suspect", "stopped"
+    char drift[64];           // "calibrating", "steady", "sharing: CAUSE, SHARE", "warned", "suspect", "stopped"
     uint64_t memory_bytes;
     uint64_t loaded_bytes; // of weights, while loading
     uint64_t load_bytes;
@@ -202,7 +255,7 @@ struct ledger_totals {
     uint64_t shards, batches, rows, tokens, bytes, truncated, overflowed;
     double compute_seconds, wait_seconds, write_seconds, prepare_seconds;
     int64_t last_commit; // unix seconds, 0 when none
-    bool finished;
+    bool finished;       // and no retry is open
 };
 
 struct ledger_launch_record {

@@ -64,11 +64,9 @@ static int hash_figures(struct digest *digest, struct ledger *ledger, uint64_t c
         "SELECT number, " LEDGER_FIGURE_COLUMNS " FROM batch WHERE checkpoint = ?1 ORDER BY number";
     struct query query;
     bool row = false;
-    int status = STATUS_OK;
-    if (ledger->format < LEDGER_FORMAT_FIGURES) { // a runner may have raised it since
-        status = ledger_number(ledger, "PRAGMA user_version", &ledger->format, err);
-    }
-    if (status != STATUS_OK || ledger->format < LEDGER_FORMAT_FIGURES) {
+    bool has = false;
+    int status = ledger_has_format(ledger, LEDGER_FORMAT_FIGURES, &has, err);
+    if (!has) {
         return status;
     }
     query_begin(&query, ledger, some);
@@ -79,18 +77,44 @@ static int hash_figures(struct digest *digest, struct ledger *ledger, uint64_t c
     return told ? hash_rows(digest, ledger, all, checkpoint, err) : status;
 }
 
+// What a retry tries; other checkpoints have no such rows, and their links are those of format 2.
+static int hash_retry(struct digest *digest, struct ledger *ledger, uint64_t checkpoint, struct error *err) {
+    static const char source[] = "SELECT checkpoint, problems_sha256 FROM retry_source WHERE checkpoint = ?1";
+    static const char all[] = "SELECT checkpoint, ordinal FROM retry WHERE checkpoint = ?1 ORDER BY ordinal";
+    struct query query;
+    bool row = false;
+    query_begin(&query, ledger, source);
+    query_bind_u64(&query, 1, checkpoint);
+    int status = query_next(&query, &row, err);
+    query_end(&query);
+    if (status != STATUS_OK || !row) {
+        return status;
+    }
+    status = hash_rows(digest, ledger, source, checkpoint, err);
+    return status == STATUS_OK ? hash_rows(digest, ledger, all, checkpoint, err) : status;
+}
+
+// An outcome that a retry replaced still belongs to the checkpoint that acknowledged it.
+#define PROBLEMS_FROM(table)                                                                                 \
+    "SELECT ordinal, id, state, reason, batch, place, tokens, rows, steps, truncated, shard FROM " table     \
+    " WHERE checkpoint = ?1 "
+static const char problems_alone[] = PROBLEMS_FROM("problem") "ORDER BY ordinal";
+static const char problems_and_superseded[] =
+    PROBLEMS_FROM("problem") "UNION ALL " PROBLEMS_FROM("superseded") "ORDER BY ordinal";
+
 int ledger_link(struct ledger *ledger, uint64_t checkpoint, const char previous[DIGEST_HEX],
                 char hex[DIGEST_HEX], struct error *err) {
-    static const char *const first[] = {"SELECT place, key, value FROM identity ORDER BY place",
-                                        "SELECT * FROM survey"};
-    static const char *const later[] = {
+    bool retries = false;
+    int status = ledger_has_format(ledger, LEDGER_FORMAT_RETRIES, &retries, err);
+    const char *const first[] = {"SELECT place, key, value FROM identity ORDER BY place",
+                                 "SELECT * FROM survey"};
+    const char *const later[] = {
         "SELECT number, at, epoch, shards, batches, window, window_batch, finished FROM checkpoint WHERE "
         "number = ?1",
         "SELECT number, name, sha256, bytes, problems, rows, tokens, first_batch, batches, sealed_at FROM "
         "shard "
         "WHERE checkpoint = ?1 ORDER BY number",
-        "SELECT ordinal, id, state, reason, batch, place, tokens, rows, steps, truncated, shard FROM problem "
-        "WHERE checkpoint = ?1 ORDER BY ordinal",
+        retries ? problems_and_superseded : problems_alone,
         "SELECT number, epoch, problems, rows, tokens, squared_lengths, prepare_seconds, wait_seconds, "
         "compute_seconds, write_seconds, predicted_seconds, score, memory_bytes, overflowed, checkpoint "
         "FROM batch WHERE checkpoint = ?1 ORDER BY number",
@@ -98,7 +122,9 @@ int ledger_link(struct ledger *ledger, uint64_t checkpoint, const char previous[
     const char *const *parts = checkpoint == 0 ? first : later;
     size_t count = checkpoint == 0 ? sizeof first / sizeof first[0] : sizeof later / sizeof later[0];
     struct digest *digest = NULL;
-    int status = digest_create(&digest, err);
+    if (status == STATUS_OK) {
+        status = digest_create(&digest, err);
+    }
     if (status == STATUS_OK && checkpoint > 0) {
         status = digest_field(digest, previous, DIGEST_HEX - 1, err);
     }
@@ -107,6 +133,9 @@ int ledger_link(struct ledger *ledger, uint64_t checkpoint, const char previous[
     }
     if (status == STATUS_OK && checkpoint > 0) {
         status = hash_figures(digest, ledger, checkpoint, err);
+    }
+    if (status == STATUS_OK && checkpoint > 0 && retries) {
+        status = hash_retry(digest, ledger, checkpoint, err);
     }
     if (status == STATUS_OK) {
         status = digest_finish(digest, hex, err);
@@ -181,26 +210,52 @@ int ledger_check_tail(struct ledger *ledger, struct error *err) {
     return status == STATUS_OK ? check_link(ledger, &link, before.chain, err) : status;
 }
 
-// Every row belongs to a checkpoint that is there; rows of none would escape the links.
-// Each is one statement, of the moment it runs: checkpoints that came since the reader's have their rows.
-#define STRAYS(table)                                                                                        \
-    "SELECT count(*) FROM " table " WHERE checkpoint IS NULL OR checkpoint < 1 OR checkpoint > "             \
-    "(SELECT ifnull(max(number), 0) FROM checkpoint)"
+struct stray_rule {
+    const char *sql; // counts rows that should not be
+    const char *what;
+};
 
-static int check_strays(struct ledger *ledger, struct error *err) {
-    static const char *const counts[] = {STRAYS("problem"), STRAYS("shard"), STRAYS("batch")};
-    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+static int check_rules(struct ledger *ledger, const struct stray_rule *rules, size_t count,
+                       struct error *err) {
+    int status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
         int64_t strays = 0;
-        int status = ledger_number(ledger, counts[i], &strays, err);
+        status = ledger_number(ledger, rules[i].sql, &strays, err);
         if (status == STATUS_OK && strays != 0) {
-            status = error_set(err, STATUS_DATA, "ledger %s: %lld rows belong to no checkpoint", ledger->path,
-                               (long long)strays);
-        }
-        if (status != STATUS_OK) {
-            return status;
+            status = error_set(err, STATUS_DATA, "ledger %s: %lld %s", ledger->path, (long long)strays,
+                               rules[i].what);
         }
     }
-    return STATUS_OK;
+    return status;
+}
+
+// Every row belongs to a checkpoint that is there; rows of none would escape the links. And an outcome is set
+// aside only for a later one.
+static int check_strays(struct ledger *ledger, struct error *err) {
+// Each is one statement, of the moment it runs: checkpoints that came since the reader's have their rows. Two
+// ends of an index, which takes no time, so that nobody waits for it.
+#define STRAYS_IN(table)                                                                                     \
+    {                                                                                                        \
+        "SELECT (SELECT count(*) FROM " table " WHERE checkpoint < 1) + (SELECT count(*) FROM " table        \
+        " WHERE checkpoint > (SELECT ifnull(max(number), 0) FROM checkpoint))",                              \
+            "rows belong to no checkpoint"                                                                   \
+    }
+    static const struct stray_rule rules[] = {STRAYS_IN("problem"), STRAYS_IN("shard"), STRAYS_IN("batch")};
+    static const struct stray_rule of_retries[] = {
+        STRAYS_IN("superseded"),
+        STRAYS_IN("retry_source"),
+        {"SELECT count(*) FROM retry WHERE checkpoint NOT IN (SELECT checkpoint FROM retry_source)",
+         "rows belong to no retry"},
+        {"SELECT count(*) FROM superseded AS s WHERE s.state <> 1 OR NOT EXISTS (SELECT 1 FROM problem AS p "
+         "WHERE p.ordinal = s.ordinal AND p.id = s.id AND p.checkpoint > s.checkpoint)",
+         "outcomes were set aside and nothing took their place"},
+    };
+    bool retries = false;
+    int status = check_rules(ledger, rules, sizeof rules / sizeof rules[0], err);
+    if (status == STATUS_OK) {
+        status = ledger_has_format(ledger, LEDGER_FORMAT_RETRIES, &retries, err);
+    }
+    return retries ? check_rules(ledger, of_retries, sizeof of_retries / sizeof of_retries[0], err) : status;
 }
 
 int ledger_check_pages(struct ledger *ledger, struct error *err) {

@@ -1,7 +1,8 @@
 // A hash chained over what the ledger acknowledges. Link 0 covers the identity and the survey; link n covers
-// link n - 1 and the rows of checkpoint n: its position, shard, problems (by ordinal) and batches. A row
-// changed, added or taken away, by a hand or a flipped bit, breaks its link; SQLite's own integrity_check
-// finds such changes only by luck.
+// link n - 1 and the rows of checkpoint n: its position, shard, problems (by ordinal; also those whose
+// outcome a retry has set aside since), batches, and the problems of the retry that it begins. A row changed,
+// added or taken away, by a hand or a flipped bit, breaks its link; SQLite's own integrity_check finds such
+// changes only by luck.
 #ifndef STRATA_CHECKPOINTS_LEDGER_CHAIN_H
 #define STRATA_CHECKPOINTS_LEDGER_CHAIN_H
 

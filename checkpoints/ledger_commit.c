@@ -1,4 +1,5 @@
-// The one transaction that acknowledges a shard and its problems.
+// The transactions that add a checkpoint: the one that acknowledges a shard and its problems, and the one
+// that begins a retry.
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -6,6 +7,7 @@
 #include "base/clock.h"
 #include "base/size.h"
 #include "checkpoints/ledger_chain.h"
+#include "checkpoints/ledger_retry.h"
 #include "checkpoints/ledger_totals.h"
 
 const char *problem_state_name(enum problem_state state) {
@@ -91,8 +93,8 @@ static int check_commit(const struct ledger_commit *commit, const struct last_ch
     return STATUS_OK;
 }
 
-static int insert_checkpoint(struct ledger *ledger, uint64_t number, const struct ledger_commit *commit,
-                             struct error *err) {
+static int insert_checkpoint(struct ledger *ledger, uint64_t number, const struct ledger_position *position,
+                             bool finished, struct error *err) {
     struct query query;
     query_begin(
         &query, ledger,
@@ -101,11 +103,11 @@ static int insert_checkpoint(struct ledger *ledger, uint64_t number, const struc
     query_bind_u64(&query, 1, number);
     query_bind_i64(&query, 2, clock_unix());
     query_bind_u64(&query, 3, ledger->epoch);
-    query_bind_u64(&query, 4, commit->position.shards);
-    query_bind_u64(&query, 5, commit->position.batches);
-    query_bind_u64(&query, 6, commit->position.window);
-    query_bind_u64(&query, 7, commit->position.window_batch);
-    query_bind_i64(&query, 8, commit->finished);
+    query_bind_u64(&query, 4, position->shards);
+    query_bind_u64(&query, 5, position->batches);
+    query_bind_u64(&query, 6, position->window);
+    query_bind_u64(&query, 7, position->window_batch);
+    query_bind_i64(&query, 8, finished);
     int status = query_run(&query, err);
     query_end(&query);
     return status;
@@ -135,7 +137,8 @@ static int insert_shard(struct ledger *ledger, uint64_t checkpoint, const struct
     return status;
 }
 
-static int insert_problems(struct ledger *ledger, uint64_t checkpoint, uint64_t shard,
+// In a retry (the checkpoint that began it, or 0) each takes the place of a failed outcome.
+static int insert_problems(struct ledger *ledger, uint64_t checkpoint, uint64_t shard, uint64_t retry,
                            const struct ledger_commit *commit, struct error *err) {
     struct query query;
     int status = STATUS_OK;
@@ -146,6 +149,12 @@ static int insert_problems(struct ledger *ledger, uint64_t checkpoint, uint64_t 
     for (size_t i = 0; status == STATUS_OK && i < commit->problem_count; i++) {
         const struct ledger_problem *problem = &commit->problems[i];
         bool done = problem->state == PROBLEM_DONE;
+        if (retry > 0) {
+            status = ledger_retry_supersede(ledger, retry, problem, err);
+            if (status != STATUS_OK) {
+                break;
+            }
+        }
         query_bind_u64(&query, 1, problem->ordinal);
         query_bind_id(&query, 2, problem->id, problem->id_size);
         query_bind_i64(&query, 3, problem->state);
@@ -204,9 +213,10 @@ static int insert_batches(struct ledger *ledger, uint64_t checkpoint, const stru
     return status;
 }
 
-// A finished run accounts for every problem of its survey.
-static int check_finished(struct ledger *ledger, struct error *err) {
+// A finished run accounts for every problem of its survey, and a finished retry for all that it tried.
+static int check_finished(struct ledger *ledger, uint64_t retry, struct error *err) {
     int64_t missing = 0;
+    uint64_t waiting = 0;
     int status = ledger_number(
         ledger, "SELECT (SELECT problems FROM survey) - (SELECT count(*) FROM problem)", &missing, err);
     if (status == STATUS_OK && missing != 0) {
@@ -214,26 +224,52 @@ static int check_finished(struct ledger *ledger, struct error *err) {
                            "the run is said to be finished, and %lld problems are unaccounted for",
                            (long long)missing);
     }
+    if (status == STATUS_OK && retry > 0) {
+        status = ledger_retry_waiting(ledger, retry, &waiting, err);
+    }
+    if (status == STATUS_OK && waiting != 0) {
+        status = error_set(err, STATUS_INTERNAL,
+                           "the retry is said to be finished, and %llu problems were not tried again",
+                           (unsigned long long)waiting);
+    }
+    return status;
+}
+
+// The last thing of a checkpoint: its link to the one before.
+static int close_checkpoint(struct ledger *ledger, uint64_t number, const char previous[DIGEST_HEX],
+                            char chain[DIGEST_HEX], struct error *err) {
+    struct query query;
+    int status = ledger_link(ledger, number, previous, chain, err);
+    if (status == STATUS_OK) {
+        query_begin(&query, ledger, "UPDATE checkpoint SET chain = ?2 WHERE number = ?1");
+        query_bind_u64(&query, 1, number);
+        query_bind_text(&query, 2, chain);
+        status = query_run(&query, err);
+        query_end(&query);
+    }
     return status;
 }
 
 static int write_rows(struct ledger *ledger, const struct ledger_commit *commit, uint64_t *number,
                       char chain[DIGEST_HEX], struct error *err) {
     struct last_checkpoint last;
-    struct query query;
+    uint64_t retry = 0;
     int status = read_last(ledger, &last, err);
     if (status == STATUS_OK) {
         status = check_commit(commit, &last, err);
     }
+    if (status == STATUS_OK) {
+        status = ledger_retry_number(ledger, &retry, err);
+    }
     *number = last.number + 1;
     if (status == STATUS_OK) {
-        status = insert_checkpoint(ledger, *number, commit, err);
+        status = insert_checkpoint(ledger, *number, &commit->position, commit->finished, err);
     }
     if (status == STATUS_OK && commit->shard != NULL) {
         status = insert_shard(ledger, *number, commit, &last.position, err);
     }
     if (status == STATUS_OK) {
-        status = insert_problems(ledger, *number, last.position.shards, commit, err);
+        status = insert_problems(ledger, *number, last.position.shards, retry, commit, err);
     }
     if (status == STATUS_OK) {
         status = insert_batches(ledger, *number, commit, err);
@@ -242,22 +278,12 @@ static int write_rows(struct ledger *ledger, const struct ledger_commit *commit,
         status = ledger_totals_add(ledger, *number, err);
     }
     if (status == STATUS_OK && commit->finished) {
-        status = check_finished(ledger, err);
+        status = check_finished(ledger, retry, err);
     }
     if (status == STATUS_OK) {
         status = ledger_execute(ledger, "DELETE FROM partial", err);
     }
-    if (status == STATUS_OK) {
-        status = ledger_link(ledger, *number, last.chain, chain, err);
-    }
-    if (status == STATUS_OK) {
-        query_begin(&query, ledger, "UPDATE checkpoint SET chain = ?2 WHERE number = ?1");
-        query_bind_u64(&query, 1, *number);
-        query_bind_text(&query, 2, chain);
-        status = query_run(&query, err);
-        query_end(&query);
-    }
-    return status;
+    return status == STATUS_OK ? close_checkpoint(ledger, *number, last.chain, chain, err) : status;
 }
 
 // After a COMMIT that failed: a new connection, and a look whether the transaction is there all the same. The
@@ -289,4 +315,36 @@ int ledger_commit(struct ledger *ledger, const struct ledger_commit *commit, boo
                    *durable ? "the ledger has it all the same" : "the ledger does not have it");
     }
     return status;
+}
+
+// The query is read from its first row again; numbers of batches and shards go on.
+static int write_retry(struct ledger *ledger, const struct ledger_retry *retry, struct error *err) {
+    struct last_checkpoint last;
+    char chain[DIGEST_HEX] = "";
+    int status = read_last(ledger, &last, err);
+    if (status == STATUS_OK && (!last.found || !last.finished || retry->count == 0)) {
+        status = error_set(err, STATUS_INTERNAL, "a retry of %zu problems begins %s", retry->count,
+                           last.finished ? "without any" : "before the run is finished");
+    }
+    const struct ledger_position start = {.shards = last.position.shards,
+                                          .batches = last.position.batches,
+                                          .window_batch = last.position.batches};
+    if (status == STATUS_OK) {
+        status = insert_checkpoint(ledger, last.number + 1, &start, false, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_retry_insert(ledger, last.number + 1, retry, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_totals_add(ledger, last.number + 1, err);
+    }
+    return status == STATUS_OK ? close_checkpoint(ledger, last.number + 1, last.chain, chain, err) : status;
+}
+
+int ledger_retry_begin(struct ledger *ledger, const struct ledger_retry *retry, struct error *err) {
+    int status = ledger_transaction(ledger, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    return ledger_transaction_end(ledger, write_retry(ledger, retry, err), err);
 }

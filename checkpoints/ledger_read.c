@@ -269,7 +269,28 @@ int ledger_each_event(struct ledger *ledger, each_event each, void *context, str
 typedef int (*each_problem)(void *context, const struct ledger_problem *problem);
 
 #define PROBLEM_FIELDS                                                                                       \
-    "ordinal, id, state, reason, batch, tokens, rows, steps, truncated, place, shard FROM problem "
+    " ordinal, id, state, reason, batch, tokens, rows, steps, truncated, place, shard FROM "
+
+// The outcomes under a condition that a reader sees, by ordinal. One that a retry replaced since the reader's
+// moment lies in `superseded`: it stands for its problem until an outcome that the reader sees took its
+// place.
+#define OUTCOMES(condition)                                                                                  \
+    "SELECT ordinal," PROBLEM_FIELDS "problem WHERE " condition " AND checkpoint <= ?2 "
+#define OUTCOMES_SINCE_REPLACED(condition)                                                                   \
+    "UNION ALL SELECT ordinal," PROBLEM_FIELDS "superseded AS s WHERE " condition " AND checkpoint <= ?2 "   \
+    "AND NOT EXISTS(SELECT 1 FROM problem AS p WHERE p.ordinal = s.ordinal AND p.checkpoint <= ?2) "         \
+    "AND NOT EXISTS(SELECT 1 FROM superseded AS t WHERE t.ordinal = s.ordinal AND "                          \
+    "t.checkpoint > s.checkpoint AND t.checkpoint <= ?2) "
+#define PAGE_OF_OUTCOMES "ORDER BY 1 LIMIT 256"
+
+// The statement that suits the ledger's format: [without retries, with].
+static int choose_outcomes(struct ledger *ledger, const char *const sql[2], const char **chosen,
+                           struct error *err) {
+    bool retries = false;
+    int status = ledger_has_format(ledger, LEDGER_FORMAT_RETRIES, &retries, err);
+    *chosen = sql[retries];
+    return status;
+}
 
 // Columns 1 to 11 are PROBLEM_FIELDS; column 0 is the listing's key.
 static int take_problem(struct query *query, union page_row *row, struct buffer *text, struct error *err) {
@@ -302,27 +323,31 @@ static int give_problem(const struct listing *listing, const union page_row *row
 
 int ledger_each_problem(struct ledger *ledger, const enum problem_state *with_state, each_problem each,
                         void *context, struct error *err) {
-    const struct listing listing = {
-        .sql = with_state == NULL ? "SELECT ordinal, " PROBLEM_FIELDS
-                                    "WHERE ordinal > ?1 AND checkpoint <= ?2 ORDER BY ordinal LIMIT 256"
-                                  : "SELECT ordinal, " PROBLEM_FIELDS
-                                    "WHERE ordinal > ?1 AND checkpoint <= ?2 AND state = ?3 "
-                                    "ORDER BY ordinal LIMIT 256",
-        .before_first = -1,
-        .until = ledger->view.checkpoint,
-        .condition = with_state == NULL ? 0 : (int64_t)*with_state,
-        .take = take_problem,
-        .give = give_problem,
-        .each = (void (*)(void))each,
-        .context = context};
-    return list(ledger, &listing, err);
+    static const char *const all[] = {OUTCOMES("ordinal > ?1") PAGE_OF_OUTCOMES,
+                                      OUTCOMES("ordinal > ?1") OUTCOMES_SINCE_REPLACED("ordinal > ?1")
+                                          PAGE_OF_OUTCOMES};
+    static const char *const some[] = {OUTCOMES("ordinal > ?1 AND state = ?3") PAGE_OF_OUTCOMES,
+                                       OUTCOMES("ordinal > ?1 AND state = ?3")
+                                           OUTCOMES_SINCE_REPLACED("ordinal > ?1 AND state = ?3")
+                                               PAGE_OF_OUTCOMES};
+    const char *sql = NULL;
+    int status = choose_outcomes(ledger, with_state == NULL ? all : some, &sql, err);
+    const struct listing listing = {.sql = sql,
+                                    .before_first = -1,
+                                    .until = ledger->view.checkpoint,
+                                    .condition = with_state == NULL ? 0 : (int64_t)*with_state,
+                                    .take = take_problem,
+                                    .give = give_problem,
+                                    .each = (void (*)(void))each,
+                                    .context = context};
+    return status == STATUS_OK ? list(ledger, &listing, err) : status;
 }
 
 int ledger_each_problem_of_shard(struct ledger *ledger, uint64_t shard, each_problem each, void *context,
                                  struct error *err) {
     const struct listing listing = {
-        .sql = "SELECT place, " PROBLEM_FIELDS
-               "WHERE checkpoint = (SELECT checkpoint FROM shard WHERE number = ?3 AND "
+        .sql = "SELECT place," PROBLEM_FIELDS
+               "problem WHERE checkpoint = (SELECT checkpoint FROM shard WHERE number = ?3 AND "
                "checkpoint <= ?2) AND place > ?1 ORDER BY place LIMIT 256",
         .before_first = -1,
         .until = ledger->view.checkpoint,
@@ -336,12 +361,20 @@ int ledger_each_problem_of_shard(struct ledger *ledger, uint64_t shard, each_pro
 
 int ledger_find_problem(struct ledger *ledger, const char *id, size_t id_size, struct ledger_problem *problem,
                         struct buffer *memory, bool *found, struct error *err) {
+    static const char *const sql[] = {OUTCOMES("id = ?1"),
+                                      OUTCOMES("id = ?1") OUTCOMES_SINCE_REPLACED("id = ?1")};
     struct query query;
     union page_row row = {0};
-    query_begin(&query, ledger, "SELECT ordinal, " PROBLEM_FIELDS "WHERE id = ?1 AND checkpoint <= ?2");
+    const char *chosen = NULL;
+    int status = choose_outcomes(ledger, sql, &chosen, err);
+    *found = false;
+    if (status != STATUS_OK) {
+        return status;
+    }
+    query_begin(&query, ledger, chosen);
     query_bind_id(&query, 1, id, id_size);
     query_bind_i64(&query, 2, ledger->view.checkpoint);
-    int status = query_next(&query, found, err);
+    status = query_next(&query, found, err);
     if (status == STATUS_OK && *found) {
         status = take_problem(&query, &row, memory, err);
         *problem = whole_problem(&row, memory->data);

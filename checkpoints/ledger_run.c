@@ -5,8 +5,9 @@
 
 #include "base/clock.h"
 #include "checkpoints/ledger_chain.h"
+#include "checkpoints/ledger_retry.h"
 
-int ledger_identity(struct ledger *ledger, struct identity *stored, bool *found, struct error *err) {
+static int read_identity(struct ledger *ledger, struct identity *stored, bool *found, struct error *err) {
     struct query query;
     bool row = false;
     *stored = (struct identity){0};
@@ -28,6 +29,18 @@ int ledger_identity(struct ledger *ledger, struct identity *stored, bool *found,
         }
     }
     query_end(&query);
+    return status;
+}
+
+int ledger_identity(struct ledger *ledger, struct identity *stored, bool *found, struct error *err) {
+    char problems[DIGEST_HEX];
+    int status = read_identity(ledger, stored, found, err);
+    if (status == STATUS_OK && *found) {
+        status = ledger_retry_source(ledger, problems, err);
+    }
+    if (status == STATUS_OK && *found && problems[0] != 0) {
+        status = identity_replace(stored, IDENTITY_PROBLEMS, problems, err);
+    }
     if (status != STATUS_OK) {
         identity_destroy(stored);
         *found = false;

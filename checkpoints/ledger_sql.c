@@ -22,8 +22,9 @@ static int kind_of(const struct ledger *ledger, int result, int number) {
     case SQLITE_NOMEM:
     case SQLITE_RANGE:
         return STATUS_INTERNAL;
-    case SQLITE_BUSY:
-    case SQLITE_LOCKED: // of a reader: the runner has been at a commit for half a minute; try again
+    case SQLITE_BUSY: // another program holds it, for longer than anybody waits: nothing is wrong
+        return STATUS_STOPPED;
+    case SQLITE_LOCKED:
         return ledger->read_only ? STATUS_STOPPED : STATUS_WRITE;
     default:
         return ledger->read_only ? STATUS_DATA : STATUS_WRITE;
@@ -83,6 +84,14 @@ int ledger_number(struct ledger *ledger, const char *sql, int64_t *value, struct
         *value = query_i64(&query, 0);
     }
     query_end(&query);
+    return status;
+}
+
+int ledger_has_format(struct ledger *ledger, int64_t format, bool *has, struct error *err) {
+    int status = ledger->format >= format
+                     ? STATUS_OK
+                     : ledger_number(ledger, "PRAGMA user_version", &ledger->format, err);
+    *has = status == STATUS_OK && ledger->format >= format;
     return status;
 }
 

@@ -30,8 +30,9 @@ struct ledger {
     bool working; // the launch is past its start (ledger_launch_works)
 };
 
-// Formats of the file: 1 had no figures of the device, 2 no kept sums and no word on refused launches.
-enum { LEDGER_FORMAT_FIGURES = 2, LEDGER_FORMAT_TOTALS = 3, LEDGER_FORMAT = 3 };
+// Formats of the file: 1 had no figures of the device; 2 no kept sums, no word on refused launches, no
+// retries.
+enum { LEDGER_FORMAT_FIGURES = 2, LEDGER_FORMAT_TOTALS = 3, LEDGER_FORMAT_RETRIES = 3, LEDGER_FORMAT = 3 };
 
 // Columns of struct ledger_device in `batch` and `progress`, in its order; and what stands for them in an
 // older ledger that is only read.
@@ -53,6 +54,9 @@ int ledger_execute(struct ledger *ledger, const char *sql, struct error *err);
 int ledger_execute_patiently(struct ledger *ledger, const char *sql, struct error *err);
 int ledger_number(struct ledger *ledger, const char *sql, int64_t *value,
                   struct error *err); // first column, first row
+
+// Whether the file has what this format brought; a runner may have raised it since a reader opened it.
+int ledger_has_format(struct ledger *ledger, int64_t format, bool *has, struct error *err);
 
 // BEGIN IMMEDIATE, then the fence: STATUS_WRITE when another launch has begun.
 int ledger_transaction(struct ledger *ledger, struct error *err);

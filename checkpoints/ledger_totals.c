@@ -23,11 +23,21 @@ static void take_sums(struct query *query, int first, struct ledger_totals *tota
 }
 
 // The sums over the rows of some checkpoints, counted.
-#define COUNT(condition)                                                                                     \
+#define COUNT(problems, condition)                                                                           \
     "SELECT ifnull(p.done, 0), ifnull(p.failed, 0), ifnull(p.skipped, 0), ifnull(p.truncated, 0), s.shards," \
     " ifnull(s.rows, 0), ifnull(s.tokens, 0), ifnull(s.bytes, 0), b.batches, ifnull(b.overflowed, 0),"       \
-    " b.compute, b.wait, b.write, b.prepare FROM (" LEDGER_TOTALS_OF_PROBLEMS condition                      \
-    ") AS p, (" LEDGER_TOTALS_OF_SHARDS condition ") AS s, (" LEDGER_TOTALS_OF_BATCHES condition ") AS b"
+    " b.compute, b.wait, b.write, b.prepare FROM (" problems ") AS p, (" LEDGER_TOTALS_OF_SHARDS condition   \
+    ") AS s, (" LEDGER_TOTALS_OF_BATCHES condition ") AS b"
+
+// What one checkpoint adds: its outcomes, also those that a retry replaced since, less the failed ones that
+// they replaced themselves. So a retry's may add fewer than no failures.
+#define ADDED_OUTCOMES                                                                                       \
+    "SELECT sum(o.state = 0) AS done, sum(o.state = 1) - count(s.ordinal) AS failed,"                        \
+    " sum(o.state = 2) AS skipped, sum(o.truncated) - ifnull(sum(s.truncated), 0) AS truncated"              \
+    " FROM (SELECT ordinal, state, truncated FROM problem WHERE checkpoint = ?1 UNION ALL"                   \
+    " SELECT ordinal, state, truncated FROM superseded WHERE checkpoint = ?1) AS o"                          \
+    " LEFT JOIN superseded AS s ON s.ordinal = o.ordinal AND s.checkpoint ="                                 \
+    " (SELECT max(checkpoint) FROM superseded AS t WHERE t.ordinal = o.ordinal AND t.checkpoint < ?1)"
 
 static int read_sums(struct ledger *ledger, const char *sql, int64_t checkpoint, bool *found,
                      struct ledger_totals *totals, struct error *err) {
@@ -45,7 +55,8 @@ static int read_sums(struct ledger *ledger, const char *sql, int64_t checkpoint,
 static int count_one(struct ledger *ledger, uint64_t checkpoint, struct ledger_totals *totals,
                      struct error *err) {
     bool found;
-    return read_sums(ledger, COUNT(" WHERE checkpoint = ?1"), (int64_t)checkpoint, &found, totals, err);
+    return read_sums(ledger, COUNT(ADDED_OUTCOMES, " WHERE checkpoint = ?1"), (int64_t)checkpoint, &found,
+                     totals, err);
 }
 
 static int read_kept(struct ledger *ledger, uint64_t checkpoint, bool *found, struct ledger_totals *totals,
@@ -138,7 +149,9 @@ int ledger_totals(struct ledger *ledger, struct ledger_totals *totals, struct er
         return status;
     }
     if (ledger->format < LEDGER_FORMAT_TOTALS) {
-        return read_sums(ledger, COUNT(" WHERE +checkpoint <= ?1"), (int64_t)number, &found, totals, err);
+        return read_sums(
+            ledger, COUNT(LEDGER_TOTALS_OF_PROBLEMS " WHERE +checkpoint <= ?1", " WHERE +checkpoint <= ?1"),
+            (int64_t)number, &found, totals, err);
     }
     status = read_kept(ledger, number, &found, totals, err);
     return status == STATUS_OK && !found

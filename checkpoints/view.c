@@ -13,10 +13,6 @@
 #include "checkpoints/shard_reader.h"
 #include "checkpoints/shard_writer.h"
 
-// Beyond about 500 sources the readers' open files run out, and HDF5 then returns the fill value without an
-// error.
-enum { SOURCES_MOST = 500 };
-
 struct source {
     char name[RUN_FOLDER_NAME + 8]; // "shards/part-000000.h5", relative to the view's own folder
     size_t rows;
@@ -30,7 +26,7 @@ struct view {
     hid_t type; // of the latents
     struct arena arena;
     struct shard_columns columns;
-    struct source sources[SOURCES_MOST];
+    struct source sources[VIEW_SHARDS];
     size_t count;
     // The layout of the first shard, which is that of all.
     size_t layers[SHARD_LAYERS];
@@ -326,8 +322,11 @@ int view_write(const char *folder, struct ledger *ledger, bool *written, struct 
     if (status == STATUS_OK) {
         status = ledger_totals(ledger, &totals, err);
     }
-    if (status != STATUS_OK || totals.shards == 0 || totals.shards > SOURCES_MOST) {
+    if (status != STATUS_OK || totals.shards == 0) {
         return status;
+    }
+    if (totals.shards > VIEW_SHARDS) {
+        return file_remove(path, err);
     }
     status = memory_zeroed(&block, 1, sizeof(struct view), err);
     if (status != STATUS_OK) {

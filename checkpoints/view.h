@@ -9,7 +9,13 @@
 
 #include "checkpoints/ledger.h"
 
-// Writes FOLDER/latents.h5 aside and publishes it. *written is false when there are no shards or too many.
+// Beyond about 500 sources the readers' open files run out, and HDF5 then returns the fill value without an error.
+enum { VIEW_SHARDS = 500 };
+// What takes its place then, for people.
+#define VIEW_INSTEAD "read the shards by strata_reader (tools/python), or write one file by strata export"
+
+// Writes FOLDER/latents.h5 aside and publishes it. *written is false when there are no shards, or too many: one of a time
+// when they were fewer is then removed, which shows only some of them.
 int view_write(const char *folder, struct ledger *ledger, bool *written, struct error *err);
 
 #endif

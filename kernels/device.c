@@ -64,7 +64,15 @@ int device_open(struct device **out, const char *name, const struct device_optio
     }
     if (names_cuda(name, &index)) {
         int status = cuda_device_open(out, index, options, "asked for", &there, err);
-        return status == STATUS_OK || there ? status : error_wrap(err, "device %s is not there", name);
+        if (status == STATUS_OK || there) {
+            return status;
+        }
+        struct error inner = *err;
+        return error_set(
+            err, status,
+            "device %s is not there: %s (model.device: cpu or auto does without one; how to build for a GPU "
+            "stands in the README, 'Working on strata')",
+            name, inner.message);
     }
     return error_set(err, STATUS_DEVICE, "unknown device '%s': cpu, cuda:N or auto", name);
 }
@@ -151,6 +159,10 @@ int device_wait(struct device *device, struct device_mark mark, struct device_ti
                 struct error *err) {
     struct device_times unread;
     return device->ops->wait(device, mark, times != NULL ? times : &unread, err);
+}
+
+double device_clock(const struct device *device) {
+    return device->ops->clock == NULL ? -1 : device->ops->clock(device);
 }
 
 // ---- telemetry ----

@@ -201,11 +201,18 @@ struct device_times { // of the work between the mark before and this one
     double upload_seconds;
     double compute_seconds;
     double download_seconds;
+    double worked_seconds; // of processor time that each of the CPU's threads worked, on average, however
+                           // long it waited for a processor; 0 on a GPU
 };
 
 int device_mark(struct device *device, struct device_mark *mark, struct error *err);
 int device_wait(struct device *device, struct device_mark mark, struct device_times *times,
                 struct error *err); // times may be NULL
+
+// Seconds of processor time that each of the device's threads on this host had until now, on average: grows
+// while an operation goes on, at whatever share of the processors it gets. From any thread. Negative: the
+// device computes elsewhere.
+double device_clock(const struct device *device);
 
 // ---- operations
 // -------------------------------------------------------------------------------------------------- All

@@ -49,6 +49,7 @@ struct device_ops {
     int (*mark)(struct device *device, struct device_mark *mark, struct error *err);
     int (*wait)(struct device *device, struct device_mark mark, struct device_times *times,
                 struct error *err);
+    double (*clock)(const struct device *device); // NULL: it computes elsewhere
 
     // ---- operations ----
     int (*embed)(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,

@@ -10,7 +10,7 @@
 // gets none.
 //
 // Only the executable is linked with this file, and no sanitizer's build, whose run time library takes the
-// same place. The rooms return STATUS_INTERNAL instead, and are tested for it.
+// same place. There, and in tests of the rooms, a failure is STATUS_INTERNAL.
 #include <dlfcn.h>
 #include <errno.h>
 #include <malloc.h>
@@ -60,7 +60,9 @@ static void put_text(char *line, size_t *length, const char *text) {
 }
 
 static _Noreturn void end(const char *line, size_t length) {
-    ssize_t ignored = write(STDERR_FILENO, line, length);
+    static const char clear[] = "\r\033[K"; // of the progress that a terminal may show in this line
+    ssize_t ignored = isatty(STDERR_FILENO) == 1 ? write(STDERR_FILENO, clear, sizeof clear - 1) : 0;
+    ignored = write(STDERR_FILENO, line, length);
     (void)ignored;
     _exit(error_exit_code(STATUS_INTERNAL));
 }
@@ -95,12 +97,28 @@ static bool is_beyond_the_machine(size_t bytes) {
            (sysinfo(&machine) == 0 && bytes / machine.mem_unit > machine.totalram + machine.totalswap);
 }
 
+// A size of 0 may give NULL.
 static void *had(void *block, size_t bytes) {
-    // A size of 0 may give NULL, and a wrong alignment does (EINVAL): neither is a shortage.
-    if (block == NULL && bytes > 0 && errno == ENOMEM && !is_beyond_the_machine(bytes)) {
+    if (block == NULL && bytes > 0 && !is_beyond_the_machine(bytes)) {
         end_without_memory(bytes);
     }
     return block;
+}
+
+// A wrong alignment gives NULL, too.
+static void *had_aligned(void *block, size_t alignment, size_t bytes) {
+    return (alignment & (alignment - 1)) == 0 ? had(block, bytes) : block;
+}
+
+// The program itself returns from main or calls _exit: whoever calls this is a library that gives up (HDF5
+// with -1, libgomp with 1), and its code would be taken for one of ours.
+void exit(int code) {
+    char line[96];
+    size_t length = 0;
+    put_text(line, &length, "strata: a library ended the process (its exit code: ");
+    put_number(line, &length, (size_t)(code & 0xff));
+    put_text(line, &length, ")\n");
+    end(line, length);
 }
 
 // ---- the definitions behind these ----
@@ -162,12 +180,14 @@ void *realloc(void *block, size_t bytes) {
 
 void *aligned_alloc(size_t alignment, size_t bytes) {
     const struct definitions *definitions = next();
-    return definitions == NULL ? NULL : had(definitions->aligned_alloc(alignment, bytes), bytes);
+    return definitions == NULL ? NULL
+                               : had_aligned(definitions->aligned_alloc(alignment, bytes), alignment, bytes);
 }
 
 void *memalign(size_t alignment, size_t bytes) {
     const struct definitions *definitions = next();
-    return definitions == NULL ? NULL : had(definitions->memalign(alignment, bytes), bytes);
+    return definitions == NULL ? NULL
+                               : had_aligned(definitions->memalign(alignment, bytes), alignment, bytes);
 }
 
 void *valloc(size_t bytes) {

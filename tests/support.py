@@ -81,6 +81,10 @@ class Result:
         lines = self.err.strip().splitlines()
         return lines[-1] if lines else ""
 
+    def said(self):
+        """Lines on standard error, without the warnings that a loaded machine draws."""
+        return [line for line in self.err.splitlines() if not line.startswith("strata: drift: ")]
+
     def __repr__(self):
         return f"exit {self.code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
 

@@ -148,6 +148,9 @@ static int cpu_mark(struct device *device, struct device_mark *mark, struct erro
     struct cpu_device *cpu = cpu_of(device);
     mark->number = ++cpu->marks;
     size_t slot = mark->number % CPU_MARKS;
+    double worked = cpu_team_worked(cpu->team);
+    cpu->since_mark.worked_seconds = (worked - cpu->worked) / cpu->threads;
+    cpu->worked = worked;
     cpu->ring[slot].number = mark->number;
     cpu->ring[slot].times = cpu->since_mark;
     cpu->since_mark = (struct device_times){0};
@@ -164,6 +167,11 @@ static int cpu_wait(struct device *device, struct device_mark mark, struct devic
     }
     *times = cpu->ring[slot].times;
     return STATUS_OK;
+}
+
+static double cpu_clock(const struct device *device) {
+    const struct cpu_device *cpu = cpu_of_const(device);
+    return cpu_team_clock(cpu->team) / cpu->threads;
 }
 
 // ---- peak ----
@@ -243,6 +251,7 @@ static const struct device_ops cpu_ops = {
     .download = cpu_download,
     .mark = cpu_mark,
     .wait = cpu_wait,
+    .clock = cpu_clock,
     .embed = cpu_embed,
     .rms_norm = cpu_rms_norm,
     .matmul = cpu_matmul,

@@ -32,6 +32,7 @@ struct cpu_device {
     struct arena arenas[DEVICE_PURPOSES];
     unsigned char *thread_scratch; // [threads, matmul_scratch_bytes]
     struct device_times since_mark;
+    double worked; // at the last mark, of all threads
     uint64_t marks;
     struct {
         uint64_t number;

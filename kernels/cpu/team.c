@@ -182,16 +182,20 @@ static void open_queue(struct member *queue, unsigned generation, struct share s
                           memory_order_release);
 }
 
+static void note_clock(struct member *member, pthread_t thread) {
+    clockid_t clock;
+    if (pthread_getcpuclockid(thread, &clock) == 0) {
+        atomic_store_explicit(&member->clock, clock, memory_order_relaxed);
+    }
+}
+
 void cpu_team_run(struct cpu_team *team, enum cpu_team_order order, size_t pieces, cpu_team_task *run,
                   const void *job) {
     struct member *members = team->members;
-    clockid_t clock;
     if (pieces == 0) {
         return;
     }
-    if (pthread_getcpuclockid(pthread_self(), &clock) == 0) {
-        atomic_store_explicit(&members[0].clock, clock, memory_order_relaxed);
-    }
+    note_clock(&members[0], pthread_self());
     unsigned generation = atomic_load_explicit(&team->generation, memory_order_relaxed) + 1;
     bool alone = pieces == 1 || team->count == 1;
     team->run = run;
@@ -237,9 +241,8 @@ static int start_threads(struct cpu_team *team, struct error *err) {
         struct member *member = &team->members[m];
         refused = pthread_create(&member->thread, NULL, member_main, member);
         member->started = refused == 0;
-        clockid_t clock;
-        if (member->started && pthread_getcpuclockid(member->thread, &clock) == 0) {
-            atomic_store_explicit(&member->clock, clock, memory_order_relaxed);
+        if (member->started) {
+            note_clock(member, member->thread);
         }
     }
     return refused == 0 ? STATUS_OK
@@ -267,6 +270,7 @@ int cpu_team_open(struct cpu_team **out, size_t members, const struct cpu_nodes 
         all[m].team = team;
         atomic_init(&all[m].clock, CLOCK_THREAD_CPUTIME_ID);
     }
+    note_clock(&all[0], pthread_self());
     int status = start_threads(team, err);
     if (status != STATUS_OK) {
         cpu_team_close(team);

@@ -52,7 +52,7 @@ size_t cpu_team_members(const struct cpu_team *team);
 double cpu_team_worked(const struct cpu_team *team);
 
 // Seconds of processor time of all members until now, waiting included: grows while a phase goes on. From any
-// thread.
+// thread; the one that opened the team counts as a member.
 double cpu_team_clock(const struct cpu_team *team);
 
 // How many pieces `count` units of `bytes` each are worth: as small as keeps the threads evenly busy, but of

@@ -12,25 +12,27 @@ static void mark_cut(struct error *err, int wanted) {
     }
 }
 
+static int set(struct error *err, int status, bool lines, const char *format, va_list arguments) {
+    int wanted = vsnprintf(err->message, sizeof err->message, format, arguments);
+    mark_cut(err, wanted);
+    err->status = status;
+    err->lines = lines;
+    return status;
+}
+
 int error_set(struct error *err, int status, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    int wanted = vsnprintf(err->message, sizeof err->message, format, arguments);
+    set(err, status, false, format, arguments);
     va_end(arguments);
-    mark_cut(err, wanted);
-    err->status = status;
-    err->lines = false;
     return status;
 }
 
 int error_set_lines(struct error *err, int status, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    int wanted = vsnprintf(err->message, sizeof err->message, format, arguments);
+    set(err, status, true, format, arguments);
     va_end(arguments);
-    mark_cut(err, wanted);
-    err->status = status;
-    err->lines = true;
     return status;
 }
 

@@ -107,7 +107,14 @@ static bool names_descriptor(const char *path) {
 int file_open_stream(int *descriptor, const char *path, struct error *err) {
     struct stat info;
     if (!names_descriptor(path)) {
-        return open_regular(descriptor, &info, path, O_RDONLY, FOLLOW_LINKS, "open", STATUS_DATA, err);
+        size_t size;
+        int result = file_open(descriptor, &size, path, err);
+        return result != STATUS_OK && stat(path, &info) == 0 && S_ISFIFO(info.st_mode)
+                   ? error_set(err, result,
+                               "%s is not a regular file: it is a pipe (FIFO); give it as standard input: "
+                               "/dev/stdin < %s",
+                               path, path)
+                   : result;
     }
     int status = open_file(descriptor, &info, path, O_RDONLY, FOLLOW_LINKS, "open", STATUS_DATA, err);
     return keep_or_close(descriptor, status);

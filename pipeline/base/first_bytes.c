@@ -56,6 +56,8 @@ static const struct kind kinds[] = {
     {0, MAGIC("ORC"), "an ORC table", TABLE("read_orc"), 0},
     {0, MAGIC("Obj\x01"), "an Avro file", "make JSON lines of it first", 0},
     {0, MAGIC("\x28\xB5\x2F\xFD"), "compressed with zstd", UNPACK("zstd -d FILE"), 0},
+    {1, MAGIC("\x2A\x4D\x18"), "compressed with zstd", UNPACK("zstd -d FILE"),
+     0}, // a frame that is skipped comes first
     {0, MAGIC("BZh"), "compressed with bzip2", UNPACK("bzip2 -dk FILE"), 0},
     {0,
      MAGIC("\xFD"
@@ -63,6 +65,10 @@ static const struct kind kinds[] = {
      "compressed with xz", UNPACK("xz -dk FILE"), 0},
     {0, MAGIC("\x04\x22\x4D\x18"), "compressed with lz4", UNPACK("lz4 -d FILE"), 0},
     {0, MAGIC("\x1F\x8B"), "compressed with gzip", UNPACK("gzip -dk FILE"), 0},
+    {0, MAGIC("\x1F\x9D"), "compressed with compress", UNPACK("uncompress FILE"), 0},
+    {0, MAGIC("\x78\x9C"), "compressed with zlib", "decompress it first", 0},
+    {0, MAGIC("\x78\xDA"), "compressed with zlib", "decompress it first", 0},
+    {0, MAGIC("\xD0\xCF\x11\xE0"), "an office document", "save it as CSV or JSON lines first", 0},
     {0, MAGIC("7z\xBC\xAF\x27\x1C"), "a 7-Zip archive", "unpack it first: 7z x FILE", 0},
     {0, MAGIC("Rar!\x1A\x07"), "a RAR archive", "unpack it first", 0},
     {0, MAGIC("PK\x03\x04"), "a ZIP archive (of PyTorch, NumPy's .npz, or an office table)", weights, 0},
@@ -96,6 +102,8 @@ static const struct kind kinds[] = {
     {0, MAGIC("Access to dataset "), "a server's answer that the data set asks for a login", AGAIN, 0},
 };
 
+static const struct kind safetensors = {
+    0, NULL, 0, "a safetensors file", weights, FINE(FIRST_BYTES_SAFETENSORS)};
 static const struct kind page = {0, NULL, 0, "a web page (HTML)", AGAIN, 0};
 static const struct kind markup = {0, NULL, 0, "an XML document (an error of a server?)", AGAIN, 0};
 static const struct kind little = {
@@ -161,6 +169,12 @@ static bool is_printable(unsigned char byte) {
     return (byte >= 0x20 && byte < 0x7F) || is_space(byte);
 }
 
+// A length of less than 4 GiB in 8 little-endian bytes, then JSON.
+static bool is_safetensors(const unsigned char *bytes, size_t size) {
+    return size >= 10 && memcmp(bytes + 4, "\0\0\0\0", 4) == 0 && bytes[8] == '{' &&
+           (bytes[9] == '"' || is_space(bytes[9]));
+}
+
 static const struct kind *find_text(const unsigned char *bytes, size_t size) {
     size_t at = text_start(bytes, size);
     if (begins(bytes + at, size - at, "<!doctype") || begins(bytes + at, size - at, "<html")) {
@@ -181,6 +195,9 @@ static const struct kind *find_text(const unsigned char *bytes, size_t size) {
 static const struct kind *find(const unsigned char *bytes, size_t size) {
     if (size >= 8 && all_zero(bytes, size)) {
         return &zeros;
+    }
+    if (is_safetensors(bytes, size)) {
+        return &safetensors;
     }
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         const struct kind *kind = &kinds[i];

@@ -2,13 +2,14 @@
 
 #include <stdarg.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/printable.h"
 
 int log_open(struct log *log, const char *path, struct error *err) {
-    *log = (struct log){.echo_level = LOG_LEVEL_WARN};
+    *log = (struct log){.echo_level = LOG_LEVEL_WARN, .terminal = isatty(STDERR_FILENO) == 1};
     pthread_mutex_init(&log->lock, NULL);
     return path == NULL ? STATUS_OK : log_add_file(log, path, err);
 }
@@ -49,7 +50,7 @@ void log_write(struct log *log, enum log_level level, const char *format, ...) {
         fprintf(log->file, "%s %s %s\n", moment, names[level], line);
     }
     if (level >= log->echo_level) {
-        fprintf(stderr, "strata: %s\n", line);
+        fprintf(stderr, "%sstrata: %s\n", log->terminal ? "\r\033[K" : "", line);
     }
     pthread_mutex_unlock(&log->lock);
 }

@@ -3,6 +3,7 @@
 #define STRATA_BASE_LOG_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "base/error.h"
@@ -12,6 +13,7 @@ enum log_level { LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR };
 struct log {
     FILE *file;                // NULL: standard error only
     enum log_level echo_level; // entries of this level and above also go to standard error
+    bool terminal;             // standard error is one: a progress line may stand there, and a ^C after it
     pthread_mutex_t lock;
 };
 

@@ -10,6 +10,8 @@
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
 #include "commands/command.h"
+#include "commands/waiting.h"
+#include "commands/wrap.h"
 #include "extract/algorithms.h"
 #include "extract/device_choice.h"
 #include "extract/fit.h"
@@ -66,7 +68,8 @@ static int check_template(struct check *check, struct error *err) {
 static int check_texts(struct check *check, struct error *err) {
     struct inputs *inputs = &check->inputs;
     struct survey *survey = &inputs->survey;
-    int status = survey_make(survey, inputs->source, inputs->preparer, &inputs->limits, NULL, NULL, err);
+    int status =
+        survey_make(survey, inputs->source, inputs->preparer, &inputs->limits, NULL, NULL, NULL, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -272,7 +275,7 @@ static int check_disk(struct check *check, struct error *err) {
     if (status != STATUS_OK) {
         return status;
     }
-    uint64_t planned = inputs_planned_bytes(&check->inputs);
+    uint64_t planned = inputs_planned_bytes(&check->inputs, &check->inputs.survey);
     uint64_t left = planned > check->totals.bytes ? planned - check->totals.bytes : 0;
     snprintf(check->detail, sizeof check->detail,
              "%.3f GB free, %.3f GB of %.3f GB still to come, %.2f GB kept free", (double)space * 1e-9,
@@ -289,7 +292,12 @@ static int check_failures(struct check *check, struct error *err) {
     snprintf(check->detail, sizeof check->detail,
              "%" PRIu64 " of %" PRIu64 " problems fail; problems.max_failed allows %" PRIu64, failed,
              survey->totals.problems, allowed);
-    return failed > allowed ? error_set(err, STATUS_DATA, "%s", check->detail) : STATUS_OK;
+    if (check->totals.finished && check->totals.done == 0 && !check->inputs.job.allow_empty) {
+        return error_set(err, STATUS_DATA, "no problem was done: of %" PRIu64 ", %" PRIu64 " failed",
+                         survey->totals.problems, failed);
+    }
+    return failed > allowed ? error_set(err, STATUS_DATA, "%s", check->detail)
+                            : inputs_refuse_nothing(&check->inputs, err);
 }
 
 enum { JOB, OUTPUT, PROBLEMS, TOKENIZER, MODEL, DEVICE, TEMPLATE, TEXTS, IDENTITY, DISK, MEMORY, FAILURES };
@@ -316,9 +324,10 @@ static const struct {
 enum { CONDITION_COUNT = sizeof conditions / sizeof conditions[0] };
 
 static void print_condition(FILE *out, const char *verdict, const char *name, const char *detail) {
+    enum { INDENT = 18 };
+    char text[PRINTABLE_TEXT];
     fprintf(out, "%s  %-11s ", verdict, name);
-    printable_write(out, detail);
-    fputc('\n', out);
+    wrap_text(out, printable(text, sizeof text, detail), INDENT, INDENT, wrap_columns(out));
 }
 
 // What a condition found beside that it holds: a line each, once.
@@ -365,7 +374,9 @@ static int try_all(struct check *check, FILE *out, struct error *first) {
 
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
-    const struct inputs_options options = {.job_path = argument_text(arguments, "JOB.yaml", NULL),
+    struct waiting waiting;
+    const struct inputs_options options = {.watch = waiting_watch(&waiting, "check"),
+                                           .job_path = argument_text(arguments, "JOB.yaml", NULL),
                                            .output = argument_text(arguments, "--output", NULL),
                                            .limit = (uint64_t)argument_integer(arguments, "--limit", 0)};
     struct check check = {0};
@@ -404,13 +415,14 @@ const struct command command_check = {
     .operand_count = sizeof operands / sizeof operands[0],
     .options = check_options,
     .option_count = sizeof check_options / sizeof check_options[0],
-    .details = "Prints PASS or FAIL for each condition and ends with the exit code that strata run would "
-               "end with, as\n"
-               "far as can be told without reading weights and computing. A run that has begun in the output "
-               "is looked\n"
-               "at too: whether it would be resumed, and what is left to write.\n"
-               "Nothing is written: whether the output can be made is judged by the permissions and the file "
-               "system of\n"
-               "the nearest folder that is there.\n",
+    .details =
+        "Prints PASS or FAIL for each condition and ends with the exit code that strata run would "
+        "end with, as\n"
+        "far as can be told without reading weights and computing. WARN says what may make the numbers of\n"
+        "transformers others, note what was passed over. A run that has begun in the output is looked at\n"
+        "too: whether it would be resumed, and what is left to write.\n"
+        "Nothing is written: whether the output can be made is judged by the permissions and the file "
+        "system of\n"
+        "the nearest folder that is there.\n",
     .run = run,
 };

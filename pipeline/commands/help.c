@@ -1,6 +1,8 @@
+#include <stdlib.h>
 #include <string.h>
 
 #include "commands/command.h"
+#include "commands/wrap.h"
 #include "job/job.h"
 
 static const struct {
@@ -10,82 +12,74 @@ static const struct {
     {0, "every problem is accounted for (failed ones are listed), or the command did what was asked"},
     {64, "wrong usage: an unknown command, option or value"},
     {65,
-     "bad input data (database, model, tokenizer), or more failed problems than problems.max_failed allows"},
+     "bad input data (database, model, tokenizer), no problem done, or more failed than max_failed allows"},
     {69, "the device, its driver or a library is not there or too small, or the disk of the model does not "
          "answer"},
     {70,
      "internal error, or memory, threads or open files that could not be had: run the same command again"},
     {73, "cannot write: disk full, permissions, a failed sync"},
-    {75, "stopped cleanly before the end (signal, budget): run the same command again"},
+    {75,
+     "stopped cleanly before the end (signal, budget), or the database is held: run the same command again"},
     {78, "bad job file"},
     {80, "stopped because batch times drifted"},
 };
 
-enum { COLUMN_WIDTH = 26, LINE_WIDTH = 110 };
+enum { COLUMN_WIDTH = 26, FULL_LINE = 80 };
 
-// Prints `text` from column `at` on; what would pass LINE_WIDTH goes on in the next line, `indent` deep.
-static void print_wrapped(FILE *out, const char *text, int at, int indent) {
-    const char *space = "";
-    while (*text != 0) {
-        int length = (int)strcspn(text, " ");
-        if (space[0] != 0 && at + 1 + length > LINE_WIDTH) {
-            fprintf(out, "\n%*s", indent, "");
-            at = indent;
-            space = "";
-        }
-        at += fprintf(out, "%s%.*s", space, length, text);
-        text += length + (text[length] == ' ');
-        space = " ";
-    }
-    fputc('\n', out);
-}
+// Where the help is printed, and how wide its lines may be.
+struct page {
+    FILE *out;
+    int width;
+};
 
-static void print_row(FILE *out, const char *left, const char *right) {
-    int written = fprintf(out, "  %s", left);
+static void print_row(const struct page *page, const char *left, const char *right) {
+    int written = fprintf(page->out, "  %s", left);
     if (written > COLUMN_WIDTH) {
-        fputc('\n', out);
+        fputc('\n', page->out);
         written = 0;
     }
-    fprintf(out, "%*s  ", COLUMN_WIDTH - written, "");
-    print_wrapped(out, right, COLUMN_WIDTH + 2, COLUMN_WIDTH + 2);
+    fprintf(page->out, "%*s  ", COLUMN_WIDTH - written, "");
+    wrap_text(page->out, right, COLUMN_WIDTH + 2, COLUMN_WIDTH + 2, page->width);
 }
 
-static void print_overview(FILE *out) {
-    fputs("strata extracts the hidden states of a language model's layers for a database of problems, and "
-          "loses nothing.\n\n"
-          "usage: strata COMMAND ...\n\ncommands:\n",
-          out);
+static void print_overview(const struct page *page) {
+    wrap_text(
+        page->out,
+        "strata extracts the hidden states of a language model's layers for a database of problems, and "
+        "loses nothing.",
+        0, 0, page->width);
+    fputs("\nusage: strata COMMAND ...\n\ncommands:\n", page->out);
     for (size_t i = 0; i < command_count(); i++) {
-        print_row(out, command_at(i)->name, command_at(i)->summary);
+        print_row(page, command_at(i)->name, command_at(i)->summary);
     }
-    fputs("\ntopics:\n", out);
-    print_row(out, "job", "the keys of a job file");
-    print_row(out, "exit-codes", "what the exit code says");
-    fputs(
-        "\n'strata help COMMAND' and 'strata help TOPIC' tell more; 'strata --version' prints the version.\n",
-        out);
+    fputs("\ntopics:\n", page->out);
+    print_row(page, "job", "the keys of a job file");
+    print_row(page, "exit-codes", "what the exit code says");
+    fputc('\n', page->out);
+    wrap_text(
+        page->out,
+        "'strata help COMMAND' and 'strata help TOPIC' tell more; 'strata --version' prints the version.", 0,
+        0, page->width);
 }
 
-static void print_exit_codes(FILE *out) {
-    fputs("exit codes:\n", out);
+static void print_exit_codes(const struct page *page) {
+    fputs("exit codes:\n", page->out);
     for (size_t i = 0; i < sizeof exit_codes / sizeof exit_codes[0]; i++) {
-        fprintf(out, "  %2d  %s\n", exit_codes[i].code, exit_codes[i].meaning);
+        fprintf(page->out, "  %2d  ", exit_codes[i].code);
+        wrap_text(page->out, exit_codes[i].meaning, 6, 6, page->width);
     }
 }
 
-static void print_option(FILE *out, const struct option *option) {
+static void print_option(const struct page *page, const struct option *option) {
     char left[128];
-    if (option->kind == OPTION_FLAG) {
-        print_row(out, option->name, option->help);
-        return;
-    }
-    snprintf(left, sizeof left, "%s %s", option->name, option->value);
-    print_row(out, left, option->help);
+    snprintf(left, sizeof left, "%s%s%s", option->name, option->kind == OPTION_FLAG ? "" : " ",
+             option->value == NULL ? "" : option->value);
+    print_row(page, left, option->help);
 }
 
 // "usage: strata NAME OPERAND [--option VALUE]", never broken inside a pair of brackets.
-static void print_usage(FILE *out, const struct command *command) {
-    int at = fprintf(out, "usage: strata %s", command->name);
+static void print_usage(const struct page *page, const struct command *command) {
+    int at = fprintf(page->out, "usage: strata %s", command->name);
     char word[128];
     for (size_t i = 0; i < command->operand_count + command->option_count; i++) {
         if (i < command->operand_count) {
@@ -95,28 +89,30 @@ static void print_usage(FILE *out, const struct command *command) {
             const struct option *option = &command->options[i - command->operand_count];
             const char *value = option->value == NULL ? "" : option->value;
             snprintf(word, sizeof word, option->required ? "%s%s%s" : "[%s%s%s]", option->name,
-                     value[0] == 0 ? "" : " ", value);
+                     value[0] == 0 || option->kind == OPTION_FLAG ? "" : " ", value);
         }
-        if (at + 1 + (int)strlen(word) > LINE_WIDTH) {
-            at = fprintf(out, "\n      ") - 1;
+        if (at + 1 + (int)strlen(word) > page->width) {
+            at = fprintf(page->out, "\n      ") - 1;
         }
-        at += fprintf(out, " %s", word);
+        at += fprintf(page->out, " %s", word);
     }
-    fputs("\n\n", out);
+    fputs("\n\n", page->out);
 }
 
-static void print_command(FILE *out, const struct command *command) {
-    fprintf(out, "strata %s: %s\n\n", command->name, command->summary);
-    print_usage(out, command);
+static void print_command(const struct page *page, const struct command *command) {
+    int at = fprintf(page->out, "strata %s: ", command->name);
+    wrap_text(page->out, command->summary, at, 0, page->width);
+    fputc('\n', page->out);
+    print_usage(page, command);
     for (size_t i = 0; i < command->operand_count; i++) {
-        print_row(out, command->operands[i].name, command->operands[i].help);
+        print_row(page, command->operands[i].name, command->operands[i].help);
     }
     for (size_t i = 0; i < command->option_count; i++) {
-        print_option(out, &command->options[i]);
+        print_option(page, &command->options[i]);
     }
     if (command->details != NULL) {
-        fprintf(out, "%s%s", command->operand_count + command->option_count > 0 ? "\n" : "",
-                command->details);
+        fputs(command->operand_count + command->option_count > 0 ? "\n" : "", page->out);
+        wrap_lines(page->out, command->details, 0, FULL_LINE, page->width < WRAP_WIDEST ? page->width : 0);
     }
 }
 
@@ -133,20 +129,41 @@ static int unknown_topic(const char *topic, struct error *err) {
     return error_set(err, STATUS_USAGE, "there is no topic '%s' (did you mean '%s'?)", topic, nearest);
 }
 
+// A key is one line for programs, and as many as it takes on a terminal.
+static int print_job(FILE *out, bool markdown, int columns, struct error *err) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *whole = open_memstream(&text, &size);
+    if (whole == NULL) {
+        return error_set(err, STATUS_INTERNAL, "out of memory for the reference of the job file");
+    }
+    job_print_reference(whole, markdown);
+    bool failed = ferror(whole) != 0;
+    failed = fclose(whole) != 0 || failed;
+    if (!failed) {
+        wrap_lines(out, text, 4, 0, columns);
+    }
+    free(text);
+    return failed ? error_set(err, STATUS_INTERNAL, "out of memory for the reference of the job file")
+                  : STATUS_OK;
+}
+
 static int run(struct command_context *context, struct error *err) {
     const char *topic = argument_text(context->arguments, "TOPIC", NULL);
     bool markdown = argument_given(context->arguments, "--markdown");
     if (markdown && (topic == NULL || strcmp(topic, "job") != 0)) {
         return error_set(err, STATUS_USAGE, "--markdown is for the topic 'job'");
     }
+    int columns = wrap_columns(context->out);
+    const struct page page = {.out = context->out, .width = columns > 0 ? columns : WRAP_WIDEST};
     if (topic == NULL) {
-        print_overview(context->out);
+        print_overview(&page);
     } else if (strcmp(topic, "job") == 0) {
-        job_print_reference(context->out, markdown);
+        return print_job(context->out, markdown, markdown ? 0 : columns, err);
     } else if (strcmp(topic, "exit-codes") == 0) {
-        print_exit_codes(context->out);
+        print_exit_codes(&page);
     } else if (command_find(topic) != NULL) {
-        print_command(context->out, command_find(topic));
+        print_command(&page, command_find(topic));
     } else {
         return unknown_topic(topic, err);
     }

@@ -1,7 +1,9 @@
 #include <inttypes.h>
+#include <string.h>
 
 #include "base/printable.h"
 #include "commands/command.h"
+#include "commands/waiting.h"
 #include "problems/import.h"
 
 static void print_fault(void *context, uint64_t line, const char *what) {
@@ -15,10 +17,14 @@ static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
     const char *path = argument_text(arguments, "FILE.jsonl[.gz]", NULL);
     const char *database = argument_text(arguments, "PROBLEMS.db", NULL);
+    struct waiting waiting;
+    const struct watch watch = waiting_watch(&waiting, "import");
     const struct import_options options = {
         .table = argument_text(arguments, "--table", "problems"),
-        .id = argument_text(arguments, "--id", "problem_id"),
+        .id = argument_text(arguments, "--id", NULL),
         .append = argument_given(arguments, "--append"),
+        .watch = &watch,
+        .skip_broken = argument_given(arguments, "--skip-broken"),
     };
     struct import_report report;
     int status = import_jsonl(path, database, &options, print_fault, (void *)(uintptr_t)path, &report, err);
@@ -28,6 +34,15 @@ static int run(struct command_context *context, struct error *err) {
                 report.columns);
         printable_write(context->out, options.table);
         fputc('\n', context->out);
+        if (options.id == NULL && strcmp(report.id, IMPORT_STANDARD_ID) != 0) {
+            fputs("there is no '" IMPORT_STANDARD_ID "': the id is '", context->out);
+            printable_write(context->out, report.id);
+            fputs("' (problems.id of the job)\n", context->out);
+        }
+        if (report.skipped > 0) {
+            fprintf(context->out, "%" PRIu64 " broken %s left out\n", report.skipped,
+                    report.skipped == 1 ? "line was" : "lines were");
+        }
     }
     return status;
 }
@@ -45,8 +60,12 @@ static const struct option options[] = {
     {.name = "--id",
      .kind = OPTION_TEXT,
      .value = "COLUMN",
-     .help = "the member that names a problem: in every line and unique (default: problem_id)"},
+     .help = "the member that names a problem: in every line and unique (default: problem_id, or another "
+             "usual name that fits)"},
     {.name = "--append", .kind = OPTION_FLAG, .help = "add to a table that is already there"},
+    {.name = "--skip-broken",
+     .kind = OPTION_FLAG,
+     .help = "leave broken lines out, each listed (default: nothing is imported when one is broken)"},
 };
 
 const struct command command_import = {
@@ -56,10 +75,15 @@ const struct command command_import = {
     .operand_count = sizeof operands / sizeof operands[0],
     .options = options,
     .option_count = sizeof options / sizeof options[0],
-    .details = "Numbers, texts and true/false (1/0) become columns; arrays and objects become JSON text; "
-               "null and missing\n"
-               "members become NULL. Everything is imported or nothing: lines that are broken, that lack the "
-               "id or repeat one\n"
-               "are listed with their numbers (the first 20 of them).\n",
+    .details =
+        "Numbers, texts and true/false (1/0) become columns; arrays and objects become JSON text; "
+        "null and missing\n"
+        "members become NULL. Everything is imported or nothing: lines that are broken, that lack the "
+        "id or repeat one\n"
+        "are listed with their numbers (the first 20 of them). With --skip-broken they are left out and all "
+        "listed;\n"
+        "among them is what Python's json.dumps writes and JSON does not have (NaN, half of a surrogate "
+        "pair),\n"
+        "and numbers that 64 bits do not hold.\n",
     .run = run,
 };

@@ -92,7 +92,7 @@ static int parse_option(struct arguments *arguments, int argc, char **argv, int 
         return error_set(err, STATUS_USAGE, "%s is given twice", option->name);
     }
     argument->given = true;
-    if (option->kind == OPTION_FLAG) {
+    if (option->kind == OPTION_FLAG && (equals == NULL || option->choices == NULL)) {
         return equals == NULL ? STATUS_OK : error_set(err, STATUS_USAGE, "%s takes no value", option->name);
     }
     if (equals != NULL) {

@@ -25,9 +25,11 @@ enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_INTEGER };
 struct option {
     const char *name; // "--output"
     enum option_kind kind;
-    const char *value;   // placeholder of the value: "DIR"; NULL for a flag
-    const char *help;    // one line; says the default
-    const char *choices; // of a text, "npy|hdf5": anything else is refused; NULL: any text that is not empty
+    const char *value; // placeholder of the value: "DIR"; of a flag with choices "[=all]"; NULL for a flag
+    const char *help;  // one line; says the default
+    // Of a text, "npy|hdf5": anything else is refused; NULL: any text that is not empty. A flag may have some
+    // too, and is then given alone or as "--name=CHOICE".
+    const char *choices;
     int64_t minimum, maximum; // of an integer, both allowed
     bool required;
 };

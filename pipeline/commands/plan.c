@@ -1,10 +1,13 @@
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include "base/amount.h"
 #include "commands/command.h"
+#include "commands/waiting.h"
+#include "commands/wrap.h"
 #include "extract/inputs.h"
 
-static void print_plan(FILE *out, const struct inputs *inputs) {
+static void write_plan(FILE *out, const struct inputs *inputs) {
     const struct survey *survey = &inputs->survey;
     const struct ledger_survey *totals = &survey->totals;
     uint64_t per_shard = (uint64_t)inputs->job.checkpoint_every;
@@ -28,7 +31,8 @@ static void print_plan(FILE *out, const struct inputs *inputs) {
             inputs->job.batch_tokens, texts / batches, survey->largest_tokens);
     fprintf(out, "shards        %" PRIu64 " of %" PRIu64 " batches\n",
             (totals->batches + per_shard - 1) / per_shard, per_shard);
-    fprintf(out, "disk          %s\n", amount_text((double)inputs_planned_bytes(inputs), disk));
+    fprintf(out, "disk          %s\n",
+            amount_text((double)inputs_planned_bytes(inputs, &inputs->survey), disk));
     double flops = model_flops(inputs->model, inputs->layers[inputs->layer_count - 1], totals->tokens,
                                totals->squared_lengths);
     fprintf(out, "work          %.3f TFLOP (%.3f GFLOP a token)\n", flops * 1e-12,
@@ -36,9 +40,29 @@ static void print_plan(FILE *out, const struct inputs *inputs) {
     fprintf(out, "problem set   %s\n", totals->problems_sha256);
 }
 
+static int print_plan(FILE *out, const struct inputs *inputs, struct error *err) {
+    enum { INDENT = 14 };
+    char *text = NULL;
+    size_t size = 0;
+    FILE *whole = open_memstream(&text, &size);
+    if (whole == NULL) {
+        return error_set(err, STATUS_INTERNAL, "out of memory for the plan");
+    }
+    write_plan(whole, inputs);
+    bool failed = ferror(whole) != 0;
+    failed = fclose(whole) != 0 || failed;
+    if (!failed) {
+        wrap_lines(out, text, INDENT, 0, wrap_columns(out));
+    }
+    free(text);
+    return failed ? error_set(err, STATUS_INTERNAL, "out of memory for the plan") : STATUS_OK;
+}
+
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
-    const struct inputs_options options = {.job_path = argument_text(arguments, "JOB.yaml", NULL),
+    struct waiting waiting;
+    const struct inputs_options options = {.watch = waiting_watch(&waiting, "plan"),
+                                           .job_path = argument_text(arguments, "JOB.yaml", NULL),
                                            .limit = (uint64_t)argument_integer(arguments, "--limit", 0)};
     struct inputs inputs;
     int status = inputs_read_job(&inputs, &options, err);
@@ -55,10 +79,14 @@ static int run(struct command_context *context, struct error *err) {
         status = inputs_bind(&inputs, err);
     }
     if (status == STATUS_OK) {
-        status = survey_make(&inputs.survey, inputs.source, inputs.preparer, &inputs.limits, NULL, NULL, err);
+        status = survey_make(&inputs.survey, inputs.source, inputs.preparer, &inputs.limits, NULL, NULL, NULL,
+                             err);
     }
     if (status == STATUS_OK) {
-        print_plan(context->out, &inputs);
+        status = print_plan(context->out, &inputs, err);
+    }
+    if (status == STATUS_OK) {
+        status = inputs_refuse_nothing(&inputs, err);
     }
     inputs_close(&inputs);
     return status;

@@ -60,13 +60,14 @@ static int render(struct buffer *text, struct source *source, struct preparer *p
 int problem_text(struct buffer *text, const char *folder, struct ledger *ledger, uint64_t ordinal,
                  const char *id, size_t id_size, const struct shard_row *rows, size_t row_count,
                  struct error *err) {
+    const struct watch watch = {.patience = 5};
     struct job job = {0};
     struct source *source = NULL;
     struct tokenizer *tokenizer = NULL;
     struct preparer *preparer = NULL;
     int status = folder_job_read(&job, folder, ledger, err);
     if (status == STATUS_OK) {
-        status = source_open(&source, job.database, job.query, 0, err);
+        status = source_open(&source, job.database, job.query, 0, &watch, err);
     }
     if (status == STATUS_OK) {
         status = load_tokenizer(&tokenizer, &job, err);

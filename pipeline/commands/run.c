@@ -4,13 +4,33 @@
 #include "commands/command.h"
 #include "extract/runner.h"
 
-static void print_summary(FILE *out, const struct runner_summary *summary) {
+static void print_failures(FILE *out, const struct runner_summary *summary, bool asked) {
+    const struct ledger_retry_counts *failures = &summary->failures;
+    uint64_t failed = summary->totals.failed;
+    if (summary->retried) {
+        fprintf(out,
+                "failed problems tried again: %" PRIu64 "; done now: %" PRIu64 ", still to come: %" PRIu64
+                "\n",
+                failures->tried, failures->succeeded, failures->waiting);
+    } else if (asked && summary->totals.finished) {
+        fprintf(out, "no failed problem to try again%s\n",
+                failed > 0 ? ": these fail for what their rows hold (--retry-failed=all tries them)" : "");
+    }
+    if (failures->transient > 0 && failures->waiting == 0) {
+        fprintf(out,
+                "failed problems that may be tried again with --retry-failed: %" PRIu64 " of %" PRIu64 "\n",
+                failures->transient, failed);
+    }
+}
+
+static void print_summary(FILE *out, const struct runner_summary *summary, bool asked) {
     const struct ledger_totals *totals = &summary->totals;
     printable_write(out, summary->folder);
     fprintf(out, ": %" PRIu64 " problems: %" PRIu64 " done, %" PRIu64 " failed, %" PRIu64 " skipped\n",
             summary->problems, totals->done, totals->failed, totals->skipped);
     fprintf(out, "%" PRIu64 " rows in %" PRIu64 " shards, %" PRIu64 " bytes\n", totals->rows, totals->shards,
             totals->bytes);
+    print_failures(out, summary, asked);
     if (summary->launch_batches > 0 && summary->launch_seconds > 0) {
         fprintf(out,
                 "this launch: %" PRIu64 " batches, %" PRIu64
@@ -25,17 +45,20 @@ static void print_summary(FILE *out, const struct runner_summary *summary) {
 
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
+    const char *scope = argument_text(arguments, "--retry-failed", NULL);
     const struct runner_options options = {
         .inputs = {.job_path = argument_text(arguments, "JOB.yaml", NULL),
                    .output = argument_text(arguments, "--output", NULL),
                    .limit = (uint64_t)argument_integer(arguments, "--limit", 0),
                    .threads = (int)argument_integer(arguments, "--threads", 0)},
         .stop_after = (uint64_t)argument_integer(arguments, "--stop-after", 0),
+        .retry = {.asked = argument_given(arguments, "--retry-failed"),
+                  .scope = scope == NULL ? RETRY_TRANSIENT : RETRY_ALL},
         .display = argument_given(arguments, "--quiet") ? NULL : stderr};
     struct runner_summary summary;
     int status = runner_run(&options, &summary, err);
     if (status == STATUS_OK || summary.problems > 0) {
-        print_summary(context->out, &summary);
+        print_summary(context->out, &summary, options.retry.asked);
     }
     return status;
 }
@@ -67,6 +90,12 @@ static const struct option options[] = {
      .help = "stop cleanly (exit 75) after so many batches of this launch (default: at the end)",
      .minimum = 1,
      .maximum = INT64_MAX},
+    {.name = "--retry-failed",
+     .kind = OPTION_FLAG,
+     .value = "[=all]",
+     .choices = "all",
+     .help = "once the run is finished, try again the failed problems whose reason may pass (hidden "
+             "states that were not finite); all: every failed problem"},
     {.name = "--quiet", .kind = OPTION_FLAG, .help = "show no progress"},
 };
 
@@ -86,6 +115,15 @@ const struct command command_run = {
         "same\n"
         "signal again ends it at once, and so does another one more than 3 s later. After a crash at most\n"
         "run.checkpoint_every batches are computed again.\n"
+        "A problem fails for what its row holds, or because its hidden states were not finite, which a fault "
+        "of\n"
+        "the machine may have caused. --retry-failed tries the latter again; when rows of failed problems "
+        "were\n"
+        "mended in the database (all others are as they were), every failed one. What succeeds comes into "
+        "new\n"
+        "shards, sealed ones stay as they are. Once it has begun the retry belongs to the run, and any "
+        "launch\n"
+        "finishes it.\n"
         "Exit codes: strata help exit-codes.\n",
     .run = run,
 };

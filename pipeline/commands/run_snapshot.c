@@ -94,6 +94,9 @@ static int read_ledger(struct run_snapshot *snapshot, struct launches *launches,
         status = ledger_totals(ledger, &snapshot->totals, err);
     }
     if (status == STATUS_OK) {
+        status = ledger_retry_counts(ledger, &snapshot->failures, err);
+    }
+    if (status == STATUS_OK) {
         status = ledger_read_end(ledger, err);
     }
     ledger_close(ledger);
@@ -145,6 +148,8 @@ static void derive_counts(struct run_snapshot *snapshot) {
     const struct ledger_totals *totals = &snapshot->totals;
     const struct ledger_survey *survey = &snapshot->survey;
     uint64_t settled = totals->done + totals->failed + totals->skipped;
+    snapshot->planned_batches =
+        survey->batches > snapshot->totals.batches ? survey->batches : snapshot->totals.batches;
     snapshot->remaining = survey->problems > settled ? survey->problems - settled : 0;
     if (snapshot->has_survey && (totals->finished || survey->rows <= totals->rows)) {
         snapshot->has_planned = true;

@@ -26,9 +26,11 @@ struct run_snapshot {
     bool has_survey;
     struct ledger_survey survey;
     struct ledger_totals totals; // sealed and acknowledged
+    struct ledger_retry_counts failures;
     bool has_progress;
     struct ledger_progress progress; // live; zeros without one
     uint64_t remaining;              // problems without a final state
+    uint64_t planned_batches;        // of the survey, or those that are sealed when a retry has added some
     uint64_t batches;                // computed: sealed ones, and those of the open shard while running
     uint64_t tokens;                 // as above
     double overall_rate;             // tokens per second of computing; 0: not known

@@ -19,7 +19,10 @@ struct view {
     const char *folder;
     struct ledger *ledger;
     struct ledger_problem problem;
-    struct buffer memory; // the problem's texts
+    struct buffer memory;  // the problem's texts
+    struct buffer earlier; // reasons of its earlier tries
+    size_t earlier_count;
+    bool transient; // it failed, and a retry tries it again
     struct shard_reader *reader;
     struct buffer text; // rendered; empty when it is not to be had
     size_t rows_most;
@@ -40,6 +43,23 @@ static void print_start(FILE *out, const char *text, size_t size, size_t most) {
     }
 }
 
+// Of a problem that failed, now or before.
+static void print_tries(const struct view *view) {
+    size_t at = 0;
+    for (size_t i = 0; i < view->earlier_count; i++) {
+        const char *reason = view->earlier.data + at;
+        fprintf(view->out, "  try %-7zu failed, ", i + 1);
+        printable_write(view->out, reason);
+        fputc('\n', view->out);
+        at += strlen(reason) + 1;
+    }
+    if (view->problem.state == PROBLEM_FAILED) {
+        fprintf(view->out, "  try again   %s\n",
+                view->transient ? "strata run --retry-failed does"
+                                : "only strata run --retry-failed=all does: its row is at fault");
+    }
+}
+
 static void print_head(const struct view *view) {
     const struct ledger_problem *problem = &view->problem;
     FILE *out = view->out;
@@ -48,6 +68,7 @@ static void print_head(const struct view *view) {
     printable_write(out, problem->reason == NULL ? "" : problem->reason);
     fputc('\n', out);
     fprintf(out, "  query row   %" PRIu64 "\n", problem->ordinal);
+    print_tries(view);
     if (problem->state == PROBLEM_DONE) {
         fprintf(out, "  shard       %" PRIu64 ", problem %" PRIu32 " in it, batch %" PRIu64 "\n",
                 problem->shard, problem->index, problem->batch);
@@ -202,12 +223,20 @@ static int run(struct command_context *context, struct error *err) {
                            view.folder, id);
     }
     if (status == STATUS_OK) {
+        status = ledger_earlier_reasons(view.ledger, view.problem.ordinal, &view.earlier, &view.earlier_count,
+                                        err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_is_transient(view.ledger, view.problem.ordinal, &view.transient, err);
+    }
+    if (status == STATUS_OK) {
         print_head(&view);
         status = view.problem.state == PROBLEM_DONE ? show_done(&view, err) : print_text(&view, NULL, 0, err);
     }
     shard_reader_close(view.reader);
     ledger_close(view.ledger);
     buffer_destroy(&view.memory);
+    buffer_destroy(&view.earlier);
     buffer_destroy(&view.text);
     free(view.stored);
     return status;

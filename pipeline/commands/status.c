@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/printable.h"
+#include "checkpoints/view.h"
 #include "commands/command.h"
 #include "commands/device_figures.h"
 #include "commands/format.h"
@@ -78,6 +79,26 @@ static void print_bar(FILE *out, const struct run_snapshot *snapshot) {
     fprintf(out, "] %s\n", format_share(part, all, share));
 }
 
+static void print_failures(FILE *out, const struct run_snapshot *snapshot) {
+    const struct ledger_retry_counts *failures = &snapshot->failures;
+    char a[FORMAT_TEXT];
+    char b[FORMAT_TEXT];
+    char c[FORMAT_TEXT];
+    uint64_t failed = snapshot->totals.failed; // of another moment than the figures of the failures
+    uint64_t others = failed > failures->transient ? failed - failures->transient : 0;
+    if (failures->transient > 0) {
+        fprintf(
+            out,
+            "  failed      %s may be tried again (strata run --retry-failed), %s for what their rows hold\n",
+            format_count(failures->transient, a), format_count(others, b));
+    }
+    if (failures->tried > 0) {
+        fprintf(out, "  retry       %s tried again: %s done, %s still to come\n",
+                format_count(failures->tried, a), format_count(failures->succeeded, b),
+                format_count(failures->waiting, c));
+    }
+}
+
 static void print_counts(FILE *out, const struct run_snapshot *snapshot) {
     char a[FORMAT_TEXT];
     char b[FORMAT_TEXT];
@@ -94,11 +115,12 @@ static void print_counts(FILE *out, const struct run_snapshot *snapshot) {
     } else {
         fputs("  problems    not counted yet\n", out);
     }
+    print_failures(out, snapshot);
     char stage[PRINTABLE_TEXT];
     fprintf(out, "  stage       %s; %s of %s batches",
             snapshot->has_progress ? printable(stage, sizeof stage, progress->stage) : "none yet",
             format_count(snapshot->batches, a),
-            snapshot->has_survey ? format_count(snapshot->survey.batches, b) : "?");
+            snapshot->has_survey ? format_count(snapshot->planned_batches, b) : "?");
     if (snapshot->state == RUN_RUNNING && strcmp(progress->stage, "loading") == 0) {
         fprintf(out, "; %s of %s of weights", format_bytes(progress->loaded_bytes, a),
                 format_bytes(progress->load_bytes, b));
@@ -138,6 +160,9 @@ static void print_storage(FILE *out, const struct run_snapshot *snapshot) {
         fprintf(out, ", about %s still to be written", format_bytes(snapshot->planned, b));
     }
     fputc('\n', out);
+    if (totals->shards > VIEW_SHARDS) {
+        fprintf(out, "  latents.h5  not written beyond %d shards: " VIEW_INSTEAD "\n", VIEW_SHARDS);
+    }
 }
 
 static json_t *residency(const struct run_snapshot *snapshot) {
@@ -272,7 +297,7 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
         "{s:i, s:o, s:I, s:s, s:b, s:o, s:o, s:{s:o, s:o, s:o, s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, "
         "s:{s:o, s:o},"
         " s:{s:o, s:o}, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o, "
-        "s:o}",
+        "s:o, s:{s:o, s:o, s:o, s:o}}",
         "status_version", 1, "folder", text_or_null(folder), "time", (json_int_t)snapshot->now, "state",
         run_state_name(snapshot->state), "finished", (int)totals->finished, "launch",
         describe_launch(snapshot->launches > 0, &snapshot->launch), "stage",
@@ -280,7 +305,7 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
         number_if(survey, snapshot->survey.problems), "done", number(totals->done), "failed",
         number(totals->failed), "skipped", number(totals->skipped), "remaining",
         number_if(survey, snapshot->remaining), "truncated", number(totals->truncated), "batches", "done",
-        number(snapshot->batches), "total", number_if(survey, snapshot->survey.batches), "tokens", "done",
+        number(snapshot->batches), "total", number_if(survey, snapshot->planned_batches), "tokens", "done",
         number(snapshot->tokens), "total", number_if(survey, snapshot->survey.tokens), "tokens_per_second",
         "now", real_if(live, snapshot->state == RUN_RUNNING ? progress->tokens_per_second : 0), "overall",
         real_if(snapshot->overall_rate > 0, snapshot->overall_rate), "seconds", "elapsed",
@@ -294,7 +319,9 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
         number_if(live, (uint64_t)progress->updated), "device",
         live && progress->device.known != 0 ? device_figures_json(&progress->device) : json_null(),
         "cpu_paths", snapshot->cpu_paths.size > 0 ? text_or_null(snapshot->cpu_paths.data) : json_null(),
-        "residency", residency(snapshot), "refused", describe_launch(snapshot->refused, &snapshot->refusal));
+        "residency", residency(snapshot), "refused", describe_launch(snapshot->refused, &snapshot->refusal),
+        "retry", "transient", number(snapshot->failures.transient), "tried", number(snapshot->failures.tried),
+        "succeeded", number(snapshot->failures.succeeded), "waiting", number(snapshot->failures.waiting));
 }
 
 static int print_json(FILE *out, const char *folder, const struct run_snapshot *snapshot, bool one_line,
@@ -410,7 +437,8 @@ const struct command command_status = {
         "figures)\n"
         "  shards             count, bytes, rows\n"
         "  disk               free_bytes, planned_bytes (still to be written)\n"
-        "  drift              state (calibrating, steady, warned, suspect, stopped), score\n"
+        "  drift              state (calibrating, steady, sharing: CAUSE, SHARE %,\n"
+        "                     warned, suspect, stopped), score\n"
         "  device             what a GPU said of itself at the last batch (each may be null), else null:\n"
         "                     upload_seconds, device_seconds, download_seconds, memory_used and "
         "process_memory (bytes),\n"
@@ -424,6 +452,10 @@ const struct command command_status = {
         "  residency          where the last launch found the model: kind and name of the device, pieces, "
         "bytes, planned\n"
         "                     and taken (bytes by purpose), process_bytes (the driver's figure, if any); "
-        "or null\n",
+        "or null\n"
+        "  retry              transient (failed problems that strata run --retry-failed would try again); of "
+        "the "
+        "last\n"
+        "                     retry: tried, succeeded, waiting (0: it is over)\n",
     .run = run,
 };

@@ -66,6 +66,7 @@ static int keep_attributes(struct export_plan *plan, const struct shard_reader *
                                         "pooling",
                                         "dtype",
                                         "compute_dtype",
+                                        "warnings",
                                         "identity"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         const char *value = shard_reader_attribute(reader, names[i]);

@@ -173,7 +173,7 @@ static json_t *describe(const struct export_plan *plan, const struct export_requ
                               dtype_name(plan->dtype), "computed", attribute(plan, "compute_dtype"));
     return json_pack(
         "{s:i, s:s, s:s, s:s, s:b, s:o, s:o, s:{s:o}, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:o, "
-        "s:o, s:O}",
+        "s:o, s:o, s:O}",
         "export_version", 1, "format", export_format_name(request->format), "program", request->program,
         "run", request->run, "complete", (int)plan->finished, "counts", describe_counts(plan, report),
         "model", model, "tokenizer", "fingerprint", attribute(plan, "tokenizer_fingerprint"),
@@ -181,7 +181,7 @@ static json_t *describe(const struct export_plan *plan, const struct export_requ
         "steps", steps, "pooling", attribute(plan, "pooling"), "dtype", dtype, "hidden", number(plan->hidden),
         "layers", describe_layers(plan, figures), "order", order, "split", describe_rule(&request->split),
         "left_out", plan->left_out, "splits", describe_splits(plan, figures), "shards", describe_shards(plan),
-        "identity", plan->identity);
+        "warnings", attribute(plan, "warnings"), "identity", plan->identity);
 }
 
 int export_sidecar_write(const struct export_plan *plan, const struct export_request *request,

@@ -1,5 +1,6 @@
 #include "extract/canary.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +9,12 @@
 #include "base/random.h"
 #include "base/size.h"
 #include "extract/in_flight.h"
+
+// On processors: operations of a canary, seconds of a timed shape and of all its runs.
+#define CANARY_FLOPS 6e10
+#define SHAPE_SECONDS 1.5
+#define RUNS_SECONDS 3.0
+#define SQUARE_SLOWER 1.5 // operations on pairs of tokens are slower than products with weights
 
 enum {
     CANARY_SEED = 20240607,
@@ -23,7 +30,7 @@ static size_t own_slot(const struct canary *canary) {
 int canary_create(struct canary *canary, struct model *model, struct device *device,
                   const struct model_limits *limits, struct error *err) {
     *canary = (struct canary){.model = model, .device = device, .limits = *limits};
-    canary->has_clock = in_flight_depth(device) > 1;
+    canary->on_host = in_flight_depth(device) == 1;
     canary->vocabulary = model_config_of(model)->vocabulary;
     int status = memory_zeroed((void **)&canary->ids, limits->tokens, sizeof *canary->ids, err);
     if (status == STATUS_OK) {
@@ -65,8 +72,8 @@ static struct model_batch shape(struct canary *canary, size_t tokens, size_t len
                                 .slot = own_slot(canary)};
 }
 
-static int run_once(struct canary *canary, const struct model_batch *batch, double *seconds,
-                    double *device_seconds, struct error *err) {
+static int run_once(struct canary *canary, const struct model_batch *batch, struct drift_time *time,
+                    struct error *err) {
     struct device_mark mark;
     struct device_times times = {0};
     double began = clock_seconds();
@@ -74,28 +81,27 @@ static int run_once(struct canary *canary, const struct model_batch *batch, doub
     if (status == STATUS_OK) {
         status = device_wait(canary->device, mark, &times, err);
     }
-    *seconds = clock_seconds() - began;
-    *device_seconds = canary->has_clock ? times.compute_seconds : 0;
+    time->wall = clock_seconds() - began;
+    time->worked = canary->on_host ? times.worked_seconds : times.compute_seconds;
     if (canary->guard != NULL) {
         guard_start_goes_on(canary->guard);
     }
     return status;
 }
 
-static int run_fastest(struct canary *canary, const struct model_batch *batch, int runs, double *seconds,
+// The fastest by each clock. On processors long runs are few: their own time tells enough.
+static int run_fastest(struct canary *canary, const struct model_batch *batch, struct drift_time *fastest,
                        struct error *err) {
-    *seconds = 0;
-    for (int run = 0; run < runs; run++) {
-        double once;
-        double on_device;
-        int status = run_once(canary, batch, &once, &on_device, err);
+    double worked = 0;
+    for (int run = 0; run < CANARY_RUNS && !(canary->on_host && worked > RUNS_SECONDS); run++) {
+        struct drift_time once;
+        int status = run_once(canary, batch, &once, err);
         if (status != STATUS_OK) {
             return status;
         }
-        if (run == 0 || once < *seconds) {
-            *seconds = once;
-            canary->device_seconds = on_device;
-        }
+        worked += once.worked;
+        fastest->wall = run == 0 ? once.wall : fmin(fastest->wall, once.wall);
+        fastest->worked = run == 0 ? once.worked : fmin(fastest->worked, once.worked);
     }
     return STATUS_OK;
 }
@@ -121,59 +127,118 @@ static int hash_outputs(struct canary *canary, const struct model_batch *batch, 
     return status;
 }
 
+static double flops(const struct canary *canary, size_t tokens, double squared_lengths) {
+    const struct model_limits *limits = &canary->limits;
+    return model_flops(canary->model, limits->layers[limits->layer_count - 1], tokens, squared_lengths);
+}
+
 // On a CPU time grows evenly, so an eighth of the budget tells enough; a GPU is timed at the sizes it will
 // run.
 static size_t calibration_tokens(const struct canary *canary) {
-    struct device_description device;
-    device_describe(canary->device, &device);
     size_t budget = canary->limits.tokens;
-    bool is_cpu = device.kind[0] == 'c' && device.kind[1] == 'p';
-    return is_cpu ? size_min(budget, size_max(budget / 8, 4 * SHORT_TEXT)) : budget;
+    return canary->on_host ? size_min(budget, size_max(budget / 8, 4 * SHORT_TEXT)) : budget;
 }
 
-static int time_shape(struct canary *canary, size_t tokens, size_t length, struct drift_sample *sample,
-                      struct error *err) {
-    struct model_batch batch = shape(canary, tokens, length);
-    double each = (double)batch.tokens / (double)batch.texts;
-    sample->tokens = (double)batch.tokens;
-    sample->squared_lengths = (double)batch.texts * each * each;
-    return run_fastest(canary, &batch, CANARY_RUNS, &sample->seconds, err);
+// By what the model is and not by how fast it ran: another launch's canary must be the same.
+static size_t canary_tokens(const struct canary *canary) {
+    size_t tokens = size_max(calibration_tokens(canary) / 2, 1);
+    double each = flops(canary, 1, 1);
+    if (!canary->on_host || each * (double)tokens <= CANARY_FLOPS) {
+        return tokens;
+    }
+    return size_min(tokens, size_max((size_t)(CANARY_FLOPS / each), TINY_BATCH));
 }
 
-int canary_calibrate(struct canary *canary, struct guard *guard, struct drift_cost *cost, struct error *err) {
-    struct drift_sample samples[3];
-    size_t tokens = calibration_tokens(canary);
-    double warm;
-    double warm_on_device;
+int canary_calibrate(struct canary *canary, struct guard *guard, struct error *err) {
+    struct drift_time warm;
     canary->guard = guard;
-    canary->tokens = size_max(tokens / 2, 1);
+    canary->tokens = canary_tokens(canary);
     struct model_batch batch = shape(canary, canary->tokens, SHORT_TEXT);
-    int status = run_once(canary, &batch, &warm, &warm_on_device, err); // first touch of every buffer
+    int status = run_once(canary, &batch, &warm, err); // first touch of every buffer
     if (status == STATUS_OK) {
-        status = time_shape(canary, TINY_BATCH, TINY_BATCH, &samples[0], err);
+        status = run_fastest(canary, &batch, &canary->calibrated, err);
     }
-    if (status == STATUS_OK) {
-        status = time_shape(canary, tokens, SHORT_TEXT, &samples[1], err);
-    }
-    if (status == STATUS_OK) {
-        status = time_shape(canary, tokens, tokens, &samples[2], err);
-    }
-    if (status == STATUS_OK) {
-        batch = shape(canary, canary->tokens, SHORT_TEXT);
-        status = run_fastest(canary, &batch, CANARY_RUNS, &canary->seconds, err);
-    }
+    canary->last = canary->calibrated;
     if (status == STATUS_OK) {
         status = hash_outputs(canary, &batch, canary->sha256, err);
-        drift_fit(cost, samples);
     }
     canary->guard = NULL;
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "calibration");
 }
 
-int canary_run(struct canary *canary, double *seconds, bool *same, struct error *err) {
+// ---- what a batch costs ----
+
+struct shapes { // a tiny batch, many short texts, one long text
+    struct drift_sample by_wall[3];
+    struct drift_sample by_own[3];
+};
+
+static struct model_batch put_shape(struct canary *canary, struct shapes *shapes, size_t i, size_t tokens,
+                                    size_t length) {
+    struct model_batch batch = shape(canary, tokens, length);
+    double each = (double)batch.tokens / (double)batch.texts;
+    shapes->by_wall[i] = (struct drift_sample){.tokens = (double)batch.tokens,
+                                               .squared_lengths = (double)batch.texts * each * each};
+    shapes->by_own[i] = shapes->by_wall[i];
+    return batch;
+}
+
+static int time_shape(struct canary *canary, struct shapes *shapes, size_t i, size_t tokens, size_t length,
+                      struct error *err) {
+    struct drift_time fastest = {0};
+    struct model_batch batch = put_shape(canary, shapes, i, tokens, length);
+    int status = run_fastest(canary, &batch, &fastest, err);
+    shapes->by_wall[i].seconds = fastest.wall;
+    shapes->by_own[i].seconds = fastest.worked;
+    return status;
+}
+
+// Tokens of the shapes: on processors as many as take SHAPE_SECONDS at the canary's rate.
+static size_t shape_tokens(const struct canary *canary) {
+    size_t tokens = calibration_tokens(canary);
+    if (!canary->on_host) {
+        return tokens;
+    }
+    double timely = SHAPE_SECONDS * (double)canary->tokens / fmax(canary->calibrated.worked, 1e-9);
+    return timely < (double)tokens ? size_min(tokens, size_max((size_t)timely, 4 * TINY_BATCH)) : tokens;
+}
+
+// Seconds of a squared token as operations count it; 0 on a GPU, which runs texts long enough to measure it.
+static double guess_square(const struct canary *canary, const struct drift_sample *flat) {
+    double square = flops(canary, 1, 1e6) - flops(canary, 1, 0);
+    double all = flops(canary, (size_t)flat->tokens, flat->squared_lengths);
+    return canary->on_host && all > 0 ? SQUARE_SLOWER * 1e-6 * square / all * flat->seconds : 0;
+}
+
+int canary_fit(struct canary *canary, struct guard *guard, struct drift_cost *cost,
+               struct drift_cost *own_cost, struct error *err) {
+    struct shapes shapes;
+    size_t tokens = shape_tokens(canary);
+    canary->guard = guard;
+    int status = time_shape(canary, &shapes, 0, TINY_BATCH, TINY_BATCH, err);
+    if (status == STATUS_OK) {
+        status = time_shape(canary, &shapes, 1, tokens, SHORT_TEXT, err);
+    }
+    put_shape(canary, &shapes, 2, tokens, tokens);
+    if (status == STATUS_OK && drift_tells_square(&shapes.by_wall[1], &shapes.by_wall[2],
+                                                  guess_square(canary, &shapes.by_wall[1]))) {
+        status = time_shape(canary, &shapes, 2, tokens, tokens, err);
+    }
+    if (status == STATUS_OK) {
+        drift_fit(cost, shapes.by_wall, guess_square(canary, &shapes.by_wall[1]));
+        *own_cost = (struct drift_cost){0};
+    }
+    if (status == STATUS_OK && canary->calibrated.worked > 0) {
+        drift_fit(own_cost, shapes.by_own, guess_square(canary, &shapes.by_own[1]));
+    }
+    canary->guard = NULL;
+    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "calibration");
+}
+
+int canary_run(struct canary *canary, bool *same, struct error *err) {
     char hex[DIGEST_HEX];
     struct model_batch batch = shape(canary, canary->tokens, SHORT_TEXT);
-    int status = run_fastest(canary, &batch, CANARY_RUNS, seconds, err);
+    int status = run_fastest(canary, &batch, &canary->last, err);
     if (status == STATUS_OK) {
         status = hash_outputs(canary, &batch, hex, err);
         *same = status == STATUS_OK && strcmp(hex, canary->sha256) == 0;

@@ -69,7 +69,8 @@ static int reconcile(struct inputs *inputs, struct ledger *ledger, const struct 
         return STATUS_OK; // the same, or so different that the identity tells
     }
     int status = ledger_totals(ledger, &totals, err);
-    if (status != STATUS_OK || totals.finished) { // a finished run computes nothing more, on any path
+    if (status != STATUS_OK ||
+        (totals.finished && !inputs->retries)) { // it computes nothing more, on any path
         inputs->path_changes = status == STATUS_OK;
         return status;
     }

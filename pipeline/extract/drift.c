@@ -8,6 +8,8 @@
 #define SMOOTHING 0.1
 #define CUSUM_SLACK 0.07
 #define CUSUM_LIMIT 0.5
+#define SQUARE_TELLS 0.1 // of the time: what pairs must take to be measured
+#define SQUARE_MISS 3.0  // times that a guess by operations may be off
 
 #define PAUSE_BATCHES 10.0
 #define PAUSE_LEAST 10.0
@@ -23,18 +25,35 @@ static double not_negative(double value) {
     return value > 0 ? value : 0;
 }
 
-void drift_fit(struct drift_cost *cost, const struct drift_sample samples[3]) {
+static double within(double value, double low, double high) {
+    return fmin(fmax(value, low), high);
+}
+
+bool drift_tells_square(const struct drift_sample *flat, const struct drift_sample *tall,
+                        double square_guess) {
+    double squares = tall->squared_lengths - flat->squared_lengths;
+    return square_guess == 0 || square_guess * squares > SQUARE_TELLS * flat->seconds;
+}
+
+// Texts all of one length tell nothing about the quadratic part, and then do not need it. Short texts spend a
+// small part of their time on pairs; a neighbour while the long text ran must not make them spend it all.
+static double fit_square(const struct drift_sample *flat, const struct drift_sample *tall, double guess) {
+    if (!drift_tells_square(flat, tall, guess)) {
+        return guess;
+    }
+    double squares = tall->squared_lengths - flat->squared_lengths;
+    double same = tall->seconds - flat->seconds * (tall->tokens / flat->tokens);
+    double square = squares > 0 ? not_negative(same / squares) : 0;
+    square = guess > 0 ? within(square, guess / SQUARE_MISS, guess * SQUARE_MISS) : square;
+    return fmin(square, 0.5 * flat->seconds / flat->squared_lengths);
+}
+
+void drift_fit(struct drift_cost *cost, const struct drift_sample samples[3], double square_guess) {
     const struct drift_sample *tiny = &samples[0];
     const struct drift_sample *flat = &samples[1];
     const struct drift_sample *tall = &samples[2];
-    double squares = tall->squared_lengths - flat->squared_lengths;
     double tokens = flat->tokens - tiny->tokens;
-    // Texts all of one length tell nothing about the quadratic part, and then do not need it.
-    double same = tall->seconds - flat->seconds * (tall->tokens / flat->tokens);
-    cost->per_square = squares > 0 ? not_negative(same / squares) : 0;
-    // Short texts spend a small part of their time on pairs; a neighbour while the long text ran must not
-    // make them spend it all.
-    cost->per_square = fmin(cost->per_square, 0.5 * flat->seconds / flat->squared_lengths);
+    cost->per_square = fit_square(flat, tall, square_guess);
     double linear =
         flat->seconds - tiny->seconds - cost->per_square * (flat->squared_lengths - tiny->squared_lengths);
     cost->per_token = tokens > 0 ? not_negative(linear / tokens) : 0;
@@ -57,10 +76,6 @@ static double median(const double *values, size_t count) {
     memcpy(sorted, values, count * sizeof *sorted);
     qsort(sorted, count, sizeof *sorted, ascending);
     return count % 2 == 1 ? sorted[count / 2] : 0.5 * (sorted[count / 2 - 1] + sorted[count / 2]);
-}
-
-static double within(double value, double low, double high) {
-    return fmin(fmax(value, low), high);
 }
 
 static void remember(struct drift *drift, double y) {
@@ -104,8 +119,12 @@ enum drift_event drift_step(struct drift *drift, double seconds, double predicte
             drift->baseline = within(median(drift->first, DRIFT_BASELINE), -BASELINE_LIMIT, BASELINE_LIMIT);
         }
     }
-    double y = x - drift->baseline;
-    *score = y;
+    *score = x - drift->baseline;
+    drift->own_average += SMOOTHING * (fmin(*score, log(4.0)) - drift->own_average);
+    if (drift->own_average < log(1.2)) {
+        drift->excused = 0;
+    }
+    double y = *score - drift->excused;
     remember(drift, y);
     drift->average += SMOOTHING * (fmin(y, log(4.0)) - drift->average);
     bool suspect = y > log(3.0) || recent_above(drift, 3, log(2.0)) >= 2 ||
@@ -122,6 +141,16 @@ void drift_cleared(struct drift *drift) {
     drift->recent_count = 0;
     drift->average = 0;
     drift->quiet = QUIET_BATCHES;
+}
+
+void drift_excuse(struct drift *drift, double growth) {
+    drift_cleared(drift);
+    drift->excused = log(growth);
+    drift->own_average = fmax(drift->own_average, drift->excused);
+}
+
+void drift_excuse_ends(struct drift *drift) {
+    drift->excused = 0;
 }
 
 double drift_pause(double batch_seconds) {

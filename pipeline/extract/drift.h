@@ -2,14 +2,18 @@
 // lengths do not matter, and judged against a calibration made before batch 1, so that the very first batch
 // counts.
 //
+// t is the device's own time where it tells one: the processor time that the CPU's threads worked, a GPU's
+// time by its own clock. A neighbour, a quota or a pause makes batches take longer without making them more
+// work (drift_share.h): a run outlasts that.
+//
 //   x = ln(t / (fixed + per_token * tokens + per_square * sum(len^2)))        y = x - baseline
 //   baseline: the median of the first 32 x, within +-0.3 of 0, then frozen: a sliding one would absorb the
 //   drift suspect:  one y > ln 3; 2 of 3 > ln 2; 3 of 5 > ln 1.5; or EWMA(0.1) of y (capped at ln 4) > ln 1.3
 //   warn:     CUSUM on medians of 9 batches, k = 0.07, h = 0.5
 // A suspicion is only that: the runner re-runs a fixed canary batch, waits, runs it again, and stops the run
-// when both take more than 1.5 times what they took at calibration. Over 3 million simulated healthy batches
-// these rules stopped nothing; a halved speed is stopped within 3 batches (tests/extract/test_drift.c
-// simulates both).
+// when both take more than 1.5 times what they took at calibration and nothing explains it that passes
+// (drift_cause.h). Over 3 million simulated healthy batches these rules stopped nothing; a halved speed is
+// stopped within 3 batches (tests/extract/test_drift.c simulates both).
 #ifndef STRATA_EXTRACT_DRIFT_H
 #define STRATA_EXTRACT_DRIFT_H
 
@@ -36,8 +40,14 @@ struct drift_sample {
 };
 
 // The cost from three timed shapes: a tiny batch, many short texts, few long texts. Coefficients are never
-// negative.
-void drift_fit(struct drift_cost *cost, const struct drift_sample samples[3]);
+// negative. square_guess: per_square as the operations count it, 0 where it is measured alone. The
+// measurement counts where the guess makes it a tenth of the long texts' time, and then within a third and
+// three times the guess; otherwise the guess, and the long texts need not have been timed.
+void drift_fit(struct drift_cost *cost, const struct drift_sample samples[3], double square_guess);
+
+// Whether texts as long as those of `tall` tell per_square, by the guess.
+bool drift_tells_square(const struct drift_sample *flat, const struct drift_sample *tall,
+                        double square_guess);
 
 enum drift_event { DRIFT_STEADY, DRIFT_WARN, DRIFT_SUSPECT };
 
@@ -47,7 +57,9 @@ struct drift {
     double baseline;
     double recent[DRIFT_RECENT]; // y, oldest first
     size_t recent_count;
-    double average; // EWMA of y
+    double average;     // EWMA of y, less what is excused
+    double own_average; // EWMA of y
+    double excused;     // of y: a neighbour's, for now
     double block[DRIFT_BLOCK];
     size_t block_count;
     double sum; // CUSUM
@@ -61,6 +73,10 @@ enum drift_event drift_step(struct drift *drift, double seconds, double predicte
 
 // The canary was as fast as ever: forget what raised the suspicion.
 void drift_cleared(struct drift *drift);
+
+// A neighbour makes the work itself take `growth` times as long: that much is excused, until it is over.
+void drift_excuse(struct drift *drift, double growth);
+void drift_excuse_ends(struct drift *drift);
 
 // Seconds between the two canary runs after a batch of `batch_seconds`: ten batch times, so that a neighbour
 // may go away; never under 10 s, since a run of millisecond batches must not be stopped by some busy seconds

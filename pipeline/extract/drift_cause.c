@@ -12,22 +12,32 @@
 #define POWER_LOW 0.7 // of the power at calibration
 #define POWER_LOW_OF_LIMIT 0.5
 #define DEVICE_FLAT 1.15 // times the device's own time at calibration
+#define WORK_FLAT 1.5    // times the processors' own time: from here on the canary is slow by itself
+#define WORK_SHARED 2.5  // times that sharing cores, caches, bandwidth and clock explains
 #define WALL_GROWN 1.4
-#define QUOTA_SHARE 0.2 // seconds held back for each second
+#define QUOTA_SHARE 0.2  // seconds held back for each second
+#define OTHERS_LEAST 0.5 // processors
+#define OTHERS_PART 0.1  // of all of them
+#define STOLEN_LEAST 0.1
 
 const char *drift_cause_name(enum drift_cause cause) {
     static const char *const names[] = {
         [DRIFT_CAUSE_UNKNOWN] = "unknown",       [DRIFT_CAUSE_HARDWARE] = "hardware",
         [DRIFT_CAUSE_THROTTLING] = "throttling", [DRIFT_CAUSE_OFFLOAD] = "offload",
         [DRIFT_CAUSE_NEIGHBOUR] = "neighbour",   [DRIFT_CAUSE_HOST] = "host",
-        [DRIFT_CAUSE_MEMORY] = "memory",         [DRIFT_CAUSE_STORAGE] = "storage"};
+        [DRIFT_CAUSE_MEMORY] = "memory",         [DRIFT_CAUSE_STORAGE] = "storage",
+        [DRIFT_CAUSE_QUOTA] = "quota",           [DRIFT_CAUSE_PAUSED] = "paused"};
     return names[cause];
 }
 
 void drift_moment_clear(struct drift_moment *moment) {
-    *moment = (struct drift_moment){
-        .quota_share = DRIFT_HOST_UNKNOWN,
-        .host = {DRIFT_HOST_UNKNOWN, DRIFT_HOST_UNKNOWN, DRIFT_HOST_UNKNOWN, DRIFT_HOST_UNKNOWN}};
+    *moment = (struct drift_moment){.quota_share = DRIFT_HOST_UNKNOWN,
+                                    .processors = DRIFT_HOST_UNKNOWN,
+                                    .others = DRIFT_HOST_UNKNOWN,
+                                    .stolen = DRIFT_HOST_UNKNOWN,
+                                    .host = {DRIFT_HOST_UNKNOWN, DRIFT_HOST_UNKNOWN, DRIFT_HOST_UNKNOWN,
+                                             DRIFT_HOST_UNKNOWN, DRIFT_HOST_UNKNOWN, DRIFT_HOST_UNKNOWN,
+                                             DRIFT_HOST_UNKNOWN}};
     device_sample_clear(&moment->sample);
 }
 
@@ -134,19 +144,33 @@ static bool shows_neighbour(const struct drift_moment *calibrated, const struct 
 static bool shows_idle_device(const struct drift_moment *calibrated, const struct drift_moment *present,
                               uint64_t model_bytes, char *out) {
     (void)model_bytes;
-    double before = calibrated->device_seconds;
-    double now = present->device_seconds;
+    double before = calibrated->own_seconds;
+    double now = present->own_seconds;
     snprintf(out, DRIFT_CAUSE_TEXT,
              "the device itself takes %.4f s, at calibration %.4f s, but the batch takes %.4f s instead of "
              "%.4f s: the device waits for this host",
              now, before, present->wall_seconds, calibrated->wall_seconds);
-    return before > 0 && now > 0 && now < DEVICE_FLAT * before &&
+    return !present->on_host && before > 0 && now > 0 && now < DEVICE_FLAT * before &&
            present->wall_seconds > WALL_GROWN * calibrated->wall_seconds;
 }
 
-static bool device_has_grown(const struct drift_moment *calibrated, const struct drift_moment *present) {
-    return calibrated->device_seconds > 0 &&
-           present->device_seconds >= DEVICE_FLAT * calibrated->device_seconds;
+static bool shows_pauses(const struct drift_moment *calibrated, const struct drift_moment *present,
+                         uint64_t model_bytes, char *out) {
+    (void)calibrated;
+    (void)model_bytes;
+    snprintf(
+        out, DRIFT_CAUSE_TEXT,
+        "the threads work %.4f s of %.4f s, and nothing shows who had the processors: the process or its "
+        "machine was stopped for a part of the time",
+        present->own_seconds, present->wall_seconds);
+    return present->on_host && present->own_seconds > 0 &&
+           present->wall_seconds > WALL_GROWN * present->own_seconds;
+}
+
+double drift_cause_growth(const struct drift_moment *calibrated, const struct drift_moment *present) {
+    return calibrated->own_seconds > 0 && present->own_seconds > 0
+               ? present->own_seconds / calibrated->own_seconds
+               : 0;
 }
 
 // By `least` and by more than at calibration.
@@ -180,6 +204,24 @@ static bool shows_memory_pressure(const struct drift_moment *calibrated, const s
     return has_grown(present->host.memory, calibrated->host.memory, 10, 5);
 }
 
+static bool shows_others(const struct drift_moment *calibrated, const struct drift_moment *present,
+                         uint64_t model_bytes, char *out) {
+    (void)calibrated;
+    (void)model_bytes;
+    snprintf(out, DRIFT_CAUSE_TEXT, "others use %.1f of this host's %.0f processors", present->others,
+             present->processors);
+    return present->on_host && present->others >= OTHERS_LEAST &&
+           present->others >= OTHERS_PART * present->processors;
+}
+
+static bool shows_stolen(const struct drift_moment *calibrated, const struct drift_moment *present,
+                         uint64_t model_bytes, char *out) {
+    (void)model_bytes;
+    snprintf(out, DRIFT_CAUSE_TEXT, "other virtual machines have %.1f of this machine's processors",
+             present->stolen);
+    return has_grown(present->stolen, calibrated->stolen, STOLEN_LEAST, STOLEN_LEAST);
+}
+
 static bool shows_busy_processors(const struct drift_moment *calibrated, const struct drift_moment *present,
                                   uint64_t model_bytes, char *out) {
     (void)model_bytes;
@@ -195,28 +237,66 @@ static bool shows_storage_pressure(const struct drift_moment *calibrated, const 
     return has_grown(present->host.io, calibrated->host.io, 30, 20);
 }
 
-// The surest first: what the device says of its own state, then what it shows, then what the host shows. A
-// device whose own time grew is not slowed by its host.
+// The surest first: what the device says of its own state, then what it shows, then what the host shows.
 static const struct {
     enum drift_cause cause;
     signature *shows;
-    bool of_host;
+    enum { OF_DEVICE, OF_HOST, OF_SHARED_WORK } kind; // the last: processors work longer for it
 } signatures[] = {
-    {DRIFT_CAUSE_HARDWARE, shows_hardware, false},       {DRIFT_CAUSE_THROTTLING, shows_throttling, false},
-    {DRIFT_CAUSE_OFFLOAD, shows_missing_memory, false},  {DRIFT_CAUSE_OFFLOAD, shows_offload, false},
-    {DRIFT_CAUSE_NEIGHBOUR, shows_neighbour, false},     {DRIFT_CAUSE_HOST, shows_quota, true},
-    {DRIFT_CAUSE_MEMORY, shows_memory_pressure, true},   {DRIFT_CAUSE_NEIGHBOUR, shows_busy_processors, true},
-    {DRIFT_CAUSE_STORAGE, shows_storage_pressure, true}, {DRIFT_CAUSE_HOST, shows_idle_device, true},
+    {DRIFT_CAUSE_HARDWARE, shows_hardware, OF_DEVICE},
+    {DRIFT_CAUSE_THROTTLING, shows_throttling, OF_DEVICE},
+    {DRIFT_CAUSE_OFFLOAD, shows_missing_memory, OF_DEVICE},
+    {DRIFT_CAUSE_OFFLOAD, shows_offload, OF_DEVICE},
+    {DRIFT_CAUSE_NEIGHBOUR, shows_neighbour, OF_DEVICE},
+    {DRIFT_CAUSE_QUOTA, shows_quota, OF_HOST},
+    {DRIFT_CAUSE_MEMORY, shows_memory_pressure, OF_SHARED_WORK},
+    {DRIFT_CAUSE_NEIGHBOUR, shows_others, OF_SHARED_WORK},
+    {DRIFT_CAUSE_NEIGHBOUR, shows_stolen, OF_SHARED_WORK},
+    {DRIFT_CAUSE_NEIGHBOUR, shows_busy_processors, OF_SHARED_WORK},
+    {DRIFT_CAUSE_STORAGE, shows_storage_pressure, OF_HOST},
+    {DRIFT_CAUSE_HOST, shows_idle_device, OF_HOST},
+    {DRIFT_CAUSE_PAUSED, shows_pauses, OF_HOST},
 };
 
-enum drift_cause drift_cause_find(const struct drift_moment *calibrated, const struct drift_moment *present,
-                                  uint64_t model_bytes, char sentence[DRIFT_CAUSE_TEXT]) {
+// Whether a cause of this kind can be it, when the device takes `growth` times as long for its work.
+static bool explains(int kind, double growth, bool on_host) {
+    if (kind == OF_DEVICE || growth == 0) {
+        return true;
+    }
+    if (!on_host) {
+        return growth < DEVICE_FLAT;
+    }
+    return growth <= (kind == OF_SHARED_WORK ? WORK_SHARED : WORK_FLAT);
+}
+
+static void find(const struct drift_moment *calibrated, const struct drift_moment *present,
+                 uint64_t model_bytes, double growth, bool of_device, struct drift_finding *out) {
     for (size_t i = 0; i < sizeof signatures / sizeof signatures[0]; i++) {
-        if (!(signatures[i].of_host && device_has_grown(calibrated, present)) &&
-            signatures[i].shows(calibrated, present, model_bytes, sentence)) {
-            return signatures[i].cause;
+        if ((of_device || signatures[i].kind != OF_DEVICE) &&
+            explains(signatures[i].kind, growth, present->on_host) &&
+            signatures[i].shows(calibrated, present, model_bytes, out->text)) {
+            out->cause = signatures[i].cause;
+            out->passes = signatures[i].kind != OF_DEVICE;
+            return;
         }
     }
-    snprintf(sentence, DRIFT_CAUSE_TEXT, "no figure of the device or the host shows why");
-    return DRIFT_CAUSE_UNKNOWN;
+    out->cause = DRIFT_CAUSE_UNKNOWN;
+    out->passes = false;
+    snprintf(out->text, DRIFT_CAUSE_TEXT, "no figure of the device or the host shows why");
+}
+
+void drift_cause_find(const struct drift_moment *calibrated, const struct drift_moment *present,
+                      uint64_t model_bytes, struct drift_finding *out) {
+    double growth = drift_cause_growth(calibrated, present);
+    find(calibrated, present, model_bytes, growth, true, out);
+    if (out->cause == DRIFT_CAUSE_UNKNOWN && present->on_host && growth > WORK_SHARED) {
+        snprintf(out->text, DRIFT_CAUSE_TEXT,
+                 "the threads themselves work %.1f times as long, more than a neighbour explains", growth);
+    }
+}
+
+void drift_cause_find_share(const struct drift_moment *calibrated, const struct drift_moment *present,
+                            struct drift_finding *out) {
+    find(calibrated, present, 0, 0, false, out);
+    out->passes = true;
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -14,40 +15,87 @@
 #include "extract/profile.h"
 #include "extract/telemetry.h"
 
+#define LOOK_SECONDS 1.0  // between looks at the host: its counters are coarse
+#define AGAIN_SECONDS 1.0 // a cleared suspicion counts for so long, however short the batches
+#define EXCUSE_SECONDS 600.0
+#define TREND_SECONDS 600.0 // between warnings of a slow trend
+#define SHARE_MOST 1.5      // a long canary leaves the processors idle for less than a third of its time
+#define CANARY_LONG 0.02    // seconds
+
 // ---- what is seen at a moment ----
 
-struct moment {
-    struct drift_host before;
-    double began;
-};
+static double per_second(double now, double before, double elapsed) {
+    return now >= 0 && before >= 0 && elapsed > 0 ? fmax(now - before, 0) / elapsed : DRIFT_HOST_UNKNOWN;
+}
 
-static struct moment begin_moment(void) {
-    struct moment moment = {.began = clock_seconds()};
-    drift_host_read(&moment.before);
-    return moment;
+// Looks at the host, if the last look is some time ago.
+static void look(struct drift_watch *watch) {
+    double now = clock_seconds();
+    if (now - watch->looks[1].time >= LOOK_SECONDS) {
+        watch->looks[0] = watch->looks[1];
+        watch->looks[1].time = now;
+        drift_host_read(&watch->looks[1].host);
+    }
+}
+
+static void start_looking(struct drift_watch *watch) {
+    watch->looks[1].time = clock_seconds();
+    drift_host_read(&watch->looks[1].host);
+    watch->looks[0] = watch->looks[1];
+}
+
+// What the host did since the older look.
+static void describe_host(const struct drift_watch *watch, struct drift_moment *out) {
+    const struct drift_host *before = &watch->looks[0].host;
+    double elapsed = clock_seconds() - watch->looks[0].time;
+    drift_host_read(&out->host);
+    double busy = per_second(out->host.busy, before->busy, elapsed);
+    double own = per_second(out->host.own, before->own, elapsed);
+    out->processors = (double)sysconf(_SC_NPROCESSORS_ONLN);
+    out->others = busy >= 0 && own >= 0 ? fmax(busy - own, 0) : DRIFT_HOST_UNKNOWN;
+    out->stolen = per_second(out->host.stolen, before->stolen, elapsed);
+    out->quota_share = per_second(out->host.quota, before->quota, elapsed);
 }
 
 // All but the device's sample.
-static void end_moment(const struct moment *moment, const struct canary *canary, double wall_seconds,
-                       struct drift_moment *out) {
-    double elapsed = clock_seconds() - moment->began;
+static void note_moment(const struct drift_watch *watch, struct drift_time time, struct drift_moment *out) {
     struct device_sample sample = out->sample;
     drift_moment_clear(out);
     out->sample = sample;
-    out->wall_seconds = wall_seconds;
-    out->device_seconds = canary->device_seconds;
-    drift_host_read(&out->host);
-    if (moment->before.quota >= 0 && out->host.quota >= 0 && elapsed > 0) {
-        out->quota_share = (out->host.quota - moment->before.quota) / elapsed;
+    out->wall_seconds = time.wall;
+    out->own_seconds = time.worked;
+    out->on_host = watch->canary->on_host;
+    describe_host(watch, out);
+}
+
+static void set_state(struct drift_watch *watch, const char *verdict) {
+    watch->verdict = verdict;
+    if (watch->share.lost && strcmp(verdict, "stopped") != 0) {
+        snprintf(watch->state, sizeof watch->state, "sharing: %s, %.0f %%", watch->share_cause,
+                 100 * drift_share_now(&watch->share));
+    } else {
+        snprintf(watch->state, sizeof watch->state, "%s", verdict);
     }
+}
+
+// By the device's own time, or by the wall clock where it tells none.
+static bool has_own_time(const struct drift_watch *watch) {
+    return watch->canary_time.worked > 0;
+}
+
+static double judged_of(const struct drift_watch *watch, struct drift_time time) {
+    return has_own_time(watch) && time.worked > 0 ? time.worked : time.wall;
+}
+
+static double canary_judged(const struct drift_watch *watch) {
+    return has_own_time(watch) ? watch->canary_time.worked : watch->canary_time.wall;
 }
 
 // ---- calibration ----
 
-// The reference of an earlier launch wins when this one begins much slower; its canary must have had the same
-// bits.
-static int compare_reference(struct drift_watch *watch, const struct canary *canary,
-                             const struct profile *reference, struct log *log, struct error *err) {
+// The reference of an earlier launch stays; this one's canary must have had the same bits.
+static int take_reference(struct drift_watch *watch, const struct canary *canary,
+                          const struct profile *reference, struct log *log, struct error *err) {
     if (strcmp(reference->canary_sha256, canary->sha256) != 0) {
         return error_set(
             err, STATUS_DEVICE,
@@ -56,17 +104,42 @@ static int compare_reference(struct drift_watch *watch, const struct canary *can
             "the hardware or a library changed; latents of this launch would not match those already stored",
             reference->canary_sha256, canary->sha256);
     }
-    watch->canary_seconds = fmin(reference->canary_seconds, canary->seconds);
-    if (canary->seconds > DRIFT_CONFIRM * reference->canary_seconds) {
-        watch->cost = reference->cost;
+    struct drift_time now = canary->calibrated;
+    watch->cost = reference->cost;
+    watch->own_cost = reference->own_cost;
+    watch->canary_time = (struct drift_time){reference->canary_seconds, reference->canary_own_seconds};
+    if (judged_of(watch, now) > DRIFT_CONFIRM * canary_judged(watch)) {
         drift_moment_clear(&watch->calibrated); // of the slow start, not of the reference
-        watch->calibrated.wall_seconds = watch->canary_seconds;
+        watch->calibrated.on_host = canary->on_host;
         log_write(log, LOG_LEVEL_WARN,
                   "this launch begins slow: the canary batch takes %.3f s, it took %.3f s at the stored "
                   "calibration, which stays the reference",
-                  canary->seconds, reference->canary_seconds);
+                  judged_of(watch, now), canary_judged(watch));
     }
+    watch->canary_time.wall = fmin(watch->canary_time.wall, now.wall);
+    watch->canary_time.worked = fmin(watch->canary_time.worked, now.worked);
+    watch->calibrated.wall_seconds = watch->canary_time.wall;
+    watch->calibrated.own_seconds = watch->canary_time.worked;
     return STATUS_OK;
+}
+
+// A reference that does not know the device's own time, or that was made when the device was slow, is made
+// anew.
+static bool serves(const struct profile *reference, const struct canary *canary) {
+    double now = canary->calibrated.worked;
+    return now > 0 ? reference->canary_own_seconds > 0 && reference->canary_own_seconds < DRIFT_CONFIRM * now
+                   : reference->canary_seconds < DRIFT_CONFIRM * canary->calibrated.wall;
+}
+
+static int make_reference(struct drift_watch *watch, struct canary *canary, struct profile *reference,
+                          struct error *err) {
+    int status = canary_fit(canary, watch->guard, &watch->cost, &watch->own_cost, err);
+    *reference = (struct profile){.cost = watch->cost,
+                                  .canary_seconds = canary->calibrated.wall,
+                                  .own_cost = watch->own_cost,
+                                  .canary_own_seconds = canary->calibrated.worked};
+    memcpy(reference->canary_sha256, canary->sha256, DIGEST_HEX);
+    return status;
 }
 
 static int digest_algorithms(struct digest *digest, const struct device *device, struct error *err) {
@@ -138,41 +211,53 @@ static int store_reference(const struct profile *reference, const char *key, str
     return status;
 }
 
+// How a launch knows what a batch takes: by an earlier one's calibration, or by its own.
+static int settle_reference(struct drift_watch *watch, const char *key, struct ledger *ledger,
+                            const char *path, struct log *log, struct error *err) {
+    struct canary *canary = watch->canary;
+    struct profile reference;
+    struct profile fresh;
+    bool found = false;
+    int status = find_reference(&reference, key, ledger, path, log, &found, err);
+    if (status == STATUS_OK && found) {
+        status = take_reference(watch, canary, &reference, log, err);
+    }
+    if (status == STATUS_OK && !(found && serves(&reference, canary))) {
+        status = make_reference(watch, canary, &fresh, err);
+        reference = fresh;
+    }
+    return status == STATUS_OK ? store_reference(&reference, key, ledger, path, log, err) : status;
+}
+
 int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, struct ledger *ledger,
                           const char *device, const char *profile_path, struct log *log, struct error *err) {
-    struct profile reference;
-    bool found = false;
     char key[PROFILE_KEY];
+    double began = clock_seconds();
     drift_start(&watch->detector);
-    watch->state = "steady";
+    drift_share_start(&watch->share);
     watch->canary = canary;
-    struct moment moment = begin_moment();
-    int status = canary_calibrate(canary, watch->guard, &watch->cost, err);
+    watch->warned_at = began - TREND_SECONDS;
+    watch->cleared_at = began - AGAIN_SECONDS;
+    set_state(watch, "steady");
+    start_looking(watch);
+    int status = canary_calibrate(canary, watch->guard, err);
     if (status != STATUS_OK) {
         return status;
     }
-    watch->canary_seconds = canary->seconds;
-    end_moment(&moment, canary, canary->seconds, &watch->calibrated);
+    watch->canary_time = canary->calibrated;
+    note_moment(watch, canary->calibrated, &watch->calibrated);
     device_sample(canary->device, &watch->calibrated.sample);
     status = calibration_key(canary, device, key, err);
     if (status == STATUS_OK) {
-        status = find_reference(&reference, key, ledger, profile_path, log, &found, err);
-    }
-    if (status == STATUS_OK && found) {
-        status = compare_reference(watch, canary, &reference, log, err);
-    } else if (status == STATUS_OK) {
-        reference = (struct profile){.cost = watch->cost, .canary_seconds = canary->seconds};
-        memcpy(reference.canary_sha256, canary->sha256, DIGEST_HEX);
-    }
-    if (status == STATUS_OK) {
-        status = store_reference(&reference, key, ledger, profile_path, log, err);
+        status = settle_reference(watch, key, ledger, profile_path, log, err);
     }
     if (status == STATUS_OK) {
         log_write(
             log, LOG_LEVEL_INFO,
-            "calibrated: a batch takes %.4f s + %.3f us a token + %.3f ns a squared token; canary %.4f s",
-            watch->cost.fixed, 1e6 * watch->cost.per_token, 1e9 * watch->cost.per_square,
-            watch->canary_seconds);
+            "calibrated in %.1f s: a batch takes %.4f s + %.3f us a token + %.3f ns a squared token; canary "
+            "%.4f s, of which the device works %.4f s",
+            clock_seconds() - began, watch->cost.fixed, 1e6 * watch->cost.per_token,
+            1e9 * watch->cost.per_square, watch->canary_time.wall, watch->canary_time.worked);
     }
     return status;
 }
@@ -196,52 +281,72 @@ static json_t *history_json(const struct drift_watch *watch) {
     size_t count = watch->seen < DRIFT_WATCH_HISTORY ? watch->seen : DRIFT_WATCH_HISTORY;
     for (size_t i = watch->seen - count; i < watch->seen; i++) {
         size_t at = i % DRIFT_WATCH_HISTORY;
-        json_array_append_new(list,
-                              json_pack("{s:I, s:f, s:f, s:f}", "batch", (json_int_t)watch->history[at].batch,
-                                        "seconds", watch->history[at].seconds, "predicted_seconds",
-                                        watch->history[at].predicted, "score", watch->history[at].score));
+        json_array_append_new(
+            list,
+            json_pack("{s:I, s:f, s:f, s:f, s:f}", "batch", (json_int_t)watch->history[at].batch, "seconds",
+                      watch->history[at].seconds, "own_seconds", watch->history[at].own_seconds,
+                      "predicted_seconds", watch->history[at].predicted, "score", watch->history[at].score));
     }
     return list;
 }
 
+// A GPU's figures, and the host's beside them.
 static json_t *moment_json(const struct drift_moment *moment) {
-    const struct device_times times = {.compute_seconds = moment->device_seconds};
+    const struct device_times times = {.compute_seconds = moment->on_host ? 0 : moment->own_seconds};
     return telemetry_json(&moment->sample, &times);
 }
 
-struct reason {
-    enum drift_cause cause;
-    char text[DRIFT_CAUSE_TEXT];
-};
+static void add_known(json_t *object, const char *key, double value) {
+    if (value >= 0) {
+        json_object_set_new(object, key, json_real(value));
+    }
+}
+
+static json_t *host_json(const struct drift_moment *moment) {
+    json_t *object = json_object();
+    add_known(object, "processors", moment->processors);
+    add_known(object, "others", moment->others);
+    add_known(object, "stolen", moment->stolen);
+    add_known(object, "quota_share", moment->quota_share);
+    return object;
+}
 
 // The batch's sample was taken while the device was at work, but it may be a second old; the one of now sees
 // the canary, or the pause after it. The first that shows a cause counts.
-static void find_cause(struct drift_watch *watch, struct reason *out) {
+static void find_cause(struct drift_watch *watch, struct drift_finding *out) {
     struct device_residency residency;
     device_residency(watch->canary->device, &residency);
     uint64_t model_bytes = residency.taken[DEVICE_WEIGHTS];
-    out->cause = drift_cause_find(&watch->calibrated, &watch->present, model_bytes, out->text);
+    drift_cause_find(&watch->calibrated, &watch->present, model_bytes, out);
     if (out->cause == DRIFT_CAUSE_UNKNOWN) {
+        struct drift_finding other;
         struct drift_moment now = watch->present;
         device_sample(watch->canary->device, &now.sample);
-        out->cause = drift_cause_find(&watch->calibrated, &now, model_bytes, out->text);
-        watch->present = out->cause == DRIFT_CAUSE_UNKNOWN ? watch->present : now;
+        drift_cause_find(&watch->calibrated, &now, model_bytes, &other);
+        if (other.cause != DRIFT_CAUSE_UNKNOWN) {
+            *out = other;
+            watch->present = now;
+        }
     }
 }
 
 // What was seen, as one JSON object: timings, canary runs, the cause, the device, memory, and what the system
 // says of its load and pressure.
-static void record_evidence(struct drift_watch *watch, const char *verdict, double first, double second,
-                            const struct reason *reason, enum log_level level) {
-    json_t *object = json_pack("{s:s, s:f, s:f, s:f, s:o}", "verdict", verdict, "canary_calibrated_seconds",
-                               watch->canary_seconds, "canary_seconds", first, "canary_again_seconds", second,
-                               "batches", history_json(watch));
-    if (reason != NULL) {
-        json_object_set_new(object, "cause", json_string(drift_cause_name(reason->cause)));
-        json_object_set_new(object, "cause_text", json_string(reason->text));
+static void record_evidence(struct drift_watch *watch, const char *verdict, struct drift_time first,
+                            struct drift_time second, const struct drift_finding *finding,
+                            enum log_level level) {
+    json_t *object =
+        json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "verdict", verdict, "canary_calibrated_seconds",
+                  watch->canary_time.wall, "canary_seconds", first.wall, "canary_again_seconds", second.wall,
+                  "canary_calibrated_own_seconds", watch->canary_time.worked, "canary_own_seconds",
+                  first.worked, "canary_again_own_seconds", second.worked, "batches", history_json(watch));
+    if (finding != NULL) {
+        json_object_set_new(object, "cause", json_string(drift_cause_name(finding->cause)));
+        json_object_set_new(object, "cause_text", json_string(finding->text));
     }
     json_object_set_new(object, "device_calibrated", moment_json(&watch->calibrated));
     json_object_set_new(object, "device", moment_json(&watch->present));
+    json_object_set_new(object, "host", host_json(&watch->present));
     json_object_set_new(object, "memory_bytes", json_integer((json_int_t)measure_memory()));
     add_file(object, "load", "/proc/loadavg");
     add_file(object, "pressure_cpu", "/proc/pressure/cpu");
@@ -249,8 +354,16 @@ static void record_evidence(struct drift_watch *watch, const char *verdict, doub
     add_file(object, "pressure_io", "/proc/pressure/io");
     add_file(object, "cpu_quota", "/sys/fs/cgroup/cpu.stat");
     char *text = json_dumps(object, JSON_COMPACT);
-    writer_event(watch->writer, level, strcmp(verdict, "cleared") == 0 ? "canary" : "drift",
-                 text == NULL ? verdict : text);
+    char line[256 + DRIFT_CAUSE_TEXT];
+    int length =
+        snprintf(line, sizeof line, "%s: the canary batch took %.4f s and %.4f s, %.4f s when calibrated",
+                 verdict, first.wall, second.wall, watch->canary_time.wall);
+    if (finding != NULL) {
+        snprintf(line + length, sizeof line - (size_t)length, "; %s: %s (evidence: strata log DIR --events)",
+                 drift_cause_name(finding->cause), finding->text);
+    }
+    writer_evidence(watch->writer, level, strcmp(verdict, "cleared") == 0 ? "canary" : "drift", line,
+                    text == NULL ? verdict : text);
     free(text);
     json_decref(object);
 }
@@ -269,13 +382,13 @@ static int check_bits(struct drift_watch *watch, bool same, struct error *err) {
 }
 
 // The guard watches the canary as it watches a batch: a device may hang in either.
-static int run_canary(struct drift_watch *watch, uint64_t batch, double *seconds, struct error *err) {
+static int run_canary(struct drift_watch *watch, uint64_t batch, struct drift_time *time, struct error *err) {
     bool same = false;
-    struct moment moment = begin_moment();
-    guard_canary_begins(watch->guard, batch, CANARY_RUNS * watch->canary_seconds);
-    int status = canary_run(watch->canary, seconds, &same, err);
+    guard_canary_begins(watch->guard, batch, CANARY_RUNS * watch->canary_time.wall);
+    int status = canary_run(watch->canary, &same, err);
     guard_batch_ends(watch->guard);
-    end_moment(&moment, watch->canary, *seconds, &watch->present);
+    *time = watch->canary->last;
+    note_moment(watch, *time, &watch->present);
     return status == STATUS_OK ? check_bits(watch, same, err) : status;
 }
 
@@ -286,18 +399,70 @@ static void keep_worst(struct drift_moment *moment, const struct drift_moment *b
     moment->host.memory = fmax(moment->host.memory, before->host.memory);
     moment->host.io = fmax(moment->host.io, before->host.io);
     moment->quota_share = fmax(moment->quota_share, before->quota_share);
+    moment->others = fmax(moment->others, before->others);
+    moment->stolen = fmax(moment->stolen, before->stolen);
+}
+
+static bool is_slow(const struct drift_watch *watch, struct drift_time canary) {
+    return judged_of(watch, canary) > DRIFT_CONFIRM * canary_judged(watch);
+}
+
+static void clear(struct drift_watch *watch, struct drift_time first, struct drift_time second) {
+    record_evidence(watch, "cleared", first, second, NULL, LOG_LEVEL_INFO);
+    drift_cleared(&watch->detector);
+    watch->cleared_at = clock_seconds();
+    set_state(watch, "steady");
+}
+
+// The canary is slow, and a neighbour explains it: said once for each time.
+static void excuse(struct drift_watch *watch, struct drift_time first, struct drift_time second,
+                   const struct drift_finding *finding) {
+    bool news = watch->detector.excused == 0;
+    record_evidence(watch, "shared", first, second, finding, news ? LOG_LEVEL_WARN : LOG_LEVEL_INFO);
+    drift_excuse(&watch->detector, judged_of(watch, second) / canary_judged(watch));
+    watch->cleared_at = clock_seconds();
+    watch->excused_until = watch->cleared_at + EXCUSE_SECONDS;
+    set_state(watch, "warned");
+}
+
+static int stop(struct drift_watch *watch, struct drift_time first, struct drift_time second,
+                const struct drift_finding *finding, struct error *err) {
+    record_evidence(watch, watch->stops ? "stopped" : "slow", first, second, finding, LOG_LEVEL_ERROR);
+    if (!watch->stops) {
+        drift_cleared(&watch->detector);
+        watch->cleared_at = clock_seconds();
+        set_state(watch, "warned");
+        return STATUS_OK;
+    }
+    set_state(watch, "stopped");
+    double least = fmin(judged_of(watch, first), judged_of(watch, second));
+    return error_set(
+        err, STATUS_DRIFT,
+        "batches have become slow: the canary batch takes %.2f s%s, %.1f times what it took at calibration, "
+        "and did so twice. Cause: %s: %s. Everything computed is kept; the evidence is in the "
+        "ledger (strata log --events)",
+        least,
+        has_own_time(watch) ? watch->canary->on_host ? " of processor time" : " by the device's clock" : "",
+        least / canary_judged(watch), drift_cause_name(finding->cause), finding->text);
 }
 
 static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double batch_seconds, double score,
                             struct error *err) {
-    double first;
-    double second;
-    struct reason reason;
-    watch->state = "suspect";
+    struct drift_time first;
+    struct drift_finding finding;
+    set_state(watch, "suspect");
     writer_live(watch->writer, NULL, watch->state, score, -1, true);
     int status = run_canary(watch, batch, &first, err);
-    second = first;
-    if (status == STATUS_OK && first > DRIFT_CONFIRM * watch->canary_seconds) {
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct drift_time second = first;
+    if (!is_slow(watch, first)) {
+        clear(watch, first, second);
+        return STATUS_OK;
+    }
+    find_cause(watch, &finding);
+    if (!finding.passes) {
         guard_sleep(watch->guard, drift_pause(batch_seconds));
         if (guard_stop_requested(watch->guard)) {
             return STATUS_OK; // no verdict: the pause was cut short, and the run ends anyway
@@ -305,45 +470,88 @@ static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double ba
         struct drift_moment at_first = watch->present;
         status = run_canary(watch, batch, &second, err);
         keep_worst(&watch->present, &at_first);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (!is_slow(watch, second)) {
+            clear(watch, first, second);
+            return STATUS_OK;
+        }
+        find_cause(watch, &finding);
     }
-    if (status != STATUS_OK) {
-        return status;
-    }
-    if (!drift_confirmed(watch->canary_seconds, first, second)) {
-        record_evidence(watch, "cleared", first, second, NULL, LOG_LEVEL_INFO);
-        drift_cleared(&watch->detector);
-        watch->state = "steady";
+    if (finding.passes) {
+        excuse(watch, first, second, &finding);
         return STATUS_OK;
     }
-    find_cause(watch, &reason);
-    record_evidence(watch, watch->stops ? "stopped" : "slow", first, second, &reason, LOG_LEVEL_ERROR);
-    if (!watch->stops) {
-        drift_cleared(&watch->detector);
-        watch->state = "warned";
-        return STATUS_OK;
+    return stop(watch, first, second, &finding, err);
+}
+
+// ---- the share of the device ----
+
+static void say_share(struct drift_watch *watch, enum drift_share_event event) {
+    char text[DRIFT_CAUSE_TEXT + 256];
+    const struct drift_share *share = &watch->share;
+    const char *what = watch->canary->on_host ? "its processors" : "the device's time";
+    if (event == DRIFT_SHARE_BACK) {
+        snprintf(text, sizeof text, "this run gets %.0f %% of %s again", 100 * drift_share_now(share), what);
+        writer_event(watch->writer, LOG_LEVEL_INFO, "share", text);
+        return;
     }
-    watch->state = "stopped";
-    return error_set(
-        err, STATUS_DRIFT,
-        "batches have become slow: the canary batch takes %.2f s, %.1f times what it took at calibration, "
-        "and did so twice. Cause: %s: %s. Everything computed is kept; the evidence is in run.log and the "
-        "ledger (strata log --events)",
-        fmin(first, second), fmin(first, second) / watch->canary_seconds, drift_cause_name(reason.cause),
-        reason.text);
+    struct drift_finding finding;
+    struct drift_moment present = watch->present;
+    struct drift_moment calibrated = watch->calibrated;
+    note_moment(watch, (struct drift_time){share->wall, share->worked}, &present);
+    calibrated.wall_seconds = share->expected; // of the same batches
+    calibrated.own_seconds = share->worked;
+    drift_cause_find_share(&calibrated, &present, &finding);
+    watch->share_cause = drift_cause_name(finding.cause);
+    snprintf(text, sizeof text,
+             "this run gets %.0f %% of %s, at calibration %.0f %%, and its batches take %.1f times as long. "
+             "Cause: %s: %s. The run goes on",
+             100 * drift_share_now(share), what, 100 * drift_share_before(share), drift_share_longer(share),
+             watch->share_cause, finding.text);
+    writer_event(watch->writer, LOG_LEVEL_WARN, "share", text);
+}
+
+// A calibration on a busy machine must not make that the measure: a long canary on processors works for most
+// of its time.
+static struct drift_time predicted_time(const struct drift_watch *watch, const struct work *work) {
+    struct drift_time predicted = {
+        work->predicted_seconds,
+        drift_predict(&watch->own_cost, (double)work->tokens, work->squared_lengths)};
+    if (watch->canary->on_host && watch->canary_time.worked > CANARY_LONG) {
+        predicted.wall = fmin(predicted.wall, SHARE_MOST * predicted.worked);
+    }
+    return predicted;
 }
 
 enum drift_event drift_watch_batch(struct drift_watch *watch, struct work *work, double seconds) {
-    enum drift_event event = drift_step(&watch->detector, seconds, work->predicted_seconds, &work->score);
+    struct drift_time time = {seconds, watch->canary->on_host ? work->times.worked_seconds
+                                                              : work->times.compute_seconds};
+    struct drift_time predicted = predicted_time(watch, work);
+    bool by_own = has_own_time(watch) && time.worked > 0 && predicted.worked > 0;
+    enum drift_event event = drift_step(&watch->detector, by_own ? time.worked : seconds,
+                                        by_own ? predicted.worked : work->predicted_seconds, &work->score);
     size_t at = watch->seen++ % DRIFT_WATCH_HISTORY;
     watch->history[at].batch = work->number;
     watch->history[at].seconds = seconds;
+    watch->history[at].own_seconds = time.worked;
     watch->history[at].predicted = work->predicted_seconds;
     watch->history[at].score = work->score;
     watch->present.sample = work->sample;
-    if (event == DRIFT_WARN) {
-        watch->state = "warned";
+    look(watch);
+    enum drift_share_event share = drift_share_step(&watch->share, time, predicted);
+    if (share != DRIFT_SHARE_AS_EVER) {
+        say_share(watch, share);
     }
-    return event;
+    double now = clock_seconds();
+    if (watch->detector.excused > 0 && now > watch->excused_until) {
+        drift_excuse_ends(&watch->detector);
+    }
+    set_state(watch, event == DRIFT_WARN                 ? "warned"
+                     : strcmp(watch->verdict, "suspect") ? watch->verdict
+                                                         : "steady");
+    return event == DRIFT_SUSPECT && now - watch->cleared_at < AGAIN_SECONDS ? DRIFT_STEADY : event;
 }
 
 int drift_watch_follow(struct drift_watch *watch, enum drift_event event, struct error *err) {
@@ -355,8 +563,10 @@ int drift_watch_follow(struct drift_watch *watch, enum drift_event event, struct
         writer_live(watch->writer, NULL, watch->state, watch->history[at].score, -1, false);
         return status;
     }
-    if (event == DRIFT_WARN) {
+    double now = clock_seconds();
+    if (event == DRIFT_WARN && now - watch->warned_at >= TREND_SECONDS) {
         char text[160];
+        watch->warned_at = now;
         snprintf(text, sizeof text,
                  "batches up to %" PRIu64 " tend to take longer than calibrated (latest score %.3f)", batch,
                  watch->history[at].score);

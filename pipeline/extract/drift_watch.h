@@ -1,4 +1,5 @@
-// Drift in a running job: feeds the detector, re-runs the canary on suspicion, gathers the evidence.
+// Drift in a running job: feeds the detector, re-runs the canary on suspicion, gathers the evidence; follows
+// the share of its device that the run gets, and warns once for each time that it is less.
 #ifndef STRATA_EXTRACT_DRIFT_WATCH_H
 #define STRATA_EXTRACT_DRIFT_WATCH_H
 
@@ -9,18 +10,25 @@
 
 enum { DRIFT_WATCH_HISTORY = 16 };
 
+enum { DRIFT_WATCH_STATE = 64 };
+
 struct drift_watch {
     struct drift detector;
-    struct drift_cost cost;
-    double canary_seconds;
-    bool stops;        // false: log only
-    const char *state; // what status shows: "steady", "warned", "suspect", "stopped"
+    struct drift_share share;
+    struct drift_cost cost;     // of a batch by the wall clock
+    struct drift_cost own_cost; // by the device's own time; zeros: it tells none
+    struct drift_time canary_time;
+    bool stops;                    // false: log only
+    char state[DRIFT_WATCH_STATE]; // what status shows: "steady", "sharing: neighbour, 34 %", ...
+    const char *verdict;           // of the detector: "steady", "warned", "suspect", "stopped"
+    const char *share_cause;       // while share is lost
     struct canary *canary;
     struct guard *guard;
     struct writer *writer;
     struct {
         uint64_t batch;
         double seconds;
+        double own_seconds;
         double predicted;
         double score;
     } history[DRIFT_WATCH_HISTORY]; // the last batches, as a ring
@@ -28,11 +36,18 @@ struct drift_watch {
     struct drift_moment
         calibrated; // what the system and the device said at the calibration that is the reference
     struct drift_moment present; // and at the last canary runs, with the sample of the batch before them
+    struct {
+        struct drift_host host;
+        double time;
+    } looks[2];           // at the host, some time apart: what went on since the older one
+    double cleared_at;    // monotonic seconds of the last suspicion that was cleared
+    double excused_until; // likewise: a neighbour's growth is looked at again then
+    double warned_at;     // of the last warning of a slow trend
 };
 
 // Calibrates, and holds the calibration against the one an earlier launch on the same device left in the
-// ledger: the earlier one stays the reference, so that a launch that begins slow is seen. STATUS_DEVICE when
-// the canary's bits differ.
+// ledger: the earlier one stays the reference, so that a launch that begins slow is seen, and spares this one
+// all but the canary. STATUS_DEVICE when the canary's bits differ.
 int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, struct ledger *ledger,
                           const char *device, const char *profile, struct log *log, struct error *err);
 

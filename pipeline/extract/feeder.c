@@ -75,8 +75,8 @@ static int read_all(struct feeder *feeder, bool *listening, struct error *err) {
             break;
         }
         since += clock_seconds() - waited;
-        status = window_fill(window, &feeder->limits.plan, feeder->source, feeder->preparer, feeder->digest,
-                             &end, err);
+        status = window_fill(window, &feeder->limits.plan, feeder->source, feeder->preparer, feeder->only,
+                             feeder->digest, &end, err);
         if (status != STATUS_OK || window->count == 0) {
             break;
         }
@@ -130,8 +130,9 @@ static int create_pools(struct feeder *feeder, struct error *err) {
 }
 
 int feeder_start(struct feeder *feeder, const struct feeder_limits *limits, struct source *source,
-                 struct preparer *preparer, const struct ledger_position *position, struct error *err) {
-    *feeder = (struct feeder){.limits = *limits, .source = source, .preparer = preparer};
+                 struct preparer *preparer, const struct ledger_retry *only,
+                 const struct ledger_position *position, struct error *err) {
+    *feeder = (struct feeder){.limits = *limits, .source = source, .preparer = preparer, .only = only};
     feeder->start_row = position->window;
     feeder->start_batch = position->window_batch;
     feeder->next_batch = position->batches;

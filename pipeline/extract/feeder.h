@@ -33,7 +33,7 @@ struct work {
     double prepare_seconds;    // feeder time spent since the work before
     double wait_seconds;       // filled by the runner, as the rest
     double compute_seconds;    // from the end of the batch before, or its own queueing, to its end
-    struct device_times times; // by the device's own clock; zeros where that is the host's
+    struct device_times times; // by the device's own clock; where that is the host's, what its threads worked
     double predicted_seconds;
     double score;
     struct device_sample sample; // of its monitoring, when the batch was done
@@ -50,6 +50,7 @@ struct feeder {
     struct feeder_limits limits;
     struct source *source;
     struct preparer *preparer;
+    const struct ledger_retry *only; // problems to hand out; NULL: all
     struct window windows[FEEDER_WINDOWS];
     struct work works[FEEDER_WORKS]; // limits.works of them
     struct queue free_works;
@@ -67,9 +68,10 @@ struct feeder {
 };
 
 // Starts the thread at a position of the ledger. The source is used by the feeder alone until feeder_finish;
-// it stands before its first row.
+// it stands before its first row. `only` may be NULL; otherwise the plan is made of the problems it lists.
 int feeder_start(struct feeder *feeder, const struct feeder_limits *limits, struct source *source,
-                 struct preparer *preparer, const struct ledger_position *position, struct error *err);
+                 struct preparer *preparer, const struct ledger_retry *only,
+                 const struct ledger_position *position, struct error *err);
 
 // The next work, or NULL after the last one (or an error: see feeder_finish).
 struct work *feeder_next(struct feeder *feeder);

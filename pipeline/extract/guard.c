@@ -14,6 +14,7 @@
 #define TICK 0.2
 #define WARN_FACTOR 4.0
 #define HUNG_FACTOR 8.0
+#define CLOCK_MOVES 0.002   // seconds: more than looking at the clock takes
 #define LAST_SECONDS 3.0    // to keep what is computed when the time to stop is over
 #define WRITER_SECONDS 20.0 // to keep what is computed after a batch hangs
 
@@ -126,10 +127,34 @@ static void end_in_time(struct guard *guard, double seconds) {
     pthread_mutex_unlock(&guard->lock);
 }
 
+// Negative where the host's processors do not compute.
+static double read_clock(const struct guard *guard) {
+    return guard->options.clock == NULL ? -1 : guard->options.clock(guard->options.device);
+}
+
+static void follow_clock(struct guard *guard, double passed) {
+    double now = read_clock(guard);
+    guard->still += passed;
+    if (now > guard->clock_before + CLOCK_MOVES) {
+        guard->clock_before = now;
+        guard->still = 0;
+    }
+}
+
+// Threads that compute on this host and get little of it are slow, not hung.
+static bool is_hung(const struct guard *guard) {
+    double limit = HUNG_FACTOR * guard->predicted;
+    bool late = guard->elapsed > limit && guard->elapsed > guard->options.hung_seconds;
+    return late && (guard->clock_before < 0 || guard->still > guard->options.hung_seconds ||
+                    guard->clock_before - guard->clock_begun > limit);
+}
+
 static void watch_batch(struct guard *guard, double passed) {
     pthread_mutex_lock(&guard->lock);
     if (guard->in_flight) {
-        guard->elapsed += passed < 2 * TICK ? passed : 2 * TICK;
+        double awake = passed < 2 * TICK ? passed : 2 * TICK;
+        guard->elapsed += awake;
+        follow_clock(guard, awake);
         if (!guard->warned && guard->elapsed > WARN_FACTOR * guard->predicted &&
             guard->elapsed > 0.5 * guard->options.hung_seconds) {
             guard->warned = true;
@@ -137,7 +162,7 @@ static void watch_batch(struct guard *guard, double passed) {
                       "%s %" PRIu64 " has been computing for %.1f s; %.1f s were predicted", guard->what,
                       guard->batch, guard->elapsed, guard->predicted);
         }
-        if (guard->elapsed > HUNG_FACTOR * guard->predicted && guard->elapsed > guard->options.hung_seconds) {
+        if (is_hung(guard)) {
             end_hung(guard);
         }
     }
@@ -201,12 +226,26 @@ void guard_stop(struct guard *guard) {
     guard->running = false;
 }
 
+void guard_set_clock(struct guard *guard, double (*clock)(const struct device *device),
+                     const struct device *device) {
+    pthread_mutex_lock(&guard->lock);
+    guard->options.clock = clock;
+    guard->options.device = device;
+    pthread_mutex_unlock(&guard->lock);
+}
+
 bool guard_stop_requested(const struct guard *guard) {
     return atomic_load(&guard->signal) != 0;
 }
 
 const char *guard_signal_name(const struct guard *guard) {
     return process_signal_name(atomic_load(&guard->signal));
+}
+
+static void restart(struct guard *guard) {
+    guard->elapsed = 0;
+    guard->still = 0;
+    guard->clock_begun = guard->clock_before = read_clock(guard);
 }
 
 static void begin(struct guard *guard, const char *what, uint64_t batch, double predicted) {
@@ -216,7 +255,7 @@ static void begin(struct guard *guard, const char *what, uint64_t batch, double 
     guard->what = what;
     guard->batch = batch;
     guard->predicted = predicted;
-    guard->elapsed = 0;
+    restart(guard);
     pthread_mutex_unlock(&guard->lock);
 }
 
@@ -234,7 +273,7 @@ void guard_start_begins(struct guard *guard, uint64_t launch, double limit) {
 
 void guard_start_goes_on(struct guard *guard) {
     pthread_mutex_lock(&guard->lock);
-    guard->elapsed = 0;
+    restart(guard);
     guard->warned = false;
     pthread_mutex_unlock(&guard->lock);
 }

@@ -6,7 +6,9 @@
 // takes longer. The same signal again, or another more than 3 s later, ends the process at once; those that
 // machines repeat (SIGHUP, SIGXCPU, timers) never do. A batch that is in flight 4 times longer than predicted
 // is logged; at 8 times it counts as hung: the evidence is recorded, what is done is kept, and the process
-// ends with the exit code of drift.
+// ends with the exit code of drift. Where the host's own processors compute, a busy machine may take any time
+// for a batch: there one hangs when its threads had 8 times the predicted processor time, or none for a
+// minute.
 #ifndef STRATA_EXTRACT_GUARD_H
 #define STRATA_EXTRACT_GUARD_H
 
@@ -19,6 +21,7 @@
 #include "base/error.h"
 #include "base/log.h"
 
+struct device;
 struct writer;
 
 struct guard_options {
@@ -26,7 +29,11 @@ struct guard_options {
     double stop_seconds;     // from the first signal to the end, at most; 15
     double together_seconds; // stop signals of several kinds within them are one request; 3
     double hung_seconds;     // a batch is never called hung before; 60
-    const char *folder;      // run directory, for messages
+    // Seconds of processor time that each computing thread had until now; negative: not on this host. May be
+    // NULL; guard_set_clock.
+    double (*clock)(const struct device *device);
+    const struct device *device;
+    const char *folder; // run directory, for messages
     // Records the end when the guard ends the process itself: the writer is through and its lock is held, or
     // writer is NULL: before the first batch, with the device at work. May be NULL.
     void (*leave)(void *context, const struct writer *writer, int status, const char *reason);
@@ -52,6 +59,9 @@ struct guard {
     double predicted;
     double elapsed; // seconds the process was awake since the batch began: a suspended process is not a hung
                     // batch
+    double clock_begun;  // what the clock said then
+    double clock_before; // and when it was last seen to move
+    double still;        // seconds awake since
 };
 
 // Blocks the signals in this thread (and so in all made later) and starts the thread: before any other thread
@@ -59,6 +69,11 @@ struct guard {
 int guard_start(struct guard *guard, const struct guard_options *options, struct error *err);
 void guard_attach(struct guard *guard, struct writer *writer); // the writer to stop; NULL detaches
 void guard_stop(struct guard *guard);                          // ends the thread, restores the signal mask
+
+// The device whose threads are watched beside the wall clock (kernels/device.h, device_clock), once it is
+// open.
+void guard_set_clock(struct guard *guard, double (*clock)(const struct device *device),
+                     const struct device *device);
 
 bool guard_stop_requested(const struct guard *guard);
 const char *guard_signal_name(const struct guard *guard); // "SIGTERM"; "" when none came

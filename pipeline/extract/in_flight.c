@@ -54,7 +54,7 @@ int in_flight_complete(struct in_flight *in_flight, struct work **work, struct e
     double now = clock_seconds();
     if (in_flight->depth ==
         1) { // computed in the call, on the host's own processors: its clock is the host's
-        oldest->times = (struct device_times){0};
+        oldest->times = (struct device_times){.worked_seconds = oldest->times.worked_seconds};
     }
     guard_batch_ends(in_flight->guard);
     oldest->compute_seconds = now - (began > in_flight->completed ? began : in_flight->completed);

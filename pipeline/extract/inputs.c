@@ -1,5 +1,6 @@
 #include "extract/inputs.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,7 +22,7 @@ static int override_output(struct job *job, const char *output, struct error *er
 }
 
 int inputs_read_job(struct inputs *inputs, const struct inputs_options *options, struct error *err) {
-    *inputs = (struct inputs){.limit = options->limit};
+    *inputs = (struct inputs){.limit = options->limit, .watch = options->watch};
     int status = job_read(&inputs->job, options->job_path, err);
     if (status == STATUS_OK && options->output != NULL) {
         status = override_output(&inputs->job, options->output, err);
@@ -40,8 +41,12 @@ int inputs_read_job(struct inputs *inputs, const struct inputs_options *options,
 
 int inputs_open_problems(struct inputs *inputs, struct error *err) {
     const struct job *job = &inputs->job;
-    int status = source_open(&inputs->source, job->database, job->query, inputs->limit, err);
-    return status == STATUS_OK ? source_check_ids(inputs->source, job->id, err) : status;
+    int status = source_open(&inputs->source, job->database, job->query, inputs->limit, &inputs->watch, err);
+    if (status == STATUS_OK) {
+        status = source_check_ids(inputs->source, job->id, err);
+    }
+    bool empty = status == STATUS_OK && source_rows(inputs->source) == 0;
+    return empty && !job->allow_empty ? source_refuse_empty(inputs->source, err) : status;
 }
 
 int inputs_open_tokenizer(struct inputs *inputs, struct error *err) {
@@ -76,12 +81,40 @@ static int resolve_layers(struct inputs *inputs, struct error *err) {
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "latents.layers");
 }
 
+// Markup of a chat in the template, like <|im_start|>, that this tokenizer reads as plain text.
+static int warn_of_markup(struct inputs *inputs, struct error *err) {
+    enum { LONGEST = 64 };
+    int status = STATUS_OK;
+    const char *at = inputs->job.text;
+    while (status == STATUS_OK && (at = strstr(at, "<|")) != NULL) {
+        size_t length = 2 + strcspn(at + 2, "<>{} \t\r\n");
+        if (at[length] != '>' || length < 4 || length > LONGEST || at[length - 1] != '|') {
+            at += 2;
+            continue;
+        }
+        length += 1;
+        const struct buffer *said = &inputs->warnings;
+        bool is_said = said->size > 0 && memmem(said->data, said->size, at, length) != NULL;
+        if (!is_said && !tokenizer_knows(inputs->tokenizer, at, length)) {
+            status = buffer_printf(
+                &inputs->warnings, err,
+                "problems.text has %.*s, which is no token of this tokenizer: it is read as plain text\n",
+                (int)length, at);
+        }
+        at += length;
+    }
+    return status;
+}
+
 static int add_warnings(struct inputs *inputs, struct error *err) {
     const struct model_config *config = model_config_of(inputs->model);
     int status = model_folder_warnings(inputs->job.model_path, config, &inputs->warnings, err);
     if (status == STATUS_OK && inputs->tokenizer != NULL) {
         status = tokenizer_warnings(inputs->tokenizer, config->model_type, config->tokenizer_class,
                                     &inputs->warnings, err);
+    }
+    if (status == STATUS_OK && inputs->tokenizer != NULL) {
+        status = warn_of_markup(inputs, err);
     }
     return status;
 }
@@ -135,27 +168,44 @@ size_t inputs_token_unit(const struct inputs *inputs) {
     return in_flight_depth(inputs->device) > 1 ? tile : 1;
 }
 
+// The larger of the run and a retry: the products of the run keep their shape, and with it their bits.
+static size_t largest(uint64_t run, uint64_t retry) {
+    return at_least_one(run > retry ? run : retry);
+}
+
 static size_t budget(const struct inputs *inputs) {
     size_t unit = inputs_token_unit(inputs);
-    return (at_least_one(inputs->survey.largest_tokens) + unit - 1) / unit * unit;
+    size_t tokens = largest(inputs->survey.largest_tokens, inputs->retry.largest_tokens);
+    return (tokens + unit - 1) / unit * unit;
 }
 
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits) {
     size_t tokens = budget(inputs);
-    *limits = (struct model_limits){.layers = inputs->layers,
-                                    .layer_count = inputs->layer_count,
-                                    .tokens = tokens,
-                                    // No text is empty, so a batch never has more texts than tokens.
-                                    .texts = size_min(inputs->limits.problems, tokens),
-                                    .rows = at_least_one(inputs->survey.largest_rows),
-                                    .longest = at_least_one(inputs->survey.totals.longest),
-                                    .out_dtype = inputs->job.latents_dtype,
-                                    // One packed, one written, those on the device; and the canary's.
-                                    .slots = 2 + in_flight_depth(inputs->device) + 1};
+    *limits =
+        (struct model_limits){.layers = inputs->layers,
+                              .layer_count = inputs->layer_count,
+                              .tokens = tokens,
+                              // No text is empty, so a batch never has more texts than tokens.
+                              .texts = size_min(inputs->limits.problems, tokens),
+                              .rows = largest(inputs->survey.largest_rows, inputs->retry.largest_rows),
+                              .longest = largest(inputs->survey.totals.longest, inputs->retry.totals.longest),
+                              .out_dtype = inputs->job.latents_dtype,
+                              // One packed, one written, those on the device; and the canary's.
+                              .slots = 2 + in_flight_depth(inputs->device) + 1};
 }
 
-uint64_t inputs_planned_bytes(const struct inputs *inputs) {
+int inputs_refuse_nothing(const struct inputs *inputs, struct error *err) {
     const struct survey *survey = &inputs->survey;
+    if (survey->totals.texts > 0 || inputs->job.allow_empty) {
+        return STATUS_OK;
+    }
+    return error_set(err, STATUS_DATA,
+                     "there is nothing to compute: of %" PRIu64 " problems %" PRIu64 " fail and %" PRIu64
+                     " are skipped (problems.allow_empty: true allows it)",
+                     survey->totals.problems, survey->failed, survey->skipped);
+}
+
+uint64_t inputs_planned_bytes(const struct inputs *inputs, const struct survey *survey) {
     size_t hidden = model_config_of(inputs->model)->hidden;
     uint64_t row =
         inputs->layer_count * hidden * dtype_size(inputs->job.latents_dtype) + sizeof(struct shard_row);
@@ -207,7 +257,7 @@ int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, 
         status = identity_add_number(identity, "problems.limit", (long long)inputs->limit, err);
     }
     if (status == STATUS_OK) {
-        status = identity_add(identity, "problems.sha256", inputs->survey.totals.problems_sha256, err);
+        status = identity_add(identity, IDENTITY_PROBLEMS, inputs->survey.totals.problems_sha256, err);
     }
     if (status == STATUS_OK) {
         status = identity_add(identity, "tokenizer.sha256", tokenizer_fingerprint(inputs->tokenizer), err);

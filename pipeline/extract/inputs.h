@@ -14,7 +14,8 @@
 
 struct inputs {
     struct job job;
-    uint64_t limit; // first rows of the query only; 0: all
+    uint64_t limit;     // first rows of the query only; 0: all
+    struct watch watch; // of the problems' reading
     struct source *source;
     struct tokenizer *tokenizer;
     struct model *model;
@@ -29,7 +30,9 @@ struct inputs {
     size_t *layers;      // ascending transformers indices
     size_t layer_count;
     struct plan_limits limits;
-    struct survey survey; // filled by the caller
+    struct survey survey; // filled by the caller, as the rest
+    bool retries;         // failed problems of a run are tried again
+    struct survey retry;  // of those problems; zeros without
 };
 
 // overrides: NULL and 0 leave the job's values.
@@ -38,6 +41,7 @@ struct inputs_options {
     const char *output; // run directory, relative to the working folder
     uint64_t limit;
     int threads;
+    struct watch watch;
 };
 
 int inputs_read_job(struct inputs *inputs, const struct inputs_options *options, struct error *err);
@@ -56,8 +60,12 @@ void inputs_model_limits(const struct inputs *inputs, struct model_limits *limit
 // The tokens of those shapes are a multiple of it.
 size_t inputs_token_unit(const struct inputs *inputs);
 
-// Bytes of the shards of the whole run, a little over rather than under.
-uint64_t inputs_planned_bytes(const struct inputs *inputs);
+// After the survey: STATUS_DATA when no problem can be run, unless the job allows that.
+int inputs_refuse_nothing(const struct inputs *inputs, struct error *err);
+
+// Bytes of the shards of what a survey counted (of the whole run, of a retry), a little over rather than
+// under.
+uint64_t inputs_planned_bytes(const struct inputs *inputs, const struct survey *survey);
 
 // Everything that may change a byte of output: content, not where it lies. The model's fingerprint is added
 // when it is known (NULL: left out).

@@ -91,6 +91,19 @@ static void leave(void *context, const struct writer *writer, int status, const 
 
 // ---- steps ----
 
+static bool is_stop_asked(void *context) {
+    return guard_stop_requested(&((struct launch *)context)->guard);
+}
+
+static void say_while_reading(void *context, const char *text) {
+    log_write(&((struct launch *)context)->log, LOG_LEVEL_WARN, "%s", text);
+}
+
+static void show_reading(void *context, uint64_t rows) {
+    struct display_state state = {.stage = "reading", .done = rows, .unit = "problems"};
+    display_update(&((struct launch *)context)->display, &state, false);
+}
+
 // Signals have waited since the process began; from here on they are heard.
 static int hear_signals(struct launch *launch, struct error *err) {
     struct guard_options guard = {.log = &launch->log,
@@ -159,6 +172,20 @@ static void log_lines(struct log *log, enum log_level level, const struct buffer
     }
 }
 
+// Until the rows are known, mended ones may make more of it than the ledger tells.
+static int find_retry(struct launch *launch, struct error *err) {
+    struct retry *retry = &launch->retry;
+    int status = retry_find(retry, launch->ledger, &launch->options->retry, err);
+    launch->inputs.retries = retry->list.count > 0 || retry->possible;
+    return status;
+}
+
+static int accept_mended(struct launch *launch, struct error *err) {
+    int status = retry_accept_mended(&launch->retry, &launch->inputs, launch->ledger, err);
+    launch->inputs.retries = launch->retry.list.count > 0;
+    return status;
+}
+
 static int open_inputs(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     int status = inputs_open_problems(inputs, err);
@@ -182,11 +209,17 @@ static int open_inputs(struct launch *launch, struct error *err) {
     return status == STATUS_OK ? inputs_bind(inputs, err) : status;
 }
 
+static void display_survey(struct launch *launch, uint64_t problems, bool now) {
+    struct display_state state = {.stage = "surveying",
+                                  .done = problems,
+                                  .all = source_rows(launch->inputs.source),
+                                  .unit = "problems"};
+    display_update(&launch->display, &state, now);
+}
+
 static bool show_survey(void *context, uint64_t problems) {
     struct launch *launch = context;
-    struct display_state state = {
-        .stage = "surveying", .done = problems, .all = problems, .unit = "problems"};
-    display_update(&launch->display, &state, false);
+    display_survey(launch, problems, false);
     return !guard_stop_requested(&launch->guard);
 }
 
@@ -199,26 +232,48 @@ static int survey(struct launch *launch, bool *fresh, struct error *err) {
     if (status == STATUS_OK) {
         status = survey_load(launch->ledger, &inputs->survey, &found, err);
     }
-    if (status != STATUS_OK || !found) {
+    if (status == STATUS_OK && !found) {
         *fresh = true;
-        return status == STATUS_OK ? survey_make(&inputs->survey, inputs->source, inputs->preparer,
-                                                 &inputs->limits, show_survey, launch, err)
-                                   : status;
+        status = survey_make(&inputs->survey, inputs->source, inputs->preparer, &inputs->limits, NULL,
+                             show_survey, launch, err);
+        if (status == STATUS_OK) {
+            display_survey(launch, inputs->survey.totals.problems, true);
+        }
+        return status;
     }
     uint64_t problems;
-    return survey_digest(inputs->source, &problems, inputs->survey.totals.problems_sha256, err);
+    return status != STATUS_OK
+               ? status
+               : survey_digest(inputs->source, &problems, inputs->survey.totals.problems_sha256, err);
 }
 
 // A wrong template or column fails every problem: better known now than at the end.
 static void foretell_failures(struct launch *launch) {
     const struct survey *survey = &launch->inputs.survey;
     int64_t allowed = launch->inputs.job.max_failed;
-    if (survey->failed > (uint64_t)allowed) {
+    struct error err;
+    if (inputs_refuse_nothing(&launch->inputs, &err) != STATUS_OK) {
+        log_write(&launch->log, LOG_LEVEL_WARN, "%s, so this run will end with exit code %d", err.message,
+                  error_exit_code(err.status));
+    } else if (survey->failed > (uint64_t)allowed) {
         log_write(&launch->log, LOG_LEVEL_WARN,
                   "%" PRIu64 " of %" PRIu64 " problems cannot be run; problems.max_failed allows %" PRId64
                   ", so this run will end with exit code %d",
                   survey->failed, survey->totals.problems, allowed, error_exit_code(STATUS_DATA));
     }
+}
+
+// What may be done when nothing but the rows has changed.
+static const char *mending_hint(const struct launch *launch, const struct identity *stored,
+                                const struct identity *now, size_t differences) {
+    const char *before = identity_get(stored, IDENTITY_PROBLEMS);
+    const char *after = identity_get(now, IDENTITY_PROBLEMS);
+    if (differences != 1 || before == NULL || after == NULL || strcmp(before, after) == 0) {
+        return "";
+    }
+    return launch->options->retry.asked
+               ? " (--retry-failed takes changed rows of failed problems alone, once the run is finished)"
+               : " (where only rows of failed problems were mended: --retry-failed)";
 }
 
 static int refuse_other_identity(struct launch *launch, const struct identity *stored,
@@ -234,8 +289,9 @@ static int refuse_other_identity(struct launch *launch, const struct identity *s
         status = error_set_lines(err, STATUS_JOB,
                                  "%s holds a run with another identity; resuming it would mix two kinds of "
                                  "latents. Differences:\n%s\n"
-                                 "Put the job back as it was, or choose another run.output",
-                                 printable(folder, sizeof folder, launch->folder.path), lines.data);
+                                 "Put the job back as it was, or choose another run.output%s",
+                                 printable(folder, sizeof folder, launch->folder.path), lines.data,
+                                 mending_hint(launch, stored, now, differences));
     }
     buffer_destroy(&lines);
     return status;
@@ -273,6 +329,9 @@ static int check_identity(struct launch *launch, const char *fingerprint, struct
     if (status == STATUS_OK) {
         status = ledger_identity(launch->ledger, &stored, &found, err);
     }
+    if (status == STATUS_OK && found && launch->retry.mended) {
+        status = identity_replace(&stored, IDENTITY_PROBLEMS, identity_get(now, IDENTITY_PROBLEMS), err);
+    }
     if (status == STATUS_OK) {
         status = add_later_parts(&launch->inputs, &stored, fingerprint, now, err);
     }
@@ -293,8 +352,10 @@ static int check_disk(struct launch *launch, struct error *err) {
     if (status != STATUS_OK) {
         return status;
     }
-    uint64_t planned = inputs_planned_bytes(&launch->inputs);
-    uint64_t left = planned > totals.bytes ? planned - totals.bytes : 0;
+    const struct inputs *inputs = &launch->inputs;
+    uint64_t planned = inputs_planned_bytes(inputs, inputs->retries ? &inputs->retry : &inputs->survey);
+    uint64_t written = inputs->retries ? 0 : totals.bytes;
+    uint64_t left = planned > written ? planned - written : 0;
     double reserve = launch->inputs.job.disk_reserve_gb;
     if ((double)space < (double)left + reserve * 1e9) {
         char texts[3][AMOUNT_TEXT];
@@ -401,6 +462,7 @@ static int calibrate(struct launch *launch, struct error *err) {
     snprintf(key, sizeof key, "%s %s %s, %d threads, %s", device.kind, device.name, device.path,
              device.threads, dtype_name(inputs->job.dtype));
     launch->watch.guard = &launch->guard;
+    guard_set_clock(&launch->guard, device_clock, inputs->device);
     guard_start_begins(&launch->guard, launch->epoch, inputs->job.load_timeout);
     if (status == STATUS_OK) {
         status = drift_watch_calibrate(&launch->watch, &launch->canary, launch->ledger, key,
@@ -440,7 +502,7 @@ static int write_notes(struct launch *launch, struct error *err) {
     if (status == STATUS_OK) {
         status = ledger_set_note(launch->ledger, "device.reason", device.reason, err);
     }
-    snprintf(text, sizeof text, "%" PRIu64, inputs_planned_bytes(inputs));
+    snprintf(text, sizeof text, "%" PRIu64, inputs_planned_bytes(inputs, &inputs->survey));
     if (status == STATUS_OK) {
         status = ledger_set_note(launch->ledger, "disk.planned_bytes", text, err);
     }
@@ -513,7 +575,7 @@ static int check_early_identity(struct launch *launch, struct error *err) {
 static int is_finished(struct launch *launch, struct error *err) {
     struct ledger_totals totals;
     int status = ledger_totals(launch->ledger, &totals, err);
-    launch->finished = status == STATUS_OK && totals.finished;
+    launch->finished = status == STATUS_OK && totals.finished && !launch->inputs.retries;
     return launch->finished ? ledger_launch_works(launch->ledger, err) : status;
 }
 
@@ -522,8 +584,11 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
     *launch = (struct launch){.options = options, .folder = {.lock = -1}};
     display_start(&launch->display, options->display);
     int status = hear_signals(launch, err);
+    struct inputs_options inputs = options->inputs;
+    inputs.watch = (struct watch){
+        .stopped = is_stop_asked, .say = say_while_reading, .reading = show_reading, .context = launch};
     if (status == STATUS_OK) {
-        status = inputs_read_job(&launch->inputs, &options->inputs, err);
+        status = inputs_read_job(&launch->inputs, &inputs, err);
     }
     if (status == STATUS_OK) {
         status = open_folder(launch, err);
@@ -532,10 +597,16 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
         status = open_ledger(launch, err);
     }
     if (status == STATUS_OK) {
+        status = find_retry(launch, err);
+    }
+    if (status == STATUS_OK) {
         status = open_inputs(launch, err);
     }
     if (status == STATUS_OK) {
         status = survey(launch, &fresh, err);
+    }
+    if (status == STATUS_OK) {
+        status = accept_mended(launch, err);
     }
     if (status == STATUS_OK) {
         status = check_early_identity(launch, err);
@@ -546,8 +617,14 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
     if (status != STATUS_OK || launch->finished) {
         return status;
     }
-    foretell_failures(launch);
-    status = check_disk(launch, err);
+    if (launch->inputs.retries) {
+        status = retry_survey(&launch->retry, &launch->inputs, show_survey, launch, err);
+    } else {
+        foretell_failures(launch);
+    }
+    if (status == STATUS_OK) {
+        status = check_disk(launch, err);
+    }
     if (status == STATUS_OK) {
         status = load_model(launch, err);
     }
@@ -559,6 +636,9 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
     }
     if (status == STATUS_OK) {
         status = calibrate(launch, err);
+    }
+    if (status == STATUS_OK) {
+        status = retry_begin(&launch->retry, &launch->inputs, launch->ledger, &launch->log, err);
     }
     return status == STATUS_OK ? ledger_launch_works(launch->ledger, err) : status;
 }
@@ -577,6 +657,7 @@ void launch_close(struct launch *launch, int status, const struct error *err) {
     guard_stop(&launch->guard);
     canary_destroy(&launch->canary);
     inputs_close(&launch->inputs);
+    retry_destroy(&launch->retry);
     ledger_close(launch->ledger);
     run_folder_close(&launch->folder);
     buffer_destroy(&launch->partial_record);

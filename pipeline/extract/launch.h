@@ -10,6 +10,7 @@
 #include "extract/drift_watch.h"
 #include "extract/guard.h"
 #include "extract/layout.h"
+#include "extract/retry.h"
 #include "extract/runner.h"
 
 struct launch {
@@ -31,8 +32,9 @@ struct launch {
     struct ledger_partial partial;
     struct buffer partial_record;
     bool has_partial;
-    double kept;       // when progress of the load was last recorded
-    int ledger_status; // of that record
+    struct retry retry; // of failed problems of a finished run
+    double kept;        // when progress of the load was last recorded
+    int ledger_status;  // of that record
     struct error ledger_err;
     bool finished; // by an earlier launch: nothing is left to do
 };

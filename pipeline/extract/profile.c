@@ -20,30 +20,46 @@ static json_t *to_json(const struct profile *profile) {
     json_object_set_new(object, "per_token", json_real(profile->cost.per_token));
     json_object_set_new(object, "per_square", json_real(profile->cost.per_square));
     json_object_set_new(object, "canary_seconds", json_real(profile->canary_seconds));
+    json_object_set_new(object, "own_fixed", json_real(profile->own_cost.fixed));
+    json_object_set_new(object, "own_per_token", json_real(profile->own_cost.per_token));
+    json_object_set_new(object, "own_per_square", json_real(profile->own_cost.per_square));
+    json_object_set_new(object, "canary_own_seconds", json_real(profile->canary_own_seconds));
     json_object_set_new(object, "canary_sha256", json_string(profile->canary_sha256));
     return object;
 }
 
+static bool cost_is_sound(const struct drift_cost *cost, double canary_seconds) {
+    return canary_seconds > 0 && cost->fixed >= 0 && cost->per_token >= 0 && cost->per_square >= 0 &&
+           cost->fixed + cost->per_token > 0;
+}
+
 static int from_json(struct profile *profile, const json_t *object, struct error *err) {
-    const char *sha256 = "";
     *profile = (struct profile){0};
-    int status = json_get_number(object, "fixed", &profile->cost.fixed, err);
-    if (status == STATUS_OK) {
-        status = json_get_number(object, "per_token", &profile->cost.per_token, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_get_number(object, "per_square", &profile->cost.per_square, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_get_number(object, "canary_seconds", &profile->canary_seconds, err);
+    const struct {
+        const char *key;
+        double *value;
+    } numbers[] = {
+        {"fixed", &profile->cost.fixed},
+        {"per_token", &profile->cost.per_token},
+        {"per_square", &profile->cost.per_square},
+        {"canary_seconds", &profile->canary_seconds},
+        {"own_fixed", &profile->own_cost.fixed},
+        {"own_per_token", &profile->own_cost.per_token},
+        {"own_per_square", &profile->own_cost.per_square},
+        {"canary_own_seconds", &profile->canary_own_seconds},
+    };
+    const char *sha256 = "";
+    int status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
+        status = json_get_number(object, numbers[i].key, numbers[i].value, err);
     }
     if (status == STATUS_OK) {
         status = json_get_string(object, "canary_sha256", &sha256, err);
     }
     snprintf(profile->canary_sha256, sizeof profile->canary_sha256, "%s", sha256);
-    const struct drift_cost *cost = &profile->cost;
-    bool sound = profile->canary_seconds > 0 && cost->fixed >= 0 && cost->per_token >= 0 &&
-                 cost->per_square >= 0 && cost->fixed + cost->per_token > 0;
+    bool sound =
+        cost_is_sound(&profile->cost, profile->canary_seconds) &&
+        (profile->canary_own_seconds == 0 || cost_is_sound(&profile->own_cost, profile->canary_own_seconds));
     return status == STATUS_OK && !sound ? error_set(err, STATUS_DATA, "a calibration with impossible times")
                                          : status;
 }

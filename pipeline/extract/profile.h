@@ -12,6 +12,8 @@ enum { PROFILE_KEY = 448 };
 struct profile {
     struct drift_cost cost;
     double canary_seconds;
+    struct drift_cost own_cost; // by the device's own time
+    double canary_own_seconds;  // likewise; 0: it tells none, and own_cost is zeros
     char canary_sha256[DIGEST_HEX];
 };
 

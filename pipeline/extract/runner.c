@@ -18,6 +18,7 @@ struct run {
     struct runner_summary *summary;
     double began;
     double recent_rate; // tokens per second, smoothed over the last batches
+    bool hdf5_failed;   // without an end of the run: nothing more may be asked of it in this process
 };
 
 // ---- one batch ----
@@ -185,6 +186,7 @@ static int start_stages(struct run *run, struct error *err) {
                                      .layout = &launch->layout.shard,
                                      .batches_per_shard = (uint64_t)launch->inputs.job.checkpoint_every,
                                      .disk_reserve = (uint64_t)(launch->inputs.job.disk_reserve_gb * 1e9),
+                                     .waiting = launch->retry.list.waiting,
                                      .epoch = launch->epoch,
                                      .ledger = launch->ledger,
                                      .log = &launch->log,
@@ -193,7 +195,7 @@ static int start_stages(struct run *run, struct error *err) {
     int status = ledger_position(launch->ledger, &position, err);
     if (status == STATUS_OK) {
         status = feeder_start(&run->feeder, &limits, launch->inputs.source, launch->inputs.preparer,
-                              &position, err);
+                              launch->inputs.retries ? &launch->retry.list : NULL, &position, err);
     }
     if (status == STATUS_OK) {
         status = writer_start(&run->writer, &options, launch->has_partial ? &launch->partial : NULL,
@@ -249,6 +251,13 @@ static int judge_failures(struct run *run, struct error *err) {
     struct runner_summary *summary = run->summary;
     int64_t allowed = run->launch.inputs.job.max_failed;
     run->launch.finished = true;
+    if (summary->totals.done == 0 && !run->launch.inputs.job.allow_empty) {
+        return error_set(
+            err, STATUS_DATA,
+            "no problem was done: of %" PRIu64 ", %" PRIu64 " failed and %" PRIu64
+            " were skipped (strata status and the ledger name them; problems.allow_empty: true allows it)",
+            summary->problems, summary->totals.failed, summary->totals.skipped);
+    }
     if (summary->totals.failed > (uint64_t)allowed) {
         return error_set(err, STATUS_DATA,
                          "every problem is accounted for, but %" PRIu64 " of %" PRIu64
@@ -259,13 +268,43 @@ static int judge_failures(struct run *run, struct error *err) {
     return STATUS_OK;
 }
 
+// Without the figures nobody knows whether the failures are allowed: no success then.
+static int sum_up(struct run *run, int status, struct error *err) {
+    struct ledger *ledger = run->launch.ledger;
+    struct error sum_err;
+    int summed = ledger == NULL ? STATUS_OK : ledger_totals(ledger, &run->summary->totals, &sum_err);
+    if (ledger != NULL && summed == STATUS_OK) {
+        summed = ledger_retry_counts(ledger, &run->summary->failures, &sum_err);
+    }
+    if (status == STATUS_OK && summed != STATUS_OK) {
+        *err = sum_err;
+        return summed;
+    }
+    return status == STATUS_OK ? judge_failures(run, err) : status;
+}
+
 // A convenience: without it the run is complete all the same. HDF5 may be broken then, and must not be asked
 // to clean up.
 static void write_view(struct run *run) {
     bool written;
     struct error err;
     if (view_write(run->launch.folder.path, run->launch.ledger, &written, &err) != STATUS_OK) {
+        run->hdf5_failed = true;
         log_write(&run->launch.log, LOG_LEVEL_WARN, "latents.h5 was not written: %s", err.message);
+    } else if (!written && run->writer.position.shards > VIEW_SHARDS) {
+        log_write(&run->launch.log, LOG_LEVEL_INFO,
+                  "latents.h5 is not written for %" PRIu64
+                  " shards, more than the %d it can show: " VIEW_INSTEAD,
+                  run->writer.position.shards, VIEW_SHARDS);
+    }
+}
+
+// A convenience too: without it a later retry refuses mended rows.
+static void keep_hash(struct run *run) {
+    struct error err;
+    if (run->launch.finished && run->summary->totals.failed > 0 &&
+        retry_keep_hash(&run->launch.inputs, run->launch.ledger, &err) != STATUS_OK) {
+        log_write(&run->launch.log, LOG_LEVEL_WARN, "mended rows could not be tried again: %s", err.message);
     }
 }
 
@@ -286,9 +325,19 @@ static int run_stages(struct run *run, struct error *err) {
     return status;
 }
 
-int runner_run(const struct runner_options *options, struct runner_summary *summary, struct error *err) {
+// Whether the run, finished by this launch, has failed problems that are to be tried again.
+static bool retry_is_due(const struct run *run) {
+    const struct launch *launch = &run->launch;
+    const struct retry_wish *wish = &launch->options->retry;
+    const struct runner_summary *summary = run->summary;
+    return wish->asked && launch->finished && !launch->inputs.retries &&
+           (wish->scope == RETRY_ALL ? summary->totals.failed : summary->failures.transient) > 0;
+}
+
+// *more: failed problems are to be tried again, by a launch of its own.
+static int run_launch(const struct runner_options *options, struct runner_summary *summary, bool *more,
+                      struct error *err) {
     struct run run = {.summary = summary};
-    struct error ignored;
     *summary = (struct runner_summary){0};
     int status = launch_open(&run.launch, options, err);
     memcpy(summary->folder, run.launch.folder.path, sizeof summary->folder);
@@ -297,10 +346,25 @@ int runner_run(const struct runner_options *options, struct runner_summary *summ
     }
     summary->problems = run.launch.inputs.survey.totals.problems;
     summary->memory_peak = measure_memory_peak();
-    if (run.launch.ledger != NULL &&
-        ledger_totals(run.launch.ledger, &summary->totals, &ignored) == STATUS_OK && status == STATUS_OK) {
-        status = judge_failures(&run, err);
+    status = sum_up(&run, status, err);
+    summary->retried = run.launch.inputs.retries;
+    keep_hash(&run);
+    *more = retry_is_due(&run);
+    if (*more && (guard_stop_requested(&run.launch.guard) || run.hdf5_failed)) {
+        status =
+            error_set(err, STATUS_STOPPED,
+                      "stopped by %s before failed problems were tried again; run the same command to go on",
+                      run.hdf5_failed ? "an error of HDF5" : guard_signal_name(&run.launch.guard));
+        *more = false;
     }
     launch_close(&run.launch, status, err);
     return status;
+}
+
+// A retry is a launch of its own: its batches have other sizes, and a run that was stopped before it is in
+// the same state.
+int runner_run(const struct runner_options *options, struct runner_summary *summary, struct error *err) {
+    bool more = false;
+    int status = run_launch(options, summary, &more, err);
+    return more ? run_launch(options, summary, &more, err) : status;
 }

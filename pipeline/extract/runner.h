@@ -8,16 +8,22 @@
 
 #include "base/file.h"
 #include "extract/inputs.h"
+#include "extract/retry.h"
 
 struct runner_options {
     struct inputs_options inputs;
     uint64_t stop_after; // batches of this launch; 0: to the end
     FILE *display;       // progress; NULL: none
+    // Of failed problems, once the run is finished; it is finished first when it is not.
+    struct retry_wish retry;
 };
 
 struct runner_summary {
     char folder[PATH_SIZE];
     struct ledger_totals totals;
+    struct ledger_retry_counts
+        failures;            // which of the failed problems a retry would try, and how the last went
+    bool retried;            // this launch tried failed problems again
     uint64_t problems;       // of the input
     uint64_t launch_batches; // computed by this launch
     uint64_t launch_tokens;

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "extract/window.h"
 
@@ -46,8 +47,8 @@ static void count_window(struct survey *survey, const struct window *window) {
 }
 
 int survey_make(struct survey *survey, struct source *source, struct preparer *preparer,
-                const struct plan_limits *limits, bool (*progress)(void *context, uint64_t problems),
-                void *context, struct error *err) {
+                const struct plan_limits *limits, const struct ledger_retry *only,
+                bool (*progress)(void *context, uint64_t problems), void *context, struct error *err) {
     struct window window;
     struct digest *digest = NULL;
     bool end = false;
@@ -57,7 +58,7 @@ int survey_make(struct survey *survey, struct source *source, struct preparer *p
         status = digest_create(&digest, err);
     }
     while (status == STATUS_OK && !end) {
-        status = window_fill(&window, limits, source, preparer, digest, &end, err);
+        status = window_fill(&window, limits, source, preparer, only, digest, &end, err);
         if (status == STATUS_OK) {
             count_window(survey, &window);
             if (progress != NULL && !progress(context, survey->totals.problems)) {
@@ -88,6 +89,57 @@ int survey_digest(struct source *source, uint64_t *problems, char hex[DIGEST_HEX
         if (status == STATUS_OK && found) {
             (*problems)++;
             status = source_digest_row(digest, &row, err);
+        }
+    }
+    if (status == STATUS_OK) {
+        status = digest_finish(digest, hex, err);
+    }
+    if (status == STATUS_OK) {
+        status = source_rewind(source, err);
+    }
+    digest_destroy(digest);
+    return status;
+}
+
+static int digest_names(struct digest *digest, const struct source *source, struct error *err) {
+    int status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < source_column_count(source); i++) {
+        const char *name = source_column_name(source, i);
+        status = digest_field(digest, name, strlen(name), err);
+    }
+    return status;
+}
+
+static int digest_kept(struct digest *digest, const struct row *row, size_t id, bool failed,
+                       struct error *err) {
+    const struct column *name = &row->columns[id];
+    int status = digest_number(digest, row->ordinal, err);
+    if (status == STATUS_OK && failed) {
+        return digest_field(digest, name->bytes, name->size, err);
+    }
+    return status == STATUS_OK ? source_digest_row(digest, row, err) : status;
+}
+
+int survey_digest_kept(struct source *source, const char *id, const struct ledger_retry *failed,
+                       char hex[DIGEST_HEX], struct error *err) {
+    struct digest *digest = NULL;
+    struct row row;
+    size_t column = 0;
+    bool found = true;
+    int status = source_column(source, id, &column, err);
+    if (status == STATUS_OK) {
+        status = source_rewind(source, err);
+    }
+    if (status == STATUS_OK) {
+        status = digest_create(&digest, err);
+    }
+    if (status == STATUS_OK) {
+        status = digest_names(digest, source, err);
+    }
+    while (status == STATUS_OK && found) {
+        status = source_next(source, &row, &found, err);
+        if (status == STATUS_OK && found) {
+            status = digest_kept(digest, &row, column, ledger_retry_has(failed, row.ordinal), err);
         }
     }
     if (status == STATUS_OK) {

@@ -17,14 +17,20 @@ struct survey {
     uint64_t metadata_bytes; // ids and metadata, for the disk plan
 };
 
-// Reads the query from its first row to its last and rewinds it. progress (may be NULL) gets the rows read so
-// far and returns false to stop (STATUS_STOPPED).
+// Reads the query from its first row to its last and rewinds it; counts only the problems that `only` lists
+// (NULL: all). progress (may be NULL) gets the problems counted so far and returns false to stop
+// (STATUS_STOPPED).
 int survey_make(struct survey *survey, struct source *source, struct preparer *preparer,
-                const struct plan_limits *limits, bool (*progress)(void *context, uint64_t problems),
-                void *context, struct error *err);
+                const struct plan_limits *limits, const struct ledger_retry *only,
+                bool (*progress)(void *context, uint64_t problems), void *context, struct error *err);
 
 // Only the hash of the rows: what a resumed run compares.
 int survey_digest(struct source *source, uint64_t *problems, char hex[DIGEST_HEX], struct error *err);
+
+// The hash of what must stay as it was when failed problems are tried again: every row but those that
+// `failed` lists, of which only the ids count. `id` is a column of the query.
+int survey_digest_kept(struct source *source, const char *id, const struct ledger_retry *failed,
+                       char hex[DIGEST_HEX], struct error *err);
 
 // Notes that carry the rest of a survey across launches.
 int survey_store(struct ledger *ledger, const struct survey *survey, struct error *err);

@@ -74,10 +74,17 @@ static int add_problem(struct window *window, const struct prepared *prepared, s
     return status;
 }
 
-int window_fill(struct window *window, const struct plan_limits *limits, struct source *source,
-                struct preparer *preparer, struct digest *digest, bool *end, struct error *err) {
-    struct row row;
+static int add_row(struct window *window, struct preparer *preparer, const struct row *row,
+                   struct error *err) {
     struct prepared prepared;
+    int status = prepare_row(preparer, row, &prepared, err);
+    return status == STATUS_OK ? add_problem(window, &prepared, err) : status;
+}
+
+int window_fill(struct window *window, const struct plan_limits *limits, struct source *source,
+                struct preparer *preparer, const struct ledger_retry *only, struct digest *digest, bool *end,
+                struct error *err) {
+    struct row row;
     int status = STATUS_OK;
     window->count = 0;
     window->ready_count = 0;
@@ -99,11 +106,8 @@ int window_fill(struct window *window, const struct plan_limits *limits, struct 
         if (digest != NULL) {
             status = source_digest_row(digest, &row, err);
         }
-        if (status == STATUS_OK) {
-            status = prepare_row(preparer, &row, &prepared, err);
-        }
-        if (status == STATUS_OK) {
-            status = add_problem(window, &prepared, err);
+        if (status == STATUS_OK && (only == NULL || ledger_retry_has(only, row.ordinal))) {
+            status = add_row(window, preparer, &row, err);
         }
     }
     if (status == STATUS_OK) {

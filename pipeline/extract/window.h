@@ -47,9 +47,11 @@ int window_create(struct window *window, const struct plan_limits *limits, struc
 void window_destroy(struct window *window); // accepts zeros
 
 // Reads rows from the source and prepares them until the window is full or the source ends (*end), then
-// plans. digest may be NULL; otherwise every row read is added to it.
+// plans. `only` may be NULL; otherwise rows that it does not list are passed by. digest may be NULL;
+// otherwise every row read is added to it.
 int window_fill(struct window *window, const struct plan_limits *limits, struct source *source,
-                struct preparer *preparer, struct digest *digest, bool *end, struct error *err);
+                struct preparer *preparer, const struct ledger_retry *only, struct digest *digest, bool *end,
+                struct error *err);
 
 const char *window_text(const struct window *window, size_t at);
 const int32_t *window_tokens(const struct window *window, const struct window_problem *problem);

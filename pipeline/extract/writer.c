@@ -41,10 +41,15 @@ static int check_ledger(struct writer *writer, struct error *err) {
 }
 
 void writer_event(struct writer *writer, enum log_level level, const char *kind, const char *text) {
+    writer_evidence(writer, level, kind, text, text);
+}
+
+void writer_evidence(struct writer *writer, enum log_level level, const char *kind, const char *line,
+                     const char *evidence) {
     struct error err;
-    log_write(writer->options.log, level, "%s: %s", kind, text);
+    log_write(writer->options.log, level, "%s: %s", kind, line);
     pthread_mutex_lock(&writer->lock);
-    if (ledger_event(writer->options.ledger, kind, text, &err) != STATUS_OK) {
+    if (ledger_event(writer->options.ledger, kind, evidence, &err) != STATUS_OK) {
         distrust_ledger(writer, &err);
     }
     pthread_mutex_unlock(&writer->lock);
@@ -326,10 +331,11 @@ int writer_start(struct writer *writer, const struct writer_options *options,
     }
     if (status == STATUS_OK) {
         writer->progress = (struct writer_progress){.batches = totals.batches,
-                                                    .problems = totals.done + totals.failed + totals.skipped,
+                                                    .problems = totals.done + totals.failed + totals.skipped -
+                                                                options->waiting,
                                                     .tokens = totals.tokens,
                                                     .rows = totals.rows,
-                                                    .failed = totals.failed,
+                                                    .failed = totals.failed - options->waiting,
                                                     .compute_seconds = totals.compute_seconds};
         status = open_csv(writer, err);
     }

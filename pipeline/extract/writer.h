@@ -18,6 +18,7 @@ struct writer_options {
     const struct shard_layout *layout;
     uint64_t batches_per_shard;
     uint64_t disk_reserve; // bytes of free space left alone
+    uint64_t waiting;      // problems with a failed outcome that are still to be tried again
     uint64_t epoch;
     struct ledger *ledger;
     struct log *log;
@@ -85,6 +86,9 @@ void writer_snapshot(struct writer *writer, struct writer_progress *out);
 // Writes an event to the ledger and the log, from any thread. A ledger that refuses it (a failed sync is
 // final) ends the run with the next batch.
 void writer_event(struct writer *writer, enum log_level level, const char *kind, const char *text);
+// The same with kilobytes of evidence, which the ledger keeps; the log gets the line.
+void writer_evidence(struct writer *writer, enum log_level level, const char *kind, const char *line,
+                     const char *evidence);
 
 // Changes what status shows; NULL, or a rate below 0, leaves a field. Written with the next heartbeat, or
 // now.

@@ -29,6 +29,7 @@ struct job {
     int64_t max_tokens;     // longer texts are cut
     int64_t max_text_bytes; // longer texts fail
     int64_t max_failed;
+    bool allow_empty;
     char **metadata; // columns kept with each problem; NULL: every column that id, text and steps do not use
     size_t metadata_count;
 

@@ -38,6 +38,9 @@ const struct job_key job_keys[] = {
      .standard = "1048576", .identity = true, .help = "longer texts fail, each for itself"},
     {"problems", "max_failed", KEY_INTEGER, FIELD(max_failed), .minimum = 0, .maximum = 1e12, .standard = "0",
      .help = "with more failed problems than this the run ends with exit code 65"},
+    {"problems", "allow_empty", KEY_BOOLEAN, FIELD(allow_empty), .standard = "false",
+     .help = "let a query without rows, or a run of which no problem is done, end with exit code 0; "
+             "otherwise 65"},
     {"problems", "metadata", KEY_TEXTS, LIST(metadata, metadata_count), .minimum = 1, .identity = true,
      .absent = "every column that id, text and steps do not use",
      .help = "columns kept with each problem's latents"},

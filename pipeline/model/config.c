@@ -76,8 +76,17 @@ static int find_family(const json_t *json, struct model_config *config, const st
 
 // Keys that change the computation in ways that are not implemented.
 static int refuse_unsupported(const json_t *json, struct error *err) {
-    static const char *const objects[] = {"quantization_config", "compression_config", "text_config",
-                                          "vision_config"};
+    static const char *const objects[] = {"text_config", "vision_config"};
+    static const char *const quantised[] = {"quantization_config", "compression_config"};
+    for (size_t i = 0; i < sizeof quantised / sizeof quantised[0]; i++) {
+        if (json_member(json, quantised[i]) != NULL) {
+            return error_set(
+                err, STATUS_DATA,
+                "'%s' is not supported: the checkpoint is quantised; get the model's own weights (bfloat16, "
+                "float16 or float32)",
+                quantised[i]);
+        }
+    }
     for (size_t i = 0; i < sizeof objects / sizeof objects[0]; i++) {
         if (json_member(json, objects[i]) != NULL) {
             return error_set(err, STATUS_DATA, "'%s' is not supported", objects[i]);
@@ -281,22 +290,31 @@ static int read_dtype(const json_t *json, struct model_config *config, struct er
     return status;
 }
 
-static void copy_text(char *out, size_t size, const json_t *value) {
+// For messages: one line of printable ASCII, as names of classes are, cut where it is not.
+static void copy_name(char *out, size_t size, const json_t *value) {
     const char *text = json_string_value(value);
-    snprintf(out, size, "%.*s", (int)size - 1, text == NULL ? "" : text);
+    size_t length = 0;
+    while (text != NULL && length + 1 < size && text[length] >= 0x20 && text[length] < 0x7F) {
+        out[length] = text[length];
+        length++;
+    }
+    out[length] = 0;
 }
 
 // What changes nothing here and may change what transformers does.
 static void read_remarks(const json_t *json, struct model_config *config) {
+    const json_int_t most = 64; // more blocks that predict than any model has
+    json_int_t predict_layers = json_integer_value(json_member(json, "num_nextn_predict_layers"));
+    config->predict_layers = predict_layers > 0 && predict_layers <= most ? (size_t)predict_layers : 0;
     static const char *const models[] = {"AutoModel", "AutoModelForCausalLM",
                                          "AutoModelForSequenceClassification",
-                                         "AutoModelForTokenClassification"};
+                                         "AutoModelForTokenClassification", "AutoConfig"};
     const json_t *map = json_member(json, "auto_map");
-    copy_text(config->architecture, sizeof config->architecture,
+    copy_name(config->architecture, sizeof config->architecture,
               json_array_get(json_member(json, "architectures"), 0));
-    copy_text(config->tokenizer_class, sizeof config->tokenizer_class, json_member(json, "tokenizer_class"));
+    copy_name(config->tokenizer_class, sizeof config->tokenizer_class, json_member(json, "tokenizer_class"));
     for (size_t i = 0; i < sizeof models / sizeof models[0] && config->code[0] == 0; i++) {
-        copy_text(config->code, sizeof config->code, json_member(map, models[i]));
+        copy_name(config->code, sizeof config->code, json_member(map, models[i]));
     }
 }
 

@@ -29,6 +29,8 @@ struct model_config {
     enum model_family family;
     char model_type[32];
     size_t layers;
+    size_t predict_layers; // blocks behind them that predict further tokens (num_nextn_predict_layers); never
+                           // computed
     size_t hidden;
     size_t intermediate;
     size_t heads;

@@ -128,6 +128,11 @@ static int not_there(const char *path, const char *job_folder, struct error *err
     if (lstat(path, &info) == 0) {
         return error_set(err, STATUS_DATA, "%s is a link to something that is not there", path);
     }
+    if (written[0] == '~' || written[0] == '$') {
+        return error_set(err, STATUS_DATA,
+                         "there is no folder %s: in a job file %c is not expanded, write the whole path",
+                         path, written[0]);
+    }
     if (is_hub_name(written)) {
         const char *name = strchr(written, '/') + 1;
         return error_set(err, STATUS_DATA,

@@ -7,8 +7,10 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "base/json.h"
+#include "base/first_bytes.h"
 #include "base/memory.h"
+#include "problems/import_id.h"
+#include "problems/json_line.h"
 #include "problems/lines.h"
 #include "problems/table.h"
 
@@ -18,66 +20,33 @@ struct import {
     struct lines *lines;
     struct table *table;
     const struct import_options *options;
+    const char *path;
+    const char *name; // of the file, in messages
     void (*fault)(void *context, uint64_t line, const char *what);
     void *context;
+    struct buffer first; // the first line that is not blank, when it was read to find the id
+    char id[IMPORT_ID];
     uint64_t faults;
     uint64_t rows;
 };
 
-// A broken line is told and counted; the reading goes on so that all of them are seen at once.
+// A broken line is told and counted; the reading goes on so that all of them are seen at once. One that is
+// left out is always told.
 static void tell_fault(struct import *import, const char *what) {
     import->faults += 1;
-    if (import->faults <= FAULTS_SHOWN) {
+    if (import->faults <= FAULTS_SHOWN || import->options->skip_broken) {
         import->fault(import->context, lines_number(import->lines), what);
     }
 }
 
-static bool is_blank(const char *text, size_t size) {
-    for (size_t i = 0; i < size; i++) {
-        if (strchr(" \t\r", text[i]) == NULL || text[i] == 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
-// *out: the line's object, or NULL after telling the fault.
-static int parse_line(struct import *import, const char *text, size_t size, json_t **out, struct error *err) {
-    static const char byte_order_mark[] = "\xEF\xBB\xBF";
-    if (lines_number(import->lines) == 1 && size >= 3 && memcmp(text, byte_order_mark, 3) == 0) {
-        text += 3;
-        size -= 3;
-    }
-    json_error_t problem;
-    char what[JSON_ERROR_TEXT_LENGTH + 64];
-    json_t *object =
-        json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &problem);
-    *out = NULL;
-    if (object == NULL && json_lacked_memory(&problem)) {
-        return error_set(err, STATUS_INTERNAL, "line %llu: out of memory",
-                         (unsigned long long)lines_number(import->lines));
-    }
-    if (object == NULL) {
-        snprintf(what, sizeof what, "column %d: %s", problem.column, problem.text);
-        tell_fault(import, what);
-    } else if (!json_is_object(object)) {
-        tell_fault(import, "not a JSON object");
-        json_decref(object);
-    } else {
-        *out = object;
-    }
-    return STATUS_OK;
-}
-
 static int import_line(struct import *import, const char *text, size_t size, struct error *err) {
-    char what[512];
+    char what[JSON_LINE_WORDS];
     bool taken = false;
-    json_t *object;
-    int status = parse_line(import, text, size, &object, err);
-    if (object == NULL) {
-        return status;
+    json_t *object = NULL;
+    int status = json_line_parse(&object, text, size, lines_number(import->lines) == 1, what, err);
+    if (status == STATUS_OK && object != NULL) {
+        status = table_insert(import->table, object, &taken, what, sizeof what, err);
     }
-    status = table_insert(import->table, object, &taken, what, sizeof what, err);
     if (status == STATUS_OK && !taken) {
         tell_fault(import, what);
     } else if (status != STATUS_OK) {
@@ -88,25 +57,127 @@ static int import_line(struct import *import, const char *text, size_t size, str
     return status;
 }
 
-static int import_lines(struct import *import, const char *path, struct error *err) {
+static int judge(const struct import *import, struct error *err) {
+    if (import->faults > 0 && !import->options->skip_broken) {
+        return error_set(err, STATUS_DATA,
+                         "%s: %llu broken %s; nothing was imported (--skip-broken leaves such lines out)",
+                         import->name, (unsigned long long)import->faults,
+                         import->faults == 1 ? "line" : "lines");
+    }
+    if (import->rows > 0) {
+        return STATUS_OK;
+    }
+    return import->faults > 0
+               ? error_set(err, STATUS_DATA, "%s: every line is broken; nothing was imported", import->name)
+               : error_set(err, STATUS_DATA, "%s: there are no lines", import->name);
+}
+
+static int import_lines(struct import *import, struct error *err) {
     struct buffer line = {0};
     bool found = true;
-    int status = STATUS_OK;
+    int status = import->first.size == 0 ? STATUS_OK
+                                         : import_line(import, import->first.data, import->first.size, err);
     while (status == STATUS_OK && found) {
         status = lines_next(import->lines, &line, &found, err);
-        if (status == STATUS_OK && found && !is_blank(line.data, line.size)) {
+        if (status == STATUS_OK && found && !json_line_blank(line.data, line.size)) {
             status = import_line(import, line.data, line.size, err);
         }
     }
     buffer_destroy(&line);
-    if (status != STATUS_OK) {
+    return status == STATUS_OK ? judge(import, err) : status;
+}
+
+// ---- the id ----
+
+// The first line that is not blank; a file that shows by it that it holds no JSON lines is refused as a
+// whole.
+static int read_first(struct import *import, struct error *err) {
+    bool found = true;
+    int status = STATUS_OK;
+    while (status == STATUS_OK && found && json_line_blank(import->first.data, import->first.size)) {
+        status = lines_next(import->lines, &import->first, &found, err);
+    }
+    const char *shape =
+        status == STATUS_OK && found ? json_line_shape(import->first.data, import->first.size) : NULL;
+    return shape == NULL ? status
+                         : error_set(err, STATUS_DATA, "%s holds no JSON lines: %s", import->name, shape);
+}
+
+// Of the usual names the first that is in every line and unique; standard input is read once, so that the
+// best name has to do.
+static int find_id(struct import *import, const json_t *object, struct error *err) {
+    bool can_read_again = strcmp(import->path, "-") != 0;
+    char tried[IMPORT_ID] = "";
+    for (size_t place = 0; import_id_candidate(import->id, object, place); place++) {
+        bool fits = true;
+        // The documented name needs no proof: a line without it is a broken line.
+        bool is_standard = strcmp(import->id, IMPORT_STANDARD_ID) == 0;
+        int status =
+            can_read_again && !is_standard ? import_id_fits(import->path, import->id, &fits, err) : STATUS_OK;
+        if (status != STATUS_OK || fits) {
+            return status;
+        }
+        memcpy(tried, import->id, sizeof tried);
+    }
+    return import_id_ask(import->name, object, tried, err);
+}
+
+// The file's first line that is an object; NULL when there is none. Of standard input only the first line is
+// at hand.
+static int first_object(const struct import *import, json_t **out, struct error *err) {
+    char what[JSON_LINE_WORDS];
+    struct lines *lines = NULL;
+    struct buffer line = {0};
+    bool found = true;
+    int status = json_line_parse(out, import->first.data, import->first.size,
+                                 lines_number(import->lines) == 1, what, err);
+    if (status != STATUS_OK || *out != NULL || strcmp(import->path, "-") == 0) {
         return status;
     }
-    if (import->faults > 0) {
-        return error_set(err, STATUS_DATA, "%s: %llu broken %s; nothing was imported", path,
-                         (unsigned long long)import->faults, import->faults == 1 ? "line" : "lines");
+    status = lines_open(&lines, import->path, err);
+    while (status == STATUS_OK && found && *out == NULL) {
+        status = lines_next(lines, &line, &found, err);
+        if (status == STATUS_OK && found) {
+            status = json_line_parse(out, line.data, line.size, lines_number(lines) == 1, what, err);
+        }
     }
-    return import->rows > 0 ? STATUS_OK : error_set(err, STATUS_DATA, "%s: there are no lines", path);
+    buffer_destroy(&line);
+    lines_close(lines);
+    return status;
+}
+
+// Of the usual names the first that is a column of the table; its ids are looked through at the end. Whatever
+// else is wrong with the table is said when it is opened.
+static void find_id_of_table(struct import *import, const json_t *object, const char *database) {
+    struct table *table = NULL;
+    struct error ignored;
+    char id[IMPORT_ID];
+    for (size_t place = 0; import_id_candidate(id, object, place); place++) {
+        int status = table_open(&table, database, false, import->options->table, id, true, &ignored);
+        table_close(table);
+        if (status == STATUS_OK) {
+            memcpy(import->id, id, sizeof id);
+            return;
+        }
+    }
+}
+
+static int choose_id(struct import *import, const char *database, struct error *err) {
+    const struct import_options *options = import->options;
+    json_t *object = NULL;
+    snprintf(import->id, sizeof import->id, "%s", options->id == NULL ? IMPORT_STANDARD_ID : options->id);
+    int status = read_first(import, err);
+    if (status != STATUS_OK || options->id != NULL || import->first.size == 0) {
+        return status;
+    }
+    status = first_object(import, &object, err);
+    if (object != NULL && options->append) {
+        find_id_of_table(import, object, database);
+    } else if (object != NULL) {
+        status = find_id(import, object, err);
+    }
+    json_decref(object);
+    return status;
 }
 
 // A database that is new is built aside and renamed when it is whole; one that is there changes in one
@@ -120,10 +191,23 @@ static int publish(const char *aside, const char *database, struct error *err) {
     return status == STATUS_OK ? file_publish(aside, database, err) : status;
 }
 
+// A file that is there and is no database is named as what it is; an empty one may become one.
+static int check_target(const char *database, struct error *err) {
+    uint64_t size = 0;
+    int status = file_size(database, &size, err);
+    return status != STATUS_OK || size == 0 ? status
+                                            : first_bytes_check_file(database, FIRST_BYTES_DATABASE, err);
+}
+
 int import_jsonl(const char *path, const char *database, const struct import_options *options,
                  void (*fault)(void *context, uint64_t line, const char *what), void *context,
                  struct import_report *report, struct error *err) {
-    struct import import = {.options = options, .fault = fault, .context = context};
+    bool is_stream = strcmp(path, "-") == 0;
+    struct import import = {.options = options,
+                            .path = path,
+                            .name = is_stream ? "standard input" : path,
+                            .fault = fault,
+                            .context = context};
     struct error ignored;
     char aside[PATH_SIZE];
     bool is_new = !file_exists(database);
@@ -134,16 +218,22 @@ int import_jsonl(const char *path, const char *database, const struct import_opt
     if (is_new && options->append) {
         return error_set(err, STATUS_DATA, "%s is not there: there is nothing to append to", database);
     }
-    int status = lines_open(&import.lines, path, err);
+    int status = is_new ? STATUS_OK : check_target(database, err);
+    if (status == STATUS_OK) {
+        status = lines_open(&import.lines, path, err);
+    }
+    if (status == STATUS_OK) {
+        status = choose_id(&import, database, err);
+    }
     if (status == STATUS_OK && is_new) {
         status = file_remove(aside, err); // what a killed import left
     }
     if (status == STATUS_OK) {
-        status = table_open(&import.table, is_new ? aside : database, is_new, options->table, options->id,
-                            options->append, err);
+        status = table_open(&import.table, is_new ? aside : database, is_new, options->table, import.id,
+                            options->append, options->watch, err);
     }
     if (status == STATUS_OK) {
-        status = import_lines(&import, path, err);
+        status = import_lines(&import, err);
     }
     if (status == STATUS_OK) {
         status = table_commit(import.table, err);
@@ -151,11 +241,13 @@ int import_jsonl(const char *path, const char *database, const struct import_opt
     size_t columns = status == STATUS_OK ? table_column_count(import.table) : 0;
     table_close(import.table);
     lines_close(import.lines);
+    buffer_destroy(&import.first);
     if (status == STATUS_OK && is_new) {
         status = publish(aside, database, err);
     }
     if (status == STATUS_OK) {
-        *report = (struct import_report){.rows = import.rows, .columns = columns};
+        *report = (struct import_report){.rows = import.rows, .columns = columns, .skipped = import.faults};
+        snprintf(report->id, sizeof report->id, "%s", import.id);
     } else if (is_new) {
         file_remove(aside, &ignored);
     }

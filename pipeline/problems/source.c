@@ -5,14 +5,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/first_bytes.h"
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "problems/patience.h"
+#include "problems/repeatable.h"
 #include "problems/shortage.h"
 
-enum { BUSY_MILLISECONDS = 5000, NUMBER_TEXT = 32 };
+enum { NUMBER_TEXT = 32, TABLES = 4, TABLE_NAME = 128 };
+enum { OPERATIONS = 100000 };     // of SQLite's machine between two looks at the watch
+enum { VALUE_BYTES = 256 << 20 }; // of one value
+enum { ROWS_BETWEEN_WORDS = 1024 };
+#define FIRST_WORD 10.0 // seconds
 
 struct source {
     sqlite3 *connection;
@@ -26,40 +34,140 @@ struct source {
     uint64_t next;  // ordinal of the next row
     uint64_t limit; // UINT64_MAX: none
     bool ended;
-    bool uses_random; // set by the authorizer
+    uint64_t found;   // rows that source_check_ids saw
+    double asked;     // when the row at hand was asked for
+    double next_word; // seconds without a row until somebody is told
+    struct patience patience;
+    struct repeatable *repeatable;
+    char tables[TABLES][TABLE_NAME]; // that the query reads, as far as there is room
+    size_t table_count;
 };
+
+static void remember_table(struct source *source, const char *name) {
+    for (size_t i = 0; i < source->table_count; i++) {
+        if (strcmp(source->tables[i], name) == 0) {
+            return;
+        }
+    }
+    bool own = strncmp(name, "sqlite_", 7) == 0;
+    if (!own && source->table_count < TABLES && strlen(name) < TABLE_NAME) {
+        snprintf(source->tables[source->table_count++], TABLE_NAME, "%s", name);
+    }
+}
+
+// A database in WAL mode says so in its header, whatever is wrong with it.
+static bool is_in_wal_mode(const char *path) {
+    unsigned char header[20] = {0};
+    int descriptor;
+    size_t size;
+    struct error ignored;
+    if (file_open(&descriptor, &size, path, &ignored) != STATUS_OK) {
+        return false;
+    }
+    bool read = size >= sizeof header &&
+                file_read_at(descriptor, header, sizeof header, 0, path, &ignored) == STATUS_OK;
+    close(descriptor);
+    return read && header[18] == 2 && header[19] == 2;
+}
+
+static const char *hint_of(const struct source *source, int code) {
+    int primary = code & 0xFF;
+    if (primary == SQLITE_CANTOPEN && !file_exists(source->path)) {
+        return " (there is no such file; relative paths start at the job file's folder)";
+    }
+    if ((primary == SQLITE_READONLY || primary == SQLITE_CANTOPEN) && is_in_wal_mode(source->path)) {
+        return " (it is in WAL mode, which needs files beside it that cannot be made here: copy it to a "
+               "folder that "
+               "may be written, or let its owner set PRAGMA journal_mode=DELETE)";
+    }
+    if (primary == SQLITE_READONLY) {
+        return " (a write to it was cut off; open it once with sqlite3 so that it can be rolled back)";
+    }
+    return primary == SQLITE_TOOBIG ? " (a value may have 256 MiB)" : "";
+}
+
+// Sorting and other work of SQLite's goes to temporary files.
+static bool could_not_write(int code) {
+    return (code & 0xFF) == SQLITE_FULL || code == SQLITE_IOERR_WRITE || code == SQLITE_IOERR_FSYNC ||
+           code == SQLITE_IOERR_TRUNCATE;
+}
+
+static int refuse_query(const struct source *source, struct error *err) {
+    return error_set(err, STATUS_DATA,
+                     "%s: the query uses %s: its rows must be the same each time it is read", source->path,
+                     repeatable_refusal(source->repeatable));
+}
 
 static int fail(const struct source *source, int code, const char *what, struct error *err) {
     if (sqlite_is_shortage(source->connection, code)) {
         return error_set(err, STATUS_INTERNAL, "%s: out of memory or open files", source->path);
     }
-    const char *words = sqlite3_errmsg(source->connection);
-    const char *hint = "";
-    if ((code & 0xFF) == SQLITE_READONLY) {
-        hint = " (a write to it was cut off; open it once with sqlite3 so that it can be rolled back)";
+    if (source->repeatable != NULL && repeatable_refusal(source->repeatable) != NULL) {
+        return refuse_query(source, err);
     }
-    return error_set(err, STATUS_DATA, "%s: %s: %s%s", source->path, what, words, hint);
+    if ((code & 0xFF) == SQLITE_INTERRUPT) {
+        return error_set(err, STATUS_STOPPED,
+                         "stopped while reading the problems; run the same command to go on");
+    }
+    if (patience_is_due(code)) {
+        return patience_over(&source->patience, what, err);
+    }
+    return error_set(err, could_not_write(code) ? STATUS_WRITE : STATUS_DATA, "%s: %s: %s%s", source->path,
+                     what, sqlite3_errmsg(source->connection), hint_of(source, code));
 }
 
-// What sqlite3_stmt_readonly lets through and a query must not do: settings, and rows that come in another
-// order in each pass over them.
+// What sqlite3_stmt_readonly lets through and a query must not do: settings, and what is another each time.
 static int authorize(void *context, int action, const char *first, const char *second, const char *database,
                      const char *trigger) {
     struct source *source = context;
-    (void)first;
     (void)database;
     (void)trigger;
-    if (action == SQLITE_FUNCTION && second != NULL &&
-        (sqlite3_stricmp(second, "random") == 0 || sqlite3_stricmp(second, "randomblob") == 0)) {
-        source->uses_random = true;
-        return SQLITE_DENY;
+    if (action == SQLITE_FUNCTION && second != NULL) {
+        return repeatable_allows(source->repeatable, second) ? SQLITE_OK : SQLITE_DENY;
+    }
+    if (action == SQLITE_READ && first != NULL) {
+        remember_table(source, first);
+        return repeatable_allows_table(source->repeatable, first) ? SQLITE_OK : SQLITE_DENY;
     }
     return action == SQLITE_PRAGMA || action == SQLITE_ATTACH || action == SQLITE_DETACH ? SQLITE_DENY
                                                                                          : SQLITE_OK;
 }
 
+// Between two rows, every few milliseconds. Anything but 0 ends the query.
+static int look_up(void *context) {
+    struct source *source = context;
+    const struct watch *watch = source->patience.watch;
+    double waited = clock_seconds() - source->asked;
+    if (watch->say != NULL && waited >= source->next_word) {
+        char text[256];
+        snprintf(text, sizeof text, "the query has given no row for %.0f s, after %llu rows; still waiting",
+                 waited, (unsigned long long)source->next);
+        source->next_word *= 2;
+        watch->say(watch->context, text);
+    }
+    return watch->stopped != NULL && watch->stopped(watch->context);
+}
+
 static int not_one_select(const struct source *source, struct error *err) {
     return error_set(err, STATUS_DATA, "%s: the query is not one SELECT", source->path);
+}
+
+// A table that is not there: those that are.
+static int explain(struct source *source, int status, struct error *err) {
+    sqlite3_stmt *statement = NULL;
+    if (strstr(err->message, "no such table") != NULL &&
+        sqlite3_prepare_v2(
+            source->connection,
+            "SELECT group_concat(name, ', ') FROM (SELECT name FROM sqlite_schema WHERE type IN "
+            "('table', 'view') AND name NOT LIKE 'sqlite_%' ORDER BY name LIMIT 20)",
+            -1, &statement, NULL) == SQLITE_OK &&
+        sqlite3_step(statement) == SQLITE_ROW) {
+        const char *names = (const char *)sqlite3_column_text(statement, 0);
+        struct error inner = *err;
+        error_set(err, status, "%.1500s; it has %.400s", inner.message, names == NULL ? "no table" : names);
+    }
+    sqlite3_finalize(statement);
+    return status;
 }
 
 static int prepare(struct source *source, const char *query, struct error *err) {
@@ -69,16 +177,11 @@ static int prepare(struct source *source, const char *query, struct error *err) 
                                   &source->statement, &tail);
     // Later, at the first row, a virtual table may use a PRAGMA of its own.
     sqlite3_set_authorizer(source->connection, NULL, NULL);
-    if (source->uses_random) {
-        return error_set(err, STATUS_DATA,
-                         "%s: the query uses random(): its rows must come in the same order each time",
-                         source->path);
-    }
-    if (code == SQLITE_AUTH) {
+    if (code == SQLITE_AUTH && repeatable_refusal(source->repeatable) == NULL) {
         return not_one_select(source, err);
     }
     if (code != SQLITE_OK) {
-        return fail(source, code, "the query is wrong", err);
+        return explain(source, fail(source, code, "the query is wrong", err), err);
     }
     if (source->statement == NULL || sqlite3_column_count(source->statement) == 0 ||
         !sqlite3_stmt_readonly(source->statement) || sqlite3_stmt_isexplain(source->statement) != 0) {
@@ -95,6 +198,18 @@ static int prepare(struct source *source, const char *query, struct error *err) 
     return STATUS_OK;
 }
 
+// The read lock is taken by reading. A database that is held is asked again.
+static int lock(struct source *source, struct error *err) {
+    int code;
+    while (
+        patience_is_due(code = sqlite3_exec(source->connection, "BEGIN; SELECT count(*) FROM sqlite_schema",
+                                            NULL, NULL, NULL)) &&
+        patience_wait(&source->patience)) {
+        sqlite3_exec(source->connection, "ROLLBACK", NULL, NULL, NULL);
+    }
+    return code == SQLITE_OK ? STATUS_OK : fail(source, code, "cannot read the database", err);
+}
+
 // Opens the file and takes its read lock: from here on no writer can change what the query sees.
 static int begin(struct source *source, const char *database, struct error *err) {
     int status = file_check_database(database, err);
@@ -106,13 +221,16 @@ static int begin(struct source *source, const char *database, struct error *err)
     if (source->connection == NULL) {
         return error_set(err, STATUS_INTERNAL, "%s: out of memory", database);
     }
+    sqlite3_extended_result_codes(source->connection, 1);
     if (code != SQLITE_OK) {
         return fail(source, code, "cannot open the database", err);
     }
-    sqlite3_extended_result_codes(source->connection, 1);
-    sqlite3_busy_timeout(source->connection, BUSY_MILLISECONDS);
-    code = sqlite3_exec(source->connection, "BEGIN; SELECT count(*) FROM sqlite_schema", NULL, NULL, NULL);
-    return code == SQLITE_OK ? STATUS_OK : fail(source, code, "cannot read the database", err);
+    sqlite3_limit(source->connection, SQLITE_LIMIT_LENGTH, VALUE_BYTES);
+    if (source->patience.watch != NULL) {
+        sqlite3_progress_handler(source->connection, OPERATIONS, look_up, source);
+    }
+    status = repeatable_create(&source->repeatable, source->connection, err);
+    return status == STATUS_OK ? lock(source, err) : status;
 }
 
 static int name_columns(struct source *source, struct error *err) {
@@ -141,7 +259,7 @@ static int name_columns(struct source *source, struct error *err) {
 }
 
 int source_open(struct source **out, const char *database, const char *query, uint64_t limit,
-                struct error *err) {
+                const struct watch *watch, struct error *err) {
     *out = NULL;
     struct source *source = NULL;
     int status = memory_zeroed((void **)&source, 1, sizeof *source, err);
@@ -149,7 +267,10 @@ int source_open(struct source **out, const char *database, const char *query, ui
         return status;
     }
     source->limit = limit == 0 ? UINT64_MAX : limit;
+    source->asked = clock_seconds();
+    source->next_word = FIRST_WORD;
     status = memory_text(&source->path, database, err);
+    source->patience = (struct patience){.watch = watch, .path = source->path};
     if (status == STATUS_OK) {
         status = first_bytes_check_file(database, FIRST_BYTES_DATABASE, err);
     }
@@ -181,6 +302,7 @@ void source_close(struct source *source) {
     free(source->numbers);
     sqlite3_finalize(source->statement);
     sqlite3_close(source->connection);
+    repeatable_destroy(source->repeatable);
     free(source->path);
     free(source);
 }
@@ -219,6 +341,8 @@ static int step(struct source *source, bool *found, struct error *err) {
     if (source->ended || source->next >= source->limit) {
         return STATUS_OK;
     }
+    source->asked = clock_seconds();
+    source->next_word = FIRST_WORD;
     int code = sqlite3_step(source->statement);
     if (code == SQLITE_DONE) {
         source->ended = true;
@@ -382,6 +506,24 @@ static int check_id(struct source *source, struct id_set *set, const struct row 
     return status;
 }
 
+static int check_rows(struct source *source, struct id_set *set, size_t index, struct error *err) {
+    const struct watch *watch = source->patience.watch;
+    struct row row;
+    bool found = true;
+    int status = STATUS_OK;
+    while (status == STATUS_OK && found) {
+        status = source_next(source, &row, &found, err);
+        if (status == STATUS_OK && found) {
+            status = check_id(source, set, &row, index, err);
+        }
+        if (watch != NULL && watch->reading != NULL && source->next % ROWS_BETWEEN_WORDS == 0) {
+            watch->reading(watch->context, source->next);
+        }
+    }
+    source->found = source->next;
+    return status;
+}
+
 int source_check_ids(struct source *source, const char *id_column, struct error *err) {
     struct id_set set = {0};
     size_t index = 0;
@@ -392,17 +534,49 @@ int source_check_ids(struct source *source, const char *id_column, struct error 
     if (status == STATUS_OK) {
         status = id_set_open(&set, err);
     }
-    while (status == STATUS_OK) {
-        bool found;
-        struct row row;
-        status = source_next(source, &row, &found, err);
-        if (status != STATUS_OK || !found) {
-            break;
-        }
-        status = check_id(source, &set, &row, index, err);
+    if (status == STATUS_OK) {
+        status = check_rows(source, &set, index, err);
     }
     id_set_close(&set);
     return status == STATUS_OK ? source_rewind(source, err) : status;
+}
+
+uint64_t source_rows(const struct source *source) {
+    return source->found;
+}
+
+// "problems has 24 rows": of a table, not of a view, which may take long.
+static int count_table(struct source *source, const char *name, struct buffer *out, struct error *err) {
+    sqlite3_stmt *statement = NULL;
+    char *sql =
+        sqlite3_mprintf("SELECT (SELECT count(*) FROM \"%w\") WHERE (SELECT type FROM sqlite_schema WHERE "
+                        "name = %Q) = 'table'",
+                        name, name);
+    int status = STATUS_OK;
+    if (sql != NULL && sqlite3_prepare_v2(source->connection, sql, -1, &statement, NULL) == SQLITE_OK &&
+        sqlite3_step(statement) == SQLITE_ROW) {
+        status = buffer_printf(out, err, "%s%s has %lld rows", out->size == 0 ? " (" : ", ", name,
+                               (long long)sqlite3_column_int64(statement, 0));
+    }
+    sqlite3_finalize(statement);
+    sqlite3_free(sql);
+    return status;
+}
+
+int source_refuse_empty(struct source *source, struct error *err) {
+    struct buffer tables = {0};
+    const char *query = sqlite3_sql(source->statement);
+    int status = STATUS_OK;
+    for (size_t i = 0; status == STATUS_OK && i < source->table_count; i++) {
+        status = count_table(source, source->tables[i], &tables, err);
+    }
+    if (status == STATUS_OK) {
+        bool counted = tables.size > 0;
+        status = error_set(err, STATUS_DATA, "%s: the query finds no rows: %.800s%.600s%s", source->path,
+                           query == NULL ? "" : query, counted ? tables.data : "", counted ? ")" : "");
+    }
+    buffer_destroy(&tables);
+    return status;
 }
 
 // ---- the problem set's name ----

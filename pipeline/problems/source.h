@@ -9,6 +9,7 @@
 
 #include "base/digest.h"
 #include "base/error.h"
+#include "problems/watch.h"
 
 struct source;
 
@@ -29,10 +30,12 @@ struct row {
 };
 
 // Opens `database` and prepares `query`. STATUS_DATA with SQLite's words when the file is missing, not a
-// database, corrupt, busy or the query is wrong (not one SELECT, or duplicate column names). limit 0: all
-// rows.
+// database, corrupt, or the query is wrong (not one SELECT, duplicate column names, something whose rows
+// would not be the same each time; some of that shows only while rows are read). STATUS_STOPPED when another
+// program holds the database for too long, or as `watch` (NULL: nobody; otherwise it outlives the source)
+// asks, here and while rows are read. limit 0: all rows.
 int source_open(struct source **out, const char *database, const char *query, uint64_t limit,
-                struct error *err);
+                const struct watch *watch, struct error *err);
 void source_close(struct source *source); // accepts NULL
 
 size_t source_column_count(const struct source *source);
@@ -49,9 +52,15 @@ int source_rewind(struct source *source, struct error *err);
 // Steps over rows without reading their text, up to `ordinal`.
 int source_skip_to(struct source *source, uint64_t ordinal, struct error *err);
 
-// STATUS_DATA naming the row when the column has an empty, NULL or repeated value, a blob, or text that is not
-// valid UTF-8. Bounded memory: SQLite sorts, on disk if need be.
+// STATUS_DATA naming the row when the column has an empty, NULL or repeated value, a blob, or text that is
+// not valid UTF-8. Bounded memory: SQLite sorts, on disk if need be.
 int source_check_ids(struct source *source, const char *id_column, struct error *err);
+
+// How many there were, after source_check_ids.
+uint64_t source_rows(const struct source *source);
+
+// STATUS_DATA: that the query finds no rows, with what is in the tables that it reads.
+int source_refuse_empty(struct source *source, struct error *err);
 
 // Adds every column of a row to a digest: summed over all rows it names the problem set.
 int source_digest_row(struct digest *digest, const struct row *row, struct error *err);

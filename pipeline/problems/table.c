@@ -9,15 +9,15 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "problems/patience.h"
 #include "problems/shortage.h"
-
-enum { BUSY_MILLISECONDS = 5000 };
 
 struct table {
     sqlite3 *connection;
     sqlite3_stmt *insert; // NULL: to be prepared for the columns there are now
     char *path;
     const char *name;
+    struct patience patience;
     const char *id;
     bool append;
     char **columns;
@@ -31,6 +31,9 @@ static int fail(const struct table *table, int code, const char *what, struct er
     if (sqlite_is_shortage(table->connection, code)) {
         return error_set(err, STATUS_INTERNAL, "%s: %s: out of memory or open files", table->path, what);
     }
+    if (patience_is_due(code)) {
+        return patience_over(&table->patience, what, err);
+    }
     switch (code & 0xFF) {
     case SQLITE_FULL:
     case SQLITE_IOERR:
@@ -42,7 +45,10 @@ static int fail(const struct table *table, int code, const char *what, struct er
     default:
         status = STATUS_DATA;
     }
-    return error_set(err, status, "%s: %s: %s", table->path, what, sqlite3_errmsg(table->connection));
+    int number = sqlite3_system_errno(table->connection);
+    bool system = number != 0 && status == STATUS_WRITE;
+    return error_set(err, status, "%s: %s: %s%s%s", table->path, what, sqlite3_errmsg(table->connection),
+                     system ? ": " : "", system ? strerror(number) : "");
 }
 
 // Runs SQL made by sqlite3_mprintf's rules (%w inside double quotes quotes a name).
@@ -128,6 +134,15 @@ static int prepare_insert(struct table *table, struct error *err) {
 
 // ---- opening ----
 
+// SQLite asks at each try that was refused, counting from 0.
+static int wait_busy(void *context, int tries) {
+    struct table *table = context;
+    if (tries == 0) {
+        patience_renew(&table->patience);
+    }
+    return patience_wait(&table->patience);
+}
+
 static int open_connection(struct table *table, bool aside, struct error *err) {
     int status = file_check_database(table->path, err);
     if (status != STATUS_OK) {
@@ -141,7 +156,7 @@ static int open_connection(struct table *table, bool aside, struct error *err) {
     if (code != SQLITE_OK) {
         return fail(table, code, "cannot open the database", err);
     }
-    sqlite3_busy_timeout(table->connection, BUSY_MILLISECONDS);
+    sqlite3_busy_handler(table->connection, wait_busy, table);
     if (aside) {
         status = execute(table, "cannot set up the database", err,
                          "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF");
@@ -195,7 +210,7 @@ static int set_up(struct table *table, struct error *err) {
 }
 
 int table_open(struct table **out, const char *database, bool aside, const char *name, const char *id,
-               bool append, struct error *err) {
+               bool append, const struct watch *watch, struct error *err) {
     struct table *table = NULL;
     *out = NULL;
     int status = memory_zeroed((void **)&table, 1, sizeof *table, err);
@@ -206,6 +221,7 @@ int table_open(struct table **out, const char *database, bool aside, const char 
     table->id = id;
     table->append = append;
     status = memory_text(&table->path, database, err);
+    table->patience = (struct patience){.watch = watch, .path = table->path};
     if (status == STATUS_OK) {
         status = open_connection(table, aside, err);
     }

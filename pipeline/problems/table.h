@@ -7,14 +7,16 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "problems/watch.h"
 
 struct table;
 
 // Opens the database and begins the transaction. aside: the file is a new one that the caller syncs and
 // renames, so SQLite need not. append: the table must be there and have the id column; otherwise it must not
-// be there. STATUS_DATA when that does not hold, STATUS_WRITE when the database cannot be written.
+// be there. STATUS_DATA when that does not hold, STATUS_WRITE when the database cannot be written,
+// STATUS_STOPPED when another program holds it for too long (watch: NULL, or who is told).
 int table_open(struct table **out, const char *database, bool aside, const char *name, const char *id,
-               bool append, struct error *err);
+               bool append, const struct watch *watch, struct error *err);
 
 // Adds one object as a row. *taken false, with the reason in `what`, when the object is at fault; the table
 // is then as before.

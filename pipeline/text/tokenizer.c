@@ -62,6 +62,18 @@ const char *tokenizer_token(const struct tokenizer *tokenizer, int32_t id, size_
     return NULL;
 }
 
+bool tokenizer_knows(const struct tokenizer *tokenizer, const char *text, size_t size) {
+    const struct added_set *sets[] = {&tokenizer->raw_tokens, &tokenizer->normalized_tokens};
+    for (size_t i = 0; i < 2; i++) {
+        struct added_walk walk = {.text = text, .size = size};
+        struct added_part part;
+        if (added_set_next(sets[i], &walk, &part) && part.token != NULL && part.to - part.from == size) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void tokenizer_scratch_destroy(struct tokenizer_scratch *scratch) {
     if (scratch != NULL) {
         pattern_scratch_destroy(scratch->patterns);

@@ -79,6 +79,9 @@ int tokenizer_encode_truncated(const struct tokenizer *tokenizer, struct tokeniz
                                const char *text, size_t size, bool special_tokens, size_t max_tokens,
                                bool *truncated, struct encoding *out, struct error *err);
 
+// Whether the text is, as a whole, an added token.
+bool tokenizer_knows(const struct tokenizer *tokenizer, const char *text, size_t size);
+
 // The vocabulary's text of an id (byte-level characters as they stand in the file), or NULL when there is
 // none.
 const char *tokenizer_token(const struct tokenizer *tokenizer, int32_t id, size_t *size);

@@ -1,6 +1,7 @@
 // What AutoTokenizer of transformers 5 would do otherwise than the tokenizers library does with
 // tokenizer.json: some classes build their own normalizer and pre-tokenizer around the vocabulary of the
 // file.
+#include <stdio.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -36,13 +37,21 @@ static bool splits_as_qwen2(const json_t *root) {
 static bool splits_as_llama(const json_t *root) {
     const json_t *words = json_object_get(root, "pre_tokenizer");
     return json_member(root, "normalizer") == NULL && is_text(words, "type", "Metaspace") &&
-           is_text(words, "replacement", "\xE2\x96\x81") && json_is_false(json_object_get(words, "split")) &&
-           is_text(words, "prepend_scheme", "first");
+           is_text(words, "replacement", "\xE2\x96\x81") && json_is_false(json_object_get(words, "split"));
 }
 
 void tokenizer_note_shape(struct tokenizer *tokenizer, const json_t *root) {
     tokenizer->splits_as_qwen2 = splits_as_qwen2(root);
-    tokenizer->splits_as_llama = splits_as_llama(root);
+    const char *rule =
+        json_string_value(json_object_get(json_object_get(root, "pre_tokenizer"), "prepend_scheme"));
+    if (splits_as_llama(root) && rule != NULL) {
+        snprintf(tokenizer->llama_prefix, sizeof tokenizer->llama_prefix, "%s", rule);
+    }
+}
+
+// The rule that LlamaTokenizer takes from tokenizer_config.json.
+static const char *llama_prefix(const struct tokenizer_companions *companions) {
+    return companions->add_prefix_space == 0 ? "never" : companions->legacy == 1 ? "always" : "first";
 }
 
 // Without the "Fast" of earlier versions.
@@ -77,7 +86,8 @@ static int warn_of_class(const struct tokenizer *tokenizer, const char *model_ty
     const char *name = building_class(tokenizer, model_type, own[0] != 0 ? own : config_class);
     bool is_qwen2 = name != NULL && is_class(name, "Qwen2Tokenizer");
     if (name == NULL || (is_qwen2 && tokenizer->splits_as_qwen2) ||
-        (is_class(name, "LlamaTokenizer") && tokenizer->splits_as_llama)) {
+        (is_class(name, "LlamaTokenizer") &&
+         strcmp(tokenizer->llama_prefix, llama_prefix(&tokenizer->companions)) == 0)) {
         return is_qwen2 && tokenizer->companions.lacks_tokens
                    ? buffer_printf(out, err,
                                    "tokenizer_config.json: added_tokens_decoder lacks tokens of "
@@ -119,6 +129,12 @@ int tokenizer_warnings(const struct tokenizer *tokenizer, const char *model_type
             out, err,
             "tokenizer_config.json: split_special_tokens is true: transformers takes special tokens in texts "
             "for plain text, strata for tokens\n");
+    }
+    if (status == STATUS_OK && companions->cuts_left) {
+        status = buffer_printf(out, err,
+                               "tokenizer_config.json: truncation_side is left: transformers cuts long texts "
+                               "at their beginning, "
+                               "strata at their end\n");
     }
     if (status == STATUS_OK && companions->has_code) {
         status = buffer_printf(

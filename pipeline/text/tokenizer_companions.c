@@ -62,7 +62,7 @@ static int note_place(struct tokens *tokens, const char *text, size_t place, str
 }
 
 static int describe(struct tokens *tokens, const json_t *token, const char *what, struct error *err) {
-    char *text = json_dumps(token, JSON_COMPACT | JSON_SORT_KEYS);
+    char *text = json_dumps(token, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENSURE_ASCII);
     if (text == NULL) {
         return out_of_memory(err);
     }
@@ -352,13 +352,29 @@ static int read_file(json_t **out, const char *folder, const char *name, struct 
     return status;
 }
 
-// Without added_tokens_decoder the older files count; members of the map win over those of the configuration.
+// Members of the map win, but for a list of extra special tokens, which follows that of the configuration.
+static int merge_map(json_t *config, json_t *map, struct error *err) {
+    json_t *ours = json_object_get(config, "extra_special_tokens");
+    json_t *theirs = json_object_get(map, "extra_special_tokens");
+    if (json_is_array(ours) && json_is_array(theirs)) {
+        json_t *both = json_copy(ours);
+        bool kept = both != NULL && json_array_extend(both, theirs) == 0 &&
+                    json_object_set(map, "extra_special_tokens", both) == 0;
+        json_decref(both);
+        if (!kept) {
+            return out_of_memory(err);
+        }
+    }
+    return json_object_update(config, map) == 0 ? STATUS_OK : out_of_memory(err);
+}
+
+// Without added_tokens_decoder the older files count.
 static int apply_older(struct tokens *tokens, json_t *config, const char *folder, struct error *err) {
     json_t *map = NULL;
     json_t *added = NULL;
     int status = read_file(&map, folder, "special_tokens_map.json", err);
-    if (status == STATUS_OK && map != NULL && json_object_update(config, map) != 0) {
-        status = out_of_memory(err);
+    if (status == STATUS_OK && map != NULL) {
+        status = merge_map(config, map, err);
     }
     if (status == STATUS_OK) {
         status = read_file(&added, folder, "added_tokens.json", err);
@@ -382,10 +398,16 @@ static int flag_of(const json_t *config, const char *key) {
 static void read_facts(struct tokenizer_companions *out, const json_t *config) {
     const char *name = json_string_value(json_member(config, "tokenizer_class"));
     const json_t *map = json_member(config, "auto_map");
-    snprintf(out->class_name, sizeof out->class_name, "%.*s", TOKENIZER_CLASS - 1, name == NULL ? "" : name);
+    for (size_t i = 0; name != NULL && i + 1 < TOKENIZER_CLASS && name[i] >= 0x20 && name[i] < 0x7F; i++) {
+        out->class_name[i] = name[i]; // for messages: printable ASCII, as names of classes are
+    }
     out->add_bos = flag_of(config, "add_bos_token");
     out->add_eos = flag_of(config, "add_eos_token");
+    out->legacy = flag_of(config, "legacy");
+    out->add_prefix_space = flag_of(config, "add_prefix_space");
     out->splits_special = flag_of(config, "split_special_tokens") == 1;
+    const char *side = json_string_value(json_member(config, "truncation_side"));
+    out->cuts_left = side != NULL && strcmp(side, "left") == 0;
     out->has_code = json_is_array(map) || json_member(map, "AutoTokenizer") != NULL;
 }
 

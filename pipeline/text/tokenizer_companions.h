@@ -20,7 +20,10 @@ struct tokenizer_companions {
     char class_name[TOKENIZER_CLASS]; // tokenizer_class; "" when it says none
     int add_bos;                      // add_bos_token: -1 where it says nothing, else 0 or 1
     int add_eos;
+    int legacy;            // as the two above: LlamaTokenizer's
+    int add_prefix_space;  // also
     bool splits_special;   // split_special_tokens
+    bool cuts_left;        // truncation_side
     bool has_code;         // auto_map: a tokenizer of the folder's own code
     bool lacks_tokens;     // added_tokens_decoder is there and lacks a token of tokenizer.json
     struct buffer changes; // a line for each token that was added or whose flags changed; data may be NULL

@@ -23,10 +23,10 @@ struct tokenizer {
     struct tokenizer_companions companions; // zeros when it was parsed from memory
     char changes_fingerprint[DIGEST_HEX];   // "" when the files beside it change nothing
     bool splits_as_qwen2; // normalizer and pre-tokenizer are those of transformers' Qwen2Tokenizer
-    bool splits_as_llama; // ... of its LlamaTokenizer
+    char llama_prefix[8]; // ... of its LlamaTokenizer: the rule of the prefix, else ""
 };
 
-// Fills splits_as_*.
+// Fills splits_as_qwen2 and llama_prefix.
 void tokenizer_note_shape(struct tokenizer *tokenizer, const json_t *root);
 
 #endif

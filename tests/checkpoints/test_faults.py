@@ -6,12 +6,14 @@ a reader sees at least what was acknowledged; the next start goes on to the same
 """
 
 import collections
+import contextlib
 import hashlib
 import os
 import pathlib
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import tempfile
 import time
@@ -330,7 +332,7 @@ def test_planted_commit_before_rename_is_caught(place, reference):
 # ---- a killed runner's journal, a full disk ----------------------------------------------------------------------
 
 
-def only_looking(place, folder):
+def only_looking(place, folder, temporary="/tmp"):
     """What a user sees who may read the run directory and write nothing there."""
     tool = shutil.copy(VERIFY, place)
     command = [tool, folder, "status"]
@@ -343,7 +345,7 @@ def only_looking(place, folder):
     for path in (folder / "ledger.sqlite", folder / "ledger.sqlite-journal"):
         os.chmod(path, 0o644 if os.geteuid() == 0 else 0o444)
     try:
-        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TMPDIR": "/tmp"})
+        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(temporary)})
     finally:
         for path in (place.parent, place, folder):
             os.chmod(path, 0o755)
@@ -375,6 +377,31 @@ def test_reader_after_a_kill_within_a_transaction(place, reference):
         assert after_resume(folder, reference) == []
     print(f"\nhot journals read: {hot}")
     assert hot >= 2
+
+
+def test_copies_of_a_crashed_ledger(place):
+    """For a reader who may not roll back. Of any size (1.1 GB of holes here, which the journal cuts off); where there is no room
+    it says where room is needed."""
+    folder, small = place / "run", place / "small"
+    small.mkdir()
+    subprocess.run([COMMIT, folder, str(SHARDS)], check=True, capture_output=True)
+    with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite")) as ledger:
+        ledger.execute("PRAGMA cache_size = 1")
+        ledger.execute("UPDATE problem SET rows = 77, state = 1, reason = ?", ("never committed" * 500,))
+        kept = {name: (folder / name).read_bytes() for name in ("ledger.sqlite", "ledger.sqlite-journal")}
+        ledger.rollback()
+    for name, content in kept.items():
+        (folder / name).write_bytes(content)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=1777", "none", small], capture_output=True).returncode == 0:
+        try:
+            seen = only_looking(place, folder, small)
+            assert seen.returncode == 73 and "set TMPDIR to a larger folder" in seen.stderr and list(small.iterdir()) == [], seen
+        finally:
+            subprocess.run(["umount", small], check=True)
+    if shutil.disk_usage("/tmp").free > 8e9:
+        os.truncate(folder / "ledger.sqlite", 1_100_000_000)
+    seen = only_looking(place, folder)
+    assert seen.returncode == 0 and f"shards {SHARDS} finished 1" in seen.stdout, seen
 
 
 def test_full_disk(place, reference):

@@ -150,6 +150,12 @@ static int count_shard(void *context, const struct ledger_shard *shard) {
     return *(uint64_t *)context == 1000 ? -1 : STATUS_OK;
 }
 
+static int count_event(void *context, int64_t at, uint64_t epoch, const char *kind, const char *text) {
+    assert_true(at > 0 && epoch > 0 && kind[0] != 0 && text[0] != 0);
+    ++*(uint64_t *)context;
+    return STATUS_OK;
+}
+
 // More rows than a page of the listings.
 static void progress_and_reading(void **state) {
     (void)state;
@@ -440,6 +446,92 @@ static void readers_hold_no_lock(void **state) {
     fixture_folder_remove(folder);
 }
 
+// What a reader is told is of the moment it looked first; between two calls it may look anew.
+static void readers_see_one_moment(void **state) {
+    (void)state;
+    char folder[PATH_SIZE];
+    struct error err;
+    struct ledger_totals totals;
+    struct ledger_position position;
+    struct ledger_problem problem;
+    struct ledger *reader;
+    struct buffer memory = {0};
+    bool found = true;
+    fixture_folder(folder);
+    struct ledger *ledger = begin_at(folder, 3 * PROBLEMS);
+    ok(commit(ledger, 0, 0, false, &err), &err);
+    ok(ledger_open_read(&reader, folder, &err), &err);
+    ok(commit(ledger, 1, PROBLEMS, false, &err), &err);
+    ok(ledger_event(ledger, "warn", "later", &err), &err);
+    uint64_t count = 0;
+    ok(ledger_each_shard(reader, count_shard, &count, &err), &err);
+    assert_int_equal(count, 1);
+    count = 0;
+    ok(ledger_each_problem(reader, NULL, count_problem, &count, &err), &err);
+    assert_int_equal(count, PROBLEMS);
+    count = 0;
+    ok(ledger_each_problem_of_shard(reader, 1, count_problem, &count, &err), &err);
+    assert_int_equal(count, 0);
+    count = 0;
+    ok(ledger_each_event(reader, count_event, &count, &err), &err);
+    assert_int_equal(count, 0);
+    ok(ledger_totals(reader, &totals, &err), &err);
+    assert_true(totals.shards == 1 && totals.done + totals.failed == PROBLEMS && totals.batches == 1);
+    ok(ledger_position(reader, &position, &err), &err);
+    assert_int_equal(position.shards, 1);
+    ok(ledger_check_chain(reader, &err), &err);
+    ok(ledger_check_totals(reader, &err), &err);
+
+    ok(ledger_read_begin(reader, &err), &err);
+    ok(ledger_totals(reader, &totals, &err), &err);
+    assert_int_equal(totals.shards, 2);
+    ok(ledger_each_event(reader, count_event, &count, &err), &err);
+    assert_int_equal(count, 1);
+    ok(ledger_read_end(reader, &err), &err);
+    ok(commit(ledger, 2, 2 * PROBLEMS, true, &err), &err); // nobody is in the way
+    ok(ledger_find_problem(reader, "aufgabe-\xc3\xbc-13", strlen("aufgabe-\xc3\xbc-13"), &problem, &memory,
+                           &found, &err),
+       &err);
+    assert_false(found);
+    ledger_close(reader);
+    buffer_destroy(&memory);
+    ledger_close(ledger);
+    fixture_folder_remove(folder);
+}
+
+// The live state of a launch at its start stands beside that of the last one that worked.
+static void a_launch_at_its_start_replaces_nothing(void **state) {
+    (void)state;
+    char folder[PATH_SIZE];
+    struct error err;
+    struct ledger_progress seen;
+    bool found;
+    uint64_t epoch;
+    fixture_folder(folder);
+    struct ledger *ledger = begin_at(folder, PROBLEMS);
+    ok(ledger_progress(ledger, &seen, &found, &err), &err);
+    assert_false(found);
+    ok(ledger_launch_works(ledger, &err), &err);
+    ok(ledger_set_progress(ledger, &(struct ledger_progress){.epoch = 1, .stage = "stopped", .tokens = 7},
+                           &err),
+       &err);
+    ledger_close(ledger);
+    ledger = open_at(folder);
+    ok(ledger_launch(ledger, 1, &epoch, &err), &err);
+    ok(ledger_set_progress(ledger, &(struct ledger_progress){.epoch = 2, .stage = "loading"}, &err), &err);
+    ok(ledger_progress(ledger, &seen, &found, &err), &err);
+    assert_true(found && seen.epoch == 1 && seen.tokens == 7);
+    ok(ledger_start_progress(ledger, &seen, &found, &err), &err);
+    assert_true(found && seen.epoch == 2);
+    assert_string_equal(seen.stage, "loading");
+    ok(ledger_launch_works(ledger, &err), &err);
+    ok(ledger_set_progress(ledger, &(struct ledger_progress){.epoch = 2, .stage = "running"}, &err), &err);
+    ok(ledger_progress(ledger, &seen, &found, &err), &err);
+    assert_true(found && seen.epoch == 2 && seen.tokens == 0);
+    ledger_close(ledger);
+    fixture_folder_remove(folder);
+}
+
 static void identities(void **state) {
     (void)state;
     struct error err;
@@ -487,6 +579,8 @@ int main(void) {
         cmocka_unit_test(refuses_what_is_no_ledger),
         cmocka_unit_test(opening_checks_the_tail),
         cmocka_unit_test(readers_hold_no_lock),
+        cmocka_unit_test(readers_see_one_moment),
+        cmocka_unit_test(a_launch_at_its_start_replaces_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

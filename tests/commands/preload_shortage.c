@@ -127,6 +127,9 @@ MAPS(mmap64)
         if (real == NULL) {                                                                                  \
             real = next(#name);                                                                              \
         }                                                                                                    \
+        if (lacks("patience")) {                                                                             \
+            exit(255);                                                                                       \
+        }                                                                                                    \
         if (lacks("files")) {                                                                                \
             errno = EMFILE;                                                                                  \
             return -1;                                                                                       \

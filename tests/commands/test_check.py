@@ -1,6 +1,12 @@
 """strata check foretells strata run: the same exit code, and what a run that has begun will do."""
 import os
+import pathlib
 import shutil
+import signal
+import sqlite3
+import subprocess
+import tempfile
+import time
 
 import pytest
 
@@ -97,9 +103,129 @@ def test_a_folder_of_somebody_else(begun, tmp_path):
 
 def test_nothing_to_compute(tmp_path):
     job = Job(tmp_path, [{**problem, "steps": []} for problem in make_problems(4)])
+    words = "there is nothing to compute: of 4 problems 0 fail and 4 are skipped (problems.allow_empty: true allows it)"
+    assert check(job, expect=DATA)["failures"] == ("FAIL", words)
+    assert words in strata("plan", job.file).err
+    done = job.run(expect=DATA)
+    assert f"strata: {words}, so this run will end with exit code 65" in done.err
+    assert "no problem was done: of 4, 0 failed and 4 were skipped" in done.last()
+    assert "stage       finished" in strata("status", job.output).out
+    job.change(problems={"allow_empty": True})  # no part of the identity
     verdict, detail = check(job)["texts"]
     assert verdict == "PASS" and detail.startswith("warning: nothing to compute: 0 texts") and "4 skipped" in detail
+    assert strata("plan", job.file).code == OK
     job.run()
+
+
+def test_every_problem_fails(tmp_path):
+    """That many may fail; but then none is done."""
+    job = Job(tmp_path, [{**problem, "steps": "no list"} for problem in make_problems(4)], problems={"max_failed": 100})
+    assert "of 4 problems 4 fail" in check(job, expect=DATA)["failures"][1]
+    assert "no problem was done: of 4, 4 failed" in job.run(expect=DATA).last()
+    job.change(problems={"allow_empty": True})
+    check(job)
+    job.run()
+
+
+def test_a_query_without_rows(tmp_path):
+    job = Job(tmp_path, make_problems(3), problems={"query": "SELECT * FROM problems WHERE problem_id = 'trian'"})
+    words = "the query finds no rows: SELECT * FROM problems WHERE problem_id = 'trian' (problems has 3 rows)"
+    verdict, detail = check(job, expect=DATA)["problems"]
+    assert verdict == "FAIL" and detail.endswith(words)
+    for command in ("run", "plan"):
+        done = strata(command, job.file)
+        assert done.code == DATA and done.last().endswith(words), done
+    job.change(problems={"allow_empty": True})
+    check(job)
+    assert "0 problems: 0 done" in job.run().out
+
+
+@pytest.mark.parametrize("column, words", [
+    ("strftime('%f', 'now')", "strftime(), which is the present time"),
+    ("CASE problem_id WHEN 'p-00002' THEN date() END", "date(), which is the present time"),
+    ("CURRENT_TIMESTAMP", "CURRENT_TIMESTAMP, which is the present time"), ("random()", "random(), which is another each time")])
+def test_a_query_of_the_moment(tmp_path, column, words):
+    job = Job(tmp_path, make_problems(3), problems={"query": f"SELECT *, {column} AS moment FROM problems"})
+    assert words in check(job, expect=DATA)["problems"][1]
+    for command in ("run", "plan"):
+        done = strata(command, job.file)
+        assert done.code == DATA and words in done.last(), done
+
+
+def test_a_database_that_is_held(tmp_path):
+    """Another program's lock is waited for, with a word."""
+    job = Job(tmp_path, make_problems(6))
+    for command in (["check", job.file], job.command()[1:], ["import", tmp_path / "problems.jsonl", job.database, "--table", "t"]):
+        holder = sqlite3.connect(job.database, isolation_level=None)
+        holder.execute("BEGIN EXCLUSIVE")
+        process = subprocess.Popen([support.STRATA, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   env=support.clean_environment())
+        assert "another program holds the database; waiting for it, 60 s at most" in process.stderr.readline()
+        holder.execute("ROLLBACK")
+        holder.close()
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == OK, err
+
+
+def test_a_ledger_that_is_held(twin):
+    """Nothing is wrong with it: look again later."""
+    holder = sqlite3.connect(twin.output / "ledger.sqlite", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    done = strata("status", twin.output)
+    assert done.code == STOPPED and "database is locked" in done.last(), done
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert strata("status", twin.output).code == OK
+
+
+def test_a_query_without_end(tmp_path):
+    """^C ends a check, SIGTERM a run, whatever the query is about."""
+    endless = "WITH RECURSIVE c(n) AS (VALUES(0) UNION ALL SELECT n + 1 FROM c) SELECT *, (SELECT count(*) FROM c) AS n FROM problems"
+    job = Job(tmp_path, make_problems(3), problems={"query": endless})
+    for command, number, code in ((["check", job.file], signal.SIGINT, -signal.SIGINT), (job.command()[1:], signal.SIGTERM, STOPPED)):
+        process = subprocess.Popen([support.STRATA, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   env=support.clean_environment())
+        if code == STOPPED:
+            while not (job.output / "ledger.sqlite").exists():
+                time.sleep(0.01)
+        else:
+            time.sleep(0.5)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == code, err
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that other users may look into, which pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="strata-test-") as name:
+        folder = pathlib.Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+def test_a_wal_database_where_nothing_may_be_written(open_folder):
+    """SQLite needs files beside it: no fault of the database's, and named with its cure."""
+    user = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
+    job = Job(open_folder / "job", make_problems(3))
+    job.folder.chmod(0o777)  # for the output
+    theirs = open_folder / "theirs"
+    theirs.mkdir()
+    database = shutil.copy(job.database, theirs / "problems.db")
+    connection = sqlite3.connect(database)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.close()
+    job.change(problems={"database": str(database)})
+    theirs.chmod(0o555)
+    try:
+        if subprocess.run([support.STRATA, "--version"], capture_output=True, **user).returncode != OK:
+            pytest.skip("another user cannot run this build")
+        done = subprocess.run([support.STRATA, "check", job.file], capture_output=True, text=True, timeout=120,
+                              env=support.clean_environment(), **user)
+    finally:
+        theirs.chmod(0o755)
+    assert done.returncode == DATA, done
+    assert "it is in WAL mode" in done.stdout and "journal_mode=DELETE" in done.stdout and "cut off" not in done.stdout, done
 
 
 @pytest.mark.parametrize("allowed, code", [(3, OK), (2, DATA)])

@@ -50,17 +50,22 @@ def test_help_import():
     assert strata("help", "import")[1] == """\
 strata import: put problems from JSON lines into an SQLite database
 
-usage: strata import FILE.jsonl[.gz] PROBLEMS.db [--table TABLE] [--id COLUMN] [--append]
+usage: strata import FILE.jsonl[.gz] PROBLEMS.db [--table TABLE] [--id COLUMN] [--append] [--skip-broken]
 
   FILE.jsonl[.gz]           one JSON object a line; - reads standard input
   PROBLEMS.db               the SQLite database; made when it is not there
   --table TABLE             the table to make (default: problems)
-  --id COLUMN               the member that names a problem: in every line and unique (default: problem_id)
+  --id COLUMN               the member that names a problem: in every line and unique (default: problem_id, or
+                            another usual name that fits)
   --append                  add to a table that is already there
+  --skip-broken             leave broken lines out, each listed (default: nothing is imported when one is
+                            broken)
 
 Numbers, texts and true/false (1/0) become columns; arrays and objects become JSON text; null and missing
 members become NULL. Everything is imported or nothing: lines that are broken, that lack the id or repeat one
-are listed with their numbers (the first 20 of them).
+are listed with their numbers (the first 20 of them). With --skip-broken they are left out and all listed;
+among them is what Python's json.dumps writes and JSON does not have (NaN, half of a surrogate pair),
+and numbers that 64 bits do not hold.
 """
 
 
@@ -69,11 +74,11 @@ def test_exit_codes():
 exit codes:
    0  every problem is accounted for (failed ones are listed), or the command did what was asked
   64  wrong usage: an unknown command, option or value
-  65  bad input data (database, model, tokenizer), or more failed problems than problems.max_failed allows
+  65  bad input data (database, model, tokenizer), no problem done, or more failed than max_failed allows
   69  the device, its driver or a library is not there or too small, or the disk of the model does not answer
   70  internal error, or memory, threads or open files that could not be had: run the same command again
   73  cannot write: disk full, permissions, a failed sync
-  75  stopped cleanly before the end (signal, budget): run the same command again
+  75  stopped cleanly before the end (signal, budget), or the database is held: run the same command again
   78  bad job file
   80  stopped because batch times drifted
 """, "")

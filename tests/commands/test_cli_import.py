@@ -44,6 +44,9 @@ def test_gzip(tmp_path):
         0, "p.db: 300 rows, 2 columns in table problems\n", "")
     assert strata("import", "-", "q.db", cwd=tmp_path, stdin=gzip.compress(text)) == (
         0, "q.db: 300 rows, 2 columns in table problems\n", "")
+    (tmp_path / "twice.gz").write_bytes(gzip.compress(gzip.compress(text)))
+    assert strata("import", "twice.gz", "r.db", cwd=tmp_path) == (
+        65, "", "strata import: twice.gz is compressed with gzip: decompress it first: gzip -dk FILE\n")
     (tmp_path / "cut.gz").write_bytes(gzip.compress(text)[:-20])
     code, out, err = strata("import", "cut.gz", "r.db", cwd=tmp_path)
     assert (code, out) == (65, "")
@@ -63,8 +66,31 @@ def test_broken_lines(tmp_path):
         "in.jsonl:2: column 5: string or '}' expected near 'oops'\n"
         "in.jsonl:4: not a JSON object\n"
         "in.jsonl:5: problem_id 1 is there already\n"
-        "strata import: in.jsonl: 3 broken lines; nothing was imported\n")
+        "strata import: in.jsonl: 3 broken lines; nothing was imported (--skip-broken leaves such lines out)\n")
     assert os.listdir(tmp_path) == ["in.jsonl"]
+
+
+def test_skip_broken(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"problem_id": 1}\n{"problem_id": 2, "x": NaN}\n{"problem_id": 1}\n{"problem_id": 3}\n')
+    assert strata("import", "in.jsonl", "p.db", "--skip-broken", cwd=tmp_path) == (
+        0, "p.db: 2 rows, 1 columns in table problems\n2 broken lines were left out\n",
+        "in.jsonl:2: column 26: NaN and Infinity are no JSON numbers\nin.jsonl:3: problem_id 1 is there already\n")
+    assert rows(tmp_path / "p.db", "SELECT problem_id FROM problems") == [(1,), (3,)]
+
+
+def test_usual_id(tmp_path):
+    text = b'{"question": "a", "idx": 1}\n{"question": "b", "idx": 2}\n'
+    said = "2 rows, 2 columns in table problems\nthere is no 'problem_id': the id is 'idx' (problems.id of the job)\n"
+    (tmp_path / "in.jsonl").write_bytes(text)
+    assert strata("import", "in.jsonl", "p.db", cwd=tmp_path) == (0, "p.db: " + said, "")
+    assert strata("import", "-", "q.db", cwd=tmp_path, stdin=text) == (0, "q.db: " + said, "")
+    assert strata("import", "--append", "-", "q.db", cwd=tmp_path, stdin=b'{"id": "x", "idx": 3}\n')[:2] == (
+        0, "q.db: 1 rows, 3 columns in table problems\nthere is no 'problem_id': the id is 'idx' (problems.id of the job)\n")
+    (tmp_path / "odd.jsonl").write_bytes(b'{"idx": NaN}\n' + text)
+    assert strata("import", "--skip-broken", "odd.jsonl", "s.db", cwd=tmp_path)[1] == "s.db: " + said + "1 broken line was left out\n"
+    assert strata("import", "-", "r.db", cwd=tmp_path, stdin=b'{"question": "a"}\n') == (
+        65, "", "strata import: standard input: there is no 'problem_id' nor another usual name of an id: name the member that is in every "
+                "line and unique with --id; the first line has question\n")
 
 
 def test_wrong_usage(tmp_path):

@@ -91,7 +91,8 @@ def test_status_json(runs):
         "tokens_per_second": {"now": 0, "overall": 52.5}, "seconds": {}, "overflowed": 0,
         "shards": {"count": 2, "bytes": 36510, "rows": 36}, "drift": {"state": "steady", "score": 0.025},
         "memory_bytes": 3 << 30, "updated": 1800000000, "device": None, "residency": None, "cpu_paths": None,
-        "refused": None}
+        "refused": None,
+        "retry": {"transient": 0, "tried": 0, "succeeded": 0, "waiting": 0}}
 
 
 def test_every_member_of_the_json_is_documented(runs):
@@ -146,6 +147,7 @@ row 1: step 1, tokens 7 to 12, bytes 30 to 49
     assert strata("show", "whole", "tab\tnew\nline-3", cwd=runs).stdout == """\
 tab\\tnew\\nline-3: failed, the text is not valid UTF-8 at byte 7
   query row   3
+  try again   only strata run --retry-failed=all does: its row is at fault
   text        not available: cannot open whole/job.yaml: No such file or directory
 """
     assert "no record of a problem 'plain-36'" in strata("show", "stopped", "plain-36", code=65, cwd=runs).stderr

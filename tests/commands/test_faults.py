@@ -146,7 +146,7 @@ def judge_error(done):
         return None
     if done.code not in (WRITE, DATA, INTERNAL):
         return f"exit code {done.code}: {done.err}"
-    if not re.fullmatch(r"strata run: [^\n]+\n", done.err):
+    if len(done.said()) != 1 or not done.said()[0].startswith("strata run: "):
         return f"not one clear line: {done.err!r}"
     return None
 

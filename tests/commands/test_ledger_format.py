@@ -15,7 +15,8 @@ def make_format(job, number):
     """On the CPU all figures are NULL, and the chain is that of format 1 (tests/checkpoints/test_ledger_device.c holds
     a ledger that such a program wrote)."""
     ledger = sqlite3.connect(job.output / "ledger.sqlite")
-    ledger.executescript("DROP TABLE total; DROP TABLE start; ALTER TABLE launch DROP COLUMN worked")
+    ledger.executescript("DROP TABLE total; DROP TABLE start; ALTER TABLE launch DROP COLUMN worked;"
+                         "DROP TABLE retry; DROP TABLE retry_source; DROP TABLE superseded; DROP INDEX problem_failed")
     ledger.execute(f"PRAGMA user_version = {number}")
     ledger.commit()
     if number > 1:

@@ -48,6 +48,8 @@ def test_name_on_the_hub(job):
             "`hf download Qwen/Qwen3-8B --local-dir models/Qwen3-8B`")
     job.change(model={"path": "https://huggingface.co/Qwen/Qwen3-8B"})
     refused(job, "hf download Qwen/Qwen3-8B")
+    job.change(model={"path": "~/models/x"})
+    refused(job, "~ is not expanded")
     job.change(model={"path": "some/where/else"})
     refused(job, "there is no folder", "hf download ORG/NAME")
 
@@ -108,6 +110,13 @@ def test_first_bytes_are_looked_at(job, tmp_path, name, content, word):
     refused(job, name, word)
 
 
+def test_first_bytes_of_the_job_and_the_database(job, tmp_path):
+    done = support.strata("run", job.file.with_name("pointer.yaml").write_text(POINTER) and job.file.with_name("pointer.yaml"))
+    assert done.code == support.JOB and "Git LFS pointer" in done.err, done
+    job.database.write_text("problem_id,statement\n1,a\n")
+    refused(job, "problems.db is text, not an SQLite database", "--csv")
+
+
 def test_byte_order_mark_is_skipped(job, tmp_path):
     config = tmp_path / "model" / "config.json"
     config.write_bytes(b"\xEF\xBB\xBF" + config.read_bytes())
@@ -140,10 +149,18 @@ def test_code_of_the_folder(job, tmp_path):
 @pytest.mark.parametrize("config, word", [({"add_bos_token": True}, "add_bos_token is true"),
                                           ({"tokenizer_class": "GPT2Tokenizer"}, "GPT2Tokenizer"),
                                           ({"split_special_tokens": True}, "split_special_tokens"),
+                                          ({"truncation_side": "left"}, "truncation_side is left"),
                                           ({"auto_map": {"AutoTokenizer": ["a.B", None]}}, "auto_map")])
 def test_settings_of_the_tokenizer(job, tmp_path, config, word):
     (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(config))
     warned(job, word)
+
+
+def test_markup_that_is_no_token(job):
+    job.change(problems={"text": "<|im_start|>user\n{statement}<|im_end|><|no_token|>\n{steps} <|x {statement} <|no_token|>"})
+    warned(job, "problems.text has <|no_token|>, which is no token")
+    log = (job.output / "run.log").read_text()
+    assert log.count("<|no_token|>") == 1 and "<|im_" not in log
 
 
 def test_settings_that_change_nothing(job, tmp_path):
@@ -165,6 +182,14 @@ def test_tokens_of_the_configuration(job, tmp_path):
     assert "change its added tokens (1)" in (job.output / "run.log").read_text()
     config.unlink()
     assert "tokenizer.changes" in job.run(expect=support.JOB).err
+
+
+def test_export_says_the_warnings(job, tmp_path):
+    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps({"split_special_tokens": True}))
+    job.run()
+    done = support.strata("export", job.output, "--format", "npy", "--to", tmp_path / "exported")
+    assert done.code == OK, done
+    assert "split_special_tokens" in json.loads((tmp_path / "exported" / "export.json").read_text())["warnings"]
 
 
 def test_warnings_stay_as_they_were(job, tmp_path):

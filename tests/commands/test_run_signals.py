@@ -84,6 +84,16 @@ def test_limit_on_the_size_of_files(small, tmp_path, size):
     job.check_finished(COUNT, small.shards())
 
 
+@pytest.mark.parametrize("command", [["import"], *(["export", "--format", name, "--layers", "0"]
+                                                   for name in ("safetensors", "npy", "hdf5", "rjepa"))], ids=" ".join)
+def test_limit_on_the_size_of_files_of_other_commands(small, tmp_path, command):
+    operands = [small.folder / "problems.jsonl", tmp_path / "to.db"] if command == ["import"] else [
+        small.output, "--to", tmp_path / "to"]
+    done = subprocess.run([STRATA, *command, *operands], capture_output=True, text=True, timeout=120, env=clean_environment(),
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)))
+    assert done.returncode == WRITE and done.stderr.startswith(f"strata {command[0]}: "), done
+
+
 @pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1], [1, 2], [0, 1, 2]])
 def test_closed_standard_descriptors(small, tmp_path, closed):
     job = small.twin(tmp_path)

@@ -59,7 +59,7 @@ static inline int testing_open(struct testing *testing, const char *sql, const c
     testing_tokenizer(&testing->tokenizer, bos);
     int status = job_parse(&testing->job, yaml, (size_t)size, "test", scratch_folder, err);
     if (status == STATUS_OK) {
-        status = source_open(&testing->source, testing->job.database, testing->job.query, 0, err);
+        status = source_open(&testing->source, testing->job.database, testing->job.query, 0, NULL, err);
     }
     return status == STATUS_OK ? preparer_create(&testing->preparer, &testing->job, testing->source,
                                                  testing->tokenizer, vocabulary, err)

@@ -49,11 +49,13 @@ struct seen {
     uint64_t first_ordinal;
 };
 
+static const struct ledger_retry *only; // the problems to walk; NULL: all
+
 static struct feeder *start(const struct ledger_position *position) {
     static struct feeder feeder;
     struct error err;
     assert_int_equal(source_rewind(testing.source, &err), STATUS_OK);
-    if (feeder_start(&feeder, &limits, testing.source, testing.preparer, position, &err) != STATUS_OK) {
+    if (feeder_start(&feeder, &limits, testing.source, testing.preparer, only, position, &err) != STATUS_OK) {
         fail_msg("%s", err.message);
     }
     return &feeder;
@@ -120,8 +122,9 @@ static void test_whole_walk(void **state) {
     size_t expected = 0;
     struct survey survey;
     struct error err;
-    assert_int_equal(survey_make(&survey, testing.source, testing.preparer, &limits.plan, NULL, NULL, &err),
-                     STATUS_OK);
+    assert_int_equal(
+        survey_make(&survey, testing.source, testing.preparer, &limits.plan, NULL, NULL, NULL, &err),
+        STATUS_OK);
     size_t works = walk(&(struct ledger_position){0}, seen, &outcomes, done);
     for (uint64_t i = 0; i < ROWS; i++) {
         assert_int_equal(done[i], runs(i));
@@ -171,6 +174,82 @@ static void test_resumed_walks(void **state) {
     }
 }
 
+// The problems of a retry alone, in windows and batches of their own that every resume finds again; the hash
+// is of all rows.
+static void test_walks_of_a_retry(void **state) {
+    (void)state;
+    uint64_t ordinals[] = {0, 1, 2, 3, 4, 9, 10, 11, 12, 13, 16, 17, 25, 26, 27, 28, 30, 31, 48};
+    const struct ledger_retry retry = {.ordinals = ordinals, .count = sizeof ordinals / sizeof ordinals[0]};
+    struct seen whole[ROWS];
+    bool done[ROWS] = {false};
+    size_t outcomes;
+    size_t expected = 0;
+    struct survey survey;
+    struct error err;
+    only = &retry;
+    size_t works = walk(&(struct ledger_position){.batches = 70, .window_batch = 70}, whole, &outcomes, done);
+    for (uint64_t i = 0; i < ROWS; i++) {
+        assert_int_equal(done[i], ledger_retry_has(&retry, i) && runs(i));
+        expected += done[i];
+    }
+    assert_int_equal(outcomes, retry.count - expected);
+    assert_int_equal(source_rewind(testing.source, &err), STATUS_OK);
+    assert_int_equal(
+        survey_make(&survey, testing.source, testing.preparer, &limits.plan, &retry, NULL, NULL, &err),
+        STATUS_OK);
+    assert_int_equal(survey.totals.problems, retry.count);
+    assert_int_equal(survey.totals.batches, works);
+    for (size_t from = 0; from < works; from++) {
+        struct ledger_position position = {.batches = 70 + from, .window = whole[from].first_ordinal};
+        for (position.window_batch = 70; whole[position.window_batch - 70].first_ordinal < position.window;) {
+            position.window_batch++;
+        }
+        struct seen rest[ROWS];
+        bool done_again[ROWS] = {false};
+        assert_int_equal(walk(&position, rest, &outcomes, done_again), works - from);
+        for (size_t i = 0; i < works - from; i++) {
+            assert_int_equal(rest[i].tokens, whole[from + i].tokens);
+            assert_int_equal(rest[i].first_ordinal, whole[from + i].first_ordinal);
+        }
+    }
+    only = NULL;
+}
+
+// What must stay as it was: not the rows of failed problems, but their ids, and all else.
+static void test_hash_of_what_is_kept(void **state) {
+    (void)state;
+    static const struct {
+        const char *change;
+        bool seen;
+    } changes[] = {{"SELECT 1", false},
+                   {"UPDATE problems SET statement = 'other', steps = NULL WHERE id IN ('p0', 'p7')", false},
+                   {"UPDATE problems SET statement = 'other' WHERE id = 'p8'", true},
+                   {"UPDATE problems SET steps = NULL WHERE id = 'p49'", true},
+                   {"UPDATE problems SET id = 'q7' WHERE id = 'p7'", true},
+                   {"DELETE FROM problems WHERE id = 'p7'", true},
+                   {"INSERT INTO problems VALUES('p50', '', '')", true},
+                   {"ALTER TABLE problems RENAME COLUMN statement TO text", true}};
+    uint64_t ordinals[] = {0, 7};
+    const struct ledger_retry failed = {.ordinals = ordinals, .count = 2};
+    char before[DIGEST_HEX];
+    char after[DIGEST_HEX];
+    struct error err;
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        struct source *source;
+        scratch_sql("kept.db", "DROP TABLE IF EXISTS problems; CREATE TABLE problems(id, statement, steps);"
+                               "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 49)"
+                               "INSERT INTO problems SELECT 'p' || i, 'sssss', '[]' FROM n");
+        scratch_sql("kept.db", changes[i].change);
+        assert_int_equal(source_open(&source, scratch_path("kept.db"), "SELECT * FROM problems", 0, &err),
+                         STATUS_OK);
+        assert_int_equal(survey_digest_kept(source, "id", &failed, i == 0 ? before : after, &err), STATUS_OK);
+        source_close(source);
+        if (i > 0 && (strcmp(before, after) != 0) != changes[i].seen) {
+            fail_msg("%s: %s", changes[i].seen ? "unseen" : "seen", changes[i].change);
+        }
+    }
+}
+
 static void test_hash_of_the_rows(void **state) {
     (void)state;
     struct error err;
@@ -213,10 +292,9 @@ static void test_early_ends(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole_walk),
-        cmocka_unit_test(test_resumed_walks),
-        cmocka_unit_test(test_hash_of_the_rows),
-        cmocka_unit_test(test_early_ends),
+        cmocka_unit_test(test_whole_walk),       cmocka_unit_test(test_resumed_walks),
+        cmocka_unit_test(test_walks_of_a_retry), cmocka_unit_test(test_hash_of_what_is_kept),
+        cmocka_unit_test(test_hash_of_the_rows), cmocka_unit_test(test_early_ends),
     };
     return cmocka_run_group_tests(tests, open_job, close_job);
 }

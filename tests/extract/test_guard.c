@@ -155,6 +155,58 @@ static void test_not_hung(void **state) {
     assert_int_equal(exit_code_of(wait_between_batches, NULL), 0);
 }
 
+// ---- processors that compute on this host: clocks of what their threads had
+
+static double clock_of_few_turns(const struct device *device) {
+    (void)device;
+    return clock_seconds() / 20;
+}
+
+static double clock_that_stands(const struct device *device) {
+    (void)device;
+    return 17;
+}
+
+static double clock_at_work(const struct device *device) {
+    (void)device;
+    return clock_seconds();
+}
+
+// A batch of 0.05 s takes 3, eight times what hangs elsewhere.
+static void take_turns(struct child *child, int from_parent) {
+    (void)from_parent;
+    begin(child, NEVER, 0.5);
+    guard_set_clock(&child->guard, clock_of_few_turns, NULL);
+    guard_batch_begins(&child->guard, 7, 0.05);
+    clock_sleep(3);
+    guard_batch_ends(&child->guard);
+    guard_stop(&child->guard);
+    _exit(0);
+}
+
+static void stand_still(struct child *child, int from_parent) {
+    (void)from_parent;
+    begin(child, NEVER, 0.5);
+    guard_set_clock(&child->guard, clock_that_stands, NULL);
+    guard_batch_begins(&child->guard, 7, 0.05);
+    clock_sleep(NEVER);
+}
+
+static void work_for_ever(struct child *child, int from_parent) {
+    (void)from_parent;
+    begin(child, NEVER, 0.5);
+    guard_set_clock(&child->guard, clock_at_work, NULL);
+    guard_batch_begins(&child->guard, 7, 0.05);
+    clock_sleep(NEVER);
+}
+
+static void test_busy_machine_is_not_hung(void **state) {
+    (void)state;
+    assert_int_equal(exit_code_of(take_turns, NULL), 0);
+    assert_int_equal(exit_code_of(stand_still, NULL), 80);
+    assert_int_equal(exit_code_of(work_for_ever, NULL), 80);
+}
+
 // In flight until the parent says a word.
 static void work_until_told(struct child *child, int from_parent) {
     char byte;
@@ -363,10 +415,15 @@ static void test_mask_is_restored(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hung_batch),       cmocka_unit_test(test_device_at_start),
-        cmocka_unit_test(test_not_hung),         cmocka_unit_test(test_suspended_process_is_not_hung),
-        cmocka_unit_test(test_signals),          cmocka_unit_test(test_leaving),
-        cmocka_unit_test(test_mask_is_restored), cmocka_unit_test(test_ignored_signals),
+        cmocka_unit_test(test_hung_batch),
+        cmocka_unit_test(test_device_at_start),
+        cmocka_unit_test(test_not_hung),
+        cmocka_unit_test(test_busy_machine_is_not_hung),
+        cmocka_unit_test(test_suspended_process_is_not_hung),
+        cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_leaving),
+        cmocka_unit_test(test_mask_is_restored),
+        cmocka_unit_test(test_ignored_signals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,7 +19,7 @@ static const struct device_sample sample = {.age_seconds = 0.5,
                                             .pcie_received = 1e9,
                                             .pcie_sent = DEVICE_UNKNOWN,
                                             .xid = 0};
-static const struct device_times times = {0, 1.5, 0.25};
+static const struct device_times times = {.compute_seconds = 1.5, .download_seconds = 0.25};
 
 static double figure(const struct ledger_device *device, enum ledger_figure which) {
     double value;

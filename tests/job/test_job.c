@@ -53,6 +53,7 @@ static void test_defaults(void **state) {
     assert_int_equal(job.max_tokens, 2048);
     assert_int_equal(job.max_text_bytes, 1048576);
     assert_int_equal(job.max_failed, 0);
+    assert_false(job.allow_empty);
     assert_null(job.metadata);
     assert_string_equal(job.model_path, "/home/me/m");
     assert_string_equal(job.tokenizer_path, "/home/me/m/tokenizer.json");

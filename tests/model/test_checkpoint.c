@@ -243,6 +243,13 @@ static void tensors_beside_the_blocks_are_named_and_skipped(void **state) {
         rewrite(&golden);
         refused(&golden, unknown[i]);
     }
+    // Behind the blocks only where config.json speaks of them.
+    json_array_set_new(extra, 0, json_string("model.layers.3.eh_proj.weight"));
+    rewrite(&golden);
+    refused(&golden, "model.layers.3.eh_proj.weight");
+    json_object_set_new(json_object_get(golden.json, "config"), "num_nextn_predict_layers", json_integer(1));
+    rewrite(&golden);
+    noted(&golden, "model.layers.3.eh_proj.weight");
     golden_close(&golden);
 }
 

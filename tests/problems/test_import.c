@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "base/memory.h"
 #include "problems/import.h"
 #include "scratch.h"
 
@@ -98,7 +99,7 @@ static void test_faults(void **state) {
           "7: 'id' is empty;8: 'id' is not a text or a whole number;9: there is no 'id';"
           "10: 'ID' differs from the column 'id' in letters' case only;11: column 21: duplicate object key "
           "near '\"a\"';"
-          "12: a member has no name;13: column 35: too big integer near '99999999999999999999';14: not a "
+          "12: a member has no name;13: column 35: an integer beyond 64 bits;14: not a "
           "JSON object;"
           "15: column 11: end of file expected near 'x';",
           "lines.jsonl: 13 broken lines; nothing was imported");
@@ -106,7 +107,7 @@ static void test_faults(void **state) {
     assert_int_not_equal(access(scratch_path("new.db.tmp"), F_OK), 0);
     fails("{\"id\": \"\xFF\"}", "new.db", false, "1: column 8: unable to decode byte 0xff near '\"';",
           "lines.jsonl: 1 broken line; nothing was imported");
-    fails("", "new.db", false, "", "lines.jsonl: there are no lines");
+    fails("", "new.db", false, "", "lines.jsonl is empty");
     fails(" \n\n", "new.db", false, "", "lines.jsonl: there are no lines");
 }
 
@@ -166,8 +167,91 @@ static void test_foreign_table(void **state) {
     scratch_file(
         "text.db",
         "not a database, but long enough to look like the header of one, which has one hundred bytes....",
-        96);
-    fails(line, "text.db", false, "", "file is not a database");
+        90);
+    fails(line, "text.db", false, "", "text.db is text, not an SQLite database");
+}
+
+// What Python's json.dumps writes and JSON does not have, and other files than JSON lines.
+static void test_odd_lines(void **state) {
+    (void)state;
+    fails("{\"id\": 1, \"a\": NaN}\n{\"id\": 2, \"a\": [-Infinity]}\n{\"id\": 3, \"a\": "
+          "\"\\ud83d\"}\n{\"id\": 4, \"a\": 1e999}\n"
+          "{\"id\": 18446744073709551616}\n",
+          "odd.db", false,
+          "1: column 18: NaN and Infinity are no JSON numbers;2: column 17: NaN and Infinity are no JSON "
+          "numbers;"
+          "3: column 23: half of a surrogate pair, which is no character;4: column 20: a number beyond a "
+          "double's range;"
+          "5: column 27: an integer beyond 64 bits;",
+          "5 broken lines; nothing was imported (--skip-broken leaves such lines out)");
+    fails("[{\"id\": 1},\n {\"id\": 2}]\n", "odd.db", false, "",
+          "it begins as one JSON array: `jq -c '.[]' FILE`");
+    fails("{\n \"id\": 1\n}\n", "odd.db", false, "", "it begins as a JSON object over several lines");
+    fails("id,statement\n1,a\n", "odd.db", false, "", "it looks like CSV");
+    fails("\x28\xB5\x2F\xFD zstd", "odd.db", false, "", "is compressed with zstd");
+}
+
+static void test_skipped_lines(void **state) {
+    (void)state;
+    struct import_options options = {.table = "problems", .id = "id", .skip_broken = true};
+    struct import_report report;
+    struct error err = {0};
+    struct buffer text = {0};
+    for (int i = 0; i < 30; i++) { // more than are listed otherwise
+        assert_int_equal(
+            buffer_printf(&text, &err, "{\"id\": %d}\n{\"id\": %d, \"a\": NaN}\n{\"id\": 0}\n", i, i),
+            STATUS_OK);
+    }
+    scratch_file("lines.jsonl", text.data, text.size);
+    told[0] = 0;
+    assert_int_equal(import_jsonl(scratch_path("lines.jsonl"), scratch_path("skipped.db"), &options, tell,
+                                  NULL, &report, &err),
+                     STATUS_OK);
+    assert_int_equal(report.rows, 30);
+    assert_int_equal(report.skipped, 60);
+    assert_non_null(strstr(told, ";90: id 0 is there already;"));
+    answers("skipped.db", "SELECT count(*) || ' ' || sum(id) FROM problems", "30 435");
+    scratch_file("lines.jsonl", "{\"id\": NaN}\n", 12);
+    assert_int_equal(import_jsonl(scratch_path("lines.jsonl"), scratch_path("none.db"), &options, tell, NULL,
+                                  &report, &err),
+                     STATUS_DATA);
+    assert_non_null(strstr(err.message, "every line is broken; nothing was imported"));
+    assert_int_not_equal(access(scratch_path("none.db"), F_OK), 0);
+    buffer_destroy(&text);
+}
+
+// The member that was taken, or the message.
+static const char *taken_id(const char *text, struct error *err) {
+    static struct import_report report;
+    const struct import_options options = {.table = "problems"};
+    scratch_file("lines.jsonl", text, strlen(text));
+    unlink(scratch_path("ids.db"));
+    *err = (struct error){0};
+    told[0] = 0;
+    int status =
+        import_jsonl(scratch_path("lines.jsonl"), scratch_path("ids.db"), &options, tell, NULL, &report, err);
+    return status == STATUS_OK ? report.id : err->message;
+}
+
+static void test_usual_ids(void **state) {
+    (void)state;
+    struct error err;
+    assert_string_equal(taken_id("{\"id\": 1, \"problem_id\": 2}\n", &err), "problem_id");
+    assert_string_equal(taken_id("{\"a\": 1, \"task_id\": \"x\"}\n{\"task_id\": \"y\"}\n", &err), "task_id");
+    assert_string_equal(taken_id("\n{\"Idx\": 7}\n", &err), "Idx");
+    answers("ids.db", "SELECT Idx FROM problems", "7");
+    // The better name is not unique, or not in every line, or no id.
+    assert_string_equal(taken_id("{\"id\": 1, \"uuid\": \"x\"}\n{\"id\": 1, \"uuid\": \"y\"}\n", &err),
+                        "uuid");
+    assert_string_equal(taken_id("{\"id\": 1, \"uuid\": \"x\"}\n{\"uuid\": \"y\"}\n", &err), "uuid");
+    assert_string_equal(taken_id("{\"id\": [1], \"idx\": 3}\n", &err), "idx");
+    const char *message = taken_id("{\"question\": \"x\", \"answer\": 1}\n", &err);
+    assert_non_null(strstr(message, "with --id; the first line has question, answer"));
+    message = taken_id("{\"id\": 1}\n{\"id\": 1}\n", &err);
+    assert_non_null(strstr(message, "'id' is not in every line and unique"));
+    // A broken line is a broken line, whatever names it.
+    message = taken_id("{\"id\": 1}\n{oops\n", &err);
+    assert_non_null(strstr(message, "1 broken line"));
 }
 
 static void test_files(void **state) {
@@ -182,7 +266,7 @@ static void test_files(void **state) {
     assert_non_null(strstr(err.message, "none.jsonl: No such file or directory"));
     assert_int_equal(import_jsonl(scratch_folder, scratch_path("x.db"), &options, tell, NULL, &report, &err),
                      STATUS_DATA);
-    assert_non_null(strstr(err.message, "Is a directory"));
+    assert_non_null(strstr(err.message, "is not a regular file: it is a folder"));
     scratch_file("one.jsonl", "{\"id\": 1}", 9);
     assert_int_equal(
         import_jsonl(scratch_path("one.jsonl"), scratch_path("no/x.db"), &options, tell, NULL, &report, &err),
@@ -198,6 +282,8 @@ int main(void) {
         cmocka_unit_test(test_values),        cmocka_unit_test(test_faults),
         cmocka_unit_test(test_many_faults),   cmocka_unit_test(test_append),
         cmocka_unit_test(test_foreign_table), cmocka_unit_test(test_files),
+        cmocka_unit_test(test_odd_lines),     cmocka_unit_test(test_skipped_lines),
+        cmocka_unit_test(test_usual_ids),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -14,7 +14,7 @@
 static struct source *opened(const char *database, const char *query, uint64_t limit) {
     struct source *source;
     struct error err = {0};
-    if (source_open(&source, scratch_path(database), query, limit, &err) != STATUS_OK) {
+    if (source_open(&source, scratch_path(database), query, limit, NULL, &err) != STATUS_OK) {
         fail_msg("%s", err.message);
     }
     return source;
@@ -114,7 +114,7 @@ static void test_columns(void **state) {
 static void refused(const char *database, const char *query, const char *words) {
     struct source *source = (struct source *)1;
     struct error err = {0};
-    assert_int_equal(source_open(&source, scratch_path(database), query, 0, &err), STATUS_DATA);
+    assert_int_equal(source_open(&source, scratch_path(database), query, 0, NULL, &err), STATUS_DATA);
     assert_null(source);
     assert_int_equal(strncmp(err.message, scratch_path(database), strlen(scratch_path(database))), 0);
     assert_string_equal(err.message + strlen(scratch_path(database)), words);
@@ -126,7 +126,9 @@ static void test_refusals(void **state) {
         "text.db",
         "this is not a database, but long enough to be read as the header of one..........................",
         90);
-    refused("none.db", "SELECT 1", ": cannot open the database: unable to open database file");
+    refused("none.db", "SELECT 1",
+            ": cannot open the database: unable to open database file (there is no such file; relative paths "
+            "start at the job file's folder)");
     assert_int_not_equal(access(scratch_path("none.db"), F_OK), 0); // and was not made
     refused("text.db", "SELECT 1",
             " is text, not an SQLite database: of CSV, `sqlite3 problems.db '.import --csv FILE problems'` "
@@ -135,7 +137,7 @@ static void test_refusals(void **state) {
     scratch_file("noise.db",
                  "\x03\x04\x01 this is no database either..........................................", 60);
     refused("noise.db", "SELECT 1", ": cannot read the database: file is not a database");
-    refused("ten.db", "SELECT n FROM nowhere", ": the query is wrong: no such table: nowhere");
+    refused("ten.db", "SELECT n FROM nowhere", ": the query is wrong: no such table: nowhere; it has t");
     refused("ten.db", "SELEC n", ": the query is wrong: near \"SELEC\": syntax error");
     static const char *const others[] = {"",
                                          ";",
@@ -152,8 +154,10 @@ static void test_refusals(void **state) {
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         refused("ten.db", others[i], ": the query is not one SELECT");
     }
-    refused("ten.db", "SELECT n FROM t ORDER BY random()",
-            ": the query uses random(): its rows must come in the same order each time");
+    refused(
+        "ten.db", "SELECT n FROM t ORDER BY random()",
+        ": the query uses random(), which is another each time: its rows must be the same each time it is "
+        "read");
     refused("ten.db", "SELECT n, n FROM t", ": the query has two columns 'n'; name one of them with AS");
 }
 
@@ -212,6 +216,184 @@ static void test_cut_off_writer(void **state) {
     assert_true(next(source, &row));
     check_column(&row, 0, COLUMN_TEXT, "kept", 4);
     assert_false(next(source, &row));
+    source_close(source);
+}
+
+// ---- rows that are not the same each time ----
+
+static int first_fault(const char *database, const char *query, const struct watch *watch,
+                       struct error *err) {
+    struct source *source = NULL;
+    struct row row;
+    bool found = true;
+    int status = source_open(&source, scratch_path(database), query, 0, watch, err);
+    while (status == STATUS_OK && found) {
+        status = source_next(source, &row, &found, err);
+    }
+    source_close(source);
+    return status;
+}
+
+static void test_not_repeatable(void **state) {
+    (void)state;
+    scratch_sql("now.db", "CREATE TABLE t(n, kind); INSERT INTO t VALUES (1, 'now'), (2, 'localtime');"
+                          "CREATE VIEW late AS SELECT n, date('now') AS d FROM t;"
+                          "CREATE VIEW odd AS SELECT n, random() AS r FROM t;"
+                          "CREATE TABLE g(n, d AS (date(n)));"
+                          "CREATE INDEX by_date ON t(date(n)); INSERT INTO g VALUES ('2024-02-03')");
+    static const struct {
+        const char *query;
+        const char *words;
+    } refusals[] = {
+        {"SELECT strftime('%s', 'now') FROM t", "strftime(), which is the present time"},
+        {"SELECT strftime('%s', 'NOW', '+1 day') FROM t", "strftime(), which"},
+        {"SELECT strftime('%Y') FROM t", "strftime(), which"},
+        {"SELECT n FROM t WHERE n < julianday()", "julianday(), which"},
+        {"SELECT unixepoch('now', 'subsec')", "unixepoch(), which"},
+        {"SELECT datetime('subsec')", "datetime(), which"},
+        {"SELECT time('n' || 'ow')", "time(), which"},
+        {"SELECT date(CAST('now' AS BLOB))", "date(), which"},
+        {"SELECT date(kind) FROM t", "date(), which"},
+        {"SELECT datetime(0, 'unixepoch', 'localtime')", "datetime(), in the machine's time zone"},
+        {"SELECT datetime('2024-02-03', 'UTC')", "datetime(), in the machine's time zone"},
+        {"SELECT n, CURRENT_TIMESTAMP FROM t", "CURRENT_TIMESTAMP, which is the present time"},
+        {"SELECT current_date", "CURRENT_DATE, which"},
+        {"SELECT n FROM t ORDER BY current_time", "CURRENT_TIME, which"},
+        {"SELECT * FROM late", "date(), which"},
+        {"SELECT * FROM odd", "random(), which is another each time"},
+        {"WITH w AS (SELECT date('now') AS d) SELECT d FROM w", "date(), which"},
+        {"SELECT n FROM t WHERE n IN (SELECT abs(random()) % 3)", "random(), which"},
+        {"SELECT value FROM json_each(json_array(date()))", "date(), which"},
+        {"SELECT hex(randomblob(4))", "randomblob(), which"},
+        {"SELECT changes(), n FROM t", "changes(), which tells of the connection"},
+        {"SELECT total_changes()", "total_changes(), which"},
+        {"SELECT last_insert_rowid()", "last_insert_rowid(), which"},
+        {"SELECT data_version FROM pragma_data_version",
+         "pragma_data_version, which tells of the connection"},
+        {"SELECT file FROM pragma_database_list", "pragma_database_list, which"},
+        {"SELECT sqlite_version()", "sqlite_version(), which tells of the SQLite library"}};
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+        struct error err = {0};
+        assert_int_equal(first_fault("now.db", refusals[i].query, NULL, &err), STATUS_DATA);
+        if (strstr(err.message, refusals[i].words) == NULL ||
+            strstr(err.message, "its rows must be the same each time it is read") == NULL) {
+            fail_msg("%s: %s", refusals[i].query, err.message);
+        }
+    }
+}
+
+// The functions give what SQLite's own give, and texts that say 'now' are texts.
+static void test_repeatable_dates(void **state) {
+    (void)state;
+    struct row row;
+    static const struct {
+        const char *query;
+        const char *value;
+    } pairs[] = {
+        {"SELECT name FROM pragma_table_info('t') WHERE cid = 1", "kind"},
+
+        {"SELECT date('2024-02-28', '+2 days')", "2024-03-01"},
+        {"SELECT date(n) FROM g", "2024-02-03"},
+        {"SELECT d FROM g", "2024-02-03"},
+        {"SELECT datetime(86400, 'unixepoch')", "1970-01-02 00:00:00"},
+        {"SELECT strftime('%Y now', '2024-01-01', 'start of month', '+1 month', '-1 day')", "2024 now"},
+        {"SELECT julianday('2000-01-01 12:00')", "2451545.0"},
+        {"SELECT typeof(unixepoch('2024-01-01'))", "integer"},
+        {"SELECT typeof(date('nonsense'))", "null"},
+        {"SELECT kind FROM t WHERE kind = 'now'", "now"},
+        {"SELECT 'now' || ' localtime'", "now localtime"},
+        {"SELECT n FROM t WHERE date(n) = date(2)", "2"}};
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+        struct source *source = opened("now.db", pairs[i].query, 0);
+        assert_true(next(source, &row));
+        check_column(&row, 0, row.columns[0].type, pairs[i].value, strlen(pairs[i].value));
+        source_close(source);
+    }
+}
+
+// ---- long waits ----
+
+struct listener {
+    unsigned looks; // until it has enough; 0: never
+    unsigned words;
+    uint64_t rows;
+};
+
+static bool have_enough(void *context) {
+    struct listener *listener = context;
+    return listener->looks > 0 && --listener->looks == 0;
+}
+
+static void count_words(void *context, const char *text) {
+    struct listener *listener = context;
+    listener->words += strstr(text, "another program holds the database") != NULL;
+}
+
+static void note_rows(void *context, uint64_t rows) {
+    ((struct listener *)context)->rows = rows;
+}
+
+static void test_queries_without_end(void **state) {
+    (void)state;
+    static const char numbers[] = "WITH RECURSIVE c(n) AS (VALUES(0) UNION ALL SELECT n + 1 FROM c) SELECT ";
+    static const char *const ends[] = {"count(*) FROM c", "n FROM c WHERE n < 0",
+                                       "n AS id FROM c ORDER BY -n"};
+    char query[256];
+    struct error err = {0};
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        struct listener listener = {.looks = 3};
+        const struct watch watch = {.stopped = have_enough, .context = &listener};
+        snprintf(query, sizeof query, "%s%s", numbers, ends[i]);
+        assert_int_equal(first_fault("now.db", query, &watch, &err), STATUS_STOPPED);
+        assert_string_equal(err.message, "stopped while reading the problems; run the same command to go on");
+    }
+    // Rows without end are looked at, and told, until somebody has seen enough.
+    struct listener listener = {.looks = 3};
+    const struct watch watch = {.stopped = have_enough, .reading = note_rows, .context = &listener};
+    struct source *source = NULL;
+    snprintf(query, sizeof query, "%sn AS id FROM c", numbers);
+    assert_int_equal(source_open(&source, scratch_path("now.db"), query, 0, &watch, &err), STATUS_OK);
+    assert_int_equal(source_check_ids(source, "id", &err), STATUS_STOPPED);
+    assert_true(listener.rows >= 1024);
+    source_close(source);
+    assert_int_equal(first_fault("now.db", "SELECT hex(zeroblob(900000000))", NULL, &err), STATUS_DATA);
+    assert_non_null(strstr(err.message, "(a value may have 256 MiB)"));
+}
+
+static void test_held_database(void **state) {
+    (void)state;
+    sqlite3 *holder;
+    struct error err = {0};
+    struct listener listener = {0};
+    struct watch watch = {.say = count_words, .context = &listener, .patience = 1.5};
+    scratch_sql("held.db", "CREATE TABLE t(n); INSERT INTO t VALUES (1)");
+    assert_int_equal(sqlite3_open(scratch_path("held.db"), &holder), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(holder, "BEGIN EXCLUSIVE", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(first_fault("held.db", "SELECT n FROM t", &watch, &err), STATUS_STOPPED);
+    assert_non_null(strstr(err.message, "another program has held the database for"));
+    assert_int_equal(listener.words, 1);
+    listener.looks = 2;
+    watch = (struct watch){.stopped = have_enough, .context = &listener};
+    assert_int_equal(first_fault("held.db", "SELECT n FROM t", &watch, &err), STATUS_STOPPED);
+    assert_non_null(strstr(err.message, "stopped while waiting for"));
+    assert_int_equal(sqlite3_exec(holder, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(first_fault("held.db", "SELECT n FROM t", &watch, &err), STATUS_OK);
+    sqlite3_close(holder);
+}
+
+static void test_empty(void **state) {
+    (void)state;
+    struct error err = {0};
+    struct source *source = opened("now.db", "SELECT n FROM t WHERE kind = 'nwo'", 0);
+    assert_int_equal(source_check_ids(source, "n", &err), STATUS_OK);
+    assert_int_equal(source_rows(source), 0);
+    assert_int_equal(source_refuse_empty(source, &err), STATUS_DATA);
+    assert_string_equal(strrchr(err.message, '/') + 1,
+                        "now.db: the query finds no rows: SELECT n FROM t WHERE kind = 'nwo' (t has 2 rows)");
+    source_close(source);
+    source = opened("now.db", "SELECT n FROM t", 0);
+    assert_int_equal(source_check_ids(source, "n", &err), STATUS_OK);
+    assert_int_equal(source_rows(source), 2);
     source_close(source);
 }
 
@@ -291,9 +473,20 @@ static void test_digest(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),         cmocka_unit_test(test_moving),  cmocka_unit_test(test_columns),
-        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_selects), cmocka_unit_test(test_lock),
-        cmocka_unit_test(test_cut_off_writer), cmocka_unit_test(test_ids),     cmocka_unit_test(test_digest),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_moving),
+        cmocka_unit_test(test_columns),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_selects),
+        cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_cut_off_writer),
+        cmocka_unit_test(test_not_repeatable),
+        cmocka_unit_test(test_repeatable_dates),
+        cmocka_unit_test(test_queries_without_end),
+        cmocka_unit_test(test_held_database),
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_digest),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

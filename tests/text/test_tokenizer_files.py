@@ -107,6 +107,8 @@ def random_files(rng):
     files = {"tokenizer_config": config}
     if rng.random() < 0.3:
         files["special_tokens_map"] = {"pad_token": rng.choice(CONTENTS), "eos_token": token(rng.choice(CONTENTS), rng, special=True)}
+        if rng.random() < 0.5:
+            files["special_tokens_map"]["extra_special_tokens"] = rng.sample(CONTENTS, 2)
     if rng.random() < 0.3:
         files["added_tokens"] = dict(zip(rng.sample(CONTENTS, 3), rng.sample(range(290, 340), 3)))
     return files
@@ -117,6 +119,59 @@ def test_random_files(tokenizer_json, tmp_path):
         rng = random.Random(seed)
         texts = ["".join(rng.choice(CONTENTS + [" ", "  ", "a", "The ", "\n"]) for _ in range(20)) for _ in range(5)]
         compare(make_folder(tmp_path / str(seed), tokenizer_json, "llama", **random_files(rng)), texts)
+
+
+def gpt2_words(tokenizer):
+    return {**tokenizer, "normalizer": None, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+                                                               "use_regex": True}}
+
+
+def sentencepiece_words(scheme):
+    def change(tokenizer):
+        vocab = {"<unk>": 0, "<s>": 1, "</s>": 2, **{f"<0x{byte:02X}>": 3 + byte for byte in range(256)}}
+        for text in ["\u2581", *"abcdefghijklmnopqrstuvwxyz|<>_/ ", "th", "the", "\u2581the", "he", "\u2581a", "\u2581\u2581"]:
+            vocab.setdefault(text, len(vocab))
+        merges = [["t", "h"], ["th", "e"], ["\u2581", "the"], ["h", "e"], ["\u2581", "a"], ["\u2581", "\u2581"]]
+        made = {**tokenizer, "normalizer": None, "post_processor": None, "decoder": None,
+                "added_tokens": [{**token(text, special=True), "id": vocab[text]} for text in ("<unk>", "<s>", "</s>")],
+                "pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": False},
+                "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                          "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "ignore_merges": False,
+                          "vocab": vocab, "merges": merges}}
+        if scheme is None:  # as Llama 2's file has it
+            made["pre_tokenizer"] = None
+            made["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"},
+                                                                      {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]}
+        return made
+    return change
+
+
+WORDS = {"qwen2": lambda tokenizer: tokenizer, "gpt2": gpt2_words, "first": sentencepiece_words("first"),
+         "always": sentencepiece_words("always"), "never": sentencepiece_words("never"), "prepend": sentencepiece_words(None)}
+
+
+@pytest.mark.parametrize("words", WORDS)
+@pytest.mark.parametrize("model_type", ["llama", "qwen2", "qwen3"])
+def test_other_ids_are_warned_of(tokenizer_json, tmp_path, words, model_type):
+    """Whatever class transformers takes: the ids agree, or there is a warning."""
+    texts = ["The END of  12345 they're", " a the", "  the</s> the", "the<s>the he\u0301"]
+    agreed = []
+    names = ("PreTrainedTokenizerFast", "Qwen2TokenizerFast", "LlamaTokenizer", "LlamaTokenizerFast", "GPT2Tokenizer")
+    settings = [None, *({"tokenizer_class": name} for name in names),
+                {"tokenizer_class": "LlamaTokenizer", "legacy": True}, {"tokenizer_class": "LlamaTokenizer", "add_prefix_space": False}]
+    for number, setting in enumerate(settings):
+        config = {} if setting is None else {"tokenizer_config": setting}
+        folder = make_folder(tmp_path / str(number), WORDS[words](tokenizer_json), model_type, **config)
+        done = subprocess.run([TOOL, "--warnings", folder / "tokenizer.json", model_type, ""], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        try:
+            library = transformers.AutoTokenizer.from_pretrained(folder)
+        except Exception:  # a class that cannot be built around this vocabulary gives no ids at all
+            continue
+        same = encode(folder, texts) == [library(text)["input_ids"] for text in texts]
+        assert same or "transformers 5 takes the class" in done.stdout, (setting, library)
+        agreed.append(same and done.stdout == "")
+    assert any(agreed) or model_type == "qwen2" or words == "gpt2"
 
 
 @pytest.mark.parametrize("name, content, words", [

@@ -2,6 +2,7 @@
 //
 //   text_tool_encode TOKENIZER [--no-special] < TEXTS > ENCODINGS
 //   text_tool_encode --time TOKENIZER TEXTS
+//   text_tool_encode --warnings TOKENIZER MODEL_TYPE CLASS
 //
 // TEXTS: for each text a little-endian uint32 of its bytes, then the bytes. ENCODINGS: for each text an
 // int32, the number of tokens or a negative status, then int32 ids, uint32 starts, uint32 ends, int64 firsts;
@@ -119,7 +120,25 @@ static int time_file(const char *tokenizer_path, const char *texts) {
     return status == STATUS_OK ? 0 : fail(&err);
 }
 
+// What may make the ids of transformers' AutoTokenizer others.
+static int print_warnings(const char *tokenizer_path, const char *model_type, const char *class_name) {
+    struct tokenizer *tokenizer = NULL;
+    struct buffer lines = {0};
+    struct error err = {0};
+    int status = tokenizer_load(&tokenizer, tokenizer_path, &err);
+    if (status == STATUS_OK) {
+        status = tokenizer_warnings(tokenizer, model_type, class_name, &lines, &err);
+    }
+    printf("%s", lines.data == NULL ? "" : lines.data);
+    buffer_destroy(&lines);
+    tokenizer_destroy(tokenizer);
+    return status == STATUS_OK ? 0 : fail(&err);
+}
+
 int main(int count, char **arguments) {
+    if (count == 5 && strcmp(arguments[1], "--warnings") == 0) {
+        return print_warnings(arguments[2], arguments[3], arguments[4]);
+    }
     if (count == 4 && strcmp(arguments[1], "--time") == 0) {
         return time_file(arguments[2], arguments[3]);
     }

@@ -188,13 +188,21 @@ def _connect(ledger):
             connection.close()
 
 
+OUTCOMES = "SELECT id, ordinal, state, reason, shard, place, rows FROM {} AS o WHERE ordinal > :after AND checkpoint <= :until"
+# An outcome that a retry replaced stands for its problem until one took its place that belongs to the moment read.
+REPLACED = OUTCOMES.format("superseded") + (
+    " AND NOT EXISTS(SELECT 1 FROM problem AS p WHERE p.ordinal = o.ordinal AND p.checkpoint <= :until)"
+    " AND NOT EXISTS(SELECT 1 FROM superseded AS s WHERE s.ordinal = o.ordinal AND s.checkpoint > o.checkpoint"
+    " AND s.checkpoint <= :until)")
+
+
 def _problems(connection, until):
     """(id, ordinal, state, reason, shard, place, rows) of every problem, by ordinal, page by page."""
     after = -1
     while True:
-        rows = connection.execute(
-            "SELECT id, ordinal, state, reason, shard, place, rows FROM problem WHERE ordinal > ? AND checkpoint <= ? "
-            "ORDER BY ordinal LIMIT ?", (after, until, PAGE)).fetchall()
+        retries = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'superseded'").fetchone()[0]
+        sql = OUTCOMES.format("problem") + (f" UNION ALL {REPLACED}" if retries else "") + " ORDER BY ordinal LIMIT :page"
+        rows = connection.execute(sql, {"after": after, "until": until, "page": PAGE}).fetchall()
         yield from rows
         if len(rows) < PAGE:
             return
