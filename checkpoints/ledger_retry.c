@@ -63,11 +63,12 @@ int ledger_retry_number(struct ledger *ledger, uint64_t *checkpoint, struct erro
     bool has = false;
     int status = ledger_has_format(ledger, LEDGER_FORMAT_RETRIES, &has, err);
     if (has) {
-        status = ledger_number(ledger,
-                               "SELECT began FROM (SELECT max(checkpoint) AS began FROM retry) WHERE began NOT "
-                               "NULL AND NOT EXISTS(SELECT 1 FROM checkpoint WHERE number > began AND "
-                               "finished = 1)",
-                               &number, err);
+        status =
+            ledger_number(ledger,
+                          "SELECT began FROM (SELECT max(checkpoint) AS began FROM retry) WHERE began NOT "
+                          "NULL AND NOT EXISTS(SELECT 1 FROM checkpoint WHERE number > began AND "
+                          "finished = 1)",
+                          &number, err);
     }
     *checkpoint = (uint64_t)number;
     return status;
