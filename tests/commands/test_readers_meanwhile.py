@@ -58,6 +58,7 @@ def test_readers_of_a_run_that_goes_on(tmp_path):
             break
     runner.communicate()
     assert runner.returncode == OK
+    assert sum(looks.values()) > 0  # or nobody looked while it ran
     print(f"\nlooks while it ran: {looks}; verify saw {len(seen)} states")
     job.check_finished(PROBLEMS)
     assert len(Run(job.output)) == PROBLEMS == len(read_latents(job, ["hs_000"]))
