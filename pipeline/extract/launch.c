@@ -29,6 +29,11 @@ static int heed_stop(const struct launch *launch, struct error *err) {
                : STATUS_OK;
 }
 
+// What ends the reading of the problems knows of no signal.
+static int name_stop(const struct launch *launch, int status, struct error *err) {
+    return status == STATUS_STOPPED && guard_stop_requested(&launch->guard) ? heed_stop(launch, err) : status;
+}
+
 static int enter_stage(struct launch *launch, const char *stage, struct error *err) {
     if (heed_stop(launch, err) != STATUS_OK) {
         return err->status;
@@ -600,10 +605,10 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
         status = find_retry(launch, err);
     }
     if (status == STATUS_OK) {
-        status = open_inputs(launch, err);
+        status = name_stop(launch, open_inputs(launch, err), err);
     }
     if (status == STATUS_OK) {
-        status = survey(launch, &fresh, err);
+        status = name_stop(launch, survey(launch, &fresh, err), err);
     }
     if (status == STATUS_OK) {
         status = accept_mended(launch, err);
