@@ -328,8 +328,9 @@ def test_wrong_value(failed):
 def test_a_ledger_of_format_2(failed, retried, tmp_path):
     job = failed.copy(tmp_path)
     ledger = sqlite3.connect(job.output / "ledger.sqlite")
-    for what in ("TABLE retry", "TABLE retry_source", "TABLE superseded", "INDEX problem_failed"):
+    for what in ("TABLE retry", "TABLE retry_source", "TABLE superseded", "INDEX problem_failed", "TABLE total", "TABLE start"):
         ledger.execute("DROP " + what)
+    ledger.execute("ALTER TABLE launch DROP COLUMN worked")
     ledger.execute("PRAGMA user_version = 2")
     ledger.commit()
     ledger.close()
