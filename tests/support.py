@@ -83,7 +83,8 @@ class Result:
 
     def said(self):
         """Lines on standard error, without the warnings that a loaded machine draws."""
-        return [line for line in self.err.splitlines() if not line.startswith("strata: drift: ")]
+        warnings = ("strata: drift: ", "strata: share: ", "strata: warn: ", "strata: this launch begins slow: ")
+        return [line for line in self.err.splitlines() if not line.startswith(warnings)]
 
     def __repr__(self):
         return f"exit {self.code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
