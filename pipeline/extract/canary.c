@@ -189,9 +189,10 @@ static struct model_batch put_shape(struct canary *canary, struct shapes *shapes
 
 static int time_shape(struct canary *canary, struct shapes *shapes, size_t i, size_t tokens, size_t length,
                       struct error *err) {
-    struct drift_time fastest = {0};
+    struct drift_time fastest = canary->calibrated;
     struct model_batch batch = put_shape(canary, shapes, i, tokens, length);
-    int status = run_fastest(canary, &batch, &fastest, err);
+    bool known = batch.tokens == canary->tokens && batch.texts == 1 && batch.tokens <= SHORT_TEXT;
+    int status = known ? STATUS_OK : run_fastest(canary, &batch, &fastest, err); // known: the canary itself
     shapes->by_wall[i].seconds = fastest.wall;
     shapes->by_own[i].seconds = fastest.worked;
     return status;
