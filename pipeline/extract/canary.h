@@ -26,6 +26,7 @@ struct canary {
     size_t texts;
     struct drift_time calibrated; // the canary's: the fastest of its runs
     struct drift_time last;       // of the runs made last, likewise
+    double queueing;              // seconds of these runs until all work was queued, likewise
     char sha256[DIGEST_HEX];      // of its outputs
 };
 

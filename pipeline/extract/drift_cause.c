@@ -15,6 +15,8 @@
 #define WORK_FLAT 1.5    // times the processors' own time: from here on the canary is slow by itself
 #define WORK_SHARED 2.5  // times that sharing cores, caches, bandwidth and clock explains
 #define WALL_GROWN 1.4
+#define QUEUEING_ALL 0.8 // of the wall time: the device has nothing else to wait for
+#define QUEUEING_PART 0.5
 #define QUOTA_SHARE 0.2  // seconds held back for each second
 #define OTHERS_LEAST 0.5 // processors
 #define OTHERS_PART 0.1  // of all of them
@@ -154,6 +156,21 @@ static bool shows_idle_device(const struct drift_moment *calibrated, const struc
            present->wall_seconds > WALL_GROWN * calibrated->wall_seconds;
 }
 
+// A device that is done when the last of its work is queued had to wait for it, by its own clock too.
+static bool shows_late_work(const struct drift_moment *calibrated, const struct drift_moment *present,
+                            uint64_t model_bytes, char *out) {
+    (void)model_bytes;
+    snprintf(
+        out, DRIFT_CAUSE_TEXT,
+        "queueing the work takes %.4f s of its %.4f s, at calibration %.4f s of %.4f s: the device waits "
+        "for this host",
+        present->queueing_seconds, present->wall_seconds, calibrated->queueing_seconds,
+        calibrated->wall_seconds);
+    return !present->on_host && calibrated->queueing_seconds > 0 &&
+           calibrated->queueing_seconds < QUEUEING_PART * calibrated->wall_seconds &&
+           present->queueing_seconds > QUEUEING_ALL * present->wall_seconds;
+}
+
 static bool shows_pauses(const struct drift_moment *calibrated, const struct drift_moment *present,
                          uint64_t model_bytes, char *out) {
     (void)calibrated;
@@ -241,7 +258,8 @@ static bool shows_storage_pressure(const struct drift_moment *calibrated, const 
 static const struct {
     enum drift_cause cause;
     signature *shows;
-    enum { OF_DEVICE, OF_HOST, OF_SHARED_WORK } kind; // the last: processors work longer for it
+    // OF_SHARED_WORK: processors work longer for it. OF_QUEUE: a GPU's own time grows with it.
+    enum { OF_DEVICE, OF_HOST, OF_SHARED_WORK, OF_QUEUE } kind;
 } signatures[] = {
     {DRIFT_CAUSE_HARDWARE, shows_hardware, OF_DEVICE},
     {DRIFT_CAUSE_THROTTLING, shows_throttling, OF_DEVICE},
@@ -255,12 +273,13 @@ static const struct {
     {DRIFT_CAUSE_NEIGHBOUR, shows_busy_processors, OF_SHARED_WORK},
     {DRIFT_CAUSE_STORAGE, shows_storage_pressure, OF_HOST},
     {DRIFT_CAUSE_HOST, shows_idle_device, OF_HOST},
+    {DRIFT_CAUSE_HOST, shows_late_work, OF_QUEUE},
     {DRIFT_CAUSE_PAUSED, shows_pauses, OF_HOST},
 };
 
 // Whether a cause of this kind can be it, when the device takes `growth` times as long for its work.
 static bool explains(int kind, double growth, bool on_host) {
-    if (kind == OF_DEVICE || growth == 0) {
+    if (kind == OF_DEVICE || kind == OF_QUEUE || growth == 0) {
         return true;
     }
     if (!on_host) {

@@ -13,7 +13,8 @@
 // - neighbour: others use the processors, or tasks wait for them, or another virtual machine has them;
 // - memory: tasks wait for memory (reclaim, swapping);
 // - storage: tasks wait for storage;
-// - host: a GPU's own time is as it was while the batch's wall time grew;
+// - host: a GPU's own time is as it was while the batch's wall time grew; or it does its work as fast as
+//   this host queues it, and did not at calibration;
 // - paused: the same on processors, and nothing tells who else had them: the process or its machine was
 //   stopped for a part of the time.
 // They explain that the device waits, not that it takes longer for its work. Processors are both: who shares
@@ -44,6 +45,7 @@ enum drift_cause {
 struct drift_moment {
     double wall_seconds;         // of the canary, or of batches
     double own_seconds;          // of them, by the device's own time; 0: it tells none
+    double queueing_seconds;     // of the wall's, until all work was queued; 0: not known
     bool on_host;                // the host's processors compute: their own time is processor time
     struct device_sample sample; // taken while the device was at work
     struct drift_host host;

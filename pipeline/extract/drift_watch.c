@@ -246,6 +246,7 @@ int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, stru
     }
     watch->canary_time = canary->calibrated;
     note_moment(watch, canary->calibrated, &watch->calibrated);
+    watch->calibrated.queueing_seconds = canary->queueing;
     device_sample(canary->device, &watch->calibrated.sample);
     status = calibration_key(canary, device, key, err);
     if (status == STATUS_OK) {
@@ -389,6 +390,7 @@ static int run_canary(struct drift_watch *watch, uint64_t batch, struct drift_ti
     guard_batch_ends(watch->guard);
     *time = watch->canary->last;
     note_moment(watch, *time, &watch->present);
+    watch->present.queueing_seconds = watch->canary->queueing;
     return status == STATUS_OK ? check_bits(watch, same, err) : status;
 }
 

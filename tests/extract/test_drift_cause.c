@@ -216,6 +216,29 @@ static void test_starved_by_the_host(void **state) {
     expect(&before, &now, DRIFT_CAUSE_UNKNOWN, "");
 }
 
+// By the device's own clock too: it does its work as fast as it comes.
+static void test_late_work(void **state) {
+    (void)state;
+    static const struct {
+        double queueing_before, queueing;
+        enum drift_cause cause;
+        bool passes;
+    } rows[] = {{0.004, 0.200, DRIFT_CAUSE_HOST, true},
+                {0.004, 0.150, DRIFT_CAUSE_UNKNOWN, false}, // there was work for the device all the time
+                {0.090, 0.200, DRIFT_CAUSE_UNKNOWN, false}, // as it was at calibration: a small model
+                {0, 0.200, DRIFT_CAUSE_UNKNOWN, false}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct drift_moment before = healthy();
+        struct drift_moment now = slow();
+        struct drift_finding found;
+        before.queueing_seconds = rows[i].queueing_before;
+        now.queueing_seconds = rows[i].queueing;
+        drift_cause_find(&before, &now, model, &found);
+        assert_string_equal(drift_cause_name(found.cause), drift_cause_name(rows[i].cause));
+        assert_int_equal(found.passes, rows[i].passes);
+    }
+}
+
 // Nothing is known of a device, nor what its threads worked.
 static void test_host(void **state) {
     (void)state;
@@ -377,6 +400,7 @@ int main(void) {
         cmocka_unit_test(test_offload),
         cmocka_unit_test(test_neighbour_on_the_device),
         cmocka_unit_test(test_starved_by_the_host),
+        cmocka_unit_test(test_late_work),
         cmocka_unit_test(test_host),
         cmocka_unit_test(test_processors),
         cmocka_unit_test(test_shares),
