@@ -180,7 +180,7 @@ def test_other_ids_are_warned_of(tokenizer_json, tmp_path, words, model_type):
     ("tokenizer_config", {"added_tokens_decoder": []}, "added_tokens_decoder is not an object"),
     ("tokenizer_config", [], "not a JSON object"),
     ("added_tokens", {"a": "7"}, "the id of 'a' is not a whole number"),
-    ("special_tokens_map", [], "not a JSON object")])
+    ("special_tokens_map", 7, "'[' or '{' expected near '7'")])
 def test_broken_files_are_named(tokenizer_json, tmp_path, name, content, words):
     folder = make_folder(tmp_path / "model", tokenizer_json, "llama", **{name: content})
     done = subprocess.run([TOOL, folder / "tokenizer.json"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
