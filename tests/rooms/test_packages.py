@@ -46,7 +46,7 @@ def unpack(root):
 
 
 def configure(folder, packages):
-    return subprocess.run(["cmake", "-S", folder, "-B", folder / "build", f"-DSTRATA_PACKAGES={packages}"], capture_output=True, text=True)
+    return subprocess.run(["cmake", "-G", "Ninja", "-S", folder, "-B", folder / "build", f"-DSTRATA_PACKAGES={packages}"], capture_output=True, text=True)
 
 
 def test_libraries_of_unpacked_packages(tmp_path):
