@@ -160,7 +160,7 @@ struct ledger_progress {
     double seconds;           // of computing, all launches
     double tokens_per_second; // over the last batches
     double score;             // drift
-    char drift[64];           // "calibrating", "steady", "sharing: CAUSE, SHARE", "warned", "suspect", "stopped"
+    char drift[64]; // "calibrating", "steady", "sharing: CAUSE, SHARE", "warned", "suspect", "stopped"
     uint64_t memory_bytes;
     uint64_t loaded_bytes; // of weights, while loading
     uint64_t load_bytes;
