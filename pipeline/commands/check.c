@@ -235,7 +235,7 @@ static int describe_resume(struct check *check, struct error *err) {
     return status;
 }
 
-// All but the model's files, which strata run compares when it has read them.
+// A run that has begun is compared as a whole, which takes reading the model's files.
 static int check_identity(struct check *check, struct error *err) {
     struct identity stored = {0};
     struct identity now = {0};
@@ -243,7 +243,10 @@ static int check_identity(struct check *check, struct error *err) {
     int status = check->ledger == NULL ? STATUS_OK : ledger_identity(check->ledger, &stored, &found, err);
     if (status == STATUS_OK && found) {
         const char *algorithms = identity_get(&stored, IDENTITY_ALGORITHMS);
-        status = inputs_identity(&check->inputs, identity_get(&stored, "model.fingerprint"), &now, err);
+        status = model_fingerprint_files(check->inputs.model, NULL, err);
+        if (status == STATUS_OK) {
+            status = inputs_identity(&check->inputs, model_fingerprint(check->inputs.model), &now, err);
+        }
         if (status == STATUS_OK) {
             status = recorded_carry(&stored, &now, err);
         }

@@ -7,6 +7,7 @@
 #define ENOUGH_SECONDS 2.0 // less says nothing
 #define AS_EVER 1.2        // times as long
 #define CALM_SECONDS 30.0  // before it is over
+#define MUCH_LESS 2.0      // times as long as when it was last said
 
 void drift_share_start(struct drift_share *share) {
     memset(share, 0, sizeof *share);
@@ -23,8 +24,10 @@ enum drift_share_event drift_share_step(struct drift_share *share, struct drift_
     share->expected = kept * share->expected + predicted.wall * batch.worked / predicted.worked;
     double longer = drift_share_longer(share);
     share->calm = longer < AS_EVER ? share->calm + batch.wall : 0;
-    if (!share->lost && share->wall >= ENOUGH_SECONDS && longer > DRIFT_SHARE_LOST) {
+    double news = share->lost ? MUCH_LESS * share->said : DRIFT_SHARE_LOST;
+    if (share->wall >= ENOUGH_SECONDS && longer > news) {
         share->lost = true;
+        share->said = longer;
         return DRIFT_SHARE_LESS;
     }
     if (share->lost && share->calm >= CALM_SECONDS) {

@@ -14,6 +14,7 @@ struct drift_share {
     double worked;   // of them, by the device's own time
     double expected; // what they would have taken at calibration's share
     double calm;     // seconds that batches have been as ever again
+    double said;     // times as long, when it was last said
     bool lost;
 };
 
@@ -26,7 +27,8 @@ struct drift_time {
 
 void drift_share_start(struct drift_share *share);
 
-// One batch, and what calibration predicts for it. Each event comes once for each time that share is lost.
+// One batch, and what calibration predicts for it. Each event comes once for each time that share is lost,
+// and LESS again when batches take twice as long as when it last came: another cause may be behind that.
 enum drift_share_event drift_share_step(struct drift_share *share, struct drift_time batch,
                                         struct drift_time predicted);
 

@@ -117,7 +117,9 @@ static int take_reference(struct drift_watch *watch, const struct canary *canary
                   judged_of(watch, now), canary_judged(watch));
     }
     watch->canary_time.wall = fmin(watch->canary_time.wall, now.wall);
-    watch->canary_time.worked = fmin(watch->canary_time.worked, now.worked);
+    // A reference of before the device's own time was known has none.
+    watch->canary_time.worked =
+        watch->canary_time.worked > 0 ? fmin(watch->canary_time.worked, now.worked) : now.worked;
     watch->calibrated.wall_seconds = watch->canary_time.wall;
     watch->calibrated.own_seconds = watch->canary_time.worked;
     return STATUS_OK;

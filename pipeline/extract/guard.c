@@ -218,8 +218,10 @@ void guard_stop(struct guard *guard) {
     atomic_store(&guard->finish, true);
     pthread_join(guard->thread, NULL);
     const struct timespec now = {0};
-    while (sigtimedwait(&guard->signals, NULL, &now) > 0) {
-        // a signal of the last moment: the run has ended, and must not look as if it were killed
+    // A signal of the last moment: the run has ended, and must not look as if it were killed.
+    for (int number; (number = sigtimedwait(&guard->signals, NULL, &now)) > 0;) {
+        int none = 0;
+        atomic_compare_exchange_strong(&guard->signal, &none, number);
     }
     pthread_sigmask(SIG_SETMASK, &guard->previous_mask, NULL);
     pthread_mutex_destroy(&guard->lock);

@@ -302,32 +302,33 @@ static int refuse_other_identity(struct launch *launch, const struct identity *s
     return status;
 }
 
-// What is known only after the load (fingerprint NULL: before it) is taken as the run has it.
-static int add_later_parts(const struct inputs *inputs, const struct identity *stored,
-                           const char *fingerprint, struct identity *now, struct error *err) {
-    static const char *const keys[] = {"model.fingerprint", IDENTITY_ALGORITHMS};
-    char hex[DIGEST_HEX];
-    int status = recorded_carry(stored, now, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    if (fingerprint != NULL) {
-        status = algorithms_digest(inputs, hex, err);
-        return status != STATUS_OK || hex[0] == 0 ? status : identity_add(now, IDENTITY_ALGORITHMS, hex, err);
-    }
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        const char *value = identity_get(stored, keys[i]);
-        status = value == NULL ? STATUS_OK : identity_add(now, keys[i], value, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return STATUS_OK;
+// How much of the identity is known: the model's fingerprint takes reading its files, the device's algorithms
+// its load. What is not known yet is taken as the run has it.
+enum known { KNOWN_BEFORE_FILES, KNOWN_BEFORE_LOAD, KNOWN_ALL };
+
+static int carry(const struct identity *stored, const char *key, struct identity *now, struct error *err) {
+    const char *value = identity_get(stored, key);
+    return value == NULL ? STATUS_OK : identity_add(now, key, value, err);
 }
 
-// Without a fingerprint, which takes reading the model's files, a wrong resume is refused before the load.
-static int check_identity(struct launch *launch, const char *fingerprint, struct identity *now,
-                          struct error *err) {
+static int add_later_parts(const struct inputs *inputs, const struct identity *stored, enum known known,
+                           struct identity *now, struct error *err) {
+    char hex[DIGEST_HEX] = "";
+    int status = recorded_carry(stored, now, err);
+    if (status == STATUS_OK && known == KNOWN_BEFORE_FILES) {
+        status = carry(stored, "model.fingerprint", now, err);
+    }
+    if (status == STATUS_OK && known < KNOWN_ALL) {
+        return carry(stored, IDENTITY_ALGORITHMS, now, err);
+    }
+    if (status == STATUS_OK) {
+        status = algorithms_digest(inputs, hex, err);
+    }
+    return status != STATUS_OK || hex[0] == 0 ? status : identity_add(now, IDENTITY_ALGORITHMS, hex, err);
+}
+
+static int check_identity(struct launch *launch, enum known known, struct identity *now, struct error *err) {
+    const char *fingerprint = known == KNOWN_BEFORE_FILES ? NULL : model_fingerprint(launch->inputs.model);
     struct identity stored = {0};
     bool found;
     int status = inputs_identity(&launch->inputs, fingerprint, now, err);
@@ -338,7 +339,7 @@ static int check_identity(struct launch *launch, const char *fingerprint, struct
         status = identity_replace(&stored, IDENTITY_PROBLEMS, identity_get(now, IDENTITY_PROBLEMS), err);
     }
     if (status == STATUS_OK) {
-        status = add_later_parts(&launch->inputs, &stored, fingerprint, now, err);
+        status = add_later_parts(&launch->inputs, &stored, known, now, err);
     }
     if (status == STATUS_OK && found) {
         status = refuse_other_identity(launch, &stored, now, err);
@@ -399,14 +400,16 @@ static bool show_load(void *context, uint64_t done, uint64_t all, double seconds
     return keep_load(launch);
 }
 
-// What ends the load beside the reader's own errors: a ledger that refuses its progress, a stop.
-static int read_weights(struct launch *launch, struct error *err) {
-    const struct inputs *inputs = &launch->inputs;
-    struct model_load_options options = {.timeout_seconds = inputs->job.load_timeout,
-                                         .log = &launch->log,
-                                         .progress = show_load,
-                                         .context = launch};
-    int status = model_load(inputs->model, inputs->device, &launch->limits, &options, err);
+static struct model_load_options load_options(struct launch *launch) {
+    return (struct model_load_options){.timeout_seconds = launch->inputs.job.load_timeout,
+                                       .log = &launch->log,
+                                       .progress = show_load,
+                                       .context = launch};
+}
+
+// What ends the reading of the model's files beside the reader's own errors: a ledger that refuses its
+// progress, a stop.
+static int end_reading(struct launch *launch, int status, struct error *err) {
     if (launch->ledger_status != STATUS_OK) {
         *err = launch->ledger_err;
         status = launch->ledger_status;
@@ -416,6 +419,13 @@ static int read_weights(struct launch *launch, struct error *err) {
     }
     display_end(&launch->display);
     return status;
+}
+
+static int read_weights(struct launch *launch, struct error *err) {
+    const struct inputs *inputs = &launch->inputs;
+    const struct model_load_options options = load_options(launch);
+    return end_reading(launch, model_load(inputs->model, inputs->device, &launch->limits, &options, err),
+                       err);
 }
 
 static int load_model(struct launch *launch, struct error *err) {
@@ -442,7 +452,7 @@ static int load_model(struct launch *launch, struct error *err) {
     }
     guard_batch_ends(&launch->guard);
     if (status == STATUS_OK) {
-        status = resident_check(inputs, launch->ledger, &launch->log, err);
+        status = resident_check(inputs, &launch->residency, &launch->log, err);
     }
     device_choice_describe(inputs, &device);
     log_write(&launch->log, LOG_LEVEL_INFO,
@@ -507,6 +517,9 @@ static int write_notes(struct launch *launch, struct error *err) {
     if (status == STATUS_OK) {
         status = ledger_set_note(launch->ledger, "device.reason", device.reason, err);
     }
+    if (status == STATUS_OK) {
+        status = ledger_set_note(launch->ledger, RESIDENT_NOTE, launch->residency.data, err);
+    }
     snprintf(text, sizeof text, "%" PRIu64, inputs_planned_bytes(inputs, &inputs->survey));
     if (status == STATUS_OK) {
         status = ledger_set_note(launch->ledger, "disk.planned_bytes", text, err);
@@ -536,7 +549,7 @@ static int settle_identity(struct launch *launch, bool fresh, struct error *err)
     struct identity stored = {0};
     char hash[DIGEST_HEX];
     bool found = false;
-    int status = check_identity(launch, model_fingerprint(launch->inputs.model), &now, err);
+    int status = check_identity(launch, KNOWN_ALL, &now, err);
     if (status == STATUS_OK) {
         status = device_choice_settle(&launch->inputs, launch->ledger, launch->folder.path,
                                       &launch->has_partial, &launch->log, err);
@@ -569,18 +582,31 @@ static int settle_identity(struct launch *launch, bool fresh, struct error *err)
     return status;
 }
 
-static int check_early_identity(struct launch *launch, struct error *err) {
+// A wrong resume is refused before the load, as far as it is known by then.
+static int check_early_identity(struct launch *launch, enum known known, struct error *err) {
     struct identity now = {0};
-    int status = check_identity(launch, NULL, &now, err);
+    int status = check_identity(launch, known, &now, err);
     identity_destroy(&now);
     return status;
 }
 
-// A run that is finished needs no more work: a launch that finds it so has done all that there was to do.
+// A run that is finished needs no more work: a launch that finds it so has done all that there was to do. It
+// loads nothing, but its model's files must be those of the run: a success says that they are.
 static int is_finished(struct launch *launch, struct error *err) {
     struct ledger_totals totals;
+    const struct model_load_options options = load_options(launch);
     int status = ledger_totals(launch->ledger, &totals, err);
-    launch->finished = status == STATUS_OK && totals.finished && !launch->inputs.retries;
+    if (status != STATUS_OK || !totals.finished || launch->inputs.retries) {
+        return status;
+    }
+    status = enter_stage(launch, "comparing the model", err);
+    if (status == STATUS_OK) {
+        status = end_reading(launch, model_fingerprint_files(launch->inputs.model, &options, err), err);
+    }
+    if (status == STATUS_OK) {
+        status = check_early_identity(launch, KNOWN_BEFORE_LOAD, err);
+    }
+    launch->finished = status == STATUS_OK;
     return launch->finished ? ledger_launch_works(launch->ledger, err) : status;
 }
 
@@ -614,7 +640,7 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
         status = accept_mended(launch, err);
     }
     if (status == STATUS_OK) {
-        status = check_early_identity(launch, err);
+        status = check_early_identity(launch, KNOWN_BEFORE_FILES, err);
     }
     if (status == STATUS_OK) {
         status = is_finished(launch, err);
@@ -637,10 +663,10 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
         status = settle_identity(launch, fresh, err);
     }
     if (status == STATUS_OK) {
-        status = write_notes(launch, err);
-    }
-    if (status == STATUS_OK) {
         status = calibrate(launch, err);
+    }
+    if (status == STATUS_OK) { // nothing refuses the launch any more
+        status = write_notes(launch, err);
     }
     if (status == STATUS_OK) {
         status = retry_begin(&launch->retry, &launch->inputs, launch->ledger, &launch->log, err);
@@ -662,6 +688,7 @@ void launch_close(struct launch *launch, int status, const struct error *err) {
     guard_stop(&launch->guard);
     canary_destroy(&launch->canary);
     inputs_close(&launch->inputs);
+    buffer_destroy(&launch->residency);
     retry_destroy(&launch->retry);
     ledger_close(launch->ledger);
     run_folder_close(&launch->folder);

@@ -32,9 +32,10 @@ struct launch {
     struct ledger_partial partial;
     struct buffer partial_record;
     bool has_partial;
-    struct retry retry; // of failed problems of a finished run
-    double kept;        // when progress of the load was last recorded
-    int ledger_status;  // of that record
+    struct retry retry;      // of failed problems of a finished run
+    struct buffer residency; // where the loaded model is (extract/resident.h)
+    double kept;             // when progress of the load was last recorded
+    int ledger_status;       // of that record
     struct error ledger_err;
     bool finished; // by an earlier launch: nothing is left to do
 };

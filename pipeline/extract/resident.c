@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/json.h"
 
@@ -11,7 +12,7 @@ static json_t *purposes_json(const uint64_t bytes[DEVICE_PURPOSES]) {
                      "staging", (json_int_t)bytes[DEVICE_STAGING]);
 }
 
-static int note_report(struct ledger *ledger, const struct device_description *device,
+static int note_report(struct buffer *note, const struct device_description *device,
                        const struct model_resident *resident, const struct device_residency *report,
                        struct error *err) {
     json_t *object =
@@ -26,7 +27,7 @@ static int note_report(struct ledger *ledger, const struct device_description *d
     }
     char *text = json_dumps(object, JSON_COMPACT);
     int status = text == NULL ? error_set(err, STATUS_INTERNAL, "out of memory for the residency report")
-                              : ledger_set_note(ledger, RESIDENT_NOTE, text, err);
+                              : buffer_append(note, text, strlen(text), err);
     free(text);
     json_decref(object);
     return status;
@@ -53,7 +54,7 @@ static void log_report(struct log *log, const struct device_description *device,
               left, driver);
 }
 
-int resident_check(struct inputs *inputs, struct ledger *ledger, struct log *log, struct error *err) {
+int resident_check(struct inputs *inputs, struct buffer *note, struct log *log, struct error *err) {
     struct device_description device;
     struct device_residency report;
     struct model_resident resident;
@@ -69,5 +70,5 @@ int resident_check(struct inputs *inputs, struct ledger *ledger, struct log *log
                          report.planned[DEVICE_WEIGHTS], report.taken[DEVICE_WEIGHTS]);
     }
     log_report(log, &device, &resident, &report);
-    return note_report(ledger, &device, &resident, &report, err);
+    return note_report(note, &device, &resident, &report, err);
 }

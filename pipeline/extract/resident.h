@@ -3,14 +3,14 @@
 #define STRATA_EXTRACT_RESIDENT_H
 
 #include "base/log.h"
-#include "checkpoints/ledger.h"
+#include "base/memory.h"
 #include "extract/inputs.h"
 
 #define RESIDENT_NOTE "device.residency"
 
-// Log line and note, a JSON object: device, pieces, bytes, planned and taken bytes by purpose, and the
-// driver's figure for this process where it is known. STATUS_DEVICE when a piece lies elsewhere, or when
-// pieces are fewer than planned.
-int resident_check(struct inputs *inputs, struct ledger *ledger, struct log *log, struct error *err);
+// A log line, and appended to `note` a JSON object for the ledger: device, pieces, bytes, planned and taken
+// bytes by purpose, and the driver's figure for this process where it is known. STATUS_DEVICE when a piece
+// lies elsewhere, or when pieces are fewer than planned.
+int resident_check(struct inputs *inputs, struct buffer *note, struct log *log, struct error *err);
 
 #endif

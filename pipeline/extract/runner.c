@@ -240,6 +240,11 @@ static int end_stages(struct run *run, int status, struct error *err) {
         status = error_set(err, STATUS_STOPPED, "stopped by %s; run the same command to go on",
                            guard_signal_name(&run->launch.guard));
     }
+    if (status == STATUS_OK && !complete && !writer_is_complete(&run->writer)) { // not by a signal
+        status = error_set(err, STATUS_STOPPED,
+                           "the problems could not be read to their end; run the same "
+                           "command to go on");
+    }
     guard_attach(&run->launch.guard, NULL);
     if (run->launch.watch.writer != NULL) {
         run->launch.live = run->writer.live;
@@ -250,6 +255,10 @@ static int end_stages(struct run *run, int status, struct error *err) {
 static int judge_failures(struct run *run, struct error *err) {
     struct runner_summary *summary = run->summary;
     int64_t allowed = run->launch.inputs.job.max_failed;
+    if (!summary->totals.finished) {
+        return error_set(err, STATUS_INTERNAL,
+                         "the run ended well, and the ledger does not say that it is finished");
+    }
     run->launch.finished = true;
     if (summary->totals.done == 0 && !run->launch.inputs.job.allow_empty) {
         return error_set(
@@ -334,6 +343,12 @@ static bool retry_is_due(const struct run *run) {
            (wish->scope == RETRY_ALL ? summary->totals.failed : summary->failures.transient) > 0;
 }
 
+static int refuse_retry(const char *why, struct error *err) {
+    return error_set(err, STATUS_STOPPED,
+                     "stopped by %s before failed problems were tried again; run the same command to go on",
+                     why);
+}
+
 // *more: failed problems are to be tried again, by a launch of its own.
 static int run_launch(const struct runner_options *options, struct runner_summary *summary, bool *more,
                       struct error *err) {
@@ -352,12 +367,14 @@ static int run_launch(const struct runner_options *options, struct runner_summar
     *more = retry_is_due(&run);
     if (*more && (guard_stop_requested(&run.launch.guard) || run.hdf5_failed)) {
         status =
-            error_set(err, STATUS_STOPPED,
-                      "stopped by %s before failed problems were tried again; run the same command to go on",
-                      run.hdf5_failed ? "an error of HDF5" : guard_signal_name(&run.launch.guard));
+            refuse_retry(run.hdf5_failed ? "an error of HDF5" : guard_signal_name(&run.launch.guard), err);
         *more = false;
     }
     launch_close(&run.launch, status, err);
+    if (*more && guard_stop_requested(&run.launch.guard)) { // while the launch was closed
+        *more = false;
+        return refuse_retry(guard_signal_name(&run.launch.guard), err);
+    }
     return status;
 }
 
@@ -366,5 +383,13 @@ static int run_launch(const struct runner_options *options, struct runner_summar
 int runner_run(const struct runner_options *options, struct runner_summary *summary, struct error *err) {
     bool more = false;
     int status = run_launch(options, summary, &more, err);
-    return more ? run_launch(options, summary, &more, err) : status;
+    if (!more) {
+        return status;
+    }
+    const struct runner_summary first = *summary;
+    status = run_launch(options, summary, &more, err);
+    if (summary->problems == 0) { // it did not come to look at the run
+        *summary = first;
+    }
+    return status;
 }

@@ -109,9 +109,10 @@ const char *model_fingerprint(const struct model *model) {
     return model->fingerprint;
 }
 
-int model_fingerprint_files(struct model *model, struct error *err) {
-    struct model_load_options options = {0};
-    return load_files(model, false, &options, err);
+int model_fingerprint_files(struct model *model, const struct model_load_options *options,
+                            struct error *err) {
+    static const struct model_load_options none;
+    return load_files(model, false, options == NULL ? &none : options, err);
 }
 
 static int compare_sizes(const void *left, const void *right) {

@@ -77,8 +77,8 @@ int model_load(struct model *model, struct device *device, const struct model_li
 // a run's identity (`model.fingerprint`) and another first field.
 const char *model_fingerprint(const struct model *model);
 
-// Makes the fingerprint without loading (strata check, verify). Reads every file once.
-int model_fingerprint_files(struct model *model, struct error *err);
+// Makes the fingerprint without loading. Reads every file once. `options` may be NULL.
+int model_fingerprint_files(struct model *model, const struct model_load_options *options, struct error *err);
 
 // Chooses how each shape of product is computed, on devices that have a choice (device_matmul_tune).
 // `goes_on` (may be NULL) is called before each shape; false ends the tuning (STATUS_STOPPED).

@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -145,3 +146,19 @@ def test_resume_needs_the_canary_alone(tmp_path):
     job.run()
     costs = re.findall(r"calibrated in [\d.]+ s: a batch takes (.*); canary", (job.output / "run.log").read_text())
     assert len(costs) == 2 and costs[0] == costs[1], costs
+
+
+def test_a_calibration_of_before_own_times(tmp_path):
+    """An older program kept no time of the device's own: the launch that finds such a calibration makes one."""
+    job = make_job(tmp_path, 60)
+    job.run("--stop-after", 1, expect=STOPPED)
+    ledger = sqlite3.connect(job.output / "ledger.sqlite")
+    name, text = ledger.execute("SELECT key, value FROM note WHERE value LIKE '%canary_own_seconds%'").fetchone()
+    kept = {key: value for key, value in json.loads(text).items() if "own" not in key}
+    ledger.execute("UPDATE note SET value = ? WHERE key = ?", (json.dumps(kept), name))
+    ledger.commit()
+    ledger.close()
+    job.run("--stop-after", 1, expect=STOPPED)
+    said = re.findall(r"canary ([0-9.]+) s, of which the device works ([0-9.]+) s", (job.output / "run.log").read_text())
+    assert len(said) == 2 and all(0 < float(worked) for _, worked in said), said
+    assert json.loads(job.query("SELECT value FROM note WHERE key = ?", name)[0][0])["canary_own_seconds"] > 0

@@ -1,4 +1,5 @@
 """A run's identity holds content, not where it lies: the same bytes under other names resume, to the same shards."""
+import json
 import shutil
 
 import pytest
@@ -64,12 +65,26 @@ def test_moved_problems_resume(begun, tmp_path):
     job.check_finished(PROBLEMS, whole.shards())
 
 
-def test_other_bytes_do_not(begun):
-    job, model, _ = begun
+@pytest.mark.parametrize("finished", [False, True])
+def test_other_bytes_do_not(begun, finished):
+    """Neither does a finished run call another model's job done."""
+    job, model, whole = begun
+    job = whole if finished else job
+    before = support.strata("status", job.output, "--json").out
     with open(model / "config.json", "a") as config:
         config.write("\n")
-    refused = job.run(expect=JOB)
-    assert "model.fingerprint" in refused.err
+    for refused in (support.strata("check", job.file), job.run(expect=None)):
+        assert refused.code == JOB and "model.fingerprint" in refused.out + refused.err, refused
+    after = support.strata("status", job.output, "--json").out
+    known = {key: json.loads(before)[key] for key in ("state", "finished", "problems", "residency", "stage")}
+    assert known == {key: json.loads(after)[key] for key in known}
+
+
+def test_a_finished_run_knows_its_model(begun):
+    _, model, whole = begun
+    whole.change(model={"path": str(model.rename(model.parent / "other-name"))})
+    assert support.strata("check", whole.file).code == OK
+    whole.run()
 
 
 def test_shards_of_a_snapshot_name_the_model(tmp_path):

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 
@@ -441,6 +442,28 @@ def test_kills(failed, retried, tmp_path):
 
     counts = sweep(failed, tmp_path, CHANGING, 24, lambda number: ("--kill", str(number)), fault_of)
     assert counts[128 + 9] >= 20
+
+
+def test_a_stop_is_heard_between_the_run_and_its_retry(failed, retried, tmp_path):
+    """The launch that finishes the run records its end and goes, another begins: a signal at any call in between stops both."""
+    def unfinished(name):
+        job = failed.twin(tmp_path / name)
+        job.__class__ = Faulty
+        last = failed.query("SELECT max(number) FROM batch")[0][0]
+        job.run_with_fault(LOST, "--stop-after", last, expect=STOPPED)
+        return job
+
+    _, lines = traced(unfinished("count"), CHANGING)
+    sealed = [number for number, line in enumerate(lines, 1) if " rename " in line and "part-" in line]
+    finished = next(number for number, line in enumerate(lines, 1) if " rename " in line and "latents.h5" in line)
+    assert len(sealed) >= 2 and finished < sealed[-1], lines
+    between = range(finished, max(number for number in sealed if number > finished), 1 if FULL else 9)
+    for number in between:
+        job = unfinished(str(number))
+        done, _ = traced(job, CHANGING, "--kill", f"{number}:{signal.SIGTERM}")
+        assert done.code == STOPPED and "SIGTERM" in done.err, (number, done)
+        assert check_resumed(job, retried, "--retry-failed") is None or job.run("--retry-failed", expect=None).code == DATA
+        shutil.rmtree(job.folder)
 
 
 @pytest.mark.parametrize("calls, number", [("pwrite64,write,ftruncate", errno.ENOSPC), ("fsync,fdatasync", errno.EIO)])

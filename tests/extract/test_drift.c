@@ -260,6 +260,11 @@ static void test_share(void **state) {
     assert_int_equal(events, 1); // one for as long as it lasts
     assert_true(one.lost && drift_share_now(&one) < 0.5 && drift_share_longer(&one) > 2);
     assert_true(fabs(drift_share_before(&one) - 1 / 1.1) < 1e-9);
+    for (int i = 0; i < 50; i++) { // far worse: what was said of it may no longer be why
+        events += share(&one, 30, 1) == DRIFT_SHARE_LESS;
+    }
+    assert_true(events >= 2 && events <= 5);
+    events = 1;
     for (int i = 0; i < 100; i++) {
         events += share(&one, 1.1, 1) == DRIFT_SHARE_BACK;
     }

@@ -21,7 +21,7 @@ static int time_hashing(const char *folder, double *best, struct error *err) {
     struct model *model = NULL;
     int status = model_open(&model, folder, err);
     double began = clock_seconds();
-    status = status == STATUS_OK ? model_fingerprint_files(model, err) : status;
+    status = status == STATUS_OK ? model_fingerprint_files(model, NULL, err) : status;
     *best = fmin(*best, clock_seconds() - began);
     model_close(model);
     return status;
