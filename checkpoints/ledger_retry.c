@@ -176,8 +176,14 @@ int ledger_earlier_reasons(struct ledger *ledger, uint64_t ordinal, struct buffe
     if (!has) {
         return status;
     }
-    query_begin(&query, ledger, "SELECT reason FROM superseded WHERE ordinal = ?1 ORDER BY checkpoint");
+    query_begin(
+        &query, ledger,
+        "SELECT reason FROM superseded AS s WHERE ordinal = ?1 AND EXISTS(SELECT 1 FROM problem AS p WHERE "
+        "p.ordinal = ?1 AND p.checkpoint > s.checkpoint AND p.checkpoint <= ?2 UNION ALL SELECT 1 FROM "
+        "superseded AS t WHERE t.ordinal = ?1 AND t.checkpoint > s.checkpoint AND t.checkpoint <= ?2) "
+        "ORDER BY checkpoint");
     query_bind_u64(&query, 1, ordinal);
+    query_bind_i64(&query, 2, ledger->view.checkpoint);
     status = query_next(&query, &row, err);
     while (status == STATUS_OK && row) {
         char reason[512];

@@ -84,7 +84,7 @@ static void print_failures(FILE *out, const struct run_snapshot *snapshot) {
     char a[FORMAT_TEXT];
     char b[FORMAT_TEXT];
     char c[FORMAT_TEXT];
-    uint64_t failed = snapshot->totals.failed; // of another moment than the figures of the failures
+    uint64_t failed = snapshot->totals.failed;
     uint64_t others = failed > failures->transient ? failed - failures->transient : 0;
     if (failures->transient > 0) {
         fprintf(

@@ -17,8 +17,9 @@ struct run {
     struct in_flight in_flight;
     struct runner_summary *summary;
     double began;
-    double recent_rate; // tokens per second, smoothed over the last batches
-    bool hdf5_failed;   // without an end of the run: nothing more may be asked of it in this process
+    uint64_t tokens_before; // sealed when this launch began
+    double recent_rate;     // tokens per second, smoothed over the last batches
+    bool hdf5_failed;       // without an end of the run: nothing more may be asked of it in this process
 };
 
 // ---- one batch ----
@@ -28,7 +29,11 @@ static void show_progress(struct run *run, bool now) {
     const struct survey *survey = &run->launch.inputs.survey;
     char note[64];
     writer_snapshot(&run->writer, &progress);
-    uint64_t left = survey->totals.tokens > progress.tokens ? survey->totals.tokens - progress.tokens : 0;
+    uint64_t tokens = survey->totals.tokens;
+    if (run->launch.inputs.retries) { // on top of those that are sealed
+        tokens = run->tokens_before + run->launch.inputs.retry.totals.tokens;
+    }
+    uint64_t left = tokens > progress.tokens ? tokens - progress.tokens : 0;
     snprintf(note, sizeof note, "%" PRIu64 " shards sealed%s", progress.sealed_shards,
              progress.failed > 0 ? ", some failed" : "");
     struct display_state state = {.stage = "running",
@@ -202,6 +207,9 @@ static int start_stages(struct run *run, struct error *err) {
                               &launch->live, err);
     }
     if (status == STATUS_OK) {
+        struct writer_progress progress;
+        writer_snapshot(&run->writer, &progress);
+        run->tokens_before = progress.tokens;
         launch->watch.writer = &run->writer;
         guard_attach(&launch->guard, &run->writer);
         writer_live(&run->writer, "running", launch->watch.state, 0, 0, true);

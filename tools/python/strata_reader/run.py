@@ -186,6 +186,7 @@ def _connect(ledger):
                 raise OSError(f"{ledger} cannot be read: {error}; after a crash 'strata status' by its owner repairs that") from error
         else:
             connection.close()
+    raise OSError(f"{ledger} cannot be read: a runner was killed and left a journal again meanwhile; try again")
 
 
 OUTCOMES = "SELECT id, ordinal, state, reason, shard, place, rows FROM {} AS o WHERE ordinal > :after AND checkpoint <= :until"
