@@ -150,6 +150,7 @@ def test_code_of_the_folder(job, tmp_path):
                                           ({"tokenizer_class": "GPT2Tokenizer"}, "GPT2Tokenizer"),
                                           ({"split_special_tokens": True}, "split_special_tokens"),
                                           ({"truncation_side": "left"}, "truncation_side is left"),
+                                          ({"add_prefix_space": True}, "Qwen2Tokenizer"),
                                           ({"auto_map": {"AutoTokenizer": ["a.B", None]}}, "auto_map")])
 def test_settings_of_the_tokenizer(job, tmp_path, config, word):
     (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(config))
