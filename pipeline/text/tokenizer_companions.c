@@ -54,6 +54,14 @@ static const char *text_of(const json_t *token) {
     return text != NULL && text[0] != 0 && strlen(text) == json_string_length(content) ? text : NULL;
 }
 
+// Where text_of has none: an empty one is passed over, as transformers does.
+static int check_no_text(const json_t *token, struct error *err) {
+    const json_t *content = json_is_object(token) ? json_member(token, "content") : token;
+    return json_string_length(content) == 0
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA, "a token has a NUL character or half of a surrogate pair");
+}
+
 static json_t *find(const struct tokens *tokens, const char *text) {
     const json_t *place = json_object_get(tokens->index, text);
     return place == NULL ? NULL : json_array_get(tokens->list, (size_t)json_integer_value(place));
@@ -143,7 +151,7 @@ static bool has_flag(const json_t *token) {
 static int put_special(struct tokens *tokens, const json_t *token, struct error *err) {
     const char *text = text_of(token);
     if (text == NULL) {
-        return STATUS_OK;
+        return check_no_text(token, err);
     }
     const json_t *place = json_object_get(tokens->index, text);
     bool is_known = place != NULL && (size_t)json_integer_value(place) < tokens->known;
@@ -298,7 +306,11 @@ static int read_decoder(struct numbered *out, size_t *count, json_t *names, cons
         }
         const char *text = text_of(value);
         if (text == NULL) {
-            continue; // the library skips empty ones
+            int status = check_no_text(value, err);
+            if (status != STATUS_OK) {
+                return error_wrap(err, "added_tokens_decoder");
+            }
+            continue;
         }
         if (json_object_set_new(names, text, json_true()) != 0) {
             return out_of_memory(err);
@@ -545,6 +557,9 @@ static int apply(struct tokenizer_companions *out, json_t *list, json_t *config,
     }
     if (status == STATUS_OK) {
         status = put_specials(&tokens, config, err);
+        if (status != STATUS_OK) {
+            error_wrap(err, "%s/tokenizer_config.json (or special_tokens_map.json)", folder);
+        }
         out->differs_in_qwen2 = differs_in_qwen2(&tokens, config);
     }
     json_decref(tokens.index);

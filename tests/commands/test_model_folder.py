@@ -147,6 +147,15 @@ def test_a_job_in_utf16(job):
     assert done.code == support.JOB and "is UTF-16 text" in done.err and "iconv" in done.err, done
 
 
+def test_half_a_surrogate_pair_that_nobody_needs(job, tmp_path):
+    model = tmp_path / "model"
+    for name in ("config.json", "tokenizer_config.json", "model.safetensors.index.json"):
+        content = json.loads((model / name).read_text()) if (model / name).exists() else {}
+        if content or name == "tokenizer_config.json":
+            (model / name).write_text(json.dumps({**content, "x": "\ud800", "chat_template": ["\udfff"]}))
+    assert job.run().err == ""
+
+
 def test_byte_order_mark_is_skipped(job, tmp_path):
     config = tmp_path / "model" / "config.json"
     config.write_bytes(b"\xEF\xBB\xBF" + config.read_bytes())

@@ -237,6 +237,8 @@ def test_other_ids_are_warned_of(tokenizer_json, tmp_path, words, model_type):
     ("tokenizer_config", {"added_tokens_decoder": {"7": "a"}}, "entry '7' is not an object"),
     ("tokenizer_config", {"added_tokens_decoder": []}, "added_tokens_decoder is not an object"),
     ("tokenizer_config", [], "not a JSON object"),
+    ("tokenizer_config", {"added_tokens_decoder": {"7": token("a\0b")}}, "NUL character"),
+    ("tokenizer_config", {"pad_token": "\ud800"}, "half of a surrogate pair"),
     ("added_tokens", {"a": "7"}, "the id of 'a' is not a whole number"),
     ("special_tokens_map", 7, "'[' or '{' expected near '7'")])
 def test_broken_files_are_named(tokenizer_json, tmp_path, name, content, words):
