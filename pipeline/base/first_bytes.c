@@ -90,10 +90,8 @@ static const struct kind kinds[] = {
     {257, MAGIC("ustar"), "a tar archive", "unpack it first: tar xf FILE", 0},
     {0, MAGIC("\xFF\xFE\0\0"), "UTF-32 text", "make it UTF-8: iconv -f UTF-32 -t UTF-8 IN > OUT", 0},
     {0, MAGIC("\0\0\xFE\xFF"), "UTF-32 text", "make it UTF-8: iconv -f UTF-32 -t UTF-8 IN > OUT", 0},
-    {0, MAGIC("\xFF\xFE"), "UTF-16 text", "make it UTF-8: iconv -f UTF-16 -t UTF-8 IN > OUT",
-     FINE(FIRST_BYTES_YAML)},
-    {0, MAGIC("\xFE\xFF"), "UTF-16 text", "make it UTF-8: iconv -f UTF-16 -t UTF-8 IN > OUT",
-     FINE(FIRST_BYTES_YAML)},
+    {0, MAGIC("\xFF\xFE"), "UTF-16 text", "make it UTF-8: iconv -f UTF-16 -t UTF-8 IN > OUT", 0},
+    {0, MAGIC("\xFE\xFF"), "UTF-16 text", "make it UTF-8: iconv -f UTF-16 -t UTF-8 IN > OUT", 0},
     // What curl without -f writes when a hub refuses.
     {0, MAGIC("Entry not found"), "a server's answer that there is no such file", AGAIN, 0},
     {0, MAGIC("Repository not found"), "a server's answer that there is no such repository", AGAIN, 0},
@@ -103,7 +101,7 @@ static const struct kind kinds[] = {
 };
 
 static const struct kind safetensors = {
-    0, NULL, 0, "a safetensors file", weights, FINE(FIRST_BYTES_SAFETENSORS)};
+    0, NULL, 0, "a safetensors file", weights, FINE(FIRST_BYTES_SAFETENSORS) | FINE(FIRST_BYTES_PATH)};
 static const struct kind page = {0, NULL, 0, "a web page (HTML)", AGAIN, 0};
 static const struct kind markup = {0, NULL, 0, "an XML document (an error of a server?)", AGAIN, 0};
 static const struct kind little = {
@@ -128,6 +126,9 @@ static const struct kind text = {
     "of CSV, `sqlite3 problems.db '.import --csv FILE problems'` makes one; of JSON lines, "
     "`strata import FILE problems.db`",
     0};
+
+static const struct kind no_weights = {
+    0, NULL, 0, "text, not safetensors (a server's error, or a link that became a file?)", AGAIN, 0};
 
 static bool is_space(unsigned char byte) {
     return byte == ' ' || byte == '\t' || byte == '\r' || byte == '\n';
@@ -177,10 +178,13 @@ static bool is_safetensors(const unsigned char *bytes, size_t size) {
 
 static const struct kind *find_text(const unsigned char *bytes, size_t size) {
     size_t at = text_start(bytes, size);
-    if (begins(bytes + at, size - at, "<!doctype") || begins(bytes + at, size - at, "<html")) {
-        return &page;
+    static const char *const pages[] = {"<!doctype", "<html", "<head", "<body", "<title", "<!--"};
+    for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++) {
+        if (begins(bytes + at, size - at, pages[i])) {
+            return &page;
+        }
     }
-    if (begins(bytes + at, size - at, "<?xml")) {
+    if (begins(bytes + at, size - at, "<?xml") || begins(bytes + at, size - at, "<error")) {
         return &markup;
     }
     if (size >= 4 && is_printable(bytes[0]) && bytes[1] == 0 && is_printable(bytes[2]) && bytes[3] == 0) {
@@ -231,6 +235,9 @@ int first_bytes_check(const void *bytes, size_t size, uint64_t whole, const char
     const struct kind *kind = find(bytes, size);
     if (kind == NULL && use == FIRST_BYTES_DATABASE) {
         kind = find_no_database(bytes, size);
+    }
+    if (kind == NULL && use == FIRST_BYTES_SAFETENSORS && all_text(bytes, size)) {
+        kind = &no_weights;
     }
     if (kind == NULL || (kind->fine & FINE(use)) != 0) {
         return STATUS_OK;

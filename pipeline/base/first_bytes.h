@@ -16,6 +16,7 @@ enum first_bytes_use {
     FIRST_BYTES_YAML,        // a job file
     FIRST_BYTES_SAFETENSORS, // weights; asked only when there is no plausible header
     FIRST_BYTES_DATABASE,    // SQLite
+    FIRST_BYTES_PATH,        // a folder, and there is a file
 };
 
 enum { FIRST_BYTES_SIZE = 512 }; // bytes that are enough

@@ -15,8 +15,10 @@ int json_parse(json_t **out, const char *text, size_t size, const char *name, st
 
 // The same of files that Python writes (config.json, tokenizer.json ...), as its json module takes them: the last of
 // two equal keys counts, NaN, Infinity and integers beyond 64 bits are no fault until a getter below asks for them,
-// and a byte order mark is skipped. json_parse_file first says what a file is that is no JSON at all.
+// and a byte order mark is skipped. Half of a surrogate pair in a value becomes a NUL, so that no getter gives the text.
+// json_parse_file first says what a file is that is no JSON at all, json_parse_vocabulary refuses such halves.
 int json_parse_python(json_t **out, const char *text, size_t size, const char *name, struct error *err);
+int json_parse_vocabulary(json_t **out, const char *text, size_t size, const char *name, struct error *err);
 int json_parse_file(json_t **out, const char *path, size_t limit, struct error *err);
 
 // True when a document was not read because memory ran out, of which jansson says nothing more: no fault of

@@ -2,7 +2,8 @@
 //
 // jansson reads the second form of a text that it refused at first: outside of strings, a number that JSON or
 // 64 bits do not have becomes a value that no getter takes for a number, or a real. So such a number is no
-// fault where nobody asks for it, and is refused by its key where somebody does.
+// fault where nobody asks for it, and is refused by its key where somebody does. So with half of a surrogate
+// pair in a value.
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -79,6 +80,45 @@ static size_t string_end(const char *text, size_t size, size_t at) {
     return at < size ? at + 1 : size;
 }
 
+// The four digits of \uXXXX at `at`, or -1.
+static long escape_at(const char *text, size_t end, size_t at) {
+    char digits[5] = {0};
+    if (at + 6 > end || text[at] != '\\' || text[at + 1] != 'u') {
+        return -1;
+    }
+    memcpy(digits, text + at + 2, 4);
+    return strspn(digits, "0123456789abcdefABCDEF") == 4 ? strtol(digits, NULL, 16) : -1;
+}
+
+static bool is_high(long code) {
+    return code >= 0xD800 && code <= 0xDBFF;
+}
+
+static bool is_low(long code) {
+    return code >= 0xDC00 && code <= 0xDFFF;
+}
+
+static bool is_key(const char *text, size_t size, size_t end) {
+    while (end < size && (text[end] == ' ' || text[end] == '\t' || text[end] == '\r' || text[end] == '\n')) {
+        end++;
+    }
+    return end < size && text[end] == ':';
+}
+
+// Half of a surrogate pair becomes NUL, which no getter takes for a text.
+static int append_halves(struct buffer *out, const char *text, size_t at, size_t end, struct error *err) {
+    int status = STATUS_OK;
+    while (status == STATUS_OK && at < end) {
+        long code = escape_at(text, end, at);
+        bool pair = is_high(code) && is_low(escape_at(text, end, at + 6));
+        size_t length = pair ? 12 : code >= 0 ? 6 : text[at] == '\\' && at + 1 < end ? 2 : 1;
+        bool half = !pair && (is_high(code) || is_low(code));
+        status = half ? buffer_append(out, "\\u0000", 6, err) : buffer_append(out, text + at, length, err);
+        at += length;
+    }
+    return status;
+}
+
 static size_t number_end(const char *text, size_t size, size_t at) {
     while (at < size && is_number_byte(text[at])) {
         at++;
@@ -86,7 +126,7 @@ static size_t number_end(const char *text, size_t size, size_t at) {
     return at;
 }
 
-static int rewrite(struct buffer *out, const char *text, size_t size, struct error *err) {
+static int rewrite(struct buffer *out, const char *text, size_t size, bool halves, struct error *err) {
     int status = buffer_reserve(out, size + 1, err);
     size_t at = 0;
     while (status == STATUS_OK && at < size) {
@@ -98,7 +138,8 @@ static int rewrite(struct buffer *out, const char *text, size_t size, struct err
             status = append_odd(out, name, err);
         } else if (text[at] == '"') {
             end = string_end(text, size, at);
-            status = buffer_append(out, text + at, end - at, err);
+            status = halves && !is_key(text, size, end) ? append_halves(out, text, at, end, err)
+                                                        : buffer_append(out, text + at, end - at, err);
         } else if (text[at] == '-' || (text[at] >= '0' && text[at] <= '9')) {
             end = number_end(text, size, at);
             status = append_number(out, text + at, end - at, err);
@@ -110,7 +151,8 @@ static int rewrite(struct buffer *out, const char *text, size_t size, struct err
     return status;
 }
 
-int json_parse_python(json_t **out, const char *text, size_t size, const char *name, struct error *err) {
+static int parse(json_t **out, const char *text, size_t size, const char *name, bool halves,
+                 struct error *err) {
     static const char byte_order_mark[] = "\xEF\xBB\xBF";
     struct buffer second = {0};
     json_error_t problem;
@@ -123,7 +165,7 @@ int json_parse_python(json_t **out, const char *text, size_t size, const char *n
         return STATUS_OK;
     }
     int status = json_lacked_memory(&problem) ? error_set(err, STATUS_INTERNAL, "%s: out of memory", name)
-                                              : rewrite(&second, text, size, err);
+                                              : rewrite(&second, text, size, halves, err);
     if (status == STATUS_OK) {
         *out = json_loadb(second.data, second.size, JSON_ALLOW_NUL, &problem);
     }
@@ -136,4 +178,12 @@ int json_parse_python(json_t **out, const char *text, size_t size, const char *n
                            problem.text);
     }
     return status;
+}
+
+int json_parse_python(json_t **out, const char *text, size_t size, const char *name, struct error *err) {
+    return parse(out, text, size, name, true, err);
+}
+
+int json_parse_vocabulary(json_t **out, const char *text, size_t size, const char *name, struct error *err) {
+    return parse(out, text, size, name, false, err);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/size.h"
 #include "extract/device_choice.h"
@@ -53,6 +54,10 @@ int inputs_open_tokenizer(struct inputs *inputs, struct error *err) {
     const struct job *job = &inputs->job;
     bool in_model = strncmp(job->tokenizer_path, job->model_path, strlen(job->model_path)) == 0;
     int status = in_model ? model_folder_find(job->model_path, job->folder, err) : STATUS_OK;
+    // A folder that holds no model at all lacks the tokenizer too: that is the lesser news.
+    if (status == STATUS_OK && in_model && !file_exists(job->tokenizer_path)) {
+        status = model_folder_check(job->model_path, err);
+    }
     if (status == STATUS_OK) {
         status = model_folder_check_tokenizer(job->tokenizer_path, err);
     }

@@ -1,6 +1,7 @@
 #include "model/beside.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 static bool ends_with(const char *text, size_t length, const char *end) {
@@ -46,9 +47,22 @@ static bool is_predictor(const char *name, size_t length) {
     return false;
 }
 
-bool beside_tensor(const char *name) {
+// Blocks that predict further tokens may lie behind the model's own, under the next numbers.
+static bool is_predicting_block(const char *name, const struct model_config *config) {
+    for (size_t i = 0; i < config->predict_layers; i++) {
+        char start[48];
+        int length = snprintf(start, sizeof start, "layers.%zu.", config->layers + i);
+        if (strncmp(name, start, (size_t)length) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool beside_tensor(const char *name, const struct model_config *config) {
     static const char prefix[] = "model.";
-    if (is_rotary_buffer(name)) {
+    bool prefixed = strncmp(name, prefix, sizeof prefix - 1) == 0;
+    if (is_rotary_buffer(name) || is_predicting_block(prefixed ? name + sizeof prefix - 1 : name, config)) {
         return true;
     }
     size_t length = strcspn(name, ".");
@@ -56,5 +70,5 @@ bool beside_tensor(const char *name) {
         return true;
     }
     const char *inner = name + sizeof prefix - 1;
-    return strncmp(name, prefix, sizeof prefix - 1) == 0 && is_predictor(inner, strcspn(inner, "."));
+    return prefixed && is_predictor(inner, strcspn(inner, "."));
 }

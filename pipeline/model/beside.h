@@ -6,7 +6,10 @@
 
 #include <stdbool.h>
 
+#include "model/config.h"
+
 // By the whole name, known roles only: what is not known may be a part of the model under another name.
-bool beside_tensor(const char *name);
+// Blocks that predict further tokens count where config.json speaks of them.
+bool beside_tensor(const char *name, const struct model_config *config);
 
 #endif

@@ -159,7 +159,8 @@ static int list_shards(json_t *map, const char ***out, size_t *count, struct err
 
 // Index and shards agree: each mapped tensor lies in the shard named for it, each tensor of a shard is
 // mapped. Tensors beside the blocks may differ: nobody will ask for them.
-static int check_map(struct checkpoint *checkpoint, const json_t *map, struct error *err) {
+static int check_map(struct checkpoint *checkpoint, const json_t *map, const struct model_config *config,
+                     struct error *err) {
     const char *key;
     json_t *value;
     size_t differences = 0;
@@ -168,7 +169,7 @@ static int check_map(struct checkpoint *checkpoint, const json_t *map, struct er
         size_t index;
         if (!checkpoint_find(checkpoint, key, &index) ||
             strcmp(checkpoint->files[checkpoint->entries[index].file].name, json_string_value(value)) != 0) {
-            if (beside_tensor(key)) {
+            if (beside_tensor(key, config)) {
                 first = differences++ == 0 ? key : first;
                 continue;
             }
@@ -180,7 +181,7 @@ static int check_map(struct checkpoint *checkpoint, const json_t *map, struct er
     for (size_t i = 0; i < checkpoint->entry_count; i++) {
         const struct checkpoint_entry *entry = &checkpoint->entries[i];
         if (json_object_get(map, entry->tensor->name) == NULL) {
-            if (beside_tensor(entry->tensor->name)) {
+            if (beside_tensor(entry->tensor->name, config)) {
                 first = differences++ == 0 ? entry->tensor->name : first;
                 continue;
             }
@@ -196,11 +197,11 @@ static int check_map(struct checkpoint *checkpoint, const json_t *map, struct er
                                differences, differences == 1 ? "" : "s", first);
 }
 
-static bool holds_only_beside(const json_t *map, const char *shard) {
+static bool holds_only_beside(const json_t *map, const char *shard, const struct model_config *config) {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)map, key, value) {
-        if (strcmp(json_string_value(value), shard) == 0 && !beside_tensor(key)) {
+        if (strcmp(json_string_value(value), shard) == 0 && !beside_tensor(key, config)) {
             return false;
         }
     }
@@ -208,13 +209,13 @@ static bool holds_only_beside(const json_t *map, const char *shard) {
 }
 
 // A shard that is not there is none where the index puts only tensors beside the blocks into it.
-static int drop_absent(struct checkpoint *out, const char *folder, const json_t *map, const char **names,
-                       size_t *count, struct error *err) {
+static int drop_absent(struct checkpoint *out, const char *folder, const struct model_config *config,
+                       const json_t *map, const char **names, size_t *count, struct error *err) {
     size_t kept = 0;
     for (size_t i = 0; i < *count; i++) {
         char path[PATH_SIZE];
         int status = path_join(path, sizeof path, folder, names[i], err);
-        bool dropped = status == STATUS_OK && !file_exists(path) && holds_only_beside(map, names[i]);
+        bool dropped = status == STATUS_OK && !file_exists(path) && holds_only_beside(map, names[i], config);
         if (dropped) {
             status = buffer_printf(&out->notes, err, "%s is not there; no hidden state needs its tensors\n",
                                    names[i]);
@@ -230,7 +231,7 @@ static int drop_absent(struct checkpoint *out, const char *folder, const json_t 
 }
 
 static int open_shards(struct checkpoint *out, const char *folder, const char *index_path,
-                       struct error *err) {
+                       const struct model_config *config, struct error *err) {
     json_t *index = NULL;
     const char **names = NULL;
     size_t count = 0;
@@ -247,7 +248,7 @@ static int open_shards(struct checkpoint *out, const char *folder, const char *i
     if (status != STATUS_OK) {
         goto named;
     }
-    status = drop_absent(out, folder, map, names, &count, err);
+    status = drop_absent(out, folder, config, map, names, &count, err);
     if (status == STATUS_OK && count == 0) {
         status = error_set(err, STATUS_DATA, "none of its shards is there");
     }
@@ -262,7 +263,7 @@ static int open_shards(struct checkpoint *out, const char *folder, const char *i
     if (status != STATUS_OK) {
         goto done;
     }
-    status = check_map(out, map, err);
+    status = check_map(out, map, config, err);
 named:
     if (status != STATUS_OK) {
         error_wrap(err, "%s", index_path);
@@ -273,7 +274,8 @@ done:
     return status;
 }
 
-int checkpoint_open(struct checkpoint *out, const char *folder, struct error *err) {
+int checkpoint_open(struct checkpoint *out, const char *folder, const struct model_config *config,
+                    struct error *err) {
     *out = (struct checkpoint){0};
     char single[PATH_SIZE];
     char index[PATH_SIZE];
@@ -291,7 +293,7 @@ int checkpoint_open(struct checkpoint *out, const char *folder, struct error *er
             status = list_entries(out, err);
         }
     } else if (file_exists(index)) {
-        status = open_shards(out, folder, index, err);
+        status = open_shards(out, folder, index, config, err);
     } else {
         status = error_set(err, STATUS_DATA, "%s holds neither %s nor %s", folder, single_name, index_name);
     }

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "model/config.h"
 #include "model/safetensors.h"
 
 struct checkpoint_file {
@@ -34,7 +35,8 @@ struct checkpoint {
 
 // STATUS_DATA with the file, the tensor and the reason. Index and shards must agree in all that hidden states
 // need.
-int checkpoint_open(struct checkpoint *out, const char *folder, struct error *err);
+int checkpoint_open(struct checkpoint *out, const char *folder, const struct model_config *config,
+                    struct error *err);
 void checkpoint_close(struct checkpoint *checkpoint); // accepts zeros; leaves zeros
 
 // The tensor's place in `entries`, or false.

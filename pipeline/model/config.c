@@ -301,21 +301,55 @@ static void copy_name(char *out, size_t size, const json_t *value) {
     out[length] = 0;
 }
 
+// A class's name, or the first in a list.
+static void copy_code(const json_t *value, struct model_config *config) {
+    const json_t *name = value;
+    for (size_t i = 0; i < json_array_size(value) && !json_is_string(name); i++) {
+        name = json_array_get(value, i);
+    }
+    copy_name(config->code, sizeof config->code, name);
+}
+
+// What builds no model: tokenizers have a warning of their own.
+static bool builds_no_model(const char *key) {
+    static const char *const names[] = {"AutoTokenizer", "AutoProcessor", "AutoImageProcessor",
+                                        "AutoVideoProcessor", "AutoFeatureExtractor"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(key, names[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// The class that the folder's own code has for the model, whatever it is for; a configuration's where there
+// is no other.
+static void read_code(const json_t *map, struct model_config *config) {
+    const char *key;
+    json_t *value;
+    if (!json_is_object(map)) {
+        copy_code(map, config);
+        return;
+    }
+    json_object_foreach((json_t *)(uintptr_t)map, key, value) {
+        if (config->code[0] == 0 && strcmp(key, "AutoConfig") != 0 && !builds_no_model(key)) {
+            copy_code(value, config);
+        }
+    }
+    if (config->code[0] == 0) {
+        copy_code(json_object_get(map, "AutoConfig"), config);
+    }
+}
+
 // What changes nothing here and may change what transformers does.
 static void read_remarks(const json_t *json, struct model_config *config) {
     const json_int_t most = 64; // more blocks that predict than any model has
     json_int_t predict_layers = json_integer_value(json_member(json, "num_nextn_predict_layers"));
     config->predict_layers = predict_layers > 0 && predict_layers <= most ? (size_t)predict_layers : 0;
-    static const char *const models[] = {"AutoModel", "AutoModelForCausalLM",
-                                         "AutoModelForSequenceClassification",
-                                         "AutoModelForTokenClassification", "AutoConfig"};
-    const json_t *map = json_member(json, "auto_map");
     copy_name(config->architecture, sizeof config->architecture,
               json_array_get(json_member(json, "architectures"), 0));
     copy_name(config->tokenizer_class, sizeof config->tokenizer_class, json_member(json, "tokenizer_class"));
-    for (size_t i = 0; i < sizeof models / sizeof models[0] && config->code[0] == 0; i++) {
-        copy_name(config->code, sizeof config->code, json_member(map, models[i]));
-    }
+    read_code(json_member(json, "auto_map"), config);
 }
 
 static int read_object(const json_t *json, struct model_config *config, struct error *err) {

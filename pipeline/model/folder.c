@@ -155,7 +155,7 @@ static int is_a_file(const char *path, struct error *err) {
             "tokenizer.json",
             path);
     }
-    int status = first_bytes_check_file(path, FIRST_BYTES_SAFETENSORS, err);
+    int status = first_bytes_check_file(path, FIRST_BYTES_PATH, err);
     return status != STATUS_OK ? status
                                : error_set(err, STATUS_DATA, "%s is a file, not a model's folder", path);
 }

@@ -54,7 +54,7 @@ int model_open(struct model **out, const char *folder, struct error *err) {
     struct model *model = block;
     status = read_config(model, folder, err);
     if (status == STATUS_OK) {
-        status = checkpoint_open(&model->checkpoint, folder, err);
+        status = checkpoint_open(&model->checkpoint, folder, &model->config, err);
     }
     if (status == STATUS_OK) {
         status = weights_match(&model->uses, &model->config, &model->checkpoint, err);

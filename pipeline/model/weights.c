@@ -128,18 +128,6 @@ static int check_tensor(const struct safetensor *tensor, const struct weight_row
     return STATUS_OK;
 }
 
-// Blocks that predict further tokens may lie behind the model's own, under the next numbers.
-static bool predicts(const char *name, const char *prefix, const struct model_config *config) {
-    for (size_t i = 0; i < config->predict_layers; i++) {
-        char start[NAME_SIZE];
-        int length = snprintf(start, sizeof start, "%slayers.%zu.", prefix, config->layers + i);
-        if (strncmp(name, start, (size_t)length) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int match_row(struct weight_use *uses, const char *prefix, int row, size_t block,
                      const struct model_config *config, const struct checkpoint *checkpoint,
                      struct error *err) {
@@ -171,7 +159,7 @@ static int match_all(struct weight_use *uses, const struct model_config *config,
     }
     for (size_t i = 0; i < checkpoint->entry_count; i++) {
         const char *name = checkpoint->entries[i].tensor->name;
-        if (uses[i].row == WEIGHT_IGNORED && !beside_tensor(name) && !predicts(name, prefix, config)) {
+        if (uses[i].row == WEIGHT_IGNORED && !beside_tensor(name, config)) {
             return error_set(
                 err, STATUS_DATA, "tensor '%.200s' of %s has no place in a %s model of %zu layers", name,
                 checkpoint->files[checkpoint->entries[i].file].name, config->model_type, config->layers);

@@ -80,20 +80,36 @@ static const char *building_class(const struct tokenizer *tokenizer, const char 
     return is_general(named) ? NULL : named;
 }
 
+// What Qwen2Tokenizer does otherwise where it splits texts as tokenizer.json does.
+static int warn_of_qwen2(const struct tokenizer_companions *companions, struct buffer *out,
+                         struct error *err) {
+    int status = STATUS_OK;
+    if (companions->lacks_tokens) {
+        status = buffer_printf(
+            out, err,
+            "tokenizer_config.json: added_tokens_decoder lacks tokens of tokenizer.json; transformers' "
+            "Qwen2Tokenizer leaves them out, strata takes them\n");
+    }
+    if (status == STATUS_OK && companions->differs_in_qwen2) {
+        status = buffer_printf(
+            out, err,
+            "transformers' Qwen2Tokenizer numbers added tokens anew, drops the flags (lstrip, rstrip, "
+            "single_word, normalized) of special ones and takes <|endoftext|> for one; strata follows the "
+            "files, so that token ids may differ\n");
+    }
+    return status;
+}
+
 static int warn_of_class(const struct tokenizer *tokenizer, const char *model_type, const char *config_class,
                          struct buffer *out, struct error *err) {
     const char *own = tokenizer->companions.class_name;
     const char *name = building_class(tokenizer, model_type, own[0] != 0 ? own : config_class);
     bool is_qwen2 = name != NULL && is_class(name, "Qwen2Tokenizer");
-    if (name == NULL || (is_qwen2 && tokenizer->splits_as_qwen2) ||
+    bool prefixes = tokenizer->companions.add_prefix_space == 1;
+    if (name == NULL || (is_qwen2 && tokenizer->splits_as_qwen2 && !prefixes) ||
         (is_class(name, "LlamaTokenizer") &&
          strcmp(tokenizer->llama_prefix, llama_prefix(&tokenizer->companions)) == 0)) {
-        return is_qwen2 && tokenizer->companions.lacks_tokens
-                   ? buffer_printf(out, err,
-                                   "tokenizer_config.json: added_tokens_decoder lacks tokens of "
-                                   "tokenizer.json; transformers' "
-                                   "Qwen2Tokenizer leaves them out, strata takes them\n")
-                   : STATUS_OK;
+        return is_qwen2 ? warn_of_qwen2(&tokenizer->companions, out, err) : STATUS_OK;
     }
     return buffer_printf(
         out, err,
@@ -135,6 +151,13 @@ int tokenizer_warnings(const struct tokenizer *tokenizer, const char *model_type
                                "tokenizer_config.json: truncation_side is left: transformers cuts long texts "
                                "at their beginning, "
                                "strata at their end\n");
+    }
+    if (status == STATUS_OK && companions->other_file[0] != 0) {
+        status = buffer_printf(
+            out, err,
+            "tokenizer_config.json: fast_tokenizer_files names %s, which transformers may read in place of "
+            "tokenizer.json; strata reads tokenizer.json\n",
+            companions->other_file);
     }
     if (status == STATUS_OK && companions->has_code) {
         status = buffer_printf(

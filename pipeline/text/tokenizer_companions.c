@@ -17,11 +17,15 @@ enum { NAMED = sizeof named_tokens / sizeof named_tokens[0] };
 static const char *const flag_names[] = {"single_word", "lstrip", "rstrip", "normalized"};
 enum { FLAGS = sizeof flag_names / sizeof flag_names[0] };
 
+static const char model_specific[] = "model_specific_special_tokens";
+
 // The list of tokens under work.
 struct tokens {
     json_t *list;  // of tokenizer.json's added_tokens
     json_t *index; // content -> place in the list
     size_t known;  // tokens that were there before the special ones
+    bool flagged;  // a special token has a flag
+    bool moved;    // the files number tokens otherwise than in the order of the list
     struct buffer *changes;
 };
 
@@ -48,6 +52,14 @@ static const char *text_of(const json_t *token) {
     const json_t *content = json_is_object(token) ? json_member(token, "content") : token;
     const char *text = json_string_value(content);
     return text != NULL && text[0] != 0 && strlen(text) == json_string_length(content) ? text : NULL;
+}
+
+// Where text_of has none: an empty one is passed over, as transformers does.
+static int check_no_text(const json_t *token, struct error *err) {
+    const json_t *content = json_is_object(token) ? json_member(token, "content") : token;
+    return json_string_length(content) == 0
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA, "a token has a NUL character or half of a surrogate pair");
 }
 
 static json_t *find(const struct tokens *tokens, const char *text) {
@@ -126,14 +138,26 @@ static int put(struct tokens *tokens, const char *text, const json_t *flags, boo
     return status;
 }
 
+static bool has_flag(const json_t *token) {
+    for (size_t i = 0; i < FLAGS; i++) {
+        if (get_flag(token, flag_names[i], false)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // A special token: added when nothing had its text before; of several such the last one's flags count.
 static int put_special(struct tokens *tokens, const json_t *token, struct error *err) {
     const char *text = text_of(token);
-    const json_t *place = text == NULL ? NULL : json_object_get(tokens->index, text);
-    if (text == NULL || (place != NULL && (size_t)json_integer_value(place) < tokens->known)) {
-        return STATUS_OK;
+    if (text == NULL) {
+        return check_no_text(token, err);
     }
-    return put(tokens, text, json_is_object(token) ? token : NULL, false, err);
+    const json_t *place = json_object_get(tokens->index, text);
+    bool is_known = place != NULL && (size_t)json_integer_value(place) < tokens->known;
+    int status = is_known ? STATUS_OK : put(tokens, text, json_is_object(token) ? token : NULL, false, err);
+    tokens->flagged = tokens->flagged || (status == STATUS_OK && has_flag(find(tokens, text)));
+    return status;
 }
 
 static int put_list(struct tokens *tokens, const json_t *list, struct error *err) {
@@ -144,11 +168,16 @@ static int put_list(struct tokens *tokens, const json_t *list, struct error *err
     return status;
 }
 
+static bool is_token(const json_t *value) {
+    const char *type = json_string_value(json_object_get(value, "__type"));
+    return json_is_string(value) || (type != NULL && strcmp(type, "AddedToken") == 0);
+}
+
 static int put_values(struct tokens *tokens, const json_t *object, struct error *err) {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)object, key, value) {
-        int status = json_is_string(value) ? put_special(tokens, value, err) : STATUS_OK;
+        int status = is_token(value) ? put_special(tokens, value, err) : STATUS_OK;
         if (status != STATUS_OK) {
             return status;
         }
@@ -158,7 +187,27 @@ static int put_values(struct tokens *tokens, const json_t *object, struct error 
 
 static bool is_other_token(const char *key, const json_t *value) {
     size_t length = strlen(key);
-    return length > 6 && strcmp(key + length - 6, "_token") == 0 && !is_named(key) && json_is_string(value);
+    return length > 6 && strcmp(key + length - 6, "_token") == 0 && !is_named(key) && is_token(value);
+}
+
+// transformers takes model_specific_special_tokens only where tokenizer_config.json itself has no other
+// *_token member and no extra special tokens by name: those replace it.
+static void drop_replaced(json_t *config) {
+    bool replaced = json_is_object(json_object_get(config, "extra_special_tokens"));
+    const char *key;
+    json_t *value;
+    json_object_foreach(config, key, value) {
+        replaced = replaced || (json_is_string(value) && is_other_token(key, value));
+    }
+    if (replaced) {
+        (void)json_object_del(config, model_specific);
+    }
+}
+
+// Where both have a token of that name, the map's counts.
+static const json_t *named_token(const json_t *config, const char *key) {
+    const json_t *specific = json_member(json_object_get(config, model_specific), key);
+    return specific == NULL ? json_member(config, key) : specific;
 }
 
 // bos_token and the like, other *_token members, extra special tokens: in this order.
@@ -166,14 +215,17 @@ static int put_specials(struct tokens *tokens, const json_t *config, struct erro
     int status = STATUS_OK;
     tokens->known = json_array_size(tokens->list);
     for (size_t i = 0; status == STATUS_OK && i < NAMED; i++) {
-        status = put_special(tokens, json_member(config, named_tokens[i]), err);
+        status = put_special(tokens, named_token(config, named_tokens[i]), err);
     }
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)config, key, value) {
         if (status == STATUS_OK && is_other_token(key, value)) {
-            status = put_special(tokens, value, err);
+            status = put_special(tokens, named_token(config, key), err);
         }
+    }
+    if (status == STATUS_OK) {
+        status = put_values(tokens, json_object_get(config, model_specific), err);
     }
     const json_t *extra = json_object_get(config, "extra_special_tokens");
     extra = extra == NULL ? json_object_get(config, "additional_special_tokens") : extra;
@@ -181,6 +233,19 @@ static int put_specials(struct tokens *tokens, const json_t *config, struct erro
         status = json_is_object(extra) ? put_values(tokens, extra, err) : put_list(tokens, extra, err);
     }
     return status;
+}
+
+// True where Qwen2Tokenizer has another list: it adds all tokens in the order of the files' numbers, each
+// special one anew, without flags, and where the configuration does not name these three, its own.
+static bool differs_in_qwen2(const struct tokens *tokens, const json_t *config) {
+    static const char *const named[] = {"unk_token", "eos_token", "pad_token"};
+    const json_t *own = find(tokens, "<|endoftext|>");
+    for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
+        if (json_object_get(config, named[i]) == NULL && (own == NULL || has_flag(own))) {
+            return true;
+        }
+    }
+    return tokens->flagged || tokens->moved;
 }
 
 // ---- added_tokens_decoder, added_tokens.json ----
@@ -201,6 +266,13 @@ static int by_id(const void *left, const void *right) {
 static int put_numbered(struct tokens *tokens, struct numbered *list, size_t count, struct error *err) {
     int status = STATUS_OK;
     qsort(list, count, sizeof *list, by_id);
+    size_t last = 0;
+    for (size_t i = 0; i < count; i++) {
+        const json_t *known = json_object_get(tokens->index, list[i].text);
+        size_t place = known == NULL ? SIZE_MAX : (size_t)json_integer_value(known);
+        tokens->moved = tokens->moved || place < last;
+        last = place;
+    }
     for (size_t i = 0; status == STATUS_OK && i < count; i++) {
         status = put(tokens, list[i].text, list[i].flags, list[i].normalized, err);
     }
@@ -234,7 +306,11 @@ static int read_decoder(struct numbered *out, size_t *count, json_t *names, cons
         }
         const char *text = text_of(value);
         if (text == NULL) {
-            continue; // the library skips empty ones
+            int status = check_no_text(value, err);
+            if (status != STATUS_OK) {
+                return error_wrap(err, "added_tokens_decoder");
+            }
+            continue;
         }
         if (json_object_set_new(names, text, json_true()) != 0) {
             return out_of_memory(err);
@@ -282,6 +358,15 @@ static json_t *ids_taken(const json_t *list) {
     return ids;
 }
 
+static bool precedes(json_int_t id, const json_t *list) {
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        if (id < json_integer_value(json_member(json_array_get(list, i), "id"))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool is_special(const json_t *config, const char *text) {
     for (size_t i = 0; i < NAMED; i++) {
         const char *named = text_of(json_member(config, named_tokens[i]));
@@ -323,6 +408,7 @@ static int put_added(struct tokens *tokens, const json_t *added, const json_t *c
         snprintf(key, sizeof key, "%lld", (long long)json_integer_value(id));
         if (text[0] != 0 && json_object_get(taken, key) == NULL) {
             list[count++] = (struct numbered){json_integer_value(id), text, NULL, !is_special(config, text)};
+            tokens->moved = tokens->moved || precedes(json_integer_value(id), tokens->list);
         }
     }
     if (status == STATUS_OK) {
@@ -395,12 +481,33 @@ static int flag_of(const json_t *config, const char *key) {
     return json_is_boolean(value) ? json_is_true(value) : -1;
 }
 
-static void read_facts(struct tokenizer_companions *out, const json_t *config) {
-    const char *name = json_string_value(json_member(config, "tokenizer_class"));
-    const json_t *map = json_member(config, "auto_map");
+// For messages: printable ASCII, as names of classes and files are.
+static void copy_name(char out[TOKENIZER_CLASS], const json_t *value) {
+    const char *name = json_string_value(value);
     for (size_t i = 0; name != NULL && i + 1 < TOKENIZER_CLASS && name[i] >= 0x20 && name[i] < 0x7F; i++) {
-        out->class_name[i] = name[i]; // for messages: printable ASCII, as names of classes are
+        out[i] = name[i];
     }
+}
+
+// Of the files tokenizer.VERSION.json that the list names, one that is there.
+static void find_other_file(char out[TOKENIZER_CLASS], const json_t *list, const char *folder) {
+    for (size_t i = 0; out[0] == 0 && i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        const char *version = name == NULL ? NULL : strstr(name, "tokenizer.");
+        version = version == NULL ? NULL : version + strlen("tokenizer.");
+        char path[PATH_SIZE];
+        struct error ignored;
+        if (version != NULL && strstr(version, ".json") != NULL &&
+            path_join(path, sizeof path, folder, name, &ignored) == STATUS_OK && file_exists(path)) {
+            copy_name(out, json_array_get(list, i));
+        }
+    }
+}
+
+static void read_facts(struct tokenizer_companions *out, const json_t *config, const char *folder) {
+    const json_t *map = json_member(config, "auto_map");
+    copy_name(out->class_name, json_member(config, "tokenizer_class"));
+    find_other_file(out->other_file, json_member(config, "fast_tokenizer_files"), folder);
     out->add_bos = flag_of(config, "add_bos_token");
     out->add_eos = flag_of(config, "add_eos_token");
     out->legacy = flag_of(config, "legacy");
@@ -437,6 +544,7 @@ static int apply(struct tokenizer_companions *out, json_t *list, json_t *config,
     const json_t *decoder = json_object_get(config, "added_tokens_decoder");
     int status = tokens.index == NULL ? out_of_memory(err) : index_tokens(&tokens, err);
     if (status == STATUS_OK) {
+        drop_replaced(config);
         status = rename_additional(config, err);
     }
     if (status == STATUS_OK && decoder != NULL) {
@@ -449,6 +557,10 @@ static int apply(struct tokenizer_companions *out, json_t *list, json_t *config,
     }
     if (status == STATUS_OK) {
         status = put_specials(&tokens, config, err);
+        if (status != STATUS_OK) {
+            error_wrap(err, "%s/tokenizer_config.json (or special_tokens_map.json)", folder);
+        }
+        out->differs_in_qwen2 = differs_in_qwen2(&tokens, config);
     }
     json_decref(tokens.index);
     return status;
@@ -477,7 +589,7 @@ int tokenizer_companions_apply(struct tokenizer_companions *out, json_t *root, c
         status = config == NULL ? out_of_memory(err) : STATUS_OK;
     }
     if (status == STATUS_OK) {
-        read_facts(out, config);
+        read_facts(out, config, folder);
         status = added_list(&list, root, err);
     }
     if (status == STATUS_OK && list != NULL) {

@@ -20,12 +20,14 @@ struct tokenizer_companions {
     char class_name[TOKENIZER_CLASS]; // tokenizer_class; "" when it says none
     int add_bos;                      // add_bos_token: -1 where it says nothing, else 0 or 1
     int add_eos;
-    int legacy;            // as the two above: LlamaTokenizer's
-    int add_prefix_space;  // also
-    bool splits_special;   // split_special_tokens
-    bool cuts_left;        // truncation_side
-    bool has_code;         // auto_map: a tokenizer of the folder's own code
-    bool lacks_tokens;     // added_tokens_decoder is there and lacks a token of tokenizer.json
+    int legacy;                       // as the two above: LlamaTokenizer's
+    int add_prefix_space;             // also
+    bool splits_special;              // split_special_tokens
+    bool cuts_left;                   // truncation_side
+    bool has_code;                    // auto_map: a tokenizer of the folder's own code
+    bool lacks_tokens;                // added_tokens_decoder is there and lacks a token of tokenizer.json
+    bool differs_in_qwen2;            // Qwen2Tokenizer has special tokens with other flags, or more of them
+    char other_file[TOKENIZER_CLASS]; // of fast_tokenizer_files, one that is there; "" when there is none
     struct buffer changes; // a line for each token that was added or whose flags changed; data may be NULL
 };
 

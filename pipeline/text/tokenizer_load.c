@@ -400,7 +400,7 @@ static int parse(struct tokenizer **out, const char *json, size_t size, const ch
     int status = memory_zeroed(&block, 1, sizeof(struct tokenizer), err);
     struct tokenizer *tokenizer = block;
     if (status == STATUS_OK) {
-        status = json_parse_python(&root, json, size, name, err);
+        status = json_parse_vocabulary(&root, json, size, name, err);
     }
     if (status == STATUS_OK && folder != NULL) {
         status = tokenizer_companions_apply(&tokenizer->companions, root, folder, err);

@@ -65,6 +65,33 @@ static void refuses(const json_t *json, const char *key, const char *words) {
     assert_string_equal(text, "7");
 }
 
+// Half of a pair is no fault in a value until somebody asks for the text; of a vocabulary it is.
+static void test_half_a_surrogate_pair(void **state) {
+    (void)state;
+    static const char text[] =
+        "{\"x\": \"\\ud800\", \"y\": [\"a\\uDFFF\\uD83D\\uDE00\"], \"pair\": \"\\uD83D\\ude00\","
+        " \"swapped\": \"\\ude00\\ud83d\", \"plain\": \"\\\\ud800 \\u0041\", \"n\": 3, \"odd\": NaN}";
+    json_t *json = parse(text);
+    const char *found = NULL;
+    int64_t number = 0;
+    assert_int_equal(json_get_integer(json, "n", 0, 9, &number, &err), STATUS_OK);
+    assert_int_equal(number, 3);
+    assert_int_equal(json_get_string(json, "pair", &found, &err), STATUS_OK);
+    assert_string_equal(found, "\xF0\x9F\x98\x80");
+    assert_int_equal(json_get_string(json, "plain", &found, &err), STATUS_OK);
+    assert_string_equal(found, "\\ud800 A");
+    assert_int_equal(json_string_length(json_array_get(json_object_get(json, "y"), 0)), 6);
+    refuses(json, "x", "'x' is not");
+    refuses(json, "swapped", "'swapped' is not");
+    json_decref(json);
+    refused("{\"\\ud800\": 1}");
+    refused("{\"a\": \"\\ud800");
+    refused("{\"a\": \"\\ud8\"}");
+    json = NULL;
+    assert_int_equal(json_parse_vocabulary(&json, text, sizeof text - 1, "FILE", &err), STATUS_DATA);
+    assert_null(json);
+}
+
 static void test_used_values_are_refused_by_name(void **state) {
     (void)state;
     json_t *json =
@@ -112,6 +139,7 @@ static void test_what_python_refuses_too(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unused_values),
+        cmocka_unit_test(test_half_a_surrogate_pair),
         cmocka_unit_test(test_used_values_are_refused_by_name),
         cmocka_unit_test(test_what_python_refuses_too),
     };

@@ -90,6 +90,21 @@ def test_other_formats(job, tmp_path):
     refused(job, "holds a GGUF file (tiny-q4.gguf) and no config.json")
 
 
+@pytest.mark.parametrize("files, words", [({"tiny-q4.gguf": b"GGUF"}, ["a GGUF file (tiny-q4.gguf)"]),
+                                          ({"adapter_config.json": b"{}"}, ["an adapter", "and no model"]),
+                                          ({"params.json": b"{}"}, ["params.json and no config.json"]),
+                                          ({"config.json": b"{}", "pytorch_model.bin": b"PK"}, ["PyTorch pickles"]),
+                                          ({}, ["is empty"])])
+def test_other_formats_without_a_tokenizer(job, tmp_path, files, words):
+    shutil.rmtree(tmp_path / "model")
+    (tmp_path / "model").mkdir()
+    for name, content in files.items():
+        (tmp_path / "model" / name).write_bytes(content)
+    refused(job, *words)
+    planned = support.strata("plan", job.file)
+    assert planned.code == DATA and all(word in planned.err for word in words), planned
+
+
 def test_missing_tokenizer(job, tmp_path):
     (tmp_path / "model" / "tokenizer.json").unlink()
     refused(job, "tokenizer.json is not there", "no other tokenizer's file")
@@ -117,6 +132,30 @@ def test_first_bytes_of_the_job_and_the_database(job, tmp_path):
     refused(job, "problems.db is text, not an SQLite database", "--csv")
 
 
+def test_text_in_place_of_weights(job, tmp_path):
+    model = tmp_path / "model"
+    for file in model.glob("model*.safetensors*"):
+        file.unlink()
+    (model / "model.safetensors").write_text("404: Not Found")
+    refused(job, "model.safetensors is text, not safetensors", "get the file again")
+
+
+def test_a_job_in_utf16(job):
+    twin = job.file.with_name("twin.yaml")
+    twin.write_bytes(job.file.read_text().encode("utf-16"))
+    done = support.strata("run", twin)
+    assert done.code == support.JOB and "is UTF-16 text" in done.err and "iconv" in done.err, done
+
+
+def test_half_a_surrogate_pair_that_nobody_needs(job, tmp_path):
+    model = tmp_path / "model"
+    for name in ("config.json", "tokenizer_config.json", "model.safetensors.index.json"):
+        content = json.loads((model / name).read_text()) if (model / name).exists() else {}
+        if content or name == "tokenizer_config.json":
+            (model / name).write_text(json.dumps({**content, "x": "\ud800", "chat_template": ["\udfff"]}))
+    assert job.run().err == ""
+
+
 def test_byte_order_mark_is_skipped(job, tmp_path):
     config = tmp_path / "model" / "config.json"
     config.write_bytes(b"\xEF\xBB\xBF" + config.read_bytes())
@@ -139,17 +178,30 @@ def test_remains_of_an_adapter(job, tmp_path):
     warned(job, "adapter_model")
 
 
-def test_code_of_the_folder(job, tmp_path):
+CODE = "modeling_tiny.TinyModel"
+
+
+@pytest.mark.parametrize("code", [{"AutoModel": CODE}, {"AutoConfig": "a.B", "AutoModel": [CODE, None]}, {"AutoModel": [None, CODE]},
+                                  {"AutoModelForRewardModeling": CODE}, {"AutoTokenizer": ["a.B", None], "AutoModelForVision2Seq": CODE},
+                                  {"AutoConfig": CODE}, CODE, [CODE]])
+def test_code_of_the_folder(job, tmp_path, code):
     config = tmp_path / "model" / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "architectures": ["TinyForReward"],
-                                  "auto_map": {"AutoModel": "modeling_tiny.TinyModel"}}))
-    warned(job, "modeling_tiny.TinyModel", "TinyForReward", "trust_remote_code")
+    config.write_text(json.dumps({**json.loads(config.read_text()), "architectures": ["TinyForReward"], "auto_map": code}))
+    warned(job, CODE, "TinyForReward", "trust_remote_code")
+
+
+@pytest.mark.parametrize("code", [{}, None, {"AutoTokenizer": "a.B", "AutoProcessor": "a.C"}, {"AutoModel": None}])
+def test_code_of_no_model(job, tmp_path, code):
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "auto_map": code}))
+    assert "WARN" not in support.strata("check", job.file).out
 
 
 @pytest.mark.parametrize("config, word", [({"add_bos_token": True}, "add_bos_token is true"),
                                           ({"tokenizer_class": "GPT2Tokenizer"}, "GPT2Tokenizer"),
                                           ({"split_special_tokens": True}, "split_special_tokens"),
                                           ({"truncation_side": "left"}, "truncation_side is left"),
+                                          ({"add_prefix_space": True}, "Qwen2Tokenizer"),
                                           ({"auto_map": {"AutoTokenizer": ["a.B", None]}}, "auto_map")])
 def test_settings_of_the_tokenizer(job, tmp_path, config, word):
     (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(config))

@@ -76,6 +76,20 @@ CASES = {
     "named tokens": {"tokenizer_config": {"pad_token": "<pad>", "bos_token": "<s>", "image_token": "<x>", "eos_token": None}},
     "extra tokens": {"tokenizer_config": {"additional_special_tokens": ["<think>", "<x>"]}},
     "extra tokens by name": {"tokenizer_config": {"extra_special_tokens": {"image_token": "<x>"}}},
+    "extra tokens by name, with flags": {"tokenizer_config": {"extra_special_tokens": {
+        "image_token": {"__type": "AddedToken", **token("<x>", lstrip=True)}}}},
+    "another token with flags": {"tokenizer_config": {"image_token": {"__type": "AddedToken", **token("<x>", rstrip=True)}}},
+    "model's own tokens": {"tokenizer_config": {"model_specific_special_tokens": {"image_token": "<x>"}}},
+    "model's own tokens before extra ones": {"tokenizer_config": {"extra_special_tokens": ["<x>"], "pad_token": "<pad>",
+                                                                  "model_specific_special_tokens": {"image_token": "<think>"}}},
+    "model's own tokens that others replace": {"tokenizer_config": {"model_specific_special_tokens": {"image_token": "<x>"},
+                                                                    "extra_special_tokens": {"b_token": "<think>"}}},
+    "model's own tokens that replace others": {"tokenizer_config": {
+        "image_token": {"__type": "AddedToken", **token("<x>", rstrip=True)},
+        "model_specific_special_tokens": {"image_token": "<think>", "pad_token": "<pad>"}, "pad_token": "<s>"}},
+    "model's own tokens beside the older file's": {
+        "tokenizer_config": {"model_specific_special_tokens": {"b": "<think>"}},
+        "special_tokens_map": {"audio_token": "<pad>", "extra_special_tokens": {"image_token": "<x>"}}},
     "token as an object": {"tokenizer_config": {"pad_token": {"__type": "AddedToken", **token("<pad>", lstrip=True)}}},
     "older files": {"special_tokens_map": {"pad_token": token("<pad>", rstrip=True), "additional_special_tokens": ["<x>"]},
                     "added_tokens": {"<think>": 900, "<pad>": 901, "not me": 300}},
@@ -119,6 +133,50 @@ def test_random_files(tokenizer_json, tmp_path):
         rng = random.Random(seed)
         texts = ["".join(rng.choice(CONTENTS + [" ", "  ", "a", "The ", "\n"]) for _ in range(20)) for _ in range(5)]
         compare(make_folder(tmp_path / str(seed), tokenizer_json, "llama", **random_files(rng)), texts)
+
+
+def warnings(folder, model_type):
+    done = subprocess.run([TOOL, "--warnings", folder / "tokenizer.json", model_type, ""], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def same_ids(folder, texts):
+    library = transformers.AutoTokenizer.from_pretrained(folder)
+    return encode(folder, texts) == [library(text)["input_ids"] for text in texts]
+
+
+@pytest.mark.parametrize("config", [{"add_prefix_space": True},
+                                    {"pad_token": {"__type": "AddedToken", **token("<pad>", lstrip=True)}},
+                                    {"additional_special_tokens": [{"__type": "AddedToken", **token("<x>", rstrip=True)}]}])
+@pytest.mark.parametrize("model_type", ["qwen2", "qwen3"])
+def test_settings_of_qwen2_are_warned_of(tokenizer_json, tmp_path, model_type, config):
+    folder = make_folder(tmp_path / "model", tokenizer_json, model_type, tokenizer_config=config)
+    assert not same_ids(folder, ["a <pad> b <x>  the"])
+    assert "Qwen2Tokenizer" in warnings(folder, model_type)
+
+
+def test_random_files_of_qwen2(tokenizer_json, tmp_path):
+    silent = 0
+    for seed in range(25):
+        rng = random.Random(seed)
+        texts = ["".join(rng.choice(CONTENTS + [" ", "  ", "a", "The ", "\n"]) for _ in range(20)) for _ in range(5)]
+        files = random_files(rng)
+        folder = make_folder(tmp_path / str(seed), tokenizer_json, "qwen2", **files)
+        said = warnings(folder, "qwen2")
+        assert said or same_ids(folder, texts), files
+        silent += said == ""
+    assert silent > 3
+
+
+@pytest.mark.parametrize("listed, there, word", [(["tokenizer.4.0.0.json"], "tokenizer.4.0.0.json", "names tokenizer.4.0.0.json"),
+                                                 (["tokenizer.json", "tokenizer.4.0.0.json"], "tokenizer.5.json", ""),
+                                                 (["tokenizer.json"], "tokenizer.4.0.0.json", "")])
+def test_another_file_for_other_versions(tokenizer_json, tmp_path, listed, there, word):
+    folder = make_folder(tmp_path / "model", tokenizer_json, "llama", tokenizer_config={"fast_tokenizer_files": listed})
+    (folder / there).write_text(json.dumps(gpt2_words(tokenizer_json)))
+    said = warnings(folder, "llama")
+    assert word in said and (said != "") == (word != "")
 
 
 def gpt2_words(tokenizer):
@@ -179,6 +237,8 @@ def test_other_ids_are_warned_of(tokenizer_json, tmp_path, words, model_type):
     ("tokenizer_config", {"added_tokens_decoder": {"7": "a"}}, "entry '7' is not an object"),
     ("tokenizer_config", {"added_tokens_decoder": []}, "added_tokens_decoder is not an object"),
     ("tokenizer_config", [], "not a JSON object"),
+    ("tokenizer_config", {"added_tokens_decoder": {"7": token("a\0b")}}, "NUL character"),
+    ("tokenizer_config", {"pad_token": "\ud800"}, "half of a surrogate pair"),
     ("added_tokens", {"a": "7"}, "the id of 'a' is not a whole number"),
     ("special_tokens_map", 7, "'[' or '{' expected near '7'")])
 def test_broken_files_are_named(tokenizer_json, tmp_path, name, content, words):
