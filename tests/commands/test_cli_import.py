@@ -59,6 +59,27 @@ def test_gzip(tmp_path):
     assert not [name for name in os.listdir(tmp_path) if name.startswith("r.db")]
 
 
+def test_members_of_gzip(tmp_path):
+    """A file may be joined from several; what is behind a member and is neither another nor zeros may be rows that are lost."""
+    first, second = (gzip.compress(b"".join(b'{"problem_id": %d}\n' % i for i in ids)) for ids in (range(5), range(5, 10)))
+    good = "p.db: 10 rows, 1 columns in table problems\n"
+    after = ": bytes after the end of the compressed data\n"
+    cases = [(first + second, good), (first + second + b"\0" * 70000, good)]
+    cases += [(first + bytes([second[0] ^ 1 << bit]) + second[1:], after) for bit in range(8)]
+    cases += [(first + b"\0" * size + second, after) for size in (1, 70000)] + [(first + b"\n", after)]
+    cases += [(first + second[:1], ": the compressed data ends too early\n"),
+              (first + b"\x1f\x8a" + second[2:], ": incorrect header check\n"),
+              (first + second[:-8] + b"x" + second[-7:], ": incorrect data check\n")]
+    for content, said in cases:
+        (tmp_path / "in.gz").write_bytes(content)
+        for name, stdin in (("in.gz", b""), ("-", content)):
+            wanted = (0, said, "") if said == good else (
+                65, "", f"strata import: cannot read {'standard input' if name == '-' else name}{said}")
+            code, out, err = strata("import", name, "p.db", cwd=tmp_path, stdin=stdin)
+            assert (code, out, err.replace(": after line 0", "")) == wanted  # a block is read whole before its lines are taken
+            (tmp_path / "p.db").unlink(missing_ok=True)
+
+
 def test_broken_lines(tmp_path):
     (tmp_path / "in.jsonl").write_text('{"problem_id": 1}\n{oops}\n\n[]\n{"problem_id": 1}\n')
     assert strata("import", "in.jsonl", "p.db", cwd=tmp_path) == (
