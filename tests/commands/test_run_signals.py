@@ -149,17 +149,23 @@ def test_other_commands_end_with_a_signal(base, tmp_path):
 
 
 @pytest.mark.parametrize("names, code, requeued", [(["SIGUSR1"], 75, True), (["SIGTERM"], 75, True), (["SIGUSR1"], 138, True),
-                                                   (["SIGUSR1", "SIGTERM"], 75, True), (["SIGTERM"], 80, False)])
+                                                   (["SIGUSR1", "SIGTERM"], 75, True), (["SIGTERM"], 80, False),
+                                                   (["SIGUSR1", "SIGUSR1"], 75, True)])
 def test_slurm_script(tmp_path, names, code, requeued):
     """configs/strata.sbatch with stand-ins for Slurm and strata: what stops strata is queued again."""
     write_program(tmp_path / "scontrol", 'echo "$@" >> requeued')
     write_program(tmp_path / "strata", f"""exec {sys.executable} -c '
 import os, signal, time
-def end(number, frame):
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def hear(word):
     with open("heard", "a") as heard:
-        heard.write("asked ")
+        heard.write(word)
+def end(first, frame):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, lambda *_: hear("again ") if first == signal.SIGUSR1 else None)
+    hear("asked ")
+    while not os.path.exists("sent"):
+        time.sleep(0.01)
+    time.sleep(0.3 if first == signal.SIGUSR1 else 0) # what should not come has a while to come
     os._exit({code})
 signal.signal(signal.SIGUSR1, end)
 signal.signal(signal.SIGTERM, end)
@@ -170,11 +176,14 @@ while True:
                               env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"})
     while not (tmp_path / "started").exists():
         pass
-    for name in names:  # --signal=B:USR1 reaches the script alone, preemption every process
+    for at, name in enumerate(names):  # --signal=B:USR1 reaches the script alone, preemption every process
+        while name in names[:at] and not (tmp_path / "heard").exists():
+            pass
         if name == "SIGUSR1":
             script.send_signal(signal.SIGUSR1)
         else:
             os.killpg(script.pid, signal.SIGTERM)
+    (tmp_path / "sent").touch()
     assert script.wait(timeout=60) == code
     assert (tmp_path / "heard").read_text() == "asked "
     assert (tmp_path / "requeued").exists() == requeued
