@@ -136,6 +136,16 @@ def test_wrong_usage(tmp_path):
         65, "", "strata import: cannot open --zzz: No such file or directory\n")
 
 
+def test_full_output_of_a_complete_import(tmp_path):
+    """The result is the database: a summary that nobody can read does not make it a failure, nor success of one."""
+    (tmp_path / "in.jsonl").write_text('{"problem_id": 1}\n')
+    for code, said in ((0, "strata import: the summary was not written: No space left on device\n"),
+                       (65, "strata import: p.db has a table 'problems' already (--append adds to it)\n")):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([STRATA, "import", "in.jsonl", "p.db"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE)
+        assert (done.returncode, done.stderr.decode()) == (code, said)
+
+
 def test_cannot_write(tmp_path):
     (tmp_path / "in.jsonl").write_text('{"problem_id": 1}\n')
     code, out, err = strata("import", "in.jsonl", "none/p.db", cwd=tmp_path)

@@ -126,6 +126,14 @@ def test_full_output_of_a_complete_run(small, tmp_path):
     os.close(write)
 
 
+def test_full_output_of_a_complete_export(small, tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([STRATA, "export", small.output, "--format", "npy", "--to", tmp_path / "to"], stdout=full,
+                              stderr=subprocess.PIPE, timeout=120, env=clean_environment())
+    assert done.returncode == OK and (tmp_path / "to" / "export.json").exists()
+    assert b"strata export: the summary was not written: No space left on device" in done.stderr
+
+
 def test_output_of_other_commands_is_their_result(small):
     """... and what did not reach its reader is no success."""
     done = subprocess.run([STRATA, "status", small.output], preexec_fn=lambda: os.close(1), stdout=subprocess.DEVNULL,
