@@ -1,9 +1,11 @@
 """strata import: what it prints, word for word, what it leaves, and that nothing stays half made."""
 import gzip
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -151,6 +153,37 @@ def test_cannot_write(tmp_path):
     code, out, err = strata("import", "in.jsonl", "none/p.db", cwd=tmp_path)
     assert (code, out) == (73, "")
     assert err == "strata import: none/p.db.tmp: cannot open the database: unable to open database file: No such file or directory\n"
+
+
+def test_not_permitted():
+    """What another user may not open or make is told as that, not as a file that is not there."""
+    user = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        program = shutil.copy(STRATA, folder)
+
+        def said(*words):
+            done = subprocess.run([program, *words], cwd=folder, capture_output=True, timeout=60, env={**os.environ, "TMPDIR": name}, **user)
+            return done.returncode, done.stderr.decode()
+
+        (folder / "in.jsonl").write_text('{"problem_id": 1}\n')
+        for kept in ("kept", "there"):
+            (folder / kept).mkdir()
+            assert strata("import", "in.jsonl", f"{kept}/p.db", cwd=folder)[0] == 0
+        os.chmod(folder / "kept" / "p.db", 0o666 if user else 0o644)
+        os.chmod(folder / "there" / "p.db", 0)
+        (folder / "none").mkdir()
+        for path in ("none", "kept", "."):
+            os.chmod(folder / path, 0o555)
+        if said("--version")[0] != 0:
+            pytest.skip("another user cannot run this build")
+        opened = "cannot open the database: unable to open database file: Permission denied"
+        assert said("import", "in.jsonl", "none/x.db") == (73, f"strata import: none/x.db.tmp: {opened}\n")
+        code, err = said("import", "in.jsonl", "kept/p.db", "--table", "more")
+        assert code == 73 and err.startswith("strata import: kept/p.db: ") and err.endswith(": Permission denied\n")
+        code, err = said("import", "in.jsonl", "there/p.db", "--append")
+        assert code in (65, 73) and err.startswith("strata import: ") and err.endswith(": Permission denied\n")
+        os.chmod(folder, 0o755)
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -80,6 +80,7 @@ def test_limit_on_the_size_of_files(small, tmp_path, size):
                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)))
     assert done.returncode == WRITE, done
     assert done.stderr.splitlines()[-1].startswith("strata run: "), done
+    assert f"(files may have {size} bytes at most here: ulimit -f)" in done.stderr, done
     job.run()
     job.check_finished(COUNT, small.shards())
 
@@ -92,6 +93,7 @@ def test_limit_on_the_size_of_files_of_other_commands(small, tmp_path, command):
     done = subprocess.run([STRATA, *command, *operands], capture_output=True, text=True, timeout=120, env=clean_environment(),
                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)))
     assert done.returncode == WRITE and done.stderr.startswith(f"strata {command[0]}: "), done
+    assert command != ["import"] or "(files may have 1000 bytes at most here: ulimit -f)" in done.stderr, done
 
 
 @pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1], [1, 2], [0, 1, 2]])
