@@ -51,8 +51,10 @@ int ledger_failed(struct ledger *ledger, const char *what, struct error *err) {
                          "ledger %s: another program has held it for %d s; try again (%s)", ledger->path,
                          LEDGER_READER_SECONDS, text);
     }
-    return error_set(err, kind_of(ledger, result, system ? number : 0), "ledger %s: %s: %s (SQLite %d%s%s)",
-                     ledger->path, what, text, result, system ? ", " : "", system ? strerror(number) : "");
+    char limit[FILE_LIMIT_TEXT] = ""; // of a write within COMMIT SQLite keeps no errno
+    return error_set(err, kind_of(ledger, result, system ? number : 0), "ledger %s: %s: %s (SQLite %d%s%s)%s",
+                     ledger->path, what, text, result, system ? ", " : "", system ? strerror(number) : "",
+                     result == SQLITE_IOERR_WRITE ? file_limit_words(limit) : "");
 }
 
 int ledger_execute(struct ledger *ledger, const char *sql, struct error *err) {

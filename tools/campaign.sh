@@ -12,7 +12,7 @@ rm -f "$record"
 failed=0
 STRATA_SOURCE=$PWD STRATA_BUILD=$PWD/build PYTHONPATH=tools/python:tests:tests/campaign STRATA_CAMPAIGN=full STRATA_FULL_SWEEP=1 \
   STRATA_CAMPAIGN_RECORD=$record "$python" -m pytest -q -s -p no:cacheprovider tests/campaign tests/commands/test_faults.py \
-  tests/checkpoints/test_faults.py "$@" || failed=1
+  tests/commands/test_memory.py tests/commands/test_retry.py tests/checkpoints/test_faults.py "$@" || failed=1
 "$python" - "$record" <<'PYTHON'
 import json
 import os

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
@@ -348,6 +349,26 @@ int file_publish(const char *from, const char *to, struct error *err) {
 bool file_exists(const char *path) {
     struct stat info;
     return stat(path, &info) == 0;
+}
+
+int file_refusal(const char *path, bool to_write) {
+    char folder[PATH_SIZE];
+    struct error ignored;
+    if (access(path, to_write ? R_OK | W_OK : R_OK) != 0 && (errno != ENOENT || !to_write)) {
+        return errno;
+    }
+    bool checked = to_write && path_folder(folder, sizeof folder, path, &ignored) == STATUS_OK;
+    return checked && access(folder, W_OK | X_OK) != 0 ? errno : 0;
+}
+
+const char *file_limit_words(char out[FILE_LIMIT_TEXT]) {
+    struct rlimit limit;
+    out[0] = 0;
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+        snprintf(out, FILE_LIMIT_TEXT, " (files may have %llu bytes at most here: ulimit -f)",
+                 (unsigned long long)limit.rlim_cur);
+    }
+    return out;
 }
 
 int file_size(const char *path, uint64_t *out, struct error *err) {

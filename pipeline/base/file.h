@@ -64,6 +64,13 @@ int file_sync_folder(const char *path, struct error *err);
 int file_publish(const char *from, const char *to, struct error *err);
 
 bool file_exists(const char *path);
+
+// Why a library that does not say could not open the file, or, to write, make it or its journal beside it: an errno, or 0.
+int file_refusal(const char *path, bool to_write);
+
+// " (files may have 20480 bytes at most here: ulimit -f)", or "" when there is no such limit. For a write that failed.
+enum { FILE_LIMIT_TEXT = 96 };
+const char *file_limit_words(char out[FILE_LIMIT_TEXT]);
 int file_size(const char *path, uint64_t *out, struct error *err);
 int file_make_folder(const char *path, struct error *err); // with its parents; existing is fine
 int file_remove(const char *path, struct error *err);      // missing is fine

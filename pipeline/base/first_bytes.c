@@ -66,6 +66,8 @@ static const struct kind kinds[] = {
     {0, MAGIC("\x04\x22\x4D\x18"), "compressed with lz4", UNPACK("lz4 -d FILE"), 0},
     {0, MAGIC("\x1F\x8B"), "compressed with gzip", UNPACK("gzip -dk FILE"), 0},
     {0, MAGIC("\x1F\x9D"), "compressed with compress", UNPACK("uncompress FILE"), 0},
+    {0, MAGIC("\x5D\0\0"), "compressed with lzma", UNPACK("xz --format=lzma -dk FILE"), 0},
+    {0, MAGIC("\x78\x01"), "compressed with zlib", "decompress it first", 0},
     {0, MAGIC("\x78\x9C"), "compressed with zlib", "decompress it first", 0},
     {0, MAGIC("\x78\xDA"), "compressed with zlib", "decompress it first", 0},
     {0, MAGIC("\xD0\xCF\x11\xE0"), "an office document", "save it as CSV or JSON lines first", 0},
@@ -102,6 +104,7 @@ static const struct kind kinds[] = {
 
 static const struct kind safetensors = {
     0, NULL, 0, "a safetensors file", weights, FINE(FIRST_BYTES_SAFETENSORS) | FINE(FIRST_BYTES_PATH)};
+static const struct kind zlib = {0, NULL, 0, "compressed with zlib", "decompress it first", 0};
 static const struct kind page = {0, NULL, 0, "a web page (HTML)", AGAIN, 0};
 static const struct kind markup = {0, NULL, 0, "an XML document (an error of a server?)", AGAIN, 0};
 static const struct kind little = {
@@ -208,6 +211,9 @@ static const struct kind *find(const unsigned char *bytes, size_t size) {
         if (size >= kind->offset + kind->size && memcmp(bytes + kind->offset, kind->bytes, kind->size) == 0) {
             return kind;
         }
+    }
+    if (size >= 2 && memcmp(bytes, "x^", 2) == 0 && !all_text(bytes, size)) { // a text may begin so
+        return &zlib;
     }
     return find_text(bytes, size);
 }

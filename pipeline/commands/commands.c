@@ -75,7 +75,7 @@ static void print_error(const struct command *command, const struct error *err) 
     fprintf(stderr, "strata %s: %s\n", command->name, text);
 }
 
-// A result that did not reach its reader must not look like success; nor a run that is complete like a
+// A result that did not reach its reader must not look like success; nor work that is complete like a
 // failure because nobody read its summary.
 static int flush_output(const struct command *command, int status, struct error *err) {
     if (fflush(stdout) == 0 && !ferror(stdout)) {

@@ -159,6 +159,7 @@ const struct command command_export = {
     .operand_count = sizeof operands / sizeof operands[0],
     .options = options,
     .option_count = sizeof options / sizeof options[0],
+    .sums_up = true,
     .details =
         "Each split S is one tensor of rows for each layer, hs_035 [rows, hidden], and row_offset [problems "
         "+ 1]:\n"

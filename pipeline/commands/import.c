@@ -75,6 +75,7 @@ const struct command command_import = {
     .operand_count = sizeof operands / sizeof operands[0],
     .options = options,
     .option_count = sizeof options / sizeof options[0],
+    .sums_up = true,
     .details =
         "Numbers, texts and true/false (1/0) become columns; arrays and objects become JSON text; "
         "null and missing\n"

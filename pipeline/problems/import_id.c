@@ -100,8 +100,8 @@ int import_id_ask(const char *path, const json_t *object, const char *tried, str
         status = error_set(
             err, STATUS_DATA,
             "%s: there is no 'problem_id', and '%s' is not in every line and unique: name the member that is "
-            "with --id; the first line has %s",
-            path, tried, names.size == 0 ? "none" : names.data);
+            "with --id, or leave the lines at fault out with --id '%s' --skip-broken; the first line has %s",
+            path, tried, tried, names.size == 0 ? "none" : names.data);
     } else if (status == STATUS_OK) {
         status = error_set(
             err, STATUS_DATA,

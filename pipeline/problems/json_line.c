@@ -9,6 +9,15 @@ static bool is_blank(char byte) {
     return byte == ' ' || byte == '\t' || byte == '\r';
 }
 
+static bool is_text(const char *text, size_t size) {
+    for (size_t i = 0; i < size; i++) {
+        if ((unsigned char)text[i] < 0x20 && !is_blank(text[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool json_line_blank(const char *text, size_t size) {
     for (size_t i = 0; i < size; i++) {
         if (!is_blank(text[i])) {
@@ -23,11 +32,18 @@ static size_t mark_size(const char *text, size_t size) {
     return size >= 3 && memcmp(text, byte_order_mark, 3) == 0 ? 3 : 0;
 }
 
+// jansson stops behind the minus sign.
+static bool is_minus_infinity(const json_error_t *problem, const char *text, size_t size) {
+    static const char word[] = "-Infinity";
+    size_t length = sizeof word - 1;
+    size_t at = problem->position > 0 ? (size_t)problem->position - 1 : 0;
+    return at <= size && size - at >= length && memcmp(text + at, word, length) == 0;
+}
+
 // jansson's words, but for what Python's json.dumps writes and JSON does not have.
-static const char *plain_words(const json_error_t *problem) {
+static const char *plain_words(const json_error_t *problem, const char *text, size_t size) {
     if (strstr(problem->text, "near 'NaN'") != NULL || strstr(problem->text, "near 'Infinity'") != NULL ||
-        strstr(problem->text, "near '-Infinity'") != NULL ||
-        strstr(problem->text, "invalid token near '-'") != NULL) {
+        is_minus_infinity(problem, text, size)) {
         return "NaN and Infinity are no JSON numbers";
     }
     switch (json_error_code(problem)) {
@@ -55,7 +71,8 @@ int json_line_parse(json_t **out, const char *text, size_t size, bool is_first, 
         return error_set(err, STATUS_INTERNAL, "out of memory for a line of JSON");
     }
     if (object == NULL) {
-        snprintf(what, JSON_LINE_WORDS, "column %d: %s", problem.column, plain_words(&problem));
+        snprintf(what, JSON_LINE_WORDS, "column %d: %s", problem.column,
+                 plain_words(&problem, text + mark, size - mark));
     } else if (!json_is_object(object)) {
         snprintf(what, JSON_LINE_WORDS, "not a JSON object");
         json_decref(object);
@@ -87,7 +104,7 @@ const char *json_line_shape(const char *text, size_t size) {
     }
     bool table = memchr(text + at, ',', end - at) != NULL || memchr(text + at, '\t', end - at) != NULL ||
                  memchr(text + at, ';', end - at) != NULL;
-    return table && memchr(text + at, '{', end - at) == NULL
+    return table && memchr(text + at, '{', end - at) == NULL && is_text(text + at, end - at)
                ? "it looks like CSV: `sqlite3 problems.db '.import --csv FILE problems'` makes a database of "
                  "it"
                : NULL;

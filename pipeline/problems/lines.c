@@ -9,15 +9,20 @@
 #include "base/file.h"
 #include "base/first_bytes.h"
 
-enum { BLOCK_BYTES = 1 << 18, LINE_LIMIT = 256 << 20 };
+enum { BLOCK_BYTES = 1 << 18, RAW_BYTES = 1 << 16, LINE_LIMIT = 256 << 20, WITH_GZIP_HEADER = 16 };
 
 struct lines {
-    gzFile file; // zlib hands through what does not begin with gzip's magic bytes
+    int descriptor;
     const char *path;
     uint64_t number;
     size_t at, filled; // of block
     bool ended;
     bool looked_at; // the first bytes, as they come out of gzip
+    bool is_gzip;   // what does not begin with gzip's magic bytes is taken as it is
+    bool in_member; // of gzip: begun and not ended
+    bool padded;    // zeros came behind the last member
+    z_stream stream;
+    unsigned char raw[RAW_BYTES]; // what the stream reads
     char block[BLOCK_BYTES];
 };
 
@@ -29,22 +34,58 @@ static int open_descriptor(int *descriptor, const char *path, struct error *err)
     return *descriptor < 0 ? error_set_errno(err, STATUS_DATA, "cannot open standard input") : STATUS_OK;
 }
 
+// As many bytes as there are until the end; a pipe gives them in pieces.
+static int read_bytes(const struct lines *lines, void *out, size_t size, size_t *count, struct error *err) {
+    *count = 0;
+    while (*count < size) {
+        ssize_t got = read(lines->descriptor, (char *)out + *count, size - *count);
+        if (got < 0 && errno != EINTR) {
+            return error_set_errno(err, STATUS_DATA, "cannot read %s", lines->path);
+        }
+        if (got == 0) {
+            break;
+        }
+        *count += got > 0 ? (size_t)got : 0;
+    }
+    return STATUS_OK;
+}
+
+static int fill_raw(struct lines *lines, struct error *err) {
+    size_t count;
+    int status = read_bytes(lines, lines->raw, RAW_BYTES, &count, err);
+    lines->stream.next_in = lines->raw;
+    lines->stream.avail_in = (uInt)count;
+    return status;
+}
+
+static int find_form(struct lines *lines, struct error *err) {
+    int status = fill_raw(lines, err);
+    lines->is_gzip = lines->stream.avail_in >= 2 && lines->raw[0] == 0x1F && lines->raw[1] == 0x8B;
+    lines->in_member = lines->is_gzip;
+    if (status == STATUS_OK && lines->is_gzip &&
+        inflateInit2(&lines->stream, MAX_WBITS + WITH_GZIP_HEADER) != Z_OK) {
+        lines->is_gzip = false;
+        status = error_set(err, STATUS_INTERNAL, "out of memory for %s", lines->path);
+    }
+    return status;
+}
+
 int lines_open(struct lines **out, const char *path, struct error *err) {
     *out = NULL;
     struct lines *lines = NULL;
-    int descriptor = -1;
     int status = memory_zeroed((void **)&lines, 1, sizeof *lines, err);
     if (status != STATUS_OK) {
         return status;
     }
     lines->path = strcmp(path, "-") == 0 ? "standard input" : path;
-    status = open_descriptor(&descriptor, path, err);
-    if (status == STATUS_OK && (lines->file = gzdopen(descriptor, "rb")) == NULL) {
-        close(descriptor);
-        status = error_set(err, STATUS_INTERNAL, "out of memory for %s", lines->path);
-    }
+    status = open_descriptor(&lines->descriptor, path, err);
     if (status != STATUS_OK) {
         free(lines);
+        return status;
+    }
+    status = find_form(lines, err);
+    if (status != STATUS_OK) {
+        lines_close(lines);
         return status;
     }
     *out = lines;
@@ -53,32 +94,84 @@ int lines_open(struct lines **out, const char *path, struct error *err) {
 
 void lines_close(struct lines *lines) {
     if (lines != NULL) {
-        gzclose_r(lines->file);
+        if (lines->is_gzip) {
+            inflateEnd(&lines->stream);
+        }
+        close(lines->descriptor);
         free(lines);
     }
 }
 
-// zlib reports a file cut off in the middle of its compressed data only through gzerror, after the last byte.
-static int check_stream(const struct lines *lines, int count, struct error *err) {
-    int code = Z_OK;
-    const char *words = gzerror(lines->file, &code);
-    if (count >= 0 && (code == Z_OK || code == Z_STREAM_END)) {
+static int fail(const struct lines *lines, int status, const char *what, struct error *err) {
+    return error_set(err, status, "cannot read %s: after line %llu: %s", lines->path,
+                     (unsigned long long)lines->number, what);
+}
+
+// Behind a member: another one, or the zeros that fill up a tape's block. Whatever else there is may be a
+// member whose beginning is damaged: its rows would be lost.
+static int next_member(struct lines *lines, struct error *err) {
+    z_stream *stream = &lines->stream;
+    if (!lines->padded && *stream->next_in == 0x1F) {
+        lines->in_member = true;
+        inflateReset(stream);
         return STATUS_OK;
     }
-    if (code == Z_ERRNO) {
-        return error_set_errno(err, STATUS_DATA, "cannot read %s", lines->path);
+    for (; stream->avail_in > 0; stream->avail_in--) {
+        if (*stream->next_in++ != 0) {
+            return fail(lines, STATUS_DATA, "bytes after the end of the compressed data", err);
+        }
     }
-    return error_set(err, code == Z_MEM_ERROR ? STATUS_INTERNAL : STATUS_DATA,
-                     "cannot read %s: after line %llu: %s", lines->path, (unsigned long long)lines->number,
-                     code == Z_BUF_ERROR ? "the compressed data ends too early" : words);
+    lines->padded = true;
+    return STATUS_OK;
+}
+
+// *count stays below the block's size at the end only.
+static int inflate_block(struct lines *lines, size_t *count, struct error *err) {
+    z_stream *stream = &lines->stream;
+    stream->next_out = (Bytef *)lines->block;
+    stream->avail_out = BLOCK_BYTES;
+    int status = STATUS_OK;
+    while (status == STATUS_OK && stream->avail_out > 0) {
+        if (stream->avail_in == 0) {
+            status = fill_raw(lines, err);
+        }
+        if (status == STATUS_OK && stream->avail_in == 0) {
+            if (lines->in_member) {
+                status = fail(lines, STATUS_DATA, "the compressed data ends too early", err);
+            }
+            break;
+        }
+        if (status == STATUS_OK && lines->in_member) {
+            int code = inflate(stream, Z_NO_FLUSH);
+            lines->in_member = code != Z_STREAM_END;
+            if (code != Z_OK && code != Z_STREAM_END) {
+                status = fail(lines, code == Z_MEM_ERROR ? STATUS_INTERNAL : STATUS_DATA,
+                              stream->msg == NULL ? zError(code) : stream->msg, err);
+            }
+        } else if (status == STATUS_OK) {
+            status = next_member(lines, err);
+        }
+    }
+    *count = BLOCK_BYTES - stream->avail_out;
+    return status;
+}
+
+// The first of the bytes were read to find the form.
+static int copy_block(struct lines *lines, size_t *count, struct error *err) {
+    size_t had = lines->stream.avail_in;
+    memcpy(lines->block, lines->raw, had);
+    lines->stream.avail_in = 0;
+    int status = read_bytes(lines, lines->block + had, BLOCK_BYTES - had, count, err);
+    *count += had;
+    return status;
 }
 
 static int fill(struct lines *lines, struct error *err) {
-    int count = gzread(lines->file, lines->block, BLOCK_BYTES);
-    int status = check_stream(lines, count, err);
+    size_t count;
+    int status = (lines->is_gzip ? inflate_block : copy_block)(lines, &count, err);
     lines->at = 0;
-    lines->filled = count > 0 ? (size_t)count : 0;
-    lines->ended = count <= 0;
+    lines->filled = count;
+    lines->ended = count == 0;
     if (status == STATUS_OK && !lines->looked_at) {
         lines->looked_at = true;
         status = first_bytes_check(lines->block, lines->filled, lines->filled, lines->path, FIRST_BYTES_LINES,

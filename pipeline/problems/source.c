@@ -1,5 +1,6 @@
 #include "problems/source.h"
 
+#include <errno.h>
 #include <math.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -70,9 +71,10 @@ static bool is_in_wal_mode(const char *path) {
     return read && header[18] == 2 && header[19] == 2;
 }
 
-static const char *hint_of(const struct source *source, int code) {
+// `refusal`: file_refusal's errno when the file could not be opened.
+static const char *hint_of(const struct source *source, int code, int refusal) {
     int primary = code & 0xFF;
-    if (primary == SQLITE_CANTOPEN && !file_exists(source->path)) {
+    if (refusal == ENOENT) {
         return " (there is no such file; relative paths start at the job file's folder)";
     }
     if ((primary == SQLITE_READONLY || primary == SQLITE_CANTOPEN) && is_in_wal_mode(source->path)) {
@@ -112,8 +114,11 @@ static int fail(const struct source *source, int code, const char *what, struct 
     if (patience_is_due(code)) {
         return patience_over(&source->patience, what, err);
     }
-    return error_set(err, could_not_write(code) ? STATUS_WRITE : STATUS_DATA, "%s: %s: %s%s", source->path,
-                     what, sqlite3_errmsg(source->connection), hint_of(source, code));
+    int refusal = (code & 0xFF) == SQLITE_CANTOPEN ? file_refusal(source->path, false) : 0;
+    bool tell = refusal != 0 && refusal != ENOENT;
+    return error_set(err, could_not_write(code) ? STATUS_WRITE : STATUS_DATA, "%s: %s: %s%s%s%s",
+                     source->path, what, sqlite3_errmsg(source->connection), tell ? ": " : "",
+                     tell ? strerror(refusal) : "", hint_of(source, code, refusal));
 }
 
 // What sqlite3_stmt_readonly lets through and a query must not do: settings, and what is another each time.

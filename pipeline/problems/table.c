@@ -26,6 +26,12 @@ struct table {
     char **texts;          // [column_count] JSON text made for arrays and objects
 };
 
+static bool may_be_refused(const struct table *table, int code) {
+    int primary = code & 0xFF;
+    bool is_named = table->path[0] != 0; // a temporary one is not
+    return is_named && (primary == SQLITE_CANTOPEN || primary == SQLITE_READONLY || primary == SQLITE_PERM);
+}
+
 static int fail(const struct table *table, int code, const char *what, struct error *err) {
     int status;
     if (sqlite_is_shortage(table->connection, code)) {
@@ -45,10 +51,14 @@ static int fail(const struct table *table, int code, const char *what, struct er
     default:
         status = STATUS_DATA;
     }
-    int number = sqlite3_system_errno(table->connection);
+    // SQLite tries to open a file that may not be written once more for reading, and keeps the errno of that.
+    int number = may_be_refused(table, code) ? file_refusal(table->path, true) : 0;
+    number = number != 0 ? number : sqlite3_system_errno(table->connection);
     bool system = number != 0 && status == STATUS_WRITE;
-    return error_set(err, status, "%s: %s: %s%s%s", table->path, what, sqlite3_errmsg(table->connection),
-                     system ? ": " : "", system ? strerror(number) : "");
+    char limit[FILE_LIMIT_TEXT] = "";
+    bool full = (code & 0xFF) == SQLITE_IOERR || (code & 0xFF) == SQLITE_FULL;
+    return error_set(err, status, "%s: %s: %s%s%s%s", table->path, what, sqlite3_errmsg(table->connection),
+                     system ? ": " : "", system ? strerror(number) : "", full ? file_limit_words(limit) : "");
 }
 
 // Runs SQL made by sqlite3_mprintf's rules (%w inside double quotes quotes a name).

@@ -228,6 +228,19 @@ def test_a_wal_database_where_nothing_may_be_written(open_folder):
     assert "it is in WAL mode" in done.stdout and "journal_mode=DELETE" in done.stdout and "cut off" not in done.stdout, done
 
 
+def test_a_database_that_may_not_be_read(open_folder):
+    user = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
+    job = Job(open_folder / "job", make_problems(3))
+    job.folder.chmod(0o777)  # for the output
+    job.database.chmod(0)
+    if subprocess.run([support.STRATA, "--version"], capture_output=True, **user).returncode != OK:
+        pytest.skip("another user cannot run this build")
+    done = subprocess.run([support.STRATA, "check", job.file], capture_output=True, text=True, timeout=120,
+                          env=support.clean_environment(), **user)
+    assert done.returncode == DATA, done
+    assert "unable to open database file: Permission denied" in done.stdout, done
+
+
 @pytest.mark.parametrize("allowed, code", [(3, OK), (2, DATA)])
 def test_failures(tmp_path, allowed, code):
     problems = make_problems(6)

@@ -1,9 +1,11 @@
 """strata import: what it prints, word for word, what it leaves, and that nothing stays half made."""
 import gzip
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -57,6 +59,27 @@ def test_gzip(tmp_path):
     assert (code, out) == (65, "")
     assert err.startswith("strata import: cannot read broken.gz: after line ")
     assert not [name for name in os.listdir(tmp_path) if name.startswith("r.db")]
+
+
+def test_members_of_gzip(tmp_path):
+    """A file may be joined from several; what is behind a member and is neither another nor zeros may be rows that are lost."""
+    first, second = (gzip.compress(b"".join(b'{"problem_id": %d}\n' % i for i in ids)) for ids in (range(5), range(5, 10)))
+    good = "p.db: 10 rows, 1 columns in table problems\n"
+    after = ": bytes after the end of the compressed data\n"
+    cases = [(first + second, good), (first + second + b"\0" * 70000, good)]
+    cases += [(first + bytes([second[0] ^ 1 << bit]) + second[1:], after) for bit in range(8)]
+    cases += [(first + b"\0" * size + second, after) for size in (1, 70000)] + [(first + b"\n", after)]
+    cases += [(first + second[:1], ": the compressed data ends too early\n"),
+              (first + b"\x1f\x8a" + second[2:], ": incorrect header check\n"),
+              (first + second[:-8] + b"x" + second[-7:], ": incorrect data check\n")]
+    for content, said in cases:
+        (tmp_path / "in.gz").write_bytes(content)
+        for name, stdin in (("in.gz", b""), ("-", content)):
+            wanted = (0, said, "") if said == good else (
+                65, "", f"strata import: cannot read {'standard input' if name == '-' else name}{said}")
+            code, out, err = strata("import", name, "p.db", cwd=tmp_path, stdin=stdin)
+            assert (code, out, err.replace(": after line 0", "")) == wanted  # a block is read whole before its lines are taken
+            (tmp_path / "p.db").unlink(missing_ok=True)
 
 
 def test_broken_lines(tmp_path):
@@ -115,11 +138,52 @@ def test_wrong_usage(tmp_path):
         65, "", "strata import: cannot open --zzz: No such file or directory\n")
 
 
+def test_full_output_of_a_complete_import(tmp_path):
+    """The result is the database: a summary that nobody can read does not make it a failure, nor success of one."""
+    (tmp_path / "in.jsonl").write_text('{"problem_id": 1}\n')
+    for code, said in ((0, "strata import: the summary was not written: No space left on device\n"),
+                       (65, "strata import: p.db has a table 'problems' already (--append adds to it)\n")):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([STRATA, "import", "in.jsonl", "p.db"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE)
+        assert (done.returncode, done.stderr.decode()) == (code, said)
+
+
 def test_cannot_write(tmp_path):
     (tmp_path / "in.jsonl").write_text('{"problem_id": 1}\n')
     code, out, err = strata("import", "in.jsonl", "none/p.db", cwd=tmp_path)
     assert (code, out) == (73, "")
     assert err == "strata import: none/p.db.tmp: cannot open the database: unable to open database file: No such file or directory\n"
+
+
+def test_not_permitted():
+    """What another user may not open or make is told as that, not as a file that is not there."""
+    user = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        program = shutil.copy(STRATA, folder)
+
+        def said(*words):
+            done = subprocess.run([program, *words], cwd=folder, capture_output=True, timeout=60, env={**os.environ, "TMPDIR": name}, **user)
+            return done.returncode, done.stderr.decode()
+
+        (folder / "in.jsonl").write_text('{"problem_id": 1}\n')
+        for kept in ("kept", "there"):
+            (folder / kept).mkdir()
+            assert strata("import", "in.jsonl", f"{kept}/p.db", cwd=folder)[0] == 0
+        os.chmod(folder / "kept" / "p.db", 0o666 if user else 0o644)
+        os.chmod(folder / "there" / "p.db", 0)
+        (folder / "none").mkdir()
+        for path in ("none", "kept", "."):
+            os.chmod(folder / path, 0o555)
+        if said("--version")[0] != 0:
+            pytest.skip("another user cannot run this build")
+        opened = "cannot open the database: unable to open database file: Permission denied"
+        assert said("import", "in.jsonl", "none/x.db") == (73, f"strata import: none/x.db.tmp: {opened}\n")
+        code, err = said("import", "in.jsonl", "kept/p.db", "--table", "more")
+        assert code == 73 and err.startswith("strata import: kept/p.db: ") and err.endswith(": Permission denied\n")
+        code, err = said("import", "in.jsonl", "there/p.db", "--append")
+        assert code in (65, 73) and err.startswith("strata import: ") and err.endswith(": Permission denied\n")
+        os.chmod(folder, 0o755)
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -80,6 +80,7 @@ def test_limit_on_the_size_of_files(small, tmp_path, size):
                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)))
     assert done.returncode == WRITE, done
     assert done.stderr.splitlines()[-1].startswith("strata run: "), done
+    assert f"(files may have {size} bytes at most here: ulimit -f)" in done.stderr, done
     job.run()
     job.check_finished(COUNT, small.shards())
 
@@ -92,6 +93,7 @@ def test_limit_on_the_size_of_files_of_other_commands(small, tmp_path, command):
     done = subprocess.run([STRATA, *command, *operands], capture_output=True, text=True, timeout=120, env=clean_environment(),
                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)))
     assert done.returncode == WRITE and done.stderr.startswith(f"strata {command[0]}: "), done
+    assert command != ["import"] or "(files may have 1000 bytes at most here: ulimit -f)" in done.stderr, done
 
 
 @pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1], [1, 2], [0, 1, 2]])
@@ -126,6 +128,14 @@ def test_full_output_of_a_complete_run(small, tmp_path):
     os.close(write)
 
 
+def test_full_output_of_a_complete_export(small, tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([STRATA, "export", small.output, "--format", "npy", "--to", tmp_path / "to"], stdout=full,
+                              stderr=subprocess.PIPE, timeout=120, env=clean_environment())
+    assert done.returncode == OK and (tmp_path / "to" / "export.json").exists()
+    assert b"strata export: the summary was not written: No space left on device" in done.stderr
+
+
 def test_output_of_other_commands_is_their_result(small):
     """... and what did not reach its reader is no success."""
     done = subprocess.run([STRATA, "status", small.output], preexec_fn=lambda: os.close(1), stdout=subprocess.DEVNULL,
@@ -149,17 +159,23 @@ def test_other_commands_end_with_a_signal(base, tmp_path):
 
 
 @pytest.mark.parametrize("names, code, requeued", [(["SIGUSR1"], 75, True), (["SIGTERM"], 75, True), (["SIGUSR1"], 138, True),
-                                                   (["SIGUSR1", "SIGTERM"], 75, True), (["SIGTERM"], 80, False)])
+                                                   (["SIGUSR1", "SIGTERM"], 75, True), (["SIGTERM"], 80, False),
+                                                   (["SIGUSR1", "SIGUSR1"], 75, True)])
 def test_slurm_script(tmp_path, names, code, requeued):
     """configs/strata.sbatch with stand-ins for Slurm and strata: what stops strata is queued again."""
     write_program(tmp_path / "scontrol", 'echo "$@" >> requeued')
     write_program(tmp_path / "strata", f"""exec {sys.executable} -c '
 import os, signal, time
-def end(number, frame):
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def hear(word):
     with open("heard", "a") as heard:
-        heard.write("asked ")
+        heard.write(word)
+def end(first, frame):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, lambda *_: hear("again ") if first == signal.SIGUSR1 else None)
+    hear("asked ")
+    while not os.path.exists("sent"):
+        time.sleep(0.01)
+    time.sleep(0.3 if first == signal.SIGUSR1 else 0) # what should not come has a while to come
     os._exit({code})
 signal.signal(signal.SIGUSR1, end)
 signal.signal(signal.SIGTERM, end)
@@ -170,11 +186,14 @@ while True:
                               env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"})
     while not (tmp_path / "started").exists():
         pass
-    for name in names:  # --signal=B:USR1 reaches the script alone, preemption every process
+    for at, name in enumerate(names):  # --signal=B:USR1 reaches the script alone, preemption every process
+        while name in names[:at] and not (tmp_path / "heard").exists():
+            pass
         if name == "SIGUSR1":
             script.send_signal(signal.SIGUSR1)
         else:
             os.killpg(script.pid, signal.SIGTERM)
+    (tmp_path / "sent").touch()
     assert script.wait(timeout=60) == code
     assert (tmp_path / "heard").read_text() == "asked "
     assert (tmp_path / "requeued").exists() == requeued

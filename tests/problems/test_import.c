@@ -188,6 +188,12 @@ static void test_odd_lines(void **state) {
           "it begins as one JSON array: `jq -c '.[]' FILE`");
     fails("{\n \"id\": 1\n}\n", "odd.db", false, "", "it begins as a JSON object over several lines");
     fails("id,statement\n1,a\n", "odd.db", false, "", "it looks like CSV");
+    fails("{\"id\": 1, \"a\": -}\n{\"id\": -x}\n- id: a, -Infinity\n{\"id\": -Infinity}\n", "odd.db", false,
+          "1: column 16: invalid token near '-';2: column 8: invalid token near '-';3: column 1: invalid "
+          "token near '-';"
+          "4: column 8: NaN and Infinity are no JSON numbers;",
+          "4 broken lines");
+    fails("\x03,\x04,b\n", "odd.db", false, "1: column 1: invalid token near '\x03';", "1 broken line");
     fails("\x28\xB5\x2F\xFD zstd", "odd.db", false, "", "is compressed with zstd");
 }
 
@@ -249,6 +255,7 @@ static void test_usual_ids(void **state) {
     assert_non_null(strstr(message, "with --id; the first line has question, answer"));
     message = taken_id("{\"id\": 1}\n{\"id\": 1}\n", &err);
     assert_non_null(strstr(message, "'id' is not in every line and unique"));
+    assert_non_null(strstr(message, "or leave the lines at fault out with --id 'id' --skip-broken"));
     // A broken line is a broken line, whatever names it.
     message = taken_id("{\"id\": 1}\n{oops\n", &err);
     assert_non_null(strstr(message, "1 broken line"));
