@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The attacks of tests/campaign and the fault sweeps in full size: hours. Prints the counts as a table; build/campaign.jsonl keeps them.
+# (importlib: two of the files have the same name.)
 # usage: tools/campaign.sh [pytest arguments]      -k power_cuts
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,8 +12,8 @@ record=$PWD/build/campaign.jsonl
 rm -f "$record"
 failed=0
 STRATA_SOURCE=$PWD STRATA_BUILD=$PWD/build PYTHONPATH=tools/python:tests:tests/campaign STRATA_CAMPAIGN=full STRATA_FULL_SWEEP=1 \
-  STRATA_CAMPAIGN_RECORD=$record "$python" -m pytest -q -s -p no:cacheprovider tests/campaign tests/commands/test_faults.py \
-  tests/commands/test_memory.py tests/commands/test_retry.py tests/checkpoints/test_faults.py "$@" || failed=1
+  STRATA_CAMPAIGN_RECORD=$record "$python" -m pytest -q -s --import-mode=importlib -p no:cacheprovider tests/campaign \
+  tests/commands/test_faults.py tests/commands/test_memory.py tests/commands/test_retry.py tests/checkpoints/test_faults.py "$@" || failed=1
 "$python" - "$record" <<'PYTHON'
 import json
 import os

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "checkpoints/hdf5_file.h"
 #include "export/array_store.h"
 
 struct hdf5_array {
@@ -26,7 +27,7 @@ struct hdf5_store {
 };
 
 static int hdf5_failed(const struct hdf5_store *store, const char *what, struct error *err) {
-    return error_set(err, STATUS_WRITE, "%s: HDF5 cannot %s", store->path, what);
+    return hdf5_fail(err, STATUS_WRITE, "%s: cannot %s", store->path, what);
 }
 
 // IEEE binary16 and bfloat16 as HDF5 describes them: `fraction` bits below `exponent` bits below the sign at
@@ -124,8 +125,8 @@ static int create_array(struct hdf5_store *store, struct hdf5_array *array, cons
     return status;
 }
 
-static int hdf5_write(struct array_store *base, size_t array, uint64_t first, uint64_t rows,
-                      const void *bytes, struct error *err) {
+static int hdf5_put(struct array_store *base, size_t array, uint64_t first, uint64_t rows, const void *bytes,
+                    struct error *err) {
     struct hdf5_store *store = (struct hdf5_store *)base;
     struct hdf5_array *place = &store->arrays[array];
     if (array >= store->count || first > place->rows || rows > place->rows - first) {
@@ -199,7 +200,7 @@ int hdf5_store(struct array_store **out, const char *path, const struct array_sp
         return status;
     }
     struct hdf5_store *store = block;
-    store->base = (struct array_store){hdf5_write, hdf5_close, hdf5_destroy};
+    store->base = (struct array_store){hdf5_put, hdf5_close, hdf5_destroy};
     store->count = count;
     status = path_join(store->path, sizeof store->path, "", path, err);
     if (status == STATUS_OK) {

@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import time
 
+import campaign
 import pytest
 
 TOOLS = pathlib.Path(os.environ["STRATA_BUILD"]) / "tests"
@@ -159,8 +160,7 @@ ERRORS = ["write", "pwrite64", "ftruncate", "fsync", "fdatasync", "rename", "unl
 
 
 def report(name, counts, found):
-    print(f"\n{name}: {dict(counts)}, {len(found)} violations")
-    assert not found, "\n".join(found[:20])
+    campaign.record(name, found, **counts)
     assert counts["trials"] > 0
 
 
@@ -206,7 +206,7 @@ def test_error_at_every_call_of_a_clean_stop(place, reference, call):
         assert ended.returncode in EXIT_CODES | {75}, ended.stderr
         assert violations(folder, acknowledged, reference) == []
         assert after_resume(folder, reference) == []
-    print(f"\nEIO at {call} of a clean stop: {trials} trials")
+    campaign.record(f"EIO at {call} of a clean stop", [], trials=trials)
     assert trials > 0
 
 
@@ -375,7 +375,7 @@ def test_reader_after_a_kill_within_a_transaction(place, reference):
             os.chmod(path, 0o644)
         assert done_shards(folder) == len(acknowledged)
         assert after_resume(folder, reference) == []
-    print(f"\nhot journals read: {hot}")
+    campaign.record("hot journals read", [], journals=hot)
     assert hot >= 2
 
 
@@ -424,7 +424,7 @@ def test_full_disk(place, reference):
             assert after_resume(folder, reference) == []
         finally:
             subprocess.run(["umount", mount], check=True)
-    print(f"\nfull disk: {trials} sizes that were too small")
+    campaign.record("full disks, committing alone", [], too_small=trials)
     assert trials > 3
 
 

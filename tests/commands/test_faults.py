@@ -17,6 +17,7 @@ import subprocess
 
 import pytest
 
+import campaign
 import support
 from support import BUILD, DATA, INTERNAL, OK, WRITE, Job, make_problems
 
@@ -87,6 +88,12 @@ def sweep(trial, numbers):
     return counts, wrong
 
 
+def record(attack, wrong, counts, **more):
+    """The counts of tools/campaign.sh."""
+    ends = {f"exit {name}" if isinstance(name, int) else name: many for name, many in counts.items()}
+    campaign.record(attack, wrong, **more, **ends)
+
+
 # ---- kills
 
 def test_kill_at_every_call(reference, tmp_path):
@@ -101,7 +108,7 @@ def test_kill_at_every_call(reference, tmp_path):
 
     total = count_calls(reference, tmp_path / "count", CHANGING)
     counts, wrong = sweep(trial, points(total, 60))
-    print(f"{total} calls; {dict(counts)}; {len(wrong)} violations")
+    record("SIGKILL at calls of a run", wrong, counts, of=total)
     assert wrong == []
     assert counts["killed"] >= 50
 
@@ -120,7 +127,7 @@ def test_kill_at_calls_of_a_resume(reference, tmp_path):
     stopped.run("--stop-after", 3, expect=support.STOPPED)
     total = len(traced(stopped, CHANGING)[1])
     counts, wrong = sweep(trial, points(total, 25))
-    print(f"{total} calls; {dict(counts)}; {len(wrong)} violations")
+    record("SIGKILL at calls of a resume", wrong, counts, of=total)
     assert wrong == []
     assert counts[128 + 9] >= 20
 
@@ -177,7 +184,7 @@ def test_error_at_every_call(reference, tmp_path, calls, number, about, allowed)
     reached = []
     total = count_calls(reference, tmp_path / "count", calls)
     counts, wrong = sweep(trial, points(total, about))
-    print(f"{calls} {errno.errorcode[number]}: {total} calls; exit codes {dict(counts)}; {len(wrong)} violations")
+    record(f"{errno.errorcode[number]} at {calls}", wrong, counts, of=total)
     assert wrong == []
     assert sum(reached) > len(reached) // 2
 
@@ -198,7 +205,7 @@ def test_errors_inside_hdf5(reference, tmp_path, name, code, words):
 
     total = count_calls(reference, tmp_path / "count", "pwrite64,write,ftruncate", "--only", name)
     counts, wrong = sweep(trial, points(total, 8))
-    print(f"{name}: {total} calls; exit codes {dict(counts)}; {len(wrong)} violations")
+    record(f"ENOSPC inside HDF5, {name}", wrong, counts, of=total)
     assert wrong == []
 
 
@@ -214,7 +221,7 @@ def test_failed_close_inside_hdf5(reference, tmp_path):
 
     total = count_calls(reference, tmp_path / "count", "close", "--only", "part-000000.h5")
     counts, wrong = sweep(trial, points(total, 8))
-    print(f"{total} calls; exit codes {dict(counts)}; {len(wrong)} violations")
+    record("failed close of a shard", wrong, counts, of=total)
     assert wrong == []
     assert counts[OK] >= 1
 
@@ -247,7 +254,7 @@ def test_failed_sync_of_the_ledger_ends_the_run(reference, tmp_path):
     failed = []  # heartbeats come and go with time: a launch may have a sync less than the one that was counted
     total = count_calls(reference, tmp_path / "count", "fdatasync", "--only", "ledger.sqlite")
     counts, wrong = sweep(trial, range(1, total + 1))
-    print(f"{total} syncs, {sum(failed)} failed; exit codes {dict(counts)}; {len(wrong)} violations")
+    record("failed syncs of the ledger", wrong, counts, of=total, failed=sum(failed))
     assert wrong == []
     assert sum(failed) >= total // 2 and counts[WRITE] >= total // 2
 
@@ -321,7 +328,7 @@ def test_full_disks(reference, tmp_path):
             assert check_after(job, reference) is None
         finally:
             subprocess.run(["umount", disk], check=True)
-    print(f"full disks: exit codes {dict(counts)}")
+    record("full disks", [], counts)
     assert counts[WRITE] >= 3
 
 

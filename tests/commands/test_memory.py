@@ -16,6 +16,7 @@ import subprocess
 
 import pytest
 
+import campaign
 import support
 from support import BUILD, INTERNAL, OK, STOPPED, STRATA, WRITE, Job, make_problems
 
@@ -210,8 +211,15 @@ def sample(total, about, seed):
     return sorted(chosen | {min(total - 1, int((i + rng.random()) * step)) for i in range(about)})
 
 
-def sweep(make, what, folder, about, count=1, allowed=(INTERNAL,)):
-    """Two trials at a time, of about so many calls. Returns how many ended how, and the violations."""
+def record(attack, wrong, counts, **more):
+    """The counts of tools/campaign.sh."""
+    ends = {f"exit {name}" if isinstance(name, int) else name: many for name, many in counts.items()}
+    campaign.record(attack, wrong, **more, **ends)
+
+
+def sweep(make, what, folder, about, count=1, allowed=(INTERNAL,), attack=None):
+    """Two trials at a time, of about so many calls. Returns how many ended how, and the violations; those of an attack are
+    recorded."""
     def attempt(at, name):
         trial = make(folder / f"{name}-{at}")
         return trial, *short_of(what, at, trial.command(), folder / f"{name}-{at}.log", count)
@@ -232,7 +240,8 @@ def sweep(make, what, folder, about, count=1, allowed=(INTERNAL,)):
         for at, outcome, fault in pool.map(one, sample(total, about, f"{what}{total}")):
             counts[outcome] += 1
             wrong += [f"call {at}: {fault}"] if fault else []
-    print(f"{total} calls for {what}; {dict(counts)}; {len(wrong)} violations")
+    if attack is not None:
+        record(attack, wrong, counts, of=total)
     assert 2 * counts["not reached"] <= sum(counts.values())
     return counts, wrong
 
@@ -244,21 +253,24 @@ def about(name, calls):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_memory_at_any_allocation(reference, tmp_path, name):
-    counts, wrong = sweep(lambda folder: COMMANDS[name](reference, folder), "memory", tmp_path, about(name, 16))
+    counts, wrong = sweep(lambda folder: COMMANDS[name](reference, folder), "memory", tmp_path, about(name, 16),
+                          attack=f"no memory at a call of {name}")
     assert wrong == []
     assert counts[INTERNAL] >= about(name, 16)
 
 
 @pytest.mark.parametrize("name", ["run", "export-hdf5"])
 def test_no_memory_from_an_allocation_on(reference, tmp_path, name):
-    counts, wrong = sweep(lambda folder: COMMANDS[name](reference, folder), "memory", tmp_path, about(name, 8), count=0)
+    counts, wrong = sweep(lambda folder: COMMANDS[name](reference, folder), "memory", tmp_path, about(name, 8), count=0,
+                          attack=f"no memory from a call of {name} on")
     assert wrong == []
     assert counts[INTERNAL] >= about(name, 8)
 
 
 @pytest.mark.parametrize("name", ["run", "resume", "check", "plan"])
 def test_no_room_for_a_map(reference, tmp_path, name):
-    _, wrong = sweep(lambda folder: COMMANDS[name](reference, folder), "maps", tmp_path, about(name, 8))
+    _, wrong = sweep(lambda folder: COMMANDS[name](reference, folder), "maps", tmp_path, about(name, 8),
+                     attack=f"no room for a map of {name}")
     assert wrong == []
 
 
@@ -267,7 +279,7 @@ def test_no_open_file_left(reference, tmp_path, name):
     """From a call on: what holds all descriptors keeps them. A file that could not be made may also be told as one that could
     not be written: libraries do not always say why."""
     _, wrong = sweep(lambda folder: COMMANDS[name](reference, folder), "files", tmp_path, about(name, 12), count=0,
-                     allowed=(INTERNAL, WRITE))
+                     allowed=(INTERNAL, WRITE), attack=f"no open file left for {name}")
     assert wrong == []
 
 
@@ -276,14 +288,15 @@ def test_no_thread_left(reference, tmp_path):
         def command(self):
             return [*super().command(), "--threads", "2"]
 
-    counts, wrong = sweep(lambda folder: TwoThreads(reference, folder), "threads", tmp_path, 4)
+    counts, wrong = sweep(lambda folder: TwoThreads(reference, folder), "threads", tmp_path, 4, attack="no thread left for run")
     assert wrong == []
     assert counts[INTERNAL] >= 3
 
 
 def test_library_that_ends_the_process(reference, tmp_path):
     """With a code of its own, which must not be taken for one of the program's."""
-    counts, wrong = sweep(lambda folder: COMMANDS["show"](reference, folder), "patience", tmp_path, 3)
+    counts, wrong = sweep(lambda folder: COMMANDS["show"](reference, folder), "patience", tmp_path, 3,
+                          attack="a library that ends the process")
     assert wrong == []
     assert counts[INTERNAL] >= 3
 
@@ -307,7 +320,7 @@ def test_small_address_spaces(reference, tmp_path, name):
         fault = judge(trial, done, undisturbed, 1)
         counts[done.code] += 1
         wrong += [f"{megabytes} MiB: {fault}"] if fault else []
-    print(f"from {least} MiB on: exit codes {dict(counts)}; {len(wrong)} violations")
+    record(f"small address spaces of {name}", wrong, counts, from_mib=least)
     assert wrong == []
     assert counts[INTERNAL] >= 1
 

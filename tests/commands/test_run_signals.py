@@ -93,7 +93,7 @@ def test_limit_on_the_size_of_files_of_other_commands(small, tmp_path, command):
     done = subprocess.run([STRATA, *command, *operands], capture_output=True, text=True, timeout=120, env=clean_environment(),
                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)))
     assert done.returncode == WRITE and done.stderr.startswith(f"strata {command[0]}: "), done
-    assert command != ["import"] or "(files may have 1000 bytes at most here: ulimit -f)" in done.stderr, done
+    assert ("(files may have 1000 bytes at most here: ulimit -f)" if command == ["import"] else "File too large") in done.stderr, done
 
 
 @pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1], [1, 2], [0, 1, 2]])
