@@ -1,4 +1,5 @@
-// What a run directory may hold: which names are the program's own, and whether a folder may become a run directory.
+// What a run directory may hold: which names are the program's own, and whether a folder may become a run
+// directory.
 #ifndef STRATA_CHECKPOINTS_FOLDER_CONTENT_H
 #define STRATA_CHECKPOINTS_FOLDER_CONTENT_H
 
@@ -7,13 +8,13 @@
 #include "base/error.h"
 #include "checkpoints/run_folder.h"
 
-// True for a file that the program writes aside and then renames: part-NNNNNN[.partial].h5.tmp in shards/, job.yaml.tmp
-// and latents.h5.tmp beside it. Any other name ending in .tmp is somebody else's.
+// True for a file that the program writes aside and then renames: part-NNNNNN[.partial].h5.tmp in shards/,
+// job.yaml.tmp and latents.h5.tmp beside it. Any other name ending in .tmp is somebody else's.
 bool folder_content_is_aside(const char *name, bool in_shards);
 
-// STATUS_WRITE naming the first file that is somebody else's, when the folder has no ledger and holds more than a first
-// start leaves that was killed before it made one. Nothing is written. A folder that is not there, or that holds shards
-// (ledger_open refuses those), passes.
+// STATUS_WRITE naming the first file that is somebody else's, when the folder has no ledger and holds more
+// than a first start leaves that was killed before it made one. Nothing is written. A folder that is not
+// there, or that holds shards (ledger_open refuses those), passes.
 int folder_content_admit(const char *folder, struct error *err);
 
 // The name of a shard in FOLDER/shards, sealed or kept by a clean stop; empty when there is none.

@@ -1,5 +1,6 @@
-// Brings a run directory back to what the ledger says, before a runner goes on: removes what was written aside
-// (folder_content.h) and every shard the ledger does not know, checks that the shards it knows are there with their sizes.
+// Brings a run directory back to what the ledger says, before a runner goes on: removes what was written
+// aside (folder_content.h) and every shard the ledger does not know, checks that the shards it knows are
+// there with their sizes.
 #ifndef STRATA_CHECKPOINTS_RECOVERY_H
 #define STRATA_CHECKPOINTS_RECOVERY_H
 
@@ -13,6 +14,7 @@ struct recovery_report {
 };
 
 // STATUS_DATA naming the shard when an acknowledged one is missing or has another size. Removals are logged.
-int recovery_run(const char *folder, struct ledger *ledger, struct log *log, struct recovery_report *report, struct error *err);
+int recovery_run(const char *folder, struct ledger *ledger, struct log *log, struct recovery_report *report,
+                 struct error *err);
 
 #endif

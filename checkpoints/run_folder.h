@@ -14,21 +14,25 @@ struct run_folder {
     int lock; // descriptor of the held lock file, -1 when not held
 };
 
-// Makes the folder and shards/, refuses network file systems unless `force`, takes the lock. STATUS_WRITE naming the
-// other runner's process when it is taken, or the file when the folder is somebody else's (folder_content.h).
+// Makes the folder and shards/, refuses network file systems unless `force`, takes the lock. STATUS_WRITE
+// naming the other runner's process when it is taken, or the file when the folder is somebody else's
+// (folder_content.h).
 int run_folder_open(struct run_folder *folder, const char *path, bool force, struct error *err);
 void run_folder_close(struct run_folder *folder); // accepts a folder that failed to open
 
-// "FOLDER/NAME" and "FOLDER/shards/part-NNNNNN.h5" (NNNNNN.partial.h5 for an open shard kept by a clean stop).
+// "FOLDER/NAME" and "FOLDER/shards/part-NNNNNN.h5" (NNNNNN.partial.h5 for an open shard kept by a clean
+// stop).
 int run_folder_file(char out[PATH_SIZE], const char *folder, const char *name, struct error *err);
-int run_folder_shard(char out[PATH_SIZE], const char *folder, uint64_t number, bool partial, struct error *err);
+int run_folder_shard(char out[PATH_SIZE], const char *folder, uint64_t number, bool partial,
+                     struct error *err);
 
 enum { RUN_FOLDER_NAME = 64 };
 void run_folder_shard_name(char out[RUN_FOLDER_NAME], uint64_t number, bool partial); // "part-000000.h5"
-bool run_folder_parse_shard(const char *name, uint64_t *number, bool *partial); // false when it is not such a name
+bool run_folder_parse_shard(const char *name, uint64_t *number,
+                            bool *partial); // false when it is not such a name
 
-// STATUS_DATA when FOLDER/shards is a link, or no folder: what lies in a run directory may have been put there by others
-// who can write to it, and is not followed out of it. The run directory may be a link.
+// STATUS_DATA when FOLDER/shards is a link, or no folder: what lies in a run directory may have been put
+// there by others who can write to it, and is not followed out of it. The run directory may be a link.
 int run_folder_check(const char *folder, struct error *err);
 
 // True while a runner holds the folder's lock. Looks by taking the lock shared for an instant.

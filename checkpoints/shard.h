@@ -1,27 +1,30 @@
-// A shard: the latents of the problems of N batches in one HDF5 file that is written once, closed, synced, hashed,
-// renamed and never touched again. This file writes shards; shard_reader.h reads them. No other room calls HDF5 for
-// shards. One thread uses a writer. After STATUS_INTERNAL or STATUS_WRITE from here the library's state is not to be
-// trusted: abandon the writer and end the process with _exit.
+// A shard: the latents of the problems of N batches in one HDF5 file that is written once, closed, synced,
+// hashed, renamed and never touched again. This file writes shards; shard_reader.h reads them. No other room
+// calls HDF5 for shards. One thread uses a writer. After STATUS_INTERNAL or STATUS_WRITE from here the
+// library's state is not to be trusted: abandon the writer and end the process with _exit.
 //
 // Layout (format 1), all datasets flat, ragged by offsets:
 //   /latents/hs_035          [rows, hidden]   float32, float16, or bfloat16 (attribute dtype = "bfloat16")
 //   /problems/id             [bytes] uint8    UTF-8, cut by /problems/id_offset [problems + 1] uint64
-//   /problems/metadata       [bytes] uint8    one JSON object a problem, cut by /problems/metadata_offset [problems + 1]
-//   /problems/ordinal        [problems] uint64    row of the query, from 0
+//   /problems/metadata       [bytes] uint8    one JSON object a problem, cut by /problems/metadata_offset
+//   [problems + 1] /problems/ordinal        [problems] uint64    row of the query, from 0
 //   /problems/row_offset     [problems + 1] uint64
 //   /problems/token_count    [problems] uint32    after truncation, special tokens included
 //   /problems/truncated      [problems] uint8
-//   /problems/step_count     [problems] uint32    steps of the text; those without a row were cut off or own no token
-//   /rows/step               [rows] uint32        step of the problem, from 0 (0 for poolings without steps; token number
+//   /problems/step_count     [problems] uint32    steps of the text; those without a row were cut off or own
+//   no token /rows/step               [rows] uint32        step of the problem, from 0 (0 for poolings
+//   without steps; token number
 //                                                 for pooling tokens)
 //   /rows/token_start, token_end  [rows] uint32   in the problem's tokens, [start, end)
 //   /rows/byte_start, byte_end    [rows] uint32   in the rendered text, [start, end)
 //   /tokens/ids              [tokens] int32, cut by /tokens/offset [problems + 1] uint64 (when asked for)
 //   /batches/number          [batches] uint64, /batches/problem_offset [batches + 1] uint64
-//   /statistics/hs_035/sum, sum_of_squares, minimum, maximum  [hidden] float64; attributes rows, norm_sum (of row
-//                            Euclidean norms): of the stored values, added in row order, so that shards can be summed in
-//                            shard order to the same bits in any run
-// Root attributes: format_version, shard, and those of the layout. Each /latents dataset names its layer three ways.
+//   /statistics/hs_035/sum, sum_of_squares, minimum, maximum  [hidden] float64; attributes rows, norm_sum (of
+//   row
+//                            Euclidean norms): of the stored values, added in row order, so that shards can
+//                            be summed in shard order to the same bits in any run
+// Root attributes: format_version, shard, and those of the layout. Each /latents dataset names its layer
+// three ways.
 #ifndef STRATA_CHECKPOINTS_SHARD_H
 #define STRATA_CHECKPOINTS_SHARD_H
 
@@ -48,7 +51,8 @@ struct shard_layout {
     size_t hidden;
     enum dtype dtype;
     bool token_ids;
-    const struct shard_attribute *attributes; // model, model_fingerprint, tokenizer_fingerprint, pooling, template ...
+    const struct shard_attribute
+        *attributes; // model, model_fingerprint, tokenizer_fingerprint, pooling, template ...
     size_t attribute_count;
 };
 
@@ -61,7 +65,7 @@ struct shard_problem {
     uint32_t token_count;
     bool truncated;
     uint32_t step_count;
-    size_t rows;          // of this problem in the batch
+    size_t rows;           // of this problem in the batch
     const int32_t *tokens; // [token_count], used when the layout asks for token ids
 };
 
@@ -84,14 +88,17 @@ struct shard_batch {
 
 struct shard_writer;
 
-// Makes a writer for shards under FOLDER/shards. Buffers are allocated here; shard_start opens part-NNNNNN.h5.tmp.
-int shard_create(struct shard_writer **out, const char *folder, const struct shard_layout *layout, struct error *err);
+// Makes a writer for shards under FOLDER/shards. Buffers are allocated here; shard_start opens
+// part-NNNNNN.h5.tmp.
+int shard_create(struct shard_writer **out, const char *folder, const struct shard_layout *layout,
+                 struct error *err);
 int shard_start(struct shard_writer *writer, uint64_t number, struct error *err); // begins shard `number`
 
 // Appends one batch. The bytes of the finished file depend only on the sequence of batches.
 int shard_append(struct shard_writer *writer, const struct shard_batch *batch, struct error *err);
 
-// Appends every batch of a partial shard kept by a clean stop; *batches gets their number. The caller has checked its hash.
+// Appends every batch of a partial shard kept by a clean stop; *batches gets their number. The caller has
+// checked its hash.
 int shard_replay(struct shard_writer *writer, const char *partial_path, size_t *batches, struct error *err);
 
 struct shard_sealed {
@@ -103,8 +110,8 @@ struct shard_sealed {
     uint64_t tokens;
 };
 
-// Closes, syncs, hashes, renames and syncs the folder (the ledger commit that acknowledges it is the caller's). `partial`
-// names it part-NNNNNN.partial.h5. A failed sync is final.
+// Closes, syncs, hashes, renames and syncs the folder (the ledger commit that acknowledges it is the
+// caller's). `partial` names it part-NNNNNN.partial.h5. A failed sync is final.
 int shard_seal(struct shard_writer *writer, bool partial, struct shard_sealed *sealed, struct error *err);
 
 // Drops the open shard, if any, and its .tmp file, and frees the writer. Accepts NULL.

@@ -6,7 +6,8 @@
 
 struct shard_reader;
 
-// STATUS_DATA when it is not a shard of a known format or its datasets contradict each other (lengths, offsets).
+// STATUS_DATA when it is not a shard of a known format or its datasets contradict each other (lengths,
+// offsets).
 int shard_reader_open(struct shard_reader **out, const char *path, struct error *err);
 void shard_reader_close(struct shard_reader *reader); // accepts NULL
 
@@ -37,7 +38,8 @@ const char *shard_reader_attribute(const struct shard_reader *reader, const char
 const char *shard_reader_attribute_at(const struct shard_reader *reader, size_t place, const char **value);
 
 // Rows [first, first + count) of the layer at position `layer` of content->layers, as stored.
-int shard_reader_latents(struct shard_reader *reader, size_t layer, size_t first, size_t count, void *out, struct error *err);
+int shard_reader_latents(struct shard_reader *reader, size_t layer, size_t first, size_t count, void *out,
+                         struct error *err);
 
 struct shard_statistics {
     double *sum; // [hidden] each; the caller's memory
@@ -48,6 +50,7 @@ struct shard_statistics {
     uint64_t rows;
 };
 
-int shard_reader_statistics(struct shard_reader *reader, size_t layer, struct shard_statistics *out, struct error *err);
+int shard_reader_statistics(struct shard_reader *reader, size_t layer, struct shard_statistics *out,
+                            struct error *err);
 
 #endif

@@ -1,7 +1,8 @@
-// latents.h5: virtual datasets over the shards, for convenience. Explicit mappings, relative names, NaN fill, at most 500
-// shards (beyond that none is written): never the primary index. Rows and problems are in shard order. Latents and token
-// ids are virtual; /problems, /rows, /batches, offsets (counted from the first shard) and the summed /statistics are real.
-// An error of HDF5's leaves the library as untrusted as shard.h says.
+// latents.h5: virtual datasets over the shards, for convenience. Explicit mappings, relative names, NaN fill,
+// at most 500 shards (beyond that none is written): never the primary index. Rows and problems are in shard
+// order. Latents and token ids are virtual; /problems, /rows, /batches, offsets (counted from the first
+// shard) and the summed /statistics are real. An error of HDF5's leaves the library as untrusted as shard.h
+// says.
 #ifndef STRATA_CHECKPOINTS_VIEW_H
 #define STRATA_CHECKPOINTS_VIEW_H
 
@@ -9,13 +10,14 @@
 
 #include "checkpoints/ledger.h"
 
-// Beyond about 500 sources the readers' open files run out, and HDF5 then returns the fill value without an error.
+// Beyond about 500 sources the readers' open files run out, and HDF5 then returns the fill value without an
+// error.
 enum { VIEW_SHARDS = 500 };
 // What takes its place then, for people.
 #define VIEW_INSTEAD "read the shards by strata_reader (tools/python), or write one file by strata export"
 
-// Writes FOLDER/latents.h5 aside and publishes it. *written is false when there are no shards, or too many: one of a time
-// when they were fewer is then removed, which shows only some of them.
+// Writes FOLDER/latents.h5 aside and publishes it. *written is false when there are no shards, or too many:
+// one of a time when they were fewer is then removed, which shows only some of them.
 int view_write(const char *folder, struct ledger *ledger, bool *written, struct error *err);
 
 #endif

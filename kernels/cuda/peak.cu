@@ -1,6 +1,6 @@
-// The most that a multiprocessor's multiply-adds in registers give, and nothing else: of float32 the most there
-// is; of bfloat16 the most of mma.sync, which is what attention is made of. The wgmma of compute capability 9.0
-// and the tcgen05 of 10.0, which cuBLAS uses, go beyond it.
+// The most that a multiprocessor's multiply-adds in registers give, and nothing else: of float32 the most
+// there is; of bfloat16 the most of mma.sync, which is what attention is made of. The wgmma of compute
+// capability 9.0 and the tcgen05 of 10.0, which cuBLAS uses, go beyond it.
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/numbers.h"
 #include "kernels/cuda/ptx.h"

@@ -29,8 +29,10 @@ struct error {
 // Starts a message. Returns `status`, so that `return error_set(err, STATUS_DATA, ...)` reads well.
 int error_set(struct error *err, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-// As error_set, for a message of several lines. What it quotes of others must be in one line each (printable.h).
-int error_set_lines(struct error *err, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+// As error_set, for a message of several lines. What it quotes of others must be in one line each
+// (printable.h).
+int error_set_lines(struct error *err, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 // True for the errno values of memory and open files that could not be had: neither the data's fault nor the
 // disk's.

@@ -13,10 +13,11 @@
 // messages. The caller owns *out (json_decref). STATUS_DATA with line and column when it is not JSON.
 int json_parse(json_t **out, const char *text, size_t size, const char *name, struct error *err);
 
-// The same of files that Python writes (config.json, tokenizer.json ...), as its json module takes them: the last of
-// two equal keys counts, NaN, Infinity and integers beyond 64 bits are no fault until a getter below asks for them,
-// and a byte order mark is skipped. Half of a surrogate pair in a value becomes a NUL, so that no getter gives the text.
-// json_parse_file first says what a file is that is no JSON at all, json_parse_vocabulary refuses such halves.
+// The same of files that Python writes (config.json, tokenizer.json ...), as its json module takes them: the
+// last of two equal keys counts, NaN, Infinity and integers beyond 64 bits are no fault until a getter below
+// asks for them, and a byte order mark is skipped. Half of a surrogate pair in a value becomes a NUL, so that
+// no getter gives the text. json_parse_file first says what a file is that is no JSON at all,
+// json_parse_vocabulary refuses such halves.
 int json_parse_python(json_t **out, const char *text, size_t size, const char *name, struct error *err);
 int json_parse_vocabulary(json_t **out, const char *text, size_t size, const char *name, struct error *err);
 int json_parse_file(json_t **out, const char *path, size_t limit, struct error *err);
@@ -25,7 +26,8 @@ int json_parse_file(json_t **out, const char *path, size_t limit, struct error *
 // the text.
 bool json_lacked_memory(const json_error_t *problem);
 
-// "NaN", "Infinity" or "-Infinity" where json_parse_python found one of them, or a number that no double holds; else NULL.
+// "NaN", "Infinity" or "-Infinity" where json_parse_python found one of them, or a number that no double
+// holds; else NULL.
 const char *json_odd_number(const json_t *value);
 
 // Members of an object. A missing or null member leaves *out as it was; another type is STATUS_DATA.

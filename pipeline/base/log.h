@@ -21,9 +21,10 @@ int log_open(struct log *log, const char *path, struct error *err); // appends; 
 
 // From here on entries go to this file too. Other threads may be writing.
 int log_add_file(struct log *log, const char *path, struct error *err);
-void log_close(struct log *log);                                    // accepts a log that failed to open
+void log_close(struct log *log); // accepts a log that failed to open
 
 // "2026-11-21T10:15:00Z warn  text". A log that cannot be written never stops a run: the entry is dropped.
-void log_write(struct log *log, enum log_level level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void log_write(struct log *log, enum log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -31,7 +31,8 @@ int arena_create(struct arena *arena, size_t capacity, struct error *err) {
 void *arena_take(struct arena *arena, size_t bytes, size_t alignment) {
     size_t start;
     size_t end;
-    if (!size_round_up(arena->used, alignment, &start) || !size_add(start, bytes, &end) || end > arena->capacity) {
+    if (!size_round_up(arena->used, alignment, &start) || !size_add(start, bytes, &end) ||
+        end > arena->capacity) {
         return NULL;
     }
     arena->used = end;

@@ -7,14 +7,16 @@
 
 #include "base/error.h"
 
-// A block of zeroed memory taken from the system once and handed out in pieces that live as long as the arena.
+// A block of zeroed memory taken from the system once and handed out in pieces that live as long as the
+// arena.
 struct arena {
     unsigned char *data;
     size_t capacity;
     size_t used;
 };
 
-// Maps `capacity` bytes (zeroed, 64-byte aligned; huge pages asked for when large). STATUS_INTERNAL when it cannot be had.
+// Maps `capacity` bytes (zeroed, 64-byte aligned; huge pages asked for when large). STATUS_INTERNAL when it
+// cannot be had.
 int arena_create(struct arena *arena, size_t capacity, struct error *err);
 
 // `bytes` at a multiple of `alignment` (a power of two), or NULL when the arena is too small.

@@ -1,4 +1,5 @@
-// A small seeded generator (splitmix64) for canary texts, shuffles and tests: the same seed gives the same numbers everywhere.
+// A small seeded generator (splitmix64) for canary texts, shuffles and tests: the same seed gives the same
+// numbers everywhere.
 #ifndef STRATA_BASE_RANDOM_H
 #define STRATA_BASE_RANDOM_H
 

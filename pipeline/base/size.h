@@ -1,4 +1,5 @@
-// Checked arithmetic on sizes: every product or sum that becomes an allocation, an offset or a count goes through here.
+// Checked arithmetic on sizes: every product or sum that becomes an allocation, an offset or a count goes
+// through here.
 #ifndef STRATA_BASE_SIZE_H
 #define STRATA_BASE_SIZE_H
 

@@ -23,30 +23,32 @@ struct span_list {
 
 void span_list_destroy(struct span_list *list); // accepts zeros; leaves zeros
 
-// Parses a JSON array of strings and appends the strings joined by `separator` to `joined`; spans (relative to where
-// `joined` began) get one step each, without the separator. STATUS_DATA when it is not such an array.
-int steps_from_array(const char *json, size_t size, const char *separator, struct buffer *joined, struct span_list *spans,
-                     struct error *err);
+// Parses a JSON array of strings and appends the strings joined by `separator` to `joined`; spans (relative
+// to where `joined` began) get one step each, without the separator. STATUS_DATA when it is not such an
+// array.
+int steps_from_array(const char *json, size_t size, const char *separator, struct buffer *joined,
+                     struct span_list *spans, struct error *err);
 
 struct step_pattern; // a compiled pattern
 
-int step_pattern_compile(struct step_pattern **out, const char *pattern, struct error *err); // STATUS_JOB with the place
+int step_pattern_compile(struct step_pattern **out, const char *pattern,
+                         struct error *err); // STATUS_JOB with the place
 void step_pattern_destroy(struct step_pattern *pattern);
 
-// A step begins at each match and ends where the next begins (the last at the end of the text). Text before the first
-// match belongs to no step; no match: the whole text is one step.
-int steps_from_pattern(const struct step_pattern *pattern, const char *text, size_t size, struct span_list *spans,
-                       struct error *err);
+// A step begins at each match and ends where the next begins (the last at the end of the text). Text before
+// the first match belongs to no step; no match: the whole text is one step.
+int steps_from_pattern(const struct step_pattern *pattern, const char *text, size_t size,
+                       struct span_list *spans, struct error *err);
 
-// Tokens [start, end) owned by each step: those whose first byte lies in the step's span. A step that owns none (cut off
-// by truncation, or empty) has start == end. Steps are ascending and disjoint; tokens are in text order except those
-// added by the template (first < 0), which no step owns.
+// Tokens [start, end) owned by each step: those whose first byte lies in the step's span. A step that owns
+// none (cut off by truncation, or empty) has start == end. Steps are ascending and disjoint; tokens are in
+// text order except those added by the template (first < 0), which no step owns.
 struct token_span {
     uint32_t start;
     uint32_t end;
 };
 
-void steps_own_tokens(const struct byte_span *steps, size_t step_count, const int64_t *first, size_t token_count,
-                      struct token_span *out);
+void steps_own_tokens(const struct byte_span *steps, size_t step_count, const int64_t *first,
+                      size_t token_count, struct token_span *out);
 
 #endif

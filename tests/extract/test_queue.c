@@ -120,10 +120,8 @@ static void test_close_wakes_taker(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order_and_end),
-        cmocka_unit_test(test_trying),
-        cmocka_unit_test(test_two_threads),
-        cmocka_unit_test(test_close_wakes_pusher),
+        cmocka_unit_test(test_order_and_end),     cmocka_unit_test(test_trying),
+        cmocka_unit_test(test_two_threads),       cmocka_unit_test(test_close_wakes_pusher),
         cmocka_unit_test(test_close_wakes_taker),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

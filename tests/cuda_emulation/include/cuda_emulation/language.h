@@ -53,9 +53,9 @@ void emulation_warp_collective(unsigned mask, const char *name, void *argument,
 // Every lane of the warp gives `bytes` bytes and gets those of all 32 lanes, in their order.
 void emulation_warp_exchange(const void *in, size_t bytes, void *all);
 
-// For the twin of cp.async: `bytes` bytes (zeros from NULL) arrive somewhere between this call and the wait for
-// their group; emulation_copy_commit ends a group, emulation_copy_wait waits until at most `groups` of this
-// thread's are under way.
+// For the twin of cp.async: `bytes` bytes (zeros from NULL) arrive somewhere between this call and the wait
+// for their group; emulation_copy_commit ends a group, emulation_copy_wait waits until at most `groups` of
+// this thread's are under way.
 void emulation_copy_async(void *to, const void *from, size_t bytes);
 void emulation_copy_commit(void);
 void emulation_copy_wait(int groups);
