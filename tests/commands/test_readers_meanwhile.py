@@ -21,6 +21,12 @@ def consistent(told):
 
 
 def test_readers_of_a_run_that_goes_on(tmp_path):
+    """On a busy machine a run may end before anybody looks: then another."""
+    assert any(look_at_a_run(tmp_path / str(attempt)) > 0 for attempt in range(8))
+
+
+def look_at_a_run(tmp_path):
+    """How many looks found the run at work."""
     job = Job(tmp_path / "job", make_problems(PROBLEMS), batch={"problems": 1, "tokens": 128, "window": 16},
               run={"checkpoint_every": 1})
     runner = job.start()
@@ -58,10 +64,10 @@ def test_readers_of_a_run_that_goes_on(tmp_path):
             break
     runner.communicate()
     assert runner.returncode == OK
-    assert sum(looks.values()) > 0  # or nobody looked while it ran
     print(f"\nlooks while it ran: {looks}; verify saw {len(seen)} states")
     job.check_finished(PROBLEMS)
     assert len(Run(job.output)) == PROBLEMS == len(read_latents(job, ["hs_000"]))
+    return sum(looks.values())
 
 
 def test_a_killed_run_is_sound(tmp_path):
