@@ -148,22 +148,27 @@ struct link {
     uint64_t number;
     char chain[DIGEST_HEX];
     char shard[64]; // name of its shard, or empty
+    bool sound;     // what the hash does not cover: its own length, and the first checkpoint's zeros
 };
 
 // Links from `first` on, by number; *found false at the end. A gap in the numbers is a broken chain.
 static int read_link(struct ledger *ledger, uint64_t first, struct link *link, bool *found,
                      struct error *err) {
     struct query query;
-    query_begin(&query, ledger,
-                "SELECT c.number, c.chain, ifnull((SELECT name FROM shard WHERE shard.checkpoint = c.number "
-                "LIMIT 1), '') "
-                "FROM checkpoint AS c WHERE c.number >= ?1 ORDER BY c.number LIMIT 1");
+    query_begin(
+        &query, ledger,
+        "SELECT c.number, c.chain, ifnull((SELECT name FROM shard WHERE shard.checkpoint = c.number "
+        "LIMIT 1), ''), "
+        "length(c.chain) = 64 AND (c.number > 0 OR (c.shards = 0 AND c.batches = 0 AND c.window = 0 AND "
+        "c.window_batch = 0 AND c.finished = 0)) FROM checkpoint AS c WHERE c.number >= ?1 ORDER BY c.number "
+        "LIMIT 1");
     query_bind_u64(&query, 1, first);
     int status = query_next(&query, found, err);
     if (status == STATUS_OK && *found) {
         link->number = query_u64(&query, 0);
         query_text(&query, 1, link->chain, sizeof link->chain);
         query_text(&query, 2, link->shard, sizeof link->shard);
+        link->sound = query_i64(&query, 3) != 0;
     }
     query_end(&query);
     if (status == STATUS_OK && *found && link->number != first) {
@@ -177,7 +182,7 @@ static int check_link(struct ledger *ledger, const struct link *link, const char
                       struct error *err) {
     char hex[DIGEST_HEX];
     int status = ledger_link(ledger, link->number, previous, hex, err);
-    if (status == STATUS_OK && strcmp(hex, link->chain) != 0) {
+    if (status == STATUS_OK && (!link->sound || strcmp(hex, link->chain) != 0)) {
         const char *shard = link->shard[0] != 0 ? link->shard
                             : link->number == 0 ? "identity and survey"
                                                 : "no shard";

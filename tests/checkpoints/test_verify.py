@@ -225,6 +225,14 @@ def test_rows_changed_with_a_matching_hash_are_found(run):
     assert any(re.search(r"problem 'aufgabe-.*row 3 of hs_003 is not finite", line) for line in lines), lines
 
 
+@pytest.mark.parametrize("change", ["chain = chain || 'x' WHERE number = 1", "batches = 1 WHERE number = 0", "window = 1 WHERE number = 0",
+                                    "shards = 1 WHERE number = 0", "window_batch = 1 WHERE number = 0", "finished = 1 WHERE number = 0"])
+def test_what_no_hash_covers_is_looked_at(run, change):
+    with sqlite3.connect(run / "ledger.sqlite") as db:
+        assert db.execute(f"UPDATE checkpoint SET {change}").rowcount == 1
+    assert any("are not those that were written" in line for line in verify(run)), verify(run)
+
+
 # ---- the layout as h5py sees it ----------------------------------------------------------------------------------
 
 
