@@ -22,7 +22,8 @@ static const struct {
 } part_names[] = {
     {"peaks", BENCH_PEAKS},         {"products", BENCH_PRODUCTS}, {"small", BENCH_SMALL},
     {"attention", BENCH_ATTENTION}, {"block", BENCH_BLOCK},       {"rows", BENCH_ROWS},
-    {"copies", BENCH_COPIES},       {"threads", BENCH_THREADS},   {"all", (1 << 8) - 1},
+    {"copies", BENCH_COPIES},       {"threads", BENCH_THREADS},   {"sustained", BENCH_SUSTAINED},
+    {"all", (1 << 9) - 1},
 };
 
 static const size_t text_lengths[] = {300, 2048, 8192};
@@ -46,13 +47,29 @@ const struct bench_shape *bench_shape_find(const char *name) {
     return NULL;
 }
 
-unsigned bench_part_find(const char *name) {
+static unsigned find_part(const char *name, size_t length) {
     for (size_t i = 0; i < sizeof part_names / sizeof part_names[0]; i++) {
-        if (strcmp(part_names[i].name, name) == 0) {
+        if (strncmp(part_names[i].name, name, length) == 0 && part_names[i].name[length] == 0) {
             return part_names[i].parts;
         }
     }
     return 0;
+}
+
+unsigned bench_parts_find(const char *names) {
+    unsigned found = 0;
+    for (;; names++) {
+        size_t length = strcspn(names, ",");
+        unsigned part = find_part(names, length);
+        if (part == 0) {
+            return 0;
+        }
+        found |= part;
+        names += length;
+        if (*names == 0) {
+            return found;
+        }
+    }
 }
 
 // ---- measuring ----
@@ -106,7 +123,8 @@ int bench_time_steps(struct bench *bench, unsigned steps, struct bench_times *ou
     *out = (struct bench_times){0};
     double seconds[STEPS] = {0};
     double started = clock_seconds();
-    int status = bench_run_steps(&bench->blocks, 0, steps, seconds, err);
+    int status = bench_report_save(bench, err);
+    status = status == STATUS_OK ? bench_run_steps(&bench->blocks, 0, steps, seconds, err) : status;
     for (int i = 0; i < bench->options.repeats && status == STATUS_OK; i++) {
         double peak = 0;
         status = bench->device->ops->peak(bench->device, device_dtype(bench->device), &peak, err);
@@ -241,14 +259,18 @@ static int measure(struct bench *bench, struct error *err) {
         {BENCH_ROWS, "rows", bench_rows},
         {BENCH_COPIES, "copies", bench_copies},
         {BENCH_THREADS, "threads", bench_threads},
+        {BENCH_SUSTAINED, "sustained", bench_sustained},
     };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         bench->part = parts[i].name;
-        int status = (bench->options.parts & parts[i].part) != 0 ? parts[i].run(bench, err) : STATUS_OK;
+        int status = STATUS_OK;
+        if ((bench->options.parts & parts[i].part) != 0) {
+            status = parts[i].run(bench, err);
+            status = status == STATUS_OK ? bench_report_save(bench, err) : status;
+        }
         if (status != STATUS_OK) {
             return status;
         }
-        fflush(bench->out);
     }
     return STATUS_OK;
 }
@@ -264,17 +286,22 @@ int bench_device(struct device *device, const struct device_options *opened,
                  const struct bench_options *options, FILE *out, struct error *err) {
     struct bench bench = {.device = device, .opened = *opened, .options = *options, .out = out};
     bench.options.shape = options->shape != NULL ? options->shape : &shapes[0];
-    bench.options.parts = options->parts != 0 ? options->parts : bench_part_find("all");
+    bench.options.parts = options->parts != 0 ? options->parts : bench_parts_find("all");
     bench.options.tokens = options->tokens > 0 ? options->tokens : 8192;
     bench.options.repeats = options->repeats > 0 ? options->repeats : 5;
-    bool tuned = (bench.options.parts & (BENCH_PRODUCTS | BENCH_BLOCK)) != 0;
+    bench.options.seconds = options->seconds > 0 ? options->seconds : 5;
+    bool tuned = (bench.options.parts & (BENCH_PRODUCTS | BENCH_BLOCK | BENCH_SUSTAINED)) != 0;
     int status = bench_report_open(&bench, err);
     status = status == STATUS_OK ? bench_blocks_open(&bench.blocks, device, bench.options.shape,
                                                      count_blocks(&bench), bench.options.tokens, tuned, err)
                                  : status;
     device_seal(device);
     status = status == STATUS_OK ? measure(&bench, err) : status;
-    status = status == STATUS_OK ? bench_report_write(&bench, err) : status;
+    status = status == STATUS_OK ? bench_report_finish(&bench, err) : status;
+    if (status != STATUS_OK) {
+        struct error ignored; // the first one counts
+        (void)bench_report_save(&bench, &ignored);
+    }
     bench_report_close(&bench);
     bench_blocks_close(&bench.blocks);
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "benchmark");

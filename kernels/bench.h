@@ -27,21 +27,27 @@ enum bench_part {
     BENCH_THREADS = 1 << 5,   // CPU: a block with one thread, with two and with all
     BENCH_ROWS = 1 << 6,      // norms, rotation and SwiGLU, in bytes a second
     BENCH_COPIES = 1 << 7,    // GPU: between pinned host memory and the device
+    BENCH_SUSTAINED = 1 << 8, // a block's products in turn without a pause: what clocks and power allow for
+                              // long
 };
 
-// A bench_part by name ("products"), every part for "all"; 0 when there is no such name.
-unsigned bench_part_find(const char *name);
+// The bench_parts of names with commas between them ("products,rows"), every part for "all"; 0 when there is
+// no such name among them.
+unsigned bench_parts_find(const char *names);
 
 struct bench_options {
     const struct bench_shape *shape; // NULL: qwen3-0.6b
     unsigned parts;                  // of bench_part; 0: all
     size_t tokens;                   // of the largest batch; 0: 8,192
-    int repeats; // the best of at most so many runs counts (long ones run less often); 0: 5
-    FILE *json;  // gets the same figures as one JSON object; NULL: nothing does
+    int repeats;      // the best of at most so many runs counts (long ones run less often); 0: 5
+    double seconds;   // of BENCH_SUSTAINED; 0: 5
+    const char *json; // a file that gets the same figures as one JSON object; NULL: nothing does
 };
 
 // Measures the device (opened, not yet reserved; it is reserved and sealed here) and prints one table to
-// `out`. `opened`: as the device was opened, for those parts that open another.
+// `out`, each line as soon as it is known. The JSON file is whole at any moment: it holds what was known
+// before the measurement that goes on now ("complete": false), so that a run that is cut off leaves what it
+// had. `opened`: as the device was opened, for those parts that open another.
 int bench_device(struct device *device, const struct device_options *opened,
                  const struct bench_options *options, FILE *out, struct error *err);
 

@@ -14,6 +14,7 @@ struct bench {
     const char *part; // that runs now
     json_t *report;
     bool report_failed;
+    bool report_replaces; // options.json names a file, or nothing yet: it is written aside and renamed
 };
 
 struct bench_times {
@@ -36,14 +37,18 @@ int bench_time_steps(struct bench *bench, unsigned steps, struct bench_times *ou
 // ---- bench_report.c ----
 
 int bench_report_open(struct bench *bench, struct error *err); // prints the device
-int bench_report_write(struct bench *bench, struct error *err);
+// Writes what is known into the file, when that is one that can be replaced; otherwise only the end is
+// written, by bench_report_finish.
+int bench_report_save(struct bench *bench, struct error *err);
+int bench_report_finish(struct bench *bench, struct error *err);
 void bench_report_close(struct bench *bench);
 
 // One line of the table, "what value unit rest", kept for the report. The report owns what is returned; NULL
-// when it could not be kept, which bench_report_write says.
+// when it could not be kept, which bench_report_save says.
 __attribute__((format(printf, 5, 6))) json_t *bench_print(struct bench *bench, const char *what, double value,
                                                           const char *unit, const char *format, ...);
 void bench_add(json_t *figure, const char *key, double value); // one more number, if it is finite
+void bench_add_text(struct bench *bench, const char *key, const char *value); // beside the figures
 // As a share of `limit` operations a second. of: what the limit is; NULL: the peak that the table begins
 // with.
 void bench_print_rate(struct bench *bench, const char *name, double operations, double seconds, double limit,
@@ -61,6 +66,10 @@ int bench_small(struct bench *bench, struct error *err);
 
 int bench_rows(struct bench *bench, struct error *err);
 int bench_copies(struct bench *bench, struct error *err);
+
+// ---- bench_sustained.c ----
+
+int bench_sustained(struct bench *bench, struct error *err);
 
 // ---- bench_threads.c ----
 

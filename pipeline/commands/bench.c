@@ -1,14 +1,5 @@
-#include <fcntl.h>
-#include <string.h>
-
-#include "commands/command.h"
 #include "kernels/bench.h"
-
-// Where the user says, be it a device; fopen would make a file that anybody may write.
-static FILE *create(const char *path) {
-    int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    return descriptor < 0 ? NULL : fdopen(descriptor, "w");
-}
+#include "commands/command.h"
 
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
@@ -16,26 +7,21 @@ static int run(struct command_context *context, struct error *err) {
                                      .cpu_path = argument_text(arguments, "--cpu-path", NULL)};
     struct bench_options bench = {
         .shape = bench_shape_find(argument_text(arguments, "--shape", "qwen3-0.6b")),
-        .parts = bench_part_find(argument_text(arguments, "--part", "all")),
+        .parts = bench_parts_find(argument_text(arguments, "--part", "all")),
         .tokens = (size_t)argument_integer(arguments, "--tokens", 8192),
         .repeats = (int)argument_integer(arguments, "--repeats", 5),
+        .seconds = (double)argument_integer(arguments, "--seconds", 5),
+        .json = argument_text(arguments, "--json", NULL),
     };
     struct device *device = NULL;
     if (!dtype_parse(argument_text(arguments, "--dtype", "bfloat16"), &options.dtype)) {
         return error_set(err, STATUS_USAGE, "--dtype is bfloat16 or float32");
-    }
-    const char *json = argument_text(arguments, "--json", NULL);
-    if (json != NULL && (bench.json = create(json)) == NULL) {
-        return error_set_errno(err, STATUS_WRITE, "cannot write %s", json);
     }
     int status = device_open(&device, argument_text(arguments, "--device", "auto"), &options, err);
     if (status == STATUS_OK) {
         status = bench_device(device, &options, &bench, context->out, err);
     }
     device_close(device);
-    if (bench.json != NULL && fclose(bench.json) != 0 && status == STATUS_OK) {
-        status = error_set_errno(err, STATUS_WRITE, "cannot write %s", json);
-    }
     return status;
 }
 
@@ -72,9 +58,16 @@ static const struct option options[] = {
      .choices = "qwen3-0.6b|qwen3-8b|tiny"},
     {.name = "--part",
      .kind = OPTION_TEXT,
-     .value = "PART",
+     .value = "PART[,PART...]",
      .help = "of the table (default: all)",
-     .choices = "all|peaks|products|small|attention|block|rows|copies|threads"},
+     .choices = "all|peaks|products|small|attention|block|rows|copies|threads|sustained",
+     .list = true},
+    {.name = "--seconds",
+     .kind = OPTION_INTEGER,
+     .value = "N",
+     .help = "that the part sustained takes (default: 5)",
+     .minimum = 1,
+     .maximum = 600},
     {.name = "--tokens",
      .kind = OPTION_INTEGER,
      .value = "N",
@@ -90,6 +83,13 @@ const struct command command_bench = {
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .details =
+        "The part sustained runs a block's products in turn for --seconds without a pause, and says what a\n"
+        "GPU's monitoring saw meanwhile: the lowest clock, the power, and the reasons for throttling.\n"
+        "\n"
+        "Each line is printed when it is known. The file of --json is whole at any moment: a run that is "
+        "cut\n"
+        "off leaves in it what was measured before, with \"complete\": false.\n"
+        "\n"
         "tools/bench compares a whole extraction with transformers, and the tokenizer with tokenizers.\n",
     .run = run,
 };

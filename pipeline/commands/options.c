@@ -44,8 +44,7 @@ static bool parse_integer(const char *text, int64_t *out) {
     return errno == 0;
 }
 
-static bool is_choice(const char *choices, const char *text) {
-    size_t length = strlen(text);
+static bool is_choice(const char *choices, const char *text, size_t length) {
     for (const char *start = choices; start != NULL; start = strchr(start, '|')) {
         start += *start == '|';
         if (strncmp(start, text, length) == 0 && (start[length] == '|' || start[length] == 0) && length > 0) {
@@ -53,6 +52,22 @@ static bool is_choice(const char *choices, const char *text) {
         }
     }
     return false;
+}
+
+// Every part between commas has to be a choice.
+static int check_choices(const struct option *option, const char *text, struct error *err) {
+    for (;; text++) {
+        size_t length = option->list ? strcspn(text, ",") : strlen(text);
+        if (!is_choice(option->choices, text, length)) {
+            return error_set(err, STATUS_USAGE, "%s is one of %s%s, not '%.*s'", option->name,
+                             option->choices, option->list ? ", or a list with commas" : "", (int)length,
+                             text);
+        }
+        text += length;
+        if (*text == 0) {
+            return STATUS_OK;
+        }
+    }
 }
 
 static int set_value(const struct option *option, struct argument *argument, const char *text,
@@ -68,13 +83,10 @@ static int set_value(const struct option *option, struct argument *argument, con
         }
         return STATUS_OK;
     }
-    if (option->choices != NULL && !is_choice(option->choices, text)) {
-        return error_set(err, STATUS_USAGE, "%s is one of %s, not '%s'", option->name, option->choices, text);
+    if (option->choices != NULL) {
+        return check_choices(option, text, err);
     }
-    if (text[0] == 0) {
-        return error_set(err, STATUS_USAGE, "%s is empty", option->name);
-    }
-    return STATUS_OK;
+    return text[0] != 0 ? STATUS_OK : error_set(err, STATUS_USAGE, "%s is empty", option->name);
 }
 
 // One option at argv[*index]; moves *index to the last word it used.

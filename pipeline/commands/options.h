@@ -30,6 +30,7 @@ struct option {
     // Of a text, "npy|hdf5": anything else is refused; NULL: any text that is not empty. A flag may have some
     // too, and is then given alone or as "--name=CHOICE".
     const char *choices;
+    bool list;                // of a text with choices: any number of them, separated by commas
     int64_t minimum, maximum; // of an integer, both allowed
     bool required;
 };

@@ -1,0 +1,120 @@
+"""strata bench: several parts in one process, the sustained rate with what the device said meanwhile, and what a run that is cut off
+leaves."""
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+import support
+from support import OK, STRATA, USAGE, clean_environment, strata
+
+CPU = ("bench", "--device", "cpu", "--threads", "1", "--shape", "tiny", "--tokens", "64", "--repeats", "1")
+needs_emulation = pytest.mark.skipif(not support.EMULATED.exists(), reason="built without the emulation of CUDA")
+
+
+def names(report, part):
+    return [figure["what"] for figure in report["figures"] if figure["part"] == part]
+
+
+def emulated(*words, **settings):
+    return strata("bench", "--device", "cuda:0", "--shape", "tiny", "--tokens", "64", "--repeats", "1", *words,
+                  environment=clean_environment(**{f"CUDA_EMULATION_{name}": str(value) for name, value in settings.items()}),
+                  program=support.EMULATED)
+
+
+def test_parts_as_a_list(tmp_path):
+    file = tmp_path / "bench.json"
+    file.write_text("of an earlier run")
+    done = strata(*CPU, "--part", "rows,peaks,rows", "--json", file)
+    assert done.code == OK, done
+    report = json.loads(file.read_text())
+    assert report["complete"] is True and report["shape"] == "tiny"
+    assert {figure["part"] for figure in report["figures"]} == {"peaks", "rows"}
+    assert len(done.out.splitlines()) == 1 + len(report["figures"])
+    assert os.listdir(tmp_path) == ["bench.json"]
+
+
+@pytest.mark.parametrize("parts, wrong", [("rowz", "rowz"), ("rows,rowz", "rowz"), ("rows,", ""), (",rows", ""), ("", ""), ("row", "row"),
+                                          ("rows peaks", "rows peaks"), ("rows|peaks", "rows|peaks")])
+def test_unknown_part(parts, wrong):
+    done = strata(*CPU, "--part", parts)
+    assert done.code == USAGE
+    assert f"not '{wrong}'" in done.err and "products|small|attention|block|rows" in done.err and "list" in done.err
+
+
+def test_other_choices_are_no_lists():
+    done = strata(*CPU, "--dtype", "bfloat16,float32")
+    assert done.code == USAGE and "--dtype is one of bfloat16|float32, not 'bfloat16,float32'" in done.err
+
+
+def check_sustained(report):
+    first, last, tokens = (next(f for f in report["figures"] if f["what"] == what) for what in
+                           ("products in turn, first second", "products in turn, last second", "token/s of a block's products"))
+    assert first["unit"] == last["unit"] == "GFLOP/s" and tokens["unit"] == "tokens/s"
+    assert {f["part"] for f in (first, last, tokens)} == {"sustained"}
+    assert last["limit"] == first["value"] > 0 and last["value"] > 0
+    attended, kv, hidden, intermediate = 64, 32, 64, 192  # the shape tiny
+    operations = 2 * hidden * (attended + 2 * kv + attended + 3 * intermediate)  # of a token
+    assert tokens["value"] * operations == pytest.approx(last["value"] * 1e9, rel=1e-6)
+
+
+def test_sustained_on_the_cpu(tmp_path):
+    file = tmp_path / "bench.json"
+    done = strata(*CPU, "--part", "sustained", "--seconds", "1", "--json", file)
+    assert done.code == OK, done
+    report = json.loads(file.read_text())
+    check_sustained(report)
+    assert len(report["figures"]) == 3 and report["throttle_reasons"] == "unknown"
+
+
+@needs_emulation
+def test_sustained_on_a_gpu_that_is_held_back(tmp_path):
+    file = tmp_path / "bench.json"
+    done = emulated("--part", "sustained", "--seconds", "4", "--json", file, NVML_CLOCK=1980, NVML_SLOW_CLOCK=1410, SLOW="1:0",
+                    NVML_POWER=699500, NVML_REASONS=0x24)
+    assert done.code == OK, done
+    report = json.loads(file.read_text())
+    check_sustained(report)
+    known = {f["what"]: (f["value"], f["unit"]) for f in report["figures"]}
+    assert known["lowest SM clock"] == (1410, "MHz") and known["power"] == (699.5, "W")
+    assert report["throttle_reasons"] == "power+thermal"
+    assert "throttle reasons: power+thermal" in done.out
+
+
+@needs_emulation
+def test_sustained_without_monitoring(tmp_path):
+    file = tmp_path / "bench.json"
+    done = emulated("--part", "sustained", "--seconds", "1", "--json", file, NVML=0)
+    assert done.code == OK, done
+    report = json.loads(file.read_text())
+    check_sustained(report)
+    assert len(report["figures"]) == 3 and report["throttle_reasons"] == "unknown"
+
+
+def test_a_run_that_is_cut_off_leaves_what_it_had(tmp_path):
+    file = tmp_path / "bench.json"
+    with subprocess.Popen([STRATA, *CPU, "--part", "rows,sustained", "--seconds", "600", "--json", file], stdout=subprocess.PIPE,
+                          text=True, env=clean_environment()) as bench:
+        lines = [bench.stdout.readline() for _ in range(4)]  # the device and three figures: each printed when it is known
+        while len(json.loads(file.read_text())["figures"]) < 3:  # whole at any moment
+            time.sleep(0.01)
+        bench.kill()
+        bench.wait()
+        assert lines[1].startswith("RMSNorm ") and lines[3].startswith("SwiGLU ") and bench.stdout.read() == ""
+    report = json.loads(file.read_text())
+    assert report["complete"] is False
+    assert names(report, "rows") == ["RMSNorm", "norm and rotation of heads", "SwiGLU"] and names(report, "sustained") == []
+
+
+def test_a_device_is_written_to_and_not_replaced():
+    done = strata(*CPU, "--part", "rows", "--json", "/dev/stderr")
+    assert done.code == OK
+    assert json.loads(done.err)["complete"] is True
+
+
+def test_a_file_that_cannot_be_written_is_known_before_anything_is_measured(tmp_path):
+    done = strata(*CPU, "--part", "rows", "--json", tmp_path / "missing" / "bench.json")
+    assert done.code == support.WRITE and "bench.json" in done.err
+    assert "RMSNorm" not in done.out
