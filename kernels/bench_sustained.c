@@ -161,16 +161,26 @@ static int work(struct sustained *s, struct error *err) {
     return status;
 }
 
+// "of 1980", or nothing where that is not known.
+static const char *of_most(double most, char *out, size_t size) {
+    out[0] = 0;
+    if (most > 0) {
+        snprintf(out, size, "of %.0f", most);
+    }
+    return out;
+}
+
 static void print_conditions(struct bench *bench, const struct conditions *seen) {
     char reasons[128];
+    char most[32];
     device_throttle_names(seen->reasons, reasons, sizeof reasons);
     if (seen->lowest_clock >= 0) {
-        bench_print(bench, "lowest SM clock", seen->lowest_clock, "MHz", "of %d, throttle reasons: %s",
-                    (int)seen->clock_most, reasons);
+        bench_print(bench, "lowest SM clock", seen->lowest_clock, "MHz", "%-11s throttle reasons: %s",
+                    of_most(seen->clock_most, most, sizeof most), reasons);
     }
     if (seen->power_samples > 0) {
-        bench_print(bench, "power", seen->power / (double)seen->power_samples, "W", "of %.0f",
-                    seen->power_limit);
+        bench_print(bench, "power", seen->power / (double)seen->power_samples, "W", "%s",
+                    of_most(seen->power_limit, most, sizeof most));
     }
     bench_add_text(bench, "throttle_reasons", reasons);
 }

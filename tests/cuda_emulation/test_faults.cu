@@ -186,13 +186,17 @@ std::vector<cublasLtMatmulHeuristicResult_t> heuristics(const Product &p, uint64
     return results;
 }
 
-std::vector<float> multiplied(const Product &p, const cublasLtMatmulAlgo_t &algorithm,
-                              cublasStatus_t *status) {
+constexpr size_t WORKSPACE = 4 << 16;
+
+// byte: what the workspace is full of.
+std::vector<float> multiplied(const Product &p, const cublasLtMatmulAlgo_t &algorithm, cublasStatus_t *status,
+                              int byte = 0) {
     float one = 1;
     float zero = 0;
+    MUST(cudaMemset(p.workspace, byte, WORKSPACE));
     *status = cublasLtMatmul(p.handle, p.desc, &one, p.device_weights, p.weights, p.device_input, p.input,
                              &zero, p.device_output, p.output, p.device_output, p.output, &algorithm,
-                             p.workspace, 4 << 16, nullptr);
+                             p.workspace, WORKSPACE, nullptr);
     return fetched(p.device_output, ROWS * TOKENS);
 }
 
@@ -264,6 +268,24 @@ void test_split_sum(void **) {
     product_close(&p);
 }
 
+// Two give what was in their workspace; they work as long as that is zeros.
+void test_workspace(void **) {
+    Product p = product_open(CUDA_R_32F);
+    unsigned found = 0;
+    for (const auto &result : heuristics(p, WORKSPACE)) {
+        cublasStatus_t status;
+        int id = id_of(result.algo);
+        std::vector<float> zeros = multiplied(p, result.algo, &status);
+        std::vector<float> full = multiplied(p, result.algo, &status, 0xff);
+        bool differs = memcmp(zeros.data(), full.data(), zeros.size() * sizeof(float)) != 0;
+        assert_true(id == 21 || differs == (id == 13 || id == 15));
+        assert_true(result.workspaceSize > 0 || !differs);
+        found += differs && id != 21;
+    }
+    assert_int_equal(found, 2);
+    product_close(&p);
+}
+
 void test_tf32(void **) {
     Ending ending = in_child({}, [] {
         cublasLtMatmulDesc_t desc;
@@ -280,7 +302,7 @@ int main() {
         cmocka_unit_test(test_launch_fails), cmocka_unit_test(test_device_lost),
         cmocka_unit_test(test_report),       cmocka_unit_test(test_libraries),
         cmocka_unit_test(test_products),     cmocka_unit_test(test_split_sum),
-        cmocka_unit_test(test_tf32),
+        cmocka_unit_test(test_workspace),    cmocka_unit_test(test_tf32),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
