@@ -61,6 +61,7 @@ struct device_description {
                         // identity
     int threads;        // host threads that compute
     bool queues;        // calls return before the work is done: queue the next batch before waiting for one
+    bool host_staging;  // DEVICE_STAGING is host memory, beside the device's own
     uint64_t memory;    // bytes in all: RAM or the GPU's
     uint64_t memory_free;
 };
@@ -248,6 +249,12 @@ int device_matmul(struct device *device, void *out, const void *x, const struct 
 int device_matmul_tune(struct device *device, void *out, void *x, const struct device_matrix *matrix,
                        const void *bias, enum device_store store, struct error *err);
 
+// Whether products of this shape, store and bias can be computed in batches of `tokens`, before any memory is
+// there. STATUS_DEVICE, saying why, when not (the CUDA back end: cuBLASLt knows no algorithm that keeps a
+// row's bits).
+int device_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
+                        enum device_store store, struct error *err);
+
 // What was chosen, one line a shape in the order of tuning ("4096x12288 store bias=0 ..."), appended with a
 // final 0 that is not counted; empty where there is nothing to choose. Part of a run's identity.
 int device_algorithms(const struct device *device, struct buffer *text, struct error *err);
@@ -292,6 +299,28 @@ int device_attention(struct device *device, void *out, const void *qkv, const st
 // bfloat16: silu is rounded, then the product.
 int device_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
                   struct error *err);
+
+struct device_shape { // of a model's blocks
+    struct device_heads heads;
+    size_t hidden;
+    size_t intermediate;
+};
+
+struct device_refusal { // of a shape
+    enum device_dimension {
+        DEVICE_HIDDEN,
+        DEVICE_INTERMEDIATE,
+        DEVICE_HEADS,
+        DEVICE_KV_HEADS,
+        DEVICE_HEAD_DIM
+    } dimension;   // the one that is refused
+    char can[128]; // which ones are not: "multiples of 8 up to 256"
+};
+
+// Whether the device's operations are built for blocks of this shape: what is admitted here none of them
+// refuses for its sizes, and what is refused here one of them does. Products apart: device_check_matmul.
+bool device_supports(const struct device *device, const struct device_shape *shape,
+                     struct device_refusal *refusal);
 
 struct device_span { // tokens [start, end) of the packed batch, start < end
     int32_t start;

@@ -60,10 +60,10 @@ static int fit_plan(const struct device *device, const struct device_plan *plan,
 // Refuses a plan that does not fit, with one column a purpose.
 static int refuse_plan(const struct device *device, const struct fit *fit, struct error *err) {
     const size_t *bytes = fit->whole.bytes;
-    char host[80] = "";
-    if (!fit->host_fits) {
-        snprintf(host, sizeof host, "; of the host's memory, for staging, %.3f GiB are free",
-                 gib(fit->host_available));
+    char host[96] = "";
+    if (device->staging_is_host && fit->host_available != UINT64_MAX) {
+        snprintf(host, sizeof host, "; of the host's memory, for staging, %.3f GiB are free%s",
+                 gib(fit->host_available), fit->host_fits ? "" : ", which is too little");
     }
     return error_set(
         err, STATUS_DEVICE,
@@ -98,7 +98,11 @@ int device_reserve(struct device *device, const struct device_plan *plan, struct
         void *base = NULL;
         status = device->ops->arena(device, (enum device_purpose)p, fit.whole.bytes[p], &base, err);
         if (status != STATUS_OK) {
-            return error_wrap(err, "%s", purpose_names[p]);
+            bool pinned = p == DEVICE_STAGING && device->staging_is_host;
+            return error_wrap(err, "%s%s", purpose_names[p],
+                              pinned ? " in the host's memory, which the system would not pin (fewer "
+                                       "latents.layers, a smaller batch.tokens or 16-bit latents take less)"
+                                     : "");
         }
         device->base[p] = base;
         device->capacity[p] = fit.whole.bytes[p];

@@ -58,6 +58,8 @@ struct device_ops {
                     size_t tokens, size_t hidden, struct error *err);
     int (*matmul)(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
                   const void *bias, size_t tokens, enum device_store store, struct error *err);
+    int (*check_matmul)(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
+                        enum device_store store, struct error *err); // NULL: every shape can be computed
     // NULL where there is nothing to choose: all three or none.
     int (*matmul_tune)(struct device *device, void *out, void *x, const struct device_matrix *matrix,
                        const void *bias, enum device_store store, struct error *err);
@@ -78,6 +80,9 @@ struct device_ops {
     int (*attention)(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
                      const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
                      struct error *err);
+    // Beside what device_supports refuses on every device.
+    bool (*supports)(const struct device *device, const struct device_shape *shape,
+                     struct device_refusal *refusal);
     int (*swiglu)(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
                   struct error *err);
     int (*pool)(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,

@@ -256,6 +256,7 @@ static const struct device_ops cpu_ops = {
     .rms_norm = cpu_rms_norm,
     .matmul = cpu_matmul,
     .qk_norm_rope = cpu_qk_norm_rope,
+    .supports = cpu_supports,
     .attention_scratch = cpu_attention_scratch,
     .attention = cpu_attention,
     .swiglu = cpu_swiglu,

@@ -1,7 +1,7 @@
 // Attention: the list of tiles, and the choice of a kernel.
 #include "kernels/cuda/attention.h"
 
-enum { TILES_THREADS = 128, HEAD_DIM_STEP = 8, HEAD_DIM_MOST = 256 };
+enum { TILES_THREADS = 128 };
 
 // ---- tiles ----
 
@@ -50,8 +50,8 @@ static __global__ void __launch_bounds__(TILES_THREADS)
 // ---- launch ----
 
 extern "C" bool attention_has(enum dtype dtype, size_t head_dim) {
-    return (dtype == DTYPE_F32 || dtype == DTYPE_BF16) && head_dim > 0 && head_dim <= HEAD_DIM_MOST &&
-           head_dim % HEAD_DIM_STEP == 0;
+    return (dtype == DTYPE_F32 || dtype == DTYPE_BF16) && head_dim > 0 && head_dim <= ATTENTION_HEAD_MOST &&
+           head_dim % ATTENTION_HEAD_STEP == 0;
 }
 
 extern "C" cudaError_t launch_attention_tiles(cudaStream_t stream, struct attention_tile *tiles,

@@ -219,6 +219,10 @@ static inline struct product_call product_call(const struct product *product, vo
                                  .bias = bias};
 }
 
+// What cuBLASLt needs to know of a product whose shape is set; and the end of that, accepts zeros.
+int cuda_product_describe(struct cuda_device *cuda, struct product *product, struct error *err);
+void cuda_product_destroy(const struct cublaslt *lt, struct product *product);
+
 // Puts the product on `compute`. No ordering: cuda_queue_begin was called.
 cublasStatus_t cuda_product_run(struct cuda_device *cuda, const struct product *product,
                                 const struct product_call *call);
@@ -262,6 +266,13 @@ bool algorithm_in_order(const struct algorithm_settings *settings); // no sum is
 void algorithm_name(const struct algorithm_settings *settings, char *out, size_t size);
 int cuda_algorithms(const struct device *device, struct buffer *text, struct error *err);
 int cuda_set_algorithms(struct device *device, const char *text, bool binding, struct error *err);
+
+// ---- supports.c ----
+
+bool cuda_supports(const struct device *device, const struct device_shape *shape,
+                   struct device_refusal *refusal);
+int cuda_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
+                      enum device_store store, struct error *err);
 
 // ---- operations.c ----
 

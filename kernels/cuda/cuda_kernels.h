@@ -50,7 +50,10 @@ static inline size_t attention_tiles_most(size_t tokens) {
 // Tiles of a batch, from starts in host memory; the launch's grid.
 size_t attention_tile_count(const int32_t *host_starts, size_t texts);
 
-// False when the head size is not one the kernels are built for (multiples of 8 up to 256).
+// Sizes of heads that the kernels are built for: multiples of the step.
+enum { ATTENTION_HEAD_STEP = 8, ATTENTION_HEAD_MOST = 256 };
+
+// False when the head size is not one of them.
 bool attention_has(enum dtype dtype, size_t head_dim);
 
 // Fills tiles [tile_count], tile_count = attention_tile_count(...) > 0, from `starts` (device memory).

@@ -97,20 +97,23 @@ static int check_memory(struct check *check, struct error *err) {
     struct inputs *inputs = &check->inputs;
     struct model_limits limits;
     struct device_plan plan = {0};
+    struct device_description device;
     if (check->totals.finished) {
         snprintf(check->detail, sizeof check->detail, "none is needed: the run is finished");
         return STATUS_OK;
     }
     inputs_model_limits(inputs, &limits);
+    device_describe(inputs->device, &device);
     int status = fit_plan(inputs, &limits, &plan, err);
     size_t all = 0;
     for (int purpose = 0; purpose < DEVICE_PURPOSES; purpose++) {
         all += plan.bytes[purpose];
     }
     snprintf(check->detail, sizeof check->detail,
-             "%.3f GB: %.3f weights, %.3f activations, %.3f scratch, %.3f staging", (double)all * 1e-9,
+             "%.3f GB: %.3f weights, %.3f activations, %.3f scratch, %.3f staging%s", (double)all * 1e-9,
              (double)plan.bytes[DEVICE_WEIGHTS] * 1e-9, (double)plan.bytes[DEVICE_ACTIVATIONS] * 1e-9,
-             (double)plan.bytes[DEVICE_SCRATCH] * 1e-9, (double)plan.bytes[DEVICE_STAGING] * 1e-9);
+             (double)plan.bytes[DEVICE_SCRATCH] * 1e-9, (double)plan.bytes[DEVICE_STAGING] * 1e-9,
+             device.host_staging ? " (host)" : "");
     return status;
 }
 

@@ -34,23 +34,69 @@ static int largest_tokens(const struct inputs *inputs, const struct model_limits
     return status == STATUS_DEVICE ? STATUS_OK : status;
 }
 
-int fit_plan(const struct inputs *inputs, const struct model_limits *limits, struct device_plan *plan,
-             struct error *err) {
-    struct error table;
-    size_t tokens;
-    int refused = plan_for(inputs, limits, limits->tokens, plan, &table);
-    if (refused != STATUS_DEVICE) {
-        *err = table;
-        return refused;
+// Whether parts of a plan would fit without the others.
+static bool fits_alone(const struct inputs *inputs, const struct device_plan *plan, bool staging) {
+    struct device_plan part = *plan;
+    struct error ignored;
+    if (staging) {
+        part.bytes[DEVICE_STAGING] = 0;
+    } else {
+        part.bytes[DEVICE_ACTIVATIONS] = part.bytes[DEVICE_SCRATCH] = part.bytes[DEVICE_STAGING] = 0;
     }
+    return device_check_fits(inputs->device, &part, &ignored) == STATUS_OK;
+}
+
+// What takes too much, when that is no matter of the batch alone, and what to change.
+static void advise(const struct inputs *inputs, const struct model_limits *limits,
+                   const struct device_plan *plan, char *out, size_t size) {
+    out[0] = 0;
+    if (!fits_alone(inputs, plan, false)) {
+        snprintf(out, size,
+                 "; the weights of %zu blocks alone take more than there is (blocks above the highest of "
+                 "latents.layers are not loaded%s)",
+                 limits->layers[limits->layer_count - 1],
+                 inputs->job.dtype == DTYPE_F32 ? "; model.dtype: bfloat16 takes half" : "");
+    } else if (fits_alone(inputs, plan, true)) {
+        snprintf(
+            out, size,
+            "; staging is what does not fit: %zu layers of %zu rows in %s for each of %zu batches. Fewer "
+            "latents.layers, a smaller batch.tokens%s take less",
+            limits->layer_count, limits->rows, dtype_name(limits->out_dtype), limits->slots,
+            limits->out_dtype == DTYPE_F32 ? " or latents.dtype: float16" : "");
+    }
+}
+
+static int refuse_plan(const struct inputs *inputs, const struct model_limits *limits,
+                       const struct device_plan *plan, const struct error *table, struct error *err) {
+    char advice[400];
+    size_t tokens;
     int status = largest_tokens(inputs, limits, &tokens, err);
     if (status != STATUS_OK) {
         return status;
     }
+    advise(inputs, limits, plan, advice, sizeof advice);
     if (tokens == 0) {
-        return error_set(err, refused, "%.700s; not even a batch of one text of %zu tokens would fit",
-                         table.message, limits->longest);
+        return error_set(err, table->status, "%.700s; not even a batch of one text of %zu tokens would fit%s",
+                         table->message, limits->longest, advice);
     }
-    return error_set(err, refused, "%.700s; the largest batch.tokens that would fit is %zu", table.message,
-                     tokens);
+    return error_set(err, table->status, "%.700s; the largest batch.tokens that would fit is %zu%s",
+                     table->message, tokens, advice);
+}
+
+int fit_plan(const struct inputs *inputs, const struct model_limits *limits, struct device_plan *plan,
+             struct error *err) {
+    struct error table;
+    int status = plan_for(inputs, limits, limits->tokens, plan, &table);
+    if (status == STATUS_DEVICE) {
+        return refuse_plan(inputs, limits, plan, &table, err);
+    }
+    if (status == STATUS_OK) {
+        status = model_check_products(inputs->model, inputs->device, limits, &table);
+    }
+    if (status == STATUS_DEVICE) {
+        return error_set(err, status, "%.1600s; model.device: cpu computes products of any size",
+                         table.message);
+    }
+    *err = table;
+    return status;
 }

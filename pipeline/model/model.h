@@ -2,7 +2,8 @@
 // stops after the last wanted block.
 //
 // Life: model_open (reads config and headers, checks every tensor's name, shape and dtype; reads no weights)
-//    -> model_plan (bytes it will take) -> device_reserve -> model_load (reads the files once) -> model_tune
+//    -> model_check_device, model_plan (bytes it will take), model_check_products -> device_reserve ->
+//    model_load (reads the files once) -> model_tune
 //    -> model_check -> device_seal -> model_check_resident -> model_forward for every batch -> model_close.
 //
 // Hidden states are numbered as transformers numbers them: hidden_states[0] is the embedding output,
@@ -54,6 +55,14 @@ struct model_limits {
 // Adds what weights (blocks up to the last wanted one), activations, scratch and staging take.
 int model_plan(const struct model *model, const struct device *device, const struct model_limits *limits,
                struct device_plan *plan, struct error *err);
+
+// Whether the device is built for this model's shapes, known before any memory is taken: STATUS_DEVICE naming
+// the key of config.json, its value and what the device can do.
+int model_check_device(const struct model *model, const struct device *device, struct error *err);
+
+// The same of its products in batches of limits->tokens.
+int model_check_products(const struct model *model, struct device *device, const struct model_limits *limits,
+                         struct error *err);
 
 struct model_load_options {
     double timeout_seconds; // no byte for this long ends the load (STATUS_DEVICE); 0: never

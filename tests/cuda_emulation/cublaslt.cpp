@@ -253,6 +253,13 @@ cublasStatus_t check_shapes(const cublasLtMatmulDescOpaque_t &desc, const cublas
     return fits && complete ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
 
+// A setting leaves it without algorithms for bfloat16 matrices whose rows do not begin at multiples of 16
+// bytes, which real ones do not promise.
+bool has_algorithms(const cublasLtMatrixLayoutOpaque_t &a, const cublasLtMatrixLayoutOpaque_t &d) {
+    bool aligned = a.stride % 8 == 0 && d.stride % 8 == 0;
+    return settings().odd_products || a.type != CUDA_R_16BF || aligned;
+}
+
 size_t bytes_of(const cublasLtMatrixLayoutOpaque_t &layout) {
     return ((layout.columns - 1) * layout.stride + layout.rows) * size_of(layout.type);
 }
@@ -422,7 +429,8 @@ extern "C" cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cubla
     for (size_t i = 0;
          i < sizeof known / sizeof known[0] && *count < requested && status == CUBLAS_STATUS_SUCCESS; i++) {
         cublasLtMatmulAlgo_t algorithm = make_algorithm(known[i]);
-        bool allowed = (algorithm.data[REDUCTION] & ~static_cast<uint64_t>(preference->reductions)) == 0 &&
+        bool allowed = has_algorithms(*a, *d) &&
+                       (algorithm.data[REDUCTION] & ~static_cast<uint64_t>(preference->reductions)) == 0 &&
                        workspace_of(algorithm) <= preference->workspace &&
                        (a->type == CUDA_R_32F || !known[i].float32_only);
         if (allowed) {
@@ -439,7 +447,7 @@ extern "C" cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatm
                                                   cublasLtMatmulHeuristicResult_t *result) {
     const Known *found = find_known(algorithm);
     cublasStatus_t status = check_shapes(*desc, *a, *b, *c, *d);
-    if (status == CUBLAS_STATUS_SUCCESS && (found == nullptr || !found->works)) {
+    if (status == CUBLAS_STATUS_SUCCESS && (found == nullptr || !found->works || !has_algorithms(*a, *d))) {
         status = CUBLAS_STATUS_NOT_SUPPORTED;
     }
     *result = {*algorithm, workspace_of(*algorithm), status, 1.0f, {}};
@@ -509,7 +517,7 @@ extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t 
     if (status != CUBLAS_STATUS_SUCCESS) {
         return status;
     }
-    if (found == nullptr || !found->works) {
+    if (found == nullptr || !found->works || !has_algorithms(*a_layout, *d_layout)) {
         return CUBLAS_STATUS_NOT_SUPPORTED;
     }
     if (workspace_of(*algorithm) > workspace_bytes) {

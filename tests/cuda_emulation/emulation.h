@@ -30,6 +30,7 @@ struct Settings {
     double slow_milliseconds;
     uint64_t seed; // 0: work is done when it is waited for and not before
     bool has_cublaslt;
+    bool odd_products; // cuBLASLt has algorithms for bfloat16 matrices of any sizes
     bool has_nvml;
 };
 const Settings &settings();
