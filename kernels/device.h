@@ -92,6 +92,9 @@ int device_plan_add(struct device_plan *plan, enum device_purpose purpose, size_
 // bytes by purpose, when it does not.
 int device_check_fits(const struct device *device, const struct device_plan *plan, struct error *err);
 
+// Whether the host has room for the plan's staging; true where staging is the device's own memory.
+bool device_host_fits(const struct device *device, const struct device_plan *plan);
+
 // Makes the arenas. Once a device. STATUS_DEVICE as device_check_fits.
 int device_reserve(struct device *device, const struct device_plan *plan, struct error *err);
 

@@ -80,6 +80,12 @@ int device_check_fits(const struct device *device, const struct device_plan *pla
     return status != STATUS_OK || fit.fits ? status : refuse_plan(device, &fit, err);
 }
 
+bool device_host_fits(const struct device *device, const struct device_plan *plan) {
+    struct fit fit;
+    struct error ignored;
+    return fit_plan(device, plan, &fit, &ignored) != STATUS_OK || fit.host_fits;
+}
+
 int device_reserve(struct device *device, const struct device_plan *plan, struct error *err) {
     struct fit fit;
     if (device->reserved) {

@@ -26,8 +26,7 @@ static int pass_over(struct inputs *inputs, const char *why, struct error *err) 
         return status;
     }
     snprintf(inputs->device_reason, sizeof inputs->device_reason, "auto took the CPU: %.220s", why);
-    return buffer_printf(&inputs->notes, err, "model.device: auto goes past the GPU and takes the CPU: %s\n",
-                         why);
+    return buffer_printf(&inputs->notes, err, "model.device: auto takes the CPU, not the GPU: %s\n", why);
 }
 
 // A device for the model: one that cannot compute its shapes is refused here, before any weight is read. A
@@ -49,7 +48,7 @@ static int open_for_model(struct inputs *inputs, const char *name, struct error 
         return pass_over(inputs, why.message, err);
     }
     return error_set(err, status, "model.device: %.900s%s", why.message,
-                     is_cpu ? "" : "; model.device: cpu computes it on the processor");
+                     is_cpu ? "" : "; model.device: cpu computes it");
 }
 
 // `auto` chooses once: at the start of the run.

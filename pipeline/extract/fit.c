@@ -34,35 +34,41 @@ static int largest_tokens(const struct inputs *inputs, const struct model_limits
     return status == STATUS_DEVICE ? STATUS_OK : status;
 }
 
-// Whether parts of a plan would fit without the others.
-static bool fits_alone(const struct inputs *inputs, const struct device_plan *plan, bool staging) {
-    struct device_plan part = *plan;
+// Whether the weights, activations and scratch of a plan that are not left out (0) would fit without the
+// rest.
+static bool fits_part(const struct inputs *inputs, const struct device_plan *plan, size_t weights,
+                      size_t batch) {
     struct error ignored;
-    if (staging) {
-        part.bytes[DEVICE_STAGING] = 0;
-    } else {
-        part.bytes[DEVICE_ACTIVATIONS] = part.bytes[DEVICE_SCRATCH] = part.bytes[DEVICE_STAGING] = 0;
-    }
+    const struct device_plan part = {.bytes = {[DEVICE_WEIGHTS] = weights * plan->bytes[DEVICE_WEIGHTS],
+                                               [DEVICE_ACTIVATIONS] = batch * plan->bytes[DEVICE_ACTIVATIONS],
+                                               [DEVICE_SCRATCH] = batch * plan->bytes[DEVICE_SCRATCH]},
+                                     .tokens = plan->tokens};
     return device_check_fits(inputs->device, &part, &ignored) == STATUS_OK;
 }
 
 // What takes too much, when that is no matter of the batch alone, and what to change.
 static void advise(const struct inputs *inputs, const struct model_limits *limits,
                    const struct device_plan *plan, char *out, size_t size) {
+    bool host_fits = device_host_fits(inputs->device, plan);
     out[0] = 0;
-    if (!fits_alone(inputs, plan, false)) {
-        snprintf(out, size,
-                 "; the weights of %zu blocks alone take more than there is (blocks above the highest of "
-                 "latents.layers are not loaded%s)",
-                 limits->layers[limits->layer_count - 1],
-                 inputs->job.dtype == DTYPE_F32 ? "; model.dtype: bfloat16 takes half" : "");
-    } else if (fits_alone(inputs, plan, true)) {
+    if (!host_fits || fits_part(inputs, plan, 1, 1)) {
         snprintf(
             out, size,
             "; staging is what does not fit: %zu layers of %zu rows in %s for each of %zu batches. Fewer "
             "latents.layers, a smaller batch.tokens%s take less",
             limits->layer_count, limits->rows, dtype_name(limits->out_dtype), limits->slots,
             limits->out_dtype == DTYPE_F32 ? " or latents.dtype: float16" : "");
+    } else if (!fits_part(inputs, plan, 0, 0)) {
+        snprintf(
+            out, size,
+            "; not even without a model: other programs have the memory, or model.memory_reserve_gb keeps "
+            "too much of it");
+    } else if (!fits_part(inputs, plan, 1, 0)) {
+        snprintf(out, size,
+                 "; the weights of %zu blocks alone take more than there is (blocks above the highest of "
+                 "latents.layers are not loaded%s)",
+                 limits->layers[limits->layer_count - 1],
+                 inputs->job.dtype == DTYPE_F32 ? "; model.dtype: bfloat16 takes half" : "");
     }
 }
 

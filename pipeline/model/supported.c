@@ -24,7 +24,8 @@ static const char *dimension_keys(const struct model_config *config, enum device
         break;
     }
     *size = config->head_dim;
-    return "'head_dim' (where it is not given, 'hidden_size' / 'num_attention_heads')";
+    return config->derived_head_dim ? "'hidden_size' / 'num_attention_heads' (there is no 'head_dim')"
+                                    : "'head_dim'";
 }
 
 static void name_device(const struct device *device, char *out, size_t size) {
@@ -46,8 +47,8 @@ int model_check_device(const struct model *model, const struct device *device, s
     }
     name_device(device, name, sizeof name);
     const char *keys = dimension_keys(config, refusal.dimension, &size);
-    return error_set(err, STATUS_DEVICE, "%s of the model's config.json is %zu; on %s it can be %s", keys,
-                     size, name, refusal.can);
+    return error_set(err, STATUS_DEVICE, "%s of config.json is %zu, and %s computes only %s", keys, size,
+                     name, refusal.can);
 }
 
 // The products of forward.c's blocks, and the keys that their sizes come from.
@@ -80,8 +81,7 @@ int model_check_products(const struct model *model, struct device *device, const
                                          products[i].bias, products[i].store, err);
         if (status != STATUS_OK) {
             struct error inner = *err;
-            return error_set(err, status,
-                             "%s of the model's config.json give products that this device lacks: %.900s",
+            return error_set(err, status, "%s of config.json give products that this device lacks: %.900s",
                              products[i].keys, inner.message);
         }
     }
