@@ -135,6 +135,23 @@ static int read_properties(struct cuda_device *cuda, struct error *err) {
     return status;
 }
 
+// Known here, not at the first kernel, which is behind the load.
+static int check_built(struct cuda_device *cuda, bool *there, struct error *err) {
+    int status = cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice", NULL, err);
+    cudaError_t result = status == STATUS_OK ? kernels_built() : cudaSuccess;
+    if (result != cudaErrorNoKernelImageForDevice && result != cudaErrorInvalidDeviceFunction &&
+        result != cudaErrorUnsupportedPtxVersion) {
+        return status == STATUS_OK ? cuda_check(result, "cudaFuncGetAttributes", NULL, err) : status;
+    }
+    (void)cudaGetLastError();
+    *there = false;
+    return error_set(err, STATUS_DEVICE,
+                     "this program has no code for GPU %d (%s, compute capability %d.%d): build it with "
+                     "-DSTRATA_CUDA_ARCHITECTURES=%d-real or for all (cudaFuncGetAttributes: %s)",
+                     cuda->index, cuda->name, cuda->capability / 10, cuda->capability % 10, cuda->capability,
+                     cudaGetErrorName(result));
+}
+
 // Whether GPU `index` is one that this back end is for.
 static int find(struct cuda_device *cuda, bool *there, struct error *err) {
     int count;
@@ -151,7 +168,7 @@ static int find(struct cuda_device *cuda, bool *there, struct error *err) {
         return error_set(err, STATUS_DEVICE, "GPU %d (%s) has compute capability %d.%d; 8.0 is needed",
                          cuda->index, cuda->name, cuda->capability / 10, cuda->capability % 10);
     }
-    return status;
+    return status == STATUS_OK ? check_built(cuda, there, err) : status;
 }
 
 // ---- opening ----

@@ -21,6 +21,9 @@ extern "C" {
 // Part of a run's identity: raise it with every change that may change a bit of a result.
 enum { CUDA_KERNELS_VERSION = 1 };
 
+// cudaSuccess when this program has code for the current GPU (or code that the driver can compile for it).
+cudaError_t kernels_built(void);
+
 cudaError_t launch_embed(cudaStream_t stream, enum dtype dtype, void *out, const void *table,
                          const int32_t *ids, size_t tokens, size_t hidden);
 

@@ -62,15 +62,17 @@ const struct job_key job_keys[] = {
     {"model", "dtype", KEY_DTYPE, FIELD(dtype), .choices = "float32|bfloat16", .standard = "bfloat16",
      .identity = true, .help = "numbers the model is computed in"},
     {"model", "device", KEY_DEVICE, FIELD(device), .minimum = 1, .standard = "auto",
-     .help =
-         "`cuda:N`, `cpu`, or `auto`: the first GPU if there is one; a run that has begun never changes it"},
+     .help = "`cuda:N`, `cpu`, or `auto`: the first GPU if there is one that can compute the model; a run "
+             "that has begun never changes it"},
     {"model", "cpu_path", KEY_TEXT, FIELD(cpu_path), .minimum = 1,
      .absent = "the best one this processor has",
      .help =
          "instruction set of the CPU back end, by the name that `strata check` shows; a run that has begun "
          "keeps to its own"},
     {"model", "memory_reserve_gb", KEY_NUMBER, FIELD(memory_reserve_gb), .minimum = 0, .maximum = 1e6,
-     .standard = "0.5", .help = "GPU memory (10^9 bytes) that the run leaves alone"},
+     .standard = "0.5",
+     .help = "GPU memory (10^9 bytes) that the run leaves alone; kernels of cuBLASLt, loaded when first "
+             "used, come out of it"},
     {"model", "load_timeout", KEY_NUMBER, FIELD(load_timeout), .minimum = 1, .maximum = 86400,
      .standard = "600",
      .help = "seconds that loading may stand still without a byte, and that the device may take for "

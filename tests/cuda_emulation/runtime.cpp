@@ -188,6 +188,18 @@ extern "C" cudaError_t cudaPeekAtLastError(void) {
     return last_error;
 }
 
+extern "C" cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *) {
+    Call call;
+    if (call.refused()) {
+        return call.end();
+    }
+    if (!settings().has_kernels) {
+        return call.end(cudaErrorNoKernelImageForDevice);
+    }
+    *attributes = {1024, SHARED_MOST};
+    return call.end();
+}
+
 extern "C" cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attribute, int value) {
     Call call;
     if (call.refused()) {

@@ -41,6 +41,7 @@ static Settings read_settings() {
     s.fail_launch = number("FAIL_LAUNCH", 0);
     s.lose_device = number("LOSE_DEVICE", 0);
     s.seed = number("SEED", 1);
+    s.has_kernels = number("KERNELS", 1) != 0;
     s.has_cublaslt = number("CUBLASLT", 1) != 0;
     s.odd_products = number("ODD_PRODUCTS", 1) != 0;
     s.has_nvml = number("NVML", 1) != 0;
