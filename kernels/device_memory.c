@@ -52,7 +52,10 @@ static int fit_plan(const struct device *device, const struct device_plan *plan,
     fit->fits = fit->fits && size_add(fit->needed, device->memory_reserve, &fit->needed) &&
                 fit->needed <= fit->available;
     // Pinned memory that is not there ends a process without a word.
-    fit->host_fits = !device->staging_is_host || fit->whole.bytes[DEVICE_STAGING] <= fit->host_available;
+    size_t host_needed;
+    fit->host_fits =
+        !device->staging_is_host || (size_add(fit->whole.bytes[DEVICE_STAGING], HOST_RESERVE, &host_needed) &&
+                                     host_needed <= fit->host_available);
     fit->fits = fit->fits && fit->host_fits;
     return STATUS_OK;
 }
@@ -60,10 +63,11 @@ static int fit_plan(const struct device *device, const struct device_plan *plan,
 // Refuses a plan that does not fit, with one column a purpose.
 static int refuse_plan(const struct device *device, const struct fit *fit, struct error *err) {
     const size_t *bytes = fit->whole.bytes;
-    char host[96] = "";
+    char host[128] = "";
     if (device->staging_is_host && fit->host_available != UINT64_MAX) {
-        snprintf(host, sizeof host, "; of the host's memory, for staging, %.3f GiB are free%s",
-                 gib(fit->host_available), fit->host_fits ? "" : ", which is too little");
+        snprintf(host, sizeof host,
+                 "; of the host's memory, for staging and %.3f GiB beside it, %.3f GiB are free%s",
+                 gib(HOST_RESERVE), gib(fit->host_available), fit->host_fits ? "" : ", which is too little");
     }
     return error_set(
         err, STATUS_DEVICE,

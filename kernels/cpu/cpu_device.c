@@ -304,6 +304,7 @@ int cpu_device_open(struct device **out, const struct device_options *options, c
     struct cpu_device *cpu = memory;
     cpu->base.ops = &cpu_ops;
     cpu->base.dtype = options->dtype;
+    cpu->base.memory_reserve = HOST_RESERVE;
     cpu->path = path;
     cpu->kernels = options->dtype == DTYPE_F32 ? path->f32 : path->bf16;
     cpu_set_t allowed;
