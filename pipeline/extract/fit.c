@@ -49,7 +49,9 @@ static bool fits_part(const struct inputs *inputs, const struct device_plan *pla
 // What takes too much, when that is no matter of the batch alone, and what to change.
 static void advise(const struct inputs *inputs, const struct model_limits *limits,
                    const struct device_plan *plan, char *out, size_t size) {
+    struct device_description device;
     bool host_fits = device_host_fits(inputs->device, plan);
+    device_describe(inputs->device, &device);
     out[0] = 0;
     if (!host_fits || fits_part(inputs, plan, 1, 1)) {
         snprintf(
@@ -60,9 +62,8 @@ static void advise(const struct inputs *inputs, const struct model_limits *limit
             limits->out_dtype == DTYPE_F32 ? " or latents.dtype: float16" : "");
     } else if (!fits_part(inputs, plan, 0, 0)) {
         snprintf(
-            out, size,
-            "; not even without a model: other programs have the memory, or model.memory_reserve_gb keeps "
-            "too much of it");
+            out, size, "; not even without a model: other programs have the memory, or %s too much of it",
+            device.host_staging ? "model.memory_reserve_gb keeps" : "a limit of the control group keeps");
     } else if (!fits_part(inputs, plan, 1, 0)) {
         snprintf(out, size,
                  "; the weights of %zu blocks alone take more than there is (blocks above the highest of "
