@@ -34,12 +34,10 @@ static int describe_operation(struct cuda_device *cuda, struct product *product,
         result = lt->MatmulDescSetAttribute(product->operation, settings[i].attribute, settings[i].value,
                                             settings[i].size);
     }
-    // Each call sets its own bias. Until then it is some place on the device (before there is any memory, an
-    // address that is aligned as all of it will be): cuBLASLt looks for no algorithm, and checks none, of an
-    // epilogue whose bias is missing.
+    // Each call sets its own bias. Until then it is some place on the device: cuBLASLt looks for no
+    // algorithm, and checks none, of an epilogue whose bias is missing.
     if (product->bias && result == CUBLAS_STATUS_SUCCESS) {
-        const void *somewhere =
-            cuda->loader.landing != NULL ? cuda->loader.landing : (const void *)(uintptr_t)DEVICE_ALIGNMENT;
+        const void *somewhere = cuda->loader.landing;
         result = lt->MatmulDescSetAttribute(product->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &somewhere,
                                             sizeof somewhere);
     }
