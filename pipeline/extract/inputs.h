@@ -22,7 +22,8 @@ struct inputs {
     struct device *device;
     struct device_trail trail; // on what the run computed so far
     bool path_changes;         // the run goes on with another CPU path than its last one
-    char device_reason[256];   // why a run that has begun computes on this device; "": as it says itself
+    char device_reason[256]; // why the run computes on this device, where it was not the first choice; "": as
+                             // it says itself
     struct preparer *preparer;
     struct buffer
         warnings; // what was found beside the files that are read and may change what transformers gives

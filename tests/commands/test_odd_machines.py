@@ -10,7 +10,7 @@ from support import BUILD, DEVICE, OK, STOPPED, Job, clean_environment, make_mod
 
 PRELOAD = BUILD / "tests" / "commands_preload_machine.so"
 emulated = pytest.mark.skipif(not support.EMULATED.exists(), reason="built without the emulation of CUDA")
-preloaded = pytest.mark.skipif(not PRELOAD.exists(), reason="nothing can be preloaded under a sanitizer")
+preloaded = pytest.mark.skipif(not PRELOAD.exists(), reason="a sanitizer's build takes no preloaded library")
 
 
 def gpu_job(folder, checkpoint, device="cuda:0", **sections):

@@ -82,9 +82,9 @@ static inline double bed_epsilon(const struct bed *bed) {
 // Runs a test on every path that the processor has, in both dtypes; the others are named.
 static inline void on_every_path(void (*test)(const char *path, enum dtype dtype)) {
     bool available;
-    if (!test_on_cpu()) {
-        test(test_device(), DTYPE_F32);
+    if (!test_on_cpu()) { // what runs compute in first: a failure ends the test
         test(test_device(), DTYPE_BF16);
+        test(test_device(), DTYPE_F32);
         return;
     }
     for (int i = 0;; i++) {
