@@ -216,6 +216,9 @@ const struct command command_log = {
                "traffic, throttle\n"
                "reasons, XID errors) has columns when any batch listed has it. throughput.csv in the run "
                "directory has the\n"
-               "batches that are not sealed yet, too.\n",
+               "batches that are not sealed yet, too. The summary of a GPU's run says how full its batches "
+               "were: the "
+               "share of\n"
+               "texts in the tokens that it computed.\n",
     .run = run,
 };

@@ -157,6 +157,10 @@ const struct command command_plan = {
     .operand_count = sizeof operands / sizeof operands[0],
     .options = options,
     .option_count = sizeof options / sizeof options[0],
-    .details = "Reads and tokenises the whole query. The batches are those that strata run will compute.\n",
+    .details = "Reads and tokenises the whole query. The batches are those that strata run will compute, or "
+               "goes on with\n"
+               "where a run has begun in the output. fill is the share of texts in the tokens that a GPU "
+               "computes, at one\n"
+               "shape for every batch; below 95 % a warning names what would raise it.\n",
     .run = run,
 };

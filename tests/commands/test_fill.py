@@ -3,6 +3,7 @@ other limits than the job's defaults."""
 import json
 import random
 import re
+import time
 
 import pytest
 
@@ -149,22 +150,43 @@ def test_given_values_are_compared(reference, tmp_path):
     begun.check_finished(60)
 
 
-def test_full_windows_are_met_again(tmp_path):
-    """Several of them, with failed problems between: stops anywhere give the same shards."""
+@pytest.fixture(scope="module")
+def several_windows(tmp_path_factory):
+    """A run of full windows with failed problems between."""
     problems = make_problems(PROBLEMS, steps=3)
     for number in range(5, PROBLEMS, 37):
         problems[number]["statement"] += "\0"
-    job = Job(tmp_path / "whole", problems, problems={"max_failed": 99}, batch={"tokens": 128, **OPEN}, run={"checkpoint_every": 60})
+    job = Job(tmp_path_factory.mktemp("windows"), problems, problems={"max_failed": 99}, batch={"tokens": 128, **OPEN},
+              run={"checkpoint_every": 60})
     job.run()
     windows = {row[0] for row in job.query("SELECT window FROM checkpoint WHERE NOT finished")}
     assert len(windows) > 2, windows
-    assert share(said(job)["batches"]) > 80
-    twin = job.twin(tmp_path / "resumed")
+    return job
+
+
+def test_full_windows_are_met_again_after_stops(several_windows, tmp_path):
+    job = several_windows.twin(tmp_path)
     rng = random.Random(6)
     code = STOPPED
     while code != OK:
-        code = twin.run("--stop-after", rng.randint(90, 260), expect=None).code
+        code = job.run("--stop-after", rng.randint(90, 260), expect=None).code
         assert code in (OK, STOPPED)
-        twin.check_acknowledged(job.shards())
-    twin.check_finished(PROBLEMS, job.shards())
-    assert twin.outcomes() == job.outcomes()
+        job.check_acknowledged(several_windows.shards())
+    job.check_finished(PROBLEMS, several_windows.shards())
+    assert job.outcomes() == several_windows.outcomes()
+
+
+def test_full_windows_are_met_again_after_kills(several_windows, tmp_path):
+    """Whenever they come: between two of them at least one more shard is sealed, or the run ends."""
+    job = several_windows.twin(tmp_path)
+    rng = random.Random(7)
+    for sealed in range(0, len(several_windows.shards()), 3):
+        process = job.start()
+        while process.poll() is None and len(job.acknowledged()) <= sealed:
+            time.sleep(rng.uniform(0.001, 0.02))
+        process.kill()
+        process.communicate()
+        job.check_acknowledged(several_windows.shards())
+    job.run()
+    job.check_finished(PROBLEMS, several_windows.shards())
+    assert job.outcomes() == several_windows.outcomes()
