@@ -194,9 +194,30 @@ int fill_survey(struct fill *fill, const struct inputs *inputs, struct error *er
 int fill_warn(const struct fill *fill, struct buffer *lines, struct error *err) {
     return fill->remedy[0] == 0
                ? STATUS_OK
-               : buffer_printf(
-                     lines, err,
-                     "of the tokens that a GPU computes, which takes every batch for full, only %.1f %% "
-                     "are texts'; %s\n",
-                     100 * fill->share, fill->remedy);
+               : buffer_printf(lines, err,
+                               "of the tokens that a GPU computes, which takes every batch for full, only "
+                               "%.1f %% are texts'; %s\n",
+                               100 * fill->share, fill->remedy);
+}
+
+int fill_tell(const struct inputs *inputs, bool fresh, struct log *log, struct error *err) {
+    const struct ledger_survey *totals = &inputs->survey.totals;
+    struct buffer warning = {0};
+    struct fill fill;
+    if (!fill_matters(inputs) || totals->batches == 0) {
+        return STATUS_OK;
+    }
+    int status = fill_survey(&fill, inputs, err);
+    if (status == STATUS_OK) {
+        log_write(log, LOG_LEVEL_INFO,
+                  "%" PRIu64 " batches: the device will compute %" PRIu64 " tokens for %" PRIu64
+                  " of texts, %.1f %% full",
+                  totals->batches, fill.device_tokens, totals->tokens, 100 * fill.share);
+        status = fresh ? fill_warn(&fill, &warning, err) : STATUS_OK;
+    }
+    if (status == STATUS_OK && warning.size > 0) {
+        log_write(log, LOG_LEVEL_WARN, "%.*s", (int)warning.size - 1, warning.data); // without its line feed
+    }
+    buffer_destroy(&warning);
+    return status;
 }

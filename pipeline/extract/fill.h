@@ -4,6 +4,7 @@
 #ifndef STRATA_EXTRACT_FILL_H
 #define STRATA_EXTRACT_FILL_H
 
+#include "base/log.h"
 #include "extract/inputs.h"
 
 #define FILL_NOTE                                                                                            \
@@ -29,5 +30,9 @@ int fill_survey(struct fill *fill, const struct inputs *inputs, struct error *er
 
 // Appends a line that warns, when there is a remedy.
 int fill_warn(const struct fill *fill, struct buffer *lines, struct error *err);
+
+// Writes the fill of the run to come into its log, where it matters. `fresh`: the job can still be changed,
+// so a remedy is worth a warning; a run that has begun keeps its batches.
+int fill_tell(const struct inputs *inputs, bool fresh, struct log *log, struct error *err);
 
 #endif

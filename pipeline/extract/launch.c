@@ -270,29 +270,6 @@ static void foretell_failures(struct launch *launch) {
     }
 }
 
-// How much of the device's work is for texts. A warning only where the job can still be changed: a run that
-// has begun keeps its batches.
-static int tell_fill(struct launch *launch, bool fresh, struct error *err) {
-    struct inputs *inputs = &launch->inputs;
-    const struct ledger_survey *totals = &inputs->survey.totals;
-    struct buffer warning = {0};
-    struct fill fill;
-    if (!fill_matters(inputs) || totals->batches == 0) {
-        return STATUS_OK;
-    }
-    int status = fill_survey(&fill, inputs, err);
-    if (status == STATUS_OK) {
-        log_write(&launch->log, LOG_LEVEL_INFO,
-                  "%" PRIu64 " batches: the device will compute %" PRIu64 " tokens for %" PRIu64
-                  " of texts, %.1f %% full",
-                  totals->batches, fill.device_tokens, totals->tokens, 100 * fill.share);
-        status = fresh ? fill_warn(&fill, &warning, err) : STATUS_OK;
-    }
-    log_lines(&launch->log, LOG_LEVEL_WARN, &warning);
-    buffer_destroy(&warning);
-    return status;
-}
-
 // What may be done when nothing but the rows has changed.
 static const char *mending_hint(const struct launch *launch, const struct identity *stored,
                                 const struct identity *now, size_t differences) {
@@ -684,7 +661,7 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
         status = retry_survey(&launch->retry, &launch->inputs, show_survey, launch, err);
     } else {
         foretell_failures(launch);
-        status = tell_fill(launch, fresh, err);
+        status = fill_tell(&launch->inputs, fresh, &launch->log, err);
     }
     if (status == STATUS_OK) {
         status = check_disk(launch, err);
