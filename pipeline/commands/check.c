@@ -433,11 +433,14 @@ const struct command command_check = {
     .options = check_options,
     .option_count = sizeof check_options / sizeof check_options[0],
     .details =
-        "Prints PASS or FAIL for each condition and ends with the exit code that strata run would "
-        "end with, as\n"
+        "Prints PASS or FAIL for each condition and ends with the exit code that strata run would end with, "
+        "as\n"
         "far as can be told without reading weights and computing. WARN says what may make the numbers of\n"
-        "transformers others, note what was passed over. A run that has begun in the output is looked at\n"
-        "too: whether it would be resumed, and what is left to write.\n"
+        "transformers others, or batches that leave much of a GPU's work unused; note what was passed over. "
+        "A "
+        "run\n"
+        "that has begun in the output is looked at too: whether it would be resumed, and what is left to "
+        "write.\n"
         "Nothing is written: whether the output can be made is judged by the permissions and the file "
         "system of\n"
         "the nearest folder that is there.\n",
