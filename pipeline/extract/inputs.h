@@ -58,7 +58,10 @@ void inputs_close(struct inputs *inputs); // accepts zeros
 // After the survey: the largest shapes the run will meet.
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits);
 
-// The tokens of those shapes are a multiple of it.
+// The tokens of those shapes are a multiple of it. A device that queues runs its products at one shape, in
+// tiles: whole ones, so that a few tokens more or less in the largest batch change neither their number nor
+// the algorithm that suits it.
+enum { INPUTS_QUEUED_UNIT = 256 };
 size_t inputs_token_unit(const struct inputs *inputs);
 
 // After the survey: STATUS_DATA when no problem can be run, unless the job allows that.

@@ -9,7 +9,9 @@
 #include "base/file.h"
 #include "base/printable.h"
 #include "extract/algorithms.h"
+#include "extract/batching.h"
 #include "extract/device_choice.h"
+#include "extract/fill.h"
 #include "extract/fit.h"
 #include "extract/folder_job.h"
 #include "extract/measure.h"
@@ -520,6 +522,10 @@ static int write_notes(struct launch *launch, struct error *err) {
     if (status == STATUS_OK) {
         status = ledger_set_note(launch->ledger, RESIDENT_NOTE, launch->residency.data, err);
     }
+    snprintf(text, sizeof text, "%zu", launch->limits.tokens);
+    if (status == STATUS_OK && fill_matters(inputs)) {
+        status = ledger_set_note(launch->ledger, FILL_NOTE, text, err);
+    }
     snprintf(text, sizeof text, "%" PRIu64, inputs_planned_bytes(inputs, &inputs->survey));
     if (status == STATUS_OK) {
         status = ledger_set_note(launch->ledger, "disk.planned_bytes", text, err);
@@ -628,6 +634,9 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
         status = open_ledger(launch, err);
     }
     if (status == STATUS_OK) {
+        status = batching_settle(&launch->inputs, launch->ledger, err);
+    }
+    if (status == STATUS_OK) {
         status = find_retry(launch, err);
     }
     if (status == STATUS_OK) {
@@ -652,6 +661,7 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
         status = retry_survey(&launch->retry, &launch->inputs, show_survey, launch, err);
     } else {
         foretell_failures(launch);
+        status = fill_tell(&launch->inputs, fresh, &launch->log, err);
     }
     if (status == STATUS_OK) {
         status = check_disk(launch, err);
