@@ -154,10 +154,12 @@ static void describe(char *text, size_t size, const struct job *job, const struc
     snprintf(text + used, size - used, " would fill %.1f %%", 100 * outcome->fill.share);
 }
 
-// As few batches as the tokens need: what is missing is missing at the end of the set.
+// Few batches, of which nothing much can be saved, or as few as the tokens need: what is missing is missing
+// at the end of the set.
 static bool lacks_only_the_last(const struct outcome *outcome) {
+    enum { FEW = 8 };
     uint64_t shape = shape_of(outcome->largest);
-    return outcome->batches <= 1 || outcome->batches <= (outcome->tokens + shape - 1) / shape;
+    return outcome->batches < FEW || outcome->batches <= (outcome->tokens + shape - 1) / shape;
 }
 
 // The first remedy that is enough, or the best of those that are worth it.

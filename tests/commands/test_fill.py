@@ -73,10 +73,10 @@ def test_the_remedy_keeps_its_word(texts, tmp_path, limits, keys):
     assert mended == float(match[2]) > share(planned["fill"])
 
 
-@pytest.mark.parametrize("limit", [1, 2, 9, 13])
-def test_a_small_set_is_nobodys_fault(texts, tmp_path, limit):
-    """Its last batch is a large part of it."""
-    planned = said(texts.twin(tmp_path, model={"device": "cuda:0"}), "--limit", limit)
+@pytest.mark.parametrize("limit, limits", [(1, {}), (2, {}), (9, {}), (13, {}), (7, {"problems": 1}), (7, {"window": 1})])
+def test_a_small_set_is_nobodys_fault(texts, tmp_path, limit, limits):
+    """Its last batch is a large part of it, or there is little that could be saved."""
+    planned = said(texts.twin(tmp_path, model={"device": "cuda:0"}, batch=limits), "--limit", limit)
     assert "fill" in planned and "warning" not in planned
 
 
