@@ -72,6 +72,9 @@ enum dtype device_dtype(const struct device *device); // of computation, as open
 // NULL after the last.
 const char *device_cpu_path(int index, bool *available);
 
+// What this program's CUDA back end was built with and for, or that it has none.
+const char *device_cuda_build(void);
+
 // ---- memory ----
 
 enum device_purpose { DEVICE_WEIGHTS, DEVICE_ACTIVATIONS, DEVICE_SCRATCH, DEVICE_STAGING, DEVICE_PURPOSES };
