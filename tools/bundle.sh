@@ -214,7 +214,7 @@ mkdir -p "$new"
 programs
 libraries
 texts
+needs_no_later
 settle
 is_complete
-needs_no_later
 pack
