@@ -16,7 +16,7 @@ import support
 from support import BUILD, DEVICE, OK, SOURCE, STRATA
 
 SCRIPT = SOURCE / "tools" / "bundle.sh"
-SYSTEM = re.compile(r"(ld-linux[^/]*|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+))\.so\.\d+")
+SYSTEM = re.compile(r"(ld-linux[^/]*|lib(c|m|mvec|dl|rt|pthread|resolv|util|gcc_s|stdc\+\+))\.so\.\d+")
 LATEST = {"GLIBC": (2, 34), "GLIBCXX": (3, 4, 29), "CXXABI": (1, 3, 13), "GCC": (11,)}
 MOST = 64_000_000
 
@@ -121,6 +121,10 @@ def test_refused(tmp_path):
     refused(tmp_path, BUILD, "strata needs GLIBC_2.", "--glibc", "2.17")
     refused(tmp_path, tmp_path / "none", "build it first")
     refused(tmp_path, fake_build(tmp_path / "native", "-O2 -march=native"), "compiled for this processor alone")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/data").write_text("dear")
+    done = bundle("--build", BUILD, "--to", tmp_path / "mine")
+    assert done.returncode == 1 and "is no bundle" in done.stderr and (tmp_path / "mine/data").read_text() == "dear"
     assert bundle("--what").returncode == 64
     assert bundle("--to").returncode == 1
 
