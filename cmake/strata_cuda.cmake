@@ -95,7 +95,9 @@ function(strata_cuda_build)
     CUDA_RUNTIME_LIBRARY Static)
   # Fused multiply-adds are written out where they are wanted, as everywhere (strata_flags.cmake).
   target_compile_options(strata_cuda_kernels PRIVATE -fmad=false -Xcompiler=-Wall,-Wextra
-    "$<$<BOOL:${STRATA_WERROR}>:-Xcompiler=-Werror;--Werror=all-warnings>")
+    "$<$<BOOL:${STRATA_WERROR}>:-Xcompiler=-Werror;--Werror=all-warnings>"
+    # Every driver for CUDA 13 unpacks it; for CUDA 12 only those since 12.4 do. Each test program holds all kernels.
+    $<$<VERSION_GREATER_EQUAL:${CUDAToolkit_VERSION},13.0>:--compress-mode=size>)
   target_link_libraries(strata_cuda_kernels PUBLIC $<LINK_ONLY:CUDA::cudart_static>)
 
   strata_cuda_target(strata_cuda ${sources})
