@@ -80,7 +80,7 @@ stand_in() {
 # Every library that a program or another library in the bundle needs, from where the loader finds it for the build.
 libraries() {
   local found name file path
-  local -a queue
+  local -a queue paths=()
   mapfile -t queue < <(elves)
   found=$(ldd "${queue[@]}" | awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' | sort -u)
   while [ ${#queue[@]} -gt 0 ]; do
@@ -98,26 +98,25 @@ libraries() {
       path=$(awk -v name="$name" '$1 == name { print $2; exit }' <<<"$found")
       [ -n "$path" ] || fail "$name, which ${file##*/} needs, was not found"
       cp -L "$path" "$new/lib/$name"
-      licence "$path"
+      paths+=("$(readlink -f "$path")")
       queue+=("$new/lib/$name")
     done
   done
   chmod 644 "$new"/lib/*
+  licences "${paths[@]}"
 }
 
-# The copyright file of the package that the library $1 is of.
-licence() {
-  local path package=
-  path=$(readlink -f "$1")
-  mkdir -p "$new/licenses"
-  if command -v dpkg-query >/dev/null; then # which knows it with /usr or without
-    package=$(dpkg-query -S "*${path#/usr}" 2>/dev/null | sed -n '1s/:.*//p' || true)
+# The copyright files of the packages that the libraries at the given places are of.
+licences() {
+  local packages=() package path
+  mkdir "$new/licenses"
+  if command -v dpkg-query >/dev/null; then # which knows them with /usr or without
+    mapfile -t packages < <(printf '%s\n' "$@" | sed 's,^/usr,,; s,^,*,' | xargs -d '\n' dpkg-query -S 2>/dev/null | sed 's/[:,].*//' | sort -u)
   fi
-  if [ -n "$package" ] && [ -r "/usr/share/doc/$package/copyright" ]; then
-    cp -L "/usr/share/doc/$package/copyright" "$new/licenses/$package"
-  else
-    echo "bundle: no copyright file was found for $1"
-  fi
+  for package in "${packages[@]}"; do
+    [ ! -r "/usr/share/doc/$package/copyright" ] || cp -L "/usr/share/doc/$package/copyright" "$new/licenses/$package"
+  done
+  [ -n "$(ls "$new/licenses")" ] || echo "bundle: without the libraries' copyright files, which are found only on Debian and its kin"
 }
 
 texts() {
@@ -155,17 +154,14 @@ later() {
   [ "$1" != "$2" ] && [ "$(printf '%s\n' "$1" "$2" | sort -V | tail -n 1)" = "$1" ]
 }
 
-# newest FILE PREFIX: the latest symbol version of that kind that the file asks the machine's libraries for.
-newest() {
-  readelf -W -V "$1" | sed -n "s/.* Name: $2_\([A-Za-z0-9_.]*\)  Flags: .*/\1/p" | sed 's/^ABI_DT_RELR$/2.36/' | sort -V | tail -n 1
-}
-
-# Of the C++ and GCC libraries as late as gcc 11's, which systems with glibc 2.34 have.
+# What each file asks of the machine's libraries, as versions of symbols: of the C++ and GCC libraries as late as gcc 11's, which
+# systems with glibc 2.34 have. DT_RELR is how glibc 2.36 can load a file.
 needs_no_later() {
-  local file kind limit version wrong=
+  local file asks kind limit version wrong=
   while read -r file; do
+    asks=$(readelf -W -V "$file" | sed -n 's/ABI_DT_RELR/2.36/; s/.* Name: \([A-Z]*\)_\([A-Za-z0-9_.]*\)  Flags: .*/\1 \2/p' | sort -rV)
     while read -r kind limit; do
-      version=$(newest "$file" "$kind")
+      version=$(sed -n "/^$kind /{s///p;q}" <<<"$asks")
       if [ -n "$version" ] && later "$version" "$limit"; then
         wrong+=" ${file#"$new"/} needs ${kind}_$version;"
       fi

@@ -199,6 +199,14 @@ def test_it_runs_in_a_bare_root(root):
     assert done.returncode == 0 and "[  PASSED  ]" in done.stdout + done.stderr, done
 
 
+def test_its_own_libraries_come_before_the_environments(made, tmp_path):
+    for name in ("libjansson.so.4", "libhdf5_serial.so.103", "libz.so.1"):
+        (tmp_path / name).write_text("not a library\n")
+    for words in (["strata", "--version"], ["tests/kernels_test_device"]):
+        done = subprocess.run([made / words[0], *words[1:]], capture_output=True, text=True, env={"LD_LIBRARY_PATH": str(tmp_path)})
+        assert done.returncode == 0, done
+
+
 def put_demo(folder):
     """What tools/demo.sh makes, smaller."""
     (folder / "demo").mkdir(parents=True)
