@@ -66,21 +66,22 @@ programs() {
   done <"$build/device_tests.txt"
 }
 
-# stand_in NAME USER: a library NAME in which everything that the library USER takes from it returns 0.
+# stand_in NAME USER ...: a library NAME in which every curl function that the USERs take from it returns 0. A version of a symbol
+# serves who asks for none, too.
 stand_in() {
-  local symbols
-  symbols=$(readelf -W --dyn-syms "$2" | sed -n 's/.* UND \([A-Za-z0-9_]*\)@\([A-Z0-9_.]*\).*/\1 \2/p' | grep '^curl_')
-  awk '{ print "void *" $1 "(void); void *" $1 "(void) { return 0; }" }' <<<"$symbols" >"$new/stand_in.c"
-  awk '{ names[$2] = names[$2] $1 "; " } END { for (v in names) print v " { global: " names[v] "};" }' <<<"$symbols" >"$new/stand_in.map"
-  "${CC:-cc}" -shared -fPIC -O2 -nostdlib -Wl,-soname="$1" -Wl,--version-script="$new/stand_in.map" -Wl,--build-id=none \
-    -o "$new/lib/$1" "$new/stand_in.c"
-  rm "$new/stand_in.c" "$new/stand_in.map"
+  local functions="$new/stand_in.c" versions="$new/stand_in.map"
+  readelf -W --dyn-syms "${@:2}" | sed -n 's/.* UND \(curl_[a-z_]*\)@*\([A-Z0-9_.]*\).*/\1 \2/p' | sort -r | sort -u -s -k 1,1 >"$new/symbols"
+  awk '{ print "void *" $1 "(void); void *" $1 "(void) { return 0; }" }' "$new/symbols" >"$functions"
+  awk 'NF == 2 { names[$2] = names[$2] $1 "; " } END { for (v in names) print v " { global: " names[v] "};" }' "$new/symbols" >"$versions"
+  [ -s "$versions" ] || echo '{ global: *; };' >"$versions"
+  "${CC:-cc}" -shared -fPIC -O2 -nostdlib -Wl,-soname="$1" -Wl,--version-script="$versions" -Wl,--build-id=none -o "$new/lib/$1" "$functions"
+  rm "$new/symbols" "$functions" "$versions"
 }
 
 # Every library that a program or another library in the bundle needs, from where the loader finds it for the build.
 libraries() {
   local found name file path
-  local -a queue paths=()
+  local -a queue paths=() stand_ins=()
   mapfile -t queue < <(elves)
   found=$(ldd "${queue[@]}" | awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' | sort -u)
   while [ ${#queue[@]} -gt 0 ]; do
@@ -92,7 +93,7 @@ libraries() {
       fi
       # Of HDF5 nothing but its S3 driver calls curl, and strata does not use that: curl would bring TLS, Kerberos and LDAP, 12 MB.
       if [[ $name == libcurl* && $file == */libhdf5* ]]; then
-        stand_in "$name" "$file"
+        [[ " ${stand_ins[*]} " == *" $name "* ]] || stand_ins+=("$name")
         continue
       fi
       path=$(awk -v name="$name" '$1 == name { print $2; exit }' <<<"$found")
@@ -101,6 +102,9 @@ libraries() {
       paths+=("$(readlink -f "$path")")
       queue+=("$new/lib/$name")
     done
+  done
+  for name in "${stand_ins[@]}"; do
+    stand_in "$name" "$new"/lib/libhdf5*
   done
   chmod 644 "$new"/lib/*
   licences "${paths[@]}"
