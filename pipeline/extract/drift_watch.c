@@ -87,8 +87,18 @@ static double judged_of(const struct drift_watch *watch, struct drift_time time)
     return has_own_time(watch) && time.worked > 0 ? time.worked : time.wall;
 }
 
+static double canary_calibrated(const struct drift_watch *watch) {
+    return judged_of(watch, watch->canary_time);
+}
+
+// Of the canary on a device whose clock settles; on processors the batches of the baseline are of another
+// kind.
+static double pace(const struct drift_watch *watch) {
+    return watch->canary->on_host ? 1 : drift_pace(&watch->detector, watch->cost_pace * watch->power_growth);
+}
+
 static double canary_judged(const struct drift_watch *watch) {
-    return has_own_time(watch) ? watch->canary_time.worked : watch->canary_time.wall;
+    return canary_calibrated(watch) * pace(watch);
 }
 
 // ---- calibration ----
@@ -108,18 +118,21 @@ static int take_reference(struct drift_watch *watch, const struct canary *canary
     watch->cost = reference->cost;
     watch->own_cost = reference->own_cost;
     watch->canary_time = (struct drift_time){reference->canary_seconds, reference->canary_own_seconds};
-    if (judged_of(watch, now) > DRIFT_CONFIRM * canary_judged(watch)) {
+    if (judged_of(watch, now) > DRIFT_CONFIRM * canary_calibrated(watch)) {
         drift_moment_clear(&watch->calibrated); // of the slow start, not of the reference
         watch->calibrated.on_host = canary->on_host;
         log_write(log, LOG_LEVEL_WARN,
                   "this launch begins slow: the canary batch takes %.3f s, it took %.3f s at the stored "
                   "calibration, which stays the reference",
-                  judged_of(watch, now), canary_judged(watch));
+                  judged_of(watch, now), canary_calibrated(watch));
     }
     watch->canary_time.wall = fmin(watch->canary_time.wall, now.wall);
     // A reference of before the device's own time was known has none.
     watch->canary_time.worked =
         watch->canary_time.worked > 0 ? fmin(watch->canary_time.worked, now.worked) : now.worked;
+    watch->cost_pace = reference->canary_own_seconds > 0 && watch->canary_time.worked > 0
+                           ? reference->canary_own_seconds / watch->canary_time.worked
+                           : reference->canary_seconds / watch->canary_time.wall;
     watch->calibrated.wall_seconds = watch->canary_time.wall;
     watch->calibrated.own_seconds = watch->canary_time.worked;
     return STATUS_OK;
@@ -136,6 +149,7 @@ static bool serves(const struct profile *reference, const struct canary *canary)
 static int make_reference(struct drift_watch *watch, struct canary *canary, struct profile *reference,
                           struct error *err) {
     int status = canary_fit(canary, watch->guard, &watch->cost, &watch->own_cost, err);
+    watch->cost_pace = 1;
     *reference = (struct profile){.cost = watch->cost,
                                   .canary_seconds = canary->calibrated.wall,
                                   .own_cost = watch->own_cost,
@@ -235,7 +249,12 @@ int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, stru
                           const char *device, const char *profile_path, struct log *log, struct error *err) {
     char key[PROFILE_KEY];
     double began = clock_seconds();
-    drift_start(&watch->detector);
+    watch->cost_pace = watch->power_growth = 1;
+    if (canary->on_host) {
+        drift_start(&watch->detector);
+    } else {
+        drift_start_cold(&watch->detector);
+    }
     drift_share_start(&watch->share);
     watch->canary = canary;
     watch->warned_at = began - TREND_SECONDS;
@@ -254,6 +273,7 @@ int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, stru
     if (status == STATUS_OK) {
         status = settle_reference(watch, key, ledger, profile_path, log, err);
     }
+    drift_power_start(&watch->power, &watch->calibrated.sample);
     if (status == STATUS_OK) {
         log_write(
             log, LOG_LEVEL_INFO,
@@ -319,13 +339,16 @@ static json_t *host_json(const struct drift_moment *moment) {
 static void find_cause(struct drift_watch *watch, struct drift_finding *out) {
     struct device_residency residency;
     device_residency(watch->canary->device, &residency);
+    struct drift_moment settled = watch->calibrated;
+    settled.wall_seconds *= pace(watch);
+    settled.own_seconds *= pace(watch);
     uint64_t model_bytes = residency.taken[DEVICE_WEIGHTS];
-    drift_cause_find(&watch->calibrated, &watch->present, model_bytes, out);
+    drift_cause_find(&settled, &watch->present, model_bytes, out);
     if (out->cause == DRIFT_CAUSE_UNKNOWN) {
         struct drift_finding other;
         struct drift_moment now = watch->present;
         device_sample(watch->canary->device, &now.sample);
-        drift_cause_find(&watch->calibrated, &now, model_bytes, &other);
+        drift_cause_find(&settled, &now, model_bytes, &other);
         if (other.cause != DRIFT_CAUSE_UNKNOWN) {
             *out = other;
             watch->present = now;
@@ -391,6 +414,9 @@ static int run_canary(struct drift_watch *watch, uint64_t batch, struct drift_ti
     int status = canary_run(watch->canary, &same, err);
     guard_batch_ends(watch->guard);
     *time = watch->canary->last;
+    struct device_sample now;
+    device_sample(watch->canary->device, &now);
+    watch->power_growth = drift_power_growth(&watch->power, &now, 0);
     note_moment(watch, *time, &watch->present);
     watch->present.queueing_seconds = watch->canary->queueing;
     return status == STATUS_OK ? check_bits(watch, same, err) : status;
@@ -413,7 +439,7 @@ static bool is_slow(const struct drift_watch *watch, struct drift_time canary) {
 
 static void clear(struct drift_watch *watch, struct drift_time first, struct drift_time second) {
     record_evidence(watch, "cleared", first, second, NULL, LOG_LEVEL_INFO);
-    drift_cleared(&watch->detector);
+    drift_accept(&watch->detector, judged_of(watch, second) / canary_judged(watch));
     watch->cleared_at = clock_seconds();
     set_state(watch, "steady");
 }
@@ -447,7 +473,7 @@ static int stop(struct drift_watch *watch, struct drift_time first, struct drift
         "ledger (strata log --events)",
         least,
         has_own_time(watch) ? watch->canary->on_host ? " of processor time" : " by the device's clock" : "",
-        least / canary_judged(watch), drift_cause_name(finding->cause), finding->text);
+        least / canary_calibrated(watch), drift_cause_name(finding->cause), finding->text);
 }
 
 static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double batch_seconds, double score,
@@ -529,13 +555,27 @@ static struct drift_time predicted_time(const struct drift_watch *watch, const s
     return predicted;
 }
 
+// A clock that a cap took down is the one to compare with: what slows the device later is something else.
+static void note_settled(struct drift_watch *watch, const struct device_sample *now) {
+    if (watch->power_growth > 1) {
+        watch->calibrated.sample.sm_clock = now->sm_clock;
+    }
+}
+
 enum drift_event drift_watch_batch(struct drift_watch *watch, struct work *work, double seconds) {
     struct drift_time time = {seconds, watch->canary->on_host ? work->times.worked_seconds
                                                               : work->times.compute_seconds};
     struct drift_time predicted = predicted_time(watch, work);
     bool by_own = has_own_time(watch) && time.worked > 0 && predicted.worked > 0;
-    enum drift_event event = drift_step(&watch->detector, by_own ? time.worked : seconds,
-                                        by_own ? predicted.worked : work->predicted_seconds, &work->score);
+    double judged = by_own ? time.worked : seconds;
+    bool was_settled = watch->detector.settled;
+    watch->power_growth = drift_power_growth(&watch->power, &work->sample, judged);
+    enum drift_event event =
+        drift_step(&watch->detector, judged,
+                   (by_own ? predicted.worked : work->predicted_seconds) * watch->power_growth, &work->score);
+    if (!was_settled && watch->detector.settled) {
+        note_settled(watch, &work->sample);
+    }
     size_t at = watch->seen++ % DRIFT_WATCH_HISTORY;
     watch->history[at].batch = work->number;
     watch->history[at].seconds = seconds;
