@@ -7,6 +7,9 @@
 // device_wait blocks until a mark is reached. An operation's failure is returned by the call that notices it,
 // at the latest by device_wait.
 //
+// Threads. One thread at a time calls a device: the one that opened it. Only device_clock may be called
+// beside it.
+//
 // Memory. Every buffer belongs to the device and lives in one of four arenas that device_reserve makes once,
 // before the first batch, from a plan; device_take hands pieces out. After device_seal nothing can be taken.
 // Device pointers are never read or written by the host except staging buffers, which are host memory that
@@ -98,7 +101,13 @@ int device_check_fits(const struct device *device, const struct device_plan *pla
 // Whether the host has room for the plan's staging; true where staging is the device's own memory.
 bool device_host_fits(const struct device *device, const struct device_plan *plan);
 
-// Makes the arenas. Once a device. STATUS_DEVICE as device_check_fits.
+// Makes the arena of weights before the others, so that they can be loaded while the shapes of batches are
+// still being found: plan.bytes[DEVICE_WEIGHTS] alone counts. Whether a plan fits is from then on a matter of
+// the memory that was free before, this arena in it. STATUS_DEVICE as device_check_fits.
+int device_reserve_weights(struct device *device, const struct device_plan *plan, struct error *err);
+
+// Makes the arenas, those that are not there yet: the whole plan, with the same bytes of weights. Once a
+// device. STATUS_DEVICE as device_check_fits.
 int device_reserve(struct device *device, const struct device_plan *plan, struct error *err);
 
 // A piece of an arena; what it holds is undefined. STATUS_INTERNAL when the plan was too small or the device

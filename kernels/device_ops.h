@@ -26,10 +26,16 @@ struct device_ops {
     // ---- memory ----
     int (*plan_own)(const struct device *device, struct device_plan *plan,
                     struct error *err); // adds its own needs
+    // Of them, what loading weights needs, which is there before the rest where weights come first. NULL:
+    // nothing.
+    int (*plan_loading)(const struct device *device, struct device_plan *plan, struct error *err);
     void (*memory)(const struct device *device, uint64_t *total, uint64_t *free);
+    // Twice at most for a purpose.
     int (*arena)(struct device *device, enum device_purpose purpose, size_t bytes, void **base,
                  struct error *err);
-    int (*prepare)(struct device *device, struct error *err); // arenas are there: takes what plan_own added
+    int (*prepare_loading)(struct device *device, struct error *err); // takes what plan_loading added
+    int (*prepare)(struct device *device,
+                   struct error *err); // arenas are there: takes what else plan_own added
     int (*check_resident)(const struct device *device, const void *data, size_t bytes, struct error *err);
     uint64_t (*process_bytes)(const struct device *device);                 // UINT64_MAX: not known
     void (*sample)(const struct device *device, struct device_sample *out); // fields come as DEVICE_UNKNOWN
@@ -115,13 +121,20 @@ struct device {
     const struct device_ops *ops;
     enum dtype dtype;
     bool reserved;
+    bool weights_first; // their arena was made before the others
     bool sealed;
     bool staging_is_host;  // staging does not count against the device's memory
     size_t memory_reserve; // bytes of the device's memory left alone
     size_t tokens;         // of the plan: rows of every buffer that matmul reads or writes
-    unsigned char *base[DEVICE_PURPOSES];
-    size_t capacity[DEVICE_PURPOSES];
-    size_t used[DEVICE_PURPOSES];
+    uint64_t available;    // of the device's memory and of the host's, before the first arena was made
+    uint64_t host_available;
+    struct {
+        unsigned char *base; // of the arena that pieces are taken from: the purpose's last one
+        size_t capacity;
+        size_t used;
+        size_t planned; // bytes of all its arenas
+        size_t taken;
+    } arenas[DEVICE_PURPOSES];
 };
 
 #endif

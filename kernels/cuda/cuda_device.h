@@ -107,6 +107,11 @@ struct tile_list {                // of the last batch that attention saw
     size_t texts;                 // 0: there is no list
 };
 
+struct cuda_arena {
+    enum device_purpose purpose;
+    void *base;
+};
+
 struct cuda_device {
     struct device base;
     int index;
@@ -115,7 +120,8 @@ struct cuda_device {
     int driver;     // version as cudaDriverGetVersion gives it
     char name[128];
     char reason[512];
-    void *arenas[DEVICE_PURPOSES];
+    struct cuda_arena arenas[2 * DEVICE_PURPOSES];
+    size_t arena_count;
     struct cuda_queue queue;
     struct cuda_loader loader;
     struct telemetry *telemetry;
@@ -137,10 +143,12 @@ static inline const struct cuda_device *cuda_of_const(const struct device *devic
 
 // ---- cuda_memory.c ----
 
+int cuda_plan_loading(const struct device *device, struct device_plan *plan, struct error *err);
 int cuda_plan_own(const struct device *device, struct device_plan *plan, struct error *err);
 void cuda_memory(const struct device *device, uint64_t *total, uint64_t *available);
 int cuda_arena(struct device *device, enum device_purpose purpose, size_t bytes, void **base,
                struct error *err);
+int cuda_prepare_loading(struct device *device, struct error *err);
 int cuda_prepare(struct device *device, struct error *err);
 void cuda_free_arenas(struct cuda_device *cuda);
 int cuda_check_resident(const struct device *device, const void *data, size_t bytes, struct error *err);
