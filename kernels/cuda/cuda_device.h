@@ -111,8 +111,9 @@ struct cuda_device {
     struct device base;
     int index;
     int multiprocessors;
-    int capability; // 90: compute capability 9.0
-    int driver;     // version as cudaDriverGetVersion gives it
+    size_t multiprocessor_shared; // bytes of shared memory of one
+    int capability;               // 90: compute capability 9.0
+    int driver;                   // version as cudaDriverGetVersion gives it
     char name[128];
     char reason[256];
     void *arenas[DEVICE_PURPOSES];
