@@ -108,8 +108,8 @@ template <int D> struct share {
     unsigned chunk;
     bool there; // columns from head_dim on are zeros
 
-    __device__ __forceinline__ explicit share(unsigned head_dim)
-        : row(threadIdx.x / CHUNKS), chunk(threadIdx.x % CHUNKS), there(chunk * CHUNK < head_dim) {
+    __device__ __forceinline__ share(unsigned head_dim, unsigned thread)
+        : row(thread / CHUNKS), chunk(thread % CHUNKS), there(chunk * CHUNK < head_dim) {
     }
     // This thread's first number of a tile: rows of the text from `token` on, columns of a head of q | k | v.
     __device__ __forceinline__ const bf16 *first(const bf16 *text, unsigned stride, int token, unsigned head,
@@ -134,12 +134,12 @@ template <int D> struct share {
 // A warp's queries, A operands: QUERIES rows of each of its heads.
 template <int D, int HEADS> struct queries {
     uint32_t held[build<D, HEADS>::HOLDS_QUERIES ? D / 16 : 1][4];
-    shared_place place;
+    shared_place place; // of the warp's; with two heads of the block's first warp's
 
-    // Starts to copy those that there are; from: the first query of the first head. Other lanes' copies are
-    // the warp's after a wait and a barrier.
-    __device__ __forceinline__ void copy(const bf16 *from, unsigned stride, int rows, int heads,
-                                         unsigned head_dim, unsigned lane) const {
+    // Starts to copy those that there are; to: the warp's place, from: the first query of the first head.
+    // Other lanes' copies are the warp's after a wait and a barrier.
+    __device__ __forceinline__ void copy(shared_place to, const bf16 *from, unsigned stride, int rows,
+                                         int heads, unsigned head_dim, unsigned lane) const {
         const unsigned chunks = D / CHUNK;
 #pragma unroll
         for (unsigned i = 0; i < HEADS * QUERIES * chunks / WARP; i++) {
@@ -147,19 +147,20 @@ template <int D, int HEADS> struct queries {
             unsigned head = number / (QUERIES * chunks);
             unsigned row = number / chunks % QUERIES;
             unsigned chunk = number % chunks;
-            copy_async(place + chunk_at<D>(head * QUERIES + row, chunk),
+            copy_async(to + chunk_at<D>(head * QUERIES + row, chunk),
                        from + (size_t)row * stride + head * head_dim + chunk * CHUNK,
                        (int)row < rows && (int)head < heads && chunk * CHUNK < head_dim);
         }
     }
-    // Columns [16 k, 16 k + 16) of a head's.
-    __device__ __forceinline__ void load(uint32_t (&out)[4], int k, int head, unsigned lane) const {
-        matrices_load(out, lane_place<D>(place, lane % 16, lane / 16).at(k, head * QUERIES));
+    // Columns [16 k, 16 k + 16) of a head's; from: the warp's place.
+    __device__ __forceinline__ void load(uint32_t (&out)[4], shared_place from, int k, int head,
+                                         unsigned lane) const {
+        matrices_load(out, lane_place<D>(from, lane % 16, lane / 16).at(k, head * QUERIES));
     }
     __device__ __forceinline__ void hold(unsigned lane) {
 #pragma unroll
         for (int k = 0; k < (build<D, HEADS>::HOLDS_QUERIES ? D / 16 : 0); k++) {
-            load(held[k], k, 0, lane);
+            load(held[k], place, k, 0, lane);
         }
     }
 };
@@ -176,7 +177,10 @@ template <int D, int HEADS, int N, int HALVES>
 static __device__ __forceinline__ void multiply_keys(float (&s)[HEADS][key_tile<D>::KEYS / 8][4],
                                                      queries<D, HEADS> &q, shared_place keys,
                                                      unsigned kept_lane) {
-    const unsigned lane = HEADS == 1 ? kept_lane : lane_now(); // two heads leave no register for it
+    // Two heads leave no register for what follows from the thread's number.
+    const unsigned thread = HEADS == 1 ? 0 : thread_now();
+    const unsigned lane = HEADS == 1 ? kept_lane : thread % WARP;
+    const shared_place mine = HEADS == 1 ? q.place : q.place + thread / WARP * build<D, HEADS>::WARP_BYTES;
     const lane_place<D> place(keys, lane % 8 + lane / 16 * 8, lane / 8 % 2);
 #pragma unroll
     for (int h = 0; h < N; h++) {
@@ -191,7 +195,7 @@ static __device__ __forceinline__ void multiply_keys(float (&s)[HEADS][key_tile<
         if (!build<D, HEADS>::HOLDS_QUERIES) {
 #pragma unroll
             for (int h = 0; h < N; h++) {
-                q.load(a[h], k, h, lane);
+                q.load(a[h], mine, k, h, lane);
             }
         }
 #pragma unroll
@@ -214,7 +218,7 @@ template <int D, int HEADS, int N>
 static __device__ __forceinline__ void multiply_values(float (&o)[HEADS][D / 8][4],
                                                        const uint32_t (&p)[HEADS][key_tile<D>::KEYS / 16][4],
                                                        shared_place values, int seen, unsigned kept_lane) {
-    const unsigned lane = HEADS == 1 ? kept_lane : lane_now(); // two heads leave no register for it
+    const unsigned lane = HEADS == 1 ? kept_lane : lane_now();
     const lane_place<D> place(values, lane % 16, lane / 16);
 #pragma unroll
     for (int k = 0; k < key_tile<D>::KEYS / 16; k++) {
@@ -325,9 +329,9 @@ static __device__ __forceinline__ void store_outputs(bf16 *out, size_t stride, i
 
 // What a block reads: the tiles of one key and value head of one text. Those of keys are steps 0, 2, 4 ...,
 // those of values 1, 3, 5 ...
-template <int D> struct stream {
+template <int D, int HEADS> struct stream {
     static const int KEYS = key_tile<D>::KEYS;
-    share<D> mine;
+    share<D> kept;    // of one head; with two it is found anew for each tile, as registers are short
     const bf16 *next; // of the tile of keys, or of the values to them, to be asked for: this thread's first
     unsigned values;  // from a key to its value
     unsigned stride;  // of rows
@@ -337,16 +341,17 @@ template <int D> struct stream {
     // From the tile on that begins at first_key.
     __device__ __forceinline__ stream(const bf16 *text, const struct attention_shape &shape, unsigned kv_head,
                                       int first_key, int last, shared_place buffers)
-        : mine(shape.head_dim), values(shape.kv_heads * shape.head_dim),
+        : kept(shape.head_dim, threadIdx.x), values(shape.kv_heads * shape.head_dim),
           stride((shape.heads + 2 * shape.kv_heads) * shape.head_dim), end(last), ring(buffers) {
-        next = mine.first(text, stride, first_key, shape.heads + kv_head, shape.head_dim);
+        next = kept.first(text, stride, first_key, shape.heads + kv_head, shape.head_dim);
     }
     __device__ __forceinline__ shared_place buffer(int step) const {
         return ring + (unsigned)(step % RING) * key_tile<D>::BYTES;
     }
     // Starts to load a tile, that begins at `key`, if there is one; a group of copies in any case.
-    template <int OF_VALUES> __device__ __forceinline__ void load(int tile, int key) {
+    template <int OF_VALUES> __device__ __forceinline__ void load(int tile, int key, unsigned head_dim) {
         if (key < end) {
+            const share<D> mine = HEADS == 1 ? kept : share<D>(head_dim, thread_now());
             mine.template copy<KEYS>(buffer(2 * tile + OF_VALUES), next + (OF_VALUES ? values : 0), stride,
                                      end - key - (int)mine.row);
             next += OF_VALUES ? (size_t)KEYS * stride : 0;
@@ -354,10 +359,10 @@ template <int D> struct stream {
         copy_commit();
     }
     // Waits for a tile and asks for the one two steps on.
-    template <int OF_VALUES> __device__ __forceinline__ void advance(int tile, int key) {
+    template <int OF_VALUES> __device__ __forceinline__ void advance(int tile, int key, unsigned head_dim) {
         copy_wait<1>();
         __syncthreads();
-        load<OF_VALUES>(tile + 1, key + KEYS);
+        load<OF_VALUES>(tile + 1, key + KEYS, head_dim);
     }
 };
 
@@ -452,17 +457,19 @@ static __global__ void __launch_bounds__(THREADS, (build<D, HEADS>::BLOCKS))
     const int first_key = attention_first_key(query + here.first, shape.window, key_tile<D>::KEYS);
     const size_t stride = (size_t)(shape.heads + 2 * shape.kv_heads) * shape.head_dim;
     const bf16 *text = qkv + (size_t)tile.start * stride;
-    stream<D> in(text, shape, blockIdx.z, first_key, end, shared_at(shared));
+    stream<D, HEADS> in(text, shape, blockIdx.z, first_key, end, shared_at(shared));
     const int first_query = query + here.query;
     const struct warp_rows rows = {first_query, min(first_query + QUERIES, end) - 1};
 
     queries<D, HEADS> q;
-    q.place = shared_at(shared) + build<D, HEADS>::QUERIES_AT + warp * build<D, HEADS>::WARP_BYTES;
-    q.copy(text + (size_t)first_query * stride + here.head * shape.head_dim, in.stride, end - first_query,
-           here.heads, shape.head_dim, lane);
+    const shared_place own =
+        shared_at(shared) + build<D, HEADS>::QUERIES_AT + warp * build<D, HEADS>::WARP_BYTES;
+    q.place = HEADS == 1 ? own : shared_at(shared) + build<D, HEADS>::QUERIES_AT;
+    q.copy(own, text + (size_t)first_query * stride + here.head * shape.head_dim, in.stride,
+           end - first_query, here.heads, shape.head_dim, lane);
     copy_commit();
-    in.template load<0>(0, first_key);
-    in.template load<1>(0, first_key);
+    in.template load<0>(0, first_key, shape.head_dim);
+    in.template load<1>(0, first_key, shape.head_dim);
     if (build<D, HEADS>::HOLDS_QUERIES) { // before the barrier of step 0, after which their buffer is filled
         copy_wait<2>();
         __syncwarp();
@@ -482,13 +489,15 @@ static __global__ void __launch_bounds__(THREADS, (build<D, HEADS>::BLOCKS))
         const bool works = rows.first <= rows.last && key <= rows.last &&
                            key + key_tile<D>::KEYS - 1 > rows.first - shape.window;
         uint32_t p[HEADS][key_tile<D>::KEYS / 16][4];
-        in.template advance<0>(t, key);
-        if (works && whole) {
-            attend_keys<D, HEADS, HEADS>(p, o, run, q, in.buffer(2 * t), key, rows, shape, lane);
-        } else if (works) {
-            attend_keys<D, HEADS, 1>(p, o, run, q, in.buffer(2 * t), key, rows, shape, lane);
+        in.template advance<0>(t, key, shape.head_dim);
+        if (works) {
+            if (whole) {
+                attend_keys<D, HEADS, HEADS>(p, o, run, q, in.buffer(2 * t), key, rows, shape, lane);
+            } else {
+                attend_keys<D, HEADS, 1>(p, o, run, q, in.buffer(2 * t), key, rows, shape, lane);
+            }
         }
-        in.template advance<1>(t, key);
+        in.template advance<1>(t, key, shape.head_dim);
         if (works && whole) {
             multiply_values<D, HEADS, HEADS>(o, p, in.buffer(2 * t + 1), groups_seen(key, rows.last), lane);
         } else if (works) {

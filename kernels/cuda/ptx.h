@@ -38,7 +38,11 @@ static inline unsigned lane_now(void) {
     return threadIdx.x % WARP;
 }
 
-// blockIdx, likewise.
+// threadIdx.x and blockIdx, likewise.
+static inline unsigned thread_now(void) {
+    return threadIdx.x;
+}
+
 static inline uint3 block_now(void) {
     return blockIdx;
 }
@@ -167,6 +171,12 @@ static __device__ __forceinline__ unsigned lane_now(void) {
     unsigned lane;
     asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
     return lane;
+}
+
+static __device__ __forceinline__ unsigned thread_now(void) {
+    unsigned thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return thread;
 }
 
 static __device__ __forceinline__ uint3 block_now(void) {
