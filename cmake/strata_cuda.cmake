@@ -92,6 +92,11 @@ function(strata_cuda_build)
     CUDA_RUNTIME_LIBRARY Static)
   # Fused multiply-adds are written out where they are wanted, as everywhere (strata_flags.cmake).
   target_compile_options(strata_cuda_kernels PRIVATE -fmad=false -Xcompiler=-Wall,-Wextra,-Werror --Werror=all-warnings)
+  # Kernels are laid out for a number of registers: a spill is a warning, and with the version that they were counted with an
+  # error with the other warnings. Other versions allocate otherwise, at some cost in time and in no bit.
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13.0 AND CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 13.1)
+    target_compile_options(strata_cuda_kernels PRIVATE -Xptxas=-warn-spills,-warn-lmem-usage)
+  endif()
   target_link_libraries(strata_cuda_kernels PUBLIC $<LINK_ONLY:CUDA::cudart_static>)
 
   strata_cuda_target(strata_cuda ${sources})
