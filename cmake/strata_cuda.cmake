@@ -98,6 +98,11 @@ function(strata_cuda_build)
     "$<$<BOOL:${STRATA_WERROR}>:-Xcompiler=-Werror;--Werror=all-warnings>"
     # Every driver for CUDA 13 unpacks it; for CUDA 12 only those since 12.4 do. Each test program holds all kernels.
     $<$<VERSION_GREATER_EQUAL:${CUDAToolkit_VERSION},13.0>:--compress-mode=size>)
+  # Kernels are laid out for a number of registers: a spill is a warning, and with the version that they were counted with an
+  # error with the other warnings. Other versions allocate otherwise, at some cost in time and in no bit.
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13.0 AND CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 13.1)
+    target_compile_options(strata_cuda_kernels PRIVATE -Xptxas=-warn-spills,-warn-lmem-usage)
+  endif()
   target_link_libraries(strata_cuda_kernels PUBLIC $<LINK_ONLY:CUDA::cudart_static>)
 
   strata_cuda_target(strata_cuda ${sources})

@@ -123,6 +123,7 @@ static int read_properties(struct cuda_device *cuda, struct error *err) {
         cuda_check(cudaGetDeviceProperties(&properties, cuda->index), "cudaGetDeviceProperties", NULL, err);
     if (status == STATUS_OK) {
         snprintf(cuda->name, sizeof cuda->name, "%.*s", (int)sizeof cuda->name - 1, properties.name);
+        cuda->multiprocessor_shared = properties.sharedMemPerMultiprocessor;
         status = read_attribute(&major, cudaDevAttrComputeCapabilityMajor, cuda->index, err);
     }
     status = status == STATUS_OK ? read_attribute(&minor, cudaDevAttrComputeCapabilityMinor, cuda->index, err)

@@ -116,8 +116,9 @@ struct cuda_device {
     struct device base;
     int index;
     int multiprocessors;
-    int capability; // 90: compute capability 9.0
-    int driver;     // version as cudaDriverGetVersion gives it
+    size_t multiprocessor_shared; // bytes of shared memory of one
+    int capability;               // 90: compute capability 9.0
+    int driver;                   // version as cudaDriverGetVersion gives it
     char name[128];
     char reason[512];
     struct cuda_arena arenas[2 * DEVICE_PURPOSES];

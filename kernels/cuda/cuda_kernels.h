@@ -34,11 +34,12 @@ cudaError_t launch_qk_norm_rope(cudaStream_t stream, enum dtype dtype, void *qkv
                                 const void *k_norm, float epsilon, const float *cosine, const float *sine,
                                 const int32_t *rope_row, struct device_heads heads, size_t tokens);
 
-// bfloat16: mma.sync over 64 x 64 tiles with a running softmax (FlashAttention-2, Dao 2023); float32: the
-// same scheme with multiply-adds.
+// bfloat16: mma.sync over tiles of 64 keys (32 above 128 numbers a head) with a running softmax
+// (FlashAttention-2, Dao 2023); float32: the same scheme with multiply-adds.
 enum { ATTENTION_TILE = 64 };
 
-// One block of the grid: query rows [first, first + ATTENTION_TILE) of the text [start, end).
+// What one or more blocks of the grid compute: query rows [first, first + ATTENTION_TILE) of the text [start,
+// end).
 struct attention_tile {
     int32_t start;
     int32_t end;
@@ -63,10 +64,11 @@ bool attention_has(enum dtype dtype, size_t head_dim);
 cudaError_t launch_attention_tiles(cudaStream_t stream, struct attention_tile *tiles, const int32_t *starts,
                                    size_t texts, size_t tile_count);
 
-// tiles: as launch_attention_tiles filled them.
+// tiles: as launch_attention_tiles filled them; multiprocessor_shared: bytes of a multiprocessor's shared
+// memory, by which kernels are chosen that give the same bits.
 cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, const void *qkv,
                              const struct device_attention *shape, const struct attention_tile *tiles,
-                             size_t tile_count);
+                             size_t tile_count, size_t multiprocessor_shared);
 
 cudaError_t launch_swiglu(cudaStream_t stream, enum dtype dtype, void *out, const void *gate_up,
                           size_t tokens, size_t intermediate);

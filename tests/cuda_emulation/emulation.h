@@ -21,12 +21,13 @@ struct Settings {
     int devices;
     int driver_version;
     size_t total_memory;
-    size_t free_memory;        // when the program starts
-    uint64_t fail_malloc;      // 0: never
-    uint64_t fail_malloc_host; // 0: never
-    uint64_t fail_launch;      // 0: never
-    uint64_t lose_device;      // 0: never
-    uint64_t slow_from;        // 0: never
+    size_t free_memory;           // when the program starts
+    size_t multiprocessor_shared; // bytes
+    uint64_t fail_malloc;         // 0: never
+    uint64_t fail_malloc_host;    // 0: never
+    uint64_t fail_launch;         // 0: never
+    uint64_t lose_device;         // 0: never
+    uint64_t slow_from;           // 0: never
     double slow_milliseconds;
     uint64_t seed;    // 0: work is done when it is waited for and not before
     bool has_kernels; // the program is built for this GPU
