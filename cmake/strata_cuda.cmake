@@ -28,6 +28,9 @@ macro(strata_cuda_find_compiler)
     if(NOT DEFINED ENV{CUDACXX} AND NOT CMAKE_CUDA_COMPILER)
       set(ENV{CUDACXX} ${STRATA_NVCC})
     endif()
+    if(NOT CMAKE_CUDA_COMPILER) # what an earlier try lacked may be there now
+      unset(CMAKE_CUDA_COMPILER CACHE)
+    endif()
     check_language(CUDA)
     if(NOT CMAKE_CUDA_COMPILER)
       set(cuda_missing "${STRATA_NVCC} compiles nothing here (CUDA needs a C++ compiler that it knows)")
@@ -91,12 +94,24 @@ function(strata_cuda_build)
   set_target_properties(strata_cuda_kernels PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF
     CUDA_RUNTIME_LIBRARY Static)
   # Fused multiply-adds are written out where they are wanted, as everywhere (strata_flags.cmake).
-  target_compile_options(strata_cuda_kernels PRIVATE -fmad=false -Xcompiler=-Wall,-Wextra,-Werror --Werror=all-warnings)
+  target_compile_options(strata_cuda_kernels PRIVATE -fmad=false -Xcompiler=-Wall,-Wextra
+    "$<$<BOOL:${STRATA_WERROR}>:-Xcompiler=-Werror;--Werror=all-warnings>"
+    # Every driver for CUDA 13 unpacks it; for CUDA 12 only those since 12.4 do. Each test program holds all kernels.
+    $<$<VERSION_GREATER_EQUAL:${CUDAToolkit_VERSION},13.0>:--compress-mode=size>)
+  # Kernels are laid out for a number of registers: a spill is a warning, and with the version that they were counted with an
+  # error with the other warnings. Other versions allocate otherwise, at some cost in time and in no bit.
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13.0 AND CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 13.1)
+    target_compile_options(strata_cuda_kernels PRIVATE -Xptxas=-warn-spills,-warn-lmem-usage)
+  endif()
   target_link_libraries(strata_cuda_kernels PUBLIC $<LINK_ONLY:CUDA::cudart_static>)
 
   strata_cuda_target(strata_cuda ${sources})
   target_include_directories(strata_cuda SYSTEM PRIVATE ${STRATA_CUDA_HEADERS})
-  target_compile_definitions(strata_cuda PRIVATE STRATA_CUBLAS_MAJOR="${CUDAToolkit_VERSION_MAJOR}")
+  string(REGEX REPLACE "([0-9]+[a-z]?)-real" "sm_\\1" built_for "${CMAKE_CUDA_ARCHITECTURES}")
+  string(REGEX REPLACE "([0-9]+[a-z]?)-virtual" "compute_\\1" built_for "${built_for}")
+  list(JOIN built_for " " built_for)
+  target_compile_definitions(strata_cuda PRIVATE STRATA_CUBLAS_MAJOR="${CUDAToolkit_VERSION_MAJOR}"
+    STRATA_CUDA_BUILD="${CUDAToolkit_VERSION} for ${built_for}")
   if(STRATA_CUBLAS_DIR)
     target_compile_definitions(strata_cuda PRIVATE STRATA_CUBLAS_DIR="${STRATA_CUBLAS_DIR}")
   endif()

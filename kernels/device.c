@@ -85,7 +85,12 @@ void device_close(struct device *device) {
 
 void device_describe(const struct device *device, struct device_description *out) {
     memset(out, 0, sizeof *out);
+    out->host_staging = device->staging_is_host;
     device->ops->describe(device, out);
+}
+
+const char *device_cuda_build(void) {
+    return cuda_build();
 }
 
 enum dtype device_dtype(const struct device *device) {

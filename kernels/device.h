@@ -7,6 +7,9 @@
 // device_wait blocks until a mark is reached. An operation's failure is returned by the call that notices it,
 // at the latest by device_wait.
 //
+// Threads. One thread at a time calls a device: the one that opened it. Only device_clock may be called
+// beside it.
+//
 // Memory. Every buffer belongs to the device and lives in one of four arenas that device_reserve makes once,
 // before the first batch, from a plan; device_take hands pieces out. After device_seal nothing can be taken.
 // Device pointers are never read or written by the host except staging buffers, which are host memory that
@@ -56,11 +59,12 @@ struct device_description {
     char kind[16];      // "cpu" or "cuda"
     char name[128];     // processor name as the system reports it
     char path[32];      // CPU: instruction-set path; CUDA: compute capability
-    char reason[256];   // why this device and path were taken
+    char reason[512];   // why this device and path were taken, and the libraries
     char identity[512]; // all that may change a bit of a result (path, library versions); part of a run's
                         // identity
     int threads;        // host threads that compute
     bool queues;        // calls return before the work is done: queue the next batch before waiting for one
+    bool host_staging;  // DEVICE_STAGING is host memory, beside the device's own
     uint64_t memory;    // bytes in all: RAM or the GPU's
     uint64_t memory_free;
     uint64_t
@@ -73,6 +77,9 @@ enum dtype device_dtype(const struct device *device); // of computation, as open
 // The name of CPU path number `index` from 0 on, in order of preference, and whether this processor has it;
 // NULL after the last.
 const char *device_cpu_path(int index, bool *available);
+
+// What this program's CUDA back end was built with and for, or that it has none.
+const char *device_cuda_build(void);
 
 // ---- memory ----
 
@@ -93,7 +100,16 @@ int device_plan_add(struct device_plan *plan, enum device_purpose purpose, size_
 // bytes by purpose, when it does not.
 int device_check_fits(const struct device *device, const struct device_plan *plan, struct error *err);
 
-// Makes the arenas. Once a device. STATUS_DEVICE as device_check_fits.
+// Whether the host has room for the plan's staging; true where staging is the device's own memory.
+bool device_host_fits(const struct device *device, const struct device_plan *plan);
+
+// Makes the arena of weights before the others, so that they can be loaded while the shapes of batches are
+// still being found: plan.bytes[DEVICE_WEIGHTS] alone counts. Whether a plan fits is from then on a matter of
+// the memory that was free before, this arena in it. STATUS_DEVICE as device_check_fits.
+int device_reserve_weights(struct device *device, const struct device_plan *plan, struct error *err);
+
+// Makes the arenas, those that are not there yet: the whole plan, with the same bytes of weights. Once a
+// device. STATUS_DEVICE as device_check_fits.
 int device_reserve(struct device *device, const struct device_plan *plan, struct error *err);
 
 // A piece of an arena; what it holds is undefined. STATUS_INTERNAL when the plan was too small or the device
@@ -250,6 +266,12 @@ int device_matmul(struct device *device, void *out, const void *x, const struct 
 int device_matmul_tune(struct device *device, void *out, void *x, const struct device_matrix *matrix,
                        const void *bias, enum device_store store, struct error *err);
 
+// Whether products of this shape, store and bias can be computed in batches of `tokens`, before any memory is
+// there. STATUS_DEVICE, saying why, when not (the CUDA back end: cuBLASLt knows no algorithm that keeps a
+// row's bits).
+int device_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
+                        enum device_store store, struct error *err);
+
 // What was chosen, one line a shape in the order of tuning ("4096x12288 store bias=0 ..."), appended with a
 // final 0 that is not counted; empty where there is nothing to choose. Part of a run's identity.
 int device_algorithms(const struct device *device, struct buffer *text, struct error *err);
@@ -294,6 +316,28 @@ int device_attention(struct device *device, void *out, const void *qkv, const st
 // bfloat16: silu is rounded, then the product.
 int device_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
                   struct error *err);
+
+struct device_shape { // of a model's blocks
+    struct device_heads heads;
+    size_t hidden;
+    size_t intermediate;
+};
+
+struct device_refusal { // of a shape
+    enum device_dimension {
+        DEVICE_HIDDEN,
+        DEVICE_INTERMEDIATE,
+        DEVICE_HEADS,
+        DEVICE_KV_HEADS,
+        DEVICE_HEAD_DIM
+    } dimension;   // the one that is refused
+    char can[128]; // which ones are not: "multiples of 8 up to 256"
+};
+
+// Whether the device's operations are built for blocks of this shape: what is admitted here none of them
+// refuses for its sizes, and what is refused here one of them does. Products apart: device_check_matmul.
+bool device_supports(const struct device *device, const struct device_shape *shape,
+                     struct device_refusal *refusal);
 
 struct device_span { // tokens [start, end) of the packed batch, start < end
     int32_t start;

@@ -1,4 +1,5 @@
-// Four arenas a device, made once from a plan that was compared with the memory that is free.
+// Four arenas a device, made once from a plan that was compared with the memory that is free; that of the
+// weights before the others where they are loaded while the rest of the plan is not known yet.
 #include <stdio.h>
 
 #include "base/size.h"
@@ -33,16 +34,21 @@ struct fit {
     bool fits;
 };
 
-static int fit_plan(const struct device *device, const struct device_plan *plan, struct fit *fit,
-                    struct error *err) {
-    *fit = (struct fit){.whole = *plan, .fits = true};
-    int status = device->ops->plan_own(device, &fit->whole, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+// What was free before the first arena was made: afterwards it is not known how much of that arena the system
+// has given already.
+static void find_free(const struct device *device, struct fit *fit) {
     uint64_t host_total;
     device->ops->memory(device, &fit->total, &fit->available);
     limits_memory("", &host_total, &fit->host_available);
+    if (device->weights_first) {
+        fit->available = device->available;
+        fit->host_available = device->host_available;
+    }
+}
+
+// `whole` with the back end's own needs against what is free.
+static void fit_whole(const struct device *device, struct fit *fit) {
+    find_free(device, fit);
     for (int p = 0; p < DEVICE_PURPOSES; p++) {
         // Staging is host memory on a device with memory of its own.
         if (p != DEVICE_STAGING || !device->staging_is_host) {
@@ -52,18 +58,31 @@ static int fit_plan(const struct device *device, const struct device_plan *plan,
     fit->fits = fit->fits && size_add(fit->needed, device->memory_reserve, &fit->needed) &&
                 fit->needed <= fit->available;
     // Pinned memory that is not there ends a process without a word.
-    fit->host_fits = !device->staging_is_host || fit->whole.bytes[DEVICE_STAGING] <= fit->host_available;
+    size_t host_needed;
+    fit->host_fits =
+        !device->staging_is_host || (size_add(fit->whole.bytes[DEVICE_STAGING], HOST_RESERVE, &host_needed) &&
+                                     host_needed <= fit->host_available);
     fit->fits = fit->fits && fit->host_fits;
-    return STATUS_OK;
+}
+
+static int fit_plan(const struct device *device, const struct device_plan *plan, struct fit *fit,
+                    struct error *err) {
+    *fit = (struct fit){.whole = *plan, .fits = true};
+    int status = device->ops->plan_own(device, &fit->whole, err);
+    if (status == STATUS_OK) {
+        fit_whole(device, fit);
+    }
+    return status;
 }
 
 // Refuses a plan that does not fit, with one column a purpose.
 static int refuse_plan(const struct device *device, const struct fit *fit, struct error *err) {
     const size_t *bytes = fit->whole.bytes;
-    char host[80] = "";
-    if (!fit->host_fits) {
-        snprintf(host, sizeof host, "; of the host's memory, for staging, %.3f GiB are free",
-                 gib(fit->host_available));
+    char host[128] = "";
+    if (device->staging_is_host && fit->host_available != UINT64_MAX) {
+        snprintf(host, sizeof host,
+                 "; of the host's memory, for staging and %.3f GiB beside it, %.3f GiB are free%s",
+                 gib(HOST_RESERVE), gib(fit->host_available), fit->host_fits ? "" : ", which is too little");
     }
     return error_set(
         err, STATUS_DEVICE,
@@ -80,6 +99,59 @@ int device_check_fits(const struct device *device, const struct device_plan *pla
     return status != STATUS_OK || fit.fits ? status : refuse_plan(device, &fit, err);
 }
 
+bool device_host_fits(const struct device *device, const struct device_plan *plan) {
+    struct fit fit;
+    struct error ignored;
+    return fit_plan(device, plan, &fit, &ignored) != STATUS_OK || fit.host_fits;
+}
+
+// What the plan has beyond the arenas that are there, an arena a purpose.
+static int make_arenas(struct device *device, const struct device_plan *whole, struct error *err) {
+    for (int p = 0; p < DEVICE_PURPOSES; p++) {
+        void *base = NULL;
+        size_t more = whole->bytes[p] - device->arenas[p].planned;
+        if (device->weights_first && more == 0) {
+            continue;
+        }
+        int status = device->ops->arena(device, (enum device_purpose)p, more, &base, err);
+        if (status != STATUS_OK) {
+            bool pinned = p == DEVICE_STAGING && device->staging_is_host;
+            return error_wrap(err, "%s%s", purpose_names[p],
+                              pinned ? " in the host's memory, which the system would not pin (fewer "
+                                       "latents.layers, a smaller batch.tokens or 16-bit latents take less)"
+                                     : "");
+        }
+        device->arenas[p].base = base;
+        device->arenas[p].capacity = more;
+        device->arenas[p].used = 0;
+        device->arenas[p].planned += more;
+    }
+    return STATUS_OK;
+}
+
+int device_reserve_weights(struct device *device, const struct device_plan *plan, struct error *err) {
+    struct fit fit = {.whole.bytes[DEVICE_WEIGHTS] = plan->bytes[DEVICE_WEIGHTS], .fits = true};
+    if (device->reserved || device->weights_first) {
+        return error_set(err, STATUS_INTERNAL, "device memory is reserved once");
+    }
+    int status =
+        device->ops->plan_loading == NULL ? STATUS_OK : device->ops->plan_loading(device, &fit.whole, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    fit_whole(device, &fit);
+    if (!fit.fits) {
+        return refuse_plan(device, &fit, err);
+    }
+    device->available = fit.available;
+    device->host_available = fit.host_available;
+    device->weights_first = true;
+    status = make_arenas(device, &fit.whole, err);
+    return status != STATUS_OK || device->ops->prepare_loading == NULL
+               ? status
+               : device->ops->prepare_loading(device, err);
+}
+
 int device_reserve(struct device *device, const struct device_plan *plan, struct error *err) {
     struct fit fit;
     if (device->reserved) {
@@ -89,21 +161,18 @@ int device_reserve(struct device *device, const struct device_plan *plan, struct
     if (status == STATUS_OK && !fit.fits) {
         status = refuse_plan(device, &fit, err);
     }
+    if (status == STATUS_OK && device->weights_first &&
+        fit.whole.bytes[DEVICE_WEIGHTS] != device->arenas[DEVICE_WEIGHTS].planned) {
+        status = error_set(err, STATUS_INTERNAL, "%zu bytes of weights are reserved, not %zu",
+                           device->arenas[DEVICE_WEIGHTS].planned, fit.whole.bytes[DEVICE_WEIGHTS]);
+    }
     if (status != STATUS_OK) {
         return status;
     }
     device->reserved = true;
     device->tokens = plan->tokens;
-    for (int p = 0; p < DEVICE_PURPOSES; p++) {
-        void *base = NULL;
-        status = device->ops->arena(device, (enum device_purpose)p, fit.whole.bytes[p], &base, err);
-        if (status != STATUS_OK) {
-            return error_wrap(err, "%s", purpose_names[p]);
-        }
-        device->base[p] = base;
-        device->capacity[p] = fit.whole.bytes[p];
-    }
-    return device->ops->prepare(device, err);
+    status = make_arenas(device, &fit.whole, err);
+    return status == STATUS_OK ? device->ops->prepare(device, err) : status;
 }
 
 int device_take(struct device *device, enum device_purpose purpose, size_t bytes, void **out,
@@ -114,14 +183,15 @@ int device_take(struct device *device, enum device_purpose purpose, size_t bytes
                          bytes, purpose_names[purpose]);
     }
     size_t padded;
-    size_t left = device->capacity[purpose] - device->used[purpose];
+    size_t left = device->arenas[purpose].capacity - device->arenas[purpose].used;
     if (!size_round_up(bytes, DEVICE_ALIGNMENT, &padded) || padded > left) {
         return error_set(err, STATUS_INTERNAL,
                          "the plan of device memory was too small: %zu bytes for %s, %zu left", bytes,
                          purpose_names[purpose], left);
     }
-    *out = device->base[purpose] + device->used[purpose];
-    device->used[purpose] += padded;
+    *out = device->arenas[purpose].base + device->arenas[purpose].used;
+    device->arenas[purpose].used += padded;
+    device->arenas[purpose].taken += padded;
     return STATUS_OK;
 }
 
@@ -135,8 +205,8 @@ int device_check_resident(const struct device *device, const void *data, size_t 
 
 void device_residency(const struct device *device, struct device_residency *out) {
     for (int p = 0; p < DEVICE_PURPOSES; p++) {
-        out->planned[p] = device->capacity[p];
-        out->taken[p] = device->used[p];
+        out->planned[p] = device->arenas[p].planned;
+        out->taken[p] = device->arenas[p].taken;
     }
     out->process_bytes = device->ops->process_bytes(device);
 }

@@ -1,4 +1,6 @@
 // The operations of device.h: cheap checks of shapes, then the back end.
+#include <stdio.h>
+
 #include "base/size.h"
 #include "kernels/device_ops.h"
 
@@ -42,6 +44,16 @@ int device_matmul(struct device *device, void *out, const void *x, const struct 
 
 // ---- choosing how products are computed ----
 
+int device_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
+                        enum device_store store, struct error *err) {
+    if (tokens == 0 || rows == 0 || columns == 0) {
+        return refuse(err, "check_matmul", "a size is 0");
+    }
+    return device->ops->check_matmul == NULL
+               ? STATUS_OK
+               : device->ops->check_matmul(device, tokens, rows, columns, bias, store, err);
+}
+
 int device_matmul_tune(struct device *device, void *out, void *x, const struct device_matrix *matrix,
                        const void *bias, enum device_store store, struct error *err) {
     if (device->ops->matmul_tune == NULL) {
@@ -69,6 +81,8 @@ int device_set_algorithms(struct device *device, const char *text, bool binding,
     return device->ops->set_algorithms(device, text, binding, err);
 }
 
+// ---- shapes ----
+
 // NULL when the shape can be computed.
 static const char *heads_fault(struct device_heads heads) {
     if (heads.heads == 0 || heads.kv_heads == 0 || heads.heads % heads.kv_heads != 0) {
@@ -79,6 +93,39 @@ static const char *heads_fault(struct device_heads heads) {
     }
     return NULL;
 }
+
+static bool refuse_dimension(struct device_refusal *refusal, enum device_dimension dimension,
+                             const char *can) {
+    refusal->dimension = dimension;
+    snprintf(refusal->can, sizeof refusal->can, "%s", can);
+    return false;
+}
+
+bool device_supports(const struct device *device, const struct device_shape *shape,
+                     struct device_refusal *refusal) {
+    struct device_heads heads = shape->heads;
+    const struct {
+        enum device_dimension dimension;
+        size_t size;
+    } sizes[] = {{DEVICE_HIDDEN, shape->hidden},
+                 {DEVICE_INTERMEDIATE, shape->intermediate},
+                 {DEVICE_HEADS, heads.heads},
+                 {DEVICE_KV_HEADS, heads.kv_heads},
+                 {DEVICE_HEAD_DIM, heads.head_dim}};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        if (sizes[i].size == 0) {
+            return refuse_dimension(refusal, sizes[i].dimension, "1 and more");
+        }
+    }
+    if (heads_fault(heads) != NULL) {
+        return heads.heads % heads.kv_heads != 0
+                   ? refuse_dimension(refusal, DEVICE_KV_HEADS, "divisors of the number of heads")
+                   : refuse_dimension(refusal, DEVICE_HEAD_DIM, "even numbers");
+    }
+    return device->ops->supports(device, shape, refusal);
+}
+
+// ---- attention ----
 
 int device_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm,
                         float epsilon, const float *cosine, const float *sine, const int32_t *rope_row,

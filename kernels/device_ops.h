@@ -26,10 +26,16 @@ struct device_ops {
     // ---- memory ----
     int (*plan_own)(const struct device *device, struct device_plan *plan,
                     struct error *err); // adds its own needs
+    // Of them, what loading weights needs, which is there before the rest where weights come first. NULL:
+    // nothing.
+    int (*plan_loading)(const struct device *device, struct device_plan *plan, struct error *err);
     void (*memory)(const struct device *device, uint64_t *total, uint64_t *free);
+    // Twice at most for a purpose.
     int (*arena)(struct device *device, enum device_purpose purpose, size_t bytes, void **base,
                  struct error *err);
-    int (*prepare)(struct device *device, struct error *err); // arenas are there: takes what plan_own added
+    int (*prepare_loading)(struct device *device, struct error *err); // takes what plan_loading added
+    int (*prepare)(struct device *device,
+                   struct error *err); // arenas are there: takes what else plan_own added
     int (*check_resident)(const struct device *device, const void *data, size_t bytes, struct error *err);
     uint64_t (*process_bytes)(const struct device *device);                 // UINT64_MAX: not known
     void (*sample)(const struct device *device, struct device_sample *out); // fields come as DEVICE_UNKNOWN
@@ -58,6 +64,8 @@ struct device_ops {
                     size_t tokens, size_t hidden, struct error *err);
     int (*matmul)(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
                   const void *bias, size_t tokens, enum device_store store, struct error *err);
+    int (*check_matmul)(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
+                        enum device_store store, struct error *err); // NULL: every shape can be computed
     // NULL where there is nothing to choose: all three or none.
     int (*matmul_tune)(struct device *device, void *out, void *x, const struct device_matrix *matrix,
                        const void *bias, enum device_store store, struct error *err);
@@ -78,6 +86,9 @@ struct device_ops {
     int (*attention)(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
                      const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
                      struct error *err);
+    // Beside what device_supports refuses on every device.
+    bool (*supports)(const struct device *device, const struct device_shape *shape,
+                     struct device_refusal *refusal);
     int (*swiglu)(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
                   struct error *err);
     int (*pool)(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
@@ -94,22 +105,36 @@ struct device_ops {
     int (*read_rate)(struct device *device, const void *data, size_t bytes, double *rate, struct error *err);
 };
 
+// As device_cuda_build.
+const char *cuda_build(void);
+
 // Opens GPU `index`; the emulation and kernels/cuda_absent.c implement it too. *there: a usable GPU was found
 // (false: err says why there is none, and `auto` may take the CPU).
 int cuda_device_open(struct device **out, int index, const struct device_options *options, const char *why,
                      bool *there, struct error *err);
 
+// Of the host's memory, left to what the process takes beside a plan, so that a plan that just fits does not
+// end it without a word: 29 MiB on an Intel Xeon with Debian 12, for texts, shards and the libraries.
+enum { HOST_RESERVE = 64 << 20 };
+
 struct device {
     const struct device_ops *ops;
     enum dtype dtype;
     bool reserved;
+    bool weights_first; // their arena was made before the others
     bool sealed;
     bool staging_is_host;  // staging does not count against the device's memory
     size_t memory_reserve; // bytes of the device's memory left alone
     size_t tokens;         // of the plan: rows of every buffer that matmul reads or writes
-    unsigned char *base[DEVICE_PURPOSES];
-    size_t capacity[DEVICE_PURPOSES];
-    size_t used[DEVICE_PURPOSES];
+    uint64_t available;    // of the device's memory and of the host's, before the first arena was made
+    uint64_t host_available;
+    struct {
+        unsigned char *base; // of the arena that pieces are taken from: the purpose's last one
+        size_t capacity;
+        size_t used;
+        size_t planned; // bytes of all its arenas
+        size_t taken;
+    } arenas[DEVICE_PURPOSES];
 };
 
 #endif

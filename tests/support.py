@@ -57,16 +57,17 @@ def write_lines(path, problems):
 
 
 @functools.cache
-def make_model(name="tiny", dtype="float32", seed=1, hidden=32, layers=3, intermediate=64, vocabulary=600, family="qwen3"):
+def make_model(name="tiny", dtype="float32", seed=1, hidden=32, layers=3, intermediate=64, vocabulary=600, family="qwen3",
+               head_dim=8):
     """A random checkpoint, made once a session; do not change it, copy it."""
-    folder = scratch() / f"{name}-{dtype}-{seed}-{hidden}-{layers}-{family}"
+    folder = scratch() / f"{name}-{dtype}-{seed}-{hidden}-{layers}-{intermediate}-{head_dim}-{family}"
     corpus = scratch() / "corpus.jsonl"
     if not corpus.exists():
         write_lines(corpus, make_problems(300, seed=99))
     heads = hidden // 8
     subprocess.run([sys.executable, SOURCE / "tools" / "make_model.py", "--to", folder, "--family", family,
                     "--hidden", str(hidden), "--layers", str(layers), "--heads", str(heads), "--kv-heads", str(heads // 2),
-                    "--head-dim", "8", "--intermediate", str(intermediate), "--vocabulary", str(vocabulary),
+                    "--head-dim", str(head_dim), "--intermediate", str(intermediate), "--vocabulary", str(vocabulary),
                     "--dtype", dtype, "--seed", str(seed), "--shards", "2", "--corpus", corpus],
                    check=True, capture_output=True)
     return folder

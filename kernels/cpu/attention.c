@@ -8,6 +8,7 @@
 //
 // Where a query falls into blocks and tiles depends on its position in its text alone, so its bits do too.
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -116,11 +117,22 @@ static struct scratch scratch_split(const struct shape *shape, unsigned char *ba
     return (struct scratch){parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6]};
 }
 
+enum { LARGEST = 1 << 20 }; // heads, and numbers of a head: products of them stay far from overflow
+
+bool cpu_supports(const struct device *device, const struct device_shape *shape,
+                  struct device_refusal *refusal) {
+    (void)device;
+    bool heads_fit = shape->heads.heads <= LARGEST;
+    refusal->dimension = heads_fit ? DEVICE_HEAD_DIM : DEVICE_HEADS;
+    snprintf(refusal->can, sizeof refusal->can, "numbers up to %d", LARGEST);
+    return heads_fit && shape->heads.head_dim <= LARGEST;
+}
+
 bool cpu_attention_scratch(const struct device *device, const struct device_attention *attention,
                            size_t *bytes) {
-    enum { LARGEST = 1 << 20 }; // heads, and numbers of a head: products below stay far from overflow
-    struct device_heads heads = attention->heads;
-    if (heads.heads > LARGEST || heads.head_dim > LARGEST) {
+    const struct device_shape shape_alone = {.heads = attention->heads};
+    struct device_refusal refusal;
+    if (!cpu_supports(device, &shape_alone, &refusal)) {
         return false;
     }
     const struct cpu_device *cpu = cpu_of_const(device);

@@ -258,6 +258,7 @@ static const struct device_ops cpu_ops = {
     .rms_norm = cpu_rms_norm,
     .matmul = cpu_matmul,
     .qk_norm_rope = cpu_qk_norm_rope,
+    .supports = cpu_supports,
     .attention_scratch = cpu_attention_scratch,
     .attention = cpu_attention,
     .swiglu = cpu_swiglu,
@@ -305,6 +306,7 @@ int cpu_device_open(struct device **out, const struct device_options *options, c
     struct cpu_device *cpu = memory;
     cpu->base.ops = &cpu_ops;
     cpu->base.dtype = options->dtype;
+    cpu->base.memory_reserve = HOST_RESERVE;
     cpu->path = path;
     cpu->kernels = options->dtype == DTYPE_F32 ? path->f32 : path->bf16;
     cpu_set_t allowed;

@@ -87,6 +87,8 @@ int cpu_matmul(struct device *device, void *out, const void *x, const struct dev
 
 // ---- attention.c ----
 
+bool cpu_supports(const struct device *device, const struct device_shape *shape,
+                  struct device_refusal *refusal);
 bool cpu_attention_scratch(const struct device *device, const struct device_attention *shape, size_t *bytes);
 int cpu_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
                   const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,

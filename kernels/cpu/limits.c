@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 
 enum { PATH_BYTES = 2048, LINE_BYTES = 1200 };
 
@@ -63,6 +64,13 @@ static void visit_upwards(const char *root, const char *folder, char *group, int
     }
 }
 
+static void visit_version_1(const char *root, const char *controller, char *group, visit_group *visit,
+                            void *context) {
+    char folder[64];
+    snprintf(folder, sizeof folder, "/sys/fs/cgroup/%s", controller);
+    visit_upwards(root, folder, group, 1, visit, context);
+}
+
 // Whether `name` is one of the controllers "cpu,cpuacct".
 static bool lists(const char *controllers, const char *name) {
     size_t length = strlen(name);
@@ -79,10 +87,13 @@ static bool lists(const char *controllers, const char *name) {
 // "0::/a/b" (version 2) and "4:cpu,cpuacct:/a/b" (version 1, mounted under the controller's name).
 static void visit_groups(const char *root, const char *controller, visit_group *visit, void *context) {
     FILE *file = open_under(root, "/proc/self", "", "cgroup");
-    if (file == NULL) {
+    char line[LINE_BYTES];
+    if (file == NULL) { // /proc may be hidden: a container's own group is the topmost that it sees
+        char topmost[] = "/";
+        visit_version_1(root, controller, topmost, visit, context);
+        visit_upwards(root, "/sys/fs/cgroup", topmost, 2, visit, context);
         return;
     }
-    char line[LINE_BYTES];
     while (fgets(line, sizeof line, file) != NULL) {
         line[strcspn(line, "\n")] = 0;
         char *controllers = strchr(line, ':');
@@ -95,9 +106,7 @@ static void visit_groups(const char *root, const char *controller, visit_group *
         if (*controllers == 0) {
             visit_upwards(root, "/sys/fs/cgroup", group, 2, visit, context);
         } else if (lists(controllers, controller)) {
-            char folder[64];
-            snprintf(folder, sizeof folder, "/sys/fs/cgroup/%s", controller);
-            visit_upwards(root, folder, group, 1, visit, context);
+            visit_version_1(root, controller, group, visit, context);
         }
     }
     fclose(file);
@@ -120,7 +129,7 @@ static void apply_memory(const struct place *place, int version, void *context) 
         return; // "max", or no such group
     }
     if (!read_number(place, version == 2 ? "memory.current" : "memory.usage_in_bytes", "", 1, &used)) {
-        return;
+        used = 0; // not known
     }
     for (int i = 0; i < 2; i++) {
         uint64_t bytes;
@@ -136,11 +145,15 @@ static void apply_memory(const struct place *place, int version, void *context) 
 void limits_memory(const char *root, uint64_t *total, uint64_t *available) {
     struct memory memory = {UINT64_MAX, UINT64_MAX};
     const struct place machine = {root, "/proc", ""};
-    read_number(&machine, "meminfo", "MemTotal:", 1024, &memory.total);
+    struct sysinfo info;
+    if (!read_number(&machine, "meminfo", "MemTotal:", 1024, &memory.total) && *root == 0 &&
+        sysinfo(&info) == 0) { // /proc may be hidden
+        memory.total = (uint64_t)info.totalram * info.mem_unit;
+    }
     read_number(&machine, "meminfo", "MemAvailable:", 1024, &memory.available);
     visit_groups(root, "memory", apply_memory, &memory);
     *total = memory.total;
-    *available = memory.available;
+    *available = memory.available < memory.total ? memory.available : memory.total;
 }
 
 // ---- processors ----

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 // RAM that this process can have at most, and what of it is free now: the smallest of the figures. Page cache
-// counts as free. UINT64_MAX where nothing is known.
+// counts as free; where it is not known how much is free, all is. UINT64_MAX where nothing is known.
 void limits_memory(const char *root, uint64_t *total, uint64_t *available);
 
 // Processors' worth of time that the tightest quota leaves this process (cpu.max; 1.5: three halves of one

@@ -117,8 +117,7 @@ static int gather(struct cuda_device *cuda, struct product *product, struct cand
         return error_set(
             err, STATUS_DEVICE,
             "cuBLASLt has no algorithm for [%zu, %zu] x [%zu, %zu] in %s that keeps a row's bits",
-            cuda->base.tokens, product->columns, product->rows, product->columns,
-            dtype_name(cuda->base.dtype));
+            product->tokens, product->columns, product->rows, product->columns, dtype_name(cuda->base.dtype));
     }
     return status;
 }

@@ -1,7 +1,7 @@
 // Attention: the list of tiles, and the choice of a kernel.
 #include "kernels/cuda/attention.h"
 
-enum { TILES_THREADS = 128, HEAD_DIM_STEP = 8, HEAD_DIM_MOST = 256 };
+enum { TILES_THREADS = 128, GRID_MOST = 65535 };
 
 // ---- tiles ----
 
@@ -50,8 +50,8 @@ static __global__ void __launch_bounds__(TILES_THREADS)
 // ---- launch ----
 
 extern "C" bool attention_has(enum dtype dtype, size_t head_dim) {
-    return (dtype == DTYPE_F32 || dtype == DTYPE_BF16) && head_dim > 0 && head_dim <= HEAD_DIM_MOST &&
-           head_dim % HEAD_DIM_STEP == 0;
+    return (dtype == DTYPE_F32 || dtype == DTYPE_BF16) && head_dim > 0 && head_dim <= ATTENTION_HEAD_MOST &&
+           head_dim % ATTENTION_HEAD_STEP == 0;
 }
 
 extern "C" cudaError_t launch_attention_tiles(cudaStream_t stream, struct attention_tile *tiles,
@@ -65,10 +65,11 @@ extern "C" cudaError_t launch_attention_tiles(cudaStream_t stream, struct attent
 
 extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, const void *qkv,
                                         const struct device_attention *shape,
-                                        const struct attention_tile *tiles, size_t tile_count) {
+                                        const struct attention_tile *tiles, size_t tile_count,
+                                        size_t multiprocessor_shared) {
     struct device_heads heads = shape->heads;
-    if (!attention_has(dtype, heads.head_dim) || heads.heads == 0 || tile_count > INT32_MAX / heads.heads ||
-        !(shape->scale > 0) ||
+    if (!attention_has(dtype, heads.head_dim) || heads.heads == 0 || heads.heads > GRID_MOST ||
+        tile_count > INT32_MAX || !(shape->scale > 0) ||
         ((uintptr_t)out | (uintptr_t)qkv) % 16 != 0) { // rows are multiples of 16 bytes
         return cudaErrorInvalidValue;
     }
@@ -78,9 +79,10 @@ extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, v
         out,
         qkv,
         tiles,
-        (unsigned)(tile_count * heads.heads),
-        {(unsigned)heads.heads, (unsigned)heads.kv_heads, (unsigned)heads.head_dim,
-         windowed ? (int)shape->window : INT32_MAX, shape->scale},
+        (unsigned)tile_count,
+        multiprocessor_shared,
+        {(unsigned)heads.heads, (unsigned)heads.kv_heads, (unsigned)(heads.heads / heads.kv_heads),
+         (unsigned)heads.head_dim, windowed ? (int)shape->window : INT32_MAX, shape->scale},
     };
     return dtype == DTYPE_F32 ? attention_f32(&call) : attention_bf16(&call);
 }

@@ -5,11 +5,12 @@
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/launch.h"
 
-// Heads innermost in the grid: block b computes head b % heads of tile b / heads, so that blocks that read
-// the same keys run at about the same time.
+// Tiles are innermost in the grid and heads outermost, so that what blocks read at about the same time is the
+// keys and values of a head or two, which every L2 holds.
 struct attention_shape {
     unsigned heads;
     unsigned kv_heads;
+    unsigned group; // heads / kv_heads
     unsigned head_dim;
     int window;  // keys that a query sees, > 0
     float scale; // of the scores
@@ -20,7 +21,8 @@ struct attention_call {
     void *out;       // [tokens, heads * head_dim]
     const void *qkv; // [tokens, (heads + 2 kv_heads) * head_dim]
     const struct attention_tile *tiles;
-    unsigned blocks; // of the grid
+    unsigned tile_count;
+    size_t multiprocessor_shared; // bytes of shared memory
     struct attention_shape shape;
 };
 

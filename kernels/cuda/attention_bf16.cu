@@ -1,10 +1,19 @@
 // Attention in bfloat16 on matrix instructions: FlashAttention-2's scheme (Dao 2023).
 //
-// A block computes 64 queries of one head; each of its four warps has 16 of them, with their running maxima,
-// sums and outputs in registers. Keys and values come in tiles, counted from the text's start, through a ring
-// of three buffers: K0 V0 K1 V1 ... Step n computes with tile n while n + 1 is under way, and asks for n + 2
-// in the buffer that step n - 1 has left; the one barrier of a step says both that tile n is there and that
-// all warps are done with n - 1.
+// A block has four warps, and a warp 16 queries of one or two query heads of one head of keys, with their
+// running maxima, sums and outputs in registers: the keys and values that a block loads serve 64 or 128 rows.
+// They come in tiles, counted from the text's start, through a ring of three buffers: K0 V0 K1 V1 and so on.
+// Step n computes with tile n while n + 1 is under way, and asks for n + 2 in the buffer that step n - 1 has
+// left; the one barrier of a step says both that tile n is there and that all warps are done with n - 1.
+//
+// With two heads a matrix load feeds twice the instructions, at twice the registers (two blocks at work on a
+// multiprocessor instead of three) and with the queries in shared memory. It is for multiprocessors whose
+// matrix instructions outrun their matrix loads: those that have 160 KB of shared memory and more. Computed
+// for a layer of 8,192 tokens in texts of 256 on average (median 196), 32 heads of 128 over 8 of keys:
+//   a block: 64 queries of a head       724 MB from and to the L2, 2.01 GB of matrix loads
+//   16 queries of four heads            627                        2.01
+//   32 queries of two pairs of heads    397                        1.28
+// A row's bits are the same in all.
 //
 // In shared memory a tile's rows are 16-byte chunks, exchanged within a row so that eight rows of one column
 // of chunks, which is what a matrix load reads, lie in different banks.
@@ -18,9 +27,10 @@
 enum {
     WARPS = 4,
     THREADS = WARPS * WARP,
-    WARP_QUERIES = ATTENTION_TILE / WARPS,
+    QUERIES = 16, // of a warp, of each of its heads: rows of a matrix instruction
     RING = 3,
     CHUNK_BYTES = 16,
+    PAIRS_SHARED = 160 << 10, // of a multiprocessor: from here on a warp has two heads
 #if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 890 || __CUDA_ARCH__ >= 1200)
     MULTIPROCESSOR_SHARED = 100 << 10, // bytes of shared memory of a multiprocessor
 #else
@@ -28,24 +38,35 @@ enum {
 #endif
 };
 
+static_assert(WARPS * QUERIES == ATTENTION_TILE, "a tile is a block for each pack of heads");
 static const float LOG2_E = 1.44269504f;
 
-// One build of the kernel. D: head_dim rounded up (what is beyond it is zero); KEYS: of a tile.
-template <int D> struct build {
+// A tile of keys, or of values. D: head_dim rounded up (what is beyond it is zero).
+template <int D> struct key_tile {
     static const int KEYS = D <= 128 ? 64 : 32;
-    static const bool HOLDS_QUERIES = D <= 128; // in registers; else they stay in shared memory
     static const int ROW_BYTES = 2 * D;
-    static const int BUFFER_BYTES = KEYS * ROW_BYTES;
-    static const int QUERY_BYTES = ATTENTION_TILE * ROW_BYTES;
+    static const int BYTES = KEYS * ROW_BYTES;
+};
+
+// One build of the kernel. HEADS: query heads of a warp.
+template <int D, int HEADS> struct build {
+    static const bool HOLDS_QUERIES = HEADS == 1 && D <= 128; // in registers; else they stay in shared memory
+    static const int WARP_BYTES = HEADS * QUERIES * key_tile<D>::ROW_BYTES; // of a warp's queries
     // Queries that need not stay come through the last buffer of the ring.
-    static const int QUERIES_AT = HOLDS_QUERIES ? (RING - 1) * BUFFER_BYTES : RING * BUFFER_BYTES;
-    static const int SHARED = QUERIES_AT + QUERY_BYTES;
+    static const int QUERIES_AT = HOLDS_QUERIES ? (RING - 1) * key_tile<D>::BYTES : RING * key_tile<D>::BYTES;
+    static const int SHARED = QUERIES_AT + WARPS * WARP_BYTES;
     // Blocks that a multiprocessor is to have room for: as many as shared memory (1 KB more a block) and a
     // number of registers without spills allow. The compiler bounds registers by it.
     static const int SHARED_BLOCKS = MULTIPROCESSOR_SHARED / (SHARED + (1 << 10));
-    static const int REGISTER_BLOCKS = D <= 64 ? 4 : D <= 128 ? 3 : 2;
+    static const int REGISTER_BLOCKS = HEADS * (D + 32) <= 96 ? 4 : HEADS * (D + 32) <= 192 ? 3 : 2;
     static const int BLOCKS = SHARED_BLOCKS < REGISTER_BLOCKS ? SHARED_BLOCKS : REGISTER_BLOCKS;
 };
+
+// Packs of HEADS query heads for one head of keys; the blocks of a tile, as it has 4 times 16 queries.
+template <int HEADS>
+static __host__ __device__ __forceinline__ unsigned packs_of(const struct attention_shape &shape) {
+    return (shape.group + HEADS - 1) / HEADS;
+}
 
 // Chunk c of a row lies at c ^ key: eight rows of any chunk column fall into eight different 16-byte columns
 // of the banks, which are 128 bytes wide.
@@ -58,7 +79,7 @@ template <int D> struct swizzle {
 };
 
 template <int D> static __device__ __forceinline__ unsigned chunk_at(unsigned row, unsigned chunk) {
-    return row * build<D>::ROW_BYTES + (chunk ^ swizzle<D>::key(row)) * CHUNK_BYTES;
+    return row * key_tile<D>::ROW_BYTES + (chunk ^ swizzle<D>::key(row)) * CHUNK_BYTES;
 }
 
 // Where a lane reads from, for matrix loads of 16 columns: in row `row` of the matrix at `from`, one
@@ -73,7 +94,7 @@ template <int D> struct lane_place {
     __device__ __forceinline__ shared_place at(int k, int below) const {
         unsigned chunk = 2 * (unsigned)k;
         return shared_flip(first, (chunk & swizzle<D>::MOST) * CHUNK_BYTES) +
-               ((chunk & ~swizzle<D>::MOST) * CHUNK_BYTES + (unsigned)below * build<D>::ROW_BYTES);
+               ((chunk & ~swizzle<D>::MOST) * CHUNK_BYTES + (unsigned)below * key_tile<D>::ROW_BYTES);
     }
 };
 
@@ -87,8 +108,8 @@ template <int D> struct share {
     unsigned chunk;
     bool there; // columns from head_dim on are zeros
 
-    __device__ __forceinline__ explicit share(unsigned head_dim)
-        : row(threadIdx.x / CHUNKS), chunk(threadIdx.x % CHUNKS), there(chunk * CHUNK < head_dim) {
+    __device__ __forceinline__ share(unsigned head_dim, unsigned thread)
+        : row(thread / CHUNKS), chunk(thread % CHUNKS), there(chunk * CHUNK < head_dim) {
     }
     // This thread's first number of a tile: rows of the text from `token` on, columns of a head of q | k | v.
     __device__ __forceinline__ const bf16 *first(const bf16 *text, unsigned stride, int token, unsigned head,
@@ -110,15 +131,39 @@ template <int D> struct share {
     }
 };
 
-template <int D> struct queries { // of a warp: A operands
-    uint32_t held[build<D>::HOLDS_QUERIES ? D / 16 : 1][4];
-    shared_place place;
-};
+// A warp's queries, A operands: QUERIES rows of each of its heads.
+template <int D, int HEADS> struct queries {
+    uint32_t held[build<D, HEADS>::HOLDS_QUERIES ? D / 16 : 1][4];
+    shared_place place; // of the warp's; with two heads of the block's first warp's
 
-template <int D>
-static __device__ __forceinline__ lane_place<D> query_place(shared_place from, unsigned lane, unsigned warp) {
-    return lane_place<D>(from, warp * WARP_QUERIES + lane % 16, lane / 16);
-}
+    // Starts to copy those that there are; to: the warp's place, from: the first query of the first head.
+    // Other lanes' copies are the warp's after a wait and a barrier.
+    __device__ __forceinline__ void copy(shared_place to, const bf16 *from, unsigned stride, int rows,
+                                         int heads, unsigned head_dim, unsigned lane) const {
+        const unsigned chunks = D / CHUNK;
+#pragma unroll
+        for (unsigned i = 0; i < HEADS * QUERIES * chunks / WARP; i++) {
+            unsigned number = lane + i * WARP;
+            unsigned head = number / (QUERIES * chunks);
+            unsigned row = number / chunks % QUERIES;
+            unsigned chunk = number % chunks;
+            copy_async(to + chunk_at<D>(head * QUERIES + row, chunk),
+                       from + (size_t)row * stride + head * head_dim + chunk * CHUNK,
+                       (int)row < rows && (int)head < heads && chunk * CHUNK < head_dim);
+        }
+    }
+    // Columns [16 k, 16 k + 16) of a head's; from: the warp's place.
+    __device__ __forceinline__ void load(uint32_t (&out)[4], shared_place from, int k, int head,
+                                         unsigned lane) const {
+        matrices_load(out, lane_place<D>(from, lane % 16, lane / 16).at(k, head * QUERIES));
+    }
+    __device__ __forceinline__ void hold(unsigned lane) {
+#pragma unroll
+        for (int k = 0; k < (build<D, HEADS>::HOLDS_QUERIES ? D / 16 : 0); k++) {
+            load(held[k], place, k, 0, lane);
+        }
+    }
+};
 
 // How many groups of 16 of a tile's keys from `key` on a warp is to look at: the others lie after its last
 // query.
@@ -126,47 +171,57 @@ static __device__ __forceinline__ int groups_seen(int key, int last_query) {
     return (last_query - key) / 16 + 1;
 }
 
-// scores [16, KEYS] = queries keys^T; n-tile i of 8 keys in s[i]. The tile's second half is left at zero
-// where no key of it is seen.
-template <int D>
-static __device__ __forceinline__ void multiply_keys(float (&s)[build<D>::KEYS / 8][4], queries<D> &q,
-                                                     shared_place keys, int seen, unsigned lane,
-                                                     unsigned warp) {
+// scores [16, keys of a tile] of N heads = queries keys^T, of the first 32 HALVES keys; n-tile i of 8 keys in
+// s[head][i]. Those of the other keys are zero.
+template <int D, int HEADS, int N, int HALVES>
+static __device__ __forceinline__ void multiply_keys(float (&s)[HEADS][key_tile<D>::KEYS / 8][4],
+                                                     queries<D, HEADS> &q, shared_place keys,
+                                                     unsigned kept_lane) {
+    // Two heads leave no register for what follows from the thread's number.
+    const unsigned thread = HEADS == 1 ? 0 : thread_now();
+    const unsigned lane = HEADS == 1 ? kept_lane : thread % WARP;
+    const shared_place mine = HEADS == 1 ? q.place : q.place + thread / WARP * build<D, HEADS>::WARP_BYTES;
     const lane_place<D> place(keys, lane % 8 + lane / 16 * 8, lane / 8 % 2);
 #pragma unroll
-    for (int i = 0; i < build<D>::KEYS / 8; i++) {
-        s[i][0] = s[i][1] = s[i][2] = s[i][3] = 0;
+    for (int h = 0; h < N; h++) {
+#pragma unroll
+        for (int i = 0; i < key_tile<D>::KEYS / 8; i++) {
+            s[h][i][0] = s[h][i][1] = s[h][i][2] = s[h][i][3] = 0;
+        }
     }
 #pragma unroll
-    for (int half = 0; half < build<D>::KEYS / 32; half++) {
-        if (half * 2 >= seen) {
-            break;
+    for (int k = 0; k < D / 16; k++) {
+        uint32_t a[N][4];
+        if (!build<D, HEADS>::HOLDS_QUERIES) {
+#pragma unroll
+            for (int h = 0; h < N; h++) {
+                q.load(a[h], mine, k, h, lane);
+            }
         }
 #pragma unroll
-        for (int k = 0; k < D / 16; k++) {
-            if (!build<D>::HOLDS_QUERIES) {
-                matrices_load(q.held[0], query_place<D>(q.place, lane, warp).at(k, 0));
-            }
-            const uint32_t(&a)[4] = q.held[build<D>::HOLDS_QUERIES ? k : 0];
+        for (int i = 0; i < 2 * HALVES; i++) {
+            uint32_t b[4];
+            matrices_load(b, place.at(k, i * 16));
 #pragma unroll
-            for (int i = 2 * half; i < 2 * half + 2; i++) {
-                uint32_t b[4];
-                matrices_load(b, place.at(k, i * 16));
-                matrix_multiply_add(s[2 * i], a, b[0], b[1]);
-                matrix_multiply_add(s[2 * i + 1], a, b[2], b[3]);
+            for (int h = 0; h < N; h++) {
+                const uint32_t(&rows)[4] =
+                    build<D, HEADS>::HOLDS_QUERIES ? q.held[build<D, HEADS>::HOLDS_QUERIES ? k : 0] : a[h];
+                matrix_multiply_add(s[h][2 * i], rows, b[0], b[1]);
+                matrix_multiply_add(s[h][2 * i + 1], rows, b[2], b[3]);
             }
         }
     }
 }
 
-// outputs [16, D] += probabilities values, of the keys that are seen.
-template <int D>
-static __device__ __forceinline__ void multiply_values(float (&o)[D / 8][4],
-                                                       const uint32_t (&p)[build<D>::KEYS / 16][4],
-                                                       shared_place values, int seen, unsigned lane) {
+// outputs [16, D] of N heads += probabilities values, of the keys that are seen.
+template <int D, int HEADS, int N>
+static __device__ __forceinline__ void multiply_values(float (&o)[HEADS][D / 8][4],
+                                                       const uint32_t (&p)[HEADS][key_tile<D>::KEYS / 16][4],
+                                                       shared_place values, int seen, unsigned kept_lane) {
+    const unsigned lane = HEADS == 1 ? kept_lane : lane_now();
     const lane_place<D> place(values, lane % 16, lane / 16);
 #pragma unroll
-    for (int k = 0; k < build<D>::KEYS / 16; k++) {
+    for (int k = 0; k < key_tile<D>::KEYS / 16; k++) {
         if (k >= seen) {
             break;
         }
@@ -174,8 +229,11 @@ static __device__ __forceinline__ void multiply_values(float (&o)[D / 8][4],
         for (int i = 0; i < D / 16; i++) {
             uint32_t b[4];
             matrices_load_transposed(b, place.at(i, k * 16));
-            matrix_multiply_add(o[2 * i], p[k], b[0], b[1]);
-            matrix_multiply_add(o[2 * i + 1], p[k], b[2], b[3]);
+#pragma unroll
+            for (int h = 0; h < N; h++) {
+                matrix_multiply_add(o[h][2 * i], p[h][k], b[0], b[1]);
+                matrix_multiply_add(o[h][2 * i + 1], p[h][k], b[2], b[3]);
+            }
         }
     }
 }
@@ -231,12 +289,12 @@ static __device__ __forceinline__ void softmax(float (&s)[TILES][4], struct runn
     }
 }
 
-// Outputs over their sums to out[row * stride, head_dim numbers] for the block's first `rows` queries:
-// through shared memory, rows of the warp's own, so that they are written as whole chunks.
+// A head's outputs over their sums to out[row * stride, head_dim numbers] for the first `rows` of its
+// queries: through shared memory, rows of the warp's own, so that they are written as whole chunks.
 template <int D>
 static __device__ __forceinline__ void store_outputs(bf16 *out, size_t stride, int rows, unsigned head_dim,
                                                      unsigned char *shared, float (&o)[D / 8][4],
-                                                     struct running *run, unsigned warp) {
+                                                     struct running *run) {
     const unsigned lane = lane_now();
     float inverse[2];
 #pragma unroll
@@ -246,12 +304,11 @@ static __device__ __forceinline__ void store_outputs(bf16 *out, size_t stride, i
         sum += __shfl_xor_sync(ALL_LANES, sum, 2);
         inverse[half] = 1.0f / sum;
     }
-    unsigned first = warp * WARP_QUERIES;
 #pragma unroll
     for (int i = 0; i < D / 8; i++) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            unsigned at = chunk_at<D>(first + lane / 4 + (unsigned)half * 8, (unsigned)i) + lane % 4 * 4;
+            unsigned at = chunk_at<D>(lane / 4 + (unsigned)half * 8, (unsigned)i) + lane % 4 * 4;
             *(uint32_t *)(shared + at) =
                 bf16_pair_bits(o[i][2 * half] * inverse[half], o[i][2 * half + 1] * inverse[half]);
         }
@@ -259,9 +316,9 @@ static __device__ __forceinline__ void store_outputs(bf16 *out, size_t stride, i
     __syncwarp();
     const unsigned chunks = D / CHUNK;
 #pragma unroll
-    for (unsigned i = 0; i < WARP_QUERIES * chunks / WARP; i++) {
+    for (unsigned i = 0; i < QUERIES * chunks / WARP; i++) {
         unsigned number = lane + i * WARP;
-        unsigned row = first + number / chunks;
+        unsigned row = number / chunks;
         unsigned chunk = number % chunks;
         if ((int)row < rows && chunk * CHUNK < head_dim) {
             *(group<bf16, CHUNK> *)(out + row * stride + chunk * CHUNK) =
@@ -272,43 +329,40 @@ static __device__ __forceinline__ void store_outputs(bf16 *out, size_t stride, i
 
 // What a block reads: the tiles of one key and value head of one text. Those of keys are steps 0, 2, 4 ...,
 // those of values 1, 3, 5 ...
-template <int D> struct stream {
-    share<D> mine;
-    const bf16 *keys; // this thread's first number of tile 0
+template <int D, int HEADS> struct stream {
+    static const int KEYS = key_tile<D>::KEYS;
+    share<D> kept;    // of one head; with two it is found anew for each tile, as registers are short
+    const bf16 *next; // of the tile of keys, or of the values to them, to be asked for: this thread's first
     unsigned values;  // from a key to its value
     unsigned stride;  // of rows
-    int rows;         // of the text from this thread's first of tile 0 on
-    int tiles;        // of keys
+    int end;          // of the rows of the text that are seen
     shared_place ring;
 
-    // first_key and end: of the text, its tiles from the one that begins at first_key to the one that has
-    // `last` - 1.
+    // From the tile on that begins at first_key.
     __device__ __forceinline__ stream(const bf16 *text, const struct attention_shape &shape, unsigned kv_head,
-                                      int first_key, int last, int end, shared_place buffers)
-        : mine(shape.head_dim), values(shape.kv_heads * shape.head_dim),
-          stride((shape.heads + 2 * shape.kv_heads) * shape.head_dim), rows(end - first_key - (int)mine.row),
-          tiles((last - first_key + build<D>::KEYS - 1) / build<D>::KEYS), ring(buffers) {
-        keys = mine.first(text, stride, first_key, shape.heads + kv_head, shape.head_dim);
+                                      int first_key, int last, shared_place buffers)
+        : kept(shape.head_dim, threadIdx.x), values(shape.kv_heads * shape.head_dim),
+          stride((shape.heads + 2 * shape.kv_heads) * shape.head_dim), end(last), ring(buffers) {
+        next = kept.first(text, stride, first_key, shape.heads + kv_head, shape.head_dim);
     }
     __device__ __forceinline__ shared_place buffer(int step) const {
-        return ring + (unsigned)(step % RING) * build<D>::BUFFER_BYTES;
+        return ring + (unsigned)(step % RING) * key_tile<D>::BYTES;
     }
-    // Starts to load a tile, if there is one; a group of copies in any case.
-    template <int OF_VALUES> __device__ __forceinline__ void load(int tile) const {
-        const int keys_a_tile = build<D>::KEYS;
-        if (tile < tiles) {
-            mine.template copy<build<D>::KEYS>(buffer(2 * tile + OF_VALUES),
-                                               keys + (size_t)(tile * keys_a_tile) * stride +
-                                                   (OF_VALUES ? values : 0),
-                                               stride, rows - tile * keys_a_tile);
+    // Starts to load a tile, that begins at `key`, if there is one; a group of copies in any case.
+    template <int OF_VALUES> __device__ __forceinline__ void load(int tile, int key, unsigned head_dim) {
+        if (key < end) {
+            const share<D> mine = HEADS == 1 ? kept : share<D>(head_dim, thread_now());
+            mine.template copy<KEYS>(buffer(2 * tile + OF_VALUES), next + (OF_VALUES ? values : 0), stride,
+                                     end - key - (int)mine.row);
+            next += OF_VALUES ? (size_t)KEYS * stride : 0;
         }
         copy_commit();
     }
     // Waits for a tile and asks for the one two steps on.
-    template <int OF_VALUES> __device__ __forceinline__ void advance(int tile) const {
+    template <int OF_VALUES> __device__ __forceinline__ void advance(int tile, int key, unsigned head_dim) {
         copy_wait<1>();
         __syncthreads();
-        load<OF_VALUES>(tile + 1);
+        load<OF_VALUES>(tile + 1, key + KEYS, head_dim);
     }
 };
 
@@ -318,125 +372,185 @@ struct warp_rows {
     int last; // the last that there is; before `first` when there is none
 };
 
-// All that a warp does with a tile of keys. Its probabilities are left in p.
-template <int D>
+// All that a warp does with a tile of keys for N heads. Its probabilities are left in p.
+template <int D, int HEADS, int N>
 static __device__ __forceinline__ void
-attend_keys(uint32_t (&p)[build<D>::KEYS / 16][4], float (&o)[D / 8][4], struct running *run, queries<D> &q,
-            shared_place keys, int key, struct warp_rows rows, const struct attention_shape &shape,
-            unsigned lane, unsigned warp) {
-    float s[build<D>::KEYS / 8][4];
-    multiply_keys<D>(s, q, keys, groups_seen(key, rows.last), lane, warp);
+attend_keys(uint32_t (&p)[HEADS][key_tile<D>::KEYS / 16][4], float (&o)[HEADS][D / 8][4],
+            struct running (&run)[HEADS], queries<D, HEADS> &q, shared_place keys, int key,
+            struct warp_rows rows, const struct attention_shape &shape, unsigned lane) {
+    const int halves = key_tile<D>::KEYS / 32;
+    float s[HEADS][key_tile<D>::KEYS / 8][4];
+    if (halves == 1 || groups_seen(key, rows.last) > 2) {
+        multiply_keys<D, HEADS, N, halves>(s, q, keys, lane);
+    } else {
+        multiply_keys<D, HEADS, N, 1>(s, q, keys, lane);
+    }
     // Whether a query does not see all of the tile.
-    if (key + build<D>::KEYS - 1 > rows.first || key <= rows.last - shape.window) {
-        mask_scores(s, rows.first, key, shape.window);
-    }
-    float factor[2];
-    softmax(s, run, factor, shape.scale * LOG2_E);
+    if (key + key_tile<D>::KEYS - 1 > rows.first || key <= rows.last - shape.window) {
 #pragma unroll
-    for (int i = 0; i < build<D>::KEYS / 16; i++) {
-#pragma unroll
-        for (int e = 0; e < 4; e++) {
-            p[i][e] = bf16_pair_bits(s[2 * i + e / 2][e % 2 * 2], s[2 * i + e / 2][e % 2 * 2 + 1]);
+        for (int h = 0; h < N; h++) {
+            mask_scores(s[h], rows.first, key, shape.window);
         }
     }
 #pragma unroll
-    for (int i = 0; i < D / 8; i++) {
+    for (int h = 0; h < N; h++) {
+        float factor[2];
+        softmax(s[h], &run[h], factor, shape.scale * LOG2_E);
 #pragma unroll
-        for (int e = 0; e < 4; e++) {
-            o[i][e] *= factor[e / 2];
+        for (int i = 0; i < key_tile<D>::KEYS / 16; i++) {
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                p[h][i][e] =
+                    bf16_pair_bits(s[h][2 * i + e / 2][e % 2 * 2], s[h][2 * i + e / 2][e % 2 * 2 + 1]);
+            }
         }
-    }
-}
-
-// The block's queries, held if they are to be; the first keys and values are asked for on the way. from,
-// rows: as for a tile of keys.
-template <int D>
-static __device__ __forceinline__ void begin(queries<D> &q, const stream<D> &in, const bf16 *from, int rows,
-                                             unsigned lane, unsigned warp) {
-    in.mine.template copy<ATTENTION_TILE>(q.place, from, in.stride, rows);
-    copy_commit();
-    in.template load<0>(0);
-    in.template load<1>(0);
-    copy_wait<2>();
-    __syncthreads();
-    if (build<D>::HOLDS_QUERIES) { // before the barrier of step 0, after which their buffer is filled
 #pragma unroll
-        for (int k = 0; k < (build<D>::HOLDS_QUERIES ? D / 16 : 0); k++) {
-            matrices_load(q.held[k], query_place<D>(q.place, lane, warp).at(k, 0));
+        for (int i = 0; i < D / 8; i++) {
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                o[h][i][e] *= factor[e / 2];
+            }
         }
     }
 }
 
-template <int D>
-static __global__ void __launch_bounds__(THREADS, build<D>::BLOCKS)
+// Which queries and heads a block and one of its warps have. The query heads of a key's head are taken in
+// packs of HEADS, of which the last may have fewer; a tile's warps, one for 16 queries of a pack, stand in
+// the order of their queries, those of a pack after those of the one before it, and four of them make a
+// block.
+template <int HEADS> struct place {
+    int first;     // query of the block's first warp, of the tile
+    int end;       // after those of the block's last
+    int query;     // the warp's first
+    unsigned head; // the warp's first
+    int heads;     // of the warp
+
+    // kv_head: the key's; part: of the tile's blocks, from the last on, as later queries have more keys.
+    __device__ __forceinline__ place(const struct attention_shape &shape, unsigned kv_head, unsigned part,
+                                     unsigned warp) {
+        unsigned packs = packs_of<HEADS>(shape);
+        unsigned begin = (packs - 1 - part) * WARPS;
+        unsigned of_group = (begin + warp) % packs * HEADS;
+        first = (int)(begin / packs) * QUERIES;
+        end = (int)((begin + WARPS - 1) / packs + 1) * QUERIES;
+        query = (int)((begin + warp) / packs) * QUERIES;
+        head = kv_head * shape.group + of_group;
+        heads = (int)min(shape.group - of_group, (unsigned)HEADS);
+    }
+};
+
+template <int D, int HEADS>
+static __global__ void __launch_bounds__(THREADS, (build<D, HEADS>::BLOCKS))
     attention_bf16_kernel(bf16 *out, const bf16 *qkv, const struct attention_tile *tiles,
                           struct attention_shape shape) {
     SHARED_BYTES(shared);
-    const struct attention_tile tile = tiles[blockIdx.x / shape.heads];
-    const unsigned head = blockIdx.x % shape.heads;
+    const struct attention_tile tile = tiles[blockIdx.x];
     const unsigned lane = threadIdx.x % WARP;
     // By a shuffle, so that the compiler knows that the lanes of a warp agree on it.
     const unsigned warp = __shfl_sync(ALL_LANES, threadIdx.x / WARP, 0);
+    const place<HEADS> here(shape, blockIdx.z, blockIdx.y, warp);
     const int query = tile.first - tile.start; // of the text
-    const int end = tile.end - tile.start;
-    const int last = end < query + ATTENTION_TILE ? end : query + ATTENTION_TILE; // queries end before it
-    const int first_key = attention_first_key(query, shape.window, build<D>::KEYS);
+    const int end = min(tile.end - tile.start, query + here.end);
+    if (query + here.first >= end) {
+        return; // a text's last tile may have fewer queries
+    }
+    const int first_key = attention_first_key(query + here.first, shape.window, key_tile<D>::KEYS);
     const size_t stride = (size_t)(shape.heads + 2 * shape.kv_heads) * shape.head_dim;
     const bf16 *text = qkv + (size_t)tile.start * stride;
-    const stream<D> in(text, shape, head / (shape.heads / shape.kv_heads), first_key, last, end,
-                       shared_at(shared));
-    queries<D> q;
-    q.place = shared_at(shared + build<D>::QUERIES_AT);
-    begin<D>(q, in, in.mine.first(text, in.stride, query, head, shape.head_dim),
-             end - query - (int)in.mine.row, lane, warp);
+    stream<D, HEADS> in(text, shape, blockIdx.z, first_key, end, shared_at(shared));
+    const int first_query = query + here.query;
+    const struct warp_rows rows = {first_query, min(first_query + QUERIES, end) - 1};
 
-    const int first_query = query + (int)warp * WARP_QUERIES;
-    const struct warp_rows rows = {first_query, min(first_query + WARP_QUERIES, last) - 1};
-    float o[D / 8][4] = {};
-    struct running run = {{-INFINITY, -INFINITY}, {0, 0}};
-    for (int t = 0; t < in.tiles; t++) { // a warp without a query, or before these keys, only helps to copy
-        const int key = first_key + t * build<D>::KEYS;
-        const bool works = rows.first <= rows.last && key <= rows.last;
-        uint32_t p[build<D>::KEYS / 16][4];
-        in.template advance<0>(t);
+    queries<D, HEADS> q;
+    const shared_place own =
+        shared_at(shared) + build<D, HEADS>::QUERIES_AT + warp * build<D, HEADS>::WARP_BYTES;
+    q.place = HEADS == 1 ? own : shared_at(shared) + build<D, HEADS>::QUERIES_AT;
+    q.copy(own, text + (size_t)first_query * stride + here.head * shape.head_dim, in.stride,
+           end - first_query, here.heads, shape.head_dim, lane);
+    copy_commit();
+    in.template load<0>(0, first_key, shape.head_dim);
+    in.template load<1>(0, first_key, shape.head_dim);
+    if (build<D, HEADS>::HOLDS_QUERIES) { // before the barrier of step 0, after which their buffer is filled
+        copy_wait<2>();
+        __syncwarp();
+        q.hold(lane);
+    }
+
+    float o[HEADS][D / 8][4] = {};
+    struct running run[HEADS];
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) {
+        run[h] = {{-INFINITY, -INFINITY}, {0, 0}};
+    }
+    const bool whole = HEADS == 1 || here.heads == HEADS;
+    int t = 0;
+    for (int key = first_key; key < end; key += key_tile<D>::KEYS, t++) {
+        // A warp without a query, or whose queries see none of these keys, only helps to copy.
+        const bool works = rows.first <= rows.last && key <= rows.last &&
+                           key + key_tile<D>::KEYS - 1 > rows.first - shape.window;
+        uint32_t p[HEADS][key_tile<D>::KEYS / 16][4];
+        in.template advance<0>(t, key, shape.head_dim);
         if (works) {
-            attend_keys<D>(p, o, &run, q, in.buffer(2 * t), key, rows, shape, lane, warp);
+            if (whole) {
+                attend_keys<D, HEADS, HEADS>(p, o, run, q, in.buffer(2 * t), key, rows, shape, lane);
+            } else {
+                attend_keys<D, HEADS, 1>(p, o, run, q, in.buffer(2 * t), key, rows, shape, lane);
+            }
         }
-        in.template advance<1>(t);
-        if (works) {
-            multiply_values<D>(o, p, in.buffer(2 * t + 1), groups_seen(key, rows.last), lane);
+        in.template advance<1>(t, key, shape.head_dim);
+        if (works && whole) {
+            multiply_values<D, HEADS, HEADS>(o, p, in.buffer(2 * t + 1), groups_seen(key, rows.last), lane);
+        } else if (works) {
+            multiply_values<D, HEADS, 1>(o, p, in.buffer(2 * t + 1), groups_seen(key, rows.last), lane);
         }
     }
 
     // A warp's own queries are read no more, and the buffer of the last keys is free: the barrier of the last
     // step came after them. The tile is read again rather than kept: registers are what bounds the blocks at
     // work.
-    const unsigned place = build<D>::HOLDS_QUERIES
-                               ? (unsigned)((2 * in.tiles - 2) % RING) * build<D>::BUFFER_BYTES
-                               : (unsigned)build<D>::QUERIES_AT;
-    const struct attention_tile again = tiles[blockIdx.x / shape.heads];
+    const unsigned through =
+        (build<D, HEADS>::HOLDS_QUERIES ? (unsigned)((2 * t - 2) % RING) * key_tile<D>::BYTES
+                                        : (unsigned)build<D, HEADS>::QUERIES_AT) +
+        warp * build<D, HEADS>::WARP_BYTES;
+    const uint3 block = block_now();
+    const struct attention_tile again = tiles[block.x];
+    const place<HEADS> there(shape, block.z, block.y, warp);
     const size_t width = (size_t)shape.heads * shape.head_dim;
-    store_outputs<D>(out + (size_t)again.first * width + (size_t)head * shape.head_dim, width,
-                     again.end - again.first, shape.head_dim, shared + place, o, &run, warp);
+    bf16 *to = out + (size_t)(again.first + there.query) * width + (size_t)there.head * shape.head_dim;
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) {
+        if (h < there.heads) {
+            store_outputs<D>(to + (unsigned)h * shape.head_dim, width, again.end - again.first - there.query,
+                             shape.head_dim, shared + through + h * QUERIES * key_tile<D>::ROW_BYTES, o[h],
+                             &run[h]);
+        }
+    }
 }
 
-template <int D> static cudaError_t launch(const struct attention_call *call) {
-    auto kernel = attention_bf16_kernel<D>;
-    cudaError_t result =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, build<D>::SHARED);
+template <int D, int HEADS> static cudaError_t launch(const struct attention_call *call) {
+    auto kernel = attention_bf16_kernel<D, HEADS>;
+    const int shared = build<D, HEADS>::SHARED;
+    cudaError_t result = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
     if (result != cudaSuccess) {
         return result;
     }
-    return LAUNCH(kernel, dim3(call->blocks), dim3(THREADS), build<D>::SHARED, call->stream,
-                  (bf16 *)call->out, (const bf16 *)call->qkv, call->tiles, call->shape);
+    return LAUNCH(kernel, dim3(call->tile_count, packs_of<HEADS>(call->shape), call->shape.kv_heads),
+                  dim3(THREADS), shared, call->stream, (bf16 *)call->out, (const bf16 *)call->qkv,
+                  call->tiles, call->shape);
+}
+
+// Two heads a warp, where there are two and the multiprocessor has the shared memory for their queries.
+template <int D> static cudaError_t launch_for(const struct attention_call *call) {
+    return call->shape.group > 1 && call->multiprocessor_shared >= PAIRS_SHARED ? launch<D, 2>(call)
+                                                                                : launch<D, 1>(call);
 }
 
 cudaError_t attention_bf16(const struct attention_call *call) {
     unsigned head_dim = call->shape.head_dim;
-    return head_dim <= 32    ? launch<32>(call)
-           : head_dim <= 64  ? launch<64>(call)
-           : head_dim <= 96  ? launch<96>(call)
-           : head_dim <= 128 ? launch<128>(call)
-           : head_dim <= 192 ? launch<192>(call)
-                             : launch<256>(call);
+    return head_dim <= 32    ? launch_for<32>(call)
+           : head_dim <= 64  ? launch_for<64>(call)
+           : head_dim <= 96  ? launch_for<96>(call)
+           : head_dim <= 128 ? launch_for<128>(call)
+           : head_dim <= 192 ? launch<192, 1>(call)
+                             : launch<256, 1>(call);
 }

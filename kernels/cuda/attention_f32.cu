@@ -190,9 +190,9 @@ static __global__ void __launch_bounds__(THREADS, D <= 128 ? 2 : 1)
     float *queries = (float *)shared;
     float *tile_rows = queries + build<D>::KEYS_AT; // keys, then values
     float *probabilities = queries + build<D>::P_AT;
-    const struct attention_tile tile = tiles[blockIdx.x / shape.heads];
-    const unsigned head = blockIdx.x % shape.heads;
-    const unsigned kv_head = head / (shape.heads / shape.kv_heads);
+    const struct attention_tile tile = tiles[blockIdx.x];
+    const unsigned head = blockIdx.y;
+    const unsigned kv_head = head / shape.group;
     const int query = tile.first - tile.start; // of the text
     const int end = tile.end - tile.start;
     const size_t stride = (size_t)(shape.heads + 2 * shape.kv_heads) * shape.head_dim;
@@ -242,8 +242,8 @@ template <int D> static cudaError_t launch(const struct attention_call *call) {
     if (result != cudaSuccess) {
         return result;
     }
-    return LAUNCH(kernel, dim3(call->blocks), dim3(THREADS), build<D>::SHARED, call->stream,
-                  (float *)call->out, (const float *)call->qkv, call->tiles, call->shape);
+    return LAUNCH(kernel, dim3(call->tile_count, call->shape.heads), dim3(THREADS), build<D>::SHARED,
+                  call->stream, (float *)call->out, (const float *)call->qkv, call->tiles, call->shape);
 }
 
 cudaError_t attention_f32(const struct attention_call *call) {

@@ -49,8 +49,10 @@ static const struct device_ops cuda_ops = {
     .close = cuda_close,
     .describe = cuda_describe,
     .plan_own = cuda_plan_own,
+    .plan_loading = cuda_plan_loading,
     .memory = cuda_memory,
     .arena = cuda_arena,
+    .prepare_loading = cuda_prepare_loading,
     .prepare = cuda_prepare,
     .check_resident = cuda_check_resident,
     .process_bytes = cuda_process_bytes,
@@ -65,11 +67,13 @@ static const struct device_ops cuda_ops = {
     .embed = cuda_embed,
     .rms_norm = cuda_rms_norm,
     .matmul = cuda_matmul,
+    .check_matmul = cuda_check_matmul,
     .matmul_tune = cuda_matmul_tune,
     .algorithms = cuda_algorithms,
     .set_algorithms = cuda_set_algorithms,
     .matmul_candidates = cuda_matmul_candidates,
     .qk_norm_rope = cuda_qk_norm_rope,
+    .supports = cuda_supports,
     .attention_scratch = cuda_attention_scratch,
     .attention = cuda_attention,
     .swiglu = cuda_swiglu,
@@ -121,6 +125,7 @@ static int read_properties(struct cuda_device *cuda, struct error *err) {
         cuda_check(cudaGetDeviceProperties(&properties, cuda->index), "cudaGetDeviceProperties", NULL, err);
     if (status == STATUS_OK) {
         snprintf(cuda->name, sizeof cuda->name, "%.*s", (int)sizeof cuda->name - 1, properties.name);
+        cuda->multiprocessor_shared = properties.sharedMemPerMultiprocessor;
         status = read_attribute(&major, cudaDevAttrComputeCapabilityMajor, cuda->index, err);
     }
     status = status == STATUS_OK ? read_attribute(&minor, cudaDevAttrComputeCapabilityMinor, cuda->index, err)
@@ -135,6 +140,23 @@ static int read_properties(struct cuda_device *cuda, struct error *err) {
                  : status;
     cuda->capability = 10 * major + minor;
     return status;
+}
+
+// Known here, not at the first kernel, which is behind the load.
+static int check_built(struct cuda_device *cuda, bool *there, struct error *err) {
+    int status = cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice", NULL, err);
+    cudaError_t result = status == STATUS_OK ? kernels_built() : cudaSuccess;
+    if (result != cudaErrorNoKernelImageForDevice && result != cudaErrorInvalidDeviceFunction &&
+        result != cudaErrorUnsupportedPtxVersion) {
+        return status == STATUS_OK ? cuda_check(result, "cudaFuncGetAttributes", NULL, err) : status;
+    }
+    (void)cudaGetLastError();
+    *there = false;
+    return error_set(err, STATUS_DEVICE,
+                     "this program has no code for GPU %d (%s, compute capability %d.%d): build it with "
+                     "-DSTRATA_CUDA_ARCHITECTURES=%d-real or for all (cudaFuncGetAttributes: %s)",
+                     cuda->index, cuda->name, cuda->capability / 10, cuda->capability % 10, cuda->capability,
+                     cudaGetErrorName(result));
 }
 
 // Whether GPU `index` is one that this back end is for.
@@ -153,10 +175,24 @@ static int find(struct cuda_device *cuda, bool *there, struct error *err) {
         return error_set(err, STATUS_DEVICE, "GPU %d (%s) has compute capability %d.%d; 8.0 is needed",
                          cuda->index, cuda->name, cuda->capability / 10, cuda->capability % 10);
     }
-    return status;
+    return status == STATUS_OK ? check_built(cuda, there, err) : status;
 }
 
 // ---- opening ----
+
+// Which of a machine's cuBLASLts was taken belongs to the description's reason.
+static int open_products(struct cuda_device *cuda, struct error *err) {
+    char file[300];
+    int status = cublaslt_open(&cuda->lt, err);
+    if (status == STATUS_OK) {
+        size_t used = strlen(cuda->reason);
+        size_t version = cuda->lt.GetVersion();
+        library_file(cuda->lt.library, file, sizeof file);
+        snprintf(cuda->reason + used, sizeof cuda->reason - used, "; cuBLASLt %zu.%zu.%zu of %s",
+                 version / 10000, version / 100 % 100, version % 100, file);
+    }
+    return status;
+}
 
 // What will not be known of the GPU is a warning, in the description's reason.
 static int open_telemetry(struct cuda_device *cuda, struct error *err) {
@@ -180,7 +216,7 @@ static int open_parts(struct cuda_device *cuda, const struct device_options *opt
     status = status == STATUS_OK
                  ? cuda_loader_open(&cuda->loader, threads < LOAD_THREADS ? threads : LOAD_THREADS, err)
                  : status;
-    status = status == STATUS_OK ? cublaslt_open(&cuda->lt, err) : status;
+    status = status == STATUS_OK ? open_products(cuda, err) : status;
     return status == STATUS_OK ? open_telemetry(cuda, err) : status;
 }
 

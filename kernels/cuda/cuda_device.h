@@ -110,16 +110,23 @@ struct tile_list {                // of the last batch that attention saw
     size_t texts;                 // 0: there is no list
 };
 
+struct cuda_arena {
+    enum device_purpose purpose;
+    void *base;
+};
+
 struct cuda_device {
     struct device base;
     int index;
     int multiprocessors;
-    int cache;      // bytes of the L2
-    int capability; // 90: compute capability 9.0
-    int driver;     // version as cudaDriverGetVersion gives it
+    int cache;                    // bytes of the L2
+    size_t multiprocessor_shared; // bytes of shared memory of one
+    int capability;               // 90: compute capability 9.0
+    int driver;                   // version as cudaDriverGetVersion gives it
     char name[128];
-    char reason[256];
-    void *arenas[DEVICE_PURPOSES];
+    char reason[512];
+    struct cuda_arena arenas[2 * DEVICE_PURPOSES];
+    size_t arena_count;
     struct cuda_queue queue;
     struct cuda_loader loader;
     struct telemetry *telemetry;
@@ -142,10 +149,12 @@ static inline const struct cuda_device *cuda_of_const(const struct device *devic
 
 // ---- cuda_memory.c ----
 
+int cuda_plan_loading(const struct device *device, struct device_plan *plan, struct error *err);
 int cuda_plan_own(const struct device *device, struct device_plan *plan, struct error *err);
 void cuda_memory(const struct device *device, uint64_t *total, uint64_t *available);
 int cuda_arena(struct device *device, enum device_purpose purpose, size_t bytes, void **base,
                struct error *err);
+int cuda_prepare_loading(struct device *device, struct error *err);
 int cuda_prepare(struct device *device, struct error *err);
 void cuda_free_arenas(struct cuda_device *cuda);
 int cuda_check_resident(const struct device *device, const void *data, size_t bytes, struct error *err);
@@ -224,6 +233,10 @@ static inline struct product_call product_call(const struct product *product, vo
                                  .bias = bias};
 }
 
+// What cuBLASLt needs to know of a product whose shape is set; and the end of that, accepts zeros.
+int cuda_product_describe(struct cuda_device *cuda, struct product *product, struct error *err);
+void cuda_product_destroy(const struct cublaslt *lt, struct product *product);
+
 // Puts the product on `compute`. No ordering: cuda_queue_begin was called.
 cublasStatus_t cuda_product_run(struct cuda_device *cuda, const struct product *product,
                                 const struct product_call *call);
@@ -267,6 +280,13 @@ bool algorithm_in_order(const struct algorithm_settings *settings); // no sum is
 void algorithm_name(const struct algorithm_settings *settings, char *out, size_t size);
 int cuda_algorithms(const struct device *device, struct buffer *text, struct error *err);
 int cuda_set_algorithms(struct device *device, const char *text, bool binding, struct error *err);
+
+// ---- supports.c ----
+
+bool cuda_supports(const struct device *device, const struct device_shape *shape,
+                   struct device_refusal *refusal);
+int cuda_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
+                      enum device_store store, struct error *err);
 
 // ---- operations.c ----
 

@@ -44,7 +44,7 @@ static int describe_operation(struct cuda_device *cuda, struct product *product,
     return cublaslt_check(lt, result, "cublasLtMatmulDescSetAttribute", err);
 }
 
-static int describe(struct cuda_device *cuda, struct product *product, struct error *err) {
+int cuda_product_describe(struct cuda_device *cuda, struct product *product, struct error *err) {
     const struct cublaslt *lt = &cuda->lt;
     cudaDataType_t type = data_type(cuda->base.dtype);
     uint64_t tokens = product->tokens;
@@ -64,7 +64,7 @@ static int describe(struct cuda_device *cuda, struct product *product, struct er
     return cublaslt_check(lt, result, "cublasLtMatrixLayoutCreate", err);
 }
 
-static void destroy(const struct cublaslt *lt, struct product *product) {
+void cuda_product_destroy(const struct cublaslt *lt, struct product *product) {
     if (product->operation != NULL) {
         lt->MatmulDescDestroy(product->operation);
     }
@@ -78,7 +78,7 @@ static void destroy(const struct cublaslt *lt, struct product *product) {
 
 void cuda_products_destroy(struct cuda_device *cuda) {
     for (size_t i = 0; i < cuda->product_count; i++) {
-        destroy(&cuda->lt, &cuda->products[i]);
+        cuda_product_destroy(&cuda->lt, &cuda->products[i]);
     }
     cuda->product_count = 0;
 }
@@ -109,7 +109,7 @@ int cuda_product_find(struct cuda_device *cuda, const struct device_matrix *matr
     if (product == NULL) {
         return error_set(err, STATUS_INTERNAL, "more than %d shapes of products", CUDA_PRODUCTS);
     }
-    return product->operation != NULL ? STATUS_OK : describe(cuda, product, err);
+    return product->operation != NULL ? STATUS_OK : cuda_product_describe(cuda, product, err);
 }
 
 // ---- algorithms that cuBLASLt expects to be fast ----

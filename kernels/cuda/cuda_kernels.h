@@ -21,6 +21,9 @@ extern "C" {
 // Part of a run's identity: raise it with every change that may change a bit of a result.
 enum { CUDA_KERNELS_VERSION = 1 };
 
+// cudaSuccess when this program has code for the current GPU (or code that the driver can compile for it).
+cudaError_t kernels_built(void);
+
 cudaError_t launch_embed(cudaStream_t stream, enum dtype dtype, void *out, const void *table,
                          const int32_t *ids, size_t tokens, size_t hidden);
 
@@ -31,11 +34,12 @@ cudaError_t launch_qk_norm_rope(cudaStream_t stream, enum dtype dtype, void *qkv
                                 const void *k_norm, float epsilon, const float *cosine, const float *sine,
                                 const int32_t *rope_row, struct device_heads heads, size_t tokens);
 
-// bfloat16: mma.sync over 64 x 64 tiles with a running softmax (FlashAttention-2, Dao 2023); float32: the
-// same scheme with multiply-adds.
+// bfloat16: mma.sync over tiles of 64 keys (32 above 128 numbers a head) with a running softmax
+// (FlashAttention-2, Dao 2023); float32: the same scheme with multiply-adds.
 enum { ATTENTION_TILE = 64 };
 
-// One block of the grid: query rows [first, first + ATTENTION_TILE) of the text [start, end).
+// What one or more blocks of the grid compute: query rows [first, first + ATTENTION_TILE) of the text [start,
+// end).
 struct attention_tile {
     int32_t start;
     int32_t end;
@@ -50,17 +54,21 @@ static inline size_t attention_tiles_most(size_t tokens) {
 // Tiles of a batch, from starts in host memory; the launch's grid.
 size_t attention_tile_count(const int32_t *host_starts, size_t texts);
 
-// False when the head size is not one the kernels are built for (multiples of 8 up to 256).
+// Sizes of heads that the kernels are built for: multiples of the step.
+enum { ATTENTION_HEAD_STEP = 8, ATTENTION_HEAD_MOST = 256 };
+
+// False when the head size is not one of them.
 bool attention_has(enum dtype dtype, size_t head_dim);
 
 // Fills tiles [tile_count], tile_count = attention_tile_count(...) > 0, from `starts` (device memory).
 cudaError_t launch_attention_tiles(cudaStream_t stream, struct attention_tile *tiles, const int32_t *starts,
                                    size_t texts, size_t tile_count);
 
-// tiles: as launch_attention_tiles filled them.
+// tiles: as launch_attention_tiles filled them; multiprocessor_shared: bytes of a multiprocessor's shared
+// memory, by which kernels are chosen that give the same bits.
 cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, const void *qkv,
                              const struct device_attention *shape, const struct attention_tile *tiles,
-                             size_t tile_count);
+                             size_t tile_count, size_t multiprocessor_shared);
 
 cudaError_t launch_swiglu(cudaStream_t stream, enum dtype dtype, void *out, const void *gate_up,
                           size_t tokens, size_t intermediate);

@@ -8,22 +8,24 @@ static size_t tiles_bytes(size_t tokens) {
     return attention_tiles_most(tokens) * sizeof(struct attention_tile);
 }
 
+int cuda_plan_loading(const struct device *device, struct device_plan *plan, struct error *err) {
+    (void)device;
+    int status = device_plan_add(plan, DEVICE_SCRATCH, CUDA_LOAD_BYTES, err);
+    return status == STATUS_OK
+               ? device_plan_add(plan, DEVICE_STAGING, (size_t)CUDA_LOAD_SLOTS * CUDA_LOAD_BYTES, err)
+               : status;
+}
+
 // What the driver takes later is not in the plan: a kernel of cuBLASLt is loaded when it is first run, which
 // tuning does, after the plan was checked. That is for the reserve (memory_reserve_gb) to cover; without one,
 // an algorithm whose kernel finds no room does not run and is passed over.
 int cuda_plan_own(const struct device *device, struct device_plan *plan, struct error *err) {
-    size_t tiles;
-    (void)device;
     if (plan->tokens == 0 || plan->tokens > INT32_MAX) {
         return error_set(err, STATUS_INTERNAL, "a plan for %zu tokens a batch", plan->tokens);
     }
-    tiles = tiles_bytes(plan->tokens);
-    int status = device_plan_add(plan, DEVICE_SCRATCH, tiles, err);
-    status = status == STATUS_OK ? device_plan_add(plan, DEVICE_SCRATCH, CUDA_LOAD_BYTES, err) : status;
+    int status = device_plan_add(plan, DEVICE_SCRATCH, tiles_bytes(plan->tokens), err);
     status = status == STATUS_OK ? device_plan_add(plan, DEVICE_SCRATCH, CUDA_WORKSPACE_BYTES, err) : status;
-    return status == STATUS_OK
-               ? device_plan_add(plan, DEVICE_STAGING, (size_t)CUDA_LOAD_SLOTS * CUDA_LOAD_BYTES, err)
-               : status;
+    return status == STATUS_OK ? cuda_plan_loading(device, plan, err) : status;
 }
 
 void cuda_memory(const struct device *device, uint64_t *total, uint64_t *available) {
@@ -67,39 +69,44 @@ int cuda_arena(struct device *device, enum device_purpose purpose, size_t bytes,
         status = purpose == DEVICE_STAGING ? host_arena(cuda, bytes, base, err)
                                            : device_arena(cuda, bytes, base, err);
     }
-    cuda->arenas[purpose] = *base;
+    if (*base != NULL) {
+        cuda->arenas[cuda->arena_count++] = (struct cuda_arena){purpose, *base};
+    }
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "%zu bytes", bytes);
+}
+
+int cuda_prepare_loading(struct device *device, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    void *ring = NULL;
+    int status = device_take(device, DEVICE_SCRATCH, CUDA_LOAD_BYTES, &cuda->loader.landing, err);
+    status = status == STATUS_OK
+                 ? device_take(device, DEVICE_STAGING, (size_t)CUDA_LOAD_SLOTS * CUDA_LOAD_BYTES, &ring, err)
+                 : status;
+    cuda->loader.ring = ring;
+    return status;
 }
 
 int cuda_prepare(struct device *device, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
     void *tiles = NULL;
     void *starts = NULL;
-    void *ring = NULL;
     int status = device_take(device, DEVICE_SCRATCH, tiles_bytes(device->tokens), &tiles, err);
-    status = status == STATUS_OK
-                 ? device_take(device, DEVICE_SCRATCH, CUDA_LOAD_BYTES, &cuda->loader.landing, err)
-                 : status;
     status = status == STATUS_OK
                  ? device_take(device, DEVICE_SCRATCH, CUDA_WORKSPACE_BYTES, &cuda->workspace, err)
                  : status;
-    status = status == STATUS_OK
-                 ? device_take(device, DEVICE_STAGING, (size_t)CUDA_LOAD_SLOTS * CUDA_LOAD_BYTES, &ring, err)
-                 : status;
+    status = status == STATUS_OK && cuda->loader.ring == NULL ? cuda_prepare_loading(device, err) : status;
     status = status == STATUS_OK ? memory_zeroed(&starts, device->tokens + 1, sizeof *cuda->tiles.starts, err)
                                  : status;
     cuda->tiles = (struct tile_list){.tiles = tiles, .starts = starts};
-    cuda->loader.ring = ring;
     return status;
 }
 
 void cuda_free_arenas(struct cuda_device *cuda) {
-    for (int p = 0; p < DEVICE_PURPOSES; p++) {
-        if (cuda->arenas[p] != NULL) {
-            (void)(p == DEVICE_STAGING ? cudaFreeHost(cuda->arenas[p]) : cudaFree(cuda->arenas[p]));
-        }
-        cuda->arenas[p] = NULL;
+    for (size_t i = 0; i < cuda->arena_count; i++) {
+        const struct cuda_arena *arena = &cuda->arenas[i];
+        (void)(arena->purpose == DEVICE_STAGING ? cudaFreeHost(arena->base) : cudaFree(arena->base));
     }
+    cuda->arena_count = 0;
 }
 
 // ---- where memory lies ----

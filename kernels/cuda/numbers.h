@@ -1,12 +1,15 @@
 // Numbers in kernels: float32, float16 and bfloat16 as types of their own, conversions that round to nearest,
 // ties to even (NaN becomes the format's one NaN), and groups of numbers read and written 16 bytes at a time.
 //
-// Conversions are one instruction each; the twins of the emulation do the same, NaN included.
+// Conversions are one instruction each; the twins of the emulation do the same, NaN included. Those to
+// bfloat16 and float16 are of two numbers, zero beside one that is alone: that is F2FP in SASS, whereas a
+// conversion of one is F2F, which others found slow on sm_90.
 #ifndef STRATA_KERNELS_CUDA_NUMBERS_H
 #define STRATA_KERNELS_CUDA_NUMBERS_H
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "kernels/cuda/launch.h"
 #include "kernels/device.h"
@@ -49,6 +52,10 @@ static inline uint16_t f16_bits(float x) {
     return (uint16_t)(sign | ((bits + 0xfffu + ((bits >> 13) & 1u) - 0x38000000u) >> 13));
 }
 
+static inline uint32_t f16_pair_bits(float low, float high) {
+    return (uint32_t)f16_bits(low) | (uint32_t)f16_bits(high) << 16;
+}
+
 static inline float f16_value(uint16_t half) {
     uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
     uint32_t exponent = (half >> 10) & 31u;
@@ -62,13 +69,11 @@ static inline float f16_value(uint16_t half) {
     return __uint_as_float(sign | (exponent + 112u) << 23 | mantissa << 13);
 }
 
-#else
-
-static __device__ __forceinline__ uint16_t bf16_bits(float x) {
-    uint16_t bits;
-    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
-    return bits;
+template <size_t N> static inline void words_store(void *to, const uint32_t (&words)[N]) {
+    memcpy(to, words, sizeof words);
 }
+
+#else
 
 static __device__ __forceinline__ uint32_t bf16_pair_bits(float low, float high) {
     uint32_t bits;
@@ -76,9 +81,9 @@ static __device__ __forceinline__ uint32_t bf16_pair_bits(float low, float high)
     return bits;
 }
 
-static __device__ __forceinline__ uint16_t f16_bits(float x) {
-    uint16_t bits;
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+static __device__ __forceinline__ uint32_t f16_pair_bits(float low, float high) {
+    uint32_t bits;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
     return bits;
 }
 
@@ -86,6 +91,25 @@ static __device__ __forceinline__ float f16_value(uint16_t half) {
     float x;
     asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(half));
     return x;
+}
+
+// Words to aligned global memory by stores of a vector each: of what is written in C++ nvcc makes smaller
+// ones where a loop or a branch is about it.
+static __device__ __forceinline__ void words_store(void *to, const uint32_t (&words)[2]) {
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(to)), "r"(words[0]),
+                 "r"(words[1])
+                 : "memory");
+}
+
+static __device__ __forceinline__ void words_store(void *to, const uint32_t (&words)[4]) {
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
+                 "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
+                 : "memory");
+}
+
+static __device__ __forceinline__ void words_store(void *to, const uint32_t (&words)[8]) {
+    words_store(to, {words[0], words[1], words[2], words[3]});
+    words_store((char *)to + 16, {words[4], words[5], words[6], words[7]});
 }
 
 #endif
@@ -107,18 +131,22 @@ static __device__ __forceinline__ void number_set(float *out, float x) {
 }
 
 static __device__ __forceinline__ void number_set(bf16 *out, float x) {
-    out->bits = bf16_bits(x);
+    out->bits = (uint16_t)bf16_pair_bits(x, 0.0f);
 }
 
 static __device__ __forceinline__ void number_set(f16 *out, float x) {
-    out->bits = f16_bits(x);
+    out->bits = (uint16_t)f16_pair_bits(x, 0.0f);
 }
 
 // Rounds where a computation in T rounds.
-template <typename T> static __device__ __forceinline__ float rounded(float x) {
-    T number;
-    number_set(&number, x);
-    return number_value(number);
+template <typename T> static __device__ __forceinline__ float rounded(float x);
+
+template <> __device__ __forceinline__ float rounded<float>(float x) {
+    return x;
+}
+
+template <> __device__ __forceinline__ float rounded<bf16>(float x) {
+    return __uint_as_float(bf16_pair_bits(0.0f, x));
 }
 
 // ---- groups of numbers ----
@@ -152,41 +180,47 @@ static __device__ __forceinline__ void group_load(float (&out)[N], const T *row,
     }
 }
 
-template <int N>
-static __device__ __forceinline__ void group_round(group<bf16, N> *out, const float (&in)[N]) {
-#pragma unroll
-    for (int e = 0; e < N; e += 2) {
-        uint32_t bits = bf16_pair_bits(in[e], in[e + 1]);
-        out->number[e].bits = (uint16_t)bits;
-        out->number[e + 1].bits = (uint16_t)(bits >> 16);
-    }
-}
-
-template <typename T, int N>
-static __device__ __forceinline__ void group_round(group<T, N> *out, const float (&in)[N]) {
+template <int N> static __device__ __forceinline__ void group_write(float *to, const float (&in)[N]) {
+    uint32_t words[N];
 #pragma unroll
     for (int e = 0; e < N; e++) {
-        number_set(&out->number[e], in[e]);
+        words[e] = __float_as_uint(in[e]);
     }
+    words_store(to, words);
 }
 
-// The same of storing; nothing beyond n is touched.
+template <int N> static __device__ __forceinline__ void group_write(bf16 *to, const float (&in)[N]) {
+    uint32_t words[N / 2];
+#pragma unroll
+    for (int e = 0; e < N; e += 2) {
+        words[e / 2] = bf16_pair_bits(in[e], in[e + 1]);
+    }
+    words_store(to, words);
+}
+
+template <int N> static __device__ __forceinline__ void group_write(f16 *to, const float (&in)[N]) {
+    uint32_t words[N / 2];
+#pragma unroll
+    for (int e = 0; e < N; e += 2) {
+        words[e / 2] = f16_pair_bits(in[e], in[e + 1]);
+    }
+    words_store(to, words);
+}
+
+// The same as group_load of storing; nothing beyond n is touched.
 template <typename T, int N>
 static __device__ __forceinline__ void group_store(T *row, size_t i, size_t n, const float (&in)[N],
                                                    bool wide) {
-    if (wide && i >= n) {
-        return;
-    }
-    group<T, N> out;
-    group_round(&out, in);
     if (wide) {
-        *(group<T, N> *)(row + i) = out;
+        if (i < n) {
+            group_write(row + i, in);
+        }
         return;
     }
 #pragma unroll
     for (int e = 0; e < N; e++) {
         if (i + (size_t)e < n) {
-            row[i + (size_t)e] = out.number[e];
+            number_set(row + i + e, in[e]);
         }
     }
 }

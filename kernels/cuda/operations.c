@@ -105,8 +105,8 @@ int cuda_attention(struct device *device, void *out, const void *qkv, const stru
     if (status != STATUS_OK) {
         return status;
     }
-    cudaError_t launched =
-        launch_attention(cuda->queue.compute, device->dtype, out, qkv, shape, cuda->tiles.tiles, tiles);
+    cudaError_t launched = launch_attention(cuda->queue.compute, device->dtype, out, qkv, shape,
+                                            cuda->tiles.tiles, tiles, cuda->multiprocessor_shared);
     return cuda_queue_end(cuda, "attention", launched, err);
 }
 

@@ -38,6 +38,15 @@ static inline unsigned lane_now(void) {
     return threadIdx.x % WARP;
 }
 
+// threadIdx.x and blockIdx, likewise.
+static inline unsigned thread_now(void) {
+    return threadIdx.x;
+}
+
+static inline uint3 block_now(void) {
+    return blockIdx;
+}
+
 // 16 bytes of global memory to shared memory, both aligned; zeros when not `there`.
 static inline void copy_async(shared_place to, const void *from, bool there) {
     emulation_copy_async(to, there ? from : NULL, 16);
@@ -162,6 +171,20 @@ static __device__ __forceinline__ unsigned lane_now(void) {
     unsigned lane;
     asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
     return lane;
+}
+
+static __device__ __forceinline__ unsigned thread_now(void) {
+    unsigned thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return thread;
+}
+
+static __device__ __forceinline__ uint3 block_now(void) {
+    uint3 block;
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(block.x));
+    asm volatile("mov.u32 %0, %%ctaid.y;" : "=r"(block.y));
+    asm volatile("mov.u32 %0, %%ctaid.z;" : "=r"(block.z));
+    return block;
 }
 
 static __device__ __forceinline__ void copy_async(shared_place to, const void *from, bool there) {

@@ -13,7 +13,9 @@
 #include "commands/waiting.h"
 #include "commands/wrap.h"
 #include "extract/algorithms.h"
+#include "extract/batching.h"
 #include "extract/device_choice.h"
+#include "extract/fill.h"
 #include "extract/fit.h"
 #include "extract/inputs.h"
 #include "extract/recorded.h"
@@ -24,7 +26,7 @@ struct check {
     struct inputs inputs;
     struct ledger *ledger;       // of a run that has begun in the output, read-only; NULL: none
     struct ledger_totals totals; // zeros without a ledger
-    char detail[512];            // of the condition that passed
+    char detail[1024];           // of the condition that passed
 };
 
 static int check_job(struct check *check, struct error *err) {
@@ -73,13 +75,22 @@ static int check_texts(struct check *check, struct error *err) {
     if (status != STATUS_OK) {
         return status;
     }
+    char full[32] = "";
+    if (inputs->device != NULL && fill_matters(inputs)) { // as far as the device is known
+        struct fill fill;
+        status = fill_survey(&fill, inputs, err);
+        if (status == STATUS_OK) {
+            status = fill_warn(&fill, &inputs->warnings, err);
+        }
+        snprintf(full, sizeof full, ", %.1f %% full", 100 * fill.share);
+    }
     snprintf(check->detail, sizeof check->detail,
-             "%s%" PRIu64 " texts, %" PRIu64 " tokens, %" PRIu64 " batches; %" PRIu64 " fail, %" PRIu64
+             "%s%" PRIu64 " texts, %" PRIu64 " tokens, %" PRIu64 " batches%s; %" PRIu64 " fail, %" PRIu64
              " skipped, %" PRIu64 " cut",
              survey->totals.texts == 0 ? "warning: nothing to compute: " : "", survey->totals.texts,
-             survey->totals.tokens, survey->totals.batches, survey->failed, survey->skipped,
+             survey->totals.tokens, survey->totals.batches, full, survey->failed, survey->skipped,
              survey->totals.truncated);
-    return STATUS_OK;
+    return status;
 }
 
 static int check_device(struct check *check, struct error *err) {
@@ -97,20 +108,23 @@ static int check_memory(struct check *check, struct error *err) {
     struct inputs *inputs = &check->inputs;
     struct model_limits limits;
     struct device_plan plan = {0};
+    struct device_description device;
     if (check->totals.finished) {
         snprintf(check->detail, sizeof check->detail, "none is needed: the run is finished");
         return STATUS_OK;
     }
     inputs_model_limits(inputs, &limits);
+    device_describe(inputs->device, &device);
     int status = fit_plan(inputs, &limits, &plan, err);
     size_t all = 0;
     for (int purpose = 0; purpose < DEVICE_PURPOSES; purpose++) {
         all += plan.bytes[purpose];
     }
     snprintf(check->detail, sizeof check->detail,
-             "%.3f GB: %.3f weights, %.3f activations, %.3f scratch, %.3f staging", (double)all * 1e-9,
+             "%.3f GB: %.3f weights, %.3f activations, %.3f scratch, %.3f staging%s", (double)all * 1e-9,
              (double)plan.bytes[DEVICE_WEIGHTS] * 1e-9, (double)plan.bytes[DEVICE_ACTIVATIONS] * 1e-9,
-             (double)plan.bytes[DEVICE_SCRATCH] * 1e-9, (double)plan.bytes[DEVICE_STAGING] * 1e-9);
+             (double)plan.bytes[DEVICE_SCRATCH] * 1e-9, (double)plan.bytes[DEVICE_STAGING] * 1e-9,
+             device.host_staging ? " (host)" : "");
     return status;
 }
 
@@ -170,7 +184,10 @@ static int open_ledger(struct check *check, struct error *err) {
     if (status == STATUS_OK) {
         status = ledger_check_pages(check->ledger, err);
     }
-    return status == STATUS_OK ? ledger_totals(check->ledger, &check->totals, err) : status;
+    if (status == STATUS_OK) {
+        status = ledger_totals(check->ledger, &check->totals, err);
+    }
+    return status == STATUS_OK ? batching_settle(&check->inputs, check->ledger, err) : status;
 }
 
 static int check_output(struct check *check, struct error *err) {
@@ -419,11 +436,14 @@ const struct command command_check = {
     .options = check_options,
     .option_count = sizeof check_options / sizeof check_options[0],
     .details =
-        "Prints PASS or FAIL for each condition and ends with the exit code that strata run would "
-        "end with, as\n"
+        "Prints PASS or FAIL for each condition and ends with the exit code that strata run would end with, "
+        "as\n"
         "far as can be told without reading weights and computing. WARN says what may make the numbers of\n"
-        "transformers others, note what was passed over. A run that has begun in the output is looked at\n"
-        "too: whether it would be resumed, and what is left to write.\n"
+        "transformers others, or batches that leave much of a GPU's work unused; note what was passed over. "
+        "A "
+        "run\n"
+        "that has begun in the output is looked at too: whether it would be resumed, and what is left to "
+        "write.\n"
         "Nothing is written: whether the output can be made is judged by the permissions and the file "
         "system of\n"
         "the nearest folder that is there.\n",

@@ -7,6 +7,8 @@
 #include "commands/command.h"
 #include "commands/device_figures.h"
 #include "commands/format.h"
+#include "commands/run_snapshot.h"
+#include "extract/fill.h"
 
 struct listing {
     FILE *out;
@@ -81,16 +83,22 @@ static int print_batch(void *context, const struct ledger_batch *batch) {
     return STATUS_OK;
 }
 
-static void print_summary(FILE *out, const struct ledger_totals *totals) {
+// batch_tokens: what a batch costs a GPU; 0: nothing is said of it.
+static void print_summary(FILE *out, const struct ledger_totals *totals, uint64_t batch_tokens) {
+    char full[FORMAT_TEXT] = "";
     char problems[FORMAT_TEXT];
     char tokens[FORMAT_TEXT];
     char compute[FORMAT_TEXT];
     char rate[FORMAT_TEXT];
     double wall = totals->compute_seconds + totals->wait_seconds;
+    if (batch_tokens > 0 && totals->batches > 0) {
+        snprintf(full, sizeof full, " (%.1f %% full)",
+                 100 * fill_of(totals->tokens, totals->batches, batch_tokens).share);
+    }
     fprintf(
         out,
-        "%" PRIu64 " batches, %s problems done, %s tokens, %s of computing, %s tokens/s, waiting %.1f %%\n",
-        totals->batches, format_count(totals->done, problems), format_count(totals->tokens, tokens),
+        "%" PRIu64 " batches%s, %s problems done, %s tokens, %s of computing, %s tokens/s, waiting %.1f %%\n",
+        totals->batches, full, format_count(totals->done, problems), format_count(totals->tokens, tokens),
         format_duration(totals->compute_seconds, compute), format_rate(rate_of(totals->tokens, wall), rate),
         wall > 0 ? 100 * totals->wait_seconds / wall : 0);
 }
@@ -138,7 +146,11 @@ static int print_events(FILE *out, struct ledger *ledger, struct error *err) {
 static int print_batches(const struct command_context *context, struct ledger *ledger, struct error *err) {
     struct ledger_totals totals;
     struct listing listing = {.out = context->out, .csv = argument_given(context->arguments, "--csv")};
+    uint64_t batch_tokens = 0;
     int status = ledger_totals(ledger, &totals, err);
+    if (status == STATUS_OK) {
+        status = run_snapshot_batch_tokens(&batch_tokens, ledger, err);
+    }
     if (status != STATUS_OK) {
         return status;
     }
@@ -152,7 +164,7 @@ static int print_batches(const struct command_context *context, struct ledger *l
     print_heading(&listing);
     status = ledger_each_batch(ledger, print_batch, &listing, err);
     if (status == STATUS_OK && !listing.csv) {
-        print_summary(context->out, &totals);
+        print_summary(context->out, &totals, batch_tokens);
     }
     return status;
 }
@@ -204,6 +216,9 @@ const struct command command_log = {
                "traffic, throttle\n"
                "reasons, XID errors) has columns when any batch listed has it. throughput.csv in the run "
                "directory has the\n"
-               "batches that are not sealed yet, too.\n",
+               "batches that are not sealed yet, too. The summary of a GPU's run says how full its batches "
+               "were: the "
+               "share of\n"
+               "texts in the tokens that it computed.\n",
     .run = run,
 };

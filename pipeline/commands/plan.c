@@ -1,10 +1,14 @@
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/amount.h"
+#include "checkpoints/folder_content.h"
 #include "commands/command.h"
 #include "commands/waiting.h"
 #include "commands/wrap.h"
+#include "extract/batching.h"
+#include "extract/fill.h"
 #include "extract/inputs.h"
 
 static void write_plan(FILE *out, const struct inputs *inputs) {
@@ -40,6 +44,26 @@ static void write_plan(FILE *out, const struct inputs *inputs) {
     fprintf(out, "problem set   %s\n", totals->problems_sha256);
 }
 
+// Not for a processor, which computes the tokens that there are.
+static int write_fill(FILE *out, const struct inputs *inputs, struct error *err) {
+    struct fill fill;
+    if (strcmp(inputs->job.device, "cpu") == 0 || inputs->survey.totals.batches == 0) {
+        return STATUS_OK;
+    }
+    int status = fill_survey(&fill, inputs, err);
+    if (status == STATUS_OK) {
+        fprintf(
+            out,
+            "fill          %.1f %% on a GPU, which takes every batch for as large as the largest; %" PRIu64
+            " of %" PRIu64 " below 90 %%\n",
+            100 * fill.share, fill.low, inputs->survey.totals.batches);
+    }
+    if (status == STATUS_OK && fill.remedy[0] != 0) {
+        fprintf(out, "warning       a fill below 95 %% wastes a GPU's time: %s\n", fill.remedy);
+    }
+    return status;
+}
+
 static int print_plan(FILE *out, const struct inputs *inputs, struct error *err) {
     enum { INDENT = 14 };
     char *text = NULL;
@@ -49,13 +73,31 @@ static int print_plan(FILE *out, const struct inputs *inputs, struct error *err)
         return error_set(err, STATUS_INTERNAL, "out of memory for the plan");
     }
     write_plan(whole, inputs);
+    int status = write_fill(whole, inputs, err);
     bool failed = ferror(whole) != 0;
     failed = fclose(whole) != 0 || failed;
-    if (!failed) {
+    if (!failed && status == STATUS_OK) {
         wrap_lines(out, text, INDENT, 0, wrap_columns(out));
     }
     free(text);
+    if (status != STATUS_OK) {
+        return status;
+    }
     return failed ? error_set(err, STATUS_INTERNAL, "out of memory for the plan") : STATUS_OK;
+}
+
+// The batches of a run that has begun in the output are planned as it began.
+static int settle_batching(struct inputs *inputs, struct error *err) {
+    struct ledger *ledger = NULL;
+    if (folder_content_lacks_ledger(inputs->job.output)) {
+        return STATUS_OK;
+    }
+    int status = ledger_open_read(&ledger, inputs->job.output, err);
+    if (status == STATUS_OK) {
+        status = batching_settle(inputs, ledger, err);
+    }
+    ledger_close(ledger);
+    return status;
 }
 
 static int run(struct command_context *context, struct error *err) {
@@ -66,6 +108,9 @@ static int run(struct command_context *context, struct error *err) {
                                            .limit = (uint64_t)argument_integer(arguments, "--limit", 0)};
     struct inputs inputs;
     int status = inputs_read_job(&inputs, &options, err);
+    if (status == STATUS_OK) {
+        status = settle_batching(&inputs, err);
+    }
     if (status == STATUS_OK) {
         status = inputs_open_problems(&inputs, err);
     }
@@ -112,6 +157,10 @@ const struct command command_plan = {
     .operand_count = sizeof operands / sizeof operands[0],
     .options = options,
     .option_count = sizeof options / sizeof options[0],
-    .details = "Reads and tokenises the whole query. The batches are those that strata run will compute.\n",
+    .details = "Reads and tokenises the whole query. The batches are those that strata run will compute, or "
+               "goes on with\n"
+               "where a run has begun in the output. fill is the share of texts in the tokens that a GPU "
+               "computes, at one\n"
+               "shape for every batch; below 95 % a warning names what would raise it.\n",
     .run = run,
 };

@@ -1,11 +1,14 @@
 #include "commands/run_snapshot.h"
 
+#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 
 #include "base/clock.h"
 #include "base/file.h"
 #include "checkpoints/device_trail.h"
 #include "checkpoints/run_folder.h"
+#include "extract/fill.h"
 #include "extract/resident.h"
 
 const char *run_state_name(enum run_state state) {
@@ -64,6 +67,18 @@ static int read_paths(struct run_snapshot *snapshot, struct ledger *ledger, stru
     return status;
 }
 
+int run_snapshot_batch_tokens(uint64_t *tokens, struct ledger *ledger, struct error *err) {
+    struct buffer text = {0};
+    bool found;
+    *tokens = 0;
+    int status = ledger_note(ledger, FILL_NOTE, &text, &found, err);
+    if (status == STATUS_OK && found && sscanf(text.data, "%" SCNu64, tokens) != 1) {
+        *tokens = 0;
+    }
+    buffer_destroy(&text);
+    return status;
+}
+
 static int read_ledger(struct run_snapshot *snapshot, struct launches *launches, const char *folder,
                        struct error *err) {
     struct ledger *ledger = NULL;
@@ -89,6 +104,9 @@ static int read_ledger(struct run_snapshot *snapshot, struct launches *launches,
     if (status == STATUS_OK) {
         bool found;
         status = ledger_note(ledger, RESIDENT_NOTE, &snapshot->residency, &found, err);
+    }
+    if (status == STATUS_OK) {
+        status = run_snapshot_batch_tokens(&snapshot->batch_tokens, ledger, err);
     }
     if (status == STATUS_OK) {
         status = ledger_totals(ledger, &snapshot->totals, err);

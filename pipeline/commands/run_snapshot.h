@@ -40,6 +40,7 @@ struct run_snapshot {
     uint64_t disk_free;
     bool has_planned;
     struct buffer cpu_paths; // "avx512bf16, avx2 from batch 12"; empty: the run has kept to one
+    uint64_t batch_tokens; // of a GPU's shape: what every batch costs it; 0: not known, or a processor's run
     struct buffer residency; // the device's report after the load, a JSON object; empty: none
     uint64_t planned;        // bytes of shards still to be written, from the bytes a row took so far
 };
@@ -48,6 +49,9 @@ const char *run_state_name(enum run_state state); // "new", "running", "killed",
 
 // STATUS_DATA when there is no ledger in `folder` or it cannot be read.
 int run_snapshot_take(struct run_snapshot *snapshot, const char *folder, struct error *err);
+
+// Of a run's ledger, for run_snapshot.batch_tokens.
+int run_snapshot_batch_tokens(uint64_t *tokens, struct ledger *ledger, struct error *err);
 void run_snapshot_free(struct run_snapshot *snapshot); // also after a failure
 
 #endif

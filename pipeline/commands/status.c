@@ -11,6 +11,7 @@
 #include "commands/device_figures.h"
 #include "commands/format.h"
 #include "commands/run_snapshot.h"
+#include "extract/fill.h"
 
 // ---- text ----
 
@@ -144,6 +145,17 @@ static void print_speed(FILE *out, const struct run_snapshot *snapshot) {
     fputc('\n', out);
 }
 
+// Only of a run on a GPU, which takes every batch for as large as the largest.
+static void print_fill(FILE *out, const struct run_snapshot *snapshot) {
+    char a[FORMAT_TEXT];
+    char b[FORMAT_TEXT];
+    if (snapshot->batch_tokens > 0 && snapshot->batches > 0) {
+        struct fill fill = fill_of(snapshot->tokens, snapshot->batches, snapshot->batch_tokens);
+        fprintf(out, "  fill        %.1f %%: %s tokens computed for %s of texts\n", 100 * fill.share,
+                format_count(fill.device_tokens, a), format_count(snapshot->tokens, b));
+    }
+}
+
 static void print_storage(FILE *out, const struct run_snapshot *snapshot) {
     char a[FORMAT_TEXT];
     char b[FORMAT_TEXT];
@@ -232,6 +244,7 @@ static void print_text(FILE *out, const char *folder, const struct run_snapshot 
     }
     print_counts(out, snapshot);
     print_speed(out, snapshot);
+    print_fill(out, snapshot);
     print_storage(out, snapshot);
     print_health(out, snapshot);
 }
@@ -288,6 +301,15 @@ static json_t *describe_launch(bool known, const struct ledger_launch_record *la
                      ended ? text_or_null(launch->reason) : json_null());
 }
 
+static json_t *describe_fill(const struct run_snapshot *snapshot) {
+    if (snapshot->batch_tokens == 0 || snapshot->batches == 0) {
+        return json_null();
+    }
+    struct fill fill = fill_of(snapshot->tokens, snapshot->batches, snapshot->batch_tokens);
+    return json_pack("{s:o, s:o}", "device_tokens", number(fill.device_tokens), "share",
+                     json_real(fill.share));
+}
+
 static json_t *describe(const char *folder, const struct run_snapshot *snapshot) {
     const struct ledger_totals *totals = &snapshot->totals;
     const struct ledger_progress *progress = &snapshot->progress;
@@ -297,7 +319,7 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
         "{s:i, s:o, s:I, s:s, s:b, s:o, s:o, s:{s:o, s:o, s:o, s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, "
         "s:{s:o, s:o},"
         " s:{s:o, s:o}, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:{s:o, s:o, s:o, s:o}}",
+        "s:o, s:{s:o, s:o, s:o, s:o}, s:o}",
         "status_version", 1, "folder", text_or_null(folder), "time", (json_int_t)snapshot->now, "state",
         run_state_name(snapshot->state), "finished", (int)totals->finished, "launch",
         describe_launch(snapshot->launches > 0, &snapshot->launch), "stage",
@@ -321,7 +343,8 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
         "cpu_paths", snapshot->cpu_paths.size > 0 ? text_or_null(snapshot->cpu_paths.data) : json_null(),
         "residency", residency(snapshot), "refused", describe_launch(snapshot->refused, &snapshot->refusal),
         "retry", "transient", number(snapshot->failures.transient), "tried", number(snapshot->failures.tried),
-        "succeeded", number(snapshot->failures.succeeded), "waiting", number(snapshot->failures.waiting));
+        "succeeded", number(snapshot->failures.succeeded), "waiting", number(snapshot->failures.waiting),
+        "fill", describe_fill(snapshot));
 }
 
 static int print_json(FILE *out, const char *folder, const struct run_snapshot *snapshot, bool one_line,
@@ -449,6 +472,9 @@ const struct command command_status = {
         "                     throttle (their names)\n"
         "  cpu_paths          of a run that went on with another CPU path: \"avx512bf16, avx2 from batch "
         "12\"; or null\n"
+        "  fill               of a run on a GPU, which takes every batch for as large as the largest: "
+        "device_tokens\n"
+        "                     (computed so far), share (of them that are texts'); else null\n"
         "  residency          where the last launch found the model: kind and name of the device, pieces, "
         "bytes, planned\n"
         "                     and taken (bytes by purpose), process_bytes (the driver's figure, if any); "

@@ -19,6 +19,38 @@ static int open_device(struct inputs *inputs, const char *name, const char *cpu_
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "model.device");
 }
 
+// `auto` goes past a GPU that has no kernels for the model.
+static int pass_over(struct inputs *inputs, const char *why, struct error *err) {
+    int status = open_device(inputs, "cpu", inputs->job.cpu_path, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    snprintf(inputs->device_reason, sizeof inputs->device_reason, "auto took the CPU: %.220s", why);
+    return buffer_printf(&inputs->notes, err, "model.device: auto takes the CPU, not the GPU: %s\n", why);
+}
+
+// A device for the model: one that cannot compute its shapes is refused here, before any weight is read. A
+// check whose model was refused asks for the device all the same.
+static int open_for_model(struct inputs *inputs, const char *name, struct error *err) {
+    struct device_description device;
+    struct error why;
+    int status = open_device(inputs, name, inputs->job.cpu_path, err);
+    if (status != STATUS_OK || inputs->model == NULL) {
+        return status;
+    }
+    status = model_check_device(inputs->model, inputs->device, &why);
+    if (status == STATUS_OK) {
+        return STATUS_OK;
+    }
+    device_describe(inputs->device, &device);
+    bool is_cpu = strcmp(device.kind, "cpu") == 0;
+    if (!is_cpu && strcmp(name, "auto") == 0) {
+        return pass_over(inputs, why.message, err);
+    }
+    return error_set(err, status, "model.device: %.900s%s", why.message,
+                     is_cpu ? "" : "; model.device: cpu computes it");
+}
+
 // `auto` chooses once: at the start of the run.
 static const char *wanted_name(const struct inputs *inputs) {
     const struct device_trail_entry *last = device_trail_last(&inputs->trail);
@@ -92,7 +124,7 @@ static int reconcile(struct inputs *inputs, struct ledger *ledger, const struct 
 int device_choice_open(struct inputs *inputs, struct ledger *ledger, struct error *err) {
     int status = ledger == NULL ? STATUS_OK : device_trail_read(&inputs->trail, ledger, err);
     if (status == STATUS_OK) {
-        status = open_device(inputs, wanted_name(inputs), inputs->job.cpu_path, err);
+        status = open_for_model(inputs, wanted_name(inputs), err);
     }
     const struct device_trail_entry *last = device_trail_last(&inputs->trail);
     return status == STATUS_OK && last != NULL ? reconcile(inputs, ledger, last, err) : status;

@@ -1,6 +1,7 @@
 // The device of a launch. A new run takes what the job names; a run that has begun goes on with the kind of
 // device and the CPU path it computed on last, also where this processor would choose another. Where that
-// path is not to be had the launch is refused, unless the job says run.allow_cpu_path_change.
+// path is not to be had the launch is refused, unless the job says run.allow_cpu_path_change. A device that
+// has no kernels for the model's shapes is refused too; `auto` then takes the CPU, with a line in the notes.
 #ifndef STRATA_EXTRACT_DEVICE_CHOICE_H
 #define STRATA_EXTRACT_DEVICE_CHOICE_H
 
@@ -8,8 +9,8 @@
 #include "extract/inputs.h"
 
 // Opens inputs->device, fills inputs->trail and the verdict beside it. ledger: of the run in the output, NULL
-// when there is none. STATUS_DEVICE when the device or the run's path is not there; STATUS_JOB when the job
-// asks for another path by name.
+// when there is none. STATUS_DEVICE when the device or the run's path is not there, or cannot compute the
+// model; STATUS_JOB when the job asks for another path by name.
 int device_choice_open(struct inputs *inputs, struct ledger *ledger, struct error *err);
 
 // Describes the device; `reason` says why this run computes on it.

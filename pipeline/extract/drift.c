@@ -5,9 +5,13 @@
 #include <string.h>
 
 #define BASELINE_LIMIT 0.3
+#define SETTLED_LIMIT log(DRIFT_CONFIRM) // more is a stop
 #define SMOOTHING 0.1
+#define AVERAGE_LIMIT log(1.3)
+#define UNSETTLED_LIMIT log(1.45) // less than a canary needs to stop the run, and no baseline to compare with
 #define CUSUM_SLACK 0.07
 #define CUSUM_LIMIT 0.5
+#define PACE_MOST 1.6    // of a settled device: more is no cap
 #define SQUARE_TELLS 0.1 // of the time: what pairs must take to be measured
 #define SQUARE_MISS 3.0  // times that a guess by operations may be off
 
@@ -65,6 +69,11 @@ void drift_start(struct drift *drift) {
     memset(drift, 0, sizeof *drift);
 }
 
+void drift_start_cold(struct drift *drift) {
+    drift_start(drift);
+    drift->settling = DRIFT_SETTLING;
+}
+
 static int ascending(const void *a, const void *b) {
     double x = *(const double *)a;
     double y = *(const double *)b;
@@ -96,6 +105,31 @@ static int recent_above(const struct drift *drift, size_t span, double limit) {
     return count;
 }
 
+// Takes the baseline from the last of the first batches. What was judged before goes on as if it had been
+// there all along.
+static void settle(struct drift *drift) {
+    double most = drift->settling > 0 ? SETTLED_LIMIT : BASELINE_LIMIT;
+    drift->baseline = within(median(drift->first, DRIFT_BASELINE), -BASELINE_LIMIT, most);
+    drift->settled = true;
+    if (drift->settling > 0) { // what was slower than cold is no trend
+        drift->block_count = 0;
+        drift->sum = 0;
+    }
+    drift->average -= drift->baseline;
+    drift->own_average -= drift->baseline;
+    for (size_t i = 0; i < drift->recent_count; i++) {
+        drift->recent[i] -= drift->baseline;
+    }
+}
+
+static void learn(struct drift *drift, double x, double seconds) {
+    drift->first[drift->batches++ % DRIFT_BASELINE] = x;
+    drift->worked += seconds;
+    if (drift->batches >= DRIFT_BASELINE && drift->worked >= drift->settling) {
+        settle(drift);
+    }
+}
+
 static bool slow_trend(struct drift *drift, double y) {
     drift->block[drift->block_count++] = y;
     if (drift->block_count < DRIFT_BLOCK) {
@@ -113,23 +147,23 @@ static bool slow_trend(struct drift *drift, double y) {
 
 enum drift_event drift_step(struct drift *drift, double seconds, double predicted, double *score) {
     double x = log(fmax(seconds, 1e-9) / fmax(predicted, 1e-9));
-    if (drift->batches < DRIFT_BASELINE) {
-        drift->first[drift->batches++] = x;
-        if (drift->batches == DRIFT_BASELINE) {
-            drift->baseline = within(median(drift->first, DRIFT_BASELINE), -BASELINE_LIMIT, BASELINE_LIMIT);
-        }
+    if (!drift->settled) {
+        learn(drift, x, seconds);
     }
     *score = x - drift->baseline;
     drift->own_average += SMOOTHING * (fmin(*score, log(4.0)) - drift->own_average);
     if (drift->own_average < log(1.2)) {
         drift->excused = 0;
+        drift->accepted = 0;
     }
     double y = *score - drift->excused;
     remember(drift, y);
-    drift->average += SMOOTHING * (fmin(y, log(4.0)) - drift->average);
+    drift->average += SMOOTHING * (fmin(y - drift->accepted, log(4.0)) - drift->average);
     bool suspect = y > log(3.0) || recent_above(drift, 3, log(2.0)) >= 2 ||
-                   recent_above(drift, 5, log(1.5)) >= 3 || drift->average > log(1.3);
-    bool warn = slow_trend(drift, y);
+                   recent_above(drift, 5, log(1.5)) >= 3 ||
+                   drift->average > (drift->settled ? AVERAGE_LIMIT : UNSETTLED_LIMIT);
+    bool trend = slow_trend(drift, y);
+    bool warn = trend && drift->settled;
     if (drift->quiet > 0) {
         drift->quiet--;
         suspect = false;
@@ -143,6 +177,12 @@ void drift_cleared(struct drift *drift) {
     drift->quiet = QUIET_BATCHES;
 }
 
+void drift_accept(struct drift *drift, double growth) {
+    double level = within(fmin(log(growth), drift->own_average), 0, log(DRIFT_CONFIRM));
+    drift_cleared(drift);
+    drift->accepted = level;
+}
+
 void drift_excuse(struct drift *drift, double growth) {
     drift_cleared(drift);
     drift->excused = log(growth);
@@ -151,6 +191,10 @@ void drift_excuse(struct drift *drift, double growth) {
 
 void drift_excuse_ends(struct drift *drift) {
     drift->excused = 0;
+}
+
+double drift_pace(const struct drift *drift, double growth) {
+    return within(exp(drift->baseline) * growth, 1, PACE_MOST);
 }
 
 double drift_pause(double batch_seconds) {

@@ -8,8 +8,19 @@
 //
 //   x = ln(t / (fixed + per_token * tokens + per_square * sum(len^2)))        y = x - baseline
 //   baseline: the median of the first 32 x, within +-0.3 of 0, then frozen: a sliding one would absorb the
-//   drift suspect:  one y > ln 3; 2 of 3 > ln 2; 3 of 5 > ln 1.5; or EWMA(0.1) of y (capped at ln 4) > ln 1.3
-//   warn:     CUSUM on medians of 9 batches, k = 0.07, h = 0.5
+//             drift
+//   suspect:  one y > ln 3; 2 of 3 > ln 2; 3 of 5 > ln 1.5; or EWMA(0.1) of y (capped at ln 4) > ln 1.3,
+//   before
+//             the baseline is there > ln 1.45
+//   warn:     CUSUM on medians of 9 batches, k = 0.07, h = 0.5, once the baseline is there
+//
+// A GPU is calibrated cold. Its clock settles while it works: where a power cap takes it down the batches of
+// the first seconds are faster than all that follow. There the baseline is that of the last 32 batches of the
+// first 45 s of the device's own time, from -0.3 to ln 1.5, and the canary is held against the calibrated
+// time at that pace. Before that x alone counts, so that a run that is slow from the start, or becomes slow
+// in these seconds, is seen as fast as later. (45 s are chosen, not measured: a cap sets in within seconds,
+// heat within tens of them.)
+//
 // A suspicion is only that: the runner re-runs a fixed canary batch, waits, runs it again, and stops the run
 // when both take more than 1.5 times what they took at calibration and nothing explains it that passes
 // (drift_cause.h). Over 3 million simulated healthy batches these rules stopped nothing; a halved speed is
@@ -22,7 +33,8 @@
 
 enum { DRIFT_BASELINE = 32, DRIFT_RECENT = 5, DRIFT_BLOCK = 9 };
 
-#define DRIFT_CONFIRM 1.5 // a canary this many times slower confirms
+#define DRIFT_CONFIRM 1.5   // a canary this many times slower confirms
+#define DRIFT_SETTLING 45.0 // seconds of work of a device that was calibrated cold
 
 // Seconds of a batch: fixed + per_token * tokens + per_square * sum of squared text lengths.
 struct drift_cost {
@@ -52,14 +64,18 @@ bool drift_tells_square(const struct drift_sample *flat, const struct drift_samp
 enum drift_event { DRIFT_STEADY, DRIFT_WARN, DRIFT_SUSPECT };
 
 struct drift {
-    double first[DRIFT_BASELINE]; // x of the first batches
-    size_t batches;
+    double first[DRIFT_BASELINE]; // x of the last batches before the baseline, as a ring
+    size_t batches;               // of them, in all
+    double settling;              // seconds of work before the baseline is taken
+    double worked;                // of them
+    bool settled;                 // the baseline is there
     double baseline;
     double recent[DRIFT_RECENT]; // y, oldest first
     size_t recent_count;
-    double average;     // EWMA of y, less what is excused
+    double average;     // EWMA of y, less what is excused and accepted
     double own_average; // EWMA of y
     double excused;     // of y: a neighbour's, for now
+    double accepted; // of y: the canary's too, less than a stop needs; the average has no more to say of it
     double block[DRIFT_BLOCK];
     size_t block_count;
     double sum; // CUSUM
@@ -67,6 +83,7 @@ struct drift {
 };
 
 void drift_start(struct drift *drift);
+void drift_start_cold(struct drift *drift); // of a device whose clock settles while it works
 
 // Judges one batch; *score gets its y (0.69 = twice as slow as it should be).
 enum drift_event drift_step(struct drift *drift, double seconds, double predicted, double *score);
@@ -74,9 +91,17 @@ enum drift_event drift_step(struct drift *drift, double seconds, double predicte
 // The canary was as fast as ever: forget what raised the suspicion.
 void drift_cleared(struct drift *drift);
 
+// The canary was slower than ever, by `growth` and not enough for a stop, and so are batches: that is
+// forgotten too, and the average does not raise it again.
+void drift_accept(struct drift *drift, double growth);
+
 // A neighbour makes the work itself take `growth` times as long: that much is excused, until it is over.
 void drift_excuse(struct drift *drift, double growth);
 void drift_excuse_ends(struct drift *drift);
+
+// How many times as long as at calibration the canary takes at the pace of the baseline, where `growth` of it
+// is explained otherwise; never less than 1, and no more than a cap takes.
+double drift_pace(const struct drift *drift, double growth);
 
 // Seconds between the two canary runs after a batch of `batch_seconds`: ten batch times, so that a neighbour
 // may go away; never under 10 s, since a run of millisecond batches must not be stopped by some busy seconds

@@ -11,8 +11,8 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "extract/drift_reference.h"
 #include "extract/measure.h"
-#include "extract/profile.h"
 #include "extract/telemetry.h"
 
 #define LOOK_SECONDS 1.0  // between looks at the host: its counters are coarse
@@ -78,164 +78,27 @@ static void set_state(struct drift_watch *watch, const char *verdict) {
     }
 }
 
-// By the device's own time, or by the wall clock where it tells none.
-static bool has_own_time(const struct drift_watch *watch) {
-    return watch->canary_time.worked > 0;
-}
-
-static double judged_of(const struct drift_watch *watch, struct drift_time time) {
-    return has_own_time(watch) && time.worked > 0 ? time.worked : time.wall;
+// Of the canary on a device whose clock settles; on processors the batches of the baseline are of another
+// kind.
+static double pace(const struct drift_watch *watch) {
+    return watch->canary->on_host ? 1 : drift_pace(&watch->detector, watch->cost_pace * watch->power_growth);
 }
 
 static double canary_judged(const struct drift_watch *watch) {
-    return has_own_time(watch) ? watch->canary_time.worked : watch->canary_time.wall;
+    return drift_reference_canary(watch) * pace(watch);
 }
 
 // ---- calibration ----
 
-// The reference of an earlier launch stays; this one's canary must have had the same bits.
-static int take_reference(struct drift_watch *watch, const struct canary *canary,
-                          const struct profile *reference, struct log *log, struct error *err) {
-    if (strcmp(reference->canary_sha256, canary->sha256) != 0) {
-        return error_set(
-            err, STATUS_DEVICE,
-            "the canary batch gives other bits than when it was first calibrated on this device (%.16s..., "
-            "now %.16s...): "
-            "the hardware or a library changed; latents of this launch would not match those already stored",
-            reference->canary_sha256, canary->sha256);
-    }
-    struct drift_time now = canary->calibrated;
-    watch->cost = reference->cost;
-    watch->own_cost = reference->own_cost;
-    watch->canary_time = (struct drift_time){reference->canary_seconds, reference->canary_own_seconds};
-    if (judged_of(watch, now) > DRIFT_CONFIRM * canary_judged(watch)) {
-        drift_moment_clear(&watch->calibrated); // of the slow start, not of the reference
-        watch->calibrated.on_host = canary->on_host;
-        log_write(log, LOG_LEVEL_WARN,
-                  "this launch begins slow: the canary batch takes %.3f s, it took %.3f s at the stored "
-                  "calibration, which stays the reference",
-                  judged_of(watch, now), canary_judged(watch));
-    }
-    watch->canary_time.wall = fmin(watch->canary_time.wall, now.wall);
-    // A reference of before the device's own time was known has none.
-    watch->canary_time.worked =
-        watch->canary_time.worked > 0 ? fmin(watch->canary_time.worked, now.worked) : now.worked;
-    watch->calibrated.wall_seconds = watch->canary_time.wall;
-    watch->calibrated.own_seconds = watch->canary_time.worked;
-    return STATUS_OK;
-}
-
-// A reference that does not know the device's own time, or that was made when the device was slow, is made
-// anew.
-static bool serves(const struct profile *reference, const struct canary *canary) {
-    double now = canary->calibrated.worked;
-    return now > 0 ? reference->canary_own_seconds > 0 && reference->canary_own_seconds < DRIFT_CONFIRM * now
-                   : reference->canary_seconds < DRIFT_CONFIRM * canary->calibrated.wall;
-}
-
-static int make_reference(struct drift_watch *watch, struct canary *canary, struct profile *reference,
-                          struct error *err) {
-    int status = canary_fit(canary, watch->guard, &watch->cost, &watch->own_cost, err);
-    *reference = (struct profile){.cost = watch->cost,
-                                  .canary_seconds = canary->calibrated.wall,
-                                  .own_cost = watch->own_cost,
-                                  .canary_own_seconds = canary->calibrated.worked};
-    memcpy(reference->canary_sha256, canary->sha256, DIGEST_HEX);
-    return status;
-}
-
-static int digest_algorithms(struct digest *digest, const struct device *device, struct error *err) {
-    struct buffer text = {0};
-    int status = device_algorithms(device, &text, err);
-    if (status == STATUS_OK) {
-        status = digest_field(digest, text.size > 0 ? text.data : "", text.size, err);
-    }
-    buffer_destroy(&text);
-    return status;
-}
-
-// Everything the canary's bits and seconds depend on: device and algorithms of its products, model, layers
-// and format of its outputs, its shape.
-static int calibration_key(const struct canary *canary, const char *device, char key[PROFILE_KEY],
-                           struct error *err) {
-    const struct model_limits *limits = &canary->limits;
-    struct digest *digest;
-    struct device_description description;
-    char hex[DIGEST_HEX] = "";
-    int status = digest_create(&digest, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    device_describe(canary->device, &description);
-    status = digest_field(digest, description.identity, strlen(description.identity), err);
-    if (status == STATUS_OK && description.queues) {
-        status = digest_algorithms(digest, canary->device, err);
-    }
-    for (size_t l = 0; status == STATUS_OK && l < limits->layer_count; l++) {
-        status = digest_number(digest, limits->layers[l], err);
-    }
-    const size_t numbers[] = {limits->out_dtype, limits->tokens,  limits->texts,
-                              limits->rows,      limits->longest, canary->tokens};
-    for (size_t i = 0; status == STATUS_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
-        status = digest_number(digest, numbers[i], err);
-    }
-    if (status == STATUS_OK) {
-        status = digest_finish(digest, hex, err);
-    }
-    digest_destroy(digest);
-    snprintf(key, PROFILE_KEY, "%.280s, model %.16s, canary %.16s", device, model_fingerprint(canary->model),
-             hex);
-    return status;
-}
-
-// A file that cannot be read is no reference; the ledger's own must be sound.
-static int find_reference(struct profile *reference, const char *key, struct ledger *ledger, const char *path,
-                          struct log *log, bool *found, struct error *err) {
-    struct error file_err;
-    int status = profile_find(reference, key, ledger, found, err);
-    if (status == STATUS_OK && !*found && path != NULL &&
-        profile_find_in_file(reference, key, path, found, &file_err) != STATUS_OK) {
-        log_write(log, LOG_LEVEL_WARN, "run.profile was not read: %s", file_err.message);
-        *found = false;
-    }
-    return status;
-}
-
-// A file that cannot be kept costs the next run its reference, not this one its launch.
-static int store_reference(const struct profile *reference, const char *key, struct ledger *ledger,
-                           const char *path, struct log *log, struct error *err) {
-    struct error file_err;
-    int status = profile_store(reference, key, ledger, err);
-    if (status == STATUS_OK && path != NULL &&
-        profile_store_in_file(reference, key, path, &file_err) != STATUS_OK) {
-        log_write(log, LOG_LEVEL_WARN, "run.profile was not written: %s", file_err.message);
-    }
-    return status;
-}
-
-// How a launch knows what a batch takes: by an earlier one's calibration, or by its own.
-static int settle_reference(struct drift_watch *watch, const char *key, struct ledger *ledger,
-                            const char *path, struct log *log, struct error *err) {
-    struct canary *canary = watch->canary;
-    struct profile reference;
-    struct profile fresh;
-    bool found = false;
-    int status = find_reference(&reference, key, ledger, path, log, &found, err);
-    if (status == STATUS_OK && found) {
-        status = take_reference(watch, canary, &reference, log, err);
-    }
-    if (status == STATUS_OK && !(found && serves(&reference, canary))) {
-        status = make_reference(watch, canary, &fresh, err);
-        reference = fresh;
-    }
-    return status == STATUS_OK ? store_reference(&reference, key, ledger, path, log, err) : status;
-}
-
 int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, struct ledger *ledger,
                           const char *device, const char *profile_path, struct log *log, struct error *err) {
-    char key[PROFILE_KEY];
     double began = clock_seconds();
-    drift_start(&watch->detector);
+    watch->cost_pace = watch->power_growth = 1;
+    if (canary->on_host) {
+        drift_start(&watch->detector);
+    } else {
+        drift_start_cold(&watch->detector);
+    }
     drift_share_start(&watch->share);
     watch->canary = canary;
     watch->warned_at = began - TREND_SECONDS;
@@ -250,10 +113,8 @@ int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, stru
     note_moment(watch, canary->calibrated, &watch->calibrated);
     watch->calibrated.queueing_seconds = canary->queueing;
     device_sample(canary->device, &watch->calibrated.sample);
-    status = calibration_key(canary, device, key, err);
-    if (status == STATUS_OK) {
-        status = settle_reference(watch, key, ledger, profile_path, log, err);
-    }
+    status = drift_reference_settle(watch, device, ledger, profile_path, log, err);
+    drift_power_start(&watch->power, &watch->calibrated.sample);
     if (status == STATUS_OK) {
         log_write(
             log, LOG_LEVEL_INFO,
@@ -319,13 +180,16 @@ static json_t *host_json(const struct drift_moment *moment) {
 static void find_cause(struct drift_watch *watch, struct drift_finding *out) {
     struct device_residency residency;
     device_residency(watch->canary->device, &residency);
+    struct drift_moment settled = watch->calibrated;
+    settled.wall_seconds *= pace(watch);
+    settled.own_seconds *= pace(watch);
     uint64_t model_bytes = residency.taken[DEVICE_WEIGHTS];
-    drift_cause_find(&watch->calibrated, &watch->present, model_bytes, out);
+    drift_cause_find(&settled, &watch->present, model_bytes, out);
     if (out->cause == DRIFT_CAUSE_UNKNOWN) {
         struct drift_finding other;
         struct drift_moment now = watch->present;
         device_sample(watch->canary->device, &now.sample);
-        drift_cause_find(&watch->calibrated, &now, model_bytes, &other);
+        drift_cause_find(&settled, &now, model_bytes, &other);
         if (other.cause != DRIFT_CAUSE_UNKNOWN) {
             *out = other;
             watch->present = now;
@@ -391,6 +255,9 @@ static int run_canary(struct drift_watch *watch, uint64_t batch, struct drift_ti
     int status = canary_run(watch->canary, &same, err);
     guard_batch_ends(watch->guard);
     *time = watch->canary->last;
+    struct device_sample now;
+    device_sample(watch->canary->device, &now);
+    watch->power_growth = drift_power_growth(&watch->power, &now, 0);
     note_moment(watch, *time, &watch->present);
     watch->present.queueing_seconds = watch->canary->queueing;
     return status == STATUS_OK ? check_bits(watch, same, err) : status;
@@ -408,12 +275,12 @@ static void keep_worst(struct drift_moment *moment, const struct drift_moment *b
 }
 
 static bool is_slow(const struct drift_watch *watch, struct drift_time canary) {
-    return judged_of(watch, canary) > DRIFT_CONFIRM * canary_judged(watch);
+    return drift_reference_judged(watch, canary) > DRIFT_CONFIRM * canary_judged(watch);
 }
 
 static void clear(struct drift_watch *watch, struct drift_time first, struct drift_time second) {
     record_evidence(watch, "cleared", first, second, NULL, LOG_LEVEL_INFO);
-    drift_cleared(&watch->detector);
+    drift_accept(&watch->detector, drift_reference_judged(watch, second) / canary_judged(watch));
     watch->cleared_at = clock_seconds();
     set_state(watch, "steady");
 }
@@ -423,7 +290,7 @@ static void excuse(struct drift_watch *watch, struct drift_time first, struct dr
                    const struct drift_finding *finding) {
     bool news = watch->detector.excused == 0;
     record_evidence(watch, "shared", first, second, finding, news ? LOG_LEVEL_WARN : LOG_LEVEL_INFO);
-    drift_excuse(&watch->detector, judged_of(watch, second) / canary_judged(watch));
+    drift_excuse(&watch->detector, drift_reference_judged(watch, second) / canary_judged(watch));
     watch->cleared_at = clock_seconds();
     watch->excused_until = watch->cleared_at + EXCUSE_SECONDS;
     set_state(watch, "warned");
@@ -439,15 +306,17 @@ static int stop(struct drift_watch *watch, struct drift_time first, struct drift
         return STATUS_OK;
     }
     set_state(watch, "stopped");
-    double least = fmin(judged_of(watch, first), judged_of(watch, second));
+    double least = fmin(drift_reference_judged(watch, first), drift_reference_judged(watch, second));
     return error_set(
         err, STATUS_DRIFT,
         "batches have become slow: the canary batch takes %.2f s%s, %.1f times what it took at calibration, "
         "and did so twice. Cause: %s: %s. Everything computed is kept; the evidence is in the "
         "ledger (strata log --events)",
         least,
-        has_own_time(watch) ? watch->canary->on_host ? " of processor time" : " by the device's clock" : "",
-        least / canary_judged(watch), drift_cause_name(finding->cause), finding->text);
+        drift_reference_has_own_time(watch)
+            ? watch->canary->on_host ? " of processor time" : " by the device's clock"
+            : "",
+        least / drift_reference_canary(watch), drift_cause_name(finding->cause), finding->text);
 }
 
 static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double batch_seconds, double score,
@@ -529,13 +398,27 @@ static struct drift_time predicted_time(const struct drift_watch *watch, const s
     return predicted;
 }
 
+// A clock that a cap took down is the one to compare with: what slows the device later is something else.
+static void note_settled(struct drift_watch *watch, const struct device_sample *now) {
+    if (watch->power_growth > 1) {
+        watch->calibrated.sample.sm_clock = now->sm_clock;
+    }
+}
+
 enum drift_event drift_watch_batch(struct drift_watch *watch, struct work *work, double seconds) {
     struct drift_time time = {seconds, watch->canary->on_host ? work->times.worked_seconds
                                                               : work->times.compute_seconds};
     struct drift_time predicted = predicted_time(watch, work);
-    bool by_own = has_own_time(watch) && time.worked > 0 && predicted.worked > 0;
-    enum drift_event event = drift_step(&watch->detector, by_own ? time.worked : seconds,
-                                        by_own ? predicted.worked : work->predicted_seconds, &work->score);
+    bool by_own = drift_reference_has_own_time(watch) && time.worked > 0 && predicted.worked > 0;
+    double judged = by_own ? time.worked : seconds;
+    bool was_settled = watch->detector.settled;
+    watch->power_growth = drift_power_growth(&watch->power, &work->sample, judged);
+    enum drift_event event =
+        drift_step(&watch->detector, judged,
+                   (by_own ? predicted.worked : work->predicted_seconds) * watch->power_growth, &work->score);
+    if (!was_settled && watch->detector.settled) {
+        note_settled(watch, &work->sample);
+    }
     size_t at = watch->seen++ % DRIFT_WATCH_HISTORY;
     watch->history[at].batch = work->number;
     watch->history[at].seconds = seconds;

@@ -5,6 +5,7 @@
 
 #include "extract/canary.h"
 #include "extract/drift_cause.h"
+#include "extract/drift_power.h"
 #include "extract/guard.h"
 #include "extract/writer.h"
 
@@ -15,9 +16,12 @@ enum { DRIFT_WATCH_STATE = 64 };
 struct drift_watch {
     struct drift detector;
     struct drift_share share;
-    struct drift_cost cost;     // of a batch by the wall clock
-    struct drift_cost own_cost; // by the device's own time; zeros: it tells none
-    struct drift_time canary_time;
+    struct drift_power power;
+    double power_growth;           // of the last batch or canary
+    struct drift_cost cost;        // of a batch by the wall clock
+    struct drift_cost own_cost;    // by the device's own time; zeros: it tells none
+    struct drift_time canary_time; // the fastest of those of the calibrations
+    double cost_pace;              // times as long as it the canary took when `cost` was measured
     bool stops;                    // false: log only
     char state[DRIFT_WATCH_STATE]; // what status shows: "steady", "sharing: neighbour, 34 %", ...
     const char *verdict;           // of the detector: "steady", "warned", "suspect", "stopped"

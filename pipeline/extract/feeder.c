@@ -75,8 +75,7 @@ static int read_all(struct feeder *feeder, bool *listening, struct error *err) {
             break;
         }
         since += clock_seconds() - waited;
-        status = window_fill(window, &feeder->limits.plan, feeder->source, feeder->preparer, feeder->only,
-                             feeder->digest, &end, err);
+        status = window_fill(window, &feeder->reader, &end, err);
         if (status != STATUS_OK || window->count == 0) {
             break;
         }
@@ -86,8 +85,8 @@ static int read_all(struct feeder *feeder, bool *listening, struct error *err) {
             feeder->next_batch > window->first_batch ? (size_t)(feeder->next_batch - window->first_batch) : 0;
         *listening = hand_out(feeder, window, from, &since);
     }
-    if (status == STATUS_OK && *listening && feeder->digest != NULL) {
-        status = digest_finish(feeder->digest, feeder->problems_sha256, err);
+    if (status == STATUS_OK && *listening && feeder->reader.digest != NULL) {
+        status = digest_finish(feeder->reader.digest, feeder->problems_sha256, err);
     }
     return status;
 }
@@ -117,7 +116,7 @@ static int create_work(struct work *work, const struct feeder_limits *limits, si
 }
 
 static int create_pools(struct feeder *feeder, struct error *err) {
-    int status = STATUS_OK;
+    int status = window_reader_open(&feeder->reader, err);
     for (size_t i = 0; status == STATUS_OK && i < FEEDER_WINDOWS; i++) {
         status = window_create(&feeder->windows[i], &feeder->limits.plan, err);
         queue_push(&feeder->free_windows, &feeder->windows[i]);
@@ -132,7 +131,9 @@ static int create_pools(struct feeder *feeder, struct error *err) {
 int feeder_start(struct feeder *feeder, const struct feeder_limits *limits, struct source *source,
                  struct preparer *preparer, const struct ledger_retry *only,
                  const struct ledger_position *position, struct error *err) {
-    *feeder = (struct feeder){.limits = *limits, .source = source, .preparer = preparer, .only = only};
+    *feeder =
+        (struct feeder){.limits = *limits, .reader = {.source = source, .preparer = preparer, .only = only}};
+    feeder->reader.limits = &feeder->limits.plan;
     feeder->start_row = position->window;
     feeder->start_batch = position->window_batch;
     feeder->next_batch = position->batches;
@@ -141,7 +142,7 @@ int feeder_start(struct feeder *feeder, const struct feeder_limits *limits, stru
     queue_open(&feeder->ready);
     int status = create_pools(feeder, err);
     if (status == STATUS_OK && position->window == 0) {
-        status = digest_create(&feeder->digest, err);
+        status = digest_create(&feeder->reader.digest, err);
     }
     if (status == STATUS_OK && position->window > 0) {
         status = source_skip_to(source, position->window, err);
@@ -202,7 +203,8 @@ void feeder_destroy(struct feeder *feeder) {
         free(feeder->works[i].starts);
         free(feeder->works[i].spans);
     }
-    digest_destroy(feeder->digest);
+    digest_destroy(feeder->reader.digest);
+    window_reader_close(&feeder->reader);
     queue_destroy(&feeder->free_works);
     queue_destroy(&feeder->free_windows);
     queue_destroy(&feeder->ready);

@@ -48,18 +48,15 @@ struct feeder_limits {
 
 struct feeder {
     struct feeder_limits limits;
-    struct source *source;
-    struct preparer *preparer;
-    const struct ledger_retry *only; // problems to hand out; NULL: all
+    struct window_reader reader; // its digest, if any, is of all rows: the feeder began at row 0
     struct window windows[FEEDER_WINDOWS];
     struct work works[FEEDER_WORKS]; // limits.works of them
     struct queue free_works;
     struct queue free_windows;
-    struct queue ready;    // works for the runner, in order; closed after the last one or on an error
-    uint64_t start_row;    // ordinal where the first window begins
-    uint64_t start_batch;  // number of that window's first batch
-    uint64_t next_batch;   // the first batch to hand out
-    struct digest *digest; // of all rows, when the feeder began at row 0
+    struct queue ready;   // works for the runner, in order; closed after the last one or on an error
+    uint64_t start_row;   // ordinal where the first window begins
+    uint64_t start_batch; // number of that window's first batch
+    uint64_t next_batch;  // the first batch to hand out
     char problems_sha256[DIGEST_HEX];
     pthread_t thread;
     bool running;

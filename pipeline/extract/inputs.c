@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/size.h"
+#include "extract/batching.h"
 #include "extract/device_choice.h"
 #include "extract/in_flight.h"
 #include "model/folder.h"
@@ -34,9 +35,7 @@ int inputs_read_job(struct inputs *inputs, const struct inputs_options *options,
     if (options->threads > 0) {
         inputs->job.threads = options->threads;
     }
-    inputs->limits = (struct plan_limits){.problems = (size_t)inputs->job.batch_problems,
-                                          .tokens = (size_t)inputs->job.batch_tokens,
-                                          .window = (size_t)inputs->job.batch_window};
+    inputs->limits = batching_limits(&inputs->job);
     return STATUS_OK;
 }
 
@@ -157,6 +156,8 @@ void inputs_close(struct inputs *inputs) {
     source_close(inputs->source);
     buffer_destroy(&inputs->warnings);
     buffer_destroy(&inputs->notes);
+    survey_destroy(&inputs->survey);
+    survey_destroy(&inputs->retry);
     free(inputs->layers);
     job_destroy(&inputs->job);
     *inputs = (struct inputs){0};
@@ -166,11 +167,8 @@ static size_t at_least_one(uint64_t value) {
     return value > 0 ? (size_t)value : 1;
 }
 
-// A device that queues runs its products at one shape, in tiles: whole ones, so that a few tokens more or
-// less in the largest batch change neither their number nor the algorithm that suits it.
 size_t inputs_token_unit(const struct inputs *inputs) {
-    const size_t tile = 256;
-    return in_flight_depth(inputs->device) > 1 ? tile : 1;
+    return in_flight_depth(inputs->device) > 1 ? INPUTS_QUEUED_UNIT : 1;
 }
 
 // The larger of the run and a retry: the products of the run keep their shape, and with it their bits.

@@ -22,7 +22,8 @@ struct inputs {
     struct device *device;
     struct device_trail trail; // on what the run computed so far
     bool path_changes;         // the run goes on with another CPU path than its last one
-    char device_reason[256];   // why a run that has begun computes on this device; "": as it says itself
+    char device_reason[256]; // why the run computes on this device, where it was not the first choice; "": as
+                             // it says itself
     struct preparer *preparer;
     struct buffer
         warnings; // what was found beside the files that are read and may change what transformers gives
@@ -57,7 +58,10 @@ void inputs_close(struct inputs *inputs); // accepts zeros
 // After the survey: the largest shapes the run will meet.
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits);
 
-// The tokens of those shapes are a multiple of it.
+// The tokens of those shapes are a multiple of it. A device that queues runs its products at one shape, in
+// tiles: whole ones, so that a few tokens more or less in the largest batch change neither their number nor
+// the algorithm that suits it.
+enum { INPUTS_QUEUED_UNIT = 256 };
 size_t inputs_token_unit(const struct inputs *inputs);
 
 // After the survey: STATUS_DATA when no problem can be run, unless the job allows that.

@@ -1,5 +1,9 @@
-// The start of a launch, up to the first batch: run directory, ledger, recovery, inputs, survey, identity,
-// disk, model, calibration. Each step is one function; launch_open takes them in order.
+// The start of a launch, up to the first batch: run directory, ledger, recovery, inputs, survey and weights
+// beside each other, identity, disk, memory, calibration. launch_open takes the steps in order; those of a
+// subject are in a file (launch_steps.h).
+//
+// The main thread has ledger, display and device. Beside it are the guard's thread, which hears signals, and
+// the surveyor's, which has the problems.
 #ifndef STRATA_EXTRACT_LAUNCH_H
 #define STRATA_EXTRACT_LAUNCH_H
 
@@ -12,6 +16,7 @@
 #include "extract/layout.h"
 #include "extract/retry.h"
 #include "extract/runner.h"
+#include "extract/surveyor.h"
 
 struct launch {
     const struct runner_options *options;
@@ -24,6 +29,11 @@ struct launch {
     struct guard guard;
     struct display display;
     struct ledger_progress live;
+    struct surveyor surveyor;
+    bool fresh;        // this launch counts the problems; an earlier one's counts are not there
+    int survey_status; // of the survey, once it has ended, and of what it found
+    struct error survey_err;
+    bool loads; // the weights are being read, or are there
     struct model_limits limits;
     struct recorded recorded;
     struct run_layout layout;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "base/size.h"
 
 int plan_create(struct plan *plan, const struct plan_limits *limits, struct error *err) {
     *plan = (struct plan){0};
@@ -84,4 +85,48 @@ void plan_window(struct plan *plan, const struct plan_limits *limits, const uint
     for (size_t i = 0; i < texts; i++) {
         plan->order[plan->room[plan->place[i]]++] = (uint32_t)i;
     }
+}
+
+// How many of the first texts hold at most `sum` tokens.
+static size_t first_texts(const uint32_t *tokens, size_t texts, size_t sum) {
+    size_t count = 0;
+    while (count < texts && tokens[count] <= sum) {
+        sum -= tokens[count++];
+    }
+    return count;
+}
+
+size_t plan_full_window(struct plan *plan, const struct plan_limits *limits, const uint32_t *tokens,
+                        size_t texts) {
+    plan_window(plan, limits, tokens, texts);
+    if (plan->batches < 2) {
+        return texts;
+    }
+    size_t batches = plan->batches - 1;
+    size_t most = texts - 1; // that can be in so many batches
+    if (limits->problems <= most / batches) {
+        most = batches * limits->problems;
+    }
+    most = size_min(most, first_texts(tokens, texts, batches * limits->tokens));
+    // Half a batch of room is more than packing needs; a window that does not fit with so much is held back
+    // by something else, and leaving texts out mends nothing.
+    size_t least = size_min(most, first_texts(tokens, texts, batches * limits->tokens - limits->tokens / 2));
+    plan_window(plan, limits, tokens, least);
+    if (least == 0 || plan->batches > batches) {
+        plan_window(plan, limits, tokens, texts);
+        return texts;
+    }
+    size_t fits = least;
+    size_t above = most + 1;
+    while (above - fits > 1) {
+        size_t middle = fits + (above - fits) / 2;
+        plan_window(plan, limits, tokens, middle);
+        if (plan->batches <= batches) {
+            fits = middle;
+        } else {
+            above = middle;
+        }
+    }
+    plan_window(plan, limits, tokens, fits);
+    return fits;
 }

@@ -105,6 +105,7 @@ int retry_survey(const struct retry *retry, struct inputs *inputs,
         return STATUS_OK;
     }
     inputs->limits.tokens = (size_t)most;
+    survey_destroy(&inputs->retry);
     return survey_make(&inputs->retry, inputs->source, inputs->preparer, &inputs->limits, &retry->list,
                        progress, context, err);
 }

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "checkpoints/view.h"
+#include "extract/fill.h"
 #include "extract/in_flight.h"
 #include "extract/launch.h"
 #include "extract/measure.h"
@@ -300,6 +301,20 @@ static int sum_up(struct run *run, int status, struct error *err) {
     return status == STATUS_OK ? judge_failures(run, err) : status;
 }
 
+// Of the run's sealed batches, as `strata status` and `log` say it too.
+static void tell_fill(struct run *run) {
+    struct launch *launch = &run->launch;
+    const struct ledger_totals *totals = &run->summary->totals;
+    if (launch->limits.tokens == 0 || totals->batches == 0 || !fill_matters(&launch->inputs)) {
+        return;
+    }
+    struct fill fill = fill_of(totals->tokens, totals->batches, launch->limits.tokens);
+    log_write(&launch->log, LOG_LEVEL_INFO,
+              "%" PRIu64 " batches sealed: the device computed %" PRIu64 " tokens for %" PRIu64
+              " of texts, %.1f %% full",
+              totals->batches, fill.device_tokens, totals->tokens, 100 * fill.share);
+}
+
 // A convenience: without it the run is complete all the same. HDF5 may be broken then, and must not be asked
 // to clean up.
 static void write_view(struct run *run) {
@@ -370,6 +385,7 @@ static int run_launch(const struct runner_options *options, struct runner_summar
     summary->problems = run.launch.inputs.survey.totals.problems;
     summary->memory_peak = measure_memory_peak();
     status = sum_up(&run, status, err);
+    tell_fill(&run);
     summary->retried = run.launch.inputs.retries;
     keep_hash(&run);
     *more = retry_is_due(&run);

@@ -28,11 +28,21 @@ static void count_problem(struct survey *survey, const struct window_problem *pr
     totals->truncated += problem->truncated;
 }
 
-static void count_window(struct survey *survey, const struct window *window) {
+static int keep_number(struct buffer *numbers, uint32_t number, struct error *err) {
+    return buffer_append(numbers, &number, sizeof number, err);
+}
+
+static int count_window(struct survey *survey, const struct window *window, struct error *err) {
+    int status = STATUS_OK;
     for (size_t i = 0; i < window->count; i++) {
         count_problem(survey, &window->problems[i]);
     }
-    for (size_t b = 0; b < window->plan.batches; b++) {
+    for (size_t i = 0; status == STATUS_OK && i < window->ready_count &&
+                       survey->lengths.size < SURVEY_LENGTHS * sizeof(uint32_t);
+         i++) {
+        status = keep_number(&survey->lengths, window->ready_tokens[i], err);
+    }
+    for (size_t b = 0; status == STATUS_OK && b < window->plan.batches; b++) {
         uint64_t tokens = 0;
         uint64_t rows = 0;
         for (size_t i = 0; i < window_batch_size(window, b); i++) {
@@ -42,38 +52,50 @@ static void count_window(struct survey *survey, const struct window *window) {
         }
         survey->largest_tokens = larger(survey->largest_tokens, tokens);
         survey->largest_rows = larger(survey->largest_rows, rows);
+        status = keep_number(&survey->batch_tokens, (uint32_t)tokens, err);
     }
     survey->totals.batches += window->plan.batches;
+    return status;
+}
+
+void survey_destroy(struct survey *survey) {
+    buffer_destroy(&survey->lengths);
+    buffer_destroy(&survey->batch_tokens);
+    *survey = (struct survey){0};
 }
 
 int survey_make(struct survey *survey, struct source *source, struct preparer *preparer,
                 const struct plan_limits *limits, const struct ledger_retry *only,
                 bool (*progress)(void *context, uint64_t problems), void *context, struct error *err) {
+    struct window_reader reader = {.limits = limits, .source = source, .preparer = preparer, .only = only};
     struct window window;
-    struct digest *digest = NULL;
     bool end = false;
     *survey = (struct survey){0};
     int status = window_create(&window, limits, err);
     if (status == STATUS_OK) {
-        status = digest_create(&digest, err);
+        status = window_reader_open(&reader, err);
+    }
+    if (status == STATUS_OK) {
+        status = digest_create(&reader.digest, err);
     }
     while (status == STATUS_OK && !end) {
-        status = window_fill(&window, limits, source, preparer, only, digest, &end, err);
+        status = window_fill(&window, &reader, &end, err);
         if (status == STATUS_OK) {
-            count_window(survey, &window);
-            if (progress != NULL && !progress(context, survey->totals.problems)) {
-                status = error_set(err, STATUS_STOPPED,
-                                   "stopped while surveying the problems; run the same command to go on");
-            }
+            status = count_window(survey, &window, err);
+        }
+        if (status == STATUS_OK && progress != NULL && !progress(context, survey->totals.problems)) {
+            status = error_set(err, STATUS_STOPPED,
+                               "stopped while surveying the problems; run the same command to go on");
         }
     }
     if (status == STATUS_OK) {
-        status = digest_finish(digest, survey->totals.problems_sha256, err);
+        status = digest_finish(reader.digest, survey->totals.problems_sha256, err);
     }
     if (status == STATUS_OK) {
         status = source_rewind(source, err);
     }
-    digest_destroy(digest);
+    digest_destroy(reader.digest);
+    window_reader_close(&reader);
     window_destroy(&window);
     return status;
 }

@@ -4,6 +4,7 @@
 #ifndef STRATA_EXTRACT_SURVEY_H
 #define STRATA_EXTRACT_SURVEY_H
 
+#include "base/memory.h"
 #include "checkpoints/ledger.h"
 #include "extract/plan.h"
 #include "extract/prepare.h"
@@ -15,14 +16,22 @@ struct survey {
     uint64_t largest_tokens; // of one batch
     uint64_t largest_rows;
     uint64_t metadata_bytes; // ids and metadata, for the disk plan
+    // Of this launch's own reading, uint32_t each; empty where an earlier launch's survey is used again.
+    struct buffer lengths;      // of the first SURVEY_LENGTHS texts, tokens: for extract/fill.h
+    struct buffer batch_tokens; // of every batch
 };
+
+enum { SURVEY_LENGTHS = 1 << 16 };
 
 // Reads the query from its first row to its last and rewinds it; counts only the problems that `only` lists
 // (NULL: all). progress (may be NULL) gets the problems counted so far and returns false to stop
-// (STATUS_STOPPED).
+// (STATUS_STOPPED). What *survey held before is forgotten, not given back; survey_destroy also after an
+// error.
 int survey_make(struct survey *survey, struct source *source, struct preparer *preparer,
                 const struct plan_limits *limits, const struct ledger_retry *only,
                 bool (*progress)(void *context, uint64_t problems), void *context, struct error *err);
+
+void survey_destroy(struct survey *survey); // accepts zeros; leaves zeros
 
 // Only the hash of the rows: what a resumed run compares.
 int survey_digest(struct source *source, uint64_t *problems, char hex[DIGEST_HEX], struct error *err);

@@ -1,5 +1,6 @@
 // A window of the query: up to `window` prepared problems and their batch plan, in memory that is reused
-// window after window.
+// window after window. A window is a function of the rows from its first one on, so that a resume needs to
+// know only where it begins.
 #ifndef STRATA_EXTRACT_WINDOW_H
 #define STRATA_EXTRACT_WINDOW_H
 
@@ -27,6 +28,13 @@ struct window_problem {
     bool truncated;
 };
 
+// What problems refer to.
+struct window_store {
+    struct buffer bytes;  // ids, metadata, reasons
+    struct buffer tokens; // int32
+    struct buffer rows;   // struct shard_row
+};
+
 struct window {
     uint64_t first;       // ordinal of its first row
     uint64_t end;         // ordinal after its last row
@@ -37,21 +45,32 @@ struct window {
     uint32_t *ready_tokens;
     size_t ready_count;
     struct plan plan;
-    struct buffer bytes;   // ids, metadata, reasons
-    struct buffer tokens;  // int32
-    struct buffer rows;    // struct shard_row
+    struct window_store store;
     atomic_size_t pending; // works that still need it
 };
 
 int window_create(struct window *window, const struct plan_limits *limits, struct error *err);
 void window_destroy(struct window *window); // accepts zeros
 
-// Reads rows from the source and prepares them until the window is full or the source ends (*end), then
-// plans. `only` may be NULL; otherwise rows that it does not list are passed by. digest may be NULL;
-// otherwise every row read is added to it.
-int window_fill(struct window *window, const struct plan_limits *limits, struct source *source,
-                struct preparer *preparer, const struct ledger_retry *only, struct digest *digest, bool *end,
-                struct error *err);
+// Where windows come from, one after another.
+struct window_reader {
+    const struct plan_limits *limits;
+    struct source *source;
+    struct preparer *preparer;
+    const struct ledger_retry *only; // NULL: all; otherwise rows that it does not list are passed by
+    struct digest *digest;           // NULL, or what every row read is added to
+    struct window_problem *rest;     // [limits.window] read, and left for the next window
+    size_t rest_count;
+    struct window_store rest_store;
+};
+
+// Gives a reader whose first five members are there the memory of the rest.
+int window_reader_open(struct window_reader *reader, struct error *err);
+void window_reader_close(struct window_reader *reader); // accepts zeros; digest stays the caller's
+
+// Takes what the window before left, reads rows and prepares them until the window is full or the source ends
+// (*end), then plans.
+int window_fill(struct window *window, struct window_reader *reader, bool *end, struct error *err);
 
 const char *window_text(const struct window *window, size_t at);
 const int32_t *window_tokens(const struct window *window, const struct window_problem *problem);

@@ -160,7 +160,7 @@ static int check_job(struct check *check) {
         status = check_at_least(check, "batch", "tokens", job->batch_tokens, "problems", "max_tokens",
                                 job->max_tokens, "the longest text must fit a batch");
     }
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && job->batch_window > 0) {
         status = check_at_least(check, "batch", "window", job->batch_window, "batch", "problems",
                                 job->batch_problems, "a batch is packed from one window");
     }

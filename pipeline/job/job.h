@@ -50,9 +50,9 @@ struct job {
     bool token_ids; // keep the tokens' ids in the shards
 
     // batch
-    int64_t batch_problems;
+    int64_t batch_problems; // 0: as many as it has room for
     int64_t batch_tokens;
-    int64_t batch_window; // problems packed together
+    int64_t batch_window; // problems packed together; 0: as many as fill their batches
 
     // run
     char *output;
@@ -75,6 +75,9 @@ int job_read(struct job *job, const char *path, struct error *err);
 int job_parse(struct job *job, const char *text, size_t size, const char *name, const char *folder,
               struct error *err);
 void job_destroy(struct job *job); // accepts zeros; leaves zeros
+
+// The largest number that a key takes.
+int64_t job_key_most(const char *section, const char *name);
 
 const char *pooling_name(enum pooling pooling); // "step_mean" ...
 

@@ -12,9 +12,10 @@ const struct job_section job_sections[] = {
      "otherwise `{pattern: 'Step\\s+\\d+:'}`."},
     {"model", "Which model reads the texts, and where."},
     {"latents", "What is kept of the hidden states."},
-    {"batch", "What runs together. Other sizes cut other shards; each problem's latents keep their bits (on "
-              "a GPU: as long as "
-              "its products keep their algorithms)."},
+    {"batch",
+     "What runs together. Other sizes cut other shards; each problem's latents keep their bits (on a GPU: as "
+     "long as its products keep their algorithms). `strata plan` says how full batches are. What is 0 "
+     "here is as the run began it, in runs of earlier versions too."},
     {"run", "Where the output goes and how the run behaves."},
 };
 const size_t job_section_count = sizeof job_sections / sizeof job_sections[0];
@@ -62,15 +63,17 @@ const struct job_key job_keys[] = {
     {"model", "dtype", KEY_DTYPE, FIELD(dtype), .choices = "float32|bfloat16", .standard = "bfloat16",
      .identity = true, .help = "numbers the model is computed in"},
     {"model", "device", KEY_DEVICE, FIELD(device), .minimum = 1, .standard = "auto",
-     .help =
-         "`cuda:N`, `cpu`, or `auto`: the first GPU if there is one; a run that has begun never changes it"},
+     .help = "`cuda:N`, `cpu`, or `auto`: the first GPU if there is one that can compute the model; a run "
+             "that has begun never changes it"},
     {"model", "cpu_path", KEY_TEXT, FIELD(cpu_path), .minimum = 1,
      .absent = "the best one this processor has",
      .help =
          "instruction set of the CPU back end, by the name that `strata check` shows; a run that has begun "
          "keeps to its own"},
     {"model", "memory_reserve_gb", KEY_NUMBER, FIELD(memory_reserve_gb), .minimum = 0, .maximum = 1e6,
-     .standard = "0.5", .help = "GPU memory (10^9 bytes) that the run leaves alone"},
+     .standard = "0.5",
+     .help = "GPU memory (10^9 bytes) that the run leaves alone; kernels of cuBLASLt, loaded when first "
+             "used, come out of it"},
     {"model", "load_timeout", KEY_NUMBER, FIELD(load_timeout), .minimum = 1, .maximum = 86400,
      .standard = "600",
      .help = "seconds that loading may stand still without a byte, and that the device may take for "
@@ -87,14 +90,16 @@ const struct job_key job_keys[] = {
     {"latents", "token_ids", KEY_BOOLEAN, FIELD(token_ids), .standard = "false", .identity = true,
      .help = "store each problem's token ids too"},
 
-    {"batch", "problems", KEY_INTEGER, FIELD(batch_problems), .minimum = 1, .maximum = 1 << 16,
-     .standard = "64", .identity = true, .help = "at most so many problems a batch"},
+    {"batch", "problems", KEY_INTEGER, FIELD(batch_problems), .minimum = 0, .maximum = 1 << 16,
+     .standard = "0", .identity = true,
+     .help = "at most so many problems a batch; 0: as many as it has room for"},
     {"batch", "tokens", KEY_INTEGER, FIELD(batch_tokens), .minimum = 1, .maximum = 1 << 22,
      .standard = "8192", .identity = true,
      .help = "at most so many tokens a batch; no less than problems.max_tokens"},
-    {"batch", "window", KEY_INTEGER, FIELD(batch_window), .minimum = 1, .maximum = 1 << 20,
-     .standard = "1024", .identity = true,
-     .help = "problems read ahead and packed by length; no less than batch.problems"},
+    {"batch", "window", KEY_INTEGER, FIELD(batch_window), .minimum = 0, .maximum = 1 << 20, .standard = "0",
+     .identity = true,
+     .help = "problems read ahead and packed by length; no less than batch.problems; 0: up to 4096 (or 256 "
+             "batches of them), of which those that would leave a batch half empty go with the next ones"},
 
     {"run", "output", KEY_PATH, FIELD(output), .minimum = 1, .required = true,
      .help = "the run directory: new, empty, or one that a run began"},
@@ -126,6 +131,10 @@ const struct job_key *job_key_find(const char *section, const char *name) {
         }
     }
     return NULL;
+}
+
+int64_t job_key_most(const char *section, const char *name) {
+    return (int64_t)job_key_find(section, name)->maximum;
 }
 
 const struct job_section *job_section_find(const char *name) {

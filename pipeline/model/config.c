@@ -144,6 +144,7 @@ static int read_heads(const json_t *json, const struct family_defaults *defaults
                              config->hidden, config->heads);
         }
         head_dim = (int64_t)(config->hidden / config->heads);
+        config->derived_head_dim = true;
     }
     status = get_size(json, "head_dim", head_dim, LARGEST_HEADS, &config->head_dim, err);
     if (status == STATUS_OK && config->head_dim % 2 != 0) {

@@ -36,6 +36,7 @@ struct model_config {
     size_t heads;
     size_t kv_heads;
     size_t head_dim;
+    bool derived_head_dim; // config.json leaves it out: hidden / heads
     size_t vocabulary;
     size_t max_positions; // max_position_embeddings
     double norm_epsilon;

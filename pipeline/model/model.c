@@ -144,20 +144,40 @@ int model_resolve_layers(const struct model_config *config, const int64_t *wante
     return STATUS_OK;
 }
 
+static int plan_weights(const struct model *model, struct layout *layout, size_t last, struct error *err) {
+    struct model_weights weights = {0};
+    int status = state_prepare_weights(&weights, &model->config, last, err);
+    if (status == STATUS_OK) {
+        status = weights_lay_out(layout, &weights, &model->config, err);
+    }
+    free(weights.blocks);
+    return status;
+}
+
+int model_plan_weights(const struct model *model, const struct device *device, size_t last,
+                       struct device_plan *plan, struct error *err) {
+    struct layout layout = layout_planning(device, plan);
+    return plan_weights(model, &layout, last, err);
+}
+
 int model_plan(const struct model *model, const struct device *device, const struct model_limits *limits,
                struct device_plan *plan, struct error *err) {
     struct model_state state = {0};
-    struct model_weights weights = {0};
+    struct model_weights none = {0};
     struct layout layout = layout_planning(device, plan);
     int status = state_check_limits(&model->config, limits, err);
+    size_t last = status == STATUS_OK ? limits->layers[limits->layer_count - 1] : 0;
     if (status == STATUS_OK) {
-        status = state_prepare(&state, &weights, &model->config, limits, err);
+        status = plan_weights(model, &layout, last, err);
     }
     if (status == STATUS_OK) {
-        status = state_lay_out(&layout, &state, &weights, &model->config, limits, err);
+        status = state_prepare(&state, &model->config, limits, err);
+    }
+    if (status == STATUS_OK) {
+        status = state_lay_out(&layout, &state, last, &model->config, limits, err);
     }
     plan->tokens = limits->tokens;
-    state_destroy(&state, &weights);
+    state_destroy(&state, &none);
     return status;
 }
 
@@ -171,32 +191,56 @@ static int keep_limits(struct model *model, const struct model_limits *limits, s
     model->layers = layers;
     model->limits = *limits;
     model->limits.layers = model->layers;
-    model->last = model->layers[limits->layer_count - 1];
     return STATUS_OK;
 }
 
-int model_load(struct model *model, struct device *device, const struct model_limits *limits,
-               const struct model_load_options *options, struct error *err) {
+int model_load_weights(struct model *model, struct device *device, size_t last,
+                       const struct model_load_options *options, struct error *err) {
     if (model->device != NULL) {
         return error_set(err, STATUS_INTERNAL, "the model is already loaded");
     }
     struct layout layout = layout_taking(device);
+    model->device = device;
+    model->last = last;
+    int status = state_prepare_weights(&model->weights, &model->config, last, err);
+    if (status == STATUS_OK) {
+        status = weights_lay_out(&layout, &model->weights, &model->config, err);
+    }
+    if (status == STATUS_OK) {
+        status = load_files(model, true, options, err);
+    }
+    model->is_loaded = status == STATUS_OK;
+    return status;
+}
+
+int model_set_limits(struct model *model, const struct model_limits *limits, struct error *err) {
     int status = state_check_limits(&model->config, limits, err);
+    if (status == STATUS_OK && (!model->is_loaded || model->layers != NULL ||
+                                limits->layers[limits->layer_count - 1] != model->last)) {
+        status = error_set(err, STATUS_INTERNAL, "%s",
+                           model->layers != NULL ? "the model has its limits already"
+                                                 : "the weights of other blocks are loaded, or none");
+    }
     if (status == STATUS_OK) {
         status = keep_limits(model, limits, err);
     }
-    if (status != STATUS_OK) {
-        return status;
-    }
-    model->device = device;
-    status = state_prepare(&model->state, &model->weights, &model->config, limits, err);
     if (status == STATUS_OK) {
-        status = state_lay_out(&layout, &model->state, &model->weights, &model->config, limits, err);
+        status = state_prepare(&model->state, &model->config, limits, err);
     }
+    struct layout layout = layout_taking(model->device);
     if (status == STATUS_OK) {
-        status = load_rope_tables(model, err);
+        status = state_lay_out(&layout, &model->state, model->last, &model->config, limits, err);
     }
-    return status == STATUS_OK ? load_files(model, true, options, err) : status;
+    return status == STATUS_OK ? load_rope_tables(model, err) : status;
+}
+
+int model_load(struct model *model, struct device *device, const struct model_limits *limits,
+               const struct model_load_options *options, struct error *err) {
+    int status = state_check_limits(&model->config, limits, err);
+    if (status == STATUS_OK) {
+        status = model_load_weights(model, device, limits->layers[limits->layer_count - 1], options, err);
+    }
+    return status == STATUS_OK ? model_set_limits(model, limits, err) : status;
 }
 
 // ---- a batch ----

@@ -2,8 +2,12 @@
 // stops after the last wanted block.
 //
 // Life: model_open (reads config and headers, checks every tensor's name, shape and dtype; reads no weights)
-//    -> model_plan (bytes it will take) -> device_reserve -> model_load (reads the files once) -> model_tune
+//    -> model_check_device, model_plan (bytes it will take), model_check_products -> device_reserve ->
+//    model_load (reads the files once) -> model_tune
 //    -> model_check -> device_seal -> model_check_resident -> model_forward for every batch -> model_close.
+//
+// Where the largest batch is not known yet the weights can come first: model_plan_weights ->
+// device_reserve_weights -> model_load_weights, and then model_plan -> device_reserve -> model_set_limits.
 //
 // Hidden states are numbered as transformers numbers them: hidden_states[0] is the embedding output,
 // hidden_states[i] (1 <= i < layers) the residual stream after block i (counting from 1),
@@ -55,6 +59,18 @@ struct model_limits {
 int model_plan(const struct model *model, const struct device *device, const struct model_limits *limits,
                struct device_plan *plan, struct error *err);
 
+// Whether the device is built for this model's shapes, known before any memory is taken: STATUS_DEVICE naming
+// the key of config.json, its value and what the device can do.
+int model_check_device(const struct model *model, const struct device *device, struct error *err);
+
+// The same of its products in batches of limits->tokens.
+int model_check_products(const struct model *model, struct device *device, const struct model_limits *limits,
+                         struct error *err);
+
+// The weights alone: of the blocks before hidden state `last`, the last wanted transformers index.
+int model_plan_weights(const struct model *model, const struct device *device, size_t last,
+                       struct device_plan *plan, struct error *err);
+
 struct model_load_options {
     double timeout_seconds; // no byte for this long ends the load (STATUS_DEVICE); 0: never
     struct log *log;        // says what it waits for after 30 s without a byte; may be NULL
@@ -67,8 +83,14 @@ struct model_load_options {
 int model_load(struct model *model, struct device *device, const struct model_limits *limits,
                const struct model_load_options *options, struct error *err);
 
+// The same in two steps: the weights as soon as their memory is there; the rest, once the limits are known
+// and device_reserve made its memory. The last of limits->layers is `last`.
+int model_load_weights(struct model *model, struct device *device, size_t last,
+                       const struct model_load_options *options, struct error *err);
+int model_set_limits(struct model *model, const struct model_limits *limits, struct error *err);
+
 // Names config.json and every byte of the weight files, whatever their names: 64 hex digits, valid after
-// model_load or model_fingerprint_files. It is the SHA-256 of
+// model_load_weights or model_fingerprint_files. It is the SHA-256 of
 //   the field "strata model, pieces of 4 MiB" and the field config.json (a field: its size as 8 little-endian
 //   bytes, then its bytes);
 //   for each weight file, in the order of their names: its size (8 little-endian bytes), then the 32 bytes of

@@ -44,7 +44,10 @@ int model_check_resident(struct model *model, struct model_resident *out, struct
     struct model_state state = model->state;
     struct model_weights weights = model->weights;
     struct layout layout = layout_checking(model->device);
-    int status = state_lay_out(&layout, &state, &weights, &model->config, &model->limits, err);
+    int status = weights_lay_out(&layout, &weights, &model->config, err);
+    if (status == STATUS_OK) {
+        status = state_lay_out(&layout, &state, weights.block_count, &model->config, &model->limits, err);
+    }
     *out = (struct model_resident){.pieces = layout.checked, .bytes = layout.checked_bytes};
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "not resident");
 }

@@ -30,18 +30,20 @@ int state_check_limits(const struct model_config *config, const struct model_lim
     return STATUS_OK;
 }
 
-int state_prepare(struct model_state *state, struct model_weights *weights, const struct model_config *config,
-                  const struct model_limits *limits, struct error *err) {
-    size_t last = limits->layers[limits->layer_count - 1];
+int state_prepare_weights(struct model_weights *weights, const struct model_config *config, size_t last,
+                          struct error *err) {
     void *block;
     weights->block_count = last;
     weights->has_final_norm = last == config->layers;
     int status = memory_zeroed(&block, size_max(last, 1), sizeof weights->blocks[0], err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    weights->blocks = block;
-    status = memory_zeroed(&block, limits->slots, sizeof state->staged[0], err);
+    weights->blocks = status == STATUS_OK ? block : NULL;
+    return status;
+}
+
+int state_prepare(struct model_state *state, const struct model_config *config,
+                  const struct model_limits *limits, struct error *err) {
+    void *block;
+    int status = memory_zeroed(&block, limits->slots, sizeof state->staged[0], err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -143,9 +145,11 @@ static int lay_out_rope(struct layout *layout, struct model_state *state, const 
     if (rows > INT32_MAX) {
         return error_set(err, STATUS_INTERNAL, "%zu positions are too many", rows);
     }
-    int status = layout_take(layout, DEVICE_WEIGHTS, rows, half, sizeof(float), (void **)&state->cosine, err);
+    int status =
+        layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), (void **)&state->cosine, err);
     if (status == STATUS_OK) {
-        status = layout_take(layout, DEVICE_WEIGHTS, rows, half, sizeof(float), (void **)&state->sine, err);
+        status =
+            layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), (void **)&state->sine, err);
     }
     if (status == STATUS_OK) {
         status = layout_take(layout, DEVICE_STAGING, state->table_chunk, half, sizeof(float),
@@ -207,17 +211,14 @@ static int lay_out_scratch(struct layout *layout, struct model_state *state,
     return layout_take(layout, DEVICE_SCRATCH, largest, 1, 1, &state->attention_scratch, err);
 }
 
-int state_lay_out(struct layout *layout, struct model_state *state, struct model_weights *weights,
+int state_lay_out(struct layout *layout, struct model_state *state, size_t blocks,
                   const struct model_config *config, const struct model_limits *limits, struct error *err) {
-    int status = weights_lay_out(layout, weights, config, err);
-    if (status == STATUS_OK) {
-        status = lay_out_rope(layout, state, config, limits, err);
-    }
+    int status = lay_out_rope(layout, state, config, limits, err);
     if (status == STATUS_OK) {
         status = lay_out_activations(layout, state, config, limits, err);
     }
     if (status == STATUS_OK) {
-        status = lay_out_scratch(layout, state, config, weights->block_count, limits, err);
+        status = lay_out_scratch(layout, state, config, blocks, limits, err);
     }
     for (size_t slot = 0; slot < limits->slots && status == STATUS_OK; slot++) {
         status = lay_out_slot(layout, state, slot, config, limits, err);

@@ -65,22 +65,27 @@ struct model {
     struct buffer config_text; // config.json as parsed
     char fingerprint[DIGEST_HEX];
 
-    struct device *device; // set by model_load
+    struct device *device; // set by model_load_weights
+    bool is_loaded;        // its weights, and nothing failed
     struct model_limits limits;
     size_t *layers; // [limits.layer_count] the model's own copy
-    size_t last;    // the last wanted transformers index
+    size_t last;    // the last wanted transformers index: blocks that are resident
     struct model_weights weights;
     struct model_state state;
 };
 
-// Checks limits and lists everything a loaded model holds, into a plan or from the device.
+// Checks limits and lists what a loaded model holds beside its weights (weights_lay_out), into a plan or from
+// the device. blocks: those that are resident.
 int state_check_limits(const struct model_config *config, const struct model_limits *limits,
                        struct error *err);
-int state_lay_out(struct layout *layout, struct model_state *state, struct model_weights *weights,
+int state_lay_out(struct layout *layout, struct model_state *state, size_t blocks,
                   const struct model_config *config, const struct model_limits *limits, struct error *err);
 
-// Host memory of the lists and of the frequencies; freed by state_destroy.
-int state_prepare(struct model_state *state, struct model_weights *weights, const struct model_config *config,
+// Host memory of the lists and of the frequencies; freed by state_destroy. last: the last wanted
+// transformers index.
+int state_prepare_weights(struct model_weights *weights, const struct model_config *config, size_t last,
+                          struct error *err);
+int state_prepare(struct model_state *state, const struct model_config *config,
                   const struct model_limits *limits, struct error *err);
 void state_destroy(struct model_state *state, struct model_weights *weights);
 

@@ -99,6 +99,11 @@ CAUSES = {
 }
 
 
+# A power cap explains a part of a slow-down, and is not held against the run; here it is far less than what there is.
+CAPPED = ({"NVML_SLOW_CLOCK": 1000, "NVML_SLOW_REASONS": 0x4},
+          "the SM clock is 1000 MHz, at calibration it was 1410 MHz; the device says that it is slowed by power")
+
+
 @pytest.fixture(scope="module")
 def launches(tmp_path_factory):
     """Launches of kernels up to a few batches after the calibration."""
@@ -108,11 +113,10 @@ def launches(tmp_path_factory):
     return json.loads((folder / "report.json").read_text())["launches"]
 
 
-@pytest.mark.parametrize("cause", CAUSES)
-def test_drift_names_the_cause(tmp_path, launches, cause):
+@pytest.mark.parametrize("cause,settings,sentence", [(cause, *rest) for cause, rest in CAUSES.items()] + [("throttling", *CAPPED)])
+def test_drift_names_the_cause(tmp_path, launches, cause, settings, sentence):
     """From the fourth batch on, or so, every kernel takes longer. A machine so loaded that its calibration was slow may
     not see it: then slower still."""
-    settings, sentence = CAUSES[cause]
     for attempt, milliseconds in enumerate((10, 30, 90)):
         job = make_job(tmp_path / str(attempt), problems=30, run={"drift_stop": True})
         done = job.run(expect=None, environment=emulation(SLOW=f"{launches + 40}:{milliseconds}", SEED=0, **settings))

@@ -37,6 +37,15 @@ def test_every_problem_is_there_and_verifies(job):
     assert strata("verify", job.output).code == OK
 
 
+@pytest.mark.parametrize("tokens, least", [(8192, 99.4), (2048, 99), (4096, 99), (16384, 99), (32768, 99)])
+def test_batches_are_full(job, tmp_path, tokens, least):
+    """Of the tokens that a GPU computes for a job that leaves the other limits open."""
+    twin = job.twin(tmp_path, model={"device": "auto"}, batch={"problems": None, "window": None, "tokens": tokens})
+    planned = {line.split()[0]: line.split()[1] for line in strata("plan", twin.file).out.splitlines() if line[:1].strip()}
+    assert float(planned["fill"]) >= least, planned
+    assert "warning" not in planned
+
+
 def test_memory_stays_flat(job):
     """Resident memory once every buffer was touched, against the end: no growth with the number of problems."""
     with open(job.output / "throughput.csv") as lines:

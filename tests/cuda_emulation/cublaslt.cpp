@@ -292,6 +292,13 @@ cublasStatus_t check_shapes(const cublasLtMatmulDescOpaque_t &desc, const cublas
     return fits && complete ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
 
+// A setting leaves it without algorithms for bfloat16 matrices whose rows do not begin at multiples of 16
+// bytes, which real ones do not promise.
+bool has_algorithms(const cublasLtMatrixLayoutOpaque_t &a, const cublasLtMatrixLayoutOpaque_t &d) {
+    bool aligned = a.stride % 8 == 0 && d.stride % 8 == 0;
+    return settings().odd_products || a.type != CUDA_R_16BF || aligned;
+}
+
 size_t bytes_of(const cublasLtMatrixLayoutOpaque_t &layout) {
     return ((layout.columns - 1) * layout.stride + layout.rows) * size_of(layout.type);
 }
@@ -349,8 +356,13 @@ extern "C" cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
     return CUBLAS_STATUS_SUCCESS;
 }
 
+size_t &emulation::cublaslt_version() {
+    static size_t version = 120400;
+    return version;
+}
+
 extern "C" size_t cublasLtGetVersion(void) {
-    return 120400;
+    return emulation::cublaslt_version();
 }
 
 extern "C" const char *cublasLtGetStatusName(cublasStatus_t status) {
@@ -463,7 +475,8 @@ extern "C" cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cubla
          n < KNOWN * settings().variants && *count < requested && status == CUBLAS_STATUS_SUCCESS; n++) {
         size_t i = n % KNOWN;
         cublasLtMatmulAlgo_t algorithm = make_algorithm(known[i], n / KNOWN);
-        bool allowed = (algorithm.data[REDUCTION] & ~static_cast<uint64_t>(preference->reductions)) == 0 &&
+        bool allowed = has_algorithms(*a, *d) &&
+                       (algorithm.data[REDUCTION] & ~static_cast<uint64_t>(preference->reductions)) == 0 &&
                        workspace_of(algorithm) <= preference->workspace &&
                        (a->type == CUDA_R_32F || !known[i].float32_only);
         if (allowed) {
@@ -480,7 +493,7 @@ extern "C" cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatm
                                                   cublasLtMatmulHeuristicResult_t *result) {
     const Known *found = find_known(algorithm);
     cublasStatus_t status = check_shapes(*desc, *a, *b, *c, *d);
-    if (status == CUBLAS_STATUS_SUCCESS && !runs(found, algorithm)) {
+    if (status == CUBLAS_STATUS_SUCCESS && (!runs(found, algorithm) || !has_algorithms(*a, *d))) {
         status = CUBLAS_STATUS_NOT_SUPPORTED;
     }
     *result = {*algorithm, workspace_of(*algorithm), status, 1.0f, {}};
@@ -550,7 +563,7 @@ extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t 
     if (status != CUBLAS_STATUS_SUCCESS) {
         return status;
     }
-    if (!runs(found, algorithm)) {
+    if (!runs(found, algorithm) || !has_algorithms(*a_layout, *d_layout)) {
         return CUBLAS_STATUS_NOT_SUPPORTED;
     }
     if (workspace_of(*algorithm) > workspace_bytes) {

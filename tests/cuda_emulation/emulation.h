@@ -21,15 +21,18 @@ struct Settings {
     int devices;
     int driver_version;
     size_t total_memory;
-    size_t free_memory;        // when the program starts
-    uint64_t fail_malloc;      // 0: never
-    uint64_t fail_malloc_host; // 0: never
-    uint64_t fail_launch;      // 0: never
-    uint64_t lose_device;      // 0: never
-    uint64_t slow_from;        // 0: never
+    size_t free_memory;           // when the program starts
+    size_t multiprocessor_shared; // bytes
+    uint64_t fail_malloc;         // 0: never
+    uint64_t fail_malloc_host;    // 0: never
+    uint64_t fail_launch;         // 0: never
+    uint64_t lose_device;         // 0: never
+    uint64_t slow_from;           // 0: never
     double slow_milliseconds;
-    uint64_t seed; // 0: work is done when it is waited for and not before
+    uint64_t seed;    // 0: work is done when it is waited for and not before
+    bool has_kernels; // the program is built for this GPU
     bool has_cublaslt;
+    bool odd_products; // cuBLASLt has algorithms for bfloat16 matrices of any sizes
     bool has_nvml;
     uint64_t variants;        // of each cuBLASLt algorithm
     uint64_t broken_variants; // of these, the first ones that do not run
@@ -119,6 +122,7 @@ struct Function { // of an emulated library
     void *address;
 };
 const Function *nvml_functions(); // the last one has no name
+size_t &cublaslt_version();       // as cublasLtGetVersion gives it: the file that was loaded says it
 
 // ---- blocks.cpp ----
 

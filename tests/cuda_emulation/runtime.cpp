@@ -73,7 +73,7 @@ static int attribute_of(enum cudaDeviceAttr attribute) {
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
         return SHARED_MOST;
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
-        return SHARED_MOST + 1024;
+        return static_cast<int>(settings().multiprocessor_shared);
     case cudaDevAttrWarpSize:
         return 32;
     case cudaDevAttrClockRate:
@@ -144,8 +144,7 @@ extern "C" cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties
     properties->totalGlobalMem = settings().total_memory;
     properties->sharedMemPerBlock = SHARED_DEFAULT;
     properties->sharedMemPerBlockOptin = SHARED_MOST;
-    properties->sharedMemPerMultiprocessor =
-        static_cast<size_t>(attribute_of(cudaDevAttrMaxSharedMemoryPerMultiprocessor));
+    properties->sharedMemPerMultiprocessor = settings().multiprocessor_shared;
     properties->warpSize = 32;
     properties->maxThreadsPerBlock = BLOCK_THREADS;
     properties->major = attribute_of(cudaDevAttrComputeCapabilityMajor);
@@ -186,6 +185,18 @@ extern "C" cudaError_t cudaGetLastError(void) {
 
 extern "C" cudaError_t cudaPeekAtLastError(void) {
     return last_error;
+}
+
+extern "C" cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *) {
+    Call call;
+    if (call.refused()) {
+        return call.end();
+    }
+    if (!settings().has_kernels) {
+        return call.end(cudaErrorNoKernelImageForDevice);
+    }
+    *attributes = {1024, SHARED_MOST};
+    return call.end();
 }
 
 extern "C" cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attribute, int value) {

@@ -36,12 +36,15 @@ static Settings read_settings() {
     s.driver_version = static_cast<int>(number("DRIVER", CUDART_VERSION));
     s.total_memory = number("MEMORY", 8ull << 30);
     s.free_memory = number("FREE", s.total_memory - (s.total_memory >> 4));
+    s.multiprocessor_shared = number("MULTIPROCESSOR_SHARED", SHARED_MOST + 1024);
     s.fail_malloc = number("FAIL_MALLOC", 0);
     s.fail_malloc_host = number("FAIL_MALLOC_HOST", 0);
     s.fail_launch = number("FAIL_LAUNCH", 0);
     s.lose_device = number("LOSE_DEVICE", 0);
     s.seed = number("SEED", 1);
+    s.has_kernels = number("KERNELS", 1) != 0;
     s.has_cublaslt = number("CUBLASLT", 1) != 0;
+    s.odd_products = number("ODD_PRODUCTS", 1) != 0;
     s.has_nvml = number("NVML", 1) != 0;
     s.variants = 1;
     if (const char *variants = setting("VARIANTS")) {

@@ -174,14 +174,17 @@ const conversion conversions[] = {
 };
 constexpr size_t CONVERSIONS = sizeof conversions / sizeof conversions[0];
 
-// out: [bfloat16, float16, low and high of a pair with the next number] of each, then each float16 widened.
+// out of each: bfloat16, float16, pairs of both with the next number, the float16 widened, one rounded to
+// bfloat16.
 __global__ void convert_kernel(uint32_t *out, const float *in, unsigned count) {
     unsigned i = threadIdx.x;
     if (i < count) {
-        out[4 * i] = bf16_bits(in[i]);
-        out[4 * i + 1] = f16_bits(in[i]);
-        out[4 * i + 2] = bf16_pair_bits(in[i], in[(i + 1) % count]);
-        out[4 * i + 3] = __float_as_uint(f16_value(f16_bits(in[i])));
+        out[6 * i] = bf16_bits(in[i]);
+        out[6 * i + 1] = f16_bits(in[i]);
+        out[6 * i + 2] = bf16_pair_bits(in[i], in[(i + 1) % count]);
+        out[6 * i + 3] = f16_pair_bits(in[i], in[(i + 1) % count]);
+        out[6 * i + 4] = __float_as_uint(f16_value(f16_bits(in[i])));
+        out[6 * i + 5] = __float_as_uint(rounded<bf16>(in[i]));
     }
 }
 
@@ -191,14 +194,16 @@ void test_conversions(void **) {
         in[i] = conversions[i].in;
     }
     uint32_t *device_in = put(in);
-    uint32_t *out = device_numbers<uint32_t>(4 * CONVERSIONS);
+    uint32_t *out = device_numbers<uint32_t>(6 * CONVERSIONS);
     MUST(LAUNCH(convert_kernel, 1, 32, 0, nullptr, out, reinterpret_cast<float *>(device_in), CONVERSIONS));
-    std::vector<uint32_t> got = fetched(out, 4 * CONVERSIONS);
+    std::vector<uint32_t> got = fetched(out, 6 * CONVERSIONS);
     for (size_t i = 0; i < CONVERSIONS; i++) {
-        uint32_t next = conversions[(i + 1) % CONVERSIONS].bf16;
-        assert_int_equal(got[4 * i], conversions[i].bf16);
-        assert_int_equal(got[4 * i + 1], conversions[i].f16);
-        assert_int_equal(got[4 * i + 2], conversions[i].bf16 | next << 16);
+        const conversion &next = conversions[(i + 1) % CONVERSIONS];
+        assert_int_equal(got[6 * i], conversions[i].bf16);
+        assert_int_equal(got[6 * i + 1], conversions[i].f16);
+        assert_int_equal(got[6 * i + 2], conversions[i].bf16 | static_cast<uint32_t>(next.bf16) << 16);
+        assert_int_equal(got[6 * i + 3], conversions[i].f16 | static_cast<uint32_t>(next.f16) << 16);
+        assert_int_equal(got[6 * i + 5], static_cast<uint32_t>(conversions[i].bf16) << 16);
         uint16_t half = conversions[i].f16;
         float want = std::ldexp(static_cast<float>(half & 0x3ff), -24); // subnormal
         int exponent = half >> 10 & 31;
@@ -206,7 +211,7 @@ void test_conversions(void **) {
             want = std::ldexp(1 + static_cast<float>(half & 0x3ff) / 1024, exponent - 15);
         }
         float value;
-        std::memcpy(&value, &got[4 * i + 3], sizeof value);
+        std::memcpy(&value, &got[6 * i + 4], sizeof value);
         if (exponent == 31) {
             assert_true((half & 0x3ff) != 0 ? std::isnan(value) : std::isinf(value));
             assert_true((half & 0x3ff) != 0 || std::signbit(value) == half >> 15);

@@ -529,6 +529,8 @@ static struct verdict simulate(struct world world, int batches, bool ends_at_sto
         if (ruling == EXCUSED) {
             verdict.excused++;
             drift_excuse(&drift, growth);
+        } else if (ruling == CLEARED) {
+            drift_accept(&drift, growth);
         } else {
             drift_cleared(&drift);
         }

@@ -14,10 +14,11 @@
 enum { ROWS = 50, BATCH_TOKENS = 40, WINDOW = 8 };
 
 static struct testing testing;
-static const struct feeder_limits limits = {.plan = {.problems = 3, .tokens = BATCH_TOKENS, .window = WINDOW},
-                                            .tokens = BATCH_TOKENS,
-                                            .rows = BATCH_TOKENS,
-                                            .works = 3};
+// Every test is run with windows that end by rows, as batch.window gives them, and with full ones.
+static struct feeder_limits limits = {.plan = {.problems = 3, .tokens = BATCH_TOKENS, .window = WINDOW},
+                                      .tokens = BATCH_TOKENS,
+                                      .rows = BATCH_TOKENS,
+                                      .works = 3};
 
 // Row i has a text of "sssss\nx..." with i % 7 + 1 of x; every fifth has no steps; a whole window (16 to 23)
 // has none.
@@ -147,6 +148,31 @@ static void test_whole_walk(void **state) {
     assert_int_equal(survey.largest_tokens, largest);
     assert_int_equal(survey.largest_rows, 3);
     assert_int_equal(survey.totals.longest, 13);
+    assert_int_equal(survey.lengths.size, expected * sizeof(uint32_t));
+    assert_int_equal(survey.batch_tokens.size, works * sizeof(uint32_t));
+    for (size_t i = 0; i < works; i++) {
+        assert_int_equal(((const uint32_t *)(const void *)survey.batch_tokens.data)[i], seen[i].tokens);
+    }
+    survey_destroy(&survey);
+}
+
+// Batches of three out of windows of eight: by rows windows end with a batch of what is left over; full ones
+// do not, but for the last and for the one around the rows without a text, which has a single batch.
+static void test_full_windows(void **state) {
+    (void)state;
+    struct seen seen[ROWS];
+    bool done[ROWS] = {false};
+    size_t outcomes;
+    size_t small = 0;
+    size_t works = walk(&(struct ledger_position){0}, seen, &outcomes, done);
+    for (size_t i = 0; i < works; i++) {
+        small += seen[i].texts < 3;
+    }
+    if (limits.plan.full) {
+        assert_in_range(small, 0, 2);
+    } else {
+        assert_in_range(small, 3, works);
+    }
 }
 
 // From the start of any window, at any of its batches, the rest is what the whole walk gave.
@@ -199,6 +225,7 @@ static void test_walks_of_a_retry(void **state) {
         STATUS_OK);
     assert_int_equal(survey.totals.problems, retry.count);
     assert_int_equal(survey.totals.batches, works);
+    survey_destroy(&survey);
     for (size_t from = 0; from < works; from++) {
         struct ledger_position position = {.batches = 70 + from, .window = whole[from].first_ordinal};
         for (position.window_batch = 70; whole[position.window_batch - 70].first_ordinal < position.window;) {
@@ -293,9 +320,12 @@ static void test_early_ends(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole_walk),       cmocka_unit_test(test_resumed_walks),
-        cmocka_unit_test(test_walks_of_a_retry), cmocka_unit_test(test_hash_of_what_is_kept),
-        cmocka_unit_test(test_hash_of_the_rows), cmocka_unit_test(test_early_ends),
+        cmocka_unit_test(test_whole_walk),           cmocka_unit_test(test_resumed_walks),
+        cmocka_unit_test(test_full_windows),         cmocka_unit_test(test_walks_of_a_retry),
+        cmocka_unit_test(test_hash_of_what_is_kept), cmocka_unit_test(test_hash_of_the_rows),
+        cmocka_unit_test(test_early_ends),
     };
-    return cmocka_run_group_tests(tests, open_job, close_job);
+    int failures = cmocka_run_group_tests_name("windows by rows", tests, open_job, close_job);
+    limits.plan.full = true;
+    return failures + cmocka_run_group_tests_name("full windows", tests, open_job, close_job);
 }

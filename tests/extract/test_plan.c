@@ -1,5 +1,6 @@
 // The batch plan: limits hold, every text once, the same input gives the same plan, and little room is
 // wasted.
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -13,7 +14,7 @@
 #include "base/random.h"
 #include "extract/plan.h"
 
-enum { MOST = 2000 };
+enum { MOST = 4096 };
 
 static struct plan planned(const struct plan_limits *limits, const uint32_t *tokens, size_t texts) {
     struct plan plan;
@@ -129,6 +130,125 @@ static void test_little_is_wasted(void **state) {
     plan_destroy(&plan);
 }
 
+// A standard normal number: the sum of twelve uniform ones is close enough to it.
+static double random_normal(uint64_t *random) {
+    double sum = -6;
+    for (int i = 0; i < 12; i++) {
+        sum += random_unit(random);
+    }
+    return sum;
+}
+
+// Lengths spread as those of the real set's 21,456 texts: the logarithm's mean is 5.354, its deviation
+// 0.5905; 257 tokens in the mean, cut at 2,048.
+static void make_lengths(uint32_t *tokens, size_t texts) {
+    uint64_t random = 17;
+    for (size_t i = 0; i < texts; i++) {
+        double length = exp(5.354 + 0.5905 * random_normal(&random));
+        tokens[i] = length > 2048 ? 2048 : (uint32_t)length;
+    }
+}
+
+// A whole run's windows, one after another; every one's plan is checked. Returns the batches.
+static size_t plan_all(const struct plan_limits *limits, const uint32_t *tokens, size_t texts) {
+    struct plan plan;
+    struct error err;
+    size_t batches = 0;
+    assert_int_equal(plan_create(&plan, limits, &err), STATUS_OK);
+    for (size_t i = 0; i < texts;) {
+        size_t window = texts - i < limits->window ? texts - i : limits->window;
+        if (texts - i > limits->window) {
+            window = plan_full_window(&plan, limits, tokens + i, window);
+        } else {
+            plan_window(&plan, limits, tokens + i, window);
+        }
+        assert_in_range(window, 1, limits->window);
+        check(&plan, limits, tokens + i, window);
+        batches += plan.batches;
+        i += window;
+    }
+    plan_destroy(&plan);
+    return batches;
+}
+
+// As many texts as the real set, in windows of the default size, for whatever batch.tokens: nearly the fewest
+// batches that there can be.
+static void test_fill_of_a_run(void **state) {
+    (void)state;
+    enum { TEXTS = 21456 };
+    static uint32_t tokens[TEXTS];
+    const size_t budgets[] = {2048, 4096, 8192, 16384, 32768, 65536, 131072};
+    size_t all = 0;
+    make_lengths(tokens, TEXTS);
+    for (size_t i = 0; i < TEXTS; i++) {
+        all += tokens[i];
+    }
+    for (size_t i = 0; i < sizeof budgets / sizeof budgets[0]; i++) {
+        const struct plan_limits limits = {
+            .problems = MOST, .tokens = budgets[i], .window = MOST, .full = true};
+        size_t batches = plan_all(&limits, tokens, TEXTS);
+        size_t least = (all + budgets[i] - 1) / budgets[i];
+        double fill = (double)all / ((double)batches * (double)budgets[i]);
+        printf("%zu tokens: %zu batches, %.2f %% full; %zu are the least there could be\n", budgets[i],
+               batches, 100 * fill, least);
+        assert_true(batches - least <= 1 + least / 200);
+        assert_true(fill >= (budgets[i] <= 32768 ? 0.99 : 0.97));
+    }
+}
+
+// However short the limits: every window gets on, and is planned as it would be by itself.
+static void test_full_windows(void **state) {
+    (void)state;
+    uint64_t random = 23;
+    static uint32_t tokens[MOST];
+    for (int round = 0; round < 300; round++) {
+        struct plan_limits limits = {.problems = 1 + random_below(&random, 40), .full = true};
+        uint32_t longest = 1 + (uint32_t)random_below(&random, 500);
+        limits.tokens = longest + random_below(&random, 3000);
+        limits.window = limits.problems + random_below(&random, 300);
+        size_t texts = 1 + random_below(&random, MOST);
+        for (size_t i = 0; i < texts; i++) {
+            tokens[i] = 1 + (uint32_t)random_below(&random, longest);
+        }
+        plan_all(&limits, tokens, texts);
+        size_t window = texts < limits.window ? texts : limits.window;
+        struct plan full = planned(&limits, tokens, window);
+        size_t whole = full.batches;
+        size_t kept = plan_full_window(&full, &limits, tokens, window);
+        struct plan again = planned(&limits, tokens, kept);
+        assert_int_equal(full.batches, again.batches);
+        assert_memory_equal(full.order, again.order, kept * sizeof *full.order);
+        assert_true(kept == window || full.batches == whole - 1);
+        plan_destroy(&full);
+        plan_destroy(&again);
+    }
+}
+
+static void test_full_window_edges(void **state) {
+    (void)state;
+    const struct plan_limits limits = {.problems = 3, .tokens = 10, .window = 8, .full = true};
+    static const struct {
+        uint32_t tokens[8];
+        size_t texts, kept, batches;
+    } cases[] = {
+        {{0}, 0, 0, 0},
+        {{10}, 1, 1, 1},
+        {{1, 2}, 2, 2, 1},                   // nothing to gain with a single batch
+        {{5, 5, 5, 5, 1}, 5, 4, 2},          // the last text begins the next window
+        {{1, 1, 1, 1, 1, 1, 1}, 7, 6, 2},    // so does the one for which there is no place
+        {{10, 10, 10}, 3, 2, 2},             // full all the same
+        {{7, 7, 7, 7}, 4, 3, 3},             // no two fit together
+        {{4, 4, 4, 4, 4, 4, 4, 4}, 8, 6, 3}, // of the tokens 2 are left in each
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct plan plan = planned(&limits, cases[i].tokens, 0);
+        assert_int_equal(plan_full_window(&plan, &limits, cases[i].tokens, cases[i].texts), cases[i].kept);
+        assert_int_equal(plan.batches, cases[i].batches);
+        check(&plan, &limits, cases[i].tokens, cases[i].kept);
+        plan_destroy(&plan);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_known),
@@ -136,6 +256,9 @@ int main(void) {
         cmocka_unit_test(test_edges),
         cmocka_unit_test(test_random),
         cmocka_unit_test(test_little_is_wasted),
+        cmocka_unit_test(test_fill_of_a_run),
+        cmocka_unit_test(test_full_windows),
+        cmocka_unit_test(test_full_window_edges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

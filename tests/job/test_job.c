@@ -66,9 +66,9 @@ static void test_defaults(void **state) {
     assert_int_equal(job.pooling, POOLING_STEP_MEAN);
     assert_int_equal(job.latents_dtype, DTYPE_F16);
     assert_false(job.token_ids);
-    assert_int_equal(job.batch_problems, 64);
+    assert_int_equal(job.batch_problems, 0);
     assert_int_equal(job.batch_tokens, 8192);
-    assert_int_equal(job.batch_window, 1024);
+    assert_int_equal(job.batch_window, 0);
     assert_string_equal(job.output, "/home/me/out");
     assert_int_equal(job.checkpoint_every, 10);
     assert_int_equal(job.threads, 0);
@@ -282,6 +282,27 @@ static void test_bounds_between_keys(void **state) {
         "job.yaml:4:22: batch.window (7) is less than batch.problems (8): a batch is packed from one window");
 }
 
+// Of two limits that are left open neither holds the other back.
+static void test_open_limits_of_a_batch(void **state) {
+    (void)state;
+    static const struct {
+        const char *batch;
+        int64_t problems, window;
+    } cases[] = {{"{window: 32}", 0, 32},
+                 {"{problems: 0, window: 1}", 0, 1},
+                 {"{problems: 65536}", 65536, 0},
+                 {"{problems: 64, window: 0}", 64, 0},
+                 {"{problems: 64, window: 64}", 64, 64}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[512];
+        snprintf(text, sizeof text, REQUIRED "batch: %s\n", cases[i].batch);
+        struct job job = accepted(text);
+        assert_int_equal(job.batch_problems, cases[i].problems);
+        assert_int_equal(job.batch_window, cases[i].window);
+        job_destroy(&job);
+    }
+}
+
 static int collect(void *context, const char *key, const char *value) {
     char *text = context;
     size_t used = strlen(text);
@@ -307,8 +328,8 @@ static void test_identity(void **state) {
               "problems.special_tokens=true;problems.max_tokens=2048;problems.max_text_bytes=1048576;"
               "problems.metadata=;problems.steps.column=steps;problems.steps.separator=\n;"
               "problems.steps.pattern=;model.dtype=bfloat16;latents.layers=[-1, 3];"
-              "latents.pooling=step_mean;latents.dtype=float16;latents.token_ids=false;batch.problems=64;"
-              "batch.tokens=8192;batch.window=1024;run.checkpoint_every=10;");
+              "latents.pooling=step_mean;latents.dtype=float16;latents.token_ids=false;batch.problems=0;"
+              "batch.tokens=8192;batch.window=0;run.checkpoint_every=10;");
     assert_int_equal(job_each_identity_key(&job, stop, &calls), -7);
     assert_int_equal(calls, 1);
     job_destroy(&job);
@@ -347,6 +368,7 @@ int main(void) {
         cmocka_unit_test(test_wrong_values),
         cmocka_unit_test(test_whole_file),
         cmocka_unit_test(test_bounds_between_keys),
+        cmocka_unit_test(test_open_limits_of_a_batch),
         cmocka_unit_test(test_identity),
         cmocka_unit_test(test_nearest),
         cmocka_unit_test(test_files),

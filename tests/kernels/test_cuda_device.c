@@ -23,6 +23,18 @@ static void old_driver(struct rig *rig) {
             "the NVIDIA driver is for CUDA 11.8");
 }
 
+// A build for another architecture: said when the GPU is opened, and no GPU for auto.
+static void other_build(struct rig *rig) {
+    struct device_options options = {.dtype = DTYPE_F32, .threads = 1};
+    struct device_description about;
+    REFUSED(device_open(&rig->device, "cuda:0", &options, &rig->error), STATUS_DEVICE,
+            "this program has no code for GPU 0 (Emulated GPU, compute capability 8.6): build it with "
+            "-DSTRATA_CUDA_ARCHITECTURES=86-real");
+    MUST(device_open(&rig->device, "auto", &options, &rig->error));
+    device_describe(rig->device, &about);
+    REQUIRE(strstr(about.reason, "auto took the CPU: this program has no code for GPU 0") != NULL);
+}
+
 static void other_index(struct rig *rig) {
     struct device_options options = {.dtype = DTYPE_F32};
     REFUSED(device_open(&rig->device, "cuda:3", &options, &rig->error), STATUS_DEVICE, "there is no GPU 3");
@@ -63,6 +75,7 @@ static void test_opening(void **state) {
     in_child("DEVICES=0", no_gpu);
     in_child("DRIVER=11080", old_driver);
     in_child("DEVICES=1", other_index);
+    in_child("KERNELS=0", other_build);
     in_child("CUBLASLT=0", no_library);
     in_child("DEVICES=1", describe);
     in_child("NVML=0", no_nvml);

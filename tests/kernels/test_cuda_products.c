@@ -196,6 +196,34 @@ static void timed_in_turn(struct rig *rig) {
     REQUIRE(left_nan(rig, &shape, matrices, MATRICES));
 }
 
+// Asked before there is any memory, and nothing is left behind.
+static void without_odd_sizes(struct rig *rig) {
+    struct shape shape;
+    rig_open(rig, DTYPE_BF16);
+    for (int bias = 0; bias <= 1; bias++) {
+        MUST(device_check_matmul(rig->device, RIG_TOKENS + 1, ROWS, COLUMNS, bias, DEVICE_ADD, &rig->error));
+        REFUSED(
+            device_check_matmul(rig->device, RIG_TOKENS, ROWS, COLUMNS - 1, bias, DEVICE_ADD, &rig->error),
+            STATUS_DEVICE, "no algorithm for [40, 95] x [24, 95] in bfloat16");
+        REFUSED(
+            device_check_matmul(rig->device, RIG_TOKENS, ROWS + 4, COLUMNS, bias, DEVICE_STORE, &rig->error),
+            STATUS_DEVICE, "no algorithm for [40, 96] x [28, 96] in bfloat16");
+    }
+    rig_reserve(rig);
+    shape = take_shape(rig, 7, true);
+    REFUSED(
+        device_matmul_tune(rig->device, shape.out, shape.x, &shape.matrix, NULL, DEVICE_STORE, &rig->error),
+        STATUS_DEVICE, "no algorithm for");
+    REFUSED(device_matmul(rig->device, shape.out, shape.x, &shape.matrix, NULL, 3, DEVICE_STORE, &rig->error),
+            STATUS_DEVICE, "no algorithm for");
+    require_algorithms(rig, NULL, 0);
+}
+
+static void odd_float32(struct rig *rig) {
+    rig_open(rig, DTYPE_F32);
+    MUST(device_check_matmul(rig->device, RIG_TOKENS, 7, 5, true, DEVICE_STORE, &rig->error));
+}
+
 static void test_choice(void **state) {
     (void)state;
     // Seed 0: nothing is done before it is waited for, so that emulated times are what algorithms claim.
@@ -209,6 +237,8 @@ static void test_choice(void **state) {
     in_child("SEED=0", list);
     in_child("SEED=0", list_named);
     in_child("SEED=0", timed_in_turn);
+    in_child("ODD_PRODUCTS=0", without_odd_sizes);
+    in_child("ODD_PRODUCTS=0", odd_float32);
 }
 
 // ---- bits ----

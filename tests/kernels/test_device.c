@@ -117,6 +117,55 @@ static void test_take_and_seal(void **state) {
     device_close(device);
 }
 
+// The weights' arena before the others: what fits is a matter of the memory that was free before it.
+static void test_weights_first(void **state) {
+    (void)state;
+    struct device *device;
+    struct error error = {0};
+    void *weights;
+    void *a;
+    struct device_residency report;
+    assert_int_equal(device_open(&device, test_device(), &plain, &error), STATUS_OK);
+    struct device_plan plan = {.bytes = {[DEVICE_WEIGHTS] = (size_t)1 << 50}};
+    assert_refused(device_reserve_weights(device, &plan, &error), STATUS_DEVICE, &error,
+                   "weights 1048576.000 GiB");
+    plan.bytes[DEVICE_WEIGHTS] = 1024; // the refusal took nothing
+    assert_int_equal(device_reserve_weights(device, &plan, &error), STATUS_OK);
+    assert_refused(device_reserve_weights(device, &plan, &error), STATUS_INTERNAL, &error, "once");
+    assert_int_equal(device_take(device, DEVICE_WEIGHTS, 768, &weights, &error), STATUS_OK);
+    assert_refused(device_take(device, DEVICE_ACTIVATIONS, 1, &a, &error), STATUS_INTERNAL, &error, "0 left");
+    const float numbers[4] = {1, 2, 3, 4};
+    assert_int_equal(device_vector_load(device, weights, 0, 4, numbers, DTYPE_F32, &error), STATUS_OK);
+    struct device_plan whole = {
+        .bytes = {[DEVICE_WEIGHTS] = 2048, [DEVICE_ACTIVATIONS] = 512, [DEVICE_STAGING] = 512}, .tokens = 1};
+    assert_refused(device_reserve(device, &whole, &error), STATUS_INTERNAL, &error, "1024 bytes of weights");
+    whole.bytes[DEVICE_WEIGHTS] = 1024;
+    whole.bytes[DEVICE_ACTIVATIONS] = (size_t)1 << 50;
+    assert_refused(device_reserve(device, &whole, &error), STATUS_DEVICE, &error,
+                   "activations 1048576.000 GiB");
+    whole.bytes[DEVICE_ACTIVATIONS] = 512;
+    assert_int_equal(device_reserve(device, &whole, &error), STATUS_OK);
+    assert_refused(device_reserve(device, &whole, &error), STATUS_INTERNAL, &error, "once");
+    assert_refused(device_reserve_weights(device, &plan, &error), STATUS_INTERNAL, &error, "once");
+    assert_int_equal(device_take(device, DEVICE_WEIGHTS, 256, &a, &error), STATUS_OK); // goes on behind
+    assert_int_equal((char *)a - (char *)weights, 768);
+    assert_int_equal(device_check_resident(device, weights, 1024, &error), STATUS_OK);
+    assert_int_equal(device_take(device, DEVICE_ACTIVATIONS, 512, &a, &error), STATUS_OK);
+    assert_int_equal(device_check_resident(device, a, 512, &error), STATUS_OK);
+    assert_int_equal(device_take(device, DEVICE_STAGING, 512, &a, &error), STATUS_OK);
+    assert_int_equal(device_download(device, a, weights, sizeof numbers, &error), STATUS_OK);
+    struct device_mark mark;
+    assert_int_equal(device_mark(device, &mark, &error), STATUS_OK);
+    assert_int_equal(device_wait(device, mark, NULL, &error), STATUS_OK);
+    assert_memory_equal(a, numbers, sizeof numbers);
+    device_residency(device, &report);
+    assert_int_equal(report.planned[DEVICE_WEIGHTS], 1024);
+    for (int p = 0; p < DEVICE_PURPOSES; p++) {
+        assert_int_equal(report.planned[p], report.taken[p]);
+    }
+    device_close(device);
+}
+
 static void test_too_large(void **state) {
     (void)state;
     struct device *device;
@@ -190,9 +239,11 @@ static void test_wrong_shapes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names), cmocka_unit_test(test_description),   cmocka_unit_test(test_paths),
-        cmocka_unit_test(test_plan),  cmocka_unit_test(test_take_and_seal), cmocka_unit_test(test_too_large),
-        cmocka_unit_test(test_marks), cmocka_unit_test(test_wrong_shapes),
+        cmocka_unit_test(test_names),         cmocka_unit_test(test_description),
+        cmocka_unit_test(test_paths),         cmocka_unit_test(test_plan),
+        cmocka_unit_test(test_take_and_seal), cmocka_unit_test(test_weights_first),
+        cmocka_unit_test(test_too_large),     cmocka_unit_test(test_marks),
+        cmocka_unit_test(test_wrong_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

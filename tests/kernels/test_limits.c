@@ -75,6 +75,21 @@ static void test_nothing_known(void **state) {
     remove_root(root);
 }
 
+// What is free can be unknown where what there is is not.
+static void test_only_the_total(void **state) {
+    (void)state;
+    char root[ROOT];
+    make_root(root);
+    put(root, "proc/meminfo", "MemTotal:       1000 kB\nMemFree: 1 kB\n");
+    require_memory(root, 1024000, 1024000);
+    put(root, "proc/self/cgroup", "0::/user/job\n");
+    put(root, "sys/fs/cgroup/user/job/memory.max", "500000\n");
+    require_memory(root, 500000, 500000); // nor how much of a limit is used
+    put(root, "sys/fs/cgroup/user/job/memory.current", "300000\n");
+    require_memory(root, 500000, 200000);
+    remove_root(root);
+}
+
 static void test_machine_without_limits(void **state) {
     (void)state;
     char root[ROOT];
@@ -105,6 +120,21 @@ static void test_version_2(void **state) {
     put(root, "sys/fs/cgroup/user/cpu.max", "150000 100000\n");
     require_memory(root, 500000, 10000);
     require_processors(root, 1.5);
+    remove_root(root);
+}
+
+// /proc is hidden, as some containers have it.
+static void test_without_proc(void **state) {
+    (void)state;
+    char root[ROOT];
+    make_root(root);
+    put(root, "sys/fs/cgroup/memory.max", "8000\n");
+    put(root, "sys/fs/cgroup/memory.current", "3000\n");
+    put(root, "sys/fs/cgroup/cpu.max", "150000 100000\n");
+    require_memory(root, 8000, 5000);
+    require_processors(root, 1.5);
+    put(root, "sys/fs/cgroup/memory/memory.limit_in_bytes", "7000\n");
+    require_memory(root, 7000, 5000);
     remove_root(root);
 }
 
@@ -153,7 +183,8 @@ static void test_odd_files(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nothing_known), cmocka_unit_test(test_machine_without_limits),
+        cmocka_unit_test(test_nothing_known), cmocka_unit_test(test_only_the_total),
+        cmocka_unit_test(test_without_proc),  cmocka_unit_test(test_machine_without_limits),
         cmocka_unit_test(test_version_2),     cmocka_unit_test(test_container),
         cmocka_unit_test(test_version_1),     cmocka_unit_test(test_odd_files),
     };

@@ -1,4 +1,6 @@
-// Matrix products of every path against double precision on odd shapes; parts and formats of loading.
+// Matrix products of every path against double precision; parts and formats of loading. Sizes that are
+// multiples of 8, as all models have, come first and by themselves: a GPU's library may have no algorithm for
+// others.
 #include <sched.h>
 
 #include "device_testing.h"
@@ -35,6 +37,9 @@ static void check_product(struct bed *bed, const struct numbers_of_case *in, con
 
 static void try_product(struct bed *bed, size_t tokens, size_t rows, size_t columns, bool biased,
                         enum device_store store) {
+    if (!bed_multiplies(bed, rows, columns, biased, store)) {
+        return;
+    }
     struct numbers_of_case in = {
         random_numbers(tokens * 7 + rows, tokens * columns, 1.0f, bed->dtype),
         random_numbers(rows * 11 + columns, rows * columns, 0.5f, bed->dtype),
@@ -45,25 +50,21 @@ static void try_product(struct bed *bed, size_t tokens, size_t rows, size_t colu
     void *x = bed_put_rows(bed, in.x, tokens, columns);
     void *bias = biased ? bed_put(bed, in.bias, rows) : NULL;
     void *out = bed_put_rows(bed, in.before, tokens, rows);
-    must(bed, device_matmul(bed->device, out, x, &matrix, bias, tokens, store, &bed->error));
-    float *got = bed_get(bed, out, tokens * rows);
-    check_product(bed, &in, got, tokens, rows, columns, biased, store);
-    free(got);
+    int status = device_matmul(bed->device, out, x, &matrix, bias, tokens, store, &bed->error);
+    if (!bed_lacks(bed, status, rows, columns)) {
+        float *got = bed_get(bed, out, tokens * rows);
+        check_product(bed, &in, got, tokens, rows, columns, biased, store);
+        free(got);
+    }
     free(in.x);
     free(in.weights);
     free(in.bias);
     free(in.before);
 }
 
-static void products(const char *path, enum dtype dtype) {
-    // [tokens, rows, columns]: single numbers, odd depths, edges of tiles, panels, row blocks and depth
-    // blocks.
-    static const size_t shapes[][3] = {
-        {1, 1, 1},     {1, 1, 2},     {2, 3, 5},      {5, 7, 24},    {6, 64, 64},   {7, 65, 63},
-        {13, 129, 40}, {47, 80, 511}, {49, 24, 512},  {50, 33, 513}, {193, 70, 31}, {385, 5, 17},
-        {3, 11, 2047}, {4, 70, 2049}, {100, 520, 30}, {9, 66, 4099},
-    };
-    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+// Each stored and added, with a bias and without.
+static void try_shapes(const char *path, enum dtype dtype, const size_t (*shapes)[3], size_t count) {
+    for (size_t i = 0; i < count; i++) {
         struct bed bed = bed_open_rows(path, dtype, 2, shapes[i][0] + i % 3);
         enum device_store store = i % 2 == 0 ? DEVICE_STORE : DEVICE_ADD;
         try_product(&bed, shapes[i][0], shapes[i][1], shapes[i][2], i % 3 == 1, store);
@@ -72,16 +73,41 @@ static void products(const char *path, enum dtype dtype) {
     }
 }
 
+static void products(const char *path, enum dtype dtype) {
+    static const size_t shapes[][3] = {
+        {1, 8, 8},     {2, 8, 16},    {5, 16, 24},   {6, 64, 64},   {13, 136, 40},  {47, 80, 504},
+        {49, 24, 512}, {50, 40, 520}, {193, 72, 32}, {3, 16, 2048}, {100, 520, 32}, {9, 72, 4104},
+    };
+    try_shapes(path, dtype, shapes, sizeof shapes / sizeof shapes[0]);
+}
+
 static void test_products(void **state) {
     (void)state;
     on_every_path(products);
 }
 
+static void odd_products(const char *path, enum dtype dtype) {
+    // [tokens, rows, columns]: single numbers, odd depths, edges of tiles, panels, row blocks and depth
+    // blocks.
+    static const size_t shapes[][3] = {
+        {1, 1, 1},     {1, 1, 2},     {2, 3, 5},      {5, 7, 24},    {7, 65, 63},
+        {13, 129, 40}, {47, 80, 511}, {50, 33, 513},  {193, 70, 31}, {385, 5, 17},
+        {3, 11, 2047}, {4, 70, 2049}, {100, 520, 30}, {9, 66, 4099},
+    };
+    try_shapes(path, dtype, shapes, sizeof shapes / sizeof shapes[0]);
+}
+
+static void test_odd_products(void **state) {
+    (void)state;
+    on_every_path(odd_products);
+}
+
 static void some_products(const char *path, enum dtype dtype) {
-    static const size_t shapes[][3] = {{1, 300, 40}, {13, 300, 40}, {70, 300, 40}};
-    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        struct bed bed = bed_open_rows(path, dtype, 3, shapes[i][0]);
-        try_product(&bed, shapes[i][0], shapes[i][1], shapes[i][2], false, DEVICE_STORE);
+    static const size_t tokens[] = {1, 13, 70};
+    size_t rows = test_on_cpu() ? 300 : 304; // no whole panels, where there are panels
+    for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++) {
+        struct bed bed = bed_open_rows(path, dtype, 3, tokens[i]);
+        try_product(&bed, tokens[i], rows, 40, false, DEVICE_STORE);
         bed_close(&bed);
     }
 }
@@ -106,35 +132,39 @@ static void test_fewer_threads(void **state) {
 
 // A matrix filled in parts, in any order, from any number format, gives the same product as one filled at
 // once.
-static void parts(const char *path, enum dtype dtype) {
-    enum { TOKENS = 5, ROWS = 150, COLUMNS = 71, FORMATS = 3 };
+static void parts_of(const char *path, enum dtype dtype, size_t rows, size_t columns) {
+    enum { TOKENS = 5, FORMATS = 3 };
     struct bed bed = bed_open_rows(path, dtype, 2, TOKENS);
-    float *weights = random_numbers(3, ROWS * COLUMNS, 0.5f, DTYPE_BF16);
-    for (size_t i = 0; i < ROWS * COLUMNS; i++) {
+    if (!bed_multiplies(&bed, rows, columns, false, DEVICE_STORE)) {
+        bed_close(&bed);
+        return;
+    }
+    float *weights = random_numbers(3, rows * columns, 0.5f, DTYPE_BF16);
+    for (size_t i = 0; i < rows * columns; i++) {
         weights[i] = f16_to_f32(f32_to_f16(weights[i])); // numbers that all three formats hold
     }
-    float *x = random_numbers(4, TOKENS * COLUMNS, 1.0f, dtype);
-    void *device_x = bed_put(&bed, x, TOKENS * COLUMNS);
-    struct device_matrix whole = bed_matrix(&bed, weights, ROWS, COLUMNS);
-    void *out = bed_take(&bed, TOKENS * ROWS * sizeof(float));
+    float *x = random_numbers(4, TOKENS * columns, 1.0f, dtype);
+    void *device_x = bed_put(&bed, x, TOKENS * columns);
+    struct device_matrix whole = bed_matrix(&bed, weights, rows, columns);
+    void *out = bed_take(&bed, TOKENS * rows * sizeof(float));
     must(&bed, device_matmul(bed.device, out, device_x, &whole, NULL, TOKENS, DEVICE_STORE, &bed.error));
-    void *wanted = bed_bytes(&bed, out, TOKENS * ROWS * dtype_size(dtype));
-    static const size_t pieces[][2] = {{100, 50}, {0, 1}, {1, 66}, {67, 33}};
+    void *wanted = bed_bytes(&bed, out, TOKENS * rows * dtype_size(dtype));
+    const size_t pieces[][2] = {{100, rows - 100}, {0, 1}, {1, 66}, {67, 33}};
     for (int format = 0; format < FORMATS; format++) {
-        uint32_t *converted = malloc(ROWS * COLUMNS * sizeof *converted);
+        uint32_t *converted = malloc(rows * columns * sizeof *converted);
         assert_non_null(converted);
-        dtype_convert(converted, (enum dtype)format, weights, DTYPE_F32, ROWS * COLUMNS);
+        dtype_convert(converted, (enum dtype)format, weights, DTYPE_F32, rows * columns);
         struct device_matrix matrix;
-        must(&bed, device_matrix_take(bed.device, &matrix, ROWS, COLUMNS, &bed.error));
+        must(&bed, device_matrix_take(bed.device, &matrix, rows, columns, &bed.error));
         for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
             const unsigned char *source = (const unsigned char *)converted;
-            source += pieces[i][0] * COLUMNS * dtype_size((enum dtype)format);
+            source += pieces[i][0] * columns * dtype_size((enum dtype)format);
             must(&bed, device_matrix_load(bed.device, &matrix, pieces[i][0], pieces[i][1], source,
                                           (enum dtype)format, &bed.error));
         }
         must(&bed, device_matmul(bed.device, out, device_x, &matrix, NULL, TOKENS, DEVICE_STORE, &bed.error));
-        void *got = bed_bytes(&bed, out, TOKENS * ROWS * dtype_size(dtype));
-        assert_memory_equal(got, wanted, TOKENS * ROWS * dtype_size(dtype));
+        void *got = bed_bytes(&bed, out, TOKENS * rows * dtype_size(dtype));
+        assert_memory_equal(got, wanted, TOKENS * rows * dtype_size(dtype));
         free(got);
         free(converted);
     }
@@ -144,25 +174,35 @@ static void parts(const char *path, enum dtype dtype) {
     bed_close(&bed);
 }
 
+static void parts(const char *path, enum dtype dtype) {
+    parts_of(path, dtype, 152, 72);
+}
+
+static void odd_parts(const char *path, enum dtype dtype) {
+    parts_of(path, dtype, 150, 71);
+}
+
 static void test_parts(void **state) {
     (void)state;
     on_every_path(parts);
+    on_every_path(odd_parts);
 }
 
 // float32 products are computed in float32: numbers that bfloat16 cannot tell apart stay apart.
 static void exact_f32(const char *path, enum dtype dtype) {
+    enum { ROWS = 8, COLUMNS = 8 };
     if (dtype != DTYPE_F32) {
         return;
     }
     struct bed bed = bed_open_rows(path, dtype, 1, 1);
-    float weights[2] = {1.0f + 0x1p-20f, -1.0f};
-    float x[2] = {1.0f, 1.0f};
-    struct device_matrix matrix = bed_matrix(&bed, weights, 1, 2);
-    void *device_x = bed_put(&bed, x, 2);
-    void *out = bed_take(&bed, sizeof(float));
+    float weights[ROWS * COLUMNS] = {1.0f + 0x1p-20f, -1.0f};
+    float x[COLUMNS] = {1.0f, 1.0f};
+    struct device_matrix matrix = bed_matrix(&bed, weights, ROWS, COLUMNS);
+    void *device_x = bed_put(&bed, x, COLUMNS);
+    void *out = bed_take(&bed, ROWS * sizeof(float));
     must(&bed, device_matmul(bed.device, out, device_x, &matrix, NULL, 1, DEVICE_STORE, &bed.error));
-    float *got = bed_get(&bed, out, 1);
-    assert_true(got[0] == 0x1p-20f);
+    float *got = bed_get(&bed, out, ROWS);
+    assert_true(got[0] == 0x1p-20f && got[1] == 0);
     free(got);
     bed_close(&bed);
 }
@@ -173,19 +213,23 @@ static void test_exact_f32(void **state) {
 }
 
 // A NaN in one row of x reaches every output of that row and none of another row.
-static void nan_stays(const char *path, enum dtype dtype) {
-    enum { TOKENS = 9, ROWS = 70, COLUMNS = 33 };
+static void nan_stays_in(const char *path, enum dtype dtype, size_t rows, size_t columns) {
+    enum { TOKENS = 9 };
     struct bed bed = bed_open_rows(path, dtype, 1, TOKENS);
-    float *weights = random_numbers(1, ROWS * COLUMNS, 1.0f, dtype);
-    float *x = random_numbers(2, TOKENS * COLUMNS, 1.0f, dtype);
-    x[4 * COLUMNS] = NAN; // the first of row 4: beside the end of row 3, whose depth is padded
-    struct device_matrix matrix = bed_matrix(&bed, weights, ROWS, COLUMNS);
-    void *device_x = bed_put(&bed, x, TOKENS * COLUMNS);
-    void *out = bed_take(&bed, TOKENS * ROWS * sizeof(float));
+    if (!bed_multiplies(&bed, rows, columns, false, DEVICE_STORE)) {
+        bed_close(&bed);
+        return;
+    }
+    float *weights = random_numbers(1, rows * columns, 1.0f, dtype);
+    float *x = random_numbers(2, TOKENS * columns, 1.0f, dtype);
+    x[4 * columns] = NAN; // the first of row 4: beside the end of row 3, whose depth is padded
+    struct device_matrix matrix = bed_matrix(&bed, weights, rows, columns);
+    void *device_x = bed_put(&bed, x, TOKENS * columns);
+    void *out = bed_take(&bed, TOKENS * rows * sizeof(float));
     must(&bed, device_matmul(bed.device, out, device_x, &matrix, NULL, TOKENS, DEVICE_STORE, &bed.error));
-    float *got = bed_get(&bed, out, TOKENS * ROWS);
-    for (size_t i = 0; i < TOKENS * ROWS; i++) {
-        assert_int_equal(isnan(got[i]) != 0, i / ROWS == 4);
+    float *got = bed_get(&bed, out, TOKENS * rows);
+    for (size_t i = 0; i < TOKENS * rows; i++) {
+        assert_int_equal(isnan(got[i]) != 0, i / rows == 4);
     }
     free(got);
     free(x);
@@ -193,26 +237,45 @@ static void nan_stays(const char *path, enum dtype dtype) {
     bed_close(&bed);
 }
 
+static void nan_stays(const char *path, enum dtype dtype) {
+    nan_stays_in(path, dtype, 72, 40);
+}
+
+static void odd_nan_stays(const char *path, enum dtype dtype) {
+    nan_stays_in(path, dtype, 70, 33);
+}
+
+static void test_nan_stays(void **state) {
+    (void)state;
+    on_every_path(nan_stays);
+    on_every_path(odd_nan_stays);
+}
+
 // What an earlier product left in scratch reaches no later one: NaN everywhere, then numbers of a depth that
 // leaves padding.
-static void nan_leaves(const char *path, enum dtype dtype) {
-    enum { TOKENS = 40, ROWS = 70, COLUMNS = 96, FEWER = 33 };
+static void nan_leaves_from(const char *path, enum dtype dtype, size_t rows, size_t fewer) {
+    enum { TOKENS = 40, COLUMNS = 96 };
     struct bed bed = bed_open(path, dtype, 1);
-    float *weights = random_numbers(1, ROWS * COLUMNS, 1.0f, dtype);
+    if (!bed_multiplies(&bed, rows, COLUMNS, false, DEVICE_STORE) ||
+        !bed_multiplies(&bed, rows, fewer, false, DEVICE_STORE)) {
+        bed_close(&bed);
+        return;
+    }
+    float *weights = random_numbers(1, rows * COLUMNS, 1.0f, dtype);
     float *x = random_numbers(2, TOKENS * COLUMNS, 1.0f, dtype);
-    struct device_matrix wide = bed_matrix(&bed, weights, ROWS, COLUMNS);
-    struct device_matrix narrow = bed_matrix(&bed, weights, ROWS, FEWER);
+    struct device_matrix wide = bed_matrix(&bed, weights, rows, COLUMNS);
+    struct device_matrix narrow = bed_matrix(&bed, weights, rows, fewer);
     void *device_x = bed_put(&bed, x, TOKENS * COLUMNS);
     for (size_t i = 0; i < TOKENS * COLUMNS; i++) {
         x[i] = NAN;
     }
     void *device_nan = bed_put(&bed, x, TOKENS * COLUMNS);
-    void *out = bed_take(&bed, TOKENS * ROWS * sizeof(float));
+    void *out = bed_take(&bed, TOKENS * rows * sizeof(float));
     for (size_t tokens = 1; tokens <= TOKENS; tokens += 13) {
         must(&bed, device_matmul(bed.device, out, device_nan, &wide, NULL, TOKENS, DEVICE_STORE, &bed.error));
         must(&bed, device_matmul(bed.device, out, device_x, &narrow, NULL, tokens, DEVICE_STORE, &bed.error));
-        float *got = bed_get(&bed, out, tokens * ROWS);
-        for (size_t i = 0; i < tokens * ROWS; i++) {
+        float *got = bed_get(&bed, out, tokens * rows);
+        for (size_t i = 0; i < tokens * rows; i++) {
             assert_true(isfinite(got[i]));
         }
         free(got);
@@ -222,14 +285,18 @@ static void nan_leaves(const char *path, enum dtype dtype) {
     bed_close(&bed);
 }
 
+static void nan_leaves(const char *path, enum dtype dtype) {
+    nan_leaves_from(path, dtype, 72, 40);
+}
+
+static void odd_nan_leaves(const char *path, enum dtype dtype) {
+    nan_leaves_from(path, dtype, 70, 33);
+}
+
 static void test_nan_leaves(void **state) {
     (void)state;
     on_every_path(nan_leaves);
-}
-
-static void test_nan_stays(void **state) {
-    (void)state;
-    on_every_path(nan_stays);
+    on_every_path(odd_nan_leaves);
 }
 
 // Sizes of caches decide how a product is cut, never a bit of it. Tokens and features are many enough for
@@ -282,10 +349,10 @@ static void test_any_caches(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_products),   cmocka_unit_test(test_fewer_threads),
-        cmocka_unit_test(test_parts),      cmocka_unit_test(test_exact_f32),
-        cmocka_unit_test(test_nan_stays),  cmocka_unit_test(test_nan_leaves),
-        cmocka_unit_test(test_any_caches),
+        cmocka_unit_test(test_products),      cmocka_unit_test(test_odd_products),
+        cmocka_unit_test(test_fewer_threads), cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_exact_f32),     cmocka_unit_test(test_nan_stays),
+        cmocka_unit_test(test_nan_leaves),    cmocka_unit_test(test_any_caches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,8 +2,8 @@
 // points.
 #include "device_testing.h"
 
-// Lengths of rows: below, at and beyond the vectors of every path.
-static const size_t lengths[] = {1, 2, 7, 8, 17, 24, 40, 64, 66, 130, 1024};
+// Lengths of rows: below, at and beyond the vectors of every path, and beyond a block of a GPU.
+static const size_t lengths[] = {1, 2, 7, 8, 17, 24, 40, 64, 66, 130, 1024, 8195, 8200};
 enum { LENGTHS = sizeof lengths / sizeof lengths[0], TOKENS = 5 };
 
 // Share of numbers that are not the very bits wanted: where a bfloat16 computation rounds at other points

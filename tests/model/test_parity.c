@@ -60,6 +60,44 @@ static void tune(struct run *run, const struct run *earlier) {
     must(model_tune(run->model, NULL, NULL, &err), &err);
 }
 
+// As where the weights are loaded before the largest batch is known.
+static void load_weights_first(struct run *run, const struct model_limits *limits,
+                               const struct model_load_options *loading) {
+    struct error err = {0};
+    struct device_plan weights = {0};
+    struct device_plan plan = {0};
+    size_t last = limits->layers[limits->layer_count - 1];
+    must(model_plan_weights(run->model, run->device, last, &weights, &err), &err);
+    must(device_reserve_weights(run->device, &weights, &err), &err);
+    assert_int_equal(model_set_limits(run->model, limits, &err), STATUS_INTERNAL); // there are no weights
+    must(model_load_weights(run->model, run->device, last, loading, &err), &err);
+    assert_int_equal(model_load_weights(run->model, run->device, last, loading, &err), STATUS_INTERNAL);
+    must(model_plan(run->model, run->device, limits, &plan, &err), &err);
+    assert_int_equal(plan.bytes[DEVICE_WEIGHTS], weights.bytes[DEVICE_WEIGHTS]);
+    must(device_reserve(run->device, &plan, &err), &err);
+    if (last > 0) {
+        size_t other = last - 1;
+        struct model_limits fewer = *limits;
+        fewer.layers = &other;
+        fewer.layer_count = 1;
+        assert_int_equal(model_set_limits(run->model, &fewer, &err), STATUS_INTERNAL);
+    }
+    must(model_set_limits(run->model, limits, &err), &err);
+    assert_int_equal(model_set_limits(run->model, limits, &err), STATUS_INTERNAL);
+}
+
+static void check_resident(struct run *run) {
+    struct error err = {0};
+    struct model_resident resident;
+    struct device_residency report;
+    must(model_check_resident(run->model, &resident, &err), &err);
+    device_residency(run->device, &report);
+    for (int p = 0; p < DEVICE_PURPOSES; p++) {
+        assert_int_equal(report.planned[p], report.taken[p]);
+    }
+    assert_true(resident.pieces > 10);
+}
+
 static void open_run(struct run *run, const char *folder, enum dtype dtype, int threads,
                      const struct model_limits *limits, const struct run *earlier) {
     struct error err = {0};
@@ -68,9 +106,14 @@ static void open_run(struct run *run, const char *folder, enum dtype dtype, int 
     struct device_plan plan = {0};
     must(device_open(&run->device, test_device(), &options, &err), &err);
     must(model_open(&run->model, folder, &err), &err);
-    must(model_plan(run->model, run->device, limits, &plan, &err), &err);
-    must(device_reserve(run->device, &plan, &err), &err);
-    must(model_load(run->model, run->device, limits, &loading, &err), &err);
+    if (earlier != NULL) {
+        load_weights_first(run, limits, &loading);
+    } else {
+        must(model_plan(run->model, run->device, limits, &plan, &err), &err);
+        must(device_reserve(run->device, &plan, &err), &err);
+        must(model_load(run->model, run->device, limits, &loading, &err), &err);
+    }
+    check_resident(run);
     must(model_check(run->model, &err), &err);
     tune(run, earlier);
     device_seal(run->device);
@@ -219,7 +262,7 @@ static void compare_company(const char *name, enum dtype dtype) {
     golden_close(&golden);
 }
 
-static void company_and_threads_change_no_bit(void **state) {
+static void company_threads_and_order_of_load_change_no_bit(void **state) {
     (void)state;
     static const char *const names[] = {"qwen3", "qwen3-tied", "llama-dynamic", "mistral-window"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -355,7 +398,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(float32_matches_transformers),
         cmocka_unit_test(bfloat16_is_as_exact_as_transformers),
-        cmocka_unit_test(company_and_threads_change_no_bit),
+        cmocka_unit_test(company_threads_and_order_of_load_change_no_bit),
         cmocka_unit_test(broken_weights_are_found_where_they_are_used),
         cmocka_unit_test(spans_are_means_and_layers_are_chosen),
         cmocka_unit_test(bad_batches_are_refused),

@@ -8,6 +8,12 @@
 #include "cuda_emulation/language.h"
 
 template <class... Parameters>
+static inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes,
+                                                void (*kernel)(Parameters...)) {
+    return ::cudaFuncGetAttributes(attributes, reinterpret_cast<const void *>(kernel));
+}
+
+template <class... Parameters>
 static inline cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribute attribute,
                                                int value) {
     return ::cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), attribute, value);

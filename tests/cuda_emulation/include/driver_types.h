@@ -102,6 +102,12 @@ enum cudaDeviceAttr {
     cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
 };
 
+// Fewer fields than the real struct has, by the same names.
+struct cudaFuncAttributes {
+    int maxThreadsPerBlock;
+    int maxDynamicSharedSizeBytes;
+};
+
 enum cudaFuncAttribute {
     cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
     cudaFuncAttributePreferredSharedMemoryCarveout = 9

@@ -1,0 +1,440 @@
+// A GPU that is calibrated cold and works hot: simulated launches in which a power cap takes the clock down
+// after some seconds must not be suspected, while slow-downs of other kinds are stopped as fast as ever.
+// Times are made up: nothing here is measured.
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/random.h"
+#include "extract/drift.h"
+#include "extract/drift_power.h"
+
+enum { CLOCK = 1980, WORLDS = 200 };
+
+#define BATCH_SECONDS 0.17 // of the device, as 8192 tokens of a model of eight billion numbers may take
+#define RAMP_SECONDS 2.0   // of the cap
+#define STALE_SECONDS 1.0  // of the monitoring
+
+struct gpu {
+    uint64_t random;
+    double time; // seconds of work
+    double wander;
+    double cap_at; // seconds of work; the cap makes work take `cap` times as long
+    double cap;
+    bool tells;      // its monitoring is there
+    int64_t reasons; // that it gives while capped
+    double slow_at;  // and another slow-down, of which nothing tells
+    double slow;
+    double hot_before; // times as long that the launch before took for its calibration
+    double sampled_at;
+    struct device_sample sample;
+};
+
+static double gauss(struct gpu *gpu, double deviation) {
+    double u = 1 - random_unit(&gpu->random);
+    return deviation * sqrt(-2 * log(u)) * cos(6.283185307179586 * random_unit(&gpu->random));
+}
+
+static double capped(const struct gpu *gpu) {
+    double share = fmin(fmax((gpu->time - gpu->cap_at) / RAMP_SECONDS, 0), 1);
+    return 1 + (gpu->cap - 1) * share;
+}
+
+static double machine(const struct gpu *gpu) {
+    return exp(gpu->wander) * capped(gpu) * (gpu->time >= gpu->slow_at ? gpu->slow : 1);
+}
+
+static void watch_clock(struct gpu *gpu) {
+    if (gpu->time - gpu->sampled_at < STALE_SECONDS) {
+        return;
+    }
+    gpu->sampled_at = gpu->time;
+    device_sample_clear(&gpu->sample);
+    if (gpu->tells) {
+        gpu->sample.sm_clock = (int32_t)(CLOCK / capped(gpu));
+        gpu->sample.throttle_reasons = capped(gpu) > 1 ? gpu->reasons : 0;
+    }
+}
+
+static double batch(struct gpu *gpu) {
+    gpu->wander = 0.99 * gpu->wander + gauss(gpu, 0.01 * sqrt(1 - 0.99 * 0.99));
+    double seconds = BATCH_SECONDS * machine(gpu) * exp(gauss(gpu, 0.015));
+    if (random_unit(&gpu->random) < 1.0 / 2000) { // by its own clock: the host's stalls are not in it
+        seconds *= 1.2 + 0.8 * random_unit(&gpu->random);
+    }
+    gpu->time += seconds;
+    watch_clock(gpu);
+    return seconds;
+}
+
+// The fastest of three.
+static double canary(struct gpu *gpu) {
+    double fastest = INFINITY;
+    for (int i = 0; i < 3; i++) {
+        fastest = fmin(fastest, machine(gpu) * exp(gauss(gpu, 0.01)));
+    }
+    return fastest;
+}
+
+struct verdict {
+    int batches;
+    int warnings;
+    int canaries;
+    int stops;
+    int stopped; // batch of the first stop, from 1; 0: none
+};
+
+// As drift_watch.c judges batches and follows a suspicion.
+static struct verdict simulate(struct gpu *gpu, double seconds) {
+    struct verdict verdict = {0};
+    struct drift drift;
+    struct drift_power power;
+    gpu->sampled_at = -STALE_SECONDS;
+    watch_clock(gpu);
+    drift_start_cold(&drift);
+    drift_power_start(&power, &gpu->sample);
+    while (gpu->time < seconds && verdict.stops == 0) {
+        double score;
+        double time = batch(gpu);
+        double growth = drift_power_growth(&power, &gpu->sample, time);
+        enum drift_event event = drift_step(&drift, time, BATCH_SECONDS * gpu->hot_before * growth, &score);
+        verdict.batches++;
+        verdict.warnings += event == DRIFT_WARN;
+        if (event != DRIFT_SUSPECT) {
+            continue;
+        }
+        verdict.canaries++;
+        double usual = drift_pace(&drift, gpu->hot_before * growth);
+        double first = canary(gpu);
+        gpu->time += first > DRIFT_CONFIRM * usual ? drift_pause(time) : 0;
+        double second = canary(gpu);
+        if (drift_confirmed(usual, first, second)) {
+            verdict.stops++;
+            verdict.stopped = verdict.batches;
+        }
+        drift_accept(&drift, second / usual);
+    }
+    return verdict;
+}
+
+static struct gpu cold(uint64_t seed) {
+    return (struct gpu){.random = seed,
+                        .cap_at = INFINITY,
+                        .cap = 1,
+                        .slow_at = INFINITY,
+                        .slow = 1,
+                        .hot_before = 1,
+                        .reasons = DEVICE_THROTTLE_POWER};
+}
+
+struct sum {
+    int suspected; // launches
+    int canaries;
+    int warned;
+    int stopped;
+};
+
+static struct sum launches(struct gpu like, double seconds) {
+    struct sum sum = {0};
+    for (uint64_t w = 0; w < WORLDS; w++) {
+        struct gpu gpu = like;
+        gpu.random = 5000 + w;
+        struct verdict one = simulate(&gpu, seconds);
+        sum.suspected += one.canaries > 0;
+        sum.canaries += one.canaries;
+        sum.warned += one.warnings > 0;
+        sum.stopped += one.stops > 0;
+    }
+    printf("%s, a cap after %.0f s, %.2f times as long, calibrated %.2f: of %d launches of %.0f s %d are "
+           "suspected (%d canaries), %d warned, %d stopped\n",
+           like.tells ? "telemetry" : "no telemetry", like.cap_at, like.cap, like.hot_before, WORLDS, seconds,
+           sum.suspected, sum.canaries, sum.warned, sum.stopped);
+    return sum;
+}
+
+static void test_power_cap(void **state) {
+    (void)state;
+    static const double after[] = {0, 1, 5, 10, 20, 30};
+    static const double times[] = {1.2, 1.37};
+    for (size_t a = 0; a < sizeof after / sizeof after[0]; a++) {
+        for (size_t t = 0; t < sizeof times / sizeof times[0]; t++) {
+            for (int tells = 0; tells < 2; tells++) {
+                struct gpu gpu = cold(0);
+                gpu.cap_at = after[a];
+                gpu.cap = times[t];
+                gpu.tells = tells == 1;
+                struct sum sum = launches(gpu, 300);
+                assert_int_equal(sum.stopped, 0);
+                assert_int_equal(sum.warned, 0);
+                assert_true(sum.suspected <= WORLDS / 50); // by a stall on top of it, as in any run
+            }
+        }
+    }
+}
+
+// By 1.5 a stop is called for, unless the device says that it is the cap.
+static void test_deep_cap(void **state) {
+    (void)state;
+    static const double after[] = {1, 5, 30};
+    for (size_t a = 0; a < sizeof after / sizeof after[0]; a++) {
+        struct gpu gpu = cold(0);
+        gpu.cap_at = after[a];
+        gpu.cap = 1.5;
+        gpu.tells = true;
+        struct sum sum = launches(gpu, 300);
+        assert_int_equal(sum.stopped, 0);
+        assert_int_equal(sum.warned, 0);
+        gpu.cap = 1.6;
+        gpu.tells = false;
+        sum = launches(gpu, 300);
+        assert_int_equal(sum.stopped, WORLDS);
+        gpu.tells = true;
+        gpu.reasons = DEVICE_THROTTLE_POWER | DEVICE_THROTTLE_THERMAL; // heat is no cap
+        sum = launches(gpu, 300);
+        assert_int_equal(sum.stopped, WORLDS);
+    }
+}
+
+// Later than the device should have settled: a canary or two, and no stop.
+static void test_late_cap(void **state) {
+    (void)state;
+    struct gpu gpu = cold(0);
+    gpu.cap_at = 60;
+    gpu.cap = 1.37;
+    struct sum sum = launches(gpu, 600);
+    assert_int_equal(sum.stopped, 0);
+    assert_in_range(sum.canaries, WORLDS, 2 * WORLDS);
+    gpu.tells = true;
+    sum = launches(gpu, 600);
+    assert_int_equal(sum.stopped, 0);
+    assert_true(sum.suspected <= WORLDS / 50);
+}
+
+// The launch before left a calibration: made cold, or made hot, right after other work.
+static void test_resumed(void **state) {
+    (void)state;
+    for (int tells = 0; tells < 2; tells++) {
+        struct gpu gpu = cold(0);
+        gpu.tells = tells == 1;
+        gpu.hot_before = 1.37;
+        gpu.cap = 1.37;
+        gpu.cap_at = 5;
+        struct sum sum = launches(gpu, 300);
+        assert_int_equal(sum.stopped + sum.warned, 0);
+        assert_true(sum.suspected <= WORLDS / 50);
+        gpu.hot_before = 1;
+        gpu.cap_at = -10; // hot from its first batch on
+        sum = launches(gpu, 300);
+        assert_int_equal(sum.stopped + sum.warned, 0);
+        assert_true(sum.suspected <= WORLDS / 50);
+    }
+}
+
+static int ascending(const void *a, const void *b) {
+    return *(const int *)a - *(const int *)b;
+}
+
+// Batches from the slow-down to the stop: the median, or the horizon's when most are never stopped.
+static int until_stop(struct gpu like, double slow_at, double slow) {
+    static int taken[WORLDS];
+    int missed = 0;
+    for (uint64_t w = 0; w < WORLDS; w++) {
+        struct gpu gpu = like;
+        gpu.random = 9000 + w;
+        gpu.slow_at = slow_at;
+        gpu.slow = slow;
+        struct gpu before = gpu;
+        before.slow_at = INFINITY;
+        int ahead = simulate(&before, slow_at).batches;
+        struct verdict one = simulate(&gpu, slow_at + 200 * BATCH_SECONDS * slow);
+        missed += one.stopped == 0;
+        taken[w] = one.stopped == 0 ? 1000 : one.stopped - ahead;
+    }
+    qsort(taken, WORLDS, sizeof taken[0], ascending);
+    printf("%.2f times as slow after %.0f s, cap %.2f after %.0f s%s: stopped after %d batches (median), %d "
+           "(95 %%); %d of %d missed\n",
+           slow, slow_at, like.cap, like.cap_at, like.tells ? ", telemetry" : "", taken[WORLDS / 2],
+           taken[WORLDS * 95 / 100], missed, WORLDS);
+    return taken[WORLDS * 95 / 100];
+}
+
+static void test_slow_downs(void **state) {
+    (void)state;
+    static const double moments[] = {0, 3, 20, 100};
+    for (size_t m = 0; m < sizeof moments / sizeof moments[0]; m++) {
+        for (int tells = 0; tells < 2; tells++) {
+            struct gpu gpu = cold(0);
+            gpu.tells = tells == 1;
+            assert_in_range(until_stop(gpu, moments[m], 1.55), 1, 20);
+            assert_in_range(until_stop(gpu, moments[m], 1.7), 1, 4);
+            assert_in_range(until_stop(gpu, moments[m], 2.0), 1, 3);
+            assert_in_range(until_stop(gpu, moments[m], 3.4), 1, 2);
+            gpu.cap_at = 5; // on top of a cap, of which the device has settled
+            gpu.cap = 1.37;
+            if (moments[m] > DRIFT_SETTLING * 2) {
+                assert_in_range(until_stop(gpu, moments[m], 1.6), 1, 8);
+                assert_in_range(until_stop(gpu, moments[m], 2.0), 1, 3);
+                assert_in_range(until_stop(gpu, moments[m], 3.4), 1, 2);
+            }
+        }
+    }
+}
+
+static void test_million_batches(void **state) {
+    (void)state;
+    int canaries = 0;
+    for (int i = 0; i < 4;
+         i++) { // launches of 250,000 batches: cold ones, capped ones, with and without words
+        struct gpu gpu = cold(300 + (uint64_t)i);
+        gpu.tells = i % 2 == 1;
+        gpu.cap_at = i < 2 ? INFINITY : 5;
+        gpu.cap = i < 2 ? 1 : 1.37;
+        struct verdict one = simulate(&gpu, 250000 * BATCH_SECONDS * gpu.cap);
+        assert_true(one.batches > 240000);
+        assert_int_equal(one.stops, 0);
+        canaries += one.canaries;
+    }
+    printf("1,000,000 healthy batches of a GPU: 0 stops, %d canary runs\n", canaries);
+    assert_true(canaries < 600);
+}
+
+// ---- the parts
+
+static struct device_sample at(int32_t clock, int64_t reasons) {
+    struct device_sample sample;
+    device_sample_clear(&sample);
+    sample.sm_clock = clock;
+    sample.throttle_reasons = reasons;
+    return sample;
+}
+
+static double growth_of(struct drift_power *power, int32_t clock, int64_t reasons, double seconds) {
+    struct device_sample now = at(clock, reasons);
+    return drift_power_growth(power, &now, seconds);
+}
+
+static void test_power(void **state) {
+    (void)state;
+    struct drift_power power;
+    struct device_sample calibrated = at(1980, 0);
+    drift_power_start(&power, &calibrated);
+    assert_true(growth_of(&power, 1980, 0x4, 1) == 1);
+    assert_true(growth_of(&power, 1450, 0, 1) == 1);  // no reason is given
+    assert_true(growth_of(&power, 1450, -1, 1) == 1); // or none is known
+    assert_true(growth_of(&power, -1, 0x4, 1) == 1);  // nor the clock
+    assert_true(growth_of(&power, 1450, 0x24, 1) == 1);
+    assert_true(growth_of(&power, 1450, 0x84, 1) == 1);
+    assert_true(growth_of(&power, 900, 0x4, 1) == 1); // that is no cap
+    assert_true(fabs(growth_of(&power, 1450, 0x4, 1) - 1980.0 / 1450) < 1e-12);
+    assert_true(fabs(growth_of(&power, 1450, 0x5, 1) - 1980.0 / 1450) < 1e-12);    // idle bits say nothing
+    assert_true(growth_of(&power, 1980, 0, 1) == 1);                               // it may pass
+    assert_true(fabs(growth_of(&power, 1300, 0x4, 1000) - 1980.0 / 1450) < 1e-12); // later no more than that
+    drift_power_start(&power, &calibrated);
+    assert_true(growth_of(&power, 1450, 0x4, 1000) == 1); // a cap that comes late
+    calibrated = at(-1, -1);
+    drift_power_start(&power, &calibrated);
+    assert_true(growth_of(&power, 1450, 0x4, 1) == 1);
+}
+
+static enum drift_event feed(struct drift *drift, double factor) {
+    double score;
+    return drift_step(drift, factor, 1.0, &score);
+}
+
+static void test_baseline_of_a_settled_device(void **state) {
+    (void)state;
+    struct drift drift;
+    drift_start_cold(&drift);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(feed(&drift, 1), DRIFT_STEADY);
+    }
+    int batches = 20;
+    while (!drift.settled) {
+        assert_int_equal(feed(&drift, 1.4), DRIFT_STEADY);
+        batches++;
+    }
+    assert_true(drift.worked >= DRIFT_SETTLING && batches < 60);
+    assert_true(fabs(drift.baseline - log(1.4)) < 1e-12);
+    assert_true(fabs(drift_pace(&drift, 1) - 1.4) < 1e-12);
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(feed(&drift, 1.4), DRIFT_STEADY);
+    }
+    drift_start_cold(&drift); // long batches: 32 of them all the same
+    for (int i = 0; i < DRIFT_BASELINE - 1; i++) {
+        double score;
+        drift_step(&drift, 10, 10, &score);
+        assert_false(drift.settled);
+    }
+    drift_start(&drift); // and a device that is as it was calibrated takes the first 32
+    for (int i = 0; i < DRIFT_BASELINE; i++) {
+        assert_false(drift.settled);
+        feed(&drift, 1.2);
+    }
+    assert_true(drift.settled && fabs(drift.baseline - log(1.2)) < 1e-12);
+    assert_true(fabs(drift.average) < 0.01);
+}
+
+// The run that the detector was made for, in its first seconds.
+static void test_fixture(void **state) {
+    (void)state;
+    static const double times[] = {52.8, 177.8, 235.9};
+    for (double reference = 20; reference <= 75; reference += 0.5) {
+        struct drift drift;
+        int at_batch = 0;
+        drift_start_cold(&drift);
+        for (int i = 0; i < 3 && at_batch == 0; i++) {
+            double score;
+            double slow = times[i] / reference;
+            bool suspect = drift_step(&drift, times[i], reference, &score) == DRIFT_SUSPECT;
+            at_batch = suspect && drift_confirmed(drift_pace(&drift, 1), slow, slow) ? i + 1 : 0;
+        }
+        assert_in_range(at_batch, 1, 3);
+    }
+}
+
+// What the canary confirms in part is not asked again every some batches, and what comes on top of it is.
+static void test_accepted(void **state) {
+    (void)state;
+    struct drift drift;
+    int suspicions = 0;
+    drift_start(&drift);
+    for (int i = 0; i < 40; i++) {
+        feed(&drift, 1);
+    }
+    for (int i = 0; i < 500; i++) {
+        if (feed(&drift, 1.4) == DRIFT_SUSPECT) {
+            suspicions++;
+            drift_accept(&drift, 1.4);
+        }
+    }
+    assert_int_equal(suspicions, 1);
+    int batches = 1;
+    while (feed(&drift, 1.55) != DRIFT_SUSPECT) {
+        batches++;
+    }
+    assert_in_range(batches, 3, 3);
+    drift_accept(&drift, 1.4);
+    for (int i = 0; i < 100; i++) {
+        feed(&drift, 1);
+    }
+    assert_true(drift.accepted == 0); // it is over
+    drift_accept(&drift, 9);          // only what batches show too
+    assert_true(drift.accepted < 0.01);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_power),      cmocka_unit_test(test_baseline_of_a_settled_device),
+        cmocka_unit_test(test_fixture),    cmocka_unit_test(test_accepted),
+        cmocka_unit_test(test_power_cap),  cmocka_unit_test(test_deep_cap),
+        cmocka_unit_test(test_late_cap),   cmocka_unit_test(test_resumed),
+        cmocka_unit_test(test_slow_downs), cmocka_unit_test(test_million_batches),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,57 @@
+"""The machine code of the CUDA kernels: within their registers, with packed conversions, whole chunks at a time."""
+import sys
+
+import pytest
+
+import support
+
+sys.path.insert(0, str(support.SOURCE / "tools"))
+import sass  # noqa: E402
+
+ARCH = "90"
+COUNTED_WITH = "13.0"  # of nvcc: others allocate registers otherwise
+
+
+@pytest.fixture(scope="module")
+def tools():
+    nvcc = sass.find_nvcc()
+    if not nvcc:
+        pytest.skip("no nvcc")
+    nvdisasm = sass.find_nvdisasm(nvcc)
+    if not nvdisasm:
+        pytest.skip("no nvdisasm")
+    return nvcc, nvdisasm
+
+
+@pytest.mark.parametrize("source, wide", [
+    ("rows", {"embed_kernel": {128}, "rms_norm_kernel": {128}, "swiglu_kernel": {128}}),
+    ("rotary", {"rotary_kernel<bf16": {64}, "rotary_kernel<float": {128}}),  # 4 numbers a lane
+    ("pool", {"pool_kernel": {128}}),
+    ("attention_bf16", {"attention_bf16_kernel": {128}}),
+])
+def test_kernels(tools, source, wide):
+    kernels = sass.kernels_of(sass.KERNELS / f"{source}.cu", ARCH, *tools)
+    assert len(kernels) >= 4
+    if sass.release(tools[0]) == COUNTED_WITH:
+        assert [kernel.name for kernel in kernels if kernel.spilled or kernel.stack] == []
+    assert [kernel.name for kernel in kernels if kernel.counts["F2F"]] == []
+    for kernel in kernels:
+        assert sum(kernel.counts.values()) > 50, kernel
+        if "false" not in kernel.name:  # that is for rows which have no aligned chunks
+            widths = [bits for name, bits in wide.items() if kernel.name.startswith(name)]
+            assert [set(kernel.stores)] == widths, kernel
+        if source == "attention_bf16":
+            assert kernel.counts["HMMA"] > 0 and kernel.counts["LDSM"] > 0 and kernel.counts["LDGSTS"] > 0, kernel
+
+
+def test_counts_and_widths():
+    counts, stores = sass.count("""
+.text._Z1kv:
+        /*0010*/                   LDG.E.128 R4, desc[UR4][R2.64] ;
+        /*0020*/              @!P0 F2F.BF16.F32 R4, R4 ;
+        /*0030*/                   STG.E.128 desc[UR4][R2.64], R4 ;
+        /*0040*/             @!UP1 STG.E.U16 desc[UR4][R2.64], R4 ;
+        /*0050*/                   STG.E desc[UR4][R2.64], R4 ;
+""")["_Z1kv"]
+    assert counts == {"LDG": 1, "F2F": 1, "STG": 3}
+    assert stores == {128: 1, 16: 1, 32: 1}
