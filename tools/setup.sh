@@ -20,7 +20,7 @@ packages=(gcc libc6-dev cmake ninja-build pkg-config libhdf5-dev libsqlite3-dev 
   libutf8proc-dev libjansson-dev zlib1g-dev python3 python3-venv)
 if [ -n "$tests" ]; then
   packages+=(g++ git libcmocka-dev libboost-context-dev clang-14 libclang-rt-14-dev clang-format-14 strace faketime
-    e2fsprogs mount xfsprogs)
+    e2fsprogs mount xfsprogs patchelf xz-utils)
 fi
 missing=()
 for package in "${packages[@]}"; do

@@ -1,0 +1,220 @@
+#!/usr/bin/env bash
+# Makes a folder that holds strata, its tests of the device and every shared library that they need, and an archive of it: it runs
+# wherever it is put, on any Linux of this processor's kind with glibc 2.34 or later, libgcc_s and libstdc++, and for a GPU a driver.
+# Takes a build as it is: cmake --build BUILD --target bundle makes what goes in and calls this.
+# usage: tools/bundle.sh [--build DIR] [--to DIR] [--glibc VERSION]
+#   --build DIR       the build (default: build)
+#   --to DIR          the folder to make, beside it DIR.tar.xz (default: strata-VERSION-linux-PROCESSOR in the build)
+#   --glibc VERSION   the oldest glibc that it must run on (default: 2.34); what needs a later one is refused
+set -Eeuo pipefail
+trap 'echo "bundle: line $LINENO failed" >&2' ERR
+export LC_ALL=C
+umask 022
+root=$(cd "$(dirname "$0")/.." && pwd)
+build=build to='' glibc=2.34
+most=64000000 # bytes, unpacked
+# What is the machine's: glibc, and the run time libraries of C and C++ that come with every distribution.
+system='^(ld-linux[^/]*|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+))\.so\.[0-9]+$'
+
+fail() {
+  echo "bundle: $*" >&2
+  exit 1
+}
+
+while [ $# -gt 0 ]; do
+  case $1 in
+  --build | --to | --glibc) [ $# -gt 1 ] || fail "$1 needs a value" ;;&
+  --build) build=$2 && shift 2 ;;
+  --to) to=$2 && shift 2 ;;
+  --glibc) glibc=$2 && shift 2 ;;
+  *) echo "usage: tools/bundle.sh [--build DIR] [--to DIR] [--glibc VERSION]" >&2 && exit 64 ;;
+  esac
+done
+
+# ---- what goes in ----
+
+is_there() {
+  local tool missing=()
+  for tool in patchelf:patchelf xz:xz-utils readelf:binutils strip:binutils; do
+    command -v "${tool%:*}" >/dev/null || missing+=("${tool%:*} (Debian: ${tool#*:})")
+  done
+  [ ${#missing[@]} = 0 ] || fail "not found: ${missing[*]}"
+  [ -x "$build/strata" ] || fail "$build has no strata: build it first (cmake --build $build --target bundle does both)"
+  # Code for this very processor would end with SIGILL on another one; what the paths need is chosen when the program runs.
+  ! grep -sqE -- '-m(arch|tune|cpu)=native' "$build/compile_commands.json" || fail "$build was compiled for this processor alone (-march=native)"
+  ! readelf -d "$build/strata" | grep -qE 'NEEDED.*lib(asan|tsan|ubsan)' || fail "$build is a build with sanitizers"
+}
+
+elves() { # in the bundle: programs and libraries
+  find "$new/strata" "$new/tests" "$new/lib" -maxdepth 1 -type f | sort
+}
+
+needed() { # by the file $1, directly
+  readelf -d "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'
+}
+
+programs() {
+  local test
+  mkdir "$new/tests" "$new/lib"
+  cp "$build/strata" "$new/"
+  while read -r test; do
+    if [ -x "$build/tests/$test" ]; then
+      cp "$build/tests/$test" "$new/tests/"
+    else
+      echo "bundle: without $test, which is not built"
+    fi
+  done <"$build/device_tests.txt"
+}
+
+# stand_in NAME USER: a library NAME in which everything that the library USER takes from it returns 0.
+stand_in() {
+  local symbols
+  symbols=$(readelf -W --dyn-syms "$2" | sed -n 's/.* UND \([A-Za-z0-9_]*\)@\([A-Z0-9_.]*\).*/\1 \2/p' | grep '^curl_')
+  awk '{ print "void *" $1 "(void); void *" $1 "(void) { return 0; }" }' <<<"$symbols" >"$new/stand_in.c"
+  awk '{ names[$2] = names[$2] $1 "; " } END { for (v in names) print v " { global: " names[v] "};" }' <<<"$symbols" >"$new/stand_in.map"
+  "${CC:-cc}" -shared -fPIC -O2 -nostdlib -Wl,-soname="$1" -Wl,--version-script="$new/stand_in.map" -Wl,--build-id=none \
+    -o "$new/lib/$1" "$new/stand_in.c"
+  rm "$new/stand_in.c" "$new/stand_in.map"
+}
+
+# Every library that a program or another library in the bundle needs, from where the loader finds it for the build.
+libraries() {
+  local found name file path
+  local -a queue
+  mapfile -t queue < <(elves)
+  found=$(ldd "${queue[@]}" | awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' | sort -u)
+  while [ ${#queue[@]} -gt 0 ]; do
+    file=${queue[0]}
+    queue=("${queue[@]:1}")
+    for name in $(needed "$file"); do
+      if [[ $name =~ $system ]] || [ -e "$new/lib/$name" ]; then
+        continue
+      fi
+      # Of HDF5 nothing but its S3 driver calls curl, and strata does not use that: curl would bring TLS, Kerberos and LDAP, 12 MB.
+      if [[ $name == libcurl* && $file == */libhdf5* ]]; then
+        stand_in "$name" "$file"
+        continue
+      fi
+      path=$(awk -v name="$name" '$1 == name { print $2; exit }' <<<"$found")
+      [ -n "$path" ] || fail "$name, which ${file##*/} needs, was not found"
+      cp -L "$path" "$new/lib/$name"
+      licence "$path"
+      queue+=("$new/lib/$name")
+    done
+  done
+  chmod 644 "$new"/lib/*
+}
+
+# The copyright file of the package that the library $1 is of.
+licence() {
+  local path package=
+  path=$(readlink -f "$1")
+  mkdir -p "$new/licenses"
+  if command -v dpkg-query >/dev/null; then # which knows it with /usr or without
+    package=$(dpkg-query -S "*${path#/usr}" 2>/dev/null | sed -n '1s/:.*//p' || true)
+  fi
+  if [ -n "$package" ] && [ -r "/usr/share/doc/$package/copyright" ]; then
+    cp -L "/usr/share/doc/$package/copyright" "$new/licenses/$package"
+  else
+    echo "bundle: no copyright file was found for $1"
+  fi
+}
+
+texts() {
+  mkdir "$new/tools" "$new/configs"
+  cp "$root"/tools/gpu-check.sh "$root"/tools/gpu_check*.py "$root"/tools/make_{model,problems}.py "$new/tools/"
+  cp "$root"/configs/* "$new/configs/"
+  cp "$root/README.md" "$new/"
+  if [ -e "$new/tests/model_test_parity" ]; then
+    mkdir "$new/tests/model"
+    cp -r "$root/tests/model/goldens" "$new/tests/model/"
+  fi
+  for file in "$root"/LICENSE*; do
+    [ ! -e "$file" ] || cp "$file" "$new/"
+  done
+}
+
+# Without symbols, and with the folder's own libraries before all others, also before LD_LIBRARY_PATH's (RPATH, not RUNPATH).
+settle() {
+  local file
+  while read -r file; do
+    strip "$file"
+    case $file in
+    */tests/*) patchelf --force-rpath --set-rpath '$ORIGIN/../lib' "$file" ;;
+    */lib/*) patchelf --force-rpath --set-rpath '$ORIGIN' "$file" ;;
+    *) patchelf --force-rpath --set-rpath '$ORIGIN/lib' "$file" ;;
+    esac
+  done < <(elves)
+}
+
+# ---- what is asked of it ----
+
+# later VERSION LIMIT: whether VERSION comes after LIMIT.
+later() {
+  [ "$1" != "$2" ] && [ "$(printf '%s\n' "$1" "$2" | sort -V | tail -n 1)" = "$1" ]
+}
+
+# newest FILE PREFIX: the latest symbol version of that kind that the file asks the machine's libraries for.
+newest() {
+  readelf -W -V "$1" | sed -n "s/.* Name: $2_\([A-Za-z0-9_.]*\)  Flags: .*/\1/p" | sort -V | tail -n 1
+}
+
+# Of the C++ and GCC libraries as late as gcc 11's, which systems with glibc 2.34 have.
+needs_no_later() {
+  local file kind limit version wrong=
+  while read -r file; do
+    while read -r kind limit; do
+      version=$(newest "$file" "$kind")
+      if [ -n "$version" ] && later "$version" "$limit"; then
+        wrong+=" ${file#"$new"/} needs ${kind}_$version;"
+      fi
+    done <<<"GLIBC $glibc"$'\n'"GLIBCXX 3.4.29"$'\n'"CXXABI 1.3.13"$'\n'"GCC 11.0.0"
+  done < <(elves)
+  [ -z "$wrong" ] || fail "it would not run with glibc $glibc and gcc 11's libraries:$wrong make it on an older system, or give a later --glibc"
+}
+
+# All that a file needs lies in the bundle or is the machine's, for readelf and for the loader.
+is_complete() {
+  local file name wrong=
+  while read -r file; do
+    for name in $(needed "$file"); do
+      [[ $name =~ $system ]] || [ -e "$new/lib/$name" ] || wrong+=" ${file#"$new"/} needs $name;"
+    done
+    readelf -d "$file" | grep -qF '(RPATH)' || wrong+=" ${file#"$new"/} has no RPATH;"
+  done < <(elves)
+  [ -z "$wrong" ] || fail "it is not whole:$wrong"
+  wrong=$(find "$new/strata" "$new/tests" -maxdepth 1 -type f -exec env -i ldd {} + | awk -v bundle="$new/" \
+    '/=>/ && index($0, bundle) == 0 { print $1 }' | grep -vE "$system" | sort -u || true)
+  [ -z "$wrong" ] || fail "found outside of it:" $wrong
+}
+
+# The same files make the same archive: sorted, of one owner, one time and one mode.
+pack() {
+  local bytes
+  bytes=$(find "$new" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum }')
+  [ "$bytes" -le "$most" ] || fail "it has $bytes bytes unpacked, $most at most are allowed: build for fewer architectures (STRATA_CUDA_ARCHITECTURES)"
+  rm -rf "$to"
+  mv "$new" "$to"
+  tar --create --format=gnu --sort=name --owner=0 --group=0 --numeric-owner --mode=u+rw,go+r,go-w --mtime="@${SOURCE_DATE_EPOCH:-315532800}" \
+    --directory="$(dirname "$to")" "$(basename "$to")" | xz -6 -T2 >"$to.tar.xz.new"
+  mv "$to.tar.xz.new" "$to.tar.xz"
+  echo "$to: $((bytes / 1000)) kB, $(find "$to/lib" -name '*.so*' | wc -l) libraries; $to.tar.xz: $(($(stat -c %s "$to.tar.xz") / 1000)) kB"
+}
+
+is_there
+build=$(cd "$build" && pwd)
+if [ -z "$to" ]; then
+  to=$build/strata-$("$build/strata" --version | sed -n '1s/^strata //p')-linux-$(uname -m)
+fi
+to=$(realpath -m "$to")
+new=$to.new
+rm -rf "$new"
+trap 'rm -rf "$new" "$to.tar.xz.new"' EXIT
+mkdir -p "$new"
+programs
+libraries
+texts
+settle
+is_complete
+needs_no_later
+pack
