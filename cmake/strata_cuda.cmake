@@ -96,7 +96,11 @@ function(strata_cuda_build)
 
   strata_cuda_target(strata_cuda ${sources})
   target_include_directories(strata_cuda SYSTEM PRIVATE ${STRATA_CUDA_HEADERS})
-  target_compile_definitions(strata_cuda PRIVATE STRATA_CUBLAS_MAJOR="${CUDAToolkit_VERSION_MAJOR}")
+  string(REGEX REPLACE "([0-9]+[a-z]?)-real" "sm_\\1" built_for "${CMAKE_CUDA_ARCHITECTURES}")
+  string(REGEX REPLACE "([0-9]+[a-z]?)-virtual" "compute_\\1" built_for "${built_for}")
+  list(JOIN built_for " " built_for)
+  target_compile_definitions(strata_cuda PRIVATE STRATA_CUBLAS_MAJOR="${CUDAToolkit_VERSION_MAJOR}"
+    STRATA_CUDA_BUILD="${CUDAToolkit_VERSION} for ${built_for}")
   if(STRATA_CUBLAS_DIR)
     target_compile_definitions(strata_cuda PRIVATE STRATA_CUBLAS_DIR="${STRATA_CUBLAS_DIR}")
   endif()

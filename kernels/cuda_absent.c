@@ -1,6 +1,10 @@
 // Stands in for the CUDA back end in a build without it.
 #include "kernels/device_ops.h"
 
+const char *cuda_build(void) {
+    return "none: built without CUDA";
+}
+
 int cuda_device_open(struct device **out, int index, const struct device_options *options, const char *why,
                      bool *there, struct error *err) {
     (void)index;

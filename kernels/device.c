@@ -88,6 +88,10 @@ void device_describe(const struct device *device, struct device_description *out
     device->ops->describe(device, out);
 }
 
+const char *device_cuda_build(void) {
+    return cuda_build();
+}
+
 enum dtype device_dtype(const struct device *device) {
     return device->dtype;
 }

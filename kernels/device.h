@@ -56,7 +56,7 @@ struct device_description {
     char kind[16];      // "cpu" or "cuda"
     char name[128];     // processor name as the system reports it
     char path[32];      // CPU: instruction-set path; CUDA: compute capability
-    char reason[256];   // why this device and path were taken
+    char reason[512];   // why this device and path were taken, and the libraries
     char identity[512]; // all that may change a bit of a result (path, library versions); part of a run's
                         // identity
     int threads;        // host threads that compute
@@ -71,6 +71,9 @@ enum dtype device_dtype(const struct device *device); // of computation, as open
 // The name of CPU path number `index` from 0 on, in order of preference, and whether this processor has it;
 // NULL after the last.
 const char *device_cpu_path(int index, bool *available);
+
+// What this program's CUDA back end was built with and for, or that it has none.
+const char *device_cuda_build(void);
 
 // ---- memory ----
 

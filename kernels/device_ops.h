@@ -94,6 +94,9 @@ struct device_ops {
     int (*read_rate)(struct device *device, const void *data, size_t bytes, double *rate, struct error *err);
 };
 
+// As device_cuda_build.
+const char *cuda_build(void);
+
 // Opens GPU `index`; the emulation and kernels/cuda_absent.c implement it too. *there: a usable GPU was found
 // (false: err says why there is none, and `auto` may take the CPU).
 int cuda_device_open(struct device **out, int index, const struct device_options *options, const char *why,

@@ -156,7 +156,7 @@ later() {
 
 # newest FILE PREFIX: the latest symbol version of that kind that the file asks the machine's libraries for.
 newest() {
-  readelf -W -V "$1" | sed -n "s/.* Name: $2_\([A-Za-z0-9_.]*\)  Flags: .*/\1/p" | sort -V | tail -n 1
+  readelf -W -V "$1" | sed -n "s/.* Name: $2_\([A-Za-z0-9_.]*\)  Flags: .*/\1/p" | sed 's/^ABI_DT_RELR$/2.36/' | sort -V | tail -n 1
 }
 
 # Of the C++ and GCC libraries as late as gcc 11's, which systems with glibc 2.34 have.

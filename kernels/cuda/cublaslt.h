@@ -31,8 +31,13 @@ struct cublaslt {
     __typeof__(cublasLtMatmul) *Matmul;
 };
 
-// Loads the library and makes a handle on the current device. STATUS_DEVICE with the loader's reason. Close
-// it, also after an error.
+// Names the library's file, or the folder that it lies in, for every program that opens a GPU. Which library
+// is taken changes no result unseen: its version is part of a device's identity.
+#define CUBLASLT_VARIABLE "STRATA_CUBLASLT"
+
+// Loads the library and makes a handle on the current device: what CUBLASLT_VARIABLE names and nothing else,
+// otherwise the first that is found by the loader or in cublaslt_places. STATUS_DEVICE with every file that
+// was tried and why it was not taken. Close it, also after an error.
 int cublaslt_open(struct cublaslt *lt, struct error *err);
 void cublaslt_close(struct cublaslt *lt); // accepts zeros; leaves zeros
 

@@ -154,6 +154,20 @@ static int find(struct cuda_device *cuda, bool *there, struct error *err) {
 
 // ---- opening ----
 
+// Which of a machine's cuBLASLts was taken belongs to the description's reason.
+static int open_products(struct cuda_device *cuda, struct error *err) {
+    char file[300];
+    int status = cublaslt_open(&cuda->lt, err);
+    if (status == STATUS_OK) {
+        size_t used = strlen(cuda->reason);
+        size_t version = cuda->lt.GetVersion();
+        library_file(cuda->lt.library, file, sizeof file);
+        snprintf(cuda->reason + used, sizeof cuda->reason - used, "; cuBLASLt %zu.%zu.%zu of %s",
+                 version / 10000, version / 100 % 100, version % 100, file);
+    }
+    return status;
+}
+
 // What will not be known of the GPU is a warning, in the description's reason.
 static int open_telemetry(struct cuda_device *cuda, struct error *err) {
     char bus_id[32];
@@ -176,7 +190,7 @@ static int open_parts(struct cuda_device *cuda, const struct device_options *opt
     status = status == STATUS_OK
                  ? cuda_loader_open(&cuda->loader, threads < LOAD_THREADS ? threads : LOAD_THREADS, err)
                  : status;
-    status = status == STATUS_OK ? cublaslt_open(&cuda->lt, err) : status;
+    status = status == STATUS_OK ? open_products(cuda, err) : status;
     return status == STATUS_OK ? open_telemetry(cuda, err) : status;
 }
 

@@ -114,7 +114,7 @@ struct cuda_device {
     int capability; // 90: compute capability 9.0
     int driver;     // version as cudaDriverGetVersion gives it
     char name[128];
-    char reason[256];
+    char reason[512];
     void *arenas[DEVICE_PURPOSES];
     struct cuda_queue queue;
     struct cuda_loader loader;

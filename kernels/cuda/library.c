@@ -1,6 +1,8 @@
 #include "kernels/cuda/library.h"
 
 #include <dlfcn.h>
+#include <link.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 struct library; // what dlopen returns
@@ -21,6 +23,12 @@ struct library *library_open(const char *const *names, char *why, size_t why_siz
         }
     }
     return NULL;
+}
+
+void library_file(struct library *library, char *out, size_t size) {
+    struct link_map *map = NULL;
+    bool known = dlinfo(library, RTLD_DI_LINKMAP, &map) == 0;
+    snprintf(out, size, "%s", known ? map->l_name : "");
 }
 
 void library_close(struct library *library) {

@@ -10,6 +10,8 @@ struct library;
 
 // Opens the first of `names` (NULL at the end) that is found. NULL: `why` says what the loader said.
 struct library *library_open(const char *const *names, char *why, size_t why_size);
+// The file that it was loaded from, as the loader names it.
+void library_file(struct library *library, char *out, size_t size);
 void library_close(struct library *library);                     // accepts NULL
 void *library_symbol(struct library *library, const char *name); // NULL: not there
 

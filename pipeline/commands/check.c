@@ -24,7 +24,7 @@ struct check {
     struct inputs inputs;
     struct ledger *ledger;       // of a run that has begun in the output, read-only; NULL: none
     struct ledger_totals totals; // zeros without a ledger
-    char detail[512];            // of the condition that passed
+    char detail[1024];           // of the condition that passed
 };
 
 static int check_job(struct check *check, struct error *err) {

@@ -8,7 +8,11 @@
 #include "base/printable.h"
 #include "base/process.h"
 #include "base/version.h"
+#include "checkpoints/shard.h"
 #include "job/job.h"
+#include "kernels/device.h"
+#include "problems/source.h"
+#include "text/tokenizer.h"
 
 // clang-format off
 static const struct command *const commands[] = {
@@ -113,6 +117,16 @@ static int run_command(const struct command *command, int argc, char **argv) {
     return error_exit_code(status);
 }
 
+// The program's version in a line of its own; then what it was built for, and the libraries that it runs
+// with.
+static bool print_version(void) {
+    char hdf5[32];
+    char tokenizer[TOKENIZER_LIBRARY];
+    return printf("strata %s\nCUDA %s\nHDF5 %s; SQLite %s; %s\n", STRATA_VERSION, device_cuda_build(),
+                  shard_library(hdf5), source_library(), tokenizer_library(tokenizer)) > 0 &&
+           fflush(stdout) == 0;
+}
+
 int commands_main(int argc, char **argv) {
     if (argc < 2) {
         return run_command(&command_help, 0, NULL) == 0 ? error_exit_code(STATUS_USAGE)
@@ -120,9 +134,7 @@ int commands_main(int argc, char **argv) {
     }
     const char *name = argv[1];
     if (strcmp(name, "--version") == 0) {
-        return printf("strata %s\n", STRATA_VERSION) < 0 || fflush(stdout) != 0
-                   ? error_exit_code(STATUS_WRITE)
-                   : 0;
+        return print_version() ? 0 : error_exit_code(STATUS_WRITE);
     }
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
         return run_command(&command_help, argc - 2, argv + 2);

@@ -20,7 +20,14 @@ def commands():
 
 def test_version():
     version = re.search(r"project\(strata VERSION (\S+)", open(os.path.join(SOURCE, "CMakeLists.txt")).read())[1]
-    assert strata("--version") == (0, f"strata {version}\n", "")
+    code, said, err = strata("--version")
+    first, cuda, libraries = said.splitlines()
+    assert (code, first, err) == (0, f"strata {version}", "")
+    commands = open(os.path.join(os.environ["STRATA_BUILD"], "compile_commands.json")).read()
+    built = r"\d+\.\d+\.\d+ for .+; loads cuBLASLt \d+ with a GPU" if "strata_cuda.dir/kernels/cuda/build.c" in commands else \
+        "none: built without CUDA"
+    assert re.fullmatch(f"CUDA {built}", cuda), cuda
+    assert re.fullmatch(r"HDF5 1\.\d+\.\d+; SQLite 3\.\d+\.\d+; pcre2 10\.\d+.*; utf8proc \d.*", libraries), libraries
 
 
 def test_help():

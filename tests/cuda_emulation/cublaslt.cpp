@@ -310,8 +310,13 @@ extern "C" cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
     return CUBLAS_STATUS_SUCCESS;
 }
 
+size_t &emulation::cublaslt_version() {
+    static size_t version = 120400;
+    return version;
+}
+
 extern "C" size_t cublasLtGetVersion(void) {
-    return 120400;
+    return emulation::cublaslt_version();
 }
 
 extern "C" const char *cublasLtGetStatusName(cublasStatus_t status) {

@@ -117,6 +117,7 @@ struct Function { // of an emulated library
     void *address;
 };
 const Function *nvml_functions(); // the last one has no name
+size_t &cublaslt_version();       // as cublasLtGetVersion gives it: the file that was loaded says it
 
 // ---- blocks.cpp ----
 

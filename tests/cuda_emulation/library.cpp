@@ -4,6 +4,8 @@
 
 #include <cstdio>
 #include <cstring>
+#include <fstream>
+#include <string>
 
 extern "C" {
 #include "kernels/cuda/library.h"
@@ -38,21 +40,55 @@ const Function cublaslt_functions[] = {FUNCTION(cublasLtCreate),
 
 struct library {
     const Function *functions;
+    std::string file;
 };
 
+// A file that is named by its path is an emulated cuBLASLt when it says so: "emulated cuBLASLt 12.4.0".
+static bool is_cublaslt(const char *path, char *why, size_t why_size) {
+    unsigned major, minor, patch;
+    std::string word, name;
+    std::ifstream file(path);
+    if (!file) {
+        std::snprintf(why, why_size, "%s: cannot open shared object file: No such file or directory", path);
+        return false;
+    }
+    char dot;
+    file >> word >> name >> major >> dot >> minor >> dot >> patch;
+    if (!file || word != "emulated" || name != "cuBLASLt") {
+        std::snprintf(why, why_size, "%s: invalid ELF header", path);
+        return false;
+    }
+    emulation::cublaslt_version() = major * 10000 + minor * 100 + patch;
+    return true;
+}
+
 extern "C" struct library *library_open(const char *const *names, char *why, size_t why_size) {
-    static library cublaslt = {cublaslt_functions};
-    static library nvml = {emulation::nvml_functions()};
+    static library cublaslt = {cublaslt_functions, ""};
+    static library nvml = {emulation::nvml_functions(), ""};
     for (size_t i = 0; names[i] != nullptr; i++) {
+        if (std::strchr(names[i], '/') != nullptr) {
+            if (is_cublaslt(names[i], why, why_size)) {
+                cublaslt.file = names[i];
+                return &cublaslt;
+            }
+            continue;
+        }
+        std::snprintf(why, why_size, "%s: cannot open shared object file: No such file or directory",
+                      names[i]);
         if (std::strstr(names[i], "libcublasLt.so") != nullptr && emulation::settings().has_cublaslt) {
+            cublaslt.file = names[i];
             return &cublaslt;
         }
         if (std::strstr(names[i], "libnvidia-ml.so") != nullptr && emulation::settings().has_nvml) {
+            nvml.file = names[i];
             return &nvml;
         }
     }
-    std::snprintf(why, why_size, "%s: cannot open shared object file: No such file or directory", names[0]);
     return nullptr;
+}
+
+extern "C" void library_file(struct library *library, char *out, size_t size) {
+    std::snprintf(out, size, "%s", library->file.c_str());
 }
 
 extern "C" void library_close(struct library *) {

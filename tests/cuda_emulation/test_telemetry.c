@@ -175,6 +175,11 @@ struct library *library_open(const char *const *names, char *why, size_t why_siz
     return &the_library;
 }
 
+void library_file(struct library *library, char *out, size_t size) {
+    assert_ptr_equal(library, &the_library);
+    snprintf(out, size, "libnvidia-ml.so.1");
+}
+
 void library_close(struct library *library) {
     if (library != NULL) {
         atomic_fetch_sub(&fake.open, 1);
