@@ -64,6 +64,40 @@ def fake_tool(monkeypatch, folder, name, script):
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 
+SMI = """
+case "$*" in
+"-i 0 --query-gpu=name,driver_version,memory.total,memory.used,utilization.gpu"*)
+  [ -z "$SMI_OLD" ] || { echo 'Field "mig.mode.current" is not a valid field to query.'; exit 2; }
+  echo "NVIDIA H200, 580.159.03, 143771 MiB, ${SMI_USED:-0} MiB, 0 %, ${SMI_MODE:-Default}, ${SMI_MIG:-Disabled}, 345 MHz, 1980 MHz, 700.00 W, 31" ;;
+"-i 0 --query-gpu=name,driver_version,memory.total,memory.used --format=csv,noheader") echo "NVIDIA H200, 470.1, 143771 MiB, 0 MiB" ;;
+"-i 0 --query-compute-apps"*) [ -z "$SMI_OTHERS" ] || echo "$SMI_OTHERS" ;;
+"-L") echo "GPU 0: NVIDIA H200 (UUID: GPU-1)"; [ -z "$SMI_TWO" ] || echo "GPU 1: NVIDIA H200 (UUID: GPU-2)" ;;
+"") echo "| NVIDIA-SMI 580.159.03   Driver Version: 580.159.03   CUDA Version: ${SMI_CUDA:-13.0} |" ;;
+dmon*) printf '%s\\n' "$SMI_DMON"; while sleep 0.2; do [ -z "$SMI_BUSY" ] || echo "$SMI_BUSY"; done ;;
+*) exit 6 ;;
+esac
+"""
+DMON = """#Time        gpu    pwr  gtemp  mtemp     sm    mem    enc    dec    jpg    ofa   mclk   pclk     fb   bar1   ccpm
+#HH:MM:SS    Idx      W      C      C      %      %      %      %      %      %    MHz    MHz     MB     MB     MB
+ 12:00:00      0    120     40     50      3      0      0      0      0      0   3201   1980   9000      1      0
+ 12:00:01      0    690     60     70     99     50      0      0      0      0   3201   1755   9000      1      0
+ 12:00:02      0    700     61     70    100     50      0      0      0      0   3201   1740   9000      1      0
+ 12:00:03      0      -     61     70    100     50      0      0      0      0   3201      -   9000      1      0"""
+
+NCU = '''==PROF== Connected to process 7
+==PROF== Profiling "rms_norm_kernel" - 0: 0%....100% - 9 passes
+"ID","Process ID","Kernel Name","Section Name","Metric Name","Metric Unit","Metric Value"
+"0","7","void rms_norm_kernel<__nv_bfloat16>(T1 *, const T1 *)","GPU Speed Of Light Throughput","Duration","us","1,020.50"
+"0","7","void rms_norm_kernel<__nv_bfloat16>(T1 *, const T1 *)","GPU Speed Of Light Throughput","Memory Throughput","%","91.5"
+"0","7","void rms_norm_kernel<__nv_bfloat16>(T1 *, const T1 *)","GPU Speed Of Light Throughput","Memory Throughput","Gbyte/s","3,000"
+"0","7","void rms_norm_kernel<__nv_bfloat16>(T1 *, const T1 *)","GPU Speed Of Light Throughput","Compute (SM) Throughput","%","22.25"
+"1","7","void rms_norm_kernel<__nv_bfloat16>(T1 *, const T1 *)","GPU Speed Of Light Throughput","Duration","ns","900"
+"1","7","void rms_norm_kernel<__nv_bfloat16>(T1 *, const T1 *)","GPU Speed Of Light Throughput","Memory Throughput","%","10"
+"2","7","attention_bf16_kernel(int)","Occupancy","Achieved Occupancy","%","18.0"
+"2","7","attention_bf16_kernel(int)","Occupancy","Registers","","n/a"
+==PROF== Disconnected'''
+
+
 # ---- parts alone
 
 def made_check(folder, **options):

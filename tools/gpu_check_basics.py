@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 
 import gpu_check_machine as machine
+import gpu_check_rates as rates
 from gpu_check_process import Failed, LeftOut, complaint, how, last_line
 
 TESTS = ["kernels_test_device", "kernels_test_rows", "kernels_test_matmul", "kernels_test_attention", "kernels_test_odd_shapes",
          "kernels_test_company", "model_test_parity"]
 QUICK_TESTS = ["kernels_test_device", "kernels_test_matmul"]
+SILENT = 30  # seconds without a word after which a test program that has no more time counts as hung, not as slow
 SANITIZED = {"memcheck": [("memcheck", "kernels_test_attention")],  # the kernel with the most of its own memory, in small shapes
              "racecheck": [("racecheck", "kernels_test_attention")],
              "sanitizer": [("memcheck", "kernels_test_rows"), ("racecheck", "kernels_test_rows"), ("memcheck", "kernels_test_odd_shapes"),
@@ -111,11 +113,14 @@ def choose_model(check):
 
 def look_at_machine(check):
     version = machine.program_version(check.strata, check.environment)
-    check.versions["strata"] = " ".join(version.split())[:80]
+    for line in version.splitlines()[:2]:  # "strata 1.2.3", "CUDA 13.0 for ..."
+        name, _, word = line.partition(" ")
+        check.versions[name] = word[:80]
     missing = machine.missing_libraries(check.strata)
     if missing:
         raise Failed(f"libraries of {check.strata} are not found: {', '.join(missing)}")
     gpu = look_at_gpu(check, version) if check.on_gpu else check.options.device
+    check.monitor = rates.Monitor(check)
     if check.on_gpu:
         find_cublaslt(check, version)
     place = choose_model(check)
@@ -177,7 +182,7 @@ def look_at_torch(check):
 def smoke(check):
     """One bench of a small shape: it opens the device and cuBLASLt, tunes four products, and runs the attention."""
     report = check.work / "smoke.json"
-    words = [check.strata, "bench", "--device", check.options.device, "--shape", "tiny" if check.options.quick else "qwen3-0.6b",
+    words = [check.strata, "bench", "--device", check.options.device, "--shape", check.shape.smoke,
              "--part", "products,attention", "--tokens", min(2048, check.shape.tokens), "--repeats", 1, "--json", report]
     code, text = check.call("smoke", *words, check=False)
     if code != 0 and "cuBLASLt" in text and check.environment.pop("STRATA_CUBLASLT", None) not in (None, os.environ.get("STRATA_CUBLASLT")):
@@ -202,23 +207,27 @@ def run_tests(check):
     if not names:
         raise LeftOut(f"no test programs in {check.build}/tests")
     end = time.monotonic() + check.timeout()
-    ended = {}
+    failed, missed = {}, []
     for some in [[name] for name in names] if check.one_at_a_time else [names]:
         running = [check.processes.start(name, test_program(check, name), env=test_environment(check), processors=share)
                    for name, share in zip(some, shares(len(some)))]
         for one in running:
             try:
-                check.processes.wait(one, end - time.monotonic())
+                if check.processes.wait(one, end - time.monotonic()) != 0:
+                    failed[one.name] = f"{how(one.process.returncode)}: {complaint(one.text())}"
             except subprocess.TimeoutExpired:
-                ended[one.name] = f"did not end in {one.seconds:.0f} s: {last_line(one.text())}"
-            else:
-                ended[one.name] = one.process.returncode and f"{how(one.process.returncode)}: {complaint(one.text())}"
-    passed = [name for name in names if not ended[name]]
-    failed = {name: ended[name] for name in names if ended[name]}
-    check.figures["tests"] = {"run": names, "passed": passed, "failed": failed}
+                if one.silent() >= SILENT:
+                    failed[one.name] = f"hung after {one.silent():.0f} s without a word: {last_line(one.text())}"
+                else:
+                    missed.append(f"{one.name} (at {last_line(one.text())})")
+    passed = len(names) - len(failed) - len(missed)
+    check.figures["tests"] = {"run": names, "failed": failed, "left_out": missed}
+    no_time = f"; no time for {', '.join(missed)}" if missed else ""
     if failed:
-        raise Failed(f"{len(failed)} of {len(names)} programs: " + "; ".join(f"{name} {word[:200]}" for name, word in failed.items()))
-    return f"{len(passed)} programs passed"
+        raise Failed(f"{len(failed)} of {len(names)} programs: " + "; ".join(f"{name} {word[:200]}" for name, word in failed.items()) + no_time)
+    if missed:
+        raise LeftOut(f"{passed} of {len(names)} programs passed{no_time}")
+    return f"{passed} programs passed"
 
 
 # ---- compute-sanitizer ----

@@ -42,11 +42,9 @@ def extract(check):
     runs.forget(check.work / "model")
     reading = runs.read_rate(check.work / "model")
     runs.forget(check.work / "model")
-    monitor = rates.Monitor(check)
-    try:
-        run = check.runner.run(check.runner.job("pooled", check.figures["problems"]["count"]))
-    finally:
-        watched = monitor.end()
+    place = check.monitor.here()
+    run = check.runner.run(check.runner.job("pooled", check.figures["problems"]["count"]))
+    watched = check.monitor.since(place)
     found = {**runs.ledger(run), "load_bytes_per_second": runs.load_rate(run), "read_bytes_per_second": reading, "watched": watched}
     check.pooled = check.runner.latents(run)
     check.product_tokens = runs.product_tokens(run)

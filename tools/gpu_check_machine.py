@@ -132,19 +132,28 @@ def read_number(path):
         return None
 
 
-def cgroup_room(root="/sys/fs/cgroup"):
-    """Bytes that this control group may still take; None without a limit."""
+def cgroup_room(root="/sys/fs/cgroup", own="/proc/self/cgroup"):
+    """Bytes that this control group, and those above it, may still take; None without a limit."""
     rooms = []
-    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
-        most, now = read_number(f"{root}/{limit}"), read_number(f"{root}/{used}")
-        if most is not None and now is not None and most < 1 << 60:
-            rooms.append(max(most - now, 0))
+    for line in Path(own).read_text().splitlines() if Path(own).exists() else ["0::/"]:
+        _, kinds, path = line.split(":", 2)
+        names = {"": ("", "memory.max", "memory.current"), "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes")}
+        for kind, (place, limit, used) in names.items():
+            if kind not in kinds.split(","):
+                continue
+            top = Path(root, place)
+            for folder in (top / path.strip("/"), *(top / path.strip("/")).parents):  # a container sees its own group at the top
+                most, now = read_number(folder / limit), read_number(folder / used)
+                if most is not None and now is not None and most < 1 << 60:
+                    rooms.append(max(most - now, 0))
+                if folder == top:
+                    break
     return min(rooms) if rooms else None
 
 
-def available_memory(meminfo="/proc/meminfo", cgroup="/sys/fs/cgroup"):
+def available_memory(meminfo="/proc/meminfo", cgroup="/sys/fs/cgroup", own="/proc/self/cgroup"):
     found = re.search(r"^MemAvailable:\s+(\d+) kB", Path(meminfo).read_text(), re.M)
-    room = cgroup_room(cgroup)
+    room = cgroup_room(cgroup, own)
     available = int(found[1]) << 10 if found else 1 << 30
     return available if room is None else min(available, room)
 

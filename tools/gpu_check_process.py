@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 
-KEPT = 256 << 10  # bytes of a program's output that are kept from its beginning, and from its end
+KEPT = 64 << 10  # bytes of a program's output that are kept from its beginning, and from its end
 PR_SET_PDEATHSIG = 1
 COMPLAINTS = re.compile(r"error|fail|fatal|abort|assert|violation|terminate called|not found|cannot|could not|no such|illegal|invalid"
                         r"|traceback|killed|insufficient|unavailable", re.I)
@@ -81,6 +81,10 @@ class Running:
         except OSError:
             return ""
 
+    def silent(self):
+        """Seconds since its last word."""
+        return time.time() - self.path.stat().st_mtime
+
     def over(self):
         if self.process.poll() is not None and self.seconds is None:
             self.seconds = time.monotonic() - self.began
@@ -90,7 +94,7 @@ class Running:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, with_signal)
         with contextlib.suppress(subprocess.TimeoutExpired):  # a program that waits in the driver may never end
-            self.process.wait(5)
+            self.process.wait(2)
         self.over()
 
 

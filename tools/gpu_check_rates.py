@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
 
 from gpu_check_process import Failed, LeftOut, complaint, how
 
@@ -124,7 +123,8 @@ def run_ncu(check):
         check.figures["ncu"] = found
         return f"{len(found)} kernels, all figures in {log.name}"
     if "ERR_NVGPUCTRPERM" in said:
-        raise LeftOut("this user may not read the GPU's counters (ERR_NVGPUCTRPERM: as root, or with the driver's NVreg_RestrictProfilingToAdminUsers=0)")
+        raise LeftOut("this user may not read the GPU's counters (ERR_NVGPUCTRPERM: root may, or anybody with the driver's "
+                      "NVreg_RestrictProfilingToAdminUsers=0)")
     if "ailed to initialize the profiler" in said or "not supported" in said:
         raise LeftOut(f"ncu does not work here: {complaint(said)}")
     raise Failed(f"ncu {how(code)} without a figure: {complaint(said)}")
@@ -133,19 +133,25 @@ def run_ncu(check):
 # ---- nvidia-smi while something runs ----
 
 class Monitor:
-    """Clocks, power and load each second, in dmon.txt."""
+    """Clocks, power and load in every second of the check, in dmon.txt. It also keeps the driver awake: without persistence mode that
+    starts anew, for seconds, with every program that finds no other one."""
 
     def __init__(self, check):
         self.path = check.out / "dmon.txt"
-        self.running = None
-        if check.gpu_text and shutil.which("nvidia-smi"):
-            self.running = check.processes.start("dmon", "nvidia-smi", "dmon", "-i", check.gpu_text["smi"], "-s", "pucm", "-d", 1, "-o", "T", to=self.path)
+        if check.gpu_text:
+            at_once = ["stdbuf", "-oL"] if shutil.which("stdbuf") else []  # a line when it is written, not with the next forty
+            check.processes.start("dmon", *at_once, "nvidia-smi", "dmon", "-i", check.gpu_text["smi"], "-s", "pucm", "-d", 1, "-o", "T", to=self.path)
 
-    def end(self):
-        if self.running is None:
+    def here(self):
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def since(self, place):
+        """What read_dmon says of the lines after a place."""
+        if not self.path.exists():
             return {}
-        self.running.kill(signal.SIGTERM)
-        return read_dmon(self.path.read_text(errors="replace"))
+        text = self.path.read_text(errors="replace")
+        heads = [line for line in text[:place].splitlines() if line.startswith("#")]
+        return read_dmon("\n".join(heads) + "\n" + text[place:])
 
 
 def read_dmon(text):
