@@ -28,6 +28,9 @@ macro(strata_cuda_find_compiler)
     if(NOT DEFINED ENV{CUDACXX} AND NOT CMAKE_CUDA_COMPILER)
       set(ENV{CUDACXX} ${STRATA_NVCC})
     endif()
+    if(NOT CMAKE_CUDA_COMPILER) # what an earlier try lacked may be there now
+      unset(CMAKE_CUDA_COMPILER CACHE)
+    endif()
     check_language(CUDA)
     if(NOT CMAKE_CUDA_COMPILER)
       set(cuda_missing "${STRATA_NVCC} compiles nothing here (CUDA needs a C++ compiler that it knows)")
@@ -91,7 +94,10 @@ function(strata_cuda_build)
   set_target_properties(strata_cuda_kernels PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF
     CUDA_RUNTIME_LIBRARY Static)
   # Fused multiply-adds are written out where they are wanted, as everywhere (strata_flags.cmake).
-  target_compile_options(strata_cuda_kernels PRIVATE -fmad=false -Xcompiler=-Wall,-Wextra,-Werror --Werror=all-warnings)
+  target_compile_options(strata_cuda_kernels PRIVATE -fmad=false -Xcompiler=-Wall,-Wextra
+    "$<$<BOOL:${STRATA_WERROR}>:-Xcompiler=-Werror;--Werror=all-warnings>"
+    # Every driver for CUDA 13 unpacks it; for CUDA 12 only those since 12.4 do. Each test program holds all kernels.
+    $<$<VERSION_GREATER_EQUAL:${CUDAToolkit_VERSION},13.0>:--compress-mode=size>)
   target_link_libraries(strata_cuda_kernels PUBLIC $<LINK_ONLY:CUDA::cudart_static>)
 
   strata_cuda_target(strata_cuda ${sources})

@@ -35,6 +35,8 @@ if [ ! -e demo/model/config.json ]; then
 fi
 rm -f demo/last-step.log
 
+step "strata --version"
+build/strata --version
 step "strata check configs/demo.yaml"
 build/strata check configs/demo.yaml
 step "strata run configs/demo.yaml        (stop it with Ctrl-C; the same command resumes it)"

@@ -18,6 +18,11 @@ done
 
 packages=(gcc libc6-dev cmake ninja-build pkg-config libhdf5-dev libsqlite3-dev libyaml-dev libssl-dev libpcre2-dev
   libutf8proc-dev libjansson-dev zlib1g-dev python3 python3-venv)
+# nvcc compiles with the help of a C++ compiler: without one the CUDA back end would be left out.
+nvcc=$(PATH="$PATH:/usr/local/cuda/bin" command -v nvcc || true)
+if [ -n "$nvcc" ]; then
+  packages+=(g++)
+fi
 if [ -n "$tests" ]; then
   packages+=(g++ git libcmocka-dev libboost-context-dev clang-14 libclang-rt-14-dev clang-format-14 strace faketime
     e2fsprogs mount xfsprogs patchelf xz-utils)
@@ -60,7 +65,6 @@ if [ -n "$parity" ]; then
 fi
 
 # The CUDA back end needs more than nvcc: what a bare compiler lacks comes from PyPI.
-nvcc=$(PATH="$PATH:/usr/local/cuda/bin" command -v nvcc || true)
 if [ -n "$nvcc" ] && ! echo '#include <cublasLt.h>' | "$nvcc" -E -x cu - >/dev/null 2>&1; then
   cuda=$("$nvcc" --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p')
   if [ -f "tools/requirements-cuda$cuda.txt" ]; then

@@ -67,6 +67,37 @@ def test_one_failed_part_fails_all_and_hides_no_other(tree, part):
     assert calls[-1].startswith("python tools/test_report.py")
 
 
+def test_the_demo_builds_for_a_gpu_as_the_tests_do_and_says_so(tree):
+    """The same setting up and the same python for cmake, which has what a bare nvcc lacks; cmake's word and the program's are shown."""
+    shutil.copy(support.SOURCE / "tools/demo.sh", tree / "tools")
+    (tree / "build/strata").write_text(STAND_IN)
+    (tree / "build/strata").chmod(0o755)
+    with open(tree / "bin/cmake", "a") as cmake:
+        cmake.write("echo '-- CUDA: 13.0.88 for 90-real, cuBLASLt /somewhere'\n")
+    calls = tree / "calls"
+    done = subprocess.run([tree / "tools/demo.sh"], env={**os.environ, "PATH": f"{tree}/bin:{os.environ['PATH']}", "CALLS": str(calls), "FAILS": "-"},
+                          capture_output=True, text=True)
+    assert done.returncode == 0 and "\n  CUDA: 13.0.88 for 90-real, cuBLASLt /somewhere\n" in done.stdout, done
+    said = calls.read_text().splitlines()
+    assert said[0] == "setup.sh " and "strata --version" in said
+    assert [line for line in said if line.startswith("cmake --preset")] == \
+        [f"cmake --preset release -DSTRATA_TESTS=OFF -DSTRATA_PYTHON={tree}/build/venv/bin/python"]
+
+
+def test_a_bare_nvcc_gets_what_it_lacks(tree):
+    """A C++ compiler and cuBLAS's headers, for the demo too: without them cmake would leave the CUDA back end out."""
+    for file in [support.SOURCE / "tools/setup.sh", *(support.SOURCE / "tools").glob("requirements*.txt")]:
+        shutil.copy(file, tree / "tools")
+    nothing = STAND_IN + "[ \"$1\" != -E ] || { cat >/dev/null; exit 1; }\necho 'Cuda compilation tools, release 13.0, V13.0.88'\n"
+    for name in ("dpkg-query", "apt-get", "sudo", "nvcc"):
+        (tree / "bin" / name).write_text(nothing)
+        (tree / "bin" / name).chmod(0o755)
+    code, calls = call(tree, "tools/setup.sh")
+    assert code == 0, calls
+    assert [line for line in calls if "install -y" in line and " g++" in line], calls
+    assert [line for line in calls if line.startswith("python -m pip install") and line.endswith("tools/requirements-cuda13.txt")], calls
+
+
 def test_presets_leave_nothing_of_other_settings():
     """What another command left in the cache of a build folder: fuzz targets without a replay, a sanitizer."""
     presets = json.loads((support.SOURCE / "CMakePresets.json").read_text())["configurePresets"]
