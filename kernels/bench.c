@@ -30,6 +30,9 @@ static const size_t text_lengths[] = {300, 2048, 8192};
 enum { TEXT_LENGTHS = sizeof text_lengths / sizeof text_lengths[0] };
 
 enum {
+    ROW_PARTS = BENCH_ROWS | BENCH_BLOCK | BENCH_ATTENTION,
+    COPIES_SHARE = 8,            // of the free memory, for more blocks or sets of buffers
+    BLOCKS_MOST = 32,            // where those are more for the caches' sake
     CACHE_BYTES = 256 << 20,     // more than the caches of a processor hold: weights come from memory
     LENGTH_IN_BLOCK_MOST = 2048, // of texts in whole blocks
     QUEUED_MOST = 32,            // runs of an operation that are timed together
@@ -74,7 +77,7 @@ unsigned bench_parts_find(const char *names) {
 
 // ---- measuring ----
 
-int bench_run_step(struct bench_blocks *blocks, size_t block, enum bench_step step, int runs, double *seconds,
+int bench_run_step(struct bench_blocks *blocks, size_t turn, enum bench_step step, int runs, double *seconds,
                    struct error *err) {
     struct device *device = blocks->device;
     struct device_mark mark;
@@ -82,7 +85,7 @@ int bench_run_step(struct bench_blocks *blocks, size_t block, enum bench_step st
     double started = clock_seconds();
     int status = blocks->queues ? device_mark(device, &mark, err) : STATUS_OK;
     for (int i = 0; i < runs && status == STATUS_OK; i++) {
-        status = bench_block_step(blocks, block, step, err);
+        status = bench_block_step(blocks, turn + (size_t)i, step, err);
     }
     status = status == STATUS_OK ? device_mark(device, &mark, err) : status;
     status = status == STATUS_OK ? device_wait(device, mark, &times, err) : status;
@@ -90,41 +93,52 @@ int bench_run_step(struct bench_blocks *blocks, size_t block, enum bench_step st
     return status;
 }
 
-int bench_run_steps(struct bench_blocks *blocks, size_t block, unsigned steps, double seconds[STEPS],
+int bench_run_steps(struct bench_blocks *blocks, size_t turn, unsigned steps, double seconds[STEPS],
                     struct error *err) {
     int status = STATUS_OK;
     for (int step = 0; step < STEPS && status == STATUS_OK; step++) {
         double took;
         if ((steps & 1u << step) != 0) {
-            status = bench_run_step(blocks, block, (enum bench_step)step, 1, &took, err);
+            status = bench_run_step(blocks, turn, (enum bench_step)step, 1, &took, err);
             seconds[step] += status == STATUS_OK ? took : 0;
         }
     }
     return status;
 }
 
-// These steps of the first block, each often enough for a queue's marks to weigh nothing: `seconds` says how
+int bench_run_in_each(struct bench_blocks *blocks, unsigned steps, double seconds[STEPS], struct error *err) {
+    int status = STATUS_OK;
+    for (size_t turn = 0; turn < blocks->in_turn && status == STATUS_OK; turn++) {
+        memset(seconds, 0, STEPS * sizeof seconds[0]); // the last ones count: the first may load kernels
+        status = bench_run_steps(blocks, turn, steps, seconds, err);
+    }
+    return status;
+}
+
+// These steps, each often enough for a queue's marks to weigh nothing: `seconds` says how
 // long each took before.
 static int run_repeatedly(struct bench *bench, unsigned steps, double seconds[STEPS], struct error *err) {
     int status = STATUS_OK;
     for (int step = 0; step < STEPS && status == STATUS_OK; step++) {
-        double runs = bench->blocks.queues && seconds[step] > 0 ? queued_enough / seconds[step] : 1;
+        double fitting = bench->blocks.queues && seconds[step] > 0 ? queued_enough / seconds[step] : 1;
+        int runs = (int)fmax(fmin(fitting, QUEUED_MOST), 1);
         if ((steps & 1u << step) != 0) {
-            status = bench_run_step(&bench->blocks, 0, (enum bench_step)step,
-                                    (int)fmax(fmin(runs, QUEUED_MOST), 1), &seconds[step], err);
+            status =
+                bench_run_step(&bench->blocks, bench->turn, (enum bench_step)step, runs, &seconds[step], err);
+            bench->turn += (size_t)runs;
         }
     }
     return status;
 }
 
-// One run of these steps of a block that is not counted, then runs and peaks in turn: on a machine whose
-// speed wanders (shared cores, clocks) the two still belong together.
+// Runs of these steps that are not counted, one a set of buffers, then runs and peaks in turn: on a machine
+// whose speed wanders (shared cores, clocks) the two still belong together.
 int bench_time_steps(struct bench *bench, unsigned steps, struct bench_times *out, struct error *err) {
     *out = (struct bench_times){0};
     double seconds[STEPS] = {0};
     double started = clock_seconds();
     int status = bench_report_save(bench, err);
-    status = status == STATUS_OK ? bench_run_steps(&bench->blocks, 0, steps, seconds, err) : status;
+    status = status == STATUS_OK ? bench_run_in_each(&bench->blocks, steps, seconds, err) : status;
     for (int i = 0; i < bench->options.repeats && status == STATUS_OK; i++) {
         double peak = 0;
         status = bench->device->ops->peak(bench->device, device_dtype(bench->device), &peak, err);
@@ -182,8 +196,8 @@ static int bench_attention(struct bench *bench, struct error *err) {
         double ignored[STEPS];
         int status = bench_blocks_batch(&bench->blocks, texts * length, length, err);
         status = status == STATUS_OK
-                     ? bench_run_steps(&bench->blocks, 0, 1u << STEP_NORM | 1u << STEP_QKV | 1u << STEP_ROPE,
-                                       ignored, err)
+                     ? bench_run_in_each(&bench->blocks, 1u << STEP_NORM | 1u << STEP_QKV | 1u << STEP_ROPE,
+                                         ignored, err)
                      : status;
         status = status == STATUS_OK ? bench_time_steps(bench, 1u << STEP_ATTENTION, &times, err) : status;
         if (status != STATUS_OK) {
@@ -265,6 +279,8 @@ static int measure(struct bench *bench, struct error *err) {
         bench->part = parts[i].name;
         int status = STATUS_OK;
         if ((bench->options.parts & parts[i].part) != 0) {
+            bool turns = bench->blocks.queues || parts[i].part == BENCH_ROWS;
+            bench->blocks.in_turn = turns ? bench->blocks.sets : 1; // on a CPU the others take long enough
             status = parts[i].run(bench, err);
             status = status == STATUS_OK ? bench_report_save(bench, err) : status;
         }
@@ -275,11 +291,46 @@ static int measure(struct bench *bench, struct error *err) {
     return STATUS_OK;
 }
 
-// A device that has no caches to get past, or cannot read from front to back, needs one block.
-static size_t count_blocks(const struct bench *bench) {
-    size_t one = size_max(bench_block_bytes(bench->device, bench->options.shape), 1);
-    bool many = (bench->options.parts & (BENCH_PEAKS | BENCH_SMALL)) != 0;
-    return many && bench->device->ops->read_rate != NULL ? (CACHE_BYTES + one - 1) / one : 1;
+// ---- data beyond the caches ----
+
+// How many of `bytes` it takes to be more than twice what the last cache holds, so that hardly anything of
+// one is there when its turn comes again. The copies have a share of the memory that is free.
+static size_t count_copies(const struct device_description *about, size_t bytes, size_t whole, size_t most) {
+    size_t wanted = 2 * (size_t)about->cache / size_max(bytes, 1) + 1;
+    size_t fitting = (size_t)about->memory_free / COPIES_SHARE / size_max(whole, 1);
+    return size_max(size_min(size_min(wanted, fitting), most), 1);
+}
+
+// So many blocks that weights come from memory: all of them together where reading them is measured, each
+// matrix by itself where products of a device that queues are, which are short enough for it to matter.
+static size_t count_blocks(const struct bench *bench, const struct device_description *about) {
+    const struct bench_shape *shape = bench->options.shape;
+    unsigned parts = bench->options.parts;
+    size_t one = size_max(bench_block_bytes(bench->device, shape), 1);
+    if (bench->device->ops->read_rate != NULL && (parts & (BENCH_PEAKS | BENCH_SMALL)) != 0) {
+        return (CACHE_BYTES + one - 1) / one;
+    }
+    size_t smallest = one;
+    for (int m = 0; m < MATRICES; m++) {
+        size_t rows;
+        size_t columns;
+        bench_matrix_size(shape, (enum bench_matrix)m, &rows, &columns);
+        smallest = size_min(smallest, rows * columns * dtype_size(device_dtype(bench->device)));
+    }
+    bool timed = about->queues && (parts & (BENCH_PRODUCTS | BENCH_BLOCK)) != 0;
+    return timed ? count_copies(about, smallest, one, BLOCKS_MOST) : 1;
+}
+
+// So many sets of buffers that what the smallest of the row kernels reads and writes comes from memory.
+static size_t count_sets(const struct bench *bench, const struct device_description *about) {
+    const struct bench_shape *shape = bench->options.shape;
+    size_t tokens = bench->options.tokens;
+    size_t rotated = (shape->heads.heads + shape->heads.kv_heads) * shape->heads.head_dim; // in place
+    size_t columns = size_min(size_min(2 * shape->hidden, rotated), 3 * shape->intermediate);
+    bool timed = (bench->options.parts & ROW_PARTS) != 0;
+    return timed ? count_copies(about, tokens * columns * dtype_size(device_dtype(bench->device)),
+                                bench_set_bytes(bench->device, shape, tokens), BENCH_SETS_MOST)
+                 : 1;
 }
 
 int bench_device(struct device *device, const struct device_options *opened,
@@ -291,9 +342,13 @@ int bench_device(struct device *device, const struct device_options *opened,
     bench.options.repeats = options->repeats > 0 ? options->repeats : 5;
     bench.options.seconds = options->seconds > 0 ? options->seconds : 5;
     bool tuned = (bench.options.parts & (BENCH_PRODUCTS | BENCH_BLOCK | BENCH_SUSTAINED)) != 0;
-    int status = bench_report_open(&bench, err);
-    status = status == STATUS_OK ? bench_blocks_open(&bench.blocks, device, bench.options.shape,
-                                                     count_blocks(&bench), bench.options.tokens, tuned, err)
+    struct device_description about;
+    device_describe(device, &about);
+    size_t blocks = count_blocks(&bench, &about);
+    size_t sets = count_sets(&bench, &about);
+    int status = bench_report_open(&bench, blocks, sets, err);
+    status = status == STATUS_OK ? bench_blocks_open(&bench.blocks, device, bench.options.shape, blocks, sets,
+                                                     bench.options.tokens, tuned, err)
                                  : status;
     device_seal(device);
     status = status == STATUS_OK ? measure(&bench, err) : status;

@@ -50,37 +50,78 @@ size_t bench_block_bytes(const struct device *device, const struct bench_shape *
     return total;
 }
 
+// Numbers of a token in the buffers that fused products write, and in those that others read.
+static size_t wide_columns(const struct bench_shape *shape) {
+    struct device_heads heads = shape->heads;
+    return size_max((heads.heads + 2 * heads.kv_heads) * heads.head_dim, 2 * shape->intermediate);
+}
+
+static size_t mixed_columns(const struct bench_shape *shape) {
+    return size_max(shape->heads.heads * shape->heads.head_dim, shape->intermediate);
+}
+
+size_t bench_set_bytes(const struct device *device, const struct bench_shape *shape, size_t tokens) {
+    size_t columns = 2 * shape->hidden + wide_columns(shape) + mixed_columns(shape);
+    return tokens * columns * dtype_size(device_dtype(device));
+}
+
+struct piece {
+    enum device_purpose purpose;
+    size_t bytes;
+    void *out; // a pointer to the pointer
+};
+
+static int plan_pieces(struct device_plan *plan, const struct piece *pieces, size_t count,
+                       struct error *err) {
+    int status = STATUS_OK;
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        status = device_plan_add(plan, pieces[i].purpose, pieces[i].bytes, err);
+    }
+    return status;
+}
+
+static int take_pieces(struct device *device, const struct piece *pieces, size_t count, struct error *err) {
+    int status = STATUS_OK;
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        void *taken;
+        status = device_take(device, pieces[i].purpose, pieces[i].bytes, &taken, err);
+        memcpy(pieces[i].out, &taken, sizeof taken);
+    }
+    return status;
+}
+
+enum { SET_PIECES = 4 };
+
+static void pieces_of_set(struct bench_blocks *blocks, size_t number, struct piece out[SET_PIECES]) {
+    const struct bench_shape *shape = &blocks->shape;
+    size_t row = blocks->tokens * dtype_size(device_dtype(blocks->device));
+    struct bench_set *set = &blocks->set[number];
+    out[0] = (struct piece){DEVICE_ACTIVATIONS, row * shape->hidden, &set->x};
+    out[1] = (struct piece){DEVICE_ACTIVATIONS, row * shape->hidden, &set->normed};
+    out[2] = (struct piece){DEVICE_ACTIVATIONS, row * wide_columns(shape), &set->wide};
+    out[3] = (struct piece){DEVICE_ACTIVATIONS, row * mixed_columns(shape), &set->mixed};
+}
+
 static int reserve(struct bench_blocks *blocks, struct error *err) {
     struct device *device = blocks->device;
     const struct bench_shape *shape = &blocks->shape;
     size_t number = dtype_size(device_dtype(device));
-    size_t attended = shape->heads.heads * shape->heads.head_dim;
-    size_t qkv = attended + 2 * shape->heads.kv_heads * shape->heads.head_dim;
     size_t tokens = blocks->tokens;
     size_t angles = tokens * (shape->heads.head_dim / 2) * sizeof(float);
     size_t scratch;
     if (!device_attention_scratch(device, &blocks->attention, &scratch)) {
         return error_set(err, STATUS_INTERNAL, "the attention's scratch overflows");
     }
-    const struct {
-        enum device_purpose purpose;
-        size_t bytes;
-        void *out; // a pointer to the pointer
-    } pieces[] = {
+    const struct piece pieces[] = {
         {DEVICE_WEIGHTS, shape->hidden * number, &blocks->norm},
         {DEVICE_WEIGHTS, shape->heads.head_dim * number, &blocks->head_norm},
         {DEVICE_WEIGHTS, angles, &blocks->cosine},
         {DEVICE_WEIGHTS, angles, &blocks->sine},
-        {DEVICE_ACTIVATIONS, tokens * shape->hidden * number, &blocks->x},
-        {DEVICE_ACTIVATIONS, tokens * shape->hidden * number, &blocks->normed},
-        {DEVICE_ACTIVATIONS, tokens * size_max(qkv, 2 * shape->intermediate) * number, &blocks->wide},
-        {DEVICE_ACTIVATIONS, tokens * size_max(attended, shape->intermediate) * number, &blocks->mixed},
         {DEVICE_ACTIVATIONS, tokens * sizeof(int32_t), &blocks->rows},
         {DEVICE_ACTIVATIONS, (tokens + 1) * sizeof(int32_t), &blocks->starts},
         {DEVICE_SCRATCH, scratch, &blocks->scratch},
         {DEVICE_STAGING, (2 * tokens + 1) * sizeof(int32_t), &blocks->staging},
         {DEVICE_STAGING, angles, &blocks->staged},
-        {DEVICE_SCRATCH, device->ops->matmul_candidates != NULL ? BENCH_WORKSPACE : 0, &blocks->workspace},
         {DEVICE_ACTIVATIONS, blocks->queues ? BENCH_COPY : 0, &blocks->copied},
         {DEVICE_STAGING, blocks->queues ? BENCH_COPY : 0, &blocks->copies},
     };
@@ -88,17 +129,20 @@ static int reserve(struct bench_blocks *blocks, struct error *err) {
     struct device_plan plan = {.tokens = tokens};
     int status =
         device_plan_add(&plan, DEVICE_WEIGHTS, blocks->count * bench_block_bytes(device, shape), err);
-    for (int i = 0; i < PIECES && status == STATUS_OK; i++) {
-        status = device_plan_add(&plan, pieces[i].purpose, pieces[i].bytes, err);
+    struct piece set[SET_PIECES];
+    status = status == STATUS_OK ? plan_pieces(&plan, pieces, PIECES, err) : status;
+    for (size_t i = 0; i < blocks->sets && status == STATUS_OK; i++) {
+        pieces_of_set(blocks, i, set);
+        status = plan_pieces(&plan, set, SET_PIECES, err);
     }
     for (size_t i = 0; i < blocks->count * MATRICES && status == STATUS_OK; i++) {
         status = device_plan_add(&plan, DEVICE_WEIGHTS, DEVICE_ALIGNMENT, err);
     }
     status = status == STATUS_OK ? device_reserve(device, &plan, err) : status;
-    for (int i = 0; i < PIECES && status == STATUS_OK; i++) {
-        void *piece;
-        status = device_take(device, pieces[i].purpose, pieces[i].bytes, &piece, err);
-        memcpy(pieces[i].out, &piece, sizeof piece);
+    status = status == STATUS_OK ? take_pieces(device, pieces, PIECES, err) : status;
+    for (size_t i = 0; i < blocks->sets && status == STATUS_OK; i++) {
+        pieces_of_set(blocks, i, set);
+        status = take_pieces(device, set, SET_PIECES, err);
     }
     return status;
 }
@@ -168,9 +212,11 @@ int bench_blocks_refill(struct bench_blocks *blocks, struct error *err) {
     }
     size_t numbers = blocks->tokens * blocks->shape.hidden;
     int status = STATUS_OK;
-    for (size_t at = 0; at < numbers && status == STATUS_OK; at += CHUNK) {
-        status = device_vector_load(blocks->device, blocks->x, at, size_min(CHUNK, numbers - at), random,
-                                    DTYPE_BF16, err);
+    for (size_t i = 0; i < blocks->sets; i++) {
+        for (size_t at = 0; at < numbers && status == STATUS_OK; at += CHUNK) {
+            status = device_vector_load(blocks->device, blocks->set[i].x, at, size_min(CHUNK, numbers - at),
+                                        random, DTYPE_BF16, err);
+        }
     }
     free(random);
     return status;
@@ -190,7 +236,9 @@ static int fill_norms(struct bench_blocks *blocks, struct error *err) {
     return status;
 }
 
-struct bench_product_buffers bench_product_buffers(const struct bench_blocks *b, enum bench_matrix matrix) {
+struct bench_product_buffers bench_product_buffers(const struct bench_blocks *blocks,
+                                                   enum bench_matrix matrix) {
+    const struct bench_set *b = &blocks->set[0];
     switch (matrix) {
     case MATRIX_QKV:
     case MATRIX_GATE_UP:
@@ -228,11 +276,16 @@ static int fill(struct bench_blocks *blocks, bool tuned, struct error *err) {
 }
 
 int bench_blocks_open(struct bench_blocks *blocks, struct device *device, const struct bench_shape *shape,
-                      size_t count, size_t tokens, bool tuned, struct error *err) {
+                      size_t count, size_t sets, size_t tokens, bool tuned, struct error *err) {
     struct device_description about;
     device_describe(device, &about);
-    *blocks = (struct bench_blocks){
-        .device = device, .queues = about.queues, .shape = *shape, .count = count, .tokens = tokens};
+    *blocks = (struct bench_blocks){.device = device,
+                                    .queues = about.queues,
+                                    .shape = *shape,
+                                    .count = count,
+                                    .sets = sets,
+                                    .in_turn = sets,
+                                    .tokens = tokens};
     blocks->attention = (struct device_attention){
         .heads = shape->heads,
         .scale = 1.0f / sqrtf((float)shape->heads.head_dim),
@@ -272,32 +325,35 @@ int bench_blocks_batch(struct bench_blocks *blocks, size_t tokens, size_t length
     return status == STATUS_OK ? device_wait(device, mark, NULL, err) : status;
 }
 
-int bench_block_step(struct bench_blocks *b, size_t block, enum bench_step step, struct error *err) {
-    const struct device_matrix *matrices = b->matrices + block * MATRICES;
+int bench_block_step(struct bench_blocks *b, size_t turn, enum bench_step step, struct error *err) {
+    const struct device_matrix *matrices = b->matrices + turn % b->count * MATRICES;
+    const struct bench_set *set = &b->set[turn % b->in_turn];
     struct device *device = b->device;
     size_t hidden = b->shape.hidden;
     switch (step) {
     case STEP_NORM:
     case STEP_MLP_NORM:
-        return device_rms_norm(device, b->normed, b->x, b->norm, epsilon, b->batch, hidden, err);
+        return device_rms_norm(device, set->normed, set->x, b->norm, epsilon, b->batch, hidden, err);
     case STEP_QKV:
-        return device_matmul(device, b->wide, b->normed, &matrices[MATRIX_QKV], NULL, b->batch, DEVICE_STORE,
-                             err);
+        return device_matmul(device, set->wide, set->normed, &matrices[MATRIX_QKV], NULL, b->batch,
+                             DEVICE_STORE, err);
     case STEP_ROPE:
-        return device_qk_norm_rope(device, b->wide, b->head_norm, b->head_norm, epsilon, b->cosine, b->sine,
+        return device_qk_norm_rope(device, set->wide, b->head_norm, b->head_norm, epsilon, b->cosine, b->sine,
                                    b->rows, b->shape.heads, b->batch, err);
     case STEP_ATTENTION:
-        return device_attention(device, b->mixed, b->wide, &b->attention, b->starts, b->host_starts, b->texts,
-                                b->scratch, err);
+        return device_attention(device, set->mixed, set->wide, &b->attention, b->starts, b->host_starts,
+                                b->texts, b->scratch, err);
     case STEP_OUT:
-        return device_matmul(device, b->x, b->mixed, &matrices[MATRIX_OUT], NULL, b->batch, DEVICE_ADD, err);
+        return device_matmul(device, set->x, set->mixed, &matrices[MATRIX_OUT], NULL, b->batch, DEVICE_ADD,
+                             err);
     case STEP_GATE_UP:
-        return device_matmul(device, b->wide, b->normed, &matrices[MATRIX_GATE_UP], NULL, b->batch,
+        return device_matmul(device, set->wide, set->normed, &matrices[MATRIX_GATE_UP], NULL, b->batch,
                              DEVICE_STORE, err);
     case STEP_SWIGLU:
-        return device_swiglu(device, b->mixed, b->wide, b->batch, b->shape.intermediate, err);
+        return device_swiglu(device, set->mixed, set->wide, b->batch, b->shape.intermediate, err);
     case STEP_DOWN:
-        return device_matmul(device, b->x, b->mixed, &matrices[MATRIX_DOWN], NULL, b->batch, DEVICE_ADD, err);
+        return device_matmul(device, set->x, set->mixed, &matrices[MATRIX_DOWN], NULL, b->batch, DEVICE_ADD,
+                             err);
     case STEPS:
         break;
     }

@@ -11,6 +11,7 @@ struct bench {
     struct bench_options options; // defaults filled in
     FILE *out;
     struct bench_blocks blocks;
+    size_t turn;      // of the next run that is timed
     const char *part; // that runs now
     json_t *report;
     bool report_failed;
@@ -23,20 +24,26 @@ struct bench_times {
     double peak;           // the greatest, in operations a second, of the peaks measured between the runs
 };
 
-// The seconds of one step, of `runs` one after another: by the device's clock where it queues.
-int bench_run_step(struct bench_blocks *blocks, size_t block, enum bench_step step, int runs, double *seconds,
+// The seconds of one step, of `runs` one after another from this turn on (bench_block_step): by the device's
+// clock where it queues.
+int bench_run_step(struct bench_blocks *blocks, size_t turn, enum bench_step step, int runs, double *seconds,
                    struct error *err);
 
-// Runs these steps (1 << bench_step) of one block once, each to its end, and adds up what each took.
-int bench_run_steps(struct bench_blocks *blocks, size_t block, unsigned steps, double seconds[STEPS],
+// Runs these steps (1 << bench_step) once, each to its end, and adds up what each took.
+int bench_run_steps(struct bench_blocks *blocks, size_t turn, unsigned steps, double seconds[STEPS],
                     struct error *err);
 
-// The fastest of options.repeats runs of these steps of the first block.
+// Runs these steps once in every set of buffers that has its turn: what is measured later finds numbers
+// there.
+int bench_run_in_each(struct bench_blocks *blocks, unsigned steps, double seconds[STEPS], struct error *err);
+
+// The fastest of options.repeats runs of these steps, in turn.
 int bench_time_steps(struct bench *bench, unsigned steps, struct bench_times *out, struct error *err);
 
 // ---- bench_report.c ----
 
-int bench_report_open(struct bench *bench, struct error *err); // prints the device
+// Prints the device. How many blocks and sets of buffers take turns.
+int bench_report_open(struct bench *bench, size_t blocks, size_t sets, struct error *err);
 // Writes what is known into the file, when that is one that can be replaced; otherwise only the end is
 // written, by bench_report_finish.
 int bench_report_save(struct bench *bench, struct error *err);

@@ -97,21 +97,35 @@ static void print_candidates(struct bench *bench, const char *name, double opera
     add_algorithms(bench, figure, lines, count);
 }
 
+static int list_candidates(struct bench *bench, enum bench_matrix matrix, struct device_candidate *lines,
+                           size_t *count, double *free_seconds, struct error *err) {
+    const struct bench_blocks *blocks = &bench->blocks;
+    struct bench_product_buffers buffers = bench_product_buffers(blocks, matrix);
+    void *memory;
+    int status = memory_zeroed(&memory, blocks->count, sizeof(struct device_matrix), err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    struct device_matrix *matrices = memory; // of each block the one
+    for (size_t i = 0; i < blocks->count; i++) {
+        matrices[i] = blocks->matrices[i * MATRICES + matrix];
+    }
+    status = bench->device->ops->matmul_candidates(bench->device, buffers.out, buffers.x, matrices,
+                                                   blocks->count, NULL, buffers.store, lines, CANDIDATES_MOST,
+                                                   count, free_seconds, err);
+    free(matrices);
+    return status;
+}
+
 // The product beside the best algorithm of any kind, then every candidate.
 static int bench_candidates(struct bench *bench, enum bench_matrix matrix, const char *product,
                             double operations, double chosen_seconds, struct error *err) {
-    struct device_candidate *lines = NULL;
     void *memory = NULL;
     size_t count = 0;
     double free_seconds = 0;
-    struct bench_product_buffers buffers = bench_product_buffers(&bench->blocks, matrix);
-    int status = memory_zeroed(&memory, CANDIDATES_MOST, sizeof lines[0], err);
-    lines = memory;
-    if (status == STATUS_OK) {
-        status = bench->device->ops->matmul_candidates(
-            bench->device, buffers.out, buffers.x, &bench->blocks.matrices[matrix], NULL, buffers.store,
-            bench->blocks.workspace, BENCH_WORKSPACE, lines, CANDIDATES_MOST, &count, &free_seconds, err);
-    }
+    int status = memory_zeroed(&memory, CANDIDATES_MOST, sizeof(struct device_candidate), err);
+    struct device_candidate *lines = memory;
+    status = status == STATUS_OK ? list_candidates(bench, matrix, lines, &count, &free_seconds, err) : status;
     if (status == STATUS_OK) {
         char name[96];
         double best = fastest_of(lines, count, free_seconds, chosen_seconds);

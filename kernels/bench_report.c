@@ -57,7 +57,7 @@ int bench_report_finish(struct bench *bench, struct error *err) {
     return bench->options.json != NULL ? write_report(bench, err) : STATUS_OK;
 }
 
-int bench_report_open(struct bench *bench, struct error *err) {
+int bench_report_open(struct bench *bench, size_t blocks, size_t sets, struct error *err) {
     struct device_description about;
     device_describe(bench->device, &about);
     const char *dtype = dtype_name(device_dtype(bench->device));
@@ -66,11 +66,12 @@ int bench_report_open(struct bench *bench, struct error *err) {
             shape->name);
     fflush(bench->out);
     bench->report =
-        json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:s, s:s, s:I, s:I, s:I, s:b, s:[]}", "kind", about.kind,
-                  "name", about.name, "path", about.path, "identity", about.identity, "threads",
+        json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:[]}", "kind",
+                  about.kind, "name", about.name, "path", about.path, "identity", about.identity, "threads",
                   about.threads, "memory", (json_int_t)about.memory, "dtype", dtype, "shape", shape->name,
                   "hidden", (json_int_t)shape->hidden, "intermediate", (json_int_t)shape->intermediate,
-                  "tokens", (json_int_t)bench->options.tokens, "complete", 0, "figures");
+                  "tokens", (json_int_t)bench->options.tokens, "cache", (json_int_t)about.cache, "blocks",
+                  (json_int_t)blocks, "sets", (json_int_t)sets, "complete", 0, "figures");
     if (bench->report == NULL) {
         return error_set(err, STATUS_INTERNAL, "the report on %s cannot be made", about.name);
     }

@@ -54,7 +54,7 @@ static int queue_slice(struct sustained *s, struct error *err) {
     for (int round = 0; round < s->rounds; round++) {
         for (int step = 0; step < STEPS && status == STATUS_OK; step++) {
             status = (products & 1u << step) != 0
-                         ? bench_block_step(blocks, (size_t)round % blocks->count, (enum bench_step)step, err)
+                         ? bench_block_step(blocks, (size_t)round, (enum bench_step)step, err)
                          : STATUS_OK;
         }
     }
@@ -129,7 +129,7 @@ static int prepare(struct sustained *s, struct error *err) {
     double seconds[STEPS] = {0};
     int status = bench_blocks_batch(&bench->blocks, tokens, TEXT_LENGTH, err);
     status =
-        status == STATUS_OK ? bench_run_steps(&bench->blocks, 0, (1u << STEPS) - 1, ignored, err) : status;
+        status == STATUS_OK ? bench_run_in_each(&bench->blocks, (1u << STEPS) - 1, ignored, err) : status;
     status = status == STATUS_OK ? bench_run_steps(&bench->blocks, 0, products, seconds, err) : status;
     double round = seconds[STEP_QKV] + seconds[STEP_OUT] + seconds[STEP_GATE_UP] + seconds[STEP_DOWN];
     s->rounds = (int)fmax(1, fmin(round > 0 ? slice_seconds / round : ROUNDS_MOST, ROUNDS_MOST));

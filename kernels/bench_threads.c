@@ -16,7 +16,7 @@ static int open_blocks(const struct bench *bench, int threads, struct device **d
     options.threads = threads;
     int status = device_open(device, "cpu", &options, err);
     status = status == STATUS_OK
-                 ? bench_blocks_open(blocks, *device, bench->options.shape, 1, SCALING_TOKENS, false, err)
+                 ? bench_blocks_open(blocks, *device, bench->options.shape, 1, 1, SCALING_TOKENS, false, err)
                  : status;
     return status == STATUS_OK ? bench_blocks_batch(blocks, SCALING_TOKENS, SCALING_LENGTH, err) : status;
 }

@@ -63,6 +63,8 @@ struct device_description {
     bool queues;        // calls return before the work is done: queue the next batch before waiting for one
     uint64_t memory;    // bytes in all: RAM or the GPU's
     uint64_t memory_free;
+    uint64_t
+        cache; // bytes of the last cache before memory: a GPU's L2, a processor's third level; 0: not known
 };
 
 void device_describe(const struct device *device, struct device_description *out);

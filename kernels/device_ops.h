@@ -63,13 +63,13 @@ struct device_ops {
                        const void *bias, enum device_store store, struct error *err);
     int (*algorithms)(const struct device *device, struct buffer *text, struct error *err);
     int (*set_algorithms)(struct device *device, const char *text, bool binding, struct error *err);
-    // For benchmarks: every candidate that matmul_tune looks at, and the time of one run of the best
-    // algorithm without its restrictions, which may use `workspace` (DEVICE_SCRATCH; NULL with 0 bytes); 0
-    // where there is none. As matmul_tune otherwise. NULL where there is nothing to choose.
+    // For benchmarks: every candidate that matmul_tune may look at, and the time of one run of the best
+    // algorithm without its restrictions; 0 where there is none. Runs that are timed multiply by these
+    // matrices of one shape in turn. As matmul_tune otherwise. NULL where there is nothing to choose.
     int (*matmul_candidates)(struct device *device, void *out, void *x, const struct device_matrix *matrix,
-                             const void *bias, enum device_store store, void *workspace,
-                             size_t workspace_bytes, struct device_candidate *lines, size_t most,
-                             size_t *count, double *free_seconds, struct error *err);
+                             size_t matrices, const void *bias, enum device_store store,
+                             struct device_candidate *lines, size_t most, size_t *count, double *free_seconds,
+                             struct error *err);
     int (*qk_norm_rope)(struct device *device, void *qkv, const void *q_norm, const void *k_norm,
                         float epsilon, const float *cosine, const float *sine, const int32_t *rope_row,
                         struct device_heads heads, size_t tokens, struct error *err);

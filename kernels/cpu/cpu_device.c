@@ -55,6 +55,8 @@ static void cpu_describe(const struct device *device, struct device_description 
              CPU_KERNELS_VERSION);
     out->threads = cpu->threads;
     limits_memory("", &out->memory, &out->memory_free);
+    long level3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    out->cache = level3 > 0 ? (uint64_t)level3 : 0;
 }
 
 // ---- memory ----

@@ -16,8 +16,11 @@ static const double timed_seconds = 2e-3; // of runs together: launching is not 
 static const double long_seconds =
     2e-2;                               // a run as long as this is measured once more, not MEASUREMENTS times
 static const double warm_seconds = 0.1; // of work, after which a clock has risen
-static const double far = 2;            // of the fastest candidate's time
 static const double launch_seconds = 5e-5; // that one run may wait for the host; shorter ones warm nothing
+
+// What a workspace is full of before a proof: an algorithm that reads what it did not write is unlikely to
+// see no difference between NaN (and counters far from their start) and zeros.
+enum { DIRTY_NAN = 0xff, DIRTY_ZERO = 0 };
 
 enum seed { SEED_INPUT = 1, SEED_PROBES, SEED_OUTPUT, SEED_OUTPUT_PROBES };
 
@@ -91,7 +94,7 @@ static int check_weights(struct trial *trial, struct error *err) {
     struct cuda_device *cuda = trial->cuda;
     size_t bytes =
         size_min(trial->product->rows * row_bytes(trial, trial->product->columns), CUDA_LOAD_BYTES);
-    int status = fetch(cuda, trial->weights, bytes, err);
+    int status = fetch(cuda, trial->matrices->data, bytes, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -144,32 +147,59 @@ static int compare_probes(struct trial *trial, struct candidate *candidate, stru
     return status == STATUS_OK ? digest_update(trial->digest, cuda->loader.ring, bytes, err) : status;
 }
 
+// False when cuBLASLt refuses, be it that the kernel finds no room; what CUDA noted of that is no fault of
+// the next launch.
 static bool run(struct trial *trial, const struct product_call *call) {
-    return cuda_product_run(trial->cuda, trial->product, call) == CUBLAS_STATUS_SUCCESS;
+    bool ran = cuda_product_run(trial->cuda, trial->product, call) == CUBLAS_STATUS_SUCCESS;
+    if (!ran) {
+        (void)cudaGetLastError();
+    }
+    return ran;
+}
+
+// A call of the candidate, by the first matrix.
+static struct product_call call_of(const struct trial *trial, const struct candidate *candidate) {
+    struct product_call call =
+        product_call(trial->product, trial->out, trial->x, trial->matrices->data, trial->bias);
+    call.algorithm = &candidate->algorithm;
+    call.workspace = candidate->workspace;
+    return call;
+}
+
+// A run that finds in the workspace what it must not depend on.
+static int prove_run(struct trial *trial, struct candidate *candidate, const struct product_call *call,
+                     struct error *err) {
+    struct cuda_device *cuda = trial->cuda;
+    int status = STATUS_OK;
+    if (candidate->workspace > 0) {
+        status = cuda_queue_end(
+            cuda, "tuning",
+            cudaMemsetAsync(cuda->workspace, trial->dirty, candidate->workspace, cuda->queue.compute), err);
+    }
+    candidate->ran = status == STATUS_OK && run(trial, call);
+    return status;
 }
 
 // As a forward pass calls it, among random numbers. They are there for DEVICE_STORE, too, others at each
 // place: what an algorithm leaves out shows.
 static int prove_call(struct trial *trial, struct candidate *candidate, struct error *err) {
     const struct product *product = trial->product;
-    struct product_call call = product_call(product, trial->out, trial->x, trial->weights, trial->bias);
-    call.algorithm = &candidate->algorithm;
+    struct product_call call = call_of(trial, candidate);
     cudaError_t result = fill(trial, trial->out, product->rows, SEED_OUTPUT);
     if (product->store == DEVICE_ADD && result == cudaSuccess) {
         result = fill_probes(trial, trial->out, product->rows, SEED_OUTPUT_PROBES);
     }
     int status = cuda_queue_end(trial->cuda, "tuning", result, err);
-    candidate->ran = status == STATUS_OK && run(trial, &call);
-    return candidate->ran ? compare_probes(trial, candidate, err) : status;
+    status = status == STATUS_OK ? prove_run(trial, candidate, &call, err) : status;
+    return status == STATUS_OK && candidate->ran ? compare_probes(trial, candidate, err) : status;
 }
 
 // out = 0, then out += x W^T, then out -= x W^T; without the bias, which would not cancel.
 static int prove_remainder(struct trial *trial, struct candidate *candidate, struct error *err) {
     struct cuda_device *cuda = trial->cuda;
     size_t bytes = row_bytes(trial, trial->product->rows);
-    struct product_call call =
-        product_call(trial->product, trial->out, trial->x, trial->weights, cuda->loader.landing);
-    call.algorithm = &candidate->algorithm;
+    struct product_call call = call_of(trial, candidate);
+    call.bias = cuda->loader.landing;
     call.kept = 1;
     cudaError_t result =
         cudaMemsetAsync(cuda->loader.landing, 0, size_min(bytes, CUDA_LOAD_BYTES), cuda->queue.compute);
@@ -177,40 +207,51 @@ static int prove_remainder(struct trial *trial, struct candidate *candidate, str
         result = cudaMemsetAsync(trial->out, 0, cuda->base.tokens * bytes, cuda->queue.compute);
     }
     int status = cuda_queue_end(cuda, "tuning", result, err);
-    candidate->ran = status == STATUS_OK && run(trial, &call);
+    status = status == STATUS_OK ? prove_run(trial, candidate, &call, err) : status;
     call.scale = -1;
-    candidate->ran = candidate->ran && run(trial, &call);
-    return candidate->ran ? compare_probes(trial, candidate, err) : status;
+    status = status == STATUS_OK && candidate->ran ? prove_run(trial, candidate, &call, err) : status;
+    return status == STATUS_OK && candidate->ran ? compare_probes(trial, candidate, err) : status;
 }
 
-int trial_prove(struct trial *trial, struct candidate *candidate, struct error *err) {
-    candidate->stable = true;
+// Both proofs, each run with a workspace that is full of this byte.
+static int prove(struct trial *trial, struct candidate *candidate, int byte, struct error *err) {
+    trial->dirty = byte;
     int status = prove_call(trial, candidate, err);
     if (status == STATUS_OK && candidate->ran) {
         status = prove_remainder(trial, candidate, err);
     }
-    candidate->stable = candidate->stable && candidate->ran;
     return status == STATUS_OK ? digest_finish(trial->digest, candidate->bits, err) : status;
+}
+
+int trial_prove(struct trial *trial, struct candidate *candidate, struct error *err) {
+    candidate->proved = true;
+    candidate->stable = true;
+    int status = prove(trial, candidate, DIRTY_NAN, err);
+    if (status == STATUS_OK && candidate->workspace > 0 && candidate->ran && candidate->stable) {
+        char before[DIGEST_HEX];
+        memcpy(before, candidate->bits, sizeof before);
+        status = prove(trial, candidate, DIRTY_ZERO, err);
+        candidate->stable = candidate->stable && strcmp(before, candidate->bits) == 0;
+    }
+    candidate->stable = candidate->stable && candidate->ran;
+    return status;
 }
 
 // ---- the time ----
 
 // Seconds of one run, from `runs` of them; 0 when cuBLASLt refuses.
-static int time_runs(struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, void *workspace,
-                     size_t workspace_bytes, int runs, double *seconds, struct error *err) {
+static int time_runs(struct trial *trial, const struct candidate *candidate, int runs, double *seconds,
+                     struct error *err) {
     struct cuda_device *cuda = trial->cuda;
     struct device_mark mark;
     struct device_times times;
     bool ran = true;
-    struct product_call call =
-        product_call(trial->product, trial->out, trial->x, trial->weights, trial->bias);
-    call.algorithm = algorithm;
-    call.workspace = workspace;
-    call.workspace_bytes = workspace_bytes;
+    struct product_call call = call_of(trial, candidate);
     int status = cuda_mark(&cuda->base, &mark, err);
     status =
         status == STATUS_OK ? cuda_queue_begin(cuda, CUDA_COMPUTING, "tuning", trial->out, 0, err) : status;
     for (int i = 0; i < runs && status == STATUS_OK && ran; i++) {
+        call.weights = trial->matrices[trial->turn++ % trial->matrix_count].data;
         ran = run(trial, &call);
     }
     status = status == STATUS_OK ? cuda_mark(&cuda->base, &mark, err) : status;
@@ -221,44 +262,44 @@ static int time_runs(struct trial *trial, const cublasLtMatmulAlgo_t *algorithm,
 
 // cuBLASLt loads a kernel when it is first run, which takes many times as long as the run: each round
 // corrects what one run takes.
-int trial_warm_up(struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, bool *ran, struct error *err) {
+int trial_warm_up(struct trial *trial, const struct candidate *candidate, bool *ran, struct error *err) {
     double worked = 0;
     double once;
-    int status = time_runs(trial, algorithm, NULL, 0, 1, &once, err);
+    int status = time_runs(trial, candidate, 1, &once, err);
     *ran = once > 0;
     for (int i = 0; status == STATUS_OK && once > launch_seconds && worked < warm_seconds && i < ROUNDS_MOST;
          i++) {
         int runs = (int)(warm_seconds / ROUNDS / once) + 1;
-        status = time_runs(trial, algorithm, NULL, 0, runs, &once, err);
+        status = time_runs(trial, candidate, runs, &once, err);
         worked += once * runs;
     }
     return status;
 }
 
-static int measurements(double once, double fastest) {
-    if (once <= 0 || (fastest > 0 && once >= far * fastest + launch_seconds)) {
-        return 0;
+int trial_glance(struct trial *trial, struct candidate *candidate, struct error *err) {
+    int status = STATUS_OK;
+    bool ran = candidate->proved && candidate->ran;
+    if (!candidate->proved) {
+        status = time_runs(trial, candidate, 1, &candidate->once, err);
+        ran = candidate->once > 0;
     }
-    return once < long_seconds ? MEASUREMENTS : 1;
+    return status == STATUS_OK && ran ? time_runs(trial, candidate, 1, &candidate->once, err) : status;
 }
 
-// The best of a few measurements, after a run that is not counted (it may load the kernel): what else the
-// machine does only makes them longer.
-int trial_time(struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, void *workspace,
-               size_t workspace_bytes, double fastest, double *seconds, struct error *err) {
-    double once = 0;
-    int status = time_runs(trial, algorithm, workspace, workspace_bytes, 1, &once, err);
-    status = status == STATUS_OK && once > 0
-                 ? time_runs(trial, algorithm, workspace, workspace_bytes, 1, &once, err)
-                 : status;
+// What else the machine does only makes a run longer: the best counts.
+int trial_measure(struct trial *trial, struct candidate *candidate, struct error *err) {
+    double once = candidate->once;
     double fitting = once > 0 ? timed_seconds / once : 0;
     int runs = fitting < 1 ? 1 : (fitting < RUNS_MOST ? (int)fitting : RUNS_MOST);
-    int times = measurements(once, fastest);
-    *seconds = once;
+    int times = once <= 0 ? 0 : (once < long_seconds ? MEASUREMENTS : 1);
+    int status = STATUS_OK;
+    candidate->seconds = once;
     for (int i = 0; i < times && status == STATUS_OK; i++) {
         double took;
-        status = time_runs(trial, algorithm, workspace, workspace_bytes, runs, &took, err);
-        *seconds = status == STATUS_OK && took > 0 && took < *seconds ? took : *seconds;
+        status = time_runs(trial, candidate, runs, &took, err);
+        if (status == STATUS_OK && took > 0 && took < candidate->seconds) {
+            candidate->seconds = took;
+        }
     }
     return status;
 }

@@ -8,6 +8,16 @@
 // result: what is left is the rounding's remainder, whose bits are those of the sum's lower half. (With what
 // was there kept, also for DEVICE_STORE: should cuBLASLt launch another kernel where nothing is kept, the
 // first proof is the one of that kernel.)
+//
+// An algorithm that asks for workspace is proved twice, each run finding other bytes in it: what it reads
+// without having written it shows in its bits.
+//
+// Times. Runs follow one another over the same x and out, and in tuning over the same weights, so that a part
+// of what they read is still in the L2. Computed for the smallest matrix of Qwen3-8B (o_proj, 33.6 MB) and
+// 8,192 tokens on an H200 (50 MB of L2, 4.8 TB/s): x and out, 134 MB, pass through the L2 between two runs;
+// if the weights stayed all the same, that would save at most 7 us of about 360, and the same for every
+// candidate. So the choice does without other matrices; benchmarks, whose figures it would flatter, give
+// several.
 #ifndef STRATA_KERNELS_CUDA_ALGORITHM_TRIAL_H
 #define STRATA_KERNELS_CUDA_ALGORITHM_TRIAL_H
 
@@ -18,10 +28,13 @@ enum { TRIAL_PLACES = 16 }; // at most
 
 struct candidate {
     cublasLtMatmulAlgo_t algorithm;
+    size_t workspace; // bytes that it asks for
+    bool proved;      // what follows is known
     bool ran;
-    bool stable;           // the probes' bits are the same at every place
-    double seconds;        // of one run; 0: not timed
+    bool stable;           // the probes' bits are the same at every place, whatever was in the workspace
     char bits[DIGEST_HEX]; // of the probes' results
+    double once;           // seconds of one run by itself; 0: not timed
+    double seconds;        // of one among others; 0: not measured
 };
 
 struct trial { // of one shape
@@ -29,27 +42,32 @@ struct trial { // of one shape
     struct product *product;
     void *out; // activation buffers of plan.tokens rows
     void *x;
-    const void *weights;
+    const struct device_matrix *matrices; // whose weights runs that are timed multiply by in turn
+    size_t matrix_count;
+    size_t turn; // the next of them
     const void *bias;
     size_t probes; // rows
     size_t place_count;
     size_t places[TRIAL_PLACES]; // rows at which the probes begin
+    int dirty;                   // the byte that a workspace is full of before a run of the proof
     struct digest *digest;       // the caller's
 };
 
 // Fills x with random rows and the probes; refuses weights that are zeros, which prove nothing.
 int trial_begin(struct trial *trial, struct error *err);
 
-// Sets ran, stable and bits. An algorithm that cuBLASLt refuses to run is no error.
+// Sets proved, ran, stable and bits. An algorithm that cuBLASLt refuses to run is no error.
 int trial_prove(struct trial *trial, struct candidate *candidate, struct error *err);
 
 // Runs the algorithm until the GPU's clock has risen, unless a run is over before it could; *ran is false
 // when cuBLASLt refuses it.
-int trial_warm_up(struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, bool *ran, struct error *err);
+int trial_warm_up(struct trial *trial, const struct candidate *candidate, bool *ran, struct error *err);
 
-// Seconds of one run, 0 when cuBLASLt refuses it. fastest: the best known (0: none); less is measured where
-// the first run is far from it.
-int trial_time(struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, void *workspace,
-               size_t workspace_bytes, double fastest, double *seconds, struct error *err);
+// Sets `once`; 0 when cuBLASLt refuses to run it. Of a candidate that never ran the first run is not counted:
+// it may load the kernel.
+int trial_glance(struct trial *trial, struct candidate *candidate, struct error *err);
+
+// Sets `seconds`, after trial_glance: the best of a few measurements.
+int trial_measure(struct trial *trial, struct candidate *candidate, struct error *err);
 
 #endif

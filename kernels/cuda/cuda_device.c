@@ -41,6 +41,7 @@ static void cuda_describe(const struct device *device, struct device_description
     out->threads = cuda->loader.threads;
     out->queues = true;
     cuda_memory(device, &out->memory, &out->memory_free);
+    out->cache = (uint64_t)cuda->cache;
 }
 
 static const struct device_ops cuda_ops = {
@@ -126,6 +127,8 @@ static int read_properties(struct cuda_device *cuda, struct error *err) {
     status = status == STATUS_OK
                  ? read_attribute(&cuda->multiprocessors, cudaDevAttrMultiProcessorCount, cuda->index, err)
                  : status;
+    status =
+        status == STATUS_OK ? read_attribute(&cuda->cache, cudaDevAttrL2CacheSize, cuda->index, err) : status;
     status = status == STATUS_OK
                  ? cuda_check(cudaDriverGetVersion(&cuda->driver), "cudaDriverGetVersion", NULL, err)
                  : status;

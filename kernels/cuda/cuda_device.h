@@ -23,6 +23,8 @@ enum {
     CUDA_LOAD_SLOTS = 4,       // of the pinned ring
     CUDA_LOAD_BYTES = 8 << 20, // of a slot
     CUDA_PRODUCTS = 256,       // shapes of products
+    // That an algorithm may ask for: what NVIDIA recommends for Hopper, where the fastest may want it.
+    CUDA_WORKSPACE_BYTES = 32 << 20,
     ALGORITHM_NAME = 160,
 };
 
@@ -94,6 +96,7 @@ struct product { // out [tokens, rows] = x [tokens, columns] W^T
     enum product_name named;
     size_t tuned; // the turn in which it was tuned, from 1 on; 0: it was not
     cublasLtMatmulAlgo_t algorithm;
+    size_t workspace; // bytes that `algorithm` asks for, at most CUDA_WORKSPACE_BYTES
     cublasLtMatmulDesc_t operation;
     cublasLtMatrixLayout_t
         weights; // column-major [columns, rows]: a row-major matrix, transposed in the product
@@ -111,6 +114,7 @@ struct cuda_device {
     struct device base;
     int index;
     int multiprocessors;
+    int cache;      // bytes of the L2
     int capability; // 90: compute capability 9.0
     int driver;     // version as cudaDriverGetVersion gives it
     char name[128];
@@ -122,8 +126,9 @@ struct cuda_device {
     struct cublaslt lt;
     struct product products[CUDA_PRODUCTS];
     size_t product_count;
-    size_t tuned; // products
-    bool warm;    // its clock has risen: candidates were timed
+    void *workspace; // [CUDA_WORKSPACE_BYTES] of the products, which all run on `compute`, one after another
+    size_t tuned;    // products
+    bool warm;       // its clock has risen: candidates were timed
     struct tile_list tiles;
 };
 
@@ -203,8 +208,7 @@ struct product_call {
     const void *x;
     const void *weights;
     const void *bias; // when the product has one
-    void *workspace;  // NULL: none
-    size_t workspace_bytes;
+    size_t workspace; // bytes that the algorithm asks for
 };
 
 // What a product is called with in a forward pass.
@@ -213,6 +217,7 @@ static inline struct product_call product_call(const struct product *product, vo
     return (struct product_call){.algorithm = &product->algorithm,
                                  .scale = 1,
                                  .kept = product->store == DEVICE_ADD ? 1 : 0,
+                                 .workspace = product->workspace,
                                  .out = out,
                                  .x = x,
                                  .weights = weights,
@@ -223,11 +228,11 @@ static inline struct product_call product_call(const struct product *product, vo
 cublasStatus_t cuda_product_run(struct cuda_device *cuda, const struct product *product,
                                 const struct product_call *call);
 
-// Up to `most` algorithms by expected speed. Restricted: no workspace, no split over columns, nothing added
-// up out of order. *count may be 0.
+// Up to `most` algorithms by expected speed that do with the workspace. Restricted: nothing is added up out
+// of order. *count may be 0.
 int cuda_product_heuristics(struct cuda_device *cuda, struct product *product, bool restricted,
-                            size_t workspace_bytes, cublasLtMatmulHeuristicResult_t *results, int most,
-                            int *count, struct error *err);
+                            cublasLtMatmulHeuristicResult_t *results, int most, int *count,
+                            struct error *err);
 void cuda_products_destroy(struct cuda_device *cuda);
 
 // ---- algorithms.c ----
@@ -238,7 +243,7 @@ int cuda_product_choose(struct cuda_device *cuda, struct product *product, struc
 int cuda_matmul_tune(struct device *device, void *out, void *x, const struct device_matrix *matrix,
                      const void *bias, enum device_store store, struct error *err);
 int cuda_matmul_candidates(struct device *device, void *out, void *x, const struct device_matrix *matrix,
-                           const void *bias, enum device_store store, void *workspace, size_t workspace_bytes,
+                           size_t matrices, const void *bias, enum device_store store,
                            struct device_candidate *lines, size_t most, size_t *count, double *free_seconds,
                            struct error *err);
 

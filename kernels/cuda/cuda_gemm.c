@@ -115,16 +115,17 @@ int cuda_product_find(struct cuda_device *cuda, const struct device_matrix *matr
 // ---- algorithms that cuBLASLt expects to be fast ----
 
 int cuda_product_heuristics(struct cuda_device *cuda, struct product *product, bool restricted,
-                            size_t workspace_bytes, cublasLtMatmulHeuristicResult_t *results, int most,
-                            int *count, struct error *err) {
+                            cublasLtMatmulHeuristicResult_t *results, int most, int *count,
+                            struct error *err) {
     const struct cublaslt *lt = &cuda->lt;
+    const size_t workspace = CUDA_WORKSPACE_BYTES;
     const uint32_t in_order = CUBLASLT_REDUCTION_SCHEME_NONE;
     cublasLtMatmulPreference_t preference = NULL;
     *count = 0;
     cublasStatus_t result = lt->MatmulPreferenceCreate(&preference);
     if (result == CUBLAS_STATUS_SUCCESS) {
         result = lt->MatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                  &workspace_bytes, sizeof workspace_bytes);
+                                                  &workspace, sizeof workspace);
     }
     if (restricted && result == CUBLAS_STATUS_SUCCESS) {
         result = lt->MatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
@@ -159,7 +160,8 @@ cublasStatus_t cuda_product_run(struct cuda_device *cuda, const struct product *
     }
     return lt->Matmul(lt->handle, product->operation, &call->scale, call->weights, product->weights, call->x,
                       product->input, &call->kept, call->out, product->output, call->out, product->output,
-                      call->algorithm, call->workspace, call->workspace_bytes, cuda->queue.compute);
+                      call->algorithm, call->workspace > 0 ? cuda->workspace : NULL, call->workspace,
+                      cuda->queue.compute);
 }
 
 // When the device failed cuBLASLt says less than CUDA does, and what it met on the way is no last error of

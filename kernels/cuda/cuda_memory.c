@@ -8,6 +8,9 @@ static size_t tiles_bytes(size_t tokens) {
     return attention_tiles_most(tokens) * sizeof(struct attention_tile);
 }
 
+// What the driver takes later is not in the plan: a kernel of cuBLASLt is loaded when it is first run, which
+// tuning does, after the plan was checked. That is for the reserve (memory_reserve_gb) to cover; without one,
+// an algorithm whose kernel finds no room does not run and is passed over.
 int cuda_plan_own(const struct device *device, struct device_plan *plan, struct error *err) {
     size_t tiles;
     (void)device;
@@ -17,6 +20,7 @@ int cuda_plan_own(const struct device *device, struct device_plan *plan, struct 
     tiles = tiles_bytes(plan->tokens);
     int status = device_plan_add(plan, DEVICE_SCRATCH, tiles, err);
     status = status == STATUS_OK ? device_plan_add(plan, DEVICE_SCRATCH, CUDA_LOAD_BYTES, err) : status;
+    status = status == STATUS_OK ? device_plan_add(plan, DEVICE_SCRATCH, CUDA_WORKSPACE_BYTES, err) : status;
     return status == STATUS_OK
                ? device_plan_add(plan, DEVICE_STAGING, (size_t)CUDA_LOAD_SLOTS * CUDA_LOAD_BYTES, err)
                : status;
@@ -75,6 +79,9 @@ int cuda_prepare(struct device *device, struct error *err) {
     int status = device_take(device, DEVICE_SCRATCH, tiles_bytes(device->tokens), &tiles, err);
     status = status == STATUS_OK
                  ? device_take(device, DEVICE_SCRATCH, CUDA_LOAD_BYTES, &cuda->loader.landing, err)
+                 : status;
+    status = status == STATUS_OK
+                 ? device_take(device, DEVICE_SCRATCH, CUDA_WORKSPACE_BYTES, &cuda->workspace, err)
                  : status;
     status = status == STATUS_OK
                  ? device_take(device, DEVICE_STAGING, (size_t)CUDA_LOAD_SLOTS * CUDA_LOAD_BYTES, &ring, err)

@@ -18,8 +18,8 @@ def names(report, part):
     return [figure["what"] for figure in report["figures"] if figure["part"] == part]
 
 
-def emulated(*words, **settings):
-    return strata("bench", "--device", "cuda:0", "--shape", "tiny", "--tokens", "64", "--repeats", "1", *words,
+def emulated(*words, tokens=64, **settings):
+    return strata("bench", "--device", "cuda:0", "--shape", "tiny", "--repeats", "1", "--tokens", tokens, *words,
                   environment=clean_environment(**{f"CUDA_EMULATION_{name}": str(value) for name, value in settings.items()}),
                   program=support.EMULATED)
 
@@ -91,6 +91,19 @@ def test_sustained_without_monitoring(tmp_path):
     report = json.loads(file.read_text())
     check_sustained(report)
     assert len(report["figures"]) == 3 and report["throttle_reasons"] == "unknown"
+
+
+@needs_emulation
+@pytest.mark.parametrize("part, tokens, blocks, sets", [("products", 64, 32, 1), ("rows", 64, 1, 8), ("rows", 16384, 1, 3),
+                                                        ("copies", 64, 1, 1)])
+def test_data_beyond_the_cache(tmp_path, part, tokens, blocks, sets):
+    """What is timed over and over lies in more memory than two of the GPU's caches, as far as that is sensible."""
+    file = tmp_path / "bench.json"
+    done = emulated("--json", file, "--part", part, tokens=tokens)
+    assert done.code == OK, done
+    report = json.loads(file.read_text())
+    assert (report["cache"], report["blocks"], report["sets"]) == (4 << 20, blocks, sets)
+    assert all(figure["value"] > 0 for figure in report["figures"])
 
 
 def test_a_run_that_is_cut_off_leaves_what_it_had(tmp_path):

@@ -221,7 +221,7 @@ def test_runs_with_other_algorithms_share_a_profile(reference, tmp_path):
 
 def test_a_plan_that_does_not_fit_is_refused_with_what_would(on_cpu, tmp_path):
     job = on_gpu(on_cpu, tmp_path, model={"memory_reserve_gb": 0.01})
-    tight = {"MEMORY": 64 << 20, "FREE": 10 << 20}
+    tight = {"MEMORY": 64 << 20, "FREE": 42 << 20}
     for done in (support.strata("check", job.file, program=job.program, environment=emulation(**tight)),
                  job.run(environment=emulation(**tight), expect=DEVICE)):
         text = done.out + done.err
@@ -238,7 +238,7 @@ def test_the_budget_that_would_fit_fits(tmp_path):
     made.run()
     job = on_gpu(made, tmp_path / "refused", model={"memory_reserve_gb": 0})
     advised = None
-    for free in range(8 << 20, 10 << 20, 160 << 10):
+    for free in range(40 << 20, 42 << 20, 160 << 10):
         room = emulation(MEMORY=64 << 20, FREE=free)
         done = support.strata("check", job.file, program=job.program, environment=room)
         found = re.search(r"the largest batch\.tokens that would fit is (\d+)", done.out + done.err)

@@ -78,8 +78,8 @@ def test_on_the_emulated_gpu(tmp_path):
         assert figure["of"] == "best of any algorithm" and figure["limit"] == free["value"] >= figure["value"]
     assert {f["of"] for f in bench if f["what"].startswith("attention")} == {"peak of mma.sync"}
     assert "peak of mma.sync" in figures and "peak of this device's dtype" not in figures
-    for figure in products:  # two of the emulation's five add up alike, one gives bits that depend on the place
-        assert (figure["candidates"], figure["groups"], figure["chosen_group_size"], figure["unfit"]) == (5, 3, 2, 1)
+    for figure in products:  # three of the emulation's eight add up alike, three give bits that depend on the place or the workspace
+        assert (figure["candidates"], figure["groups"], figure["chosen_group_size"], figure["unfit"]) == (8, 3, 3, 3)
 
 
 AS_ON_A_GPU = """

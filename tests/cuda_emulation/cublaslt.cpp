@@ -33,7 +33,7 @@ namespace {
 using namespace emulation;
 
 // How the sum over k is cut: into pieces that are summed for themselves and then added, in a certain order.
-enum class Order { Whole, Halves, ByPlace, ByRows, Shuffled, Tf32 };
+enum class Order { Whole, Halves, ByPlace, ByRows, Shuffled, Tf32, Counted };
 
 struct Known {
     uint64_t id;
@@ -41,17 +41,29 @@ struct Known {
     double rate; // operations a second that it claims to reach
     bool works;
     bool float32_only;
+    size_t workspace;
+    bool unwritten; // adds a number of the workspace that nobody wrote to all that it sums up
 };
+constexpr size_t MEGABYTE = 1 << 20;
 // 47 multiplies float32 numbers as TF32, as variables of the environment can ask for.
-// Equal bits: 7 and 6, which is nearly as fast as 11. Equal wherever a row stands: 6, 7, 11, and 24 as long
-// as the number of rows stays.
+// Equal bits: 7, 12 and 6, which is nearly as fast as 11. Equal wherever a row stands: these, and 24 as long
+// as the number of rows stays. 12, 13, 15 and 17 ask for a workspace. 13 and 15 read what they have not
+// written: 13 a number, 15 a counter that it takes for zero at first, and sums in another order when it is
+// not. 17 asks for more than others have to spare.
 const Known known[] = {
-    {47, Order::Tf32, 3.0e10, true, true},      {66, Order::ByPlace, 2.0e10, true, false},
-    {21, Order::Shuffled, 1.9e10, true, false}, {31, Order::Whole, 1.8e10, false, false},
-    {11, Order::Halves, 1.4e10, true, false},   {6, Order::Whole, 1.38e10, true, false},
-    {24, Order::ByRows, 1.2e10, true, false},   {7, Order::Whole, 1.0e10, true, false},
+    {47, Order::Tf32, 3.0e10, true, true, 0, false},
+    {17, Order::Whole, 2.5e10, true, false, 32 * MEGABYTE + 256, false},
+    {13, Order::Whole, 2.2e10, true, false, 2 * MEGABYTE, true},
+    {15, Order::Counted, 2.1e10, true, false, 32 * MEGABYTE, false},
+    {66, Order::ByPlace, 2.0e10, true, false, 0, false},
+    {21, Order::Shuffled, 1.9e10, true, false, 64 << 10, false},
+    {31, Order::Whole, 1.8e10, false, false, 0, false},
+    {11, Order::Halves, 1.4e10, true, false, 0, false},
+    {6, Order::Whole, 1.39e10, true, false, 0, false},
+    {24, Order::ByRows, 1.2e10, true, false, 0, false},
+    {12, Order::Whole, 1.1e10, true, false, MEGABYTE, false},
+    {7, Order::Whole, 1.0e10, true, false, 0, false},
 };
-constexpr size_t SPLIT_WORKSPACE = 64 << 10;
 
 enum Word {
     ID,
@@ -73,7 +85,8 @@ const Known *find_known(const cublasLtMatmulAlgo_t *algorithm) {
     return nullptr;
 }
 
-cublasLtMatmulAlgo_t make_algorithm(const Known &of) {
+// Variants of an algorithm differ in the swizzling of blocks, and each is slower than the one before.
+cublasLtMatmulAlgo_t make_algorithm(const Known &of, uint64_t variant) {
     cublasLtMatmulAlgo_t algorithm{};
     bool split = of.order == Order::Shuffled;
     algorithm.data[ID] = of.id;
@@ -81,12 +94,18 @@ cublasLtMatmulAlgo_t make_algorithm(const Known &of) {
     algorithm.data[SPLIT] = split ? 4 : 1;
     algorithm.data[REDUCTION] =
         static_cast<uint64_t>(split ? CUBLASLT_REDUCTION_SCHEME_INPLACE : CUBLASLT_REDUCTION_SCHEME_NONE);
+    algorithm.data[SWIZZLING] = variant;
     algorithm.data[STAGES] = 11;
     return algorithm;
 }
 
 size_t workspace_of(const cublasLtMatmulAlgo_t &algorithm) {
-    return algorithm.data[SPLIT] > 1 ? SPLIT_WORKSPACE : 0;
+    const Known *found = find_known(&algorithm);
+    return found != nullptr ? found->workspace : 0;
+}
+
+bool runs(const Known *found, const cublasLtMatmulAlgo_t *algorithm) {
+    return found != nullptr && found->works && algorithm->data[SWIZZLING] >= settings().broken_variants;
 }
 
 // A setting makes one algorithm the fastest: a machine on which timings come out differently.
@@ -130,6 +149,7 @@ struct Product { // as a call gave it; everything is copied, because it is done 
     Known algorithm;
     uint64_t splits;
     uint64_t shuffle;
+    float *workspace;
 };
 
 constexpr uint64_t LANES = 32; // numbers of a column of the result that are summed side by side
@@ -147,6 +167,8 @@ uint64_t pieces_of(const Product &p, uint64_t j, bool *backwards) {
         return j % 32 < 16 ? 1 : 3;
     case Order::ByRows:
         return 2 + p.d.columns % 3;
+    case Order::Counted: // the workspace's first bytes, before anything wrote there
+        return p.shuffle == 0 ? 1 : 2;
     case Order::Shuffled:
         *backwards = (p.shuffle & 1) != 0;
         return p.splits;
@@ -205,8 +227,22 @@ float factor(const Product &p, const void *data, int type, uint64_t i) {
     return value;
 }
 
-void multiply(const Product &p) {
+// What the algorithm reads of the workspace without having written it, and then all of it is written.
+float use_workspace(Product &p) {
+    uint32_t counter;
+    float unwritten = p.algorithm.unwritten ? p.workspace[0] : 0;
+    std::memcpy(&counter, p.workspace, sizeof counter);
+    p.shuffle = p.algorithm.order == Order::Counted ? counter : p.shuffle;
+    std::memset(p.workspace, 0x3f, p.algorithm.workspace);
+    if (p.algorithm.order == Order::Counted) {
+        std::memset(p.workspace, 0, sizeof counter);
+    }
+    return unwritten;
+}
+
+void multiply(Product p) {
     uint64_t k_count = p.b.rows;
+    float unwritten = p.algorithm.workspace > 0 ? use_workspace(p) : 0;
     std::vector<float> panel(k_count * LANES);
     std::vector<float> input(k_count * p.b.columns);
     for (uint64_t j = 0; j < p.b.columns; j++) {
@@ -224,6 +260,9 @@ void multiply(const Product &p) {
         for (uint64_t j = 0; j < p.d.columns; j++) {
             float sums[LANES];
             sum_column(p, panel.data(), &input[j * k_count], j, sums);
+            for (float &sum : sums) {
+                sum += unwritten;
+            }
             finish_column(p, i, j, sums);
         }
     }
@@ -424,9 +463,11 @@ extern "C" cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cubla
                                                          int *count) {
     *count = 0;
     cublasStatus_t status = check_shapes(*desc, *a, *b, *c, *d);
-    for (size_t i = 0;
-         i < sizeof known / sizeof known[0] && *count < requested && status == CUBLAS_STATUS_SUCCESS; i++) {
-        cublasLtMatmulAlgo_t algorithm = make_algorithm(known[i]);
+    constexpr size_t KNOWN = sizeof known / sizeof known[0];
+    for (size_t n = 0;
+         n < KNOWN * settings().variants && *count < requested && status == CUBLAS_STATUS_SUCCESS; n++) {
+        size_t i = n % KNOWN;
+        cublasLtMatmulAlgo_t algorithm = make_algorithm(known[i], n / KNOWN);
         bool allowed = (algorithm.data[REDUCTION] & ~static_cast<uint64_t>(preference->reductions)) == 0 &&
                        workspace_of(algorithm) <= preference->workspace &&
                        (a->type == CUDA_R_32F || !known[i].float32_only);
@@ -444,7 +485,7 @@ extern "C" cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatm
                                                   cublasLtMatmulHeuristicResult_t *result) {
     const Known *found = find_known(algorithm);
     cublasStatus_t status = check_shapes(*desc, *a, *b, *c, *d);
-    if (status == CUBLAS_STATUS_SUCCESS && (found == nullptr || !found->works)) {
+    if (status == CUBLAS_STATUS_SUCCESS && !runs(found, algorithm)) {
         status = CUBLAS_STATUS_NOT_SUPPORTED;
     }
     *result = {*algorithm, workspace_of(*algorithm), status, 1.0f, {}};
@@ -514,7 +555,7 @@ extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t 
     if (status != CUBLAS_STATUS_SUCCESS) {
         return status;
     }
-    if (found == nullptr || !found->works) {
+    if (!runs(found, algorithm)) {
         return CUBLAS_STATUS_NOT_SUPPORTED;
     }
     if (workspace_of(*algorithm) > workspace_bytes) {
@@ -526,6 +567,9 @@ extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t 
     must_be_device("D", d, bytes_of(*d_layout));
     if (workspace_of(*algorithm) > 0) {
         must_be_device("the workspace", workspace, workspace_bytes);
+        if (reinterpret_cast<uintptr_t>(workspace) % 256 != 0) {
+            violation("cublasLtMatmul: the workspace is not aligned to 256 bytes");
+        }
     }
     if (desc->epilogue == CUBLASLT_EPILOGUE_BIAS) {
         must_be_device("the bias", desc->bias, d_layout->rows * size_of(d_layout->type));
@@ -544,7 +588,9 @@ extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t 
               0,
               *found,
               algorithm->data[SPLIT],
-              random_below(2)};
+              random_below(2),
+              static_cast<float *>(workspace)};
+    p.algorithm.rate /= 1 + 0.2 * static_cast<double>(algorithm->data[SWIZZLING]);
     std::memcpy(&p.alpha, alpha, sizeof p.alpha);
     std::memcpy(&p.beta, beta, sizeof p.beta);
     return status_of(call.end(queue_work(stream, Kind::Kernel, "cublasLtMatmul", [p] { multiply(p); })));

@@ -31,6 +31,8 @@ struct Settings {
     uint64_t seed; // 0: work is done when it is waited for and not before
     bool has_cublaslt;
     bool has_nvml;
+    uint64_t variants;        // of each cuBLASLt algorithm
+    uint64_t broken_variants; // of these, the first ones that do not run
 };
 const Settings &settings();
 

@@ -43,6 +43,15 @@ static Settings read_settings() {
     s.seed = number("SEED", 1);
     s.has_cublaslt = number("CUBLASLT", 1) != 0;
     s.has_nvml = number("NVML", 1) != 0;
+    s.variants = 1;
+    if (const char *variants = setting("VARIANTS")) {
+        unsigned long long many, broken;
+        if (std::sscanf(variants, "%llu:%llu", &many, &broken) != 2 || many == 0 || many > 1000) {
+            violation("CUDA_EMULATION_VARIANTS is '%s', not NUMBER:BROKEN", variants);
+        }
+        s.variants = many;
+        s.broken_variants = broken;
+    }
     if (const char *slow = setting("SLOW")) {
         unsigned long long from;
         if (std::sscanf(slow, "%llu:%lf", &from, &s.slow_milliseconds) != 2 || from == 0) {
