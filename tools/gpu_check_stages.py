@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gpu_check_parts import OTHER_ENDS
 from gpu_check_process import Failed, LeftOut, Processes, Stopped
-from gpu_check_table import judge, table_text
+from gpu_check_table import judge, row, table_text
 
 
 @dataclasses.dataclass
@@ -158,15 +158,19 @@ class Check:
             raise
         except Exception as fault:  # any part may fail in any way: the others are still worth having
             record.update(state="failed", word=f"{type(fault).__name__}: {fault}")
-            with open(self.out / "programs.log", "a", encoding="utf-8", errors="replace") as log:
-                log.write(f"==== {part.name}\n{traceback.format_exc()}\n")
+            self.trace(part.name)
         finally:
             record["seconds"] = round(time.monotonic() - began, 1)
             self.parts.append(record)
             self.say(f"{record['state']:<8} {record['seconds']:6.1f} s  {' '.join(record['word'].split())[:400]}")
-            self.processes.gather()
+            with contextlib.suppress(OSError):  # a full disk: the table is still printed
+                self.processes.gather()
             self.keep()
         return record["state"]
+
+    def trace(self, name):
+        with contextlib.suppress(OSError), open(self.out / "programs.log", "a", encoding="utf-8", errors="replace") as log:
+            log.write(f"==== {name}\n{traceback.format_exc()}\n")
 
     def run(self, parts, functions):
         """Every part in its turn. False when one of stage A failed: what comes after it would only repeat that."""
@@ -191,6 +195,14 @@ class Check:
 
     # ---- results ----
 
+    def table(self):
+        """What a figure that nobody thought of does to the table costs the table, not the check."""
+        try:
+            return judge(self)
+        except Exception as fault:  # the figures themselves are in the result
+            self.trace("table")
+            return [row(f"no table: {type(fault).__name__}: {fault}", 0, "")]
+
     def result(self):
         bench = self.figures.get("rates") or self.figures.get("smoke") or {}
         return {"schema": 2, "date": datetime.date.today().isoformat(), "quick": self.options.quick, "ended": self.ended,
@@ -198,7 +210,7 @@ class Check:
                 "gpu": self.gpu_text, "warnings": self.warnings,
                 "versions": {"python": platform.python_version(), "host": platform.machine(), **self.versions},
                 "seconds": round(time.monotonic() - self.began, 1), "parts": self.parts, "shape": dataclasses.asdict(self.shape),
-                "figures": self.figures, "table": judge(self)}
+                "figures": self.figures, "table": self.table()}
 
     def keep(self):
         """Results so far: aside first, then in their place, so that there is always a whole file."""

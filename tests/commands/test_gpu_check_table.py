@@ -183,6 +183,16 @@ def test_other_bits_count_where_products_have_the_same_size(tmp_path):
 
 # ---- what is shown at the end
 
+def test_a_figure_of_another_form_costs_the_table_only(tmp_path):
+    check = judged(tmp_path, 240000)
+    del check.figures["rates"]["figures"][0]["limit"]
+    check.ended = "done"
+    result = check.keep()
+    assert result["table"][0]["figure"] == "no table: KeyError: 'limit'" and result["figures"]["extract"]["tokens_per_second"] == 240000
+    assert "no table: KeyError: 'limit'" in gpu_check_table.table_text(result)
+    assert "Traceback" in (tmp_path / "out/programs.log").read_text()
+
+
 def test_the_whole_table_fits_the_end_of_an_output(tmp_path):
     check = judged(tmp_path, 240000)
     check.figures["rates"]["figures"] += [figure("rows", f"a kernel with a long name, and data beyond the cache, number {i}", 3e3, "GB/s", limit=4e3,
