@@ -71,6 +71,8 @@ def look_at_gpu(check, version):
     if gpu is None:
         check.warn("nvidia-smi does not answer for this GPU: who uses it, its clocks and its power are not known")
         return "no word from nvidia-smi"
+    if "CUDA_VISIBLE_DEVICES" in check.environment:
+        check.warn(f"CUDA_VISIBLE_DEVICES is '{check.environment['CUDA_VISIBLE_DEVICES']}': {check.options.device} counts among those")
     count, cuda = machine.query_gpus()
     others = machine.query_others(name)
     check.gpu_text = {**gpu, "smi": name, "others": others}
@@ -160,7 +162,10 @@ def finish_model(check, code):
 
 def look_at_torch(check):
     """Not a failure of stage A: everything else does without torch."""
-    code = check.processes.wait(check.probe, check.timeout())
+    try:
+        code = check.processes.wait(check.probe, check.timeout())
+    except subprocess.TimeoutExpired as fault:
+        raise LeftOut(f"{check.options.python} did not import torch and transformers in {check.probe.seconds:.0f} s") from fault
     found, why = machine.torch_words(code, check.probe.text())
     if why is not None and check.environment.get("LD_LIBRARY_PATH"):  # a toolkit's libraries there may be none that torch can use
         code, text = check.call("torch", check.options.python, "-c", machine.TORCH_PROBE, env={"LD_LIBRARY_PATH": ""}, check=False)

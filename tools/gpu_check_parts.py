@@ -2,7 +2,8 @@
 so that --help works with any python."""
 import dataclasses
 
-OTHER_ENDS = 6  # seconds at the end of --time for the table and for giving memory back
+ENDING = 6    # seconds at the end of --time for the table and for giving memory back
+STAGE_A = 90  # seconds after which stage A waits for nothing more, the build not counted
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,12 +53,13 @@ def last_line(text):
 
 
 def complaint(text, lines=3, most=300):
-    """What went wrong, from a program's output: its own last word where it is strata, else its first lines that speak of errors."""
+    """What went wrong, from a program's output: the last word of strata and of python, else the first lines that speak of errors."""
     all_lines = [line.strip() for line in text.splitlines() if line.strip()]
-    ours = [line for line in all_lines if line.startswith("strata: ") and not line.startswith(WARNINGS)]
+    ours = [line for line in all_lines if re.match(r"strata( [a-z]+)?: ", line) and not line.startswith(WARNINGS)]
     if ours:
         return ours[-1][:most]
-    # cmocka says "[ PASSED ] 0" and "[ FAILED ] 1 test(s)" at the end of every program
+    if all_lines and "Traceback (most recent call last):" in all_lines:
+        return all_lines[-1][:most]
     found = [line for line in all_lines if COMPLAINTS.search(line)][:lines]
     return " | ".join(found or all_lines[-1:] or ["no word"])[:most]
 
@@ -155,7 +156,7 @@ class Processes:
             for running in ended:
                 if running.path.parent != self.folder:
                     continue
-                head = f"==== {running.name}: {how(running.process.returncode)} after {running.seconds:.1f} s\n{' '.join(running.words)}\n"
+                head = f"==== {running.name}: {how(running.process.returncode)} after {running.seconds:.1f} s\n{' '.join(' '.join(running.words).split())}\n"
                 running.kept = shortened(running.path)
                 log.write(head.encode() + running.kept + b"\n")
                 running.path.unlink()

@@ -102,7 +102,7 @@ def read_ncu(text):
             launches.setdefault(key, {})[figure] = float(value)
     kernels = {}
     for (_, name), found in launches.items():
-        short = re.sub(r"^(void|static) ", "", name).split("<")[0].split("(")[0].split("::")[-1].strip()
+        short = re.sub(r"^(void|static) |<unnamed>::|\(anonymous namespace\)::", "", name).split("<")[0].split("(")[0].split("::")[-1].strip()
         if found.get("duration", 0) >= kernels.get(short, {}).get("duration", 0):
             kernels[short] = found
     return kernels

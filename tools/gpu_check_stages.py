@@ -14,7 +14,7 @@ import time
 import traceback
 from pathlib import Path
 
-from gpu_check_parts import OTHER_ENDS
+from gpu_check_parts import ENDING, STAGE_A
 from gpu_check_process import Failed, LeftOut, Processes, Stopped
 from gpu_check_table import judge, row, table_text
 
@@ -107,6 +107,7 @@ class Check:
         self.processes = Processes(self.out, self.environment)
         self.began = time.monotonic()
         self.part_end = self.began + options.time
+        self.stage_a_end = None
         self.figures, self.parts, self.warnings, self.versions = {}, [], [], {}
         self.ended = "running"  # what the JSON of a check says that was killed
         self.gpu_text, self.torch_environment, self.wanted = {}, {}, set()
@@ -116,7 +117,7 @@ class Check:
     # ---- time ----
 
     def left(self):
-        return self.options.time - OTHER_ENDS - (time.monotonic() - self.began)
+        return self.options.time - ENDING - (time.monotonic() - self.began)
 
     def timeout(self):
         """Seconds that what a part starts may take: what hangs costs the other parts no more than this one's share."""
@@ -140,6 +141,9 @@ class Check:
         what was done."""
         began = time.monotonic()
         self.part_end = began + part.most * self.patience
+        if part.stage == "A" and part.name != "build":
+            self.stage_a_end = self.stage_a_end or began + STAGE_A * self.patience
+            self.part_end = min(self.part_end, self.stage_a_end)
         record = {"name": part.name, "stage": part.stage, "state": "done", "word": ""}
         self.say(f"{part.stage:<4} {part.name:<13}", end=" ")
         try:
@@ -237,8 +241,8 @@ def stop_on_signals(seconds):
 
     for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
         signal.signal(one, stop)
-    if seconds > OTHER_ENDS:
-        signal.setitimer(signal.ITIMER_REAL, seconds - OTHER_ENDS / 2)
+    if seconds > ENDING:
+        signal.setitimer(signal.ITIMER_REAL, seconds - ENDING / 2)
 
 
 def run_check(check, parts, functions):

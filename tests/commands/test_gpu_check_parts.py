@@ -4,13 +4,13 @@ import json
 import os
 import shutil
 import sys
-import types
+import time
 from pathlib import Path
 
 import pytest
 
 import support
-from gpu_checks import DMON, NCU, SMI, fake_build, fake_tool, gone, made_check, run_part, stages, until
+from gpu_checks import DMON, NCU, SMI, fake_build, fake_tool, gone, made_check, parts_module, run_part, stages, until
 import gpu_check_basics as basics
 import gpu_check_machine as machine
 import gpu_check_process as process_module
@@ -65,6 +65,8 @@ def test_test_programs_are_those_of_the_build():
 def test_words_of_programs():
     assert process_module.complaint("loading\nstrata: warn: slow\nstrata: cuda:0: no device\nbye") == "strata: cuda:0: no device"
     assert process_module.complaint("a\n[  FAILED  ] x\nb\nassertion failed: y") == "[  FAILED  ] x | assertion failed: y"
+    assert process_module.complaint("strata bench: --part is one of these\nsee 'strata help bench'") == "strata bench: --part is one of these"
+    assert process_module.complaint("Traceback (most recent call last):\n  File\nImportError: no x") == "ImportError: no x"
     assert process_module.complaint("") == "no word" and process_module.complaint("one\ntwo") == "two"
     assert process_module.how(-11) == "died of SIGSEGV" and process_module.how(3) == "ended with 3"
 
@@ -123,6 +125,7 @@ def gpu_seen(folder, monkeypatch, version="strata 1.0\nCUDA 13.0", **environment
 
 
 def test_what_nvidia_smi_says(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     words, warnings, fault, check = gpu_seen(tmp_path, monkeypatch)
     assert words == "NVIDIA H200, driver 580.159.03, CUDA 13.0, 143771 MiB, up to 1980 MHz, 700.00 W, 31 C" and warnings == [] and fault is None
     assert check.gpu_text["memory.total"] == "143771 MiB" and not check.one_at_a_time and check.versions["driver"] == "580.159.03"
@@ -138,6 +141,8 @@ def test_what_nvidia_smi_says(tmp_path, monkeypatch):
     assert gpu_seen(tmp_path, monkeypatch, SMI_CUDA="12.4")[2] == (
         "driver 580.159.03 is for CUDA 12.4, the program was built with CUDA 13.0: use a newer driver, or a build with CUDA 12")
     assert gpu_seen(tmp_path, monkeypatch, version="strata 1.0", SMI_CUDA="12.4")[2] is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert gpu_seen(tmp_path, monkeypatch)[1] == ["CUDA_VISIBLE_DEVICES is '0': cuda:0 counts among those"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,0")
     assert machine.device_name("cuda:0", os.environ) == "3" and machine.device_name("cuda:1", os.environ) == "0"
     assert gpu_seen(tmp_path, monkeypatch)[0] == "no word from nvidia-smi"
@@ -298,6 +303,15 @@ def test_torch_is_looked_at_before_it_is_needed(tmp_path, monkeypatch):
     broken = works + "if os.environ.get('LD_LIBRARY_PATH'):\n    raise ImportError('libcublas.so.13: undefined symbol')\n"
     state, word, check = torch_seen(tmp_path, monkeypatch, broken, LD_LIBRARY_PATH="/opt/toolkit/lib64")
     assert state == "done" and check.torch_environment == {"LD_LIBRARY_PATH": ""} and "without LD_LIBRARY_PATH" in check.warnings[0]
+
+
+def test_torch_that_takes_too_long_is_left_out(tmp_path, monkeypatch):
+    check = made_check(tmp_path)
+    check.stage_a_end = time.monotonic() + 1  # all of stage A's time
+    check.probe = check.processes.start("torch", "sleep", "600")
+    check.part(parts_module.Part("torch", "A", 1, 60, ""), basics.look_at_torch)
+    assert check.parts[-1]["state"] == "left out" and "did not import torch and transformers in" in check.parts[-1]["word"]
+    assert check.parts[-1]["seconds"] < 50 and check.timeout() == 1
 
 
 # ---- Nsight Compute
