@@ -33,7 +33,7 @@ enum {
     ROW_PARTS = BENCH_ROWS | BENCH_BLOCK | BENCH_ATTENTION,
     COPIES_SHARE = 8,            // of the free memory, for more blocks or sets of buffers
     BLOCKS_MOST = 32,            // where those are more for the caches' sake
-    CACHE_BYTES = 256 << 20,     // more than the caches of a processor hold: weights come from memory
+    CACHE_BYTES = 256 << 20,     // more than most processors' caches hold: weights come from memory
     LENGTH_IN_BLOCK_MOST = 2048, // of texts in whole blocks
     QUEUED_MOST = 32,            // runs of an operation that are timed together
 };
@@ -308,7 +308,9 @@ static size_t count_blocks(const struct bench *bench, const struct device_descri
     unsigned parts = bench->options.parts;
     size_t one = size_max(bench_block_bytes(bench->device, shape), 1);
     if (bench->device->ops->read_rate != NULL && (parts & (BENCH_PEAKS | BENCH_SMALL)) != 0) {
-        return (CACHE_BYTES + one - 1) / one;
+        size_t fitting = (size_t)about->memory_free / COPIES_SHARE;
+        size_t beyond = size_max(CACHE_BYTES, size_min(2 * (size_t)about->cache, fitting));
+        return (beyond + one - 1) / one;
     }
     size_t smallest = one;
     for (int m = 0; m < MATRICES; m++) {

@@ -5,8 +5,7 @@
 #include "base/size.h"
 
 enum {
-    PROBES = 16, // rows
-    MEASUREMENTS = 3,
+    PROBES = 16,    // rows
     RUNS_MOST = 16, // in one of them
     ROUNDS = 8,     // of warming up
     ROUNDS_MOST = 16,
@@ -14,7 +13,7 @@ enum {
 
 static const double timed_seconds = 2e-3; // of runs together: launching is not what is timed
 static const double long_seconds =
-    2e-2;                               // a run as long as this is measured once more, not MEASUREMENTS times
+    2e-2;                               // a run as long as this is measured once more, not TRIAL_ROUNDS times
 static const double warm_seconds = 0.1; // of work, after which a clock has risen
 static const double launch_seconds = 5e-5; // that one run may wait for the host; shorter ones warm nothing
 
@@ -287,19 +286,17 @@ int trial_glance(struct trial *trial, struct candidate *candidate, struct error 
 }
 
 // What else the machine does only makes a run longer: the best counts.
-int trial_measure(struct trial *trial, struct candidate *candidate, struct error *err) {
+int trial_measure(struct trial *trial, struct candidate *candidate, int round, struct error *err) {
     double once = candidate->once;
-    double fitting = once > 0 ? timed_seconds / once : 0;
+    double fitting = timed_seconds / once;
     int runs = fitting < 1 ? 1 : (fitting < RUNS_MOST ? (int)fitting : RUNS_MOST);
-    int times = once <= 0 ? 0 : (once < long_seconds ? MEASUREMENTS : 1);
-    int status = STATUS_OK;
-    candidate->seconds = once;
-    for (int i = 0; i < times && status == STATUS_OK; i++) {
-        double took;
-        status = time_runs(trial, candidate, runs, &took, err);
-        if (status == STATUS_OK && took > 0 && took < candidate->seconds) {
-            candidate->seconds = took;
-        }
+    double took;
+    if (round > 0 && once >= long_seconds) {
+        return STATUS_OK;
+    }
+    int status = time_runs(trial, candidate, runs, &took, err);
+    if (status == STATUS_OK && took > 0 && took < candidate->seconds) {
+        candidate->seconds = took;
     }
     return status;
 }

@@ -24,7 +24,10 @@
 #include "base/digest.h"
 #include "kernels/cuda/cuda_device.h"
 
-enum { TRIAL_PLACES = 16 }; // at most
+enum {
+    TRIAL_PLACES = 16, // at most
+    TRIAL_ROUNDS = 3,  // of measurements
+};
 
 struct candidate {
     cublasLtMatmulAlgo_t algorithm;
@@ -34,7 +37,7 @@ struct candidate {
     bool stable;           // the probes' bits are the same at every place, whatever was in the workspace
     char bits[DIGEST_HEX]; // of the probes' results
     double once;           // seconds of one run by itself; 0: not timed
-    double seconds;        // of one among others; 0: not measured
+    double seconds;        // of one among others; 0: not to be measured
 };
 
 struct trial { // of one shape
@@ -67,7 +70,8 @@ int trial_warm_up(struct trial *trial, const struct candidate *candidate, bool *
 // it may load the kernel.
 int trial_glance(struct trial *trial, struct candidate *candidate, struct error *err);
 
-// Sets `seconds`, after trial_glance: the best of a few measurements.
-int trial_measure(struct trial *trial, struct candidate *candidate, struct error *err);
+// Lowers `seconds`, which begins as `once`, to what this measurement says. Candidates that are compared are
+// measured in rounds of all, so that a clock that moves treats them alike.
+int trial_measure(struct trial *trial, struct candidate *candidate, int round, struct error *err);
 
 #endif

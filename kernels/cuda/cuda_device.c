@@ -28,6 +28,7 @@ static void cuda_close(struct device *device) {
     free(cuda);
 }
 
+// How algorithms are chosen is no part of the identity: a run's ledger names those that it began with.
 static void cuda_describe(const struct device *device, struct device_description *out) {
     const struct cuda_device *cuda = cuda_of_const(device);
     snprintf(out->kind, sizeof out->kind, "cuda");

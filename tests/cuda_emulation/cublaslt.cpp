@@ -53,8 +53,8 @@ constexpr size_t MEGABYTE = 1 << 20;
 const Known known[] = {
     {47, Order::Tf32, 3.0e10, true, true, 0, false},
     {17, Order::Whole, 2.5e10, true, false, 32 * MEGABYTE + 256, false},
-    {13, Order::Whole, 2.2e10, true, false, 2 * MEGABYTE, true},
-    {15, Order::Counted, 2.1e10, true, false, 32 * MEGABYTE, false},
+    {13, Order::Whole, 2.2e10, true, false, 64 << 10, true},
+    {15, Order::Counted, 2.1e10, true, false, 256 << 10, false},
     {66, Order::ByPlace, 2.0e10, true, false, 0, false},
     {21, Order::Shuffled, 1.9e10, true, false, 64 << 10, false},
     {31, Order::Whole, 1.8e10, false, false, 0, false},

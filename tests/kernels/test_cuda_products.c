@@ -161,6 +161,41 @@ static void list_named(struct rig *rig) {
     buffer_destroy(&text);
 }
 
+// Whether the run that was timed last left a NaN.
+static bool left_nan(struct rig *rig, struct shape *shape, const struct device_matrix *matrices,
+                     size_t count) {
+    enum { MOST = 16 };
+    struct device_candidate lines[MOST];
+    size_t listed;
+    double free_seconds;
+    float number;
+    MUST(rig->device->ops->matmul_candidates(rig->device, shape->out, shape->x, matrices, count, NULL,
+                                             DEVICE_STORE, lines, MOST, &listed, &free_seconds, &rig->error));
+    REQUIRE(listed > 0 && strstr(lines[listed - 1].name, "id=7 ") != NULL && lines[listed - 1].group == 0);
+    MUST(device_download(rig->device, shape->staging, shape->out, sizeof number, &rig->error));
+    rig_finish(rig);
+    memcpy(&number, shape->staging, sizeof number);
+    return number != number;
+}
+
+// Benchmarks time products by several matrices in turn, and prove them by the first: the others are NaN.
+static void timed_in_turn(struct rig *rig) {
+    enum { MATRICES = 64 };
+    struct shape shape;
+    struct device_matrix matrices[MATRICES];
+    static float nan[ROWS * COLUMNS];
+    open_shape(rig, DTYPE_F32, &shape);
+    struct shape other = take_shape(rig, ROWS, false);
+    memset(nan, 0xff, sizeof nan);
+    MUST(device_matrix_load(rig->device, &other.matrix, 0, ROWS, nan, DTYPE_F32, &rig->error));
+    matrices[0] = shape.matrix;
+    for (size_t i = 1; i < MATRICES; i++) {
+        matrices[i] = other.matrix;
+    }
+    REQUIRE(!left_nan(rig, &shape, matrices, 1));
+    REQUIRE(left_nan(rig, &shape, matrices, MATRICES));
+}
+
 static void test_choice(void **state) {
     (void)state;
     // Seed 0: nothing is done before it is waited for, so that emulated times are what algorithms claim.
@@ -173,6 +208,7 @@ static void test_choice(void **state) {
     in_child("SEED=1", without_weights);
     in_child("SEED=0", list);
     in_child("SEED=0", list_named);
+    in_child("SEED=0", timed_in_turn);
 }
 
 // ---- bits ----
