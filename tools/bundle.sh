@@ -66,21 +66,22 @@ programs() {
   done <"$build/device_tests.txt"
 }
 
-# stand_in NAME USER: a library NAME in which everything that the library USER takes from it returns 0.
+# stand_in NAME USER ...: a library NAME in which every curl function that the USERs take from it returns 0. A version of a symbol
+# serves who asks for none, too.
 stand_in() {
-  local symbols
-  symbols=$(readelf -W --dyn-syms "$2" | sed -n 's/.* UND \([A-Za-z0-9_]*\)@\([A-Z0-9_.]*\).*/\1 \2/p' | grep '^curl_')
-  awk '{ print "void *" $1 "(void); void *" $1 "(void) { return 0; }" }' <<<"$symbols" >"$new/stand_in.c"
-  awk '{ names[$2] = names[$2] $1 "; " } END { for (v in names) print v " { global: " names[v] "};" }' <<<"$symbols" >"$new/stand_in.map"
-  "${CC:-cc}" -shared -fPIC -O2 -nostdlib -Wl,-soname="$1" -Wl,--version-script="$new/stand_in.map" -Wl,--build-id=none \
-    -o "$new/lib/$1" "$new/stand_in.c"
-  rm "$new/stand_in.c" "$new/stand_in.map"
+  local functions="$new/stand_in.c" versions="$new/stand_in.map"
+  readelf -W --dyn-syms "${@:2}" | sed -n 's/.* UND \(curl_[a-z_]*\)@*\([A-Z0-9_.]*\).*/\1 \2/p' | sort -r | sort -u -s -k 1,1 >"$new/symbols"
+  awk '{ print "void *" $1 "(void); void *" $1 "(void) { return 0; }" }' "$new/symbols" >"$functions"
+  awk 'NF == 2 { names[$2] = names[$2] $1 "; " } END { for (v in names) print v " { global: " names[v] "};" }' "$new/symbols" >"$versions"
+  [ -s "$versions" ] || echo '{ global: *; };' >"$versions"
+  "${CC:-cc}" -shared -fPIC -O2 -nostdlib -Wl,-soname="$1" -Wl,--version-script="$versions" -Wl,--build-id=none -o "$new/lib/$1" "$functions"
+  rm "$new/symbols" "$functions" "$versions"
 }
 
 # Every library that a program or another library in the bundle needs, from where the loader finds it for the build.
 libraries() {
   local found name file path
-  local -a queue
+  local -a queue paths=() stand_ins=()
   mapfile -t queue < <(elves)
   found=$(ldd "${queue[@]}" | awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' | sort -u)
   while [ ${#queue[@]} -gt 0 ]; do
@@ -92,32 +93,34 @@ libraries() {
       fi
       # Of HDF5 nothing but its S3 driver calls curl, and strata does not use that: curl would bring TLS, Kerberos and LDAP, 12 MB.
       if [[ $name == libcurl* && $file == */libhdf5* ]]; then
-        stand_in "$name" "$file"
+        [[ " ${stand_ins[*]} " == *" $name "* ]] || stand_ins+=("$name")
         continue
       fi
       path=$(awk -v name="$name" '$1 == name { print $2; exit }' <<<"$found")
       [ -n "$path" ] || fail "$name, which ${file##*/} needs, was not found"
       cp -L "$path" "$new/lib/$name"
-      licence "$path"
+      paths+=("$(readlink -f "$path")")
       queue+=("$new/lib/$name")
     done
   done
+  for name in "${stand_ins[@]}"; do
+    stand_in "$name" "$new"/lib/libhdf5*
+  done
   chmod 644 "$new"/lib/*
+  licences "${paths[@]}"
 }
 
-# The copyright file of the package that the library $1 is of.
-licence() {
-  local path package=
-  path=$(readlink -f "$1")
-  mkdir -p "$new/licenses"
-  if command -v dpkg-query >/dev/null; then # which knows it with /usr or without
-    package=$(dpkg-query -S "*${path#/usr}" 2>/dev/null | sed -n '1s/:.*//p' || true)
+# The copyright files of the packages that the libraries at the given places are of.
+licences() {
+  local packages=() package path
+  mkdir "$new/licenses"
+  if command -v dpkg-query >/dev/null; then # which knows them with /usr or without
+    mapfile -t packages < <(printf '%s\n' "$@" | sed 's,^/usr,,; s,^,*,' | xargs -d '\n' dpkg-query -S 2>/dev/null | sed 's/[:,].*//' | sort -u)
   fi
-  if [ -n "$package" ] && [ -r "/usr/share/doc/$package/copyright" ]; then
-    cp -L "/usr/share/doc/$package/copyright" "$new/licenses/$package"
-  else
-    echo "bundle: no copyright file was found for $1"
-  fi
+  for package in "${packages[@]}"; do
+    [ ! -r "/usr/share/doc/$package/copyright" ] || cp -L "/usr/share/doc/$package/copyright" "$new/licenses/$package"
+  done
+  [ -n "$(ls "$new/licenses")" ] || echo "bundle: without the libraries' copyright files, which are found only on Debian and its kin"
 }
 
 texts() {
@@ -155,17 +158,14 @@ later() {
   [ "$1" != "$2" ] && [ "$(printf '%s\n' "$1" "$2" | sort -V | tail -n 1)" = "$1" ]
 }
 
-# newest FILE PREFIX: the latest symbol version of that kind that the file asks the machine's libraries for.
-newest() {
-  readelf -W -V "$1" | sed -n "s/.* Name: $2_\([A-Za-z0-9_.]*\)  Flags: .*/\1/p" | sed 's/^ABI_DT_RELR$/2.36/' | sort -V | tail -n 1
-}
-
-# Of the C++ and GCC libraries as late as gcc 11's, which systems with glibc 2.34 have.
+# What each file asks of the machine's libraries, as versions of symbols: of the C++ and GCC libraries as late as gcc 11's, which
+# systems with glibc 2.34 have. DT_RELR is how glibc 2.36 can load a file.
 needs_no_later() {
-  local file kind limit version wrong=
+  local file asks kind limit version wrong=
   while read -r file; do
+    asks=$(readelf -W -V "$file" | sed -n 's/ABI_DT_RELR/2.36/; s/.* Name: \([A-Z]*\)_\([A-Za-z0-9_.]*\)  Flags: .*/\1 \2/p' | sort -rV)
     while read -r kind limit; do
-      version=$(newest "$file" "$kind")
+      version=$(sed -n "/^$kind /{s///p;q}" <<<"$asks")
       if [ -n "$version" ] && later "$version" "$limit"; then
         wrong+=" ${file#"$new"/} needs ${kind}_$version;"
       fi

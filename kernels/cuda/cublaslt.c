@@ -80,7 +80,7 @@ static int try_place(struct cublaslt *lt, const char *place, struct buffer *trie
     if (result == GLOB_NOSPACE) {
         status = error_set(err, STATUS_INTERNAL, "out of memory");
     } else if (status == STATUS_OK && result != 0) {
-        status = buffer_printf(tried, err, "; %s: not there", pattern.data);
+        status = buffer_printf(tried, err, "; not in %s", place);
     }
     for (size_t i = 0; i < found.gl_pathc && status == STATUS_OK && lt->library == NULL; i++) {
         status = try_file(lt, found.gl_pathv[i], tried, err);

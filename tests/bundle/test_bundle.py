@@ -146,6 +146,28 @@ def test_refused_without_its_tools(tmp_path):
     refused(tmp_path, BUILD, "patchelf (Debian: patchelf)", env={"PATH": str(tools)})
 
 
+@pytest.mark.parametrize("version", ["", "CURL_OPENSSL_4 { global: curl_easy_init; };"], ids=["plain", "versioned"])
+def test_curl_is_cut_off_from_hdf5(tmp_path, version):
+    """Of an HDF5 with its S3 driver, and a curl with versions of its symbols or without."""
+    def library(name, source, *words):
+        (tmp_path / f"{name}.c").write_text(source)
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", tmp_path / name, tmp_path / f"{name}.c", f"-Wl,-soname={name}", *words], check=True)
+
+    (tmp_path / "map").write_text(version or "{ global: *; };")
+    library("libcurl.so.4", "int curl_easy_init(void) { return 1; }\n", f"-Wl,--version-script={tmp_path}/map")
+    library("libhdf5_s3.so.1", "int curl_easy_init(void);\nint hdf5_init(void) { return curl_easy_init(); }\n", tmp_path / "libcurl.so.4")
+    build = fake_build(tmp_path / "build")
+    for words in (["--force-rpath", "--set-rpath", tmp_path], ["--add-needed", "libhdf5_s3.so.1"]):  # both at once give another RPATH
+        subprocess.run(["patchelf", *words, build / "strata"], check=True)
+    done = bundle("--build", build, "--to", tmp_path / "out")
+    assert done.returncode == 0, done
+    asked = "import ctypes, sys; ctypes.CDLL(sys.argv[1]); sys.exit(ctypes.CDLL(sys.argv[2]).hdf5_init())"
+    said = subprocess.run([sys.executable, "-c", asked, tmp_path / "out/lib/libcurl.so.4", tmp_path / "out/lib/libhdf5_s3.so.1"],
+                          capture_output=True, text=True, env={**os.environ, "LD_BIND_NOW": "1"})
+    assert (said.returncode, said.stderr) == (0, "")
+    assert subprocess.run([tmp_path / "out/strata", "--version"], env={"LD_BIND_NOW": "1"}).returncode == OK
+
+
 # ---- elsewhere
 
 def host_libraries():
@@ -197,6 +219,14 @@ def test_it_runs_in_a_bare_root(root):
             assert (done.returncode, done.stdout, done.stderr) == (OK, version, ""), done
     done = root.call("/opt/a b/strata/tests/kernels_test_device", read_only=True)
     assert done.returncode == 0 and "[  PASSED  ]" in done.stdout + done.stderr, done
+
+
+def test_its_own_libraries_come_before_the_environments(made, tmp_path):
+    for name in ("libjansson.so.4", "libhdf5_serial.so.103", "libz.so.1"):
+        (tmp_path / name).write_text("not a library\n")
+    for words in (["strata", "--version"], ["tests/kernels_test_device"]):
+        done = subprocess.run([made / words[0], *words[1:]], capture_output=True, text=True, env={"LD_LIBRARY_PATH": str(tmp_path)})
+        assert done.returncode == 0, done
 
 
 def put_demo(folder):
