@@ -28,11 +28,23 @@ def bench_words(check, parts, **more):
 def bench(check, name, parts, **more):
     """What was measured counts, even when the program did not come to its end: it keeps its file up to date."""
     file = check.work / f"{name}.json"
+    running = check.processes.start(name, *bench_words(check, parts, json=file, **more))
     try:
-        check.call(name, *bench_words(check, parts, json=file, **more))
+        code = check.processes.wait(running, check.timeout())
     finally:
         with contextlib.suppress(OSError, ValueError):
             check.figures[name] = json.loads(file.read_text())
+            add_shares(check.figures[name]["figures"], running.text())
+    if code != 0:
+        raise Failed(f"{name} {how(code)}: {complaint(running.text())}")
+
+
+def add_shares(figures, text):
+    """What the operations of a block take of its time stands in the words beside its figure."""
+    for figure in figures:
+        if figure["part"] == "block":
+            line = next((line for line in text.splitlines() if line.startswith(figure["what"] + " ")), "")
+            figure["shares"] = ", ".join(re.findall(r"[A-Za-z]+ [\d.]+ %", line.split("tokens/s")[-1])[:4])
 
 
 def rates(check):
@@ -60,12 +72,10 @@ def products_seconds(check):
     total = 0.0
     products = bench_figures(check, "products")
     for figure in products:
-        name, tokens, size = figure["what"].split(", ")
-        if name != "matmul" or int(tokens.split()[0]) != check.shape.tokens:
-            continue
-        rate = max(f["value"] for f in products if f["what"].endswith(f"{tokens}, {size}"))
-        rows, columns = map(int, size.split(" x "))
-        total += 2 * rows * columns / (rate * 1e9)
+        parsed = re.match(rf"matmul, ({check.shape.tokens} tokens, (\d+) x (\d+))", figure["what"])
+        if parsed:
+            rate = max(f["value"] for f in products if re.search(rf" {parsed[1]}(?!\d)", f["what"]))
+            total += 2 * int(parsed[2]) * int(parsed[3]) / (rate * 1e9)
     return total
 
 

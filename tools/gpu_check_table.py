@@ -46,7 +46,7 @@ def device_rows(check):
     for part in ("attention", "block", "rows", "copies"):
         for figure in rates.bench_figures(check, part):
             ratio = figure["value"] / figure["limit"] if "limit" in figure else None
-            rows.append(row(figure["what"], figure["value"], figure["unit"], ratio, f"of the {figure['of']}" if ratio else None))
+            rows.append(row(figure["what"], figure["value"], figure["unit"], ratio, f"of the {figure['of']}" if ratio else figure.get("shares")))
     return rows
 
 
@@ -83,6 +83,8 @@ def extraction_rows(check):
     lost = found["lost_between_batches"]
     rows.append(row("time lost between batches", 100 * lost, "%", None, "< 2 %", lost < 0.02))
     rows.append(row("time waiting for the tokenizer or the writer", 100 * found["waiting"], "%"))
+    if found.get("tokens") and found.get("batches"):
+        rows.append(row("fill of its batches", 100 * found["tokens"] / (found["batches"] * check.shape.tokens), "%"))
     rows += clock_rows(found)
     if found["load_bytes_per_second"]:
         rows.append(loading_row(check, found))
@@ -207,7 +209,7 @@ def ending(result):
 def table_text(result):
     """All that is shown at the end, TAIL characters at most: where words are too many, those about failed parts are cut, then the table's."""
     table = [["figure", "value", "ratio", "target", ""], *map(cells, result["table"])]
-    for most_name, most_target, most_word in ((54, 60, 300), (54, 48, 120), (44, 30, 60), (32, 16, 30)):
+    for most_name, most_target, most_word in ((54, 64, 300), (54, 48, 120), (44, 30, 60), (32, 16, 30)):
         lines = [[cut(line[0], most_name), line[1], line[2], cut(line[3], most_target), line[4]] for line in table]
         widths = [max(len(line[i]) for line in lines) for i in range(5)]
         shown = ["", cut(heading(result), 400)]
