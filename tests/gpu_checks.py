@@ -68,7 +68,7 @@ SMI = """
 case "$*" in
 "-i 0 --query-gpu=name,driver_version,memory.total,memory.used,utilization.gpu"*)
   [ -z "$SMI_OLD" ] || { echo 'Field "mig.mode.current" is not a valid field to query.'; exit 2; }
-  echo "NVIDIA H200, 580.159.03, 143771 MiB, ${SMI_USED:-0} MiB, 0 %, ${SMI_MODE:-Default}, ${SMI_MIG:-Disabled}, 345 MHz, 1980 MHz, 700.00 W, 31" ;;
+  echo "NVIDIA H200, 580.159.03, 143771 MiB, ${SMI_USED:-0} MiB, ${SMI_BUSY_SHARE:-0} %, ${SMI_MODE:-Default}, ${SMI_MIG:-Disabled}, 345 MHz, 1980 MHz, 700.00 W, 31" ;;
 "-i 0 --query-gpu=name,driver_version,memory.total,memory.used --format=csv,noheader") echo "NVIDIA H200, 470.1, 143771 MiB, 0 MiB" ;;
 "-i 0 --query-compute-apps"*) [ -z "$SMI_OTHERS" ] || echo "$SMI_OTHERS" ;;
 "-L") echo "GPU 0: NVIDIA H200 (UUID: GPU-1)"; [ -z "$SMI_TWO" ] || echo "GPU 1: NVIDIA H200 (UUID: GPU-2)" ;;

@@ -16,6 +16,7 @@ FIELDS = ("name", "driver_version", "memory.total", "memory.used", "utilization.
           "clocks.sm", "clocks.max.sm", "power.limit", "temperature.gpu")
 FIRST_FIELDS = FIELDS[:4]  # every driver knows these
 BUSY_MEMORY = 2 << 30      # bytes in use of a GPU that is not quite idle
+BUSY_SHARE = 10            # % of its time
 LEFTOVER = "strata-gpu-check-"
 
 
@@ -78,6 +79,8 @@ def gpu_words(gpu, count, cuda, others, needed_cuda):
         warnings.append(f"other programs use this GPU, figures will be low: {'; '.join(others[:3])}")
     elif gpu.get("memory.used") and (number(gpu["memory.used"]) or 0) * 2**20 > BUSY_MEMORY:
         warnings.append(f"{gpu['memory.used']} of this GPU are in use by somebody, figures may be low")
+    if (number(gpu.get("utilization.gpu")) or 0) > BUSY_SHARE:  # programs of another container are not listed
+        warnings.append(f"this GPU is {gpu['utilization.gpu']} busy before anything is started, figures will be low")
     if gpu.get("mig.mode.current") == "Enabled":
         warnings.append("MIG is on: figures are those of a part of the GPU, and not judged (CUDA_VISIBLE_DEVICES names the part)")
     mode = gpu.get("compute_mode", "Default")

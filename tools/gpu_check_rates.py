@@ -32,7 +32,7 @@ def bench(check, name, parts, **more):
     try:
         code = check.processes.wait(running, check.timeout())
     finally:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, KeyError):
             check.figures[name] = json.loads(file.read_text())
             add_shares(check.figures[name]["figures"], running.text())
     if code != 0:

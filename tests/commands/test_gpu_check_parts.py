@@ -134,6 +134,7 @@ def test_what_nvidia_smi_says(tmp_path, monkeypatch):
     _, warnings, _, _ = gpu_seen(tmp_path, monkeypatch, SMI_TWO="1", SMI_OTHERS="77, 9000 MiB, python3")
     assert "2 GPUs" in warnings[0] and warnings[1] == "other programs use this GPU, figures will be low: 77 9000 MiB python3"
     assert "9000 MiB of this GPU are in use" in gpu_seen(tmp_path, monkeypatch, SMI_USED="9000")[1][0]
+    assert "97 % busy" in gpu_seen(tmp_path, monkeypatch, SMI_BUSY_SHARE="97")[1][0]
     assert "MIG is on" in gpu_seen(tmp_path, monkeypatch, SMI_MIG="Enabled")[1][0]
     _, warnings, fault, check = gpu_seen(tmp_path, monkeypatch, SMI_MODE="Exclusive_Process")
     assert check.one_at_a_time and "one after another" in warnings[0] and fault is None
