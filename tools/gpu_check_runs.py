@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import sqlite3
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,20 +17,22 @@ SAID = "said.txt"  # beside a run: what its launch printed
 
 
 class Runner:
-    """Jobs of one program on one device with one model and one database, each in a folder of its own."""
+    """Jobs of a check's program on its device with one model and one database, each in a folder of its own."""
 
-    def __init__(self, strata, device, work, shape, timeout):
-        self.strata, self.device, self.work, self.shape, self.timeout = strata, device, Path(work), shape, timeout
-        self.model, self.database = self.work / "model", self.work / "problems.db"
+    def __init__(self, check):
+        self.check = check
+        self.work, self.strata = check.work, check.strata
 
     def job(self, name, limit, latents=None, batch=None, run=None):
+        """A job file. What is not given here is as users get it: the program's defaults."""
         folder = self.work / name
         folder.mkdir(exist_ok=True)
-        keys = {"problems": {"database": str(self.database), "id": "problem_id", "max_tokens": self.shape.max_tokens,
+        shape = self.check.shape
+        keys = {"problems": {"database": str(self.work / "problems.db"), "id": "problem_id", "max_tokens": shape.max_tokens,
                              "query": f"SELECT * FROM problems ORDER BY problem_id LIMIT {limit}"},
-                "model": {"path": str(self.model), "dtype": "bfloat16", "device": self.device},
+                "model": {"path": str(self.work / "model"), "dtype": "bfloat16", "device": self.check.options.device},
                 "latents": {"layers": [-2], "pooling": "step_mean", "dtype": "float32", **(latents or {})},
-                "batch": {"problems": 64, "tokens": self.shape.tokens, **(batch or {})},
+                "batch": {"tokens": shape.tokens, **(batch or {})},
                 "run": {"output": str(folder / "run"), "drift_stop": False, "disk_reserve_gb": 0,
                         "profile": str(self.work / "profile"), **(run or {})}}
         file = folder / "job.yaml"
@@ -39,27 +40,24 @@ class Runner:
         return file
 
     def run(self, job):
-        done = subprocess.run([self.strata, "run", "--quiet", job], capture_output=True, text=True, timeout=self.timeout())
-        if done.returncode != 0:
-            raise RuntimeError(f"strata run ended with {done.returncode}: {last_line(done.stderr)}")
-        (job.parent / SAID).write_text(done.stdout)
+        said = self.check.call(f"run-{job.parent.name}", self.strata, "run", "--quiet", job)
+        (job.parent / SAID).write_text(said)
         return job.parent / "run"
 
     def run_killed(self, job):
         """Starts a run, kills it once a shard is sealed. False when it was over before that."""
-        with subprocess.Popen([self.strata, "run", "--quiet", job], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
-            first = job.parent / "run" / "shards" / "part-000000.h5"
-            end = time.monotonic() + self.timeout()
-            while not first.exists() and running.poll() is None and time.monotonic() < end:
-                time.sleep(0.001)
-            running.send_signal(signal.SIGKILL)
-            return running.wait() == -signal.SIGKILL
+        running = self.check.processes.start("run-to-kill", self.strata, "run", "--quiet", job)
+        first = job.parent / "run" / "shards" / "part-000000.h5"
+        end = time.monotonic() + self.check.timeout()
+        while not first.exists() and not running.over() and time.monotonic() < end:
+            time.sleep(0.001)
+        running.kill()
+        return running.process.returncode == -signal.SIGKILL
 
     def latents(self, run):
         """{id: {"spans": [rows, 2], "latents": float32 [rows, hidden]}} of the one layer that is stored."""
         to = run.parent / "npy"
-        subprocess.run([self.strata, "export", run, "--format", "npy", "--to", to], check=True, capture_output=True,
-                       timeout=self.timeout())
+        self.check.call("export", self.strata, "export", run, "--format", "npy", "--to", to)
         names = [json.loads(line)["id"] for line in (to / "all.jsonl").read_text().splitlines()]
         read = {path.stem: np.load(path) for path in (to / "all").glob("*.npy")}
         values = next(value for key, value in read.items() if key.startswith("hs_"))
@@ -68,10 +66,6 @@ class Runner:
         shutil.rmtree(to)
         return {name: {"spans": spans[a:b], "latents": np.ascontiguousarray(values[a:b])}
                 for name, a, b in zip(names, offset[:-1].tolist(), offset[1:].tolist())}
-
-
-def last_line(text):
-    return (text.strip().splitlines() or ["no word"])[-1][:300]
 
 
 def wall(run):
@@ -115,24 +109,6 @@ def load_rate(run):
 def shard_hashes(run):
     with sqlite3.connect(run / "ledger.sqlite") as db:
         return dict(db.execute("SELECT name, sha256 FROM shard ORDER BY number"))
-
-
-# ---- processes ----
-
-def call(words, timeout, check=True, **more):
-    """As subprocess.run; when time is over what the command started goes with it, so that nothing of it stays on the device."""
-    words = [str(word) for word in words]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
-                          **more) as process:
-        try:
-            out, err = process.communicate(timeout=timeout)
-        except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            raise
-    if check and process.returncode != 0:
-        raise subprocess.CalledProcessError(process.returncode, words, out, err)
-    return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 # ---- storage ----

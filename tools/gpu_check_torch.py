@@ -1,7 +1,8 @@
 """Hidden states of the same texts through transformers: a child of gpu_check.py, so that its memory is gone when it ends.
 
 Reads a JSON request: model folder, device, index of hidden_states, texts, their steps' token spans, batch sizes, seconds for each, and
-seconds after which no other size is begun. Writes the rates of every batch size as JSON, and the step means of the texts as float32 numbers, one row after another."""
+seconds after which no other size is begun. Writes the rates of the batch sizes as JSON, again after each, and the step means of the
+texts as float32 numbers, one row after another."""
 import json
 import sys
 import time
@@ -77,7 +78,9 @@ def main():
             except torch.cuda.OutOfMemoryError:
                 rates[str(size)] = None
                 torch.cuda.empty_cache()
-    print(json.dumps({"rates": rates, "torch": torch.__version__, "transformers": transformers.__version__}))
+            aside = Path(request["answer"] + ".part")
+            aside.write_text(json.dumps({"rates": rates}))  # what is known, should time run out
+            aside.rename(request["answer"])
 
 
 if __name__ == "__main__":

@@ -1,49 +1,43 @@
-"""tools/gpu_check.py in its quick mode, on the CPU and on the emulated GPU: every part does its work, a part that fails or that time has
-run out for is said and stops no other, and the table reaches the README only from a GPU."""
+"""tools/gpu-check.sh in its quick mode, on the CPU and on the emulated GPU: both stages do their work, a failure in the first ends it and
+one in the second stops no other part, what is known lies under --out however it ends, and the table reaches the README only from a GPU."""
 import json
 import os
-import sqlite3
-import statistics
+import shutil
+import signal
 import subprocess
 import sys
 import time
-import types
-from pathlib import Path
 
 import pytest
 
+import gpu_checks
 import support
+from gpu_checks import RESULTS, TOOLS, fake_build, fake_tool, gone, gpu_check, parts_module, read_result, start, states_of, until
 
-TOOLS = support.SOURCE / "tools"
-sys.path.insert(0, str(TOOLS))
-import gpu_check as gpu_check_module  # noqa: E402
-import gpu_check_runs  # noqa: E402
-import gpu_check_table  # noqa: E402
-import make_problems  # noqa: E402
-
-ALWAYS = ["build", "rates of the device", "model", "problems", "extraction, step means", "all layers, every token",
-          "texts in other company", "texts alone", "killed and resumed"]
+NEED_A_GPU = {"ncu", "memcheck", "racecheck", "sanitizer"}
 
 
-def gpu_check(folder, *words, **more):
-    done = subprocess.run([sys.executable, TOOLS / "gpu_check.py", "--quick", "--build", support.BUILD, "--work", folder, "--json",
-                           folder / "result.json", "--time", "1000", *map(str, words)], capture_output=True, text=True,
-                          env=support.clean_environment(**more), timeout=1200)
-    return done, json.loads((folder / "result.json").read_text())
-
-
-def check_whole(folder, done, result):
-    states = {part["name"]: (part["state"], part["word"]) for part in result["parts"]}
+def check_whole(folder, done, result, skipped=()):
     assert done.returncode == 0, (done.stdout, done.stderr)
-    assert [states[name] for name in ALWAYS if states[name][0] != "done"] == []
-    assert all(state != "failed" for state, _ in states.values()), states
+    wanted = {name: "left out" if name in NEED_A_GPU else "done" for name in parts_module.NAMES}
+    try:
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError:
+        wanted.update(torch="left out", transformers="left out")
+    wanted = {name: state for name, state in wanted.items() if name not in skipped}
+    assert states_of(result) == wanted and list(states_of(result)) == list(wanted), done.stdout
+    assert result["ended"] == "done"
     figures = {row["figure"] for row in result["table"]}
     assert {"extraction, step means of hidden_states[-2]", "time lost between batches", "extraction, all layers of every token",
-            "texts whose bits differ in other company", "texts whose bits differ when alone", "killed and resumed: shards"} <= figures
+            "texts whose bits differ in other company", "texts whose bits differ when alone", "killed and resumed: shards",
+            "products in turn, first second", "products in turn, last second", "token/s of a block's products"} <= figures
     for row in result["table"]:
         assert row["figure"] in done.stdout
         assert row["met"] is None, "tiny shapes are judged"
         assert row["value"] == row["value"] and row["value"] >= 0, row
+    for part in result["parts"]:  # one line each
+        assert sum(line.startswith(f"{part['stage']:<4} {part['name']:<13} ") for line in done.stdout.splitlines()) == 1
     assert result["figures"]["killed"]["equal"] and result["figures"]["killed"]["shards"] > 1
     alone, company = result["figures"]["alone"], result["figures"]["company"]
     assert alone["problems"] == 6 and company["problems"] > 6 and alone["different"] == company["different"] == []
@@ -53,7 +47,11 @@ def check_whole(folder, done, result):
         assert 0 < found["seconds"] < found["wall_seconds"] and found["wall_tokens_per_second"] < found["tokens_per_second"]
     if "transformers" in result["figures"]:
         assert result["figures"]["transformers"]["lowest_cosine"] > 0.999
-    assert [path.name for path in folder.iterdir()] == ["result.json"], "work was left behind"
+        assert set(result["figures"]["transformers"]["rates"]) <= {"2", "8"}
+    assert {path.name for path in (folder / "out").iterdir()} == RESULTS
+    assert (folder / "out/log").read_text() == done.stdout
+    said = (folder / "out/programs.log").read_text()
+    assert "==== kernels_test_device: ended with 0" in said and "==== run-pooled: ended with 0" in said
     return figures
 
 
@@ -65,11 +63,11 @@ def test_on_the_cpu(tmp_path):
 
 @pytest.mark.skipif(not support.EMULATED.exists(), reason="built without the emulation of CUDA")
 def test_on_the_emulated_gpu(tmp_path):
-    done, result = gpu_check(tmp_path, "--strata", support.EMULATED, CUDA_EMULATION_PREFER="7")
-    figures = check_whole(tmp_path, done, result)
+    done, result = gpu_check(tmp_path, "--strata", support.EMULATED, "--skip", "torch,transformers", CUDA_EMULATION_PREFER="7")
+    figures = check_whole(tmp_path, done, result, ("torch", "transformers"))
     assert result["device"]["name"] == "Emulated GPU" and result["device"]["kind"] == "cuda"
     assert {"copies, host -> device", "copies, device -> host", "attention, 1 of 300 tokens"} <= figures
-    bench = result["figures"]["bench"]["figures"]
+    bench = result["figures"]["rates"]["figures"]
     products = [f for f in bench if f["what"].startswith("any algorithm")]
     chosen = [f for f in bench if f["what"].startswith("matmul")]
     assert len(products) == len(chosen) == 4
@@ -81,248 +79,199 @@ def test_on_the_emulated_gpu(tmp_path):
         assert (figure["candidates"], figure["groups"], figure["chosen_group_size"], figure["unfit"]) == (8, 3, 3, 3)
 
 
-def test_parts_that_fail_stop_no_other(tmp_path):
-    done, result = gpu_check(tmp_path, "--strata", "/bin/false", "--device", "cpu")
-    states = {part["name"]: part["state"] for part in result["parts"]}
-    assert done.returncode == 1
-    assert states["rates of the device"] == states["problems"] == "failed"
-    assert states["model"] == "done" and states["extraction, step means"] == states["texts alone"] == "left out"
-    assert "failed: rates of the device" in done.stdout
+NOT_AGAIN = ("torch", "killed", "alone", "every_token", "racecheck", "sanitizer")
+AS_ON_A_GPU = """
+import dataclasses, runpy, sys
+sys.path.insert(0, sys.argv[1])
+import gpu_check_stages as stages
+stages.FULL = dataclasses.replace(stages.QUICK, seconds=1)
+stages.Check.patience = 10
+sys.argv = [sys.argv[1] + "/gpu_check.py", *sys.argv[2:]]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(not support.EMULATED.exists(), reason="built without the emulation of CUDA")
+def test_as_on_a_gpu(tmp_path, monkeypatch):
+    """Not the quick mode, if with its model: the emulation under the names of a real build, and NVIDIA's tools played by scripts."""
+    build = fake_build(tmp_path / "build")
+    (build / "strata").write_text(f'#!/bin/sh\nexec {support.EMULATED} "$@"\n')
+    for name in ("kernels_test_device", "kernels_test_attention"):
+        (build / "tests" / name).write_text(f"#!/bin/sh\nexec {support.BUILD}/tests/cuda_emulation/cuda_emulated_{name[8:]}\n")
+        (build / "tests" / name).chmod(0o755)
+    (tmp_path / "made.csv").write_text(gpu_checks.NCU)
+    fake_tool(monkeypatch, tmp_path / "bin", "nvidia-smi", gpu_checks.SMI)
+    fake_tool(monkeypatch, tmp_path / "bin", "ncu", f"cp {tmp_path}/made.csv {tmp_path}/out/ncu.csv")
+    fake_tool(monkeypatch, tmp_path / "bin", "compute-sanitizer", "exit 0")
+    environment = support.clean_environment(SMI_DMON=gpu_checks.DMON, SMI_BUSY=gpu_checks.DMON.splitlines()[4], CUDA_EMULATION_PREFER="7",
+                                            CUDA_EMULATION_NVML_REASONS="4")
+    done = subprocess.run([sys.executable, "-B", "-c", AS_ON_A_GPU, TOOLS, "--build", build, "--out", tmp_path / "out", "--work", tmp_path / "work",
+                           "--time", "1000", "--skip", ",".join(NOT_AGAIN)], capture_output=True, text=True, env=environment)
+    result = read_result(tmp_path)
+    wanted = dict.fromkeys(parts_module.NAMES, "done")
+    for name in NOT_AGAIN:
+        del wanted[name]
+    assert done.returncode == 0 and states_of(result) == {**wanted, "transformers": "left out"}, (done.stdout, done.stderr)
+    assert result["gpu"]["name"] == "NVIDIA H200" and result["versions"]["driver"] == "580.159.03"
+    assert result["figures"]["extract"]["watched"]["power"] == 700
+    rows = {row["figure"]: row for row in result["table"]}
+    extraction = rows["extraction, step means of hidden_states[-2]"]
+    assert extraction["target"].startswith(">= 85 % of its products when sustained (") and extraction["met"] is False  # kernels are emulated slowly
+    assert rows["block of tiny, texts of 300"]["target"].startswith("attention ") and 50 < rows["fill of its batches"]["value"] <= 100
+    assert rows["power while extracting (nvidia-smi)"]["value"] == 700 and rows["ncu: rms_norm_kernel"]["value"] == 1020.5
+    assert rows["texts whose bits differ in other company"]["met"] is True and result["figures"]["company"]["problems"] == 64 // 3
+    assert {path.name for path in (tmp_path / "out").iterdir()} == RESULTS | {"ncu.csv", "dmon.txt"}
+    assert len(done.stdout) < 12000
+
+
+# ---- stage A
+
+@pytest.mark.skipif(not support.EMULATED.exists(), reason="built without the emulation of CUDA")
+def test_without_cublaslt_it_ends_at_once(tmp_path):
+    done, result = gpu_check(tmp_path, "--strata", support.EMULATED, CUDA_EMULATION_CUBLASLT="0")
+    assert done.returncode == 3 and result["ended"] == "stage A failed: smoke"
+    assert states_of(result) == {"build": "done", "machine": "done", "smoke": "failed"}
+    assert "cuBLASLt" in result["parts"][-1]["word"] and "failed: smoke: " in done.stdout and "cuBLASLt" in done.stdout.split("failed: smoke: ")[1]
+    assert "cuBLASLt" in (tmp_path / "out/programs.log").read_text()
+
+
+def test_a_failed_test_program_ends_it(tmp_path):
+    build = fake_build(tmp_path / "build", bench=f'exec {support.STRATA} "$@"', kernels_test_device="echo fine", kernels_test_matmul="""
+echo '[ RUN      ] test_odd'; echo '[  ERROR   ] --- 0x3 != 0x4'; echo '[   LINE   ] --- test_matmul.c:71: error: Failure!'; sleep 1; exit 1""")
+    done, result = gpu_check(tmp_path, "--device", "cpu", build=build)
+    assert done.returncode == 3 and list(states_of(result)) == ["build", "machine", "smoke", "tests"]
+    assert list(result["figures"]["tests"]["failed"]) == ["kernels_test_matmul"]
+    word = result["parts"][-1]["word"]
+    assert word.startswith("1 of 2 programs: kernels_test_matmul ended with 1: [  ERROR   ] --- 0x3 != 0x4 | [   LINE   ] --- test_matmul.c:71")
+    said = (tmp_path / "out/programs.log").read_text()
+    assert "\nfine\n" in said and "[ RUN      ] test_odd" in said
+    done, result = gpu_check(tmp_path, "--device", "cpu", "--keep-going", "--only", "tests,company", build=build)
+    assert done.returncode == 1 and result["ended"] == "done" and states_of(result)["company"] == "done"
+
+
+def test_parts_of_stage_b_that_fail_stop_no_other(tmp_path):
+    only_smoke = f'case "$*" in *products,attention*) exec {support.STRATA} "$@" ;; esac; echo "strata: a lost device" >&2; exit 70'
+    build = fake_build(tmp_path / "build", bench=only_smoke)
+    done, result = gpu_check(tmp_path, "--device", "cpu", "--skip", "torch,killed,every_token", build=build)
+    assert done.returncode == 1 and result["ended"] == "done"
+    states = states_of(result)
+    assert "torch" not in states and "killed" not in states
+    assert states == {**states, "tests": "left out", "rates": "failed", "sustained": "failed", "extraction": "done", "transformers": "left out",
+                      "company": "done", "alone": "done"}
+    assert "failed: rates: rates ended with 70: strata: a lost device" in done.stdout
 
 
 def test_without_time_parts_are_left_out(tmp_path):
     done, result = gpu_check(tmp_path, "--device", "cpu", "--time", 0)
     assert done.returncode == 0
-    assert {part["state"] for part in result["parts"]} == {"left out"}
+    assert set(states_of(result).values()) == {"left out"}
     assert "left out: model: 0 s are left" in done.stdout
 
 
-# ---- texts and their tokens
+# ---- parts by name
 
-def test_lengths_are_those_of_the_real_set():
-    problems = list(make_problems.long_problems(4000, 7))
-    lengths = sorted(problem["tokens"] for problem in problems)
-    assert abs(statistics.mean(lengths) - 257) < 5 and abs(statistics.median(lengths) - 199) < 3
-    assert lengths[3599] < 474 and lengths[3600] > 465 and 990 < lengths[3959] < 1060 and lengths[-1] == 2795
-    assert problems[:20] == list(make_problems.long_problems(4000, 7))[:20]
-
-
-def test_words_are_one_token_each(tmp_path):
-    subprocess.run([sys.executable, TOOLS / "make_model.py", "--to", tmp_path / "model", "--words", "--fast", "--hidden", "32", "--layers",
-                    "2", "--heads", "4", "--kv-heads", "2", "--head-dim", "8", "--intermediate", "64"], check=True, capture_output=True)
-    problems = list(make_problems.long_problems(60, 3, longest=300))
-    job = support.Job(tmp_path / "job", problems, tmp_path / "model", problems={"max_tokens": 512}, latents={"layers": [-1]},
-                      batch={"tokens": 512})
-    job.run()
-    tokens = dict(job.query("SELECT id, tokens FROM problem"))
-    for problem in problems:
-        assert abs(tokens[problem["problem_id"]] - problem["tokens"]) <= max(6, problem["tokens"] // 20), problem["problem_id"]
+def test_parts_by_name():
+    names = [part.name for part in parts_module.choose(["company"], [])]
+    assert names == ["build", "machine", "model", "extraction", "company"]
+    assert [part.name for part in parts_module.choose(["company", "rates"], ["model"])] == ["build", "machine", "rates", "extraction", "company"]
+    assert [part.name for part in parts_module.choose([], ["ncu"])] == [name for name in parts_module.NAMES if name != "ncu"]
+    known = []
+    for part in parts_module.PARTS:
+        assert set(part.needs) <= set(known) and part.seconds <= part.most
+        known.append(part.name)
+    for stage, most in (("A", 90), ("B", 330)):
+        assert sum(part.seconds for part in parts_module.PARTS if part.stage == stage) <= most
 
 
-# ---- programs, and their time
-
-def scripts_check(folder, seconds, **scripts):
-    """A check on a GPU whose test programs, and compute-sanitizer, are these shell scripts."""
-    check = gpu_check_module.Check.__new__(gpu_check_module.Check)
-    check.options = types.SimpleNamespace(quick=False, device="cuda:0", time=seconds, verbose=False)
-    check.build, check.emulated, check.figures, check.parts, check.began = folder, False, {}, [], time.monotonic()
-    (folder / "tests").mkdir(exist_ok=True)
-    for name, script in scripts.items():
-        path = folder / ("compute-sanitizer" if name == "sanitizer" else f"tests/{name}")
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-    return check
+def test_only_some_parts(tmp_path):
+    done, result = gpu_check(tmp_path, "--device", "cpu", "--only", "company")
+    assert done.returncode == 0 and states_of(result) == dict.fromkeys(["build", "machine", "model", "extraction", "company"], "done")
+    assert (tmp_path / "out/programs.log").read_text().count("==== torch") == 0
 
 
-def run_part(check, run, most):
-    check.part("part", run, 0, most)
-    return check.parts[-1]["state"], check.parts[-1]["word"]
+def test_help_and_wrong_usage(tmp_path):
+    (tmp_path / "numpy.py").write_text("raise ImportError('no numpy here')")  # --help does without
+    environment = support.clean_environment(PYTHONPATH=str(tmp_path))
+    help_text = subprocess.run([TOOLS / "gpu-check.sh", "--help"], capture_output=True, text=True, env=environment)
+    assert help_text.returncode == 0
+    places = [help_text.stdout.index(f"\n    {name} ") for name in parts_module.NAMES]
+    assert places == sorted(places)
+    for words in (["--only", "rates,nonsense"], ["--skip", ""], ["--device", "gpu"]):
+        wrong = subprocess.run([TOOLS / "gpu-check.sh", *words], capture_output=True, text=True, env=environment)
+        assert wrong.returncode == 2 and wrong.stdout == ""
+    assert "nonsense is no part; there are build, machine," in subprocess.run(
+        [TOOLS / "gpu-check.sh", "--only", "rates,nonsense"], capture_output=True, text=True).stderr
+    done = subprocess.run([TOOLS / "gpu-check.sh", "--quick", "--python", sys.executable], capture_output=True, text=True, env=environment)
+    assert done.returncode == 3 and "no numpy here; name a python that has numpy by --python" in done.stderr
 
 
-def test_programs_without_time_are_named(tmp_path, monkeypatch):
-    check = scripts_check(tmp_path, 100, kernels_test_device="exit 0", kernels_test_rows="echo wrong >&2; exit 1", kernels_test_matmul="exit 0")
-    assert run_part(check, check.run_tests, 60) == ("failed", "RuntimeError: kernels_test_rows (wrong) failed")
-    assert check.figures["tests"]["passed"] == ["kernels_test_device", "kernels_test_matmul"]
-    check = scripts_check(tmp_path, 100, kernels_test_rows="sleep 60")
-    state, word = run_part(check, check.run_tests, 3)
-    assert state == "left out"
-    assert word == "1 of 3 programs passed; no time for kernels_test_rows (not over in 3 s), kernels_test_matmul"
-    monkeypatch.setattr(gpu_check_module, "TEST_MOST", 2)  # a program that had all the time it may have failed
-    assert run_part(check, check.run_tests, 60) == ("failed", "RuntimeError: kernels_test_rows (not over in 2 s) failed")
+# ---- ends before the end
+
+def hanging(folder, **more):
+    """A check whose rates hang after their first figure, once they do."""
+    build = fake_build(folder / "build", bench=f'case "$*" in *products,attention*) exec {support.STRATA} "$@" ;; esac; '
+                       f'echo first figure; echo $$ >{folder}/pid; sleep 600 & echo $! >>{folder}/pid; wait')
+    running = start(folder, "--device", "cpu", "--skip", "torch,tests", build=build, **more)
+    until(lambda: (folder / "pid").exists() and len((folder / "pid").read_text().split()) == 2)
+    return running, [int(pid) for pid in (folder / "pid").read_text().split()]
 
 
-def gone(process):
-    """Whether it ends within some seconds; a zombie that nobody waits for is gone, too."""
-    for _ in range(200):
-        try:
-            if Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
-                return True
-        except FileNotFoundError:
-            return True
-        time.sleep(0.05)
-    return False
+def test_killed_it_leaves_what_it_had(tmp_path):
+    running, children = hanging(tmp_path)
+    running.kill()
+    out, _ = running.communicate()
+    result = read_result(tmp_path)
+    assert result["ended"] == "running" and states_of(result) == dict.fromkeys(["build", "machine", "smoke", "model"], "done")
+    assert [path.read_text() for path in (tmp_path / "out/running").glob("*-rates.log")] == ["first figure\n"]
+    assert (tmp_path / "out/log").read_text() == out and out.count("\n") == 4
+    assert "==== smoke: ended with 0" in (tmp_path / "out/programs.log").read_text()
+    assert gone(children[0])  # nothing holds the device
+    os.kill(children[1], signal.SIGKILL)
+    left = list((tmp_path / "work").iterdir())
+    assert len(left) == 1 and any(left[0].iterdir())
+    done, result = gpu_check(tmp_path, "--device", "cpu", "--only", "machine")  # removes what was left, and replaces the results
+    assert done.returncode == 0 and result["ended"] == "done" and {path.name for path in (tmp_path / "out").iterdir()} == RESULTS
 
 
-def test_sanitizer_tells_findings_from_want_of_time(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-
-    def run(script, most=60):
-        check = scripts_check(tmp_path, 100, a="exit 0", b="exit 0", sanitizer=script)
-        state, word = run_part(check, lambda: check.run_sanitizer([("memcheck", "a"), ("racecheck", "b")]), most)
-        return state, word, check.figures["sanitizer"]["passed"]
-
-    assert run('case "$*" in "--tool memcheck --error-exitcode 99 --report-api-errors no "*a) ;; '
-               '"--tool racecheck --error-exitcode 99 "*b) ;; *) exit 1 ;; esac') == (
-        "done", "memcheck a, racecheck b: no finding", ["memcheck a", "racecheck b"])
-    state, word, _ = run('echo "========= COMPUTE-SANITIZER"; echo "========= Invalid __global__ read"; exit 99')
-    assert state == "failed" and "memcheck a: ========= Invalid __global__ read" in word
-    state, word, _ = run('echo "========= COMPUTE-SANITIZER"; echo "========= Error: Device not supported"; exit 1')
-    assert state == "left out" and "does not work here" in word
-    assert run("exit 1")[0] == "failed"
-    slow = f'[ "$2" = memcheck ] || {{ sleep 60 & echo $! >{tmp_path}/pid; wait; }}'
-    assert run(slow, 12) == ("left out", "no time for racecheck b; memcheck a without a finding", ["memcheck a"])
-    assert gone(int((tmp_path / "pid").read_text()))  # what it had started does not stay on the device
-    assert run("exit 0", 3)[:2] == ("left out", "no time for memcheck a, racecheck b; none without a finding")
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_it_with_the_table(tmp_path, number, code):
+    running, children = hanging(tmp_path)
+    running.send_signal(number)
+    out, _ = running.communicate(timeout=60)
+    result = read_result(tmp_path)
+    assert running.returncode == code and result["ended"] == signal.Signals(number).name
+    assert states_of(result)["rates"] == "cut off" and f"ended early: {signal.Signals(number).name}" in out and " s in all" in out.splitlines()[-1]
+    assert "first figure" in (tmp_path / "out/programs.log").read_text()
+    assert all(map(gone, children)) and not any((tmp_path / "work").iterdir())
 
 
-# ---- what a ledger says
-
-def change_ledger(job, sql):
-    with sqlite3.connect(job.output / "ledger.sqlite") as ledger:
-        ledger.execute(sql)
-
-
-def ledger_of(job, seconds=1.0, sealed=0.0):
-    (job.folder / gpu_check_runs.SAID).write_text(f"this launch: 9 batches, 9 tokens in {seconds:.3f} s, 9 tokens/s; 1.0 % of the time "
-                                                  f"waiting; sealed {sealed:.3f} s later; peak memory 1.00 GB\n")
-    return gpu_check_runs.ledger(job.output)
+def test_it_ends_within_its_time(tmp_path):
+    began = time.monotonic()
+    running, children = hanging(tmp_path)
+    running.send_signal(signal.SIGALRM)  # as when all of its time is over, whatever hangs
+    out, _ = running.communicate(timeout=60)
+    assert running.returncode == 1 and "ended early: its time is over" in out and all(map(gone, children))
+    assert time.monotonic() - began < 60
 
 
-def test_time_that_the_device_waits_counts(tmp_path):
-    job = support.Job(tmp_path, support.make_problems(12), run={"checkpoint_every": 1})
-    job.run("--stop-after", "1", expect=support.STOPPED)
-    job.run()
-    change_ledger(job, "UPDATE batch SET compute_seconds = 0.25, wait_seconds = 1.75, device_seconds = NULL, tokens = 100")
-    change_ledger(job, "UPDATE batch SET wait_seconds = 500 WHERE epoch = 1")  # of another launch
-    batches = job.query("SELECT count(*) FROM batch WHERE epoch = 2")[0][0]
-    found = ledger_of(job, 2.5 * batches, 1.5 * batches)
-    assert batches > 2 and found["batches"] == batches and found["tokens"] == 100 * batches
-    assert found["seconds"] == 2 * batches and found["tokens_per_second"] == 50
-    assert found["wall_seconds"] == 4 * batches and found["wall_tokens_per_second"] == 25
-    assert found["waiting"] == found["lost_between_batches"] == 0.875
-    change_ledger(job, "UPDATE batch SET device_seconds = 0.2")  # of the 0.25 that the host saw
-    assert abs(ledger_of(job)["lost_between_batches"] - 0.9) < 1e-9
-    change_ledger(job, "UPDATE batch SET device_seconds = NULL WHERE number = (SELECT max(number) FROM batch)")
-    assert ledger_of(job)["lost_between_batches"] == 0.875, "the device's times of some batches are not all of its time"
+def test_a_reader_that_goes_away_does_not_end_it(tmp_path):
+    running = start(tmp_path, "--device", "cpu", "--only", "company")
+    running.stdout.close()
+    assert running.wait(timeout=300) == 0, running.stderr.read()
+    running.stderr.close()
+    assert "killed" not in states_of(read_result(tmp_path)) and " s in all" in (tmp_path / "out/log").read_text()
 
 
-SLOW_SYNC = """
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-int fsync(int file) {
-    struct timespec delay = {.tv_nsec = 20000000};
-    nanosleep(&delay, NULL);
-    return (int)syscall(SYS_fsync, file);
-}
-int fdatasync(int file) {
-    return fsync(file);
-}
-"""
+# ---- elsewhere
 
-
-def test_a_slow_disk_counts(tmp_path):
-    if "san.so" in subprocess.run(["ldd", support.STRATA], capture_output=True, text=True).stdout:
-        pytest.skip("a sanitizer's library wants to be loaded first")
-    (tmp_path / "slow.c").write_text(SLOW_SYNC)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", tmp_path / "slow.so", tmp_path / "slow.c"], check=True)
-    job = support.Job(tmp_path / "job", support.make_problems(30), run={"checkpoint_every": 1})
-    done = job.run(environment=support.clean_environment(LD_PRELOAD=str(tmp_path / "slow.so")))
-    (job.folder / gpu_check_runs.SAID).write_text(done.out)
-    found = gpu_check_runs.ledger(job.output)
-    syncs = 3 * found["batches"]  # of a shard, its folder and the ledger, at least
-    assert found["batches"] > 6 and found["wall_seconds"] > 0.02 * syncs
-    assert found["wall_seconds"] > found["seconds"] + 0.06
-
-
-# ---- targets
-
-def made_check(rate, device="NVIDIA H200", every=10500.0, **more):
-    """A check whose products alone allow 10,000,000 / 35 token/s: four of 1,000 x 1,000 at 80 TFLOP/s."""
-    products = [figure for name in ("matmul", "any algorithm") for size in ("1000 x 1000", "1000 x 1001", "1000 x 1002", "1000 x 1003")
-                for figure in [{"part": "products", "what": f"{name}, 8192 tokens, {size}", "value": 80000.0, "unit": "GFLOP/s",
-                                "limit": 80000.0, "of": "best of any algorithm", "chosen_of_free": 1.0, "groups": 1, "chosen_group_size": 1, "candidates": 1}]]
-    copies = [{"part": "copies", "what": "copies, host -> device", "value": 50.0, "unit": "GB/s"}]
-    figures = {"bench": {"name": device, "figures": products + copies},
-               "extract": {"tokens_per_second": rate, "lost_between_batches": 0.01, "waiting": 0.0, "load_bytes_per_second": 41e9,
-                           "read_bytes_per_second": 60e9},
-               "transformers": {"rates": {"8": 10000.0, "16": 12000.0, "32": None}, "lowest_cosine": 0.999, "worst_error": 0.01},
-               "every_token": {"tokens_per_second": 1e6, "wall_tokens_per_second": every, "write_bytes_per_second": 3e9,
-                               "token_bytes": 300000, "stored_bytes": 3e9, "seconds": 0.1, "wall_seconds": 2.0},
-               "alone": {"problems": 3, "different": [], "same_size": True}, "killed": {"shards": 4, "equal": True}}
-    figures["extract"].update(more)
-    check = gpu_check_module.Check.__new__(gpu_check_module.Check)
-    check.figures, check.emulated, check.shape = figures, False, gpu_check_module.FULL
-    check.options = types.SimpleNamespace(quick=False, device="cuda:0")
-    return check
-
-
-def verdicts(check):
-    return {row["figure"]: row["met"] for row in gpu_check_table.judge(check) if row["target"] and row["met"] is not None}
-
-
-def test_targets():
-    met = verdicts(made_check(250000))
-    assert set(met.values()) == {True} and len(met) == 8, met
-    assert verdicts(made_check(220000))["extraction, step means of hidden_states[-2]"] is False  # 77 % of 285,000
-    slow = verdicts(made_check(23000, lost_between_batches=0.03, load_bytes_per_second=39e9))
-    assert [slow[name] for name in ("the same, in tokens/s", "strata against transformers' best", "time lost between batches",
-                                    "loading the model")] == [False] * 4
-    every = "extraction, all layers of every token"  # the disk takes 10,000 token/s
-    assert verdicts(made_check(23000, every=9000))[every] is False and slow[every] is True
-    assert verdicts(made_check(12000, every=9000))[every] is True and verdicts(made_check(12000, every=8300))[every] is False
-    assert "the same, in tokens/s" not in verdicts(made_check(250000, device="NVIDIA A100"))
-
-
-def test_other_bits_count_where_products_have_the_same_size():
-    check = made_check(250000)
-    what = "texts whose bits differ when alone"
-    assert verdicts(check)[what] is True
-    check.figures["alone"]["different"] = ["a"]
-    assert verdicts(check)[what] is False
-    check.figures["alone"]["same_size"] = False
-    assert what not in verdicts(check)
-
-
-# ---- the README's table
-
-RESULT = {"quick": False, "date": "2020-02-02", "device": {"kind": "cuda", "name": "GPU X", "asked": "cuda:0"},
-          "versions": {"driver": "1.2"}, "shape": {"layers": 36, "hidden": 4096, "tokens": 8192}, "parts": [],
-          "table": [gpu_check_table.at_least("extraction", 12345.6, "tokens/s", 0.81, 0.8, "all"),
-                    gpu_check_table.row("lost", 2.5, "%", None, "< 2 %", False)]}
-
-
-def test_readme_takes_the_table_of_a_gpu(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{gpu_check_table.BEGIN}old\n{gpu_check_table.END}after\n")
-    gpu_check_table.write_readme(readme, RESULT)
-    text = readme.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert "GPU X, 2020-02-02; driver 1.2" in text
-    assert "| extraction | 12,346 tokens/s | 81.0 % | >= 80 % of all | met |" in text
-    assert "| lost | 2.50 % |  | < 2 % | not met |" in text
-
-
-@pytest.mark.parametrize("other", [{"quick": True}, {"device": {"kind": "cpu", "name": "CPU X"}},
-                                   {"device": {"kind": "cuda", "name": "Emulated GPU"}}])
-def test_readme_takes_no_other_table(tmp_path, other):
-    readme = tmp_path / "README.md"
-    readme.write_text("before")
-    with pytest.raises(SystemExit):
-        gpu_check_table.write_readme(readme, {**RESULT, **other})
-    assert readme.read_text() == "before"
-
-
-def test_readme_has_the_marks_once():
-    text = (support.SOURCE / "README.md").read_text()
-    assert text.count(gpu_check_table.BEGIN) == 1 and text.count(gpu_check_table.END) == 1
+def test_it_runs_from_a_bundle(tmp_path):
+    bundle = fake_build(tmp_path / "bundle", bench=f'exec {support.STRATA} "$@"')
+    (bundle / "tools").mkdir()
+    for tool in [TOOLS / "gpu-check.sh", *TOOLS.glob("gpu_check*.py"), TOOLS / "make_model.py", TOOLS / "make_problems.py"]:
+        shutil.copy(tool, bundle / "tools")
+    done = subprocess.run([bundle / "tools/gpu-check.sh", "--quick", "--device", "cpu", "--python", sys.executable, "--work", tmp_path / "work",
+                           "--only", "smoke,company"], capture_output=True, text=True, cwd=tmp_path, env=support.clean_environment())
+    assert done.returncode == 0, done
+    assert f"{bundle}/strata as it is" in done.stdout
+    assert states_of(json.loads((bundle / "gpu-check/gpu-check.json").read_text()))["company"] == "done"
+    assert not list((bundle / "tools").glob("__pycache__"))
