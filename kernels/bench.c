@@ -184,33 +184,50 @@ static int bench_peaks(struct bench *bench, struct error *err) {
 
 // ---- attention and whole blocks ----
 
-static int bench_attention(struct bench *bench, struct error *err) {
+// One batch of texts of a length; `kernel`: what the line says beside that, or NULL.
+static int time_attention(struct bench *bench, size_t length, const char *kernel, struct error *err) {
     struct device_heads heads = bench->blocks.shape.heads;
-    for (int i = 0; i < TEXT_LENGTHS; i++) {
+    struct bench_times times;
+    double ignored[STEPS];
+    size_t texts = bench->options.tokens / length;
+    int status = bench_blocks_batch(&bench->blocks, texts * length, length, err);
+    status = status == STATUS_OK
+                 ? bench_run_in_each(&bench->blocks, 1u << STEP_NORM | 1u << STEP_QKV | 1u << STEP_ROPE,
+                                     ignored, err)
+                 : status;
+    status = status == STATUS_OK ? bench_time_steps(bench, 1u << STEP_ATTENTION, &times, err) : status;
+    if (status != STATUS_OK) {
+        return status;
+    }
+    double pairs = (double)texts * (double)length * ((double)length + 1) / 2; // a query, a key it sees
+    char name[96];
+    char of[64];
+    snprintf(name, sizeof name, "attention, %zu of %zu tokens%s%s", texts, length, kernel == NULL ? "" : ", ",
+             kernel == NULL ? "" : kernel);
+    bench_print_rate(bench, name, 4.0 * pairs * (double)heads.heads * (double)heads.head_dim, times.all,
+                     times.peak, bench_peak_name(bench, of, sizeof of));
+    return STATUS_OK;
+}
+
+// By the kernel that is taken, and by the other one where there is a choice.
+static int bench_attention(struct bench *bench, struct error *err) {
+    struct device *device = bench->device;
+    const struct device_attention *shape = &bench->blocks.attention;
+    int status = STATUS_OK;
+    for (int i = 0; i < TEXT_LENGTHS && status == STATUS_OK; i++) {
         size_t length = text_lengths[i];
-        size_t texts = bench->options.tokens / length;
-        if (texts == 0) {
+        if (length > bench->options.tokens) {
             continue;
         }
-        struct bench_times times;
-        double ignored[STEPS];
-        int status = bench_blocks_batch(&bench->blocks, texts * length, length, err);
-        status = status == STATUS_OK
-                     ? bench_run_in_each(&bench->blocks, 1u << STEP_NORM | 1u << STEP_QKV | 1u << STEP_ROPE,
-                                         ignored, err)
-                     : status;
-        status = status == STATUS_OK ? bench_time_steps(bench, 1u << STEP_ATTENTION, &times, err) : status;
-        if (status != STATUS_OK) {
-            return status;
+        status = time_attention(bench, length, NULL, err);
+        const char *other =
+            device->ops->attention_turn == NULL ? NULL : device->ops->attention_turn(device, shape);
+        if (other != NULL) {
+            status = status == STATUS_OK ? time_attention(bench, length, other, err) : status;
+            device->ops->attention_turn(device, shape);
         }
-        double pairs = (double)texts * (double)length * ((double)length + 1) / 2; // a query, a key it sees
-        char name[96];
-        char of[64];
-        snprintf(name, sizeof name, "attention, %zu of %zu tokens", texts, length);
-        bench_print_rate(bench, name, 4.0 * pairs * (double)heads.heads * (double)heads.head_dim, times.all,
-                         times.peak, bench_peak_name(bench, of, sizeof of));
     }
-    return STATUS_OK;
+    return status;
 }
 
 static void print_block(struct bench *bench, size_t length, const struct bench_times *times) {

@@ -86,6 +86,9 @@ struct device_ops {
     int (*attention)(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
                      const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
                      struct error *err);
+    // For benchmarks: from now on attention takes the other of two kernels that give the same bits, which is
+    // named ("one head a warp"). NULL where there is one only.
+    const char *(*attention_turn)(struct device *device, const struct device_attention *shape);
     // Beside what device_supports refuses on every device.
     bool (*supports)(const struct device *device, const struct device_shape *shape,
                      struct device_refusal *refusal);

@@ -1,7 +1,7 @@
 // Attention: the list of tiles, and the choice of a kernel.
 #include "kernels/cuda/attention.h"
 
-enum { TILES_THREADS = 128, GRID_MOST = 65535 };
+enum { TILES_THREADS = 128, PAIRS_HEAD_MOST = 128, GRID_MOST = 65535 };
 
 // ---- tiles ----
 
@@ -54,6 +54,10 @@ extern "C" bool attention_has(enum dtype dtype, size_t head_dim) {
            head_dim % ATTENTION_HEAD_STEP == 0;
 }
 
+extern "C" bool attention_pairs(enum dtype dtype, struct device_heads heads) {
+    return dtype == DTYPE_BF16 && heads.heads > heads.kv_heads && heads.head_dim <= PAIRS_HEAD_MOST;
+}
+
 extern "C" cudaError_t launch_attention_tiles(cudaStream_t stream, struct attention_tile *tiles,
                                               const int32_t *starts, size_t texts, size_t tile_count) {
     if (tile_count > INT32_MAX) {
@@ -65,8 +69,7 @@ extern "C" cudaError_t launch_attention_tiles(cudaStream_t stream, struct attent
 
 extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, const void *qkv,
                                         const struct device_attention *shape,
-                                        const struct attention_tile *tiles, size_t tile_count,
-                                        size_t multiprocessor_shared) {
+                                        const struct attention_tile *tiles, size_t tile_count, bool pairs) {
     struct device_heads heads = shape->heads;
     if (!attention_has(dtype, heads.head_dim) || heads.heads == 0 || heads.heads > GRID_MOST ||
         tile_count > INT32_MAX || !(shape->scale > 0) ||
@@ -80,7 +83,7 @@ extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, v
         qkv,
         tiles,
         (unsigned)tile_count,
-        multiprocessor_shared,
+        pairs && attention_pairs(dtype, heads),
         {(unsigned)heads.heads, (unsigned)heads.kv_heads, (unsigned)(heads.heads / heads.kv_heads),
          (unsigned)heads.head_dim, windowed ? (int)shape->window : INT32_MAX, shape->scale},
     };

@@ -22,7 +22,7 @@ struct attention_call {
     const void *qkv; // [tokens, (heads + 2 kv_heads) * head_dim]
     const struct attention_tile *tiles;
     unsigned tile_count;
-    size_t multiprocessor_shared; // bytes of shared memory
+    bool pairs; // a warp has two heads, where attention_pairs has it
     struct attention_shape shape;
 };
 

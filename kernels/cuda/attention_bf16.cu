@@ -8,7 +8,7 @@
 //
 // With two heads a matrix load feeds twice the instructions, at twice the registers (two blocks at work on a
 // multiprocessor instead of three) and with the queries in shared memory. It is for multiprocessors whose
-// matrix instructions outrun their matrix loads: those that have 160 KB of shared memory and more. Computed
+// matrix instructions outrun their matrix loads: those of ATTENTION_PAIRS_SHARED and more. Computed
 // for a layer of 8,192 tokens in texts of 256 on average (median 196), 32 heads of 128 over 8 of keys:
 //   a block: 64 queries of a head       724 MB from and to the L2, 2.01 GB of matrix loads
 //   16 queries of four heads            627                        2.01
@@ -30,7 +30,6 @@ enum {
     QUERIES = 16, // of a warp, of each of its heads: rows of a matrix instruction
     RING = 3,
     CHUNK_BYTES = 16,
-    PAIRS_SHARED = 160 << 10, // of a multiprocessor: from here on a warp has two heads
 #if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 890 || __CUDA_ARCH__ >= 1200)
     MULTIPROCESSOR_SHARED = 100 << 10, // bytes of shared memory of a multiprocessor
 #else
@@ -539,10 +538,8 @@ template <int D, int HEADS> static cudaError_t launch(const struct attention_cal
                   call->tiles, call->shape);
 }
 
-// Two heads a warp, where there are two and the multiprocessor has the shared memory for their queries.
 template <int D> static cudaError_t launch_for(const struct attention_call *call) {
-    return call->shape.group > 1 && call->multiprocessor_shared >= PAIRS_SHARED ? launch<D, 2>(call)
-                                                                                : launch<D, 1>(call);
+    return call->pairs ? launch<D, 2>(call) : launch<D, 1>(call);
 }
 
 cudaError_t attention_bf16(const struct attention_call *call) {

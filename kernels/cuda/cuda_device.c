@@ -76,6 +76,7 @@ static const struct device_ops cuda_ops = {
     .supports = cuda_supports,
     .attention_scratch = cuda_attention_scratch,
     .attention = cuda_attention,
+    .attention_turn = cuda_attention_turn,
     .swiglu = cuda_swiglu,
     .pool = cuda_pool,
     .peak = cuda_peak,
@@ -125,7 +126,7 @@ static int read_properties(struct cuda_device *cuda, struct error *err) {
         cuda_check(cudaGetDeviceProperties(&properties, cuda->index), "cudaGetDeviceProperties", NULL, err);
     if (status == STATUS_OK) {
         snprintf(cuda->name, sizeof cuda->name, "%.*s", (int)sizeof cuda->name - 1, properties.name);
-        cuda->multiprocessor_shared = properties.sharedMemPerMultiprocessor;
+        cuda->attention_pairs = properties.sharedMemPerMultiprocessor >= ATTENTION_PAIRS_SHARED;
         status = read_attribute(&major, cudaDevAttrComputeCapabilityMajor, cuda->index, err);
     }
     status = status == STATUS_OK ? read_attribute(&minor, cudaDevAttrComputeCapabilityMinor, cuda->index, err)

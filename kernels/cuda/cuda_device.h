@@ -119,10 +119,10 @@ struct cuda_device {
     struct device base;
     int index;
     int multiprocessors;
-    int cache;                    // bytes of the L2
-    size_t multiprocessor_shared; // bytes of shared memory of one
-    int capability;               // 90: compute capability 9.0
-    int driver;                   // version as cudaDriverGetVersion gives it
+    int cache;            // bytes of the L2
+    bool attention_pairs; // warps have two heads each
+    int capability;       // 90: compute capability 9.0
+    int driver;           // version as cudaDriverGetVersion gives it
     char name[128];
     char reason[512];
     struct cuda_arena arenas[2 * DEVICE_PURPOSES];
@@ -298,6 +298,7 @@ int cuda_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, cons
                       const float *cosine, const float *sine, const int32_t *rope_row,
                       struct device_heads heads, size_t tokens, struct error *err);
 bool cuda_attention_scratch(const struct device *device, const struct device_attention *shape, size_t *bytes);
+const char *cuda_attention_turn(struct device *device, const struct device_attention *shape);
 int cuda_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
                    const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
                    struct error *err);

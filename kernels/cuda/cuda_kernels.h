@@ -64,11 +64,16 @@ bool attention_has(enum dtype dtype, size_t head_dim);
 cudaError_t launch_attention_tiles(cudaStream_t stream, struct attention_tile *tiles, const int32_t *starts,
                                    size_t texts, size_t tile_count);
 
-// tiles: as launch_attention_tiles filled them; multiprocessor_shared: bytes of a multiprocessor's shared
-// memory, by which kernels are chosen that give the same bits.
+// Whether there is a kernel whose warps have two query heads each: the same bits at another speed.
+bool attention_pairs(enum dtype dtype, struct device_heads heads);
+
+// Bytes of a multiprocessor's shared memory from which on that is the kernel to take.
+enum { ATTENTION_PAIRS_SHARED = 160 << 10 };
+
+// tiles: as launch_attention_tiles filled them; pairs: two heads a warp, where attention_pairs has it.
 cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, const void *qkv,
                              const struct device_attention *shape, const struct attention_tile *tiles,
-                             size_t tile_count, size_t multiprocessor_shared);
+                             size_t tile_count, bool pairs);
 
 cudaError_t launch_swiglu(cudaStream_t stream, enum dtype dtype, void *out, const void *gate_up,
                           size_t tokens, size_t intermediate);

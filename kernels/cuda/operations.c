@@ -106,8 +106,17 @@ int cuda_attention(struct device *device, void *out, const void *qkv, const stru
         return status;
     }
     cudaError_t launched = launch_attention(cuda->queue.compute, device->dtype, out, qkv, shape,
-                                            cuda->tiles.tiles, tiles, cuda->multiprocessor_shared);
+                                            cuda->tiles.tiles, tiles, cuda->attention_pairs);
     return cuda_queue_end(cuda, "attention", launched, err);
+}
+
+const char *cuda_attention_turn(struct device *device, const struct device_attention *shape) {
+    struct cuda_device *cuda = cuda_of(device);
+    if (!attention_pairs(device->dtype, shape->heads)) {
+        return NULL;
+    }
+    cuda->attention_pairs = !cuda->attention_pairs;
+    return cuda->attention_pairs ? "two heads a warp" : "one head a warp";
 }
 
 int cuda_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,

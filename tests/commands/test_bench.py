@@ -70,6 +70,23 @@ def test_sustained_on_the_cpu(tmp_path):
 
 
 @needs_emulation
+@pytest.mark.parametrize("shared, other", [(233472, "one head a warp"), (102400, "two heads a warp")])
+def test_both_kernels_of_attention(tmp_path, shared, other):
+    file = tmp_path / "bench.json"
+    done = emulated("--part", "attention", "--json", file, tokens=320, MULTIPROCESSOR_SHARED=shared)
+    assert done.code == OK, done
+    assert names(json.loads(file.read_text()), "attention") == ["attention, 1 of 300 tokens", f"attention, 1 of 300 tokens, {other}"]
+
+
+@needs_emulation
+def test_the_one_kernel_of_attention(tmp_path):
+    file = tmp_path / "bench.json"
+    done = emulated("--part", "attention", "--dtype", "float32", "--json", file, tokens=320)
+    assert done.code == OK, done
+    assert names(json.loads(file.read_text()), "attention") == ["attention, 1 of 300 tokens"]
+
+
+@needs_emulation
 def test_sustained_on_a_gpu_that_is_held_back(tmp_path):
     file = tmp_path / "bench.json"
     done = emulated("--part", "sustained", "--seconds", "4", "--json", file, NVML_CLOCK=1980, NVML_SLOW_CLOCK=1410, SLOW="1:0",
