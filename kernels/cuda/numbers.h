@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/cuda/launch.h"
@@ -69,7 +70,11 @@ static inline float f16_value(uint16_t half) {
     return __uint_as_float(sign | (exponent + 112u) << 23 | mantissa << 13);
 }
 
+// A GPU faults where a vector does not lie on a multiple of its size.
 template <size_t N> static inline void words_store(void *to, const uint32_t (&words)[N]) {
+    if ((uintptr_t)to % (sizeof words < 16 ? sizeof words : 16) != 0) {
+        abort();
+    }
     memcpy(to, words, sizeof words);
 }
 

@@ -103,8 +103,8 @@ static const struct remedy {
     int64_t window;
     int64_t times; // the job's tokens; 0: as they are, in whole tiles
 } remedies[] = {
-    {0, KEEP, 1},  {KEEP, 0, 1},    {0, 0, 1},       {KEEP, KEEP, 0}, {0, 16384, 1},
-    {0, 65536, 1}, {KEEP, KEEP, 2}, {KEEP, KEEP, 4}, {0, 0, 2},       {0, 0, 4},
+    {0, KEEP, 1},    {KEEP, 0, 1},    {0, 0, 1}, {KEEP, KEEP, 0}, {0, 16384, 1},
+    {KEEP, KEEP, 2}, {KEEP, KEEP, 4}, {0, 0, 2}, {0, 0, 4},
 };
 
 // False when it changes nothing, or would shorten the windows.

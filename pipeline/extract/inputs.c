@@ -1,6 +1,7 @@
 #include "extract/inputs.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -270,6 +271,13 @@ int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, 
     if (status == STATUS_OK && tokenizer_changes_fingerprint(inputs->tokenizer)[0] != 0) {
         status = identity_add(identity, "tokenizer.changes", tokenizer_changes_fingerprint(inputs->tokenizer),
                               err);
+    }
+    // What "0" means to this version: a resume must plan the same batches.
+    if (status == STATUS_OK && inputs->limits.full) {
+        char windows[64];
+        snprintf(windows, sizeof windows, "full batches, windows of %zu problems or %d batches",
+                 inputs->limits.window, PLAN_WINDOW_BATCHES);
+        status = identity_add(identity, "batch.plan", windows, err);
     }
     if (status == STATUS_OK) {
         status = add_libraries(inputs, identity, err);

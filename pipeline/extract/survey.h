@@ -21,7 +21,8 @@ struct survey {
     struct buffer batch_tokens; // of every batch
 };
 
-enum { SURVEY_LENGTHS = 1 << 16 };
+// Packing them into batches takes up to its square of steps.
+enum { SURVEY_LENGTHS = 1 << 15 };
 
 // Reads the query from its first row to its last and rewinds it; counts only the problems that `only` lists
 // (NULL: all). progress (may be NULL) gets the problems counted so far and returns false to stop

@@ -3,6 +3,7 @@ other limits than the job's defaults."""
 import json
 import random
 import re
+import sqlite3
 import time
 
 import pytest
@@ -190,3 +191,15 @@ def test_full_windows_are_met_again_after_kills(several_windows, tmp_path):
     job.run()
     job.check_finished(PROBLEMS, several_windows.shards())
     assert job.outcomes() == several_windows.outcomes()
+
+
+def test_windows_of_another_version_are_refused(several_windows, tmp_path):
+    """What an open limit means is recorded: batches planned otherwise would be other batches, some twice and some never."""
+    job = several_windows.twin(tmp_path)
+    job.run("--stop-after", 100, expect=STOPPED)
+    assert job.query("SELECT value FROM identity WHERE key = 'batch.plan'") == [("full batches, windows of 4096 problems or 256 batches",)]
+    with sqlite3.connect(job.output / "ledger.sqlite") as ledger:
+        ledger.execute("UPDATE identity SET value = replace(value, '4096', '8192') WHERE key = 'batch.plan'")
+    ledger.close()
+    done = job.run(expect=JOB)
+    assert "batch.plan" in done.err and "windows of 8192" in done.err, done

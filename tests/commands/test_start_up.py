@@ -131,7 +131,7 @@ def test_memory_for_the_weights_alone_is_refused_once_all_is_known(tmp_path):
               batch={"tokens": 16384, "problems": 64, "window": 64})
     job.program = support.EMULATED
     orders = []
-    for free in (1 << 16, 9 << 20):  # less than the weights; they and the little that loads them
+    for free in (1 << 16, 41 << 20):  # less than the weights; they and the little that loads them
         job.clear()
         done = job.run(environment=support.clean_environment(CUDA_EMULATION_MEMORY=str(1 << 30), CUDA_EMULATION_FREE=str(free)),
                        expect=DEVICE)
