@@ -14,8 +14,8 @@ const struct job_section job_sections[] = {
     {"latents", "What is kept of the hidden states."},
     {"batch",
      "What runs together. Other sizes cut other shards; each problem's latents keep their bits (on a GPU: as "
-     "long as its products keep their algorithms). `strata plan` says how full batches are. What is 0 "
-     "here is as the run began it, in runs of earlier versions too."},
+     "long as its products keep their algorithms). `strata plan` says how full batches are. In a run that "
+     "has begun, 0 stands for what it began with, also under an earlier version."},
     {"run", "Where the output goes and how the run behaves."},
 };
 const size_t job_section_count = sizeof job_sections / sizeof job_sections[0];
@@ -99,7 +99,7 @@ const struct job_key job_keys[] = {
     {"batch", "window", KEY_INTEGER, FIELD(batch_window), .minimum = 0, .maximum = 1 << 20, .standard = "0",
      .identity = true,
      .help = "problems read ahead and packed by length; no less than batch.problems; 0: up to 4096 (or 256 "
-             "batches of them), of which those that would leave a batch half empty go with the next ones"},
+             "full batches of them); those left over after the last full batch go into the next window"},
 
     {"run", "output", KEY_PATH, FIELD(output), .minimum = 1, .required = true,
      .help = "the run directory: new, empty, or one that a run began"},

@@ -93,7 +93,7 @@ def test_a_run_on_a_gpu(texts, tmp_path):
     device_tokens = batches * 256  # a text's tokens, in whole tiles
     full = f"{100 * tokens / device_tokens:.1f} %"
     flat = " ".join(checked.out.split())
-    warning = f"takes every batch for full, only {full} are texts'; batch.problems: "
+    warning = f"computes every batch as if it were full, and only {full} of it would be text; batch.problems: "
     assert f"{tokens} tokens, 12 batches, {full} full; " in flat and warning in flat and "WARN texts " in flat
     log = (job.output / "run.log").read_text()
     assert f"12 batches: the device will compute {device_tokens} tokens for {tokens} of texts, {full} full" in log
