@@ -9,7 +9,10 @@
 // was there kept, also for DEVICE_STORE: should cuBLASLt launch another kernel where nothing is kept, the
 // first proof is the one of that kernel.)
 //
-// An algorithm that asks for workspace is proved twice, each run finding other bytes in it: what it reads
+// Such places lie in about a quarter of the tiles (computed: 8,192 tokens, tiles of 128 rows). That is enough
+// where all tiles are treated alike, but an algorithm with workspace may share out some of them, such as the
+// last ones, among several multiprocessors. So it is proved again with the probes one behind another at all
+// rows, and all that comes out is compared. Each run finds NaN or zeros in the workspace: what it reads
 // without having written it shows in its bits.
 //
 // Times. Runs follow one another over the same x and out, and in tuning over the same weights, so that a part
@@ -52,6 +55,7 @@ struct trial { // of one shape
     size_t probes; // rows
     size_t place_count;
     size_t places[TRIAL_PLACES]; // rows at which the probes begin
+    bool everywhere;             // the probes stand one behind another at all rows instead
     int dirty;                   // the byte that a workspace is full of before a run of the proof
     struct digest *digest;       // the caller's
 };
@@ -66,8 +70,8 @@ int trial_prove(struct trial *trial, struct candidate *candidate, struct error *
 // when cuBLASLt refuses it.
 int trial_warm_up(struct trial *trial, const struct candidate *candidate, bool *ran, struct error *err);
 
-// Sets `once`; 0 when cuBLASLt refuses to run it. Of a candidate that never ran the first run is not counted:
-// it may load the kernel.
+// Sets `once`, or lowers it to this run's time; 0 when cuBLASLt refuses to run it. Of a candidate that never
+// ran the first run is not counted: it may load the kernel.
 int trial_glance(struct trial *trial, struct candidate *candidate, struct error *err);
 
 // Lowers `seconds`, which begins as `once`, to what this measurement says. Candidates that are compared are

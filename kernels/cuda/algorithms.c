@@ -3,18 +3,20 @@
 // Candidates split no sum and ask for a workspace of at most CUDA_WORKSPACE_BYTES. Each is proved on the
 // device and timed (algorithm_trial.h). Many algorithms add up a row in the same order, so that their bits
 // agree: candidates are grouped by the probes' bits, and when the group with most votes has one that is
-// nearly as fast as the fastest of all, that one is taken. So two fresh runs agree even when their timings do
-// not. The first candidates by expected speed vote, however fast they turn out to be: timing has no part in
-// it.
+// nearly as fast as the fastest of all, that one is taken. So two fresh runs mostly agree even when their
+// timings do not. The first candidates by expected speed vote, however fast they turn out to be: timing has
+// no part in it, and these are given two runs before one that looks slow is left out. What makes runs agree
+// in any case is a choice that an earlier one kept (run.profile).
 //
 // What it costs, computed for Qwen3-8B at 8,192 tokens on an H200 at 760 TFLOP/s, where the products of
 // q|k|v, o, gate|up and down take 0.54, 0.36, 2.17 and 1.09 ms: of 32 candidates a shape 16 vote and 8 come
-// close to the fastest, 6 of them voters. 16 proofs and glances of voters are 64 runs, 16 glances of others
-// 32, their 2 proofs 6, 8 measurements 24 times the runs that fill 2 ms: 174, 222, 126 and 126 runs, 0.6 s in
-// all, or 0.75 s when those that do not come close take half as long again. (Proving and measuring all 32
-// took 448, 640, 256 and 256 runs, 1.3 s.) The probes of 18 proofs a shape, 45 MB, go to the host and into a
-// digest: 0.03 s at 1.4 GB/s. Warming up takes 0.1 s, once. What remains of 3 s is for loading a kernel at
-// its first run, which nobody has timed: 16 ms for each of 128.
+// close to the fastest, 6 of them voters. 16 proofs of voters, 3 runs each, and two glances at each are 80
+// runs, 16 glances at others 32, their 2 proofs 6, 8 measurements 24 times the runs that fill 2 ms: 190, 238,
+// 142 and 142 runs, 0.65 s in all, or 0.8 s when those that do not come close take half as long again. Should
+// each ask for a workspace, proofs of 9 runs make it 1.4 s, and what they fill and compare, 230 GB, takes
+// 0.1 s at half of 4.8 TB/s. Their probes, 126 MB, go to the host and into a digest: 0.1 s at 1.4 GB/s.
+// Warming up takes 0.1 s, once. What remains of 3 s, 1.3 s, is for loading a kernel at its first run, which
+// nobody has timed: 10 ms for each of 128.
 #include <stdlib.h>
 #include <string.h>
 
@@ -180,17 +182,65 @@ static int warm_up(struct survey *survey, struct error *err) {
     return status;
 }
 
-// A look at candidates [begin, end): whether those with a vote keep a row's bits, and a run of each.
-static int look(struct survey *survey, size_t begin, size_t end, struct error *err) {
+// ---- groups of equal bits ----
+
+// Its votes: the same ones whatever was timed.
+static size_t group_size(const struct survey *survey, const struct candidate *of) {
+    size_t size = 0;
+    for (size_t i = 0; i < size_min(survey->count, VOTERS); i++) {
+        const struct candidate *candidate = &survey->candidates[i];
+        size += candidate->stable && strcmp(candidate->bits, of->bits) == 0;
+    }
+    return size;
+}
+
+// Whether a's group comes before b's: larger, then by the bits alone.
+static int group_order(const struct survey *survey, const struct candidate *a, const struct candidate *b) {
+    size_t a_size = group_size(survey, a);
+    size_t b_size = group_size(survey, b);
+    if (a_size != b_size) {
+        return a_size > b_size ? -1 : 1;
+    }
+    return strcmp(a->bits, b->bits);
+}
+
+// ---- trials ----
+
+// The voter whose group comes first; NULL: none keeps a row's bits.
+static const struct candidate *first_voter(const struct survey *survey) {
+    const struct candidate *first = NULL;
+    for (size_t i = 0; i < size_min(survey->count, VOTERS); i++) {
+        const struct candidate *candidate = &survey->candidates[i];
+        if (candidate->stable && (first == NULL || group_order(survey, candidate, first) < 0)) {
+            first = candidate;
+        }
+    }
+    return first;
+}
+
+// A run of each of candidates [begin, end) that may be fit. Voters whose group comes first are run twice:
+// what the machine does beside it shall not keep the one out that the choice prefers.
+static int glance(struct survey *survey, size_t begin, size_t end, struct error *err) {
+    const struct candidate *first = first_voter(survey);
     int status = STATUS_OK;
     for (size_t i = begin; i < end && status == STATUS_OK; i++) {
         struct candidate *candidate = &survey->candidates[i];
-        status = i < VOTERS ? trial_prove(&survey->trial, candidate, err) : STATUS_OK;
-        if (status == STATUS_OK && (candidate->stable || !candidate->proved)) {
-            status = trial_glance(&survey->trial, candidate, err);
+        bool twice = i < VOTERS && candidate->stable && strcmp(candidate->bits, first->bits) == 0;
+        for (int run = 0; run < (twice ? 2 : 1) && status == STATUS_OK; run++) {
+            status = candidate->stable || !candidate->proved ? trial_glance(&survey->trial, candidate, err)
+                                                             : STATUS_OK;
         }
     }
     return status;
+}
+
+// A look at candidates [begin, end): whether those with a vote keep a row's bits, and how long a run takes.
+static int look(struct survey *survey, size_t begin, size_t end, struct error *err) {
+    int status = STATUS_OK;
+    for (size_t i = begin; i < size_min(end, VOTERS) && status == STATUS_OK; i++) {
+        status = trial_prove(&survey->trial, &survey->candidates[i], err);
+    }
+    return status == STATUS_OK ? glance(survey, begin, end, err) : status;
 }
 
 // Keeps a row's bits and is, or will be, measured.
@@ -298,26 +348,6 @@ static int try_named(struct survey *survey, struct error *err) {
     survey->count = 1;
     *named = (struct candidate){.algorithm = product->algorithm, .workspace = product->workspace};
     return trial_prove(&survey->trial, named, err);
-}
-
-// Its votes: the same ones whatever was timed.
-static size_t group_size(const struct survey *survey, const struct candidate *of) {
-    size_t size = 0;
-    for (size_t i = 0; i < size_min(survey->count, VOTERS); i++) {
-        const struct candidate *candidate = &survey->candidates[i];
-        size += candidate->stable && strcmp(candidate->bits, of->bits) == 0;
-    }
-    return size;
-}
-
-// Whether a's group comes before b's: larger, then by the bits alone.
-static int group_order(const struct survey *survey, const struct candidate *a, const struct candidate *b) {
-    size_t a_size = group_size(survey, a);
-    size_t b_size = group_size(survey, b);
-    if (a_size != b_size) {
-        return a_size > b_size ? -1 : 1;
-    }
-    return strcmp(a->bits, b->bits);
 }
 
 // NULL when none keeps a row's bits.

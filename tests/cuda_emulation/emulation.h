@@ -29,8 +29,9 @@ struct Settings {
     uint64_t lose_device;         // 0: never
     uint64_t slow_from;           // 0: never
     double slow_milliseconds;
-    uint64_t seed;    // 0: work is done when it is waited for and not before
-    bool has_kernels; // the program is built for this GPU
+    uint64_t slow_product; // 0: none
+    uint64_t seed;         // 0: work is done when it is waited for and not before
+    bool has_kernels;      // the program is built for this GPU
     bool has_cublaslt;
     bool odd_products; // cuBLASLt has algorithms for bfloat16 matrices of any sizes
     bool has_nvml;

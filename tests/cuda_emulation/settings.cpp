@@ -41,6 +41,7 @@ static Settings read_settings() {
     s.fail_malloc_host = number("FAIL_MALLOC_HOST", 0);
     s.fail_launch = number("FAIL_LAUNCH", 0);
     s.lose_device = number("LOSE_DEVICE", 0);
+    s.slow_product = number("SLOW_PRODUCT", 0);
     s.seed = number("SEED", 1);
     s.has_kernels = number("KERNELS", 1) != 0;
     s.has_cublaslt = number("CUBLASLT", 1) != 0;

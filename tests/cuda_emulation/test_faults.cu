@@ -240,7 +240,7 @@ void test_products(void **) {
         assert_true(id == 47 ? worst > 1e-4f && worst < 1e-2f : worst < 1e-5f); // 47 rounds to TF32
         six = id == 6 ? output : six;
         seven = id == 7 ? output : seven;
-        assert_true(repeats(output) == (id != 66));
+        assert_true(repeats(output) == (id != 66 && id != 19)); // by a row's place
         unstable = unstable || id == 66;
     }
     assert_true(unstable && refused && !six.empty() && six.size() == seven.size());

@@ -2,13 +2,17 @@
 // that its name finds it again. The emulation's algorithms: 66, 21 and 31 claim to be the fastest and are not
 // fit (bits by a row's place, a split sum, not supported), nor is 47 in float32 (TF32); 11 is the fastest
 // that is; 6, 7 and 12 have equal bits. 12 asks for a workspace, and so do 13 and 15, which read it before
-// they write it, and 17, for which it is too small.
+// they write it, 17, for which it is too small, and 19, which errs in rows 25 to 29 only: probes among 40
+// rows do not stand there.
 #include "base/memory.h"
 #include "base/random.h"
 #include "cuda_testing.h"
 #include "kernels/device_ops.h"
 
-enum { ROWS = 24, COLUMNS = 96 };
+enum {
+    ROWS = 24,
+    COLUMNS = 96,
+};
 
 struct shape {
     struct device_matrix matrix;
@@ -128,12 +132,12 @@ static void list_of(struct rig *rig, struct shape *shape, const char *chosen_id)
         unsigned id = 0;
         REQUIRE(sscanf(lines[i].name, "id=%u ", &id) == 1 && lines[i].seconds > 0);
         REQUIRE((lines[i].group == 0) == (id == 6 || id == 7 || id == 12));
-        REQUIRE((lines[i].group == -1) == (id == 13 || id == 15 || id == 66));
+        REQUIRE((lines[i].group == -1) == (id == 13 || id == 15 || id == 19 || id == 66));
         REQUIRE(lines[i].chosen == (strstr(lines[i].name, chosen_id) != NULL));
         chosen = lines[i].chosen ? lines[i].seconds : chosen;
         marked += lines[i].chosen;
     }
-    REQUIRE(count == 8 && marked == 1);
+    REQUIRE(count == 9 && marked == 1);
     REQUIRE(free_seconds > 0 && free_seconds < chosen);
 }
 
@@ -217,6 +221,16 @@ static void without_odd_sizes(struct rig *rig) {
     REFUSED(device_matmul(rig->device, shape.out, shape.x, &shape.matrix, NULL, 3, DEVICE_STORE, &rig->error),
             STATUS_DEVICE, "no algorithm for");
     require_algorithms(rig, NULL, 0);
+}
+
+// One run that takes long decides nothing. A run warms up, 42 prove, the next 8 are timed by themselves.
+static void test_slow_run(void **state) {
+    (void)state;
+    for (int n = 40; n <= 60; n++) {
+        char settings[64];
+        snprintf(settings, sizeof settings, "SEED=0 SLOW_PRODUCT=%d", n);
+        in_child(settings, agreeing);
+    }
 }
 
 static void odd_float32(struct rig *rig) {
@@ -504,6 +518,10 @@ static void named_15(struct rig *rig) {
     named_but_not_fit(rig, "000000000000000f", "does not keep a row's bits on this device");
 }
 
+static void named_19(struct rig *rig) {
+    named_but_not_fit(rig, "0000000000000013", "does not keep a row's bits on this device");
+}
+
 static void named_17(struct rig *rig) {
     named_but_not_fit(rig, "0000000000000011", "asks for a workspace of 33554688 bytes; there are 33554432");
 }
@@ -534,6 +552,7 @@ static void test_workspace(void **state) {
     in_child("SEED=0 PREFER=13", agreeing);
     in_child("SEED=0 PREFER=15", agreeing);
     in_child("SEED=0 PREFER=17", agreeing);
+    in_child("SEED=0 PREFER=19", agreeing);
     in_child("SEED=3 PREFER=12", store_bits);
     in_child("SEED=3 PREFER=12", add_bits);
     in_child("SEED=4 PREFER=12", numbers);
@@ -541,6 +560,7 @@ static void test_workspace(void **state) {
     in_child("SEED=1", named_13);
     in_child("SEED=1", named_15);
     in_child("SEED=1", named_17);
+    in_child("SEED=1", named_19);
     in_child("SEED=1", suggested_17);
     in_child("SEED=1", planned);
     in_child("SEED=1 FREE=37748736", no_room); // 36 MiB
@@ -563,12 +583,12 @@ static unsigned long products_run(struct rig *rig) {
     return products;
 }
 
-// Of 72 candidates, nine of each variant: 13, 15, 66, 31, 11, 6, 24, 12 and 7. The first 16 are proved, by 3
-// runs or, with a workspace, 6 (31 has none): 33 runs of the first variant, 24 of the second. Once each runs
-// what is fit of them, 8, and twice what runs of the 16 others that are looked at, 14. Then 13, 15 and 66 of
-// the third variant are proved, which are faster than what is fit, 13 and 15 of the fourth, which come close,
-// and what comes close and is fit, 11 and 6, is measured three times. Nothing runs of the 40 candidates
-// behind.
+// Of 80 candidates, ten of each variant: 13, 15, 19, 66, 31, 11, 6, 24, 12 and 7. The first 16 are proved, by
+// 3 runs or, with a workspace, 9, of which 13, 15 and 19 fail in the first 6 (31 has none): 42 runs of the
+// first variant, 24 of the second. Once each runs what is fit of them, 6, and once more the largest group, 6,
+// 12 and 7; and twice what runs of the 16 others that are looked at, 15. Then 13, 15, 19 and 66 of the third
+// variant are proved, which are faster than what is fit, 13 and 15 of the fourth, which come close, and what
+// comes close and is fit, 11 and 6, is measured three times. Nothing runs of the 48 candidates behind.
 static void runs_of_a_choice(struct rig *rig) {
     struct shape shape;
     const char *lines[] = {"24x96 ", "2400x96 store bias=0 tokens=40 bfloat16 id=6 "};
@@ -578,7 +598,7 @@ static void runs_of_a_choice(struct rig *rig) {
     unsigned long before = products_run(rig);
     tune(rig, &large, false, DEVICE_STORE);
     unsigned long runs = products_run(rig) - before;
-    REQUIRE(runs == 33 + 24 + 8 + 2 * 14 + (6 + 6 + 3) + (6 + 6) + 2 * 3);
+    REQUIRE(runs == 42 + 24 + (6 + 3) + 2 * 15 + (6 + 6 + 6 + 3) + (6 + 6) + 2 * 3);
     tune(rig, &large, false, DEVICE_STORE); // costs nothing
     REQUIRE(products_run(rig) - before == runs);
     require_algorithms(rig, lines, 2);
@@ -596,7 +616,7 @@ static void runs_of_a_name(struct rig *rig) {
     free(named);
 }
 
-// The first 36 candidates do not run: those behind them are looked at.
+// The first 40 candidates do not run: those behind them are looked at.
 static void late_ones(struct rig *rig) {
     struct shape shape;
     open_shape(rig, DTYPE_BF16, &shape);
@@ -629,8 +649,8 @@ static void test_cost(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_choice),    cmocka_unit_test(test_results), cmocka_unit_test(test_names),
-        cmocka_unit_test(test_workspace), cmocka_unit_test(test_cost),
+        cmocka_unit_test(test_choice), cmocka_unit_test(test_slow_run),  cmocka_unit_test(test_results),
+        cmocka_unit_test(test_names),  cmocka_unit_test(test_workspace), cmocka_unit_test(test_cost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
