@@ -143,8 +143,8 @@ def test_less_than_a_stop_is_told(tmp_path):
     """A device somewhat slower than calibrated: what the run gets used to is on record, once, with what was seen."""
     for attempt, factor in enumerate((1.35, 1.6, 2.0)):  # a machine that is free again may hide the first ones
         profile = tmp_path / f"{attempt}.json"
-        reference = make_job(tmp_path / f"reference-{attempt}", 60, drift_stop=False, profile=str(profile)).twin(
-            tmp_path / f"calibrated-{attempt}", batch={"tokens": 256})
+        reference = make_job(tmp_path / f"reference-{attempt}", 100, drift_stop=False, profile=str(profile)).twin(
+            tmp_path / f"calibrated-{attempt}", batch={"tokens": 128})
         reference.run()
         plant_fast_calibration(profile, factor)
         job = reference.twin(tmp_path / f"job-{attempt}")
