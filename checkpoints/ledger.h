@@ -236,8 +236,8 @@ int ledger_progress(struct ledger *ledger, struct ledger_progress *progress, boo
 int ledger_start_progress(struct ledger *ledger, struct ledger_progress *progress, bool *found,
                           struct error *err);
 
-// Events: kind is "warn", "drift", "canary", "stop", "device", "error" ...; text is one line or a JSON
-// object.
+// Events: kind is "warn", "pace", "drift", "canary", "stop", "device", "error" ...; text is one line or a
+// JSON object.
 int ledger_event(struct ledger *ledger, const char *kind, const char *text, struct error *err);
 
 // ---- reading ----

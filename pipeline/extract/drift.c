@@ -5,13 +5,14 @@
 #include <string.h>
 
 #define BASELINE_LIMIT 0.3
-#define SETTLED_LIMIT log(DRIFT_CONFIRM) // more is a stop
+#define UNKNOWN_LIMIT log(DRIFT_CONFIRM) // of a clock that settles and is not known: more is a stop
+#define PACE_LIMIT log(1.6)              // in all: more is no cap
+#define RING_SECONDS 0.25                // between batches of the baseline of a clock that settles
 #define SMOOTHING 0.1
 #define AVERAGE_LIMIT log(1.3)
-#define UNSETTLED_LIMIT log(1.45) // less than a canary needs to stop the run, and no baseline to compare with
+#define UNSETTLED_LIMIT log(1.45) // of a clock that settles: less than a canary needs to stop the run
 #define CUSUM_SLACK 0.07
 #define CUSUM_LIMIT 0.5
-#define PACE_MOST 1.6    // of a settled device: more is no cap
 #define SQUARE_TELLS 0.1 // of the time: what pairs must take to be measured
 #define SQUARE_MISS 3.0  // times that a guess by operations may be off
 
@@ -105,29 +106,44 @@ static int recent_above(const struct drift *drift, size_t span, double limit) {
     return count;
 }
 
-// Takes the baseline from the last of the first batches. What was judged before goes on as if it had been
-// there all along.
-static void settle(struct drift *drift) {
-    double most = drift->settling > 0 ? SETTLED_LIMIT : BASELINE_LIMIT;
-    drift->baseline = within(median(drift->first, DRIFT_BASELINE), -BASELINE_LIMIT, most);
+// What was judged before goes on as if the baseline had been there all along.
+void drift_settle(struct drift *drift) {
+    size_t count = drift->batches < DRIFT_BASELINE ? drift->batches : DRIFT_BASELINE;
+    double most = drift->settling > 0 && drift->growth == 0 ? UNKNOWN_LIMIT : BASELINE_LIMIT;
+    drift->pace = median(drift->first, count);
+    drift->explained = median(drift->clock, count);
+    double own = within(drift->pace - drift->explained, -BASELINE_LIMIT, most);
+    drift->baseline = fmin(drift->explained + own, PACE_LIMIT);
     drift->settled = true;
-    if (drift->settling > 0) { // what was slower than cold is no trend
-        drift->block_count = 0;
-        drift->sum = 0;
-    }
-    drift->average -= drift->baseline;
-    drift->own_average -= drift->baseline;
+    double shift = drift->baseline - drift->explained;
+    drift->own_average -= shift;
+    drift->accepted = 0;
+    drift->average = drift->own_average - drift->excused;
     for (size_t i = 0; i < drift->recent_count; i++) {
-        drift->recent[i] -= drift->baseline;
+        drift->recent[i] -= shift;
     }
 }
 
+static double by_clock(const struct drift *drift) {
+    return drift->growth > 0 ? log(drift->growth) : 0;
+}
+
 static void learn(struct drift *drift, double x, double seconds) {
-    drift->first[drift->batches++ % DRIFT_BASELINE] = x;
     drift->worked += seconds;
-    if (drift->batches >= DRIFT_BASELINE && drift->worked >= drift->settling) {
-        settle(drift);
+    if (drift->settling > 0 && drift->worked - drift->taken < RING_SECONDS) {
+        return;
     }
+    drift->taken = drift->worked;
+    drift->first[drift->batches % DRIFT_BASELINE] = x - drift->excused;
+    drift->clock[drift->batches % DRIFT_BASELINE] = by_clock(drift);
+    drift->batches++;
+    if (drift->batches >= DRIFT_BASELINE && drift->worked >= drift->settling) {
+        drift_settle(drift);
+    }
+}
+
+static double allowance(const struct drift *drift) {
+    return drift->settled ? drift->baseline : by_clock(drift);
 }
 
 static bool slow_trend(struct drift *drift, double y) {
@@ -145,12 +161,17 @@ static bool slow_trend(struct drift *drift, double y) {
     return true;
 }
 
+void drift_set_clock(struct drift *drift, double growth) {
+    drift->growth = growth;
+}
+
 enum drift_event drift_step(struct drift *drift, double seconds, double predicted, double *score) {
     double x = log(fmax(seconds, 1e-9) / fmax(predicted, 1e-9));
     if (!drift->settled) {
         learn(drift, x, seconds);
     }
-    *score = x - drift->baseline;
+    *score = x - allowance(drift);
+    bool settles = drift->settling > 0 && !drift->settled;
     drift->own_average += SMOOTHING * (fmin(*score, log(4.0)) - drift->own_average);
     if (drift->own_average < log(1.2)) {
         drift->excused = 0;
@@ -161,9 +182,8 @@ enum drift_event drift_step(struct drift *drift, double seconds, double predicte
     drift->average += SMOOTHING * (fmin(y - drift->accepted, log(4.0)) - drift->average);
     bool suspect = y > log(3.0) || recent_above(drift, 3, log(2.0)) >= 2 ||
                    recent_above(drift, 5, log(1.5)) >= 3 ||
-                   drift->average > (drift->settled ? AVERAGE_LIMIT : UNSETTLED_LIMIT);
-    bool trend = slow_trend(drift, y);
-    bool warn = trend && drift->settled;
+                   drift->average > (settles ? UNSETTLED_LIMIT : AVERAGE_LIMIT);
+    bool warn = !settles && slow_trend(drift, y);
     if (drift->quiet > 0) {
         drift->quiet--;
         suspect = false;
@@ -193,8 +213,16 @@ void drift_excuse_ends(struct drift *drift) {
     drift->excused = 0;
 }
 
-double drift_pace(const struct drift *drift, double growth) {
-    return within(exp(drift->baseline) * growth, 1, PACE_MOST);
+bool drift_is_slow(const struct drift *drift) {
+    return drift->pace > log(DRIFT_TOLD);
+}
+
+bool drift_is_explained(const struct drift *drift) {
+    return drift->pace - drift->explained <= log(DRIFT_TOLD);
+}
+
+double drift_pace(const struct drift *drift) {
+    return fmax(exp(allowance(drift)), 1);
 }
 
 double drift_pause(double batch_seconds) {

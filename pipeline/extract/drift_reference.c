@@ -1,10 +1,12 @@
 #include "extract/drift_reference.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
+#include "extract/drift_power.h"
 #include "extract/profile.h"
 
 bool drift_reference_has_own_time(const struct drift_watch *watch) {
@@ -19,9 +21,50 @@ double drift_reference_canary(const struct drift_watch *watch) {
     return drift_reference_judged(watch, watch->canary_time);
 }
 
+static void scale(struct drift_cost *cost, double by) {
+    *cost = (struct drift_cost){by * cost->fixed, by * cost->per_token, by * cost->per_square};
+}
+
+// A GPU that is faster now than when the reference was made, with a clock that others had warmed up: what it
+// can do is the measure, or one slow-down would be allowed beside another.
+static void hasten(struct drift_watch *watch, struct profile *reference, struct drift_time now) {
+    scale(&reference->cost, watch->canary_time.wall / reference->canary_seconds);
+    reference->canary_seconds = watch->canary_time.wall;
+    if (reference->canary_own_seconds > 0) {
+        scale(&reference->own_cost, watch->canary_time.worked / reference->canary_own_seconds);
+        reference->canary_own_seconds = watch->canary_time.worked;
+    }
+    double slower = drift_reference_judged(watch, now) / drift_reference_canary(watch);
+    if (slower <= 1 || (reference->sm_clock == 0 && slower <= DRIFT_TOLD)) {
+        reference->sm_clock = fmax(watch->calibrated.sample.sm_clock, 0);
+    }
+    watch->calibrated.sample.sm_clock =
+        reference->sm_clock > 0 ? (int32_t)reference->sm_clock : DEVICE_UNKNOWN;
+}
+
+static void say_slow_start(struct drift_watch *watch, double now, double sm_clock, struct log *log) {
+    char clock[128] = "";
+    struct device_sample before;
+    const struct device_sample *sample = &watch->calibrated.sample;
+    double factor = now / drift_reference_canary(watch);
+    device_sample_clear(&before);
+    before.sm_clock = (int32_t)sm_clock;
+    double growth = drift_power_growth(&before, sample);
+    if (growth > 0) {
+        char reasons[64];
+        device_throttle_names(sample->throttle_reasons, reasons, sizeof reasons);
+        snprintf(clock, sizeof clock, " (SM clock %" PRId32 " MHz, then %.0f MHz; slowed by: %s)",
+                 sample->sm_clock, sm_clock, reasons);
+    }
+    log_write(log, growth > 0 && factor <= DRIFT_TOLD * growth ? LOG_LEVEL_INFO : LOG_LEVEL_WARN,
+              "this launch begins slow: the canary batch takes %.3f s, %.2f times the %.3f s of the stored "
+              "calibration, which stays the reference%s",
+              now, factor, drift_reference_canary(watch), clock);
+}
+
 // The reference of an earlier launch stays; this one's canary must have had the same bits.
-static int take_reference(struct drift_watch *watch, const struct canary *canary,
-                          const struct profile *reference, struct log *log, struct error *err) {
+static int take_reference(struct drift_watch *watch, const struct canary *canary, struct profile *reference,
+                          struct log *log, struct error *err) {
     if (strcmp(reference->canary_sha256, canary->sha256) != 0) {
         return error_set(
             err, STATUS_DEVICE,
@@ -31,24 +74,21 @@ static int take_reference(struct drift_watch *watch, const struct canary *canary
             reference->canary_sha256, canary->sha256);
     }
     struct drift_time now = canary->calibrated;
-    watch->cost = reference->cost;
-    watch->own_cost = reference->own_cost;
     watch->canary_time = (struct drift_time){reference->canary_seconds, reference->canary_own_seconds};
-    if (drift_reference_judged(watch, now) > DRIFT_CONFIRM * drift_reference_canary(watch)) {
+    if (drift_reference_judged(watch, now) > DRIFT_TOLD * drift_reference_canary(watch)) {
+        say_slow_start(watch, drift_reference_judged(watch, now), reference->sm_clock, log);
         drift_moment_clear(&watch->calibrated); // of the slow start, not of the reference
         watch->calibrated.on_host = canary->on_host;
-        log_write(log, LOG_LEVEL_WARN,
-                  "this launch begins slow: the canary batch takes %.3f s, it took %.3f s at the stored "
-                  "calibration, which stays the reference",
-                  drift_reference_judged(watch, now), drift_reference_canary(watch));
     }
     watch->canary_time.wall = fmin(watch->canary_time.wall, now.wall);
     // A reference of before the device's own time was known has none.
     watch->canary_time.worked =
         watch->canary_time.worked > 0 ? fmin(watch->canary_time.worked, now.worked) : now.worked;
-    watch->cost_pace = reference->canary_own_seconds > 0 && watch->canary_time.worked > 0
-                           ? reference->canary_own_seconds / watch->canary_time.worked
-                           : reference->canary_seconds / watch->canary_time.wall;
+    if (!canary->on_host) {
+        hasten(watch, reference, now);
+    }
+    watch->cost = reference->cost;
+    watch->own_cost = reference->own_cost;
     watch->calibrated.wall_seconds = watch->canary_time.wall;
     watch->calibrated.own_seconds = watch->canary_time.worked;
     return STATUS_OK;
@@ -65,11 +105,11 @@ static bool serves(const struct profile *reference, const struct canary *canary)
 static int make_reference(struct drift_watch *watch, struct canary *canary, struct profile *reference,
                           struct error *err) {
     int status = canary_fit(canary, watch->guard, &watch->cost, &watch->own_cost, err);
-    watch->cost_pace = 1;
     *reference = (struct profile){.cost = watch->cost,
                                   .canary_seconds = canary->calibrated.wall,
                                   .own_cost = watch->own_cost,
-                                  .canary_own_seconds = canary->calibrated.worked};
+                                  .canary_own_seconds = canary->calibrated.worked,
+                                  .sm_clock = fmax(watch->calibrated.sample.sm_clock, 0)};
     memcpy(reference->canary_sha256, canary->sha256, DIGEST_HEX);
     return status;
 }
@@ -151,15 +191,17 @@ int drift_reference_settle(struct drift_watch *watch, const char *device, struct
     struct profile reference;
     struct profile fresh;
     bool found = false;
+    bool good = false;
     int status = calibration_key(canary, device, key, err);
     if (status != STATUS_OK) {
         return status;
     }
     status = find_reference(&reference, key, ledger, path, log, &found, err);
     if (status == STATUS_OK && found) {
+        good = serves(&reference, canary);
         status = take_reference(watch, canary, &reference, log, err);
     }
-    if (status == STATUS_OK && !(found && serves(&reference, canary))) {
+    if (status == STATUS_OK && !good) {
         status = make_reference(watch, canary, &fresh, err);
         reference = fresh;
     }

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "extract/drift_power.h"
 #include "extract/drift_reference.h"
 #include "extract/measure.h"
 #include "extract/telemetry.h"
@@ -81,11 +82,17 @@ static void set_state(struct drift_watch *watch, const char *verdict) {
 // Of the canary on a device whose clock settles; on processors the batches of the baseline are of another
 // kind.
 static double pace(const struct drift_watch *watch) {
-    return watch->canary->on_host ? 1 : drift_pace(&watch->detector, watch->cost_pace * watch->power_growth);
+    return watch->canary->on_host ? 1 : drift_pace(&watch->detector);
 }
 
 static double canary_judged(const struct drift_watch *watch) {
     return drift_reference_canary(watch) * pace(watch);
+}
+
+static void heed_clock(struct drift_watch *watch, const struct device_sample *now) {
+    if (!watch->detector.settled) {
+        drift_set_clock(&watch->detector, drift_power_growth(&watch->calibrated.sample, now));
+    }
 }
 
 // ---- calibration ----
@@ -93,7 +100,6 @@ static double canary_judged(const struct drift_watch *watch) {
 int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, struct ledger *ledger,
                           const char *device, const char *profile_path, struct log *log, struct error *err) {
     double began = clock_seconds();
-    watch->cost_pace = watch->power_growth = 1;
     if (canary->on_host) {
         drift_start(&watch->detector);
     } else {
@@ -114,7 +120,6 @@ int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, stru
     watch->calibrated.queueing_seconds = canary->queueing;
     device_sample(canary->device, &watch->calibrated.sample);
     status = drift_reference_settle(watch, device, ledger, profile_path, log, err);
-    drift_power_start(&watch->power, &watch->calibrated.sample);
     if (status == STATUS_OK) {
         log_write(
             log, LOG_LEVEL_INFO,
@@ -176,13 +181,14 @@ static json_t *host_json(const struct drift_moment *moment) {
 }
 
 // The batch's sample was taken while the device was at work, but it may be a second old; the one of now sees
-// the canary, or the pause after it. The first that shows a cause counts.
-static void find_cause(struct drift_watch *watch, struct drift_finding *out) {
+// the canary, or the pause after it. The first that shows a cause counts. pace: times as long as calibrated
+// that is no news.
+static void find_cause(struct drift_watch *watch, double pace, struct drift_finding *out) {
     struct device_residency residency;
     device_residency(watch->canary->device, &residency);
     struct drift_moment settled = watch->calibrated;
-    settled.wall_seconds *= pace(watch);
-    settled.own_seconds *= pace(watch);
+    settled.wall_seconds *= pace;
+    settled.own_seconds *= pace;
     uint64_t model_bytes = residency.taken[DEVICE_WEIGHTS];
     drift_cause_find(&settled, &watch->present, model_bytes, out);
     if (out->cause == DRIFT_CAUSE_UNKNOWN) {
@@ -197,16 +203,13 @@ static void find_cause(struct drift_watch *watch, struct drift_finding *out) {
     }
 }
 
-// What was seen, as one JSON object: timings, canary runs, the cause, the device, memory, and what the system
-// says of its load and pressure.
-static void record_evidence(struct drift_watch *watch, const char *verdict, struct drift_time first,
-                            struct drift_time second, const struct drift_finding *finding,
-                            enum log_level level) {
-    json_t *object =
-        json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "verdict", verdict, "canary_calibrated_seconds",
-                  watch->canary_time.wall, "canary_seconds", first.wall, "canary_again_seconds", second.wall,
-                  "canary_calibrated_own_seconds", watch->canary_time.worked, "canary_own_seconds",
-                  first.worked, "canary_again_own_seconds", second.worked, "batches", history_json(watch));
+// What was seen, as one JSON object: timings, the cause, the device, memory, and what the system says of its
+// load and pressure.
+static json_t *evidence_json(const struct drift_watch *watch, const char *verdict,
+                             const struct drift_finding *finding) {
+    json_t *object = json_pack("{s:s, s:f, s:f, s:o}", "verdict", verdict, "canary_calibrated_seconds",
+                               watch->canary_time.wall, "canary_calibrated_own_seconds",
+                               watch->canary_time.worked, "batches", history_json(watch));
     if (finding != NULL) {
         json_object_set_new(object, "cause", json_string(drift_cause_name(finding->cause)));
         json_object_set_new(object, "cause_text", json_string(finding->text));
@@ -220,19 +223,69 @@ static void record_evidence(struct drift_watch *watch, const char *verdict, stru
     add_file(object, "pressure_memory", "/proc/pressure/memory");
     add_file(object, "pressure_io", "/proc/pressure/io");
     add_file(object, "cpu_quota", "/sys/fs/cgroup/cpu.stat");
-    char *text = json_dumps(object, JSON_COMPACT);
-    char line[256 + DRIFT_CAUSE_TEXT];
-    int length =
-        snprintf(line, sizeof line, "%s: the canary batch took %.4f s and %.4f s, %.4f s when calibrated",
-                 verdict, first.wall, second.wall, watch->canary_time.wall);
+    return object;
+}
+
+// Takes the evidence.
+static void record(struct drift_watch *watch, enum log_level level, const char *kind, const char *what,
+                   json_t *evidence, const struct drift_finding *finding) {
+    char line[512 + DRIFT_CAUSE_TEXT];
+    char *text = json_dumps(evidence, JSON_COMPACT);
+    int length = snprintf(line, sizeof line, "%s", what);
     if (finding != NULL) {
         snprintf(line + length, sizeof line - (size_t)length, "; %s: %s (evidence: strata log DIR --events)",
                  drift_cause_name(finding->cause), finding->text);
     }
-    writer_evidence(watch->writer, level, strcmp(verdict, "cleared") == 0 ? "canary" : "drift", line,
-                    text == NULL ? verdict : text);
+    writer_evidence(watch->writer, level, kind, line, text == NULL ? line : text);
     free(text);
-    json_decref(object);
+    json_decref(evidence);
+}
+
+static void record_canary(struct drift_watch *watch, const char *verdict, struct drift_time first,
+                          struct drift_time second, const struct drift_finding *finding,
+                          enum log_level level) {
+    char what[256];
+    json_t *evidence = evidence_json(watch, verdict, finding);
+    json_object_set_new(evidence, "canary_seconds", json_real(first.wall));
+    json_object_set_new(evidence, "canary_again_seconds", json_real(second.wall));
+    json_object_set_new(evidence, "canary_own_seconds", json_real(first.worked));
+    json_object_set_new(evidence, "canary_again_own_seconds", json_real(second.worked));
+    snprintf(what, sizeof what, "%s: the canary batch took %.4f s and %.4f s, %.4f s when calibrated",
+             verdict, first.wall, second.wall, watch->canary_time.wall);
+    record(watch, level, strcmp(verdict, "cleared") == 0 ? "canary" : "drift", what, evidence, finding);
+}
+
+// What the device settled at is the pace from now on, so it is told of here or never.
+static void tell_pace(struct drift_watch *watch) {
+    const struct drift *detector = &watch->detector;
+    const struct device_sample *now = &watch->present.sample;
+    double factor = exp(detector->pace);
+    bool explained = drift_is_explained(detector);
+    struct drift_finding finding;
+    char what[256];
+    if (!drift_is_slow(detector)) {
+        return;
+    }
+    note_moment(watch,
+                (struct drift_time){factor * watch->canary_time.wall, factor * watch->canary_time.worked},
+                &watch->present);
+    int length = snprintf(what, sizeof what, "batches take %.2f times as long as calibrated", factor);
+    if (detector->growth > 0) {
+        char reasons[64];
+        device_throttle_names(now->throttle_reasons, reasons, sizeof reasons);
+        snprintf(what + length, sizeof what - (size_t)length,
+                 ", of which the power cap explains %.2f times (SM clock %" PRId32
+                 " MHz, at calibration %" PRId32 " MHz; slowed by: %s)",
+                 exp(detector->explained), now->sm_clock, watch->calibrated.sample.sm_clock, reasons);
+    }
+    if (!explained) {
+        find_cause(watch, 1, &finding);
+    }
+    json_t *evidence = evidence_json(watch, "settled", explained ? NULL : &finding);
+    json_object_set_new(evidence, "factor", json_real(factor));
+    json_object_set_new(evidence, "factor_by_clock", json_real(exp(detector->explained)));
+    record(watch, explained ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, explained ? "pace" : "warn", what, evidence,
+           explained ? NULL : &finding);
 }
 
 // ---- judging ----
@@ -257,7 +310,7 @@ static int run_canary(struct drift_watch *watch, uint64_t batch, struct drift_ti
     *time = watch->canary->last;
     struct device_sample now;
     device_sample(watch->canary->device, &now);
-    watch->power_growth = drift_power_growth(&watch->power, &now, 0);
+    heed_clock(watch, &now);
     note_moment(watch, *time, &watch->present);
     watch->present.queueing_seconds = watch->canary->queueing;
     return status == STATUS_OK ? check_bits(watch, same, err) : status;
@@ -279,7 +332,7 @@ static bool is_slow(const struct drift_watch *watch, struct drift_time canary) {
 }
 
 static void clear(struct drift_watch *watch, struct drift_time first, struct drift_time second) {
-    record_evidence(watch, "cleared", first, second, NULL, LOG_LEVEL_INFO);
+    record_canary(watch, "cleared", first, second, NULL, LOG_LEVEL_INFO);
     drift_accept(&watch->detector, drift_reference_judged(watch, second) / canary_judged(watch));
     watch->cleared_at = clock_seconds();
     set_state(watch, "steady");
@@ -289,7 +342,7 @@ static void clear(struct drift_watch *watch, struct drift_time first, struct dri
 static void excuse(struct drift_watch *watch, struct drift_time first, struct drift_time second,
                    const struct drift_finding *finding) {
     bool news = watch->detector.excused == 0;
-    record_evidence(watch, "shared", first, second, finding, news ? LOG_LEVEL_WARN : LOG_LEVEL_INFO);
+    record_canary(watch, "shared", first, second, finding, news ? LOG_LEVEL_WARN : LOG_LEVEL_INFO);
     drift_excuse(&watch->detector, drift_reference_judged(watch, second) / canary_judged(watch));
     watch->cleared_at = clock_seconds();
     watch->excused_until = watch->cleared_at + EXCUSE_SECONDS;
@@ -298,7 +351,7 @@ static void excuse(struct drift_watch *watch, struct drift_time first, struct dr
 
 static int stop(struct drift_watch *watch, struct drift_time first, struct drift_time second,
                 const struct drift_finding *finding, struct error *err) {
-    record_evidence(watch, watch->stops ? "stopped" : "slow", first, second, finding, LOG_LEVEL_ERROR);
+    record_canary(watch, watch->stops ? "stopped" : "slow", first, second, finding, LOG_LEVEL_ERROR);
     if (!watch->stops) {
         drift_cleared(&watch->detector);
         watch->cleared_at = clock_seconds();
@@ -334,7 +387,7 @@ static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double ba
         clear(watch, first, second);
         return STATUS_OK;
     }
-    find_cause(watch, &finding);
+    find_cause(watch, pace(watch), &finding);
     if (!finding.passes) {
         guard_sleep(watch->guard, drift_pause(batch_seconds));
         if (guard_stop_requested(watch->guard)) {
@@ -350,7 +403,7 @@ static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double ba
             clear(watch, first, second);
             return STATUS_OK;
         }
-        find_cause(watch, &finding);
+        find_cause(watch, pace(watch), &finding);
     }
     if (finding.passes) {
         excuse(watch, first, second, &finding);
@@ -399,9 +452,10 @@ static struct drift_time predicted_time(const struct drift_watch *watch, const s
 }
 
 // A clock that a cap took down is the one to compare with: what slows the device later is something else.
-static void note_settled(struct drift_watch *watch, const struct device_sample *now) {
-    if (watch->power_growth > 1) {
-        watch->calibrated.sample.sm_clock = now->sm_clock;
+static void follow_settling(struct drift_watch *watch) {
+    tell_pace(watch);
+    if (watch->detector.explained > 0) {
+        watch->calibrated.sample.sm_clock = watch->present.sample.sm_clock;
     }
 }
 
@@ -412,13 +466,9 @@ enum drift_event drift_watch_batch(struct drift_watch *watch, struct work *work,
     bool by_own = drift_reference_has_own_time(watch) && time.worked > 0 && predicted.worked > 0;
     double judged = by_own ? time.worked : seconds;
     bool was_settled = watch->detector.settled;
-    watch->power_growth = drift_power_growth(&watch->power, &work->sample, judged);
-    enum drift_event event =
-        drift_step(&watch->detector, judged,
-                   (by_own ? predicted.worked : work->predicted_seconds) * watch->power_growth, &work->score);
-    if (!was_settled && watch->detector.settled) {
-        note_settled(watch, &work->sample);
-    }
+    heed_clock(watch, &work->sample);
+    enum drift_event event = drift_step(&watch->detector, judged,
+                                        by_own ? predicted.worked : work->predicted_seconds, &work->score);
     size_t at = watch->seen++ % DRIFT_WATCH_HISTORY;
     watch->history[at].batch = work->number;
     watch->history[at].seconds = seconds;
@@ -427,6 +477,9 @@ enum drift_event drift_watch_batch(struct drift_watch *watch, struct work *work,
     watch->history[at].score = work->score;
     watch->present.sample = work->sample;
     look(watch);
+    if (!was_settled && watch->detector.settled) {
+        follow_settling(watch);
+    }
     enum drift_share_event share = drift_share_step(&watch->share, time, predicted);
     if (share != DRIFT_SHARE_AS_EVER) {
         say_share(watch, share);
@@ -460,4 +513,12 @@ int drift_watch_follow(struct drift_watch *watch, enum drift_event event, struct
         writer_event(watch->writer, LOG_LEVEL_WARN, "warn", text);
     }
     return STATUS_OK;
+}
+
+void drift_watch_end(struct drift_watch *watch) {
+    struct drift *detector = &watch->detector;
+    if (!watch->canary->on_host && !detector->settled && detector->batches >= DRIFT_BLOCK) {
+        drift_settle(detector);
+        tell_pace(watch);
+    }
 }

@@ -5,7 +5,6 @@
 
 #include "extract/canary.h"
 #include "extract/drift_cause.h"
-#include "extract/drift_power.h"
 #include "extract/guard.h"
 #include "extract/writer.h"
 
@@ -16,12 +15,9 @@ enum { DRIFT_WATCH_STATE = 64 };
 struct drift_watch {
     struct drift detector;
     struct drift_share share;
-    struct drift_power power;
-    double power_growth;           // of the last batch or canary
     struct drift_cost cost;        // of a batch by the wall clock
     struct drift_cost own_cost;    // by the device's own time; zeros: it tells none
     struct drift_time canary_time; // the fastest of those of the calibrations
-    double cost_pace;              // times as long as it the canary took when `cost` was measured
     bool stops;                    // false: log only
     char state[DRIFT_WATCH_STATE]; // what status shows: "steady", "sharing: neighbour, 34 %", ...
     const char *verdict;           // of the detector: "steady", "warned", "suspect", "stopped"
@@ -55,12 +51,17 @@ struct drift_watch {
 int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, struct ledger *ledger,
                           const char *device, const char *profile, struct log *log, struct error *err);
 
-// Judges a batch that took `seconds`; fills work->score.
+// Judges a batch that took `seconds`; fills work->score. The first batches that take longer than calibrated
+// are told of once, when the device has settled; where a part of that is not explained with the cause, if one
+// shows.
 enum drift_event drift_watch_batch(struct drift_watch *watch, struct work *work, double seconds);
 
 // Does what the last batch's verdict asks for, after the batch was handed to the writer: canary runs take
 // time, and a slow batch is right all the same. STATUS_DRIFT when the run is to stop, STATUS_DEVICE when the
 // canary's bits changed.
 int drift_watch_follow(struct drift_watch *watch, enum drift_event event, struct error *err);
+
+// The run ends: what would have been told when the device had settled.
+void drift_watch_end(struct drift_watch *watch);
 
 #endif

@@ -24,6 +24,7 @@ static json_t *to_json(const struct profile *profile) {
     json_object_set_new(object, "own_per_token", json_real(profile->own_cost.per_token));
     json_object_set_new(object, "own_per_square", json_real(profile->own_cost.per_square));
     json_object_set_new(object, "canary_own_seconds", json_real(profile->canary_own_seconds));
+    json_object_set_new(object, "sm_clock", json_real(profile->sm_clock));
     json_object_set_new(object, "canary_sha256", json_string(profile->canary_sha256));
     return object;
 }
@@ -52,6 +53,9 @@ static int from_json(struct profile *profile, const json_t *object, struct error
     int status = STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
         status = json_get_number(object, numbers[i].key, numbers[i].value, err);
+    }
+    if (status == STATUS_OK && json_member(object, "sm_clock") != NULL) { // older calibrations have none
+        status = json_get_number(object, "sm_clock", &profile->sm_clock, err);
     }
     if (status == STATUS_OK) {
         status = json_get_string(object, "canary_sha256", &sha256, err);

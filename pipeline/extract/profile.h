@@ -14,6 +14,7 @@ struct profile {
     double canary_seconds;
     struct drift_cost own_cost; // by the device's own time
     double canary_own_seconds;  // likewise; 0: it tells none, and own_cost is zeros
+    double sm_clock;            // MHz, at which the canary took that; 0: not known
     char canary_sha256[DIGEST_HEX];
 };
 

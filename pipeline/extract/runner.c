@@ -176,6 +176,9 @@ static int compute_all(struct run *run, struct error *err) {
             status = drained;
         }
     }
+    if (status == STATUS_OK || status == STATUS_STOPPED) {
+        drift_watch_end(&run->launch.watch);
+    }
     return status;
 }
 

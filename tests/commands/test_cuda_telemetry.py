@@ -2,6 +2,7 @@
 import csv
 import io
 import json
+import re
 
 import pytest
 
@@ -127,3 +128,40 @@ def test_drift_names_the_cause(tmp_path, launches, cause, settings, sentence):
     assert evidence["verdict"] == "stopped" and evidence["device"]["device_seconds"] > evidence["device_calibrated"]["device_seconds"]
     assert (evidence["cause"], cause in done.last()) == (cause, True), (evidence, done)
     assert sentence in evidence["cause_text"] and f"Cause: {cause}: {evidence['cause_text']}." in done.last()
+
+
+def slowed(milliseconds, **settings):
+    """Every kernel waits so long that what the machine does besides counts less."""
+    return emulation(SLOW=f"1:{milliseconds}", SEED=0, **settings)
+
+
+def settled(calibrated, folder, **settings):
+    """A launch that is slower than the calibration by less than a stop needs: what it says of that."""
+    job = calibrated.twin(folder, run={"profile": str(calibrated.folder / "profile.json")})
+    job.run(environment=slowed(9, **settings))
+    told = [(kind, json.loads(text)) for kind, text in job.query("SELECT kind, text FROM event") if '"settled"' in text]
+    assert len(told) <= 1
+    return (*(told or [(None, None)])[0], (job.output / "run.log").read_text())
+
+
+def test_what_it_settles_at_is_told(tmp_path):
+    """A machine so loaded that the calibration was slow, or the launch far slower, is tried again."""
+    for attempt in range(3):
+        folder = tmp_path / str(attempt)
+        job = make_job(folder, problems=40, run={"drift_stop": False, "profile": str(folder / "profile.json")})
+        job.run("--stop-after", 1, environment=slowed(6), expect=support.STOPPED)
+        kept = [value for value in json.loads((folder / "profile.json").read_text()).values() if isinstance(value, dict)]
+        assert [value["sm_clock"] for value in kept] == [1410]
+        shared, found, log = settled(job, folder / "shared", NVML_FOREIGN_PROCESSES=2)
+        capped, explained, capped_log = settled(job, folder / "capped", NVML_CLOCK=1007, NVML_REASONS=0x4)
+        if shared and capped == "pace" and "begins slow" in log and "begins slow" in capped_log:
+            break
+    assert (shared, capped) == ("warn", "pace"), (shared, found, capped, explained)
+    assert found["cause"] == "neighbour" and found["factor"] > 1.12 and found["factor_by_clock"] == 1
+    assert "2 other processes compute on the device" in found["cause_text"]
+    assert "cause" not in explained and abs(explained["factor_by_clock"] - 1410 / 1007) < 1e-9
+    assert (explained["device_calibrated"]["sm_clock"], explained["device"]["sm_clock"]) == (1410, 1007)
+    assert re.search(r" warn  warn: batches take \d\.\d\d times as long as calibrated, of which the power cap explains 1\.00 times "
+                     r"\(SM clock 1410 MHz, at calibration 1410 MHz; slowed by: none\); neighbour: ", log), log
+    assert re.search(r" info  this launch begins slow: .* \(SM clock 1007 MHz, then 1410 MHz; slowed by: power\)", capped_log), capped_log
+    assert re.search(r" info  pace: batches take \d\.\d\d times as long as calibrated, of which the power cap explains 1\.40", capped_log)

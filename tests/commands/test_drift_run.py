@@ -139,6 +139,24 @@ def test_slow_device_stops_the_run(tmp_path):
     job.check_finished(100, reference.shards())
 
 
+def test_less_than_a_stop_is_told(tmp_path):
+    """A device somewhat slower than calibrated: what the run gets used to is on record, once, with what was seen."""
+    for attempt, factor in enumerate((1.35, 1.6, 2.0)):  # a machine that is free again may hide the first ones
+        profile = tmp_path / f"{attempt}.json"
+        reference = make_job(tmp_path / f"reference-{attempt}", 100, drift_stop=False, profile=str(profile)).twin(
+            tmp_path / f"calibrated-{attempt}", batch={"tokens": 128})
+        reference.run()
+        plant_fast_calibration(profile, factor)
+        job = reference.twin(tmp_path / f"job-{attempt}")
+        done = job.run()
+        told = [json.loads(text) for _, text, *_ in job.events("warn") if '"settled"' in text]
+        if told:
+            break
+    assert len(told) == 1 and told[0]["factor"] > 1.12 and told[0]["factor_by_clock"] == 1, told
+    assert told[0]["cause"] and told[0]["cause_text"] and told[0]["device"] == {} and told[0]["host"]["processors"] >= 1
+    assert re.search(r"strata: warn: batches take [\d.]+ times as long as calibrated; " + told[0]["cause"], done.err), done
+
+
 def test_resume_needs_the_canary_alone(tmp_path):
     """What the first launch calibrated is what the next ones predict with."""
     job = make_job(tmp_path, 60, drift_stop=False)
