@@ -234,7 +234,8 @@ def run_tests(check):
                 if min(one.silent(), one.idle()) >= SILENT:
                     failed[one.name] = f"hung after {one.silent():.0f} s without a word: {last_line(one.text())}"
                 else:
-                    missed.append(f"{one.name} (at {last_line(one.text())})")
+                    since = f", {one.silent():.0f} s ago, but at work" if one.silent() >= SILENT else ""
+                    missed.append(f"{one.name} (at {last_line(one.text())}{since})")
     passed = len(names) - len(failed) - len(missed)
     check.figures["tests"] = {"run": names, "failed": failed, "left_out": missed}
     no_time = f"; no time for {', '.join(missed)}" if missed else ""

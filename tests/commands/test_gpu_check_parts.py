@@ -43,7 +43,11 @@ def test_test_programs_run_at_once_and_are_ended(tmp_path, monkeypatch):
     time_is_over(monkeypatch, check, "kernels_test_matmul", lambda: any("begun" in log.read_text() for log in check.processes.folder.glob("*matmul.log")))
     monkeypatch.setattr(process_module.Running, "silent", lambda _: 40)  # seconds
     monkeypatch.setattr(process_module.Running, "idle", lambda _: 0)
-    assert run_part(check, basics.run_tests) == ("left out", "2 of 3 programs passed; no time for kernels_test_matmul (at begun)")
+    assert run_part(check, basics.run_tests) == (
+        "left out", "2 of 3 programs passed; no time for kernels_test_matmul (at begun, 40 s ago, but at work)")
+    monkeypatch.setattr(process_module.Running, "silent", lambda _: 4)
+    assert run_part(check, basics.run_tests)[1] == "2 of 3 programs passed; no time for kernels_test_matmul (at begun)"
+    monkeypatch.setattr(process_module.Running, "silent", lambda _: 40)
     monkeypatch.setattr(process_module.Running, "idle", lambda _: 40)
     (build / "tests/kernels_test_attention").write_text("#!/bin/sh\nkill -SEGV $$\n")
     (build / "tests/kernels_test_attention").chmod(0o755)
