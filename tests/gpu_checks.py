@@ -115,6 +115,19 @@ def run_part(check, run, most=60):
     return check.parts[-1]["state"], check.parts[-1]["word"]
 
 
+def time_is_over(monkeypatch, check, name, ready):
+    """The time of what is started as `name` is over as soon as `ready` says so, however fast the machine is."""
+    wait = check.processes.wait
+
+    def wait_until_ready(running, timeout, kill=True):
+        if running.name == name:
+            until(ready)
+            timeout = 0
+        return wait(running, timeout, kill)
+
+    monkeypatch.setattr(check.processes, "wait", wait_until_ready)
+
+
 # ---- waiting
 
 def until(true, seconds=60):

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Tests and measures strata on a GPU: one command, no network, one table of figures, ratios and targets, and the same as JSON.
 
-Stage A looks at the machine, tries a first product and runs the tests of the device; a failure there ends the check at once. Stage B
-measures rates, then extracts from a Qwen3-8B-shaped model with random weights made on the spot and texts as long as those of a real
-set, and sends the same texts through transformers where python has torch; then come proofs. A part that fails does not stop the next
-one of stage B; parts that time has run out for are left out, and both are said.
+Stage A looks at the machine, tries a first product and runs the tests of the device; a failure there ends the check at once, but for a
+model that could not be made: then the parts that need one are left out. Stage B measures rates, then extracts from a Qwen3-8B-shaped
+model with random weights made on the spot and texts as long as those of a real set, and sends the same texts through transformers where
+python has torch; then come proofs. A part that fails does not stop the next one of stage B; parts that time has run out for are left
+out, and both are said.
 
 Under --out lie, as they are made: gpu-check.json (replaced after every part), log (what is printed), programs.log (what every program
 said), ncu.csv and dmon.txt (nvidia-smi during the extraction).
@@ -14,7 +15,7 @@ import json
 import sys
 from pathlib import Path
 
-from gpu_check_parts import NAMES, choose, default_time, help_text
+from gpu_check_parts import ALWAYS, NAMES, choose, default_time, help_text
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,7 +50,7 @@ def parse_arguments():
     parser.add_argument("--out", metavar="DIR", help="folder of the results (default: build/gpu-check; gpu-check in a bundle)")
     parser.add_argument("--time", type=float, metavar="SECONDS", help="in all (default: 420; with --all 600)")
     parser.add_argument("--only", type=part_names, default=[], metavar="PART,..", help="these parts, and those that they need")
-    parser.add_argument("--skip", type=part_names, default=[], metavar="PART,..", help="not these parts")
+    parser.add_argument("--skip", type=part_names, default=[], metavar="PART,..", help="not these parts (build and machine are never skipped)")
     parser.add_argument("--all", action="store_true", help="time for all parts")
     parser.add_argument("--keep-going", action="store_true", help="on with stage B after a failure in stage A")
     parser.add_argument("--python", default=sys.executable, help="with numpy; with torch and transformers to compare (default: this one)")
@@ -64,6 +65,8 @@ def parse_arguments():
         options.time = default_time(options.all)
     if not (options.device == "cpu" or (options.device.startswith("cuda:") and options.device[5:].isdigit())):
         parser.error(f"--device is cuda:N or cpu, not {options.device}")
+    if kept := [name for name in options.skip if name in ALWAYS]:
+        parser.error(f"--skip {', '.join(kept)}: every other part needs it")
     return options
 
 

@@ -181,9 +181,11 @@ def gigabytes(size):
     return f"{size / 1e9:.1f} GB"
 
 
-def choose_place(shape, wanted, fallback, ram="/dev/shm", available=None, gpu_memory=None, free=free_of):
+def choose_place(shape, wanted, fallback=None, ram="/dev/shm", available=None, gpu_memory=None, free=free_of):
     """(folder, layers, words): where the model is made and of how many layers. A RAM disk takes it, as long as memory holds it twice:
-    transformers loads it into the host's memory first. Else fewer layers do, unless a disk takes more than twice as many."""
+    transformers loads it into the host's memory first. Else fewer layers do, unless a disk takes more than twice as many: that of other
+    temporary files, for what a killed check leaves must not lie among its results."""
+    fallback = fallback or tempfile.gettempdir()
     available = available_memory() if available is None else available
     if wanted is not None:
         room = min(0.8 * free(wanted), 0.9 * available)

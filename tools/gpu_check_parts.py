@@ -14,6 +14,7 @@ class Part:
     most: int        # seconds after which what it started is killed
     what: str
     needs: tuple = ()
+    vital: bool = True  # of stage A: whether a failure ends the check
 
 
 PARTS = (
@@ -21,8 +22,9 @@ PARTS = (
     Part("machine", "A", 2, 30, "GPU, driver, cores, memory, room for the model, libraries of the program", ("build",)),
     Part("smoke", "A", 8, 60, "cuBLASLt opens; products and attention of a small shape", ("machine",)),
     Part("tests", "A", 35, 75, "the test programs of the device, all at once", ("machine",)),
-    Part("torch", "A", 8, 60, "versions of the python that is compared with", ("machine",)),
-    Part("model", "A", 15, 60, "random weights in the shape of Qwen3-8B (made while the parts before it run)", ("machine",)),
+    Part("torch", "A", 8, 60, "versions of the python that is compared with", ("machine",), vital=False),
+    Part("model", "A", 15, 60, "random weights in the shape of Qwen3-8B (made while the parts before it run)", ("machine",),
+         vital=False),
     Part("rates", "B", 45, 90, "products (as chosen, and free), attention, row kernels, copies, a block", ("machine",)),
     Part("sustained", "B", 12, 40, "a block's products in turn for 5 s: what the extraction is judged against", ("machine",)),
     Part("extraction", "B", 40, 100, "step means of one layer, for about 20 s", ("model",)),
@@ -37,6 +39,7 @@ PARTS = (
     Part("sanitizer", "then", 120, 300, "memcheck and racecheck of the other kernels", ("machine",)),
 )
 NAMES = [part.name for part in PARTS]
+ALWAYS = ("build", "machine")  # what every other part stands on
 
 
 def default_time(every):
@@ -61,7 +64,7 @@ def choose(only, skip):
 
 def help_text():
     lines = ["The parts, in their order, with the seconds that each takes about, and at most, on a GPU with 16 cores:"]
-    for stage, title in (("A", "stage A: a failure here ends the check at once, with exit code 3"),
+    for stage, title in (("A", "stage A: a failure here ends the check at once, with exit code 3 (but for torch and model: other parts do without)"),
                          ("B", "stage B: in order of worth; a failure stops no other part"),
                          ("then", "then, where time is left (--all gives them time, --only names them):")):
         lines.append(f"  {title}")

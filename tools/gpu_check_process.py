@@ -9,6 +9,8 @@ import subprocess
 import time
 
 KEPT = 64 << 10  # bytes of a program's output that are kept from its beginning, and from its end
+GOING = 2        # seconds that are given to what was killed
+WORK = 0.05      # of a processor: less is none
 PR_SET_PDEATHSIG = 1
 COMPLAINTS = re.compile(r"error|fail|fatal|abort|assert|violation|terminate called|not found|cannot|could not|no such|illegal|invalid"
                         r"|traceback|killed|insufficient|unavailable", re.I)
@@ -64,6 +66,16 @@ def complaint(text, lines=3, most=300):
     return " | ".join(found or all_lines[-1:] or ["no word"])[:most]
 
 
+def cpu_seconds(process):
+    """Seconds of processors that a process has had; None when it is gone."""
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            words = file.read().rsplit(")", 1)[1].split()
+    except OSError:
+        return None
+    return sum(map(int, words[11:15])) / os.sysconf("SC_CLK_TCK")  # its own and its children's, in user's code and the kernel's
+
+
 class Running:
     """A program that was started: its process, and the file with its output."""
 
@@ -71,6 +83,8 @@ class Running:
         self.name, self.words, self.process, self.path = name, words, process, path
         self.began = time.monotonic()
         self.seconds = None
+        self.looked = self.worked = self.began  # when its processors' time was looked at, and when that last grew
+        self.cpu = 0.0
         self.kept = None  # the output of one that was put into programs.log
 
     def text(self):
@@ -86,17 +100,40 @@ class Running:
         """Seconds since its last word."""
         return time.time() - self.path.stat().st_mtime
 
+    def look(self):
+        """Once in a second: whether it works. Threads that only wake up now and then are no work."""
+        now = time.monotonic()
+        if now - self.looked < 1:
+            return
+        cpu = cpu_seconds(self.process.pid)
+        if cpu is not None:
+            if cpu - self.cpu > WORK * (now - self.looked):
+                self.worked = now
+            self.cpu = cpu
+        self.looked = now
+
+    def idle(self):
+        """Seconds since it last worked, as far as it was looked at."""
+        return time.monotonic() - self.worked
+
     def over(self):
         if self.process.poll() is not None and self.seconds is None:
             self.seconds = time.monotonic() - self.began
         return self.process.returncode is not None
 
-    def kill(self, with_signal=signal.SIGKILL):
+    def signal(self):
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, with_signal)
-        with contextlib.suppress(subprocess.TimeoutExpired):  # a program that waits in the driver may never end
-            self.process.wait(2)
-        self.over()
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def gone(self, seconds):
+        """Whether it ends within so many seconds: one that waits in the driver may take long, or never end."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        return self.over()
+
+    def kill(self):
+        self.signal()
+        return self.gone(GOING)
 
 
 class Processes:
@@ -125,7 +162,8 @@ class Processes:
         end = time.monotonic() + timeout
         while not running.over():
             for other in self.started:
-                other.over()  # what ends meanwhile has its seconds
+                if not other.over():  # what ends meanwhile has its seconds
+                    other.look()
             if time.monotonic() >= end:
                 if kill:
                     running.kill()
@@ -143,9 +181,13 @@ class Processes:
         return text if check else (code, text)
 
     def kill_all(self):
-        for running in self.started:
-            if not running.over():
-                running.kill()
+        """All at once, and then waits for all: what was killed first goes while the others are."""
+        running = [one for one in self.started if not one.over()]
+        for one in running:
+            one.signal()
+        end = time.monotonic() + GOING
+        for one in running:
+            one.gone(max(0, end - time.monotonic()))
         self.gather()
 
     def gather(self):

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 
+from gpu_check_machine import device_name
 from gpu_check_process import Failed, LeftOut, complaint, how
 
 KERNELS = "attention|rms_norm|rotary|swiglu"  # in the names of the four kernels that are the program's own
@@ -148,9 +149,10 @@ class Monitor:
 
     def __init__(self, check):
         self.path = check.out / "dmon.txt"
-        if check.gpu_text:
+        if check.on_gpu and shutil.which("nvidia-smi"):
+            name = device_name(check.options.device, check.environment)
             at_once = ["stdbuf", "-oL"] if shutil.which("stdbuf") else []  # a line when it is written, not with the next forty
-            check.processes.start("dmon", *at_once, "nvidia-smi", "dmon", "-i", check.gpu_text["smi"], "-s", "pucm", "-d", 1, "-o", "T", to=self.path)
+            check.processes.start("dmon", *at_once, "nvidia-smi", "dmon", "-i", name, "-s", "pucm", "-d", 1, "-o", "T", to=self.path)
 
     def here(self):
         return self.path.stat().st_size if self.path.exists() else 0

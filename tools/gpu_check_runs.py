@@ -12,7 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from gpu_check_process import Failed, complaint, how
+
 PIECE = 16 << 20
+DYING = 20       # seconds that a killed run may take to go: its driver gives memory back
 SAID = "said.txt"  # beside a run: what its launch printed
 
 
@@ -45,14 +48,18 @@ class Runner:
         return job.parent / "run"
 
     def run_killed(self, job):
-        """Starts a run, kills it once a shard is sealed. False when it was over before that."""
+        """Starts a run, kills it once a shard is sealed, and waits until it is gone. False when it was over before that."""
         running = self.check.processes.start("run-to-kill", self.strata, "run", "--quiet", job)
         first = job.parent / "run" / "shards" / "part-000000.h5"
         end = time.monotonic() + self.check.timeout()
         while not first.exists() and not running.over() and time.monotonic() < end:
             time.sleep(0.001)
-        running.kill()
-        return running.process.returncode == -signal.SIGKILL
+        if not running.kill() and not running.gone(DYING):
+            raise Failed(f"a run that was killed is not gone after {DYING} s")
+        code = running.process.returncode
+        if code not in (0, -signal.SIGKILL):
+            raise Failed(f"the run to be killed {how(code)}: {complaint(running.text())}")
+        return code != 0
 
     def latents(self, run):
         """{id: {"spans": [rows, 2], "latents": float32 [rows, hidden]}} of the one layer that is stored."""
@@ -77,19 +84,21 @@ def wall(run):
 def ledger(run):
     """Rates of a finished run's last launch. `seconds`: from the first batch to the end of the last one, computing and waiting, as
     `strata log` counts; `wall_seconds`: all of it, until the last shard is sealed. Lost is what the device did not compute in `seconds`; without
-    times of its own it is the waiting."""
+    times of its own it is the waiting. The first batch waits for the first window of texts, however long a run is: that stands for itself,
+    neither lost nor waiting."""
     with sqlite3.connect(run / "ledger.sqlite") as db:
         last = "FROM batch WHERE epoch = (SELECT max(epoch) FROM launch)"
         batches, rows, tokens, timed = db.execute(f"SELECT count(*), sum(rows), sum(tokens), count(device_seconds) {last}").fetchone()
         wait, compute, device = db.execute(f"SELECT sum(wait_seconds), sum(compute_seconds), sum(device_seconds) {last}").fetchone()
+        first = db.execute(f"SELECT wait_seconds {last} ORDER BY number LIMIT 1").fetchone()[0]
         clock, throttle = db.execute(f"SELECT min(sm_clock), max(throttle_reasons) {last}").fetchone()
         stored = db.execute("SELECT sum(bytes) FROM shard").fetchone()[0]
         loaded = db.execute("SELECT loaded_bytes FROM progress").fetchone()[0]
-    seconds = compute + wait
+    seconds, running = compute + wait, compute + wait - first
     busy = device if timed == batches else compute
     return {"tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds, "wall_seconds": wall(run),
-            "wall_tokens_per_second": tokens / wall(run), "batches": batches, "rows": rows, "waiting": wait / seconds,
-            "lost_between_batches": max(0.0, 1 - busy / seconds), "stored_bytes": stored, "loaded_bytes": loaded,
+            "wall_tokens_per_second": tokens / wall(run), "batches": batches, "rows": rows, "first_wait": first, "waiting": (wait - first) / running,
+            "lost_between_batches": max(0.0, 1 - busy / running), "stored_bytes": stored, "loaded_bytes": loaded,
             "lowest_sm_clock": clock, "throttle_reasons": throttle}
 
 

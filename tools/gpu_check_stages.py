@@ -68,7 +68,7 @@ class Said:
 
 def make_out(asked, default):
     """The folder of the results, and words where it is not the one that would be expected."""
-    for folder, words in ((asked or default, None), (Path(tempfile.gettempdir()) / f"strata-gpu-check-results-{os.getuid()}",
+    for folder, words in ((asked or default, None), (Path(tempfile.gettempdir()) / f"gpu-check-results-{os.getuid()}",
                                                      f"nothing can be written to {asked or default}")):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -134,6 +134,13 @@ class Check:
             if name not in self.figures:
                 raise LeftOut(f"without {name}")
 
+    def need_parts(self, names):
+        states = {part["name"]: part["state"] for part in self.parts}
+        missing = [f"{name}, which {'failed' if states[name] == 'failed' else 'was left out'}" for name in names
+                   if states.get(name, "done") != "done"]
+        if missing:
+            raise LeftOut(f"without {' and '.join(missing)}")
+
     # ---- parts ----
 
     def part(self, part, run):
@@ -149,6 +156,7 @@ class Check:
         try:
             if self.left() < (1 if self.options.quick else part.seconds):
                 raise LeftOut(f"{max(self.left(), 0):.0f} s are left, it takes about {part.seconds}")
+            self.need_parts(part.needs)
             record["word"] = run(self) or ""
         except LeftOut as why:
             record.update(state="left out", word=str(why))
@@ -177,9 +185,10 @@ class Check:
             log.write(f"==== {name}\n{traceback.format_exc()}\n")
 
     def run(self, parts, functions):
-        """Every part in its turn. False when one of stage A failed: what comes after it would only repeat that."""
+        """Every part in its turn. False when a vital one of stage A failed: what comes after it would only repeat that."""
         for part in parts:
-            if self.part(part, functions[part.name]) == "failed" and part.stage == "A" and not self.options.keep_going:
+            failed = self.part(part, functions[part.name]) == "failed"
+            if failed and part.stage == "A" and part.vital and not self.options.keep_going:
                 self.ended = f"stage A failed: {part.name}"
                 return False
         self.ended = "done"
@@ -195,7 +204,8 @@ class Check:
         """Gives the model's memory, or its place on the disk, back."""
         if self.work is not None:
             shutil.rmtree(self.work, ignore_errors=True)
-            os.close(self.lock)
+            if self.lock is not None:  # some file systems of networks have no locks
+                os.close(self.lock)
 
     # ---- results ----
 

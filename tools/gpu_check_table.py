@@ -83,6 +83,8 @@ def extraction_rows(check):
     lost = found["lost_between_batches"]
     rows.append(row("time lost between batches", 100 * lost, "%", None, "< 2 %", lost < 0.02))
     rows.append(row("time waiting for the tokenizer or the writer", 100 * found["waiting"], "%"))
+    if "first_wait" in found:
+        rows.append(row("the first batch's wait, not among those", found["first_wait"], "s"))
     if found.get("tokens") and found.get("batches"):
         rows.append(row("fill of its batches", 100 * found["tokens"] / (found["batches"] * check.shape.tokens), "%"))
     rows += clock_rows(found)

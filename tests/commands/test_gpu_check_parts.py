@@ -3,27 +3,35 @@ say is understood, what spoils figures is said in words, and what hangs costs no
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
 
 import support
-from gpu_checks import DMON, NCU, SMI, fake_build, fake_tool, gone, made_check, parts_module, run_part, stages, until
+from gpu_checks import DMON, NCU, SMI, fake_build, fake_tool, gone, made_check, parts_module, run_part, stages, time_is_over, until
 import gpu_check_basics as basics
 import gpu_check_machine as machine
 import gpu_check_process as process_module
 import gpu_check_rates as rates
+import gpu_check_runs as runs
 import gpu_check_table
 
 
 # ---- programs, and their time
 
-def test_a_part_that_hangs_costs_its_own_time(tmp_path):
+def test_a_part_that_hangs_costs_its_own_time(tmp_path, monkeypatch):
     check = made_check(tmp_path)
-    state, word = run_part(check, lambda check: check.call("slow", "sh", "-c", f"echo $$ >{tmp_path}/pid; echo begun; sleep 600 & wait"), most=5)
-    assert (state, word) == ("failed", "slow did not end in 5 s: begun")
+    time_is_over(monkeypatch, check, "slow", lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+
+    def hang(check):
+        assert 1 <= check.timeout() <= 50
+        check.call("slow", "sh", "-c", f"echo begun; echo $$ >{tmp_path}/pid; sleep 600 & wait")
+
+    assert run_part(check, hang, most=50) == ("failed", "slow did not end in 0 s: begun")
     assert gone(int((tmp_path / "pid").read_text())) and "==== slow: died of SIGKILL" in (tmp_path / "out/programs.log").read_text()
     assert run_part(check, lambda check: check.call("next", "echo", "fine")) == ("done", "fine\n")
 
@@ -32,13 +40,19 @@ def test_test_programs_run_at_once_and_are_ended(tmp_path, monkeypatch):
     meet = f"touch {tmp_path}/$(basename $0); while [ ! -e {tmp_path}/kernels_test_device -o ! -e {tmp_path}/kernels_test_rows ]; do sleep 0.02; done"
     check = made_check(tmp_path)
     build = fake_build(tmp_path / "build", kernels_test_device=meet, kernels_test_rows=meet, kernels_test_matmul="echo begun; sleep 600")
-    assert run_part(check, basics.run_tests, most=8) == ("left out", "2 of 3 programs passed; no time for kernels_test_matmul (at begun)")
-    monkeypatch.setattr(basics, "SILENT", 4)  # seconds
+    time_is_over(monkeypatch, check, "kernels_test_matmul", lambda: any("begun" in log.read_text() for log in check.processes.folder.glob("*matmul.log")))
+    monkeypatch.setattr(process_module.Running, "silent", lambda _: 40)  # seconds
+    monkeypatch.setattr(process_module.Running, "idle", lambda _: 0)
+    assert run_part(check, basics.run_tests) == (
+        "left out", "2 of 3 programs passed; no time for kernels_test_matmul (at begun, 40 s ago, but at work)")
+    monkeypatch.setattr(process_module.Running, "silent", lambda _: 4)
+    assert run_part(check, basics.run_tests)[1] == "2 of 3 programs passed; no time for kernels_test_matmul (at begun)"
+    monkeypatch.setattr(process_module.Running, "silent", lambda _: 40)
+    monkeypatch.setattr(process_module.Running, "idle", lambda _: 40)
     (build / "tests/kernels_test_attention").write_text("#!/bin/sh\nkill -SEGV $$\n")
     (build / "tests/kernels_test_attention").chmod(0o755)
-    state, word = run_part(check, basics.run_tests, most=8)
-    assert state == "failed" and word.startswith("2 of 4 programs: kernels_test_matmul hung after ")
-    assert word.endswith(" s without a word: begun; kernels_test_attention died of SIGSEGV: no word")
+    assert run_part(check, basics.run_tests) == ("failed", "2 of 4 programs: kernels_test_matmul hung after 40 s without a word: begun; "
+                                                 "kernels_test_attention died of SIGSEGV: no word")
     assert set(check.figures["tests"]["failed"]) == {"kernels_test_matmul", "kernels_test_attention"}
     check.one_at_a_time = True  # where only one program may use the GPU
     for name in ("kernels_test_device", "kernels_test_rows"):
@@ -47,6 +61,82 @@ def test_test_programs_run_at_once_and_are_ended(tmp_path, monkeypatch):
     for name in ("kernels_test_matmul", "kernels_test_attention"):
         (build / "tests" / name).unlink()
     assert run_part(check, basics.run_tests)[1] == "2 programs passed"
+
+
+def test_a_program_that_works_is_not_idle(tmp_path, monkeypatch):
+    now, cpu = [100.0], [0.0]
+    monkeypatch.setattr(process_module, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(process_module, "cpu_seconds", lambda _: cpu[0])
+    one = process_module.Running("one", [], types.SimpleNamespace(pid=1), tmp_path)
+
+    def go_on(seconds, work):
+        for _ in range(seconds):
+            now[0] += 1
+            cpu[0] += work
+            one.look()
+
+    go_on(20, 0.0)
+    assert one.idle() == 20
+    go_on(1, 0.5)
+    assert one.idle() == 0
+    go_on(30, 0.01)  # a thread that only looks now and then
+    assert one.idle() == 30
+    monkeypatch.setattr(process_module, "cpu_seconds", lambda _: None)  # gone
+    go_on(5, 1.0)
+    assert one.idle() == 35
+
+
+def test_processors_time_of_a_process():
+    before = process_module.cpu_seconds(os.getpid())
+    until(lambda: sum(range(100000)) and process_module.cpu_seconds(os.getpid()) > before)
+    assert process_module.cpu_seconds(2**22 + 1) is None  # no process has that number
+
+
+def test_all_are_killed_before_one_is_waited_for(tmp_path, monkeypatch):
+    check = made_check(tmp_path)
+    for name in ("first", "second"):
+        check.processes.start(name, "sleep", "600")
+    order = []
+    signal_it, gone_in = process_module.Running.signal, process_module.Running.gone
+    monkeypatch.setattr(process_module.Running, "signal", lambda one: (order.append(f"signal {one.name}"), signal_it(one))[1])
+    monkeypatch.setattr(process_module.Running, "gone", lambda one, seconds: (order.append(f"wait {one.name}"), gone_in(one, 60))[1])
+    check.end()
+    assert order == ["signal first", "signal second", "wait first", "wait second"]
+
+
+class Dying:
+    """A process that is gone only when it is waited for again after it was killed."""
+    pid, returncode, waits = 2**22 + 1, None, 0
+
+    def poll(self):
+        return self.returncode
+
+    def wait(self, seconds):
+        self.waits += 1
+        if self.waits == 1:
+            raise subprocess.TimeoutExpired("run", seconds)
+        self.returncode = self.end
+        return self.end
+
+    def __init__(self, end):
+        self.end = end
+
+
+def test_a_killed_run_may_take_long_to_go(tmp_path, monkeypatch):
+    check = made_check(tmp_path)
+    (tmp_path / "job/run/shards").mkdir(parents=True)
+    (tmp_path / "job/run/shards/part-000000.h5").touch()
+    process = []
+    monkeypatch.setattr(check.processes, "start", lambda *_: process_module.Running("run", [], process[0], tmp_path / "none"))
+    for end, said in ((-9, True), (0, False)):
+        process[:] = [Dying(end)]
+        assert runs.Runner(check).run_killed(tmp_path / "job/job.yaml") is said and process[0].waits == 2
+    process[:] = [Dying(70)]
+    with pytest.raises(process_module.Failed, match="the run to be killed ended with 70"):
+        runs.Runner(check).run_killed(tmp_path / "job/job.yaml")
+    process[:] = [Dying(None)]
+    with pytest.raises(process_module.Failed, match="is not gone after 20 s"):
+        runs.Runner(check).run_killed(tmp_path / "job/job.yaml")
 
 
 def test_programs_share_the_processors(monkeypatch):
@@ -83,8 +173,10 @@ def test_sanitizer_tells_findings_from_want_of_time(tmp_path, monkeypatch):
     monkeypatch.setitem(basics.SANITIZED, "both", [("memcheck", "a"), ("racecheck", "b")])
     fake_build(tmp_path / "build", a="exit 0", b="exit 0")
 
-    def run(script, most=60):
+    def run(script, most=60, over=None):
         check = made_check(tmp_path)
+        if over:
+            time_is_over(monkeypatch, check, "racecheck", over)
         tool = tmp_path / "compute-sanitizer"
         tool.write_text(f"#!/bin/sh\n{script}\n")
         tool.chmod(0o755)
@@ -98,9 +190,11 @@ def test_sanitizer_tells_findings_from_want_of_time(tmp_path, monkeypatch):
     assert state == "failed" and "memcheck a: ========= Invalid __global__ read" in word
     state, word, _ = run('echo "========= COMPUTE-SANITIZER"; echo "========= Error: Device not supported"; exit 1')
     assert state == "left out" and "does not work here" in word
+    state, word, _ = run('echo "========= COMPUTE-SANITIZER"; echo "========= Error: Device not supported"; exit 99')
+    assert state == "left out" and "does not work here" in word
     assert run("exit 1")[0] == "failed"
     slow = f'[ "$2" = memcheck ] || {{ sleep 60 & echo $! >{tmp_path}/pid; wait; }}'
-    assert run(slow, 10) == ("left out", "no time for racecheck b; memcheck a without a finding", ["memcheck a"])
+    assert run(slow, over=lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()) == ("left out", "no time for racecheck b; memcheck a without a finding", ["memcheck a"])
     assert gone(int((tmp_path / "pid").read_text()))  # what it had started does not stay on the device
     assert run("exit 0", 3)[:2] == ("left out", "no time for memcheck a, racecheck b; none without a finding")
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
@@ -155,9 +249,14 @@ def test_nvidia_smi_while_it_extracts(tmp_path, monkeypatch):
     fake_tool(monkeypatch, tmp_path / "bin", "nvidia-smi", SMI)
     monkeypatch.setenv("SMI_DMON", DMON)
     check = made_check(tmp_path)
-    monitor = rates.Monitor(check)  # nvidia-smi had no word for this GPU
-    assert monitor.here() == 0 and monitor.since(0) == {} and not check.processes.started
-    check.gpu_text = {"smi": "0"}
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "empty").mkdir()
+    for other in (made_check(tmp_path, device="cpu"), check):
+        with monkeypatch.context() as context:
+            if other is check:
+                context.setenv("PATH", str(tmp_path / "empty"))
+            monitor = rates.Monitor(other)
+            assert monitor.here() == 0 and monitor.since(0) == {} and not other.processes.started
     monitor = rates.Monitor(check)
     until(lambda: monitor.path.exists() and monitor.path.read_text().count("\n") == 6)
     assert monitor.since(0) == rates.read_dmon(DMON)
@@ -165,6 +264,17 @@ def test_nvidia_smi_while_it_extracts(tmp_path, monkeypatch):
     assert monitor.since(after) == {"seconds": 2, "power": 700.0, "clock": 1740.0}
     check.end()
     assert monitor.path.exists() and not check.processes.started
+
+
+def test_the_driver_is_kept_awake_before_it_is_asked(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(rates, "Monitor", lambda check: asked.append("monitor"))
+    monkeypatch.setattr(machine, "ask", lambda words, timeout=20: asked.append(words[0]))
+    fake_build(tmp_path / "build")
+    check = made_check(tmp_path)
+    run_part(check, basics.look_at_machine)
+    check.remove_work()
+    assert asked.index("monitor") < asked.index("nvidia-smi")
 
 
 GIB = 1 << 30
@@ -190,6 +300,32 @@ def test_where_the_model_is_made(monkeypatch):
     assert "the GPU's memory takes no more" in place((64, 10), 128, gpu=16)[2]
     assert place((0, 1), 128)[1] == 0
     assert place((64, 12), 128, wanted="/asked") == (Path("/asked"), 23, "in /asked (12.9 GB free), as asked")
+
+
+def test_without_a_ram_disk_the_model_is_not_among_the_results(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert machine.choose_place(stages.FULL, None, ram=tmp_path / "nothing", available=128 * GIB, free=lambda _: 64 * GIB)[0] == tmp_path
+
+
+def test_results_are_no_work_that_was_left(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(stages.tempfile, "gettempdir", lambda: str(tmp_path))
+    results, _ = stages.make_out(None, tmp_path / "file/out")
+    work, lock = machine.make_work(tmp_path)
+    os.close(lock)
+    assert results.is_dir()
+
+
+def test_work_without_locks(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(machine.fcntl, "flock", no_locks)
+    check = made_check(tmp_path)
+    check.work, check.lock = machine.make_work(tmp_path)
+    assert check.lock is None
+    check.remove_work()
+    assert not check.work.exists()
 
 
 def test_no_room_for_a_model_is_said(tmp_path, monkeypatch):
@@ -242,10 +378,13 @@ def test_results_go_elsewhere_where_nothing_can_be_written(tmp_path, monkeypatch
 
 # ---- the program
 
-def test_a_program_that_does_not_start_is_said(tmp_path):
+def test_a_program_that_does_not_start_is_said(tmp_path, monkeypatch):
     check = made_check(tmp_path)
     build = fake_build(tmp_path / "build")
+    monkeypatch.setattr(machine, "program_version", lambda *_: "strata 1.0\nCUDA 13.0 for 9.0; loads cuBLASLt 13 (/a/long/way/to/it)\n")
     assert run_part(check, basics.look_at_machine)[0] == "done"
+    assert check.versions["strata"] == "1.0" and check.versions["CUDA"] == "13.0 for 9.0"
+    monkeypatch.undo()
     check.remove_work()
     (build / "strata").write_text("#!/bin/sh\necho 'strata: /lib/libc.so.6: version `GLIBC_2.38` not found' >&2; exit 1\n")
     state, word = run_part(check, basics.look_at_machine)
@@ -310,9 +449,31 @@ def test_torch_that_takes_too_long_is_left_out(tmp_path, monkeypatch):
     check = made_check(tmp_path)
     check.stage_a_end = time.monotonic() + 1  # all of stage A's time
     check.probe = check.processes.start("torch", "sleep", "600")
-    check.part(parts_module.Part("torch", "A", 1, 60, ""), basics.look_at_torch)
+    check.part(parts_module.Part("torch", "A", 1, 3600, ""), basics.look_at_torch)
     assert check.parts[-1]["state"] == "left out" and "did not import torch and transformers in" in check.parts[-1]["word"]
-    assert check.parts[-1]["seconds"] < 50 and check.timeout() == 1
+    assert check.timeout() == 1
+
+
+def test_torch_that_takes_too_long_the_second_time_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/toolkit/lib64")
+    check = made_check(tmp_path, python=str(tmp_path / "python"))
+    tries = tmp_path / "tries"
+
+    def look(missing):
+        (tmp_path / "python").write_text(f"#!/bin/sh\necho >>{tries}; [ -n \"$LD_LIBRARY_PATH\" ] || sleep 600\necho {missing}; exit 1\n")
+        (tmp_path / "python").chmod(0o755)
+        tries.write_text("")
+        check.probe = check.processes.start("torch", tmp_path / "python")
+        until(check.probe.over)
+        check.stage_a_end = time.monotonic()  # the tests took all of it
+        failed = not check.run([parts_module.Part("torch", "A", 1, 60, "")], {"torch": basics.look_at_torch})
+        return failed, check.parts[-1]["state"], check.parts[-1]["word"]
+
+    assert look("ImportError: libcublas.so.13: undefined symbol") == (
+        False, "left out", f"{tmp_path}/python: torch cannot be imported: ImportError: libcublas.so.13: undefined symbol "
+        "(and there was no time to try without LD_LIBRARY_PATH)")
+    assert look("\"ModuleNotFoundError: No module named 'torch'\"") == (False, "left out", f"{tmp_path}/python: it has no torch")
+    assert tries.read_text() == "\n"  # once
 
 
 # ---- Nsight Compute
@@ -345,8 +506,9 @@ def test_kernels_through_nsight_compute(tmp_path, monkeypatch):
     assert run_part(made_check(tmp_path, device="cpu"), rates.run_ncu) == ("left out", "not on a GPU")
 
 
-def test_a_bench_that_is_cut_off_counts_as_far_as_it_came(tmp_path):
+def test_a_bench_that_is_cut_off_counts_as_far_as_it_came(tmp_path, monkeypatch):
     report = json.dumps({"name": "X", "figures": [{"part": "peaks", "what": "peak", "value": 1.0, "unit": "GFLOP/s"}]})
     fake_build(tmp_path / "build", bench=f'echo \'{report}\' >{tmp_path}/rates.json; sleep 600')
     check = made_check(tmp_path)
-    assert run_part(check, rates.rates, most=5)[0] == "failed" and len(rates.bench_figures(check, "peaks")) == 1
+    time_is_over(monkeypatch, check, "rates", lambda: (tmp_path / "rates.json").exists() and (tmp_path / "rates.json").read_text().endswith("\n"))
+    assert run_part(check, rates.rates)[0] == "failed" and len(rates.bench_figures(check, "peaks")) == 1

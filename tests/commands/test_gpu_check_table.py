@@ -60,11 +60,16 @@ def test_time_that_the_device_waits_counts(tmp_path):
     assert batches > 2 and found["batches"] == batches and found["tokens"] == 100 * batches
     assert found["seconds"] == 2 * batches and found["tokens_per_second"] == 50
     assert found["wall_seconds"] == 4 * batches and found["wall_tokens_per_second"] == 25
-    assert found["waiting"] == found["lost_between_batches"] == 0.875
+    waiting = 1.75 * (batches - 1) / (2 * batches - 1.75)  # the first batch's wait, for the first window, stands for itself
+    assert found["first_wait"] == 1.75 and found["waiting"] == pytest.approx(waiting) and found["lost_between_batches"] == pytest.approx(waiting)
+    change_ledger(job, "UPDATE batch SET wait_seconds = 40 WHERE number = (SELECT min(number) FROM batch WHERE epoch = 2)")
+    longer = ledger_of(job)
+    assert longer["first_wait"] == 40 and longer["waiting"] == pytest.approx(waiting) and longer["seconds"] == pytest.approx(2 * batches + 38.25)
+    change_ledger(job, "UPDATE batch SET wait_seconds = 1.75 WHERE epoch = 2")
     change_ledger(job, "UPDATE batch SET device_seconds = 0.2")  # of the 0.25 that the host saw
-    assert abs(ledger_of(job)["lost_between_batches"] - 0.9) < 1e-9
+    assert ledger_of(job)["lost_between_batches"] == pytest.approx(1 - 0.2 * batches / (2 * batches - 1.75))
     change_ledger(job, "UPDATE batch SET device_seconds = NULL WHERE number = (SELECT max(number) FROM batch)")
-    assert ledger_of(job)["lost_between_batches"] == 0.875, "the device's times of some batches are not all of its time"
+    assert ledger_of(job)["lost_between_batches"] == pytest.approx(waiting), "the device's times of some batches are not all of its time"
 
 
 SLOW_SYNC = """
@@ -113,7 +118,7 @@ def judged(tmp_path, rate, device="NVIDIA H200", every=10500.0, layers=36, susta
     check.shape.layers = layers
     check.figures = {
         "rates": {"name": device, "kind": "cuda", "figures": products + copies},
-        "extract": {"tokens_per_second": rate, "lost_between_batches": 0.01, "waiting": 0.0, "load_bytes_per_second": 41e9,
+        "extract": {"tokens_per_second": rate, "lost_between_batches": 0.01, "waiting": 0.0, "first_wait": 0.28, "load_bytes_per_second": 41e9,
                     "read_bytes_per_second": 60e9, "lowest_sm_clock": 1450, "throttle_reasons": 0x24, "watched": {"power": 690.0, "seconds": 20}},
         "transformers": {"rates": {"8": 10000.0, "16": 12000.0, "32": None}, "lowest_cosine": 0.999, "worst_error": 0.01},
         "every_token": {"tokens_per_second": 1e6, "wall_tokens_per_second": every, "write_bytes_per_second": 3e9,
@@ -156,6 +161,8 @@ def test_devices_and_layers_with_published_rates(tmp_path):
     assert rows["products in turn, last second"]["ratio"] == 0.9 and rows["lowest SM clock"]["target"] == "throttled: power"
     assert rows["lowest SM clock while extracting"]["target"] == "throttled: power+thermal"
     assert rows["power while extracting (nvidia-smi)"]["value"] == 690.0
+    first = rows["the first batch's wait, not among those"]
+    assert first["value"] == 0.28 and first["unit"] == "s" and first["met"] is None
     names = {row["figure"] for row in gpu_check_table.judge(judged(tmp_path, 40000, device="NVIDIA H100 80GB HBM3"))}
     assert "the same, in tokens/s" in names and "the same, against the aim" not in names
     assert "the same, in tokens/s" not in verdicts(judged(tmp_path, 250000, device="NVIDIA A100"))

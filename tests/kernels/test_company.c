@@ -234,6 +234,8 @@ static void company_in_window(const char *path, enum dtype dtype, size_t window)
                 k < TEXTS ? (first + k * (1 + (size_t)i % 4)) % TEXTS : (size_t)random_below(&seed, TEXTS);
             batch.starts[k + 1] = batch.starts[k] + (int32_t)lengths[batch.text[k]];
         }
+        print_message("path %s, %s, window %zu: batch %d of %zu texts\n", path, dtype_name(dtype), window, i,
+                      batch.texts); // a word while it works: silence means that it hangs
         struct outputs got = run_layer(&bed, &layer, &batch);
         compare(&bed, &batch, &got, wanted, threads);
         outputs_free(&got);
