@@ -4,72 +4,8 @@
 // that is; 6, 7 and 12 have equal bits. 12 asks for a workspace, and so do 13 and 15, which read it before
 // they write it, 17, for which it is too small, and 19, which errs in rows 25 to 29 only: probes among 40
 // rows do not stand there.
-#include "base/memory.h"
-#include "base/random.h"
-#include "cuda_testing.h"
+#include "cuda_products.h"
 #include "kernels/device_ops.h"
-
-enum {
-    ROWS = 24,
-    COLUMNS = 96,
-};
-
-struct shape {
-    struct device_matrix matrix;
-    void *bias;
-    void *x;
-    void *out;
-    unsigned char *staging;
-};
-
-static void fill(struct rig *rig, void *place, size_t count, uint64_t seed) {
-    float *numbers = malloc(count * sizeof *numbers);
-    for (size_t i = 0; i < count; i++) {
-        numbers[i] = (float)(2 * random_unit(&seed) - 1);
-    }
-    MUST(device_vector_load(rig->device, place, 0, count, numbers, DTYPE_F32, &rig->error));
-    free(numbers);
-}
-
-static struct shape take_shape(struct rig *rig, size_t rows, bool loaded) {
-    struct shape shape;
-    size_t number = dtype_size(rig->dtype);
-    MUST(device_matrix_take(rig->device, &shape.matrix, rows, COLUMNS, &rig->error));
-    shape.bias = rig_take(rig, DEVICE_WEIGHTS, rows * number);
-    shape.x = rig_take(rig, DEVICE_ACTIVATIONS, RIG_TOKENS * COLUMNS * number);
-    shape.out = rig_take(rig, DEVICE_ACTIVATIONS, RIG_TOKENS * rows * number);
-    shape.staging = rig_take(rig, DEVICE_STAGING, RIG_TOKENS * rows * number);
-    if (loaded) {
-        fill(rig, shape.matrix.data, rows * COLUMNS, 1);
-        fill(rig, shape.bias, rows, 2);
-    }
-    return shape;
-}
-
-static void open_shape(struct rig *rig, enum dtype dtype, struct shape *shape) {
-    rig_open(rig, dtype);
-    rig_reserve(rig);
-    *shape = take_shape(rig, ROWS, true);
-}
-
-static void tune(struct rig *rig, struct shape *shape, bool bias, enum device_store store) {
-    MUST(device_matmul_tune(rig->device, shape->out, shape->x, &shape->matrix, bias ? shape->bias : NULL,
-                            store, &rig->error));
-}
-
-static void require_algorithms(struct rig *rig, const char *const *parts, size_t lines) {
-    struct buffer text = {0};
-    size_t found = 0;
-    MUST(device_algorithms(rig->device, &text, &rig->error));
-    for (const char *at = text.data; *at != 0; at = strchr(at, '\n') + 1) {
-        REQUIRE(found < lines);
-        const char *part = strstr(at, parts[found]);
-        REQUIRE(part != NULL && part < strchr(at, '\n'));
-        found++;
-    }
-    REQUIRE(found == lines);
-    buffer_destroy(&text);
-}
 
 // ---- the choice ----
 
@@ -336,32 +272,12 @@ static void test_results(void **state) {
 
 // ---- names ----
 
-static char *named; // between a child's device that chose and the next one that is told
-
-static void remember(struct rig *rig) {
-    struct shape shape;
-    struct buffer text = {0};
-    open_shape(rig, DTYPE_BF16, &shape);
-    tune(rig, &shape, true, DEVICE_ADD);
-    tune(rig, &shape, false, DEVICE_STORE);
-    MUST(device_algorithms(rig->device, &text, &rig->error));
-    named = text.data;
-    device_close(rig->device);
-    rig->device = NULL;
-}
-
-static void open_named(struct rig *rig, struct shape *shape, const char *text) {
-    open_shape(rig, DTYPE_BF16, shape);
-    MUST(device_set_algorithms(rig->device, text, true, &rig->error));
-}
-
 // What was chosen is taken again in another order of tuning, also by a product that is not tuned, although
 // something else is faster now.
 static void taken_again(struct rig *rig) {
     struct shape shape;
     struct buffer text = {0};
-    remember(rig);
-    char *seven = named;
+    char *seven = remember(rig);
     for (char *id = strstr(seven, "id=6 "); id != NULL; id = strstr(id + 1, "id=6 ")) {
         memcpy(id, "id=7 ", 5);                                   // for people
         memcpy(strstr(id, "words=") + 6, "0000000000000007", 16); // and the algorithm itself
@@ -375,15 +291,17 @@ static void taken_again(struct rig *rig) {
     REQUIRE(strstr(text.data, "id=6") == NULL && strstr(text.data, "id=7 ") != NULL);
     REFUSED(device_set_algorithms(rig->device, seven, true, &rig->error), STATUS_INTERNAL, "after products");
     buffer_destroy(&text);
-    free(named);
+    free(seven);
 }
 
 static void same_text(struct rig *rig) {
     struct shape shape;
     struct buffer text = {0};
-    remember(rig);
+    char *named = remember(rig);
     open_named(rig, &shape, named);
     require_algorithms(rig, NULL, 0); // of what is not tuned nothing is said
+    MUST(device_matmul(rig->device, shape.out, shape.x, &shape.matrix, shape.bias, 1, DEVICE_ADD,
+                       &rig->error)); // but it is multiplied by its name
     tune(rig, &shape, true, DEVICE_ADD);
     tune(rig, &shape, false, DEVICE_STORE);
     MUST(device_algorithms(rig->device, &text, &rig->error));
@@ -394,7 +312,7 @@ static void same_text(struct rig *rig) {
 
 static void named_but_not_fit(struct rig *rig, const char *word, const char *why) {
     struct shape shape;
-    remember(rig);
+    char *named = remember(rig);
     memcpy(strstr(named, "words=") + 6, word, 16);
     open_named(rig, &shape, named);
     REFUSED(device_matmul_tune(rig->device, shape.out, shape.x, &shape.matrix, shape.bias, DEVICE_ADD,
@@ -432,7 +350,7 @@ static void named_rounding(struct rig *rig) {
 static void suggested_but_not_fit(struct rig *rig, const char *word) {
     struct shape shape;
     struct buffer text = {0};
-    remember(rig);
+    char *named = remember(rig);
     char *other = strdup(named);
     memcpy(strstr(other, "words=") + 6, word, 16);
     open_shape(rig, DTYPE_BF16, &shape);
@@ -456,7 +374,7 @@ static void suggested_unstable(struct rig *rig) {
 
 static void bad_text(struct rig *rig) {
     struct shape shape;
-    remember(rig);
+    char *named = remember(rig);
     open_shape(rig, DTYPE_BF16, &shape);
     MUST(device_set_algorithms(rig->device, "", true, &rig->error));
     REFUSED(device_set_algorithms(rig->device, "24x96 store\n", true, &rig->error), STATUS_DATA, "line 1");
@@ -492,22 +410,6 @@ enum { WORKSPACE = 32 << 20 };
 
 static void prefer_12(struct rig *rig) {
     choose(rig, " id=12 ");
-}
-
-static void named_with_workspace(struct rig *rig) {
-    struct shape shape;
-    struct buffer text = {0};
-    remember(rig);
-    REQUIRE(strstr(named, " id=12 ") != NULL);
-    open_named(rig, &shape, named);
-    MUST(device_matmul(rig->device, shape.out, shape.x, &shape.matrix, shape.bias, 1, DEVICE_ADD,
-                       &rig->error)); // also where it is not tuned
-    tune(rig, &shape, true, DEVICE_ADD);
-    tune(rig, &shape, false, DEVICE_STORE);
-    MUST(device_algorithms(rig->device, &text, &rig->error));
-    REQUIRE(strcmp(text.data, named) == 0);
-    buffer_destroy(&text);
-    free(named);
 }
 
 static void named_13(struct rig *rig) {
@@ -556,7 +458,7 @@ static void test_workspace(void **state) {
     in_child("SEED=3 PREFER=12", store_bits);
     in_child("SEED=3 PREFER=12", add_bits);
     in_child("SEED=4 PREFER=12", numbers);
-    in_child("SEED=1 PREFER=12", named_with_workspace);
+    in_child("SEED=0 PREFER=12", same_text);
     in_child("SEED=1", named_13);
     in_child("SEED=1", named_15);
     in_child("SEED=1", named_17);
@@ -566,91 +468,10 @@ static void test_workspace(void **state) {
     in_child("SEED=1 FREE=37748736", no_room); // 36 MiB
 }
 
-// ---- what tuning costs ----
-
-enum { MANY_ROWS = 2400 }; // products of a millisecond: waiting for the host is nothing beside them
-
-static char report[] = "/tmp/strata-products-XXXXXX"; // of the emulation
-
-static unsigned long products_run(struct rig *rig) {
-    char text[2048] = "";
-    unsigned long products = 0;
-    rig_finish(rig);
-    FILE *file = fopen(report, "r");
-    REQUIRE(file != NULL && fgets(text, sizeof text, file) != NULL && strstr(text, "\"products\": ") != NULL);
-    REQUIRE(sscanf(strstr(text, "\"products\": "), "\"products\": %lu", &products) == 1);
-    fclose(file);
-    return products;
-}
-
-// Of 80 candidates, ten of each variant: 13, 15, 19, 66, 31, 11, 6, 24, 12 and 7. The first 16 are proved, by
-// 3 runs or, with a workspace, 9, of which 13, 15 and 19 fail in the first 6 (31 has none): 42 runs of the
-// first variant, 24 of the second. Once each runs what is fit of them, 6, and once more the largest group, 6,
-// 12 and 7; and twice what runs of the 16 others that are looked at, 15. Then 13, 15, 19 and 66 of the third
-// variant are proved, which are faster than what is fit, 13 and 15 of the fourth, which come close, and what
-// comes close and is fit, 11 and 6, is measured three times. Nothing runs of the 48 candidates behind.
-static void runs_of_a_choice(struct rig *rig) {
-    struct shape shape;
-    const char *lines[] = {"24x96 ", "2400x96 store bias=0 tokens=40 bfloat16 id=6 "};
-    open_shape(rig, DTYPE_BF16, &shape);
-    tune(rig, &shape, false, DEVICE_STORE); // warms up
-    struct shape large = take_shape(rig, MANY_ROWS, true);
-    unsigned long before = products_run(rig);
-    tune(rig, &large, false, DEVICE_STORE);
-    unsigned long runs = products_run(rig) - before;
-    REQUIRE(runs == 42 + 24 + (6 + 3) + 2 * 15 + (6 + 6 + 6 + 3) + (6 + 6) + 2 * 3);
-    tune(rig, &large, false, DEVICE_STORE); // costs nothing
-    REQUIRE(products_run(rig) - before == runs);
-    require_algorithms(rig, lines, 2);
-}
-
-// One that is named is proved, and nothing else runs.
-static void runs_of_a_name(struct rig *rig) {
-    struct shape shape;
-    remember(rig);
-    open_named(rig, &shape, named);
-    unsigned long before = products_run(rig);
-    tune(rig, &shape, true, DEVICE_ADD);
-    tune(rig, &shape, false, DEVICE_STORE);
-    REQUIRE(products_run(rig) - before == 2 * 3);
-    free(named);
-}
-
-// The first 40 candidates do not run: those behind them are looked at.
-static void late_ones(struct rig *rig) {
-    struct shape shape;
-    open_shape(rig, DTYPE_BF16, &shape);
-    tune(rig, &shape, false, DEVICE_STORE);
-    const char *line = " swizzle=4 ";
-    require_algorithms(rig, &line, 1);
-}
-
-static void none_runs(struct rig *rig) {
-    struct shape shape;
-    open_shape(rig, DTYPE_BF16, &shape);
-    REFUSED(
-        device_matmul_tune(rig->device, shape.out, shape.x, &shape.matrix, NULL, DEVICE_STORE, &rig->error),
-        STATUS_DEVICE, "none keeps a row's bits");
-}
-
-static void test_cost(void **state) {
-    char settings[128];
-    int descriptor = mkstemp(report);
-    (void)state;
-    assert_true(descriptor >= 0);
-    close(descriptor);
-    snprintf(settings, sizeof settings, "SEED=0 VARIANTS=8:0 REPORT=%s", report);
-    in_child(settings, runs_of_a_choice);
-    in_child(settings, runs_of_a_name);
-    assert_int_equal(unlink(report), 0);
-    in_child("SEED=0 VARIANTS=8:4", late_ones);
-    in_child("SEED=0 VARIANTS=8:8", none_runs);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_choice), cmocka_unit_test(test_slow_run),  cmocka_unit_test(test_results),
-        cmocka_unit_test(test_names),  cmocka_unit_test(test_workspace), cmocka_unit_test(test_cost),
+        cmocka_unit_test(test_names),  cmocka_unit_test(test_workspace),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
