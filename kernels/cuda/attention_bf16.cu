@@ -438,6 +438,33 @@ template <int HEADS> struct place {
     }
 };
 
+// All of a warp's outputs. A warp's own queries are read no more, and the buffer of the last keys, of tile
+// `count` - 1, is free: the barrier of the last step came after them. The tile is read again rather than
+// kept: registers are what bounds the blocks at work.
+template <int D, int HEADS>
+static __device__ __forceinline__ void store_heads(bf16 *out, const struct attention_tile *tiles,
+                                                   const struct attention_shape &shape, unsigned char *shared,
+                                                   int count, float (&o)[HEADS][D / 8][4],
+                                                   struct running (&run)[HEADS], unsigned warp) {
+    const unsigned through =
+        (build<D, HEADS>::HOLDS_QUERIES ? (unsigned)((2 * count - 2) % RING) * key_tile<D>::BYTES
+                                        : (unsigned)build<D, HEADS>::QUERIES_AT) +
+        warp * build<D, HEADS>::WARP_BYTES;
+    const uint3 block = block_now();
+    const struct attention_tile again = tiles[block.x];
+    const place<HEADS> there(shape, block.z, block.y, warp);
+    const size_t width = (size_t)shape.heads * shape.head_dim;
+    bf16 *to = out + (size_t)(again.first + there.query) * width + (size_t)there.head * shape.head_dim;
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) {
+        if (h < there.heads) {
+            store_outputs<D>(to + (unsigned)h * shape.head_dim, width, again.end - again.first - there.query,
+                             shape.head_dim, shared + through + h * QUERIES * key_tile<D>::ROW_BYTES, o[h],
+                             &run[h]);
+        }
+    }
+}
+
 template <int D, int HEADS>
 static __global__ void __launch_bounds__(THREADS, (build<D, HEADS>::BLOCKS))
     attention_bf16_kernel(bf16 *out, const bf16 *qkv, const struct attention_tile *tiles,
@@ -504,26 +531,7 @@ static __global__ void __launch_bounds__(THREADS, (build<D, HEADS>::BLOCKS))
         }
     }
 
-    // A warp's own queries are read no more, and the buffer of the last keys is free: the barrier of the last
-    // step came after them. The tile is read again rather than kept: registers are what bounds the blocks at
-    // work.
-    const unsigned through =
-        (build<D, HEADS>::HOLDS_QUERIES ? (unsigned)((2 * t - 2) % RING) * key_tile<D>::BYTES
-                                        : (unsigned)build<D, HEADS>::QUERIES_AT) +
-        warp * build<D, HEADS>::WARP_BYTES;
-    const uint3 block = block_now();
-    const struct attention_tile again = tiles[block.x];
-    const place<HEADS> there(shape, block.z, block.y, warp);
-    const size_t width = (size_t)shape.heads * shape.head_dim;
-    bf16 *to = out + (size_t)(again.first + there.query) * width + (size_t)there.head * shape.head_dim;
-#pragma unroll
-    for (int h = 0; h < HEADS; h++) {
-        if (h < there.heads) {
-            store_outputs<D>(to + (unsigned)h * shape.head_dim, width, again.end - again.first - there.query,
-                             shape.head_dim, shared + through + h * QUERIES * key_tile<D>::ROW_BYTES, o[h],
-                             &run[h]);
-        }
-    }
+    store_heads<D, HEADS>(out, tiles, shape, shared, t, o, run, warp);
 }
 
 template <int D, int HEADS> static cudaError_t launch(const struct attention_call *call) {
