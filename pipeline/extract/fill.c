@@ -61,12 +61,11 @@ static void count_plan(struct outcome *outcome, const struct plan *plan, const u
     outcome->batches += plan->batches;
 }
 
-// As window_fill ends a window of `texts` lengths or fewer.
+// Where window_fill ends a window of `texts` lengths or fewer.
 static size_t window_length(const struct plan_limits *limits, const uint32_t *lengths, size_t texts) {
-    size_t most = size_min(texts, limits->window);
     size_t tokens = 0;
     size_t count = 0;
-    while (count < most && !(limits->full && tokens / limits->tokens >= PLAN_WINDOW_BATCHES)) {
+    while (count < texts && !plan_window_ends(limits, count, tokens)) {
         tokens += lengths[count++];
     }
     return count;

@@ -87,6 +87,10 @@ void plan_window(struct plan *plan, const struct plan_limits *limits, const uint
     }
 }
 
+bool plan_window_ends(const struct plan_limits *limits, size_t problems, size_t tokens) {
+    return problems >= limits->window || (limits->full && tokens / limits->tokens >= PLAN_WINDOW_BATCHES);
+}
+
 // How many of the first texts hold at most `sum` tokens.
 static size_t first_texts(const uint32_t *tokens, size_t texts, size_t sum) {
     size_t count = 0;

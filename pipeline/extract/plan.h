@@ -41,6 +41,9 @@ struct plan {
 int plan_create(struct plan *plan, const struct plan_limits *limits, struct error *err);
 void plan_destroy(struct plan *plan); // accepts zeros; leaves zeros
 
+// Whether a window that has so many problems, with so many tokens in all, takes no more.
+bool plan_window_ends(const struct plan_limits *limits, size_t problems, size_t tokens);
+
 // Plans `texts` (at most limits.window) texts of tokens[i] tokens each (1 to limits.tokens).
 void plan_window(struct plan *plan, const struct plan_limits *limits, const uint32_t *tokens, size_t texts);
 

@@ -165,9 +165,7 @@ static int take_rest(struct window *window, struct window_reader *reader, struct
 }
 
 static bool has_all(const struct window *window, const struct plan_limits *limits) {
-    return window->count == limits->window ||
-           (limits->full &&
-            window->store.tokens.size / sizeof(int32_t) / limits->tokens >= PLAN_WINDOW_BATCHES);
+    return plan_window_ends(limits, window->count, window->store.tokens.size / sizeof(int32_t));
 }
 
 static int read_rows(struct window *window, const struct window_reader *reader, bool *end,
