@@ -3,6 +3,16 @@
 // Every function that can fail returns STATUS_OK (0) or a negative status, and takes the caller's `struct
 // error` last. The place that fails calls error_set; callers that know more (which file, tensor, row) call
 // error_wrap on the way up. Only main, tests and tools exit; they pass the status through error_exit_code.
+//
+// A caller that has nothing to give back passes a failure on with TRY; one that has keeps the status in a
+// variable and goes to its label `done`, with TRY_TO:
+//
+//   int status;
+//   TRY_TO(done, status = file_open(&file, path, err));
+//   TRY_TO(done, status = file_read(file, out, err));
+// done:
+//   file_close(file);
+//   return status;
 #ifndef STRATA_BASE_ERROR_H
 #define STRATA_BASE_ERROR_H
 
@@ -25,6 +35,23 @@ struct error {
     bool lines;         // of a message of several lines: its line feeds are the program's own
     char message[2048]; // one line, no trailing newline; cut with "..." when longer
 };
+
+// Returns from the function with the status of `call` unless it is STATUS_OK.
+#define TRY(call)                                                                                            \
+    do {                                                                                                     \
+        int try_status = (call);                                                                             \
+        if (try_status != STATUS_OK) {                                                                       \
+            return try_status;                                                                               \
+        }                                                                                                    \
+    } while (0)
+
+// Goes to `label` unless `assignment` (`status = call`) gives STATUS_OK.
+#define TRY_TO(label, assignment)                                                                            \
+    do {                                                                                                     \
+        if ((assignment) != STATUS_OK) {                                                                     \
+            goto label;                                                                                      \
+        }                                                                                                    \
+    } while (0)
 
 // Starts a message. Returns `status`, so that `return error_set(err, STATUS_DATA, ...)` reads well.
 int error_set(struct error *err, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -4,14 +4,6 @@
 
 #include "model/rope.h"
 
-#define RUN(operation)                                                                                       \
-    do {                                                                                                     \
-        int status = (operation);                                                                            \
-        if (status != STATUS_OK) {                                                                           \
-            return status;                                                                                   \
-        }                                                                                                    \
-    } while (0)
-
 // x += attention(norm(x)); the fused projection holds q | k | v of each token.
 static int run_attention(const struct pass *pass, const struct block_weights *w, size_t block,
                          struct error *err) {
@@ -24,13 +16,13 @@ static int run_attention(const struct pass *pass, const struct block_weights *w,
     void *qkv = s->wide;       // [tokens, (heads + 2 kv_heads) * head_dim]
     void *attended = s->inner; // [tokens, heads * head_dim]
 
-    RUN(device_rms_norm(device, s->normed, s->x, w->input_norm, epsilon, tokens, config->hidden, err));
-    RUN(device_matmul(device, qkv, s->normed, &w->qkv, w->qkv_bias, tokens, DEVICE_STORE, err));
-    RUN(device_qk_norm_rope(device, qkv, w->q_norm, w->k_norm, epsilon, s->cosine, s->sine,
+    TRY(device_rms_norm(device, s->normed, s->x, w->input_norm, epsilon, tokens, config->hidden, err));
+    TRY(device_matmul(device, qkv, s->normed, &w->qkv, w->qkv_bias, tokens, DEVICE_STORE, err));
+    TRY(device_qk_norm_rope(device, qkv, w->q_norm, w->k_norm, epsilon, s->cosine, s->sine,
                             s->inputs.rope_row, attention.heads, tokens, err));
-    RUN(device_attention(device, attended, qkv, &attention, s->inputs.starts, pass->host_starts, pass->texts,
+    TRY(device_attention(device, attended, qkv, &attention, s->inputs.starts, pass->host_starts, pass->texts,
                          s->attention_scratch, err));
-    RUN(device_matmul(device, s->x, attended, &w->output, w->output_bias, tokens, DEVICE_ADD, err));
+    TRY(device_matmul(device, s->x, attended, &w->output, w->output_bias, tokens, DEVICE_ADD, err));
     return STATUS_OK;
 }
 
@@ -44,10 +36,10 @@ static int run_mlp(const struct pass *pass, const struct block_weights *w, struc
     void *gate_up = s->wide; // [tokens, 2 * intermediate]
     void *inner = s->inner;  // [tokens, intermediate]
 
-    RUN(device_rms_norm(device, s->normed, s->x, w->post_norm, epsilon, tokens, config->hidden, err));
-    RUN(device_matmul(device, gate_up, s->normed, &w->gate_up, w->gate_up_bias, tokens, DEVICE_STORE, err));
-    RUN(device_swiglu(device, inner, gate_up, tokens, config->intermediate, err));
-    RUN(device_matmul(device, s->x, inner, &w->down, w->down_bias, tokens, DEVICE_ADD, err));
+    TRY(device_rms_norm(device, s->normed, s->x, w->post_norm, epsilon, tokens, config->hidden, err));
+    TRY(device_matmul(device, gate_up, s->normed, &w->gate_up, w->gate_up_bias, tokens, DEVICE_STORE, err));
+    TRY(device_swiglu(device, inner, gate_up, tokens, config->intermediate, err));
+    TRY(device_matmul(device, s->x, inner, &w->down, w->down_bias, tokens, DEVICE_ADD, err));
     return STATUS_OK;
 }
 
@@ -66,17 +58,17 @@ int forward_run(const struct pass *pass, hidden_state_taker take, void *context,
     const struct model_weights *w = &model->weights;
     const struct model_state *s = &model->state;
 
-    RUN(device_embed(model->device, s->x, w->embedding, s->inputs.ids, pass->tokens, config->hidden, err));
-    RUN(take(pass, 0, s->x, context, err));
+    TRY(device_embed(model->device, s->x, w->embedding, s->inputs.ids, pass->tokens, config->hidden, err));
+    TRY(take(pass, 0, s->x, context, err));
     for (size_t layer = 1; layer <= model->last; layer++) {
-        RUN(run_block(pass, layer - 1, err));
+        TRY(run_block(pass, layer - 1, err));
         if (layer < config->layers) {
-            RUN(take(pass, layer, s->x, context, err));
+            TRY(take(pass, layer, s->x, context, err));
             continue;
         }
-        RUN(device_rms_norm(model->device, s->normed, s->x, w->final_norm, (float)config->norm_epsilon,
+        TRY(device_rms_norm(model->device, s->normed, s->x, w->final_norm, (float)config->norm_epsilon,
                             pass->tokens, config->hidden, err));
-        RUN(take(pass, layer, s->normed, context, err));
+        TRY(take(pass, layer, s->normed, context, err));
     }
     return STATUS_OK;
 }
@@ -149,7 +141,7 @@ static size_t stage_rope(struct model *model, struct batch_inputs *staged, const
 
 int forward_begin(struct pass *pass, struct model *model, const struct model_batch *batch,
                   struct error *err) {
-    RUN(check_batch(model, batch, err));
+    TRY(check_batch(model, batch, err));
     struct device *device = model->device;
     struct model_state *state = &model->state;
     struct batch_inputs *staged = &state->staged[batch->slot];
@@ -162,16 +154,16 @@ int forward_begin(struct pass *pass, struct model *model, const struct model_bat
     size_t own = stage_rope(model, staged, batch);
     size_t own_at = state->table_rows * half;
 
-    RUN(device_upload(device, inputs->ids, staged->ids, batch->tokens * sizeof staged->ids[0], err));
-    RUN(device_upload(device, inputs->rope_row, staged->rope_row, batch->tokens * sizeof staged->ids[0],
+    TRY(device_upload(device, inputs->ids, staged->ids, batch->tokens * sizeof staged->ids[0], err));
+    TRY(device_upload(device, inputs->rope_row, staged->rope_row, batch->tokens * sizeof staged->ids[0],
                       err));
-    RUN(device_upload(device, inputs->starts, staged->starts, (batch->texts + 1) * sizeof staged->starts[0],
+    TRY(device_upload(device, inputs->starts, staged->starts, (batch->texts + 1) * sizeof staged->starts[0],
                       err));
-    RUN(device_upload(device, inputs->spans, staged->spans, batch->rows * sizeof staged->spans[0], err));
+    TRY(device_upload(device, inputs->spans, staged->spans, batch->rows * sizeof staged->spans[0], err));
     if (own > 0) {
-        RUN(device_upload(device, state->cosine + own_at, staged->own_cosine, own * half * sizeof(float),
+        TRY(device_upload(device, state->cosine + own_at, staged->own_cosine, own * half * sizeof(float),
                           err));
-        RUN(device_upload(device, state->sine + own_at, staged->own_sine, own * half * sizeof(float), err));
+        TRY(device_upload(device, state->sine + own_at, staged->own_sine, own * half * sizeof(float), err));
     }
     *pass = (struct pass){.model = model,
                           .host_starts = staged->starts,
