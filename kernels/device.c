@@ -71,7 +71,7 @@ int device_open(struct device **out, const char *name, const struct device_optio
         return error_set(
             err, status,
             "device %s is not there: %s (model.device: cpu or auto does without one; how to build for a GPU "
-            "stands in the README, 'Working on strata')",
+            "stands in kernels/README.md, 'Building for a GPU')",
             name, inner.message);
     }
     return error_set(err, STATUS_DEVICE, "unknown device '%s': cpu, cuda:N or auto", name);
