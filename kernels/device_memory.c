@@ -68,11 +68,10 @@ static void fit_whole(const struct device *device, struct fit *fit) {
 static int fit_plan(const struct device *device, const struct device_plan *plan, struct fit *fit,
                     struct error *err) {
     *fit = (struct fit){.whole = *plan, .fits = true};
-    int status = device->ops->plan_own(device, &fit->whole, err);
-    if (status == STATUS_OK) {
-        fit_whole(device, fit);
-    }
-    return status;
+    TRY(device_plan_add(&fit->whole, DEVICE_SCRATCH, plan->expansion, err));
+    TRY(device->ops->plan_own(device, &fit->whole, err));
+    fit_whole(device, fit);
+    return STATUS_OK;
 }
 
 // Refuses a plan that does not fit, with one column a purpose.
@@ -152,6 +151,18 @@ int device_reserve_weights(struct device *device, const struct device_plan *plan
                : device->ops->prepare_loading(device, err);
 }
 
+static int take_expansion(struct device *device, size_t bytes, struct error *err) {
+    if (bytes == 0) {
+        return STATUS_OK;
+    }
+    TRY(device_take(device, DEVICE_SCRATCH, bytes, &device->expansion, err));
+    device->expansion_bytes = bytes;
+    if (device->ops->place != NULL) {
+        device->ops->place(device, device->expansion, bytes);
+    }
+    return STATUS_OK;
+}
+
 int device_reserve(struct device *device, const struct device_plan *plan, struct error *err) {
     struct fit fit;
     if (device->reserved) {
@@ -171,8 +182,9 @@ int device_reserve(struct device *device, const struct device_plan *plan, struct
     }
     device->reserved = true;
     device->tokens = plan->tokens;
-    status = make_arenas(device, &fit.whole, err);
-    return status == STATUS_OK ? device->ops->prepare(device, err) : status;
+    TRY(make_arenas(device, &fit.whole, err));
+    TRY(device->ops->prepare(device, err));
+    return take_expansion(device, plan->expansion, err);
 }
 
 int device_take(struct device *device, enum device_purpose purpose, size_t bytes, void **out,

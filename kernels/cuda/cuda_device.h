@@ -195,6 +195,7 @@ int cuda_matrix_load(struct device *device, struct device_matrix *matrix, size_t
                      const void *source, enum dtype source_dtype, struct error *err);
 int cuda_vector_load(struct device *device, void *out, size_t offset, size_t count, const void *source,
                      enum dtype source_dtype, struct error *err);
+int cuda_weights_copy(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
 
 // ---- cuda_gemm.c ----
 
@@ -290,6 +291,8 @@ int cuda_check_matmul(struct device *device, size_t tokens, size_t rows, size_t 
 
 // ---- operations.c ----
 
+int cuda_expand(struct device *device, struct device_matrix *out, const struct device_matrix *matrix,
+                struct error *err);
 int cuda_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
                size_t hidden, struct error *err);
 int cuda_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,

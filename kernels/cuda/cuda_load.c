@@ -82,48 +82,60 @@ static void fill(unsigned char *out, const unsigned char *in, size_t bytes, int 
     }
 }
 
-static int load_piece(struct cuda_device *cuda, void *out, const void *source, enum dtype source_dtype,
-                      size_t count, struct error *err) {
+struct load {
+    unsigned char *out;
+    const unsigned char *in;
+    size_t width; // bytes of one of them in `in`
+    size_t wide;  // and in `out`
+    bool converts;
+    enum dtype dtype; // of `in`, where it converts
+};
+
+static int load_piece(struct cuda_device *cuda, const struct load *load, size_t count, struct error *err) {
     struct cuda_loader *loader = &cuda->loader;
-    size_t bytes = count * dtype_size(source_dtype);
     size_t slot = loader->pieces % CUDA_LOAD_SLOTS;
     unsigned char *pinned = loader->ring + slot * CUDA_LOAD_BYTES;
     if (loader->pieces >= CUDA_LOAD_SLOTS) {
-        int status =
-            cuda_queue_check(cuda, cudaEventSynchronize(loader->copied[slot]), "loading weights", err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(cuda_queue_check(cuda, cudaEventSynchronize(loader->copied[slot]), "loading weights", err));
     }
     loader->pieces++;
-    fill(pinned, source, bytes, loader->threads);
-    bool converts = source_dtype != cuda->base.dtype;
-    cudaError_t result = cudaMemcpyAsync(converts ? loader->landing : out, pinned, bytes,
-                                         cudaMemcpyHostToDevice, loader->stream);
+    fill(pinned, load->in, count * load->width, loader->threads);
+    cudaError_t result = cudaMemcpyAsync(load->converts ? loader->landing : load->out, pinned,
+                                         count * load->width, cudaMemcpyHostToDevice, loader->stream);
     loader->pending = true;
     if (result == cudaSuccess) {
         result = cudaEventRecord(loader->copied[slot], loader->stream);
     }
-    if (converts && result == cudaSuccess) {
-        result = launch_convert(loader->stream, out, cuda->base.dtype, loader->landing, source_dtype, count);
+    if (load->converts && result == cudaSuccess) {
+        result =
+            launch_convert(loader->stream, load->out, cuda->base.dtype, loader->landing, load->dtype, count);
     }
-    return cuda_queue_check(cuda, result, converts ? "converting weights" : "loading weights", err);
+    return cuda_queue_check(cuda, result, load->converts ? "converting weights" : "loading weights", err);
 }
 
-static int load(struct cuda_device *cuda, void *out, size_t offset, size_t count, const void *source,
-                enum dtype source_dtype, struct error *err) {
-    size_t most = CUDA_LOAD_BYTES / dtype_size(source_dtype);
-    const unsigned char *in = source;
-    unsigned char *place = (unsigned char *)out + offset * dtype_size(cuda->base.dtype);
-    int status = catch_up(cuda, err);
-    while (count > 0 && status == STATUS_OK) {
-        size_t piece = size_min(count, most);
-        status = load_piece(cuda, place, in, source_dtype, piece, err);
-        in += piece * dtype_size(source_dtype);
-        place += piece * dtype_size(cuda->base.dtype);
+static int load_all(struct cuda_device *cuda, struct load load, size_t count, struct error *err) {
+    TRY(catch_up(cuda, err));
+    while (count > 0) {
+        size_t piece = size_min(count, CUDA_LOAD_BYTES / load.width);
+        TRY(load_piece(cuda, &load, piece, err));
+        load.in += piece * load.width;
+        load.out += piece * load.wide;
         count -= piece;
     }
-    return status;
+    return STATUS_OK;
+}
+
+static int load_numbers(struct cuda_device *cuda, void *out, size_t offset, size_t count, const void *source,
+                        enum dtype dtype, struct error *err) {
+    size_t wide = dtype_size(cuda->base.dtype);
+    return load_all(cuda,
+                    (struct load){.out = (unsigned char *)out + offset * wide,
+                                  .in = source,
+                                  .width = dtype_size(dtype),
+                                  .wide = wide,
+                                  .converts = dtype != cuda->base.dtype,
+                                  .dtype = dtype},
+                    count, err);
 }
 
 // ---- the table's functions ----
@@ -135,11 +147,16 @@ bool cuda_matrix_bytes(const struct device *device, size_t rows, size_t columns,
 
 int cuda_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
                      const void *source, enum dtype source_dtype, struct error *err) {
-    return load(cuda_of(device), matrix->data, row * matrix->columns, count * matrix->columns, source,
-                source_dtype, err);
+    return load_numbers(cuda_of(device), matrix->data, row * matrix->columns, count * matrix->columns, source,
+                        source_dtype, err);
 }
 
 int cuda_vector_load(struct device *device, void *out, size_t offset, size_t count, const void *source,
                      enum dtype source_dtype, struct error *err) {
-    return load(cuda_of(device), out, offset, count, source, source_dtype, err);
+    return load_numbers(cuda_of(device), out, offset, count, source, source_dtype, err);
+}
+
+int cuda_weights_copy(struct device *device, void *out, const void *source, size_t bytes, struct error *err) {
+    return load_all(cuda_of(device), (struct load){.out = out, .in = source, .width = 1, .wide = 1}, bytes,
+                    err);
 }

@@ -9,6 +9,19 @@ static size_t bytes_of(const struct cuda_device *cuda, size_t rows, size_t colum
     return rows * columns * dtype_size(cuda->base.dtype);
 }
 
+int cuda_expand(struct device *device, struct device_matrix *out, const struct device_matrix *matrix,
+                struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    if (!matrix->format->plain) {
+        return error_set(err, STATUS_DEVICE, "a GPU does not expand weights in %s", matrix->format->name);
+    }
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "expand", out->data,
+                         bytes_of(cuda, matrix->rows, matrix->columns), err));
+    cudaError_t launched = launch_convert(cuda->queue.compute, out->data, device->dtype, matrix->data,
+                                          matrix->format->dtype, matrix->rows * matrix->columns);
+    return cuda_queue_end(cuda, "expand", launched, err);
+}
+
 int cuda_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
                size_t hidden, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);

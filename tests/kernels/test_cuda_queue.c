@@ -49,7 +49,8 @@ static void overwrite(struct rig *rig) {
             break;
         case 1: // load
             memcpy(loaded, staged[round], bytes);
-            MUST(device_vector_load(rig->device, place, 0, COUNT, loaded, DTYPE_F32, &rig->error));
+            MUST(device_vector_load(rig->device, place, 0, COUNT, loaded, weight_format_of(DTYPE_F32),
+                                    &rig->error));
             memset(loaded, 0xff, bytes); // the source may be reused
             break;
         case 2: // operation
@@ -170,7 +171,7 @@ static void load_much(struct rig *rig) {
     float *read = rig_take(rig, DEVICE_STAGING, count * sizeof(float));
     float *source = malloc(count * sizeof(float));
     write_numbers(source, count, 1);
-    MUST(device_vector_load(rig->device, place, 0, count, source, DTYPE_F32, &rig->error));
+    MUST(device_vector_load(rig->device, place, 0, count, source, weight_format_of(DTYPE_F32), &rig->error));
     memset(source, 0xff, count * sizeof(float));
     MUST(device_download(rig->device, read, place, count * sizeof(float), &rig->error));
     rig_finish(rig);
@@ -187,9 +188,9 @@ static void load_converted(struct rig *rig) {
     unsigned char expected[3][COLUMNS * sizeof(float)];
     struct device_matrix matrix;
     rig_reserve(rig);
-    MUST(device_matrix_take(rig->device, &matrix, ROWS, COLUMNS, &rig->error));
+    MUST(device_matrix_take(rig->device, &matrix, NULL, ROWS, COLUMNS, &rig->error));
     const float zeros[ROWS * COLUMNS] = {0};
-    MUST(device_matrix_load(rig->device, &matrix, 0, ROWS, zeros, DTYPE_F32, &rig->error));
+    MUST(device_matrix_load(rig->device, &matrix, 0, ROWS, zeros, weight_format_of(DTYPE_F32), &rig->error));
     size_t row_bytes = COLUMNS * dtype_size(rig->dtype);
     for (size_t s = 0; s < 3; s++) {
         for (size_t i = 0; i < COLUMNS; i++) {
@@ -197,7 +198,8 @@ static void load_converted(struct rig *rig) {
         }
         dtype_convert(source, sources[s], numbers, DTYPE_F32, COLUMNS);
         dtype_convert(expected[s], rig->dtype, source, sources[s], COLUMNS);
-        MUST(device_matrix_load(rig->device, &matrix, 3 - s, 1, source, sources[s], &rig->error));
+        MUST(device_matrix_load(rig->device, &matrix, 3 - s, 1, source, weight_format_of(sources[s]),
+                                &rig->error));
     }
     unsigned char *read = rig_take(rig, DEVICE_STAGING, ROWS * row_bytes);
     MUST(device_download(rig->device, read, matrix.data, ROWS * row_bytes, &rig->error));
