@@ -54,6 +54,8 @@ struct device_ops {
     // Bytes of a kept matrix as they are. The source may be reused when the call returns.
     int (*weights_copy)(struct device *device, void *out, const void *source, size_t bytes,
                         struct error *err);
+    // NULL where a load is over when its call returns.
+    int (*load_slot)(struct device *device, const void *data, size_t bytes, struct error *err);
     // An operation: a matrix that is kept in another format into one of the same size that is stored as
     // computed, to the bits that matrix_load makes of the same numbers.
     int (*expand)(struct device *device, struct device_matrix *out, const struct device_matrix *matrix,

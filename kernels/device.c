@@ -225,6 +225,16 @@ int device_vector_load(struct device *device, void *out, size_t offset, size_t c
     return device->ops->vector_load(device, out, offset, count, source, format->dtype, err);
 }
 
+int device_load_slot(struct device *device, const void *data, size_t bytes, struct error *err) {
+    if (device->sealed) {
+        return error_set(err, STATUS_INTERNAL, "a load slot is asked for after the start");
+    }
+    if (data == NULL || bytes == 0) {
+        return error_set(err, STATUS_INTERNAL, "a load slot has no memory");
+    }
+    return device->ops->load_slot == NULL ? STATUS_OK : device->ops->load_slot(device, data, bytes, err);
+}
+
 // ---- copies and waiting ----
 
 int device_upload(struct device *device, void *out, const void *source, size_t bytes, struct error *err) {

@@ -8,6 +8,12 @@
 // device_wait blocks until a mark is reached. An operation's failure is returned by the call that notices it,
 // at the latest by device_wait.
 //
+// Loads of weights run beside both, in the order of the calls. Nothing is read before its load ended, and
+// nothing is overwritten before its readers ended: a load waits for everything queued before it, and what is
+// queued after it waits for the load. A load slot (device_load_slot) is ordered by itself: a load into it
+// waits only for what used the slot, and only what uses the slot waits for its loads, so that the next
+// weights come while others compute.
+//
 // Threads. One thread at a time calls a device: the one that opened it. Only device_clock may be called
 // beside it.
 //
@@ -163,6 +169,11 @@ int device_companion_load(struct device *device, struct device_matrix *matrix, s
 // returns.
 int device_vector_load(struct device *device, void *out, size_t offset, size_t count, const void *source,
                        const struct weight_format *format, struct error *err);
+
+// Makes weights [data, data + bytes) a load slot: whole pieces that were taken, in none of the other slots.
+// Before device_seal, at most DEVICE_LOAD_SLOTS of them.
+enum { DEVICE_LOAD_SLOTS = 16 };
+int device_load_slot(struct device *device, const void *data, size_t bytes, struct error *err);
 
 // ---- copies and waiting ----
 

@@ -83,14 +83,10 @@ static cudaError_t fill_probes(const struct trial *trial, void *matrix, size_t c
 static int fill_input(struct trial *trial, struct error *err) {
     struct cuda_device *cuda = trial->cuda;
     size_t tokens = cuda->base.tokens;
-    int status = cuda_queue_begin(cuda, CUDA_COMPUTING, "tuning", trial->x,
-                                  tokens * row_bytes(trial, trial->product->columns), err);
-    status = status == STATUS_OK ? cuda_queue_begin(cuda, CUDA_COMPUTING, "tuning", trial->out,
-                                                    tokens * row_bytes(trial, trial->product->rows), err)
-                                 : status;
-    if (status != STATUS_OK) {
-        return status;
-    }
+    const struct cuda_use use = {.writes = {{trial->x, tokens * row_bytes(trial, trial->product->columns)},
+                                            {trial->out, tokens * row_bytes(trial, trial->product->rows)}},
+                                 .reads = {trial->bias}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "tuning", &use, err));
     cudaError_t result = fill(trial, trial->x, trial->product->columns, SEED_INPUT);
     if (result == cudaSuccess) {
         result = fill_probes(trial, trial->x, trial->product->columns, SEED_PROBES);
@@ -126,8 +122,9 @@ static int check_weights(struct trial *trial, struct error *err) {
 
 int trial_begin(struct trial *trial, struct error *err) {
     place_probes(trial);
-    int status = fill_input(trial, err);
-    return status == STATUS_OK ? check_weights(trial, err) : status;
+    TRY(fill_input(trial, err));
+    TRY(cuda_loader_lend(trial->cuda, err));
+    return check_weights(trial, err);
 }
 
 // ---- the proof ----
@@ -294,8 +291,8 @@ static int time_runs(struct trial *trial, const struct candidate *candidate, int
     bool ran = true;
     struct product_call call = call_of(trial, candidate);
     int status = cuda_mark(&cuda->base, &mark, err);
-    status =
-        status == STATUS_OK ? cuda_queue_begin(cuda, CUDA_COMPUTING, "tuning", trial->out, 0, err) : status;
+    const struct cuda_use use = {.reads = {trial->out}};
+    status = status == STATUS_OK ? cuda_queue_begin(cuda, CUDA_COMPUTING, "tuning", &use, err) : status;
     for (int i = 0; i < runs && status == STATUS_OK && ran; i++) {
         call.weights = trial->matrices[trial->turn++ % trial->matrix_count].data;
         ran = run(trial, &call);

@@ -61,6 +61,7 @@ static const struct device_ops cuda_ops = {
     .matrix_load = cuda_matrix_load,
     .vector_load = cuda_vector_load,
     .weights_copy = cuda_weights_copy,
+    .load_slot = cuda_load_slot,
     .expand = cuda_expand,
     .upload = cuda_upload,
     .download = cuda_download,

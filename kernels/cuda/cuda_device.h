@@ -3,8 +3,8 @@
 //
 // Streams. `compute` runs uploads and operations in the order they were queued. `copy` runs downloads: each
 // waits for what is on `compute` at that moment, and what is queued on `compute` afterwards runs beside it
-// unless it writes to a range that is still being read (cuda_queue.c). `load` fills weights; what is queued
-// on `compute` afterwards waits for it (cuda_load.c). None of them is ordered with the default stream.
+// unless it writes to a range that is still being read (cuda_queue.c). `load` fills weights; it and the other
+// two wait for one another as cuda_load.c says. None of them is ordered with the default stream.
 #ifndef STRATA_KERNELS_CUDA_CUDA_DEVICE_H
 #define STRATA_KERNELS_CUDA_CUDA_DEVICE_H
 
@@ -68,6 +68,16 @@ struct cuda_queue {
 
 // ---- loading (cuda_load.c) ----
 
+struct cuda_slot { // that is loaded again while other weights are used
+    const unsigned char *data;
+    size_t bytes;
+    cudaEvent_t loaded;   // on the loading stream, behind the last load
+    cudaEvent_t released; // on `compute`, behind the last operation that used it
+    bool pending;         // `loaded` is recorded, and `compute` does not wait for it yet
+    bool used;            // by operations that are queued and in front of no `released`
+    bool busy;            // `released` is recorded, and the loading stream does not wait for it yet
+};
+
 struct cuda_loader {
     cudaStream_t stream;
     unsigned char *ring; // [CUDA_LOAD_SLOTS, CUDA_LOAD_BYTES] pinned
@@ -76,9 +86,12 @@ struct cuda_loader {
     cudaEvent_t copied[CUDA_LOAD_SLOTS];
     uint64_t pieces;    // put into the ring so far
     cudaEvent_t joined; // orders this stream and the other two
-    int threads;        // that fill a slot
-    bool pending;       // something was loaded that `compute` does not wait for yet
+    int threads;        // that fill a slot of the ring
+    bool pending;       // something was loaded outside slots that `compute` does not wait for yet
     bool behind;        // something was queued that this stream does not wait for yet
+    bool lent;          // the ring and the landing place, to what is queued on `compute`
+    struct cuda_slot slots[DEVICE_LOAD_SLOTS];
+    size_t slot_count;
 };
 
 // ---- products (cuda_gemm.c, algorithms.c) ----
@@ -166,10 +179,18 @@ void cuda_sample(const struct device *device, struct device_sample *out);
 int cuda_queue_open(struct cuda_queue *queue, struct error *err); // destroy it, also after an error
 void cuda_queue_destroy(struct cuda_queue *queue);
 
-// Before anything is put on `compute` that writes [out, out + bytes): makes it wait for loads and for
-// downloads from there. `operation` is a literal.
-int cuda_queue_begin(struct cuda_device *cuda, enum cuda_work work, const char *operation, const void *out,
-                     size_t bytes, struct error *err);
+struct cuda_use { // what an operation touches
+    struct cuda_range {
+        const void *data;
+        size_t bytes;
+    } writes[2];
+    const void *reads[6]; // the first byte of each piece of memory; NULL: none
+};
+
+// Before anything is put on `compute`, once an operation: makes it wait for loads, and for downloads from
+// where it writes. `operation` is a literal.
+int cuda_queue_begin(struct cuda_device *cuda, enum cuda_work work, const char *operation,
+                     const struct cuda_use *use, struct error *err);
 
 // And after it: what the launch or copy said.
 int cuda_queue_end(struct cuda_device *cuda, const char *operation, cudaError_t launched, struct error *err);
@@ -189,7 +210,14 @@ int cuda_queue_check(const struct cuda_device *cuda, cudaError_t result, const c
 int cuda_loader_open(struct cuda_loader *loader, int threads,
                      struct error *err); // destroy it, also after an error
 void cuda_loader_destroy(struct cuda_loader *loader);
-int cuda_loader_join(struct cuda_device *cuda, struct error *err); // `compute` waits for what was loaded
+
+// `compute`, and what waits for it, waits for the loads that this use needs.
+int cuda_loader_join(struct cuda_device *cuda, const struct cuda_use *use, struct error *err);
+
+// Lends the ring and the landing place to what the caller puts on `compute`: it waits for all loads, and the
+// next load waits for it.
+int cuda_loader_lend(struct cuda_device *cuda, struct error *err);
+int cuda_load_slot(struct device *device, const void *data, size_t bytes, struct error *err);
 bool cuda_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes);
 int cuda_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
                      const void *source, enum dtype source_dtype, struct error *err);

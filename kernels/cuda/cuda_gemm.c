@@ -173,29 +173,33 @@ static int check_run(const struct cuda_device *cuda, cublasStatus_t said, struct
                : cuda_queue_check(cuda, below, "cublasLtMatmul", err);
 }
 
+static int run_product(struct cuda_device *cuda, const struct product *product,
+                       const struct product_call *call, struct error *err) {
+    size_t bytes = product->tokens * product->rows * dtype_size(cuda->base.dtype);
+    const struct cuda_use use = {.writes = {{call->out, bytes}},
+                                 .reads = {call->x, call->weights, call->bias}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "matmul", &use, err));
+    cublasStatus_t said = cuda_product_run(cuda, product, call);
+    int status = check_run(cuda, said, err);
+    cuda->queue.last = "matmul";
+    return status;
+}
+
 int cuda_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
                 const void *bias, size_t tokens, enum device_store store, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
     struct product *product = NULL;
+    int status;
     if (tokens > device->tokens) {
         return error_set(err, STATUS_INTERNAL, "matmul: %zu tokens in a batch planned for %zu", tokens,
                          device->tokens);
     }
-    int status = cuda_product_find(cuda, matrix, bias != NULL, store, &product, err);
-    status = status == STATUS_OK ? cuda_product_choose(cuda, product, err) : status;
-    status = status == STATUS_OK
-                 ? cuda_queue_begin(cuda, CUDA_COMPUTING, "matmul", out,
-                                    device->tokens * matrix->rows * dtype_size(device->dtype), err)
-                 : status;
-    if (status == STATUS_OK) {
-        struct product_call call = product_call(product, out, x, matrix->data, bias);
-        cublasStatus_t said = cuda_product_run(cuda, product, &call);
-        status = check_run(cuda, said, err);
-        cuda->queue.last = "matmul";
-    }
-    if (status != STATUS_OK) {
-        return error_wrap(err, "matmul of [%zu, %zu] by [%zu, %zu]", device->tokens, matrix->columns,
-                          matrix->rows, matrix->columns);
-    }
-    return STATUS_OK;
+    TRY_TO(done, status = cuda_product_find(cuda, matrix, bias != NULL, store, &product, err));
+    TRY_TO(done, status = cuda_product_choose(cuda, product, err));
+    struct product_call call = product_call(product, out, x, matrix->data, bias);
+    TRY_TO(done, status = run_product(cuda, product, &call, err));
+done:
+    return status == STATUS_OK ? STATUS_OK
+                               : error_wrap(err, "matmul of [%zu, %zu] by [%zu, %zu]", device->tokens,
+                                            matrix->columns, matrix->rows, matrix->columns);
 }

@@ -1,6 +1,12 @@
 // Weights from mapped files to their places: several threads copy a piece into a slot of a pinned ring, a
 // stream of its own carries it over, and a kernel converts it there where the formats differ. The host waits
-// for nothing but a free slot, so that reading the file, filling slots and the bus overlap.
+// for nothing but a free slot of the ring, so that reading the file, filling slots and the bus overlap.
+//
+// Order. Outside load slots a load waits for all that `compute` and `copy` have, and all that comes to
+// `compute` waits for it: resident weights are loaded before anything computes. A load slot has two events:
+// `loaded`, which the next operation that uses the slot waits for, and `released`, which the next load into
+// it waits for. The stream itself keeps the loads in order, so that they share the ring and the landing
+// place.
 #include <string.h>
 
 #include "base/size.h"
@@ -33,6 +39,14 @@ void cuda_loader_destroy(struct cuda_loader *loader) {
     if (loader->joined != NULL) {
         (void)cudaEventDestroy(loader->joined);
     }
+    for (size_t i = 0; i < loader->slot_count; i++) {
+        if (loader->slots[i].loaded != NULL) {
+            (void)cudaEventDestroy(loader->slots[i].loaded);
+        }
+        if (loader->slots[i].released != NULL) {
+            (void)cudaEventDestroy(loader->slots[i].released);
+        }
+    }
     if (loader->stream != NULL) {
         (void)cudaStreamDestroy(loader->stream);
     }
@@ -46,27 +60,135 @@ static cudaError_t order(struct cuda_loader *loader, cudaStream_t after, cudaStr
     return result == cudaSuccess ? cudaStreamWaitEvent(after, loader->joined, 0) : result;
 }
 
-int cuda_loader_join(struct cuda_device *cuda, struct error *err) {
-    if (!cuda->loader.pending) {
-        return STATUS_OK;
+static bool meets(const struct cuda_slot *slot, const void *data, size_t bytes) {
+    const unsigned char *begin = data;
+    return data != NULL && begin < slot->data + slot->bytes && slot->data < begin + bytes;
+}
+
+static bool is_used(const struct cuda_slot *slot, const struct cuda_use *use) {
+    for (size_t i = 0; i < sizeof use->writes / sizeof use->writes[0]; i++) {
+        if (meets(slot, use->writes[i].data, use->writes[i].bytes)) {
+            return true;
+        }
     }
-    cuda->loader.pending = false;
-    return cuda_queue_check(cuda, order(&cuda->loader, cuda->queue.compute, cuda->loader.stream),
-                            "waiting for weights", err);
+    for (size_t i = 0; i < sizeof use->reads / sizeof use->reads[0]; i++) {
+        if (meets(slot, use->reads[i], 1)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static cudaError_t release(struct cuda_device *cuda, struct cuda_slot *slot) {
+    slot->used = false;
+    slot->busy = true;
+    return cudaEventRecord(slot->released, cuda->queue.compute);
+}
+
+// A slot that the operation does not use is released in front of it: one event a turn from slot to slot, not
+// one an operation.
+int cuda_loader_join(struct cuda_device *cuda, const struct cuda_use *use, struct error *err) {
+    struct cuda_loader *loader = &cuda->loader;
+    cudaError_t result = cudaSuccess;
+    if (loader->pending) {
+        loader->pending = false;
+        result = order(loader, cuda->queue.compute, loader->stream);
+    }
+    for (size_t i = 0; i < loader->slot_count && result == cudaSuccess; i++) {
+        struct cuda_slot *slot = &loader->slots[i];
+        bool used = is_used(slot, use);
+        if (used && slot->pending) {
+            slot->pending = false;
+            result = cudaStreamWaitEvent(cuda->queue.compute, slot->loaded, 0);
+        } else if (!used && slot->used) {
+            result = release(cuda, slot);
+        }
+        slot->used = used;
+    }
+    loader->behind = true;
+    return cuda_queue_check(cuda, result, "waiting for weights", err);
+}
+
+int cuda_loader_lend(struct cuda_device *cuda, struct error *err) {
+    struct cuda_loader *loader = &cuda->loader;
+    loader->lent = true;
+    return cuda_queue_check(cuda, order(loader, cuda->queue.compute, loader->stream), "waiting for weights",
+                            err);
+}
+
+// Downloads run in order: the last one of those from the slot is over behind the others.
+static cudaError_t wait_for_downloads(struct cuda_device *cuda, const struct cuda_slot *slot) {
+    const struct cuda_queue *queue = &cuda->queue;
+    uint64_t held = queue->downloads > CUDA_DOWNLOADS ? queue->downloads - CUDA_DOWNLOADS : 0;
+    for (uint64_t n = queue->downloads; n > held; n--) {
+        const struct cuda_download *download = &queue->ring[(n - 1) % CUDA_DOWNLOADS];
+        if (meets(slot, download->source, download->bytes)) {
+            return cudaStreamWaitEvent(cuda->loader.stream, download->end, 0);
+        }
+    }
+    return cudaSuccess;
+}
+
+static cudaError_t wait_for_all(struct cuda_device *cuda) {
+    struct cuda_loader *loader = &cuda->loader;
+    cudaError_t result = order(loader, loader->stream, cuda->queue.compute);
+    return result == cudaSuccess ? order(loader, loader->stream, cuda->queue.copy) : result;
+}
+
+static cudaError_t wait_for_slot(struct cuda_device *cuda, struct cuda_slot *slot) {
+    cudaError_t result = slot->used ? release(cuda, slot) : cudaSuccess;
+    if (slot->busy && result == cudaSuccess) {
+        slot->busy = false;
+        result = cudaStreamWaitEvent(cuda->loader.stream, slot->released, 0);
+    }
+    return result == cudaSuccess ? wait_for_downloads(cuda, slot) : result;
 }
 
 // The place that is loaded may be read by an operation or a download that was queued before.
-static int catch_up(struct cuda_device *cuda, struct error *err) {
+static int catch_up(struct cuda_device *cuda, struct cuda_slot *slot, struct error *err) {
     struct cuda_loader *loader = &cuda->loader;
     cudaError_t result = cudaSetDevice(cuda->index);
-    if (loader->behind && result == cudaSuccess) {
-        result = order(loader, loader->stream, cuda->queue.compute);
-        if (result == cudaSuccess) {
-            result = order(loader, loader->stream, cuda->queue.copy);
-        }
+    if (result == cudaSuccess && (loader->lent || (slot == NULL && loader->behind))) {
+        result = wait_for_all(cuda);
+        loader->lent = false;
         loader->behind = false;
     }
+    if (slot != NULL && result == cudaSuccess) {
+        result = wait_for_slot(cuda, slot);
+    }
     return cuda_queue_check(cuda, result, "loading", err);
+}
+
+// ---- slots ----
+
+static struct cuda_slot *slot_of(struct cuda_loader *loader, const void *data, size_t bytes) {
+    for (size_t i = 0; i < loader->slot_count; i++) {
+        if (meets(&loader->slots[i], data, bytes)) {
+            return &loader->slots[i];
+        }
+    }
+    return NULL;
+}
+
+// What was queued before may use the slot: the first load into it waits for all of that.
+int cuda_load_slot(struct device *device, const void *data, size_t bytes, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    struct cuda_loader *loader = &cuda->loader;
+    if (loader->slot_count == DEVICE_LOAD_SLOTS) {
+        return error_set(err, STATUS_INTERNAL, "more than %d load slots", DEVICE_LOAD_SLOTS);
+    }
+    if (slot_of(loader, data, bytes) != NULL) {
+        return error_set(err, STATUS_INTERNAL, "a load slot of %zu bytes overlaps another", bytes);
+    }
+    struct cuda_slot *slot = &loader->slots[loader->slot_count];
+    *slot = (struct cuda_slot){.data = data, .bytes = bytes, .used = true};
+    TRY(cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err));
+    loader->slot_count++; // from here on the loader destroys what there is of it
+    cudaError_t result = cudaEventCreateWithFlags(&slot->loaded, cudaEventDisableTiming);
+    if (result == cudaSuccess) {
+        result = cudaEventCreateWithFlags(&slot->released, cudaEventDisableTiming);
+    }
+    return cuda_queue_check(cuda, result, "cudaEventCreateWithFlags", err);
 }
 
 // ---- pieces ----
@@ -102,7 +224,6 @@ static int load_piece(struct cuda_device *cuda, const struct load *load, size_t 
     fill(pinned, load->in, count * load->width, loader->threads);
     cudaError_t result = cudaMemcpyAsync(load->converts ? loader->landing : load->out, pinned,
                                          count * load->width, cudaMemcpyHostToDevice, loader->stream);
-    loader->pending = true;
     if (result == cudaSuccess) {
         result = cudaEventRecord(loader->copied[slot], loader->stream);
     }
@@ -114,7 +235,10 @@ static int load_piece(struct cuda_device *cuda, const struct load *load, size_t 
 }
 
 static int load_all(struct cuda_device *cuda, struct load load, size_t count, struct error *err) {
-    TRY(catch_up(cuda, err));
+    struct cuda_loader *loader = &cuda->loader;
+    struct cuda_slot *slot = slot_of(loader, load.out, count * load.wide);
+    TRY(catch_up(cuda, slot, err));
+    *(slot == NULL ? &loader->pending : &slot->pending) = true;
     while (count > 0) {
         size_t piece = size_min(count, CUDA_LOAD_BYTES / load.width);
         TRY(load_piece(cuda, &load, piece, err));
@@ -122,7 +246,9 @@ static int load_all(struct cuda_device *cuda, struct load load, size_t count, st
         load.out += piece * load.wide;
         count -= piece;
     }
-    return STATUS_OK;
+    return slot == NULL ? STATUS_OK
+                        : cuda_queue_check(cuda, cudaEventRecord(slot->loaded, loader->stream),
+                                           "loading weights", err);
 }
 
 static int load_numbers(struct cuda_device *cuda, void *out, size_t offset, size_t count, const void *source,
