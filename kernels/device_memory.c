@@ -94,8 +94,8 @@ static int refuse_plan(const struct device *device, const struct fit *fit, struc
 
 int device_check_fits(const struct device *device, const struct device_plan *plan, struct error *err) {
     struct fit fit;
-    int status = fit_plan(device, plan, &fit, err);
-    return status != STATUS_OK || fit.fits ? status : refuse_plan(device, &fit, err);
+    TRY(fit_plan(device, plan, &fit, err));
+    return fit.fits ? STATUS_OK : refuse_plan(device, &fit, err);
 }
 
 bool device_host_fits(const struct device *device, const struct device_plan *plan) {
@@ -133,10 +133,8 @@ int device_reserve_weights(struct device *device, const struct device_plan *plan
     if (device->reserved || device->weights_first) {
         return error_set(err, STATUS_INTERNAL, "device memory is reserved once");
     }
-    int status =
-        device->ops->plan_loading == NULL ? STATUS_OK : device->ops->plan_loading(device, &fit.whole, err);
-    if (status != STATUS_OK) {
-        return status;
+    if (device->ops->plan_loading != NULL) {
+        TRY(device->ops->plan_loading(device, &fit.whole, err));
     }
     fit_whole(device, &fit);
     if (!fit.fits) {
@@ -145,10 +143,8 @@ int device_reserve_weights(struct device *device, const struct device_plan *plan
     device->available = fit.available;
     device->host_available = fit.host_available;
     device->weights_first = true;
-    status = make_arenas(device, &fit.whole, err);
-    return status != STATUS_OK || device->ops->prepare_loading == NULL
-               ? status
-               : device->ops->prepare_loading(device, err);
+    TRY(make_arenas(device, &fit.whole, err));
+    return device->ops->prepare_loading == NULL ? STATUS_OK : device->ops->prepare_loading(device, err);
 }
 
 static int take_expansion(struct device *device, size_t bytes, struct error *err) {
@@ -168,17 +164,13 @@ int device_reserve(struct device *device, const struct device_plan *plan, struct
     if (device->reserved) {
         return error_set(err, STATUS_INTERNAL, "device memory is reserved once");
     }
-    int status = fit_plan(device, plan, &fit, err);
-    if (status == STATUS_OK && !fit.fits) {
-        status = refuse_plan(device, &fit, err);
+    TRY(fit_plan(device, plan, &fit, err));
+    if (!fit.fits) {
+        return refuse_plan(device, &fit, err);
     }
-    if (status == STATUS_OK && device->weights_first &&
-        fit.whole.bytes[DEVICE_WEIGHTS] != device->arenas[DEVICE_WEIGHTS].planned) {
-        status = error_set(err, STATUS_INTERNAL, "%zu bytes of weights are reserved, not %zu",
-                           device->arenas[DEVICE_WEIGHTS].planned, fit.whole.bytes[DEVICE_WEIGHTS]);
-    }
-    if (status != STATUS_OK) {
-        return status;
+    if (device->weights_first && fit.whole.bytes[DEVICE_WEIGHTS] != device->arenas[DEVICE_WEIGHTS].planned) {
+        return error_set(err, STATUS_INTERNAL, "%zu bytes of weights are reserved, not %zu",
+                         device->arenas[DEVICE_WEIGHTS].planned, fit.whole.bytes[DEVICE_WEIGHTS]);
     }
     device->reserved = true;
     device->tokens = plan->tokens;

@@ -50,10 +50,7 @@ int cuda_product_describe(struct cuda_device *cuda, struct product *product, str
     uint64_t tokens = product->tokens;
     uint64_t rows = product->rows;
     uint64_t columns = product->columns;
-    int status = describe_operation(cuda, product, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(describe_operation(cuda, product, err));
     cublasStatus_t result = lt->MatrixLayoutCreate(&product->weights, type, columns, rows, (int64_t)columns);
     if (result == CUBLAS_STATUS_SUCCESS) {
         result = lt->MatrixLayoutCreate(&product->input, type, columns, tokens, (int64_t)columns);

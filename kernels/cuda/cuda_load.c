@@ -16,18 +16,15 @@ enum { SHARE_BYTES = 512 << 10 }; // that a thread copies: less is not worth wak
 
 int cuda_loader_open(struct cuda_loader *loader, int threads, struct error *err) {
     *loader = (struct cuda_loader){.threads = threads};
-    int status = cuda_check(cudaStreamCreateWithFlags(&loader->stream, cudaStreamNonBlocking),
-                            "cudaStreamCreateWithFlags", NULL, err);
-    for (size_t i = 0; i < CUDA_LOAD_SLOTS && status == STATUS_OK; i++) {
-        status = cuda_check(
+    TRY(cuda_check(cudaStreamCreateWithFlags(&loader->stream, cudaStreamNonBlocking),
+                   "cudaStreamCreateWithFlags", NULL, err));
+    for (size_t i = 0; i < CUDA_LOAD_SLOTS; i++) {
+        TRY(cuda_check(
             cudaEventCreateWithFlags(&loader->copied[i], cudaEventBlockingSync | cudaEventDisableTiming),
-            "cudaEventCreateWithFlags", NULL, err);
+            "cudaEventCreateWithFlags", NULL, err));
     }
-    if (status == STATUS_OK) {
-        status = cuda_check(cudaEventCreateWithFlags(&loader->joined, cudaEventDisableTiming),
-                            "cudaEventCreateWithFlags", NULL, err);
-    }
-    return status;
+    return cuda_check(cudaEventCreateWithFlags(&loader->joined, cudaEventDisableTiming),
+                      "cudaEventCreateWithFlags", NULL, err);
 }
 
 void cuda_loader_destroy(struct cuda_loader *loader) {

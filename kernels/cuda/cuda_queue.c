@@ -198,9 +198,11 @@ int cuda_download(struct device *device, void *out, const void *source, size_t b
     struct cuda_queue *queue = &cuda->queue;
     struct cuda_download *download = NULL;
     const struct cuda_use use = {.writes = {{source, bytes}}}; // the whole range; `compute` goes first
-    int status = cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err);
-    status = status == STATUS_OK ? cuda_loader_join(cuda, &use, err) : status;
-    status = status == STATUS_OK ? take_download(cuda, &download, err) : status;
+    int status;
+    TRY_TO(done, status = cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err));
+    TRY_TO(done, status = cuda_loader_join(cuda, &use, err));
+    TRY_TO(done, status = take_download(cuda, &download, err));
+done:
     if (status != STATUS_OK) {
         return error_wrap(err, "download");
     }

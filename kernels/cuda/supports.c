@@ -27,10 +27,12 @@ int cuda_check_matmul(struct device *device, size_t tokens, size_t rows, size_t 
     struct product product = {
         .tokens = tokens, .rows = rows, .columns = columns, .bias = bias, .store = store};
     bool lent = false;
-    int status = cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice", cuda->queue.last, err);
-    status = status == STATUS_OK ? lend_landing(cuda, bias, &lent, err) : status;
-    status = status == STATUS_OK ? cuda_product_describe(cuda, &product, err) : status;
-    status = status == STATUS_OK ? cuda_product_choose(cuda, &product, err) : status;
+    int status;
+    TRY_TO(done, status = cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice", cuda->queue.last, err));
+    TRY_TO(done, status = lend_landing(cuda, bias, &lent, err));
+    TRY_TO(done, status = cuda_product_describe(cuda, &product, err));
+    TRY_TO(done, status = cuda_product_choose(cuda, &product, err));
+done:
     cuda_product_destroy(&cuda->lt, &product);
     if (lent) {
         (void)cudaFree(cuda->loader.landing);
