@@ -45,6 +45,10 @@ static void cuda_describe(const struct device *device, struct device_description
     out->cache = (uint64_t)cuda->cache;
 }
 
+const char *cuda_build(void) {
+    return STRATA_CUDA_BUILD "; loads cuBLASLt " STRATA_CUBLAS_MAJOR " with a GPU";
+}
+
 static const struct device_ops cuda_ops = {
     .close = cuda_close,
     .describe = cuda_describe,

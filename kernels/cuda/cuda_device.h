@@ -230,6 +230,9 @@ int cuda_weights_copy(struct device *device, void *out, const void *source, size
 int cuda_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
                 const void *bias, size_t tokens, enum device_store store, struct error *err);
 
+int cuda_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
+                      enum device_store store, struct error *err);
+
 // The table's entry of a shape, made when it is not there; NULL when the table is full.
 struct product *cuda_product_get(struct cuda_device *cuda, size_t tokens, size_t rows, size_t columns,
                                  bool bias, enum device_store store);
@@ -310,15 +313,10 @@ void algorithm_name(const struct algorithm_settings *settings, char *out, size_t
 int cuda_algorithms(const struct device *device, struct buffer *text, struct error *err);
 int cuda_set_algorithms(struct device *device, const char *text, bool binding, struct error *err);
 
-// ---- supports.c ----
+// ---- operations.c ----
 
 bool cuda_supports(const struct device *device, const struct device_shape *shape,
                    struct device_refusal *refusal);
-int cuda_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
-                      enum device_store store, struct error *err);
-
-// ---- operations.c ----
-
 int cuda_expand(struct device *device, struct device_matrix *out, const struct device_matrix *matrix,
                 struct error *err);
 int cuda_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,

@@ -1,4 +1,5 @@
 // The operations that are kernels of our own: order on the queue, launch, what the launch said.
+#include <stdio.h>
 #include <string.h>
 
 #include "base/size.h"
@@ -7,6 +8,15 @@
 // Bytes of [rows, columns] numbers; the buffers are there, so the product fits.
 static size_t bytes_of(const struct cuda_device *cuda, size_t rows, size_t columns) {
     return rows * columns * dtype_size(cuda->base.dtype);
+}
+
+// The rotation takes every even head up to the same size, and rows of any length have a kernel.
+bool cuda_supports(const struct device *device, const struct device_shape *shape,
+                   struct device_refusal *refusal) {
+    refusal->dimension = DEVICE_HEAD_DIM;
+    snprintf(refusal->can, sizeof refusal->can, "multiples of %d up to %d", ATTENTION_HEAD_STEP,
+             ATTENTION_HEAD_MOST);
+    return attention_has(device->dtype, shape->heads.head_dim);
 }
 
 int cuda_expand(struct device *device, struct device_matrix *out, const struct device_matrix *matrix,
