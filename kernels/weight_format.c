@@ -76,7 +76,7 @@ bool weight_layout(const struct weight_format *format, size_t rows, size_t colum
 void weight_rows_read(void *out, enum dtype dtype, const struct weight_rows *rows, size_t row, size_t column,
                       size_t count) {
     const struct weight_format *format = rows->format;
-    struct weight_run run = {.column = column};
+    struct weight_run run = {.row = row, .column = column};
     if (format->plain) { // whatever its length: no run needs a buffer
         const unsigned char *in = rows->parts[0] + (row * rows->columns + column) * format->bytes;
         dtype_convert(out, dtype, in, format->dtype, count);

@@ -29,8 +29,9 @@ struct weight_companion {
 
 struct weight_run {                           // numbers [column, column + count) of a row
     const unsigned char *parts[WEIGHT_PARTS]; // the row's, each from its first column on
-    size_t column;                            // a multiple of WEIGHT_RUN
-    size_t count;                             // at most WEIGHT_RUN
+    size_t row;    // of the matrix: a row of a part may hold what several rows share
+    size_t column; // a multiple of WEIGHT_RUN
+    size_t count;  // at most WEIGHT_RUN
 };
 
 struct weight_format {
@@ -39,8 +40,8 @@ struct weight_format {
     size_t bytes;     // that a block takes
     size_t companion_count;
     struct weight_companion companions[WEIGHT_COMPANIONS];
-    bool plain;       // the numbers as they are, in `dtype`
-    enum dtype dtype; // "none" where not plain
+    bool plain;       // a block is one number, as it is
+    enum dtype dtype; // of it, where plain
     void (*expand)(float *out, const struct weight_format *format, const struct weight_run *run);
 };
 

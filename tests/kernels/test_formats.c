@@ -6,7 +6,8 @@
 
 enum { TOKENS = 21, BLOCK = 32, OFFSET_ROWS = 4 };
 
-// number = scale * code + offset; codes are signed bytes, scales bfloat16, offsets float32.
+// number = scale * code + offset; codes are signed bytes, scales bfloat16. The offsets of the 4 rows are
+// packed into 4 bytes, in quarters.
 static void expand_blocks(float *out, const struct weight_format *format, const struct weight_run *run) {
     (void)format;
     assert_int_equal(run->column % WEIGHT_RUN, 0);
@@ -14,10 +15,10 @@ static void expand_blocks(float *out, const struct weight_format *format, const 
     for (size_t i = 0; i < run->count; i++) {
         size_t column = run->column + i;
         uint16_t scale;
-        float offset;
         memcpy(&scale, run->parts[1] + column / BLOCK * sizeof scale, sizeof scale);
-        memcpy(&offset, run->parts[2] + column / BLOCK * sizeof offset, sizeof offset);
-        out[i] = bf16_to_f32(scale) * (float)(signed char)run->parts[0][column] + offset;
+        signed char offset =
+            (signed char)run->parts[2][column / BLOCK * OFFSET_ROWS + run->row % OFFSET_ROWS];
+        out[i] = bf16_to_f32(scale) * (float)(signed char)run->parts[0][column] + 0.25f * (float)offset;
     }
 }
 
@@ -27,7 +28,7 @@ static const struct weight_format blocks_of_32 = {
     .bytes = BLOCK,
     .companion_count = 2,
     .companions = {{".scale", "BF16", sizeof(uint16_t), 1, BLOCK},
-                   {".offset", "F32", sizeof(float), OFFSET_ROWS, BLOCK}},
+                   {".offset", "I32", OFFSET_ROWS, OFFSET_ROWS, BLOCK}},
     .expand = expand_blocks,
 };
 
@@ -250,14 +251,14 @@ static void test_shared_scratch(void **state) {
 struct packed { // [rows, columns] in the test's format, and what it stands for
     signed char *codes;
     uint16_t *scales;
-    float *offsets;
+    signed char *offsets;
     float *numbers;
 };
 
 static struct packed make_packed(size_t rows, size_t columns, size_t groups) {
     uint64_t seed = 11;
     struct packed packed = {malloc(rows * groups * BLOCK), malloc(rows * groups * sizeof(uint16_t)),
-                            malloc(rows * groups * sizeof(float)), malloc(rows * columns * sizeof(float))};
+                            calloc(rows + OFFSET_ROWS, groups), malloc(rows * columns * sizeof(float))};
     assert_true(packed.codes != NULL && packed.scales != NULL && packed.offsets != NULL &&
                 packed.numbers != NULL);
     for (size_t i = 0; i < rows * groups * BLOCK; i++) {
@@ -265,13 +266,15 @@ static struct packed make_packed(size_t rows, size_t columns, size_t groups) {
     }
     for (size_t i = 0; i < rows * groups; i++) {
         packed.scales[i] = f32_to_bf16((float)random_unit(&seed) * 0.01f);
-        packed.offsets[i] = (float)random_unit(&seed) - 0.5f;
+        packed.offsets[i] = (signed char)((int)(random_unit(&seed) * 9) - 4);
     }
     for (size_t r = 0; r < rows; r++) {
         for (size_t c = 0; c < columns; c++) {
-            packed.numbers[r * columns + c] = bf16_to_f32(packed.scales[r * groups + c / BLOCK]) *
-                                                  (float)packed.codes[r * groups * BLOCK + c] +
-                                              packed.offsets[r / OFFSET_ROWS * groups + c / BLOCK];
+            packed.numbers[r * columns + c] =
+                bf16_to_f32(packed.scales[r * groups + c / BLOCK]) *
+                    (float)packed.codes[r * groups * BLOCK + c] +
+                0.25f * (float)packed
+                            .offsets[(r / OFFSET_ROWS * groups + c / BLOCK) * OFFSET_ROWS + r % OFFSET_ROWS];
         }
     }
     return packed;
@@ -283,8 +286,8 @@ static void load_packed(struct bed *bed, struct device_matrix *matrix, const str
     for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
         size_t row = pieces[i][0];
         size_t count = pieces[i][1];
-        must(bed, device_companion_load(bed->device, matrix, 1, row, count,
-                                        packed->offsets + row / OFFSET_ROWS * groups, &bed->error));
+        must(bed, device_companion_load(bed->device, matrix, 1, row, count, packed->offsets + row * groups,
+                                        &bed->error));
         must(bed, device_matrix_load(bed->device, matrix, row, count, packed->codes + row * groups * BLOCK,
                                      &blocks_of_32, &bed->error));
         must(bed, device_companion_load(bed->device, matrix, 0, row, count, packed->scales + row * groups,
