@@ -12,7 +12,7 @@
 #include "kernels/operations.h"
 #include "kernels/telemetry.h"
 
-struct device_candidate { // a way to compute a product
+struct device_candidate { // a way to compute a matmul
     char name[160];
     double seconds; // of one run
     int group;      // candidates whose results have equal bits share it, the largest group is 0; -1: a row's
@@ -112,7 +112,7 @@ struct device_ops {
     // The rate of a loop that does nothing but multiply and add numbers of `dtype` in registers, all threads,
     // in floating-point operations a second. For benchmarks.
     int (*peak)(struct device *device, enum dtype dtype, double *rate, struct error *err);
-    // The instruction of bfloat16's peak where products may use a faster one; NULL: there is none faster.
+    // The instruction of bfloat16's peak where matmuls may use a faster one; NULL: there is none faster.
     const char *peak_instruction;
     // The rate of reading device memory from front to back, all threads, in bytes a second. For benchmarks;
     // NULL where it is not measured.

@@ -64,7 +64,7 @@ int device_matmul(struct device *device, void *out, const void *x, const struct 
     return device->ops->matmul(device, out, x, &computed, bias, tokens, store, err);
 }
 
-// ---- choosing how products are computed ----
+// ---- choosing how matmuls are computed ----
 
 int device_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
                         enum device_store store, struct error *err) {

@@ -1,4 +1,4 @@
-// Products on tiles.
+// Matmuls on tiles.
 //
 // A work item is a block of tokens and up to ITEM_COLUMNS output features. Its tokens are packed into groups
 // of 32 in tile order, as much depth of them as half the second-level cache holds (a chunk); then every panel
@@ -174,7 +174,7 @@ static size_t items_of(const struct product *product) {
            ((product->features + product->item_columns - 1) / product->item_columns);
 }
 
-// Cuts the product into items: enough to keep the threads evenly busy, as tall as the cache allows. In this
+// Cuts the matmul into items: enough to keep the threads evenly busy, as tall as the cache allows. In this
 // order because tall items read weights seldom and wide ones pack their tokens seldom.
 static void size_items(struct product *product, const struct tile_blocks *blocks, size_t threads) {
     static const struct {

@@ -102,7 +102,7 @@ static int fetch(struct cuda_device *cuda, const void *source, size_t bytes, str
     return cuda_queue_finish(cuda, err);
 }
 
-// A product with zeros proves nothing.
+// A matmul with zeros proves nothing.
 static int check_weights(struct trial *trial, struct error *err) {
     struct cuda_device *cuda = trial->cuda;
     size_t bytes =
@@ -162,7 +162,7 @@ static int count_differences(struct trial *trial, unsigned *differences, struct 
     return STATUS_OK;
 }
 
-// What the product left at the probes' places: compared, and added to the candidate's bits.
+// What the matmul left at the probes' places: compared, and added to the candidate's bits.
 static int compare_probes(struct trial *trial, struct candidate *candidate, struct error *err) {
     struct cuda_device *cuda = trial->cuda;
     size_t bytes = trial->probes * row_bytes(trial, trial->product->rows);

@@ -8,7 +8,7 @@
 // no part in it, and these are given two runs before one that looks slow is left out. What makes runs agree
 // in any case is a choice that an earlier one kept (run.profile).
 //
-// What it costs, computed for Qwen3-8B at 8,192 tokens on an H200 at 760 TFLOP/s, where the products of
+// What it costs, computed for Qwen3-8B at 8,192 tokens on an H200 at 760 TFLOP/s, where the matmuls of
 // q|k|v, o, gate|up and down take 0.54, 0.36, 2.17 and 1.09 ms: of 32 candidates a shape 16 vote and 8 come
 // close to the fastest, 6 of them voters. 16 proofs of voters, 3 runs each, and two glances at each are 80
 // runs, 16 glances at others 32, their 2 proofs 6, 8 measurements 24 times the runs that fill 2 ms: 190, 238,

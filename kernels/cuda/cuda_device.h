@@ -1,4 +1,4 @@
-// One GPU: its arenas, its three streams (compute, downloads, loading), marks and products. device.h
+// One GPU: its arenas, its three streams (compute, downloads, loading), marks and matmuls. device.h
 // documents the operations.
 //
 // Streams. `compute` runs uploads and operations in the order they were queued. `copy` runs downloads: each
@@ -22,7 +22,7 @@ enum {
     CUDA_DOWNLOADS = 512,      // in flight at a time without a wait
     CUDA_LOAD_SLOTS = 4,       // of the pinned ring
     CUDA_LOAD_BYTES = 8 << 20, // of a slot
-    CUDA_PRODUCTS = 256,       // shapes of products
+    CUDA_PRODUCTS = 256,       // shapes of matmuls
     // That an algorithm may ask for: what NVIDIA recommends for Hopper, where the fastest may want it.
     CUDA_WORKSPACE_BYTES = 32 << 20,
     ALGORITHM_NAME = 160,
@@ -94,7 +94,7 @@ struct cuda_loader {
     size_t slot_count;
 };
 
-// ---- products (cuda_gemm.c, algorithms.c) ----
+// ---- matmuls (cuda_gemm.c, algorithms.c) ----
 
 // Whether an earlier run named the algorithm: as a suggestion, or so that nothing else will do.
 enum product_name { PRODUCT_UNNAMED, PRODUCT_SUGGESTED, PRODUCT_BOUND };
@@ -111,10 +111,9 @@ struct product { // out [tokens, rows] = x [tokens, columns] W^T
     cublasLtMatmulAlgo_t algorithm;
     size_t workspace; // bytes that `algorithm` asks for, at most CUDA_WORKSPACE_BYTES
     cublasLtMatmulDesc_t operation;
-    cublasLtMatrixLayout_t
-        weights; // column-major [columns, rows]: a row-major matrix, transposed in the product
-    cublasLtMatrixLayout_t input;  // column-major [columns, tokens]
-    cublasLtMatrixLayout_t output; // column-major [rows, tokens]
+    cublasLtMatrixLayout_t weights; // column-major [columns, rows]: a row-major matrix, transposed on the way
+    cublasLtMatrixLayout_t input;   // column-major [columns, tokens]
+    cublasLtMatrixLayout_t output;  // column-major [rows, tokens]
 };
 
 struct tile_list {                // of the last batch that attention saw
@@ -146,8 +145,8 @@ struct cuda_device {
     struct cublaslt lt;
     struct product products[CUDA_PRODUCTS];
     size_t product_count;
-    void *workspace; // [CUDA_WORKSPACE_BYTES] of the products, which all run on `compute`, one after another
-    size_t tuned;    // products
+    void *workspace; // [CUDA_WORKSPACE_BYTES] of the matmuls, which all run on `compute`, one after another
+    size_t tuned;    // shapes
     bool warm;       // its clock has risen: candidates were timed
     struct tile_list tiles;
 };
@@ -248,11 +247,11 @@ struct product_call {
     void *out;
     const void *x;
     const void *weights;
-    const void *bias; // when the product has one
+    const void *bias; // when the matmul has one
     size_t workspace; // bytes that the algorithm asks for
 };
 
-// What a product is called with in a forward pass.
+// What a matmul is called with in a forward pass.
 static inline struct product_call product_call(const struct product *product, void *out, const void *x,
                                                const void *weights, const void *bias) {
     return (struct product_call){.algorithm = &product->algorithm,
@@ -265,11 +264,11 @@ static inline struct product_call product_call(const struct product *product, vo
                                  .bias = bias};
 }
 
-// What cuBLASLt needs to know of a product whose shape is set; and the end of that, accepts zeros.
+// What cuBLASLt needs to know of a matmul whose shape is set; and the end of that, accepts zeros.
 int cuda_product_describe(struct cuda_device *cuda, struct product *product, struct error *err);
 void cuda_product_destroy(const struct cublaslt *lt, struct product *product);
 
-// Puts the product on `compute`. No ordering: cuda_queue_begin was called.
+// Puts the matmul on `compute`. No ordering: cuda_queue_begin was called.
 cublasStatus_t cuda_product_run(struct cuda_device *cuda, const struct product *product,
                                 const struct product_call *call);
 
@@ -282,7 +281,7 @@ void cuda_products_destroy(struct cuda_device *cuda);
 
 // ---- algorithms.c ----
 
-// Gives a product that was never tuned the algorithm that was named for it, or the one that cuBLASLt expects
+// Gives a matmul that was never tuned the algorithm that was named for it, or the one that cuBLASLt expects
 // to be fastest among those that keep a row's bits. STATUS_DEVICE when there is none.
 int cuda_product_choose(struct cuda_device *cuda, struct product *product, struct error *err);
 int cuda_matmul_tune(struct device *device, void *out, void *x, const struct device_matrix *matrix,

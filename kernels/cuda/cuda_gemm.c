@@ -1,4 +1,4 @@
-// Products by cuBLASLt, always at the plan's number of tokens: one shape and one algorithm whatever the
+// Matmuls by cuBLASLt, always at the plan's number of tokens: one shape and one algorithm whatever the
 // batch, which is what keeps a row's bits. Rows that no token fills are computed and never read.
 //
 // cuBLASLt thinks in columns: a row-major [rows, columns] is a column-major [columns, rows]. So
@@ -211,7 +211,7 @@ static int lend_landing(struct cuda_device *cuda, bool bias, bool *lent, struct 
                  : STATUS_OK;
 }
 
-// A product of its own: the table's have the plan's tokens.
+// A shape of its own: the table's have the plan's tokens.
 int cuda_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
                       enum device_store store, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);

@@ -38,7 +38,7 @@ void cuda_memory(const struct device *device, uint64_t *total, uint64_t *availab
     *available = left;
 }
 
-// Left as it comes: rows of a product that no token fills are computed, but nobody reads them.
+// Left as it comes: rows of a matmul that no token fills are computed, but nobody reads them.
 static int device_arena(struct cuda_device *cuda, size_t bytes, void **base, struct error *err) {
     int status = cuda_queue_check(cuda, cudaMalloc(base, bytes), "cudaMalloc", err);
     if (status != STATUS_OK) {
