@@ -12,7 +12,7 @@
 #include "kernels/operations.h"
 #include "kernels/telemetry.h"
 
-struct device_candidate { // a way to compute a product
+struct device_candidate { // a way to compute a matmul
     char name[160];
     double seconds; // of one run
     int group;      // candidates whose results have equal bits share it, the largest group is 0; -1: a row's
@@ -42,13 +42,24 @@ struct device_ops {
     void (*sample)(const struct device *device, struct device_sample *out); // fields come as DEVICE_UNKNOWN
 
     // ---- weights ----
-    bool (*matrix_bytes)(const struct device *device, size_t rows, size_t columns, size_t *bytes);
-    void (*matrix_place)(struct device *device,
-                         struct device_matrix *matrix); // taken just now; NULL: nothing
+    bool (*matrix_bytes)(const struct device *device, size_t rows, size_t columns,
+                         size_t *bytes); // of one that is stored as computed
+    // Memory of a matrix that was taken just now; NULL: nothing.
+    void (*place)(struct device *device, void *data, size_t bytes);
+    // As device_matrix_load and device_vector_load: a matrix that is stored as computed, and any dtype.
     int (*matrix_load)(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
                        const void *source, enum dtype source_dtype, struct error *err);
     int (*vector_load)(struct device *device, void *out, size_t offset, size_t count, const void *source,
                        enum dtype source_dtype, struct error *err);
+    // Bytes of a kept matrix as they are. The source may be reused when the call returns.
+    int (*weights_copy)(struct device *device, void *out, const void *source, size_t bytes,
+                        struct error *err);
+    // NULL where a load is over when its call returns.
+    int (*load_slot)(struct device *device, const void *data, size_t bytes, struct error *err);
+    // An operation: a matrix that is kept in another format into one of the same size that is stored as
+    // computed, to the bits that matrix_load makes of the same numbers.
+    int (*expand)(struct device *device, struct device_matrix *out, const struct device_matrix *matrix,
+                  struct error *err);
 
     // ---- copies and waiting ----
     int (*upload)(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
@@ -58,7 +69,7 @@ struct device_ops {
                 struct error *err);
     double (*clock)(const struct device *device); // NULL: it computes elsewhere
 
-    // ---- operations ----
+    // ---- operations (matrices are stored as computed) ----
     int (*embed)(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
                  size_t hidden, struct error *err);
     int (*rms_norm)(struct device *device, void *out, const void *x, const void *weight, float epsilon,
@@ -101,7 +112,7 @@ struct device_ops {
     // The rate of a loop that does nothing but multiply and add numbers of `dtype` in registers, all threads,
     // in floating-point operations a second. For benchmarks.
     int (*peak)(struct device *device, enum dtype dtype, double *rate, struct error *err);
-    // The instruction of bfloat16's peak where products may use a faster one; NULL: there is none faster.
+    // The instruction of bfloat16's peak where matmuls may use a faster one; NULL: there is none faster.
     const char *peak_instruction;
     // The rate of reading device memory from front to back, all threads, in bytes a second. For benchmarks;
     // NULL where it is not measured.
@@ -129,7 +140,9 @@ struct device {
     bool staging_is_host;  // staging does not count against the device's memory
     size_t memory_reserve; // bytes of the device's memory left alone
     size_t tokens;         // of the plan: rows of every buffer that matmul reads or writes
-    uint64_t available;    // of the device's memory and of the host's, before the first arena was made
+    void *expansion;       // scratch that matrices kept in another format are expanded into
+    size_t expansion_bytes;
+    uint64_t available; // of the device's memory and of the host's, before the first arena was made
     uint64_t host_available;
     struct {
         unsigned char *base; // of the arena that pieces are taken from: the purpose's last one

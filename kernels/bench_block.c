@@ -44,7 +44,7 @@ size_t bench_block_bytes(const struct device *device, const struct bench_shape *
         size_t columns;
         size_t bytes = 0;
         bench_matrix_size(shape, (enum bench_matrix)m, &rows, &columns);
-        device_matrix_bytes(device, rows, columns, &bytes);
+        device_matrix_bytes(device, NULL, rows, columns, &bytes);
         total += bytes;
     }
     return total;
@@ -155,7 +155,7 @@ static int fill_matrix(struct device *device, struct device_matrix *matrix, cons
     int status = STATUS_OK;
     for (size_t row = 0; row < matrix->rows && status == STATUS_OK; row += most) {
         size_t count = size_min(most, matrix->rows - row);
-        status = device_matrix_load(device, matrix, row, count, random, DTYPE_BF16, err);
+        status = device_matrix_load(device, matrix, row, count, random, weight_format_of(DTYPE_BF16), err);
     }
     return status;
 }
@@ -166,7 +166,7 @@ static int fill_matrices(struct bench_blocks *blocks, const uint16_t *random, st
         size_t rows;
         size_t columns;
         bench_matrix_size(&blocks->shape, (enum bench_matrix)(i % MATRICES), &rows, &columns);
-        status = device_matrix_take(blocks->device, &blocks->matrices[i], rows, columns, err);
+        status = device_matrix_take(blocks->device, &blocks->matrices[i], NULL, rows, columns, err);
         status =
             status == STATUS_OK ? fill_matrix(blocks->device, &blocks->matrices[i], random, err) : status;
     }
@@ -215,7 +215,7 @@ int bench_blocks_refill(struct bench_blocks *blocks, struct error *err) {
     for (size_t i = 0; i < blocks->sets; i++) {
         for (size_t at = 0; at < numbers && status == STATUS_OK; at += CHUNK) {
             status = device_vector_load(blocks->device, blocks->set[i].x, at, size_min(CHUNK, numbers - at),
-                                        random, DTYPE_BF16, err);
+                                        random, weight_format_of(DTYPE_BF16), err);
         }
     }
     free(random);
@@ -227,11 +227,12 @@ static int fill_norms(struct bench_blocks *blocks, struct error *err) {
     if (random == NULL) {
         return refuse_memory(err);
     }
-    int status =
-        device_vector_load(blocks->device, blocks->norm, 0, blocks->shape.hidden, random, DTYPE_BF16, err);
-    status = status == STATUS_OK ? device_vector_load(blocks->device, blocks->head_norm, 0,
-                                                      blocks->shape.heads.head_dim, random, DTYPE_BF16, err)
-                                 : status;
+    int status = device_vector_load(blocks->device, blocks->norm, 0, blocks->shape.hidden, random,
+                                    weight_format_of(DTYPE_BF16), err);
+    status = status == STATUS_OK
+                 ? device_vector_load(blocks->device, blocks->head_norm, 0, blocks->shape.heads.head_dim,
+                                      random, weight_format_of(DTYPE_BF16), err)
+                 : status;
     free(random);
     return status;
 }

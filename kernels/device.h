@@ -8,6 +8,12 @@
 // device_wait blocks until a mark is reached. An operation's failure is returned by the call that notices it,
 // at the latest by device_wait.
 //
+// Loads of weights run beside both, in the order of the calls. Nothing is read before its load ended, and
+// nothing is overwritten before its readers ended: a load waits for everything queued before it, and what is
+// queued after it waits for the load. A load slot (device_load_slot) is ordered by itself: a load into it
+// waits only for what used the slot, and only what uses the slot waits for its loads, so that the next
+// weights come while others compute.
+//
 // Threads. One thread at a time calls a device: the one that opened it. Only device_clock may be called
 // beside it.
 //
@@ -25,6 +31,7 @@
 #include "base/dtype.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "kernels/weight_format.h"
 
 struct device; // one processor: the CPU with its threads, or one GPU
 
@@ -73,7 +80,9 @@ enum device_purpose { DEVICE_WEIGHTS, DEVICE_ACTIVATIONS, DEVICE_SCRATCH, DEVICE
 
 struct device_plan {
     size_t bytes[DEVICE_PURPOSES];
-    size_t tokens; // most tokens of a batch, > 0
+    size_t tokens;    // most tokens of a batch, > 0
+    size_t expansion; // bytes of the largest matrix that is kept in another format, as computed: scratch that
+                      // device_reserve adds
 };
 
 enum { DEVICE_ALIGNMENT = 256 };
@@ -120,29 +129,51 @@ void device_residency(const struct device *device, struct device_residency *out)
 
 // ---- weights ----
 
-// A weight matrix [rows = output features, columns = input features] in whatever layout the device multiplies
-// fastest.
+// A weight matrix [rows = output features, columns = input features]: stored as computed, in whatever layout
+// the device multiplies fastest, or kept in another format, row-major as in the file (weight_layout). A kept
+// matrix is expanded into one scratch before each matmul, to what loading with a conversion would have
+// stored: the results have the same bits.
 struct device_matrix {
     size_t rows;
     size_t columns;
-    void *data; // device memory, opaque layout
+    const struct weight_format *format; // that it is kept in; NULL: stored as computed
+    void *data;                         // device memory, opaque layout
 };
 
+// `format` of these three: NULL or the computation's own is stored as computed.
+
 // Bytes of DEVICE_WEIGHTS a matrix takes; false when that overflows.
-bool device_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes);
-int device_matrix_take(struct device *device, struct device_matrix *matrix, size_t rows, size_t columns,
-                       struct error *err);
+bool device_matrix_bytes(const struct device *device, const struct weight_format *format, size_t rows,
+                         size_t columns, size_t *bytes);
 
-// Puts rows [row, row + count) from host memory: source is [count, columns] of source_dtype. Rows may come in
-// any order and pieces; a fused matrix (q|k|v, gate|up) is filled part by part. The source may be reused when
-// the call returns.
+// Adds a matrix to a plan, and what expanding it takes.
+int device_plan_matrix(struct device_plan *plan, const struct device *device,
+                       const struct weight_format *format, size_t rows, size_t columns, struct error *err);
+int device_matrix_take(struct device *device, struct device_matrix *matrix,
+                       const struct weight_format *format, size_t rows, size_t columns, struct error *err);
+
+// Puts rows [row, row + count) from host memory: source is [count, columns] of `format`, which is converted
+// where the matrix is stored as computed, and must be the matrix's own where it is kept (its codes are copied
+// then). Rows may come in any order and pieces; a fused matrix (q|k|v, gate|up) is filled part by part. The
+// source may be reused when the call returns.
 int device_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
-                       const void *source, enum dtype source_dtype, struct error *err);
+                       const void *source, const struct weight_format *format, struct error *err);
 
-// Puts a vector (norm weight, bias) or rows of the embedding table: `count` numbers converted to the
-// computation dtype at element `offset` of `out`. The source may be reused when the call returns.
+// Puts companion `companion` (from 0 on) of rows [row, row + count) of a kept matrix. The rows begin and end
+// where those do that share elements of it.
+int device_companion_load(struct device *device, struct device_matrix *matrix, size_t companion, size_t row,
+                          size_t count, const void *source, struct error *err);
+
+// Puts a vector (norm weight, bias) or rows of the embedding table: `count` numbers of a plain format,
+// converted to the computation dtype, at element `offset` of `out`. The source may be reused when the call
+// returns.
 int device_vector_load(struct device *device, void *out, size_t offset, size_t count, const void *source,
-                       enum dtype source_dtype, struct error *err);
+                       const struct weight_format *format, struct error *err);
+
+// Makes weights [data, data + bytes) a load slot: whole pieces that were taken, in none of the other slots.
+// Before device_seal, at most DEVICE_LOAD_SLOTS of them.
+enum { DEVICE_LOAD_SLOTS = 16 };
+int device_load_slot(struct device *device, const void *data, size_t bytes, struct error *err);
 
 // ---- copies and waiting ----
 

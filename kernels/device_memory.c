@@ -68,11 +68,10 @@ static void fit_whole(const struct device *device, struct fit *fit) {
 static int fit_plan(const struct device *device, const struct device_plan *plan, struct fit *fit,
                     struct error *err) {
     *fit = (struct fit){.whole = *plan, .fits = true};
-    int status = device->ops->plan_own(device, &fit->whole, err);
-    if (status == STATUS_OK) {
-        fit_whole(device, fit);
-    }
-    return status;
+    TRY(device_plan_add(&fit->whole, DEVICE_SCRATCH, plan->expansion, err));
+    TRY(device->ops->plan_own(device, &fit->whole, err));
+    fit_whole(device, fit);
+    return STATUS_OK;
 }
 
 // Refuses a plan that does not fit, with one column a purpose.
@@ -95,8 +94,8 @@ static int refuse_plan(const struct device *device, const struct fit *fit, struc
 
 int device_check_fits(const struct device *device, const struct device_plan *plan, struct error *err) {
     struct fit fit;
-    int status = fit_plan(device, plan, &fit, err);
-    return status != STATUS_OK || fit.fits ? status : refuse_plan(device, &fit, err);
+    TRY(fit_plan(device, plan, &fit, err));
+    return fit.fits ? STATUS_OK : refuse_plan(device, &fit, err);
 }
 
 bool device_host_fits(const struct device *device, const struct device_plan *plan) {
@@ -134,10 +133,8 @@ int device_reserve_weights(struct device *device, const struct device_plan *plan
     if (device->reserved || device->weights_first) {
         return error_set(err, STATUS_INTERNAL, "device memory is reserved once");
     }
-    int status =
-        device->ops->plan_loading == NULL ? STATUS_OK : device->ops->plan_loading(device, &fit.whole, err);
-    if (status != STATUS_OK) {
-        return status;
+    if (device->ops->plan_loading != NULL) {
+        TRY(device->ops->plan_loading(device, &fit.whole, err));
     }
     fit_whole(device, &fit);
     if (!fit.fits) {
@@ -146,10 +143,20 @@ int device_reserve_weights(struct device *device, const struct device_plan *plan
     device->available = fit.available;
     device->host_available = fit.host_available;
     device->weights_first = true;
-    status = make_arenas(device, &fit.whole, err);
-    return status != STATUS_OK || device->ops->prepare_loading == NULL
-               ? status
-               : device->ops->prepare_loading(device, err);
+    TRY(make_arenas(device, &fit.whole, err));
+    return device->ops->prepare_loading == NULL ? STATUS_OK : device->ops->prepare_loading(device, err);
+}
+
+static int take_expansion(struct device *device, size_t bytes, struct error *err) {
+    if (bytes == 0) {
+        return STATUS_OK;
+    }
+    TRY(device_take(device, DEVICE_SCRATCH, bytes, &device->expansion, err));
+    device->expansion_bytes = bytes;
+    if (device->ops->place != NULL) {
+        device->ops->place(device, device->expansion, bytes);
+    }
+    return STATUS_OK;
 }
 
 int device_reserve(struct device *device, const struct device_plan *plan, struct error *err) {
@@ -157,22 +164,19 @@ int device_reserve(struct device *device, const struct device_plan *plan, struct
     if (device->reserved) {
         return error_set(err, STATUS_INTERNAL, "device memory is reserved once");
     }
-    int status = fit_plan(device, plan, &fit, err);
-    if (status == STATUS_OK && !fit.fits) {
-        status = refuse_plan(device, &fit, err);
+    TRY(fit_plan(device, plan, &fit, err));
+    if (!fit.fits) {
+        return refuse_plan(device, &fit, err);
     }
-    if (status == STATUS_OK && device->weights_first &&
-        fit.whole.bytes[DEVICE_WEIGHTS] != device->arenas[DEVICE_WEIGHTS].planned) {
-        status = error_set(err, STATUS_INTERNAL, "%zu bytes of weights are reserved, not %zu",
-                           device->arenas[DEVICE_WEIGHTS].planned, fit.whole.bytes[DEVICE_WEIGHTS]);
-    }
-    if (status != STATUS_OK) {
-        return status;
+    if (device->weights_first && fit.whole.bytes[DEVICE_WEIGHTS] != device->arenas[DEVICE_WEIGHTS].planned) {
+        return error_set(err, STATUS_INTERNAL, "%zu bytes of weights are reserved, not %zu",
+                         device->arenas[DEVICE_WEIGHTS].planned, fit.whole.bytes[DEVICE_WEIGHTS]);
     }
     device->reserved = true;
     device->tokens = plan->tokens;
-    status = make_arenas(device, &fit.whole, err);
-    return status == STATUS_OK ? device->ops->prepare(device, err) : status;
+    TRY(make_arenas(device, &fit.whole, err));
+    TRY(device->ops->prepare(device, err));
+    return take_expansion(device, plan->expansion, err);
 }
 
 int device_take(struct device *device, enum device_purpose purpose, size_t bytes, void **out,

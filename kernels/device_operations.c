@@ -30,6 +30,26 @@ int device_rms_norm(struct device *device, void *out, const void *x, const void 
     return device->ops->rms_norm(device, out, x, weight, epsilon, tokens, hidden, err);
 }
 
+// The matrix as matmul wants it: itself where it is stored as computed, else expanded into the device's
+// scratch, where it stays until the next one is.
+static int as_computed(struct device *device, const struct device_matrix *matrix, struct device_matrix *out,
+                       struct error *err) {
+    size_t bytes;
+    *out = *matrix;
+    if (matrix->format == NULL) {
+        return STATUS_OK;
+    }
+    out->format = NULL;
+    out->data = device->expansion;
+    if (!device->ops->matrix_bytes(device, matrix->rows, matrix->columns, &bytes) ||
+        bytes > device->expansion_bytes) {
+        return error_set(err, STATUS_INTERNAL,
+                         "no scratch was planned to expand a matrix of [%zu, %zu] in %s", matrix->rows,
+                         matrix->columns, matrix->format->name);
+    }
+    return device->ops->expand(device, out, matrix, err);
+}
+
 int device_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
                   const void *bias, size_t tokens, enum device_store store, struct error *err) {
     if (tokens == 0) {
@@ -39,10 +59,12 @@ int device_matmul(struct device *device, void *out, const void *x, const struct 
         matrix->columns == 0) {
         return refuse(err, "matmul", "a buffer or the matrix is missing");
     }
-    return device->ops->matmul(device, out, x, matrix, bias, tokens, store, err);
+    struct device_matrix computed;
+    TRY(as_computed(device, matrix, &computed, err));
+    return device->ops->matmul(device, out, x, &computed, bias, tokens, store, err);
 }
 
-// ---- choosing how products are computed ----
+// ---- choosing how matmuls are computed ----
 
 int device_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
                         enum device_store store, struct error *err) {
@@ -65,7 +87,9 @@ int device_matmul_tune(struct device *device, void *out, void *x, const struct d
     if (device->sealed) {
         return refuse(err, "matmul_tune", "the device is sealed");
     }
-    return device->ops->matmul_tune(device, out, x, matrix, bias, store, err);
+    struct device_matrix computed;
+    TRY(as_computed(device, matrix, &computed, err));
+    return device->ops->matmul_tune(device, out, x, &computed, bias, store, err);
 }
 
 int device_algorithms(const struct device *device, struct buffer *text, struct error *err) {

@@ -45,7 +45,7 @@ enum device_store {
 int device_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
                   const void *bias, size_t tokens, enum device_store store, struct error *err);
 
-// Chooses how products of this shape, store and bias are computed, for back ends that have a choice (the CUDA
+// Chooses how matmuls of this shape, store and bias are computed, for back ends that have a choice (the CUDA
 // back end: cuBLASLt algorithms). Times the candidates unless device_set_algorithms named one, and proves on
 // the device that a row's bits depend neither on the other rows nor on its place; a candidate that fails is
 // passed over. x and out are activation buffers of plan.tokens rows; their contents are lost. The matrix is
@@ -55,7 +55,7 @@ int device_matmul(struct device *device, void *out, const void *x, const struct 
 int device_matmul_tune(struct device *device, void *out, void *x, const struct device_matrix *matrix,
                        const void *bias, enum device_store store, struct error *err);
 
-// Whether products of this shape, store and bias can be computed in batches of `tokens`, before any memory is
+// Whether matmuls of this shape, store and bias can be computed in batches of `tokens`, before any memory is
 // there. STATUS_DEVICE, saying why, when not (the CUDA back end: cuBLASLt knows no algorithm that keeps a
 // row's bits).
 int device_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
@@ -113,7 +113,7 @@ struct device_refusal { // of a shape
 };
 
 // Whether the device's operations are built for blocks of this shape: what is admitted here none of them
-// refuses for its sizes, and what is refused here one of them does. Products apart: device_check_matmul.
+// refuses for its sizes, and what is refused here one of them does. Matmuls apart: device_check_matmul.
 bool device_supports(const struct device *device, const struct device_shape *shape,
                      struct device_refusal *refusal);
 

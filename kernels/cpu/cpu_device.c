@@ -90,10 +90,9 @@ static int cpu_arena(struct device *device, enum device_purpose purpose, size_t 
 static int cpu_prepare(struct device *device, struct error *err) {
     struct cpu_device *cpu = cpu_of(device);
     void *scratch;
-    int status =
-        device_take(device, DEVICE_SCRATCH, scratch_of_thread(cpu) * (size_t)cpu->threads, &scratch, err);
+    TRY(device_take(device, DEVICE_SCRATCH, scratch_of_thread(cpu) * (size_t)cpu->threads, &scratch, err));
     cpu->thread_scratch = scratch;
-    return status;
+    return STATUS_OK;
 }
 
 static int cpu_check_resident(const struct device *device, const void *data, size_t bytes,
@@ -246,9 +245,11 @@ static const struct device_ops cpu_ops = {
     .process_bytes = cpu_process_bytes,
     .sample = cpu_sample,
     .matrix_bytes = cpu_matrix_bytes,
-    .matrix_place = cpu_matrix_place,
+    .place = cpu_place,
     .matrix_load = cpu_matrix_load,
     .vector_load = cpu_vector_load,
+    .weights_copy = cpu_weights_copy,
+    .expand = cpu_expand,
     .upload = cpu_upload,
     .download = cpu_download,
     .mark = cpu_mark,
@@ -293,16 +294,10 @@ int cpu_device_open(struct device **out, const struct device_options *options, c
     const struct cpu_path *path;
     char path_reason[200];
     struct cpu_features features = cpu_features();
-    int status = cpu_path_pick(&path, &features, options->dtype, options->cpu_path, path_reason,
-                               sizeof path_reason, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(cpu_path_pick(&path, &features, options->dtype, options->cpu_path, path_reason, sizeof path_reason,
+                      err));
     void *memory;
-    status = memory_zeroed(&memory, 1, sizeof(struct cpu_device), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&memory, 1, sizeof(struct cpu_device), err));
     struct cpu_device *cpu = memory;
     cpu->base.ops = &cpu_ops;
     cpu->base.dtype = options->dtype;
@@ -325,7 +320,7 @@ int cpu_device_open(struct device **out, const struct device_options *options, c
     snprintf(cpu->reason, sizeof cpu->reason, "%s; %s", why, path_reason);
     size_t used = strlen(cpu->reason);
     snprintf(cpu->reason + used, sizeof cpu->reason - used, "%s", threads_reason);
-    status = cpu_team_open(&cpu->team, (size_t)cpu->threads, &cpu->nodes, processors, err);
+    int status = cpu_team_open(&cpu->team, (size_t)cpu->threads, &cpu->nodes, processors, err);
     if (status != STATUS_OK) {
         cpu_close(&cpu->base);
         return status;

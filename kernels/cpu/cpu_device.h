@@ -6,6 +6,7 @@
 #include "kernels/back_end.h"
 #include "kernels/cpu/micro_kernels.h"
 #include "kernels/cpu/nodes.h"
+#include "kernels/cpu/team.h"
 
 // Part of a run's identity: raise it with every change that may change a bit of a result on any path.
 enum { CPU_KERNELS_VERSION = 1 };
@@ -16,8 +17,6 @@ struct tile_blocks {    // tile_matmul.c
     size_t steps;       // of 32 depths: a panel's part that stays in the first-level cache
     size_t chunk_bytes; // of packed tokens that stay in the second-level cache
 };
-
-struct cpu_team;
 
 struct cpu_device {
     struct device base;
@@ -75,9 +74,21 @@ int cpu_path_pick(const struct cpu_path **out, const struct cpu_features *featur
 // ---- gemm_load.c ----
 
 bool cpu_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes);
-void cpu_matrix_place(struct device *device, struct device_matrix *matrix);
+void cpu_place(struct device *device, void *data, size_t bytes);
 int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
                     const void *source, enum dtype source_dtype, struct error *err);
+int cpu_weights_copy(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
+int cpu_expand(struct device *device, struct device_matrix *out, const struct device_matrix *matrix,
+               struct error *err);
+
+struct cpu_load { // rows [row, row + count) of a matrix
+    struct device_matrix *matrix;
+    size_t row;
+    size_t count;
+    struct weight_rows source; // its row 0 is row `row` of the matrix
+    size_t threads;            // that pack
+    enum cpu_team_order order; // in which they share panels
+};
 
 // ---- gemm.c ----
 

@@ -1,4 +1,4 @@
-// Matrix products with packed weights.
+// Matmuls with packed weights.
 //
 // Weights lie in panels of tile_columns output features (micro_kernels.h): a panel is read once, front to
 // back, for each block of tokens. A block of at most ROW_BLOCK tokens is packed into scratch, so many numbers

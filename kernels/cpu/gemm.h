@@ -1,4 +1,4 @@
-// What the files of the matrix product share (private to kernels/cpu): gemm.c for many tokens, gemm_few.c for
+// What the files of the matmul share (private to kernels/cpu): gemm.c for many tokens, gemm_few.c for
 // few. Both make an output as one chain of additions in order of k, so its bits are the same from either.
 #ifndef STRATA_KERNELS_CPU_GEMM_H
 #define STRATA_KERNELS_CPU_GEMM_H

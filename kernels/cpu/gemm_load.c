@@ -3,9 +3,11 @@
 // Thread t of T owns the t-th of T equal parts of every matrix: it touches its pages first, so that on a
 // machine with several memory nodes they come from its own (where it stays: nodes.h), and multiplies them
 // (gemm_few.c all of them, gemm.c those before it helps others). Rows come in pieces, each packed by a
-// few threads; the pages they go to have their places by then.
+// few threads; the pages they go to have their places by then. A matrix that is kept in another format goes
+// the same way into scratch before each matmul, by all threads.
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/size.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/team.h"
@@ -15,6 +17,7 @@ enum {
     LOAD_DEPTH =
         128, // numbers of a row packed at a time, even: 64 rows of them leave the first-level cache room
 };
+_Static_assert(LOAD_DEPTH % WEIGHT_RUN == 0, "each packing begins a run");
 
 bool cpu_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes) {
     size_t padded;
@@ -44,28 +47,22 @@ static void touch_share(const void *job, size_t piece, size_t member) {
     }
 }
 
-void cpu_matrix_place(struct device *device, struct device_matrix *matrix) {
-    size_t bytes;
+void cpu_place(struct device *device, void *data, size_t bytes) {
     const struct cpu_device *cpu = cpu_of(device);
     // On one node packing is what touches the pages first: walking over them before took a tenth of a load.
-    if (cpu->nodes.count <= 1 || !cpu_matrix_bytes(device, matrix->rows, matrix->columns, &bytes)) {
+    if (cpu->nodes.count <= 1) {
         return;
     }
-    struct pages pages = {matrix->data, bytes, (size_t)cpu->threads};
+    struct pages pages = {data, bytes, (size_t)cpu->threads};
     cpu_team_run(cpu->team, CPU_TEAM_EACH, pages.threads, touch_share, &pages);
 }
 
 struct load {
     const struct micro_kernels *kernels;
-    const struct device_matrix *matrix;
+    const struct cpu_load *from;
     enum dtype dtype;
-    size_t row;
-    size_t count;
-    const void *source;
-    enum dtype source_dtype;
     size_t panel; // panels [panel, panel_end) are touched
     size_t panel_end;
-    size_t threads;
 };
 
 // Depth [k, k + length) of rows [first, end), which lie in the panel that begins with row `origin`, from `in`
@@ -90,54 +87,113 @@ static void turn_rows(const struct load *load, void *panel, size_t origin, size_
 // The rows of the load that fall into panel number `p`.
 static void load_panel(const struct load *load, size_t p) {
     _Alignas(64) float converted[TILE_COLUMNS_MOST * LOAD_DEPTH]; // numbers of the computation dtype
-    size_t columns = load->matrix->columns;
+    const struct cpu_load *from = load->from;
+    const struct weight_rows *source = &from->source;
+    size_t columns = from->matrix->columns;
     size_t width = load->kernels->tile_columns;
-    size_t first = size_max(load->row, p * width);
-    size_t end = size_min(load->row + load->count, (p + 1) * width);
-    void *panel = number_in(load->matrix->data, p * width * panel_depth(load->dtype, columns), load->dtype);
+    size_t first = size_max(from->row, p * width);
+    size_t end = size_min(from->row + from->count, (p + 1) * width);
+    void *panel = number_in(from->matrix->data, p * width * panel_depth(load->dtype, columns), load->dtype);
+    bool as_computed = source->format == weight_format_of(load->dtype);
     for (size_t k = 0; k < columns; k += LOAD_DEPTH) { // by depth outside: the panel is written front to back
         size_t length = size_min(LOAD_DEPTH, columns - k);
-        const void *in = number_of(load->source, (first - load->row) * columns + k, load->source_dtype);
-        size_t stride = columns * dtype_size(load->dtype);
-        if (load->source_dtype != load->dtype) {
-            stride = LOAD_DEPTH * dtype_size(load->dtype);
-            for (size_t r = 0; r < end - first; r++) {
-                dtype_convert(number_in(converted, r * LOAD_DEPTH, load->dtype), load->dtype,
-                              number_of(in, r * columns, load->source_dtype), load->source_dtype, length);
-            }
-            in = converted;
+        if (as_computed) {
+            const void *in = number_of(source->parts[0], (first - from->row) * columns + k, load->dtype);
+            turn_rows(load, panel, p * width, first, end, k, length, in, columns * dtype_size(load->dtype));
+            continue;
         }
-        turn_rows(load, panel, p * width, first, end, k, length, in, stride);
+        for (size_t r = 0; r < end - first; r++) {
+            weight_rows_read(number_in(converted, r * LOAD_DEPTH, load->dtype), load->dtype, source,
+                             first - from->row + r, k, length);
+        }
+        turn_rows(load, panel, p * width, first, end, k, length, (const unsigned char *)converted,
+                  LOAD_DEPTH * dtype_size(load->dtype));
     }
 }
 
 static void load_share(const void *job, size_t piece, size_t member) {
     const struct load *load = job;
-    struct share mine = share_of(load->panel_end - load->panel, load->threads, piece);
+    struct share mine = share_of(load->panel_end - load->panel, load->from->threads, piece);
     (void)member;
     for (size_t p = mine.first; p < mine.end; p++) {
         load_panel(load, load->panel + p);
     }
 }
 
+static void load_rows(struct cpu_device *cpu, const struct cpu_load *from) {
+    if (cpu->kernels->tiles != NULL) {
+        cpu_tile_matrix_load(cpu, from);
+        return;
+    }
+    size_t width = cpu->kernels->tile_columns;
+    struct load load = {.kernels = cpu->kernels,
+                        .from = from,
+                        .dtype = cpu->base.dtype,
+                        .panel = from->row / width,
+                        .panel_end = round_up(from->row + from->count, width) / width};
+    cpu_team_run(cpu->team, from->order, from->threads, load_share, &load);
+}
+
 int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
                     const void *source, enum dtype source_dtype, struct error *err) {
     (void)err;
     struct cpu_device *cpu = cpu_of(device);
-    if (cpu->kernels->tiles != NULL) {
-        return cpu_tile_matrix_load(cpu, matrix, row, count, source, source_dtype);
+    const struct cpu_load load = {
+        .matrix = matrix,
+        .row = row,
+        .count = count,
+        .source = {weight_format_of(source_dtype), matrix->columns, {source}},
+        .threads = (size_t)cpu_load_threads(cpu),
+        .order = CPU_TEAM_QUEUE,
+    };
+    load_rows(cpu, &load);
+    return STATUS_OK;
+}
+
+// ---- matrices that are kept in another format ----
+
+struct copy {
+    unsigned char *out;
+    const unsigned char *in;
+    size_t bytes;
+    size_t threads;
+};
+
+static void copy_share(const void *job, size_t piece, size_t member) {
+    const struct copy *copy = job;
+    struct share mine = share_of(copy->bytes, copy->threads, piece);
+    (void)member;
+    memcpy(copy->out + mine.first, copy->in + mine.first, mine.end - mine.first);
+}
+
+int cpu_weights_copy(struct device *device, void *out, const void *source, size_t bytes, struct error *err) {
+    (void)err;
+    struct cpu_device *cpu = cpu_of(device);
+    struct copy copy = {out, source, bytes, (size_t)cpu_load_threads(cpu)};
+    cpu_team_run(cpu->team, CPU_TEAM_QUEUE, copy.threads, copy_share, &copy);
+    return STATUS_OK;
+}
+
+int cpu_expand(struct device *device, struct device_matrix *out, const struct device_matrix *matrix,
+               struct error *err) {
+    struct cpu_device *cpu = cpu_of(device);
+    struct weight_layout layout;
+    double started = clock_seconds();
+    if (!weight_layout(matrix->format, matrix->rows, matrix->columns, &layout)) {
+        return error_set(err, STATUS_INTERNAL, "a matrix of [%zu, %zu] overflows", matrix->rows,
+                         matrix->columns);
     }
-    size_t width = cpu->kernels->tile_columns;
-    struct load load = {.kernels = cpu->kernels,
-                        .matrix = matrix,
-                        .dtype = device->dtype,
-                        .row = row,
-                        .count = count,
-                        .source = source,
-                        .source_dtype = source_dtype,
-                        .panel = row / width,
-                        .panel_end = round_up(row + count, width) / width,
-                        .threads = (size_t)cpu_load_threads(cpu)};
-    cpu_team_run(cpu->team, CPU_TEAM_QUEUE, load.threads, load_share, &load);
+    struct cpu_load load = {
+        .matrix = out,
+        .count = matrix->rows,
+        .source = {.format = matrix->format, .columns = matrix->columns},
+        .threads = (size_t)cpu->threads, // nothing else goes on
+        .order = CPU_TEAM_SHARES,        // each its own part, as it multiplies
+    };
+    for (size_t part = 0; part <= matrix->format->companion_count; part++) {
+        load.source.parts[part] = (const unsigned char *)matrix->data + layout.parts[part].offset;
+    }
+    load_rows(cpu, &load);
+    cpu->since_mark.compute_seconds += clock_seconds() - started;
     return STATUS_OK;
 }

@@ -27,9 +27,8 @@ struct micro_kernels {
     enum dtype operand;
     size_t tile_rows;
     size_t tile_columns;
-    size_t depth_unit; // depths and padded columns below are multiples of it
-    const struct tile_kernels
-        *tiles; // products of device_matmul run through these (tile_matmul.c); NULL: gemm.c
+    size_t depth_unit;                // depths and padded columns below are multiples of it
+    const struct tile_kernels *tiles; // matmuls run through these (tile_matmul.c); NULL: gemm.c
 
     // Around the calls of a thread, where the processor's state has to be set up for them; NULL: nothing to
     // do.

@@ -1,4 +1,4 @@
-// What tile_matmul.c needs from a path whose products run on tiles (tiles.h); built once a path from
+// What tile_matmul.c needs from a path whose matmuls run on tiles (tiles.h); built once a path from
 // micro_tiles.h.
 //
 // Depth is cut into steps of TILE_DEPTH = 32, the last one filled up with zeros. A panel is 32 output

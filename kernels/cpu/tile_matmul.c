@@ -1,4 +1,4 @@
-// Products on tiles.
+// Matmuls on tiles.
 //
 // A work item is a block of tokens and up to ITEM_COLUMNS output features. Its tokens are packed into groups
 // of 32 in tile order, as much depth of them as half the second-level cache holds (a chunk); then every panel
@@ -30,6 +30,7 @@ enum {
     ITEMS_A_THREAD = 4,
     LOAD_STEPS = 16, // steps of a panel filled at a time while loading
 };
+_Static_assert(LOAD_STEPS *STEP_DEPTH % WEIGHT_RUN == 0, "each fill begins a run");
 
 // ---- sizes of blocks ----
 
@@ -65,47 +66,43 @@ bool cpu_tile_matrix_bytes(size_t rows, size_t columns, size_t *bytes) {
 
 struct load {
     const struct tile_kernels *tiles;
-    const struct device_matrix *matrix;
-    size_t row;
-    size_t count;
-    const void *source;
-    enum dtype source_dtype;
+    const struct cpu_load *from;
     size_t panel; // panels [panel, panel_end) are touched
     size_t panel_end;
-    size_t threads;
 };
 
 // Steps [step, step + count) of one half of a panel, features [feature, feature + 16): those that the load
 // has.
 static void load_half(const struct load *load, uint16_t *half, size_t feature, size_t step, size_t count) {
     uint16_t numbers[PANEL_COLUMNS / 2][LOAD_STEPS * STEP_DEPTH];
-    size_t columns = load->matrix->columns;
-    size_t first = size_max(load->row, feature);
-    size_t end = size_min(load->row + load->count, feature + PANEL_COLUMNS / 2);
+    const struct cpu_load *from = load->from;
+    const struct weight_rows *source = &from->source;
+    size_t columns = from->matrix->columns;
+    size_t first = size_max(from->row, feature);
+    size_t end = size_min(from->row + from->count, feature + PANEL_COLUMNS / 2);
     size_t length = size_min(count * STEP_DEPTH, columns - step * STEP_DEPTH);
     if (first >= end) {
         return;
     }
     uint16_t *out = half + step * PANEL_STEP;
-    const void *in =
-        number_of(load->source, (first - load->row) * columns + step * STEP_DEPTH, load->source_dtype);
     bool full = end - first == PANEL_COLUMNS / 2;
-    if (full && length == count * STEP_DEPTH && load->source_dtype == DTYPE_BF16) {
-        load->tiles->turn(out, in, columns, count);
+    if (full && length == count * STEP_DEPTH && source->format == weight_format_of(DTYPE_BF16)) {
+        size_t at = (first - from->row) * columns + step * STEP_DEPTH;
+        load->tiles->turn(out, number_of(source->parts[0], at, DTYPE_BF16), columns, count);
         return;
     }
     for (size_t row = first; row < end; row++) {
         uint16_t *to = numbers[row - feature];
-        dtype_convert(to, DTYPE_BF16, number_of(in, (row - first) * columns, load->source_dtype),
-                      load->source_dtype, length);
+        weight_rows_read(to, DTYPE_BF16, source, row - from->row, step * STEP_DEPTH, length);
         memset(to + length, 0, (count * STEP_DEPTH - length) * sizeof *to);
     }
     if (full) {
         load->tiles->turn(out, numbers[0], LOAD_STEPS * STEP_DEPTH, count);
         return;
     }
-    for (size_t row = first; row < end; row++) { // beside features of other loads
-        for (size_t k = 0; k < length; k++) {
+    // Beside features of other loads. Padding as well: scratch holds what was in it.
+    for (size_t row = first; row < end; row++) {
+        for (size_t k = 0; k < count * STEP_DEPTH; k++) {
             out[k / STEP_DEPTH * PANEL_STEP + k % STEP_DEPTH / 2 * STEP_DEPTH + 2 * (row - feature) + k % 2] =
                 numbers[row - feature][k];
         }
@@ -114,11 +111,11 @@ static void load_half(const struct load *load, uint16_t *half, size_t feature, s
 
 static void load_share(const void *job, size_t piece, size_t member) {
     const struct load *load = job;
-    size_t steps = steps_of(load->matrix->columns);
-    struct share mine = share_of(load->panel_end - load->panel, load->threads, piece);
+    size_t steps = steps_of(load->from->matrix->columns);
+    struct share mine = share_of(load->panel_end - load->panel, load->from->threads, piece);
     (void)member;
     for (size_t p = load->panel + mine.first; p < load->panel + mine.end; p++) {
-        uint16_t *panel = (uint16_t *)load->matrix->data + p * steps * PANEL_STEP;
+        uint16_t *panel = (uint16_t *)load->from->matrix->data + p * steps * PANEL_STEP;
         for (size_t s = 0; s < steps; s += LOAD_STEPS) {
             size_t some = size_min(LOAD_STEPS, steps - s);
             load_half(load, panel, p * PANEL_COLUMNS, s, some);
@@ -127,20 +124,11 @@ static void load_share(const void *job, size_t piece, size_t member) {
     }
 }
 
-int cpu_tile_matrix_load(struct cpu_device *cpu, struct device_matrix *matrix, size_t row, size_t count,
-                         const void *source, enum dtype source_dtype) {
-    size_t end = (row + count + PANEL_COLUMNS - 1) / PANEL_COLUMNS;
-    struct load load = {.tiles = cpu->kernels->tiles,
-                        .matrix = matrix,
-                        .row = row,
-                        .count = count,
-                        .source = source,
-                        .source_dtype = source_dtype,
-                        .panel = row / PANEL_COLUMNS,
-                        .panel_end = end,
-                        .threads = (size_t)cpu_load_threads(cpu)};
-    cpu_team_run(cpu->team, CPU_TEAM_QUEUE, load.threads, load_share, &load);
-    return STATUS_OK;
+void cpu_tile_matrix_load(struct cpu_device *cpu, const struct cpu_load *from) {
+    size_t end = (from->row + from->count + PANEL_COLUMNS - 1) / PANEL_COLUMNS;
+    struct load load = {
+        .tiles = cpu->kernels->tiles, .from = from, .panel = from->row / PANEL_COLUMNS, .panel_end = end};
+    cpu_team_run(cpu->team, from->order, from->threads, load_share, &load);
 }
 
 // ---- items ----
@@ -186,7 +174,7 @@ static size_t items_of(const struct product *product) {
            ((product->features + product->item_columns - 1) / product->item_columns);
 }
 
-// Cuts the product into items: enough to keep the threads evenly busy, as tall as the cache allows. In this
+// Cuts the matmul into items: enough to keep the threads evenly busy, as tall as the cache allows. In this
 // order because tall items read weights seldom and wide ones pack their tokens seldom.
 static void size_items(struct product *product, const struct tile_blocks *blocks, size_t threads) {
     static const struct {

@@ -1,4 +1,4 @@
-// Products with weights in tiles (tile_kernels.h): what gemm.c does for panels of vectors. private to
+// Matmuls with weights in tiles (tile_kernels.h): what gemm.c does for panels of vectors. private to
 // kernels/cpu.
 #ifndef STRATA_KERNELS_CPU_TILE_MATMUL_H
 #define STRATA_KERNELS_CPU_TILE_MATMUL_H
@@ -13,8 +13,7 @@ struct tile_blocks cpu_tile_blocks_here(void);
 
 size_t cpu_tile_matmul_scratch(void); // bytes a thread
 bool cpu_tile_matrix_bytes(size_t rows, size_t columns, size_t *bytes);
-int cpu_tile_matrix_load(struct cpu_device *cpu, struct device_matrix *matrix, size_t row, size_t count,
-                         const void *source, enum dtype source_dtype);
+void cpu_tile_matrix_load(struct cpu_device *cpu, const struct cpu_load *from);
 int cpu_tile_matmul(struct cpu_device *cpu, void *out, const void *x, const struct device_matrix *matrix,
                     const void *bias, size_t tokens, enum device_store store);
 

@@ -69,26 +69,26 @@ static int print(const struct cuda_device *cuda, const struct product *product, 
     }
     algorithm_name(&settings, name, sizeof name);
     memcpy(words, &product->algorithm, sizeof words);
-    int status = buffer_printf(text, err, "%zux%zu %s bias=%d tokens=%zu %s %s words=", product->rows,
-                               product->columns, store_name(product->store), product->bias, cuda->base.tokens,
-                               dtype_name(cuda->base.dtype), name);
-    for (size_t i = 0; i < WORDS && status == STATUS_OK; i++) {
-        status = buffer_printf(text, err, "%016" PRIx64, words[i]);
+    TRY(buffer_printf(text, err, "%zux%zu %s bias=%d tokens=%zu %s %s words=", product->rows,
+                      product->columns, store_name(product->store), product->bias, cuda->base.tokens,
+                      dtype_name(cuda->base.dtype), name));
+    for (size_t i = 0; i < WORDS; i++) {
+        TRY(buffer_printf(text, err, "%016" PRIx64, words[i]));
     }
-    return status == STATUS_OK ? buffer_printf(text, err, "\n") : status;
+    return buffer_printf(text, err, "\n");
 }
 
 int cuda_algorithms(const struct device *device, struct buffer *text, struct error *err) {
     const struct cuda_device *cuda = cuda_of_const(device);
-    int status = buffer_printf(text, err, "%s", "");
-    for (size_t turn = 1; turn <= cuda->tuned && status == STATUS_OK; turn++) {
-        for (size_t i = 0; i < cuda->product_count && status == STATUS_OK; i++) {
+    TRY(buffer_printf(text, err, "%s", ""));
+    for (size_t turn = 1; turn <= cuda->tuned; turn++) {
+        for (size_t i = 0; i < cuda->product_count; i++) {
             if (cuda->products[i].tuned == turn) {
-                status = print(cuda, &cuda->products[i], text, err);
+                TRY(print(cuda, &cuda->products[i], text, err));
             }
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 // ---- from text ----
@@ -151,18 +151,19 @@ static int keep(struct cuda_device *cuda, const struct line *line, enum product_
 // Every line of a text: kept, or only looked at (PRODUCT_UNNAMED).
 static int read_lines(struct cuda_device *cuda, const char *text, enum product_name as, struct error *err) {
     char one[512];
-    int status = STATUS_OK;
-    for (size_t number = 1; *text != 0 && status == STATUS_OK; number++) {
+    for (size_t number = 1; *text != 0; number++) {
         size_t length = strcspn(text, "\n");
         struct line line;
         snprintf(one, sizeof one, "%.*s", length < sizeof one ? (int)length : (int)sizeof one, text);
         if (length >= sizeof one || (length > 0 && !parse(one, &line))) {
             return error_set(err, STATUS_DATA, "line %zu names no algorithm of cuBLASLt: %.60s", number, one);
         }
-        status = as != PRODUCT_UNNAMED && length > 0 ? keep(cuda, &line, as, err) : STATUS_OK;
+        if (as != PRODUCT_UNNAMED && length > 0) {
+            TRY(keep(cuda, &line, as, err));
+        }
         text += length + (text[length] == '\n');
     }
-    return status;
+    return STATUS_OK;
 }
 
 int cuda_set_algorithms(struct device *device, const char *text, bool binding, struct error *err) {
@@ -170,7 +171,6 @@ int cuda_set_algorithms(struct device *device, const char *text, bool binding, s
     if (cuda->tuned > 0) {
         return error_set(err, STATUS_INTERNAL, "algorithms were named after products were tuned");
     }
-    int status = read_lines(cuda, text, PRODUCT_UNNAMED, err); // a text with a mistake names nothing
-    return status == STATUS_OK ? read_lines(cuda, text, binding ? PRODUCT_BOUND : PRODUCT_SUGGESTED, err)
-                               : status;
+    TRY(read_lines(cuda, text, PRODUCT_UNNAMED, err)); // a text with a mistake names nothing
+    return read_lines(cuda, text, binding ? PRODUCT_BOUND : PRODUCT_SUGGESTED, err);
 }

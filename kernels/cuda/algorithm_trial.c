@@ -83,14 +83,10 @@ static cudaError_t fill_probes(const struct trial *trial, void *matrix, size_t c
 static int fill_input(struct trial *trial, struct error *err) {
     struct cuda_device *cuda = trial->cuda;
     size_t tokens = cuda->base.tokens;
-    int status = cuda_queue_begin(cuda, CUDA_COMPUTING, "tuning", trial->x,
-                                  tokens * row_bytes(trial, trial->product->columns), err);
-    status = status == STATUS_OK ? cuda_queue_begin(cuda, CUDA_COMPUTING, "tuning", trial->out,
-                                                    tokens * row_bytes(trial, trial->product->rows), err)
-                                 : status;
-    if (status != STATUS_OK) {
-        return status;
-    }
+    const struct cuda_use use = {.writes = {{trial->x, tokens * row_bytes(trial, trial->product->columns)},
+                                            {trial->out, tokens * row_bytes(trial, trial->product->rows)}},
+                                 .reads = {trial->bias}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "tuning", &use, err));
     cudaError_t result = fill(trial, trial->x, trial->product->columns, SEED_INPUT);
     if (result == cudaSuccess) {
         result = fill_probes(trial, trial->x, trial->product->columns, SEED_PROBES);
@@ -100,21 +96,18 @@ static int fill_input(struct trial *trial, struct error *err) {
 
 // Brings device memory to the pinned ring, which is idle between loads.
 static int fetch(struct cuda_device *cuda, const void *source, size_t bytes, struct error *err) {
-    int status = cuda_queue_end(
+    TRY(cuda_queue_end(
         cuda, "tuning",
-        cudaMemcpyAsync(cuda->loader.ring, source, bytes, cudaMemcpyDeviceToHost, cuda->queue.compute), err);
-    return status == STATUS_OK ? cuda_queue_finish(cuda, err) : status;
+        cudaMemcpyAsync(cuda->loader.ring, source, bytes, cudaMemcpyDeviceToHost, cuda->queue.compute), err));
+    return cuda_queue_finish(cuda, err);
 }
 
-// A product with zeros proves nothing.
+// A matmul with zeros proves nothing.
 static int check_weights(struct trial *trial, struct error *err) {
     struct cuda_device *cuda = trial->cuda;
     size_t bytes =
         size_min(trial->product->rows * row_bytes(trial, trial->product->columns), CUDA_LOAD_BYTES);
-    int status = fetch(cuda, trial->matrices->data, bytes, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(fetch(cuda, trial->matrices->data, bytes, err));
     for (size_t i = 0; i < bytes; i++) {
         if (cuda->loader.ring[i] != 0) {
             return STATUS_OK;
@@ -126,8 +119,9 @@ static int check_weights(struct trial *trial, struct error *err) {
 
 int trial_begin(struct trial *trial, struct error *err) {
     place_probes(trial);
-    int status = fill_input(trial, err);
-    return status == STATUS_OK ? check_weights(trial, err) : status;
+    TRY(fill_input(trial, err));
+    TRY(cuda_loader_lend(trial->cuda, err));
+    return check_weights(trial, err);
 }
 
 // ---- the proof ----
@@ -162,23 +156,21 @@ static int count_differences(struct trial *trial, unsigned *differences, struct 
     if (result == cudaSuccess) {
         result = trial->everywhere ? compare_all(trial, counter) : compare_places(trial, counter);
     }
-    int status = cuda_queue_end(cuda, "tuning", result, err);
-    status = status == STATUS_OK ? fetch(cuda, counter, sizeof *counter, err) : status;
-    if (status == STATUS_OK) {
-        memcpy(differences, cuda->loader.ring, sizeof *differences);
-    }
-    return status;
+    TRY(cuda_queue_end(cuda, "tuning", result, err));
+    TRY(fetch(cuda, counter, sizeof *counter, err));
+    memcpy(differences, cuda->loader.ring, sizeof *differences);
+    return STATUS_OK;
 }
 
-// What the product left at the probes' places: compared, and added to the candidate's bits.
+// What the matmul left at the probes' places: compared, and added to the candidate's bits.
 static int compare_probes(struct trial *trial, struct candidate *candidate, struct error *err) {
     struct cuda_device *cuda = trial->cuda;
     size_t bytes = trial->probes * row_bytes(trial, trial->product->rows);
     unsigned differences;
-    int status = count_differences(trial, &differences, err);
-    candidate->stable = candidate->stable && status == STATUS_OK && differences == 0;
-    status = status == STATUS_OK ? fetch(cuda, trial->out, bytes, err) : status;
-    return status == STATUS_OK ? digest_update(trial->digest, cuda->loader.ring, bytes, err) : status;
+    TRY(count_differences(trial, &differences, err));
+    candidate->stable = candidate->stable && differences == 0;
+    TRY(fetch(cuda, trial->out, bytes, err));
+    return digest_update(trial->digest, cuda->loader.ring, bytes, err);
 }
 
 // False when cuBLASLt refuses, be it that the kernel finds no room; what CUDA noted of that is no fault of
@@ -204,14 +196,13 @@ static struct product_call call_of(const struct trial *trial, const struct candi
 static int prove_run(struct trial *trial, struct candidate *candidate, const struct product_call *call,
                      struct error *err) {
     struct cuda_device *cuda = trial->cuda;
-    int status = STATUS_OK;
     if (candidate->workspace > 0) {
-        status = cuda_queue_end(
+        TRY(cuda_queue_end(
             cuda, "tuning",
-            cudaMemsetAsync(cuda->workspace, trial->dirty, candidate->workspace, cuda->queue.compute), err);
+            cudaMemsetAsync(cuda->workspace, trial->dirty, candidate->workspace, cuda->queue.compute), err));
     }
-    candidate->ran = status == STATUS_OK && run(trial, call);
-    return status;
+    candidate->ran = run(trial, call);
+    return STATUS_OK;
 }
 
 // As a forward pass calls it, among random numbers. They are there for DEVICE_STORE, too, others at each
@@ -223,9 +214,9 @@ static int prove_call(struct trial *trial, struct candidate *candidate, struct e
     if (product->store == DEVICE_ADD && result == cudaSuccess) {
         result = fill_probes(trial, trial->out, product->rows, SEED_OUTPUT_PROBES);
     }
-    int status = cuda_queue_end(trial->cuda, "tuning", result, err);
-    status = status == STATUS_OK ? prove_run(trial, candidate, &call, err) : status;
-    return status == STATUS_OK && candidate->ran ? compare_probes(trial, candidate, err) : status;
+    TRY(cuda_queue_end(trial->cuda, "tuning", result, err));
+    TRY(prove_run(trial, candidate, &call, err));
+    return candidate->ran ? compare_probes(trial, candidate, err) : STATUS_OK;
 }
 
 // out = 0, then out += x W^T, then out -= x W^T; without the bias, which would not cancel.
@@ -240,21 +231,23 @@ static int prove_remainder(struct trial *trial, struct candidate *candidate, str
     if (result == cudaSuccess) {
         result = cudaMemsetAsync(trial->out, 0, cuda->base.tokens * bytes, cuda->queue.compute);
     }
-    int status = cuda_queue_end(cuda, "tuning", result, err);
-    status = status == STATUS_OK ? prove_run(trial, candidate, &call, err) : status;
-    call.scale = -1;
-    status = status == STATUS_OK && candidate->ran ? prove_run(trial, candidate, &call, err) : status;
-    return status == STATUS_OK && candidate->ran ? compare_probes(trial, candidate, err) : status;
+    TRY(cuda_queue_end(cuda, "tuning", result, err));
+    TRY(prove_run(trial, candidate, &call, err));
+    if (candidate->ran) {
+        call.scale = -1;
+        TRY(prove_run(trial, candidate, &call, err));
+    }
+    return candidate->ran ? compare_probes(trial, candidate, err) : STATUS_OK;
 }
 
 // Both proofs, each run with a workspace that is full of this byte.
 static int prove(struct trial *trial, struct candidate *candidate, int byte, struct error *err) {
     trial->dirty = byte;
-    int status = prove_call(trial, candidate, err);
-    if (status == STATUS_OK && candidate->ran) {
-        status = prove_remainder(trial, candidate, err);
+    TRY(prove_call(trial, candidate, err));
+    if (candidate->ran) {
+        TRY(prove_remainder(trial, candidate, err));
     }
-    return status == STATUS_OK ? digest_finish(trial->digest, candidate->bits, err) : status;
+    return digest_finish(trial->digest, candidate->bits, err);
 }
 
 // At all rows, with either byte: the bits that the probes had among others.
@@ -263,24 +256,24 @@ static int prove_everywhere(struct trial *trial, struct candidate *candidate, st
     char before[DIGEST_HEX];
     memcpy(before, candidate->bits, sizeof before);
     trial->everywhere = true;
-    int status = fill_input(trial, err);
-    for (size_t i = 0; i < 2 && status == STATUS_OK && candidate->ran && candidate->stable; i++) {
-        status = prove(trial, candidate, bytes[i], err);
+    TRY(fill_input(trial, err));
+    for (size_t i = 0; i < 2 && candidate->ran && candidate->stable; i++) {
+        TRY(prove(trial, candidate, bytes[i], err));
         candidate->stable = candidate->stable && strcmp(before, candidate->bits) == 0;
     }
     trial->everywhere = false;
-    return status == STATUS_OK ? fill_input(trial, err) : status;
+    return fill_input(trial, err);
 }
 
 int trial_prove(struct trial *trial, struct candidate *candidate, struct error *err) {
     candidate->proved = true;
     candidate->stable = true;
-    int status = prove(trial, candidate, DIRTY_NAN, err);
-    if (status == STATUS_OK && candidate->workspace > 0 && candidate->ran && candidate->stable) {
-        status = prove_everywhere(trial, candidate, err);
+    TRY(prove(trial, candidate, DIRTY_NAN, err));
+    if (candidate->workspace > 0 && candidate->ran && candidate->stable) {
+        TRY(prove_everywhere(trial, candidate, err));
     }
     candidate->stable = candidate->stable && candidate->ran;
-    return status;
+    return STATUS_OK;
 }
 
 // ---- the time ----
@@ -293,17 +286,18 @@ static int time_runs(struct trial *trial, const struct candidate *candidate, int
     struct device_times times;
     bool ran = true;
     struct product_call call = call_of(trial, candidate);
-    int status = cuda_mark(&cuda->base, &mark, err);
-    status =
-        status == STATUS_OK ? cuda_queue_begin(cuda, CUDA_COMPUTING, "tuning", trial->out, 0, err) : status;
-    for (int i = 0; i < runs && status == STATUS_OK && ran; i++) {
+    const struct cuda_use use = {.reads = {trial->out}};
+    *seconds = 0;
+    TRY(cuda_mark(&cuda->base, &mark, err));
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "tuning", &use, err));
+    for (int i = 0; i < runs && ran; i++) {
         call.weights = trial->matrices[trial->turn++ % trial->matrix_count].data;
         ran = run(trial, &call);
     }
-    status = status == STATUS_OK ? cuda_mark(&cuda->base, &mark, err) : status;
-    status = status == STATUS_OK ? cuda_wait(&cuda->base, mark, &times, err) : status;
-    *seconds = status == STATUS_OK && ran ? times.compute_seconds / runs : 0;
-    return status;
+    TRY(cuda_mark(&cuda->base, &mark, err));
+    TRY(cuda_wait(&cuda->base, mark, &times, err));
+    *seconds = ran ? times.compute_seconds / runs : 0;
+    return STATUS_OK;
 }
 
 // cuBLASLt loads a kernel when it is first run, which takes many times as long as the run: each round
@@ -311,32 +305,30 @@ static int time_runs(struct trial *trial, const struct candidate *candidate, int
 int trial_warm_up(struct trial *trial, const struct candidate *candidate, bool *ran, struct error *err) {
     double worked = 0;
     double once;
-    int status = time_runs(trial, candidate, 1, &once, err);
+    TRY(time_runs(trial, candidate, 1, &once, err));
     *ran = once > 0;
-    for (int i = 0; status == STATUS_OK && once > launch_seconds && worked < warm_seconds && i < ROUNDS_MOST;
-         i++) {
+    for (int i = 0; once > launch_seconds && worked < warm_seconds && i < ROUNDS_MOST; i++) {
         int runs = (int)(warm_seconds / ROUNDS / once) + 1;
-        status = time_runs(trial, candidate, runs, &once, err);
+        TRY(time_runs(trial, candidate, runs, &once, err));
         worked += once * runs;
     }
-    return status;
+    return STATUS_OK;
 }
 
 int trial_glance(struct trial *trial, struct candidate *candidate, struct error *err) {
-    int status = STATUS_OK;
     double took = 0;
     bool ran = candidate->ran;
     if (!candidate->proved) {
-        status = time_runs(trial, candidate, 1, &took, err);
+        TRY(time_runs(trial, candidate, 1, &took, err));
         ran = took > 0;
     }
-    if (status == STATUS_OK && ran) {
-        status = time_runs(trial, candidate, 1, &took, err);
+    if (ran) {
+        TRY(time_runs(trial, candidate, 1, &took, err));
     }
     if (candidate->once == 0 || took < candidate->once) {
         candidate->once = took;
     }
-    return status;
+    return STATUS_OK;
 }
 
 // What else the machine does only makes a run longer: the best counts.
@@ -348,9 +340,9 @@ int trial_measure(struct trial *trial, struct candidate *candidate, int round, s
     if (round > 0 && once >= long_seconds) {
         return STATUS_OK;
     }
-    int status = time_runs(trial, candidate, runs, &took, err);
-    if (status == STATUS_OK && took > 0 && took < candidate->seconds) {
+    TRY(time_runs(trial, candidate, runs, &took, err));
+    if (took > 0 && took < candidate->seconds) {
         candidate->seconds = took;
     }
-    return status;
+    return STATUS_OK;
 }

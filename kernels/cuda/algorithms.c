@@ -8,7 +8,7 @@
 // no part in it, and these are given two runs before one that looks slow is left out. What makes runs agree
 // in any case is a choice that an earlier one kept (run.profile).
 //
-// What it costs, computed for Qwen3-8B at 8,192 tokens on an H200 at 760 TFLOP/s, where the products of
+// What it costs, computed for Qwen3-8B at 8,192 tokens on an H200 at 760 TFLOP/s, where the matmuls of
 // q|k|v, o, gate|up and down take 0.54, 0.36, 2.17 and 1.09 ms: of 32 candidates a shape 16 vote and 8 come
 // close to the fastest, 6 of them voters. 16 proofs of voters, 3 runs each, and two glances at each are 80
 // runs, 16 glances at others 32, their 2 proofs 6, 8 measurements 24 times the runs that fill 2 ms: 190, 238,
@@ -105,8 +105,8 @@ static int gather(struct cuda_device *cuda, struct product *product, struct cand
     cublasLtMatmulHeuristicResult_t results[CANDIDATES] = {0};
     int found = 0;
     *count = 0;
-    int status = cuda_product_heuristics(cuda, product, true, results, CANDIDATES, &found, err);
-    for (int i = 0; i < found && status == STATUS_OK; i++) {
+    TRY(cuda_product_heuristics(cuda, product, true, results, CANDIDATES, &found, err));
+    for (int i = 0; i < found; i++) {
         struct algorithm_settings settings;
         if (results[i].state == CUBLAS_STATUS_SUCCESS && results[i].workspaceSize <= CUDA_WORKSPACE_BYTES &&
             algorithm_settings(&cuda->lt, &results[i].algo, &settings) && algorithm_in_order(&settings) &&
@@ -115,13 +115,13 @@ static int gather(struct cuda_device *cuda, struct product *product, struct cand
                 (struct candidate){.algorithm = results[i].algo, .workspace = results[i].workspaceSize};
         }
     }
-    if (status == STATUS_OK && *count == 0) {
+    if (*count == 0) {
         return error_set(
             err, STATUS_DEVICE,
             "cuBLASLt has no algorithm for [%zu, %zu] x [%zu, %zu] in %s that keeps a row's bits",
             product->tokens, product->columns, product->rows, product->columns, dtype_name(cuda->base.dtype));
     }
-    return status;
+    return STATUS_OK;
 }
 
 static void take(struct product *product, const struct candidate *candidate) {
@@ -146,24 +146,22 @@ int cuda_product_choose(struct cuda_device *cuda, struct product *product, struc
     if (product->chosen) {
         return STATUS_OK;
     }
-    int status = settle_named(cuda, product, err);
-    if (status == STATUS_OK && product->named == PRODUCT_UNNAMED) {
-        status = gather(cuda, product, candidates, &count, err);
-        if (status == STATUS_OK) {
-            take(product, first_choice(candidates, count));
-        }
+    TRY(settle_named(cuda, product, err));
+    if (product->named == PRODUCT_UNNAMED) {
+        TRY(gather(cuda, product, candidates, &count, err));
+        take(product, first_choice(candidates, count));
     }
-    product->chosen = status == STATUS_OK;
-    return status;
+    product->chosen = true;
+    return STATUS_OK;
 }
 
 // ---- all of them ----
 
 static int survey_open(struct survey *survey, struct error *err) {
     void *block = NULL;
-    int status = memory_zeroed(&block, CANDIDATES, sizeof(struct candidate), err);
+    TRY(memory_zeroed(&block, CANDIDATES, sizeof(struct candidate), err));
     survey->candidates = block;
-    return status == STATUS_OK ? digest_create(&survey->trial.digest, err) : status;
+    return digest_create(&survey->trial.digest, err);
 }
 
 static void survey_close(struct survey *survey) {
@@ -174,12 +172,11 @@ static void survey_close(struct survey *survey) {
 // By the first candidate that runs.
 static int warm_up(struct survey *survey, struct error *err) {
     bool ran = false;
-    int status = STATUS_OK;
-    for (size_t i = 0; i < survey->count && !ran && status == STATUS_OK; i++) {
-        status = trial_warm_up(&survey->trial, &survey->candidates[i], &ran, err);
+    for (size_t i = 0; i < survey->count && !ran; i++) {
+        TRY(trial_warm_up(&survey->trial, &survey->candidates[i], &ran, err));
     }
     survey->trial.cuda->warm = ran;
-    return status;
+    return STATUS_OK;
 }
 
 // ---- groups of equal bits ----
@@ -222,25 +219,25 @@ static const struct candidate *first_voter(const struct survey *survey) {
 // what the machine does beside it shall not keep the one out that the choice prefers.
 static int glance(struct survey *survey, size_t begin, size_t end, struct error *err) {
     const struct candidate *first = first_voter(survey);
-    int status = STATUS_OK;
-    for (size_t i = begin; i < end && status == STATUS_OK; i++) {
+    for (size_t i = begin; i < end; i++) {
         struct candidate *candidate = &survey->candidates[i];
         bool twice = i < VOTERS && candidate->stable && strcmp(candidate->bits, first->bits) == 0;
-        for (int run = 0; run < (twice ? 2 : 1) && status == STATUS_OK; run++) {
-            status = candidate->stable || !candidate->proved ? trial_glance(&survey->trial, candidate, err)
-                                                             : STATUS_OK;
+        if (candidate->proved && !candidate->stable) {
+            continue;
+        }
+        for (int run = 0; run < (twice ? 2 : 1); run++) {
+            TRY(trial_glance(&survey->trial, candidate, err));
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 // A look at candidates [begin, end): whether those with a vote keep a row's bits, and how long a run takes.
 static int look(struct survey *survey, size_t begin, size_t end, struct error *err) {
-    int status = STATUS_OK;
-    for (size_t i = begin; i < size_min(end, VOTERS) && status == STATUS_OK; i++) {
-        status = trial_prove(&survey->trial, &survey->candidates[i], err);
+    for (size_t i = begin; i < size_min(end, VOTERS); i++) {
+        TRY(trial_prove(&survey->trial, &survey->candidates[i], err));
     }
-    return status == STATUS_OK ? glance(survey, begin, end, err) : status;
+    return glance(survey, begin, end, err);
 }
 
 // Keeps a row's bits and is, or will be, measured.
@@ -267,78 +264,78 @@ static struct candidate *fastest_left(struct survey *survey, size_t end) {
 // close to it is to be measured.
 static int find_close(struct survey *survey, size_t end, bool *found, struct error *err) {
     double bound = 0; // of a run by itself; 0: none yet
-    int status = STATUS_OK;
     struct candidate *next = fastest_left(survey, end);
-    while (status == STATUS_OK && next != NULL && (bound == 0 || next->once <= bound)) {
-        status = next->proved ? STATUS_OK : trial_prove(&survey->trial, next, err);
-        if (status == STATUS_OK && next->stable) {
+    while (next != NULL && (bound == 0 || next->once <= bound)) {
+        if (!next->proved) {
+            TRY(trial_prove(&survey->trial, next, err));
+        }
+        if (next->stable) {
             next->seconds = next->once;
             bound = bound == 0 ? close_to * next->once + launch_noise : bound;
         }
         next = fastest_left(survey, end);
     }
     *found = bound > 0;
-    return status;
+    return STATUS_OK;
 }
 
 static int measure(struct survey *survey, size_t end, struct error *err) {
-    int status = STATUS_OK;
     for (int round = 0; round < TRIAL_ROUNDS; round++) {
-        for (size_t i = 0; i < end && status == STATUS_OK; i++) {
+        for (size_t i = 0; i < end; i++) {
             struct candidate *candidate = &survey->candidates[i];
-            status = is_fit(candidate) ? trial_measure(&survey->trial, candidate, round, err) : STATUS_OK;
+            if (is_fit(candidate)) {
+                TRY(trial_measure(&survey->trial, candidate, round, err));
+            }
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 // Most are fit, so that the first ones decide; the others count only where none of those is.
 static int try_some(struct survey *survey, struct error *err) {
     bool found = false;
-    int status = STATUS_OK;
-    for (size_t begin = 0; begin < survey->count && !found && status == STATUS_OK; begin += LOOKED_AT) {
+    for (size_t begin = 0; begin < survey->count && !found; begin += LOOKED_AT) {
         size_t end = size_min(begin + LOOKED_AT, survey->count);
-        status = look(survey, begin, end, err);
-        status = status == STATUS_OK ? find_close(survey, end, &found, err) : status;
-        status = status == STATUS_OK ? measure(survey, end, err) : status;
+        TRY(look(survey, begin, end, err));
+        TRY(find_close(survey, end, &found, err));
+        TRY(measure(survey, end, err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 // The time of any candidate, less exactly where it is far from the fastest so far.
 static int time_one(struct trial *trial, struct candidate *candidate, double *fastest, struct error *err) {
-    int status = trial_glance(trial, candidate, err);
+    TRY(trial_glance(trial, candidate, err));
     candidate->seconds = candidate->once;
     bool near = candidate->once > 0 && (*fastest == 0 || candidate->once < far * *fastest + launch_noise);
-    for (int round = 0; near && round < TRIAL_ROUNDS && status == STATUS_OK; round++) {
-        status = trial_measure(trial, candidate, round, err);
+    for (int round = 0; near && round < TRIAL_ROUNDS; round++) {
+        TRY(trial_measure(trial, candidate, round, err));
     }
     if (candidate->seconds > 0 && (*fastest == 0 || candidate->seconds < *fastest)) {
         *fastest = candidate->seconds;
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int try_every(struct survey *survey, struct error *err) {
     double fastest = 0;
-    int status = STATUS_OK;
-    for (size_t i = 0; i < survey->count && status == STATUS_OK; i++) {
+    for (size_t i = 0; i < survey->count; i++) {
         struct candidate *candidate = &survey->candidates[i];
-        status = trial_prove(&survey->trial, candidate, err);
-        if (status == STATUS_OK && candidate->ran) {
-            status = time_one(&survey->trial, candidate, &fastest, err);
+        TRY(trial_prove(&survey->trial, candidate, err));
+        if (candidate->ran) {
+            TRY(time_one(&survey->trial, candidate, &fastest, err));
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int try_all(struct survey *survey, struct error *err) {
     struct product *product = survey->trial.product;
-    int status = gather(survey->trial.cuda, product, survey->candidates, &survey->count, err);
-    if (status == STATUS_OK && (survey->every || !survey->trial.cuda->warm)) {
-        status = warm_up(survey, err);
+    TRY(gather(survey->trial.cuda, product, survey->candidates, &survey->count, err));
+    if (survey->every || !survey->trial.cuda->warm) {
+        TRY(warm_up(survey, err));
     }
-    return status != STATUS_OK ? status : (survey->every ? try_every(survey, err) : try_some(survey, err));
+    return survey->every ? try_every(survey, err) : try_some(survey, err);
 }
 
 // An algorithm that was named is not timed: it is taken when it keeps a row's bits.
@@ -382,22 +379,22 @@ static int refuse_all(const struct survey *survey, struct error *err) {
 static int choose(struct survey *survey, const struct candidate **best, struct error *err) {
     struct product *product = survey->trial.product;
     *best = NULL;
-    int status = settle_named(survey->trial.cuda, product, err);
-    status = status == STATUS_OK ? trial_begin(&survey->trial, err) : status;
-    if (status == STATUS_OK && product->named != PRODUCT_UNNAMED) {
-        status = try_named(survey, err);
-        *best = status == STATUS_OK && survey->candidates[0].stable ? &survey->candidates[0] : NULL;
-        if (status != STATUS_OK || *best != NULL) {
-            return status;
+    TRY(settle_named(survey->trial.cuda, product, err));
+    TRY(trial_begin(&survey->trial, err));
+    if (product->named != PRODUCT_UNNAMED) {
+        TRY(try_named(survey, err));
+        if (survey->candidates[0].stable) {
+            *best = &survey->candidates[0];
+            return STATUS_OK;
         }
         if (product->named == PRODUCT_BOUND) {
             return refuse_named(product, "does not keep a row's bits on this device", err);
         }
         product->named = PRODUCT_UNNAMED;
     }
-    status = status == STATUS_OK ? try_all(survey, err) : status;
-    *best = status == STATUS_OK ? survey_best(survey) : NULL;
-    return status != STATUS_OK || *best != NULL ? status : refuse_all(survey, err);
+    TRY(try_all(survey, err));
+    *best = survey_best(survey);
+    return *best != NULL ? STATUS_OK : refuse_all(survey, err);
 }
 
 static struct trial trial_of(struct cuda_device *cuda, struct product *product, void *out, void *x,
@@ -416,17 +413,17 @@ int cuda_matmul_tune(struct device *device, void *out, void *x, const struct dev
     struct cuda_device *cuda = cuda_of(device);
     struct product *product = NULL;
     const struct candidate *best = NULL;
-    int status = cuda_product_find(cuda, matrix, bias != NULL, store, &product, err);
-    if (status != STATUS_OK || product->tuned > 0) {
-        return status;
+    TRY(cuda_product_find(cuda, matrix, bias != NULL, store, &product, err));
+    if (product->tuned > 0) {
+        return STATUS_OK;
     }
     struct survey survey = {.trial = trial_of(cuda, product, out, x, matrix, 1, bias)};
-    status = survey_open(&survey, err);
-    status = status == STATUS_OK ? choose(&survey, &best, err) : status;
-    if (status == STATUS_OK) {
-        take(product, best);
-        product->tuned = ++cuda->tuned;
-    }
+    int status;
+    TRY_TO(done, status = survey_open(&survey, err));
+    TRY_TO(done, status = choose(&survey, &best, err));
+    take(product, best);
+    product->tuned = ++cuda->tuned;
+done:
     survey_close(&survey);
     return status;
 }
@@ -438,15 +435,15 @@ static int time_free(struct survey *survey, double *seconds, struct error *err) 
     cublasLtMatmulHeuristicResult_t results[FREE_CANDIDATES] = {0};
     int found = 0;
     *seconds = 0;
-    int status = cuda_product_heuristics(survey->trial.cuda, survey->trial.product, false, results,
-                                         FREE_CANDIDATES, &found, err);
-    for (int i = 0; i < found && status == STATUS_OK; i++) {
+    TRY(cuda_product_heuristics(survey->trial.cuda, survey->trial.product, false, results, FREE_CANDIDATES,
+                                &found, err));
+    for (int i = 0; i < found; i++) {
         struct candidate candidate = {.algorithm = results[i].algo, .workspace = results[i].workspaceSize};
         if (results[i].state == CUBLAS_STATUS_SUCCESS && candidate.workspace <= CUDA_WORKSPACE_BYTES) {
-            status = time_one(&survey->trial, &candidate, seconds, err);
+            TRY(time_one(&survey->trial, &candidate, seconds, err));
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 // 0 for the group that comes first, and so on.
@@ -500,18 +497,15 @@ int cuda_matmul_candidates(struct device *device, void *out, void *x, const stru
     struct product *product = NULL;
     *count = 0;
     *free_seconds = 0;
-    int status = cuda_product_find(cuda, matrix, bias != NULL, store, &product, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(cuda_product_find(cuda, matrix, bias != NULL, store, &product, err));
     struct survey survey = {.trial = trial_of(cuda, product, out, x, matrix, matrices, bias), .every = true};
-    status = survey_open(&survey, err);
-    status = status == STATUS_OK ? trial_begin(&survey.trial, err) : status;
-    status = status == STATUS_OK ? try_all(&survey, err) : status;
-    if (status == STATUS_OK) {
-        *count = list(&survey, lines, most);
-        status = time_free(&survey, free_seconds, err);
-    }
+    int status;
+    TRY_TO(done, status = survey_open(&survey, err));
+    TRY_TO(done, status = trial_begin(&survey.trial, err));
+    TRY_TO(done, status = try_all(&survey, err));
+    *count = list(&survey, lines, most);
+    status = time_free(&survey, free_seconds, err);
+done:
     survey_close(&survey);
     return status;
 }

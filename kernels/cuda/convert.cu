@@ -1,5 +1,5 @@
 // Weights into the computation dtype; seeded numbers and the comparison of bits for the self-test of
-// products.
+// matmuls.
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/numbers.h"
 #include "kernels/cuda/ptx.h"

@@ -75,16 +75,19 @@ static int try_file(struct cublaslt *lt, const char *file, struct buffer *tried,
 static int try_place(struct cublaslt *lt, const char *place, struct buffer *tried, struct error *err) {
     struct buffer pattern = {0};
     glob_t found = {0};
-    int status = buffer_printf(&pattern, err, "%s/%s", place, file_name);
-    int result = status == STATUS_OK ? glob(pattern.data, 0, NULL, &found) : GLOB_NOMATCH;
+    int status;
+    TRY_TO(done, status = buffer_printf(&pattern, err, "%s/%s", place, file_name));
+    int result = glob(pattern.data, 0, NULL, &found);
     if (result == GLOB_NOSPACE) {
-        status = error_set(err, STATUS_INTERNAL, "out of memory");
-    } else if (status == STATUS_OK && result != 0) {
-        status = buffer_printf(tried, err, "; not in %s", place);
+        TRY_TO(done, status = error_set(err, STATUS_INTERNAL, "out of memory"));
     }
-    for (size_t i = 0; i < found.gl_pathc && status == STATUS_OK && lt->library == NULL; i++) {
-        status = try_file(lt, found.gl_pathv[i], tried, err);
+    if (result != 0) {
+        TRY_TO(done, status = buffer_printf(tried, err, "; not in %s", place));
     }
+    for (size_t i = 0; i < found.gl_pathc && lt->library == NULL; i++) {
+        TRY_TO(done, status = try_file(lt, found.gl_pathv[i], tried, err));
+    }
+done:
     globfree(&found);
     buffer_destroy(&pattern);
     return status;
@@ -93,17 +96,18 @@ static int try_place(struct cublaslt *lt, const char *place, struct buffer *trie
 // The loader's way first, then the places that no loader looks into.
 static int search(struct cublaslt *lt, struct buffer *tried, struct error *err) {
     struct buffer places = {0};
-    int status = try_file(lt, file_name, tried, err);
-    if (status == STATUS_OK && lt->library == NULL) {
-        status = cublaslt_places(&places, STRATA_CUBLAS_DIR, err);
+    int status;
+    TRY_TO(done, status = try_file(lt, file_name, tried, err));
+    if (lt->library == NULL) {
+        TRY_TO(done, status = cublaslt_places(&places, STRATA_CUBLAS_DIR, err));
     }
-    for (char *place = places.data;
-         status == STATUS_OK && lt->library == NULL && place != NULL && *place != 0;) {
+    for (char *place = places.data; lt->library == NULL && place != NULL && *place != 0;) {
         char *end = strchr(place, '\n');
         *end = 0;
-        status = try_place(lt, place, tried, err);
+        TRY_TO(done, status = try_place(lt, place, tried, err));
         place = end + 1;
     }
+done:
     buffer_destroy(&places);
     if (status == STATUS_OK && lt->library == NULL) {
         return error_set(err, STATUS_DEVICE,
@@ -137,10 +141,13 @@ int cublaslt_open(struct cublaslt *lt, struct error *err) {
     struct buffer tried = {0}; // "; FILE: why not" for each
     const char *named = getenv(CUBLASLT_VARIABLE);
     *lt = (struct cublaslt){0};
-    int status =
-        named != NULL && named[0] != 0 ? open_named(lt, named, &tried, err) : search(lt, &tried, err);
+    int status;
+    TRY_TO(done, status = named != NULL && named[0] != 0 ? open_named(lt, named, &tried, err)
+                                                         : search(lt, &tried, err));
+    status = cublaslt_check(lt, lt->Create(&lt->handle), "cublasLtCreate", err);
+done:
     buffer_destroy(&tried);
-    return status == STATUS_OK ? cublaslt_check(lt, lt->Create(&lt->handle), "cublasLtCreate", err) : status;
+    return status;
 }
 
 void cublaslt_close(struct cublaslt *lt) {

@@ -25,19 +25,18 @@ static bool stands_before(const struct buffer *text, size_t line) {
 // them) is no place: whoever made the working folder does not choose the library.
 static int add(struct buffer *out, const char *folder, const char *pattern, struct error *err) {
     size_t line = out->size;
-    int status = STATUS_OK;
     if (folder == NULL || folder[0] != '/' || strchr(folder, '\n') != NULL) {
         return STATUS_OK;
     }
-    for (const char *c = folder; *c != 0 && status == STATUS_OK; c++) {
-        status = buffer_printf(out, err, strchr("*?[]\\", *c) != NULL ? "\\%c" : "%c", *c);
+    for (const char *c = folder; *c != 0; c++) {
+        TRY(buffer_printf(out, err, strchr("*?[]\\", *c) != NULL ? "\\%c" : "%c", *c));
     }
-    status = status == STATUS_OK ? buffer_printf(out, err, "%s\n", pattern) : status;
-    if (status == STATUS_OK && stands_before(out, line)) {
+    TRY(buffer_printf(out, err, "%s\n", pattern));
+    if (stands_before(out, line)) {
         out->size = line;
         out->data[line] = 0;
     }
-    return status;
+    return STATUS_OK;
 }
 
 // Cuts the last part of a path off: the folder that it is in.
@@ -113,9 +112,8 @@ int cublaslt_places(struct buffer *out, const char *built_with, struct error *er
         {at_home ? getenv("HOME") : base, at_home ? "/.local" WHEELS : WHEELS},
         {"/usr/local", WHEELS},
     };
-    int status = STATUS_OK;
-    for (size_t i = 0; i < sizeof places / sizeof places[0] && status == STATUS_OK; i++) {
-        status = add(out, places[i].folder, places[i].pattern, err);
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        TRY(add(out, places[i].folder, places[i].pattern, err));
     }
-    return status;
+    return STATUS_OK;
 }

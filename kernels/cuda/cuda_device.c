@@ -45,6 +45,10 @@ static void cuda_describe(const struct device *device, struct device_description
     out->cache = (uint64_t)cuda->cache;
 }
 
+const char *cuda_build(void) {
+    return STRATA_CUDA_BUILD "; loads cuBLASLt " STRATA_CUBLAS_MAJOR " with a GPU";
+}
+
 static const struct device_ops cuda_ops = {
     .close = cuda_close,
     .describe = cuda_describe,
@@ -60,6 +64,9 @@ static const struct device_ops cuda_ops = {
     .matrix_bytes = cuda_matrix_bytes,
     .matrix_load = cuda_matrix_load,
     .vector_load = cuda_vector_load,
+    .weights_copy = cuda_weights_copy,
+    .load_slot = cuda_load_slot,
+    .expand = cuda_expand,
     .upload = cuda_upload,
     .download = cuda_download,
     .mark = cuda_mark,
@@ -122,34 +129,24 @@ static int read_properties(struct cuda_device *cuda, struct error *err) {
     struct cudaDeviceProp properties;
     int major = 0;
     int minor = 0;
-    int status =
-        cuda_check(cudaGetDeviceProperties(&properties, cuda->index), "cudaGetDeviceProperties", NULL, err);
-    if (status == STATUS_OK) {
-        snprintf(cuda->name, sizeof cuda->name, "%.*s", (int)sizeof cuda->name - 1, properties.name);
-        cuda->attention_pairs = properties.sharedMemPerMultiprocessor >= ATTENTION_PAIRS_SHARED;
-        status = read_attribute(&major, cudaDevAttrComputeCapabilityMajor, cuda->index, err);
-    }
-    status = status == STATUS_OK ? read_attribute(&minor, cudaDevAttrComputeCapabilityMinor, cuda->index, err)
-                                 : status;
-    status = status == STATUS_OK
-                 ? read_attribute(&cuda->multiprocessors, cudaDevAttrMultiProcessorCount, cuda->index, err)
-                 : status;
-    status =
-        status == STATUS_OK ? read_attribute(&cuda->cache, cudaDevAttrL2CacheSize, cuda->index, err) : status;
-    status = status == STATUS_OK
-                 ? cuda_check(cudaDriverGetVersion(&cuda->driver), "cudaDriverGetVersion", NULL, err)
-                 : status;
+    TRY(cuda_check(cudaGetDeviceProperties(&properties, cuda->index), "cudaGetDeviceProperties", NULL, err));
+    snprintf(cuda->name, sizeof cuda->name, "%.*s", (int)sizeof cuda->name - 1, properties.name);
+    cuda->attention_pairs = properties.sharedMemPerMultiprocessor >= ATTENTION_PAIRS_SHARED;
+    TRY(read_attribute(&major, cudaDevAttrComputeCapabilityMajor, cuda->index, err));
+    TRY(read_attribute(&minor, cudaDevAttrComputeCapabilityMinor, cuda->index, err));
+    TRY(read_attribute(&cuda->multiprocessors, cudaDevAttrMultiProcessorCount, cuda->index, err));
+    TRY(read_attribute(&cuda->cache, cudaDevAttrL2CacheSize, cuda->index, err));
     cuda->capability = 10 * major + minor;
-    return status;
+    return cuda_check(cudaDriverGetVersion(&cuda->driver), "cudaDriverGetVersion", NULL, err);
 }
 
 // Known here, not at the first kernel, which is behind the load.
 static int check_built(struct cuda_device *cuda, bool *there, struct error *err) {
-    int status = cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice", NULL, err);
-    cudaError_t result = status == STATUS_OK ? kernels_built() : cudaSuccess;
+    TRY(cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice", NULL, err));
+    cudaError_t result = kernels_built();
     if (result != cudaErrorNoKernelImageForDevice && result != cudaErrorInvalidDeviceFunction &&
         result != cudaErrorUnsupportedPtxVersion) {
-        return status == STATUS_OK ? cuda_check(result, "cudaFuncGetAttributes", NULL, err) : status;
+        return cuda_check(result, "cudaFuncGetAttributes", NULL, err);
     }
     (void)cudaGetLastError();
     *there = false;
@@ -163,20 +160,18 @@ static int check_built(struct cuda_device *cuda, bool *there, struct error *err)
 // Whether GPU `index` is one that this back end is for.
 static int find(struct cuda_device *cuda, bool *there, struct error *err) {
     int count;
-    int status = count_devices(&count, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(count_devices(&count, err));
     if (cuda->index >= count) {
         return error_set(err, STATUS_DEVICE, "there is no GPU %d: the driver shows %d", cuda->index, count);
     }
-    status = read_properties(cuda, err);
-    *there = status != STATUS_OK || cuda->capability >= CAPABILITY_LEAST;
-    if (status == STATUS_OK && !*there) {
+    *there = true; // whatever else fails
+    TRY(read_properties(cuda, err));
+    *there = cuda->capability >= CAPABILITY_LEAST;
+    if (!*there) {
         return error_set(err, STATUS_DEVICE, "GPU %d (%s) has compute capability %d.%d; 8.0 is needed",
                          cuda->index, cuda->name, cuda->capability / 10, cuda->capability % 10);
     }
-    return status == STATUS_OK ? check_built(cuda, there, err) : status;
+    return check_built(cuda, there, err);
 }
 
 // ---- opening ----
@@ -184,41 +179,36 @@ static int find(struct cuda_device *cuda, bool *there, struct error *err) {
 // Which of a machine's cuBLASLts was taken belongs to the description's reason.
 static int open_products(struct cuda_device *cuda, struct error *err) {
     char file[300];
-    int status = cublaslt_open(&cuda->lt, err);
-    if (status == STATUS_OK) {
-        size_t used = strlen(cuda->reason);
-        size_t version = cuda->lt.GetVersion();
-        library_file(cuda->lt.library, file, sizeof file);
-        snprintf(cuda->reason + used, sizeof cuda->reason - used, "; cuBLASLt %zu.%zu.%zu of %s",
-                 version / 10000, version / 100 % 100, version % 100, file);
-    }
-    return status;
+    TRY(cublaslt_open(&cuda->lt, err));
+    size_t used = strlen(cuda->reason);
+    size_t version = cuda->lt.GetVersion();
+    library_file(cuda->lt.library, file, sizeof file);
+    snprintf(cuda->reason + used, sizeof cuda->reason - used, "; cuBLASLt %zu.%zu.%zu of %s", version / 10000,
+             version / 100 % 100, version % 100, file);
+    return STATUS_OK;
 }
 
 // What will not be known of the GPU is a warning, in the description's reason.
 static int open_telemetry(struct cuda_device *cuda, struct error *err) {
     char bus_id[32];
     char warning[160];
-    int status = cuda_check(cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, cuda->index),
-                            "cudaDeviceGetPCIBusId", NULL, err);
-    status = status == STATUS_OK ? telemetry_start(&cuda->telemetry, bus_id, warning, sizeof warning, err)
-                                 : status;
-    if (status == STATUS_OK && warning[0] != 0) {
+    TRY(cuda_check(cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, cuda->index), "cudaDeviceGetPCIBusId", NULL,
+                   err));
+    TRY(telemetry_start(&cuda->telemetry, bus_id, warning, sizeof warning, err));
+    if (warning[0] != 0) {
         size_t used = strlen(cuda->reason);
         snprintf(cuda->reason + used, sizeof cuda->reason - used, "; %s", warning);
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int open_parts(struct cuda_device *cuda, const struct device_options *options, struct error *err) {
     int threads = options->threads > 0 ? options->threads : omp_get_max_threads();
-    int status = cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice", NULL, err);
-    status = status == STATUS_OK ? cuda_queue_open(&cuda->queue, err) : status;
-    status = status == STATUS_OK
-                 ? cuda_loader_open(&cuda->loader, threads < LOAD_THREADS ? threads : LOAD_THREADS, err)
-                 : status;
-    status = status == STATUS_OK ? open_products(cuda, err) : status;
-    return status == STATUS_OK ? open_telemetry(cuda, err) : status;
+    TRY(cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice", NULL, err));
+    TRY(cuda_queue_open(&cuda->queue, err));
+    TRY(cuda_loader_open(&cuda->loader, threads < LOAD_THREADS ? threads : LOAD_THREADS, err));
+    TRY(open_products(cuda, err));
+    return open_telemetry(cuda, err);
 }
 
 int cuda_device_open(struct device **out, int index, const struct device_options *options, const char *why,
@@ -226,10 +216,7 @@ int cuda_device_open(struct device **out, int index, const struct device_options
     void *memory;
     *out = NULL;
     *there = false;
-    int status = memory_zeroed(&memory, 1, sizeof(struct cuda_device), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&memory, 1, sizeof(struct cuda_device), err));
     struct cuda_device *cuda = memory;
     cuda->base.ops = &cuda_ops;
     cuda->base.dtype = options->dtype;
@@ -237,7 +224,7 @@ int cuda_device_open(struct device **out, int index, const struct device_options
     cuda->base.memory_reserve = options->memory_reserve;
     cuda->index = index;
     snprintf(cuda->reason, sizeof cuda->reason, "%s", why);
-    status = find(cuda, there, err);
+    int status = find(cuda, there, err);
     if (status != STATUS_OK) { // nothing was made yet, and CUDA may not even be there
         free(cuda);
         return status;

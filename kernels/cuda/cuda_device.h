@@ -1,10 +1,10 @@
-// One GPU: its arenas, its three streams (compute, downloads, loading), marks and products. device.h
+// One GPU: its arenas, its three streams (compute, downloads, loading), marks and matmuls. device.h
 // documents the operations.
 //
 // Streams. `compute` runs uploads and operations in the order they were queued. `copy` runs downloads: each
 // waits for what is on `compute` at that moment, and what is queued on `compute` afterwards runs beside it
-// unless it writes to a range that is still being read (cuda_queue.c). `load` fills weights; what is queued
-// on `compute` afterwards waits for it (cuda_load.c). None of them is ordered with the default stream.
+// unless it writes to a range that is still being read (cuda_queue.c). `load` fills weights; it and the other
+// two wait for one another as cuda_load.c says. None of them is ordered with the default stream.
 #ifndef STRATA_KERNELS_CUDA_CUDA_DEVICE_H
 #define STRATA_KERNELS_CUDA_CUDA_DEVICE_H
 
@@ -22,7 +22,7 @@ enum {
     CUDA_DOWNLOADS = 512,      // in flight at a time without a wait
     CUDA_LOAD_SLOTS = 4,       // of the pinned ring
     CUDA_LOAD_BYTES = 8 << 20, // of a slot
-    CUDA_PRODUCTS = 256,       // shapes of products
+    CUDA_PRODUCTS = 256,       // shapes of matmuls
     // That an algorithm may ask for: what NVIDIA recommends for Hopper, where the fastest may want it.
     CUDA_WORKSPACE_BYTES = 32 << 20,
     ALGORITHM_NAME = 160,
@@ -68,6 +68,16 @@ struct cuda_queue {
 
 // ---- loading (cuda_load.c) ----
 
+struct cuda_slot { // that is loaded again while other weights are used
+    const unsigned char *data;
+    size_t bytes;
+    cudaEvent_t loaded;   // on the loading stream, behind the last load
+    cudaEvent_t released; // on `compute`, behind the last operation that used it
+    bool pending;         // `loaded` is recorded, and `compute` does not wait for it yet
+    bool used;            // by operations that are queued and in front of no `released`
+    bool busy;            // `released` is recorded, and the loading stream does not wait for it yet
+};
+
 struct cuda_loader {
     cudaStream_t stream;
     unsigned char *ring; // [CUDA_LOAD_SLOTS, CUDA_LOAD_BYTES] pinned
@@ -76,12 +86,15 @@ struct cuda_loader {
     cudaEvent_t copied[CUDA_LOAD_SLOTS];
     uint64_t pieces;    // put into the ring so far
     cudaEvent_t joined; // orders this stream and the other two
-    int threads;        // that fill a slot
-    bool pending;       // something was loaded that `compute` does not wait for yet
+    int threads;        // that fill a slot of the ring
+    bool pending;       // something was loaded outside slots that `compute` does not wait for yet
     bool behind;        // something was queued that this stream does not wait for yet
+    bool lent;          // the ring and the landing place, to what is queued on `compute`
+    struct cuda_slot slots[DEVICE_LOAD_SLOTS];
+    size_t slot_count;
 };
 
-// ---- products (cuda_gemm.c, algorithms.c) ----
+// ---- matmuls (cuda_gemm.c, algorithms.c) ----
 
 // Whether an earlier run named the algorithm: as a suggestion, or so that nothing else will do.
 enum product_name { PRODUCT_UNNAMED, PRODUCT_SUGGESTED, PRODUCT_BOUND };
@@ -98,10 +111,9 @@ struct product { // out [tokens, rows] = x [tokens, columns] W^T
     cublasLtMatmulAlgo_t algorithm;
     size_t workspace; // bytes that `algorithm` asks for, at most CUDA_WORKSPACE_BYTES
     cublasLtMatmulDesc_t operation;
-    cublasLtMatrixLayout_t
-        weights; // column-major [columns, rows]: a row-major matrix, transposed in the product
-    cublasLtMatrixLayout_t input;  // column-major [columns, tokens]
-    cublasLtMatrixLayout_t output; // column-major [rows, tokens]
+    cublasLtMatrixLayout_t weights; // column-major [columns, rows]: a row-major matrix, transposed on the way
+    cublasLtMatrixLayout_t input;   // column-major [columns, tokens]
+    cublasLtMatrixLayout_t output;  // column-major [rows, tokens]
 };
 
 struct tile_list {                // of the last batch that attention saw
@@ -133,8 +145,8 @@ struct cuda_device {
     struct cublaslt lt;
     struct product products[CUDA_PRODUCTS];
     size_t product_count;
-    void *workspace; // [CUDA_WORKSPACE_BYTES] of the products, which all run on `compute`, one after another
-    size_t tuned;    // products
+    void *workspace; // [CUDA_WORKSPACE_BYTES] of the matmuls, which all run on `compute`, one after another
+    size_t tuned;    // shapes
     bool warm;       // its clock has risen: candidates were timed
     struct tile_list tiles;
 };
@@ -166,10 +178,18 @@ void cuda_sample(const struct device *device, struct device_sample *out);
 int cuda_queue_open(struct cuda_queue *queue, struct error *err); // destroy it, also after an error
 void cuda_queue_destroy(struct cuda_queue *queue);
 
-// Before anything is put on `compute` that writes [out, out + bytes): makes it wait for loads and for
-// downloads from there. `operation` is a literal.
-int cuda_queue_begin(struct cuda_device *cuda, enum cuda_work work, const char *operation, const void *out,
-                     size_t bytes, struct error *err);
+struct cuda_use { // what an operation touches
+    struct cuda_range {
+        const void *data;
+        size_t bytes;
+    } writes[2];
+    const void *reads[6]; // the first byte of each piece of memory; NULL: none
+};
+
+// Before anything is put on `compute`, once an operation: makes it wait for loads, and for downloads from
+// where it writes. `operation` is a literal.
+int cuda_queue_begin(struct cuda_device *cuda, enum cuda_work work, const char *operation,
+                     const struct cuda_use *use, struct error *err);
 
 // And after it: what the launch or copy said.
 int cuda_queue_end(struct cuda_device *cuda, const char *operation, cudaError_t launched, struct error *err);
@@ -189,17 +209,28 @@ int cuda_queue_check(const struct cuda_device *cuda, cudaError_t result, const c
 int cuda_loader_open(struct cuda_loader *loader, int threads,
                      struct error *err); // destroy it, also after an error
 void cuda_loader_destroy(struct cuda_loader *loader);
-int cuda_loader_join(struct cuda_device *cuda, struct error *err); // `compute` waits for what was loaded
+
+// `compute`, and what waits for it, waits for the loads that this use needs.
+int cuda_loader_join(struct cuda_device *cuda, const struct cuda_use *use, struct error *err);
+
+// Lends the ring and the landing place to what the caller puts on `compute`: it waits for all loads, and the
+// next load waits for it.
+int cuda_loader_lend(struct cuda_device *cuda, struct error *err);
+int cuda_load_slot(struct device *device, const void *data, size_t bytes, struct error *err);
 bool cuda_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes);
 int cuda_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
                      const void *source, enum dtype source_dtype, struct error *err);
 int cuda_vector_load(struct device *device, void *out, size_t offset, size_t count, const void *source,
                      enum dtype source_dtype, struct error *err);
+int cuda_weights_copy(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
 
 // ---- cuda_gemm.c ----
 
 int cuda_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
                 const void *bias, size_t tokens, enum device_store store, struct error *err);
+
+int cuda_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
+                      enum device_store store, struct error *err);
 
 // The table's entry of a shape, made when it is not there; NULL when the table is full.
 struct product *cuda_product_get(struct cuda_device *cuda, size_t tokens, size_t rows, size_t columns,
@@ -216,11 +247,11 @@ struct product_call {
     void *out;
     const void *x;
     const void *weights;
-    const void *bias; // when the product has one
+    const void *bias; // when the matmul has one
     size_t workspace; // bytes that the algorithm asks for
 };
 
-// What a product is called with in a forward pass.
+// What a matmul is called with in a forward pass.
 static inline struct product_call product_call(const struct product *product, void *out, const void *x,
                                                const void *weights, const void *bias) {
     return (struct product_call){.algorithm = &product->algorithm,
@@ -233,11 +264,11 @@ static inline struct product_call product_call(const struct product *product, vo
                                  .bias = bias};
 }
 
-// What cuBLASLt needs to know of a product whose shape is set; and the end of that, accepts zeros.
+// What cuBLASLt needs to know of a matmul whose shape is set; and the end of that, accepts zeros.
 int cuda_product_describe(struct cuda_device *cuda, struct product *product, struct error *err);
 void cuda_product_destroy(const struct cublaslt *lt, struct product *product);
 
-// Puts the product on `compute`. No ordering: cuda_queue_begin was called.
+// Puts the matmul on `compute`. No ordering: cuda_queue_begin was called.
 cublasStatus_t cuda_product_run(struct cuda_device *cuda, const struct product *product,
                                 const struct product_call *call);
 
@@ -250,7 +281,7 @@ void cuda_products_destroy(struct cuda_device *cuda);
 
 // ---- algorithms.c ----
 
-// Gives a product that was never tuned the algorithm that was named for it, or the one that cuBLASLt expects
+// Gives a matmul that was never tuned the algorithm that was named for it, or the one that cuBLASLt expects
 // to be fastest among those that keep a row's bits. STATUS_DEVICE when there is none.
 int cuda_product_choose(struct cuda_device *cuda, struct product *product, struct error *err);
 int cuda_matmul_tune(struct device *device, void *out, void *x, const struct device_matrix *matrix,
@@ -281,15 +312,12 @@ void algorithm_name(const struct algorithm_settings *settings, char *out, size_t
 int cuda_algorithms(const struct device *device, struct buffer *text, struct error *err);
 int cuda_set_algorithms(struct device *device, const char *text, bool binding, struct error *err);
 
-// ---- supports.c ----
+// ---- operations.c ----
 
 bool cuda_supports(const struct device *device, const struct device_shape *shape,
                    struct device_refusal *refusal);
-int cuda_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
-                      enum device_store store, struct error *err);
-
-// ---- operations.c ----
-
+int cuda_expand(struct device *device, struct device_matrix *out, const struct device_matrix *matrix,
+                struct error *err);
 int cuda_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
                size_t hidden, struct error *err);
 int cuda_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,

@@ -1,4 +1,4 @@
-// Products by cuBLASLt, always at the plan's number of tokens: one shape and one algorithm whatever the
+// Matmuls by cuBLASLt, always at the plan's number of tokens: one shape and one algorithm whatever the
 // batch, which is what keeps a row's bits. Rows that no token fills are computed and never read.
 //
 // cuBLASLt thinks in columns: a row-major [rows, columns] is a column-major [columns, rows]. So
@@ -50,10 +50,7 @@ int cuda_product_describe(struct cuda_device *cuda, struct product *product, str
     uint64_t tokens = product->tokens;
     uint64_t rows = product->rows;
     uint64_t columns = product->columns;
-    int status = describe_operation(cuda, product, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(describe_operation(cuda, product, err));
     cublasStatus_t result = lt->MatrixLayoutCreate(&product->weights, type, columns, rows, (int64_t)columns);
     if (result == CUBLAS_STATUS_SUCCESS) {
         result = lt->MatrixLayoutCreate(&product->input, type, columns, tokens, (int64_t)columns);
@@ -173,29 +170,64 @@ static int check_run(const struct cuda_device *cuda, cublasStatus_t said, struct
                : cuda_queue_check(cuda, below, "cublasLtMatmul", err);
 }
 
+static int run_product(struct cuda_device *cuda, const struct product *product,
+                       const struct product_call *call, struct error *err) {
+    size_t bytes = product->tokens * product->rows * dtype_size(cuda->base.dtype);
+    const struct cuda_use use = {.writes = {{call->out, bytes}},
+                                 .reads = {call->x, call->weights, call->bias}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "matmul", &use, err));
+    cublasStatus_t said = cuda_product_run(cuda, product, call);
+    int status = check_run(cuda, said, err);
+    cuda->queue.last = "matmul";
+    return status;
+}
+
 int cuda_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
                 const void *bias, size_t tokens, enum device_store store, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
     struct product *product = NULL;
+    int status;
     if (tokens > device->tokens) {
         return error_set(err, STATUS_INTERNAL, "matmul: %zu tokens in a batch planned for %zu", tokens,
                          device->tokens);
     }
-    int status = cuda_product_find(cuda, matrix, bias != NULL, store, &product, err);
-    status = status == STATUS_OK ? cuda_product_choose(cuda, product, err) : status;
-    status = status == STATUS_OK
-                 ? cuda_queue_begin(cuda, CUDA_COMPUTING, "matmul", out,
-                                    device->tokens * matrix->rows * dtype_size(device->dtype), err)
-                 : status;
-    if (status == STATUS_OK) {
-        struct product_call call = product_call(product, out, x, matrix->data, bias);
-        cublasStatus_t said = cuda_product_run(cuda, product, &call);
-        status = check_run(cuda, said, err);
-        cuda->queue.last = "matmul";
+    TRY_TO(done, status = cuda_product_find(cuda, matrix, bias != NULL, store, &product, err));
+    TRY_TO(done, status = cuda_product_choose(cuda, product, err));
+    struct product_call call = product_call(product, out, x, matrix->data, bias);
+    TRY_TO(done, status = run_product(cuda, product, &call, err));
+done:
+    return status == STATUS_OK ? STATUS_OK
+                               : error_wrap(err, "matmul of [%zu, %zu] by [%zu, %zu]", device->tokens,
+                                            matrix->columns, matrix->rows, matrix->columns);
+}
+
+// ---- asked before any memory is taken ----
+
+// A place on the device for a bias that is not there yet (cuda_gemm.c), where nothing is reserved.
+static int lend_landing(struct cuda_device *cuda, bool bias, bool *lent, struct error *err) {
+    *lent = bias && cuda->loader.landing == NULL;
+    return *lent ? cuda_check(cudaMalloc(&cuda->loader.landing, DEVICE_ALIGNMENT), "cudaMalloc",
+                              cuda->queue.last, err)
+                 : STATUS_OK;
+}
+
+// A shape of its own: the table's have the plan's tokens.
+int cuda_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
+                      enum device_store store, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    struct product product = {
+        .tokens = tokens, .rows = rows, .columns = columns, .bias = bias, .store = store};
+    bool lent = false;
+    int status;
+    TRY_TO(done, status = cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice", cuda->queue.last, err));
+    TRY_TO(done, status = lend_landing(cuda, bias, &lent, err));
+    TRY_TO(done, status = cuda_product_describe(cuda, &product, err));
+    TRY_TO(done, status = cuda_product_choose(cuda, &product, err));
+done:
+    cuda_product_destroy(&cuda->lt, &product);
+    if (lent) {
+        (void)cudaFree(cuda->loader.landing);
+        cuda->loader.landing = NULL;
     }
-    if (status != STATUS_OK) {
-        return error_wrap(err, "matmul of [%zu, %zu] by [%zu, %zu]", device->tokens, matrix->columns,
-                          matrix->rows, matrix->columns);
-    }
-    return STATUS_OK;
+    return status;
 }

@@ -86,7 +86,7 @@ cudaError_t launch_pool(cudaStream_t stream, enum dtype dtype, void *out, enum d
 cudaError_t launch_convert(cudaStream_t stream, void *out, enum dtype dtype, const void *source,
                            enum dtype source_dtype, size_t count);
 
-// ---- for the self-test of products ----
+// ---- for the self-test of matmuls ----
 
 // Seeded numbers in about [-1, 1): number i of `out` is a function of seed and i alone.
 cudaError_t launch_fill(cudaStream_t stream, enum dtype dtype, void *out, size_t count, uint64_t seed);

@@ -1,6 +1,12 @@
 // Weights from mapped files to their places: several threads copy a piece into a slot of a pinned ring, a
 // stream of its own carries it over, and a kernel converts it there where the formats differ. The host waits
-// for nothing but a free slot, so that reading the file, filling slots and the bus overlap.
+// for nothing but a free slot of the ring, so that reading the file, filling slots and the bus overlap.
+//
+// Order. Outside load slots a load waits for all that `compute` and `copy` have, and all that comes to
+// `compute` waits for it: resident weights are loaded before anything computes. A load slot has two events:
+// `loaded`, which the next operation that uses the slot waits for, and `released`, which the next load into
+// it waits for. The stream itself keeps the loads in order, so that they share the ring and the landing
+// place.
 #include <string.h>
 
 #include "base/size.h"
@@ -10,18 +16,15 @@ enum { SHARE_BYTES = 512 << 10 }; // that a thread copies: less is not worth wak
 
 int cuda_loader_open(struct cuda_loader *loader, int threads, struct error *err) {
     *loader = (struct cuda_loader){.threads = threads};
-    int status = cuda_check(cudaStreamCreateWithFlags(&loader->stream, cudaStreamNonBlocking),
-                            "cudaStreamCreateWithFlags", NULL, err);
-    for (size_t i = 0; i < CUDA_LOAD_SLOTS && status == STATUS_OK; i++) {
-        status = cuda_check(
+    TRY(cuda_check(cudaStreamCreateWithFlags(&loader->stream, cudaStreamNonBlocking),
+                   "cudaStreamCreateWithFlags", NULL, err));
+    for (size_t i = 0; i < CUDA_LOAD_SLOTS; i++) {
+        TRY(cuda_check(
             cudaEventCreateWithFlags(&loader->copied[i], cudaEventBlockingSync | cudaEventDisableTiming),
-            "cudaEventCreateWithFlags", NULL, err);
+            "cudaEventCreateWithFlags", NULL, err));
     }
-    if (status == STATUS_OK) {
-        status = cuda_check(cudaEventCreateWithFlags(&loader->joined, cudaEventDisableTiming),
-                            "cudaEventCreateWithFlags", NULL, err);
-    }
-    return status;
+    return cuda_check(cudaEventCreateWithFlags(&loader->joined, cudaEventDisableTiming),
+                      "cudaEventCreateWithFlags", NULL, err);
 }
 
 void cuda_loader_destroy(struct cuda_loader *loader) {
@@ -32,6 +35,14 @@ void cuda_loader_destroy(struct cuda_loader *loader) {
     }
     if (loader->joined != NULL) {
         (void)cudaEventDestroy(loader->joined);
+    }
+    for (size_t i = 0; i < loader->slot_count; i++) {
+        if (loader->slots[i].loaded != NULL) {
+            (void)cudaEventDestroy(loader->slots[i].loaded);
+        }
+        if (loader->slots[i].released != NULL) {
+            (void)cudaEventDestroy(loader->slots[i].released);
+        }
     }
     if (loader->stream != NULL) {
         (void)cudaStreamDestroy(loader->stream);
@@ -46,27 +57,135 @@ static cudaError_t order(struct cuda_loader *loader, cudaStream_t after, cudaStr
     return result == cudaSuccess ? cudaStreamWaitEvent(after, loader->joined, 0) : result;
 }
 
-int cuda_loader_join(struct cuda_device *cuda, struct error *err) {
-    if (!cuda->loader.pending) {
-        return STATUS_OK;
+static bool meets(const struct cuda_slot *slot, const void *data, size_t bytes) {
+    const unsigned char *begin = data;
+    return data != NULL && begin < slot->data + slot->bytes && slot->data < begin + bytes;
+}
+
+static bool is_used(const struct cuda_slot *slot, const struct cuda_use *use) {
+    for (size_t i = 0; i < sizeof use->writes / sizeof use->writes[0]; i++) {
+        if (meets(slot, use->writes[i].data, use->writes[i].bytes)) {
+            return true;
+        }
     }
-    cuda->loader.pending = false;
-    return cuda_queue_check(cuda, order(&cuda->loader, cuda->queue.compute, cuda->loader.stream),
-                            "waiting for weights", err);
+    for (size_t i = 0; i < sizeof use->reads / sizeof use->reads[0]; i++) {
+        if (meets(slot, use->reads[i], 1)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static cudaError_t release(struct cuda_device *cuda, struct cuda_slot *slot) {
+    slot->used = false;
+    slot->busy = true;
+    return cudaEventRecord(slot->released, cuda->queue.compute);
+}
+
+// A slot that the operation does not use is released in front of it: one event a turn from slot to slot, not
+// one an operation.
+int cuda_loader_join(struct cuda_device *cuda, const struct cuda_use *use, struct error *err) {
+    struct cuda_loader *loader = &cuda->loader;
+    cudaError_t result = cudaSuccess;
+    if (loader->pending) {
+        loader->pending = false;
+        result = order(loader, cuda->queue.compute, loader->stream);
+    }
+    for (size_t i = 0; i < loader->slot_count && result == cudaSuccess; i++) {
+        struct cuda_slot *slot = &loader->slots[i];
+        bool used = is_used(slot, use);
+        if (used && slot->pending) {
+            slot->pending = false;
+            result = cudaStreamWaitEvent(cuda->queue.compute, slot->loaded, 0);
+        } else if (!used && slot->used) {
+            result = release(cuda, slot);
+        }
+        slot->used = used;
+    }
+    loader->behind = true;
+    return cuda_queue_check(cuda, result, "waiting for weights", err);
+}
+
+int cuda_loader_lend(struct cuda_device *cuda, struct error *err) {
+    struct cuda_loader *loader = &cuda->loader;
+    loader->lent = true;
+    return cuda_queue_check(cuda, order(loader, cuda->queue.compute, loader->stream), "waiting for weights",
+                            err);
+}
+
+// Downloads run in order: the last one of those from the slot is over behind the others.
+static cudaError_t wait_for_downloads(struct cuda_device *cuda, const struct cuda_slot *slot) {
+    const struct cuda_queue *queue = &cuda->queue;
+    uint64_t held = queue->downloads > CUDA_DOWNLOADS ? queue->downloads - CUDA_DOWNLOADS : 0;
+    for (uint64_t n = queue->downloads; n > held; n--) {
+        const struct cuda_download *download = &queue->ring[(n - 1) % CUDA_DOWNLOADS];
+        if (meets(slot, download->source, download->bytes)) {
+            return cudaStreamWaitEvent(cuda->loader.stream, download->end, 0);
+        }
+    }
+    return cudaSuccess;
+}
+
+static cudaError_t wait_for_all(struct cuda_device *cuda) {
+    struct cuda_loader *loader = &cuda->loader;
+    cudaError_t result = order(loader, loader->stream, cuda->queue.compute);
+    return result == cudaSuccess ? order(loader, loader->stream, cuda->queue.copy) : result;
+}
+
+static cudaError_t wait_for_slot(struct cuda_device *cuda, struct cuda_slot *slot) {
+    cudaError_t result = slot->used ? release(cuda, slot) : cudaSuccess;
+    if (slot->busy && result == cudaSuccess) {
+        slot->busy = false;
+        result = cudaStreamWaitEvent(cuda->loader.stream, slot->released, 0);
+    }
+    return result == cudaSuccess ? wait_for_downloads(cuda, slot) : result;
 }
 
 // The place that is loaded may be read by an operation or a download that was queued before.
-static int catch_up(struct cuda_device *cuda, struct error *err) {
+static int catch_up(struct cuda_device *cuda, struct cuda_slot *slot, struct error *err) {
     struct cuda_loader *loader = &cuda->loader;
     cudaError_t result = cudaSetDevice(cuda->index);
-    if (loader->behind && result == cudaSuccess) {
-        result = order(loader, loader->stream, cuda->queue.compute);
-        if (result == cudaSuccess) {
-            result = order(loader, loader->stream, cuda->queue.copy);
-        }
+    if (result == cudaSuccess && (loader->lent || (slot == NULL && loader->behind))) {
+        result = wait_for_all(cuda);
+        loader->lent = false;
         loader->behind = false;
     }
+    if (slot != NULL && result == cudaSuccess) {
+        result = wait_for_slot(cuda, slot);
+    }
     return cuda_queue_check(cuda, result, "loading", err);
+}
+
+// ---- slots ----
+
+static struct cuda_slot *slot_of(struct cuda_loader *loader, const void *data, size_t bytes) {
+    for (size_t i = 0; i < loader->slot_count; i++) {
+        if (meets(&loader->slots[i], data, bytes)) {
+            return &loader->slots[i];
+        }
+    }
+    return NULL;
+}
+
+// What was queued before may use the slot: the first load into it waits for all of that.
+int cuda_load_slot(struct device *device, const void *data, size_t bytes, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    struct cuda_loader *loader = &cuda->loader;
+    if (loader->slot_count == DEVICE_LOAD_SLOTS) {
+        return error_set(err, STATUS_INTERNAL, "more than %d load slots", DEVICE_LOAD_SLOTS);
+    }
+    if (slot_of(loader, data, bytes) != NULL) {
+        return error_set(err, STATUS_INTERNAL, "a load slot of %zu bytes overlaps another", bytes);
+    }
+    struct cuda_slot *slot = &loader->slots[loader->slot_count];
+    *slot = (struct cuda_slot){.data = data, .bytes = bytes, .used = true};
+    TRY(cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err));
+    loader->slot_count++; // from here on the loader destroys what there is of it
+    cudaError_t result = cudaEventCreateWithFlags(&slot->loaded, cudaEventDisableTiming);
+    if (result == cudaSuccess) {
+        result = cudaEventCreateWithFlags(&slot->released, cudaEventDisableTiming);
+    }
+    return cuda_queue_check(cuda, result, "cudaEventCreateWithFlags", err);
 }
 
 // ---- pieces ----
@@ -82,48 +201,64 @@ static void fill(unsigned char *out, const unsigned char *in, size_t bytes, int 
     }
 }
 
-static int load_piece(struct cuda_device *cuda, void *out, const void *source, enum dtype source_dtype,
-                      size_t count, struct error *err) {
+struct load {
+    unsigned char *out;
+    const unsigned char *in;
+    size_t width; // bytes of one of them in `in`
+    size_t wide;  // and in `out`
+    bool converts;
+    enum dtype dtype; // of `in`, where it converts
+};
+
+static int load_piece(struct cuda_device *cuda, const struct load *load, size_t count, struct error *err) {
     struct cuda_loader *loader = &cuda->loader;
-    size_t bytes = count * dtype_size(source_dtype);
     size_t slot = loader->pieces % CUDA_LOAD_SLOTS;
     unsigned char *pinned = loader->ring + slot * CUDA_LOAD_BYTES;
     if (loader->pieces >= CUDA_LOAD_SLOTS) {
-        int status =
-            cuda_queue_check(cuda, cudaEventSynchronize(loader->copied[slot]), "loading weights", err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(cuda_queue_check(cuda, cudaEventSynchronize(loader->copied[slot]), "loading weights", err));
     }
     loader->pieces++;
-    fill(pinned, source, bytes, loader->threads);
-    bool converts = source_dtype != cuda->base.dtype;
-    cudaError_t result = cudaMemcpyAsync(converts ? loader->landing : out, pinned, bytes,
-                                         cudaMemcpyHostToDevice, loader->stream);
-    loader->pending = true;
+    fill(pinned, load->in, count * load->width, loader->threads);
+    cudaError_t result = cudaMemcpyAsync(load->converts ? loader->landing : load->out, pinned,
+                                         count * load->width, cudaMemcpyHostToDevice, loader->stream);
     if (result == cudaSuccess) {
         result = cudaEventRecord(loader->copied[slot], loader->stream);
     }
-    if (converts && result == cudaSuccess) {
-        result = launch_convert(loader->stream, out, cuda->base.dtype, loader->landing, source_dtype, count);
+    if (load->converts && result == cudaSuccess) {
+        result =
+            launch_convert(loader->stream, load->out, cuda->base.dtype, loader->landing, load->dtype, count);
     }
-    return cuda_queue_check(cuda, result, converts ? "converting weights" : "loading weights", err);
+    return cuda_queue_check(cuda, result, load->converts ? "converting weights" : "loading weights", err);
 }
 
-static int load(struct cuda_device *cuda, void *out, size_t offset, size_t count, const void *source,
-                enum dtype source_dtype, struct error *err) {
-    size_t most = CUDA_LOAD_BYTES / dtype_size(source_dtype);
-    const unsigned char *in = source;
-    unsigned char *place = (unsigned char *)out + offset * dtype_size(cuda->base.dtype);
-    int status = catch_up(cuda, err);
-    while (count > 0 && status == STATUS_OK) {
-        size_t piece = size_min(count, most);
-        status = load_piece(cuda, place, in, source_dtype, piece, err);
-        in += piece * dtype_size(source_dtype);
-        place += piece * dtype_size(cuda->base.dtype);
+static int load_all(struct cuda_device *cuda, struct load load, size_t count, struct error *err) {
+    struct cuda_loader *loader = &cuda->loader;
+    struct cuda_slot *slot = slot_of(loader, load.out, count * load.wide);
+    TRY(catch_up(cuda, slot, err));
+    *(slot == NULL ? &loader->pending : &slot->pending) = true;
+    while (count > 0) {
+        size_t piece = size_min(count, CUDA_LOAD_BYTES / load.width);
+        TRY(load_piece(cuda, &load, piece, err));
+        load.in += piece * load.width;
+        load.out += piece * load.wide;
         count -= piece;
     }
-    return status;
+    return slot == NULL ? STATUS_OK
+                        : cuda_queue_check(cuda, cudaEventRecord(slot->loaded, loader->stream),
+                                           "loading weights", err);
+}
+
+static int load_numbers(struct cuda_device *cuda, void *out, size_t offset, size_t count, const void *source,
+                        enum dtype dtype, struct error *err) {
+    size_t wide = dtype_size(cuda->base.dtype);
+    return load_all(cuda,
+                    (struct load){.out = (unsigned char *)out + offset * wide,
+                                  .in = source,
+                                  .width = dtype_size(dtype),
+                                  .wide = wide,
+                                  .converts = dtype != cuda->base.dtype,
+                                  .dtype = dtype},
+                    count, err);
 }
 
 // ---- the table's functions ----
@@ -135,11 +270,16 @@ bool cuda_matrix_bytes(const struct device *device, size_t rows, size_t columns,
 
 int cuda_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
                      const void *source, enum dtype source_dtype, struct error *err) {
-    return load(cuda_of(device), matrix->data, row * matrix->columns, count * matrix->columns, source,
-                source_dtype, err);
+    return load_numbers(cuda_of(device), matrix->data, row * matrix->columns, count * matrix->columns, source,
+                        source_dtype, err);
 }
 
 int cuda_vector_load(struct device *device, void *out, size_t offset, size_t count, const void *source,
                      enum dtype source_dtype, struct error *err) {
-    return load(cuda_of(device), out, offset, count, source, source_dtype, err);
+    return load_numbers(cuda_of(device), out, offset, count, source, source_dtype, err);
+}
+
+int cuda_weights_copy(struct device *device, void *out, const void *source, size_t bytes, struct error *err) {
+    return load_all(cuda_of(device), (struct load){.out = out, .in = source, .width = 1, .wide = 1}, bytes,
+                    err);
 }

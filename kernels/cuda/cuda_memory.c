@@ -10,10 +10,8 @@ static size_t tiles_bytes(size_t tokens) {
 
 int cuda_plan_loading(const struct device *device, struct device_plan *plan, struct error *err) {
     (void)device;
-    int status = device_plan_add(plan, DEVICE_SCRATCH, CUDA_LOAD_BYTES, err);
-    return status == STATUS_OK
-               ? device_plan_add(plan, DEVICE_STAGING, (size_t)CUDA_LOAD_SLOTS * CUDA_LOAD_BYTES, err)
-               : status;
+    TRY(device_plan_add(plan, DEVICE_SCRATCH, CUDA_LOAD_BYTES, err));
+    return device_plan_add(plan, DEVICE_STAGING, (size_t)CUDA_LOAD_SLOTS * CUDA_LOAD_BYTES, err);
 }
 
 // What the driver takes later is not in the plan: a kernel of cuBLASLt is loaded when it is first run, which
@@ -23,9 +21,9 @@ int cuda_plan_own(const struct device *device, struct device_plan *plan, struct 
     if (plan->tokens == 0 || plan->tokens > INT32_MAX) {
         return error_set(err, STATUS_INTERNAL, "a plan for %zu tokens a batch", plan->tokens);
     }
-    int status = device_plan_add(plan, DEVICE_SCRATCH, tiles_bytes(plan->tokens), err);
-    status = status == STATUS_OK ? device_plan_add(plan, DEVICE_SCRATCH, CUDA_WORKSPACE_BYTES, err) : status;
-    return status == STATUS_OK ? cuda_plan_loading(device, plan, err) : status;
+    TRY(device_plan_add(plan, DEVICE_SCRATCH, tiles_bytes(plan->tokens), err));
+    TRY(device_plan_add(plan, DEVICE_SCRATCH, CUDA_WORKSPACE_BYTES, err));
+    return cuda_plan_loading(device, plan, err);
 }
 
 void cuda_memory(const struct device *device, uint64_t *total, uint64_t *available) {
@@ -40,7 +38,7 @@ void cuda_memory(const struct device *device, uint64_t *total, uint64_t *availab
     *available = left;
 }
 
-// Left as it comes: rows of a product that no token fills are computed, but nobody reads them.
+// Left as it comes: rows of a matmul that no token fills are computed, but nobody reads them.
 static int device_arena(struct cuda_device *cuda, size_t bytes, void **base, struct error *err) {
     int status = cuda_queue_check(cuda, cudaMalloc(base, bytes), "cudaMalloc", err);
     if (status != STATUS_OK) {
@@ -64,41 +62,36 @@ int cuda_arena(struct device *device, enum device_purpose purpose, size_t bytes,
     if (bytes == 0) {
         return STATUS_OK;
     }
-    int status = cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err);
-    if (status == STATUS_OK) {
-        status = purpose == DEVICE_STAGING ? host_arena(cuda, bytes, base, err)
-                                           : device_arena(cuda, bytes, base, err);
-    }
-    if (*base != NULL) {
-        cuda->arenas[cuda->arena_count++] = (struct cuda_arena){purpose, *base};
-    }
+    int status;
+    TRY_TO(done, status = cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err));
+    TRY_TO(done, status = purpose == DEVICE_STAGING ? host_arena(cuda, bytes, base, err)
+                                                    : device_arena(cuda, bytes, base, err));
+    cuda->arenas[cuda->arena_count++] = (struct cuda_arena){purpose, *base};
+done:
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "%zu bytes", bytes);
 }
 
 int cuda_prepare_loading(struct device *device, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
     void *ring = NULL;
-    int status = device_take(device, DEVICE_SCRATCH, CUDA_LOAD_BYTES, &cuda->loader.landing, err);
-    status = status == STATUS_OK
-                 ? device_take(device, DEVICE_STAGING, (size_t)CUDA_LOAD_SLOTS * CUDA_LOAD_BYTES, &ring, err)
-                 : status;
+    TRY(device_take(device, DEVICE_SCRATCH, CUDA_LOAD_BYTES, &cuda->loader.landing, err));
+    TRY(device_take(device, DEVICE_STAGING, (size_t)CUDA_LOAD_SLOTS * CUDA_LOAD_BYTES, &ring, err));
     cuda->loader.ring = ring;
-    return status;
+    return STATUS_OK;
 }
 
 int cuda_prepare(struct device *device, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
     void *tiles = NULL;
     void *starts = NULL;
-    int status = device_take(device, DEVICE_SCRATCH, tiles_bytes(device->tokens), &tiles, err);
-    status = status == STATUS_OK
-                 ? device_take(device, DEVICE_SCRATCH, CUDA_WORKSPACE_BYTES, &cuda->workspace, err)
-                 : status;
-    status = status == STATUS_OK && cuda->loader.ring == NULL ? cuda_prepare_loading(device, err) : status;
-    status = status == STATUS_OK ? memory_zeroed(&starts, device->tokens + 1, sizeof *cuda->tiles.starts, err)
-                                 : status;
+    TRY(device_take(device, DEVICE_SCRATCH, tiles_bytes(device->tokens), &tiles, err));
+    TRY(device_take(device, DEVICE_SCRATCH, CUDA_WORKSPACE_BYTES, &cuda->workspace, err));
+    if (cuda->loader.ring == NULL) {
+        TRY(cuda_prepare_loading(device, err));
+    }
+    TRY(memory_zeroed(&starts, device->tokens + 1, sizeof *cuda->tiles.starts, err));
     cuda->tiles = (struct tile_list){.tiles = tiles, .starts = starts};
-    return status;
+    return STATUS_OK;
 }
 
 void cuda_free_arenas(struct cuda_device *cuda) {
@@ -114,11 +107,8 @@ void cuda_free_arenas(struct cuda_device *cuda) {
 static int check_byte(const struct cuda_device *cuda, const unsigned char *byte, const char *which,
                       struct error *err) {
     struct cudaPointerAttributes where;
-    int status =
-        cuda_check(cudaPointerGetAttributes(&where, byte), "cudaPointerGetAttributes", cuda->queue.last, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(cuda_check(cudaPointerGetAttributes(&where, byte), "cudaPointerGetAttributes", cuda->queue.last,
+                   err));
     switch (where.type) {
     case cudaMemoryTypeDevice:
         return where.device == cuda->index
@@ -141,9 +131,9 @@ int cuda_check_resident(const struct device *device, const void *data, size_t by
     if (bytes == 0) {
         return STATUS_OK;
     }
-    int status = cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice", cuda->queue.last, err);
-    status = status == STATUS_OK ? check_byte(cuda, first, "first", err) : status;
-    return status == STATUS_OK ? check_byte(cuda, first + bytes - 1, "last", err) : status;
+    TRY(cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice", cuda->queue.last, err));
+    TRY(check_byte(cuda, first, "first", err));
+    return check_byte(cuda, first + bytes - 1, "last", err);
 }
 
 // ---- the driver's own view ----

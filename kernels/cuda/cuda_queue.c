@@ -137,17 +137,17 @@ static int turn_to(struct cuda_device *cuda, enum cuda_work work, struct error *
                             "cudaEventRecord", err);
 }
 
-int cuda_queue_begin(struct cuda_device *cuda, enum cuda_work work, const char *operation, const void *out,
-                     size_t bytes, struct error *err) {
-    int status = cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err);
-    status = status == STATUS_OK ? cuda_loader_join(cuda, err) : status;
-    status = status == STATUS_OK ? order_after_downloads(cuda, out, bytes, err) : status;
-    status = status == STATUS_OK ? turn_to(cuda, work, err) : status;
-    cuda->loader.behind = true;
-    if (status != STATUS_OK) {
-        return error_wrap(err, "%s", operation);
+int cuda_queue_begin(struct cuda_device *cuda, enum cuda_work work, const char *operation,
+                     const struct cuda_use *use, struct error *err) {
+    int status;
+    TRY_TO(done, status = cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err));
+    TRY_TO(done, status = cuda_loader_join(cuda, use, err));
+    for (size_t i = 0; i < sizeof use->writes / sizeof use->writes[0]; i++) {
+        TRY_TO(done, status = order_after_downloads(cuda, use->writes[i].data, use->writes[i].bytes, err));
     }
-    return STATUS_OK;
+    TRY_TO(done, status = turn_to(cuda, work, err));
+done:
+    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "%s", operation);
 }
 
 int cuda_queue_end(struct cuda_device *cuda, const char *operation, cudaError_t launched, struct error *err) {
@@ -160,10 +160,8 @@ int cuda_queue_end(struct cuda_device *cuda, const char *operation, cudaError_t 
 
 int cuda_upload(struct device *device, void *out, const void *source, size_t bytes, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    int status = cuda_queue_begin(cuda, CUDA_UPLOADING, "upload", out, bytes, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    const struct cuda_use use = {.writes = {{out, bytes}}};
+    TRY(cuda_queue_begin(cuda, CUDA_UPLOADING, "upload", &use, err));
     cudaError_t result = cudaMemcpyAsync(out, source, bytes, cudaMemcpyHostToDevice, cuda->queue.compute);
     return cuda_queue_end(cuda, "upload", result, err);
 }
@@ -199,13 +197,15 @@ int cuda_download(struct device *device, void *out, const void *source, size_t b
     struct cuda_device *cuda = cuda_of(device);
     struct cuda_queue *queue = &cuda->queue;
     struct cuda_download *download = NULL;
-    int status = cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err);
-    status = status == STATUS_OK ? cuda_loader_join(cuda, err) : status;
-    status = status == STATUS_OK ? take_download(cuda, &download, err) : status;
+    const struct cuda_use use = {.writes = {{source, bytes}}}; // the whole range; `compute` goes first
+    int status;
+    TRY_TO(done, status = cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err));
+    TRY_TO(done, status = cuda_loader_join(cuda, &use, err));
+    TRY_TO(done, status = take_download(cuda, &download, err));
+done:
     if (status != STATUS_OK) {
         return error_wrap(err, "download");
     }
-    cuda->loader.behind = true;
     cudaError_t result = cudaEventRecord(queue->ready, queue->compute);
     if (result == cudaSuccess) {
         result = cudaStreamWaitEvent(queue->copy, queue->ready, 0);

@@ -1,4 +1,5 @@
 // The operations that are kernels of our own: order on the queue, launch, what the launch said.
+#include <stdio.h>
 #include <string.h>
 
 #include "base/size.h"
@@ -9,13 +10,34 @@ static size_t bytes_of(const struct cuda_device *cuda, size_t rows, size_t colum
     return rows * columns * dtype_size(cuda->base.dtype);
 }
 
+// The rotation takes every even head up to the same size, and rows of any length have a kernel.
+bool cuda_supports(const struct device *device, const struct device_shape *shape,
+                   struct device_refusal *refusal) {
+    refusal->dimension = DEVICE_HEAD_DIM;
+    snprintf(refusal->can, sizeof refusal->can, "multiples of %d up to %d", ATTENTION_HEAD_STEP,
+             ATTENTION_HEAD_MOST);
+    return attention_has(device->dtype, shape->heads.head_dim);
+}
+
+int cuda_expand(struct device *device, struct device_matrix *out, const struct device_matrix *matrix,
+                struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    if (!matrix->format->plain) {
+        return error_set(err, STATUS_DEVICE, "a GPU does not expand weights in %s", matrix->format->name);
+    }
+    const struct cuda_use use = {.writes = {{out->data, bytes_of(cuda, matrix->rows, matrix->columns)}},
+                                 .reads = {matrix->data}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "expand", &use, err));
+    cudaError_t launched = launch_convert(cuda->queue.compute, out->data, device->dtype, matrix->data,
+                                          matrix->format->dtype, matrix->rows * matrix->columns);
+    return cuda_queue_end(cuda, "expand", launched, err);
+}
+
 int cuda_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
                size_t hidden, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    int status = cuda_queue_begin(cuda, CUDA_COMPUTING, "embed", out, bytes_of(cuda, tokens, hidden), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, hidden)}}, .reads = {table, ids}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "embed", &use, err));
     cudaError_t launched = launch_embed(cuda->queue.compute, device->dtype, out, table, ids, tokens, hidden);
     return cuda_queue_end(cuda, "embed", launched, err);
 }
@@ -23,10 +45,8 @@ int cuda_embed(struct device *device, void *out, const void *table, const int32_
 int cuda_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
                   size_t tokens, size_t hidden, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    int status = cuda_queue_begin(cuda, CUDA_COMPUTING, "rms_norm", out, bytes_of(cuda, tokens, hidden), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, hidden)}}, .reads = {x, weight}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "rms_norm", &use, err));
     cudaError_t launched =
         launch_rms_norm(cuda->queue.compute, device->dtype, out, x, weight, epsilon, tokens, hidden);
     return cuda_queue_end(cuda, "rms_norm", launched, err);
@@ -37,11 +57,9 @@ int cuda_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, cons
                       struct device_heads heads, size_t tokens, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
     size_t width = (heads.heads + 2 * heads.kv_heads) * heads.head_dim;
-    int status =
-        cuda_queue_begin(cuda, CUDA_COMPUTING, "qk_norm_rope", qkv, bytes_of(cuda, tokens, width), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    const struct cuda_use use = {.writes = {{qkv, bytes_of(cuda, tokens, width)}},
+                                 .reads = {q_norm, k_norm, cosine, sine, rope_row}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "qk_norm_rope", &use, err));
     cudaError_t launched = launch_qk_norm_rope(cuda->queue.compute, device->dtype, qkv, q_norm, k_norm,
                                                epsilon, cosine, sine, rope_row, heads, tokens);
     return cuda_queue_end(cuda, "qk_norm_rope", launched, err);
@@ -70,18 +88,15 @@ static int take_tiles(struct cuda_device *cuda, struct device_texts texts, size_
     if (*tiles == 0 || (list->texts == texts.count && memcmp(list->starts, texts.host_starts, bytes) == 0)) {
         return STATUS_OK;
     }
-    int status = cuda_queue_begin(cuda, CUDA_COMPUTING, "attention", list->tiles, 0, err);
-    if (status == STATUS_OK) {
-        list->texts = 0; // until the new one is there
-        status = cuda_queue_end(
-            cuda, "attention",
-            launch_attention_tiles(cuda->queue.compute, list->tiles, texts.starts, texts.count, *tiles), err);
-    }
-    if (status == STATUS_OK) {
-        list->texts = texts.count;
-        memcpy(list->starts, texts.host_starts, bytes);
-    }
-    return status;
+    const struct cuda_use use = {.reads = {texts.starts}}; // what it writes is never downloaded
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "attention", &use, err));
+    list->texts = 0; // until the new one is there
+    TRY(cuda_queue_end(
+        cuda, "attention",
+        launch_attention_tiles(cuda->queue.compute, list->tiles, texts.starts, texts.count, *tiles), err));
+    list->texts = texts.count;
+    memcpy(list->starts, texts.host_starts, bytes);
+    return STATUS_OK;
 }
 
 int cuda_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
@@ -93,16 +108,14 @@ int cuda_attention(struct device *device, void *out, const void *qkv, const stru
         return error_set(err, STATUS_DEVICE, "attention on CUDA is not built for heads of %zu numbers",
                          shape->heads.head_dim);
     }
-    int status = take_tiles(cuda, texts, &tiles, err);
-    if (status != STATUS_OK || tiles == 0) {
-        return status;
+    TRY(take_tiles(cuda, texts, &tiles, err));
+    if (tiles == 0) {
+        return STATUS_OK;
     }
     size_t end = (size_t)texts.host_starts[texts.count];
-    status = cuda_queue_begin(cuda, CUDA_COMPUTING, "attention", out,
-                              bytes_of(cuda, end, shape->heads.heads * shape->heads.head_dim), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    size_t width = shape->heads.heads * shape->heads.head_dim;
+    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, end, width)}}, .reads = {qkv}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "attention", &use, err));
     cudaError_t launched = launch_attention(cuda->queue.compute, device->dtype, out, qkv, shape,
                                             cuda->tiles.tiles, tiles, cuda->attention_pairs);
     return cuda_queue_end(cuda, "attention", launched, err);
@@ -120,11 +133,8 @@ const char *cuda_attention_turn(struct device *device, const struct device_atten
 int cuda_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
                 struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    int status =
-        cuda_queue_begin(cuda, CUDA_COMPUTING, "swiglu", out, bytes_of(cuda, tokens, intermediate), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, intermediate)}}, .reads = {gate_up}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "swiglu", &use, err));
     cudaError_t launched =
         launch_swiglu(cuda->queue.compute, device->dtype, out, gate_up, tokens, intermediate);
     return cuda_queue_end(cuda, "swiglu", launched, err);
@@ -133,47 +143,41 @@ int cuda_swiglu(struct device *device, void *out, const void *gate_up, size_t to
 int cuda_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
               const void *x, const struct device_span *spans, size_t rows, size_t hidden, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    int status =
-        cuda_queue_begin(cuda, CUDA_COMPUTING, "pool", out, rows * hidden * dtype_size(out_dtype), err);
-    status = status == STATUS_OK
-                 ? cuda_queue_begin(cuda, CUDA_COMPUTING, "pool", checks, rows * sizeof checks[0], err)
-                 : status;
-    if (status != STATUS_OK) {
-        return status;
-    }
+    const struct cuda_use use = {
+        .writes = {{out, rows * hidden * dtype_size(out_dtype)}, {checks, rows * sizeof checks[0]}},
+        .reads = {x, spans}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "pool", &use, err));
     cudaError_t launched =
         launch_pool(cuda->queue.compute, device->dtype, out, out_dtype, checks, x, spans, rows, hidden);
     return cuda_queue_end(cuda, "pool", launched, err);
 }
 
+static int peak_once(struct cuda_device *cuda, enum dtype dtype, double *rate, struct error *err) {
+    struct device_mark mark;
+    struct device_times times;
+    double operations = 0;
+    const struct cuda_use use = {.reads = {NULL}}; // the landing place is lent
+    TRY(cuda_mark(&cuda->base, &mark, err));
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "peak", &use, err));
+    TRY(cuda_loader_lend(cuda, err));
+    TRY(cuda_queue_end(
+        cuda, "peak",
+        launch_peak(cuda->queue.compute, dtype, cuda->multiprocessors, cuda->loader.landing, &operations),
+        err));
+    TRY(cuda_mark(&cuda->base, &mark, err));
+    TRY(cuda_wait(&cuda->base, mark, &times, err));
+    if (times.compute_seconds > 0 && operations / times.compute_seconds > *rate) {
+        *rate = operations / times.compute_seconds;
+    }
+    return STATUS_OK;
+}
+
 // The best of some runs: the first may wait for the clock to rise.
 int cuda_peak(struct device *device, enum dtype dtype, double *rate, struct error *err) {
     enum { RUNS = 3 };
-    struct cuda_device *cuda = cuda_of(device);
     *rate = 0;
     for (int i = 0; i < RUNS; i++) {
-        struct device_mark mark;
-        struct device_times times;
-        double operations = 0;
-        int status = cuda_mark(device, &mark, err);
-        status = status == STATUS_OK ? cuda_queue_begin(cuda, CUDA_COMPUTING, "peak", cuda->loader.landing,
-                                                        CUDA_LOAD_BYTES, err)
-                                     : status;
-        if (status != STATUS_OK) {
-            return status;
-        }
-        status = cuda_queue_end(
-            cuda, "peak",
-            launch_peak(cuda->queue.compute, dtype, cuda->multiprocessors, cuda->loader.landing, &operations),
-            err);
-        status = status == STATUS_OK ? cuda_mark(device, &mark, err) : status;
-        status = status == STATUS_OK ? cuda_wait(device, mark, &times, err) : status;
-        if (status != STATUS_OK) {
-            return status;
-        }
-        if (times.compute_seconds > 0 && operations / times.compute_seconds > *rate) {
-            *rate = operations / times.compute_seconds;
-        }
+        TRY(peak_once(cuda_of(device), dtype, rate, err));
     }
     return STATUS_OK;
 }

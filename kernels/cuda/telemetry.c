@@ -244,10 +244,7 @@ int telemetry_start(struct telemetry **out, const char *pci_bus_id, char *warnin
     void *block;
     *out = NULL;
     snprintf(warning, warning_size, "%s", "");
-    int status = memory_zeroed(&block, 1, sizeof **out, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, 1, sizeof **out, err));
     struct telemetry *telemetry = block;
     init_lock(telemetry);
     device_sample_clear(&telemetry->sample);

@@ -41,14 +41,14 @@ int layout_matrix(struct layout *layout, struct device_matrix *out, size_t rows,
                   struct error *err) {
     size_t bytes;
     if (layout->plan == NULL && !layout->checking) {
-        return device_matrix_take(layout->device, out, rows, columns, err);
+        return device_matrix_take(layout->device, out, NULL, rows, columns, err);
     }
-    if (!device_matrix_bytes(layout->shapes_for, rows, columns, &bytes)) {
+    if (!device_matrix_bytes(layout->shapes_for, NULL, rows, columns, &bytes)) {
         return error_set(err, STATUS_INTERNAL, "a matrix of %zu x %zu is too large", rows, columns);
     }
     if (layout->checking) {
         return check_piece(layout, out->data, bytes, err);
     }
     *out = (struct device_matrix){.rows = rows, .columns = columns};
-    return device_plan_add(layout->plan, DEVICE_WEIGHTS, bytes, err);
+    return device_plan_matrix(layout->plan, layout->shapes_for, NULL, rows, columns, err);
 }

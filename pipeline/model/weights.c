@@ -269,8 +269,8 @@ int weights_put(struct device *device, struct model_weights *weights, const stru
     size_t columns = dimension(config, table[use.row].columns);
     size_t first = rows_above(config, use.row) + row;
     if (table[use.row].form == FORM_MATRIX) {
-        return device_matrix_load(device, place, first, count, source, source_dtype, err);
+        return device_matrix_load(device, place, first, count, source, weight_format_of(source_dtype), err);
     }
-    return device_vector_load(device, *(void **)place, first * columns, count * columns, source, source_dtype,
-                              err);
+    return device_vector_load(device, *(void **)place, first * columns, count * columns, source,
+                              weight_format_of(source_dtype), err);
 }

@@ -24,14 +24,14 @@ static inline void fill(struct rig *rig, void *place, size_t count, uint64_t see
     for (size_t i = 0; i < count; i++) {
         numbers[i] = (float)(2 * random_unit(&seed) - 1);
     }
-    MUST(device_vector_load(rig->device, place, 0, count, numbers, DTYPE_F32, &rig->error));
+    MUST(device_vector_load(rig->device, place, 0, count, numbers, weight_format_of(DTYPE_F32), &rig->error));
     free(numbers);
 }
 
 static inline struct shape take_shape(struct rig *rig, size_t rows, bool loaded) {
     struct shape shape;
     size_t number = dtype_size(rig->dtype);
-    MUST(device_matrix_take(rig->device, &shape.matrix, rows, COLUMNS, &rig->error));
+    MUST(device_matrix_take(rig->device, &shape.matrix, NULL, rows, COLUMNS, &rig->error));
     shape.bias = rig_take(rig, DEVICE_WEIGHTS, rows * number);
     shape.x = rig_take(rig, DEVICE_ACTIVATIONS, RIG_TOKENS * COLUMNS * number);
     shape.out = rig_take(rig, DEVICE_ACTIVATIONS, RIG_TOKENS * rows * number);

@@ -118,14 +118,16 @@ static inline void *bed_take_rows(struct bed *bed, size_t width) {
 
 static inline void *bed_put_rows(struct bed *bed, const float *numbers, size_t tokens, size_t width) {
     void *out = bed_take_rows(bed, width);
-    must(bed, device_vector_load(bed->device, out, 0, tokens * width, numbers, DTYPE_F32, &bed->error));
+    must(bed, device_vector_load(bed->device, out, 0, tokens * width, numbers, weight_format_of(DTYPE_F32),
+                                 &bed->error));
     return out;
 }
 
 // Device memory with these numbers in the computation dtype.
 static inline void *bed_put(struct bed *bed, const float *numbers, size_t count) {
     void *out = bed_take(bed, count * dtype_size(bed->dtype));
-    must(bed, device_vector_load(bed->device, out, 0, count, numbers, DTYPE_F32, &bed->error));
+    must(bed,
+         device_vector_load(bed->device, out, 0, count, numbers, weight_format_of(DTYPE_F32), &bed->error));
     return out;
 }
 
@@ -180,8 +182,9 @@ static inline float *random_numbers(uint64_t seed, size_t count, float scale, en
 static inline struct device_matrix bed_matrix(struct bed *bed, const float *weights, size_t rows,
                                               size_t columns) {
     struct device_matrix matrix;
-    must(bed, device_matrix_take(bed->device, &matrix, rows, columns, &bed->error));
-    must(bed, device_matrix_load(bed->device, &matrix, 0, rows, weights, DTYPE_F32, &bed->error));
+    must(bed, device_matrix_take(bed->device, &matrix, NULL, rows, columns, &bed->error));
+    must(bed, device_matrix_load(bed->device, &matrix, 0, rows, weights, weight_format_of(DTYPE_F32),
+                                 &bed->error));
     return matrix;
 }
 

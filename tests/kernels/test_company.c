@@ -299,7 +299,8 @@ static void same_rows(struct bed *bed, const struct device_matrix *matrix, unsig
         numbers[k] = -numbers[k - columns / 2];
     }
     for (size_t t = 0; t < PRODUCT_TOKENS; t++) {
-        must(bed, device_vector_load(bed->device, x, t * columns, columns, numbers, DTYPE_F32, &bed->error));
+        must(bed, device_vector_load(bed->device, x, t * columns, columns, numbers,
+                                     weight_format_of(DTYPE_F32), &bed->error));
     }
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         must(bed, device_matmul(bed->device, out, x, matrix, NULL, sizes[i], DEVICE_STORE, &bed->error));

@@ -161,7 +161,8 @@ static void try_layout(struct rig *rig, const struct layout *c) {
     void *device_starts = rig_take(rig, DEVICE_ACTIVATIONS, sizeof starts);
     unsigned char *staging = rig_take(rig, DEVICE_STAGING, sizeof starts + bytes);
     memcpy(staging, starts, sizeof starts);
-    MUST(device_vector_load(rig->device, qkv, 0, tokens * stride, numbers, DTYPE_F32, &rig->error));
+    MUST(device_vector_load(rig->device, qkv, 0, tokens * stride, numbers, weight_format_of(DTYPE_F32),
+                            &rig->error));
     MUST(device_upload(rig->device, device_starts, staging, sizeof starts, &rig->error));
     MUST(device_attention(rig->device, out, qkv, &shape, (struct device_texts){device_starts, starts, TEXTS},
                           NULL, &rig->error));

@@ -48,7 +48,8 @@ static void without_weights(struct rig *rig) {
     rig_reserve(rig);
     struct shape shape = take_shape(rig, ROWS, false);
     const float zeros[ROWS * COLUMNS] = {0};
-    MUST(device_matrix_load(rig->device, &shape.matrix, 0, ROWS, zeros, DTYPE_F32, &rig->error));
+    MUST(device_matrix_load(rig->device, &shape.matrix, 0, ROWS, zeros, weight_format_of(DTYPE_F32),
+                            &rig->error));
     REFUSED(
         device_matmul_tune(rig->device, shape.out, shape.x, &shape.matrix, NULL, DEVICE_STORE, &rig->error),
         STATUS_INTERNAL, "before their weights are there");
@@ -127,7 +128,8 @@ static void timed_in_turn(struct rig *rig) {
     open_shape(rig, DTYPE_F32, &shape);
     struct shape other = take_shape(rig, ROWS, false);
     memset(nan, 0xff, sizeof nan);
-    MUST(device_matrix_load(rig->device, &other.matrix, 0, ROWS, nan, DTYPE_F32, &rig->error));
+    MUST(device_matrix_load(rig->device, &other.matrix, 0, ROWS, nan, weight_format_of(DTYPE_F32),
+                            &rig->error));
     matrices[0] = shape.matrix;
     for (size_t i = 1; i < MATRICES; i++) {
         matrices[i] = other.matrix;
@@ -242,7 +244,7 @@ static void numbers(struct rig *rig) {
     open_shape(rig, DTYPE_F32, &shape);
     tune(rig, &shape, true, DEVICE_ADD);
     tune(rig, &shape, true, DEVICE_STORE);
-    MUST(device_vector_load(rig->device, shape.x, 0, COLUMNS, x, DTYPE_F32, &rig->error));
+    MUST(device_vector_load(rig->device, shape.x, 0, COLUMNS, x, weight_format_of(DTYPE_F32), &rig->error));
     for (int round = 1; round <= 2; round++) { // stored, then added
         MUST(device_matmul(rig->device, shape.out, shape.x, &shape.matrix, shape.bias, 1,
                            round == 1 ? DEVICE_STORE : DEVICE_ADD, &rig->error));

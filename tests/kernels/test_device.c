@@ -135,7 +135,8 @@ static void test_weights_first(void **state) {
     assert_int_equal(device_take(device, DEVICE_WEIGHTS, 768, &weights, &error), STATUS_OK);
     assert_refused(device_take(device, DEVICE_ACTIVATIONS, 1, &a, &error), STATUS_INTERNAL, &error, "0 left");
     const float numbers[4] = {1, 2, 3, 4};
-    assert_int_equal(device_vector_load(device, weights, 0, 4, numbers, DTYPE_F32, &error), STATUS_OK);
+    assert_int_equal(device_vector_load(device, weights, 0, 4, numbers, weight_format_of(DTYPE_F32), &error),
+                     STATUS_OK);
     struct device_plan whole = {
         .bytes = {[DEVICE_WEIGHTS] = 2048, [DEVICE_ACTIVATIONS] = 512, [DEVICE_STAGING] = 512}, .tokens = 1};
     assert_refused(device_reserve(device, &whole, &error), STATUS_INTERNAL, &error, "1024 bytes of weights");
@@ -215,12 +216,12 @@ static void test_wrong_shapes(void **state) {
     int32_t starts[2] = {0, 9};
     const struct device_texts texts = {starts, starts, 1};
     struct device_matrix matrix;
-    assert_refused(device_matrix_take(device, &matrix, 0, 4, error), STATUS_INTERNAL, error, "[0, 4]");
-    assert_refused(device_matrix_take(device, &matrix, SIZE_MAX / 2, 4, error), STATUS_INTERNAL, error,
+    assert_refused(device_matrix_take(device, &matrix, NULL, 0, 4, error), STATUS_INTERNAL, error, "[0, 4]");
+    assert_refused(device_matrix_take(device, &matrix, NULL, SIZE_MAX / 2, 4, error), STATUS_INTERNAL, error,
                    "cannot be held");
-    must(&bed, device_matrix_take(device, &matrix, 3, 4, error));
-    assert_refused(device_matrix_load(device, &matrix, 2, 2, &number, DTYPE_F32, error), STATUS_INTERNAL,
-                   error, "rows 2 + 2 do not fit a matrix of [3, 4]");
+    must(&bed, device_matrix_take(device, &matrix, NULL, 3, 4, error));
+    assert_refused(device_matrix_load(device, &matrix, 2, 2, &number, weight_format_of(DTYPE_F32), error),
+                   STATUS_INTERNAL, error, "rows 2 + 2 do not fit a matrix of [3, 4]");
     struct device_attention shape = {{3, 2, 8}, 1.0f, 0, 8};
     size_t bytes;
     assert_false(device_attention_scratch(device, &shape, &bytes));

@@ -155,12 +155,12 @@ static void parts_of(const char *path, enum dtype dtype, size_t rows, size_t col
         assert_non_null(converted);
         dtype_convert(converted, (enum dtype)format, weights, DTYPE_F32, rows * columns);
         struct device_matrix matrix;
-        must(&bed, device_matrix_take(bed.device, &matrix, rows, columns, &bed.error));
+        must(&bed, device_matrix_take(bed.device, &matrix, NULL, rows, columns, &bed.error));
         for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
             const unsigned char *source = (const unsigned char *)converted;
             source += pieces[i][0] * columns * dtype_size((enum dtype)format);
             must(&bed, device_matrix_load(bed.device, &matrix, pieces[i][0], pieces[i][1], source,
-                                          (enum dtype)format, &bed.error));
+                                          weight_format_of((enum dtype)format), &bed.error));
         }
         must(&bed, device_matmul(bed.device, out, device_x, &matrix, NULL, TOKENS, DEVICE_STORE, &bed.error));
         void *got = bed_bytes(&bed, out, TOKENS * rows * dtype_size(dtype));

@@ -400,8 +400,8 @@ static void load(const char *path, enum dtype dtype) {
             for (int b = 0; b < 2; b++) {
                 float *zeros = calloc(ROOM, sizeof *zeros);
                 void *out = bed_put(beds[b], zeros, ROOM);
-                must(beds[b], device_vector_load(beds[b]->device, out, offset, COUNT - offset, words, source,
-                                                 &beds[b]->error));
+                must(beds[b], device_vector_load(beds[b]->device, out, offset, COUNT - offset, words,
+                                                 weight_format_of(source), &beds[b]->error));
                 numbers[b] = bed_get(beds[b], out, ROOM);
                 free(zeros);
             }
