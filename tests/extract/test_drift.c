@@ -1,7 +1,6 @@
 // The drift detector: its limits one by one, the slow run it was made for, and a simulated machine on which a
 // million healthy batches and a million on machines that others use must not stop a run while real slow-downs
-// must. Times are made up: nothing here is
-// measured.
+// must. Times are made up: nothing here is measured.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
