@@ -110,10 +110,7 @@ static const char *const raises[] = {
 _Static_assert(sizeof raises / sizeof raises[0] == LEDGER_FORMAT - 1, "one step for each format");
 
 static int set_up(struct ledger *ledger, int flags, struct error *err) {
-    int status = file_check_own_database(ledger->path, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(file_check_own_database(ledger->path, err));
     if (sqlite3_open_v2(ledger->path, &ledger->db, flags, NULL) != SQLITE_OK) {
         return ledger->db == NULL ? error_set(err, STATUS_INTERNAL, "out of memory for SQLite")
                                   : ledger_failed(ledger, "cannot be opened", err);
@@ -128,24 +125,19 @@ static int set_up(struct ledger *ledger, int flags, struct error *err) {
 int ledger_connect(struct ledger *ledger, struct error *err) {
     sqlite3_close_v2(ledger->db);
     ledger->db = NULL;
-    int status = set_up(ledger, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_PRIVATECACHE, err);
+    TRY(set_up(ledger, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_PRIVATECACHE, err));
     // DELETE with EXTRA: the folder is synced after the journal is gone, which is what makes a commit survive
     // a power cut.
-    if (status == STATUS_OK) {
-        status = ledger_execute(ledger, "PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA", err);
-    }
-    return status;
+    return ledger_execute(ledger, "PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA", err);
 }
 
 static int check_format(struct ledger *ledger, int64_t *tables, struct error *err) {
     int64_t application = 0;
-    int status = ledger_number(ledger, "SELECT count(*) FROM sqlite_master", tables, err);
-    if (status == STATUS_OK) {
-        status = ledger_number(ledger, "PRAGMA application_id", &application, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_number(ledger, "PRAGMA user_version", &ledger->format, err);
-    }
+    int status;
+    TRY_TO(done, status = ledger_number(ledger, "SELECT count(*) FROM sqlite_master", tables, err));
+    TRY_TO(done, status = ledger_number(ledger, "PRAGMA application_id", &application, err));
+    TRY_TO(done, status = ledger_number(ledger, "PRAGMA user_version", &ledger->format, err));
+done:
     if (status != STATUS_OK || (*tables == 0 && application == 0 && ledger->format == 0)) {
         return status;
     }
@@ -183,12 +175,9 @@ static int raise_format(struct ledger *ledger, bool empty, struct error *err) {
 static int begin_open(struct ledger **out, const char *folder, struct error *err) {
     void *block = NULL;
     *out = NULL;
-    int status = memory_zeroed(&block, 1, sizeof **out, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, 1, sizeof **out, err));
     struct ledger *ledger = block;
-    status = run_folder_file(ledger->path, folder, "ledger.sqlite", err);
+    int status = run_folder_file(ledger->path, folder, "ledger.sqlite", err);
     if (status != STATUS_OK) {
         free(ledger);
         return status;
@@ -202,15 +191,15 @@ static int begin_open(struct ledger **out, const char *folder, struct error *err
 // of one that was lost, and would have every shard swept away as unknown.
 static int refuse_lost_ledger(const char *folder, struct error *err) {
     char shard[RUN_FOLDER_NAME];
-    int status = folder_content_shard(shard, folder, err);
-    if (status == STATUS_OK && shard[0] != 0) {
-        status =
-            error_set(err, STATUS_DATA,
-                      "%s has shards/%s and no record of a run: its ledger.sqlite was lost; put the ledger "
-                      "back, or move the folder away to start anew",
-                      folder, shard);
+    TRY(folder_content_shard(shard, folder, err));
+    if (shard[0] != 0) {
+        return error_set(
+            err, STATUS_DATA,
+            "%s has shards/%s and no record of a run: its ledger.sqlite was lost; put the ledger "
+            "back, or move the folder away to start anew",
+            folder, shard);
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int check_not_lost(struct ledger *ledger, const char *folder, struct error *err) {
@@ -294,11 +283,13 @@ static int take_view(struct ledger *ledger, struct error *err) {
                 "SELECT (SELECT user_version FROM pragma_user_version),"
                 " (SELECT ifnull(max(number), -1) FROM checkpoint),"
                 " (SELECT ifnull(max(number), 0) FROM event), (SELECT ifnull(max(epoch), 0) FROM launch)");
-    int status = query_next(&query, &row, err);
-    if (status == STATUS_OK && row) {
+    int status;
+    TRY_TO(done, status = query_next(&query, &row, err));
+    if (row) {
         ledger->format = query_i64(&query, 0);
         ledger->view = (struct ledger_view){query_i64(&query, 1), query_i64(&query, 2), query_i64(&query, 3)};
     }
+done:
     query_end(&query);
     return status;
 }

@@ -43,13 +43,13 @@ static int hash_rows(struct digest *digest, struct ledger *ledger, const char *s
     if (sqlite3_bind_parameter_count(query.statement) > 0) {
         query_bind_u64(&query, 1, checkpoint);
     }
-    int status = query_next(&query, &row, err);
-    while (status == STATUS_OK && row) {
-        status = hash_row(digest, query.statement, err);
-        if (status == STATUS_OK) {
-            status = query_next(&query, &row, err);
-        }
+    int status;
+    TRY_TO(done, status = query_next(&query, &row, err));
+    while (row) {
+        TRY_TO(done, status = hash_row(digest, query.statement, err));
+        TRY_TO(done, status = query_next(&query, &row, err));
     }
+done:
     query_end(&query);
     return status == STATUS_OK ? digest_number(digest, END_OF_ROWS, err) : status;
 }
@@ -181,8 +181,8 @@ static int read_link(struct ledger *ledger, uint64_t first, struct link *link, b
 static int check_link(struct ledger *ledger, const struct link *link, const char previous[DIGEST_HEX],
                       struct error *err) {
     char hex[DIGEST_HEX];
-    int status = ledger_link(ledger, link->number, previous, hex, err);
-    if (status == STATUS_OK && (!link->sound || strcmp(hex, link->chain) != 0)) {
+    TRY(ledger_link(ledger, link->number, previous, hex, err));
+    if (!link->sound || strcmp(hex, link->chain) != 0) {
         const char *shard = link->shard[0] != 0 ? link->shard
                             : link->number == 0 ? "identity and survey"
                                                 : "no shard";
@@ -190,7 +190,7 @@ static int check_link(struct ledger *ledger, const struct link *link, const char
                          "ledger %s: the rows of checkpoint %llu (%s) are not those that were written",
                          ledger->path, (unsigned long long)link->number, shard);
     }
-    return status;
+    return STATUS_OK;
 }
 
 int ledger_check_tail(struct ledger *ledger, struct error *err) {
@@ -222,16 +222,15 @@ struct stray_rule {
 
 static int check_rules(struct ledger *ledger, const struct stray_rule *rules, size_t count,
                        struct error *err) {
-    int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         int64_t strays = 0;
-        status = ledger_number(ledger, rules[i].sql, &strays, err);
-        if (status == STATUS_OK && strays != 0) {
-            status = error_set(err, STATUS_DATA, "ledger %s: %lld %s", ledger->path, (long long)strays,
-                               rules[i].what);
+        TRY(ledger_number(ledger, rules[i].sql, &strays, err));
+        if (strays != 0) {
+            return error_set(err, STATUS_DATA, "ledger %s: %lld %s", ledger->path, (long long)strays,
+                             rules[i].what);
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 // Every row belongs to a checkpoint that is there; rows of none would escape the links. And an outcome is set

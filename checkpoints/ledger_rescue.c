@@ -82,13 +82,11 @@ static int check_space(const char *path, const char *journal, const char *folder
     uint64_t space = 0;
     uint64_t bytes = 0;
     uint64_t journal_bytes = 0;
-    int status = file_size(path, &bytes, err);
-    if (status == STATUS_OK) {
-        status = file_size(journal, &journal_bytes, err);
-    }
-    if (status == STATUS_OK) {
-        status = file_space(folder, &space, err);
-    }
+    int status;
+    TRY_TO(done, status = file_size(path, &bytes, err));
+    TRY_TO(done, status = file_size(journal, &journal_bytes, err));
+    TRY_TO(done, status = file_space(folder, &space, err));
+done:
     bytes += journal_bytes;
     return status == STATUS_OK && space < bytes
                ? error_set(err, STATUS_WRITE,
@@ -113,13 +111,8 @@ static int copy_pair(const char *path, const char *journal, const char *to, cons
     if (stat(path, &before[0]) != 0 || stat(journal, &before[1]) != 0) {
         return error_set_errno(err, STATUS_DATA, "cannot stat %s and its journal", path);
     }
-    int status = copy_file(path, to, err);
-    if (status == STATUS_OK) {
-        status = copy_file(journal, to_journal, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(copy_file(path, to, err));
+    TRY(copy_file(journal, to_journal, err));
     if (stat(path, &after[0]) != 0 || stat(journal, &after[1]) != 0 || !same_state(&before[0], &after[0]) ||
         !same_state(&before[1], &after[1])) {
         return error_set(err, STATUS_DATA, "%s changed while it was copied: try again", path);

@@ -84,10 +84,11 @@ int ledger_retry_source(struct ledger *ledger, char problems_sha256[DIGEST_HEX],
         return status;
     }
     query_begin(&query, ledger, "SELECT problems_sha256 FROM retry_source ORDER BY checkpoint DESC LIMIT 1");
-    status = query_next(&query, &row, err);
-    if (status == STATUS_OK && row) {
+    TRY_TO(done, status = query_next(&query, &row, err));
+    if (row) {
         query_text(&query, 0, problems_sha256, DIGEST_HEX);
     }
+done:
     query_end(&query);
     return status;
 }
@@ -100,10 +101,12 @@ int ledger_retry_waiting(struct ledger *ledger, uint64_t checkpoint, uint64_t *w
                 "SELECT count(*) FROM retry AS r JOIN problem AS p ON p.ordinal = r.ordinal "
                 "WHERE r.checkpoint = ?1 AND p.checkpoint < ?1");
     query_bind_u64(&query, 1, checkpoint);
-    int status = query_next(&query, &row, err);
-    if (status == STATUS_OK && row) {
+    int status;
+    TRY_TO(done, status = query_next(&query, &row, err));
+    if (row) {
         *waiting = query_u64(&query, 0);
     }
+done:
     query_end(&query);
     return status;
 }
@@ -184,16 +187,15 @@ int ledger_earlier_reasons(struct ledger *ledger, uint64_t ordinal, struct buffe
         "ORDER BY checkpoint");
     query_bind_u64(&query, 1, ordinal);
     query_bind_i64(&query, 2, ledger->view.checkpoint);
-    status = query_next(&query, &row, err);
-    while (status == STATUS_OK && row) {
+    TRY_TO(done, status = query_next(&query, &row, err));
+    while (row) {
         char reason[512];
         query_text(&query, 0, reason, sizeof reason);
         (*count)++;
-        status = buffer_append(reasons, reason, strlen(reason) + 1, err);
-        if (status == STATUS_OK) {
-            status = query_next(&query, &row, err);
-        }
+        TRY_TO(done, status = buffer_append(reasons, reason, strlen(reason) + 1, err));
+        TRY_TO(done, status = query_next(&query, &row, err));
     }
+done:
     query_end(&query);
     return status;
 }

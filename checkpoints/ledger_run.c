@@ -34,13 +34,15 @@ static int read_identity(struct ledger *ledger, struct identity *stored, bool *f
 
 int ledger_identity(struct ledger *ledger, struct identity *stored, bool *found, struct error *err) {
     char problems[DIGEST_HEX];
-    int status = read_identity(ledger, stored, found, err);
-    if (status == STATUS_OK && *found) {
-        status = ledger_retry_source(ledger, problems, err);
+    int status;
+    TRY_TO(done, status = read_identity(ledger, stored, found, err));
+    if (*found) {
+        TRY_TO(done, status = ledger_retry_source(ledger, problems, err));
     }
-    if (status == STATUS_OK && *found && problems[0] != 0) {
-        status = identity_replace(stored, IDENTITY_PROBLEMS, problems, err);
+    if (*found && problems[0] != 0) {
+        TRY_TO(done, status = identity_replace(stored, IDENTITY_PROBLEMS, problems, err));
     }
+done:
     if (status != STATUS_OK) {
         identity_destroy(stored);
         *found = false;
@@ -50,14 +52,11 @@ int ledger_identity(struct ledger *ledger, struct identity *stored, bool *found,
 
 int ledger_set_note(struct ledger *ledger, const char *key, const char *value, struct error *err) {
     struct query query;
-    int status = ledger_transaction(ledger, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(ledger_transaction(ledger, err));
     query_begin(&query, ledger, "INSERT OR REPLACE INTO note(key, value) VALUES(?1, ?2)");
     query_bind_text(&query, 1, key);
     query_bind_text(&query, 2, value);
-    status = query_run(&query, err);
+    int status = query_run(&query, err);
     query_end(&query);
     return ledger_transaction_end(ledger, status, err);
 }
@@ -68,12 +67,14 @@ int ledger_note(struct ledger *ledger, const char *key, struct buffer *value, bo
     *found = false;
     query_begin(&query, ledger, "SELECT value FROM note WHERE key = ?1");
     query_bind_text(&query, 1, key);
-    int status = query_next(&query, found, err);
-    if (status == STATUS_OK && *found) {
+    int status;
+    TRY_TO(done, status = query_next(&query, found, err));
+    if (*found) {
         size_t size;
         const char *bytes = query_bytes(&query, 0, &size);
-        status = buffer_append(value, bytes == NULL ? "" : bytes, size, err);
+        TRY_TO(done, status = buffer_append(value, bytes == NULL ? "" : bytes, size, err));
     }
+done:
     query_end(&query);
     return status;
 }
@@ -145,8 +146,9 @@ int ledger_survey(struct ledger *ledger, struct ledger_survey *survey, bool *fou
         &query, ledger,
         "SELECT problems, texts, tokens, rows, batches, squared_lengths, longest, truncated, problems_sha256 "
         "FROM survey");
-    int status = query_next(&query, found, err);
-    if (status == STATUS_OK && *found) {
+    int status;
+    TRY_TO(done, status = query_next(&query, found, err));
+    if (*found) {
         survey->problems = query_u64(&query, 0);
         survey->texts = query_u64(&query, 1);
         survey->tokens = query_u64(&query, 2);
@@ -157,6 +159,7 @@ int ledger_survey(struct ledger *ledger, struct ledger_survey *survey, bool *fou
         survey->truncated = query_u64(&query, 7);
         query_text(&query, 8, survey->problems_sha256, sizeof survey->problems_sha256);
     }
+done:
     query_end(&query);
     return status;
 }
@@ -164,10 +167,7 @@ int ledger_survey(struct ledger *ledger, struct ledger_survey *survey, bool *fou
 int ledger_launch(struct ledger *ledger, int threads, uint64_t *epoch, struct error *err) {
     struct query query;
     char host[128] = "";
-    int status = ledger_transaction(ledger, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(ledger_transaction(ledger, err));
     gethostname(host, sizeof host - 1);
     query_begin(&query, ledger,
                 "INSERT INTO launch(epoch, started, threads, process, host, worked) VALUES(?1, ?2, ?3, ?4, "
@@ -177,24 +177,19 @@ int ledger_launch(struct ledger *ledger, int threads, uint64_t *epoch, struct er
     query_bind_i64(&query, 3, threads);
     query_bind_i64(&query, 4, getpid());
     query_bind_text(&query, 5, host);
-    status = query_run(&query, err);
+    int status = query_run(&query, err);
     query_end(&query);
-    status = ledger_transaction_end(ledger, status, err);
-    if (status == STATUS_OK) {
-        *epoch = ++ledger->epoch;
-    }
-    return status;
+    TRY(ledger_transaction_end(ledger, status, err));
+    *epoch = ++ledger->epoch;
+    return STATUS_OK;
 }
 
 int ledger_launch_works(struct ledger *ledger, struct error *err) {
     struct query query;
-    int status = ledger_transaction(ledger, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(ledger_transaction(ledger, err));
     query_begin(&query, ledger, "UPDATE launch SET worked = 1 WHERE epoch = ?1");
     query_bind_u64(&query, 1, ledger->epoch);
-    status = query_run(&query, err);
+    int status = query_run(&query, err);
     query_end(&query);
     status = ledger_transaction_end(ledger, status, err);
     ledger->working = status == STATUS_OK;
@@ -203,16 +198,13 @@ int ledger_launch_works(struct ledger *ledger, struct error *err) {
 
 int ledger_launch_end(struct ledger *ledger, int exit_code, const char *reason, struct error *err) {
     struct query query;
-    int status = ledger_transaction(ledger, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(ledger_transaction(ledger, err));
     query_begin(&query, ledger, "UPDATE launch SET ended = ?2, exit_code = ?3, reason = ?4 WHERE epoch = ?1");
     query_bind_u64(&query, 1, ledger->epoch);
     query_bind_i64(&query, 2, clock_unix());
     query_bind_i64(&query, 3, exit_code);
     query_bind_text(&query, 4, reason == NULL ? "" : reason);
-    status = query_run(&query, err);
+    int status = query_run(&query, err);
     query_end(&query);
     return ledger_transaction_end(ledger, status, err);
 }

@@ -89,15 +89,17 @@ static int take_lock(struct run_folder *folder, struct error *err) {
     enum { TRIES = 10 };
     char path[PATH_SIZE];
     bool held = false;
-    int status = run_folder_file(path, folder->path, "lock", err);
+    int status;
+    TRY_TO(done, status = run_folder_file(path, folder->path, "lock", err));
     // verify looks at the lock by taking it for an instant, so one refusal is not yet another runner.
-    for (int i = 0; status == STATUS_OK && !held && i < TRIES; i++) {
+    for (int i = 0; !held && i < TRIES; i++) {
         clock_sleep(i > 0 ? 0.05 : 0);
-        status = file_lock(path, &folder->lock, &held, err);
+        TRY_TO(done, status = file_lock(path, &folder->lock, &held, err));
     }
-    if (status == STATUS_OK && !held) {
+    if (!held) {
         return refuse(folder->path, path, err);
     }
+done:
     if (held) {
         sign(folder->lock);
     }

@@ -128,16 +128,13 @@ int shard_start(struct shard_writer *writer, uint64_t number, struct error *err)
                          (unsigned long long)number);
     }
     char path[PATH_SIZE];
-    int status = run_folder_shard(path, writer->folder, number, false, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(run_folder_shard(path, writer->folder, number, false, err));
     if (snprintf(writer->aside, sizeof writer->aside, "%s.tmp", path) >= (int)sizeof writer->aside) {
         return error_set(err, STATUS_WRITE, "path too long: %.200s", path);
     }
     hdf5_quiet();
     writer->number = number;
-    status = hdf5_create(&writer->file, writer->aside, err);
+    int status = hdf5_create(&writer->file, writer->aside, err);
     writer->open = status == STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < sizeof groups / sizeof groups[0]; i++) {
         status = hdf5_make_group(writer->file, groups[i], err);
@@ -201,19 +198,18 @@ int shard_append(struct shard_writer *writer, const struct shard_batch *batch, s
                          (unsigned long long)batch->number);
     }
     hdf5_quiet();
-    int status = check_batch(batch, err);
-    for (size_t i = 0; status == STATUS_OK && i < batch->problem_count; i++) {
-        status = shard_columns_problem(&writer->columns, writer->file, &batch->problems[i], err);
+    int status;
+    TRY_TO(done, status = check_batch(batch, err));
+    for (size_t i = 0; i < batch->problem_count; i++) {
+        TRY_TO(done,
+               status = shard_columns_problem(&writer->columns, writer->file, &batch->problems[i], err));
     }
-    for (size_t i = 0; status == STATUS_OK && i < batch->row_count; i++) {
-        status = shard_columns_row(&writer->columns, writer->file, &batch->rows[i], err);
+    for (size_t i = 0; i < batch->row_count; i++) {
+        TRY_TO(done, status = shard_columns_row(&writer->columns, writer->file, &batch->rows[i], err));
     }
-    if (status == STATUS_OK) {
-        status = append_latents(writer, batch, err);
-    }
-    if (status == STATUS_OK) {
-        status = shard_columns_batch(&writer->columns, writer->file, batch->number, err);
-    }
+    TRY_TO(done, status = append_latents(writer, batch, err));
+    TRY_TO(done, status = shard_columns_batch(&writer->columns, writer->file, batch->number, err));
+done:
     return status == STATUS_OK ? STATUS_OK : give_up(writer, err);
 }
 

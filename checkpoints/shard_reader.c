@@ -186,26 +186,15 @@ static int check_lengths(const struct shard_reader *reader, enum shard_column fi
 static int check_columns(const struct shard_reader *reader, struct error *err) {
     const struct shard_content *content = &reader->content;
     const size_t *length = reader->length;
-    int status = check_offsets(reader, COLUMN_ID_OFFSET, content->problems, length[COLUMN_ID], err);
-    if (status == STATUS_OK) {
-        status =
-            check_offsets(reader, COLUMN_METADATA_OFFSET, content->problems, length[COLUMN_METADATA], err);
+    TRY(check_offsets(reader, COLUMN_ID_OFFSET, content->problems, length[COLUMN_ID], err));
+    TRY(check_offsets(reader, COLUMN_METADATA_OFFSET, content->problems, length[COLUMN_METADATA], err));
+    TRY(check_offsets(reader, COLUMN_ROW_OFFSET, content->problems, content->rows, err));
+    TRY(check_offsets(reader, COLUMN_BATCH_OFFSET, content->batches, content->problems, err));
+    if (reader->column[COLUMN_TOKEN_IDS] != NULL) {
+        TRY(check_offsets(reader, COLUMN_TOKEN_OFFSET, content->problems, length[COLUMN_TOKEN_IDS], err));
     }
-    if (status == STATUS_OK) {
-        status = check_offsets(reader, COLUMN_ROW_OFFSET, content->problems, content->rows, err);
-    }
-    if (status == STATUS_OK) {
-        status = check_offsets(reader, COLUMN_BATCH_OFFSET, content->batches, content->problems, err);
-    }
-    if (status == STATUS_OK && reader->column[COLUMN_TOKEN_IDS] != NULL) {
-        status = check_offsets(reader, COLUMN_TOKEN_OFFSET, content->problems, length[COLUMN_TOKEN_IDS], err);
-    }
-    if (status == STATUS_OK) {
-        status = check_lengths(reader, COLUMN_TOKEN_COUNT, COLUMN_STEP_COUNT, content->problems, err);
-    }
-    return status == STATUS_OK
-               ? check_lengths(reader, COLUMN_ROW_STEP, COLUMN_ROW_BYTE_END, content->rows, err)
-               : status;
+    TRY(check_lengths(reader, COLUMN_TOKEN_COUNT, COLUMN_STEP_COUNT, content->problems, err));
+    return check_lengths(reader, COLUMN_ROW_STEP, COLUMN_ROW_BYTE_END, content->rows, err);
 }
 
 static int fill_problems(struct shard_reader *reader, struct error *err) {
@@ -303,10 +292,7 @@ static int open_latents(struct shard_reader *reader, size_t layer, struct error 
         return hdf5_fail(err, STATUS_DATA, "no dataset %s", path);
     }
     reader->dataset[layer] = dataset;
-    int status = hdf5_check_storage(dataset, path, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(hdf5_check_storage(dataset, path, err));
     hid_t space = H5Dget_space(dataset);
     hid_t type = H5Dget_type(dataset);
     bool good = space >= 0 && type >= 0 && H5Tequal(type, reader->type) > 0 &&
@@ -341,26 +327,17 @@ static int open_all_latents(struct shard_reader *reader, struct error *err) {
 int shard_reader_open(struct shard_reader **out, const char *path, struct error *err) {
     void *block = NULL;
     *out = NULL;
-    int status = memory_zeroed(&block, 1, sizeof **out, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, 1, sizeof **out, err));
     struct shard_reader *reader = block;
     reader->type = H5I_INVALID_HID;
     hdf5_quiet();
-    status = hdf5_open(&reader->file, path, err);
-    if (status == STATUS_OK) {
-        status = hdf5_check_links(reader->file, err);
-    }
-    if (status == STATUS_OK) {
-        status = read_layout(reader, err);
-    }
-    if (status == STATUS_OK) {
-        status = read_columns(reader, err);
-    }
-    if (status == STATUS_OK) {
-        status = open_all_latents(reader, err);
-    }
+    int status;
+    TRY_TO(done, status = hdf5_open(&reader->file, path, err));
+    TRY_TO(done, status = hdf5_check_links(reader->file, err));
+    TRY_TO(done, status = read_layout(reader, err));
+    TRY_TO(done, status = read_columns(reader, err));
+    TRY_TO(done, status = open_all_latents(reader, err));
+done:
     if (status != STATUS_OK) {
         error_wrap(err, "%s", path);
         shard_reader_close(reader);

@@ -41,44 +41,32 @@ static int write_root_attributes(const struct shard_writer *writer, struct error
 
 static int write_rest(struct shard_writer *writer, struct error *err) {
     const struct shard_layout *layout = writer->layout;
-    int status = shard_columns_finish(&writer->columns, writer->file, err);
-    for (size_t i = 0; status == STATUS_OK && i < layout->layer_count; i++) {
-        status = column_finish(&writer->latents[i], writer->file, err);
-        if (status == STATUS_OK) {
-            status = shard_name_layer(writer->file, writer->latents[i].path, layout->layers[i],
-                                      layout->model_layers, layout->dtype, err);
-        }
-        if (status == STATUS_OK) {
-            status = shard_write_statistics(writer->file, &writer->figures[i], layout->layers[i],
-                                            layout->hidden, err);
-        }
+    TRY(shard_columns_finish(&writer->columns, writer->file, err));
+    for (size_t i = 0; i < layout->layer_count; i++) {
+        TRY(column_finish(&writer->latents[i], writer->file, err));
+        TRY(shard_name_layer(writer->file, writer->latents[i].path, layout->layers[i], layout->model_layers,
+                             layout->dtype, err));
+        TRY(shard_write_statistics(writer->file, &writer->figures[i], layout->layers[i], layout->hidden,
+                                   err));
     }
-    if (status == STATUS_OK) {
-        status = write_root_attributes(writer, err);
+    TRY(write_root_attributes(writer, err));
+    if (H5Fclose(writer->file) < 0) {
+        return hdf5_fail(err, STATUS_WRITE, "cannot close %s", writer->aside);
     }
-    if (status == STATUS_OK && H5Fclose(writer->file) < 0) {
-        status = hdf5_fail(err, STATUS_WRITE, "cannot close %s", writer->aside);
-    }
-    return status;
+    return STATUS_OK;
 }
 
 static int publish(const struct shard_writer *writer, bool partial, struct shard_sealed *sealed,
                    struct error *err) {
     char path[PATH_SIZE];
     run_folder_shard_name(sealed->name, writer->number, partial);
-    int status = run_folder_shard(path, writer->folder, writer->number, partial, err);
+    TRY(run_folder_shard(path, writer->folder, writer->number, partial, err));
     // HDF5 reaches the page cache only. The sync comes first so that the hash is of what the disk took; a
     // sync that failed is final.
-    if (status == STATUS_OK) {
-        status = file_sync(writer->aside, err);
-    }
-    if (status == STATUS_OK) {
-        status = digest_file(writer->aside, sealed->sha256, err);
-    }
-    if (status == STATUS_OK) {
-        status = file_size(writer->aside, &sealed->bytes, err);
-    }
-    return status == STATUS_OK ? file_publish(writer->aside, path, err) : status;
+    TRY(file_sync(writer->aside, err));
+    TRY(digest_file(writer->aside, sealed->sha256, err));
+    TRY(file_size(writer->aside, &sealed->bytes, err));
+    return file_publish(writer->aside, path, err);
 }
 
 int shard_seal(struct shard_writer *writer, bool partial, struct shard_sealed *sealed, struct error *err) {
@@ -87,13 +75,13 @@ int shard_seal(struct shard_writer *writer, bool partial, struct shard_sealed *s
         return error_set(err, STATUS_INTERNAL, "no shard is open to be sealed");
     }
     hdf5_quiet();
-    int status = write_rest(writer, err);
-    if (status == STATUS_OK) {
-        sealed->problems = shard_columns_problems(&writer->columns);
-        sealed->rows = shard_columns_rows(&writer->columns);
-        sealed->tokens = writer->columns.tokens;
-        status = publish(writer, partial, sealed, err);
-    }
+    int status;
+    TRY_TO(done, status = write_rest(writer, err));
+    sealed->problems = shard_columns_problems(&writer->columns);
+    sealed->rows = shard_columns_rows(&writer->columns);
+    sealed->tokens = writer->columns.tokens;
+    TRY_TO(done, status = publish(writer, partial, sealed, err));
+done:
     if (status != STATUS_OK) {
         writer->broken = true;
         return error_wrap(err, "shard %" PRIu64, writer->number);

@@ -74,23 +74,16 @@ static int adopt_layout(struct view *view, const struct shard_reader *reader) {
     for (size_t i = 0; i < content->layer_count; i++) {
         layers[i] = view->layers[i] = content->layers[i];
     }
-    int status = take_statistics_memory(view);
-    if (status == STATUS_OK) {
-        status = hdf5_float_type(&view->type, view->dtype, view->err);
-    }
-    if (status == STATUS_OK) {
-        status = hdf5_set_numbers(view->file, "/", "format_version", HDF5_U32, 0, &version, view->err);
-    }
-    if (status == STATUS_OK) {
-        status = hdf5_set_numbers(view->file, "/", "layers", HDF5_U64, view->layer_count, layers, view->err);
-    }
+    TRY(take_statistics_memory(view));
+    TRY(hdf5_float_type(&view->type, view->dtype, view->err));
+    TRY(hdf5_set_numbers(view->file, "/", "format_version", HDF5_U32, 0, &version, view->err));
+    TRY(hdf5_set_numbers(view->file, "/", "layers", HDF5_U64, view->layer_count, layers, view->err));
     const char *name;
     const char *value = "";
-    for (size_t i = 0; status == STATUS_OK && (name = shard_reader_attribute_at(reader, i, &value)) != NULL;
-         i++) {
-        status = hdf5_set_text(view->file, "/", name, value, view->err);
+    for (size_t i = 0; (name = shard_reader_attribute_at(reader, i, &value)) != NULL; i++) {
+        TRY(hdf5_set_text(view->file, "/", name, value, view->err));
     }
-    return status == STATUS_OK ? buffer_append(&view->token_offset, &zero, sizeof zero, view->err) : status;
+    return buffer_append(&view->token_offset, &zero, sizeof zero, view->err);
 }
 
 static bool same_layout(const struct view *view, const struct shard_content *content) {
@@ -246,67 +239,45 @@ static int write_layers(const struct view *view) {
     const void *fill = view->dtype == DTYPE_F32   ? (const void *)&nan_f32
                        : view->dtype == DTYPE_F16 ? (const void *)&nan_f16
                                                   : (const void *)&nan_bf16;
-    int status = hdf5_make_group(view->file, "/latents", view->err);
-    if (status == STATUS_OK) {
-        status = hdf5_make_group(view->file, "/statistics", view->err);
-    }
-    for (size_t i = 0; status == STATUS_OK && i < view->layer_count; i++) {
+    TRY(hdf5_make_group(view->file, "/latents", view->err));
+    TRY(hdf5_make_group(view->file, "/statistics", view->err));
+    for (size_t i = 0; i < view->layer_count; i++) {
         char path[32];
         snprintf(path, sizeof path, "/latents/hs_%03zu", view->layers[i]);
         const struct mapping mapping = {
             .path = path, .type = view->type, .fill = fill, .width = view->hidden};
-        status = write_virtual(view, &mapping);
-        if (status == STATUS_OK) {
-            status = shard_name_layer(view->file, path, view->layers[i], view->model_layers, view->dtype,
-                                      view->err);
-        }
-        if (status == STATUS_OK) {
-            status = shard_write_statistics(view->file, &view->figures[i], view->layers[i], view->hidden,
-                                            view->err);
-        }
+        TRY(write_virtual(view, &mapping));
+        TRY(shard_name_layer(view->file, path, view->layers[i], view->model_layers, view->dtype, view->err));
+        TRY(shard_write_statistics(view->file, &view->figures[i], view->layers[i], view->hidden, view->err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int write_tokens(const struct view *view) {
     static const int32_t missing = -1;
     const struct mapping mapping = {
         .path = "/tokens/ids", .type = H5T_STD_I32LE, .fill = &missing, .tokens = true};
-    int status = hdf5_make_group(view->file, "/tokens", view->err);
-    if (status == STATUS_OK) {
-        status = write_virtual(view, &mapping);
-    }
-    return status == STATUS_OK
-               ? hdf5_write(view->file, "/tokens/offset", H5T_STD_U64LE,
-                            view->token_offset.size / sizeof(uint64_t), 0, view->token_offset.data, view->err)
-               : status;
+    TRY(hdf5_make_group(view->file, "/tokens", view->err));
+    TRY(write_virtual(view, &mapping));
+    return hdf5_write(view->file, "/tokens/offset", H5T_STD_U64LE, view->token_offset.size / sizeof(uint64_t),
+                      0, view->token_offset.data, view->err);
 }
 
 static int write_file(struct view *view, struct ledger *ledger, const char *aside) {
     hdf5_quiet();
-    int status = hdf5_create(&view->file, aside, view->err);
-    if (status == STATUS_OK) {
-        status = shard_columns_init(&view->columns, false, &view->arena, view->err);
+    TRY(hdf5_create(&view->file, aside, view->err));
+    TRY(shard_columns_init(&view->columns, false, &view->arena, view->err));
+    TRY(shard_columns_start(&view->columns, view->file, view->err));
+    TRY(ledger_each_shard(ledger, add_shard, view, view->err));
+    TRY(shard_columns_finish(&view->columns, view->file, view->err));
+    TRY(write_layers(view));
+    if (view->token_ids) {
+        TRY(write_tokens(view));
     }
-    if (status == STATUS_OK) {
-        status = shard_columns_start(&view->columns, view->file, view->err);
+    if (H5Fclose(view->file) < 0) {
+        return hdf5_fail(view->err, STATUS_WRITE, "cannot close %s", aside);
     }
-    if (status == STATUS_OK) {
-        status = ledger_each_shard(ledger, add_shard, view, view->err);
-    }
-    if (status == STATUS_OK) {
-        status = shard_columns_finish(&view->columns, view->file, view->err);
-    }
-    if (status == STATUS_OK) {
-        status = write_layers(view);
-    }
-    if (status == STATUS_OK && view->token_ids) {
-        status = write_tokens(view);
-    }
-    if (status == STATUS_OK && H5Fclose(view->file) < 0) {
-        status = hdf5_fail(view->err, STATUS_WRITE, "cannot close %s", aside);
-    }
-    return status;
+    return STATUS_OK;
 }
 
 int view_write(const char *folder, struct ledger *ledger, bool *written, struct error *err) {
