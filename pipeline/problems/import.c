@@ -77,14 +77,17 @@ static int judge(const struct import *import, struct error *err) {
 static int import_lines(struct import *import, struct error *err) {
     struct buffer line = {0};
     bool found = true;
-    int status = import->first.size == 0 ? STATUS_OK
-                                         : import_line(import, import->first.data, import->first.size, err);
-    while (status == STATUS_OK && found) {
-        status = lines_next(import->lines, &line, &found, err);
-        if (status == STATUS_OK && found && !json_line_blank(line.data, line.size)) {
-            status = import_line(import, line.data, line.size, err);
+    int status;
+    TRY_TO(done, status = import->first.size == 0
+                              ? STATUS_OK
+                              : import_line(import, import->first.data, import->first.size, err));
+    while (found) {
+        TRY_TO(done, status = lines_next(import->lines, &line, &found, err));
+        if (found && !json_line_blank(line.data, line.size)) {
+            TRY_TO(done, status = import_line(import, line.data, line.size, err));
         }
     }
+done:
     buffer_destroy(&line);
     return status == STATUS_OK ? judge(import, err) : status;
 }
@@ -135,13 +138,15 @@ static int first_object(const struct import *import, json_t **out, struct error 
     if (status != STATUS_OK || *out != NULL || import->is_stream) {
         return status;
     }
-    status = lines_open(&lines, import->path, err);
-    while (status == STATUS_OK && found && *out == NULL) {
-        status = lines_next(lines, &line, &found, err);
-        if (status == STATUS_OK && found) {
-            status = json_line_parse(out, line.data, line.size, lines_number(lines) == 1, what, err);
+    TRY_TO(done, status = lines_open(&lines, import->path, err));
+    while (found && *out == NULL) {
+        TRY_TO(done, status = lines_next(lines, &line, &found, err));
+        if (found) {
+            TRY_TO(done,
+                   status = json_line_parse(out, line.data, line.size, lines_number(lines) == 1, what, err));
         }
     }
+done:
     buffer_destroy(&line);
     lines_close(lines);
     return status;

@@ -217,10 +217,7 @@ static int lock(struct source *source, struct error *err) {
 
 // Opens the file and takes its read lock: from here on no writer can change what the query sees.
 static int begin(struct source *source, const char *database, struct error *err) {
-    int status = file_check_database(database, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(file_check_database(database, err));
     int code =
         sqlite3_open_v2(database, &source->connection, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
     if (source->connection == NULL) {
@@ -234,7 +231,7 @@ static int begin(struct source *source, const char *database, struct error *err)
     if (source->patience.watch != NULL) {
         sqlite3_progress_handler(source->connection, OPERATIONS, look_up, source);
     }
-    status = repeatable_create(&source->repeatable, source->connection, err);
+    int status = repeatable_create(&source->repeatable, source->connection, err);
     return status == STATUS_OK ? lock(source, err) : status;
 }
 
@@ -267,14 +264,11 @@ int source_open(struct source **out, const char *database, const char *query, ui
                 const struct watch *watch, struct error *err) {
     *out = NULL;
     struct source *source = NULL;
-    int status = memory_zeroed((void **)&source, 1, sizeof *source, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed((void **)&source, 1, sizeof *source, err));
     source->limit = limit == 0 ? UINT64_MAX : limit;
     source->asked = clock_seconds();
     source->next_word = FIRST_WORD;
-    status = memory_text(&source->path, database, err);
+    int status = memory_text(&source->path, database, err);
     source->patience = (struct patience){.watch = watch, .path = source->path};
     if (status == STATUS_OK) {
         status = first_bytes_check_file(database, FIRST_BYTES_DATABASE, err);
@@ -323,18 +317,18 @@ const char *source_column_name(const struct source *source, size_t index) {
 int source_column(const struct source *source, const char *name, size_t *index, struct error *err) {
     struct buffer names = {0};
     int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < source->column_count; i++) {
+    for (size_t i = 0; i < source->column_count; i++) {
         if (strcmp(source->columns[i].name, name) == 0) {
             *index = i;
             buffer_destroy(&names);
             return STATUS_OK;
         }
-        status = buffer_printf(&names, err, "%s%s", i == 0 ? "" : ", ", source->columns[i].name);
+        TRY_TO(done,
+               status = buffer_printf(&names, err, "%s%s", i == 0 ? "" : ", ", source->columns[i].name));
     }
-    if (status == STATUS_OK) {
-        status = error_set(err, STATUS_DATA, "%s: the query has no column '%s'; it has %s", source->path,
-                           name, names.data);
-    }
+    TRY_TO(done, status = error_set(err, STATUS_DATA, "%s: the query has no column '%s'; it has %s",
+                                    source->path, name, names.data));
+done:
     buffer_destroy(&names);
     return status;
 }
@@ -424,16 +418,16 @@ int source_rewind(struct source *source, struct error *err) {
 }
 
 int source_skip_to(struct source *source, uint64_t ordinal, struct error *err) {
-    int status = ordinal < source->next ? source_rewind(source, err) : STATUS_OK;
-    while (status == STATUS_OK && source->next < ordinal) {
+    TRY(ordinal < source->next ? source_rewind(source, err) : STATUS_OK);
+    while (source->next < ordinal) {
         bool found;
-        status = step(source, &found, err);
-        if (status == STATUS_OK && !found) {
+        TRY(step(source, &found, err));
+        if (!found) {
             return error_set(err, STATUS_DATA, "%s: the query has only %llu rows; row %llu was looked for",
                              source->path, (unsigned long long)source->next, (unsigned long long)ordinal);
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 // ---- ids ----
@@ -501,14 +495,14 @@ static int check_id(struct source *source, struct id_set *set, const struct row 
                          number, column->name, bad);
     }
     bool is_new = false;
-    int status = id_set_add(set, column->bytes, column->size, &is_new, err);
-    if (status == STATUS_OK && !is_new) {
+    TRY(id_set_add(set, column->bytes, column->size, &is_new, err));
+    if (!is_new) {
         int shown = (int)(column->size < 200 ? column->size : 200);
         return error_set(err, STATUS_DATA,
                          "%s: row %llu of the query: the id '%s' has the value '%.*s' a second time",
                          source->path, number, column->name, shown, column->bytes);
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int check_rows(struct source *source, struct id_set *set, size_t index, struct error *err) {
@@ -532,16 +526,12 @@ static int check_rows(struct source *source, struct id_set *set, size_t index, s
 int source_check_ids(struct source *source, const char *id_column, struct error *err) {
     struct id_set set = {0};
     size_t index = 0;
-    int status = source_column(source, id_column, &index, err);
-    if (status == STATUS_OK) {
-        status = source_rewind(source, err);
-    }
-    if (status == STATUS_OK) {
-        status = id_set_open(&set, err);
-    }
-    if (status == STATUS_OK) {
-        status = check_rows(source, &set, index, err);
-    }
+    int status;
+    TRY_TO(done, status = source_column(source, id_column, &index, err));
+    TRY_TO(done, status = source_rewind(source, err));
+    TRY_TO(done, status = id_set_open(&set, err));
+    TRY_TO(done, status = check_rows(source, &set, index, err));
+done:
     id_set_close(&set);
     return status == STATUS_OK ? source_rewind(source, err) : status;
 }

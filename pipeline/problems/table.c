@@ -80,24 +80,16 @@ static int execute(struct table *table, const char *what, struct error *err, con
 // Remembers a column; its place is the parameter of INSERT.
 static int remember_column(struct table *table, const char *name, struct error *err) {
     size_t count = table->column_count + 1;
-    int status = memory_resize((void **)&table->columns, count, sizeof *table->columns, err);
-    if (status == STATUS_OK) {
-        status = memory_resize((void **)&table->values, count, sizeof *table->values, err);
-    }
-    if (status == STATUS_OK) {
-        status = memory_resize((void **)&table->texts, count, sizeof *table->texts, err);
-    }
-    if (status == STATUS_OK) {
-        status = memory_text(&table->columns[table->column_count], name, err);
-    }
-    if (status == STATUS_OK) {
-        table->values[table->column_count] = NULL;
-        table->texts[table->column_count] = NULL;
-        table->column_count = count;
-        sqlite3_finalize(table->insert);
-        table->insert = NULL;
-    }
-    return status;
+    TRY(memory_resize((void **)&table->columns, count, sizeof *table->columns, err));
+    TRY(memory_resize((void **)&table->values, count, sizeof *table->values, err));
+    TRY(memory_resize((void **)&table->texts, count, sizeof *table->texts, err));
+    TRY(memory_text(&table->columns[table->column_count], name, err));
+    table->values[table->column_count] = NULL;
+    table->texts[table->column_count] = NULL;
+    table->column_count = count;
+    sqlite3_finalize(table->insert);
+    table->insert = NULL;
+    return STATUS_OK;
 }
 
 // SQLite's names differ in more than ASCII case; `hint` is where it probably is (objects of a file look
@@ -195,10 +187,7 @@ static int read_columns(struct table *table, struct error *err) {
 }
 
 static int set_up(struct table *table, struct error *err) {
-    int status = read_columns(table, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(read_columns(table, err));
     if (table->append && table->column_count == 0) {
         return error_set(err, STATUS_DATA, "%s has no table '%s' to append to", table->path, table->name);
     }
@@ -214,8 +203,8 @@ static int set_up(struct table *table, struct error *err) {
                          table->name);
     }
     // No type: a column takes each value as it is, whatever came before it.
-    status = execute(table, "cannot make the table", err, "CREATE TABLE \"%w\" (\"%w\" NOT NULL UNIQUE)",
-                     table->name, table->id);
+    int status = execute(table, "cannot make the table", err, "CREATE TABLE \"%w\" (\"%w\" NOT NULL UNIQUE)",
+                         table->name, table->id);
     return status == STATUS_OK ? remember_column(table, table->id, err) : status;
 }
 
@@ -223,14 +212,11 @@ int table_open(struct table **out, const char *database, bool aside, const char 
                bool append, const struct watch *watch, struct error *err) {
     struct table *table = NULL;
     *out = NULL;
-    int status = memory_zeroed((void **)&table, 1, sizeof *table, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed((void **)&table, 1, sizeof *table, err));
     table->name = name;
     table->id = id;
     table->append = append;
-    status = memory_text(&table->path, database, err);
+    int status = memory_text(&table->path, database, err);
     table->patience = (struct patience){.watch = watch, .path = table->path};
     if (status == STATUS_OK) {
         status = open_connection(table, aside, err);

@@ -13,24 +13,18 @@ static int load_byte_level(struct postprocessor *postprocessor, const json_t *js
     bool prefix = true;
     bool trim = true;
     bool regex = true; // of the pre-tokenizer only
-    int status = component_keys(json, err, "type", "add_prefix_space", "trim_offsets", "use_regex", NULL);
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "add_prefix_space", &prefix, err);
+    TRY(component_keys(json, err, "type", "add_prefix_space", "trim_offsets", "use_regex", NULL));
+    TRY(json_get_boolean(json, "add_prefix_space", &prefix, err));
+    TRY(json_get_boolean(json, "trim_offsets", &trim, err));
+    TRY(json_get_boolean(json, "use_regex", &regex, err));
+    if (trim && postprocessor->trim_offsets) {
+        return error_set(err, STATUS_DATA, "trimming offsets twice is not supported");
     }
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "trim_offsets", &trim, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "use_regex", &regex, err);
-    }
-    if (status == STATUS_OK && trim && postprocessor->trim_offsets) {
-        status = error_set(err, STATUS_DATA, "trimming offsets twice is not supported");
-    }
-    if (status == STATUS_OK && trim) {
+    if (trim) {
         postprocessor->trim_offsets = true;
         postprocessor->add_prefix_space = prefix;
     }
-    return status;
+    return STATUS_OK;
 }
 
 // Appends the ids of a template's special token.

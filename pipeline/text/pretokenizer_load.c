@@ -15,33 +15,22 @@ static int load_steps(struct pretokenizer *pretokenizer, const json_t *json, int
 static int load_sequence(struct pretokenizer *pretokenizer, const json_t *json, int depth,
                          struct error *err) {
     const json_t *list = NULL;
-    int status = component_keys(json, err, "type", "pretokenizers", NULL);
-    if (status == STATUS_OK) {
-        status = component_list(&list, json, "pretokenizers", err);
+    TRY(component_keys(json, err, "type", "pretokenizers", NULL));
+    TRY(component_list(&list, json, "pretokenizers", err));
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        TRY(load_steps(pretokenizer, json_array_get(list, i), depth + 1, err));
     }
-    for (size_t i = 0; status == STATUS_OK && i < json_array_size(list); i++) {
-        status = load_steps(pretokenizer, json_array_get(list, i), depth + 1, err);
-    }
-    return status;
+    return STATUS_OK;
 }
 
 static int load_split(struct pretokenizer_step *step, const json_t *json, struct error *err) {
     static const char *const names[] = {"Removed", "Isolated", "MergedWithPrevious", "MergedWithNext",
                                         "Contiguous"};
     const char *behavior = "";
-    int status = component_keys(json, err, "type", "pattern", "behavior", "invert", NULL);
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "invert", &step->invert, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_get_string(json, "behavior", &behavior, err);
-    }
-    if (status == STATUS_OK) {
-        status = component_pattern(&step->pattern, json, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(component_keys(json, err, "type", "pattern", "behavior", "invert", NULL));
+    TRY(json_get_boolean(json, "invert", &step->invert, err));
+    TRY(json_get_string(json, "behavior", &behavior, err));
+    TRY(component_pattern(&step->pattern, json, err));
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(names[i], behavior) == 0) {
             step->behavior = (enum split_behavior)i;
@@ -87,13 +76,8 @@ static int load_byte_level(struct pretokenizer *pretokenizer, struct pretokenize
 static int metaspace_prefix(struct pretokenizer_step *step, const json_t *json, struct error *err) {
     const char *scheme = "always";
     bool legacy = true;
-    int status = json_get_string(json, "prepend_scheme", &scheme, err);
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "add_prefix_space", &legacy, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(json_get_string(json, "prepend_scheme", &scheme, err));
+    TRY(json_get_boolean(json, "add_prefix_space", &legacy, err));
     static const char *const schemes[] = {"never", "first", "always"}; // in the order of enum prefix_rule
     for (size_t i = 0; i < 3; i++) {
         if (strcmp(scheme, schemes[i]) == 0) {
@@ -139,10 +123,10 @@ static int load_metaspace(struct pretokenizer_step *step, const json_t *json, st
 
 static int load_digits(struct pretokenizer_step *step, const json_t *json, struct error *err) {
     bool individual = false;
-    int status = component_keys(json, err, "type", "individual_digits", NULL);
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "individual_digits", &individual, err);
-    }
+    int status;
+    TRY_TO(done, status = component_keys(json, err, "type", "individual_digits", NULL));
+    TRY_TO(done, status = json_get_boolean(json, "individual_digits", &individual, err));
+done:
     step->behavior = individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS;
     return status;
 }
@@ -166,10 +150,7 @@ static int load_step(struct pretokenizer *pretokenizer, struct pretokenizer_step
 
 static int load_steps(struct pretokenizer *pretokenizer, const json_t *json, int depth, struct error *err) {
     const char *type = NULL;
-    int status = component_type(&type, json, depth, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(component_type(&type, json, depth, err));
     if (strcmp(type, "Sequence") == 0) {
         return load_sequence(pretokenizer, json, depth, err);
     }
@@ -180,7 +161,7 @@ static int load_steps(struct pretokenizer *pretokenizer, const json_t *json, int
         return error_set(err, STATUS_DATA, "%.100s after ByteLevel is not supported", type);
     }
     struct pretokenizer_step *step = &pretokenizer->steps[pretokenizer->count++];
-    status = load_step(pretokenizer, step, type, json, err);
+    int status = load_step(pretokenizer, step, type, json, err);
     return status == STATUS_OK ? status : error_wrap(err, "%.100s", type);
 }
 

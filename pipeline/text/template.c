@@ -6,18 +6,13 @@
 
 static int add_part(struct template *template, const char *text, size_t size, bool is_column,
                     struct error *err) {
-    int status = memory_resize((void **)&template->parts, template->count + 1, sizeof *template->parts, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_resize((void **)&template->parts, template->count + 1, sizeof *template->parts, err));
     struct template_part *part = &template->parts[template->count];
     *part = (struct template_part){.size = size, .is_column = is_column};
-    status = memory_zeroed((void **)&part->text, size + 1, 1, err);
-    if (status == STATUS_OK) {
-        memcpy(part->text, text, size);
-        template->count += 1;
-    }
-    return status;
+    TRY(memory_zeroed((void **)&part->text, size + 1, 1, err));
+    memcpy(part->text, text, size);
+    template->count += 1;
+    return STATUS_OK;
 }
 
 // Place of a byte in characters, from 1, as an editor counts them.

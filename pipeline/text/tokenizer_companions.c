@@ -98,10 +98,10 @@ static json_t *make_entry(const char *text, const json_t *flags, bool normalized
 }
 
 static int append(struct tokens *tokens, const char *text, json_t *entry, struct error *err) {
-    int status = entry == NULL ? out_of_memory(err) : describe(tokens, entry, "adds", err);
-    if (status == STATUS_OK) {
-        status = note_place(tokens, text, json_array_size(tokens->list), err);
-    }
+    int status;
+    TRY_TO(done, status = entry == NULL ? out_of_memory(err) : describe(tokens, entry, "adds", err));
+    TRY_TO(done, status = note_place(tokens, text, json_array_size(tokens->list), err));
+done:
     if (status != STATUS_OK) {
         json_decref(entry);
         return status;
@@ -161,11 +161,10 @@ static int put_special(struct tokens *tokens, const json_t *token, struct error 
 }
 
 static int put_list(struct tokens *tokens, const json_t *list, struct error *err) {
-    int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < json_array_size(list); i++) {
-        status = put_special(tokens, json_array_get(list, i), err);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        TRY(put_special(tokens, json_array_get(list, i), err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 static bool is_token(const json_t *value) {
@@ -429,13 +428,13 @@ static int read_file(json_t **out, const char *folder, const char *name, struct 
     if (status != STATUS_OK || !file_exists(path)) {
         return status;
     }
-    status = json_parse_file(out, path, COMPANION_LIMIT, err);
-    if (status == STATUS_OK && !json_is_object(*out)) {
+    TRY(json_parse_file(out, path, COMPANION_LIMIT, err));
+    if (!json_is_object(*out)) {
         json_decref(*out);
         *out = NULL;
-        status = error_set(err, STATUS_DATA, "%s: not a JSON object", path);
+        return error_set(err, STATUS_DATA, "%s: not a JSON object", path);
     }
-    return status;
+    return STATUS_OK;
 }
 
 // Members of the map win, but for a list of extra special tokens, which follows that of the configuration.
@@ -519,12 +518,11 @@ static void read_facts(struct tokenizer_companions *out, const json_t *config, c
 }
 
 static int index_tokens(struct tokens *tokens, struct error *err) {
-    int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < json_array_size(tokens->list); i++) {
+    for (size_t i = 0; i < json_array_size(tokens->list); i++) {
         const char *text = text_of(json_array_get(tokens->list, i));
-        status = text == NULL ? STATUS_OK : note_place(tokens, text, i, err);
+        TRY(text == NULL ? STATUS_OK : note_place(tokens, text, i, err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 // The older name of extra_special_tokens; what special_tokens_map.json says under it comes later and does not
@@ -583,18 +581,18 @@ int tokenizer_companions_apply(struct tokenizer_companions *out, json_t *root, c
     json_t *config = NULL;
     json_t *list = NULL;
     *out = (struct tokenizer_companions){.add_bos = -1, .add_eos = -1};
-    int status = read_file(&config, folder, "tokenizer_config.json", err);
-    if (status == STATUS_OK && config == NULL) {
+    int status;
+    TRY_TO(done, status = read_file(&config, folder, "tokenizer_config.json", err));
+    if (config == NULL) {
         config = json_object();
-        status = config == NULL ? out_of_memory(err) : STATUS_OK;
+        TRY_TO(done, status = config == NULL ? out_of_memory(err) : STATUS_OK);
     }
-    if (status == STATUS_OK) {
-        read_facts(out, config, folder);
-        status = added_list(&list, root, err);
+    read_facts(out, config, folder);
+    TRY_TO(done, status = added_list(&list, root, err));
+    if (list != NULL) {
+        TRY_TO(done, status = apply(out, list, config, folder, err));
     }
-    if (status == STATUS_OK && list != NULL) {
-        status = apply(out, list, config, folder, err);
-    }
+done:
     json_decref(config);
     return status;
 }
