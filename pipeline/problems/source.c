@@ -236,12 +236,13 @@ static int begin(struct source *source, const char *database, struct error *err)
 }
 
 static int name_columns(struct source *source, struct error *err) {
+    void *block;
     source->column_count = (size_t)sqlite3_column_count(source->statement);
-    int status = memory_zeroed((void **)&source->columns, source->column_count, sizeof *source->columns, err);
-    if (status == STATUS_OK) {
-        status = memory_zeroed((void **)&source->numbers, source->column_count, sizeof *source->numbers, err);
-    }
-    for (size_t i = 0; status == STATUS_OK && i < source->column_count; i++) {
+    TRY(memory_zeroed(&block, source->column_count, sizeof *source->columns, err));
+    source->columns = block;
+    TRY(memory_zeroed(&block, source->column_count, sizeof *source->numbers, err));
+    source->numbers = block;
+    for (size_t i = 0; i < source->column_count; i++) {
         const char *name = sqlite3_column_name(source->statement, (int)i);
         if (name == NULL) {
             return fail(source, SQLITE_NOMEM, "", err);
@@ -253,35 +254,30 @@ static int name_columns(struct source *source, struct error *err) {
                                  name);
             }
         }
-        char *copy = NULL; // SQLite's own copy may move when the statement is prepared anew
-        status = memory_text(&copy, name, err);
+        char *copy; // SQLite's own copy may move when the statement is prepared anew
+        TRY(memory_text(&copy, name, err));
         source->columns[i].name = copy;
     }
-    return status;
+    return STATUS_OK;
 }
 
 int source_open(struct source **out, const char *database, const char *query, uint64_t limit,
                 const struct watch *watch, struct error *err) {
     *out = NULL;
-    struct source *source = NULL;
-    TRY(memory_zeroed((void **)&source, 1, sizeof *source, err));
+    void *block;
+    TRY(memory_zeroed(&block, 1, sizeof **out, err));
+    struct source *source = block;
     source->limit = limit == 0 ? UINT64_MAX : limit;
     source->asked = clock_seconds();
     source->next_word = FIRST_WORD;
-    int status = memory_text(&source->path, database, err);
+    int status;
+    TRY_TO(done, status = memory_text(&source->path, database, err));
     source->patience = (struct patience){.watch = watch, .path = source->path};
-    if (status == STATUS_OK) {
-        status = first_bytes_check_file(database, FIRST_BYTES_DATABASE, err);
-    }
-    if (status == STATUS_OK) {
-        status = begin(source, database, err);
-    }
-    if (status == STATUS_OK) {
-        status = prepare(source, query, err);
-    }
-    if (status == STATUS_OK) {
-        status = name_columns(source, err);
-    }
+    TRY_TO(done, status = first_bytes_check_file(database, FIRST_BYTES_DATABASE, err));
+    TRY_TO(done, status = begin(source, database, err));
+    TRY_TO(done, status = prepare(source, query, err));
+    TRY_TO(done, status = name_columns(source, err));
+done:
     if (status != STATUS_OK) {
         source_close(source);
         return status;

@@ -80,9 +80,15 @@ static int execute(struct table *table, const char *what, struct error *err, con
 // Remembers a column; its place is the parameter of INSERT.
 static int remember_column(struct table *table, const char *name, struct error *err) {
     size_t count = table->column_count + 1;
-    TRY(memory_resize((void **)&table->columns, count, sizeof *table->columns, err));
-    TRY(memory_resize((void **)&table->values, count, sizeof *table->values, err));
-    TRY(memory_resize((void **)&table->texts, count, sizeof *table->texts, err));
+    void *columns = table->columns;
+    TRY(memory_resize(&columns, count, sizeof *table->columns, err));
+    table->columns = columns;
+    void *values = table->values;
+    TRY(memory_resize(&values, count, sizeof *table->values, err));
+    table->values = values;
+    void *texts = table->texts;
+    TRY(memory_resize(&texts, count, sizeof *table->texts, err));
+    table->texts = texts;
     TRY(memory_text(&table->columns[table->column_count], name, err));
     table->values[table->column_count] = NULL;
     table->texts[table->column_count] = NULL;
@@ -210,20 +216,19 @@ static int set_up(struct table *table, struct error *err) {
 
 int table_open(struct table **out, const char *database, bool aside, const char *name, const char *id,
                bool append, const struct watch *watch, struct error *err) {
-    struct table *table = NULL;
+    void *block;
     *out = NULL;
-    TRY(memory_zeroed((void **)&table, 1, sizeof *table, err));
+    TRY(memory_zeroed(&block, 1, sizeof **out, err));
+    struct table *table = block;
     table->name = name;
     table->id = id;
     table->append = append;
-    int status = memory_text(&table->path, database, err);
+    int status;
+    TRY_TO(done, status = memory_text(&table->path, database, err));
     table->patience = (struct patience){.watch = watch, .path = table->path};
-    if (status == STATUS_OK) {
-        status = open_connection(table, aside, err);
-    }
-    if (status == STATUS_OK) {
-        status = set_up(table, err);
-    }
+    TRY_TO(done, status = open_connection(table, aside, err));
+    TRY_TO(done, status = set_up(table, err));
+done:
     if (status != STATUS_OK) {
         table_close(table);
         return status;

@@ -13,10 +13,9 @@ static int add_span(struct span_list *list, size_t start, size_t end, struct err
     }
     if (list->count == list->capacity) {
         size_t capacity = size_max(list->capacity * 2, 16);
-        int status = memory_resize((void **)&list->spans, capacity, sizeof *list->spans, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        void *spans = list->spans;
+        TRY(memory_resize(&spans, capacity, sizeof *list->spans, err));
+        list->spans = spans;
         list->capacity = capacity;
     }
     list->spans[list->count++] = (struct byte_span){.start = (uint32_t)start, .end = (uint32_t)end};
@@ -66,8 +65,9 @@ struct step_pattern {
 
 int step_pattern_compile(struct step_pattern **out, const char *pattern, struct error *err) {
     *out = NULL;
-    struct step_pattern *compiled = NULL;
-    TRY(memory_zeroed((void **)&compiled, 1, sizeof *compiled, err));
+    void *block;
+    TRY(memory_zeroed(&block, 1, sizeof **out, err));
+    struct step_pattern *compiled = block;
     int number;
     PCRE2_SIZE offset;
     // UCP: \s and \d mean Unicode's spaces and digits, as they do in Python's re.

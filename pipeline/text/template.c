@@ -6,10 +6,14 @@
 
 static int add_part(struct template *template, const char *text, size_t size, bool is_column,
                     struct error *err) {
-    TRY(memory_resize((void **)&template->parts, template->count + 1, sizeof *template->parts, err));
+    void *parts = template->parts;
+    TRY(memory_resize(&parts, template->count + 1, sizeof *template->parts, err));
+    template->parts = parts;
     struct template_part *part = &template->parts[template->count];
     *part = (struct template_part){.size = size, .is_column = is_column};
-    TRY(memory_zeroed((void **)&part->text, size + 1, 1, err));
+    void *copy;
+    TRY(memory_zeroed(&copy, size + 1, 1, err));
+    part->text = copy;
     memcpy(part->text, text, size);
     template->count += 1;
     return STATUS_OK;
