@@ -212,36 +212,23 @@ int ledger_open(struct ledger **out, const char *folder, struct error *err) {
     struct ledger *ledger;
     int64_t tables = 0;
     int64_t epoch = 0;
-    int status = begin_open(out, folder, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(begin_open(out, folder, err));
     ledger = *out;
     // Before SQLite makes the file, and drops a journal that lies beside an empty one.
+    int status;
     if (folder_content_lacks_ledger(folder)) {
-        status = refuse_lost_ledger(folder, err);
+        TRY_TO(done, status = refuse_lost_ledger(folder, err));
     }
-    if (status == STATUS_OK) {
-        status = ledger_connect(ledger, err);
+    TRY_TO(done, status = ledger_connect(ledger, err));
+    TRY_TO(done, status = check_format(ledger, &tables, err));
+    if (tables == 0) {
+        TRY_TO(done, status = raise_format(ledger, true, err));
     }
-    if (status == STATUS_OK) {
-        status = check_format(ledger, &tables, err);
-    }
-    if (status == STATUS_OK && tables == 0) {
-        status = raise_format(ledger, true, err);
-    }
-    if (status == STATUS_OK) {
-        status = check_not_lost(ledger, folder, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_check_tail(ledger, err);
-    }
-    if (status == STATUS_OK) {
-        status = raise_format(ledger, false, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_number(ledger, "SELECT ifnull(max(epoch), 0) FROM launch", &epoch, err);
-    }
+    TRY_TO(done, status = check_not_lost(ledger, folder, err));
+    TRY_TO(done, status = ledger_check_tail(ledger, err));
+    TRY_TO(done, status = raise_format(ledger, false, err));
+    TRY_TO(done, status = ledger_number(ledger, "SELECT ifnull(max(epoch), 0) FROM launch", &epoch, err));
+done:
     if (status != STATUS_OK) {
         ledger_close(ledger);
         *out = NULL;
@@ -273,6 +260,11 @@ static int open_past_journal(struct ledger *ledger, struct error *err) {
     return status == STATUS_OK ? probe(ledger, SQLITE_OPEN_READWRITE, err) : status;
 }
 
+static int probe_or_rescue(struct ledger *ledger, struct error *err) {
+    int status = probe(ledger, SQLITE_OPEN_READONLY, err);
+    return status != STATUS_OK && ledger_rescue_needed(ledger) ? open_past_journal(ledger, err) : status;
+}
+
 // One statement, so that the numbers belong to one moment of a running run. What a checkpoint acknowledged
 // never changes: all that a reader is told later is of this moment, without a lock that would keep the runner
 // from its commits.
@@ -297,35 +289,23 @@ done:
 int ledger_open_read(struct ledger **out, const char *folder, struct error *err) {
     struct ledger *ledger;
     int64_t tables = 0;
-    int status = begin_open(out, folder, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(begin_open(out, folder, err));
     ledger = *out;
     ledger->read_only = true;
+    int status;
     if (!file_exists(ledger->path)) {
-        status = error_set(err, STATUS_DATA, "there is no ledger in %s", folder);
-    } else {
-        status = run_folder_check(folder, err);
+        TRY_TO(done, status = error_set(err, STATUS_DATA, "there is no ledger in %s", folder));
     }
-    if (status == STATUS_OK) {
-        status = probe(ledger, SQLITE_OPEN_READONLY, err);
-        if (status != STATUS_OK && ledger_rescue_needed(ledger)) {
-            status = open_past_journal(ledger, err);
-        }
+    TRY_TO(done, status = run_folder_check(folder, err));
+    TRY_TO(done, status = probe_or_rescue(ledger, err));
+    TRY_TO(done, status = check_format(ledger, &tables, err));
+    if (tables == 0) {
+        TRY_TO(done, status = error_set(err, STATUS_DATA, "the ledger in %s is empty: no run has begun there",
+                                        folder));
     }
-    if (status == STATUS_OK) {
-        status = check_format(ledger, &tables, err);
-    }
-    if (status == STATUS_OK && tables == 0) {
-        status = error_set(err, STATUS_DATA, "the ledger in %s is empty: no run has begun there", folder);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_execute(ledger, "PRAGMA query_only = ON", err);
-    }
-    if (status == STATUS_OK) {
-        status = take_view(ledger, err);
-    }
+    TRY_TO(done, status = ledger_execute(ledger, "PRAGMA query_only = ON", err));
+    TRY_TO(done, status = take_view(ledger, err));
+done:
     if (status != STATUS_OK) {
         ledger_close(ledger);
         *out = NULL;

@@ -241,14 +241,12 @@ static int check_finished(struct ledger *ledger, uint64_t retry, struct error *e
 static int close_checkpoint(struct ledger *ledger, uint64_t number, const char previous[DIGEST_HEX],
                             char chain[DIGEST_HEX], struct error *err) {
     struct query query;
-    int status = ledger_link(ledger, number, previous, chain, err);
-    if (status == STATUS_OK) {
-        query_begin(&query, ledger, "UPDATE checkpoint SET chain = ?2 WHERE number = ?1");
-        query_bind_u64(&query, 1, number);
-        query_bind_text(&query, 2, chain);
-        status = query_run(&query, err);
-        query_end(&query);
-    }
+    TRY(ledger_link(ledger, number, previous, chain, err));
+    query_begin(&query, ledger, "UPDATE checkpoint SET chain = ?2 WHERE number = ?1");
+    query_bind_u64(&query, 1, number);
+    query_bind_text(&query, 2, chain);
+    int status = query_run(&query, err);
+    query_end(&query);
     return status;
 }
 
@@ -256,36 +254,22 @@ static int write_rows(struct ledger *ledger, const struct ledger_commit *commit,
                       char chain[DIGEST_HEX], struct error *err) {
     struct last_checkpoint last;
     uint64_t retry = 0;
-    int status = read_last(ledger, &last, err);
-    if (status == STATUS_OK) {
-        status = check_commit(commit, &last, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_retry_number(ledger, &retry, err);
-    }
+    TRY(read_last(ledger, &last, err));
+    TRY(check_commit(commit, &last, err));
+    TRY(ledger_retry_number(ledger, &retry, err));
     *number = last.number + 1;
-    if (status == STATUS_OK) {
-        status = insert_checkpoint(ledger, *number, &commit->position, commit->finished, err);
+    TRY(insert_checkpoint(ledger, *number, &commit->position, commit->finished, err));
+    if (commit->shard != NULL) {
+        TRY(insert_shard(ledger, *number, commit, &last.position, err));
     }
-    if (status == STATUS_OK && commit->shard != NULL) {
-        status = insert_shard(ledger, *number, commit, &last.position, err);
+    TRY(insert_problems(ledger, *number, last.position.shards, retry, commit, err));
+    TRY(insert_batches(ledger, *number, commit, err));
+    TRY(ledger_totals_add(ledger, *number, err));
+    if (commit->finished) {
+        TRY(check_finished(ledger, retry, err));
     }
-    if (status == STATUS_OK) {
-        status = insert_problems(ledger, *number, last.position.shards, retry, commit, err);
-    }
-    if (status == STATUS_OK) {
-        status = insert_batches(ledger, *number, commit, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_totals_add(ledger, *number, err);
-    }
-    if (status == STATUS_OK && commit->finished) {
-        status = check_finished(ledger, retry, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_execute(ledger, "DELETE FROM partial", err);
-    }
-    return status == STATUS_OK ? close_checkpoint(ledger, *number, last.chain, chain, err) : status;
+    TRY(ledger_execute(ledger, "DELETE FROM partial", err));
+    return close_checkpoint(ledger, *number, last.chain, chain, err);
 }
 
 // After a COMMIT that failed: a new connection, and a look whether the transaction is there all the same. The

@@ -43,13 +43,12 @@ struct view {
 
 static int take_statistics_memory(struct view *view) {
     void *block = NULL;
-    int status = memory_zeroed(&block, view->layer_count, sizeof *view->figures, view->err);
+    TRY(memory_zeroed(&block, view->layer_count, sizeof *view->figures, view->err));
     view->figures = block;
-    if (status == STATUS_OK) { // one set more to read each shard's into
-        status = memory_zeroed(&block, (view->layer_count + 1) * 4, view->hidden * sizeof(double), view->err);
-        view->figure_memory = block;
-    }
-    for (size_t i = 0; status == STATUS_OK && i < view->layer_count; i++) {
+    // One set more to read each shard's into.
+    TRY(memory_zeroed(&block, (view->layer_count + 1) * 4, view->hidden * sizeof(double), view->err));
+    view->figure_memory = block;
+    for (size_t i = 0; i < view->layer_count; i++) {
         double *start = view->figure_memory + i * 4 * view->hidden;
         view->figures[i] = (struct statistics){.sum = start,
                                                .sum_of_squares = start + view->hidden,
@@ -57,7 +56,7 @@ static int take_statistics_memory(struct view *view) {
                                                .maximum = start + 3 * view->hidden};
         statistics_reset(&view->figures[i], view->hidden);
     }
-    return status;
+    return STATUS_OK;
 }
 
 // The first shard decides the layout and gives the root's attributes.
@@ -100,10 +99,7 @@ static int add_statistics(struct view *view, struct shard_reader *reader) {
                                     .maximum = memory + 3 * view->hidden};
     for (size_t i = 0; i < view->layer_count; i++) {
         struct statistics *total = &view->figures[i];
-        int status = shard_reader_statistics(reader, i, &part, view->err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(shard_reader_statistics(reader, i, &part, view->err));
         for (size_t j = 0; j < view->hidden; j++) {
             total->sum[j] += part.sum[j];
             total->sum_of_squares[j] += part.sum_of_squares[j];
@@ -117,26 +113,22 @@ static int add_statistics(struct view *view, struct shard_reader *reader) {
 }
 
 static int add_problems(struct view *view, const struct shard_content *content) {
-    int status = STATUS_OK;
     size_t batch = 0;
-    for (size_t i = 0; status == STATUS_OK && i <= content->problems; i++) {
-        for (; status == STATUS_OK && batch < content->batches && content->batch_offset[batch + 1] == i;
-             batch++) {
-            status = shard_columns_batch(&view->columns, view->file, content->batch_number[batch], view->err);
+    for (size_t i = 0; i <= content->problems; i++) {
+        for (; batch < content->batches && content->batch_offset[batch + 1] == i; batch++) {
+            TRY(shard_columns_batch(&view->columns, view->file, content->batch_number[batch], view->err));
         }
-        if (i == content->problems || status != STATUS_OK) {
+        if (i == content->problems) {
             break;
         }
         view->tokens += content->problem[i].token_count;
-        status = shard_columns_problem(&view->columns, view->file, &content->problem[i], view->err);
-        if (status == STATUS_OK) {
-            status = buffer_append(&view->token_offset, &view->tokens, sizeof view->tokens, view->err);
-        }
+        TRY(shard_columns_problem(&view->columns, view->file, &content->problem[i], view->err));
+        TRY(buffer_append(&view->token_offset, &view->tokens, sizeof view->tokens, view->err));
     }
-    for (size_t i = 0; status == STATUS_OK && i < content->rows; i++) {
-        status = shard_columns_row(&view->columns, view->file, &content->row[i], view->err);
+    for (size_t i = 0; i < content->rows; i++) {
+        TRY(shard_columns_row(&view->columns, view->file, &content->row[i], view->err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int add_shard(void *context, const struct ledger_shard *shard) {
@@ -145,14 +137,10 @@ static int add_shard(void *context, const struct ledger_shard *shard) {
     struct shard_reader *reader = NULL;
     struct source *source = &view->sources[view->count];
     snprintf(source->name, sizeof source->name, "shards/%s", shard->sealed.name);
-    int status = run_folder_file(path, view->folder, source->name, view->err);
-    if (status == STATUS_OK) {
-        status = shard_reader_open(&reader, path, view->err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(run_folder_file(path, view->folder, source->name, view->err));
+    TRY(shard_reader_open(&reader, path, view->err));
     const struct shard_content *content = shard_reader_content(reader);
+    int status = STATUS_OK;
     if (view->count == 0) {
         status = adopt_layout(view, reader);
     } else if (!same_layout(view, content)) {
@@ -286,35 +274,24 @@ int view_write(const char *folder, struct ledger *ledger, bool *written, struct 
     struct ledger_totals totals;
     void *block = NULL;
     *written = false;
-    int status = run_folder_file(path, folder, "latents.h5", err);
-    if (status == STATUS_OK) {
-        status = run_folder_file(aside, folder, "latents.h5.tmp", err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_totals(ledger, &totals, err);
-    }
-    if (status != STATUS_OK || totals.shards == 0) {
-        return status;
+    TRY(run_folder_file(path, folder, "latents.h5", err));
+    TRY(run_folder_file(aside, folder, "latents.h5.tmp", err));
+    TRY(ledger_totals(ledger, &totals, err));
+    if (totals.shards == 0) {
+        return STATUS_OK;
     }
     if (totals.shards > VIEW_SHARDS) {
         return file_remove(path, err);
     }
-    status = memory_zeroed(&block, 1, sizeof(struct view), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, 1, sizeof(struct view), err));
     struct view *view = block;
     *view = (struct view){.folder = folder, .err = err, .file = H5I_INVALID_HID, .type = H5I_INVALID_HID};
-    status = arena_create(&view->arena, shard_columns_bytes(false), err);
-    if (status == STATUS_OK) {
-        status = write_file(view, ledger, aside);
-    }
-    if (status == STATUS_OK) {
-        status = file_sync(aside, err);
-    }
-    if (status == STATUS_OK) {
-        status = file_publish(aside, path, err);
-    }
+    int status;
+    TRY_TO(done, status = arena_create(&view->arena, shard_columns_bytes(false), err));
+    TRY_TO(done, status = write_file(view, ledger, aside));
+    TRY_TO(done, status = file_sync(aside, err));
+    TRY_TO(done, status = file_publish(aside, path, err));
+done:
     *written = status == STATUS_OK;
     if (status == STATUS_OK) {
         H5Tclose(view->type);
