@@ -57,7 +57,7 @@ static int create_chunked(struct column *column, hid_t file, struct error *err) 
             H5Dcreate2(file, column->path, column->type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
     }
     if (column->dataset < 0) {
-        TRY_TO(done, status = hdf5_fail(err, STATUS_WRITE, "cannot create the dataset %s", column->path));
+        status = hdf5_fail(err, STATUS_WRITE, "cannot create the dataset %s", column->path);
     }
 done:
     H5Sclose(space);

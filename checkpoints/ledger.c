@@ -294,14 +294,15 @@ int ledger_open_read(struct ledger **out, const char *folder, struct error *err)
     ledger->read_only = true;
     int status;
     if (!file_exists(ledger->path)) {
-        TRY_TO(done, status = error_set(err, STATUS_DATA, "there is no ledger in %s", folder));
+        status = error_set(err, STATUS_DATA, "there is no ledger in %s", folder);
+        goto done;
     }
     TRY_TO(done, status = run_folder_check(folder, err));
     TRY_TO(done, status = probe_or_rescue(ledger, err));
     TRY_TO(done, status = check_format(ledger, &tables, err));
     if (tables == 0) {
-        TRY_TO(done, status = error_set(err, STATUS_DATA, "the ledger in %s is empty: no run has begun there",
-                                        folder));
+        status = error_set(err, STATUS_DATA, "the ledger in %s is empty: no run has begun there", folder);
+        goto done;
     }
     TRY_TO(done, status = ledger_execute(ledger, "PRAGMA query_only = ON", err));
     TRY_TO(done, status = take_view(ledger, err));

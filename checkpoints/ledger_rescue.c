@@ -126,30 +126,20 @@ int ledger_rescue_copy(struct ledger *ledger, struct error *err) {
     char to_journal[PATH_SIZE];
     const char *folder = getenv("TMPDIR");
     folder = folder == NULL ? "/tmp" : folder;
-    int status = journal_path(journal, ledger->path, err);
-    if (status == STATUS_OK) {
-        status = check_space(ledger->path, journal, folder, err);
-    }
-    if (status == STATUS_OK) {
-        status = path_join(ledger->copy, sizeof ledger->copy, folder, "strata-ledger-XXXXXX", err);
-    }
-    if (status == STATUS_OK && mkdtemp(ledger->copy) == NULL) {
-        status = error_set_errno(err, STATUS_WRITE, "cannot make a folder for a copy of %s", ledger->path);
+    TRY(journal_path(journal, ledger->path, err));
+    TRY(check_space(ledger->path, journal, folder, err));
+    TRY(path_join(ledger->copy, sizeof ledger->copy, folder, "strata-ledger-XXXXXX", err));
+    if (mkdtemp(ledger->copy) == NULL) {
+        int status =
+            error_set_errno(err, STATUS_WRITE, "cannot make a folder for a copy of %s", ledger->path);
         ledger->copy[0] = 0;
+        return status;
     }
-    if (status == STATUS_OK) {
-        status = path_join(to, sizeof to, ledger->copy, "ledger.sqlite", err);
-    }
-    if (status == STATUS_OK) {
-        status = journal_path(to_journal, to, err);
-    }
-    if (status == STATUS_OK) {
-        status = copy_pair(ledger->path, journal, to, to_journal, err);
-    }
-    if (status == STATUS_OK) {
-        memcpy(ledger->path, to, sizeof ledger->path);
-    }
-    return status;
+    TRY(path_join(to, sizeof to, ledger->copy, "ledger.sqlite", err));
+    TRY(journal_path(to_journal, to, err));
+    TRY(copy_pair(ledger->path, journal, to, to_journal, err));
+    memcpy(ledger->path, to, sizeof ledger->path);
+    return STATUS_OK;
 }
 
 void ledger_rescue_end(struct ledger *ledger) {

@@ -13,21 +13,21 @@ static int read_identity(struct ledger *ledger, struct identity *stored, bool *f
     *stored = (struct identity){0};
     *found = false;
     query_begin(&query, ledger, "SELECT key, value FROM identity ORDER BY place");
-    int status = query_next(&query, &row, err);
-    while (status == STATUS_OK && row) {
+    int status;
+    TRY_TO(done, status = query_next(&query, &row, err));
+    while (row) {
         size_t size;
         const char *key = query_bytes(&query, 0, &size);
         const char *value = query_bytes(&query, 1, &size);
         if (key == NULL || value == NULL) {
             status = error_set(err, STATUS_DATA, "ledger %s: the identity is damaged", ledger->path);
-            break;
+            goto done;
         }
         *found = true;
-        status = identity_add(stored, key, value, err);
-        if (status == STATUS_OK) {
-            status = query_next(&query, &row, err);
-        }
+        TRY_TO(done, status = identity_add(stored, key, value, err));
+        TRY_TO(done, status = query_next(&query, &row, err));
     }
+done:
     query_end(&query);
     return status;
 }
@@ -113,30 +113,26 @@ static int insert_survey(struct ledger *ledger, const struct ledger_survey *surv
     return status;
 }
 
-int ledger_begin(struct ledger *ledger, const struct identity *identity, const struct ledger_survey *survey,
-                 struct error *err) {
+static int insert_beginning(struct ledger *ledger, const struct identity *identity,
+                            const struct ledger_survey *survey, struct error *err) {
     struct query query;
     char chain[DIGEST_HEX] = "";
-    int status = ledger_transaction(ledger, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = insert_identity(ledger, identity, err);
-    if (status == STATUS_OK) {
-        status = insert_survey(ledger, survey, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_link(ledger, 0, chain, chain, err);
-    }
-    if (status == STATUS_OK) {
-        query_begin(&query, ledger, "INSERT INTO checkpoint VALUES(0, ?1, ?2, 0, 0, 0, 0, 0, ?3)");
-        query_bind_i64(&query, 1, clock_unix());
-        query_bind_u64(&query, 2, ledger->epoch);
-        query_bind_text(&query, 3, chain);
-        status = query_run(&query, err);
-        query_end(&query);
-    }
-    return ledger_transaction_end(ledger, status, err);
+    TRY(insert_identity(ledger, identity, err));
+    TRY(insert_survey(ledger, survey, err));
+    TRY(ledger_link(ledger, 0, chain, chain, err));
+    query_begin(&query, ledger, "INSERT INTO checkpoint VALUES(0, ?1, ?2, 0, 0, 0, 0, 0, ?3)");
+    query_bind_i64(&query, 1, clock_unix());
+    query_bind_u64(&query, 2, ledger->epoch);
+    query_bind_text(&query, 3, chain);
+    int status = query_run(&query, err);
+    query_end(&query);
+    return status;
+}
+
+int ledger_begin(struct ledger *ledger, const struct identity *identity, const struct ledger_survey *survey,
+                 struct error *err) {
+    TRY(ledger_transaction(ledger, err));
+    return ledger_transaction_end(ledger, insert_beginning(ledger, identity, survey, err), err);
 }
 
 int ledger_survey(struct ledger *ledger, struct ledger_survey *survey, bool *found, struct error *err) {

@@ -111,10 +111,9 @@ int ledger_transaction(struct ledger *ledger, struct error *err) {
     int status;
     TRY_TO(done, status = ledger_number(ledger, "SELECT ifnull(max(epoch), 0) FROM launch", &epoch, err));
     if ((uint64_t)epoch != ledger->epoch) {
-        TRY_TO(done,
-               status = error_set(err, STATUS_WRITE,
-                                  "ledger %s: launch %lld has begun since launch %llu; this runner is out",
-                                  ledger->path, (long long)epoch, (unsigned long long)ledger->epoch));
+        status = error_set(err, STATUS_WRITE,
+                           "ledger %s: launch %lld has begun since launch %llu; this runner is out",
+                           ledger->path, (long long)epoch, (unsigned long long)ledger->epoch);
     }
 done:
     if (status != STATUS_OK) {

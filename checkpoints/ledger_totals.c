@@ -183,30 +183,25 @@ int ledger_check_totals(struct ledger *ledger, struct error *err) {
     if (ledger->format < LEDGER_FORMAT_TOTALS) {
         return STATUS_OK;
     }
-    int status = read_checkpoint(ledger, &last, &(struct ledger_totals){0}, err);
-    for (uint64_t number = 1; status == STATUS_OK && number <= last; number++) {
+    TRY(read_checkpoint(ledger, &last, &(struct ledger_totals){0}, err));
+    for (uint64_t number = 1; number <= last; number++) {
         struct ledger_totals part = {0};
         struct ledger_totals kept = {0};
         bool found = false;
-        status = count_one(ledger, number, &part, err);
-        if (status == STATUS_OK) {
-            status = read_kept(ledger, number, &found, &kept, err);
-        }
+        TRY(count_one(ledger, number, &part, err));
+        TRY(read_kept(ledger, number, &found, &kept, err));
         add(&sums, &part);
-        if (status == STATUS_OK && (!found || !same(&sums, &kept))) {
-            status = error_set(err, STATUS_DATA, "ledger %s: the sums kept with checkpoint %llu are %s",
-                               ledger->path, (unsigned long long)number,
-                               found ? "not those of its rows" : "missing");
+        if (!found || !same(&sums, &kept)) {
+            return error_set(err, STATUS_DATA, "ledger %s: the sums kept with checkpoint %llu are %s",
+                             ledger->path, (unsigned long long)number,
+                             found ? "not those of its rows" : "missing");
         }
     }
-    if (status == STATUS_OK) {
-        status = ledger_number(ledger,
-                               "SELECT count(*) FROM total WHERE checkpoint < 1 OR checkpoint > "
-                               "(SELECT ifnull(max(number), 0) FROM checkpoint)",
-                               &strays, err);
-    }
-    return status == STATUS_OK && strays != 0
-               ? error_set(err, STATUS_DATA, "ledger %s: %lld rows of sums belong to no checkpoint",
-                           ledger->path, (long long)strays)
-               : status;
+    TRY(ledger_number(ledger,
+                      "SELECT count(*) FROM total WHERE checkpoint < 1 OR checkpoint > "
+                      "(SELECT ifnull(max(number), 0) FROM checkpoint)",
+                      &strays, err));
+    return strays != 0 ? error_set(err, STATUS_DATA, "ledger %s: %lld rows of sums belong to no checkpoint",
+                                   ledger->path, (long long)strays)
+                       : STATUS_OK;
 }

@@ -135,19 +135,12 @@ int recovery_run(const char *folder, struct ledger *ledger, struct log *log, str
     struct ledger_partial partial = {0};
     struct recovery recovery = {.folder = folder, .log = log, .report = report, .err = err, .partial = ""};
     *report = (struct recovery_report){0};
-    int status = run_folder_file(shards, folder, "shards", err);
-    if (status == STATUS_OK) {
-        status = ledger_each_shard(ledger, check_shard, &recovery, err);
-    }
-    report->shards = recovery.shards;
-    if (status == STATUS_OK) {
-        status = check_partial(&recovery, ledger, &partial);
-    }
-    if (status == STATUS_OK) {
-        status = sweep(&recovery, shards, true);
-    }
-    if (status == STATUS_OK) {
-        status = sweep(&recovery, folder, false);
-    }
-    return status == STATUS_OK ? file_sync_folder(shards, err) : status;
+    TRY(run_folder_file(shards, folder, "shards", err));
+    int status = ledger_each_shard(ledger, check_shard, &recovery, err);
+    report->shards = recovery.shards; // how far it came, also when it failed
+    TRY(status);
+    TRY(check_partial(&recovery, ledger, &partial));
+    TRY(sweep(&recovery, shards, true));
+    TRY(sweep(&recovery, folder, false));
+    return file_sync_folder(shards, err);
 }

@@ -112,14 +112,10 @@ int run_folder_open(struct run_folder *folder, const char *path, bool force, str
     if (snprintf(folder->path, sizeof folder->path, "%s", path) >= (int)sizeof folder->path) {
         return error_set(err, STATUS_WRITE, "the run directory's name is too long: %.200s", path);
     }
-    int status = run_folder_file(shards, path, "shards", err);
-    if (status == STATUS_OK) {
-        status = folder_content_admit(path, err);
-    }
-    if (status == STATUS_OK) {
-        status = file_make_folder(path, err);
-    }
-    const char *network = status == STATUS_OK ? file_network_system(path) : NULL;
+    TRY(run_folder_file(shards, path, "shards", err));
+    TRY(folder_content_admit(path, err));
+    TRY(file_make_folder(path, err));
+    const char *network = file_network_system(path);
     if (network != NULL && !force) {
         return error_set(
             err, STATUS_WRITE,
@@ -127,21 +123,13 @@ int run_folder_open(struct run_folder *folder, const char *path, bool force, str
             "local disk, or force it",
             path, network);
     }
-    if (status == STATUS_OK) {
-        status = take_lock(folder, err);
-    }
-    if (status == STATUS_OK) {
-        status = run_folder_check(path, err);
-    }
-    if (status == STATUS_OK) {
-        status = file_make_folder(shards, err);
-    }
-    if (status == STATUS_OK) {
-        status = file_sync_folder(shards, err);
-    }
-    if (status == STATUS_OK) {
-        status = sync_parents(path, err);
-    }
+    int status;
+    TRY_TO(done, status = take_lock(folder, err));
+    TRY_TO(done, status = run_folder_check(path, err));
+    TRY_TO(done, status = file_make_folder(shards, err));
+    TRY_TO(done, status = file_sync_folder(shards, err));
+    TRY_TO(done, status = sync_parents(path, err));
+done:
     if (status != STATUS_OK) {
         run_folder_close(folder);
     }

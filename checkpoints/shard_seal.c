@@ -10,33 +10,21 @@ static int write_root_attributes(const struct shard_writer *writer, struct error
     const struct shard_layout *layout = writer->layout;
     hid_t file = writer->file;
     const uint32_t version = SHARD_FORMAT;
-    int status = hdf5_set_numbers(file, "/", "format_version", HDF5_U32, 0, &version, err);
-    if (status == STATUS_OK) {
-        status = shard_set_u64(file, "/", "shard", writer->number, err);
-    }
-    if (status == STATUS_OK) {
-        status = shard_set_u64(file, "/", "hidden", layout->hidden, err);
-    }
-    if (status == STATUS_OK) {
-        status = shard_set_u64(file, "/", "model_layers", layout->model_layers, err);
-    }
-    if (status == STATUS_OK) {
-        status = shard_set_u64(file, "/", "layer_count", layout->layer_count, err);
-    }
+    TRY(hdf5_set_numbers(file, "/", "format_version", HDF5_U32, 0, &version, err));
+    TRY(shard_set_u64(file, "/", "shard", writer->number, err));
+    TRY(shard_set_u64(file, "/", "hidden", layout->hidden, err));
+    TRY(shard_set_u64(file, "/", "model_layers", layout->model_layers, err));
+    TRY(shard_set_u64(file, "/", "layer_count", layout->layer_count, err));
     uint64_t layers[SHARD_LAYERS];
     for (size_t i = 0; i < layout->layer_count; i++) {
         layers[i] = layout->layers[i];
     }
-    if (status == STATUS_OK) {
-        status = hdf5_set_numbers(file, "/", "layers", HDF5_U64, layout->layer_count, layers, err);
+    TRY(hdf5_set_numbers(file, "/", "layers", HDF5_U64, layout->layer_count, layers, err));
+    TRY(hdf5_set_text(file, "/", "dtype", dtype_name(layout->dtype), err));
+    for (size_t i = 0; i < layout->attribute_count; i++) {
+        TRY(hdf5_set_text(file, "/", layout->attributes[i].name, layout->attributes[i].value, err));
     }
-    if (status == STATUS_OK) {
-        status = hdf5_set_text(file, "/", "dtype", dtype_name(layout->dtype), err);
-    }
-    for (size_t i = 0; status == STATUS_OK && i < layout->attribute_count; i++) {
-        status = hdf5_set_text(file, "/", layout->attributes[i].name, layout->attributes[i].value, err);
-    }
-    return status;
+    return STATUS_OK;
 }
 
 static int write_rest(struct shard_writer *writer, struct error *err) {
