@@ -129,7 +129,7 @@ int file_append(FILE **out, const char *path, struct error *err) {
     TRY_TO(done, status = open_regular(&descriptor, &info, path, O_RDWR | O_APPEND | O_CREAT, REFUSE_LINKS,
                                        "open", STATUS_WRITE, err));
     if ((*out = fdopen(descriptor, "a+")) == NULL) {
-        TRY_TO(done, status = error_set_errno(err, STATUS_WRITE, "cannot open %s", path));
+        status = error_set_errno(err, STATUS_WRITE, "cannot open %s", path);
     }
 done:
     return keep_or_close(&descriptor, status);

@@ -322,8 +322,8 @@ int source_column(const struct source *source, const char *name, size_t *index, 
         TRY_TO(done,
                status = buffer_printf(&names, err, "%s%s", i == 0 ? "" : ", ", source->columns[i].name));
     }
-    TRY_TO(done, status = error_set(err, STATUS_DATA, "%s: the query has no column '%s'; it has %s",
-                                    source->path, name, names.data));
+    status = error_set(err, STATUS_DATA, "%s: the query has no column '%s'; it has %s", source->path, name,
+                       names.data);
 done:
     buffer_destroy(&names);
     return status;

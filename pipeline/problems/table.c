@@ -152,10 +152,7 @@ static int wait_busy(void *context, int tries) {
 }
 
 static int open_connection(struct table *table, bool aside, struct error *err) {
-    int status = file_check_database(table->path, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(file_check_database(table->path, err));
     int code = sqlite3_open_v2(table->path, &table->connection,
                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     if (table->connection == NULL) {
@@ -166,11 +163,10 @@ static int open_connection(struct table *table, bool aside, struct error *err) {
     }
     sqlite3_busy_handler(table->connection, wait_busy, table);
     if (aside) {
-        status = execute(table, "cannot set up the database", err,
-                         "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF");
+        TRY(execute(table, "cannot set up the database", err,
+                    "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF"));
     }
-    return status == STATUS_OK ? execute(table, "cannot write to the database", err, "BEGIN IMMEDIATE")
-                               : status;
+    return execute(table, "cannot write to the database", err, "BEGIN IMMEDIATE");
 }
 
 // Reads the columns of the table there is; none when there is no such table.
@@ -370,13 +366,14 @@ int table_insert(struct table *table, const json_t *object, bool *taken, char *w
     if (!check_id(table, object, what, what_size)) {
         return STATUS_OK;
     }
-    int status = lay_out(table, object, &good, what, what_size, err);
-    if (status == STATUS_OK && good && table->insert == NULL) {
-        status = prepare_insert(table, err);
+    TRY(lay_out(table, object, &good, what, what_size, err));
+    if (!good) {
+        return STATUS_OK;
     }
-    if (status != STATUS_OK || !good) {
-        return status;
+    if (table->insert == NULL) {
+        TRY(prepare_insert(table, err));
     }
+    int status = STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < table->column_count; i++) {
         status = bind_value(table, i, err);
     }

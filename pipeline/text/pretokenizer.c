@@ -158,40 +158,37 @@ static int split_joined(const struct run *run, size_t at, const struct piece *pi
                         struct error *err) {
     enum split_behavior behavior = run->pretokenizer->steps[at].behavior;
     size_t count = 0;
-    int status = find_parts(run, at, piece, subject, &count, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(find_parts(run, at, piece, subject, &count, err));
     size_t first = 0;
     if (behavior == SPLIT_MERGED_WITH_NEXT) {
         first = join_next(run->scratch->parts[at], count);
     } else if (behavior != SPLIT_REMOVED) {
         count = join_parts(behavior, run->scratch->parts[at], count);
     }
-    for (size_t i = first; i < count && status == STATUS_OK; i++) {
+    for (size_t i = first; i < count; i++) {
         struct split_part part = run->scratch->parts[at][i];
         if (behavior != SPLIT_REMOVED || !part.match) {
-            status = hand_on(run, at, piece, part.from, part.to, err);
+            TRY(hand_on(run, at, piece, part.from, part.to, err));
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int replace_spaces(const struct pretokenizer_step *step, const struct piece *piece,
                           struct aligned_text *out, struct error *err) {
     out->size = 0;
-    int status = aligned_reserve(out, piece->size, err);
+    TRY(aligned_reserve(out, piece->size, err));
     size_t copied = 0;
-    while (status == STATUS_OK && copied < piece->size) {
+    while (copied < piece->size) {
         const char *space = memchr(piece->bytes + copied, ' ', piece->size - copied);
         size_t at = space == NULL ? piece->size : (size_t)(space - piece->bytes);
-        status = aligned_copy(out, piece, copied, at, err);
-        if (status == STATUS_OK && space != NULL) {
-            status = aligned_append(out, step->space, step->space_size, piece_span(piece, at, at + 1), err);
+        TRY(aligned_copy(out, piece, copied, at, err));
+        if (space != NULL) {
+            TRY(aligned_append(out, step->space, step->space_size, piece_span(piece, at, at + 1), err));
         }
         copied = at + 1;
     }
-    return status;
+    return STATUS_OK;
 }
 
 static bool wants_prefix(const struct pretokenizer_step *step, const struct piece *piece) {

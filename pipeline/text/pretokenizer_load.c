@@ -51,26 +51,17 @@ static int load_byte_level(struct pretokenizer *pretokenizer, struct pretokenize
     bool prefix = false;
     bool regex = true;
     bool trim = false; // of the post-processor only
-    int status = component_keys(json, err, "type", "add_prefix_space", "trim_offsets", "use_regex", NULL);
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "add_prefix_space", &prefix, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "use_regex", &regex, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "trim_offsets", &trim, err);
-    }
+    TRY(component_keys(json, err, "type", "add_prefix_space", "trim_offsets", "use_regex", NULL));
+    TRY(json_get_boolean(json, "add_prefix_space", &prefix, err));
+    TRY(json_get_boolean(json, "use_regex", &regex, err));
+    TRY(json_get_boolean(json, "trim_offsets", &trim, err));
     pretokenizer->byte_level = true;
     step->behavior = regex ? SPLIT_ISOLATED : SPLIT_NOTHING;
     step->prefix_rule = prefix ? PREFIX_ALWAYS : PREFIX_NEVER;
-    if (status == STATUS_OK && prefix) {
-        status = set_prefix(step, " ", 1, err);
+    if (prefix) {
+        TRY(set_prefix(step, " ", 1, err));
     }
-    if (status == STATUS_OK && regex) {
-        status = pattern_compile(&step->pattern, GPT2_PATTERN, err);
-    }
-    return status;
+    return regex ? pattern_compile(&step->pattern, GPT2_PATTERN, err) : STATUS_OK;
 }
 
 static int metaspace_prefix(struct pretokenizer_step *step, const json_t *json, struct error *err) {
@@ -94,41 +85,26 @@ static int metaspace_prefix(struct pretokenizer_step *step, const json_t *json, 
 
 static int load_metaspace(struct pretokenizer_step *step, const json_t *json, struct error *err) {
     bool split = true;
-    int status = component_keys(json, err, "type", "replacement", "prepend_scheme", "add_prefix_space",
-                                "split", "str_rep", NULL);
-    if (status == STATUS_OK) {
-        status = component_text(&step->space, &step->space_size, json, "replacement", err);
+    uint32_t code = 0;
+    TRY(component_keys(json, err, "type", "replacement", "prepend_scheme", "add_prefix_space", "split",
+                       "str_rep", NULL));
+    TRY(component_text(&step->space, &step->space_size, json, "replacement", err));
+    if (step->space_size == 0 || utf8_decode(step->space, step->space_size, &code) != step->space_size) {
+        return error_set(err, STATUS_DATA, "replacement is not one character");
     }
-    if (status == STATUS_OK) {
-        uint32_t code = 0;
-        if (step->space_size == 0 || utf8_decode(step->space, step->space_size, &code) != step->space_size) {
-            status = error_set(err, STATUS_DATA, "replacement is not one character");
-        }
-    }
-    if (status == STATUS_OK) {
-        status = metaspace_prefix(step, json, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "split", &split, err);
-    }
-    if (status == STATUS_OK) {
-        status = set_prefix(step, step->space, step->space_size, err);
-    }
+    TRY(metaspace_prefix(step, json, err));
+    TRY(json_get_boolean(json, "split", &split, err));
+    TRY(set_prefix(step, step->space, step->space_size, err));
     step->behavior = split ? SPLIT_MERGED_WITH_NEXT : SPLIT_NOTHING;
-    if (status == STATUS_OK && split) {
-        status = pattern_literal(&step->pattern, step->space, step->space_size, err);
-    }
-    return status;
+    return split ? pattern_literal(&step->pattern, step->space, step->space_size, err) : STATUS_OK;
 }
 
 static int load_digits(struct pretokenizer_step *step, const json_t *json, struct error *err) {
     bool individual = false;
-    int status;
-    TRY_TO(done, status = component_keys(json, err, "type", "individual_digits", NULL));
-    TRY_TO(done, status = json_get_boolean(json, "individual_digits", &individual, err));
-done:
+    TRY(component_keys(json, err, "type", "individual_digits", NULL));
+    TRY(json_get_boolean(json, "individual_digits", &individual, err));
     step->behavior = individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS;
-    return status;
+    return STATUS_OK;
 }
 
 static int load_step(struct pretokenizer *pretokenizer, struct pretokenizer_step *step, const char *type,

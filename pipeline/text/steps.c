@@ -47,7 +47,8 @@ int steps_from_array(const char *json, size_t size, const char *separator, struc
     int status;
     TRY_TO(done, status = json_parse(&array, json, size, "steps", err));
     if (!json_is_array(array)) {
-        TRY_TO(done, status = error_set(err, STATUS_DATA, "steps: not a JSON array of texts"));
+        status = error_set(err, STATUS_DATA, "steps: not a JSON array of texts");
+        goto done;
     }
     for (size_t i = 0; i < json_array_size(array); i++) {
         TRY_TO(done, status = append_step(json_array_get(array, i), i, separator, base, joined, spans, err));

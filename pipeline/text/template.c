@@ -47,20 +47,19 @@ static int parse_column(struct template *template, const char *text, const char 
 static int parse_literal(struct template *template, const char *text, const char *at, const char **next,
                          struct error *err) {
     struct buffer literal = {0};
-    int status = STATUS_OK;
-    while (status == STATUS_OK && *at != 0 && (*at != '{' || at[1] == '{')) {
+    int status;
+    while (*at != 0 && (*at != '{' || at[1] == '{')) {
         if (*at == '}' && at[1] != '}') {
             status = error_set(err, STATUS_JOB,
                                "template, character %zu: this brace was not opened ('}}' is a brace as text)",
                                place(text, at));
-            break;
+            goto done;
         }
-        status = buffer_append(&literal, at, 1, err);
+        TRY_TO(done, status = buffer_append(&literal, at, 1, err));
         at += *at == '{' || *at == '}' ? 2 : 1;
     }
-    if (status == STATUS_OK) {
-        status = add_part(template, literal.data, literal.size, false, err);
-    }
+    TRY_TO(done, status = add_part(template, literal.data, literal.size, false, err));
+done:
     buffer_destroy(&literal);
     *next = at;
     return status;

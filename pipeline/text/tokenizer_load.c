@@ -41,13 +41,9 @@ static int load_vocabulary(struct bpe *bpe, const json_t *model, struct error *e
         }
         highest = id > highest ? id : highest;
     }
-    int status =
-        vocabulary_create(&bpe->vocabulary, json_object_size(vocab), bytes, (size_t)highest + 1, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(vocabulary_create(&bpe->vocabulary, json_object_size(vocab), bytes, (size_t)highest + 1, err));
     json_object_foreach(vocab, text, value) {
-        status =
+        int status =
             vocabulary_add(&bpe->vocabulary, text, strlen(text), (int32_t)json_integer_value(value), err);
         if (status != STATUS_OK) {
             return error_wrap(err, "vocab");
@@ -106,16 +102,15 @@ static int add_merge(struct bpe *bpe, const struct merge_text *merge, uint32_t r
 
 static int load_merges(struct bpe *bpe, const json_t *model, struct error *err) {
     const json_t *merges = NULL;
-    int status = component_list(&merges, model, "merges", err);
-    if (status == STATUS_OK && json_array_size(merges) >= UINT32_MAX) {
-        status = error_set(err, STATUS_DATA, "merges is too long");
+    TRY(component_list(&merges, model, "merges", err));
+    if (json_array_size(merges) >= UINT32_MAX) {
+        return error_set(err, STATUS_DATA, "merges is too long");
     }
-    if (status == STATUS_OK) {
-        status = bpe_create_merges(bpe, json_array_size(merges), err);
-    }
+    TRY(bpe_create_merges(bpe, json_array_size(merges), err));
     struct buffer joined = {0};
     uint32_t rank = 0;
-    for (size_t i = 0; status == STATUS_OK && i < json_array_size(merges); i++) {
+    int status = STATUS_OK;
+    for (size_t i = 0; i < json_array_size(merges); i++) {
         const json_t *json = json_array_get(merges, i);
         // A first line of merges.txt that some converters keep; the library skips it too.
         if (json_is_string(json) && strncmp(json_string_value(json), "#version", 8) == 0) {
@@ -124,10 +119,11 @@ static int load_merges(struct bpe *bpe, const json_t *model, struct error *err) 
         struct merge_text merge;
         if (!read_merge(json, &merge)) {
             status = error_set(err, STATUS_DATA, "merges: number %zu is not a pair of texts", i);
-        } else {
-            status = add_merge(bpe, &merge, rank++, &joined, err);
+            goto done;
         }
+        TRY_TO(done, status = add_merge(bpe, &merge, rank++, &joined, err));
     }
+done:
     buffer_destroy(&joined);
     return status;
 }
@@ -315,25 +311,15 @@ static int load_parts(struct tokenizer *tokenizer, const json_t *root, struct er
     if (!json_is_object(root)) {
         return error_set(err, STATUS_DATA, "not an object");
     }
-    int status = check_version(root, err);
-    if (status == STATUS_OK) {
-        status = normalizer_load(&tokenizer->normalizer, json_member(root, "normalizer"), err);
-    }
-    if (status == STATUS_OK) {
-        status = pretokenizer_load(&tokenizer->pretokenizer, json_member(root, "pre_tokenizer"), err);
-    }
-    if (status == STATUS_OK) {
-        status = postprocessor_load(&tokenizer->postprocessor, json_member(root, "post_processor"), err);
-    }
+    TRY(check_version(root, err));
+    TRY(normalizer_load(&tokenizer->normalizer, json_member(root, "normalizer"), err));
+    TRY(pretokenizer_load(&tokenizer->pretokenizer, json_member(root, "pre_tokenizer"), err));
+    TRY(postprocessor_load(&tokenizer->postprocessor, json_member(root, "post_processor"), err));
     tokenizer->bpe.byte_level = tokenizer->pretokenizer.byte_level;
-    if (status == STATUS_OK) {
-        status = load_model(&tokenizer->bpe, json_member(root, "model"), err);
-    }
-    if (status == STATUS_OK) {
-        status = load_added(tokenizer, root, err);
-    }
+    TRY(load_model(&tokenizer->bpe, json_member(root, "model"), err));
+    TRY(load_added(tokenizer, root, err));
     set_id_limit(tokenizer);
-    return status;
+    return STATUS_OK;
 }
 
 static int fingerprint(char hex[DIGEST_HEX], const char *bytes, size_t size, struct error *err) {
@@ -401,7 +387,8 @@ int tokenizer_load(struct tokenizer **out, const char *path, struct error *err) 
     TRY_TO(done, status = path_folder(folder, sizeof folder, path, err));
     TRY_TO(done, status = file_map(&map, path, err));
     if (map.size > FILE_LIMIT) {
-        TRY_TO(done, status = error_set(err, STATUS_DATA, "%s: larger than %d MiB", path, FILE_LIMIT >> 20));
+        status = error_set(err, STATUS_DATA, "%s: larger than %d MiB", path, FILE_LIMIT >> 20);
+        goto done;
     }
     TRY_TO(done, status = first_bytes_check(map.data, map.size, map.size, path, FIRST_BYTES_JSON, err));
     TRY_TO(done, status = parse(out, (const char *)map.data, map.size, path, folder, err));
