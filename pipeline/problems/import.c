@@ -229,27 +229,20 @@ int import_jsonl(const char *path, const char *database, const struct import_opt
     if (is_new && options->append) {
         return error_set(err, STATUS_DATA, "%s is not there: there is nothing to append to", database);
     }
-    int status = is_new ? STATUS_OK : check_target(database, err);
-    if (status == STATUS_OK) {
-        status = lines_open(&import.lines, path, err);
+    size_t columns = 0;
+    int status;
+    TRY_TO(done, status = is_new ? STATUS_OK : check_target(database, err));
+    TRY_TO(done, status = lines_open(&import.lines, path, err));
+    TRY_TO(done, status = choose_id(&import, database, err));
+    if (is_new) {
+        TRY_TO(done, status = file_remove(aside, err)); // what a killed import left
     }
-    if (status == STATUS_OK) {
-        status = choose_id(&import, database, err);
-    }
-    if (status == STATUS_OK && is_new) {
-        status = file_remove(aside, err); // what a killed import left
-    }
-    if (status == STATUS_OK) {
-        status = table_open(&import.table, is_new ? aside : database, is_new, options->table, import.id,
-                            options->append, options->watch, err);
-    }
-    if (status == STATUS_OK) {
-        status = import_lines(&import, err);
-    }
-    if (status == STATUS_OK) {
-        status = table_commit(import.table, err);
-    }
-    size_t columns = status == STATUS_OK ? table_column_count(import.table) : 0;
+    TRY_TO(done, status = table_open(&import.table, is_new ? aside : database, is_new, options->table,
+                                     import.id, options->append, options->watch, err));
+    TRY_TO(done, status = import_lines(&import, err));
+    TRY_TO(done, status = table_commit(import.table, err));
+    columns = table_column_count(import.table);
+done:
     table_close(import.table);
     lines_close(import.lines);
     buffer_destroy(&import.first);

@@ -557,15 +557,14 @@ static int count_table(struct source *source, const char *name, struct buffer *o
 int source_refuse_empty(struct source *source, struct error *err) {
     struct buffer tables = {0};
     const char *query = sqlite3_sql(source->statement);
-    int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < source->table_count; i++) {
-        status = count_table(source, source->tables[i], &tables, err);
+    int status;
+    for (size_t i = 0; i < source->table_count; i++) {
+        TRY_TO(done, status = count_table(source, source->tables[i], &tables, err));
     }
-    if (status == STATUS_OK) {
-        bool counted = tables.size > 0;
-        status = error_set(err, STATUS_DATA, "%s: the query finds no rows: %.800s%.600s%s", source->path,
-                           query == NULL ? "" : query, counted ? tables.data : "", counted ? ")" : "");
-    }
+    bool counted = tables.size > 0;
+    status = error_set(err, STATUS_DATA, "%s: the query finds no rows: %.800s%.600s%s", source->path,
+                       query == NULL ? "" : query, counted ? tables.data : "", counted ? ")" : "");
+done:
     buffer_destroy(&tables);
     return status;
 }
@@ -573,20 +572,17 @@ int source_refuse_empty(struct source *source, struct error *err) {
 // ---- the problem set's name ----
 
 int source_digest_row(struct digest *digest, const struct row *row, struct error *err) {
-    int status = STATUS_OK;
     if (row->ordinal == 0) { // the columns' names belong to the set, once
-        status = digest_number(digest, row->column_count, err);
-        for (size_t i = 0; status == STATUS_OK && i < row->column_count; i++) {
-            status = digest_field(digest, row->columns[i].name, strlen(row->columns[i].name), err);
+        TRY(digest_number(digest, row->column_count, err));
+        for (size_t i = 0; i < row->column_count; i++) {
+            TRY(digest_field(digest, row->columns[i].name, strlen(row->columns[i].name), err));
         }
     }
-    for (size_t i = 0; status == STATUS_OK && i < row->column_count; i++) {
-        status = digest_number(digest, row->columns[i].type, err);
-        if (status == STATUS_OK) {
-            status = digest_field(digest, row->columns[i].bytes, row->columns[i].size, err);
-        }
+    for (size_t i = 0; i < row->column_count; i++) {
+        TRY(digest_number(digest, row->columns[i].type, err));
+        TRY(digest_field(digest, row->columns[i].bytes, row->columns[i].size, err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 const char *source_library(void) {

@@ -203,32 +203,23 @@ static int run_step(const struct run *run, size_t at, const struct piece *whole,
     const struct pretokenizer_step *step = &run->pretokenizer->steps[at];
     struct pretokenizer_scratch *scratch = run->scratch;
     struct piece piece = *whole;
-    int status = STATUS_OK;
     if (step->space != NULL) {
-        status = replace_spaces(step, &piece, &scratch->spaced[at], err);
+        TRY(replace_spaces(step, &piece, &scratch->spaced[at], err));
         piece = aligned_piece(&scratch->spaced[at]);
     }
-    if (status == STATUS_OK && wants_prefix(step, &piece)) {
+    if (wants_prefix(step, &piece)) {
         struct aligned_text *text = &scratch->prefixed[at];
         text->size = 0;
-        status = aligned_append(text, step->prefix, step->prefix_size, piece_span(&piece, 0, 1), err);
-        if (status == STATUS_OK) {
-            status = aligned_copy(text, &piece, 0, piece.size, err);
-        }
+        TRY(aligned_append(text, step->prefix, step->prefix_size, piece_span(&piece, 0, 1), err));
+        TRY(aligned_copy(text, &piece, 0, piece.size, err));
         piece = aligned_piece(text);
-    }
-    if (status != STATUS_OK) {
-        return status;
     }
     if (step->behavior == SPLIT_NOTHING) {
         return hand_on(run, at, &piece, 0, piece.size, err);
     }
     const char *subject = piece.bytes;
     if (step->pattern != NULL) {
-        status = pattern_subject(&subject, piece.bytes, piece.size, &scratch->subjects[at], err);
-    }
-    if (status != STATUS_OK) {
-        return status;
+        TRY(pattern_subject(&subject, piece.bytes, piece.size, &scratch->subjects[at], err));
     }
     bool isolated = step->behavior == SPLIT_ISOLATED;
     return isolated ? split_isolated(run, at, &piece, subject, err)
