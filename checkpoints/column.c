@@ -49,17 +49,17 @@ static int create_chunked(struct column *column, hid_t file, struct error *err) 
     hsize_t chunk[2] = {column->chunk, column->width};
     hid_t plist;
     hid_t space = H5I_INVALID_HID;
-    int status = hdf5_dataset_plist(&plist, err);
-    if (status == STATUS_OK) {
-        space = H5Screate_simple(rank, dims, limits);
-        if (space >= 0 && H5Pset_chunk(plist, rank, chunk) >= 0) {
-            column->dataset =
-                H5Dcreate2(file, column->path, column->type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
-        }
-        if (column->dataset < 0) {
-            status = hdf5_fail(err, STATUS_WRITE, "cannot create the dataset %s", column->path);
-        }
+    int status;
+    TRY_TO(done, status = hdf5_dataset_plist(&plist, err));
+    space = H5Screate_simple(rank, dims, limits);
+    if (space >= 0 && H5Pset_chunk(plist, rank, chunk) >= 0) {
+        column->dataset =
+            H5Dcreate2(file, column->path, column->type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
     }
+    if (column->dataset < 0) {
+        status = hdf5_fail(err, STATUS_WRITE, "cannot create the dataset %s", column->path);
+    }
+done:
     H5Sclose(space);
     H5Pclose(plist);
     return status;
@@ -69,10 +69,7 @@ static int create_chunked(struct column *column, hid_t file, struct error *err) 
 // gets a whole chunk of the size the dataset was made with.
 static int write_chunk(struct column *column, hid_t file, const unsigned char *chunk, size_t rows,
                        struct error *err) {
-    int status = column->dataset < 0 ? create_chunked(column, file, err) : STATUS_OK;
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(column->dataset < 0 ? create_chunked(column, file, err) : STATUS_OK);
     hsize_t extent[2] = {column->written + rows, column->width};
     hsize_t place[2] = {column->written, 0};
     if (H5Dset_extent(column->dataset, extent) < 0 ||

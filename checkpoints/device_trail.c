@@ -18,10 +18,7 @@ static int add(struct device_trail *trail, uint64_t first_batch, const char *ide
     if (length >= DEVICE_TRAIL_IDENTITY) {
         return error_set(err, STATUS_DATA, "a device's identity of %zu bytes is too long", length);
     }
-    int status = memory_resize(&grown, trail->count + 1, sizeof *trail->entries, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_resize(&grown, trail->count + 1, sizeof *trail->entries, err));
     trail->entries = grown;
     struct device_trail_entry *entry = &trail->entries[trail->count++];
     *entry = (struct device_trail_entry){.first_batch = first_batch};
@@ -50,20 +47,20 @@ int device_trail_read(struct device_trail *trail, struct ledger *ledger, struct 
     struct buffer note = {0};
     bool found = false;
     *trail = (struct device_trail){0};
-    int status = ledger_identity(ledger, &identity, &found, err);
+    int status;
+    TRY_TO(done, status = ledger_identity(ledger, &identity, &found, err));
     const char *first = identity_get(&identity, "device.identity");
-    if (status == STATUS_OK && first != NULL) {
-        status = add(trail, 0, first, strlen(first), err);
+    if (first != NULL) {
+        TRY_TO(done, status = add(trail, 0, first, strlen(first), err));
     }
-    if (status == STATUS_OK && first != NULL) {
-        status = ledger_note(ledger, TRAIL_NOTE, &note, &found, err);
+    if (first != NULL) {
+        TRY_TO(done, status = ledger_note(ledger, TRAIL_NOTE, &note, &found, err));
     }
-    if (status == STATUS_OK && note.size > 0) {
-        status = buffer_append(&note, "", 1, err);
-        if (status == STATUS_OK) {
-            status = read_lines(trail, note.data, err);
-        }
+    if (note.size > 0) {
+        TRY_TO(done, status = buffer_append(&note, "", 1, err));
+        TRY_TO(done, status = read_lines(trail, note.data, err));
     }
+done:
     buffer_destroy(&note);
     identity_destroy(&identity);
     return status;
@@ -98,20 +95,19 @@ int device_trail_follow(struct device_trail *trail, uint64_t first_batch, const 
 }
 
 int device_trail_text(const struct device_trail *trail, struct buffer *out, struct error *err) {
-    int status = STATUS_OK;
-    for (size_t i = 1; status == STATUS_OK && i < trail->count; i++) {
-        status = buffer_printf(out, err, "%" PRIu64 " %s\n", trail->entries[i].first_batch,
-                               trail->entries[i].identity);
+    for (size_t i = 1; i < trail->count; i++) {
+        TRY(buffer_printf(out, err, "%" PRIu64 " %s\n", trail->entries[i].first_batch,
+                          trail->entries[i].identity));
     }
-    return status;
+    return STATUS_OK;
 }
 
 int device_trail_write(const struct device_trail *trail, struct ledger *ledger, struct error *err) {
     struct buffer text = {0};
-    int status = device_trail_text(trail, &text, err);
-    if (status == STATUS_OK) {
-        status = ledger_set_note(ledger, TRAIL_NOTE, text.size == 0 ? "" : text.data, err);
-    }
+    int status;
+    TRY_TO(done, status = device_trail_text(trail, &text, err));
+    TRY_TO(done, status = ledger_set_note(ledger, TRAIL_NOTE, text.size == 0 ? "" : text.data, err));
+done:
     buffer_destroy(&text);
     return status;
 }
@@ -127,19 +123,18 @@ bool device_trail_changed(const struct device_trail *trail) {
 }
 
 int device_trail_describe(const struct device_trail *trail, struct buffer *out, struct error *err) {
-    int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < trail->count; i++) {
+    for (size_t i = 0; i < trail->count; i++) {
         const struct device_trail_entry *entry = &trail->entries[i];
         char path[DEVICE_TRAIL_PATH];
         if (is_empty(trail, i)) {
             continue;
         }
         device_trail_path(entry->identity, path);
-        status = entry->first_batch == 0
-                     ? buffer_printf(out, err, "%s", path)
-                     : buffer_printf(out, err, ", %s from batch %" PRIu64, path, entry->first_batch);
+        TRY(entry->first_batch == 0
+                ? buffer_printf(out, err, "%s", path)
+                : buffer_printf(out, err, ", %s from batch %" PRIu64, path, entry->first_batch));
     }
-    return status;
+    return STATUS_OK;
 }
 
 // The word "path=NAME": where its name begins, and its length; NULL without one.

@@ -100,10 +100,10 @@ bool folder_content_lacks_ledger(const char *folder) {
 int folder_content_shard(char name[RUN_FOLDER_NAME], const char *folder, struct error *err) {
     char path[PATH_SIZE];
     struct listing shards = {.in_shards = true};
-    int status = run_folder_file(path, folder, "shards", err);
-    if (status == STATUS_OK) {
-        status = look(&shards, path, is_kept, err);
-    }
+    int status;
+    TRY_TO(done, status = run_folder_file(path, folder, "shards", err));
+    TRY_TO(done, status = look(&shards, path, is_kept, err));
+done:
     snprintf(name, RUN_FOLDER_NAME, "%.*s", RUN_FOLDER_NAME - 1, shards.found);
     return status;
 }

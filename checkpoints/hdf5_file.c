@@ -98,16 +98,13 @@ done:
 
 int hdf5_open(hid_t *file, const char *path, struct error *err) {
     *file = H5I_INVALID_HID;
-    int status = file_check_own(path, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(file_check_own(path, err));
     hid_t access = access_plist();
     if (access < 0) {
         return hdf5_fail(err, STATUS_INTERNAL, "cannot prepare to read %s", path);
     }
     *file = H5Fopen(path, H5F_ACC_RDONLY, access);
-    status = *file < 0 ? hdf5_fail(err, STATUS_DATA, "cannot open %s", path) : STATUS_OK;
+    int status = *file < 0 ? hdf5_fail(err, STATUS_DATA, "cannot open %s", path) : STATUS_OK;
     H5Pclose(access);
     return status;
 }

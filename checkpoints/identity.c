@@ -11,17 +11,14 @@ int identity_add(struct identity *identity, const char *key, const char *value, 
         return error_set(err, STATUS_INTERNAL, "the identity has two values for %s", key);
     }
     void *grown = identity->entries;
-    int status = memory_resize(&grown, identity->count + 1, sizeof *identity->entries, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_resize(&grown, identity->count + 1, sizeof *identity->entries, err));
     identity->entries = grown;
     struct identity_entry *entry = &identity->entries[identity->count];
     *entry = (struct identity_entry){0};
-    status = memory_text(&entry->key, key, err);
-    if (status == STATUS_OK) {
-        status = memory_text(&entry->value, value, err);
-    }
+    int status;
+    TRY_TO(done, status = memory_text(&entry->key, key, err));
+    TRY_TO(done, status = memory_text(&entry->value, value, err));
+done:
     if (status != STATUS_OK) {
         free(entry->key);
         return status;
@@ -71,25 +68,20 @@ static int by_key(const void *left, const void *right) {
 int identity_hash(const struct identity *identity, char hex[DIGEST_HEX], struct error *err) {
     struct digest *digest = NULL;
     void *block = NULL;
-    int status = memory_zeroed(&block, identity->count, sizeof *identity->entries, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, identity->count, sizeof *identity->entries, err));
     struct identity_entry *sorted = block;
     if (identity->count > 0) {
         memcpy(sorted, identity->entries, identity->count * sizeof *sorted);
         qsort(sorted, identity->count, sizeof *sorted, by_key);
     }
-    status = digest_create(&digest, err);
-    for (size_t i = 0; status == STATUS_OK && i < identity->count; i++) {
-        status = digest_field(digest, sorted[i].key, strlen(sorted[i].key), err);
-        if (status == STATUS_OK) {
-            status = digest_field(digest, sorted[i].value, strlen(sorted[i].value), err);
-        }
+    int status;
+    TRY_TO(done, status = digest_create(&digest, err));
+    for (size_t i = 0; i < identity->count; i++) {
+        TRY_TO(done, status = digest_field(digest, sorted[i].key, strlen(sorted[i].key), err));
+        TRY_TO(done, status = digest_field(digest, sorted[i].value, strlen(sorted[i].value), err));
     }
-    if (status == STATUS_OK) {
-        status = digest_finish(digest, hex, err);
-    }
+    TRY_TO(done, status = digest_finish(digest, hex, err));
+done:
     digest_destroy(digest);
     free(block);
     return status;
@@ -105,11 +97,10 @@ static int describe(struct buffer *lines, const char *key, const char *stored, c
                                  now == NULL ? ", now missing" : ", now '",
                                  now == NULL ? "" : now,
                                  now == NULL ? "" : "'"};
-    int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < sizeof parts / sizeof parts[0]; i++) {
-        status = printable_append(lines, parts[i], err);
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        TRY(printable_append(lines, parts[i], err));
     }
-    return status == STATUS_OK ? buffer_append(lines, "\n", 1, err) : status;
+    return buffer_append(lines, "\n", 1, err);
 }
 
 int identity_compare(const struct identity *stored, const struct identity *now, struct buffer *lines,

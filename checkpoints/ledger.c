@@ -110,10 +110,7 @@ static const char *const raises[] = {
 _Static_assert(sizeof raises / sizeof raises[0] == LEDGER_FORMAT - 1, "one step for each format");
 
 static int set_up(struct ledger *ledger, int flags, struct error *err) {
-    int status = file_check_own_database(ledger->path, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(file_check_own_database(ledger->path, err));
     if (sqlite3_open_v2(ledger->path, &ledger->db, flags, NULL) != SQLITE_OK) {
         return ledger->db == NULL ? error_set(err, STATUS_INTERNAL, "out of memory for SQLite")
                                   : ledger_failed(ledger, "cannot be opened", err);
@@ -128,24 +125,19 @@ static int set_up(struct ledger *ledger, int flags, struct error *err) {
 int ledger_connect(struct ledger *ledger, struct error *err) {
     sqlite3_close_v2(ledger->db);
     ledger->db = NULL;
-    int status = set_up(ledger, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_PRIVATECACHE, err);
+    TRY(set_up(ledger, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_PRIVATECACHE, err));
     // DELETE with EXTRA: the folder is synced after the journal is gone, which is what makes a commit survive
     // a power cut.
-    if (status == STATUS_OK) {
-        status = ledger_execute(ledger, "PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA", err);
-    }
-    return status;
+    return ledger_execute(ledger, "PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA", err);
 }
 
 static int check_format(struct ledger *ledger, int64_t *tables, struct error *err) {
     int64_t application = 0;
-    int status = ledger_number(ledger, "SELECT count(*) FROM sqlite_master", tables, err);
-    if (status == STATUS_OK) {
-        status = ledger_number(ledger, "PRAGMA application_id", &application, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_number(ledger, "PRAGMA user_version", &ledger->format, err);
-    }
+    int status;
+    TRY_TO(done, status = ledger_number(ledger, "SELECT count(*) FROM sqlite_master", tables, err));
+    TRY_TO(done, status = ledger_number(ledger, "PRAGMA application_id", &application, err));
+    TRY_TO(done, status = ledger_number(ledger, "PRAGMA user_version", &ledger->format, err));
+done:
     if (status != STATUS_OK || (*tables == 0 && application == 0 && ledger->format == 0)) {
         return status;
     }
@@ -183,12 +175,9 @@ static int raise_format(struct ledger *ledger, bool empty, struct error *err) {
 static int begin_open(struct ledger **out, const char *folder, struct error *err) {
     void *block = NULL;
     *out = NULL;
-    int status = memory_zeroed(&block, 1, sizeof **out, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, 1, sizeof **out, err));
     struct ledger *ledger = block;
-    status = run_folder_file(ledger->path, folder, "ledger.sqlite", err);
+    int status = run_folder_file(ledger->path, folder, "ledger.sqlite", err);
     if (status != STATUS_OK) {
         free(ledger);
         return status;
@@ -202,15 +191,15 @@ static int begin_open(struct ledger **out, const char *folder, struct error *err
 // of one that was lost, and would have every shard swept away as unknown (invariant 8).
 static int refuse_lost_ledger(const char *folder, struct error *err) {
     char shard[RUN_FOLDER_NAME];
-    int status = folder_content_shard(shard, folder, err);
-    if (status == STATUS_OK && shard[0] != 0) {
-        status =
-            error_set(err, STATUS_DATA,
-                      "%s has shards/%s and no record of a run: its ledger.sqlite was lost; put the ledger "
-                      "back, or move the folder away to start anew",
-                      folder, shard);
+    TRY(folder_content_shard(shard, folder, err));
+    if (shard[0] != 0) {
+        return error_set(
+            err, STATUS_DATA,
+            "%s has shards/%s and no record of a run: its ledger.sqlite was lost; put the ledger "
+            "back, or move the folder away to start anew",
+            folder, shard);
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int check_not_lost(struct ledger *ledger, const char *folder, struct error *err) {
@@ -223,36 +212,23 @@ int ledger_open(struct ledger **out, const char *folder, struct error *err) {
     struct ledger *ledger;
     int64_t tables = 0;
     int64_t epoch = 0;
-    int status = begin_open(out, folder, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(begin_open(out, folder, err));
     ledger = *out;
     // Before SQLite makes the file, and drops a journal that lies beside an empty one.
+    int status;
     if (folder_content_lacks_ledger(folder)) {
-        status = refuse_lost_ledger(folder, err);
+        TRY_TO(done, status = refuse_lost_ledger(folder, err));
     }
-    if (status == STATUS_OK) {
-        status = ledger_connect(ledger, err);
+    TRY_TO(done, status = ledger_connect(ledger, err));
+    TRY_TO(done, status = check_format(ledger, &tables, err));
+    if (tables == 0) {
+        TRY_TO(done, status = raise_format(ledger, true, err));
     }
-    if (status == STATUS_OK) {
-        status = check_format(ledger, &tables, err);
-    }
-    if (status == STATUS_OK && tables == 0) {
-        status = raise_format(ledger, true, err);
-    }
-    if (status == STATUS_OK) {
-        status = check_not_lost(ledger, folder, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_check_tail(ledger, err);
-    }
-    if (status == STATUS_OK) {
-        status = raise_format(ledger, false, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_number(ledger, "SELECT ifnull(max(epoch), 0) FROM launch", &epoch, err);
-    }
+    TRY_TO(done, status = check_not_lost(ledger, folder, err));
+    TRY_TO(done, status = ledger_check_tail(ledger, err));
+    TRY_TO(done, status = raise_format(ledger, false, err));
+    TRY_TO(done, status = ledger_number(ledger, "SELECT ifnull(max(epoch), 0) FROM launch", &epoch, err));
+done:
     if (status != STATUS_OK) {
         ledger_close(ledger);
         *out = NULL;
@@ -284,6 +260,11 @@ static int open_past_journal(struct ledger *ledger, struct error *err) {
     return status == STATUS_OK ? probe(ledger, SQLITE_OPEN_READWRITE, err) : status;
 }
 
+static int probe_or_rescue(struct ledger *ledger, struct error *err) {
+    int status = probe(ledger, SQLITE_OPEN_READONLY, err);
+    return status != STATUS_OK && ledger_rescue_needed(ledger) ? open_past_journal(ledger, err) : status;
+}
+
 // One statement, so that the numbers belong to one moment of a running run. What a checkpoint acknowledged
 // never changes: all that a reader is told later is of this moment, without a lock that would keep the runner
 // from its commits (invariant 12).
@@ -294,11 +275,13 @@ static int take_view(struct ledger *ledger, struct error *err) {
                 "SELECT (SELECT user_version FROM pragma_user_version),"
                 " (SELECT ifnull(max(number), -1) FROM checkpoint),"
                 " (SELECT ifnull(max(number), 0) FROM event), (SELECT ifnull(max(epoch), 0) FROM launch)");
-    int status = query_next(&query, &row, err);
-    if (status == STATUS_OK && row) {
+    int status;
+    TRY_TO(done, status = query_next(&query, &row, err));
+    if (row) {
         ledger->format = query_i64(&query, 0);
         ledger->view = (struct ledger_view){query_i64(&query, 1), query_i64(&query, 2), query_i64(&query, 3)};
     }
+done:
     query_end(&query);
     return status;
 }
@@ -306,35 +289,24 @@ static int take_view(struct ledger *ledger, struct error *err) {
 int ledger_open_read(struct ledger **out, const char *folder, struct error *err) {
     struct ledger *ledger;
     int64_t tables = 0;
-    int status = begin_open(out, folder, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(begin_open(out, folder, err));
     ledger = *out;
     ledger->read_only = true;
+    int status;
     if (!file_exists(ledger->path)) {
         status = error_set(err, STATUS_DATA, "there is no ledger in %s", folder);
-    } else {
-        status = run_folder_check(folder, err);
+        goto done;
     }
-    if (status == STATUS_OK) {
-        status = probe(ledger, SQLITE_OPEN_READONLY, err);
-        if (status != STATUS_OK && ledger_rescue_needed(ledger)) {
-            status = open_past_journal(ledger, err);
-        }
-    }
-    if (status == STATUS_OK) {
-        status = check_format(ledger, &tables, err);
-    }
-    if (status == STATUS_OK && tables == 0) {
+    TRY_TO(done, status = run_folder_check(folder, err));
+    TRY_TO(done, status = probe_or_rescue(ledger, err));
+    TRY_TO(done, status = check_format(ledger, &tables, err));
+    if (tables == 0) {
         status = error_set(err, STATUS_DATA, "the ledger in %s is empty: no run has begun there", folder);
+        goto done;
     }
-    if (status == STATUS_OK) {
-        status = ledger_execute(ledger, "PRAGMA query_only = ON", err);
-    }
-    if (status == STATUS_OK) {
-        status = take_view(ledger, err);
-    }
+    TRY_TO(done, status = ledger_execute(ledger, "PRAGMA query_only = ON", err));
+    TRY_TO(done, status = take_view(ledger, err));
+done:
     if (status != STATUS_OK) {
         ledger_close(ledger);
         *out = NULL;

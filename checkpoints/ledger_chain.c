@@ -6,32 +6,28 @@ enum { END_OF_ROWS = 99 }; // no type of SQLite's has this number
 
 // Hashes every column of the current row with its type.
 static int hash_row(struct digest *digest, sqlite3_stmt *statement, struct error *err) {
-    int status = STATUS_OK;
-    for (int i = 0; status == STATUS_OK && i < sqlite3_column_count(statement); i++) {
+    for (int i = 0; i < sqlite3_column_count(statement); i++) {
         int type = sqlite3_column_type(statement, i);
-        status = digest_number(digest, (uint64_t)type, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(digest_number(digest, (uint64_t)type, err));
         uint64_t bits;
         double real;
         switch (type) {
         case SQLITE_INTEGER:
-            status = digest_number(digest, (uint64_t)sqlite3_column_int64(statement, i), err);
+            TRY(digest_number(digest, (uint64_t)sqlite3_column_int64(statement, i), err));
             break;
         case SQLITE_FLOAT:
             real = sqlite3_column_double(statement, i);
             memcpy(&bits, &real, sizeof bits);
-            status = digest_number(digest, bits, err);
+            TRY(digest_number(digest, bits, err));
             break;
         case SQLITE_NULL:
             break;
         default:
-            status = digest_field(digest, sqlite3_column_blob(statement, i),
-                                  (size_t)sqlite3_column_bytes(statement, i), err);
+            TRY(digest_field(digest, sqlite3_column_blob(statement, i),
+                             (size_t)sqlite3_column_bytes(statement, i), err));
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 // Hashes all rows of a SELECT with the checkpoint's number as its parameter.
@@ -43,13 +39,13 @@ static int hash_rows(struct digest *digest, struct ledger *ledger, const char *s
     if (sqlite3_bind_parameter_count(query.statement) > 0) {
         query_bind_u64(&query, 1, checkpoint);
     }
-    int status = query_next(&query, &row, err);
-    while (status == STATUS_OK && row) {
-        status = hash_row(digest, query.statement, err);
-        if (status == STATUS_OK) {
-            status = query_next(&query, &row, err);
-        }
+    int status;
+    TRY_TO(done, status = query_next(&query, &row, err));
+    while (row) {
+        TRY_TO(done, status = hash_row(digest, query.statement, err));
+        TRY_TO(done, status = query_next(&query, &row, err));
     }
+done:
     query_end(&query);
     return status == STATUS_OK ? digest_number(digest, END_OF_ROWS, err) : status;
 }
@@ -90,8 +86,8 @@ static int hash_retry(struct digest *digest, struct ledger *ledger, uint64_t che
     if (status != STATUS_OK || !row) {
         return status;
     }
-    status = hash_rows(digest, ledger, source, checkpoint, err);
-    return status == STATUS_OK ? hash_rows(digest, ledger, all, checkpoint, err) : status;
+    TRY(hash_rows(digest, ledger, source, checkpoint, err));
+    return hash_rows(digest, ledger, all, checkpoint, err);
 }
 
 // An outcome that a retry replaced still belongs to the checkpoint that acknowledged it.
@@ -105,7 +101,7 @@ static const char problems_and_superseded[] =
 int ledger_link(struct ledger *ledger, uint64_t checkpoint, const char previous[DIGEST_HEX],
                 char hex[DIGEST_HEX], struct error *err) {
     bool retries = false;
-    int status = ledger_has_format(ledger, LEDGER_FORMAT_RETRIES, &retries, err);
+    TRY(ledger_has_format(ledger, LEDGER_FORMAT_RETRIES, &retries, err));
     const char *const first[] = {"SELECT place, key, value FROM identity ORDER BY place",
                                  "SELECT * FROM survey"};
     const char *const later[] = {
@@ -122,24 +118,22 @@ int ledger_link(struct ledger *ledger, uint64_t checkpoint, const char previous[
     const char *const *parts = checkpoint == 0 ? first : later;
     size_t count = checkpoint == 0 ? sizeof first / sizeof first[0] : sizeof later / sizeof later[0];
     struct digest *digest = NULL;
-    if (status == STATUS_OK) {
-        status = digest_create(&digest, err);
+    int status;
+    TRY_TO(done, status = digest_create(&digest, err));
+    if (checkpoint > 0) {
+        TRY_TO(done, status = digest_field(digest, previous, DIGEST_HEX - 1, err));
     }
-    if (status == STATUS_OK && checkpoint > 0) {
-        status = digest_field(digest, previous, DIGEST_HEX - 1, err);
+    for (size_t i = 0; i < count; i++) {
+        TRY_TO(done, status = hash_rows(digest, ledger, parts[i], checkpoint, err));
     }
-    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
-        status = hash_rows(digest, ledger, parts[i], checkpoint, err);
+    if (checkpoint > 0) {
+        TRY_TO(done, status = hash_figures(digest, ledger, checkpoint, err));
     }
-    if (status == STATUS_OK && checkpoint > 0) {
-        status = hash_figures(digest, ledger, checkpoint, err);
+    if (checkpoint > 0 && retries) {
+        TRY_TO(done, status = hash_retry(digest, ledger, checkpoint, err));
     }
-    if (status == STATUS_OK && checkpoint > 0 && retries) {
-        status = hash_retry(digest, ledger, checkpoint, err);
-    }
-    if (status == STATUS_OK) {
-        status = digest_finish(digest, hex, err);
-    }
+    TRY_TO(done, status = digest_finish(digest, hex, err));
+done:
     digest_destroy(digest);
     return status;
 }
@@ -181,8 +175,8 @@ static int read_link(struct ledger *ledger, uint64_t first, struct link *link, b
 static int check_link(struct ledger *ledger, const struct link *link, const char previous[DIGEST_HEX],
                       struct error *err) {
     char hex[DIGEST_HEX];
-    int status = ledger_link(ledger, link->number, previous, hex, err);
-    if (status == STATUS_OK && (!link->sound || strcmp(hex, link->chain) != 0)) {
+    TRY(ledger_link(ledger, link->number, previous, hex, err));
+    if (!link->sound || strcmp(hex, link->chain) != 0) {
         const char *shard = link->shard[0] != 0 ? link->shard
                             : link->number == 0 ? "identity and survey"
                                                 : "no shard";
@@ -190,7 +184,7 @@ static int check_link(struct ledger *ledger, const struct link *link, const char
                          "ledger %s: the rows of checkpoint %llu (%s) are not those that were written",
                          ledger->path, (unsigned long long)link->number, shard);
     }
-    return status;
+    return STATUS_OK;
 }
 
 int ledger_check_tail(struct ledger *ledger, struct error *err) {
@@ -199,20 +193,16 @@ int ledger_check_tail(struct ledger *ledger, struct error *err) {
     struct link link = {0};
     struct link before = {0};
     bool found = false;
-    int status = ledger_number(ledger, "SELECT count(*) FROM checkpoint", &count, err);
-    if (status == STATUS_OK && count > 0) {
-        status = ledger_number(ledger, "SELECT max(number) FROM checkpoint", &last, err);
+    TRY(ledger_number(ledger, "SELECT count(*) FROM checkpoint", &count, err));
+    if (count == 0) {
+        return STATUS_OK;
     }
-    if (status != STATUS_OK || count == 0) {
-        return status;
-    }
+    TRY(ledger_number(ledger, "SELECT max(number) FROM checkpoint", &last, err));
     if (last > 0) {
-        status = read_link(ledger, (uint64_t)last - 1, &before, &found, err);
+        TRY(read_link(ledger, (uint64_t)last - 1, &before, &found, err));
     }
-    if (status == STATUS_OK) {
-        status = read_link(ledger, (uint64_t)last, &link, &found, err);
-    }
-    return status == STATUS_OK ? check_link(ledger, &link, before.chain, err) : status;
+    TRY(read_link(ledger, (uint64_t)last, &link, &found, err));
+    return check_link(ledger, &link, before.chain, err);
 }
 
 struct stray_rule {
@@ -222,16 +212,15 @@ struct stray_rule {
 
 static int check_rules(struct ledger *ledger, const struct stray_rule *rules, size_t count,
                        struct error *err) {
-    int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         int64_t strays = 0;
-        status = ledger_number(ledger, rules[i].sql, &strays, err);
-        if (status == STATUS_OK && strays != 0) {
-            status = error_set(err, STATUS_DATA, "ledger %s: %lld %s", ledger->path, (long long)strays,
-                               rules[i].what);
+        TRY(ledger_number(ledger, rules[i].sql, &strays, err));
+        if (strays != 0) {
+            return error_set(err, STATUS_DATA, "ledger %s: %lld %s", ledger->path, (long long)strays,
+                             rules[i].what);
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 // Every row belongs to a checkpoint that is there; rows of none would escape the links (invariant 9). And an
@@ -256,11 +245,10 @@ static int check_strays(struct ledger *ledger, struct error *err) {
          "outcomes were set aside and nothing took their place"},
     };
     bool retries = false;
-    int status = check_rules(ledger, rules, sizeof rules / sizeof rules[0], err);
-    if (status == STATUS_OK) {
-        status = ledger_has_format(ledger, LEDGER_FORMAT_RETRIES, &retries, err);
-    }
-    return retries ? check_rules(ledger, of_retries, sizeof of_retries / sizeof of_retries[0], err) : status;
+    TRY(check_rules(ledger, rules, sizeof rules / sizeof rules[0], err));
+    TRY(ledger_has_format(ledger, LEDGER_FORMAT_RETRIES, &retries, err));
+    return retries ? check_rules(ledger, of_retries, sizeof of_retries / sizeof of_retries[0], err)
+                   : STATUS_OK;
 }
 
 int ledger_check_pages(struct ledger *ledger, struct error *err) {
@@ -286,14 +274,14 @@ int ledger_check_chain(struct ledger *ledger, struct error *err) {
     char previous[DIGEST_HEX] = "";
     bool found = false;
     uint64_t number = 0;
-    int status = read_link(ledger, 0, &link, &found, err);
-    while (status == STATUS_OK && found) {
-        status = check_link(ledger, &link, previous, err);
+    TRY(read_link(ledger, 0, &link, &found, err));
+    while (found) {
+        TRY(check_link(ledger, &link, previous, err));
         memcpy(previous, link.chain, sizeof previous);
         found = (int64_t)++number <= ledger->view.checkpoint;
-        if (status == STATUS_OK && found) {
-            status = read_link(ledger, number, &link, &found, err);
+        if (found) {
+            TRY(read_link(ledger, number, &link, &found, err));
         }
     }
-    return status == STATUS_OK ? check_strays(ledger, err) : status;
+    return check_strays(ledger, err);
 }

@@ -30,14 +30,16 @@ static int read_last(struct ledger *ledger, struct last_checkpoint *last, struct
                 "SELECT number, shards, batches, window, window_batch, finished, chain FROM checkpoint "
                 "WHERE number <= ?1 ORDER BY number DESC LIMIT 1");
     query_bind_i64(&query, 1, ledger->view.checkpoint);
-    int status = query_next(&query, &last->found, err);
-    if (status == STATUS_OK && last->found) {
+    int status;
+    TRY_TO(done, status = query_next(&query, &last->found, err));
+    if (last->found) {
         last->number = query_u64(&query, 0);
         last->position = (struct ledger_position){query_u64(&query, 1), query_u64(&query, 2),
                                                   query_u64(&query, 3), query_u64(&query, 4)};
         last->finished = query_i64(&query, 5) != 0;
         query_text(&query, 6, last->chain, sizeof last->chain);
     }
+done:
     query_end(&query);
     return status;
 }
@@ -217,36 +219,34 @@ static int insert_batches(struct ledger *ledger, uint64_t checkpoint, const stru
 static int check_finished(struct ledger *ledger, uint64_t retry, struct error *err) {
     int64_t missing = 0;
     uint64_t waiting = 0;
-    int status = ledger_number(
-        ledger, "SELECT (SELECT problems FROM survey) - (SELECT count(*) FROM problem)", &missing, err);
-    if (status == STATUS_OK && missing != 0) {
-        status = error_set(err, STATUS_INTERNAL,
-                           "the run is said to be finished, and %lld problems are unaccounted for",
-                           (long long)missing);
+    TRY(ledger_number(ledger, "SELECT (SELECT problems FROM survey) - (SELECT count(*) FROM problem)",
+                      &missing, err));
+    if (missing != 0) {
+        return error_set(err, STATUS_INTERNAL,
+                         "the run is said to be finished, and %lld problems are unaccounted for",
+                         (long long)missing);
     }
-    if (status == STATUS_OK && retry > 0) {
-        status = ledger_retry_waiting(ledger, retry, &waiting, err);
+    if (retry > 0) {
+        TRY(ledger_retry_waiting(ledger, retry, &waiting, err));
     }
-    if (status == STATUS_OK && waiting != 0) {
-        status = error_set(err, STATUS_INTERNAL,
-                           "the retry is said to be finished, and %llu problems were not tried again",
-                           (unsigned long long)waiting);
+    if (waiting != 0) {
+        return error_set(err, STATUS_INTERNAL,
+                         "the retry is said to be finished, and %llu problems were not tried again",
+                         (unsigned long long)waiting);
     }
-    return status;
+    return STATUS_OK;
 }
 
 // The last thing of a checkpoint: its link to the one before.
 static int close_checkpoint(struct ledger *ledger, uint64_t number, const char previous[DIGEST_HEX],
                             char chain[DIGEST_HEX], struct error *err) {
     struct query query;
-    int status = ledger_link(ledger, number, previous, chain, err);
-    if (status == STATUS_OK) {
-        query_begin(&query, ledger, "UPDATE checkpoint SET chain = ?2 WHERE number = ?1");
-        query_bind_u64(&query, 1, number);
-        query_bind_text(&query, 2, chain);
-        status = query_run(&query, err);
-        query_end(&query);
-    }
+    TRY(ledger_link(ledger, number, previous, chain, err));
+    query_begin(&query, ledger, "UPDATE checkpoint SET chain = ?2 WHERE number = ?1");
+    query_bind_u64(&query, 1, number);
+    query_bind_text(&query, 2, chain);
+    int status = query_run(&query, err);
+    query_end(&query);
     return status;
 }
 
@@ -254,36 +254,22 @@ static int write_rows(struct ledger *ledger, const struct ledger_commit *commit,
                       char chain[DIGEST_HEX], struct error *err) {
     struct last_checkpoint last;
     uint64_t retry = 0;
-    int status = read_last(ledger, &last, err);
-    if (status == STATUS_OK) {
-        status = check_commit(commit, &last, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_retry_number(ledger, &retry, err);
-    }
+    TRY(read_last(ledger, &last, err));
+    TRY(check_commit(commit, &last, err));
+    TRY(ledger_retry_number(ledger, &retry, err));
     *number = last.number + 1;
-    if (status == STATUS_OK) {
-        status = insert_checkpoint(ledger, *number, &commit->position, commit->finished, err);
+    TRY(insert_checkpoint(ledger, *number, &commit->position, commit->finished, err));
+    if (commit->shard != NULL) {
+        TRY(insert_shard(ledger, *number, commit, &last.position, err));
     }
-    if (status == STATUS_OK && commit->shard != NULL) {
-        status = insert_shard(ledger, *number, commit, &last.position, err);
+    TRY(insert_problems(ledger, *number, last.position.shards, retry, commit, err));
+    TRY(insert_batches(ledger, *number, commit, err));
+    TRY(ledger_totals_add(ledger, *number, err));
+    if (commit->finished) {
+        TRY(check_finished(ledger, retry, err));
     }
-    if (status == STATUS_OK) {
-        status = insert_problems(ledger, *number, last.position.shards, retry, commit, err);
-    }
-    if (status == STATUS_OK) {
-        status = insert_batches(ledger, *number, commit, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_totals_add(ledger, *number, err);
-    }
-    if (status == STATUS_OK && commit->finished) {
-        status = check_finished(ledger, retry, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_execute(ledger, "DELETE FROM partial", err);
-    }
-    return status == STATUS_OK ? close_checkpoint(ledger, *number, last.chain, chain, err) : status;
+    TRY(ledger_execute(ledger, "DELETE FROM partial", err));
+    return close_checkpoint(ledger, *number, last.chain, chain, err);
 }
 
 // After a COMMIT that failed: a new connection, and a look whether the transaction is there all the same. The
@@ -301,11 +287,8 @@ int ledger_commit(struct ledger *ledger, const struct ledger_commit *commit, boo
     char chain[DIGEST_HEX] = "";
     uint64_t number = 0;
     *durable = false;
-    int status = ledger_transaction(ledger, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = write_rows(ledger, commit, &number, chain, err);
+    TRY(ledger_transaction(ledger, err));
+    int status = write_rows(ledger, commit, &number, chain, err);
     if (status != STATUS_OK) {
         return ledger_transaction_end(ledger, status, err);
     }
@@ -322,30 +305,21 @@ int ledger_commit(struct ledger *ledger, const struct ledger_commit *commit, boo
 static int write_retry(struct ledger *ledger, const struct ledger_retry *retry, struct error *err) {
     struct last_checkpoint last;
     char chain[DIGEST_HEX] = "";
-    int status = read_last(ledger, &last, err);
-    if (status == STATUS_OK && (!last.found || !last.finished || retry->count == 0)) {
-        status = error_set(err, STATUS_INTERNAL, "a retry of %zu problems begins %s", retry->count,
-                           last.finished ? "without any" : "before the run is finished");
+    TRY(read_last(ledger, &last, err));
+    if (!last.found || !last.finished || retry->count == 0) {
+        return error_set(err, STATUS_INTERNAL, "a retry of %zu problems begins %s", retry->count,
+                         last.finished ? "without any" : "before the run is finished");
     }
     const struct ledger_position start = {.shards = last.position.shards,
                                           .batches = last.position.batches,
                                           .window_batch = last.position.batches};
-    if (status == STATUS_OK) {
-        status = insert_checkpoint(ledger, last.number + 1, &start, false, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_retry_insert(ledger, last.number + 1, retry, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_totals_add(ledger, last.number + 1, err);
-    }
-    return status == STATUS_OK ? close_checkpoint(ledger, last.number + 1, last.chain, chain, err) : status;
+    TRY(insert_checkpoint(ledger, last.number + 1, &start, false, err));
+    TRY(ledger_retry_insert(ledger, last.number + 1, retry, err));
+    TRY(ledger_totals_add(ledger, last.number + 1, err));
+    return close_checkpoint(ledger, last.number + 1, last.chain, chain, err);
 }
 
 int ledger_retry_begin(struct ledger *ledger, const struct ledger_retry *retry, struct error *err) {
-    int status = ledger_transaction(ledger, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(ledger_transaction(ledger, err));
     return ledger_transaction_end(ledger, write_retry(ledger, retry, err), err);
 }

@@ -6,17 +6,14 @@
 
 int ledger_set_partial(struct ledger *ledger, const struct ledger_partial *partial, struct error *err) {
     struct query query;
-    int status = ledger_transaction(ledger, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(ledger_transaction(ledger, err));
     query_begin(&query, ledger, "INSERT OR REPLACE INTO partial VALUES(1, ?1, ?2, ?3, ?4, ?5)");
     query_bind_u64(&query, 1, partial->shard);
     query_bind_text(&query, 2, partial->name);
     query_bind_text(&query, 3, partial->sha256);
     query_bind_u64(&query, 4, partial->batches);
     query_bind_bytes(&query, 5, partial->record, partial->record_size);
-    status = query_run(&query, err);
+    int status = query_run(&query, err);
     query_end(&query);
     return ledger_transaction_end(ledger, status, err);
 }
@@ -42,10 +39,7 @@ int ledger_partial(struct ledger *ledger, struct ledger_partial *partial, struct
 }
 
 int ledger_drop_partial(struct ledger *ledger, struct error *err) {
-    int status = ledger_transaction(ledger, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(ledger_transaction(ledger, err));
     return ledger_transaction_end(ledger, ledger_execute(ledger, "DELETE FROM partial", err), err);
 }
 
@@ -56,10 +50,7 @@ int ledger_drop_partial(struct ledger *ledger, struct error *err) {
 
 int ledger_set_progress(struct ledger *ledger, const struct ledger_progress *progress, struct error *err) {
     struct query query;
-    int status = ledger_transaction(ledger, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(ledger_transaction(ledger, err));
     query_begin(&query, ledger, ledger->working ? PROGRESS_INTO("progress") : PROGRESS_INTO("start"));
     query_bind_u64(&query, 1, progress->epoch);
     query_bind_i64(&query, 2, progress->updated);
@@ -76,7 +67,7 @@ int ledger_set_progress(struct ledger *ledger, const struct ledger_progress *pro
     query_bind_u64(&query, 13, progress->loaded_bytes);
     query_bind_u64(&query, 14, progress->load_bytes);
     query_bind_device(&query, 15, &progress->device);
-    status = query_run(&query, err);
+    int status = query_run(&query, err);
     query_end(&query);
     return ledger_transaction_end(ledger, status, err);
 }
@@ -89,8 +80,9 @@ static int read_progress(struct ledger *ledger, const char *sql, struct ledger_p
                          bool *found, struct error *err) {
     struct query query;
     query_begin(&query, ledger, sql);
-    int status = query_next(&query, found, err);
-    if (status == STATUS_OK && *found) {
+    int status;
+    TRY_TO(done, status = query_next(&query, found, err));
+    if (*found) {
         progress->epoch = query_u64(&query, 0);
         progress->updated = query_i64(&query, 1);
         query_text(&query, 2, progress->stage, sizeof progress->stage);
@@ -107,6 +99,7 @@ static int read_progress(struct ledger *ledger, const char *sql, struct ledger_p
         progress->load_bytes = query_u64(&query, 13);
         query_device(&query, 14, &progress->device);
     }
+done:
     query_end(&query);
     return status;
 }
@@ -132,16 +125,13 @@ int ledger_start_progress(struct ledger *ledger, struct ledger_progress *progres
 
 int ledger_event(struct ledger *ledger, const char *kind, const char *text, struct error *err) {
     struct query query;
-    int status = ledger_transaction(ledger, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(ledger_transaction(ledger, err));
     query_begin(&query, ledger, "INSERT INTO event(at, epoch, kind, text) VALUES(?1, ?2, ?3, ?4)");
     query_bind_i64(&query, 1, clock_unix());
     query_bind_u64(&query, 2, ledger->epoch);
     query_bind_text(&query, 3, kind);
     query_bind_text(&query, 4, text);
-    status = query_run(&query, err);
+    int status = query_run(&query, err);
     query_end(&query);
     return ledger_transaction_end(ledger, status, err);
 }

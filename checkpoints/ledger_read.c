@@ -57,14 +57,14 @@ static int take_page(struct ledger *ledger, const struct listing *listing, int64
     if (sqlite3_bind_parameter_count(query.statement) > 2) {
         query_bind_i64(&query, 3, listing->condition);
     }
-    int status = query_next(&query, &row, err);
-    while (status == STATUS_OK && row && *count < PAGE_ROWS) {
+    int status;
+    TRY_TO(done, status = query_next(&query, &row, err));
+    while (row && *count < PAGE_ROWS) {
         *key = query_i64(&query, 0);
-        status = listing->take(&query, &rows[(*count)++], text, err);
-        if (status == STATUS_OK) {
-            status = query_next(&query, &row, err);
-        }
+        TRY_TO(done, status = listing->take(&query, &rows[(*count)++], text, err));
+        TRY_TO(done, status = query_next(&query, &row, err));
     }
+done:
     query_end(&query);
     return status;
 }

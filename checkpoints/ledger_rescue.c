@@ -82,13 +82,11 @@ static int check_space(const char *path, const char *journal, const char *folder
     uint64_t space = 0;
     uint64_t bytes = 0;
     uint64_t journal_bytes = 0;
-    int status = file_size(path, &bytes, err);
-    if (status == STATUS_OK) {
-        status = file_size(journal, &journal_bytes, err);
-    }
-    if (status == STATUS_OK) {
-        status = file_space(folder, &space, err);
-    }
+    int status;
+    TRY_TO(done, status = file_size(path, &bytes, err));
+    TRY_TO(done, status = file_size(journal, &journal_bytes, err));
+    TRY_TO(done, status = file_space(folder, &space, err));
+done:
     bytes += journal_bytes;
     return status == STATUS_OK && space < bytes
                ? error_set(err, STATUS_WRITE,
@@ -113,13 +111,8 @@ static int copy_pair(const char *path, const char *journal, const char *to, cons
     if (stat(path, &before[0]) != 0 || stat(journal, &before[1]) != 0) {
         return error_set_errno(err, STATUS_DATA, "cannot stat %s and its journal", path);
     }
-    int status = copy_file(path, to, err);
-    if (status == STATUS_OK) {
-        status = copy_file(journal, to_journal, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(copy_file(path, to, err));
+    TRY(copy_file(journal, to_journal, err));
     if (stat(path, &after[0]) != 0 || stat(journal, &after[1]) != 0 || !same_state(&before[0], &after[0]) ||
         !same_state(&before[1], &after[1])) {
         return error_set(err, STATUS_DATA, "%s changed while it was copied: try again", path);
@@ -133,30 +126,20 @@ int ledger_rescue_copy(struct ledger *ledger, struct error *err) {
     char to_journal[PATH_SIZE];
     const char *folder = getenv("TMPDIR");
     folder = folder == NULL ? "/tmp" : folder;
-    int status = journal_path(journal, ledger->path, err);
-    if (status == STATUS_OK) {
-        status = check_space(ledger->path, journal, folder, err);
-    }
-    if (status == STATUS_OK) {
-        status = path_join(ledger->copy, sizeof ledger->copy, folder, "strata-ledger-XXXXXX", err);
-    }
-    if (status == STATUS_OK && mkdtemp(ledger->copy) == NULL) {
-        status = error_set_errno(err, STATUS_WRITE, "cannot make a folder for a copy of %s", ledger->path);
+    TRY(journal_path(journal, ledger->path, err));
+    TRY(check_space(ledger->path, journal, folder, err));
+    TRY(path_join(ledger->copy, sizeof ledger->copy, folder, "strata-ledger-XXXXXX", err));
+    if (mkdtemp(ledger->copy) == NULL) {
+        int status =
+            error_set_errno(err, STATUS_WRITE, "cannot make a folder for a copy of %s", ledger->path);
         ledger->copy[0] = 0;
+        return status;
     }
-    if (status == STATUS_OK) {
-        status = path_join(to, sizeof to, ledger->copy, "ledger.sqlite", err);
-    }
-    if (status == STATUS_OK) {
-        status = journal_path(to_journal, to, err);
-    }
-    if (status == STATUS_OK) {
-        status = copy_pair(ledger->path, journal, to, to_journal, err);
-    }
-    if (status == STATUS_OK) {
-        memcpy(ledger->path, to, sizeof ledger->path);
-    }
-    return status;
+    TRY(path_join(to, sizeof to, ledger->copy, "ledger.sqlite", err));
+    TRY(journal_path(to_journal, to, err));
+    TRY(copy_pair(ledger->path, journal, to, to_journal, err));
+    memcpy(ledger->path, to, sizeof ledger->path);
+    return STATUS_OK;
 }
 
 void ledger_rescue_end(struct ledger *ledger) {

@@ -40,20 +40,19 @@ static int collect(struct ledger *ledger, const char *sql, uint64_t checkpoint, 
     if (sqlite3_bind_parameter_count(query.statement) > 0) {
         query_bind_u64(&query, 1, checkpoint);
     }
-    int status = query_next(&query, &row, err);
-    while (status == STATUS_OK && row) {
+    int status;
+    TRY_TO(done, status = query_next(&query, &row, err));
+    while (row) {
         if (retry->count == capacity) {
             void *block = retry->ordinals;
             capacity = size_max(64, capacity * 2);
-            status = memory_resize(&block, capacity, sizeof *retry->ordinals, err);
-            if (status != STATUS_OK) {
-                break;
-            }
+            TRY_TO(done, status = memory_resize(&block, capacity, sizeof *retry->ordinals, err));
             retry->ordinals = block;
         }
         retry->ordinals[retry->count++] = query_u64(&query, 0);
-        status = query_next(&query, &row, err);
+        TRY_TO(done, status = query_next(&query, &row, err));
     }
+done:
     query_end(&query);
     return status;
 }
@@ -84,10 +83,11 @@ int ledger_retry_source(struct ledger *ledger, char problems_sha256[DIGEST_HEX],
         return status;
     }
     query_begin(&query, ledger, "SELECT problems_sha256 FROM retry_source ORDER BY checkpoint DESC LIMIT 1");
-    status = query_next(&query, &row, err);
-    if (status == STATUS_OK && row) {
+    TRY_TO(done, status = query_next(&query, &row, err));
+    if (row) {
         query_text(&query, 0, problems_sha256, DIGEST_HEX);
     }
+done:
     query_end(&query);
     return status;
 }
@@ -100,10 +100,12 @@ int ledger_retry_waiting(struct ledger *ledger, uint64_t checkpoint, uint64_t *w
                 "SELECT count(*) FROM retry AS r JOIN problem AS p ON p.ordinal = r.ordinal "
                 "WHERE r.checkpoint = ?1 AND p.checkpoint < ?1");
     query_bind_u64(&query, 1, checkpoint);
-    int status = query_next(&query, &row, err);
-    if (status == STATUS_OK && row) {
+    int status;
+    TRY_TO(done, status = query_next(&query, &row, err));
+    if (row) {
         *waiting = query_u64(&query, 0);
     }
+done:
     query_end(&query);
     return status;
 }
@@ -158,12 +160,10 @@ int ledger_retry_counts(struct ledger *ledger, struct ledger_retry_counts *count
     int64_t transient = 0;
     bool has = false;
     *counts = (struct ledger_retry_counts){0};
-    int status = ledger_number(ledger, "SELECT count(*) " FAILED " AND " IS_TRANSIENT, &transient, err);
+    TRY(ledger_number(ledger, "SELECT count(*) " FAILED " AND " IS_TRANSIENT, &transient, err));
     counts->transient = (uint64_t)transient;
-    if (status == STATUS_OK) {
-        status = ledger_has_format(ledger, LEDGER_FORMAT_RETRIES, &has, err);
-    }
-    return has ? count_tried(ledger, counts, err) : status;
+    TRY(ledger_has_format(ledger, LEDGER_FORMAT_RETRIES, &has, err));
+    return has ? count_tried(ledger, counts, err) : STATUS_OK;
 }
 
 int ledger_earlier_reasons(struct ledger *ledger, uint64_t ordinal, struct buffer *reasons, size_t *count,
@@ -184,16 +184,15 @@ int ledger_earlier_reasons(struct ledger *ledger, uint64_t ordinal, struct buffe
         "ORDER BY checkpoint");
     query_bind_u64(&query, 1, ordinal);
     query_bind_i64(&query, 2, ledger->view.checkpoint);
-    status = query_next(&query, &row, err);
-    while (status == STATUS_OK && row) {
+    TRY_TO(done, status = query_next(&query, &row, err));
+    while (row) {
         char reason[512];
         query_text(&query, 0, reason, sizeof reason);
         (*count)++;
-        status = buffer_append(reasons, reason, strlen(reason) + 1, err);
-        if (status == STATUS_OK) {
-            status = query_next(&query, &row, err);
-        }
+        TRY_TO(done, status = buffer_append(reasons, reason, strlen(reason) + 1, err));
+        TRY_TO(done, status = query_next(&query, &row, err));
     }
+done:
     query_end(&query);
     return status;
 }
@@ -231,18 +230,18 @@ int ledger_retry_supersede(struct ledger *ledger, uint64_t checkpoint, const str
     query_bind_u64(&query, 3, checkpoint);
     int status = change_one(&query, &kept, err);
     query_end(&query);
-    if (status == STATUS_OK && kept) {
+    TRY(status);
+    if (kept) {
         query_begin(&query, ledger, "DELETE FROM problem WHERE ordinal = ?1");
         query_bind_u64(&query, 1, problem->ordinal);
         status = change_one(&query, &gone, err);
         query_end(&query);
+        TRY(status);
     }
-    if (status == STATUS_OK && !gone) {
-        status = error_set(err, STATUS_INTERNAL, "problem '%.*s' (row %llu) is not one to try again",
-                           (int)size_min(problem->id_size, 200), problem->id,
-                           (unsigned long long)problem->ordinal);
-    }
-    return status;
+    return gone ? STATUS_OK
+                : error_set(err, STATUS_INTERNAL, "problem '%.*s' (row %llu) is not one to try again",
+                            (int)size_min(problem->id_size, 200), problem->id,
+                            (unsigned long long)problem->ordinal);
 }
 
 int ledger_retry_insert(struct ledger *ledger, uint64_t checkpoint, const struct ledger_retry *retry,

@@ -13,34 +13,36 @@ static int read_identity(struct ledger *ledger, struct identity *stored, bool *f
     *stored = (struct identity){0};
     *found = false;
     query_begin(&query, ledger, "SELECT key, value FROM identity ORDER BY place");
-    int status = query_next(&query, &row, err);
-    while (status == STATUS_OK && row) {
+    int status;
+    TRY_TO(done, status = query_next(&query, &row, err));
+    while (row) {
         size_t size;
         const char *key = query_bytes(&query, 0, &size);
         const char *value = query_bytes(&query, 1, &size);
         if (key == NULL || value == NULL) {
             status = error_set(err, STATUS_DATA, "ledger %s: the identity is damaged", ledger->path);
-            break;
+            goto done;
         }
         *found = true;
-        status = identity_add(stored, key, value, err);
-        if (status == STATUS_OK) {
-            status = query_next(&query, &row, err);
-        }
+        TRY_TO(done, status = identity_add(stored, key, value, err));
+        TRY_TO(done, status = query_next(&query, &row, err));
     }
+done:
     query_end(&query);
     return status;
 }
 
 int ledger_identity(struct ledger *ledger, struct identity *stored, bool *found, struct error *err) {
     char problems[DIGEST_HEX];
-    int status = read_identity(ledger, stored, found, err);
-    if (status == STATUS_OK && *found) {
-        status = ledger_retry_source(ledger, problems, err);
+    int status;
+    TRY_TO(done, status = read_identity(ledger, stored, found, err));
+    if (*found) {
+        TRY_TO(done, status = ledger_retry_source(ledger, problems, err));
     }
-    if (status == STATUS_OK && *found && problems[0] != 0) {
-        status = identity_replace(stored, IDENTITY_PROBLEMS, problems, err);
+    if (*found && problems[0] != 0) {
+        TRY_TO(done, status = identity_replace(stored, IDENTITY_PROBLEMS, problems, err));
     }
+done:
     if (status != STATUS_OK) {
         identity_destroy(stored);
         *found = false;
@@ -50,14 +52,11 @@ int ledger_identity(struct ledger *ledger, struct identity *stored, bool *found,
 
 int ledger_set_note(struct ledger *ledger, const char *key, const char *value, struct error *err) {
     struct query query;
-    int status = ledger_transaction(ledger, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(ledger_transaction(ledger, err));
     query_begin(&query, ledger, "INSERT OR REPLACE INTO note(key, value) VALUES(?1, ?2)");
     query_bind_text(&query, 1, key);
     query_bind_text(&query, 2, value);
-    status = query_run(&query, err);
+    int status = query_run(&query, err);
     query_end(&query);
     return ledger_transaction_end(ledger, status, err);
 }
@@ -68,12 +67,14 @@ int ledger_note(struct ledger *ledger, const char *key, struct buffer *value, bo
     *found = false;
     query_begin(&query, ledger, "SELECT value FROM note WHERE key = ?1");
     query_bind_text(&query, 1, key);
-    int status = query_next(&query, found, err);
-    if (status == STATUS_OK && *found) {
+    int status;
+    TRY_TO(done, status = query_next(&query, found, err));
+    if (*found) {
         size_t size;
         const char *bytes = query_bytes(&query, 0, &size);
-        status = buffer_append(value, bytes == NULL ? "" : bytes, size, err);
+        TRY_TO(done, status = buffer_append(value, bytes == NULL ? "" : bytes, size, err));
     }
+done:
     query_end(&query);
     return status;
 }
@@ -112,31 +113,27 @@ static int insert_survey(struct ledger *ledger, const struct ledger_survey *surv
     return status;
 }
 
+static int insert_beginning(struct ledger *ledger, const struct identity *identity,
+                            const struct ledger_survey *survey, struct error *err) {
+    struct query query;
+    char chain[DIGEST_HEX] = "";
+    TRY(insert_identity(ledger, identity, err));
+    TRY(insert_survey(ledger, survey, err));
+    TRY(ledger_link(ledger, 0, chain, chain, err));
+    query_begin(&query, ledger, "INSERT INTO checkpoint VALUES(0, ?1, ?2, 0, 0, 0, 0, 0, ?3)");
+    query_bind_i64(&query, 1, clock_unix());
+    query_bind_u64(&query, 2, ledger->epoch);
+    query_bind_text(&query, 3, chain);
+    int status = query_run(&query, err);
+    query_end(&query);
+    return status;
+}
+
 // Before the first shard (invariant 8).
 int ledger_begin(struct ledger *ledger, const struct identity *identity, const struct ledger_survey *survey,
                  struct error *err) {
-    struct query query;
-    char chain[DIGEST_HEX] = "";
-    int status = ledger_transaction(ledger, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = insert_identity(ledger, identity, err);
-    if (status == STATUS_OK) {
-        status = insert_survey(ledger, survey, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_link(ledger, 0, chain, chain, err);
-    }
-    if (status == STATUS_OK) {
-        query_begin(&query, ledger, "INSERT INTO checkpoint VALUES(0, ?1, ?2, 0, 0, 0, 0, 0, ?3)");
-        query_bind_i64(&query, 1, clock_unix());
-        query_bind_u64(&query, 2, ledger->epoch);
-        query_bind_text(&query, 3, chain);
-        status = query_run(&query, err);
-        query_end(&query);
-    }
-    return ledger_transaction_end(ledger, status, err);
+    TRY(ledger_transaction(ledger, err));
+    return ledger_transaction_end(ledger, insert_beginning(ledger, identity, survey, err), err);
 }
 
 int ledger_survey(struct ledger *ledger, struct ledger_survey *survey, bool *found, struct error *err) {
@@ -146,8 +143,9 @@ int ledger_survey(struct ledger *ledger, struct ledger_survey *survey, bool *fou
         &query, ledger,
         "SELECT problems, texts, tokens, rows, batches, squared_lengths, longest, truncated, problems_sha256 "
         "FROM survey");
-    int status = query_next(&query, found, err);
-    if (status == STATUS_OK && *found) {
+    int status;
+    TRY_TO(done, status = query_next(&query, found, err));
+    if (*found) {
         survey->problems = query_u64(&query, 0);
         survey->texts = query_u64(&query, 1);
         survey->tokens = query_u64(&query, 2);
@@ -158,6 +156,7 @@ int ledger_survey(struct ledger *ledger, struct ledger_survey *survey, bool *fou
         survey->truncated = query_u64(&query, 7);
         query_text(&query, 8, survey->problems_sha256, sizeof survey->problems_sha256);
     }
+done:
     query_end(&query);
     return status;
 }
@@ -165,10 +164,7 @@ int ledger_survey(struct ledger *ledger, struct ledger_survey *survey, bool *fou
 int ledger_launch(struct ledger *ledger, int threads, uint64_t *epoch, struct error *err) {
     struct query query;
     char host[128] = "";
-    int status = ledger_transaction(ledger, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(ledger_transaction(ledger, err));
     gethostname(host, sizeof host - 1);
     query_begin(&query, ledger,
                 "INSERT INTO launch(epoch, started, threads, process, host, worked) VALUES(?1, ?2, ?3, ?4, "
@@ -178,24 +174,19 @@ int ledger_launch(struct ledger *ledger, int threads, uint64_t *epoch, struct er
     query_bind_i64(&query, 3, threads);
     query_bind_i64(&query, 4, getpid());
     query_bind_text(&query, 5, host);
-    status = query_run(&query, err);
+    int status = query_run(&query, err);
     query_end(&query);
-    status = ledger_transaction_end(ledger, status, err);
-    if (status == STATUS_OK) {
-        *epoch = ++ledger->epoch;
-    }
-    return status;
+    TRY(ledger_transaction_end(ledger, status, err));
+    *epoch = ++ledger->epoch;
+    return STATUS_OK;
 }
 
 int ledger_launch_works(struct ledger *ledger, struct error *err) {
     struct query query;
-    int status = ledger_transaction(ledger, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(ledger_transaction(ledger, err));
     query_begin(&query, ledger, "UPDATE launch SET worked = 1 WHERE epoch = ?1");
     query_bind_u64(&query, 1, ledger->epoch);
-    status = query_run(&query, err);
+    int status = query_run(&query, err);
     query_end(&query);
     status = ledger_transaction_end(ledger, status, err);
     ledger->working = status == STATUS_OK;
@@ -204,16 +195,13 @@ int ledger_launch_works(struct ledger *ledger, struct error *err) {
 
 int ledger_launch_end(struct ledger *ledger, int exit_code, const char *reason, struct error *err) {
     struct query query;
-    int status = ledger_transaction(ledger, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(ledger_transaction(ledger, err));
     query_begin(&query, ledger, "UPDATE launch SET ended = ?2, exit_code = ?3, reason = ?4 WHERE epoch = ?1");
     query_bind_u64(&query, 1, ledger->epoch);
     query_bind_i64(&query, 2, clock_unix());
     query_bind_i64(&query, 3, exit_code);
     query_bind_text(&query, 4, reason == NULL ? "" : reason);
-    status = query_run(&query, err);
+    int status = query_run(&query, err);
     query_end(&query);
     return ledger_transaction_end(ledger, status, err);
 }

@@ -84,10 +84,12 @@ int ledger_number(struct ledger *ledger, const char *sql, int64_t *value, struct
     bool row = false;
     *value = 0;
     query_begin(&query, ledger, sql);
-    int status = query_next(&query, &row, err);
-    if (status == STATUS_OK && row) {
+    int status;
+    TRY_TO(done, status = query_next(&query, &row, err));
+    if (row) {
         *value = query_i64(&query, 0);
     }
+done:
     query_end(&query);
     return status;
 }
@@ -106,16 +108,15 @@ int ledger_transaction(struct ledger *ledger, struct error *err) {
         return error_set(err, STATUS_INTERNAL, "ledger %s: was opened for reading", ledger->path);
     }
     int64_t epoch = 0;
-    int status = ledger_execute_patiently(ledger, "BEGIN IMMEDIATE", err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = ledger_number(ledger, "SELECT ifnull(max(epoch), 0) FROM launch", &epoch, err);
-    if (status == STATUS_OK && (uint64_t)epoch != ledger->epoch) {
+    TRY(ledger_execute_patiently(ledger, "BEGIN IMMEDIATE", err));
+    int status;
+    TRY_TO(done, status = ledger_number(ledger, "SELECT ifnull(max(epoch), 0) FROM launch", &epoch, err));
+    if ((uint64_t)epoch != ledger->epoch) {
         status = error_set(err, STATUS_WRITE,
                            "ledger %s: launch %lld has begun since launch %llu; this runner is out",
                            ledger->path, (long long)epoch, (unsigned long long)ledger->epoch);
     }
+done:
     if (status != STATUS_OK) {
         sqlite3_exec(ledger->db, "ROLLBACK", NULL, NULL, NULL);
     }

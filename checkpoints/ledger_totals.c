@@ -44,10 +44,12 @@ static int read_sums(struct ledger *ledger, const char *sql, int64_t checkpoint,
     struct query query;
     query_begin(&query, ledger, sql);
     query_bind_i64(&query, 1, checkpoint);
-    int status = query_next(&query, found, err);
-    if (status == STATUS_OK && *found) {
+    int status;
+    TRY_TO(done, status = query_next(&query, found, err));
+    if (*found) {
         take_sums(&query, 0, totals);
     }
+done:
     query_end(&query);
     return status;
 }
@@ -87,17 +89,12 @@ int ledger_totals_add(struct ledger *ledger, uint64_t checkpoint, struct error *
     struct ledger_totals part = {0};
     struct query query;
     bool found = false;
-    int status = read_kept(ledger, checkpoint - 1, &found, &sums, err);
-    if (status == STATUS_OK && !found && checkpoint > 1) {
-        status = error_set(err, STATUS_DATA, "ledger %s: the sums of checkpoint %llu are missing",
-                           ledger->path, (unsigned long long)checkpoint - 1);
+    TRY(read_kept(ledger, checkpoint - 1, &found, &sums, err));
+    if (!found && checkpoint > 1) {
+        return error_set(err, STATUS_DATA, "ledger %s: the sums of checkpoint %llu are missing", ledger->path,
+                         (unsigned long long)checkpoint - 1);
     }
-    if (status == STATUS_OK) {
-        status = count_one(ledger, checkpoint, &part, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(count_one(ledger, checkpoint, &part, err));
     add(&sums, &part);
     query_begin(&query, ledger,
                 "INSERT INTO total(checkpoint, " COLUMNS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, "
@@ -114,7 +111,7 @@ int ledger_totals_add(struct ledger *ledger, uint64_t checkpoint, struct error *
     for (size_t i = 0; i < sizeof seconds / sizeof seconds[0]; i++) {
         query_bind_f64(&query, place++, seconds[i]);
     }
-    status = query_run(&query, err);
+    int status = query_run(&query, err);
     query_end(&query);
     return status;
 }
@@ -130,12 +127,14 @@ static int read_checkpoint(struct ledger *ledger, uint64_t *number, struct ledge
                 "SELECT number, at, finished FROM checkpoint WHERE number > 0 AND number <= ?1 "
                 "ORDER BY number DESC LIMIT 1");
     query_bind_i64(&query, 1, ledger->view.checkpoint);
-    int status = query_next(&query, &row, err);
-    if (status == STATUS_OK && row) {
+    int status;
+    TRY_TO(done, status = query_next(&query, &row, err));
+    if (row) {
         *number = query_u64(&query, 0);
         totals->last_commit = query_i64(&query, 1);
         totals->finished = query_i64(&query, 2) != 0;
     }
+done:
     query_end(&query);
     return status;
 }
@@ -184,30 +183,25 @@ int ledger_check_totals(struct ledger *ledger, struct error *err) {
     if (ledger->format < LEDGER_FORMAT_TOTALS) {
         return STATUS_OK;
     }
-    int status = read_checkpoint(ledger, &last, &(struct ledger_totals){0}, err);
-    for (uint64_t number = 1; status == STATUS_OK && number <= last; number++) {
+    TRY(read_checkpoint(ledger, &last, &(struct ledger_totals){0}, err));
+    for (uint64_t number = 1; number <= last; number++) {
         struct ledger_totals part = {0};
         struct ledger_totals kept = {0};
         bool found = false;
-        status = count_one(ledger, number, &part, err);
-        if (status == STATUS_OK) {
-            status = read_kept(ledger, number, &found, &kept, err);
-        }
+        TRY(count_one(ledger, number, &part, err));
+        TRY(read_kept(ledger, number, &found, &kept, err));
         add(&sums, &part);
-        if (status == STATUS_OK && (!found || !same(&sums, &kept))) {
-            status = error_set(err, STATUS_DATA, "ledger %s: the sums kept with checkpoint %llu are %s",
-                               ledger->path, (unsigned long long)number,
-                               found ? "not those of its rows" : "missing");
+        if (!found || !same(&sums, &kept)) {
+            return error_set(err, STATUS_DATA, "ledger %s: the sums kept with checkpoint %llu are %s",
+                             ledger->path, (unsigned long long)number,
+                             found ? "not those of its rows" : "missing");
         }
     }
-    if (status == STATUS_OK) {
-        status = ledger_number(ledger,
-                               "SELECT count(*) FROM total WHERE checkpoint < 1 OR checkpoint > "
-                               "(SELECT ifnull(max(number), 0) FROM checkpoint)",
-                               &strays, err);
-    }
-    return status == STATUS_OK && strays != 0
-               ? error_set(err, STATUS_DATA, "ledger %s: %lld rows of sums belong to no checkpoint",
-                           ledger->path, (long long)strays)
-               : status;
+    TRY(ledger_number(ledger,
+                      "SELECT count(*) FROM total WHERE checkpoint < 1 OR checkpoint > "
+                      "(SELECT ifnull(max(number), 0) FROM checkpoint)",
+                      &strays, err));
+    return strays != 0 ? error_set(err, STATUS_DATA, "ledger %s: %lld rows of sums belong to no checkpoint",
+                                   ledger->path, (long long)strays)
+                       : STATUS_OK;
 }

@@ -31,16 +31,11 @@ static bool is_known(const struct recovery *recovery, const char *name) {
 
 static int discard(struct recovery *recovery, const char *folder, const char *name) {
     char path[PATH_SIZE];
-    int status = path_join(path, sizeof path, folder, name, recovery->err);
-    if (status == STATUS_OK) {
-        status = file_remove(path, recovery->err);
-    }
-    if (status == STATUS_OK) {
-        recovery->report->removed++;
-        log_write(recovery->log, LOG_LEVEL_INFO, "recovery: discarded %s, which was never acknowledged",
-                  path);
-    }
-    return status;
+    TRY(path_join(path, sizeof path, folder, name, recovery->err));
+    TRY(file_remove(path, recovery->err));
+    recovery->report->removed++;
+    log_write(recovery->log, LOG_LEVEL_INFO, "recovery: discarded %s, which was never acknowledged", path);
+    return STATUS_OK;
 }
 
 // Whatever does not bear a name of ours is somebody else's, and is left alone (invariant 6).
@@ -87,23 +82,19 @@ static int check_shard(void *context, const struct ledger_shard *shard) {
                          shard->sealed.name, name);
     }
     recovery->shards++;
-    int status = run_folder_shard(path, recovery->folder, shard->number, false, recovery->err);
-    if (status == STATUS_OK && !file_exists(path)) {
+    TRY(run_folder_shard(path, recovery->folder, shard->number, false, recovery->err));
+    if (!file_exists(path)) {
         return error_set(recovery->err, STATUS_DATA, "shard %s is acknowledged in the ledger and is missing",
                          path);
     }
-    if (status == STATUS_OK) {
-        status = file_check_own(path, recovery->err);
-    }
-    if (status == STATUS_OK) {
-        status = file_size(path, &bytes, recovery->err);
-    }
-    if (status == STATUS_OK && bytes != shard->sealed.bytes) {
+    TRY(file_check_own(path, recovery->err));
+    TRY(file_size(path, &bytes, recovery->err));
+    if (bytes != shard->sealed.bytes) {
         return error_set(recovery->err, STATUS_DATA,
                          "shard %s has %" PRIu64 " bytes, the ledger says %" PRIu64, path, bytes,
                          shard->sealed.bytes);
     }
-    return status;
+    return STATUS_OK;
 }
 
 // A partial shard is a cache: whatever is wrong with it, the run goes on without it (invariant 7).
@@ -144,19 +135,12 @@ int recovery_run(const char *folder, struct ledger *ledger, struct log *log, str
     struct ledger_partial partial = {0};
     struct recovery recovery = {.folder = folder, .log = log, .report = report, .err = err, .partial = ""};
     *report = (struct recovery_report){0};
-    int status = run_folder_file(shards, folder, "shards", err);
-    if (status == STATUS_OK) {
-        status = ledger_each_shard(ledger, check_shard, &recovery, err);
-    }
-    report->shards = recovery.shards;
-    if (status == STATUS_OK) {
-        status = check_partial(&recovery, ledger, &partial);
-    }
-    if (status == STATUS_OK) {
-        status = sweep(&recovery, shards, true);
-    }
-    if (status == STATUS_OK) {
-        status = sweep(&recovery, folder, false);
-    }
-    return status == STATUS_OK ? file_sync_folder(shards, err) : status;
+    TRY(run_folder_file(shards, folder, "shards", err));
+    int status = ledger_each_shard(ledger, check_shard, &recovery, err);
+    report->shards = recovery.shards; // how far it came, also when it failed
+    TRY(status);
+    TRY(check_partial(&recovery, ledger, &partial));
+    TRY(sweep(&recovery, shards, true));
+    TRY(sweep(&recovery, folder, false));
+    return file_sync_folder(shards, err);
 }

@@ -89,15 +89,17 @@ static int take_lock(struct run_folder *folder, struct error *err) {
     enum { TRIES = 10 };
     char path[PATH_SIZE];
     bool held = false;
-    int status = run_folder_file(path, folder->path, "lock", err);
+    int status;
+    TRY_TO(done, status = run_folder_file(path, folder->path, "lock", err));
     // verify looks at the lock by taking it for an instant, so one refusal is not yet another runner.
-    for (int i = 0; status == STATUS_OK && !held && i < TRIES; i++) {
+    for (int i = 0; !held && i < TRIES; i++) {
         clock_sleep(i > 0 ? 0.05 : 0);
-        status = file_lock(path, &folder->lock, &held, err);
+        TRY_TO(done, status = file_lock(path, &folder->lock, &held, err));
     }
-    if (status == STATUS_OK && !held) {
+    if (!held) {
         return refuse(folder->path, path, err);
     }
+done:
     if (held) {
         sign(folder->lock);
     }
@@ -111,14 +113,10 @@ int run_folder_open(struct run_folder *folder, const char *path, bool force, str
     if (snprintf(folder->path, sizeof folder->path, "%s", path) >= (int)sizeof folder->path) {
         return error_set(err, STATUS_WRITE, "the run directory's name is too long: %.200s", path);
     }
-    int status = run_folder_file(shards, path, "shards", err);
-    if (status == STATUS_OK) {
-        status = folder_content_admit(path, err);
-    }
-    if (status == STATUS_OK) {
-        status = file_make_folder(path, err);
-    }
-    const char *network = status == STATUS_OK ? file_network_system(path) : NULL;
+    TRY(run_folder_file(shards, path, "shards", err));
+    TRY(folder_content_admit(path, err));
+    TRY(file_make_folder(path, err));
+    const char *network = file_network_system(path);
     if (network != NULL && !force) {
         return error_set(
             err, STATUS_WRITE,
@@ -126,21 +124,13 @@ int run_folder_open(struct run_folder *folder, const char *path, bool force, str
             "local disk, or force it",
             path, network);
     }
-    if (status == STATUS_OK) {
-        status = take_lock(folder, err);
-    }
-    if (status == STATUS_OK) {
-        status = run_folder_check(path, err);
-    }
-    if (status == STATUS_OK) {
-        status = file_make_folder(shards, err);
-    }
-    if (status == STATUS_OK) {
-        status = file_sync_folder(shards, err);
-    }
-    if (status == STATUS_OK) {
-        status = sync_parents(path, err);
-    }
+    int status;
+    TRY_TO(done, status = take_lock(folder, err));
+    TRY_TO(done, status = run_folder_check(path, err));
+    TRY_TO(done, status = file_make_folder(shards, err));
+    TRY_TO(done, status = file_sync_folder(shards, err));
+    TRY_TO(done, status = sync_parents(path, err));
+done:
     if (status != STATUS_OK) {
         run_folder_close(folder);
     }

@@ -52,13 +52,8 @@ static int memory_needed(const struct shard_layout *layout, size_t *total, struc
 static int take_buffers(struct shard_writer *writer, struct error *err) {
     const struct shard_layout *layout = writer->layout;
     size_t total = 0;
-    int status = memory_needed(layout, &total, err);
-    if (status == STATUS_OK) {
-        status = arena_create(&writer->arena, total, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_needed(layout, &total, err));
+    TRY(arena_create(&writer->arena, total, err));
     writer->latents = arena_take(&writer->arena, layout->layer_count * sizeof *writer->latents, 64);
     writer->figures = arena_take(&writer->arena, layout->layer_count * sizeof *writer->figures, 64);
     if (writer->latents == NULL || writer->figures == NULL) {
@@ -75,11 +70,8 @@ static int take_buffers(struct shard_writer *writer, struct error *err) {
                                                  .minimum = figures + 2 * layout->hidden,
                                                  .maximum = figures + 3 * layout->hidden};
         snprintf(path, sizeof path, "/latents/hs_%03zu", layout->layers[i]);
-        status = column_init(&writer->latents[i], path, writer->type, layout->hidden, chunk_rows(layout),
-                             &writer->arena, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(column_init(&writer->latents[i], path, writer->type, layout->hidden, chunk_rows(layout),
+                        &writer->arena, err));
     }
     return shard_columns_init(&writer->columns, layout->token_ids, &writer->arena, err);
 }
@@ -88,25 +80,18 @@ int shard_create(struct shard_writer **out, const char *folder, const struct sha
                  struct error *err) {
     void *block;
     *out = NULL;
-    int status = check_layout(layout, err);
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&block, 1, sizeof **out, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(check_layout(layout, err));
+    TRY(memory_zeroed(&block, 1, sizeof **out, err));
     struct shard_writer *writer = block;
     writer->layout = layout;
     writer->file = H5I_INVALID_HID;
     writer->type = H5I_INVALID_HID;
     hdf5_quiet();
-    status = path_join(writer->folder, sizeof writer->folder, "", folder, err);
-    if (status == STATUS_OK) {
-        status = hdf5_float_type(&writer->type, layout->dtype, err);
-    }
-    if (status == STATUS_OK) {
-        status = take_buffers(writer, err);
-    }
+    int status;
+    TRY_TO(done, status = path_join(writer->folder, sizeof writer->folder, "", folder, err));
+    TRY_TO(done, status = hdf5_float_type(&writer->type, layout->dtype, err));
+    TRY_TO(done, status = take_buffers(writer, err));
+done:
     if (status != STATUS_OK) {
         shard_destroy(writer);
         return status;
@@ -128,16 +113,13 @@ int shard_start(struct shard_writer *writer, uint64_t number, struct error *err)
                          (unsigned long long)number);
     }
     char path[PATH_SIZE];
-    int status = run_folder_shard(path, writer->folder, number, false, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(run_folder_shard(path, writer->folder, number, false, err));
     if (snprintf(writer->aside, sizeof writer->aside, "%s.tmp", path) >= (int)sizeof writer->aside) {
         return error_set(err, STATUS_WRITE, "path too long: %.200s", path);
     }
     hdf5_quiet();
     writer->number = number;
-    status = hdf5_create(&writer->file, writer->aside, err);
+    int status = hdf5_create(&writer->file, writer->aside, err);
     writer->open = status == STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < sizeof groups / sizeof groups[0]; i++) {
         status = hdf5_make_group(writer->file, groups[i], err);
@@ -201,19 +183,18 @@ int shard_append(struct shard_writer *writer, const struct shard_batch *batch, s
                          (unsigned long long)batch->number);
     }
     hdf5_quiet();
-    int status = check_batch(batch, err);
-    for (size_t i = 0; status == STATUS_OK && i < batch->problem_count; i++) {
-        status = shard_columns_problem(&writer->columns, writer->file, &batch->problems[i], err);
+    int status;
+    TRY_TO(done, status = check_batch(batch, err));
+    for (size_t i = 0; i < batch->problem_count; i++) {
+        TRY_TO(done,
+               status = shard_columns_problem(&writer->columns, writer->file, &batch->problems[i], err));
     }
-    for (size_t i = 0; status == STATUS_OK && i < batch->row_count; i++) {
-        status = shard_columns_row(&writer->columns, writer->file, &batch->rows[i], err);
+    for (size_t i = 0; i < batch->row_count; i++) {
+        TRY_TO(done, status = shard_columns_row(&writer->columns, writer->file, &batch->rows[i], err));
     }
-    if (status == STATUS_OK) {
-        status = append_latents(writer, batch, err);
-    }
-    if (status == STATUS_OK) {
-        status = shard_columns_batch(&writer->columns, writer->file, batch->number, err);
-    }
+    TRY_TO(done, status = append_latents(writer, batch, err));
+    TRY_TO(done, status = shard_columns_batch(&writer->columns, writer->file, batch->number, err));
+done:
     return status == STATUS_OK ? STATUS_OK : give_up(writer, err);
 }
 

@@ -99,47 +99,32 @@ int shard_columns_start(struct shard_columns *columns, hid_t file, struct error 
 static int append_problem_numbers(struct shard_columns *columns, hid_t file,
                                   const struct shard_problem *problem, struct error *err) {
     uint8_t truncated = problem->truncated;
-    int status = append_u64(columns, file, COLUMN_ORDINAL, problem->ordinal, err);
-    if (status == STATUS_OK) {
-        status = append(columns, file, COLUMN_TOKEN_COUNT, &problem->token_count, 1, err);
-    }
-    if (status == STATUS_OK) {
-        status = append(columns, file, COLUMN_TRUNCATED, &truncated, 1, err);
-    }
-    if (status == STATUS_OK) {
-        status = append(columns, file, COLUMN_STEP_COUNT, &problem->step_count, 1, err);
-    }
-    return status;
+    TRY(append_u64(columns, file, COLUMN_ORDINAL, problem->ordinal, err));
+    TRY(append(columns, file, COLUMN_TOKEN_COUNT, &problem->token_count, 1, err));
+    TRY(append(columns, file, COLUMN_TRUNCATED, &truncated, 1, err));
+    return append(columns, file, COLUMN_STEP_COUNT, &problem->step_count, 1, err);
 }
 
 int shard_columns_problem(struct shard_columns *columns, hid_t file, const struct shard_problem *problem,
                           struct error *err) {
     struct column *column = columns->column;
     uint64_t rows = columns->rows_end + problem->rows;
-    int status = append(columns, file, COLUMN_ID, problem->id, problem->id_size, err);
-    if (status == STATUS_OK) {
-        status = append_u64(columns, file, COLUMN_ID_OFFSET, column_rows(&column[COLUMN_ID]), err);
+    int status;
+    TRY_TO(done, status = append(columns, file, COLUMN_ID, problem->id, problem->id_size, err));
+    TRY_TO(done, status = append_u64(columns, file, COLUMN_ID_OFFSET, column_rows(&column[COLUMN_ID]), err));
+    TRY_TO(done,
+           status = append(columns, file, COLUMN_METADATA, problem->metadata, problem->metadata_size, err));
+    TRY_TO(done, status = append_u64(columns, file, COLUMN_METADATA_OFFSET,
+                                     column_rows(&column[COLUMN_METADATA]), err));
+    if (columns->count == COLUMN_COUNT) {
+        TRY_TO(done,
+               status = append(columns, file, COLUMN_TOKEN_IDS, problem->tokens, problem->token_count, err));
+        TRY_TO(done, status = append_u64(columns, file, COLUMN_TOKEN_OFFSET,
+                                         column_rows(&column[COLUMN_TOKEN_IDS]), err));
     }
-    if (status == STATUS_OK) {
-        status = append(columns, file, COLUMN_METADATA, problem->metadata, problem->metadata_size, err);
-    }
-    if (status == STATUS_OK) {
-        status =
-            append_u64(columns, file, COLUMN_METADATA_OFFSET, column_rows(&column[COLUMN_METADATA]), err);
-    }
-    if (status == STATUS_OK && columns->count == COLUMN_COUNT) {
-        status = append(columns, file, COLUMN_TOKEN_IDS, problem->tokens, problem->token_count, err);
-        if (status == STATUS_OK) {
-            status =
-                append_u64(columns, file, COLUMN_TOKEN_OFFSET, column_rows(&column[COLUMN_TOKEN_IDS]), err);
-        }
-    }
-    if (status == STATUS_OK) {
-        status = append_u64(columns, file, COLUMN_ROW_OFFSET, rows, err);
-    }
-    if (status == STATUS_OK) {
-        status = append_problem_numbers(columns, file, problem, err);
-    }
+    TRY_TO(done, status = append_u64(columns, file, COLUMN_ROW_OFFSET, rows, err));
+    TRY_TO(done, status = append_problem_numbers(columns, file, problem, err));
+done:
     columns->rows_end = rows;
     columns->tokens += problem->token_count;
     return status;
@@ -148,27 +133,22 @@ int shard_columns_problem(struct shard_columns *columns, hid_t file, const struc
 int shard_columns_row(struct shard_columns *columns, hid_t file, const struct shard_row *row,
                       struct error *err) {
     const uint32_t values[] = {row->step, row->token_start, row->token_end, row->byte_start, row->byte_end};
-    int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < sizeof values / sizeof values[0]; i++) {
-        status = append(columns, file, (enum shard_column)(COLUMN_ROW_STEP + i), &values[i], 1, err);
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+        TRY(append(columns, file, (enum shard_column)(COLUMN_ROW_STEP + i), &values[i], 1, err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 int shard_columns_batch(struct shard_columns *columns, hid_t file, uint64_t number, struct error *err) {
-    int status = append_u64(columns, file, COLUMN_BATCH_NUMBER, number, err);
-    if (status == STATUS_OK) {
-        status = append_u64(columns, file, COLUMN_BATCH_OFFSET, shard_columns_problems(columns), err);
-    }
-    return status;
+    TRY(append_u64(columns, file, COLUMN_BATCH_NUMBER, number, err));
+    return append_u64(columns, file, COLUMN_BATCH_OFFSET, shard_columns_problems(columns), err);
 }
 
 int shard_columns_finish(struct shard_columns *columns, hid_t file, struct error *err) {
-    int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < columns->count; i++) {
-        status = column_finish(&columns->column[i], file, err);
+    for (size_t i = 0; i < columns->count; i++) {
+        TRY(column_finish(&columns->column[i], file, err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 uint64_t shard_columns_problems(const struct shard_columns *columns) {

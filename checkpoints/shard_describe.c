@@ -30,20 +30,11 @@ int shard_name_layer(hid_t file, const char *path, size_t layer, size_t model_la
     char sentence[160];
     describe_layer(sentence, layer, model_layers);
     bool normed = layer == model_layers && layer > 0;
-    int status = shard_set_u64(file, path, "hidden_states_index", layer, err);
-    if (status == STATUS_OK) {
-        status = shard_set_u64(file, path, "block", layer, err);
-    }
-    if (status == STATUS_OK) {
-        status = set_flag(file, path, "after_final_norm", normed, err);
-    }
-    if (status == STATUS_OK) {
-        status = hdf5_set_text(file, path, "layer", sentence, err);
-    }
-    if (status == STATUS_OK) {
-        status = hdf5_set_text(file, path, "dtype", dtype_name(dtype), err);
-    }
-    return status;
+    TRY(shard_set_u64(file, path, "hidden_states_index", layer, err));
+    TRY(shard_set_u64(file, path, "block", layer, err));
+    TRY(set_flag(file, path, "after_final_norm", normed, err));
+    TRY(hdf5_set_text(file, path, "layer", sentence, err));
+    return hdf5_set_text(file, path, "dtype", dtype_name(dtype), err);
 }
 
 int shard_write_statistics(hid_t file, const struct statistics *figures, size_t layer, size_t hidden,
@@ -58,16 +49,11 @@ int shard_write_statistics(hid_t file, const struct statistics *figures, size_t 
     char group[48];
     char path[80];
     snprintf(group, sizeof group, "/statistics/hs_%03zu", layer);
-    int status = hdf5_make_group(file, group, err);
-    for (size_t i = 0; status == STATUS_OK && i < sizeof parts / sizeof parts[0]; i++) {
+    TRY(hdf5_make_group(file, group, err));
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         snprintf(path, sizeof path, "%s/%s", group, parts[i].name);
-        status = hdf5_write(file, path, H5T_IEEE_F64LE, hidden, 0, parts[i].values, err);
+        TRY(hdf5_write(file, path, H5T_IEEE_F64LE, hidden, 0, parts[i].values, err));
     }
-    if (status == STATUS_OK) {
-        status = shard_set_u64(file, group, "rows", figures->rows, err);
-    }
-    if (status == STATUS_OK) {
-        status = hdf5_set_numbers(file, group, "norm_sum", HDF5_F64, 0, &figures->norm_sum, err);
-    }
-    return status;
+    TRY(shard_set_u64(file, group, "rows", figures->rows, err));
+    return hdf5_set_numbers(file, group, "norm_sum", HDF5_F64, 0, &figures->norm_sum, err);
 }

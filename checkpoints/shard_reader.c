@@ -101,40 +101,24 @@ static int read_layout(struct shard_reader *reader, struct error *err) {
     uint64_t model_layers = 0;
     uint64_t indices[SHARD_LAYERS];
     struct collector collector = {reader, err};
-    int status = hdf5_get_numbers(reader->file, "/", "format_version", HDF5_U32, 0, &version, err);
-    if (status == STATUS_OK && version != SHARD_FORMAT) {
-        status = error_set(err, STATUS_DATA, "format %u is not known here (%d is)", version, SHARD_FORMAT);
+    TRY(hdf5_get_numbers(reader->file, "/", "format_version", HDF5_U32, 0, &version, err));
+    if (version != SHARD_FORMAT) {
+        return error_set(err, STATUS_DATA, "format %u is not known here (%d is)", version, SHARD_FORMAT);
     }
-    if (status == STATUS_OK) {
-        status = hdf5_get_numbers(reader->file, "/", "shard", HDF5_U64, 0, &content->number, err);
+    TRY(hdf5_get_numbers(reader->file, "/", "shard", HDF5_U64, 0, &content->number, err));
+    TRY(hdf5_get_numbers(reader->file, "/", "hidden", HDF5_U64, 0, &hidden, err));
+    TRY(hdf5_get_numbers(reader->file, "/", "layer_count", HDF5_U64, 0, &layers, err));
+    TRY(hdf5_get_numbers(reader->file, "/", "model_layers", HDF5_U64, 0, &model_layers, err));
+    if ((layers == 0 || layers > SHARD_LAYERS || hidden == 0)) {
+        return error_set(err, STATUS_DATA, "%llu layers of %llu numbers cannot be",
+                         (unsigned long long)layers, (unsigned long long)hidden);
     }
-    if (status == STATUS_OK) {
-        status = hdf5_get_numbers(reader->file, "/", "hidden", HDF5_U64, 0, &hidden, err);
-    }
-    if (status == STATUS_OK) {
-        status = hdf5_get_numbers(reader->file, "/", "layer_count", HDF5_U64, 0, &layers, err);
-    }
-    if (status == STATUS_OK) {
-        status = hdf5_get_numbers(reader->file, "/", "model_layers", HDF5_U64, 0, &model_layers, err);
-    }
-    if (status == STATUS_OK && (layers == 0 || layers > SHARD_LAYERS || hidden == 0)) {
-        status = error_set(err, STATUS_DATA, "%llu layers of %llu numbers cannot be",
-                           (unsigned long long)layers, (unsigned long long)hidden);
-    }
-    if (status == STATUS_OK) {
-        status = hdf5_get_numbers(reader->file, "/", "layers", HDF5_U64, layers, indices, err);
-    }
-    if (status == STATUS_OK &&
-        H5Aiterate2(reader->file, H5_INDEX_NAME, H5_ITER_INC, NULL, collect_attribute, &collector) < 0) {
-        status = hdf5_fail(err, STATUS_DATA, "cannot read the root's attributes");
+    TRY(hdf5_get_numbers(reader->file, "/", "layers", HDF5_U64, layers, indices, err));
+    if (H5Aiterate2(reader->file, H5_INDEX_NAME, H5_ITER_INC, NULL, collect_attribute, &collector) < 0) {
+        return hdf5_fail(err, STATUS_DATA, "cannot read the root's attributes");
     }
     void *block = NULL;
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&block, layers, sizeof *reader->layers, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, layers, sizeof *reader->layers, err));
     reader->layers = block;
     for (size_t i = 0; i < layers; i++) {
         reader->layers[i] = indices[i];
@@ -186,26 +170,15 @@ static int check_lengths(const struct shard_reader *reader, enum shard_column fi
 static int check_columns(const struct shard_reader *reader, struct error *err) {
     const struct shard_content *content = &reader->content;
     const size_t *length = reader->length;
-    int status = check_offsets(reader, COLUMN_ID_OFFSET, content->problems, length[COLUMN_ID], err);
-    if (status == STATUS_OK) {
-        status =
-            check_offsets(reader, COLUMN_METADATA_OFFSET, content->problems, length[COLUMN_METADATA], err);
+    TRY(check_offsets(reader, COLUMN_ID_OFFSET, content->problems, length[COLUMN_ID], err));
+    TRY(check_offsets(reader, COLUMN_METADATA_OFFSET, content->problems, length[COLUMN_METADATA], err));
+    TRY(check_offsets(reader, COLUMN_ROW_OFFSET, content->problems, content->rows, err));
+    TRY(check_offsets(reader, COLUMN_BATCH_OFFSET, content->batches, content->problems, err));
+    if (reader->column[COLUMN_TOKEN_IDS] != NULL) {
+        TRY(check_offsets(reader, COLUMN_TOKEN_OFFSET, content->problems, length[COLUMN_TOKEN_IDS], err));
     }
-    if (status == STATUS_OK) {
-        status = check_offsets(reader, COLUMN_ROW_OFFSET, content->problems, content->rows, err);
-    }
-    if (status == STATUS_OK) {
-        status = check_offsets(reader, COLUMN_BATCH_OFFSET, content->batches, content->problems, err);
-    }
-    if (status == STATUS_OK && reader->column[COLUMN_TOKEN_IDS] != NULL) {
-        status = check_offsets(reader, COLUMN_TOKEN_OFFSET, content->problems, length[COLUMN_TOKEN_IDS], err);
-    }
-    if (status == STATUS_OK) {
-        status = check_lengths(reader, COLUMN_TOKEN_COUNT, COLUMN_STEP_COUNT, content->problems, err);
-    }
-    return status == STATUS_OK
-               ? check_lengths(reader, COLUMN_ROW_STEP, COLUMN_ROW_BYTE_END, content->rows, err)
-               : status;
+    TRY(check_lengths(reader, COLUMN_TOKEN_COUNT, COLUMN_STEP_COUNT, content->problems, err));
+    return check_lengths(reader, COLUMN_ROW_STEP, COLUMN_ROW_BYTE_END, content->rows, err);
 }
 
 static int fill_problems(struct shard_reader *reader, struct error *err) {
@@ -262,14 +235,10 @@ static int read_columns(struct shard_reader *reader, struct error *err) {
     struct shard_content *content = &reader->content;
     bool token_ids = H5Lexists(reader->file, "/tokens", H5P_DEFAULT) > 0;
     size_t count = token_ids ? COLUMN_COUNT : COLUMN_TOKEN_IDS;
-    int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
-        status = hdf5_read_column(reader->file, shard_column_path((enum shard_column)i),
-                                  shard_column_kind((enum shard_column)i), &reader->column[i],
-                                  &reader->length[i], err);
-    }
-    if (status != STATUS_OK) {
-        return status;
+    for (size_t i = 0; i < count; i++) {
+        TRY(hdf5_read_column(reader->file, shard_column_path((enum shard_column)i),
+                             shard_column_kind((enum shard_column)i), &reader->column[i], &reader->length[i],
+                             err));
     }
     content->problems = reader->length[COLUMN_ORDINAL];
     content->rows = reader->length[COLUMN_ROW_STEP];
@@ -278,19 +247,13 @@ static int read_columns(struct shard_reader *reader, struct error *err) {
     content->batch_number = reader->column[COLUMN_BATCH_NUMBER];
     content->batch_offset = reader->column[COLUMN_BATCH_OFFSET];
     void *block = NULL;
-    status = check_columns(reader, err);
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&block, content->problems, sizeof *reader->problems, err);
-        content->problem = reader->problems = block;
-    }
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&block, content->rows, sizeof *reader->rows, err);
-        content->row = reader->rows = status == STATUS_OK ? block : NULL;
-    }
-    if (status == STATUS_OK) {
-        status = fill_problems(reader, err);
-    }
-    return status == STATUS_OK ? fill_rows(reader, err) : status;
+    TRY(check_columns(reader, err));
+    TRY(memory_zeroed(&block, content->problems, sizeof *reader->problems, err));
+    content->problem = reader->problems = block;
+    TRY(memory_zeroed(&block, content->rows, sizeof *reader->rows, err));
+    content->row = reader->rows = block;
+    TRY(fill_problems(reader, err));
+    return fill_rows(reader, err);
 }
 
 static int open_latents(struct shard_reader *reader, size_t layer, struct error *err) {
@@ -303,10 +266,7 @@ static int open_latents(struct shard_reader *reader, size_t layer, struct error 
         return hdf5_fail(err, STATUS_DATA, "no dataset %s", path);
     }
     reader->dataset[layer] = dataset;
-    int status = hdf5_check_storage(dataset, path, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(hdf5_check_storage(dataset, path, err));
     hid_t space = H5Dget_space(dataset);
     hid_t type = H5Dget_type(dataset);
     bool good = space >= 0 && type >= 0 && H5Tequal(type, reader->type) > 0 &&
@@ -324,43 +284,32 @@ static int open_latents(struct shard_reader *reader, size_t layer, struct error 
 static int open_all_latents(struct shard_reader *reader, struct error *err) {
     const struct shard_content *content = &reader->content;
     void *block = NULL;
-    int status = memory_zeroed(&block, content->layer_count, sizeof *reader->dataset, err);
+    TRY(memory_zeroed(&block, content->layer_count, sizeof *reader->dataset, err));
     reader->dataset = block;
-    for (size_t i = 0; status == STATUS_OK && i < content->layer_count; i++) {
+    for (size_t i = 0; i < content->layer_count; i++) {
         reader->dataset[i] = H5I_INVALID_HID;
     }
-    if (status == STATUS_OK) {
-        status = hdf5_float_type(&reader->type, content->dtype, err);
+    TRY(hdf5_float_type(&reader->type, content->dtype, err));
+    for (size_t i = 0; i < content->layer_count; i++) {
+        TRY(open_latents(reader, i, err));
     }
-    for (size_t i = 0; status == STATUS_OK && i < content->layer_count; i++) {
-        status = open_latents(reader, i, err);
-    }
-    return status;
+    return STATUS_OK;
 }
 
 int shard_reader_open(struct shard_reader **out, const char *path, struct error *err) {
     void *block = NULL;
     *out = NULL;
-    int status = memory_zeroed(&block, 1, sizeof **out, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, 1, sizeof **out, err));
     struct shard_reader *reader = block;
     reader->type = H5I_INVALID_HID;
     hdf5_quiet();
-    status = hdf5_open(&reader->file, path, err);
-    if (status == STATUS_OK) {
-        status = hdf5_check_links(reader->file, err);
-    }
-    if (status == STATUS_OK) {
-        status = read_layout(reader, err);
-    }
-    if (status == STATUS_OK) {
-        status = read_columns(reader, err);
-    }
-    if (status == STATUS_OK) {
-        status = open_all_latents(reader, err);
-    }
+    int status;
+    TRY_TO(done, status = hdf5_open(&reader->file, path, err));
+    TRY_TO(done, status = hdf5_check_links(reader->file, err));
+    TRY_TO(done, status = read_layout(reader, err));
+    TRY_TO(done, status = read_columns(reader, err));
+    TRY_TO(done, status = open_all_latents(reader, err));
+done:
     if (status != STATUS_OK) {
         error_wrap(err, "%s", path);
         shard_reader_close(reader);

@@ -39,16 +39,14 @@ static int take_memory(struct batch_memory *memory, const struct shard_content *
         return error_set(err, STATUS_DATA, "its batches are too large");
     }
     void *taken = NULL;
-    int status = memory_zeroed(&taken, content->layer_count, sizeof *memory->layers, err);
+    TRY(memory_zeroed(&taken, content->layer_count, sizeof *memory->layers, err));
     memory->layers = taken;
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&taken, content->layer_count, memory->stride, err);
-        memory->block = status == STATUS_OK ? taken : NULL;
-    }
-    for (size_t i = 0; status == STATUS_OK && i < content->layer_count; i++) {
+    TRY(memory_zeroed(&taken, content->layer_count, memory->stride, err));
+    memory->block = taken;
+    for (size_t i = 0; i < content->layer_count; i++) {
         memory->layers[i] = memory->block + i * memory->stride;
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int replay_batch(struct shard_writer *writer, struct shard_reader *reader, size_t place,
@@ -64,11 +62,7 @@ static int replay_batch(struct shard_writer *writer, struct shard_reader *reader
                                 .row_count = content->row_offset[last] - row,
                                 .latents = memory->layers};
     for (size_t i = 0; i < content->layer_count; i++) {
-        int status =
-            shard_reader_latents(reader, i, row, batch.row_count, memory->block + i * memory->stride, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(shard_reader_latents(reader, i, row, batch.row_count, memory->block + i * memory->stride, err));
     }
     return shard_append(writer, &batch, err);
 }
@@ -77,19 +71,16 @@ int shard_replay(struct shard_writer *writer, const char *partial_path, size_t *
     struct shard_reader *reader = NULL;
     struct batch_memory memory = {0};
     *batches = 0;
-    int status = shard_reader_open(&reader, partial_path, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(shard_reader_open(&reader, partial_path, err));
     const struct shard_content *content = shard_reader_content(reader);
-    status = check_same(writer, content, err);
-    if (status == STATUS_OK) {
-        status = take_memory(&memory, content, err);
+    int status;
+    TRY_TO(done, status = check_same(writer, content, err));
+    TRY_TO(done, status = take_memory(&memory, content, err));
+    for (size_t i = 0; i < content->batches; i++) {
+        TRY_TO(done, status = replay_batch(writer, reader, i, &memory, err));
+        ++*batches;
     }
-    for (size_t i = 0; status == STATUS_OK && i < content->batches; i++) {
-        status = replay_batch(writer, reader, i, &memory, err);
-        *batches += status == STATUS_OK;
-    }
+done:
     if (status != STATUS_OK) {
         error_wrap(err, "cannot go on from %s", partial_path);
     }

@@ -187,10 +187,12 @@ static int check_latents(struct verification *check, struct shard_reader *reader
     size_t row_size = content->hidden * dtype_size(content->dtype);
     size_t rows = size_max(BLOCK / row_size, 1);
     void *block = NULL;
-    int status = memory_zeroed(&block, rows, row_size, check->err);
-    for (size_t i = 0; status == STATUS_OK && i < content->layer_count; i++) {
-        status = check_values(check, reader, name, i, block, rows);
+    int status;
+    TRY_TO(done, status = memory_zeroed(&block, rows, row_size, check->err));
+    for (size_t i = 0; i < content->layer_count; i++) {
+        TRY_TO(done, status = check_values(check, reader, name, i, block, rows));
     }
+done:
     free(block);
     return status;
 }
@@ -207,15 +209,14 @@ static int check_content(struct verification *check, const struct ledger_shard *
     }
     struct comparison comparison = {.check = check, .shard = shard, .content = shard_reader_content(reader)};
     compare_counts(check, shard, comparison.content);
-    status =
-        ledger_each_problem_of_shard(check->ledger, shard->number, compare_problem, &comparison, check->err);
-    if (status == STATUS_OK && comparison.place != comparison.content->problems) {
+    TRY_TO(done, status = ledger_each_problem_of_shard(check->ledger, shard->number, compare_problem,
+                                                       &comparison, check->err));
+    if (comparison.place != comparison.content->problems) {
         say(check, "shard %s: holds %zu problems, the ledger lists %zu", shard->sealed.name,
             comparison.content->problems, comparison.place);
     }
-    if (status == STATUS_OK) {
-        status = check_latents(check, reader, shard->sealed.name);
-    }
+    TRY_TO(done, status = check_latents(check, reader, shard->sealed.name));
+done:
     shard_reader_close(reader);
     return status;
 }
@@ -235,14 +236,11 @@ static int check_shard(void *context, const struct ledger_shard *shard) {
     check->report->shards++;
     check->report->problems += sealed->problems;
     check->report->rows += sealed->rows;
-    int status = run_folder_shard(path, check->folder, shard->number, false, check->err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = file_size(path, &bytes, check->err);
-    if (status == STATUS_OK) {
-        status = digest_file(path, hex, check->err);
-    }
+    TRY(run_folder_shard(path, check->folder, shard->number, false, check->err));
+    int status;
+    TRY_TO(done, status = file_size(path, &bytes, check->err));
+    TRY_TO(done, status = digest_file(path, hex, check->err));
+done:
     if (status == STATUS_DATA) {
         say(check, "shard %s: %s", sealed->name, file_exists(path) ? check->err->message : "missing");
         return STATUS_OK;
@@ -343,13 +341,8 @@ static int check_totals(struct verification *check) {
     struct ledger_totals totals;
     struct ledger_survey survey;
     bool found = false;
-    int status = ledger_totals(check->ledger, &totals, check->err);
-    if (status == STATUS_OK) {
-        status = ledger_survey(check->ledger, &survey, &found, check->err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(ledger_totals(check->ledger, &totals, check->err));
+    TRY(ledger_survey(check->ledger, &survey, &found, check->err));
     uint64_t known = totals.done + totals.failed + totals.skipped;
     if (totals.finished && found && known != survey.problems) {
         say(check, "the run is finished, and %" PRIu64 " of %" PRIu64 " problems are accounted for", known,
@@ -368,16 +361,14 @@ static int check_ledger(struct verification *check, bool busy) {
     char path[PATH_SIZE];
     uint64_t bytes = 0;
     // The chain comes first: a link names the shard at fault, which the page check cannot.
-    int status = as_finding(check, ledger_check_chain(check->ledger, check->err));
-    if (status == STATUS_OK && check->report->faults == 0) {
-        status = as_finding(check, ledger_check_totals(check->ledger, check->err));
+    int status;
+    TRY_TO(done, status = as_finding(check, ledger_check_chain(check->ledger, check->err)));
+    if (check->report->faults == 0) {
+        TRY_TO(done, status = as_finding(check, ledger_check_totals(check->ledger, check->err)));
     }
-    if (status == STATUS_OK) {
-        status = run_folder_file(path, check->folder, "ledger.sqlite", check->err);
-    }
-    if (status == STATUS_OK) {
-        status = file_size(path, &bytes, check->err);
-    }
+    TRY_TO(done, status = run_folder_file(path, check->folder, "ledger.sqlite", check->err));
+    TRY_TO(done, status = file_size(path, &bytes, check->err));
+done:
     if (status != STATUS_OK || check->report->faults > 0) {
         return status;
     }
@@ -390,17 +381,13 @@ static int check_ledger(struct verification *check, bool busy) {
 
 static int check_all(struct verification *check, const struct buffer *names, bool busy) {
     char partial[64];
-    int status = check_ledger(check, busy);
-    if (status == STATUS_OK) {
-        status = ledger_each_shard(check->ledger, check_shard, check, check->err);
-    }
-    if (status == STATUS_OK) {
-        status = check_partial(check, partial, busy);
-    }
-    if (status == STATUS_OK) {
-        check_others(check, names, partial, busy);
-        status = check_totals(check);
-    }
+    int status;
+    TRY_TO(done, status = check_ledger(check, busy));
+    TRY_TO(done, status = ledger_each_shard(check->ledger, check_shard, check, check->err));
+    TRY_TO(done, status = check_partial(check, partial, busy));
+    check_others(check, names, partial, busy);
+    TRY_TO(done, status = check_totals(check));
+done:
     // The ledger stopped making sense half-way: that is a finding, not a failure to look.
     return as_finding(check, status);
 }

@@ -43,13 +43,12 @@ struct view {
 
 static int take_statistics_memory(struct view *view) {
     void *block = NULL;
-    int status = memory_zeroed(&block, view->layer_count, sizeof *view->figures, view->err);
+    TRY(memory_zeroed(&block, view->layer_count, sizeof *view->figures, view->err));
     view->figures = block;
-    if (status == STATUS_OK) { // one set more to read each shard's into
-        status = memory_zeroed(&block, (view->layer_count + 1) * 4, view->hidden * sizeof(double), view->err);
-        view->figure_memory = block;
-    }
-    for (size_t i = 0; status == STATUS_OK && i < view->layer_count; i++) {
+    // One set more to read each shard's into.
+    TRY(memory_zeroed(&block, (view->layer_count + 1) * 4, view->hidden * sizeof(double), view->err));
+    view->figure_memory = block;
+    for (size_t i = 0; i < view->layer_count; i++) {
         double *start = view->figure_memory + i * 4 * view->hidden;
         view->figures[i] = (struct statistics){.sum = start,
                                                .sum_of_squares = start + view->hidden,
@@ -57,7 +56,7 @@ static int take_statistics_memory(struct view *view) {
                                                .maximum = start + 3 * view->hidden};
         statistics_reset(&view->figures[i], view->hidden);
     }
-    return status;
+    return STATUS_OK;
 }
 
 // The first shard decides the layout and gives the root's attributes.
@@ -74,23 +73,16 @@ static int adopt_layout(struct view *view, const struct shard_reader *reader) {
     for (size_t i = 0; i < content->layer_count; i++) {
         layers[i] = view->layers[i] = content->layers[i];
     }
-    int status = take_statistics_memory(view);
-    if (status == STATUS_OK) {
-        status = hdf5_float_type(&view->type, view->dtype, view->err);
-    }
-    if (status == STATUS_OK) {
-        status = hdf5_set_numbers(view->file, "/", "format_version", HDF5_U32, 0, &version, view->err);
-    }
-    if (status == STATUS_OK) {
-        status = hdf5_set_numbers(view->file, "/", "layers", HDF5_U64, view->layer_count, layers, view->err);
-    }
+    TRY(take_statistics_memory(view));
+    TRY(hdf5_float_type(&view->type, view->dtype, view->err));
+    TRY(hdf5_set_numbers(view->file, "/", "format_version", HDF5_U32, 0, &version, view->err));
+    TRY(hdf5_set_numbers(view->file, "/", "layers", HDF5_U64, view->layer_count, layers, view->err));
     const char *name;
     const char *value = "";
-    for (size_t i = 0; status == STATUS_OK && (name = shard_reader_attribute_at(reader, i, &value)) != NULL;
-         i++) {
-        status = hdf5_set_text(view->file, "/", name, value, view->err);
+    for (size_t i = 0; (name = shard_reader_attribute_at(reader, i, &value)) != NULL; i++) {
+        TRY(hdf5_set_text(view->file, "/", name, value, view->err));
     }
-    return status == STATUS_OK ? buffer_append(&view->token_offset, &zero, sizeof zero, view->err) : status;
+    return buffer_append(&view->token_offset, &zero, sizeof zero, view->err);
 }
 
 static bool same_layout(const struct view *view, const struct shard_content *content) {
@@ -107,10 +99,7 @@ static int add_statistics(struct view *view, struct shard_reader *reader) {
                                     .maximum = memory + 3 * view->hidden};
     for (size_t i = 0; i < view->layer_count; i++) {
         struct statistics *total = &view->figures[i];
-        int status = shard_reader_statistics(reader, i, &part, view->err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(shard_reader_statistics(reader, i, &part, view->err));
         for (size_t j = 0; j < view->hidden; j++) {
             total->sum[j] += part.sum[j];
             total->sum_of_squares[j] += part.sum_of_squares[j];
@@ -124,26 +113,22 @@ static int add_statistics(struct view *view, struct shard_reader *reader) {
 }
 
 static int add_problems(struct view *view, const struct shard_content *content) {
-    int status = STATUS_OK;
     size_t batch = 0;
-    for (size_t i = 0; status == STATUS_OK && i <= content->problems; i++) {
-        for (; status == STATUS_OK && batch < content->batches && content->batch_offset[batch + 1] == i;
-             batch++) {
-            status = shard_columns_batch(&view->columns, view->file, content->batch_number[batch], view->err);
+    for (size_t i = 0; i <= content->problems; i++) {
+        for (; batch < content->batches && content->batch_offset[batch + 1] == i; batch++) {
+            TRY(shard_columns_batch(&view->columns, view->file, content->batch_number[batch], view->err));
         }
-        if (i == content->problems || status != STATUS_OK) {
+        if (i == content->problems) {
             break;
         }
         view->tokens += content->problem[i].token_count;
-        status = shard_columns_problem(&view->columns, view->file, &content->problem[i], view->err);
-        if (status == STATUS_OK) {
-            status = buffer_append(&view->token_offset, &view->tokens, sizeof view->tokens, view->err);
-        }
+        TRY(shard_columns_problem(&view->columns, view->file, &content->problem[i], view->err));
+        TRY(buffer_append(&view->token_offset, &view->tokens, sizeof view->tokens, view->err));
     }
-    for (size_t i = 0; status == STATUS_OK && i < content->rows; i++) {
-        status = shard_columns_row(&view->columns, view->file, &content->row[i], view->err);
+    for (size_t i = 0; i < content->rows; i++) {
+        TRY(shard_columns_row(&view->columns, view->file, &content->row[i], view->err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int add_shard(void *context, const struct ledger_shard *shard) {
@@ -152,14 +137,10 @@ static int add_shard(void *context, const struct ledger_shard *shard) {
     struct shard_reader *reader = NULL;
     struct source *source = &view->sources[view->count];
     snprintf(source->name, sizeof source->name, "shards/%s", shard->sealed.name);
-    int status = run_folder_file(path, view->folder, source->name, view->err);
-    if (status == STATUS_OK) {
-        status = shard_reader_open(&reader, path, view->err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(run_folder_file(path, view->folder, source->name, view->err));
+    TRY(shard_reader_open(&reader, path, view->err));
     const struct shard_content *content = shard_reader_content(reader);
+    int status = STATUS_OK;
     if (view->count == 0) {
         status = adopt_layout(view, reader);
     } else if (!same_layout(view, content)) {
@@ -246,67 +227,45 @@ static int write_layers(const struct view *view) {
     const void *fill = view->dtype == DTYPE_F32   ? (const void *)&nan_f32
                        : view->dtype == DTYPE_F16 ? (const void *)&nan_f16
                                                   : (const void *)&nan_bf16;
-    int status = hdf5_make_group(view->file, "/latents", view->err);
-    if (status == STATUS_OK) {
-        status = hdf5_make_group(view->file, "/statistics", view->err);
-    }
-    for (size_t i = 0; status == STATUS_OK && i < view->layer_count; i++) {
+    TRY(hdf5_make_group(view->file, "/latents", view->err));
+    TRY(hdf5_make_group(view->file, "/statistics", view->err));
+    for (size_t i = 0; i < view->layer_count; i++) {
         char path[32];
         snprintf(path, sizeof path, "/latents/hs_%03zu", view->layers[i]);
         const struct mapping mapping = {
             .path = path, .type = view->type, .fill = fill, .width = view->hidden};
-        status = write_virtual(view, &mapping);
-        if (status == STATUS_OK) {
-            status = shard_name_layer(view->file, path, view->layers[i], view->model_layers, view->dtype,
-                                      view->err);
-        }
-        if (status == STATUS_OK) {
-            status = shard_write_statistics(view->file, &view->figures[i], view->layers[i], view->hidden,
-                                            view->err);
-        }
+        TRY(write_virtual(view, &mapping));
+        TRY(shard_name_layer(view->file, path, view->layers[i], view->model_layers, view->dtype, view->err));
+        TRY(shard_write_statistics(view->file, &view->figures[i], view->layers[i], view->hidden, view->err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int write_tokens(const struct view *view) {
     static const int32_t missing = -1;
     const struct mapping mapping = {
         .path = "/tokens/ids", .type = H5T_STD_I32LE, .fill = &missing, .tokens = true};
-    int status = hdf5_make_group(view->file, "/tokens", view->err);
-    if (status == STATUS_OK) {
-        status = write_virtual(view, &mapping);
-    }
-    return status == STATUS_OK
-               ? hdf5_write(view->file, "/tokens/offset", H5T_STD_U64LE,
-                            view->token_offset.size / sizeof(uint64_t), 0, view->token_offset.data, view->err)
-               : status;
+    TRY(hdf5_make_group(view->file, "/tokens", view->err));
+    TRY(write_virtual(view, &mapping));
+    return hdf5_write(view->file, "/tokens/offset", H5T_STD_U64LE, view->token_offset.size / sizeof(uint64_t),
+                      0, view->token_offset.data, view->err);
 }
 
 static int write_file(struct view *view, struct ledger *ledger, const char *aside) {
     hdf5_quiet();
-    int status = hdf5_create(&view->file, aside, view->err);
-    if (status == STATUS_OK) {
-        status = shard_columns_init(&view->columns, false, &view->arena, view->err);
+    TRY(hdf5_create(&view->file, aside, view->err));
+    TRY(shard_columns_init(&view->columns, false, &view->arena, view->err));
+    TRY(shard_columns_start(&view->columns, view->file, view->err));
+    TRY(ledger_each_shard(ledger, add_shard, view, view->err));
+    TRY(shard_columns_finish(&view->columns, view->file, view->err));
+    TRY(write_layers(view));
+    if (view->token_ids) {
+        TRY(write_tokens(view));
     }
-    if (status == STATUS_OK) {
-        status = shard_columns_start(&view->columns, view->file, view->err);
+    if (H5Fclose(view->file) < 0) {
+        return hdf5_fail(view->err, STATUS_WRITE, "cannot close %s", aside);
     }
-    if (status == STATUS_OK) {
-        status = ledger_each_shard(ledger, add_shard, view, view->err);
-    }
-    if (status == STATUS_OK) {
-        status = shard_columns_finish(&view->columns, view->file, view->err);
-    }
-    if (status == STATUS_OK) {
-        status = write_layers(view);
-    }
-    if (status == STATUS_OK && view->token_ids) {
-        status = write_tokens(view);
-    }
-    if (status == STATUS_OK && H5Fclose(view->file) < 0) {
-        status = hdf5_fail(view->err, STATUS_WRITE, "cannot close %s", aside);
-    }
-    return status;
+    return STATUS_OK;
 }
 
 int view_write(const char *folder, struct ledger *ledger, bool *written, struct error *err) {
@@ -315,35 +274,24 @@ int view_write(const char *folder, struct ledger *ledger, bool *written, struct 
     struct ledger_totals totals;
     void *block = NULL;
     *written = false;
-    int status = run_folder_file(path, folder, "latents.h5", err);
-    if (status == STATUS_OK) {
-        status = run_folder_file(aside, folder, "latents.h5.tmp", err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_totals(ledger, &totals, err);
-    }
-    if (status != STATUS_OK || totals.shards == 0) {
-        return status;
+    TRY(run_folder_file(path, folder, "latents.h5", err));
+    TRY(run_folder_file(aside, folder, "latents.h5.tmp", err));
+    TRY(ledger_totals(ledger, &totals, err));
+    if (totals.shards == 0) {
+        return STATUS_OK;
     }
     if (totals.shards > VIEW_SHARDS) {
         return file_remove(path, err);
     }
-    status = memory_zeroed(&block, 1, sizeof(struct view), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, 1, sizeof(struct view), err));
     struct view *view = block;
     *view = (struct view){.folder = folder, .err = err, .file = H5I_INVALID_HID, .type = H5I_INVALID_HID};
-    status = arena_create(&view->arena, shard_columns_bytes(false), err);
-    if (status == STATUS_OK) {
-        status = write_file(view, ledger, aside);
-    }
-    if (status == STATUS_OK) {
-        status = file_sync(aside, err);
-    }
-    if (status == STATUS_OK) {
-        status = file_publish(aside, path, err);
-    }
+    int status;
+    TRY_TO(done, status = arena_create(&view->arena, shard_columns_bytes(false), err));
+    TRY_TO(done, status = write_file(view, ledger, aside));
+    TRY_TO(done, status = file_sync(aside, err));
+    TRY_TO(done, status = file_publish(aside, path, err));
+done:
     *written = status == STATUS_OK;
     if (status == STATUS_OK) {
         H5Tclose(view->type);

@@ -22,14 +22,11 @@ static int start(struct digest *digest, struct error *err) {
 int digest_create(struct digest **out, struct error *err) {
     void *block;
     *out = NULL;
-    int status = memory_zeroed(&block, 1, sizeof **out, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, 1, sizeof **out, err));
     struct digest *digest = block;
     digest->context = EVP_MD_CTX_new();
-    status = digest->context == NULL ? error_set(err, STATUS_INTERNAL, "out of memory for SHA-256")
-                                     : start(digest, err);
+    int status = digest->context == NULL ? error_set(err, STATUS_INTERNAL, "out of memory for SHA-256")
+                                         : start(digest, err);
     if (status != STATUS_OK) {
         digest_destroy(digest);
         return status;
@@ -69,10 +66,7 @@ int digest_finish_bytes(struct digest *digest, unsigned char out[DIGEST_BYTES], 
 int digest_finish(struct digest *digest, char hex[DIGEST_HEX], struct error *err) {
     static const char digits[] = "0123456789abcdef";
     unsigned char bytes[DIGEST_BYTES];
-    int status = digest_finish_bytes(digest, bytes, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(digest_finish_bytes(digest, bytes, err));
     for (int i = 0; i < DIGEST_BYTES; i++) {
         hex[2 * i] = digits[bytes[i] >> 4];
         hex[2 * i + 1] = digits[bytes[i] & 15];

@@ -125,11 +125,13 @@ int file_append(FILE **out, const char *path, struct error *err) {
     struct stat info;
     int descriptor;
     *out = NULL;
-    int status = open_regular(&descriptor, &info, path, O_RDWR | O_APPEND | O_CREAT, REFUSE_LINKS, "open",
-                              STATUS_WRITE, err);
-    if (status == STATUS_OK && (*out = fdopen(descriptor, "a+")) == NULL) {
+    int status;
+    TRY_TO(done, status = open_regular(&descriptor, &info, path, O_RDWR | O_APPEND | O_CREAT, REFUSE_LINKS,
+                                       "open", STATUS_WRITE, err));
+    if ((*out = fdopen(descriptor, "a+")) == NULL) {
         status = error_set_errno(err, STATUS_WRITE, "cannot open %s", path);
     }
+done:
     return keep_or_close(&descriptor, status);
 }
 
@@ -159,14 +161,14 @@ int file_check_own(const char *path, struct error *err) {
 static int check_database(const char *path, enum links links, struct error *err) {
     static const char *const beside[] = {"-journal", "-wal", "-shm"};
     char name[PATH_SIZE];
-    int status = check_kind(path, links, err);
-    for (size_t i = 0; status == STATUS_OK && i < sizeof beside / sizeof beside[0]; i++) {
+    TRY(check_kind(path, links, err));
+    for (size_t i = 0; i < sizeof beside / sizeof beside[0]; i++) {
         if (snprintf(name, sizeof name, "%s%s", path, beside[i]) >= (int)sizeof name) {
             return error_set(err, STATUS_DATA, "path too long: %.200s", path);
         }
-        status = check_kind(name, links, err);
+        TRY(check_kind(name, links, err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 int file_check_database(const char *path, struct error *err) {
@@ -336,10 +338,7 @@ int file_sync_folder(const char *path, struct error *err) {
 
 int file_publish(const char *from, const char *to, struct error *err) {
     char folder[PATH_SIZE];
-    int status = path_folder(folder, sizeof folder, to, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(path_folder(folder, sizeof folder, to, err));
     if (rename(from, to) != 0) {
         return error_set_errno(err, STATUS_WRITE, "cannot rename %s to %s", from, to);
     }

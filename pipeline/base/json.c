@@ -27,13 +27,11 @@ int json_parse(json_t **out, const char *text, size_t size, const char *name, st
 int json_parse_file(json_t **out, const char *path, size_t limit, struct error *err) {
     struct buffer text = {0};
     *out = NULL;
-    int status = file_read(&text, path, limit, err);
-    if (status == STATUS_OK) {
-        status = first_bytes_check(text.data, text.size, text.size, path, FIRST_BYTES_JSON, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_parse_python(out, text.data, text.size, path, err);
-    }
+    int status;
+    TRY_TO(done, status = file_read(&text, path, limit, err));
+    TRY_TO(done, status = first_bytes_check(text.data, text.size, text.size, path, FIRST_BYTES_JSON, err));
+    TRY_TO(done, status = json_parse_python(out, text.data, text.size, path, err));
+done:
     buffer_destroy(&text);
     return status;
 }

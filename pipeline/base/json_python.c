@@ -56,10 +56,7 @@ static size_t odd_word(const char *text, size_t size, const char **name) {
 // A number: as it stands, with ".0" where 64 bits do not hold it, or as Infinity where a double does not.
 static int append_number(struct buffer *out, const char *text, size_t size, struct error *err) {
     size_t from = out->size;
-    int status = buffer_append(out, text, size, err); // ended with 0 for strtod
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(buffer_append(out, text, size, err)); // ended with 0 for strtod
     char *end = NULL;
     double value = strtod(out->data + from, &end);
     if (isinf(value) && end == out->data + out->size) {

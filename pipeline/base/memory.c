@@ -70,10 +70,7 @@ int buffer_append(struct buffer *buffer, const void *bytes, size_t size, struct 
     if (!size_add(buffer->size, size, &needed) || !size_add(needed, 1, &needed)) {
         return error_set(err, STATUS_INTERNAL, "out of memory: a buffer cannot hold %zu more bytes", size);
     }
-    int status = buffer_reserve(buffer, needed, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(buffer_reserve(buffer, needed, err));
     if (size > 0) {
         memcpy(buffer->data + buffer->size, bytes, size);
     }
@@ -90,10 +87,7 @@ int buffer_printf(struct buffer *buffer, struct error *err, const char *format, 
     if (length < 0) {
         return error_set(err, STATUS_INTERNAL, "cannot format text");
     }
-    int status = buffer_reserve(buffer, buffer->size + (size_t)length + 1, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(buffer_reserve(buffer, buffer->size + (size_t)length + 1, err));
     va_start(arguments, format);
     vsnprintf(buffer->data + buffer->size, (size_t)length + 1, format, arguments);
     va_end(arguments);

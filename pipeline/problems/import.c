@@ -77,14 +77,17 @@ static int judge(const struct import *import, struct error *err) {
 static int import_lines(struct import *import, struct error *err) {
     struct buffer line = {0};
     bool found = true;
-    int status = import->first.size == 0 ? STATUS_OK
-                                         : import_line(import, import->first.data, import->first.size, err);
-    while (status == STATUS_OK && found) {
-        status = lines_next(import->lines, &line, &found, err);
-        if (status == STATUS_OK && found && !json_line_blank(line.data, line.size)) {
-            status = import_line(import, line.data, line.size, err);
+    int status;
+    TRY_TO(done, status = import->first.size == 0
+                              ? STATUS_OK
+                              : import_line(import, import->first.data, import->first.size, err));
+    while (found) {
+        TRY_TO(done, status = lines_next(import->lines, &line, &found, err));
+        if (found && !json_line_blank(line.data, line.size)) {
+            TRY_TO(done, status = import_line(import, line.data, line.size, err));
         }
     }
+done:
     buffer_destroy(&line);
     return status == STATUS_OK ? judge(import, err) : status;
 }
@@ -135,13 +138,15 @@ static int first_object(const struct import *import, json_t **out, struct error 
     if (status != STATUS_OK || *out != NULL || import->is_stream) {
         return status;
     }
-    status = lines_open(&lines, import->path, err);
-    while (status == STATUS_OK && found && *out == NULL) {
-        status = lines_next(lines, &line, &found, err);
-        if (status == STATUS_OK && found) {
-            status = json_line_parse(out, line.data, line.size, lines_number(lines) == 1, what, err);
+    TRY_TO(done, status = lines_open(&lines, import->path, err));
+    while (found && *out == NULL) {
+        TRY_TO(done, status = lines_next(lines, &line, &found, err));
+        if (found) {
+            TRY_TO(done,
+                   status = json_line_parse(out, line.data, line.size, lines_number(lines) == 1, what, err));
         }
     }
+done:
     buffer_destroy(&line);
     lines_close(lines);
     return status;
@@ -224,27 +229,20 @@ int import_jsonl(const char *path, const char *database, const struct import_opt
     if (is_new && options->append) {
         return error_set(err, STATUS_DATA, "%s is not there: there is nothing to append to", database);
     }
-    int status = is_new ? STATUS_OK : check_target(database, err);
-    if (status == STATUS_OK) {
-        status = lines_open(&import.lines, path, err);
+    size_t columns = 0;
+    int status;
+    TRY_TO(done, status = is_new ? STATUS_OK : check_target(database, err));
+    TRY_TO(done, status = lines_open(&import.lines, path, err));
+    TRY_TO(done, status = choose_id(&import, database, err));
+    if (is_new) {
+        TRY_TO(done, status = file_remove(aside, err)); // what a killed import left
     }
-    if (status == STATUS_OK) {
-        status = choose_id(&import, database, err);
-    }
-    if (status == STATUS_OK && is_new) {
-        status = file_remove(aside, err); // what a killed import left
-    }
-    if (status == STATUS_OK) {
-        status = table_open(&import.table, is_new ? aside : database, is_new, options->table, import.id,
-                            options->append, options->watch, err);
-    }
-    if (status == STATUS_OK) {
-        status = import_lines(&import, err);
-    }
-    if (status == STATUS_OK) {
-        status = table_commit(import.table, err);
-    }
-    size_t columns = status == STATUS_OK ? table_column_count(import.table) : 0;
+    TRY_TO(done, status = table_open(&import.table, is_new ? aside : database, is_new, options->table,
+                                     import.id, options->append, options->watch, err));
+    TRY_TO(done, status = import_lines(&import, err));
+    TRY_TO(done, status = table_commit(import.table, err));
+    columns = table_column_count(import.table);
+done:
     table_close(import.table);
     lines_close(import.lines);
     buffer_destroy(&import.first);

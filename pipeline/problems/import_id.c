@@ -69,16 +69,16 @@ int import_id_fits(const char *path, const char *id, bool *fits, struct error *e
     struct buffer line = {0};
     bool found = true;
     *fits = true;
-    int status = lines_open(&lines, path, err);
-    if (status == STATUS_OK) {
-        status = table_open(&table, temporary, true, "ids", id, false, NULL, err);
-    }
-    while (status == STATUS_OK && found && *fits) {
-        status = lines_next(lines, &line, &found, err);
-        if (status == STATUS_OK && found && !json_line_blank(line.data, line.size)) {
-            status = look_at_line(table, id, &line, lines_number(lines) == 1, fits, err);
+    int status;
+    TRY_TO(done, status = lines_open(&lines, path, err));
+    TRY_TO(done, status = table_open(&table, temporary, true, "ids", id, false, NULL, err));
+    while (found && *fits) {
+        TRY_TO(done, status = lines_next(lines, &line, &found, err));
+        if (found && !json_line_blank(line.data, line.size)) {
+            TRY_TO(done, status = look_at_line(table, id, &line, lines_number(lines) == 1, fits, err));
         }
     }
+done:
     buffer_destroy(&line);
     table_close(table);
     lines_close(lines);

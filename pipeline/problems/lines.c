@@ -72,13 +72,11 @@ static int find_form(struct lines *lines, struct error *err) {
 
 int lines_open(struct lines **out, const char *path, struct error *err) {
     *out = NULL;
-    struct lines *lines = NULL;
-    int status = memory_zeroed((void **)&lines, 1, sizeof *lines, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    void *block;
+    TRY(memory_zeroed(&block, 1, sizeof **out, err));
+    struct lines *lines = block;
     lines->path = strcmp(path, "-") == 0 ? "standard input" : path;
-    status = open_descriptor(&lines->descriptor, path, err);
+    int status = open_descriptor(&lines->descriptor, path, err);
     if (status != STATUS_OK) {
         free(lines);
         return status;

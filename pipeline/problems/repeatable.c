@@ -191,11 +191,9 @@ static int replace_functions(struct repeatable *repeatable, sqlite3 *connection)
 
 int repeatable_create(struct repeatable **out, sqlite3 *connection, struct error *err) {
     *out = NULL;
-    struct repeatable *repeatable = NULL;
-    int status = memory_zeroed((void **)&repeatable, 1, sizeof *repeatable, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    void *block;
+    TRY(memory_zeroed(&block, 1, sizeof **out, err));
+    struct repeatable *repeatable = block;
     *out = repeatable;
     int code = sqlite3_open_v2(":memory:", &repeatable->library,
                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_MEMORY, NULL);

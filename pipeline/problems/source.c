@@ -217,10 +217,7 @@ static int lock(struct source *source, struct error *err) {
 
 // Opens the file and takes its read lock: from here on no writer can change what the query sees.
 static int begin(struct source *source, const char *database, struct error *err) {
-    int status = file_check_database(database, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(file_check_database(database, err));
     int code =
         sqlite3_open_v2(database, &source->connection, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL);
     if (source->connection == NULL) {
@@ -234,17 +231,18 @@ static int begin(struct source *source, const char *database, struct error *err)
     if (source->patience.watch != NULL) {
         sqlite3_progress_handler(source->connection, OPERATIONS, look_up, source);
     }
-    status = repeatable_create(&source->repeatable, source->connection, err);
+    int status = repeatable_create(&source->repeatable, source->connection, err);
     return status == STATUS_OK ? lock(source, err) : status;
 }
 
 static int name_columns(struct source *source, struct error *err) {
+    void *block;
     source->column_count = (size_t)sqlite3_column_count(source->statement);
-    int status = memory_zeroed((void **)&source->columns, source->column_count, sizeof *source->columns, err);
-    if (status == STATUS_OK) {
-        status = memory_zeroed((void **)&source->numbers, source->column_count, sizeof *source->numbers, err);
-    }
-    for (size_t i = 0; status == STATUS_OK && i < source->column_count; i++) {
+    TRY(memory_zeroed(&block, source->column_count, sizeof *source->columns, err));
+    source->columns = block;
+    TRY(memory_zeroed(&block, source->column_count, sizeof *source->numbers, err));
+    source->numbers = block;
+    for (size_t i = 0; i < source->column_count; i++) {
         const char *name = sqlite3_column_name(source->statement, (int)i);
         if (name == NULL) {
             return fail(source, SQLITE_NOMEM, "", err);
@@ -256,38 +254,30 @@ static int name_columns(struct source *source, struct error *err) {
                                  name);
             }
         }
-        char *copy = NULL; // SQLite's own copy may move when the statement is prepared anew
-        status = memory_text(&copy, name, err);
+        char *copy; // SQLite's own copy may move when the statement is prepared anew
+        TRY(memory_text(&copy, name, err));
         source->columns[i].name = copy;
     }
-    return status;
+    return STATUS_OK;
 }
 
 int source_open(struct source **out, const char *database, const char *query, uint64_t limit,
                 const struct watch *watch, struct error *err) {
     *out = NULL;
-    struct source *source = NULL;
-    int status = memory_zeroed((void **)&source, 1, sizeof *source, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    void *block;
+    TRY(memory_zeroed(&block, 1, sizeof **out, err));
+    struct source *source = block;
     source->limit = limit == 0 ? UINT64_MAX : limit;
     source->asked = clock_seconds();
     source->next_word = FIRST_WORD;
-    status = memory_text(&source->path, database, err);
+    int status;
+    TRY_TO(done, status = memory_text(&source->path, database, err));
     source->patience = (struct patience){.watch = watch, .path = source->path};
-    if (status == STATUS_OK) {
-        status = first_bytes_check_file(database, FIRST_BYTES_DATABASE, err);
-    }
-    if (status == STATUS_OK) {
-        status = begin(source, database, err);
-    }
-    if (status == STATUS_OK) {
-        status = prepare(source, query, err);
-    }
-    if (status == STATUS_OK) {
-        status = name_columns(source, err);
-    }
+    TRY_TO(done, status = first_bytes_check_file(database, FIRST_BYTES_DATABASE, err));
+    TRY_TO(done, status = begin(source, database, err));
+    TRY_TO(done, status = prepare(source, query, err));
+    TRY_TO(done, status = name_columns(source, err));
+done:
     if (status != STATUS_OK) {
         source_close(source);
         return status;
@@ -323,18 +313,18 @@ const char *source_column_name(const struct source *source, size_t index) {
 int source_column(const struct source *source, const char *name, size_t *index, struct error *err) {
     struct buffer names = {0};
     int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < source->column_count; i++) {
+    for (size_t i = 0; i < source->column_count; i++) {
         if (strcmp(source->columns[i].name, name) == 0) {
             *index = i;
             buffer_destroy(&names);
             return STATUS_OK;
         }
-        status = buffer_printf(&names, err, "%s%s", i == 0 ? "" : ", ", source->columns[i].name);
+        TRY_TO(done,
+               status = buffer_printf(&names, err, "%s%s", i == 0 ? "" : ", ", source->columns[i].name));
     }
-    if (status == STATUS_OK) {
-        status = error_set(err, STATUS_DATA, "%s: the query has no column '%s'; it has %s", source->path,
-                           name, names.data);
-    }
+    status = error_set(err, STATUS_DATA, "%s: the query has no column '%s'; it has %s", source->path, name,
+                       names.data);
+done:
     buffer_destroy(&names);
     return status;
 }
@@ -424,16 +414,16 @@ int source_rewind(struct source *source, struct error *err) {
 }
 
 int source_skip_to(struct source *source, uint64_t ordinal, struct error *err) {
-    int status = ordinal < source->next ? source_rewind(source, err) : STATUS_OK;
-    while (status == STATUS_OK && source->next < ordinal) {
+    TRY(ordinal < source->next ? source_rewind(source, err) : STATUS_OK);
+    while (source->next < ordinal) {
         bool found;
-        status = step(source, &found, err);
-        if (status == STATUS_OK && !found) {
+        TRY(step(source, &found, err));
+        if (!found) {
             return error_set(err, STATUS_DATA, "%s: the query has only %llu rows; row %llu was looked for",
                              source->path, (unsigned long long)source->next, (unsigned long long)ordinal);
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 // ---- ids ----
@@ -501,14 +491,14 @@ static int check_id(struct source *source, struct id_set *set, const struct row 
                          number, column->name, bad);
     }
     bool is_new = false;
-    int status = id_set_add(set, column->bytes, column->size, &is_new, err);
-    if (status == STATUS_OK && !is_new) {
+    TRY(id_set_add(set, column->bytes, column->size, &is_new, err));
+    if (!is_new) {
         int shown = (int)(column->size < 200 ? column->size : 200);
         return error_set(err, STATUS_DATA,
                          "%s: row %llu of the query: the id '%s' has the value '%.*s' a second time",
                          source->path, number, column->name, shown, column->bytes);
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int check_rows(struct source *source, struct id_set *set, size_t index, struct error *err) {
@@ -532,16 +522,12 @@ static int check_rows(struct source *source, struct id_set *set, size_t index, s
 int source_check_ids(struct source *source, const char *id_column, struct error *err) {
     struct id_set set = {0};
     size_t index = 0;
-    int status = source_column(source, id_column, &index, err);
-    if (status == STATUS_OK) {
-        status = source_rewind(source, err);
-    }
-    if (status == STATUS_OK) {
-        status = id_set_open(&set, err);
-    }
-    if (status == STATUS_OK) {
-        status = check_rows(source, &set, index, err);
-    }
+    int status;
+    TRY_TO(done, status = source_column(source, id_column, &index, err));
+    TRY_TO(done, status = source_rewind(source, err));
+    TRY_TO(done, status = id_set_open(&set, err));
+    TRY_TO(done, status = check_rows(source, &set, index, err));
+done:
     id_set_close(&set);
     return status == STATUS_OK ? source_rewind(source, err) : status;
 }
@@ -571,15 +557,14 @@ static int count_table(struct source *source, const char *name, struct buffer *o
 int source_refuse_empty(struct source *source, struct error *err) {
     struct buffer tables = {0};
     const char *query = sqlite3_sql(source->statement);
-    int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < source->table_count; i++) {
-        status = count_table(source, source->tables[i], &tables, err);
+    int status;
+    for (size_t i = 0; i < source->table_count; i++) {
+        TRY_TO(done, status = count_table(source, source->tables[i], &tables, err));
     }
-    if (status == STATUS_OK) {
-        bool counted = tables.size > 0;
-        status = error_set(err, STATUS_DATA, "%s: the query finds no rows: %.800s%.600s%s", source->path,
-                           query == NULL ? "" : query, counted ? tables.data : "", counted ? ")" : "");
-    }
+    bool counted = tables.size > 0;
+    status = error_set(err, STATUS_DATA, "%s: the query finds no rows: %.800s%.600s%s", source->path,
+                       query == NULL ? "" : query, counted ? tables.data : "", counted ? ")" : "");
+done:
     buffer_destroy(&tables);
     return status;
 }
@@ -587,20 +572,17 @@ int source_refuse_empty(struct source *source, struct error *err) {
 // ---- the problem set's name ----
 
 int source_digest_row(struct digest *digest, const struct row *row, struct error *err) {
-    int status = STATUS_OK;
     if (row->ordinal == 0) { // the columns' names belong to the set, once
-        status = digest_number(digest, row->column_count, err);
-        for (size_t i = 0; status == STATUS_OK && i < row->column_count; i++) {
-            status = digest_field(digest, row->columns[i].name, strlen(row->columns[i].name), err);
+        TRY(digest_number(digest, row->column_count, err));
+        for (size_t i = 0; i < row->column_count; i++) {
+            TRY(digest_field(digest, row->columns[i].name, strlen(row->columns[i].name), err));
         }
     }
-    for (size_t i = 0; status == STATUS_OK && i < row->column_count; i++) {
-        status = digest_number(digest, row->columns[i].type, err);
-        if (status == STATUS_OK) {
-            status = digest_field(digest, row->columns[i].bytes, row->columns[i].size, err);
-        }
+    for (size_t i = 0; i < row->column_count; i++) {
+        TRY(digest_number(digest, row->columns[i].type, err));
+        TRY(digest_field(digest, row->columns[i].bytes, row->columns[i].size, err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 const char *source_library(void) {

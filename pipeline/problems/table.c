@@ -80,24 +80,22 @@ static int execute(struct table *table, const char *what, struct error *err, con
 // Remembers a column; its place is the parameter of INSERT.
 static int remember_column(struct table *table, const char *name, struct error *err) {
     size_t count = table->column_count + 1;
-    int status = memory_resize((void **)&table->columns, count, sizeof *table->columns, err);
-    if (status == STATUS_OK) {
-        status = memory_resize((void **)&table->values, count, sizeof *table->values, err);
-    }
-    if (status == STATUS_OK) {
-        status = memory_resize((void **)&table->texts, count, sizeof *table->texts, err);
-    }
-    if (status == STATUS_OK) {
-        status = memory_text(&table->columns[table->column_count], name, err);
-    }
-    if (status == STATUS_OK) {
-        table->values[table->column_count] = NULL;
-        table->texts[table->column_count] = NULL;
-        table->column_count = count;
-        sqlite3_finalize(table->insert);
-        table->insert = NULL;
-    }
-    return status;
+    void *columns = table->columns;
+    TRY(memory_resize(&columns, count, sizeof *table->columns, err));
+    table->columns = columns;
+    void *values = table->values;
+    TRY(memory_resize(&values, count, sizeof *table->values, err));
+    table->values = values;
+    void *texts = table->texts;
+    TRY(memory_resize(&texts, count, sizeof *table->texts, err));
+    table->texts = texts;
+    TRY(memory_text(&table->columns[table->column_count], name, err));
+    table->values[table->column_count] = NULL;
+    table->texts[table->column_count] = NULL;
+    table->column_count = count;
+    sqlite3_finalize(table->insert);
+    table->insert = NULL;
+    return STATUS_OK;
 }
 
 // SQLite's names differ in more than ASCII case; `hint` is where it probably is (objects of a file look
@@ -154,10 +152,7 @@ static int wait_busy(void *context, int tries) {
 }
 
 static int open_connection(struct table *table, bool aside, struct error *err) {
-    int status = file_check_database(table->path, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(file_check_database(table->path, err));
     int code = sqlite3_open_v2(table->path, &table->connection,
                                SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
     if (table->connection == NULL) {
@@ -168,11 +163,10 @@ static int open_connection(struct table *table, bool aside, struct error *err) {
     }
     sqlite3_busy_handler(table->connection, wait_busy, table);
     if (aside) {
-        status = execute(table, "cannot set up the database", err,
-                         "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF");
+        TRY(execute(table, "cannot set up the database", err,
+                    "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF"));
     }
-    return status == STATUS_OK ? execute(table, "cannot write to the database", err, "BEGIN IMMEDIATE")
-                               : status;
+    return execute(table, "cannot write to the database", err, "BEGIN IMMEDIATE");
 }
 
 // Reads the columns of the table there is; none when there is no such table.
@@ -195,10 +189,7 @@ static int read_columns(struct table *table, struct error *err) {
 }
 
 static int set_up(struct table *table, struct error *err) {
-    int status = read_columns(table, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(read_columns(table, err));
     if (table->append && table->column_count == 0) {
         return error_set(err, STATUS_DATA, "%s has no table '%s' to append to", table->path, table->name);
     }
@@ -214,30 +205,26 @@ static int set_up(struct table *table, struct error *err) {
                          table->name);
     }
     // No type: a column takes each value as it is, whatever came before it.
-    status = execute(table, "cannot make the table", err, "CREATE TABLE \"%w\" (\"%w\" NOT NULL UNIQUE)",
-                     table->name, table->id);
+    int status = execute(table, "cannot make the table", err, "CREATE TABLE \"%w\" (\"%w\" NOT NULL UNIQUE)",
+                         table->name, table->id);
     return status == STATUS_OK ? remember_column(table, table->id, err) : status;
 }
 
 int table_open(struct table **out, const char *database, bool aside, const char *name, const char *id,
                bool append, const struct watch *watch, struct error *err) {
-    struct table *table = NULL;
+    void *block;
     *out = NULL;
-    int status = memory_zeroed((void **)&table, 1, sizeof *table, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, 1, sizeof **out, err));
+    struct table *table = block;
     table->name = name;
     table->id = id;
     table->append = append;
-    status = memory_text(&table->path, database, err);
+    int status;
+    TRY_TO(done, status = memory_text(&table->path, database, err));
     table->patience = (struct patience){.watch = watch, .path = table->path};
-    if (status == STATUS_OK) {
-        status = open_connection(table, aside, err);
-    }
-    if (status == STATUS_OK) {
-        status = set_up(table, err);
-    }
+    TRY_TO(done, status = open_connection(table, aside, err));
+    TRY_TO(done, status = set_up(table, err));
+done:
     if (status != STATUS_OK) {
         table_close(table);
         return status;
@@ -379,13 +366,14 @@ int table_insert(struct table *table, const json_t *object, bool *taken, char *w
     if (!check_id(table, object, what, what_size)) {
         return STATUS_OK;
     }
-    int status = lay_out(table, object, &good, what, what_size, err);
-    if (status == STATUS_OK && good && table->insert == NULL) {
-        status = prepare_insert(table, err);
+    TRY(lay_out(table, object, &good, what, what_size, err));
+    if (!good) {
+        return STATUS_OK;
     }
-    if (status != STATUS_OK || !good) {
-        return status;
+    if (table->insert == NULL) {
+        TRY(prepare_insert(table, err));
     }
+    int status = STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < table->column_count; i++) {
         status = bind_value(table, i, err);
     }

@@ -15,16 +15,10 @@ int aligned_reserve(struct aligned_text *text, size_t capacity, struct error *er
         doubled = size_max(doubled, text->capacity * 2);
     }
     void *bytes = text->bytes;
-    int status = memory_resize(&bytes, doubled, 1, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_resize(&bytes, doubled, 1, err));
     text->bytes = bytes;
     void *source = text->source;
-    status = memory_resize(&source, doubled, sizeof(*text->source), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_resize(&source, doubled, sizeof(*text->source), err));
     text->source = source;
     text->capacity = doubled;
     return STATUS_OK;
@@ -46,10 +40,7 @@ static int aligned_make_room(struct aligned_text *text, size_t extra, struct err
 
 int aligned_append(struct aligned_text *text, const char *bytes, size_t size, struct source_span span,
                    struct error *err) {
-    int status = aligned_make_room(text, size, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(aligned_make_room(text, size, err));
     for (size_t i = 0; i < size; i++) {
         text->bytes[text->size + i] = bytes[i];
         text->source[text->size + i] = span;
@@ -63,10 +54,7 @@ int aligned_copy(struct aligned_text *text, const struct piece *piece, size_t fr
     if (from == to) {
         return STATUS_OK;
     }
-    int status = aligned_make_room(text, to - from, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(aligned_make_room(text, to - from, err));
     memcpy(text->bytes + text->size, piece->bytes + from, to - from);
     struct source_span *out = text->source + text->size;
     if (piece->source != NULL) {

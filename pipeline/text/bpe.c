@@ -27,10 +27,7 @@ int bpe_create_merges(struct bpe *bpe, size_t count, struct error *err) {
         bpe->merge_slots *= 2;
     }
     void *merges = NULL;
-    int status = memory_zeroed(&merges, bpe->merge_slots, sizeof(*bpe->merges), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&merges, bpe->merge_slots, sizeof(*bpe->merges), err));
     bpe->merges = merges;
     for (size_t i = 0; i < bpe->merge_slots; i++) {
         bpe->merges[i].pair = BPE_NO_PAIR;

@@ -52,21 +52,16 @@ struct bpe_scratch {
 
 int bpe_scratch_create(struct bpe_scratch **out, struct error *err) {
     void *block = NULL;
-    int status = memory_zeroed(&block, 1, sizeof(struct bpe_scratch), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, 1, sizeof(struct bpe_scratch), err));
     struct bpe_scratch *scratch = block;
     void *words = NULL;
     void *text = NULL;
     void *tokens = NULL;
-    status = memory_zeroed(&words, CACHE_SLOTS, sizeof(*scratch->words), err);
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&text, CACHE_TEXT, 1, err);
-    }
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&tokens, CACHE_TOKENS, sizeof(*scratch->word_tokens), err);
-    }
+    int status;
+    TRY_TO(done, status = memory_zeroed(&words, CACHE_SLOTS, sizeof(*scratch->words), err));
+    TRY_TO(done, status = memory_zeroed(&text, CACHE_TEXT, 1, err));
+    TRY_TO(done, status = memory_zeroed(&tokens, CACHE_TOKENS, sizeof(*scratch->word_tokens), err));
+done:
     scratch->words = words;
     scratch->word_text = text;
     scratch->word_tokens = tokens;
@@ -96,11 +91,9 @@ static int grow(void **array, size_t *capacity, size_t count, size_t element, st
         return STATUS_OK;
     }
     size_t wanted = size_max(count, *capacity + *capacity / 2);
-    int status = memory_resize(array, wanted, element, err);
-    if (status == STATUS_OK) {
-        *capacity = wanted;
-    }
-    return status;
+    TRY(memory_resize(array, wanted, element, err));
+    *capacity = wanted;
+    return STATUS_OK;
 }
 
 static void add_symbol(struct bpe_scratch *scratch, int32_t id, uint32_t size) {

@@ -15,11 +15,11 @@ int component_type(const char **type, const json_t *json, int depth, struct erro
     if (!json_is_object(json)) {
         return error_set(err, STATUS_DATA, "not an object");
     }
-    int status = json_get_string(json, "type", type, err);
-    if (status == STATUS_OK && *type == NULL) {
-        status = error_set(err, STATUS_DATA, "type is missing");
+    TRY(json_get_string(json, "type", type, err));
+    if (*type == NULL) {
+        return error_set(err, STATUS_DATA, "type is missing");
     }
-    return status;
+    return STATUS_OK;
 }
 
 int component_keys(const json_t *json, struct error *err, ...) {
@@ -53,12 +53,10 @@ int component_text(char **out, size_t *size, const json_t *json, const char *key
     }
     void *copy = NULL;
     *size = json_string_length(value);
-    int status = memory_zeroed(&copy, *size + 1, 1, err);
-    if (status == STATUS_OK) {
-        memcpy(copy, json_string_value(value), *size);
-        *out = copy;
-    }
-    return status;
+    TRY(memory_zeroed(&copy, *size + 1, 1, err));
+    memcpy(copy, json_string_value(value), *size);
+    *out = copy;
+    return STATUS_OK;
 }
 
 int component_pattern(struct pattern **out, const json_t *json, struct error *err) {

@@ -220,13 +220,8 @@ int normal_form_apply(enum normal_form form, struct normal_scratch *scratch, con
         return STATUS_OK;
     }
     size_t count = 0;
-    int status = decompose(form, scratch, piece, &count, err);
-    if (status == STATUS_OK) {
-        status = order_marks(scratch, count, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(decompose(form, scratch, piece, &count, err));
+    TRY(order_marks(scratch, count, err));
     if (form == NORMAL_FORM_C || form == NORMAL_FORM_KC) {
         count = compose(scratch->marks, count);
     }

@@ -12,35 +12,28 @@ static int load_steps(struct normalizer *normalizer, const json_t *json, int dep
 
 static int load_sequence(struct normalizer *normalizer, const json_t *json, int depth, struct error *err) {
     const json_t *list = NULL;
-    int status = component_list(&list, json, "normalizers", err);
-    for (size_t i = 0; status == STATUS_OK && i < json_array_size(list); i++) {
-        status = load_steps(normalizer, json_array_get(list, i), depth + 1, err);
+    TRY(component_list(&list, json, "normalizers", err));
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        TRY(load_steps(normalizer, json_array_get(list, i), depth + 1, err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int load_replace(struct normalizer_step *step, const json_t *json, struct error *err) {
     step->kind = NORMALIZE_REPLACE;
-    int status = component_keys(json, err, "type", "pattern", "content", NULL);
-    if (status == STATUS_OK) {
-        status = component_text(&step->text, &step->text_size, json, "content", err);
-    }
-    if (status == STATUS_OK) {
-        status = component_pattern(&step->pattern, json, err);
-    }
-    return status;
+    TRY(component_keys(json, err, "type", "pattern", "content", NULL));
+    TRY(component_text(&step->text, &step->text_size, json, "content", err));
+    return component_pattern(&step->pattern, json, err);
 }
 
 static int load_prepend(struct normalizer_step *step, const json_t *json, struct error *err) {
     step->kind = NORMALIZE_PREPEND;
-    int status = component_keys(json, err, "type", "prepend", NULL);
-    if (status == STATUS_OK) {
-        status = component_text(&step->text, &step->text_size, json, "prepend", err);
+    TRY(component_keys(json, err, "type", "prepend", NULL));
+    TRY(component_text(&step->text, &step->text_size, json, "prepend", err));
+    if (step->text_size == 0) {
+        return error_set(err, STATUS_DATA, "prepend: an empty text");
     }
-    if (status == STATUS_OK && step->text_size == 0) {
-        status = error_set(err, STATUS_DATA, "prepend: an empty text");
-    }
-    return status;
+    return STATUS_OK;
 }
 
 static int load_step(struct normalizer_step *step, const char *type, const json_t *json, struct error *err) {
@@ -75,10 +68,7 @@ static int load_step(struct normalizer_step *step, const char *type, const json_
 
 static int load_steps(struct normalizer *normalizer, const json_t *json, int depth, struct error *err) {
     const char *type = NULL;
-    int status = component_type(&type, json, depth, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(component_type(&type, json, depth, err));
     if (strcmp(type, "Sequence") == 0) {
         return load_sequence(normalizer, json, depth, err);
     }
@@ -86,7 +76,7 @@ static int load_steps(struct normalizer *normalizer, const json_t *json, int dep
         return error_set(err, STATUS_DATA, "more than %d steps", (int)NORMALIZER_STEPS);
     }
     struct normalizer_step *step = &normalizer->steps[normalizer->count++];
-    status = load_step(step, type, json, err);
+    int status = load_step(step, type, json, err);
     return status == STATUS_OK ? status : error_wrap(err, "%.100s", type);
 }
 

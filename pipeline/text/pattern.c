@@ -71,10 +71,7 @@ int pattern_compile(struct pattern **out, const char *regex, struct error *err) 
         return error_wrap(err, "pattern '%.300s'", regex);
     }
     struct pattern *pattern = NULL;
-    status = pattern_create(&pattern, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(pattern_create(&pattern, err));
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
     if (context == NULL) {
         status = error_set(err, STATUS_INTERNAL, "no memory for a pattern");
@@ -122,10 +119,7 @@ void pattern_destroy(struct pattern *pattern) {
 
 int pattern_scratch_create(struct pattern_scratch **out, struct error *err) {
     void *block = NULL;
-    int status = memory_zeroed(&block, 1, sizeof(struct pattern_scratch), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, 1, sizeof(struct pattern_scratch), err));
     struct pattern_scratch *scratch = block;
     scratch->data = pcre2_match_data_create(1, NULL);
     scratch->context = pcre2_match_context_create(NULL);
@@ -157,10 +151,7 @@ int pattern_subject(const char **subject, const char *text, size_t size, struct 
         return STATUS_OK;
     }
     buffer_clear(copy);
-    int status = buffer_append(copy, text, size, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(buffer_append(copy, text, size, err));
     while (at < size) {
         at += unicode_substitute(copy->data + at, size - at);
         at = unicode_find_substitute(text, size, at);

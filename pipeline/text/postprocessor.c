@@ -13,24 +13,18 @@ static int load_byte_level(struct postprocessor *postprocessor, const json_t *js
     bool prefix = true;
     bool trim = true;
     bool regex = true; // of the pre-tokenizer only
-    int status = component_keys(json, err, "type", "add_prefix_space", "trim_offsets", "use_regex", NULL);
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "add_prefix_space", &prefix, err);
+    TRY(component_keys(json, err, "type", "add_prefix_space", "trim_offsets", "use_regex", NULL));
+    TRY(json_get_boolean(json, "add_prefix_space", &prefix, err));
+    TRY(json_get_boolean(json, "trim_offsets", &trim, err));
+    TRY(json_get_boolean(json, "use_regex", &regex, err));
+    if (trim && postprocessor->trim_offsets) {
+        return error_set(err, STATUS_DATA, "trimming offsets twice is not supported");
     }
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "trim_offsets", &trim, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "use_regex", &regex, err);
-    }
-    if (status == STATUS_OK && trim && postprocessor->trim_offsets) {
-        status = error_set(err, STATUS_DATA, "trimming offsets twice is not supported");
-    }
-    if (status == STATUS_OK && trim) {
+    if (trim) {
         postprocessor->trim_offsets = true;
         postprocessor->add_prefix_space = prefix;
     }
-    return status;
+    return STATUS_OK;
 }
 
 // Appends the ids of a template's special token.
@@ -61,15 +55,13 @@ static int add_special(int32_t *ids, size_t *count, const json_t *piece, const j
 static int load_template(struct postprocessor *postprocessor, const json_t *json, struct error *err) {
     const json_t *single = NULL;
     bool content = false;
-    int status = component_keys(json, err, "type", "single", "pair", "special_tokens", NULL);
-    if (status == STATUS_OK) {
-        status = component_list(&single, json, "single", err);
-    }
-    if (status == STATUS_OK && postprocessor->has_template) {
-        status = error_set(err, STATUS_DATA, "a second template is not supported");
+    TRY(component_keys(json, err, "type", "single", "pair", "special_tokens", NULL));
+    TRY(component_list(&single, json, "single", err));
+    if (postprocessor->has_template) {
+        return error_set(err, STATUS_DATA, "a second template is not supported");
     }
     postprocessor->has_template = true;
-    for (size_t i = 0; status == STATUS_OK && i < json_array_size(single); i++) {
+    for (size_t i = 0; i < json_array_size(single); i++) {
         const json_t *piece = json_array_get(single, i);
         const json_t *special = json_member(piece, "SpecialToken");
         const json_t *sequence = json_member(piece, "Sequence");
@@ -77,38 +69,33 @@ static int load_template(struct postprocessor *postprocessor, const json_t *json
         if (json_is_object(special)) {
             int32_t *ids = content ? postprocessor->after : postprocessor->before;
             size_t *count = content ? &postprocessor->after_count : &postprocessor->before_count;
-            status = add_special(ids, count, special, json_member(json, "special_tokens"), err);
+            TRY(add_special(ids, count, special, json_member(json, "special_tokens"), err));
             continue;
         }
-        status = json_is_object(sequence) ? json_get_string(sequence, "id", &which, err) : STATUS_OK;
-        if (status == STATUS_OK && (strcmp(which, "A") != 0 || content)) {
-            status = error_set(err, STATUS_DATA, "single: part %zu is not supported", i);
+        if (json_is_object(sequence)) {
+            TRY(json_get_string(sequence, "id", &which, err));
+        }
+        if (strcmp(which, "A") != 0 || content) {
+            return error_set(err, STATUS_DATA, "single: part %zu is not supported", i);
         }
         content = true;
     }
-    if (status == STATUS_OK && !content) {
-        status = error_set(err, STATUS_DATA, "single has no place for the text");
-    }
-    return status;
+    return content ? STATUS_OK : error_set(err, STATUS_DATA, "single has no place for the text");
 }
 
 static int load_steps(struct postprocessor *postprocessor, const json_t *json, int depth, struct error *err) {
     const char *type = NULL;
-    int status = component_type(&type, json, depth, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(component_type(&type, json, depth, err));
     if (strcmp(type, "Sequence") == 0) {
         const json_t *list = NULL;
-        status = component_keys(json, err, "type", "processors", NULL);
-        if (status == STATUS_OK) {
-            status = component_list(&list, json, "processors", err);
+        TRY(component_keys(json, err, "type", "processors", NULL));
+        TRY(component_list(&list, json, "processors", err));
+        for (size_t i = 0; i < json_array_size(list); i++) {
+            TRY(load_steps(postprocessor, json_array_get(list, i), depth + 1, err));
         }
-        for (size_t i = 0; status == STATUS_OK && i < json_array_size(list); i++) {
-            status = load_steps(postprocessor, json_array_get(list, i), depth + 1, err);
-        }
-        return status;
+        return STATUS_OK;
     }
+    int status;
     if (strcmp(type, "ByteLevel") == 0) {
         status = load_byte_level(postprocessor, json, err);
     } else if (strcmp(type, "TemplateProcessing") == 0) {

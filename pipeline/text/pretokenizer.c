@@ -158,40 +158,37 @@ static int split_joined(const struct run *run, size_t at, const struct piece *pi
                         struct error *err) {
     enum split_behavior behavior = run->pretokenizer->steps[at].behavior;
     size_t count = 0;
-    int status = find_parts(run, at, piece, subject, &count, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(find_parts(run, at, piece, subject, &count, err));
     size_t first = 0;
     if (behavior == SPLIT_MERGED_WITH_NEXT) {
         first = join_next(run->scratch->parts[at], count);
     } else if (behavior != SPLIT_REMOVED) {
         count = join_parts(behavior, run->scratch->parts[at], count);
     }
-    for (size_t i = first; i < count && status == STATUS_OK; i++) {
+    for (size_t i = first; i < count; i++) {
         struct split_part part = run->scratch->parts[at][i];
         if (behavior != SPLIT_REMOVED || !part.match) {
-            status = hand_on(run, at, piece, part.from, part.to, err);
+            TRY(hand_on(run, at, piece, part.from, part.to, err));
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int replace_spaces(const struct pretokenizer_step *step, const struct piece *piece,
                           struct aligned_text *out, struct error *err) {
     out->size = 0;
-    int status = aligned_reserve(out, piece->size, err);
+    TRY(aligned_reserve(out, piece->size, err));
     size_t copied = 0;
-    while (status == STATUS_OK && copied < piece->size) {
+    while (copied < piece->size) {
         const char *space = memchr(piece->bytes + copied, ' ', piece->size - copied);
         size_t at = space == NULL ? piece->size : (size_t)(space - piece->bytes);
-        status = aligned_copy(out, piece, copied, at, err);
-        if (status == STATUS_OK && space != NULL) {
-            status = aligned_append(out, step->space, step->space_size, piece_span(piece, at, at + 1), err);
+        TRY(aligned_copy(out, piece, copied, at, err));
+        if (space != NULL) {
+            TRY(aligned_append(out, step->space, step->space_size, piece_span(piece, at, at + 1), err));
         }
         copied = at + 1;
     }
-    return status;
+    return STATUS_OK;
 }
 
 static bool wants_prefix(const struct pretokenizer_step *step, const struct piece *piece) {
@@ -206,32 +203,23 @@ static int run_step(const struct run *run, size_t at, const struct piece *whole,
     const struct pretokenizer_step *step = &run->pretokenizer->steps[at];
     struct pretokenizer_scratch *scratch = run->scratch;
     struct piece piece = *whole;
-    int status = STATUS_OK;
     if (step->space != NULL) {
-        status = replace_spaces(step, &piece, &scratch->spaced[at], err);
+        TRY(replace_spaces(step, &piece, &scratch->spaced[at], err));
         piece = aligned_piece(&scratch->spaced[at]);
     }
-    if (status == STATUS_OK && wants_prefix(step, &piece)) {
+    if (wants_prefix(step, &piece)) {
         struct aligned_text *text = &scratch->prefixed[at];
         text->size = 0;
-        status = aligned_append(text, step->prefix, step->prefix_size, piece_span(&piece, 0, 1), err);
-        if (status == STATUS_OK) {
-            status = aligned_copy(text, &piece, 0, piece.size, err);
-        }
+        TRY(aligned_append(text, step->prefix, step->prefix_size, piece_span(&piece, 0, 1), err));
+        TRY(aligned_copy(text, &piece, 0, piece.size, err));
         piece = aligned_piece(text);
-    }
-    if (status != STATUS_OK) {
-        return status;
     }
     if (step->behavior == SPLIT_NOTHING) {
         return hand_on(run, at, &piece, 0, piece.size, err);
     }
     const char *subject = piece.bytes;
     if (step->pattern != NULL) {
-        status = pattern_subject(&subject, piece.bytes, piece.size, &scratch->subjects[at], err);
-    }
-    if (status != STATUS_OK) {
-        return status;
+        TRY(pattern_subject(&subject, piece.bytes, piece.size, &scratch->subjects[at], err));
     }
     bool isolated = step->behavior == SPLIT_ISOLATED;
     return isolated ? split_isolated(run, at, &piece, subject, err)

@@ -15,33 +15,22 @@ static int load_steps(struct pretokenizer *pretokenizer, const json_t *json, int
 static int load_sequence(struct pretokenizer *pretokenizer, const json_t *json, int depth,
                          struct error *err) {
     const json_t *list = NULL;
-    int status = component_keys(json, err, "type", "pretokenizers", NULL);
-    if (status == STATUS_OK) {
-        status = component_list(&list, json, "pretokenizers", err);
+    TRY(component_keys(json, err, "type", "pretokenizers", NULL));
+    TRY(component_list(&list, json, "pretokenizers", err));
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        TRY(load_steps(pretokenizer, json_array_get(list, i), depth + 1, err));
     }
-    for (size_t i = 0; status == STATUS_OK && i < json_array_size(list); i++) {
-        status = load_steps(pretokenizer, json_array_get(list, i), depth + 1, err);
-    }
-    return status;
+    return STATUS_OK;
 }
 
 static int load_split(struct pretokenizer_step *step, const json_t *json, struct error *err) {
     static const char *const names[] = {"Removed", "Isolated", "MergedWithPrevious", "MergedWithNext",
                                         "Contiguous"};
     const char *behavior = "";
-    int status = component_keys(json, err, "type", "pattern", "behavior", "invert", NULL);
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "invert", &step->invert, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_get_string(json, "behavior", &behavior, err);
-    }
-    if (status == STATUS_OK) {
-        status = component_pattern(&step->pattern, json, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(component_keys(json, err, "type", "pattern", "behavior", "invert", NULL));
+    TRY(json_get_boolean(json, "invert", &step->invert, err));
+    TRY(json_get_string(json, "behavior", &behavior, err));
+    TRY(component_pattern(&step->pattern, json, err));
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(names[i], behavior) == 0) {
             step->behavior = (enum split_behavior)i;
@@ -62,38 +51,24 @@ static int load_byte_level(struct pretokenizer *pretokenizer, struct pretokenize
     bool prefix = false;
     bool regex = true;
     bool trim = false; // of the post-processor only
-    int status = component_keys(json, err, "type", "add_prefix_space", "trim_offsets", "use_regex", NULL);
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "add_prefix_space", &prefix, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "use_regex", &regex, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "trim_offsets", &trim, err);
-    }
+    TRY(component_keys(json, err, "type", "add_prefix_space", "trim_offsets", "use_regex", NULL));
+    TRY(json_get_boolean(json, "add_prefix_space", &prefix, err));
+    TRY(json_get_boolean(json, "use_regex", &regex, err));
+    TRY(json_get_boolean(json, "trim_offsets", &trim, err));
     pretokenizer->byte_level = true;
     step->behavior = regex ? SPLIT_ISOLATED : SPLIT_NOTHING;
     step->prefix_rule = prefix ? PREFIX_ALWAYS : PREFIX_NEVER;
-    if (status == STATUS_OK && prefix) {
-        status = set_prefix(step, " ", 1, err);
+    if (prefix) {
+        TRY(set_prefix(step, " ", 1, err));
     }
-    if (status == STATUS_OK && regex) {
-        status = pattern_compile(&step->pattern, GPT2_PATTERN, err);
-    }
-    return status;
+    return regex ? pattern_compile(&step->pattern, GPT2_PATTERN, err) : STATUS_OK;
 }
 
 static int metaspace_prefix(struct pretokenizer_step *step, const json_t *json, struct error *err) {
     const char *scheme = "always";
     bool legacy = true;
-    int status = json_get_string(json, "prepend_scheme", &scheme, err);
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "add_prefix_space", &legacy, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(json_get_string(json, "prepend_scheme", &scheme, err));
+    TRY(json_get_boolean(json, "add_prefix_space", &legacy, err));
     static const char *const schemes[] = {"never", "first", "always"}; // in the order of enum prefix_rule
     for (size_t i = 0; i < 3; i++) {
         if (strcmp(scheme, schemes[i]) == 0) {
@@ -110,41 +85,26 @@ static int metaspace_prefix(struct pretokenizer_step *step, const json_t *json, 
 
 static int load_metaspace(struct pretokenizer_step *step, const json_t *json, struct error *err) {
     bool split = true;
-    int status = component_keys(json, err, "type", "replacement", "prepend_scheme", "add_prefix_space",
-                                "split", "str_rep", NULL);
-    if (status == STATUS_OK) {
-        status = component_text(&step->space, &step->space_size, json, "replacement", err);
+    uint32_t code = 0;
+    TRY(component_keys(json, err, "type", "replacement", "prepend_scheme", "add_prefix_space", "split",
+                       "str_rep", NULL));
+    TRY(component_text(&step->space, &step->space_size, json, "replacement", err));
+    if (step->space_size == 0 || utf8_decode(step->space, step->space_size, &code) != step->space_size) {
+        return error_set(err, STATUS_DATA, "replacement is not one character");
     }
-    if (status == STATUS_OK) {
-        uint32_t code = 0;
-        if (step->space_size == 0 || utf8_decode(step->space, step->space_size, &code) != step->space_size) {
-            status = error_set(err, STATUS_DATA, "replacement is not one character");
-        }
-    }
-    if (status == STATUS_OK) {
-        status = metaspace_prefix(step, json, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "split", &split, err);
-    }
-    if (status == STATUS_OK) {
-        status = set_prefix(step, step->space, step->space_size, err);
-    }
+    TRY(metaspace_prefix(step, json, err));
+    TRY(json_get_boolean(json, "split", &split, err));
+    TRY(set_prefix(step, step->space, step->space_size, err));
     step->behavior = split ? SPLIT_MERGED_WITH_NEXT : SPLIT_NOTHING;
-    if (status == STATUS_OK && split) {
-        status = pattern_literal(&step->pattern, step->space, step->space_size, err);
-    }
-    return status;
+    return split ? pattern_literal(&step->pattern, step->space, step->space_size, err) : STATUS_OK;
 }
 
 static int load_digits(struct pretokenizer_step *step, const json_t *json, struct error *err) {
     bool individual = false;
-    int status = component_keys(json, err, "type", "individual_digits", NULL);
-    if (status == STATUS_OK) {
-        status = json_get_boolean(json, "individual_digits", &individual, err);
-    }
+    TRY(component_keys(json, err, "type", "individual_digits", NULL));
+    TRY(json_get_boolean(json, "individual_digits", &individual, err));
     step->behavior = individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS;
-    return status;
+    return STATUS_OK;
 }
 
 static int load_step(struct pretokenizer *pretokenizer, struct pretokenizer_step *step, const char *type,
@@ -166,10 +126,7 @@ static int load_step(struct pretokenizer *pretokenizer, struct pretokenizer_step
 
 static int load_steps(struct pretokenizer *pretokenizer, const json_t *json, int depth, struct error *err) {
     const char *type = NULL;
-    int status = component_type(&type, json, depth, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(component_type(&type, json, depth, err));
     if (strcmp(type, "Sequence") == 0) {
         return load_sequence(pretokenizer, json, depth, err);
     }
@@ -180,7 +137,7 @@ static int load_steps(struct pretokenizer *pretokenizer, const json_t *json, int
         return error_set(err, STATUS_DATA, "%.100s after ByteLevel is not supported", type);
     }
     struct pretokenizer_step *step = &pretokenizer->steps[pretokenizer->count++];
-    status = load_step(pretokenizer, step, type, json, err);
+    int status = load_step(pretokenizer, step, type, json, err);
     return status == STATUS_OK ? status : error_wrap(err, "%.100s", type);
 }
 

@@ -13,10 +13,9 @@ static int add_span(struct span_list *list, size_t start, size_t end, struct err
     }
     if (list->count == list->capacity) {
         size_t capacity = size_max(list->capacity * 2, 16);
-        int status = memory_resize((void **)&list->spans, capacity, sizeof *list->spans, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        void *spans = list->spans;
+        TRY(memory_resize(&spans, capacity, sizeof *list->spans, err));
+        list->spans = spans;
         list->capacity = capacity;
     }
     list->spans[list->count++] = (struct byte_span){.start = (uint32_t)start, .end = (uint32_t)end};
@@ -35,25 +34,26 @@ static int append_step(const json_t *step, size_t index, const char *separator, 
     if (!json_is_string(step)) {
         return error_set(err, STATUS_DATA, "steps: item %zu of the array is not a text", index + 1);
     }
-    int status = index == 0 ? STATUS_OK : buffer_append(joined, separator, strlen(separator), err);
+    TRY(index == 0 ? STATUS_OK : buffer_append(joined, separator, strlen(separator), err));
     size_t start = joined->size - base;
-    if (status == STATUS_OK) {
-        status = buffer_append(joined, json_string_value(step), json_string_length(step), err);
-    }
-    return status == STATUS_OK ? add_span(spans, start, joined->size - base, err) : status;
+    TRY(buffer_append(joined, json_string_value(step), json_string_length(step), err));
+    return add_span(spans, start, joined->size - base, err);
 }
 
 int steps_from_array(const char *json, size_t size, const char *separator, struct buffer *joined,
                      struct span_list *spans, struct error *err) {
     json_t *array = NULL;
     size_t base = joined->size;
-    int status = json_parse(&array, json, size, "steps", err);
-    if (status == STATUS_OK && !json_is_array(array)) {
+    int status;
+    TRY_TO(done, status = json_parse(&array, json, size, "steps", err));
+    if (!json_is_array(array)) {
         status = error_set(err, STATUS_DATA, "steps: not a JSON array of texts");
+        goto done;
     }
-    for (size_t i = 0; status == STATUS_OK && i < json_array_size(array); i++) {
-        status = append_step(json_array_get(array, i), i, separator, base, joined, spans, err);
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        TRY_TO(done, status = append_step(json_array_get(array, i), i, separator, base, joined, spans, err));
     }
+done:
     json_decref(array);
     return status;
 }
@@ -66,11 +66,9 @@ struct step_pattern {
 
 int step_pattern_compile(struct step_pattern **out, const char *pattern, struct error *err) {
     *out = NULL;
-    struct step_pattern *compiled = NULL;
-    int status = memory_zeroed((void **)&compiled, 1, sizeof *compiled, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    void *block;
+    TRY(memory_zeroed(&block, 1, sizeof **out, err));
+    struct step_pattern *compiled = block;
     int number;
     PCRE2_SIZE offset;
     // UCP: \s and \d mean Unicode's spaces and digits, as they do in Python's re.
@@ -84,7 +82,7 @@ int step_pattern_compile(struct step_pattern **out, const char *pattern, struct 
                          "step pattern, byte %zu: %s", (size_t)offset + 1, (const char *)words);
     }
     bool machine_code;
-    status = machine_code_compile(compiled->code, &machine_code, err);
+    int status = machine_code_compile(compiled->code, &machine_code, err);
     if (status != STATUS_OK) {
         step_pattern_destroy(compiled);
         return status;

@@ -6,18 +6,17 @@
 
 static int add_part(struct template *template, const char *text, size_t size, bool is_column,
                     struct error *err) {
-    int status = memory_resize((void **)&template->parts, template->count + 1, sizeof *template->parts, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    void *parts = template->parts;
+    TRY(memory_resize(&parts, template->count + 1, sizeof *template->parts, err));
+    template->parts = parts;
     struct template_part *part = &template->parts[template->count];
     *part = (struct template_part){.size = size, .is_column = is_column};
-    status = memory_zeroed((void **)&part->text, size + 1, 1, err);
-    if (status == STATUS_OK) {
-        memcpy(part->text, text, size);
-        template->count += 1;
-    }
-    return status;
+    void *copy;
+    TRY(memory_zeroed(&copy, size + 1, 1, err));
+    part->text = copy;
+    memcpy(part->text, text, size);
+    template->count += 1;
+    return STATUS_OK;
 }
 
 // Place of a byte in characters, from 1, as an editor counts them.
@@ -48,20 +47,19 @@ static int parse_column(struct template *template, const char *text, const char 
 static int parse_literal(struct template *template, const char *text, const char *at, const char **next,
                          struct error *err) {
     struct buffer literal = {0};
-    int status = STATUS_OK;
-    while (status == STATUS_OK && *at != 0 && (*at != '{' || at[1] == '{')) {
+    int status;
+    while (*at != 0 && (*at != '{' || at[1] == '{')) {
         if (*at == '}' && at[1] != '}') {
             status = error_set(err, STATUS_JOB,
                                "template, character %zu: this brace was not opened ('}}' is a brace as text)",
                                place(text, at));
-            break;
+            goto done;
         }
-        status = buffer_append(&literal, at, 1, err);
+        TRY_TO(done, status = buffer_append(&literal, at, 1, err));
         at += *at == '{' || *at == '}' ? 2 : 1;
     }
-    if (status == STATUS_OK) {
-        status = add_part(template, literal.data, literal.size, false, err);
-    }
+    TRY_TO(done, status = add_part(template, literal.data, literal.size, false, err));
+done:
     buffer_destroy(&literal);
     *next = at;
     return status;

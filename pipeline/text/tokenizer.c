@@ -158,14 +158,9 @@ static int encode_word(void *context, const struct piece *word, struct error *er
     const struct encoder *encoder = context;
     const struct bpe_token *tokens = NULL;
     size_t count = 0;
-    int status = bpe_encode(&encoder->tokenizer->bpe, encoder->scratch->bpe, word->bytes, word->size, &tokens,
-                            &count, err);
-    if (status == STATUS_OK) {
-        status = reserve_tokens(encoder->scratch, count, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(bpe_encode(&encoder->tokenizer->bpe, encoder->scratch->bpe, word->bytes, word->size, &tokens, &count,
+                   err));
+    TRY(reserve_tokens(encoder->scratch, count, err));
     const struct vocabulary_entry *entries = encoder->tokenizer->bpe.vocabulary.entries;
     size_t at = 0;
     for (size_t i = 0; i < count; i++) {
@@ -178,57 +173,54 @@ static int encode_word(void *context, const struct piece *word, struct error *er
 
 static int encode_added(const struct encoder *encoder, const struct piece *piece,
                         const struct added_part *part, struct error *err) {
-    int status = reserve_tokens(encoder->scratch, 1, err);
-    if (status == STATUS_OK) {
-        add_token(encoder, part->token->id, piece_span(piece, part->from, part->to),
-                  piece->bytes + part->from, part->to - part->from);
-    }
-    return status;
+    TRY(reserve_tokens(encoder->scratch, 1, err));
+    add_token(encoder, part->token->id, piece_span(piece, part->from, part->to), piece->bytes + part->from,
+              part->to - part->from);
+    return STATUS_OK;
 }
 
 // Text without raw added tokens: normalize, cut out the other added tokens, encode what is left.
 static int encode_ordinary(struct encoder *encoder, struct piece piece, struct error *err) {
     const struct tokenizer *tokenizer = encoder->tokenizer;
-    int status = normalizer_apply(&tokenizer->normalizer, &encoder->scratch->normalizer, piece, &piece, err);
+    TRY(normalizer_apply(&tokenizer->normalizer, &encoder->scratch->normalizer, piece, &piece, err));
     struct added_walk walk = {.text = piece.bytes, .size = piece.size};
     struct added_part part;
-    while (status == STATUS_OK && added_set_next(&tokenizer->normalized_tokens, &walk, &part)) {
+    while (added_set_next(&tokenizer->normalized_tokens, &walk, &part)) {
         if (part.token != NULL) {
-            status = encode_added(encoder, &piece, &part, err);
+            TRY(encode_added(encoder, &piece, &part, err));
         } else {
-            status = pretokenizer_run(&tokenizer->pretokenizer, &encoder->scratch->pretokenizer,
-                                      piece_slice(&piece, part.from, part.to), encode_word, encoder, err);
+            TRY(pretokenizer_run(&tokenizer->pretokenizer, &encoder->scratch->pretokenizer,
+                                 piece_slice(&piece, part.from, part.to), encode_word, encoder, err));
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int encode_text(struct encoder *encoder, size_t size, struct error *err) {
     struct piece whole = {encoder->text, size, NULL, 0};
     struct added_walk walk = {.text = encoder->text, .size = size};
     struct added_part part;
-    int status = STATUS_OK;
-    while (status == STATUS_OK && added_set_next(&encoder->tokenizer->raw_tokens, &walk, &part)) {
+    while (added_set_next(&encoder->tokenizer->raw_tokens, &walk, &part)) {
         if (part.token != NULL) {
-            status = encode_added(encoder, &whole, &part, err);
+            TRY(encode_added(encoder, &whole, &part, err));
         } else {
-            status = encode_ordinary(encoder, piece_slice(&whole, part.from, part.to), err);
+            TRY(encode_ordinary(encoder, piece_slice(&whole, part.from, part.to), err));
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int add_template(struct tokenizer_scratch *scratch, const int32_t *ids, size_t count,
                         struct error *err) {
-    int status = reserve_tokens(scratch, count, err);
-    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+    TRY(reserve_tokens(scratch, count, err));
+    for (size_t i = 0; i < count; i++) {
         size_t at = scratch->count++;
         scratch->ids[at] = ids[i];
         scratch->start[at] = 0;
         scratch->end[at] = 0;
         scratch->first[at] = TOKEN_ADDED_BY_TEMPLATE;
     }
-    return status;
+    return STATUS_OK;
 }
 
 int tokenizer_encode_truncated(const struct tokenizer *tokenizer, struct tokenizer_scratch *scratch,
@@ -248,19 +240,14 @@ int tokenizer_encode_truncated(const struct tokenizer *tokenizer, struct tokeniz
     size_t after = special_tokens ? post->after_count : 0;
     struct encoder encoder = {tokenizer, scratch, text, before};
     scratch->count = 0;
-    int status = add_template(scratch, post->before, before, err);
-    if (status == STATUS_OK) {
-        status = encode_text(&encoder, size, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(add_template(scratch, post->before, before, err));
+    TRY(encode_text(&encoder, size, err));
     if (max_tokens > 0) {
         size_t kept = size_max(max_tokens, before + after) - after;
         *truncated = scratch->count > kept;
         scratch->count = size_min(scratch->count, kept);
     }
-    status = add_template(scratch, post->after, after, err);
+    int status = add_template(scratch, post->after, after, err);
     *out = (struct encoding){scratch->ids,   scratch->start, scratch->end,
                              scratch->first, scratch->count, post->before_count + post->after_count};
     return status;

@@ -133,39 +133,35 @@ int tokenizer_warnings(const struct tokenizer *tokenizer, const char *model_type
                        struct buffer *out, struct error *err) {
     const struct tokenizer_companions *companions = &tokenizer->companions;
     const struct postprocessor *post = &tokenizer->postprocessor;
-    int status = warn_of_class(tokenizer, model_type, config_class, out, err);
-    if (status == STATUS_OK) {
-        status = warn_of_flag("add_bos_token", companions->add_bos, post->before_count > 0, out, err);
-    }
-    if (status == STATUS_OK) {
-        status = warn_of_flag("add_eos_token", companions->add_eos, post->after_count > 0, out, err);
-    }
-    if (status == STATUS_OK && companions->splits_special) {
-        status = buffer_printf(
+    TRY(warn_of_class(tokenizer, model_type, config_class, out, err));
+    TRY(warn_of_flag("add_bos_token", companions->add_bos, post->before_count > 0, out, err));
+    TRY(warn_of_flag("add_eos_token", companions->add_eos, post->after_count > 0, out, err));
+    if (companions->splits_special) {
+        TRY(buffer_printf(
             out, err,
             "tokenizer_config.json: split_special_tokens is true: transformers takes special tokens in texts "
-            "for plain text, strata for tokens\n");
+            "for plain text, strata for tokens\n"));
     }
-    if (status == STATUS_OK && companions->cuts_left) {
-        status = buffer_printf(out, err,
-                               "tokenizer_config.json: truncation_side is left: transformers cuts long texts "
-                               "at their beginning, "
-                               "strata at their end\n");
+    if (companions->cuts_left) {
+        TRY(buffer_printf(out, err,
+                          "tokenizer_config.json: truncation_side is left: transformers cuts long texts "
+                          "at their beginning, "
+                          "strata at their end\n"));
     }
-    if (status == STATUS_OK && companions->other_file[0] != 0) {
-        status = buffer_printf(
+    if (companions->other_file[0] != 0) {
+        TRY(buffer_printf(
             out, err,
             "tokenizer_config.json: fast_tokenizer_files names %s, which transformers may read in place of "
             "tokenizer.json; strata reads tokenizer.json\n",
-            companions->other_file);
+            companions->other_file));
     }
-    if (status == STATUS_OK && companions->has_code) {
-        status = buffer_printf(
+    if (companions->has_code) {
+        TRY(buffer_printf(
             out, err,
             "tokenizer_config.json: auto_map names a tokenizer in the folder's own code, which transformers "
-            "runs with trust_remote_code=True; strata follows tokenizer.json\n");
+            "runs with trust_remote_code=True; strata follows tokenizer.json\n"));
     }
-    return status;
+    return STATUS_OK;
 }
 
 int tokenizer_notes(const struct tokenizer *tokenizer, struct buffer *out, struct error *err) {

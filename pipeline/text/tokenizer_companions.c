@@ -1,425 +1,17 @@
 #include "text/tokenizer_companions.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "base/json.h"
-#include "base/size.h"
+#include "text/companion_tokens.h"
 
 enum { COMPANION_LIMIT = 64 << 20 }; // bytes of a file
-
-static const char *const named_tokens[] = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                           "pad_token", "cls_token", "mask_token"};
-enum { NAMED = sizeof named_tokens / sizeof named_tokens[0] };
-
-static const char *const flag_names[] = {"single_word", "lstrip", "rstrip", "normalized"};
-enum { FLAGS = sizeof flag_names / sizeof flag_names[0] };
-
-static const char model_specific[] = "model_specific_special_tokens";
-
-// The list of tokens under work.
-struct tokens {
-    json_t *list;  // of tokenizer.json's added_tokens
-    json_t *index; // content -> place in the list
-    size_t known;  // tokens that were there before the special ones
-    bool flagged;  // a special token has a flag
-    bool moved;    // the files number tokens otherwise than in the order of the list
-    struct buffer *changes;
-};
 
 static int out_of_memory(struct error *err) {
     return error_set(err, STATUS_INTERNAL, "out of memory for added tokens");
 }
-
-static bool is_named(const char *key) {
-    for (size_t i = 0; i < NAMED; i++) {
-        if (strcmp(key, named_tokens[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool get_flag(const json_t *token, const char *key, bool otherwise) {
-    const json_t *value = json_member(token, key);
-    return value == NULL ? otherwise : json_is_true(value);
-}
-
-// Texts that a vocabulary can hold: not empty, no NUL byte.
-static const char *text_of(const json_t *token) {
-    const json_t *content = json_is_object(token) ? json_member(token, "content") : token;
-    const char *text = json_string_value(content);
-    return text != NULL && text[0] != 0 && strlen(text) == json_string_length(content) ? text : NULL;
-}
-
-// Where text_of has none: an empty one is passed over, as transformers does.
-static int check_no_text(const json_t *token, struct error *err) {
-    const json_t *content = json_is_object(token) ? json_member(token, "content") : token;
-    return json_string_length(content) == 0
-               ? STATUS_OK
-               : error_set(err, STATUS_DATA, "a token has a NUL character or half of a surrogate pair");
-}
-
-static json_t *find(const struct tokens *tokens, const char *text) {
-    const json_t *place = json_object_get(tokens->index, text);
-    return place == NULL ? NULL : json_array_get(tokens->list, (size_t)json_integer_value(place));
-}
-
-static int note_place(struct tokens *tokens, const char *text, size_t place, struct error *err) {
-    return json_object_set_new(tokens->index, text, json_integer((json_int_t)place)) == 0
-               ? STATUS_OK
-               : out_of_memory(err);
-}
-
-static int describe(struct tokens *tokens, const json_t *token, const char *what, struct error *err) {
-    char *text = json_dumps(token, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENSURE_ASCII);
-    if (text == NULL) {
-        return out_of_memory(err);
-    }
-    int status = buffer_printf(tokens->changes, err, "%s %s\n", what, text);
-    free(text);
-    return status;
-}
-
-// A token of the files as tokenizer.json would write it, without an id.
-static json_t *make_entry(const char *text, const json_t *flags, bool normalized) {
-    json_t *entry = json_pack("{s:s}", "content", text);
-    for (size_t i = 0; entry != NULL && i < FLAGS; i++) {
-        bool otherwise = strcmp(flag_names[i], "normalized") == 0 && normalized;
-        if (json_object_set_new(entry, flag_names[i],
-                                json_boolean(get_flag(flags, flag_names[i], otherwise))) != 0) {
-            json_decref(entry);
-            return NULL;
-        }
-    }
-    return entry;
-}
-
-static int append(struct tokens *tokens, const char *text, json_t *entry, struct error *err) {
-    int status = entry == NULL ? out_of_memory(err) : describe(tokens, entry, "adds", err);
-    if (status == STATUS_OK) {
-        status = note_place(tokens, text, json_array_size(tokens->list), err);
-    }
-    if (status != STATUS_OK) {
-        json_decref(entry);
-        return status;
-    }
-    return json_array_append_new(tokens->list, entry) == 0 ? STATUS_OK : out_of_memory(err);
-}
-
-// Other flags than those the token has: the new ones count.
-static int change_flags(struct tokens *tokens, json_t *known, const json_t *entry, struct error *err) {
-    bool differs = false;
-    for (size_t i = 0; i < FLAGS; i++) {
-        bool otherwise = strcmp(flag_names[i], "normalized") == 0;
-        bool wanted = get_flag(entry, flag_names[i], false);
-        if (get_flag(known, flag_names[i], otherwise) != wanted) {
-            differs = true;
-            if (json_object_set_new(known, flag_names[i], json_boolean(wanted)) != 0) {
-                return out_of_memory(err);
-            }
-        }
-    }
-    return differs ? describe(tokens, entry, "changes", err) : STATUS_OK;
-}
-
-// A token of added_tokens_decoder or added_tokens.json: adds it, or gives it these flags.
-static int put(struct tokens *tokens, const char *text, const json_t *flags, bool normalized,
-               struct error *err) {
-    json_t *known = find(tokens, text);
-    json_t *entry = make_entry(text, flags, normalized);
-    if (entry == NULL || known == NULL) {
-        return append(tokens, text, entry, err);
-    }
-    int status = change_flags(tokens, known, entry, err);
-    json_decref(entry);
-    return status;
-}
-
-static bool has_flag(const json_t *token) {
-    for (size_t i = 0; i < FLAGS; i++) {
-        if (get_flag(token, flag_names[i], false)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-// A special token: added when nothing had its text before; of several such the last one's flags count.
-static int put_special(struct tokens *tokens, const json_t *token, struct error *err) {
-    const char *text = text_of(token);
-    if (text == NULL) {
-        return check_no_text(token, err);
-    }
-    const json_t *place = json_object_get(tokens->index, text);
-    bool is_known = place != NULL && (size_t)json_integer_value(place) < tokens->known;
-    int status = is_known ? STATUS_OK : put(tokens, text, json_is_object(token) ? token : NULL, false, err);
-    tokens->flagged = tokens->flagged || (status == STATUS_OK && has_flag(find(tokens, text)));
-    return status;
-}
-
-static int put_list(struct tokens *tokens, const json_t *list, struct error *err) {
-    int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < json_array_size(list); i++) {
-        status = put_special(tokens, json_array_get(list, i), err);
-    }
-    return status;
-}
-
-static bool is_token(const json_t *value) {
-    const char *type = json_string_value(json_object_get(value, "__type"));
-    return json_is_string(value) || (type != NULL && strcmp(type, "AddedToken") == 0);
-}
-
-static int put_values(struct tokens *tokens, const json_t *object, struct error *err) {
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)object, key, value) {
-        int status = is_token(value) ? put_special(tokens, value, err) : STATUS_OK;
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return STATUS_OK;
-}
-
-static bool is_other_token(const char *key, const json_t *value) {
-    size_t length = strlen(key);
-    return length > 6 && strcmp(key + length - 6, "_token") == 0 && !is_named(key) && is_token(value);
-}
-
-// transformers takes model_specific_special_tokens only where tokenizer_config.json itself has no other
-// *_token member and no extra special tokens by name: those replace it.
-static void drop_replaced(json_t *config) {
-    bool replaced = json_is_object(json_object_get(config, "extra_special_tokens"));
-    const char *key;
-    json_t *value;
-    json_object_foreach(config, key, value) {
-        replaced = replaced || (json_is_string(value) && is_other_token(key, value));
-    }
-    if (replaced) {
-        (void)json_object_del(config, model_specific);
-    }
-}
-
-// Where both have a token of that name, the map's counts.
-static const json_t *named_token(const json_t *config, const char *key) {
-    const json_t *specific = json_member(json_object_get(config, model_specific), key);
-    return specific == NULL ? json_member(config, key) : specific;
-}
-
-// bos_token and the like, other *_token members, extra special tokens: in this order.
-static int put_specials(struct tokens *tokens, const json_t *config, struct error *err) {
-    int status = STATUS_OK;
-    tokens->known = json_array_size(tokens->list);
-    for (size_t i = 0; status == STATUS_OK && i < NAMED; i++) {
-        status = put_special(tokens, named_token(config, named_tokens[i]), err);
-    }
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)config, key, value) {
-        if (status == STATUS_OK && is_other_token(key, value)) {
-            status = put_special(tokens, named_token(config, key), err);
-        }
-    }
-    if (status == STATUS_OK) {
-        status = put_values(tokens, json_object_get(config, model_specific), err);
-    }
-    const json_t *extra = json_object_get(config, "extra_special_tokens");
-    extra = extra == NULL ? json_object_get(config, "additional_special_tokens") : extra;
-    if (status == STATUS_OK) {
-        status = json_is_object(extra) ? put_values(tokens, extra, err) : put_list(tokens, extra, err);
-    }
-    return status;
-}
-
-// True where Qwen2Tokenizer has another list: it adds all tokens in the order of the files' numbers, each
-// special one anew, without flags, and where the configuration does not name these three, its own.
-static bool differs_in_qwen2(const struct tokens *tokens, const json_t *config) {
-    static const char *const named[] = {"unk_token", "eos_token", "pad_token"};
-    const json_t *own = find(tokens, "<|endoftext|>");
-    for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
-        if (json_object_get(config, named[i]) == NULL && (own == NULL || has_flag(own))) {
-            return true;
-        }
-    }
-    return tokens->flagged || tokens->moved;
-}
-
-// ---- added_tokens_decoder, added_tokens.json ----
-
-struct numbered {
-    int64_t id;
-    const char *text;
-    const json_t *flags; // NULL: plain
-    bool normalized;
-};
-
-static int by_id(const void *left, const void *right) {
-    const struct numbered *a = left;
-    const struct numbered *b = right;
-    return (a->id > b->id) - (a->id < b->id);
-}
-
-static int put_numbered(struct tokens *tokens, struct numbered *list, size_t count, struct error *err) {
-    int status = STATUS_OK;
-    qsort(list, count, sizeof *list, by_id);
-    size_t last = 0;
-    for (size_t i = 0; i < count; i++) {
-        const json_t *known = json_object_get(tokens->index, list[i].text);
-        size_t place = known == NULL ? SIZE_MAX : (size_t)json_integer_value(known);
-        tokens->moved = tokens->moved || place < last;
-        last = place;
-    }
-    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
-        status = put(tokens, list[i].text, list[i].flags, list[i].normalized, err);
-    }
-    return status;
-}
-
-// True when each token of tokenizer.json is in the list.
-static bool holds_all(const json_t *names, const json_t *list) {
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const char *text = text_of(json_array_get(list, i));
-        if (text != NULL && json_object_get(names, text) == NULL) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static int read_decoder(struct numbered *out, size_t *count, json_t *names, const json_t *decoder,
-                        struct error *err) {
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)decoder, key, value) {
-        char *end = NULL;
-        long long id = strtoll(key, &end, 10);
-        if (end == key || *end != 0) {
-            return error_set(err, STATUS_DATA, "added_tokens_decoder: '%.100s' is not an id", key);
-        }
-        if (!json_is_object(value) || !json_is_string(json_member(value, "content"))) {
-            return error_set(err, STATUS_DATA,
-                             "added_tokens_decoder: entry '%.100s' is not an object with a content", key);
-        }
-        const char *text = text_of(value);
-        if (text == NULL) {
-            int status = check_no_text(value, err);
-            if (status != STATUS_OK) {
-                return error_wrap(err, "added_tokens_decoder");
-            }
-            continue;
-        }
-        if (json_object_set_new(names, text, json_true()) != 0) {
-            return out_of_memory(err);
-        }
-        out[(*count)++] = (struct numbered){id, text, value, !get_flag(value, "special", false)};
-    }
-    return STATUS_OK;
-}
-
-static int put_decoder(struct tokens *tokens, const json_t *decoder, bool *lacks, struct error *err) {
-    void *block = NULL;
-    size_t count = 0;
-    if (!json_is_object(decoder)) {
-        return error_set(err, STATUS_DATA, "added_tokens_decoder is not an object");
-    }
-    json_t *names = json_object();
-    int status = names == NULL ? out_of_memory(err)
-                               : memory_zeroed(&block, size_max(json_object_size(decoder), 1),
-                                               sizeof(struct numbered), err);
-    struct numbered *list = block;
-    if (status == STATUS_OK) {
-        status = read_decoder(list, &count, names, decoder, err);
-    }
-    if (status == STATUS_OK) {
-        *lacks = !holds_all(names, tokens->list);
-        status = put_numbered(tokens, list, count, err);
-    }
-    free(list);
-    json_decref(names);
-    return status;
-}
-
-// A set of the ids that tokenizer.json gives: what added_tokens.json says of them does not count.
-static json_t *ids_taken(const json_t *list) {
-    json_t *ids = json_object();
-    for (size_t i = 0; ids != NULL && i < json_array_size(list); i++) {
-        char key[24];
-        snprintf(key, sizeof key, "%lld",
-                 (long long)json_integer_value(json_member(json_array_get(list, i), "id")));
-        if (json_object_set_new(ids, key, json_true()) != 0) {
-            json_decref(ids);
-            return NULL;
-        }
-    }
-    return ids;
-}
-
-static bool precedes(json_int_t id, const json_t *list) {
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        if (id < json_integer_value(json_member(json_array_get(list, i), "id"))) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool is_special(const json_t *config, const char *text) {
-    for (size_t i = 0; i < NAMED; i++) {
-        const char *named = text_of(json_member(config, named_tokens[i]));
-        if (named != NULL && strcmp(named, text) == 0) {
-            return true;
-        }
-    }
-    const json_t *extra = json_member(config, "extra_special_tokens");
-    for (size_t i = 0; i < json_array_size(extra); i++) {
-        const char *special = text_of(json_array_get(extra, i));
-        if (special != NULL && strcmp(special, text) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int put_added(struct tokens *tokens, const json_t *added, const json_t *config, struct error *err) {
-    void *block = NULL;
-    size_t count = 0;
-    const char *text;
-    json_t *id;
-    if (!json_is_object(added)) {
-        return error_set(err, STATUS_DATA, "not a JSON object");
-    }
-    json_t *taken = ids_taken(tokens->list);
-    int status = taken == NULL ? out_of_memory(err)
-                               : memory_zeroed(&block, size_max(json_object_size(added), 1),
-                                               sizeof(struct numbered), err);
-    struct numbered *list = block;
-    json_object_foreach((json_t *)(uintptr_t)added, text, id) {
-        char key[24];
-        if (status == STATUS_OK && !json_is_integer(id)) {
-            status = error_set(err, STATUS_DATA, "the id of '%.100s' is not a whole number", text);
-        }
-        if (status != STATUS_OK) {
-            break;
-        }
-        snprintf(key, sizeof key, "%lld", (long long)json_integer_value(id));
-        if (text[0] != 0 && json_object_get(taken, key) == NULL) {
-            list[count++] = (struct numbered){json_integer_value(id), text, NULL, !is_special(config, text)};
-            tokens->moved = tokens->moved || precedes(json_integer_value(id), tokens->list);
-        }
-    }
-    if (status == STATUS_OK) {
-        status = put_numbered(tokens, list, count, err);
-    }
-    free(list);
-    json_decref(taken);
-    return status;
-}
-
-// ---- files ----
 
 // The document, or NULL where there is no such file.
 static int read_file(json_t **out, const char *folder, const char *name, struct error *err) {
@@ -429,13 +21,13 @@ static int read_file(json_t **out, const char *folder, const char *name, struct 
     if (status != STATUS_OK || !file_exists(path)) {
         return status;
     }
-    status = json_parse_file(out, path, COMPANION_LIMIT, err);
-    if (status == STATUS_OK && !json_is_object(*out)) {
+    TRY(json_parse_file(out, path, COMPANION_LIMIT, err));
+    if (!json_is_object(*out)) {
         json_decref(*out);
         *out = NULL;
-        status = error_set(err, STATUS_DATA, "%s: not a JSON object", path);
+        return error_set(err, STATUS_DATA, "%s: not a JSON object", path);
     }
-    return status;
+    return STATUS_OK;
 }
 
 // Members of the map win, but for a list of extra special tokens, which follows that of the configuration.
@@ -455,22 +47,23 @@ static int merge_map(json_t *config, json_t *map, struct error *err) {
 }
 
 // Without added_tokens_decoder the older files count.
-static int apply_older(struct tokens *tokens, json_t *config, const char *folder, struct error *err) {
+static int apply_older(struct companion_tokens *tokens, json_t *config, const char *folder,
+                       struct error *err) {
     json_t *map = NULL;
     json_t *added = NULL;
-    int status = read_file(&map, folder, "special_tokens_map.json", err);
-    if (status == STATUS_OK && map != NULL) {
-        status = merge_map(config, map, err);
+    int status;
+    TRY_TO(done, status = read_file(&map, folder, "special_tokens_map.json", err));
+    if (map != NULL) {
+        TRY_TO(done, status = merge_map(config, map, err));
     }
-    if (status == STATUS_OK) {
-        status = read_file(&added, folder, "added_tokens.json", err);
-    }
-    if (status == STATUS_OK && added != NULL) {
-        status = put_added(tokens, added, config, err);
+    TRY_TO(done, status = read_file(&added, folder, "added_tokens.json", err));
+    if (added != NULL) {
+        status = companion_tokens_put_added(tokens, added, config, err);
         if (status != STATUS_OK) {
             error_wrap(err, "%s/added_tokens.json", folder);
         }
     }
+done:
     json_decref(map);
     json_decref(added);
     return status;
@@ -518,15 +111,6 @@ static void read_facts(struct tokenizer_companions *out, const json_t *config, c
     out->has_code = json_is_array(map) || json_member(map, "AutoTokenizer") != NULL;
 }
 
-static int index_tokens(struct tokens *tokens, struct error *err) {
-    int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < json_array_size(tokens->list); i++) {
-        const char *text = text_of(json_array_get(tokens->list, i));
-        status = text == NULL ? STATUS_OK : note_place(tokens, text, i, err);
-    }
-    return status;
-}
-
 // The older name of extra_special_tokens; what special_tokens_map.json says under it comes later and does not
 // count then.
 static int rename_additional(json_t *config, struct error *err) {
@@ -538,30 +122,31 @@ static int rename_additional(json_t *config, struct error *err) {
     return json_object_set(config, "extra_special_tokens", additional) == 0 ? STATUS_OK : out_of_memory(err);
 }
 
+// Tokens by their numbers: the decoder's, or the older files'.
+static int put_listed(struct tokenizer_companions *out, struct companion_tokens *tokens, json_t *config,
+                      const char *folder, struct error *err) {
+    const json_t *decoder = json_object_get(config, "added_tokens_decoder");
+    if (decoder == NULL) {
+        return apply_older(tokens, config, folder, err);
+    }
+    int status = companion_tokens_put_decoder(tokens, decoder, &out->lacks_tokens, err);
+    return status == STATUS_OK ? status : error_wrap(err, "%s/tokenizer_config.json", folder);
+}
+
 static int apply(struct tokenizer_companions *out, json_t *list, json_t *config, const char *folder,
                  struct error *err) {
-    struct tokens tokens = {.list = list, .index = json_object(), .changes = &out->changes};
-    const json_t *decoder = json_object_get(config, "added_tokens_decoder");
-    int status = tokens.index == NULL ? out_of_memory(err) : index_tokens(&tokens, err);
-    if (status == STATUS_OK) {
-        drop_replaced(config);
-        status = rename_additional(config, err);
+    struct companion_tokens tokens = {.list = list, .changes = &out->changes};
+    int status;
+    TRY_TO(done, status = companion_tokens_index(&tokens, err));
+    companion_tokens_drop_replaced(config);
+    TRY_TO(done, status = rename_additional(config, err));
+    TRY_TO(done, status = put_listed(out, &tokens, config, folder, err));
+    status = companion_tokens_put_specials(&tokens, config, err);
+    if (status != STATUS_OK) {
+        error_wrap(err, "%s/tokenizer_config.json (or special_tokens_map.json)", folder);
     }
-    if (status == STATUS_OK && decoder != NULL) {
-        status = put_decoder(&tokens, decoder, &out->lacks_tokens, err);
-        if (status != STATUS_OK) {
-            error_wrap(err, "%s/tokenizer_config.json", folder);
-        }
-    } else if (status == STATUS_OK) {
-        status = apply_older(&tokens, config, folder, err);
-    }
-    if (status == STATUS_OK) {
-        status = put_specials(&tokens, config, err);
-        if (status != STATUS_OK) {
-            error_wrap(err, "%s/tokenizer_config.json (or special_tokens_map.json)", folder);
-        }
-        out->differs_in_qwen2 = differs_in_qwen2(&tokens, config);
-    }
+    out->differs_in_qwen2 = companion_tokens_differ_in_qwen2(&tokens, config);
+done:
     json_decref(tokens.index);
     return status;
 }
@@ -583,18 +168,18 @@ int tokenizer_companions_apply(struct tokenizer_companions *out, json_t *root, c
     json_t *config = NULL;
     json_t *list = NULL;
     *out = (struct tokenizer_companions){.add_bos = -1, .add_eos = -1};
-    int status = read_file(&config, folder, "tokenizer_config.json", err);
-    if (status == STATUS_OK && config == NULL) {
+    int status;
+    TRY_TO(done, status = read_file(&config, folder, "tokenizer_config.json", err));
+    if (config == NULL) {
         config = json_object();
-        status = config == NULL ? out_of_memory(err) : STATUS_OK;
+        TRY_TO(done, status = config == NULL ? out_of_memory(err) : STATUS_OK);
     }
-    if (status == STATUS_OK) {
-        read_facts(out, config, folder);
-        status = added_list(&list, root, err);
+    read_facts(out, config, folder);
+    TRY_TO(done, status = added_list(&list, root, err));
+    if (list != NULL) {
+        TRY_TO(done, status = apply(out, list, config, folder, err));
     }
-    if (status == STATUS_OK && list != NULL) {
-        status = apply(out, list, config, folder, err);
-    }
+done:
     json_decref(config);
     return status;
 }

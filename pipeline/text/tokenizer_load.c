@@ -14,15 +14,13 @@ enum { FILE_LIMIT = 256 << 20 }; // bytes; the largest real files are about 35 M
 
 static int check_version(const json_t *root, struct error *err) {
     const char *version = NULL;
-    int status = component_keys(root, err, "version", "truncation", "padding", "added_tokens", "normalizer",
-                                "pre_tokenizer", "post_processor", "decoder", "model", NULL);
-    if (status == STATUS_OK) {
-        status = json_get_string(root, "version", &version, err);
+    TRY(component_keys(root, err, "version", "truncation", "padding", "added_tokens", "normalizer",
+                       "pre_tokenizer", "post_processor", "decoder", "model", NULL));
+    TRY(json_get_string(root, "version", &version, err));
+    if (version != NULL && strcmp(version, "1.0") != 0) {
+        return error_set(err, STATUS_DATA, "version '%.100s' is not supported", version);
     }
-    if (status == STATUS_OK && version != NULL && strcmp(version, "1.0") != 0) {
-        status = error_set(err, STATUS_DATA, "version '%.100s' is not supported", version);
-    }
-    return status;
+    return STATUS_OK;
 }
 
 static int load_vocabulary(struct bpe *bpe, const json_t *model, struct error *err) {
@@ -43,13 +41,9 @@ static int load_vocabulary(struct bpe *bpe, const json_t *model, struct error *e
         }
         highest = id > highest ? id : highest;
     }
-    int status =
-        vocabulary_create(&bpe->vocabulary, json_object_size(vocab), bytes, (size_t)highest + 1, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(vocabulary_create(&bpe->vocabulary, json_object_size(vocab), bytes, (size_t)highest + 1, err));
     json_object_foreach(vocab, text, value) {
-        status =
+        int status =
             vocabulary_add(&bpe->vocabulary, text, strlen(text), (int32_t)json_integer_value(value), err);
         if (status != STATUS_OK) {
             return error_wrap(err, "vocab");
@@ -93,13 +87,8 @@ static bool read_merge(const json_t *json, struct merge_text *out) {
 static int add_merge(struct bpe *bpe, const struct merge_text *merge, uint32_t rank, struct buffer *joined,
                      struct error *err) {
     buffer_clear(joined);
-    int status = buffer_append(joined, merge->left, merge->left_size, err);
-    if (status == STATUS_OK) {
-        status = buffer_append(joined, merge->right, merge->right_size, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(buffer_append(joined, merge->left, merge->left_size, err));
+    TRY(buffer_append(joined, merge->right, merge->right_size, err));
     int32_t left = vocabulary_find(&bpe->vocabulary, merge->left, merge->left_size);
     int32_t right = vocabulary_find(&bpe->vocabulary, merge->right, merge->right_size);
     int32_t merged = vocabulary_find(&bpe->vocabulary, joined->data, joined->size);
@@ -113,16 +102,15 @@ static int add_merge(struct bpe *bpe, const struct merge_text *merge, uint32_t r
 
 static int load_merges(struct bpe *bpe, const json_t *model, struct error *err) {
     const json_t *merges = NULL;
-    int status = component_list(&merges, model, "merges", err);
-    if (status == STATUS_OK && json_array_size(merges) >= UINT32_MAX) {
-        status = error_set(err, STATUS_DATA, "merges is too long");
+    TRY(component_list(&merges, model, "merges", err));
+    if (json_array_size(merges) >= UINT32_MAX) {
+        return error_set(err, STATUS_DATA, "merges is too long");
     }
-    if (status == STATUS_OK) {
-        status = bpe_create_merges(bpe, json_array_size(merges), err);
-    }
+    TRY(bpe_create_merges(bpe, json_array_size(merges), err));
     struct buffer joined = {0};
     uint32_t rank = 0;
-    for (size_t i = 0; status == STATUS_OK && i < json_array_size(merges); i++) {
+    int status = STATUS_OK;
+    for (size_t i = 0; i < json_array_size(merges); i++) {
         const json_t *json = json_array_get(merges, i);
         // A first line of merges.txt that some converters keep; the library skips it too.
         if (json_is_string(json) && strncmp(json_string_value(json), "#version", 8) == 0) {
@@ -131,10 +119,11 @@ static int load_merges(struct bpe *bpe, const json_t *model, struct error *err) 
         struct merge_text merge;
         if (!read_merge(json, &merge)) {
             status = error_set(err, STATUS_DATA, "merges: number %zu is not a pair of texts", i);
-        } else {
-            status = add_merge(bpe, &merge, rank++, &joined, err);
+            goto done;
         }
+        TRY_TO(done, status = add_merge(bpe, &merge, rank++, &joined, err));
     }
+done:
     buffer_destroy(&joined);
     return status;
 }
@@ -143,35 +132,26 @@ static int load_merges(struct bpe *bpe, const json_t *model, struct error *err) 
 static int refuse_settings(const json_t *model, struct error *err) {
     static const char *const texts[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     double dropout = 0;
-    int status = json_get_number(model, "dropout", &dropout, err);
-    if (status == STATUS_OK && dropout != 0) {
-        status = error_set(err, STATUS_DATA, "dropout is not supported");
+    TRY(json_get_number(model, "dropout", &dropout, err));
+    if (dropout != 0) {
+        return error_set(err, STATUS_DATA, "dropout is not supported");
     }
-    for (size_t i = 0; i < 2 && status == STATUS_OK; i++) {
+    for (size_t i = 0; i < 2; i++) {
         const char *text = "";
-        status = json_get_string(model, texts[i], &text, err);
-        if (status == STATUS_OK && *text != '\0') {
-            status = error_set(err, STATUS_DATA, "%s is not supported", texts[i]);
+        TRY(json_get_string(model, texts[i], &text, err));
+        if (*text != '\0') {
+            return error_set(err, STATUS_DATA, "%s is not supported", texts[i]);
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int load_flags(struct bpe *bpe, const json_t *model, struct error *err) {
-    int status = json_get_boolean(model, "fuse_unk", &bpe->fuse_unknown, err);
-    if (status == STATUS_OK) {
-        status = json_get_boolean(model, "byte_fallback", &bpe->byte_fallback, err);
-    }
-    if (status == STATUS_OK) {
-        status = json_get_boolean(model, "ignore_merges", &bpe->ignore_merges, err);
-    }
+    TRY(json_get_boolean(model, "fuse_unk", &bpe->fuse_unknown, err));
+    TRY(json_get_boolean(model, "byte_fallback", &bpe->byte_fallback, err));
+    TRY(json_get_boolean(model, "ignore_merges", &bpe->ignore_merges, err));
     const char *unknown = "";
-    if (status == STATUS_OK) {
-        status = json_get_string(model, "unk_token", &unknown, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(json_get_string(model, "unk_token", &unknown, err));
     bpe->unknown =
         *unknown == '\0' ? TOKEN_NONE : vocabulary_find(&bpe->vocabulary, unknown, strlen(unknown));
     if (*unknown != '\0' && bpe->unknown == TOKEN_NONE) {
@@ -188,30 +168,20 @@ static int load_model(struct bpe *bpe, const json_t *model, struct error *err) {
     if (!json_is_object(model)) {
         return error_set(err, STATUS_DATA, "model is missing");
     }
-    int status = json_get_string(model, "type", &type, err);
-    if (status == STATUS_OK && strcmp(type, "BPE") != 0) {
+    int status;
+    TRY_TO(done, status = json_get_string(model, "type", &type, err));
+    if (strcmp(type, "BPE") != 0) {
         return error_set(err, STATUS_DATA, "model: type '%.100s' is not supported", type);
     }
-    if (status == STATUS_OK) {
-        status = component_keys(model, err, "type", "dropout", "unk_token", "continuing_subword_prefix",
-                                "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges", "vocab",
-                                "merges", NULL);
-    }
-    if (status == STATUS_OK) {
-        status = refuse_settings(model, err);
-    }
-    if (status == STATUS_OK) {
-        status = load_vocabulary(bpe, model, err);
-    }
-    if (status == STATUS_OK) {
-        status = load_flags(bpe, model, err);
-    }
-    if (status == STATUS_OK) {
-        status = load_merges(bpe, model, err);
-    }
-    if (status == STATUS_OK) {
-        status = bpe_finish(bpe, err);
-    }
+    TRY_TO(done, status = component_keys(model, err, "type", "dropout", "unk_token",
+                                         "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk",
+                                         "byte_fallback", "ignore_merges", "vocab", "merges", NULL));
+    TRY_TO(done, status = refuse_settings(model, err));
+    TRY_TO(done, status = load_vocabulary(bpe, model, err));
+    TRY_TO(done, status = load_flags(bpe, model, err));
+    TRY_TO(done, status = load_merges(bpe, model, err));
+    TRY_TO(done, status = bpe_finish(bpe, err));
+done:
     return status == STATUS_OK ? status : error_wrap(err, "model");
 }
 
@@ -230,8 +200,8 @@ static int read_added(struct added_entry *entry, const json_t *json, struct erro
     if (!json_is_object(json)) {
         return error_set(err, STATUS_DATA, "not an object");
     }
-    int status = component_keys(json, err, "id", "content", "single_word", "lstrip", "rstrip", "normalized",
-                                "special", NULL);
+    TRY(component_keys(json, err, "id", "content", "single_word", "lstrip", "rstrip", "normalized", "special",
+                       NULL));
     struct {
         const char *key;
         bool *flag;
@@ -240,13 +210,11 @@ static int read_added(struct added_entry *entry, const json_t *json, struct erro
                  {"rstrip", &entry->token.right_strip},
                  {"normalized", &entry->normalized},
                  {"special", &special}};
-    for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]) && status == STATUS_OK; i++) {
-        status = json_get_boolean(json, flags[i].key, flags[i].flag, err);
+    for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+        TRY(json_get_boolean(json, flags[i].key, flags[i].flag, err));
     }
-    if (status == STATUS_OK) {
-        status = json_get_integer(json, "id", 0, TOKEN_ID_LIMIT - 1, &entry->id, err);
-    }
-    return status == STATUS_OK ? component_text(&entry->content, &entry->size, json, "content", err) : status;
+    TRY(json_get_integer(json, "id", 0, TOKEN_ID_LIMIT - 1, &entry->id, err));
+    return component_text(&entry->content, &entry->size, json, "content", err);
 }
 
 // The id that the library gives a token: the model's, or the next after the vocabulary. The file must agree.
@@ -272,18 +240,12 @@ static int settle_id(struct tokenizer *tokenizer, struct added_entry *entry, str
 
 static int add_entry(struct tokenizer *tokenizer, struct added_entry *entry,
                      struct normalizer_scratch *scratch, struct error *err) {
-    int status = settle_id(tokenizer, entry, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(settle_id(tokenizer, entry, err));
     if (!entry->normalized) {
         return added_set_add(&tokenizer->raw_tokens, entry->content, entry->size, entry->token, err);
     }
     struct piece content = {entry->content, entry->size, NULL, 0};
-    status = normalizer_apply(&tokenizer->normalizer, scratch, content, &content, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(normalizer_apply(&tokenizer->normalizer, scratch, content, &content, err));
     return added_set_add(&tokenizer->normalized_tokens, content.bytes, content.size, entry->token, err);
 }
 
@@ -320,10 +282,10 @@ static int load_added(struct tokenizer *tokenizer, const json_t *root, struct er
         return error_set(err, STATUS_DATA, "added_tokens is not a list");
     }
     struct normalizer_scratch scratch = {0};
-    int status = pattern_scratch_create(&scratch.patterns, err);
-    if (status == STATUS_OK) {
-        status = load_added_list(tokenizer, list, &scratch, err);
-    }
+    int status;
+    TRY_TO(done, status = pattern_scratch_create(&scratch.patterns, err));
+    TRY_TO(done, status = load_added_list(tokenizer, list, &scratch, err));
+done:
     pattern_scratch_destroy(scratch.patterns);
     normalizer_scratch_destroy(&scratch);
     json_decref(none);
@@ -349,36 +311,24 @@ static int load_parts(struct tokenizer *tokenizer, const json_t *root, struct er
     if (!json_is_object(root)) {
         return error_set(err, STATUS_DATA, "not an object");
     }
-    int status = check_version(root, err);
-    if (status == STATUS_OK) {
-        status = normalizer_load(&tokenizer->normalizer, json_member(root, "normalizer"), err);
-    }
-    if (status == STATUS_OK) {
-        status = pretokenizer_load(&tokenizer->pretokenizer, json_member(root, "pre_tokenizer"), err);
-    }
-    if (status == STATUS_OK) {
-        status = postprocessor_load(&tokenizer->postprocessor, json_member(root, "post_processor"), err);
-    }
+    TRY(check_version(root, err));
+    TRY(normalizer_load(&tokenizer->normalizer, json_member(root, "normalizer"), err));
+    TRY(pretokenizer_load(&tokenizer->pretokenizer, json_member(root, "pre_tokenizer"), err));
+    TRY(postprocessor_load(&tokenizer->postprocessor, json_member(root, "post_processor"), err));
     tokenizer->bpe.byte_level = tokenizer->pretokenizer.byte_level;
-    if (status == STATUS_OK) {
-        status = load_model(&tokenizer->bpe, json_member(root, "model"), err);
-    }
-    if (status == STATUS_OK) {
-        status = load_added(tokenizer, root, err);
-    }
+    TRY(load_model(&tokenizer->bpe, json_member(root, "model"), err));
+    TRY(load_added(tokenizer, root, err));
     set_id_limit(tokenizer);
-    return status;
+    return STATUS_OK;
 }
 
 static int fingerprint(char hex[DIGEST_HEX], const char *bytes, size_t size, struct error *err) {
     struct digest *digest = NULL;
-    int status = digest_create(&digest, err);
-    if (status == STATUS_OK) {
-        status = digest_update(digest, bytes, size, err);
-    }
-    if (status == STATUS_OK) {
-        status = digest_finish(digest, hex, err);
-    }
+    int status;
+    TRY_TO(done, status = digest_create(&digest, err));
+    TRY_TO(done, status = digest_update(digest, bytes, size, err));
+    TRY_TO(done, status = digest_finish(digest, hex, err));
+done:
     digest_destroy(digest);
     return status;
 }
@@ -433,19 +383,16 @@ int tokenizer_load(struct tokenizer **out, const char *path, struct error *err) 
     *out = NULL;
     struct file_map map = {0};
     char folder[PATH_SIZE];
-    int status = path_folder(folder, sizeof folder, path, err);
-    if (status == STATUS_OK) {
-        status = file_map(&map, path, err);
-    }
-    if (status == STATUS_OK && map.size > FILE_LIMIT) {
+    int status;
+    TRY_TO(done, status = path_folder(folder, sizeof folder, path, err));
+    TRY_TO(done, status = file_map(&map, path, err));
+    if (map.size > FILE_LIMIT) {
         status = error_set(err, STATUS_DATA, "%s: larger than %d MiB", path, FILE_LIMIT >> 20);
+        goto done;
     }
-    if (status == STATUS_OK) {
-        status = first_bytes_check(map.data, map.size, map.size, path, FIRST_BYTES_JSON, err);
-    }
-    if (status == STATUS_OK) {
-        status = parse(out, (const char *)map.data, map.size, path, folder, err);
-    }
+    TRY_TO(done, status = first_bytes_check(map.data, map.size, map.size, path, FIRST_BYTES_JSON, err));
+    TRY_TO(done, status = parse(out, (const char *)map.data, map.size, path, folder, err));
+done:
     file_unmap(&map);
     return status;
 }

@@ -44,13 +44,11 @@ int vocabulary_create(struct vocabulary *vocabulary, size_t count, size_t bytes,
     void *entries = NULL;
     void *slots = NULL;
     void *block = NULL;
-    int status = memory_zeroed(&entries, size_max(limit, 1), sizeof(*vocabulary->entries), err);
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&slots, vocabulary->slot_count, sizeof(*vocabulary->slots), err);
-    }
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&block, size_max(bytes, 1), 1, err);
-    }
+    int status;
+    TRY_TO(done, status = memory_zeroed(&entries, size_max(limit, 1), sizeof(*vocabulary->entries), err));
+    TRY_TO(done, status = memory_zeroed(&slots, vocabulary->slot_count, sizeof(*vocabulary->slots), err));
+    TRY_TO(done, status = memory_zeroed(&block, size_max(bytes, 1), 1, err));
+done:
     vocabulary->entries = entries;
     vocabulary->slots = slots;
     vocabulary->block = block;

@@ -80,12 +80,26 @@ static void own_line_feeds_stay(void **state) {
     assert_string_equal(printable(out, sizeof out, "a\nb"), "a\\nb");
 }
 
+static void streams_get_bytes_and_lines(void **state) {
+    (void)state;
+    char *written = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&written, &size);
+    printable_write_bytes(stream, "ab\n\0cd", 4); // a NUL among them
+    fputs("|", stream);
+    printable_write_lines(stream, "a\nb\r");
+    fclose(stream);
+    assert_string_equal(written, "ab\\n\\u0000|a\nb\\r");
+    free(written);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(controls_become_visible),
         cmocka_unit_test(every_control_is_caught),
         cmocka_unit_test(cut_texts_say_so),
         cmocka_unit_test(own_line_feeds_stay),
+        cmocka_unit_test(streams_get_bytes_and_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

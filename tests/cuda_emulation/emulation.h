@@ -29,6 +29,8 @@ struct Settings {
     uint64_t lose_device;         // 0: never
     uint64_t slow_from;           // 0: never
     double slow_milliseconds;
+    double
+        work_microseconds; // on the device's clock, of each piece of work; below 0: as long as it took here
     uint64_t slow_product; // 0: none
     uint64_t seed;         // 0: work is done when it is waited for and not before
     bool has_kernels;      // the program is built for this GPU

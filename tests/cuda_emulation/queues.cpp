@@ -3,7 +3,8 @@
 // before its copy ran, or leaves out an event, gets wrong numbers.
 //
 // Time. Each stream has a clock: work begins when it was queued, when the work before it on the stream has
-// ended and when what it waits for has ended, and takes as long as it took here, or as long as it says. The
+// ended and when what it waits for has ended, and takes as long as it took here, as long as it says, or as
+// long as a setting says of all work. The
 // host's clock moves a microsecond with all it queues, and to the end of what it waits for. So elapsed times
 // do not depend on when the emulation found the time to do the work, and those of products are always the
 // same.
@@ -104,7 +105,7 @@ void run_front(CUstream_st *stream) {
     }
     double slow = slow_seconds(work);
     double start = world_time();
-    queues().duration = -1;
+    queues().duration = settings().work_microseconds * 1e-6;
     run_work(work);
     double took = queues().duration >= 0 ? queues().duration : world_time() - start;
     std::this_thread::sleep_for(std::chrono::duration<double>(slow));

@@ -63,6 +63,8 @@ static Settings read_settings() {
         }
         s.slow_from = from;
     }
+    s.work_microseconds =
+        setting("WORK_MICROSECONDS") == nullptr ? -1 : static_cast<double>(number("WORK_MICROSECONDS", 0));
     return s;
 }
 

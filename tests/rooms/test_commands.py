@@ -17,7 +17,7 @@ case "$0 $*" in */ctest*"$FAILS"* | */fuzz.sh*"$FAILS"*) exit 8 ;; esac
 @pytest.fixture
 def tree(tmp_path):
     """A checkout with the scripts alone; commands write what they were asked for."""
-    for name in ("tools/test.sh", ".ci/run"):
+    for name in ("tools/test.sh", ".ci/run", "tests/slow.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(support.SOURCE / name, tmp_path / name)
     for name in ("tools/setup.sh", "tools/fuzz.sh", "bin/cmake", "bin/ctest", "build/venv/bin/python"):
@@ -58,6 +58,19 @@ def test_without_parity_those_tests_are_left_out_by_name(tree):
     suites = [line for line in calls if line.startswith("ctest")]
     assert code == 0 and calls[0] == "setup.sh --tests"
     assert suites[1].endswith("-LE parity -R export") and all("--no-tests=ignore" in line for line in suites)
+
+
+def test_fast_tries_the_quick_tests_of_the_release_build_and_says_what_it_leaves_out(tree):
+    (tree / "tests" / "slow.txt").write_text("# a comment\na/test_b\na/test_c.py\n")
+    code, calls = call(tree, "tools/test.sh", "--fast", "-R", "export")
+    assert code == 0 and calls[0] == "setup.sh --tests"
+    assert [line for line in calls if "asan" in line or "fuzz" in line] == []
+    suite, = [line for line in calls if line.startswith("ctest")]
+    assert "--test-dir build " in suite and suite.endswith(r"-LE parity -E ^(a/test_b|a/test_c\.py)$ -R export"), suite
+    assert calls[-1].startswith("python tools/test_report.py")
+    done = subprocess.run([tree / "tools/test.sh", "--fast"], capture_output=True, text=True,
+                          env={**os.environ, "PATH": f"{tree}/bin:{os.environ['PATH']}", "CALLS": str(tree / "calls"), "FAILS": "--test-dir build "})
+    assert done.returncode == 1 and done.stdout.endswith("compare with torch, and a/test_b, a/test_c.py\n"), done
 
 
 @pytest.mark.parametrize("part", ["--test-dir build/asan", "--test-dir build ", " 30"], ids=["sanitizers", "release", "fuzzing"])

@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 
+import pytest
+
 from support import BUILD, SOURCE
 
 TESTS = SOURCE / "tests"
@@ -23,16 +25,28 @@ def name_of(path):
     return f"{room}/{path.stem}"
 
 
-def test_every_file_is_run():
+@pytest.fixture(scope="module")
+def properties():
+    """Name in ctest -> the properties of the test."""
     shown = subprocess.run(["ctest", "--test-dir", BUILD, "--show-only=json-v1"], capture_output=True, text=True, check=True)
-    properties = {test["name"]: {one["name"]: one["value"] for one in test["properties"]}
-                  for test in json.loads(shown.stdout)["tests"]}
+    return {test["name"]: {one["name"]: one["value"] for one in test["properties"]} for test in json.loads(shown.stdout)["tests"]}
+
+
+def test_every_file_is_run(properties):
     files = [path for pattern in ("test_*.c", "test_*.cu", "test_*.cpp", "test_*.py", "fuzz_*.c")
              for path in TESTS.rglob(pattern) if path.parent != TESTS]
     assert len(files) > 80
     assert [str(path) for path in files if name_of(path) not in properties] == []
     assert {name for name, found in properties.items() if not 0 < found.get("TIMEOUT", 0) <= 1500} == set()
     assert {name for name, found in properties.items() if not {"unit", "python"} & set(found.get("LABELS", ()))} == set()
+
+
+def test_slow_tests_are_named_as_they_are(properties):
+    """A name that is none leaves nothing out of tools/test.sh --fast, unseen."""
+    slow = [line for line in (TESTS / "slow.txt").read_text().splitlines() if not line.startswith("#")]
+    assert len(slow) > 20 and slow == sorted(set(slow))
+    rooms = {name.split("/")[0] for name in properties}  # without a C++ compiler there is no cuda_emulated
+    assert [name for name in slow if name.split("/")[0] in rooms and name not in properties] == []
 
 
 def test_torch_is_asked_for_in_one_place():

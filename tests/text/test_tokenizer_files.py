@@ -222,10 +222,7 @@ def test_other_ids_are_warned_of(tokenizer_json, tmp_path, words, model_type):
         folder = make_folder(tmp_path / str(number), WORDS[words](tokenizer_json), model_type, **config)
         done = subprocess.run([TOOL, "--warnings", folder / "tokenizer.json", model_type, ""], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        try:
-            library = transformers.AutoTokenizer.from_pretrained(folder)
-        except Exception:  # a class that cannot be built around this vocabulary gives no ids at all
-            continue
+        library = transformers.AutoTokenizer.from_pretrained(folder)
         same = encode(folder, texts) == [library(text)["input_ids"] for text in texts]
         assert same or "transformers 5 takes the class" in done.stdout, (setting, library)
         agreed.append(same and done.stdout == "")
