@@ -31,11 +31,11 @@ static int note_beside(struct model *model, struct error *err) {
     struct checkpoint *checkpoint = &model->checkpoint;
     size_t count = 0;
     int status = STATUS_OK;
-    for (size_t i = 0; i < checkpoint->entry_count && status == STATUS_OK; i++) {
+    for (size_t i = 0; i < checkpoint->tensors.count && status == STATUS_OK; i++) {
         if (model->uses[i].row == WEIGHT_IGNORED && count++ < SHOWN) {
             status = buffer_printf(&checkpoint->notes, err, "%s%.200s",
                                    count == 1 ? "tensors that no hidden state needs are not loaded: " : ", ",
-                                   checkpoint->entries[i].tensor->name);
+                                   checkpoint->tensors.entries[i].name);
         }
     }
     if (status == STATUS_OK && count > SHOWN) {
@@ -91,9 +91,8 @@ const struct model_config *model_config_of(const struct model *model) {
 }
 
 uint64_t model_parameters(const struct model *model) {
-    size_t unused;
     bool head =
-        !model->config.tied_embeddings && checkpoint_find(&model->checkpoint, "lm_head.weight", &unused);
+        !model->config.tied_embeddings && tensors_find(&model->checkpoint.tensors, "lm_head.weight") != NULL;
     return weights_count(&model->config, head);
 }
 
