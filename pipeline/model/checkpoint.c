@@ -8,22 +8,20 @@
 #include "base/memory.h"
 #include "base/size.h"
 #include "model/beside.h"
+#include "model/place.h"
 #include "model/safetensors.h"
 
 enum { INDEX_LIMIT = 16 << 20, LARGEST_SHARDS = 4096 };
-
-static const char single_name[] = "model.safetensors";
-static const char index_name[] = "model.safetensors.index.json";
 
 static int compare_names(const void *left, const void *right) {
     return strcmp(*(const char *const *)left, *(const char *const *)right);
 }
 
-static int open_file(struct checkpoint *out, size_t number, const char *folder, const char *name,
+static int open_file(struct checkpoint *out, size_t number, const char *model, const char *name,
                      struct error *err) {
     struct checkpoint_file *file = &out->files[number];
     char path[PATH_SIZE];
-    TRY(path_join(path, sizeof path, folder, name, err));
+    TRY(model_file_path(path, model, name, err));
     TRY(memory_text(&file->path, path, err));
     TRY(file_open(&file->descriptor, &file->size, file->path, err));
     const char *slash = strrchr(file->path, '/');
@@ -31,7 +29,7 @@ static int open_file(struct checkpoint *out, size_t number, const char *folder, 
     return safetensors_read(&out->tensors, number, file->descriptor, file->size, file->path, err);
 }
 
-static int open_files(struct checkpoint *out, const char *folder, const char *const *names, size_t count,
+static int open_files(struct checkpoint *out, const char *model, const char *const *names, size_t count,
                       struct error *err) {
     void *files;
     TRY(memory_zeroed(&files, count, sizeof out->files[0], err));
@@ -39,7 +37,7 @@ static int open_files(struct checkpoint *out, const char *folder, const char *co
     for (size_t i = 0; i < count; i++) {
         out->count++;
         out->files[i].descriptor = -1;
-        TRY(open_file(out, i, folder, names[i], err));
+        TRY(open_file(out, i, model, names[i], err));
     }
     const struct tensor *twice;
     TRY(tensors_order(&out->tensors, &twice, err));
@@ -139,13 +137,11 @@ static bool holds_only_beside(const json_t *map, const char *shard, const struct
 }
 
 // A shard that is not there is none where the index puts only tensors beside the blocks into it.
-static int drop_absent(struct checkpoint *out, const char *folder, const struct model_config *config,
+static int drop_absent(struct checkpoint *out, const char *model, const struct model_config *config,
                        const json_t *map, const char **names, size_t *count, struct error *err) {
     size_t kept = 0;
     for (size_t i = 0; i < *count; i++) {
-        char path[PATH_SIZE];
-        TRY(path_join(path, sizeof path, folder, names[i], err));
-        if (!file_exists(path) && holds_only_beside(map, names[i], config)) {
+        if (!model_has_file(model, names[i]) && holds_only_beside(map, names[i], config)) {
             TRY(buffer_printf(&out->notes, err, "%s is not there; no hidden state needs its tensors\n",
                               names[i]));
             continue;
@@ -157,26 +153,28 @@ static int drop_absent(struct checkpoint *out, const char *folder, const struct 
 }
 
 // The shards of the map that are there, ascending. *names belongs to the caller, its texts to the map.
-static int choose_shards(struct checkpoint *out, const char *folder, const struct model_config *config,
+static int choose_shards(struct checkpoint *out, const char *model, const struct model_config *config,
                          json_t *map, const char ***names, size_t *count, struct error *err) {
     if (!json_is_object(map)) {
         return error_set(err, STATUS_DATA, "'weight_map' is not an object");
     }
     TRY(list_shards(map, names, count, err));
-    TRY(drop_absent(out, folder, config, map, *names, count, err));
+    TRY(drop_absent(out, model, config, map, *names, count, err));
     return *count > 0 ? STATUS_OK : error_set(err, STATUS_DATA, "none of its shards is there");
 }
 
-static int open_shards(struct checkpoint *out, const char *folder, const char *index_path,
-                       const struct model_config *config, struct error *err) {
+static int open_shards(struct checkpoint *out, const char *model, const struct model_config *config,
+                       struct error *err) {
     int status;
+    char index_path[PATH_SIZE];
     json_t *index = NULL;
     const char **names = NULL;
     size_t count = 0;
+    TRY(model_part_path(index_path, model, MODEL_WEIGHTS_INDEX, err));
     TRY(json_parse_file(&index, index_path, INDEX_LIMIT, err));
     json_t *map = json_object_get(index, "weight_map");
-    TRY_TO(named, status = choose_shards(out, folder, config, map, &names, &count, err));
-    TRY_TO(done, status = open_files(out, folder, names, count, err));
+    TRY_TO(named, status = choose_shards(out, model, config, map, &names, &count, err));
+    TRY_TO(done, status = open_files(out, model, names, count, err));
     status = check_map(out, map, config, err);
 named:
     if (status != STATUS_OK) {
@@ -188,25 +186,23 @@ done:
     return status;
 }
 
-static int open_folder(struct checkpoint *out, const char *folder, const struct model_config *config,
-                       struct error *err) {
-    char single[PATH_SIZE];
-    char index[PATH_SIZE];
-    TRY(path_join(single, sizeof single, folder, single_name, err));
-    TRY(path_join(index, sizeof index, folder, index_name, err));
-    if (file_exists(single)) {
-        const char *names[] = {single_name};
-        return open_files(out, folder, names, 1, err);
+// The container is chosen by what is there.
+static int open_container(struct checkpoint *out, const char *model, const struct model_config *config,
+                          struct error *err) {
+    const char *const single = model_part_name(MODEL_WEIGHTS);
+    if (model_has_part(model, MODEL_WEIGHTS)) {
+        return open_files(out, model, &single, 1, err);
     }
-    return file_exists(index)
-               ? open_shards(out, folder, index, config, err)
-               : error_set(err, STATUS_DATA, "%s holds neither %s nor %s", folder, single_name, index_name);
+    return model_has_part(model, MODEL_WEIGHTS_INDEX)
+               ? open_shards(out, model, config, err)
+               : error_set(err, STATUS_DATA, "%s holds neither %s nor %s", model, single,
+                           model_part_name(MODEL_WEIGHTS_INDEX));
 }
 
-int checkpoint_open(struct checkpoint *out, const char *folder, const struct model_config *config,
+int checkpoint_open(struct checkpoint *out, const char *model, const struct model_config *config,
                     struct error *err) {
     *out = (struct checkpoint){0};
-    int status = open_folder(out, folder, config, err);
+    int status = open_container(out, model, config, err);
     if (status != STATUS_OK) {
         checkpoint_close(out);
     }

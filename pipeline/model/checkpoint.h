@@ -1,5 +1,5 @@
-// A checkpoint folder's weight files: model.safetensors, or the shards that model.safetensors.index.json
-// names; open, headers parsed, every tensor to be found by name.
+// A model's weight files: model.safetensors, or the shards that model.safetensors.index.json names; open,
+// headers parsed, every tensor to be found by name. Picks the container; the rest of the room sees tensors.
 #ifndef STRATA_MODEL_CHECKPOINT_H
 #define STRATA_MODEL_CHECKPOINT_H
 
@@ -27,7 +27,7 @@ struct checkpoint {
 
 // STATUS_DATA with the file, the tensor and the reason. Index and shards must agree in all that hidden states
 // need.
-int checkpoint_open(struct checkpoint *out, const char *folder, const struct model_config *config,
+int checkpoint_open(struct checkpoint *out, const char *model, const struct model_config *config,
                     struct error *err);
 void checkpoint_close(struct checkpoint *checkpoint); // accepts zeros; leaves zeros
 
