@@ -12,6 +12,7 @@
 #include "extract/device_choice.h"
 #include "extract/in_flight.h"
 #include "model/folder.h"
+#include "model/place.h"
 
 // The command line's output is relative to the working folder, the job file's to the job file.
 static int override_output(struct job *job, const char *output, struct error *err) {
@@ -24,11 +25,23 @@ static int override_output(struct job *job, const char *output, struct error *er
     return status;
 }
 
+static int set_tokenizer(struct job *job, struct error *err) {
+    char path[PATH_SIZE];
+    if (job->tokenizer_path != NULL) {
+        return STATUS_OK;
+    }
+    TRY(model_tokenizer_path(path, job->model_path, NULL, err));
+    return memory_text(&job->tokenizer_path, path, err);
+}
+
 int inputs_read_job(struct inputs *inputs, const struct inputs_options *options, struct error *err) {
     *inputs = (struct inputs){.limit = options->limit, .watch = options->watch};
     int status = job_read(&inputs->job, options->job_path, err);
     if (status == STATUS_OK && options->output != NULL) {
         status = override_output(&inputs->job, options->output, err);
+    }
+    if (status == STATUS_OK) {
+        status = set_tokenizer(&inputs->job, err);
     }
     if (status != STATUS_OK) {
         return status;

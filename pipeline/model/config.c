@@ -9,8 +9,8 @@
 #include "base/file.h"
 #include "base/first_bytes.h"
 #include "base/json.h"
-#include "base/memory.h"
 #include "model/config_rope.h"
+#include "model/place.h"
 
 // What transformers' configuration classes take when config.json leaves a key out.
 struct family_defaults {
@@ -32,6 +32,7 @@ static const struct family_defaults families[] = {
 };
 
 enum {
+    FILE_LIMIT = 4 << 20, // bytes of a config.json: real ones have a few thousand
     LARGEST_DIMENSION = 1 << 24,
     LARGEST_HEADS = 1 << 16,
     LARGEST_LAYERS = 4096,
@@ -395,22 +396,14 @@ int model_config_parse(struct model_config *config, const char *text, size_t siz
     return STATUS_OK;
 }
 
-int model_config_read(struct model_config *config, const char *folder, struct error *err) {
-    *config = (struct model_config){0};
+int model_config_read(struct model_config *config, struct buffer *text, const char *model,
+                      struct error *err) {
     char path[PATH_SIZE];
-    struct buffer text = {0};
-    int status = path_join(path, sizeof path, folder, "config.json", err);
-    if (status == STATUS_OK) {
-        status = file_read(&text, path, MODEL_CONFIG_LIMIT, err);
-    }
-    if (status == STATUS_OK) {
-        status = first_bytes_check(text.data, text.size, text.size, path, FIRST_BYTES_JSON, err);
-    }
-    if (status == STATUS_OK) {
-        status = model_config_parse(config, text.data, text.size, path, err);
-    }
-    buffer_destroy(&text);
-    return status;
+    *config = (struct model_config){0};
+    TRY(model_part_path(path, model, MODEL_CONFIG, err));
+    TRY(file_read(text, path, FILE_LIMIT, err));
+    TRY(first_bytes_check(text->data, text->size, text->size, path, FIRST_BYTES_JSON, err));
+    return model_config_parse(config, text->data, text->size, path, err);
 }
 
 void model_config_destroy(struct model_config *config) {

@@ -3,27 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/first_bytes.h"
 #include "base/random.h"
 #include "base/size.h"
 #include "model/forward.h"
 #include "model/state.h"
-
-static int read_config(struct model *model, const char *folder, struct error *err) {
-    char path[PATH_SIZE];
-    int status = path_join(path, sizeof path, folder, "config.json", err);
-    if (status == STATUS_OK) {
-        status = file_read(&model->config_text, path, MODEL_CONFIG_LIMIT, err);
-    }
-    if (status == STATUS_OK) {
-        status = first_bytes_check(model->config_text.data, model->config_text.size, model->config_text.size,
-                                   path, FIRST_BYTES_JSON, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
-    return model_config_parse(&model->config, model->config_text.data, model->config_text.size, path, err);
-}
 
 // Names what lies beside the blocks, the first few of it.
 static int note_beside(struct model *model, struct error *err) {
@@ -31,11 +14,11 @@ static int note_beside(struct model *model, struct error *err) {
     struct checkpoint *checkpoint = &model->checkpoint;
     size_t count = 0;
     int status = STATUS_OK;
-    for (size_t i = 0; i < checkpoint->entry_count && status == STATUS_OK; i++) {
+    for (size_t i = 0; i < checkpoint->tensors.count && status == STATUS_OK; i++) {
         if (model->uses[i].row == WEIGHT_IGNORED && count++ < SHOWN) {
             status = buffer_printf(&checkpoint->notes, err, "%s%.200s",
                                    count == 1 ? "tensors that no hidden state needs are not loaded: " : ", ",
-                                   checkpoint->entries[i].tensor->name);
+                                   checkpoint->tensors.entries[i].name);
         }
     }
     if (status == STATUS_OK && count > SHOWN) {
@@ -52,7 +35,7 @@ int model_open(struct model **out, const char *folder, struct error *err) {
         return status;
     }
     struct model *model = block;
-    status = read_config(model, folder, err);
+    status = model_config_read(&model->config, &model->config_text, folder, err);
     if (status == STATUS_OK) {
         status = checkpoint_open(&model->checkpoint, folder, &model->config, err);
     }
@@ -91,9 +74,8 @@ const struct model_config *model_config_of(const struct model *model) {
 }
 
 uint64_t model_parameters(const struct model *model) {
-    size_t unused;
     bool head =
-        !model->config.tied_embeddings && checkpoint_find(&model->checkpoint, "lm_head.weight", &unused);
+        !model->config.tied_embeddings && tensors_find(&model->checkpoint.tensors, "lm_head.weight") != NULL;
     return weights_count(&model->config, head);
 }
 

@@ -93,18 +93,16 @@ struct device_attention state_attention(const struct model_config *config, size_
 
 static int lay_out_inputs(struct layout *layout, enum device_purpose purpose, struct batch_inputs *inputs,
                           const struct model_limits *limits, struct error *err) {
-    int status = layout_take(layout, purpose, limits->tokens, 1, sizeof(int32_t), (void **)&inputs->ids, err);
+    int status = layout_take(layout, purpose, limits->tokens, 1, sizeof(int32_t), &inputs->ids, err);
+    if (status == STATUS_OK) {
+        status = layout_take(layout, purpose, limits->tokens, 1, sizeof(int32_t), &inputs->rope_row, err);
+    }
+    if (status == STATUS_OK) {
+        status = layout_take(layout, purpose, limits->texts + 1, 1, sizeof(int32_t), &inputs->starts, err);
+    }
     if (status == STATUS_OK) {
         status =
-            layout_take(layout, purpose, limits->tokens, 1, sizeof(int32_t), (void **)&inputs->rope_row, err);
-    }
-    if (status == STATUS_OK) {
-        status = layout_take(layout, purpose, limits->texts + 1, 1, sizeof(int32_t), (void **)&inputs->starts,
-                             err);
-    }
-    if (status == STATUS_OK) {
-        status = layout_take(layout, purpose, limits->rows, 1, sizeof(struct device_span),
-                             (void **)&inputs->spans, err);
+            layout_take(layout, purpose, limits->rows, 1, sizeof(struct device_span), &inputs->spans, err);
     }
     return status;
 }
@@ -117,18 +115,18 @@ static int lay_out_slot(struct layout *layout, struct model_state *state, size_t
     int status = lay_out_inputs(layout, DEVICE_STAGING, staged, limits, err);
     if (status == STATUS_OK && state->own_rows > 0) {
         status = layout_take(layout, DEVICE_STAGING, state->own_rows, half, sizeof(float),
-                             (void **)&staged->own_cosine, err);
+                             &staged->own_cosine, err);
         if (status == STATUS_OK) {
             status = layout_take(layout, DEVICE_STAGING, state->own_rows, half, sizeof(float),
-                                 (void **)&staged->own_sine, err);
+                                 &staged->own_sine, err);
         }
     }
     for (size_t i = 0; i < limits->layer_count && status == STATUS_OK; i++) {
         status = layout_take(layout, DEVICE_STAGING, limits->rows, config->hidden,
-                             dtype_size(limits->out_dtype), (void **)&state->outputs[slot].rows[i], err);
+                             dtype_size(limits->out_dtype), &state->outputs[slot].rows[i], err);
         if (status == STATUS_OK) {
             status = layout_take(layout, DEVICE_STAGING, limits->rows, 1, sizeof(struct device_row_check),
-                                 (void **)&state->outputs[slot].checks[i], err);
+                                 &state->outputs[slot].checks[i], err);
         }
     }
     return status;
@@ -145,15 +143,13 @@ static int lay_out_rope(struct layout *layout, struct model_state *state, const 
     if (rows > INT32_MAX) {
         return error_set(err, STATUS_INTERNAL, "%zu positions are too many", rows);
     }
-    int status =
-        layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), (void **)&state->cosine, err);
+    int status = layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->cosine, err);
     if (status == STATUS_OK) {
-        status =
-            layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), (void **)&state->sine, err);
+        status = layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->sine, err);
     }
     if (status == STATUS_OK) {
         status = layout_take(layout, DEVICE_STAGING, state->table_chunk, half, sizeof(float),
-                             (void **)&state->table_staging, err);
+                             &state->table_staging, err);
     }
     return status;
 }
@@ -185,7 +181,7 @@ static int lay_out_activations(struct layout *layout, struct model_state *state,
                                  dtype_size(limits->out_dtype), &state->pooled[i], err);
         if (status == STATUS_OK) {
             status = layout_take(layout, DEVICE_ACTIVATIONS, limits->rows, 1, sizeof(struct device_row_check),
-                                 (void **)&state->pool_checks[i], err);
+                                 &state->pool_checks[i], err);
         }
         if (status != STATUS_OK) {
             return status;

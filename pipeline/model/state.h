@@ -61,7 +61,7 @@ struct model_state {
 struct model {
     struct model_config config;
     struct checkpoint checkpoint;
-    struct weight_use *uses;   // [checkpoint.entry_count]
+    struct weight_use *uses;   // [checkpoint.tensors.count]
     struct buffer config_text; // config.json as parsed
     char fingerprint[DIGEST_HEX];
 

@@ -109,15 +109,15 @@ static void write_name(char out[NAME_SIZE], const char *prefix, const struct wei
     }
 }
 
-static int check_tensor(const struct safetensor *tensor, const struct weight_row *row,
+static int check_tensor(const struct tensor *tensor, const struct weight_row *row,
                         const struct model_config *config, struct error *err) {
     size_t wanted[2] = {dimension(config, row->rows), dimension(config, row->columns)};
     size_t rank = row->form == FORM_VECTOR ? 1 : 2;
     if (tensor->rank != rank || memcmp(tensor->shape, wanted, rank * sizeof wanted[0]) != 0) {
-        char found_text[SAFETENSORS_SHAPE_TEXT];
-        char wanted_text[SAFETENSORS_SHAPE_TEXT];
-        safetensors_shape_text(tensor->shape, tensor->rank, found_text);
-        safetensors_shape_text(wanted, rank, wanted_text);
+        char found_text[TENSOR_SHAPE_TEXT];
+        char wanted_text[TENSOR_SHAPE_TEXT];
+        tensor_shape_text(tensor->shape, tensor->rank, found_text);
+        tensor_shape_text(wanted, rank, wanted_text);
         return error_set(err, STATUS_DATA, "tensor '%s' has shape %s; config.json asks for %s", tensor->name,
                          found_text, wanted_text);
     }
@@ -132,20 +132,19 @@ static int match_row(struct weight_use *uses, const char *prefix, int row, size_
                      const struct model_config *config, const struct checkpoint *checkpoint,
                      struct error *err) {
     char name[NAME_SIZE];
-    size_t index;
     write_name(name, prefix, &table[row], block);
-    if (!checkpoint_find(checkpoint, name, &index)) {
+    const struct tensor *tensor = tensors_find(&checkpoint->tensors, name);
+    if (tensor == NULL) {
         return error_set(err, STATUS_DATA, "tensor '%s' is missing", name);
     }
-    uses[index] = (struct weight_use){.row = row, .block = block};
-    return check_tensor(checkpoint->entries[index].tensor, &table[row], config, err);
+    uses[tensor - checkpoint->tensors.entries] = (struct weight_use){.row = row, .block = block};
+    return check_tensor(tensor, &table[row], config, err);
 }
 
 static int match_all(struct weight_use *uses, const struct model_config *config,
                      const struct checkpoint *checkpoint, struct error *err) {
     // A checkpoint of the bare model (without its head) has the same names less the prefix.
-    size_t unused;
-    const char *prefix = checkpoint_find(checkpoint, "embed_tokens.weight", &unused) ? "" : "model.";
+    const char *prefix = tensors_find(&checkpoint->tensors, "embed_tokens.weight") != NULL ? "" : "model.";
     for (size_t block = 0; block < config->layers; block++) {
         for (int row = 0; row < TABLE_ROWS; row++) {
             if (!present(&table[row], config) || (!table[row].in_block && block > 0)) {
@@ -157,12 +156,13 @@ static int match_all(struct weight_use *uses, const struct model_config *config,
             }
         }
     }
-    for (size_t i = 0; i < checkpoint->entry_count; i++) {
-        const char *name = checkpoint->entries[i].tensor->name;
+    for (size_t i = 0; i < checkpoint->tensors.count; i++) {
+        const char *name = checkpoint->tensors.entries[i].name;
         if (uses[i].row == WEIGHT_IGNORED && !beside_tensor(name, config)) {
-            return error_set(
-                err, STATUS_DATA, "tensor '%.200s' of %s has no place in a %s model of %zu layers", name,
-                checkpoint->files[checkpoint->entries[i].file].name, config->model_type, config->layers);
+            return error_set(err, STATUS_DATA,
+                             "tensor '%.200s' of %s has no place in a %s model of %zu layers", name,
+                             checkpoint->files[checkpoint->tensors.entries[i].file].name, config->model_type,
+                             config->layers);
         }
     }
     return STATUS_OK;
@@ -172,12 +172,12 @@ int weights_match(struct weight_use **out, const struct model_config *config,
                   const struct checkpoint *checkpoint, struct error *err) {
     void *block;
     *out = NULL;
-    int status = memory_zeroed(&block, size_max(checkpoint->entry_count, 1), sizeof **out, err);
+    int status = memory_zeroed(&block, size_max(checkpoint->tensors.count, 1), sizeof **out, err);
     if (status != STATUS_OK) {
         return status;
     }
     struct weight_use *uses = block;
-    for (size_t i = 0; i < checkpoint->entry_count; i++) {
+    for (size_t i = 0; i < checkpoint->tensors.count; i++) {
         uses[i].row = WEIGHT_IGNORED;
     }
     status = match_all(uses, config, checkpoint, err);

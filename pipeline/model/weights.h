@@ -44,9 +44,9 @@ struct weight_use {
 
 enum { WEIGHT_IGNORED = -1 };
 
-// Checks every tensor's name, shape and dtype. *out gets one use for each of checkpoint->entries (the caller
-// frees it). STATUS_DATA naming a tensor that is missing, extra or wrong. What lies beside the blocks
-// (model/beside.h) is ignored.
+// Checks every tensor's name, shape and dtype. *out gets one use for each of checkpoint->tensors.entries
+// (the caller frees it). STATUS_DATA naming a tensor that is missing, extra or wrong. What lies beside the
+// blocks (model/beside.h) is ignored.
 int weights_match(struct weight_use **out, const struct model_config *config,
                   const struct checkpoint *checkpoint, struct error *err);
 
