@@ -118,8 +118,7 @@ static int hash_outputs(struct canary *canary, const struct model_batch *batch, 
         return status;
     }
     model_outputs(canary->model, batch->slot, &output);
-    size_t bytes =
-        batch->rows * model_config_of(canary->model)->hidden * dtype_size(canary->limits.out_dtype);
+    size_t bytes = batch->rows * model_config_of(canary->model)->hidden * dtype_size(canary->limits.stored);
     for (size_t l = 0; status == STATUS_OK && l < canary->limits.layer_count; l++) {
         status = digest_field(digest, output.rows[l], bytes, err);
     }

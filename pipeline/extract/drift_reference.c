@@ -144,8 +144,8 @@ static int calibration_key(const struct canary *canary, const char *device, char
     for (size_t l = 0; status == STATUS_OK && l < limits->layer_count; l++) {
         status = digest_number(digest, limits->layers[l], err);
     }
-    const size_t numbers[] = {limits->out_dtype, limits->tokens,  limits->texts,
-                              limits->rows,      limits->longest, canary->tokens};
+    const size_t numbers[] = {limits->stored, limits->tokens,  limits->texts,
+                              limits->rows,   limits->longest, canary->tokens};
     for (size_t i = 0; status == STATUS_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
         status = digest_number(digest, numbers[i], err);
     }

@@ -58,8 +58,8 @@ static void advise(const struct inputs *inputs, const struct model_limits *limit
             out, size,
             "; staging is what does not fit: %zu layers of %zu rows in %s for each of %zu batches. Fewer "
             "latents.layers, a smaller batch.tokens%s take less",
-            limits->layer_count, limits->rows, dtype_name(limits->out_dtype), limits->slots,
-            limits->out_dtype == DTYPE_F32 ? " or latents.dtype: float16" : "");
+            limits->layer_count, limits->rows, dtype_name(limits->stored), limits->slots,
+            limits->stored == DTYPE_F32 ? " or latents.dtype: float16" : "");
     } else if (!fits_part(inputs, plan, 0, 0)) {
         snprintf(
             out, size, "; not even without a model: other programs have the memory, or %s too much of it",

@@ -206,7 +206,7 @@ void inputs_model_limits(const struct inputs *inputs, struct model_limits *limit
                               .texts = size_min(inputs->limits.problems, tokens),
                               .rows = largest(inputs->survey.largest_rows, inputs->retry.largest_rows),
                               .longest = largest(inputs->survey.totals.longest, inputs->retry.totals.longest),
-                              .out_dtype = inputs->job.latents_dtype,
+                              .stored = inputs->job.latents_dtype,
                               // One packed, one written, those on the device; and the canary's.
                               .slots = 2 + in_flight_depth(inputs->device) + 1};
 }

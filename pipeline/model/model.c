@@ -244,12 +244,12 @@ static int pool_layer(const struct pass *pass, size_t layer, const void *x, void
     size_t wanted = pooling->next++;
     void *rows = model->state.pooled[wanted % POOL_BUFFERS];
     struct device_row_check *checks = model->state.pool_checks[wanted % POOL_BUFFERS];
-    const struct slot_outputs *out = &model->state.outputs[pass->slot];
-    int status = device_pool(model->device, rows, limits->out_dtype, checks, x, model->state.inputs.spans,
+    const struct model_output *out = &model->state.outputs[pass->slot];
+    int status = device_pool(model->device, rows, limits->stored, checks, x, model->state.inputs.spans,
                              pass->rows, model->config.hidden, err);
     if (status == STATUS_OK) {
         status = device_download(model->device, (void *)(uintptr_t)out->rows[wanted], rows,
-                                 pass->rows * model->config.hidden * dtype_size(limits->out_dtype), err);
+                                 pass->rows * model->config.hidden * dtype_size(limits->stored), err);
     }
     if (status == STATUS_OK) {
         status = device_download(model->device, (void *)(uintptr_t)out->checks[wanted], checks,
@@ -270,8 +270,7 @@ int model_forward(struct model *model, const struct model_batch *batch, struct d
 }
 
 void model_outputs(const struct model *model, size_t slot, struct model_output *out) {
-    const struct slot_outputs *outputs = &model->state.outputs[slot];
-    *out = (struct model_output){.rows = outputs->rows, .checks = outputs->checks};
+    *out = model->state.outputs[slot];
 }
 
 // The mean over all tokens is finite only if each of them is.
@@ -281,7 +280,7 @@ static int check_layer(const struct pass *pass, size_t layer, const void *x, voi
     struct device_row_check *check = context; // staging memory
     struct device_row_check *found = model->state.pool_checks[0];
     struct device_mark mark;
-    int status = device_pool(model->device, model->state.pooled[0], model->limits.out_dtype, found, x,
+    int status = device_pool(model->device, model->state.pooled[0], model->limits.stored, found, x,
                              model->state.inputs.spans, 1, model->config.hidden, err);
     if (status == STATUS_OK) {
         status = device_download(model->device, check, found, sizeof *check, err);

@@ -47,12 +47,12 @@ int model_resolve_layers(const struct model_config *config, const int64_t *wante
 struct model_limits {
     const size_t *layers; // ascending transformers indices wanted
     size_t layer_count;
-    size_t tokens;        // most tokens in a batch
-    size_t texts;         // most texts in a batch
-    size_t rows;          // most pooled rows in a batch
-    size_t longest;       // most tokens in one text
-    enum dtype out_dtype; // of pooled rows
-    size_t slots;         // batches whose outputs may be unread at once (staging copies), at least 2
+    size_t tokens;     // most tokens in a batch
+    size_t texts;      // most texts in a batch
+    size_t rows;       // most pooled rows in a batch
+    size_t longest;    // most tokens in one text
+    enum dtype stored; // of pooled rows
+    size_t slots;      // batches whose outputs may be unread at once (staging copies), at least 2
 };
 
 // Adds what weights (blocks up to the last wanted one), activations, scratch and staging take.
@@ -130,7 +130,7 @@ struct model_batch {
 
 // Where a finished batch's outputs lie: staging (host) memory, valid until the slot is used again.
 struct model_output {
-    const void **rows;                      // [layer_count] -> [rows, hidden] of out_dtype
+    const void **rows;                      // [layer_count] -> [rows, hidden] of limits.stored
     const struct device_row_check **checks; // [layer_count] -> [rows]
 };
 

@@ -122,8 +122,8 @@ static int lay_out_slot(struct layout *layout, struct model_state *state, size_t
         }
     }
     for (size_t i = 0; i < limits->layer_count && status == STATUS_OK; i++) {
-        status = layout_take(layout, DEVICE_STAGING, limits->rows, config->hidden,
-                             dtype_size(limits->out_dtype), &state->outputs[slot].rows[i], err);
+        status = layout_take(layout, DEVICE_STAGING, limits->rows, config->hidden, dtype_size(limits->stored),
+                             &state->outputs[slot].rows[i], err);
         if (status == STATUS_OK) {
             status = layout_take(layout, DEVICE_STAGING, limits->rows, 1, sizeof(struct device_row_check),
                                  &state->outputs[slot].checks[i], err);
@@ -178,7 +178,7 @@ static int lay_out_activations(struct layout *layout, struct model_state *state,
     }
     for (size_t i = 0; i < POOL_BUFFERS; i++) {
         int status = layout_take(layout, DEVICE_ACTIVATIONS, limits->rows, config->hidden,
-                                 dtype_size(limits->out_dtype), &state->pooled[i], err);
+                                 dtype_size(limits->stored), &state->pooled[i], err);
         if (status == STATUS_OK) {
             status = layout_take(layout, DEVICE_ACTIVATIONS, limits->rows, 1, sizeof(struct device_row_check),
                                  &state->pool_checks[i], err);

@@ -28,11 +28,6 @@ struct batch_inputs {
     float *own_sine;
 };
 
-struct slot_outputs {
-    const void **rows;                      // [layer_count] -> [limits.rows, hidden]
-    const struct device_row_check **checks; // [layer_count] -> [limits.rows]
-};
-
 // Everything that is taken at load. While a plan is made the pointers stay NULL.
 struct model_state {
     // Rotary tables, float32 [table_rows + own_rows, head_dim / 2]: positions of ordinary texts, then rows
@@ -50,12 +45,12 @@ struct model_state {
     void *wide;                 // [tokens, max(qkv, gate_up)] these two are never alive together
     void *inner;                // [tokens, max(heads * head_dim, intermediate)] nor are their results
     void *attention_scratch;
-    void *pooled[POOL_BUFFERS];                         // [rows, hidden] of out_dtype
+    void *pooled[POOL_BUFFERS];                         // [rows, hidden] of stored
     struct device_row_check *pool_checks[POOL_BUFFERS]; // [rows]
 
     float *frequencies;           // [head_dim / 2] host: of the text whose rows are being made
     struct batch_inputs *staged;  // [slots] host
-    struct slot_outputs *outputs; // [slots] host
+    struct model_output *outputs; // [slots] host
 };
 
 struct model {

@@ -42,7 +42,7 @@ static struct model_limits limits_of(const struct golden *golden, const size_t *
                                  .texts = golden->texts,
                                  .rows = golden->tokens,
                                  .longest = golden->tokens,
-                                 .out_dtype = DTYPE_F32,
+                                 .stored = DTYPE_F32,
                                  .slots = 2};
 }
 

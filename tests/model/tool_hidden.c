@@ -119,7 +119,7 @@ static int run(char **arguments, struct error *err) {
                                   .texts = texts.count,
                                   .rows = texts.tokens,
                                   .longest = texts.longest,
-                                  .out_dtype = DTYPE_F32,
+                                  .stored = DTYPE_F32,
                                   .slots = 1};
     status = load(model, device, &limits, err);
     if (status == STATUS_OK) {

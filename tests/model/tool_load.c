@@ -44,7 +44,7 @@ static int time_load(const char *folder, int threads, double *best, uint64_t *by
                                       .texts = 1,
                                       .rows = 1,
                                       .longest = 1,
-                                      .out_dtype = DTYPE_BF16,
+                                      .stored = DTYPE_BF16,
                                       .slots = 2};
         status = model_plan(model, device, &limits, &plan, err);
         status = status == STATUS_OK ? device_reserve(device, &plan, err) : status;
