@@ -10,9 +10,7 @@
 // What the fastest choice depends on; the choices name their shapes themselves.
 static void profile_key(const struct inputs *inputs, const struct model_limits *limits,
                         char key[PROFILE_KEY]) {
-    struct device_description device;
-    device_describe(inputs->device, &device);
-    snprintf(key, PROFILE_KEY, "algorithms: %.280s, %s, %zu tokens, model %.16s", device.identity,
+    snprintf(key, PROFILE_KEY, "algorithms: %.280s, %s, %zu tokens, model %.16s", inputs->device.identity,
              dtype_name(inputs->job.dtype), limits->tokens, model_fingerprint(inputs->model));
 }
 
@@ -23,7 +21,7 @@ static void take_from_profile(struct inputs *inputs, const char *key, struct log
     struct error err;
     int status = profile_find_text_in_file(text, key, inputs->job.profile, &found, &err);
     if (status == STATUS_OK && found) {
-        status = device_set_algorithms(inputs->device, text->data, false, &err);
+        status = model_set_algorithms(inputs->model, text->data, false, &err);
     }
     if (status != STATUS_OK) {
         text->size = 0;
@@ -44,7 +42,7 @@ static int take_from_ledger(struct inputs *inputs, struct ledger *ledger, bool *
     struct buffer text = {0};
     int status = ledger_note(ledger, ALGORITHMS_NOTE, &text, found, err);
     if (status == STATUS_OK && *found && text.size > 0) {
-        status = device_set_algorithms(inputs->device, text.data, true, err);
+        status = model_set_algorithms(inputs->model, text.data, true, err);
     }
     buffer_destroy(&text);
     return status;
@@ -71,7 +69,7 @@ static int tune(struct inputs *inputs, struct guard *guard, struct buffer *chose
     if (status == STATUS_STOPPED) {
         return error_set(err, status, "stopped by %s before the first batch", guard_signal_name(guard));
     }
-    return status == STATUS_OK ? device_algorithms(inputs->device, chosen, err) : status;
+    return status == STATUS_OK ? model_algorithms(inputs->model, chosen, err) : status;
 }
 
 int algorithms_tune(struct inputs *inputs, struct ledger *ledger, const struct model_limits *limits,
@@ -107,7 +105,7 @@ int algorithms_digest(const struct inputs *inputs, char hex[DIGEST_HEX], struct 
     struct buffer text = {0};
     struct digest *digest = NULL;
     hex[0] = 0;
-    int status = device_algorithms(inputs->device, &text, err);
+    int status = model_algorithms(inputs->model, &text, err);
     if (status == STATUS_OK && text.size > 0) {
         status = digest_create(&digest, err);
         if (status == STATUS_OK) {
@@ -124,7 +122,7 @@ int algorithms_digest(const struct inputs *inputs, char hex[DIGEST_HEX], struct 
 
 int algorithms_keep(const struct inputs *inputs, struct ledger *ledger, struct error *err) {
     struct buffer text = {0};
-    int status = device_algorithms(inputs->device, &text, err);
+    int status = model_algorithms(inputs->model, &text, err);
     if (status == STATUS_OK && text.size > 0) {
         status = ledger_set_note(ledger, ALGORITHMS_NOTE, text.data, err);
     }

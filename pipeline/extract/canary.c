@@ -27,10 +27,12 @@ static size_t own_slot(const struct canary *canary) {
     return canary->limits.slots - 1;
 }
 
-int canary_create(struct canary *canary, struct model *model, struct device *device,
-                  const struct model_limits *limits, struct error *err) {
-    *canary = (struct canary){.model = model, .device = device, .limits = *limits};
-    canary->on_host = in_flight_depth(device) == 1;
+int canary_create(struct canary *canary, struct model *model, const struct model_limits *limits,
+                  struct error *err) {
+    struct device_description device;
+    model_describe(model, &device);
+    *canary = (struct canary){.model = model, .limits = *limits};
+    canary->on_host = in_flight_depth(&device) == 1;
     canary->vocabulary = model_config_of(model)->vocabulary;
     int status = memory_zeroed((void **)&canary->ids, limits->tokens, sizeof *canary->ids, err);
     if (status == STATUS_OK) {
@@ -74,13 +76,12 @@ static struct model_batch shape(struct canary *canary, size_t tokens, size_t len
 
 static int run_once(struct canary *canary, const struct model_batch *batch, struct drift_time *time,
                     double *queueing, struct error *err) {
-    struct device_mark mark;
     struct device_times times = {0};
     double began = clock_seconds();
-    int status = model_forward(canary->model, batch, &mark, err);
+    int status = model_forward(canary->model, batch, err);
     *queueing = clock_seconds() - began;
     if (status == STATUS_OK) {
-        status = device_wait(canary->device, mark, &times, err);
+        status = model_wait(canary->model, batch->slot, &times, err);
     }
     time->wall = clock_seconds() - began;
     time->worked = canary->on_host ? times.worked_seconds : times.compute_seconds;

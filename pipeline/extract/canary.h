@@ -14,7 +14,6 @@ enum { CANARY_RUNS = 3 }; // at most, of which the fastest counts
 
 struct canary {
     struct model *model;
-    struct device *device;
     struct model_limits limits;
     struct guard *guard; // while calibrating
     bool on_host;        // the host's processors compute
@@ -31,8 +30,8 @@ struct canary {
 };
 
 // `limits` as given to model_load; the last of its slots is the canary's own.
-int canary_create(struct canary *canary, struct model *model, struct device *device,
-                  const struct model_limits *limits, struct error *err);
+int canary_create(struct canary *canary, struct model *model, const struct model_limits *limits,
+                  struct error *err);
 void canary_destroy(struct canary *canary); // accepts zeros
 
 // Times the canary itself: fills canary->calibrated and canary->sha256. A launch that finds what an earlier

@@ -7,45 +7,47 @@
 #include "base/file.h"
 #include "checkpoints/run_folder.h"
 
-static int open_device(struct inputs *inputs, const char *name, const char *cpu_path, struct error *err) {
-    const struct job *job = &inputs->job;
+struct choice {
+    struct inputs *inputs;
+    struct device *device; // the last one opened, until the model has it
+};
+
+static int open_device(struct choice *choice, const char *name, const char *cpu_path, struct error *err) {
+    const struct job *job = &choice->inputs->job;
     struct device_options options = {.dtype = job->dtype,
                                      .threads = (int)job->threads,
                                      .cpu_path = cpu_path,
                                      .memory_reserve = (size_t)(job->memory_reserve_gb * 1e9)};
-    device_close(inputs->device);
-    inputs->device = NULL;
-    int status = device_open(&inputs->device, name, &options, err);
-    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "model.device");
+    device_close(choice->device);
+    choice->device = NULL;
+    choice->inputs->device = (struct device_description){0};
+    if (device_open(&choice->device, name, &options, err) != STATUS_OK) {
+        return error_wrap(err, "model.device");
+    }
+    device_describe(choice->device, &choice->inputs->device);
+    return STATUS_OK;
 }
 
 // `auto` goes past a GPU that has no kernels for the model.
-static int pass_over(struct inputs *inputs, const char *why, struct error *err) {
-    int status = open_device(inputs, "cpu", inputs->job.cpu_path, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    snprintf(inputs->device_reason, sizeof inputs->device_reason, "auto took the CPU: %.220s", why);
+static int pass_over(struct choice *choice, const char *why, struct error *err) {
+    struct inputs *inputs = choice->inputs;
+    TRY(open_device(choice, "cpu", inputs->job.cpu_path, err));
+    snprintf(inputs->device.reason, sizeof inputs->device.reason, "auto took the CPU: %.220s", why);
     return buffer_printf(&inputs->notes, err, "model.device: auto takes the CPU, not the GPU: %s\n", why);
 }
 
-// A device for the model: one that cannot compute its shapes is refused here, before any weight is read. A
-// check whose model was refused asks for the device all the same.
-static int open_for_model(struct inputs *inputs, const char *name, struct error *err) {
-    struct device_description device;
+// A device for the model: one that cannot compute its shapes is refused here, before any weight is read.
+static int open_for_model(struct choice *choice, const char *name, struct error *err) {
+    const struct inputs *inputs = choice->inputs;
     struct error why;
-    int status = open_device(inputs, name, inputs->job.cpu_path, err);
-    if (status != STATUS_OK || inputs->model == NULL) {
-        return status;
-    }
-    status = model_check_device(inputs->model, inputs->device, &why);
+    TRY(open_device(choice, name, inputs->job.cpu_path, err));
+    int status = inputs->model == NULL ? STATUS_OK : model_check_device(inputs->model, choice->device, &why);
     if (status == STATUS_OK) {
         return STATUS_OK;
     }
-    device_describe(inputs->device, &device);
-    bool is_cpu = strcmp(device.kind, "cpu") == 0;
+    bool is_cpu = strcmp(inputs->device.kind, "cpu") == 0;
     if (!is_cpu && strcmp(name, "auto") == 0) {
-        return pass_over(inputs, why.message, err);
+        return pass_over(choice, why.message, err);
     }
     return error_set(err, status, "model.device: %.900s%s", why.message,
                      is_cpu ? "" : "; model.device: cpu computes it");
@@ -62,15 +64,16 @@ static const char *wanted_name(const struct inputs *inputs) {
 
 static void allow_change(struct inputs *inputs, const char *from, const char *to) {
     inputs->path_changes = true;
-    snprintf(inputs->device_reason, sizeof inputs->device_reason,
+    snprintf(inputs->device.reason, sizeof inputs->device.reason,
              "the run computed on %s; run.allow_cpu_path_change lets it go on with %s", from, to);
 }
 
 // The job leaves the path open: the run's own, whatever this processor would choose.
-static int keep_path(struct inputs *inputs, const char *own, const char *chosen, struct error *err) {
-    int status = open_device(inputs, "cpu", own, err);
+static int keep_path(struct choice *choice, const char *own, const char *chosen, struct error *err) {
+    struct inputs *inputs = choice->inputs;
+    int status = open_device(choice, "cpu", own, err);
     if (status == STATUS_OK) {
-        snprintf(inputs->device_reason, sizeof inputs->device_reason,
+        snprintf(inputs->device.reason, sizeof inputs->device.reason,
                  "the run computes on %s; a new one would choose %s here", own, chosen);
         return STATUS_OK;
     }
@@ -87,16 +90,17 @@ static int keep_path(struct inputs *inputs, const char *own, const char *chosen,
             "after which latents may differ in bits from those before",
             inputs->job.output, own, why, chosen, own);
     }
+    TRY(open_device(choice, "cpu", NULL, err));
     allow_change(inputs, own, chosen);
-    return open_device(inputs, "cpu", NULL, err);
+    return STATUS_OK;
 }
 
-static int reconcile(struct inputs *inputs, struct ledger *ledger, const struct device_trail_entry *last,
+static int reconcile(struct choice *choice, struct ledger *ledger, const struct device_trail_entry *last,
                      struct error *err) {
-    struct device_description now;
+    struct inputs *inputs = choice->inputs;
+    const struct device_description now = inputs->device;
     struct ledger_totals totals;
     char own[DEVICE_TRAIL_PATH];
-    device_describe(inputs->device, &now);
     if (!device_trail_only_path_differs(last->identity, now.identity)) {
         return STATUS_OK; // the same, or so different that the identity tells
     }
@@ -108,7 +112,7 @@ static int reconcile(struct inputs *inputs, struct ledger *ledger, const struct 
     }
     device_trail_path(last->identity, own);
     if (inputs->job.cpu_path == NULL) {
-        return keep_path(inputs, own, now.path, err);
+        return keep_path(choice, own, now.path, err);
     }
     if (!inputs->job.allow_cpu_path_change) {
         return error_set(err, STATUS_JOB,
@@ -121,28 +125,32 @@ static int reconcile(struct inputs *inputs, struct ledger *ledger, const struct 
     return STATUS_OK;
 }
 
+static int choose(struct choice *choice, struct ledger *ledger, struct error *err) {
+    struct inputs *inputs = choice->inputs;
+    if (ledger != NULL) {
+        TRY(device_trail_read(&inputs->trail, ledger, err));
+    }
+    TRY(open_for_model(choice, wanted_name(inputs), err));
+    const struct device_trail_entry *last = device_trail_last(&inputs->trail);
+    return last == NULL ? STATUS_OK : reconcile(choice, ledger, last, err);
+}
+
 int device_choice_open(struct inputs *inputs, struct ledger *ledger, struct error *err) {
-    int status = ledger == NULL ? STATUS_OK : device_trail_read(&inputs->trail, ledger, err);
-    if (status == STATUS_OK) {
-        status = open_for_model(inputs, wanted_name(inputs), err);
+    struct choice choice = {.inputs = inputs};
+    int status = choose(&choice, ledger, err);
+    if (status == STATUS_OK && inputs->model != NULL) {
+        status = model_add_device(inputs->model, choice.device, err);
+        choice.device = status == STATUS_OK ? NULL : choice.device;
     }
-    const struct device_trail_entry *last = device_trail_last(&inputs->trail);
-    return status == STATUS_OK && last != NULL ? reconcile(inputs, ledger, last, err) : status;
+    device_close(choice.device);
+    return status;
 }
 
-void device_choice_describe(const struct inputs *inputs, struct device_description *out) {
-    device_describe(inputs->device, out);
-    if (inputs->device_reason[0] != 0) {
-        snprintf(out->reason, sizeof out->reason, "%s", inputs->device_reason);
-    }
-}
-
-const char *device_choice_identity(const struct inputs *inputs,
-                                   const struct device_description *description) {
+const char *device_choice_identity(const struct inputs *inputs) {
+    const char *identity = inputs->device.identity;
     const struct device_trail_entry *last = device_trail_last(&inputs->trail);
-    bool permitted =
-        last != NULL && (inputs->path_changes || strcmp(last->identity, description->identity) == 0);
-    return permitted ? inputs->trail.entries[0].identity : description->identity;
+    bool permitted = last != NULL && (inputs->path_changes || strcmp(last->identity, identity) == 0);
+    return permitted ? inputs->trail.entries[0].identity : identity;
 }
 
 // Nothing refers to the file once its record is gone, so that a crash in between leaves only garbage.
@@ -157,15 +165,14 @@ static int drop_partial(struct ledger *ledger, const char *folder, uint64_t shar
 
 static int tell_change(struct inputs *inputs, struct ledger *ledger, uint64_t batch, bool dropped,
                        struct log *log, struct error *err) {
-    struct device_description now;
     char own[DEVICE_TRAIL_PATH];
     char text[320];
-    device_describe(inputs->device, &now);
     device_trail_path(device_trail_last(&inputs->trail)->identity, own);
     snprintf(text, sizeof text,
              "the CPU path changes from %s to %s with batch %" PRIu64
              ": latents from there on may differ in bits from those before%s",
-             own, now.path, batch, dropped ? "; the partial shard is dropped, its batches run again" : "");
+             own, inputs->device.path, batch,
+             dropped ? "; the partial shard is dropped, its batches run again" : "");
     log_write(log, LOG_LEVEL_WARN, "%s", text);
     return ledger_event(ledger, "device", text, err);
 }
@@ -173,7 +180,6 @@ static int tell_change(struct inputs *inputs, struct ledger *ledger, uint64_t ba
 int device_choice_settle(struct inputs *inputs, struct ledger *ledger, const char *folder, bool *has_partial,
                          struct log *log, struct error *err) {
     struct ledger_position position;
-    struct device_description now;
     if (!inputs->path_changes) {
         return STATUS_OK;
     }
@@ -187,9 +193,8 @@ int device_choice_settle(struct inputs *inputs, struct ledger *ledger, const cha
         status = tell_change(inputs, ledger, position.batches, *has_partial, log, err);
         *has_partial = false;
     }
-    device_describe(inputs->device, &now);
     if (status == STATUS_OK) {
-        status = device_trail_follow(&inputs->trail, position.batches, now.identity, err);
+        status = device_trail_follow(&inputs->trail, position.batches, inputs->device.identity, err);
     }
     return status == STATUS_OK ? device_trail_write(&inputs->trail, ledger, err) : status;
 }

@@ -8,16 +8,14 @@
 #include "base/log.h"
 #include "extract/inputs.h"
 
-// Opens inputs->device, fills inputs->trail and the verdict beside it. ledger: of the run in the output, NULL
-// when there is none. STATUS_DEVICE when the device or the run's path is not there, or cannot compute the
-// model; STATUS_JOB when the job asks for another path by name.
+// Opens the device and gives it to the model, fills inputs->device, inputs->trail and the verdict beside it.
+// A check whose model was refused asks for the device all the same: it is closed again. ledger: of the run in
+// the output, NULL when there is none. STATUS_DEVICE when the device or the run's path is not there, or
+// cannot compute the model; STATUS_JOB when the job asks for another path by name.
 int device_choice_open(struct inputs *inputs, struct ledger *ledger, struct error *err);
 
-// Describes the device; `reason` says why this run computes on it.
-void device_choice_describe(const struct inputs *inputs, struct device_description *out);
-
 // The device's part of the run's identity: that of the first launch, when going on here was permitted.
-const char *device_choice_identity(const struct inputs *inputs, const struct device_description *description);
+const char *device_choice_identity(const struct inputs *inputs);
 
 // Records a change of path that is about to happen: drops the partial shard, whose batches were computed on
 // the other one, then notes the change. *has_partial becomes false. Nothing without a change.

@@ -114,9 +114,9 @@ static int make_reference(struct drift_watch *watch, struct canary *canary, stru
     return status;
 }
 
-static int digest_algorithms(struct digest *digest, const struct device *device, struct error *err) {
+static int digest_algorithms(struct digest *digest, const struct model *model, struct error *err) {
     struct buffer text = {0};
-    int status = device_algorithms(device, &text, err);
+    int status = model_algorithms(model, &text, err);
     if (status == STATUS_OK) {
         status = digest_field(digest, text.size > 0 ? text.data : "", text.size, err);
     }
@@ -136,10 +136,10 @@ static int calibration_key(const struct canary *canary, const char *device, char
     if (status != STATUS_OK) {
         return status;
     }
-    device_describe(canary->device, &description);
+    model_describe(canary->model, &description);
     status = digest_field(digest, description.identity, strlen(description.identity), err);
     if (status == STATUS_OK && description.queues) {
-        status = digest_algorithms(digest, canary->device, err);
+        status = digest_algorithms(digest, canary->model, err);
     }
     for (size_t l = 0; status == STATUS_OK && l < limits->layer_count; l++) {
         status = digest_number(digest, limits->layers[l], err);

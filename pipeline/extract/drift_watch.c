@@ -118,7 +118,7 @@ int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, stru
     watch->canary_time = canary->calibrated;
     note_moment(watch, canary->calibrated, &watch->calibrated);
     watch->calibrated.queueing_seconds = canary->queueing;
-    device_sample(canary->device, &watch->calibrated.sample);
+    model_sample(canary->model, &watch->calibrated.sample);
     status = drift_reference_settle(watch, device, ledger, profile_path, log, err);
     if (status == STATUS_OK) {
         log_write(
@@ -185,7 +185,7 @@ static json_t *host_json(const struct drift_moment *moment) {
 // that is no news.
 static void find_cause(struct drift_watch *watch, double pace, struct drift_finding *out) {
     struct device_residency residency;
-    device_residency(watch->canary->device, &residency);
+    model_residency(watch->canary->model, &residency);
     struct drift_moment settled = watch->calibrated;
     settled.wall_seconds *= pace;
     settled.own_seconds *= pace;
@@ -194,7 +194,7 @@ static void find_cause(struct drift_watch *watch, double pace, struct drift_find
     if (out->cause == DRIFT_CAUSE_UNKNOWN) {
         struct drift_finding other;
         struct drift_moment now = watch->present;
-        device_sample(watch->canary->device, &now.sample);
+        model_sample(watch->canary->model, &now.sample);
         drift_cause_find(&settled, &now, model_bytes, &other);
         if (other.cause != DRIFT_CAUSE_UNKNOWN) {
             *out = other;
@@ -309,7 +309,7 @@ static int run_canary(struct drift_watch *watch, uint64_t batch, struct drift_ti
     guard_batch_ends(watch->guard);
     *time = watch->canary->last;
     struct device_sample now;
-    device_sample(watch->canary->device, &now);
+    model_sample(watch->canary->model, &now);
     heed_clock(watch, &now);
     note_moment(watch, *time, &watch->present);
     watch->present.queueing_seconds = watch->canary->queueing;

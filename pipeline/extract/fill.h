@@ -18,7 +18,7 @@ struct fill {
     char remedy[128]; // "batch.problems: 256 would fill 99.2 %"; empty when nothing need or could be mended
 };
 
-// True for a device that is known to compute every batch at one shape (inputs->device is open).
+// True for a device that is known to compute every batch at one shape (inputs->device is filled).
 bool fill_matters(const struct inputs *inputs);
 
 // Of texts with so many tokens in so many batches of shape_tokens.

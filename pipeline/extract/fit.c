@@ -3,21 +3,20 @@
 #include "base/size.h"
 
 static int plan_for(const struct inputs *inputs, const struct model_limits *limits, size_t tokens,
-                    struct device_plan *plan, struct error *err) {
+                    struct model_plan *plan, struct error *err) {
     struct model_limits smaller = *limits;
     smaller.tokens = tokens;
     smaller.texts = size_min(limits->texts, tokens);
     smaller.rows = size_min(limits->rows, tokens);
-    *plan = (struct device_plan){0};
-    int status = model_plan(inputs->model, inputs->device, &smaller, plan, err);
-    return status == STATUS_OK ? device_check_fits(inputs->device, plan, err) : status;
+    int status = model_plan(inputs->model, &smaller, plan, err);
+    return status == STATUS_OK ? model_check_fits(inputs->model, plan, err) : status;
 }
 
 // The largest budget that fits between the longest text's tokens and the job's, by halving; 0 when none does.
 // In whole units: the run would round another one up.
 static int largest_tokens(const struct inputs *inputs, const struct model_limits *limits, size_t *tokens,
                           struct error *err) {
-    struct device_plan plan;
+    struct model_plan plan;
     size_t unit = inputs_token_unit(inputs);
     size_t least = (limits->longest + unit - 1) / unit;
     size_t low = least - 1;              // fits, once it is no longer this
@@ -34,37 +33,31 @@ static int largest_tokens(const struct inputs *inputs, const struct model_limits
     return status == STATUS_DEVICE ? STATUS_OK : status;
 }
 
-// Whether the weights, activations and scratch of a plan that are not left out (0) would fit without the
-// rest.
-static bool fits_part(const struct inputs *inputs, const struct device_plan *plan, size_t weights,
-                      size_t batch) {
+// Whether the weights of a plan, or activations and scratch, would fit without the rest.
+static bool fits_part(const struct inputs *inputs, const struct model_plan *plan, bool weights, bool batch) {
     struct error ignored;
-    const struct device_plan part = {.bytes = {[DEVICE_WEIGHTS] = weights * plan->bytes[DEVICE_WEIGHTS],
-                                               [DEVICE_ACTIVATIONS] = batch * plan->bytes[DEVICE_ACTIVATIONS],
-                                               [DEVICE_SCRATCH] = batch * plan->bytes[DEVICE_SCRATCH]},
-                                     .tokens = plan->tokens};
-    return device_check_fits(inputs->device, &part, &ignored) == STATUS_OK;
+    const struct model_plan part = model_plan_part(plan, weights, batch);
+    return model_check_fits(inputs->model, &part, &ignored) == STATUS_OK;
 }
 
 // What takes too much, when that is no matter of the batch alone, and what to change.
 static void advise(const struct inputs *inputs, const struct model_limits *limits,
-                   const struct device_plan *plan, char *out, size_t size) {
-    struct device_description device;
-    bool host_fits = device_host_fits(inputs->device, plan);
-    device_describe(inputs->device, &device);
+                   const struct model_plan *plan, char *out, size_t size) {
+    bool host_fits = model_host_fits(inputs->model, plan);
     out[0] = 0;
-    if (!host_fits || fits_part(inputs, plan, 1, 1)) {
+    if (!host_fits || fits_part(inputs, plan, true, true)) {
         snprintf(
             out, size,
             "; staging is what does not fit: %zu layers of %zu rows in %s for each of %zu batches. Fewer "
             "latents.layers, a smaller batch.tokens%s take less",
             limits->layer_count, limits->rows, dtype_name(limits->stored), limits->slots,
             limits->stored == DTYPE_F32 ? " or latents.dtype: float16" : "");
-    } else if (!fits_part(inputs, plan, 0, 0)) {
-        snprintf(
-            out, size, "; not even without a model: other programs have the memory, or %s too much of it",
-            device.host_staging ? "model.memory_reserve_gb keeps" : "a limit of the control group keeps");
-    } else if (!fits_part(inputs, plan, 1, 0)) {
+    } else if (!fits_part(inputs, plan, false, false)) {
+        snprintf(out, size,
+                 "; not even without a model: other programs have the memory, or %s too much of it",
+                 inputs->device.host_staging ? "model.memory_reserve_gb keeps"
+                                             : "a limit of the control group keeps");
+    } else if (!fits_part(inputs, plan, true, false)) {
         snprintf(out, size,
                  "; the weights of %zu blocks alone take more than there is (blocks above the highest of "
                  "latents.layers are not loaded%s)",
@@ -74,7 +67,7 @@ static void advise(const struct inputs *inputs, const struct model_limits *limit
 }
 
 static int refuse_plan(const struct inputs *inputs, const struct model_limits *limits,
-                       const struct device_plan *plan, const struct error *table, struct error *err) {
+                       const struct model_plan *plan, const struct error *table, struct error *err) {
     char advice[400];
     size_t tokens;
     int status = largest_tokens(inputs, limits, &tokens, err);
@@ -90,7 +83,7 @@ static int refuse_plan(const struct inputs *inputs, const struct model_limits *l
                      table->message, tokens, advice);
 }
 
-int fit_plan(const struct inputs *inputs, const struct model_limits *limits, struct device_plan *plan,
+int fit_plan(const struct inputs *inputs, const struct model_limits *limits, struct model_plan *plan,
              struct error *err) {
     struct error table;
     int status = plan_for(inputs, limits, limits->tokens, plan, &table);
@@ -98,7 +91,7 @@ int fit_plan(const struct inputs *inputs, const struct model_limits *limits, str
         return refuse_plan(inputs, limits, plan, &table, err);
     }
     if (status == STATUS_OK) {
-        status = model_check_products(inputs->model, inputs->device, limits, &table);
+        status = model_check_products(inputs->model, limits, &table);
     }
     if (status == STATUS_DEVICE) {
         return error_set(err, status, "%.1600s; model.device: cpu computes products of any size",

@@ -129,7 +129,7 @@ static void end_in_time(struct guard *guard, double seconds) {
 
 // Negative where the host's processors do not compute.
 static double read_clock(const struct guard *guard) {
-    return guard->options.clock == NULL ? -1 : guard->options.clock(guard->options.device);
+    return guard->options.clock == NULL ? -1 : guard->options.clock(guard->options.model);
 }
 
 static void follow_clock(struct guard *guard, double passed) {
@@ -228,11 +228,11 @@ void guard_stop(struct guard *guard) {
     guard->running = false;
 }
 
-void guard_set_clock(struct guard *guard, double (*clock)(const struct device *device),
-                     const struct device *device) {
+void guard_set_clock(struct guard *guard, double (*clock)(const struct model *model),
+                     const struct model *model) {
     pthread_mutex_lock(&guard->lock);
     guard->options.clock = clock;
-    guard->options.device = device;
+    guard->options.model = model;
     pthread_mutex_unlock(&guard->lock);
 }
 

@@ -21,7 +21,7 @@
 #include "base/error.h"
 #include "base/log.h"
 
-struct device;
+struct model;
 struct writer;
 
 struct guard_options {
@@ -31,8 +31,8 @@ struct guard_options {
     double hung_seconds;     // a batch is never called hung before; 60
     // Seconds of processor time that each computing thread had until now; negative: not on this host. May be
     // NULL; guard_set_clock.
-    double (*clock)(const struct device *device);
-    const struct device *device;
+    double (*clock)(const struct model *model);
+    const struct model *model;
     const char *folder; // run directory, for messages
     // Records the end when the guard ends the process itself: the writer is through and its lock is held, or
     // writer is NULL: before the first batch, with the device at work. May be NULL.
@@ -70,10 +70,10 @@ int guard_start(struct guard *guard, const struct guard_options *options, struct
 void guard_attach(struct guard *guard, struct writer *writer); // the writer to stop; NULL detaches
 void guard_stop(struct guard *guard);                          // ends the thread, restores the signal mask
 
-// The device whose threads are watched beside the wall clock (kernels/device.h, device_clock), once it is
-// open.
-void guard_set_clock(struct guard *guard, double (*clock)(const struct device *device),
-                     const struct device *device);
+// The model whose devices' threads are watched beside the wall clock (model/model.h, model_clock), once it
+// has them.
+void guard_set_clock(struct guard *guard, double (*clock)(const struct model *model),
+                     const struct model *model);
 
 bool guard_stop_requested(const struct guard *guard);
 const char *guard_signal_name(const struct guard *guard); // "SIGTERM"; "" when none came

@@ -4,16 +4,14 @@
 
 #include "base/clock.h"
 
-size_t in_flight_depth(const struct device *device) {
-    struct device_description description;
-    device_describe(device, &description);
-    return description.queues ? IN_FLIGHT : 1;
+size_t in_flight_depth(const struct device_description *device) {
+    return device->queues ? IN_FLIGHT : 1;
 }
 
-void in_flight_open(struct in_flight *in_flight, struct model *model, struct device *device,
-                    struct guard *guard) {
-    *in_flight = (struct in_flight){
-        .model = model, .device = device, .guard = guard, .depth = in_flight_depth(device)};
+void in_flight_open(struct in_flight *in_flight, struct model *model, struct guard *guard) {
+    struct device_description device;
+    model_describe(model, &device);
+    *in_flight = (struct in_flight){.model = model, .guard = guard, .depth = in_flight_depth(&device)};
 }
 
 bool in_flight_full(const struct in_flight *in_flight) {
@@ -39,7 +37,7 @@ int in_flight_queue(struct in_flight *in_flight, struct work *work, struct error
     if (last == 0) { // before the call: on a device that does not queue it is the whole batch
         watch_oldest(in_flight);
     }
-    int status = model_forward(in_flight->model, &batch, &in_flight->entries[last].mark, err);
+    int status = model_forward(in_flight->model, &batch, err);
     if (status != STATUS_OK) {
         guard_batch_ends(in_flight->guard);
         return error_wrap(err, "batch %" PRIu64, work->number);
@@ -50,7 +48,7 @@ int in_flight_queue(struct in_flight *in_flight, struct work *work, struct error
 int in_flight_complete(struct in_flight *in_flight, struct work **work, struct error *err) {
     struct work *oldest = in_flight->entries[0].work;
     double began = in_flight->entries[0].queued;
-    int status = device_wait(in_flight->device, in_flight->entries[0].mark, &oldest->times, err);
+    int status = model_wait(in_flight->model, oldest->slot, &oldest->times, err);
     double now = clock_seconds();
     if (in_flight->depth ==
         1) { // computed in the call, on the host's own processors: its clock is the host's
@@ -59,7 +57,7 @@ int in_flight_complete(struct in_flight *in_flight, struct work **work, struct e
     guard_batch_ends(in_flight->guard);
     oldest->compute_seconds = now - (began > in_flight->completed ? began : in_flight->completed);
     in_flight->completed = now;
-    device_sample(in_flight->device, &oldest->sample);
+    model_sample(in_flight->model, &oldest->sample);
     in_flight->count--;
     for (size_t i = 0; i < in_flight->count; i++) {
         in_flight->entries[i] = in_flight->entries[i + 1];

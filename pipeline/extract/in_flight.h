@@ -14,23 +14,20 @@ enum { IN_FLIGHT = 2 }; // at most
 
 struct in_flight {
     struct model *model;
-    struct device *device;
     struct guard *guard; // watches the oldest
     size_t depth;        // 1, or IN_FLIGHT
     size_t count;
     struct {
         struct work *work;
-        struct device_mark mark;
         double queued; // monotonic seconds
     } entries[IN_FLIGHT];
     double completed; // monotonic seconds of the last completion
 };
 
 // Batches that a device keeps at a time.
-size_t in_flight_depth(const struct device *device);
+size_t in_flight_depth(const struct device_description *device);
 
-void in_flight_open(struct in_flight *in_flight, struct model *model, struct device *device,
-                    struct guard *guard);
+void in_flight_open(struct in_flight *in_flight, struct model *model, struct guard *guard);
 
 bool in_flight_full(const struct in_flight *in_flight);
 

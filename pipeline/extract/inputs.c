@@ -164,7 +164,6 @@ int inputs_bind(struct inputs *inputs, struct error *err) {
 void inputs_close(struct inputs *inputs) {
     preparer_destroy(inputs->preparer);
     model_close(inputs->model);
-    device_close(inputs->device);
     device_trail_destroy(&inputs->trail);
     tokenizer_destroy(inputs->tokenizer);
     source_close(inputs->source);
@@ -182,7 +181,7 @@ static size_t at_least_one(uint64_t value) {
 }
 
 size_t inputs_token_unit(const struct inputs *inputs) {
-    return in_flight_depth(inputs->device) > 1 ? INPUTS_QUEUED_UNIT : 1;
+    return in_flight_depth(&inputs->device) > 1 ? INPUTS_QUEUED_UNIT : 1;
 }
 
 // The larger of the run and a retry: the products of the run keep their shape, and with it their bits.
@@ -208,7 +207,7 @@ void inputs_model_limits(const struct inputs *inputs, struct model_limits *limit
                               .longest = largest(inputs->survey.totals.longest, inputs->retry.totals.longest),
                               .stored = inputs->job.latents_dtype,
                               // One packed, one written, those on the device; and the canary's.
-                              .slots = 2 + in_flight_depth(inputs->device) + 1};
+                              .slots = 2 + in_flight_depth(&inputs->device) + 1};
 }
 
 int inputs_refuse_nothing(const struct inputs *inputs, struct error *err) {
@@ -249,13 +248,11 @@ static int add_key(void *context, const char *key, const char *value) {
 }
 
 static int add_libraries(const struct inputs *inputs, struct identity *identity, struct error *err) {
-    struct device_description device;
     char hdf5[32];
     char text[TOKENIZER_LIBRARY];
-    device_describe(inputs->device, &device);
-    int status = identity_add(identity, "device.kind", device.kind, err);
+    int status = identity_add(identity, "device.kind", inputs->device.kind, err);
     if (status == STATUS_OK) {
-        status = identity_add(identity, "device.identity", device_choice_identity(inputs, &device), err);
+        status = identity_add(identity, "device.identity", device_choice_identity(inputs), err);
     }
     if (status == STATUS_OK) {
         status = identity_add(identity, "library.hdf5", shard_library(hdf5), err);

@@ -19,11 +19,10 @@ struct inputs {
     struct source *source;
     struct tokenizer *tokenizer;
     struct model *model;
-    struct device *device;
+    // The model's, as it was opened; `reason` says why this run computes on it. Zeros: none yet.
+    struct device_description device;
     struct device_trail trail; // on what the run computed so far
     bool path_changes;         // the run goes on with another CPU path than its last one
-    char device_reason[256]; // why the run computes on this device, where it was not the first choice; "": as
-                             // it says itself
     struct preparer *preparer;
     struct buffer
         warnings; // what was found beside the files that are read and may change what transformers gives

@@ -128,18 +128,17 @@ static int open_inputs(struct launch *launch, struct error *err) {
 
 static int calibrate(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
-    struct device_description device;
+    const struct device_description *device = &inputs->device;
     char key[320];
     snprintf(launch->live.drift, sizeof launch->live.drift, "calibrating");
     int status = launch_enter_stage(launch, "calibrating", err);
     if (status == STATUS_OK) {
-        status = canary_create(&launch->canary, inputs->model, inputs->device, &launch->limits, err);
+        status = canary_create(&launch->canary, inputs->model, &launch->limits, err);
     }
-    device_describe(inputs->device, &device);
-    snprintf(key, sizeof key, "%s %s %s, %d threads, %s", device.kind, device.name, device.path,
-             device.threads, dtype_name(inputs->job.dtype));
+    snprintf(key, sizeof key, "%s %s %s, %d threads, %s", device->kind, device->name, device->path,
+             device->threads, dtype_name(inputs->job.dtype));
     launch->watch.guard = &launch->guard;
-    guard_set_clock(&launch->guard, device_clock, inputs->device);
+    guard_set_clock(&launch->guard, model_clock, inputs->model);
     guard_start_begins(&launch->guard, launch->epoch, inputs->job.load_timeout);
     if (status == STATUS_OK) {
         status = drift_watch_calibrate(&launch->watch, &launch->canary, launch->ledger, key,
@@ -147,7 +146,7 @@ static int calibrate(struct launch *launch, struct error *err) {
     }
     guard_batch_ends(&launch->guard);
     launch->watch.stops = inputs->job.drift_stop;
-    device_seal(inputs->device);
+    model_seal(inputs->model);
     return status;
 }
 

@@ -78,29 +78,27 @@ static int read_weights(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     const struct model_load_options options = load_options(launch);
     launch->loads = true;
-    return end_reading(
-        launch, model_load_weights(inputs->model, inputs->device, last_layer(inputs), &options, err), err);
+    return end_reading(launch, model_load_weights(inputs->model, last_layer(inputs), &options, err), err);
 }
 
 // ---- beside the survey ----
 
 // Weights that do not fit are refused once all is known, with the batches that would fit.
-static int may_load(struct launch *launch, struct device_plan *plan, bool *may, struct error *err) {
+static int may_load(struct launch *launch, struct model_plan *plan, bool *may, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     struct ledger_totals totals;
     struct error refusal;
     *may = false;
-    *plan = (struct device_plan){.tokens = 1};
     int status = ledger_totals(launch->ledger, &totals, err);
     if (status != STATUS_OK || totals.finished || inputs->retries) {
         return status;
     }
     status = launch_check_identity(launch, KNOWN_BEFORE_PROBLEMS, &refusal);
     if (status == STATUS_OK) {
-        status = model_plan_weights(inputs->model, inputs->device, last_layer(inputs), plan, &refusal);
+        status = model_plan_weights(inputs->model, last_layer(inputs), plan, &refusal);
     }
     if (status == STATUS_OK) {
-        status = device_check_fits(inputs->device, plan, &refusal);
+        status = model_check_fits(inputs->model, plan, &refusal);
     }
     *may = status == STATUS_OK;
     if (status != STATUS_OK && status != STATUS_JOB && status != STATUS_DEVICE) {
@@ -111,7 +109,7 @@ static int may_load(struct launch *launch, struct device_plan *plan, bool *may, 
 }
 
 int launch_load_early(struct launch *launch, struct error *err) {
-    struct device_plan plan;
+    struct model_plan plan;
     bool may;
     int status = may_load(launch, &plan, &may, err);
     if (status != STATUS_OK || !may) {
@@ -119,20 +117,19 @@ int launch_load_early(struct launch *launch, struct error *err) {
     }
     status = launch_enter_stage(launch, "loading", err);
     if (status == STATUS_OK) {
-        status = device_reserve_weights(launch->inputs.device, &plan, err);
+        status = model_reserve_weights(launch->inputs.model, &plan, err);
     }
     return status == STATUS_OK ? read_weights(launch, err) : status;
 }
 
 // ---- the rest ----
 
-int launch_plan_memory(struct launch *launch, struct device_plan *plan, struct error *err) {
-    *plan = (struct device_plan){0};
+int launch_plan_memory(struct launch *launch, struct model_plan *plan, struct error *err) {
     inputs_model_limits(&launch->inputs, &launch->limits);
     return fit_plan(&launch->inputs, &launch->limits, plan, err);
 }
 
-static int make_resident(struct launch *launch, struct device_plan *plan, struct error *err) {
+static int make_resident(struct launch *launch, struct model_plan *plan, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     int status = launch_heed_stop(launch, err);
     if (status == STATUS_OK) {
@@ -143,7 +140,7 @@ static int make_resident(struct launch *launch, struct device_plan *plan, struct
         status = launch_plan_memory(launch, plan, err);
     }
     if (status == STATUS_OK) {
-        status = device_reserve(inputs->device, plan, err);
+        status = model_reserve(inputs->model, plan, err);
     }
     if (status == STATUS_OK && !launch->loads) {
         status = read_weights(launch, err);
@@ -153,8 +150,8 @@ static int make_resident(struct launch *launch, struct device_plan *plan, struct
 
 int launch_load(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
-    struct device_plan plan = {0};
-    struct device_description device;
+    struct model_plan plan = {0};
+    const struct device_description *device = &inputs->device;
     int status = make_resident(launch, &plan, err);
     guard_start_begins(&launch->guard, launch->epoch, inputs->job.load_timeout);
     if (status == STATUS_OK) {
@@ -167,12 +164,11 @@ int launch_load(struct launch *launch, struct error *err) {
     if (status == STATUS_OK) {
         status = resident_check(inputs, &launch->residency, &launch->log, err);
     }
-    device_choice_describe(inputs, &device);
     log_write(&launch->log, LOG_LEVEL_INFO,
               "device %s, %s, path %s (%s), %d threads; %zu + %zu + %zu + %zu bytes of weights, activations, "
               "scratch, staging",
-              device.kind, device.name, device.path, device.reason, device.threads,
-              plan.bytes[DEVICE_WEIGHTS], plan.bytes[DEVICE_ACTIVATIONS], plan.bytes[DEVICE_SCRATCH],
-              plan.bytes[DEVICE_STAGING]);
+              device->kind, device->name, device->path, device->reason, device->threads,
+              model_plan_bytes(&plan, DEVICE_WEIGHTS), model_plan_bytes(&plan, DEVICE_ACTIVATIONS),
+              model_plan_bytes(&plan, DEVICE_SCRATCH), model_plan_bytes(&plan, DEVICE_STAGING));
     return status;
 }

@@ -103,22 +103,21 @@ static int note_path(struct ledger *ledger, const char *key, const char *path, s
 // Facts for people and for strata show, status and export; and the job as launched.
 int launch_write_notes(struct launch *launch, struct error *err) {
     const struct inputs *inputs = &launch->inputs;
-    struct device_description device;
+    const struct device_description *device = &inputs->device;
     char text[64];
     char path[PATH_SIZE];
-    device_choice_describe(inputs, &device);
     int status = note_path(launch->ledger, FOLDER_JOB_NOTE, inputs->job.folder, err);
     if (status == STATUS_OK) {
         status = note_path(launch->ledger, "model.path", inputs->job.model_path, err);
     }
     if (status == STATUS_OK) {
-        status = ledger_set_note(launch->ledger, "device.name", device.name, err);
+        status = ledger_set_note(launch->ledger, "device.name", device->name, err);
     }
     if (status == STATUS_OK) {
-        status = ledger_set_note(launch->ledger, "device.path", device.path, err);
+        status = ledger_set_note(launch->ledger, "device.path", device->path, err);
     }
     if (status == STATUS_OK) {
-        status = ledger_set_note(launch->ledger, "device.reason", device.reason, err);
+        status = ledger_set_note(launch->ledger, "device.reason", device->reason, err);
     }
     if (status == STATUS_OK) {
         status = ledger_set_note(launch->ledger, RESIDENT_NOTE, launch->residency.data, err);

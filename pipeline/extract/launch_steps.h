@@ -57,7 +57,7 @@ int launch_load_early(struct launch *launch, struct error *err);
 int launch_compare_model(struct launch *launch, struct error *err);
 
 // What the run takes of the device's memory, from the survey on.
-int launch_plan_memory(struct launch *launch, struct device_plan *plan, struct error *err);
+int launch_plan_memory(struct launch *launch, struct model_plan *plan, struct error *err);
 
 // The rest of the load, and all that is left to do before the first batch but the calibration.
 int launch_load(struct launch *launch, struct error *err);

@@ -80,7 +80,7 @@ static int check_disk(struct launch *launch, uint64_t bytes[2], struct error *er
 // counted, on the disk and on the device.
 static int judge(struct launch *launch, struct error *err) {
     uint64_t bytes[2];
-    struct device_plan plan;
+    struct model_plan plan;
     int status = retry_accept_mended(&launch->retry, &launch->inputs, launch->ledger, err);
     launch->inputs.retries = launch->retry.list.count > 0;
     if (status == STATUS_OK) {

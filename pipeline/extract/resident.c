@@ -62,8 +62,8 @@ int resident_check(struct inputs *inputs, struct buffer *note, struct log *log, 
     if (status != STATUS_OK) {
         return status;
     }
-    device_describe(inputs->device, &device);
-    device_residency(inputs->device, &report);
+    model_describe(inputs->model, &device);
+    model_residency(inputs->model, &report);
     if (report.taken[DEVICE_WEIGHTS] != report.planned[DEVICE_WEIGHTS]) {
         return error_set(err, STATUS_DEVICE,
                          "%" PRIu64 " bytes of weights were planned and %" PRIu64 " lie on the device",

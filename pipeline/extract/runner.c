@@ -160,7 +160,7 @@ static int compute_all(struct run *run, struct error *err) {
     bool more = true;
     int status = STATUS_OK;
     run->began = clock_seconds();
-    in_flight_open(&run->in_flight, run->launch.inputs.model, run->launch.inputs.device, &run->launch.guard);
+    in_flight_open(&run->in_flight, run->launch.inputs.model, &run->launch.guard);
     while (status == STATUS_OK && more) {
         status = stop_reason(run, err);
         if (status == STATUS_OK) {

@@ -5,8 +5,7 @@
 #include "base/clock.h"
 #include "base/size.h"
 #include "model/reader.h"
-#include "model/rope.h"
-#include "model/state.h"
+#include "model/stage.h"
 
 enum { STEP = 8 << 20 }; // bytes put on the device at a time
 
@@ -40,8 +39,8 @@ static int align(struct loader *loader, const unsigned char **source, size_t byt
     return STATUS_OK;
 }
 
-static int load_rows(struct loader *loader, const struct tensor *tensor, struct weight_use use, size_t row,
-                     size_t count, size_t columns, struct error *err) {
+static int load_rows(struct loader *loader, struct stage *stage, const struct tensor *tensor,
+                     struct weight_use use, size_t row, size_t count, size_t columns, struct error *err) {
     struct model *model = loader->model;
     size_t width = dtype_size(tensor->type->weight);
     size_t begin = tensor->begin + row * columns * width;
@@ -50,7 +49,7 @@ static int load_rows(struct loader *loader, const struct tensor *tensor, struct 
     TRY(reader_bytes(loader->reader, tensor->file, begin, begin + bytes, &source, err));
     int status = align(loader, &source, bytes, width, err);
     if (status == STATUS_OK) {
-        status = weights_put(model->device, &model->weights, &model->config, use, row, count, source,
+        status = weights_put(stage->device, &stage->weights, &model->config, use, row, count, source,
                              tensor->type->weight, err);
     }
     return status == STATUS_OK
@@ -58,14 +57,14 @@ static int load_rows(struct loader *loader, const struct tensor *tensor, struct 
                : error_wrap(err, "%s: tensor '%s'", model->checkpoint.files[tensor->file].path, tensor->name);
 }
 
-static int load_tensor(struct loader *loader, const struct tensor *tensor, struct weight_use use,
-                       struct error *err) {
+static int load_tensor(struct loader *loader, struct stage *stage, const struct tensor *tensor,
+                       struct weight_use use, struct error *err) {
     size_t rows;
     size_t columns;
     weights_rows(&loader->model->config, use, &rows, &columns);
     size_t step = step_rows(columns * dtype_size(tensor->type->weight));
     for (size_t row = 0; row < rows; row += step) {
-        TRY(load_rows(loader, tensor, use, row, size_min(step, rows - row), columns, err));
+        TRY(load_rows(loader, stage, tensor, use, row, size_min(step, rows - row), columns, err));
     }
     return STATUS_OK;
 }
@@ -77,8 +76,11 @@ static int load_tensors(struct loader *loader, struct error *err) {
     for (size_t i = 0; i < tensors->count; i++) {
         const struct tensor *tensor = tensors->in_files[i];
         struct weight_use use = model->uses[tensor - tensors->entries];
-        if (!weights_left_out(&model->weights, use)) {
-            TRY(load_tensor(loader, tensor, use, err));
+        for (size_t s = 0; s < model->stage_count; s++) {
+            struct stage *stage = &model->stages[s];
+            if (!weights_left_out(&stage->weights, use)) {
+                TRY(load_tensor(loader, stage, tensor, use, err));
+            }
         }
     }
     return STATUS_OK;
@@ -140,36 +142,5 @@ int load_files(struct model *model, bool with_weights, const struct model_load_o
         log_write(options->log, LOG_LEVEL_INFO, "weights: %.3f GB read in %.3f s, %.2f GB/s", gigabytes,
                   seconds, seconds > 0 ? gigabytes / seconds : 0.0);
     }
-    return status;
-}
-
-// A table is filled through a staging buffer, which may be reused only when the copy is done.
-static int upload_rows(struct model *model, float *table, size_t row, size_t count, struct error *err) {
-    struct model_state *state = &model->state;
-    size_t half = model->config.head_dim / 2;
-    struct device_mark mark;
-    TRY(device_upload(model->device, table + row * half, state->table_staging, count * half * sizeof(float),
-                      err));
-    TRY(device_mark(model->device, &mark, err));
-    return device_wait(model->device, mark, NULL, err);
-}
-
-int load_rope_tables(struct model *model, struct error *err) {
-    int status = STATUS_OK;
-    struct model_state *state = &model->state;
-    size_t half = model->config.head_dim / 2;
-    void *block;
-    TRY(memory_zeroed(&block, half * state->table_chunk, sizeof(float), err));
-    float *sines = block; // [table_chunk, half] kept while the cosines are uploaded
-    rope_frequencies(&model->config, state->table_rows, state->frequencies);
-    for (size_t row = 0; row < state->table_rows; row += state->table_chunk) {
-        size_t count = size_min(state->table_chunk, state->table_rows - row);
-        rope_rows(&model->config, state->frequencies, row, count, state->table_staging, sines);
-        TRY_TO(done, status = upload_rows(model, state->cosine, row, count, err));
-        memcpy(state->table_staging, sines, count * half * sizeof(float));
-        TRY_TO(done, status = upload_rows(model, state->sine, row, count, err));
-    }
-done:
-    free(block);
     return status;
 }

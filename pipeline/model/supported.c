@@ -1,8 +1,7 @@
 // Whether a device can compute a model at all, asked before its weights are read.
 #include <stdio.h>
 
-#include "model/model.h"
-#include "model/state.h"
+#include "model/stage.h"
 
 // The keys of config.json that a size comes from, and the size.
 static const char *dimension_keys(const struct model_config *config, enum device_dimension dimension,
@@ -52,9 +51,8 @@ int model_check_device(const struct model *model, const struct device *device, s
 }
 
 // The products of forward.c's blocks, and the keys that their sizes come from.
-int model_check_products(const struct model *model, struct device *device, const struct model_limits *limits,
-                         struct error *err) {
-    const struct model_config *config = &model->config;
+static int check_products(const struct model_config *config, struct device *device, size_t tokens,
+                          struct error *err) {
     size_t q = config->heads * config->head_dim;
     size_t qkv = q + 2 * config->kv_heads * config->head_dim;
     const struct {
@@ -73,17 +71,24 @@ int model_check_products(const struct model *model, struct device *device, const
         {config->hidden, config->intermediate, config->mlp_bias, DEVICE_ADD,
          "'hidden_size' and 'intermediate_size'"},
     };
-    if (limits->layers[limits->layer_count - 1] == 0) { // embeddings alone: no block is computed
-        return STATUS_OK;
-    }
     for (size_t i = 0; i < sizeof products / sizeof products[0]; i++) {
-        int status = device_check_matmul(device, limits->tokens, products[i].rows, products[i].columns,
+        int status = device_check_matmul(device, tokens, products[i].rows, products[i].columns,
                                          products[i].bias, products[i].store, err);
         if (status != STATUS_OK) {
             struct error inner = *err;
             return error_set(err, status, "%s of config.json give products that this device lacks: %.900s",
                              products[i].keys, inner.message);
         }
+    }
+    return STATUS_OK;
+}
+
+int model_check_products(struct model *model, const struct model_limits *limits, struct error *err) {
+    if (limits->layers[limits->layer_count - 1] == 0) { // embeddings alone: no block is computed
+        return STATUS_OK;
+    }
+    for (size_t i = 0; i < model->stage_count; i++) {
+        TRY(check_products(&model->config, model->stages[i].device, limits->tokens, err));
     }
     return STATUS_OK;
 }

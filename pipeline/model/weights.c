@@ -211,7 +211,8 @@ uint64_t weights_block_products(const struct model_config *config) {
 }
 
 static void *place_of(struct model_weights *weights, int row, size_t block) {
-    char *base = table[row].in_block ? (char *)&weights->blocks[block] : (char *)weights;
+    char *base =
+        table[row].in_block ? (char *)&weights->blocks[block - weights->first_block] : (char *)weights;
     return base + table[row].place;
 }
 
@@ -233,8 +234,9 @@ int weights_lay_out(struct layout *layout, struct model_weights *weights, const 
         if (!present(&table[row], config) || rows_above(config, row) > 0) {
             continue; // a later part of a fused tensor lies in the first one's memory
         }
-        size_t blocks = table[row].in_block ? weights->block_count : 1;
-        for (size_t block = 0; block < blocks; block++) {
+        size_t first = table[row].in_block ? weights->first_block : 0;
+        size_t count = table[row].in_block ? weights->block_count : 1;
+        for (size_t block = first; block < first + count; block++) {
             if (weights_left_out(weights, (struct weight_use){row, block})) {
                 continue;
             }
@@ -252,9 +254,9 @@ bool weights_left_out(const struct model_weights *weights, struct weight_use use
         return true;
     }
     if (table[use.row].in_block) {
-        return use.block >= weights->block_count;
+        return use.block < weights->first_block || use.block - weights->first_block >= weights->block_count;
     }
-    return table[use.row].place == GLOBAL(final_norm) && !weights->has_final_norm;
+    return table[use.row].place == GLOBAL(final_norm) ? !weights->has_final_norm : !weights->has_embedding;
 }
 
 void weights_rows(const struct model_config *config, struct weight_use use, size_t *rows, size_t *columns) {

@@ -29,10 +29,12 @@ struct block_weights {
 };
 
 struct model_weights {
-    void *embedding;  // [vocabulary, hidden]
-    void *final_norm; // [hidden]
-    struct block_weights *blocks;
-    size_t block_count; // blocks that are resident: up to the last one wanted
+    void *embedding;              // [vocabulary, hidden]
+    void *final_norm;             // [hidden]
+    struct block_weights *blocks; // [block_count]
+    size_t first_block;           // the blocks that are resident
+    size_t block_count;
+    bool has_embedding; // and what is before and after all blocks
     bool has_final_norm;
 };
 
@@ -56,7 +58,7 @@ uint64_t weights_count(const struct model_config *config, bool with_head);
 // Numbers in the matrices of one block: a token's multiply-adds.
 uint64_t weights_block_products(const struct model_config *config);
 
-// Plans or takes the memory of all resident weights. weights->blocks, block_count and has_final_norm are set.
+// Plans or takes the memory of all resident weights. Which they are is set, and weights->blocks.
 int weights_lay_out(struct layout *layout, struct model_weights *weights, const struct model_config *config,
                     struct error *err);
 

@@ -157,18 +157,18 @@ static void test_not_hung(void **state) {
 
 // ---- processors that compute on this host: clocks of what their threads had
 
-static double clock_of_few_turns(const struct device *device) {
-    (void)device;
+static double clock_of_few_turns(const struct model *model) {
+    (void)model;
     return clock_seconds() / 20;
 }
 
-static double clock_that_stands(const struct device *device) {
-    (void)device;
+static double clock_that_stands(const struct model *model) {
+    (void)model;
     return 17;
 }
 
-static double clock_at_work(const struct device *device) {
-    (void)device;
+static double clock_at_work(const struct model *model) {
+    (void)model;
     return clock_seconds();
 }
 
