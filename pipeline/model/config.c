@@ -11,11 +11,13 @@
 #include "model/config_rope.h"
 #include "model/place.h"
 #include "model/values.h"
+#include "model/weight_table.h"
 
 // What transformers' configuration classes take when config.json leaves a key out.
 struct family_defaults {
     const char *model_type;
     enum model_family family;
+    const struct weight_table *weights;
     int64_t intermediate;
     int64_t kv_heads; // 0: as many as heads
     int64_t head_dim; // 0: hidden / heads
@@ -25,10 +27,10 @@ struct family_defaults {
 };
 
 static const struct family_defaults families[] = {
-    {"llama", FAMILY_LLAMA, 11008, 0, 0, 32000, 2048, 0},
-    {"mistral", FAMILY_MISTRAL, 14336, 8, 0, 32000, 4096 * 32, 4096},
-    {"qwen2", FAMILY_QWEN2, 22016, 32, 0, 151936, 32768, 4096},
-    {"qwen3", FAMILY_QWEN3, 22016, 32, 128, 151936, 32768, 4096},
+    {"llama", FAMILY_LLAMA, &weight_table_dense, 11008, 0, 0, 32000, 2048, 0},
+    {"mistral", FAMILY_MISTRAL, &weight_table_dense, 14336, 8, 0, 32000, 4096 * 32, 4096},
+    {"qwen2", FAMILY_QWEN2, &weight_table_dense, 22016, 32, 0, 151936, 32768, 4096},
+    {"qwen3", FAMILY_QWEN3, &weight_table_dense, 22016, 32, 128, 151936, 32768, 4096},
 };
 
 enum {
@@ -62,6 +64,7 @@ static int find_family(const struct values *values, struct model_config *config,
         if (strcmp(type, families[i].model_type) == 0) {
             *out = &families[i];
             config->family = families[i].family;
+            config->weights = families[i].weights;
             strcpy(config->model_type, type);
             return STATUS_OK;
         }

@@ -15,7 +15,7 @@ static int note_beside(struct model *model, struct error *err) {
     size_t count = 0;
     int status = STATUS_OK;
     for (size_t i = 0; i < checkpoint->tensors.count && status == STATUS_OK; i++) {
-        if (model->uses[i].row == WEIGHT_IGNORED && count++ < SHOWN) {
+        if (model->uses[i].row == NULL && count++ < SHOWN) {
             status = buffer_printf(&checkpoint->notes, err, "%s%.200s",
                                    count == 1 ? "tensors that no hidden state needs are not loaded: " : ", ",
                                    checkpoint->tensors.entries[i].name);
@@ -324,8 +324,11 @@ int model_check(struct model *model, struct error *err) {
 
 double model_flops(const struct model *model, size_t blocks, size_t tokens, double squared_lengths) {
     const struct model_config *config = &model->config;
-    double products = 2 * (double)weights_block_products(config) * (double)tokens;
     double attention =
         2 * (double)config->heads * (double)config->head_dim * (squared_lengths + (double)tokens);
-    return (double)blocks * (products + attention);
+    double operations = 0;
+    for (size_t block = 0; block < blocks; block++) {
+        operations += 2 * (double)weights_block_products(config, block) * (double)tokens + attention;
+    }
+    return operations;
 }
