@@ -254,6 +254,7 @@ int weights_put(struct device *device, struct model_weights *weights, const stru
     if (use.row->form == FORM_MATRIX) {
         return device_matrix_load(device, place, first, count, source, source_dtype, err);
     }
-    return device_vector_load(device, *(void **)place, first * columns, count * columns, source, source_dtype,
-                              err);
+    void *vector;
+    memcpy(&vector, place, sizeof vector);
+    return device_vector_load(device, vector, first * columns, count * columns, source, source_dtype, err);
 }
