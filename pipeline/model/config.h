@@ -9,6 +9,8 @@
 #include "base/error.h"
 #include "base/memory.h"
 
+struct weight_table;
+
 enum model_family { FAMILY_LLAMA, FAMILY_MISTRAL, FAMILY_QWEN2, FAMILY_QWEN3 };
 enum rope_kind { ROPE_PLAIN, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN };
 
@@ -28,6 +30,7 @@ struct rope_config {
 
 struct model_config {
     enum model_family family;
+    const struct weight_table *weights; // that the family's blocks have
     char model_type[32];
     size_t layers;
     size_t predict_layers; // blocks behind them that predict further tokens (num_nextn_predict_layers); never

@@ -47,14 +47,12 @@ static int load_rows(struct loader *loader, struct stage *stage, const struct te
     size_t bytes = count * columns * width;
     const unsigned char *source;
     TRY(reader_bytes(loader->reader, tensor->file, begin, begin + bytes, &source, err));
-    int status = align(loader, &source, bytes, width, err);
-    if (status == STATUS_OK) {
-        status = weights_put(stage->device, &stage->weights, &model->config, use, row, count, source,
-                             tensor->type->weight, err);
-    }
-    return status == STATUS_OK
-               ? STATUS_OK
-               : error_wrap(err, "%s: tensor '%s'", model->checkpoint.files[tensor->file].path, tensor->name);
+    TRY_TO(named, align(loader, &source, bytes, width, err));
+    TRY_TO(named, weights_put(stage->device, &stage->weights, &model->config, use, row, count, source,
+                              tensor->type->weight, err));
+    return STATUS_OK;
+named:
+    return error_wrap(err, "%s: tensor '%s'", model->checkpoint.files[tensor->file].path, tensor->name);
 }
 
 static int load_tensor(struct loader *loader, struct stage *stage, const struct tensor *tensor,

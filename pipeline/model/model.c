@@ -11,7 +11,7 @@ static int note_beside(struct model *model, struct error *err) {
     struct checkpoint *checkpoint = &model->checkpoint;
     size_t count = 0;
     for (size_t i = 0; i < checkpoint->tensors.count; i++) {
-        if (model->uses[i].row == WEIGHT_IGNORED && count++ < SHOWN) {
+        if (model->uses[i].row == NULL && count++ < SHOWN) {
             TRY(buffer_printf(&checkpoint->notes, err, "%s%.200s",
                               count == 1 ? "tensors that no hidden state needs are not loaded: " : ", ",
                               checkpoint->tensors.entries[i].name));
@@ -120,8 +120,11 @@ int model_resolve_layers(const struct model_config *config, const int64_t *wante
 
 double model_flops(const struct model *model, size_t blocks, size_t tokens, double squared_lengths) {
     const struct model_config *config = &model->config;
-    double products = 2 * (double)weights_block_products(config) * (double)tokens;
     double attention =
         2 * (double)config->heads * (double)config->head_dim * (squared_lengths + (double)tokens);
-    return (double)blocks * (products + attention);
+    double operations = 0;
+    for (size_t block = 0; block < blocks; block++) {
+        operations += 2 * (double)weights_block_products(config, block) * (double)tokens + attention;
+    }
+    return operations;
 }
