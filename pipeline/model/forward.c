@@ -2,72 +2,43 @@
 
 #include <string.h>
 
+#include "model/block.h"
 #include "model/rope.h"
 
-// x += attention(norm(x)); the fused projection holds q | k | v of each token.
-static int run_attention(const struct pass *pass, const struct block_weights *w, size_t block,
-                         struct error *err) {
-    struct device *device = pass->model->device;
-    const struct model_config *config = &pass->model->config;
-    const struct model_state *s = &pass->model->state;
-    struct device_attention attention = state_attention(config, block, pass->model->limits.longest);
-    float epsilon = (float)config->norm_epsilon;
-    size_t tokens = pass->tokens;
-    void *qkv = s->wide;       // [tokens, (heads + 2 kv_heads) * head_dim]
-    void *attended = s->inner; // [tokens, heads * head_dim]
-
-    TRY(device_rms_norm(device, s->normed, s->x, w->input_norm, epsilon, tokens, config->hidden, err));
-    TRY(device_matmul(device, qkv, s->normed, &w->qkv, w->qkv_bias, tokens, DEVICE_STORE, err));
-    TRY(device_qk_norm_rope(device, qkv, w->q_norm, w->k_norm, epsilon, s->cosine, s->sine,
-                            s->inputs.rope_row, attention.heads, tokens, err));
-    TRY(device_attention(device, attended, qkv, &attention, pass->texts, s->attention_scratch, err));
-    TRY(device_matmul(device, s->x, attended, &w->output, w->output_bias, tokens, DEVICE_ADD, err));
-    return STATUS_OK;
-}
-
-// x += down(silu(gate(norm(x))) * up(norm(x)))
-static int run_mlp(const struct pass *pass, const struct block_weights *w, struct error *err) {
-    struct device *device = pass->model->device;
-    const struct model_config *config = &pass->model->config;
-    const struct model_state *s = &pass->model->state;
-    float epsilon = (float)config->norm_epsilon;
-    size_t tokens = pass->tokens;
-    void *gate_up = s->wide; // [tokens, 2 * intermediate]
-    void *inner = s->inner;  // [tokens, intermediate]
-
-    TRY(device_rms_norm(device, s->normed, s->x, w->post_norm, epsilon, tokens, config->hidden, err));
-    TRY(device_matmul(device, gate_up, s->normed, &w->gate_up, w->gate_up_bias, tokens, DEVICE_STORE, err));
-    TRY(device_swiglu(device, inner, gate_up, tokens, config->intermediate, err));
-    TRY(device_matmul(device, s->x, inner, &w->down, w->down_bias, tokens, DEVICE_ADD, err));
-    return STATUS_OK;
-}
-
-static int run_block(const struct pass *pass, size_t block, struct error *err) {
-    const struct block_weights *weights = &pass->model->weights.blocks[block];
-    int status = run_attention(pass, weights, block, err);
-    if (status == STATUS_OK) {
-        status = run_mlp(pass, weights, err);
-    }
-    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "block %zu", block);
+static struct block_pass block_pass_of(const struct pass *pass) {
+    const struct model *model = pass->model;
+    const struct model_state *state = &model->state;
+    return (struct block_pass){.device = model->device,
+                               .config = &model->config,
+                               .buffers = state->buffers,
+                               .attention_scratch = state->attention_scratch,
+                               .cosine = state->cosine,
+                               .sine = state->sine,
+                               .rope_row = state->inputs.rope_row,
+                               .texts = pass->texts,
+                               .tokens = pass->tokens,
+                               .longest = model->limits.longest};
 }
 
 int forward_run(const struct pass *pass, hidden_state_taker take, void *context, struct error *err) {
     const struct model *model = pass->model;
     const struct model_config *config = &model->config;
     const struct model_weights *w = &model->weights;
-    const struct model_state *s = &model->state;
+    const struct block_pass blocks = block_pass_of(pass);
+    const struct block_buffers *b = &blocks.buffers;
 
-    TRY(device_embed(model->device, s->x, w->embedding, s->inputs.ids, pass->tokens, config->hidden, err));
-    TRY(take(pass, 0, s->x, context, err));
+    TRY(device_embed(model->device, b->x, w->embedding, model->state.inputs.ids, pass->tokens, config->hidden,
+                     err));
+    TRY(take(pass, 0, b->x, context, err));
     for (size_t layer = 1; layer <= model->last; layer++) {
-        TRY(run_block(pass, layer - 1, err));
+        TRY(block_run(&blocks, &w->blocks[layer - 1], layer - 1, err));
         if (layer < config->layers) {
-            TRY(take(pass, layer, s->x, context, err));
+            TRY(take(pass, layer, b->x, context, err));
             continue;
         }
-        TRY(device_rms_norm(model->device, s->normed, s->x, w->final_norm, (float)config->norm_epsilon,
+        TRY(device_rms_norm(model->device, b->normed, b->x, w->final_norm, (float)config->norm_epsilon,
                             pass->tokens, config->hidden, err));
-        TRY(take(pass, layer, s->normed, context, err));
+        TRY(take(pass, layer, b->normed, context, err));
     }
     return STATUS_OK;
 }

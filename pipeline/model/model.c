@@ -6,6 +6,7 @@
 #include "base/first_bytes.h"
 #include "base/random.h"
 #include "base/size.h"
+#include "model/block.h"
 #include "model/forward.h"
 #include "model/state.h"
 
@@ -341,9 +342,9 @@ int model_check(struct model *model, struct error *err) {
 }
 
 double model_flops(const struct model *model, size_t blocks, size_t tokens, double squared_lengths) {
-    const struct model_config *config = &model->config;
-    double products = 2 * (double)weights_block_products(config) * (double)tokens;
-    double attention =
-        2 * (double)config->heads * (double)config->head_dim * (squared_lengths + (double)tokens);
-    return (double)blocks * (products + attention);
+    double sum = 0;
+    for (size_t block = 0; block < blocks; block++) {
+        sum += block_flops(&model->config, block, tokens, squared_lengths);
+    }
+    return sum;
 }

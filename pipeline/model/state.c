@@ -82,15 +82,6 @@ void state_destroy(struct model_state *state, struct model_weights *weights) {
     *state = (struct model_state){0};
 }
 
-struct device_attention state_attention(const struct model_config *config, size_t block, size_t longest) {
-    return (struct device_attention){
-        .heads = {config->heads, config->kv_heads, config->head_dim},
-        .scale = (float)(1 / __builtin_sqrt((double)config->head_dim)),
-        .window = config->layer_slides[block] ? config->window : 0,
-        .longest = longest,
-    };
-}
-
 static int lay_out_inputs(struct layout *layout, enum device_purpose purpose, struct batch_inputs *inputs,
                           const struct model_limits *limits, struct error *err) {
     int status = layout_take(layout, purpose, limits->tokens, 1, sizeof(int32_t), (void **)&inputs->ids, err);
@@ -161,25 +152,7 @@ static int lay_out_rope(struct layout *layout, struct model_state *state, const 
 static int lay_out_activations(struct layout *layout, struct model_state *state,
                                const struct model_config *config, const struct model_limits *limits,
                                struct error *err) {
-    size_t width = dtype_size(device_dtype(layout->shapes_for));
-    size_t q = config->heads * config->head_dim;
-    size_t qkv = q + 2 * config->kv_heads * config->head_dim;
-    size_t wide = size_max(qkv, 2 * config->intermediate);
-    size_t inner = size_max(q, config->intermediate);
-    const struct {
-        void **out;
-        size_t columns;
-    } pieces[] = {{&state->x, config->hidden},
-                  {&state->normed, config->hidden},
-                  {&state->wide, wide},
-                  {&state->inner, inner}};
-    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
-        int status = layout_take(layout, DEVICE_ACTIVATIONS, limits->tokens, pieces[i].columns, width,
-                                 pieces[i].out, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
+    TRY(block_lay_out_buffers(layout, &state->buffers, config, limits->tokens, err));
     for (size_t i = 0; i < POOL_BUFFERS; i++) {
         int status = layout_take(layout, DEVICE_ACTIVATIONS, limits->rows, config->hidden,
                                  dtype_size(limits->out_dtype), &state->pooled[i], err);
@@ -194,23 +167,6 @@ static int lay_out_activations(struct layout *layout, struct model_state *state,
     return lay_out_inputs(layout, DEVICE_ACTIVATIONS, &state->inputs, limits, err);
 }
 
-// The largest of all blocks' needs: full and sliding ones may differ.
-static int lay_out_scratch(struct layout *layout, struct model_state *state,
-                           const struct model_config *config, size_t blocks,
-                           const struct model_limits *limits, struct error *err) {
-    size_t largest = 0;
-    for (size_t block = 0; block < blocks; block++) {
-        struct device_attention shape = state_attention(config, block, limits->longest);
-        size_t bytes;
-        if (!device_attention_scratch(layout->shapes_for, &shape, &bytes)) {
-            return error_set(err, STATUS_INTERNAL, "attention over %zu tokens needs too much memory",
-                             limits->longest);
-        }
-        largest = size_max(largest, bytes);
-    }
-    return layout_take(layout, DEVICE_SCRATCH, largest, 1, 1, &state->attention_scratch, err);
-}
-
 int state_lay_out(struct layout *layout, struct model_state *state, size_t blocks,
                   const struct model_config *config, const struct model_limits *limits, struct error *err) {
     int status = lay_out_rope(layout, state, config, limits, err);
@@ -218,7 +174,8 @@ int state_lay_out(struct layout *layout, struct model_state *state, size_t block
         status = lay_out_activations(layout, state, config, limits, err);
     }
     if (status == STATUS_OK) {
-        status = lay_out_scratch(layout, state, config, blocks, limits, err);
+        status =
+            block_lay_out_scratch(layout, &state->attention_scratch, config, blocks, limits->longest, err);
     }
     for (size_t slot = 0; slot < limits->slots && status == STATUS_OK; slot++) {
         status = lay_out_slot(layout, state, slot, config, limits, err);

@@ -9,7 +9,7 @@
 
 #include "base/digest.h"
 #include "base/memory.h"
-#include "kernels/operations.h"
+#include "model/block.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/layout.h"
@@ -45,10 +45,7 @@ struct model_state {
     size_t own_rows;
 
     struct batch_inputs inputs; // device
-    void *x;                    // [tokens, hidden] the residual stream
-    void *normed;               // [tokens, hidden]
-    void *wide;                 // [tokens, max(qkv, gate_up)] these two are never alive together
-    void *inner;                // [tokens, max(heads * head_dim, intermediate)] nor are their results
+    struct block_buffers buffers;
     void *attention_scratch;
     void *pooled[POOL_BUFFERS];                         // [rows, hidden] of out_dtype
     struct device_row_check *pool_checks[POOL_BUFFERS]; // [rows]
@@ -88,9 +85,6 @@ int state_prepare_weights(struct model_weights *weights, const struct model_conf
 int state_prepare(struct model_state *state, const struct model_config *config,
                   const struct model_limits *limits, struct error *err);
 void state_destroy(struct model_state *state, struct model_weights *weights);
-
-// The attention of one block.
-struct device_attention state_attention(const struct model_config *config, size_t block, size_t longest);
 
 // Reads all files through a reader: weights into their places where the device is there, and the fingerprint.
 int load_files(struct model *model, bool with_weights, const struct model_load_options *options,

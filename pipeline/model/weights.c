@@ -200,14 +200,17 @@ uint64_t weights_count(const struct model_config *config, bool with_head) {
     return numbers;
 }
 
-uint64_t weights_block_products(const struct model_config *config) {
-    uint64_t numbers = 0;
+bool weights_shape(const struct model_config *config, size_t block, size_t place, size_t *rows,
+                   size_t *columns) {
+    (void)block; // what the table asks for is the same in every block
     for (int i = 0; i < TABLE_ROWS; i++) {
-        if (table[i].form == FORM_MATRIX) {
-            numbers += (uint64_t)dimension(config, table[i].rows) * dimension(config, table[i].columns);
+        if (table[i].in_block && table[i].place == place && present(&table[i], config)) {
+            *rows = rows_together(config, i);
+            *columns = dimension(config, table[i].columns);
+            return true;
         }
     }
-    return numbers;
+    return false;
 }
 
 static void *place_of(struct model_weights *weights, int row, size_t block) {

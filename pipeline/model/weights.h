@@ -53,8 +53,10 @@ int weights_match(struct weight_use **out, const struct model_config *config,
 // Numbers in all tensors of the model, its output head included where it is not tied.
 uint64_t weights_count(const struct model_config *config, bool with_head);
 
-// Numbers in the matrices of one block: a token's multiply-adds.
-uint64_t weights_block_products(const struct model_config *config);
+// The shape of what lies at this offset of struct block_weights in block number `block`, all parts of a fused
+// tensor together (a vector has one column); false where that block has none.
+bool weights_shape(const struct model_config *config, size_t block, size_t place, size_t *rows,
+                   size_t *columns);
 
 // Plans or takes the memory of all resident weights. weights->blocks, block_count and has_final_norm are set.
 int weights_lay_out(struct layout *layout, struct model_weights *weights, const struct model_config *config,
