@@ -2,82 +2,54 @@
 
 #include <string.h>
 
+#include "model/block.h"
 #include "model/rope.h"
 
-// x += attention(norm(x)); the fused projection holds q | k | v of each token.
-static int run_attention(const struct pass *pass, const struct stage *stage, const struct block_weights *w,
-                         size_t block, struct error *err) {
-    struct device *device = stage->device;
-    const struct model_config *config = &pass->model->config;
-    const struct model_state *s = &stage->state;
-    struct device_texts texts = {s->inputs.starts, s->staged[pass->slot].starts, pass->texts};
-    struct device_attention attention = state_attention(config, block, pass->model->limits.longest);
-    float epsilon = (float)config->norm_epsilon;
-    size_t tokens = pass->tokens;
-    void *qkv = s->wide;       // [tokens, (heads + 2 kv_heads) * head_dim]
-    void *attended = s->inner; // [tokens, heads * head_dim]
-
-    TRY(device_rms_norm(device, s->normed, s->x, w->input_norm, epsilon, tokens, config->hidden, err));
-    TRY(device_matmul(device, qkv, s->normed, &w->qkv, w->qkv_bias, tokens, DEVICE_STORE, err));
-    TRY(device_qk_norm_rope(device, qkv, w->q_norm, w->k_norm, epsilon, s->cosine, s->sine,
-                            s->inputs.rope_row, attention.heads, tokens, err));
-    TRY(device_attention(device, attended, qkv, &attention, texts, s->attention_scratch, err));
-    TRY(device_matmul(device, s->x, attended, &w->output, w->output_bias, tokens, DEVICE_ADD, err));
-    return STATUS_OK;
-}
-
-// x += down(silu(gate(norm(x))) * up(norm(x)))
-static int run_mlp(const struct pass *pass, const struct stage *stage, const struct block_weights *w,
-                   struct error *err) {
-    struct device *device = stage->device;
-    const struct model_config *config = &pass->model->config;
-    const struct model_state *s = &stage->state;
-    float epsilon = (float)config->norm_epsilon;
-    size_t tokens = pass->tokens;
-    void *gate_up = s->wide; // [tokens, 2 * intermediate]
-    void *inner = s->inner;  // [tokens, intermediate]
-
-    TRY(device_rms_norm(device, s->normed, s->x, w->post_norm, epsilon, tokens, config->hidden, err));
-    TRY(device_matmul(device, gate_up, s->normed, &w->gate_up, w->gate_up_bias, tokens, DEVICE_STORE, err));
-    TRY(device_swiglu(device, inner, gate_up, tokens, config->intermediate, err));
-    TRY(device_matmul(device, s->x, inner, &w->down, w->down_bias, tokens, DEVICE_ADD, err));
-    return STATUS_OK;
-}
-
-static int run_block(const struct pass *pass, const struct stage *stage, size_t block, struct error *err) {
-    const struct block_weights *weights = &stage->weights.blocks[block - stage->weights.first_block];
-    int status = run_attention(pass, stage, weights, block, err);
-    if (status == STATUS_OK) {
-        status = run_mlp(pass, stage, weights, err);
-    }
-    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "block %zu", block);
+static struct block_pass block_pass_of(const struct pass *pass, const struct stage *stage) {
+    const struct model *model = pass->model;
+    const struct model_state *state = &stage->state;
+    return (struct block_pass){.device = stage->device,
+                               .config = &model->config,
+                               .buffers = state->buffers,
+                               .attention_scratch = state->attention_scratch,
+                               .cosine = state->cosine,
+                               .sine = state->sine,
+                               .rope_row = state->inputs.rope_row,
+                               .texts = {.starts = state->inputs.starts,
+                                         .host_starts = state->staged[pass->slot].starts,
+                                         .count = pass->texts},
+                               .tokens = pass->tokens,
+                               .longest = model->limits.longest};
 }
 
 // The residual stream at the start of a stage: made of the ids by the first. Where there are more, it is
 // handed over here.
 static int begin_stage(const struct pass *pass, const struct stage *stage, hidden_state_taker take,
                        void *context, struct error *err) {
-    const struct model_state *s = &stage->state;
-    TRY(device_embed(stage->device, s->x, stage->weights.embedding, s->inputs.ids, pass->tokens,
+    void *x = stage->state.buffers.x;
+    TRY(device_embed(stage->device, x, stage->weights.embedding, stage->state.inputs.ids, pass->tokens,
                      pass->model->config.hidden, err));
-    return take(pass, stage, 0, s->x, context, err);
+    return take(pass, stage, 0, x, context, err);
 }
 
 static int run_stage(const struct pass *pass, const struct stage *stage, hidden_state_taker take,
                      void *context, struct error *err) {
     const struct model_config *config = &pass->model->config;
     const struct model_weights *w = &stage->weights;
-    const struct model_state *s = &stage->state;
+    const struct block_pass blocks = block_pass_of(pass, stage);
+    const struct block_buffers *b = &blocks.buffers;
+
     TRY(begin_stage(pass, stage, take, context, err));
-    for (size_t layer = w->first_block + 1; layer <= w->first_block + w->block_count; layer++) {
-        TRY(run_block(pass, stage, layer - 1, err));
+    for (size_t i = 0; i < w->block_count; i++) {
+        size_t layer = w->first_block + i + 1;
+        TRY(block_run(&blocks, &w->blocks[i], layer - 1, err));
         if (layer < config->layers) {
-            TRY(take(pass, stage, layer, s->x, context, err));
+            TRY(take(pass, stage, layer, b->x, context, err));
             continue;
         }
-        TRY(device_rms_norm(stage->device, s->normed, s->x, w->final_norm, (float)config->norm_epsilon,
+        TRY(device_rms_norm(stage->device, b->normed, b->x, w->final_norm, (float)config->norm_epsilon,
                             pass->tokens, config->hidden, err));
-        TRY(take(pass, stage, layer, s->normed, context, err));
+        TRY(take(pass, stage, layer, b->normed, context, err));
     }
     return STATUS_OK;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/block.h"
 #include "model/stage.h"
 
 // Names what lies beside the blocks, the first few of it.
@@ -119,12 +120,9 @@ int model_resolve_layers(const struct model_config *config, const int64_t *wante
 }
 
 double model_flops(const struct model *model, size_t blocks, size_t tokens, double squared_lengths) {
-    const struct model_config *config = &model->config;
-    double attention =
-        2 * (double)config->heads * (double)config->head_dim * (squared_lengths + (double)tokens);
-    double operations = 0;
+    double sum = 0;
     for (size_t block = 0; block < blocks; block++) {
-        operations += 2 * (double)weights_block_products(config, block) * (double)tokens + attention;
+        sum += block_flops(&model->config, block, tokens, squared_lengths);
     }
-    return operations;
+    return sum;
 }

@@ -1,30 +1,19 @@
 // What a loaded model still needs before its first batch: the way its products are computed, and the proof
 // that all of it lies on the device.
+#include "model/block.h"
 #include "model/stage.h"
 
-// The products of a block with the buffers that forward.c gives them.
-static int tune_block(struct stage *stage, const struct block_weights *w, bool (*goes_on)(void *context),
-                      void *context, struct error *err) {
-    const struct model_state *s = &stage->state;
-    const struct {
-        void *out;
-        void *x;
-        const struct device_matrix *matrix;
-        const void *bias;
-        enum device_store store;
-    } products[] = {{s->wide, s->normed, &w->qkv, w->qkv_bias, DEVICE_STORE},
-                    {s->x, s->inner, &w->output, w->output_bias, DEVICE_ADD},
-                    {s->wide, s->normed, &w->gate_up, w->gate_up_bias, DEVICE_STORE},
-                    {s->x, s->inner, &w->down, w->down_bias, DEVICE_ADD}};
-    for (size_t i = 0; i < sizeof products / sizeof products[0]; i++) {
+static int tune_block(struct stage *stage, const struct model_config *config, size_t block,
+                      bool (*goes_on)(void *context), void *context, struct error *err) {
+    struct block_matmul matmuls[BLOCK_MATMULS_MOST];
+    size_t count = block_matmuls(config, block, matmuls);
+    const struct block_weights *weights = &stage->weights.blocks[block - stage->weights.first_block];
+    for (size_t i = 0; i < count; i++) {
+        struct block_operands o = block_operands(&matmuls[i], &stage->state.buffers, weights);
         if (goes_on != NULL && !goes_on(context)) {
             return error_set(err, STATUS_STOPPED, "tuning was stopped");
         }
-        int status = device_matmul_tune(stage->device, products[i].out, products[i].x, products[i].matrix,
-                                        products[i].bias, products[i].store, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(device_matmul_tune(stage->device, o.out, o.in, o.matrix, o.bias, matmuls[i].store, err));
     }
     return STATUS_OK;
 }
@@ -32,9 +21,10 @@ static int tune_block(struct stage *stage, const struct block_weights *w, bool (
 int model_tune(struct model *model, bool (*goes_on)(void *context), void *context, struct error *err) {
     for (size_t i = 0; i < model->stage_count; i++) {
         struct stage *stage = &model->stages[i];
-        for (size_t block = 0; block < stage->weights.block_count; block++) {
-            if (tune_block(stage, &stage->weights.blocks[block], goes_on, context, err) != STATUS_OK) {
-                return error_wrap(err, "block %zu", stage->weights.first_block + block);
+        const struct model_weights *w = &stage->weights;
+        for (size_t block = w->first_block; block < w->first_block + w->block_count; block++) {
+            if (tune_block(stage, &model->config, block, goes_on, context, err) != STATUS_OK) {
+                return error_wrap(err, "block %zu", block);
             }
         }
     }

@@ -71,15 +71,6 @@ int state_list_outputs(struct model_output **out, const struct model_limits *lim
     return STATUS_OK;
 }
 
-struct device_attention state_attention(const struct model_config *config, size_t block, size_t longest) {
-    return (struct device_attention){
-        .heads = {config->heads, config->kv_heads, config->head_dim},
-        .scale = (float)(1 / __builtin_sqrt((double)config->head_dim)),
-        .window = config->layer_slides[block] ? config->window : 0,
-        .longest = longest,
-    };
-}
-
 static int lay_out_inputs(struct layout *layout, enum device_purpose purpose, struct batch_inputs *inputs,
                           const struct model_limits *limits, struct error *err) {
     TRY(layout_take(layout, purpose, limits->tokens, 1, sizeof(int32_t), &inputs->ids, err));
@@ -139,22 +130,7 @@ static int lay_out_rope(struct layout *layout, struct model_state *state, const 
 static int lay_out_activations(struct layout *layout, struct model_state *state,
                                const struct model_config *config, const struct model_limits *limits,
                                struct error *err) {
-    size_t width = dtype_size(device_dtype(layout->shapes_for));
-    size_t q = config->heads * config->head_dim;
-    size_t qkv = q + 2 * config->kv_heads * config->head_dim;
-    size_t wide = size_max(qkv, 2 * config->intermediate);
-    size_t inner = size_max(q, config->intermediate);
-    const struct {
-        void **out;
-        size_t columns;
-    } pieces[] = {{&state->x, config->hidden},
-                  {&state->normed, config->hidden},
-                  {&state->wide, wide},
-                  {&state->inner, inner}};
-    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
-        TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->tokens, pieces[i].columns, width, pieces[i].out,
-                        err));
-    }
+    TRY(block_lay_out_buffers(layout, &state->buffers, config, limits->tokens, err));
     for (size_t i = 0; i < POOL_BUFFERS; i++) {
         TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->rows, config->hidden, dtype_size(limits->stored),
                         &state->pooled[i], err));
@@ -164,29 +140,13 @@ static int lay_out_activations(struct layout *layout, struct model_state *state,
     return lay_out_inputs(layout, DEVICE_ACTIVATIONS, &state->inputs, limits, err);
 }
 
-// The largest of all blocks' needs: full and sliding ones may differ.
-static int lay_out_scratch(struct layout *layout, struct model_state *state,
-                           const struct model_weights *weights, const struct model_config *config,
-                           const struct model_limits *limits, struct error *err) {
-    size_t largest = 0;
-    for (size_t i = 0; i < weights->block_count; i++) {
-        struct device_attention shape = state_attention(config, weights->first_block + i, limits->longest);
-        size_t bytes;
-        if (!device_attention_scratch(layout->shapes_for, &shape, &bytes)) {
-            return error_set(err, STATUS_INTERNAL, "attention over %zu tokens needs too much memory",
-                             limits->longest);
-        }
-        largest = size_max(largest, bytes);
-    }
-    return layout_take(layout, DEVICE_SCRATCH, largest, 1, 1, &state->attention_scratch, err);
-}
-
 int state_lay_out(struct layout *layout, struct model_state *state, const struct model_weights *weights,
                   const struct model_config *config, const struct model_limits *limits,
                   struct model_output *outputs, struct error *err) {
     TRY(lay_out_rope(layout, state, config, limits, err));
     TRY(lay_out_activations(layout, state, config, limits, err));
-    TRY(lay_out_scratch(layout, state, weights, config, limits, err));
+    TRY(block_lay_out_scratch(layout, &state->attention_scratch, config, weights->first_block,
+                              weights->block_count, limits->longest, err));
     for (size_t slot = 0; slot < limits->slots; slot++) {
         TRY(lay_out_staged(layout, &state->staged[slot], state->own_rows, config->head_dim / 2, limits, err));
         TRY(lay_out_outputs(layout, &outputs[slot], weights, config, limits, err));

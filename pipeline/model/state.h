@@ -7,7 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels/operations.h"
+#include "kernels/device.h"
+#include "model/block.h"
 #include "model/config.h"
 #include "model/layout.h"
 #include "model/model.h"
@@ -36,10 +37,7 @@ struct model_state {
     size_t own_rows;
 
     struct batch_inputs inputs; // device
-    void *x;                    // [tokens, hidden] the residual stream
-    void *normed;               // [tokens, hidden]
-    void *wide;                 // [tokens, max(qkv, gate_up)] these two are never alive together
-    void *inner;                // [tokens, max(heads * head_dim, intermediate)] nor are their results
+    struct block_buffers buffers;
     void *attention_scratch;
     void *pooled[POOL_BUFFERS];                         // [rows, hidden] of limits.stored
     struct device_row_check *pool_checks[POOL_BUFFERS]; // [rows]
@@ -70,8 +68,5 @@ int state_lay_out(struct layout *layout, struct model_state *state, const struct
 // Fills the rotary tables.
 int state_fill_tables(struct model_state *state, struct device *device, const struct model_config *config,
                       struct error *err);
-
-// The attention of one block.
-struct device_attention state_attention(const struct model_config *config, size_t block, size_t longest);
 
 #endif

@@ -177,13 +177,17 @@ uint64_t weights_count(const struct model_config *config, bool with_head) {
     return numbers;
 }
 
-uint64_t weights_block_products(const struct model_config *config, size_t block) {
+bool weights_shape(const struct model_config *config, size_t block, size_t place, size_t *rows,
+                   size_t *columns) {
     const struct weight_table *table = config->weights;
-    uint64_t numbers = 0;
     for (const struct weight_row *row = table->rows; row < table->rows + table->count; row++) {
-        numbers += row->form == FORM_MATRIX && in_block(row) ? numbers_in_block(row, config, block) : 0;
+        if (in_block(row) && row->place == place && present(row, config, block)) {
+            *rows = rows_together(row, config, block);
+            *columns = weight_dimension(config, row->columns);
+            return true;
+        }
     }
-    return numbers;
+    return false;
 }
 
 // ---- on a device ----

@@ -55,8 +55,10 @@ int weights_match(struct weight_use **out, const struct model_config *config,
 // Parameters in all tensors of the model, its output head included where it is not tied.
 uint64_t weights_count(const struct model_config *config, bool with_head);
 
-// Numbers in the matrices of one block: the multiply-adds of a token that passes all of them.
-uint64_t weights_block_products(const struct model_config *config, size_t block);
+// The shape of what lies at this offset of struct block_weights in block number `block`, all parts of a fused
+// tensor together (a vector has one column); false where that block has none.
+bool weights_shape(const struct model_config *config, size_t block, size_t place, size_t *rows,
+                   size_t *columns);
 
 // Plans or takes the memory of all resident weights. Which they are is set, and weights->blocks.
 int weights_lay_out(struct layout *layout, struct model_weights *weights, const struct model_config *config,

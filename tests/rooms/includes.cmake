@@ -21,7 +21,7 @@ foreach(pair "base base/error.h" "kernels base/error.h" "checkpoints base/error.
 endforeach()
 
 foreach(pair "base extract/plan.h" "base kernels/device.h" "kernels model/model.h" "checkpoints job/job.h"
-        "checkpoints extract/plan.h" "model checkpoints/ledger.h" "model text/tokenizer.h")
+        "checkpoints extract/plan.h" "model checkpoints/ledger.h" "model text/tokenizer.h" "model bench/benchmark.h")
   separate_arguments(pair)
   list(GET pair 0 room)
   list(GET pair 1 header)

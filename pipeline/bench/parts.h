@@ -1,9 +1,9 @@
-// What the files of the benchmark share (private to kernels/).
-#ifndef STRATA_KERNELS_BENCH_PRIVATE_H
-#define STRATA_KERNELS_BENCH_PRIVATE_H
+// What the files of the benchmark share (private to this room).
+#ifndef STRATA_BENCH_PARTS_H
+#define STRATA_BENCH_PARTS_H
 
 #include "base/json.h"
-#include "kernels/bench_block.h"
+#include "bench/blocks.h"
 
 struct bench {
     struct device *device;
@@ -19,28 +19,29 @@ struct bench {
 };
 
 struct bench_times {
-    double seconds[STEPS]; // of each step's fastest run
-    double all;            // their sum
-    double peak;           // the greatest, in operations a second, of the peaks measured between the runs
+    double seconds[BLOCK_STEPS]; // of each step's fastest run
+    double all;                  // their sum
+    double peak; // the greatest, in operations a second, of the peaks measured between the runs
 };
 
 // The seconds of one step, of `runs` one after another from this turn on (bench_block_step): by the device's
 // clock where it queues.
-int bench_run_step(struct bench_blocks *blocks, size_t turn, enum bench_step step, int runs, double *seconds,
+int bench_run_step(struct bench_blocks *blocks, size_t turn, enum block_step step, int runs, double *seconds,
                    struct error *err);
 
-// Runs these steps (1 << bench_step) once, each to its end, and adds up what each took.
-int bench_run_steps(struct bench_blocks *blocks, size_t turn, unsigned steps, double seconds[STEPS],
+// Runs these steps (1 << block_step) once, each to its end, and adds up what each took.
+int bench_run_steps(struct bench_blocks *blocks, size_t turn, unsigned steps, double seconds[BLOCK_STEPS],
                     struct error *err);
 
 // Runs these steps once in every set of buffers that has its turn: what is measured later finds numbers
 // there.
-int bench_run_in_each(struct bench_blocks *blocks, unsigned steps, double seconds[STEPS], struct error *err);
+int bench_run_in_each(struct bench_blocks *blocks, unsigned steps, double seconds[BLOCK_STEPS],
+                      struct error *err);
 
 // The fastest of options.repeats runs of these steps, in turn.
 int bench_time_steps(struct bench *bench, unsigned steps, struct bench_times *out, struct error *err);
 
-// ---- bench_report.c ----
+// ---- report.c ----
 
 // Prints the device. How many blocks and sets of buffers take turns.
 int bench_report_open(struct bench *bench, size_t blocks, size_t sets, struct error *err);
@@ -63,23 +64,22 @@ void bench_print_rate(struct bench *bench, const char *name, double operations, 
 // "peak of mma.sync" where this dtype's peak is that of one instruction among faster ones, otherwise NULL.
 const char *bench_peak_name(const struct bench *bench, char *out, size_t size);
 
-// ---- bench_products.c ----
+// ---- matmuls.c ----
 
 int bench_read_rate(struct bench *bench, double *rate, struct error *err);
 int bench_products(struct bench *bench, struct error *err);
 int bench_small(struct bench *bench, struct error *err);
 
-// ---- bench_rows.c ----
+// ---- steps.c ----
 
+int bench_attention(struct bench *bench, struct error *err);
+int bench_block(struct bench *bench, struct error *err);
+int bench_threads(struct bench *bench, struct error *err);
 int bench_rows(struct bench *bench, struct error *err);
 int bench_copies(struct bench *bench, struct error *err);
 
-// ---- bench_sustained.c ----
+// ---- sustained.c ----
 
 int bench_sustained(struct bench *bench, struct error *err);
-
-// ---- bench_threads.c ----
-
-int bench_threads(struct bench *bench, struct error *err);
 
 #endif

@@ -2,12 +2,13 @@
 // Trials of milliseconds are timed at a clock that heat and the power limit take away from what runs for
 // long.
 //
-// Rounds of the four products are queued in slices, the next slices before one is waited for, so that a
+// Rounds of these products are queued in slices, the next slices before one is waited for, so that a
 // device that queues never runs dry; each slice is timed by the device's own marks.
 #include <math.h>
+#include <string.h>
 
 #include "base/clock.h"
-#include "kernels/bench_private.h"
+#include "bench/parts.h"
 #include "kernels/telemetry.h"
 
 enum {
@@ -18,7 +19,6 @@ enum {
 };
 
 static const double slice_seconds = 1.0 / 32;
-static const unsigned products = 1u << STEP_QKV | 1u << STEP_OUT | 1u << STEP_GATE_UP | 1u << STEP_DOWN;
 
 struct conditions {       // as the device's monitoring saw them meanwhile; nothing that is older counts
     int32_t lowest_clock; // DEVICE_UNKNOWN: never seen
@@ -31,6 +31,7 @@ struct conditions {       // as the device's monitoring saw them meanwhile; noth
 
 struct sustained {
     struct bench *bench;
+    unsigned products; // the steps of a round
     double operations; // of a round
     int rounds;        // in a slice
     double started;    // clock_seconds
@@ -51,27 +52,23 @@ static int queue_slice(struct sustained *s, struct error *err) {
     struct bench_blocks *blocks = &s->bench->blocks;
     struct slice *slice = &s->slices[s->queued % SLICES];
     double began = clock_seconds();
-    int status = STATUS_OK;
     for (int round = 0; round < s->rounds; round++) {
-        for (int step = 0; step < STEPS && status == STATUS_OK; step++) {
-            status = (products & 1u << step) != 0
-                         ? bench_block_step(blocks, (size_t)round, (enum bench_step)step, err)
-                         : STATUS_OK;
+        for (int step = 0; step < BLOCK_STEPS; step++) {
+            if ((s->products & 1u << step) != 0) {
+                TRY(bench_block_step(blocks, (size_t)round, (enum block_step)step, err));
+            }
         }
     }
-    status = status == STATUS_OK ? device_mark(blocks->device, &slice->mark, err) : status;
+    TRY(device_mark(blocks->device, &slice->mark, err));
     slice->seconds = clock_seconds() - began; // where nothing is queued the work is done
     s->queued++;
-    return status;
+    return STATUS_OK;
 }
 
 static int finish_slice(struct sustained *s, struct error *err) {
     struct slice *slice = &s->slices[s->done % SLICES];
     struct device_times times;
-    int status = device_wait(s->bench->device, slice->mark, &times, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(device_wait(s->bench->device, slice->mark, &times, err));
     slice->seconds = s->bench->blocks.queues ? times.compute_seconds : slice->seconds;
     if (s->first_second < 1) {
         s->first++;
@@ -126,40 +123,37 @@ static void observe(struct sustained *s) {
 static int prepare(struct sustained *s, struct error *err) {
     struct bench *bench = s->bench;
     size_t tokens = bench->options.tokens;
-    double ignored[STEPS] = {0};
-    double seconds[STEPS] = {0};
-    int status = bench_blocks_batch(&bench->blocks, tokens, TEXT_LENGTH, err);
-    status =
-        status == STATUS_OK ? bench_run_in_each(&bench->blocks, (1u << STEPS) - 1, ignored, err) : status;
-    status = status == STATUS_OK ? bench_run_steps(&bench->blocks, 0, products, seconds, err) : status;
-    double round = seconds[STEP_QKV] + seconds[STEP_OUT] + seconds[STEP_GATE_UP] + seconds[STEP_DOWN];
-    s->rounds = (int)fmax(1, fmin(round > 0 ? slice_seconds / round : ROUNDS_MOST, ROUNDS_MOST));
-    for (int m = 0; m < MATRICES; m++) {
-        size_t rows;
-        size_t columns;
-        bench_matrix_size(&bench->blocks.shape, (enum bench_matrix)m, &rows, &columns);
-        s->operations += 2.0 * (double)tokens * (double)rows * (double)columns;
+    double seconds[BLOCK_STEPS] = {0};
+    double round = 0;
+    TRY(bench_blocks_batch(&bench->blocks, tokens, TEXT_LENGTH, err));
+    TRY(bench_run_in_each(&bench->blocks, (1u << BLOCK_STEPS) - 1, seconds, err));
+    memset(seconds, 0, sizeof seconds);
+    TRY(bench_run_steps(&bench->blocks, 0, s->products, seconds, err));
+    for (int step = 0; step < BLOCK_STEPS; step++) {
+        round += seconds[step];
     }
-    return status;
+    s->rounds = (int)fmax(1, fmin(round > 0 ? slice_seconds / round : ROUNDS_MOST, ROUNDS_MOST));
+    s->operations = bench_matmul_operations(&bench->blocks) * (double)tokens;
+    return STATUS_OK;
 }
 
 static int work(struct sustained *s, struct error *err) {
     double enough = s->bench->options.seconds;
     struct device_mark mark;
-    int status = device_mark(s->bench->device, &mark, err); // the first slice's time begins here
+    TRY(device_mark(s->bench->device, &mark, err)); // the first slice's time begins here
     s->started = clock_seconds();
-    while (status == STATUS_OK && clock_seconds() - s->started < enough) {
-        while (status == STATUS_OK && s->queued - s->done <= AHEAD) {
-            status = queue_slice(s, err);
+    while (clock_seconds() - s->started < enough) {
+        while (s->queued - s->done <= AHEAD) {
+            TRY(queue_slice(s, err));
         }
-        status = status == STATUS_OK ? finish_slice(s, err) : status;
+        TRY(finish_slice(s, err));
         observe(s);
     }
-    while (status == STATUS_OK && s->done < s->queued) {
-        status = finish_slice(s, err);
+    while (s->done < s->queued) {
+        TRY(finish_slice(s, err));
     }
     observe(s);
-    return status;
+    return STATUS_OK;
 }
 
 // "of 1980", or nothing where that is not known.
@@ -188,13 +182,11 @@ static void print_conditions(struct bench *bench, const struct conditions *seen)
 
 int bench_sustained(struct bench *bench, struct error *err) {
     struct sustained s = {.bench = bench,
+                          .products = bench_matmul_steps(&bench->blocks),
                           .conditions = {.lowest_clock = DEVICE_UNKNOWN, .reasons = DEVICE_UNKNOWN}};
-    int status = bench_report_save(bench, err);
-    status = status == STATUS_OK ? prepare(&s, err) : status;
-    status = status == STATUS_OK ? work(&s, err) : status;
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(bench_report_save(bench, err));
+    TRY(prepare(&s, err));
+    TRY(work(&s, err));
     double first = rate(&s, s.first, s.first_second);
     double last = last_rate(&s);
     bench_print(bench, "products in turn, first second", first * 1e-9, "GFLOP/s", "%s", "");

@@ -1,12 +1,12 @@
-// Products: each matrix at full batches, and all of them at a few tokens. A device that chooses among
+// Matmuls: each matrix at full batches, and all of them at a few tokens. A device that chooses among
 // algorithms has every candidate timed, and the best one that its restrictions rule out.
 #include <math.h>
 #include <stdlib.h>
 
 #include "base/memory.h"
 #include "base/size.h"
+#include "bench/parts.h"
 #include "kernels/back_end.h"
-#include "kernels/bench_private.h"
 
 enum {
     FEW_TOKENS = 2048,     // the smaller of the batches that products are measured at
@@ -19,13 +19,12 @@ int bench_read_rate(struct bench *bench, double *rate, struct error *err) {
     if (bench->device->ops->read_rate == NULL) {
         return STATUS_OK;
     }
-    size_t bytes = bench->blocks.count * bench_block_bytes(bench->device, &bench->blocks.shape);
-    return bench->device->ops->read_rate(bench->device, bench->blocks.matrices[0].data, bytes, rate, err);
+    size_t bytes;
+    const void *data = bench_matrices(&bench->blocks, &bytes);
+    return bench->device->ops->read_rate(bench->device, data, bytes, rate, err);
 }
 
-// ---- products ----
-
-static const enum bench_step steps[MATRICES] = {STEP_QKV, STEP_OUT, STEP_GATE_UP, STEP_DOWN};
+// ---- full batches ----
 
 static bool has_choice(const struct bench *bench) {
     return bench->device->ops->matmul_candidates != NULL;
@@ -97,60 +96,54 @@ static void print_candidates(struct bench *bench, const char *name, double opera
     add_algorithms(bench, figure, lines, count);
 }
 
-static int list_candidates(struct bench *bench, enum bench_matrix matrix, struct device_candidate *lines,
-                           size_t *count, double *free_seconds, struct error *err) {
+static int list_candidates(struct bench *bench, const struct block_matmul *matmul,
+                           struct device_candidate *lines, size_t *count, double *free_seconds,
+                           struct error *err) {
     const struct bench_blocks *blocks = &bench->blocks;
-    struct bench_product_buffers buffers = bench_product_buffers(blocks, matrix);
+    struct block_operands o = block_operands(matmul, &blocks->set[0], &blocks->weights.blocks[0]);
     void *memory;
-    int status = memory_zeroed(&memory, blocks->count, sizeof(struct device_matrix), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&memory, blocks->count, sizeof(struct device_matrix), err));
     struct device_matrix *matrices = memory; // of each block the one
     for (size_t i = 0; i < blocks->count; i++) {
-        matrices[i] = blocks->matrices[i * MATRICES + matrix];
+        matrices[i] = *block_operands(matmul, &blocks->set[0], &blocks->weights.blocks[i]).matrix;
     }
-    status = bench->device->ops->matmul_candidates(bench->device, buffers.out, buffers.x, matrices,
-                                                   blocks->count, NULL, buffers.store, lines, CANDIDATES_MOST,
-                                                   count, free_seconds, err);
+    int status = bench->device->ops->matmul_candidates(bench->device, o.out, o.in, matrices, blocks->count,
+                                                       o.bias, matmul->store, lines, CANDIDATES_MOST, count,
+                                                       free_seconds, err);
     free(matrices);
     return status;
 }
 
 // The product beside the best algorithm of any kind, then every candidate.
-static int bench_candidates(struct bench *bench, enum bench_matrix matrix, const char *product,
+static int bench_candidates(struct bench *bench, const struct block_matmul *matmul, const char *product,
                             double operations, double chosen_seconds, struct error *err) {
-    void *memory = NULL;
+    void *memory;
     size_t count = 0;
     double free_seconds = 0;
-    int status = memory_zeroed(&memory, CANDIDATES_MOST, sizeof(struct device_candidate), err);
+    char name[96];
+    TRY(memory_zeroed(&memory, CANDIDATES_MOST, sizeof(struct device_candidate), err));
     struct device_candidate *lines = memory;
-    status = status == STATUS_OK ? list_candidates(bench, matrix, lines, &count, &free_seconds, err) : status;
+    int status = list_candidates(bench, matmul, lines, &count, &free_seconds, err);
     if (status == STATUS_OK) {
-        char name[96];
         double best = fastest_of(lines, count, free_seconds, chosen_seconds);
         snprintf(name, sizeof name, "any algorithm, %s", product);
         print_product(bench, product, operations, chosen_seconds, operations / best, "best of any algorithm");
         print_candidates(bench, name, operations, best, chosen_seconds, lines, count);
+        status = bench_blocks_refill(&bench->blocks, err);
     }
-    free(memory);
-    return status == STATUS_OK ? bench_blocks_refill(&bench->blocks, err) : status;
+    free(lines);
+    return status;
 }
 
-static int bench_product(struct bench *bench, size_t tokens, enum bench_matrix matrix, struct error *err) {
+static int bench_product(struct bench *bench, size_t tokens, const struct block_matmul *matmul,
+                         struct error *err) {
     struct bench_times times;
-    size_t rows;
-    size_t columns;
     char product[64];
-    bench_matrix_size(&bench->blocks.shape, matrix, &rows, &columns);
-    double operations = 2.0 * (double)tokens * (double)rows * (double)columns;
-    snprintf(product, sizeof product, "%zu tokens, %zu x %zu", tokens, rows, columns);
-    int status = bench_time_steps(bench, 1u << steps[matrix], &times, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    double operations = 2.0 * (double)tokens * (double)matmul->rows * (double)matmul->columns;
+    snprintf(product, sizeof product, "%zu tokens, %zu x %zu", tokens, matmul->rows, matmul->columns);
+    TRY(bench_time_steps(bench, 1u << matmul->step, &times, err));
     if (has_choice(bench)) {
-        return bench_candidates(bench, matrix, product, operations, times.all, err);
+        return bench_candidates(bench, matmul, product, operations, times.all, err);
     }
     print_product(bench, product, operations, times.all, times.peak, NULL);
     return STATUS_OK;
@@ -161,61 +154,60 @@ int bench_products(struct bench *bench, struct error *err) {
     size_t most = bench->options.tokens;
     for (size_t tokens = has_choice(bench) ? most : size_min(FEW_TOKENS, most);;
          tokens = size_min(4 * tokens, most)) {
-        int status = bench_blocks_batch(&bench->blocks, tokens, tokens, err);
-        for (int m = 0; m < MATRICES && status == STATUS_OK; m++) {
-            status = bench_product(bench, tokens, (enum bench_matrix)m, err);
+        TRY(bench_blocks_batch(&bench->blocks, tokens, tokens, err));
+        for (size_t i = 0; i < bench->blocks.matmul_count; i++) {
+            TRY(bench_product(bench, tokens, &bench->blocks.matmuls[i], err));
         }
-        if (status != STATUS_OK || tokens == most) {
-            return status;
+        if (tokens == most) {
+            return STATUS_OK;
         }
     }
 }
+
+// ---- a few tokens ----
 
 // All matrices of all blocks in turn, so that weights come from memory, and the reading alone between them:
 // what memory gives wanders more than anything else where machines are shared.
 static int bench_few_tokens(struct bench *bench, size_t tokens, struct error *err) {
-    const unsigned products = 1u << STEP_QKV | 1u << STEP_OUT | 1u << STEP_GATE_UP | 1u << STEP_DOWN;
-    double bytes =
-        (double)bench->blocks.count * (double)bench_block_bytes(bench->device, &bench->blocks.shape);
-    double number = (double)dtype_size(device_dtype(bench->device));
+    struct bench_blocks *blocks = &bench->blocks;
+    enum dtype dtype = device_dtype(bench->device);
+    double bytes = (double)blocks->count * (double)bench_block_bytes(bench->device, &blocks->config);
     double reading = 0;
     double peak = 0;
     double best = 0;
-    int status = bench_blocks_batch(&bench->blocks, tokens, tokens, err);
-    for (int i = 0; i < bench->options.repeats && status == STATUS_OK; i++) {
-        double rate = 0;
-        double multiply = 0;
-        double seconds[STEPS] = {0};
-        status = bench_read_rate(bench, &rate, err);
-        status = status == STATUS_OK
-                     ? bench->device->ops->peak(bench->device, device_dtype(bench->device), &multiply, err)
-                     : status;
-        for (size_t block = 0; block < bench->blocks.count && status == STATUS_OK; block++) {
-            status = bench_run_steps(&bench->blocks, block, products, seconds, err);
+    TRY(bench_blocks_batch(blocks, tokens, tokens, err));
+    for (int i = 0; i < bench->options.repeats; i++) {
+        double rate;
+        double multiply;
+        double all = 0;
+        double seconds[BLOCK_STEPS] = {0};
+        TRY(bench_read_rate(bench, &rate, err));
+        TRY(bench->device->ops->peak(bench->device, dtype, &multiply, err));
+        for (size_t block = 0; block < blocks->count; block++) {
+            TRY(bench_run_steps(blocks, block, bench_matmul_steps(blocks), seconds, err));
         }
-        double all = seconds[STEP_QKV] + seconds[STEP_OUT] + seconds[STEP_GATE_UP] + seconds[STEP_DOWN];
+        for (int step = 0; step < BLOCK_STEPS; step++) {
+            all += seconds[step];
+        }
         reading = fmax(reading, rate);
         peak = fmax(peak, multiply);
         best = fmax(best, bytes / all);
     }
-    if (status == STATUS_OK) {
-        char name[96];
-        snprintf(name, sizeof name, "all matrices of a block, %zu token%s", tokens, tokens == 1 ? "" : "s");
-        json_t *figure =
-            bench_print(bench, name, best * 1e-9, "GB/s", "  %8.1f %% of %8.2f; multiplying allows %.2f",
-                        100 * best / reading, reading * 1e-9, peak / (2 * (double)tokens) * number * 1e-9);
-        bench_add(figure, "limit", reading * 1e-9);
-    }
-    return status;
+    char name[96];
+    snprintf(name, sizeof name, "all matrices of a block, %zu token%s", tokens, tokens == 1 ? "" : "s");
+    json_t *figure = bench_print(
+        bench, name, best * 1e-9, "GB/s", "  %8.1f %% of %8.2f; multiplying allows %.2f",
+        100 * best / reading, reading * 1e-9, peak / (2 * (double)tokens) * (double)dtype_size(dtype) * 1e-9);
+    bench_add(figure, "limit", reading * 1e-9);
+    return STATUS_OK;
 }
 
 int bench_small(struct bench *bench, struct error *err) {
-    int status = STATUS_OK;
     if (has_choice(bench) || bench->device->ops->read_rate == NULL) {
         return STATUS_OK;
     }
-    for (size_t tokens = 1; tokens <= 16 && status == STATUS_OK; tokens *= 2) {
-        status = bench_few_tokens(bench, size_min(tokens, bench->options.tokens), err);
+    for (size_t tokens = 1; tokens <= 16; tokens *= 2) {
+        TRY(bench_few_tokens(bench, size_min(tokens, bench->options.tokens), err));
     }
-    return status;
+    return STATUS_OK;
 }

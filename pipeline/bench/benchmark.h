@@ -1,17 +1,16 @@
-// Rates of a device: what `strata bench` prints. Every figure is put beside a limit measured in the same run,
-// so that ratios mean something on any machine.
-#ifndef STRATA_KERNELS_BENCH_H
-#define STRATA_KERNELS_BENCH_H
+// Rates of a device in running a model's blocks: what `strata bench` prints. Every figure is put beside a
+// limit measured in the same run, so that ratios mean something on any machine.
+#ifndef STRATA_BENCH_BENCHMARK_H
+#define STRATA_BENCH_BENCHMARK_H
 
 #include <stdio.h>
 
 #include "kernels/operations.h"
+#include "model/config.h"
 
-struct bench_shape { // of a transformer block
+struct bench_shape { // of a model's blocks
     const char *name;
-    size_t hidden;
-    size_t intermediate;
-    struct device_heads heads;
+    struct model_config config; // of one layer
 };
 
 // "qwen3-0.6b", "qwen3-8b" or "tiny" (for tests); NULL when there is no such shape.

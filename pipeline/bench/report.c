@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "bench/parts.h"
 #include "kernels/back_end.h"
-#include "kernels/bench_private.h"
 
 // ---- the file ----
 
@@ -65,13 +65,13 @@ int bench_report_open(struct bench *bench, size_t blocks, size_t sets, struct er
     fprintf(bench->out, "%s, path %s, %d threads, %s, %s\n", about.name, about.path, about.threads, dtype,
             shape->name);
     fflush(bench->out);
-    bench->report =
-        json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:[]}", "kind",
-                  about.kind, "name", about.name, "path", about.path, "identity", about.identity, "threads",
-                  about.threads, "memory", (json_int_t)about.memory, "dtype", dtype, "shape", shape->name,
-                  "hidden", (json_int_t)shape->hidden, "intermediate", (json_int_t)shape->intermediate,
-                  "tokens", (json_int_t)bench->options.tokens, "cache", (json_int_t)about.cache, "blocks",
-                  (json_int_t)blocks, "sets", (json_int_t)sets, "complete", 0, "figures");
+    bench->report = json_pack(
+        "{s:s, s:s, s:s, s:s, s:i, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:[]}", "kind",
+        about.kind, "name", about.name, "path", about.path, "identity", about.identity, "threads",
+        about.threads, "memory", (json_int_t)about.memory, "dtype", dtype, "shape", shape->name, "hidden",
+        (json_int_t)shape->config.hidden, "intermediate", (json_int_t)shape->config.intermediate, "tokens",
+        (json_int_t)bench->options.tokens, "cache", (json_int_t)about.cache, "blocks", (json_int_t)blocks,
+        "sets", (json_int_t)sets, "complete", 0, "figures");
     if (bench->report == NULL) {
         return error_set(err, STATUS_INTERNAL, "the report on %s cannot be made", about.name);
     }
