@@ -13,8 +13,7 @@
 #include "base/memory.h"
 #include "extract/drift_power.h"
 #include "extract/drift_reference.h"
-#include "extract/measure.h"
-#include "extract/telemetry.h"
+#include "journal/telemetry.h"
 
 #define LOOK_SECONDS 1.0  // between looks at the host: its counters are coarse
 #define AGAIN_SECONDS 1.0 // a cleared suspicion counts for so long, however short the batches
@@ -217,7 +216,7 @@ static json_t *evidence_json(const struct drift_watch *watch, const char *verdic
     json_object_set_new(object, "device_calibrated", moment_json(&watch->calibrated));
     json_object_set_new(object, "device", moment_json(&watch->present));
     json_object_set_new(object, "host", host_json(&watch->present));
-    json_object_set_new(object, "memory_bytes", json_integer((json_int_t)measure_memory()));
+    json_object_set_new(object, "memory_bytes", json_integer((json_int_t)telemetry_memory()));
     add_file(object, "load", "/proc/loadavg");
     add_file(object, "pressure_cpu", "/proc/pressure/cpu");
     add_file(object, "pressure_memory", "/proc/pressure/memory");
@@ -236,7 +235,7 @@ static void record(struct drift_watch *watch, enum log_level level, const char *
         snprintf(line + length, sizeof line - (size_t)length, "; %s: %s (evidence: strata log DIR --events)",
                  drift_cause_name(finding->cause), finding->text);
     }
-    writer_evidence(watch->writer, level, kind, line, text == NULL ? line : text);
+    journal_evidence(watch->journal, level, kind, line, text == NULL ? line : text);
     free(text);
     json_decref(evidence);
 }
@@ -294,8 +293,8 @@ static int check_bits(struct drift_watch *watch, bool same, struct error *err) {
     if (same) {
         return STATUS_OK;
     }
-    writer_event(watch->writer, LOG_LEVEL_ERROR, "device",
-                 "the canary batch gave other bits than at calibration");
+    journal_event(watch->journal, LOG_LEVEL_ERROR, "device",
+                  "the canary batch gave other bits than at calibration");
     return error_set(
         err, STATUS_DEVICE,
         "the canary batch gave other bits than at calibration: the device computes wrong results");
@@ -376,8 +375,10 @@ static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double ba
                             struct error *err) {
     struct drift_time first;
     struct drift_finding finding;
+    struct error ignored; // a refusal is the journal's, and ends the run with the next batch
     set_state(watch, "suspect");
-    writer_live(watch->writer, NULL, watch->state, score, -1, true);
+    journal_drift(watch->journal, watch->state, score);
+    journal_show(watch->journal, &ignored);
     int status = run_canary(watch, batch, &first, err);
     if (status != STATUS_OK) {
         return status;
@@ -420,7 +421,7 @@ static void say_share(struct drift_watch *watch, enum drift_share_event event) {
     const char *what = watch->canary->on_host ? "its processors" : "the device's time";
     if (event == DRIFT_SHARE_BACK) {
         snprintf(text, sizeof text, "this run gets %.0f %% of %s again", 100 * drift_share_now(share), what);
-        writer_event(watch->writer, LOG_LEVEL_INFO, "share", text);
+        journal_event(watch->journal, LOG_LEVEL_INFO, "share", text);
         return;
     }
     struct drift_finding finding;
@@ -436,15 +437,15 @@ static void say_share(struct drift_watch *watch, enum drift_share_event event) {
              "Cause: %s: %s. The run goes on",
              100 * drift_share_now(share), what, 100 * drift_share_before(share), drift_share_longer(share),
              watch->share_cause, finding.text);
-    writer_event(watch->writer, LOG_LEVEL_WARN, "share", text);
+    journal_event(watch->journal, LOG_LEVEL_WARN, "share", text);
 }
 
 // A calibration on a busy machine must not make that the measure: a long canary on processors works for most
 // of its time.
-static struct drift_time predicted_time(const struct drift_watch *watch, const struct work *work) {
+static struct drift_time predicted_time(const struct drift_watch *watch, const struct drift_batch *batch) {
     struct drift_time predicted = {
-        work->predicted_seconds,
-        drift_predict(&watch->own_cost, (double)work->tokens, work->squared_lengths)};
+        batch->predicted_seconds,
+        drift_predict(&watch->own_cost, (double)batch->tokens, batch->squared_lengths)};
     if (watch->canary->on_host && watch->canary_time.worked > CANARY_LONG) {
         predicted.wall = fmin(predicted.wall, SHARE_MOST * predicted.worked);
     }
@@ -459,23 +460,24 @@ static void follow_settling(struct drift_watch *watch) {
     }
 }
 
-enum drift_event drift_watch_batch(struct drift_watch *watch, struct work *work, double seconds) {
-    struct drift_time time = {seconds, watch->canary->on_host ? work->times.worked_seconds
-                                                              : work->times.compute_seconds};
-    struct drift_time predicted = predicted_time(watch, work);
+enum drift_event drift_watch_batch(struct drift_watch *watch, const struct drift_batch *batch,
+                                   double *score) {
+    struct drift_time time = {batch->seconds, watch->canary->on_host ? batch->times->worked_seconds
+                                                                     : batch->times->compute_seconds};
+    struct drift_time predicted = predicted_time(watch, batch);
     bool by_own = drift_reference_has_own_time(watch) && time.worked > 0 && predicted.worked > 0;
-    double judged = by_own ? time.worked : seconds;
+    double judged = by_own ? time.worked : batch->seconds;
     bool was_settled = watch->detector.settled;
-    heed_clock(watch, &work->sample);
-    enum drift_event event = drift_step(&watch->detector, judged,
-                                        by_own ? predicted.worked : work->predicted_seconds, &work->score);
+    heed_clock(watch, batch->sample);
+    enum drift_event event =
+        drift_step(&watch->detector, judged, by_own ? predicted.worked : batch->predicted_seconds, score);
     size_t at = watch->seen++ % DRIFT_WATCH_HISTORY;
-    watch->history[at].batch = work->number;
-    watch->history[at].seconds = seconds;
+    watch->history[at].batch = batch->number;
+    watch->history[at].seconds = batch->seconds;
     watch->history[at].own_seconds = time.worked;
-    watch->history[at].predicted = work->predicted_seconds;
-    watch->history[at].score = work->score;
-    watch->present.sample = work->sample;
+    watch->history[at].predicted = batch->predicted_seconds;
+    watch->history[at].score = *score;
+    watch->present.sample = *batch->sample;
     look(watch);
     if (!was_settled && watch->detector.settled) {
         follow_settling(watch);
@@ -500,7 +502,7 @@ int drift_watch_follow(struct drift_watch *watch, enum drift_event event, struct
     if (event == DRIFT_SUSPECT) {
         int status =
             follow_suspicion(watch, batch, watch->history[at].seconds, watch->history[at].score, err);
-        writer_live(watch->writer, NULL, watch->state, watch->history[at].score, -1, false);
+        journal_drift(watch->journal, watch->state, watch->history[at].score);
         return status;
     }
     double now = clock_seconds();
@@ -510,7 +512,7 @@ int drift_watch_follow(struct drift_watch *watch, enum drift_event event, struct
         snprintf(text, sizeof text,
                  "batches up to %" PRIu64 " tend to take longer than calibrated (latest score %.3f)", batch,
                  watch->history[at].score);
-        writer_event(watch->writer, LOG_LEVEL_WARN, "warn", text);
+        journal_event(watch->journal, LOG_LEVEL_WARN, "warn", text);
     }
     return STATUS_OK;
 }

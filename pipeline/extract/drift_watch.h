@@ -6,7 +6,7 @@
 #include "extract/canary.h"
 #include "extract/drift_cause.h"
 #include "extract/guard.h"
-#include "extract/writer.h"
+#include "journal/journal.h"
 
 enum { DRIFT_WATCH_HISTORY = 16 };
 
@@ -24,7 +24,7 @@ struct drift_watch {
     const char *share_cause;       // while share is lost
     struct canary *canary;
     struct guard *guard;
-    struct writer *writer;
+    struct journal *journal;
     struct {
         uint64_t batch;
         double seconds;
@@ -45,16 +45,27 @@ struct drift_watch {
     double warned_at;     // of the last warning of a slow trend
 };
 
+// A batch that is done, as far as the watch must know it.
+struct drift_batch {
+    uint64_t number;
+    size_t tokens;
+    double squared_lengths;
+    double predicted_seconds;
+    double seconds; // by the wall clock
+    const struct device_times *times;
+    const struct device_sample *sample;
+};
+
 // Calibrates, and holds the calibration against the one an earlier launch on the same device left in the
 // ledger: the earlier one stays the reference, so that a launch that begins slow is seen, and spares this one
 // all but the canary. STATUS_DEVICE when the canary's bits differ.
 int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, struct ledger *ledger,
                           const char *device, const char *profile, struct log *log, struct error *err);
 
-// Judges a batch that took `seconds`; fills work->score. The first batches that take longer than calibrated
-// are told of once, when the device has settled; where a part of that is not explained with the cause, if one
-// shows.
-enum drift_event drift_watch_batch(struct drift_watch *watch, struct work *work, double seconds);
+// Judges a batch; *score is how far it is from what it should have taken. The first batches that take longer
+// than calibrated are told of once, when the device has settled; where a part of that is not explained with
+// the cause, if one shows.
+enum drift_event drift_watch_batch(struct drift_watch *watch, const struct drift_batch *batch, double *score);
 
 // Does what the last batch's verdict asks for, after the batch was handed to the writer: canary runs take
 // time, and a slow batch is right all the same. STATUS_DRIFT when the run is to stop, STATUS_DEVICE when the

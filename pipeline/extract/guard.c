@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/printable.h"
 #include "base/process.h"
-#include "extract/writer.h"
+#include "journal/journal.h"
 
 #define TICK 0.2
 #define WARN_FACTOR 4.0
@@ -58,30 +58,37 @@ static void on_signal(struct guard *guard, int number, double since_first) {
 // Waits for the writer's thread to end, `seconds` at most.
 static void let_writer_end(struct guard *guard, double seconds) {
     double began = clock_seconds();
-    while (guard->writer != NULL && !atomic_load(&guard->writer->done) && clock_seconds() - began < seconds) {
+    while (guard->attached && !guard->writer.is_done(guard->writer.writer) &&
+           clock_seconds() - began < seconds) {
         clock_sleep(0.05);
     }
 }
 
-// The process ends here, in this thread. An error of the writer counts more than the reason to leave.
+// The process ends here, in this thread. An error of the writer counts more than the reason to leave. Before
+// the writer came, the end is recorded when the main thread waits for the device, not in the ledger.
 static void leave(struct guard *guard, int status, const char *reason) {
-    struct writer *writer = guard->writer;
-    if (writer == NULL && guard->in_flight &&
-        guard->options.leave != NULL) { // the main thread waits for the device
-        guard->options.leave(guard->options.context, NULL, status, reason);
+    const struct guard_writer *writer = &guard->writer;
+    struct error err;
+    bool done = guard->attached && writer->is_done(writer->writer);
+    int result = done ? writer->result(writer->writer, &err) : STATUS_OK;
+    if (result != STATUS_OK) {
+        log_write(guard->options.log, LOG_LEVEL_ERROR, "%s", err.message);
+        _exit(error_exit_code(result));
     }
-    if (writer != NULL && atomic_load(&writer->done)) {
-        struct timespec limit;
-        clock_gettime(CLOCK_REALTIME, &limit);
-        limit.tv_sec++;
-        if (writer->status != STATUS_OK) {
-            status = writer->status;
-            log_write(guard->options.log, LOG_LEVEL_ERROR, "%s", writer->err.message);
-        } else if (guard->options.leave != NULL && pthread_mutex_timedlock(&writer->lock, &limit) == 0) {
-            guard->options.leave(guard->options.context, writer, status, reason);
-        }
+    if (done || (!guard->attached && guard->in_flight)) {
+        journal_leave(guard->options.journal, status, reason);
     }
     _exit(error_exit_code(status));
+}
+
+static void keep_what_is_done(struct guard *guard, const char *evidence) {
+    struct journal *journal = guard->options.journal;
+    struct error ignored; // the journal keeps it
+    journal_drift(journal, "stopped", 0);
+    journal_stage(journal, "drift", &ignored);
+    journal_event(journal, LOG_LEVEL_ERROR, "drift", evidence);
+    guard->writer.stop(guard->writer.writer);
+    let_writer_end(guard, WRITER_SECONDS);
 }
 
 static void end_hung(struct guard *guard) {
@@ -91,11 +98,8 @@ static void end_hung(struct guard *guard) {
              "{\"cause\": \"%s hangs\", \"batch\": %" PRIu64
              ", \"seconds\": %.3f, \"predicted_seconds\": %.3f}",
              guard->what, guard->batch, guard->elapsed, guard->predicted);
-    if (guard->writer != NULL) {
-        writer_live(guard->writer, "drift", "stopped", 0, -1, true);
-        writer_event(guard->writer, LOG_LEVEL_ERROR, "drift", text);
-        writer_request_stop(guard->writer);
-        let_writer_end(guard, WRITER_SECONDS);
+    if (guard->attached) {
+        keep_what_is_done(guard, text);
     }
     fprintf(stderr,
             "strata: %s %" PRIu64
@@ -103,20 +107,19 @@ static void end_hung(struct guard *guard) {
             "safe; run the same command to go on.\n",
             guard->what, guard->batch, guard->elapsed, guard->elapsed / guard->predicted,
             printable(folder, sizeof folder, guard->options.folder));
-    leave(guard, STATUS_DRIFT,
-          guard->writer != NULL ? "a batch hung" : "the device hung before the first batch");
+    leave(guard, STATUS_DRIFT, guard->attached ? "a batch hung" : "the device hung before the first batch");
 }
 
 // After a signal: the batch in flight gets half of the time to stop, then what is done is kept without it.
 static void end_in_time(struct guard *guard, double seconds) {
     double limit = guard->options.stop_seconds;
     pthread_mutex_lock(&guard->lock);
-    if (seconds > 0.5 * limit && guard->writer != NULL && !guard->gave_up) {
+    if (seconds > 0.5 * limit && guard->attached && !guard->gave_up) {
         guard->gave_up = true;
-        writer_request_stop(guard->writer);
+        guard->writer.stop(guard->writer.writer);
     }
     if (seconds > limit && !guard->ended) {
-        const char *reason = guard->writer == NULL ? "stopped by a signal in the middle of the start"
+        const char *reason = !guard->attached ? "stopped by a signal in the middle of the start"
                              : guard->in_flight
                                  ? "stopped by a signal with a batch in flight, which is dropped"
                                  : "stopped by a signal";
@@ -204,10 +207,11 @@ int guard_start(struct guard *guard, const struct guard_options *options, struct
     return STATUS_OK;
 }
 
-void guard_attach(struct guard *guard, struct writer *writer) {
+void guard_attach(struct guard *guard, const struct guard_writer *writer) {
     pthread_mutex_lock(&guard->lock);
-    guard->ended = guard->ended || (writer == NULL && guard->writer != NULL);
-    guard->writer = writer;
+    guard->ended = guard->ended || (writer == NULL && guard->attached);
+    guard->attached = writer != NULL;
+    guard->writer = guard->attached ? *writer : (struct guard_writer){0};
     pthread_mutex_unlock(&guard->lock);
 }
 

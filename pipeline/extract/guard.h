@@ -22,7 +22,15 @@
 #include "base/log.h"
 
 struct device;
-struct writer;
+struct journal;
+
+// The stage that keeps what is computed, as far as the guard must know it.
+struct guard_writer {
+    void (*stop)(void *writer);                           // asks for an early end
+    bool (*is_done)(const void *writer);                  // it has ended
+    int (*result)(const void *writer, struct error *err); // then
+    void *writer;
+};
 
 struct guard_options {
     struct log *log;
@@ -33,11 +41,8 @@ struct guard_options {
     // NULL; guard_set_clock.
     double (*clock)(const struct device *device);
     const struct device *device;
-    const char *folder; // run directory, for messages
-    // Records the end when the guard ends the process itself: the writer is through and its lock is held, or
-    // writer is NULL: before the first batch, with the device at work. May be NULL.
-    void (*leave)(void *context, const struct writer *writer, int status, const char *reason);
-    void *context;
+    const char *folder;      // run directory, for messages
+    struct journal *journal; // gets the evidence, and the end when the guard ends the process itself
 };
 
 struct guard {
@@ -49,9 +54,10 @@ struct guard {
     atomic_int signal;    // the first stop signal, 0: none
     atomic_bool finish;   // the thread is to end
     pthread_mutex_t lock; // what follows
-    struct writer *writer;
-    bool ended;   // the writer came and went: the run is closing, and its own end counts
-    bool gave_up; // on the batch in flight: the writer was asked to keep what it has
+    struct guard_writer writer;
+    bool attached; // there is a writer
+    bool ended;    // the writer came and went: the run is closing, and its own end counts
+    bool gave_up;  // on the batch in flight: the writer was asked to keep what it has
     bool in_flight;
     bool warned;
     const char *what; // "batch", "the canary after batch"
@@ -67,8 +73,8 @@ struct guard {
 // Blocks the signals in this thread (and so in all made later) and starts the thread: before any other thread
 // is made.
 int guard_start(struct guard *guard, const struct guard_options *options, struct error *err);
-void guard_attach(struct guard *guard, struct writer *writer); // the writer to stop; NULL detaches
-void guard_stop(struct guard *guard);                          // ends the thread, restores the signal mask
+void guard_attach(struct guard *guard, const struct guard_writer *writer); // to stop; NULL detaches
+void guard_stop(struct guard *guard); // ends the thread, restores the signal mask
 
 // The device whose threads are watched beside the wall clock (kernels/device.h, device_clock), once it is
 // open.

@@ -34,11 +34,11 @@ static int hear_signals(struct launch *launch, struct error *err) {
                                   .together_seconds = TOGETHER_SECONDS,
                                   .hung_seconds = HUNG_SECONDS,
                                   .folder = launch->folder.path,
-                                  .leave = launch_leave,
-                                  .context = launch};
-    int status = log_open(&launch->log, NULL, err);
-    launch->log_open = status == STATUS_OK;
-    return status == STATUS_OK ? guard_start(&launch->guard, &guard, err) : status;
+                                  .journal = &launch->journal};
+    journal_start(&launch->journal, &launch->log);
+    TRY(log_open(&launch->log, NULL, err));
+    launch->log_open = true;
+    return guard_start(&launch->guard, &guard, err);
 }
 
 static int open_folder(struct launch *launch, struct error *err) {
@@ -60,29 +60,18 @@ static int open_folder(struct launch *launch, struct error *err) {
 static int open_ledger(struct launch *launch, struct error *err) {
     struct recovery_report report;
     bool found = false;
-    int status = ledger_open(&launch->ledger, launch->folder.path, err);
-    if (status == STATUS_OK) { // what status shows until there is news
-        status = ledger_progress(launch->ledger, &launch->live, &found, err);
-        launch->live.device = (struct ledger_device){0}; // another launch's, of another moment
-    }
-    if (status == STATUS_OK) {
-        status = ledger_launch(launch->ledger, (int)launch->inputs.job.threads, &launch->epoch, err);
-    }
-    if (status == STATUS_OK) {
-        status = recovery_run(launch->folder.path, launch->ledger, &launch->log, &report, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = ledger_partial(launch->ledger, &launch->partial, &launch->partial_record, &found, err);
-    launch->has_partial = status == STATUS_OK && found && report.partial_usable;
-    if (status == STATUS_OK && found && !report.partial_usable) {
+    TRY(journal_open(&launch->journal, launch->folder.path, (int)launch->inputs.job.threads, err));
+    struct ledger *ledger = launch->journal.ledger;
+    TRY(recovery_run(launch->folder.path, ledger, &launch->log, &report, err));
+    TRY(ledger_partial(ledger, &launch->partial, &launch->partial_record, &found, err));
+    launch->has_partial = found && report.partial_usable;
+    if (found && !report.partial_usable) {
         log_write(&launch->log, LOG_LEVEL_WARN,
                   "the partial shard %s is missing or damaged: its batches are computed again",
                   launch->partial.name);
-        status = ledger_drop_partial(launch->ledger, err);
+        return ledger_drop_partial(ledger, err);
     }
-    return status;
+    return STATUS_OK;
 }
 
 // An entry for each line.
@@ -98,7 +87,7 @@ static void log_lines(struct log *log, enum log_level level, const struct buffer
 // Until the rows are known, mended ones may make more of it than the ledger tells.
 static int find_retry(struct launch *launch, struct error *err) {
     struct retry *retry = &launch->retry;
-    int status = retry_find(retry, launch->ledger, &launch->options->retry, err);
+    int status = retry_find(retry, launch->journal.ledger, &launch->options->retry, err);
     launch->inputs.retries = retry->list.count > 0 || retry->possible;
     return status;
 }
@@ -119,7 +108,7 @@ static int open_inputs(struct launch *launch, struct error *err) {
         status = inputs_open_model(inputs, err);
     }
     if (status == STATUS_OK) {
-        status = device_choice_open(inputs, launch->ledger, err);
+        status = device_choice_open(inputs, launch->journal.ledger, err);
     }
     log_lines(&launch->log, LOG_LEVEL_INFO, &inputs->notes);
     log_lines(&launch->log, LOG_LEVEL_WARN, &inputs->warnings);
@@ -130,7 +119,7 @@ static int calibrate(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     struct device_description device;
     char key[320];
-    snprintf(launch->live.drift, sizeof launch->live.drift, "calibrating");
+    journal_calibrates(&launch->journal);
     int status = launch_enter_stage(launch, "calibrating", err);
     if (status == STATUS_OK) {
         status = canary_create(&launch->canary, inputs->model, inputs->device, &launch->limits, err);
@@ -139,10 +128,11 @@ static int calibrate(struct launch *launch, struct error *err) {
     snprintf(key, sizeof key, "%s %s %s, %d threads, %s", device.kind, device.name, device.path,
              device.threads, dtype_name(inputs->job.dtype));
     launch->watch.guard = &launch->guard;
+    launch->watch.journal = &launch->journal;
     guard_set_clock(&launch->guard, device_clock, inputs->device);
-    guard_start_begins(&launch->guard, launch->epoch, inputs->job.load_timeout);
+    guard_start_begins(&launch->guard, launch->journal.epoch, inputs->job.load_timeout);
     if (status == STATUS_OK) {
-        status = drift_watch_calibrate(&launch->watch, &launch->canary, launch->ledger, key,
+        status = drift_watch_calibrate(&launch->watch, &launch->canary, launch->journal.ledger, key,
                                        inputs->job.profile, &launch->log, err);
     }
     guard_batch_ends(&launch->guard);
@@ -170,7 +160,7 @@ static int open_all(struct launch *launch, struct error *err) {
         status = open_ledger(launch, err);
     }
     if (status == STATUS_OK) {
-        status = batching_settle(&launch->inputs, launch->ledger, err);
+        status = batching_settle(&launch->inputs, launch->journal.ledger, err);
     }
     if (status == STATUS_OK) {
         status = find_retry(launch, err);
@@ -223,18 +213,16 @@ int launch_open(struct launch *launch, const struct runner_options *options, str
         status = launch_write_notes(launch, err);
     }
     if (status == STATUS_OK) {
-        status = retry_begin(&launch->retry, &launch->inputs, launch->ledger, &launch->log, err);
+        status = retry_begin(&launch->retry, &launch->inputs, launch->journal.ledger, &launch->log, err);
     }
-    return status == STATUS_OK ? ledger_launch_works(launch->ledger, err) : status;
+    return status == STATUS_OK ? ledger_launch_works(launch->journal.ledger, err) : status;
 }
 
 // ---- the end ----
 
 void launch_close(struct launch *launch, int status, const struct error *err) {
     display_end(&launch->display);
-    if (launch->epoch > 0) {
-        launch_record_end(launch, status, err);
-    }
+    journal_end(&launch->journal, status, launch->finished, err);
     if (launch->log_open) {
         log_write(&launch->log, LOG_LEVEL_INFO, "ended with exit code %d%s%s", error_exit_code(status),
                   status == STATUS_OK ? "" : ": ", status == STATUS_OK ? "" : err->message);
@@ -244,7 +232,7 @@ void launch_close(struct launch *launch, int status, const struct error *err) {
     inputs_close(&launch->inputs);
     buffer_destroy(&launch->residency);
     retry_destroy(&launch->retry);
-    ledger_close(launch->ledger);
+    journal_close(&launch->journal);
     run_folder_close(&launch->folder);
     buffer_destroy(&launch->partial_record);
     recorded_destroy(&launch->recorded);

@@ -17,6 +17,7 @@
 #include "extract/retry.h"
 #include "extract/runner.h"
 #include "extract/surveyor.h"
+#include "journal/journal.h"
 
 struct launch {
     const struct runner_options *options;
@@ -24,11 +25,9 @@ struct launch {
     struct run_folder folder;
     struct log log;
     bool log_open;
-    struct ledger *ledger;
-    uint64_t epoch;
+    struct journal journal;
     struct guard guard;
     struct display display;
-    struct ledger_progress live;
     struct surveyor surveyor;
     bool fresh;        // this launch counts the problems; an earlier one's counts are not there
     int survey_status; // of the survey, once it has ended, and of what it found
@@ -44,10 +43,7 @@ struct launch {
     bool has_partial;
     struct retry retry;      // of failed problems of a finished run
     struct buffer residency; // where the loaded model is (extract/resident.h)
-    double kept;             // when progress of the load was last recorded
-    int ledger_status;       // of that record
-    struct error ledger_err;
-    bool finished; // by an earlier launch: nothing is left to do
+    bool finished;           // by an earlier launch: nothing is left to do
 };
 
 int launch_open(struct launch *launch, const struct runner_options *options, struct error *err);

@@ -68,7 +68,7 @@ static int check_identity(struct launch *launch, enum known known, struct identi
     bool found = false;
     int status = inputs_identity(&launch->inputs, fingerprint, now, err);
     if (status == STATUS_OK) {
-        status = ledger_identity(launch->ledger, &stored, &found, err);
+        status = ledger_identity(launch->journal.ledger, &stored, &found, err);
     }
     if (status == STATUS_OK && found && launch->retry.mended) {
         status = identity_replace(&stored, IDENTITY_PROBLEMS, identity_get(now, IDENTITY_PROBLEMS), err);
@@ -107,27 +107,27 @@ int launch_settle_identity(struct launch *launch, struct error *err) {
     bool found = false;
     int status = check_identity(launch, KNOWN_ALL, &now, err);
     if (status == STATUS_OK) {
-        status = device_choice_settle(&launch->inputs, launch->ledger, launch->folder.path,
+        status = device_choice_settle(&launch->inputs, launch->journal.ledger, launch->folder.path,
                                       &launch->has_partial, &launch->log, err);
     }
     if (status == STATUS_OK) {
         status = hash_identity(&launch->inputs, &now, hash, err);
     }
     if (status == STATUS_OK) {
-        status = ledger_identity(launch->ledger, &stored, &found, err);
+        status = ledger_identity(launch->journal.ledger, &stored, &found, err);
     }
     if (status == STATUS_OK) {
-        status =
-            recorded_settle(&launch->recorded, &launch->inputs, launch->ledger, found ? &stored : NULL, err);
+        status = recorded_settle(&launch->recorded, &launch->inputs, launch->journal.ledger,
+                                 found ? &stored : NULL, err);
     }
     if (status == STATUS_OK && !found) {
-        status = ledger_begin(launch->ledger, &now, &launch->inputs.survey.totals, err);
+        status = ledger_begin(launch->journal.ledger, &now, &launch->inputs.survey.totals, err);
     }
     if (status == STATUS_OK) {
-        status = algorithms_keep(&launch->inputs, launch->ledger, err);
+        status = algorithms_keep(&launch->inputs, launch->journal.ledger, err);
     }
     if (status == STATUS_OK && launch->fresh) {
-        status = survey_store(launch->ledger, &launch->inputs.survey, err);
+        status = survey_store(launch->journal.ledger, &launch->inputs.survey, err);
     }
     if (status == STATUS_OK) {
         layout_make(&launch->layout, &launch->inputs, &launch->recorded, hash);

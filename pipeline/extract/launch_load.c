@@ -2,30 +2,21 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "base/clock.h"
 #include "extract/algorithms.h"
 #include "extract/device_choice.h"
 #include "extract/fit.h"
 #include "extract/launch_steps.h"
-#include "extract/measure.h"
 #include "extract/resident.h"
-
-#define KEEP_SECONDS 2.0 // between records of a load's progress
 
 // ---- reading the model's files ----
 
-// For status, every two seconds. False when the load is to end: a stop was asked for, the ledger refused,
-// or what the survey found.
+// False when the load is to end: the ledger refused its figures, a stop was asked for, or what the survey
+// found.
 static bool keep_load(struct launch *launch) {
-    double now = clock_seconds();
-    if (now - launch->kept >= KEEP_SECONDS && launch->ledger_status == STATUS_OK) {
-        launch->kept = now;
-        launch->live.updated = clock_unix();
-        launch->live.memory_bytes = measure_memory();
-        launch->ledger_status = ledger_set_progress(launch->ledger, &launch->live, &launch->ledger_err);
-    }
-    return launch->ledger_status == STATUS_OK && !guard_stop_requested(&launch->guard) &&
-           !launch_survey_refuses(launch);
+    struct error ignored; // the journal keeps it
+    return journal_check(&launch->journal, &ignored) == STATUS_OK &&
+           journal_refresh(&launch->journal, &ignored) == STATUS_OK &&
+           !guard_stop_requested(&launch->guard) && !launch_survey_refuses(launch);
 }
 
 static bool show_load(void *context, uint64_t done, uint64_t all, double seconds) {
@@ -39,8 +30,7 @@ static bool show_load(void *context, uint64_t done, uint64_t all, double seconds
     struct display_state state = {
         .stage = "loading", .done = done, .all = all, .unit = "GB", .unit_size = 1e9, .note = note};
     display_update(&launch->display, &state, done == all);
-    launch->live.loaded_bytes = done;
-    launch->live.load_bytes = all;
+    journal_loaded(&launch->journal, done, all);
     return keep_load(launch);
 }
 
@@ -54,9 +44,10 @@ static struct model_load_options load_options(struct launch *launch) {
 // What ends the reading of the model's files beside the reader's own errors: a ledger that refuses its
 // progress, a stop.
 static int end_reading(struct launch *launch, int status, struct error *err) {
-    if (launch->ledger_status != STATUS_OK) {
-        *err = launch->ledger_err;
-        status = launch->ledger_status;
+    struct error refusal;
+    if (journal_check(&launch->journal, &refusal) != STATUS_OK) {
+        *err = refusal;
+        status = err->status;
     } else if (status == STATUS_STOPPED) {
         error_set(err, status, "stopped by %s while loading the model; run the same command to go on",
                   guard_signal_name(&launch->guard));
@@ -91,7 +82,7 @@ static int may_load(struct launch *launch, struct device_plan *plan, bool *may, 
     struct error refusal;
     *may = false;
     *plan = (struct device_plan){.tokens = 1};
-    int status = ledger_totals(launch->ledger, &totals, err);
+    int status = ledger_totals(launch->journal.ledger, &totals, err);
     if (status != STATUS_OK || totals.finished || inputs->retries) {
         return status;
     }
@@ -136,7 +127,7 @@ static int make_resident(struct launch *launch, struct device_plan *plan, struct
     struct inputs *inputs = &launch->inputs;
     int status = launch_heed_stop(launch, err);
     if (status == STATUS_OK) {
-        status = launch->loads ? launch_show_stage(launch, "loading", err)
+        status = launch->loads ? journal_stage(&launch->journal, "loading", err)
                                : launch_enter_stage(launch, "loading", err);
     }
     if (status == STATUS_OK) {
@@ -156,9 +147,10 @@ int launch_load(struct launch *launch, struct error *err) {
     struct device_plan plan = {0};
     struct device_description device;
     int status = make_resident(launch, &plan, err);
-    guard_start_begins(&launch->guard, launch->epoch, inputs->job.load_timeout);
+    guard_start_begins(&launch->guard, launch->journal.epoch, inputs->job.load_timeout);
     if (status == STATUS_OK) {
-        status = algorithms_tune(inputs, launch->ledger, &launch->limits, &launch->guard, &launch->log, err);
+        status = algorithms_tune(inputs, launch->journal.ledger, &launch->limits, &launch->guard,
+                                 &launch->log, err);
     }
     if (status == STATUS_OK) {
         status = model_check(inputs->model, err);

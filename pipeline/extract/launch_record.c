@@ -1,15 +1,13 @@
-// What a launch says of itself while it starts and when it ends: stages, notes, the end.
+// What a launch says of itself while it starts: stages and notes.
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/file.h"
 #include "extract/device_choice.h"
 #include "extract/fill.h"
 #include "extract/folder_job.h"
 #include "extract/launch_steps.h"
-#include "extract/measure.h"
 #include "extract/resident.h"
 
 // ---- stages that status shows ----
@@ -26,68 +24,12 @@ int launch_name_stop(const struct launch *launch, int status, struct error *err)
                                                                             : status;
 }
 
-int launch_show_stage(struct launch *launch, const char *stage, struct error *err) {
-    snprintf(launch->live.stage, sizeof launch->live.stage, "%s", stage);
-    launch->live.epoch = launch->epoch;
-    launch->live.updated = clock_unix();
-    launch->live.memory_bytes = measure_memory();
-    return ledger_set_progress(launch->ledger, &launch->live, err);
-}
-
 int launch_enter_stage(struct launch *launch, const char *stage, struct error *err) {
     if (launch_heed_stop(launch, err) != STATUS_OK) {
         return err->status;
     }
     log_write(&launch->log, LOG_LEVEL_INFO, "%s", stage);
-    return launch_show_stage(launch, stage, err);
-}
-
-// ---- how it ended ----
-
-static const char *last_stage(const struct launch *launch, int status) {
-    switch (status) {
-    case STATUS_OK:
-        return "finished";
-    case STATUS_STOPPED:
-        return "stopped";
-    case STATUS_DRIFT:
-        return "drift";
-    default:
-        // Too many failed problems end a run that is otherwise complete.
-        return launch->finished ? "finished" : "failed";
-    }
-}
-
-void launch_record_end(struct launch *launch, int status, const struct error *err) {
-    struct error ignored;
-    const char *reason = status == STATUS_OK ? "every problem is accounted for" : err->message;
-    snprintf(launch->live.stage, sizeof launch->live.stage, "%s", last_stage(launch, status));
-    launch->live.epoch = launch->epoch;
-    launch->live.updated = clock_unix();
-    // An end that cannot be recorded shows as a launch that was killed: the truth is in the shards and
-    // commits before it. An error has its own line on the terminal, and needs no second.
-    enum log_level level = status == STATUS_OK ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
-    if (ledger_set_progress(launch->ledger, &launch->live, &ignored) != STATUS_OK ||
-        ledger_launch_end(launch->ledger, error_exit_code(status), reason, &ignored) != STATUS_OK) {
-        log_write(&launch->log, level, "the end of this launch was not recorded: %s", ignored.message);
-    }
-}
-
-// The guard's thread ends the process: a batch is in flight that will not be waited for. Before the first
-// batch the main thread may be in the ledger; then this record waits for it or is refused, and the launch
-// shows as killed.
-void launch_leave(void *context, const struct writer *writer, int status, const char *reason) {
-    struct launch *launch = context;
-    struct error err;
-    if (launch->epoch == 0) {
-        return;
-    }
-    error_set(&err, status, "%s", reason);
-    if (writer != NULL) {
-        launch->live = writer->live;
-    }
-    ledger_hurry(launch->ledger);
-    launch_record_end(launch, status, &err);
+    return journal_stage(&launch->journal, stage, err);
 }
 
 // ---- facts ----
@@ -107,29 +49,29 @@ int launch_write_notes(struct launch *launch, struct error *err) {
     char text[64];
     char path[PATH_SIZE];
     device_choice_describe(inputs, &device);
-    int status = note_path(launch->ledger, FOLDER_JOB_NOTE, inputs->job.folder, err);
+    int status = note_path(launch->journal.ledger, FOLDER_JOB_NOTE, inputs->job.folder, err);
     if (status == STATUS_OK) {
-        status = note_path(launch->ledger, "model.path", inputs->job.model_path, err);
+        status = note_path(launch->journal.ledger, "model.path", inputs->job.model_path, err);
     }
     if (status == STATUS_OK) {
-        status = ledger_set_note(launch->ledger, "device.name", device.name, err);
+        status = ledger_set_note(launch->journal.ledger, "device.name", device.name, err);
     }
     if (status == STATUS_OK) {
-        status = ledger_set_note(launch->ledger, "device.path", device.path, err);
+        status = ledger_set_note(launch->journal.ledger, "device.path", device.path, err);
     }
     if (status == STATUS_OK) {
-        status = ledger_set_note(launch->ledger, "device.reason", device.reason, err);
+        status = ledger_set_note(launch->journal.ledger, "device.reason", device.reason, err);
     }
     if (status == STATUS_OK) {
-        status = ledger_set_note(launch->ledger, RESIDENT_NOTE, launch->residency.data, err);
+        status = ledger_set_note(launch->journal.ledger, RESIDENT_NOTE, launch->residency.data, err);
     }
     snprintf(text, sizeof text, "%zu", launch->limits.tokens);
     if (status == STATUS_OK && fill_matters(inputs)) {
-        status = ledger_set_note(launch->ledger, FILL_NOTE, text, err);
+        status = ledger_set_note(launch->journal.ledger, FILL_NOTE, text, err);
     }
     snprintf(text, sizeof text, "%" PRIu64, inputs_planned_bytes(inputs, &inputs->survey));
     if (status == STATUS_OK) {
-        status = ledger_set_note(launch->ledger, "disk.planned_bytes", text, err);
+        status = ledger_set_note(launch->journal.ledger, "disk.planned_bytes", text, err);
     }
     if (status == STATUS_OK) {
         status = run_folder_file(path, launch->folder.path, "job.yaml", err);

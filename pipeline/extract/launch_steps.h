@@ -13,11 +13,6 @@ int launch_heed_stop(const struct launch *launch, struct error *err);
 int launch_name_stop(const struct launch *launch, int status, struct error *err);
 
 int launch_enter_stage(struct launch *launch, const char *stage, struct error *err); // heeds a stop
-int launch_show_stage(struct launch *launch, const char *stage, struct error *err);  // in the ledger alone
-
-// How it ended.
-void launch_record_end(struct launch *launch, int status, const struct error *err);
-void launch_leave(void *launch, const struct writer *writer, int status, const char *reason); // the guard's
 
 // Facts for people and for strata show, status and export; and the job as launched.
 int launch_write_notes(struct launch *launch, struct error *err);

@@ -40,7 +40,7 @@ int launch_survey_begin(struct launch *launch, struct error *err) {
                                        .context = launch};
     int status = launch_enter_stage(launch, "surveying", err);
     if (status == STATUS_OK) {
-        status = survey_load(launch->ledger, &inputs->survey, &found, err);
+        status = survey_load(launch->journal.ledger, &inputs->survey, &found, err);
     }
     launch->fresh = !found;
     options.known = found ? &inputs->survey : NULL;
@@ -51,7 +51,7 @@ int launch_survey_begin(struct launch *launch, struct error *err) {
 static int check_disk(struct launch *launch, uint64_t bytes[2], struct error *err) {
     struct ledger_totals totals;
     uint64_t space;
-    int status = ledger_totals(launch->ledger, &totals, err);
+    int status = ledger_totals(launch->journal.ledger, &totals, err);
     if (status == STATUS_OK) {
         status = file_space(launch->folder.path, &space, err);
     }
@@ -81,7 +81,7 @@ static int check_disk(struct launch *launch, uint64_t bytes[2], struct error *er
 static int judge(struct launch *launch, struct error *err) {
     uint64_t bytes[2];
     struct device_plan plan;
-    int status = retry_accept_mended(&launch->retry, &launch->inputs, launch->ledger, err);
+    int status = retry_accept_mended(&launch->retry, &launch->inputs, launch->journal.ledger, err);
     launch->inputs.retries = launch->retry.list.count > 0;
     if (status == STATUS_OK) {
         status = launch_check_identity(launch, KNOWN_BEFORE_FILES, err);
@@ -107,7 +107,7 @@ bool launch_survey_refuses(struct launch *launch) {
 int launch_survey_end(struct launch *launch, struct error *err) {
     int status = STATUS_OK;
     if (launch->loads && launch->surveyor.running) { // the weights are there
-        status = launch_show_stage(launch, "surveying", err);
+        status = journal_stage(&launch->journal, "surveying", err);
     }
     if (status != STATUS_OK) {
         surveyor_stop(&launch->surveyor);
@@ -132,7 +132,7 @@ int launch_survey_end(struct launch *launch, struct error *err) {
 // loads nothing, but its model's files must be those of the run: a success says that they are.
 static int is_finished(struct launch *launch, struct error *err) {
     struct ledger_totals totals;
-    int status = ledger_totals(launch->ledger, &totals, err);
+    int status = ledger_totals(launch->journal.ledger, &totals, err);
     if (status != STATUS_OK || !totals.finished || launch->inputs.retries) {
         return status;
     }
@@ -144,7 +144,7 @@ static int is_finished(struct launch *launch, struct error *err) {
         status = launch_check_identity(launch, KNOWN_BEFORE_LOAD, err);
     }
     launch->finished = status == STATUS_OK;
-    return launch->finished ? ledger_launch_works(launch->ledger, err) : status;
+    return launch->finished ? ledger_launch_works(launch->journal.ledger, err) : status;
 }
 
 // A wrong template or column fails every problem: better known now than at the end.

@@ -8,7 +8,8 @@
 #include "extract/fill.h"
 #include "extract/in_flight.h"
 #include "extract/launch.h"
-#include "extract/measure.h"
+#include "extract/writer.h"
+#include "journal/telemetry.h"
 
 // The stages and what passes between them.
 struct run {
@@ -26,19 +27,18 @@ struct run {
 // ---- one batch ----
 
 static void show_progress(struct run *run, bool now) {
-    struct writer_progress progress;
     const struct survey *survey = &run->launch.inputs.survey;
     char note[64];
-    writer_snapshot(&run->writer, &progress);
+    const struct journal_counts counts = journal_counts(&run->launch.journal);
     uint64_t tokens = survey->totals.tokens;
     if (run->launch.inputs.retries) { // on top of those that are sealed
         tokens = run->tokens_before + run->launch.inputs.retry.totals.tokens;
     }
-    uint64_t left = tokens > progress.tokens ? tokens - progress.tokens : 0;
-    snprintf(note, sizeof note, "%" PRIu64 " shards sealed%s", progress.sealed_shards,
-             progress.failed > 0 ? ", some failed" : "");
+    uint64_t left = tokens > counts.tokens ? tokens - counts.tokens : 0;
+    snprintf(note, sizeof note, "%" PRIu64 " shards sealed%s", counts.sealed,
+             counts.failed > 0 ? ", some failed" : "");
     struct display_state state = {.stage = "running",
-                                  .done = progress.problems,
+                                  .done = counts.problems,
                                   .all = survey->totals.problems,
                                   .unit = "problems",
                                   .rate = run->recent_rate,
@@ -54,7 +54,8 @@ static void count_batch(struct run *run, const struct work *work) {
     run->summary->launch_tokens += work->tokens;
     run->summary->wait_seconds += work->wait_seconds;
     run->summary->launch_seconds = clock_seconds() - run->began;
-    writer_live(&run->writer, NULL, run->launch.watch.state, work->score, run->recent_rate, false);
+    journal_drift(&run->launch.journal, run->launch.watch.state, work->score);
+    journal_rate(&run->launch.journal, run->recent_rate);
     show_progress(run, false);
 }
 
@@ -89,7 +90,14 @@ static int complete(struct run *run, enum drift_event *event, struct error *err)
     if (status != STATUS_OK) {
         return status;
     }
-    enum drift_event verdict = drift_watch_batch(&run->launch.watch, work, work->compute_seconds);
+    const struct drift_batch batch = {.number = work->number,
+                                      .tokens = work->tokens,
+                                      .squared_lengths = work->squared_lengths,
+                                      .predicted_seconds = work->predicted_seconds,
+                                      .seconds = work->compute_seconds,
+                                      .times = &work->times,
+                                      .sample = &work->sample};
+    enum drift_event verdict = drift_watch_batch(&run->launch.watch, &batch, &work->score);
     *event = verdict > *event ? verdict : *event;
     count_batch(run, work);
     return hand_over(run, work, err);
@@ -196,27 +204,26 @@ static int start_stages(struct run *run, struct error *err) {
                                      .batches_per_shard = (uint64_t)launch->inputs.job.checkpoint_every,
                                      .disk_reserve = (uint64_t)(launch->inputs.job.disk_reserve_gb * 1e9),
                                      .waiting = launch->retry.list.waiting,
-                                     .epoch = launch->epoch,
-                                     .ledger = launch->ledger,
+                                     .epoch = launch->journal.epoch,
+                                     .journal = &launch->journal,
                                      .log = &launch->log,
                                      .model = launch->inputs.model,
                                      .feeder = &run->feeder};
-    int status = ledger_position(launch->ledger, &position, err);
+    int status = ledger_position(launch->journal.ledger, &position, err);
     if (status == STATUS_OK) {
         status = feeder_start(&run->feeder, &limits, launch->inputs.source, launch->inputs.preparer,
                               launch->inputs.retries ? &launch->retry.list : NULL, &position, err);
     }
     if (status == STATUS_OK) {
-        status = writer_start(&run->writer, &options, launch->has_partial ? &launch->partial : NULL,
-                              &launch->live, err);
+        status = writer_start(&run->writer, &options, launch->has_partial ? &launch->partial : NULL, err);
     }
     if (status == STATUS_OK) {
-        struct writer_progress progress;
-        writer_snapshot(&run->writer, &progress);
-        run->tokens_before = progress.tokens;
-        launch->watch.writer = &run->writer;
-        guard_attach(&launch->guard, &run->writer);
-        writer_live(&run->writer, "running", launch->watch.state, 0, 0, true);
+        const struct guard_writer writer = writer_for_guard(&run->writer);
+        run->tokens_before = journal_counts(&launch->journal).tokens;
+        guard_attach(&launch->guard, &writer);
+        journal_drift(&launch->journal, launch->watch.state, 0);
+        journal_rate(&launch->journal, 0);
+        status = journal_stage(&launch->journal, "running", err);
     }
     return status;
 }
@@ -258,9 +265,6 @@ static int end_stages(struct run *run, int status, struct error *err) {
                            "command to go on");
     }
     guard_attach(&run->launch.guard, NULL);
-    if (run->launch.watch.writer != NULL) {
-        run->launch.live = run->writer.live;
-    }
     return status;
 }
 
@@ -291,7 +295,7 @@ static int judge_failures(struct run *run, struct error *err) {
 
 // Without the figures nobody knows whether the failures are allowed: no success then.
 static int sum_up(struct run *run, int status, struct error *err) {
-    struct ledger *ledger = run->launch.ledger;
+    struct ledger *ledger = run->launch.journal.ledger;
     struct error sum_err;
     int summed = ledger == NULL ? STATUS_OK : ledger_totals(ledger, &run->summary->totals, &sum_err);
     if (ledger != NULL && summed == STATUS_OK) {
@@ -323,7 +327,7 @@ static void tell_fill(struct run *run) {
 static void write_view(struct run *run) {
     bool written;
     struct error err;
-    if (view_write(run->launch.folder.path, run->launch.ledger, &written, &err) != STATUS_OK) {
+    if (view_write(run->launch.folder.path, run->launch.journal.ledger, &written, &err) != STATUS_OK) {
         run->hdf5_failed = true;
         log_write(&run->launch.log, LOG_LEVEL_WARN, "latents.h5 was not written: %s", err.message);
     } else if (!written && run->writer.position.shards > VIEW_SHARDS) {
@@ -338,7 +342,7 @@ static void write_view(struct run *run) {
 static void keep_hash(struct run *run) {
     struct error err;
     if (run->launch.finished && run->summary->totals.failed > 0 &&
-        retry_keep_hash(&run->launch.inputs, run->launch.ledger, &err) != STATUS_OK) {
+        retry_keep_hash(&run->launch.inputs, run->launch.journal.ledger, &err) != STATUS_OK) {
         log_write(&run->launch.log, LOG_LEVEL_WARN, "mended rows could not be tried again: %s", err.message);
     }
 }
@@ -386,7 +390,7 @@ static int run_launch(const struct runner_options *options, struct runner_summar
         status = run_stages(&run, err);
     }
     summary->problems = run.launch.inputs.survey.totals.problems;
-    summary->memory_peak = measure_memory_peak();
+    summary->memory_peak = telemetry_memory_peak();
     status = sum_up(&run, status, err);
     tell_fill(&run);
     summary->retried = run.launch.inputs.retries;

@@ -9,99 +9,18 @@
 #include "base/file.h"
 #include "base/size.h"
 #include "checkpoints/run_folder.h"
-#include "extract/measure.h"
-#include "extract/telemetry.h"
-
-enum { HEARTBEAT_SECONDS = 2 };
-
-// ---- what the thread tells others ----
-
-void writer_snapshot(struct writer *writer, struct writer_progress *out) {
-    pthread_mutex_lock(&writer->lock);
-    *out = writer->progress;
-    pthread_mutex_unlock(&writer->lock);
-}
-
-// Under the lock. What failed may have been a sync, after which nothing more may be acknowledged.
-static void distrust_ledger(struct writer *writer, const struct error *err) {
-    if (writer->ledger_status == STATUS_OK) {
-        writer->ledger_status = err->status;
-        writer->ledger_err = *err;
-    }
-}
-
-static int check_ledger(struct writer *writer, struct error *err) {
-    pthread_mutex_lock(&writer->lock);
-    int status = writer->ledger_status;
-    if (status != STATUS_OK) {
-        *err = writer->ledger_err;
-    }
-    pthread_mutex_unlock(&writer->lock);
-    return status;
-}
-
-void writer_event(struct writer *writer, enum log_level level, const char *kind, const char *text) {
-    writer_evidence(writer, level, kind, text, text);
-}
-
-void writer_evidence(struct writer *writer, enum log_level level, const char *kind, const char *line,
-                     const char *evidence) {
-    struct error err;
-    log_write(writer->options.log, level, "%s: %s", kind, line);
-    pthread_mutex_lock(&writer->lock);
-    if (ledger_event(writer->options.ledger, kind, evidence, &err) != STATUS_OK) {
-        distrust_ledger(writer, &err);
-    }
-    pthread_mutex_unlock(&writer->lock);
-}
-
-// Under the lock.
-static int heartbeat(struct writer *writer, struct error *err) {
-    struct ledger_progress *live = &writer->live;
-    live->updated = clock_unix();
-    live->batches = writer->progress.batches;
-    live->problems = writer->progress.problems;
-    live->tokens = writer->progress.tokens;
-    live->rows = writer->progress.rows;
-    live->seconds = writer->progress.compute_seconds;
-    live->memory_bytes = measure_memory();
-    writer->last_heartbeat = clock_seconds();
-    return ledger_set_progress(writer->options.ledger, live, err);
-}
-
-void writer_live(struct writer *writer, const char *stage, const char *drift, double score, double rate,
-                 bool now) {
-    struct error err;
-    pthread_mutex_lock(&writer->lock);
-    if (stage != NULL) {
-        snprintf(writer->live.stage, sizeof writer->live.stage, "%s", stage);
-    }
-    if (drift != NULL) {
-        snprintf(writer->live.drift, sizeof writer->live.drift, "%s", drift);
-    }
-    writer->live.score = score;
-    writer->live.tokens_per_second = rate >= 0 ? rate : writer->live.tokens_per_second;
-    if (now && heartbeat(writer, &err) != STATUS_OK) {
-        distrust_ledger(writer, &err);
-    }
-    pthread_mutex_unlock(&writer->lock);
-}
+#include "journal/telemetry.h"
 
 // ---- one batch ----
 
 static void count_work(struct writer *writer, const struct work *work, uint64_t failed, bool computed) {
-    pthread_mutex_lock(&writer->lock);
-    struct writer_progress *progress = &writer->progress;
-    progress->batches++;
-    progress->problems += work->texts;
-    progress->failed += failed;
-    progress->tokens += work->tokens;
-    progress->rows += work->rows;
-    if (computed) {
-        progress->launch_tokens += work->tokens;
-        progress->compute_seconds += work->compute_seconds;
-    }
-    pthread_mutex_unlock(&writer->lock);
+    const struct journal_counts more = {.batches = 1,
+                                        .problems = work->texts,
+                                        .failed = failed,
+                                        .tokens = work->tokens,
+                                        .rows = work->rows,
+                                        .seconds = computed ? work->compute_seconds : 0};
+    journal_count(writer->options.journal, &more);
 }
 
 // ---- checkpoints ----
@@ -128,6 +47,7 @@ static int remove_partial(struct writer *writer, struct error *err) {
 
 // Seals the open shard and acknowledges it with its problems in one transaction.
 static int checkpoint(struct writer *writer, bool finished, struct error *err) {
+    struct journal *journal = writer->options.journal;
     struct shard_sealed sealed;
     bool durable;
     bool has_shard = writer->open.batches > 0;
@@ -143,13 +63,12 @@ static int checkpoint(struct writer *writer, bool finished, struct error *err) {
                                    .batches = writer->open.outcomes.batches,
                                    .batch_count = writer->open.outcomes.batch_count,
                                    .finished = finished};
-    pthread_mutex_lock(&writer->lock);
-    status = ledger_commit(writer->options.ledger, &commit, &durable, err);
+    status = ledger_commit(journal_lock(journal), &commit, &durable, err);
+    journal_unlock(journal);
     if (status == STATUS_OK) {
-        writer->progress.sealed_shards += has_shard;
-        status = heartbeat(writer, err);
+        journal_count(journal, &(struct journal_counts){.sealed = has_shard});
+        status = journal_show(journal, err);
     }
-    pthread_mutex_unlock(&writer->lock);
     if (status == STATUS_OK && writer->open.kept_batches > 0) {
         status = remove_partial(writer, err);
     }
@@ -180,9 +99,8 @@ static int keep_partial(struct writer *writer, struct error *err) {
                                          .record_size = record.size};
         memcpy(partial.name, sealed.name, sizeof partial.name);
         memcpy(partial.sha256, sealed.sha256, sizeof partial.sha256);
-        pthread_mutex_lock(&writer->lock);
-        status = ledger_set_partial(writer->options.ledger, &partial, err);
-        pthread_mutex_unlock(&writer->lock);
+        status = ledger_set_partial(journal_lock(writer->options.journal), &partial, err);
+        journal_unlock(writer->options.journal);
     }
     buffer_destroy(&record);
     return status;
@@ -204,7 +122,7 @@ static struct ledger_batch batch_record(const struct writer *writer, const struc
                                   .write_seconds = write_seconds,
                                   .predicted_seconds = work->predicted_seconds,
                                   .score = work->score,
-                                  .memory_bytes = measure_memory(),
+                                  .memory_bytes = telemetry_memory(),
                                   .overflowed = overflowed};
     telemetry_figures(&record.device, &work->sample, &work->times);
     return record;
@@ -230,9 +148,7 @@ static int write_batch(struct writer *writer, const struct work *work, struct er
         struct ledger_batch record = batch_record(writer, work, clock_seconds() - began, result.overflowed);
         status = outcomes_add_batch(&writer->open.outcomes, &record, err);
         throughput_write(&writer->csv, &record);
-        pthread_mutex_lock(&writer->lock);
-        writer->live.device = record.device;
-        pthread_mutex_unlock(&writer->lock);
+        journal_device(writer->options.journal, &record.device);
     }
     count_work(writer, work, result.failed, !restored);
     return status;
@@ -242,10 +158,8 @@ static int write_window(struct writer *writer, const struct window *window, stru
     uint64_t failed;
     uint64_t skipped;
     int status = open_shard_add_window(&writer->open, window, &failed, &skipped, err);
-    pthread_mutex_lock(&writer->lock);
-    writer->progress.problems += failed + skipped;
-    writer->progress.failed += failed;
-    pthread_mutex_unlock(&writer->lock);
+    journal_count(writer->options.journal,
+                  &(struct journal_counts){.problems = failed + skipped, .failed = failed});
     return status;
 }
 
@@ -256,7 +170,7 @@ static int process(struct writer *writer, const struct work *work, struct error 
         keep_partial(writer, &ignored);
         return err->status;
     }
-    int status = check_ledger(writer, err);
+    int status = journal_check(writer->options.journal, err);
     if (status == STATUS_OK && work->first_of_window) {
         status = write_window(writer, work->window, err);
     }
@@ -269,16 +183,11 @@ static int process(struct writer *writer, const struct work *work, struct error 
         writer->open.batches >= writer->options.batches_per_shard) {
         status = checkpoint(writer, false, err);
     }
-    pthread_mutex_lock(&writer->lock);
-    if (status == STATUS_OK && clock_seconds() - writer->last_heartbeat > HEARTBEAT_SECONDS) {
-        status = heartbeat(writer, err);
-    }
-    pthread_mutex_unlock(&writer->lock);
-    return status;
+    return status == STATUS_OK ? journal_refresh(writer->options.journal, err) : status;
 }
 
 static int end(struct writer *writer, struct error *err) {
-    int status = check_ledger(writer, err);
+    int status = journal_check(writer->options.journal, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -316,47 +225,59 @@ static int open_csv(struct writer *writer, struct error *err) {
     return status == STATUS_OK ? throughput_open(&writer->csv, path, err) : status;
 }
 
-int writer_start(struct writer *writer, const struct writer_options *options,
-                 const struct ledger_partial *partial, const struct ledger_progress *live,
-                 struct error *err) {
-    *writer = (struct writer){.options = *options, .live = *live};
+// What the ledger says, before this launch adds to it.
+static void count_from(const struct writer *writer, const struct ledger_totals *totals) {
+    uint64_t waiting = writer->options.waiting;
+    const struct journal_counts counts = {.batches = totals->batches,
+                                          .problems =
+                                              totals->done + totals->failed + totals->skipped - waiting,
+                                          .tokens = totals->tokens,
+                                          .rows = totals->rows,
+                                          .failed = totals->failed - waiting,
+                                          .seconds = totals->compute_seconds};
+    journal_count_from(writer->options.journal, &counts);
+}
+
+static int restore(struct writer *writer, struct ledger *ledger, const struct ledger_partial *partial,
+                   struct error *err) {
+    int status = open_shard_restore(&writer->open, partial, writer->position.batches, err);
+    if (status == STATUS_DATA) { // only a cache: the next launch computes its batches again
+        struct error ignored;
+        ledger_drop_partial(ledger, &ignored);
+        error_wrap(err, "the partial shard cannot be restored and is dropped; run the same command again");
+    }
+    return status;
+}
+
+// All but the thread.
+static int open_all(struct writer *writer, const struct ledger_partial *partial, struct error *err) {
+    const struct writer_options *options = &writer->options;
+    struct ledger *ledger = options->journal->ledger; // nobody else is in it yet
     struct ledger_totals totals;
-    pthread_mutex_init(&writer->lock, NULL);
+    TRY(ledger_position(ledger, &writer->position, err));
+    TRY(ledger_totals(ledger, &totals, err));
+    TRY(open_csv(writer, err));
+    TRY(open_shard_create(&writer->open, options->folder, options->layout, options->model,
+                          &options->feeder->limits, writer->position.shards, err));
+    if (partial != NULL) {
+        TRY(restore(writer, ledger, partial, err));
+    }
+    count_from(writer, &totals);
+    return STATUS_OK;
+}
+
+int writer_start(struct writer *writer, const struct writer_options *options,
+                 const struct ledger_partial *partial, struct error *err) {
+    *writer = (struct writer){.options = *options};
     queue_open(&writer->finished);
     atomic_init(&writer->stop, false);
     atomic_init(&writer->done, false);
-    int status = ledger_position(options->ledger, &writer->position, err);
-    if (status == STATUS_OK) {
-        status = ledger_totals(options->ledger, &totals, err);
+    TRY(open_all(writer, partial, err));
+    if (pthread_create(&writer->thread, NULL, writer_main, writer) != 0) {
+        return error_set(err, STATUS_INTERNAL, "cannot start the writer thread");
     }
-    if (status == STATUS_OK) {
-        writer->progress = (struct writer_progress){.batches = totals.batches,
-                                                    .problems = totals.done + totals.failed + totals.skipped -
-                                                                options->waiting,
-                                                    .tokens = totals.tokens,
-                                                    .rows = totals.rows,
-                                                    .failed = totals.failed - options->waiting,
-                                                    .compute_seconds = totals.compute_seconds};
-        status = open_csv(writer, err);
-    }
-    if (status == STATUS_OK) {
-        status = open_shard_create(&writer->open, options->folder, options->layout, options->model,
-                                   &options->feeder->limits, writer->position.shards, err);
-    }
-    if (status == STATUS_OK && partial != NULL) {
-        status = open_shard_restore(&writer->open, partial, writer->position.batches, err);
-        if (status == STATUS_DATA) { // only a cache: the next launch computes its batches again
-            struct error ignored;
-            ledger_drop_partial(options->ledger, &ignored);
-            error_wrap(err,
-                       "the partial shard cannot be restored and is dropped; run the same command again");
-        }
-    }
-    if (status == STATUS_OK && pthread_create(&writer->thread, NULL, writer_main, writer) != 0) {
-        status = error_set(err, STATUS_INTERNAL, "cannot start the writer thread");
-    }
-    writer->running = status == STATUS_OK;
-    return status;
+    writer->running = true;
+    return STATUS_OK;
 }
 
 bool writer_has(const struct writer *writer, const struct work *work) {
@@ -372,6 +293,27 @@ void writer_request_stop(struct writer *writer) {
     queue_close(&writer->finished);
 }
 
+static void stop_for_guard(void *writer) {
+    writer_request_stop(writer);
+}
+
+static bool is_done(const void *writer) {
+    return atomic_load(&((const struct writer *)writer)->done);
+}
+
+static int result(const void *context, struct error *err) {
+    const struct writer *writer = context;
+    if (writer->status != STATUS_OK) {
+        *err = writer->err;
+    }
+    return writer->status;
+}
+
+struct guard_writer writer_for_guard(struct writer *writer) {
+    return (struct guard_writer){
+        .stop = stop_for_guard, .is_done = is_done, .result = result, .writer = writer};
+}
+
 int writer_finish(struct writer *writer, bool complete, struct error *err) {
     if (!writer->running) {
         return STATUS_OK;
@@ -380,10 +322,7 @@ int writer_finish(struct writer *writer, bool complete, struct error *err) {
     queue_close(&writer->finished);
     pthread_join(writer->thread, NULL);
     writer->running = false;
-    if (writer->status != STATUS_OK) {
-        *err = writer->err;
-    }
-    return writer->status;
+    return result(writer, err);
 }
 
 bool writer_is_complete(const struct writer *writer) {
@@ -394,5 +333,4 @@ void writer_destroy(struct writer *writer) {
     open_shard_destroy(&writer->open);
     throughput_close(&writer->csv);
     queue_destroy(&writer->finished);
-    pthread_mutex_destroy(&writer->lock);
 }

@@ -1,8 +1,10 @@
-// From what a device says of itself to what the ledger keeps of it.
-#ifndef STRATA_EXTRACT_TELEMETRY_H
-#define STRATA_EXTRACT_TELEMETRY_H
+// What records tell of the device and of this process: from what a device says of itself to what the ledger
+// keeps of it, and the process's memory.
+#ifndef STRATA_JOURNAL_TELEMETRY_H
+#define STRATA_JOURNAL_TELEMETRY_H
 
 #include <jansson.h>
+#include <stdint.h>
 
 #include "checkpoints/ledger_device.h"
 #include "kernels/device.h"
@@ -18,5 +20,8 @@ void telemetry_figures(struct ledger_device *out, const struct device_sample *sa
 // The known figures by name, for evidence; and what only a verdict needs: the highest clock, the power limit,
 // other processes. NULL when memory is out.
 json_t *telemetry_json(const struct device_sample *sample, const struct device_times *times);
+
+uint64_t telemetry_memory(void);      // resident bytes of this process; 0 when unknown
+uint64_t telemetry_memory_peak(void); // the most so far
 
 #endif

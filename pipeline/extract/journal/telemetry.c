@@ -1,4 +1,9 @@
-#include "extract/telemetry.h"
+#include "journal/telemetry.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 // DEVICE_UNKNOWN is negative, which the ledger's figures take for not known.
 void telemetry_figures(struct ledger_device *out, const struct device_sample *sample,
@@ -47,4 +52,22 @@ json_t *telemetry_json(const struct device_sample *sample, const struct device_t
         json_object_set_new(object, "foreign_processes", json_integer(sample->foreign_processes));
     }
     return object;
+}
+
+uint64_t telemetry_memory(void) {
+    uint64_t pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (file == NULL) {
+        return 0;
+    }
+    if (fscanf(file, "%*u %" SCNu64, &pages) != 1) {
+        pages = 0;
+    }
+    fclose(file);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+uint64_t telemetry_memory_peak(void) {
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
 }
