@@ -8,7 +8,6 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "base/size.h"
-#include "extract/in_flight.h"
 
 // On processors: operations of a canary, seconds of a timed shape and of all its runs.
 #define CANARY_FLOPS 6e10
@@ -29,8 +28,10 @@ static size_t own_slot(const struct canary *canary) {
 
 int canary_create(struct canary *canary, struct model *model, struct device *device,
                   const struct model_limits *limits, struct error *err) {
+    struct device_description description;
     *canary = (struct canary){.model = model, .device = device, .limits = *limits};
-    canary->on_host = in_flight_depth(device) == 1;
+    device_describe(device, &description);
+    canary->on_host = !description.queues;
     canary->vocabulary = model_config_of(model)->vocabulary;
     int status = memory_zeroed((void **)&canary->ids, limits->tokens, sizeof *canary->ids, err);
     if (status == STATUS_OK) {

@@ -145,7 +145,7 @@ static int calibrate(struct launch *launch, struct error *err) {
 
 // Everything that the job names, up to what takes reading all of it.
 static int open_all(struct launch *launch, struct error *err) {
-    const struct runner_options *options = launch->options;
+    const struct launch_options *options = launch->options;
     struct inputs_options inputs = options->inputs;
     int status = hear_signals(launch, err);
     inputs.watch = (struct watch){
@@ -189,7 +189,7 @@ static int read_all(struct launch *launch, struct error *err) {
     return status;
 }
 
-int launch_open(struct launch *launch, const struct runner_options *options, struct error *err) {
+int launch_open(struct launch *launch, const struct launch_options *options, struct error *err) {
     *launch = (struct launch){.options = options, .folder = {.lock = -1}, .fresh = true};
     display_start(&launch->display, options->display);
     int status = open_all(launch, err);

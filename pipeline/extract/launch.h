@@ -15,12 +15,17 @@
 #include "extract/guard.h"
 #include "extract/layout.h"
 #include "extract/retry.h"
-#include "extract/runner.h"
 #include "extract/surveyor.h"
 #include "journal/journal.h"
 
+struct launch_options {
+    struct inputs_options inputs;
+    FILE *display;           // progress; NULL: none
+    struct retry_wish retry; // of failed problems, once the run is finished
+};
+
 struct launch {
-    const struct runner_options *options;
+    const struct launch_options *options;
     struct inputs inputs;
     struct run_folder folder;
     struct log log;
@@ -46,7 +51,7 @@ struct launch {
     bool finished;           // by an earlier launch: nothing is left to do
 };
 
-int launch_open(struct launch *launch, const struct runner_options *options, struct error *err);
+int launch_open(struct launch *launch, const struct launch_options *options, struct error *err);
 
 // Records how the launch ended and closes everything. After an error of HDF5 or of writing nothing more is
 // written.

@@ -13,6 +13,7 @@
 
 // The stages and what passes between them.
 struct run {
+    const struct runner_options *options;
     struct launch launch;
     struct feeder feeder;
     struct writer writer;
@@ -64,7 +65,7 @@ static int stop_reason(const struct run *run, struct error *err) {
         return error_set(err, STATUS_STOPPED, "stopped by %s; run the same command to go on",
                          guard_signal_name(&run->launch.guard));
     }
-    uint64_t stop_after = run->launch.options->stop_after;
+    uint64_t stop_after = run->options->stop_after;
     if (stop_after > 0 && run->summary->launch_batches >= stop_after) {
         return error_set(err, STATUS_STOPPED,
                          "stopped after %" PRIu64 " batches as asked; run the same command to go on",
@@ -367,7 +368,7 @@ static int run_stages(struct run *run, struct error *err) {
 // Whether the run, finished by this launch, has failed problems that are to be tried again.
 static bool retry_is_due(const struct run *run) {
     const struct launch *launch = &run->launch;
-    const struct retry_wish *wish = &launch->options->retry;
+    const struct retry_wish *wish = &run->options->retry;
     const struct runner_summary *summary = run->summary;
     return wish->asked && launch->finished && !launch->inputs.retries &&
            (wish->scope == RETRY_ALL ? summary->totals.failed : summary->failures.transient) > 0;
@@ -382,9 +383,11 @@ static int refuse_retry(const char *why, struct error *err) {
 // *more: failed problems are to be tried again, by a launch of its own.
 static int run_launch(const struct runner_options *options, struct runner_summary *summary, bool *more,
                       struct error *err) {
-    struct run run = {.summary = summary};
+    const struct launch_options launch = {
+        .inputs = options->inputs, .display = options->display, .retry = options->retry};
+    struct run run = {.options = options, .summary = summary};
     *summary = (struct runner_summary){0};
-    int status = launch_open(&run.launch, options, err);
+    int status = launch_open(&run.launch, &launch, err);
     memcpy(summary->folder, run.launch.folder.path, sizeof summary->folder);
     if (status == STATUS_OK && !run.launch.finished) {
         status = run_stages(&run, err);
