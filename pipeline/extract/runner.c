@@ -5,11 +5,11 @@
 
 #include "base/clock.h"
 #include "checkpoints/view.h"
-#include "extract/fill.h"
-#include "extract/in_flight.h"
-#include "extract/launch.h"
-#include "extract/writer.h"
 #include "journal/telemetry.h"
+#include "stages/in_flight.h"
+#include "stages/writer.h"
+#include "start/fill.h"
+#include "start/launch.h"
 
 // The stages and what passes between them.
 struct run {

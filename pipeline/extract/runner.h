@@ -7,8 +7,8 @@
 #include <stdio.h>
 
 #include "base/file.h"
-#include "extract/inputs.h"
-#include "extract/retry.h"
+#include "start/inputs.h"
+#include "start/retry.h"
 
 struct runner_options {
     struct inputs_options inputs;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "extract/open_shard.h"
+#include "stages/open_shard.h"
 
 int __real_open_shard_add(struct open_shard *open, const struct work *work, struct batch_result *result,
                           struct error *err);

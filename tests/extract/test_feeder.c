@@ -7,9 +7,9 @@
 
 #include <cmocka.h>
 
-#include "extract/feeder.h"
-#include "extract/survey.h"
 #include "extract_testing.h"
+#include "stages/feeder.h"
+#include "start/survey.h"
 
 enum { ROWS = 50, BATCH_TOKENS = 40, WINDOW = 8 };
 

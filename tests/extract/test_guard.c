@@ -13,8 +13,8 @@
 
 #include "base/clock.h"
 #include "checkpoints/fixture.h"
-#include "extract/guard.h"
 #include "journal/journal.h"
+#include "watch/guard.h"
 
 enum { NEVER = 120 }; // seconds
 

@@ -1,0 +1,195 @@
+#include "start/device_choice.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "checkpoints/run_folder.h"
+
+static int open_device(struct inputs *inputs, const char *name, const char *cpu_path, struct error *err) {
+    const struct job *job = &inputs->job;
+    struct device_options options = {.dtype = job->dtype,
+                                     .threads = (int)job->threads,
+                                     .cpu_path = cpu_path,
+                                     .memory_reserve = (size_t)(job->memory_reserve_gb * 1e9)};
+    device_close(inputs->device);
+    inputs->device = NULL;
+    int status = device_open(&inputs->device, name, &options, err);
+    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "model.device");
+}
+
+// `auto` goes past a GPU that has no kernels for the model.
+static int pass_over(struct inputs *inputs, const char *why, struct error *err) {
+    int status = open_device(inputs, "cpu", inputs->job.cpu_path, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    snprintf(inputs->device_reason, sizeof inputs->device_reason, "auto took the CPU: %.220s", why);
+    return buffer_printf(&inputs->notes, err, "model.device: auto takes the CPU, not the GPU: %s\n", why);
+}
+
+// A device for the model: one that cannot compute its shapes is refused here, before any weight is read. A
+// check whose model was refused asks for the device all the same.
+static int open_for_model(struct inputs *inputs, const char *name, struct error *err) {
+    struct device_description device;
+    struct error why;
+    int status = open_device(inputs, name, inputs->job.cpu_path, err);
+    if (status != STATUS_OK || inputs->model == NULL) {
+        return status;
+    }
+    status = model_check_device(inputs->model, inputs->device, &why);
+    if (status == STATUS_OK) {
+        return STATUS_OK;
+    }
+    device_describe(inputs->device, &device);
+    bool is_cpu = strcmp(device.kind, "cpu") == 0;
+    if (!is_cpu && strcmp(name, "auto") == 0) {
+        return pass_over(inputs, why.message, err);
+    }
+    return error_set(err, status, "model.device: %.900s%s", why.message,
+                     is_cpu ? "" : "; model.device: cpu computes it");
+}
+
+// `auto` chooses once: at the start of the run.
+static const char *wanted_name(const struct inputs *inputs) {
+    const struct device_trail_entry *last = device_trail_last(&inputs->trail);
+    if (last == NULL || strcmp(inputs->job.device, "auto") != 0) {
+        return inputs->job.device;
+    }
+    return strncmp(last->identity, "cuda", 4) == 0 ? "cuda:0" : "cpu";
+}
+
+static void allow_change(struct inputs *inputs, const char *from, const char *to) {
+    inputs->path_changes = true;
+    snprintf(inputs->device_reason, sizeof inputs->device_reason,
+             "the run computed on %s; run.allow_cpu_path_change lets it go on with %s", from, to);
+}
+
+// The job leaves the path open: the run's own, whatever this processor would choose.
+static int keep_path(struct inputs *inputs, const char *own, const char *chosen, struct error *err) {
+    int status = open_device(inputs, "cpu", own, err);
+    if (status == STATUS_OK) {
+        snprintf(inputs->device_reason, sizeof inputs->device_reason,
+                 "the run computes on %s; a new one would choose %s here", own, chosen);
+        return STATUS_OK;
+    }
+    if (status != STATUS_DEVICE) {
+        return status;
+    }
+    if (!inputs->job.allow_cpu_path_change) {
+        char why[256]; // the processor lacks it, or the kernel refuses what it needs
+        snprintf(why, sizeof why, "%.*s", (int)sizeof why - 1, err->message);
+        return error_set(
+            err, status,
+            "the run in %s computes on the CPU path %s, which is not to be had here (%s; a new run "
+            "would choose %s). Go on where %s is there, or set run.allow_cpu_path_change: true, "
+            "after which latents may differ in bits from those before",
+            inputs->job.output, own, why, chosen, own);
+    }
+    allow_change(inputs, own, chosen);
+    return open_device(inputs, "cpu", NULL, err);
+}
+
+static int reconcile(struct inputs *inputs, struct ledger *ledger, const struct device_trail_entry *last,
+                     struct error *err) {
+    struct device_description now;
+    struct ledger_totals totals;
+    char own[DEVICE_TRAIL_PATH];
+    device_describe(inputs->device, &now);
+    if (!device_trail_only_path_differs(last->identity, now.identity)) {
+        return STATUS_OK; // the same, or so different that the identity tells
+    }
+    int status = ledger_totals(ledger, &totals, err);
+    if (status != STATUS_OK ||
+        (totals.finished && !inputs->retries)) { // it computes nothing more, on any path
+        inputs->path_changes = status == STATUS_OK;
+        return status;
+    }
+    device_trail_path(last->identity, own);
+    if (inputs->job.cpu_path == NULL) {
+        return keep_path(inputs, own, now.path, err);
+    }
+    if (!inputs->job.allow_cpu_path_change) {
+        return error_set(err, STATUS_JOB,
+                         "the run in %s computes on the CPU path %s and model.cpu_path asks for %s. Take "
+                         "model.cpu_path away, or set run.allow_cpu_path_change: true, after which latents "
+                         "may differ in bits from those before",
+                         inputs->job.output, own, now.path);
+    }
+    allow_change(inputs, own, now.path);
+    return STATUS_OK;
+}
+
+int device_choice_open(struct inputs *inputs, struct ledger *ledger, struct error *err) {
+    int status = ledger == NULL ? STATUS_OK : device_trail_read(&inputs->trail, ledger, err);
+    if (status == STATUS_OK) {
+        status = open_for_model(inputs, wanted_name(inputs), err);
+    }
+    const struct device_trail_entry *last = device_trail_last(&inputs->trail);
+    return status == STATUS_OK && last != NULL ? reconcile(inputs, ledger, last, err) : status;
+}
+
+void device_choice_describe(const struct inputs *inputs, struct device_description *out) {
+    device_describe(inputs->device, out);
+    if (inputs->device_reason[0] != 0) {
+        snprintf(out->reason, sizeof out->reason, "%s", inputs->device_reason);
+    }
+}
+
+const char *device_choice_identity(const struct inputs *inputs,
+                                   const struct device_description *description) {
+    const struct device_trail_entry *last = device_trail_last(&inputs->trail);
+    bool permitted =
+        last != NULL && (inputs->path_changes || strcmp(last->identity, description->identity) == 0);
+    return permitted ? inputs->trail.entries[0].identity : description->identity;
+}
+
+// Nothing refers to the file once its record is gone, so that a crash in between leaves only garbage.
+static int drop_partial(struct ledger *ledger, const char *folder, uint64_t shard, struct error *err) {
+    char path[PATH_SIZE];
+    int status = ledger_drop_partial(ledger, err);
+    if (status == STATUS_OK) {
+        status = run_folder_shard(path, folder, shard, true, err);
+    }
+    return status == STATUS_OK && file_exists(path) ? file_remove(path, err) : status;
+}
+
+static int tell_change(struct inputs *inputs, struct ledger *ledger, uint64_t batch, bool dropped,
+                       struct log *log, struct error *err) {
+    struct device_description now;
+    char own[DEVICE_TRAIL_PATH];
+    char text[320];
+    device_describe(inputs->device, &now);
+    device_trail_path(device_trail_last(&inputs->trail)->identity, own);
+    snprintf(text, sizeof text,
+             "the CPU path changes from %s to %s with batch %" PRIu64
+             ": latents from there on may differ in bits from those before%s",
+             own, now.path, batch, dropped ? "; the partial shard is dropped, its batches run again" : "");
+    log_write(log, LOG_LEVEL_WARN, "%s", text);
+    return ledger_event(ledger, "device", text, err);
+}
+
+int device_choice_settle(struct inputs *inputs, struct ledger *ledger, const char *folder, bool *has_partial,
+                         struct log *log, struct error *err) {
+    struct ledger_position position;
+    struct device_description now;
+    if (!inputs->path_changes) {
+        return STATUS_OK;
+    }
+    // In this order: with the change noted first, a crash would leave batches of the other path in a shard of
+    // this one.
+    int status = ledger_position(ledger, &position, err);
+    if (status == STATUS_OK && *has_partial) {
+        status = drop_partial(ledger, folder, position.shards, err);
+    }
+    if (status == STATUS_OK) {
+        status = tell_change(inputs, ledger, position.batches, *has_partial, log, err);
+        *has_partial = false;
+    }
+    device_describe(inputs->device, &now);
+    if (status == STATUS_OK) {
+        status = device_trail_follow(&inputs->trail, position.batches, now.identity, err);
+    }
+    return status == STATUS_OK ? device_trail_write(&inputs->trail, ledger, err) : status;
+}

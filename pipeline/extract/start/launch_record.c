@@ -1,0 +1,81 @@
+// What a launch says of itself while it starts: stages and notes.
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "start/device_choice.h"
+#include "start/fill.h"
+#include "start/folder_job.h"
+#include "start/launch_steps.h"
+#include "start/resident.h"
+
+// ---- stages that status shows ----
+
+int launch_heed_stop(const struct launch *launch, struct error *err) {
+    return guard_stop_requested(&launch->guard)
+               ? error_set(err, STATUS_STOPPED, "stopped by %s before the first batch",
+                           guard_signal_name(&launch->guard))
+               : STATUS_OK;
+}
+
+int launch_name_stop(const struct launch *launch, int status, struct error *err) {
+    return status == STATUS_STOPPED && guard_stop_requested(&launch->guard) ? launch_heed_stop(launch, err)
+                                                                            : status;
+}
+
+int launch_enter_stage(struct launch *launch, const char *stage, struct error *err) {
+    if (launch_heed_stop(launch, err) != STATUS_OK) {
+        return err->status;
+    }
+    log_write(&launch->log, LOG_LEVEL_INFO, "%s", stage);
+    return journal_stage(&launch->journal, stage, err);
+}
+
+// ---- facts ----
+
+// In full, so that it can be found from any working folder.
+static int note_path(struct ledger *ledger, const char *key, const char *path, struct error *err) {
+    char *real = realpath(path, NULL);
+    int status = ledger_set_note(ledger, key, real == NULL ? path : real, err);
+    free(real);
+    return status;
+}
+
+// Facts for people and for strata show, status and export; and the job as launched.
+int launch_write_notes(struct launch *launch, struct error *err) {
+    const struct inputs *inputs = &launch->inputs;
+    struct device_description device;
+    char text[64];
+    char path[PATH_SIZE];
+    device_choice_describe(inputs, &device);
+    int status = note_path(launch->journal.ledger, FOLDER_JOB_NOTE, inputs->job.folder, err);
+    if (status == STATUS_OK) {
+        status = note_path(launch->journal.ledger, "model.path", inputs->job.model_path, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_set_note(launch->journal.ledger, "device.name", device.name, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_set_note(launch->journal.ledger, "device.path", device.path, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_set_note(launch->journal.ledger, "device.reason", device.reason, err);
+    }
+    if (status == STATUS_OK) {
+        status = ledger_set_note(launch->journal.ledger, RESIDENT_NOTE, launch->residency.data, err);
+    }
+    snprintf(text, sizeof text, "%zu", launch->limits.tokens);
+    if (status == STATUS_OK && fill_matters(inputs)) {
+        status = ledger_set_note(launch->journal.ledger, FILL_NOTE, text, err);
+    }
+    snprintf(text, sizeof text, "%" PRIu64, inputs_planned_bytes(inputs, &inputs->survey));
+    if (status == STATUS_OK) {
+        status = ledger_set_note(launch->journal.ledger, "disk.planned_bytes", text, err);
+    }
+    if (status == STATUS_OK) {
+        status = run_folder_file(path, launch->folder.path, "job.yaml", err);
+    }
+    return status == STATUS_OK ? file_write_atomic(path, inputs->job.source, inputs->job.source_size, err)
+                               : status;
+}
