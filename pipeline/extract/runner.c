@@ -49,10 +49,10 @@ static void show_progress(struct run *run, bool now) {
 }
 
 static void count_batch(struct run *run, const struct work *work) {
-    double rate = (double)work->tokens / (work->compute_seconds + work->wait_seconds);
+    double rate = (double)work->batch.tokens / (work->compute_seconds + work->wait_seconds);
     run->recent_rate = run->recent_rate == 0 ? rate : 0.8 * run->recent_rate + 0.2 * rate;
     run->summary->launch_batches++;
-    run->summary->launch_tokens += work->tokens;
+    run->summary->launch_tokens += work->batch.tokens;
     run->summary->wait_seconds += work->wait_seconds;
     run->summary->launch_seconds = clock_seconds() - run->began;
     journal_drift(&run->launch.journal, run->launch.watch.state, work->score);
@@ -92,7 +92,7 @@ static int complete(struct run *run, enum drift_event *event, struct error *err)
         return status;
     }
     const struct drift_batch batch = {.number = work->number,
-                                      .tokens = work->tokens,
+                                      .tokens = work->batch.tokens,
                                       .squared_lengths = work->squared_lengths,
                                       .predicted_seconds = work->predicted_seconds,
                                       .seconds = work->compute_seconds,
@@ -134,7 +134,7 @@ static int complete_one(struct run *run, struct error *err) {
 static int take(struct run *run, struct work *work, struct error *err) {
     if (work->computes && !writer_has(&run->writer, work)) {
         work->predicted_seconds =
-            drift_predict(&run->launch.watch.cost, (double)work->tokens, work->squared_lengths);
+            drift_predict(&run->launch.watch.cost, (double)work->batch.tokens, work->squared_lengths);
         int status = in_flight_queue(&run->in_flight, work, err);
         return status == STATUS_OK && in_flight_full(&run->in_flight) ? complete_one(run, err) : status;
     }

@@ -6,27 +6,42 @@
 #include "base/clock.h"
 
 // Copies a batch's texts one after another and places its spans in the packed batch.
-static void pack(struct work *work) {
+static void pack(struct work *work, struct feeder_buffers *to) {
     const struct window *window = work->window;
+    size_t texts = window_batch_size(window, work->index);
     size_t token = 0;
     size_t row = 0;
-    work->squared_lengths = 0;
-    work->texts = window_batch_size(window, work->batch);
-    for (size_t i = 0; i < work->texts; i++) {
-        const struct window_problem *problem = window_batch_problem(window, work->batch, i);
+    for (size_t i = 0; i < texts; i++) {
+        const struct window_problem *problem = window_batch_problem(window, work->index, i);
         const struct shard_row *rows = window_rows(window, problem);
-        work->starts[i] = (int32_t)token;
-        memcpy(work->ids + token, window_tokens(window, problem), problem->token_count * sizeof *work->ids);
+        to->starts[i] = (int32_t)token;
+        memcpy(to->ids + token, window_tokens(window, problem), problem->token_count * sizeof *to->ids);
         for (size_t r = 0; r < problem->row_count; r++) {
-            work->spans[row++] = (struct device_span){(int32_t)(token + rows[r].token_start),
-                                                      (int32_t)(token + rows[r].token_end)};
+            to->spans[row++] = (struct device_span){(int32_t)(token + rows[r].token_start),
+                                                    (int32_t)(token + rows[r].token_end)};
         }
         token += problem->token_count;
         work->squared_lengths += (double)problem->token_count * problem->token_count;
     }
-    work->starts[work->texts] = (int32_t)token;
-    work->tokens = token;
-    work->rows = row;
+    to->starts[texts] = (int32_t)token;
+    work->batch.texts = texts;
+    work->batch.tokens = token;
+    work->batch.rows = row;
+}
+
+static void begin_work(struct feeder *feeder, struct work *work, struct window *window, size_t index) {
+    size_t slot = work->batch.slot;
+    struct feeder_buffers *buffers = &feeder->buffers[slot];
+    *work = (struct work){
+        .window = window,
+        .index = index,
+        .number = window->first_batch + index,
+        .first_of_window = index == 0,
+        .computes = window->plan.batches > 0,
+        .batch = {.ids = buffers->ids, .starts = buffers->starts, .spans = buffers->spans, .slot = slot}};
+    if (work->computes) {
+        pack(work, buffers);
+    }
 }
 
 // Hands out the window's batches from `from` on. False when the runner has stopped listening.
@@ -41,16 +56,7 @@ static bool hand_out(struct feeder *feeder, struct window *window, size_t from, 
             return false;
         }
         *since += clock_seconds() - waited; // waiting for a free work is not preparing
-        work->window = window;
-        work->batch = from + i;
-        work->number = window->first_batch + work->batch;
-        work->first_of_window = work->batch == 0;
-        work->computes = batches > 0;
-        work->wait_seconds = work->compute_seconds = work->predicted_seconds = work->score = 0;
-        work->texts = work->tokens = work->rows = 0;
-        if (work->computes) {
-            pack(work);
-        }
+        begin_work(feeder, work, window, from + i);
         double now = clock_seconds();
         work->prepare_seconds = now - *since;
         *since = now;
@@ -102,30 +108,25 @@ static void *feeder_main(void *context) {
     return NULL;
 }
 
-static int create_work(struct work *work, const struct feeder_limits *limits, size_t slot,
-                       struct error *err) {
-    work->slot = slot;
-    int status = memory_zeroed((void **)&work->ids, limits->tokens, sizeof *work->ids, err);
-    if (status == STATUS_OK) {
-        status = memory_zeroed((void **)&work->starts, limits->plan.problems + 1, sizeof *work->starts, err);
-    }
-    if (status == STATUS_OK) {
-        status = memory_zeroed((void **)&work->spans, limits->rows, sizeof *work->spans, err);
-    }
-    return status;
+static int create_buffers(struct feeder_buffers *buffers, const struct feeder_limits *limits,
+                          struct error *err) {
+    TRY(memory_zeroed(&buffers->ids, limits->tokens, sizeof *buffers->ids, err));
+    TRY(memory_zeroed(&buffers->starts, limits->plan.problems + 1, sizeof *buffers->starts, err));
+    return memory_zeroed(&buffers->spans, limits->rows, sizeof *buffers->spans, err);
 }
 
 static int create_pools(struct feeder *feeder, struct error *err) {
-    int status = window_reader_open(&feeder->reader, err);
-    for (size_t i = 0; status == STATUS_OK && i < FEEDER_WINDOWS; i++) {
-        status = window_create(&feeder->windows[i], &feeder->limits.plan, err);
+    TRY(window_reader_open(&feeder->reader, err));
+    for (size_t i = 0; i < FEEDER_WINDOWS; i++) {
+        TRY(window_create(&feeder->windows[i], &feeder->limits.plan, err));
         queue_push(&feeder->free_windows, &feeder->windows[i]);
     }
-    for (size_t i = 0; status == STATUS_OK && i < feeder->limits.works; i++) {
-        status = create_work(&feeder->works[i], &feeder->limits, i, err);
+    for (size_t i = 0; i < feeder->limits.works; i++) {
+        TRY(create_buffers(&feeder->buffers[i], &feeder->limits, err));
+        feeder->works[i].batch.slot = i;
         queue_push(&feeder->free_works, &feeder->works[i]);
     }
-    return status;
+    return STATUS_OK;
 }
 
 int feeder_start(struct feeder *feeder, const struct feeder_limits *limits, struct source *source,
@@ -140,18 +141,17 @@ int feeder_start(struct feeder *feeder, const struct feeder_limits *limits, stru
     queue_open(&feeder->free_works);
     queue_open(&feeder->free_windows);
     queue_open(&feeder->ready);
-    int status = create_pools(feeder, err);
-    if (status == STATUS_OK && position->window == 0) {
-        status = digest_create(&feeder->reader.digest, err);
+    TRY(create_pools(feeder, err));
+    if (position->window == 0) {
+        TRY(digest_create(&feeder->reader.digest, err));
+    } else {
+        TRY(source_skip_to(source, position->window, err));
     }
-    if (status == STATUS_OK && position->window > 0) {
-        status = source_skip_to(source, position->window, err);
+    if (pthread_create(&feeder->thread, NULL, feeder_main, feeder) != 0) {
+        return error_set(err, STATUS_INTERNAL, "cannot start the feeder thread");
     }
-    if (status == STATUS_OK && pthread_create(&feeder->thread, NULL, feeder_main, feeder) != 0) {
-        status = error_set(err, STATUS_INTERNAL, "cannot start the feeder thread");
-    }
-    feeder->running = status == STATUS_OK;
-    return status;
+    feeder->running = true;
+    return STATUS_OK;
 }
 
 struct work *feeder_next(struct feeder *feeder) {
@@ -199,9 +199,9 @@ void feeder_destroy(struct feeder *feeder) {
         window_destroy(&feeder->windows[i]);
     }
     for (size_t i = 0; i < FEEDER_WORKS; i++) {
-        free(feeder->works[i].ids);
-        free(feeder->works[i].starts);
-        free(feeder->works[i].spans);
+        free(feeder->buffers[i].ids);
+        free(feeder->buffers[i].starts);
+        free(feeder->buffers[i].spans);
     }
     digest_destroy(feeder->reader.digest);
     window_reader_close(&feeder->reader);

@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "kernels/device.h"
+#include "model/model.h"
 #include "stages/queue.h"
 #include "stages/window.h"
 
@@ -18,17 +19,11 @@ enum {
 // One batch on its way through the stages.
 struct work {
     struct window *window;
-    size_t batch;         // of the window's plan
-    uint64_t number;      // of the whole plan
+    size_t index;         // of its batch in the window's plan
+    uint64_t number;      // of the batch in the whole plan
     bool first_of_window; // carries the outcomes of the window's failed and skipped problems
     bool computes;        // false: nothing to run, only outcomes to record (a window without a single text)
-    size_t slot;          // of the device's outputs
-    int32_t *ids;         // [tokens]
-    int32_t *starts;      // [texts + 1]
-    struct device_span *spans; // [rows]
-    size_t tokens;
-    size_t texts;
-    size_t rows;
+    struct model_batch batch; // in the feeder's buffers
     double squared_lengths;
     double prepare_seconds;    // feeder time spent since the work before
     double wait_seconds;       // filled by the runner, as the rest
@@ -37,6 +32,13 @@ struct work {
     double predicted_seconds;
     double score;
     struct device_sample sample; // of its monitoring, when the batch was done
+};
+
+// What the batch of a work lies in.
+struct feeder_buffers {
+    int32_t *ids;              // [limits.tokens]
+    int32_t *starts;           // [limits.plan.problems + 1]
+    struct device_span *spans; // [limits.rows]
 };
 
 struct feeder_limits {
@@ -50,7 +52,8 @@ struct feeder {
     struct feeder_limits limits;
     struct window_reader reader; // its digest, if any, is of all rows: the feeder began at row 0
     struct window windows[FEEDER_WINDOWS];
-    struct work works[FEEDER_WORKS]; // limits.works of them
+    struct work works[FEEDER_WORKS];             // limits.works of them
+    struct feeder_buffers buffers[FEEDER_WORKS]; // of the work with that slot
     struct queue free_works;
     struct queue free_windows;
     struct queue ready;   // works for the runner, in order; closed after the last one or on an error

@@ -26,20 +26,13 @@ static void watch_oldest(const struct in_flight *in_flight) {
 }
 
 int in_flight_queue(struct in_flight *in_flight, struct work *work, struct error *err) {
-    struct model_batch batch = {.ids = work->ids,
-                                .starts = work->starts,
-                                .spans = work->spans,
-                                .tokens = work->tokens,
-                                .texts = work->texts,
-                                .rows = work->rows,
-                                .slot = work->slot};
     size_t last = in_flight->count++;
     in_flight->entries[last].work = work;
     in_flight->entries[last].queued = clock_seconds();
     if (last == 0) { // before the call: on a device that does not queue it is the whole batch
         watch_oldest(in_flight);
     }
-    int status = model_forward(in_flight->model, &batch, &in_flight->entries[last].mark, err);
+    int status = model_forward(in_flight->model, &work->batch, &in_flight->entries[last].mark, err);
     if (status != STATUS_OK) {
         guard_batch_ends(in_flight->guard);
         return error_wrap(err, "batch %" PRIu64, work->number);

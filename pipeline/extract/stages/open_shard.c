@@ -79,8 +79,8 @@ static int select_problems(struct open_shard *open, const struct work *work,
     size_t row = 0;
     *failures = 0;
     *batch = (struct shard_batch){.number = work->number, .problems = open->list, .rows = open->rows};
-    for (size_t i = 0; i < work->texts; i++) {
-        const struct window_problem *problem = window_batch_problem(work->window, work->batch, i);
+    for (size_t i = 0; i < work->batch.texts; i++) {
+        const struct window_problem *problem = window_batch_problem(work->window, work->index, i);
         struct ledger_problem outcome = describe(work->window, problem);
         char reason[256];
         outcome.batch = work->number;
@@ -124,8 +124,8 @@ static void compact(struct open_shard *open, const struct work *work, const stru
     for (size_t l = 0; l < layout->layer_count; l++) {
         size_t from = 0;
         size_t to = 0;
-        for (size_t i = 0; i < work->texts; i++) {
-            size_t rows = window_batch_problem(work->window, work->batch, i)->row_count;
+        for (size_t i = 0; i < work->batch.texts; i++) {
+            size_t rows = window_batch_problem(work->window, work->index, i)->row_count;
             if (!open->bad[i]) {
                 memcpy((char *)open->compacted[l] + to * row_bytes,
                        (const char *)output->rows[l] + from * row_bytes, rows * row_bytes);
@@ -141,7 +141,7 @@ static int append(struct open_shard *open, const struct work *work, struct batch
                   struct error *err) {
     struct model_output output;
     struct shard_batch batch;
-    model_outputs(open->model, work->slot, &output);
+    model_outputs(open->model, work->batch.slot, &output);
     int status = select_problems(open, work, &output, &batch, &result->failed, err);
     if (status != STATUS_OK) {
         return status;
@@ -151,7 +151,7 @@ static int append(struct open_shard *open, const struct work *work, struct batch
     } else {
         memcpy(open->latents, output.rows, open->layout->layer_count * sizeof *open->latents);
     }
-    result->overflowed = count_overflows(open, &output, work->rows);
+    result->overflowed = count_overflows(open, &output, work->batch.rows);
     batch.latents = open->latents;
     status = shard_append(open->shard, &batch, err);
     if (status != STATUS_OK) {
@@ -164,8 +164,8 @@ static int append(struct open_shard *open, const struct work *work, struct batch
 // A batch whose latents were restored with a partial shard: only its outcomes are missing.
 static int note_restored(struct open_shard *open, const struct work *work, struct batch_result *result,
                          struct error *err) {
-    for (size_t i = 0; i < work->texts; i++) {
-        const struct window_problem *problem = window_batch_problem(work->window, work->batch, i);
+    for (size_t i = 0; i < work->batch.texts; i++) {
+        const struct window_problem *problem = window_batch_problem(work->window, work->index, i);
         struct ledger_problem outcome = describe(work->window, problem);
         outcome.batch = work->number;
         outcome.shard = open->number;

@@ -15,10 +15,10 @@
 
 static void count_work(struct writer *writer, const struct work *work, uint64_t failed, bool computed) {
     const struct journal_counts more = {.batches = 1,
-                                        .problems = work->texts,
+                                        .problems = work->batch.texts,
                                         .failed = failed,
-                                        .tokens = work->tokens,
-                                        .rows = work->rows,
+                                        .tokens = work->batch.tokens,
+                                        .rows = work->batch.rows,
                                         .seconds = computed ? work->compute_seconds : 0};
     journal_count(writer->options.journal, &more);
 }
@@ -112,9 +112,9 @@ static struct ledger_batch batch_record(const struct writer *writer, const struc
                                         double write_seconds, uint64_t overflowed) {
     struct ledger_batch record = {.number = work->number,
                                   .epoch = writer->options.epoch,
-                                  .problems = (uint32_t)work->texts,
-                                  .rows = (uint32_t)work->rows,
-                                  .tokens = work->tokens,
+                                  .problems = (uint32_t)work->batch.texts,
+                                  .rows = (uint32_t)work->batch.rows,
+                                  .tokens = work->batch.tokens,
                                   .squared_lengths = work->squared_lengths,
                                   .prepare_seconds = work->prepare_seconds,
                                   .wait_seconds = work->wait_seconds,
@@ -130,7 +130,7 @@ static struct ledger_batch batch_record(const struct writer *writer, const struc
 
 static void move_position(struct writer *writer, const struct work *work) {
     const struct window *window = work->window;
-    bool last = !work->computes || work->batch + 1 == window->plan.batches;
+    bool last = !work->computes || work->index + 1 == window->plan.batches;
     writer->position.batches = work->number + (work->computes ? 1 : 0);
     writer->position.window = last ? window->end : window->first;
     writer->position.window_batch = last ? window->first_batch + window->plan.batches : window->first_batch;
