@@ -7,23 +7,17 @@
 
 int plan_create(struct plan *plan, const struct plan_limits *limits, struct error *err) {
     *plan = (struct plan){0};
-    struct {
-        void **block;
-        size_t count;
-        size_t size;
-    } arrays[] = {{(void **)&plan->order, limits->window, sizeof *plan->order},
-                  {(void **)&plan->offset, limits->window + 1, sizeof *plan->offset},
-                  {(void **)&plan->sorted, limits->window, sizeof *plan->sorted},
-                  {(void **)&plan->room, limits->window, sizeof *plan->room},
-                  {(void **)&plan->place, limits->window, sizeof *plan->place}};
-    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
-        int status = memory_zeroed(arrays[i].block, arrays[i].count, arrays[i].size, err);
-        if (status != STATUS_OK) {
-            plan_destroy(plan);
-            return status;
-        }
+    int status;
+    TRY_TO(done, status = memory_zeroed(&plan->order, limits->window, sizeof *plan->order, err));
+    TRY_TO(done, status = memory_zeroed(&plan->offset, limits->window + 1, sizeof *plan->offset, err));
+    TRY_TO(done, status = memory_zeroed(&plan->sorted, limits->window, sizeof *plan->sorted, err));
+    TRY_TO(done, status = memory_zeroed(&plan->room, limits->window, sizeof *plan->room, err));
+    TRY_TO(done, status = memory_zeroed(&plan->place, limits->window, sizeof *plan->place, err));
+done:
+    if (status != STATUS_OK) {
+        plan_destroy(plan);
     }
-    return STATUS_OK;
+    return status;
 }
 
 void plan_destroy(struct plan *plan) {

@@ -71,18 +71,17 @@ static int read_all(struct feeder *feeder, bool *listening, struct error *err) {
     uint64_t batch = feeder->start_batch;
     bool end = false;
     double since = clock_seconds();
-    int status = STATUS_OK;
     *listening = true;
-    while (status == STATUS_OK && !end && *listening) {
+    while (!end && *listening) {
         double waited = clock_seconds();
         struct window *window = queue_pop(&feeder->free_windows);
         if (window == NULL) {
             *listening = false;
-            break;
+            return STATUS_OK;
         }
         since += clock_seconds() - waited;
-        status = window_fill(window, &feeder->reader, &end, err);
-        if (status != STATUS_OK || window->count == 0) {
+        TRY(window_fill(window, &feeder->reader, &end, err));
+        if (window->count == 0) {
             break;
         }
         window->first_batch = batch;
@@ -91,10 +90,10 @@ static int read_all(struct feeder *feeder, bool *listening, struct error *err) {
             feeder->next_batch > window->first_batch ? (size_t)(feeder->next_batch - window->first_batch) : 0;
         *listening = hand_out(feeder, window, from, &since);
     }
-    if (status == STATUS_OK && *listening && feeder->reader.digest != NULL) {
-        status = digest_finish(feeder->reader.digest, feeder->problems_sha256, err);
+    if (*listening && feeder->reader.digest != NULL) {
+        TRY(digest_finish(feeder->reader.digest, feeder->problems_sha256, err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 static void *feeder_main(void *context) {

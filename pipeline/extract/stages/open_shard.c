@@ -31,10 +31,7 @@ int open_shard_add_window(struct open_shard *open, const struct window *window, 
     for (size_t i = 0; i < window->count; i++) {
         if (window->problems[i].state != PROBLEM_DONE) {
             struct ledger_problem problem = describe(window, &window->problems[i]);
-            int status = outcomes_add(&open->outcomes, &problem, err);
-            if (status != STATUS_OK) {
-                return status;
-            }
+            TRY(outcomes_add(&open->outcomes, &problem, err));
             *failed += problem.state == PROBLEM_FAILED;
             *skipped += problem.state == PROBLEM_SKIPPED;
         }
@@ -109,10 +106,7 @@ static int select_problems(struct open_shard *open, const struct work *work,
             batch->row_count += problem->row_count;
         }
         row += problem->row_count;
-        int status = outcomes_add(&open->outcomes, &outcome, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(outcomes_add(&open->outcomes, &outcome, err));
     }
     return STATUS_OK;
 }
@@ -142,10 +136,7 @@ static int append(struct open_shard *open, const struct work *work, struct batch
     struct model_output output;
     struct shard_batch batch;
     model_outputs(open->model, work->batch.slot, &output);
-    int status = select_problems(open, work, &output, &batch, &result->failed, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(select_problems(open, work, &output, &batch, &result->failed, err));
     if (result->failed > 0) {
         compact(open, work, &output);
     } else {
@@ -153,8 +144,7 @@ static int append(struct open_shard *open, const struct work *work, struct batch
     }
     result->overflowed = count_overflows(open, &output, work->batch.rows);
     batch.latents = open->latents;
-    status = shard_append(open->shard, &batch, err);
-    if (status != STATUS_OK) {
+    if (shard_append(open->shard, &batch, err) != STATUS_OK) {
         return error_wrap(err, "batch %" PRIu64, work->number);
     }
     open->problems += batch.problem_count;
@@ -181,10 +171,7 @@ static int note_restored(struct open_shard *open, const struct work *work, struc
         if (outcome.state == PROBLEM_DONE) {
             outcome.index = (uint32_t)open->problems++;
         }
-        int status = outcomes_add(&open->outcomes, &outcome, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(outcomes_add(&open->outcomes, &outcome, err));
     }
     return STATUS_OK;
 }
@@ -199,12 +186,12 @@ int open_shard_add(struct open_shard *open, const struct work *work, struct batc
     if (open_shard_has(open, work)) {
         return note_restored(open, work, result, err);
     }
-    int status = open->batches == 0 ? shard_start(open->shard, open->number, err) : STATUS_OK;
-    if (status == STATUS_OK) {
-        status = append(open, work, result, err);
+    if (open->batches == 0) {
+        TRY(shard_start(open->shard, open->number, err));
     }
-    open->batches += status == STATUS_OK;
-    return status;
+    TRY(append(open, work, result, err));
+    open->batches++;
+    return STATUS_OK;
 }
 
 void open_shard_next(struct open_shard *open, uint64_t number) {
@@ -223,31 +210,23 @@ static int create_buffers(struct open_shard *open, const struct feeder_limits *l
     if (!size_mul(limits->rows, open->layout->hidden * dtype_size(open->layout->dtype), &bytes)) {
         return error_set(err, STATUS_INTERNAL, "a batch of %zu rows is too large", limits->rows);
     }
-    int status = memory_zeroed((void **)&open->list, limits->plan.problems, sizeof *open->list, err);
-    if (status == STATUS_OK) {
-        status = memory_zeroed((void **)&open->bad, limits->plan.problems, sizeof *open->bad, err);
+    TRY(memory_zeroed(&open->list, limits->plan.problems, sizeof *open->list, err));
+    TRY(memory_zeroed(&open->bad, limits->plan.problems, sizeof *open->bad, err));
+    TRY(memory_zeroed(&open->rows, limits->rows, sizeof *open->rows, err));
+    TRY(memory_zeroed(&open->compacted, layers, sizeof *open->compacted, err));
+    TRY(memory_zeroed(&open->latents, layers, sizeof *open->latents, err));
+    for (size_t l = 0; l < layers; l++) {
+        TRY(memory_zeroed(&open->compacted[l], 1, bytes, err)); // not resident until it is touched
     }
-    if (status == STATUS_OK) {
-        status = memory_zeroed((void **)&open->rows, limits->rows, sizeof *open->rows, err);
-    }
-    if (status == STATUS_OK) {
-        status = memory_zeroed((void **)&open->compacted, layers, sizeof *open->compacted, err);
-    }
-    if (status == STATUS_OK) {
-        status = memory_zeroed((void **)&open->latents, layers, sizeof *open->latents, err);
-    }
-    for (size_t l = 0; status == STATUS_OK && l < layers; l++) {
-        status = memory_zeroed(&open->compacted[l], 1, bytes, err); // not resident until it is touched
-    }
-    return status;
+    return STATUS_OK;
 }
 
 int open_shard_create(struct open_shard *open, const char *folder, const struct shard_layout *layout,
                       const struct model *model, const struct feeder_limits *limits, uint64_t number,
                       struct error *err) {
     *open = (struct open_shard){.folder = folder, .layout = layout, .model = model, .number = number};
-    int status = create_buffers(open, limits, err);
-    return status == STATUS_OK ? shard_create(&open->shard, folder, layout, err) : status;
+    TRY(create_buffers(open, limits, err));
+    return shard_create(&open->shard, folder, layout, err);
 }
 
 void open_shard_destroy(struct open_shard *open) {
@@ -269,23 +248,17 @@ int open_shard_restore(struct open_shard *open, const struct ledger_partial *par
                        struct error *err) {
     char path[PATH_SIZE];
     size_t batches = 0;
-    int status = run_folder_shard(path, open->folder, open->number, true, err);
-    if (status == STATUS_OK) {
-        status = shard_start(open->shard, open->number, err);
+    TRY(run_folder_shard(path, open->folder, open->number, true, err));
+    TRY(shard_start(open->shard, open->number, err));
+    TRY(shard_replay(open->shard, path, &batches, err));
+    if (batches != partial->batches) {
+        return error_set(err, STATUS_DATA, "%s holds %zu batches, the ledger says %" PRIu64, path, batches,
+                         partial->batches);
     }
-    if (status == STATUS_OK) {
-        status = shard_replay(open->shard, path, &batches, err);
-    }
-    if (status == STATUS_OK && batches != partial->batches) {
-        status = error_set(err, STATUS_DATA, "%s holds %zu batches, the ledger says %" PRIu64, path, batches,
-                           partial->batches);
-    }
-    if (status == STATUS_OK) {
-        status = outcomes_read_record(&open->outcomes, partial->record, partial->record_size, &open->failures,
-                                      &open->failure_count, err);
-    }
+    TRY(outcomes_read_record(&open->outcomes, partial->record, partial->record_size, &open->failures,
+                             &open->failure_count, err));
     open->batches = partial->batches;
     open->kept_batches = partial->batches;
     open->first_new_batch = first_batch + partial->batches;
-    return status;
+    return STATUS_OK;
 }

@@ -29,45 +29,33 @@ static int reserve(struct outcomes *outcomes, struct error *err) {
     }
     size_t capacity = size_max(outcomes->capacity * 2, 64);
     void *items = outcomes->items;
-    int status = memory_resize(&items, capacity, sizeof *outcomes->items, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_resize(&items, capacity, sizeof *outcomes->items, err));
     outcomes->items = items;
     void *resolved = outcomes->resolved;
-    status = memory_resize(&resolved, capacity, sizeof *outcomes->resolved, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_resize(&resolved, capacity, sizeof *outcomes->resolved, err));
     outcomes->resolved = resolved;
     outcomes->capacity = capacity;
     return STATUS_OK;
 }
 
 int outcomes_add(struct outcomes *outcomes, const struct ledger_problem *problem, struct error *err) {
-    int status = reserve(outcomes, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(reserve(outcomes, err));
     struct outcome *item = &outcomes->items[outcomes->count];
     *item = (struct outcome){.problem = *problem, .id_at = outcomes->texts.size, .reason_at = SIZE_MAX};
-    status = buffer_append(&outcomes->texts, problem->id, problem->id_size, err);
-    if (status == STATUS_OK && problem->reason != NULL) {
+    TRY(buffer_append(&outcomes->texts, problem->id, problem->id_size, err));
+    if (problem->reason != NULL) {
         item->reason_at = outcomes->texts.size;
-        status = buffer_append(&outcomes->texts, problem->reason, strlen(problem->reason) + 1, err);
+        TRY(buffer_append(&outcomes->texts, problem->reason, strlen(problem->reason) + 1, err));
     }
-    outcomes->count += status == STATUS_OK;
-    return status;
+    outcomes->count++;
+    return STATUS_OK;
 }
 
 int outcomes_add_batch(struct outcomes *outcomes, const struct ledger_batch *batch, struct error *err) {
     if (outcomes->batch_count == outcomes->batch_capacity) {
         size_t capacity = size_max(outcomes->batch_capacity * 2, 16);
         void *batches = outcomes->batches;
-        int status = memory_resize(&batches, capacity, sizeof *outcomes->batches, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(memory_resize(&batches, capacity, sizeof *outcomes->batches, err));
         outcomes->batches = batches;
         outcomes->batch_capacity = capacity;
     }
@@ -173,31 +161,37 @@ int outcomes_write_record(const struct outcomes *outcomes, struct buffer *out, s
     return status;
 }
 
-int outcomes_read_record(struct outcomes *outcomes, const void *record, size_t size,
-                         struct outcomes_failure **failures, size_t *failure_count, struct error *err) {
-    json_t *root;
-    void *block = NULL;
-    *failures = NULL;
-    *failure_count = 0;
-    int status = json_parse(&root, record, size, "the record of a partial shard", err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    json_t *list = json_object_get(root, "failures");
-    status = memory_zeroed(&block, json_array_size(list), sizeof **failures, err);
-    for (size_t i = 0; status == STATUS_OK && i < json_array_size(list); i++) {
-        struct outcomes_failure *failure = (struct outcomes_failure *)block + i;
+static int read_failures(const json_t *list, struct outcomes_failure **failures, size_t *failure_count,
+                         struct error *err) {
+    TRY(memory_zeroed(failures, json_array_size(list), sizeof **failures, err));
+    *failure_count = json_array_size(list);
+    for (size_t i = 0; i < *failure_count; i++) {
+        struct outcomes_failure *failure = &(*failures)[i];
         const char *reason = json_string_value(json_object_get(json_array_get(list, i), "reason"));
         failure->ordinal = (uint64_t)json_integer_value(json_object_get(json_array_get(list, i), "ordinal"));
         snprintf(failure->reason, sizeof failure->reason, "%s", reason == NULL ? "" : reason);
     }
-    *failures = block;
-    *failure_count = json_array_size(list);
-    list = json_object_get(root, "batches");
-    for (size_t i = 0; status == STATUS_OK && i < json_array_size(list); i++) {
+    return STATUS_OK;
+}
+
+static int read_batches(const json_t *list, struct outcomes *outcomes, struct error *err) {
+    for (size_t i = 0; i < json_array_size(list); i++) {
         struct ledger_batch batch;
         batch_from_json(&batch, json_array_get(list, i));
-        status = outcomes_add_batch(outcomes, &batch, err);
+        TRY(outcomes_add_batch(outcomes, &batch, err));
+    }
+    return STATUS_OK;
+}
+
+int outcomes_read_record(struct outcomes *outcomes, const void *record, size_t size,
+                         struct outcomes_failure **failures, size_t *failure_count, struct error *err) {
+    json_t *root;
+    *failures = NULL;
+    *failure_count = 0;
+    TRY(json_parse(&root, record, size, "the record of a partial shard", err));
+    int status = read_failures(json_object_get(root, "failures"), failures, failure_count, err);
+    if (status == STATUS_OK) {
+        status = read_batches(json_object_get(root, "batches"), outcomes, err);
     }
     json_decref(root);
     return status;

@@ -43,8 +43,7 @@ static bool uses_step_column(const struct preparer *p) {
 
 static int bind_template(struct preparer *p, const struct source *source, struct error *err) {
     const struct job *job = p->job;
-    int status = template_parse(&p->template, job->text, err);
-    if (status != STATUS_OK) {
+    if (template_parse(&p->template, job->text, err) != STATUS_OK) {
         return error_wrap(err, "problems.text");
     }
     if (uses_step_column(p) && template_count(&p->template, STEPS) != 1) {
@@ -53,37 +52,27 @@ static int bind_template(struct preparer *p, const struct source *source, struct
             "problems.text must hold {steps} exactly once when problems.steps names a column; it is \"%s\"",
             job->text);
     }
-    void *block = NULL;
-    status = memory_zeroed(&block, p->template.count, sizeof *p->part_columns, err);
-    p->part_columns = block;
-    for (size_t i = 0; status == STATUS_OK && i < p->template.count; i++) {
+    TRY(memory_zeroed(&p->part_columns, p->template.count, sizeof *p->part_columns, err));
+    for (size_t i = 0; i < p->template.count; i++) {
         struct template_part *part = &p->template.parts[i];
         bool joined = part->is_column && uses_step_column(p) && strcmp(part->text, STEPS) == 0;
-        if (part->is_column && !joined) {
-            status = source_column(source, part->text, &p->part_columns[i], err);
-            if (status != STATUS_OK) {
-                return error_wrap(err, "problems.text");
-            }
+        if (part->is_column && !joined &&
+            source_column(source, part->text, &p->part_columns[i], err) != STATUS_OK) {
+            return error_wrap(err, "problems.text");
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 // Metadata: the columns the job names, or every one that id, text and steps do not use.
 static int bind_metadata(struct preparer *p, const struct source *source, struct error *err) {
     const struct job *job = p->job;
     size_t columns = source_column_count(source);
-    void *block = NULL;
-    int status =
-        memory_zeroed(&block, size_max(columns, job->metadata_count), sizeof *p->metadata_columns, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    p->metadata_columns = block;
+    size_t most = size_max(columns, job->metadata_count);
+    TRY(memory_zeroed(&p->metadata_columns, most, sizeof *p->metadata_columns, err));
     if (job->metadata != NULL) {
         for (size_t i = 0; i < job->metadata_count; i++) {
-            status = source_column(source, job->metadata[i], &p->metadata_columns[i], err);
-            if (status != STATUS_OK) {
+            if (source_column(source, job->metadata[i], &p->metadata_columns[i], err) != STATUS_OK) {
                 return error_wrap(err, "problems.metadata");
             }
         }
@@ -103,47 +92,37 @@ static int bind_metadata(struct preparer *p, const struct source *source, struct
 
 static int bind(struct preparer *p, const struct source *source, struct error *err) {
     const struct job *job = p->job;
-    int status = source_column(source, job->id, &p->id_column, err);
-    if (status != STATUS_OK) {
+    if (source_column(source, job->id, &p->id_column, err) != STATUS_OK) {
         return error_wrap(err, "problems.id");
     }
     if (uses_step_column(p)) {
-        status = source_column(source, job->steps_column, &p->steps_column, err);
-        if (status != STATUS_OK) {
+        if (source_column(source, job->steps_column, &p->steps_column, err) != STATUS_OK) {
             return error_wrap(err, "problems.steps.column");
         }
-    } else {
-        status = step_pattern_compile(&p->pattern, job->steps_pattern, err);
-        if (status != STATUS_OK) {
-            return error_wrap(err, "problems.steps.pattern");
-        }
+    } else if (step_pattern_compile(&p->pattern, job->steps_pattern, err) != STATUS_OK) {
+        return error_wrap(err, "problems.steps.pattern");
     }
-    status = bind_template(p, source, err);
-    return status == STATUS_OK ? bind_metadata(p, source, err) : status;
+    TRY(bind_template(p, source, err));
+    return bind_metadata(p, source, err);
 }
 
 int preparer_create(struct preparer **out, const struct job *job, const struct source *source,
                     const struct tokenizer *tokenizer, size_t vocabulary, struct error *err) {
-    void *block;
+    struct preparer *p;
+    int status;
     *out = NULL;
-    int status = memory_zeroed(&block, 1, sizeof **out, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    struct preparer *p = block;
+    TRY(memory_zeroed(&p, 1, sizeof *p, err));
     p->job = job;
     p->tokenizer = tokenizer;
     p->vocabulary = vocabulary;
-    status = tokenizer_scratch_create(&p->scratch, tokenizer, err);
-    if (status == STATUS_OK) {
-        status = bind(p, source, err);
-    }
+    TRY_TO(done, status = tokenizer_scratch_create(&p->scratch, tokenizer, err));
+    TRY_TO(done, status = bind(p, source, err));
+    *out = p;
+done:
     if (status != STATUS_OK) {
         preparer_destroy(p);
-        return status;
     }
-    *out = p;
-    return STATUS_OK;
+    return status;
 }
 
 void preparer_destroy(struct preparer *p) {
@@ -313,19 +292,13 @@ static int check_text(struct preparer *p, struct prepared *out) {
 static int reserve_rows(struct preparer *p, size_t rows, size_t steps, struct error *err) {
     if (rows > p->row_capacity) {
         void *block = p->rows;
-        int status = memory_resize(&block, rows * 2, sizeof *p->rows, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(memory_resize(&block, rows * 2, sizeof *p->rows, err));
         p->rows = block;
         p->row_capacity = rows * 2;
     }
     if (steps > p->owned_capacity) {
         void *block = p->owned;
-        int status = memory_resize(&block, steps * 2, sizeof *p->owned, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(memory_resize(&block, steps * 2, sizeof *p->owned, err));
         p->owned = block;
         p->owned_capacity = steps * 2;
     }
@@ -400,11 +373,8 @@ static int encode(struct preparer *p, struct prepared *out, struct error *err) {
             return absorb(out, status, err);
         }
     }
-    status = reserve_rows(p, size_max(size_max(encoding.count, p->spans.count), 1),
-                          size_max(p->spans.count, 1), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(reserve_rows(p, size_max(size_max(encoding.count, p->spans.count), 1), size_max(p->spans.count, 1),
+                     err));
     out->tokens = encoding.ids;
     out->token_count = encoding.count;
     out->step_count = p->spans.count;

@@ -27,10 +27,7 @@ static void begin(struct throughput *csv) {
 }
 
 int throughput_open(struct throughput *csv, const char *path, struct error *err) {
-    int status = file_append(&csv->file, path, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(file_append(&csv->file, path, err));
     setvbuf(csv->file, NULL, _IOLBF, 0);
     begin(csv);
     return STATUS_OK;

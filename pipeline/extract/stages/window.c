@@ -18,17 +18,13 @@ static void store_destroy(struct window_store *store) {
 int window_create(struct window *window, const struct plan_limits *limits, struct error *err) {
     *window = (struct window){0};
     atomic_init(&window->pending, 0);
-    int status = plan_create(&window->plan, limits, err);
-    if (status == STATUS_OK) {
-        status = memory_zeroed((void **)&window->problems, limits->window, sizeof *window->problems, err);
-    }
-    if (status == STATUS_OK) {
-        status = memory_zeroed((void **)&window->ready, limits->window, sizeof *window->ready, err);
-    }
-    if (status == STATUS_OK) {
-        status =
-            memory_zeroed((void **)&window->ready_tokens, limits->window, sizeof *window->ready_tokens, err);
-    }
+    size_t most = limits->window;
+    int status;
+    TRY_TO(done, status = plan_create(&window->plan, limits, err));
+    TRY_TO(done, status = memory_zeroed(&window->problems, most, sizeof *window->problems, err));
+    TRY_TO(done, status = memory_zeroed(&window->ready, most, sizeof *window->ready, err));
+    TRY_TO(done, status = memory_zeroed(&window->ready_tokens, most, sizeof *window->ready_tokens, err));
+done:
     if (status != STATUS_OK) {
         window_destroy(window);
     }
@@ -47,7 +43,7 @@ void window_destroy(struct window *window) {
 }
 
 int window_reader_open(struct window_reader *reader, struct error *err) {
-    return memory_zeroed((void **)&reader->rest, reader->limits->window, sizeof *reader->rest, err);
+    return memory_zeroed(&reader->rest, reader->limits->window, sizeof *reader->rest, err);
 }
 
 void window_reader_close(struct window_reader *reader) {
@@ -74,20 +70,15 @@ struct content {
 // Copies the content into the store and lets the problem refer to it there.
 static int store_problem(struct window_store *store, struct window_problem *problem,
                          const struct content *content, struct error *err) {
-    int status = keep(&store->bytes, content->id, problem->id_size, &problem->id_at, err);
-    if (status == STATUS_OK && problem->state != PROBLEM_DONE) {
+    TRY(keep(&store->bytes, content->id, problem->id_size, &problem->id_at, err));
+    if (problem->state != PROBLEM_DONE) {
         return keep(&store->bytes, content->reason, strlen(content->reason) + 1, &problem->reason_at, err);
     }
-    if (status == STATUS_OK) {
-        status = keep(&store->bytes, content->metadata, problem->metadata_size, &problem->metadata_at, err);
-    }
-    if (status == STATUS_OK) {
-        status = keep(&store->tokens, content->tokens, problem->token_count * sizeof(int32_t),
-                      &problem->tokens_at, err);
-    }
-    return status == STATUS_OK ? keep(&store->rows, content->rows,
-                                      problem->row_count * sizeof(struct shard_row), &problem->rows_at, err)
-                               : status;
+    TRY(keep(&store->bytes, content->metadata, problem->metadata_size, &problem->metadata_at, err));
+    TRY(keep(&store->tokens, content->tokens, problem->token_count * sizeof(int32_t), &problem->tokens_at,
+             err));
+    return keep(&store->rows, content->rows, problem->row_count * sizeof(struct shard_row), &problem->rows_at,
+                err);
 }
 
 static const char *content_at(const struct buffer *buffer, size_t at) {
@@ -125,10 +116,7 @@ static int add_row(struct window *window, struct preparer *preparer, const struc
                    struct error *err) {
     struct prepared prepared;
     struct window_problem *problem = &window->problems[window->count];
-    int status = prepare_row(preparer, row, &prepared, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(prepare_row(preparer, row, &prepared, err));
     *problem = (struct window_problem){.ordinal = prepared.ordinal,
                                        .state = prepared.state,
                                        .id_size = prepared.id_size,
@@ -142,26 +130,21 @@ static int add_row(struct window *window, struct preparer *preparer, const struc
                                     .metadata = prepared.metadata,
                                     .tokens = prepared.tokens,
                                     .rows = prepared.rows};
-    status = store_problem(&window->store, problem, &content, err);
-    if (status == STATUS_OK) {
-        count_problem(window);
-    }
-    return status;
+    TRY(store_problem(&window->store, problem, &content, err));
+    count_problem(window);
+    return STATUS_OK;
 }
 
 static int take_rest(struct window *window, struct window_reader *reader, struct error *err) {
-    int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < reader->rest_count; i++) {
-        status = move_problem(&window->store, &reader->rest_store, &reader->rest[i],
-                              &window->problems[window->count], err);
-        if (status == STATUS_OK) {
-            window->end = reader->rest[i].ordinal + 1;
-            count_problem(window);
-        }
+    for (size_t i = 0; i < reader->rest_count; i++) {
+        TRY(move_problem(&window->store, &reader->rest_store, &reader->rest[i],
+                         &window->problems[window->count], err));
+        window->end = reader->rest[i].ordinal + 1;
+        count_problem(window);
     }
     reader->rest_count = 0;
     store_clear(&reader->rest_store);
-    return status;
+    return STATUS_OK;
 }
 
 static bool has_all(const struct window *window, const struct plan_limits *limits) {
@@ -171,39 +154,37 @@ static bool has_all(const struct window *window, const struct plan_limits *limit
 static int read_rows(struct window *window, const struct window_reader *reader, bool *end,
                      struct error *err) {
     struct row row;
-    int status = STATUS_OK;
     *end = false;
-    while (status == STATUS_OK && !has_all(window, reader->limits)) {
+    while (!has_all(window, reader->limits)) {
         bool found;
-        status = source_next(reader->source, &row, &found, err);
-        if (status != STATUS_OK || !found) {
+        TRY(source_next(reader->source, &row, &found, err));
+        if (!found) {
             *end = true;
             break;
         }
         window->end = row.ordinal + 1;
         if (reader->digest != NULL) {
-            status = source_digest_row(reader->digest, &row, err);
+            TRY(source_digest_row(reader->digest, &row, err));
         }
-        if (status == STATUS_OK && (reader->only == NULL || ledger_retry_has(reader->only, row.ordinal))) {
-            status = add_row(window, reader->preparer, &row, err);
+        if (reader->only == NULL || ledger_retry_has(reader->only, row.ordinal)) {
+            TRY(add_row(window, reader->preparer, &row, err));
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 // Leaves the problems from the text `ready` on to the next window.
 static int leave_rest(struct window *window, struct window_reader *reader, size_t ready, struct error *err) {
     size_t count = window->ready[ready];
-    int status = STATUS_OK;
-    for (size_t i = count; status == STATUS_OK && i < window->count; i++) {
-        status = move_problem(&reader->rest_store, &window->store, &window->problems[i],
-                              &reader->rest[reader->rest_count], err);
+    for (size_t i = count; i < window->count; i++) {
+        TRY(move_problem(&reader->rest_store, &window->store, &window->problems[i],
+                         &reader->rest[reader->rest_count], err));
         reader->rest_count++;
     }
     window->end = window->problems[count].ordinal;
     window->count = count;
     window->ready_count = ready;
-    return status;
+    return STATUS_OK;
 }
 
 int window_fill(struct window *window, struct window_reader *reader, bool *end, struct error *err) {
@@ -211,13 +192,8 @@ int window_fill(struct window *window, struct window_reader *reader, bool *end, 
     window->count = 0;
     window->ready_count = 0;
     store_clear(&window->store);
-    int status = take_rest(window, reader, err);
-    if (status == STATUS_OK) {
-        status = read_rows(window, reader, end, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(take_rest(window, reader, err));
+    TRY(read_rows(window, reader, end, err));
     if (*end || !limits->full) { // nothing follows that could fill the last batch
         plan_window(&window->plan, limits, window->ready_tokens, window->ready_count);
         return STATUS_OK;

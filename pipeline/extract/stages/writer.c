@@ -27,22 +27,22 @@ static void count_work(struct writer *writer, const struct work *work, uint64_t 
 
 static int watch_disk(struct writer *writer, struct error *err) {
     uint64_t space;
-    int status = file_space(writer->options.folder, &space, err);
-    if (status == STATUS_OK && space < writer->options.disk_reserve) {
+    TRY(file_space(writer->options.folder, &space, err));
+    if (space < writer->options.disk_reserve) {
         char texts[2][AMOUNT_TEXT];
         return error_set(err, STATUS_WRITE,
                          "only %s are left on the disk of %s, less than the %s of run.disk_reserve_gb",
                          amount_text((double)space, texts[0]), writer->options.folder,
                          amount_text((double)writer->options.disk_reserve, texts[1]));
     }
-    return status;
+    return STATUS_OK;
 }
 
 // The partial file of the shard just acknowledged is of no more use.
 static int remove_partial(struct writer *writer, struct error *err) {
     char path[PATH_SIZE];
-    int status = run_folder_shard(path, writer->options.folder, writer->position.shards - 1, true, err);
-    return status == STATUS_OK ? file_remove(path, err) : status;
+    TRY(run_folder_shard(path, writer->options.folder, writer->position.shards - 1, true, err));
+    return file_remove(path, err);
 }
 
 // Seals the open shard and acknowledges it with its problems in one transaction.
@@ -51,9 +51,8 @@ static int checkpoint(struct writer *writer, bool finished, struct error *err) {
     struct shard_sealed sealed;
     bool durable;
     bool has_shard = writer->open.batches > 0;
-    int status = has_shard ? shard_seal(writer->open.shard, false, &sealed, err) : STATUS_OK;
-    if (status != STATUS_OK) {
-        return status;
+    if (has_shard) {
+        TRY(shard_seal(writer->open.shard, false, &sealed, err));
     }
     writer->position.shards += has_shard;
     struct ledger_commit commit = {.shard = has_shard ? &sealed : NULL,
@@ -63,21 +62,33 @@ static int checkpoint(struct writer *writer, bool finished, struct error *err) {
                                    .batches = writer->open.outcomes.batches,
                                    .batch_count = writer->open.outcomes.batch_count,
                                    .finished = finished};
-    status = ledger_commit(journal_lock(journal), &commit, &durable, err);
+    int status = ledger_commit(journal_lock(journal), &commit, &durable, err);
     journal_unlock(journal);
-    if (status == STATUS_OK) {
-        journal_count(journal, &(struct journal_counts){.sealed = has_shard});
-        status = journal_show(journal, err);
-    }
-    if (status == STATUS_OK && writer->open.kept_batches > 0) {
-        status = remove_partial(writer, err);
+    TRY(status);
+    journal_count(journal, &(struct journal_counts){.sealed = has_shard});
+    TRY(journal_show(journal, err));
+    if (writer->open.kept_batches > 0) {
+        TRY(remove_partial(writer, err));
     }
     open_shard_next(&writer->open, writer->position.shards);
-    if (status == STATUS_OK && has_shard) {
+    if (has_shard) {
         log_write(writer->options.log, LOG_LEVEL_INFO,
                   "sealed %s: %" PRIu64 " problems, %" PRIu64 " rows, %" PRIu64 " bytes", sealed.name,
                   sealed.problems, sealed.rows, sealed.bytes);
     }
+    return STATUS_OK;
+}
+
+static int acknowledge_partial(struct writer *writer, const struct shard_sealed *sealed,
+                               const struct buffer *record, struct error *err) {
+    struct ledger_partial partial = {.shard = writer->position.shards,
+                                     .batches = writer->open.batches,
+                                     .record = record->data,
+                                     .record_size = record->size};
+    memcpy(partial.name, sealed->name, sizeof partial.name);
+    memcpy(partial.sha256, sealed->sha256, sizeof partial.sha256);
+    int status = ledger_set_partial(journal_lock(writer->options.journal), &partial, err);
+    journal_unlock(writer->options.journal);
     return status;
 }
 
@@ -88,19 +99,10 @@ static int keep_partial(struct writer *writer, struct error *err) {
     if (writer->open.batches == writer->open.kept_batches) {
         return STATUS_OK; // nothing new: the partial file that was restored still says it all
     }
-    int status = shard_seal(writer->open.shard, true, &sealed, err);
+    TRY(shard_seal(writer->open.shard, true, &sealed, err));
+    int status = outcomes_write_record(&writer->open.outcomes, &record, err);
     if (status == STATUS_OK) {
-        status = outcomes_write_record(&writer->open.outcomes, &record, err);
-    }
-    if (status == STATUS_OK) {
-        struct ledger_partial partial = {.shard = writer->position.shards,
-                                         .batches = writer->open.batches,
-                                         .record = record.data,
-                                         .record_size = record.size};
-        memcpy(partial.name, sealed.name, sizeof partial.name);
-        memcpy(partial.sha256, sealed.sha256, sizeof partial.sha256);
-        status = ledger_set_partial(journal_lock(writer->options.journal), &partial, err);
-        journal_unlock(writer->options.journal);
+        status = acknowledge_partial(writer, &sealed, &record, err);
     }
     buffer_destroy(&record);
     return status;
@@ -140,62 +142,55 @@ static int write_batch(struct writer *writer, const struct work *work, struct er
     struct batch_result result;
     double began = clock_seconds();
     bool restored = open_shard_has(&writer->open, work);
-    int status = open_shard_add(&writer->open, work, &result, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(open_shard_add(&writer->open, work, &result, err));
     if (!restored) {
         struct ledger_batch record = batch_record(writer, work, clock_seconds() - began, result.overflowed);
-        status = outcomes_add_batch(&writer->open.outcomes, &record, err);
+        TRY(outcomes_add_batch(&writer->open.outcomes, &record, err));
         throughput_write(&writer->csv, &record);
         journal_device(writer->options.journal, &record.device);
     }
     count_work(writer, work, result.failed, !restored);
-    return status;
+    return STATUS_OK;
 }
 
 static int write_window(struct writer *writer, const struct window *window, struct error *err) {
     uint64_t failed;
     uint64_t skipped;
-    int status = open_shard_add_window(&writer->open, window, &failed, &skipped, err);
+    TRY(open_shard_add_window(&writer->open, window, &failed, &skipped, err));
     journal_count(writer->options.journal,
                   &(struct journal_counts){.problems = failed + skipped, .failed = failed});
-    return status;
+    return STATUS_OK;
 }
 
 static int process(struct writer *writer, const struct work *work, struct error *err) {
     if (watch_disk(writer, err) != STATUS_OK) {
-        struct error
-            ignored; // the disk's state is the reason to report, also when the partial shard no longer fits
-        keep_partial(writer, &ignored);
+        struct error ignored;
+        keep_partial(writer, &ignored); // the disk's state is the reason to report, also when it fails
         return err->status;
     }
-    int status = journal_check(writer->options.journal, err);
-    if (status == STATUS_OK && work->first_of_window) {
-        status = write_window(writer, work->window, err);
+    TRY(journal_check(writer->options.journal, err));
+    if (work->first_of_window) {
+        TRY(write_window(writer, work->window, err));
     }
-    if (status == STATUS_OK && work->computes) {
-        status = write_batch(writer, work, err);
+    if (work->computes) {
+        TRY(write_batch(writer, work, err));
     }
     move_position(writer, work);
     // A restored batch is never the last of its shard: a full shard is sealed, not kept as a partial one.
-    if (status == STATUS_OK && work->computes && !writer_has(writer, work) &&
+    if (work->computes && !writer_has(writer, work) &&
         writer->open.batches >= writer->options.batches_per_shard) {
-        status = checkpoint(writer, false, err);
+        TRY(checkpoint(writer, false, err));
     }
-    return status == STATUS_OK ? journal_refresh(writer->options.journal, err) : status;
+    return journal_refresh(writer->options.journal, err);
 }
 
 static int end(struct writer *writer, struct error *err) {
-    int status = journal_check(writer->options.journal, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(journal_check(writer->options.journal, err));
     // `complete` is settled only when no stop closed the queue before.
     if (!atomic_load(&writer->stop) && writer->complete) {
-        status = checkpoint(writer, true, err);
-        writer->finished_run = status == STATUS_OK;
-        return status;
+        TRY(checkpoint(writer, true, err));
+        writer->finished_run = true;
+        return STATUS_OK;
     }
     return keep_partial(writer, err);
 }
@@ -221,8 +216,8 @@ static void *writer_main(void *context) {
 
 static int open_csv(struct writer *writer, struct error *err) {
     char path[PATH_SIZE];
-    int status = path_join(path, sizeof path, writer->options.folder, "throughput.csv", err);
-    return status == STATUS_OK ? throughput_open(&writer->csv, path, err) : status;
+    TRY(path_join(path, sizeof path, writer->options.folder, "throughput.csv", err));
+    return throughput_open(&writer->csv, path, err);
 }
 
 // What the ledger says, before this launch adds to it.
