@@ -72,7 +72,8 @@ static int tune(struct inputs *inputs, struct guard *guard, struct buffer *chose
     if (status == STATUS_STOPPED) {
         return error_set(err, status, "stopped by %s before the first batch", guard_signal_name(guard));
     }
-    return status == STATUS_OK ? device_algorithms(inputs->device, chosen, err) : status;
+    TRY(status);
+    return device_algorithms(inputs->device, chosen, err);
 }
 
 int algorithms_tune(struct inputs *inputs, struct ledger *ledger, const struct model_limits *limits,
@@ -81,13 +82,13 @@ int algorithms_tune(struct inputs *inputs, struct ledger *ledger, const struct m
     struct buffer chosen = {0};
     struct buffer suggested = {0};
     bool from_ledger = false;
-    int status = take_from_ledger(inputs, ledger, &from_ledger, err);
-    bool uses_profile = status == STATUS_OK && !from_ledger && inputs->job.profile != NULL;
+    TRY(take_from_ledger(inputs, ledger, &from_ledger, err));
+    bool uses_profile = !from_ledger && inputs->job.profile != NULL;
     profile_key(inputs, limits, key);
     if (uses_profile) {
         take_from_profile(inputs, key, log, &suggested);
     }
-    status = status == STATUS_OK ? tune(inputs, guard, &chosen, err) : status;
+    int status = tune(inputs, guard, &chosen, err);
     if (status == STATUS_OK && chosen.size > 0) {
         bool taken = suggested.size > 0 && strcmp(suggested.data, chosen.data) == 0;
         log_choice(log, chosen.data,
@@ -107,18 +108,16 @@ int algorithms_tune(struct inputs *inputs, struct ledger *ledger, const struct m
 int algorithms_digest(const struct inputs *inputs, char hex[DIGEST_HEX], struct error *err) {
     struct buffer text = {0};
     struct digest *digest = NULL;
+    int status;
     hex[0] = 0;
-    int status = device_algorithms(inputs->device, &text, err);
-    if (status == STATUS_OK && text.size > 0) {
-        status = digest_create(&digest, err);
-        if (status == STATUS_OK) {
-            status = digest_field(digest, text.data, text.size, err);
-        }
-        if (status == STATUS_OK) {
-            status = digest_finish(digest, hex, err);
-        }
-        digest_destroy(digest);
+    TRY_TO(done, status = device_algorithms(inputs->device, &text, err));
+    if (text.size > 0) {
+        TRY_TO(done, status = digest_create(&digest, err));
+        TRY_TO(done, status = digest_field(digest, text.data, text.size, err));
+        TRY_TO(done, status = digest_finish(digest, hex, err));
     }
+done:
+    digest_destroy(digest);
     buffer_destroy(&text);
     return status;
 }

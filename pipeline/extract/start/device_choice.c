@@ -21,10 +21,7 @@ static int open_device(struct inputs *inputs, const char *name, const char *cpu_
 
 // `auto` goes past a GPU that has no kernels for the model.
 static int pass_over(struct inputs *inputs, const char *why, struct error *err) {
-    int status = open_device(inputs, "cpu", inputs->job.cpu_path, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(open_device(inputs, "cpu", inputs->job.cpu_path, err));
     snprintf(inputs->device_reason, sizeof inputs->device_reason, "auto took the CPU: %.220s", why);
     return buffer_printf(&inputs->notes, err, "model.device: auto takes the CPU, not the GPU: %s\n", why);
 }
@@ -34,11 +31,11 @@ static int pass_over(struct inputs *inputs, const char *why, struct error *err) 
 static int open_for_model(struct inputs *inputs, const char *name, struct error *err) {
     struct device_description device;
     struct error why;
-    int status = open_device(inputs, name, inputs->job.cpu_path, err);
-    if (status != STATUS_OK || inputs->model == NULL) {
-        return status;
+    TRY(open_device(inputs, name, inputs->job.cpu_path, err));
+    if (inputs->model == NULL) {
+        return STATUS_OK;
     }
-    status = model_check_device(inputs->model, inputs->device, &why);
+    int status = model_check_device(inputs->model, inputs->device, &why);
     if (status == STATUS_OK) {
         return STATUS_OK;
     }
@@ -100,11 +97,10 @@ static int reconcile(struct inputs *inputs, struct ledger *ledger, const struct 
     if (!device_trail_only_path_differs(last->identity, now.identity)) {
         return STATUS_OK; // the same, or so different that the identity tells
     }
-    int status = ledger_totals(ledger, &totals, err);
-    if (status != STATUS_OK ||
-        (totals.finished && !inputs->retries)) { // it computes nothing more, on any path
-        inputs->path_changes = status == STATUS_OK;
-        return status;
+    TRY(ledger_totals(ledger, &totals, err));
+    if (totals.finished && !inputs->retries) { // it computes nothing more, on any path
+        inputs->path_changes = true;
+        return STATUS_OK;
     }
     device_trail_path(last->identity, own);
     if (inputs->job.cpu_path == NULL) {
@@ -122,12 +118,12 @@ static int reconcile(struct inputs *inputs, struct ledger *ledger, const struct 
 }
 
 int device_choice_open(struct inputs *inputs, struct ledger *ledger, struct error *err) {
-    int status = ledger == NULL ? STATUS_OK : device_trail_read(&inputs->trail, ledger, err);
-    if (status == STATUS_OK) {
-        status = open_for_model(inputs, wanted_name(inputs), err);
+    if (ledger != NULL) {
+        TRY(device_trail_read(&inputs->trail, ledger, err));
     }
+    TRY(open_for_model(inputs, wanted_name(inputs), err));
     const struct device_trail_entry *last = device_trail_last(&inputs->trail);
-    return status == STATUS_OK && last != NULL ? reconcile(inputs, ledger, last, err) : status;
+    return last != NULL ? reconcile(inputs, ledger, last, err) : STATUS_OK;
 }
 
 void device_choice_describe(const struct inputs *inputs, struct device_description *out) {
@@ -148,11 +144,9 @@ const char *device_choice_identity(const struct inputs *inputs,
 // Nothing refers to the file once its record is gone, so that a crash in between leaves only garbage.
 static int drop_partial(struct ledger *ledger, const char *folder, uint64_t shard, struct error *err) {
     char path[PATH_SIZE];
-    int status = ledger_drop_partial(ledger, err);
-    if (status == STATUS_OK) {
-        status = run_folder_shard(path, folder, shard, true, err);
-    }
-    return status == STATUS_OK && file_exists(path) ? file_remove(path, err) : status;
+    TRY(ledger_drop_partial(ledger, err));
+    TRY(run_folder_shard(path, folder, shard, true, err));
+    return file_exists(path) ? file_remove(path, err) : STATUS_OK;
 }
 
 static int tell_change(struct inputs *inputs, struct ledger *ledger, uint64_t batch, bool dropped,
@@ -179,17 +173,13 @@ int device_choice_settle(struct inputs *inputs, struct ledger *ledger, const cha
     }
     // In this order: with the change noted first, a crash would leave batches of the other path in a shard of
     // this one.
-    int status = ledger_position(ledger, &position, err);
-    if (status == STATUS_OK && *has_partial) {
-        status = drop_partial(ledger, folder, position.shards, err);
+    TRY(ledger_position(ledger, &position, err));
+    if (*has_partial) {
+        TRY(drop_partial(ledger, folder, position.shards, err));
     }
-    if (status == STATUS_OK) {
-        status = tell_change(inputs, ledger, position.batches, *has_partial, log, err);
-        *has_partial = false;
-    }
+    TRY(tell_change(inputs, ledger, position.batches, *has_partial, log, err));
+    *has_partial = false;
     device_describe(inputs->device, &now);
-    if (status == STATUS_OK) {
-        status = device_trail_follow(&inputs->trail, position.batches, now.identity, err);
-    }
-    return status == STATUS_OK ? device_trail_write(&inputs->trail, ledger, err) : status;
+    TRY(device_trail_follow(&inputs->trail, position.batches, now.identity, err));
+    return device_trail_write(&inputs->trail, ledger, err);
 }

@@ -77,8 +77,8 @@ static int try_limits(struct outcome *outcome, const struct plan_limits *limits,
     size_t texts = survey->lengths.size / sizeof *lengths;
     struct plan plan;
     *outcome = (struct outcome){0};
-    int status = plan_create(&plan, limits, err);
-    for (size_t at = 0; status == STATUS_OK && at < texts;) {
+    TRY(plan_create(&plan, limits, err));
+    for (size_t at = 0; at < texts;) {
         size_t count = window_length(limits, lengths + at, texts - at);
         if (limits->full && at + count < texts) {
             count = plan_full_window(&plan, limits, lengths + at, count);
@@ -90,7 +90,7 @@ static int try_limits(struct outcome *outcome, const struct plan_limits *limits,
     }
     plan_destroy(&plan);
     outcome->fill = fill_of(outcome->tokens, outcome->batches, shape_of(outcome->largest));
-    return status;
+    return STATUS_OK;
 }
 
 // What may be changed, the cheapest first: the number of problems and the end of windows cost nothing, longer
@@ -164,23 +164,23 @@ static bool lacks_only_the_last(const struct outcome *outcome) {
 // The first remedy that is enough, or the best of those that are worth it.
 static int find_remedy(struct fill *fill, const struct inputs *inputs, struct error *err) {
     struct outcome outcome;
-    int status = try_limits(&outcome, &inputs->limits, &inputs->survey, err);
+    TRY(try_limits(&outcome, &inputs->limits, &inputs->survey, err));
     double best = outcome.fill.share;
     bool done = lacks_only_the_last(&outcome);
-    for (size_t i = 0; status == STATUS_OK && !done && i < sizeof remedies / sizeof remedies[0]; i++) {
+    for (size_t i = 0; !done && i < sizeof remedies / sizeof remedies[0]; i++) {
         struct job changed;
         if (!apply(&remedies[i], &inputs->job, &changed)) {
             continue;
         }
         const struct plan_limits limits = batching_limits(&changed);
-        status = try_limits(&outcome, &limits, &inputs->survey, err);
-        if (status == STATUS_OK && outcome.fill.share >= best + WORTHWHILE) {
+        TRY(try_limits(&outcome, &limits, &inputs->survey, err));
+        if (outcome.fill.share >= best + WORTHWHILE) {
             best = outcome.fill.share;
             done = best >= ENOUGH || lacks_only_the_last(&outcome);
             describe(fill->remedy, sizeof fill->remedy, &inputs->job, &changed, &outcome);
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 int fill_survey(struct fill *fill, const struct inputs *inputs, struct error *err) {
@@ -209,14 +209,12 @@ int fill_tell(const struct inputs *inputs, bool fresh, struct log *log, struct e
     if (!fill_matters(inputs) || totals->batches == 0) {
         return STATUS_OK;
     }
-    int status = fill_survey(&fill, inputs, err);
-    if (status == STATUS_OK) {
-        log_write(log, LOG_LEVEL_INFO,
-                  "%" PRIu64 " batches: the device will compute %" PRIu64 " tokens for %" PRIu64
-                  " of texts, %.1f %% full",
-                  totals->batches, fill.device_tokens, totals->tokens, 100 * fill.share);
-        status = fresh ? fill_warn(&fill, &warning, err) : STATUS_OK;
-    }
+    TRY(fill_survey(&fill, inputs, err));
+    log_write(log, LOG_LEVEL_INFO,
+              "%" PRIu64 " batches: the device will compute %" PRIu64 " tokens for %" PRIu64
+              " of texts, %.1f %% full",
+              totals->batches, fill.device_tokens, totals->tokens, 100 * fill.share);
+    int status = fresh ? fill_warn(&fill, &warning, err) : STATUS_OK;
     if (status == STATUS_OK && warning.size > 0) {
         log_write(log, LOG_LEVEL_WARN, "%.*s", (int)warning.size - 1, warning.data); // without its line feed
     }

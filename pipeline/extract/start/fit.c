@@ -9,8 +9,8 @@ static int plan_for(const struct inputs *inputs, const struct model_limits *limi
     smaller.texts = size_min(limits->texts, tokens);
     smaller.rows = size_min(limits->rows, tokens);
     *plan = (struct device_plan){0};
-    int status = model_plan(inputs->model, inputs->device, &smaller, plan, err);
-    return status == STATUS_OK ? device_check_fits(inputs->device, plan, err) : status;
+    TRY(model_plan(inputs->model, inputs->device, &smaller, plan, err));
+    return device_check_fits(inputs->device, plan, err);
 }
 
 // The largest budget that fits between the longest text's tokens and the job's, by halving; 0 when none does.
@@ -77,10 +77,7 @@ static int refuse_plan(const struct inputs *inputs, const struct model_limits *l
                        const struct device_plan *plan, const struct error *table, struct error *err) {
     char advice[400];
     size_t tokens;
-    int status = largest_tokens(inputs, limits, &tokens, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(largest_tokens(inputs, limits, &tokens, err));
     advise(inputs, limits, plan, advice, sizeof advice);
     if (tokens == 0) {
         return error_set(err, table->status, "%.700s; not even a batch of one text of %zu tokens would fit%s",

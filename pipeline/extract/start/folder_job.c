@@ -12,17 +12,13 @@ int folder_job_read(struct job *job, const char *folder, struct ledger *ledger, 
     struct buffer origin = {0};
     bool found = false;
     *job = (struct job){0};
-    int status = run_folder_file(path, folder, "job.yaml", err);
-    if (status == STATUS_OK) {
-        status = file_read_own(&text, path, JOB_LIMIT, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_note(ledger, FOLDER_JOB_NOTE, &origin, &found, err);
-    }
-    if (status == STATUS_OK) {
-        status = job_parse(job, text.data == NULL ? "" : text.data, text.size, path,
-                           found ? origin.data : folder, err);
-    }
+    int status;
+    TRY(run_folder_file(path, folder, "job.yaml", err));
+    TRY_TO(done, status = file_read_own(&text, path, JOB_LIMIT, err));
+    TRY_TO(done, status = ledger_note(ledger, FOLDER_JOB_NOTE, &origin, &found, err));
+    status = job_parse(job, text.data == NULL ? "" : text.data, text.size, path, found ? origin.data : folder,
+                       err);
+done:
     buffer_destroy(&text);
     buffer_destroy(&origin);
     return status;

@@ -240,50 +240,33 @@ static int add_libraries(const struct inputs *inputs, struct identity *identity,
     char hdf5[32];
     char text[TOKENIZER_LIBRARY];
     device_describe(inputs->device, &device);
-    int status = identity_add(identity, "device.kind", device.kind, err);
-    if (status == STATUS_OK) {
-        status = identity_add(identity, "device.identity", device_choice_identity(inputs, &device), err);
-    }
-    if (status == STATUS_OK) {
-        status = identity_add(identity, "library.hdf5", shard_library(hdf5), err);
-    }
-    if (status == STATUS_OK) {
-        status = identity_add(identity, "library.tokenizer", tokenizer_library(text), err);
-    }
-    return status;
+    TRY(identity_add(identity, "device.kind", device.kind, err));
+    TRY(identity_add(identity, "device.identity", device_choice_identity(inputs, &device), err));
+    TRY(identity_add(identity, "library.hdf5", shard_library(hdf5), err));
+    return identity_add(identity, "library.tokenizer", tokenizer_library(text), err);
 }
 
 int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, struct identity *identity,
                     struct error *err) {
     struct identity_context context = {identity, err};
-    int status = job_each_identity_key(&inputs->job, add_key, &context);
-    if (status == STATUS_OK) {
-        status = identity_add_number(identity, "problems.limit", (long long)inputs->limit, err);
-    }
-    if (status == STATUS_OK) {
-        status = identity_add(identity, IDENTITY_PROBLEMS, inputs->survey.totals.problems_sha256, err);
-    }
-    if (status == STATUS_OK) {
-        status = identity_add(identity, "tokenizer.sha256", tokenizer_fingerprint(inputs->tokenizer), err);
-    }
+    const char *changes = tokenizer_changes_fingerprint(inputs->tokenizer);
+    TRY(job_each_identity_key(&inputs->job, add_key, &context));
+    TRY(identity_add_number(identity, "problems.limit", (long long)inputs->limit, err));
+    TRY(identity_add(identity, IDENTITY_PROBLEMS, inputs->survey.totals.problems_sha256, err));
+    TRY(identity_add(identity, "tokenizer.sha256", tokenizer_fingerprint(inputs->tokenizer), err));
     // Only where the files beside tokenizer.json change anything: runs of earlier versions, which did not
     // read them, go on where nothing does.
-    if (status == STATUS_OK && tokenizer_changes_fingerprint(inputs->tokenizer)[0] != 0) {
-        status = identity_add(identity, "tokenizer.changes", tokenizer_changes_fingerprint(inputs->tokenizer),
-                              err);
+    if (changes[0] != 0) {
+        TRY(identity_add(identity, "tokenizer.changes", changes, err));
     }
     // What "0" means to this version: a resume must plan the same batches.
-    if (status == STATUS_OK && inputs->limits.full) {
+    if (inputs->limits.full) {
         char windows[64];
         snprintf(windows, sizeof windows, "full batches, windows of %zu problems or %d batches",
                  inputs->limits.window, PLAN_WINDOW_BATCHES);
-        status = identity_add(identity, "batch.plan", windows, err);
+        TRY(identity_add(identity, "batch.plan", windows, err));
     }
-    if (status == STATUS_OK) {
-        status = add_libraries(inputs, identity, err);
-    }
-    if (status == STATUS_OK && model_fingerprint != NULL) {
-        status = identity_add(identity, "model.fingerprint", model_fingerprint, err);
-    }
-    return status;
+    TRY(add_libraries(inputs, identity, err));
+    return model_fingerprint == NULL ? STATUS_OK
+                                     : identity_add(identity, "model.fingerprint", model_fingerprint, err);
 }

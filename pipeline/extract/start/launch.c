@@ -44,17 +44,11 @@ static int hear_signals(struct launch *launch, struct error *err) {
 static int open_folder(struct launch *launch, struct error *err) {
     const struct job *job = &launch->inputs.job;
     char path[PATH_SIZE];
-    int status = launch_heed_stop(launch, err);
-    if (status == STATUS_OK) {
-        status = run_folder_open(&launch->folder, job->output, job->force_network_output, err);
-    }
-    if (status == STATUS_OK) {
-        status = run_folder_file(path, launch->folder.path, "run.log", err);
-    }
-    if (status == STATUS_OK) {
-        status = log_add_file(&launch->log, path, err);
-    }
-    return status == STATUS_OK ? launch_heed_stop(launch, err) : status;
+    TRY(launch_heed_stop(launch, err));
+    TRY(run_folder_open(&launch->folder, job->output, job->force_network_output, err));
+    TRY(run_folder_file(path, launch->folder.path, "run.log", err));
+    TRY(log_add_file(&launch->log, path, err));
+    return launch_heed_stop(launch, err);
 }
 
 static int open_ledger(struct launch *launch, struct error *err) {
@@ -120,10 +114,8 @@ static int calibrate(struct launch *launch, struct error *err) {
     struct device_description device;
     char key[320];
     journal_calibrates(&launch->journal);
-    int status = launch_enter_stage(launch, "calibrating", err);
-    if (status == STATUS_OK) {
-        status = canary_create(&launch->canary, inputs->model, inputs->device, &launch->limits, err);
-    }
+    TRY(launch_enter_stage(launch, "calibrating", err));
+    TRY(canary_create(&launch->canary, inputs->model, inputs->device, &launch->limits, err));
     device_describe(inputs->device, &device);
     snprintf(key, sizeof key, "%s %s %s, %d threads, %s", device.kind, device.name, device.path,
              device.threads, dtype_name(inputs->job.dtype));
@@ -131,10 +123,8 @@ static int calibrate(struct launch *launch, struct error *err) {
     launch->watch.journal = &launch->journal;
     guard_set_clock(&launch->guard, device_clock, inputs->device);
     guard_start_begins(&launch->guard, launch->journal.epoch, inputs->job.load_timeout);
-    if (status == STATUS_OK) {
-        status = drift_watch_calibrate(&launch->watch, &launch->canary, launch->journal.ledger, key,
+    int status = drift_watch_calibrate(&launch->watch, &launch->canary, launch->journal.ledger, key,
                                        inputs->job.profile, &launch->log, err);
-    }
     guard_batch_ends(&launch->guard);
     launch->watch.stops = inputs->job.drift_stop;
     device_seal(inputs->device);
@@ -145,43 +135,29 @@ static int calibrate(struct launch *launch, struct error *err) {
 
 // Everything that the job names, up to what takes reading all of it.
 static int open_all(struct launch *launch, struct error *err) {
-    const struct launch_options *options = launch->options;
-    struct inputs_options inputs = options->inputs;
-    int status = hear_signals(launch, err);
+    struct inputs_options inputs = launch->options->inputs;
     inputs.watch = (struct watch){
         .stopped = is_stop_asked, .say = say_while_reading, .reading = show_reading, .context = launch};
-    if (status == STATUS_OK) {
-        status = inputs_read_job(&launch->inputs, &inputs, err);
-    }
-    if (status == STATUS_OK) {
-        status = open_folder(launch, err);
-    }
-    if (status == STATUS_OK) {
-        status = open_ledger(launch, err);
-    }
-    if (status == STATUS_OK) {
-        status = batching_settle(&launch->inputs, launch->journal.ledger, err);
-    }
-    if (status == STATUS_OK) {
-        status = find_retry(launch, err);
-    }
-    return status == STATUS_OK ? launch_name_stop(launch, open_inputs(launch, err), err) : status;
+    TRY(hear_signals(launch, err));
+    TRY(inputs_read_job(&launch->inputs, &inputs, err));
+    TRY(open_folder(launch, err));
+    TRY(open_ledger(launch, err));
+    TRY(batching_settle(&launch->inputs, launch->journal.ledger, err));
+    TRY(find_retry(launch, err));
+    return launch_name_stop(launch, open_inputs(launch, err), err);
 }
 
 // The problems are surveyed by a thread of their own, and the weights are read meanwhile. What the survey
 // finds ends the load, and an error of the load the survey: the first of the two counts.
 static int read_all(struct launch *launch, struct error *err) {
     struct error load_err;
-    int status = launch_survey_begin(launch, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(launch_survey_begin(launch, err));
     int load_status = launch_load_early(launch, &load_err);
     bool load_failed_first = load_status != STATUS_OK && launch->surveyor.running;
     if (load_failed_first) {
         surveyor_stop(&launch->surveyor);
     }
-    status = launch_survey_end(launch, err);
+    int status = launch_survey_end(launch, err);
     if (load_failed_first || (load_status != STATUS_OK && status == STATUS_OK)) {
         *err = load_err;
         status = load_status;
@@ -192,30 +168,19 @@ static int read_all(struct launch *launch, struct error *err) {
 int launch_open(struct launch *launch, const struct launch_options *options, struct error *err) {
     *launch = (struct launch){.options = options, .folder = {.lock = -1}, .fresh = true};
     display_start(&launch->display, options->display);
-    int status = open_all(launch, err);
-    if (status == STATUS_OK) {
-        status = read_all(launch, err);
+    TRY(open_all(launch, err));
+    TRY(read_all(launch, err));
+    TRY(launch_look_ahead(launch, err));
+    if (launch->finished) {
+        return STATUS_OK;
     }
-    if (status == STATUS_OK) {
-        status = launch_look_ahead(launch, err);
-    }
-    if (status != STATUS_OK || launch->finished) {
-        return status;
-    }
-    status = launch_load(launch, err);
-    if (status == STATUS_OK) {
-        status = launch_settle_identity(launch, err);
-    }
-    if (status == STATUS_OK) {
-        status = calibrate(launch, err);
-    }
-    if (status == STATUS_OK) { // nothing refuses the launch any more
-        status = launch_write_notes(launch, err);
-    }
-    if (status == STATUS_OK) {
-        status = retry_begin(&launch->retry, &launch->inputs, launch->journal.ledger, &launch->log, err);
-    }
-    return status == STATUS_OK ? ledger_launch_works(launch->journal.ledger, err) : status;
+    TRY(launch_load(launch, err));
+    TRY(launch_settle_identity(launch, err));
+    TRY(calibrate(launch, err));
+    // Nothing refuses the launch any more.
+    TRY(launch_write_notes(launch, err));
+    TRY(retry_begin(&launch->retry, &launch->inputs, launch->journal.ledger, &launch->log, err));
+    return ledger_launch_works(launch->journal.ledger, err);
 }
 
 // ---- the end ----

@@ -49,40 +49,38 @@ static int carry(const struct identity *stored, const char *key, struct identity
 static int add_later_parts(const struct inputs *inputs, const struct identity *stored, enum known known,
                            struct identity *now, struct error *err) {
     char hex[DIGEST_HEX] = "";
-    int status = recorded_carry(stored, now, err);
-    if (status == STATUS_OK && known <= KNOWN_BEFORE_FILES) {
-        status = carry(stored, "model.fingerprint", now, err);
+    TRY(recorded_carry(stored, now, err));
+    if (known <= KNOWN_BEFORE_FILES) {
+        TRY(carry(stored, "model.fingerprint", now, err));
     }
-    if (status == STATUS_OK && known < KNOWN_ALL) {
+    if (known < KNOWN_ALL) {
         return carry(stored, IDENTITY_ALGORITHMS, now, err);
     }
-    if (status == STATUS_OK) {
-        status = algorithms_digest(inputs, hex, err);
-    }
-    return status != STATUS_OK || hex[0] == 0 ? status : identity_add(now, IDENTITY_ALGORITHMS, hex, err);
+    TRY(algorithms_digest(inputs, hex, err));
+    return hex[0] == 0 ? STATUS_OK : identity_add(now, IDENTITY_ALGORITHMS, hex, err);
 }
 
 static int check_identity(struct launch *launch, enum known known, struct identity *now, struct error *err) {
     const char *fingerprint = known <= KNOWN_BEFORE_FILES ? NULL : model_fingerprint(launch->inputs.model);
+    const char *problems;
     struct identity stored = {0};
     bool found = false;
-    int status = inputs_identity(&launch->inputs, fingerprint, now, err);
-    if (status == STATUS_OK) {
-        status = ledger_identity(launch->journal.ledger, &stored, &found, err);
+    int status;
+    TRY(inputs_identity(&launch->inputs, fingerprint, now, err));
+    TRY_TO(done, status = ledger_identity(launch->journal.ledger, &stored, &found, err));
+    if (found && launch->retry.mended) {
+        problems = identity_get(now, IDENTITY_PROBLEMS);
+        TRY_TO(done, status = identity_replace(&stored, IDENTITY_PROBLEMS, problems, err));
     }
-    if (status == STATUS_OK && found && launch->retry.mended) {
-        status = identity_replace(&stored, IDENTITY_PROBLEMS, identity_get(now, IDENTITY_PROBLEMS), err);
+    problems = found ? identity_get(&stored, IDENTITY_PROBLEMS) : NULL;
+    if (known == KNOWN_BEFORE_PROBLEMS && problems != NULL) {
+        TRY_TO(done, status = identity_replace(now, IDENTITY_PROBLEMS, problems, err));
     }
-    const char *problems = found ? identity_get(&stored, IDENTITY_PROBLEMS) : NULL;
-    if (status == STATUS_OK && known == KNOWN_BEFORE_PROBLEMS && problems != NULL) {
-        status = identity_replace(now, IDENTITY_PROBLEMS, problems, err);
+    TRY_TO(done, status = add_later_parts(&launch->inputs, &stored, known, now, err));
+    if (found) {
+        TRY_TO(done, status = refuse_other_identity(launch, &stored, now, err));
     }
-    if (status == STATUS_OK) {
-        status = add_later_parts(&launch->inputs, &stored, known, now, err);
-    }
-    if (status == STATUS_OK && found) {
-        status = refuse_other_identity(launch, &stored, now, err);
-    }
+done:
     identity_destroy(&stored);
     return status;
 }
@@ -101,38 +99,29 @@ static int hash_identity(const struct inputs *inputs, struct identity *now, char
 
 // The ledger gets its identity once everything is known and checked; a resume must find the same.
 int launch_settle_identity(struct launch *launch, struct error *err) {
+    struct inputs *inputs = &launch->inputs;
+    struct ledger *ledger = launch->journal.ledger;
     struct identity now = {0};
     struct identity stored = {0};
     char hash[DIGEST_HEX];
     bool found = false;
-    int status = check_identity(launch, KNOWN_ALL, &now, err);
-    if (status == STATUS_OK) {
-        status = device_choice_settle(&launch->inputs, launch->journal.ledger, launch->folder.path,
-                                      &launch->has_partial, &launch->log, err);
+    int status;
+    TRY_TO(done, status = check_identity(launch, KNOWN_ALL, &now, err));
+    TRY_TO(done, status = device_choice_settle(inputs, ledger, launch->folder.path, &launch->has_partial,
+                                               &launch->log, err));
+    TRY_TO(done, status = hash_identity(inputs, &now, hash, err));
+    TRY_TO(done, status = ledger_identity(ledger, &stored, &found, err));
+    TRY_TO(done, status = recorded_settle(&launch->recorded, inputs, ledger, found ? &stored : NULL, err));
+    if (!found) {
+        TRY_TO(done, status = ledger_begin(ledger, &now, &inputs->survey.totals, err));
     }
-    if (status == STATUS_OK) {
-        status = hash_identity(&launch->inputs, &now, hash, err);
+    TRY_TO(done, status = algorithms_keep(inputs, ledger, err));
+    if (launch->fresh) {
+        TRY_TO(done, status = survey_store(ledger, &inputs->survey, err));
     }
-    if (status == STATUS_OK) {
-        status = ledger_identity(launch->journal.ledger, &stored, &found, err);
-    }
-    if (status == STATUS_OK) {
-        status = recorded_settle(&launch->recorded, &launch->inputs, launch->journal.ledger,
-                                 found ? &stored : NULL, err);
-    }
-    if (status == STATUS_OK && !found) {
-        status = ledger_begin(launch->journal.ledger, &now, &launch->inputs.survey.totals, err);
-    }
-    if (status == STATUS_OK) {
-        status = algorithms_keep(&launch->inputs, launch->journal.ledger, err);
-    }
-    if (status == STATUS_OK && launch->fresh) {
-        status = survey_store(launch->journal.ledger, &launch->inputs.survey, err);
-    }
-    if (status == STATUS_OK) {
-        layout_make(&launch->layout, &launch->inputs, &launch->recorded, hash);
-        log_write(&launch->log, LOG_LEVEL_INFO, "identity %s", hash);
-    }
+    run_layout_make(&launch->layout, inputs, &launch->recorded, hash);
+    log_write(&launch->log, LOG_LEVEL_INFO, "identity %s", hash);
+done:
     identity_destroy(&stored);
     identity_destroy(&now);
     return status;

@@ -82,11 +82,11 @@ static int may_load(struct launch *launch, struct device_plan *plan, bool *may, 
     struct error refusal;
     *may = false;
     *plan = (struct device_plan){.tokens = 1};
-    int status = ledger_totals(launch->journal.ledger, &totals, err);
-    if (status != STATUS_OK || totals.finished || inputs->retries) {
-        return status;
+    TRY(ledger_totals(launch->journal.ledger, &totals, err));
+    if (totals.finished || inputs->retries) {
+        return STATUS_OK;
     }
-    status = launch_check_identity(launch, KNOWN_BEFORE_PROBLEMS, &refusal);
+    int status = launch_check_identity(launch, KNOWN_BEFORE_PROBLEMS, &refusal);
     if (status == STATUS_OK) {
         status = model_plan_weights(inputs->model, inputs->device, last_layer(inputs), plan, &refusal);
     }
@@ -104,15 +104,13 @@ static int may_load(struct launch *launch, struct device_plan *plan, bool *may, 
 int launch_load_early(struct launch *launch, struct error *err) {
     struct device_plan plan;
     bool may;
-    int status = may_load(launch, &plan, &may, err);
-    if (status != STATUS_OK || !may) {
-        return status;
+    TRY(may_load(launch, &plan, &may, err));
+    if (!may) {
+        return STATUS_OK;
     }
-    status = launch_enter_stage(launch, "loading", err);
-    if (status == STATUS_OK) {
-        status = device_reserve_weights(launch->inputs.device, &plan, err);
-    }
-    return status == STATUS_OK ? read_weights(launch, err) : status;
+    TRY(launch_enter_stage(launch, "loading", err));
+    TRY(device_reserve_weights(launch->inputs.device, &plan, err));
+    return read_weights(launch, err);
 }
 
 // ---- the rest ----
@@ -125,21 +123,28 @@ int launch_plan_memory(struct launch *launch, struct device_plan *plan, struct e
 
 static int make_resident(struct launch *launch, struct device_plan *plan, struct error *err) {
     struct inputs *inputs = &launch->inputs;
-    int status = launch_heed_stop(launch, err);
+    TRY(launch_heed_stop(launch, err));
+    TRY(launch->loads ? journal_stage(&launch->journal, "loading", err)
+                      : launch_enter_stage(launch, "loading", err));
+    TRY(launch_plan_memory(launch, plan, err));
+    TRY(device_reserve(inputs->device, plan, err));
+    if (!launch->loads) {
+        TRY(read_weights(launch, err));
+    }
+    return model_set_limits(inputs->model, &launch->limits, err);
+}
+
+// The device at work for the first time, under the guard's eyes.
+static int try_device(struct launch *launch, struct error *err) {
+    struct inputs *inputs = &launch->inputs;
+    guard_start_begins(&launch->guard, launch->journal.epoch, inputs->job.load_timeout);
+    int status =
+        algorithms_tune(inputs, launch->journal.ledger, &launch->limits, &launch->guard, &launch->log, err);
     if (status == STATUS_OK) {
-        status = launch->loads ? journal_stage(&launch->journal, "loading", err)
-                               : launch_enter_stage(launch, "loading", err);
+        status = model_check(inputs->model, err);
     }
-    if (status == STATUS_OK) {
-        status = launch_plan_memory(launch, plan, err);
-    }
-    if (status == STATUS_OK) {
-        status = device_reserve(inputs->device, plan, err);
-    }
-    if (status == STATUS_OK && !launch->loads) {
-        status = read_weights(launch, err);
-    }
-    return status == STATUS_OK ? model_set_limits(inputs->model, &launch->limits, err) : status;
+    guard_batch_ends(&launch->guard);
+    return status;
 }
 
 int launch_load(struct launch *launch, struct error *err) {
@@ -147,15 +152,9 @@ int launch_load(struct launch *launch, struct error *err) {
     struct device_plan plan = {0};
     struct device_description device;
     int status = make_resident(launch, &plan, err);
-    guard_start_begins(&launch->guard, launch->journal.epoch, inputs->job.load_timeout);
     if (status == STATUS_OK) {
-        status = algorithms_tune(inputs, launch->journal.ledger, &launch->limits, &launch->guard,
-                                 &launch->log, err);
+        status = try_device(launch, err);
     }
-    if (status == STATUS_OK) {
-        status = model_check(inputs->model, err);
-    }
-    guard_batch_ends(&launch->guard);
     if (status == STATUS_OK) {
         status = resident_check(inputs, &launch->residency, &launch->log, err);
     }

@@ -25,9 +25,7 @@ int launch_name_stop(const struct launch *launch, int status, struct error *err)
 }
 
 int launch_enter_stage(struct launch *launch, const char *stage, struct error *err) {
-    if (launch_heed_stop(launch, err) != STATUS_OK) {
-        return err->status;
-    }
+    TRY(launch_heed_stop(launch, err));
     log_write(&launch->log, LOG_LEVEL_INFO, "%s", stage);
     return journal_stage(&launch->journal, stage, err);
 }
@@ -45,37 +43,23 @@ static int note_path(struct ledger *ledger, const char *key, const char *path, s
 // Facts for people and for strata show, status and export; and the job as launched.
 int launch_write_notes(struct launch *launch, struct error *err) {
     const struct inputs *inputs = &launch->inputs;
+    struct ledger *ledger = launch->journal.ledger;
     struct device_description device;
     char text[64];
     char path[PATH_SIZE];
     device_choice_describe(inputs, &device);
-    int status = note_path(launch->journal.ledger, FOLDER_JOB_NOTE, inputs->job.folder, err);
-    if (status == STATUS_OK) {
-        status = note_path(launch->journal.ledger, "model.path", inputs->job.model_path, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_set_note(launch->journal.ledger, "device.name", device.name, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_set_note(launch->journal.ledger, "device.path", device.path, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_set_note(launch->journal.ledger, "device.reason", device.reason, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_set_note(launch->journal.ledger, RESIDENT_NOTE, launch->residency.data, err);
-    }
-    snprintf(text, sizeof text, "%zu", launch->limits.tokens);
-    if (status == STATUS_OK && fill_matters(inputs)) {
-        status = ledger_set_note(launch->journal.ledger, FILL_NOTE, text, err);
+    TRY(note_path(ledger, FOLDER_JOB_NOTE, inputs->job.folder, err));
+    TRY(note_path(ledger, "model.path", inputs->job.model_path, err));
+    TRY(ledger_set_note(ledger, "device.name", device.name, err));
+    TRY(ledger_set_note(ledger, "device.path", device.path, err));
+    TRY(ledger_set_note(ledger, "device.reason", device.reason, err));
+    TRY(ledger_set_note(ledger, RESIDENT_NOTE, launch->residency.data, err));
+    if (fill_matters(inputs)) {
+        snprintf(text, sizeof text, "%zu", launch->limits.tokens);
+        TRY(ledger_set_note(ledger, FILL_NOTE, text, err));
     }
     snprintf(text, sizeof text, "%" PRIu64, inputs_planned_bytes(inputs, &inputs->survey));
-    if (status == STATUS_OK) {
-        status = ledger_set_note(launch->journal.ledger, "disk.planned_bytes", text, err);
-    }
-    if (status == STATUS_OK) {
-        status = run_folder_file(path, launch->folder.path, "job.yaml", err);
-    }
-    return status == STATUS_OK ? file_write_atomic(path, inputs->job.source, inputs->job.source_size, err)
-                               : status;
+    TRY(ledger_set_note(ledger, "disk.planned_bytes", text, err));
+    TRY(run_folder_file(path, launch->folder.path, "job.yaml", err));
+    return file_write_atomic(path, inputs->job.source, inputs->job.source_size, err);
 }

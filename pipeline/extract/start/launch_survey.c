@@ -38,26 +38,19 @@ int launch_survey_begin(struct launch *launch, struct error *err) {
                                        .limits = inputs->limits,
                                        .stopped = is_stop_asked,
                                        .context = launch};
-    int status = launch_enter_stage(launch, "surveying", err);
-    if (status == STATUS_OK) {
-        status = survey_load(launch->journal.ledger, &inputs->survey, &found, err);
-    }
+    TRY(launch_enter_stage(launch, "surveying", err));
+    TRY(survey_load(launch->journal.ledger, &inputs->survey, &found, err));
     launch->fresh = !found;
     options.known = found ? &inputs->survey : NULL;
-    return status == STATUS_OK ? surveyor_start(&launch->surveyor, &options, err) : status;
+    return surveyor_start(&launch->surveyor, &options, err);
 }
 
 // bytes: what all shards need, what is free.
 static int check_disk(struct launch *launch, uint64_t bytes[2], struct error *err) {
     struct ledger_totals totals;
     uint64_t space;
-    int status = ledger_totals(launch->journal.ledger, &totals, err);
-    if (status == STATUS_OK) {
-        status = file_space(launch->folder.path, &space, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(ledger_totals(launch->journal.ledger, &totals, err));
+    TRY(file_space(launch->folder.path, &space, err));
     const struct inputs *inputs = &launch->inputs;
     uint64_t planned = inputs_planned_bytes(inputs, inputs->retries ? &inputs->retry : &inputs->survey);
     uint64_t written = inputs->retries ? 0 : totals.bytes;
@@ -83,13 +76,13 @@ static int judge(struct launch *launch, struct error *err) {
     struct device_plan plan;
     int status = retry_accept_mended(&launch->retry, &launch->inputs, launch->journal.ledger, err);
     launch->inputs.retries = launch->retry.list.count > 0;
-    if (status == STATUS_OK) {
-        status = launch_check_identity(launch, KNOWN_BEFORE_FILES, err);
+    TRY(status);
+    TRY(launch_check_identity(launch, KNOWN_BEFORE_FILES, err));
+    if (!launch->loads) {
+        return STATUS_OK;
     }
-    if (status == STATUS_OK && launch->loads) {
-        status = check_disk(launch, bytes, err);
-    }
-    return status == STATUS_OK && launch->loads ? launch_plan_memory(launch, &plan, err) : status;
+    TRY(check_disk(launch, bytes, err));
+    return launch_plan_memory(launch, &plan, err);
 }
 
 static int finish(struct launch *launch, struct error *err) {
@@ -130,21 +123,17 @@ int launch_survey_end(struct launch *launch, struct error *err) {
 
 // A run that is finished needs no more work: a launch that finds it so has done all that there was to do. It
 // loads nothing, but its model's files must be those of the run: a success says that they are.
-static int is_finished(struct launch *launch, struct error *err) {
+static int find_finished(struct launch *launch, struct error *err) {
     struct ledger_totals totals;
-    int status = ledger_totals(launch->journal.ledger, &totals, err);
-    if (status != STATUS_OK || !totals.finished || launch->inputs.retries) {
-        return status;
+    TRY(ledger_totals(launch->journal.ledger, &totals, err));
+    if (!totals.finished || launch->inputs.retries) {
+        return STATUS_OK;
     }
-    status = launch_enter_stage(launch, "comparing the model", err);
-    if (status == STATUS_OK) {
-        status = launch_compare_model(launch, err);
-    }
-    if (status == STATUS_OK) {
-        status = launch_check_identity(launch, KNOWN_BEFORE_LOAD, err);
-    }
-    launch->finished = status == STATUS_OK;
-    return launch->finished ? ledger_launch_works(launch->journal.ledger, err) : status;
+    TRY(launch_enter_stage(launch, "comparing the model", err));
+    TRY(launch_compare_model(launch, err));
+    TRY(launch_check_identity(launch, KNOWN_BEFORE_LOAD, err));
+    launch->finished = true;
+    return ledger_launch_works(launch->journal.ledger, err);
 }
 
 // A wrong template or column fails every problem: better known now than at the end.
@@ -165,22 +154,18 @@ static void foretell_failures(struct launch *launch) {
 
 int launch_look_ahead(struct launch *launch, struct error *err) {
     uint64_t bytes[2];
-    int status = is_finished(launch, err);
-    if (status != STATUS_OK || launch->finished) {
-        return status;
+    TRY(find_finished(launch, err));
+    if (launch->finished) {
+        return STATUS_OK;
     }
     if (launch->inputs.retries) {
-        status = retry_survey(&launch->retry, &launch->inputs, show_survey, launch, err);
+        TRY(retry_survey(&launch->retry, &launch->inputs, show_survey, launch, err));
     } else {
         foretell_failures(launch);
-        status = fill_tell(&launch->inputs, launch->fresh, &launch->log, err);
+        TRY(fill_tell(&launch->inputs, launch->fresh, &launch->log, err));
     }
-    if (status == STATUS_OK) {
-        status = check_disk(launch, bytes, err);
-    }
-    if (status == STATUS_OK) {
-        log_write(&launch->log, LOG_LEVEL_INFO,
-                  "%" PRIu64 " bytes of shards are planned, %" PRIu64 " bytes are free", bytes[0], bytes[1]);
-    }
-    return status;
+    TRY(check_disk(launch, bytes, err));
+    log_write(&launch->log, LOG_LEVEL_INFO,
+              "%" PRIu64 " bytes of shards are planned, %" PRIu64 " bytes are free", bytes[0], bytes[1]);
+    return STATUS_OK;
 }

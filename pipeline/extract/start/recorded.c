@@ -73,20 +73,14 @@ int recorded_settle(struct recorded *recorded, const struct inputs *inputs, stru
     *recorded = (struct recorded){0};
     if (stored != NULL) {
         bool found = false;
-        int status = read_model(recorded, inputs, ledger, stored, err);
-        return status == STATUS_OK ? ledger_note(ledger, WARNINGS_NOTE, &recorded->warnings, &found, err)
-                                   : status;
+        TRY(read_model(recorded, inputs, ledger, stored, err));
+        return ledger_note(ledger, WARNINGS_NOTE, &recorded->warnings, &found, err);
     }
     recorded_model_name(recorded->model, inputs->job.model_path);
-    int status = buffer_append(&recorded->warnings, inputs->warnings.data, inputs->warnings.size, err);
-    if (status == STATUS_OK) {
-        status = ledger_set_note(ledger, MODEL_NOTE, recorded->model, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_set_note(ledger, WARNINGS_NOTE,
-                                 recorded->warnings.data == NULL ? "" : recorded->warnings.data, err);
-    }
-    return status;
+    TRY(buffer_append(&recorded->warnings, inputs->warnings.data, inputs->warnings.size, err));
+    TRY(ledger_set_note(ledger, MODEL_NOTE, recorded->model, err));
+    return ledger_set_note(ledger, WARNINGS_NOTE,
+                           recorded->warnings.data == NULL ? "" : recorded->warnings.data, err);
 }
 
 void recorded_destroy(struct recorded *recorded) {

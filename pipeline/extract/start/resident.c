@@ -58,10 +58,7 @@ int resident_check(struct inputs *inputs, struct buffer *note, struct log *log, 
     struct device_description device;
     struct device_residency report;
     struct model_resident resident;
-    int status = model_check_resident(inputs->model, &resident, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(model_check_resident(inputs->model, &resident, err));
     device_describe(inputs->device, &device);
     device_residency(inputs->device, &report);
     if (report.taken[DEVICE_WEIGHTS] != report.planned[DEVICE_WEIGHTS]) {

@@ -7,17 +7,17 @@ int retry_find(struct retry *retry, struct ledger *ledger, const struct retry_wi
     struct ledger_totals totals;
     bool open = false;
     *retry = (struct retry){0};
-    int status = ledger_retry_open(ledger, &retry->list, &open, err);
-    if (status != STATUS_OK || open || !wish->asked) {
-        return status;
+    TRY(ledger_retry_open(ledger, &retry->list, &open, err));
+    if (open || !wish->asked) {
+        return STATUS_OK;
     }
-    status = ledger_totals(ledger, &totals, err);
-    if (status == STATUS_OK && totals.finished) {
-        status = ledger_retry_candidates(ledger, wish->scope, &retry->list, err);
-        retry->fresh = status == STATUS_OK && retry->list.count > 0;
+    TRY(ledger_totals(ledger, &totals, err));
+    if (totals.finished) {
+        TRY(ledger_retry_candidates(ledger, wish->scope, &retry->list, err));
+        retry->fresh = retry->list.count > 0;
         retry->possible = totals.failed > 0;
     }
-    return status;
+    return STATUS_OK;
 }
 
 static const char KEPT[] = "problems.kept_sha256";
@@ -25,13 +25,13 @@ static const char KEPT[] = "problems.kept_sha256";
 int retry_keep_hash(struct inputs *inputs, struct ledger *ledger, struct error *err) {
     struct ledger_retry failed;
     char hex[DIGEST_HEX];
-    int status = ledger_retry_candidates(ledger, RETRY_ALL, &failed, err);
-    if (status == STATUS_OK && failed.count > 0) {
-        status = survey_digest_kept(inputs->source, inputs->job.id, &failed, hex, err);
-        if (status == STATUS_OK) {
-            status = ledger_set_note(ledger, KEPT, hex, err);
-        }
+    int status;
+    TRY_TO(done, status = ledger_retry_candidates(ledger, RETRY_ALL, &failed, err));
+    if (failed.count > 0) {
+        TRY_TO(done, status = survey_digest_kept(inputs->source, inputs->job.id, &failed, hex, err));
+        TRY_TO(done, status = ledger_set_note(ledger, KEPT, hex, err));
     }
+done:
     ledger_retry_destroy(&failed);
     return status;
 }
@@ -69,11 +69,12 @@ int retry_accept_mended(struct retry *retry, struct inputs *inputs, struct ledge
     if (!retry->possible) {
         return STATUS_OK;
     }
-    int status = rows_changed(inputs, ledger, &changed, err);
-    if (status == STATUS_OK && changed) {
-        status = ledger_retry_candidates(ledger, RETRY_ALL, &failed, err);
+    TRY(rows_changed(inputs, ledger, &changed, err));
+    if (!changed) {
+        return STATUS_OK;
     }
-    if (status == STATUS_OK && changed) {
+    int status = ledger_retry_candidates(ledger, RETRY_ALL, &failed, err);
+    if (status == STATUS_OK) {
         status = only_failed_changed(inputs, ledger, &failed, &retry->mended, err);
     }
     if (status == STATUS_OK && retry->mended) {
@@ -93,11 +94,8 @@ void retry_destroy(struct retry *retry) {
 
 int retry_survey(const struct retry *retry, struct inputs *inputs,
                  bool (*progress)(void *context, uint64_t problems), void *context, struct error *err) {
-    int status = survey_make(&inputs->retry, inputs->source, inputs->preparer, &inputs->limits, &retry->list,
-                             progress, context, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(survey_make(&inputs->retry, inputs->source, inputs->preparer, &inputs->limits, &retry->list, progress,
+                    context, err));
     uint64_t most = inputs->survey.largest_tokens > inputs->retry.totals.longest
                         ? inputs->survey.largest_tokens
                         : inputs->retry.totals.longest;
@@ -117,8 +115,7 @@ int retry_begin(struct retry *retry, const struct inputs *inputs, struct ledger 
         return STATUS_OK;
     }
     memcpy(retry->list.problems_sha256, inputs->survey.totals.problems_sha256, DIGEST_HEX);
-    int status = ledger_retry_begin(ledger, &retry->list, err);
-    if (status != STATUS_OK) {
+    if (ledger_retry_begin(ledger, &retry->list, err) != STATUS_OK) {
         return error_wrap(err, "the retry of %zu failed problems", retry->list.count);
     }
     retry->fresh = false;

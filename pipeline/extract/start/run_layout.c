@@ -6,8 +6,8 @@ static void add(struct run_layout *layout, const char *name, const char *value) 
     layout->attributes[layout->shard.attribute_count++] = (struct shard_attribute){name, value};
 }
 
-void layout_make(struct run_layout *layout, const struct inputs *inputs, const struct recorded *recorded,
-                 const char identity_hash[DIGEST_HEX]) {
+void run_layout_make(struct run_layout *layout, const struct inputs *inputs, const struct recorded *recorded,
+                     const char identity_hash[DIGEST_HEX]) {
     const struct job *job = &inputs->job;
     const struct model_config *config = model_config_of(inputs->model);
     *layout = (struct run_layout){.shard = {.layers = inputs->layers,

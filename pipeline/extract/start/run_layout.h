@@ -6,17 +6,17 @@
 #include "start/inputs.h"
 #include "start/recorded.h"
 
-enum { LAYOUT_ATTRIBUTES = 16 };
+enum { RUN_LAYOUT_ATTRIBUTES = 16 };
 
 struct run_layout {
     struct shard_layout shard;
-    struct shard_attribute attributes[LAYOUT_ATTRIBUTES];
+    struct shard_attribute attributes[RUN_LAYOUT_ATTRIBUTES];
     char identity[DIGEST_HEX];
 };
 
 // Pointers go to `inputs` and `recorded`, which outlive it. After the model was loaded (its fingerprint is an
 // attribute).
-void layout_make(struct run_layout *layout, const struct inputs *inputs, const struct recorded *recorded,
-                 const char identity_hash[DIGEST_HEX]);
+void run_layout_make(struct run_layout *layout, const struct inputs *inputs, const struct recorded *recorded,
+                     const char identity_hash[DIGEST_HEX]);
 
 #endif

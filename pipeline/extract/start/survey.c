@@ -33,16 +33,14 @@ static int keep_number(struct buffer *numbers, uint32_t number, struct error *er
 }
 
 static int count_window(struct survey *survey, const struct window *window, struct error *err) {
-    int status = STATUS_OK;
     for (size_t i = 0; i < window->count; i++) {
         count_problem(survey, &window->problems[i]);
     }
-    for (size_t i = 0; status == STATUS_OK && i < window->ready_count &&
-                       survey->lengths.size < SURVEY_LENGTHS * sizeof(uint32_t);
+    for (size_t i = 0; i < window->ready_count && survey->lengths.size < SURVEY_LENGTHS * sizeof(uint32_t);
          i++) {
-        status = keep_number(&survey->lengths, window->ready_tokens[i], err);
+        TRY(keep_number(&survey->lengths, window->ready_tokens[i], err));
     }
-    for (size_t b = 0; status == STATUS_OK && b < window->plan.batches; b++) {
+    for (size_t b = 0; b < window->plan.batches; b++) {
         uint64_t tokens = 0;
         uint64_t rows = 0;
         for (size_t i = 0; i < window_batch_size(window, b); i++) {
@@ -52,10 +50,10 @@ static int count_window(struct survey *survey, const struct window *window, stru
         }
         survey->largest_tokens = larger(survey->largest_tokens, tokens);
         survey->largest_rows = larger(survey->largest_rows, rows);
-        status = keep_number(&survey->batch_tokens, (uint32_t)tokens, err);
+        TRY(keep_number(&survey->batch_tokens, (uint32_t)tokens, err));
     }
     survey->totals.batches += window->plan.batches;
-    return status;
+    return STATUS_OK;
 }
 
 void survey_destroy(struct survey *survey) {
@@ -70,30 +68,23 @@ int survey_make(struct survey *survey, struct source *source, struct preparer *p
     struct window_reader reader = {.limits = limits, .source = source, .preparer = preparer, .only = only};
     struct window window;
     bool end = false;
+    int status;
     *survey = (struct survey){0};
-    int status = window_create(&window, limits, err);
-    if (status == STATUS_OK) {
-        status = window_reader_open(&reader, err);
-    }
-    if (status == STATUS_OK) {
-        status = digest_create(&reader.digest, err);
-    }
-    while (status == STATUS_OK && !end) {
-        status = window_fill(&window, &reader, &end, err);
-        if (status == STATUS_OK) {
-            status = count_window(survey, &window, err);
-        }
-        if (status == STATUS_OK && progress != NULL && !progress(context, survey->totals.problems)) {
+    TRY_TO(done, status = window_create(&window, limits, err));
+    TRY_TO(done, status = window_reader_open(&reader, err));
+    TRY_TO(done, status = digest_create(&reader.digest, err));
+    while (!end) {
+        TRY_TO(done, status = window_fill(&window, &reader, &end, err));
+        TRY_TO(done, status = count_window(survey, &window, err));
+        if (progress != NULL && !progress(context, survey->totals.problems)) {
             status = error_set(err, STATUS_STOPPED,
                                "stopped while surveying the problems; run the same command to go on");
+            goto done;
         }
     }
-    if (status == STATUS_OK) {
-        status = digest_finish(reader.digest, survey->totals.problems_sha256, err);
-    }
-    if (status == STATUS_OK) {
-        status = source_rewind(source, err);
-    }
+    TRY_TO(done, status = digest_finish(reader.digest, survey->totals.problems_sha256, err));
+    status = source_rewind(source, err);
+done:
     digest_destroy(reader.digest);
     window_reader_close(&reader);
     window_destroy(&window);
@@ -101,45 +92,38 @@ int survey_make(struct survey *survey, struct source *source, struct preparer *p
 }
 
 int survey_digest(struct source *source, uint64_t *problems, char hex[DIGEST_HEX], struct error *err) {
-    struct digest *digest;
+    struct digest *digest = NULL;
     struct row row;
     bool found = true;
+    int status;
     *problems = 0;
-    int status = digest_create(&digest, err);
-    while (status == STATUS_OK && found) {
-        status = source_next(source, &row, &found, err);
-        if (status == STATUS_OK && found) {
-            (*problems)++;
-            status = source_digest_row(digest, &row, err);
-        }
+    TRY_TO(done, status = digest_create(&digest, err));
+    TRY_TO(done, status = source_next(source, &row, &found, err));
+    while (found) {
+        (*problems)++;
+        TRY_TO(done, status = source_digest_row(digest, &row, err));
+        TRY_TO(done, status = source_next(source, &row, &found, err));
     }
-    if (status == STATUS_OK) {
-        status = digest_finish(digest, hex, err);
-    }
-    if (status == STATUS_OK) {
-        status = source_rewind(source, err);
-    }
+    TRY_TO(done, status = digest_finish(digest, hex, err));
+    status = source_rewind(source, err);
+done:
     digest_destroy(digest);
     return status;
 }
 
 static int digest_names(struct digest *digest, const struct source *source, struct error *err) {
-    int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < source_column_count(source); i++) {
+    for (size_t i = 0; i < source_column_count(source); i++) {
         const char *name = source_column_name(source, i);
-        status = digest_field(digest, name, strlen(name), err);
+        TRY(digest_field(digest, name, strlen(name), err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int digest_kept(struct digest *digest, const struct row *row, size_t id, bool failed,
                        struct error *err) {
     const struct column *name = &row->columns[id];
-    int status = digest_number(digest, row->ordinal, err);
-    if (status == STATUS_OK && failed) {
-        return digest_field(digest, name->bytes, name->size, err);
-    }
-    return status == STATUS_OK ? source_digest_row(digest, row, err) : status;
+    TRY(digest_number(digest, row->ordinal, err));
+    return failed ? digest_field(digest, name->bytes, name->size, err) : source_digest_row(digest, row, err);
 }
 
 int survey_digest_kept(struct source *source, const char *id, const struct ledger_retry *failed,
@@ -148,28 +132,20 @@ int survey_digest_kept(struct source *source, const char *id, const struct ledge
     struct row row;
     size_t column = 0;
     bool found = true;
-    int status = source_column(source, id, &column, err);
-    if (status == STATUS_OK) {
-        status = source_rewind(source, err);
+    int status;
+    TRY(source_column(source, id, &column, err));
+    TRY(source_rewind(source, err));
+    TRY_TO(done, status = digest_create(&digest, err));
+    TRY_TO(done, status = digest_names(digest, source, err));
+    TRY_TO(done, status = source_next(source, &row, &found, err));
+    while (found) {
+        bool has_failed = ledger_retry_has(failed, row.ordinal);
+        TRY_TO(done, status = digest_kept(digest, &row, column, has_failed, err));
+        TRY_TO(done, status = source_next(source, &row, &found, err));
     }
-    if (status == STATUS_OK) {
-        status = digest_create(&digest, err);
-    }
-    if (status == STATUS_OK) {
-        status = digest_names(digest, source, err);
-    }
-    while (status == STATUS_OK && found) {
-        status = source_next(source, &row, &found, err);
-        if (status == STATUS_OK && found) {
-            status = digest_kept(digest, &row, column, ledger_retry_has(failed, row.ordinal), err);
-        }
-    }
-    if (status == STATUS_OK) {
-        status = digest_finish(digest, hex, err);
-    }
-    if (status == STATUS_OK) {
-        status = source_rewind(source, err);
-    }
+    TRY_TO(done, status = digest_finish(digest, hex, err));
+    status = source_rewind(source, err);
+done:
     digest_destroy(digest);
     return status;
 }
@@ -186,16 +162,17 @@ int survey_store(struct ledger *ledger, const struct survey *survey, struct erro
 int survey_load(struct ledger *ledger, struct survey *survey, bool *found, struct error *err) {
     struct buffer text = {0};
     *survey = (struct survey){0};
-    int status = ledger_survey(ledger, &survey->totals, found, err);
-    if (status == STATUS_OK && *found) {
-        status = ledger_note(ledger, NOTE, &text, found, err);
+    int status;
+    TRY_TO(done, status = ledger_survey(ledger, &survey->totals, found, err));
+    if (*found) {
+        TRY_TO(done, status = ledger_note(ledger, NOTE, &text, found, err));
     }
-    if (status == STATUS_OK && *found &&
-        sscanf(text.data, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64, &survey->failed,
-               &survey->skipped, &survey->largest_tokens, &survey->largest_rows,
-               &survey->metadata_bytes) != 5) {
+    if (*found && sscanf(text.data, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64,
+                         &survey->failed, &survey->skipped, &survey->largest_tokens, &survey->largest_rows,
+                         &survey->metadata_bytes) != 5) {
         status = error_set(err, STATUS_DATA, "the ledger's note '%s' is damaged: \"%s\"", NOTE, text.data);
     }
+done:
     buffer_destroy(&text);
     return status;
 }
