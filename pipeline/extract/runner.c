@@ -80,17 +80,14 @@ static int hand_over(struct run *run, struct work *work, struct error *err) {
     }
     // The writer stopped: by the stop that was asked for, or by an error of its own, which end_stages
     // reports.
-    int status = stop_reason(run, err);
-    return status == STATUS_OK ? error_set(err, STATUS_STOPPED, "the writer stopped") : status;
+    TRY(stop_reason(run, err));
+    return error_set(err, STATUS_STOPPED, "the writer stopped");
 }
 
 // Waits for the oldest batch, judges its time and hands it to the writer. *event becomes the graver verdict.
 static int complete(struct run *run, enum drift_event *event, struct error *err) {
     struct work *work;
-    int status = in_flight_complete(&run->in_flight, &work, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(in_flight_complete(&run->in_flight, &work, err));
     const struct drift_batch batch = {.number = work->number,
                                       .tokens = work->batch.tokens,
                                       .squared_lengths = work->squared_lengths,
@@ -106,11 +103,10 @@ static int complete(struct run *run, enum drift_event *event, struct error *err)
 
 // Everything that is on the device, in order.
 static int drain(struct run *run, enum drift_event *event, struct error *err) {
-    int status = STATUS_OK;
-    while (status == STATUS_OK && run->in_flight.count > 0) {
-        status = complete(run, event, err);
+    while (run->in_flight.count > 0) {
+        TRY(complete(run, event, err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 // What a verdict asks for comes when the device is idle and all is handed over: canary runs take time, and
@@ -119,14 +115,14 @@ static int follow(struct run *run, enum drift_event event, struct error *err) {
     if (event == DRIFT_STEADY) {
         return STATUS_OK;
     }
-    int status = drain(run, &event, err);
-    return status == STATUS_OK ? drift_watch_follow(&run->launch.watch, event, err) : status;
+    TRY(drain(run, &event, err));
+    return drift_watch_follow(&run->launch.watch, event, err);
 }
 
 static int complete_one(struct run *run, struct error *err) {
     enum drift_event event = DRIFT_STEADY;
-    int status = complete(run, &event, err);
-    return status == STATUS_OK ? follow(run, event, err) : status;
+    TRY(complete(run, &event, err));
+    return follow(run, event, err);
 }
 
 // Puts a work's batch on the device; completes the oldest when that fills it. A work with nothing to compute
@@ -135,15 +131,13 @@ static int take(struct run *run, struct work *work, struct error *err) {
     if (work->computes && !writer_has(&run->writer, work)) {
         work->predicted_seconds =
             drift_predict(&run->launch.watch.cost, (double)work->batch.tokens, work->squared_lengths);
-        int status = in_flight_queue(&run->in_flight, work, err);
-        return status == STATUS_OK && in_flight_full(&run->in_flight) ? complete_one(run, err) : status;
+        TRY(in_flight_queue(&run->in_flight, work, err));
+        return in_flight_full(&run->in_flight) ? complete_one(run, err) : STATUS_OK;
     }
     enum drift_event event = DRIFT_STEADY;
-    int status = drain(run, &event, err);
-    if (status == STATUS_OK) {
-        status = hand_over(run, work, err);
-    }
-    return status == STATUS_OK ? follow(run, event, err) : status;
+    TRY(drain(run, &event, err));
+    TRY(hand_over(run, work, err));
+    return follow(run, event, err);
 }
 
 // One turn: the next work if there is one, without waiting for it while a batch is on the device, whose end
@@ -210,23 +204,16 @@ static int start_stages(struct run *run, struct error *err) {
                                      .log = &launch->log,
                                      .model = launch->inputs.model,
                                      .feeder = &run->feeder};
-    int status = ledger_position(launch->journal.ledger, &position, err);
-    if (status == STATUS_OK) {
-        status = feeder_start(&run->feeder, &limits, launch->inputs.source, launch->inputs.preparer,
-                              launch->inputs.retries ? &launch->retry.list : NULL, &position, err);
-    }
-    if (status == STATUS_OK) {
-        status = writer_start(&run->writer, &options, launch->has_partial ? &launch->partial : NULL, err);
-    }
-    if (status == STATUS_OK) {
-        const struct guard_writer writer = writer_for_guard(&run->writer);
-        run->tokens_before = journal_counts(&launch->journal).tokens;
-        guard_attach(&launch->guard, &writer);
-        journal_drift(&launch->journal, launch->watch.state, 0);
-        journal_rate(&launch->journal, 0);
-        status = journal_stage(&launch->journal, "running", err);
-    }
-    return status;
+    TRY(ledger_position(launch->journal.ledger, &position, err));
+    TRY(feeder_start(&run->feeder, &limits, launch->inputs.source, launch->inputs.preparer,
+                     launch->inputs.retries ? &launch->retry.list : NULL, &position, err));
+    TRY(writer_start(&run->writer, &options, launch->has_partial ? &launch->partial : NULL, err));
+    const struct guard_writer writer = writer_for_guard(&run->writer);
+    run->tokens_before = journal_counts(&launch->journal).tokens;
+    guard_attach(&launch->guard, &writer);
+    journal_drift(&launch->journal, launch->watch.state, 0);
+    journal_rate(&launch->journal, 0);
+    return journal_stage(&launch->journal, "running", err);
 }
 
 // Ends feeder and writer in that order. The first error counts; a stop gives way to an error of the writer.

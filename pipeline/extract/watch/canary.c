@@ -33,14 +33,9 @@ int canary_create(struct canary *canary, struct model *model, struct device *dev
     device_describe(device, &description);
     canary->on_host = !description.queues;
     canary->vocabulary = model_config_of(model)->vocabulary;
-    int status = memory_zeroed((void **)&canary->ids, limits->tokens, sizeof *canary->ids, err);
-    if (status == STATUS_OK) {
-        status = memory_zeroed((void **)&canary->starts, limits->texts + 1, sizeof *canary->starts, err);
-    }
-    if (status == STATUS_OK) {
-        status = memory_zeroed((void **)&canary->spans, limits->rows, sizeof *canary->spans, err);
-    }
-    return status;
+    TRY(memory_zeroed(&canary->ids, limits->tokens, sizeof *canary->ids, err));
+    TRY(memory_zeroed(&canary->starts, limits->texts + 1, sizeof *canary->starts, err));
+    return memory_zeroed(&canary->spans, limits->rows, sizeof *canary->spans, err);
 }
 
 void canary_destroy(struct canary *canary) {
@@ -98,10 +93,7 @@ static int run_fastest(struct canary *canary, const struct model_batch *batch, s
     for (int run = 0; run < CANARY_RUNS && !(canary->on_host && worked > RUNS_SECONDS); run++) {
         struct drift_time once;
         double queueing;
-        int status = run_once(canary, batch, &once, &queueing, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(run_once(canary, batch, &once, &queueing, err));
         worked += once.worked;
         canary->queueing = run == 0 ? queueing : fmin(canary->queueing, queueing);
         fastest->wall = run == 0 ? once.wall : fmin(fastest->wall, once.wall);
@@ -114,19 +106,16 @@ static int hash_outputs(struct canary *canary, const struct model_batch *batch, 
                         struct error *err) {
     struct model_output output;
     struct digest *digest;
-    int status = digest_create(&digest, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    int status;
+    TRY(digest_create(&digest, err));
     model_outputs(canary->model, batch->slot, &output);
     size_t bytes =
         batch->rows * model_config_of(canary->model)->hidden * dtype_size(canary->limits.out_dtype);
-    for (size_t l = 0; status == STATUS_OK && l < canary->limits.layer_count; l++) {
-        status = digest_field(digest, output.rows[l], bytes, err);
+    for (size_t l = 0; l < canary->limits.layer_count; l++) {
+        TRY_TO(done, status = digest_field(digest, output.rows[l], bytes, err));
     }
-    if (status == STATUS_OK) {
-        status = digest_finish(digest, hex, err);
-    }
+    status = digest_finish(digest, hex, err);
+done:
     digest_destroy(digest);
     return status;
 }
@@ -153,20 +142,20 @@ static size_t canary_tokens(const struct canary *canary) {
     return size_min(tokens, size_max((size_t)(CANARY_FLOPS / each), TINY_BATCH));
 }
 
-int canary_calibrate(struct canary *canary, struct guard *guard, struct error *err) {
+static int calibrate(struct canary *canary, struct error *err) {
     struct drift_time warm;
     double queueing;
-    canary->guard = guard;
     canary->tokens = canary_tokens(canary);
     struct model_batch batch = shape(canary, canary->tokens, SHORT_TEXT);
-    int status = run_once(canary, &batch, &warm, &queueing, err); // first touch of every buffer
-    if (status == STATUS_OK) {
-        status = run_fastest(canary, &batch, &canary->calibrated, err);
-    }
+    TRY(run_once(canary, &batch, &warm, &queueing, err)); // first touch of every buffer
+    TRY(run_fastest(canary, &batch, &canary->calibrated, err));
     canary->last = canary->calibrated;
-    if (status == STATUS_OK) {
-        status = hash_outputs(canary, &batch, canary->sha256, err);
-    }
+    return hash_outputs(canary, &batch, canary->sha256, err);
+}
+
+int canary_calibrate(struct canary *canary, struct guard *guard, struct error *err) {
+    canary->guard = guard;
+    int status = calibrate(canary, err);
     canary->guard = NULL;
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "calibration");
 }
@@ -193,10 +182,12 @@ static int time_shape(struct canary *canary, struct shapes *shapes, size_t i, si
     struct drift_time fastest = canary->calibrated;
     struct model_batch batch = put_shape(canary, shapes, i, tokens, length);
     bool known = batch.tokens == canary->tokens && batch.texts == 1 && batch.tokens <= SHORT_TEXT;
-    int status = known ? STATUS_OK : run_fastest(canary, &batch, &fastest, err); // known: the canary itself
+    if (!known) { // it is not the canary itself
+        TRY(run_fastest(canary, &batch, &fastest, err));
+    }
     shapes->by_wall[i].seconds = fastest.wall;
     shapes->by_own[i].seconds = fastest.worked;
-    return status;
+    return STATUS_OK;
 }
 
 // Tokens of the shapes: on processors as many as take SHAPE_SECONDS at the canary's rate.
@@ -216,27 +207,29 @@ static double guess_square(const struct canary *canary, const struct drift_sampl
     return canary->on_host && all > 0 ? SQUARE_SLOWER * 1e-6 * square / all * flat->seconds : 0;
 }
 
-int canary_fit(struct canary *canary, struct guard *guard, struct drift_cost *cost,
-               struct drift_cost *own_cost, struct error *err) {
+static int fit(struct canary *canary, struct drift_cost *cost, struct drift_cost *own_cost,
+               struct error *err) {
     struct shapes shapes;
     size_t tokens = shape_tokens(canary);
-    canary->guard = guard;
-    int status = time_shape(canary, &shapes, 0, TINY_BATCH, TINY_BATCH, err);
-    if (status == STATUS_OK) {
-        status = time_shape(canary, &shapes, 1, tokens, SHORT_TEXT, err);
-    }
+    TRY(time_shape(canary, &shapes, 0, TINY_BATCH, TINY_BATCH, err));
+    TRY(time_shape(canary, &shapes, 1, tokens, SHORT_TEXT, err));
     put_shape(canary, &shapes, 2, tokens, tokens);
-    if (status == STATUS_OK && drift_tells_square(&shapes.by_wall[1], &shapes.by_wall[2],
-                                                  guess_square(canary, &shapes.by_wall[1]))) {
-        status = time_shape(canary, &shapes, 2, tokens, tokens, err);
+    if (drift_tells_square(&shapes.by_wall[1], &shapes.by_wall[2],
+                           guess_square(canary, &shapes.by_wall[1]))) {
+        TRY(time_shape(canary, &shapes, 2, tokens, tokens, err));
     }
-    if (status == STATUS_OK) {
-        drift_fit(cost, shapes.by_wall, guess_square(canary, &shapes.by_wall[1]));
-        *own_cost = (struct drift_cost){0};
-    }
-    if (status == STATUS_OK && canary->calibrated.worked > 0) {
+    drift_fit(cost, shapes.by_wall, guess_square(canary, &shapes.by_wall[1]));
+    *own_cost = (struct drift_cost){0};
+    if (canary->calibrated.worked > 0) {
         drift_fit(own_cost, shapes.by_own, guess_square(canary, &shapes.by_own[1]));
     }
+    return STATUS_OK;
+}
+
+int canary_fit(struct canary *canary, struct guard *guard, struct drift_cost *cost,
+               struct drift_cost *own_cost, struct error *err) {
+    canary->guard = guard;
+    int status = fit(canary, cost, own_cost, err);
     canary->guard = NULL;
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "calibration");
 }

@@ -104,14 +104,14 @@ static bool serves(const struct profile *reference, const struct canary *canary)
 
 static int make_reference(struct drift_watch *watch, struct canary *canary, struct profile *reference,
                           struct error *err) {
-    int status = canary_fit(canary, watch->guard, &watch->cost, &watch->own_cost, err);
+    TRY(canary_fit(canary, watch->guard, &watch->cost, &watch->own_cost, err));
     *reference = (struct profile){.cost = watch->cost,
                                   .canary_seconds = canary->calibrated.wall,
                                   .own_cost = watch->own_cost,
                                   .canary_own_seconds = canary->calibrated.worked,
                                   .sm_clock = fmax(watch->calibrated.sample.sm_clock, 0)};
     memcpy(reference->canary_sha256, canary->sha256, DIGEST_HEX);
-    return status;
+    return STATUS_OK;
 }
 
 static int digest_algorithms(struct digest *digest, const struct device *device, struct error *err) {
@@ -132,29 +132,26 @@ static int calibration_key(const struct canary *canary, const char *device, char
     struct digest *digest;
     struct device_description description;
     char hex[DIGEST_HEX] = "";
-    int status = digest_create(&digest, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    int status;
+    TRY(digest_create(&digest, err));
     device_describe(canary->device, &description);
-    status = digest_field(digest, description.identity, strlen(description.identity), err);
-    if (status == STATUS_OK && description.queues) {
-        status = digest_algorithms(digest, canary->device, err);
+    TRY_TO(done, status = digest_field(digest, description.identity, strlen(description.identity), err));
+    if (description.queues) {
+        TRY_TO(done, status = digest_algorithms(digest, canary->device, err));
     }
-    for (size_t l = 0; status == STATUS_OK && l < limits->layer_count; l++) {
-        status = digest_number(digest, limits->layers[l], err);
+    for (size_t l = 0; l < limits->layer_count; l++) {
+        TRY_TO(done, status = digest_number(digest, limits->layers[l], err));
     }
     const size_t numbers[] = {limits->out_dtype, limits->tokens,  limits->texts,
                               limits->rows,      limits->longest, canary->tokens};
-    for (size_t i = 0; status == STATUS_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
-        status = digest_number(digest, numbers[i], err);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        TRY_TO(done, status = digest_number(digest, numbers[i], err));
     }
-    if (status == STATUS_OK) {
-        status = digest_finish(digest, hex, err);
-    }
-    digest_destroy(digest);
+    TRY_TO(done, status = digest_finish(digest, hex, err));
     snprintf(key, PROFILE_KEY, "%.280s, model %.16s, canary %.16s", device, model_fingerprint(canary->model),
              hex);
+done:
+    digest_destroy(digest);
     return status;
 }
 
@@ -162,25 +159,24 @@ static int calibration_key(const struct canary *canary, const char *device, char
 static int find_reference(struct profile *reference, const char *key, struct ledger *ledger, const char *path,
                           struct log *log, bool *found, struct error *err) {
     struct error file_err;
-    int status = profile_find(reference, key, ledger, found, err);
-    if (status == STATUS_OK && !*found && path != NULL &&
+    TRY(profile_find(reference, key, ledger, found, err));
+    if (!*found && path != NULL &&
         profile_find_in_file(reference, key, path, found, &file_err) != STATUS_OK) {
         log_write(log, LOG_LEVEL_WARN, "run.profile was not read: %s", file_err.message);
         *found = false;
     }
-    return status;
+    return STATUS_OK;
 }
 
 // A file that cannot be kept costs the next run its reference, not this one its launch.
 static int store_reference(const struct profile *reference, const char *key, struct ledger *ledger,
                            const char *path, struct log *log, struct error *err) {
     struct error file_err;
-    int status = profile_store(reference, key, ledger, err);
-    if (status == STATUS_OK && path != NULL &&
-        profile_store_in_file(reference, key, path, &file_err) != STATUS_OK) {
+    TRY(profile_store(reference, key, ledger, err));
+    if (path != NULL && profile_store_in_file(reference, key, path, &file_err) != STATUS_OK) {
         log_write(log, LOG_LEVEL_WARN, "run.profile was not written: %s", file_err.message);
     }
-    return status;
+    return STATUS_OK;
 }
 
 // How a launch knows what a batch takes: by an earlier one's calibration, or by its own.
@@ -189,21 +185,16 @@ int drift_reference_settle(struct drift_watch *watch, const char *device, struct
     char key[PROFILE_KEY];
     struct canary *canary = watch->canary;
     struct profile reference;
-    struct profile fresh;
     bool found = false;
     bool good = false;
-    int status = calibration_key(canary, device, key, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = find_reference(&reference, key, ledger, path, log, &found, err);
-    if (status == STATUS_OK && found) {
+    TRY(calibration_key(canary, device, key, err));
+    TRY(find_reference(&reference, key, ledger, path, log, &found, err));
+    if (found) {
         good = serves(&reference, canary);
-        status = take_reference(watch, canary, &reference, log, err);
+        TRY(take_reference(watch, canary, &reference, log, err));
     }
-    if (status == STATUS_OK && !good) {
-        status = make_reference(watch, canary, &fresh, err);
-        reference = fresh;
+    if (!good) {
+        TRY(make_reference(watch, canary, &reference, err));
     }
-    return status == STATUS_OK ? store_reference(&reference, key, ledger, path, log, err) : status;
+    return store_reference(&reference, key, ledger, path, log, err);
 }

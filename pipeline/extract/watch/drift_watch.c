@@ -110,24 +110,19 @@ int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, stru
     watch->cleared_at = began - AGAIN_SECONDS;
     set_state(watch, "steady");
     start_looking(watch);
-    int status = canary_calibrate(canary, watch->guard, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(canary_calibrate(canary, watch->guard, err));
     watch->canary_time = canary->calibrated;
     note_moment(watch, canary->calibrated, &watch->calibrated);
     watch->calibrated.queueing_seconds = canary->queueing;
     device_sample(canary->device, &watch->calibrated.sample);
-    status = drift_reference_settle(watch, device, ledger, profile_path, log, err);
-    if (status == STATUS_OK) {
-        log_write(
-            log, LOG_LEVEL_INFO,
-            "calibrated in %.1f s: a batch takes %.4f s + %.3f us a token + %.3f ns a squared token; canary "
-            "%.4f s, of which the device works %.4f s",
-            clock_seconds() - began, watch->cost.fixed, 1e6 * watch->cost.per_token,
-            1e9 * watch->cost.per_square, watch->canary_time.wall, watch->canary_time.worked);
-    }
-    return status;
+    TRY(drift_reference_settle(watch, device, ledger, profile_path, log, err));
+    log_write(
+        log, LOG_LEVEL_INFO,
+        "calibrated in %.1f s: a batch takes %.4f s + %.3f us a token + %.3f ns a squared token; canary "
+        "%.4f s, of which the device works %.4f s",
+        clock_seconds() - began, watch->cost.fixed, 1e6 * watch->cost.per_token, 1e9 * watch->cost.per_square,
+        watch->canary_time.wall, watch->canary_time.worked);
+    return STATUS_OK;
 }
 
 // ---- evidence ----
@@ -379,10 +374,7 @@ static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double ba
     set_state(watch, "suspect");
     journal_drift(watch->journal, watch->state, score);
     journal_show(watch->journal, &ignored);
-    int status = run_canary(watch, batch, &first, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(run_canary(watch, batch, &first, err));
     struct drift_time second = first;
     if (!is_slow(watch, first)) {
         clear(watch, first, second);
@@ -395,11 +387,8 @@ static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double ba
             return STATUS_OK; // no verdict: the pause was cut short, and the run ends anyway
         }
         struct drift_moment at_first = watch->present;
-        status = run_canary(watch, batch, &second, err);
+        TRY(run_canary(watch, batch, &second, err));
         keep_worst(&watch->present, &at_first);
-        if (status != STATUS_OK) {
-            return status;
-        }
         if (!is_slow(watch, second)) {
             clear(watch, first, second);
             return STATUS_OK;

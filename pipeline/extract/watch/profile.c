@@ -50,22 +50,18 @@ static int from_json(struct profile *profile, const json_t *object, struct error
         {"canary_own_seconds", &profile->canary_own_seconds},
     };
     const char *sha256 = "";
-    int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < sizeof numbers / sizeof numbers[0]; i++) {
-        status = json_get_number(object, numbers[i].key, numbers[i].value, err);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        TRY(json_get_number(object, numbers[i].key, numbers[i].value, err));
     }
-    if (status == STATUS_OK && json_member(object, "sm_clock") != NULL) { // older calibrations have none
-        status = json_get_number(object, "sm_clock", &profile->sm_clock, err);
+    if (json_member(object, "sm_clock") != NULL) { // older calibrations have none
+        TRY(json_get_number(object, "sm_clock", &profile->sm_clock, err));
     }
-    if (status == STATUS_OK) {
-        status = json_get_string(object, "canary_sha256", &sha256, err);
-    }
+    TRY(json_get_string(object, "canary_sha256", &sha256, err));
     snprintf(profile->canary_sha256, sizeof profile->canary_sha256, "%s", sha256);
     bool sound =
         cost_is_sound(&profile->cost, profile->canary_seconds) &&
         (profile->canary_own_seconds == 0 || cost_is_sound(&profile->own_cost, profile->canary_own_seconds));
-    return status == STATUS_OK && !sound ? error_set(err, STATUS_DATA, "a calibration with impossible times")
-                                         : status;
+    return sound ? STATUS_OK : error_set(err, STATUS_DATA, "a calibration with impossible times");
 }
 
 static void ledger_key(char out[KEY_SIZE], const char *key) {
@@ -77,26 +73,26 @@ int profile_find(struct profile *profile, const char *key, struct ledger *ledger
     char name[KEY_SIZE];
     struct buffer text = {0};
     json_t *object = NULL;
+    int status;
     ledger_key(name, key);
-    int status = ledger_note(ledger, name, &text, found, err);
-    if (status == STATUS_OK && *found) {
-        status = json_parse(&object, text.data, text.size, "the ledger's calibration", err);
-        if (status == STATUS_OK) {
-            status = from_json(profile, object, err);
-        }
+    TRY_TO(done, status = ledger_note(ledger, name, &text, found, err));
+    if (*found) {
+        TRY_TO(done, status = json_parse(&object, text.data, text.size, "the ledger's calibration", err));
+        status = from_json(profile, object, err);
         json_decref(object);
     }
+done:
     buffer_destroy(&text);
     return status;
 }
 
 static int read_file(json_t **root, const char *path, struct error *err) {
-    int status = json_parse_file(root, path, FILE_LIMIT, err);
-    if (status == STATUS_OK && !json_is_object(*root)) {
+    TRY(json_parse_file(root, path, FILE_LIMIT, err));
+    if (!json_is_object(*root)) {
         json_decref(*root);
-        status = error_set(err, STATUS_DATA, "%s is not a JSON object", path);
+        return error_set(err, STATUS_DATA, "%s is not a JSON object", path);
     }
-    return status;
+    return STATUS_OK;
 }
 
 // What a file holds under the key, NULL for nothing; it belongs to *root, which the caller gives back.
