@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "checkpoints/run_folder.h"
+#include "journal/journal.h"
 
 static int open_device(struct inputs *inputs, const char *name, const char *cpu_path, struct error *err) {
     const struct job *job = &inputs->job;
@@ -149,8 +150,8 @@ static int drop_partial(struct ledger *ledger, const char *folder, uint64_t shar
     return file_exists(path) ? file_remove(path, err) : STATUS_OK;
 }
 
-static int tell_change(struct inputs *inputs, struct ledger *ledger, uint64_t batch, bool dropped,
-                       struct log *log, struct error *err) {
+static int tell_change(struct inputs *inputs, struct journal *journal, uint64_t batch, bool dropped,
+                       struct error *err) {
     struct device_description now;
     char own[DEVICE_TRAIL_PATH];
     char text[320];
@@ -160,12 +161,13 @@ static int tell_change(struct inputs *inputs, struct ledger *ledger, uint64_t ba
              "the CPU path changes from %s to %s with batch %" PRIu64
              ": latents from there on may differ in bits from those before%s",
              own, now.path, batch, dropped ? "; the partial shard is dropped, its batches run again" : "");
-    log_write(log, LOG_LEVEL_WARN, "%s", text);
-    return ledger_event(ledger, "device", text, err);
+    journal_event(journal, LOG_LEVEL_WARN, "device", text);
+    return journal_check(journal, err);
 }
 
-int device_choice_settle(struct inputs *inputs, struct ledger *ledger, const char *folder, bool *has_partial,
-                         struct log *log, struct error *err) {
+int device_choice_settle(struct inputs *inputs, struct journal *journal, const char *folder,
+                         bool *has_partial, struct error *err) {
+    struct ledger *ledger = journal->ledger;
     struct ledger_position position;
     struct device_description now;
     if (!inputs->path_changes) {
@@ -177,7 +179,7 @@ int device_choice_settle(struct inputs *inputs, struct ledger *ledger, const cha
     if (*has_partial) {
         TRY(drop_partial(ledger, folder, position.shards, err));
     }
-    TRY(tell_change(inputs, ledger, position.batches, *has_partial, log, err));
+    TRY(tell_change(inputs, journal, position.batches, *has_partial, err));
     *has_partial = false;
     device_describe(inputs->device, &now);
     TRY(device_trail_follow(&inputs->trail, position.batches, now.identity, err));

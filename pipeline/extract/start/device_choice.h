@@ -5,8 +5,9 @@
 #ifndef STRATA_START_DEVICE_CHOICE_H
 #define STRATA_START_DEVICE_CHOICE_H
 
-#include "base/log.h"
 #include "start/inputs.h"
+
+struct journal;
 
 // Opens inputs->device, fills inputs->trail and the verdict beside it. ledger: of the run in the output, NULL
 // when there is none. STATUS_DEVICE when the device or the run's path is not there, or cannot compute the
@@ -21,7 +22,7 @@ const char *device_choice_identity(const struct inputs *inputs, const struct dev
 
 // Records a change of path that is about to happen: drops the partial shard, whose batches were computed on
 // the other one, then notes the change. *has_partial becomes false. Nothing without a change.
-int device_choice_settle(struct inputs *inputs, struct ledger *ledger, const char *folder, bool *has_partial,
-                         struct log *log, struct error *err);
+int device_choice_settle(struct inputs *inputs, struct journal *journal, const char *folder,
+                         bool *has_partial, struct error *err);
 
 #endif

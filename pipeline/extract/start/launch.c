@@ -179,7 +179,7 @@ int launch_open(struct launch *launch, const struct launch_options *options, str
     TRY(calibrate(launch, err));
     // Nothing refuses the launch any more.
     TRY(launch_write_notes(launch, err));
-    TRY(retry_begin(&launch->retry, &launch->inputs, launch->journal.ledger, &launch->log, err));
+    TRY(retry_begin(&launch->retry, &launch->inputs, &launch->journal, err));
     return ledger_launch_works(launch->journal.ledger, err);
 }
 

@@ -107,8 +107,8 @@ int launch_settle_identity(struct launch *launch, struct error *err) {
     bool found = false;
     int status;
     TRY_TO(done, status = check_identity(launch, KNOWN_ALL, &now, err));
-    TRY_TO(done, status = device_choice_settle(inputs, ledger, launch->folder.path, &launch->has_partial,
-                                               &launch->log, err));
+    TRY_TO(done, status = device_choice_settle(inputs, &launch->journal, launch->folder.path,
+                                               &launch->has_partial, err));
     TRY_TO(done, status = hash_identity(inputs, &now, hash, err));
     TRY_TO(done, status = ledger_identity(ledger, &stored, &found, err));
     TRY_TO(done, status = recorded_settle(&launch->recorded, inputs, ledger, found ? &stored : NULL, err));

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "journal/journal.h"
+
 int retry_find(struct retry *retry, struct ledger *ledger, const struct retry_wish *wish, struct error *err) {
     struct ledger_totals totals;
     bool open = false;
@@ -108,19 +110,19 @@ int retry_survey(const struct retry *retry, struct inputs *inputs,
                        progress, context, err);
 }
 
-int retry_begin(struct retry *retry, const struct inputs *inputs, struct ledger *ledger, struct log *log,
+int retry_begin(struct retry *retry, const struct inputs *inputs, struct journal *journal,
                 struct error *err) {
     char text[128];
     if (!retry->fresh) {
         return STATUS_OK;
     }
     memcpy(retry->list.problems_sha256, inputs->survey.totals.problems_sha256, DIGEST_HEX);
-    if (ledger_retry_begin(ledger, &retry->list, err) != STATUS_OK) {
+    if (ledger_retry_begin(journal->ledger, &retry->list, err) != STATUS_OK) {
         return error_wrap(err, "the retry of %zu failed problems", retry->list.count);
     }
     retry->fresh = false;
     snprintf(text, sizeof text, "%zu failed problems are tried again%s", retry->list.count,
              retry->mended ? "; rows of failed problems were mended" : "");
-    log_write(log, LOG_LEVEL_INFO, "retry: %s", text);
-    return ledger_event(ledger, "retry", text, err);
+    journal_event(journal, LOG_LEVEL_INFO, "retry", text);
+    return journal_check(journal, err);
 }

@@ -3,9 +3,10 @@
 #ifndef STRATA_START_RETRY_H
 #define STRATA_START_RETRY_H
 
-#include "base/log.h"
 #include "checkpoints/ledger.h"
 #include "start/inputs.h"
+
+struct journal;
 
 // What the command line asks for.
 struct retry_wish {
@@ -40,7 +41,6 @@ int retry_survey(const struct retry *retry, struct inputs *inputs,
                  bool (*progress)(void *context, uint64_t problems), void *context, struct error *err);
 
 // Makes a fresh retry a part of the run.
-int retry_begin(struct retry *retry, const struct inputs *inputs, struct ledger *ledger, struct log *log,
-                struct error *err);
+int retry_begin(struct retry *retry, const struct inputs *inputs, struct journal *journal, struct error *err);
 
 #endif
