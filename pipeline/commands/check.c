@@ -12,13 +12,13 @@
 #include "commands/command.h"
 #include "commands/waiting.h"
 #include "commands/wrap.h"
-#include "extract/algorithms.h"
-#include "extract/batching.h"
-#include "extract/device_choice.h"
-#include "extract/fill.h"
-#include "extract/fit.h"
-#include "extract/inputs.h"
-#include "extract/recorded.h"
+#include "start/algorithms.h"
+#include "start/batching.h"
+#include "start/device_choice.h"
+#include "start/fill.h"
+#include "start/fit.h"
+#include "start/inputs.h"
+#include "start/recorded.h"
 
 // One table of preconditions, in the order in which strata run meets them: each is tried when those it needs
 // have passed, and reported PASS, FAIL or not tried. The first that fails names the exit code.

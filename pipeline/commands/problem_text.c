@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-#include "extract/folder_job.h"
-#include "extract/prepare.h"
 #include "model/place.h"
+#include "stages/prepare.h"
+#include "start/folder_job.h"
 
 static int load_tokenizer(struct tokenizer **tokenizer, const struct job *job, struct error *err) {
     char path[PATH_SIZE];
