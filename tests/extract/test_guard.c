@@ -26,7 +26,8 @@ struct child {
 
 static char run_folder[PATH_SIZE]; // whose ledger the child's launch is in; "": in none
 
-static void begin(struct child *child, double stop_seconds, double hung_seconds) {
+static void begin_with(struct child *child, double stop_seconds, double hung_seconds,
+                       double together_seconds) {
     struct error err;
     if (log_open(&child->log, NULL, &err) != STATUS_OK) {
         _exit(1);
@@ -39,10 +40,15 @@ static void begin(struct child *child, double stop_seconds, double hung_seconds)
                                     .journal = &child->journal,
                                     .stop_seconds = stop_seconds,
                                     .hung_seconds = hung_seconds,
+                                    .together_seconds = together_seconds,
                                     .folder = "nowhere"};
     if (guard_start(&child->guard, &options, &err) != STATUS_OK) {
         _exit(2);
     }
+}
+
+static void begin(struct child *child, double stop_seconds, double hung_seconds) {
+    begin_with(child, stop_seconds, hung_seconds, 0);
 }
 
 // Runs `body` in a process with its messages thrown away; returns its exit code, or 128 + a signal.
@@ -287,8 +293,7 @@ static void ask_twice(struct child *child, int from_parent) {
 }
 
 static void ask_in_two_ways(struct child *child, double together_seconds) {
-    begin(child, NEVER, NEVER);
-    child->guard.options.together_seconds = together_seconds;
+    begin_with(child, NEVER, NEVER, together_seconds);
     kill(getpid(), SIGTERM);
     guard_sleep(&child->guard, NEVER);
     kill(getpid(), SIGUSR1);
