@@ -132,8 +132,8 @@ int bench_run_in_each(struct bench_blocks *blocks, unsigned steps, double second
     return STATUS_OK;
 }
 
-// These steps, each often enough for a queue's marks to weigh nothing: `seconds` says how
-// long each took before.
+// These steps, each often enough for a queue's marks to weigh nothing: `seconds` says how long each took
+// before.
 static int run_repeatedly(struct bench *bench, unsigned steps, double seconds[BLOCK_STEPS],
                           struct error *err) {
     for (int step = 0; step < BLOCK_STEPS; step++) {
