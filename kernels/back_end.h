@@ -1,6 +1,6 @@
-// What a back end implements (private to kernels/). operations.h documents every operation; the public
-// functions check arguments and call through this table, so a back end may rely on them: pointers are there,
-// tokens > 0, shapes fit.
+// What a back end implements (private to kernels/ and, for the limits that no operation shows, to bench/).
+// operations.h documents every operation; the public functions check arguments and call through this table,
+// so a back end may rely on them: pointers are there, tokens > 0, shapes fit.
 //
 // The CUDA back end is a library of its own (strata_cuda, or its stand-in when nvcc is not there; tests link
 // an emulated one), so that one strata_kernels serves all of them.

@@ -104,9 +104,10 @@ void buffer_destroy(struct buffer *buffer) {
     *buffer = (struct buffer){0};
 }
 
-int memory_zeroed(void **out, size_t count, size_t size, struct error *err) {
-    *out = calloc(size_max(count, 1), size_max(size, 1));
-    if (*out == NULL) {
+int memory_zeroed(void *out, size_t count, size_t size, struct error *err) {
+    void *block = calloc(size_max(count, 1), size_max(size, 1));
+    memcpy(out, &block, sizeof block);
+    if (block == NULL) {
         return error_set(err, STATUS_INTERNAL, "out of memory: %zu items of %zu bytes", count, size);
     }
     return STATUS_OK;

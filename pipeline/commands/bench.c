@@ -1,4 +1,4 @@
-#include "kernels/bench.h"
+#include "bench/benchmark.h"
 #include "commands/command.h"
 
 static int run(struct command_context *context, struct error *err) {
@@ -17,10 +17,8 @@ static int run(struct command_context *context, struct error *err) {
     if (!dtype_parse(argument_text(arguments, "--dtype", "bfloat16"), &options.dtype)) {
         return error_set(err, STATUS_USAGE, "--dtype is bfloat16 or float32");
     }
-    int status = device_open(&device, argument_text(arguments, "--device", "auto"), &options, err);
-    if (status == STATUS_OK) {
-        status = bench_device(device, &options, &bench, context->out, err);
-    }
+    TRY(device_open(&device, argument_text(arguments, "--device", "auto"), &options, err));
+    int status = bench_device(device, &options, &bench, context->out, err);
     device_close(device);
     return status;
 }

@@ -12,13 +12,13 @@
 #include "commands/command.h"
 #include "commands/waiting.h"
 #include "commands/wrap.h"
-#include "extract/algorithms.h"
-#include "extract/batching.h"
-#include "extract/device_choice.h"
-#include "extract/fill.h"
-#include "extract/fit.h"
-#include "extract/inputs.h"
-#include "extract/recorded.h"
+#include "start/algorithms.h"
+#include "start/batching.h"
+#include "start/device_choice.h"
+#include "start/fill.h"
+#include "start/fit.h"
+#include "start/inputs.h"
+#include "start/recorded.h"
 
 // One table of preconditions, in the order in which strata run meets them: each is tried when those it needs
 // have passed, and reported PASS, FAIL or not tried. The first that fails names the exit code.
@@ -76,7 +76,7 @@ static int check_texts(struct check *check, struct error *err) {
         return status;
     }
     char full[32] = "";
-    if (inputs->device != NULL && fill_matters(inputs)) { // as far as the device is known
+    if (fill_matters(inputs)) { // as far as the device is known
         struct fill fill;
         status = fill_survey(&fill, inputs, err);
         if (status == STATUS_OK) {
@@ -94,12 +94,11 @@ static int check_texts(struct check *check, struct error *err) {
 }
 
 static int check_device(struct check *check, struct error *err) {
-    struct device_description device;
+    const struct device_description *device = &check->inputs.device;
     int status = device_choice_open(&check->inputs, check->ledger, err);
     if (status == STATUS_OK) {
-        device_choice_describe(&check->inputs, &device);
-        snprintf(check->detail, sizeof check->detail, "%s (%s), path %s, %d threads: %s", device.kind,
-                 device.name, device.path, device.threads, device.reason);
+        snprintf(check->detail, sizeof check->detail, "%s (%s), path %s, %d threads: %s", device->kind,
+                 device->name, device->path, device->threads, device->reason);
     }
     return status;
 }
@@ -107,24 +106,24 @@ static int check_device(struct check *check, struct error *err) {
 static int check_memory(struct check *check, struct error *err) {
     struct inputs *inputs = &check->inputs;
     struct model_limits limits;
-    struct device_plan plan = {0};
-    struct device_description device;
+    struct model_plan plan = {0};
     if (check->totals.finished) {
         snprintf(check->detail, sizeof check->detail, "none is needed: the run is finished");
         return STATUS_OK;
     }
     inputs_model_limits(inputs, &limits);
-    device_describe(inputs->device, &device);
     int status = fit_plan(inputs, &limits, &plan, err);
     size_t all = 0;
     for (int purpose = 0; purpose < DEVICE_PURPOSES; purpose++) {
-        all += plan.bytes[purpose];
+        all += model_plan_bytes(&plan, (enum device_purpose)purpose);
     }
     snprintf(check->detail, sizeof check->detail,
              "%.3f GB: %.3f weights, %.3f activations, %.3f scratch, %.3f staging%s", (double)all * 1e-9,
-             (double)plan.bytes[DEVICE_WEIGHTS] * 1e-9, (double)plan.bytes[DEVICE_ACTIVATIONS] * 1e-9,
-             (double)plan.bytes[DEVICE_SCRATCH] * 1e-9, (double)plan.bytes[DEVICE_STAGING] * 1e-9,
-             device.host_staging ? " (host)" : "");
+             (double)model_plan_bytes(&plan, DEVICE_WEIGHTS) * 1e-9,
+             (double)model_plan_bytes(&plan, DEVICE_ACTIVATIONS) * 1e-9,
+             (double)model_plan_bytes(&plan, DEVICE_SCRATCH) * 1e-9,
+             (double)model_plan_bytes(&plan, DEVICE_STAGING) * 1e-9,
+             inputs->device.host_staging ? " (host)" : "");
     return status;
 }
 
@@ -247,7 +246,7 @@ static int describe_resume(struct check *check, struct error *err) {
         snprintf(check->detail, sizeof check->detail,
                  "that of the run, resumed after %" PRIu64 " sealed batches%s%s", position.batches,
                  check->inputs.path_changes ? "; " : "",
-                 check->inputs.path_changes ? check->inputs.device_reason : "");
+                 check->inputs.path_changes ? check->inputs.device.reason : "");
     }
     return status;
 }

@@ -8,7 +8,7 @@
 #include "commands/device_figures.h"
 #include "commands/format.h"
 #include "commands/run_snapshot.h"
-#include "extract/fill.h"
+#include "start/fill.h"
 
 struct listing {
     FILE *out;

@@ -7,9 +7,9 @@
 #include "commands/command.h"
 #include "commands/waiting.h"
 #include "commands/wrap.h"
-#include "extract/batching.h"
-#include "extract/fill.h"
-#include "extract/inputs.h"
+#include "start/batching.h"
+#include "start/fill.h"
+#include "start/inputs.h"
 
 static void write_plan(FILE *out, const struct inputs *inputs) {
     const struct survey *survey = &inputs->survey;

@@ -2,15 +2,13 @@
 
 #include <string.h>
 
-#include "base/file.h"
-#include "extract/folder_job.h"
-#include "extract/prepare.h"
+#include "model/place.h"
+#include "stages/prepare.h"
+#include "start/folder_job.h"
 
 static int load_tokenizer(struct tokenizer **tokenizer, const struct job *job, struct error *err) {
     char path[PATH_SIZE];
-    int status = job->tokenizer_path != NULL
-                     ? path_join(path, sizeof path, "", job->tokenizer_path, err)
-                     : path_join(path, sizeof path, job->model_path, "tokenizer.json", err);
+    int status = model_tokenizer_path(path, job->model_path, job->tokenizer_path, err);
     return status == STATUS_OK ? tokenizer_load(tokenizer, path, err) : status;
 }
 

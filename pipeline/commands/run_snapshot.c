@@ -8,8 +8,8 @@
 #include "base/file.h"
 #include "checkpoints/device_trail.h"
 #include "checkpoints/run_folder.h"
-#include "extract/fill.h"
-#include "extract/resident.h"
+#include "start/fill.h"
+#include "start/resident.h"
 
 const char *run_state_name(enum run_state state) {
     static const char *const names[] = {

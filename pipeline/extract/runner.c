@@ -5,13 +5,15 @@
 
 #include "base/clock.h"
 #include "checkpoints/view.h"
-#include "extract/fill.h"
-#include "extract/in_flight.h"
-#include "extract/launch.h"
-#include "extract/measure.h"
+#include "journal/telemetry.h"
+#include "stages/in_flight.h"
+#include "stages/writer.h"
+#include "start/fill.h"
+#include "start/launch.h"
 
 // The stages and what passes between them.
 struct run {
+    const struct runner_options *options;
     struct launch launch;
     struct feeder feeder;
     struct writer writer;
@@ -26,19 +28,18 @@ struct run {
 // ---- one batch ----
 
 static void show_progress(struct run *run, bool now) {
-    struct writer_progress progress;
     const struct survey *survey = &run->launch.inputs.survey;
     char note[64];
-    writer_snapshot(&run->writer, &progress);
+    const struct journal_counts counts = journal_counts(&run->launch.journal);
     uint64_t tokens = survey->totals.tokens;
     if (run->launch.inputs.retries) { // on top of those that are sealed
         tokens = run->tokens_before + run->launch.inputs.retry.totals.tokens;
     }
-    uint64_t left = tokens > progress.tokens ? tokens - progress.tokens : 0;
-    snprintf(note, sizeof note, "%" PRIu64 " shards sealed%s", progress.sealed_shards,
-             progress.failed > 0 ? ", some failed" : "");
+    uint64_t left = tokens > counts.tokens ? tokens - counts.tokens : 0;
+    snprintf(note, sizeof note, "%" PRIu64 " shards sealed%s", counts.sealed,
+             counts.failed > 0 ? ", some failed" : "");
     struct display_state state = {.stage = "running",
-                                  .done = progress.problems,
+                                  .done = counts.problems,
                                   .all = survey->totals.problems,
                                   .unit = "problems",
                                   .rate = run->recent_rate,
@@ -48,13 +49,14 @@ static void show_progress(struct run *run, bool now) {
 }
 
 static void count_batch(struct run *run, const struct work *work) {
-    double rate = (double)work->tokens / (work->compute_seconds + work->wait_seconds);
+    double rate = (double)work->batch.tokens / (work->compute_seconds + work->wait_seconds);
     run->recent_rate = run->recent_rate == 0 ? rate : 0.8 * run->recent_rate + 0.2 * rate;
     run->summary->launch_batches++;
-    run->summary->launch_tokens += work->tokens;
+    run->summary->launch_tokens += work->batch.tokens;
     run->summary->wait_seconds += work->wait_seconds;
     run->summary->launch_seconds = clock_seconds() - run->began;
-    writer_live(&run->writer, NULL, run->launch.watch.state, work->score, run->recent_rate, false);
+    journal_drift(&run->launch.journal, run->launch.watch.state, work->score);
+    journal_rate(&run->launch.journal, run->recent_rate);
     show_progress(run, false);
 }
 
@@ -63,7 +65,7 @@ static int stop_reason(const struct run *run, struct error *err) {
         return error_set(err, STATUS_STOPPED, "stopped by %s; run the same command to go on",
                          guard_signal_name(&run->launch.guard));
     }
-    uint64_t stop_after = run->launch.options->stop_after;
+    uint64_t stop_after = run->options->stop_after;
     if (stop_after > 0 && run->summary->launch_batches >= stop_after) {
         return error_set(err, STATUS_STOPPED,
                          "stopped after %" PRIu64 " batches as asked; run the same command to go on",
@@ -78,18 +80,22 @@ static int hand_over(struct run *run, struct work *work, struct error *err) {
     }
     // The writer stopped: by the stop that was asked for, or by an error of its own, which end_stages
     // reports.
-    int status = stop_reason(run, err);
-    return status == STATUS_OK ? error_set(err, STATUS_STOPPED, "the writer stopped") : status;
+    TRY(stop_reason(run, err));
+    return error_set(err, STATUS_STOPPED, "the writer stopped");
 }
 
 // Waits for the oldest batch, judges its time and hands it to the writer. *event becomes the graver verdict.
 static int complete(struct run *run, enum drift_event *event, struct error *err) {
     struct work *work;
-    int status = in_flight_complete(&run->in_flight, &work, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    enum drift_event verdict = drift_watch_batch(&run->launch.watch, work, work->compute_seconds);
+    TRY(in_flight_complete(&run->in_flight, &work, err));
+    const struct drift_batch batch = {.number = work->number,
+                                      .tokens = work->batch.tokens,
+                                      .squared_lengths = work->squared_lengths,
+                                      .predicted_seconds = work->predicted_seconds,
+                                      .seconds = work->compute_seconds,
+                                      .times = &work->times,
+                                      .sample = &work->sample};
+    enum drift_event verdict = drift_watch_batch(&run->launch.watch, &batch, &work->score);
     *event = verdict > *event ? verdict : *event;
     count_batch(run, work);
     return hand_over(run, work, err);
@@ -97,11 +103,10 @@ static int complete(struct run *run, enum drift_event *event, struct error *err)
 
 // Everything that is on the device, in order.
 static int drain(struct run *run, enum drift_event *event, struct error *err) {
-    int status = STATUS_OK;
-    while (status == STATUS_OK && run->in_flight.count > 0) {
-        status = complete(run, event, err);
+    while (run->in_flight.count > 0) {
+        TRY(complete(run, event, err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 // What a verdict asks for comes when the device is idle and all is handed over: canary runs take time, and
@@ -110,14 +115,14 @@ static int follow(struct run *run, enum drift_event event, struct error *err) {
     if (event == DRIFT_STEADY) {
         return STATUS_OK;
     }
-    int status = drain(run, &event, err);
-    return status == STATUS_OK ? drift_watch_follow(&run->launch.watch, event, err) : status;
+    TRY(drain(run, &event, err));
+    return drift_watch_follow(&run->launch.watch, event, err);
 }
 
 static int complete_one(struct run *run, struct error *err) {
     enum drift_event event = DRIFT_STEADY;
-    int status = complete(run, &event, err);
-    return status == STATUS_OK ? follow(run, event, err) : status;
+    TRY(complete(run, &event, err));
+    return follow(run, event, err);
 }
 
 // Puts a work's batch on the device; completes the oldest when that fills it. A work with nothing to compute
@@ -125,16 +130,14 @@ static int complete_one(struct run *run, struct error *err) {
 static int take(struct run *run, struct work *work, struct error *err) {
     if (work->computes && !writer_has(&run->writer, work)) {
         work->predicted_seconds =
-            drift_predict(&run->launch.watch.cost, (double)work->tokens, work->squared_lengths);
-        int status = in_flight_queue(&run->in_flight, work, err);
-        return status == STATUS_OK && in_flight_full(&run->in_flight) ? complete_one(run, err) : status;
+            drift_predict(&run->launch.watch.cost, (double)work->batch.tokens, work->squared_lengths);
+        TRY(in_flight_queue(&run->in_flight, work, err));
+        return in_flight_full(&run->in_flight) ? complete_one(run, err) : STATUS_OK;
     }
     enum drift_event event = DRIFT_STEADY;
-    int status = drain(run, &event, err);
-    if (status == STATUS_OK) {
-        status = hand_over(run, work, err);
-    }
-    return status == STATUS_OK ? follow(run, event, err) : status;
+    TRY(drain(run, &event, err));
+    TRY(hand_over(run, work, err));
+    return follow(run, event, err);
 }
 
 // One turn: the next work if there is one, without waiting for it while a batch is on the device, whose end
@@ -160,7 +163,7 @@ static int compute_all(struct run *run, struct error *err) {
     bool more = true;
     int status = STATUS_OK;
     run->began = clock_seconds();
-    in_flight_open(&run->in_flight, run->launch.inputs.model, run->launch.inputs.device, &run->launch.guard);
+    in_flight_open(&run->in_flight, run->launch.inputs.model, &run->launch.guard);
     while (status == STATUS_OK && more) {
         status = stop_reason(run, err);
         if (status == STATUS_OK) {
@@ -196,29 +199,21 @@ static int start_stages(struct run *run, struct error *err) {
                                      .batches_per_shard = (uint64_t)launch->inputs.job.checkpoint_every,
                                      .disk_reserve = (uint64_t)(launch->inputs.job.disk_reserve_gb * 1e9),
                                      .waiting = launch->retry.list.waiting,
-                                     .epoch = launch->epoch,
-                                     .ledger = launch->ledger,
+                                     .epoch = launch->journal.epoch,
+                                     .journal = &launch->journal,
                                      .log = &launch->log,
                                      .model = launch->inputs.model,
                                      .feeder = &run->feeder};
-    int status = ledger_position(launch->ledger, &position, err);
-    if (status == STATUS_OK) {
-        status = feeder_start(&run->feeder, &limits, launch->inputs.source, launch->inputs.preparer,
-                              launch->inputs.retries ? &launch->retry.list : NULL, &position, err);
-    }
-    if (status == STATUS_OK) {
-        status = writer_start(&run->writer, &options, launch->has_partial ? &launch->partial : NULL,
-                              &launch->live, err);
-    }
-    if (status == STATUS_OK) {
-        struct writer_progress progress;
-        writer_snapshot(&run->writer, &progress);
-        run->tokens_before = progress.tokens;
-        launch->watch.writer = &run->writer;
-        guard_attach(&launch->guard, &run->writer);
-        writer_live(&run->writer, "running", launch->watch.state, 0, 0, true);
-    }
-    return status;
+    TRY(ledger_position(launch->journal.ledger, &position, err));
+    TRY(feeder_start(&run->feeder, &limits, launch->inputs.source, launch->inputs.preparer,
+                     launch->inputs.retries ? &launch->retry.list : NULL, &position, err));
+    TRY(writer_start(&run->writer, &options, launch->has_partial ? &launch->partial : NULL, err));
+    const struct guard_writer writer = writer_for_guard(&run->writer);
+    run->tokens_before = journal_counts(&launch->journal).tokens;
+    guard_attach(&launch->guard, &writer);
+    journal_drift(&launch->journal, launch->watch.state, 0);
+    journal_rate(&launch->journal, 0);
+    return journal_stage(&launch->journal, "running", err);
 }
 
 // Ends feeder and writer in that order. The first error counts; a stop gives way to an error of the writer.
@@ -258,9 +253,6 @@ static int end_stages(struct run *run, int status, struct error *err) {
                            "command to go on");
     }
     guard_attach(&run->launch.guard, NULL);
-    if (run->launch.watch.writer != NULL) {
-        run->launch.live = run->writer.live;
-    }
     return status;
 }
 
@@ -291,7 +283,7 @@ static int judge_failures(struct run *run, struct error *err) {
 
 // Without the figures nobody knows whether the failures are allowed: no success then.
 static int sum_up(struct run *run, int status, struct error *err) {
-    struct ledger *ledger = run->launch.ledger;
+    struct ledger *ledger = run->launch.journal.ledger;
     struct error sum_err;
     int summed = ledger == NULL ? STATUS_OK : ledger_totals(ledger, &run->summary->totals, &sum_err);
     if (ledger != NULL && summed == STATUS_OK) {
@@ -323,7 +315,7 @@ static void tell_fill(struct run *run) {
 static void write_view(struct run *run) {
     bool written;
     struct error err;
-    if (view_write(run->launch.folder.path, run->launch.ledger, &written, &err) != STATUS_OK) {
+    if (view_write(run->launch.folder.path, run->launch.journal.ledger, &written, &err) != STATUS_OK) {
         run->hdf5_failed = true;
         log_write(&run->launch.log, LOG_LEVEL_WARN, "latents.h5 was not written: %s", err.message);
     } else if (!written && run->writer.position.shards > VIEW_SHARDS) {
@@ -338,7 +330,7 @@ static void write_view(struct run *run) {
 static void keep_hash(struct run *run) {
     struct error err;
     if (run->launch.finished && run->summary->totals.failed > 0 &&
-        retry_keep_hash(&run->launch.inputs, run->launch.ledger, &err) != STATUS_OK) {
+        retry_keep_hash(&run->launch.inputs, run->launch.journal.ledger, &err) != STATUS_OK) {
         log_write(&run->launch.log, LOG_LEVEL_WARN, "mended rows could not be tried again: %s", err.message);
     }
 }
@@ -363,7 +355,7 @@ static int run_stages(struct run *run, struct error *err) {
 // Whether the run, finished by this launch, has failed problems that are to be tried again.
 static bool retry_is_due(const struct run *run) {
     const struct launch *launch = &run->launch;
-    const struct retry_wish *wish = &launch->options->retry;
+    const struct retry_wish *wish = &run->options->retry;
     const struct runner_summary *summary = run->summary;
     return wish->asked && launch->finished && !launch->inputs.retries &&
            (wish->scope == RETRY_ALL ? summary->totals.failed : summary->failures.transient) > 0;
@@ -378,15 +370,17 @@ static int refuse_retry(const char *why, struct error *err) {
 // *more: failed problems are to be tried again, by a launch of its own.
 static int run_launch(const struct runner_options *options, struct runner_summary *summary, bool *more,
                       struct error *err) {
-    struct run run = {.summary = summary};
+    const struct launch_options launch = {
+        .inputs = options->inputs, .display = options->display, .retry = options->retry};
+    struct run run = {.options = options, .summary = summary};
     *summary = (struct runner_summary){0};
-    int status = launch_open(&run.launch, options, err);
+    int status = launch_open(&run.launch, &launch, err);
     memcpy(summary->folder, run.launch.folder.path, sizeof summary->folder);
     if (status == STATUS_OK && !run.launch.finished) {
         status = run_stages(&run, err);
     }
     summary->problems = run.launch.inputs.survey.totals.problems;
-    summary->memory_peak = measure_memory_peak();
+    summary->memory_peak = telemetry_memory_peak();
     status = sum_up(&run, status, err);
     tell_fill(&run);
     summary->retried = run.launch.inputs.retries;

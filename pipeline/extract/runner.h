@@ -1,5 +1,12 @@
 // The run: starts or resumes the job of a run directory and carries it to its end, to a stop, or to an error.
 // The same call for both; what is done already is what the ledger says.
+//
+// It stands on four rooms of its own, each of which may include only those before it:
+//   journal/  what a launch says of itself, from its start to its end: ledger, figures, events;
+//   watch/    what looks on: stop signals, hung batches, calibration, drift and its causes;
+//   stages/   what a batch goes through: read, prepared, planned and packed, computed, written, sealed;
+//   start/    what comes before the first batch: inputs, survey, identity, load, calibration.
+// The runner itself passes batches from stage to stage and heeds what the watch says of them.
 #ifndef STRATA_EXTRACT_RUNNER_H
 #define STRATA_EXTRACT_RUNNER_H
 
@@ -7,8 +14,8 @@
 #include <stdio.h>
 
 #include "base/file.h"
-#include "extract/inputs.h"
-#include "extract/retry.h"
+#include "start/inputs.h"
+#include "start/retry.h"
 
 struct runner_options {
     struct inputs_options inputs;

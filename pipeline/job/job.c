@@ -141,15 +141,6 @@ static int check_at_least(struct check *check, const char *section, const char *
                    other ? "" : ", the default", why);
 }
 
-static int set_tokenizer(struct job *job, struct error *err) {
-    char path[PATH_SIZE];
-    if (job->tokenizer_path != NULL) {
-        return STATUS_OK;
-    }
-    int status = path_join(path, sizeof path, job->model_path, "tokenizer.json", err);
-    return status == STATUS_OK ? memory_text(&job->tokenizer_path, path, err) : status;
-}
-
 static int check_job(struct check *check) {
     struct job *job = check->job;
     int status = check_required(check);
@@ -164,7 +155,7 @@ static int check_job(struct check *check) {
         status = check_at_least(check, "batch", "window", job->batch_window, "batch", "problems",
                                 job->batch_problems, "a batch is packed from one window");
     }
-    return status == STATUS_OK ? set_tokenizer(job, check->err) : status;
+    return status;
 }
 
 int job_parse(struct job *job, const char *text, size_t size, const char *name, const char *folder,

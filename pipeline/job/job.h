@@ -35,7 +35,7 @@ struct job {
 
     // model
     char *model_path;
-    char *tokenizer_path;     // a tokenizer.json; default: that of the model folder
+    char *tokenizer_path;     // a tokenizer.json; NULL: the model's own
     enum dtype dtype;         // of computation: float32 or bfloat16
     char *device;             // "cpu", "cuda:N", "auto"
     char *cpu_path;           // NULL: chosen from the processor's features

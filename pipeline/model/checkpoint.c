@@ -4,114 +4,46 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/first_bytes.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/size.h"
 #include "model/beside.h"
+#include "model/place.h"
+#include "model/safetensors.h"
 
 enum { INDEX_LIMIT = 16 << 20, LARGEST_SHARDS = 4096 };
-
-static const char single_name[] = "model.safetensors";
-static const char index_name[] = "model.safetensors.index.json";
 
 static int compare_names(const void *left, const void *right) {
     return strcmp(*(const char *const *)left, *(const char *const *)right);
 }
 
-static int compare_entries(const void *left, const void *right) {
-    const struct checkpoint_entry *a = left;
-    const struct checkpoint_entry *b = right;
-    return strcmp(a->tensor->name, b->tensor->name);
-}
-
-// What the header may take, of what the file has: its length says so, and safetensors_parse judges it.
-static int read_header(struct checkpoint_file *file, struct error *err) {
-    struct buffer bytes = {0};
-    unsigned char length[8];
-    uint64_t wanted = 0;
-    size_t first = size_min(file->size, sizeof length);
-    int status = file_read_at(file->descriptor, length, first, 0, file->path, err);
-    for (size_t i = 0; i < first; i++) {
-        wanted |= (uint64_t)length[i] << (8 * i);
-    }
-    bool fits = first == sizeof length && wanted <= SAFETENSORS_HEADER && wanted <= file->size - first;
-    size_t size = fits ? first + (size_t)wanted : first;
-    if (status == STATUS_OK) {
-        status = buffer_reserve(&bytes, size_max(size, 1), err);
-    }
-    if (status == STATUS_OK) {
-        status = file_read_at(file->descriptor, bytes.data, size, 0, file->path, err);
-    }
-    // Of a header that is plausible the first bytes are a length, whatever else they look like.
-    if (status == STATUS_OK && (!fits || wanted == 0 || bytes.data[first] != '{')) {
-        status = first_bytes_check_file(file->path, FIRST_BYTES_SAFETENSORS, err);
-    }
-    if (status == STATUS_OK) {
-        status =
-            safetensors_parse(&file->header, (const unsigned char *)bytes.data, file->size, file->path, err);
-    }
-    buffer_destroy(&bytes);
-    return status;
-}
-
-static int open_file(struct checkpoint_file *file, const char *folder, const char *name, struct error *err) {
+static int open_file(struct checkpoint *out, size_t number, const char *model, const char *name,
+                     struct error *err) {
+    struct checkpoint_file *file = &out->files[number];
     char path[PATH_SIZE];
-    int status = path_join(path, sizeof path, folder, name, err);
-    if (status == STATUS_OK) {
-        status = memory_text(&file->path, path, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = file_open(&file->descriptor, &file->size, file->path, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(model_file_path(path, model, name, err));
+    TRY(memory_text(&file->path, path, err));
+    TRY(file_open(&file->descriptor, &file->size, file->path, err));
     const char *slash = strrchr(file->path, '/');
     file->name = slash == NULL ? file->path : slash + 1;
-    return read_header(file, err);
+    return safetensors_read(&out->tensors, number, file->descriptor, file->size, file->path, err);
 }
 
-static int open_files(struct checkpoint *out, const char *folder, const char *const *names, size_t count,
+static int open_files(struct checkpoint *out, const char *model, const char *const *names, size_t count,
                       struct error *err) {
     void *files;
-    int status = memory_zeroed(&files, count, sizeof out->files[0], err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&files, count, sizeof out->files[0], err));
     out->files = files;
-    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+    for (size_t i = 0; i < count; i++) {
         out->count++;
         out->files[i].descriptor = -1;
-        status = open_file(&out->files[i], folder, names[i], err);
+        TRY(open_file(out, i, model, names[i], err));
     }
-    return status;
-}
-
-static int list_entries(struct checkpoint *out, struct error *err) {
-    size_t total = 0;
-    for (size_t i = 0; i < out->count; i++) {
-        total += out->files[i].header.count;
-    }
-    void *entries;
-    int status = memory_zeroed(&entries, size_max(total, 1), sizeof out->entries[0], err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    out->entries = entries;
-    for (size_t i = 0; i < out->count; i++) {
-        for (size_t k = 0; k < out->files[i].header.count; k++) {
-            out->entries[out->entry_count++] = (struct checkpoint_entry){&out->files[i].header.tensors[k], i};
-        }
-    }
-    qsort(out->entries, total, sizeof out->entries[0], compare_entries);
-    for (size_t i = 1; i < total; i++) {
-        if (compare_entries(&out->entries[i - 1], &out->entries[i]) == 0) {
-            return error_set(err, STATUS_DATA, "tensor '%.200s' is both in %s and in %s",
-                             out->entries[i].tensor->name, out->files[out->entries[i - 1].file].path,
-                             out->files[out->entries[i].file].path);
-        }
+    const struct tensor *twice;
+    TRY(tensors_order(&out->tensors, &twice, err));
+    if (twice != NULL) {
+        return error_set(err, STATUS_DATA, "tensor '%.200s' is both in %s and in %s", twice->name,
+                         out->files[twice[-1].file].path, out->files[twice->file].path);
     }
     return STATUS_OK;
 }
@@ -125,10 +57,7 @@ static bool plain_name(const char *name) {
 // The different file names of a weight map, ascending. The names belong to the map.
 static int list_shards(json_t *map, const char ***out, size_t *count, struct error *err) {
     void *names;
-    int status = memory_zeroed(&names, size_max(json_object_size(map), 1), sizeof(char *), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&names, size_max(json_object_size(map), 1), sizeof(char *), err));
     const char **list = names;
     size_t all = 0;
     const char *key;
@@ -166,9 +95,8 @@ static int check_map(struct checkpoint *checkpoint, const json_t *map, const str
     size_t differences = 0;
     const char *first = NULL;
     json_object_foreach((json_t *)(uintptr_t)map, key, value) {
-        size_t index;
-        if (!checkpoint_find(checkpoint, key, &index) ||
-            strcmp(checkpoint->files[checkpoint->entries[index].file].name, json_string_value(value)) != 0) {
+        const struct tensor *tensor = tensors_find(&checkpoint->tensors, key);
+        if (tensor == NULL || strcmp(checkpoint->files[tensor->file].name, json_string_value(value)) != 0) {
             if (beside_tensor(key, config)) {
                 first = differences++ == 0 ? key : first;
                 continue;
@@ -178,15 +106,15 @@ static int check_map(struct checkpoint *checkpoint, const json_t *map, const str
                              json_string_value(value));
         }
     }
-    for (size_t i = 0; i < checkpoint->entry_count; i++) {
-        const struct checkpoint_entry *entry = &checkpoint->entries[i];
-        if (json_object_get(map, entry->tensor->name) == NULL) {
-            if (beside_tensor(entry->tensor->name, config)) {
-                first = differences++ == 0 ? entry->tensor->name : first;
+    for (size_t i = 0; i < checkpoint->tensors.count; i++) {
+        const struct tensor *tensor = &checkpoint->tensors.entries[i];
+        if (json_object_get(map, tensor->name) == NULL) {
+            if (beside_tensor(tensor->name, config)) {
+                first = differences++ == 0 ? tensor->name : first;
                 continue;
             }
-            return error_set(err, STATUS_DATA, "tensor '%.200s' of %s is not in the index",
-                             entry->tensor->name, checkpoint->files[entry->file].name);
+            return error_set(err, STATUS_DATA, "tensor '%.200s' of %s is not in the index", tensor->name,
+                             checkpoint->files[tensor->file].name);
         }
     }
     return differences == 0
@@ -209,60 +137,44 @@ static bool holds_only_beside(const json_t *map, const char *shard, const struct
 }
 
 // A shard that is not there is none where the index puts only tensors beside the blocks into it.
-static int drop_absent(struct checkpoint *out, const char *folder, const struct model_config *config,
+static int drop_absent(struct checkpoint *out, const char *model, const struct model_config *config,
                        const json_t *map, const char **names, size_t *count, struct error *err) {
     size_t kept = 0;
     for (size_t i = 0; i < *count; i++) {
-        char path[PATH_SIZE];
-        int status = path_join(path, sizeof path, folder, names[i], err);
-        bool dropped = status == STATUS_OK && !file_exists(path) && holds_only_beside(map, names[i], config);
-        if (dropped) {
-            status = buffer_printf(&out->notes, err, "%s is not there; no hidden state needs its tensors\n",
-                                   names[i]);
+        if (!model_has_file(model, names[i]) && holds_only_beside(map, names[i], config)) {
+            TRY(buffer_printf(&out->notes, err, "%s is not there; no hidden state needs its tensors\n",
+                              names[i]));
+            continue;
         }
-        if (status != STATUS_OK) {
-            return status;
-        }
-        names[kept] = names[i];
-        kept += !dropped;
+        names[kept++] = names[i];
     }
     *count = kept;
     return STATUS_OK;
 }
 
-static int open_shards(struct checkpoint *out, const char *folder, const char *index_path,
-                       const struct model_config *config, struct error *err) {
+// The shards of the map that are there, ascending. *names belongs to the caller, its texts to the map.
+static int choose_shards(struct checkpoint *out, const char *model, const struct model_config *config,
+                         json_t *map, const char ***names, size_t *count, struct error *err) {
+    if (!json_is_object(map)) {
+        return error_set(err, STATUS_DATA, "'weight_map' is not an object");
+    }
+    TRY(list_shards(map, names, count, err));
+    TRY(drop_absent(out, model, config, map, *names, count, err));
+    return *count > 0 ? STATUS_OK : error_set(err, STATUS_DATA, "none of its shards is there");
+}
+
+static int open_shards(struct checkpoint *out, const char *model, const struct model_config *config,
+                       struct error *err) {
+    int status;
+    char index_path[PATH_SIZE];
     json_t *index = NULL;
     const char **names = NULL;
     size_t count = 0;
-    int status = json_parse_file(&index, index_path, INDEX_LIMIT, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(model_part_path(index_path, model, MODEL_WEIGHTS_INDEX, err));
+    TRY(json_parse_file(&index, index_path, INDEX_LIMIT, err));
     json_t *map = json_object_get(index, "weight_map");
-    if (!json_is_object(map)) {
-        status = error_set(err, STATUS_DATA, "'weight_map' is not an object");
-        goto named;
-    }
-    status = list_shards(map, &names, &count, err);
-    if (status != STATUS_OK) {
-        goto named;
-    }
-    status = drop_absent(out, folder, config, map, names, &count, err);
-    if (status == STATUS_OK && count == 0) {
-        status = error_set(err, STATUS_DATA, "none of its shards is there");
-    }
-    if (status != STATUS_OK) {
-        goto named;
-    }
-    status = open_files(out, folder, names, count, err);
-    if (status != STATUS_OK) {
-        goto done;
-    }
-    status = list_entries(out, err);
-    if (status != STATUS_OK) {
-        goto done;
-    }
+    TRY_TO(named, status = choose_shards(out, model, config, map, &names, &count, err));
+    TRY_TO(done, status = open_files(out, model, names, count, err));
     status = check_map(out, map, config, err);
 named:
     if (status != STATUS_OK) {
@@ -274,29 +186,23 @@ done:
     return status;
 }
 
-int checkpoint_open(struct checkpoint *out, const char *folder, const struct model_config *config,
+// The container is chosen by what is there.
+static int open_container(struct checkpoint *out, const char *model, const struct model_config *config,
+                          struct error *err) {
+    const char *const single = model_part_name(MODEL_WEIGHTS);
+    if (model_has_part(model, MODEL_WEIGHTS)) {
+        return open_files(out, model, &single, 1, err);
+    }
+    return model_has_part(model, MODEL_WEIGHTS_INDEX)
+               ? open_shards(out, model, config, err)
+               : error_set(err, STATUS_DATA, "%s holds neither %s nor %s", model, single,
+                           model_part_name(MODEL_WEIGHTS_INDEX));
+}
+
+int checkpoint_open(struct checkpoint *out, const char *model, const struct model_config *config,
                     struct error *err) {
     *out = (struct checkpoint){0};
-    char single[PATH_SIZE];
-    char index[PATH_SIZE];
-    int status = path_join(single, sizeof single, folder, single_name, err);
-    if (status == STATUS_OK) {
-        status = path_join(index, sizeof index, folder, index_name, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
-    if (file_exists(single)) {
-        const char *names[] = {single_name};
-        status = open_files(out, folder, names, 1, err);
-        if (status == STATUS_OK) {
-            status = list_entries(out, err);
-        }
-    } else if (file_exists(index)) {
-        status = open_shards(out, folder, index, config, err);
-    } else {
-        status = error_set(err, STATUS_DATA, "%s holds neither %s nor %s", folder, single_name, index_name);
-    }
+    int status = open_container(out, model, config, err);
     if (status != STATUS_OK) {
         checkpoint_close(out);
     }
@@ -305,30 +211,15 @@ int checkpoint_open(struct checkpoint *out, const char *folder, const struct mod
 
 void checkpoint_close(struct checkpoint *checkpoint) {
     for (size_t i = 0; i < checkpoint->count; i++) {
-        safetensors_destroy(&checkpoint->files[i].header);
         if (checkpoint->files[i].descriptor >= 0) {
             close(checkpoint->files[i].descriptor);
         }
         free(checkpoint->files[i].path);
     }
     free(checkpoint->files);
-    free(checkpoint->entries);
+    tensors_destroy(&checkpoint->tensors);
     buffer_destroy(&checkpoint->notes);
     *checkpoint = (struct checkpoint){0};
-}
-
-static int compare_to_name(const void *key, const void *entry) {
-    return strcmp(key, ((const struct checkpoint_entry *)entry)->tensor->name);
-}
-
-bool checkpoint_find(const struct checkpoint *checkpoint, const char *name, size_t *index) {
-    const struct checkpoint_entry *found = bsearch(name, checkpoint->entries, checkpoint->entry_count,
-                                                   sizeof checkpoint->entries[0], compare_to_name);
-    if (found == NULL) {
-        return false;
-    }
-    *index = (size_t)(found - checkpoint->entries);
-    return true;
 }
 
 uint64_t checkpoint_bytes(const struct checkpoint *checkpoint) {

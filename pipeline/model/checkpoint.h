@@ -1,46 +1,35 @@
-// A checkpoint folder's weight files: model.safetensors, or the shards that model.safetensors.index.json
-// names; open, headers parsed, every tensor to be found by name.
+// A model's weight files: model.safetensors, or the shards that model.safetensors.index.json names; open,
+// headers parsed, every tensor to be found by name. Picks the container; the rest of the room sees tensors.
 #ifndef STRATA_MODEL_CHECKPOINT_H
 #define STRATA_MODEL_CHECKPOINT_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "model/config.h"
-#include "model/safetensors.h"
+#include "model/tensors.h"
 
 struct checkpoint_file {
     char *path;
     const char *name; // the last part of path
     int descriptor;   // open for reading, or -1
     size_t size;
-    struct safetensors header;
-};
-
-struct checkpoint_entry { // one tensor of any file
-    const struct safetensor *tensor;
-    size_t file;
 };
 
 struct checkpoint {
     struct checkpoint_file *files; // ascending by name
     size_t count;
-    struct checkpoint_entry *entries; // ascending by tensor name
-    size_t entry_count;
-    struct buffer notes; // for people: what was passed over, a line each; data may be NULL
+    struct tensors tensors; // of all files
+    struct buffer notes;    // for people: what was passed over, a line each; data may be NULL
 };
 
 // STATUS_DATA with the file, the tensor and the reason. Index and shards must agree in all that hidden states
 // need.
-int checkpoint_open(struct checkpoint *out, const char *folder, const struct model_config *config,
+int checkpoint_open(struct checkpoint *out, const char *model, const struct model_config *config,
                     struct error *err);
 void checkpoint_close(struct checkpoint *checkpoint); // accepts zeros; leaves zeros
-
-// The tensor's place in `entries`, or false.
-bool checkpoint_find(const struct checkpoint *checkpoint, const char *name, size_t *index);
 
 uint64_t checkpoint_bytes(const struct checkpoint *checkpoint); // of all files
 

@@ -8,14 +8,16 @@
 
 #include "base/file.h"
 #include "base/first_bytes.h"
-#include "base/json.h"
-#include "base/memory.h"
 #include "model/config_rope.h"
+#include "model/place.h"
+#include "model/values.h"
+#include "model/weight_table.h"
 
 // What transformers' configuration classes take when config.json leaves a key out.
 struct family_defaults {
     const char *model_type;
     enum model_family family;
+    const struct weight_table *weights;
     int64_t intermediate;
     int64_t kv_heads; // 0: as many as heads
     int64_t head_dim; // 0: hidden / heads
@@ -25,40 +27,36 @@ struct family_defaults {
 };
 
 static const struct family_defaults families[] = {
-    {"llama", FAMILY_LLAMA, 11008, 0, 0, 32000, 2048, 0},
-    {"mistral", FAMILY_MISTRAL, 14336, 8, 0, 32000, 4096 * 32, 4096},
-    {"qwen2", FAMILY_QWEN2, 22016, 32, 0, 151936, 32768, 4096},
-    {"qwen3", FAMILY_QWEN3, 22016, 32, 128, 151936, 32768, 4096},
+    {"llama", FAMILY_LLAMA, &weight_table_dense, 11008, 0, 0, 32000, 2048, 0},
+    {"mistral", FAMILY_MISTRAL, &weight_table_dense, 14336, 8, 0, 32000, 4096 * 32, 4096},
+    {"qwen2", FAMILY_QWEN2, &weight_table_dense, 22016, 32, 0, 151936, 32768, 4096},
+    {"qwen3", FAMILY_QWEN3, &weight_table_dense, 22016, 32, 128, 151936, 32768, 4096},
 };
 
 enum {
+    FILE_LIMIT = 4 << 20, // bytes of a config.json: real ones have a few thousand
     LARGEST_DIMENSION = 1 << 24,
     LARGEST_HEADS = 1 << 16,
     LARGEST_LAYERS = 4096,
     LARGEST_POSITIONS = 1 << 30
 };
 
-static int get_size(const json_t *json, const char *key, int64_t otherwise, int64_t largest, size_t *out,
-                    struct error *err) {
+static int get_size(const struct values *values, const char *key, int64_t otherwise, int64_t largest,
+                    size_t *out, struct error *err) {
     int64_t value = otherwise;
-    int status = json_get_integer(json, key, 1, largest, &value, err);
-    if (status == STATUS_OK) {
-        *out = (size_t)value;
-    }
-    return status;
+    TRY(values_integer(values, key, 1, largest, &value, err));
+    *out = (size_t)value;
+    return STATUS_OK;
 }
 
-static bool is_null(const json_t *json, const char *key) {
-    return json_is_null(json_object_get(json, key));
+static bool is_null(const struct values *values, const char *key) {
+    return values_kind(values, key) == VALUE_NULL;
 }
 
-static int find_family(const json_t *json, struct model_config *config, const struct family_defaults **out,
-                       struct error *err) {
+static int find_family(const struct values *values, struct model_config *config,
+                       const struct family_defaults **out, struct error *err) {
     const char *type = NULL;
-    int status = json_get_string(json, "model_type", &type, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(values_text(values, "model_type", &type, err));
     if (type == NULL) {
         return error_set(err, STATUS_DATA, "'model_type' is missing");
     }
@@ -66,6 +64,7 @@ static int find_family(const json_t *json, struct model_config *config, const st
         if (strcmp(type, families[i].model_type) == 0) {
             *out = &families[i];
             config->family = families[i].family;
+            config->weights = families[i].weights;
             strcpy(config->model_type, type);
             return STATUS_OK;
         }
@@ -75,11 +74,11 @@ static int find_family(const json_t *json, struct model_config *config, const st
 }
 
 // Keys that change the computation in ways that are not implemented.
-static int refuse_unsupported(const json_t *json, struct error *err) {
+static int refuse_unsupported(const struct values *values, struct error *err) {
     static const char *const objects[] = {"text_config", "vision_config"};
     static const char *const quantised[] = {"quantization_config", "compression_config"};
     for (size_t i = 0; i < sizeof quantised / sizeof quantised[0]; i++) {
-        if (json_member(json, quantised[i]) != NULL) {
+        if (values_has(values, quantised[i])) {
             return error_set(
                 err, STATUS_DATA,
                 "'%s' is not supported: the checkpoint is quantised; get the model's own weights (bfloat16, "
@@ -88,55 +87,44 @@ static int refuse_unsupported(const json_t *json, struct error *err) {
         }
     }
     for (size_t i = 0; i < sizeof objects / sizeof objects[0]; i++) {
-        if (json_member(json, objects[i]) != NULL) {
+        if (values_has(values, objects[i])) {
             return error_set(err, STATUS_DATA, "'%s' is not supported", objects[i]);
         }
     }
     // transformers loads the file that it names in place of model.safetensors.
-    if (json_member(json, "transformers_weights") != NULL) {
+    if (values_has(values, "transformers_weights")) {
         return error_set(err, STATUS_DATA,
                          "'transformers_weights' names other weights, which is not supported");
     }
     const char *activation = "silu";
-    int status = json_get_string(json, "hidden_act", &activation, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(values_text(values, "hidden_act", &activation, err));
     if (strcmp(activation, "silu") != 0) {
         return error_set(err, STATUS_DATA, "'hidden_act' is '%.64s'; only silu is supported", activation);
     }
     bool causal = true;
-    status = json_get_boolean(json, "is_causal", &causal, err);
-    if (status == STATUS_OK && !causal) {
-        return error_set(err, STATUS_DATA, "'is_causal' is false; only causal attention is supported");
-    }
-    return status;
+    TRY(values_boolean(values, "is_causal", &causal, err));
+    return causal ? STATUS_OK
+                  : error_set(err, STATUS_DATA, "'is_causal' is false; only causal attention is supported");
 }
 
-static int read_heads(const json_t *json, const struct family_defaults *defaults, struct model_config *config,
-                      struct error *err) {
-    int status = get_size(json, "num_attention_heads", 32, LARGEST_HEADS, &config->heads, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+static int read_heads(const struct values *values, const struct family_defaults *defaults,
+                      struct model_config *config, struct error *err) {
+    TRY(get_size(values, "num_attention_heads", 32, LARGEST_HEADS, &config->heads, err));
     int64_t heads = (int64_t)config->heads;
     int64_t kv_heads =
-        defaults->kv_heads == 0 || is_null(json, "num_key_value_heads") ? heads : defaults->kv_heads;
-    status = get_size(json, "num_key_value_heads", kv_heads, LARGEST_HEADS, &config->kv_heads, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+        defaults->kv_heads == 0 || is_null(values, "num_key_value_heads") ? heads : defaults->kv_heads;
+    TRY(get_size(values, "num_key_value_heads", kv_heads, LARGEST_HEADS, &config->kv_heads, err));
     if (config->heads % config->kv_heads != 0) {
         return error_set(err, STATUS_DATA,
                          "'num_attention_heads' (%zu) is not a multiple of 'num_key_value_heads' (%zu)",
                          config->heads, config->kv_heads);
     }
-    if (defaults->head_dim != 0 && is_null(json, "head_dim")) {
+    if (defaults->head_dim != 0 && is_null(values, "head_dim")) {
         return error_set(err, STATUS_DATA, "'head_dim' is null, which %s does not define",
                          config->model_type);
     }
     int64_t head_dim = defaults->head_dim;
-    if (head_dim == 0 && json_member(json, "head_dim") == NULL) {
+    if (head_dim == 0 && !values_has(values, "head_dim")) {
         if (config->hidden % config->heads != 0) {
             return error_set(err, STATUS_DATA,
                              "'head_dim' is missing and 'hidden_size' (%zu) is not a multiple of "
@@ -146,98 +134,81 @@ static int read_heads(const json_t *json, const struct family_defaults *defaults
         head_dim = (int64_t)(config->hidden / config->heads);
         config->derived_head_dim = true;
     }
-    status = get_size(json, "head_dim", head_dim, LARGEST_HEADS, &config->head_dim, err);
-    if (status == STATUS_OK && config->head_dim % 2 != 0) {
+    TRY(get_size(values, "head_dim", head_dim, LARGEST_HEADS, &config->head_dim, err));
+    if (config->head_dim % 2 != 0) {
         return error_set(err, STATUS_DATA, "'head_dim' is %zu; rotary embedding needs an even number",
                          config->head_dim);
     }
-    return status;
+    return STATUS_OK;
 }
 
-static int read_shape(const json_t *json, const struct family_defaults *defaults, struct model_config *config,
-                      struct error *err) {
-    int status = get_size(json, "num_hidden_layers", 32, LARGEST_LAYERS, &config->layers, err);
-    if (status == STATUS_OK) {
-        status = get_size(json, "hidden_size", 4096, LARGEST_DIMENSION, &config->hidden, err);
-    }
-    if (status == STATUS_OK) {
-        status = get_size(json, "intermediate_size", defaults->intermediate, LARGEST_DIMENSION,
-                          &config->intermediate, err);
-    }
-    if (status == STATUS_OK) {
-        status =
-            get_size(json, "vocab_size", defaults->vocabulary, LARGEST_DIMENSION, &config->vocabulary, err);
-    }
-    if (status == STATUS_OK) {
-        status = get_size(json, "max_position_embeddings", defaults->max_positions, LARGEST_POSITIONS,
-                          &config->max_positions, err);
-    }
-    if (status == STATUS_OK) {
-        status = read_heads(json, defaults, config, err);
-    }
-    if (status == STATUS_OK) {
-        config->norm_epsilon = 1e-6;
-        status = json_get_number(json, "rms_norm_eps", &config->norm_epsilon, err);
-    }
-    if (status == STATUS_OK && !(config->norm_epsilon >= 0 && config->norm_epsilon < 1)) {
+static int read_shape(const struct values *values, const struct family_defaults *defaults,
+                      struct model_config *config, struct error *err) {
+    TRY(get_size(values, "num_hidden_layers", 32, LARGEST_LAYERS, &config->layers, err));
+    TRY(get_size(values, "hidden_size", 4096, LARGEST_DIMENSION, &config->hidden, err));
+    TRY(get_size(values, "intermediate_size", defaults->intermediate, LARGEST_DIMENSION,
+                 &config->intermediate, err));
+    TRY(get_size(values, "vocab_size", defaults->vocabulary, LARGEST_DIMENSION, &config->vocabulary, err));
+    TRY(get_size(values, "max_position_embeddings", defaults->max_positions, LARGEST_POSITIONS,
+                 &config->max_positions, err));
+    TRY(read_heads(values, defaults, config, err));
+    config->norm_epsilon = 1e-6;
+    TRY(values_number(values, "rms_norm_eps", &config->norm_epsilon, err));
+    if (!(config->norm_epsilon >= 0 && config->norm_epsilon < 1)) {
         return error_set(err, STATUS_DATA, "'rms_norm_eps' is %g, outside 0 to 1", config->norm_epsilon);
     }
-    return status;
+    return STATUS_OK;
 }
 
-static int read_biases(const json_t *json, struct model_config *config, struct error *err) {
-    int status = json_get_boolean(json, "tie_word_embeddings", &config->tied_embeddings, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+static int read_biases(const struct values *values, struct model_config *config, struct error *err) {
     bool bias = false;
+    TRY(values_boolean(values, "tie_word_embeddings", &config->tied_embeddings, err));
     if (config->family == FAMILY_LLAMA || config->family == FAMILY_QWEN3) {
-        status = json_get_boolean(json, "attention_bias", &bias, err);
+        TRY(values_boolean(values, "attention_bias", &bias, err));
     }
-    if (status == STATUS_OK && config->family == FAMILY_LLAMA) {
-        status = json_get_boolean(json, "mlp_bias", &config->mlp_bias, err);
+    if (config->family == FAMILY_LLAMA) {
+        TRY(values_boolean(values, "mlp_bias", &config->mlp_bias, err));
     }
     config->attention_bias = bias || config->family == FAMILY_QWEN2;
     config->output_bias = bias;
     config->qk_norm = config->family == FAMILY_QWEN3;
-    return status;
+    return STATUS_OK;
 }
 
 // The window itself: Mistral slides unless it says null, Qwen only when use_sliding_window is set, Llama
 // never.
-static int read_window(const json_t *json, const struct family_defaults *defaults,
+static int read_window(const struct values *values, const struct family_defaults *defaults,
                        struct model_config *config, struct error *err) {
     bool slides = config->family == FAMILY_MISTRAL;
-    int status = STATUS_OK;
     if (config->family == FAMILY_QWEN2 || config->family == FAMILY_QWEN3) {
-        status = json_get_boolean(json, "use_sliding_window", &slides, err);
+        TRY(values_boolean(values, "use_sliding_window", &slides, err));
     }
-    if (status != STATUS_OK || !slides || is_null(json, "sliding_window")) {
-        return status;
+    if (!slides || is_null(values, "sliding_window")) {
+        return STATUS_OK;
     }
-    status = get_size(json, "sliding_window", defaults->window, LARGEST_POSITIONS, &config->window, err);
-    if (status != STATUS_OK || config->family == FAMILY_MISTRAL) {
-        return status;
+    TRY(get_size(values, "sliding_window", defaults->window, LARGEST_POSITIONS, &config->window, err));
+    if (config->family == FAMILY_MISTRAL) {
+        return STATUS_OK;
     }
     int64_t first = 28;
-    status = json_get_integer(json, "max_window_layers", 0, LARGEST_LAYERS, &first, err);
+    TRY(values_integer(values, "max_window_layers", 0, LARGEST_LAYERS, &first, err));
     config->first_window_layer = (size_t)first;
-    return status;
+    return STATUS_OK;
 }
 
 // An explicit list wins for Qwen; elsewhere transformers ignores it, so that a list that disagrees is
 // refused.
-static int read_layer_types(const json_t *json, struct model_config *config, struct error *err) {
-    const json_t *list = json_member(json, "layer_types");
-    if (list == NULL) {
+static int read_layer_types(const struct values *values, struct model_config *config, struct error *err) {
+    if (!values_has(values, "layer_types")) {
         return STATUS_OK;
     }
-    if (!json_is_array(list) || json_array_size(list) != config->layers) {
+    struct values list = values_member(values, "layer_types");
+    if (values_kind(values, "layer_types") != VALUE_LIST || values_count(&list) != config->layers) {
         return error_set(err, STATUS_DATA, "'layer_types' is not a list of %zu names", config->layers);
     }
     bool obeyed = config->family == FAMILY_QWEN2 || config->family == FAMILY_QWEN3;
     for (size_t i = 0; i < config->layers; i++) {
-        const char *type = json_string_value(json_array_get(list, i));
+        const char *type = values_text_at(&list, i);
         bool slides = type != NULL && strcmp(type, "sliding_attention") == 0;
         if (!slides && (type == NULL || strcmp(type, "full_attention") != 0)) {
             return error_set(err, STATUS_DATA,
@@ -260,40 +231,31 @@ static int read_layer_types(const json_t *json, struct model_config *config, str
     return STATUS_OK;
 }
 
-static int read_sliding(const json_t *json, const struct family_defaults *defaults,
+static int read_sliding(const struct values *values, const struct family_defaults *defaults,
                         struct model_config *config, struct error *err) {
-    int status = read_window(json, defaults, config, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
     void *slides;
-    status = memory_zeroed(&slides, config->layers, 1, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(read_window(values, defaults, config, err));
+    TRY(memory_zeroed(&slides, config->layers, 1, err));
     config->layer_slides = slides;
     for (size_t i = 0; i < config->layers; i++) {
         config->layer_slides[i] = config->window > 0 && i >= config->first_window_layer;
     }
-    return read_layer_types(json, config, err);
+    return read_layer_types(values, config, err);
 }
 
-static int read_dtype(const json_t *json, struct model_config *config, struct error *err) {
+static int read_dtype(const struct values *values, struct model_config *config, struct error *err) {
     const char *name = "float32";
-    int status = json_get_string(json, "torch_dtype", &name, err);
-    if (status == STATUS_OK) {
-        status = json_get_string(json, "dtype", &name, err);
-    }
-    if (status == STATUS_OK && !dtype_parse(name, &config->checkpoint_dtype)) {
+    TRY(values_text(values, "torch_dtype", &name, err));
+    TRY(values_text(values, "dtype", &name, err));
+    if (!dtype_parse(name, &config->checkpoint_dtype)) {
         return error_set(err, STATUS_DATA, "'dtype' is '%.64s'; supported are float32, float16 and bfloat16",
                          name);
     }
-    return status;
+    return STATUS_OK;
 }
 
 // For messages: one line of printable ASCII, as names of classes are, cut where it is not.
-static void copy_name(char *out, size_t size, const json_t *value) {
-    const char *text = json_string_value(value);
+static void copy_name(char *out, size_t size, const char *text) {
     size_t length = 0;
     while (text != NULL && length + 1 < size && text[length] >= 0x20 && text[length] < 0x7F) {
         out[length] = text[length];
@@ -302,13 +264,22 @@ static void copy_name(char *out, size_t size, const json_t *value) {
     out[length] = 0;
 }
 
-// A class's name, or the first in a list.
-static void copy_code(const json_t *value, struct model_config *config) {
-    const json_t *name = value;
-    for (size_t i = 0; i < json_array_size(value) && !json_is_string(name); i++) {
-        name = json_array_get(value, i);
+// NULL where there is no text.
+static const char *text_of(const struct values *values, const char *key) {
+    const char *text = NULL;
+    struct error ignored;
+    (void)values_text(values, key, &text, &ignored);
+    return text;
+}
+
+// The text, or the first one in a list.
+static const char *first_text(const struct values *values, const char *key) {
+    struct values list = values_member(values, key);
+    const char *text = text_of(values, key);
+    for (size_t i = 0; i < values_count(&list) && text == NULL; i++) {
+        text = values_text_at(&list, i);
     }
-    copy_name(config->code, sizeof config->code, name);
+    return text;
 }
 
 // What builds no model: tokenizers have a warning of their own.
@@ -325,69 +296,55 @@ static bool builds_no_model(const char *key) {
 
 // The class that the folder's own code has for the model, whatever it is for; a configuration's where there
 // is no other.
-static void read_code(const json_t *map, struct model_config *config) {
-    const char *key;
-    json_t *value;
-    if (!json_is_object(map)) {
-        copy_code(map, config);
+static void read_code(const struct values *values, struct model_config *config) {
+    struct values map = values_member(values, "auto_map");
+    if (values_kind(values, "auto_map") != VALUE_MAP) {
+        copy_name(config->code, sizeof config->code, first_text(values, "auto_map"));
         return;
     }
-    json_object_foreach((json_t *)(uintptr_t)map, key, value) {
+    for (const char *key = values_next_key(&map, NULL); key != NULL; key = values_next_key(&map, key)) {
         if (config->code[0] == 0 && strcmp(key, "AutoConfig") != 0 && !builds_no_model(key)) {
-            copy_code(value, config);
+            copy_name(config->code, sizeof config->code, first_text(&map, key));
         }
     }
     if (config->code[0] == 0) {
-        copy_code(json_object_get(map, "AutoConfig"), config);
+        copy_name(config->code, sizeof config->code, first_text(&map, "AutoConfig"));
     }
 }
 
-// What changes nothing here and may change what transformers does.
-static void read_remarks(const json_t *json, struct model_config *config) {
-    const json_int_t most = 64; // more blocks that predict than any model has
-    json_int_t predict_layers = json_integer_value(json_member(json, "num_nextn_predict_layers"));
-    config->predict_layers = predict_layers > 0 && predict_layers <= most ? (size_t)predict_layers : 0;
-    copy_name(config->architecture, sizeof config->architecture,
-              json_array_get(json_member(json, "architectures"), 0));
-    copy_name(config->tokenizer_class, sizeof config->tokenizer_class, json_member(json, "tokenizer_class"));
-    read_code(json_member(json, "auto_map"), config);
+// What changes nothing here and may change what transformers does: whatever is not as expected counts as
+// absent.
+static void read_remarks(const struct values *values, struct model_config *config) {
+    const int64_t most = 64; // more blocks that predict than any model has
+    int64_t predict_layers = 0;
+    struct error ignored;
+    struct values architectures = values_member(values, "architectures");
+    (void)values_integer(values, "num_nextn_predict_layers", 1, most, &predict_layers, &ignored);
+    config->predict_layers = (size_t)predict_layers;
+    copy_name(config->architecture, sizeof config->architecture, values_text_at(&architectures, 0));
+    copy_name(config->tokenizer_class, sizeof config->tokenizer_class, text_of(values, "tokenizer_class"));
+    read_code(values, config);
 }
 
-static int read_object(const json_t *json, struct model_config *config, struct error *err) {
+static int read_values(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_defaults *defaults = NULL;
-    if (!json_is_object(json)) {
-        return error_set(err, STATUS_DATA, "not a JSON object");
-    }
-    int status = find_family(json, config, &defaults, err);
-    if (status == STATUS_OK) {
-        status = refuse_unsupported(json, err);
-    }
-    if (status == STATUS_OK) {
-        read_remarks(json, config);
-        status = read_shape(json, defaults, config, err);
-    }
-    if (status == STATUS_OK) {
-        status = read_biases(json, config, err);
-    }
-    if (status == STATUS_OK) {
-        status = read_sliding(json, defaults, config, err);
-    }
-    if (status == STATUS_OK) {
-        status = config_read_rope(json, config, err);
-    }
-    return status == STATUS_OK ? read_dtype(json, config, err) : status;
+    TRY(find_family(values, config, &defaults, err));
+    TRY(refuse_unsupported(values, err));
+    read_remarks(values, config);
+    TRY(read_shape(values, defaults, config, err));
+    TRY(read_biases(values, config, err));
+    TRY(read_sliding(values, defaults, config, err));
+    TRY(config_read_rope(values, config, err));
+    return read_dtype(values, config, err);
 }
 
 int model_config_parse(struct model_config *config, const char *text, size_t size, const char *name,
                        struct error *err) {
+    struct values values;
     *config = (struct model_config){0};
-    json_t *json = NULL;
-    int status = json_parse_python(&json, text, size, name, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = read_object(json, config, err);
-    json_decref(json);
+    TRY(values_open_json(&values, text, size, name, err));
+    int status = read_values(&values, config, err);
+    values_close(&values);
     if (status != STATUS_OK) {
         model_config_destroy(config);
         return error_wrap(err, "%s", name);
@@ -395,22 +352,14 @@ int model_config_parse(struct model_config *config, const char *text, size_t siz
     return STATUS_OK;
 }
 
-int model_config_read(struct model_config *config, const char *folder, struct error *err) {
-    *config = (struct model_config){0};
+int model_config_read(struct model_config *config, struct buffer *text, const char *model,
+                      struct error *err) {
     char path[PATH_SIZE];
-    struct buffer text = {0};
-    int status = path_join(path, sizeof path, folder, "config.json", err);
-    if (status == STATUS_OK) {
-        status = file_read(&text, path, MODEL_CONFIG_LIMIT, err);
-    }
-    if (status == STATUS_OK) {
-        status = first_bytes_check(text.data, text.size, text.size, path, FIRST_BYTES_JSON, err);
-    }
-    if (status == STATUS_OK) {
-        status = model_config_parse(config, text.data, text.size, path, err);
-    }
-    buffer_destroy(&text);
-    return status;
+    *config = (struct model_config){0};
+    TRY(model_part_path(path, model, MODEL_CONFIG, err));
+    TRY(file_read(text, path, FILE_LIMIT, err));
+    TRY(first_bytes_check(text->data, text->size, text->size, path, FIRST_BYTES_JSON, err));
+    return model_config_parse(config, text->data, text->size, path, err);
 }
 
 void model_config_destroy(struct model_config *config) {

@@ -1,4 +1,4 @@
-// The shape of a model, read from a checkpoint folder's config.json. Families: qwen3, qwen2, llama, mistral.
+// The shape of a model, read from its config.json. Families: qwen3, qwen2, llama, mistral.
 #ifndef STRATA_MODEL_CONFIG_H
 #define STRATA_MODEL_CONFIG_H
 
@@ -7,6 +7,9 @@
 
 #include "base/dtype.h"
 #include "base/error.h"
+#include "base/memory.h"
+
+struct weight_table;
 
 enum model_family { FAMILY_LLAMA, FAMILY_MISTRAL, FAMILY_QWEN2, FAMILY_QWEN3 };
 enum rope_kind { ROPE_PLAIN, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN };
@@ -27,6 +30,7 @@ struct rope_config {
 
 struct model_config {
     enum model_family family;
+    const struct weight_table *weights; // that the family's blocks have
     char model_type[32];
     size_t layers;
     size_t predict_layers; // blocks behind them that predict further tokens (num_nextn_predict_layers); never
@@ -56,15 +60,14 @@ struct model_config {
     enum dtype checkpoint_dtype; // torch_dtype / dtype; float32 when absent
 };
 
-// Reads FOLDER/config.json. STATUS_DATA naming the key when it is missing, wrong, contradictory or not
-// supported.
-int model_config_read(struct model_config *config, const char *folder, struct error *err);
+// Reads the config.json of a model (place.h), whose text is appended to `text`. STATUS_DATA naming the key
+// when it is missing, wrong, contradictory or not supported.
+int model_config_read(struct model_config *config, struct buffer *text, const char *model, struct error *err);
 
 // The same from the text of a config.json; `name` stands for it in messages.
 int model_config_parse(struct model_config *config, const char *text, size_t size, const char *name,
                        struct error *err);
 
-enum { MODEL_CONFIG_LIMIT = 4 << 20 }; // bytes of a config.json: real ones have a few thousand
 void model_config_destroy(struct model_config *config); // accepts zeros; leaves zeros
 
 #endif

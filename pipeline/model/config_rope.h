@@ -3,11 +3,11 @@
 #ifndef STRATA_MODEL_CONFIG_ROPE_H
 #define STRATA_MODEL_CONFIG_ROPE_H
 
-#include "base/json.h"
 #include "model/config.h"
+#include "model/values.h"
 
 // Fills config->rope; max_positions must be set. STATUS_DATA naming the key when it is wrong or not
 // supported.
-int config_read_rope(const json_t *json, struct model_config *config, struct error *err);
+int config_read_rope(const struct values *values, struct model_config *config, struct error *err);
 
 #endif

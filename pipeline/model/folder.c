@@ -1,7 +1,6 @@
 #include "model/folder.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,18 +9,13 @@
 #include "base/file.h"
 #include "base/first_bytes.h"
 #include "base/json.h"
+#include "model/place.h"
 
 #define DOWNLOADS "strata downloads nothing"
 
 enum { NAME_SIZE = 256, ADAPTER_LIMIT = 1 << 20 };
 
 // ---- names ----
-
-static bool has(const char *folder, const char *name) {
-    char path[PATH_SIZE];
-    struct error ignored;
-    return path_join(path, sizeof path, folder, name, &ignored) == STATUS_OK && file_exists(path);
-}
 
 static bool ends_with(const char *name, const char *end) {
     size_t length = strlen(name);
@@ -155,9 +149,8 @@ static int is_a_file(const char *path, struct error *err) {
             "tokenizer.json",
             path);
     }
-    int status = first_bytes_check_file(path, FIRST_BYTES_PATH, err);
-    return status != STATUS_OK ? status
-                               : error_set(err, STATUS_DATA, "%s is a file, not a model's folder", path);
+    TRY(first_bytes_check_file(path, FIRST_BYTES_PATH, err));
+    return error_set(err, STATUS_DATA, "%s is a file, not a model's folder", path);
 }
 
 // Which snapshot the branch main is at, or the only one.
@@ -167,16 +160,11 @@ static int is_cache(const char *path, struct error *err) {
     char name[NAME_SIZE] = "";
     struct buffer text = {0};
     struct error ignored;
-    int status = path_join(snapshots, sizeof snapshots, path, "snapshots", err);
-    if (status == STATUS_OK) {
-        status = path_join(main_branch, sizeof main_branch, path, "refs/main", err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(path_join(snapshots, sizeof snapshots, path, "snapshots", err));
+    TRY(path_join(main_branch, sizeof main_branch, path, "refs/main", err));
     if (file_read(&text, main_branch, NAME_SIZE - 1, &ignored) == STATUS_OK && text.data != NULL) {
         text.data[strcspn(text.data, "\r\n")] = 0;
-        bool good = is_hub_part(text.data, strlen(text.data)) && has(snapshots, text.data);
+        bool good = is_hub_part(text.data, strlen(text.data)) && model_has_file(snapshots, text.data);
         snprintf(name, sizeof name, "%.*s", NAME_SIZE - 1, good ? text.data : "");
     }
     buffer_destroy(&text);
@@ -195,23 +183,22 @@ static int is_cache(const char *path, struct error *err) {
 }
 
 int model_folder_find(const char *path, const char *job_folder, struct error *err) {
-    struct stat info;
+    enum model_form form;
     char name[NAME_SIZE];
-    if (stat(path, &info) != 0) {
-        return errno == ENOENT || errno == ENOTDIR
-                   ? not_there(path, job_folder, err)
-                   : error_set_errno(err, STATUS_DATA, "cannot look at %s", path);
+    TRY(model_form(path, &form, err));
+    if (form == MODEL_FORM_NONE) {
+        return not_there(path, job_folder, err);
     }
-    if (S_ISREG(info.st_mode)) {
+    if (form == MODEL_FORM_FILE) {
         return is_a_file(path, err);
     }
-    if (!S_ISDIR(info.st_mode)) {
+    if (form == MODEL_FORM_OTHER) {
         return error_set(err, STATUS_DATA, "%s is not a folder", path);
     }
-    if (has(path, "config.json")) {
+    if (model_has_part(path, MODEL_CONFIG)) {
         return STATUS_OK;
     }
-    if (has(path, "snapshots")) {
+    if (model_has_file(path, "snapshots")) {
         return is_cache(path, err);
     }
     if (find_name(name, path, is_cached_model)) {
@@ -243,7 +230,7 @@ static void adapter_base(char *out, size_t size, const char *folder) {
 static int refuse_adapter(const char *folder, struct error *err) {
     char base[NAME_SIZE];
     adapter_base(base, sizeof base, folder);
-    bool with_model = has(folder, "config.json");
+    bool with_model = model_has_part(folder, MODEL_CONFIG);
     return error_set(
         err, STATUS_DATA,
         "%s holds an adapter%s (adapter_config.json)%s: merge it into its model (peft: merge_and_unload(), "
@@ -264,7 +251,7 @@ static int describe_without_config(const char *folder, struct error *err) {
                          "it, with safetensors",
                          folder, name);
     }
-    if (has(folder, "params.json")) {
+    if (model_has_file(folder, "params.json")) {
         return error_set(err, STATUS_DATA,
                          "%s holds params.json and no config.json: it is the maker's own format; get the one "
                          "for transformers "
@@ -306,13 +293,13 @@ static int describe_without_weights(const char *folder, struct error *err) {
 }
 
 int model_folder_check(const char *path, struct error *err) {
-    if (has(path, "adapter_config.json")) {
+    if (model_has_file(path, "adapter_config.json")) {
         return refuse_adapter(path, err);
     }
-    if (!has(path, "config.json")) {
+    if (!model_has_part(path, MODEL_CONFIG)) {
         return describe_without_config(path, err);
     }
-    if (!has(path, "model.safetensors") && !has(path, "model.safetensors.index.json")) {
+    if (!model_has_part(path, MODEL_WEIGHTS) && !model_has_part(path, MODEL_WEIGHTS_INDEX)) {
         return describe_without_weights(path, err);
     }
     return STATUS_OK;
@@ -321,9 +308,9 @@ int model_folder_check(const char *path, struct error *err) {
 int model_folder_check_tokenizer(const char *tokenizer, struct error *err) {
     char folder[PATH_SIZE];
     char name[NAME_SIZE];
-    int status = path_folder(folder, sizeof folder, tokenizer, err);
-    if (status != STATUS_OK || file_exists(tokenizer)) {
-        return status;
+    TRY(path_folder(folder, sizeof folder, tokenizer, err));
+    if (file_exists(tokenizer)) {
+        return STATUS_OK;
     }
     if (!find_name(name, folder, is_tokenizer_file)) {
         return error_set(
@@ -342,20 +329,19 @@ int model_folder_check_tokenizer(const char *tokenizer, struct error *err) {
 
 int model_folder_warnings(const char *path, const struct model_config *config, struct buffer *out,
                           struct error *err) {
-    int status = STATUS_OK;
     if (config->code[0] != 0) {
-        status = buffer_printf(
+        TRY(buffer_printf(
             out, err,
             "config.json: auto_map names the folder's own code (%s)%s%s, which transformers runs with "
             "trust_remote_code=True; strata computes transformers' own %s\n",
             config->code, config->architecture[0] == 0 ? "" : " for ", config->architecture,
-            config->model_type);
+            config->model_type));
     }
-    if (status == STATUS_OK && (has(path, "adapter_model.safetensors") || has(path, "adapter_model.bin"))) {
-        status = buffer_printf(
+    if (model_has_file(path, "adapter_model.safetensors") || model_has_file(path, "adapter_model.bin")) {
+        TRY(buffer_printf(
             out, err,
             "weights of an adapter (adapter_model) lie in the model's folder without adapter_config.json: "
-            "they are not applied\n");
+            "they are not applied\n"));
     }
-    return status;
+    return STATUS_OK;
 }

@@ -2,72 +2,62 @@
 
 #include <string.h>
 
+#include "model/block.h"
 #include "model/rope.h"
 
-// x += attention(norm(x)); the fused projection holds q | k | v of each token.
-static int run_attention(const struct pass *pass, const struct block_weights *w, size_t block,
-                         struct error *err) {
-    struct device *device = pass->model->device;
-    const struct model_config *config = &pass->model->config;
-    const struct model_state *s = &pass->model->state;
-    struct device_attention attention = state_attention(config, block, pass->model->limits.longest);
-    float epsilon = (float)config->norm_epsilon;
-    size_t tokens = pass->tokens;
-    void *qkv = s->wide;       // [tokens, (heads + 2 kv_heads) * head_dim]
-    void *attended = s->inner; // [tokens, heads * head_dim]
-
-    TRY(device_rms_norm(device, s->normed, s->x, w->input_norm, epsilon, tokens, config->hidden, err));
-    TRY(device_matmul(device, qkv, s->normed, &w->qkv, w->qkv_bias, tokens, DEVICE_STORE, err));
-    TRY(device_qk_norm_rope(device, qkv, w->q_norm, w->k_norm, epsilon, s->cosine, s->sine,
-                            s->inputs.rope_row, attention.heads, tokens, err));
-    TRY(device_attention(device, attended, qkv, &attention, pass->texts, s->attention_scratch, err));
-    TRY(device_matmul(device, s->x, attended, &w->output, w->output_bias, tokens, DEVICE_ADD, err));
-    return STATUS_OK;
+static struct block_pass block_pass_of(const struct pass *pass, const struct stage *stage) {
+    const struct model *model = pass->model;
+    const struct model_state *state = &stage->state;
+    return (struct block_pass){.device = stage->device,
+                               .config = &model->config,
+                               .buffers = state->buffers,
+                               .attention_scratch = state->attention_scratch,
+                               .cosine = state->cosine,
+                               .sine = state->sine,
+                               .rope_row = state->inputs.rope_row,
+                               .texts = {.starts = state->inputs.starts,
+                                         .host_starts = state->staged[pass->slot].starts,
+                                         .count = pass->texts},
+                               .tokens = pass->tokens,
+                               .longest = model->limits.longest};
 }
 
-// x += down(silu(gate(norm(x))) * up(norm(x)))
-static int run_mlp(const struct pass *pass, const struct block_weights *w, struct error *err) {
-    struct device *device = pass->model->device;
-    const struct model_config *config = &pass->model->config;
-    const struct model_state *s = &pass->model->state;
-    float epsilon = (float)config->norm_epsilon;
-    size_t tokens = pass->tokens;
-    void *gate_up = s->wide; // [tokens, 2 * intermediate]
-    void *inner = s->inner;  // [tokens, intermediate]
-
-    TRY(device_rms_norm(device, s->normed, s->x, w->post_norm, epsilon, tokens, config->hidden, err));
-    TRY(device_matmul(device, gate_up, s->normed, &w->gate_up, w->gate_up_bias, tokens, DEVICE_STORE, err));
-    TRY(device_swiglu(device, inner, gate_up, tokens, config->intermediate, err));
-    TRY(device_matmul(device, s->x, inner, &w->down, w->down_bias, tokens, DEVICE_ADD, err));
-    return STATUS_OK;
+// The residual stream at the start of a stage: made of the ids by the first. Where there are more, it is
+// handed over here.
+static int begin_stage(const struct pass *pass, const struct stage *stage, hidden_state_taker take,
+                       void *context, struct error *err) {
+    void *x = stage->state.buffers.x;
+    TRY(device_embed(stage->device, x, stage->weights.embedding, stage->state.inputs.ids, pass->tokens,
+                     pass->model->config.hidden, err));
+    return take(pass, stage, 0, x, context, err);
 }
 
-static int run_block(const struct pass *pass, size_t block, struct error *err) {
-    const struct block_weights *weights = &pass->model->weights.blocks[block];
-    int status = run_attention(pass, weights, block, err);
-    if (status == STATUS_OK) {
-        status = run_mlp(pass, weights, err);
+static int run_stage(const struct pass *pass, const struct stage *stage, hidden_state_taker take,
+                     void *context, struct error *err) {
+    const struct model_config *config = &pass->model->config;
+    const struct model_weights *w = &stage->weights;
+    const struct block_pass blocks = block_pass_of(pass, stage);
+    const struct block_buffers *b = &blocks.buffers;
+
+    TRY(begin_stage(pass, stage, take, context, err));
+    for (size_t i = 0; i < w->block_count; i++) {
+        size_t layer = w->first_block + i + 1;
+        TRY(block_run(&blocks, &w->blocks[i], layer - 1, err));
+        if (layer < config->layers) {
+            TRY(take(pass, stage, layer, b->x, context, err));
+            continue;
+        }
+        TRY(device_rms_norm(stage->device, b->normed, b->x, w->final_norm, (float)config->norm_epsilon,
+                            pass->tokens, config->hidden, err));
+        TRY(take(pass, stage, layer, b->normed, context, err));
     }
-    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "block %zu", block);
+    return STATUS_OK;
 }
 
 int forward_run(const struct pass *pass, hidden_state_taker take, void *context, struct error *err) {
     const struct model *model = pass->model;
-    const struct model_config *config = &model->config;
-    const struct model_weights *w = &model->weights;
-    const struct model_state *s = &model->state;
-
-    TRY(device_embed(model->device, s->x, w->embedding, s->inputs.ids, pass->tokens, config->hidden, err));
-    TRY(take(pass, 0, s->x, context, err));
-    for (size_t layer = 1; layer <= model->last; layer++) {
-        TRY(run_block(pass, layer - 1, err));
-        if (layer < config->layers) {
-            TRY(take(pass, layer, s->x, context, err));
-            continue;
-        }
-        TRY(device_rms_norm(model->device, s->normed, s->x, w->final_norm, (float)config->norm_epsilon,
-                            pass->tokens, config->hidden, err));
-        TRY(take(pass, layer, s->normed, context, err));
+    for (size_t i = 0; i < model->stage_count; i++) {
+        TRY(run_stage(pass, &model->stages[i], take, context, err));
     }
     return STATUS_OK;
 }
@@ -116,18 +106,18 @@ static int check_batch(const struct model *model, const struct model_batch *batc
 }
 
 // A token's rotary row is its place in its text, or one of the rows its text brings along.
-static size_t stage_rope(struct model *model, struct batch_inputs *staged, const struct model_batch *batch) {
-    struct model_state *state = &model->state;
-    size_t half = model->config.head_dim / 2;
+static size_t stage_rope(const struct model_config *config, const struct model_state *state,
+                         struct batch_inputs *staged, const struct model_batch *batch) {
+    size_t half = config->head_dim / 2;
     size_t own = 0;
     for (size_t i = 0; i < batch->texts; i++) {
         size_t first = (size_t)batch->starts[i];
         size_t length = (size_t)batch->starts[i + 1] - first;
         size_t row = 0;
-        if (rope_is_own(&model->config, length)) {
+        if (rope_is_own(config, length)) {
             row = state->table_rows + own;
-            rope_frequencies(&model->config, length, state->frequencies);
-            rope_rows(&model->config, state->frequencies, 0, length, staged->own_cosine + own * half,
+            rope_frequencies(config, length, state->frequencies);
+            rope_rows(config, state->frequencies, 0, length, staged->own_cosine + own * half,
                       staged->own_sine + own * half);
             own += length;
         }
@@ -138,19 +128,18 @@ static size_t stage_rope(struct model *model, struct batch_inputs *staged, const
     return own;
 }
 
-int forward_begin(struct pass *pass, struct model *model, const struct model_batch *batch,
-                  struct error *err) {
-    TRY(check_batch(model, batch, err));
-    struct device *device = model->device;
-    struct model_state *state = &model->state;
+static int upload_inputs(const struct stage *stage, const struct model_config *config,
+                         const struct model_batch *batch, struct error *err) {
+    struct device *device = stage->device;
+    const struct model_state *state = &stage->state;
     struct batch_inputs *staged = &state->staged[batch->slot];
     const struct batch_inputs *inputs = &state->inputs;
-    size_t half = model->config.head_dim / 2;
+    size_t half = config->head_dim / 2;
 
     memcpy(staged->ids, batch->ids, batch->tokens * sizeof staged->ids[0]);
     memcpy(staged->starts, batch->starts, (batch->texts + 1) * sizeof staged->starts[0]);
     memcpy(staged->spans, batch->spans, batch->rows * sizeof staged->spans[0]);
-    size_t own = stage_rope(model, staged, batch);
+    size_t own = stage_rope(config, state, staged, batch);
     size_t own_at = state->table_rows * half;
 
     TRY(device_upload(device, inputs->ids, staged->ids, batch->tokens * sizeof staged->ids[0], err));
@@ -164,9 +153,18 @@ int forward_begin(struct pass *pass, struct model *model, const struct model_bat
                           err));
         TRY(device_upload(device, state->sine + own_at, staged->own_sine, own * half * sizeof(float), err));
     }
+    return STATUS_OK;
+}
+
+int forward_begin(struct pass *pass, struct model *model, const struct model_batch *batch,
+                  struct error *err) {
+    TRY(check_batch(model, batch, err));
+    for (size_t i = 0; i < model->stage_count; i++) {
+        TRY(upload_inputs(&model->stages[i], &model->config, batch, err));
+    }
     *pass = (struct pass){.model = model,
-                          .texts = {inputs->starts, staged->starts, batch->texts},
                           .tokens = batch->tokens,
+                          .texts = batch->texts,
                           .rows = batch->rows,
                           .slot = batch->slot};
     return STATUS_OK;

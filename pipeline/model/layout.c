@@ -1,5 +1,7 @@
 #include "model/layout.h"
 
+#include <string.h>
+
 #include "base/size.h"
 
 struct layout layout_planning(const struct device *device, struct device_plan *plan) {
@@ -21,20 +23,21 @@ static int check_piece(struct layout *layout, const void *data, size_t bytes, st
 }
 
 int layout_take(struct layout *layout, enum device_purpose purpose, size_t rows, size_t columns, size_t width,
-                void **out, struct error *err) {
+                void *out, struct error *err) {
     size_t bytes;
+    void *piece = NULL;
     if (!size_mul(rows, columns, &bytes) || !size_mul(bytes, width, &bytes)) {
         return error_set(err, STATUS_INTERNAL, "%zu x %zu numbers of %zu bytes are too many", rows, columns,
                          width);
     }
     if (layout->checking) {
-        return purpose == DEVICE_STAGING ? STATUS_OK : check_piece(layout, *out, bytes, err);
+        memcpy(&piece, out, sizeof piece);
+        return purpose == DEVICE_STAGING ? STATUS_OK : check_piece(layout, piece, bytes, err);
     }
-    *out = NULL;
-    if (layout->plan != NULL) {
-        return device_plan_add(layout->plan, purpose, bytes, err);
-    }
-    return device_take(layout->device, purpose, bytes, out, err);
+    int status = layout->plan != NULL ? device_plan_add(layout->plan, purpose, bytes, err)
+                                      : device_take(layout->device, purpose, bytes, &piece, err);
+    memcpy(out, &piece, sizeof piece);
+    return status;
 }
 
 int layout_matrix(struct layout *layout, struct device_matrix *out, size_t rows, size_t columns,

@@ -19,9 +19,10 @@ struct layout layout_planning(const struct device *device, struct device_plan *p
 struct layout layout_taking(struct device *device);
 struct layout layout_checking(struct device *device); // STATUS_DEVICE from a piece that lies elsewhere
 
-// rows * columns * width bytes. While planning, *out becomes NULL; while checking it is what was taken.
+// rows * columns * width bytes. out: the address of an object pointer (of any type). While planning the
+// pointer becomes NULL; while checking it is what was taken.
 int layout_take(struct layout *layout, enum device_purpose purpose, size_t rows, size_t columns, size_t width,
-                void **out, struct error *err);
+                void *out, struct error *err);
 int layout_matrix(struct layout *layout, struct device_matrix *out, size_t rows, size_t columns,
                   struct error *err);
 

@@ -5,8 +5,7 @@
 #include "base/clock.h"
 #include "base/size.h"
 #include "model/reader.h"
-#include "model/rope.h"
-#include "model/state.h"
+#include "model/stage.h"
 
 enum { STEP = 8 << 20 }; // bytes put on the device at a time
 
@@ -31,10 +30,7 @@ static int align(struct loader *loader, const unsigned char **source, size_t byt
     }
     if (bytes > loader->aligned_size) {
         void *block = loader->aligned;
-        int status = memory_resize(&block, bytes, 1, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(memory_resize(&block, bytes, 1, err));
         loader->aligned = block;
         loader->aligned_size = bytes;
     }
@@ -43,51 +39,46 @@ static int align(struct loader *loader, const unsigned char **source, size_t byt
     return STATUS_OK;
 }
 
-static int load_tensor(struct loader *loader, size_t file_number, const struct safetensor *tensor,
-                       struct weight_use use, struct error *err) {
+static int load_rows(struct loader *loader, struct stage *stage, const struct tensor *tensor,
+                     struct weight_use use, size_t row, size_t count, size_t columns, struct error *err) {
     struct model *model = loader->model;
     size_t width = dtype_size(tensor->type->weight);
+    size_t begin = tensor->begin + row * columns * width;
+    size_t bytes = count * columns * width;
+    const unsigned char *source;
+    TRY(reader_bytes(loader->reader, tensor->file, begin, begin + bytes, &source, err));
+    TRY_TO(named, align(loader, &source, bytes, width, err));
+    TRY_TO(named, weights_put(stage->device, &stage->weights, &model->config, use, row, count, source,
+                              tensor->type->weight, err));
+    return STATUS_OK;
+named:
+    return error_wrap(err, "%s: tensor '%s'", model->checkpoint.files[tensor->file].path, tensor->name);
+}
+
+static int load_tensor(struct loader *loader, struct stage *stage, const struct tensor *tensor,
+                       struct weight_use use, struct error *err) {
     size_t rows;
     size_t columns;
-    weights_rows(&model->config, use, &rows, &columns);
-    size_t step = step_rows(columns * width);
+    weights_rows(&loader->model->config, use, &rows, &columns);
+    size_t step = step_rows(columns * dtype_size(tensor->type->weight));
     for (size_t row = 0; row < rows; row += step) {
-        size_t count = size_min(step, rows - row);
-        size_t begin = tensor->begin + row * columns * width;
-        size_t bytes = count * columns * width;
-        const unsigned char *source;
-        int status = reader_bytes(loader->reader, file_number, begin, begin + bytes, &source, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
-        status = align(loader, &source, bytes, width, err);
-        if (status == STATUS_OK) {
-            status = weights_put(model->device, &model->weights, &model->config, use, row, count, source,
-                                 tensor->type->weight, err);
-        }
-        if (status != STATUS_OK) {
-            return error_wrap(err, "%s: tensor '%s'", model->checkpoint.files[file_number].path,
-                              tensor->name);
-        }
+        TRY(load_rows(loader, stage, tensor, use, row, size_min(step, rows - row), columns, err));
     }
     return STATUS_OK;
 }
 
 // What no tensor asks for (blocks after the last wanted one, the head) is only hashed.
-static int load_file(struct loader *loader, size_t number, struct error *err) {
+static int load_tensors(struct loader *loader, struct error *err) {
     struct model *model = loader->model;
-    const struct checkpoint_file *file = &model->checkpoint.files[number];
-    for (size_t i = 0; i < file->header.count; i++) {
-        const struct safetensor *tensor = &file->header.tensors[i];
-        size_t entry;
-        if (!checkpoint_find(&model->checkpoint, tensor->name, &entry)) {
-            return error_set(err, STATUS_INTERNAL, "tensor '%s' was lost", tensor->name);
-        }
-        struct weight_use use = model->uses[entry];
-        int status = weights_left_out(&model->weights, use) ? STATUS_OK
-                                                            : load_tensor(loader, number, tensor, use, err);
-        if (status != STATUS_OK) {
-            return status;
+    const struct tensors *tensors = &model->checkpoint.tensors;
+    for (size_t i = 0; i < tensors->count; i++) {
+        const struct tensor *tensor = tensors->in_files[i];
+        struct weight_use use = model->uses[tensor - tensors->entries];
+        for (size_t s = 0; s < model->stage_count; s++) {
+            struct stage *stage = &model->stages[s];
+            if (!weights_left_out(&stage->weights, use)) {
+                TRY(load_tensor(loader, stage, tensor, use, err));
+            }
         }
     }
     return STATUS_OK;
@@ -95,21 +86,15 @@ static int load_file(struct loader *loader, size_t number, struct error *err) {
 
 static int finish_fingerprint(struct loader *loader, struct error *err) {
     static const char kind[] = "strata model, pieces of 4 MiB";
+    int status;
     struct model *model = loader->model;
     struct digest *digest;
-    int status = digest_create(&digest, err);
-    if (status == STATUS_OK) {
-        status = digest_field(digest, kind, sizeof kind - 1, err);
-    }
-    if (status == STATUS_OK) {
-        status = digest_field(digest, model->config_text.data, model->config_text.size, err);
-    }
-    if (status == STATUS_OK) {
-        status = reader_finish(loader->reader, digest, err);
-    }
-    if (status == STATUS_OK) {
-        status = digest_finish(digest, model->fingerprint, err);
-    }
+    TRY(digest_create(&digest, err));
+    TRY_TO(done, status = digest_field(digest, kind, sizeof kind - 1, err));
+    TRY_TO(done, status = digest_field(digest, model->config_text.data, model->config_text.size, err));
+    TRY_TO(done, status = reader_finish(loader->reader, digest, err));
+    status = digest_finish(digest, model->fingerprint, err);
+done:
     digest_destroy(digest);
     return status;
 }
@@ -121,32 +106,32 @@ static int start_reading(struct loader *loader, const struct model_load_options 
                                      .log = options->log,
                                      .progress = options->progress,
                                      .context = options->context};
-    void *block = NULL;
-    int status = memory_zeroed(&block, checkpoint->count, sizeof(struct reader_part), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    void *block;
+    TRY(memory_zeroed(&block, checkpoint->count, sizeof(struct reader_part), err));
     struct reader_part *parts = block;
     for (size_t i = 0; i < checkpoint->count; i++) {
         const struct checkpoint_file *file = &checkpoint->files[i];
         parts[i] = (struct reader_part){file->descriptor, file->size, file->path};
     }
-    status = reader_start(&loader->reader, parts, checkpoint->count, &reading, err);
+    int status = reader_start(&loader->reader, parts, checkpoint->count, &reading, err);
     free(parts);
     return status;
+}
+
+static int read_all(struct loader *loader, bool with_weights, const struct model_load_options *options,
+                    struct error *err) {
+    TRY(start_reading(loader, options, err));
+    if (with_weights) {
+        TRY(load_tensors(loader, err));
+    }
+    return finish_fingerprint(loader, err);
 }
 
 int load_files(struct model *model, bool with_weights, const struct model_load_options *options,
                struct error *err) {
     struct loader loader = {.model = model};
     double started = clock_seconds();
-    int status = start_reading(&loader, options, err);
-    for (size_t i = 0; with_weights && i < model->checkpoint.count && status == STATUS_OK; i++) {
-        status = load_file(&loader, i, err);
-    }
-    if (status == STATUS_OK) {
-        status = finish_fingerprint(&loader, err);
-    }
+    int status = read_all(&loader, with_weights, options, err);
     reader_close(loader.reader);
     free(loader.aligned);
     if (status == STATUS_OK && options->log != NULL) {
@@ -155,41 +140,5 @@ int load_files(struct model *model, bool with_weights, const struct model_load_o
         log_write(options->log, LOG_LEVEL_INFO, "weights: %.3f GB read in %.3f s, %.2f GB/s", gigabytes,
                   seconds, seconds > 0 ? gigabytes / seconds : 0.0);
     }
-    return status;
-}
-
-// A table is filled through a staging buffer, which may be reused only when the copy is done.
-static int upload_rows(struct model *model, float *table, size_t row, size_t count, struct error *err) {
-    struct model_state *state = &model->state;
-    size_t half = model->config.head_dim / 2;
-    struct device_mark mark;
-    int status = device_upload(model->device, table + row * half, state->table_staging,
-                               count * half * sizeof(float), err);
-    if (status == STATUS_OK) {
-        status = device_mark(model->device, &mark, err);
-    }
-    return status == STATUS_OK ? device_wait(model->device, mark, NULL, err) : status;
-}
-
-int load_rope_tables(struct model *model, struct error *err) {
-    struct model_state *state = &model->state;
-    size_t half = model->config.head_dim / 2;
-    void *block = NULL;
-    int status = memory_zeroed(&block, half * state->table_chunk, sizeof(float), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    float *sines = block; // [table_chunk, half] kept while the cosines are uploaded
-    rope_frequencies(&model->config, state->table_rows, state->frequencies);
-    for (size_t row = 0; row < state->table_rows && status == STATUS_OK; row += state->table_chunk) {
-        size_t count = size_min(state->table_chunk, state->table_rows - row);
-        rope_rows(&model->config, state->frequencies, row, count, state->table_staging, sines);
-        status = upload_rows(model, state->cosine, row, count, err);
-        if (status == STATUS_OK) {
-            memcpy(state->table_staging, sines, count * half * sizeof(float));
-            status = upload_rows(model, state->sine, row, count, err);
-        }
-    }
-    free(block);
     return status;
 }

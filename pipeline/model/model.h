@@ -1,13 +1,18 @@
-// A model on a device: weights resident before the first batch, and one forward pass over a packed batch that
-// stops after the last wanted block.
+// A model on its devices: weights resident before the first batch, and one forward pass over a packed batch
+// that stops after the last wanted block. The devices are the model's: a caller opens one, gives it to the
+// model, and asks the model from then on.
 //
 // Life: model_open (reads config and headers, checks every tensor's name, shape and dtype; reads no weights)
-//    -> model_check_device, model_plan (bytes it will take), model_check_products -> device_reserve ->
-//    model_load (reads the files once) -> model_tune
-//    -> model_check -> device_seal -> model_check_resident -> model_forward for every batch -> model_close.
+//    -> model_check_device -> model_add_device
+//    -> model_plan (bytes it will take), model_check_fits, model_check_products -> model_reserve
+//    -> model_load (reads the files once) -> model_tune -> model_check -> model_check_resident -> model_seal
+//    -> model_forward and model_wait for every batch -> model_close, which closes the devices too.
 //
 // Where the largest batch is not known yet the weights can come first: model_plan_weights ->
-// device_reserve_weights -> model_load_weights, and then model_plan -> device_reserve -> model_set_limits.
+// model_reserve_weights -> model_load_weights, and then model_plan -> model_reserve -> model_set_limits.
+//
+// Threads. One thread at a time calls a model that has devices: the one that opened them. Only model_clock
+// may be called beside it.
 //
 // Hidden states are numbered as transformers numbers them: hidden_states[0] is the embedding output,
 // hidden_states[i] (1 <= i < layers) the residual stream after block i (counting from 1),
@@ -25,12 +30,13 @@
 #include "model/config.h"
 
 struct model;
+struct device_sample; // kernels/telemetry.h
 
 // Opens the checkpoint folder: config.json and model.safetensors or model.safetensors.index.json with its
 // shards. STATUS_DATA, with file, tensor and reason, for anything wrong, missing, extra, truncated or
 // hostile.
 int model_open(struct model **out, const char *folder, struct error *err);
-void model_close(struct model *model); // accepts NULL; device memory belongs to the device
+void model_close(struct model *model); // accepts NULL; closes its devices
 
 const struct model_config *model_config_of(const struct model *model);
 uint64_t model_parameters(const struct model *model); // of the whole checkpoint
@@ -44,32 +50,78 @@ const char *model_notes(const struct model *model);
 int model_resolve_layers(const struct model_config *config, const int64_t *wanted, size_t count, size_t *out,
                          size_t *out_count, struct error *err);
 
-struct model_limits {
-    const size_t *layers; // ascending transformers indices wanted
-    size_t layer_count;
-    size_t tokens;        // most tokens in a batch
-    size_t texts;         // most texts in a batch
-    size_t rows;          // most pooled rows in a batch
-    size_t longest;       // most tokens in one text
-    enum dtype out_dtype; // of pooled rows
-    size_t slots;         // batches whose outputs may be unread at once (staging copies), at least 2
-};
+// ---- devices ----
 
-// Adds what weights (blocks up to the last wanted one), activations, scratch and staging take.
-int model_plan(const struct model *model, const struct device *device, const struct model_limits *limits,
-               struct device_plan *plan, struct error *err);
+enum { MODEL_DEVICES = 1 }; // that a model can be spread over
 
 // Whether the device is built for this model's shapes, known before any memory is taken: STATUS_DEVICE naming
 // the key of config.json, its value and what the device can do.
 int model_check_device(const struct model *model, const struct device *device, struct error *err);
 
-// The same of its products in batches of limits->tokens.
-int model_check_products(const struct model *model, struct device *device, const struct model_limits *limits,
-                         struct error *err);
+// Gives the model a device, which it closes; after an error it is still the caller's. Before anything is
+// planned.
+int model_add_device(struct model *model, struct device *device, struct error *err);
+
+// All devices of a model, told as one: they are of one kind, and memory is added up.
+void model_describe(const struct model *model, struct device_description *out);
+void model_residency(const struct model *model, struct device_residency *out);
+
+// What a device's own monitoring said last: of one that reports an error, otherwise of the last.
+void model_sample(const struct model *model, struct device_sample *out);
+
+// Seconds of processor time that the devices' threads on this host had until now (device_clock). From any
+// thread. Negative: they compute elsewhere.
+double model_clock(const struct model *model);
+
+// How products are computed, as model_tune chose (device_algorithms), appended; and the choices of an earlier
+// run, before model_tune (device_set_algorithms).
+int model_algorithms(const struct model *model, struct buffer *text, struct error *err);
+int model_set_algorithms(struct model *model, const char *text, bool binding, struct error *err);
+
+// From now on no memory is taken on the devices.
+void model_seal(struct model *model);
+
+// ---- memory ----
+
+struct model_limits {
+    const size_t *layers; // ascending transformers indices wanted
+    size_t layer_count;
+    size_t tokens;     // most tokens in a batch
+    size_t texts;      // most texts in a batch
+    size_t rows;       // most pooled rows in a batch
+    size_t longest;    // most tokens in one text
+    enum dtype stored; // of pooled rows
+    size_t slots;      // batches whose outputs may be unread at once (staging copies), at least 2
+};
+
+struct model_plan { // of memory, for each device
+    struct device_plan devices[MODEL_DEVICES];
+};
+
+// What weights (blocks up to the last wanted one), activations, scratch and staging take.
+int model_plan(const struct model *model, const struct model_limits *limits, struct model_plan *plan,
+               struct error *err);
 
 // The weights alone: of the blocks before hidden state `last`, the last wanted transformers index.
-int model_plan_weights(const struct model *model, const struct device *device, size_t last,
-                       struct device_plan *plan, struct error *err);
+int model_plan_weights(const struct model *model, size_t last, struct model_plan *plan, struct error *err);
+
+size_t model_plan_bytes(const struct model_plan *plan, enum device_purpose purpose); // on all devices
+
+// The weights of a plan alone, or activations and scratch, or nothing: never staging.
+struct model_plan model_plan_part(const struct model_plan *plan, bool weights, bool batch);
+
+// Whether the plan fits (device_check_fits), and its staging alone into the host's memory (device_host_fits).
+int model_check_fits(const struct model *model, const struct model_plan *plan, struct error *err);
+bool model_host_fits(const struct model *model, const struct model_plan *plan);
+
+// Whether the products of batches of limits->tokens can be computed: STATUS_DEVICE as model_check_device.
+int model_check_products(struct model *model, const struct model_limits *limits, struct error *err);
+
+// Makes the memory of a plan (device_reserve), of its weights before the rest (device_reserve_weights).
+int model_reserve_weights(struct model *model, const struct model_plan *plan, struct error *err);
+int model_reserve(struct model *model, const struct model_plan *plan, struct error *err);
+
+// ---- weights ----
 
 struct model_load_options {
     double timeout_seconds; // no byte for this long ends the load (STATUS_DEVICE); 0: never
@@ -80,13 +132,13 @@ struct model_load_options {
 };
 
 // Takes device memory and reads the weights into it. The fingerprint of all weight files is made on the way.
-int model_load(struct model *model, struct device *device, const struct model_limits *limits,
+int model_load(struct model *model, const struct model_limits *limits,
                const struct model_load_options *options, struct error *err);
 
 // The same in two steps: the weights as soon as their memory is there; the rest, once the limits are known
-// and device_reserve made its memory. The last of limits->layers is `last`.
-int model_load_weights(struct model *model, struct device *device, size_t last,
-                       const struct model_load_options *options, struct error *err);
+// and model_reserve made its memory. The last of limits->layers is `last`.
+int model_load_weights(struct model *model, size_t last, const struct model_load_options *options,
+                       struct error *err);
 int model_set_limits(struct model *model, const struct model_limits *limits, struct error *err);
 
 // Names config.json and every byte of the weight files, whatever their names: 64 hex digits, valid after
@@ -102,6 +154,8 @@ const char *model_fingerprint(const struct model *model);
 // Makes the fingerprint without loading. Reads every file once. `options` may be NULL.
 int model_fingerprint_files(struct model *model, const struct model_load_options *options, struct error *err);
 
+// ---- before the first batch ----
+
 // Chooses how each shape of product is computed, on devices that have a choice (device_matmul_tune).
 // `goes_on` (may be NULL) is called before each shape; false ends the tuning (STATUS_STOPPED).
 int model_tune(struct model *model, bool (*goes_on)(void *context), void *context, struct error *err);
@@ -112,10 +166,12 @@ struct model_resident {
 };
 
 // Asks the device where each piece lies. STATUS_DEVICE, saying where, for one that does not lie on it.
-int model_check_resident(struct model *model, struct model_resident *out, struct error *err);
+int model_check_resident(const struct model *model, struct model_resident *out, struct error *err);
 
 // One small pass over seeded ids; STATUS_DATA naming the first layer with NaN or infinity.
 int model_check(struct model *model, struct error *err);
+
+// ---- batches ----
 
 // A packed batch in host memory; the caller keeps it until the pass was waited for.
 struct model_batch {
@@ -130,14 +186,16 @@ struct model_batch {
 
 // Where a finished batch's outputs lie: staging (host) memory, valid until the slot is used again.
 struct model_output {
-    const void **rows;                      // [layer_count] -> [rows, hidden] of out_dtype
+    const void **rows;                      // [layer_count] -> [rows, hidden] of limits.stored
     const struct device_row_check **checks; // [layer_count] -> [rows]
 };
 
-// Queues one batch: uploads, all blocks up to the last wanted one, pooling, downloads. *mark is reached when
-// the slot's outputs are complete.
-int model_forward(struct model *model, const struct model_batch *batch, struct device_mark *mark,
-                  struct error *err);
+// Queues one batch: uploads, all blocks up to the last wanted one, pooling, downloads.
+int model_forward(struct model *model, const struct model_batch *batch, struct error *err);
+
+// Waits until the outputs of the batch queued last in a slot are complete. times, by the devices' own clocks
+// in all, may be NULL.
+int model_wait(struct model *model, size_t slot, struct device_times *times, struct error *err);
 
 // The output buffers of a slot.
 void model_outputs(const struct model *model, size_t slot, struct model_output *out);

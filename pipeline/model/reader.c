@@ -151,27 +151,26 @@ static int read_piece(struct reader *reader, struct digest *digest, size_t piece
     size_t begin = (piece - reader->first_pieces[number]) * READER_PIECE;
     size_t end = size_min(begin + READER_PIECE, part->size);
     unsigned char *out = slot_of(reader, piece);
-    int status = STATUS_OK;
     (void)posix_fadvise(part->descriptor, (off_t)begin, (off_t)(end - begin), POSIX_FADV_WILLNEED);
-    while (begin < end && status == STATUS_OK) {
+    while (begin < end) {
         size_t size = size_min(BLOCK, end - begin);
-        status = read_block(reader, part, out, begin, size, err);
-        status = status == STATUS_OK ? digest_update(digest, out, size, err) : status;
+        TRY(read_block(reader, part, out, begin, size, err));
+        TRY(digest_update(digest, out, size, err));
         begin += size;
         out += size;
     }
-    return status == STATUS_OK ? digest_finish_bytes(digest, reader->hashes[piece], err) : status;
+    return digest_finish_bytes(digest, reader->hashes[piece], err);
 }
 
 static int read_pieces(struct reader *reader, size_t *piece, struct error *err) {
+    int status = STATUS_OK;
     struct digest *digest;
-    int status = digest_create(&digest, err);
-    while (status == STATUS_OK && claim(reader, piece)) {
-        status = read_piece(reader, digest, *piece, err);
-        if (status == STATUS_OK) {
-            note_piece(reader, *piece);
-        }
+    TRY(digest_create(&digest, err));
+    while (claim(reader, piece)) {
+        TRY_TO(done, status = read_piece(reader, digest, *piece, err));
+        note_piece(reader, *piece);
     }
+done:
     digest_destroy(digest);
     return status;
 }
@@ -219,35 +218,31 @@ static void init_lock(struct reader *reader) {
 
 static int take_lists(struct reader *reader, const struct reader_part *parts, struct error *err) {
     size_t count = reader->count;
-    void *lists[3] = {NULL, NULL, NULL};
-    int status = memory_zeroed(&lists[0], size_max(count, 1), sizeof reader->parts[0], err);
-    reader->parts = lists[0];
-    status =
-        status == STATUS_OK ? memory_zeroed(&lists[1], count + 1, sizeof reader->offsets[0], err) : status;
-    reader->offsets = lists[1];
-    status = status == STATUS_OK ? memory_zeroed(&lists[2], count + 1, sizeof reader->first_pieces[0], err)
-                                 : status;
-    reader->first_pieces = lists[2];
-    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+    void *list;
+    TRY(memory_zeroed(&list, size_max(count, 1), sizeof reader->parts[0], err));
+    reader->parts = list;
+    TRY(memory_zeroed(&list, count + 1, sizeof reader->offsets[0], err));
+    reader->offsets = list;
+    TRY(memory_zeroed(&list, count + 1, sizeof reader->first_pieces[0], err));
+    reader->first_pieces = list;
+    for (size_t i = 0; i < count; i++) {
         reader->parts[i] = parts[i];
         reader->offsets[i + 1] = reader->offsets[i] + parts[i].size;
         reader->first_pieces[i + 1] = reader->first_pieces[i] + parts[i].size / READER_PIECE +
                                       (parts[i].size % READER_PIECE > 0 ? 1 : 0);
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int take_ring(struct reader *reader, size_t threads, struct error *err) {
-    void *block = NULL;
+    void *list;
     size_t pieces = size_max(pieces_of(reader), 1);
     reader->slots = size_min(pieces, 2 * threads + SPARE_SLOTS);
-    int status = memory_zeroed(&block, pieces, DIGEST_BYTES, err);
-    reader->hashes = block;
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&block, pieces, sizeof reader->read[0], err);
-        reader->read = status == STATUS_OK ? block : NULL;
-    }
-    return status == STATUS_OK ? arena_create(&reader->ring, reader->slots * READER_PIECE, err) : status;
+    TRY(memory_zeroed(&list, pieces, DIGEST_BYTES, err));
+    reader->hashes = list;
+    TRY(memory_zeroed(&list, pieces, sizeof reader->read[0], err));
+    reader->read = list;
+    return arena_create(&reader->ring, reader->slots * READER_PIECE, err);
 }
 
 static size_t count_threads(const struct reader_options *options) {
@@ -279,32 +274,25 @@ static int start_threads(struct reader *reader, size_t threads, struct error *er
 
 int reader_start(struct reader **out, const struct reader_part *parts, size_t count,
                  const struct reader_options *options, struct error *err) {
+    int status;
     void *block;
+    size_t threads = count_threads(options);
     *out = NULL;
-    int status = memory_zeroed(&block, 1, sizeof **out, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, 1, sizeof **out, err));
     struct reader *reader = block;
     init_lock(reader);
     reader->count = count;
     reader->options = *options;
-    size_t threads = count_threads(options);
-    status = take_lists(reader, parts, err);
-    if (status == STATUS_OK) {
-        status = take_ring(reader, threads, err);
-    }
+    TRY_TO(failed, status = take_lists(reader, parts, err));
+    TRY_TO(failed, status = take_ring(reader, threads, err));
     reader->started = clock_seconds();
     reader->moved = reader->started;
-    if (status == STATUS_OK) {
-        status = start_threads(reader, threads, err);
-    }
-    if (status != STATUS_OK) {
-        free_reader(reader);
-        return status;
-    }
+    TRY_TO(failed, status = start_threads(reader, threads, err));
     *out = reader;
     return STATUS_OK;
+failed:
+    free_reader(reader);
+    return status;
 }
 
 // ---- the waiting caller ----
@@ -420,10 +408,7 @@ static int stitch(struct reader *reader, size_t first, size_t begin, size_t end,
     }
     size_t done = 0;
     for (size_t piece = first; done < size; piece++) {
-        int status = wait_until(reader, piece, piece + 1, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(wait_until(reader, piece, piece + 1, err));
         size_t from = (begin + done) % READER_PIECE;
         size_t bytes = size_min(READER_PIECE - from, size - done);
         memcpy(reader->stitched + done, slot_of(reader, piece) + from, bytes);
@@ -438,24 +423,20 @@ int reader_bytes(struct reader *reader, size_t part, size_t begin, size_t end, c
     size_t last = reader->first_pieces[part] + (end - 1) / READER_PIECE;
     *out = NULL;
     bool together = last - first < reader->slots && first % reader->slots <= last % reader->slots;
-    int status = together ? wait_until(reader, first, last + 1, err) : stitch(reader, first, begin, end, err);
-    if (status == STATUS_OK) {
-        *out = together ? slot_of(reader, first) + begin % READER_PIECE : reader->stitched;
-    }
-    return status;
+    TRY(together ? wait_until(reader, first, last + 1, err) : stitch(reader, first, begin, end, err));
+    *out = together ? slot_of(reader, first) + begin % READER_PIECE : reader->stitched;
+    return STATUS_OK;
 }
 
 int reader_finish(struct reader *reader, struct digest *digest, struct error *err) {
-    int status = wait_until(reader, pieces_of(reader), pieces_of(reader), err);
-    for (size_t i = 0; i < reader->count && status == STATUS_OK; i++) {
+    TRY(wait_until(reader, pieces_of(reader), pieces_of(reader), err));
+    for (size_t i = 0; i < reader->count; i++) {
         size_t first = reader->first_pieces[i];
-        status = digest_number(digest, reader->parts[i].size, err);
-        if (status == STATUS_OK) {
-            status = digest_update(digest, reader->hashes[first],
-                                   (reader->first_pieces[i + 1] - first) * DIGEST_BYTES, err);
-        }
+        size_t pieces = reader->first_pieces[i + 1] - first;
+        TRY(digest_number(digest, reader->parts[i].size, err));
+        TRY(digest_update(digest, reader->hashes[first], pieces * DIGEST_BYTES, err));
     }
-    return status == STATUS_OK ? report_progress(reader, pieces_of(reader), err) : status;
+    return report_progress(reader, pieces_of(reader), err);
 }
 
 void reader_close(struct reader *reader) {

@@ -1,15 +1,17 @@
 #include "model/safetensors.h"
 
-#include <stdio.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "base/first_bytes.h"
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/size.h"
 #include "base/utf8.h"
 
-static const struct safetensors_type types[] = {
+static const struct tensor_type types[] = {
     {"BOOL", 8, false, DTYPE_F32},        {"F4", 4, false, DTYPE_F32},
     {"F6_E2M3", 6, false, DTYPE_F32},     {"F6_E3M2", 6, false, DTYPE_F32},
     {"U8", 8, false, DTYPE_F32},          {"I8", 8, false, DTYPE_F32},
@@ -24,16 +26,6 @@ static const struct safetensors_type types[] = {
 };
 
 enum { LENGTH_BYTES = 8, DEEPEST = 4, VALUES_PER_TENSOR = 24 };
-
-void safetensors_shape_text(const size_t *shape, size_t rank, char out[SAFETENSORS_SHAPE_TEXT]) {
-    size_t used = 1;
-    strcpy(out, "[");
-    for (size_t i = 0; i < rank; i++) {
-        used += (size_t)snprintf(out + used, SAFETENSORS_SHAPE_TEXT - used, "%s%zu", i == 0 ? "" : ", ",
-                                 shape[i]);
-    }
-    snprintf(out + used, SAFETENSORS_SHAPE_TEXT - used, "]");
-}
 
 // One look at the bytes before the JSON parser gets them: nesting and the number of values are bounded, so
 // that a hostile header cannot make it take memory or stack out of proportion.
@@ -66,14 +58,20 @@ static int bound_header(const unsigned char *text, size_t size, struct error *er
     return STATUS_OK;
 }
 
+// Of a file of fewer bytes the others count as zero.
+static uint64_t header_length(const unsigned char *bytes, size_t size) {
+    uint64_t length = 0;
+    for (size_t i = 0; i < size; i++) {
+        length |= (uint64_t)bytes[i] << (8 * i);
+    }
+    return length;
+}
+
 static int find_header(const unsigned char *bytes, size_t size, size_t *length, struct error *err) {
     if (size < LENGTH_BYTES) {
         return error_set(err, STATUS_DATA, "file of %zu bytes is too short for a header", size);
     }
-    uint64_t wanted = 0;
-    for (size_t i = 0; i < LENGTH_BYTES; i++) {
-        wanted |= (uint64_t)bytes[i] << (8 * i);
-    }
+    uint64_t wanted = header_length(bytes, LENGTH_BYTES);
     if (wanted > SAFETENSORS_HEADER) {
         return error_set(err, STATUS_DATA, "header of %llu bytes is longer than the limit of %d",
                          (unsigned long long)wanted, SAFETENSORS_HEADER);
@@ -94,11 +92,11 @@ static int find_header(const unsigned char *bytes, size_t size, size_t *length, 
     return bound_header(bytes + LENGTH_BYTES, *length, err);
 }
 
-static int read_type(const json_t *entry, struct safetensor *out, struct error *err) {
+static int read_type(const json_t *entry, struct tensor *out, struct error *err) {
     const char *name = NULL;
-    int status = json_get_string(entry, "dtype", &name, err);
-    if (status != STATUS_OK || name == NULL) {
-        return status != STATUS_OK ? status : error_set(err, STATUS_DATA, "'dtype' is missing");
+    TRY(json_get_string(entry, "dtype", &name, err));
+    if (name == NULL) {
+        return error_set(err, STATUS_DATA, "'dtype' is missing");
     }
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         if (strcmp(name, types[i].name) == 0) {
@@ -118,18 +116,15 @@ static int read_natural(const json_t *value, const char *what, size_t *out, stru
 }
 
 // The shape, and the bytes it takes.
-static int read_shape(const json_t *entry, struct safetensor *out, size_t *bytes, struct error *err) {
+static int read_shape(const json_t *entry, struct tensor *out, size_t *bytes, struct error *err) {
     const json_t *shape = json_object_get(entry, "shape");
-    if (!json_is_array(shape) || json_array_size(shape) > SAFETENSORS_RANK) {
-        return error_set(err, STATUS_DATA, "'shape' is not a list of at most %d sizes", SAFETENSORS_RANK);
+    if (!json_is_array(shape) || json_array_size(shape) > TENSOR_RANK) {
+        return error_set(err, STATUS_DATA, "'shape' is not a list of at most %d sizes", TENSOR_RANK);
     }
     size_t bits = out->type->bits;
     out->rank = json_array_size(shape);
     for (size_t i = 0; i < out->rank; i++) {
-        int status = read_natural(json_array_get(shape, i), "a size in 'shape'", &out->shape[i], err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(read_natural(json_array_get(shape, i), "a size in 'shape'", &out->shape[i], err));
         if (!size_mul(bits, out->shape[i], &bits)) {
             return error_set(err, STATUS_DATA, "'shape' is too large");
         }
@@ -141,7 +136,7 @@ static int read_shape(const json_t *entry, struct safetensor *out, size_t *bytes
     return STATUS_OK;
 }
 
-static int read_offsets(const json_t *entry, struct safetensor *out, size_t bytes, size_t data, size_t size,
+static int read_offsets(const json_t *entry, struct tensor *out, size_t bytes, size_t data, size_t size,
                         struct error *err) {
     const json_t *offsets = json_object_get(entry, "data_offsets");
     if (!json_is_array(offsets) || json_array_size(offsets) != 2) {
@@ -149,13 +144,8 @@ static int read_offsets(const json_t *entry, struct safetensor *out, size_t byte
     }
     size_t begin = 0;
     size_t end = 0;
-    int status = read_natural(json_array_get(offsets, 0), "the start in 'data_offsets'", &begin, err);
-    if (status == STATUS_OK) {
-        status = read_natural(json_array_get(offsets, 1), "the end in 'data_offsets'", &end, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(read_natural(json_array_get(offsets, 0), "the start in 'data_offsets'", &begin, err));
+    TRY(read_natural(json_array_get(offsets, 1), "the end in 'data_offsets'", &end, err));
     if (begin > end || end - begin != bytes) {
         return error_set(err, STATUS_DATA, "'data_offsets' [%zu, %zu) do not span the %zu bytes of the shape",
                          begin, end, bytes);
@@ -169,20 +159,16 @@ static int read_offsets(const json_t *entry, struct safetensor *out, size_t byte
     return STATUS_OK;
 }
 
-static int read_tensor(const json_t *entry, const char *name, size_t data, size_t size,
-                       struct safetensor *out, struct error *err) {
+static int read_tensor(const json_t *entry, const char *name, size_t data, size_t size, struct tensor *out,
+                       struct error *err) {
     if (!json_is_object(entry)) {
         return error_set(err, STATUS_DATA, "entry is not an object");
     }
     size_t bytes = 0;
-    int status = read_type(entry, out, err);
-    if (status == STATUS_OK) {
-        status = read_shape(entry, out, &bytes, err);
-    }
-    if (status == STATUS_OK) {
-        status = read_offsets(entry, out, bytes, data, size, err);
-    }
-    return status == STATUS_OK ? memory_text(&out->name, name, err) : status;
+    TRY(read_type(entry, out, err));
+    TRY(read_shape(entry, out, &bytes, err));
+    TRY(read_offsets(entry, out, bytes, data, size, err));
+    return memory_text(&out->name, name, err);
 }
 
 static int check_metadata(const json_t *metadata, struct error *err) {
@@ -199,24 +185,14 @@ static int check_metadata(const json_t *metadata, struct error *err) {
     return STATUS_OK;
 }
 
-static int compare_places(const void *left, const void *right) {
-    const struct safetensor *a = left;
-    const struct safetensor *b = right;
-    if (a->begin != b->begin) {
-        return a->begin < b->begin ? -1 : 1;
-    }
-    if (a->end != b->end) {
-        return a->end < b->end ? -1 : 1;
-    }
-    return strcmp(a->name, b->name);
-}
-
 // The data section is filled from its first to its last byte: no hole, no overlap, nothing behind.
-static int check_places(struct safetensors *file, size_t data, size_t size, struct error *err) {
-    qsort(file->tensors, file->count, sizeof file->tensors[0], compare_places);
+static int check_places(struct tensor *tensors, size_t count, size_t data, size_t size, struct error *err) {
+    if (count > 0) {
+        qsort(tensors, count, sizeof tensors[0], tensors_compare_places);
+    }
     size_t at = data;
-    for (size_t i = 0; i < file->count; i++) {
-        const struct safetensor *tensor = &file->tensors[i];
+    for (size_t i = 0; i < count; i++) {
+        const struct tensor *tensor = &tensors[i];
         if (tensor->begin != at) {
             return error_set(err, STATUS_DATA, "tensor '%.200s' %s the data before it", tensor->name,
                              tensor->begin < at ? "overlaps" : "leaves a hole after");
@@ -229,62 +205,68 @@ static int check_places(struct safetensors *file, size_t data, size_t size, stru
     return STATUS_OK;
 }
 
-static int read_entries(struct safetensors *file, json_t *header, size_t data, size_t size,
+static int read_entries(struct tensors *out, size_t number, json_t *header, size_t data, size_t size,
                         struct error *err) {
+    size_t first = out->count;
     size_t entries = json_object_size(header);
     if (entries > SAFETENSORS_TENSORS) {
         return error_set(err, STATUS_DATA, "%zu tensors are more than the limit of %d", entries,
                          SAFETENSORS_TENSORS);
     }
-    void *tensors;
-    int status = memory_zeroed(&tensors, size_max(entries, 1), sizeof file->tensors[0], err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    file->tensors = tensors;
+    TRY(tensors_reserve(out, entries, err));
     const char *key;
     json_t *entry;
     json_object_foreach(header, key, entry) {
         if (strcmp(key, "__metadata__") == 0) {
-            status = check_metadata(entry, err);
-        } else {
-            status = read_tensor(entry, key, data, size, &file->tensors[file->count], err);
-            file->count++;
-            if (status != STATUS_OK) {
-                error_wrap(err, "tensor '%.200s'", key);
-            }
+            TRY(check_metadata(entry, err));
+            continue;
         }
-        if (status != STATUS_OK) {
-            return status;
+        struct tensor *tensor = &out->entries[out->count++];
+        *tensor = (struct tensor){.file = number};
+        if (read_tensor(entry, key, data, size, tensor, err) != STATUS_OK) {
+            return error_wrap(err, "tensor '%.200s'", key);
         }
     }
-    return check_places(file, data, size, err);
+    return check_places(out->entries + first, out->count - first, data, size, err);
 }
 
-int safetensors_parse(struct safetensors *out, const unsigned char *bytes, size_t size, const char *name,
-                      struct error *err) {
-    *out = (struct safetensors){0};
+int safetensors_parse(struct tensors *out, size_t number, const unsigned char *bytes, size_t size,
+                      const char *name, struct error *err) {
+    int status;
     size_t length = 0;
+    size_t before = out->count;
     json_t *header = NULL;
-    int status = find_header(bytes, size, &length, err);
-    if (status == STATUS_OK) {
-        status = json_parse(&header, (const char *)bytes + LENGTH_BYTES, length, "header", err);
-    }
-    if (status == STATUS_OK) {
-        status = read_entries(out, header, LENGTH_BYTES + length, size, err);
-    }
+    TRY_TO(done, status = find_header(bytes, size, &length, err));
+    TRY_TO(done, status = json_parse(&header, (const char *)bytes + LENGTH_BYTES, length, "header", err));
+    TRY_TO(done, status = read_entries(out, number, header, LENGTH_BYTES + length, size, err));
+done:
     json_decref(header);
     if (status != STATUS_OK) {
-        safetensors_destroy(out);
+        tensors_truncate(out, before);
         return error_wrap(err, "%s", name);
     }
     return STATUS_OK;
 }
 
-void safetensors_destroy(struct safetensors *file) {
-    for (size_t i = 0; i < file->count; i++) {
-        free(file->tensors[i].name);
+// What the header may take, of what the file has: its length says so, and safetensors_parse judges it.
+int safetensors_read(struct tensors *out, size_t number, int descriptor, size_t size, const char *path,
+                     struct error *err) {
+    int status;
+    struct buffer bytes = {0};
+    unsigned char length[LENGTH_BYTES];
+    size_t first = size_min(size, sizeof length);
+    TRY(file_read_at(descriptor, length, first, 0, path, err));
+    uint64_t wanted = header_length(length, first);
+    bool fits = first == sizeof length && wanted <= SAFETENSORS_HEADER && wanted <= size - first;
+    size_t needed = fits ? first + (size_t)wanted : first;
+    TRY(buffer_reserve(&bytes, size_max(needed, 1), err));
+    TRY_TO(done, status = file_read_at(descriptor, bytes.data, needed, 0, path, err));
+    // Of a header that is plausible the first bytes are a length, whatever else they look like.
+    if (!fits || wanted == 0 || bytes.data[first] != '{') {
+        TRY_TO(done, status = first_bytes_check_file(path, FIRST_BYTES_SAFETENSORS, err));
     }
-    free(file->tensors);
-    *file = (struct safetensors){0};
+    status = safetensors_parse(out, number, (const unsigned char *)bytes.data, size, path, err);
+done:
+    buffer_destroy(&bytes);
+    return status;
 }

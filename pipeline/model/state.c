@@ -1,7 +1,9 @@
 #include "model/state.h"
 
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/memory.h"
 #include "base/size.h"
 #include "model/rope.h"
 
@@ -30,108 +32,81 @@ int state_check_limits(const struct model_config *config, const struct model_lim
     return STATUS_OK;
 }
 
-int state_prepare_weights(struct model_weights *weights, const struct model_config *config, size_t last,
-                          struct error *err) {
-    void *block;
-    weights->block_count = last;
-    weights->has_final_norm = last == config->layers;
-    int status = memory_zeroed(&block, size_max(last, 1), sizeof weights->blocks[0], err);
-    weights->blocks = status == STATUS_OK ? block : NULL;
-    return status;
-}
-
 int state_prepare(struct model_state *state, const struct model_config *config,
                   const struct model_limits *limits, struct error *err) {
     void *block;
-    int status = memory_zeroed(&block, limits->slots, sizeof state->staged[0], err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, limits->slots, sizeof state->staged[0], err));
     state->staged = block;
-    status = memory_zeroed(&block, config->head_dim / 2, sizeof state->frequencies[0], err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, limits->slots, sizeof state->marks[0], err));
+    state->marks = block;
+    TRY(memory_zeroed(&block, config->head_dim / 2, sizeof state->frequencies[0], err));
     state->frequencies = block;
-    size_t pointers;
-    if (!size_mul(limits->layer_count, 2 * sizeof(void *), &pointers) ||
-        !size_add(pointers, sizeof state->outputs[0], &pointers)) {
-        return error_set(err, STATUS_INTERNAL, "too many layers");
-    }
-    status = memory_zeroed(&block, limits->slots, pointers, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    // One piece: the slots, then two lists of pointers a slot.
-    state->outputs = block;
-    void *lists = state->outputs + limits->slots;
-    for (size_t slot = 0; slot < limits->slots; slot++) {
-        state->outputs[slot].rows = (const void **)lists + 2 * slot * limits->layer_count;
-        state->outputs[slot].checks =
-            (const struct device_row_check **)(state->outputs[slot].rows + limits->layer_count);
-    }
     return STATUS_OK;
 }
 
-void state_destroy(struct model_state *state, struct model_weights *weights) {
-    free(weights->blocks);
+void state_destroy(struct model_state *state) {
     free(state->frequencies);
+    free(state->marks);
     free(state->staged);
-    free(state->outputs);
-    *weights = (struct model_weights){0};
     *state = (struct model_state){0};
 }
 
-struct device_attention state_attention(const struct model_config *config, size_t block, size_t longest) {
-    return (struct device_attention){
-        .heads = {config->heads, config->kv_heads, config->head_dim},
-        .scale = (float)(1 / __builtin_sqrt((double)config->head_dim)),
-        .window = config->layer_slides[block] ? config->window : 0,
-        .longest = longest,
-    };
+int state_list_outputs(struct model_output **out, const struct model_limits *limits, struct error *err) {
+    void *block;
+    size_t bytes;
+    *out = NULL;
+    if (!size_mul(limits->layer_count, 2 * sizeof(void *), &bytes) ||
+        !size_add(bytes, sizeof **out, &bytes)) {
+        return error_set(err, STATUS_INTERNAL, "too many layers");
+    }
+    TRY(memory_zeroed(&block, limits->slots, bytes, err));
+    struct model_output *outputs = block; // the slots, then two lists of pointers a slot
+    const void **lists = (const void **)(void *)(outputs + limits->slots);
+    for (size_t slot = 0; slot < limits->slots; slot++) {
+        outputs[slot].rows = lists + 2 * slot * limits->layer_count;
+        outputs[slot].checks =
+            (const struct device_row_check **)(void *)(outputs[slot].rows + limits->layer_count);
+    }
+    *out = outputs;
+    return STATUS_OK;
 }
 
 static int lay_out_inputs(struct layout *layout, enum device_purpose purpose, struct batch_inputs *inputs,
                           const struct model_limits *limits, struct error *err) {
-    int status = layout_take(layout, purpose, limits->tokens, 1, sizeof(int32_t), (void **)&inputs->ids, err);
-    if (status == STATUS_OK) {
-        status =
-            layout_take(layout, purpose, limits->tokens, 1, sizeof(int32_t), (void **)&inputs->rope_row, err);
-    }
-    if (status == STATUS_OK) {
-        status = layout_take(layout, purpose, limits->texts + 1, 1, sizeof(int32_t), (void **)&inputs->starts,
-                             err);
-    }
-    if (status == STATUS_OK) {
-        status = layout_take(layout, purpose, limits->rows, 1, sizeof(struct device_span),
-                             (void **)&inputs->spans, err);
-    }
-    return status;
+    TRY(layout_take(layout, purpose, limits->tokens, 1, sizeof(int32_t), &inputs->ids, err));
+    TRY(layout_take(layout, purpose, limits->tokens, 1, sizeof(int32_t), &inputs->rope_row, err));
+    TRY(layout_take(layout, purpose, limits->texts + 1, 1, sizeof(int32_t), &inputs->starts, err));
+    return layout_take(layout, purpose, limits->rows, 1, sizeof(struct device_span), &inputs->spans, err);
 }
 
-static int lay_out_slot(struct layout *layout, struct model_state *state, size_t slot,
-                        const struct model_config *config, const struct model_limits *limits,
-                        struct error *err) {
-    struct batch_inputs *staged = &state->staged[slot];
-    size_t half = config->head_dim / 2;
-    int status = lay_out_inputs(layout, DEVICE_STAGING, staged, limits, err);
-    if (status == STATUS_OK && state->own_rows > 0) {
-        status = layout_take(layout, DEVICE_STAGING, state->own_rows, half, sizeof(float),
-                             (void **)&staged->own_cosine, err);
-        if (status == STATUS_OK) {
-            status = layout_take(layout, DEVICE_STAGING, state->own_rows, half, sizeof(float),
-                                 (void **)&staged->own_sine, err);
+// Whether the blocks of these weights end in hidden state `layer`, or begin with it.
+static bool has_state(const struct model_weights *weights, size_t layer) {
+    size_t before = weights->first_block;
+    return layer == 0 ? weights->has_embedding : layer > before && layer <= before + weights->block_count;
+}
+
+static int lay_out_outputs(struct layout *layout, struct model_output *output,
+                           const struct model_weights *weights, const struct model_config *config,
+                           const struct model_limits *limits, struct error *err) {
+    for (size_t i = 0; i < limits->layer_count; i++) {
+        if (has_state(weights, limits->layers[i])) {
+            TRY(layout_take(layout, DEVICE_STAGING, limits->rows, config->hidden, dtype_size(limits->stored),
+                            &output->rows[i], err));
+            TRY(layout_take(layout, DEVICE_STAGING, limits->rows, 1, sizeof(struct device_row_check),
+                            &output->checks[i], err));
         }
     }
-    for (size_t i = 0; i < limits->layer_count && status == STATUS_OK; i++) {
-        status = layout_take(layout, DEVICE_STAGING, limits->rows, config->hidden,
-                             dtype_size(limits->out_dtype), (void **)&state->outputs[slot].rows[i], err);
-        if (status == STATUS_OK) {
-            status = layout_take(layout, DEVICE_STAGING, limits->rows, 1, sizeof(struct device_row_check),
-                                 (void **)&state->outputs[slot].checks[i], err);
-        }
+    return STATUS_OK;
+}
+
+static int lay_out_staged(struct layout *layout, struct batch_inputs *staged, size_t own_rows, size_t half,
+                          const struct model_limits *limits, struct error *err) {
+    TRY(lay_out_inputs(layout, DEVICE_STAGING, staged, limits, err));
+    if (own_rows > 0) {
+        TRY(layout_take(layout, DEVICE_STAGING, own_rows, half, sizeof(float), &staged->own_cosine, err));
+        TRY(layout_take(layout, DEVICE_STAGING, own_rows, half, sizeof(float), &staged->own_sine, err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int lay_out_rope(struct layout *layout, struct model_state *state, const struct model_config *config,
@@ -142,86 +117,70 @@ static int lay_out_rope(struct layout *layout, struct model_state *state, const 
     state->own_rows = own ? limits->tokens : 0;
     state->table_chunk = size_min(state->table_rows, TABLE_CHUNK);
     size_t rows = state->table_rows + state->own_rows;
+    size_t columns = size_max(half, sizeof(struct device_row_check) / sizeof(float)); // of staging
     if (rows > INT32_MAX) {
         return error_set(err, STATUS_INTERNAL, "%zu positions are too many", rows);
     }
-    int status =
-        layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), (void **)&state->cosine, err);
-    if (status == STATUS_OK) {
-        status =
-            layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), (void **)&state->sine, err);
-    }
-    if (status == STATUS_OK) {
-        status = layout_take(layout, DEVICE_STAGING, state->table_chunk, half, sizeof(float),
-                             (void **)&state->table_staging, err);
-    }
-    return status;
+    TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->cosine, err));
+    TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->sine, err));
+    return layout_take(layout, DEVICE_STAGING, state->table_chunk, columns, sizeof(float), &state->staging,
+                       err);
 }
 
 static int lay_out_activations(struct layout *layout, struct model_state *state,
                                const struct model_config *config, const struct model_limits *limits,
                                struct error *err) {
-    size_t width = dtype_size(device_dtype(layout->shapes_for));
-    size_t q = config->heads * config->head_dim;
-    size_t qkv = q + 2 * config->kv_heads * config->head_dim;
-    size_t wide = size_max(qkv, 2 * config->intermediate);
-    size_t inner = size_max(q, config->intermediate);
-    const struct {
-        void **out;
-        size_t columns;
-    } pieces[] = {{&state->x, config->hidden},
-                  {&state->normed, config->hidden},
-                  {&state->wide, wide},
-                  {&state->inner, inner}};
-    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
-        int status = layout_take(layout, DEVICE_ACTIVATIONS, limits->tokens, pieces[i].columns, width,
-                                 pieces[i].out, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
+    TRY(block_lay_out_buffers(layout, &state->buffers, config, limits->tokens, err));
     for (size_t i = 0; i < POOL_BUFFERS; i++) {
-        int status = layout_take(layout, DEVICE_ACTIVATIONS, limits->rows, config->hidden,
-                                 dtype_size(limits->out_dtype), &state->pooled[i], err);
-        if (status == STATUS_OK) {
-            status = layout_take(layout, DEVICE_ACTIVATIONS, limits->rows, 1, sizeof(struct device_row_check),
-                                 (void **)&state->pool_checks[i], err);
-        }
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->rows, config->hidden, dtype_size(limits->stored),
+                        &state->pooled[i], err));
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->rows, 1, sizeof(struct device_row_check),
+                        &state->pool_checks[i], err));
     }
     return lay_out_inputs(layout, DEVICE_ACTIVATIONS, &state->inputs, limits, err);
 }
 
-// The largest of all blocks' needs: full and sliding ones may differ.
-static int lay_out_scratch(struct layout *layout, struct model_state *state,
-                           const struct model_config *config, size_t blocks,
-                           const struct model_limits *limits, struct error *err) {
-    size_t largest = 0;
-    for (size_t block = 0; block < blocks; block++) {
-        struct device_attention shape = state_attention(config, block, limits->longest);
-        size_t bytes;
-        if (!device_attention_scratch(layout->shapes_for, &shape, &bytes)) {
-            return error_set(err, STATUS_INTERNAL, "attention over %zu tokens needs too much memory",
-                             limits->longest);
-        }
-        largest = size_max(largest, bytes);
+int state_lay_out(struct layout *layout, struct model_state *state, const struct model_weights *weights,
+                  const struct model_config *config, const struct model_limits *limits,
+                  struct model_output *outputs, struct error *err) {
+    TRY(lay_out_rope(layout, state, config, limits, err));
+    TRY(lay_out_activations(layout, state, config, limits, err));
+    TRY(block_lay_out_scratch(layout, &state->attention_scratch, config, weights->first_block,
+                              weights->block_count, limits->longest, err));
+    for (size_t slot = 0; slot < limits->slots; slot++) {
+        TRY(lay_out_staged(layout, &state->staged[slot], state->own_rows, config->head_dim / 2, limits, err));
+        TRY(lay_out_outputs(layout, &outputs[slot], weights, config, limits, err));
     }
-    return layout_take(layout, DEVICE_SCRATCH, largest, 1, 1, &state->attention_scratch, err);
+    return STATUS_OK;
 }
 
-int state_lay_out(struct layout *layout, struct model_state *state, size_t blocks,
-                  const struct model_config *config, const struct model_limits *limits, struct error *err) {
-    int status = lay_out_rope(layout, state, config, limits, err);
-    if (status == STATUS_OK) {
-        status = lay_out_activations(layout, state, config, limits, err);
+// ---- rotary tables ----
+
+// A table is filled through staging memory, which may be used again only when the copy is done.
+static int upload_rows(const struct model_state *state, struct device *device, float *table, size_t row,
+                       size_t count, size_t half, struct error *err) {
+    struct device_mark mark;
+    TRY(device_upload(device, table + row * half, state->staging, count * half * sizeof(float), err));
+    TRY(device_mark(device, &mark, err));
+    return device_wait(device, mark, NULL, err);
+}
+
+int state_fill_tables(struct model_state *state, struct device *device, const struct model_config *config,
+                      struct error *err) {
+    size_t half = config->head_dim / 2;
+    int status = STATUS_OK;
+    void *block;
+    TRY(memory_zeroed(&block, half * state->table_chunk, sizeof(float), err));
+    float *sines = block; // [table_chunk, half] kept while the cosines are uploaded
+    rope_frequencies(config, state->table_rows, state->frequencies);
+    for (size_t row = 0; row < state->table_rows; row += state->table_chunk) {
+        size_t count = size_min(state->table_chunk, state->table_rows - row);
+        rope_rows(config, state->frequencies, row, count, state->staging, sines);
+        TRY_TO(done, status = upload_rows(state, device, state->cosine, row, count, half, err));
+        memcpy(state->staging, sines, count * half * sizeof(float));
+        TRY_TO(done, status = upload_rows(state, device, state->sine, row, count, half, err));
     }
-    if (status == STATUS_OK) {
-        status = lay_out_scratch(layout, state, config, blocks, limits, err);
-    }
-    for (size_t slot = 0; slot < limits->slots && status == STATUS_OK; slot++) {
-        status = lay_out_slot(layout, state, slot, config, limits, err);
-    }
+done:
+    free(block);
     return status;
 }

@@ -1,8 +1,8 @@
 // Whether a device can compute a model at all, asked before its weights are read.
 #include <stdio.h>
 
-#include "model/model.h"
-#include "model/state.h"
+#include "model/block.h"
+#include "model/stage.h"
 
 // The keys of config.json that a size comes from, and the size.
 static const char *dimension_keys(const struct model_config *config, enum device_dimension dimension,
@@ -51,38 +51,48 @@ int model_check_device(const struct model *model, const struct device *device, s
                      name, refusal.can);
 }
 
-// The products of forward.c's blocks, and the keys that their sizes come from.
-int model_check_products(const struct model *model, struct device *device, const struct model_limits *limits,
-                         struct error *err) {
-    const struct model_config *config = &model->config;
-    size_t q = config->heads * config->head_dim;
-    size_t qkv = q + 2 * config->kv_heads * config->head_dim;
-    const struct {
-        size_t rows;
-        size_t columns;
-        bool bias;
-        enum device_store store;
-        const char *keys;
-    } products[] = {
-        {qkv, config->hidden, config->attention_bias, DEVICE_STORE,
-         "'hidden_size' and heads of 'head_dim' times their numbers"},
-        {config->hidden, q, config->output_bias, DEVICE_ADD,
-         "'hidden_size' and 'num_attention_heads' times 'head_dim'"},
-        {2 * config->intermediate, config->hidden, config->mlp_bias, DEVICE_STORE,
-         "'hidden_size' and twice 'intermediate_size'"},
-        {config->hidden, config->intermediate, config->mlp_bias, DEVICE_ADD,
-         "'hidden_size' and 'intermediate_size'"},
-    };
-    if (limits->layers[limits->layer_count - 1] == 0) { // embeddings alone: no block is computed
-        return STATUS_OK;
+static bool same_matmul(const struct block_matmul *a, const struct block_matmul *b) {
+    return a->rows == b->rows && a->columns == b->columns && a->has_bias == b->has_bias &&
+           a->store == b->store;
+}
+
+// Asking takes a GPU a moment, and most blocks have the matmuls of the one before.
+static bool was_checked(const struct block_matmul *matmul, const struct model_config *config, size_t block) {
+    struct block_matmul before[BLOCK_MATMULS_MOST];
+    size_t count = block > 0 ? block_matmuls(config, block - 1, before) : 0;
+    for (size_t i = 0; i < count; i++) {
+        if (same_matmul(matmul, &before[i])) {
+            return true;
+        }
     }
-    for (size_t i = 0; i < sizeof products / sizeof products[0]; i++) {
-        int status = device_check_matmul(device, limits->tokens, products[i].rows, products[i].columns,
-                                         products[i].bias, products[i].store, err);
+    return false;
+}
+
+static int check_matmuls(const struct model_config *config, size_t block, struct device *device,
+                         size_t tokens, struct error *err) {
+    struct block_matmul matmuls[BLOCK_MATMULS_MOST];
+    size_t count = block_matmuls(config, block, matmuls);
+    for (size_t i = 0; i < count; i++) {
+        const struct block_matmul *m = &matmuls[i];
+        if (was_checked(m, config, block)) {
+            continue;
+        }
+        int status = device_check_matmul(device, tokens, m->rows, m->columns, m->has_bias, m->store, err);
         if (status != STATUS_OK) {
             struct error inner = *err;
             return error_set(err, status, "%s of config.json give products that this device lacks: %.900s",
-                             products[i].keys, inner.message);
+                             m->keys, inner.message);
+        }
+    }
+    return STATUS_OK;
+}
+
+// Of all blocks that are computed: which stage takes which is not asked, since the devices are of one kind.
+int model_check_products(struct model *model, const struct model_limits *limits, struct error *err) {
+    size_t blocks = limits->layers[limits->layer_count - 1]; // 0: embeddings alone
+    for (size_t i = 0; i < model->stage_count; i++) {
+        for (size_t block = 0; block < blocks; block++) {
+            TRY(check_matmuls(&model->config, block, model->stages[i].device, limits->tokens, err));
         }
     }
     return STATUS_OK;

@@ -1,5 +1,5 @@
-// The weights of a model: one table of name pattern, shape, place and condition drives everything that is
-// done with them: validation of a checkpoint, counting, memory planning and loading.
+// The weights of a model: the table of its family (weight_table.h) drives everything that is done with them:
+// validation of a checkpoint, counting, memory planning and loading.
 #ifndef STRATA_MODEL_WEIGHTS_H
 #define STRATA_MODEL_WEIGHTS_H
 
@@ -11,6 +11,7 @@
 #include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/layout.h"
+#include "model/weight_table.h"
 
 // One block on the device. Vectors and matrices have the computation dtype; NULL where the model has none.
 struct block_weights {
@@ -29,34 +30,37 @@ struct block_weights {
 };
 
 struct model_weights {
-    void *embedding;  // [vocabulary, hidden]
-    void *final_norm; // [hidden]
-    struct block_weights *blocks;
-    size_t block_count; // blocks that are resident: up to the last one wanted
+    void *embedding;              // [vocabulary, hidden]
+    void *final_norm;             // [hidden]
+    struct block_weights *blocks; // [block_count]
+    size_t first_block;           // the blocks that are resident
+    size_t block_count;
+    bool has_embedding; // and what is before and after all blocks
     bool has_final_norm;
 };
 
-// What a tensor of the checkpoint is: a row of the table, and for a block's weight which block.
+// What a tensor of the checkpoint is.
 struct weight_use {
-    int row; // WEIGHT_IGNORED, or the row's number
-    size_t block;
+    const struct weight_row *row; // NULL: nothing that hidden states need
+    size_t block;                 // of a block's weight
+    size_t copy;                  // of one that the block has several of: which
 };
 
-enum { WEIGHT_IGNORED = -1 };
-
-// Checks every tensor's name, shape and dtype. *out gets one use for each of checkpoint->entries (the caller
-// frees it). STATUS_DATA naming a tensor that is missing, extra or wrong. What lies beside the blocks
-// (model/beside.h) is ignored.
+// Checks every tensor's name, shape and dtype. *out gets one use for each of checkpoint->tensors.entries
+// (the caller frees it). STATUS_DATA naming a tensor that is missing, extra or wrong. What lies beside the
+// blocks (model/beside.h) is ignored.
 int weights_match(struct weight_use **out, const struct model_config *config,
                   const struct checkpoint *checkpoint, struct error *err);
 
-// Numbers in all tensors of the model, its output head included where it is not tied.
+// Parameters in all tensors of the model, its output head included where it is not tied.
 uint64_t weights_count(const struct model_config *config, bool with_head);
 
-// Numbers in the matrices of one block: a token's multiply-adds.
-uint64_t weights_block_products(const struct model_config *config);
+// The shape of what lies at this offset of struct block_weights in block number `block`, all parts of a fused
+// tensor together (a vector has one column); false where that block has none.
+bool weights_shape(const struct model_config *config, size_t block, size_t place, size_t *rows,
+                   size_t *columns);
 
-// Plans or takes the memory of all resident weights. weights->blocks, block_count and has_final_norm are set.
+// Plans or takes the memory of all resident weights. Which they are is set, and weights->blocks.
 int weights_lay_out(struct layout *layout, struct model_weights *weights, const struct model_config *config,
                     struct error *err);
 

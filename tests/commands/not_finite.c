@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "extract/open_shard.h"
+#include "stages/open_shard.h"
 
 int __real_open_shard_add(struct open_shard *open, const struct work *work, struct batch_result *result,
                           struct error *err);
@@ -25,9 +25,9 @@ int __wrap_open_shard_add(struct open_shard *open, const struct work *work, stru
                           struct error *err) {
     struct model_output output;
     size_t row = 0;
-    model_outputs(open->model, work->slot, &output);
-    for (size_t i = 0; work->computes && i < work->texts; i++) {
-        const struct window_problem *problem = window_batch_problem(work->window, work->batch, i);
+    model_outputs(open->model, work->batch.slot, &output);
+    for (size_t i = 0; work->computes && i < work->batch.texts; i++) {
+        const struct window_problem *problem = window_batch_problem(work->window, work->index, i);
         if (is_named(getenv("STRATA_NOT_FINITE"), window_text(work->window, problem->id_at),
                      problem->id_size)) {
             struct device_row_check *check = (struct device_row_check *)(uintptr_t)&output.checks[0][row];

@@ -3,8 +3,8 @@
 #ifndef STRATA_TESTS_EXTRACT_TESTING_H
 #define STRATA_TESTS_EXTRACT_TESTING_H
 
-#include "extract/prepare.h"
 #include "problems/scratch.h"
+#include "stages/prepare.h"
 
 struct testing {
     struct job job;

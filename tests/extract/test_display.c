@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "extract/display.h"
+#include "start/display.h"
 
 static const struct display_state running = {.stage = "running",
                                              .done = 5123,

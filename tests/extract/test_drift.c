@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "extract/drift.h"
-#include "extract/drift_share.h"
+#include "watch/drift.h"
+#include "watch/drift_share.h"
 
 // ---- the limits
 

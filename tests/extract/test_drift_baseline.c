@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "extract/drift.h"
-#include "extract/drift_power.h"
+#include "watch/drift.h"
+#include "watch/drift_power.h"
 
 static struct device_sample at(int32_t clock, int64_t reasons) {
     struct device_sample sample;

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "extract/drift_cause.h"
+#include "watch/drift_cause.h"
 
 static const uint64_t model = 16000000000; // bytes
 

@@ -13,8 +13,8 @@
 #include <cmocka.h>
 
 #include "base/random.h"
-#include "extract/drift.h"
-#include "extract/drift_power.h"
+#include "watch/drift.h"
+#include "watch/drift_power.h"
 
 enum { CLOCK = 1980, WORLDS = 200 };
 

@@ -14,9 +14,9 @@
 #include <cmocka.h>
 
 #include "base/random.h"
-#include "extract/drift.h"
-#include "extract/drift_cause.h"
-#include "extract/drift_share.h"
+#include "watch/drift.h"
+#include "watch/drift_cause.h"
+#include "watch/drift_share.h"
 
 enum { TEXTS = 8 };
 

@@ -7,9 +7,9 @@
 
 #include <cmocka.h>
 
-#include "extract/feeder.h"
-#include "extract/survey.h"
 #include "extract_testing.h"
+#include "stages/feeder.h"
+#include "start/survey.h"
 
 enum { ROWS = 50, BATCH_TOKENS = 40, WINDOW = 8 };
 
@@ -64,25 +64,25 @@ static struct feeder *start(const struct ledger_position *position) {
 
 static void check_work(const struct work *work, bool *done) {
     size_t token = 0;
-    assert_in_range(work->texts, 1, 3);
-    assert_in_range(work->tokens, 1, BATCH_TOKENS);
-    assert_int_equal(work->rows, work->texts);
+    assert_in_range(work->batch.texts, 1, 3);
+    assert_in_range(work->batch.tokens, 1, BATCH_TOKENS);
+    assert_int_equal(work->batch.rows, work->batch.texts);
     double squares = 0;
-    for (size_t i = 0; i < work->texts; i++) {
-        const struct window_problem *problem = window_batch_problem(work->window, work->batch, i);
+    for (size_t i = 0; i < work->batch.texts; i++) {
+        const struct window_problem *problem = window_batch_problem(work->window, work->index, i);
         assert_true(runs(problem->ordinal) && !done[problem->ordinal]);
         done[problem->ordinal] = true;
         size_t length = 6 + problem->ordinal % 7 + 1;
-        assert_int_equal(work->starts[i], token);
-        assert_int_equal(work->ids[token], 's');
-        assert_int_equal(work->ids[token + length - 1], 'x');
-        assert_int_equal(work->spans[i].start, token + 6); // in the packed batch
-        assert_int_equal(work->spans[i].end, token + length);
+        assert_int_equal(work->batch.starts[i], token);
+        assert_int_equal(work->batch.ids[token], 's');
+        assert_int_equal(work->batch.ids[token + length - 1], 'x');
+        assert_int_equal(work->batch.spans[i].start, token + 6); // in the packed batch
+        assert_int_equal(work->batch.spans[i].end, token + length);
         squares += (double)(length * length);
         token += length;
     }
-    assert_int_equal(work->starts[work->texts], token);
-    assert_int_equal(work->tokens, token);
+    assert_int_equal(work->batch.starts[work->batch.texts], token);
+    assert_int_equal(work->batch.tokens, token);
     assert_true(work->squared_lengths == squares);
 }
 
@@ -102,7 +102,8 @@ static size_t walk(const struct ledger_position *position, struct seen *seen, si
         }
         if (work->computes) {
             check_work(work, done);
-            seen[works++] = (struct seen){work->number, work->texts, work->tokens, work->window->first};
+            seen[works++] =
+                (struct seen){work->number, work->batch.texts, work->batch.tokens, work->window->first};
             number++;
         }
         feeder_release(feeder, work);

@@ -12,26 +12,43 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
-#include "extract/guard.h"
-#include "extract/writer.h"
+#include "checkpoints/fixture.h"
+#include "journal/journal.h"
+#include "watch/guard.h"
 
 enum { NEVER = 120 }; // seconds
 
 struct child {
     struct log log;
+    struct journal journal;
     struct guard guard;
 };
 
-static void begin(struct child *child, double stop_seconds, double hung_seconds) {
+static char run_folder[PATH_SIZE]; // whose ledger the child's launch is in; "": in none
+
+static void begin_with(struct child *child, double stop_seconds, double hung_seconds,
+                       double together_seconds) {
     struct error err;
     if (log_open(&child->log, NULL, &err) != STATUS_OK) {
         _exit(1);
     }
-    struct guard_options options = {
-        .log = &child->log, .stop_seconds = stop_seconds, .hung_seconds = hung_seconds, .folder = "nowhere"};
+    journal_start(&child->journal, &child->log);
+    if (run_folder[0] != 0 && journal_open(&child->journal, run_folder, 1, &err) != STATUS_OK) {
+        _exit(8);
+    }
+    struct guard_options options = {.log = &child->log,
+                                    .journal = &child->journal,
+                                    .stop_seconds = stop_seconds,
+                                    .hung_seconds = hung_seconds,
+                                    .together_seconds = together_seconds,
+                                    .folder = "nowhere"};
     if (guard_start(&child->guard, &options, &err) != STATUS_OK) {
         _exit(2);
     }
+}
+
+static void begin(struct child *child, double stop_seconds, double hung_seconds) {
+    begin_with(child, stop_seconds, hung_seconds, 0);
 }
 
 // Runs `body` in a process with its messages thrown away; returns its exit code, or 128 + a signal.
@@ -59,6 +76,30 @@ static int exit_code_of(void (*body)(struct child *child, int from_parent),
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+static int take_launch(void *context, const struct ledger_launch_record *launch) {
+    *(struct ledger_launch_record *)context = *launch;
+    return 0;
+}
+
+// Runs `body` as a launch of a fresh run: the exit code that its process must have, the one that its ledger
+// must hold (-1: it shows as killed), and words of the reason there.
+static void must_leave(void (*body)(struct child *child, int from_parent), int exit_code, int recorded,
+                       const char *reason) {
+    struct error err;
+    struct ledger *ledger;
+    struct ledger_launch_record launch = {0};
+    fixture_folder(run_folder);
+    assert_int_equal(exit_code_of(body, NULL), exit_code);
+    assert_int_equal(ledger_open(&ledger, run_folder, &err), STATUS_OK);
+    assert_int_equal(ledger_each_launch(ledger, take_launch, &launch, &err), STATUS_OK);
+    ledger_close(ledger);
+    fixture_folder_remove(run_folder);
+    run_folder[0] = 0;
+    assert_int_equal(launch.epoch, 1);
+    assert_int_equal(launch.exit_code, recorded);
+    assert_non_null(strstr(launch.reason, reason));
+}
+
 static void hang(struct child *child, int from_parent) {
     (void)from_parent;
     begin(child, NEVER, 0.5);
@@ -71,18 +112,9 @@ static void test_hung_batch(void **state) {
     assert_int_equal(exit_code_of(hang, NULL), 80);
 }
 
-// Tells by an exit code of its own that an end before the first batch was recorded.
-static void record_start_by_exit(void *context, const struct writer *writer, int status, const char *reason) {
-    (void)context;
-    bool hung = status == STATUS_DRIFT && strstr(reason, "before the first batch") != NULL;
-    bool stopped = status == STATUS_STOPPED && strstr(reason, "in the middle of the start") != NULL;
-    _exit(writer != NULL ? 43 : hung ? 44 : stopped ? 45 : 46);
-}
-
 static void hang_at_start(struct child *child, int from_parent) {
     (void)from_parent;
     begin(child, NEVER, 0.1);
-    child->guard.options.leave = record_start_by_exit;
     guard_start_begins(&child->guard, 1, 0.5);
     clock_sleep(NEVER);
 }
@@ -104,7 +136,6 @@ static void go_on_at_start(struct child *child, int from_parent) {
 static void stop_at_start(struct child *child, int from_parent) {
     (void)from_parent;
     begin(child, 0.5, NEVER);
-    child->guard.options.leave = record_start_by_exit;
     guard_start_begins(&child->guard, 1, NEVER);
     kill(getpid(), SIGTERM);
     clock_sleep(NEVER);
@@ -114,7 +145,6 @@ static void stop_at_start(struct child *child, int from_parent) {
 static void stop_between(struct child *child, int from_parent) {
     (void)from_parent;
     begin(child, 0.5, NEVER);
-    child->guard.options.leave = record_start_by_exit;
     guard_start_begins(&child->guard, 1, NEVER);
     guard_batch_ends(&child->guard);
     kill(getpid(), SIGTERM);
@@ -123,10 +153,10 @@ static void stop_between(struct child *child, int from_parent) {
 
 static void test_device_at_start(void **state) {
     (void)state;
-    assert_int_equal(exit_code_of(hang_at_start, NULL), 44);
+    must_leave(hang_at_start, 80, 80, "before the first batch");
     assert_int_equal(exit_code_of(go_on_at_start, NULL), 0);
-    assert_int_equal(exit_code_of(stop_at_start, NULL), 45);
-    assert_int_equal(exit_code_of(stop_between, NULL), 75);
+    must_leave(stop_at_start, 75, 75, "in the middle of the start");
+    must_leave(stop_between, 75, -1, "");
 }
 
 static void take_long_but_predicted(struct child *child, int from_parent) {
@@ -157,18 +187,18 @@ static void test_not_hung(void **state) {
 
 // ---- processors that compute on this host: clocks of what their threads had
 
-static double clock_of_few_turns(const struct device *device) {
-    (void)device;
+static double clock_of_few_turns(const struct model *model) {
+    (void)model;
     return clock_seconds() / 20;
 }
 
-static double clock_that_stands(const struct device *device) {
-    (void)device;
+static double clock_that_stands(const struct model *model) {
+    (void)model;
     return 17;
 }
 
-static double clock_at_work(const struct device *device) {
-    (void)device;
+static double clock_at_work(const struct model *model) {
+    (void)model;
     return clock_seconds();
 }
 
@@ -263,8 +293,7 @@ static void ask_twice(struct child *child, int from_parent) {
 }
 
 static void ask_in_two_ways(struct child *child, double together_seconds) {
-    begin(child, NEVER, NEVER);
-    child->guard.options.together_seconds = together_seconds;
+    begin_with(child, NEVER, NEVER, together_seconds);
     kill(getpid(), SIGTERM);
     guard_sleep(&child->guard, NEVER);
     kill(getpid(), SIGUSR1);
@@ -320,64 +349,97 @@ static void test_signals(void **state) {
     assert_int_equal(exit_code_of(ask_and_go_on, NULL), 75);
 }
 
-// A writer that is through, as the guard finds it when it leaves with a batch in flight.
-static void attach_ended_writer(struct child *child, struct writer *writer, int status) {
-    queue_open(&writer->finished);
-    pthread_mutex_init(&writer->lock, NULL);
-    writer->status = status;
-    atomic_init(&writer->stop, false);
-    atomic_init(&writer->done, true);
-    guard_attach(&child->guard, writer);
+// A writer that is through, as the guard finds it when it leaves with a batch in flight: it ended with the
+// status that `writer` points to.
+static void do_not_stop(void *writer) {
+    (void)writer;
+}
+
+static bool is_through(const void *writer) {
+    (void)writer;
+    return true;
+}
+
+static int end_of_writer(const void *writer, struct error *err) {
+    int status = *(const int *)writer;
+    return status == STATUS_OK ? STATUS_OK : error_set(err, status, "no space");
+}
+
+static void leave_with(struct child *child, int writer_status) {
+    const struct guard_writer writer = {
+        .stop = do_not_stop, .is_done = is_through, .result = end_of_writer, .writer = &writer_status};
+    guard_attach(&child->guard, &writer);
+    guard_batch_begins(&child->guard, 7, NEVER);
+    kill(getpid(), SIGTERM);
+    clock_sleep(NEVER);
 }
 
 static void leave_after_error(struct child *child, int from_parent) {
-    static struct writer writer;
     (void)from_parent;
     begin(child, 0.5, NEVER);
-    attach_ended_writer(child, &writer, STATUS_WRITE);
-    guard_batch_begins(&child->guard, 7, NEVER);
-    kill(getpid(), SIGTERM);
-    clock_sleep(NEVER);
-}
-
-// Tells that the end was recorded by an exit code of its own.
-static void record_by_exit(void *context, const struct writer *writer, int status, const char *reason) {
-    (void)context;
-    bool right =
-        writer->status == STATUS_OK && status == STATUS_STOPPED && strstr(reason, "in flight") != NULL;
-    _exit(right ? 42 : 43);
+    leave_with(child, STATUS_WRITE);
 }
 
 static void leave_and_record(struct child *child, int from_parent) {
-    static struct writer writer;
     (void)from_parent;
     begin(child, 0.5, NEVER);
-    child->guard.options.leave = record_by_exit;
-    attach_ended_writer(child, &writer, STATUS_OK);
-    guard_batch_begins(&child->guard, 7, NEVER);
-    kill(getpid(), SIGTERM);
-    clock_sleep(NEVER);
+    leave_with(child, STATUS_OK);
 }
 
 // Another thread is in the ledger, for longer than the guard waits: no record, but an end.
 static void leave_without_lock(struct child *child, int from_parent) {
-    static struct writer writer;
     (void)from_parent;
     begin(child, 0.5, NEVER);
-    child->guard.options.leave = record_by_exit;
-    attach_ended_writer(child, &writer, STATUS_OK);
-    pthread_mutex_lock(&writer.lock);
-    guard_batch_begins(&child->guard, 7, NEVER);
-    kill(getpid(), SIGTERM);
-    clock_sleep(NEVER);
+    journal_lock(&child->journal);
+    leave_with(child, STATUS_OK);
 }
 
 static void test_leaving(void **state) {
     (void)state;
-    assert_int_equal(exit_code_of(leave_after_error, NULL),
-                     73); // what could not be kept counts more than the stop
-    assert_int_equal(exit_code_of(leave_and_record, NULL), 42);
-    assert_int_equal(exit_code_of(leave_without_lock, NULL), 75);
+    must_leave(leave_after_error, 73, -1, ""); // what could not be kept counts more than the stop
+    must_leave(leave_and_record, 75, 75, "in flight");
+    must_leave(leave_without_lock, 75, -1, "");
+}
+
+// A batch hangs while the writer is there: it is asked to keep what it has, and the evidence is recorded.
+static void hang_with_writer(struct child *child, int from_parent) {
+    static int ended_well = STATUS_OK;
+    const struct guard_writer writer = {
+        .stop = do_not_stop, .is_done = is_through, .result = end_of_writer, .writer = &ended_well};
+    (void)from_parent;
+    begin(child, NEVER, 0.5);
+    guard_attach(&child->guard, &writer);
+    guard_batch_begins(&child->guard, 7, 0.01);
+    clock_sleep(NEVER);
+}
+
+static int take_event(void *context, int64_t at, uint64_t epoch, const char *kind, const char *text) {
+    (void)at;
+    (void)epoch;
+    bool right = strcmp(kind, "drift") == 0 && strstr(text, "\"cause\": \"batch hangs\"") != NULL;
+    *(int *)context += right ? 1 : 100;
+    return 0;
+}
+
+static void test_hung_batch_with_writer(void **state) {
+    struct error err;
+    struct ledger *ledger;
+    struct ledger_progress live;
+    bool found;
+    int events = 0;
+    (void)state;
+    fixture_folder(run_folder);
+    assert_int_equal(exit_code_of(hang_with_writer, NULL), 80);
+    assert_int_equal(ledger_open(&ledger, run_folder, &err), STATUS_OK);
+    assert_int_equal(ledger_each_event(ledger, take_event, &events, &err), STATUS_OK);
+    assert_int_equal(ledger_start_progress(ledger, &live, &found, &err), STATUS_OK);
+    ledger_close(ledger);
+    fixture_folder_remove(run_folder);
+    run_folder[0] = 0;
+    assert_int_equal(events, 1);
+    assert_true(found);
+    assert_string_equal(live.stage, "drift");
+    assert_string_equal(live.drift, "stopped");
 }
 
 // After guard_stop signals do again what they did before.
@@ -422,6 +484,7 @@ int main(void) {
         cmocka_unit_test(test_suspended_process_is_not_hung),
         cmocka_unit_test(test_signals),
         cmocka_unit_test(test_leaving),
+        cmocka_unit_test(test_hung_batch_with_writer),
         cmocka_unit_test(test_mask_is_restored),
         cmocka_unit_test(test_ignored_signals),
     };

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "extract/outcomes.h"
+#include "stages/outcomes.h"
 
 static void add(struct outcomes *outcomes, uint64_t ordinal, const char *id, enum problem_state state,
                 const char *reason, uint64_t batch) {

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
-#include "extract/queue.h"
+#include "stages/queue.h"
 
 enum { ITEMS = 20000 };
 

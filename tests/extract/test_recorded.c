@@ -12,7 +12,7 @@
 
 #include "base/file.h"
 #include "checkpoints/run_folder.h"
-#include "extract/recorded.h"
+#include "start/recorded.h"
 
 static struct error err;
 

@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "extract/surveyor.h"
 #include "extract_testing.h"
+#include "start/surveyor.h"
 
 static struct testing testing;
 static const struct plan_limits limits = {.problems = 8, .tokens = 64, .window = 64};

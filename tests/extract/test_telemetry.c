@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "extract/telemetry.h"
+#include "journal/telemetry.h"
 
 static const struct device_sample sample = {.age_seconds = 0.5,
                                             .memory_used = INT64_C(80) << 30,

@@ -27,7 +27,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
     size_t seen = 0;
     if (job.max_tokens < 1 || job.batch_tokens < job.max_tokens ||
         (job.batch_window > 0 && job.batch_window < job.batch_problems) || job.id[0] == 0 ||
-        (job.steps_column == NULL) == (job.steps_pattern == NULL) || job.tokenizer_path == NULL ||
+        (job.steps_column == NULL) == (job.steps_pattern == NULL) ||
         job_each_identity_key(&job, see, &seen) != STATUS_OK || seen == 0) {
         abort();
     }

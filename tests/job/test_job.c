@@ -56,7 +56,7 @@ static void test_defaults(void **state) {
     assert_false(job.allow_empty);
     assert_null(job.metadata);
     assert_string_equal(job.model_path, "/home/me/m");
-    assert_string_equal(job.tokenizer_path, "/home/me/m/tokenizer.json");
+    assert_null(job.tokenizer_path);
     assert_int_equal(job.dtype, DTYPE_BF16);
     assert_string_equal(job.device, "auto");
     assert_null(job.cpu_path);

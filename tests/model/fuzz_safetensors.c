@@ -9,17 +9,18 @@ size_t fuzz_accepted; // inputs that were not refused: see fuzz_replay.c
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
     struct error err = {0};
-    struct safetensors file;
-    if (safetensors_parse(&file, data, size, "fuzz", &err) != STATUS_OK) {
-        if (err.status != STATUS_DATA || file.tensors != NULL) {
+    struct tensors file = {0};
+    if (safetensors_parse(&file, 0, data, size, "fuzz", &err) != STATUS_OK) {
+        if (err.status != STATUS_DATA || file.count != 0) {
             abort();
         }
+        tensors_destroy(&file);
         return 0;
     }
     fuzz_accepted++;
-    size_t at = file.count == 0 ? size : file.tensors[0].begin;
+    size_t at = file.count == 0 ? size : file.entries[0].begin;
     for (size_t i = 0; i < file.count; i++) {
-        const struct safetensor *tensor = &file.tensors[i];
+        const struct tensor *tensor = &file.entries[i];
         size_t bits = tensor->type->bits;
         for (size_t d = 0; d < tensor->rank; d++) {
             bits *= tensor->shape[d];
@@ -32,6 +33,6 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
     if (at != size) {
         abort();
     }
-    safetensors_destroy(&file);
+    tensors_destroy(&file);
     return 0;
 }

@@ -17,11 +17,6 @@ static const double float32_bound = 1e-5;
 static const double bfloat16_cosine = 0.9995;
 static const double bfloat16_ratio = 1.2;
 
-struct run {
-    struct device *device;
-    struct model *model;
-};
-
 // The device is the CPU, or what the environment names: STRATA_TEST_DEVICE=cuda:0 for a GPU, real or
 // emulated.
 static const char *test_device(void) {
@@ -42,102 +37,106 @@ static struct model_limits limits_of(const struct golden *golden, const size_t *
                                  .texts = golden->texts,
                                  .rows = golden->tokens,
                                  .longest = golden->tokens,
-                                 .out_dtype = DTYPE_F32,
+                                 .stored = DTYPE_F32,
                                  .slots = 2};
 }
 
+static struct model *open_on_device(const char *folder, enum dtype dtype, int threads) {
+    struct error err = {0};
+    struct device_options options = {.dtype = dtype, .threads = threads};
+    struct device *device;
+    struct model *model;
+    must(device_open(&device, test_device(), &options, &err), &err);
+    must(model_open(&model, folder, &err), &err);
+    must(model_add_device(model, device, &err), &err);
+    return model;
+}
+
 // Products as an earlier run computed them (NULL: none), and, on a device that has a choice, chosen for good.
-static void tune(struct run *run, const struct run *earlier) {
+static void tune(struct model *model, const struct model *earlier) {
     struct buffer text = {0};
     struct error err = {0};
     if (earlier != NULL) {
-        must(device_algorithms(earlier->device, &text, &err), &err);
+        must(model_algorithms(earlier, &text, &err), &err);
         if (text.size > 0) {
-            must(device_set_algorithms(run->device, (const char *)text.data, true, &err), &err);
+            must(model_set_algorithms(model, (const char *)text.data, true, &err), &err);
         }
         buffer_destroy(&text);
     }
-    must(model_tune(run->model, NULL, NULL, &err), &err);
+    must(model_tune(model, NULL, NULL, &err), &err);
 }
 
 // As where the weights are loaded before the largest batch is known.
-static void load_weights_first(struct run *run, const struct model_limits *limits,
+static void load_weights_first(struct model *model, const struct model_limits *limits,
                                const struct model_load_options *loading) {
     struct error err = {0};
-    struct device_plan weights = {0};
-    struct device_plan plan = {0};
+    struct model_plan weights;
+    struct model_plan plan;
     size_t last = limits->layers[limits->layer_count - 1];
-    must(model_plan_weights(run->model, run->device, last, &weights, &err), &err);
-    must(device_reserve_weights(run->device, &weights, &err), &err);
-    assert_int_equal(model_set_limits(run->model, limits, &err), STATUS_INTERNAL); // there are no weights
-    must(model_load_weights(run->model, run->device, last, loading, &err), &err);
-    assert_int_equal(model_load_weights(run->model, run->device, last, loading, &err), STATUS_INTERNAL);
-    must(model_plan(run->model, run->device, limits, &plan, &err), &err);
-    assert_int_equal(plan.bytes[DEVICE_WEIGHTS], weights.bytes[DEVICE_WEIGHTS]);
-    must(device_reserve(run->device, &plan, &err), &err);
+    must(model_plan_weights(model, last, &weights, &err), &err);
+    must(model_reserve_weights(model, &weights, &err), &err);
+    assert_int_equal(model_set_limits(model, limits, &err), STATUS_INTERNAL); // there are no weights
+    must(model_load_weights(model, last, loading, &err), &err);
+    assert_int_equal(model_load_weights(model, last, loading, &err), STATUS_INTERNAL);
+    must(model_plan(model, limits, &plan, &err), &err);
+    assert_int_equal(model_plan_bytes(&plan, DEVICE_WEIGHTS), model_plan_bytes(&weights, DEVICE_WEIGHTS));
+    must(model_reserve(model, &plan, &err), &err);
     if (last > 0) {
         size_t other = last - 1;
         struct model_limits fewer = *limits;
         fewer.layers = &other;
         fewer.layer_count = 1;
-        assert_int_equal(model_set_limits(run->model, &fewer, &err), STATUS_INTERNAL);
+        assert_int_equal(model_set_limits(model, &fewer, &err), STATUS_INTERNAL);
     }
-    must(model_set_limits(run->model, limits, &err), &err);
-    assert_int_equal(model_set_limits(run->model, limits, &err), STATUS_INTERNAL);
+    must(model_set_limits(model, limits, &err), &err);
+    assert_int_equal(model_set_limits(model, limits, &err), STATUS_INTERNAL);
 }
 
-static void check_resident(struct run *run) {
+static void check_resident(const struct model *model) {
     struct error err = {0};
     struct model_resident resident;
     struct device_residency report;
-    must(model_check_resident(run->model, &resident, &err), &err);
-    device_residency(run->device, &report);
+    must(model_check_resident(model, &resident, &err), &err);
+    model_residency(model, &report);
     for (int p = 0; p < DEVICE_PURPOSES; p++) {
         assert_int_equal(report.planned[p], report.taken[p]);
     }
     assert_true(resident.pieces > 10);
 }
 
-static void open_run(struct run *run, const char *folder, enum dtype dtype, int threads,
-                     const struct model_limits *limits, const struct run *earlier) {
+static struct model *open_model(const char *folder, enum dtype dtype, int threads,
+                                const struct model_limits *limits, const struct model *earlier) {
     struct error err = {0};
-    struct device_options options = {.dtype = dtype, .threads = threads};
     struct model_load_options loading = {.timeout_seconds = 60};
-    struct device_plan plan = {0};
-    must(device_open(&run->device, test_device(), &options, &err), &err);
-    must(model_open(&run->model, folder, &err), &err);
+    struct model_plan plan;
+    struct model *model = open_on_device(folder, dtype, threads);
     if (earlier != NULL) {
-        load_weights_first(run, limits, &loading);
+        load_weights_first(model, limits, &loading);
     } else {
-        must(model_plan(run->model, run->device, limits, &plan, &err), &err);
-        must(device_reserve(run->device, &plan, &err), &err);
-        must(model_load(run->model, run->device, limits, &loading, &err), &err);
+        must(model_plan(model, limits, &plan, &err), &err);
+        must(model_reserve(model, &plan, &err), &err);
+        must(model_load(model, limits, &loading, &err), &err);
     }
-    check_resident(run);
-    must(model_check(run->model, &err), &err);
-    tune(run, earlier);
-    device_seal(run->device);
-}
-
-static void close_run(struct run *run) {
-    model_close(run->model);
-    device_close(run->device);
+    check_resident(model);
+    must(model_check(model, &err), &err);
+    tune(model, earlier);
+    model_seal(model);
+    return model;
 }
 
 // One batch of one-token spans; the rows of all wanted layers stay in the slot.
-static void forward(struct run *run, const int32_t *ids, const int32_t *starts, size_t texts, size_t slot,
+static void forward(struct model *model, const int32_t *ids, const int32_t *starts, size_t texts, size_t slot,
                     struct model_output *out) {
     struct error err = {0};
-    struct device_mark mark;
     size_t tokens = (size_t)starts[texts];
     struct device_span *spans = calloc(tokens, sizeof spans[0]);
     for (size_t t = 0; t < tokens; t++) {
         spans[t] = (struct device_span){(int32_t)t, (int32_t)t + 1};
     }
     struct model_batch batch = {ids, starts, spans, tokens, texts, tokens, slot};
-    must(model_forward(run->model, &batch, &mark, &err), &err);
-    must(device_wait(run->device, mark, NULL, &err), &err);
-    model_outputs(run->model, slot, out);
+    must(model_forward(model, &batch, &err), &err);
+    must(model_wait(model, slot, NULL, &err), &err);
+    model_outputs(model, slot, out);
     free(spans);
 }
 
@@ -185,14 +184,13 @@ static void all_layers(size_t layers[static 16], size_t last) {
 
 static void compare_golden(const char *name, enum dtype dtype) {
     struct golden golden;
-    struct run run;
     struct model_output out;
     size_t layers[16];
     golden_open(&golden, name);
     all_layers(layers, golden.layers);
     struct model_limits limits = limits_of(&golden, layers, golden.layers + 1);
-    open_run(&run, golden.folder, dtype, 1, &limits, NULL);
-    forward(&run, golden.ids, golden.starts, golden.texts, 0, &out);
+    struct model *model = open_model(golden.folder, dtype, 1, &limits, NULL);
+    forward(model, golden.ids, golden.starts, golden.texts, 0, &out);
     double worst = 0;
     for (size_t layer = 0; layer <= golden.layers; layer++) {
         const float *wanted = golden.states + layer * golden.tokens * golden.hidden;
@@ -213,7 +211,7 @@ static void compare_golden(const char *name, enum dtype dtype) {
     }
     print_message("%-18s %s: worst %s %.3g\n", name, dtype_name(dtype),
                   dtype == DTYPE_F32 ? "relative error" : "ratio to transformers' bfloat16 error", worst);
-    close_run(&run);
+    model_close(model);
     golden_close(&golden);
 }
 
@@ -234,20 +232,20 @@ static void bfloat16_is_as_exact_as_transformers(void **state) {
 // A text alone, in another place of the batch, with another number of threads: the same bits in every layer.
 static void compare_company(const char *name, enum dtype dtype) {
     struct golden golden;
-    struct run runs[2];
+    struct model *models[2];
     struct model_output together;
     struct model_output alone;
     size_t layers[16];
     golden_open(&golden, name);
     all_layers(layers, golden.layers);
     struct model_limits limits = limits_of(&golden, layers, golden.layers + 1);
-    open_run(&runs[0], golden.folder, dtype, 1, &limits, NULL);
-    open_run(&runs[1], golden.folder, dtype, 2, &limits, &runs[0]);
-    forward(&runs[0], golden.ids, golden.starts, golden.texts, 0, &together);
+    models[0] = open_model(golden.folder, dtype, 1, &limits, NULL);
+    models[1] = open_model(golden.folder, dtype, 2, &limits, models[0]);
+    forward(models[0], golden.ids, golden.starts, golden.texts, 0, &together);
     for (size_t i = 0; i < golden.texts; i++) {
         int32_t starts[2] = {0, golden.starts[i + 1] - golden.starts[i]};
         size_t bytes = (size_t)starts[1] * golden.hidden * sizeof(float);
-        forward(&runs[i % 2], golden.ids + golden.starts[i], starts, 1, 1, &alone);
+        forward(models[i % 2], golden.ids + golden.starts[i], starts, 1, 1, &alone);
         for (size_t layer = 0; layer <= golden.layers; layer++) {
             const float *part =
                 (const float *)together.rows[layer] + (size_t)golden.starts[i] * golden.hidden;
@@ -257,8 +255,8 @@ static void compare_company(const char *name, enum dtype dtype) {
             }
         }
     }
-    close_run(&runs[0]);
-    close_run(&runs[1]);
+    model_close(models[0]);
+    model_close(models[1]);
     golden_close(&golden);
 }
 
@@ -294,20 +292,15 @@ static void poison(const struct golden *golden, const char *tensor) {
 
 // Loads the golden's checkpoint for one wanted layer and returns what model_check says.
 static int check_layer(const struct golden *golden, size_t layer, struct error *err) {
-    struct device *device;
-    struct model *model;
-    struct device_options options = {.dtype = DTYPE_F32, .threads = 1};
     struct model_load_options loading = {0};
-    struct device_plan plan = {0};
+    struct model_plan plan;
     struct model_limits limits = limits_of(golden, &layer, 1);
-    must(device_open(&device, test_device(), &options, err), err);
-    must(model_open(&model, golden->folder, err), err);
-    must(model_plan(model, device, &limits, &plan, err), err);
-    must(device_reserve(device, &plan, err), err);
-    must(model_load(model, device, &limits, &loading, err), err);
+    struct model *model = open_on_device(golden->folder, DTYPE_F32, 1);
+    must(model_plan(model, &limits, &plan, err), err);
+    must(model_reserve(model, &plan, err), err);
+    must(model_load(model, &limits, &loading, err), err);
     int status = model_check(model, err);
     model_close(model);
-    device_close(device);
     return status;
 }
 
@@ -336,19 +329,17 @@ static void broken_weights_are_found_where_they_are_used(void **state) {
 static void spans_are_means_and_layers_are_chosen(void **state) {
     (void)state;
     struct golden golden;
-    struct run run;
     struct error err = {0};
-    struct device_mark mark;
     struct model_output out;
     size_t layers[] = {0, 2};
     golden_open(&golden, "qwen3");
     struct model_limits limits = limits_of(&golden, layers, 2);
-    open_run(&run, golden.folder, DTYPE_F32, 1, &limits, NULL);
+    struct model *model = open_model(golden.folder, DTYPE_F32, 1, &limits, NULL);
     struct device_span spans[] = {{1, 8}, {8, 9}, {10, 49}};
     struct model_batch batch = {golden.ids, golden.starts, spans, golden.tokens, golden.texts, 3, 1};
-    must(model_forward(run.model, &batch, &mark, &err), &err);
-    must(device_wait(run.device, mark, NULL, &err), &err);
-    model_outputs(run.model, 1, &out);
+    must(model_forward(model, &batch, &err), &err);
+    must(model_wait(model, 1, NULL, &err), &err);
+    model_outputs(model, 1, &out);
     for (size_t layer = 0; layer < 2; layer++) {
         float wanted[3 * 64] = {0};
         const float *states = golden.states + layers[layer] * golden.tokens * golden.hidden;
@@ -363,35 +354,33 @@ static void spans_are_means_and_layers_are_chosen(void **state) {
         }
         assert_true(measure(out.rows[layer], wanted, 3, golden.hidden).token_error <= float32_bound);
     }
-    close_run(&run);
+    model_close(model);
     golden_close(&golden);
 }
 
 static void bad_batches_are_refused(void **state) {
     (void)state;
     struct golden golden;
-    struct run run;
     struct error err = {0};
-    struct device_mark mark;
     size_t layer = 1;
     golden_open(&golden, "qwen3");
     struct model_limits limits = limits_of(&golden, &layer, 1);
-    open_run(&run, golden.folder, DTYPE_F32, 1, &limits, NULL);
+    struct model *model = open_model(golden.folder, DTYPE_F32, 1, &limits, NULL);
     struct device_span span = {0, 1};
     struct model_batch batch = {golden.ids, golden.starts, &span, golden.tokens, golden.texts, 1, 0};
-    must(model_forward(run.model, &batch, &mark, &err), &err);
+    must(model_forward(model, &batch, &err), &err);
     golden.ids[3] = 96;
-    assert_int_equal(model_forward(run.model, &batch, &mark, &err), STATUS_DATA);
+    assert_int_equal(model_forward(model, &batch, &err), STATUS_DATA);
     assert_non_null(strstr(err.message, "token id 96"));
     golden.ids[3] = -1;
-    assert_int_equal(model_forward(run.model, &batch, &mark, &err), STATUS_DATA);
+    assert_int_equal(model_forward(model, &batch, &err), STATUS_DATA);
     golden.ids[3] = 0;
     span.end = (int32_t)golden.tokens + 1;
-    assert_int_equal(model_forward(run.model, &batch, &mark, &err), STATUS_INTERNAL);
+    assert_int_equal(model_forward(model, &batch, &err), STATUS_INTERNAL);
     span.end = 1;
     batch.slot = 2;
-    assert_int_equal(model_forward(run.model, &batch, &mark, &err), STATUS_INTERNAL);
-    close_run(&run);
+    assert_int_equal(model_forward(model, &batch, &err), STATUS_INTERNAL);
+    model_close(model);
     golden_close(&golden);
 }
 

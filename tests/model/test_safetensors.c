@@ -14,20 +14,20 @@
 
 // A file of this header and `data` zero bytes; the block is exactly as long as the file, for the address
 // sanitizer.
-static int parse(struct safetensors *out, const char *header, size_t data, struct error *err) {
+static int parse(struct tensors *out, const char *header, size_t data, struct error *err) {
     uint64_t length = strlen(header);
     size_t size = 8 + length + data;
     unsigned char *bytes = calloc(size, 1);
     memcpy(bytes, &length, 8);
     memcpy(bytes + 8, header, length);
-    int status = safetensors_parse(out, bytes, size, "model.safetensors", err);
+    int status = safetensors_parse(out, 0, bytes, size, "model.safetensors", err);
     free(bytes);
     return status;
 }
 
 static void good_headers_are_read_in_file_order(void **state) {
     (void)state;
-    struct safetensors file;
+    struct tensors file = {0};
     struct error err = {0};
     const char *header = "{\"__metadata__\": {\"format\": \"pt\"},"
                          "\"late\": {\"dtype\": \"F32\", \"shape\": [2, 3], \"data_offsets\": [10, 34]},"
@@ -36,17 +36,31 @@ static void good_headers_are_read_in_file_order(void **state) {
                          "\"scalar\": {\"dtype\": \"I64\", \"shape\": [], \"data_offsets\": [34, 42]}}   ";
     assert_int_equal(parse(&file, header, 42, &err), STATUS_OK);
     assert_int_equal(file.count, 4);
-    assert_string_equal(file.tensors[0].name, "early");
-    assert_string_equal(file.tensors[1].name, "none");
-    assert_string_equal(file.tensors[2].name, "late");
-    assert_int_equal(file.tensors[2].begin, 8 + strlen(header) + 10);
-    assert_int_equal(file.tensors[2].end, 8 + strlen(header) + 34);
-    assert_int_equal(file.tensors[2].shape[1], 3);
-    assert_true(file.tensors[2].type->is_weight);
-    assert_false(file.tensors[3].type->is_weight);
-    safetensors_destroy(&file);
+    assert_string_equal(file.entries[0].name, "early");
+    assert_string_equal(file.entries[1].name, "none");
+    assert_string_equal(file.entries[2].name, "late");
+    assert_int_equal(file.entries[2].begin, 8 + strlen(header) + 10);
+    assert_int_equal(file.entries[2].end, 8 + strlen(header) + 34);
+    assert_int_equal(file.entries[2].shape[1], 3);
+    assert_true(file.entries[2].type->is_weight);
+    assert_false(file.entries[3].type->is_weight);
+    tensors_destroy(&file);
     assert_int_equal(parse(&file, "{}", 0, &err), STATUS_OK);
-    safetensors_destroy(&file);
+    tensors_destroy(&file);
+}
+
+static void a_refused_file_leaves_the_others_as_they_were(void **state) {
+    (void)state;
+    struct tensors file = {0};
+    struct error err = {0};
+    const char *good = "{\"one\": {\"dtype\": \"U8\", \"shape\": [3], \"data_offsets\": [0, 3]}}";
+    const char *bad = "{\"two\": {\"dtype\": \"U8\", \"shape\": [2], \"data_offsets\": [0, 2]},"
+                      "\"three\": {\"dtype\": \"U8\", \"shape\": [2], \"data_offsets\": [1, 3]}}";
+    assert_int_equal(parse(&file, good, 3, &err), STATUS_OK);
+    assert_int_equal(parse(&file, bad, 3, &err), STATUS_DATA);
+    assert_int_equal(file.count, 1);
+    assert_string_equal(file.entries[0].name, "one");
+    tensors_destroy(&file);
 }
 
 #define ENTRY(dtype, shape, begin, end)                                                                      \
@@ -95,13 +109,14 @@ static void bad_headers_are_refused(void **state) {
         {"{\"__metadata__\": []}", 0, "'__metadata__' is not an object"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct safetensors file;
+        struct tensors file = {0};
         struct error err = {0};
         assert_int_equal(parse(&file, cases[i].header, cases[i].data, &err), STATUS_DATA);
         if (strstr(err.message, cases[i].said) == NULL || strstr(err.message, "model.safetensors") == NULL) {
             fail_msg("%s is answered with: %s", cases[i].header, err.message);
         }
-        assert_null(file.tensors);
+        assert_int_equal(file.count, 0);
+        tensors_destroy(&file);
     }
 }
 
@@ -109,18 +124,19 @@ static void lengths_that_lie_are_refused(void **state) {
     (void)state;
     static const uint64_t lengths[] = {3, 1000, 100000001, UINT64_MAX, UINT64_MAX - 7, (uint64_t)INT64_MAX};
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
-        struct safetensors file;
+        struct tensors file = {0};
         struct error err = {0};
         unsigned char bytes[10] = {0};
         memcpy(bytes, &lengths[i], 8);
         memcpy(bytes + 8, "{}", 2);
-        assert_int_equal(safetensors_parse(&file, bytes, sizeof bytes, "x", &err), STATUS_DATA);
+        assert_int_equal(safetensors_parse(&file, 0, bytes, sizeof bytes, "x", &err), STATUS_DATA);
     }
-    struct safetensors file;
+    struct tensors file = {0};
     struct error err = {0};
     for (size_t size = 0; size < 8; size++) {
-        assert_int_equal(safetensors_parse(&file, (const unsigned char *)"\2\0\0\0\0\0\0", size, "x", &err),
-                         STATUS_DATA);
+        assert_int_equal(
+            safetensors_parse(&file, 0, (const unsigned char *)"\2\0\0\0\0\0\0", size, "x", &err),
+            STATUS_DATA);
     }
     assert_non_null(strstr(err.message, "too short"));
 }
@@ -133,9 +149,9 @@ static void a_header_of_too_many_values_is_refused_before_it_is_parsed(void **st
     uint64_t length = size - 8;
     memcpy(bytes, &length, 8);
     bytes[8] = '{';
-    struct safetensors file;
+    struct tensors file = {0};
     struct error err = {0};
-    assert_int_equal(safetensors_parse(&file, bytes, size, "x", &err), STATUS_DATA);
+    assert_int_equal(safetensors_parse(&file, 0, bytes, size, "x", &err), STATUS_DATA);
     assert_non_null(strstr(err.message, "too many values"));
     free(bytes);
 }
@@ -143,6 +159,7 @@ static void a_header_of_too_many_values_is_refused_before_it_is_parsed(void **st
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_headers_are_read_in_file_order),
+        cmocka_unit_test(a_refused_file_leaves_the_others_as_they_were),
         cmocka_unit_test(bad_headers_are_refused),
         cmocka_unit_test(lengths_that_lie_are_refused),
         cmocka_unit_test(a_header_of_too_many_values_is_refused_before_it_is_parsed),

@@ -40,24 +40,22 @@ static int read_texts(struct texts *out, const char *path, struct error *err) {
     return out->tokens == total - 1 - out->count ? STATUS_OK : error_set(err, STATUS_DATA, "%s is cut", path);
 }
 
-static int load(struct model *model, struct device *device, const struct model_limits *limits,
-                struct error *err) {
-    struct device_plan plan = {0};
+static int load(struct model *model, const struct model_limits *limits, struct error *err) {
+    struct model_plan plan;
     struct model_load_options options = {.timeout_seconds = 600};
-    int status = model_plan(model, device, limits, &plan, err);
+    int status = model_plan(model, limits, &plan, err);
     if (status == STATUS_OK) {
-        status = device_reserve(device, &plan, err);
+        status = model_reserve(model, &plan, err);
     }
     if (status == STATUS_OK) {
-        status = model_load(model, device, limits, &options, err);
+        status = model_load(model, limits, &options, err);
     }
     status = status == STATUS_OK ? model_check(model, err) : status;
     return status == STATUS_OK ? model_tune(model, NULL, NULL, err) : status;
 }
 
-static int write_states(struct model *model, struct device *device, const struct texts *texts, size_t layers,
-                        const char *path, struct error *err) {
-    struct device_mark mark;
+static int write_states(struct model *model, const struct texts *texts, size_t layers, const char *path,
+                        struct error *err) {
     struct model_output out;
     struct device_span *spans = calloc(texts->tokens, sizeof spans[0]);
     for (size_t t = 0; t < texts->tokens; t++) {
@@ -69,9 +67,9 @@ static int write_states(struct model *model, struct device *device, const struct
                                 .tokens = texts->tokens,
                                 .texts = texts->count,
                                 .rows = texts->tokens};
-    int status = model_forward(model, &batch, &mark, err);
+    int status = model_forward(model, &batch, err);
     if (status == STATUS_OK) {
-        status = device_wait(device, mark, NULL, err);
+        status = model_wait(model, 0, NULL, err);
     }
     free(spans);
     if (status != STATUS_OK) {
@@ -105,6 +103,10 @@ static int run(char **arguments, struct error *err) {
     if (status == STATUS_OK) {
         status = model_open(&model, arguments[1], err);
     }
+    if (status == STATUS_OK) {
+        status = model_add_device(model, device, err);
+        device = status == STATUS_OK ? NULL : device; // the model closes it
+    }
     if (status != STATUS_OK) {
         goto done;
     }
@@ -119,11 +121,11 @@ static int run(char **arguments, struct error *err) {
                                   .texts = texts.count,
                                   .rows = texts.tokens,
                                   .longest = texts.longest,
-                                  .out_dtype = DTYPE_F32,
+                                  .stored = DTYPE_F32,
                                   .slots = 1};
-    status = load(model, device, &limits, err);
+    status = load(model, &limits, err);
     if (status == STATUS_OK) {
-        status = write_states(model, device, &texts, layers, arguments[5], err);
+        status = write_states(model, &texts, layers, arguments[5], err);
     }
 done:
     model_close(model);

@@ -31,11 +31,15 @@ static int time_hashing(const char *folder, double *best, struct error *err) {
 static int time_load(const char *folder, int threads, double *best, uint64_t *bytes, struct error *err) {
     struct device_options options = {.threads = threads, .dtype = DTYPE_BF16};
     struct model_load_options load = {.progress = keep_bytes, .context = bytes};
-    struct device_plan plan = {0};
+    struct model_plan plan;
     struct device *device = NULL;
     struct model *model = NULL;
     int status = device_open(&device, "cpu", &options, err);
     status = status == STATUS_OK ? model_open(&model, folder, err) : status;
+    if (status == STATUS_OK) {
+        status = model_add_device(model, device, err);
+        device = status == STATUS_OK ? NULL : device; // the model closes it
+    }
     if (status == STATUS_OK) {
         size_t last = model_config_of(model)->layers;
         struct model_limits limits = {.layers = &last,
@@ -44,12 +48,12 @@ static int time_load(const char *folder, int threads, double *best, uint64_t *by
                                       .texts = 1,
                                       .rows = 1,
                                       .longest = 1,
-                                      .out_dtype = DTYPE_BF16,
+                                      .stored = DTYPE_BF16,
                                       .slots = 2};
-        status = model_plan(model, device, &limits, &plan, err);
-        status = status == STATUS_OK ? device_reserve(device, &plan, err) : status;
+        status = model_plan(model, &limits, &plan, err);
+        status = status == STATUS_OK ? model_reserve(model, &plan, err) : status;
         double began = clock_seconds();
-        status = status == STATUS_OK ? model_load(model, device, &limits, &load, err) : status;
+        status = status == STATUS_OK ? model_load(model, &limits, &load, err) : status;
         *best = fmin(*best, clock_seconds() - began);
     }
     model_close(model);

@@ -10,7 +10,8 @@ function(try_include room header out words)
   set(${words} "${errors}" PARENT_SCOPE)
 endfunction()
 
-foreach(pair "base base/error.h" "kernels base/error.h" "checkpoints base/error.h" "model kernels/device.h")
+foreach(pair "base base/error.h" "kernels base/error.h" "checkpoints base/error.h" "model kernels/device.h"
+        "watch journal/journal.h" "stages watch/guard.h" "start stages/writer.h")
   separate_arguments(pair)
   list(GET pair 0 room)
   list(GET pair 1 header)
@@ -20,8 +21,9 @@ foreach(pair "base base/error.h" "kernels base/error.h" "checkpoints base/error.
   endif()
 endforeach()
 
-foreach(pair "base extract/plan.h" "base kernels/device.h" "kernels model/model.h" "checkpoints job/job.h"
-        "checkpoints extract/plan.h" "model checkpoints/ledger.h" "model text/tokenizer.h")
+foreach(pair "base stages/batch_plan.h" "base kernels/device.h" "kernels model/model.h" "checkpoints job/job.h"
+        "checkpoints stages/batch_plan.h" "model checkpoints/ledger.h" "model text/tokenizer.h" "model bench/benchmark.h"
+        "journal watch/guard.h" "watch stages/writer.h" "stages start/inputs.h" "start extract/runner.h")
   separate_arguments(pair)
   list(GET pair 0 room)
   list(GET pair 1 header)

@@ -1,0 +1,210 @@
+#include "stages/feeder.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+// Copies a batch's texts one after another and places its spans in the packed batch.
+static void pack(struct work *work, struct feeder_buffers *to) {
+    const struct window *window = work->window;
+    size_t texts = window_batch_size(window, work->index);
+    size_t token = 0;
+    size_t row = 0;
+    for (size_t i = 0; i < texts; i++) {
+        const struct window_problem *problem = window_batch_problem(window, work->index, i);
+        const struct shard_row *rows = window_rows(window, problem);
+        to->starts[i] = (int32_t)token;
+        memcpy(to->ids + token, window_tokens(window, problem), problem->token_count * sizeof *to->ids);
+        for (size_t r = 0; r < problem->row_count; r++) {
+            to->spans[row++] = (struct device_span){(int32_t)(token + rows[r].token_start),
+                                                    (int32_t)(token + rows[r].token_end)};
+        }
+        token += problem->token_count;
+        work->squared_lengths += (double)problem->token_count * problem->token_count;
+    }
+    to->starts[texts] = (int32_t)token;
+    work->batch.texts = texts;
+    work->batch.tokens = token;
+    work->batch.rows = row;
+}
+
+static void begin_work(struct feeder *feeder, struct work *work, struct window *window, size_t index) {
+    size_t slot = work->batch.slot;
+    struct feeder_buffers *buffers = &feeder->buffers[slot];
+    *work = (struct work){
+        .window = window,
+        .index = index,
+        .number = window->first_batch + index,
+        .first_of_window = index == 0,
+        .computes = window->plan.batches > 0,
+        .batch = {.ids = buffers->ids, .starts = buffers->starts, .spans = buffers->spans, .slot = slot}};
+    if (work->computes) {
+        pack(work, buffers);
+    }
+}
+
+// Hands out the window's batches from `from` on. False when the runner has stopped listening.
+static bool hand_out(struct feeder *feeder, struct window *window, size_t from, double *since) {
+    size_t batches = window->plan.batches;
+    size_t works = batches == 0 ? 1 : batches - from;
+    atomic_store(&window->pending, works);
+    for (size_t i = 0; i < works; i++) {
+        double waited = clock_seconds();
+        struct work *work = queue_pop(&feeder->free_works);
+        if (work == NULL) {
+            return false;
+        }
+        *since += clock_seconds() - waited; // waiting for a free work is not preparing
+        begin_work(feeder, work, window, from + i);
+        double now = clock_seconds();
+        work->prepare_seconds = now - *since;
+        *since = now;
+        if (!queue_push(&feeder->ready, work)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int read_all(struct feeder *feeder, bool *listening, struct error *err) {
+    uint64_t batch = feeder->start_batch;
+    bool end = false;
+    double since = clock_seconds();
+    *listening = true;
+    while (!end && *listening) {
+        double waited = clock_seconds();
+        struct window *window = queue_pop(&feeder->free_windows);
+        if (window == NULL) {
+            *listening = false;
+            return STATUS_OK;
+        }
+        since += clock_seconds() - waited;
+        TRY(window_fill(window, &feeder->reader, &end, err));
+        if (window->count == 0) {
+            break;
+        }
+        window->first_batch = batch;
+        batch += window->plan.batches;
+        size_t from =
+            feeder->next_batch > window->first_batch ? (size_t)(feeder->next_batch - window->first_batch) : 0;
+        *listening = hand_out(feeder, window, from, &since);
+    }
+    if (*listening && feeder->reader.digest != NULL) {
+        TRY(digest_finish(feeder->reader.digest, feeder->problems_sha256, err));
+    }
+    return STATUS_OK;
+}
+
+static void *feeder_main(void *context) {
+    struct feeder *feeder = context;
+    bool listening;
+    feeder->status = read_all(feeder, &listening, &feeder->err);
+    if (feeder->status == STATUS_OK && !listening) {
+        feeder->status = STATUS_STOPPED;
+    }
+    queue_close(&feeder->ready);
+    return NULL;
+}
+
+static int create_buffers(struct feeder_buffers *buffers, const struct feeder_limits *limits,
+                          struct error *err) {
+    TRY(memory_zeroed(&buffers->ids, limits->tokens, sizeof *buffers->ids, err));
+    TRY(memory_zeroed(&buffers->starts, limits->plan.problems + 1, sizeof *buffers->starts, err));
+    return memory_zeroed(&buffers->spans, limits->rows, sizeof *buffers->spans, err);
+}
+
+static int create_pools(struct feeder *feeder, struct error *err) {
+    TRY(window_reader_open(&feeder->reader, err));
+    for (size_t i = 0; i < FEEDER_WINDOWS; i++) {
+        TRY(window_create(&feeder->windows[i], &feeder->limits.plan, err));
+        queue_push(&feeder->free_windows, &feeder->windows[i]);
+    }
+    for (size_t i = 0; i < feeder->limits.works; i++) {
+        TRY(create_buffers(&feeder->buffers[i], &feeder->limits, err));
+        feeder->works[i].batch.slot = i;
+        queue_push(&feeder->free_works, &feeder->works[i]);
+    }
+    return STATUS_OK;
+}
+
+int feeder_start(struct feeder *feeder, const struct feeder_limits *limits, struct source *source,
+                 struct preparer *preparer, const struct ledger_retry *only,
+                 const struct ledger_position *position, struct error *err) {
+    *feeder =
+        (struct feeder){.limits = *limits, .reader = {.source = source, .preparer = preparer, .only = only}};
+    feeder->reader.limits = &feeder->limits.plan;
+    feeder->start_row = position->window;
+    feeder->start_batch = position->window_batch;
+    feeder->next_batch = position->batches;
+    queue_open(&feeder->free_works);
+    queue_open(&feeder->free_windows);
+    queue_open(&feeder->ready);
+    TRY(create_pools(feeder, err));
+    if (position->window == 0) {
+        TRY(digest_create(&feeder->reader.digest, err));
+    } else {
+        TRY(source_skip_to(source, position->window, err));
+    }
+    if (pthread_create(&feeder->thread, NULL, feeder_main, feeder) != 0) {
+        return error_set(err, STATUS_INTERNAL, "cannot start the feeder thread");
+    }
+    feeder->running = true;
+    return STATUS_OK;
+}
+
+struct work *feeder_next(struct feeder *feeder) {
+    return queue_pop(&feeder->ready);
+}
+
+bool feeder_try_next(struct feeder *feeder, struct work **work) {
+    void *item;
+    bool taken = queue_try_pop(&feeder->ready, &item);
+    *work = item;
+    return taken;
+}
+
+void feeder_release(struct feeder *feeder, struct work *work) {
+    struct window *window = work->window;
+    queue_push(&feeder->free_works, work);
+    if (atomic_fetch_sub(&window->pending, 1) == 1) {
+        queue_push(&feeder->free_windows, window);
+    }
+}
+
+int feeder_finish(struct feeder *feeder, bool *complete, struct error *err) {
+    *complete = false;
+    if (!feeder->running) {
+        return STATUS_OK;
+    }
+    queue_close(&feeder->free_works);
+    queue_close(&feeder->free_windows);
+    queue_close(&feeder->ready);
+    pthread_join(feeder->thread, NULL);
+    feeder->running = false;
+    if (feeder->status == STATUS_OK) {
+        *complete = true;
+        return STATUS_OK;
+    }
+    if (feeder->status == STATUS_STOPPED) {
+        return STATUS_OK;
+    }
+    *err = feeder->err;
+    return feeder->status;
+}
+
+void feeder_destroy(struct feeder *feeder) {
+    for (size_t i = 0; i < FEEDER_WINDOWS; i++) {
+        window_destroy(&feeder->windows[i]);
+    }
+    for (size_t i = 0; i < FEEDER_WORKS; i++) {
+        free(feeder->buffers[i].ids);
+        free(feeder->buffers[i].starts);
+        free(feeder->buffers[i].spans);
+    }
+    digest_destroy(feeder->reader.digest);
+    window_reader_close(&feeder->reader);
+    queue_destroy(&feeder->free_works);
+    queue_destroy(&feeder->free_windows);
+    queue_destroy(&feeder->ready);
+}

@@ -1,0 +1,21 @@
+// throughput.csv: one line a batch, appended as batches finish, over all launches of a run. A record for
+// people and spreadsheets; the ledger holds the same numbers for sealed batches.
+#ifndef STRATA_STAGES_THROUGHPUT_H
+#define STRATA_STAGES_THROUGHPUT_H
+
+#include <stdio.h>
+
+#include "checkpoints/ledger.h"
+
+struct throughput {
+    FILE *file;
+    bool figures; // of the device: an empty field where one is not known
+};
+
+// Opens for appending; writes the heading when the file is new.
+int throughput_open(struct throughput *csv, const char *path, struct error *err);
+void throughput_write(struct throughput *csv,
+                      const struct ledger_batch *batch); // a line that cannot be written is dropped
+void throughput_close(struct throughput *csv);           // accepts zeros
+
+#endif

@@ -1,0 +1,99 @@
+#include "start/fit.h"
+
+#include "base/size.h"
+
+static int plan_for(const struct inputs *inputs, const struct model_limits *limits, size_t tokens,
+                    struct model_plan *plan, struct error *err) {
+    struct model_limits smaller = *limits;
+    smaller.tokens = tokens;
+    smaller.texts = size_min(limits->texts, tokens);
+    smaller.rows = size_min(limits->rows, tokens);
+    TRY(model_plan(inputs->model, &smaller, plan, err));
+    return model_check_fits(inputs->model, plan, err);
+}
+
+// The largest budget that fits between the longest text's tokens and the job's, by halving; 0 when none does.
+// In whole units: the run would round another one up.
+static int largest_tokens(const struct inputs *inputs, const struct model_limits *limits, size_t *tokens,
+                          struct error *err) {
+    struct model_plan plan;
+    size_t unit = inputs_token_unit(inputs);
+    size_t least = (limits->longest + unit - 1) / unit;
+    size_t low = least - 1;              // fits, once it is no longer this
+    size_t high = limits->tokens / unit; // does not
+    int status = STATUS_OK;
+    while (high - low > 1 && (status == STATUS_OK || status == STATUS_DEVICE)) {
+        // The least budget first: when that does not fit, nothing does.
+        size_t middle = low < least ? least : low + (high - low) / 2;
+        status = plan_for(inputs, limits, middle * unit, &plan, err);
+        low = status == STATUS_OK ? middle : low;
+        high = status == STATUS_OK ? high : middle;
+    }
+    *tokens = low < least ? 0 : low * unit;
+    return status == STATUS_DEVICE ? STATUS_OK : status;
+}
+
+// Whether the weights of a plan, or activations and scratch, would fit without the rest.
+static bool fits_part(const struct inputs *inputs, const struct model_plan *plan, bool weights, bool batch) {
+    struct error ignored;
+    const struct model_plan part = model_plan_part(plan, weights, batch);
+    return model_check_fits(inputs->model, &part, &ignored) == STATUS_OK;
+}
+
+// What takes too much, when that is no matter of the batch alone, and what to change.
+static void advise(const struct inputs *inputs, const struct model_limits *limits,
+                   const struct model_plan *plan, char *out, size_t size) {
+    bool host_fits = model_host_fits(inputs->model, plan);
+    out[0] = 0;
+    if (!host_fits || fits_part(inputs, plan, true, true)) {
+        snprintf(
+            out, size,
+            "; staging is what does not fit: %zu layers of %zu rows in %s for each of %zu batches. Fewer "
+            "latents.layers, a smaller batch.tokens%s take less",
+            limits->layer_count, limits->rows, dtype_name(limits->stored), limits->slots,
+            limits->stored == DTYPE_F32 ? " or latents.dtype: float16" : "");
+    } else if (!fits_part(inputs, plan, false, false)) {
+        snprintf(out, size,
+                 "; not even without a model: other programs have the memory, or %s too much of it",
+                 inputs->device.host_staging ? "model.memory_reserve_gb keeps"
+                                             : "a limit of the control group keeps");
+    } else if (!fits_part(inputs, plan, true, false)) {
+        snprintf(out, size,
+                 "; the weights of %zu blocks alone take more than there is (blocks above the highest of "
+                 "latents.layers are not loaded%s)",
+                 limits->layers[limits->layer_count - 1],
+                 inputs->job.dtype == DTYPE_F32 ? "; model.dtype: bfloat16 takes half" : "");
+    }
+}
+
+static int refuse_plan(const struct inputs *inputs, const struct model_limits *limits,
+                       const struct model_plan *plan, const struct error *table, struct error *err) {
+    char advice[400];
+    size_t tokens;
+    TRY(largest_tokens(inputs, limits, &tokens, err));
+    advise(inputs, limits, plan, advice, sizeof advice);
+    if (tokens == 0) {
+        return error_set(err, table->status, "%.700s; not even a batch of one text of %zu tokens would fit%s",
+                         table->message, limits->longest, advice);
+    }
+    return error_set(err, table->status, "%.700s; the largest batch.tokens that would fit is %zu%s",
+                     table->message, tokens, advice);
+}
+
+int fit_plan(const struct inputs *inputs, const struct model_limits *limits, struct model_plan *plan,
+             struct error *err) {
+    struct error table;
+    int status = plan_for(inputs, limits, limits->tokens, plan, &table);
+    if (status == STATUS_DEVICE) {
+        return refuse_plan(inputs, limits, plan, &table, err);
+    }
+    if (status == STATUS_OK) {
+        status = model_check_products(inputs->model, limits, &table);
+    }
+    if (status == STATUS_DEVICE) {
+        return error_set(err, status, "%.1600s; model.device: cpu computes products of any size",
+                         table.message);
+    }
+    *err = table;
+    return status;
+}

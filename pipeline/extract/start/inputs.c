@@ -1,0 +1,282 @@
+#include "start/inputs.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/size.h"
+#include "model/folder.h"
+#include "model/place.h"
+#include "stages/in_flight.h"
+#include "start/batching.h"
+#include "start/device_choice.h"
+
+// The command line's output is relative to the working folder, the job file's to the job file.
+static int override_output(struct job *job, const char *output, struct error *err) {
+    char *copy;
+    int status = memory_text(&copy, output, err);
+    if (status == STATUS_OK) {
+        free(job->output);
+        job->output = copy;
+    }
+    return status;
+}
+
+static int set_tokenizer(struct job *job, struct error *err) {
+    char path[PATH_SIZE];
+    if (job->tokenizer_path != NULL) {
+        return STATUS_OK;
+    }
+    TRY(model_tokenizer_path(path, job->model_path, NULL, err));
+    return memory_text(&job->tokenizer_path, path, err);
+}
+
+int inputs_read_job(struct inputs *inputs, const struct inputs_options *options, struct error *err) {
+    *inputs = (struct inputs){.limit = options->limit, .watch = options->watch};
+    int status = job_read(&inputs->job, options->job_path, err);
+    if (status == STATUS_OK && options->output != NULL) {
+        status = override_output(&inputs->job, options->output, err);
+    }
+    if (status == STATUS_OK) {
+        status = set_tokenizer(&inputs->job, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (options->threads > 0) {
+        inputs->job.threads = options->threads;
+    }
+    inputs->limits = batching_limits(&inputs->job);
+    return STATUS_OK;
+}
+
+int inputs_open_problems(struct inputs *inputs, struct error *err) {
+    const struct job *job = &inputs->job;
+    int status = source_open(&inputs->source, job->database, job->query, inputs->limit, &inputs->watch, err);
+    if (status == STATUS_OK) {
+        status = source_check_ids(inputs->source, job->id, err);
+    }
+    bool empty = status == STATUS_OK && source_rows(inputs->source) == 0;
+    return empty && !job->allow_empty ? source_refuse_empty(inputs->source, err) : status;
+}
+
+int inputs_open_tokenizer(struct inputs *inputs, struct error *err) {
+    const struct job *job = &inputs->job;
+    bool in_model = strncmp(job->tokenizer_path, job->model_path, strlen(job->model_path)) == 0;
+    int status = in_model ? model_folder_find(job->model_path, job->folder, err) : STATUS_OK;
+    // A folder that holds no model at all lacks the tokenizer too: that is the lesser news.
+    if (status == STATUS_OK && in_model && !file_exists(job->tokenizer_path)) {
+        status = model_folder_check(job->model_path, err);
+    }
+    if (status == STATUS_OK) {
+        status = model_folder_check_tokenizer(job->tokenizer_path, err);
+    }
+    if (status == STATUS_OK) {
+        status = tokenizer_load(&inputs->tokenizer, job->tokenizer_path, err);
+    }
+    return status == STATUS_OK ? tokenizer_notes(inputs->tokenizer, &inputs->notes, err) : status;
+}
+
+static int resolve_layers(struct inputs *inputs, struct error *err) {
+    const struct model_config *config = model_config_of(inputs->model);
+    size_t room = config->layers + 1 > inputs->job.layer_count ? config->layers + 1 : inputs->job.layer_count;
+    int status = memory_zeroed((void **)&inputs->layers, room, sizeof *inputs->layers, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (inputs->job.layers == NULL) {
+        for (size_t i = 0; i <= config->layers; i++) {
+            inputs->layers[i] = i;
+        }
+        inputs->layer_count = config->layers + 1;
+        return STATUS_OK;
+    }
+    status = model_resolve_layers(config, inputs->job.layers, inputs->job.layer_count, inputs->layers,
+                                  &inputs->layer_count, err);
+    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "latents.layers");
+}
+
+// Markup of a chat in the template, like <|im_start|>, that this tokenizer reads as plain text.
+static int warn_of_markup(struct inputs *inputs, struct error *err) {
+    enum { LONGEST = 64 };
+    int status = STATUS_OK;
+    const char *at = inputs->job.text;
+    while (status == STATUS_OK && (at = strstr(at, "<|")) != NULL) {
+        size_t length = 2 + strcspn(at + 2, "<>{} \t\r\n");
+        if (at[length] != '>' || length < 4 || length > LONGEST || at[length - 1] != '|') {
+            at += 2;
+            continue;
+        }
+        length += 1;
+        const struct buffer *said = &inputs->warnings;
+        bool is_said = said->size > 0 && memmem(said->data, said->size, at, length) != NULL;
+        if (!is_said && !tokenizer_knows(inputs->tokenizer, at, length)) {
+            status = buffer_printf(
+                &inputs->warnings, err,
+                "problems.text has %.*s, which is no token of this tokenizer: it is read as plain text\n",
+                (int)length, at);
+        }
+        at += length;
+    }
+    return status;
+}
+
+static int add_warnings(struct inputs *inputs, struct error *err) {
+    const struct model_config *config = model_config_of(inputs->model);
+    int status = model_folder_warnings(inputs->job.model_path, config, &inputs->warnings, err);
+    if (status == STATUS_OK && inputs->tokenizer != NULL) {
+        status = tokenizer_warnings(inputs->tokenizer, config->model_type, config->tokenizer_class,
+                                    &inputs->warnings, err);
+    }
+    if (status == STATUS_OK && inputs->tokenizer != NULL) {
+        status = warn_of_markup(inputs, err);
+    }
+    return status;
+}
+
+int inputs_open_model(struct inputs *inputs, struct error *err) {
+    const char *path = inputs->job.model_path;
+    int status = model_folder_find(path, inputs->job.folder, err);
+    if (status == STATUS_OK) {
+        status = model_folder_check(path, err);
+    }
+    if (status == STATUS_OK) {
+        status = model_open(&inputs->model, path, err);
+    }
+    if (status == STATUS_OK) {
+        const char *notes = model_notes(inputs->model);
+        status = buffer_append(&inputs->notes, notes, strlen(notes), err);
+    }
+    if (status == STATUS_OK) {
+        status = add_warnings(inputs, err);
+    }
+    return status == STATUS_OK ? resolve_layers(inputs, err) : status;
+}
+
+int inputs_bind(struct inputs *inputs, struct error *err) {
+    return preparer_create(&inputs->preparer, &inputs->job, inputs->source, inputs->tokenizer,
+                           model_config_of(inputs->model)->vocabulary, err);
+}
+
+void inputs_close(struct inputs *inputs) {
+    preparer_destroy(inputs->preparer);
+    model_close(inputs->model);
+    device_trail_destroy(&inputs->trail);
+    tokenizer_destroy(inputs->tokenizer);
+    source_close(inputs->source);
+    buffer_destroy(&inputs->warnings);
+    buffer_destroy(&inputs->notes);
+    survey_destroy(&inputs->survey);
+    survey_destroy(&inputs->retry);
+    free(inputs->layers);
+    job_destroy(&inputs->job);
+    *inputs = (struct inputs){0};
+}
+
+static size_t at_least_one(uint64_t value) {
+    return value > 0 ? (size_t)value : 1;
+}
+
+size_t inputs_token_unit(const struct inputs *inputs) {
+    return in_flight_depth(&inputs->device) > 1 ? INPUTS_QUEUED_UNIT : 1;
+}
+
+// The larger of the run and a retry: the products of the run keep their shape, and with it their bits.
+static size_t largest(uint64_t run, uint64_t retry) {
+    return at_least_one(run > retry ? run : retry);
+}
+
+static size_t budget(const struct inputs *inputs) {
+    size_t unit = inputs_token_unit(inputs);
+    size_t tokens = largest(inputs->survey.largest_tokens, inputs->retry.largest_tokens);
+    return (tokens + unit - 1) / unit * unit;
+}
+
+void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits) {
+    size_t tokens = budget(inputs);
+    *limits =
+        (struct model_limits){.layers = inputs->layers,
+                              .layer_count = inputs->layer_count,
+                              .tokens = tokens,
+                              // No text is empty, so a batch never has more texts than tokens.
+                              .texts = size_min(inputs->limits.problems, tokens),
+                              .rows = largest(inputs->survey.largest_rows, inputs->retry.largest_rows),
+                              .longest = largest(inputs->survey.totals.longest, inputs->retry.totals.longest),
+                              .stored = inputs->job.latents_dtype,
+                              // One packed, one written, those on the device; and the canary's.
+                              .slots = 2 + in_flight_depth(&inputs->device) + 1};
+}
+
+int inputs_refuse_nothing(const struct inputs *inputs, struct error *err) {
+    const struct survey *survey = &inputs->survey;
+    if (survey->totals.texts > 0 || inputs->job.allow_empty) {
+        return STATUS_OK;
+    }
+    return error_set(err, STATUS_DATA,
+                     "there is nothing to compute: of %" PRIu64 " problems %" PRIu64 " fail and %" PRIu64
+                     " are skipped (problems.allow_empty: true allows it)",
+                     survey->totals.problems, survey->failed, survey->skipped);
+}
+
+uint64_t inputs_planned_bytes(const struct inputs *inputs, const struct survey *survey) {
+    size_t hidden = model_config_of(inputs->model)->hidden;
+    uint64_t row =
+        inputs->layer_count * hidden * dtype_size(inputs->job.latents_dtype) + sizeof(struct shard_row);
+    uint64_t bytes = survey->totals.rows * row + survey->totals.problems * 64 + survey->metadata_bytes;
+    if (inputs->job.token_ids) {
+        bytes += survey->totals.tokens * sizeof(int32_t);
+    }
+    uint64_t per_shard = (uint64_t)inputs->job.checkpoint_every;
+    uint64_t shards = (survey->totals.batches + per_shard - 1) / per_shard;
+    uint64_t statistics = inputs->layer_count * hidden * 4 * sizeof(double);
+    return bytes + bytes / 50 + shards * (statistics + (64 << 10));
+}
+
+// ---- identity ----
+
+struct identity_context {
+    struct identity *identity;
+    struct error *err;
+};
+
+static int add_key(void *context, const char *key, const char *value) {
+    struct identity_context *target = context;
+    return identity_add(target->identity, key, value, target->err);
+}
+
+static int add_libraries(const struct inputs *inputs, struct identity *identity, struct error *err) {
+    char hdf5[32];
+    char text[TOKENIZER_LIBRARY];
+    TRY(identity_add(identity, "device.kind", inputs->device.kind, err));
+    TRY(identity_add(identity, "device.identity", device_choice_identity(inputs), err));
+    TRY(identity_add(identity, "library.hdf5", shard_library(hdf5), err));
+    return identity_add(identity, "library.tokenizer", tokenizer_library(text), err);
+}
+
+int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, struct identity *identity,
+                    struct error *err) {
+    struct identity_context context = {identity, err};
+    const char *changes = tokenizer_changes_fingerprint(inputs->tokenizer);
+    TRY(job_each_identity_key(&inputs->job, add_key, &context));
+    TRY(identity_add_number(identity, "problems.limit", (long long)inputs->limit, err));
+    TRY(identity_add(identity, IDENTITY_PROBLEMS, inputs->survey.totals.problems_sha256, err));
+    TRY(identity_add(identity, "tokenizer.sha256", tokenizer_fingerprint(inputs->tokenizer), err));
+    // Only where the files beside tokenizer.json change anything: runs of earlier versions, which did not
+    // read them, go on where nothing does.
+    if (changes[0] != 0) {
+        TRY(identity_add(identity, "tokenizer.changes", changes, err));
+    }
+    // What "0" means to this version: a resume must plan the same batches.
+    if (inputs->limits.full) {
+        char windows[64];
+        snprintf(windows, sizeof windows, "full batches, windows of %zu problems or %d batches",
+                 inputs->limits.window, PLAN_WINDOW_BATCHES);
+        TRY(identity_add(identity, "batch.plan", windows, err));
+    }
+    TRY(add_libraries(inputs, identity, err));
+    return model_fingerprint == NULL ? STATUS_OK
+                                     : identity_add(identity, "model.fingerprint", model_fingerprint, err);
+}

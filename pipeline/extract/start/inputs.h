@@ -1,0 +1,78 @@
+// Everything a job names, opened and checked: problems, tokenizer, model, device. `strata run`, `check` and
+// `plan` open the same inputs in the same order; each step can be taken alone, so that a check reports every
+// one.
+#ifndef STRATA_START_INPUTS_H
+#define STRATA_START_INPUTS_H
+
+#include "checkpoints/device_trail.h"
+#include "checkpoints/identity.h"
+#include "job/job.h"
+#include "model/model.h"
+#include "stages/batch_plan.h"
+#include "stages/prepare.h"
+#include "start/survey.h"
+
+struct inputs {
+    struct job job;
+    uint64_t limit;     // first rows of the query only; 0: all
+    struct watch watch; // of the problems' reading
+    struct source *source;
+    struct tokenizer *tokenizer;
+    struct model *model;
+    // The model's, as it was opened; `reason` says why this run computes on it. Zeros: none yet.
+    struct device_description device;
+    struct device_trail trail; // on what the run computed so far
+    bool path_changes;         // the run goes on with another CPU path than its last one
+    struct preparer *preparer;
+    struct buffer
+        warnings; // what was found beside the files that are read and may change what transformers gives
+    struct buffer notes; // what was passed over without harm; a line each, as in warnings; data may be NULL
+    size_t *layers;      // ascending transformers indices
+    size_t layer_count;
+    struct plan_limits limits;
+    struct survey survey; // filled by the caller, as the rest
+    bool retries;         // failed problems of a run are tried again
+    struct survey retry;  // of those problems; zeros without
+};
+
+// overrides: NULL and 0 leave the job's values.
+struct inputs_options {
+    const char *job_path;
+    const char *output; // run directory, relative to the working folder
+    uint64_t limit;
+    int threads;
+    struct watch watch;
+};
+
+int inputs_read_job(struct inputs *inputs, const struct inputs_options *options, struct error *err);
+int inputs_open_problems(struct inputs *inputs, struct error *err); // database, query, ids
+int inputs_open_tokenizer(struct inputs *inputs,
+                          struct error *err); // and holds it against the model's vocabulary
+int inputs_open_model(struct inputs *inputs,
+                      struct error *err); // config, tensor headers, wanted layers; warnings
+int inputs_bind(struct inputs *inputs,
+                struct error *err);       // template, steps, metadata against the query's columns
+void inputs_close(struct inputs *inputs); // accepts zeros
+
+// After the survey: the largest shapes the run will meet.
+void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits);
+
+// The tokens of those shapes are a multiple of it. A device that queues runs its products at one shape, in
+// tiles: whole ones, so that a few tokens more or less in the largest batch change neither their number nor
+// the algorithm that suits it.
+enum { INPUTS_QUEUED_UNIT = 256 };
+size_t inputs_token_unit(const struct inputs *inputs);
+
+// After the survey: STATUS_DATA when no problem can be run, unless the job allows that.
+int inputs_refuse_nothing(const struct inputs *inputs, struct error *err);
+
+// Bytes of the shards of what a survey counted (of the whole run, of a retry), a little over rather than
+// under.
+uint64_t inputs_planned_bytes(const struct inputs *inputs, const struct survey *survey);
+
+// Everything that may change a byte of output: content, not where it lies. The model's fingerprint is added
+// when it is known (NULL: left out).
+int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, struct identity *identity,
+                    struct error *err);
+
+#endif

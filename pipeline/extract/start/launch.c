@@ -1,0 +1,206 @@
+#include "start/launch.h"
+
+#include <string.h>
+
+#include "start/batching.h"
+#include "start/device_choice.h"
+#include "start/launch_steps.h"
+
+#define STOP_SECONDS 15.0
+#define TOGETHER_SECONDS 3.0
+#define HUNG_SECONDS 60.0
+
+// ---- what is there ----
+
+// Also for the survey's thread.
+static bool is_stop_asked(void *context) {
+    const struct launch *launch = context;
+    return guard_stop_requested(&launch->guard) || surveyor_is_stopped(&launch->surveyor);
+}
+
+static void say_while_reading(void *context, const char *text) {
+    log_write(&((struct launch *)context)->log, LOG_LEVEL_WARN, "%s", text);
+}
+
+static void show_reading(void *context, uint64_t rows) {
+    struct display_state state = {.stage = "reading", .done = rows, .unit = "problems"};
+    display_update(&((struct launch *)context)->display, &state, false);
+}
+
+// Signals have waited since the process began; from here on they are heard.
+static int hear_signals(struct launch *launch, struct error *err) {
+    struct guard_options guard = {.log = &launch->log,
+                                  .stop_seconds = STOP_SECONDS,
+                                  .together_seconds = TOGETHER_SECONDS,
+                                  .hung_seconds = HUNG_SECONDS,
+                                  .folder = launch->folder.path,
+                                  .journal = &launch->journal};
+    journal_start(&launch->journal, &launch->log);
+    TRY(log_open(&launch->log, NULL, err));
+    launch->log_open = true;
+    return guard_start(&launch->guard, &guard, err);
+}
+
+static int open_folder(struct launch *launch, struct error *err) {
+    const struct job *job = &launch->inputs.job;
+    char path[PATH_SIZE];
+    TRY(launch_heed_stop(launch, err));
+    TRY(run_folder_open(&launch->folder, job->output, job->force_network_output, err));
+    TRY(run_folder_file(path, launch->folder.path, "run.log", err));
+    TRY(log_add_file(&launch->log, path, err));
+    return launch_heed_stop(launch, err);
+}
+
+static int open_ledger(struct launch *launch, struct error *err) {
+    struct recovery_report report;
+    bool found = false;
+    TRY(journal_open(&launch->journal, launch->folder.path, (int)launch->inputs.job.threads, err));
+    struct ledger *ledger = launch->journal.ledger;
+    TRY(recovery_run(launch->folder.path, ledger, &launch->log, &report, err));
+    TRY(ledger_partial(ledger, &launch->partial, &launch->partial_record, &found, err));
+    launch->has_partial = found && report.partial_usable;
+    if (found && !report.partial_usable) {
+        log_write(&launch->log, LOG_LEVEL_WARN,
+                  "the partial shard %s is missing or damaged: its batches are computed again",
+                  launch->partial.name);
+        return ledger_drop_partial(ledger, err);
+    }
+    return STATUS_OK;
+}
+
+// An entry for each line.
+static void log_lines(struct log *log, enum log_level level, const struct buffer *lines) {
+    const char *at = lines->data == NULL ? "" : lines->data;
+    while (*at != 0) {
+        int length = (int)strcspn(at, "\n");
+        log_write(log, level, "%.*s", length, at);
+        at += length + (at[length] == '\n');
+    }
+}
+
+// Until the rows are known, mended ones may make more of it than the ledger tells.
+static int find_retry(struct launch *launch, struct error *err) {
+    struct retry *retry = &launch->retry;
+    int status = retry_find(retry, launch->journal.ledger, &launch->options->retry, err);
+    launch->inputs.retries = retry->list.count > 0 || retry->possible;
+    return status;
+}
+
+static int open_inputs(struct launch *launch, struct error *err) {
+    struct inputs *inputs = &launch->inputs;
+    int status = inputs_open_problems(inputs, err);
+    if (status == STATUS_OK) {
+        status = launch_heed_stop(launch, err);
+    }
+    if (status == STATUS_OK) {
+        status = inputs_open_tokenizer(inputs, err);
+    }
+    if (status == STATUS_OK) {
+        status = launch_heed_stop(launch, err);
+    }
+    if (status == STATUS_OK) {
+        status = inputs_open_model(inputs, err);
+    }
+    if (status == STATUS_OK) {
+        status = device_choice_open(inputs, launch->journal.ledger, err);
+    }
+    log_lines(&launch->log, LOG_LEVEL_INFO, &inputs->notes);
+    log_lines(&launch->log, LOG_LEVEL_WARN, &inputs->warnings);
+    return status == STATUS_OK ? inputs_bind(inputs, err) : status;
+}
+
+static int calibrate(struct launch *launch, struct error *err) {
+    struct inputs *inputs = &launch->inputs;
+    const struct device_description *device = &inputs->device;
+    char key[320];
+    journal_calibrates(&launch->journal);
+    TRY(launch_enter_stage(launch, "calibrating", err));
+    TRY(canary_create(&launch->canary, inputs->model, &launch->limits, err));
+    snprintf(key, sizeof key, "%s %s %s, %d threads, %s", device->kind, device->name, device->path,
+             device->threads, dtype_name(inputs->job.dtype));
+    launch->watch.guard = &launch->guard;
+    launch->watch.journal = &launch->journal;
+    guard_set_clock(&launch->guard, model_clock, inputs->model);
+    guard_start_begins(&launch->guard, launch->journal.epoch, inputs->job.load_timeout);
+    int status = drift_watch_calibrate(&launch->watch, &launch->canary, launch->journal.ledger, key,
+                                       inputs->job.profile, &launch->log, err);
+    guard_batch_ends(&launch->guard);
+    launch->watch.stops = inputs->job.drift_stop;
+    model_seal(inputs->model);
+    return status;
+}
+
+// ---- the start ----
+
+// Everything that the job names, up to what takes reading all of it.
+static int open_all(struct launch *launch, struct error *err) {
+    struct inputs_options inputs = launch->options->inputs;
+    inputs.watch = (struct watch){
+        .stopped = is_stop_asked, .say = say_while_reading, .reading = show_reading, .context = launch};
+    TRY(hear_signals(launch, err));
+    TRY(inputs_read_job(&launch->inputs, &inputs, err));
+    TRY(open_folder(launch, err));
+    TRY(open_ledger(launch, err));
+    TRY(batching_settle(&launch->inputs, launch->journal.ledger, err));
+    TRY(find_retry(launch, err));
+    return launch_name_stop(launch, open_inputs(launch, err), err);
+}
+
+// The problems are surveyed by a thread of their own, and the weights are read meanwhile. What the survey
+// finds ends the load, and an error of the load the survey: the first of the two counts.
+static int read_all(struct launch *launch, struct error *err) {
+    struct error load_err;
+    TRY(launch_survey_begin(launch, err));
+    int load_status = launch_load_early(launch, &load_err);
+    bool load_failed_first = load_status != STATUS_OK && launch->surveyor.running;
+    if (load_failed_first) {
+        surveyor_stop(&launch->surveyor);
+    }
+    int status = launch_survey_end(launch, err);
+    if (load_failed_first || (load_status != STATUS_OK && status == STATUS_OK)) {
+        *err = load_err;
+        status = load_status;
+    }
+    return status;
+}
+
+int launch_open(struct launch *launch, const struct launch_options *options, struct error *err) {
+    *launch = (struct launch){.options = options, .folder = {.lock = -1}, .fresh = true};
+    display_start(&launch->display, options->display);
+    TRY(open_all(launch, err));
+    TRY(read_all(launch, err));
+    TRY(launch_look_ahead(launch, err));
+    if (launch->finished) {
+        return STATUS_OK;
+    }
+    TRY(launch_load(launch, err));
+    TRY(launch_settle_identity(launch, err));
+    TRY(calibrate(launch, err));
+    // Nothing refuses the launch any more.
+    TRY(launch_write_notes(launch, err));
+    TRY(retry_begin(&launch->retry, &launch->inputs, &launch->journal, err));
+    return ledger_launch_works(launch->journal.ledger, err);
+}
+
+// ---- the end ----
+
+void launch_close(struct launch *launch, int status, const struct error *err) {
+    display_end(&launch->display);
+    journal_end(&launch->journal, status, launch->finished, err);
+    if (launch->log_open) {
+        log_write(&launch->log, LOG_LEVEL_INFO, "ended with exit code %d%s%s", error_exit_code(status),
+                  status == STATUS_OK ? "" : ": ", status == STATUS_OK ? "" : err->message);
+    }
+    guard_stop(&launch->guard);
+    canary_destroy(&launch->canary);
+    inputs_close(&launch->inputs);
+    buffer_destroy(&launch->residency);
+    retry_destroy(&launch->retry);
+    journal_close(&launch->journal);
+    run_folder_close(&launch->folder);
+    buffer_destroy(&launch->partial_record);
+    recorded_destroy(&launch->recorded);
+    if (launch->log_open) {
+        log_close(&launch->log);
+    }
+}

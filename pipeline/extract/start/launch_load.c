@@ -1,0 +1,165 @@
+// The model's weights on the device, and what is left to do with them before the first batch.
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "start/algorithms.h"
+#include "start/device_choice.h"
+#include "start/fit.h"
+#include "start/launch_steps.h"
+#include "start/resident.h"
+
+// ---- reading the model's files ----
+
+// False when the load is to end: the ledger refused its figures, a stop was asked for, or what the survey
+// found.
+static bool keep_load(struct launch *launch) {
+    struct error ignored; // the journal keeps it
+    return journal_check(&launch->journal, &ignored) == STATUS_OK &&
+           journal_refresh(&launch->journal, &ignored) == STATUS_OK &&
+           !guard_stop_requested(&launch->guard) && !launch_survey_refuses(launch);
+}
+
+static bool show_load(void *context, uint64_t done, uint64_t all, double seconds) {
+    struct launch *launch = context;
+    char note[64];
+    int length = snprintf(note, sizeof note, "%.2f GB/s", seconds > 0 ? (double)done * 1e-9 / seconds : 0.0);
+    if (launch->surveyor.running && done < all) {
+        snprintf(note + length, sizeof note - (size_t)length, ", %" PRIu64 " problems surveyed",
+                 surveyor_problems(&launch->surveyor));
+    }
+    struct display_state state = {
+        .stage = "loading", .done = done, .all = all, .unit = "GB", .unit_size = 1e9, .note = note};
+    display_update(&launch->display, &state, done == all);
+    journal_loaded(&launch->journal, done, all);
+    return keep_load(launch);
+}
+
+static struct model_load_options load_options(struct launch *launch) {
+    return (struct model_load_options){.timeout_seconds = launch->inputs.job.load_timeout,
+                                       .log = &launch->log,
+                                       .progress = show_load,
+                                       .context = launch};
+}
+
+// What ends the reading of the model's files beside the reader's own errors: a ledger that refuses its
+// progress, a stop.
+static int end_reading(struct launch *launch, int status, struct error *err) {
+    struct error refusal;
+    if (journal_check(&launch->journal, &refusal) != STATUS_OK) {
+        *err = refusal;
+        status = err->status;
+    } else if (status == STATUS_STOPPED) {
+        error_set(err, status, "stopped by %s while loading the model; run the same command to go on",
+                  guard_signal_name(&launch->guard));
+    }
+    display_end(&launch->display);
+    return status;
+}
+
+int launch_compare_model(struct launch *launch, struct error *err) {
+    const struct model_load_options options = load_options(launch);
+    return end_reading(launch, model_fingerprint_files(launch->inputs.model, &options, err), err);
+}
+
+static size_t last_layer(const struct inputs *inputs) {
+    return inputs->layers[inputs->layer_count - 1];
+}
+
+static int read_weights(struct launch *launch, struct error *err) {
+    struct inputs *inputs = &launch->inputs;
+    const struct model_load_options options = load_options(launch);
+    launch->loads = true;
+    return end_reading(launch, model_load_weights(inputs->model, last_layer(inputs), &options, err), err);
+}
+
+// ---- beside the survey ----
+
+// Weights that do not fit are refused once all is known, with the batches that would fit.
+static int may_load(struct launch *launch, struct model_plan *plan, bool *may, struct error *err) {
+    struct inputs *inputs = &launch->inputs;
+    struct ledger_totals totals;
+    struct error refusal;
+    *may = false;
+    TRY(ledger_totals(launch->journal.ledger, &totals, err));
+    if (totals.finished || inputs->retries) {
+        return STATUS_OK;
+    }
+    int status = launch_check_identity(launch, KNOWN_BEFORE_PROBLEMS, &refusal);
+    if (status == STATUS_OK) {
+        status = model_plan_weights(inputs->model, last_layer(inputs), plan, &refusal);
+    }
+    if (status == STATUS_OK) {
+        status = model_check_fits(inputs->model, plan, &refusal);
+    }
+    *may = status == STATUS_OK;
+    if (status != STATUS_OK && status != STATUS_JOB && status != STATUS_DEVICE) {
+        *err = refusal;
+        return status;
+    }
+    return STATUS_OK;
+}
+
+int launch_load_early(struct launch *launch, struct error *err) {
+    struct model_plan plan;
+    bool may;
+    TRY(may_load(launch, &plan, &may, err));
+    if (!may) {
+        return STATUS_OK;
+    }
+    TRY(launch_enter_stage(launch, "loading", err));
+    TRY(model_reserve_weights(launch->inputs.model, &plan, err));
+    return read_weights(launch, err);
+}
+
+// ---- the rest ----
+
+int launch_plan_memory(struct launch *launch, struct model_plan *plan, struct error *err) {
+    inputs_model_limits(&launch->inputs, &launch->limits);
+    return fit_plan(&launch->inputs, &launch->limits, plan, err);
+}
+
+static int make_resident(struct launch *launch, struct model_plan *plan, struct error *err) {
+    struct inputs *inputs = &launch->inputs;
+    TRY(launch_heed_stop(launch, err));
+    TRY(launch->loads ? journal_stage(&launch->journal, "loading", err)
+                      : launch_enter_stage(launch, "loading", err));
+    TRY(launch_plan_memory(launch, plan, err));
+    TRY(model_reserve(inputs->model, plan, err));
+    if (!launch->loads) {
+        TRY(read_weights(launch, err));
+    }
+    return model_set_limits(inputs->model, &launch->limits, err);
+}
+
+// The device at work for the first time, under the guard's eyes.
+static int try_device(struct launch *launch, struct error *err) {
+    struct inputs *inputs = &launch->inputs;
+    guard_start_begins(&launch->guard, launch->journal.epoch, inputs->job.load_timeout);
+    int status =
+        algorithms_tune(inputs, launch->journal.ledger, &launch->limits, &launch->guard, &launch->log, err);
+    if (status == STATUS_OK) {
+        status = model_check(inputs->model, err);
+    }
+    guard_batch_ends(&launch->guard);
+    return status;
+}
+
+int launch_load(struct launch *launch, struct error *err) {
+    struct inputs *inputs = &launch->inputs;
+    struct model_plan plan = {0};
+    const struct device_description *device = &inputs->device;
+    int status = make_resident(launch, &plan, err);
+    if (status == STATUS_OK) {
+        status = try_device(launch, err);
+    }
+    if (status == STATUS_OK) {
+        status = resident_check(inputs, &launch->residency, &launch->log, err);
+    }
+    log_write(&launch->log, LOG_LEVEL_INFO,
+              "device %s, %s, path %s (%s), %d threads; %zu + %zu + %zu + %zu bytes of weights, activations, "
+              "scratch, staging",
+              device->kind, device->name, device->path, device->reason, device->threads,
+              model_plan_bytes(&plan, DEVICE_WEIGHTS), model_plan_bytes(&plan, DEVICE_ACTIVATIONS),
+              model_plan_bytes(&plan, DEVICE_SCRATCH), model_plan_bytes(&plan, DEVICE_STAGING));
+    return status;
+}

@@ -1,0 +1,71 @@
+#include "start/resident.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+
+static json_t *purposes_json(const uint64_t bytes[DEVICE_PURPOSES]) {
+    return json_pack("{s:I, s:I, s:I, s:I}", "weights", (json_int_t)bytes[DEVICE_WEIGHTS], "activations",
+                     (json_int_t)bytes[DEVICE_ACTIVATIONS], "scratch", (json_int_t)bytes[DEVICE_SCRATCH],
+                     "staging", (json_int_t)bytes[DEVICE_STAGING]);
+}
+
+static int note_report(struct buffer *note, const struct device_description *device,
+                       const struct model_resident *resident, const struct device_residency *report,
+                       struct error *err) {
+    json_t *object =
+        json_pack("{s:s, s:s, s:I, s:I, s:o, s:o}", "kind", device->kind, "name", device->name, "pieces",
+                  (json_int_t)resident->pieces, "bytes", (json_int_t)resident->bytes, "planned",
+                  purposes_json(report->planned), "taken", purposes_json(report->taken));
+    if (device->memory_free != UINT64_MAX) {
+        json_object_set_new(object, "free", json_integer((json_int_t)device->memory_free));
+    }
+    if (report->process_bytes != UINT64_MAX) {
+        json_object_set_new(object, "process_bytes", json_integer((json_int_t)report->process_bytes));
+    }
+    char *text = json_dumps(object, JSON_COMPACT);
+    int status = text == NULL ? error_set(err, STATUS_INTERNAL, "out of memory for the residency report")
+                              : buffer_append(note, text, strlen(text), err);
+    free(text);
+    json_decref(object);
+    return status;
+}
+
+static void log_report(struct log *log, const struct device_description *device,
+                       const struct model_resident *resident, const struct device_residency *report) {
+    char left[48] = "";
+    char driver[64] = "";
+    if (device->memory_free != UINT64_MAX) {
+        snprintf(left, sizeof left, "; %.3f GB are left free", (double)device->memory_free * 1e-9);
+    }
+    if (report->process_bytes != UINT64_MAX) {
+        snprintf(driver, sizeof driver, "; the driver counts %.3f GB for this process",
+                 (double)report->process_bytes * 1e-9);
+    }
+    log_write(log, LOG_LEVEL_INFO,
+              "resident on %s, %s: all %zu pieces, %.3f GB (planned: weights %.3f, activations %.3f, scratch "
+              "%.3f GB; staging %.3f GB of host memory)%s%s",
+              device->kind, device->name, resident->pieces, (double)resident->bytes * 1e-9,
+              (double)report->planned[DEVICE_WEIGHTS] * 1e-9,
+              (double)report->planned[DEVICE_ACTIVATIONS] * 1e-9,
+              (double)report->planned[DEVICE_SCRATCH] * 1e-9, (double)report->planned[DEVICE_STAGING] * 1e-9,
+              left, driver);
+}
+
+int resident_check(struct inputs *inputs, struct buffer *note, struct log *log, struct error *err) {
+    struct device_description device;
+    struct device_residency report;
+    struct model_resident resident;
+    TRY(model_check_resident(inputs->model, &resident, err));
+    model_describe(inputs->model, &device);
+    model_residency(inputs->model, &report);
+    if (report.taken[DEVICE_WEIGHTS] != report.planned[DEVICE_WEIGHTS]) {
+        return error_set(err, STATUS_DEVICE,
+                         "%" PRIu64 " bytes of weights were planned and %" PRIu64 " lie on the device",
+                         report.planned[DEVICE_WEIGHTS], report.taken[DEVICE_WEIGHTS]);
+    }
+    log_report(log, &device, &resident, &report);
+    return note_report(note, &device, &resident, &report, err);
+}

@@ -1,0 +1,49 @@
+// The survey: one pass over the whole query before the first batch. It names the problem set (a hash over all
+// rows), and counts texts, tokens, rows and batches, for the disk plan, the sizes of buffers and the time
+// left.
+#ifndef STRATA_START_SURVEY_H
+#define STRATA_START_SURVEY_H
+
+#include "base/memory.h"
+#include "checkpoints/ledger.h"
+#include "stages/batch_plan.h"
+#include "stages/prepare.h"
+
+struct survey {
+    struct ledger_survey totals;
+    uint64_t failed; // of the problems, before any batch
+    uint64_t skipped;
+    uint64_t largest_tokens; // of one batch
+    uint64_t largest_rows;
+    uint64_t metadata_bytes; // ids and metadata, for the disk plan
+    // Of this launch's own reading, uint32_t each; empty where an earlier launch's survey is used again.
+    struct buffer lengths;      // of the first SURVEY_LENGTHS texts, tokens: for start/fill.h
+    struct buffer batch_tokens; // of every batch
+};
+
+// Packing them into batches takes up to its square of steps.
+enum { SURVEY_LENGTHS = 1 << 15 };
+
+// Reads the query from its first row to its last and rewinds it; counts only the problems that `only` lists
+// (NULL: all). progress (may be NULL) gets the problems counted so far and returns false to stop
+// (STATUS_STOPPED). What *survey held before is forgotten, not given back; survey_destroy also after an
+// error.
+int survey_make(struct survey *survey, struct source *source, struct preparer *preparer,
+                const struct plan_limits *limits, const struct ledger_retry *only,
+                bool (*progress)(void *context, uint64_t problems), void *context, struct error *err);
+
+void survey_destroy(struct survey *survey); // accepts zeros; leaves zeros
+
+// Only the hash of the rows: what a resumed run compares.
+int survey_digest(struct source *source, uint64_t *problems, char hex[DIGEST_HEX], struct error *err);
+
+// The hash of what must stay as it was when failed problems are tried again: every row but those that
+// `failed` lists, of which only the ids count. `id` is a column of the query.
+int survey_digest_kept(struct source *source, const char *id, const struct ledger_retry *failed,
+                       char hex[DIGEST_HEX], struct error *err);
+
+// Notes that carry the rest of a survey across launches.
+int survey_store(struct ledger *ledger, const struct survey *survey, struct error *err);
+int survey_load(struct ledger *ledger, struct survey *survey, bool *found, struct error *err);
+
+#endif

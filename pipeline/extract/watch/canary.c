@@ -1,0 +1,244 @@
+#include "watch/canary.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "base/size.h"
+
+// On processors: operations of a canary, seconds of a timed shape and of all its runs.
+#define CANARY_FLOPS 6e10
+#define SHAPE_SECONDS 1.5
+#define RUNS_SECONDS 3.0
+#define SQUARE_SLOWER 1.5 // operations on pairs of tokens are slower than products with weights
+
+enum {
+    CANARY_SEED = 20240607,
+    SHORT_TEXT = 64, // tokens
+    TINY_BATCH = 16,
+};
+
+// Outputs of its own: the batches of the run may still be read from the others.
+static size_t own_slot(const struct canary *canary) {
+    return canary->limits.slots - 1;
+}
+
+int canary_create(struct canary *canary, struct model *model, const struct model_limits *limits,
+                  struct error *err) {
+    struct device_description device;
+    *canary = (struct canary){.model = model, .limits = *limits};
+    model_describe(model, &device);
+    canary->on_host = !device.queues;
+    canary->vocabulary = model_config_of(model)->vocabulary;
+    TRY(memory_zeroed(&canary->ids, limits->tokens, sizeof *canary->ids, err));
+    TRY(memory_zeroed(&canary->starts, limits->texts + 1, sizeof *canary->starts, err));
+    return memory_zeroed(&canary->spans, limits->rows, sizeof *canary->spans, err);
+}
+
+void canary_destroy(struct canary *canary) {
+    free(canary->ids);
+    free(canary->starts);
+    free(canary->spans);
+}
+
+// A batch of up to `tokens` tokens in texts of `length`, one pooled row a text, as the limits allow.
+static struct model_batch shape(struct canary *canary, size_t tokens, size_t length) {
+    const struct model_limits *limits = &canary->limits;
+    uint64_t state = CANARY_SEED;
+    tokens = size_min(tokens, limits->tokens);
+    length = size_max(size_min(size_min(length, limits->longest), tokens), 1);
+    size_t texts = size_max(size_min(size_min(tokens / length, limits->texts), limits->rows), 1);
+    for (size_t t = 0; t < texts; t++) {
+        canary->starts[t] = (int32_t)(t * length);
+        canary->spans[t] = (struct device_span){(int32_t)(t * length), (int32_t)((t + 1) * length)};
+    }
+    canary->starts[texts] = (int32_t)(texts * length);
+    for (size_t i = 0; i < texts * length; i++) {
+        canary->ids[i] = (int32_t)random_below(&state, canary->vocabulary);
+    }
+    return (struct model_batch){.ids = canary->ids,
+                                .starts = canary->starts,
+                                .spans = canary->spans,
+                                .tokens = texts * length,
+                                .texts = texts,
+                                .rows = texts,
+                                .slot = own_slot(canary)};
+}
+
+static int run_once(struct canary *canary, const struct model_batch *batch, struct drift_time *time,
+                    double *queueing, struct error *err) {
+    struct device_times times = {0};
+    double began = clock_seconds();
+    int status = model_forward(canary->model, batch, err);
+    *queueing = clock_seconds() - began;
+    if (status == STATUS_OK) {
+        status = model_wait(canary->model, batch->slot, &times, err);
+    }
+    time->wall = clock_seconds() - began;
+    time->worked = canary->on_host ? times.worked_seconds : times.compute_seconds;
+    if (canary->guard != NULL) {
+        guard_start_goes_on(canary->guard);
+    }
+    return status;
+}
+
+// The fastest by each clock. On processors long runs are few: their own time tells enough.
+static int run_fastest(struct canary *canary, const struct model_batch *batch, struct drift_time *fastest,
+                       struct error *err) {
+    double worked = 0;
+    for (int run = 0; run < CANARY_RUNS && !(canary->on_host && worked > RUNS_SECONDS); run++) {
+        struct drift_time once;
+        double queueing;
+        TRY(run_once(canary, batch, &once, &queueing, err));
+        worked += once.worked;
+        canary->queueing = run == 0 ? queueing : fmin(canary->queueing, queueing);
+        fastest->wall = run == 0 ? once.wall : fmin(fastest->wall, once.wall);
+        fastest->worked = run == 0 ? once.worked : fmin(fastest->worked, once.worked);
+    }
+    return STATUS_OK;
+}
+
+static int hash_outputs(struct canary *canary, const struct model_batch *batch, char hex[DIGEST_HEX],
+                        struct error *err) {
+    struct model_output output;
+    struct digest *digest;
+    int status;
+    TRY(digest_create(&digest, err));
+    model_outputs(canary->model, batch->slot, &output);
+    size_t bytes = batch->rows * model_config_of(canary->model)->hidden * dtype_size(canary->limits.stored);
+    for (size_t l = 0; l < canary->limits.layer_count; l++) {
+        TRY_TO(done, status = digest_field(digest, output.rows[l], bytes, err));
+    }
+    status = digest_finish(digest, hex, err);
+done:
+    digest_destroy(digest);
+    return status;
+}
+
+static double flops(const struct canary *canary, size_t tokens, double squared_lengths) {
+    const struct model_limits *limits = &canary->limits;
+    return model_flops(canary->model, limits->layers[limits->layer_count - 1], tokens, squared_lengths);
+}
+
+// On a CPU time grows evenly, so an eighth of the budget tells enough; a GPU is timed at the sizes it will
+// run.
+static size_t calibration_tokens(const struct canary *canary) {
+    size_t budget = canary->limits.tokens;
+    return canary->on_host ? size_min(budget, size_max(budget / 8, 4 * SHORT_TEXT)) : budget;
+}
+
+// By what the model is and not by how fast it ran: another launch's canary must be the same.
+static size_t canary_tokens(const struct canary *canary) {
+    size_t tokens = size_max(calibration_tokens(canary) / 2, 1);
+    double each = flops(canary, 1, 1);
+    if (!canary->on_host || each * (double)tokens <= CANARY_FLOPS) {
+        return tokens;
+    }
+    return size_min(tokens, size_max((size_t)(CANARY_FLOPS / each), TINY_BATCH));
+}
+
+static int calibrate(struct canary *canary, struct error *err) {
+    struct drift_time warm;
+    double queueing;
+    canary->tokens = canary_tokens(canary);
+    struct model_batch batch = shape(canary, canary->tokens, SHORT_TEXT);
+    TRY(run_once(canary, &batch, &warm, &queueing, err)); // first touch of every buffer
+    TRY(run_fastest(canary, &batch, &canary->calibrated, err));
+    canary->last = canary->calibrated;
+    return hash_outputs(canary, &batch, canary->sha256, err);
+}
+
+int canary_calibrate(struct canary *canary, struct guard *guard, struct error *err) {
+    canary->guard = guard;
+    int status = calibrate(canary, err);
+    canary->guard = NULL;
+    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "calibration");
+}
+
+// ---- what a batch costs ----
+
+struct shapes { // a tiny batch, many short texts, one long text
+    struct drift_sample by_wall[3];
+    struct drift_sample by_own[3];
+};
+
+static struct model_batch put_shape(struct canary *canary, struct shapes *shapes, size_t i, size_t tokens,
+                                    size_t length) {
+    struct model_batch batch = shape(canary, tokens, length);
+    double each = (double)batch.tokens / (double)batch.texts;
+    shapes->by_wall[i] = (struct drift_sample){.tokens = (double)batch.tokens,
+                                               .squared_lengths = (double)batch.texts * each * each};
+    shapes->by_own[i] = shapes->by_wall[i];
+    return batch;
+}
+
+static int time_shape(struct canary *canary, struct shapes *shapes, size_t i, size_t tokens, size_t length,
+                      struct error *err) {
+    struct drift_time fastest = canary->calibrated;
+    struct model_batch batch = put_shape(canary, shapes, i, tokens, length);
+    bool known = batch.tokens == canary->tokens && batch.texts == 1 && batch.tokens <= SHORT_TEXT;
+    if (!known) { // it is not the canary itself
+        TRY(run_fastest(canary, &batch, &fastest, err));
+    }
+    shapes->by_wall[i].seconds = fastest.wall;
+    shapes->by_own[i].seconds = fastest.worked;
+    return STATUS_OK;
+}
+
+// Tokens of the shapes: on processors as many as take SHAPE_SECONDS at the canary's rate.
+static size_t shape_tokens(const struct canary *canary) {
+    size_t tokens = calibration_tokens(canary);
+    if (!canary->on_host) {
+        return tokens;
+    }
+    double timely = SHAPE_SECONDS * (double)canary->tokens / fmax(canary->calibrated.worked, 1e-9);
+    return timely < (double)tokens ? size_min(tokens, size_max((size_t)timely, 4 * TINY_BATCH)) : tokens;
+}
+
+// Seconds of a squared token as operations count it; 0 on a GPU, which runs texts long enough to measure it.
+static double guess_square(const struct canary *canary, const struct drift_sample *flat) {
+    double square = flops(canary, 1, 1e6) - flops(canary, 1, 0);
+    double all = flops(canary, (size_t)flat->tokens, flat->squared_lengths);
+    return canary->on_host && all > 0 ? SQUARE_SLOWER * 1e-6 * square / all * flat->seconds : 0;
+}
+
+static int fit(struct canary *canary, struct drift_cost *cost, struct drift_cost *own_cost,
+               struct error *err) {
+    struct shapes shapes;
+    size_t tokens = shape_tokens(canary);
+    TRY(time_shape(canary, &shapes, 0, TINY_BATCH, TINY_BATCH, err));
+    TRY(time_shape(canary, &shapes, 1, tokens, SHORT_TEXT, err));
+    put_shape(canary, &shapes, 2, tokens, tokens);
+    if (drift_tells_square(&shapes.by_wall[1], &shapes.by_wall[2],
+                           guess_square(canary, &shapes.by_wall[1]))) {
+        TRY(time_shape(canary, &shapes, 2, tokens, tokens, err));
+    }
+    drift_fit(cost, shapes.by_wall, guess_square(canary, &shapes.by_wall[1]));
+    *own_cost = (struct drift_cost){0};
+    if (canary->calibrated.worked > 0) {
+        drift_fit(own_cost, shapes.by_own, guess_square(canary, &shapes.by_own[1]));
+    }
+    return STATUS_OK;
+}
+
+int canary_fit(struct canary *canary, struct guard *guard, struct drift_cost *cost,
+               struct drift_cost *own_cost, struct error *err) {
+    canary->guard = guard;
+    int status = fit(canary, cost, own_cost, err);
+    canary->guard = NULL;
+    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "calibration");
+}
+
+int canary_run(struct canary *canary, bool *same, struct error *err) {
+    char hex[DIGEST_HEX];
+    struct model_batch batch = shape(canary, canary->tokens, SHORT_TEXT);
+    int status = run_fastest(canary, &batch, &canary->last, err);
+    if (status == STATUS_OK) {
+        status = hash_outputs(canary, &batch, hex, err);
+        *same = status == STATUS_OK && strcmp(hex, canary->sha256) == 0;
+    }
+    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "canary");
+}

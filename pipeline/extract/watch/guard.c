@@ -1,0 +1,299 @@
+#include "watch/guard.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/printable.h"
+#include "base/process.h"
+#include "journal/journal.h"
+
+#define TICK 0.2
+#define WARN_FACTOR 4.0
+#define HUNG_FACTOR 8.0
+#define CLOCK_MOVES 0.002   // seconds: more than looking at the clock takes
+#define LAST_SECONDS 3.0    // to keep what is computed when the time to stop is over
+#define WRITER_SECONDS 20.0 // to keep what is computed after a batch hangs
+
+// Waits for a signal for one tick; 0 when none came.
+static int wait_tick(const struct guard *guard) {
+    struct timespec tick = {.tv_nsec = (long)(TICK * 1e9)};
+    int number = sigtimedwait(&guard->signals, NULL, &tick);
+    return number > 0 ? number : 0;
+}
+
+// Slurm sends SIGTERM to every process of a job and its script's trap forwards a signal of its own: two kinds
+// within seconds are one request. The same one again is a person's.
+static bool is_same_request(const struct guard *guard, int first, int number, double since_first) {
+    return process_signal_repeats(number) ||
+           (number != first && since_first < guard->options.together_seconds);
+}
+
+static void on_signal(struct guard *guard, int number, double since_first) {
+    const char *name = process_signal_name(number);
+    int first = 0;
+    char which[64];
+    if (atomic_compare_exchange_strong(&guard->signal, &first, number)) {
+        log_write(guard->options.log, LOG_LEVEL_WARN, "%s: stopping; batches that are computed are kept",
+                  name);
+        return;
+    }
+    if (number == first) {
+        snprintf(which, sizeof which, "%s again", name);
+    } else {
+        snprintf(which, sizeof which, "%s after %s", name, process_signal_name(first));
+    }
+    if (is_same_request(guard, first, number, since_first)) {
+        log_write(guard->options.log, LOG_LEVEL_INFO, "%s: the same request to stop", which);
+        return;
+    }
+    log_write(guard->options.log, LOG_LEVEL_WARN, "%s: ending at once; what was not sealed is dropped",
+              which);
+    _exit(error_exit_code(STATUS_STOPPED));
+}
+
+// Waits for the writer's thread to end, `seconds` at most.
+static void let_writer_end(struct guard *guard, double seconds) {
+    double began = clock_seconds();
+    while (guard->attached && !guard->writer.is_done(guard->writer.writer) &&
+           clock_seconds() - began < seconds) {
+        clock_sleep(0.05);
+    }
+}
+
+// The process ends here, in this thread. An error of the writer counts more than the reason to leave. Before
+// the writer came, the end is recorded when the main thread waits for the device, not in the ledger.
+static void leave(struct guard *guard, int status, const char *reason) {
+    const struct guard_writer *writer = &guard->writer;
+    struct error err;
+    bool done = guard->attached && writer->is_done(writer->writer);
+    int result = done ? writer->result(writer->writer, &err) : STATUS_OK;
+    if (result != STATUS_OK) {
+        log_write(guard->options.log, LOG_LEVEL_ERROR, "%s", err.message);
+        _exit(error_exit_code(result));
+    }
+    if (done || (!guard->attached && guard->in_flight)) {
+        journal_leave(guard->options.journal, status, reason);
+    }
+    _exit(error_exit_code(status));
+}
+
+static void keep_what_is_done(struct guard *guard, const char *evidence) {
+    struct journal *journal = guard->options.journal;
+    struct error ignored; // the journal keeps it
+    journal_drift(journal, "stopped", 0);
+    journal_stage(journal, "drift", &ignored);
+    journal_event(journal, LOG_LEVEL_ERROR, "drift", evidence);
+    guard->writer.stop(guard->writer.writer);
+    let_writer_end(guard, WRITER_SECONDS);
+}
+
+static void end_hung(struct guard *guard) {
+    char text[512];
+    char folder[PRINTABLE_TEXT];
+    snprintf(text, sizeof text,
+             "{\"cause\": \"%s hangs\", \"batch\": %" PRIu64
+             ", \"seconds\": %.3f, \"predicted_seconds\": %.3f}",
+             guard->what, guard->batch, guard->elapsed, guard->predicted);
+    if (guard->attached) {
+        keep_what_is_done(guard, text);
+    }
+    fprintf(stderr,
+            "strata: %s %" PRIu64
+            " has been computing for %.0f s, %.1f times its prediction: stopped. Sealed shards in %s are "
+            "safe; run the same command to go on.\n",
+            guard->what, guard->batch, guard->elapsed, guard->elapsed / guard->predicted,
+            printable(folder, sizeof folder, guard->options.folder));
+    leave(guard, STATUS_DRIFT, guard->attached ? "a batch hung" : "the device hung before the first batch");
+}
+
+// After a signal: the batch in flight gets half of the time to stop, then what is done is kept without it.
+static void end_in_time(struct guard *guard, double seconds) {
+    double limit = guard->options.stop_seconds;
+    pthread_mutex_lock(&guard->lock);
+    if (seconds > 0.5 * limit && guard->attached && !guard->gave_up) {
+        guard->gave_up = true;
+        guard->writer.stop(guard->writer.writer);
+    }
+    if (seconds > limit && !guard->ended) {
+        const char *reason = !guard->attached ? "stopped by a signal in the middle of the start"
+                             : guard->in_flight
+                                 ? "stopped by a signal with a batch in flight, which is dropped"
+                                 : "stopped by a signal";
+        let_writer_end(guard, LAST_SECONDS);
+        log_write(guard->options.log, LOG_LEVEL_WARN, "%s", reason);
+        leave(guard, STATUS_STOPPED, reason);
+    }
+    pthread_mutex_unlock(&guard->lock);
+}
+
+// Negative where the host's processors do not compute.
+static double read_clock(const struct guard *guard) {
+    return guard->options.clock == NULL ? -1 : guard->options.clock(guard->options.model);
+}
+
+static void follow_clock(struct guard *guard, double passed) {
+    double now = read_clock(guard);
+    guard->still += passed;
+    if (now > guard->clock_before + CLOCK_MOVES) {
+        guard->clock_before = now;
+        guard->still = 0;
+    }
+}
+
+// Threads that compute on this host and get little of it are slow, not hung.
+static bool is_hung(const struct guard *guard) {
+    double limit = HUNG_FACTOR * guard->predicted;
+    bool late = guard->elapsed > limit && guard->elapsed > guard->options.hung_seconds;
+    return late && (guard->clock_before < 0 || guard->still > guard->options.hung_seconds ||
+                    guard->clock_before - guard->clock_begun > limit);
+}
+
+static void watch_batch(struct guard *guard, double passed) {
+    pthread_mutex_lock(&guard->lock);
+    if (guard->in_flight) {
+        double awake = passed < 2 * TICK ? passed : 2 * TICK;
+        guard->elapsed += awake;
+        follow_clock(guard, awake);
+        if (!guard->warned && guard->elapsed > WARN_FACTOR * guard->predicted &&
+            guard->elapsed > 0.5 * guard->options.hung_seconds) {
+            guard->warned = true;
+            log_write(guard->options.log, LOG_LEVEL_WARN,
+                      "%s %" PRIu64 " has been computing for %.1f s; %.1f s were predicted", guard->what,
+                      guard->batch, guard->elapsed, guard->predicted);
+        }
+        if (is_hung(guard)) {
+            end_hung(guard);
+        }
+    }
+    pthread_mutex_unlock(&guard->lock);
+}
+
+static void *guard_main(void *context) {
+    struct guard *guard = context;
+    double before = clock_seconds();
+    double asked = 0;
+    while (!atomic_load(&guard->finish)) {
+        int number = wait_tick(guard);
+        double now = clock_seconds();
+        if (number != 0) {
+            asked = asked == 0 ? now : asked;
+            on_signal(guard, number, now - asked);
+        }
+        if (asked > 0) {
+            end_in_time(guard, now - asked);
+        }
+        watch_batch(guard, now - before);
+        before = now;
+    }
+    return NULL;
+}
+
+int guard_start(struct guard *guard, const struct guard_options *options, struct error *err) {
+    *guard = (struct guard){.options = *options};
+    atomic_init(&guard->signal, 0);
+    atomic_init(&guard->finish, false);
+    pthread_mutex_init(&guard->lock, NULL);
+    process_stop_signals(&guard->signals);
+    signal(SIGPIPE, SIG_IGN); // a reader of the progress that goes away must not end the run
+    pthread_sigmask(SIG_BLOCK, &guard->signals, &guard->previous_mask);
+    if (pthread_create(&guard->thread, NULL, guard_main, guard) != 0) {
+        return error_set(err, STATUS_INTERNAL, "cannot start the guard thread");
+    }
+    guard->running = true;
+    return STATUS_OK;
+}
+
+void guard_attach(struct guard *guard, const struct guard_writer *writer) {
+    pthread_mutex_lock(&guard->lock);
+    guard->ended = guard->ended || (writer == NULL && guard->attached);
+    guard->attached = writer != NULL;
+    guard->writer = guard->attached ? *writer : (struct guard_writer){0};
+    pthread_mutex_unlock(&guard->lock);
+}
+
+void guard_stop(struct guard *guard) {
+    if (!guard->running) {
+        return;
+    }
+    atomic_store(&guard->finish, true);
+    pthread_join(guard->thread, NULL);
+    const struct timespec now = {0};
+    // A signal of the last moment: the run has ended, and must not look as if it were killed.
+    for (int number; (number = sigtimedwait(&guard->signals, NULL, &now)) > 0;) {
+        int none = 0;
+        atomic_compare_exchange_strong(&guard->signal, &none, number);
+    }
+    pthread_sigmask(SIG_SETMASK, &guard->previous_mask, NULL);
+    pthread_mutex_destroy(&guard->lock);
+    guard->running = false;
+}
+
+void guard_set_clock(struct guard *guard, double (*clock)(const struct model *model),
+                     const struct model *model) {
+    pthread_mutex_lock(&guard->lock);
+    guard->options.clock = clock;
+    guard->options.model = model;
+    pthread_mutex_unlock(&guard->lock);
+}
+
+bool guard_stop_requested(const struct guard *guard) {
+    return atomic_load(&guard->signal) != 0;
+}
+
+const char *guard_signal_name(const struct guard *guard) {
+    return process_signal_name(atomic_load(&guard->signal));
+}
+
+static void restart(struct guard *guard) {
+    guard->elapsed = 0;
+    guard->still = 0;
+    guard->clock_begun = guard->clock_before = read_clock(guard);
+}
+
+static void begin(struct guard *guard, const char *what, uint64_t batch, double predicted) {
+    pthread_mutex_lock(&guard->lock);
+    guard->in_flight = true;
+    guard->warned = false;
+    guard->what = what;
+    guard->batch = batch;
+    guard->predicted = predicted;
+    restart(guard);
+    pthread_mutex_unlock(&guard->lock);
+}
+
+void guard_batch_begins(struct guard *guard, uint64_t batch, double predicted) {
+    begin(guard, "batch", batch, predicted);
+}
+
+void guard_canary_begins(struct guard *guard, uint64_t batch, double predicted) {
+    begin(guard, "the canary after batch", batch, predicted);
+}
+
+void guard_start_begins(struct guard *guard, uint64_t launch, double limit) {
+    begin(guard, "the device at the start of launch", launch, limit / HUNG_FACTOR);
+}
+
+void guard_start_goes_on(struct guard *guard) {
+    pthread_mutex_lock(&guard->lock);
+    restart(guard);
+    guard->warned = false;
+    pthread_mutex_unlock(&guard->lock);
+}
+
+void guard_batch_ends(struct guard *guard) {
+    pthread_mutex_lock(&guard->lock);
+    guard->in_flight = false;
+    pthread_mutex_unlock(&guard->lock);
+}
+
+void guard_sleep(struct guard *guard, double seconds) {
+    double end = clock_seconds() + seconds;
+    while (!guard_stop_requested(guard) && clock_seconds() < end) {
+        double left = end - clock_seconds();
+        clock_sleep(left < TICK ? left : TICK);
+    }
+}

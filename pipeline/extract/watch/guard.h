@@ -1,0 +1,99 @@
+// The guard: a thread that hears signals and watches the batch in flight, so that no global state and no
+// handler is needed.
+//
+// A stop signal (base/process.h has the list) asks for a clean stop: batches that are computed are kept, the
+// one in flight too when it ends in half of the time to stop; the process is gone within 20 s even when it
+// takes longer. The same signal again, or another more than 3 s later, ends the process at once; those that
+// machines repeat (SIGHUP, SIGXCPU, timers) never do. A batch that is in flight 4 times longer than predicted
+// is logged; at 8 times it counts as hung: the evidence is recorded, what is done is kept, and the process
+// ends with the exit code of drift. Where the host's own processors compute, a busy machine may take any time
+// for a batch: there one hangs when its threads had 8 times the predicted processor time, or none for a
+// minute.
+#ifndef STRATA_WATCH_GUARD_H
+#define STRATA_WATCH_GUARD_H
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/log.h"
+
+struct model;
+struct journal;
+
+// The stage that keeps what is computed, as far as the guard must know it.
+struct guard_writer {
+    void (*stop)(void *writer);                           // asks for an early end
+    bool (*is_done)(const void *writer);                  // it has ended
+    int (*result)(const void *writer, struct error *err); // then
+    void *writer;
+};
+
+struct guard_options {
+    struct log *log;
+    double stop_seconds;     // from the first signal to the end, at most; 15
+    double together_seconds; // stop signals of several kinds within them are one request; 3
+    double hung_seconds;     // a batch is never called hung before; 60
+    // Seconds of processor time that each computing thread had until now; negative: not on this host. May be
+    // NULL; guard_set_clock.
+    double (*clock)(const struct model *model);
+    const struct model *model;
+    const char *folder;      // run directory, for messages
+    struct journal *journal; // gets the evidence, and the end when the guard ends the process itself
+};
+
+struct guard {
+    struct guard_options options;
+    pthread_t thread;
+    bool running;
+    sigset_t signals;
+    sigset_t previous_mask;
+    atomic_int signal;    // the first stop signal, 0: none
+    atomic_bool finish;   // the thread is to end
+    pthread_mutex_t lock; // what follows
+    struct guard_writer writer;
+    bool attached; // there is a writer
+    bool ended;    // the writer came and went: the run is closing, and its own end counts
+    bool gave_up;  // on the batch in flight: the writer was asked to keep what it has
+    bool in_flight;
+    bool warned;
+    const char *what; // "batch", "the canary after batch"
+    uint64_t batch;
+    double predicted;
+    double elapsed; // seconds the process was awake since the batch began: a suspended process is not a hung
+                    // batch
+    double clock_begun;  // what the clock said then
+    double clock_before; // and when it was last seen to move
+    double still;        // seconds awake since
+};
+
+// Blocks the signals in this thread (and so in all made later) and starts the thread: before any other thread
+// is made.
+int guard_start(struct guard *guard, const struct guard_options *options, struct error *err);
+void guard_attach(struct guard *guard, const struct guard_writer *writer); // to stop; NULL detaches
+void guard_stop(struct guard *guard); // ends the thread, restores the signal mask
+
+// The model whose devices' threads are watched beside the wall clock (model/model.h, model_clock), once it
+// has them.
+void guard_set_clock(struct guard *guard, double (*clock)(const struct model *model),
+                     const struct model *model);
+
+bool guard_stop_requested(const struct guard *guard);
+const char *guard_signal_name(const struct guard *guard); // "SIGTERM"; "" when none came
+
+void guard_batch_begins(struct guard *guard, uint64_t batch, double predicted);
+void guard_canary_begins(struct guard *guard, uint64_t batch, double predicted); // ends with guard_batch_ends
+
+// Tuning and calibration, which have no prediction: hung after `limit` seconds without a word that they go
+// on. Ends with guard_batch_ends.
+void guard_start_begins(struct guard *guard, uint64_t launch, double limit);
+void guard_start_goes_on(struct guard *guard);
+void guard_batch_ends(struct guard *guard);
+
+// Sleeps, but not past a stop request.
+void guard_sleep(struct guard *guard, double seconds);
+
+#endif

@@ -1,0 +1,110 @@
+// A batch through a loaded model: wanted hidden states are pooled as they come, and their rows copied to the
+// host.
+#include "base/random.h"
+#include "base/size.h"
+#include "model/forward.h"
+#include "model/stage.h"
+
+struct pooling {
+    size_t next; // of the wanted layers
+};
+
+// Pools a wanted hidden state and copies it to the slot; two buffers in turn keep the copy beside the next
+// blocks.
+static int pool_layer(const struct pass *pass, const struct stage *stage, size_t layer, const void *x,
+                      void *context, struct error *err) {
+    struct pooling *pooling = context;
+    const struct model_limits *limits = &pass->model->limits;
+    if (pooling->next == limits->layer_count || limits->layers[pooling->next] != layer) {
+        return STATUS_OK;
+    }
+    size_t hidden = pass->model->config.hidden;
+    size_t wanted = pooling->next++;
+    void *rows = stage->state.pooled[wanted % POOL_BUFFERS];
+    struct device_row_check *checks = stage->state.pool_checks[wanted % POOL_BUFFERS];
+    const struct model_output *out = &pass->model->outputs[pass->slot];
+    int status;
+    TRY_TO(done, status = device_pool(stage->device, rows, limits->stored, checks, x,
+                                      stage->state.inputs.spans, pass->rows, hidden, err));
+    TRY_TO(done, status = device_download(stage->device, (void *)(uintptr_t)out->rows[wanted], rows,
+                                          pass->rows * hidden * dtype_size(limits->stored), err));
+    status = device_download(stage->device, (void *)(uintptr_t)out->checks[wanted], checks,
+                             pass->rows * sizeof checks[0], err);
+done:
+    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "hidden_states[%zu]", layer);
+}
+
+int model_forward(struct model *model, const struct model_batch *batch, struct error *err) {
+    struct pass pass;
+    struct pooling pooling = {0};
+    TRY(forward_begin(&pass, model, batch, err));
+    TRY(forward_run(&pass, pool_layer, &pooling, err));
+    for (size_t i = 0; i < model->stage_count; i++) {
+        struct stage *stage = &model->stages[i];
+        TRY(device_mark(stage->device, &stage->state.marks[batch->slot], err));
+    }
+    return STATUS_OK;
+}
+
+int model_wait(struct model *model, size_t slot, struct device_times *times, struct error *err) {
+    struct device_times sum = {0};
+    for (size_t i = 0; i < model->stage_count; i++) {
+        const struct stage *stage = &model->stages[i];
+        struct device_times own;
+        TRY(device_wait(stage->device, stage->state.marks[slot], &own, err));
+        sum.upload_seconds += own.upload_seconds;
+        sum.compute_seconds += own.compute_seconds;
+        sum.download_seconds += own.download_seconds;
+        sum.worked_seconds += own.worked_seconds;
+    }
+    if (times != NULL) {
+        *times = sum;
+    }
+    return STATUS_OK;
+}
+
+void model_outputs(const struct model *model, size_t slot, struct model_output *out) {
+    *out = model->outputs[slot];
+}
+
+// ---- the pass before the first batch ----
+
+// The mean over all tokens is finite only if each of them is.
+static int check_layer(const struct pass *pass, const struct stage *stage, size_t layer, const void *x,
+                       void *context, struct error *err) {
+    (void)context;
+    const struct model *model = pass->model;
+    const struct model_state *state = &stage->state;
+    struct device_row_check *check = state->staging;
+    struct device_row_check *found = state->pool_checks[0];
+    struct device_mark mark;
+    TRY(device_pool(stage->device, state->pooled[0], model->limits.stored, found, x, state->inputs.spans, 1,
+                    model->config.hidden, err));
+    TRY(device_download(stage->device, check, found, sizeof *check, err));
+    TRY(device_mark(stage->device, &mark, err));
+    TRY(device_wait(stage->device, mark, NULL, err));
+    if (check->not_finite > 0) {
+        return error_set(err, STATUS_DATA,
+                         "hidden_states[%zu] holds %u numbers that are NaN or infinite: the weights are "
+                         "broken, or too large for this dtype",
+                         layer, check->not_finite);
+    }
+    return STATUS_OK;
+}
+
+int model_check(struct model *model, struct error *err) {
+    enum { CHECK_TOKENS = 16 };
+    int32_t ids[CHECK_TOKENS];
+    size_t tokens = size_min(model->limits.longest, CHECK_TOKENS);
+    uint64_t seed = 1;
+    for (size_t t = 0; t < tokens; t++) {
+        ids[t] = (int32_t)random_below(&seed, model->config.vocabulary);
+    }
+    int32_t starts[2] = {0, (int32_t)tokens};
+    struct device_span span = {0, (int32_t)tokens};
+    struct model_batch batch = {
+        .ids = ids, .starts = starts, .spans = &span, .tokens = tokens, .texts = 1, .rows = 1};
+    struct pass pass;
+    TRY(forward_begin(&pass, model, &batch, err));
+    return forward_run(&pass, check_layer, NULL, err);
+}

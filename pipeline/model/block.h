@@ -1,0 +1,109 @@
+// A transformer block, written once: its operations in order, and the list of its matmuls. Running a model,
+// tuning it, checking shapes, sizing buffers, counting operations and measuring (bench/) all go by what is
+// here, so that a family with other blocks changes this file and the tables of weights and families alone.
+//
+// A block knows neither the model nor where its buffers come from: the caller fills a struct block_pass.
+#ifndef STRATA_MODEL_BLOCK_H
+#define STRATA_MODEL_BLOCK_H
+
+#include "kernels/operations.h"
+#include "model/config.h"
+#include "model/layout.h"
+#include "model/weights.h"
+
+enum block_step { // the operations of a block, in order
+    BLOCK_ATTENTION_NORM,
+    BLOCK_QKV,
+    BLOCK_ROPE, // norms of heads, where the model has them, and rotation
+    BLOCK_ATTENTION,
+    BLOCK_OUTPUT,
+    BLOCK_MLP_NORM,
+    BLOCK_GATE_UP,
+    BLOCK_SWIGLU,
+    BLOCK_DOWN,
+    BLOCK_STEPS
+};
+
+// What the operations read and write, on the device and of its dtype; shared by all blocks.
+struct block_buffers {
+    void *x;      // [tokens, hidden] the residual stream
+    void *normed; // [tokens, hidden]
+    void *wide;   // [tokens, max(qkv, gate_up)] these two are never alive together
+    void *inner;  // [tokens, max(heads * head_dim, intermediate)] nor are their results
+};
+
+// A batch on its way through the blocks.
+struct block_pass {
+    struct device *device;
+    const struct model_config *config;
+    struct block_buffers buffers;
+    void *attention_scratch;
+    const float *cosine; // [.., head_dim / 2] rotary tables
+    const float *sine;
+    const int32_t *rope_row; // [tokens] rows of the tables
+    struct device_texts texts;
+    size_t tokens;
+    size_t longest; // tokens of the longest text in any batch
+};
+
+// ---- running ----
+
+// Queues all operations of block number `block`.
+int block_run(const struct block_pass *pass, const struct block_weights *weights, size_t block,
+              struct error *err);
+
+// Queues one of them.
+int block_run_step(const struct block_pass *pass, const struct block_weights *weights, size_t block,
+                   enum block_step step, struct error *err);
+
+// ---- the list of matmuls ----
+
+struct block_matmul {
+    enum block_step step;    // that runs it
+    const char *keys;        // of config.json that its sizes come from
+    enum device_store store; // buffers.out (+)= buffers.in * matrix^T + bias
+    size_t rows;             // of the matrix
+    size_t columns;
+    bool has_bias;
+    // Offsets of its matrix and bias in struct block_weights, and of what it reads and writes in struct
+    // block_buffers.
+    size_t matrix;
+    size_t bias;
+    size_t in;
+    size_t out;
+};
+
+enum { BLOCK_MATMULS_MOST = 4 }; // in one block
+
+// The matmuls of block number `block`, in the order in which they run: how many.
+size_t block_matmuls(const struct model_config *config, size_t block,
+                     struct block_matmul out[BLOCK_MATMULS_MOST]);
+
+struct block_operands { // of a matmul, as device_matmul takes them
+    void *out;
+    void *in;
+    const struct device_matrix *matrix;
+    const void *bias; // NULL: none
+};
+
+struct block_operands block_operands(const struct block_matmul *matmul, const struct block_buffers *buffers,
+                                     const struct block_weights *weights);
+
+// Floating-point operations of block number `block` (model_flops).
+double block_flops(const struct model_config *config, size_t block, size_t tokens, double squared_lengths);
+
+// ---- memory ----
+
+// The attention of block number `block`.
+struct device_attention block_attention(const struct model_config *config, size_t block, size_t longest);
+
+// Buffers for batches of at most `tokens` tokens, wide enough for every block of the model.
+int block_lay_out_buffers(struct layout *layout, struct block_buffers *buffers,
+                          const struct model_config *config, size_t tokens, struct error *err);
+
+// What attention needs beside them in `count` blocks from number `first` on: the largest of their needs,
+// since full and sliding ones may differ.
+int block_lay_out_scratch(struct layout *layout, void **scratch, const struct model_config *config,
+                          size_t first, size_t count, size_t longest, struct error *err);
+
+#endif

@@ -1,0 +1,55 @@
+#include "model/stage.h"
+
+#include <stdlib.h>
+
+#include "base/size.h"
+#include "model/layout.h"
+
+int stage_share(struct model_weights *weights, const struct model_config *config, size_t last, size_t index,
+                size_t count, struct error *err) {
+    void *blocks;
+    size_t first = last * index / count;
+    size_t end = last * (index + 1) / count;
+    TRY(memory_zeroed(&blocks, size_max(end - first, 1), sizeof weights->blocks[0], err));
+    *weights = (struct model_weights){.blocks = blocks,
+                                      .first_block = first,
+                                      .block_count = end - first,
+                                      .has_embedding = index == 0,
+                                      .has_final_norm = index + 1 == count && last == config->layers};
+    return STATUS_OK;
+}
+
+int stage_take_weights(struct stage *stage, const struct model_config *config, struct error *err) {
+    struct layout layout = layout_taking(stage->device);
+    return weights_lay_out(&layout, &stage->weights, config, err);
+}
+
+int stage_take_state(struct stage *stage, const struct model_config *config,
+                     const struct model_limits *limits, struct model_output *outputs, struct error *err) {
+    struct layout layout = layout_taking(stage->device);
+    TRY(state_prepare(&stage->state, config, limits, err));
+    TRY(state_lay_out(&layout, &stage->state, &stage->weights, config, limits, outputs, err));
+    return state_fill_tables(&stage->state, stage->device, config, err);
+}
+
+int stage_check_resident(const struct stage *stage, const struct model *model, struct model_resident *sum,
+                         struct error *err) {
+    // Copies: a layout lists the pieces through pointers to where they are kept.
+    struct model_state state = stage->state;
+    struct model_weights weights = stage->weights;
+    struct layout layout = layout_checking(stage->device);
+    int status;
+    TRY_TO(done, status = weights_lay_out(&layout, &weights, &model->config, err));
+    status = state_lay_out(&layout, &state, &weights, &model->config, &model->limits, model->outputs, err);
+done:
+    sum->pieces += layout.checked;
+    sum->bytes += layout.checked_bytes;
+    return status;
+}
+
+void stage_close(struct stage *stage) {
+    state_destroy(&stage->state);
+    free(stage->weights.blocks);
+    device_close(stage->device);
+    *stage = (struct stage){0};
+}

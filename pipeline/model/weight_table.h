@@ -1,0 +1,49 @@
+// Which weights a model has: a table of rows, one a tensor, drives everything that is done with weights
+// (weights.h). A family whose blocks differ has rows that only some blocks have; one with experts has rows of
+// which a block has several copies.
+#ifndef STRATA_MODEL_WEIGHT_TABLE_H
+#define STRATA_MODEL_WEIGHT_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "model/config.h"
+
+enum weight_dimension { DIM_ONE, DIM_HIDDEN, DIM_VOCABULARY, DIM_Q, DIM_KV, DIM_HEAD, DIM_INTERMEDIATE };
+
+enum weight_form {
+    FORM_VECTOR, // numbers, one a row
+    FORM_TABLE,  // row-major numbers
+    FORM_MATRIX, // a device_matrix
+};
+
+enum weight_role {
+    ROLE_WEIGHT,    // parameters of the model
+    ROLE_COMPANION, // numbers that are needed to read a weight, as its scales: no parameters
+};
+
+// Rows that share a place are parts of one fused tensor, one below the other in the order of the table. Where
+// they have copies these lie one below the other too, each with all its parts.
+struct weight_row {
+    const char *name; // behind "model."; {i} stands for the block's number, {e} for the copy's (the expert's)
+    enum weight_role role;
+    enum weight_form form;
+    enum weight_dimension rows;    // of a vector: its length
+    enum weight_dimension columns; // DIM_ONE for a vector
+    size_t place; // offset of the member: in struct block_weights where the name has {i}, else in struct
+                  // model_weights
+    bool (*present)(const struct model_config *config, size_t block);  // NULL: always
+    size_t (*copies)(const struct model_config *config, size_t block); // at least one; NULL: one
+};
+
+struct weight_table {
+    const struct weight_row *rows;
+    size_t count;
+};
+
+// Blocks of attention and an MLP, all alike: llama, mistral, qwen2, qwen3.
+extern const struct weight_table weight_table_dense;
+
+size_t weight_dimension(const struct model_config *config, enum weight_dimension which);
+
+#endif
