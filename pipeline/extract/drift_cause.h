@@ -27,7 +27,7 @@
 #include <stdint.h>
 
 #include "extract/drift_host.h"
-#include "kernels/device.h"
+#include "kernels/telemetry.h"
 
 enum drift_cause {
     DRIFT_CAUSE_UNKNOWN,

@@ -8,7 +8,7 @@
 
 #include "extract/queue.h"
 #include "extract/window.h"
-#include "kernels/device.h"
+#include "kernels/telemetry.h"
 
 enum {
     FEEDER_WINDOWS = 3,
