@@ -199,7 +199,7 @@ static int begin_open(struct ledger **out, const char *folder, struct error *err
 }
 
 // No shard is written before the ledger has its identity: a ledger without one beside shards took the place
-// of one that was lost, and would have every shard swept away as unknown.
+// of one that was lost, and would have every shard swept away as unknown (invariant 8).
 static int refuse_lost_ledger(const char *folder, struct error *err) {
     char shard[RUN_FOLDER_NAME];
     int status = folder_content_shard(shard, folder, err);
@@ -286,7 +286,7 @@ static int open_past_journal(struct ledger *ledger, struct error *err) {
 
 // One statement, so that the numbers belong to one moment of a running run. What a checkpoint acknowledged
 // never changes: all that a reader is told later is of this moment, without a lock that would keep the runner
-// from its commits.
+// from its commits (invariant 12).
 static int take_view(struct ledger *ledger, struct error *err) {
     struct query query;
     bool row = false;

@@ -234,8 +234,8 @@ static int check_rules(struct ledger *ledger, const struct stray_rule *rules, si
     return status;
 }
 
-// Every row belongs to a checkpoint that is there; rows of none would escape the links. And an outcome is set
-// aside only for a later one.
+// Every row belongs to a checkpoint that is there; rows of none would escape the links (invariant 9). And an
+// outcome is set aside only for a later one.
 static int check_strays(struct ledger *ledger, struct error *err) {
 // Each is one statement, of the moment it runs: checkpoints that came since the reader's have their rows. Two
 // ends of an index, which takes no time, so that nobody waits for it.

@@ -50,7 +50,7 @@ int ledger_position(struct ledger *ledger, struct ledger_position *position, str
 }
 
 // What a commit says must agree with itself and with the one before: a wrong number here is a row lost for
-// good.
+// good (invariant 4).
 static int check_commit(const struct ledger_commit *commit, const struct last_checkpoint *last,
                         struct error *err) {
     const struct ledger_position *before = &last->position;
@@ -137,7 +137,7 @@ static int insert_shard(struct ledger *ledger, uint64_t checkpoint, const struct
     return status;
 }
 
-// In a retry (the checkpoint that began it, or 0) each takes the place of a failed outcome.
+// In a retry (the checkpoint that began it, or 0) each takes the place of a failed outcome (invariant 5).
 static int insert_problems(struct ledger *ledger, uint64_t checkpoint, uint64_t shard, uint64_t retry,
                            const struct ledger_commit *commit, struct error *err) {
     struct query query;
@@ -287,7 +287,7 @@ static int write_rows(struct ledger *ledger, const struct ledger_commit *commit,
 }
 
 // After a COMMIT that failed: a new connection, and a look whether the transaction is there all the same. The
-// failed sync is not tried again.
+// failed sync is not tried again (invariant 10).
 static bool look_again(struct ledger *ledger, uint64_t number, const char chain[DIGEST_HEX]) {
     struct error ignored;
     struct last_checkpoint last;
@@ -295,6 +295,7 @@ static bool look_again(struct ledger *ledger, uint64_t number, const char chain[
            last.found && last.number == number && strcmp(last.chain, chain) == 0;
 }
 
+// The edge from sealed to acknowledged, and to finished (invariant 3).
 int ledger_commit(struct ledger *ledger, const struct ledger_commit *commit, bool *durable,
                   struct error *err) {
     char chain[DIGEST_HEX] = "";

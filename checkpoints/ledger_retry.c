@@ -215,6 +215,7 @@ static int change_one(struct query *query, bool *changed, struct error *err) {
     return status;
 }
 
+// Never more than one outcome (invariant 5).
 int ledger_retry_supersede(struct ledger *ledger, uint64_t checkpoint, const struct ledger_problem *problem,
                            struct error *err) {
     struct query query;

@@ -112,6 +112,7 @@ static int insert_survey(struct ledger *ledger, const struct ledger_survey *surv
     return status;
 }
 
+// Before the first shard (invariant 8).
 int ledger_begin(struct ledger *ledger, const struct identity *identity, const struct ledger_survey *survey,
                  struct error *err) {
     struct query query;

@@ -100,6 +100,7 @@ int ledger_has_format(struct ledger *ledger, int64_t format, bool *has, struct e
     return status;
 }
 
+// The epoch keeps out a runner whose lock was lost (invariant 1).
 int ledger_transaction(struct ledger *ledger, struct error *err) {
     if (ledger->read_only) {
         return error_set(err, STATUS_INTERNAL, "ledger %s: was opened for reading", ledger->path);

@@ -43,7 +43,7 @@ static int discard(struct recovery *recovery, const char *folder, const char *na
     return status;
 }
 
-// Whatever does not bear a name of ours is somebody else's, and is left alone.
+// Whatever does not bear a name of ours is somebody else's, and is left alone (invariant 6).
 static bool is_garbage(const struct recovery *recovery, const char *name, bool shards) {
     uint64_t number;
     bool partial;
@@ -106,7 +106,7 @@ static int check_shard(void *context, const struct ledger_shard *shard) {
     return status;
 }
 
-// A partial shard is a cache: whatever is wrong with it, the run goes on without it.
+// A partial shard is a cache: whatever is wrong with it, the run goes on without it (invariant 7).
 static bool partial_is_good(const struct recovery *recovery, const struct ledger_partial *partial) {
     char path[PATH_SIZE];
     char name[RUN_FOLDER_NAME];

@@ -104,6 +104,7 @@ static int take_lock(struct run_folder *folder, struct error *err) {
     return status;
 }
 
+// The lock keeps a second runner out (invariant 1).
 int run_folder_open(struct run_folder *folder, const char *path, bool force, struct error *err) {
     char shards[PATH_SIZE];
     *folder = (struct run_folder){.lock = -1};

@@ -115,7 +115,7 @@ int shard_create(struct shard_writer **out, const char *folder, const struct sha
     return STATUS_OK;
 }
 
-// Remembers that HDF5 must not be called again, and says which shard it was.
+// Remembers that HDF5 must not be called again (invariant 10), and says which shard it was.
 static int give_up(struct shard_writer *writer, struct error *err) {
     writer->broken = true;
     return error_wrap(err, "shard %llu", (unsigned long long)writer->number);

@@ -1,5 +1,5 @@
 // A partial shard kept by a clean stop is read back and appended batch by batch, which gives the same bytes
-// as if the run had never stopped.
+// as if the run had never stopped (invariant 11).
 #include <stdlib.h>
 #include <string.h>
 

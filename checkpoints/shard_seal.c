@@ -1,5 +1,5 @@
 // The end of a shard: what is still in memory is written, then the commit order up to the ledger's door:
-// close, sync the file, hash it, rename it, sync the folder.
+// close, sync the file, hash it, rename it, sync the folder (invariant 2).
 #include <inttypes.h>
 
 #include "checkpoints/run_folder.h"
@@ -68,7 +68,7 @@ static int publish(const struct shard_writer *writer, bool partial, struct shard
     run_folder_shard_name(sealed->name, writer->number, partial);
     int status = run_folder_shard(path, writer->folder, writer->number, partial, err);
     // HDF5 reaches the page cache only. The sync comes first so that the hash is of what the disk took; a
-    // sync that failed is final.
+    // sync that failed is final (invariant 10).
     if (status == STATUS_OK) {
         status = file_sync(writer->aside, err);
     }

@@ -7,7 +7,7 @@ set(STRATA_CUDA_PYPI "" CACHE PATH
 set(STRATA_CUDA_ARCHITECTURES "" CACHE STRING "As CMAKE_CUDA_ARCHITECTURES; empty: every one that the program is for")
 include(CheckLanguage)
 
-# The C part of a back end for kernels/device_ops.h (kernels in .cu files are targets of their own); it sees what the
+# The C part of a back end for kernels/back_end.h (kernels in .cu files are targets of their own); it sees what the
 # kernels room sees.
 function(strata_cuda_target target)
   add_library(${target} STATIC ${ARGN})

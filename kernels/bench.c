@@ -7,8 +7,8 @@
 
 #include "base/clock.h"
 #include "base/size.h"
+#include "kernels/back_end.h"
 #include "kernels/bench_private.h"
-#include "kernels/device_ops.h"
 
 static const struct bench_shape shapes[] = {
     {"qwen3-0.6b", 1024, 3072, {16, 8, 128}},

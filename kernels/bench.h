@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-#include "kernels/device.h"
+#include "kernels/operations.h"
 
 struct bench_shape { // of a transformer block
     const char *name;

@@ -7,7 +7,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "base/size.h"
-#include "kernels/device_ops.h"
+#include "kernels/back_end.h"
 
 enum { CHUNK = 1 << 20 }; // random numbers made once and loaded over and over
 
@@ -341,8 +341,8 @@ int bench_block_step(struct bench_blocks *b, size_t turn, enum bench_step step, 
         return device_qk_norm_rope(device, set->wide, b->head_norm, b->head_norm, epsilon, b->cosine, b->sine,
                                    b->rows, b->shape.heads, b->batch, err);
     case STEP_ATTENTION:
-        return device_attention(device, set->mixed, set->wide, &b->attention, b->starts, b->host_starts,
-                                b->texts, b->scratch, err);
+        return device_attention(device, set->mixed, set->wide, &b->attention,
+                                (struct device_texts){b->starts, b->host_starts, b->texts}, b->scratch, err);
     case STEP_OUT:
         return device_matmul(device, set->x, set->mixed, &matrices[MATRIX_OUT], NULL, b->batch, DEVICE_ADD,
                              err);

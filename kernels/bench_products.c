@@ -5,8 +5,8 @@
 
 #include "base/memory.h"
 #include "base/size.h"
+#include "kernels/back_end.h"
 #include "kernels/bench_private.h"
-#include "kernels/device_ops.h"
 
 enum {
     FEW_TOKENS = 2048,     // the smaller of the batches that products are measured at

@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "kernels/back_end.h"
 #include "kernels/bench_private.h"
-#include "kernels/device_ops.h"
 
 // ---- the file ----
 

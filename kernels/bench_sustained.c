@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "kernels/bench_private.h"
+#include "kernels/telemetry.h"
 
 enum {
     AHEAD = 2,         // slices that are queued when one is waited for

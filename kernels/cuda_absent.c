@@ -1,5 +1,5 @@
 // Stands in for the CUDA back end in a build without it.
-#include "kernels/device_ops.h"
+#include "kernels/back_end.h"
 
 const char *cuda_build(void) {
     return "none: built without CUDA";

@@ -1,5 +1,6 @@
-// The device: every operation of a forward pass once, with its shapes. kernels/cpu and kernels/cuda implement
-// it.
+// The device: one processor, its memory, the weights in it, copies and waiting. What it computes is in
+// operations.h, what its own monitoring says in telemetry.h. kernels/cpu and kernels/cuda implement all three
+// (back_end.h).
 //
 // Queue. Operations and uploads are put on one compute queue and run in the order they were queued; a call
 // returns as soon as it may (the CPU back end returns when the work is done). device_download runs beside the
@@ -14,21 +15,6 @@
 // before the first batch, from a plan; device_take hands pieces out. After device_seal nothing can be taken.
 // Device pointers are never read or written by the host except staging buffers, which are host memory that
 // the device can copy from and to.
-//
-// Numbers. A device is opened for one computation dtype (float32 or bfloat16): weights and activations have
-// it. Sums run in float32 and in an order that depends on shapes of one text alone, never on the batch, the
-// position in it or the number of threads: a text's results keep their bits in any company. bfloat16 rounds
-// where transformers' eager code rounds (the rounding points are named at each operation); the CUDA back end
-// skips roundings between steps that it fuses, never adds one.
-//
-// Row budget. A plan names the most tokens a batch has (device_plan.tokens). Every [tokens, ...] buffer given
-// to device_matmul has room for that many rows, and a back end may compute all of them (the CUDA back end
-// runs every product at this one shape, which is what keeps a row's bits): rows from `tokens` on hold
-// anything afterwards.
-//
-// Shapes are written [rows, columns], row-major and contiguous unless a stride is named. "tokens" is the
-// number of tokens of the packed batch: the texts one after another without padding, starts[i]..starts[i+1]
-// being text i.
 #ifndef STRATA_KERNELS_DEVICE_H
 #define STRATA_KERNELS_DEVICE_H
 
@@ -132,49 +118,6 @@ struct device_residency {
 
 void device_residency(const struct device *device, struct device_residency *out);
 
-// ---- telemetry ----
-
-enum { DEVICE_UNKNOWN = -1 };
-
-// What the device's own monitoring said last (a GPU: NVML, read by a thread of its own about once a second).
-// A field that is not known is DEVICE_UNKNOWN; on the CPU all are.
-struct device_sample {
-    double age_seconds;        // since it was read
-    int64_t memory_used;       // bytes in use on the device, everybody's
-    int64_t process_memory;    // bytes of this process
-    int32_t utilization;       // percent of the last interval with a kernel running
-    int32_t sm_clock;          // MHz
-    int32_t sm_clock_most;     // MHz
-    int32_t temperature;       // degrees Celsius
-    int32_t foreign_processes; // computing on the device beside this one
-    int64_t throttle_reasons;  // bits of NVML's clocks event reasons, enum device_throttle among them
-    double power;              // W
-    double power_limit;        // W
-    double pcie_received;      // bytes a second, host -> device
-    double pcie_sent;          // bytes a second, device -> host
-    int64_t xid; // code of the last critical error event, those of the device before programs'; 0: none
-};
-
-// The throttle reasons that slow a clock; being idle and settings of the user do not count.
-enum device_throttle {
-    DEVICE_THROTTLE_POWER = 0x04,    // the power limit
-    DEVICE_THROTTLE_HARDWARE = 0x08, // the hardware slows itself: heat, power brake
-    DEVICE_THROTTLE_THERMAL = 0x20,  // the driver keeps it from getting too hot
-    DEVICE_THROTTLE_THERMAL_HARDWARE = 0x40,
-    DEVICE_THROTTLE_POWER_BRAKE = 0x80, // the system asks for it
-};
-
-void device_sample(const struct device *device, struct device_sample *out);
-void device_sample_clear(struct device_sample *out); // nothing is known
-
-// Names of the throttle reasons that slow a clock down, joined by "+" ("power+thermal"); "none", or
-// "unknown".
-void device_throttle_names(int64_t reasons, char *out, size_t size);
-
-// Whether an XID code tells of a program that went wrong on the device, this one or a neighbour (its kernels
-// faulted, or it was ended), and not of the device.
-bool device_xid_blames_program(int64_t xid);
-
 // ---- weights ----
 
 // A weight matrix [rows = output features, columns = input features] in whatever layout the device multiplies
@@ -232,48 +175,11 @@ int device_wait(struct device *device, struct device_mark mark, struct device_ti
 // device computes elsewhere.
 double device_clock(const struct device *device);
 
-// ---- operations
-// -------------------------------------------------------------------------------------------------- All
-// activations and weights have the computation dtype unless said otherwise. Outputs do not overlap inputs
-// unless said otherwise. Indices (ids, starts, spans, rope rows) are int32 in device memory.
+// ---- the choice of algorithms ----
 
-// out[t, :] = table[ids[t], :]. table [vocabulary, hidden], row-major. Ids are the caller's to check.
-int device_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
-                 size_t hidden, struct error *err);
-
-// out[t, :] = weight * (x[t, :] / sqrt(mean(x[t, :]^2) + epsilon)); the mean in float32. bfloat16: the
-// normalised value is rounded, then the product (Llama-style RMSNorm).
-int device_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
-                    size_t tokens, size_t hidden, struct error *err);
-
-enum device_store {
-    DEVICE_STORE, // out = x * W^T + bias
-    DEVICE_ADD, // out = out + (x * W^T + bias): the residual add. bfloat16: the product is rounded, then the
-                // sum
-};
-
-// x [tokens, matrix->columns], out [tokens, matrix->rows]; bias [matrix->rows] or NULL.
-int device_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
-                  const void *bias, size_t tokens, enum device_store store, struct error *err);
-
-// Chooses how products of this shape, store and bias are computed, for back ends that have a choice (the CUDA
-// back end: cuBLASLt algorithms). Times the candidates unless device_set_algorithms named one, and proves on
-// the device that a row's bits depend neither on the other rows nor on its place; a candidate that fails is
-// passed over. x and out are activation buffers of plan.tokens rows; their contents are lost. The matrix is
-// one of that shape whose weights are loaded: zeros prove nothing (STATUS_INTERNAL). Before device_seal; a
-// shape tuned before costs nothing. STATUS_DEVICE when no candidate is left, or when one that binds is not to
-// be had.
-int device_matmul_tune(struct device *device, void *out, void *x, const struct device_matrix *matrix,
-                       const void *bias, enum device_store store, struct error *err);
-
-// Whether products of this shape, store and bias can be computed in batches of `tokens`, before any memory is
-// there. STATUS_DEVICE, saying why, when not (the CUDA back end: cuBLASLt knows no algorithm that keeps a
-// row's bits).
-int device_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
-                        enum device_store store, struct error *err);
-
-// What was chosen, one line a shape in the order of tuning ("4096x12288 store bias=0 ..."), appended with a
-// final 0 that is not counted; empty where there is nothing to choose. Part of a run's identity.
+// What device_matmul_tune (operations.h) chose, one line a shape in the order of tuning ("4096x12288 store
+// bias=0 ..."), appended with a final 0 that is not counted; empty where there is nothing to choose. Part of
+// a run's identity.
 int device_algorithms(const struct device *device, struct buffer *text, struct error *err);
 
 // The choices of an earlier run, before the first device_matmul_tune: they are used, whatever would be faster
@@ -281,63 +187,7 @@ int device_algorithms(const struct device *device, struct buffer *text, struct e
 // STATUS_DATA when the text is not of this kind.
 int device_set_algorithms(struct device *device, const char *text, bool binding, struct error *err);
 
-struct device_heads {
-    size_t heads;    // query heads
-    size_t kv_heads; // key and value heads; divides heads: query head h reads kv head h / (heads / kv_heads)
-    size_t head_dim; // even
-};
-
-// In place on qkv [tokens, (heads + 2 kv_heads) * head_dim], columns q | k | v: each q and k head is
-// RMS-normalised with q_norm / k_norm [head_dim] (both NULL: no norm), then rotated ("rotate half": pairs i,
-// i + head_dim/2) by row rope_row[t] of cosine and sine, each [.., head_dim / 2], float32 (bfloat16 runs
-// round them, and each product and sum).
-int device_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm,
-                        float epsilon, const float *cosine, const float *sine, const int32_t *rope_row,
-                        struct device_heads heads, size_t tokens, struct error *err);
-
-struct device_attention {
-    struct device_heads heads;
-    float scale;    // of the scores, usually head_dim^-1/2
-    size_t window;  // keys seen by a query, itself included; 0: all before it
-    size_t longest; // tokens of the longest text in any batch: what scratch was planned for
-};
-
-// Bytes of DEVICE_SCRATCH that device_attention needs for these shapes (0 if none); false on overflow.
-bool device_attention_scratch(const struct device *device, const struct device_attention *shape,
-                              size_t *bytes);
-
-// Causal softmax(q k^T * scale) v within each text. qkv as above, out [tokens, heads * head_dim];
-// starts [texts + 1] in device memory, host_starts the same numbers in host memory (for the grid).
-int device_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
-                     const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
-                     struct error *err);
-
-// out[t, i] = silu(gate_up[t, i]) * gate_up[t, intermediate + i]. gate_up [tokens, 2 * intermediate].
-// bfloat16: silu is rounded, then the product.
-int device_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
-                  struct error *err);
-
-struct device_shape { // of a model's blocks
-    struct device_heads heads;
-    size_t hidden;
-    size_t intermediate;
-};
-
-struct device_refusal { // of a shape
-    enum device_dimension {
-        DEVICE_HIDDEN,
-        DEVICE_INTERMEDIATE,
-        DEVICE_HEADS,
-        DEVICE_KV_HEADS,
-        DEVICE_HEAD_DIM
-    } dimension;   // the one that is refused
-    char can[128]; // which ones are not: "multiples of 8 up to 256"
-};
-
-// Whether the device's operations are built for blocks of this shape: what is admitted here none of them
-// refuses for its sizes, and what is refused here one of them does. Products apart: device_check_matmul.
-bool device_supports(const struct device *device, const struct device_shape *shape,
-                     struct device_refusal *refusal);
+// ---- what the host says of the rows to pool, and gets back ----
 
 struct device_span { // tokens [start, end) of the packed batch, start < end
     int32_t start;
@@ -348,12 +198,5 @@ struct device_row_check { // of one pooled row
     uint32_t not_finite;  // numbers that were NaN or infinite in float32
     uint32_t overflowed;  // finite numbers beyond float16's range, stored as +-65504
 };
-
-// out[r, :] = the float32 mean of x[t, :] for t in spans[r] in token order, then rounded to out_dtype.
-// One-token spans gather exactly. out [rows, hidden] of out_dtype, checks [rows]; spans and checks in device
-// memory.
-int device_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
-                const void *x, const struct device_span *spans, size_t rows, size_t hidden,
-                struct error *err);
 
 #endif

@@ -3,8 +3,8 @@
 #include <stdio.h>
 
 #include "base/size.h"
+#include "kernels/back_end.h"
 #include "kernels/cpu/limits.h"
-#include "kernels/device_ops.h"
 
 static const char *const purpose_names[DEVICE_PURPOSES] = {"weights", "activations", "scratch", "staging"};
 

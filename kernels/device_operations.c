@@ -1,8 +1,8 @@
-// The operations of device.h: cheap checks of shapes, then the back end.
+// The operations of operations.h: cheap checks of shapes, then the back end.
 #include <stdio.h>
 
 #include "base/size.h"
-#include "kernels/device_ops.h"
+#include "kernels/back_end.h"
 
 static int refuse(struct error *err, const char *operation, const char *why) {
     return error_set(err, STATUS_INTERNAL, "%s: %s", operation, why);
@@ -156,13 +156,12 @@ bool device_attention_scratch(const struct device *device, const struct device_a
 }
 
 int device_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
-                     const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
-                     struct error *err) {
-    if (texts == 0) {
+                     struct device_texts texts, void *scratch, struct error *err) {
+    if (texts.count == 0) {
         return STATUS_OK;
     }
     const char *fault = heads_fault(shape->heads);
-    if (fault == NULL && (out == NULL || qkv == NULL || starts == NULL || host_starts == NULL)) {
+    if (fault == NULL && (out == NULL || qkv == NULL || texts.starts == NULL || texts.host_starts == NULL)) {
         fault = "a buffer is missing";
     }
     size_t bytes;
@@ -173,15 +172,16 @@ int device_attention(struct device *device, void *out, const void *qkv, const st
     if (fault != NULL) {
         return refuse(err, "attention", fault);
     }
-    for (size_t i = 0; i < texts; i++) {
-        int32_t length = host_starts[i + 1] - host_starts[i];
-        if (host_starts[i] < 0 || length < 0 || (size_t)length > shape->longest) {
+    for (size_t i = 0; i < texts.count; i++) {
+        int32_t start = texts.host_starts[i];
+        int32_t length = texts.host_starts[i + 1] - start;
+        if (start < 0 || length < 0 || (size_t)length > shape->longest) {
             return error_set(err, STATUS_INTERNAL,
-                             "attention: text %zu is [%d, %d) and the longest was planned as %zu", i,
-                             host_starts[i], host_starts[i + 1], shape->longest);
+                             "attention: text %zu is [%d, %d) and the longest was planned as %zu", i, start,
+                             texts.host_starts[i + 1], shape->longest);
         }
     }
-    return device->ops->attention(device, out, qkv, shape, starts, host_starts, texts, scratch, err);
+    return device->ops->attention(device, out, qkv, shape, texts, scratch, err);
 }
 
 int device_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,

@@ -129,6 +129,10 @@ texts() {
   cp "$root"/tools/gpu-check.sh "$root"/tools/gpu_check*.py "$root"/tools/make_{model,problems}.py "$new/tools/"
   cp "$root"/configs/* "$new/configs/"
   cp "$root/README.md" "$new/"
+  for file in checkpoints kernels; do # the pages for who runs it; that of configs is there already
+    mkdir "$new/$file"
+    cp "$root/$file/README.md" "$new/$file/"
+  done
   if [ -e "$new/tests/model_test_parity" ]; then
     mkdir "$new/tests/model"
     cp -r "$root/tests/model/goldens" "$new/tests/model/"

@@ -62,5 +62,5 @@ cat <<'WORDS'
 build/strata export demo/run --format safetensors --to demo/exported     the latents as one file for training
 build/strata log demo/run                                               the throughput of every batch
 build/strata help job                                                   every key of a job file, to write your own
-                                                                        (README.md: "Your own model in five minutes")
+                                                                        (README.md: "Your own model")
 WORDS

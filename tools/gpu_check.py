@@ -59,7 +59,7 @@ def parse_arguments():
     parser.add_argument("--strata", metavar="FILE", help="another program, as it is; its tests are those in --build")
     parser.add_argument("--packages", metavar="DIR", help="folder that the libraries' packages were unpacked into, for building where "
                         "they are not installed (see below)")
-    parser.add_argument("--readme", metavar="JSON", help="only writes README.md's table from this result")
+    parser.add_argument("--readme", metavar="JSON", help="only writes the table in kernels/README.md from this result")
     options = parser.parse_args()
     if options.time is None:
         options.time = default_time(options.all)
@@ -74,7 +74,7 @@ def main():
     options = parse_arguments()
     if options.readme:
         from gpu_check_table import write_readme
-        write_readme(ROOT / "README.md", json.loads(Path(options.readme).read_text()))
+        write_readme(ROOT / "kernels" / "README.md", json.loads(Path(options.readme).read_text()))
         return 0
     try:
         import numpy  # noqa: F401

@@ -1,4 +1,4 @@
-"""The table of gpu_check.py: figures, ratios, targets; on the terminal and in README.md."""
+"""The table of gpu_check.py: figures, ratios, targets; on the terminal and in kernels/README.md."""
 import gpu_check_rates as rates
 
 BEGIN = "<!-- gpu table: begin (tools/gpu_check.py --readme writes this part) -->\n"
@@ -228,11 +228,11 @@ def table_text(result):
 
 
 def write_readme(readme, result):
-    """Puts the table of a full run on a GPU between the README's marks."""
+    """Puts the table of a full run on a GPU between the marks of kernels/README.md."""
     if result["quick"] or result["device"].get("kind") != "cuda" or "Emulated" in result["device"]["name"]:
-        raise SystemExit("only a full run on a GPU belongs into the README")
+        raise SystemExit("only a full run on a GPU belongs in kernels/README.md")
     if result["ended"] != "done" or not any(one["figure"].startswith("extraction, step means") for one in result["table"]):
-        raise SystemExit("only a run that came to its end, and extracted, belongs into the README")
+        raise SystemExit("only a run that came to its end, and extracted, belongs in kernels/README.md")
     text = readme.read_text()
     before, rest = text.split(BEGIN)
     lines = [f"Measured on one {heading(result)}:", "", "| what | figure | ratio | target | |", "|---|---|---|---|---|"]

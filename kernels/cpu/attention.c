@@ -310,18 +310,19 @@ static void attend_piece(const void *job, size_t number, size_t member) {
 }
 
 int cpu_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
-                  const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
-                  struct error *err) {
+                  struct device_texts texts, void *scratch, struct error *err) {
     (void)err;
-    (void)starts;
     struct cpu_device *cpu = cpu_of(device);
     double started = clock_seconds();
-    struct attention attention = {
-        .shape = shape_of(cpu, shape), .out = out, .qkv = qkv, .starts = host_starts, .scratch = scratch};
+    struct attention attention = {.shape = shape_of(cpu, shape),
+                                  .out = out,
+                                  .qkv = qkv,
+                                  .starts = texts.host_starts,
+                                  .scratch = scratch};
     size_t items = 0;
     attention.scratch_bytes = scratch_total(&attention.shape);
-    for (size_t i = 0; i < texts; i++) {
-        items += text_items(&attention.shape, host_starts, i);
+    for (size_t i = 0; i < texts.count; i++) {
+        items += text_items(&attention.shape, texts.host_starts, i);
     }
     for (size_t m = 0; m < (size_t)cpu->threads; m++) {
         *scratch_of(&attention, m).cursor = (struct cursor){0};

@@ -3,9 +3,9 @@
 #define STRATA_KERNELS_CPU_CPU_DEVICE_H
 
 #include "base/memory.h"
+#include "kernels/back_end.h"
 #include "kernels/cpu/micro_kernels.h"
 #include "kernels/cpu/nodes.h"
-#include "kernels/device_ops.h"
 
 // Part of a run's identity: raise it with every change that may change a bit of a result on any path.
 enum { CPU_KERNELS_VERSION = 1 };
@@ -91,8 +91,7 @@ bool cpu_supports(const struct device *device, const struct device_shape *shape,
                   struct device_refusal *refusal);
 bool cpu_attention_scratch(const struct device *device, const struct device_attention *shape, size_t *bytes);
 int cpu_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
-                  const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
-                  struct error *err);
+                  struct device_texts texts, void *scratch, struct error *err);
 
 // ---- rows.c ----
 

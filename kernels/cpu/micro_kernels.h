@@ -14,7 +14,7 @@
 #ifndef STRATA_KERNELS_CPU_MICRO_KERNELS_H
 #define STRATA_KERNELS_CPU_MICRO_KERNELS_H
 
-#include "kernels/device.h"
+#include "kernels/operations.h"
 
 enum {
     TILE_ROWS_MOST = 32,

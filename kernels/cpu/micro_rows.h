@@ -9,7 +9,7 @@
 
 #include <math.h>
 
-#include "kernels/device.h"
+#include "kernels/operations.h"
 
 #define MICRO_INLINE static inline __attribute__((always_inline))
 

@@ -8,7 +8,7 @@
 #ifndef STRATA_KERNELS_CPU_TILE_KERNELS_H
 #define STRATA_KERNELS_CPU_TILE_KERNELS_H
 
-#include "kernels/device.h"
+#include "kernels/operations.h"
 
 enum {
     GROUP_ROWS = 32,

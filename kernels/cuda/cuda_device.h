@@ -10,11 +10,11 @@
 
 #include <cuda_runtime_api.h>
 
+#include "kernels/back_end.h"
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/cuda_error.h"
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/telemetry.h"
-#include "kernels/device_ops.h"
 
 enum {
     CUDA_MARKS = 64,           // marks that can be waited for at a time
@@ -300,8 +300,7 @@ int cuda_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, cons
 bool cuda_attention_scratch(const struct device *device, const struct device_attention *shape, size_t *bytes);
 const char *cuda_attention_turn(struct device *device, const struct device_attention *shape);
 int cuda_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
-                   const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
-                   struct error *err);
+                   struct device_texts texts, void *scratch, struct error *err);
 int cuda_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
                 struct error *err);
 int cuda_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,

@@ -1,6 +1,6 @@
-// The kernels of the CUDA back end, as the host sees them: each call queues one operation of device.h on a
-// stream and returns what the launch said. Shapes, dtypes and meaning are those of device.h; arguments were
-// checked. C linkage, so that host files stay C.
+// The kernels of the CUDA back end, as the host sees them: each call queues one operation of operations.h on
+// a stream and returns what the launch said. Shapes, dtypes and meaning are those of operations.h; arguments
+// were checked. C linkage, so that host files stay C.
 //
 // A row's result depends on that row (attention: on its text) alone, through sums in an order that is fixed
 // by its own shape: one block a row in norms, attention tiles counted from the start of the text, pooling in
@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels/device.h"
+#include "kernels/operations.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "kernels/cuda/launch.h"
-#include "kernels/device.h"
+#include "kernels/operations.h"
 
 struct bf16 {
     uint16_t bits;

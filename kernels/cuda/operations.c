@@ -58,17 +58,16 @@ bool cuda_attention_scratch(const struct device *device, const struct device_att
 
 // The layers of a batch share one list of tiles: it is made when the texts are others than those of the last
 // one.
-static int take_tiles(struct cuda_device *cuda, const int32_t *starts, const int32_t *host_starts,
-                      size_t texts, size_t *tiles, struct error *err) {
+static int take_tiles(struct cuda_device *cuda, struct device_texts texts, size_t *tiles, struct error *err) {
     struct tile_list *list = &cuda->tiles;
-    *tiles = attention_tile_count(host_starts, texts);
-    if (*tiles > attention_tiles_most(cuda->base.tokens) || texts > cuda->base.tokens) {
+    *tiles = attention_tile_count(texts.host_starts, texts.count);
+    if (*tiles > attention_tiles_most(cuda->base.tokens) || texts.count > cuda->base.tokens) {
         return error_set(err, STATUS_INTERNAL,
-                         "attention: %zu texts of %zu tiles in a batch planned for %zu tokens", texts, *tiles,
-                         cuda->base.tokens);
+                         "attention: %zu texts of %zu tiles in a batch planned for %zu tokens", texts.count,
+                         *tiles, cuda->base.tokens);
     }
-    size_t bytes = (texts + 1) * sizeof *host_starts;
-    if (*tiles == 0 || (list->texts == texts && memcmp(list->starts, host_starts, bytes) == 0)) {
+    size_t bytes = (texts.count + 1) * sizeof *texts.host_starts;
+    if (*tiles == 0 || (list->texts == texts.count && memcmp(list->starts, texts.host_starts, bytes) == 0)) {
         return STATUS_OK;
     }
     int status = cuda_queue_begin(cuda, CUDA_COMPUTING, "attention", list->tiles, 0, err);
@@ -76,18 +75,17 @@ static int take_tiles(struct cuda_device *cuda, const int32_t *starts, const int
         list->texts = 0; // until the new one is there
         status = cuda_queue_end(
             cuda, "attention",
-            launch_attention_tiles(cuda->queue.compute, list->tiles, starts, texts, *tiles), err);
+            launch_attention_tiles(cuda->queue.compute, list->tiles, texts.starts, texts.count, *tiles), err);
     }
     if (status == STATUS_OK) {
-        list->texts = texts;
-        memcpy(list->starts, host_starts, bytes);
+        list->texts = texts.count;
+        memcpy(list->starts, texts.host_starts, bytes);
     }
     return status;
 }
 
 int cuda_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
-                   const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
-                   struct error *err) {
+                   struct device_texts texts, void *scratch, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
     size_t tiles;
     (void)scratch;
@@ -95,11 +93,11 @@ int cuda_attention(struct device *device, void *out, const void *qkv, const stru
         return error_set(err, STATUS_DEVICE, "attention on CUDA is not built for heads of %zu numbers",
                          shape->heads.head_dim);
     }
-    int status = take_tiles(cuda, starts, host_starts, texts, &tiles, err);
+    int status = take_tiles(cuda, texts, &tiles, err);
     if (status != STATUS_OK || tiles == 0) {
         return status;
     }
-    size_t end = (size_t)host_starts[texts];
+    size_t end = (size_t)texts.host_starts[texts.count];
     status = cuda_queue_begin(cuda, CUDA_COMPUTING, "attention", out,
                               bytes_of(cuda, end, shape->heads.heads * shape->heads.head_dim), err);
     if (status != STATUS_OK) {

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels/device.h"
+#include "kernels/telemetry.h"
 
 struct telemetry;
 

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "commands/format.h"
-#include "kernels/device.h"
+#include "kernels/telemetry.h"
 
 enum { THROTTLE_TEXT = 64 };
 

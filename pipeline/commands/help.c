@@ -175,7 +175,7 @@ static const struct operand operands[] = {
 };
 
 static const struct option options[] = {
-    {.name = "--markdown", .kind = OPTION_FLAG, .help = "the topic 'job' as the tables of the README"},
+    {.name = "--markdown", .kind = OPTION_FLAG, .help = "the topic 'job' as the tables of configs/README.md"},
 };
 
 const struct command command_help = {

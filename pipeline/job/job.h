@@ -81,7 +81,7 @@ int64_t job_key_most(const char *section, const char *name);
 
 const char *pooling_name(enum pooling pooling); // "step_mean" ...
 
-// The reference of all keys: Markdown for the README, plain text for `strata help job`.
+// The reference of all keys: Markdown for configs/README.md, plain text for `strata help job`.
 void job_print_reference(FILE *out, bool markdown);
 
 // Calls `each` with "section.key" and its value as text for every key that may change a byte of output (the

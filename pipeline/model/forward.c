@@ -20,8 +20,7 @@ static int run_attention(const struct pass *pass, const struct block_weights *w,
     TRY(device_matmul(device, qkv, s->normed, &w->qkv, w->qkv_bias, tokens, DEVICE_STORE, err));
     TRY(device_qk_norm_rope(device, qkv, w->q_norm, w->k_norm, epsilon, s->cosine, s->sine,
                             s->inputs.rope_row, attention.heads, tokens, err));
-    TRY(device_attention(device, attended, qkv, &attention, s->inputs.starts, pass->host_starts, pass->texts,
-                         s->attention_scratch, err));
+    TRY(device_attention(device, attended, qkv, &attention, pass->texts, s->attention_scratch, err));
     TRY(device_matmul(device, s->x, attended, &w->output, w->output_bias, tokens, DEVICE_ADD, err));
     return STATUS_OK;
 }
@@ -166,9 +165,8 @@ int forward_begin(struct pass *pass, struct model *model, const struct model_bat
         TRY(device_upload(device, state->sine + own_at, staged->own_sine, own * half * sizeof(float), err));
     }
     *pass = (struct pass){.model = model,
-                          .host_starts = staged->starts,
+                          .texts = {inputs->starts, staged->starts, batch->texts},
                           .tokens = batch->tokens,
-                          .texts = batch->texts,
                           .rows = batch->rows,
                           .slot = batch->slot};
     return STATUS_OK;

@@ -7,9 +7,8 @@
 // A batch whose inputs were checked and queued for upload.
 struct pass {
     struct model *model;
-    const int32_t *host_starts; // [texts + 1] staging memory
+    struct device_texts texts; // host_starts is staging memory
     size_t tokens;
-    size_t texts;
     size_t rows;
     size_t slot;
 };

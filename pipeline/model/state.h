@@ -9,7 +9,7 @@
 
 #include "base/digest.h"
 #include "base/memory.h"
-#include "kernels/device.h"
+#include "kernels/operations.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/layout.h"

@@ -1,5 +1,5 @@
-"""What tools/gpu-check.sh makes of its figures: texts of the right lengths, rates from ledgers, targets, the table at the end and in the
-README."""
+"""What tools/gpu-check.sh makes of its figures: texts of the right lengths, rates from ledgers, targets, the table at the end and in
+kernels/README.md."""
 import sqlite3
 import statistics
 import subprocess
@@ -223,7 +223,7 @@ def test_the_whole_table_fits_the_end_of_an_output(tmp_path):
     assert "..." not in gpu_check_table.table_text(judged(tmp_path, 240000).result()).split("figure ", 1)[1]  # as it commonly is
 
 
-# ---- the README's table
+# ---- the table of kernels/README.md
 
 RESULT = {"quick": False, "ended": "done", "date": "2020-02-02", "device": {"kind": "cuda", "name": "GPU X", "asked": "cuda:0"},
           "versions": {"driver": "1.2"}, "shape": {"layers": 36, "hidden": 4096, "tokens": 8192}, "parts": [],
@@ -253,5 +253,5 @@ def test_readme_takes_no_other_table(tmp_path, other):
 
 
 def test_readme_has_the_marks_once():
-    text = (support.SOURCE / "README.md").read_text()
+    text = (support.SOURCE / "kernels" / "README.md").read_text()
     assert text.count(gpu_check_table.BEGIN) == 1 and text.count(gpu_check_table.END) == 1

@@ -10,7 +10,7 @@
 
 extern "C" {
 #include "kernels/cuda/nvml.h"
-#include "kernels/device.h"
+#include "kernels/telemetry.h"
 }
 
 // ---- values ----

@@ -1,4 +1,4 @@
-"""The Python of README.md, run as it stands there on a made run directory: only paths, ids and layers are put in."""
+"""The Python of the READMEs, run as it stands there on a made run directory: only paths, ids and layers are put in."""
 
 import os
 import pathlib
@@ -10,8 +10,10 @@ import pytest
 
 from export.made_run import HIDDEN, done, make_run, problem_id, row_count
 
-README = pathlib.Path(os.environ["STRATA_SOURCE"]) / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+SOURCE = pathlib.Path(os.environ["STRATA_SOURCE"])
+PAGES = [SOURCE / "README.md", *sorted(SOURCE.glob("*/README.md"))]
+BLOCKS = [block for page in PAGES
+          for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,7 @@ def folder(tmp_path_factory):
 
 
 def printed(block, folder, **words):
-    """What the block prints with the README's words replaced: the made run has other names. Each word must be there."""
+    """What the block prints with the page's words replaced: the made run has other names. Each word must be there."""
     for old, new in {"runs/qwen3-8b": str(folder), **words}.items():
         assert old in block, old
         block = block.replace(old, new)
@@ -31,11 +33,11 @@ def printed(block, folder, **words):
 
 
 def test_every_block_is_tried():
-    assert [("h5py" in block, "strata_reader" in block) for block in BLOCKS] == [(True, False), (False, True)]
+    assert [("h5py" in block, "strata_reader" in block) for block in BLOCKS] == [(False, True), (True, False)]
 
 
 def test_h5py(folder):
-    found = printed(BLOCKS[0], folder, hs_035="hs_004")
+    found = printed(BLOCKS[1], folder, hs_035="hs_004")
     for ordinal in done(10):  # the first shard's, in the order of its batches
         rows = row_count(ordinal)
         steps = " ".join(str(step) for step in range(rows))
@@ -44,4 +46,4 @@ def test_h5py(folder):
 
 def test_reader(folder):
     words = {"[35]": "[4]", "gsm8k_train_0": problem_id(0)}
-    assert printed(BLOCKS[1], folder, **words) == f"{len(done(40))} ({row_count(0)}, {HIDDEN})\n"
+    assert printed(BLOCKS[0], folder, **words) == f"{len(done(40))} ({row_count(0)}, {HIDDEN})\n"

@@ -15,7 +15,8 @@
 #include <cmocka.h>
 
 #include "base/dtype.h"
-#include "kernels/device.h"
+#include "kernels/operations.h"
+#include "kernels/telemetry.h"
 
 // Ends the child with a line that says where.
 #define REQUIRE(condition)                                                                                   \

@@ -1,6 +1,6 @@
 // What the tests of a device share: opening every path in both dtypes, numbers to and from device memory,
 // random numbers, and comparisons that fail on NaN first. Nothing here reads or writes device memory but
-// through device.h.
+// through device.h and operations.h.
 //
 // The device is the CPU, or what the environment names: STRATA_TEST_DEVICE=cuda:0 runs the same tests on a
 // GPU, real or emulated, as one path.
@@ -17,7 +17,7 @@
 #include <cmocka.h>
 
 #include "base/random.h"
-#include "kernels/device.h"
+#include "kernels/operations.h"
 
 static const double F32_EPSILON =
     0x1p-24; // half a unit in the last place of 1: the relative error of one rounding

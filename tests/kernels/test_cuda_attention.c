@@ -163,7 +163,8 @@ static void try_layout(struct rig *rig, const struct layout *c) {
     memcpy(staging, starts, sizeof starts);
     MUST(device_vector_load(rig->device, qkv, 0, tokens * stride, numbers, DTYPE_F32, &rig->error));
     MUST(device_upload(rig->device, device_starts, staging, sizeof starts, &rig->error));
-    MUST(device_attention(rig->device, out, qkv, &shape, device_starts, starts, TEXTS, NULL, &rig->error));
+    MUST(device_attention(rig->device, out, qkv, &shape, (struct device_texts){device_starts, starts, TEXTS},
+                          NULL, &rig->error));
     MUST(device_download(rig->device, staging + sizeof starts, out, bytes, &rig->error));
     rig_finish(rig);
     uint16_t *got = malloc(bytes);

@@ -5,7 +5,7 @@
 // they write it, 17, for which it is too small, and 19, which errs in rows 25 to 29 only: probes among 40
 // rows do not stand there.
 #include "cuda_products.h"
-#include "kernels/device_ops.h"
+#include "kernels/back_end.h"
 
 // ---- the choice ----
 

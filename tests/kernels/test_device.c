@@ -213,6 +213,7 @@ static void test_wrong_shapes(void **state) {
     struct error *error = &bed.error;
     float number = 0;
     int32_t starts[2] = {0, 9};
+    const struct device_texts texts = {starts, starts, 1};
     struct device_matrix matrix;
     assert_refused(device_matrix_take(device, &matrix, 0, 4, error), STATUS_INTERNAL, error, "[0, 4]");
     assert_refused(device_matrix_take(device, &matrix, SIZE_MAX / 2, 4, error), STATUS_INTERNAL, error,
@@ -223,14 +224,14 @@ static void test_wrong_shapes(void **state) {
     struct device_attention shape = {{3, 2, 8}, 1.0f, 0, 8};
     size_t bytes;
     assert_false(device_attention_scratch(device, &shape, &bytes));
-    assert_refused(device_attention(device, &number, &number, &shape, starts, starts, 1, &number, error),
-                   STATUS_INTERNAL, error, "kv_heads does not divide heads");
+    assert_refused(device_attention(device, &number, &number, &shape, texts, &number, error), STATUS_INTERNAL,
+                   error, "kv_heads does not divide heads");
     shape.heads = (struct device_heads){2, 1, 7};
-    assert_refused(device_attention(device, &number, &number, &shape, starts, starts, 1, &number, error),
-                   STATUS_INTERNAL, error, "head_dim is not even");
+    assert_refused(device_attention(device, &number, &number, &shape, texts, &number, error), STATUS_INTERNAL,
+                   error, "head_dim is not even");
     shape.heads.head_dim = 8;
-    assert_refused(device_attention(device, &number, &number, &shape, starts, starts, 1, &number, error),
-                   STATUS_INTERNAL, error, "text 0 is [0, 9) and the longest was planned as 8");
+    assert_refused(device_attention(device, &number, &number, &shape, texts, &number, error), STATUS_INTERNAL,
+                   error, "text 0 is [0, 9) and the longest was planned as 8");
     assert_refused(device_rms_norm(device, NULL, &number, &number, 1.0f, 1, 1, error), STATUS_INTERNAL, error,
                    "rms_norm: a buffer is missing");
     assert_int_equal(device_rms_norm(device, NULL, NULL, NULL, 1.0f, 0, 1, error), STATUS_OK);

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "checkpoints/ledger_device.h"
-#include "kernels/device.h"
+#include "kernels/telemetry.h"
 
 // A sample older than this says nothing of the batch that just ended: the thread that reads the monitoring
 // hangs.

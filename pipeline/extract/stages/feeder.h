@@ -6,7 +6,7 @@
 
 #include <pthread.h>
 
-#include "kernels/device.h"
+#include "kernels/telemetry.h"
 #include "model/model.h"
 #include "stages/queue.h"
 #include "stages/window.h"

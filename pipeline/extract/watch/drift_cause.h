@@ -26,7 +26,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "kernels/device.h"
+#include "kernels/telemetry.h"
 #include "watch/drift_host.h"
 
 enum drift_cause {

@@ -7,7 +7,7 @@
 #ifndef STRATA_WATCH_DRIFT_POWER_H
 #define STRATA_WATCH_DRIFT_POWER_H
 
-#include "kernels/device.h"
+#include "kernels/telemetry.h"
 
 // Times as long as at calibration that work takes for the cap: 1 where it explains nothing, 0 where the
 // device's monitoring does not tell the clocks or what slows them.

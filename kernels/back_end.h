@@ -1,15 +1,16 @@
-// What a back end implements (private to kernels/). device.h documents every operation; the public functions
-// check arguments and call through this table, so a back end may rely on them: pointers are there, tokens >
-// 0, shapes fit.
+// What a back end implements (private to kernels/). operations.h documents every operation; the public
+// functions check arguments and call through this table, so a back end may rely on them: pointers are there,
+// tokens > 0, shapes fit.
 //
 // The CUDA back end is a library of its own (strata_cuda, or its stand-in when nvcc is not there; tests link
 // an emulated one), so that one strata_kernels serves all of them.
 //
 // A back end's own struct begins with `struct device`.
-#ifndef STRATA_KERNELS_DEVICE_OPS_H
-#define STRATA_KERNELS_DEVICE_OPS_H
+#ifndef STRATA_KERNELS_BACK_END_H
+#define STRATA_KERNELS_BACK_END_H
 
-#include "kernels/device.h"
+#include "kernels/operations.h"
+#include "kernels/telemetry.h"
 
 struct device_candidate { // a way to compute a product
     char name[160];
@@ -84,8 +85,7 @@ struct device_ops {
     bool (*attention_scratch)(const struct device *device, const struct device_attention *shape,
                               size_t *bytes);
     int (*attention)(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
-                     const int32_t *starts, const int32_t *host_starts, size_t texts, void *scratch,
-                     struct error *err);
+                     struct device_texts texts, void *scratch, struct error *err);
     // For benchmarks: from now on attention takes the other of two kernels that give the same bits, which is
     // named ("one head a warp"). NULL where there is one only.
     const char *(*attention_turn)(struct device *device, const struct device_attention *shape);

@@ -1,0 +1,127 @@
+// Every operation of a forward pass once, with its shapes.
+//
+// Numbers. A device is opened for one computation dtype (float32 or bfloat16): activations and weights have
+// it unless said otherwise. Sums run in float32 and in an order that depends on shapes of one text alone,
+// never on the batch, the position in it or the number of threads: results are batch-invariant. bfloat16
+// rounds where transformers' eager code rounds (the rounding points are named at each operation); the CUDA
+// back end skips roundings between steps that it fuses, never adds one.
+//
+// Row budget. A plan names the most tokens a batch has (device_plan.tokens). Every [tokens, ...] buffer given
+// to device_matmul has room for that many rows, and a back end may compute all of them (the CUDA back end
+// runs every matmul at this one shape, which is what keeps a row's bits): rows from `tokens` on hold anything
+// afterwards.
+//
+// Shapes are written [rows, columns], row-major and contiguous unless a stride is named. "tokens" is the
+// number of tokens of the packed batch. Outputs do not overlap inputs unless said otherwise. Indices (ids,
+// starts, spans, rope rows) are int32 in device memory.
+#ifndef STRATA_KERNELS_OPERATIONS_H
+#define STRATA_KERNELS_OPERATIONS_H
+
+#include "kernels/device.h"
+
+// The texts of a packed batch, one after another without padding: text i is tokens starts[i]..starts[i + 1].
+struct device_texts {
+    const int32_t *starts;      // [count + 1] in device memory
+    const int32_t *host_starts; // the same numbers in host memory (for the grid)
+    size_t count;
+};
+
+// out[t, :] = table[ids[t], :]. table [vocabulary, hidden], row-major. Ids are the caller's to check.
+int device_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
+                 size_t hidden, struct error *err);
+
+// out[t, :] = weight * (x[t, :] / sqrt(mean(x[t, :]^2) + epsilon)); the mean in float32. bfloat16: the
+// normalised value is rounded, then the product (Llama-style RMSNorm).
+int device_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
+                    size_t tokens, size_t hidden, struct error *err);
+
+enum device_store {
+    DEVICE_STORE, // out = x * W^T + bias
+    DEVICE_ADD, // out = out + (x * W^T + bias): the residual add. bfloat16: the product is rounded, then the
+                // sum
+};
+
+// x [tokens, matrix->columns], out [tokens, matrix->rows]; bias [matrix->rows] or NULL.
+int device_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
+                  const void *bias, size_t tokens, enum device_store store, struct error *err);
+
+// Chooses how products of this shape, store and bias are computed, for back ends that have a choice (the CUDA
+// back end: cuBLASLt algorithms). Times the candidates unless device_set_algorithms named one, and proves on
+// the device that a row's bits depend neither on the other rows nor on its place; a candidate that fails is
+// passed over. x and out are activation buffers of plan.tokens rows; their contents are lost. The matrix is
+// one of that shape whose weights are loaded: zeros prove nothing (STATUS_INTERNAL). Before device_seal; a
+// shape tuned before costs nothing. STATUS_DEVICE when no candidate is left, or when one that binds is not to
+// be had.
+int device_matmul_tune(struct device *device, void *out, void *x, const struct device_matrix *matrix,
+                       const void *bias, enum device_store store, struct error *err);
+
+// Whether products of this shape, store and bias can be computed in batches of `tokens`, before any memory is
+// there. STATUS_DEVICE, saying why, when not (the CUDA back end: cuBLASLt knows no algorithm that keeps a
+// row's bits).
+int device_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
+                        enum device_store store, struct error *err);
+
+struct device_heads {
+    size_t heads;    // query heads
+    size_t kv_heads; // key and value heads; divides heads: query head h reads kv head h / (heads / kv_heads)
+    size_t head_dim; // even
+};
+
+// In place on qkv [tokens, (heads + 2 kv_heads) * head_dim], columns q | k | v: each q and k head is
+// RMS-normalised with q_norm / k_norm [head_dim] (both NULL: no norm), then rotated ("rotate half": pairs i,
+// i + head_dim/2) by row rope_row[t] of cosine and sine, each [.., head_dim / 2], float32 (bfloat16 runs
+// round them, and each product and sum).
+int device_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm,
+                        float epsilon, const float *cosine, const float *sine, const int32_t *rope_row,
+                        struct device_heads heads, size_t tokens, struct error *err);
+
+struct device_attention {
+    struct device_heads heads;
+    float scale;    // of the scores, usually head_dim^-1/2
+    size_t window;  // keys seen by a query, itself included; 0: all before it
+    size_t longest; // tokens of the longest text in any batch: what scratch was planned for
+};
+
+// Bytes of DEVICE_SCRATCH that device_attention needs for these shapes (0 if none); false on overflow.
+bool device_attention_scratch(const struct device *device, const struct device_attention *shape,
+                              size_t *bytes);
+
+// Causal softmax(q k^T * scale) v within each text. qkv as above, out [tokens, heads * head_dim].
+int device_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
+                     struct device_texts texts, void *scratch, struct error *err);
+
+// out[t, i] = silu(gate_up[t, i]) * gate_up[t, intermediate + i]. gate_up [tokens, 2 * intermediate].
+// bfloat16: silu is rounded, then the product.
+int device_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
+                  struct error *err);
+
+struct device_shape { // of a model's blocks
+    struct device_heads heads;
+    size_t hidden;
+    size_t intermediate;
+};
+
+struct device_refusal { // of a shape
+    enum device_dimension {
+        DEVICE_HIDDEN,
+        DEVICE_INTERMEDIATE,
+        DEVICE_HEADS,
+        DEVICE_KV_HEADS,
+        DEVICE_HEAD_DIM
+    } dimension;   // the one that is refused
+    char can[128]; // which ones are not: "multiples of 8 up to 256"
+};
+
+// Whether the device's operations are built for blocks of this shape: what is admitted here none of them
+// refuses for its sizes, and what is refused here one of them does. Products apart: device_check_matmul.
+bool device_supports(const struct device *device, const struct device_shape *shape,
+                     struct device_refusal *refusal);
+
+// out[r, :] = the float32 mean of x[t, :] for t in spans[r] in token order, then rounded to out_dtype.
+// One-token spans gather exactly. out [rows, hidden] of out_dtype, checks [rows]; spans and checks in device
+// memory.
+int device_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
+                const void *x, const struct device_span *spans, size_t rows, size_t hidden,
+                struct error *err);
+
+#endif
