@@ -42,8 +42,8 @@ int buffer_printf(struct buffer *buffer, struct error *err, const char *format, 
 void buffer_clear(struct buffer *buffer);   // size = 0, memory kept
 void buffer_destroy(struct buffer *buffer); // accepts zeros; leaves zeros
 
-// calloc, realloc and strdup that check the product and report instead of returning NULL. `out` is the address
-// of a pointer to any kind of object, which a void ** may not point to.
+// calloc, realloc and strdup that check the product and report instead of returning NULL. `out` is the
+// address of a pointer to any kind of object, which a void ** may not point to.
 int memory_zeroed(void *out, size_t count, size_t size, struct error *err);
 int memory_resize(void **block, size_t count, size_t size, struct error *err); // *block may be NULL
 int memory_text(char **out, const char *text, struct error *err);
