@@ -147,10 +147,7 @@ int arguments_parse(struct arguments *arguments, const struct command *command, 
             options_ended = true;
         } else if (!options_ended && word[0] == '-' &&
                    word[1] != 0) { // "-" alone is standard input, an operand
-            int status = parse_option(arguments, argc, argv, &i, err);
-            if (status != STATUS_OK) {
-                return status;
-            }
+            TRY(parse_option(arguments, argc, argv, &i, err));
         } else if (operands == command->operand_count) {
             return error_set(err, STATUS_USAGE, "'%s' is one argument too many", word);
         } else if (word[0] == 0) {
@@ -162,7 +159,8 @@ int arguments_parse(struct arguments *arguments, const struct command *command, 
     return check_missing(arguments, err);
 }
 
-static const struct argument *find_argument(const struct arguments *arguments, const char *name) {
+// NULL when the command's tables have none of this name.
+static const struct argument *look_up(const struct arguments *arguments, const char *name) {
     const struct command *command = arguments->command;
     for (size_t i = 0; i < command->operand_count; i++) {
         if (strcmp(command->operands[i].name, name) == 0) {
@@ -174,8 +172,21 @@ static const struct argument *find_argument(const struct arguments *arguments, c
             return &arguments->options[i];
         }
     }
-    fprintf(stderr, "strata: the command '%s' has no argument '%s' in its tables\n", command->name, name);
-    abort();
+    return NULL;
+}
+
+static const struct argument *find_argument(const struct arguments *arguments, const char *name) {
+    const struct argument *argument = look_up(arguments, name);
+    if (argument == NULL) {
+        fprintf(stderr, "strata: the command '%s' has no argument '%s' in its tables\n",
+                arguments->command->name, name);
+        abort();
+    }
+    return argument;
+}
+
+bool argument_exists(const struct arguments *arguments, const char *name) {
+    return look_up(arguments, name) != NULL;
 }
 
 bool argument_given(const struct arguments *arguments, const char *name) {

@@ -51,6 +51,9 @@ struct arguments {
 int arguments_parse(struct arguments *arguments, const struct command *command, int argc, char **argv,
                     struct error *err);
 
+// Whether the command's table has `name`, for what several commands share.
+bool argument_exists(const struct arguments *arguments, const char *name);
+
 // What was given. `name` must be in the command's table (the program aborts otherwise: it is a mistake of the
 // programmer).
 bool argument_given(const struct arguments *arguments, const char *name);

@@ -2,6 +2,7 @@
 
 #include "base/printable.h"
 #include "commands/command.h"
+#include "commands/job_arguments.h"
 #include "extract/runner.h"
 
 static void print_failures(FILE *out, const struct runner_summary *summary, bool asked) {
@@ -47,10 +48,7 @@ static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
     const char *scope = argument_text(arguments, "--retry-failed", NULL);
     const struct runner_options options = {
-        .inputs = {.job_path = argument_text(arguments, "JOB.yaml", NULL),
-                   .output = argument_text(arguments, "--output", NULL),
-                   .limit = (uint64_t)argument_integer(arguments, "--limit", 0),
-                   .threads = (int)argument_integer(arguments, "--threads", 0)},
+        .inputs = job_arguments(arguments, (struct watch){0}), // the launch watches for itself
         .stop_after = (uint64_t)argument_integer(arguments, "--stop-after", 0),
         .retry = {.asked = argument_given(arguments, "--retry-failed"),
                   .scope = scope == NULL ? RETRY_TRANSIENT : RETRY_ALL},
@@ -64,26 +62,13 @@ static int run(struct command_context *context, struct error *err) {
 }
 
 static const struct operand operands[] = {
-    {.name = "JOB.yaml", .help = "the job file (strata help job)"},
+    JOB_OPERAND,
 };
 
 static const struct option options[] = {
-    {.name = "--output",
-     .kind = OPTION_TEXT,
-     .value = "DIR",
-     .help = "the run directory (default: run.output of the job)"},
-    {.name = "--limit",
-     .kind = OPTION_INTEGER,
-     .value = "N",
-     .help = "only the first N rows of the query; a run of its own (default: all)",
-     .minimum = 1,
-     .maximum = INT64_MAX},
-    {.name = "--threads",
-     .kind = OPTION_INTEGER,
-     .value = "N",
-     .help = "threads that compute; changes no byte of the output (default: run.threads of the job)",
-     .minimum = 1,
-     .maximum = 1024},
+    JOB_OPTION_OUTPUT,
+    JOB_OPTION_LIMIT("; a run of its own"),
+    JOB_OPTION_THREADS,
     {.name = "--stop-after",
      .kind = OPTION_INTEGER,
      .value = "BATCHES",
