@@ -3,7 +3,7 @@
 #define STRATA_EXPORT_COLUMNS_H
 
 #include "export/array_store.h"
-#include "export/plan.h"
+#include "export/export_plan.h"
 
 enum export_column {
     COLUMN_STEP, // of rows, as in a shard: step, spans of tokens and bytes

@@ -5,9 +5,9 @@
 
 #include "base/size.h"
 #include "export/aside_folder.h"
+#include "export/export_plan.h"
 #include "export/figures.h"
 #include "export/outputs.h"
-#include "export/plan.h"
 #include "export/sidecar.h"
 
 static const char *const format_names[] = {[EXPORT_SAFETENSORS] = "safetensors",

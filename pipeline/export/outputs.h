@@ -5,7 +5,7 @@
 
 #include "export/array_store.h"
 #include "export/columns.h"
-#include "export/plan.h"
+#include "export/export_plan.h"
 
 enum { RJEPA_PROBLEMS = 1000 }; // in one of R-JEPA's shards
 

@@ -1,4 +1,5 @@
-#include "export/plan_ledger.h"
+// The part of an export's plan that the ledger gives.
+#include "export/export_plan.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

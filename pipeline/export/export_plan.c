@@ -1,4 +1,4 @@
-#include "export/plan.h"
+#include "export/export_plan.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,7 +9,6 @@
 #include "base/random.h"
 #include "base/size.h"
 #include "checkpoints/run_folder.h"
-#include "export/plan_ledger.h"
 
 void export_layer_text(size_t layer, size_t model_layers, char *out, size_t size) {
     int length = snprintf(out, size, "-%zu = hidden_states[%zu] of 0..%zu = ", model_layers + 1 - layer,
