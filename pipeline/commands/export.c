@@ -80,8 +80,9 @@ static int run(struct command_context *context, struct error *err) {
         .shuffle_seed = (uint64_t)argument_integer(arguments, "--shuffle", 0),
         .require_complete = argument_given(arguments, "--require-complete"),
         .program = "strata " STRATA_VERSION,
+        .format = export_format_find(argument_text(arguments, "--format", "")),
     };
-    if (!export_format_parse(argument_text(arguments, "--format", ""), &request.format) ||
+    if (request.format == NULL ||
         !dtype_parse(argument_text(arguments, "--dtype", "float32"), &request.dtype)) {
         return error_set(err, STATUS_INTERNAL, "a choice of the option table is not known to the export");
     }
@@ -90,18 +91,47 @@ static int run(struct command_context *context, struct error *err) {
         (argument_given(arguments, "--seed") || argument_given(arguments, "--split-column"))) {
         return error_set(err, STATUS_USAGE, "--seed and --split-column belong to --split");
     }
-    int status = parse_layers(argument_text(arguments, "--layers", NULL), layers, &request.layer_count, err);
-    if (status == STATUS_OK) {
-        status = split_parse(&request.split, split, argument_text(arguments, "--split-column", "split"),
-                             (uint64_t)argument_integer(arguments, "--seed", 0), err);
+    TRY(parse_layers(argument_text(arguments, "--layers", NULL), layers, &request.layer_count, err));
+    TRY(split_parse(&request.split, split, argument_text(arguments, "--split-column", "split"),
+                    (uint64_t)argument_integer(arguments, "--seed", 0), err));
+    TRY(export_run(&request, &report, err));
+    print_report(context, &request, &report);
+    return STATUS_OK;
+}
+
+// What each format makes of a split, the lines of it below each other.
+static void print_formats(FILE *out) {
+    enum { NAME_WIDTH = 11 };
+    for (size_t i = 0; export_format_name(i) != NULL; i++) {
+        fprintf(out, "  %-*s  ", NAME_WIDTH, export_format_name(i));
+        for (const char *at = export_format_help(i); *at != 0; at++) {
+            fputc(*at, out);
+            if (*at == '\n') {
+                fprintf(out, "%*s", NAME_WIDTH + 4, "");
+            }
+        }
+        fputc('\n', out);
     }
-    if (status == STATUS_OK) {
-        status = export_run(&request, &report, err);
-    }
-    if (status == STATUS_OK) {
-        print_report(context, &request, &report);
-    }
-    return status;
+}
+
+static void print_details(FILE *out) {
+    fputs("Each split S is one tensor of rows for each layer, hs_035 [rows, hidden], and row_offset "
+          "[problems + "
+          "1]:\n",
+          out);
+    print_formats(out);
+    fputs(
+        "Beside them statistics.safetensors (mean and deviation of every dimension) and export.json: model "
+        "and\n"
+        "tokenizer fingerprints, layers, counts, what was left out and why, the SHA-256 of every file.\n"
+        "\n"
+        "--split source takes the source's column as it is. Fractions split by a seeded hash of each id, so "
+        "a\n"
+        "problem stays in its split when others join; problems that the source calls 'test' stay in test.\n"
+        "\n"
+        "The folder appears when it is whole. A run that goes on is exported as far as it is sealed, with a\n"
+        "warning.\n",
+        out);
 }
 
 static const struct operand operands[] = {
@@ -112,8 +142,7 @@ static const struct option options[] = {
     {.name = "--format",
      .kind = OPTION_TEXT,
      .value = "FORMAT",
-     .help = "safetensors, npy, hdf5 or rjepa",
-     .choices = "safetensors|npy|hdf5|rjepa",
+     .choice = export_format_name,
      .required = true},
     {.name = "--to",
      .kind = OPTION_TEXT,
@@ -160,25 +189,6 @@ const struct command command_export = {
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .sums_up = true,
-    .details =
-        "Each split S is one tensor of rows for each layer, hs_035 [rows, hidden], and row_offset [problems "
-        "+ 1]:\n"
-        "  safetensors  S.safetensors, and S.jsonl with a line a problem: id, counts, metadata\n"
-        "  npy          S/hs_035.npy, memory-mappable, and S.jsonl; bfloat16 becomes float32\n"
-        "  hdf5         S.h5 in the layout of a shard\n"
-        "  rjepa        shard-0000.safetensors, 1000 problems each: [num_steps, hidden] float32 under the "
-        "id;\n"
-        "               shard-0000.jsonl; 'python -m strata_reader rjepa-parquet FOLDER' adds "
-        "shard-0000.parquet\n"
-        "Beside them statistics.safetensors (mean and deviation of every dimension) and export.json: model "
-        "and\n"
-        "tokenizer fingerprints, layers, counts, what was left out and why, the SHA-256 of every file.\n"
-        "\n"
-        "--split source takes the source's column as it is. Fractions split by a seeded hash of each id, so "
-        "a\n"
-        "problem stays in its split when others join; problems that the source calls 'test' stay in test.\n"
-        "\n"
-        "The folder appears when it is whole. A run that goes on is exported as far as it is sealed, with a\n"
-        "warning.\n",
+    .print_details = print_details,
     .run = run,
 };

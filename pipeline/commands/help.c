@@ -1,4 +1,3 @@
-#include <stdlib.h>
 #include <string.h>
 
 #include "commands/command.h"
@@ -70,11 +69,28 @@ static void print_exit_codes(const struct page *page) {
     }
 }
 
+// "npy|hdf5|rjepa" as "npy, hdf5 or rjepa".
+static const char *list_of(const char *choices, char *out, size_t size) {
+    size_t length = 0;
+    for (const char *at = choices; *at != 0 && length + 5 < size; at++) {
+        const char *between = strchr(at + 1, '|') != NULL ? ", " : " or ";
+        length +=
+            (size_t)snprintf(out + length, size - length, "%s", *at == '|' ? between : (char[2]){*at, 0});
+    }
+    return out;
+}
+
 static void print_option(const struct page *page, const struct option *option) {
     char left[128];
+    char list[2 * OPTION_CHOICES];
     snprintf(left, sizeof left, "%s%s%s", option->name, option->kind == OPTION_FLAG ? "" : " ",
              option->value == NULL ? "" : option->value);
-    print_row(page, left, option->help);
+    if (option->help != NULL) {
+        print_row(page, left, option->help);
+    } else {
+        char choices[OPTION_CHOICES];
+        print_row(page, left, list_of(option_choices(option, choices), list, sizeof list));
+    }
 }
 
 // "usage: strata NAME OPERAND [--option VALUE]", never broken inside a pair of brackets.
@@ -99,7 +115,23 @@ static void print_usage(const struct page *page, const struct command *command) 
     fputs("\n\n", page->out);
 }
 
-static void print_command(const struct page *page, const struct command *command) {
+static int print_details(const struct page *page, const struct command *command, struct error *err) {
+    int columns = page->width < WRAP_WIDEST ? page->width : 0;
+    if (command->details == NULL && command->print_details == NULL) {
+        return STATUS_OK;
+    }
+    fputs(command->operand_count + command->option_count > 0 ? "\n" : "", page->out);
+    if (command->details != NULL) {
+        wrap_lines(page->out, command->details, 0, FULL_LINE, columns);
+        return STATUS_OK;
+    }
+    struct wrap_page details;
+    TRY(wrap_page_open(&details, "the help", err));
+    command->print_details(details.out);
+    return wrap_page_print(&details, page->out, 0, FULL_LINE, columns, err);
+}
+
+static int print_command(const struct page *page, const struct command *command, struct error *err) {
     int at = fprintf(page->out, "strata %s: ", command->name);
     wrap_text(page->out, command->summary, at, 0, page->width);
     fputc('\n', page->out);
@@ -110,10 +142,7 @@ static void print_command(const struct page *page, const struct command *command
     for (size_t i = 0; i < command->option_count; i++) {
         print_option(page, &command->options[i]);
     }
-    if (command->details != NULL) {
-        fputs(command->operand_count + command->option_count > 0 ? "\n" : "", page->out);
-        wrap_lines(page->out, command->details, 0, FULL_LINE, page->width < WRAP_WIDEST ? page->width : 0);
-    }
+    return print_details(page, command, err);
 }
 
 static int unknown_topic(const char *topic, struct error *err) {
@@ -131,21 +160,10 @@ static int unknown_topic(const char *topic, struct error *err) {
 
 // A key is one line for programs, and as many as it takes on a terminal.
 static int print_job(FILE *out, bool markdown, int columns, struct error *err) {
-    char *text = NULL;
-    size_t size = 0;
-    FILE *whole = open_memstream(&text, &size);
-    if (whole == NULL) {
-        return error_set(err, STATUS_INTERNAL, "out of memory for the reference of the job file");
-    }
-    job_print_reference(whole, markdown);
-    bool failed = ferror(whole) != 0;
-    failed = fclose(whole) != 0 || failed;
-    if (!failed) {
-        wrap_lines(out, text, 4, 0, columns);
-    }
-    free(text);
-    return failed ? error_set(err, STATUS_INTERNAL, "out of memory for the reference of the job file")
-                  : STATUS_OK;
+    struct wrap_page page;
+    TRY(wrap_page_open(&page, "the reference of the job file", err));
+    job_print_reference(page.out, markdown);
+    return wrap_page_print(&page, out, 4, 0, columns, err);
 }
 
 static int run(struct command_context *context, struct error *err) {
@@ -163,7 +181,7 @@ static int run(struct command_context *context, struct error *err) {
     } else if (strcmp(topic, "exit-codes") == 0) {
         print_exit_codes(&page);
     } else if (command_find(topic) != NULL) {
-        print_command(&page, command_find(topic));
+        return print_command(&page, command_find(topic), err);
     } else {
         return unknown_topic(topic, err);
     }

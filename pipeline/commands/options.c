@@ -8,6 +8,18 @@
 #include "commands/command.h"
 #include "job/job.h"
 
+const char *option_choices(const struct option *option, char out[OPTION_CHOICES]) {
+    if (option->choice == NULL) {
+        return option->choices;
+    }
+    size_t size = 0;
+    for (size_t i = 0; option->choice(i) != NULL && size < OPTION_CHOICES; i++) {
+        size +=
+            (size_t)snprintf(out + size, OPTION_CHOICES - size, "%s%s", i == 0 ? "" : "|", option->choice(i));
+    }
+    return out;
+}
+
 // The option called `word` (`length` bytes), or NULL.
 static const struct option *find_option(const struct command *command, const char *word, size_t length) {
     for (size_t i = 0; i < command->option_count; i++) {
@@ -55,13 +67,13 @@ static bool is_choice(const char *choices, const char *text, size_t length) {
 }
 
 // Every part between commas has to be a choice.
-static int check_choices(const struct option *option, const char *text, struct error *err) {
+static int check_choices(const struct option *option, const char *choices, const char *text,
+                         struct error *err) {
     for (;; text++) {
         size_t length = option->list ? strcspn(text, ",") : strlen(text);
-        if (!is_choice(option->choices, text, length)) {
-            return error_set(err, STATUS_USAGE, "%s is one of %s%s, not '%.*s'", option->name,
-                             option->choices, option->list ? ", or a list with commas" : "", (int)length,
-                             text);
+        if (!is_choice(choices, text, length)) {
+            return error_set(err, STATUS_USAGE, "%s is one of %s%s, not '%.*s'", option->name, choices,
+                             option->list ? ", or a list with commas" : "", (int)length, text);
         }
         text += length;
         if (*text == 0) {
@@ -83,8 +95,10 @@ static int set_value(const struct option *option, struct argument *argument, con
         }
         return STATUS_OK;
     }
-    if (option->choices != NULL) {
-        return check_choices(option, text, err);
+    char written[OPTION_CHOICES];
+    const char *choices = option_choices(option, written);
+    if (choices != NULL) {
+        return check_choices(option, choices, text, err);
     }
     return text[0] != 0 ? STATUS_OK : error_set(err, STATUS_USAGE, "%s is empty", option->name);
 }

@@ -26,14 +26,21 @@ struct option {
     const char *name; // "--output"
     enum option_kind kind;
     const char *value; // placeholder of the value: "DIR"; of a flag with choices "[=all]"; NULL for a flag
-    const char *help;  // one line; says the default
+    const char *help;  // one line; says the default. NULL: the choices are all that there is to say
     // Of a text, "npy|hdf5": anything else is refused; NULL: any text that is not empty. A flag may have some
     // too, and is then given alone or as "--name=CHOICE".
     const char *choices;
+    // Of choices that are rows of a table elsewhere, in place of the former: their names, NULL past the last.
+    const char *(*choice)(size_t index);
     bool list;                // of a text with choices: any number of them, separated by commas
     int64_t minimum, maximum; // of an integer, both allowed
     bool required;
 };
+
+enum { OPTION_CHOICES = 256 };
+
+// The option's choices with bars between them, "npy|hdf5"; NULL when it has none.
+const char *option_choices(const struct option *option, char out[OPTION_CHOICES]);
 
 struct argument {
     bool given;

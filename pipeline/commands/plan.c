@@ -1,5 +1,4 @@
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/amount.h"
@@ -64,24 +63,15 @@ static int write_fill(FILE *out, const struct inputs *inputs, struct error *err)
 
 static int print_plan(FILE *out, const struct inputs *inputs, struct error *err) {
     enum { INDENT = 14 };
-    char *text = NULL;
-    size_t size = 0;
-    FILE *whole = open_memstream(&text, &size);
-    if (whole == NULL) {
-        return error_set(err, STATUS_INTERNAL, "out of memory for the plan");
-    }
-    write_plan(whole, inputs);
-    int status = write_fill(whole, inputs, err);
-    bool failed = ferror(whole) != 0;
-    failed = fclose(whole) != 0 || failed;
-    if (!failed && status == STATUS_OK) {
-        wrap_lines(out, text, INDENT, 0, wrap_columns(out));
-    }
-    free(text);
+    struct wrap_page page;
+    TRY(wrap_page_open(&page, "the plan", err));
+    write_plan(page.out, inputs);
+    int status = write_fill(page.out, inputs, err);
     if (status != STATUS_OK) {
+        wrap_page_drop(&page);
         return status;
     }
-    return failed ? error_set(err, STATUS_INTERNAL, "out of memory for the plan") : STATUS_OK;
+    return wrap_page_print(&page, out, INDENT, 0, wrap_columns(out), err);
 }
 
 // The batches of a run that has begun in the output are planned as it began.

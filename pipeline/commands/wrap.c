@@ -1,6 +1,7 @@
 #include "commands/wrap.h"
 
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -70,4 +71,30 @@ void wrap_lines(FILE *out, const char *text, int hang, size_t full, int columns)
             fputc('\n', out);
         }
     }
+}
+
+static int out_of_memory(const struct wrap_page *page, struct error *err) {
+    return error_set(err, STATUS_INTERNAL, "out of memory for %s", page->what);
+}
+
+int wrap_page_open(struct wrap_page *page, const char *what, struct error *err) {
+    *page = (struct wrap_page){.what = what};
+    page->out = open_memstream(&page->text, &page->size);
+    return page->out == NULL ? out_of_memory(page, err) : STATUS_OK;
+}
+
+int wrap_page_print(struct wrap_page *page, FILE *out, int hang, size_t full, int columns,
+                    struct error *err) {
+    bool failed = ferror(page->out) != 0;
+    failed = fclose(page->out) != 0 || failed;
+    if (!failed) {
+        wrap_lines(out, page->text, hang, full, columns);
+    }
+    free(page->text);
+    return failed ? out_of_memory(page, err) : STATUS_OK;
+}
+
+void wrap_page_drop(struct wrap_page *page) {
+    fclose(page->out);
+    free(page->text);
 }

@@ -10,25 +10,6 @@
 #include "export/outputs.h"
 #include "export/sidecar.h"
 
-static const char *const format_names[] = {[EXPORT_SAFETENSORS] = "safetensors",
-                                           [EXPORT_NPY] = "npy",
-                                           [EXPORT_HDF5] = "hdf5",
-                                           [EXPORT_RJEPA] = "rjepa"};
-
-bool export_format_parse(const char *name, enum export_format *format) {
-    for (size_t i = 0; i < sizeof format_names / sizeof format_names[0]; i++) {
-        if (strcmp(format_names[i], name) == 0) {
-            *format = (enum export_format)i;
-            return true;
-        }
-    }
-    return false;
-}
-
-const char *export_format_name(enum export_format format) {
-    return format_names[format];
-}
-
 // One export at work. Blocks are [block_rows, hidden].
 struct transfer {
     const struct export_plan *plan;

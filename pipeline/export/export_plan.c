@@ -9,6 +9,7 @@
 #include "base/random.h"
 #include "base/size.h"
 #include "checkpoints/run_folder.h"
+#include "export/format.h"
 
 void export_layer_text(size_t layer, size_t model_layers, char *out, size_t size) {
     int length = snprintf(out, size, "-%zu = hidden_states[%zu] of 0..%zu = ", model_layers + 1 - layer,
@@ -124,26 +125,7 @@ static int choose_layers(struct export_plan *plan, const struct export_request *
 
 static int choose_dtype(struct export_plan *plan, const struct export_request *request, struct error *err) {
     plan->dtype = request->convert ? request->dtype : plan->stored;
-    if (request->format == EXPORT_RJEPA) {
-        if (plan->layer_count != 1) {
-            return error_set(err, STATUS_USAGE,
-                             "rjepa holds one layer; choose one of the run's %zu with --layers",
-                             plan->layer_count);
-        }
-        if (request->convert && request->dtype != DTYPE_F32) {
-            return error_set(err, STATUS_USAGE, "rjepa is float32; --dtype %s does not fit",
-                             dtype_name(request->dtype));
-        }
-        plan->dtype = DTYPE_F32;
-    }
-    if (request->format == EXPORT_NPY && plan->dtype == DTYPE_BF16) {
-        if (request->convert) {
-            return error_set(err, STATUS_USAGE,
-                             "numpy has no bfloat16; use --dtype float32 (exact) or another format");
-        }
-        plan->dtype = DTYPE_F32;
-    }
-    return STATUS_OK;
+    return request->format->settle == NULL ? STATUS_OK : request->format->settle(plan, request, err);
 }
 
 static int learn_model(struct export_plan *plan, const struct export_request *request,
@@ -212,7 +194,7 @@ static int survey_problem(struct export_plan *plan, const struct export_request 
     }
     if (status == STATUS_OK) {
         buffer_clear(line);
-        status = export_problem_line(line, plan, request, problem, content, err);
+        status = export_format_line(line, plan, request, problem, content, err);
     }
     if (status == STATUS_OK && line->size > UINT32_MAX) {
         status = error_set(err, STATUS_DATA, "problem %.*s has too much metadata", (int)stored->id_size,

@@ -93,9 +93,4 @@ int export_plan_open_shard(const struct export_plan *plan, size_t shard, struct 
 // "-2 = hidden_states[35] of 0..36 = output of block 35 of 36, before the final norm"
 void export_layer_text(size_t layer, size_t model_layers, char *out, size_t size);
 
-// Appends the line of JSON (with its newline) that describes a problem beside the arrays.
-int export_problem_line(struct buffer *line, const struct export_plan *plan,
-                        const struct export_request *request, const struct export_problem *problem,
-                        const struct shard_content *content, struct error *err);
-
 #endif

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/digest.h"
+#include "export/format.h"
 
 static json_t *number(uint64_t value) {
     return json_integer((json_int_t)value);
@@ -174,14 +175,14 @@ static json_t *describe(const struct export_plan *plan, const struct export_requ
     return json_pack(
         "{s:i, s:s, s:s, s:s, s:b, s:o, s:o, s:{s:o}, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:o, "
         "s:o, s:o, s:O}",
-        "export_version", 1, "format", export_format_name(request->format), "program", request->program,
-        "run", request->run, "complete", (int)plan->finished, "counts", describe_counts(plan, report),
-        "model", model, "tokenizer", "fingerprint", attribute(plan, "tokenizer_fingerprint"),
-        "problems_sha256", attribute(plan, "problems_sha256"), "template", attribute(plan, "template"),
-        "steps", steps, "pooling", attribute(plan, "pooling"), "dtype", dtype, "hidden", number(plan->hidden),
-        "layers", describe_layers(plan, figures), "order", order, "split", describe_rule(&request->split),
-        "left_out", plan->left_out, "splits", describe_splits(plan, figures), "shards", describe_shards(plan),
-        "warnings", attribute(plan, "warnings"), "identity", plan->identity);
+        "export_version", 1, "format", request->format->name, "program", request->program, "run",
+        request->run, "complete", (int)plan->finished, "counts", describe_counts(plan, report), "model",
+        model, "tokenizer", "fingerprint", attribute(plan, "tokenizer_fingerprint"), "problems_sha256",
+        attribute(plan, "problems_sha256"), "template", attribute(plan, "template"), "steps", steps,
+        "pooling", attribute(plan, "pooling"), "dtype", dtype, "hidden", number(plan->hidden), "layers",
+        describe_layers(plan, figures), "order", order, "split", describe_rule(&request->split), "left_out",
+        plan->left_out, "splits", describe_splits(plan, figures), "shards", describe_shards(plan), "warnings",
+        attribute(plan, "warnings"), "identity", plan->identity);
 }
 
 int export_sidecar_write(const struct export_plan *plan, const struct export_request *request,
