@@ -9,7 +9,7 @@
 #include "base/memory.h"
 #include "base/size.h"
 #include "export/format.h"
-#include "export/placed_file.h"
+#include "export/target.h"
 
 enum { NPY_HEADER = 128 }; // bytes, the same for every array: the longest literal here has 98
 

@@ -9,7 +9,7 @@
 #include "base/memory.h"
 #include "base/size.h"
 #include "export/format.h"
-#include "export/placed_file.h"
+#include "export/target.h"
 
 struct placed_array {
     uint64_t offset; // of its first byte in the file

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "export/format.h"
-#include "export/placed_file.h"
+#include "export/target.h"
 
 static const struct export_layout *layout_of(const struct export_outputs *outputs) {
     return outputs->request->format->layout;
