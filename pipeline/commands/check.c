@@ -10,9 +10,7 @@
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
 #include "commands/command.h"
-#include "commands/job_arguments.h"
-#include "commands/waiting.h"
-#include "commands/wrap.h"
+#include "commands/readable.h"
 #include "extract/algorithms.h"
 #include "extract/batching.h"
 #include "extract/device_choice.h"
@@ -317,7 +315,7 @@ static void print_condition(FILE *out, const char *verdict, const char *name, co
     enum { INDENT = 18 };
     char text[PRINTABLE_TEXT];
     fprintf(out, "%s  %-11s ", verdict, name);
-    wrap_text(out, printable(text, sizeof text, detail), INDENT, INDENT, wrap_columns(out));
+    readable_wrap(out, printable(text, sizeof text, detail), INDENT, INDENT, readable_columns(out));
 }
 
 // What a condition found beside that it holds: a line each, once.
@@ -363,8 +361,9 @@ static int try_all(struct check *check, FILE *out, struct error *first) {
 }
 
 static int run(struct command_context *context, struct error *err) {
-    struct waiting waiting;
-    const struct inputs_options options = job_arguments(context->arguments, waiting_watch(&waiting, "check"));
+    struct readable_waiting waiting;
+    struct inputs_options options = {.watch = readable_watch(&waiting, "check")};
+    job_arguments(&options, context->arguments);
     struct check check = {0};
     struct error first = {0};
     int status = inputs_read_job(&check.inputs, &options, err); // a bad job file leaves nothing to check

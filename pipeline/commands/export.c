@@ -8,7 +8,7 @@
 #include "base/printable.h"
 #include "base/version.h"
 #include "commands/command.h"
-#include "commands/format.h"
+#include "commands/readable.h"
 
 enum { LAYERS_MOST = 4096 };
 
@@ -37,15 +37,15 @@ static int parse_layers(const char *text, int64_t layers[LAYERS_MOST], size_t *c
 
 static void print_report(struct command_context *context, const struct export_request *request,
                          const struct export_report *report) {
-    char problems[FORMAT_TEXT];
-    char rows[FORMAT_TEXT];
-    char bytes[FORMAT_TEXT];
-    char count[FORMAT_TEXT];
+    char problems[READABLE_TEXT];
+    char rows[READABLE_TEXT];
+    char bytes[READABLE_TEXT];
+    char count[READABLE_TEXT];
     char column[PRINTABLE_TEXT];
     printable_write(context->out, request->target);
     fprintf(context->out, ": %s problems, %s rows, %s in %" PRIu64 " files\n",
-            format_count(report->problems, problems), format_count(report->rows, rows),
-            format_bytes(report->bytes, bytes), report->files);
+            readable_count(report->problems, problems), readable_count(report->rows, rows),
+            readable_bytes(report->bytes, bytes), report->files);
     if (report->failed + report->skipped > 0) {
         fprintf(context->out, "left out: %" PRIu64 " failed, %" PRIu64 " skipped (listed in export.json)\n",
                 report->failed, report->skipped);
@@ -53,16 +53,16 @@ static void print_report(struct command_context *context, const struct export_re
     if (report->remaining > 0) {
         fprintf(stderr,
                 "strata export: warning: the run is not complete; %s problems are not in this export\n",
-                format_count(report->remaining, count));
+                readable_count(report->remaining, count));
     }
     if (report->saturated > 0) {
         fprintf(stderr,
                 "strata export: warning: %s numbers lay beyond float16 and were stored as its largest\n",
-                format_count(report->saturated, count));
+                readable_count(report->saturated, count));
     }
     if (report->unsplit > 0) {
         fprintf(stderr, "strata export: warning: %s problems lack the column '%s' and went to 'unsplit'\n",
-                format_count(report->unsplit, count),
+                readable_count(report->unsplit, count),
                 printable(column, sizeof column, request->split.column));
     }
 }
@@ -135,7 +135,7 @@ static void print_details(FILE *out) {
 }
 
 static const struct operand operands[] = {
-    {.name = "DIR", .help = "the run directory"},
+    RUN_OPERAND,
 };
 
 static const struct option options[] = {

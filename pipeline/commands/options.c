@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "commands/command.h"
+#include "extract/inputs.h"
 #include "job/job.h"
 
 const char *option_choices(const struct option *option, char out[OPTION_CHOICES]) {
@@ -199,10 +200,6 @@ static const struct argument *find_argument(const struct arguments *arguments, c
     return argument;
 }
 
-bool argument_exists(const struct arguments *arguments, const char *name) {
-    return look_up(arguments, name) != NULL;
-}
-
 bool argument_given(const struct arguments *arguments, const char *name) {
     return find_argument(arguments, name)->given;
 }
@@ -215,4 +212,17 @@ const char *argument_text(const struct arguments *arguments, const char *name, c
 int64_t argument_integer(const struct arguments *arguments, const char *name, int64_t otherwise) {
     const struct argument *argument = find_argument(arguments, name);
     return argument->given ? argument->number : otherwise;
+}
+
+void job_arguments(struct inputs_options *options, const struct arguments *arguments) {
+    options->job_path = argument_text(arguments, "JOB.yaml", NULL);
+    if (look_up(arguments, "--output") != NULL) {
+        options->output = argument_text(arguments, "--output", NULL);
+    }
+    if (look_up(arguments, "--limit") != NULL) {
+        options->limit = (uint64_t)argument_integer(arguments, "--limit", 0);
+    }
+    if (look_up(arguments, "--threads") != NULL) {
+        options->threads = (int)argument_integer(arguments, "--threads", 0);
+    }
 }

@@ -11,6 +11,7 @@
 #include "base/error.h"
 
 struct command;
+struct inputs_options; // extract/inputs.h
 
 enum { ARGUMENTS_MAXIMUM = 16 }; // operands, and options, of one command
 
@@ -58,13 +59,42 @@ struct arguments {
 int arguments_parse(struct arguments *arguments, const struct command *command, int argc, char **argv,
                     struct error *err);
 
-// Whether the command's table has `name`, for what several commands share.
-bool argument_exists(const struct arguments *arguments, const char *name);
-
 // What was given. `name` must be in the command's table (the program aborts otherwise: it is a mistake of the
 // programmer).
 bool argument_given(const struct arguments *arguments, const char *name);
 const char *argument_text(const struct arguments *arguments, const char *name, const char *otherwise);
 int64_t argument_integer(const struct arguments *arguments, const char *name, int64_t otherwise);
+
+// ---- what several commands take, declared once; each names in its tables those that it has ----
+
+#define RUN_OPERAND                                                                                          \
+    { .name = "DIR", .help = "the run directory" }
+
+#define JOB_OPERAND                                                                                          \
+    { .name = "JOB.yaml", .help = "the job file (strata help job)" }
+
+#define JOB_OPTION_OUTPUT                                                                                    \
+    {                                                                                                        \
+        .name = "--output", .kind = OPTION_TEXT, .value = "DIR",                                             \
+        .help = "the run directory (default: run.output of the job)"                                         \
+    }
+
+// `note`, a literal, follows the first words of the help.
+#define JOB_OPTION_LIMIT(note)                                                                               \
+    {                                                                                                        \
+        .name = "--limit", .kind = OPTION_INTEGER, .value = "N",                                             \
+        .help = "only the first N rows of the query" note " (default: all)", .minimum = 1,                   \
+        .maximum = INT64_MAX                                                                                 \
+    }
+
+#define JOB_OPTION_THREADS                                                                                   \
+    {                                                                                                        \
+        .name = "--threads", .kind = OPTION_INTEGER, .value = "N",                                           \
+        .help = "threads that compute; changes no byte of the output (default: run.threads of the job)",     \
+        .minimum = 1, .maximum = 1024                                                                        \
+    }
+
+// Sets in *options what was given of these; one that the command does not take stays as it is.
+void job_arguments(struct inputs_options *options, const struct arguments *arguments);
 
 #endif

@@ -4,9 +4,7 @@
 #include "base/amount.h"
 #include "checkpoints/folder_content.h"
 #include "commands/command.h"
-#include "commands/job_arguments.h"
-#include "commands/waiting.h"
-#include "commands/wrap.h"
+#include "commands/readable.h"
 #include "extract/batching.h"
 #include "extract/fill.h"
 #include "extract/inputs.h"
@@ -63,15 +61,15 @@ static int write_fill(FILE *out, const struct inputs *inputs, struct error *err)
 
 static int print_plan(FILE *out, const struct inputs *inputs, struct error *err) {
     enum { INDENT = 14 };
-    struct wrap_page page;
-    TRY(wrap_page_open(&page, "the plan", err));
+    struct readable_page page;
+    TRY(readable_page_open(&page, "the plan", err));
     write_plan(page.out, inputs);
     int status = write_fill(page.out, inputs, err);
     if (status != STATUS_OK) {
-        wrap_page_drop(&page);
+        readable_page_drop(&page);
         return status;
     }
-    return wrap_page_print(&page, out, INDENT, 0, wrap_columns(out), err);
+    return readable_page_print(&page, out, INDENT, 0, readable_columns(out), err);
 }
 
 // The batches of a run that has begun in the output are planned as it began.
@@ -89,8 +87,9 @@ done:
 }
 
 static int run(struct command_context *context, struct error *err) {
-    struct waiting waiting;
-    const struct inputs_options options = job_arguments(context->arguments, waiting_watch(&waiting, "plan"));
+    struct readable_waiting waiting;
+    struct inputs_options options = {.watch = readable_watch(&waiting, "plan")};
+    job_arguments(&options, context->arguments);
     struct inputs inputs;
     int status;
     TRY_TO(done, status = inputs_read_job(&inputs, &options, err));

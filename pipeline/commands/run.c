@@ -2,7 +2,6 @@
 
 #include "base/printable.h"
 #include "commands/command.h"
-#include "commands/job_arguments.h"
 #include "extract/runner.h"
 
 static void print_failures(FILE *out, const struct runner_summary *summary, bool asked) {
@@ -47,13 +46,12 @@ static void print_summary(FILE *out, const struct runner_summary *summary, bool 
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
     const char *scope = argument_text(arguments, "--retry-failed", NULL);
-    const struct runner_options options = {
-        .inputs = job_arguments(arguments, (struct watch){0}), // the launch watches for itself
-        .stop_after = (uint64_t)argument_integer(arguments, "--stop-after", 0),
-        .retry = {.asked = argument_given(arguments, "--retry-failed"),
-                  .scope = scope == NULL ? RETRY_TRANSIENT : RETRY_ALL},
-        .display = argument_given(arguments, "--quiet") ? NULL : stderr};
+    struct runner_options options = {.stop_after = (uint64_t)argument_integer(arguments, "--stop-after", 0),
+                                     .retry = {.asked = argument_given(arguments, "--retry-failed"),
+                                               .scope = scope == NULL ? RETRY_TRANSIENT : RETRY_ALL},
+                                     .display = argument_given(arguments, "--quiet") ? NULL : stderr};
     struct runner_summary summary;
+    job_arguments(&options.inputs, arguments);
     int status = runner_run(&options, &summary, err);
     if (status == STATUS_OK || summary.problems > 0) {
         print_summary(context->out, &summary, options.retry.asked);
