@@ -102,7 +102,7 @@ static int check_memory(struct check *check, struct error *err) {
     }
     inputs_model_limits(inputs, &limits);
     device_describe(inputs->device, &device);
-    int status = fit_plan(inputs, &limits, &plan, err);
+    int status = fit_on_device(inputs, &limits, &plan, err);
     size_t all = 0;
     for (int purpose = 0; purpose < DEVICE_PURPOSES; purpose++) {
         all += plan.bytes[purpose];

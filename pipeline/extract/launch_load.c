@@ -129,7 +129,7 @@ int launch_load_early(struct launch *launch, struct error *err) {
 int launch_plan_memory(struct launch *launch, struct device_plan *plan, struct error *err) {
     *plan = (struct device_plan){0};
     inputs_model_limits(&launch->inputs, &launch->limits);
-    return fit_plan(&launch->inputs, &launch->limits, plan, err);
+    return fit_on_device(&launch->inputs, &launch->limits, plan, err);
 }
 
 static int make_resident(struct launch *launch, struct device_plan *plan, struct error *err) {
