@@ -134,7 +134,7 @@ static int digest_names(struct digest *digest, const struct source *source, stru
 
 static int digest_kept(struct digest *digest, const struct row *row, size_t id, bool failed,
                        struct error *err) {
-    const struct column *name = &row->columns[id];
+    const struct source_column *name = &row->columns[id];
     int status = digest_number(digest, row->ordinal, err);
     if (status == STATUS_OK && failed) {
         return digest_field(digest, name->bytes, name->size, err);
