@@ -115,23 +115,24 @@ static void print_formats(FILE *out) {
 }
 
 static void print_details(FILE *out) {
-    fputs("Each split S is one tensor of rows for each layer, hs_035 [rows, hidden], and row_offset "
-          "[problems + "
-          "1]:\n",
+    fputs("Each split S is one tensor of rows for each layer, hs_035 [rows, hidden], "
+          "and row_offset [problems + 1]:\n",
           out);
     print_formats(out);
-    fputs(
-        "Beside them statistics.safetensors (mean and deviation of every dimension) and export.json: model "
-        "and\n"
-        "tokenizer fingerprints, layers, counts, what was left out and why, the SHA-256 of every file.\n"
-        "\n"
-        "--split source takes the source's column as it is. Fractions split by a seeded hash of each id, so "
-        "a\n"
-        "problem stays in its split when others join; problems that the source calls 'test' stay in test.\n"
-        "\n"
-        "The folder appears when it is whole. A run that goes on is exported as far as it is sealed, with a\n"
-        "warning.\n",
-        out);
+    fputs("Beside them statistics.safetensors (mean and deviation of every dimension) "
+          "and export.json: model and\n"
+          "tokenizer fingerprints, layers, counts, what was left out and why, "
+          "the SHA-256 of every file.\n"
+          "\n"
+          "--split source takes the source's column as it is. "
+          "Fractions split by a seeded hash of each id, so a\n"
+          "problem stays in its split when others join; "
+          "problems that the source calls 'test' stay in test.\n"
+          "\n"
+          "The folder appears when it is whole. "
+          "A run that goes on is exported as far as it is sealed, with a\n"
+          "warning.\n",
+          out);
 }
 
 static const struct operand operands[] = {

@@ -16,22 +16,17 @@
 // The command line's output is relative to the working folder, the job file's to the job file.
 static int override_output(struct job *job, const char *output, struct error *err) {
     char *copy;
-    int status = memory_text(&copy, output, err);
-    if (status == STATUS_OK) {
-        free(job->output);
-        job->output = copy;
-    }
-    return status;
+    TRY(memory_text(&copy, output, err));
+    free(job->output);
+    job->output = copy;
+    return STATUS_OK;
 }
 
 int inputs_read_job(struct inputs *inputs, const struct inputs_options *options, struct error *err) {
     *inputs = (struct inputs){.limit = options->limit, .watch = options->watch};
-    int status = job_read(&inputs->job, options->job_path, err);
-    if (status == STATUS_OK && options->output != NULL) {
-        status = override_output(&inputs->job, options->output, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
+    TRY(job_read(&inputs->job, options->job_path, err));
+    if (options->output != NULL) {
+        TRY(override_output(&inputs->job, options->output, err));
     }
     if (options->threads > 0) {
         inputs->job.threads = options->threads;
@@ -84,9 +79,8 @@ static int resolve_layers(struct inputs *inputs, struct error *err) {
 // Markup of a chat in the template, like <|im_start|>, that this tokenizer reads as plain text.
 static int warn_of_markup(struct inputs *inputs, struct error *err) {
     enum { LONGEST = 64 };
-    int status = STATUS_OK;
     const char *at = inputs->job.text;
-    while (status == STATUS_OK && (at = strstr(at, "<|")) != NULL) {
+    while ((at = strstr(at, "<|")) != NULL) {
         size_t length = 2 + strcspn(at + 2, "<>{} \t\r\n");
         if (at[length] != '>' || length < 4 || length > LONGEST || at[length - 1] != '|') {
             at += 2;
@@ -96,14 +90,14 @@ static int warn_of_markup(struct inputs *inputs, struct error *err) {
         const struct buffer *said = &inputs->warnings;
         bool is_said = said->size > 0 && memmem(said->data, said->size, at, length) != NULL;
         if (!is_said && !tokenizer_knows(inputs->tokenizer, at, length)) {
-            status = buffer_printf(
+            TRY(buffer_printf(
                 &inputs->warnings, err,
                 "problems.text has %.*s, which is no token of this tokenizer: it is read as plain text\n",
-                (int)length, at);
+                (int)length, at));
         }
         at += length;
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int add_warnings(struct inputs *inputs, struct error *err) {
