@@ -1,5 +1,5 @@
 // An export format is one row: what people read of it, what it can hold, and how its files are written. A
-// format is a file format_NAME.c that defines its row, and a line in EXPORT_FORMATS; --format, the help and
+// format is a file format_NAME.c that defines its row, and a word in EXPORT_FORMATS; --format, the help and
 // the writing go by the rows.
 #ifndef STRATA_EXPORT_FORMAT_H
 #define STRATA_EXPORT_FORMAT_H
