@@ -10,8 +10,7 @@
 #include "checkpoints/ledger.h"
 #include "checkpoints/run_folder.h"
 #include "commands/command.h"
-#include "commands/waiting.h"
-#include "commands/wrap.h"
+#include "commands/readable.h"
 #include "start/algorithms.h"
 #include "start/batching.h"
 #include "start/device_choice.h"
@@ -36,52 +35,42 @@ static int check_job(struct check *check, struct error *err) {
 }
 
 static int check_problems(struct check *check, struct error *err) {
-    int status = inputs_open_problems(&check->inputs, err);
+    TRY(inputs_open(&check->inputs, INPUTS_PROBLEMS, NULL, err));
     snprintf(check->detail, sizeof check->detail, "%.400s, ids unique", check->inputs.job.database);
-    return status;
+    return STATUS_OK;
 }
 
 static int check_tokenizer(struct check *check, struct error *err) {
-    int status = inputs_open_tokenizer(&check->inputs, err);
-    if (status == STATUS_OK) {
-        snprintf(check->detail, sizeof check->detail, "%.400s, %zu ids", check->inputs.job.tokenizer_path,
-                 tokenizer_id_limit(check->inputs.tokenizer));
-    }
-    return status;
+    TRY(inputs_open(&check->inputs, INPUTS_TOKENIZER, NULL, err));
+    snprintf(check->detail, sizeof check->detail, "%.400s, %zu ids", check->inputs.job.tokenizer_path,
+             tokenizer_id_limit(check->inputs.tokenizer));
+    return STATUS_OK;
 }
 
 static int check_model(struct check *check, struct error *err) {
-    int status = inputs_open_model(&check->inputs, err);
-    if (status == STATUS_OK) {
-        const struct model_config *config = model_config_of(check->inputs.model);
-        snprintf(check->detail, sizeof check->detail,
-                 "%s, %zu blocks of %zu, %.3f B parameters, every tensor in place", config->model_type,
-                 config->layers, config->hidden, (double)model_parameters(check->inputs.model) * 1e-9);
-    }
-    return status;
+    TRY(inputs_open(&check->inputs, INPUTS_MODEL, NULL, err));
+    const struct model_config *config = model_config_of(check->inputs.model);
+    snprintf(check->detail, sizeof check->detail,
+             "%s, %zu blocks of %zu, %.3f B parameters, every tensor in place", config->model_type,
+             config->layers, config->hidden, (double)model_parameters(check->inputs.model) * 1e-9);
+    return STATUS_OK;
 }
 
 static int check_template(struct check *check, struct error *err) {
-    int status = inputs_bind(&check->inputs, err);
+    TRY(inputs_open(&check->inputs, INPUTS_TEMPLATE, NULL, err));
     snprintf(check->detail, sizeof check->detail, "%zu columns", source_column_count(check->inputs.source));
-    return status;
+    return STATUS_OK;
 }
 
 static int check_texts(struct check *check, struct error *err) {
     struct inputs *inputs = &check->inputs;
     struct survey *survey = &inputs->survey;
-    int status =
-        survey_make(survey, inputs->source, inputs->preparer, &inputs->limits, NULL, NULL, NULL, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(survey_make(survey, inputs->source, inputs->preparer, &inputs->limits, NULL, NULL, NULL, err));
     char full[32] = "";
     if (fill_matters(inputs)) { // as far as the device is known
         struct fill fill;
-        status = fill_survey(&fill, inputs, err);
-        if (status == STATUS_OK) {
-            status = fill_warn(&fill, &inputs->warnings, err);
-        }
+        TRY(fill_survey(&fill, inputs, err));
+        TRY(fill_warn(&fill, &inputs->warnings, err));
         snprintf(full, sizeof full, ", %.1f %% full", 100 * fill.share);
     }
     snprintf(check->detail, sizeof check->detail,
@@ -90,17 +79,15 @@ static int check_texts(struct check *check, struct error *err) {
              survey->totals.texts == 0 ? "warning: nothing to compute: " : "", survey->totals.texts,
              survey->totals.tokens, survey->totals.batches, full, survey->failed, survey->skipped,
              survey->totals.truncated);
-    return status;
+    return STATUS_OK;
 }
 
 static int check_device(struct check *check, struct error *err) {
     const struct device_description *device = &check->inputs.device;
-    int status = device_choice_open(&check->inputs, check->ledger, err);
-    if (status == STATUS_OK) {
-        snprintf(check->detail, sizeof check->detail, "%s (%s), path %s, %d threads: %s", device->kind,
-                 device->name, device->path, device->threads, device->reason);
-    }
-    return status;
+    TRY(inputs_open(&check->inputs, INPUTS_DEVICE, check->ledger, err));
+    snprintf(check->detail, sizeof check->detail, "%s (%s), path %s, %d threads: %s", device->kind,
+             device->name, device->path, device->threads, device->reason);
+    return STATUS_OK;
 }
 
 static int check_memory(struct check *check, struct error *err) {
@@ -112,7 +99,7 @@ static int check_memory(struct check *check, struct error *err) {
         return STATUS_OK;
     }
     inputs_model_limits(inputs, &limits);
-    int status = fit_plan(inputs, &limits, &plan, err);
+    int status = fit_on_device(inputs, &limits, &plan, err);
     size_t all = 0;
     for (int purpose = 0; purpose < DEVICE_PURPOSES; purpose++) {
         all += model_plan_bytes(&plan, (enum device_purpose)purpose);
@@ -129,13 +116,13 @@ static int check_memory(struct check *check, struct error *err) {
 
 // The nearest folder above the output that is there already.
 static int existing_folder(char out[PATH_SIZE], const char *path, struct error *err) {
-    int status = path_join(out, PATH_SIZE, "", path, err);
-    while (status == STATUS_OK && !file_exists(out)) {
+    TRY(path_join(out, PATH_SIZE, "", path, err));
+    while (!file_exists(out)) {
         char above[PATH_SIZE];
-        status = path_folder(above, sizeof above, out, err);
+        TRY(path_folder(above, sizeof above, out, err));
         memcpy(out, above, PATH_SIZE);
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int check_folder(const char *folder, bool force_network, struct error *err) {
@@ -165,10 +152,9 @@ static int check_folder(const char *folder, bool force_network, struct error *er
 // another.
 static int refuse_lone_shard(const char *folder, struct error *err) {
     char shard[RUN_FOLDER_NAME];
-    int status = folder_content_shard(shard, folder, err);
-    return status == STATUS_OK && shard[0] != 0
-               ? error_set(err, STATUS_DATA, "%s has shards/%s and no ledger.sqlite", folder, shard)
-               : status;
+    TRY(folder_content_shard(shard, folder, err));
+    return shard[0] != 0 ? error_set(err, STATUS_DATA, "%s has shards/%s and no ledger.sqlite", folder, shard)
+                         : STATUS_OK;
 }
 
 static int open_ledger(struct check *check, struct error *err) {
@@ -176,62 +162,48 @@ static int open_ledger(struct check *check, struct error *err) {
     if (folder_content_lacks_ledger(folder)) {
         return refuse_lone_shard(folder, err);
     }
-    int status = ledger_open_read(&check->ledger, folder, err);
-    if (status == STATUS_OK) {
-        status = ledger_check_chain(check->ledger, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_check_pages(check->ledger, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_totals(check->ledger, &check->totals, err);
-    }
-    return status == STATUS_OK ? batching_settle(&check->inputs, check->ledger, err) : status;
+    TRY(ledger_open_read(&check->ledger, folder, err));
+    TRY(ledger_check_chain(check->ledger, err));
+    TRY(ledger_check_pages(check->ledger, err));
+    TRY(ledger_totals(check->ledger, &check->totals, err));
+    return batching_settle(&check->inputs, check->ledger, err);
 }
 
 static int check_output(struct check *check, struct error *err) {
     const struct job *job = &check->inputs.job;
     char folder[PATH_SIZE];
-    int status = existing_folder(folder, job->output, err);
-    if (status != STATUS_OK) {
-        return status;
+    TRY(existing_folder(folder, job->output, err));
+    TRY(check_folder(folder, job->force_network_output, err));
+    if (run_folder_busy(job->output)) {
+        return error_set(err, STATUS_WRITE, "another runner is at work in %s", job->output);
     }
-    status = check_folder(folder, job->force_network_output, err);
-    if (status == STATUS_OK && run_folder_busy(job->output)) {
-        status = error_set(err, STATUS_WRITE, "another runner is at work in %s", job->output);
-    }
-    if (status == STATUS_OK) {
-        status = folder_content_admit(job->output, err);
-    }
-    if (status == STATUS_OK) {
-        status = open_ledger(check, err);
-    }
+    TRY(folder_content_admit(job->output, err));
+    TRY(open_ledger(check, err));
     snprintf(check->detail, sizeof check->detail, "%.400s can be written", folder);
-    return status;
+    return STATUS_OK;
 }
 
 // Makes lines one line: "first; second".
 static int join_lines(struct buffer *out, const char *lines, struct error *err) {
-    int status = STATUS_OK;
-    while (status == STATUS_OK && *lines != 0) {
+    while (*lines != 0) {
         int length = (int)strcspn(lines, "\n");
-        status = buffer_printf(out, err, "%s%.*s", out->size > 0 ? "; " : "", length, lines);
+        TRY(buffer_printf(out, err, "%s%.*s", out->size > 0 ? "; " : "", length, lines));
         lines += length + (lines[length] == '\n');
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int refuse_differences(const struct identity *stored, const struct identity *now, struct error *err) {
     struct buffer lines = {0};
     struct buffer joined = {0};
     size_t differences = 0;
-    int status = identity_compare(stored, now, &lines, &differences, err);
-    if (status == STATUS_OK && differences > 0) {
-        status = join_lines(&joined, lines.data, err);
-    }
-    if (status == STATUS_OK && differences > 0) {
+    int status;
+    TRY_TO(done, status = identity_compare(stored, now, &lines, &differences, err));
+    if (differences > 0) {
+        TRY_TO(done, status = join_lines(&joined, lines.data, err));
         status = error_set(err, STATUS_JOB, "not that of the run in this folder: %s", joined.data);
     }
+done:
     buffer_destroy(&joined);
     buffer_destroy(&lines);
     return status;
@@ -239,16 +211,27 @@ static int refuse_differences(const struct identity *stored, const struct identi
 
 static int describe_resume(struct check *check, struct error *err) {
     struct ledger_position position;
-    int status = ledger_position(check->ledger, &position, err);
-    if (status == STATUS_OK && check->totals.finished) {
+    TRY(ledger_position(check->ledger, &position, err));
+    if (check->totals.finished) {
         snprintf(check->detail, sizeof check->detail, "that of the run, which is finished");
-    } else if (status == STATUS_OK) {
+    } else {
         snprintf(check->detail, sizeof check->detail,
                  "that of the run, resumed after %" PRIu64 " sealed batches%s%s", position.batches,
                  check->inputs.path_changes ? "; " : "",
                  check->inputs.path_changes ? check->inputs.device.reason : "");
     }
-    return status;
+    return STATUS_OK;
+}
+
+// What a resume would have as its identity, as far as it can be told without computing.
+static int identity_of_resume(const struct check *check, const struct identity *stored, struct identity *now,
+                              struct error *err) {
+    const char *algorithms = identity_get(stored, IDENTITY_ALGORITHMS);
+    struct model *model = check->inputs.model;
+    TRY(model_fingerprint_files(model, NULL, err));
+    TRY(inputs_identity(&check->inputs, model_fingerprint(model), now, err));
+    TRY(recorded_carry(stored, now, err));
+    return algorithms == NULL ? STATUS_OK : identity_add(now, IDENTITY_ALGORITHMS, algorithms, err);
 }
 
 // A run that has begun is compared as a whole, which takes reading the model's files.
@@ -256,28 +239,18 @@ static int check_identity(struct check *check, struct error *err) {
     struct identity stored = {0};
     struct identity now = {0};
     bool found = false;
-    int status = check->ledger == NULL ? STATUS_OK : ledger_identity(check->ledger, &stored, &found, err);
-    if (status == STATUS_OK && found) {
-        const char *algorithms = identity_get(&stored, IDENTITY_ALGORITHMS);
-        status = model_fingerprint_files(check->inputs.model, NULL, err);
-        if (status == STATUS_OK) {
-            status = inputs_identity(&check->inputs, model_fingerprint(check->inputs.model), &now, err);
-        }
-        if (status == STATUS_OK) {
-            status = recorded_carry(&stored, &now, err);
-        }
-        if (status == STATUS_OK && algorithms != NULL) { // a resume uses them
-            status = identity_add(&now, IDENTITY_ALGORITHMS, algorithms, err);
-        }
-        if (status == STATUS_OK) {
-            status = refuse_differences(&stored, &now, err);
-        }
-        if (status == STATUS_OK) {
-            status = describe_resume(check, err);
-        }
+    int status = STATUS_OK;
+    if (check->ledger != NULL) {
+        TRY_TO(done, status = ledger_identity(check->ledger, &stored, &found, err));
+    }
+    if (found) {
+        TRY_TO(done, status = identity_of_resume(check, &stored, &now, err));
+        TRY_TO(done, status = refuse_differences(&stored, &now, err));
+        status = describe_resume(check, err);
     } else {
         snprintf(check->detail, sizeof check->detail, "a new run");
     }
+done:
     identity_destroy(&stored);
     identity_destroy(&now);
     return status;
@@ -287,13 +260,8 @@ static int check_disk(struct check *check, struct error *err) {
     const struct job *job = &check->inputs.job;
     char folder[PATH_SIZE];
     uint64_t space;
-    int status = existing_folder(folder, job->output, err);
-    if (status == STATUS_OK) {
-        status = file_space(folder, &space, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(existing_folder(folder, job->output, err));
+    TRY(file_space(folder, &space, err));
     uint64_t planned = inputs_planned_bytes(&check->inputs, &check->inputs.survey);
     uint64_t left = planned > check->totals.bytes ? planned - check->totals.bytes : 0;
     snprintf(check->detail, sizeof check->detail,
@@ -346,7 +314,7 @@ static void print_condition(FILE *out, const char *verdict, const char *name, co
     enum { INDENT = 18 };
     char text[PRINTABLE_TEXT];
     fprintf(out, "%s  %-11s ", verdict, name);
-    wrap_text(out, printable(text, sizeof text, detail), INDENT, INDENT, wrap_columns(out));
+    readable_wrap(out, printable(text, sizeof text, detail), INDENT, INDENT, readable_columns(out));
 }
 
 // What a condition found beside that it holds: a line each, once.
@@ -392,12 +360,9 @@ static int try_all(struct check *check, FILE *out, struct error *first) {
 }
 
 static int run(struct command_context *context, struct error *err) {
-    const struct arguments *arguments = context->arguments;
-    struct waiting waiting;
-    const struct inputs_options options = {.watch = waiting_watch(&waiting, "check"),
-                                           .job_path = argument_text(arguments, "JOB.yaml", NULL),
-                                           .output = argument_text(arguments, "--output", NULL),
-                                           .limit = (uint64_t)argument_integer(arguments, "--limit", 0)};
+    struct readable_waiting waiting;
+    struct inputs_options options = {.watch = readable_watch(&waiting, "check")};
+    job_arguments(&options, context->arguments);
     struct check check = {0};
     struct error first = {0};
     int status = inputs_read_job(&check.inputs, &options, err); // a bad job file leaves nothing to check
@@ -411,20 +376,12 @@ static int run(struct command_context *context, struct error *err) {
 }
 
 static const struct operand operands[] = {
-    {.name = "JOB.yaml", .help = "the job file (strata help job)"},
+    JOB_OPERAND,
 };
 
 static const struct option check_options[] = {
-    {.name = "--output",
-     .kind = OPTION_TEXT,
-     .value = "DIR",
-     .help = "the run directory (default: run.output of the job)"},
-    {.name = "--limit",
-     .kind = OPTION_INTEGER,
-     .value = "N",
-     .help = "only the first N rows of the query (default: all)",
-     .minimum = 1,
-     .maximum = INT64_MAX},
+    JOB_OPTION_OUTPUT,
+    JOB_OPTION_LIMIT(""),
 };
 
 const struct command command_check = {

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "commands/format.h"
+#include "commands/readable.h"
 #include "kernels/telemetry.h"
 
 enum { THROTTLE_TEXT = 64 };
@@ -67,13 +67,13 @@ static void work_line(FILE *out, const struct ledger_device *device, const char 
 
 static void memory_line(FILE *out, const struct ledger_device *device, const char *when) {
     struct line line = {.out = out, .label = "gpu memory"};
-    char text[FORMAT_TEXT];
+    char text[READABLE_TEXT];
     double value;
     if (ledger_device_get(device, FIGURE_MEMORY_USED, &value)) {
-        fprintf(next(&line), "%s in use", format_bytes((uint64_t)value, text));
+        fprintf(next(&line), "%s in use", readable_bytes((uint64_t)value, text));
     }
     if (ledger_device_get(device, FIGURE_PROCESS_MEMORY, &value)) {
-        fprintf(next(&line), "%s of this process", format_bytes((uint64_t)value, text));
+        fprintf(next(&line), "%s of this process", readable_bytes((uint64_t)value, text));
     }
     end(&line, when);
 }

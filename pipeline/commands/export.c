@@ -8,7 +8,7 @@
 #include "base/printable.h"
 #include "base/version.h"
 #include "commands/command.h"
-#include "commands/format.h"
+#include "commands/readable.h"
 
 enum { LAYERS_MOST = 4096 };
 
@@ -37,15 +37,15 @@ static int parse_layers(const char *text, int64_t layers[LAYERS_MOST], size_t *c
 
 static void print_report(struct command_context *context, const struct export_request *request,
                          const struct export_report *report) {
-    char problems[FORMAT_TEXT];
-    char rows[FORMAT_TEXT];
-    char bytes[FORMAT_TEXT];
-    char count[FORMAT_TEXT];
+    char problems[READABLE_TEXT];
+    char rows[READABLE_TEXT];
+    char bytes[READABLE_TEXT];
+    char count[READABLE_TEXT];
     char column[PRINTABLE_TEXT];
     printable_write(context->out, request->target);
     fprintf(context->out, ": %s problems, %s rows, %s in %" PRIu64 " files\n",
-            format_count(report->problems, problems), format_count(report->rows, rows),
-            format_bytes(report->bytes, bytes), report->files);
+            readable_count(report->problems, problems), readable_count(report->rows, rows),
+            readable_bytes(report->bytes, bytes), report->files);
     if (report->failed + report->skipped > 0) {
         fprintf(context->out, "left out: %" PRIu64 " failed, %" PRIu64 " skipped (listed in export.json)\n",
                 report->failed, report->skipped);
@@ -53,16 +53,16 @@ static void print_report(struct command_context *context, const struct export_re
     if (report->remaining > 0) {
         fprintf(stderr,
                 "strata export: warning: the run is not complete; %s problems are not in this export\n",
-                format_count(report->remaining, count));
+                readable_count(report->remaining, count));
     }
     if (report->saturated > 0) {
         fprintf(stderr,
                 "strata export: warning: %s numbers lay beyond float16 and were stored as its largest\n",
-                format_count(report->saturated, count));
+                readable_count(report->saturated, count));
     }
     if (report->unsplit > 0) {
         fprintf(stderr, "strata export: warning: %s problems lack the column '%s' and went to 'unsplit'\n",
-                format_count(report->unsplit, count),
+                readable_count(report->unsplit, count),
                 printable(column, sizeof column, request->split.column));
     }
 }
@@ -80,8 +80,9 @@ static int run(struct command_context *context, struct error *err) {
         .shuffle_seed = (uint64_t)argument_integer(arguments, "--shuffle", 0),
         .require_complete = argument_given(arguments, "--require-complete"),
         .program = "strata " STRATA_VERSION,
+        .format = export_format_find(argument_text(arguments, "--format", "")),
     };
-    if (!export_format_parse(argument_text(arguments, "--format", ""), &request.format) ||
+    if (request.format == NULL ||
         !dtype_parse(argument_text(arguments, "--dtype", "float32"), &request.dtype)) {
         return error_set(err, STATUS_INTERNAL, "a choice of the option table is not known to the export");
     }
@@ -90,30 +91,59 @@ static int run(struct command_context *context, struct error *err) {
         (argument_given(arguments, "--seed") || argument_given(arguments, "--split-column"))) {
         return error_set(err, STATUS_USAGE, "--seed and --split-column belong to --split");
     }
-    int status = parse_layers(argument_text(arguments, "--layers", NULL), layers, &request.layer_count, err);
-    if (status == STATUS_OK) {
-        status = split_parse(&request.split, split, argument_text(arguments, "--split-column", "split"),
-                             (uint64_t)argument_integer(arguments, "--seed", 0), err);
+    TRY(parse_layers(argument_text(arguments, "--layers", NULL), layers, &request.layer_count, err));
+    TRY(split_parse(&request.split, split, argument_text(arguments, "--split-column", "split"),
+                    (uint64_t)argument_integer(arguments, "--seed", 0), err));
+    TRY(export_run(&request, &report, err));
+    print_report(context, &request, &report);
+    return STATUS_OK;
+}
+
+// What each format makes of a split, the lines of it below each other.
+static void print_formats(FILE *out) {
+    enum { NAME_WIDTH = 11 };
+    for (size_t i = 0; export_format_name(i) != NULL; i++) {
+        fprintf(out, "  %-*s  ", NAME_WIDTH, export_format_name(i));
+        for (const char *at = export_format_help(i); *at != 0; at++) {
+            fputc(*at, out);
+            if (*at == '\n') {
+                fprintf(out, "%*s", NAME_WIDTH + 4, "");
+            }
+        }
+        fputc('\n', out);
     }
-    if (status == STATUS_OK) {
-        status = export_run(&request, &report, err);
-    }
-    if (status == STATUS_OK) {
-        print_report(context, &request, &report);
-    }
-    return status;
+}
+
+static void print_details(FILE *out) {
+    fputs("Each split S is one tensor of rows for each layer, hs_035 [rows, hidden], "
+          "and row_offset [problems + 1]:\n",
+          out);
+    print_formats(out);
+    fputs("Beside them statistics.safetensors (mean and deviation of every dimension) "
+          "and export.json: model and\n"
+          "tokenizer fingerprints, layers, counts, what was left out and why, "
+          "the SHA-256 of every file.\n"
+          "\n"
+          "--split source takes the source's column as it is. "
+          "Fractions split by a seeded hash of each id, so a\n"
+          "problem stays in its split when others join; "
+          "problems that the source calls 'test' stay in test.\n"
+          "\n"
+          "The folder appears when it is whole. "
+          "A run that goes on is exported as far as it is sealed, with a\n"
+          "warning.\n",
+          out);
 }
 
 static const struct operand operands[] = {
-    {.name = "DIR", .help = "the run directory"},
+    RUN_OPERAND,
 };
 
 static const struct option options[] = {
     {.name = "--format",
      .kind = OPTION_TEXT,
      .value = "FORMAT",
-     .help = "safetensors, npy, hdf5 or rjepa",
-     .choices = "safetensors|npy|hdf5|rjepa",
+     .choice = export_format_name,
      .required = true},
     {.name = "--to",
      .kind = OPTION_TEXT,
@@ -160,25 +190,6 @@ const struct command command_export = {
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .sums_up = true,
-    .details =
-        "Each split S is one tensor of rows for each layer, hs_035 [rows, hidden], and row_offset [problems "
-        "+ 1]:\n"
-        "  safetensors  S.safetensors, and S.jsonl with a line a problem: id, counts, metadata\n"
-        "  npy          S/hs_035.npy, memory-mappable, and S.jsonl; bfloat16 becomes float32\n"
-        "  hdf5         S.h5 in the layout of a shard\n"
-        "  rjepa        shard-0000.safetensors, 1000 problems each: [num_steps, hidden] float32 under the "
-        "id;\n"
-        "               shard-0000.jsonl; 'python -m strata_reader rjepa-parquet FOLDER' adds "
-        "shard-0000.parquet\n"
-        "Beside them statistics.safetensors (mean and deviation of every dimension) and export.json: model "
-        "and\n"
-        "tokenizer fingerprints, layers, counts, what was left out and why, the SHA-256 of every file.\n"
-        "\n"
-        "--split source takes the source's column as it is. Fractions split by a seeded hash of each id, so "
-        "a\n"
-        "problem stays in its split when others join; problems that the source calls 'test' stay in test.\n"
-        "\n"
-        "The folder appears when it is whole. A run that goes on is exported as far as it is sealed, with a\n"
-        "warning.\n",
+    .print_details = print_details,
     .run = run,
 };

@@ -1,8 +1,7 @@
-#include <stdlib.h>
 #include <string.h>
 
 #include "commands/command.h"
-#include "commands/wrap.h"
+#include "commands/readable.h"
 #include "job/job.h"
 
 static const struct {
@@ -39,11 +38,11 @@ static void print_row(const struct page *page, const char *left, const char *rig
         written = 0;
     }
     fprintf(page->out, "%*s  ", COLUMN_WIDTH - written, "");
-    wrap_text(page->out, right, COLUMN_WIDTH + 2, COLUMN_WIDTH + 2, page->width);
+    readable_wrap(page->out, right, COLUMN_WIDTH + 2, COLUMN_WIDTH + 2, page->width);
 }
 
 static void print_overview(const struct page *page) {
-    wrap_text(
+    readable_wrap(
         page->out,
         "strata extracts the hidden states of a language model's layers for a database of problems, and "
         "loses nothing.",
@@ -56,7 +55,7 @@ static void print_overview(const struct page *page) {
     print_row(page, "job", "the keys of a job file");
     print_row(page, "exit-codes", "what the exit code says");
     fputc('\n', page->out);
-    wrap_text(
+    readable_wrap(
         page->out,
         "'strata help COMMAND' and 'strata help TOPIC' tell more; 'strata --version' prints the version.", 0,
         0, page->width);
@@ -66,15 +65,32 @@ static void print_exit_codes(const struct page *page) {
     fputs("exit codes:\n", page->out);
     for (size_t i = 0; i < sizeof exit_codes / sizeof exit_codes[0]; i++) {
         fprintf(page->out, "  %2d  ", exit_codes[i].code);
-        wrap_text(page->out, exit_codes[i].meaning, 6, 6, page->width);
+        readable_wrap(page->out, exit_codes[i].meaning, 6, 6, page->width);
     }
+}
+
+// "npy|hdf5|rjepa" as "npy, hdf5 or rjepa".
+static const char *list_of(const char *choices, char *out, size_t size) {
+    size_t length = 0;
+    for (const char *at = choices; *at != 0 && length + 5 < size; at++) {
+        const char *between = strchr(at + 1, '|') != NULL ? ", " : " or ";
+        length +=
+            (size_t)snprintf(out + length, size - length, "%s", *at == '|' ? between : (char[2]){*at, 0});
+    }
+    return out;
 }
 
 static void print_option(const struct page *page, const struct option *option) {
     char left[128];
+    char list[2 * OPTION_CHOICES];
     snprintf(left, sizeof left, "%s%s%s", option->name, option->kind == OPTION_FLAG ? "" : " ",
              option->value == NULL ? "" : option->value);
-    print_row(page, left, option->help);
+    if (option->help != NULL) {
+        print_row(page, left, option->help);
+    } else {
+        char choices[OPTION_CHOICES];
+        print_row(page, left, list_of(option_choices(option, choices), list, sizeof list));
+    }
 }
 
 // "usage: strata NAME OPERAND [--option VALUE]", never broken inside a pair of brackets.
@@ -99,9 +115,25 @@ static void print_usage(const struct page *page, const struct command *command) 
     fputs("\n\n", page->out);
 }
 
-static void print_command(const struct page *page, const struct command *command) {
+static int print_details(const struct page *page, const struct command *command, struct error *err) {
+    int columns = page->width < READABLE_WIDEST ? page->width : 0;
+    if (command->details == NULL && command->print_details == NULL) {
+        return STATUS_OK;
+    }
+    fputs(command->operand_count + command->option_count > 0 ? "\n" : "", page->out);
+    if (command->details != NULL) {
+        readable_lines(page->out, command->details, 0, FULL_LINE, columns);
+        return STATUS_OK;
+    }
+    struct readable_page details;
+    TRY(readable_page_open(&details, "the help", err));
+    command->print_details(details.out);
+    return readable_page_print(&details, page->out, 0, FULL_LINE, columns, err);
+}
+
+static int print_command(const struct page *page, const struct command *command, struct error *err) {
     int at = fprintf(page->out, "strata %s: ", command->name);
-    wrap_text(page->out, command->summary, at, 0, page->width);
+    readable_wrap(page->out, command->summary, at, 0, page->width);
     fputc('\n', page->out);
     print_usage(page, command);
     for (size_t i = 0; i < command->operand_count; i++) {
@@ -110,10 +142,7 @@ static void print_command(const struct page *page, const struct command *command
     for (size_t i = 0; i < command->option_count; i++) {
         print_option(page, &command->options[i]);
     }
-    if (command->details != NULL) {
-        fputs(command->operand_count + command->option_count > 0 ? "\n" : "", page->out);
-        wrap_lines(page->out, command->details, 0, FULL_LINE, page->width < WRAP_WIDEST ? page->width : 0);
-    }
+    return print_details(page, command, err);
 }
 
 static int unknown_topic(const char *topic, struct error *err) {
@@ -131,21 +160,10 @@ static int unknown_topic(const char *topic, struct error *err) {
 
 // A key is one line for programs, and as many as it takes on a terminal.
 static int print_job(FILE *out, bool markdown, int columns, struct error *err) {
-    char *text = NULL;
-    size_t size = 0;
-    FILE *whole = open_memstream(&text, &size);
-    if (whole == NULL) {
-        return error_set(err, STATUS_INTERNAL, "out of memory for the reference of the job file");
-    }
-    job_print_reference(whole, markdown);
-    bool failed = ferror(whole) != 0;
-    failed = fclose(whole) != 0 || failed;
-    if (!failed) {
-        wrap_lines(out, text, 4, 0, columns);
-    }
-    free(text);
-    return failed ? error_set(err, STATUS_INTERNAL, "out of memory for the reference of the job file")
-                  : STATUS_OK;
+    struct readable_page page;
+    TRY(readable_page_open(&page, "the reference of the job file", err));
+    job_print_reference(page.out, markdown);
+    return readable_page_print(&page, out, 4, 0, columns, err);
 }
 
 static int run(struct command_context *context, struct error *err) {
@@ -154,8 +172,8 @@ static int run(struct command_context *context, struct error *err) {
     if (markdown && (topic == NULL || strcmp(topic, "job") != 0)) {
         return error_set(err, STATUS_USAGE, "--markdown is for the topic 'job'");
     }
-    int columns = wrap_columns(context->out);
-    const struct page page = {.out = context->out, .width = columns > 0 ? columns : WRAP_WIDEST};
+    int columns = readable_columns(context->out);
+    const struct page page = {.out = context->out, .width = columns > 0 ? columns : READABLE_WIDEST};
     if (topic == NULL) {
         print_overview(&page);
     } else if (strcmp(topic, "job") == 0) {
@@ -163,7 +181,7 @@ static int run(struct command_context *context, struct error *err) {
     } else if (strcmp(topic, "exit-codes") == 0) {
         print_exit_codes(&page);
     } else if (command_find(topic) != NULL) {
-        print_command(&page, command_find(topic));
+        return print_command(&page, command_find(topic), err);
     } else {
         return unknown_topic(topic, err);
     }

@@ -3,7 +3,7 @@
 
 #include "base/printable.h"
 #include "commands/command.h"
-#include "commands/waiting.h"
+#include "commands/readable.h"
 #include "problems/import.h"
 
 static void print_fault(void *context, uint64_t line, const char *what) {
@@ -13,12 +13,29 @@ static void print_fault(void *context, uint64_t line, const char *what) {
             printable(text, sizeof text, what));
 }
 
+static void print_report(FILE *out, const char *database, const struct import_options *options,
+                         const struct import_report *report) {
+    printable_write(out, database);
+    fprintf(out, ": %" PRIu64 " rows, %" PRIu64 " columns in table ", report->rows, report->columns);
+    printable_write(out, options->table);
+    fputc('\n', out);
+    if (options->id == NULL && strcmp(report->id, IMPORT_STANDARD_ID) != 0) {
+        fputs("there is no '" IMPORT_STANDARD_ID "': the id is '", out);
+        printable_write(out, report->id);
+        fputs("' (problems.id of the job)\n", out);
+    }
+    if (report->skipped > 0) {
+        fprintf(out, "%" PRIu64 " broken %s left out\n", report->skipped,
+                report->skipped == 1 ? "line was" : "lines were");
+    }
+}
+
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
     const char *path = argument_text(arguments, "FILE.jsonl[.gz]", NULL);
     const char *database = argument_text(arguments, "PROBLEMS.db", NULL);
-    struct waiting waiting;
-    const struct watch watch = waiting_watch(&waiting, "import");
+    struct readable_waiting waiting;
+    const struct watch watch = readable_watch(&waiting, "import");
     const struct import_options options = {
         .table = argument_text(arguments, "--table", "problems"),
         .id = argument_text(arguments, "--id", NULL),
@@ -27,24 +44,9 @@ static int run(struct command_context *context, struct error *err) {
         .skip_broken = argument_given(arguments, "--skip-broken"),
     };
     struct import_report report;
-    int status = import_jsonl(path, database, &options, print_fault, (void *)(uintptr_t)path, &report, err);
-    if (status == STATUS_OK) {
-        printable_write(context->out, database);
-        fprintf(context->out, ": %" PRIu64 " rows, %" PRIu64 " columns in table ", report.rows,
-                report.columns);
-        printable_write(context->out, options.table);
-        fputc('\n', context->out);
-        if (options.id == NULL && strcmp(report.id, IMPORT_STANDARD_ID) != 0) {
-            fputs("there is no '" IMPORT_STANDARD_ID "': the id is '", context->out);
-            printable_write(context->out, report.id);
-            fputs("' (problems.id of the job)\n", context->out);
-        }
-        if (report.skipped > 0) {
-            fprintf(context->out, "%" PRIu64 " broken %s left out\n", report.skipped,
-                    report.skipped == 1 ? "line was" : "lines were");
-        }
-    }
-    return status;
+    TRY(import_jsonl(path, database, &options, print_fault, (void *)(uintptr_t)path, &report, err));
+    print_report(context->out, database, &options, &report);
+    return STATUS_OK;
 }
 
 static const struct operand operands[] = {

@@ -6,7 +6,7 @@
 #include "checkpoints/ledger.h"
 #include "commands/command.h"
 #include "commands/device_figures.h"
-#include "commands/format.h"
+#include "commands/readable.h"
 #include "commands/run_snapshot.h"
 #include "start/fill.h"
 
@@ -53,8 +53,8 @@ static int collect_known(void *context, const struct ledger_batch *batch) {
 
 static int print_batch(void *context, const struct ledger_batch *batch) {
     struct listing *listing = context;
-    char rate[FORMAT_TEXT];
-    char memory[FORMAT_TEXT];
+    char rate[READABLE_TEXT];
+    char memory[READABLE_TEXT];
     if (listing->seen++ < listing->skip) {
         return STATUS_OK;
     }
@@ -76,8 +76,8 @@ static int print_batch(void *context, const struct ledger_batch *batch) {
     }
     fprintf(listing->out, "%8" PRIu64 " %8" PRIu32 " %9" PRIu64 " %9.3f %8.3f %9.3f %8.3f %9s %10s %+8.3f",
             batch->number, batch->problems, batch->tokens, batch->prepare_seconds, batch->wait_seconds,
-            batch->compute_seconds, batch->write_seconds, format_rate(per_second, rate),
-            format_bytes(batch->memory_bytes, memory), batch->score);
+            batch->compute_seconds, batch->write_seconds, readable_rate(per_second, rate),
+            readable_bytes(batch->memory_bytes, memory), batch->score);
     device_figures_row(listing->out, listing->known, &batch->device);
     fputc('\n', listing->out);
     return STATUS_OK;
@@ -85,11 +85,11 @@ static int print_batch(void *context, const struct ledger_batch *batch) {
 
 // batch_tokens: what a batch costs a GPU; 0: nothing is said of it.
 static void print_summary(FILE *out, const struct ledger_totals *totals, uint64_t batch_tokens) {
-    char full[FORMAT_TEXT] = "";
-    char problems[FORMAT_TEXT];
-    char tokens[FORMAT_TEXT];
-    char compute[FORMAT_TEXT];
-    char rate[FORMAT_TEXT];
+    char full[READABLE_TEXT] = "";
+    char problems[READABLE_TEXT];
+    char tokens[READABLE_TEXT];
+    char compute[READABLE_TEXT];
+    char rate[READABLE_TEXT];
     double wall = totals->compute_seconds + totals->wait_seconds;
     if (batch_tokens > 0 && totals->batches > 0) {
         snprintf(full, sizeof full, " (%.1f %% full)",
@@ -98,9 +98,9 @@ static void print_summary(FILE *out, const struct ledger_totals *totals, uint64_
     fprintf(
         out,
         "%" PRIu64 " batches%s, %s problems done, %s tokens, %s of computing, %s tokens/s, waiting %.1f %%\n",
-        totals->batches, full, format_count(totals->done, problems), format_count(totals->tokens, tokens),
-        format_duration(totals->compute_seconds, compute), format_rate(rate_of(totals->tokens, wall), rate),
-        wall > 0 ? 100 * totals->wait_seconds / wall : 0);
+        totals->batches, full, readable_count(totals->done, problems), readable_count(totals->tokens, tokens),
+        readable_duration(totals->compute_seconds, compute),
+        readable_rate(rate_of(totals->tokens, wall), rate), wall > 0 ? 100 * totals->wait_seconds / wall : 0);
 }
 
 // ---- events ----
@@ -109,13 +109,13 @@ static int print_launch(void *context, const struct ledger_launch_record *launch
     FILE *out = context;
     char started[CLOCK_TEXT];
     char ended[CLOCK_TEXT];
-    char threads[FORMAT_TEXT];
+    char threads[READABLE_TEXT];
     clock_text(launch->started, started);
     clock_text(launch->ended, ended);
     fprintf(out, "launch %" PRIu64 ": %s to %s, process %" PRId64 " on ", launch->epoch, started,
             launch->ended == 0 ? "(no end recorded)" : ended, launch->process);
     printable_write(out, launch->host);
-    fputs(format_threads(launch->threads, threads), out);
+    fputs(readable_threads(launch->threads, threads), out);
     if (launch->ended != 0) {
         fprintf(out, "%s, exit code %d%s", launch->worked ? "" : ", before its first batch",
                 launch->exit_code, launch->reason[0] == 0 ? "" : ": ");
@@ -137,8 +137,8 @@ static int print_event(void *context, int64_t at, uint64_t epoch, const char *ki
 }
 
 static int print_events(FILE *out, struct ledger *ledger, struct error *err) {
-    int status = ledger_each_launch(ledger, print_launch, out, err);
-    return status == STATUS_OK ? ledger_each_event(ledger, print_event, out, err) : status;
+    TRY(ledger_each_launch(ledger, print_launch, out, err));
+    return ledger_each_event(ledger, print_event, out, err);
 }
 
 // ---- the command ----
@@ -147,41 +147,33 @@ static int print_batches(const struct command_context *context, struct ledger *l
     struct ledger_totals totals;
     struct listing listing = {.out = context->out, .csv = argument_given(context->arguments, "--csv")};
     uint64_t batch_tokens = 0;
-    int status = ledger_totals(ledger, &totals, err);
-    if (status == STATUS_OK) {
-        status = run_snapshot_batch_tokens(&batch_tokens, ledger, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(ledger_totals(ledger, &totals, err));
+    TRY(run_snapshot_batch_tokens(&batch_tokens, ledger, err));
     uint64_t last = (uint64_t)argument_integer(context->arguments, "--last", INT64_MAX);
     listing.skip = totals.batches > last ? totals.batches - last : 0;
-    status = ledger_each_batch(ledger, collect_known, &listing, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(ledger_each_batch(ledger, collect_known, &listing, err));
     listing.seen = 0;
     print_heading(&listing);
-    status = ledger_each_batch(ledger, print_batch, &listing, err);
-    if (status == STATUS_OK && !listing.csv) {
+    TRY(ledger_each_batch(ledger, print_batch, &listing, err));
+    if (!listing.csv) {
         print_summary(context->out, &totals, batch_tokens);
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int run(struct command_context *context, struct error *err) {
     struct ledger *ledger = NULL;
-    int status = ledger_open_read(&ledger, argument_text(context->arguments, "DIR", NULL), err);
-    if (status == STATUS_OK) {
-        status = argument_given(context->arguments, "--events") ? print_events(context->out, ledger, err)
-                                                                : print_batches(context, ledger, err);
-    }
+    int status;
+    TRY_TO(done, status = ledger_open_read(&ledger, argument_text(context->arguments, "DIR", NULL), err));
+    status = argument_given(context->arguments, "--events") ? print_events(context->out, ledger, err)
+                                                            : print_batches(context, ledger, err);
+done:
     ledger_close(ledger);
     return status;
 }
 
 static const struct operand operands[] = {
-    {.name = "DIR", .help = "the run directory"},
+    RUN_OPERAND,
 };
 
 static const struct option options[] = {

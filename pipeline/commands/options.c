@@ -7,6 +7,19 @@
 
 #include "commands/command.h"
 #include "job/job.h"
+#include "start/inputs.h"
+
+const char *option_choices(const struct option *option, char out[OPTION_CHOICES]) {
+    if (option->choice == NULL) {
+        return option->choices;
+    }
+    size_t size = 0;
+    for (size_t i = 0; option->choice(i) != NULL && size < OPTION_CHOICES; i++) {
+        size +=
+            (size_t)snprintf(out + size, OPTION_CHOICES - size, "%s%s", i == 0 ? "" : "|", option->choice(i));
+    }
+    return out;
+}
 
 // The option called `word` (`length` bytes), or NULL.
 static const struct option *find_option(const struct command *command, const char *word, size_t length) {
@@ -55,13 +68,13 @@ static bool is_choice(const char *choices, const char *text, size_t length) {
 }
 
 // Every part between commas has to be a choice.
-static int check_choices(const struct option *option, const char *text, struct error *err) {
+static int check_choices(const struct option *option, const char *choices, const char *text,
+                         struct error *err) {
     for (;; text++) {
         size_t length = option->list ? strcspn(text, ",") : strlen(text);
-        if (!is_choice(option->choices, text, length)) {
-            return error_set(err, STATUS_USAGE, "%s is one of %s%s, not '%.*s'", option->name,
-                             option->choices, option->list ? ", or a list with commas" : "", (int)length,
-                             text);
+        if (!is_choice(choices, text, length)) {
+            return error_set(err, STATUS_USAGE, "%s is one of %s%s, not '%.*s'", option->name, choices,
+                             option->list ? ", or a list with commas" : "", (int)length, text);
         }
         text += length;
         if (*text == 0) {
@@ -83,8 +96,10 @@ static int set_value(const struct option *option, struct argument *argument, con
         }
         return STATUS_OK;
     }
-    if (option->choices != NULL) {
-        return check_choices(option, text, err);
+    char written[OPTION_CHOICES];
+    const char *choices = option_choices(option, written);
+    if (choices != NULL) {
+        return check_choices(option, choices, text, err);
     }
     return text[0] != 0 ? STATUS_OK : error_set(err, STATUS_USAGE, "%s is empty", option->name);
 }
@@ -147,10 +162,7 @@ int arguments_parse(struct arguments *arguments, const struct command *command, 
             options_ended = true;
         } else if (!options_ended && word[0] == '-' &&
                    word[1] != 0) { // "-" alone is standard input, an operand
-            int status = parse_option(arguments, argc, argv, &i, err);
-            if (status != STATUS_OK) {
-                return status;
-            }
+            TRY(parse_option(arguments, argc, argv, &i, err));
         } else if (operands == command->operand_count) {
             return error_set(err, STATUS_USAGE, "'%s' is one argument too many", word);
         } else if (word[0] == 0) {
@@ -162,7 +174,8 @@ int arguments_parse(struct arguments *arguments, const struct command *command, 
     return check_missing(arguments, err);
 }
 
-static const struct argument *find_argument(const struct arguments *arguments, const char *name) {
+// NULL when the command's tables have none of this name.
+static const struct argument *look_up(const struct arguments *arguments, const char *name) {
     const struct command *command = arguments->command;
     for (size_t i = 0; i < command->operand_count; i++) {
         if (strcmp(command->operands[i].name, name) == 0) {
@@ -174,8 +187,17 @@ static const struct argument *find_argument(const struct arguments *arguments, c
             return &arguments->options[i];
         }
     }
-    fprintf(stderr, "strata: the command '%s' has no argument '%s' in its tables\n", command->name, name);
-    abort();
+    return NULL;
+}
+
+static const struct argument *find_argument(const struct arguments *arguments, const char *name) {
+    const struct argument *argument = look_up(arguments, name);
+    if (argument == NULL) {
+        fprintf(stderr, "strata: the command '%s' has no argument '%s' in its tables\n",
+                arguments->command->name, name);
+        abort();
+    }
+    return argument;
 }
 
 bool argument_given(const struct arguments *arguments, const char *name) {
@@ -190,4 +212,17 @@ const char *argument_text(const struct arguments *arguments, const char *name, c
 int64_t argument_integer(const struct arguments *arguments, const char *name, int64_t otherwise) {
     const struct argument *argument = find_argument(arguments, name);
     return argument->given ? argument->number : otherwise;
+}
+
+void job_arguments(struct inputs_options *options, const struct arguments *arguments) {
+    options->job_path = argument_text(arguments, "JOB.yaml", NULL);
+    if (look_up(arguments, "--output") != NULL) {
+        options->output = argument_text(arguments, "--output", NULL);
+    }
+    if (look_up(arguments, "--limit") != NULL) {
+        options->limit = (uint64_t)argument_integer(arguments, "--limit", 0);
+    }
+    if (look_up(arguments, "--threads") != NULL) {
+        options->threads = (int)argument_integer(arguments, "--threads", 0);
+    }
 }

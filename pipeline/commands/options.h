@@ -11,6 +11,7 @@
 #include "base/error.h"
 
 struct command;
+struct inputs_options; // extract/inputs.h
 
 enum { ARGUMENTS_MAXIMUM = 16 }; // operands, and options, of one command
 
@@ -26,14 +27,21 @@ struct option {
     const char *name; // "--output"
     enum option_kind kind;
     const char *value; // placeholder of the value: "DIR"; of a flag with choices "[=all]"; NULL for a flag
-    const char *help;  // one line; says the default
+    const char *help;  // one line; says the default. NULL: the choices are all that there is to say
     // Of a text, "npy|hdf5": anything else is refused; NULL: any text that is not empty. A flag may have some
     // too, and is then given alone or as "--name=CHOICE".
     const char *choices;
+    // Of choices that are rows of a table elsewhere, in place of the former: their names, NULL past the last.
+    const char *(*choice)(size_t index);
     bool list;                // of a text with choices: any number of them, separated by commas
     int64_t minimum, maximum; // of an integer, both allowed
     bool required;
 };
+
+enum { OPTION_CHOICES = 256 };
+
+// The option's choices with bars between them, "npy|hdf5"; NULL when it has none.
+const char *option_choices(const struct option *option, char out[OPTION_CHOICES]);
 
 struct argument {
     bool given;
@@ -56,5 +64,37 @@ int arguments_parse(struct arguments *arguments, const struct command *command, 
 bool argument_given(const struct arguments *arguments, const char *name);
 const char *argument_text(const struct arguments *arguments, const char *name, const char *otherwise);
 int64_t argument_integer(const struct arguments *arguments, const char *name, int64_t otherwise);
+
+// ---- what several commands take, declared once; each names in its tables those that it has ----
+
+#define RUN_OPERAND                                                                                          \
+    { .name = "DIR", .help = "the run directory" }
+
+#define JOB_OPERAND                                                                                          \
+    { .name = "JOB.yaml", .help = "the job file (strata help job)" }
+
+#define JOB_OPTION_OUTPUT                                                                                    \
+    {                                                                                                        \
+        .name = "--output", .kind = OPTION_TEXT, .value = "DIR",                                             \
+        .help = "the run directory (default: run.output of the job)"                                         \
+    }
+
+// `note`, a literal, follows the first words of the help.
+#define JOB_OPTION_LIMIT(note)                                                                               \
+    {                                                                                                        \
+        .name = "--limit", .kind = OPTION_INTEGER, .value = "N",                                             \
+        .help = "only the first N rows of the query" note " (default: all)", .minimum = 1,                   \
+        .maximum = INT64_MAX                                                                                 \
+    }
+
+#define JOB_OPTION_THREADS                                                                                   \
+    {                                                                                                        \
+        .name = "--threads", .kind = OPTION_INTEGER, .value = "N",                                           \
+        .help = "threads that compute; changes no byte of the output (default: run.threads of the job)",     \
+        .minimum = 1, .maximum = 1024                                                                        \
+    }
+
+// Sets in *options what was given of these; one that the command does not take stays as it is.
+void job_arguments(struct inputs_options *options, const struct arguments *arguments);
 
 #endif

@@ -1,12 +1,10 @@
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/amount.h"
 #include "checkpoints/folder_content.h"
 #include "commands/command.h"
-#include "commands/waiting.h"
-#include "commands/wrap.h"
+#include "commands/readable.h"
 #include "start/batching.h"
 #include "start/fill.h"
 #include "start/inputs.h"
@@ -50,40 +48,28 @@ static int write_fill(FILE *out, const struct inputs *inputs, struct error *err)
     if (strcmp(inputs->job.device, "cpu") == 0 || inputs->survey.totals.batches == 0) {
         return STATUS_OK;
     }
-    int status = fill_survey(&fill, inputs, err);
-    if (status == STATUS_OK) {
-        fprintf(
-            out,
+    TRY(fill_survey(&fill, inputs, err));
+    fprintf(out,
             "fill          %.1f %% on a GPU, which takes every batch for as large as the largest; %" PRIu64
             " of %" PRIu64 " below 90 %%\n",
             100 * fill.share, fill.low, inputs->survey.totals.batches);
-    }
-    if (status == STATUS_OK && fill.remedy[0] != 0) {
+    if (fill.remedy[0] != 0) {
         fprintf(out, "warning       a fill below 95 %% wastes a GPU's time: %s\n", fill.remedy);
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int print_plan(FILE *out, const struct inputs *inputs, struct error *err) {
     enum { INDENT = 14 };
-    char *text = NULL;
-    size_t size = 0;
-    FILE *whole = open_memstream(&text, &size);
-    if (whole == NULL) {
-        return error_set(err, STATUS_INTERNAL, "out of memory for the plan");
-    }
-    write_plan(whole, inputs);
-    int status = write_fill(whole, inputs, err);
-    bool failed = ferror(whole) != 0;
-    failed = fclose(whole) != 0 || failed;
-    if (!failed && status == STATUS_OK) {
-        wrap_lines(out, text, INDENT, 0, wrap_columns(out));
-    }
-    free(text);
+    struct readable_page page;
+    TRY(readable_page_open(&page, "the plan", err));
+    write_plan(page.out, inputs);
+    int status = write_fill(page.out, inputs, err);
     if (status != STATUS_OK) {
+        readable_page_drop(&page);
         return status;
     }
-    return failed ? error_set(err, STATUS_INTERNAL, "out of memory for the plan") : STATUS_OK;
+    return readable_page_print(&page, out, INDENT, 0, readable_columns(out), err);
 }
 
 // The batches of a run that has begun in the output are planned as it began.
@@ -92,62 +78,40 @@ static int settle_batching(struct inputs *inputs, struct error *err) {
     if (folder_content_lacks_ledger(inputs->job.output)) {
         return STATUS_OK;
     }
-    int status = ledger_open_read(&ledger, inputs->job.output, err);
-    if (status == STATUS_OK) {
-        status = batching_settle(inputs, ledger, err);
-    }
+    int status;
+    TRY_TO(done, status = ledger_open_read(&ledger, inputs->job.output, err));
+    status = batching_settle(inputs, ledger, err);
+done:
     ledger_close(ledger);
     return status;
 }
 
 static int run(struct command_context *context, struct error *err) {
-    const struct arguments *arguments = context->arguments;
-    struct waiting waiting;
-    const struct inputs_options options = {.watch = waiting_watch(&waiting, "plan"),
-                                           .job_path = argument_text(arguments, "JOB.yaml", NULL),
-                                           .limit = (uint64_t)argument_integer(arguments, "--limit", 0)};
+    struct readable_waiting waiting;
+    struct inputs_options options = {.watch = readable_watch(&waiting, "plan")};
+    job_arguments(&options, context->arguments);
     struct inputs inputs;
-    int status = inputs_read_job(&inputs, &options, err);
-    if (status == STATUS_OK) {
-        status = settle_batching(&inputs, err);
-    }
-    if (status == STATUS_OK) {
-        status = inputs_open_problems(&inputs, err);
-    }
-    if (status == STATUS_OK) {
-        status = inputs_open_tokenizer(&inputs, err);
-    }
-    if (status == STATUS_OK) {
-        status = inputs_open_model(&inputs, err);
-    }
-    if (status == STATUS_OK) {
-        status = inputs_bind(&inputs, err);
-    }
-    if (status == STATUS_OK) {
-        status = survey_make(&inputs.survey, inputs.source, inputs.preparer, &inputs.limits, NULL, NULL, NULL,
-                             err);
-    }
-    if (status == STATUS_OK) {
-        status = print_plan(context->out, &inputs, err);
-    }
-    if (status == STATUS_OK) {
-        status = inputs_refuse_nothing(&inputs, err);
-    }
+    int status;
+    TRY_TO(done, status = inputs_read_job(&inputs, &options, err));
+    TRY_TO(done, status = settle_batching(&inputs, err));
+    TRY_TO(done,
+           status = inputs_open(&inputs, INPUTS_PROBLEMS | INPUTS_TOKENIZER | INPUTS_MODEL | INPUTS_TEMPLATE,
+                                NULL, err));
+    TRY_TO(done, status = survey_make(&inputs.survey, inputs.source, inputs.preparer, &inputs.limits, NULL,
+                                      NULL, NULL, err));
+    TRY_TO(done, status = print_plan(context->out, &inputs, err));
+    status = inputs_refuse_nothing(&inputs, err);
+done:
     inputs_close(&inputs);
     return status;
 }
 
 static const struct operand operands[] = {
-    {.name = "JOB.yaml", .help = "the job file (strata help job)"},
+    JOB_OPERAND,
 };
 
 static const struct option options[] = {
-    {.name = "--limit",
-     .kind = OPTION_INTEGER,
-     .value = "N",
-     .help = "only the first N rows of the query (default: all)",
-     .minimum = 1,
-     .maximum = INT64_MAX},
+    JOB_OPTION_LIMIT(""),
 };
 
 const struct command command_plan = {

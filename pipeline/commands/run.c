@@ -46,16 +46,12 @@ static void print_summary(FILE *out, const struct runner_summary *summary, bool 
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
     const char *scope = argument_text(arguments, "--retry-failed", NULL);
-    const struct runner_options options = {
-        .inputs = {.job_path = argument_text(arguments, "JOB.yaml", NULL),
-                   .output = argument_text(arguments, "--output", NULL),
-                   .limit = (uint64_t)argument_integer(arguments, "--limit", 0),
-                   .threads = (int)argument_integer(arguments, "--threads", 0)},
-        .stop_after = (uint64_t)argument_integer(arguments, "--stop-after", 0),
-        .retry = {.asked = argument_given(arguments, "--retry-failed"),
-                  .scope = scope == NULL ? RETRY_TRANSIENT : RETRY_ALL},
-        .display = argument_given(arguments, "--quiet") ? NULL : stderr};
+    struct runner_options options = {.stop_after = (uint64_t)argument_integer(arguments, "--stop-after", 0),
+                                     .retry = {.asked = argument_given(arguments, "--retry-failed"),
+                                               .scope = scope == NULL ? RETRY_TRANSIENT : RETRY_ALL},
+                                     .display = argument_given(arguments, "--quiet") ? NULL : stderr};
     struct runner_summary summary;
+    job_arguments(&options.inputs, arguments);
     int status = runner_run(&options, &summary, err);
     if (status == STATUS_OK || summary.problems > 0) {
         print_summary(context->out, &summary, options.retry.asked);
@@ -64,26 +60,13 @@ static int run(struct command_context *context, struct error *err) {
 }
 
 static const struct operand operands[] = {
-    {.name = "JOB.yaml", .help = "the job file (strata help job)"},
+    JOB_OPERAND,
 };
 
 static const struct option options[] = {
-    {.name = "--output",
-     .kind = OPTION_TEXT,
-     .value = "DIR",
-     .help = "the run directory (default: run.output of the job)"},
-    {.name = "--limit",
-     .kind = OPTION_INTEGER,
-     .value = "N",
-     .help = "only the first N rows of the query; a run of its own (default: all)",
-     .minimum = 1,
-     .maximum = INT64_MAX},
-    {.name = "--threads",
-     .kind = OPTION_INTEGER,
-     .value = "N",
-     .help = "threads that compute; changes no byte of the output (default: run.threads of the job)",
-     .minimum = 1,
-     .maximum = 1024},
+    JOB_OPTION_OUTPUT,
+    JOB_OPTION_LIMIT("; a run of its own"),
+    JOB_OPTION_THREADS,
     {.name = "--stop-after",
      .kind = OPTION_INTEGER,
      .value = "BATCHES",

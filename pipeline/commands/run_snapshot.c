@@ -59,10 +59,12 @@ static void choose_launch(struct run_snapshot *snapshot, const struct launches *
 
 static int read_paths(struct run_snapshot *snapshot, struct ledger *ledger, struct error *err) {
     struct device_trail trail;
-    int status = device_trail_read(&trail, ledger, err);
-    if (status == STATUS_OK && device_trail_changed(&trail)) {
+    int status;
+    TRY_TO(done, status = device_trail_read(&trail, ledger, err));
+    if (device_trail_changed(&trail)) {
         status = device_trail_describe(&trail, &snapshot->cpu_paths, err);
     }
+done:
     device_trail_destroy(&trail);
     return status;
 }
@@ -71,52 +73,40 @@ int run_snapshot_batch_tokens(uint64_t *tokens, struct ledger *ledger, struct er
     struct buffer text = {0};
     bool found;
     *tokens = 0;
-    int status = ledger_note(ledger, FILL_NOTE, &text, &found, err);
-    if (status == STATUS_OK && found && sscanf(text.data, "%" SCNu64, tokens) != 1) {
+    int status;
+    TRY_TO(done, status = ledger_note(ledger, FILL_NOTE, &text, &found, err));
+    if (found && sscanf(text.data, "%" SCNu64, tokens) != 1) {
         *tokens = 0;
     }
+done:
     buffer_destroy(&text);
     return status;
+}
+
+// All that is read belongs to one moment of the ledger.
+static int read_moment(struct run_snapshot *snapshot, struct launches *launches, struct ledger *ledger,
+                       struct error *err) {
+    bool found;
+    TRY(ledger_read_begin(ledger, err));
+    TRY(ledger_survey(ledger, &snapshot->survey, &snapshot->has_survey, err));
+    TRY(ledger_progress(ledger, &snapshot->progress, &snapshot->has_progress, err));
+    TRY(ledger_start_progress(ledger, &launches->start, &launches->has_start, err));
+    TRY(ledger_each_launch(ledger, collect_launch, launches, err));
+    TRY(read_paths(snapshot, ledger, err));
+    TRY(ledger_note(ledger, RESIDENT_NOTE, &snapshot->residency, &found, err));
+    TRY(run_snapshot_batch_tokens(&snapshot->batch_tokens, ledger, err));
+    TRY(ledger_totals(ledger, &snapshot->totals, err));
+    TRY(ledger_retry_counts(ledger, &snapshot->failures, err));
+    return ledger_read_end(ledger, err);
 }
 
 static int read_ledger(struct run_snapshot *snapshot, struct launches *launches, const char *folder,
                        struct error *err) {
     struct ledger *ledger = NULL;
-    int status = ledger_open_read(&ledger, folder, err);
-    if (status == STATUS_OK) {
-        status = ledger_read_begin(ledger, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_survey(ledger, &snapshot->survey, &snapshot->has_survey, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_progress(ledger, &snapshot->progress, &snapshot->has_progress, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_start_progress(ledger, &launches->start, &launches->has_start, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_each_launch(ledger, collect_launch, launches, err);
-    }
-    if (status == STATUS_OK) {
-        status = read_paths(snapshot, ledger, err);
-    }
-    if (status == STATUS_OK) {
-        bool found;
-        status = ledger_note(ledger, RESIDENT_NOTE, &snapshot->residency, &found, err);
-    }
-    if (status == STATUS_OK) {
-        status = run_snapshot_batch_tokens(&snapshot->batch_tokens, ledger, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_totals(ledger, &snapshot->totals, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_retry_counts(ledger, &snapshot->failures, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_read_end(ledger, err);
-    }
+    int status;
+    TRY_TO(done, status = ledger_open_read(&ledger, folder, err));
+    status = read_moment(snapshot, launches, ledger, err);
+done:
     ledger_close(ledger);
     return status;
 }
@@ -183,13 +173,8 @@ int run_snapshot_take(struct run_snapshot *snapshot, const char *folder, struct 
     struct launches launches = {.snapshot = snapshot};
     // The lock is looked at first: a run that ends in between is then seen with its end.
     bool busy = run_folder_busy(folder);
-    int status = read_ledger(snapshot, &launches, folder, err);
-    if (status == STATUS_OK) {
-        status = file_space(folder, &snapshot->disk_free, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(read_ledger(snapshot, &launches, folder, err));
+    TRY(file_space(folder, &snapshot->disk_free, err));
     choose_launch(snapshot, &launches, busy);
     snapshot->state = find_state(snapshot, busy);
     snapshot->elapsed = launches.ended + open_seconds(snapshot);

@@ -11,7 +11,9 @@
 #include "checkpoints/run_folder.h"
 #include "checkpoints/shard_reader.h"
 #include "commands/command.h"
-#include "commands/problem_text.h"
+#include "stages/prepare.h"
+#include "start/folder_job.h"
+#include "model/place.h"
 
 // What is shown, opened.
 struct view {
@@ -30,6 +32,75 @@ struct view {
     float *stored;  // [hidden] as stored, then
     float *numbers; // [hidden] float32
 };
+
+// ---- the rendered text, made again from the database that the job names ----
+
+static int load_tokenizer(struct tokenizer **tokenizer, const struct job *job, struct error *err) {
+    char path[PATH_SIZE];
+    TRY(model_tokenizer_path(path, job->model_path, job->tokenizer_path, err));
+    return tokenizer_load(tokenizer, path, err);
+}
+
+static bool same_rows(const struct prepared *prepared, const struct shard_row *rows, size_t row_count) {
+    if (rows == NULL) {
+        return true;
+    }
+    if (prepared->state != PROBLEM_DONE || prepared->row_count != row_count) {
+        return false;
+    }
+    for (size_t i = 0; i < row_count; i++) {
+        if (prepared->rows[i].byte_start != rows[i].byte_start ||
+            prepared->rows[i].byte_end != rows[i].byte_end) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// The row at the problem's place must still have its id and, when rows are given, render to these spans.
+static int render(struct view *view, struct source *source, struct preparer *preparer,
+                  const struct shard_row *rows, size_t row_count, struct error *err) {
+    const struct ledger_problem *problem = &view->problem;
+    struct row row;
+    struct prepared prepared;
+    bool found = false;
+    TRY(source_skip_to(source, problem->ordinal, err));
+    TRY(source_next(source, &row, &found, err));
+    if (!found) {
+        return error_set(err, STATUS_DATA, "the query has fewer rows now");
+    }
+    TRY(prepare_row(preparer, &row, &prepared, err));
+    if (prepared.id_size != problem->id_size || memcmp(prepared.id, problem->id, problem->id_size) != 0 ||
+        !same_rows(&prepared, rows, row_count)) {
+        return error_set(err, STATUS_DATA, "the database has changed since the run");
+    }
+    return prepared.text == NULL ? error_set(err, STATUS_DATA, "it could not be rendered")
+                                 : buffer_append(&view->text, prepared.text, prepared.text_size, err);
+}
+
+// STATUS_DATA also when the job, the database or the tokenizer is not there any more.
+static int render_text(struct view *view, const struct shard_row *rows, size_t row_count, struct error *err) {
+    const struct watch watch = {.patience = 5};
+    struct job job = {0};
+    struct source *source = NULL;
+    struct tokenizer *tokenizer = NULL;
+    struct preparer *preparer = NULL;
+    int status;
+    TRY_TO(done, status = folder_job_read(&job, view->folder, view->ledger, err));
+    TRY_TO(done, status = source_open(&source, job.database, job.query, 0, &watch, err));
+    TRY_TO(done, status = load_tokenizer(&tokenizer, &job, err));
+    TRY_TO(done,
+           status = preparer_create(&preparer, &job, source, tokenizer, tokenizer_id_limit(tokenizer), err));
+    status = render(view, source, preparer, rows, row_count, err);
+done:
+    preparer_destroy(preparer);
+    tokenizer_destroy(tokenizer);
+    source_close(source);
+    job_destroy(&job);
+    return status;
+}
+
+// ---- what is printed ----
 
 // At most `most` bytes of the text, whole characters.
 static void print_start(FILE *out, const char *text, size_t size, size_t most) {
@@ -82,23 +153,22 @@ static void print_head(const struct view *view) {
 static int print_path(const struct view *view, struct error *err) {
     struct device_trail trail;
     char path[DEVICE_TRAIL_PATH];
-    int status = device_trail_read(&trail, view->ledger, err);
-    if (status == STATUS_OK && device_trail_changed(&trail)) {
+    int status;
+    TRY_TO(done, status = device_trail_read(&trail, view->ledger, err));
+    if (device_trail_changed(&trail)) {
         device_trail_path(device_trail_at(&trail, view->problem.batch)->identity, path);
         fputs("  cpu path    ", view->out);
         printable_write(view->out, path);
         fputs("; the run used others, whose latents may differ in bits\n", view->out);
     }
+done:
     device_trail_destroy(&trail);
     return status;
 }
 
 static int print_layer(struct view *view, size_t layer, size_t row, struct error *err) {
     const struct shard_content *content = shard_reader_content(view->reader);
-    int status = shard_reader_latents(view->reader, layer, row, 1, view->stored, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(shard_reader_latents(view->reader, layer, row, 1, view->stored, err));
     dtype_convert(view->numbers, DTYPE_F32, view->stored, content->dtype, content->hidden);
     double sum = 0;
     double squares = 0;
@@ -127,18 +197,16 @@ static int print_row(struct view *view, size_t number, size_t row, struct error 
         print_start(view->out, view->text.data + span->byte_start, span->byte_end - span->byte_start, 400);
         fputs("\"\n", view->out);
     }
-    int status = STATUS_OK;
-    for (size_t i = 0; i < content->layer_count && status == STATUS_OK; i++) {
-        status = print_layer(view, i, row, err);
+    for (size_t i = 0; i < content->layer_count; i++) {
+        TRY(print_layer(view, i, row, err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 // The text is a courtesy: without the database the numbers are shown all the same.
 static int print_text(struct view *view, const struct shard_row *rows, size_t row_count, struct error *err) {
     struct error problem = {0};
-    int status = problem_text(&view->text, view->folder, view->ledger, view->problem.ordinal,
-                              view->problem.id, view->problem.id_size, rows, row_count, &problem);
+    int status = render_text(view, rows, row_count, &problem);
     if (status == STATUS_INTERNAL) {
         *err = problem;
         return status;
@@ -159,13 +227,8 @@ static int print_text(struct view *view, const struct shard_row *rows, size_t ro
 static int open_shard(struct view *view, struct error *err) {
     char path[PATH_SIZE];
     void *block;
-    int status = run_folder_shard(path, view->folder, view->problem.shard, false, err);
-    if (status == STATUS_OK) {
-        status = shard_reader_open(&view->reader, path, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(run_folder_shard(path, view->folder, view->problem.shard, false, err));
+    TRY(shard_reader_open(&view->reader, path, err));
     const struct shard_content *content = shard_reader_content(view->reader);
     const struct shard_problem *stored = &content->problem[view->problem.index];
     if (view->problem.index >= content->problems || stored->id_size != view->problem.id_size ||
@@ -173,66 +236,56 @@ static int open_shard(struct view *view, struct error *err) {
         return error_set(err, STATUS_DATA,
                          "%s does not hold this problem where the ledger says: run 'strata verify'", path);
     }
-    status = memory_zeroed(&block, 2 * content->hidden, sizeof(float), err);
-    if (status == STATUS_OK) {
-        view->stored = block;
-        view->numbers = view->stored + content->hidden;
-    }
-    return status;
+    TRY(memory_zeroed(&block, 2 * content->hidden, sizeof(float), err));
+    view->stored = block;
+    view->numbers = view->stored + content->hidden;
+    return STATUS_OK;
 }
 
 static int show_done(struct view *view, struct error *err) {
-    int status = open_shard(view, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(open_shard(view, err));
     const struct shard_content *content = shard_reader_content(view->reader);
     const struct shard_problem *stored = &content->problem[view->problem.index];
     size_t first = (size_t)content->row_offset[view->problem.index];
     fputs("  metadata    ", view->out);
     printable_write_bytes(view->out, stored->metadata, stored->metadata_size);
     fputc('\n', view->out);
-    status = print_path(view, err);
-    if (status == STATUS_OK) {
-        status = print_text(view, content->row + first, stored->rows, err);
+    TRY(print_path(view, err));
+    TRY(print_text(view, content->row + first, stored->rows, err));
+    for (size_t i = 0; i < stored->rows && i < view->rows_most; i++) {
+        TRY(print_row(view, i, first + i, err));
     }
-    for (size_t i = 0; i < stored->rows && i < view->rows_most && status == STATUS_OK; i++) {
-        status = print_row(view, i, first + i, err);
-    }
-    if (status == STATUS_OK && stored->rows > view->rows_most) {
+    if (stored->rows > view->rows_most) {
         fprintf(view->out, "... %zu more rows (--rows)\n", stored->rows - view->rows_most);
     }
-    return status;
+    return STATUS_OK;
+}
+
+static int find_problem(struct view *view, const char *id, struct error *err) {
+    bool found = false;
+    TRY(ledger_find_problem(view->ledger, id, strlen(id), &view->problem, &view->memory, &found, err));
+    if (!found) {
+        return error_set(err, STATUS_DATA,
+                         "%s has no record of a problem '%s' (not processed yet, or another id)",
+                         view->folder, id);
+    }
+    TRY(ledger_earlier_reasons(view->ledger, view->problem.ordinal, &view->earlier, &view->earlier_count,
+                               err));
+    return ledger_is_transient(view->ledger, view->problem.ordinal, &view->transient, err);
 }
 
 static int run(struct command_context *context, struct error *err) {
     const struct arguments *arguments = context->arguments;
-    const char *id = argument_text(arguments, "ID", NULL);
-    bool found = false;
     struct view view = {.out = context->out,
                         .folder = argument_text(arguments, "DIR", NULL),
                         .rows_most = (size_t)argument_integer(arguments, "--rows", 20),
                         .values = (size_t)argument_integer(arguments, "--values", 6)};
-    int status = ledger_open_read(&view.ledger, view.folder, err);
-    if (status == STATUS_OK) {
-        status = ledger_find_problem(view.ledger, id, strlen(id), &view.problem, &view.memory, &found, err);
-    }
-    if (status == STATUS_OK && !found) {
-        status = error_set(err, STATUS_DATA,
-                           "%s has no record of a problem '%s' (not processed yet, or another id)",
-                           view.folder, id);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_earlier_reasons(view.ledger, view.problem.ordinal, &view.earlier, &view.earlier_count,
-                                        err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_is_transient(view.ledger, view.problem.ordinal, &view.transient, err);
-    }
-    if (status == STATUS_OK) {
-        print_head(&view);
-        status = view.problem.state == PROBLEM_DONE ? show_done(&view, err) : print_text(&view, NULL, 0, err);
-    }
+    int status;
+    TRY_TO(done, status = ledger_open_read(&view.ledger, view.folder, err));
+    TRY_TO(done, status = find_problem(&view, argument_text(arguments, "ID", NULL), err));
+    print_head(&view);
+    status = view.problem.state == PROBLEM_DONE ? show_done(&view, err) : print_text(&view, NULL, 0, err);
+done:
     shard_reader_close(view.reader);
     ledger_close(view.ledger);
     buffer_destroy(&view.memory);
@@ -243,7 +296,7 @@ static int run(struct command_context *context, struct error *err) {
 }
 
 static const struct operand operands[] = {
-    {.name = "DIR", .help = "the run directory"},
+    RUN_OPERAND,
     {.name = "ID", .help = "the problem's id"},
 };
 

@@ -9,7 +9,7 @@
 #include "checkpoints/view.h"
 #include "commands/command.h"
 #include "commands/device_figures.h"
-#include "commands/format.h"
+#include "commands/readable.h"
 #include "commands/run_snapshot.h"
 #include "start/fill.h"
 
@@ -19,7 +19,7 @@ static void print_headline(FILE *out, const char *folder, const struct run_snaps
     const struct ledger_launch_record *launch = &snapshot->launch;
     char started[CLOCK_TEXT];
     char ended[CLOCK_TEXT];
-    char threads[FORMAT_TEXT];
+    char threads[READABLE_TEXT];
     char host[PRINTABLE_TEXT];
     clock_text(launch->started, started);
     clock_text(launch->ended, ended);
@@ -32,7 +32,7 @@ static void print_headline(FILE *out, const char *folder, const struct run_snaps
         break;
     case RUN_RUNNING:
         fprintf(out, "running since %s, launch %" PRIu64 ", process %" PRId64 " on %s%s\n", started,
-                launch->epoch, launch->process, host, format_threads(launch->threads, threads));
+                launch->epoch, launch->process, host, readable_threads(launch->threads, threads));
         break;
     case RUN_KILLED:
         fprintf(out,
@@ -69,7 +69,7 @@ static void print_refusal(FILE *out, const struct run_snapshot *snapshot) {
 
 static void print_bar(FILE *out, const struct run_snapshot *snapshot) {
     enum { WIDTH = 50 };
-    char share[FORMAT_TEXT];
+    char share[READABLE_TEXT];
     uint64_t all = snapshot->survey.tokens;
     uint64_t part = snapshot->totals.finished || snapshot->tokens > all ? all : snapshot->tokens;
     int filled = all == 0 ? 0 : (int)((double)part / (double)all * WIDTH);
@@ -77,42 +77,42 @@ static void print_bar(FILE *out, const struct run_snapshot *snapshot) {
     for (int i = 0; i < WIDTH; i++) {
         fputc(i < filled ? '#' : '.', out);
     }
-    fprintf(out, "] %s\n", format_share(part, all, share));
+    fprintf(out, "] %s\n", readable_share(part, all, share));
 }
 
 static void print_failures(FILE *out, const struct run_snapshot *snapshot) {
     const struct ledger_retry_counts *failures = &snapshot->failures;
-    char a[FORMAT_TEXT];
-    char b[FORMAT_TEXT];
-    char c[FORMAT_TEXT];
+    char a[READABLE_TEXT];
+    char b[READABLE_TEXT];
+    char c[READABLE_TEXT];
     uint64_t failed = snapshot->totals.failed;
     uint64_t others = failed > failures->transient ? failed - failures->transient : 0;
     if (failures->transient > 0) {
         fprintf(
             out,
             "  failed      %s may be tried again (strata run --retry-failed), %s for what their rows hold\n",
-            format_count(failures->transient, a), format_count(others, b));
+            readable_count(failures->transient, a), readable_count(others, b));
     }
     if (failures->tried > 0) {
         fprintf(out, "  retry       %s tried again: %s done, %s still to come\n",
-                format_count(failures->tried, a), format_count(failures->succeeded, b),
-                format_count(failures->waiting, c));
+                readable_count(failures->tried, a), readable_count(failures->succeeded, b),
+                readable_count(failures->waiting, c));
     }
 }
 
 static void print_counts(FILE *out, const struct run_snapshot *snapshot) {
-    char a[FORMAT_TEXT];
-    char b[FORMAT_TEXT];
-    char c[FORMAT_TEXT];
-    char d[FORMAT_TEXT];
-    char e[FORMAT_TEXT];
+    char a[READABLE_TEXT];
+    char b[READABLE_TEXT];
+    char c[READABLE_TEXT];
+    char d[READABLE_TEXT];
+    char e[READABLE_TEXT];
     const struct ledger_totals *totals = &snapshot->totals;
     const struct ledger_progress *progress = &snapshot->progress;
     if (snapshot->has_survey) {
         fprintf(out, "  problems    %s done, %s failed, %s skipped, %s remaining of %s\n",
-                format_count(totals->done, a), format_count(totals->failed, b),
-                format_count(totals->skipped, c), format_count(snapshot->remaining, d),
-                format_count(snapshot->survey.problems, e));
+                readable_count(totals->done, a), readable_count(totals->failed, b),
+                readable_count(totals->skipped, c), readable_count(snapshot->remaining, d),
+                readable_count(snapshot->survey.problems, e));
     } else {
         fputs("  problems    not counted yet\n", out);
     }
@@ -120,56 +120,56 @@ static void print_counts(FILE *out, const struct run_snapshot *snapshot) {
     char stage[PRINTABLE_TEXT];
     fprintf(out, "  stage       %s; %s of %s batches",
             snapshot->has_progress ? printable(stage, sizeof stage, progress->stage) : "none yet",
-            format_count(snapshot->batches, a),
-            snapshot->has_survey ? format_count(snapshot->planned_batches, b) : "?");
+            readable_count(snapshot->batches, a),
+            snapshot->has_survey ? readable_count(snapshot->planned_batches, b) : "?");
     if (snapshot->state == RUN_RUNNING && strcmp(progress->stage, "loading") == 0) {
-        fprintf(out, "; %s of %s of weights", format_bytes(progress->loaded_bytes, a),
-                format_bytes(progress->load_bytes, b));
+        fprintf(out, "; %s of %s of weights", readable_bytes(progress->loaded_bytes, a),
+                readable_bytes(progress->load_bytes, b));
     }
     fputc('\n', out);
 }
 
 static void print_speed(FILE *out, const struct run_snapshot *snapshot) {
-    char a[FORMAT_TEXT];
-    char b[FORMAT_TEXT];
+    char a[READABLE_TEXT];
+    char b[READABLE_TEXT];
     bool running = snapshot->state == RUN_RUNNING && snapshot->progress.tokens_per_second > 0;
     fprintf(out, "  speed       %s tokens/s now, %s overall\n",
-            running ? format_rate(snapshot->progress.tokens_per_second, a) : "0",
-            snapshot->overall_rate > 0 ? format_rate(snapshot->overall_rate, b) : "-");
-    fprintf(out, "  time        %s elapsed", format_duration(snapshot->elapsed, a));
+            running ? readable_rate(snapshot->progress.tokens_per_second, a) : "0",
+            snapshot->overall_rate > 0 ? readable_rate(snapshot->overall_rate, b) : "-");
+    fprintf(out, "  time        %s elapsed", readable_duration(snapshot->elapsed, a));
     if (snapshot->totals.finished) {
         fputs(", finished", out);
     } else if (snapshot->has_eta) {
-        fprintf(out, ", about %s left", format_duration(snapshot->eta, b));
+        fprintf(out, ", about %s left", readable_duration(snapshot->eta, b));
     }
     fputc('\n', out);
 }
 
 // Only of a run on a GPU, which takes every batch for as large as the largest.
 static void print_fill(FILE *out, const struct run_snapshot *snapshot) {
-    char a[FORMAT_TEXT];
-    char b[FORMAT_TEXT];
+    char a[READABLE_TEXT];
+    char b[READABLE_TEXT];
     if (snapshot->batch_tokens > 0 && snapshot->batches > 0) {
         struct fill fill = fill_of(snapshot->tokens, snapshot->batches, snapshot->batch_tokens);
         fprintf(out, "  fill        %.1f %%: %s tokens computed for %s of texts\n", 100 * fill.share,
-                format_count(fill.device_tokens, a), format_count(snapshot->tokens, b));
+                readable_count(fill.device_tokens, a), readable_count(snapshot->tokens, b));
     }
 }
 
 static void print_storage(FILE *out, const struct run_snapshot *snapshot) {
-    char a[FORMAT_TEXT];
-    char b[FORMAT_TEXT];
+    char a[READABLE_TEXT];
+    char b[READABLE_TEXT];
     const struct ledger_totals *totals = &snapshot->totals;
     if (totals->last_commit == 0) {
         fputs("  checkpoint  none yet\n", out);
     } else {
         fprintf(out, "  checkpoint  %s ago; %" PRIu64 " shards, %s\n",
-                format_duration((double)(snapshot->now - totals->last_commit), a), totals->shards,
-                format_bytes(totals->bytes, b));
+                readable_duration((double)(snapshot->now - totals->last_commit), a), totals->shards,
+                readable_bytes(totals->bytes, b));
     }
-    fprintf(out, "  disk        %s free", format_bytes(snapshot->disk_free, a));
+    fprintf(out, "  disk        %s free", readable_bytes(snapshot->disk_free, a));
     if (snapshot->has_planned) {
-        fprintf(out, ", about %s still to be written", format_bytes(snapshot->planned, b));
+        fprintf(out, ", about %s still to be written", readable_bytes(snapshot->planned, b));
     }
     fputc('\n', out);
     if (totals->shards > VIEW_SHARDS) {
@@ -192,16 +192,16 @@ static void print_residency(FILE *out, const struct run_snapshot *snapshot) {
     json_t *report = residency(snapshot);
     const char *kind = json_string_value(json_object_get(report, "kind"));
     const json_t *driver = json_object_get(report, "process_bytes");
-    char a[FORMAT_TEXT];
-    char b[FORMAT_TEXT];
+    char a[READABLE_TEXT];
+    char b[READABLE_TEXT];
     if (kind != NULL) {
         char shown[PRINTABLE_TEXT];
         fprintf(out, "  resident    %s: all %lld pieces, %s", printable(shown, sizeof shown, kind),
                 (long long)json_integer_value(json_object_get(report, "pieces")),
-                format_bytes((uint64_t)json_integer_value(json_object_get(report, "bytes")), a));
+                readable_bytes((uint64_t)json_integer_value(json_object_get(report, "bytes")), a));
         if (driver != NULL) {
             fprintf(out, "; the driver counts %s for the process",
-                    format_bytes((uint64_t)json_integer_value(driver), b));
+                    readable_bytes((uint64_t)json_integer_value(driver), b));
         }
         fputc('\n', out);
     }
@@ -209,13 +209,13 @@ static void print_residency(FILE *out, const struct run_snapshot *snapshot) {
 }
 
 static void print_health(FILE *out, const struct run_snapshot *snapshot) {
-    char a[FORMAT_TEXT];
+    char a[READABLE_TEXT];
     const struct ledger_progress *progress = &snapshot->progress;
     if (snapshot->has_progress) {
         char drift[PRINTABLE_TEXT];
         fprintf(out, "  drift       %s, score %+.3f\n", printable(drift, sizeof drift, progress->drift),
                 progress->score);
-        fprintf(out, "  memory      %s\n", format_bytes(progress->memory_bytes, a));
+        fprintf(out, "  memory      %s\n", readable_bytes(progress->memory_bytes, a));
     }
     if (snapshot->cpu_paths.size > 0) {
         fputs("  cpu paths   ", out);
@@ -228,11 +228,11 @@ static void print_health(FILE *out, const struct run_snapshot *snapshot) {
                              snapshot->state == RUN_RUNNING ? "" : " (at the last batch)");
     }
     if (snapshot->totals.truncated > 0) {
-        fprintf(out, "  truncated   %s problems\n", format_count(snapshot->totals.truncated, a));
+        fprintf(out, "  truncated   %s problems\n", readable_count(snapshot->totals.truncated, a));
     }
     if (snapshot->totals.overflowed > 0) {
         fprintf(out, "  overflowed  %s numbers beyond float16\n",
-                format_count(snapshot->totals.overflowed, a));
+                readable_count(snapshot->totals.overflowed, a));
     }
 }
 
@@ -252,19 +252,19 @@ static void print_text(FILE *out, const char *folder, const struct run_snapshot 
 // One line, for logs that watch.
 static void print_line(FILE *out, const struct run_snapshot *snapshot) {
     char now[CLOCK_TEXT];
-    char share[FORMAT_TEXT];
-    char rate[FORMAT_TEXT];
-    char left[FORMAT_TEXT];
+    char share[READABLE_TEXT];
+    char rate[READABLE_TEXT];
+    char left[READABLE_TEXT];
     char stage[PRINTABLE_TEXT];
     char drift[PRINTABLE_TEXT];
     clock_text(snapshot->now, now);
     fprintf(out, "%s %s %s %s, %" PRIu64 " failed, %s tokens/s, %s left, drift %s\n", now,
             run_state_name(snapshot->state),
             snapshot->has_progress ? printable(stage, sizeof stage, snapshot->progress.stage) : "-",
-            format_share(snapshot->totals.finished ? snapshot->survey.tokens : snapshot->tokens,
-                         snapshot->survey.tokens, share),
-            snapshot->totals.failed, format_rate(snapshot->progress.tokens_per_second, rate),
-            snapshot->has_eta ? format_duration(snapshot->eta, left) : "-",
+            readable_share(snapshot->totals.finished ? snapshot->survey.tokens : snapshot->tokens,
+                           snapshot->survey.tokens, share),
+            snapshot->totals.failed, readable_rate(snapshot->progress.tokens_per_second, rate),
+            snapshot->has_eta ? readable_duration(snapshot->eta, left) : "-",
             snapshot->has_progress ? printable(drift, sizeof drift, snapshot->progress.drift) : "-");
 }
 
@@ -366,39 +366,55 @@ static int print_json(FILE *out, const char *folder, const struct run_snapshot *
 
 // ---- the command ----
 
+// What is printed of a moment: all of it, all of it on a cleared screen, or a line.
+enum form { PAGE, SCREEN, LINE, JSON, JSON_LINE };
+
+static int print_snapshot(FILE *out, const char *folder, const struct run_snapshot *snapshot, enum form form,
+                          struct error *err) {
+    switch (form) {
+    case PAGE:
+        print_text(out, folder, snapshot, isatty(fileno(out)));
+        return STATUS_OK;
+    case SCREEN:
+        fputs("\033[H\033[J", out);
+        print_text(out, folder, snapshot, true);
+        return STATUS_OK;
+    case LINE:
+        print_line(out, snapshot);
+        return STATUS_OK;
+    default:
+        return print_json(out, folder, snapshot, form == JSON_LINE, err);
+    }
+}
+
+// out NULL: only *state.
+static int look(FILE *out, const char *folder, enum form form, enum run_state *state, struct error *err) {
+    struct run_snapshot snapshot;
+    int status;
+    TRY_TO(done, status = run_snapshot_take(&snapshot, folder, err));
+    *state = snapshot.state;
+    if (out != NULL) {
+        status = print_snapshot(out, folder, &snapshot, form, err);
+    }
+done:
+    run_snapshot_free(&snapshot);
+    return status;
+}
+
 // Redraws in place on a terminal every second; otherwise a line every 10 s. Ends with the run.
 static int watch(FILE *out, const char *folder, bool json, struct error *err) {
     enum { EVERY = 10 };
     bool terminal = !json && isatty(fileno(out));
+    enum run_state state = RUN_RUNNING;
     for (;;) {
-        struct run_snapshot snapshot;
-        int status = run_snapshot_take(&snapshot, folder, err);
-        if (status != STATUS_OK) {
-            run_snapshot_free(&snapshot);
-            return status;
-        }
-        if (json) {
-            status = print_json(out, folder, &snapshot, true, err);
-        } else if (terminal) {
-            fputs("\033[H\033[J", out);
-            print_text(out, folder, &snapshot, true);
-        } else {
-            print_line(out, &snapshot);
-        }
-        enum run_state state = snapshot.state;
-        run_snapshot_free(&snapshot);
-        if (status != STATUS_OK || fflush(out) != 0 || state != RUN_RUNNING) {
-            return status;
+        TRY(look(out, folder, json ? JSON_LINE : terminal ? SCREEN : LINE, &state, err));
+        if (fflush(out) != 0 || state != RUN_RUNNING) {
+            return STATUS_OK;
         }
         // Between two lines the end of the run is still noticed within a second.
         for (int i = 0; i < (terminal ? 1 : EVERY) && state == RUN_RUNNING; i++) {
             clock_sleep(1);
-            status = run_snapshot_take(&snapshot, folder, err);
-            state = snapshot.state;
-            run_snapshot_free(&snapshot);
-            if (status != STATUS_OK) {
-                return status;
-            }
+            TRY(look(NULL, folder, LINE, &state, err));
         }
     }
 }
@@ -406,22 +422,14 @@ static int watch(FILE *out, const char *folder, bool json, struct error *err) {
 static int run(struct command_context *context, struct error *err) {
     const char *folder = argument_text(context->arguments, "DIR", NULL);
     bool json = argument_given(context->arguments, "--json");
-    if (argument_given(context->arguments, "--watch")) {
-        return watch(context->out, folder, json, err);
-    }
-    struct run_snapshot snapshot;
-    int status = run_snapshot_take(&snapshot, folder, err);
-    if (status == STATUS_OK && json) {
-        status = print_json(context->out, folder, &snapshot, false, err);
-    } else if (status == STATUS_OK) {
-        print_text(context->out, folder, &snapshot, isatty(fileno(context->out)));
-    }
-    run_snapshot_free(&snapshot);
-    return status;
+    enum run_state state;
+    return argument_given(context->arguments, "--watch")
+               ? watch(context->out, folder, json, err)
+               : look(context->out, folder, json ? JSON : PAGE, &state, err);
 }
 
 static const struct operand operands[] = {
-    {.name = "DIR", .help = "the run directory"},
+    RUN_OPERAND,
 };
 
 static const struct option options[] = {

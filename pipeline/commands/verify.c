@@ -4,7 +4,7 @@
 
 #include "base/printable.h"
 #include "commands/command.h"
-#include "commands/format.h"
+#include "commands/readable.h"
 
 static void print_line(void *context, enum verify_kind kind, const char *line) {
     fprintf(context, "%s ", kind == VERIFY_FAULT ? "FAULT" : "NOTE ");
@@ -15,18 +15,15 @@ static void print_line(void *context, enum verify_kind kind, const char *line) {
 static int run(struct command_context *context, struct error *err) {
     const char *folder = argument_text(context->arguments, "DIR", NULL);
     struct verify_report report = {0};
-    char problems[FORMAT_TEXT];
-    char rows[FORMAT_TEXT];
-    char bytes[FORMAT_TEXT];
-    int status = verify_run(folder, print_line, context->out, &report, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    char problems[READABLE_TEXT];
+    char rows[READABLE_TEXT];
+    char bytes[READABLE_TEXT];
+    TRY(verify_run(folder, print_line, context->out, &report, err));
     fputs(report.faults == 0 ? "PASS " : "FAIL ", context->out);
     printable_write(context->out, folder);
     fprintf(context->out, ": %" PRIu64 " shards, %s problems, %s rows, %s; %" PRIu64 " faults", report.shards,
-            format_count(report.problems, problems), format_count(report.rows, rows),
-            format_bytes(report.bytes, bytes), report.faults);
+            readable_count(report.problems, problems), readable_count(report.rows, rows),
+            readable_bytes(report.bytes, bytes), report.faults);
     if (report.notes > 0) {
         fprintf(context->out, ", %" PRIu64 " notes", report.notes);
     }
@@ -38,7 +35,7 @@ static int run(struct command_context *context, struct error *err) {
 }
 
 static const struct operand operands[] = {
-    {.name = "DIR", .help = "the run directory"},
+    RUN_OPERAND,
 };
 
 const struct command command_verify = {

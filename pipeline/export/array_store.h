@@ -29,6 +29,13 @@ struct store_attribute { // HDF5: of the root group
     const char *value;
 };
 
+struct array_set {
+    const struct array_spec *specs;
+    size_t count;
+    const struct store_attribute *attributes;
+    size_t attribute_count;
+};
+
 struct array_store {
     int (*write)(struct array_store *store, size_t array, uint64_t first, uint64_t rows, const void *bytes,
                  struct error *err);
@@ -36,15 +43,11 @@ struct array_store {
     void (*destroy)(struct array_store *store);
 };
 
-// Each creates its file (or folder) and gives every array its place. Names are copied.
-
-// keep_open false: the file is opened for each write, for exports of thousands of files.
+// Creates a safetensors file and gives every array its place; names are copied. The other kinds are made
+// through their formats alone (format.h). keep_open false: the file is opened for each write, for exports of
+// thousands of files.
 int safetensors_store(struct array_store **out, const char *path, const struct array_spec *specs,
                       size_t count, bool keep_open, struct error *err);
-int npy_store(struct array_store **out, const char *folder, const struct array_spec *specs, size_t count,
-              struct error *err);
-int hdf5_store(struct array_store **out, const char *path, const struct array_spec *specs, size_t count,
-               const struct store_attribute *attributes, size_t attribute_count, struct error *err);
 
 // Rows [first, first + rows) of array number `array`, as stored there. STATUS_WRITE when it cannot be
 // written.

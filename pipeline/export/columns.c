@@ -6,12 +6,12 @@
 #include "base/memory.h"
 #include "base/size.h"
 
-enum column_needs { ALWAYS, WITH_TOKENS, IN_HDF5 };
+enum column_needs { ALWAYS, WITH_TOKENS, AS_SHARD };
 enum column_length { ROWS, PROBLEMS, OFFSETS, TOKENS, ID_BYTES, METADATA_BYTES };
 
 static const struct {
     const char *name;
-    const char *path; // in HDF5
+    const char *path; // as in a shard
     enum array_type type;
     enum column_length length;
     enum column_needs needs;
@@ -28,10 +28,10 @@ static const struct {
     [COLUMN_STEP_COUNT] = {"step_count", "problems/step_count", ARRAY_I64, PROBLEMS, ALWAYS},
     [COLUMN_TOKEN_OFFSET] = {"token_offset", "tokens/offset", ARRAY_I64, OFFSETS, WITH_TOKENS},
     [COLUMN_TOKEN_IDS] = {"token_ids", "tokens/ids", ARRAY_I32, TOKENS, WITH_TOKENS},
-    [COLUMN_ID] = {"id", "problems/id", ARRAY_U8, ID_BYTES, IN_HDF5},
-    [COLUMN_ID_OFFSET] = {"id_offset", "problems/id_offset", ARRAY_I64, OFFSETS, IN_HDF5},
-    [COLUMN_METADATA] = {"metadata", "problems/metadata", ARRAY_U8, METADATA_BYTES, IN_HDF5},
-    [COLUMN_METADATA_OFFSET] = {"metadata_offset", "problems/metadata_offset", ARRAY_I64, OFFSETS, IN_HDF5},
+    [COLUMN_ID] = {"id", "problems/id", ARRAY_U8, ID_BYTES, AS_SHARD},
+    [COLUMN_ID_OFFSET] = {"id_offset", "problems/id_offset", ARRAY_I64, OFFSETS, AS_SHARD},
+    [COLUMN_METADATA] = {"metadata", "problems/metadata", ARRAY_U8, METADATA_BYTES, AS_SHARD},
+    [COLUMN_METADATA_OFFSET] = {"metadata_offset", "problems/metadata_offset", ARRAY_I64, OFFSETS, AS_SHARD},
 };
 
 static uint64_t column_length(const struct export_split *split, enum column_length length) {
@@ -64,39 +64,38 @@ static void add_spec(struct column_set *set, const char *name, enum array_type t
                                         .layer = layer};
 }
 
-int column_set_make(struct column_set *set, const struct export_plan *plan, const struct export_split *split,
-                    bool hdf5, struct error *err) {
+static int take_memory(struct column_set *set, size_t layers, struct error *err) {
+    size_t most = layers + COLUMN_COUNT;
+    void *block;
+    int status;
     *set = (struct column_set){0};
-    size_t most = plan->layer_count + COLUMN_COUNT;
-    void *specs = NULL;
-    void *names = NULL;
-    void *layers = NULL;
-    int status = memory_zeroed(&specs, most, sizeof *set->specs, err);
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&names, most, sizeof *set->names, err);
-    }
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&layers, plan->layer_count, sizeof *set->layers, err);
-    }
-    set->specs = specs;
-    set->names = names;
-    set->layers = layers;
-    if (status != STATUS_OK) {
-        column_set_destroy(set);
-        return status;
-    }
+    TRY_TO(failed, status = memory_zeroed(&block, most, sizeof *set->specs, err));
+    set->specs = block;
+    TRY_TO(failed, status = memory_zeroed(&block, most, sizeof *set->names, err));
+    set->names = block;
+    TRY_TO(failed, status = memory_zeroed(&block, layers, sizeof *set->layers, err));
+    set->layers = block;
+    return STATUS_OK;
+failed:
+    column_set_destroy(set);
+    return status;
+}
+
+int column_set_make(struct column_set *set, const struct export_plan *plan, const struct export_split *split,
+                    bool as_shard, struct error *err) {
+    TRY(take_memory(set, plan->layer_count, err));
     for (size_t i = 0; i < plan->layer_count; i++) {
         char name[48];
-        snprintf(name, sizeof name, "%shs_%03zu", hdf5 ? "latents/" : "", plan->layers[i]);
+        snprintf(name, sizeof name, "%shs_%03zu", as_shard ? "latents/" : "", plan->layers[i]);
         export_layer_text(plan->layers[i], plan->model_layers, set->layers[i], sizeof set->layers[i]);
         add_spec(set, name, array_type_of(plan->dtype), split->rows, plan->hidden, set->layers[i]);
     }
     for (size_t i = 0; i < COLUMN_COUNT; i++) {
-        bool absent =
-            (columns[i].needs == WITH_TOKENS && !plan->has_tokens) || (columns[i].needs == IN_HDF5 && !hdf5);
+        bool absent = (columns[i].needs == WITH_TOKENS && !plan->has_tokens) ||
+                      (columns[i].needs == AS_SHARD && !as_shard);
         set->number[i] = absent ? COLUMN_ABSENT : (int)set->count;
         if (!absent) {
-            add_spec(set, hdf5 ? columns[i].path : columns[i].name, columns[i].type,
+            add_spec(set, as_shard ? columns[i].path : columns[i].name, columns[i].type,
                      column_length(split, columns[i].length), 0, NULL);
         }
     }
@@ -109,6 +108,8 @@ void column_set_destroy(struct column_set *set) {
     free(set->layers);
     *set = (struct column_set){0};
 }
+
+// ---- what the plan knows ----
 
 // The value at a problem; offsets are asked for one past the last problem too.
 static uint64_t problem_value(enum export_column column, const struct export_problem *problem) {
@@ -141,31 +142,103 @@ static uint64_t end_value(enum export_column column, const struct export_split *
                                            : split->metadata_bytes;
 }
 
-int column_write_problems(const struct column_set *set, enum export_column column, struct array_store *store,
-                          const struct export_plan *plan, const size_t *members, size_t count,
-                          struct error *err) {
+static int write_column(const struct column_set *set, enum export_column column, struct array_store *store,
+                        const struct export_plan *plan, const size_t *members, size_t count,
+                        struct error *err) {
     enum { BLOCK = 1024 };
     int64_t wide[BLOCK];
     unsigned char narrow[BLOCK];
     bool bytes = columns[column].type == ARRAY_U8;
-    int status = STATUS_OK;
     if (set->number[column] == COLUMN_ABSENT || count == 0) {
         return STATUS_OK;
     }
     size_t number = (size_t)set->number[column];
-    for (size_t first = 0; first < count && status == STATUS_OK; first += BLOCK) {
+    for (size_t first = 0; first < count; first += BLOCK) {
         size_t values = size_min(BLOCK, count - first);
         for (size_t i = 0; i < values; i++) {
             uint64_t value = problem_value(column, &plan->problems[members[first + i]]);
             wide[i] = (int64_t)value;
             narrow[i] = (unsigned char)value;
         }
-        status = array_store_write(store, number, first, values,
-                                   bytes ? (const void *)narrow : (const void *)wide, err);
+        TRY(array_store_write(store, number, first, values, bytes ? (const void *)narrow : (const void *)wide,
+                              err));
     }
-    if (status == STATUS_OK && columns[column].length == OFFSETS) {
+    if (columns[column].length == OFFSETS) {
         wide[0] = (int64_t)end_value(column, &plan->splits[plan->problems[members[0]].split]);
-        status = array_store_write(store, number, count, 1, wide, err);
+        TRY(array_store_write(store, number, count, 1, wide, err));
     }
-    return status;
+    return STATUS_OK;
+}
+
+int column_set_write_plan(const struct column_set *set, struct array_store *store,
+                          const struct export_plan *plan, const size_t *members, size_t count,
+                          struct error *err) {
+    static const enum export_column from_plan[] = {
+        COLUMN_ROW_OFFSET, COLUMN_ORDINAL,      COLUMN_TOKEN_COUNT, COLUMN_TRUNCATED,
+        COLUMN_STEP_COUNT, COLUMN_TOKEN_OFFSET, COLUMN_ID_OFFSET,   COLUMN_METADATA_OFFSET};
+    for (size_t i = 0; i < sizeof from_plan / sizeof from_plan[0]; i++) {
+        TRY(write_column(set, from_plan[i], store, plan, members, count, err));
+    }
+    return STATUS_OK;
+}
+
+// ---- what a shard holds of a problem ----
+
+static int64_t row_value(const struct shard_row *row, enum export_column column) {
+    switch (column) {
+    case COLUMN_STEP:
+        return row->step;
+    case COLUMN_TOKEN_START:
+        return row->token_start;
+    case COLUMN_TOKEN_END:
+        return row->token_end;
+    case COLUMN_BYTE_START:
+        return row->byte_start;
+    default:
+        return row->byte_end;
+    }
+}
+
+static int write_spans(const struct column_set *set, struct array_store *store,
+                       const struct export_problem *problem, const struct shard_row *rows,
+                       struct error *err) {
+    enum { BLOCK = 512 };
+    int64_t values[BLOCK];
+    for (enum export_column column = COLUMN_STEP; column <= COLUMN_BYTE_END; column++) {
+        for (size_t first = 0; first < problem->rows; first += BLOCK) {
+            size_t count = size_min(BLOCK, problem->rows - first);
+            for (size_t i = 0; i < count; i++) {
+                values[i] = row_value(&rows[first + i], column);
+            }
+            TRY(array_store_write(store, (size_t)set->number[column], problem->row_at + first, count, values,
+                                  err));
+        }
+    }
+    return STATUS_OK;
+}
+
+static int write_values(const struct column_set *set, enum export_column column, struct array_store *store,
+                        uint64_t at, const void *values, size_t count, struct error *err) {
+    return set->number[column] == COLUMN_ABSENT
+               ? STATUS_OK
+               : array_store_write(store, (size_t)set->number[column], at, count, values, err);
+}
+
+int column_set_write_problem(const struct column_set *set, struct array_store *store,
+                             const struct export_plan *plan, const struct export_problem *problem,
+                             const struct shard_content *content, struct error *err) {
+    const struct shard_problem *stored = &content->problem[problem->index];
+    TRY(write_spans(set, store, problem, content->row + content->row_offset[problem->index], err));
+    TRY(write_values(set, COLUMN_ID, store, problem->id_out_at, stored->id, stored->id_size, err));
+    TRY(write_values(set, COLUMN_METADATA, store, problem->metadata_at, stored->metadata,
+                     stored->metadata_size, err));
+    if (!plan->has_tokens) {
+        return STATUS_OK;
+    }
+    if (stored->tokens == NULL) {
+        return error_set(err, STATUS_DATA, "problem %.*s has no tokens in its shard", (int)stored->id_size,
+                         stored->id);
+    }
+    return write_values(set, COLUMN_TOKEN_IDS, store, problem->token_at, stored->tokens, stored->token_count,
+                        err);
 }

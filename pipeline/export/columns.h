@@ -3,7 +3,7 @@
 #define STRATA_EXPORT_COLUMNS_H
 
 #include "export/array_store.h"
-#include "export/plan.h"
+#include "export/export_plan.h"
 
 enum export_column {
     COLUMN_STEP, // of rows, as in a shard: step, spans of tokens and bytes
@@ -18,7 +18,7 @@ enum export_column {
     COLUMN_STEP_COUNT,
     COLUMN_TOKEN_OFFSET, // when the shards hold tokens
     COLUMN_TOKEN_IDS,
-    COLUMN_ID, // HDF5 alone
+    COLUMN_ID, // of a format as_shard
     COLUMN_ID_OFFSET,
     COLUMN_METADATA,
     COLUMN_METADATA_OFFSET,
@@ -35,13 +35,18 @@ struct column_set {
     char (*layers)[160];
 };
 
-// The arrays of one split. `hdf5`: names are paths as in a shard, ids and metadata are arrays too.
+// The arrays of one split. `as_shard`: names are paths as in a shard, ids and metadata are arrays too.
 int column_set_make(struct column_set *set, const struct export_plan *plan, const struct export_split *split,
-                    bool hdf5, struct error *err);
+                    bool as_shard, struct error *err);
 void column_set_destroy(struct column_set *set); // accepts zeros; leaves zeros
 
-// Writes a column of problems from the plan. `members`: the split's problems in order.
-int column_write_problems(const struct column_set *set, enum export_column column, struct array_store *store,
+// Writes what a shard holds of one problem: the columns of its rows, its tokens, id and metadata.
+int column_set_write_problem(const struct column_set *set, struct array_store *store,
+                             const struct export_plan *plan, const struct export_problem *problem,
+                             const struct shard_content *content, struct error *err);
+
+// Writes the columns that the plan knows alone. `members`: the split's problems in order.
+int column_set_write_plan(const struct column_set *set, struct array_store *store,
                           const struct export_plan *plan, const size_t *members, size_t count,
                           struct error *err);
 

@@ -4,30 +4,11 @@
 #include <string.h>
 
 #include "base/size.h"
-#include "export/aside_folder.h"
+#include "export/export_plan.h"
 #include "export/figures.h"
 #include "export/outputs.h"
-#include "export/plan.h"
 #include "export/sidecar.h"
-
-static const char *const format_names[] = {[EXPORT_SAFETENSORS] = "safetensors",
-                                           [EXPORT_NPY] = "npy",
-                                           [EXPORT_HDF5] = "hdf5",
-                                           [EXPORT_RJEPA] = "rjepa"};
-
-bool export_format_parse(const char *name, enum export_format *format) {
-    for (size_t i = 0; i < sizeof format_names / sizeof format_names[0]; i++) {
-        if (strcmp(format_names[i], name) == 0) {
-            *format = (enum export_format)i;
-            return true;
-        }
-    }
-    return false;
-}
-
-const char *export_format_name(enum export_format format) {
-    return format_names[format];
-}
+#include "export/target.h"
 
 // One export at work. Blocks are [block_rows, hidden].
 struct transfer {
@@ -47,15 +28,13 @@ static int transfer_open(struct transfer *transfer, const struct export_plan *pl
     *transfer = (struct transfer){.plan = plan};
     size_t row_bytes = plan->hidden * dtype_size(plan->stored);
     transfer->block_rows = size_max(1, BLOCK_BYTES / row_bytes);
-    int status = memory_zeroed(&transfer->stored, transfer->block_rows, row_bytes, err);
-    if (status == STATUS_OK && plan->dtype != plan->stored) {
-        status = memory_zeroed(&transfer->converted, transfer->block_rows,
-                               plan->hidden * dtype_size(plan->dtype), err);
+    TRY(memory_zeroed(&transfer->stored, transfer->block_rows, row_bytes, err));
+    if (plan->dtype != plan->stored) {
+        TRY(memory_zeroed(&transfer->converted, transfer->block_rows, plan->hidden * dtype_size(plan->dtype),
+                          err));
     }
-    if (status == STATUS_OK) {
-        status = export_figures_create(&transfer->figures, plan, err);
-    }
-    return status == STATUS_OK ? export_outputs_open(&transfer->outputs, plan, request, folder, err) : status;
+    TRY(export_figures_create(&transfer->figures, plan, err));
+    return export_outputs_open(&transfer->outputs, plan, request, folder, err);
 }
 
 static void transfer_close(struct transfer *transfer) {
@@ -100,8 +79,7 @@ static int scatter_block(struct transfer *transfer, size_t shard, const struct s
     size_t in_bytes = plan->hidden * dtype_size(plan->stored);
     size_t out_bytes = plan->hidden * dtype_size(plan->dtype);
     const char *out = convert_block(transfer, rows);
-    int status = STATUS_OK;
-    for (uint64_t row = first; row < first + rows && status == STATUS_OK;) {
+    for (uint64_t row = first; row < first + rows;) {
         while (content->row_offset[*problem + 1] <= row) {
             ++*problem;
         }
@@ -114,44 +92,41 @@ static int scatter_block(struct transfer *transfer, size_t shard, const struct s
             export_figures_add_rows(&transfer->figures, target, layer,
                                     (const char *)transfer->stored + at * in_bytes, count);
         }
-        status =
-            export_outputs_latents(&transfer->outputs, target, layer, row - content->row_offset[*problem],
-                                   count, out + at * out_bytes, err);
+        TRY(export_outputs_latents(&transfer->outputs, target, layer, row - content->row_offset[*problem],
+                                   count, out + at * out_bytes, err));
         row += count;
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int transfer_layer(struct transfer *transfer, size_t shard, struct shard_reader *reader, size_t layer,
                           struct error *err) {
     const struct shard_content *content = shard_reader_content(reader);
     size_t problem = 0;
-    int status = STATUS_OK;
-    for (size_t first = 0; first < content->rows && status == STATUS_OK; first += transfer->block_rows) {
+    for (size_t first = 0; first < content->rows; first += transfer->block_rows) {
         size_t rows = size_min(transfer->block_rows, content->rows - first);
-        status = shard_reader_latents(reader, transfer->plan->layer_places[layer], first, rows,
-                                      transfer->stored, err);
-        if (status == STATUS_OK) {
-            status = scatter_block(transfer, shard, content, layer, first, rows, &problem, err);
-        }
+        TRY(shard_reader_latents(reader, transfer->plan->layer_places[layer], first, rows, transfer->stored,
+                                 err));
+        TRY(scatter_block(transfer, shard, content, layer, first, rows, &problem, err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int transfer_shard(struct transfer *transfer, size_t shard, struct error *err) {
     const struct export_plan *plan = transfer->plan;
     struct shard_reader *reader = NULL;
-    int status = export_plan_open_shard(plan, shard, &reader, err);
-    if (status == STATUS_OK) {
-        status = export_figures_add_shard(&transfer->figures, reader, err);
-    }
-    for (size_t i = 0; status == STATUS_OK && i < plan->shards[shard].problems; i++) {
+    int status;
+    TRY_TO(done, status = export_plan_open_shard(plan, shard, &reader, err));
+    TRY_TO(done, status = export_figures_add_shard(&transfer->figures, reader, err));
+    for (size_t i = 0; i < plan->shards[shard].problems; i++) {
         const struct export_problem *problem = &plan->problems[plan->by_place[plan->shards[shard].first + i]];
-        status = export_outputs_problem(&transfer->outputs, problem, shard_reader_content(reader), err);
+        TRY_TO(done, status = export_outputs_problem(&transfer->outputs, problem,
+                                                     shard_reader_content(reader), err));
     }
-    for (size_t i = 0; status == STATUS_OK && i < plan->layer_count; i++) {
-        status = transfer_layer(transfer, shard, reader, i, err);
+    for (size_t i = 0; i < plan->layer_count; i++) {
+        TRY_TO(done, status = transfer_layer(transfer, shard, reader, i, err));
     }
+done:
     shard_reader_close(reader);
     return status;
 }
@@ -171,29 +146,21 @@ int export_run(const struct export_request *request, struct export_report *repor
     struct aside_folder folder = {.lock = -1};
     struct export_plan plan = {0};
     struct transfer transfer = {0};
-    int status = aside_folder_open(&folder, request->target, err);
-    if (status == STATUS_OK) {
-        status = export_plan_make(&plan, request, err);
+    int status;
+    TRY_TO(done, status = aside_folder_open(&folder, request->target, err));
+    TRY_TO(done, status = export_plan_make(&plan, request, err));
+    TRY_TO(done, status = transfer_open(&transfer, &plan, request, folder.path, err));
+    for (size_t i = 0; i < plan.shard_count; i++) {
+        if (plan.shards[i].problems > 0) {
+            TRY_TO(done, status = transfer_shard(&transfer, i, err));
+        }
     }
-    if (status == STATUS_OK) {
-        status = transfer_open(&transfer, &plan, request, folder.path, err);
-    }
-    for (size_t i = 0; i < plan.shard_count && status == STATUS_OK; i++) {
-        status = plan.shards[i].problems > 0 ? transfer_shard(&transfer, i, err) : STATUS_OK;
-    }
-    if (status == STATUS_OK) {
-        status = export_outputs_finish(&transfer.outputs, err);
-    }
-    if (status == STATUS_OK) {
-        status = export_figures_write(&transfer.figures, folder.path, err);
-    }
-    if (status == STATUS_OK) {
-        fill_report(report, &plan, transfer.saturated);
-        status = export_sidecar_write(&plan, request, &transfer.figures, folder.path, report, err);
-    }
-    if (status == STATUS_OK) {
-        status = aside_folder_publish(&folder, err);
-    }
+    TRY_TO(done, status = export_outputs_finish(&transfer.outputs, err));
+    TRY_TO(done, status = export_figures_write(&transfer.figures, folder.path, err));
+    fill_report(report, &plan, transfer.saturated);
+    TRY_TO(done, status = export_sidecar_write(&plan, request, &transfer.figures, folder.path, report, err));
+    status = aside_folder_publish(&folder, err);
+done:
     transfer_close(&transfer);
     export_plan_destroy(&plan);
     aside_folder_close(&folder);

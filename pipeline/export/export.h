@@ -16,19 +16,21 @@
 #include "base/error.h"
 #include "export/split.h"
 
-enum export_format { EXPORT_SAFETENSORS, EXPORT_NPY, EXPORT_HDF5, EXPORT_RJEPA };
+struct export_format; // a row of the table of formats: format.h
 
-bool export_format_parse(const char *name,
-                         enum export_format *format); // "safetensors", "npy", "hdf5", "rjepa"
-const char *export_format_name(enum export_format format);
+const struct export_format *export_format_find(const char *name); // NULL when there is none
+
+// Of the format number `index`, in the order of the help; NULL past the last.
+const char *export_format_name(size_t index);
+const char *export_format_help(size_t index);
 
 struct export_request {
     const char *run;    // run directory
     const char *target; // folder to make
-    enum export_format format;
+    const struct export_format *format;
     const int64_t *layers; // transformers indices as written, negative from the end
     size_t layer_count;    // 0: every stored layer
-    bool convert;          // to `dtype`; otherwise as stored (rjepa: float32; npy: bfloat16 becomes float32)
+    bool convert;          // to `dtype`; otherwise as stored, as far as the format holds it
     enum dtype dtype;
     bool shuffle; // problems, by `shuffle_seed`
     uint64_t shuffle_seed;

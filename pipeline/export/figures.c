@@ -17,15 +17,9 @@ int export_figures_create(struct export_figures *figures, const struct export_pl
     *figures = (struct export_figures){.plan = plan};
     size_t sets = (plan->split_count + 1) * plan->layer_count;
     void *block;
-    int status = memory_zeroed(&block, sets, sizeof *figures->sets, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, sets, sizeof *figures->sets, err));
     figures->sets = block;
-    status = memory_zeroed(&block, (sets + 1) * VECTORS, plan->hidden * sizeof(double), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, (sets + 1) * VECTORS, plan->hidden * sizeof(double), err));
     figures->memory = block;
     for (size_t i = 0; i < sets; i++) {
         double *vectors = figures->memory + i * VECTORS * plan->hidden;
@@ -53,10 +47,7 @@ int export_figures_add_shard(struct export_figures *figures, struct shard_reader
                                         .minimum = vectors + 2 * plan->hidden,
                                         .maximum = vectors + 3 * plan->hidden};
         struct statistics *all = set_of(figures, plan->split_count, i);
-        int status = shard_reader_statistics(reader, plan->layer_places[i], &read, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(shard_reader_statistics(reader, plan->layer_places[i], &read, err));
         for (size_t k = 0; k < plan->hidden; k++) {
             all->sum[k] += read.sum[k];
             all->sum_of_squares[k] += read.sum_of_squares[k];
@@ -85,9 +76,10 @@ static int write_set(const struct export_figures *figures, struct array_store *s
                      size_t split, struct error *err) {
     size_t hidden = figures->plan->hidden;
     void *block;
-    int status = memory_zeroed(&block, 2 * hidden, sizeof(double), err);
+    int status = STATUS_OK;
+    TRY(memory_zeroed(&block, 2 * hidden, sizeof(double), err));
     double *mean = block;
-    for (size_t i = 0; i < figures->plan->layer_count && status == STATUS_OK; i++) {
+    for (size_t i = 0; i < figures->plan->layer_count; i++) {
         const struct statistics *set = set_of(figures, split, i);
         double rows = set->rows == 0 ? NAN : (double)set->rows;
         for (size_t k = 0; k < hidden; k++) {
@@ -95,49 +87,50 @@ static int write_set(const struct export_figures *figures, struct array_store *s
             mean[hidden + k] = deviation(set->sum[k], set->sum_of_squares[k], rows);
         }
         const double *vectors[VECTORS] = {mean, mean + hidden, set->minimum, set->maximum};
-        for (size_t k = 0; k < VECTORS && status == STATUS_OK; k++) {
-            status = array_store_write(store, first + i * VECTORS + k, 0, hidden, vectors[k], err);
+        for (size_t k = 0; k < VECTORS; k++) {
+            TRY_TO(done,
+                   status = array_store_write(store, first + i * VECTORS + k, 0, hidden, vectors[k], err));
         }
     }
+done:
     free(block);
     return status;
 }
 
-int export_figures_write(const struct export_figures *figures, const char *folder, struct error *err) {
+enum { ARRAY_NAME = SPLIT_NAME + 32 };
+
+// The arrays of all sets, which are `a_set` each: first of everything, then of each split.
+static void name_arrays(const struct export_plan *plan, size_t count, size_t a_set, struct array_spec *specs,
+                        char (*names)[ARRAY_NAME]) {
     static const char *const parts[VECTORS] = {"mean", "std", "minimum", "maximum"};
-    enum { NAME = SPLIT_NAME + 32 };
+    for (size_t i = 0; i < count; i++) {
+        const char *split = i < a_set ? "" : plan->splits[i / a_set - 1].name;
+        int length = snprintf(names[i], ARRAY_NAME, "%s%shs_%03zu.%s", split, i < a_set ? "" : ".",
+                              plan->layers[i % a_set / VECTORS], parts[i % VECTORS]);
+        specs[i] = (struct array_spec){
+            .name = names[i], .name_size = (size_t)length, .type = ARRAY_F64, .rows = plan->hidden};
+    }
+}
+
+int export_figures_write(const struct export_figures *figures, const char *folder, struct error *err) {
     const struct export_plan *plan = figures->plan;
     size_t sets = plan->split_count > 1 ? plan->split_count + 1 : 1;
     size_t a_set = plan->layer_count * VECTORS;
-    void *specs_block = NULL;
-    void *names_block = NULL;
+    void *specs = NULL;
+    void *names = NULL;
     struct array_store *store = NULL;
     char path[PATH_SIZE];
-    int status = memory_zeroed(&specs_block, sets * a_set, sizeof(struct array_spec), err);
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&names_block, sets * a_set, NAME, err);
+    int status;
+    TRY_TO(done, status = memory_zeroed(&specs, sets * a_set, sizeof(struct array_spec), err));
+    TRY_TO(done, status = memory_zeroed(&names, sets * a_set, ARRAY_NAME, err));
+    name_arrays(plan, sets * a_set, a_set, specs, names);
+    TRY_TO(done, status = path_join(path, sizeof path, folder, "statistics.safetensors", err));
+    TRY_TO(done, status = safetensors_store(&store, path, specs, sets * a_set, true, err));
+    for (size_t i = 0; i < sets; i++) {
+        TRY_TO(done, status = write_set(figures, store, i * a_set, i == 0 ? plan->split_count : i - 1, err));
     }
-    struct array_spec *specs = specs_block;
-    char *names = names_block;
-    for (size_t i = 0; status == STATUS_OK && i < sets * a_set; i++) {
-        const char *split = i < a_set ? "" : plan->splits[i / a_set - 1].name;
-        int length = snprintf(names + i * NAME, NAME, "%s%shs_%03zu.%s", split, i < a_set ? "" : ".",
-                              plan->layers[i % a_set / VECTORS], parts[i % VECTORS]);
-        specs[i] = (struct array_spec){
-            .name = names + i * NAME, .name_size = (size_t)length, .type = ARRAY_F64, .rows = plan->hidden};
-    }
-    if (status == STATUS_OK) {
-        status = path_join(path, sizeof path, folder, "statistics.safetensors", err);
-    }
-    if (status == STATUS_OK) {
-        status = safetensors_store(&store, path, specs, sets * a_set, true, err);
-    }
-    for (size_t i = 0; i < sets && status == STATUS_OK; i++) {
-        status = write_set(figures, store, i * a_set, i == 0 ? plan->split_count : i - 1, err);
-    }
-    if (status == STATUS_OK) {
-        status = array_store_close(store, err);
-    }
+    status = array_store_close(store, err);
+done:
     array_store_destroy(store);
     free(specs);
     free(names);

@@ -5,7 +5,7 @@
 
 #include "base/json.h"
 #include "checkpoints/statistics.h"
-#include "export/plan.h"
+#include "export/export_plan.h"
 
 struct export_figures {
     const struct export_plan *plan;

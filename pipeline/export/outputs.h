@@ -1,26 +1,24 @@
-// The files of an export while they are written: for each split its arrays and its lines of JSON. Everything
-// about a problem may come in any order; the plan says where it goes.
+// The files of an export while they are written: for each split its arrays and its lines of JSON, as the
+// format's layout has them. Everything about a problem may come in any order; the plan says where it goes.
 #ifndef STRATA_EXPORT_OUTPUTS_H
 #define STRATA_EXPORT_OUTPUTS_H
 
 #include "export/array_store.h"
 #include "export/columns.h"
-#include "export/plan.h"
-
-enum { RJEPA_PROBLEMS = 1000 }; // in one of R-JEPA's shards
+#include "export/export_plan.h"
 
 struct output_file {
     struct array_store *store;
-    char *lines_path;   // NULL: no lines of JSON (HDF5 holds the metadata itself)
-    int lines;          // descriptor, -1 between writes of R-JEPA's many files
+    char *lines_path;   // NULL: no lines of JSON (the arrays hold the metadata)
+    int lines;          // descriptor, -1 between writes of many files
     uint64_t line_base; // line_at of the file's first problem
 };
 
 struct output_split {
-    struct output_file *files; // one, or R-JEPA's shards
+    struct output_file *files; // one, or as many as the layout's `problems` make it
     size_t file_count;
     const size_t *members;     // [problems] of the plan, by position
-    struct column_set columns; // not R-JEPA's
+    struct column_set columns; // of split_arrays.c
 };
 
 struct export_outputs {
@@ -44,8 +42,21 @@ int export_outputs_problem(struct export_outputs *outputs, const struct export_p
 int export_outputs_latents(struct export_outputs *outputs, const struct export_problem *problem, size_t layer,
                            uint64_t first, uint64_t rows, const void *latents, struct error *err);
 
-// Writes the columns that the plan knows alone, syncs and closes all files and folders.
+// Writes what only the plan knows, syncs and closes all files and folders.
 int export_outputs_finish(struct export_outputs *outputs, struct error *err);
 void export_outputs_destroy(struct export_outputs *outputs); // accepts zeros; leaves zeros
+
+// ---- for the layouts ----
+
+// The file that a problem goes to.
+struct output_file *export_outputs_file(const struct export_outputs *outputs,
+                                        const struct export_problem *problem);
+
+// Makes the file of `size` bytes of JSON lines. keep_open false: it is opened for each write.
+int export_outputs_make_lines(struct output_file *file, const char *path, uint64_t size, bool keep_open,
+                              struct error *err);
+
+// Syncs and closes the files of a split.
+int export_outputs_close_files(struct export_outputs *outputs, size_t split, struct error *err);
 
 #endif

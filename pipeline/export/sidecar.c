@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/digest.h"
+#include "export/format.h"
 
 static json_t *number(uint64_t value) {
     return json_integer((json_int_t)value);
@@ -125,10 +126,7 @@ static int by_path(const FTSENT **a, const FTSENT **b) {
 static int add_file(json_t *files, const FTSENT *entry, size_t prefix, struct export_report *report,
                     struct error *err) {
     char hex[DIGEST_HEX];
-    int status = digest_file(entry->fts_path, hex, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(digest_file(entry->fts_path, hex, err));
     uint64_t bytes = (uint64_t)entry->fts_statp->st_size;
     report->files++;
     report->bytes += bytes;
@@ -144,17 +142,19 @@ static int describe_files(json_t *files, const char *folder, struct export_repor
                           struct error *err) {
     char root[PATH_SIZE];
     char *const roots[] = {root, NULL};
-    int status = path_join(root, sizeof root, "", folder, err);
-    FTS *walk = status == STATUS_OK ? fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, by_path) : NULL;
+    int status = STATUS_OK;
+    TRY(path_join(root, sizeof root, "", folder, err));
+    FTS *walk = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, by_path);
     if (walk == NULL) {
         return error_set_errno(err, STATUS_WRITE, "cannot list %s", folder);
     }
     FTSENT *entry;
-    while (status == STATUS_OK && (entry = fts_read(walk)) != NULL) {
+    while ((entry = fts_read(walk)) != NULL) {
         if (entry->fts_info == FTS_F && entry->fts_name[0] != '.') {
-            status = add_file(files, entry, strlen(root), report, err);
+            TRY_TO(done, status = add_file(files, entry, strlen(root), report, err));
         }
     }
+done:
     fts_close(walk);
     return status;
 }
@@ -174,43 +174,48 @@ static json_t *describe(const struct export_plan *plan, const struct export_requ
     return json_pack(
         "{s:i, s:s, s:s, s:s, s:b, s:o, s:o, s:{s:o}, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:o, "
         "s:o, s:o, s:O}",
-        "export_version", 1, "format", export_format_name(request->format), "program", request->program,
-        "run", request->run, "complete", (int)plan->finished, "counts", describe_counts(plan, report),
-        "model", model, "tokenizer", "fingerprint", attribute(plan, "tokenizer_fingerprint"),
-        "problems_sha256", attribute(plan, "problems_sha256"), "template", attribute(plan, "template"),
-        "steps", steps, "pooling", attribute(plan, "pooling"), "dtype", dtype, "hidden", number(plan->hidden),
-        "layers", describe_layers(plan, figures), "order", order, "split", describe_rule(&request->split),
-        "left_out", plan->left_out, "splits", describe_splits(plan, figures), "shards", describe_shards(plan),
-        "warnings", attribute(plan, "warnings"), "identity", plan->identity);
+        "export_version", 1, "format", request->format->name, "program", request->program, "run",
+        request->run, "complete", (int)plan->finished, "counts", describe_counts(plan, report), "model",
+        model, "tokenizer", "fingerprint", attribute(plan, "tokenizer_fingerprint"), "problems_sha256",
+        attribute(plan, "problems_sha256"), "template", attribute(plan, "template"), "steps", steps,
+        "pooling", attribute(plan, "pooling"), "dtype", dtype, "hidden", number(plan->hidden), "layers",
+        describe_layers(plan, figures), "order", order, "split", describe_rule(&request->split), "left_out",
+        plan->left_out, "splits", describe_splits(plan, figures), "shards", describe_shards(plan), "warnings",
+        attribute(plan, "warnings"), "identity", plan->identity);
+}
+
+static int write_document(const json_t *document, const char *folder, struct export_report *report,
+                          struct error *err) {
+    char path[PATH_SIZE];
+    TRY(path_join(path, sizeof path, folder, "export.json", err));
+    char *text = json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
+    if (text == NULL) {
+        return error_set(err, STATUS_INTERNAL, "out of memory: export.json");
+    }
+    size_t size = strlen(text);
+    text[size] = '\n'; // in place of the closing 0: the file ends with a newline
+    int status = file_write_atomic(path, text, size + 1, err);
+    report->files++;
+    report->bytes += size + 1;
+    free(text);
+    return status;
 }
 
 int export_sidecar_write(const struct export_plan *plan, const struct export_request *request,
                          const struct export_figures *figures, const char *folder,
                          struct export_report *report, struct error *err) {
-    char path[PATH_SIZE];
     json_t *files = json_array();
-    char *text = NULL;
-    int status = describe_files(files, folder, report, err);
-    json_t *document = status == STATUS_OK ? describe(plan, request, figures, report) : NULL;
-    if (status == STATUS_OK && (document == NULL || json_object_set(document, "files", files) != 0)) {
-        status = error_set(err, STATUS_INTERNAL,
-                           "cannot describe the export (is the run directory's name valid UTF-8?)");
+    json_t *document = NULL;
+    int status;
+    TRY_TO(done, status = describe_files(files, folder, report, err));
+    document = describe(plan, request, figures, report);
+    if (document == NULL || json_object_set(document, "files", files) != 0) {
+        TRY_TO(done,
+               status = error_set(err, STATUS_INTERNAL,
+                                  "cannot describe the export (is the run directory's name valid UTF-8?)"));
     }
-    if (status == STATUS_OK) {
-        text = json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
-        status = text != NULL ? STATUS_OK : error_set(err, STATUS_INTERNAL, "out of memory: export.json");
-    }
-    if (status == STATUS_OK) {
-        status = path_join(path, sizeof path, folder, "export.json", err);
-    }
-    if (status == STATUS_OK) {
-        size_t size = strlen(text);
-        text[size] = '\n'; // in place of the closing 0: the file ends with a newline
-        status = file_write_atomic(path, text, size + 1, err);
-        report->files++;
-        report->bytes += size + 1;
-    }
-    free(text);
+    status = write_document(document, folder, report, err);
+done:
     json_decref(document);
     json_decref(files);
     return status;

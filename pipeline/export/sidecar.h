@@ -3,8 +3,8 @@
 #ifndef STRATA_EXPORT_SIDECAR_H
 #define STRATA_EXPORT_SIDECAR_H
 
+#include "export/export_plan.h"
 #include "export/figures.h"
-#include "export/plan.h"
 
 // Writes FOLDER/export.json and counts all files into the report. The other files are closed and synced.
 int export_sidecar_write(const struct export_plan *plan, const struct export_request *request,

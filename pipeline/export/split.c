@@ -72,10 +72,7 @@ int split_parse(struct split_rule *rule, const char *text, const char *column, u
     double sum = 0;
     for (const char *part = text;; part++) {
         size_t size = strcspn(part, ",");
-        int status = parse_part(rule, part, size, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(parse_part(rule, part, size, err));
         sum += rule->fractions[rule->count - 1];
         part += size;
         if (*part == 0) {
@@ -92,22 +89,15 @@ int split_parse(struct split_rule *rule, const char *text, const char *column, u
 static int unit_of(uint64_t seed, const char *id, size_t id_size, double *unit, struct error *err) {
     struct digest *digest;
     char hex[DIGEST_HEX];
-    int status = digest_create(&digest, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = digest_number(digest, seed, err);
-    if (status == STATUS_OK) {
-        status = digest_field(digest, id, id_size, err);
-    }
-    if (status == STATUS_OK) {
-        status = digest_finish(digest, hex, err);
-    }
+    int status;
+    TRY(digest_create(&digest, err));
+    TRY_TO(done, status = digest_number(digest, seed, err));
+    TRY_TO(done, status = digest_field(digest, id, id_size, err));
+    TRY_TO(done, status = digest_finish(digest, hex, err));
+    hex[16] = 0;
+    *unit = (double)(strtoull(hex, NULL, 16) >> 11) * 0x1p-53;
+done:
     digest_destroy(digest);
-    if (status == STATUS_OK) {
-        hex[16] = 0;
-        *unit = (double)(strtoull(hex, NULL, 16) >> 11) * 0x1p-53;
-    }
     return status;
 }
 
@@ -137,13 +127,13 @@ int split_choose(const struct split_rule *rule, const char *id, size_t id_size, 
         strcpy(name, source_test);
         return STATUS_OK;
     }
-    double unit = 0;
-    int status = unit_of(rule->seed, id, id_size, &unit, err);
+    double unit;
+    TRY(unit_of(rule->seed, id, id_size, &unit, err));
     size_t chosen = 0;
     double above = rule->fractions[0];
-    while (status == STATUS_OK && unit >= above && chosen + 1 < rule->count) {
+    while (unit >= above && chosen + 1 < rule->count) {
         above += rule->fractions[++chosen];
     }
     strcpy(name, rule->names[chosen]);
-    return status;
+    return STATUS_OK;
 }

@@ -33,8 +33,7 @@ static int set_defaults(struct job *job, struct error *err) {
             .text = (char *)(uintptr_t)key->standard, .size = strlen(key->standard), .plain = true};
         struct job_value value = {.items = &item, .count = 1};
         size_t at;
-        int status = job_key_assign(job, key, &value, &at, err);
-        if (status != STATUS_OK) {
+        if (job_key_assign(job, key, &value, &at, err) != STATUS_OK) {
             error_wrap(err, "the default of %s.%s", key->section, key->name);
             err->status = STATUS_INTERNAL;
             return STATUS_INTERNAL;
@@ -117,14 +116,12 @@ static int check_steps(struct check *check) {
             check, place,
             "problems.text has {steps} %zu times; with steps from a column it must stand there once", uses);
     }
-    int status = STATUS_OK;
     if (job->steps_column == NULL) {
-        status = memory_text(&job->steps_column, default_steps_column, check->err);
+        TRY(memory_text(&job->steps_column, default_steps_column, check->err));
     }
-    if (status == STATUS_OK && job->steps_separator == NULL) {
-        status = memory_text(&job->steps_separator, default_steps_separator, check->err);
-    }
-    return status;
+    return job->steps_separator != NULL
+               ? STATUS_OK
+               : memory_text(&job->steps_separator, default_steps_separator, check->err);
 }
 
 // a.name >= b.name; the message stands where one of them was written.
@@ -143,43 +140,46 @@ static int check_at_least(struct check *check, const char *section, const char *
 
 static int check_job(struct check *check) {
     struct job *job = check->job;
-    int status = check_required(check);
-    if (status == STATUS_OK) {
-        status = check_steps(check);
+    TRY(check_required(check));
+    TRY(check_steps(check));
+    TRY(check_at_least(check, "batch", "tokens", job->batch_tokens, "problems", "max_tokens", job->max_tokens,
+                       "the longest text must fit a batch"));
+    if (job->batch_window > 0) {
+        TRY(check_at_least(check, "batch", "window", job->batch_window, "batch", "problems",
+                           job->batch_problems, "a batch is packed from one window"));
     }
-    if (status == STATUS_OK) {
-        status = check_at_least(check, "batch", "tokens", job->batch_tokens, "problems", "max_tokens",
-                                job->max_tokens, "the longest text must fit a batch");
-    }
-    if (status == STATUS_OK && job->batch_window > 0) {
-        status = check_at_least(check, "batch", "window", job->batch_window, "batch", "problems",
-                                job->batch_problems, "a batch is packed from one window");
-    }
-    return status;
+    return STATUS_OK;
 }
 
 int job_parse(struct job *job, const char *text, size_t size, const char *name, const char *folder,
               struct error *err) {
     struct check check = {.job = job, .name = name, .err = err};
     *job = (struct job){.source_size = size};
-    int status = memory_text(&job->folder, folder, err);
-    if (status == STATUS_OK) {
-        status = memory_zeroed((void **)&job->source, size + 1, 1, err);
+    void *source;
+    int status;
+    TRY_TO(failed, status = memory_text(&job->folder, folder, err));
+    TRY_TO(failed, status = memory_zeroed(&source, size + 1, 1, err));
+    job->source = source;
+    if (size > 0) {
+        memcpy(job->source, text, size);
     }
+    TRY_TO(failed, status = set_defaults(job, err));
+    TRY_TO(failed, status = job_read_yaml(job, text, size, name, check.places, check.sections, err));
+    TRY_TO(failed, status = check_job(&check));
+    return STATUS_OK;
+failed:
+    job_destroy(job);
+    return status;
+}
+
+static int read_text(struct buffer *text, const char *path, struct error *err) {
+    int status = file_read_stream(text, path, JOB_FILE_LIMIT, err);
     if (status == STATUS_OK) {
-        if (size > 0) {
-            memcpy(job->source, text, size);
-        }
-        status = set_defaults(job, err);
+        status = first_bytes_check(text->data, text->size, text->size, path, FIRST_BYTES_YAML, err);
     }
-    if (status == STATUS_OK) {
-        status = job_read_yaml(job, text, size, name, check.places, check.sections, err);
-    }
-    if (status == STATUS_OK) {
-        status = check_job(&check);
-    }
-    if (status != STATUS_OK) {
-        job_destroy(job);
+    if (status == STATUS_DATA) { // an unreadable job file is a bad job file
+        err->status = STATUS_JOB;
+        status = STATUS_JOB;
     }
     return status;
 }
@@ -188,20 +188,11 @@ int job_read(struct job *job, const char *path, struct error *err) {
     struct buffer text = {0};
     char folder[PATH_SIZE];
     *job = (struct job){0};
-    int status = file_read_stream(&text, path, JOB_FILE_LIMIT, err);
-    if (status == STATUS_OK) {
-        status = first_bytes_check(text.data, text.size, text.size, path, FIRST_BYTES_YAML, err);
-    }
-    if (status == STATUS_DATA) {
-        err->status = STATUS_JOB; // an unreadable job file is a bad job file
-        status = STATUS_JOB;
-    }
-    if (status == STATUS_OK) {
-        status = path_folder(folder, sizeof folder, path, err);
-    }
-    if (status == STATUS_OK) {
-        status = job_parse(job, text.data, text.size, path, folder, err);
-    }
+    int status;
+    TRY_TO(done, status = read_text(&text, path, err));
+    TRY_TO(done, status = path_folder(folder, sizeof folder, path, err));
+    status = job_parse(job, text.data, text.size, path, folder, err);
+done:
     buffer_destroy(&text);
     return status;
 }
@@ -220,7 +211,7 @@ int job_each_identity_key(const struct job *job,
     struct buffer value = {0};
     struct error err = {0};
     int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < job_key_count; i++) {
+    for (size_t i = 0; i < job_key_count; i++) {
         const struct job_key *key = &job_keys[i];
         if (!key->identity) {
             continue;
@@ -228,11 +219,10 @@ int job_each_identity_key(const struct job *job,
         char name[128];
         snprintf(name, sizeof name, "%s.%s", key->section, key->name);
         buffer_clear(&value);
-        status = job_key_print(job, key, &value, &err);
-        if (status == STATUS_OK) {
-            status = each(context, name, value.data);
-        }
+        TRY_TO(done, status = job_key_print(job, key, &value, &err));
+        TRY_TO(done, status = each(context, name, value.data));
     }
+done:
     buffer_destroy(&value);
     return status;
 }

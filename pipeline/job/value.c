@@ -190,16 +190,17 @@ static int assign_text(struct job *job, const struct job_key *key, const struct 
                        struct error *err) {
     char path[PATH_SIZE];
     const char *text = item->text;
-    int status = check_text(key, item, err);
-    if (status == STATUS_OK && key->kind == KEY_PATH) {
+    TRY(check_text(key, item, err));
+    if (key->kind == KEY_PATH) {
         const char *folder =
             strcmp(job->folder, ".") == 0 ? "" : job->folder; // no "./" before every path shown
-        status = path_join(path, sizeof path, folder, item->text, err);
-        err->status = status == STATUS_OK ? STATUS_OK : STATUS_JOB;
-        status = err->status;
+        if (path_join(path, sizeof path, folder, item->text, err) != STATUS_OK) {
+            err->status = STATUS_JOB;
+            return STATUS_JOB;
+        }
         text = path;
     }
-    return status == STATUS_OK ? memory_text(field(job, key->offset), text, err) : status;
+    return memory_text(field(job, key->offset), text, err);
 }
 
 // ---- lists ----
@@ -214,18 +215,20 @@ static int assign_layers(struct job *job, const struct job_key *key, const struc
     if (value->count == 0) {
         return error_set(err, STATUS_JOB, "is an empty list");
     }
-    int status = memory_zeroed((void **)numbers, value->count, sizeof **numbers, err);
-    for (size_t i = 0; status == STATUS_OK && i < value->count; i++) {
+    void *block;
+    TRY(memory_zeroed(&block, value->count, sizeof **numbers, err));
+    *numbers = block;
+    for (size_t i = 0; i < value->count; i++) {
         *item = i;
-        status = assign_integer(&(*numbers)[i], key, &value->items[i], err);
-        for (size_t k = 0; status == STATUS_OK && k < i; k++) {
+        TRY(assign_integer(&(*numbers)[i], key, &value->items[i], err));
+        for (size_t k = 0; k < i; k++) {
             if ((*numbers)[k] == (*numbers)[i]) {
-                status = error_set(err, STATUS_JOB, "has %s twice", value->items[i].text);
+                return error_set(err, STATUS_JOB, "has %s twice", value->items[i].text);
             }
         }
         *count = i + 1;
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int assign_texts(struct job *job, const struct job_key *key, const struct job_value *value,
@@ -235,21 +238,21 @@ static int assign_texts(struct job *job, const struct job_key *key, const struct
     if (!value->is_list) {
         return error_set(err, STATUS_JOB, "wants a list: [%s]", value->items[0].text);
     }
-    int status = memory_zeroed((void **)texts, value->count, sizeof **texts, err);
-    for (size_t i = 0; status == STATUS_OK && i < value->count; i++) {
+    void *block;
+    TRY(memory_zeroed(&block, value->count, sizeof **texts, err));
+    *texts = block;
+    for (size_t i = 0; i < value->count; i++) {
         *item = i;
-        status = check_text(key, &value->items[i], err);
-        for (size_t k = 0; status == STATUS_OK && k < i; k++) {
+        TRY(check_text(key, &value->items[i], err));
+        for (size_t k = 0; k < i; k++) {
             if (strcmp((*texts)[k], value->items[i].text) == 0) {
-                status = error_set(err, STATUS_JOB, "has '%s' twice", value->items[i].text);
+                return error_set(err, STATUS_JOB, "has '%s' twice", value->items[i].text);
             }
         }
-        if (status == STATUS_OK) {
-            status = memory_text(&(*texts)[i], value->items[i].text, err);
-            *count = i + 1;
-        }
+        TRY(memory_text(&(*texts)[i], value->items[i].text, err));
+        *count = i + 1;
     }
-    return status;
+    return STATUS_OK;
 }
 
 static bool says_nothing(const struct job_item *item) {
@@ -278,7 +281,6 @@ int job_key_assign(struct job *job, const struct job_key *key, const struct job_
         return error_set(err, STATUS_JOB, "wants one value, not a list");
     }
     int index = 0;
-    int status;
     switch (key->kind) {
     case KEY_INTEGER:
         return assign_integer(field(job, key->offset), key, value->items, err);
@@ -287,17 +289,13 @@ int job_key_assign(struct job *job, const struct job_key *key, const struct job_
     case KEY_BOOLEAN:
         return assign_boolean(field(job, key->offset), value->items, err);
     case KEY_DTYPE:
-        status = check_choice(key, value->items[0].text, &index, err);
-        if (status == STATUS_OK) {
-            dtype_parse(value->items[0].text, field(job, key->offset));
-        }
-        return status;
+        TRY(check_choice(key, value->items[0].text, &index, err));
+        dtype_parse(value->items[0].text, field(job, key->offset));
+        return STATUS_OK;
     case KEY_POOLING:
-        status = check_choice(key, value->items[0].text, &index, err);
-        if (status == STATUS_OK) {
-            *(enum pooling *)field(job, key->offset) = (enum pooling)index;
-        }
-        return status;
+        TRY(check_choice(key, value->items[0].text, &index, err));
+        *(enum pooling *)field(job, key->offset) = (enum pooling)index;
+        return STATUS_OK;
     default:
         return assign_text(job, key, value->items, err);
     }
@@ -309,22 +307,22 @@ static int print_layers(const int64_t *numbers, size_t count, struct buffer *out
     if (numbers == NULL) {
         return buffer_printf(out, err, "all");
     }
-    int status = buffer_printf(out, err, "[");
-    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
-        status = buffer_printf(out, err, "%s%lld", i == 0 ? "" : ", ", (long long)numbers[i]);
+    TRY(buffer_printf(out, err, "["));
+    for (size_t i = 0; i < count; i++) {
+        TRY(buffer_printf(out, err, "%s%lld", i == 0 ? "" : ", ", (long long)numbers[i]));
     }
-    return status == STATUS_OK ? buffer_printf(out, err, "]") : status;
+    return buffer_printf(out, err, "]");
 }
 
 static int print_texts(char *const *texts, size_t count, struct buffer *out, struct error *err) {
     if (texts == NULL) {
         return buffer_printf(out, err, "%s", "");
     }
-    int status = buffer_printf(out, err, "[");
-    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
-        status = buffer_printf(out, err, "%s%s", i == 0 ? "" : ", ", texts[i]);
+    TRY(buffer_printf(out, err, "["));
+    for (size_t i = 0; i < count; i++) {
+        TRY(buffer_printf(out, err, "%s%s", i == 0 ? "" : ", ", texts[i]));
     }
-    return status == STATUS_OK ? buffer_printf(out, err, "]") : status;
+    return buffer_printf(out, err, "]");
 }
 
 int job_key_print(const struct job *job, const struct job_key *key, struct buffer *out, struct error *err) {

@@ -120,22 +120,20 @@ static int add_item(struct reader *reader, struct job_value *value) {
     if (value->count == LIST_MAXIMUM) {
         return FAIL_HERE(reader, "more than %d values in one list", LIST_MAXIMUM);
     }
-    int status = memory_resize((void **)&value->items, value->count + 1, sizeof *value->items, reader->err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    void *block = value->items;
+    TRY(memory_resize(&block, value->count + 1, sizeof *value->items, reader->err));
+    value->items = block;
     struct job_place place = place_of(event);
     struct job_item *item = &value->items[value->count];
     *item = (struct job_item){.size = event->data.scalar.length,
                               .plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE,
                               .line = place.line,
                               .column = place.column};
-    status = memory_zeroed((void **)&item->text, item->size + 1, 1, reader->err);
-    if (status == STATUS_OK) {
-        memcpy(item->text, event->data.scalar.value, item->size);
-        value->count += 1;
-    }
-    return status;
+    TRY(memory_zeroed(&block, item->size + 1, 1, reader->err));
+    item->text = block;
+    memcpy(item->text, event->data.scalar.value, item->size);
+    value->count += 1;
+    return STATUS_OK;
 }
 
 // The event at hand is the value's first one.
@@ -148,17 +146,14 @@ static int read_value(struct reader *reader, const struct job_key *key, struct j
     }
     value->is_list = true;
     for (;;) {
-        int status = next(reader);
-        if (status != STATUS_OK || reader->event.type == YAML_SEQUENCE_END_EVENT) {
-            return status;
+        TRY(next(reader));
+        if (reader->event.type == YAML_SEQUENCE_END_EVENT) {
+            return STATUS_OK;
         }
         if (reader->event.type != YAML_SCALAR_EVENT) {
             return FAIL_HERE(reader, "%s.%s is a list of plain values", key->section, key->name);
         }
-        status = add_item(reader, value);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(add_item(reader, value));
     }
 }
 
@@ -166,18 +161,18 @@ static int read_key(struct reader *reader, const struct job_key *key) {
     struct job_value value = {0};
     struct job_place begin = place_of(&reader->event);
     size_t item = 0;
-    int status = read_value(reader, key, &value);
-    if (status == STATUS_OK) {
-        struct error inner = {0};
-        status = job_key_assign(reader->job, key, &value, &item, &inner);
-        if (status == STATUS_JOB) {
-            size_t line = item < value.count ? value.items[item].line : begin.line;
-            size_t column = item < value.count ? value.items[item].column : begin.column;
-            status = fail(reader, line, column, "%s.%s %s", key->section, key->name, inner.message);
-        } else if (status != STATUS_OK) {
-            *reader->err = inner;
-        }
+    struct error inner = {0};
+    int status;
+    TRY_TO(done, status = read_value(reader, key, &value));
+    status = job_key_assign(reader->job, key, &value, &item, &inner);
+    if (status == STATUS_JOB) {
+        size_t line = item < value.count ? value.items[item].line : begin.line;
+        size_t column = item < value.count ? value.items[item].column : begin.column;
+        status = fail(reader, line, column, "%s.%s %s", key->section, key->name, inner.message);
+    } else if (status != STATUS_OK) {
+        *reader->err = inner;
     }
+done:
     job_value_destroy(&value);
     return status;
 }
@@ -245,13 +240,8 @@ static int read_entry(struct reader *reader, const char *section, const char *wo
     }
     struct job_place *place =
         inner != NULL ? &reader->sections[inner - job_sections] : &reader->places[key - job_keys];
-    int status = note_place(reader, place, word);
-    if (status == STATUS_OK) {
-        status = next(reader);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(note_place(reader, place, word));
+    TRY(next(reader));
     if (inner == NULL) {
         return read_key(reader, key);
     }
@@ -265,9 +255,9 @@ static int read_entry(struct reader *reader, const char *section, const char *wo
 // table.
 static int read_section(struct reader *reader, const char *section) {
     for (;;) {
-        int status = next(reader);
-        if (status != STATUS_OK || reader->event.type == YAML_MAPPING_END_EVENT) {
-            return status;
+        TRY(next(reader));
+        if (reader->event.type == YAML_MAPPING_END_EVENT) {
+            return STATUS_OK;
         }
         if (reader->event.type != YAML_SCALAR_EVENT) {
             return FAIL_HERE(reader, "a key of %s is a name", parent_name(section));
@@ -280,41 +270,25 @@ static int read_section(struct reader *reader, const char *section) {
         }
         memcpy(word, reader->event.data.scalar.value, length);
         word[length] = 0;
-        status = read_entry(reader, section, word);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(read_entry(reader, section, word));
     }
 }
 
 static int read_document(struct reader *reader) {
-    int status = next(reader); // the stream's start
-    if (status == STATUS_OK) {
-        status = next(reader);
-    }
-    if (status == STATUS_OK && reader->event.type == YAML_STREAM_END_EVENT) {
+    TRY(next(reader)); // the stream's start
+    TRY(next(reader));
+    if (reader->event.type == YAML_STREAM_END_EVENT) {
         return fail(reader, 1, 1, "the job file is empty");
     }
-    if (status == STATUS_OK) {
-        status = next(reader);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(next(reader));
     if (reader->event.type != YAML_MAPPING_START_EVENT) {
         return FAIL_HERE(reader, "a job file has sections (problems:, model:, latents:, batch:, run:)");
     }
-    status = read_section(reader, "");
-    if (status == STATUS_OK) {
-        status = next(reader); // the document's end
-    }
-    if (status == STATUS_OK) {
-        status = next(reader);
-    }
-    if (status == STATUS_OK && reader->event.type != YAML_STREAM_END_EVENT) {
-        return FAIL_HERE(reader, "a job file is one document");
-    }
-    return status;
+    TRY(read_section(reader, ""));
+    TRY(next(reader)); // the document's end
+    TRY(next(reader));
+    return reader->event.type == YAML_STREAM_END_EVENT ? STATUS_OK
+                                                       : FAIL_HERE(reader, "a job file is one document");
 }
 
 int job_read_yaml(struct job *job, const char *text, size_t size, const char *name, struct job_place *places,

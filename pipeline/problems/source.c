@@ -27,7 +27,7 @@ struct source {
     sqlite3 *connection;
     sqlite3_stmt *statement;
     char *path;
-    struct column *columns; // names fixed, values of the row at hand
+    struct source_column *columns; // names fixed, values of the row at hand
     struct {
         char text[NUMBER_TEXT];
     } * numbers; // [column_count] reals that SQLite's 15 digits would change
@@ -355,7 +355,7 @@ static int step(struct source *source, bool *found, struct error *err) {
 }
 
 // SQLite prints 15 digits; a real that does not come back from them is printed with the 17 that always do.
-static void keep_digits(const struct source *source, int index, double value, struct column *column) {
+static void keep_digits(const struct source *source, int index, double value, struct source_column *column) {
     if (strtod(column->bytes, NULL) != value && isfinite(value)) {
         char *text = source->numbers[index].text;
         column->size = (size_t)snprintf(text, NUMBER_TEXT, "%.17g", value);
@@ -363,7 +363,8 @@ static void keep_digits(const struct source *source, int index, double value, st
     }
 }
 
-static int read_column(const struct source *source, int index, struct column *column, struct error *err) {
+static int read_column(const struct source *source, int index, struct source_column *column,
+                       struct error *err) {
     static const enum column_type types[] = {[SQLITE_INTEGER] = COLUMN_INTEGER,
                                              [SQLITE_FLOAT] = COLUMN_REAL,
                                              [SQLITE_TEXT] = COLUMN_TEXT,
@@ -473,7 +474,7 @@ static int id_set_add(struct id_set *set, const char *bytes, size_t size, bool *
 
 static int check_id(struct source *source, struct id_set *set, const struct row *row, size_t index,
                     struct error *err) {
-    const struct column *column = &row->columns[index];
+    const struct source_column *column = &row->columns[index];
     unsigned long long number = (unsigned long long)row->ordinal + 1;
     if (column->size == 0) {
         return error_set(err, STATUS_DATA, "%s: row %llu of the query: the id '%s' is %s", source->path,

@@ -15,7 +15,7 @@ struct source;
 
 enum column_type { COLUMN_NULL, COLUMN_INTEGER, COLUMN_REAL, COLUMN_TEXT, COLUMN_BLOB };
 
-struct column {
+struct source_column {
     const char *name; // as the query names it; valid while the source is open
     enum column_type type;
     const char *bytes; // text as stored (numbers as SQLite prints them, with more digits where a real needs
@@ -25,7 +25,7 @@ struct column {
 
 struct row {
     uint64_t ordinal; // of the query's result, from 0
-    const struct column *columns;
+    const struct source_column *columns;
     size_t column_count;
 };
 

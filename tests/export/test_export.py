@@ -207,6 +207,18 @@ def test_sidecar(run, tmp_path):
     assert np.isclose(figures["std"], exact.std(), rtol=1e-9) and np.isclose(figures["mean"], exact.mean(), rtol=1e-9)
 
 
+def test_every_format_that_is_named_is_explained_and_written(run, tmp_path):
+    refusal = strata("export", run, "--format", "none", "--to", tmp_path / "none", code=64).stderr
+    names = refusal.split("--format is one of ")[1].split(",")[0].split("|")
+    assert len(names) > 3
+    page = strata("help", "export").stdout
+    assert ", ".join(names[:-1]) + " or " + names[-1] in page
+    for name in names:
+        assert any(line.startswith(f"  {name} ") for line in page.splitlines()), name
+        about = export(run, tmp_path / name, "--format", name, "--layers", "2")
+        assert about["format"] == name
+
+
 def test_the_same_export_has_the_same_bytes(run, tmp_path):
     for form in ("safetensors", "npy", "hdf5", "rjepa"):
         for name in ("a", "b"):

@@ -163,7 +163,7 @@ static int absorb(struct prepared *out, int status, const struct error *err) {
 }
 
 // NULL when memory ran out; a text was checked to be UTF-8.
-static json_t *column_json(const struct column *column) {
+static json_t *column_json(const struct source_column *column) {
     json_error_t problem;
     switch (column->type) {
     case COLUMN_INTEGER:
@@ -191,7 +191,7 @@ static int write_metadata(struct preparer *p, const struct row *row, struct prep
     json_t *object = json_object();
     int status = object == NULL ? error_set(err, STATUS_INTERNAL, "out of memory for metadata") : STATUS_OK;
     for (size_t i = 0; status == STATUS_OK && i < p->metadata_count; i++) {
-        const struct column *column = &row->columns[p->metadata_columns[i]];
+        const struct source_column *column = &row->columns[p->metadata_columns[i]];
         size_t bad;
         if (column->type == COLUMN_TEXT && !utf8_valid(column->bytes, column->size, &bad)) {
             fail(out, "column '%s' is not valid UTF-8", column->name);
@@ -229,7 +229,7 @@ static int render_value(void *context, const char *name, struct template_value *
            strcmp(p->template.parts[render->part].text, name) != 0) {
         render->part = (render->part + 1) % p->template.count;
     }
-    const struct column *column = &render->row->columns[p->part_columns[render->part]];
+    const struct source_column *column = &render->row->columns[p->part_columns[render->part]];
     if (column->type == COLUMN_NULL) {
         return error_set(err, STATUS_DATA, "column '%s' is NULL", name);
     }
@@ -247,7 +247,7 @@ static int render(struct preparer *p, const struct row *row, struct prepared *ou
     buffer_clear(&p->text);
     p->spans.count = 0;
     if (uses_step_column(p)) {
-        const struct column *steps = &row->columns[p->steps_column];
+        const struct source_column *steps = &row->columns[p->steps_column];
         if (steps->type != COLUMN_TEXT) {
             return fail(out, "column '%s' is not a JSON array of strings", steps->name);
         }
@@ -390,7 +390,7 @@ static int encode(struct preparer *p, struct prepared *out, struct error *err) {
 }
 
 int prepare_row(struct preparer *p, const struct row *row, struct prepared *out, struct error *err) {
-    const struct column *id = &row->columns[p->id_column];
+    const struct source_column *id = &row->columns[p->id_column];
     *out = (struct prepared){
         .ordinal = row->ordinal, .id = id->bytes, .id_size = id->size, .state = PROBLEM_DONE};
     int status = write_metadata(p, row, out, err);

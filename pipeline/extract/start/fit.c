@@ -80,8 +80,8 @@ static int refuse_plan(const struct inputs *inputs, const struct model_limits *l
                      table->message, tokens, advice);
 }
 
-int fit_plan(const struct inputs *inputs, const struct model_limits *limits, struct model_plan *plan,
-             struct error *err) {
+int fit_on_device(const struct inputs *inputs, const struct model_limits *limits, struct model_plan *plan,
+                  struct error *err) {
     struct error table;
     int status = plan_for(inputs, limits, limits->tokens, plan, &table);
     if (status == STATUS_DEVICE) {

@@ -17,12 +17,10 @@
 // The command line's output is relative to the working folder, the job file's to the job file.
 static int override_output(struct job *job, const char *output, struct error *err) {
     char *copy;
-    int status = memory_text(&copy, output, err);
-    if (status == STATUS_OK) {
-        free(job->output);
-        job->output = copy;
-    }
-    return status;
+    TRY(memory_text(&copy, output, err));
+    free(job->output);
+    job->output = copy;
+    return STATUS_OK;
 }
 
 static int set_tokenizer(struct job *job, struct error *err) {
@@ -36,16 +34,11 @@ static int set_tokenizer(struct job *job, struct error *err) {
 
 int inputs_read_job(struct inputs *inputs, const struct inputs_options *options, struct error *err) {
     *inputs = (struct inputs){.limit = options->limit, .watch = options->watch};
-    int status = job_read(&inputs->job, options->job_path, err);
-    if (status == STATUS_OK && options->output != NULL) {
-        status = override_output(&inputs->job, options->output, err);
+    TRY(job_read(&inputs->job, options->job_path, err));
+    if (options->output != NULL) {
+        TRY(override_output(&inputs->job, options->output, err));
     }
-    if (status == STATUS_OK) {
-        status = set_tokenizer(&inputs->job, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(set_tokenizer(&inputs->job, err));
     if (options->threads > 0) {
         inputs->job.threads = options->threads;
     }
@@ -53,40 +46,35 @@ int inputs_read_job(struct inputs *inputs, const struct inputs_options *options,
     return STATUS_OK;
 }
 
-int inputs_open_problems(struct inputs *inputs, struct error *err) {
+static int open_problems(struct inputs *inputs, struct error *err) {
     const struct job *job = &inputs->job;
-    int status = source_open(&inputs->source, job->database, job->query, inputs->limit, &inputs->watch, err);
-    if (status == STATUS_OK) {
-        status = source_check_ids(inputs->source, job->id, err);
-    }
-    bool empty = status == STATUS_OK && source_rows(inputs->source) == 0;
-    return empty && !job->allow_empty ? source_refuse_empty(inputs->source, err) : status;
+    TRY(source_open(&inputs->source, job->database, job->query, inputs->limit, &inputs->watch, err));
+    TRY(source_check_ids(inputs->source, job->id, err));
+    bool empty = source_rows(inputs->source) == 0;
+    return empty && !job->allow_empty ? source_refuse_empty(inputs->source, err) : STATUS_OK;
 }
 
-int inputs_open_tokenizer(struct inputs *inputs, struct error *err) {
+static int open_tokenizer(struct inputs *inputs, struct error *err) {
     const struct job *job = &inputs->job;
     bool in_model = strncmp(job->tokenizer_path, job->model_path, strlen(job->model_path)) == 0;
-    int status = in_model ? model_folder_find(job->model_path, job->folder, err) : STATUS_OK;
+    if (in_model) {
+        TRY(model_folder_find(job->model_path, job->folder, err));
+    }
     // A folder that holds no model at all lacks the tokenizer too: that is the lesser news.
-    if (status == STATUS_OK && in_model && !file_exists(job->tokenizer_path)) {
-        status = model_folder_check(job->model_path, err);
+    if (in_model && !file_exists(job->tokenizer_path)) {
+        TRY(model_folder_check(job->model_path, err));
     }
-    if (status == STATUS_OK) {
-        status = model_folder_check_tokenizer(job->tokenizer_path, err);
-    }
-    if (status == STATUS_OK) {
-        status = tokenizer_load(&inputs->tokenizer, job->tokenizer_path, err);
-    }
-    return status == STATUS_OK ? tokenizer_notes(inputs->tokenizer, &inputs->notes, err) : status;
+    TRY(model_folder_check_tokenizer(job->tokenizer_path, err));
+    TRY(tokenizer_load(&inputs->tokenizer, job->tokenizer_path, err));
+    return tokenizer_notes(inputs->tokenizer, &inputs->notes, err);
 }
 
 static int resolve_layers(struct inputs *inputs, struct error *err) {
     const struct model_config *config = model_config_of(inputs->model);
     size_t room = config->layers + 1 > inputs->job.layer_count ? config->layers + 1 : inputs->job.layer_count;
-    int status = memory_zeroed((void **)&inputs->layers, room, sizeof *inputs->layers, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    void *layers;
+    TRY(memory_zeroed(&layers, room, sizeof *inputs->layers, err));
+    inputs->layers = layers;
     if (inputs->job.layers == NULL) {
         for (size_t i = 0; i <= config->layers; i++) {
             inputs->layers[i] = i;
@@ -94,17 +82,16 @@ static int resolve_layers(struct inputs *inputs, struct error *err) {
         inputs->layer_count = config->layers + 1;
         return STATUS_OK;
     }
-    status = model_resolve_layers(config, inputs->job.layers, inputs->job.layer_count, inputs->layers,
-                                  &inputs->layer_count, err);
+    int status = model_resolve_layers(config, inputs->job.layers, inputs->job.layer_count, inputs->layers,
+                                      &inputs->layer_count, err);
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "latents.layers");
 }
 
 // Markup of a chat in the template, like <|im_start|>, that this tokenizer reads as plain text.
 static int warn_of_markup(struct inputs *inputs, struct error *err) {
     enum { LONGEST = 64 };
-    int status = STATUS_OK;
     const char *at = inputs->job.text;
-    while (status == STATUS_OK && (at = strstr(at, "<|")) != NULL) {
+    while ((at = strstr(at, "<|")) != NULL) {
         size_t length = 2 + strcspn(at + 2, "<>{} \t\r\n");
         if (at[length] != '>' || length < 4 || length > LONGEST || at[length - 1] != '|') {
             at += 2;
@@ -114,51 +101,79 @@ static int warn_of_markup(struct inputs *inputs, struct error *err) {
         const struct buffer *said = &inputs->warnings;
         bool is_said = said->size > 0 && memmem(said->data, said->size, at, length) != NULL;
         if (!is_said && !tokenizer_knows(inputs->tokenizer, at, length)) {
-            status = buffer_printf(
+            TRY(buffer_printf(
                 &inputs->warnings, err,
                 "problems.text has %.*s, which is no token of this tokenizer: it is read as plain text\n",
-                (int)length, at);
+                (int)length, at));
         }
         at += length;
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int add_warnings(struct inputs *inputs, struct error *err) {
     const struct model_config *config = model_config_of(inputs->model);
-    int status = model_folder_warnings(inputs->job.model_path, config, &inputs->warnings, err);
-    if (status == STATUS_OK && inputs->tokenizer != NULL) {
-        status = tokenizer_warnings(inputs->tokenizer, config->model_type, config->tokenizer_class,
-                                    &inputs->warnings, err);
+    TRY(model_folder_warnings(inputs->job.model_path, config, &inputs->warnings, err));
+    if (inputs->tokenizer == NULL) { // a check in which it was refused
+        return STATUS_OK;
     }
-    if (status == STATUS_OK && inputs->tokenizer != NULL) {
-        status = warn_of_markup(inputs, err);
-    }
-    return status;
+    TRY(tokenizer_warnings(inputs->tokenizer, config->model_type, config->tokenizer_class, &inputs->warnings,
+                           err));
+    return warn_of_markup(inputs, err);
 }
 
-int inputs_open_model(struct inputs *inputs, struct error *err) {
+static int open_model(struct inputs *inputs, struct error *err) {
     const char *path = inputs->job.model_path;
-    int status = model_folder_find(path, inputs->job.folder, err);
-    if (status == STATUS_OK) {
-        status = model_folder_check(path, err);
-    }
-    if (status == STATUS_OK) {
-        status = model_open(&inputs->model, path, err);
-    }
-    if (status == STATUS_OK) {
-        const char *notes = model_notes(inputs->model);
-        status = buffer_append(&inputs->notes, notes, strlen(notes), err);
-    }
-    if (status == STATUS_OK) {
-        status = add_warnings(inputs, err);
-    }
-    return status == STATUS_OK ? resolve_layers(inputs, err) : status;
+    TRY(model_folder_find(path, inputs->job.folder, err));
+    TRY(model_folder_check(path, err));
+    TRY(model_open(&inputs->model, path, err));
+    const char *notes = model_notes(inputs->model);
+    TRY(buffer_append(&inputs->notes, notes, strlen(notes), err));
+    TRY(add_warnings(inputs, err));
+    return resolve_layers(inputs, err);
 }
 
-int inputs_bind(struct inputs *inputs, struct error *err) {
+static int bind_template(struct inputs *inputs, struct error *err) {
     return preparer_create(&inputs->preparer, &inputs->job, inputs->source, inputs->tokenizer,
                            model_config_of(inputs->model)->vocabulary, err);
+}
+
+static int heed_stop(const struct inputs *inputs, struct error *err) {
+    const struct watch *watch = &inputs->watch;
+    return watch->stopped != NULL && watch->stopped(watch->context)
+               ? error_set(err, STATUS_STOPPED,
+                           "stopped while opening what the job names; run the same command to go on")
+               : STATUS_OK;
+}
+
+static int open_part(struct inputs *inputs, unsigned part, struct ledger *ledger, struct error *err) {
+    switch (part) {
+    case INPUTS_PROBLEMS:
+        return open_problems(inputs, err);
+    case INPUTS_TOKENIZER:
+        return open_tokenizer(inputs, err);
+    case INPUTS_MODEL:
+        return open_model(inputs, err);
+    case INPUTS_DEVICE:
+        return device_choice_open(inputs, ledger, err);
+    default:
+        return bind_template(inputs, err);
+    }
+}
+
+int inputs_open(struct inputs *inputs, unsigned parts, struct ledger *ledger, struct error *err) {
+    bool begun = false;
+    for (unsigned part = INPUTS_PROBLEMS; part <= INPUTS_TEMPLATE; part <<= 1) {
+        if ((parts & part) == 0) {
+            continue;
+        }
+        if (begun) {
+            TRY(heed_stop(inputs, err));
+        }
+        TRY(open_part(inputs, part, ledger, err));
+        begun = true;
+    }
+    return STATUS_OK;
 }
 
 void inputs_close(struct inputs *inputs) {

@@ -1,6 +1,6 @@
 // Everything a job names, opened and checked: problems, tokenizer, model, device. `strata run`, `check` and
-// `plan` open the same inputs in the same order; each step can be taken alone, so that a check reports every
-// one.
+// `plan` open the same inputs in the same order, by inputs_open; a check asks for one part after the other,
+// so that it reports every one.
 #ifndef STRATA_START_INPUTS_H
 #define STRATA_START_INPUTS_H
 
@@ -45,13 +45,21 @@ struct inputs_options {
 };
 
 int inputs_read_job(struct inputs *inputs, const struct inputs_options *options, struct error *err);
-int inputs_open_problems(struct inputs *inputs, struct error *err); // database, query, ids
-int inputs_open_tokenizer(struct inputs *inputs,
-                          struct error *err); // and holds it against the model's vocabulary
-int inputs_open_model(struct inputs *inputs,
-                      struct error *err); // config, tensor headers, wanted layers; warnings
-int inputs_bind(struct inputs *inputs,
-                struct error *err);       // template, steps, metadata against the query's columns
+
+// The parts of the inputs, in the order in which they are opened.
+enum inputs_part {
+    INPUTS_PROBLEMS = 1 << 0,  // database, query, ids
+    INPUTS_TOKENIZER = 1 << 1, // and what lies beside it
+    INPUTS_MODEL = 1 << 2,     // config, tensor headers, wanted layers; warnings
+    INPUTS_DEVICE = 1 << 3,    // one that can compute the model, where that was opened
+    INPUTS_TEMPLATE =
+        1 << 4, // with steps and metadata, against the query's columns; after all but the device
+};
+
+// Opens the wanted `parts` (a sum of enum inputs_part) and asks the watch between two of them whether to stop
+// (STATUS_STOPPED). `ledger`, for the device: of the run that goes on; NULL: of a new one.
+int inputs_open(struct inputs *inputs, unsigned parts, struct ledger *ledger, struct error *err);
+
 void inputs_close(struct inputs *inputs); // accepts zeros
 
 // After the survey: the largest shapes the run will meet.

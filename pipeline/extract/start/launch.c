@@ -88,25 +88,11 @@ static int find_retry(struct launch *launch, struct error *err) {
 
 static int open_inputs(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
-    int status = inputs_open_problems(inputs, err);
-    if (status == STATUS_OK) {
-        status = launch_heed_stop(launch, err);
-    }
-    if (status == STATUS_OK) {
-        status = inputs_open_tokenizer(inputs, err);
-    }
-    if (status == STATUS_OK) {
-        status = launch_heed_stop(launch, err);
-    }
-    if (status == STATUS_OK) {
-        status = inputs_open_model(inputs, err);
-    }
-    if (status == STATUS_OK) {
-        status = device_choice_open(inputs, launch->journal.ledger, err);
-    }
+    unsigned parts = INPUTS_PROBLEMS | INPUTS_TOKENIZER | INPUTS_MODEL | INPUTS_DEVICE | INPUTS_TEMPLATE;
+    int status = inputs_open(inputs, parts, launch->journal.ledger, err);
     log_lines(&launch->log, LOG_LEVEL_INFO, &inputs->notes);
     log_lines(&launch->log, LOG_LEVEL_WARN, &inputs->warnings);
-    return status == STATUS_OK ? inputs_bind(inputs, err) : status;
+    return status;
 }
 
 static int calibrate(struct launch *launch, struct error *err) {

@@ -115,7 +115,7 @@ int launch_load_early(struct launch *launch, struct error *err) {
 
 int launch_plan_memory(struct launch *launch, struct model_plan *plan, struct error *err) {
     inputs_model_limits(&launch->inputs, &launch->limits);
-    return fit_plan(&launch->inputs, &launch->limits, plan, err);
+    return fit_on_device(&launch->inputs, &launch->limits, plan, err);
 }
 
 static int make_resident(struct launch *launch, struct model_plan *plan, struct error *err) {

@@ -121,7 +121,7 @@ static int digest_names(struct digest *digest, const struct source *source, stru
 
 static int digest_kept(struct digest *digest, const struct row *row, size_t id, bool failed,
                        struct error *err) {
-    const struct column *name = &row->columns[id];
+    const struct source_column *name = &row->columns[id];
     TRY(digest_number(digest, row->ordinal, err));
     return failed ? digest_field(digest, name->bytes, name->size, err) : source_digest_row(digest, row, err);
 }

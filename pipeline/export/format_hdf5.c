@@ -1,5 +1,5 @@
-// One HDF5 file in the layout of a shard (checkpoints/shard.h): contiguous datasets, groups named by the
-// arrays' paths.
+// The format hdf5: a file in the layout of a shard (checkpoints/shard.h): contiguous datasets, groups named
+// by the arrays' paths.
 #include <hdf5.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "checkpoints/hdf5_file.h"
-#include "export/array_store.h"
+#include "export/format.h"
 
 struct hdf5_array {
     hid_t dataset;
@@ -117,12 +117,11 @@ static int create_array(struct hdf5_store *store, struct hdf5_array *array, cons
     if (!good) {
         return hdf5_failed(store, "create a dataset", err);
     }
-    int status = spec->layer == NULL ? STATUS_OK
-                                     : write_text_attribute(store, array->dataset, "layer", spec->layer, err);
-    if (status == STATUS_OK && spec->type == ARRAY_BF16) {
-        status = write_text_attribute(store, array->dataset, "dtype", "bfloat16", err);
+    if (spec->layer != NULL) {
+        TRY(write_text_attribute(store, array->dataset, "layer", spec->layer, err));
     }
-    return status;
+    return spec->type == ARRAY_BF16 ? write_text_attribute(store, array->dataset, "dtype", "bfloat16", err)
+                                    : STATUS_OK;
 }
 
 static int hdf5_put(struct array_store *base, size_t array, uint64_t first, uint64_t rows, const void *bytes,
@@ -170,12 +169,9 @@ static void hdf5_destroy(struct array_store *base) {
 static int create_file(struct hdf5_store *store, struct error *err) {
     // HDF5 would make a file that anybody may write: it gets one that is there.
     int descriptor = -1;
-    int status = file_create(&descriptor, store->path, err);
-    if (status == STATUS_OK && close(descriptor) != 0) {
-        status = error_set_errno(err, STATUS_WRITE, "cannot close %s", store->path);
-    }
-    if (status != STATUS_OK) {
-        return status;
+    TRY(file_create(&descriptor, store->path, err));
+    if (close(descriptor) != 0) {
+        return error_set_errno(err, STATUS_WRITE, "cannot close %s", store->path);
     }
     H5dont_atexit(); // see hdf5_destroy; refused, without harm, when HDF5 is already in use
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
@@ -191,35 +187,38 @@ static int create_file(struct hdf5_store *store, struct error *err) {
     return good ? STATUS_OK : hdf5_failed(store, "create the file", err);
 }
 
-int hdf5_store(struct array_store **out, const char *path, const struct array_spec *specs, size_t count,
-               const struct store_attribute *attributes, size_t attribute_count, struct error *err) {
-    *out = NULL;
+static int make(struct array_store **out, const char *path, const struct array_set *set, struct error *err) {
     void *block;
-    int status = memory_zeroed(&block, 1, sizeof(struct hdf5_store), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    int status;
+    *out = NULL;
+    TRY(memory_zeroed(&block, 1, sizeof(struct hdf5_store), err));
     struct hdf5_store *store = block;
     store->base = (struct array_store){hdf5_put, hdf5_close, hdf5_destroy};
-    store->count = count;
-    status = path_join(store->path, sizeof store->path, "", path, err);
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&block, count, sizeof(struct hdf5_array), err);
-        store->arrays = status == STATUS_OK ? block : NULL;
+    store->count = set->count;
+    TRY_TO(failed, status = path_join(store->path, sizeof store->path, "", path, err));
+    TRY_TO(failed, status = memory_zeroed(&block, set->count, sizeof(struct hdf5_array), err));
+    store->arrays = block;
+    TRY_TO(failed, status = create_file(store, err));
+    for (size_t i = 0; i < set->attribute_count; i++) {
+        TRY_TO(failed, status = write_text_attribute(store, store->file, set->attributes[i].name,
+                                                     set->attributes[i].value, err));
     }
-    if (status == STATUS_OK) {
-        status = create_file(store, err);
-    }
-    for (size_t i = 0; i < attribute_count && status == STATUS_OK; i++) {
-        status = write_text_attribute(store, store->file, attributes[i].name, attributes[i].value, err);
-    }
-    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-        status = create_array(store, &store->arrays[i], &specs[i], err);
-    }
-    if (status != STATUS_OK) {
-        hdf5_destroy(&store->base);
-        return status;
+    for (size_t i = 0; i < set->count; i++) {
+        TRY_TO(failed, status = create_array(store, &store->arrays[i], &set->specs[i], err));
     }
     *out = &store->base;
     return STATUS_OK;
+failed:
+    hdf5_destroy(&store->base);
+    return status;
 }
+
+const struct export_format export_format_hdf5 = {
+    .name = "hdf5",
+    .help = "S.h5 in the layout of a shard",
+    .fill_line = export_format_fill_line,
+    .layout = &export_split_arrays,
+    .ending = ".h5",
+    .as_shard = true,
+    .make = make,
+};

@@ -1,4 +1,4 @@
-#include "export/plan.h"
+#include "export/export_plan.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include "base/random.h"
 #include "base/size.h"
 #include "checkpoints/run_folder.h"
-#include "export/plan_ledger.h"
+#include "export/format.h"
 
 void export_layer_text(size_t layer, size_t model_layers, char *out, size_t size) {
     int length = snprintf(out, size, "-%zu = hidden_states[%zu] of 0..%zu = ", model_layers + 1 - layer,
@@ -27,29 +27,26 @@ void export_layer_text(size_t layer, size_t model_layers, char *out, size_t size
     }
 }
 
+static int path_of(const struct export_plan *plan, const struct export_shard *shard, char path[PATH_SIZE],
+                   struct error *err) {
+    char name[PATH_SIZE];
+    TRY(path_join(name, sizeof name, "shards", shard->sealed.name, err));
+    return run_folder_file(path, plan->run, name, err);
+}
+
 int export_plan_open_shard(const struct export_plan *plan, size_t shard, struct shard_reader **reader,
                            struct error *err) {
-    char name[PATH_SIZE];
     char path[PATH_SIZE];
     *reader = NULL;
-    int status = path_join(name, sizeof name, "shards", plan->shards[shard].sealed.name, err);
-    if (status == STATUS_OK) {
-        status = run_folder_file(path, plan->run, name, err);
-    }
-    if (status == STATUS_OK) {
-        status = shard_reader_open(reader, path, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(path_of(plan, &plan->shards[shard], path, err));
+    TRY(shard_reader_open(reader, path, err));
     const struct shard_content *content = shard_reader_content(*reader);
     if (content->number != plan->shards[shard].number || content->problems != plan->shards[shard].problems) {
-        status =
-            error_set(err, STATUS_DATA, "%s is not the shard the ledger knows: run 'strata verify'", path);
         shard_reader_close(*reader);
         *reader = NULL;
+        return error_set(err, STATUS_DATA, "%s is not the shard the ledger knows: run 'strata verify'", path);
     }
-    return status;
+    return STATUS_OK;
 }
 
 // ---- what the first shard says about all ----
@@ -95,10 +92,7 @@ static int choose_layers(struct export_plan *plan, const struct export_request *
                          const struct shard_content *content, struct error *err) {
     size_t count = request->layer_count == 0 ? content->layer_count : request->layer_count;
     void *block;
-    int status = memory_zeroed(&block, count * 2, sizeof *plan->layers, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, count * 2, sizeof *plan->layers, err));
     plan->layers = block;
     plan->layer_places = plan->layers + count;
     plan->layer_count = count;
@@ -125,26 +119,7 @@ static int choose_layers(struct export_plan *plan, const struct export_request *
 
 static int choose_dtype(struct export_plan *plan, const struct export_request *request, struct error *err) {
     plan->dtype = request->convert ? request->dtype : plan->stored;
-    if (request->format == EXPORT_RJEPA) {
-        if (plan->layer_count != 1) {
-            return error_set(err, STATUS_USAGE,
-                             "rjepa holds one layer; choose one of the run's %zu with --layers",
-                             plan->layer_count);
-        }
-        if (request->convert && request->dtype != DTYPE_F32) {
-            return error_set(err, STATUS_USAGE, "rjepa is float32; --dtype %s does not fit",
-                             dtype_name(request->dtype));
-        }
-        plan->dtype = DTYPE_F32;
-    }
-    if (request->format == EXPORT_NPY && plan->dtype == DTYPE_BF16) {
-        if (request->convert) {
-            return error_set(err, STATUS_USAGE,
-                             "numpy has no bfloat16; use --dtype float32 (exact) or another format");
-        }
-        plan->dtype = DTYPE_F32;
-    }
-    return STATUS_OK;
+    return request->format->settle == NULL ? STATUS_OK : request->format->settle(plan, request, err);
 }
 
 static int learn_model(struct export_plan *plan, const struct export_request *request,
@@ -153,11 +128,9 @@ static int learn_model(struct export_plan *plan, const struct export_request *re
     plan->hidden = content->hidden;
     plan->stored = content->dtype;
     plan->has_tokens = content->problems > 0 && content->problem[0].tokens != NULL;
-    int status = keep_attributes(plan, reader, err);
-    if (status == STATUS_OK) {
-        status = choose_layers(plan, request, content, err);
-    }
-    return status == STATUS_OK ? choose_dtype(plan, request, err) : status;
+    TRY(keep_attributes(plan, reader, err));
+    TRY(choose_layers(plan, request, content, err));
+    return choose_dtype(plan, request, err);
 }
 
 // ---- one pass over the shards ----
@@ -194,76 +167,80 @@ static int check_problem(const struct export_plan *plan, const struct export_pro
                            stored->id);
 }
 
+static int choose_split(const struct split_rule *rule, const struct shard_problem *stored,
+                        char split[SPLIT_NAME], struct error *err) {
+    json_t *metadata = NULL;
+    TRY(json_parse(&metadata, stored->metadata, stored->metadata_size, "metadata", err));
+    int status = split_choose(rule, stored->id, stored->id_size, metadata, split, err);
+    json_decref(metadata);
+    return status;
+}
+
 static int survey_problem(struct export_plan *plan, const struct export_request *request,
                           struct export_problem *problem, const struct shard_content *content,
                           struct buffer *line, struct error *err) {
     const struct shard_problem *stored = &content->problem[problem->index];
     char split[SPLIT_NAME];
-    json_t *metadata = NULL;
-    int status = check_problem(plan, problem, stored, err);
-    if (status == STATUS_OK) {
-        status = json_parse(&metadata, stored->metadata, stored->metadata_size, "metadata", err);
-    }
-    if (status == STATUS_OK) {
-        status = split_choose(&request->split, stored->id, stored->id_size, metadata, split, err);
-    }
-    json_decref(metadata);
-    if (status == STATUS_OK) {
-        status = find_split(plan, split, &problem->split, err);
-    }
-    if (status == STATUS_OK) {
-        buffer_clear(line);
-        status = export_problem_line(line, plan, request, problem, content, err);
-    }
-    if (status == STATUS_OK && line->size > UINT32_MAX) {
-        status = error_set(err, STATUS_DATA, "problem %.*s has too much metadata", (int)stored->id_size,
-                           stored->id);
+    TRY(check_problem(plan, problem, stored, err));
+    TRY(choose_split(&request->split, stored, split, err));
+    TRY(find_split(plan, split, &problem->split, err));
+    buffer_clear(line);
+    TRY(export_format_line(line, plan, request, problem, content, err));
+    if (line->size > UINT32_MAX) {
+        return error_set(err, STATUS_DATA, "problem %.*s has too much metadata", (int)stored->id_size,
+                         stored->id);
     }
     problem->line_size = (uint32_t)line->size;
     problem->metadata_size = (uint32_t)stored->metadata_size;
-    return status;
+    return STATUS_OK;
 }
 
 static int check_hash(const struct export_plan *plan, const struct export_shard *shard, struct error *err) {
-    char name[PATH_SIZE];
     char path[PATH_SIZE];
     char hex[DIGEST_HEX];
-    int status = path_join(name, sizeof name, "shards", shard->sealed.name, err);
-    if (status == STATUS_OK) {
-        status = run_folder_file(path, plan->run, name, err);
-    }
-    if (status == STATUS_OK) {
-        status = digest_file(path, hex, err);
-    }
-    if (status == STATUS_OK && strcmp(hex, shard->sealed.sha256) != 0) {
-        status = error_set(err, STATUS_DATA,
+    TRY(path_of(plan, shard, path, err));
+    TRY(digest_file(path, hex, err));
+    return strcmp(hex, shard->sealed.sha256) == 0
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA,
                            "%s has changed since it was sealed (SHA-256): run 'strata verify'", path);
+}
+
+static int survey_problems(struct export_plan *plan, const struct export_request *request, size_t shard,
+                           const struct shard_reader *reader, struct buffer *line, struct error *err) {
+    const struct shard_content *content = shard_reader_content(reader);
+    if (plan->layers == NULL) {
+        TRY(learn_model(plan, request, reader, err));
     }
-    return status;
+    if (content->hidden != plan->hidden || content->dtype != plan->stored) {
+        return error_set(err, STATUS_DATA, "shard %" PRIu64 " differs in shape from the first",
+                         content->number);
+    }
+    for (size_t i = 0; i < content->problems; i++) {
+        size_t problem = plan->by_place[plan->shards[shard].first + i];
+        TRY(survey_problem(plan, request, &plan->problems[problem], content, line, err));
+    }
+    return STATUS_OK;
 }
 
 static int survey_shard(struct export_plan *plan, const struct export_request *request, size_t shard,
                         struct buffer *line, struct error *err) {
     struct shard_reader *reader = NULL;
-    int status = check_hash(plan, &plan->shards[shard], err);
-    if (status == STATUS_OK) {
-        status = export_plan_open_shard(plan, shard, &reader, err);
-    }
-    if (status == STATUS_OK && plan->layers == NULL) {
-        status = learn_model(plan, request, reader, err);
-    }
-    if (status == STATUS_OK) {
-        const struct shard_content *content = shard_reader_content(reader);
-        if (content->hidden != plan->hidden || content->dtype != plan->stored) {
-            status = error_set(err, STATUS_DATA, "shard %" PRIu64 " differs in shape from the first",
-                               content->number);
-        }
-        for (size_t i = 0; i < content->problems && status == STATUS_OK; i++) {
-            size_t problem = plan->by_place[plan->shards[shard].first + i];
-            status = survey_problem(plan, request, &plan->problems[problem], content, line, err);
-        }
-    }
+    TRY(check_hash(plan, &plan->shards[shard], err));
+    TRY(export_plan_open_shard(plan, shard, &reader, err));
+    int status = survey_problems(plan, request, shard, reader, line, err);
     shard_reader_close(reader);
+    return status;
+}
+
+static int survey_shards(struct export_plan *plan, const struct export_request *request, struct error *err) {
+    struct buffer line = {0};
+    int status = STATUS_OK;
+    for (size_t i = 0; i < plan->shard_count; i++) {
+        TRY_TO(done, status = survey_shard(plan, request, i, &line, err));
+    }
+done:
+    buffer_destroy(&line);
     return status;
 }
 
@@ -337,34 +314,25 @@ static void place_rows(struct export_plan *plan) {
 int export_plan_make(struct export_plan *plan, const struct export_request *request, struct error *err) {
     *plan = (struct export_plan){
         .left_out = json_array(), .identity = json_object(), .attributes = json_object()};
-    struct buffer line = {0};
-    int status = path_join(plan->run, sizeof plan->run, "", request->run, err);
-    if (status == STATUS_OK &&
-        (plan->left_out == NULL || plan->identity == NULL || plan->attributes == NULL)) {
-        status = error_set(err, STATUS_INTERNAL, "out of memory: JSON");
+    TRY(path_join(plan->run, sizeof plan->run, "", request->run, err));
+    if (plan->left_out == NULL || plan->identity == NULL || plan->attributes == NULL) {
+        return error_set(err, STATUS_INTERNAL, "out of memory: JSON");
     }
-    if (status == STATUS_OK) {
-        status = export_plan_read_ledger(plan, request, err);
+    TRY(export_plan_read_ledger(plan, request, err));
+    if (request->require_complete && !plan->finished) {
+        return error_set(err, STATUS_DATA, "%s has not processed every problem yet (--require-complete)",
+                         request->run);
     }
-    if (status == STATUS_OK && request->require_complete && !plan->finished) {
-        status = error_set(err, STATUS_DATA, "%s has not processed every problem yet (--require-complete)",
-                           request->run);
+    if (plan->count == 0) {
+        return error_set(err, STATUS_DATA, "%s has no finished problem to export yet", request->run);
     }
-    if (status == STATUS_OK && plan->count == 0) {
-        status = error_set(err, STATUS_DATA, "%s has no finished problem to export yet", request->run);
+    TRY(survey_shards(plan, request, err));
+    if (request->shuffle) {
+        TRY(shuffle(plan, request->shuffle_seed, err));
     }
-    for (size_t i = 0; i < plan->shard_count && status == STATUS_OK; i++) {
-        status = survey_shard(plan, request, i, &line, err);
-    }
-    buffer_destroy(&line);
-    if (status == STATUS_OK && request->shuffle) {
-        status = shuffle(plan, request->shuffle_seed, err);
-    }
-    if (status == STATUS_OK) {
-        sort_splits(plan);
-        place_rows(plan);
-    }
-    return status;
+    sort_splits(plan);
+    place_rows(plan);
+    return STATUS_OK;
 }
 
 void export_plan_destroy(struct export_plan *plan) {

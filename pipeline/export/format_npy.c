@@ -1,6 +1,6 @@
-// A folder of .npy files, one an array. Format 1.0: magic, version, header length, a Python literal padded
-// with spaces and ended by a newline so that the data begins at a multiple of 64 and can be memory-mapped.
-// https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+// The format npy: a folder of .npy files, one an array. Version 1.0 of them: magic, version, header length, a
+// Python literal padded with spaces and ended by a newline so that the data begins at a multiple of 64 and
+// can be memory-mapped. https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,8 +8,8 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/size.h"
-#include "export/array_store.h"
-#include "export/placed_file.h"
+#include "export/format.h"
+#include "export/target.h"
 
 enum { NPY_HEADER = 128 }; // bytes, the same for every array: the longest literal here has 98
 
@@ -27,7 +27,7 @@ struct npy_store {
     char folder[PATH_SIZE];
 };
 
-// numpy has no bfloat16: the caller converts before it comes here.
+// numpy has no bfloat16: settle converts it.
 static const char *type_code(enum array_type type) {
     static const char *const codes[] = {
         [ARRAY_F16] = "<f2", [ARRAY_BF16] = NULL, [ARRAY_F32] = "<f4", [ARRAY_F64] = "<f8",
@@ -67,7 +67,7 @@ static int create_array(struct npy_array *array, const char *folder, const struc
     char path[PATH_SIZE];
     char name[256];
     snprintf(name, sizeof name, "%s.npy", spec->name);
-    int status = path_join(path, sizeof path, folder, name, err);
+    TRY(path_join(path, sizeof path, folder, name, err));
     size_t columns = spec->columns == 0 ? 1 : spec->columns;
     size_t bytes;
     array->row_bytes = columns * array_type_size(spec->type);
@@ -75,13 +75,9 @@ static int create_array(struct npy_array *array, const char *folder, const struc
     if (!size_mul(array->row_bytes, spec->rows, &bytes) || !size_add(bytes, NPY_HEADER, &bytes)) {
         return error_set(err, STATUS_INTERNAL, "the array %s is too large", spec->name);
     }
-    if (status == STATUS_OK) {
-        status = memory_text(&array->path, path, err);
-    }
-    if (status == STATUS_OK) {
-        status = placed_file_create(&array->descriptor, path, bytes, err);
-    }
-    return status == STATUS_OK ? write_header(array, spec, err) : status;
+    TRY(memory_text(&array->path, path, err));
+    TRY(placed_file_create(&array->descriptor, path, bytes, err));
+    return write_header(array, spec, err);
 }
 
 static int npy_write(struct array_store *base, size_t array, uint64_t first, uint64_t rows, const void *bytes,
@@ -98,10 +94,7 @@ static int npy_write(struct array_store *base, size_t array, uint64_t first, uin
 static int npy_close(struct array_store *base, struct error *err) {
     struct npy_store *store = (struct npy_store *)base;
     for (size_t i = 0; i < store->count; i++) {
-        int status = placed_file_finish(&store->arrays[i].descriptor, store->arrays[i].path, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(placed_file_finish(&store->arrays[i].descriptor, store->arrays[i].path, err));
     }
     return file_sync_folder(store->folder, err);
 }
@@ -116,35 +109,50 @@ static void npy_destroy(struct array_store *base) {
     free(store);
 }
 
-int npy_store(struct array_store **out, const char *folder, const struct array_spec *specs, size_t count,
-              struct error *err) {
-    *out = NULL;
+static int make(struct array_store **out, const char *folder, const struct array_set *set,
+                struct error *err) {
     void *block;
-    int status = memory_zeroed(&block, 1, sizeof(struct npy_store), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    int status;
+    *out = NULL;
+    TRY(memory_zeroed(&block, 1, sizeof(struct npy_store), err));
     struct npy_store *store = block;
     store->base = (struct array_store){npy_write, npy_close, npy_destroy};
-    store->count = count;
-    status = path_join(store->folder, sizeof store->folder, "", folder, err);
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&block, count, sizeof(struct npy_array), err);
-        store->arrays = status == STATUS_OK ? block : NULL;
-    }
-    for (size_t i = 0; store->arrays != NULL && i < count; i++) {
+    store->count = set->count;
+    TRY_TO(failed, status = path_join(store->folder, sizeof store->folder, "", folder, err));
+    TRY_TO(failed, status = memory_zeroed(&block, set->count, sizeof(struct npy_array), err));
+    store->arrays = block;
+    for (size_t i = 0; i < set->count; i++) {
         store->arrays[i].descriptor = -1;
     }
-    if (status == STATUS_OK) {
-        status = file_make_folder(folder, err);
-    }
-    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-        status = create_array(&store->arrays[i], folder, &specs[i], err);
-    }
-    if (status != STATUS_OK) {
-        npy_destroy(&store->base);
-        return status;
+    TRY_TO(failed, status = file_make_folder(folder, err));
+    for (size_t i = 0; i < set->count; i++) {
+        TRY_TO(failed, status = create_array(&store->arrays[i], folder, &set->specs[i], err));
     }
     *out = &store->base;
     return STATUS_OK;
+failed:
+    npy_destroy(&store->base);
+    return status;
 }
+
+static int settle(struct export_plan *plan, const struct export_request *request, struct error *err) {
+    if (plan->dtype != DTYPE_BF16) {
+        return STATUS_OK;
+    }
+    if (request->convert) {
+        return error_set(err, STATUS_USAGE,
+                         "numpy has no bfloat16; use --dtype float32 (exact) or another format");
+    }
+    plan->dtype = DTYPE_F32;
+    return STATUS_OK;
+}
+
+const struct export_format export_format_npy = {
+    .name = "npy",
+    .help = "S/hs_035.npy, memory-mappable, and S.jsonl; bfloat16 becomes float32",
+    .settle = settle,
+    .fill_line = export_format_fill_line,
+    .layout = &export_split_arrays,
+    .ending = "",
+    .make = make,
+};

@@ -1,5 +1,5 @@
-// A safetensors file: 8 bytes header length (little-endian), a JSON header padded with spaces to a multiple
-// of 8, then the tensors without gaps in the header's order.
+// The format safetensors, and its files, which other formats make too: 8 bytes header length (little-endian),
+// a JSON header padded with spaces to a multiple of 8, then the tensors without gaps in the header's order.
 // https://huggingface.co/docs/safetensors/index#format
 #include <stdlib.h>
 #include <string.h>
@@ -8,8 +8,8 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/size.h"
-#include "export/array_store.h"
-#include "export/placed_file.h"
+#include "export/format.h"
+#include "export/target.h"
 
 struct placed_array {
     uint64_t offset; // of its first byte in the file
@@ -65,35 +65,28 @@ static int append_array(struct buffer *header, const struct array_spec *spec, ui
         !size_add(*offset, bytes, &end)) {
         return error_set(err, STATUS_INTERNAL, "the array %s is too large", spec->name);
     }
-    int status = header->size > 1 ? buffer_append(header, ",", 1, err) : STATUS_OK;
-    if (status == STATUS_OK) {
-        status = append_key(header, spec, err);
+    if (header->size > 1) {
+        TRY(buffer_append(header, ",", 1, err));
     }
-    if (status == STATUS_OK) {
-        status = buffer_printf(header, err, ":{\"dtype\":\"%s\",\"shape\":[%llu", type_name(spec->type),
-                               (unsigned long long)spec->rows);
+    TRY(append_key(header, spec, err));
+    TRY(buffer_printf(header, err, ":{\"dtype\":\"%s\",\"shape\":[%llu", type_name(spec->type),
+                      (unsigned long long)spec->rows));
+    if (spec->columns > 0) {
+        TRY(buffer_printf(header, err, ",%llu", (unsigned long long)spec->columns));
     }
-    if (status == STATUS_OK && spec->columns > 0) {
-        status = buffer_printf(header, err, ",%llu", (unsigned long long)spec->columns);
-    }
-    if (status == STATUS_OK) {
-        status = buffer_printf(header, err, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)*offset,
-                               (unsigned long long)end);
-    }
+    TRY(buffer_printf(header, err, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)*offset,
+                      (unsigned long long)end));
     *array = (struct placed_array){
         .offset = *offset, .row_bytes = columns * array_type_size(spec->type), .rows = spec->rows};
     *offset = end;
-    return status;
+    return STATUS_OK;
 }
 
 static int write_header(struct safetensors_store *store, struct buffer *header, uint64_t data_bytes,
                         struct error *err) {
-    int status = buffer_append(header, "}", 1, err);
-    while (status == STATUS_OK && header->size % 8 != 0) {
-        status = buffer_append(header, " ", 1, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
+    TRY(buffer_append(header, "}", 1, err));
+    while (header->size % 8 != 0) {
+        TRY(buffer_append(header, " ", 1, err));
     }
     unsigned char length[8];
     for (size_t i = 0; i < sizeof length; i++) {
@@ -103,15 +96,9 @@ static int write_header(struct safetensors_store *store, struct buffer *header, 
     for (size_t i = 0; i < store->count; i++) {
         store->arrays[i].offset += start;
     }
-    status = placed_file_create(&store->descriptor, store->path, start + data_bytes, err);
-    if (status == STATUS_OK) {
-        status = placed_file_write(store->descriptor, store->path, 0, length, sizeof length, err);
-    }
-    if (status == STATUS_OK) {
-        status =
-            placed_file_write(store->descriptor, store->path, sizeof length, header->data, header->size, err);
-    }
-    return status;
+    TRY(placed_file_create(&store->descriptor, store->path, start + data_bytes, err));
+    TRY(placed_file_write(store->descriptor, store->path, 0, length, sizeof length, err));
+    return placed_file_write(store->descriptor, store->path, sizeof length, header->data, header->size, err);
 }
 
 static int safetensors_write(struct array_store *base, size_t array, uint64_t first, uint64_t rows,
@@ -121,11 +108,11 @@ static int safetensors_write(struct array_store *base, size_t array, uint64_t fi
     if (array >= store->count || first > place->rows || rows > place->rows - first) {
         return error_set(err, STATUS_INTERNAL, "%s: rows outside the array", store->path);
     }
-    int status = store->descriptor >= 0 ? STATUS_OK : placed_file_open(&store->descriptor, store->path, err);
-    if (status == STATUS_OK) {
-        status = placed_file_write(store->descriptor, store->path, place->offset + first * place->row_bytes,
-                                   bytes, rows * place->row_bytes, err);
+    if (store->descriptor < 0) {
+        TRY(placed_file_open(&store->descriptor, store->path, err));
     }
+    int status = placed_file_write(store->descriptor, store->path, place->offset + first * place->row_bytes,
+                                   bytes, rows * place->row_bytes, err);
     if (!store->keep_open) {
         placed_file_abandon(&store->descriptor);
     }
@@ -135,10 +122,7 @@ static int safetensors_write(struct array_store *base, size_t array, uint64_t fi
 static int safetensors_close(struct array_store *base, struct error *err) {
     struct safetensors_store *store = (struct safetensors_store *)base;
     if (store->descriptor < 0) {
-        int status = placed_file_open(&store->descriptor, store->path, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(placed_file_open(&store->descriptor, store->path, err));
     }
     return placed_file_finish(&store->descriptor, store->path, err);
 }
@@ -151,43 +135,54 @@ static void safetensors_destroy(struct array_store *base) {
     free(store);
 }
 
+static int create_file(struct safetensors_store *store, const struct array_spec *specs, struct error *err) {
+    struct buffer header = {0};
+    uint64_t offset = 0;
+    int status;
+    TRY_TO(done, status = buffer_append(&header, "{", 1, err));
+    for (size_t i = 0; i < store->count; i++) {
+        TRY_TO(done, status = append_array(&header, &specs[i], &offset, &store->arrays[i], err));
+    }
+    status = write_header(store, &header, offset, err);
+done:
+    if (!store->keep_open) {
+        placed_file_abandon(&store->descriptor);
+    }
+    buffer_destroy(&header);
+    return status;
+}
+
 int safetensors_store(struct array_store **out, const char *path, const struct array_spec *specs,
                       size_t count, bool keep_open, struct error *err) {
-    *out = NULL;
     void *block;
-    int status = memory_zeroed(&block, 1, sizeof(struct safetensors_store), err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    int status;
+    *out = NULL;
+    TRY(memory_zeroed(&block, 1, sizeof(struct safetensors_store), err));
     struct safetensors_store *store = block;
     store->base = (struct array_store){safetensors_write, safetensors_close, safetensors_destroy};
     store->descriptor = -1;
     store->keep_open = keep_open;
     store->count = count;
-    struct buffer header = {0};
-    uint64_t offset = 0;
-    status = memory_text(&store->path, path, err);
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&block, count, sizeof(struct placed_array), err);
-        store->arrays = status == STATUS_OK ? block : NULL;
-    }
-    if (status == STATUS_OK) {
-        status = buffer_append(&header, "{", 1, err);
-    }
-    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-        status = append_array(&header, &specs[i], &offset, &store->arrays[i], err);
-    }
-    if (status == STATUS_OK) {
-        status = write_header(store, &header, offset, err);
-    }
-    if (!keep_open) {
-        placed_file_abandon(&store->descriptor);
-    }
-    buffer_destroy(&header);
-    if (status != STATUS_OK) {
-        safetensors_destroy(&store->base);
-        return status;
-    }
+    TRY_TO(failed, status = memory_text(&store->path, path, err));
+    TRY_TO(failed, status = memory_zeroed(&block, count, sizeof(struct placed_array), err));
+    store->arrays = block;
+    TRY_TO(failed, status = create_file(store, specs, err));
     *out = &store->base;
     return STATUS_OK;
+failed:
+    safetensors_destroy(&store->base);
+    return status;
 }
+
+static int make(struct array_store **out, const char *path, const struct array_set *set, struct error *err) {
+    return safetensors_store(out, path, set->specs, set->count, true, err);
+}
+
+const struct export_format export_format_safetensors = {
+    .name = "safetensors",
+    .help = "S.safetensors, and S.jsonl with a line a problem: id, counts, metadata",
+    .fill_line = export_format_fill_line,
+    .layout = &export_split_arrays,
+    .ending = ".safetensors",
+    .make = make,
+};

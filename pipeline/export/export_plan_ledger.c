@@ -1,4 +1,5 @@
-#include "export/plan_ledger.h"
+// The part of an export's plan that the ledger gives.
+#include "export/export_plan.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -28,18 +29,11 @@ static int leave_out(struct export_plan *plan, const struct ledger_problem *prob
     }
     // An id that is not UTF-8 is shown with its bad bytes replaced: it is one reason to be here.
     json_t *id = json_stringn(problem->id, problem->id_size);
-    int status = set_new(entry, "id", id != NULL ? id : json_string("(not valid UTF-8)"), err);
-    if (status == STATUS_OK) {
-        status = set_new(entry, "ordinal", json_integer((json_int_t)problem->ordinal), err);
-    }
-    if (status == STATUS_OK) {
-        status = set_new(entry, "state", json_string(problem_state_name(problem->state)), err);
-    }
-    if (status == STATUS_OK) {
-        json_t *reason = json_string(problem->reason == NULL ? "" : problem->reason);
-        status = set_new(entry, "reason", reason != NULL ? reason : json_string("(not valid UTF-8)"), err);
-    }
-    return status;
+    TRY(set_new(entry, "id", id != NULL ? id : json_string("(not valid UTF-8)"), err));
+    TRY(set_new(entry, "ordinal", json_integer((json_int_t)problem->ordinal), err));
+    TRY(set_new(entry, "state", json_string(problem_state_name(problem->state)), err));
+    json_t *reason = json_string(problem->reason == NULL ? "" : problem->reason);
+    return set_new(entry, "reason", reason != NULL ? reason : json_string("(not valid UTF-8)"), err);
 }
 
 static int grow_problems(struct export_plan *plan, struct error *err) {
@@ -48,12 +42,10 @@ static int grow_problems(struct export_plan *plan, struct error *err) {
     }
     size_t wanted = plan->capacity == 0 ? 1024 : plan->capacity * 2;
     void *block = plan->problems;
-    int status = memory_resize(&block, wanted, sizeof *plan->problems, err);
-    if (status == STATUS_OK) {
-        plan->problems = block;
-        plan->capacity = wanted;
-    }
-    return status;
+    TRY(memory_resize(&block, wanted, sizeof *plan->problems, err));
+    plan->problems = block;
+    plan->capacity = wanted;
+    return STATUS_OK;
 }
 
 static int collect_problem(void *context, const struct ledger_problem *problem) {
@@ -70,10 +62,7 @@ static int collect_problem(void *context, const struct ledger_problem *problem) 
         return error_set(collector->err, STATUS_DATA,
                          "problem %" PRIu64 " of the ledger: numbers out of bounds", problem->ordinal);
     }
-    int status = grow_problems(plan, collector->err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(grow_problems(plan, collector->err));
     struct export_problem *entry = &plan->problems[plan->count++];
     *entry = (struct export_problem){.ordinal = problem->ordinal,
                                      .id_at = plan->ids.size,
@@ -93,10 +82,7 @@ static int collect_shard(void *context, const struct ledger_shard *shard) {
     if (plan->shard_count == collector->shard_capacity) {
         size_t wanted = size_max(64, collector->shard_capacity * 2);
         void *block = plan->shards;
-        int status = memory_resize(&block, wanted, sizeof *plan->shards, collector->err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+        TRY(memory_resize(&block, wanted, sizeof *plan->shards, collector->err));
         plan->shards = block;
         collector->shard_capacity = wanted;
     }
@@ -115,10 +101,7 @@ static int missing_shard(const struct export_plan *plan, const struct export_pro
 // From shard numbers to places in plan->shards.
 static int place_problems(struct export_plan *plan, struct error *err) {
     void *block;
-    int status = memory_zeroed(&block, plan->count, sizeof *plan->by_place, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(memory_zeroed(&block, plan->count, sizeof *plan->by_place, err));
     plan->by_place = block;
     for (size_t i = 0; i < plan->count; i++) {
         plan->by_place[i] = SIZE_MAX;
@@ -148,11 +131,13 @@ static int place_problems(struct export_plan *plan, struct error *err) {
 static int read_identity(struct export_plan *plan, struct ledger *ledger, struct error *err) {
     struct identity identity = {0};
     bool found = false;
-    int status = ledger_identity(ledger, &identity, &found, err);
-    for (size_t i = 0; status == STATUS_OK && i < identity.count; i++) {
-        status =
-            set_new(plan->identity, identity.entries[i].key, json_string(identity.entries[i].value), err);
+    int status;
+    TRY_TO(done, status = ledger_identity(ledger, &identity, &found, err));
+    for (size_t i = 0; i < identity.count; i++) {
+        TRY_TO(done, status = set_new(plan->identity, identity.entries[i].key,
+                                      json_string(identity.entries[i].value), err));
     }
+done:
     identity_destroy(&identity);
     return status;
 }
@@ -161,13 +146,13 @@ static int read_identity(struct export_plan *plan, struct ledger *ledger, struct
 static int read_changes(struct export_plan *plan, struct ledger *ledger, struct error *err) {
     struct device_trail trail;
     struct buffer paths = {0};
-    int status = device_trail_read(&trail, ledger, err);
-    if (status == STATUS_OK && device_trail_changed(&trail)) {
-        status = device_trail_describe(&trail, &paths, err);
-        if (status == STATUS_OK) {
-            status = set_new(plan->identity, "device.paths", json_string(paths.data), err);
-        }
+    int status;
+    TRY_TO(done, status = device_trail_read(&trail, ledger, err));
+    if (device_trail_changed(&trail)) {
+        TRY_TO(done, status = device_trail_describe(&trail, &paths, err));
+        status = set_new(plan->identity, "device.paths", json_string(paths.data), err);
     }
+done:
     buffer_destroy(&paths);
     device_trail_destroy(&trail);
     return status;
@@ -177,44 +162,38 @@ static int read_changes(struct export_plan *plan, struct ledger *ledger, struct 
 static int read_model_path(struct export_plan *plan, struct ledger *ledger, struct error *err) {
     struct buffer path = {0};
     bool found = false;
-    int status = ledger_note(ledger, "model.path", &path, &found, err);
-    if (status == STATUS_OK && found) {
+    int status;
+    TRY_TO(done, status = ledger_note(ledger, "model.path", &path, &found, err));
+    if (found) {
         status = set_new(plan->attributes, "model_path", json_string(path.data), err);
     }
+done:
     buffer_destroy(&path);
     return status;
+}
+
+static int read_open_ledger(struct export_plan *plan, struct ledger *ledger, struct error *err) {
+    struct collector collector = {.plan = plan, .err = err};
+    struct ledger_totals totals;
+    TRY(ledger_survey(ledger, &plan->survey, &plan->has_survey, err));
+    // The run may go on meanwhile. Whether it has ended is asked first, then the shards are listed; a problem
+    // of one of them is in the ledger since its shard is.
+    TRY(ledger_totals(ledger, &totals, err));
+    plan->finished = totals.finished;
+    TRY(read_identity(plan, ledger, err));
+    TRY(read_changes(plan, ledger, err));
+    TRY(read_model_path(plan, ledger, err));
+    TRY(ledger_each_shard(ledger, collect_shard, &collector, err));
+    return ledger_each_problem(ledger, NULL, collect_problem, &collector, err);
 }
 
 int export_plan_read_ledger(struct export_plan *plan, const struct export_request *request,
                             struct error *err) {
     struct ledger *ledger = NULL;
-    struct collector collector = {.plan = plan, .err = err};
-    struct ledger_totals totals;
-    int status = ledger_open_read(&ledger, request->run, err);
-    if (status == STATUS_OK) {
-        status = ledger_survey(ledger, &plan->survey, &plan->has_survey, err);
-    }
-    // The run may go on meanwhile. Whether it has ended is asked first, then the shards are listed; a problem
-    // of one of them is in the ledger since its shard is.
-    if (status == STATUS_OK) {
-        status = ledger_totals(ledger, &totals, err);
-    }
-    if (status == STATUS_OK) {
-        plan->finished = totals.finished;
-        status = read_identity(plan, ledger, err);
-    }
-    if (status == STATUS_OK) {
-        status = read_changes(plan, ledger, err);
-    }
-    if (status == STATUS_OK) {
-        status = read_model_path(plan, ledger, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_each_shard(ledger, collect_shard, &collector, err);
-    }
-    if (status == STATUS_OK) {
-        status = ledger_each_problem(ledger, NULL, collect_problem, &collector, err);
-    }
+    int status;
+    TRY_TO(done, status = ledger_open_read(&ledger, request->run, err));
+    status = read_open_ledger(plan, ledger, err);
+done:
     ledger_close(ledger);
     return status == STATUS_OK ? place_problems(plan, err) : status;
 }

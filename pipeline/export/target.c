@@ -1,4 +1,4 @@
-#include "export/aside_folder.h"
+#include "export/target.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -6,7 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 #include <unistd.h>
+
+// ---- the folder ----
 
 static const char mark[] = ".writing"; // tells an export's folder from any other; holds the lock
 
@@ -26,11 +29,8 @@ static int remove_tree(const char *path, struct error *err) {
 
 static int take_mark(struct aside_folder *folder, const char *path, struct error *err) {
     bool held = false;
-    int status = file_lock(path, &folder->lock, &held, err);
-    if (status == STATUS_OK && !held) {
-        status = error_set(err, STATUS_WRITE, "another export is writing %s", folder->target);
-    }
-    return status;
+    TRY(file_lock(path, &folder->lock, &held, err));
+    return held ? STATUS_OK : error_set(err, STATUS_WRITE, "another export is writing %s", folder->target);
 }
 
 static int clear_leftover(struct aside_folder *folder, const char *path, const char *mark_path,
@@ -43,10 +43,10 @@ static int clear_leftover(struct aside_folder *folder, const char *path, const c
         return error_set(err, STATUS_WRITE,
                          "%s is in the way and was not left by an export; remove or rename it", path);
     }
-    int status = take_mark(folder, mark_path, err);
-    if (status == STATUS_OK) {
-        status = remove_tree(path, err);
-    }
+    int status;
+    TRY_TO(done, status = take_mark(folder, mark_path, err));
+    status = remove_tree(path, err);
+done:
     if (folder->lock >= 0) {
         close(folder->lock);
         folder->lock = -1;
@@ -70,35 +70,22 @@ int aside_folder_open(struct aside_folder *folder, const char *target, struct er
         return error_set(err, STATUS_USAGE, "%s exists; an export never writes over anything",
                          folder->target);
     }
-    int status = path_join(mark_path, sizeof mark_path, path, mark, err);
-    if (status == STATUS_OK && file_exists(path)) {
-        status = clear_leftover(folder, path, mark_path, err);
+    TRY(path_join(mark_path, sizeof mark_path, path, mark, err));
+    if (file_exists(path)) {
+        TRY(clear_leftover(folder, path, mark_path, err));
     }
-    if (status == STATUS_OK) {
-        status = file_make_folder(path, err);
-    }
-    if (status == STATUS_OK) {
-        status = take_mark(folder, mark_path, err);
-    }
-    if (status == STATUS_OK) {
-        strcpy(folder->path, path);
-    }
-    return status;
+    TRY(file_make_folder(path, err));
+    TRY(take_mark(folder, mark_path, err));
+    strcpy(folder->path, path);
+    return STATUS_OK;
 }
 
 int aside_folder_publish(struct aside_folder *folder, struct error *err) {
     char mark_path[PATH_SIZE];
     char parent[PATH_SIZE];
-    int status = file_sync_folder(folder->path, err);
-    if (status == STATUS_OK) {
-        status = path_folder(parent, sizeof parent, folder->target, err);
-    }
-    if (status == STATUS_OK) {
-        status = path_join(mark_path, sizeof mark_path, folder->target, mark, err);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(file_sync_folder(folder->path, err));
+    TRY(path_folder(parent, sizeof parent, folder->target, err));
+    TRY(path_join(mark_path, sizeof mark_path, folder->target, mark, err));
     // rename() alone would replace an empty folder that appeared meanwhile.
     if (renameat2(AT_FDCWD, folder->path, AT_FDCWD, folder->target, RENAME_NOREPLACE) != 0) {
         if (errno != EINVAL || file_exists(folder->target) || rename(folder->path, folder->target) != 0) {
@@ -106,9 +93,9 @@ int aside_folder_publish(struct aside_folder *folder, struct error *err) {
         }
     }
     folder->path[0] = 0;
-    status = file_sync_folder(parent, err);
+    TRY(file_sync_folder(parent, err));
     // The mark goes last: until the rename it is what tells a leftover from a stranger's folder.
-    return status == STATUS_OK ? file_remove(mark_path, err) : status;
+    return file_remove(mark_path, err);
 }
 
 void aside_folder_close(struct aside_folder *folder) {
@@ -121,4 +108,63 @@ void aside_folder_close(struct aside_folder *folder) {
         close(folder->lock);
         folder->lock = -1;
     }
+}
+
+// ---- a file by position ----
+
+int placed_file_create(int *descriptor, const char *path, uint64_t size, struct error *err) {
+    *descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (*descriptor < 0) {
+        return error_set_errno(err, STATUS_WRITE, "cannot create %s", path);
+    }
+    if (size > INT64_MAX) {
+        return error_set(err, STATUS_WRITE, "%s would be too large for any file system", path);
+    }
+    if (ftruncate(*descriptor, (off_t)size) != 0) {
+        return error_set_errno(err, STATUS_WRITE, "cannot make %s %llu bytes long", path,
+                               (unsigned long long)size);
+    }
+    return STATUS_OK;
+}
+
+int placed_file_open(int *descriptor, const char *path, struct error *err) {
+    *descriptor = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    return *descriptor < 0 ? error_set_errno(err, STATUS_WRITE, "cannot open %s", path) : STATUS_OK;
+}
+
+int placed_file_write(int descriptor, const char *path, uint64_t offset, const void *bytes, size_t size,
+                      struct error *err) {
+    const char *next = bytes;
+    while (size > 0) {
+        ssize_t count = pwrite(descriptor, next, size, (off_t)offset);
+        if (count < 0 && errno == EINTR) {
+            continue;
+        }
+        if (count < 0) {
+            return error_set_errno(err, STATUS_WRITE, "cannot write %s", path);
+        }
+        next += count;
+        offset += (uint64_t)count;
+        size -= (size_t)count;
+    }
+    return STATUS_OK;
+}
+
+int placed_file_finish(int *descriptor, const char *path, struct error *err) {
+    int status = STATUS_OK;
+    if (fsync(*descriptor) != 0) {
+        status = error_set_errno(err, STATUS_WRITE, "cannot sync %s", path);
+    }
+    if (close(*descriptor) != 0 && status == STATUS_OK) {
+        status = error_set_errno(err, STATUS_WRITE, "cannot close %s", path);
+    }
+    *descriptor = -1;
+    return status;
+}
+
+void placed_file_abandon(int *descriptor) {
+    if (*descriptor >= 0) {
+        close(*descriptor);
+    }
+    *descriptor = -1;
 }

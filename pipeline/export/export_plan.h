@@ -1,8 +1,8 @@
 // What an export will contain and where each row goes, known before the first byte is written: from the
 // ledger (which problems, in which shards) and one pass over the shards (metadata, splits, agreement with the
 // ledger).
-#ifndef STRATA_EXPORT_PLAN_H
-#define STRATA_EXPORT_PLAN_H
+#ifndef STRATA_EXPORT_EXPORT_PLAN_H
+#define STRATA_EXPORT_EXPORT_PLAN_H
 
 #include "base/file.h"
 #include "base/json.h"
@@ -82,16 +82,15 @@ struct export_plan {
 int export_plan_make(struct export_plan *plan, const struct export_request *request, struct error *err);
 void export_plan_destroy(struct export_plan *plan); // accepts zeros; leaves zeros
 
+// The part of the plan that the ledger gives, which export_plan_make begins with (export_plan_ledger.c).
+int export_plan_read_ledger(struct export_plan *plan, const struct export_request *request,
+                            struct error *err);
+
 // Opens shard number `shard` of the plan; STATUS_DATA when its content is not what the plan was made from.
 int export_plan_open_shard(const struct export_plan *plan, size_t shard, struct shard_reader **reader,
                            struct error *err);
 
 // "-2 = hidden_states[35] of 0..36 = output of block 35 of 36, before the final norm"
 void export_layer_text(size_t layer, size_t model_layers, char *out, size_t size);
-
-// Appends the line of JSON (with its newline) that describes a problem beside the arrays.
-int export_problem_line(struct buffer *line, const struct export_plan *plan,
-                        const struct export_request *request, const struct export_problem *problem,
-                        const struct shard_content *content, struct error *err);
 
 #endif

@@ -1,0 +1,66 @@
+// What commands print for people: numbers that are easy to read, lines that fit the terminal, and a word on
+// standard error about what takes long.
+#ifndef STRATA_COMMANDS_READABLE_H
+#define STRATA_COMMANDS_READABLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "problems/watch.h"
+
+// ---- numbers: counts with separators, bytes with units, durations ----
+
+enum { READABLE_TEXT = 32 }; // bytes each of these needs at most
+
+// Each returns `out`.
+const char *readable_count(uint64_t count, char out[READABLE_TEXT]);   // "21,456"
+const char *readable_bytes(uint64_t bytes, char out[READABLE_TEXT]);   // "512 B", "1.5 MiB", "12.0 GiB"
+const char *readable_rate(double per_second, char out[READABLE_TEXT]); // "123.4" below 1000, "27,123" above
+// "0.5 s", "42 s", "3 min 20 s", "2 h 05 min", "3 d 04 h"
+const char *readable_duration(double seconds, char out[READABLE_TEXT]);
+// "12.3 %"; 100.0 only when it is all
+const char *readable_share(uint64_t part, uint64_t whole, char out[READABLE_TEXT]);
+// ", 2 threads"; empty when every core was left to the run
+const char *readable_threads(int threads, char out[READABLE_TEXT]);
+
+// ---- lines: broken at spaces, what follows indented. Off a terminal they stay whole, for programs ----
+
+enum { READABLE_WIDEST = 110 };
+
+// Columns of the terminal that `out` is, READABLE_WIDEST at most; 0: it is none.
+int readable_columns(FILE *out);
+
+// Prints a text without line feeds, which begins in column `at`, and ends the line; the lines after the first
+// begin in column `indent`. columns 0: one line.
+void readable_wrap(FILE *out, const char *text, int at, int indent, int columns);
+
+// The same for a text of lines, each indented as it is, and `hang` more from its second line on. A line of at
+// least `full` characters goes on in the next one (0: none does).
+void readable_lines(FILE *out, const char *text, int hang, size_t full, int columns);
+
+// Lines that are printed into memory first: to page.out, from open to print or drop.
+struct readable_page {
+    const char *what; // for the message when memory is out: "the plan"
+    FILE *out;
+    char *text;
+    size_t size;
+};
+
+int readable_page_open(struct readable_page *page, const char *what, struct error *err);
+int readable_page_print(struct readable_page *page, FILE *out, int hang, size_t full, int columns,
+                        struct error *err);
+void readable_page_drop(struct readable_page *page);
+
+// ---- while the problems are read in the foreground ----
+
+struct readable_waiting {
+    const char *command; // "check"
+    double told;         // when rows were last told
+};
+
+// `waiting` outlives the watch.
+struct watch readable_watch(struct readable_waiting *waiting, const char *command);
+
+#endif

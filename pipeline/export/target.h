@@ -1,0 +1,43 @@
+// What an export puts on the disk: a folder that appears whole or not at all, and files in it that are
+// written by position.
+#ifndef STRATA_EXPORT_TARGET_H
+#define STRATA_EXPORT_TARGET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/file.h"
+
+// ---- the folder: written as TARGET.tmp, then renamed ----
+
+struct aside_folder {
+    char target[PATH_SIZE];
+    char path[PATH_SIZE]; // TARGET.tmp; empty when it was not made
+    int lock;             // of TARGET.tmp/.writing, -1 when not held
+};
+
+// Refuses a target that exists (STATUS_USAGE). A TARGET.tmp left by a killed export is removed; one that
+// another export is writing, or that was not made by one, is refused (STATUS_WRITE).
+int aside_folder_open(struct aside_folder *folder, const char *target, struct error *err);
+
+// Syncs the folder and renames it to its target. The files in it have been synced.
+int aside_folder_publish(struct aside_folder *folder, struct error *err);
+
+// Removes what was not published. Accepts a folder that failed to open.
+void aside_folder_close(struct aside_folder *folder);
+
+// ---- a file by position: descriptors, short writes and EINTR are dealt with here ----
+
+// Makes a new file of `size` bytes (the blocks are not reserved). STATUS_WRITE when it exists or cannot be
+// made.
+int placed_file_create(int *descriptor, const char *path, uint64_t size, struct error *err);
+int placed_file_open(int *descriptor, const char *path, struct error *err); // an existing one, to write
+int placed_file_write(int descriptor, const char *path, uint64_t offset, const void *bytes, size_t size,
+                      struct error *err);
+
+// fsync and close; *descriptor becomes -1 whatever happens.
+int placed_file_finish(int *descriptor, const char *path, struct error *err);
+void placed_file_abandon(int *descriptor); // close without sync; accepts -1
+
+#endif
