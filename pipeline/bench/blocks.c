@@ -181,7 +181,8 @@ int bench_blocks_refill(struct bench_blocks *blocks, struct error *err) {
     for (size_t i = 0; i < blocks->sets; i++) {
         for (size_t at = 0; at < numbers; at += CHUNK) {
             TRY_TO(done, status = device_vector_load(blocks->device, blocks->set[i].x, at,
-                                                     size_min(CHUNK, numbers - at), random, weight_format_of(DTYPE_BF16), err));
+                                                     size_min(CHUNK, numbers - at), random,
+                                                     weight_format_of(DTYPE_BF16), err));
         }
     }
 done:

@@ -11,9 +11,9 @@
 #include "checkpoints/run_folder.h"
 #include "checkpoints/shard_reader.h"
 #include "commands/command.h"
+#include "model/place.h"
 #include "stages/prepare.h"
 #include "start/folder_job.h"
-#include "model/place.h"
 
 // What is shown, opened.
 struct view {
