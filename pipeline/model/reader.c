@@ -313,7 +313,7 @@ static int report_progress(struct reader *reader, size_t front, struct error *er
                                  reader->offsets[reader->count], clock_seconds() - reader->started)) {
         return STATUS_OK;
     }
-    return error_set(err, STATUS_STOPPED, "stopped while loading the model; run the same command to go on");
+    return error_set(err, STATUS_STOPPED, "stopped while loading the model; run the same command to resume");
 }
 
 // Says what is waited for, once a stall, and ends the wait after the timeout.
@@ -330,8 +330,8 @@ static int look_at_stall(const struct reader *reader, size_t front, double stall
         *noticed = true;
         if (reader->options.log != NULL) {
             log_write(reader->options.log, LOG_LEVEL_WARN,
-                      "loading waits for %s: no byte for %.0f s after byte %zu of %zu", part->name, stalled,
-                      begin, part->size);
+                      "loading is waiting for %s: no byte for %.0f s after byte %zu of %zu", part->name,
+                      stalled, begin, part->size);
         }
     }
     return STATUS_OK;

@@ -1,4 +1,4 @@
-// What a loaded model still needs before its first batch: the way its products are computed, and the proof
+// What a loaded model still needs before its first batch: the way its matmuls are computed, and the proof
 // that all of it lies on the device.
 #include "model/block.h"
 #include "model/stage.h"

@@ -47,7 +47,7 @@ int model_check_device(const struct model *model, const struct device *device, s
     }
     name_device(device, name, sizeof name);
     const char *keys = dimension_keys(config, refusal.dimension, &size);
-    return error_set(err, STATUS_DEVICE, "%s of config.json is %zu, and %s computes only %s", keys, size,
+    return error_set(err, STATUS_DEVICE, "%s of config.json is %zu, and %s supports only %s", keys, size,
                      name, refusal.can);
 }
 
@@ -80,7 +80,8 @@ static int check_matmuls(const struct model_config *config, size_t block, struct
         int status = device_check_matmul(device, tokens, m->rows, m->columns, m->has_bias, m->store, err);
         if (status != STATUS_OK) {
             struct error inner = *err;
-            return error_set(err, status, "%s of config.json give products that this device lacks: %.900s",
+            return error_set(err, status,
+                             "%s of config.json give matmuls that this device does not support: %.900s",
                              m->keys, inner.message);
         }
     }
@@ -88,7 +89,7 @@ static int check_matmuls(const struct model_config *config, size_t block, struct
 }
 
 // Of all blocks that are computed: which stage takes which is not asked, since the devices are of one kind.
-int model_check_products(struct model *model, const struct model_limits *limits, struct error *err) {
+int model_check_matmuls(struct model *model, const struct model_limits *limits, struct error *err) {
     size_t blocks = limits->layers[limits->layer_count - 1]; // 0: embeddings alone
     for (size_t i = 0; i < model->stage_count; i++) {
         for (size_t block = 0; block < blocks; block++) {

@@ -129,7 +129,7 @@ def test_every_problem_fails(tmp_path):
 
 def test_a_query_without_rows(tmp_path):
     job = Job(tmp_path, make_problems(3), problems={"query": "SELECT * FROM problems WHERE problem_id = 'trian'"})
-    words = "the query finds no rows: SELECT * FROM problems WHERE problem_id = 'trian' (problems has 3 rows)"
+    words = "the query returns no rows: SELECT * FROM problems WHERE problem_id = 'trian' (problems has 3 rows)"
     verdict, detail = check(job, expect=DATA)["problems"]
     assert verdict == "FAIL" and detail.endswith(words)
     for command in ("run", "plan"):
@@ -143,7 +143,7 @@ def test_a_query_without_rows(tmp_path):
 @pytest.mark.parametrize("column, words", [
     ("strftime('%f', 'now')", "strftime(), which is the present time"),
     ("CASE problem_id WHEN 'p-00002' THEN date() END", "date(), which is the present time"),
-    ("CURRENT_TIMESTAMP", "CURRENT_TIMESTAMP, which is the present time"), ("random()", "random(), which is another each time")])
+    ("CURRENT_TIMESTAMP", "CURRENT_TIMESTAMP, which is the present time"), ("random()", "random(), whose result differs each time")])
 def test_a_query_of_the_moment(tmp_path, column, words):
     job = Job(tmp_path, make_problems(3), problems={"query": f"SELECT *, {column} AS moment FROM problems"})
     assert words in check(job, expect=DATA)["problems"][1]
@@ -160,7 +160,7 @@ def test_a_database_that_is_held(tmp_path):
         holder.execute("BEGIN EXCLUSIVE")
         process = subprocess.Popen([support.STRATA, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                    env=support.clean_environment())
-        assert "another program holds the database; waiting for it, 60 s at most" in process.stderr.readline()
+        assert "another program has locked the database; waiting up to 60 s at most" in process.stderr.readline()
         holder.execute("ROLLBACK")
         holder.close()
         _, err = process.communicate(timeout=120)

@@ -177,7 +177,7 @@ def test_staging_beyond_the_host(tmp_path):
     table, _ = check(job)
     assert table["memory"][1].endswith("staging (host)")
     refused_before_the_load(job, "memory", [
-        " (host) | reserve ", "of the host's memory, for staging and 0.062 GiB beside it, 0.008 GiB are free, which is too little",
+        " (host) | reserve ", "of the host's memory, for staging and 0.062 GiB beside it are needed, 0.008 GiB are free, which is too little",
         "staging is what does not fit: 4 layers of ", " rows in float32 for each of ", "Fewer latents.layers",
         "latents.dtype: float16"], **machine(tmp_path, 8 << 20))
 

@@ -250,10 +250,10 @@ static void load(struct loaded *loaded, size_t blocks, uint64_t *weight_bytes) {
 }
 
 static void wait(struct loaded *loaded) {
-    struct device_mark mark;
+    struct device_fence fence;
     struct error err = {0};
-    must(device_mark(loaded->device, &mark, &err), &err);
-    must(device_wait(loaded->device, mark, NULL, &err), &err);
+    must(device_fence(loaded->device, &fence, &err), &err);
+    must(device_wait(loaded->device, fence, NULL, &err), &err);
 }
 
 // Row `at` of a part is all `first + at`, so that every row of every tensor can be told apart.
