@@ -337,6 +337,12 @@ static int look_at_stall(const struct reader *reader, size_t front, double stall
     return STATUS_OK;
 }
 
+// Between two waits; no byte came after `since`.
+static int look_around(struct reader *reader, size_t front, double since, bool *noticed, struct error *err) {
+    TRY(report_progress(reader, front, err));
+    return look_at_stall(reader, front, clock_seconds() - since, noticed, err);
+}
+
 // Pieces before the failed one were claimed before it: they still come.
 static bool failed_before(const struct reader *reader, size_t piece) {
     return reader->status != STATUS_OK && reader->failed < piece;
@@ -376,10 +382,7 @@ static int wait_until(struct reader *reader, size_t released, size_t wanted, str
         noticed = noticed && moved <= seen;
         seen = moved;
         pthread_mutex_unlock(&reader->lock); // not held while the caller's code runs
-        status = report_progress(reader, front, err);
-        if (status == STATUS_OK) {
-            status = look_at_stall(reader, front, clock_seconds() - fmax(moved, begun), &noticed, err);
-        }
+        status = look_around(reader, front, fmax(moved, begun), &noticed, err);
         pthread_mutex_lock(&reader->lock);
     }
     if (status == STATUS_OK && reader->front < wanted) {

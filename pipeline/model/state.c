@@ -61,11 +61,12 @@ int state_list_outputs(struct model_output **out, const struct model_limits *lim
     }
     TRY(memory_zeroed(&block, limits->slots, bytes, err));
     struct model_output *outputs = block; // the slots, then two lists of pointers a slot
-    const void **lists = (const void **)(void *)(outputs + limits->slots);
+    void *next = outputs + limits->slots;
     for (size_t slot = 0; slot < limits->slots; slot++) {
-        outputs[slot].rows = lists + 2 * slot * limits->layer_count;
-        outputs[slot].checks =
-            (const struct device_row_check **)(void *)(outputs[slot].rows + limits->layer_count);
+        outputs[slot].rows = next;
+        next = outputs[slot].rows + limits->layer_count;
+        outputs[slot].checks = next;
+        next = outputs[slot].checks + limits->layer_count;
     }
     *out = outputs;
     return STATUS_OK;
