@@ -162,7 +162,7 @@ static int check_choice(const struct job_key *key, const char *text, int *index,
         return error_set(err, STATUS_JOB, "must be one of %s, not '%s' (did you mean '%s'?)", key->choices,
                          text, nearest);
     }
-    return error_set(err, STATUS_JOB, "is one of %s, not '%s'", key->choices, text);
+    return error_set(err, STATUS_JOB, "must be one of %s, not '%s'", key->choices, text);
 }
 
 static bool is_device(const char *text) {

@@ -178,7 +178,7 @@ static void test_odd_lines(void **state) {
           "\"\\ud83d\"}\n{\"id\": 4, \"a\": 1e999}\n"
           "{\"id\": 18446744073709551616}\n",
           "odd.db", false,
-          "1: column 18: NaN and Infinity are not JSON numbers;2: column 17: NaN and Infinity are no JSON "
+          "1: column 18: NaN and Infinity are not JSON numbers;2: column 17: NaN and Infinity are not JSON "
           "numbers;"
           "3: column 23: half of a surrogate pair, which is not a character;4: column 20: a number beyond a "
           "double's range;"
