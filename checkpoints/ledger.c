@@ -193,11 +193,10 @@ static int refuse_lost_ledger(const char *folder, struct error *err) {
     char shard[RUN_FOLDER_NAME];
     TRY(folder_content_shard(shard, folder, err));
     if (shard[0] != 0) {
-        return error_set(
-            err, STATUS_DATA,
-            "%s has shards/%s and no record of a run: its ledger.sqlite was lost; put the ledger "
-            "back, or move the folder away to start anew",
-            folder, shard);
+        return error_set(err, STATUS_DATA,
+                         "%s has shards/%s and no record of a run: its ledger.sqlite was lost; restore the "
+                         "ledger, or move the folder away to start anew",
+                         folder, shard);
     }
     return STATUS_OK;
 }

@@ -296,7 +296,7 @@ int ledger_commit(struct ledger *ledger, const struct ledger_commit *commit, boo
     *durable = status == STATUS_OK || look_again(ledger, number, chain);
     if (status != STATUS_OK) {
         error_wrap(err, "checkpoint %llu (%s)", (unsigned long long)number,
-                   *durable ? "the ledger has it all the same" : "the ledger does not have it");
+                   *durable ? "the ledger has it nevertheless" : "the ledger does not have it");
     }
     return status;
 }

@@ -48,7 +48,7 @@ int ledger_failed(struct ledger *ledger, const char *what, struct error *err) {
     ledger_clean_text(text);
     if (ledger->read_only && (primary == SQLITE_BUSY || primary == SQLITE_LOCKED)) {
         return error_set(err, STATUS_STOPPED,
-                         "ledger %s: another program has held it for %d s; try again (%s)", ledger->path,
+                         "ledger %s: another program has locked it for %d s; try again (%s)", ledger->path,
                          LEDGER_READER_SECONDS, text);
     }
     char limit[FILE_LIMIT_TEXT] = ""; // of a write within COMMIT SQLite keeps no errno
@@ -113,7 +113,7 @@ int ledger_transaction(struct ledger *ledger, struct error *err) {
     TRY_TO(done, status = ledger_number(ledger, "SELECT ifnull(max(epoch), 0) FROM launch", &epoch, err));
     if ((uint64_t)epoch != ledger->epoch) {
         status = error_set(err, STATUS_WRITE,
-                           "ledger %s: launch %lld has begun since launch %llu; this runner is out",
+                           "ledger %s: launch %lld has started since launch %llu; this runner is superseded",
                            ledger->path, (long long)epoch, (unsigned long long)ledger->epoch);
     }
 done:

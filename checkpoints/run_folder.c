@@ -70,7 +70,7 @@ static int refuse(const char *path, const char *lock, struct error *err) {
         holder[strcspn(holder, "\n")] = 0;
         close(descriptor);
     }
-    return error_set(err, STATUS_WRITE, "another runner is at work in %s (%s)", path,
+    return error_set(err, STATUS_WRITE, "another runner is active in %s (%s)", path,
                      holder[0] != 0 ? holder : "process unknown");
 }
 
@@ -118,11 +118,10 @@ int run_folder_open(struct run_folder *folder, const char *path, bool force, str
     TRY(file_make_folder(path, err));
     const char *network = file_network_system(path);
     if (network != NULL && !force) {
-        return error_set(
-            err, STATUS_WRITE,
-            "%s lies on a network file system (%s), where locks and syncs cannot be relied on; take a "
-            "local disk, or force it",
-            path, network);
+        return error_set(err, STATUS_WRITE,
+                         "%s is on a network file system (%s), where locks and syncs are unreliable; use a "
+                         "local disk, or force it",
+                         path, network);
     }
     int status;
     TRY_TO(done, status = take_lock(folder, err));

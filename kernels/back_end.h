@@ -64,8 +64,8 @@ struct device_ops {
     // ---- copies and waiting ----
     int (*upload)(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
     int (*download)(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
-    int (*mark)(struct device *device, struct device_mark *mark, struct error *err);
-    int (*wait)(struct device *device, struct device_mark mark, struct device_times *times,
+    int (*fence)(struct device *device, struct device_fence *fence, struct error *err);
+    int (*wait)(struct device *device, struct device_fence fence, struct device_times *times,
                 struct error *err);
     double (*clock)(const struct device *device); // NULL: it computes elsewhere
 

@@ -1,4 +1,4 @@
-// Opening a device by name, weights, copies and marks. Arenas are in device_memory.c, operations in
+// Opening a device by name, weights, copies and fences. Arenas are in device_memory.c, operations in
 // device_operations.c.
 #include "kernels/device.h"
 
@@ -54,7 +54,7 @@ int device_open(struct device **out, const char *name, const struct device_optio
                          dtype_name(options->dtype));
     }
     if (options->threads < 0) {
-        return error_set(err, STATUS_DEVICE, "%d is no number of threads", options->threads);
+        return error_set(err, STATUS_DEVICE, "%d is not a number of threads", options->threads);
     }
     if (strcmp(name, "cpu") == 0) {
         return cpu_device_open(out, options, "asked for", err);
@@ -68,11 +68,11 @@ int device_open(struct device **out, const char *name, const struct device_optio
             return status;
         }
         struct error inner = *err;
-        return error_set(
-            err, status,
-            "device %s is not there: %s (model.device: cpu or auto does without one; how to build for a GPU "
-            "stands in kernels/README.md, 'Building for a GPU')",
-            name, inner.message);
+        return error_set(err, status,
+                         "device %s is not available: %s (model.device: cpu or auto needs none; how to build "
+                         "for a GPU is in "
+                         "kernels/README.md, 'Building for a GPU')",
+                         name, inner.message);
     }
     return error_set(err, STATUS_DEVICE, "unknown device '%s': cpu, cuda:N or auto", name);
 }
@@ -245,14 +245,14 @@ int device_download(struct device *device, void *out, const void *source, size_t
     return bytes == 0 ? STATUS_OK : device->ops->download(device, out, source, bytes, err);
 }
 
-int device_mark(struct device *device, struct device_mark *mark, struct error *err) {
-    return device->ops->mark(device, mark, err);
+int device_fence(struct device *device, struct device_fence *fence, struct error *err) {
+    return device->ops->fence(device, fence, err);
 }
 
-int device_wait(struct device *device, struct device_mark mark, struct device_times *times,
+int device_wait(struct device *device, struct device_fence fence, struct device_times *times,
                 struct error *err) {
     struct device_times unread;
-    return device->ops->wait(device, mark, times != NULL ? times : &unread, err);
+    return device->ops->wait(device, fence, times != NULL ? times : &unread, err);
 }
 
 double device_clock(const struct device *device) {

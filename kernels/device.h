@@ -4,9 +4,9 @@
 //
 // Queue. Operations and uploads are put on one compute queue and run in the order they were queued; a call
 // returns as soon as it may (the CPU back end returns when the work is done). device_download runs beside the
-// compute queue, after everything queued before it. device_mark names the present end of both queues;
-// device_wait blocks until a mark is reached. An operation's failure is returned by the call that notices it,
-// at the latest by device_wait.
+// compute queue, after everything queued before it. device_fence names the present end of both queues;
+// device_wait blocks until a fence is reached. An operation's failure is returned by the call that notices
+// it, at the latest by device_wait.
 //
 // Loads of weights run beside both, in the order of the calls. Nothing is read before its load ended, and
 // nothing is overwritten before its readers ended: a load waits for everything queued before it, and what is
@@ -177,7 +177,7 @@ int device_load_slot(struct device *device, const void *data, size_t bytes, stru
 
 // ---- copies and waiting ----
 
-// Host -> device on the compute queue. `source` is a staging buffer and must not change until the next mark
+// Host -> device on the compute queue. `source` is a staging buffer and must not change until the next fence
 // is reached.
 int device_upload(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
 
@@ -185,11 +185,11 @@ int device_upload(struct device *device, void *out, const void *source, size_t b
 // later operations from overwriting `source` before it was read.
 int device_download(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
 
-struct device_mark {
+struct device_fence {
     uint64_t number;
 };
 
-struct device_times { // of the work between the mark before and this one
+struct device_times { // of the work between the fence before and this one
     double upload_seconds;
     double compute_seconds;
     double download_seconds;
@@ -197,8 +197,8 @@ struct device_times { // of the work between the mark before and this one
                            // long it waited for a processor; 0 on a GPU
 };
 
-int device_mark(struct device *device, struct device_mark *mark, struct error *err);
-int device_wait(struct device *device, struct device_mark mark, struct device_times *times,
+int device_fence(struct device *device, struct device_fence *fence, struct error *err);
+int device_wait(struct device *device, struct device_fence fence, struct device_times *times,
                 struct error *err); // times may be NULL
 
 // Seconds of processor time that each of the device's threads on this host had until now, on average: grows
@@ -214,7 +214,7 @@ double device_clock(const struct device *device);
 int device_algorithms(const struct device *device, struct buffer *text, struct error *err);
 
 // The choices of an earlier run, before the first device_matmul_tune: they are used, whatever would be faster
-// today. Binding: one that is not to be had is an error; otherwise its shape is timed as if it was not named.
+// today. Binding: one that is not available is an error; otherwise its shape is timed as if it was not named.
 // STATUS_DATA when the text is not of this kind.
 int device_set_algorithms(struct device *device, const char *text, bool binding, struct error *err);
 

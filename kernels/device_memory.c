@@ -80,7 +80,7 @@ static int refuse_plan(const struct device *device, const struct fit *fit, struc
     char host[128] = "";
     if (device->staging_is_host && fit->host_available != UINT64_MAX) {
         snprintf(host, sizeof host,
-                 "; of the host's memory, for staging and %.3f GiB beside it, %.3f GiB are free%s",
+                 "; host memory: staging and %.3f GiB beside it are needed, %.3f GiB are free%s",
                  gib(HOST_RESERVE), gib(fit->host_available), fit->host_fits ? "" : ", which is too little");
     }
     return error_set(
@@ -116,8 +116,8 @@ static int make_arenas(struct device *device, const struct device_plan *whole, s
         if (status != STATUS_OK) {
             bool pinned = p == DEVICE_STAGING && device->staging_is_host;
             return error_wrap(err, "%s%s", purpose_names[p],
-                              pinned ? " in the host's memory, which the system would not pin (fewer "
-                                       "latents.layers, a smaller batch.tokens or 16-bit latents take less)"
+                              pinned ? " in host memory, which the system would not pin (fewer "
+                                       "latents.layers, a smaller batch.tokens or 16-bit latents need less)"
                                      : "");
         }
         device->arenas[p].base = base;

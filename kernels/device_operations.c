@@ -100,7 +100,7 @@ int device_set_algorithms(struct device *device, const char *text, bool binding,
     if (device->ops->set_algorithms == NULL) {
         return *text == 0
                    ? STATUS_OK
-                   : error_set(err, STATUS_DATA, "this device has no choice of algorithms: %.60s", text);
+                   : error_set(err, STATUS_DATA, "this device has no algorithms to choose from: %.60s", text);
     }
     return device->ops->set_algorithms(device, text, binding, err);
 }

@@ -72,7 +72,7 @@ static _Noreturn void end_without_memory(size_t bytes) {
     size_t length = 0;
     put_text(line, &length, "strata: out of memory: ");
     put_number(line, &length, bytes);
-    put_text(line, &length, " bytes could not be had\n");
+    put_text(line, &length, " bytes could not be allocated\n");
     end(line, length);
 }
 

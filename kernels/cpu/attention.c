@@ -328,6 +328,6 @@ int cpu_attention(struct device *device, void *out, const void *qkv, const struc
         *scratch_of(&attention, m).cursor = (struct cursor){0};
     }
     cpu_team_run(cpu->team, CPU_TEAM_QUEUE, items, attend_piece, &attention);
-    cpu->since_mark.compute_seconds += clock_seconds() - started;
+    cpu->since_fence.compute_seconds += clock_seconds() - started;
     return STATUS_OK;
 }

@@ -1,5 +1,5 @@
-// The CPU back end's table: opening, arenas, copies and marks. Everything runs when it is called, so that a
-// mark is reached as soon as it is made.
+// The CPU back end's table: opening, arenas, copies and fences. Everything runs when it is called, so that a
+// fence is reached as soon as it is made.
 #include "kernels/cpu/cpu_device.h"
 
 #include <math.h>
@@ -125,13 +125,13 @@ static int cpu_vector_load(struct device *device, void *out, size_t offset, size
     return STATUS_OK;
 }
 
-// ---- copies and marks ----
+// ---- copies and fences ----
 
 static int cpu_upload(struct device *device, void *out, const void *source, size_t bytes, struct error *err) {
     (void)err;
     double started = clock_seconds();
     memcpy(out, source, bytes);
-    cpu_of(device)->since_mark.upload_seconds += clock_seconds() - started;
+    cpu_of(device)->since_fence.upload_seconds += clock_seconds() - started;
     return STATUS_OK;
 }
 
@@ -140,31 +140,31 @@ static int cpu_download(struct device *device, void *out, const void *source, si
     (void)err;
     double started = clock_seconds();
     memcpy(out, source, bytes);
-    cpu_of(device)->since_mark.download_seconds += clock_seconds() - started;
+    cpu_of(device)->since_fence.download_seconds += clock_seconds() - started;
     return STATUS_OK;
 }
 
-static int cpu_mark(struct device *device, struct device_mark *mark, struct error *err) {
+static int cpu_fence(struct device *device, struct device_fence *fence, struct error *err) {
     (void)err;
     struct cpu_device *cpu = cpu_of(device);
-    mark->number = ++cpu->marks;
-    size_t slot = mark->number % CPU_MARKS;
+    fence->number = ++cpu->fences;
+    size_t slot = fence->number % CPU_FENCES;
     double worked = cpu_team_worked(cpu->team);
-    cpu->since_mark.worked_seconds = (worked - cpu->worked) / cpu->threads;
+    cpu->since_fence.worked_seconds = (worked - cpu->worked) / cpu->threads;
     cpu->worked = worked;
-    cpu->ring[slot].number = mark->number;
-    cpu->ring[slot].times = cpu->since_mark;
-    cpu->since_mark = (struct device_times){0};
+    cpu->ring[slot].number = fence->number;
+    cpu->ring[slot].times = cpu->since_fence;
+    cpu->since_fence = (struct device_times){0};
     return STATUS_OK;
 }
 
-static int cpu_wait(struct device *device, struct device_mark mark, struct device_times *times,
+static int cpu_wait(struct device *device, struct device_fence fence, struct device_times *times,
                     struct error *err) {
     struct cpu_device *cpu = cpu_of(device);
-    size_t slot = mark.number % CPU_MARKS;
-    if (mark.number == 0 || cpu->ring[slot].number != mark.number) {
-        return error_set(err, STATUS_INTERNAL, "mark %llu was never made or is forgotten",
-                         (unsigned long long)mark.number);
+    size_t slot = fence.number % CPU_FENCES;
+    if (fence.number == 0 || cpu->ring[slot].number != fence.number) {
+        return error_set(err, STATUS_INTERNAL, "fence %llu was never created or is forgotten",
+                         (unsigned long long)fence.number);
     }
     *times = cpu->ring[slot].times;
     return STATUS_OK;
@@ -252,7 +252,7 @@ static const struct device_ops cpu_ops = {
     .expand = cpu_expand,
     .upload = cpu_upload,
     .download = cpu_download,
-    .mark = cpu_mark,
+    .fence = cpu_fence,
     .wait = cpu_wait,
     .clock = cpu_clock,
     .embed = cpu_embed,

@@ -11,7 +11,7 @@
 // Part of a run's identity: raise it with every change that may change a bit of a result on any path.
 enum { CPU_KERNELS_VERSION = 1 };
 
-enum { CPU_MARKS = 64 }; // marks that can be waited for at a time
+enum { CPU_FENCES = 64 }; // fences that can be waited for at a time
 
 struct tile_blocks {    // tile_matmul.c
     size_t steps;       // of 32 depths: a panel's part that stays in the first-level cache
@@ -31,13 +31,13 @@ struct cpu_device {
     char reason[256];
     struct arena arenas[DEVICE_PURPOSES];
     unsigned char *thread_scratch; // [threads, matmul_scratch_bytes]
-    struct device_times since_mark;
-    double worked; // at the last mark, of all threads
-    uint64_t marks;
+    struct device_times since_fence;
+    double worked; // at the last fence, of all threads
+    uint64_t fences;
     struct {
         uint64_t number;
         struct device_times times;
-    } ring[CPU_MARKS];
+    } ring[CPU_FENCES];
 };
 
 // `why` is what the description's reason begins with.

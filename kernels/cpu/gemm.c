@@ -40,29 +40,29 @@ size_t cpu_matmul_scratch(void) {
 
 // Numbers of depth that are multiplied at a time: a block of packed tokens and a panel's part fill the
 // second-level cache. As even as can be over the whole depth.
-static size_t depth_block(const struct product *product, size_t level2) {
+static size_t depth_block(const struct matmul *matmul, size_t level2) {
     enum { UNIT = 64, LEAST = 256 };
-    const struct micro_kernels *kernels = product->kernels;
+    const struct micro_kernels *kernels = matmul->kernels;
     size_t operand = dtype_size(kernels->operand);
     size_t most = (level2 > 0 ? level2 : LEVEL2_GUESS) / ((ROW_BLOCK + kernels->tile_columns) * operand);
     most = size_max(size_min(most, DEPTH_BYTES / operand) / UNIT * UNIT, LEAST);
-    size_t whole = panel_depth(product->dtype, product->matrix->columns);
+    size_t whole = panel_depth(matmul->dtype, matmul->matrix->columns);
     size_t blocks = (whole + most - 1) / most;
     return round_up((whole + blocks - 1) / blocks, UNIT);
 }
 
 // Then all tiles use the same few sums, which stay in the cache.
-static bool one_depth(const struct product *product) {
-    return panel_depth(product->dtype, product->matrix->columns) <= product->depth_block;
+static bool one_depth(const struct matmul *matmul) {
+    return panel_depth(matmul->dtype, matmul->matrix->columns) <= matmul->depth_block;
 }
 
 // Whether the second-level cache holds a block of packed tokens, a panel's part and the part after it. Asking
 // for that is worth 5 % in float32 and 1 % in bfloat16 (Xeon, Emerald Rapids).
-static bool next_panel_stays(const struct product *product, size_t level2) {
-    const struct micro_kernels *kernels = product->kernels;
-    size_t rows = (product->row_block + kernels->tile_columns) * dtype_size(kernels->operand);
-    size_t next = kernels->tile_columns * dtype_size(product->dtype);
-    return product->depth_block * (rows + next) <= level2;
+static bool next_panel_stays(const struct matmul *matmul, size_t level2) {
+    const struct micro_kernels *kernels = matmul->kernels;
+    size_t rows = (matmul->row_block + kernels->tile_columns) * dtype_size(kernels->operand);
+    size_t next = kernels->tile_columns * dtype_size(matmul->dtype);
+    return matmul->depth_block * (rows + next) <= level2;
 }
 
 // ---- blocks ----
@@ -79,14 +79,14 @@ struct block { // one work item: tokens [token, token + count) and output featur
 
 // Asks for the lines that store_tile will write while the tile is still computed: worth 5 % where outputs
 // come from memory (Zen 4).
-static void prefetch_tile(const struct product *product, const struct block *block, size_t row,
+static void prefetch_tile(const struct matmul *matmul, const struct block *block, size_t row,
                           size_t feature) {
     enum { LINE = 64 };
-    size_t number = dtype_size(product->dtype);
-    size_t stride = product->matrix->rows * number;
-    size_t bytes = size_min(product->kernels->tile_columns, product->matrix->rows - feature) * number;
-    size_t count = size_min(product->kernels->tile_rows, block->count - row);
-    const unsigned char *out = product->out;
+    size_t number = dtype_size(matmul->dtype);
+    size_t stride = matmul->matrix->rows * number;
+    size_t bytes = size_min(matmul->kernels->tile_columns, matmul->matrix->rows - feature) * number;
+    size_t count = size_min(matmul->kernels->tile_rows, block->count - row);
+    const unsigned char *out = matmul->out;
     out += (block->token + row) * stride + feature * number;
     for (size_t r = 0; r < count; r++, out += stride) {
         for (size_t i = 0; i < bytes; i += LINE) {
@@ -106,18 +106,18 @@ struct pass { // of a block's tokens over depth [k, k + depth) of one panel
     size_t next_bytes;
 };
 
-static struct pass pass_over(const struct product *product, const struct block *block, size_t feature,
-                             size_t k, size_t depth) {
-    size_t width = product->kernels->tile_columns;
-    size_t whole = panel_depth(product->dtype, product->matrix->columns);
+static struct pass pass_over(const struct matmul *matmul, const struct block *block, size_t feature, size_t k,
+                             size_t depth) {
+    size_t width = matmul->kernels->tile_columns;
+    size_t whole = panel_depth(matmul->dtype, matmul->matrix->columns);
     struct pass pass = {
         .feature = feature,
         .k = k,
         .depth = depth,
         .first = k == 0,
         .last = k + depth == whole,
-        .panel = number_of(product->matrix->data, feature * whole + k * width, product->dtype),
-        .next_bytes = depth * width * dtype_size(product->dtype),
+        .panel = number_of(matmul->matrix->data, feature * whole + k * width, matmul->dtype),
+        .next_bytes = depth * width * dtype_size(matmul->dtype),
     };
     size_t next_k = k;
     size_t next_feature = feature + width;
@@ -125,18 +125,18 @@ static struct pass pass_over(const struct product *product, const struct block *
         next_feature = block->feature;
         next_k = pass.last ? 0 : k + depth;
     }
-    if (product->asks) {
-        pass.next = number_of(product->matrix->data, next_feature * whole + next_k * width, product->dtype);
+    if (matmul->asks) {
+        pass.next = number_of(matmul->matrix->data, next_feature * whole + next_k * width, matmul->dtype);
     }
     return pass;
 }
 
 // Adds a pass to the sums of the tile of tokens that begins with the block's r-th.
-static void multiply_tile(const struct product *product, const struct block *block, const struct pass *pass,
+static void multiply_tile(const struct matmul *matmul, const struct block *block, const struct pass *pass,
                           size_t r, float *sums) {
-    const struct micro_kernels *kernels = product->kernels;
+    const struct micro_kernels *kernels = matmul->kernels;
     size_t width = kernels->tile_columns;
-    size_t stride = product->depth_block + ROW_PADDING;
+    size_t stride = matmul->depth_block + ROW_PADDING;
     size_t rows = size_min(kernels->tile_rows, block->count - r);
     size_t tiles = (block->count + kernels->tile_rows - 1) / kernels->tile_rows;
     const void *x = number_of(block->rows, r * stride, kernels->operand);
@@ -159,49 +159,47 @@ static void multiply_tile(const struct product *product, const struct block *blo
 }
 
 // Adds a pass to the sums of its panel; stores them where it was the last.
-static void multiply_panel(const struct product *product, const struct block *block,
-                           const struct pass *pass) {
-    size_t width = product->kernels->tile_columns;
-    for (size_t r = 0; r < block->count; r += product->kernels->tile_rows) {
+static void multiply_panel(const struct matmul *matmul, const struct block *block, const struct pass *pass) {
+    size_t width = matmul->kernels->tile_columns;
+    for (size_t r = 0; r < block->count; r += matmul->kernels->tile_rows) {
         float *sums =
-            block->sums + (one_depth(product) ? 0 : (pass->feature - block->feature) * ROW_BLOCK + r * width);
+            block->sums + (one_depth(matmul) ? 0 : (pass->feature - block->feature) * ROW_BLOCK + r * width);
         if (pass->last) {
-            prefetch_tile(product, block, r, pass->feature);
+            prefetch_tile(matmul, block, r, pass->feature);
         }
-        multiply_tile(product, block, pass, r, sums);
+        multiply_tile(matmul, block, pass, r, sums);
         if (pass->last) {
-            gemm_store(product, block->token + r, size_min(product->kernels->tile_rows, block->count - r),
+            gemm_store(matmul, block->token + r, size_min(matmul->kernels->tile_rows, block->count - r),
                        pass->feature, sums);
         }
     }
 }
 
-void gemm_store(const struct product *product, size_t token, size_t count, size_t feature,
-                const float *sums) {
-    size_t width = product->kernels->tile_columns;
-    size_t columns = size_min(width, product->matrix->rows - feature);
-    const void *bias = product->bias == NULL ? NULL : number_of(product->bias, feature, product->dtype);
-    size_t stride = product->matrix->rows * dtype_size(product->dtype);
-    unsigned char *out = number_in(product->out, token * product->matrix->rows + feature, product->dtype);
+void gemm_store(const struct matmul *matmul, size_t token, size_t count, size_t feature, const float *sums) {
+    size_t width = matmul->kernels->tile_columns;
+    size_t columns = size_min(width, matmul->matrix->rows - feature);
+    const void *bias = matmul->bias == NULL ? NULL : number_of(matmul->bias, feature, matmul->dtype);
+    size_t stride = matmul->matrix->rows * dtype_size(matmul->dtype);
+    unsigned char *out = number_in(matmul->out, token * matmul->matrix->rows + feature, matmul->dtype);
     for (size_t r = 0; r < count; r++, out += stride) {
-        product->kernels->store_sums(out, sums + r * width, bias, columns, product->store);
+        matmul->kernels->store_sums(out, sums + r * width, bias, columns, matmul->store);
     }
 }
 
-static void multiply_block(const struct product *product, const struct block *block) {
-    const struct micro_kernels *kernels = product->kernels;
-    size_t columns = product->matrix->columns;
-    size_t whole = panel_depth(product->dtype, columns);
-    size_t most = product->depth_block;
+static void multiply_block(const struct matmul *matmul, const struct block *block) {
+    const struct micro_kernels *kernels = matmul->kernels;
+    size_t columns = matmul->matrix->columns;
+    size_t whole = panel_depth(matmul->dtype, columns);
+    size_t most = matmul->depth_block;
     for (size_t k = 0; k < whole; k += most) {
         size_t depth = size_min(most, whole - k);
-        const void *x = number_of(product->x, block->token * columns + k, product->dtype);
+        const void *x = number_of(matmul->x, block->token * columns + k, matmul->dtype);
         kernels->pack_rows(block->rows, most + ROW_PADDING, x, columns, block->count,
                            size_min(depth, columns - k), depth);
         for (size_t feature = block->feature; feature < block->feature_end;
              feature += kernels->tile_columns) {
-            struct pass pass = pass_over(product, block, feature, k, depth);
-            multiply_panel(product, block, &pass);
+            struct pass pass = pass_over(matmul, block, feature, k, depth);
+            multiply_panel(matmul, block, &pass);
         }
     }
 }
@@ -213,55 +211,55 @@ static void multiply_block(const struct product *product, const struct block *bl
 // widened for all of them (there 2-4 %, the same processor), and with a smaller second level, which then has
 // room for the next panel (computed, not measured). Smaller items where there would be too few to keep the
 // threads evenly busy.
-static void size_items(struct product *product, const struct cpu_device *cpu) {
-    size_t width = product->kernels->tile_columns;
+static void size_items(struct matmul *matmul, const struct cpu_device *cpu) {
+    size_t width = matmul->kernels->tile_columns;
     size_t enough = ITEMS_A_THREAD * (size_t)cpu->threads;
     bool large = cpu->level2 >= LARGE_LEVEL2;
-    bool half = cpu->far_level3 && (!large || product->dtype == DTYPE_F32);
-    product->row_block = half ? ROW_BLOCK / 2 : ROW_BLOCK;
-    product->group_columns = GROUP_COLUMNS;
+    bool half = cpu->far_level3 && (!large || matmul->dtype == DTYPE_F32);
+    matmul->row_block = half ? ROW_BLOCK / 2 : ROW_BLOCK;
+    matmul->group_columns = GROUP_COLUMNS;
     if (large) {
-        product->group_columns = one_depth(product) ? GROUP_MOST : GROUP_SUMS;
+        matmul->group_columns = one_depth(matmul) ? GROUP_MOST : GROUP_SUMS;
     }
     for (;;) {
-        size_t blocks = (product->tokens + product->row_block - 1) / product->row_block;
-        size_t groups = (product->matrix->rows + product->group_columns - 1) / product->group_columns;
+        size_t blocks = (matmul->tokens + matmul->row_block - 1) / matmul->row_block;
+        size_t groups = (matmul->matrix->rows + matmul->group_columns - 1) / matmul->group_columns;
         if (blocks * groups >= enough) {
             return;
         }
-        if (product->group_columns > GROUP_COLUMNS) {
-            product->group_columns /= 2;
-        } else if (product->tokens > product->row_block / 2 && product->row_block > ROW_BLOCK / 4) {
-            product->row_block /= 2;
-        } else if (product->group_columns > width) {
-            product->group_columns /= 2;
+        if (matmul->group_columns > GROUP_COLUMNS) {
+            matmul->group_columns /= 2;
+        } else if (matmul->tokens > matmul->row_block / 2 && matmul->row_block > ROW_BLOCK / 4) {
+            matmul->row_block /= 2;
+        } else if (matmul->group_columns > width) {
+            matmul->group_columns /= 2;
         } else {
             return;
         }
     }
 }
 
-static size_t items_of(const struct product *product) {
-    size_t blocks = (product->tokens + product->row_block - 1) / product->row_block;
-    return blocks * ((product->matrix->rows + product->group_columns - 1) / product->group_columns);
+static size_t items_of(const struct matmul *matmul) {
+    size_t blocks = (matmul->tokens + matmul->row_block - 1) / matmul->row_block;
+    return blocks * ((matmul->matrix->rows + matmul->group_columns - 1) / matmul->group_columns);
 }
 
 static void multiply_item(const void *job, size_t item, size_t member) {
-    const struct product *product = job;
-    unsigned char *scratch = product->scratch + member * cpu_matmul_scratch();
-    size_t blocks = (product->tokens + product->row_block - 1) / product->row_block;
-    size_t token = item % blocks * product->row_block; // items side by side share weights
-    size_t feature = item / blocks * product->group_columns;
+    const struct matmul *matmul = job;
+    unsigned char *scratch = matmul->scratch + member * cpu_matmul_scratch();
+    size_t blocks = (matmul->tokens + matmul->row_block - 1) / matmul->row_block;
+    size_t token = item % blocks * matmul->row_block; // items side by side share weights
+    size_t feature = item / blocks * matmul->group_columns;
     struct block block = {
         .token = token,
-        .count = size_min(product->row_block, product->tokens - token),
+        .count = size_min(matmul->row_block, matmul->tokens - token),
         .feature = feature,
-        .feature_end = size_min(feature + product->group_columns, product->matrix->rows),
+        .feature_end = size_min(feature + matmul->group_columns, matmul->matrix->rows),
         .sums = (float *)(void *)scratch,
         .wide = (float *)(void *)(scratch + SUMS_BYTES),
         .rows = scratch + SUMS_BYTES + WIDE_BYTES,
     };
-    multiply_block(product, &block);
+    multiply_block(matmul, &block);
 }
 
 int cpu_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
@@ -273,10 +271,10 @@ int cpu_matmul(struct device *device, void *out, const void *x, const struct dev
     double started = clock_seconds();
     if (cpu->kernels->tiles != NULL) {
         int status = cpu_tile_matmul(cpu, out, x, matrix, bias, tokens, store);
-        cpu->since_mark.compute_seconds += clock_seconds() - started;
+        cpu->since_fence.compute_seconds += clock_seconds() - started;
         return status;
     }
-    struct product product = {
+    struct matmul matmul = {
         .kernels = cpu->kernels,
         .dtype = device->dtype,
         .out = out,
@@ -287,15 +285,15 @@ int cpu_matmul(struct device *device, void *out, const void *x, const struct dev
         .store = store,
         .scratch = cpu->thread_scratch,
     };
-    if (gemm_is_few(&product)) {
-        gemm_few(cpu, &product);
-        cpu->since_mark.compute_seconds += clock_seconds() - started;
+    if (gemm_is_few(&matmul)) {
+        gemm_few(cpu, &matmul);
+        cpu->since_fence.compute_seconds += clock_seconds() - started;
         return STATUS_OK;
     }
-    product.depth_block = depth_block(&product, cpu->level2);
-    size_items(&product, cpu);
-    product.asks = next_panel_stays(&product, cpu->level2);
-    cpu_team_run(cpu->team, CPU_TEAM_SHARES, items_of(&product), multiply_item, &product);
-    cpu->since_mark.compute_seconds += clock_seconds() - started;
+    matmul.depth_block = depth_block(&matmul, cpu->level2);
+    size_items(&matmul, cpu);
+    matmul.asks = next_panel_stays(&matmul, cpu->level2);
+    cpu_team_run(cpu->team, CPU_TEAM_SHARES, items_of(&matmul), multiply_item, &matmul);
+    cpu->since_fence.compute_seconds += clock_seconds() - started;
     return STATUS_OK;
 }

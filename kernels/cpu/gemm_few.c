@@ -13,82 +13,81 @@ enum {
         4096, // asked for ahead by a lone tile, which goes as fast as memory (at 128 KB: 20 % slower)
 };
 
-static size_t packed_stride(const struct product *product) {
-    return panel_depth(product->dtype, product->matrix->columns) + ROW_PADDING;
+static size_t packed_stride(const struct matmul *matmul) {
+    return panel_depth(matmul->dtype, matmul->matrix->columns) + ROW_PADDING;
 }
 
-bool gemm_is_few(const struct product *product) {
+bool gemm_is_few(const struct matmul *matmul) {
     size_t bytes;
-    return product->tokens <= FEW_TOKENS &&
-           size_mul(product->tokens * dtype_size(product->kernels->operand), packed_stride(product),
-                    &bytes) &&
+    return matmul->tokens <= FEW_TOKENS &&
+           size_mul(matmul->tokens * dtype_size(matmul->kernels->operand), packed_stride(matmul), &bytes) &&
            bytes <= cpu_matmul_scratch();
 }
 
 // All tokens times one panel. rows: packed tokens.
-static void multiply_panel(const struct product *product, const void *rows, size_t feature) {
+static void multiply_panel(const struct matmul *matmul, const void *rows, size_t feature) {
     _Alignas(64) float sums[FEW_TOKENS * TILE_COLUMNS_MOST];
-    const struct micro_kernels *kernels = product->kernels;
+    const struct micro_kernels *kernels = matmul->kernels;
     size_t width = kernels->tile_columns;
-    size_t stride = packed_stride(product);
-    size_t whole = panel_depth(product->dtype, product->matrix->columns);
-    size_t piece = PIECE_BYTES / (width * dtype_size(product->dtype));
-    size_t tiles = (product->tokens + kernels->tile_rows - 1) / kernels->tile_rows;
-    size_t most = (product->tokens + tiles - 1) / tiles; // tokens of a tile: as even as can be
-    const unsigned char *panel = number_of(product->matrix->data, feature * whole, product->dtype);
+    size_t stride = packed_stride(matmul);
+    size_t whole = panel_depth(matmul->dtype, matmul->matrix->columns);
+    size_t piece = PIECE_BYTES / (width * dtype_size(matmul->dtype));
+    size_t tiles = (matmul->tokens + kernels->tile_rows - 1) / kernels->tile_rows;
+    size_t most = (matmul->tokens + tiles - 1) / tiles; // tokens of a tile: as even as can be
+    const unsigned char *panel = number_of(matmul->matrix->data, feature * whole, matmul->dtype);
     for (size_t k = 0; k < whole; k += piece) {
         size_t depth = size_min(piece, whole - k);
-        const unsigned char *here = panel + k * width * dtype_size(product->dtype);
+        const unsigned char *here = panel + k * width * dtype_size(matmul->dtype);
         const unsigned char *ahead = here + (tiles > 1 ? PIECE_BYTES : NEAR_BYTES);
-        for (size_t r = 0; r < product->tokens; r += most) {
+        for (size_t r = 0; r < matmul->tokens; r += most) {
             kernels->stream(sums + r * width, width, number_of(rows, r * stride + k, kernels->operand),
-                            stride, here, size_min(most, product->tokens - r), depth, k > 0, ahead);
+                            stride, here, size_min(most, matmul->tokens - r), depth, k > 0, ahead);
             ahead += PIECE_BYTES / 2; // what this tile asked for
         }
     }
-    gemm_store(product, 0, product->tokens, feature, sums);
+    gemm_store(matmul, 0, matmul->tokens, feature, sums);
 }
 
 struct few {
-    const struct product *product;
+    const struct matmul *matmul;
     size_t each; // tokens, then panels, of a piece
 };
 
 static void pack_piece(const void *job, size_t piece, size_t member) {
     const struct few *few = job;
-    const struct product *product = few->product;
-    size_t columns = product->matrix->columns;
-    size_t stride = packed_stride(product);
+    const struct matmul *matmul = few->matmul;
+    size_t columns = matmul->matrix->columns;
+    size_t stride = packed_stride(matmul);
     size_t first = piece * few->each;
     (void)member;
-    product->kernels->pack_rows(number_in(product->scratch, first * stride, product->kernels->operand),
-                                stride, number_of(product->x, first * columns, product->dtype), columns,
-                                size_min(few->each, product->tokens - first), columns,
-                                panel_depth(product->dtype, columns));
+    matmul->kernels->pack_rows(number_in(matmul->scratch, first * stride, matmul->kernels->operand), stride,
+                               number_of(matmul->x, first * columns, matmul->dtype), columns,
+                               size_min(few->each, matmul->tokens - first), columns,
+                               panel_depth(matmul->dtype, columns));
 }
 
-static size_t panels_of(const struct product *product) {
-    size_t width = product->kernels->tile_columns;
-    return (product->matrix->rows + width - 1) / width;
+static size_t panels_of(const struct matmul *matmul) {
+    size_t width = matmul->kernels->tile_columns;
+    return (matmul->matrix->rows + width - 1) / width;
 }
 
 static void multiply_piece(const void *job, size_t piece, size_t member) {
     const struct few *few = job;
-    const struct product *product = few->product;
-    size_t end = size_min((piece + 1) * few->each, panels_of(product));
+    const struct matmul *matmul = few->matmul;
+    size_t end = size_min((piece + 1) * few->each, panels_of(matmul));
     (void)member;
     for (size_t p = piece * few->each; p < end; p++) {
-        multiply_panel(product, product->scratch, p * product->kernels->tile_columns);
+        multiply_panel(matmul, matmul->scratch, p * matmul->kernels->tile_columns);
     }
 }
 
-void gemm_few(const struct cpu_device *cpu, const struct product *product) {
-    struct few few = {.product = product};
-    size_t row = packed_stride(product) * dtype_size(product->kernels->operand);
-    size_t panel = panel_depth(product->dtype, product->matrix->columns) * product->kernels->tile_columns *
-                   dtype_size(product->dtype);
-    size_t pieces = cpu_team_pieces(cpu->team, product->tokens, row, &few.each);
+void gemm_few(const struct cpu_device *cpu, const struct matmul *matmul) {
+    struct few few = {.matmul = matmul};
+    size_t row = packed_stride(matmul) * dtype_size(matmul->kernels->operand);
+    size_t panel = panel_depth(matmul->dtype, matmul->matrix->columns) * matmul->kernels->tile_columns *
+                   dtype_size(matmul->dtype);
+    size_t pieces = cpu_team_pieces(cpu->team, matmul->tokens, row, &few.each);
     cpu_team_run(cpu->team, CPU_TEAM_SHARES, pieces, pack_piece, &few);
-    pieces = cpu_team_pieces(cpu->team, panels_of(product), panel, &few.each);
+    pieces = cpu_team_pieces(cpu->team, panels_of(matmul), panel, &few.each);
     cpu_team_run(cpu->team, CPU_TEAM_SHARES, pieces, multiply_piece, &few);
 }

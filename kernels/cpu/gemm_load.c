@@ -194,6 +194,6 @@ int cpu_expand(struct device *device, struct device_matrix *out, const struct de
         load.source.parts[part] = (const unsigned char *)matrix->data + layout.parts[part].offset;
     }
     load_rows(cpu, &load);
-    cpu->since_mark.compute_seconds += clock_seconds() - started;
+    cpu->since_fence.compute_seconds += clock_seconds() - started;
     return STATUS_OK;
 }

@@ -37,7 +37,7 @@ static void run_rows(struct rows *rows, cpu_team_task *run, size_t numbers) {
     size_t bytes = numbers * dtype_size(cpu->base.dtype);
     size_t pieces = cpu_team_pieces(cpu->team, rows->count, bytes, &rows->each);
     cpu_team_run(cpu->team, CPU_TEAM_SHARES, pieces, run, rows);
-    cpu->since_mark.compute_seconds += clock_seconds() - started;
+    cpu->since_fence.compute_seconds += clock_seconds() - started;
 }
 
 static void embed_rows(const void *job, size_t piece, size_t member) {
@@ -231,6 +231,6 @@ int cpu_pool(struct device *device, void *out, enum dtype out_dtype, struct devi
     double started = clock_seconds();
     struct pool pool = {device->dtype, out, out_dtype, checks, x, spans, rows, hidden};
     cpu_team_run(cpu->team, CPU_TEAM_QUEUE, (rows + POOL_ROWS - 1) / POOL_ROWS, pool_rows, &pool);
-    cpu->since_mark.compute_seconds += clock_seconds() - started;
+    cpu->since_fence.compute_seconds += clock_seconds() - started;
     return STATUS_OK;
 }

@@ -141,7 +141,7 @@ size_t cpu_tile_matmul_scratch(void) {
     return round_up((size_t)CHUNK_BYTES_MOST + SUMS_BYTES, DEVICE_ALIGNMENT);
 }
 
-struct product {
+struct matmul {
     const struct micro_kernels *kernels; // of the path, which say how a thread begins and ends with tiles
     const struct tile_kernels *tiles;
     unsigned char *scratch; // of each member of the team
@@ -169,14 +169,14 @@ struct item { // tokens [token, token + count), features [feature, feature_end)
     float *sums;    // [panels of the item, or one when there is one chunk][groups][32][32]
 };
 
-static size_t items_of(const struct product *product) {
-    return (product->tokens + product->row_block - 1) / product->row_block *
-           ((product->features + product->item_columns - 1) / product->item_columns);
+static size_t items_of(const struct matmul *matmul) {
+    return (matmul->tokens + matmul->row_block - 1) / matmul->row_block *
+           ((matmul->features + matmul->item_columns - 1) / matmul->item_columns);
 }
 
 // Cuts the matmul into items: enough to keep the threads evenly busy, as tall as the cache allows. In this
 // order because tall items read weights seldom and wide ones pack their tokens seldom.
-static void size_items(struct product *product, const struct tile_blocks *blocks, size_t threads) {
+static void size_items(struct matmul *matmul, const struct tile_blocks *blocks, size_t threads) {
     static const struct {
         size_t rows;
         size_t columns;
@@ -190,25 +190,25 @@ static void size_items(struct product *product, const struct tile_blocks *blocks
                  {GROUP_ROWS, 128},
                  {GROUP_ROWS, 64},
                  {GROUP_ROWS, PANEL_COLUMNS}};
-    size_t row_bytes = product->steps * STEP_DEPTH * sizeof(uint16_t);
+    size_t row_bytes = matmul->steps * STEP_DEPTH * sizeof(uint16_t);
     size_t whole = blocks->chunk_bytes / row_bytes / GROUP_ROWS * GROUP_ROWS; // rows with all their depth
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        product->row_block = size_min(sizes[i].rows, size_max(whole, ROWS_DEEP));
-        product->row_block = size_min(product->row_block, round_up(product->tokens, GROUP_ROWS));
-        product->item_columns = sizes[i].columns;
-        if (items_of(product) >= ITEMS_A_THREAD * threads) {
+        matmul->row_block = size_min(sizes[i].rows, size_max(whole, ROWS_DEEP));
+        matmul->row_block = size_min(matmul->row_block, round_up(matmul->tokens, GROUP_ROWS));
+        matmul->item_columns = sizes[i].columns;
+        if (items_of(matmul) >= ITEMS_A_THREAD * threads) {
             break;
         }
     }
-    size_t in_rows = (product->tokens + product->row_block - 1) / product->row_block;
-    product->row_block = round_up((product->tokens + in_rows - 1) / in_rows, GROUP_ROWS); // of about one size
+    size_t in_rows = (matmul->tokens + matmul->row_block - 1) / matmul->row_block;
+    matmul->row_block = round_up((matmul->tokens + in_rows - 1) / in_rows, GROUP_ROWS); // of about one size
     // Chunks likewise, each of whole blocks.
-    size_t most = blocks->chunk_bytes / (product->row_block * STEP_DEPTH * sizeof(uint16_t));
-    size_t chunks = (product->steps + most - 1) / most;
-    product->block_steps = blocks->steps;
-    product->chunk_steps = (product->steps + chunks - 1) / chunks;
-    if (chunks > 1 && round_up(product->chunk_steps, blocks->steps) <= most) {
-        product->chunk_steps = round_up(product->chunk_steps, blocks->steps);
+    size_t most = blocks->chunk_bytes / (matmul->row_block * STEP_DEPTH * sizeof(uint16_t));
+    size_t chunks = (matmul->steps + most - 1) / most;
+    matmul->block_steps = blocks->steps;
+    matmul->chunk_steps = (matmul->steps + chunks - 1) / chunks;
+    if (chunks > 1 && round_up(matmul->chunk_steps, blocks->steps) <= most) {
+        matmul->chunk_steps = round_up(matmul->chunk_steps, blocks->steps);
     }
 }
 
@@ -216,34 +216,33 @@ static size_t group_rows(const struct item *item, size_t group) {
     return size_min(GROUP_ROWS, item->count - group * GROUP_ROWS);
 }
 
-static void pack_chunk(const struct product *product, const struct item *item, size_t step, size_t steps) {
+static void pack_chunk(const struct matmul *matmul, const struct item *item, size_t step, size_t steps) {
     size_t groups = (item->count + GROUP_ROWS - 1) / GROUP_ROWS;
-    size_t columns = size_min(steps * STEP_DEPTH, product->columns - step * STEP_DEPTH);
+    size_t columns = size_min(steps * STEP_DEPTH, matmul->columns - step * STEP_DEPTH);
     for (size_t g = 0; g < groups; g++) {
-        const uint16_t *x =
-            product->x + (item->token + g * GROUP_ROWS) * product->columns + step * STEP_DEPTH;
-        product->tiles->pack_group(item->rows + g * product->chunk_steps * GROUP_ROWS * STEP_DEPTH, x,
-                                   product->columns, group_rows(item, g), columns, steps);
+        const uint16_t *x = matmul->x + (item->token + g * GROUP_ROWS) * matmul->columns + step * STEP_DEPTH;
+        matmul->tiles->pack_group(item->rows + g * matmul->chunk_steps * GROUP_ROWS * STEP_DEPTH, x,
+                                  matmul->columns, group_rows(item, g), columns, steps);
     }
 }
 
 // Asks the second-level cache for the lines of out that store_group will write. Not the first level: rows
 // that lie a multiple of 4 KB apart share one set of it.
-static void prefetch_group(const struct product *product, const struct item *item, size_t group,
+static void prefetch_group(const struct matmul *matmul, const struct item *item, size_t group,
                            size_t feature) {
-    uint16_t *out = product->out + (item->token + group * GROUP_ROWS) * product->features + feature;
+    uint16_t *out = matmul->out + (item->token + group * GROUP_ROWS) * matmul->features + feature;
     size_t rows = group_rows(item, group);
     for (size_t r = 0; r < rows; r++) {
-        __builtin_prefetch(out + r * product->features, 0, 2);
+        __builtin_prefetch(out + r * matmul->features, 0, 2);
     }
 }
 
-static void store_group(const struct product *product, const struct item *item, size_t group, size_t feature,
+static void store_group(const struct matmul *matmul, const struct item *item, size_t group, size_t feature,
                         const float *sums) {
-    product->tiles->store(product->out + (item->token + group * GROUP_ROWS) * product->features + feature,
-                          product->features, sums, product->bias == NULL ? NULL : product->bias + feature,
-                          group_rows(item, group), size_min(PANEL_COLUMNS, product->features - feature),
-                          product->store);
+    matmul->tiles->store(matmul->out + (item->token + group * GROUP_ROWS) * matmul->features + feature,
+                         matmul->features, sums, matmul->bias == NULL ? NULL : matmul->bias + feature,
+                         group_rows(item, group), size_min(PANEL_COLUMNS, matmul->features - feature),
+                         matmul->store);
 }
 
 struct block { // of one panel: steps [step, step + count) of the chunk [chunk, chunk_end)
@@ -254,28 +253,28 @@ struct block { // of one panel: steps [step, step + count) of the chunk [chunk, 
     size_t chunk_end;
 };
 
-static const uint16_t *panel_at(const struct product *product, size_t feature, size_t step) {
-    return product->weights + feature * product->steps * STEP_DEPTH + step * PANEL_STEP;
+static const uint16_t *panel_at(const struct matmul *matmul, size_t feature, size_t step) {
+    return matmul->weights + feature * matmul->steps * STEP_DEPTH + step * PANEL_STEP;
 }
 
 // The block that is multiplied after this one, or NULL: what the item does next begins with packing.
-static const void *block_after(const struct product *product, const struct item *item,
+static const void *block_after(const struct matmul *matmul, const struct item *item,
                                const struct block *block) {
     if (block->step + block->count < block->chunk_end) {
-        return panel_at(product, block->feature, block->step + block->count);
+        return panel_at(matmul, block->feature, block->step + block->count);
     }
     return block->feature + PANEL_COLUMNS < item->feature_end
-               ? panel_at(product, block->feature + PANEL_COLUMNS, block->chunk)
+               ? panel_at(matmul, block->feature + PANEL_COLUMNS, block->chunk)
                : NULL;
 }
 
 // Group `group` from step `step` of the chunk on.
-static struct tile_rows packed_rows(const struct product *product, const struct item *item, size_t group,
+static struct tile_rows packed_rows(const struct matmul *matmul, const struct item *item, size_t group,
                                     size_t step) {
     const size_t tile_bytes = GROUP_ROWS / 2 * STEP_DEPTH * sizeof(uint16_t);
     bool two = group_rows(item, group) > GROUP_ROWS / 2;
     size_t step_bytes = two ? 2 * tile_bytes : tile_bytes;
-    const uint16_t *rows = item->rows + group * product->chunk_steps * GROUP_ROWS * STEP_DEPTH;
+    const uint16_t *rows = item->rows + group * matmul->chunk_steps * GROUP_ROWS * STEP_DEPTH;
     return (struct tile_rows){
         .data = (const unsigned char *)rows + step * step_bytes,
         .row = STEP_DEPTH * sizeof(uint16_t),
@@ -286,78 +285,78 @@ static struct tile_rows packed_rows(const struct product *product, const struct 
 }
 
 // One block of a panel against every group; asks for the panel's next block meanwhile.
-static void multiply_block(const struct product *product, const struct item *item, const struct block *block,
+static void multiply_block(const struct matmul *matmul, const struct item *item, const struct block *block,
                            float *sums) {
     size_t groups = (item->count + GROUP_ROWS - 1) / GROUP_ROWS;
-    bool last = block->step + block->count == product->steps;
-    const void *panel = panel_at(product, block->feature, block->step);
-    const unsigned char *next = block_after(product, item, block);
+    bool last = block->step + block->count == matmul->steps;
+    const void *panel = panel_at(matmul, block->feature, block->step);
+    const unsigned char *next = block_after(matmul, item, block);
     size_t lines = next == NULL ? 0 : PANEL_STEP * sizeof(uint16_t) / LINE; // of one step
     size_t part = (lines + groups - 1) / groups;                            // of them with each group
     for (size_t g = 0; g < groups; g++) {
-        struct tile_rows left = packed_rows(product, item, g, block->step - block->chunk);
+        struct tile_rows left = packed_rows(matmul, item, g, block->step - block->chunk);
         size_t asked = size_min(g * part, lines);
         struct tile_ahead ahead = {next, size_min(part, lines - asked)};
         if (ahead.lines > 0) {
             ahead.data = next + asked * block->count * LINE;
         }
         if (last) {
-            prefetch_group(product, item, g, block->feature);
+            prefetch_group(matmul, item, g, block->feature);
         }
-        product->tiles->multiply(sums + g * GROUP_SUMS, PANEL_COLUMNS, &left, panel, block->count,
-                                 block->step > 0, ahead);
+        matmul->tiles->multiply(sums + g * GROUP_SUMS, PANEL_COLUMNS, &left, panel, block->count,
+                                block->step > 0, ahead);
         if (last && g > 0) {
-            store_group(product, item, g - 1, block->feature, sums + (g - 1) * GROUP_SUMS);
+            store_group(matmul, item, g - 1, block->feature, sums + (g - 1) * GROUP_SUMS);
         }
     }
     if (last) {
-        store_group(product, item, groups - 1, block->feature, sums + (groups - 1) * GROUP_SUMS);
+        store_group(matmul, item, groups - 1, block->feature, sums + (groups - 1) * GROUP_SUMS);
     }
 }
 
-static void multiply_item(const struct product *product, const struct item *item) {
+static void multiply_item(const struct matmul *matmul, const struct item *item) {
     size_t groups = (item->count + GROUP_ROWS - 1) / GROUP_ROWS;
-    for (size_t chunk = 0; chunk < product->steps; chunk += product->chunk_steps) {
-        size_t chunk_end = size_min(chunk + product->chunk_steps, product->steps);
-        pack_chunk(product, item, chunk, chunk_end - chunk);
+    for (size_t chunk = 0; chunk < matmul->steps; chunk += matmul->chunk_steps) {
+        size_t chunk_end = size_min(chunk + matmul->chunk_steps, matmul->steps);
+        pack_chunk(matmul, item, chunk, chunk_end - chunk);
         for (size_t feature = item->feature; feature < item->feature_end; feature += PANEL_COLUMNS) {
             size_t panel = (feature - item->feature) / PANEL_COLUMNS;
-            bool one_chunk = product->chunk_steps >= product->steps;
+            bool one_chunk = matmul->chunk_steps >= matmul->steps;
             float *sums = item->sums + (one_chunk ? 0 : panel * groups * GROUP_SUMS);
-            for (size_t step = chunk; step < chunk_end; step += product->block_steps) {
-                struct block block = {feature, step, size_min(product->block_steps, chunk_end - step), chunk,
+            for (size_t step = chunk; step < chunk_end; step += matmul->block_steps) {
+                struct block block = {feature, step, size_min(matmul->block_steps, chunk_end - step), chunk,
                                       chunk_end};
-                multiply_block(product, item, &block, sums);
+                multiply_block(matmul, item, &block, sums);
             }
         }
     }
 }
 
-static struct item find_item(const struct product *product, size_t number, unsigned char *scratch) {
-    size_t blocks = (product->tokens + product->row_block - 1) / product->row_block;
-    size_t token = number % blocks * product->row_block; // items side by side share weights
-    size_t feature = number / blocks * product->item_columns;
+static struct item find_item(const struct matmul *matmul, size_t number, unsigned char *scratch) {
+    size_t blocks = (matmul->tokens + matmul->row_block - 1) / matmul->row_block;
+    size_t token = number % blocks * matmul->row_block; // items side by side share weights
+    size_t feature = number / blocks * matmul->item_columns;
     return (struct item){
         .token = token,
-        .count = size_min(product->row_block, product->tokens - token),
+        .count = size_min(matmul->row_block, matmul->tokens - token),
         .feature = feature,
-        .feature_end = size_min(feature + product->item_columns, product->features),
+        .feature_end = size_min(feature + matmul->item_columns, matmul->features),
         .rows = (uint16_t *)(void *)scratch,
         .sums = (float *)(void *)(scratch + CHUNK_BYTES_MOST),
     };
 }
 
 static void run_item(const void *job, size_t number, size_t member) {
-    const struct product *product = job;
-    struct item item = find_item(product, number, product->scratch + member * cpu_tile_matmul_scratch());
-    micro_kernels_begin(product->kernels);
-    multiply_item(product, &item);
-    micro_kernels_end(product->kernels);
+    const struct matmul *matmul = job;
+    struct item item = find_item(matmul, number, matmul->scratch + member * cpu_tile_matmul_scratch());
+    micro_kernels_begin(matmul->kernels);
+    multiply_item(matmul, &item);
+    micro_kernels_end(matmul->kernels);
 }
 
 int cpu_tile_matmul(struct cpu_device *cpu, void *out, const void *x, const struct device_matrix *matrix,
                     const void *bias, size_t tokens, enum device_store store) {
-    struct product product = {
+    struct matmul matmul = {
         .kernels = cpu->kernels,
         .tiles = cpu->kernels->tiles,
         .scratch = cpu->thread_scratch,
@@ -371,7 +370,7 @@ int cpu_tile_matmul(struct cpu_device *cpu, void *out, const void *x, const stru
         .steps = steps_of(matrix->columns),
         .store = store,
     };
-    size_items(&product, &cpu->tile_blocks, (size_t)cpu->threads);
-    cpu_team_run(cpu->team, CPU_TEAM_SHARES, items_of(&product), run_item, &product);
+    size_items(&matmul, &cpu->tile_blocks, (size_t)cpu->threads);
+    cpu_team_run(cpu->team, CPU_TEAM_SHARES, items_of(&matmul), run_item, &matmul);
     return STATUS_OK;
 }

@@ -59,18 +59,18 @@ static const char *store_name(enum device_store store) {
     return store == DEVICE_ADD ? "add" : "store";
 }
 
-static int print(const struct cuda_device *cuda, const struct product *product, struct buffer *text,
+static int print(const struct cuda_device *cuda, const struct matmul *matmul, struct buffer *text,
                  struct error *err) {
     struct algorithm_settings settings;
     char name[ALGORITHM_NAME];
     uint64_t words[WORDS];
-    if (!algorithm_settings(&cuda->lt, &product->algorithm, &settings)) {
+    if (!algorithm_settings(&cuda->lt, &matmul->algorithm, &settings)) {
         return error_set(err, STATUS_INTERNAL, "cuBLASLt does not describe its own algorithm");
     }
     algorithm_name(&settings, name, sizeof name);
-    memcpy(words, &product->algorithm, sizeof words);
-    TRY(buffer_printf(text, err, "%zux%zu %s bias=%d tokens=%zu %s %s words=", product->rows,
-                      product->columns, store_name(product->store), product->bias, cuda->base.tokens,
+    memcpy(words, &matmul->algorithm, sizeof words);
+    TRY(buffer_printf(text, err, "%zux%zu %s bias=%d tokens=%zu %s %s words=", matmul->rows, matmul->columns,
+                      store_name(matmul->store), matmul->bias, cuda->base.tokens,
                       dtype_name(cuda->base.dtype), name));
     for (size_t i = 0; i < WORDS; i++) {
         TRY(buffer_printf(text, err, "%016" PRIx64, words[i]));
@@ -82,9 +82,9 @@ int cuda_algorithms(const struct device *device, struct buffer *text, struct err
     const struct cuda_device *cuda = cuda_of_const(device);
     TRY(buffer_printf(text, err, "%s", ""));
     for (size_t turn = 1; turn <= cuda->tuned; turn++) {
-        for (size_t i = 0; i < cuda->product_count; i++) {
-            if (cuda->products[i].tuned == turn) {
-                TRY(print(cuda, &cuda->products[i], text, err));
+        for (size_t i = 0; i < cuda->matmul_count; i++) {
+            if (cuda->matmuls[i].tuned == turn) {
+                TRY(print(cuda, &cuda->matmuls[i], text, err));
             }
         }
     }
@@ -94,7 +94,7 @@ int cuda_algorithms(const struct device *device, struct buffer *text, struct err
 // ---- from text ----
 
 struct line {
-    struct product product;
+    struct matmul matmul;
     char dtype[16];
 };
 
@@ -117,39 +117,39 @@ static bool parse(const char *text, struct line *line) {
     unsigned bias;
     int used = 0;
     *line = (struct line){0};
-    struct product *product = &line->product;
-    if (sscanf(text, "%zux%zu %7s bias=%u tokens=%zu %15s %n", &product->rows, &product->columns, store,
-               &bias, &product->tokens, line->dtype, &used) != 6 ||
-        product->rows == 0 || product->columns == 0 || bias > 1 || product->tokens == 0) {
+    struct matmul *matmul = &line->matmul;
+    if (sscanf(text, "%zux%zu %7s bias=%u tokens=%zu %15s %n", &matmul->rows, &matmul->columns, store, &bias,
+               &matmul->tokens, line->dtype, &used) != 6 ||
+        matmul->rows == 0 || matmul->columns == 0 || bias > 1 || matmul->tokens == 0) {
         return false;
     }
     bool adds = strcmp(store, "add") == 0;
-    product->store = adds ? DEVICE_ADD : DEVICE_STORE;
-    product->bias = bias == 1;
+    matmul->store = adds ? DEVICE_ADD : DEVICE_STORE;
+    matmul->bias = bias == 1;
     const char *words = strstr(text + used, " words=");
     return (adds || strcmp(store, "store") == 0) && words != NULL &&
-           parse_words(words + strlen(" words="), &product->algorithm);
+           parse_words(words + strlen(" words="), &matmul->algorithm);
 }
 
 // Keeps what a line says of this device's number format; lines of the other are passed over.
-static int keep(struct cuda_device *cuda, const struct line *line, enum product_name as, struct error *err) {
-    const struct product *named = &line->product;
+static int keep(struct cuda_device *cuda, const struct line *line, enum matmul_name as, struct error *err) {
+    const struct matmul *named = &line->matmul;
     if (strcmp(line->dtype, dtype_name(cuda->base.dtype)) != 0) {
         return STATUS_OK;
     }
-    struct product *product =
-        cuda_product_get(cuda, named->tokens, named->rows, named->columns, named->bias, named->store);
-    if (product == NULL) {
-        return error_set(err, STATUS_DATA, "more than %d shapes of products", CUDA_PRODUCTS);
+    struct matmul *matmul =
+        cuda_matmul_get(cuda, named->tokens, named->rows, named->columns, named->bias, named->store);
+    if (matmul == NULL) {
+        return error_set(err, STATUS_DATA, "more than %d matmul shapes", CUDA_MATMULS);
     }
-    product->algorithm = named->algorithm;
-    product->named = as;
-    product->chosen = false;
+    matmul->algorithm = named->algorithm;
+    matmul->named = as;
+    matmul->chosen = false;
     return STATUS_OK;
 }
 
-// Every line of a text: kept, or only looked at (PRODUCT_UNNAMED).
-static int read_lines(struct cuda_device *cuda, const char *text, enum product_name as, struct error *err) {
+// Every line of a text: kept, or only looked at (MATMUL_UNNAMED).
+static int read_lines(struct cuda_device *cuda, const char *text, enum matmul_name as, struct error *err) {
     char one[512];
     for (size_t number = 1; *text != 0; number++) {
         size_t length = strcspn(text, "\n");
@@ -158,7 +158,7 @@ static int read_lines(struct cuda_device *cuda, const char *text, enum product_n
         if (length >= sizeof one || (length > 0 && !parse(one, &line))) {
             return error_set(err, STATUS_DATA, "line %zu names no algorithm of cuBLASLt: %.60s", number, one);
         }
-        if (as != PRODUCT_UNNAMED && length > 0) {
+        if (as != MATMUL_UNNAMED && length > 0) {
             TRY(keep(cuda, &line, as, err));
         }
         text += length + (text[length] == '\n');
@@ -169,8 +169,8 @@ static int read_lines(struct cuda_device *cuda, const char *text, enum product_n
 int cuda_set_algorithms(struct device *device, const char *text, bool binding, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
     if (cuda->tuned > 0) {
-        return error_set(err, STATUS_INTERNAL, "algorithms were named after products were tuned");
+        return error_set(err, STATUS_INTERNAL, "algorithms were named after matmuls were tuned");
     }
-    TRY(read_lines(cuda, text, PRODUCT_UNNAMED, err)); // a text with a mistake names nothing
-    return read_lines(cuda, text, binding ? PRODUCT_BOUND : PRODUCT_SUGGESTED, err);
+    TRY(read_lines(cuda, text, MATMUL_UNNAMED, err)); // a text with a mistake names nothing
+    return read_lines(cuda, text, binding ? MATMUL_BOUND : MATMUL_SUGGESTED, err);
 }

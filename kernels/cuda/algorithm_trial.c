@@ -33,9 +33,9 @@ static size_t row_bytes(const struct trial *trial, size_t columns) {
 // number of bfloat16 begin at even places.
 static void place_probes(struct trial *trial) {
     size_t tokens = trial->cuda->base.tokens;
-    size_t unit = row_bytes(trial, trial->product->rows) % 4 == 0 ? 1 : 2;
+    size_t unit = row_bytes(trial, trial->matmul->rows) % 4 == 0 ? 1 : 2;
     size_t probes =
-        size_min(size_min(PROBES, CUDA_LOAD_BYTES / row_bytes(trial, trial->product->rows)), tokens / 4);
+        size_min(size_min(PROBES, CUDA_LOAD_BYTES / row_bytes(trial, trial->matmul->rows)), tokens / 4);
     trial->probes = size_max(probes / unit * unit, size_min(unit, tokens));
     size_t last = tokens - trial->probes;
     trial->place_count = size_max(size_min(TRIAL_PLACES, tokens / (trial->probes + 1)), last > 0 ? 2 : 1);
@@ -83,13 +83,13 @@ static cudaError_t fill_probes(const struct trial *trial, void *matrix, size_t c
 static int fill_input(struct trial *trial, struct error *err) {
     struct cuda_device *cuda = trial->cuda;
     size_t tokens = cuda->base.tokens;
-    const struct cuda_use use = {.writes = {{trial->x, tokens * row_bytes(trial, trial->product->columns)},
-                                            {trial->out, tokens * row_bytes(trial, trial->product->rows)}},
+    const struct cuda_use use = {.writes = {{trial->x, tokens * row_bytes(trial, trial->matmul->columns)},
+                                            {trial->out, tokens * row_bytes(trial, trial->matmul->rows)}},
                                  .reads = {trial->bias}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "tuning", &use, err));
-    cudaError_t result = fill(trial, trial->x, trial->product->columns, SEED_INPUT);
+    cudaError_t result = fill(trial, trial->x, trial->matmul->columns, SEED_INPUT);
     if (result == cudaSuccess) {
-        result = fill_probes(trial, trial->x, trial->product->columns, SEED_PROBES);
+        result = fill_probes(trial, trial->x, trial->matmul->columns, SEED_PROBES);
     }
     return cuda_queue_end(cuda, "tuning", result, err);
 }
@@ -105,16 +105,15 @@ static int fetch(struct cuda_device *cuda, const void *source, size_t bytes, str
 // A matmul with zeros proves nothing.
 static int check_weights(struct trial *trial, struct error *err) {
     struct cuda_device *cuda = trial->cuda;
-    size_t bytes =
-        size_min(trial->product->rows * row_bytes(trial, trial->product->columns), CUDA_LOAD_BYTES);
+    size_t bytes = size_min(trial->matmul->rows * row_bytes(trial, trial->matmul->columns), CUDA_LOAD_BYTES);
     TRY(fetch(cuda, trial->matrices->data, bytes, err));
     for (size_t i = 0; i < bytes; i++) {
         if (cuda->loader.ring[i] != 0) {
             return STATUS_OK;
         }
     }
-    return error_set(err, STATUS_INTERNAL, "products of [%zu, %zu] are tuned before their weights are there",
-                     trial->product->rows, trial->product->columns);
+    return error_set(err, STATUS_INTERNAL, "matmuls of [%zu, %zu] are tuned before their weights are loaded",
+                     trial->matmul->rows, trial->matmul->columns);
 }
 
 int trial_begin(struct trial *trial, struct error *err) {
@@ -127,7 +126,7 @@ int trial_begin(struct trial *trial, struct error *err) {
 // ---- the proof ----
 
 static cudaError_t compare_places(struct trial *trial, unsigned *counter) {
-    size_t bytes = row_bytes(trial, trial->product->rows);
+    size_t bytes = row_bytes(trial, trial->matmul->rows);
     unsigned char *out = trial->out;
     cudaError_t result = cudaSuccess;
     for (size_t i = 1; i < trial->place_count && result == cudaSuccess; i++) {
@@ -141,7 +140,7 @@ static cudaError_t compare_places(struct trial *trial, unsigned *counter) {
 
 // Each row with the one that the same probe left before. (Of an odd number of bfloat16 the last is left out.)
 static cudaError_t compare_all(struct trial *trial, unsigned *counter) {
-    size_t bytes = row_bytes(trial, trial->product->rows);
+    size_t bytes = row_bytes(trial, trial->matmul->rows);
     unsigned char *out = trial->out;
     size_t compared = (trial->cuda->base.tokens - trial->probes) * bytes;
     return launch_compare(trial->cuda->queue.compute, counter, out, out + trial->probes * bytes,
@@ -165,7 +164,7 @@ static int count_differences(struct trial *trial, unsigned *differences, struct 
 // What the matmul left at the probes' places: compared, and added to the candidate's bits.
 static int compare_probes(struct trial *trial, struct candidate *candidate, struct error *err) {
     struct cuda_device *cuda = trial->cuda;
-    size_t bytes = trial->probes * row_bytes(trial, trial->product->rows);
+    size_t bytes = trial->probes * row_bytes(trial, trial->matmul->rows);
     unsigned differences;
     TRY(count_differences(trial, &differences, err));
     candidate->stable = candidate->stable && differences == 0;
@@ -175,8 +174,8 @@ static int compare_probes(struct trial *trial, struct candidate *candidate, stru
 
 // False when cuBLASLt refuses, be it that the kernel finds no room; what CUDA noted of that is no fault of
 // the next launch.
-static bool run(struct trial *trial, const struct product_call *call) {
-    bool ran = cuda_product_run(trial->cuda, trial->product, call) == CUBLAS_STATUS_SUCCESS;
+static bool run(struct trial *trial, const struct matmul_call *call) {
+    bool ran = cuda_matmul_run(trial->cuda, trial->matmul, call) == CUBLAS_STATUS_SUCCESS;
     if (!ran) {
         (void)cudaGetLastError();
     }
@@ -184,16 +183,16 @@ static bool run(struct trial *trial, const struct product_call *call) {
 }
 
 // A call of the candidate, by the first matrix.
-static struct product_call call_of(const struct trial *trial, const struct candidate *candidate) {
-    struct product_call call =
-        product_call(trial->product, trial->out, trial->x, trial->matrices->data, trial->bias);
+static struct matmul_call call_of(const struct trial *trial, const struct candidate *candidate) {
+    struct matmul_call call =
+        matmul_call(trial->matmul, trial->out, trial->x, trial->matrices->data, trial->bias);
     call.algorithm = &candidate->algorithm;
     call.workspace = candidate->workspace;
     return call;
 }
 
 // A run that finds in the workspace what it must not depend on.
-static int prove_run(struct trial *trial, struct candidate *candidate, const struct product_call *call,
+static int prove_run(struct trial *trial, struct candidate *candidate, const struct matmul_call *call,
                      struct error *err) {
     struct cuda_device *cuda = trial->cuda;
     if (candidate->workspace > 0) {
@@ -208,11 +207,11 @@ static int prove_run(struct trial *trial, struct candidate *candidate, const str
 // As a forward pass calls it, among random numbers. They are there for DEVICE_STORE, too, others at each
 // place: what an algorithm leaves out shows.
 static int prove_call(struct trial *trial, struct candidate *candidate, struct error *err) {
-    const struct product *product = trial->product;
-    struct product_call call = call_of(trial, candidate);
-    cudaError_t result = fill(trial, trial->out, product->rows, SEED_OUTPUT);
-    if (product->store == DEVICE_ADD && result == cudaSuccess) {
-        result = fill_probes(trial, trial->out, product->rows, SEED_OUTPUT_PROBES);
+    const struct matmul *matmul = trial->matmul;
+    struct matmul_call call = call_of(trial, candidate);
+    cudaError_t result = fill(trial, trial->out, matmul->rows, SEED_OUTPUT);
+    if (matmul->store == DEVICE_ADD && result == cudaSuccess) {
+        result = fill_probes(trial, trial->out, matmul->rows, SEED_OUTPUT_PROBES);
     }
     TRY(cuda_queue_end(trial->cuda, "tuning", result, err));
     TRY(prove_run(trial, candidate, &call, err));
@@ -222,8 +221,8 @@ static int prove_call(struct trial *trial, struct candidate *candidate, struct e
 // out = 0, then out += x W^T, then out -= x W^T; without the bias, which would not cancel.
 static int prove_remainder(struct trial *trial, struct candidate *candidate, struct error *err) {
     struct cuda_device *cuda = trial->cuda;
-    size_t bytes = row_bytes(trial, trial->product->rows);
-    struct product_call call = call_of(trial, candidate);
+    size_t bytes = row_bytes(trial, trial->matmul->rows);
+    struct matmul_call call = call_of(trial, candidate);
     call.bias = cuda->loader.landing;
     call.kept = 1;
     cudaError_t result =
@@ -282,20 +281,20 @@ int trial_prove(struct trial *trial, struct candidate *candidate, struct error *
 static int time_runs(struct trial *trial, const struct candidate *candidate, int runs, double *seconds,
                      struct error *err) {
     struct cuda_device *cuda = trial->cuda;
-    struct device_mark mark;
+    struct device_fence fence;
     struct device_times times;
     bool ran = true;
-    struct product_call call = call_of(trial, candidate);
+    struct matmul_call call = call_of(trial, candidate);
     const struct cuda_use use = {.reads = {trial->out}};
     *seconds = 0;
-    TRY(cuda_mark(&cuda->base, &mark, err));
+    TRY(cuda_fence(&cuda->base, &fence, err));
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "tuning", &use, err));
     for (int i = 0; i < runs && ran; i++) {
         call.weights = trial->matrices[trial->turn++ % trial->matrix_count].data;
         ran = run(trial, &call);
     }
-    TRY(cuda_mark(&cuda->base, &mark, err));
-    TRY(cuda_wait(&cuda->base, mark, &times, err));
+    TRY(cuda_fence(&cuda->base, &fence, err));
+    TRY(cuda_wait(&cuda->base, fence, &times, err));
     *seconds = ran ? times.compute_seconds / runs : 0;
     return STATUS_OK;
 }

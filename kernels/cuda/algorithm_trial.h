@@ -4,7 +4,7 @@
 // the same bits at all of them.
 //
 // bfloat16 results hide most differences of float32 sums: of 4,096 terms summed in another order about one
-// result in thousands rounds differently. So a second proof subtracts the product from its own rounded
+// result in thousands rounds differently. So a second proof subtracts the matmul from its own rounded
 // result: what is left is the rounding's remainder, whose bits are those of the sum's lower half. (With what
 // was there kept, also for DEVICE_STORE: should cuBLASLt launch another kernel where nothing is kept, the
 // first proof is the one of that kernel.)
@@ -45,7 +45,7 @@ struct candidate {
 
 struct trial { // of one shape
     struct cuda_device *cuda;
-    struct product *product;
+    struct matmul *matmul;
     void *out; // activation buffers of plan.tokens rows
     void *x;
     const struct device_matrix *matrices; // whose weights runs that are timed multiply by in turn

@@ -60,52 +60,52 @@ static bool keeps_numbers(const struct cuda_device *cuda, const cublasLtMatmulAl
            (flags & rounding) == 0;
 }
 
-static int refuse_named(const struct product *product, const char *why, struct error *err) {
+static int refuse_named(const struct matmul *matmul, const char *why, struct error *err) {
     return error_set(err, STATUS_DEVICE,
-                     "the algorithm that an earlier run chose for products of [%zu, %zu] %s", product->rows,
-                     product->columns, why);
+                     "the algorithm that an earlier run chose for matmuls of [%zu, %zu] %s", matmul->rows,
+                     matmul->columns, why);
 }
 
-static int check_named(struct cuda_device *cuda, struct product *product, struct error *err) {
+static int check_named(struct cuda_device *cuda, struct matmul *matmul, struct error *err) {
     cublasLtMatmulHeuristicResult_t result;
     struct algorithm_settings settings;
     cublasStatus_t said =
-        cuda->lt.MatmulAlgoCheck(cuda->lt.handle, product->operation, product->weights, product->input,
-                                 product->output, product->output, &product->algorithm, &result);
+        cuda->lt.MatmulAlgoCheck(cuda->lt.handle, matmul->operation, matmul->weights, matmul->input,
+                                 matmul->output, matmul->output, &matmul->algorithm, &result);
     if (said != CUBLAS_STATUS_SUCCESS) {
-        refuse_named(product, "is not to be had here", err);
+        refuse_named(matmul, "is not available here", err);
         return error_wrap(err, "cublasLtMatmulAlgoCheck: %s", cuda->lt.GetStatusName(said));
     }
     if (result.workspaceSize > CUDA_WORKSPACE_BYTES) {
         return error_set(err, STATUS_DEVICE,
-                         "the algorithm that an earlier run chose for products of [%zu, %zu] asks for a "
+                         "the algorithm that an earlier run chose for matmuls of [%zu, %zu] asks for a "
                          "workspace of %zu bytes; there are %d",
-                         product->rows, product->columns, result.workspaceSize, CUDA_WORKSPACE_BYTES);
+                         matmul->rows, matmul->columns, result.workspaceSize, CUDA_WORKSPACE_BYTES);
     }
-    if (!algorithm_settings(&cuda->lt, &product->algorithm, &settings) || !algorithm_in_order(&settings)) {
-        return refuse_named(product, "does not keep a row's bits", err);
+    if (!algorithm_settings(&cuda->lt, &matmul->algorithm, &settings) || !algorithm_in_order(&settings)) {
+        return refuse_named(matmul, "is not batch-invariant", err);
     }
-    product->workspace = result.workspaceSize;
-    return keeps_numbers(cuda, &product->algorithm) ? STATUS_OK
-                                                    : refuse_named(product, "rounds float32 numbers", err);
+    matmul->workspace = result.workspaceSize;
+    return keeps_numbers(cuda, &matmul->algorithm) ? STATUS_OK
+                                                   : refuse_named(matmul, "rounds float32 numbers", err);
 }
 
 // Forgets a name that was only suggested and is no good; one that binds is an error.
-static int settle_named(struct cuda_device *cuda, struct product *product, struct error *err) {
-    int status = product->named != PRODUCT_UNNAMED ? check_named(cuda, product, err) : STATUS_OK;
-    if (status != STATUS_OK && product->named == PRODUCT_SUGGESTED) {
-        product->named = PRODUCT_UNNAMED;
+static int settle_named(struct cuda_device *cuda, struct matmul *matmul, struct error *err) {
+    int status = matmul->named != MATMUL_UNNAMED ? check_named(cuda, matmul, err) : STATUS_OK;
+    if (status != STATUS_OK && matmul->named == MATMUL_SUGGESTED) {
+        matmul->named = MATMUL_UNNAMED;
         return STATUS_OK;
     }
     return status;
 }
 
-static int gather(struct cuda_device *cuda, struct product *product, struct candidate *out, size_t *count,
+static int gather(struct cuda_device *cuda, struct matmul *matmul, struct candidate *out, size_t *count,
                   struct error *err) {
     cublasLtMatmulHeuristicResult_t results[CANDIDATES] = {0};
     int found = 0;
     *count = 0;
-    TRY(cuda_product_heuristics(cuda, product, true, results, CANDIDATES, &found, err));
+    TRY(cuda_matmul_heuristics(cuda, matmul, true, results, CANDIDATES, &found, err));
     for (int i = 0; i < found; i++) {
         struct algorithm_settings settings;
         if (results[i].state == CUBLAS_STATUS_SUCCESS && results[i].workspaceSize <= CUDA_WORKSPACE_BYTES &&
@@ -118,16 +118,16 @@ static int gather(struct cuda_device *cuda, struct product *product, struct cand
     if (*count == 0) {
         return error_set(
             err, STATUS_DEVICE,
-            "cuBLASLt has no algorithm for [%zu, %zu] x [%zu, %zu] in %s that keeps a row's bits",
-            product->tokens, product->columns, product->rows, product->columns, dtype_name(cuda->base.dtype));
+            "cuBLASLt has no algorithm for [%zu, %zu] x [%zu, %zu] in %s that is batch-invariant",
+            matmul->tokens, matmul->columns, matmul->rows, matmul->columns, dtype_name(cuda->base.dtype));
     }
     return STATUS_OK;
 }
 
-static void take(struct product *product, const struct candidate *candidate) {
-    product->algorithm = candidate->algorithm;
-    product->workspace = candidate->workspace;
-    product->chosen = true;
+static void take(struct matmul *matmul, const struct candidate *candidate) {
+    matmul->algorithm = candidate->algorithm;
+    matmul->workspace = candidate->workspace;
+    matmul->chosen = true;
 }
 
 // Where nothing is proved: the first one that has no workspace to depend on.
@@ -140,18 +140,18 @@ static const struct candidate *first_choice(const struct candidate *candidates, 
     return &candidates[0];
 }
 
-int cuda_product_choose(struct cuda_device *cuda, struct product *product, struct error *err) {
+int cuda_matmul_choose(struct cuda_device *cuda, struct matmul *matmul, struct error *err) {
     struct candidate candidates[CANDIDATES];
     size_t count;
-    if (product->chosen) {
+    if (matmul->chosen) {
         return STATUS_OK;
     }
-    TRY(settle_named(cuda, product, err));
-    if (product->named == PRODUCT_UNNAMED) {
-        TRY(gather(cuda, product, candidates, &count, err));
-        take(product, first_choice(candidates, count));
+    TRY(settle_named(cuda, matmul, err));
+    if (matmul->named == MATMUL_UNNAMED) {
+        TRY(gather(cuda, matmul, candidates, &count, err));
+        take(matmul, first_choice(candidates, count));
     }
-    product->chosen = true;
+    matmul->chosen = true;
     return STATUS_OK;
 }
 
@@ -330,8 +330,8 @@ static int try_every(struct survey *survey, struct error *err) {
 }
 
 static int try_all(struct survey *survey, struct error *err) {
-    struct product *product = survey->trial.product;
-    TRY(gather(survey->trial.cuda, product, survey->candidates, &survey->count, err));
+    struct matmul *matmul = survey->trial.matmul;
+    TRY(gather(survey->trial.cuda, matmul, survey->candidates, &survey->count, err));
     if (survey->every || !survey->trial.cuda->warm) {
         TRY(warm_up(survey, err));
     }
@@ -340,10 +340,10 @@ static int try_all(struct survey *survey, struct error *err) {
 
 // An algorithm that was named is not timed: it is taken when it keeps a row's bits.
 static int try_named(struct survey *survey, struct error *err) {
-    const struct product *product = survey->trial.product;
+    const struct matmul *matmul = survey->trial.matmul;
     struct candidate *named = &survey->candidates[0];
     survey->count = 1;
-    *named = (struct candidate){.algorithm = product->algorithm, .workspace = product->workspace};
+    *named = (struct candidate){.algorithm = matmul->algorithm, .workspace = matmul->workspace};
     return trial_prove(&survey->trial, named, err);
 }
 
@@ -370,37 +370,37 @@ static const struct candidate *survey_best(const struct survey *survey) {
 }
 
 static int refuse_all(const struct survey *survey, struct error *err) {
-    const struct product *product = survey->trial.product;
+    const struct matmul *matmul = survey->trial.matmul;
     return error_set(err, STATUS_DEVICE,
-                     "of cuBLASLt's %zu algorithms for products of [%zu, %zu] none keeps a row's bits",
-                     survey->count, product->rows, product->columns);
+                     "none of cuBLASLt's %zu algorithms for matmuls of [%zu, %zu] is batch-invariant",
+                     survey->count, matmul->rows, matmul->columns);
 }
 
 static int choose(struct survey *survey, const struct candidate **best, struct error *err) {
-    struct product *product = survey->trial.product;
+    struct matmul *matmul = survey->trial.matmul;
     *best = NULL;
-    TRY(settle_named(survey->trial.cuda, product, err));
+    TRY(settle_named(survey->trial.cuda, matmul, err));
     TRY(trial_begin(&survey->trial, err));
-    if (product->named != PRODUCT_UNNAMED) {
+    if (matmul->named != MATMUL_UNNAMED) {
         TRY(try_named(survey, err));
         if (survey->candidates[0].stable) {
             *best = &survey->candidates[0];
             return STATUS_OK;
         }
-        if (product->named == PRODUCT_BOUND) {
-            return refuse_named(product, "does not keep a row's bits on this device", err);
+        if (matmul->named == MATMUL_BOUND) {
+            return refuse_named(matmul, "is not batch-invariant on this device", err);
         }
-        product->named = PRODUCT_UNNAMED;
+        matmul->named = MATMUL_UNNAMED;
     }
     TRY(try_all(survey, err));
     *best = survey_best(survey);
     return *best != NULL ? STATUS_OK : refuse_all(survey, err);
 }
 
-static struct trial trial_of(struct cuda_device *cuda, struct product *product, void *out, void *x,
+static struct trial trial_of(struct cuda_device *cuda, struct matmul *matmul, void *out, void *x,
                              const struct device_matrix *matrices, size_t count, const void *bias) {
     return (struct trial){.cuda = cuda,
-                          .product = product,
+                          .matmul = matmul,
                           .out = out,
                           .x = x,
                           .matrices = matrices,
@@ -411,18 +411,18 @@ static struct trial trial_of(struct cuda_device *cuda, struct product *product, 
 int cuda_matmul_tune(struct device *device, void *out, void *x, const struct device_matrix *matrix,
                      const void *bias, enum device_store store, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    struct product *product = NULL;
+    struct matmul *matmul = NULL;
     const struct candidate *best = NULL;
-    TRY(cuda_product_find(cuda, matrix, bias != NULL, store, &product, err));
-    if (product->tuned > 0) {
+    TRY(cuda_matmul_find(cuda, matrix, bias != NULL, store, &matmul, err));
+    if (matmul->tuned > 0) {
         return STATUS_OK;
     }
-    struct survey survey = {.trial = trial_of(cuda, product, out, x, matrix, 1, bias)};
+    struct survey survey = {.trial = trial_of(cuda, matmul, out, x, matrix, 1, bias)};
     int status;
     TRY_TO(done, status = survey_open(&survey, err));
     TRY_TO(done, status = choose(&survey, &best, err));
-    take(product, best);
-    product->tuned = ++cuda->tuned;
+    take(matmul, best);
+    matmul->tuned = ++cuda->tuned;
 done:
     survey_close(&survey);
     return status;
@@ -435,8 +435,8 @@ static int time_free(struct survey *survey, double *seconds, struct error *err) 
     cublasLtMatmulHeuristicResult_t results[FREE_CANDIDATES] = {0};
     int found = 0;
     *seconds = 0;
-    TRY(cuda_product_heuristics(survey->trial.cuda, survey->trial.product, false, results, FREE_CANDIDATES,
-                                &found, err));
+    TRY(cuda_matmul_heuristics(survey->trial.cuda, survey->trial.matmul, false, results, FREE_CANDIDATES,
+                               &found, err));
     for (int i = 0; i < found; i++) {
         struct candidate candidate = {.algorithm = results[i].algo, .workspace = results[i].workspaceSize};
         if (results[i].state == CUBLAS_STATUS_SUCCESS && candidate.workspace <= CUDA_WORKSPACE_BYTES) {
@@ -464,10 +464,10 @@ static int group_number(const struct survey *survey, const struct candidate *of)
 // was chosen, which is what everything else runs by.
 static bool is_chosen(const struct survey *survey, const struct candidate *candidate,
                       const struct candidate *best) {
-    const struct product *product = survey->trial.product;
-    return product->chosen ? memcmp(candidate->algorithm.data, product->algorithm.data,
-                                    sizeof product->algorithm.data) == 0
-                           : candidate == best;
+    const struct matmul *matmul = survey->trial.matmul;
+    return matmul->chosen
+               ? memcmp(candidate->algorithm.data, matmul->algorithm.data, sizeof matmul->algorithm.data) == 0
+               : candidate == best;
 }
 
 static size_t list(const struct survey *survey, struct device_candidate *out, size_t most) {
@@ -494,11 +494,11 @@ int cuda_matmul_candidates(struct device *device, void *out, void *x, const stru
                            struct device_candidate *lines, size_t most, size_t *count, double *free_seconds,
                            struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    struct product *product = NULL;
+    struct matmul *matmul = NULL;
     *count = 0;
     *free_seconds = 0;
-    TRY(cuda_product_find(cuda, matrix, bias != NULL, store, &product, err));
-    struct survey survey = {.trial = trial_of(cuda, product, out, x, matrix, matrices, bias), .every = true};
+    TRY(cuda_matmul_find(cuda, matrix, bias != NULL, store, &matmul, err));
+    struct survey survey = {.trial = trial_of(cuda, matmul, out, x, matrix, matrices, bias), .every = true};
     int status;
     TRY_TO(done, status = survey_open(&survey, err));
     TRY_TO(done, status = trial_begin(&survey.trial, err));

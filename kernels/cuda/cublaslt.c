@@ -125,9 +125,11 @@ static int open_named(struct cublaslt *lt, const char *named, struct buffer *tri
     struct stat about;
     bool is_folder = stat(named, &about) == 0 && S_ISDIR(about.st_mode);
     // A name without a slash would send the loader to its own folders.
-    int status = buffer_printf(&path, err, "%s%s%s%s", strchr(named, '/') == NULL ? "./" : "", named,
-                               is_folder ? "/" : "", is_folder ? file_name : "");
-    status = status == STATUS_OK ? try_file(lt, path.data, tried, err) : status;
+    int status;
+    TRY_TO(done, status = buffer_printf(&path, err, "%s%s%s%s", strchr(named, '/') == NULL ? "./" : "", named,
+                                        is_folder ? "/" : "", is_folder ? file_name : ""));
+    status = try_file(lt, path.data, tried, err);
+done:
     buffer_destroy(&path);
     if (status == STATUS_OK && lt->library == NULL) {
         return error_set(err, STATUS_DEVICE,

@@ -19,7 +19,7 @@ static void cuda_close(struct device *device) {
         (void)cudaDeviceSynchronize();
     }
     telemetry_stop(cuda->telemetry);
-    cuda_products_destroy(cuda);
+    cuda_matmuls_destroy(cuda);
     cublaslt_close(&cuda->lt);
     cuda_loader_destroy(&cuda->loader);
     cuda_queue_destroy(&cuda->queue);
@@ -69,7 +69,7 @@ static const struct device_ops cuda_ops = {
     .expand = cuda_expand,
     .upload = cuda_upload,
     .download = cuda_download,
-    .mark = cuda_mark,
+    .fence = cuda_fence,
     .wait = cuda_wait,
     .embed = cuda_embed,
     .rms_norm = cuda_rms_norm,
@@ -162,7 +162,7 @@ static int find(struct cuda_device *cuda, bool *there, struct error *err) {
     int count;
     TRY(count_devices(&count, err));
     if (cuda->index >= count) {
-        return error_set(err, STATUS_DEVICE, "there is no GPU %d: the driver shows %d", cuda->index, count);
+        return error_set(err, STATUS_DEVICE, "there is no GPU %d: the driver reports %d", cuda->index, count);
     }
     *there = true; // whatever else fails
     TRY(read_properties(cuda, err));
@@ -177,7 +177,7 @@ static int find(struct cuda_device *cuda, bool *there, struct error *err) {
 // ---- opening ----
 
 // Which of a machine's cuBLASLts was taken belongs to the description's reason.
-static int open_products(struct cuda_device *cuda, struct error *err) {
+static int open_matmuls(struct cuda_device *cuda, struct error *err) {
     char file[300];
     TRY(cublaslt_open(&cuda->lt, err));
     size_t used = strlen(cuda->reason);
@@ -207,7 +207,7 @@ static int open_parts(struct cuda_device *cuda, const struct device_options *opt
     TRY(cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice", NULL, err));
     TRY(cuda_queue_open(&cuda->queue, err));
     TRY(cuda_loader_open(&cuda->loader, threads < LOAD_THREADS ? threads : LOAD_THREADS, err));
-    TRY(open_products(cuda, err));
+    TRY(open_matmuls(cuda, err));
     return open_telemetry(cuda, err);
 }
 

@@ -1,4 +1,4 @@
-// One GPU: its arenas, its three streams (compute, downloads, loading), marks and matmuls. device.h
+// One GPU: its arenas, its three streams (compute, downloads, loading), fences and matmuls. device.h
 // documents the operations.
 //
 // Streams. `compute` runs uploads and operations in the order they were queued. `copy` runs downloads: each
@@ -17,12 +17,12 @@
 #include "kernels/cuda/telemetry.h"
 
 enum {
-    CUDA_MARKS = 64,           // marks that can be waited for at a time
-    CUDA_SEGMENTS = 8,         // turns between uploads and operations timed between two marks
+    CUDA_FENCES = 64,          // fences that can be waited for at a time
+    CUDA_SEGMENTS = 8,         // turns between uploads and operations timed between two fences
     CUDA_DOWNLOADS = 512,      // in flight at a time without a wait
     CUDA_LOAD_SLOTS = 4,       // of the pinned ring
     CUDA_LOAD_BYTES = 8 << 20, // of a slot
-    CUDA_PRODUCTS = 256,       // shapes of matmuls
+    CUDA_MATMULS = 256,        // shapes of matmuls
     // That an algorithm may ask for: what NVIDIA recommends for Hopper, where the fastest may want it.
     CUDA_WORKSPACE_BYTES = 32 << 20,
     ALGORITHM_NAME = 160,
@@ -32,14 +32,14 @@ enum {
 
 enum cuda_work { CUDA_UPLOADING, CUDA_COMPUTING };
 
-struct cuda_interval { // what is queued between two marks
-    uint64_t number;   // of the mark at its end; 0: not made yet
+struct cuda_interval { // what is queued between two fences
+    uint64_t number;   // of the fence at its end; 0: not made yet
     size_t segments;
     struct {
         cudaEvent_t begin;
         enum cuda_work work;
     } segment[CUDA_SEGMENTS];
-    cudaEvent_t computed; // at the mark, on `compute`
+    cudaEvent_t computed; // at the fence, on `compute`
     cudaEvent_t copied;   // and on `copy`
     uint64_t first_download;
     uint64_t end_download;
@@ -49,7 +49,7 @@ struct cuda_interval { // what is queued between two marks
 struct cuda_download {
     const unsigned char *source;
     size_t bytes;
-    uint64_t mark; // number of the mark after it
+    uint64_t fence; // number of the fence after it
     cudaEvent_t begin;
     cudaEvent_t end;
 };
@@ -57,9 +57,9 @@ struct cuda_download {
 struct cuda_queue {
     cudaStream_t compute;
     cudaStream_t copy;
-    uint64_t marks;
-    struct cuda_interval intervals[CUDA_MARKS]; // of mark n: [n % CUDA_MARKS]
-    uint64_t downloads;                         // made so far
+    uint64_t fences;
+    struct cuda_interval intervals[CUDA_FENCES]; // of fence n: [n % CUDA_FENCES]
+    uint64_t downloads;                          // made so far
     uint64_t ordered; // downloads before this one are over before anything queued on `compute` from now on
     struct cuda_download ring[CUDA_DOWNLOADS]; // download n: [n % CUDA_DOWNLOADS]
     cudaEvent_t ready;                         // what a download waits for
@@ -97,16 +97,16 @@ struct cuda_loader {
 // ---- matmuls (cuda_gemm.c, algorithms.c) ----
 
 // Whether an earlier run named the algorithm: as a suggestion, or so that nothing else will do.
-enum product_name { PRODUCT_UNNAMED, PRODUCT_SUGGESTED, PRODUCT_BOUND };
+enum matmul_name { MATMUL_UNNAMED, MATMUL_SUGGESTED, MATMUL_BOUND };
 
-struct product { // out [tokens, rows] = x [tokens, columns] W^T
+struct matmul { // out [tokens, rows] = x [tokens, columns] W^T
     size_t tokens;
     size_t rows;
     size_t columns;
     enum device_store store;
     bool bias;
     bool chosen; // `algorithm` is there
-    enum product_name named;
+    enum matmul_name named;
     size_t tuned; // the turn in which it was tuned, from 1 on; 0: it was not
     cublasLtMatmulAlgo_t algorithm;
     size_t workspace; // bytes that `algorithm` asks for, at most CUDA_WORKSPACE_BYTES
@@ -143,8 +143,8 @@ struct cuda_device {
     struct cuda_loader loader;
     struct telemetry *telemetry;
     struct cublaslt lt;
-    struct product products[CUDA_PRODUCTS];
-    size_t product_count;
+    struct matmul matmuls[CUDA_MATMULS];
+    size_t matmul_count;
     void *workspace; // [CUDA_WORKSPACE_BYTES] of the matmuls, which all run on `compute`, one after another
     size_t tuned;    // shapes
     bool warm;       // its clock has risen: candidates were timed
@@ -195,8 +195,9 @@ int cuda_queue_begin(struct cuda_device *cuda, enum cuda_work work, const char *
 int cuda_queue_end(struct cuda_device *cuda, const char *operation, cudaError_t launched, struct error *err);
 int cuda_upload(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
 int cuda_download(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
-int cuda_mark(struct device *device, struct device_mark *mark, struct error *err);
-int cuda_wait(struct device *device, struct device_mark mark, struct device_times *times, struct error *err);
+int cuda_fence(struct device *device, struct device_fence *fence, struct error *err);
+int cuda_wait(struct device *device, struct device_fence fence, struct device_times *times,
+              struct error *err);
 
 // Waits until `compute` is idle. Only before the device is sealed, and for benchmarks.
 int cuda_queue_finish(struct cuda_device *cuda, struct error *err);
@@ -233,14 +234,14 @@ int cuda_check_matmul(struct device *device, size_t tokens, size_t rows, size_t 
                       enum device_store store, struct error *err);
 
 // The table's entry of a shape, made when it is not there; NULL when the table is full.
-struct product *cuda_product_get(struct cuda_device *cuda, size_t tokens, size_t rows, size_t columns,
-                                 bool bias, enum device_store store);
+struct matmul *cuda_matmul_get(struct cuda_device *cuda, size_t tokens, size_t rows, size_t columns,
+                               bool bias, enum device_store store);
 
 // The same, with what cuBLASLt needs to know of it.
-int cuda_product_find(struct cuda_device *cuda, const struct device_matrix *matrix, bool bias,
-                      enum device_store store, struct product **out, struct error *err);
+int cuda_matmul_find(struct cuda_device *cuda, const struct device_matrix *matrix, bool bias,
+                     enum device_store store, struct matmul **out, struct error *err);
 
-struct product_call {
+struct matmul_call {
     const cublasLtMatmulAlgo_t *algorithm;
     float scale; // out = scale * x W^T + kept * out + bias
     float kept;
@@ -252,38 +253,37 @@ struct product_call {
 };
 
 // What a matmul is called with in a forward pass.
-static inline struct product_call product_call(const struct product *product, void *out, const void *x,
-                                               const void *weights, const void *bias) {
-    return (struct product_call){.algorithm = &product->algorithm,
-                                 .scale = 1,
-                                 .kept = product->store == DEVICE_ADD ? 1 : 0,
-                                 .workspace = product->workspace,
-                                 .out = out,
-                                 .x = x,
-                                 .weights = weights,
-                                 .bias = bias};
+static inline struct matmul_call matmul_call(const struct matmul *matmul, void *out, const void *x,
+                                             const void *weights, const void *bias) {
+    return (struct matmul_call){.algorithm = &matmul->algorithm,
+                                .scale = 1,
+                                .kept = matmul->store == DEVICE_ADD ? 1 : 0,
+                                .workspace = matmul->workspace,
+                                .out = out,
+                                .x = x,
+                                .weights = weights,
+                                .bias = bias};
 }
 
 // What cuBLASLt needs to know of a matmul whose shape is set; and the end of that, accepts zeros.
-int cuda_product_describe(struct cuda_device *cuda, struct product *product, struct error *err);
-void cuda_product_destroy(const struct cublaslt *lt, struct product *product);
+int cuda_matmul_describe(struct cuda_device *cuda, struct matmul *matmul, struct error *err);
+void cuda_matmul_destroy(const struct cublaslt *lt, struct matmul *matmul);
 
 // Puts the matmul on `compute`. No ordering: cuda_queue_begin was called.
-cublasStatus_t cuda_product_run(struct cuda_device *cuda, const struct product *product,
-                                const struct product_call *call);
+cublasStatus_t cuda_matmul_run(struct cuda_device *cuda, const struct matmul *matmul,
+                               const struct matmul_call *call);
 
 // Up to `most` algorithms by expected speed that do with the workspace. Restricted: nothing is added up out
 // of order. *count may be 0.
-int cuda_product_heuristics(struct cuda_device *cuda, struct product *product, bool restricted,
-                            cublasLtMatmulHeuristicResult_t *results, int most, int *count,
-                            struct error *err);
-void cuda_products_destroy(struct cuda_device *cuda);
+int cuda_matmul_heuristics(struct cuda_device *cuda, struct matmul *matmul, bool restricted,
+                           cublasLtMatmulHeuristicResult_t *results, int most, int *count, struct error *err);
+void cuda_matmuls_destroy(struct cuda_device *cuda);
 
 // ---- algorithms.c ----
 
 // Gives a matmul that was never tuned the algorithm that was named for it, or the one that cuBLASLt expects
 // to be fastest among those that keep a row's bits. STATUS_DEVICE when there is none.
-int cuda_product_choose(struct cuda_device *cuda, struct product *product, struct error *err);
+int cuda_matmul_choose(struct cuda_device *cuda, struct matmul *matmul, struct error *err);
 int cuda_matmul_tune(struct device *device, void *out, void *x, const struct device_matrix *matrix,
                      const void *bias, enum device_store store, struct error *err);
 int cuda_matmul_candidates(struct device *device, void *out, void *x, const struct device_matrix *matrix,

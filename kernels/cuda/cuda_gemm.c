@@ -14,13 +14,13 @@ static cudaDataType_t data_type(enum dtype dtype) {
 
 // ---- shapes ----
 
-static int describe_operation(struct cuda_device *cuda, struct product *product, struct error *err) {
+static int describe_operation(struct cuda_device *cuda, struct matmul *matmul, struct error *err) {
     const struct cublaslt *lt = &cuda->lt;
     const cublasOperation_t transposed = CUBLAS_OP_T;
     const cublasOperation_t plain = CUBLAS_OP_N;
-    const cublasLtEpilogue_t epilogue = product->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    const cublasLtEpilogue_t epilogue = matmul->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
     // Full float32 for float32 numbers (no TF32), float32 sums for bfloat16 ones.
-    cublasStatus_t result = lt->MatmulDescCreate(&product->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    cublasStatus_t result = lt->MatmulDescCreate(&matmul->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F);
     const struct {
         cublasLtMatmulDescAttributes_t attribute;
         const void *value;
@@ -31,41 +31,41 @@ static int describe_operation(struct cuda_device *cuda, struct product *product,
         {CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue},
     };
     for (size_t i = 0; i < sizeof settings / sizeof settings[0] && result == CUBLAS_STATUS_SUCCESS; i++) {
-        result = lt->MatmulDescSetAttribute(product->operation, settings[i].attribute, settings[i].value,
+        result = lt->MatmulDescSetAttribute(matmul->operation, settings[i].attribute, settings[i].value,
                                             settings[i].size);
     }
     // Each call sets its own bias. Until then it is some place on the device: cuBLASLt looks for no
     // algorithm, and checks none, of an epilogue whose bias is missing.
-    if (product->bias && result == CUBLAS_STATUS_SUCCESS) {
+    if (matmul->bias && result == CUBLAS_STATUS_SUCCESS) {
         const void *somewhere = cuda->loader.landing;
-        result = lt->MatmulDescSetAttribute(product->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &somewhere,
+        result = lt->MatmulDescSetAttribute(matmul->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &somewhere,
                                             sizeof somewhere);
     }
     return cublaslt_check(lt, result, "cublasLtMatmulDescSetAttribute", err);
 }
 
-int cuda_product_describe(struct cuda_device *cuda, struct product *product, struct error *err) {
+int cuda_matmul_describe(struct cuda_device *cuda, struct matmul *matmul, struct error *err) {
     const struct cublaslt *lt = &cuda->lt;
     cudaDataType_t type = data_type(cuda->base.dtype);
-    uint64_t tokens = product->tokens;
-    uint64_t rows = product->rows;
-    uint64_t columns = product->columns;
-    TRY(describe_operation(cuda, product, err));
-    cublasStatus_t result = lt->MatrixLayoutCreate(&product->weights, type, columns, rows, (int64_t)columns);
+    uint64_t tokens = matmul->tokens;
+    uint64_t rows = matmul->rows;
+    uint64_t columns = matmul->columns;
+    TRY(describe_operation(cuda, matmul, err));
+    cublasStatus_t result = lt->MatrixLayoutCreate(&matmul->weights, type, columns, rows, (int64_t)columns);
     if (result == CUBLAS_STATUS_SUCCESS) {
-        result = lt->MatrixLayoutCreate(&product->input, type, columns, tokens, (int64_t)columns);
+        result = lt->MatrixLayoutCreate(&matmul->input, type, columns, tokens, (int64_t)columns);
     }
     if (result == CUBLAS_STATUS_SUCCESS) {
-        result = lt->MatrixLayoutCreate(&product->output, type, rows, tokens, (int64_t)rows);
+        result = lt->MatrixLayoutCreate(&matmul->output, type, rows, tokens, (int64_t)rows);
     }
     return cublaslt_check(lt, result, "cublasLtMatrixLayoutCreate", err);
 }
 
-void cuda_product_destroy(const struct cublaslt *lt, struct product *product) {
-    if (product->operation != NULL) {
-        lt->MatmulDescDestroy(product->operation);
+void cuda_matmul_destroy(const struct cublaslt *lt, struct matmul *matmul) {
+    if (matmul->operation != NULL) {
+        lt->MatmulDescDestroy(matmul->operation);
     }
-    cublasLtMatrixLayout_t layouts[] = {product->weights, product->input, product->output};
+    cublasLtMatrixLayout_t layouts[] = {matmul->weights, matmul->input, matmul->output};
     for (size_t i = 0; i < sizeof layouts / sizeof layouts[0]; i++) {
         if (layouts[i] != NULL) {
             lt->MatrixLayoutDestroy(layouts[i]);
@@ -73,47 +73,47 @@ void cuda_product_destroy(const struct cublaslt *lt, struct product *product) {
     }
 }
 
-void cuda_products_destroy(struct cuda_device *cuda) {
-    for (size_t i = 0; i < cuda->product_count; i++) {
-        cuda_product_destroy(&cuda->lt, &cuda->products[i]);
+void cuda_matmuls_destroy(struct cuda_device *cuda) {
+    for (size_t i = 0; i < cuda->matmul_count; i++) {
+        cuda_matmul_destroy(&cuda->lt, &cuda->matmuls[i]);
     }
-    cuda->product_count = 0;
+    cuda->matmul_count = 0;
 }
 
-struct product *cuda_product_get(struct cuda_device *cuda, size_t tokens, size_t rows, size_t columns,
-                                 bool bias, enum device_store store) {
-    for (size_t i = 0; i < cuda->product_count; i++) {
-        struct product *product = &cuda->products[i];
-        if (product->tokens == tokens && product->rows == rows && product->columns == columns &&
-            product->bias == bias && product->store == store) {
-            return product;
+struct matmul *cuda_matmul_get(struct cuda_device *cuda, size_t tokens, size_t rows, size_t columns,
+                               bool bias, enum device_store store) {
+    for (size_t i = 0; i < cuda->matmul_count; i++) {
+        struct matmul *matmul = &cuda->matmuls[i];
+        if (matmul->tokens == tokens && matmul->rows == rows && matmul->columns == columns &&
+            matmul->bias == bias && matmul->store == store) {
+            return matmul;
         }
     }
-    if (cuda->product_count == CUDA_PRODUCTS) {
+    if (cuda->matmul_count == CUDA_MATMULS) {
         return NULL;
     }
-    struct product *product = &cuda->products[cuda->product_count++];
-    *product =
-        (struct product){.tokens = tokens, .rows = rows, .columns = columns, .bias = bias, .store = store};
-    return product;
+    struct matmul *matmul = &cuda->matmuls[cuda->matmul_count++];
+    *matmul =
+        (struct matmul){.tokens = tokens, .rows = rows, .columns = columns, .bias = bias, .store = store};
+    return matmul;
 }
 
-int cuda_product_find(struct cuda_device *cuda, const struct device_matrix *matrix, bool bias,
-                      enum device_store store, struct product **out, struct error *err) {
-    struct product *product =
-        cuda_product_get(cuda, cuda->base.tokens, matrix->rows, matrix->columns, bias, store);
-    *out = product;
-    if (product == NULL) {
-        return error_set(err, STATUS_INTERNAL, "more than %d shapes of products", CUDA_PRODUCTS);
+int cuda_matmul_find(struct cuda_device *cuda, const struct device_matrix *matrix, bool bias,
+                     enum device_store store, struct matmul **out, struct error *err) {
+    struct matmul *matmul =
+        cuda_matmul_get(cuda, cuda->base.tokens, matrix->rows, matrix->columns, bias, store);
+    *out = matmul;
+    if (matmul == NULL) {
+        return error_set(err, STATUS_INTERNAL, "more than %d matmul shapes", CUDA_MATMULS);
     }
-    return product->operation != NULL ? STATUS_OK : cuda_product_describe(cuda, product, err);
+    return matmul->operation != NULL ? STATUS_OK : cuda_matmul_describe(cuda, matmul, err);
 }
 
 // ---- algorithms that cuBLASLt expects to be fast ----
 
-int cuda_product_heuristics(struct cuda_device *cuda, struct product *product, bool restricted,
-                            cublasLtMatmulHeuristicResult_t *results, int most, int *count,
-                            struct error *err) {
+int cuda_matmul_heuristics(struct cuda_device *cuda, struct matmul *matmul, bool restricted,
+                           cublasLtMatmulHeuristicResult_t *results, int most, int *count,
+                           struct error *err) {
     const struct cublaslt *lt = &cuda->lt;
     const size_t workspace = CUDA_WORKSPACE_BYTES;
     const uint32_t in_order = CUBLASLT_REDUCTION_SCHEME_NONE;
@@ -130,8 +130,8 @@ int cuda_product_heuristics(struct cuda_device *cuda, struct product *product, b
     }
     if (result == CUBLAS_STATUS_SUCCESS) {
         result =
-            lt->MatmulAlgoGetHeuristic(cuda->lt.handle, product->operation, product->weights, product->input,
-                                       product->output, product->output, preference, most, results, count);
+            lt->MatmulAlgoGetHeuristic(cuda->lt.handle, matmul->operation, matmul->weights, matmul->input,
+                                       matmul->output, matmul->output, preference, most, results, count);
     }
     if (preference != NULL) {
         lt->MatmulPreferenceDestroy(preference);
@@ -145,18 +145,18 @@ int cuda_product_heuristics(struct cuda_device *cuda, struct product *product, b
 
 // ---- running ----
 
-cublasStatus_t cuda_product_run(struct cuda_device *cuda, const struct product *product,
-                                const struct product_call *call) {
+cublasStatus_t cuda_matmul_run(struct cuda_device *cuda, const struct matmul *matmul,
+                               const struct matmul_call *call) {
     const struct cublaslt *lt = &cuda->lt;
-    if (product->bias) {
+    if (matmul->bias) {
         cublasStatus_t result = lt->MatmulDescSetAttribute(
-            product->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &call->bias, sizeof call->bias);
+            matmul->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &call->bias, sizeof call->bias);
         if (result != CUBLAS_STATUS_SUCCESS) {
             return result;
         }
     }
-    return lt->Matmul(lt->handle, product->operation, &call->scale, call->weights, product->weights, call->x,
-                      product->input, &call->kept, call->out, product->output, call->out, product->output,
+    return lt->Matmul(lt->handle, matmul->operation, &call->scale, call->weights, matmul->weights, call->x,
+                      matmul->input, &call->kept, call->out, matmul->output, call->out, matmul->output,
                       call->algorithm, call->workspace > 0 ? cuda->workspace : NULL, call->workspace,
                       cuda->queue.compute);
 }
@@ -170,13 +170,13 @@ static int check_run(const struct cuda_device *cuda, cublasStatus_t said, struct
                : cuda_queue_check(cuda, below, "cublasLtMatmul", err);
 }
 
-static int run_product(struct cuda_device *cuda, const struct product *product,
-                       const struct product_call *call, struct error *err) {
-    size_t bytes = product->tokens * product->rows * dtype_size(cuda->base.dtype);
+static int run_matmul(struct cuda_device *cuda, const struct matmul *matmul, const struct matmul_call *call,
+                      struct error *err) {
+    size_t bytes = matmul->tokens * matmul->rows * dtype_size(cuda->base.dtype);
     const struct cuda_use use = {.writes = {{call->out, bytes}},
                                  .reads = {call->x, call->weights, call->bias}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "matmul", &use, err));
-    cublasStatus_t said = cuda_product_run(cuda, product, call);
+    cublasStatus_t said = cuda_matmul_run(cuda, matmul, call);
     int status = check_run(cuda, said, err);
     cuda->queue.last = "matmul";
     return status;
@@ -185,16 +185,16 @@ static int run_product(struct cuda_device *cuda, const struct product *product,
 int cuda_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
                 const void *bias, size_t tokens, enum device_store store, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    struct product *product = NULL;
+    struct matmul *matmul = NULL;
     int status;
     if (tokens > device->tokens) {
         return error_set(err, STATUS_INTERNAL, "matmul: %zu tokens in a batch planned for %zu", tokens,
                          device->tokens);
     }
-    TRY_TO(done, status = cuda_product_find(cuda, matrix, bias != NULL, store, &product, err));
-    TRY_TO(done, status = cuda_product_choose(cuda, product, err));
-    struct product_call call = product_call(product, out, x, matrix->data, bias);
-    TRY_TO(done, status = run_product(cuda, product, &call, err));
+    TRY_TO(done, status = cuda_matmul_find(cuda, matrix, bias != NULL, store, &matmul, err));
+    TRY_TO(done, status = cuda_matmul_choose(cuda, matmul, err));
+    struct matmul_call call = matmul_call(matmul, out, x, matrix->data, bias);
+    TRY_TO(done, status = run_matmul(cuda, matmul, &call, err));
 done:
     return status == STATUS_OK ? STATUS_OK
                                : error_wrap(err, "matmul of [%zu, %zu] by [%zu, %zu]", device->tokens,
@@ -215,16 +215,15 @@ static int lend_landing(struct cuda_device *cuda, bool bias, bool *lent, struct 
 int cuda_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
                       enum device_store store, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    struct product product = {
-        .tokens = tokens, .rows = rows, .columns = columns, .bias = bias, .store = store};
+    struct matmul matmul = {.tokens = tokens, .rows = rows, .columns = columns, .bias = bias, .store = store};
     bool lent = false;
     int status;
     TRY_TO(done, status = cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice", cuda->queue.last, err));
     TRY_TO(done, status = lend_landing(cuda, bias, &lent, err));
-    TRY_TO(done, status = cuda_product_describe(cuda, &product, err));
-    TRY_TO(done, status = cuda_product_choose(cuda, &product, err));
+    TRY_TO(done, status = cuda_matmul_describe(cuda, &matmul, err));
+    TRY_TO(done, status = cuda_matmul_choose(cuda, &matmul, err));
 done:
-    cuda_product_destroy(&cuda->lt, &product);
+    cuda_matmul_destroy(&cuda->lt, &matmul);
     if (lent) {
         (void)cudaFree(cuda->loader.landing);
         cuda->loader.landing = NULL;

@@ -1,11 +1,11 @@
-// Uploads and operations in order on one stream, downloads beside them on another, and marks over both.
+// Uploads and operations in order on one stream, downloads beside them on another, and fences over both.
 //
 // A download's source must not be overwritten before it was read. Downloads run in order, so one number says
 // which of them the compute stream already waits for (`ordered`); an operation whose output meets one of the
 // later ones makes the stream wait for that download's end, on the device: the host goes on.
 //
 // Times come from events: one at each turn between uploads and operations, two around each download. A
-// stream that is idle passes an event when the host records it, so waiting for the host between a mark and
+// stream that is idle passes an event when the host records it, so waiting for the host between a fence and
 // the next operation counts nowhere.
 #include "base/clock.h"
 #include "kernels/cuda/cuda_device.h"
@@ -53,7 +53,7 @@ int cuda_queue_open(struct cuda_queue *queue, struct error *err) {
     if (result != cudaSuccess) {
         return cuda_check(result, "cudaStreamCreateWithFlags", NULL, err);
     }
-    for (size_t i = 0; i < CUDA_MARKS; i++) {
+    for (size_t i = 0; i < CUDA_FENCES; i++) {
         struct cuda_interval *interval = &queue->intervals[i];
         for (size_t s = 0; s < CUDA_SEGMENTS; s++) {
             result = create_event(&interval->segment[s].begin, result);
@@ -78,7 +78,7 @@ static void destroy_event(cudaEvent_t event) {
 }
 
 void cuda_queue_destroy(struct cuda_queue *queue) {
-    for (size_t i = 0; i < CUDA_MARKS; i++) {
+    for (size_t i = 0; i < CUDA_FENCES; i++) {
         struct cuda_interval *interval = &queue->intervals[i];
         for (size_t s = 0; s < CUDA_SEGMENTS; s++) {
             destroy_event(interval->segment[s].begin);
@@ -101,9 +101,9 @@ void cuda_queue_destroy(struct cuda_queue *queue) {
 
 // ---- order ----
 
-// The interval that is being filled: its mark is the next one.
+// The interval that is being filled: its fence is the next one.
 static struct cuda_interval *present(struct cuda_queue *queue) {
-    return &queue->intervals[(queue->marks + 1) % CUDA_MARKS];
+    return &queue->intervals[(queue->fences + 1) % CUDA_FENCES];
 }
 
 static bool overlaps(const struct cuda_download *download, const unsigned char *out, size_t bytes) {
@@ -180,10 +180,10 @@ static int take_download(struct cuda_device *cuda, struct cuda_download **out, s
     struct cuda_download *download = &queue->ring[queue->downloads % CUDA_DOWNLOADS];
     *out = download;
     if (queue->downloads >= CUDA_DOWNLOADS) {
-        struct cuda_interval *interval = &queue->intervals[download->mark % CUDA_MARKS];
+        struct cuda_interval *interval = &queue->intervals[download->fence % CUDA_FENCES];
         cudaError_t result = cudaEventSynchronize(download->end);
         double seconds = seconds_between(download->begin, download->end, &result);
-        if (interval->number == download->mark || queue->marks + 1 == download->mark) {
+        if (interval->number == download->fence || queue->fences + 1 == download->fence) {
             interval->download_seconds += seconds;
         }
         uint64_t oldest = queue->downloads - CUDA_DOWNLOADS;
@@ -221,14 +221,14 @@ done:
     }
     download->source = source;
     download->bytes = bytes;
-    download->mark = queue->marks + 1;
+    download->fence = queue->fences + 1;
     queue->downloads++;
     return cuda_queue_check(cuda, result, "download", err);
 }
 
-// ---- marks ----
+// ---- fences ----
 
-int cuda_mark(struct device *device, struct device_mark *mark, struct error *err) {
+int cuda_fence(struct device *device, struct device_fence *fence, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
     struct cuda_queue *queue = &cuda->queue;
     struct cuda_interval *interval = present(queue);
@@ -239,17 +239,17 @@ int cuda_mark(struct device *device, struct device_mark *mark, struct error *err
     if (result == cudaSuccess) {
         result = cudaEventRecord(interval->copied, queue->copy);
     }
-    interval->number = queue->marks + 1;
+    interval->number = queue->fences + 1;
     interval->end_download = queue->downloads;
-    mark->number = interval->number;
-    queue->marks++;
+    fence->number = interval->number;
+    queue->fences++;
 
     struct cuda_interval *next = present(queue);
     next->number = 0;
     next->segments = 0;
     next->first_download = queue->downloads;
     next->download_seconds = 0;
-    return cuda_queue_check(cuda, result, "mark", err);
+    return cuda_queue_check(cuda, result, "fence", err);
 }
 
 static int interval_times(struct cuda_device *cuda, const struct cuda_interval *interval,
@@ -275,13 +275,14 @@ static int interval_times(struct cuda_device *cuda, const struct cuda_interval *
     return cuda_queue_check(cuda, result, "cudaEventElapsedTime", err);
 }
 
-int cuda_wait(struct device *device, struct device_mark mark, struct device_times *times, struct error *err) {
+int cuda_wait(struct device *device, struct device_fence fence, struct device_times *times,
+              struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
     struct cuda_queue *queue = &cuda->queue;
-    const struct cuda_interval *interval = &queue->intervals[mark.number % CUDA_MARKS];
-    if (mark.number == 0 || interval->number != mark.number) {
-        return error_set(err, STATUS_INTERNAL, "mark %llu was never made or is forgotten",
-                         (unsigned long long)mark.number);
+    const struct cuda_interval *interval = &queue->intervals[fence.number % CUDA_FENCES];
+    if (fence.number == 0 || interval->number != fence.number) {
+        return error_set(err, STATUS_INTERNAL, "fence %llu was never created or is forgotten",
+                         (unsigned long long)fence.number);
     }
     cudaError_t result = cudaSetDevice(cuda->index);
     if (result == cudaSuccess) {

@@ -5,7 +5,7 @@
 #include "base/size.h"
 #include "kernels/cuda/cuda_device.h"
 
-// Bytes of [rows, columns] numbers; the buffers are there, so the product fits.
+// Bytes of [rows, columns] numbers; the buffers are there, so the matmul fits.
 static size_t bytes_of(const struct cuda_device *cuda, size_t rows, size_t columns) {
     return rows * columns * dtype_size(cuda->base.dtype);
 }
@@ -153,19 +153,19 @@ int cuda_pool(struct device *device, void *out, enum dtype out_dtype, struct dev
 }
 
 static int peak_once(struct cuda_device *cuda, enum dtype dtype, double *rate, struct error *err) {
-    struct device_mark mark;
+    struct device_fence fence;
     struct device_times times;
     double operations = 0;
     const struct cuda_use use = {.reads = {NULL}}; // the landing place is lent
-    TRY(cuda_mark(&cuda->base, &mark, err));
+    TRY(cuda_fence(&cuda->base, &fence, err));
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "peak", &use, err));
     TRY(cuda_loader_lend(cuda, err));
     TRY(cuda_queue_end(
         cuda, "peak",
         launch_peak(cuda->queue.compute, dtype, cuda->multiprocessors, cuda->loader.landing, &operations),
         err));
-    TRY(cuda_mark(&cuda->base, &mark, err));
-    TRY(cuda_wait(&cuda->base, mark, &times, err));
+    TRY(cuda_fence(&cuda->base, &fence, err));
+    TRY(cuda_wait(&cuda->base, fence, &times, err));
     if (times.compute_seconds > 0 && operations / times.compute_seconds > *rate) {
         *rate = operations / times.compute_seconds;
     }

@@ -203,19 +203,20 @@ static bool watch_events(struct telemetry *telemetry) {
 static bool find_device(struct telemetry *telemetry, const char *pci_bus_id, char *warning, size_t size) {
     char why[256];
     if (!nvml_open(&telemetry->nvml, why, sizeof why)) {
-        snprintf(warning, size, "the GPU's clocks, power and errors will not be known: %s", why);
+        snprintf(warning, size, "the GPU's clocks, power and errors are not available: %s", why);
         return false;
     }
     enum nvml_result result = telemetry->nvml.device_by_pci_bus_id(pci_bus_id, &telemetry->device);
     if (result != NVML_OK) {
-        snprintf(warning, size, "the GPU's clocks, power and errors will not be known: NVML on %s: %s",
+        snprintf(warning, size, "the GPU's clocks, power and errors are not available: NVML on %s: %s",
                  pci_bus_id, nvml_error(&telemetry->nvml, result));
         nvml_close(&telemetry->nvml);
         return false;
     }
     telemetry->watches_events = watch_events(telemetry);
     if (!telemetry->watches_events) {
-        snprintf(warning, size, "XID errors of the GPU will not be known: NVML reports none on this device");
+        snprintf(warning, size,
+                 "the GPU's XID errors are not available: NVML does not report them on this device");
     }
     return true;
 }

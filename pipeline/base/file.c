@@ -392,7 +392,7 @@ int file_make_folder(const char *path, struct error *err) {
         memcpy(partial, path, i);
         partial[i] = 0;
         if (mkdir(partial, FOLDER_MODE) != 0 && errno != EEXIST) {
-            return error_set_errno(err, STATUS_WRITE, "cannot make the folder %s", partial);
+            return error_set_errno(err, STATUS_WRITE, "cannot create the folder %s", partial);
         }
     }
     struct stat info;

@@ -39,9 +39,9 @@ static const struct {
     const char *name;
     unsigned parts;
 } part_names[] = {
-    {"peaks", BENCH_PEAKS},         {"products", BENCH_PRODUCTS}, {"small", BENCH_SMALL},
-    {"attention", BENCH_ATTENTION}, {"block", BENCH_BLOCK},       {"rows", BENCH_ROWS},
-    {"copies", BENCH_COPIES},       {"threads", BENCH_THREADS},   {"sustained", BENCH_SUSTAINED},
+    {"peaks", BENCH_PEAKS},         {"products", BENCH_MATMULS}, {"small", BENCH_SMALL},
+    {"attention", BENCH_ATTENTION}, {"block", BENCH_BLOCK},      {"rows", BENCH_ROWS},
+    {"copies", BENCH_COPIES},       {"threads", BENCH_THREADS},  {"sustained", BENCH_SUSTAINED},
     {"all", (1 << 9) - 1},
 };
 
@@ -95,17 +95,17 @@ unsigned bench_parts_find(const char *names) {
 int bench_run_step(struct bench_blocks *blocks, size_t turn, enum block_step step, int runs, double *seconds,
                    struct error *err) {
     struct device *device = blocks->device;
-    struct device_mark mark;
+    struct device_fence fence;
     struct device_times times = {0};
     double started = clock_seconds();
     if (blocks->queues) {
-        TRY(device_mark(device, &mark, err));
+        TRY(device_fence(device, &fence, err));
     }
     for (int i = 0; i < runs; i++) {
         TRY(bench_block_step(blocks, turn + (size_t)i, step, err));
     }
-    TRY(device_mark(device, &mark, err));
-    TRY(device_wait(device, mark, &times, err));
+    TRY(device_fence(device, &fence, err));
+    TRY(device_wait(device, fence, &times, err));
     *seconds = (blocks->queues ? times.compute_seconds : clock_seconds() - started) / runs;
     return STATUS_OK;
 }
@@ -132,7 +132,7 @@ int bench_run_in_each(struct bench_blocks *blocks, unsigned steps, double second
     return STATUS_OK;
 }
 
-// These steps, each often enough for a queue's marks to weigh nothing: `seconds` says how long each took
+// These steps, each often enough for a queue's fences to weigh nothing: `seconds` says how long each took
 // before.
 static int run_repeatedly(struct bench *bench, unsigned steps, double seconds[BLOCK_STEPS],
                           struct error *err) {
@@ -218,7 +218,7 @@ static int measure(struct bench *bench, struct error *err) {
     } parts[] = {
         {BENCH_PEAKS, "peaks", bench_peaks},
         {BENCH_PEAKS, "peaks", bench_reading},
-        {BENCH_PRODUCTS, "products", bench_products},
+        {BENCH_MATMULS, "products", bench_matmuls},
         {BENCH_SMALL, "small", bench_small},
         {BENCH_ATTENTION, "attention", bench_attention},
         {BENCH_BLOCK, "block", bench_block},
@@ -250,7 +250,7 @@ static size_t count_copies(const struct device_description *about, size_t bytes,
 }
 
 // So many blocks that weights come from memory: all of them together where reading them is measured, each
-// matrix by itself where products of a device that queues are, which are short enough for it to matter.
+// matrix by itself where matmuls of a device that queues are, which are short enough for it to matter.
 static size_t count_blocks(const struct bench *bench, const struct device_description *about) {
     const struct model_config *config = &bench->options.shape->config;
     unsigned parts = bench->options.parts;
@@ -267,7 +267,7 @@ static size_t count_blocks(const struct bench *bench, const struct device_descri
         size_t numbers = matmuls[i].rows * matmuls[i].columns;
         smallest = size_min(smallest, numbers * dtype_size(device_dtype(bench->device)));
     }
-    bool timed = about->queues && (parts & (BENCH_PRODUCTS | BENCH_BLOCK)) != 0;
+    bool timed = about->queues && (parts & (BENCH_MATMULS | BENCH_BLOCK)) != 0;
     return timed ? count_copies(about, smallest, one, BLOCKS_MOST) : 1;
 }
 
@@ -287,7 +287,7 @@ static int count_sets(const struct bench *bench, const struct device_description
 }
 
 static int open_and_measure(struct bench *bench, struct error *err) {
-    bool tuned = (bench->options.parts & (BENCH_PRODUCTS | BENCH_BLOCK | BENCH_SUSTAINED)) != 0;
+    bool tuned = (bench->options.parts & (BENCH_MATMULS | BENCH_BLOCK | BENCH_SUSTAINED)) != 0;
     struct device_description about;
     device_describe(bench->device, &about);
     size_t blocks = count_blocks(bench, &about);

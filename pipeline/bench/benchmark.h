@@ -18,7 +18,7 @@ const struct bench_shape *bench_shape_find(const char *name);
 
 enum bench_part {
     BENCH_PEAKS = 1 << 0,     // multiply-adds from registers, reading from memory
-    BENCH_PRODUCTS = 1 << 1,  // each matrix at 2,048 and 8,192 tokens, as a share of the peak; GPU: at 8,192,
+    BENCH_MATMULS = 1 << 1,   // each matrix at 2,048 and 8,192 tokens, as a share of the peak; GPU: at 8,192,
                               // as a share of the best algorithm of any kind
     BENCH_SMALL = 1 << 2,     // CPU: all matrices at 1 to 16 tokens, as a share of the bandwidth
     BENCH_ATTENTION = 1 << 3, // texts of 300, 2,048 and 8,192, as a share of the peak (GPU: of mma.sync)
@@ -26,7 +26,7 @@ enum bench_part {
     BENCH_THREADS = 1 << 5,   // CPU: a block with one thread, with two and with all
     BENCH_ROWS = 1 << 6,      // norms, rotation and SwiGLU, in bytes a second
     BENCH_COPIES = 1 << 7,    // GPU: between pinned host memory and the device
-    BENCH_SUSTAINED = 1 << 8, // a block's products in turn without a pause: what clocks and power allow for
+    BENCH_SUSTAINED = 1 << 8, // a block's matmuls in turn without a pause: what clocks and power allow for
                               // long
 };
 

@@ -196,15 +196,15 @@ static int fill_angles(struct bench_blocks *blocks, struct error *err) {
     float *cosine = blocks->staged;
     float *sine = cosine + blocks->tokens * half;
     void *frequencies;
-    struct device_mark mark;
+    struct device_fence fence;
     TRY(memory_zeroed(&frequencies, half, sizeof(float), err));
     rope_frequencies(&blocks->config, blocks->tokens, frequencies);
     rope_rows(&blocks->config, frequencies, 0, blocks->tokens, cosine, sine);
     free(frequencies);
     TRY(device_upload(blocks->device, blocks->cosine, cosine, bytes, err));
     TRY(device_upload(blocks->device, blocks->sine, sine, bytes, err));
-    TRY(device_mark(blocks->device, &mark, err));
-    return device_wait(blocks->device, mark, NULL, err);
+    TRY(device_fence(blocks->device, &fence, err));
+    return device_wait(blocks->device, fence, NULL, err);
 }
 
 static int tune(struct bench_blocks *blocks, struct error *err) {
@@ -258,7 +258,7 @@ int bench_blocks_batch(struct bench_blocks *blocks, size_t tokens, size_t length
     int32_t *starts = blocks->staging;
     int32_t *rows = starts + blocks->tokens + 1;
     size_t texts = (tokens + length - 1) / length;
-    struct device_mark mark;
+    struct device_fence fence;
     for (size_t i = 0; i <= texts; i++) {
         starts[i] = (int32_t)size_min(i * length, tokens);
     }
@@ -269,8 +269,8 @@ int bench_blocks_batch(struct bench_blocks *blocks, size_t tokens, size_t length
     blocks->texts = (struct device_texts){.starts = blocks->starts, .host_starts = starts, .count = texts};
     TRY(device_upload(device, blocks->starts, starts, (texts + 1) * sizeof *starts, err));
     TRY(device_upload(device, blocks->rope_rows, rows, tokens * sizeof *rows, err));
-    TRY(device_mark(device, &mark, err));
-    return device_wait(device, mark, NULL, err);
+    TRY(device_fence(device, &fence, err));
+    return device_wait(device, fence, NULL, err);
 }
 
 int bench_block_step(struct bench_blocks *blocks, size_t turn, enum block_step step, struct error *err) {

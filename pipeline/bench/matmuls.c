@@ -9,8 +9,8 @@
 #include "kernels/back_end.h"
 
 enum {
-    FEW_TOKENS = 2048,     // the smaller of the batches that products are measured at
-    CANDIDATES_MOST = 128, // algorithms of one product
+    FEW_TOKENS = 2048,     // the smaller of the batches that matmuls are measured at
+    CANDIDATES_MOST = 128, // algorithms of one matmul
 };
 
 // The rate of reading all packed weights, in bytes a second; 0 where the back end does not measure it.
@@ -72,10 +72,10 @@ static double fastest_of(const struct device_candidate *lines, size_t count, dou
     return best;
 }
 
-static void print_product(struct bench *bench, const char *product, double operations, double seconds,
-                          double limit, const char *of) {
+static void print_matmul(struct bench *bench, const char *what, double operations, double seconds,
+                         double limit, const char *of) {
     char name[96];
-    snprintf(name, sizeof name, "matmul, %s", product);
+    snprintf(name, sizeof name, "matmul, %s", what);
     bench_print_rate(bench, name, operations, seconds, limit, of);
 }
 
@@ -114,8 +114,8 @@ static int list_candidates(struct bench *bench, const struct block_matmul *matmu
     return status;
 }
 
-// The product beside the best algorithm of any kind, then every candidate.
-static int bench_candidates(struct bench *bench, const struct block_matmul *matmul, const char *product,
+// The matmul beside the best algorithm of any kind, then every candidate.
+static int bench_candidates(struct bench *bench, const struct block_matmul *matmul, const char *what,
                             double operations, double chosen_seconds, struct error *err) {
     void *memory;
     size_t count = 0;
@@ -126,8 +126,8 @@ static int bench_candidates(struct bench *bench, const struct block_matmul *matm
     int status = list_candidates(bench, matmul, lines, &count, &free_seconds, err);
     if (status == STATUS_OK) {
         double best = fastest_of(lines, count, free_seconds, chosen_seconds);
-        snprintf(name, sizeof name, "any algorithm, %s", product);
-        print_product(bench, product, operations, chosen_seconds, operations / best, "best of any algorithm");
+        snprintf(name, sizeof name, "any algorithm, %s", what);
+        print_matmul(bench, what, operations, chosen_seconds, operations / best, "best of any algorithm");
         print_candidates(bench, name, operations, best, chosen_seconds, lines, count);
         status = bench_blocks_refill(&bench->blocks, err);
     }
@@ -135,28 +135,28 @@ static int bench_candidates(struct bench *bench, const struct block_matmul *matm
     return status;
 }
 
-static int bench_product(struct bench *bench, size_t tokens, const struct block_matmul *matmul,
-                         struct error *err) {
+static int bench_matmul(struct bench *bench, size_t tokens, const struct block_matmul *matmul,
+                        struct error *err) {
     struct bench_times times;
-    char product[64];
+    char what[64];
     double operations = 2.0 * (double)tokens * (double)matmul->rows * (double)matmul->columns;
-    snprintf(product, sizeof product, "%zu tokens, %zu x %zu", tokens, matmul->rows, matmul->columns);
+    snprintf(what, sizeof what, "%zu tokens, %zu x %zu", tokens, matmul->rows, matmul->columns);
     TRY(bench_time_steps(bench, 1u << matmul->step, &times, err));
     if (has_choice(bench)) {
-        return bench_candidates(bench, matmul, product, operations, times.all, err);
+        return bench_candidates(bench, matmul, what, operations, times.all, err);
     }
-    print_product(bench, product, operations, times.all, times.peak, NULL);
+    print_matmul(bench, what, operations, times.all, times.peak, NULL);
     return STATUS_OK;
 }
 
 // A device with a choice computes whole batches, whatever their tokens: it is measured at one.
-int bench_products(struct bench *bench, struct error *err) {
+int bench_matmuls(struct bench *bench, struct error *err) {
     size_t most = bench->options.tokens;
     for (size_t tokens = has_choice(bench) ? most : size_min(FEW_TOKENS, most);;
          tokens = size_min(4 * tokens, most)) {
         TRY(bench_blocks_batch(&bench->blocks, tokens, tokens, err));
         for (size_t i = 0; i < bench->blocks.matmul_count; i++) {
-            TRY(bench_product(bench, tokens, &bench->blocks.matmuls[i], err));
+            TRY(bench_matmul(bench, tokens, &bench->blocks.matmuls[i], err));
         }
         if (tokens == most) {
             return STATUS_OK;

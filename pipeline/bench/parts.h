@@ -67,7 +67,7 @@ const char *bench_peak_name(const struct bench *bench, char *out, size_t size);
 // ---- matmuls.c ----
 
 int bench_read_rate(struct bench *bench, double *rate, struct error *err);
-int bench_products(struct bench *bench, struct error *err);
+int bench_matmuls(struct bench *bench, struct error *err);
 int bench_small(struct bench *bench, struct error *err);
 
 // ---- steps.c ----

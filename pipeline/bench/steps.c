@@ -171,16 +171,16 @@ int bench_rows(struct bench *bench, struct error *err) {
 
 static int copy(struct bench_blocks *blocks, bool up, double *seconds, struct error *err) {
     struct device *device = blocks->device;
-    struct device_mark mark;
+    struct device_fence fence;
     struct device_times times;
-    TRY(device_mark(device, &mark, err));
+    TRY(device_fence(device, &fence, err));
     if (up) {
         TRY(device_upload(device, blocks->copied, blocks->copies, BENCH_COPY, err));
     } else {
         TRY(device_download(device, blocks->copies, blocks->copied, BENCH_COPY, err));
     }
-    TRY(device_mark(device, &mark, err));
-    TRY(device_wait(device, mark, &times, err));
+    TRY(device_fence(device, &fence, err));
+    TRY(device_wait(device, fence, &times, err));
     *seconds = up ? times.upload_seconds : times.download_seconds;
     return STATUS_OK;
 }

@@ -1,9 +1,9 @@
-// A block's products in turn for seconds, without a pause: the rate that a long run can be held against.
+// A block's matmuls in turn for seconds, without a pause: the rate that a long run can be compared with.
 // Trials of milliseconds are timed at a clock that heat and the power limit take away from what runs for
 // long.
 //
-// Rounds of these products are queued in slices, the next slices before one is waited for, so that a
-// device that queues never runs dry; each slice is timed by the device's own marks.
+// Rounds of these matmuls are queued in slices, the next slices before one is waited for, so that a
+// device that queues never runs dry; each slice is timed by the device's own fences.
 #include <math.h>
 #include <string.h>
 
@@ -31,12 +31,12 @@ struct conditions {       // as the device's monitoring saw them meanwhile; noth
 
 struct sustained {
     struct bench *bench;
-    unsigned products; // the steps of a round
+    unsigned matmuls;  // the steps of a round
     double operations; // of a round
     int rounds;        // in a slice
     double started;    // clock_seconds
     struct slice {
-        struct device_mark mark;
+        struct device_fence fence;
         double seconds;
     } slices[SLICES]; // slice n: [n % SLICES]
     uint64_t queued;
@@ -54,12 +54,12 @@ static int queue_slice(struct sustained *s, struct error *err) {
     double began = clock_seconds();
     for (int round = 0; round < s->rounds; round++) {
         for (int step = 0; step < BLOCK_STEPS; step++) {
-            if ((s->products & 1u << step) != 0) {
+            if ((s->matmuls & 1u << step) != 0) {
                 TRY(bench_block_step(blocks, (size_t)round, (enum block_step)step, err));
             }
         }
     }
-    TRY(device_mark(blocks->device, &slice->mark, err));
+    TRY(device_fence(blocks->device, &slice->fence, err));
     slice->seconds = clock_seconds() - began; // where nothing is queued the work is done
     s->queued++;
     return STATUS_OK;
@@ -68,7 +68,7 @@ static int queue_slice(struct sustained *s, struct error *err) {
 static int finish_slice(struct sustained *s, struct error *err) {
     struct slice *slice = &s->slices[s->done % SLICES];
     struct device_times times;
-    TRY(device_wait(s->bench->device, slice->mark, &times, err));
+    TRY(device_wait(s->bench->device, slice->fence, &times, err));
     slice->seconds = s->bench->blocks.queues ? times.compute_seconds : slice->seconds;
     if (s->first_second < 1) {
         s->first++;
@@ -118,7 +118,7 @@ static void observe(struct sustained *s) {
 
 // ---- the measurement ----
 
-// What a whole block leaves in the buffers is what its products multiply: zeros would take less power. Then
+// What a whole block leaves in the buffers is what its matmuls multiply: zeros would take less power. Then
 // one round says how many make a slice.
 static int prepare(struct sustained *s, struct error *err) {
     struct bench *bench = s->bench;
@@ -128,7 +128,7 @@ static int prepare(struct sustained *s, struct error *err) {
     TRY(bench_blocks_batch(&bench->blocks, tokens, TEXT_LENGTH, err));
     TRY(bench_run_in_each(&bench->blocks, (1u << BLOCK_STEPS) - 1, seconds, err));
     memset(seconds, 0, sizeof seconds);
-    TRY(bench_run_steps(&bench->blocks, 0, s->products, seconds, err));
+    TRY(bench_run_steps(&bench->blocks, 0, s->matmuls, seconds, err));
     for (int step = 0; step < BLOCK_STEPS; step++) {
         round += seconds[step];
     }
@@ -139,8 +139,8 @@ static int prepare(struct sustained *s, struct error *err) {
 
 static int work(struct sustained *s, struct error *err) {
     double enough = s->bench->options.seconds;
-    struct device_mark mark;
-    TRY(device_mark(s->bench->device, &mark, err)); // the first slice's time begins here
+    struct device_fence fence;
+    TRY(device_fence(s->bench->device, &fence, err)); // the first slice's time begins here
     s->started = clock_seconds();
     while (clock_seconds() - s->started < enough) {
         while (s->queued - s->done <= AHEAD) {
@@ -182,7 +182,7 @@ static void print_conditions(struct bench *bench, const struct conditions *seen)
 
 int bench_sustained(struct bench *bench, struct error *err) {
     struct sustained s = {.bench = bench,
-                          .products = bench_matmul_steps(&bench->blocks),
+                          .matmuls = bench_matmul_steps(&bench->blocks),
                           .conditions = {.lowest_clock = DEVICE_UNKNOWN, .reasons = DEVICE_UNKNOWN}};
     TRY(bench_report_save(bench, err));
     TRY(prepare(&s, err));

@@ -31,12 +31,12 @@ static const struct option options[] = {
     {.name = "--dtype",
      .kind = OPTION_TEXT,
      .value = "DTYPE",
-     .help = "of computation (default: bfloat16)",
+     .help = "number format of the computation (default: bfloat16)",
      .choices = "bfloat16|float32"},
     {.name = "--cpu-path",
      .kind = OPTION_TEXT,
      .value = "PATH",
-     .help = "an instruction-set path by name (default: chosen)"},
+     .help = "instruction set of the CPU back end (default: the fastest)"},
     {.name = "--threads",
      .kind = OPTION_INTEGER,
      .value = "N",
@@ -46,47 +46,48 @@ static const struct option options[] = {
     {.name = "--repeats",
      .kind = OPTION_INTEGER,
      .value = "N",
-     .help = "runs of each measurement, of which the best counts (default: 5)",
+     .help = "runs of each measurement; the best counts (default: 5)",
      .minimum = 1,
      .maximum = 100},
     {.name = "--shape",
      .kind = OPTION_TEXT,
      .value = "MODEL",
-     .help = "whose block is measured (default: qwen3-0.6b)",
+     .help = "model whose block is measured (default: qwen3-0.6b)",
      .choices = "qwen3-0.6b|qwen3-8b|tiny"},
     {.name = "--part",
      .kind = OPTION_TEXT,
      .value = "PART[,PART...]",
-     .help = "of the table (default: all)",
+     .help = "parts of the table to measure (default: all)",
      .choices = "all|peaks|products|small|attention|block|rows|copies|threads|sustained",
      .list = true},
     {.name = "--seconds",
      .kind = OPTION_INTEGER,
      .value = "N",
-     .help = "that the part sustained takes (default: 5)",
+     .help = "duration of the part sustained (default: 5)",
      .minimum = 1,
      .maximum = 600},
     {.name = "--tokens",
      .kind = OPTION_INTEGER,
      .value = "N",
-     .help = "in the largest batch (default: 8192)",
+     .help = "tokens of the largest batch (default: 8192)",
      .minimum = 1,
      .maximum = 65536},
-    {.name = "--json", .kind = OPTION_TEXT, .value = "FILE", .help = "gets the same figures for programs"},
+    {.name = "--json", .kind = OPTION_TEXT, .value = "FILE", .help = "write the same figures as JSON"},
 };
 
 const struct command command_bench = {
     .name = "bench",
-    .summary = "measure a device: peaks, products, attention and blocks as ratios in one run",
+    .summary = "measure a device: peaks, matmuls, attention and blocks, as ratios within one run",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .details =
-        "The part sustained runs a block's products in turn for --seconds without a pause, and says what a\n"
+        "The part sustained runs a block's matmuls in turn for --seconds without a pause and reports what "
+        "the\n"
         "GPU's monitoring saw meanwhile: the lowest clock, the power, and the reasons for throttling.\n"
         "\n"
-        "Each line is printed when it is known. The file of --json is whole at any moment: a run that is "
-        "cut\n"
-        "off leaves in it what was measured before, with \"complete\": false.\n"
+        "Each line is printed as soon as it is known. The --json file is valid at any moment: if the command "
+        "is\n"
+        "interrupted, it holds what was measured so far, with \"complete\": false.\n"
         "\n"
         "tools/bench compares a whole extraction with transformers, and the tokenizer with tokenizers.\n",
     .run = run,

@@ -136,10 +136,10 @@ static int check_folder(const char *folder, bool force_network, struct error *er
         return error_set(err, STATUS_WRITE, "%s is not a folder", folder);
     }
     if (network != NULL && !force_network) {
-        return error_set(err, STATUS_WRITE, "%s lies on a network file system (%s)", folder, network);
+        return error_set(err, STATUS_WRITE, "%s is on a network file system (%s)", folder, network);
     }
     if (kernel != NULL) {
-        return error_set(err, STATUS_WRITE, "%s lies on %s, where no run directory can be made", folder,
+        return error_set(err, STATUS_WRITE, "%s is on %s, where no run directory can be created", folder,
                          kernel);
     }
     if (access(folder, W_OK | X_OK) != 0) {
@@ -175,7 +175,7 @@ static int check_output(struct check *check, struct error *err) {
     TRY(existing_folder(folder, job->output, err));
     TRY(check_folder(folder, job->force_network_output, err));
     if (run_folder_busy(job->output)) {
-        return error_set(err, STATUS_WRITE, "another runner is at work in %s", job->output);
+        return error_set(err, STATUS_WRITE, "another runner is active in %s", job->output);
     }
     TRY(folder_content_admit(job->output, err));
     TRY(open_ledger(check, err));
@@ -265,7 +265,7 @@ static int check_disk(struct check *check, struct error *err) {
     uint64_t planned = inputs_planned_bytes(&check->inputs, &check->inputs.survey);
     uint64_t left = planned > check->totals.bytes ? planned - check->totals.bytes : 0;
     snprintf(check->detail, sizeof check->detail,
-             "%.3f GB free, %.3f GB of %.3f GB still to come, %.2f GB kept free", (double)space * 1e-9,
+             "%.3f GB free, %.3f GB of %.3f GB still to write, %.2f GB kept free", (double)space * 1e-9,
              (double)left * 1e-9, (double)planned * 1e-9, job->disk_reserve_gb);
     bool fits = check->totals.finished || (double)space >= (double)left + job->disk_reserve_gb * 1e9;
     return fits ? STATUS_OK : error_set(err, STATUS_WRITE, "%s", check->detail);
@@ -343,7 +343,7 @@ static int try_all(struct check *check, FILE *out, struct error *first) {
     int failures = 0;
     for (size_t i = 0; i < CONDITION_COUNT; i++) {
         if ((conditions[i].needs & ~passed) != 0) {
-            fprintf(out, "----  %-11s not tried: needs what failed above\n", conditions[i].name);
+            fprintf(out, "----  %-11s not checked: depends on what failed above\n", conditions[i].name);
             continue;
         }
         check->detail[0] = 0;
@@ -386,22 +386,20 @@ static const struct option check_options[] = {
 
 const struct command command_check = {
     .name = "check",
-    .summary = "try every precondition of a job, without starting it",
+    .summary = "check every precondition of a job without starting it",
     .operands = operands,
     .operand_count = sizeof operands / sizeof operands[0],
     .options = check_options,
     .option_count = sizeof check_options / sizeof check_options[0],
-    .details =
-        "Prints PASS or FAIL for each condition and ends with the exit code that strata run would end with, "
-        "as\n"
-        "far as can be told without reading weights and computing. WARN says what may make the numbers of\n"
-        "transformers others, or batches that leave much of a GPU's work unused; note what was passed over. "
-        "A "
-        "run\n"
-        "that has begun in the output is looked at too: whether it would be resumed, and what is left to "
-        "write.\n"
-        "Nothing is written: whether the output can be made is judged by the permissions and the file "
-        "system of\n"
-        "the nearest folder that is there.\n",
+    .details = "Prints PASS or FAIL for each condition and exits with the code that strata run would exit "
+               "with, as far\n"
+               "as can be told without reading the weights. WARN marks what may make transformers' numbers "
+               "differ, or\n"
+               "batches that waste a GPU's time; note lists what was ignored. If the output holds a run, "
+               "check says\n"
+               "whether it would be resumed and how much is left to write.\n"
+               "Nothing is written: whether the output can be created is judged by the permissions and the "
+               "file system\n"
+               "of the nearest existing folder.\n",
     .run = run,
 };

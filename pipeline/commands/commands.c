@@ -55,7 +55,7 @@ static int unknown_command(const char *name) {
         names[i] = commands[i]->name;
     }
     const char *nearest = job_nearest(name, names, COMMAND_COUNT);
-    fprintf(stderr, "strata: there is no command '%s'", printable(shown, sizeof shown, name));
+    fprintf(stderr, "strata: unknown command '%s'", printable(shown, sizeof shown, name));
     if (nearest != NULL) {
         fprintf(stderr, " (did you mean '%s'?)", nearest);
     }
@@ -86,7 +86,7 @@ static int flush_output(const struct command *command, int status, struct error 
         return status;
     }
     if (command->sums_up) {
-        fprintf(stderr, "strata %s: the summary was not written: %s\n", command->name, strerror(errno));
+        fprintf(stderr, "strata %s: the summary could not be written: %s\n", command->name, strerror(errno));
         return status;
     }
     return status == STATUS_OK ? error_set_errno(err, STATUS_WRITE, "cannot write the output") : status;

@@ -25,7 +25,7 @@ static int parse_layers(const char *text, int64_t layers[LAYERS_MOST], size_t *c
         if (end == next || errno != 0 || next[0] == ' ' || (*end != ',' && *end != 0) ||
             *count == LAYERS_MOST) {
             return error_set(err, STATUS_USAGE,
-                             "--layers wants whole numbers with commas between, or 'all', not '%s'", text);
+                             "--layers must be whole numbers separated by commas, or 'all', not '%s'", text);
         }
         layers[(*count)++] = value;
         if (*end == 0) {
@@ -56,9 +56,10 @@ static void print_report(struct command_context *context, const struct export_re
                 readable_count(report->remaining, count));
     }
     if (report->saturated > 0) {
-        fprintf(stderr,
-                "strata export: warning: %s numbers lay beyond float16 and were stored as its largest\n",
-                readable_count(report->saturated, count));
+        fprintf(
+            stderr,
+            "strata export: warning: %s numbers exceeded float16's range and were stored as its largest\n",
+            readable_count(report->saturated, count));
     }
     if (report->unsplit > 0) {
         fprintf(stderr, "strata export: warning: %s problems lack the column '%s' and went to 'unsplit'\n",
@@ -119,19 +120,17 @@ static void print_details(FILE *out) {
           "and row_offset [problems + 1]:\n",
           out);
     print_formats(out);
-    fputs("Beside them statistics.safetensors (mean and deviation of every dimension) "
-          "and export.json: model and\n"
-          "tokenizer fingerprints, layers, counts, what was left out and why, "
-          "the SHA-256 of every file.\n"
+    fputs("Beside them statistics.safetensors (mean and deviation of every dimension) and export.json: model "
+          "and\n"
+          "tokenizer fingerprints, layers, counts, what was left out and why, the SHA-256 of every file.\n"
           "\n"
-          "--split source takes the source's column as it is. "
-          "Fractions split by a seeded hash of each id, so a\n"
-          "problem stays in its split when others join; "
-          "problems that the source calls 'test' stay in test.\n"
+          "--split source takes the split column as it is. Fractions split by a seeded hash of each ID, so a "
+          "problem\n"
+          "stays in its split when others are added; problems that the source marks 'test' stay in test.\n"
           "\n"
-          "The folder appears when it is whole. "
-          "A run that goes on is exported as far as it is sealed, with a\n"
-          "warning.\n",
+          "The folder appears once it is complete. An unfinished run is exported up to its last sealed "
+          "shard, with\n"
+          "a warning.\n",
           out);
 }
 
@@ -148,7 +147,7 @@ static const struct option options[] = {
     {.name = "--to",
      .kind = OPTION_TEXT,
      .value = "FOLDER",
-     .help = "the folder to make; must not exist",
+     .help = "the folder to create; must not exist",
      .required = true},
     {.name = "--layers",
      .kind = OPTION_TEXT,
@@ -171,11 +170,11 @@ static const struct option options[] = {
     {.name = "--split-column",
      .kind = OPTION_TEXT,
      .value = "COLUMN",
-     .help = "the source's column of splits (default: split)"},
+     .help = "the column with the split names (default: split)"},
     {.name = "--seed",
      .kind = OPTION_INTEGER,
      .value = "SEED",
-     .help = "of the split by fractions (default: 0)",
+     .help = "seed of the split by fractions (default: 0)",
      .maximum = INT64_MAX},
     {.name = "--require-complete",
      .kind = OPTION_FLAG,
@@ -184,7 +183,7 @@ static const struct option options[] = {
 
 const struct command command_export = {
     .name = "export",
-    .summary = "write the latents for training: safetensors, .npy, HDF5 or R-JEPA's shards",
+    .summary = "export the latents for training: safetensors, .npy, HDF5 or R-JEPA shards",
     .operands = operands,
     .operand_count = sizeof operands / sizeof operands[0],
     .options = options,

@@ -8,17 +8,16 @@ static const struct {
     int code;
     const char *meaning;
 } exit_codes[] = {
-    {0, "every problem is accounted for (failed ones are listed), or the command did what was asked"},
+    {0,
+     "success: every problem is accounted for (failed ones are listed), or the command did what was asked"},
     {64, "wrong usage: an unknown command, option or value"},
-    {65,
-     "bad input data (database, model, tokenizer), no problem done, or more failed than max_failed allows"},
-    {69, "the device, its driver or a library is not there or too small, or the disk of the model does not "
-         "answer"},
-    {70,
-     "internal error, or memory, threads or open files that could not be had: run the same command again"},
+    {65, "bad input data (database, model, tokenizer), no problem succeeded, or more failed than max_failed "
+         "allows"},
+    {69, "the device, its driver or a library is missing or too small, or the model's disk does not respond"},
+    {70, "internal error, or out of memory, threads or open files: run the same command again"},
     {73, "cannot write: disk full, permissions, a failed sync"},
-    {75,
-     "stopped cleanly before the end (signal, budget), or the database is held: run the same command again"},
+    {75, "stopped cleanly before the end (signal, budget), or the database is locked: run the same command "
+         "again"},
     {78, "bad job file"},
     {80, "stopped because batch times drifted"},
 };
@@ -42,11 +41,10 @@ static void print_row(const struct page *page, const char *left, const char *rig
 }
 
 static void print_overview(const struct page *page) {
-    readable_wrap(
-        page->out,
-        "strata extracts the hidden states of a language model's layers for a database of problems, and "
-        "loses nothing.",
-        0, 0, page->width);
+    readable_wrap(page->out,
+                  "strata extracts hidden states from the layers of a language model for a database of "
+                  "problems, and loses nothing.",
+                  0, 0, page->width);
     fputs("\nusage: strata COMMAND ...\n\ncommands:\n", page->out);
     for (size_t i = 0; i < command_count(); i++) {
         print_row(page, command_at(i)->name, command_at(i)->summary);
@@ -55,10 +53,10 @@ static void print_overview(const struct page *page) {
     print_row(page, "job", "the keys of a job file");
     print_row(page, "exit-codes", "what the exit code says");
     fputc('\n', page->out);
-    readable_wrap(
-        page->out,
-        "'strata help COMMAND' and 'strata help TOPIC' tell more; 'strata --version' prints the version.", 0,
-        0, page->width);
+    readable_wrap(page->out,
+                  "See 'strata help COMMAND' or 'strata help TOPIC' for details; 'strata --version' prints "
+                  "the version.",
+                  0, 0, page->width);
 }
 
 static void print_exit_codes(const struct page *page) {
@@ -155,7 +153,7 @@ static int unknown_topic(const char *topic, struct error *err) {
     if (nearest == NULL) {
         return error_set(err, STATUS_USAGE, "there is no topic '%s'", topic);
     }
-    return error_set(err, STATUS_USAGE, "there is no topic '%s' (did you mean '%s'?)", topic, nearest);
+    return error_set(err, STATUS_USAGE, "unknown topic '%s' (did you mean '%s'?)", topic, nearest);
 }
 
 // A key is one line for programs, and as many as it takes on a terminal.

@@ -50,43 +50,42 @@ static int run(struct command_context *context, struct error *err) {
 }
 
 static const struct operand operands[] = {
-    {.name = "FILE.jsonl[.gz]", .help = "one JSON object a line; - reads standard input"},
-    {.name = "PROBLEMS.db", .help = "the SQLite database; made when it is not there"},
+    {.name = "FILE.jsonl[.gz]", .help = "one JSON object per line; - reads standard input"},
+    {.name = "PROBLEMS.db", .help = "the SQLite database; created if it does not exist"},
 };
 
 static const struct option options[] = {
     {.name = "--table",
      .kind = OPTION_TEXT,
      .value = "TABLE",
-     .help = "the table to make (default: problems)"},
+     .help = "the table to create (default: problems)"},
     {.name = "--id",
      .kind = OPTION_TEXT,
      .value = "COLUMN",
-     .help = "the member that names a problem: in every line and unique (default: problem_id, or another "
-             "usual name that fits)"},
-    {.name = "--append", .kind = OPTION_FLAG, .help = "add to a table that is already there"},
+     .help = "the member with the problem's ID, unique and in every line (default: problem_id, or another "
+             "common name that fits)"},
+    {.name = "--append", .kind = OPTION_FLAG, .help = "append to an existing table"},
     {.name = "--skip-broken",
      .kind = OPTION_FLAG,
-     .help = "leave broken lines out, each listed (default: nothing is imported when one is broken)"},
+     .help = "skip broken lines and list them (default: import nothing if one is broken)"},
 };
 
 const struct command command_import = {
     .name = "import",
-    .summary = "put problems from JSON lines into an SQLite database",
+    .summary = "import problems from JSON lines into an SQLite database",
     .operands = operands,
     .operand_count = sizeof operands / sizeof operands[0],
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .sums_up = true,
-    .details =
-        "Numbers, texts and true/false (1/0) become columns; arrays and objects become JSON text; "
-        "null and missing\n"
-        "members become NULL. Everything is imported or nothing: lines that are broken, that lack the "
-        "id or repeat one\n"
-        "are listed with their numbers (the first 20 of them). With --skip-broken they are left out and all "
-        "listed;\n"
-        "among them is what Python's json.dumps writes and JSON does not have (NaN, half of a surrogate "
-        "pair),\n"
-        "and numbers that 64 bits do not hold.\n",
+    .details = "Numbers, strings and true/false (1/0) become columns; arrays and objects become JSON text; "
+               "null and missing\n"
+               "members become NULL. Either everything is imported or nothing: lines that are broken, lack "
+               "the ID or repeat\n"
+               "one are listed by number (the first 20). With --skip-broken they are skipped and all listed; "
+               "that includes\n"
+               "what Python's json.dumps writes although JSON does not allow it (NaN, half of a surrogate "
+               "pair), and numbers\n"
+               "beyond 64 bits.\n",
     .run = run,
 };

@@ -179,7 +179,7 @@ static const struct operand operands[] = {
 static const struct option options[] = {
     {.name = "--csv",
      .kind = OPTION_FLAG,
-     .help = "comma-separated values with full figures, without the summary"},
+     .help = "comma-separated values in full precision, without the summary"},
     {.name = "--last",
      .kind = OPTION_INTEGER,
      .value = "N",
@@ -188,29 +188,28 @@ static const struct option options[] = {
      .maximum = INT64_MAX},
     {.name = "--events",
      .kind = OPTION_FLAG,
-     .help = "launches, warnings and drift evidence instead of batches"},
+     .help = "list launches, warnings and drift evidence instead of batches"},
 };
 
 const struct command command_log = {
     .name = "log",
-    .summary = "list the sealed batches of a run with their times, or its events",
+    .summary = "list a run's sealed batches with their times, or its events",
     .operands = operands,
     .operand_count = sizeof operands / sizeof operands[0],
     .options = options,
     .option_count = sizeof options / sizeof options[0],
-    .details = "prepare is tokenising and planning, in the reader's thread; wait is the device's, for the "
-               "reader or the\n"
-               "writer; write is the writer's thread. tokens/s counts computing and waiting. drift is the "
-               "detector's score:\n"
-               "the natural logarithm of a batch's time over its prediction and the run's baseline; 0 is "
-               "normal, +0.69 twice\n"
-               "as slow. What a GPU said of itself (its own times, memory, clock, power, temperature, PCIe "
-               "traffic, throttle\n"
-               "reasons, XID errors) has columns when any batch listed has it. throughput.csv in the run "
-               "directory has the\n"
-               "batches that are not sealed yet, too. The summary of a GPU's run says how full its batches "
-               "were: the "
-               "share of\n"
-               "texts in the tokens that it computed.\n",
+    .details = "prepare is tokenising and planning, in the reader's thread; wait is the time the device "
+               "waited for the\n"
+               "reader or the writer; write is the writer's thread. tokens/s counts computing and waiting. "
+               "drift is the\n"
+               "detector's score: the natural logarithm of a batch's time over its prediction and the run's "
+               "baseline; 0 is\n"
+               "normal, +0.69 is twice as slow. A GPU's own figures (times, memory, clock, power, "
+               "temperature, PCIe traffic,\n"
+               "throttle reasons, XID errors) have columns if any listed batch has them. throughput.csv in "
+               "the run directory\n"
+               "also has the batches that are not sealed yet. For a run on a GPU the summary says how full "
+               "its batches were:\n"
+               "the share of the computed tokens that were text.\n",
     .run = run,
 };

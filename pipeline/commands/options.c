@@ -73,7 +73,7 @@ static int check_choices(const struct option *option, const char *choices, const
     for (;; text++) {
         size_t length = option->list ? strcspn(text, ",") : strlen(text);
         if (!is_choice(choices, text, length)) {
-            return error_set(err, STATUS_USAGE, "%s is one of %s%s, not '%.*s'", option->name, choices,
+            return error_set(err, STATUS_USAGE, "%s must be one of %s%s, not '%.*s'", option->name, choices,
                              option->list ? ", or a list with commas" : "", (int)length, text);
         }
         text += length;
@@ -88,7 +88,7 @@ static int set_value(const struct option *option, struct argument *argument, con
     argument->text = text;
     if (option->kind == OPTION_INTEGER) {
         if (!parse_integer(text, &argument->number)) {
-            return error_set(err, STATUS_USAGE, "%s wants a whole number, not '%s'", option->name, text);
+            return error_set(err, STATUS_USAGE, "%s must be a whole number, not '%s'", option->name, text);
         }
         if (argument->number < option->minimum || argument->number > option->maximum) {
             return error_set(err, STATUS_USAGE, "%s %s is out of bounds: %lld to %lld", option->name, text,
@@ -164,7 +164,7 @@ int arguments_parse(struct arguments *arguments, const struct command *command, 
                    word[1] != 0) { // "-" alone is standard input, an operand
             TRY(parse_option(arguments, argc, argv, &i, err));
         } else if (operands == command->operand_count) {
-            return error_set(err, STATUS_USAGE, "'%s' is one argument too many", word);
+            return error_set(err, STATUS_USAGE, "unexpected argument '%s'", word);
         } else if (word[0] == 0) {
             return error_set(err, STATUS_USAGE, "%s is empty", command->operands[operands].name);
         } else {

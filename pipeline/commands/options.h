@@ -83,14 +83,14 @@ int64_t argument_integer(const struct arguments *arguments, const char *name, in
 #define JOB_OPTION_LIMIT(note)                                                                               \
     {                                                                                                        \
         .name = "--limit", .kind = OPTION_INTEGER, .value = "N",                                             \
-        .help = "only the first N rows of the query" note " (default: all)", .minimum = 1,                   \
-        .maximum = INT64_MAX                                                                                 \
+        .help = "process only the first N rows" note " (default: all)", .minimum = 1, .maximum = INT64_MAX   \
     }
 
 #define JOB_OPTION_THREADS                                                                                   \
     {                                                                                                        \
         .name = "--threads", .kind = OPTION_INTEGER, .value = "N",                                           \
-        .help = "threads that compute; changes no byte of the output (default: run.threads of the job)",     \
+        .help = "threads of the CPU back end; the output does not depend on it (default: run.threads of "    \
+                "the job)",                                                                                  \
         .minimum = 1, .maximum = 1024                                                                        \
     }
 

@@ -50,8 +50,8 @@ static int write_fill(FILE *out, const struct inputs *inputs, struct error *err)
     }
     TRY(fill_survey(&fill, inputs, err));
     fprintf(out,
-            "fill          %.1f %% on a GPU, which takes every batch for as large as the largest; %" PRIu64
-            " of %" PRIu64 " below 90 %%\n",
+            "fill          %.1f %% on a GPU, which computes every batch at one shape; %" PRIu64 " of %" PRIu64
+            " below 90 %%\n",
             100 * fill.share, fill.low, inputs->survey.totals.batches);
     if (fill.remedy[0] != 0) {
         fprintf(out, "warning       a fill below 95 %% wastes a GPU's time: %s\n", fill.remedy);
@@ -116,15 +116,15 @@ static const struct option options[] = {
 
 const struct command command_plan = {
     .name = "plan",
-    .summary = "count problems, tokens, batches, shards and disk of a job, without starting it",
+    .summary = "count a job's problems, tokens, batches, shards and disk space without starting it",
     .operands = operands,
     .operand_count = sizeof operands / sizeof operands[0],
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .details = "Reads and tokenises the whole query. The batches are those that strata run will compute, or "
-               "goes on with\n"
-               "where a run has begun in the output. fill is the share of texts in the tokens that a GPU "
-               "computes, at one\n"
-               "shape for every batch; below 95 % a warning names what would raise it.\n",
+               "continue\n"
+               "with if the output holds a run. A GPU computes every batch at one shape: fill is the share "
+               "of its tokens\n"
+               "that are text; below 95 % a warning names what would raise it.\n",
     .run = run,
 };

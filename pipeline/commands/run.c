@@ -9,16 +9,14 @@ static void print_failures(FILE *out, const struct runner_summary *summary, bool
     uint64_t failed = summary->totals.failed;
     if (summary->retried) {
         fprintf(out,
-                "failed problems tried again: %" PRIu64 "; done now: %" PRIu64 ", still to come: %" PRIu64
-                "\n",
+                "failed problems retried: %" PRIu64 "; done now: %" PRIu64 ", still to come: %" PRIu64 "\n",
                 failures->tried, failures->succeeded, failures->waiting);
     } else if (asked && summary->totals.finished) {
-        fprintf(out, "no failed problem to try again%s\n",
-                failed > 0 ? ": these fail for what their rows hold (--retry-failed=all tries them)" : "");
+        fprintf(out, "no failed problem to retry%s\n",
+                failed > 0 ? ": they fail because of their rows (--retry-failed=all retries them)" : "");
     }
     if (failures->transient > 0 && failures->waiting == 0) {
-        fprintf(out,
-                "failed problems that may be tried again with --retry-failed: %" PRIu64 " of %" PRIu64 "\n",
+        fprintf(out, "failed problems that --retry-failed may retry: %" PRIu64 " of %" PRIu64 "\n",
                 failures->transient, failed);
     }
 }
@@ -65,19 +63,19 @@ static const struct operand operands[] = {
 
 static const struct option options[] = {
     JOB_OPTION_OUTPUT,
-    JOB_OPTION_LIMIT("; a run of its own"),
+    JOB_OPTION_LIMIT("; counts as a separate run"),
     JOB_OPTION_THREADS,
     {.name = "--stop-after",
      .kind = OPTION_INTEGER,
      .value = "BATCHES",
-     .help = "stop cleanly (exit 75) after so many batches of this launch (default: at the end)",
+     .help = "stop cleanly (exit 75) after this many batches of this launch (default: at the end)",
      .minimum = 1,
      .maximum = INT64_MAX},
     {.name = "--retry-failed",
      .kind = OPTION_FLAG,
      .value = "[=all]",
      .choices = "all",
-     .help = "once the run is finished, try again the failed problems whose reason may pass (hidden "
+     .help = "once the run is finished, retry the failed problems whose cause may be transient (hidden "
              "states that were not finite); all: every failed problem"},
     {.name = "--quiet", .kind = OPTION_FLAG, .help = "show no progress"},
 };
@@ -94,22 +92,20 @@ const struct command command_run = {
     .details =
         "Starting and resuming are the same command. SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, "
         "SIGXCPU,\n"
-        "SIGPWR and timers stop it within 20 s with exit code 75 and keep every batch that was computed. The "
+        "SIGPWR and timers stop it within 20 s with exit code 75; every batch that was computed is kept. The "
         "same\n"
         "signal again ends it at once, and so does another one more than 3 s later; SIGHUP, SIGXCPU, SIGPWR "
         "and\n"
         "timers, which machines repeat, never do. After a crash at most run.checkpoint_every batches are "
         "computed\n"
         "again.\n"
-        "A problem fails for what its row holds, or because its hidden states were not finite, which a fault "
-        "of\n"
-        "the machine may have caused. --retry-failed tries the latter again; when rows of failed problems "
-        "were\n"
-        "mended in the database (all others are as they were), every failed one. What succeeds comes into "
-        "new\n"
-        "shards, sealed ones stay as they are. Once it has begun the retry belongs to the run, and any "
-        "launch\n"
-        "finishes it.\n"
+        "A problem fails because of its row, or because its hidden states were not finite, which a hardware "
+        "fault\n"
+        "may have caused. --retry-failed retries the latter; if the rows of failed problems were corrected "
+        "in the\n"
+        "database (all other rows unchanged), it retries every failed problem. Results go into new shards; "
+        "sealed\n"
+        "shards stay as they are. Once started, the retry is part of the run: any launch finishes it.\n"
         "Exit codes: strata help exit-codes.\n",
     .run = run,
 };

@@ -26,7 +26,7 @@ struct view {
     size_t earlier_count;
     bool transient; // it failed, and a retry tries it again
     struct shard_reader *reader;
-    struct buffer text; // rendered; empty when it is not to be had
+    struct buffer text; // rendered; empty when it is not available
     size_t rows_most;
     size_t values;
     float *stored;  // [hidden] as stored, then
@@ -322,7 +322,7 @@ const struct command command_show = {
     .option_count = sizeof options / sizeof options[0],
     .details = "Spans are [start, end): tokens of the problem, bytes of the rendered text. norm is "
                "Euclidean, mean is over the\n"
-               "vector. The text is rendered again from the database; where that has changed or is gone, it "
-               "is left out.\n",
+               "vector. The text is rendered again from the database; it is left out if the database has "
+               "changed or is gone.\n",
     .run = run,
 };

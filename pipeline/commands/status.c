@@ -58,7 +58,7 @@ static void print_refusal(FILE *out, const struct run_snapshot *snapshot) {
     clock_text(refusal->ended == 0 ? refusal->started : refusal->ended, when);
     fprintf(out, "  refused     launch %" PRIu64, refusal->epoch);
     if (refusal->ended == 0) {
-        fprintf(out, " of %s left no end before its first batch\n", when);
+        fprintf(out, " of %s ended without a record before its first batch\n", when);
     } else {
         fprintf(out, " ended %s before its first batch with exit code %d%s", when, refusal->exit_code,
                 refusal->reason[0] == 0 ? "" : ": ");
@@ -88,13 +88,12 @@ static void print_failures(FILE *out, const struct run_snapshot *snapshot) {
     uint64_t failed = snapshot->totals.failed;
     uint64_t others = failed > failures->transient ? failed - failures->transient : 0;
     if (failures->transient > 0) {
-        fprintf(
-            out,
-            "  failed      %s may be tried again (strata run --retry-failed), %s for what their rows hold\n",
-            readable_count(failures->transient, a), readable_count(others, b));
+        fprintf(out,
+                "  failed      %s may be retried (strata run --retry-failed), %s because of their rows\n",
+                readable_count(failures->transient, a), readable_count(others, b));
     }
     if (failures->tried > 0) {
-        fprintf(out, "  retry       %s tried again: %s done, %s still to come\n",
+        fprintf(out, "  retry       %s retried: %s done, %s still to come\n",
                 readable_count(failures->tried, a), readable_count(failures->succeeded, b),
                 readable_count(failures->waiting, c));
     }
@@ -436,12 +435,12 @@ static const struct option options[] = {
     {.name = "--json", .kind = OPTION_FLAG, .help = "one JSON object, documented below"},
     {.name = "--watch",
      .kind = OPTION_FLAG,
-     .help = "again every second (off a terminal: a line every 10 s) until the run ends"},
+     .help = "refresh every second (every 10 s if not a terminal) until the run ends"},
 };
 
 const struct command command_status = {
     .name = "status",
-    .summary = "show where a run stands: counts, speed, time left, checkpoint, disk, drift",
+    .summary = "show a run's progress: counts, speed, time left, checkpoint, disk, drift",
     .operands = operands,
     .operand_count = sizeof operands / sizeof operands[0],
     .options = options,
@@ -457,8 +456,7 @@ const struct command command_status = {
         "threads,\n"
         "                     started, ended, exit_code, reason; or null\n"
         "  refused            the last one, with the same members, if it ended before it worked on the run; "
-        "or "
-        "null\n"
+        "or null\n"
         "  stage              surveying, loading, calibrating, running, stopped, finished, drift, failed\n"
         "  problems           total, done, failed, skipped, remaining, truncated: sealed and recorded\n"
         "  batches, tokens    done, total: with those computed but not sealed yet while it runs\n"
@@ -470,26 +468,24 @@ const struct command command_status = {
         "  disk               free_bytes, planned_bytes (still to be written)\n"
         "  drift              state (calibrating, steady, sharing: CAUSE, SHARE %,\n"
         "                     warned, suspect, stopped), score\n"
-        "  device             what a GPU said of itself at the last batch (each may be null), else null:\n"
+        "  device             a GPU's own figures at the last batch (each may be null), else null:\n"
         "                     upload_seconds, device_seconds, download_seconds, memory_used and "
         "process_memory (bytes),\n"
         "                     utilization (percent), sm_clock (MHz), power (W), temperature (C), "
         "pcie_received and\n"
-        "                     pcie_sent (bytes a second, as the device counts), xid, throttle_reasons "
+        "                     pcie_sent (bytes per second, as the device counts), xid, throttle_reasons "
         "(NVML's bits),\n"
         "                     throttle (their names)\n"
-        "  cpu_paths          of a run that went on with another CPU path: \"avx512bf16, avx2 from batch "
-        "12\"; or null\n"
-        "  fill               of a run on a GPU, which takes every batch for as large as the largest: "
-        "device_tokens\n"
-        "                     (computed so far), share (of them that are texts'); else null\n"
+        "  cpu_paths          of a run resumed with another CPU path: \"avx512bf16, avx2 from batch 12\"; or "
+        "null\n"
+        "  fill               of a run on a GPU, which computes every batch at one shape: device_tokens\n"
+        "                     (computed so far), share (of them that are text); else null\n"
         "  residency          where the last launch found the model: kind and name of the device, pieces, "
         "bytes, planned\n"
-        "                     and taken (bytes by purpose), process_bytes (the driver's figure, if any); "
-        "or null\n"
+        "                     and taken (bytes by purpose), process_bytes (the driver's figure, if any); or "
+        "null\n"
         "  retry              transient (failed problems that strata run --retry-failed would try again); of "
-        "the "
-        "last\n"
+        "the last\n"
         "                     retry: tried, succeeded, waiting (0: it is over)\n",
     .run = run,
 };

@@ -40,15 +40,14 @@ static const struct operand operands[] = {
 
 const struct command command_verify = {
     .name = "verify",
-    .summary = "hold the shards of a run against its ledger: hashes, counts, ids, finite values",
+    .summary = "check a run's shards against its ledger: hashes, counts, IDs, finite values",
     .operands = operands,
     .operand_count = sizeof operands / sizeof operands[0],
-    .details =
-        "Reads every byte of every shard. One line for each FAULT, then PASS or FAIL; exit code 0 or "
-        "65. Changes\n"
-        "nothing; may run while the run goes on, and then checks what was acknowledged when it began. "
-        "A NOTE is no\n"
-        "fault: a file that a crash left unacknowledged, which the next launch removes, or a stranger's "
-        "file.\n",
+    .details = "Reads every byte of every shard. Prints a line per FAULT, then PASS or FAIL; exit code 0 or "
+               "65. Changes\n"
+               "nothing. While a run is active it checks what was acknowledged when verify started. A NOTE "
+               "is not a fault:\n"
+               "a file that a crash left unacknowledged, which the next launch removes, or a file that is "
+               "not the run's.\n",
     .run = run,
 };

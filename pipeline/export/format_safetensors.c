@@ -180,7 +180,7 @@ static int make(struct array_store **out, const char *path, const struct array_s
 
 const struct export_format export_format_safetensors = {
     .name = "safetensors",
-    .help = "S.safetensors, and S.jsonl with a line a problem: id, counts, metadata",
+    .help = "S.safetensors, and S.jsonl with a line per problem: id, counts, metadata",
     .fill_line = export_format_fill_line,
     .layout = &export_split_arrays,
     .ending = ".safetensors",

@@ -40,8 +40,8 @@ static int clear_leftover(struct aside_folder *folder, const char *path, const c
         return STATUS_OK;
     }
     if (!file_exists(mark_path)) {
-        return error_set(err, STATUS_WRITE,
-                         "%s is in the way and was not left by an export; remove or rename it", path);
+        return error_set(err, STATUS_WRITE, "%s is in the way and is not from an export; remove or rename it",
+                         path);
     }
     int status;
     TRY_TO(done, status = take_mark(folder, mark_path, err));
@@ -67,8 +67,7 @@ int aside_folder_open(struct aside_folder *folder, const char *target, struct er
         return error_set(err, STATUS_USAGE, "path too long: %.200s", target);
     }
     if (file_exists(folder->target)) {
-        return error_set(err, STATUS_USAGE, "%s exists; an export never writes over anything",
-                         folder->target);
+        return error_set(err, STATUS_USAGE, "%s exists; an export never overwrites anything", folder->target);
     }
     TRY(path_join(mark_path, sizeof mark_path, path, mark, err));
     if (file_exists(path)) {

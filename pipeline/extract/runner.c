@@ -62,13 +62,13 @@ static void count_batch(struct run *run, const struct work *work) {
 
 static int stop_reason(const struct run *run, struct error *err) {
     if (guard_stop_requested(&run->launch.guard)) {
-        return error_set(err, STATUS_STOPPED, "stopped by %s; run the same command to go on",
+        return error_set(err, STATUS_STOPPED, "stopped by %s; run the same command to resume",
                          guard_signal_name(&run->launch.guard));
     }
     uint64_t stop_after = run->options->stop_after;
     if (stop_after > 0 && run->summary->launch_batches >= stop_after) {
         return error_set(err, STATUS_STOPPED,
-                         "stopped after %" PRIu64 " batches as asked; run the same command to go on",
+                         "stopped after %" PRIu64 " batches as asked; run the same command to resume",
                          stop_after);
     }
     return STATUS_OK;
@@ -244,13 +244,12 @@ static int end_stages(struct run *run, int status, struct error *err) {
     }
     if (status == STATUS_OK && guard_stop_requested(&run->launch.guard) &&
         !writer_is_complete(&run->writer)) {
-        status = error_set(err, STATUS_STOPPED, "stopped by %s; run the same command to go on",
+        status = error_set(err, STATUS_STOPPED, "stopped by %s; run the same command to resume",
                            guard_signal_name(&run->launch.guard));
     }
     if (status == STATUS_OK && !complete && !writer_is_complete(&run->writer)) { // not by a signal
         status = error_set(err, STATUS_STOPPED,
-                           "the problems could not be read to their end; run the same "
-                           "command to go on");
+                           "the problems could not be read to their end; run the same command to resume");
     }
     guard_attach(&run->launch.guard, NULL);
     return status;
@@ -331,7 +330,7 @@ static void keep_hash(struct run *run) {
     struct error err;
     if (run->launch.finished && run->summary->totals.failed > 0 &&
         retry_keep_hash(&run->launch.inputs, run->launch.journal.ledger, &err) != STATUS_OK) {
-        log_write(&run->launch.log, LOG_LEVEL_WARN, "mended rows could not be tried again: %s", err.message);
+        log_write(&run->launch.log, LOG_LEVEL_WARN, "corrected rows could not be retried: %s", err.message);
     }
 }
 
@@ -363,7 +362,7 @@ static bool retry_is_due(const struct run *run) {
 
 static int refuse_retry(const char *why, struct error *err) {
     return error_set(err, STATUS_STOPPED,
-                     "stopped by %s before failed problems were tried again; run the same command to go on",
+                     "stopped by %s before failed problems were retried; run the same command to resume",
                      why);
 }
 

@@ -95,7 +95,7 @@ static int check_steps(struct check *check) {
     size_t uses = count_steps(job->text);
     if (job->steps_pattern != NULL && job->steps_column != NULL) {
         return fail_at(check, place_of(check, "problems.steps", "pattern"),
-                       "problems.steps has a column and a pattern: steps come from one of them");
+                       "problems.steps has both a column and a pattern: choose one");
     }
     if (job->steps_pattern != NULL && job->steps_separator != NULL) {
         return fail_at(check, place_of(check, "problems.steps", "separator"),
@@ -112,9 +112,9 @@ static int check_steps(struct check *check) {
         struct job_place place = given(check, "problems", "text")
                                      ? place_of(check, "problems", "text")
                                      : place_of(check, "problems.steps", "column");
-        return fail_at(
-            check, place,
-            "problems.text has {steps} %zu times; with steps from a column it must stand there once", uses);
+        return fail_at(check, place,
+                       "problems.text has {steps} %zu times; with steps from a column it must appear once",
+                       uses);
     }
     if (job->steps_column == NULL) {
         TRY(memory_text(&job->steps_column, default_steps_column, check->err));

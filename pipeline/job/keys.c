@@ -6,78 +6,75 @@
 #define LIST(name, count) .offset = offsetof(struct job, name), .count_offset = offsetof(struct job, count)
 
 const struct job_section job_sections[] = {
-    {"problems", "What goes in: the rows of an SQLite query and the text made of each."},
-    {"problems.steps",
-     "Where the steps are. Without this section: `{column: steps}` when `text` has `{steps}`, "
-     "otherwise `{pattern: 'Step\\s+\\d+:'}`."},
-    {"model", "Which model reads the texts, and where."},
-    {"latents", "What is kept of the hidden states."},
+    {"problems", "The input: the rows of an SQLite query, and the text built from each."},
+    {"problems.steps", "Where the steps of a text are. Default: `{column: steps}` when `text` has `{steps}`, "
+                       "otherwise `{pattern: 'Step\\s+\\d+:'}`."},
+    {"model", "The model, and the device that it runs on."},
+    {"latents", "Which hidden states are kept, and how they are pooled."},
     {"batch",
-     "What runs together. Other sizes cut other shards; each problem's latents keep their bits (on a GPU: as "
-     "long as its products keep their algorithms). `strata plan` says how full batches are. In a run that "
-     "has begun, 0 stands for what it began with, also under an earlier version."},
-    {"run", "Where the output goes and how the run behaves."},
+     "How texts are grouped into batches. Changing it moves shard boundaries but not the latents (on a GPU: "
+     "as long as its matmuls keep their algorithms). `strata plan` shows how full the batches are. When a "
+     "run is resumed, 0 means the value it started with, also under an earlier version."},
+    {"run", "The output, and how the run behaves."},
 };
 const size_t job_section_count = sizeof job_sections / sizeof job_sections[0];
 
 const struct job_key job_keys[] = {
     {"problems", "database", KEY_PATH, FIELD(database), .minimum = 1, .required = true,
-     .help = "SQLite database of the problems (`strata import` makes one)"},
+     .help = "SQLite database with the problems (`strata import` creates one)"},
     {"problems", "query", KEY_TEXT, FIELD(query), .minimum = 1, .standard = "SELECT * FROM problems",
-     .identity = true, .help = "any one SELECT; its order is the order of every export"},
+     .identity = true, .help = "a single SELECT; exports keep its order"},
     {"problems", "id", KEY_TEXT, FIELD(id), .minimum = 1, .required = true, .identity = true,
-     .help = "column that names a problem: never empty, never twice"},
+     .help = "column with each problem's unique, non-empty ID"},
     {"problems", "text", KEY_TEXT, FIELD(text), .minimum = 1, .standard = "{statement}\n{steps}",
      .identity = true,
-     .help = "template over the query's columns; `{steps}` is the steps joined by the separator, `{{` and "
-             "`}}` are braces"},
+     .help = "template over the query's columns; `{steps}` stands for the steps joined by the separator, "
+             "`{{` and `}}` for braces"},
     {"problems", "special_tokens", KEY_BOOLEAN, FIELD(special_tokens), .standard = "true", .identity = true,
-     .help = "let the tokenizer add what its post-processor adds (BOS ...)"},
+     .help = "add the special tokens of the tokenizer's post-processor (BOS ...)"},
     {"problems", "max_tokens", KEY_INTEGER, FIELD(max_tokens), .minimum = 1, .maximum = 1 << 20,
-     .standard = "2048", .identity = true, .help = "longer texts are cut and marked as truncated"},
+     .standard = "2048", .identity = true, .help = "longer texts are truncated, and marked so"},
     {"problems", "max_text_bytes", KEY_INTEGER, FIELD(max_text_bytes), .minimum = 1, .maximum = 1 << 30,
-     .standard = "1048576", .identity = true, .help = "longer texts fail, each for itself"},
+     .standard = "1048576", .identity = true,
+     .help = "a longer text is recorded as failed; the run continues"},
     {"problems", "max_failed", KEY_INTEGER, FIELD(max_failed), .minimum = 0, .maximum = 1e12, .standard = "0",
-     .help = "with more failed problems than this the run ends with exit code 65"},
+     .help = "a run with more failed problems than this ends with exit code 65"},
     {"problems", "allow_empty", KEY_BOOLEAN, FIELD(allow_empty), .standard = "false",
-     .help = "let a query without rows, or a run of which no problem is done, end with exit code 0; "
-             "otherwise 65"},
+     .help = "end with exit code 0, not 65, when the query has no rows or no problem succeeds"},
     {"problems", "metadata", KEY_TEXTS, LIST(metadata, metadata_count), .minimum = 1, .identity = true,
      .absent = "every column that id, text and steps do not use",
      .help = "columns kept with each problem's latents"},
 
     {"problems.steps", "column", KEY_TEXT, FIELD(steps_column), .minimum = 1, .identity = true,
      .absent = "see above",
-     .help = "column that holds a JSON array of texts, one a step; `text` must have `{steps}` once"},
+     .help = "column with a JSON array of strings, one per step; `text` must contain `{steps}` once"},
     {"problems.steps", "separator", KEY_TEXT, FIELD(steps_separator), .minimum = 0, .identity = true,
-     .absent = "a line feed", .help = "put between the steps of the column"},
+     .absent = "a line feed", .help = "inserted between the steps of the column"},
     {"problems.steps", "pattern", KEY_TEXT, FIELD(steps_pattern), .minimum = 1, .identity = true,
      .absent = "see above",
-     .help = "regular expression (PCRE2) on the finished text: a step begins at each match; no match is one "
-             "step"},
+     .help = "regular expression (PCRE2) applied to the rendered text: a step begins at each match; without "
+             "a match the text is one step"},
 
     {"model", "path", KEY_PATH, FIELD(model_path), .minimum = 1, .required = true,
-     .help = "folder with config.json and safetensors, as `transformers` saves it"},
+     .help = "folder with config.json and safetensors files, as `transformers` saves them"},
     {"model", "tokenizer", KEY_PATH, FIELD(tokenizer_path), .minimum = 1,
-     .absent = "tokenizer.json of the model's folder", .help = "the tokenizer.json to use"},
+     .absent = "tokenizer.json in the model folder", .help = "the tokenizer.json to use"},
     {"model", "dtype", KEY_DTYPE, FIELD(dtype), .choices = "float32|bfloat16", .standard = "bfloat16",
-     .identity = true, .help = "numbers the model is computed in"},
+     .identity = true, .help = "number format of the computation"},
     {"model", "device", KEY_DEVICE, FIELD(device), .minimum = 1, .standard = "auto",
-     .help = "`cuda:N`, `cpu`, or `auto`: the first GPU if there is one that can compute the model; a run "
-             "that has begun never changes it"},
+     .help = "`cuda:N`, `cpu`, or `auto`: the first GPU that can run the model, otherwise the CPU; fixed "
+             "once a run has started"},
     {"model", "cpu_path", KEY_TEXT, FIELD(cpu_path), .minimum = 1,
-     .absent = "the best one this processor has",
-     .help =
-         "instruction set of the CPU back end, by the name that `strata check` shows; a run that has begun "
-         "keeps to its own"},
+     .absent = "the fastest that this processor supports",
+     .help = "instruction set of the CPU back end, by the name that `strata check` shows; fixed once a run "
+             "has started"},
     {"model", "memory_reserve_gb", KEY_NUMBER, FIELD(memory_reserve_gb), .minimum = 0, .maximum = 1e6,
      .standard = "0.5",
-     .help = "GPU memory (10^9 bytes) that the run leaves alone; kernels of cuBLASLt, loaded when first "
-             "used, come out of it"},
+     .help = "GPU memory (10^9 bytes) left free; cuBLASLt's kernels, loaded on first use, take some of it"},
     {"model", "load_timeout", KEY_NUMBER, FIELD(load_timeout), .minimum = 1, .maximum = 86400,
      .standard = "600",
-     .help = "seconds that loading may stand still without a byte, and that the device may take for "
-             "tuning one shape of products or for a batch of the calibration, before the run ends"},
+     .help = "seconds without progress before the run ends: without a byte while weights are read, or for "
+             "tuning one matmul shape or one calibration batch"},
 
     {"latents", "layers", KEY_LAYERS, LIST(layers, layer_count), .minimum = -1000, .maximum = 1000,
      .standard = "-2", .identity = true,
@@ -86,40 +83,37 @@ const struct job_key job_keys[] = {
      .standard = "step_mean", .identity = true,
      .help = "one row for each step, for each text (its mean, its last token), or for each token"},
     {"latents", "dtype", KEY_DTYPE, FIELD(latents_dtype), .choices = "float16|bfloat16|float32",
-     .standard = "float16", .identity = true, .help = "numbers the latents are stored in"},
+     .standard = "float16", .identity = true, .help = "number format of the stored latents"},
     {"latents", "token_ids", KEY_BOOLEAN, FIELD(token_ids), .standard = "false", .identity = true,
      .help = "store each problem's token ids too"},
 
     {"batch", "problems", KEY_INTEGER, FIELD(batch_problems), .minimum = 0, .maximum = 1 << 16,
-     .standard = "0", .identity = true,
-     .help = "at most so many problems a batch; 0: as many as it has room for"},
+     .standard = "0", .identity = true, .help = "most problems per batch; 0: as many as fit"},
     {"batch", "tokens", KEY_INTEGER, FIELD(batch_tokens), .minimum = 1, .maximum = 1 << 22,
-     .standard = "8192", .identity = true,
-     .help = "at most so many tokens a batch; no less than problems.max_tokens"},
+     .standard = "8192", .identity = true, .help = "most tokens per batch; at least problems.max_tokens"},
     {"batch", "window", KEY_INTEGER, FIELD(batch_window), .minimum = 0, .maximum = 1 << 20, .standard = "0",
      .identity = true,
-     .help = "problems read ahead and packed by length; no less than batch.problems; 0: up to 4096 (or 256 "
-             "full batches of them); those left over after the last full batch go into the next window"},
+     .help = "problems read ahead and sorted by length to fill batches; at least batch.problems; 0: up to "
+             "4096 (or 256 full batches); those left over after the last full batch move to the next window"},
 
     {"run", "output", KEY_PATH, FIELD(output), .minimum = 1, .required = true,
-     .help = "the run directory: new, empty, or one that a run began"},
+     .help = "the run directory: new, empty, or that of a run to resume"},
     {"run", "checkpoint_every", KEY_INTEGER, FIELD(checkpoint_every), .minimum = 1, .maximum = 1000000,
-     .standard = "10", .identity = true, .help = "batches a shard: what a crash can cost at most"},
+     .standard = "10", .identity = true, .help = "batches per shard; a crash loses at most this many"},
     {"run", "threads", KEY_INTEGER, FIELD(threads), .minimum = 0, .maximum = 1024, .standard = "0",
-     .help = "threads of the CPU back end; 0: one for each core that the process may use, within its control "
-             "group's quota, or OMP_NUM_THREADS where that is set"},
+     .help = "threads of the CPU back end; 0: OMP_NUM_THREADS if set, otherwise one per core available to "
+             "the process, within its control group's quota"},
     {"run", "drift_stop", KEY_BOOLEAN, FIELD(drift_stop), .standard = "true",
-     .help = "stop with exit code 80 when batch times drift away; false: write it to the log and go on"},
+     .help = "stop with exit code 80 when batch times drift above their calibrated cost; false: only log it"},
     {"run", "disk_reserve_gb", KEY_NUMBER, FIELD(disk_reserve_gb), .minimum = 0, .maximum = 1e6,
-     .standard = "1", .help = "free space (10^9 bytes) that the run leaves alone"},
+     .standard = "1", .help = "disk space (10^9 bytes) left free"},
     {"run", "force_network_output", KEY_BOOLEAN, FIELD(force_network_output), .standard = "false",
-     .help = "write to a network file system all the same (locks and syncs may not hold there)"},
+     .help = "allow a network file system (locks and syncs may be unreliable there)"},
     {"run", "allow_cpu_path_change", KEY_BOOLEAN, FIELD(allow_cpu_path_change), .standard = "false",
-     .help =
-         "let a run that has begun go on with another instruction set of the CPU where its own is not to be "
-         "had; latents before and after may differ in bits, and `strata status` says so"},
-    {"run", "profile", KEY_PATH, FIELD(profile), .minimum = 1, .absent = "calibrate at each start",
-     .help = "file that keeps the calibration of this device between runs"},
+     .help = "allow a run to be resumed with another CPU instruction set when this machine does not support "
+             "its own; latents before and after may differ in the last bits, and `strata status` says so"},
+    {"run", "profile", KEY_PATH, FIELD(profile), .minimum = 1, .absent = "calibrate at every start",
+     .help = "file that keeps this device's calibration between runs"},
 };
 const size_t job_key_count = sizeof job_keys / sizeof job_keys[0];
 _Static_assert(sizeof job_keys / sizeof job_keys[0] <= JOB_KEY_MAXIMUM, "JOB_KEY_MAXIMUM is too small");
@@ -246,7 +240,8 @@ static void print_text_row(FILE *out, const struct job_key *key) {
 void job_print_reference(FILE *out, bool markdown) {
     if (!markdown) {
         fputs("A job file is YAML with the sections below. Paths are relative to the job file's folder.\n"
-              "A run never changes its identity: with another value of such a key it is not resumed.\n",
+              "Keys marked as part of the run's identity cannot change once it has started: with another "
+              "value the run is not resumed.\n",
               out);
     }
     for (size_t i = 0; i < job_section_count; i++) {

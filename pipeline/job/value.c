@@ -101,7 +101,7 @@ static int assign_integer(int64_t *out, const struct job_key *key, const struct 
                           struct error *err) {
     int64_t number;
     if (!item->plain || !whole_number(item->text, &number)) {
-        return error_set(err, STATUS_JOB, "wants a whole number, not '%s'", item->text);
+        return error_set(err, STATUS_JOB, "must be a whole number, not '%s'", item->text);
     }
     if (number < (int64_t)key->minimum || number > (int64_t)key->maximum) {
         return out_of_bounds(key, item->text, err);
@@ -126,7 +126,7 @@ static int assign_number(double *out, const struct job_key *key, const struct jo
 static int assign_boolean(bool *out, const struct job_item *item, struct error *err) {
     bool yes = strcmp(item->text, "true") == 0;
     if (!item->plain || (!yes && strcmp(item->text, "false") != 0)) {
-        return error_set(err, STATUS_JOB, "wants true or false, not '%s'", item->text);
+        return error_set(err, STATUS_JOB, "must be true or false, not '%s'", item->text);
     }
     *out = yes;
     return STATUS_OK;
@@ -159,10 +159,10 @@ static int check_choice(const struct job_key *key, const char *text, int *index,
     }
     const char *nearest = job_nearest(text, list, count);
     if (nearest != NULL) {
-        return error_set(err, STATUS_JOB, "is one of %s, not '%s' (did you mean '%s'?)", key->choices, text,
-                         nearest);
+        return error_set(err, STATUS_JOB, "must be one of %s, not '%s' (did you mean '%s'?)", key->choices,
+                         text, nearest);
     }
-    return error_set(err, STATUS_JOB, "is one of %s, not '%s'", key->choices, text);
+    return error_set(err, STATUS_JOB, "must be one of %s, not '%s'", key->choices, text);
 }
 
 static bool is_device(const char *text) {
@@ -181,7 +181,7 @@ static int check_text(const struct job_key *key, const struct job_item *item, st
         return error_set(err, STATUS_JOB, "is empty");
     }
     if (key->kind == KEY_DEVICE && !is_device(item->text)) {
-        return error_set(err, STATUS_JOB, "is auto, cpu or cuda:N, not '%s'", item->text);
+        return error_set(err, STATUS_JOB, "must be auto, cpu or cuda:N, not '%s'", item->text);
     }
     return STATUS_OK;
 }
@@ -278,7 +278,7 @@ int job_key_assign(struct job *job, const struct job_key *key, const struct job_
     }
     if (value->is_list) {
         *item = value->count;
-        return error_set(err, STATUS_JOB, "wants one value, not a list");
+        return error_set(err, STATUS_JOB, "must be one value, not a list");
     }
     int index = 0;
     switch (key->kind) {

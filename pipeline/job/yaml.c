@@ -142,7 +142,7 @@ static int read_value(struct reader *reader, const struct job_key *key, struct j
         return add_item(reader, value);
     }
     if (reader->event.type == YAML_MAPPING_START_EVENT) {
-        return FAIL_HERE(reader, "%s.%s wants a value, not a section of its own", key->section, key->name);
+        return FAIL_HERE(reader, "%s.%s must be a value, not a section", key->section, key->name);
     }
     value->is_list = true;
     for (;;) {
@@ -221,7 +221,7 @@ static int unknown_key(struct reader *reader, const char *section, const char *w
 
 static int note_place(struct reader *reader, struct job_place *place, const char *word) {
     if (place->line != 0) {
-        return FAIL_HERE(reader, "'%s' stands here a second time (first in line %zu)", word, place->line);
+        return FAIL_HERE(reader, "'%s' appears twice (first in line %zu)", word, place->line);
     }
     *place = place_of(&reader->event);
     return STATUS_OK;
@@ -246,7 +246,7 @@ static int read_entry(struct reader *reader, const char *section, const char *wo
         return read_key(reader, key);
     }
     if (reader->event.type != YAML_MAPPING_START_EVENT) {
-        return FAIL_HERE(reader, "%s wants keys of its own ('key: value' lines)", inner->name);
+        return FAIL_HERE(reader, "%s must have keys ('key: value' lines)", inner->name);
     }
     return read_section(reader, inner->name);
 }

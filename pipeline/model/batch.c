@@ -41,7 +41,7 @@ int model_forward(struct model *model, const struct model_batch *batch, struct e
     TRY(forward_run(&pass, pool_layer, &pooling, err));
     for (size_t i = 0; i < model->stage_count; i++) {
         struct stage *stage = &model->stages[i];
-        TRY(device_mark(stage->device, &stage->state.marks[batch->slot], err));
+        TRY(device_fence(stage->device, &stage->state.fences[batch->slot], err));
     }
     return STATUS_OK;
 }
@@ -51,7 +51,7 @@ int model_wait(struct model *model, size_t slot, struct device_times *times, str
     for (size_t i = 0; i < model->stage_count; i++) {
         const struct stage *stage = &model->stages[i];
         struct device_times own;
-        TRY(device_wait(stage->device, stage->state.marks[slot], &own, err));
+        TRY(device_wait(stage->device, stage->state.fences[slot], &own, err));
         sum.upload_seconds += own.upload_seconds;
         sum.compute_seconds += own.compute_seconds;
         sum.download_seconds += own.download_seconds;
@@ -77,12 +77,12 @@ static int check_layer(const struct pass *pass, const struct stage *stage, size_
     const struct model_state *state = &stage->state;
     struct device_row_check *check = state->staging;
     struct device_row_check *found = state->pool_checks[0];
-    struct device_mark mark;
+    struct device_fence fence;
     TRY(device_pool(stage->device, state->pooled[0], model->limits.stored, found, x, state->inputs.spans, 1,
                     model->config.hidden, err));
     TRY(device_download(stage->device, check, found, sizeof *check, err));
-    TRY(device_mark(stage->device, &mark, err));
-    TRY(device_wait(stage->device, mark, NULL, err));
+    TRY(device_fence(stage->device, &fence, err));
+    TRY(device_wait(stage->device, fence, NULL, err));
     if (check->not_finite > 0) {
         return error_set(err, STATUS_DATA,
                          "hidden_states[%zu] holds %u numbers that are NaN or infinite: the weights are "

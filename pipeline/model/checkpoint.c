@@ -142,7 +142,7 @@ static int drop_absent(struct checkpoint *out, const char *model, const struct m
     size_t kept = 0;
     for (size_t i = 0; i < *count; i++) {
         if (!model_has_file(model, names[i]) && holds_only_beside(map, names[i], config)) {
-            TRY(buffer_printf(&out->notes, err, "%s is not there; no hidden state needs its tensors\n",
+            TRY(buffer_printf(&out->notes, err, "%s is missing; no hidden state needs its tensors\n",
                               names[i]));
             continue;
         }
@@ -160,7 +160,7 @@ static int choose_shards(struct checkpoint *out, const char *model, const struct
     }
     TRY(list_shards(map, names, count, err));
     TRY(drop_absent(out, model, config, map, *names, count, err));
-    return *count > 0 ? STATUS_OK : error_set(err, STATUS_DATA, "none of its shards is there");
+    return *count > 0 ? STATUS_OK : error_set(err, STATUS_DATA, "none of its shards exists");
 }
 
 static int open_shards(struct checkpoint *out, const char *model, const struct model_config *config,

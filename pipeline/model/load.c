@@ -22,9 +22,10 @@ static size_t step_rows(size_t row_bytes) {
     return size_max(1, STEP / size_max(row_bytes, 1));
 }
 
-// safetensors does not promise alignment; the device is promised it.
-static int align(struct loader *loader, const unsigned char **source, size_t bytes, size_t width,
-                 struct error *err) {
+// safetensors does not promise alignment; the device is promised it for numbers, and takes blocks bytewise.
+static int align(struct loader *loader, const unsigned char **source, size_t bytes,
+                 const struct weight_format *format, struct error *err) {
+    size_t width = format->plain ? format->bytes : 1;
     if ((uintptr_t)*source % width == 0) {
         return STATUS_OK;
     }
@@ -40,16 +41,15 @@ static int align(struct loader *loader, const unsigned char **source, size_t byt
 }
 
 static int load_rows(struct loader *loader, struct stage *stage, const struct tensor *tensor,
-                     struct weight_use use, size_t row, size_t count, size_t columns, struct error *err) {
+                     struct weight_use use, size_t row, size_t count, size_t row_bytes, struct error *err) {
     struct model *model = loader->model;
-    size_t width = dtype_size(tensor->type->weight);
-    size_t begin = tensor->begin + row * columns * width;
-    size_t bytes = count * columns * width;
+    size_t begin = tensor->begin + row * row_bytes;
+    size_t bytes = count * row_bytes;
     const unsigned char *source;
     TRY(reader_bytes(loader->reader, tensor->file, begin, begin + bytes, &source, err));
-    TRY_TO(named, align(loader, &source, bytes, width, err));
+    TRY_TO(named, align(loader, &source, bytes, tensor->format, err));
     TRY_TO(named, weights_put(stage->device, &stage->weights, &model->config, use, row, count, source,
-                              tensor->type->weight, err));
+                              tensor->format, err));
     return STATUS_OK;
 named:
     return error_wrap(err, "%s: tensor '%s'", model->checkpoint.files[tensor->file].path, tensor->name);
@@ -59,10 +59,15 @@ static int load_tensor(struct loader *loader, struct stage *stage, const struct 
                        struct weight_use use, struct error *err) {
     size_t rows;
     size_t columns;
+    struct weight_layout layout;
     weights_rows(&loader->model->config, use, &rows, &columns);
-    size_t step = step_rows(columns * dtype_size(tensor->type->weight));
+    if (!weight_layout(tensor->format, rows, columns, &layout)) {
+        return error_set(err, STATUS_INTERNAL, "tensor '%s' is too large", tensor->name);
+    }
+    size_t row_bytes = layout.parts[0].row; // its blocks, the last one whole
+    size_t step = step_rows(row_bytes);
     for (size_t row = 0; row < rows; row += step) {
-        TRY(load_rows(loader, stage, tensor, use, row, size_min(step, rows - row), columns, err));
+        TRY(load_rows(loader, stage, tensor, use, row, size_min(step, rows - row), row_bytes, err));
     }
     return STATUS_OK;
 }

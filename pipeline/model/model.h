@@ -4,7 +4,7 @@
 //
 // Life: model_open (reads config and headers, checks every tensor's name, shape and dtype; reads no weights)
 //    -> model_check_device -> model_add_device
-//    -> model_plan (bytes it will take), model_check_fits, model_check_products -> model_reserve
+//    -> model_plan (bytes it will take), model_check_fits, model_check_matmuls -> model_reserve
 //    -> model_load (reads the files once) -> model_tune -> model_check -> model_check_resident -> model_seal
 //    -> model_forward and model_wait for every batch -> model_close, which closes the devices too.
 //
@@ -73,7 +73,7 @@ void model_sample(const struct model *model, struct device_sample *out);
 // thread. Negative: they compute elsewhere.
 double model_clock(const struct model *model);
 
-// How products are computed, as model_tune chose (device_algorithms), appended; and the choices of an earlier
+// How matmuls are computed, as model_tune chose (device_algorithms), appended; and the choices of an earlier
 // run, before model_tune (device_set_algorithms).
 int model_algorithms(const struct model *model, struct buffer *text, struct error *err);
 int model_set_algorithms(struct model *model, const char *text, bool binding, struct error *err);
@@ -114,8 +114,8 @@ struct model_plan model_plan_part(const struct model_plan *plan, bool weights, b
 int model_check_fits(const struct model *model, const struct model_plan *plan, struct error *err);
 bool model_host_fits(const struct model *model, const struct model_plan *plan);
 
-// Whether the products of batches of limits->tokens can be computed: STATUS_DEVICE as model_check_device.
-int model_check_products(struct model *model, const struct model_limits *limits, struct error *err);
+// Whether the matmuls of batches of limits->tokens can be computed: STATUS_DEVICE as model_check_device.
+int model_check_matmuls(struct model *model, const struct model_limits *limits, struct error *err);
 
 // Makes the memory of a plan (device_reserve), of its weights before the rest (device_reserve_weights).
 int model_reserve_weights(struct model *model, const struct model_plan *plan, struct error *err);
@@ -156,7 +156,7 @@ int model_fingerprint_files(struct model *model, const struct model_load_options
 
 // ---- before the first batch ----
 
-// Chooses how each shape of product is computed, on devices that have a choice (device_matmul_tune).
+// Chooses how each shape of matmul is computed, on devices that have a choice (device_matmul_tune).
 // `goes_on` (may be NULL) is called before each shape; false ends the tuning (STATUS_STOPPED).
 int model_tune(struct model *model, bool (*goes_on)(void *context), void *context, struct error *err);
 

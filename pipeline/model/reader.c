@@ -313,7 +313,7 @@ static int report_progress(struct reader *reader, size_t front, struct error *er
                                  reader->offsets[reader->count], clock_seconds() - reader->started)) {
         return STATUS_OK;
     }
-    return error_set(err, STATUS_STOPPED, "stopped while loading the model; run the same command to go on");
+    return error_set(err, STATUS_STOPPED, "stopped while loading the model; run the same command to resume");
 }
 
 // Says what is waited for, once a stall, and ends the wait after the timeout.
@@ -330,11 +330,17 @@ static int look_at_stall(const struct reader *reader, size_t front, double stall
         *noticed = true;
         if (reader->options.log != NULL) {
             log_write(reader->options.log, LOG_LEVEL_WARN,
-                      "loading waits for %s: no byte for %.0f s after byte %zu of %zu", part->name, stalled,
-                      begin, part->size);
+                      "loading is waiting for %s: no byte for %.0f s after byte %zu of %zu", part->name,
+                      stalled, begin, part->size);
         }
     }
     return STATUS_OK;
+}
+
+// Between two waits; no byte came after `since`.
+static int look_around(struct reader *reader, size_t front, double since, bool *noticed, struct error *err) {
+    TRY(report_progress(reader, front, err));
+    return look_at_stall(reader, front, clock_seconds() - since, noticed, err);
 }
 
 // Pieces before the failed one were claimed before it: they still come.
@@ -376,10 +382,7 @@ static int wait_until(struct reader *reader, size_t released, size_t wanted, str
         noticed = noticed && moved <= seen;
         seen = moved;
         pthread_mutex_unlock(&reader->lock); // not held while the caller's code runs
-        status = report_progress(reader, front, err);
-        if (status == STATUS_OK) {
-            status = look_at_stall(reader, front, clock_seconds() - fmax(moved, begun), &noticed, err);
-        }
+        status = look_around(reader, front, fmax(moved, begun), &noticed, err);
         pthread_mutex_lock(&reader->lock);
     }
     if (status == STATUS_OK && reader->front < wanted) {

@@ -12,17 +12,10 @@
 #include "base/utf8.h"
 
 static const struct tensor_type types[] = {
-    {"BOOL", 8, false, DTYPE_F32},        {"F4", 4, false, DTYPE_F32},
-    {"F6_E2M3", 6, false, DTYPE_F32},     {"F6_E3M2", 6, false, DTYPE_F32},
-    {"U8", 8, false, DTYPE_F32},          {"I8", 8, false, DTYPE_F32},
-    {"F8_E5M2", 8, false, DTYPE_F32},     {"F8_E4M3", 8, false, DTYPE_F32},
-    {"F8_E8M0", 8, false, DTYPE_F32},     {"I16", 16, false, DTYPE_F32},
-    {"U16", 16, false, DTYPE_F32},        {"F16", 16, true, DTYPE_F16},
-    {"BF16", 16, true, DTYPE_BF16},       {"I32", 32, false, DTYPE_F32},
-    {"U32", 32, false, DTYPE_F32},        {"F32", 32, true, DTYPE_F32},
-    {"C64", 64, false, DTYPE_F32},        {"F64", 64, false, DTYPE_F32},
-    {"I64", 64, false, DTYPE_F32},        {"U64", 64, false, DTYPE_F32},
-    {"F8_E5M2FNUZ", 8, false, DTYPE_F32}, {"F8_E4M3FNUZ", 8, false, DTYPE_F32},
+    {"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6},     {"F6_E3M2", 6},     {"U8", 8},   {"I8", 8},
+    {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8},     {"I16", 16},        {"U16", 16}, {"F16", 16},
+    {"BF16", 16},   {"I32", 32},    {"U32", 32},        {"F32", 32},        {"C64", 64}, {"F64", 64},
+    {"I64", 64},    {"U64", 64},    {"F8_E5M2FNUZ", 8}, {"F8_E4M3FNUZ", 8},
 };
 
 enum { LENGTH_BYTES = 8, DEEPEST = 4, VALUES_PER_TENSOR = 24 };
@@ -101,6 +94,7 @@ static int read_type(const json_t *entry, struct tensor *out, struct error *err)
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         if (strcmp(name, types[i].name) == 0) {
             out->type = &types[i];
+            out->format = weight_format_find(name);
             return STATUS_OK;
         }
     }

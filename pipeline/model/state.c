@@ -37,8 +37,8 @@ int state_prepare(struct model_state *state, const struct model_config *config,
     void *block;
     TRY(memory_zeroed(&block, limits->slots, sizeof state->staged[0], err));
     state->staged = block;
-    TRY(memory_zeroed(&block, limits->slots, sizeof state->marks[0], err));
-    state->marks = block;
+    TRY(memory_zeroed(&block, limits->slots, sizeof state->fences[0], err));
+    state->fences = block;
     TRY(memory_zeroed(&block, config->head_dim / 2, sizeof state->frequencies[0], err));
     state->frequencies = block;
     return STATUS_OK;
@@ -46,7 +46,7 @@ int state_prepare(struct model_state *state, const struct model_config *config,
 
 void state_destroy(struct model_state *state) {
     free(state->frequencies);
-    free(state->marks);
+    free(state->fences);
     free(state->staged);
     *state = (struct model_state){0};
 }
@@ -61,11 +61,12 @@ int state_list_outputs(struct model_output **out, const struct model_limits *lim
     }
     TRY(memory_zeroed(&block, limits->slots, bytes, err));
     struct model_output *outputs = block; // the slots, then two lists of pointers a slot
-    const void **lists = (const void **)(void *)(outputs + limits->slots);
+    void *next = outputs + limits->slots;
     for (size_t slot = 0; slot < limits->slots; slot++) {
-        outputs[slot].rows = lists + 2 * slot * limits->layer_count;
-        outputs[slot].checks =
-            (const struct device_row_check **)(void *)(outputs[slot].rows + limits->layer_count);
+        outputs[slot].rows = next;
+        next = outputs[slot].rows + limits->layer_count;
+        outputs[slot].checks = next;
+        next = outputs[slot].checks + limits->layer_count;
     }
     *out = outputs;
     return STATUS_OK;
@@ -159,10 +160,10 @@ int state_lay_out(struct layout *layout, struct model_state *state, const struct
 // A table is filled through staging memory, which may be used again only when the copy is done.
 static int upload_rows(const struct model_state *state, struct device *device, float *table, size_t row,
                        size_t count, size_t half, struct error *err) {
-    struct device_mark mark;
+    struct device_fence fence;
     TRY(device_upload(device, table + row * half, state->staging, count * half * sizeof(float), err));
-    TRY(device_mark(device, &mark, err));
-    return device_wait(device, mark, NULL, err);
+    TRY(device_fence(device, &fence, err));
+    return device_wait(device, fence, NULL, err);
 }
 
 int state_fill_tables(struct model_state *state, struct device *device, const struct model_config *config,

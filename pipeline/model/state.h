@@ -45,7 +45,7 @@ struct model_state {
 
     float *frequencies;          // [head_dim / 2] host: of the text whose rows are being made
     struct batch_inputs *staged; // [slots] host
-    struct device_mark *marks;   // [slots] host: the end of a slot's batch
+    struct device_fence *fences; // [slots] host: the end of a slot's batch
 };
 
 int state_check_limits(const struct model_config *config, const struct model_limits *limits,

@@ -4,24 +4,22 @@
 #ifndef STRATA_MODEL_TENSORS_H
 #define STRATA_MODEL_TENSORS_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
-#include "base/dtype.h"
 #include "base/error.h"
+#include "kernels/weight_format.h"
 
 enum { TENSOR_RANK = 8 }; // more dimensions than any weight has
 
-struct tensor_type {   // static: the rows are the container's
-    const char *name;  // as the container writes it
-    unsigned bits;     // of one number
-    bool is_weight;    // a format that weights are read from
-    enum dtype weight; // meaningful when is_weight
+struct tensor_type {  // static: the rows are the container's
+    const char *name; // as the container writes it
+    unsigned bits;    // of one number
 };
 
 struct tensor {
     char *name;
     const struct tensor_type *type;
+    const struct weight_format *format; // of weights of this type; NULL: none are read from it
     size_t rank;
     size_t shape[TENSOR_RANK];
     size_t file;  // number of the checkpoint's file

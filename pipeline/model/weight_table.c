@@ -52,7 +52,7 @@ static const struct weight_row dense[] = {
 
 const struct weight_table weight_table_dense = {dense, sizeof dense / sizeof dense[0]};
 
-// Dimensions are at most 2^24, heads and head_dim at most 2^16 (config.c): products of two dimensions fit.
+// Dimensions are at most 2^24, heads and head_dim at most 2^16 (config.c): matmuls of two dimensions fit.
 size_t weight_dimension(const struct model_config *config, enum weight_dimension which) {
     switch (which) {
     case DIM_HIDDEN:

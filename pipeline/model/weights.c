@@ -89,7 +89,8 @@ static int check_tensor(const struct tensor *tensor, const struct weight_row *ro
         return error_set(err, STATUS_DATA, "tensor '%s' has shape %s; %s asks for %s", tensor->name,
                          found_text, model_part_name(MODEL_CONFIG), wanted_text);
     }
-    if (!tensor->type->is_weight) {
+    // A device keeps matrices in any format, vectors and tables in plain ones.
+    if (tensor->format == NULL || (row->form != FORM_MATRIX && !tensor->format->plain)) {
         return error_set(err, STATUS_DATA, "tensor '%s' has dtype %s; supported are F32, F16 and BF16",
                          tensor->name, tensor->type->name);
     }
@@ -252,17 +253,16 @@ void weights_rows(const struct model_config *config, struct weight_use use, size
 }
 
 int weights_put(struct device *device, struct model_weights *weights, const struct model_config *config,
-                struct weight_use use, size_t row, size_t count, const void *source, enum dtype source_dtype,
-                struct error *err) {
+                struct weight_use use, size_t row, size_t count, const void *source,
+                const struct weight_format *format, struct error *err) {
     void *place = place_of(weights, use);
     size_t columns = weight_dimension(config, use.row->columns);
     size_t first =
         use.copy * rows_together(use.row, config, use.block) + rows_above(use.row, config, use.block) + row;
     if (use.row->form == FORM_MATRIX) {
-        return device_matrix_load(device, place, first, count, source, weight_format_of(source_dtype), err);
+        return device_matrix_load(device, place, first, count, source, format, err);
     }
     void *vector;
     memcpy(&vector, place, sizeof vector);
-    return device_vector_load(device, vector, first * columns, count * columns, source,
-                              weight_format_of(source_dtype), err);
+    return device_vector_load(device, vector, first * columns, count * columns, source, format, err);
 }

@@ -70,9 +70,9 @@ bool weights_left_out(const struct model_weights *weights, struct weight_use use
 // Rows of a tensor as loading sees them (a vector is one row a number), and the numbers in each.
 void weights_rows(const struct model_config *config, struct weight_use use, size_t *rows, size_t *columns);
 
-// Puts rows [row, row + count) of a tensor into its place.
+// Puts rows [row, row + count) of a tensor, in `format`, into its place.
 int weights_put(struct device *device, struct model_weights *weights, const struct model_config *config,
-                struct weight_use use, size_t row, size_t count, const void *source, enum dtype source_dtype,
-                struct error *err);
+                struct weight_use use, size_t row, size_t count, const void *source,
+                const struct weight_format *format, struct error *err);
 
 #endif

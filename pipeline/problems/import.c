@@ -193,8 +193,8 @@ static int choose_id(struct import *import, const char *database, struct error *
 // transaction.
 static int publish(const char *aside, const char *database, struct error *err) {
     if (file_exists(database)) {
-        return error_set(err, STATUS_WRITE, "%s was made by another program meanwhile; nothing was imported",
-                         database);
+        return error_set(err, STATUS_WRITE,
+                         "%s was created by another program meanwhile; nothing was imported", database);
     }
     int status = file_sync(aside, err);
     return status == STATUS_OK ? file_publish(aside, database, err) : status;
@@ -227,7 +227,7 @@ int import_jsonl(const char *path, const char *database, const struct import_opt
         return error_set(err, STATUS_WRITE, "path too long: %.200s", database);
     }
     if (is_new && options->append) {
-        return error_set(err, STATUS_DATA, "%s is not there: there is nothing to append to", database);
+        return error_set(err, STATUS_DATA, "%s does not exist: there is nothing to append to", database);
     }
     size_t columns = 0;
     int status;

@@ -44,7 +44,7 @@ static bool is_minus_infinity(const json_error_t *problem, const char *text, siz
 static const char *plain_words(const json_error_t *problem, const char *text, size_t size) {
     if (strstr(problem->text, "near 'NaN'") != NULL || strstr(problem->text, "near 'Infinity'") != NULL ||
         is_minus_infinity(problem, text, size)) {
-        return "NaN and Infinity are no JSON numbers";
+        return "NaN and Infinity are not JSON numbers";
     }
     switch (json_error_code(problem)) {
     case json_error_numeric_overflow:
@@ -53,7 +53,7 @@ static const char *plain_words(const json_error_t *problem, const char *text, si
     case json_error_invalid_utf8:
     case json_error_invalid_syntax:
         return strstr(problem->text, "invalid Unicode") != NULL
-                   ? "half of a surrogate pair, which is no character"
+                   ? "half of a surrogate pair, which is not a character"
                    : problem->text;
     default:
         return problem->text;

@@ -30,9 +30,8 @@ static void say(struct patience *patience) {
     char text[512];
     patience->said = true;
     if (watch != NULL && watch->say != NULL) {
-        snprintf(text, sizeof text,
-                 "%.400s: another program holds the database; waiting for it, %.0f s at most", patience->path,
-                 limit_of(patience));
+        snprintf(text, sizeof text, "%.400s: another program has locked the database; waiting up to %.0f s",
+                 patience->path, limit_of(patience));
         watch->say(watch->context, text);
     }
 }
@@ -63,11 +62,11 @@ void patience_renew(struct patience *patience) {
 
 int patience_over(const struct patience *patience, const char *what, struct error *err) {
     if (patience->stopped) {
-        return error_set(err, STATUS_STOPPED, "stopped while waiting for %s, which another program holds",
-                         patience->path);
+        return error_set(err, STATUS_STOPPED,
+                         "stopped while waiting for %s, which another program has locked", patience->path);
     }
     return error_set(err, STATUS_STOPPED,
-                     "%s: %s: another program has held the database for %.0f s; run the same command again "
+                     "%s: %s: another program has locked the database for %.0f s; run the same command again "
                      "when it is free",
                      patience->path, what, clock_seconds() - patience->began);
 }

@@ -5,11 +5,11 @@
 
 #include "base/memory.h"
 
-static const char chance[] = "which is another each time";
+static const char chance[] = "whose result differs each time";
 static const char present[] = "which is the present time";
 static const char zone[] = "in the machine's time zone";
-static const char connection_of[] = "which tells of the connection, not of the data";
-static const char library_of[] = "which tells of the SQLite library, not of the data";
+static const char connection_of[] = "which describes the connection, not the data";
+static const char library_of[] = "which describes the SQLite library, not the data";
 
 static const struct {
     const char *name;  // as SQLite has it

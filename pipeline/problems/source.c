@@ -109,7 +109,7 @@ static int fail(const struct source *source, int code, const char *what, struct 
     }
     if ((code & 0xFF) == SQLITE_INTERRUPT) {
         return error_set(err, STATUS_STOPPED,
-                         "stopped while reading the problems; run the same command to go on");
+                         "stopped while reading the problems; run the same command to resume");
     }
     if (patience_is_due(code)) {
         return patience_over(&source->patience, what, err);
@@ -145,8 +145,9 @@ static int look_up(void *context) {
     double waited = clock_seconds() - source->asked;
     if (watch->say != NULL && waited >= source->next_word) {
         char text[256];
-        snprintf(text, sizeof text, "the query has given no row for %.0f s, after %llu rows; still waiting",
-                 waited, (unsigned long long)source->next);
+        snprintf(text, sizeof text,
+                 "the query has returned no row for %.0f s, after %llu rows; still waiting", waited,
+                 (unsigned long long)source->next);
         source->next_word *= 2;
         watch->say(watch->context, text);
     }
@@ -420,8 +421,8 @@ int source_skip_to(struct source *source, uint64_t ordinal, struct error *err) {
         bool found;
         TRY(step(source, &found, err));
         if (!found) {
-            return error_set(err, STATUS_DATA, "%s: the query has only %llu rows; row %llu was looked for",
-                             source->path, (unsigned long long)source->next, (unsigned long long)ordinal);
+            return error_set(err, STATUS_DATA, "%s: the query has only %llu rows, not row %llu", source->path,
+                             (unsigned long long)source->next, (unsigned long long)ordinal);
         }
     }
     return STATUS_OK;
@@ -563,7 +564,7 @@ int source_refuse_empty(struct source *source, struct error *err) {
         TRY_TO(done, status = count_table(source, source->tables[i], &tables, err));
     }
     bool counted = tables.size > 0;
-    status = error_set(err, STATUS_DATA, "%s: the query finds no rows: %.800s%.600s%s", source->path,
+    status = error_set(err, STATUS_DATA, "%s: the query returns no rows: %.800s%.600s%s", source->path,
                        query == NULL ? "" : query, counted ? tables.data : "", counted ? ")" : "");
 done:
     buffer_destroy(&tables);

@@ -444,7 +444,7 @@ def test_two_runners(place):
     runner = int(children.read_text())
     os.kill(runner, signal.SIGCONT)
     assert second.returncode == 73
-    assert re.search(rf"another runner is at work in .* \(process {runner} on ", second.stderr)
+    assert re.search(rf"another runner is active in .* \(process {runner} on ", second.stderr)
     first.communicate()
     assert first.returncode == 0
     assert subprocess.run([VERIFY, folder]).returncode == 0

@@ -276,7 +276,7 @@ static void fences_the_older_runner(void **state) {
     ok(ledger_launch(young, 2, &epoch, &err), &err);
     assert_int_equal(epoch, 2);
     assert_int_equal(commit(old, 0, 0, false, &err), STATUS_WRITE);
-    assert_non_null(strstr(err.message, "launch 2 has begun"));
+    assert_non_null(strstr(err.message, "launch 2 has started"));
     assert_int_equal(ledger_event(old, "warn", "text", &err), STATUS_WRITE);
     assert_int_equal(ledger_set_progress(old, &(struct ledger_progress){0}, &err), STATUS_WRITE);
     assert_int_equal(ledger_launch(late, 2, &epoch, &err), STATUS_WRITE);

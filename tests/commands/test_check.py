@@ -129,7 +129,7 @@ def test_every_problem_fails(tmp_path):
 
 def test_a_query_without_rows(tmp_path):
     job = Job(tmp_path, make_problems(3), problems={"query": "SELECT * FROM problems WHERE problem_id = 'trian'"})
-    words = "the query finds no rows: SELECT * FROM problems WHERE problem_id = 'trian' (problems has 3 rows)"
+    words = "the query returns no rows: SELECT * FROM problems WHERE problem_id = 'trian' (problems has 3 rows)"
     verdict, detail = check(job, expect=DATA)["problems"]
     assert verdict == "FAIL" and detail.endswith(words)
     for command in ("run", "plan"):
@@ -143,7 +143,7 @@ def test_a_query_without_rows(tmp_path):
 @pytest.mark.parametrize("column, words", [
     ("strftime('%f', 'now')", "strftime(), which is the present time"),
     ("CASE problem_id WHEN 'p-00002' THEN date() END", "date(), which is the present time"),
-    ("CURRENT_TIMESTAMP", "CURRENT_TIMESTAMP, which is the present time"), ("random()", "random(), which is another each time")])
+    ("CURRENT_TIMESTAMP", "CURRENT_TIMESTAMP, which is the present time"), ("random()", "random(), whose result differs each time")])
 def test_a_query_of_the_moment(tmp_path, column, words):
     job = Job(tmp_path, make_problems(3), problems={"query": f"SELECT *, {column} AS moment FROM problems"})
     assert words in check(job, expect=DATA)["problems"][1]
@@ -160,7 +160,7 @@ def test_a_database_that_is_held(tmp_path):
         holder.execute("BEGIN EXCLUSIVE")
         process = subprocess.Popen([support.STRATA, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                    env=support.clean_environment())
-        assert "another program holds the database; waiting for it, 60 s at most" in process.stderr.readline()
+        assert "another program has locked the database; waiting up to 60 s" in process.stderr.readline()
         holder.execute("ROLLBACK")
         holder.close()
         _, err = process.communicate(timeout=120)
@@ -258,7 +258,7 @@ def test_disk_counts_what_is_sealed(tmp_path):
     """A row of 512 numbers for each token: figures that show in the third place of a gigabyte."""
     job = Job(tmp_path, make_problems(60, steps=6), support.make_model("wide", hidden=512, layers=2),
               latents={"layers": "all", "pooling": "tokens"})
-    planned = gigabytes(check(job)["disk space"][1], " still to come")
+    planned = gigabytes(check(job)["disk space"][1], " still to write")
     assert planned > 0.01
     job.run("--stop-after", 12, expect=STOPPED)
     sealed = job.query("SELECT sum(bytes) FROM shard")[0][0] * 1e-9
@@ -270,7 +270,7 @@ def test_disk_counts_what_is_sealed(tmp_path):
 @pytest.mark.parametrize("output", ["/proc/x", "/proc/x/y", "/sys/x"])
 def test_kernel_file_systems(begun, output):
     table = check(begun, "--output", output, expect=WRITE)
-    assert table["output"][0] == "FAIL" and "no run directory can be made" in table["output"][1]
+    assert table["output"][0] == "FAIL" and "no run directory can be created" in table["output"][1]
     assert table["texts"][0] == "PASS" and table["disk space"][0] == "----"
     begun.run("--output", output, expect=WRITE)
 

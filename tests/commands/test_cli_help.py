@@ -38,7 +38,7 @@ def test_help():
     assert text.endswith("topics:\n"
                          "  job                       the keys of a job file\n"
                          "  exit-codes                what the exit code says\n"
-                         "\n'strata help COMMAND' and 'strata help TOPIC' tell more; 'strata --version' prints the version.\n")
+                         "\nSee 'strata help COMMAND' or 'strata help TOPIC' for details; 'strata --version' prints the version.\n")
     assert strata("--help") == strata("-h") == (0, text, "")
     assert strata() == (64, text, "")
     assert {"import", "help"} <= set(commands())
@@ -55,16 +55,16 @@ def test_help_of_every_command():
 
 def test_help_import():
     assert strata("help", "import")[1] == """\
-strata import: put problems from JSON lines into an SQLite database
+strata import: import problems from JSON lines into an SQLite database
 
 usage: strata import FILE.jsonl[.gz] PROBLEMS.db [--table TABLE] [--id COLUMN] [--append] [--skip-broken]
 
-  FILE.jsonl[.gz]           one JSON object a line; - reads standard input
-  PROBLEMS.db               the SQLite database; made when it is not there
-  --table TABLE             the table to make (default: problems)
+  FILE.jsonl[.gz]           one JSON object per line; - reads standard input
+  PROBLEMS.db               the SQLite database; created if it does not exist
+  --table TABLE             the table to create (default: problems)
   --id COLUMN               the member that names a problem: in every line and unique (default: problem_id, or
                             another usual name that fits)
-  --append                  add to a table that is already there
+  --append                  append to an existing table
   --skip-broken             leave broken lines out, each listed (default: nothing is imported when one is
                             broken)
 
@@ -79,13 +79,13 @@ and numbers that 64 bits do not hold.
 def test_exit_codes():
     assert strata("help", "exit-codes") == (0, """\
 exit codes:
-   0  every problem is accounted for (failed ones are listed), or the command did what was asked
+   0  success: every problem is accounted for (failed ones are listed), or the command did what was asked
   64  wrong usage: an unknown command, option or value
-  65  bad input data (database, model, tokenizer), no problem done, or more failed than max_failed allows
-  69  the device, its driver or a library is not there or too small, or the disk of the model does not answer
-  70  internal error, or memory, threads or open files that could not be had: run the same command again
+  65  bad input data (database, model, tokenizer), no problem succeeded, or more failed than max_failed allows
+  69  the device, its driver or a library is missing or too small, or the model's disk does not respond
+  70  internal error, or out of memory, threads or open files: run the same command again
   73  cannot write: disk full, permissions, a failed sync
-  75  stopped cleanly before the end (signal, budget), or the database is held: run the same command again
+  75  stopped cleanly before the end (signal, budget), or the database is locked: run the same command again
   78  bad job file
   80  stopped because batch times drifted
 """, "")
@@ -96,13 +96,13 @@ def test_job_reference():
     assert (code, err) == (0, "")
     assert text.startswith("""\
 A job file is YAML with the sections below. Paths are relative to the job file's folder.
-A run never changes its identity: with another value of such a key it is not resumed.
+Keys marked as part of the run's identity cannot change once it has started: with another value the run is not resumed.
 
-problems: What goes in: the rows of an SQLite query and the text made of each.
+problems: The input: the rows of an SQLite query, and the text built from each.
   database: path; required
       SQLite database of the problems (strata import makes one)
   query: text; default SELECT * FROM problems (part of the run's identity)
-      any one SELECT; its order is the order of every export
+      a single SELECT; exports keep its order
   id: text; required (part of the run's identity)
 """)
     for line in ('text: text; default "{statement}\\n{steps}"', "layers: all, or a list of integers, -1000 to 1000; default [-2]",
@@ -122,12 +122,12 @@ problems: What goes in: the rows of an SQLite query and the text made of each.
 
 
 def test_unknown_words():
-    assert strata("imprt") == (64, "", "strata: there is no command 'imprt' (did you mean 'import'?); see 'strata help'\n")
-    assert strata("qqqqqq") == (64, "", "strata: there is no command 'qqqqqq'; see 'strata help'\n")
+    assert strata("imprt") == (64, "", "strata: unknown command 'imprt' (did you mean 'import'?); see 'strata help'\n")
+    assert strata("qqqqqq") == (64, "", "strata: unknown command 'qqqqqq'; see 'strata help'\n")
     see = "see 'strata help help'\n"
     assert strata("help", "exit-code") == (
-        64, "", "strata help: there is no topic 'exit-code' (did you mean 'exit-codes'?)\n" + see)
-    assert strata("help", "job", "x") == (64, "", "strata help: 'x' is one argument too many\n" + see)
+        64, "", "strata help: unknown topic 'exit-code' (did you mean 'exit-codes'?)\n" + see)
+    assert strata("help", "job", "x") == (64, "", "strata help: unexpected argument 'x'\n" + see)
     assert strata("help", "import", "--markdown") == (64, "", "strata help: --markdown is for the topic 'job'\n" + see)
 
 

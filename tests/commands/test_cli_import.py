@@ -97,7 +97,7 @@ def test_skip_broken(tmp_path):
     (tmp_path / "in.jsonl").write_text('{"problem_id": 1}\n{"problem_id": 2, "x": NaN}\n{"problem_id": 1}\n{"problem_id": 3}\n')
     assert strata("import", "in.jsonl", "p.db", "--skip-broken", cwd=tmp_path) == (
         0, "p.db: 2 rows, 1 columns in table problems\n2 broken lines were left out\n",
-        "in.jsonl:2: column 26: NaN and Infinity are no JSON numbers\nin.jsonl:3: problem_id 1 is there already\n")
+        "in.jsonl:2: column 26: NaN and Infinity are not JSON numbers\nin.jsonl:3: problem_id 1 is there already\n")
     assert rows(tmp_path / "p.db", "SELECT problem_id FROM problems") == [(1,), (3,)]
 
 
@@ -122,7 +122,7 @@ def test_wrong_usage(tmp_path):
     cases = [
         (["import"], "strata import: FILE.jsonl[.gz] is missing\n" + see),
         (["import", "a"], "strata import: PROBLEMS.db is missing\n" + see),
-        (["import", "a", "b", "c"], "strata import: 'c' is one argument too many\n" + see),
+        (["import", "a", "b", "c"], "strata import: unexpected argument 'c'\n" + see),
         (["import", "a", "b", "--tabel", "c"], "strata import: unknown option '--tabel' (did you mean '--table'?)\n" + see),
         (["import", "a", "b", "--zzz=3"], "strata import: unknown option '--zzz'\n" + see),
         (["import", "a", "b", "--table"], "strata import: --table wants a value (TABLE)\n" + see),
@@ -141,7 +141,7 @@ def test_wrong_usage(tmp_path):
 def test_full_output_of_a_complete_import(tmp_path):
     """The result is the database: a summary that nobody can read does not make it a failure, nor success of one."""
     (tmp_path / "in.jsonl").write_text('{"problem_id": 1}\n')
-    for code, said in ((0, "strata import: the summary was not written: No space left on device\n"),
+    for code, said in ((0, "strata import: the summary could not be written: No space left on device\n"),
                        (65, "strata import: p.db has a table 'problems' already (--append adds to it)\n")):
         with open("/dev/full", "w") as full:
             done = subprocess.run([STRATA, "import", "in.jsonl", "p.db"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE)

@@ -82,7 +82,7 @@ def test_a_resume_keeps_the_path_of_the_run(portable, begun, best, tmp_path):
     job = copy_of(begun, tmp_path)
     device = check_line(job, "device")
     assert device.startswith("PASS") and ", path portable," in device
-    assert f"the run computes on portable; a new one would choose {chosen_path(best)} here" in device
+    assert f"the run computes on portable; a new run would choose {chosen_path(best)} here" in device
     job.run()
     job.check_finished(PROBLEMS, portable.shards())
     assert job.query("SELECT value FROM note WHERE key = 'device.path'") == [("portable",)]
@@ -121,7 +121,7 @@ def test_a_path_that_is_not_there_is_refused(begun, best, tmp_path):
     job = copy_of(begun, tmp_path)
     lose_path(job)
     for line in (check_line(job, "device", expect=DEVICE), job.run(expect=DEVICE).last()):
-        assert "computes on the CPU path abacus, which is not to be had here (model.device: unknown CPU path 'abacus': " in line
+        assert "computes on the CPU path abacus, which this machine does not support (model.device: unknown CPU path 'abacus': " in line
         assert f"; a new run would choose {chosen_path(best)})" in line and "run.allow_cpu_path_change: true" in line
     assert job.query("SELECT batches FROM partial") == [(2,)]  # nothing is lost by a refusal
     job.change(run=ALLOWED)

@@ -146,7 +146,7 @@ def test_another_gpu_or_the_cpu_is_refused(reference, tmp_path):
     twin.run("--stop-after", 3, expect=STOPPED)
     twin.change(model={"device": "cpu"})
     done = twin.run(expect=JOB)
-    assert "another identity" in done.err and "device.kind" in done.err
+    assert "a different identity" in done.err and "device.kind" in done.err
     twin.change(model={"device": "cuda:0"})
     done = twin.run(environment=emulation(DEVICES=0), expect=DEVICE)
     assert "device cuda:0 is not there" in done.last()

@@ -146,7 +146,7 @@ def test_what_it_settles_at_is_told(tmp_path):
     assert [value["sm_clock"] for value in kept] == [1410]
     shared, found, log = settled(job, tmp_path / "shared", NVML_FOREIGN_PROCESSES=2)
     capped, explained, capped_log = settled(job, tmp_path / "capped", NVML_CLOCK=1007, NVML_REASONS=0x4)
-    assert "begins slow" in log
+    assert "starts slow" in log
     assert (shared, capped) == ("warn", "pace"), (shared, found, capped, explained)
     assert found["cause"] == "neighbour" and found["factor"] > 1.12 and found["factor_by_clock"] == 1
     assert "2 other processes compute on the device" in found["cause_text"]
@@ -154,5 +154,5 @@ def test_what_it_settles_at_is_told(tmp_path):
     assert (explained["device_calibrated"]["sm_clock"], explained["device"]["sm_clock"]) == (1410, 1007)
     assert re.search(r" warn  warn: batches take \d\.\d\d times as long as calibrated, of which the power cap explains 1\.00 times "
                      r"\(SM clock 1410 MHz, at calibration 1410 MHz; slowed by: none\); neighbour: ", log), log
-    assert re.search(r" info  this launch begins slow: .* \(SM clock 1007 MHz, then 1410 MHz; slowed by: power\)", capped_log), capped_log
+    assert re.search(r" info  this launch starts slow: .* \(SM clock 1007 MHz, then 1410 MHz; slowed by: power\)", capped_log), capped_log
     assert re.search(r" info  pace: batches take \d\.\d\d times as long as calibrated, of which the power cap explains 1\.40", capped_log)

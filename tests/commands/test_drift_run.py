@@ -122,7 +122,7 @@ def test_slow_device_stops_the_run(tmp_path):
     job = reference.twin(tmp_path / "job", run={"drift_stop": True})
     done = job.run(expect=DRIFT)
     check_evidence(job, done)
-    assert "begins slow" in (job.output / "run.log").read_text()
+    assert "starts slow" in (job.output / "run.log").read_text()
     computed = len((job.output / "throughput.csv").read_text().splitlines()) - 1
     assert computed <= 3
     job.check_acknowledged(reference.shards())

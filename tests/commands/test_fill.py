@@ -53,7 +53,7 @@ def test_plan_of_open_limits(texts, tmp_path, device):
     assert batches == -(-tokens // 1024)
     fill = f"{100 * tokens / (batches * 1024):.1f} %"
     low = int(re.search(r"(\d+) of \d+ below", planned["fill"])[1])
-    assert low <= 1 and planned["fill"] == (f"{fill} on a GPU, which takes every batch for as large as the largest; "
+    assert low <= 1 and planned["fill"] == (f"{fill} on a GPU, which computes every batch at one shape; "
                                             f"{low} of {batches} below 90 %")
     assert "warning" not in planned
 
@@ -93,7 +93,7 @@ def test_a_run_on_a_gpu(texts, tmp_path):
     device_tokens = batches * 256  # a text's tokens, in whole tiles
     full = f"{100 * tokens / device_tokens:.1f} %"
     flat = " ".join(checked.out.split())
-    warning = f"computes every batch as if it were full, and only {full} of it would be text; batch.problems: "
+    warning = f"computes every batch as if it were full, and only {full} of that would be text; batch.problems: "
     assert f"{tokens} tokens, 12 batches, {full} full; " in flat and warning in flat and "WARN texts " in flat
     log = (job.output / "run.log").read_text()
     assert f"12 batches: the device will compute {device_tokens} tokens for {tokens} of texts, {full} full" in log
@@ -120,7 +120,7 @@ def test_a_run_goes_on_with_what_it_began_with(reference, tmp_path, left):
     job = reference.twin(tmp_path)
     job.run("--stop-after", 4, expect=STOPPED)
     job.change(batch=left)
-    note = "the run began with batch.problems: 3 and batch.window: 16, and goes on with them"
+    note = "the run started with batch.problems: 3 and batch.window: 16, and goes on with them"
     checked = strata("check", job.file)
     assert checked.code == OK and note in " ".join(checked.out.split()), checked
     assert said(job)["batches"] == said(reference)["batches"]

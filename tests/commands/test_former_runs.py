@@ -60,7 +60,7 @@ def as_with(versions):
 def refused_keys(job, **options):
     """The keys that a refused launch names."""
     done = job.run(expect=JOB, **options)
-    assert "holds a run with another identity" in done.err, done
+    assert "holds a run with a different identity" in done.err, done
     return {line.split(":")[0].strip() for line in done.err.splitlines() if ": stored '" in line}
 
 

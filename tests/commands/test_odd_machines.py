@@ -177,7 +177,7 @@ def test_staging_beyond_the_host(tmp_path):
     table, _ = check(job)
     assert table["memory"][1].endswith("staging (host)")
     refused_before_the_load(job, "memory", [
-        " (host) | reserve ", "of the host's memory, for staging and 0.062 GiB beside it, 0.008 GiB are free, which is too little",
+        " (host) | reserve ", "of the host's memory, for staging and 0.062 GiB beside it are needed, 0.008 GiB are free, which is too little",
         "staging is what does not fit: 4 layers of ", " rows in float32 for each of ", "Fewer latents.layers",
         "latents.dtype: float16"], **machine(tmp_path, 8 << 20))
 
@@ -187,7 +187,7 @@ def test_weights_beyond_the_gpu(tmp_path):
     """Room for what the back end takes for itself (40 MiB and some), not for 15 MB of embeddings."""
     job = gpu_job(tmp_path, make_model("wide", hidden=512, vocabulary=8000), model={"memory_reserve_gb": 0}, latents={"layers": [1]})
     refused_before_the_load(job, "memory", [
-        "the weights of 1 blocks alone take more than there is", "highest of latents.layers", "model.dtype: bfloat16 takes half",
+        "the weights of 1 blocks alone need more than is free", "highest of latents.layers", "model.dtype: bfloat16 needs half",
         "of the host's memory, for staging and ", "not even a batch of one text"], CUDA_EMULATION_FREE=str(44 << 20))
 
 

@@ -94,7 +94,7 @@ def test_a_launch_killed_at_its_start_leaves_the_state(run):
     after = state(run)
     assert after == before
     assert look(run)["refused"]["exit_code"] is None
-    assert "left no end before its first batch" in strata("status", run.output).out
+    assert "ended without a record before its first batch" in strata("status", run.output).out
 
 
 def test_the_first_launch_is_shown_all_the_same(tmp_path):

@@ -1,4 +1,4 @@
-"""`strata run --retry-failed`: failed problems are tried again as a part of the run. Sealed shards stay as they are, new
+"""`strata run --retry-failed`: failed problems are retried as a part of the run. Sealed shards stay as they are, new
 outcomes take the place of failed ones, and a retry that is killed anywhere goes on to the same bytes.
 
 tests/strata_not_finite is the program with a fault of the hardware: the problems named by STRATA_NOT_FINITE come out as
@@ -88,7 +88,7 @@ def retried(failed, tmp_path_factory):
     """The same after an undisturbed retry."""
     job = failed.copy(tmp_path_factory.mktemp("retried"))
     done = job.run("--retry-failed", expect=DATA)
-    assert "tried again: 7; done now: 7, still to come: 0" in done.out, done
+    assert "retried: 7; done now: 7, still to come: 0" in done.out, done
     assert f"1 of {PROBLEMS} failed" in done.last(), done
     return job
 
@@ -148,15 +148,15 @@ def test_readers_see_the_order_of_the_query(clean, retried, tmp_path):
 
 def test_looking_at_failures(failed, retried):
     text = strata("status", failed.output).out
-    assert "7 may be tried again (strata run --retry-failed), 1 for what their rows hold" in text, text
+    assert "7 may be retried (strata run --retry-failed), 1 because of their rows" in text, text
     assert failed.told()["retry"] == {"transient": 7, "tried": 0, "succeeded": 0, "waiting": 0}
     assert retried.told()["retry"] == {"transient": 0, "tried": 7, "succeeded": 7, "waiting": 0}
-    assert "7 tried again: 7 done, 0 still to come" in strata("status", retried.output).out
+    assert "7 retried: 7 done, 0 still to come" in strata("status", retried.output).out
     assert "strata run --retry-failed does" in strata("show", failed.output, LOST[0]).out
     assert "--retry-failed=all" in strata("show", failed.output, BAD).out
     shown = strata("show", retried.output, LOST[0])
     assert "p-00002: done" in shown.out and "try 1       failed, hidden_states[2] has 3 values" in shown.out, shown
-    assert "7 failed problems are tried again" in strata("log", retried.output, "--events").out
+    assert "7 failed problems are retried" in strata("log", retried.output, "--events").out
 
 
 def test_two_retries_in_a_row(failed, retried, tmp_path):
@@ -180,10 +180,10 @@ def test_rows_at_fault_only_when_asked(retried, tmp_path):
     job = retried.copy(tmp_path)
     before = job.query("SELECT count(*) FROM checkpoint")
     done = job.run("--retry-failed", expect=DATA)
-    assert "no failed problem to try again" in done.out and "--retry-failed=all" in done.out, done
+    assert "no failed problem to retry" in done.out and "--retry-failed=all" in done.out, done
     assert job.query("SELECT count(*) FROM checkpoint") == before and job.shards() == retried.shards()
     done = job.run("--retry-failed=all", expect=DATA)
-    assert "tried again: 1; done now: 0, still to come: 0" in done.out, done
+    assert "retried: 1; done now: 0, still to come: 0" in done.out, done
     job.check_finished(PROBLEMS, retried.shards())
     assert job.problems()[BAD] == (FAILED, "byte 1 of the text is not valid UTF-8")
     assert [row[1] for row in job.earlier()] == sorted([*LOST, BAD])
@@ -193,7 +193,7 @@ def test_nothing_failed(tmp_path):
     job = Job(tmp_path, make_problems(4))
     job.run()
     done = job.run("--retry-failed")
-    assert "no failed problem to try again\n" in done.out, done
+    assert "no failed problem to retry\n" in done.out, done
 
 
 def test_a_run_that_is_not_finished_is_finished_first(failed, retried, tmp_path):
@@ -237,7 +237,7 @@ def mended(failed, tmp_path_factory):
     assert "problems.sha256" in refused.err and "--retry-failed)" in refused.last(), refused
     assert job.outcomes() == failed.outcomes()
     done = job.run("--retry-failed")
-    assert "tried again: 8; done now: 8, still to come: 0" in done.out, done
+    assert "retried: 8; done now: 8, still to come: 0" in done.out, done
     return job
 
 
@@ -250,8 +250,8 @@ def test_mended_rows_are_tried_again(mended, failed, tmp_path):
     assert found.keys() == expected.keys() and BAD in found
     assert all(found[key]["hs_002"].tobytes() == expected[key]["hs_002"].tobytes() for key in found)
     assert "a statement that is mended" in strata("show", mended.output, BAD).out
-    assert "rows of failed problems were mended" in strata("log", mended.output, "--events").out
-    assert "no failed problem to try again" in mended.run("--retry-failed").out  # its rows are the run's now
+    assert "rows of failed problems were corrected" in strata("log", mended.output, "--events").out
+    assert "no failed problem to retry" in mended.run("--retry-failed").out  # its rows are the run's now
     mended.run()
 
 
@@ -399,7 +399,7 @@ def test_stops(failed, retried, tmp_path):
         done = job.run(*flags[turn % 3], "--stop-after", 1, expect=None)
         if done.code != STOPPED:
             break
-    assert done.code == DATA and "tried again: 7; done now: 7, still to come: 0" in done.out, done
+    assert done.code == DATA and "retried: 7; done now: 7, still to come: 0" in done.out, done
     assert len(job.query("SELECT DISTINCT checkpoint FROM retry")) == 1
     assert check_resumed(job, retried) is None
 

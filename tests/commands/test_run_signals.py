@@ -119,7 +119,7 @@ def test_full_output_of_a_complete_run(small, tmp_path):
     with open("/dev/full", "w") as full:
         done = subprocess.run(job.command(), stdout=full, stderr=subprocess.PIPE, timeout=120, env=clean_environment())
     assert done.returncode == OK
-    assert b"strata run: the summary was not written: No space left on device" in done.stderr
+    assert b"strata run: the summary could not be written: No space left on device" in done.stderr
     assert job.query("SELECT exit_code FROM launch") == [(OK,)]
     read, write = os.pipe()
     os.close(read)
@@ -133,7 +133,7 @@ def test_full_output_of_a_complete_export(small, tmp_path):
         done = subprocess.run([STRATA, "export", small.output, "--format", "npy", "--to", tmp_path / "to"], stdout=full,
                               stderr=subprocess.PIPE, timeout=120, env=clean_environment())
     assert done.returncode == OK and (tmp_path / "to" / "export.json").exists()
-    assert b"strata export: the summary was not written: No space left on device" in done.stderr
+    assert b"strata export: the summary could not be written: No space left on device" in done.stderr
 
 
 def test_output_of_other_commands_is_their_result(small):

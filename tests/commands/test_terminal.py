@@ -59,7 +59,7 @@ def test_a_stop_begins_on_a_new_line(tmp_path):
     os.write(terminal.master, b"\x03")
     lines = terminal.lines()
     assert terminal.process.returncode == STOPPED
-    assert "strata: SIGINT: stopping; batches that are computed are kept" in lines, lines[-10:]
+    assert "strata: SIGINT: stopping; computed batches are kept" in lines, lines[-10:]
 
 
 @pytest.mark.parametrize("columns", [60, 80])

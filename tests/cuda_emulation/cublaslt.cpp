@@ -1,7 +1,7 @@
-// cuBLASLt: products by plain loops, float32 sums, and several algorithms that differ in the order of the
+// cuBLASLt: matmuls by plain loops, float32 sums, and several algorithms that differ in the order of the
 // sum, as those of the library do. Some of them give a row other bits when it stands elsewhere, or another
 // sum each time: they claim to be the fastest, so that a back end that does not test them gets caught.
-#include "products.h"
+#include "matmuls.h"
 
 #include <cstring>
 
@@ -100,7 +100,7 @@ cublasStatus_t check_shapes(const cublasLtMatmulDescOpaque_t &desc, const cublas
 // bytes, which real ones do not promise.
 bool has_algorithms(const cublasLtMatrixLayoutOpaque_t &a, const cublasLtMatrixLayoutOpaque_t &d) {
     bool aligned = a.stride % 8 == 0 && d.stride % 8 == 0;
-    return settings().odd_products || a.type != CUDA_R_16BF || aligned;
+    return settings().odd_matmuls || a.type != CUDA_R_16BF || aligned;
 }
 
 size_t bytes_of(const cublasLtMatrixLayoutOpaque_t &layout) {
@@ -386,23 +386,23 @@ extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t 
     if (desc->epilogue == CUBLASLT_EPILOGUE_BIAS) {
         must_be_device("the bias", desc->bias, d_layout->rows * size_of(d_layout->type));
     }
-    counts().products++;
-    Product p{*desc,
-              *a_layout,
-              *b_layout,
-              *c_layout,
-              *d_layout,
-              a,
-              b,
-              c,
-              d,
-              0,
-              0,
-              *found,
-              algorithm->data[SPLIT],
-              random_below(2),
-              static_cast<float *>(workspace),
-              counts().products == settings().slow_product};
+    counts().matmuls++;
+    Matmul p{*desc,
+             *a_layout,
+             *b_layout,
+             *c_layout,
+             *d_layout,
+             a,
+             b,
+             c,
+             d,
+             0,
+             0,
+             *found,
+             algorithm->data[SPLIT],
+             random_below(2),
+             static_cast<float *>(workspace),
+             counts().matmuls == settings().slow_matmul};
     p.algorithm.rate /= 1 + 0.2 * static_cast<double>(algorithm->data[SWIZZLING]);
     std::memcpy(&p.alpha, alpha, sizeof p.alpha);
     std::memcpy(&p.beta, beta, sizeof p.beta);

@@ -31,11 +31,11 @@ struct Settings {
     double slow_milliseconds;
     double
         work_microseconds; // on the device's clock, of each piece of work; below 0: as long as it took here
-    uint64_t slow_product; // 0: none
+    uint64_t slow_matmul;  // 0: none
     uint64_t seed;         // 0: work is done when it is waited for and not before
     bool has_kernels;      // the program is built for this GPU
     bool has_cublaslt;
-    bool odd_products; // cuBLASLt has algorithms for bfloat16 matrices of any sizes
+    bool odd_matmuls; // cuBLASLt has algorithms for bfloat16 matrices of any sizes
     bool has_nvml;
     uint64_t variants;        // of each cuBLASLt algorithm
     uint64_t broken_variants; // of these, the first ones that do not run
@@ -47,8 +47,8 @@ const char *setting(const char *name);
 
 struct Counts {
     uint64_t calls;    // of the runtime, but for those that free and destroy
-    uint64_t launches; // kernels and products, as they were queued
-    uint64_t products;
+    uint64_t launches; // kernels and matmuls, as they were queued
+    uint64_t matmuls;
     uint64_t mallocs, frees, host_mallocs, host_frees;
     uint64_t device_bytes, device_bytes_most, host_bytes; // allocated now, and the most ever
     uint64_t launches_at_last_allocation;

@@ -6,7 +6,7 @@
 // ended and when what it waits for has ended, and takes as long as it took here, as long as it says, or as
 // long as a setting says of all work. The
 // host's clock moves a microsecond with all it queues, and to the end of what it waits for. So elapsed times
-// do not depend on when the emulation found the time to do the work, and those of products are always the
+// do not depend on when the emulation found the time to do the work, and those of matmuls are always the
 // same.
 #include "emulation.h"
 

@@ -41,11 +41,11 @@ static Settings read_settings() {
     s.fail_malloc_host = number("FAIL_MALLOC_HOST", 0);
     s.fail_launch = number("FAIL_LAUNCH", 0);
     s.lose_device = number("LOSE_DEVICE", 0);
-    s.slow_product = number("SLOW_PRODUCT", 0);
+    s.slow_matmul = number("SLOW_PRODUCT", 0);
     s.seed = number("SEED", 1);
     s.has_kernels = number("KERNELS", 1) != 0;
     s.has_cublaslt = number("CUBLASLT", 1) != 0;
-    s.odd_products = number("ODD_PRODUCTS", 1) != 0;
+    s.odd_matmuls = number("ODD_PRODUCTS", 1) != 0;
     s.has_nvml = number("NVML", 1) != 0;
     s.variants = 1;
     if (const char *variants = setting("VARIANTS")) {
@@ -111,7 +111,7 @@ void report() {
         uint64_t value;
     } fields[] = {{"calls", c.calls},
                   {"launches", c.launches},
-                  {"products", c.products},
+                  {"products", c.matmuls},
                   {"mallocs", c.mallocs},
                   {"frees", c.frees},
                   {"host_mallocs", c.host_mallocs},

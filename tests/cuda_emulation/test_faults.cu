@@ -34,7 +34,10 @@ void assert_errors(const std::vector<std::string> &settings, const char *want, W
 using Errors = std::vector<cudaError_t>;
 
 cudaError_t allocate(int **out, size_t bytes = 1024) {
-    return cudaMalloc(reinterpret_cast<void **>(out), bytes);
+    void *memory = nullptr;
+    cudaError_t error = cudaMalloc(&memory, bytes);
+    *out = static_cast<int *>(memory);
+    return error;
 }
 
 void test_no_memory(void **) {

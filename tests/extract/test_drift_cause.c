@@ -255,7 +255,7 @@ static void test_host(void **state) {
         {5, 90, 0, 30, 2, 50, 0, 0, DRIFT_CAUSE_MEMORY, "for memory 30 %"}, // what is swapped is waited for
         {5, 10, 28, 30, 2, 2, 0, 0, DRIFT_CAUSE_UNKNOWN, ""},
         {5, 10, 0, 0, 2, 55, 0, 0, DRIFT_CAUSE_STORAGE, "for storage 55 %"},
-        {5, 90, 0, 0, 2, 2, 0, 0.6, DRIFT_CAUSE_QUOTA, "holds tasks back for 0.60 s in each second"},
+        {5, 90, 0, 0, 2, 2, 0, 0.6, DRIFT_CAUSE_QUOTA, "throttles tasks for 0.60 s per second"},
         {5, 10, 0, 0, 2, 2, 0.55, 0.6, DRIFT_CAUSE_UNKNOWN, ""},
         {5, 10, 0, 0, 2, 2, -1, 0.6, DRIFT_CAUSE_QUOTA, "quota"},
     };
@@ -338,7 +338,7 @@ static void test_processors(void **state) {
     busy.others = 3;
     expect(&many, &busy, DRIFT_CAUSE_UNKNOWN, "");
     busy.others = 30;
-    expect(&many, &busy, DRIFT_CAUSE_NEIGHBOUR, "others use 30.0 of this host's 64 processors");
+    expect(&many, &busy, DRIFT_CAUSE_NEIGHBOUR, "other processes use 30.0 of this host's 64 processors");
     busy.own_seconds = 4.5;
     expect(&many, &busy, DRIFT_CAUSE_UNKNOWN, "work 4.5 times as long, more than a neighbour explains");
 }

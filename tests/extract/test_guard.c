@@ -155,7 +155,7 @@ static void test_device_at_start(void **state) {
     (void)state;
     must_leave(hang_at_start, 80, 80, "before the first batch");
     assert_int_equal(exit_code_of(go_on_at_start, NULL), 0);
-    must_leave(stop_at_start, 75, 75, "in the middle of the start");
+    must_leave(stop_at_start, 75, 75, "during start-up");
     must_leave(stop_between, 75, -1, "");
 }
 

@@ -153,14 +153,14 @@ static void test_steps(void **state) {
     job_destroy(&job);
     refused("problems: {database: p, id: i, text: '{t}', steps: {column: s}}\nmodel: {path: m}\nrun: "
             "{output: o}\n",
-            "job.yaml:1:32: problems.text has {steps} 0 times; with steps from a column it must stand there "
+            "job.yaml:1:32: problems.text has {steps} 0 times; with steps from a column it must appear "
             "once");
     refused("problems: {database: p, id: i, text: '{steps}{steps}'}\nmodel: {path: m}\nrun: {output: o}\n",
-            "job.yaml:1:32: problems.text has {steps} 2 times; with steps from a column it must stand there "
+            "job.yaml:1:32: problems.text has {steps} 2 times; with steps from a column it must appear "
             "once");
     refused("problems: {database: p, id: i, steps: {column: s, pattern: x}}\nmodel: {path: m}\nrun: {output: "
             "o}\n",
-            "job.yaml:1:51: problems.steps has a column and a pattern: steps come from one of them");
+            "job.yaml:1:51: problems.steps has both a column and a pattern: choose one");
     refused("problems: {database: p, id: i, steps: {separator: s, pattern: x}}\nmodel: {path: m}\nrun: "
             "{output: o}\n",
             "job.yaml:1:40: problems.steps.separator joins the steps of a column, not those of a pattern");
@@ -190,20 +190,21 @@ static void test_wrong_values(void **state) {
         const char *text, *message;
     } cases[] = {
         {"problems: {max_tokens: many}\n",
-         "job.yaml:1:24: problems.max_tokens wants a whole number, not 'many'"},
+         "job.yaml:1:24: problems.max_tokens must be a whole number, not 'many'"},
         {"problems: {max_tokens: \"64\"}\n",
-         "job.yaml:1:24: problems.max_tokens wants a whole number, not '64'"},
+         "job.yaml:1:24: problems.max_tokens must be a whole number, not '64'"},
         {"problems: {max_tokens: 0x10}\n",
-         "job.yaml:1:24: problems.max_tokens wants a whole number, not '0x10'"},
+         "job.yaml:1:24: problems.max_tokens must be a whole number, not '0x10'"},
         {"problems: {max_tokens: 010}\n",
-         "job.yaml:1:24: problems.max_tokens wants a whole number, not '010'"},
+         "job.yaml:1:24: problems.max_tokens must be a whole number, not '010'"},
         {"problems: {max_tokens: 1_000}\n",
-         "job.yaml:1:24: problems.max_tokens wants a whole number, not '1_000'"},
+         "job.yaml:1:24: problems.max_tokens must be a whole number, not '1_000'"},
         {"problems: {max_tokens: 10.0}\n",
-         "job.yaml:1:24: problems.max_tokens wants a whole number, not '10.0'"},
-        {"problems: {max_tokens: +1}\n", "job.yaml:1:24: problems.max_tokens wants a whole number, not '+1'"},
+         "job.yaml:1:24: problems.max_tokens must be a whole number, not '10.0'"},
+        {"problems: {max_tokens: +1}\n",
+         "job.yaml:1:24: problems.max_tokens must be a whole number, not '+1'"},
         {"problems: {max_tokens: 99999999999999999999}\n",
-         "job.yaml:1:24: problems.max_tokens wants a whole number, not '99999999999999999999'"},
+         "job.yaml:1:24: problems.max_tokens must be a whole number, not '99999999999999999999'"},
         {"problems: {max_tokens: 0}\n",
          "job.yaml:1:24: problems.max_tokens '0' is out of bounds: 1 to 1048576"},
         {"problems: {max_failed: -1}\n",
@@ -213,12 +214,12 @@ static void test_wrong_values(void **state) {
         {"problems:\n  id: ~\n", "job.yaml:2:7: problems.id has no value"},
         {"problems:\n  id: ''\n", "job.yaml:2:7: problems.id is empty"},
         {"problems:\n  id: \"a\\0b\"\n", "job.yaml:2:7: problems.id has a NUL byte"},
-        {"problems:\n  id: [a]\n", "job.yaml:2:7: problems.id wants one value, not a list"},
-        {"problems:\n  id: {a: b}\n", "job.yaml:2:7: problems.id wants a value, not a section of its own"},
-        {"problems: 3\n", "job.yaml:1:11: problems wants keys of its own ('key: value' lines)"},
-        {"problems:\n", "job.yaml:1:10: problems wants keys of its own ('key: value' lines)"},
+        {"problems:\n  id: [a]\n", "job.yaml:2:7: problems.id must be one value, not a list"},
+        {"problems:\n  id: {a: b}\n", "job.yaml:2:7: problems.id must be a value, not a section"},
+        {"problems: 3\n", "job.yaml:1:11: problems must have keys ('key: value' lines)"},
+        {"problems:\n", "job.yaml:1:10: problems must have keys ('key: value' lines)"},
         {"problems: {special_tokens: yes}\n",
-         "job.yaml:1:28: problems.special_tokens wants true or false, not 'yes'"},
+         "job.yaml:1:28: problems.special_tokens must be true or false, not 'yes'"},
         {"problems: {metadata: a}\n", "job.yaml:1:22: problems.metadata wants a list: [a]"},
         {"problems: {metadata: [a, b, a]}\n", "job.yaml:1:29: problems.metadata has 'a' twice"},
         {"problems: {metadata: [[a]]}\n", "job.yaml:1:23: problems.metadata is a list of plain values"},
@@ -226,13 +227,14 @@ static void test_wrong_values(void **state) {
         {"model: {load_timeout: 1.}\n", "job.yaml:1:23: model.load_timeout wants a number, not '1.'"},
         {"model: {load_timeout: 0.5}\n",
          "job.yaml:1:23: model.load_timeout '0.5' is out of bounds: 1 to 86400"},
-        {"model: {dtype: float16}\n",
-         "job.yaml:1:16: model.dtype is one of float32|bfloat16, not 'float16' (did you mean 'bfloat16'?)"},
-        {"model: {device: gpu}\n", "job.yaml:1:17: model.device is auto, cpu or cuda:N, not 'gpu'"},
-        {"model: {device: 'cuda:'}\n", "job.yaml:1:17: model.device is auto, cpu or cuda:N, not 'cuda:'"},
+        {"model: {dtype: float16}\n", "job.yaml:1:16: model.dtype must be one of float32|bfloat16, not "
+                                      "'float16' (did you mean 'bfloat16'?)"},
+        {"model: {device: gpu}\n", "job.yaml:1:17: model.device must be auto, cpu or cuda:N, not 'gpu'"},
+        {"model: {device: 'cuda:'}\n",
+         "job.yaml:1:17: model.device must be auto, cpu or cuda:N, not 'cuda:'"},
         {"latents: {pooling: steps}\n",
-         "job.yaml:1:20: latents.pooling is one of step_mean|mean|last|tokens, not 'steps'"},
-        {"latents: {layers: [-2, x]}\n", "job.yaml:1:24: latents.layers wants a whole number, not 'x'"},
+         "job.yaml:1:20: latents.pooling must be one of step_mean|mean|last|tokens, not 'steps'"},
+        {"latents: {layers: [-2, x]}\n", "job.yaml:1:24: latents.layers must be a whole number, not 'x'"},
         {"latents: {layers: [-2, 3, -2]}\n", "job.yaml:1:27: latents.layers has -2 twice"},
         {"latents: {layers: []}\n", "job.yaml:1:19: latents.layers is an empty list"},
         {"latents: {layers: 2000}\n", "job.yaml:1:19: latents.layers '2000' is out of bounds: -1000 to 1000"},
@@ -247,10 +249,8 @@ static void test_whole_file(void **state) {
     refused("", "job.yaml:1:1: the job file is empty");
     refused("# nothing\n", "job.yaml:1:1: the job file is empty");
     refused("- a\n", "job.yaml:1:1: a job file has sections (problems:, model:, latents:, batch:, run:)");
-    refused("run: {threads: 1}\nrun: {threads: 2}\n",
-            "job.yaml:2:1: 'run' stands here a second time (first in line 1)");
-    refused("run: {threads: 1,\n threads: 2}\n",
-            "job.yaml:2:2: 'threads' stands here a second time (first in line 1)");
+    refused("run: {threads: 1}\nrun: {threads: 2}\n", "job.yaml:2:1: 'run' appears twice (first in line 1)");
+    refused("run: {threads: 1,\n threads: 2}\n", "job.yaml:2:2: 'threads' appears twice (first in line 1)");
     refused("run: &a {threads: 1}\n", "job.yaml:1:6: anchors (&a) are not part of a job file");
     refused("run: *a\n", "job.yaml:1:6: aliases (*a) are not part of a job file");
     refused("run: {threads: !!int 3}\n",
@@ -262,11 +262,11 @@ static void test_whole_file(void **state) {
             "job.yaml:2:1: while scanning for the next token: found character that cannot start any token");
     refused("run: {}\n# \xC3\xA4 \xFF\n", "job.yaml:2:5: invalid leading UTF-8 octet");
     refused("model: {path: m}\nproblems:\n  id: i\nrun: {output: o}\n",
-            "job.yaml:2:1: problems.database is missing (SQLite database of the problems (`strata import` "
-            "makes one))");
+            "job.yaml:2:1: problems.database is missing (SQLite database with the problems (`strata import` "
+            "creates one))");
     refused("problems: {database: d, id: i}\nrun: {output: o}\n",
-            "job.yaml:1:1: model.path is missing (folder with config.json and safetensors, as `transformers` "
-            "saves it)");
+            "job.yaml:1:1: model.path is missing (folder with config.json and safetensors files, as "
+            "`transformers` saves them)");
 }
 
 static void test_bounds_between_keys(void **state) {

@@ -79,9 +79,9 @@ static inline void *rig_take(struct rig *rig, enum device_purpose purpose, size_
 }
 
 static inline void rig_finish(struct rig *rig) {
-    struct device_mark mark;
-    MUST(device_mark(rig->device, &mark, &rig->error));
-    MUST(device_wait(rig->device, mark, NULL, &rig->error));
+    struct device_fence fence;
+    MUST(device_fence(rig->device, &fence, &rig->error));
+    MUST(device_wait(rig->device, fence, NULL, &rig->error));
 }
 
 // Runs a case in a child with settings, "NAME=value" without the prefix, separated by blanks.

@@ -32,7 +32,7 @@ struct bed { // a device with memory to spare
     struct device *device;
     enum dtype dtype;
     const char *path;
-    size_t rows; // of every buffer that a product reads or writes: a back end may compute them all
+    size_t rows; // of every buffer that a matmul reads or writes: a back end may compute them all
     void *staging;
     struct error error;
 };
@@ -111,7 +111,7 @@ static inline void *bed_take(struct bed *bed, size_t bytes) {
     return out;
 }
 
-// For a product: room for as many rows as it may compute.
+// For a matmul: room for as many rows as it may compute.
 static inline void *bed_take_rows(struct bed *bed, size_t width) {
     return bed_take(bed, bed->rows * width * dtype_size(bed->dtype));
 }
@@ -132,21 +132,21 @@ static inline void *bed_put(struct bed *bed, const float *numbers, size_t count)
 }
 
 static inline void *bed_upload(struct bed *bed, const void *bytes, size_t size) {
-    struct device_mark mark;
+    struct device_fence fence;
     void *out = bed_take(bed, size);
     memcpy(bed->staging, bytes, size);
     must(bed, device_upload(bed->device, out, bed->staging, size, &bed->error));
-    must(bed, device_mark(bed->device, &mark, &bed->error));
-    must(bed, device_wait(bed->device, mark, NULL, &bed->error));
+    must(bed, device_fence(bed->device, &fence, &bed->error));
+    must(bed, device_wait(bed->device, fence, NULL, &bed->error));
     return out;
 }
 
 // The bytes of device memory, in memory that the caller frees.
 static inline void *bed_bytes(struct bed *bed, const void *source, size_t size) {
-    struct device_mark mark;
+    struct device_fence fence;
     must(bed, device_download(bed->device, bed->staging, source, size, &bed->error));
-    must(bed, device_mark(bed->device, &mark, &bed->error));
-    must(bed, device_wait(bed->device, mark, NULL, &bed->error));
+    must(bed, device_fence(bed->device, &fence, &bed->error));
+    must(bed, device_wait(bed->device, fence, NULL, &bed->error));
     void *bytes = malloc(size > 0 ? size : 1);
     assert_non_null(bytes);
     memcpy(bytes, bed->staging, size);
@@ -188,7 +188,7 @@ static inline struct device_matrix bed_matrix(struct bed *bed, const float *weig
     return matrix;
 }
 
-// Whether a GPU's library has no algorithm for products with such a matrix, which is what a call said: of
+// Whether a GPU's library has no algorithm for matmuls with such a matrix, which is what a call said: of
 // sizes that are no multiples of 8 it may, and no model has any. They are left out by name, and what follows
 // is tried; every other error ends the test.
 static inline bool bed_lacks(struct bed *bed, int status, size_t rows, size_t columns) {
@@ -199,12 +199,12 @@ static inline bool bed_lacks(struct bed *bed, int status, size_t rows, size_t co
         return false;
     }
     print_message(
-        "skipped: products with a matrix of [%zu, %zu] in %s on %s, which has no algorithm for it\n", rows,
+        "skipped: matmuls with a matrix of [%zu, %zu] in %s on %s, which has no algorithm for it\n", rows,
         columns, dtype_name(bed->dtype), bed->path);
     return true;
 }
 
-// Has the device choose how it computes products with this matrix; x and out: room for their rows. False
+// Has the device choose how it computes matmuls with this matrix; x and out: room for their rows. False
 // where it lacks them.
 static inline bool bed_tune(struct bed *bed, const struct device_matrix *matrix, const void *bias,
                             enum device_store store, void *out, void *x) {

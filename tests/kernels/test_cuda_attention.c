@@ -13,7 +13,7 @@ static const float LOG2_E = 1.44269504f;
 
 enum {
     LANES = 4,  // share a query: lane c has columns 2 c and 2 c + 1 of every 8 keys
-    GROUP = 16, // queries of a warp, and keys of a step of the product with values
+    GROUP = 16, // queries of a warp, and keys of a step of the matmul with values
     TILE_MOST = 64,
     HEAD_MOST = 256,
     BYTES = 8 << 20,
@@ -51,7 +51,7 @@ static float rounded(float x) {
     return bf16_to_f32(f32_to_bf16(x));
 }
 
-// A tile: `keys` keys from `first` on, of which the query sees [low, query]. The product with values takes
+// A tile: `keys` keys from `first` on, of which the query sees [low, query]. The matmul with values takes
 // groups of keys up to that of the last query of the warp.
 static void add_tile(struct row *row, const struct layout *c, const float *q, const float *k, const float *v,
                      size_t first, size_t keys, size_t low, size_t query, size_t length) {

@@ -149,23 +149,23 @@ static void test_memory(void **state) {
 // ---- faults ----
 
 static int run_rows(struct rig *rig) {
-    struct device_mark mark;
+    struct device_fence fence;
     rig_reserve(rig);
     void *x = rig_take(rig, DEVICE_ACTIVATIONS, 4096);
     void *out = rig_take(rig, DEVICE_ACTIVATIONS, 4096);
     void *weight = rig_take(rig, DEVICE_WEIGHTS, 4096);
     int status = device_rms_norm(rig->device, out, x, weight, 1e-6f, 4, 64, &rig->error);
     status = status == STATUS_OK ? device_swiglu(rig->device, x, out, 4, 32, &rig->error) : status;
-    status = status == STATUS_OK ? device_mark(rig->device, &mark, &rig->error) : status;
-    return status == STATUS_OK ? device_wait(rig->device, mark, NULL, &rig->error) : status;
+    status = status == STATUS_OK ? device_fence(rig->device, &fence, &rig->error) : status;
+    return status == STATUS_OK ? device_wait(rig->device, fence, NULL, &rig->error) : status;
 }
 
 static void launch_fails(struct rig *rig) {
     rig_open(rig, DTYPE_F32);
     REFUSED(run_rows(rig), STATUS_INTERNAL, "cudaErrorLaunchFailure");
     REQUIRE(strstr(rig->error.message, "noticed after swiglu was queued") != NULL);
-    struct device_mark mark; // and it stays so
-    REFUSED(device_mark(rig->device, &mark, &rig->error), STATUS_INTERNAL, "cudaErrorLaunchFailure");
+    struct device_fence fence; // and it stays so
+    REFUSED(device_fence(rig->device, &fence, &rig->error), STATUS_INTERNAL, "cudaErrorLaunchFailure");
 }
 
 static void device_is_lost(struct rig *rig) {
@@ -175,10 +175,10 @@ static void device_is_lost(struct rig *rig) {
     void *weight = rig_take(rig, DEVICE_WEIGHTS, 4096);
     int status = STATUS_OK;
     for (int i = 0; i < 100000 && status == STATUS_OK; i++) {
-        struct device_mark mark;
+        struct device_fence fence;
         status = device_rms_norm(rig->device, x, x, weight, 1e-6f, 1, 64, &rig->error);
-        status = status == STATUS_OK ? device_mark(rig->device, &mark, &rig->error) : status;
-        status = status == STATUS_OK ? device_wait(rig->device, mark, NULL, &rig->error) : status;
+        status = status == STATUS_OK ? device_fence(rig->device, &fence, &rig->error) : status;
+        status = status == STATUS_OK ? device_wait(rig->device, fence, NULL, &rig->error) : status;
     }
     REFUSED(status, STATUS_DEVICE, "the driver reports XID 79");
 }

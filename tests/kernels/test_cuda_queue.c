@@ -82,7 +82,7 @@ static void test_downloads_are_not_overtaken(void **state) {
     }
 }
 
-// Far more downloads than the ring holds, between few marks.
+// Far more downloads than the ring holds, between few fences.
 static void many(struct rig *rig) {
     enum { DOWNLOADS = 1300, PIECE = 64 };
     rig_open(rig, DTYPE_F32);
@@ -95,12 +95,12 @@ static void many(struct rig *rig) {
         MUST(device_upload(rig->device, place + i % PIECE, staged + i, sizeof(float), &rig->error));
         MUST(device_download(rig->device, read + i, place + i % PIECE, sizeof(float), &rig->error));
     }
-    struct device_mark mark;
+    struct device_fence fence;
     struct device_times times;
     struct device_times again;
-    MUST(device_mark(rig->device, &mark, &rig->error));
-    MUST(device_wait(rig->device, mark, &times, &rig->error));
-    MUST(device_wait(rig->device, mark, &again, &rig->error));
+    MUST(device_fence(rig->device, &fence, &rig->error));
+    MUST(device_wait(rig->device, fence, &times, &rig->error));
+    MUST(device_wait(rig->device, fence, &again, &rig->error));
     REQUIRE(times.download_seconds > 0 && times.download_seconds == again.download_seconds);
     for (int i = 0; i < DOWNLOADS; i++) {
         REQUIRE(read[i] == (float)i);
@@ -113,9 +113,9 @@ static void test_more_downloads_than_the_ring_holds(void **state) {
     in_child("SEED=0", many);
 }
 
-static void marks(struct rig *rig) {
-    struct device_mark first;
-    struct device_mark mark;
+static void fences(struct rig *rig) {
+    struct device_fence first;
+    struct device_fence fence;
     struct device_times times;
     rig_open(rig, DTYPE_BF16);
     rig_reserve(rig);
@@ -124,14 +124,14 @@ static void marks(struct rig *rig) {
     void *out = rig_take(rig, DEVICE_ACTIVATIONS, bytes);
     void *weight = rig_take(rig, DEVICE_WEIGHTS, bytes);
     void *staged = rig_take(rig, DEVICE_STAGING, bytes);
-    MUST(device_mark(rig->device, &first, &rig->error));
+    MUST(device_fence(rig->device, &first, &rig->error));
     MUST(device_wait(rig->device, first, &times, &rig->error));
     REQUIRE(times.upload_seconds == 0 && times.compute_seconds == 0 && times.download_seconds == 0);
     MUST(device_upload(rig->device, x, staged, bytes, &rig->error));
     MUST(device_rms_norm(rig->device, out, x, weight, 1e-6f, COUNT / 64, 64, &rig->error));
     MUST(device_download(rig->device, staged, out, bytes, &rig->error));
-    MUST(device_mark(rig->device, &mark, &rig->error));
-    MUST(device_wait(rig->device, mark, &times, &rig->error));
+    MUST(device_fence(rig->device, &fence, &rig->error));
+    MUST(device_wait(rig->device, fence, &times, &rig->error));
     REQUIRE(times.upload_seconds > 0 && times.compute_seconds > 0 && times.download_seconds > 0);
     REQUIRE(times.upload_seconds < 10 && times.compute_seconds < 10 && times.download_seconds < 10);
     // More turns than are timed one by one.
@@ -139,23 +139,23 @@ static void marks(struct rig *rig) {
         MUST(device_upload(rig->device, x, staged, bytes, &rig->error));
         MUST(device_rms_norm(rig->device, out, x, weight, 1e-6f, COUNT / 64, 64, &rig->error));
     }
-    MUST(device_mark(rig->device, &mark, &rig->error));
-    MUST(device_wait(rig->device, mark, &times, &rig->error));
+    MUST(device_fence(rig->device, &fence, &rig->error));
+    MUST(device_wait(rig->device, fence, &times, &rig->error));
     REQUIRE(times.compute_seconds > 0);
     for (int i = 0; i < 64; i++) {
-        MUST(device_mark(rig->device, &mark, &rig->error));
+        MUST(device_fence(rig->device, &fence, &rig->error));
     }
-    MUST(device_wait(rig->device, mark, NULL, &rig->error));
+    MUST(device_wait(rig->device, fence, NULL, &rig->error));
     REFUSED(device_wait(rig->device, first, NULL, &rig->error), STATUS_INTERNAL, "forgotten");
-    mark.number = 0;
-    REFUSED(device_wait(rig->device, mark, NULL, &rig->error), STATUS_INTERNAL, "never made");
-    mark.number = 1000;
-    REFUSED(device_wait(rig->device, mark, NULL, &rig->error), STATUS_INTERNAL, "never made");
+    fence.number = 0;
+    REFUSED(device_wait(rig->device, fence, NULL, &rig->error), STATUS_INTERNAL, "never made");
+    fence.number = 1000;
+    REFUSED(device_wait(rig->device, fence, NULL, &rig->error), STATUS_INTERNAL, "never made");
 }
 
 static void test_marks_and_times(void **state) {
     (void)state;
-    in_child("SEED=1", marks);
+    in_child("SEED=1", fences);
 }
 
 // ---- loading ----

@@ -1,20 +1,20 @@
-// What choosing an algorithm costs on the CUDA back end, in runs of products: the emulation counts them
-// (its algorithms: test_cuda_products.c).
-#include "cuda_products.h"
+// What choosing an algorithm costs on the CUDA back end, in runs of matmuls: the emulation counts them
+// (its algorithms: test_cuda_matmuls.c).
+#include "cuda_matmuls.h"
 
-enum { MANY_ROWS = 2400 }; // products of a millisecond: waiting for the host is nothing beside them
+enum { MANY_ROWS = 2400 }; // matmuls of a millisecond: waiting for the host is nothing beside them
 
 static char report[] = "/tmp/strata-products-XXXXXX"; // of the emulation
 
-static unsigned long products_run(struct rig *rig) {
+static unsigned long matmuls_run(struct rig *rig) {
     char text[2048] = "";
-    unsigned long products = 0;
+    unsigned long matmuls = 0;
     rig_finish(rig);
     FILE *file = fopen(report, "r");
     REQUIRE(file != NULL && fgets(text, sizeof text, file) != NULL && strstr(text, "\"products\": ") != NULL);
-    REQUIRE(sscanf(strstr(text, "\"products\": "), "\"products\": %lu", &products) == 1);
+    REQUIRE(sscanf(strstr(text, "\"products\": "), "\"products\": %lu", &matmuls) == 1);
     fclose(file);
-    return products;
+    return matmuls;
 }
 
 // Of 80 candidates, ten of each variant: 13, 15, 19, 66, 31, 11, 6, 24, 12 and 7. The first 16 are proved, by
@@ -29,12 +29,12 @@ static void runs_of_a_choice(struct rig *rig) {
     open_shape(rig, DTYPE_BF16, &shape);
     tune(rig, &shape, false, DEVICE_STORE); // warms up
     struct shape large = take_shape(rig, MANY_ROWS, true);
-    unsigned long before = products_run(rig);
+    unsigned long before = matmuls_run(rig);
     tune(rig, &large, false, DEVICE_STORE);
-    unsigned long runs = products_run(rig) - before;
+    unsigned long runs = matmuls_run(rig) - before;
     REQUIRE(runs == 42 + 24 + (6 + 3) + 2 * 15 + (6 + 6 + 6 + 3) + (6 + 6) + 2 * 3);
     tune(rig, &large, false, DEVICE_STORE); // costs nothing
-    REQUIRE(products_run(rig) - before == runs);
+    REQUIRE(matmuls_run(rig) - before == runs);
     require_algorithms(rig, lines, 2);
 }
 
@@ -43,10 +43,10 @@ static void runs_of_a_name(struct rig *rig) {
     struct shape shape;
     char *named = remember(rig);
     open_named(rig, &shape, named);
-    unsigned long before = products_run(rig);
+    unsigned long before = matmuls_run(rig);
     tune(rig, &shape, true, DEVICE_ADD);
     tune(rig, &shape, false, DEVICE_STORE);
-    REQUIRE(products_run(rig) - before == 2 * 3);
+    REQUIRE(matmuls_run(rig) - before == 2 * 3);
     free(named);
 }
 

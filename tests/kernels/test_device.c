@@ -1,4 +1,4 @@
-// Opening, describing, memory plans, sealing, marks; the text of every refusal.
+// Opening, describing, memory plans, sealing, fences; the text of every refusal.
 #include "device_testing.h"
 
 static const struct device_options plain = {.dtype = DTYPE_F32, .threads = 2};
@@ -155,9 +155,9 @@ static void test_weights_first(void **state) {
     assert_int_equal(device_check_resident(device, a, 512, &error), STATUS_OK);
     assert_int_equal(device_take(device, DEVICE_STAGING, 512, &a, &error), STATUS_OK);
     assert_int_equal(device_download(device, a, weights, sizeof numbers, &error), STATUS_OK);
-    struct device_mark mark;
-    assert_int_equal(device_mark(device, &mark, &error), STATUS_OK);
-    assert_int_equal(device_wait(device, mark, NULL, &error), STATUS_OK);
+    struct device_fence fence;
+    assert_int_equal(device_fence(device, &fence, &error), STATUS_OK);
+    assert_int_equal(device_wait(device, fence, NULL, &error), STATUS_OK);
     assert_memory_equal(a, numbers, sizeof numbers);
     device_residency(device, &report);
     assert_int_equal(report.planned[DEVICE_WEIGHTS], 1024);
@@ -184,23 +184,23 @@ static void test_too_large(void **state) {
     device_close(device);
 }
 
-static void test_marks(void **state) {
+static void test_fences(void **state) {
     (void)state;
     struct bed bed = bed_open("portable", DTYPE_F32, 1);
-    struct device_mark first;
-    struct device_mark second;
+    struct device_fence first;
+    struct device_fence second;
     struct device_times times;
     float *x = random_numbers(1, 40000, 1.0f, DTYPE_F32);
     void *device_x = bed_put(&bed, x, 40000);
     void *out = bed_take(&bed, 40000 * sizeof(float));
-    must(&bed, device_mark(bed.device, &first, &bed.error));
+    must(&bed, device_fence(bed.device, &first, &bed.error));
     must(&bed, device_rms_norm(bed.device, out, device_x, device_x, 1.0f, 1, 40000, &bed.error));
-    must(&bed, device_mark(bed.device, &second, &bed.error));
+    must(&bed, device_fence(bed.device, &second, &bed.error));
     must(&bed, device_wait(bed.device, second, &times, &bed.error));
     assert_true(times.compute_seconds > 0 && times.compute_seconds < 10);
     assert_true(times.download_seconds == 0 && times.upload_seconds == 0);
     must(&bed, device_wait(bed.device, first, NULL, &bed.error));
-    struct device_mark never = {second.number + 1};
+    struct device_fence never = {second.number + 1};
     assert_refused(device_wait(bed.device, never, NULL, &bed.error), STATUS_INTERNAL, &bed.error,
                    "never made");
     free(x);
@@ -244,7 +244,7 @@ int main(void) {
         cmocka_unit_test(test_names),         cmocka_unit_test(test_description),
         cmocka_unit_test(test_paths),         cmocka_unit_test(test_plan),
         cmocka_unit_test(test_take_and_seal), cmocka_unit_test(test_weights_first),
-        cmocka_unit_test(test_too_large),     cmocka_unit_test(test_marks),
+        cmocka_unit_test(test_too_large),     cmocka_unit_test(test_fences),
         cmocka_unit_test(test_wrong_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -146,8 +146,8 @@ static char *multiply(struct bed *bed, const struct device_matrix *matrix, void 
 }
 
 // On a device of its own: loaded with conversion, or kept in `format`.
-static char *product_of(const char *path, enum dtype dtype, const struct weight_format *format, bool kept,
-                        size_t rows, size_t columns, unsigned char **bytes) {
+static char *matmul_of(const char *path, enum dtype dtype, const struct weight_format *format, bool kept,
+                       size_t rows, size_t columns, unsigned char **bytes) {
     const struct weight_format *formats[] = {kept ? format : NULL};
     struct bed bed = planned_bed(path, dtype, formats, 1, rows, columns);
     float *weights = plain_numbers(rows * columns);
@@ -173,12 +173,11 @@ static char *product_of(const char *path, enum dtype dtype, const struct weight_
 static void kept_of(const char *path, enum dtype dtype, size_t rows, size_t columns) {
     const struct weight_format *f32 = weight_format_of(DTYPE_F32);
     unsigned char *wanted;
-    char *algorithms = product_of(path, dtype, f32, false, rows, columns, &wanted);
+    char *algorithms = matmul_of(path, dtype, f32, false, rows, columns, &wanted);
     for (int d = 0; d < 3; d++) {
         for (int kept = 0; kept < 2; kept++) {
             unsigned char *got;
-            char *chosen =
-                product_of(path, dtype, weight_format_of((enum dtype)d), kept, rows, columns, &got);
+            char *chosen = matmul_of(path, dtype, weight_format_of((enum dtype)d), kept, rows, columns, &got);
             assert_memory_equal(got, wanted, TOKENS * rows * dtype_size(dtype));
             assert_string_equal(chosen, algorithms);
             free(chosen);

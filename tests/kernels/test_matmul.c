@@ -1,4 +1,4 @@
-// Matrix products of every path against double precision; parts and formats of loading. Sizes that are
+// Matmuls of every path against double precision; parts and formats of loading. Sizes that are
 // multiples of 8, as all models have, come first and by themselves: a GPU's library may have no algorithm for
 // others.
 #include <sched.h>
@@ -13,30 +13,30 @@ struct numbers_of_case {
     float *before;
 };
 
-static void check_product(struct bed *bed, const struct numbers_of_case *in, const float *got, size_t tokens,
-                          size_t rows, size_t columns, bool biased, enum device_store store) {
+static void check_matmul(struct bed *bed, const struct numbers_of_case *in, const float *got, size_t tokens,
+                         size_t rows, size_t columns, bool biased, enum device_store store) {
     for (size_t t = 0; t < tokens; t++) {
         for (size_t n = 0; n < rows; n++) {
-            double product = biased ? (double)in->bias[n] : 0;
-            double size = fabs(product);
+            double matmul = biased ? (double)in->bias[n] : 0;
+            double size = fabs(matmul);
             for (size_t k = 0; k < columns; k++) {
                 double term = (double)in->x[t * columns + k] * (double)in->weights[n * columns + k];
-                product += term;
+                matmul += term;
                 size += fabs(term);
             }
-            double want = store == DEVICE_ADD ? (double)in->before[t * rows + n] + product : product;
+            double want = store == DEVICE_ADD ? (double)in->before[t * rows + n] + matmul : matmul;
             // One float32 rounding an addition, of sums no larger than `size`; then one rounding to the dtype
-            // of the product and one of the residual sum.
+            // of the matmul and one of the residual sum.
             double bound = (double)(columns + 2) * F32_EPSILON * size;
             bound +=
-                1.01 * bed_epsilon(bed) * (fabs(product) + (store == DEVICE_ADD ? fabs(want) : 0)) + 1e-30;
+                1.01 * bed_epsilon(bed) * (fabs(matmul) + (store == DEVICE_ADD ? fabs(want) : 0)) + 1e-30;
             assert_close(bed, "matmul", t * rows + n, got[t * rows + n], want, bound);
         }
     }
 }
 
-static void try_product(struct bed *bed, size_t tokens, size_t rows, size_t columns, bool biased,
-                        enum device_store store) {
+static void try_matmul(struct bed *bed, size_t tokens, size_t rows, size_t columns, bool biased,
+                       enum device_store store) {
     if (!bed_multiplies(bed, rows, columns, biased, store)) {
         return;
     }
@@ -53,7 +53,7 @@ static void try_product(struct bed *bed, size_t tokens, size_t rows, size_t colu
     int status = device_matmul(bed->device, out, x, &matrix, bias, tokens, store, &bed->error);
     if (!bed_lacks(bed, status, rows, columns)) {
         float *got = bed_get(bed, out, tokens * rows);
-        check_product(bed, &in, got, tokens, rows, columns, biased, store);
+        check_matmul(bed, &in, got, tokens, rows, columns, biased, store);
         free(got);
     }
     free(in.x);
@@ -67,13 +67,13 @@ static void try_shapes(const char *path, enum dtype dtype, const size_t (*shapes
     for (size_t i = 0; i < count; i++) {
         struct bed bed = bed_open_rows(path, dtype, 2, shapes[i][0] + i % 3);
         enum device_store store = i % 2 == 0 ? DEVICE_STORE : DEVICE_ADD;
-        try_product(&bed, shapes[i][0], shapes[i][1], shapes[i][2], i % 3 == 1, store);
-        try_product(&bed, shapes[i][0], shapes[i][1], shapes[i][2], i % 3 != 1, DEVICE_STORE);
+        try_matmul(&bed, shapes[i][0], shapes[i][1], shapes[i][2], i % 3 == 1, store);
+        try_matmul(&bed, shapes[i][0], shapes[i][1], shapes[i][2], i % 3 != 1, DEVICE_STORE);
         bed_close(&bed);
     }
 }
 
-static void products(const char *path, enum dtype dtype) {
+static void matmuls(const char *path, enum dtype dtype) {
     static const size_t shapes[][3] = {
         {1, 8, 8},     {2, 8, 16},    {5, 16, 24},   {6, 64, 64},   {13, 136, 40},  {47, 80, 504},
         {49, 24, 512}, {50, 40, 520}, {193, 72, 32}, {3, 16, 2048}, {100, 520, 32}, {9, 72, 4104},
@@ -81,12 +81,12 @@ static void products(const char *path, enum dtype dtype) {
     try_shapes(path, dtype, shapes, sizeof shapes / sizeof shapes[0]);
 }
 
-static void test_products(void **state) {
+static void test_matmuls(void **state) {
     (void)state;
-    on_every_path(products);
+    on_every_path(matmuls);
 }
 
-static void odd_products(const char *path, enum dtype dtype) {
+static void odd_matmuls(const char *path, enum dtype dtype) {
     // [tokens, rows, columns]: single numbers, odd depths, edges of tiles, panels, row blocks and depth
     // blocks.
     static const size_t shapes[][3] = {
@@ -97,17 +97,17 @@ static void odd_products(const char *path, enum dtype dtype) {
     try_shapes(path, dtype, shapes, sizeof shapes / sizeof shapes[0]);
 }
 
-static void test_odd_products(void **state) {
+static void test_odd_matmuls(void **state) {
     (void)state;
-    on_every_path(odd_products);
+    on_every_path(odd_matmuls);
 }
 
-static void some_products(const char *path, enum dtype dtype) {
+static void some_matmuls(const char *path, enum dtype dtype) {
     static const size_t tokens[] = {1, 13, 70};
     size_t rows = test_on_cpu() ? 300 : 304; // no whole panels, where there are panels
     for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++) {
         struct bed bed = bed_open_rows(path, dtype, 3, tokens[i]);
-        try_product(&bed, tokens[i], rows, 40, false, DEVICE_STORE);
+        try_matmul(&bed, tokens[i], rows, 40, false, DEVICE_STORE);
         bed_close(&bed);
     }
 }
@@ -126,11 +126,11 @@ static void test_fewer_threads(void **state) {
     }
     CPU_SET(first, &one);
     assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
-    on_every_path(some_products);
+    on_every_path(some_matmuls);
     sched_setaffinity(0, sizeof before, &before);
 }
 
-// A matrix filled in parts, in any order, from any number format, gives the same product as one filled at
+// A matrix filled in parts, in any order, from any number format, gives the same matmul as one filled at
 // once.
 static void parts_of(const char *path, enum dtype dtype, size_t rows, size_t columns) {
     enum { TOKENS = 5, FORMATS = 3 };
@@ -188,7 +188,7 @@ static void test_parts(void **state) {
     on_every_path(odd_parts);
 }
 
-// float32 products are computed in float32: numbers that bfloat16 cannot tell apart stay apart.
+// float32 matmuls are computed in float32: numbers that bfloat16 cannot tell apart stay apart.
 static void exact_f32(const char *path, enum dtype dtype) {
     enum { ROWS = 8, COLUMNS = 8 };
     if (dtype != DTYPE_F32) {
@@ -251,7 +251,7 @@ static void test_nan_stays(void **state) {
     on_every_path(odd_nan_stays);
 }
 
-// What an earlier product left in scratch reaches no later one: NaN everywhere, then numbers of a depth that
+// What an earlier matmul left in scratch reaches no later one: NaN everywhere, then numbers of a depth that
 // leaves padding.
 static void nan_leaves_from(const char *path, enum dtype dtype, size_t rows, size_t fewer) {
     enum { TOKENS = 40, COLUMNS = 96 };
@@ -299,7 +299,7 @@ static void test_nan_leaves(void **state) {
     on_every_path(odd_nan_leaves);
 }
 
-// Sizes of caches decide how a product is cut, never a bit of it. Tokens and features are many enough for
+// Sizes of caches decide how a matmul is cut, never a bit of it. Tokens and features are many enough for
 // whole work items of the largest kind, and the deeper matrix for sums that wait for the next depth.
 static void any_caches(const char *path, enum dtype dtype) {
     static const struct {
@@ -312,7 +312,7 @@ static void any_caches(const char *path, enum dtype dtype) {
     size_t columns = slow ? 290 : 1100;
     struct bed bed = bed_open_rows(path, dtype, 1, tokens);
     struct cpu_device *cpu = cpu_of(bed.device);
-    if (cpu->kernels->tiles != NULL) { // these have their own way to cut products
+    if (cpu->kernels->tiles != NULL) { // these have their own way to cut matmuls
         bed_close(&bed);
         return;
     }
@@ -349,7 +349,7 @@ static void test_any_caches(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_products),      cmocka_unit_test(test_odd_products),
+        cmocka_unit_test(test_matmuls),       cmocka_unit_test(test_odd_matmuls),
         cmocka_unit_test(test_fewer_threads), cmocka_unit_test(test_parts),
         cmocka_unit_test(test_exact_f32),     cmocka_unit_test(test_nan_stays),
         cmocka_unit_test(test_nan_leaves),    cmocka_unit_test(test_any_caches),

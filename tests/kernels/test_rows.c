@@ -132,7 +132,7 @@ static void check_head(struct bed *bed, const struct rope_case *c, size_t t, siz
             round_to(round_to(steps[1] * cosine, dtype) + round_to(steps[0] * sine, dtype), dtype);
         double left = exact[0] * (double)cosine - exact[1] * (double)sine;
         double right = exact[1] * (double)cosine + exact[0] * (double)sine;
-        // Two roundings of the norm, one of each product, one of the sum.
+        // Two roundings of the norm, one of each matmul, one of the sum.
         double bound = fabs(exact[0]) + fabs(exact[1]);
         bound *= (double)(half + 12) * F32_EPSILON + 4.05 * bed_epsilon(bed);
         assert_close(bed, "rope", i, got[i], left, bound + 1e-30);
@@ -216,7 +216,7 @@ static void try_swiglu(struct bed *bed, size_t n) {
         float up = in[i / n * 2 * n + n + i % n];
         double silu = gate / (1 + exp(-gate));
         want[i] = round_to(round_to((float)silu, bed->dtype) * up, bed->dtype);
-        // e^x to 2 roundings, sum, quotient, product; two roundings to bfloat16. Beyond e^88 silu is 0 to
+        // e^x to 2 roundings, sum, quotient, matmul; two roundings to bfloat16. Beyond e^88 silu is 0 to
         // 1e-35.
         double bound = (6 * F32_EPSILON + 2.02 * bed_epsilon(bed)) * fabs(silu * (double)up) + 1e-33;
         assert_close(bed, "swiglu", i, got[i], silu * (double)up, bound);

@@ -61,7 +61,7 @@ static struct heads_work take_work(struct bed *bed) {
 static bool computes(struct bed *bed, const struct heads_work *work, struct device_heads heads) {
     static const int32_t starts[2] = {0, TOKENS};
     const struct device_attention shape = attention_of(heads);
-    struct device_mark mark;
+    struct device_fence fence;
     size_t bytes;
     if (!device_attention_scratch(bed->device, &shape, &bytes)) {
         return false;
@@ -75,8 +75,8 @@ static bool computes(struct bed *bed, const struct heads_work *work, struct devi
     if (status != STATUS_OK) {
         return false;
     }
-    must(bed, device_mark(bed->device, &mark, &bed->error));
-    must(bed, device_wait(bed->device, mark, NULL, &bed->error));
+    must(bed, device_fence(bed->device, &fence, &bed->error));
+    must(bed, device_wait(bed->device, fence, NULL, &bed->error));
     size_t count = TOKENS * heads.heads * heads.head_dim;
     float *numbers = bed_get(bed, work->out, count);
     for (size_t i = 0; i < count; i++) {
@@ -137,7 +137,7 @@ static void every_width(const char *path, enum dtype dtype) {
     enum { WIDTH_MOST = 300 };
     struct bed bed = bed_open_rows(path, dtype, 1, TOKENS);
     struct device *device = bed.device;
-    struct device_mark mark;
+    struct device_fence fence;
     float *random = random_numbers(1, 2 * TOKENS * WIDTH_MOST, 1.0f, DTYPE_F32);
     void *x = bed_put(&bed, random, 2 * TOKENS * WIDTH_MOST);
     void *out = bed_take(&bed, TOKENS * WIDTH_MOST * sizeof(float));
@@ -158,8 +158,8 @@ static void every_width(const char *path, enum dtype dtype) {
         assert_int_equal(device_pool(device, out, DTYPE_F32, checks, x, device_spans, 1, width, err),
                          expected);
     }
-    must(&bed, device_mark(device, &mark, &bed.error));
-    must(&bed, device_wait(device, mark, NULL, &bed.error));
+    must(&bed, device_fence(device, &fence, &bed.error));
+    must(&bed, device_wait(device, fence, NULL, &bed.error));
     free(random);
     bed_close(&bed);
 }
@@ -185,8 +185,8 @@ static void test_huge(void **state) {
     bed_close(&bed);
 }
 
-// Products of sizes that are multiples of 8 are never refused, and nothing is taken for the answer.
-static void products(const char *path, enum dtype dtype) {
+// Matmuls of sizes that are multiples of 8 are never refused, and nothing is taken for the answer.
+static void matmuls(const char *path, enum dtype dtype) {
     const struct device_options options = {
         .dtype = dtype, .threads = 1, .cpu_path = test_on_cpu() ? path : NULL};
     struct bed bed = {.dtype = dtype, .path = path};
@@ -205,16 +205,16 @@ static void products(const char *path, enum dtype dtype) {
     bed_close(&bed);
 }
 
-static void test_products(void **state) {
+static void test_matmuls(void **state) {
     (void)state;
-    on_every_path(products);
+    on_every_path(matmuls);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_head_dim), cmocka_unit_test(test_every_group),
         cmocka_unit_test(test_every_width),    cmocka_unit_test(test_huge),
-        cmocka_unit_test(test_products),
+        cmocka_unit_test(test_matmuls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

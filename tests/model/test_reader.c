@@ -277,7 +277,7 @@ static void a_stall_is_named_and_survived(void **state) {
     assert_memory_equal(bytes, files->bytes[1], 9 << 20);
     reader_close(reader);
     pthread_join(helper, NULL);
-    assert_true(log_says(path, "loading waits for /tmp/strata-reader-"));
+    assert_true(log_says(path, "loading is waiting for /tmp/strata-reader-"));
     log_close(&log);
     unlink(path);
 }

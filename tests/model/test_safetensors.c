@@ -42,8 +42,11 @@ static void good_headers_are_read_in_file_order(void **state) {
     assert_int_equal(file.entries[2].begin, 8 + strlen(header) + 10);
     assert_int_equal(file.entries[2].end, 8 + strlen(header) + 34);
     assert_int_equal(file.entries[2].shape[1], 3);
-    assert_true(file.entries[2].type->is_weight);
-    assert_false(file.entries[3].type->is_weight);
+    assert_ptr_equal(file.entries[2].format, weight_format_of(DTYPE_F32));
+    assert_ptr_equal(file.entries[1].format, weight_format_of(DTYPE_BF16));
+    assert_ptr_equal(file.entries[0].format, weight_format_of(DTYPE_F16));
+    assert_null(file.entries[3].format);
+    assert_string_equal(file.entries[3].type->name, "I64");
     tensors_destroy(&file);
     assert_int_equal(parse(&file, "{}", 0, &err), STATUS_OK);
     tensors_destroy(&file);

@@ -12,7 +12,7 @@
 #include "base/memory.h"
 #include "model/tensors.h"
 
-static const struct tensor_type numbers = {"F32", 32, true, DTYPE_F32};
+static const struct tensor_type numbers = {"F32", 32};
 
 static void add(struct tensors *tensors, const char *name, size_t file, size_t begin, size_t end) {
     struct error err;

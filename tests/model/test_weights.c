@@ -51,7 +51,7 @@ static const struct weight_row rows[] = {
 // clang-format on
 
 static const struct weight_table table = {rows, sizeof rows / sizeof rows[0]};
-static const struct tensor_type float32 = {"F32", 32, true, DTYPE_F32};
+static const struct tensor_type float32 = {"F32", 32};
 
 static const struct model_config config = {.model_type = "made-up",
                                            .weights = &table,
@@ -81,7 +81,10 @@ static void add(struct made *made, const char *name, size_t height, size_t width
     struct error err;
     must(tensors_reserve(tensors, 1, &err), &err);
     struct tensor *tensor = &tensors->entries[tensors->count++];
-    *tensor = (struct tensor){.type = &float32, .rank = width == 0 ? 1 : 2, .shape = {height, width}};
+    *tensor = (struct tensor){.type = &float32,
+                              .format = weight_format_of(DTYPE_F32),
+                              .rank = width == 0 ? 1 : 2,
+                              .shape = {height, width}};
     must(memory_text(&tensor->name, name, &err), &err);
 }
 
@@ -197,6 +200,30 @@ static void what_a_block_lacks_or_has_too_much_is_named(void **state) {
     refused(&made, "tensor 'model.layers.0.scale' has shape [9]; config.json asks for [8]");
 }
 
+static void what_no_weight_is_read_from_is_refused(void **state) {
+    (void)state;
+    static const struct weight_format packed = {.name = "packed", .block = 16, .bytes = 9};
+    static const struct tensor_type other = {"U8", 8};
+    struct made made;
+    make(&made);
+    made.checkpoint.tensors.entries[3].type = &other;
+    made.checkpoint.tensors.entries[3].format = NULL;
+    refused(&made, "tensor 'model.layers.0.k.weight' has dtype U8; supported are F32, F16 and BF16");
+    // A device keeps matrices in a packed format, but no vectors.
+    struct weight_use *uses;
+    struct error err = {0};
+    make(&made);
+    made.checkpoint.tensors.entries[3].format = &packed;
+    order(&made);
+    must(weights_match(&uses, &config, &made.checkpoint, &err), &err);
+    free(uses);
+    take_apart(&made);
+    make(&made);
+    made.checkpoint.tensors.entries[2].type = &other;
+    made.checkpoint.tensors.entries[2].format = &packed;
+    refused(&made, "tensor 'model.layers.0.scale' has dtype U8; supported are F32, F16 and BF16");
+}
+
 // ---- counting ----
 
 static void parameters_are_counted_block_by_block(void **state) {
@@ -250,10 +277,10 @@ static void load(struct loaded *loaded, size_t blocks, uint64_t *weight_bytes) {
 }
 
 static void wait(struct loaded *loaded) {
-    struct device_mark mark;
+    struct device_fence fence;
     struct error err = {0};
-    must(device_mark(loaded->device, &mark, &err), &err);
-    must(device_wait(loaded->device, mark, NULL, &err), &err);
+    must(device_fence(loaded->device, &fence, &err), &err);
+    must(device_wait(loaded->device, fence, NULL, &err), &err);
 }
 
 // Row `at` of a part is all `first + at`, so that every row of every tensor can be told apart.
@@ -267,10 +294,11 @@ static void put(struct loaded *loaded, struct weight_use use, float first) {
         numbers[i] = first + (float)(i / width);
     }
     size_t half = height / 2; // in two pieces, as a large tensor comes
-    must(weights_put(loaded->device, &loaded->weights, &config, use, 0, half, numbers, DTYPE_F32, &err),
+    must(weights_put(loaded->device, &loaded->weights, &config, use, 0, half, numbers,
+                     weight_format_of(DTYPE_F32), &err),
          &err);
     must(weights_put(loaded->device, &loaded->weights, &config, use, half, height - half,
-                     numbers + half * width, DTYPE_F32, &err),
+                     numbers + half * width, weight_format_of(DTYPE_F32), &err),
          &err);
     free(numbers);
 }
@@ -386,6 +414,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_block_and_copy_has_its_names),
         cmocka_unit_test(what_a_block_lacks_or_has_too_much_is_named),
+        cmocka_unit_test(what_no_weight_is_read_from_is_refused),
         cmocka_unit_test(parameters_are_counted_block_by_block),
         cmocka_unit_test(only_what_a_block_has_takes_memory),
         cmocka_unit_test(copies_lie_below_each_other_with_all_their_parts),

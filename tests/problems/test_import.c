@@ -131,7 +131,7 @@ static void test_append(void **state) {
     struct error err;
     static const char first[] = "{\"id\": 1, \"a\": \"x\"}\n";
     static const char second[] = "{\"id\": 2, \"b\": \"y\"}\n";
-    fails(first, "append.db", true, "", "append.db is not there: there is nothing to append to");
+    fails(first, "append.db", true, "", "append.db does not exist: there is nothing to append to");
     assert_int_equal(import_text(first, sizeof first - 1, "append.db", false, &report, &err), STATUS_OK);
     fails(second, "append.db", false, "", "append.db has a table 'problems' already (--append adds to it)");
     fails("{\"id\": 3, \"c\": 1}\n{\"id\": 1}\n", "append.db", true, "2: id 1 is there already;",
@@ -178,9 +178,9 @@ static void test_odd_lines(void **state) {
           "\"\\ud83d\"}\n{\"id\": 4, \"a\": 1e999}\n"
           "{\"id\": 18446744073709551616}\n",
           "odd.db", false,
-          "1: column 18: NaN and Infinity are no JSON numbers;2: column 17: NaN and Infinity are no JSON "
+          "1: column 18: NaN and Infinity are not JSON numbers;2: column 17: NaN and Infinity are not JSON "
           "numbers;"
-          "3: column 23: half of a surrogate pair, which is no character;4: column 20: a number beyond a "
+          "3: column 23: half of a surrogate pair, which is not a character;4: column 20: a number beyond a "
           "double's range;"
           "5: column 27: an integer beyond 64 bits;",
           "5 broken lines; nothing was imported (--skip-broken leaves such lines out)");
@@ -191,7 +191,7 @@ static void test_odd_lines(void **state) {
     fails("{\"id\": 1, \"a\": -}\n{\"id\": -x}\n- id: a, -Infinity\n{\"id\": -Infinity}\n", "odd.db", false,
           "1: column 16: invalid token near '-';2: column 8: invalid token near '-';3: column 1: invalid "
           "token near '-';"
-          "4: column 8: NaN and Infinity are no JSON numbers;",
+          "4: column 8: NaN and Infinity are not JSON numbers;",
           "4 broken lines");
     fails("\x03,\x04,b\n", "odd.db", false, "1: column 1: invalid token near '\x03';", "1 broken line");
     fails("\x28\xB5\x2F\xFD zstd", "odd.db", false, "", "is compressed with zstd");

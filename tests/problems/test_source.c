@@ -95,7 +95,7 @@ static void test_moving(void **state) {
     assert_int_equal(source_skip_to(source, 7, &err), STATUS_OK);
     assert_false(next(source, &row)); // the limit
     assert_int_equal(source_skip_to(source, 8, &err), STATUS_DATA);
-    assert_non_null(strstr(err.message, "the query has only 7 rows; row 8 was looked for"));
+    assert_non_null(strstr(err.message, "the query has only 7 rows, not row 8"));
     source_close(source);
 }
 
@@ -154,10 +154,10 @@ static void test_refusals(void **state) {
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         refused("ten.db", others[i], ": the query is not one SELECT");
     }
-    refused(
-        "ten.db", "SELECT n FROM t ORDER BY random()",
-        ": the query uses random(), which is another each time: its rows must be the same each time it is "
-        "read");
+    refused("ten.db", "SELECT n FROM t ORDER BY random()",
+            ": the query uses random(), whose result differs each time: its rows must be the same each time "
+            "it is "
+            "read");
     refused("ten.db", "SELECT n, n FROM t", ": the query has two columns 'n'; name one of them with AS");
 }
 
@@ -260,18 +260,18 @@ static void test_not_repeatable(void **state) {
         {"SELECT current_date", "CURRENT_DATE, which"},
         {"SELECT n FROM t ORDER BY current_time", "CURRENT_TIME, which"},
         {"SELECT * FROM late", "date(), which"},
-        {"SELECT * FROM odd", "random(), which is another each time"},
+        {"SELECT * FROM odd", "random(), whose result differs each time"},
         {"WITH w AS (SELECT date('now') AS d) SELECT d FROM w", "date(), which"},
-        {"SELECT n FROM t WHERE n IN (SELECT abs(random()) % 3)", "random(), which"},
+        {"SELECT n FROM t WHERE n IN (SELECT abs(random()) % 3)", "random(), whose"},
         {"SELECT value FROM json_each(json_array(date()))", "date(), which"},
-        {"SELECT hex(randomblob(4))", "randomblob(), which"},
-        {"SELECT changes(), n FROM t", "changes(), which tells of the connection"},
+        {"SELECT hex(randomblob(4))", "randomblob(), whose"},
+        {"SELECT changes(), n FROM t", "changes(), which describes the connection"},
         {"SELECT total_changes()", "total_changes(), which"},
         {"SELECT last_insert_rowid()", "last_insert_rowid(), which"},
         {"SELECT data_version FROM pragma_data_version",
-         "pragma_data_version, which tells of the connection"},
+         "pragma_data_version, which describes the connection"},
         {"SELECT file FROM pragma_database_list", "pragma_database_list, which"},
-        {"SELECT sqlite_version()", "sqlite_version(), which tells of the SQLite library"}};
+        {"SELECT sqlite_version()", "sqlite_version(), which describes the SQLite library"}};
     for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
         struct error err = {0};
         assert_int_equal(first_fault("now.db", refusals[i].query, NULL, &err), STATUS_DATA);
@@ -326,7 +326,7 @@ static bool have_enough(void *context) {
 
 static void count_words(void *context, const char *text) {
     struct listener *listener = context;
-    listener->words += strstr(text, "another program holds the database") != NULL;
+    listener->words += strstr(text, "another program has locked the database") != NULL;
 }
 
 static void note_rows(void *context, uint64_t rows) {
@@ -345,7 +345,8 @@ static void test_queries_without_end(void **state) {
         const struct watch watch = {.stopped = have_enough, .context = &listener};
         snprintf(query, sizeof query, "%s%s", numbers, ends[i]);
         assert_int_equal(first_fault("now.db", query, &watch, &err), STATUS_STOPPED);
-        assert_string_equal(err.message, "stopped while reading the problems; run the same command to go on");
+        assert_string_equal(err.message,
+                            "stopped while reading the problems; run the same command to resume");
     }
     // Rows without end are looked at, and told, until somebody has seen enough.
     struct listener listener = {.looks = 3};
@@ -370,7 +371,7 @@ static void test_held_database(void **state) {
     assert_int_equal(sqlite3_open(scratch_path("held.db"), &holder), SQLITE_OK);
     assert_int_equal(sqlite3_exec(holder, "BEGIN EXCLUSIVE", NULL, NULL, NULL), SQLITE_OK);
     assert_int_equal(first_fault("held.db", "SELECT n FROM t", &watch, &err), STATUS_STOPPED);
-    assert_non_null(strstr(err.message, "another program has held the database for"));
+    assert_non_null(strstr(err.message, "another program has locked the database for"));
     assert_int_equal(listener.words, 1);
     listener.looks = 2;
     watch = (struct watch){.stopped = have_enough, .context = &listener};
@@ -388,8 +389,9 @@ static void test_empty(void **state) {
     assert_int_equal(source_check_ids(source, "n", &err), STATUS_OK);
     assert_int_equal(source_rows(source), 0);
     assert_int_equal(source_refuse_empty(source, &err), STATUS_DATA);
-    assert_string_equal(strrchr(err.message, '/') + 1,
-                        "now.db: the query finds no rows: SELECT n FROM t WHERE kind = 'nwo' (t has 2 rows)");
+    assert_string_equal(
+        strrchr(err.message, '/') + 1,
+        "now.db: the query returns no rows: SELECT n FROM t WHERE kind = 'nwo' (t has 2 rows)");
     source_close(source);
     source = opened("now.db", "SELECT n FROM t", 0);
     assert_int_equal(source_check_ids(source, "n", &err), STATUS_OK);

@@ -58,7 +58,7 @@ static void log_choice(struct log *log, const char *text, const char *source) {
     }
 }
 
-// Between two shapes of products: tuning goes on, and a stop is heard.
+// Between two shapes of matmuls: tuning goes on, and a stop is heard.
 static bool goes_on(void *context) {
     struct guard *guard = context;
     guard_start_goes_on(guard);
@@ -92,7 +92,7 @@ int algorithms_tune(struct inputs *inputs, struct ledger *ledger, const struct m
         log_choice(log, chosen.data,
                    from_ledger          ? "as this run began"
                    : taken              ? "as run.profile says"
-                   : suggested.size > 0 ? "timed now: what run.profile says is not to be had"
+                   : suggested.size > 0 ? "timed now: the algorithm named by run.profile is not available"
                                         : "timed now");
         if (uses_profile && !taken) {
             put_into_profile(inputs, chosen.data, key, log);

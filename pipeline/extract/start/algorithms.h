@@ -1,4 +1,4 @@
-// How a run's products are computed, on devices that have a choice: as the ledger says (a resume), as
+// How a run's matmuls are computed, on devices that have a choice: as the ledger says (a resume), as
 // run.profile says (a fresh run on a device that was tuned before), or by what is fastest now. What was
 // chosen is part of the run's identity, so that a resumed run equals an uninterrupted one.
 #ifndef STRATA_START_ALGORITHMS_H
@@ -11,7 +11,7 @@
 struct guard;
 
 // After the load, before the device is sealed. The guard hears of each shape (guard_start_begins before).
-// STATUS_DEVICE when an algorithm of the ledger is not to be had; what a profile names is timed anew then.
+// STATUS_DEVICE when an algorithm of the ledger is not available; what a profile names is timed anew then.
 int algorithms_tune(struct inputs *inputs, struct ledger *ledger, const struct model_limits *limits,
                     struct guard *guard, struct log *log, struct error *err);
 

@@ -48,8 +48,8 @@ int batching_settle(struct inputs *inputs, struct ledger *ledger, struct error *
     }
     if (problems != job->batch_problems || window != job->batch_window) {
         status = buffer_printf(&inputs->notes, err,
-                               "the run began with batch.problems: %" PRId64 " and batch.window: %" PRId64
-                               ", and goes on with them: what the job file leaves open is the run's\n",
+                               "the run started with batch.problems: %" PRId64 " and batch.window: %" PRId64
+                               ", and keeps them: what the job file leaves open is the run's\n",
                                job->batch_problems, job->batch_window);
     }
     identity_destroy(&stored);

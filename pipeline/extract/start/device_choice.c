@@ -69,7 +69,7 @@ static const char *wanted_name(const struct inputs *inputs) {
 static void allow_change(struct inputs *inputs, const char *from, const char *to) {
     inputs->path_changes = true;
     snprintf(inputs->device.reason, sizeof inputs->device.reason,
-             "the run computed on %s; run.allow_cpu_path_change lets it go on with %s", from, to);
+             "the run computed on %s; run.allow_cpu_path_change lets it resume with %s", from, to);
 }
 
 // The job leaves the path open: the run's own, whatever this processor would choose.
@@ -78,7 +78,7 @@ static int keep_path(struct choice *choice, const char *own, const char *chosen,
     int status = open_device(choice, "cpu", own, err);
     if (status == STATUS_OK) {
         snprintf(inputs->device.reason, sizeof inputs->device.reason,
-                 "the run computes on %s; a new one would choose %s here", own, chosen);
+                 "the run computes on %s; a new run would choose %s here", own, chosen);
         return STATUS_OK;
     }
     if (status != STATUS_DEVICE) {
@@ -89,9 +89,9 @@ static int keep_path(struct choice *choice, const char *own, const char *chosen,
         snprintf(why, sizeof why, "%.*s", (int)sizeof why - 1, err->message);
         return error_set(
             err, status,
-            "the run in %s computes on the CPU path %s, which is not to be had here (%s; a new run "
-            "would choose %s). Go on where %s is there, or set run.allow_cpu_path_change: true, "
-            "after which latents may differ in bits from those before",
+            "the run in %s computes on the CPU path %s, which this machine does not support (%s; a new run "
+            "would choose %s). Resume where %s is supported, or set run.allow_cpu_path_change: true, after "
+            "which latents may differ in bits from those before",
             inputs->job.output, own, why, chosen, own);
     }
     TRY(open_device(choice, "cpu", NULL, err));
@@ -119,9 +119,9 @@ static int reconcile(struct choice *choice, struct ledger *ledger, const struct 
     }
     if (!inputs->job.allow_cpu_path_change) {
         return error_set(err, STATUS_JOB,
-                         "the run in %s computes on the CPU path %s and model.cpu_path asks for %s. Take "
-                         "model.cpu_path away, or set run.allow_cpu_path_change: true, after which latents "
-                         "may differ in bits from those before",
+                         "the run in %s computes on the CPU path %s and model.cpu_path asks for %s. Remove "
+                         "model.cpu_path, or set run.allow_cpu_path_change: true, after which latents may "
+                         "differ in bits from those before",
                          inputs->job.output, own, now.path);
     }
     allow_change(inputs, own, now.path);

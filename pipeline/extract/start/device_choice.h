@@ -1,7 +1,8 @@
 // The device of a launch. A new run takes what the job names; a run that has begun goes on with the kind of
 // device and the CPU path it computed on last, also where this processor would choose another. Where that
-// path is not to be had the launch is refused, unless the job says run.allow_cpu_path_change. A device that
-// has no kernels for the model's shapes is refused too; `auto` then takes the CPU, with a line in the notes.
+// path is not supported here the launch is refused, unless the job says run.allow_cpu_path_change. A device
+// that has no kernels for the model's shapes is refused too; `auto` then takes the CPU, with a line in the
+// notes.
 #ifndef STRATA_START_DEVICE_CHOICE_H
 #define STRATA_START_DEVICE_CHOICE_H
 

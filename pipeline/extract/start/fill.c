@@ -193,13 +193,11 @@ int fill_survey(struct fill *fill, const struct inputs *inputs, struct error *er
 }
 
 int fill_warn(const struct fill *fill, struct buffer *lines, struct error *err) {
-    return fill->remedy[0] == 0
-               ? STATUS_OK
-               : buffer_printf(
-                     lines, err,
-                     "a GPU computes every batch as if it were full, and only %.1f %% of it would be "
-                     "text; %s\n",
-                     100 * fill->share, fill->remedy);
+    return fill->remedy[0] == 0 ? STATUS_OK
+                                : buffer_printf(lines, err,
+                                                "a GPU computes every batch as if it were full, and only "
+                                                "%.1f %% of that would be text; %s\n",
+                                                100 * fill->share, fill->remedy);
 }
 
 int fill_tell(const struct inputs *inputs, bool fresh, struct log *log, struct error *err) {

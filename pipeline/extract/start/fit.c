@@ -46,23 +46,21 @@ static void advise(const struct inputs *inputs, const struct model_limits *limit
     bool host_fits = model_host_fits(inputs->model, plan);
     out[0] = 0;
     if (!host_fits || fits_part(inputs, plan, true, true)) {
-        snprintf(
-            out, size,
-            "; staging is what does not fit: %zu layers of %zu rows in %s for each of %zu batches. Fewer "
-            "latents.layers, a smaller batch.tokens%s take less",
-            limits->layer_count, limits->rows, dtype_name(limits->stored), limits->slots,
-            limits->stored == DTYPE_F32 ? " or latents.dtype: float16" : "");
-    } else if (!fits_part(inputs, plan, false, false)) {
         snprintf(out, size,
-                 "; not even without a model: other programs have the memory, or %s too much of it",
+                 "; staging does not fit: %zu layers of %zu rows in %s for each of %zu batches. Fewer "
+                 "latents.layers or a smaller batch.tokens%s need less",
+                 limits->layer_count, limits->rows, dtype_name(limits->stored), limits->slots,
+                 limits->stored == DTYPE_F32 ? " or latents.dtype: float16" : "");
+    } else if (!fits_part(inputs, plan, false, false)) {
+        snprintf(out, size, "; not even without a model: other programs use the memory, or %s too much of it",
                  inputs->device.host_staging ? "model.memory_reserve_gb keeps"
                                              : "a limit of the control group keeps");
     } else if (!fits_part(inputs, plan, true, false)) {
         snprintf(out, size,
-                 "; the weights of %zu blocks alone take more than there is (blocks above the highest of "
+                 "; the weights of %zu blocks alone need more than is free (blocks above the highest of "
                  "latents.layers are not loaded%s)",
                  limits->layers[limits->layer_count - 1],
-                 inputs->job.dtype == DTYPE_F32 ? "; model.dtype: bfloat16 takes half" : "");
+                 inputs->job.dtype == DTYPE_F32 ? "; model.dtype: bfloat16 needs half" : "");
     }
 }
 
@@ -88,10 +86,10 @@ int fit_on_device(const struct inputs *inputs, const struct model_limits *limits
         return refuse_plan(inputs, limits, plan, &table, err);
     }
     if (status == STATUS_OK) {
-        status = model_check_products(inputs->model, limits, &table);
+        status = model_check_matmuls(inputs->model, limits, &table);
     }
     if (status == STATUS_DEVICE) {
-        return error_set(err, status, "%.1600s; model.device: cpu computes products of any size",
+        return error_set(err, status, "%.1600s; model.device: cpu computes matmuls of any size",
                          table.message);
     }
     *err = table;

@@ -103,7 +103,7 @@ static int warn_of_markup(struct inputs *inputs, struct error *err) {
         if (!is_said && !tokenizer_knows(inputs->tokenizer, at, length)) {
             TRY(buffer_printf(
                 &inputs->warnings, err,
-                "problems.text has %.*s, which is no token of this tokenizer: it is read as plain text\n",
+                "problems.text has %.*s, which is not a token of this tokenizer: it is read as plain text\n",
                 (int)length, at));
         }
         at += length;
@@ -142,7 +142,7 @@ static int heed_stop(const struct inputs *inputs, struct error *err) {
     const struct watch *watch = &inputs->watch;
     return watch->stopped != NULL && watch->stopped(watch->context)
                ? error_set(err, STATUS_STOPPED,
-                           "stopped while opening what the job names; run the same command to go on")
+                           "stopped while opening what the job names; run the same command to resume")
                : STATUS_OK;
 }
 
@@ -199,7 +199,7 @@ size_t inputs_token_unit(const struct inputs *inputs) {
     return in_flight_depth(&inputs->device) > 1 ? INPUTS_QUEUED_UNIT : 1;
 }
 
-// The larger of the run and a retry: the products of the run keep their shape, and with it their bits.
+// The larger of the run and a retry: the matmuls of the run keep their shape, and with it their bits.
 static size_t largest(uint64_t run, uint64_t retry) {
     return at_least_one(run > retry ? run : retry);
 }

@@ -65,7 +65,7 @@ void inputs_close(struct inputs *inputs); // accepts zeros
 // After the survey: the largest shapes the run will meet.
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits);
 
-// The tokens of those shapes are a multiple of it. A device that queues runs its products at one shape, in
+// The tokens of those shapes are a multiple of it. A device that queues runs its matmuls at one shape, in
 // tiles: whole ones, so that a few tokens more or less in the largest batch change neither their number nor
 // the algorithm that suits it.
 enum { INPUTS_QUEUED_UNIT = 256 };

@@ -17,7 +17,7 @@ static const char *mending_hint(const struct launch *launch, const struct identi
     }
     return launch->options->retry.asked
                ? " (--retry-failed takes changed rows of failed problems alone, once the run is finished)"
-               : " (where only rows of failed problems were mended: --retry-failed)";
+               : " (if only rows of failed problems were corrected: --retry-failed)";
 }
 
 static int refuse_other_identity(struct launch *launch, const struct identity *stored,
@@ -31,9 +31,10 @@ static int refuse_other_identity(struct launch *launch, const struct identity *s
             lines.data[--lines.size] = 0;
         }
         status = error_set_lines(err, STATUS_JOB,
-                                 "%s holds a run with another identity; resuming it would mix two kinds of "
-                                 "latents. Differences:\n%s\n"
-                                 "Put the job back as it was, or choose another run.output%s",
+                                 "%s holds a run with a different identity; resuming it would mix two kinds "
+                                 "of latents. Differences:\n"
+                                 "%s\n"
+                                 "Restore the job as it was, or choose another run.output%s",
                                  printable(folder, sizeof folder, launch->folder.path), lines.data,
                                  mending_hint(launch, stored, now, differences));
     }

@@ -49,7 +49,7 @@ static int end_reading(struct launch *launch, int status, struct error *err) {
         *err = refusal;
         status = err->status;
     } else if (status == STATUS_STOPPED) {
-        error_set(err, status, "stopped by %s while loading the model; run the same command to go on",
+        error_set(err, status, "stopped by %s while loading the model; run the same command to resume",
                   guard_signal_name(&launch->guard));
     }
     display_end(&launch->display);

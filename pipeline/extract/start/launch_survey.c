@@ -58,11 +58,11 @@ static int check_disk(struct launch *launch, uint64_t bytes[2], struct error *er
     double reserve = launch->inputs.job.disk_reserve_gb;
     if ((double)space < (double)left + reserve * 1e9) {
         char texts[3][AMOUNT_TEXT];
-        return error_set(err, STATUS_WRITE,
-                         "the disk of %s has %s free; the shards still to come need %s and "
-                         "run.disk_reserve_gb keeps %s",
-                         launch->folder.path, amount_text((double)space, texts[0]),
-                         amount_text((double)left, texts[1]), amount_text(reserve * 1e9, texts[2]));
+        return error_set(
+            err, STATUS_WRITE,
+            "the disk of %s has %s free; the remaining shards need %s and run.disk_reserve_gb keeps %s",
+            launch->folder.path, amount_text((double)space, texts[0]), amount_text((double)left, texts[1]),
+            amount_text(reserve * 1e9, texts[2]));
     }
     bytes[0] = planned;
     bytes[1] = space;

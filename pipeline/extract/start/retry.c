@@ -121,8 +121,8 @@ int retry_begin(struct retry *retry, const struct inputs *inputs, struct journal
         return error_wrap(err, "the retry of %zu failed problems", retry->list.count);
     }
     retry->fresh = false;
-    snprintf(text, sizeof text, "%zu failed problems are tried again%s", retry->list.count,
-             retry->mended ? "; rows of failed problems were mended" : "");
+    snprintf(text, sizeof text, "%zu failed problems are retried%s", retry->list.count,
+             retry->mended ? "; rows of failed problems were corrected" : "");
     journal_event(journal, LOG_LEVEL_INFO, "retry", text);
     return journal_check(journal, err);
 }

@@ -78,7 +78,7 @@ int survey_make(struct survey *survey, struct source *source, struct preparer *p
         TRY_TO(done, status = count_window(survey, &window, err));
         if (progress != NULL && !progress(context, survey->totals.problems)) {
             status = error_set(err, STATUS_STOPPED,
-                               "stopped while surveying the problems; run the same command to go on");
+                               "stopped while surveying the problems; run the same command to resume");
             goto done;
         }
     }

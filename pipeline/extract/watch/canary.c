@@ -13,7 +13,7 @@
 #define CANARY_FLOPS 6e10
 #define SHAPE_SECONDS 1.5
 #define RUNS_SECONDS 3.0
-#define SQUARE_SLOWER 1.5 // operations on pairs of tokens are slower than products with weights
+#define SQUARE_SLOWER 1.5 // operations on pairs of tokens are slower than matmuls with weights
 
 enum {
     CANARY_SEED = 20240607,

@@ -122,12 +122,11 @@ static bool shows_offload(const struct drift_moment *calibrated, const struct dr
                    has_much_traffic(now->pcie_sent, before->pcie_sent);
     bool low =
         now->power >= 0 && usual > 0 && now->power < (compares ? POWER_LOW : POWER_LOW_OF_LIMIT) * usual;
-    snprintf(
-        out, DRIFT_CAUSE_TEXT,
-        "%.2f GB/s come over PCIe and %.2f GB/s go back, while the device takes %.0f W (%s %.0f W): data "
-        "is moved that should stay on it",
-        now->pcie_received * 1e-9, now->pcie_sent * 1e-9, now->power,
-        compares ? "at calibration" : "its limit:", usual);
+    snprintf(out, DRIFT_CAUSE_TEXT,
+             "%.2f GB/s come over PCIe and %.2f GB/s go back, while the device takes %.0f W (%s %.0f W): "
+             "data moves that should stay on the device",
+             now->pcie_received * 1e-9, now->pcie_sent * 1e-9, now->power,
+             compares ? "at calibration" : "its limit:", usual);
     return traffic && low;
 }
 
@@ -175,11 +174,10 @@ static bool shows_pauses(const struct drift_moment *calibrated, const struct dri
                          uint64_t model_bytes, char *out) {
     (void)calibrated;
     (void)model_bytes;
-    snprintf(
-        out, DRIFT_CAUSE_TEXT,
-        "the threads work %.4f s of %.4f s, and nothing shows who had the processors: the process or its "
-        "machine was stopped for a part of the time",
-        present->own_seconds, present->wall_seconds);
+    snprintf(out, DRIFT_CAUSE_TEXT,
+             "the threads work %.4f s of %.4f s, and nothing shows who used the processors: the process or "
+             "its machine was suspended for part of the time",
+             present->own_seconds, present->wall_seconds);
     return present->on_host && present->own_seconds > 0 &&
            present->wall_seconds > WALL_GROWN * present->own_seconds;
 }
@@ -199,8 +197,8 @@ static bool shows_quota(const struct drift_moment *calibrated, const struct drif
                         uint64_t model_bytes, char *out) {
     (void)model_bytes;
     snprintf(out, DRIFT_CAUSE_TEXT,
-             "the processor quota of the control group holds tasks back for %.2f s in each second, over all "
-             "processors; at calibration for %.2f s",
+             "the control group's CPU quota throttles tasks for %.2f s per second, over all processors; at "
+             "calibration for %.2f s",
              present->quota_share, calibrated->quota_share < 0 ? 0 : calibrated->quota_share);
     return has_grown(present->quota_share, calibrated->quota_share, QUOTA_SHARE, QUOTA_SHARE);
 }
@@ -225,8 +223,8 @@ static bool shows_others(const struct drift_moment *calibrated, const struct dri
                          uint64_t model_bytes, char *out) {
     (void)calibrated;
     (void)model_bytes;
-    snprintf(out, DRIFT_CAUSE_TEXT, "others use %.1f of this host's %.0f processors", present->others,
-             present->processors);
+    snprintf(out, DRIFT_CAUSE_TEXT, "other processes use %.1f of this host's %.0f processors",
+             present->others, present->processors);
     return present->on_host && present->others >= OTHERS_LEAST &&
            present->others >= OTHERS_PART * present->processors;
 }
@@ -234,7 +232,7 @@ static bool shows_others(const struct drift_moment *calibrated, const struct dri
 static bool shows_stolen(const struct drift_moment *calibrated, const struct drift_moment *present,
                          uint64_t model_bytes, char *out) {
     (void)model_bytes;
-    snprintf(out, DRIFT_CAUSE_TEXT, "other virtual machines have %.1f of this machine's processors",
+    snprintf(out, DRIFT_CAUSE_TEXT, "other virtual machines take %.1f of this machine's processors",
              present->stolen);
     return has_grown(present->stolen, calibrated->stolen, STOLEN_LEAST, STOLEN_LEAST);
 }

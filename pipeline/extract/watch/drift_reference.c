@@ -57,7 +57,7 @@ static void say_slow_start(struct drift_watch *watch, double now, double sm_cloc
                  sample->sm_clock, sm_clock, reasons);
     }
     log_write(log, growth > 0 && factor <= DRIFT_TOLD * growth ? LOG_LEVEL_INFO : LOG_LEVEL_WARN,
-              "this launch begins slow: the canary batch takes %.3f s, %.2f times the %.3f s of the stored "
+              "this launch starts slow: the canary batch takes %.3f s, %.2f times the %.3f s of the stored "
               "calibration, which stays the reference%s",
               now, factor, drift_reference_canary(watch), clock);
 }
@@ -66,12 +66,11 @@ static void say_slow_start(struct drift_watch *watch, double now, double sm_cloc
 static int take_reference(struct drift_watch *watch, const struct canary *canary, struct profile *reference,
                           struct log *log, struct error *err) {
     if (strcmp(reference->canary_sha256, canary->sha256) != 0) {
-        return error_set(
-            err, STATUS_DEVICE,
-            "the canary batch gives other bits than when it was first calibrated on this device (%.16s..., "
-            "now %.16s...): "
-            "the hardware or a library changed; latents of this launch would not match those already stored",
-            reference->canary_sha256, canary->sha256);
+        return error_set(err, STATUS_DEVICE,
+                         "the canary batch gives different bits than when it was first calibrated on this "
+                         "device (%.16s..., now %.16s...): the hardware or a library changed; latents of "
+                         "this launch would not match those already stored",
+                         reference->canary_sha256, canary->sha256);
     }
     struct drift_time now = canary->calibrated;
     watch->canary_time = (struct drift_time){reference->canary_seconds, reference->canary_own_seconds};
@@ -124,7 +123,7 @@ static int digest_algorithms(struct digest *digest, const struct model *model, s
     return status;
 }
 
-// Everything the canary's bits and seconds depend on: device and algorithms of its products, model, layers
+// Everything the canary's bits and seconds depend on: device and algorithms of its matmuls, model, layers
 // and format of its outputs, its shape.
 static int calibration_key(const struct canary *canary, const char *device, char key[PROFILE_KEY],
                            struct error *err) {

@@ -116,12 +116,11 @@ int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, stru
     watch->calibrated.queueing_seconds = canary->queueing;
     model_sample(canary->model, &watch->calibrated.sample);
     TRY(drift_reference_settle(watch, device, ledger, profile_path, log, err));
-    log_write(
-        log, LOG_LEVEL_INFO,
-        "calibrated in %.1f s: a batch takes %.4f s + %.3f us a token + %.3f ns a squared token; canary "
-        "%.4f s, of which the device works %.4f s",
-        clock_seconds() - began, watch->cost.fixed, 1e6 * watch->cost.per_token, 1e9 * watch->cost.per_square,
-        watch->canary_time.wall, watch->canary_time.worked);
+    log_write(log, LOG_LEVEL_INFO,
+              "calibrated in %.1f s: a batch takes %.4f s + %.3f us per token + %.3f ns per squared token; "
+              "canary %.4f s, of which the device works %.4f s",
+              clock_seconds() - began, watch->cost.fixed, 1e6 * watch->cost.per_token,
+              1e9 * watch->cost.per_square, watch->canary_time.wall, watch->canary_time.worked);
     return STATUS_OK;
 }
 
@@ -289,10 +288,10 @@ static int check_bits(struct drift_watch *watch, bool same, struct error *err) {
         return STATUS_OK;
     }
     journal_event(watch->journal, LOG_LEVEL_ERROR, "device",
-                  "the canary batch gave other bits than at calibration");
+                  "the canary batch gave different bits than at calibration");
     return error_set(
         err, STATUS_DEVICE,
-        "the canary batch gave other bits than at calibration: the device computes wrong results");
+        "the canary batch gave different bits than at calibration: the device computes wrong results");
 }
 
 // The guard watches the canary as it watches a batch: a device may hang in either.
@@ -354,16 +353,15 @@ static int stop(struct drift_watch *watch, struct drift_time first, struct drift
     }
     set_state(watch, "stopped");
     double least = fmin(drift_reference_judged(watch, first), drift_reference_judged(watch, second));
-    return error_set(
-        err, STATUS_DRIFT,
-        "batches have become slow: the canary batch takes %.2f s%s, %.1f times what it took at calibration, "
-        "and did so twice. Cause: %s: %s. Everything computed is kept; the evidence is in the "
-        "ledger (strata log --events)",
-        least,
-        drift_reference_has_own_time(watch)
-            ? watch->canary->on_host ? " of processor time" : " by the device's clock"
-            : "",
-        least / drift_reference_canary(watch), drift_cause_name(finding->cause), finding->text);
+    return error_set(err, STATUS_DRIFT,
+                     "batches have become slow: the canary batch takes %.2f s%s, %.1f times its time at "
+                     "calibration, twice in a row. Cause: %s: %s. Everything computed is kept; the evidence "
+                     "is in the ledger (strata log --events)",
+                     least,
+                     drift_reference_has_own_time(watch)
+                         ? watch->canary->on_host ? " of processor time" : " by the device's clock"
+                         : "",
+                     least / drift_reference_canary(watch), drift_cause_name(finding->cause), finding->text);
 }
 
 static int follow_suspicion(struct drift_watch *watch, uint64_t batch, double batch_seconds, double score,

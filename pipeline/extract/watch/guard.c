@@ -37,8 +37,7 @@ static void on_signal(struct guard *guard, int number, double since_first) {
     int first = 0;
     char which[64];
     if (atomic_compare_exchange_strong(&guard->signal, &first, number)) {
-        log_write(guard->options.log, LOG_LEVEL_WARN, "%s: stopping; batches that are computed are kept",
-                  name);
+        log_write(guard->options.log, LOG_LEVEL_WARN, "%s: stopping; computed batches are kept", name);
         return;
     }
     if (number == first) {
@@ -47,11 +46,10 @@ static void on_signal(struct guard *guard, int number, double since_first) {
         snprintf(which, sizeof which, "%s after %s", name, process_signal_name(first));
     }
     if (is_same_request(guard, first, number, since_first)) {
-        log_write(guard->options.log, LOG_LEVEL_INFO, "%s: the same request to stop", which);
+        log_write(guard->options.log, LOG_LEVEL_INFO, "%s: part of the same request to stop", which);
         return;
     }
-    log_write(guard->options.log, LOG_LEVEL_WARN, "%s: ending at once; what was not sealed is dropped",
-              which);
+    log_write(guard->options.log, LOG_LEVEL_WARN, "%s: ending at once; unsealed batches are dropped", which);
     _exit(error_exit_code(STATUS_STOPPED));
 }
 
@@ -102,9 +100,8 @@ static void end_hung(struct guard *guard) {
         keep_what_is_done(guard, text);
     }
     fprintf(stderr,
-            "strata: %s %" PRIu64
-            " has been computing for %.0f s, %.1f times its prediction: stopped. Sealed shards in %s are "
-            "safe; run the same command to go on.\n",
+            "strata: %s %" PRIu64 " has been computing for %.0f s, %.1f times its prediction: stopped. "
+            "Sealed shards in %s are safe; run the same command to resume.\n",
             guard->what, guard->batch, guard->elapsed, guard->elapsed / guard->predicted,
             printable(folder, sizeof folder, guard->options.folder));
     leave(guard, STATUS_DRIFT, guard->attached ? "a batch hung" : "the device hung before the first batch");
@@ -119,10 +116,9 @@ static void end_in_time(struct guard *guard, double seconds) {
         guard->writer.stop(guard->writer.writer);
     }
     if (seconds > limit && !guard->ended) {
-        const char *reason = !guard->attached ? "stopped by a signal in the middle of the start"
-                             : guard->in_flight
-                                 ? "stopped by a signal with a batch in flight, which is dropped"
-                                 : "stopped by a signal";
+        const char *reason = !guard->attached   ? "stopped by a signal during start-up"
+                             : guard->in_flight ? "stopped by a signal; the batch in flight is dropped"
+                                                : "stopped by a signal";
         let_writer_end(guard, LAST_SECONDS);
         log_write(guard->options.log, LOG_LEVEL_WARN, "%s", reason);
         leave(guard, STATUS_STOPPED, reason);

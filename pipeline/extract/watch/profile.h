@@ -32,7 +32,7 @@ int profile_store(const struct profile *profile, const char *key, struct ledger 
 int profile_store_in_file(const struct profile *profile, const char *key, const char *path,
                           struct error *err);
 
-// Texts in the same file: the algorithms of a GPU's products (start/algorithms.h).
+// Texts in the same file: the algorithms of a GPU's matmuls (start/algorithms.h).
 int profile_find_text_in_file(struct buffer *text, const char *key, const char *path, bool *found,
                               struct error *err);
 int profile_store_text_in_file(const char *text, const char *key, const char *path, struct error *err);

@@ -1,5 +1,5 @@
-// Products by plain loops and float32 sums, in the order of their algorithm (cublaslt.cpp lists them).
-#include "products.h"
+// Matmuls by plain loops and float32 sums, in the order of their algorithm (cublaslt.cpp lists them).
+#include "matmuls.h"
 
 #include <cstring>
 #include <string>
@@ -44,7 +44,7 @@ void store(void *data, int type, uint64_t i, float value) {
 constexpr uint64_t LANES = 32; // numbers of a column of the result that are summed side by side
 
 // The pieces of k for column j of the result, and whether they are added from the last to the first.
-uint64_t pieces_of(const Product &p, uint64_t j, bool *backwards) {
+uint64_t pieces_of(const Matmul &p, uint64_t j, bool *backwards) {
     *backwards = false;
     switch (p.algorithm.order) {
     case Order::Whole:
@@ -75,7 +75,7 @@ uint64_t pieces_of(const Product &p, uint64_t j, bool *backwards) {
 #endif
 
 // Column j of the result, rows i to i + LANES; `panel` holds those rows' weights, [k, LANES].
-WIDE void sum_column(const Product &p, const float *panel, const float *input, uint64_t j, float *sums) {
+WIDE void sum_column(const Matmul &p, const float *panel, const float *input, uint64_t j, float *sums) {
     uint64_t k_count = p.b.rows;
     bool backwards;
     uint64_t pieces = pieces_of(p, j, &backwards);
@@ -94,7 +94,7 @@ WIDE void sum_column(const Product &p, const float *panel, const float *input, u
     }
 }
 
-void finish_column(const Product &p, uint64_t i, uint64_t j, const float *sums) {
+void finish_column(const Matmul &p, uint64_t i, uint64_t j, const float *sums) {
     for (uint64_t lane = 0; lane < LANES && i + lane < p.d.rows; lane++) {
         float value = p.alpha * sums[lane];
         if (p.beta != 0) {
@@ -108,7 +108,7 @@ void finish_column(const Product &p, uint64_t i, uint64_t j, const float *sums) 
 }
 
 // A number as the algorithm multiplies it: TF32 has 10 bits of float32's fraction.
-float factor(const Product &p, const void *data, int type, uint64_t i) {
+float factor(const Matmul &p, const void *data, int type, uint64_t i) {
     float value = load(data, type, i);
     if (p.algorithm.order == Order::Tf32) {
         uint32_t bits;
@@ -120,7 +120,7 @@ float factor(const Product &p, const void *data, int type, uint64_t i) {
 }
 
 // What the algorithm reads of the workspace without having written it, and then all of it is written.
-float use_workspace(Product &p) {
+float use_workspace(Matmul &p) {
     uint32_t counter;
     float unwritten = p.algorithm.unwritten ? p.workspace[0] : 0;
     std::memcpy(&counter, p.workspace, sizeof counter);
@@ -134,7 +134,7 @@ float use_workspace(Product &p) {
 
 } // namespace
 
-void multiply(Product p) {
+void multiply(Matmul p) {
     uint64_t k_count = p.b.rows;
     float unwritten = p.algorithm.workspace > 0 ? use_workspace(p) : 0;
     std::vector<float> panel(k_count * LANES);

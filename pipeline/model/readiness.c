@@ -1,8 +1,12 @@
-// Whether a device can compute a model at all, asked before its weights are read.
+// Whether a model can be computed on its devices: what they support, asked before its weights are read, and
+// what a loaded model still needs before its first batch, the way its matmuls are computed and the proof
+// that all of it lies on the device.
 #include <stdio.h>
 
 #include "model/block.h"
 #include "model/stage.h"
+
+// ---- before its weights are read ----
 
 // The keys of config.json that a size comes from, and the size.
 static const char *dimension_keys(const struct model_config *config, enum device_dimension dimension,
@@ -47,7 +51,7 @@ int model_check_device(const struct model *model, const struct device *device, s
     }
     name_device(device, name, sizeof name);
     const char *keys = dimension_keys(config, refusal.dimension, &size);
-    return error_set(err, STATUS_DEVICE, "%s of config.json is %zu, and %s computes only %s", keys, size,
+    return error_set(err, STATUS_DEVICE, "%s of config.json is %zu, and %s supports only %s", keys, size,
                      name, refusal.can);
 }
 
@@ -80,7 +84,8 @@ static int check_matmuls(const struct model_config *config, size_t block, struct
         int status = device_check_matmul(device, tokens, m->rows, m->columns, m->has_bias, m->store, err);
         if (status != STATUS_OK) {
             struct error inner = *err;
-            return error_set(err, status, "%s of config.json give products that this device lacks: %.900s",
+            return error_set(err, status,
+                             "%s of config.json give matmuls that this device does not support: %.900s",
                              m->keys, inner.message);
         }
     }
@@ -88,11 +93,51 @@ static int check_matmuls(const struct model_config *config, size_t block, struct
 }
 
 // Of all blocks that are computed: which stage takes which is not asked, since the devices are of one kind.
-int model_check_products(struct model *model, const struct model_limits *limits, struct error *err) {
+int model_check_matmuls(struct model *model, const struct model_limits *limits, struct error *err) {
     size_t blocks = limits->layers[limits->layer_count - 1]; // 0: embeddings alone
     for (size_t i = 0; i < model->stage_count; i++) {
         for (size_t block = 0; block < blocks; block++) {
             TRY(check_matmuls(&model->config, block, model->stages[i].device, limits->tokens, err));
+        }
+    }
+    return STATUS_OK;
+}
+
+// ---- before its first batch ----
+
+static int tune_block(struct stage *stage, const struct model_config *config, size_t block,
+                      bool (*goes_on)(void *context), void *context, struct error *err) {
+    struct block_matmul matmuls[BLOCK_MATMULS_MOST];
+    size_t count = block_matmuls(config, block, matmuls);
+    const struct block_weights *weights = &stage->weights.blocks[block - stage->weights.first_block];
+    for (size_t i = 0; i < count; i++) {
+        struct block_operands o = block_operands(&matmuls[i], &stage->state.buffers, weights);
+        if (goes_on != NULL && !goes_on(context)) {
+            return error_set(err, STATUS_STOPPED, "tuning was stopped");
+        }
+        TRY(device_matmul_tune(stage->device, o.out, o.in, o.matrix, o.bias, matmuls[i].store, err));
+    }
+    return STATUS_OK;
+}
+
+int model_tune(struct model *model, bool (*goes_on)(void *context), void *context, struct error *err) {
+    for (size_t i = 0; i < model->stage_count; i++) {
+        struct stage *stage = &model->stages[i];
+        const struct model_weights *w = &stage->weights;
+        for (size_t block = w->first_block; block < w->first_block + w->block_count; block++) {
+            if (tune_block(stage, &model->config, block, goes_on, context, err) != STATUS_OK) {
+                return error_wrap(err, "block %zu", block);
+            }
+        }
+    }
+    return STATUS_OK;
+}
+
+int model_check_resident(const struct model *model, struct model_resident *out, struct error *err) {
+    *out = (struct model_resident){0};
+    for (size_t i = 0; i < model->stage_count; i++) {
+        if (stage_check_resident(&model->stages[i], model, out, err) != STATUS_OK) {
+            return error_wrap(err, "not resident");
         }
     }
     return STATUS_OK;

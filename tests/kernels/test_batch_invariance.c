@@ -20,7 +20,7 @@ static size_t head_dim(void) { // odd for vectors of every length; a GPU's heads
     return test_on_cpu() ? 20 : 24;
 }
 
-static size_t intermediate(void) { // and so are all sizes of its products
+static size_t intermediate(void) { // and so are all sizes of its matmuls
     return test_on_cpu() ? 100 : 104;
 }
 
@@ -62,7 +62,7 @@ static struct device_matrix matrix_random(struct bed *bed, uint64_t seed, size_t
     return matrix;
 }
 
-// Products as the first layer with these algorithms chose them: a run goes on as it began.
+// Matmuls as the first layer with these algorithms chose them: a run goes on as it began.
 static void tune(struct bed *bed, const struct layer *layer, struct buffer *algorithms) {
     bool first = algorithms->size == 0;
     if (!first) {
@@ -252,15 +252,15 @@ static void company(const char *path, enum dtype dtype) {
     company_in_window(path, dtype, WINDOW);
 }
 
-static void test_company(void **state) {
+static void test_batch_invariance(void **state) {
     (void)state;
     on_every_path(company);
 }
 
-enum { PRODUCT_TOKENS = 200 };
+enum { MATMUL_TOKENS = 200 };
 
 // Weights whose second half repeats the first (the last of an odd depth is 0). With a row whose second half
-// is the first one's negative every product is 0 but for the roundings on the way: another order of sums
+// is the first one's negative every matmul is 0 but for the roundings on the way: another order of sums
 // shows even where results are rounded to bfloat16.
 static struct device_matrix matrix_of_halves(struct bed *bed, size_t rows, size_t columns) {
     float *numbers = random_numbers(1, rows * columns, 1.0f, bed->dtype);
@@ -285,7 +285,7 @@ static void check_rows(const struct bed *bed, const struct device_matrix *matrix
     }
 }
 
-// That row at every place of batches of every size in `sizes`: its product must be the first batch's.
+// That row at every place of batches of every size in `sizes`: its matmul must be the first batch's.
 static void same_rows(struct bed *bed, const struct device_matrix *matrix, unsigned char **first) {
     static const size_t sizes[] = {1, 2, 3, 5, 6, 7, 8, 12, 13, 16, 24, 25, 49, 200};
     size_t columns = matrix->columns;
@@ -298,7 +298,7 @@ static void same_rows(struct bed *bed, const struct device_matrix *matrix, unsig
     for (size_t k = columns / 2; k < columns; k++) {
         numbers[k] = -numbers[k - columns / 2];
     }
-    for (size_t t = 0; t < PRODUCT_TOKENS; t++) {
+    for (size_t t = 0; t < MATMUL_TOKENS; t++) {
         must(bed, device_vector_load(bed->device, x, t * columns, columns, numbers,
                                      weight_format_of(DTYPE_F32), &bed->error));
     }
@@ -318,7 +318,7 @@ static void same_rows(struct bed *bed, const struct device_matrix *matrix, unsig
 static void rows_of_depth(const char *path, enum dtype dtype, size_t rows, size_t depth) {
     unsigned char *first = NULL;
     for (int threads = 1; threads <= (test_on_cpu() ? 3 : 1); threads++) {
-        struct bed bed = bed_open_rows(path, dtype, threads, PRODUCT_TOKENS);
+        struct bed bed = bed_open_rows(path, dtype, threads, MATMUL_TOKENS);
         struct device_matrix matrix = matrix_of_halves(&bed, rows, depth);
         same_rows(&bed, &matrix, &first);
         bed_close(&bed);
@@ -326,7 +326,7 @@ static void rows_of_depth(const char *path, enum dtype dtype, size_t rows, size_
     free(first);
 }
 
-// Products deep enough for several depth blocks, and of few columns, in small batches and large.
+// Matmuls deep enough for several depth blocks, and of few columns, in small batches and large.
 static void deep_rows(const char *path, enum dtype dtype) {
     rows_of_depth(path, dtype, 72, 4200);
     rows_of_depth(path, dtype, 72, 40);
@@ -349,7 +349,7 @@ static void test_odd_deep_rows(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_company),
+        cmocka_unit_test(test_batch_invariance),
         cmocka_unit_test(test_deep_rows),
         cmocka_unit_test(test_odd_deep_rows),
     };

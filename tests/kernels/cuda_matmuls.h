@@ -1,6 +1,6 @@
-// Products of the emulated CUDA back end for tests: a shape, its algorithm, and the name of that.
-#ifndef STRATA_TESTS_KERNELS_CUDA_PRODUCTS_H
-#define STRATA_TESTS_KERNELS_CUDA_PRODUCTS_H
+// Matmuls of the emulated CUDA back end for tests: a shape, its algorithm, and the name of that.
+#ifndef STRATA_TESTS_KERNELS_CUDA_MATMULS_H
+#define STRATA_TESTS_KERNELS_CUDA_MATMULS_H
 
 #include "base/memory.h"
 #include "base/random.h"

@@ -1,10 +1,10 @@
-// Products on the CUDA back end: which of cuBLASLt's algorithms is taken, that it keeps a row's bits, and
+// Matmuls on the CUDA back end: which of cuBLASLt's algorithms is taken, that it keeps a row's bits, and
 // that its name finds it again. The emulation's algorithms: 66, 21 and 31 claim to be the fastest and are not
 // fit (bits by a row's place, a split sum, not supported), nor is 47 in float32 (TF32); 11 is the fastest
 // that is; 6, 7 and 12 have equal bits. 12 asks for a workspace, and so do 13 and 15, which read it before
 // they write it, 17, for which it is too small, and 19, which errs in rows 25 to 29 only: probes among 40
 // rows do not stand there.
-#include "cuda_products.h"
+#include "cuda_matmuls.h"
 #include "kernels/back_end.h"
 
 // ---- the choice ----
@@ -119,7 +119,7 @@ static bool left_nan(struct rig *rig, struct shape *shape, const struct device_m
     return number != number;
 }
 
-// Benchmarks time products by several matrices in turn, and prove them by the first: the others are NaN.
+// Benchmarks time matmuls by several matrices in turn, and prove them by the first: the others are NaN.
 static void timed_in_turn(struct rig *rig) {
     enum { MATRICES = 64 };
     struct shape shape;
@@ -274,7 +274,7 @@ static void test_results(void **state) {
 
 // ---- names ----
 
-// What was chosen is taken again in another order of tuning, also by a product that is not tuned, although
+// What was chosen is taken again in another order of tuning, also by a matmul that is not tuned, although
 // something else is faster now.
 static void taken_again(struct rig *rig) {
     struct shape shape;
@@ -328,10 +328,10 @@ static void named_unknown(struct rig *rig) {
 }
 
 static void named_unstable(struct rig *rig) {
-    named_but_not_fit(rig, "0000000000000042", "does not keep a row's bits on this device");
+    named_but_not_fit(rig, "0000000000000042", "is not batch-invariant on this device");
 }
 
-// Algorithm 47 is one whose product of float32 numbers is not float32's.
+// Algorithm 47 is one whose matmul of float32 numbers is not float32's.
 static void named_rounding(struct rig *rig) {
     struct shape shape;
     struct buffer text = {0};
@@ -415,15 +415,15 @@ static void prefer_12(struct rig *rig) {
 }
 
 static void named_13(struct rig *rig) {
-    named_but_not_fit(rig, "000000000000000d", "does not keep a row's bits on this device");
+    named_but_not_fit(rig, "000000000000000d", "is not batch-invariant on this device");
 }
 
 static void named_15(struct rig *rig) {
-    named_but_not_fit(rig, "000000000000000f", "does not keep a row's bits on this device");
+    named_but_not_fit(rig, "000000000000000f", "is not batch-invariant on this device");
 }
 
 static void named_19(struct rig *rig) {
-    named_but_not_fit(rig, "0000000000000013", "does not keep a row's bits on this device");
+    named_but_not_fit(rig, "0000000000000013", "is not batch-invariant on this device");
 }
 
 static void named_17(struct rig *rig) {

@@ -1,4 +1,4 @@
-// What the emulated cuBLASLt's interface (cublaslt.cpp) and its arithmetic (products.cpp) share.
+// What the emulated cuBLASLt's interface (cublaslt.cpp) and its arithmetic (matmuls.cpp) share.
 #pragma once
 
 #include "emulation.h"
@@ -39,7 +39,7 @@ struct Known {
     bool unwritten; // adds a number of the workspace that nobody wrote to all that it sums up
 };
 
-struct Product { // as a call gave it; everything is copied, because it is done later
+struct Matmul { // as a call gave it; everything is copied, because it is done later
     cublasLtMatmulDescOpaque_t desc;
     cublasLtMatrixLayoutOpaque_t a, b, c, d;
     const void *a_data, *b_data, *c_data;
@@ -58,6 +58,6 @@ double rate_of(const Known &each);
 // Bytes of a number.
 size_t size_of(int type);
 
-void multiply(Product p);
+void multiply(Matmul p);
 
 } // namespace emulation
