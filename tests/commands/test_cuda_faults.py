@@ -98,7 +98,7 @@ def test_device_lost(reference, tmp_path):
 
 
 @pytest.mark.parametrize("settings,parts", [
-    ({"DEVICES": 0}, ["device cuda:0 is not there", "no CUDA-capable device"]),
+    ({"DEVICES": 0}, ["device cuda:0 is not available", "no CUDA-capable device"]),
     ({"DRIVER": 11080}, ["driver is for CUDA 11.8", "12.4"]),
     ({"CUBLASLT": 0}, ["cuBLASLt could not be loaded", "libcublasLt.so"]),
     ({"MEMORY": 1 << 28, "FREE": 1 << 20}, ["not enough memory"]),

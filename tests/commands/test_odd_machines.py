@@ -177,7 +177,7 @@ def test_staging_beyond_the_host(tmp_path):
     table, _ = check(job)
     assert table["memory"][1].endswith("staging (host)")
     refused_before_the_load(job, "memory", [
-        " (host) | reserve ", "of the host's memory, for staging and 0.062 GiB beside it are needed, 0.008 GiB are free, which is too little",
+        " (host) | reserve ", "host memory: staging and 0.062 GiB beside it are needed, 0.008 GiB are free, which is too little",
         "staging is what does not fit: 4 layers of ", " rows in float32 for each of ", "Fewer latents.layers",
         "latents.dtype: float16"], **machine(tmp_path, 8 << 20))
 
@@ -188,7 +188,7 @@ def test_weights_beyond_the_gpu(tmp_path):
     job = gpu_job(tmp_path, make_model("wide", hidden=512, vocabulary=8000), model={"memory_reserve_gb": 0}, latents={"layers": [1]})
     refused_before_the_load(job, "memory", [
         "the weights of 1 blocks alone need more than is free", "highest of latents.layers", "model.dtype: bfloat16 needs half",
-        "of the host's memory, for staging and ", "not even a batch of one text"], CUDA_EMULATION_FREE=str(44 << 20))
+        "host memory: staging and ", "not even a batch of one text"], CUDA_EMULATION_FREE=str(44 << 20))
 
 
 @emulated
@@ -202,5 +202,5 @@ def test_a_gpu_that_others_fill(tmp_path):
 def test_memory_that_cannot_be_pinned(tmp_path):
     job = gpu_job(tmp_path, make_model())
     refused_in_words = job.run(expect=DEVICE, environment=clean_environment(CUDA_EMULATION_FAIL_MALLOC_HOST="1")).last()
-    assert "staging in the host's memory, which the system would not pin (fewer latents.layers" in refused_in_words
+    assert "staging in host memory, which the system would not pin (fewer latents.layers" in refused_in_words
     assert "cudaMallocHost" in refused_in_words
