@@ -117,7 +117,7 @@ def test_a_run_that_began_on_the_gpu(tmp_path):
 def test_odd_products(tmp_path, shape, keys, family):
     job = gpu_job(tmp_path, make_model(family=family, **shape), model={"dtype": "bfloat16"})
     refused_before_the_load(job, "memory", [
-        keys, "no algorithm for [", "in bfloat16", "model.device: cpu computes products of any size"],
+        keys, "no algorithm for [", "in bfloat16", "model.device: cpu computes matmuls of any size"],
         CUDA_EMULATION_ODD_PRODUCTS="0")
     job.change(model={"dtype": "float32"})
     table, _ = check(job, CUDA_EMULATION_ODD_PRODUCTS="0")
@@ -178,7 +178,7 @@ def test_staging_beyond_the_host(tmp_path):
     assert table["memory"][1].endswith("staging (host)")
     refused_before_the_load(job, "memory", [
         " (host) | reserve ", "host memory: staging and 0.062 GiB beside it are needed, 0.008 GiB are free, which is too little",
-        "staging is what does not fit: 4 layers of ", " rows in float32 for each of ", "Fewer latents.layers",
+        "staging does not fit: 4 layers of ", " rows in float32 for each of ", "Fewer latents.layers",
         "latents.dtype: float16"], **machine(tmp_path, 8 << 20))
 
 
@@ -194,7 +194,7 @@ def test_weights_beyond_the_gpu(tmp_path):
 @emulated
 def test_a_gpu_that_others_fill(tmp_path):
     job = gpu_job(tmp_path, make_model())
-    refused_before_the_load(job, "memory", ["not even without a model: other programs have the memory"],
+    refused_before_the_load(job, "memory", ["not even without a model: other programs use the memory"],
                             CUDA_EMULATION_FREE=str(100 << 20))
 
 
