@@ -33,7 +33,7 @@ def test_version():
 def test_help():
     code, text, err = strata("help")
     assert (code, err) == (0, "")
-    assert text.startswith("strata extracts the hidden states of a language model's layers for a database of problems, "
+    assert text.startswith("strata extracts hidden states from the layers of a language model for a database of problems, "
                            "and loses nothing.\n\nusage: strata COMMAND ...\n\ncommands:\n")
     assert text.endswith("topics:\n"
                          "  job                       the keys of a job file\n"
