@@ -93,11 +93,9 @@ int pattern_literal(struct pattern **out, const char *text, size_t size, struct 
         return error_set(err, STATUS_DATA, "an empty text to split on or to replace");
     }
     struct pattern *pattern = NULL;
-    int status = pattern_create(&pattern, err);
     void *literal = NULL;
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&literal, size + 1, 1, err);
-    }
+    TRY(pattern_create(&pattern, err));
+    int status = memory_zeroed(&literal, size + 1, 1, err);
     if (status != STATUS_OK) {
         free(pattern);
         return status;
