@@ -135,11 +135,11 @@ static int make_resident(struct launch *launch, struct model_plan *plan, struct 
 static int try_device(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     guard_start_begins(&launch->guard, launch->journal.epoch, inputs->job.load_timeout);
-    int status =
-        algorithms_tune(inputs, launch->journal.ledger, &launch->limits, &launch->guard, &launch->log, err);
-    if (status == STATUS_OK) {
-        status = model_check(inputs->model, err);
-    }
+    int status;
+    TRY_TO(done, status = algorithms_tune(inputs, launch->journal.ledger, &launch->limits, &launch->guard,
+                                          &launch->log, err));
+    TRY_TO(done, status = model_check(inputs->model, err));
+done:
     guard_batch_ends(&launch->guard);
     return status;
 }

@@ -116,10 +116,10 @@ static int make_reference(struct drift_watch *watch, struct canary *canary, stru
 
 static int digest_algorithms(struct digest *digest, const struct model *model, struct error *err) {
     struct buffer text = {0};
-    int status = model_algorithms(model, &text, err);
-    if (status == STATUS_OK) {
-        status = digest_field(digest, text.size > 0 ? text.data : "", text.size, err);
-    }
+    int status;
+    TRY_TO(done, status = model_algorithms(model, &text, err));
+    TRY_TO(done, status = digest_field(digest, text.size > 0 ? text.data : "", text.size, err));
+done:
     buffer_destroy(&text);
     return status;
 }
