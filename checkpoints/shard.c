@@ -119,18 +119,18 @@ int shard_start(struct shard_writer *writer, uint64_t number, struct error *err)
     }
     hdf5_quiet();
     writer->number = number;
-    int status = hdf5_create(&writer->file, writer->aside, err);
-    writer->open = status == STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < sizeof groups / sizeof groups[0]; i++) {
-        status = hdf5_make_group(writer->file, groups[i], err);
-    }
     for (size_t i = 0; i < writer->layout->layer_count; i++) {
         column_reset(&writer->latents[i]);
         statistics_reset(&writer->figures[i], writer->layout->hidden);
     }
-    if (status == STATUS_OK) {
-        status = shard_columns_start(&writer->columns, writer->file, err);
+    int status;
+    TRY_TO(done, status = hdf5_create(&writer->file, writer->aside, err));
+    writer->open = true;
+    for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
+        TRY_TO(done, status = hdf5_make_group(writer->file, groups[i], err));
     }
+    TRY_TO(done, status = shard_columns_start(&writer->columns, writer->file, err));
+done:
     return status == STATUS_OK ? STATUS_OK : give_up(writer, err);
 }
 

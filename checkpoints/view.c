@@ -140,22 +140,20 @@ static int add_shard(void *context, const struct ledger_shard *shard) {
     TRY(run_folder_file(path, view->folder, source->name, view->err));
     TRY(shard_reader_open(&reader, path, view->err));
     const struct shard_content *content = shard_reader_content(reader);
-    int status = STATUS_OK;
+    uint64_t tokens = view->tokens;
+    int status;
     if (view->count == 0) {
-        status = adopt_layout(view, reader);
+        TRY_TO(done, status = adopt_layout(view, reader));
     } else if (!same_layout(view, content)) {
         status = error_set(view->err, STATUS_DATA, "%s has another layout than the first shard", path);
+        goto done;
     }
-    uint64_t tokens = view->tokens;
-    if (status == STATUS_OK) {
-        status = add_problems(view, content);
-    }
-    if (status == STATUS_OK) {
-        status = add_statistics(view, reader);
-    }
+    TRY_TO(done, status = add_problems(view, content));
+    TRY_TO(done, status = add_statistics(view, reader));
     source->rows = content->rows;
     source->tokens = view->tokens - tokens;
     view->count++;
+done:
     shard_reader_close(reader);
     return status;
 }
