@@ -5,7 +5,7 @@
 
 #include "base/json.h"
 #include "base/size.h"
-#include "text/machine_code.h"
+#include "text/library.h"
 
 static int add_span(struct span_list *list, size_t start, size_t end, struct error *err) {
     if (end > UINT32_MAX) {
@@ -82,7 +82,7 @@ int step_pattern_compile(struct step_pattern **out, const char *pattern, struct 
                          "step pattern, byte %zu: %s", (size_t)offset + 1, (const char *)words);
     }
     bool machine_code;
-    int status = machine_code_compile(compiled->code, &machine_code, err);
+    int status = library_compile(compiled->code, &machine_code, err);
     if (status != STATUS_OK) {
         step_pattern_destroy(compiled);
         return status;
