@@ -260,10 +260,9 @@ static int write_file(struct view *view, struct ledger *ledger, const char *asid
     if (view->token_ids) {
         TRY(write_tokens(view));
     }
-    if (H5Fclose(view->file) < 0) {
-        return hdf5_fail(view->err, STATUS_WRITE, "cannot close %s", aside);
-    }
-    return STATUS_OK;
+    hid_t file = view->file;
+    view->file = H5I_INVALID_HID; // closed, or past closing
+    return H5Fclose(file) < 0 ? hdf5_fail(view->err, STATUS_WRITE, "cannot close %s", aside) : STATUS_OK;
 }
 
 int view_write(const char *folder, struct ledger *ledger, bool *written, struct error *err) {
@@ -291,8 +290,11 @@ int view_write(const char *folder, struct ledger *ledger, bool *written, struct 
     TRY_TO(done, status = file_publish(aside, path, err));
 done:
     *written = status == STATUS_OK;
-    if (status == STATUS_OK) {
+    if (view->type >= 0) {
         H5Tclose(view->type);
+    }
+    if (view->file >= 0) {
+        H5Fclose(view->file); // with all that is open in it
     }
     buffer_destroy(&view->token_offset);
     free(view->figures);
