@@ -202,17 +202,16 @@ static int write_virtual(const struct view *view, const struct mapping *mapping)
     if (space < 0 || plist < 0 || H5Pset_obj_track_times(plist, false) < 0 ||
         H5Pset_fill_value(plist, mapping->type, mapping->fill) < 0) {
         status = hdf5_fail(view->err, STATUS_WRITE, "cannot prepare the virtual dataset %s", mapping->path);
+        goto done;
     }
-    for (size_t i = 0; status == STATUS_OK && i < view->count; i++) {
-        status = map_source(view, mapping, plist, space, i, &first);
+    for (size_t i = 0; i < view->count; i++) {
+        TRY_TO(done, status = map_source(view, mapping, plist, space, i, &first));
     }
-    if (status == STATUS_OK) {
-        dataset =
-            H5Dcreate2(view->file, mapping->path, mapping->type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
-        if (dataset < 0 || H5Dclose(dataset) < 0) {
-            status = hdf5_fail(view->err, STATUS_WRITE, "cannot write the virtual dataset %s", mapping->path);
-        }
+    dataset = H5Dcreate2(view->file, mapping->path, mapping->type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
+    if (dataset < 0 || H5Dclose(dataset) < 0) {
+        status = hdf5_fail(view->err, STATUS_WRITE, "cannot write the virtual dataset %s", mapping->path);
     }
+done:
     H5Pclose(plist);
     H5Sclose(space);
     return status;
