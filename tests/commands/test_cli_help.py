@@ -24,7 +24,7 @@ def test_version():
     first, cuda, libraries = said.splitlines()
     assert (code, first, err) == (0, f"strata {version}", "")
     commands = open(os.path.join(os.environ["STRATA_BUILD"], "compile_commands.json")).read()
-    built = r"\d+\.\d+\.\d+ for .+; loads cuBLASLt \d+ with a GPU" if "strata_cuda.dir/kernels/cuda/build.c" in commands else \
+    built = r"\d+\.\d+\.\d+ for .+; loads cuBLASLt \d+ with a GPU" if "strata_cuda.dir/kernels/cuda/cuda_device.c" in commands else \
         "none: built without CUDA"
     assert re.fullmatch(f"CUDA {built}", cuda), cuda
     assert re.fullmatch(r"HDF5 1\.\d+\.\d+; SQLite 3\.\d+\.\d+; pcre2 10\.\d+.*; utf8proc \d.*", libraries), libraries
