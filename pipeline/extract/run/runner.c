@@ -1,4 +1,4 @@
-#include "extract/runner.h"
+#include "run/runner.h"
 
 #include <inttypes.h>
 #include <string.h>
