@@ -257,7 +257,7 @@ def test_two_runners(reference, twin):
             break
         twin.clear()  # on a busy machine the first may be through before it is stopped
     assert second.code == WRITE, second
-    assert "another runner is at work" in second.last() and str(first.pid) in second.last(), second
+    assert "another runner is active" in second.last() and str(first.pid) in second.last(), second
     assert len(second.err.strip().splitlines()) == 1, second
     same_as(reference, twin)
 
