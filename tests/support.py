@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -26,6 +27,22 @@ DONE, FAILED, SKIPPED = 0, 1, 2  # problem.state of the ledger
 
 WORDS = ("the sum of two numbers is even when both are odd so we divide by three and get seven therefore let n be an "
          "integer ∑ naïve größer 数学 x² + y² = z² answer proof").split()
+
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def prose(page):
+    """A page of Markdown without its code."""
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def links(page):
+    """Where the links of a page lead, as file and anchor; those into the web are left out."""
+    for link in LINK.findall(prose(page)):
+        if not re.match(r"https?:", link):
+            name, _, anchor = link.partition("#")
+            yield (page.parent / name if name else page), anchor
 
 
 def clean_environment(**more):

@@ -128,10 +128,8 @@ texts() {
   mkdir "$new/tools" "$new/configs"
   cp "$root"/tools/gpu-check.sh "$root"/tools/gpu_check*.py "$root"/tools/make_{model,problems}.py "$new/tools/"
   cp "$root"/configs/* "$new/configs/"
-  cp "$root/README.md" "$new/"
-  for file in checkpoints kernels; do # the pages for who runs it; that of configs is there already
-    mkdir "$new/$file"
-    cp "$root/$file/README.md" "$new/$file/"
+  for file in README.md CONTRIBUTING.md {checkpoints,kernels,pipeline,tests,tests/cuda_emulation}/README.md checkpoints/shard.h; do
+    install -D -m 644 "$root/$file" "$new/$file" # all pages (that of configs is there already) and the header that one names
   done
   if [ -e "$new/tests/model_test_parity" ]; then
     mkdir "$new/tests/model"
@@ -221,10 +219,10 @@ main() {
   mkdir -p "$new"
   programs
   libraries
-  texts
   needs_no_later
   settle
   is_complete
+  texts # not before: until here all files in tests are programs
   pack
 }
 

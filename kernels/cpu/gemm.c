@@ -40,7 +40,7 @@ size_t cpu_matmul_scratch(void) {
 
 // Numbers of depth that are multiplied at a time: a block of packed tokens and a panel's part fill the
 // second-level cache. As even as can be over the whole depth.
-static size_t depth_block(const struct matmul *matmul, size_t level2) {
+static size_t depth_block(const struct gemm *matmul, size_t level2) {
     enum { UNIT = 64, LEAST = 256 };
     const struct micro_kernels *kernels = matmul->kernels;
     size_t operand = dtype_size(kernels->operand);
@@ -52,13 +52,13 @@ static size_t depth_block(const struct matmul *matmul, size_t level2) {
 }
 
 // Then all tiles use the same few sums, which stay in the cache.
-static bool one_depth(const struct matmul *matmul) {
+static bool one_depth(const struct gemm *matmul) {
     return panel_depth(matmul->dtype, matmul->matrix->columns) <= matmul->depth_block;
 }
 
 // Whether the second-level cache holds a block of packed tokens, a panel's part and the part after it. Asking
 // for that is worth 5 % in float32 and 1 % in bfloat16 (Xeon, Emerald Rapids).
-static bool next_panel_stays(const struct matmul *matmul, size_t level2) {
+static bool next_panel_stays(const struct gemm *matmul, size_t level2) {
     const struct micro_kernels *kernels = matmul->kernels;
     size_t rows = (matmul->row_block + kernels->tile_columns) * dtype_size(kernels->operand);
     size_t next = kernels->tile_columns * dtype_size(matmul->dtype);
@@ -79,8 +79,7 @@ struct block { // one work item: tokens [token, token + count) and output featur
 
 // Asks for the lines that store_tile will write while the tile is still computed: worth 5 % where outputs
 // come from memory (Zen 4).
-static void prefetch_tile(const struct matmul *matmul, const struct block *block, size_t row,
-                          size_t feature) {
+static void prefetch_tile(const struct gemm *matmul, const struct block *block, size_t row, size_t feature) {
     enum { LINE = 64 };
     size_t number = dtype_size(matmul->dtype);
     size_t stride = matmul->matrix->rows * number;
@@ -106,7 +105,7 @@ struct pass { // of a block's tokens over depth [k, k + depth) of one panel
     size_t next_bytes;
 };
 
-static struct pass pass_over(const struct matmul *matmul, const struct block *block, size_t feature, size_t k,
+static struct pass pass_over(const struct gemm *matmul, const struct block *block, size_t feature, size_t k,
                              size_t depth) {
     size_t width = matmul->kernels->tile_columns;
     size_t whole = panel_depth(matmul->dtype, matmul->matrix->columns);
@@ -132,7 +131,7 @@ static struct pass pass_over(const struct matmul *matmul, const struct block *bl
 }
 
 // Adds a pass to the sums of the tile of tokens that begins with the block's r-th.
-static void multiply_tile(const struct matmul *matmul, const struct block *block, const struct pass *pass,
+static void multiply_tile(const struct gemm *matmul, const struct block *block, const struct pass *pass,
                           size_t r, float *sums) {
     const struct micro_kernels *kernels = matmul->kernels;
     size_t width = kernels->tile_columns;
@@ -159,7 +158,7 @@ static void multiply_tile(const struct matmul *matmul, const struct block *block
 }
 
 // Adds a pass to the sums of its panel; stores them where it was the last.
-static void multiply_panel(const struct matmul *matmul, const struct block *block, const struct pass *pass) {
+static void multiply_panel(const struct gemm *matmul, const struct block *block, const struct pass *pass) {
     size_t width = matmul->kernels->tile_columns;
     for (size_t r = 0; r < block->count; r += matmul->kernels->tile_rows) {
         float *sums =
@@ -175,7 +174,7 @@ static void multiply_panel(const struct matmul *matmul, const struct block *bloc
     }
 }
 
-void gemm_store(const struct matmul *matmul, size_t token, size_t count, size_t feature, const float *sums) {
+void gemm_store(const struct gemm *matmul, size_t token, size_t count, size_t feature, const float *sums) {
     size_t width = matmul->kernels->tile_columns;
     size_t columns = size_min(width, matmul->matrix->rows - feature);
     const void *bias = matmul->bias == NULL ? NULL : number_of(matmul->bias, feature, matmul->dtype);
@@ -186,7 +185,7 @@ void gemm_store(const struct matmul *matmul, size_t token, size_t count, size_t 
     }
 }
 
-static void multiply_block(const struct matmul *matmul, const struct block *block) {
+static void multiply_block(const struct gemm *matmul, const struct block *block) {
     const struct micro_kernels *kernels = matmul->kernels;
     size_t columns = matmul->matrix->columns;
     size_t whole = panel_depth(matmul->dtype, columns);
@@ -211,7 +210,7 @@ static void multiply_block(const struct matmul *matmul, const struct block *bloc
 // widened for all of them (there 2-4 %, the same processor), and with a smaller second level, which then has
 // room for the next panel (computed, not measured). Smaller items where there would be too few to keep the
 // threads evenly busy.
-static void size_items(struct matmul *matmul, const struct cpu_device *cpu) {
+static void size_items(struct gemm *matmul, const struct cpu_device *cpu) {
     size_t width = matmul->kernels->tile_columns;
     size_t enough = ITEMS_A_THREAD * (size_t)cpu->threads;
     bool large = cpu->level2 >= LARGE_LEVEL2;
@@ -239,13 +238,13 @@ static void size_items(struct matmul *matmul, const struct cpu_device *cpu) {
     }
 }
 
-static size_t items_of(const struct matmul *matmul) {
+static size_t items_of(const struct gemm *matmul) {
     size_t blocks = (matmul->tokens + matmul->row_block - 1) / matmul->row_block;
     return blocks * ((matmul->matrix->rows + matmul->group_columns - 1) / matmul->group_columns);
 }
 
 static void multiply_item(const void *job, size_t item, size_t member) {
-    const struct matmul *matmul = job;
+    const struct gemm *matmul = job;
     unsigned char *scratch = matmul->scratch + member * cpu_matmul_scratch();
     size_t blocks = (matmul->tokens + matmul->row_block - 1) / matmul->row_block;
     size_t token = item % blocks * matmul->row_block; // items side by side share weights
@@ -274,7 +273,7 @@ int cpu_matmul(struct device *device, void *out, const void *x, const struct dev
         cpu->since_fence.compute_seconds += clock_seconds() - started;
         return status;
     }
-    struct matmul matmul = {
+    struct gemm matmul = {
         .kernels = cpu->kernels,
         .dtype = device->dtype,
         .out = out,

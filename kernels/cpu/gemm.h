@@ -7,7 +7,7 @@
 
 enum { ROW_PADDING = 32 }; // keeps packed rows off each other's cache sets, which repeat every 4 KB
 
-struct matmul {
+struct gemm {
     const struct micro_kernels *kernels;
     enum dtype dtype;
     void *out;        // [tokens, rows]
@@ -30,12 +30,12 @@ static inline size_t panel_depth(enum dtype dtype, size_t columns) {
 
 // Stores finished sums [count, tile_columns] of tokens [token, token + count) and the panel's features from
 // `feature` on.
-void gemm_store(const struct matmul *matmul, size_t token, size_t count, size_t feature, const float *sums);
+void gemm_store(const struct gemm *matmul, size_t token, size_t count, size_t feature, const float *sums);
 
 // ---- gemm_few.c ----
 
 // Whether gemm_few is the faster way, and its packed tokens fit into scratch.
-bool gemm_is_few(const struct matmul *matmul);
-void gemm_few(const struct cpu_device *cpu, const struct matmul *matmul);
+bool gemm_is_few(const struct gemm *matmul);
+void gemm_few(const struct cpu_device *cpu, const struct gemm *matmul);
 
 #endif

@@ -13,11 +13,11 @@ enum {
     NEAR_BYTES = 4096,
 };
 
-static size_t packed_stride(const struct matmul *matmul) {
+static size_t packed_stride(const struct gemm *matmul) {
     return panel_depth(matmul->dtype, matmul->matrix->columns) + ROW_PADDING;
 }
 
-bool gemm_is_few(const struct matmul *matmul) {
+bool gemm_is_few(const struct gemm *matmul) {
     size_t bytes;
     return matmul->tokens <= FEW_TOKENS &&
            size_mul(matmul->tokens * dtype_size(matmul->kernels->operand), packed_stride(matmul), &bytes) &&
@@ -25,7 +25,7 @@ bool gemm_is_few(const struct matmul *matmul) {
 }
 
 // All tokens times one panel. rows: packed tokens.
-static void multiply_panel(const struct matmul *matmul, const void *rows, size_t feature) {
+static void multiply_panel(const struct gemm *matmul, const void *rows, size_t feature) {
     _Alignas(64) float sums[FEW_TOKENS * TILE_COLUMNS_MOST];
     const struct micro_kernels *kernels = matmul->kernels;
     size_t width = kernels->tile_columns;
@@ -49,13 +49,13 @@ static void multiply_panel(const struct matmul *matmul, const void *rows, size_t
 }
 
 struct few {
-    const struct matmul *matmul;
+    const struct gemm *matmul;
     size_t each; // tokens, then panels, of a piece
 };
 
 static void pack_piece(const void *job, size_t piece, size_t member) {
     const struct few *few = job;
-    const struct matmul *matmul = few->matmul;
+    const struct gemm *matmul = few->matmul;
     size_t columns = matmul->matrix->columns;
     size_t stride = packed_stride(matmul);
     size_t first = piece * few->each;
@@ -66,14 +66,14 @@ static void pack_piece(const void *job, size_t piece, size_t member) {
                                panel_depth(matmul->dtype, columns));
 }
 
-static size_t panels_of(const struct matmul *matmul) {
+static size_t panels_of(const struct gemm *matmul) {
     size_t width = matmul->kernels->tile_columns;
     return (matmul->matrix->rows + width - 1) / width;
 }
 
 static void multiply_piece(const void *job, size_t piece, size_t member) {
     const struct few *few = job;
-    const struct matmul *matmul = few->matmul;
+    const struct gemm *matmul = few->matmul;
     size_t end = size_min((piece + 1) * few->each, panels_of(matmul));
     (void)member;
     for (size_t p = piece * few->each; p < end; p++) {
@@ -81,7 +81,7 @@ static void multiply_piece(const void *job, size_t piece, size_t member) {
     }
 }
 
-void gemm_few(const struct cpu_device *cpu, const struct matmul *matmul) {
+void gemm_few(const struct cpu_device *cpu, const struct gemm *matmul) {
     struct few few = {.matmul = matmul};
     size_t row = packed_stride(matmul) * dtype_size(matmul->kernels->operand);
     size_t panel = panel_depth(matmul->dtype, matmul->matrix->columns) * matmul->kernels->tile_columns *

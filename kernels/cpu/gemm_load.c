@@ -57,7 +57,7 @@ void cpu_place(struct device *device, void *data, size_t bytes) {
     cpu_team_run(cpu->team, CPU_TEAM_EACH, pages.threads, touch_share, &pages);
 }
 
-struct load {
+struct gemm_load {
     const struct micro_kernels *kernels;
     const struct cpu_load *from;
     enum dtype dtype;
@@ -67,8 +67,8 @@ struct load {
 
 // Depth [k, k + length) of rows [first, end), which lie in the panel that begins with row `origin`, from `in`
 // with `stride` bytes from row to row.
-static void turn_rows(const struct load *load, void *panel, size_t origin, size_t first, size_t end, size_t k,
-                      size_t length, const unsigned char *in, size_t stride) {
+static void turn_rows(const struct gemm_load *load, void *panel, size_t origin, size_t first, size_t end,
+                      size_t k, size_t length, const unsigned char *in, size_t stride) {
     size_t width = load->kernels->tile_columns;
     bool pairs = load->dtype == DTYPE_BF16; // a unit of 32 bits is a number, or two of a row
     unsigned char *out = number_in(panel, k * width, load->dtype);
@@ -85,7 +85,7 @@ static void turn_rows(const struct load *load, void *panel, size_t origin, size_
 }
 
 // The rows of the load that fall into panel number `p`.
-static void load_panel(const struct load *load, size_t p) {
+static void load_panel(const struct gemm_load *load, size_t p) {
     _Alignas(64) float converted[TILE_COLUMNS_MOST * LOAD_DEPTH]; // numbers of the computation dtype
     const struct cpu_load *from = load->from;
     const struct weight_rows *source = &from->source;
@@ -112,7 +112,7 @@ static void load_panel(const struct load *load, size_t p) {
 }
 
 static void load_share(const void *job, size_t piece, size_t member) {
-    const struct load *load = job;
+    const struct gemm_load *load = job;
     struct share mine = share_of(load->panel_end - load->panel, load->from->threads, piece);
     (void)member;
     for (size_t p = mine.first; p < mine.end; p++) {
@@ -126,11 +126,11 @@ static void load_rows(struct cpu_device *cpu, const struct cpu_load *from) {
         return;
     }
     size_t width = cpu->kernels->tile_columns;
-    struct load load = {.kernels = cpu->kernels,
-                        .from = from,
-                        .dtype = cpu->base.dtype,
-                        .panel = from->row / width,
-                        .panel_end = round_up(from->row + from->count, width) / width};
+    struct gemm_load load = {.kernels = cpu->kernels,
+                             .from = from,
+                             .dtype = cpu->base.dtype,
+                             .panel = from->row / width,
+                             .panel_end = round_up(from->row + from->count, width) / width};
     cpu_team_run(cpu->team, from->order, from->threads, load_share, &load);
 }
 

@@ -64,7 +64,7 @@ bool cpu_tile_matrix_bytes(size_t rows, size_t columns, size_t *bytes) {
            size_mul(padded, depth, &padded) && size_mul(padded, sizeof(uint16_t), bytes);
 }
 
-struct load {
+struct tile_load {
     const struct tile_kernels *tiles;
     const struct cpu_load *from;
     size_t panel; // panels [panel, panel_end) are touched
@@ -73,7 +73,8 @@ struct load {
 
 // Steps [step, step + count) of one half of a panel, features [feature, feature + 16): those that the load
 // has.
-static void load_half(const struct load *load, uint16_t *half, size_t feature, size_t step, size_t count) {
+static void load_half(const struct tile_load *load, uint16_t *half, size_t feature, size_t step,
+                      size_t count) {
     uint16_t numbers[PANEL_COLUMNS / 2][LOAD_STEPS * STEP_DEPTH];
     const struct cpu_load *from = load->from;
     const struct weight_rows *source = &from->source;
@@ -110,7 +111,7 @@ static void load_half(const struct load *load, uint16_t *half, size_t feature, s
 }
 
 static void load_share(const void *job, size_t piece, size_t member) {
-    const struct load *load = job;
+    const struct tile_load *load = job;
     size_t steps = steps_of(load->from->matrix->columns);
     struct share mine = share_of(load->panel_end - load->panel, load->from->threads, piece);
     (void)member;
@@ -126,7 +127,7 @@ static void load_share(const void *job, size_t piece, size_t member) {
 
 void cpu_tile_matrix_load(struct cpu_device *cpu, const struct cpu_load *from) {
     size_t end = (from->row + from->count + PANEL_COLUMNS - 1) / PANEL_COLUMNS;
-    struct load load = {
+    struct tile_load load = {
         .tiles = cpu->kernels->tiles, .from = from, .panel = from->row / PANEL_COLUMNS, .panel_end = end};
     cpu_team_run(cpu->team, from->order, from->threads, load_share, &load);
 }
@@ -141,7 +142,7 @@ size_t cpu_tile_matmul_scratch(void) {
     return round_up((size_t)CHUNK_BYTES_MOST + SUMS_BYTES, DEVICE_ALIGNMENT);
 }
 
-struct matmul {
+struct tile_matmul {
     const struct micro_kernels *kernels; // of the path, which say how a thread begins and ends with tiles
     const struct tile_kernels *tiles;
     unsigned char *scratch; // of each member of the team
@@ -169,14 +170,14 @@ struct item { // tokens [token, token + count), features [feature, feature_end)
     float *sums;    // [panels of the item, or one when there is one chunk][groups][32][32]
 };
 
-static size_t items_of(const struct matmul *matmul) {
+static size_t items_of(const struct tile_matmul *matmul) {
     return (matmul->tokens + matmul->row_block - 1) / matmul->row_block *
            ((matmul->features + matmul->item_columns - 1) / matmul->item_columns);
 }
 
 // Cuts the matmul into items: enough to keep the threads evenly busy, as tall as the cache allows. In this
 // order because tall items read weights seldom and wide ones pack their tokens seldom.
-static void size_items(struct matmul *matmul, const struct tile_blocks *blocks, size_t threads) {
+static void size_items(struct tile_matmul *matmul, const struct tile_blocks *blocks, size_t threads) {
     static const struct {
         size_t rows;
         size_t columns;
@@ -216,7 +217,7 @@ static size_t group_rows(const struct item *item, size_t group) {
     return size_min(GROUP_ROWS, item->count - group * GROUP_ROWS);
 }
 
-static void pack_chunk(const struct matmul *matmul, const struct item *item, size_t step, size_t steps) {
+static void pack_chunk(const struct tile_matmul *matmul, const struct item *item, size_t step, size_t steps) {
     size_t groups = (item->count + GROUP_ROWS - 1) / GROUP_ROWS;
     size_t columns = size_min(steps * STEP_DEPTH, matmul->columns - step * STEP_DEPTH);
     for (size_t g = 0; g < groups; g++) {
@@ -228,7 +229,7 @@ static void pack_chunk(const struct matmul *matmul, const struct item *item, siz
 
 // Asks the second-level cache for the lines of out that store_group will write. Not the first level: rows
 // that lie a multiple of 4 KB apart share one set of it.
-static void prefetch_group(const struct matmul *matmul, const struct item *item, size_t group,
+static void prefetch_group(const struct tile_matmul *matmul, const struct item *item, size_t group,
                            size_t feature) {
     uint16_t *out = matmul->out + (item->token + group * GROUP_ROWS) * matmul->features + feature;
     size_t rows = group_rows(item, group);
@@ -237,8 +238,8 @@ static void prefetch_group(const struct matmul *matmul, const struct item *item,
     }
 }
 
-static void store_group(const struct matmul *matmul, const struct item *item, size_t group, size_t feature,
-                        const float *sums) {
+static void store_group(const struct tile_matmul *matmul, const struct item *item, size_t group,
+                        size_t feature, const float *sums) {
     matmul->tiles->store(matmul->out + (item->token + group * GROUP_ROWS) * matmul->features + feature,
                          matmul->features, sums, matmul->bias == NULL ? NULL : matmul->bias + feature,
                          group_rows(item, group), size_min(PANEL_COLUMNS, matmul->features - feature),
@@ -253,12 +254,12 @@ struct block { // of one panel: steps [step, step + count) of the chunk [chunk, 
     size_t chunk_end;
 };
 
-static const uint16_t *panel_at(const struct matmul *matmul, size_t feature, size_t step) {
+static const uint16_t *panel_at(const struct tile_matmul *matmul, size_t feature, size_t step) {
     return matmul->weights + feature * matmul->steps * STEP_DEPTH + step * PANEL_STEP;
 }
 
 // The block that is multiplied after this one, or NULL: what the item does next begins with packing.
-static const void *block_after(const struct matmul *matmul, const struct item *item,
+static const void *block_after(const struct tile_matmul *matmul, const struct item *item,
                                const struct block *block) {
     if (block->step + block->count < block->chunk_end) {
         return panel_at(matmul, block->feature, block->step + block->count);
@@ -269,7 +270,7 @@ static const void *block_after(const struct matmul *matmul, const struct item *i
 }
 
 // Group `group` from step `step` of the chunk on.
-static struct tile_rows packed_rows(const struct matmul *matmul, const struct item *item, size_t group,
+static struct tile_rows packed_rows(const struct tile_matmul *matmul, const struct item *item, size_t group,
                                     size_t step) {
     const size_t tile_bytes = GROUP_ROWS / 2 * STEP_DEPTH * sizeof(uint16_t);
     bool two = group_rows(item, group) > GROUP_ROWS / 2;
@@ -285,8 +286,8 @@ static struct tile_rows packed_rows(const struct matmul *matmul, const struct it
 }
 
 // One block of a panel against every group; asks for the panel's next block meanwhile.
-static void multiply_block(const struct matmul *matmul, const struct item *item, const struct block *block,
-                           float *sums) {
+static void multiply_block(const struct tile_matmul *matmul, const struct item *item,
+                           const struct block *block, float *sums) {
     size_t groups = (item->count + GROUP_ROWS - 1) / GROUP_ROWS;
     bool last = block->step + block->count == matmul->steps;
     const void *panel = panel_at(matmul, block->feature, block->step);
@@ -314,7 +315,7 @@ static void multiply_block(const struct matmul *matmul, const struct item *item,
     }
 }
 
-static void multiply_item(const struct matmul *matmul, const struct item *item) {
+static void multiply_item(const struct tile_matmul *matmul, const struct item *item) {
     size_t groups = (item->count + GROUP_ROWS - 1) / GROUP_ROWS;
     for (size_t chunk = 0; chunk < matmul->steps; chunk += matmul->chunk_steps) {
         size_t chunk_end = size_min(chunk + matmul->chunk_steps, matmul->steps);
@@ -332,7 +333,7 @@ static void multiply_item(const struct matmul *matmul, const struct item *item) 
     }
 }
 
-static struct item find_item(const struct matmul *matmul, size_t number, unsigned char *scratch) {
+static struct item find_item(const struct tile_matmul *matmul, size_t number, unsigned char *scratch) {
     size_t blocks = (matmul->tokens + matmul->row_block - 1) / matmul->row_block;
     size_t token = number % blocks * matmul->row_block; // items side by side share weights
     size_t feature = number / blocks * matmul->item_columns;
@@ -347,7 +348,7 @@ static struct item find_item(const struct matmul *matmul, size_t number, unsigne
 }
 
 static void run_item(const void *job, size_t number, size_t member) {
-    const struct matmul *matmul = job;
+    const struct tile_matmul *matmul = job;
     struct item item = find_item(matmul, number, matmul->scratch + member * cpu_tile_matmul_scratch());
     micro_kernels_begin(matmul->kernels);
     multiply_item(matmul, &item);
@@ -356,7 +357,7 @@ static void run_item(const void *job, size_t number, size_t member) {
 
 int cpu_tile_matmul(struct cpu_device *cpu, void *out, const void *x, const struct device_matrix *matrix,
                     const void *bias, size_t tokens, enum device_store store) {
-    struct matmul matmul = {
+    struct tile_matmul matmul = {
         .kernels = cpu->kernels,
         .tiles = cpu->kernels->tiles,
         .scratch = cpu->thread_scratch,

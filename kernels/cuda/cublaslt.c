@@ -79,7 +79,8 @@ static int try_place(struct cublaslt *lt, const char *place, struct buffer *trie
     TRY_TO(done, status = buffer_printf(&pattern, err, "%s/%s", place, file_name));
     int result = glob(pattern.data, 0, NULL, &found);
     if (result == GLOB_NOSPACE) {
-        TRY_TO(done, status = error_set(err, STATUS_INTERNAL, "out of memory"));
+        status = error_set(err, STATUS_INTERNAL, "out of memory");
+        goto done;
     }
     if (result != 0) {
         TRY_TO(done, status = buffer_printf(tried, err, "; not in %s", place));

@@ -1,9 +1,11 @@
-// What a process is born with, put in order before anything else runs: standard descriptors and signals.
+// What a process is born with, put in order before anything else runs: standard descriptors and signals; and
+// the memory that it has come to.
 #ifndef STRATA_BASE_PROCESS_H
 #define STRATA_BASE_PROCESS_H
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 // First thing in main, before any library's call. A standard descriptor that is closed is taken by one that
 // answers as a closed one does, so that no file opened later gets its number and with it what is printed. A
@@ -24,5 +26,8 @@ const char *process_signal_name(int number);
 // Sent by machines, as often as they like: the kernel sends SIGXCPU every second, a shell that goes away and
 // the terminal a SIGHUP each. No number of them means that somebody is in a hurry.
 bool process_signal_repeats(int number);
+
+uint64_t process_memory(void);      // resident bytes of this process; 0 when unknown
+uint64_t process_memory_peak(void); // the most so far
 
 #endif

@@ -13,7 +13,6 @@
 #include "commands/readable.h"
 #include "start/algorithms.h"
 #include "start/batching.h"
-#include "start/device_choice.h"
 #include "start/fill.h"
 #include "start/fit.h"
 #include "start/inputs.h"

@@ -11,7 +11,7 @@
 #include "base/error.h"
 
 struct command;
-struct inputs_options; // extract/inputs.h
+struct inputs_options; // start/inputs.h
 
 enum { ARGUMENTS_MAXIMUM = 16 }; // operands, and options, of one command
 

@@ -2,7 +2,7 @@
 
 #include "base/printable.h"
 #include "commands/command.h"
-#include "extract/runner.h"
+#include "run/runner.h"
 
 static void print_failures(FILE *out, const struct runner_summary *summary, bool asked) {
     const struct ledger_retry_counts *failures = &summary->failures;

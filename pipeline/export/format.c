@@ -69,9 +69,10 @@ static int print_line(struct buffer *line, const struct line_source *source, str
                      : NULL;
     int status = STATUS_OK;
     if (text == NULL) {
-        TRY_TO(done, status = error_set(err, STATUS_DATA,
-                                        "problem %.*s cannot be written as JSON (is its id valid UTF-8?)",
-                                        (int)stored->id_size, stored->id));
+        status =
+            error_set(err, STATUS_DATA, "problem %.*s cannot be written as JSON (is its id valid UTF-8?)",
+                      (int)stored->id_size, stored->id);
+        goto done;
     }
     TRY_TO(done, status = buffer_append(line, text, strlen(text), err));
     status = buffer_append(line, "\n", 1, err);

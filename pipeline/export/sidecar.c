@@ -210,9 +210,9 @@ int export_sidecar_write(const struct export_plan *plan, const struct export_req
     TRY_TO(done, status = describe_files(files, folder, report, err));
     document = describe(plan, request, figures, report);
     if (document == NULL || json_object_set(document, "files", files) != 0) {
-        TRY_TO(done,
-               status = error_set(err, STATUS_INTERNAL,
-                                  "cannot describe the export (is the run directory's name valid UTF-8?)"));
+        status = error_set(err, STATUS_INTERNAL,
+                           "cannot describe the export (is the run directory's name valid UTF-8?)");
+        goto done;
     }
     status = write_document(document, folder, report, err);
 done:

@@ -72,9 +72,12 @@ def test_the_rest_of_it(made):
     files = [file for file in made.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= MOST
     assert not [file for file in made.rglob("*") if file.is_symlink()]
-    for name in ("README.md", "checkpoints/README.md", "configs/README.md", "kernels/README.md", "LICENSE", "configs/demo.yaml",
-                 "tools/gpu-check.sh", "tools/gpu_check.py", "tools/make_model.py", "tools/make_problems.py"):
+    pages = [str(page.relative_to(made)) for page in made.rglob("*.md")]
+    assert {"README.md", "checkpoints/README.md", "configs/README.md", "kernels/README.md"} < set(pages)
+    for name in (*pages, "LICENSE", "configs/demo.yaml", "tools/gpu-check.sh", "tools/gpu_check.py", "tools/make_model.py",
+                 "tools/make_problems.py"):
         assert (made / name).read_bytes() == (SOURCE / name).read_bytes()
+    assert [(name, link) for name in pages for link, _ in support.links(made / name) if not link.exists()] == []
     assert os.access(made / "tools/gpu-check.sh", os.X_OK)
     scripts = "\n".join(file.read_text() for file in (made / "tools").glob("gpu_check*.py"))
     checked = re.findall(r'"(\w+)"', re.search(r"^TESTS = \[(.*?)\]", scripts, re.M | re.S)[1])

@@ -9,17 +9,11 @@ import pytest
 import support
 
 PAGES = sorted([*support.SOURCE.glob("*.md"), *support.SOURCE.glob("*/README.md"), *support.SOURCE.glob("tests/*/README.md")])
-LINK = re.compile(r"\]\(([^)\s]+)\)")
 ROOMS = ("checkpoints", "pipeline", "kernels")
 
 
-def words(page):
-    """The page without its code."""
-    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-
-
 def anchors(page):
-    heads = re.findall(r"^#+ (.*)$", words(page), re.M)
+    heads = re.findall(r"^#+ (.*)$", support.prose(page), re.M)
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
@@ -41,19 +35,15 @@ def test_readme_is_for_newcomers():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(support.SOURCE)))
 def test_links_lead_somewhere(page):
-    for link in LINK.findall(words(page)):
-        if re.match(r"https?:", link):
-            continue
-        name, _, anchor = link.partition("#")
-        target = page.parent / name if name else page
-        assert target.exists(), link
-        assert not anchor or anchor in anchors(target), link
+    for target, anchor in support.links(page):
+        assert target.exists(), target
+        assert not anchor or anchor in anchors(target), (target, anchor)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(support.SOURCE)))
 def test_rows_of_a_table_have_its_columns(page):
     """A bar within code would end a cell, too."""
-    for rows in re.findall(r"(?:^\|.*\n)+", words(page), re.M):
+    for rows in re.findall(r"(?:^\|.*\n)+", support.prose(page), re.M):
         lines = rows.splitlines()
         assert {line.count("|") for line in lines} == {lines[0].count("|")}, lines[0]
 
@@ -62,7 +52,7 @@ def test_every_page_is_found_from_readme():
     found, fresh = set(), {(support.SOURCE / "README.md").resolve()}
     while fresh:
         found |= fresh
-        linked = {(page.parent / link.partition("#")[0]).resolve() for page in fresh for link in LINK.findall(words(page))}
+        linked = {target.resolve() for page in fresh for target, _ in support.links(page)}
         fresh = {page for page in linked if page.name.endswith(".md")} - found
     assert found == {page.resolve() for page in PAGES}
 

@@ -4,7 +4,7 @@
 #include <time.h>
 
 #include "base/clock.h"
-#include "journal/telemetry.h"
+#include "base/process.h"
 
 enum {
     SHOW_SECONDS = 2,  // between two records of the figures
@@ -58,7 +58,7 @@ static void take_counts(struct journal *journal) {
 // Under the lock.
 static int write_figures(struct journal *journal, struct error *err) {
     take_counts(journal);
-    journal->live.memory_bytes = telemetry_memory();
+    journal->live.memory_bytes = process_memory();
     journal->written = clock_seconds();
     return heed(journal, ledger_set_progress(journal->ledger, &journal->live, err), err);
 }

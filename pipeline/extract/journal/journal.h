@@ -1,10 +1,12 @@
 // The journal of a launch: what it says of itself from its start to its end. It owns the ledger and its lock,
-// the live figures that `strata status` shows, the events, and the ledger's first refusal. Launch, writer,
-// drift watch and guard tell it their news, each from its own thread; nobody else writes figures or events.
+// the live figures that `strata status` shows, and the events. Launch, writer, drift watch and guard tell it
+// their news, each from its own thread; nobody else writes figures or events.
 //
 // Figures go to the ledger with a new stage, with its first news, and then every two seconds. What failed may
-// have been a sync, after which nothing more may be acknowledged: the first refusal of the ledger is kept,
-// and whoever computes or commits asks for it (journal_check) before going on.
+// have been a sync, after which nothing more may be acknowledged: the first figures or event that the ledger
+// refused is kept, and whoever computes or commits asks for it (journal_check) before going on. What it
+// refuses of others, such as the writer's commit or the record of a partial shard, is not kept here: they
+// return it and end the run themselves.
 //
 // While the stages run (and for figures and events always) the ledger is used between journal_lock and
 // journal_unlock; before and after them the launch's thread has it for itself.
@@ -35,7 +37,7 @@ struct journal {
     struct ledger_progress live;
     struct journal_counts counts;
     double written; // monotonic seconds when the figures last were; 0: the stage has had none
-    int status;     // of the ledger's first refusal
+    int status;     // of the first figures or event that the ledger refused
     struct error err;
 };
 
@@ -51,9 +53,10 @@ int journal_open(struct journal *journal, const char *folder, int threads, struc
 // not in the ledger says nothing.
 void journal_end(struct journal *journal, int status, bool finished, const struct error *err);
 
-// The same from a thread that is about to end the process, whatever the others are at. One that is in the
-// ledger for longer than a second keeps the end from being recorded; the launch shows as killed then. Nothing
-// more is written afterwards.
+// The same from a thread that is about to end the process, whatever the others are at. Another that holds the
+// lock for longer than a second keeps the end from being recorded; the launch shows as killed then. Before
+// the stages, when the launch's thread needs no lock, the caller sees to it that this thread is not in the
+// ledger. Nothing more is written under the lock afterwards.
 void journal_leave(struct journal *journal, int status, const char *reason);
 
 void journal_close(struct journal *journal); // accepts zeros
@@ -63,7 +66,7 @@ void journal_close(struct journal *journal); // accepts zeros
 struct ledger *journal_lock(struct journal *journal);
 void journal_unlock(struct journal *journal);
 
-// The ledger's first refusal, if it had to be kept.
+// The failure of the first figures or event that the ledger refused; STATUS_OK without one.
 int journal_check(struct journal *journal, struct error *err);
 
 // ---- news ----

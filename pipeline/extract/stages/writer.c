@@ -7,9 +7,10 @@
 #include "base/amount.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/process.h"
 #include "base/size.h"
 #include "checkpoints/run_folder.h"
-#include "journal/telemetry.h"
+#include "journal/figures.h"
 
 // ---- one batch ----
 
@@ -124,9 +125,9 @@ static struct ledger_batch batch_record(const struct writer *writer, const struc
                                   .write_seconds = write_seconds,
                                   .predicted_seconds = work->predicted_seconds,
                                   .score = work->score,
-                                  .memory_bytes = telemetry_memory(),
+                                  .memory_bytes = process_memory(),
                                   .overflowed = overflowed};
-    telemetry_figures(&record.device, &work->sample, &work->times);
+    figures_take(&record.device, &work->sample, &work->times);
     return record;
 }
 

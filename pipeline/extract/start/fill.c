@@ -40,7 +40,7 @@ static uint64_t count_low(const struct survey *survey, uint64_t shape) {
 // ---- other values of the batch keys ----
 
 // What a plan of the surveyed lengths comes to.
-struct outcome {
+struct planned {
     uint64_t tokens;
     uint64_t batches;
     uint64_t largest; // tokens of a batch
@@ -48,17 +48,17 @@ struct outcome {
     struct fill fill;
 };
 
-static void count_plan(struct outcome *outcome, const struct plan *plan, const uint32_t *lengths) {
+static void count_plan(struct planned *planned, const struct plan *plan, const uint32_t *lengths) {
     for (size_t b = 0; b < plan->batches; b++) {
         uint64_t tokens = 0;
         for (size_t i = plan->offset[b]; i < plan->offset[b + 1]; i++) {
             tokens += lengths[plan->order[i]];
         }
-        outcome->tokens += tokens;
-        outcome->largest = tokens > outcome->largest ? tokens : outcome->largest;
-        outcome->most = size_max(outcome->most, plan->offset[b + 1] - plan->offset[b]);
+        planned->tokens += tokens;
+        planned->largest = tokens > planned->largest ? tokens : planned->largest;
+        planned->most = size_max(planned->most, plan->offset[b + 1] - plan->offset[b]);
     }
-    outcome->batches += plan->batches;
+    planned->batches += plan->batches;
 }
 
 // Where window_fill ends a window of `texts` lengths or fewer.
@@ -71,12 +71,12 @@ static size_t window_length(const struct plan_limits *limits, const uint32_t *le
     return count;
 }
 
-static int try_limits(struct outcome *outcome, const struct plan_limits *limits, const struct survey *survey,
+static int try_limits(struct planned *planned, const struct plan_limits *limits, const struct survey *survey,
                       struct error *err) {
     const uint32_t *lengths = (const uint32_t *)(const void *)survey->lengths.data;
     size_t texts = survey->lengths.size / sizeof *lengths;
     struct plan plan;
-    *outcome = (struct outcome){0};
+    *planned = (struct planned){0};
     TRY(plan_create(&plan, limits, err));
     for (size_t at = 0; at < texts;) {
         size_t count = window_length(limits, lengths + at, texts - at);
@@ -85,11 +85,11 @@ static int try_limits(struct outcome *outcome, const struct plan_limits *limits,
         } else {
             plan_window(&plan, limits, lengths + at, count);
         }
-        count_plan(outcome, &plan, lengths + at);
+        count_plan(planned, &plan, lengths + at);
         at += count;
     }
     plan_destroy(&plan);
-    outcome->fill = fill_of(outcome->tokens, outcome->batches, shape_of(outcome->largest));
+    planned->fill = fill_of(planned->tokens, planned->batches, shape_of(planned->largest));
     return STATUS_OK;
 }
 
@@ -136,10 +136,10 @@ static void name_key(char *text, size_t size, const char *key, int64_t value) {
 }
 
 static void describe(char *text, size_t size, const struct job *job, const struct job *changed,
-                     const struct outcome *outcome) {
+                     const struct planned *planned) {
     text[0] = 0;
     if (changed->batch_problems != job->batch_problems) {
-        int64_t problems = enough_problems(outcome->most);
+        int64_t problems = enough_problems(planned->most);
         bool fits = changed->batch_window == 0 || problems <= changed->batch_window;
         name_key(text, size, "batch.problems", fits ? problems : changed->batch_window);
     }
@@ -150,34 +150,34 @@ static void describe(char *text, size_t size, const struct job *job, const struc
         name_key(text, size, "batch.tokens", changed->batch_tokens);
     }
     size_t used = strlen(text);
-    snprintf(text + used, size - used, " would fill %.1f %%", 100 * outcome->fill.share);
+    snprintf(text + used, size - used, " would fill %.1f %%", 100 * planned->fill.share);
 }
 
 // Few batches, of which nothing much can be saved, or as few as the tokens need: what is missing is missing
 // at the end of the set.
-static bool lacks_only_the_last(const struct outcome *outcome) {
+static bool lacks_only_the_last(const struct planned *planned) {
     enum { FEW = 8 };
-    uint64_t shape = shape_of(outcome->largest);
-    return outcome->batches < FEW || outcome->batches <= (outcome->tokens + shape - 1) / shape;
+    uint64_t shape = shape_of(planned->largest);
+    return planned->batches < FEW || planned->batches <= (planned->tokens + shape - 1) / shape;
 }
 
 // The first remedy that is enough, or the best of those that are worth it.
 static int find_remedy(struct fill *fill, const struct inputs *inputs, struct error *err) {
-    struct outcome outcome;
-    TRY(try_limits(&outcome, &inputs->limits, &inputs->survey, err));
-    double best = outcome.fill.share;
-    bool done = lacks_only_the_last(&outcome);
+    struct planned planned;
+    TRY(try_limits(&planned, &inputs->limits, &inputs->survey, err));
+    double best = planned.fill.share;
+    bool done = lacks_only_the_last(&planned);
     for (size_t i = 0; !done && i < sizeof remedies / sizeof remedies[0]; i++) {
         struct job changed;
         if (!apply(&remedies[i], &inputs->job, &changed)) {
             continue;
         }
         const struct plan_limits limits = batching_limits(&changed);
-        TRY(try_limits(&outcome, &limits, &inputs->survey, err));
-        if (outcome.fill.share >= best + WORTHWHILE) {
-            best = outcome.fill.share;
-            done = best >= ENOUGH || lacks_only_the_last(&outcome);
-            describe(fill->remedy, sizeof fill->remedy, &inputs->job, &changed, &outcome);
+        TRY(try_limits(&planned, &limits, &inputs->survey, err));
+        if (planned.fill.share >= best + WORTHWHILE) {
+            best = planned.fill.share;
+            done = best >= ENOUGH || lacks_only_the_last(&planned);
+            describe(fill->remedy, sizeof fill->remedy, &inputs->job, &changed, &planned);
         }
     }
     return STATUS_OK;

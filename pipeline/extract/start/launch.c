@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "start/batching.h"
-#include "start/device_choice.h"
 #include "start/launch_steps.h"
 
 #define STOP_SECONDS 15.0

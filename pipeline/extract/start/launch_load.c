@@ -3,7 +3,6 @@
 #include <stdio.h>
 
 #include "start/algorithms.h"
-#include "start/device_choice.h"
 #include "start/fit.h"
 #include "start/launch_steps.h"
 #include "start/resident.h"

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "start/device_choice.h"
 #include "start/fill.h"
 #include "start/folder_job.h"
 #include "start/launch_steps.h"

@@ -27,7 +27,7 @@
 // (drift_cause.h). On a GPU that is 1.5 times what they take at the pace of the baseline: 1.5 to 2.02 times
 // the calibration where the clock explains nothing, at most 2.25 times where it is not known, and at most 2.4
 // times under the deepest cap. Over 3 million simulated healthy batches these rules stopped nothing; a halved
-// speed is stopped within 3 batches (tests/extract/test_drift.c simulates both).
+// speed is stopped within 3 batches (tests/extract/test_drift_worlds.c, test_drift_settling.c).
 #ifndef STRATA_WATCH_DRIFT_H
 #define STRATA_WATCH_DRIFT_H
 

@@ -11,7 +11,8 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/memory.h"
-#include "journal/telemetry.h"
+#include "base/process.h"
+#include "journal/figures.h"
 #include "watch/drift_cause.h"
 #include "watch/drift_reference.h"
 
@@ -155,7 +156,7 @@ static json_t *history_json(const struct drift_watch *watch) {
 // A GPU's figures, and the host's beside them.
 static json_t *moment_json(const struct drift_moment *moment) {
     const struct device_times times = {.compute_seconds = moment->on_host ? 0 : moment->own_seconds};
-    return telemetry_json(&moment->sample, &times);
+    return figures_json(&moment->sample, &times);
 }
 
 static void add_known(json_t *object, const char *key, double value) {
@@ -210,7 +211,7 @@ static json_t *evidence_json(const struct drift_watch *watch, const char *verdic
     json_object_set_new(object, "device_calibrated", moment_json(&watch->calibrated));
     json_object_set_new(object, "device", moment_json(&watch->present));
     json_object_set_new(object, "host", host_json(&watch->present));
-    json_object_set_new(object, "memory_bytes", json_integer((json_int_t)telemetry_memory()));
+    json_object_set_new(object, "memory_bytes", json_integer((json_int_t)process_memory()));
     add_file(object, "load", "/proc/loadavg");
     add_file(object, "pressure_cpu", "/proc/pressure/cpu");
     add_file(object, "pressure_memory", "/proc/pressure/memory");

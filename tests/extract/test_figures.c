@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "journal/telemetry.h"
+#include "journal/figures.h"
 
 static const struct device_sample sample = {.age_seconds = 0.5,
                                             .memory_used = INT64_C(80) << 30,
@@ -29,7 +29,7 @@ static double figure(const struct ledger_device *device, enum ledger_figure whic
 static void test_known_and_unknown(void **state) {
     (void)state;
     struct ledger_device out;
-    telemetry_figures(&out, &sample, &times);
+    figures_take(&out, &sample, &times);
     assert_true(figure(&out, FIGURE_UPLOAD_SECONDS) == 0 && figure(&out, FIGURE_DEVICE_SECONDS) == 1.5 &&
                 figure(&out, FIGURE_DOWNLOAD_SECONDS) == 0.25);
     assert_true(figure(&out, FIGURE_MEMORY_USED) == 0x1p30 * 80 && figure(&out, FIGURE_PROCESS_MEMORY) == -1);
@@ -43,9 +43,9 @@ static void test_old_samples_and_untimed_devices(void **state) {
     (void)state;
     struct ledger_device out;
     struct device_sample old = sample;
-    old.age_seconds = TELEMETRY_OLD_SECONDS + 1;
+    old.age_seconds = FIGURES_OLD_SECONDS + 1;
     old.xid = 79;
-    telemetry_figures(&out, &old, &(struct device_times){0});
+    figures_take(&out, &old, &(struct device_times){0});
     assert_int_equal(out.known, 1u << FIGURE_XID);
     assert_true(figure(&out, FIGURE_XID) == 79);
 }

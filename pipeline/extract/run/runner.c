@@ -1,11 +1,11 @@
-#include "extract/runner.h"
+#include "run/runner.h"
 
 #include <inttypes.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/process.h"
 #include "checkpoints/view.h"
-#include "journal/telemetry.h"
 #include "stages/in_flight.h"
 #include "stages/writer.h"
 #include "start/fill.h"
@@ -381,7 +381,7 @@ static int run_launch(const struct runner_options *options, struct runner_summar
         status = run_stages(&run, err);
     }
     summary->problems = run.launch.inputs.survey.totals.problems;
-    summary->memory_peak = telemetry_memory_peak();
+    summary->memory_peak = process_memory_peak();
     status = sum_up(&run, status, err);
     tell_fill(&run);
     summary->retried = run.launch.inputs.retries;

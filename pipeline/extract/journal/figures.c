@@ -1,13 +1,8 @@
-#include "journal/telemetry.h"
-
-#include <inttypes.h>
-#include <stdio.h>
-#include <sys/resource.h>
-#include <unistd.h>
+#include "journal/figures.h"
 
 // DEVICE_UNKNOWN is negative, which the ledger's figures take for not known.
-void telemetry_figures(struct ledger_device *out, const struct device_sample *sample,
-                       const struct device_times *times) {
+void figures_take(struct ledger_device *out, const struct device_sample *sample,
+                  const struct device_times *times) {
     *out = (struct ledger_device){0};
     if (times->compute_seconds > 0) {
         ledger_device_set(out, FIGURE_UPLOAD_SECONDS, times->upload_seconds);
@@ -15,7 +10,7 @@ void telemetry_figures(struct ledger_device *out, const struct device_sample *sa
         ledger_device_set(out, FIGURE_DOWNLOAD_SECONDS, times->download_seconds);
     }
     ledger_device_set(out, FIGURE_XID, (double)sample->xid); // an error stays true
-    if (sample->age_seconds > TELEMETRY_OLD_SECONDS) {
+    if (sample->age_seconds > FIGURES_OLD_SECONDS) {
         return;
     }
     ledger_device_set(out, FIGURE_MEMORY_USED, (double)sample->memory_used);
@@ -29,10 +24,10 @@ void telemetry_figures(struct ledger_device *out, const struct device_sample *sa
     ledger_device_set(out, FIGURE_PCIE_SENT, sample->pcie_sent);
 }
 
-json_t *telemetry_json(const struct device_sample *sample, const struct device_times *times) {
+json_t *figures_json(const struct device_sample *sample, const struct device_times *times) {
     struct ledger_device device;
     json_t *object = json_object();
-    telemetry_figures(&device, sample, times);
+    figures_take(&device, sample, times);
     for (int i = 0; i < LEDGER_FIGURES; i++) {
         double value;
         enum ledger_figure figure = (enum ledger_figure)i;
@@ -52,22 +47,4 @@ json_t *telemetry_json(const struct device_sample *sample, const struct device_t
         json_object_set_new(object, "foreign_processes", json_integer(sample->foreign_processes));
     }
     return object;
-}
-
-uint64_t telemetry_memory(void) {
-    uint64_t pages = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-    if (file == NULL) {
-        return 0;
-    }
-    if (fscanf(file, "%*u %" SCNu64, &pages) != 1) {
-        pages = 0;
-    }
-    fclose(file);
-    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-uint64_t telemetry_memory_peak(void) {
-    struct rusage usage;
-    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
 }

@@ -7,8 +7,8 @@
 //   stages/   what a batch goes through: read, prepared, planned and packed, computed, written, sealed;
 //   start/    what comes before the first batch: inputs, survey, identity, load, calibration.
 // The runner itself passes batches from stage to stage and heeds what the watch says of them.
-#ifndef STRATA_EXTRACT_RUNNER_H
-#define STRATA_EXTRACT_RUNNER_H
+#ifndef STRATA_RUN_RUNNER_H
+#define STRATA_RUN_RUNNER_H
 
 #include <stdbool.h>
 #include <stdio.h>
