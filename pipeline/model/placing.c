@@ -79,7 +79,8 @@ struct model_plan model_plan_part(const struct model_plan *plan, bool weights, b
             (struct device_plan){.bytes = {[DEVICE_WEIGHTS] = weights ? bytes[DEVICE_WEIGHTS] : 0,
                                            [DEVICE_ACTIVATIONS] = batch ? bytes[DEVICE_ACTIVATIONS] : 0,
                                            [DEVICE_SCRATCH] = batch ? bytes[DEVICE_SCRATCH] : 0},
-                                 .tokens = plan->devices[i].tokens};
+                                 .tokens = plan->devices[i].tokens,
+                                 .expansion = batch ? plan->devices[i].expansion : 0};
     }
     return part;
 }
