@@ -316,7 +316,7 @@ def test_full_disks(reference, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     counts = collections.Counter()
-    for kilobytes in itertools.chain(range(16, 200, 24), (256, 320, 400)):
+    for kilobytes in itertools.chain(range(16, 200, 24), (256, 320, 400, 8000)):
         if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", disk], capture_output=True).returncode:
             pytest.skip("mounting needs root")
         try:
