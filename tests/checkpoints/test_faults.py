@@ -407,14 +407,15 @@ def test_copies_of_a_crashed_ledger(place):
 def test_full_disk(place, reference):
     mount = place / "small"
     mount.mkdir()
-    trials = 0
-    for size in range(8, 260, 12):
+    trials, fitted = 0, 0
+    for size in (*range(8, 260, 12), 3000):
         if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "none", mount], capture_output=True).returncode:
             pytest.skip("a tmpfs cannot be mounted here")
         try:
             folder = mount / "run"
             ended = subprocess.run([COMMIT, folder, str(SHARDS)], capture_output=True, text=True)
-            assert ended.returncode in (0, 70, 73), ended.stderr
+            assert ended.returncode in (0, 73), ended.stderr  # what fits depends on the file system; both are counted
+            fitted += ended.returncode == 0
             if ended.returncode != 0:
                 trials += 1
                 assert re.fullmatch(r"tool_commit: [^\n]+\n", ended.stderr), ended.stderr
@@ -425,7 +426,7 @@ def test_full_disk(place, reference):
         finally:
             subprocess.run(["umount", mount], check=True)
     campaign.record("full disks, committing alone", [], too_small=trials)
-    assert trials > 3
+    assert trials > 3 and fitted >= 1
 
 
 def test_two_runners(place):

@@ -52,19 +52,36 @@ def some_batches(job):
     return csv.exists() and len(csv.read_text().splitlines()) > 6
 
 
-def told_of_sharing(job):
-    return "times as long. Cause" in (job.output / "run.log").read_text()
+BATCHES_AFTER = 8  # with a tenth of the time, and no word more
+
+
+def batches(job):
+    return len((job.output / "throughput.csv").read_text().splitlines()) - 1
+
+
+def told_and_goes_on():
+    """Told that it shares its processors, the run computes more batches."""
+    told_at = []
+
+    def holds(job):
+        if not told_at and "times as long. Cause" in (job.output / "run.log").read_text():
+            told_at.append(batches(job))
+        return told_at != [] and batches(job) >= told_at[0] + BATCHES_AFTER
+    return holds
 
 
 def test_starved_run_goes_on(tmp_path):
     job = make_job(tmp_path / "job", 600)
     reference = job.twin(tmp_path / "reference", run={"drift_stop": False})
     reference.run()
-    done = run_starved(job, some_batches, told_of_sharing)
-    assert done.code == STOPPED, done  # or it ended before it could be judged
+    goes_on = told_and_goes_on()
+    done = run_starved(job, some_batches, goes_on)
+    assert done.code == STOPPED and goes_on(job), done  # or it ended before it could be judged
     assert job.events("drift") == []
     warnings = [text for _, text, *_ in job.events("share") if "times as long" in text]
-    assert len(warnings) == 1, warnings  # not one a batch
+    told = [float(re.search(r"([\d.]+) times as long", text)[1]) for text in warnings]
+    assert told != []  # not one a batch: again only when batches take twice as long as was told, to one decimal
+    assert all(later > 2 * earlier - 0.2 for earlier, later in zip(told, told[1:])), warnings
     assert re.match(r"this run gets \d+ % of its processors, at calibration \d+ %, and its batches take [\d.]+ times as long\. "
                     r"Cause: (paused|neighbour|quota): ", warnings[0]), warnings
     assert re.match(r"sharing: \w+, \d+ %$", job.query("SELECT drift FROM progress")[0][0])

@@ -101,7 +101,8 @@ def test_kill_at_every_call(reference, tmp_path):
         job = reference.twin(tmp_path / str(number))
         done, lines = traced(job, CHANGING, "--kill", str(number))
         killed = done.code == 128 + 9
-        fault = None if killed or done.code == OK else f"neither killed nor finished: {done}"
+        before = len(lines) < number  # the call that it is killed at leaves no line
+        fault = None if killed or (done.code == OK and before) else f"not killed: {done}"
         fault = fault or check_after(job, reference)
         shutil.rmtree(job.folder)
         return "killed" if killed else "finished before", fault and f"{lines[-1:]} {fault}"
@@ -119,7 +120,8 @@ def test_kill_at_calls_of_a_resume(reference, tmp_path):
         job = reference.twin(tmp_path / str(number))
         job.run("--stop-after", 3, expect=support.STOPPED)
         done, lines = traced(job, CHANGING, "--kill", str(number))
-        fault = check_after(job, reference) if done.code in (OK, 137) else f"neither killed nor finished: {done}"
+        before = len(lines) < number  # the call that it is killed at leaves no line
+        fault = check_after(job, reference) if done.code == 128 + 9 or (done.code == OK and before) else f"not killed: {done}"
         shutil.rmtree(job.folder)
         return done.code, fault and f"{lines[-1:]} {fault}"
 
@@ -314,14 +316,14 @@ def test_full_disks(reference, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     counts = collections.Counter()
-    for kilobytes in itertools.chain(range(16, 200, 24), (256, 320, 400)):
+    for kilobytes in itertools.chain(range(16, 200, 24), (256, 320, 400, 8000)):
         if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", disk], capture_output=True).returncode:
             pytest.skip("mounting needs root")
         try:
             job = reference.twin(tmp_path / "job", run={"output": str(disk / "out")})
             job.output = disk / "out"
             done = job.run(expect=None)
-            assert done.code in (OK, WRITE), done
+            assert done.code in (OK, WRITE), done  # what fits depends on the file system; both are counted
             assert judge_error(done) is None
             counts[done.code] += 1
             subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
@@ -329,7 +331,7 @@ def test_full_disks(reference, tmp_path):
         finally:
             subprocess.run(["umount", disk], check=True)
     record("full disks", [], counts)
-    assert counts[WRITE] >= 3
+    assert counts[WRITE] >= 3 and counts[OK] >= 1
 
 
 def test_too_small_a_disk_is_refused_before_the_first_batch(reference, tmp_path):

@@ -1,9 +1,11 @@
 """strata run, end to end on a tiny model: equal bytes whatever the threads, interruptions and kills; stops; refusals."""
+import contextlib
 import os
 import pathlib
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 
@@ -110,14 +112,9 @@ def test_plan_and_check_foretell_the_run(reference):
 @pytest.mark.parametrize("batches", [1, 2, 3, 4, 7, 14, 15, 100])
 def test_stop_after(reference, twin, batches):
     """Also several stops inside one shard: 3 batches make one."""
-    first = twin.run("--stop-after", batches, expect=None)
-    assert first.code == (STOPPED if batches <= BATCHES else OK), first
-    twin.check_acknowledged(reference.shards())
-    launches = 1
-    while first.code == STOPPED:
-        first = twin.run("--stop-after", batches, expect=None)
-        launches += 1
-        assert first.code in (OK, STOPPED) and launches <= BATCHES + 2, first
+    for left in range(BATCHES, -1, -batches):
+        twin.run("--stop-after", batches, expect=STOPPED if batches <= left else OK)
+        twin.check_acknowledged(reference.shards())
     same_as(reference, twin)
     # A stop costs no batch: no launch computes one again.
     assert twin.query("SELECT count(*) FROM batch") == [(BATCHES,)]
@@ -147,6 +144,12 @@ def listening(job):
     return log.exists() and "surveying" in log.read_text()
 
 
+def held(process):
+    """Stops the process where it is; False: it has ended."""
+    os.kill(process.pid, signal.SIGSTOP)
+    return os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT).si_code == os.CLD_STOPPED
+
+
 def end_of(process, seconds=30):
     out, err = process.communicate(timeout=seconds)
     return support.Result(process.returncode, out.decode(), err.decode())
@@ -169,7 +172,8 @@ def test_signals_stop_cleanly(reference, twin, number):
         asked = time.monotonic()
         done = end_of(process)
         assert time.monotonic() - asked < 20
-        assert done.code in (OK, STOPPED), done
+        finished = twin.has_ledger() and twin.query("SELECT 1 FROM checkpoint WHERE finished") != []
+        assert done.code == (OK if finished else STOPPED), done
         if done.code == STOPPED:
             assert f"stopped by {number.name}" in done.last(), done
         codes.append(done.code)
@@ -178,13 +182,32 @@ def test_signals_stop_cleanly(reference, twin, number):
     same_as(reference, twin)
 
 
+@contextlib.contextmanager
+def reading(job):
+    """A reader of the ledger, which keeps a run from recording anything: it waits at the start of its launch."""
+    with contextlib.closing(sqlite3.connect(job.output / "ledger.sqlite", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM launch").fetchall()
+        yield
+
+
+def has_lock(job, process):
+    return f"process {process.pid} on" in (job.output / "lock").read_text()
+
+
 def test_second_signal_ends_at_once(reference, twin):
-    process = twin.start()
-    wait_for(lambda: listening(twin))
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGTERM)
-    done = end_of(process)
-    assert done.code in (OK, STOPPED), done
+    """The run cannot come to its end by itself between the two."""
+    twin.run("--stop-after", 4, expect=STOPPED)
+    with reading(twin):
+        process = twin.start()
+        wait_for(lambda: has_lock(twin, process))
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr.readline() == b"strata: SIGTERM: stopping; computed batches are kept\n"
+        process.send_signal(signal.SIGTERM)
+        done = end_of(process)
+    assert done.code == STOPPED, done
+    assert done.last() == "strata: SIGTERM again: ending at once; unsealed batches are dropped", done
+    twin.check_acknowledged(reference.shards())
     run_to_end(twin)
     same_as(reference, twin)
 
@@ -205,10 +228,11 @@ def test_random_kills(reference, twin, tmp_path):
     while killed < 24:
         process = twin.start()
         time.sleep(rng.random() * whole)
+        expected = -signal.SIGKILL if held(process) else OK
         process.kill()
         code = end_of(process).code
         killed += code == -signal.SIGKILL
-        assert code in (OK, -signal.SIGKILL)
+        assert code == expected
         twin.check_acknowledged(reference.shards())
         if code == OK:
             same_as(reference, twin)
@@ -219,6 +243,13 @@ def test_random_kills(reference, twin, tmp_path):
     print(f"{killed} kills, {finished} runs that ended before theirs, 0 violations")
 
 
+def kept_batches(job):
+    """Batches that the next launch need not compute: of sealed shards, and of the partial one."""
+    if not job.has_ledger():
+        return 0
+    return job.query("SELECT (SELECT count(*) FROM batch) + ifnull((SELECT batches FROM partial), 0)")[0][0]
+
+
 def test_kills_between_clean_stops(reference, twin):
     """A partial shard from a clean stop survives kills of the launches that restore it."""
     rng = random.Random(8)
@@ -226,15 +257,17 @@ def test_kills_between_clean_stops(reference, twin):
     while kills < 4:
         launches += 1
         assert launches < 60
-        done = twin.run("--stop-after", rng.choice((2, 1, 2, 3)), expect=None)
-        assert done.code in (OK, STOPPED), done
+        batches = rng.choice((2, 1, 2, 3))
+        done = twin.run("--stop-after", batches, expect=STOPPED if batches <= BATCHES - kept_batches(twin) else OK)
         if done.code == OK:
             twin.clear()
             continue
         process = twin.start()
         time.sleep(rng.random() * 0.4)
+        expected = -signal.SIGKILL if held(process) else OK
         process.kill()
-        kills += end_of(process).code == -signal.SIGKILL
+        assert end_of(process).code == expected
+        kills += expected == -signal.SIGKILL
         twin.check_acknowledged(reference.shards())
     run_to_end(twin)
     same_as(reference, twin)
@@ -243,32 +276,39 @@ def test_kills_between_clean_stops(reference, twin):
 # ---- one runner, one identity
 
 def test_two_runners(reference, twin):
-    """The first is held in its run by a stopped clock: SIGSTOP keeps the lock taken."""
-    for _ in range(20):
+    """The first is held in its run."""
+    twin.run("--stop-after", 4, expect=STOPPED)
+    with reading(twin):
         first = twin.start()
-        wait_for(lambda: listening(twin))
-        first.send_signal(signal.SIGSTOP)
-        try:
-            second = twin.run(expect=None)
-        finally:
-            first.send_signal(signal.SIGCONT)
-        assert end_of(first).code == OK
-        if second.code != OK:
-            break
-        twin.clear()  # on a busy machine the first may be through before it is stopped
-    assert second.code == WRITE, second
-    assert "another runner is active" in second.last() and str(first.pid) in second.last(), second
+        wait_for(lambda: has_lock(twin, first))
+        second = twin.run(expect=WRITE)
+    assert end_of(first).code == OK
+    assert "another runner is active" in second.last() and f"process {first.pid} on" in second.last(), second
     assert len(second.err.strip().splitlines()) == 1, second
     same_as(reference, twin)
 
 
 def test_simultaneous_runners(reference, twin):
+    """Whoever gets the lock computes; one that comes when the run is finished finds nothing to do."""
     runners = [twin.start() for _ in range(4)]
     done = [end_of(runner, 60) for runner in runners]
     for result in done:
-        assert result.code in (OK, WRITE), result
-        assert result.code == OK or "another runner" in result.last(), result
-    assert OK in [result.code for result in done]
+        assert result.code == OK or (result.code == WRITE and "another runner" in result.last()), result
+    admitted = [result.code for result in done].count(OK)
+    assert admitted >= 1 and twin.query("SELECT count(*) FROM launch") == [(admitted,)]  # a refused one leaves nothing
+    same_as(reference, twin)
+
+
+def test_simultaneous_runners_of_a_begun_run(reference, twin):
+    """One of them, held until the others have been refused, computes."""
+    twin.run("--stop-after", 4, expect=STOPPED)
+    with reading(twin):
+        runners = [twin.start() for _ in range(4)]
+        wait_for(lambda: [runner.poll() for runner in runners].count(None) == 1)
+    done = [end_of(runner) for runner in runners]
+    assert sorted(result.code for result in done) == [OK, WRITE, WRITE, WRITE], done
+    assert all("another runner" in result.last() for result in done if result.code == WRITE), done
+    assert twin.query("SELECT count(*) FROM launch") == [(2,)]
     same_as(reference, twin)
 
 
@@ -423,14 +463,13 @@ def test_clock_jumps(reference, twin):
         pytest.skip("faketime is not installed")
     twin.change(run={"drift_stop": True})
     environment = support.clean_environment(FAKETIME_DONT_FAKE_MONOTONIC="1")
-    jump = 0
+    codes = []
     for hours in ("-20h", "+500d", "-3d", "+1h"):
         command = [fake, "-m", "-f", hours, *twin.command("--stop-after", 4)]
         done = subprocess.run(command, capture_output=True, env=environment, timeout=120)
-        jump += done.returncode in (OK, STOPPED)
-        assert done.returncode in (OK, STOPPED), done.stderr.decode()
-    assert jump == 4 and twin.events("drift") == []
-    run_to_end(twin)
+        codes.append(done.returncode)
+    assert codes == [STOPPED, STOPPED, STOPPED, OK], done.stderr.decode()  # 15 batches, 4 by 4
+    assert twin.events("drift") == []
     same_as(reference, twin)
 
 

@@ -1,5 +1,6 @@
 // The journal: figures and events from several threads at once, what status reads of them, when they are
 // written, and a ledger that refuses.
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,6 +8,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <sqlite3.h>
 
 #include "checkpoints/fixture.h"
 #include "journal/journal.h"
@@ -168,7 +170,25 @@ static void test_figures_of_the_launch_before(void **state) {
     fixture_folder_remove(launch.folder);
 }
 
-// A ledger that refuses: it is open for reading alone. The first refusal is the one that is told.
+// A ledger that refuses figures from now on, with words of its own.
+static void refuse_figures(struct launch *launch) {
+    struct error err;
+    char path[PATH_SIZE + 32];
+    sqlite3 *db;
+    ledger_close(launch->journal.ledger);
+    snprintf(path, sizeof path, "%s/ledger.sqlite", launch->folder);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db,
+                                  "CREATE TRIGGER refuse BEFORE INSERT ON start "
+                                  "BEGIN SELECT RAISE(FAIL, 'no figures'); END",
+                                  NULL, NULL, NULL),
+                     SQLITE_OK);
+    sqlite3_close(db);
+    ok(ledger_open(&launch->journal.ledger, launch->folder, &err));
+}
+
+// A ledger that refuses: first it is open for reading alone, then it takes no figures. The first refusal is
+// the one that is told.
 static void test_refusal(void **state) {
     struct launch launch;
     struct error err;
@@ -181,9 +201,28 @@ static void test_refusal(void **state) {
     int status = journal_check(&launch.journal, &err);
     assert_int_not_equal(status, STATUS_OK);
     struct error first = err;
+    refuse_figures(&launch);
     assert_int_not_equal(journal_show(&launch.journal, &err), STATUS_OK);
+    assert_non_null(strstr(err.message, "no figures"));
+    assert_null(strstr(first.message, "no figures"));
     assert_int_equal(journal_check(&launch.journal, &err), status);
     assert_string_equal(err.message, first.message);
+    close_journal(&launch);
+    fixture_folder_remove(launch.folder);
+}
+
+// The end that a thread records while others are at work is the last that is written: they wait for the
+// ledger from then on.
+static void test_nothing_is_written_after_leaving(void **state) {
+    struct launch launch;
+    (void)state;
+    begin(&launch);
+    assert_int_equal(pthread_mutex_trylock(&launch.journal.lock), 0); // free until then
+    journal_unlock(&launch.journal);
+    journal_leave(&launch.journal, STATUS_STOPPED, "stopped");
+    assert_string_equal(shown(&launch).stage, "stopped");
+    assert_int_equal(pthread_mutex_trylock(&launch.journal.lock), EBUSY);
+    journal_unlock(&launch.journal); // so that the test can close it
     close_journal(&launch);
     fixture_folder_remove(launch.folder);
 }
@@ -205,8 +244,11 @@ static void test_end_without_ledger(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_news_of_several_threads),      cmocka_unit_test(test_when_figures_are_written),
-        cmocka_unit_test(test_figures_of_the_launch_before), cmocka_unit_test(test_refusal),
+        cmocka_unit_test(test_news_of_several_threads),
+        cmocka_unit_test(test_when_figures_are_written),
+        cmocka_unit_test(test_figures_of_the_launch_before),
+        cmocka_unit_test(test_refusal),
+        cmocka_unit_test(test_nothing_is_written_after_leaving),
         cmocka_unit_test(test_end_without_ledger),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

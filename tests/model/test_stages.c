@@ -132,11 +132,76 @@ static void stages_share_the_blocks_between_them(void **state) {
     golden_close(&golden);
 }
 
+// All of a plan but staging is in exactly one of its two parts.
+static void check_parts(const struct model_plan *plan) {
+    const struct model_plan nothing = model_plan_part(plan, false, false);
+    const struct model_plan weights = model_plan_part(plan, true, false);
+    const struct model_plan batch = model_plan_part(plan, false, true);
+    const struct model_plan both = model_plan_part(plan, true, true);
+    for (int p = 0; p < DEVICE_PURPOSES; p++) {
+        size_t bytes = p == DEVICE_STAGING ? 0 : model_plan_bytes(plan, p);
+        assert_int_equal(model_plan_bytes(&nothing, p), 0);
+        assert_int_equal(model_plan_bytes(&weights, p), p == DEVICE_WEIGHTS ? bytes : 0);
+        assert_int_equal(model_plan_bytes(&batch, p), p == DEVICE_WEIGHTS ? 0 : bytes);
+        assert_int_equal(model_plan_bytes(&both, p), bytes);
+    }
+    for (size_t i = 0; i < MODEL_DEVICES; i++) {
+        const struct device_plan *device = &plan->devices[i];
+        assert_int_equal(nothing.devices[i].tokens, device->tokens);
+        assert_int_equal(weights.devices[i].tokens, device->tokens);
+        assert_int_equal(batch.devices[i].tokens, device->tokens);
+        assert_int_equal(both.devices[i].tokens, device->tokens);
+        // Scratch that is reserved on top of the planned one.
+        assert_int_equal(nothing.devices[i].expansion, 0);
+        assert_int_equal(weights.devices[i].expansion, 0);
+        assert_int_equal(batch.devices[i].expansion, device->expansion);
+        assert_int_equal(both.devices[i].expansion, device->expansion);
+    }
+}
+
+static void parts_of_a_plan_add_up(void **state) {
+    (void)state;
+    struct golden golden;
+    struct error err = {0};
+    struct model *model;
+    struct model_plan plan = {0};
+    for (size_t i = 0; i < MODEL_DEVICES; i++) {
+        plan.devices[i] = (struct device_plan){.bytes = {[DEVICE_WEIGHTS] = 1000 + i,
+                                                         [DEVICE_ACTIVATIONS] = 200 + i,
+                                                         [DEVICE_SCRATCH] = 30 + i,
+                                                         [DEVICE_STAGING] = 4 + i},
+                                               .tokens = 50 + i,
+                                               .expansion = 6 + i};
+    }
+    check_parts(&plan);
+
+    golden_open(&golden, "qwen3");
+    must(model_open(&model, golden.folder, &err), &err);
+    must(model_add_device(model, open_cpu(), &err), &err);
+    const size_t layers[] = {1, golden.layers};
+    const struct model_limits limits = {.layers = layers,
+                                        .layer_count = 2,
+                                        .tokens = golden.tokens,
+                                        .texts = golden.texts,
+                                        .rows = golden.tokens,
+                                        .longest = golden.tokens,
+                                        .stored = DTYPE_F32,
+                                        .slots = 2};
+    must(model_plan(model, &limits, &plan, &err), &err);
+    for (int p = 0; p < DEVICE_PURPOSES; p++) {
+        assert_true(model_plan_bytes(&plan, p) > 0);
+    }
+    check_parts(&plan);
+    model_close(model);
+    golden_close(&golden);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model_takes_its_devices_before_its_weights),
         cmocka_unit_test(a_model_tells_what_its_device_tells),
         cmocka_unit_test(stages_share_the_blocks_between_them),
+        cmocka_unit_test(parts_of_a_plan_add_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
