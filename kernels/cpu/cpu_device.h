@@ -7,6 +7,7 @@
 #include "kernels/cpu/micro_kernels.h"
 #include "kernels/cpu/nodes.h"
 #include "kernels/cpu/team.h"
+#include "kernels/weight_format.h"
 
 // Part of a run's identity: raise it with every change that may change a bit of a result on any path.
 enum { CPU_KERNELS_VERSION = 1 };

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "base/size.h"
+#include "kernels/weight_format.h"
 #include "model/rope.h"
 
 enum { CHUNK = 1 << 20 }; // random numbers made once and loaded over and over

@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "base/size.h"
+#include "kernels/weight_format.h"
 #include "model/beside.h"
 #include "model/place.h"
 

@@ -18,6 +18,7 @@
 
 #include "base/random.h"
 #include "kernels/operations.h"
+#include "kernels/weight_format.h"
 
 static const double F32_EPSILON =
     0x1p-24; // half a unit in the last place of 1: the relative error of one rounding
@@ -198,9 +199,8 @@ static inline bool bed_lacks(struct bed *bed, int status, size_t rows, size_t co
         must(bed, status);
         return false;
     }
-    print_message(
-        "skipped: matmuls with a matrix of [%zu, %zu] in %s on %s, which has no algorithm for it\n", rows,
-        columns, dtype_name(bed->dtype), bed->path);
+    print_message("skipped: matmuls with a matrix of [%zu, %zu] in %s on %s, which has no algorithm for it\n",
+                  rows, columns, dtype_name(bed->dtype), bed->path);
     return true;
 }
 

@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "base/size.h"
 #include "kernels/operations.h"
+#include "kernels/weight_format.h"
 #include "model/weights.h"
 
 enum { BLOCKS = 4, EXPERTS = 3, HIDDEN = 8, INNER = 16, Q_ROWS = 16, KV_ROWS = 8, WORDS = 24 };
