@@ -20,6 +20,42 @@ struct device_candidate { // a way to compute a matmul
     bool chosen;    // in use; where none is yet: what device_matmul_tune would choose
 };
 
+// The operations that every back end implements: type, name and arguments of each. From this list come the
+// members of struct device_ops, the declarations cpu_NAME (cpu_device.h) and cuda_NAME (cuda_device.h), and
+// the rows of both tables. operations.h documents them; here a matrix is stored as computed.
+//
+// - expand: a matrix that is kept in another format into one of the same size that is stored as computed, to
+//   the bits that matrix_load makes of the same numbers.
+// - supports: beside what device_supports refuses on every device.
+// clang-format off
+#define BACK_END_OPERATIONS(X) \
+    X(int, expand, (struct device *device, struct device_matrix *out, const struct device_matrix *matrix, \
+                    struct error *err)) \
+    X(int, embed, (struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens, \
+                   size_t hidden, struct error *err)) \
+    X(int, rms_norm, (struct device *device, void *out, const void *x, const void *weight, float epsilon, \
+                      size_t tokens, size_t hidden, struct error *err)) \
+    X(int, matmul, (struct device *device, void *out, const void *x, const struct device_matrix *matrix, \
+                    const void *bias, size_t tokens, enum device_store store, struct error *err)) \
+    X(int, qk_norm_rope, (struct device *device, void *qkv, const void *q_norm, const void *k_norm, \
+                          float epsilon, const float *cosine, const float *sine, const int32_t *rope_row, \
+                          struct device_heads heads, size_t tokens, struct error *err)) \
+    X(bool, attention_scratch, (const struct device *device, const struct device_attention *shape, \
+                                size_t *bytes)) \
+    X(int, attention, (struct device *device, void *out, const void *qkv, \
+                       const struct device_attention *shape, struct device_texts texts, void *scratch, \
+                       struct error *err)) \
+    X(int, swiglu, (struct device *device, void *out, const void *gate_up, size_t tokens, \
+                    size_t intermediate, struct error *err)) \
+    X(int, pool, (struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks, \
+                  const void *x, const struct device_span *spans, size_t rows, size_t hidden, \
+                  struct error *err)) \
+    X(bool, supports, (const struct device *device, const struct device_shape *shape, \
+                       struct device_refusal *refusal))
+
+#define BACK_END_MEMBER(type, name, arguments) type (*name) arguments;
+// clang-format on
+
 struct device_ops {
     void (*close)(struct device *device); // frees the arenas and the device; what was opened only in part too
     void (*describe)(const struct device *device, struct device_description *out);
@@ -56,10 +92,6 @@ struct device_ops {
                         struct error *err);
     // NULL where a load is over when its call returns.
     int (*load_slot)(struct device *device, const void *data, size_t bytes, struct error *err);
-    // An operation: a matrix that is kept in another format into one of the same size that is stored as
-    // computed, to the bits that matrix_load makes of the same numbers.
-    int (*expand)(struct device *device, struct device_matrix *out, const struct device_matrix *matrix,
-                  struct error *err);
 
     // ---- copies and waiting ----
     int (*upload)(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
@@ -69,13 +101,9 @@ struct device_ops {
                 struct error *err);
     double (*clock)(const struct device *device); // NULL: it computes elsewhere
 
-    // ---- operations (matrices are stored as computed) ----
-    int (*embed)(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
-                 size_t hidden, struct error *err);
-    int (*rms_norm)(struct device *device, void *out, const void *x, const void *weight, float epsilon,
-                    size_t tokens, size_t hidden, struct error *err);
-    int (*matmul)(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
-                  const void *bias, size_t tokens, enum device_store store, struct error *err);
+    // ---- operations ----
+    BACK_END_OPERATIONS(BACK_END_MEMBER)
+    // Matrices are stored as computed here too.
     int (*check_matmul)(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
                         enum device_store store, struct error *err); // NULL: every shape can be computed
     // NULL where there is nothing to choose: all three or none.
@@ -90,24 +118,9 @@ struct device_ops {
                              size_t matrices, const void *bias, enum device_store store,
                              struct device_candidate *lines, size_t most, size_t *count, double *free_seconds,
                              struct error *err);
-    int (*qk_norm_rope)(struct device *device, void *qkv, const void *q_norm, const void *k_norm,
-                        float epsilon, const float *cosine, const float *sine, const int32_t *rope_row,
-                        struct device_heads heads, size_t tokens, struct error *err);
-    bool (*attention_scratch)(const struct device *device, const struct device_attention *shape,
-                              size_t *bytes);
-    int (*attention)(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
-                     struct device_texts texts, void *scratch, struct error *err);
     // For benchmarks: from now on attention takes the other of two kernels that give the same bits, which is
     // named ("one head a warp"). NULL where there is one only.
     const char *(*attention_turn)(struct device *device, const struct device_attention *shape);
-    // Beside what device_supports refuses on every device.
-    bool (*supports)(const struct device *device, const struct device_shape *shape,
-                     struct device_refusal *refusal);
-    int (*swiglu)(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
-                  struct error *err);
-    int (*pool)(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
-                const void *x, const struct device_span *spans, size_t rows, size_t hidden,
-                struct error *err);
 
     // The rate of a loop that does nothing but multiply and add numbers of `dtype` in registers, all threads,
     // in floating-point operations a second. For benchmarks.
@@ -118,6 +131,8 @@ struct device_ops {
     // NULL where it is not measured.
     int (*read_rate)(struct device *device, const void *data, size_t bytes, double *rate, struct error *err);
 };
+
+#undef BACK_END_MEMBER
 
 // As device_cuda_build.
 const char *cuda_build(void);

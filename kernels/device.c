@@ -10,6 +10,7 @@
 #include "kernels/back_end.h"
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/processors.h"
+#include "kernels/weight_format.h"
 
 // "cuda" or "cuda:N".
 static bool names_cuda(const char *name, int *index) {

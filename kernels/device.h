@@ -31,9 +31,9 @@
 #include "base/dtype.h"
 #include "base/error.h"
 #include "base/memory.h"
-#include "kernels/weight_format.h"
 
-struct device; // one processor: the CPU with its threads, or one GPU
+struct device;        // one processor: the CPU with its threads, or one GPU
+struct weight_format; // how the numbers of a matrix are written (weight_format.h)
 
 struct device_options {
     enum dtype dtype; // of computation: DTYPE_F32 or DTYPE_BF16

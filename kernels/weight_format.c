@@ -1,5 +1,6 @@
 #include "kernels/weight_format.h"
 
+#include "base/names.h"
 #include "base/size.h"
 #include "kernels/device.h"
 
@@ -31,6 +32,21 @@ const struct weight_format *weight_format_of(enum dtype dtype) {
         }
     }
     return NULL;
+}
+
+const char *weight_format_names(bool plain, char out[WEIGHT_FORMAT_NAMES]) {
+    const char *names[FORMATS];
+    size_t count = 0;
+    for (size_t i = 0; i < FORMATS; i++) {
+        if (formats[i].plain || !plain) {
+            names[count++] = formats[i].name;
+        }
+    }
+    out[0] = 0;
+    for (size_t i = 0; i < count; i++) {
+        names_append(out, WEIGHT_FORMAT_NAMES, names[i], i, count);
+    }
+    return out;
 }
 
 // ---- where parts lie ----

@@ -48,6 +48,10 @@ struct weight_format {
 const struct weight_format *weight_format_find(const char *name); // NULL: no format is called so
 const struct weight_format *weight_format_of(enum dtype dtype);   // the plain one
 
+// For messages, "F32, F16 and BF16": all formats, or the plain ones only. Returns `out`.
+enum { WEIGHT_FORMAT_NAMES = 256 };
+const char *weight_format_names(bool plain, char out[WEIGHT_FORMAT_NAMES]);
+
 // Where the parts of a matrix lie.
 struct weight_layout {
     size_t bytes; // in all

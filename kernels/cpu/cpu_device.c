@@ -234,39 +234,35 @@ static int cpu_read_rate(struct device *device, const void *data, size_t bytes, 
     return STATUS_OK;
 }
 
-static const struct device_ops cpu_ops = {
-    .close = cpu_close,
-    .describe = cpu_describe,
-    .plan_own = cpu_plan_own,
-    .memory = cpu_memory_of,
-    .arena = cpu_arena,
-    .prepare = cpu_prepare,
-    .check_resident = cpu_check_resident,
-    .process_bytes = cpu_process_bytes,
-    .sample = cpu_sample,
-    .matrix_bytes = cpu_matrix_bytes,
-    .place = cpu_place,
-    .matrix_load = cpu_matrix_load,
-    .vector_load = cpu_vector_load,
-    .weights_copy = cpu_weights_copy,
-    .expand = cpu_expand,
-    .upload = cpu_upload,
-    .download = cpu_download,
-    .fence = cpu_fence,
-    .wait = cpu_wait,
-    .clock = cpu_clock,
-    .embed = cpu_embed,
-    .rms_norm = cpu_rms_norm,
-    .matmul = cpu_matmul,
-    .qk_norm_rope = cpu_qk_norm_rope,
-    .supports = cpu_supports,
-    .attention_scratch = cpu_attention_scratch,
-    .attention = cpu_attention,
-    .swiglu = cpu_swiglu,
-    .pool = cpu_pool,
-    .peak = cpu_peak,
-    .read_rate = cpu_read_rate,
+#define OPERATION(type, name, arguments) .name = cpu_##name,
+
+static const struct device_ops cpu_ops = {.close = cpu_close,
+                                          .describe = cpu_describe,
+                                          .plan_own = cpu_plan_own,
+                                          .memory = cpu_memory_of,
+                                          .arena = cpu_arena,
+                                          .prepare = cpu_prepare,
+                                          .check_resident = cpu_check_resident,
+                                          .process_bytes = cpu_process_bytes,
+                                          .sample = cpu_sample,
+                                          .matrix_bytes = cpu_matrix_bytes,
+                                          .place = cpu_place,
+                                          .matrix_load = cpu_matrix_load,
+                                          .vector_load = cpu_vector_load,
+                                          .weights_copy = cpu_weights_copy,
+                                          .upload = cpu_upload,
+                                          .download = cpu_download,
+                                          .fence = cpu_fence,
+                                          .wait = cpu_wait,
+                                          .clock = cpu_clock,
+                                          .peak = cpu_peak,
+                                          .read_rate = cpu_read_rate,
+                                          // clang-format off
+    BACK_END_OPERATIONS(OPERATION)
 };
+// clang-format on
+
+#undef OPERATION
 
 // One a core, but no more than a control group's quota pays for: threads beyond it only stand still together.
 // OMP_NUM_THREADS is taken at its word; where OpenMP binds threads, its places are.

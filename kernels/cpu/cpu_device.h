@@ -7,6 +7,7 @@
 #include "kernels/cpu/micro_kernels.h"
 #include "kernels/cpu/nodes.h"
 #include "kernels/cpu/team.h"
+#include "kernels/weight_format.h"
 
 // Part of a run's identity: raise it with every change that may change a bit of a result on any path.
 enum { CPU_KERNELS_VERSION = 1 };
@@ -78,8 +79,6 @@ void cpu_place(struct device *device, void *data, size_t bytes);
 int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
                     const void *source, enum dtype source_dtype, struct error *err);
 int cpu_weights_copy(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
-int cpu_expand(struct device *device, struct device_matrix *out, const struct device_matrix *matrix,
-               struct error *err);
 
 struct cpu_load { // rows [row, row + count) of a matrix
     struct device_matrix *matrix;
@@ -93,30 +92,12 @@ struct cpu_load { // rows [row, row + count) of a matrix
 // ---- gemm.c ----
 
 size_t cpu_matmul_scratch(void); // bytes a thread
-int cpu_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
-               const void *bias, size_t tokens, enum device_store store, struct error *err);
 
-// ---- attention.c ----
+// ---- the operations: gemm_load.c (expand), gemm.c, attention.c (supports too) and rows.c ----
 
-bool cpu_supports(const struct device *device, const struct device_shape *shape,
-                  struct device_refusal *refusal);
-bool cpu_attention_scratch(const struct device *device, const struct device_attention *shape, size_t *bytes);
-int cpu_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
-                  struct device_texts texts, void *scratch, struct error *err);
-
-// ---- rows.c ----
-
-int cpu_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
-              size_t hidden, struct error *err);
-int cpu_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
-                 size_t tokens, size_t hidden, struct error *err);
-int cpu_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm, float epsilon,
-                     const float *cosine, const float *sine, const int32_t *rope_row,
-                     struct device_heads heads, size_t tokens, struct error *err);
-int cpu_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
-               struct error *err);
-int cpu_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
-             const void *x, const struct device_span *spans, size_t rows, size_t hidden, struct error *err);
+#define DECLARATION(type, name, arguments) type cpu_##name arguments;
+BACK_END_OPERATIONS(DECLARATION)
+#undef DECLARATION
 
 // ---- shared ----
 

@@ -49,6 +49,8 @@ const char *cuda_build(void) {
     return STRATA_CUDA_BUILD "; loads cuBLASLt " STRATA_CUBLAS_MAJOR " with a GPU";
 }
 
+#define OPERATION(type, name, arguments) .name = cuda_##name,
+
 static const struct device_ops cuda_ops = {
     .close = cuda_close,
     .describe = cuda_describe,
@@ -66,29 +68,24 @@ static const struct device_ops cuda_ops = {
     .vector_load = cuda_vector_load,
     .weights_copy = cuda_weights_copy,
     .load_slot = cuda_load_slot,
-    .expand = cuda_expand,
     .upload = cuda_upload,
     .download = cuda_download,
     .fence = cuda_fence,
     .wait = cuda_wait,
-    .embed = cuda_embed,
-    .rms_norm = cuda_rms_norm,
-    .matmul = cuda_matmul,
     .check_matmul = cuda_check_matmul,
     .matmul_tune = cuda_matmul_tune,
     .algorithms = cuda_algorithms,
     .set_algorithms = cuda_set_algorithms,
     .matmul_candidates = cuda_matmul_candidates,
-    .qk_norm_rope = cuda_qk_norm_rope,
-    .supports = cuda_supports,
-    .attention_scratch = cuda_attention_scratch,
-    .attention = cuda_attention,
     .attention_turn = cuda_attention_turn,
-    .swiglu = cuda_swiglu,
-    .pool = cuda_pool,
     .peak = cuda_peak,
     .peak_instruction = "mma.sync", // Hopper and Blackwell have faster ones, which cuBLAS uses
+    // clang-format off
+    BACK_END_OPERATIONS(OPERATION)
 };
+// clang-format on
+
+#undef OPERATION
 
 // ---- what is there ----
 

@@ -227,9 +227,6 @@ int cuda_weights_copy(struct device *device, void *out, const void *source, size
 
 // ---- cuda_gemm.c ----
 
-int cuda_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
-                const void *bias, size_t tokens, enum device_store store, struct error *err);
-
 int cuda_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
                       enum device_store store, struct error *err);
 
@@ -312,27 +309,13 @@ void algorithm_name(const struct algorithm_settings *settings, char *out, size_t
 int cuda_algorithms(const struct device *device, struct buffer *text, struct error *err);
 int cuda_set_algorithms(struct device *device, const char *text, bool binding, struct error *err);
 
-// ---- operations.c ----
+// ---- the operations: operations.c and cuda_gemm.c (matmul) ----
 
-bool cuda_supports(const struct device *device, const struct device_shape *shape,
-                   struct device_refusal *refusal);
-int cuda_expand(struct device *device, struct device_matrix *out, const struct device_matrix *matrix,
-                struct error *err);
-int cuda_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
-               size_t hidden, struct error *err);
-int cuda_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
-                  size_t tokens, size_t hidden, struct error *err);
-int cuda_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm, float epsilon,
-                      const float *cosine, const float *sine, const int32_t *rope_row,
-                      struct device_heads heads, size_t tokens, struct error *err);
-bool cuda_attention_scratch(const struct device *device, const struct device_attention *shape, size_t *bytes);
+#define DECLARATION(type, name, arguments) type cuda_##name arguments;
+BACK_END_OPERATIONS(DECLARATION)
+#undef DECLARATION
+
 const char *cuda_attention_turn(struct device *device, const struct device_attention *shape);
-int cuda_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
-                   struct device_texts texts, void *scratch, struct error *err);
-int cuda_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
-                struct error *err);
-int cuda_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
-              const void *x, const struct device_span *spans, size_t rows, size_t hidden, struct error *err);
 int cuda_peak(struct device *device, enum dtype dtype, double *rate, struct error *err);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "base/size.h"
 #include "kernels/cuda/cuda_device.h"
+#include "kernels/weight_format.h"
 
 // Bytes of [rows, columns] numbers; the buffers are there, so the matmul fits.
 static size_t bytes_of(const struct cuda_device *cuda, size_t rows, size_t columns) {

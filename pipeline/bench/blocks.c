@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "base/size.h"
+#include "kernels/weight_format.h"
 #include "model/rope.h"
 
 enum { CHUNK = 1 << 20 }; // random numbers made once and loaded over and over
@@ -154,18 +155,35 @@ done:
     return status;
 }
 
-static int fill_norms(struct bench_blocks *blocks, struct error *err) {
-    size_t hidden = blocks->config.hidden;
-    size_t head_dim = blocks->config.head_dim;
+static int fill_vector(struct bench_blocks *blocks, const struct weight_row *row, const uint16_t *random,
+                       struct error *err) {
+    for (size_t block = 0; block < blocks->count; block++) {
+        struct weight_use use = {.row = row, .block = block};
+        if (weights_left_out(&blocks->weights, use) ||
+            (row->present != NULL && !row->present(&blocks->config, block))) {
+            continue;
+        }
+        size_t rows;
+        size_t columns;
+        size_t copies = row->copies == NULL ? 1 : row->copies(&blocks->config, block);
+        weights_rows(&blocks->config, use, &rows, &columns);
+        for (; use.copy < copies; use.copy++) {
+            TRY(weights_put(blocks->device, &blocks->weights, &blocks->config, use, 0, rows, random,
+                            weight_format_of(DTYPE_BF16), err));
+        }
+    }
+    return STATUS_OK;
+}
+
+// The norms and biases that blocks have.
+static int fill_vectors(struct bench_blocks *blocks, struct error *err) {
+    const struct weight_table *table = blocks->config.weights;
     uint16_t *random;
     TRY(make_random(&random, 1, err));
     int status = STATUS_OK;
-    for (size_t i = 0; i < blocks->count; i++) {
-        const struct block_weights *w = &blocks->weights.blocks[i];
-        void *norms[] = {w->input_norm, w->post_norm, w->q_norm, w->k_norm};
-        for (size_t n = 0; n < sizeof norms / sizeof norms[0]; n++) {
-            TRY_TO(done, status = device_vector_load(blocks->device, norms[n], 0, n < 2 ? hidden : head_dim,
-                                                     random, weight_format_of(DTYPE_BF16), err));
+    for (const struct weight_row *row = table->rows; row < table->rows + table->count; row++) {
+        if (row->form == FORM_VECTOR) {
+            TRY_TO(done, status = fill_vector(blocks, row, random, err));
         }
     }
 done:
@@ -237,7 +255,7 @@ int bench_blocks_open(struct bench_blocks *blocks, struct device *device, const 
     blocks->weights = (struct model_weights){.blocks = memory, .block_count = count};
     TRY(reserve(blocks, err));
     TRY(fill_matrices(blocks, err));
-    TRY(fill_norms(blocks, err));
+    TRY(fill_vectors(blocks, err));
     if (tuned) {
         TRY(tune(blocks, err));
     }

@@ -65,8 +65,13 @@ int bench_attention(struct bench *bench, struct error *err) {
 
 static void print_block(struct bench *bench, size_t length, const struct bench_times *times) {
     const double *seconds = times->seconds;
-    double norms = seconds[BLOCK_ATTENTION_NORM] + seconds[BLOCK_MLP_NORM];
-    double rest = norms + seconds[BLOCK_ROPE] + seconds[BLOCK_ATTENTION] + seconds[BLOCK_SWIGLU];
+    double norms = 0;
+    double rest = 0; // all that is no matmul
+    for (int step = 0; step < BLOCK_STEPS; step++) {
+        enum block_kind kind = block_step_kind((enum block_step)step);
+        norms += kind == BLOCK_KIND_NORM ? seconds[step] : 0;
+        rest += kind == BLOCK_KIND_MATMUL ? 0 : seconds[step];
+    }
     char name[96];
     snprintf(name, sizeof name, "block of %s, texts of %zu", bench->options.shape->name, length);
     bench_print(bench, name, (double)bench->blocks.batch / times->all, "tokens/s",

@@ -2,6 +2,25 @@
 
 #include "base/size.h"
 
+enum block_kind block_step_kind(enum block_step step) {
+    switch (step) {
+    case BLOCK_QKV:
+    case BLOCK_OUTPUT:
+    case BLOCK_GATE_UP:
+    case BLOCK_DOWN:
+        return BLOCK_KIND_MATMUL;
+    case BLOCK_ATTENTION_NORM:
+    case BLOCK_MLP_NORM:
+        return BLOCK_KIND_NORM;
+    case BLOCK_ROPE:
+    case BLOCK_ATTENTION:
+    case BLOCK_SWIGLU:
+    case BLOCK_STEPS:
+        break;
+    }
+    return BLOCK_KIND_OTHER;
+}
+
 // ---- the list of matmuls ----
 
 #define WEIGHT(member) offsetof(struct block_weights, member)

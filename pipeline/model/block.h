@@ -1,6 +1,7 @@
 // A transformer block, written once: its operations in order, and the list of its matmuls. Running a model,
 // tuning it, checking shapes, sizing buffers, counting operations and measuring (bench/) all go by what is
-// here, so that a family with other blocks changes this file and the tables of weights and families alone.
+// here. A family with other blocks changes this file and block.c, what a block holds (weights.h) and the
+// tables of weights (weight_table.c) and families (config.c, its keys in config.h).
 //
 // A block knows neither the model nor where its buffers come from: the caller fills a struct block_pass.
 #ifndef STRATA_MODEL_BLOCK_H
@@ -23,6 +24,10 @@ enum block_step { // the operations of a block, in order
     BLOCK_DOWN,
     BLOCK_STEPS
 };
+
+enum block_kind { BLOCK_KIND_MATMUL, BLOCK_KIND_NORM, BLOCK_KIND_OTHER };
+
+enum block_kind block_step_kind(enum block_step step);
 
 // What the operations read and write, on the device and of its dtype; shared by all blocks.
 struct block_buffers {

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/first_bytes.h"
+#include "base/names.h"
 #include "model/config_rope.h"
 #include "model/place.h"
 #include "model/values.h"
@@ -32,6 +33,8 @@ static const struct family_defaults families[] = {
     {"qwen2", FAMILY_QWEN2, &weight_table_dense, 22016, 32, 0, 151936, 32768, 4096},
     {"qwen3", FAMILY_QWEN3, &weight_table_dense, 22016, 32, 128, 151936, 32768, 4096},
 };
+
+enum { FAMILIES = sizeof families / sizeof families[0] };
 
 enum {
     FILE_LIMIT = 4 << 20, // bytes of a config.json: real ones have a few thousand
@@ -60,7 +63,7 @@ static int find_family(const struct values *values, struct model_config *config,
     if (type == NULL) {
         return error_set(err, STATUS_DATA, "'model_type' is missing");
     }
-    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+    for (size_t i = 0; i < FAMILIES; i++) {
         if (strcmp(type, families[i].model_type) == 0) {
             *out = &families[i];
             config->family = families[i].family;
@@ -69,8 +72,11 @@ static int find_family(const struct values *values, struct model_config *config,
             return STATUS_OK;
         }
     }
-    return error_set(err, STATUS_DATA,
-                     "'model_type' is '%.64s'; supported are llama, mistral, qwen2 and qwen3", type);
+    char names[FAMILIES * sizeof config->model_type] = "";
+    for (size_t i = 0; i < FAMILIES; i++) {
+        names_append(names, sizeof names, families[i].model_type, i, FAMILIES);
+    }
+    return error_set(err, STATUS_DATA, "'model_type' is '%.64s'; supported are %s", type, names);
 }
 
 // Keys that change the computation in ways that are not implemented.

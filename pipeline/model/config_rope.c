@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/names.h"
+
 // Bounds that keep every frequency finite in float32; published models stay below 1e8.
 static const double smallest = 1e-6;
 static const double largest = 1e12;
@@ -37,17 +39,21 @@ static int read_kind(const struct values *values, enum rope_kind *kind, struct e
                  {"dynamic", ROPE_DYNAMIC},
                  {"llama3", ROPE_LLAMA3},
                  {"yarn", ROPE_YARN}};
+    const size_t count = sizeof kinds / sizeof kinds[0];
     const char *name = "default";
     TRY(values_text(values, "type", &name, err));
     TRY(values_text(values, "rope_type", &name, err));
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+    for (size_t i = 0; i < count; i++) {
         if (strcmp(name, kinds[i].name) == 0) {
             *kind = kinds[i].kind;
             return STATUS_OK;
         }
     }
-    return error_set(err, STATUS_DATA,
-                     "'rope_type' is '%.64s'; supported are default, linear, dynamic, llama3 and yarn", name);
+    char names[256] = "";
+    for (size_t i = 0; i < count; i++) {
+        names_append(names, sizeof names, kinds[i].name, i, count);
+    }
+    return error_set(err, STATUS_DATA, "'rope_type' is '%.64s'; supported are %s", name, names);
 }
 
 static int refuse_partial(const struct values *values, struct error *err) {

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/size.h"
+#include "kernels/weight_format.h"
 #include "model/reader.h"
 #include "model/stage.h"
 

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "base/size.h"
 #include "base/utf8.h"
+#include "kernels/weight_format.h"
 
 static const struct tensor_type types[] = {
     {"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6},     {"F6_E3M2", 6},     {"U8", 8},   {"I8", 8},

@@ -7,7 +7,8 @@
 #include <stddef.h>
 
 #include "base/error.h"
-#include "kernels/weight_format.h"
+
+struct weight_format; // kernels/weight_format.h
 
 enum { TENSOR_RANK = 8 }; // more dimensions than any weight has
 

@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "base/size.h"
+#include "kernels/weight_format.h"
 #include "model/beside.h"
 #include "model/place.h"
 
@@ -90,9 +91,11 @@ static int check_tensor(const struct tensor *tensor, const struct weight_row *ro
                          found_text, model_part_name(MODEL_CONFIG), wanted_text);
     }
     // A device keeps matrices in any format, vectors and tables in plain ones.
-    if (tensor->format == NULL || (row->form != FORM_MATRIX && !tensor->format->plain)) {
-        return error_set(err, STATUS_DATA, "tensor '%s' has dtype %s; supported are F32, F16 and BF16",
-                         tensor->name, tensor->type->name);
+    bool plain = row->form != FORM_MATRIX;
+    if (tensor->format == NULL || (plain && !tensor->format->plain)) {
+        char names[WEIGHT_FORMAT_NAMES];
+        return error_set(err, STATUS_DATA, "tensor '%s' has dtype %s; supported are %s", tensor->name,
+                         tensor->type->name, weight_format_names(plain, names));
     }
     return STATUS_OK;
 }

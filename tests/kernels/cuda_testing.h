@@ -17,6 +17,7 @@
 #include "base/dtype.h"
 #include "kernels/operations.h"
 #include "kernels/telemetry.h"
+#include "kernels/weight_format.h"
 
 // Ends the child with a line that says where.
 #define REQUIRE(condition)                                                                                   \

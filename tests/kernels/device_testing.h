@@ -18,6 +18,7 @@
 
 #include "base/random.h"
 #include "kernels/operations.h"
+#include "kernels/weight_format.h"
 
 static const double F32_EPSILON =
     0x1p-24; // half a unit in the last place of 1: the relative error of one rounding

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -100,6 +101,23 @@ static void buffers_have_room_for_every_matmul(void **state) {
     assert_int_equal(planned(&narrow, 64), 64 * sizeof(float) * (64 + 64 + 400 + 200));
 }
 
+static void steps_are_of_the_kind_that_runs_them(void **state) {
+    (void)state;
+    struct block_matmul list[BLOCK_MATMULS_MOST];
+    size_t count = block_matmuls(&wide, 0, list);
+    size_t matmuls = 0;
+    for (int step = 0; step < BLOCK_STEPS; step++) {
+        matmuls += block_step_kind((enum block_step)step) == BLOCK_KIND_MATMUL;
+    }
+    assert_int_equal(matmuls, count);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(block_step_kind(list[i].step), BLOCK_KIND_MATMUL);
+    }
+    assert_int_equal(block_step_kind(BLOCK_ATTENTION_NORM), BLOCK_KIND_NORM);
+    assert_int_equal(block_step_kind(BLOCK_MLP_NORM), BLOCK_KIND_NORM);
+    assert_int_equal(block_step_kind(BLOCK_ROPE), BLOCK_KIND_OTHER);
+}
+
 static void attention_is_that_of_the_block(void **state) {
     (void)state;
     assert_int_equal(block_attention(&wide, 0, 9).window, 0);
@@ -114,7 +132,9 @@ static void a_step_that_is_none_is_refused(void **state) {
     struct block_weights weights = {0};
     struct error err = {0};
     assert_int_equal(block_run_step(&pass, &weights, 0, BLOCK_STEPS, &err), STATUS_INTERNAL);
-    assert_string_equal(err.message, "a block has no step 9");
+    char message[64];
+    snprintf(message, sizeof message, "a block has no step %d", (int)BLOCK_STEPS);
+    assert_string_equal(err.message, message);
 }
 
 int main(void) {
@@ -122,6 +142,7 @@ int main(void) {
         cmocka_unit_test(matmuls_have_the_shapes_of_the_weights),
         cmocka_unit_test(operands_are_those_of_the_block),
         cmocka_unit_test(buffers_have_room_for_every_matmul),
+        cmocka_unit_test(steps_are_of_the_kind_that_runs_them),
         cmocka_unit_test(attention_is_that_of_the_block),
         cmocka_unit_test(a_step_that_is_none_is_refused),
     };

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "kernels/operations.h"
+#include "kernels/weight_format.h"
 #include "model/stage.h"
 
 // The last block of a row has 4 numbers; a row takes 257 blocks, and all rows more than 8 MiB.

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "kernels/weight_format.h"
 #include "model/safetensors.h"
 
 // A file of this header and `data` zero bytes; the block is exactly as long as the file, for the address

@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "base/size.h"
 #include "kernels/operations.h"
+#include "kernels/weight_format.h"
 #include "model/weights.h"
 
 enum { BLOCKS = 4, EXPERTS = 3, HIDDEN = 8, INNER = 16, Q_ROWS = 16, KV_ROWS = 8, WORDS = 24 };
@@ -200,6 +201,13 @@ static void what_a_block_lacks_or_has_too_much_is_named(void **state) {
     refused(&made, "tensor 'model.layers.0.scale' has shape [9]; config.json asks for [8]");
 }
 
+static void unsupported(struct made *made, const char *said, bool plain) {
+    char names[WEIGHT_FORMAT_NAMES];
+    char message[512];
+    snprintf(message, sizeof message, "%s; supported are %s", said, weight_format_names(plain, names));
+    refused(made, message);
+}
+
 static void what_no_weight_is_read_from_is_refused(void **state) {
     (void)state;
     static const struct weight_format packed = {.name = "packed", .block = 16, .bytes = 9};
@@ -208,7 +216,7 @@ static void what_no_weight_is_read_from_is_refused(void **state) {
     make(&made);
     made.checkpoint.tensors.entries[3].type = &other;
     made.checkpoint.tensors.entries[3].format = NULL;
-    refused(&made, "tensor 'model.layers.0.k.weight' has dtype U8; supported are F32, F16 and BF16");
+    unsupported(&made, "tensor 'model.layers.0.k.weight' has dtype U8", false);
     // A device keeps matrices in a packed format, but no vectors.
     struct weight_use *uses;
     struct error err = {0};
@@ -221,7 +229,7 @@ static void what_no_weight_is_read_from_is_refused(void **state) {
     make(&made);
     made.checkpoint.tensors.entries[2].type = &other;
     made.checkpoint.tensors.entries[2].format = &packed;
-    refused(&made, "tensor 'model.layers.0.scale' has dtype U8; supported are F32, F16 and BF16");
+    unsupported(&made, "tensor 'model.layers.0.scale' has dtype U8", true);
 }
 
 // ---- counting ----
