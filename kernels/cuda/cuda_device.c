@@ -51,6 +51,7 @@ const char *cuda_build(void) {
 
 #define OPERATION(type, name, arguments) .name = cuda_##name,
 
+// clang-format off
 static const struct device_ops cuda_ops = {
     .close = cuda_close,
     .describe = cuda_describe,
@@ -80,7 +81,6 @@ static const struct device_ops cuda_ops = {
     .attention_turn = cuda_attention_turn,
     .peak = cuda_peak,
     .peak_instruction = "mma.sync", // Hopper and Blackwell have faster ones, which cuBLAS uses
-    // clang-format off
     BACK_END_OPERATIONS(OPERATION)
 };
 // clang-format on

@@ -273,7 +273,7 @@ static void an_index_may_differ_beside_the_blocks(void **state) {
         {"\"lm_head.weight\": \"model-00003-of-00003.safetensors\"", "lm_head.weight"},
         {"\"mtp.fc.weight\": \"mtp.safetensors\"", "mtp.safetensors is missing"},
         {"\"model.layers.3.eh_proj.weight\": \"model-00001-of-00003.safetensors\"", "eh_proj"},
-        {"\"model.layers.3.eh_proj.weight\": \"next.safetensors\"", "next.safetensors is not there"},
+        {"\"model.layers.3.eh_proj.weight\": \"next.safetensors\"", "next.safetensors is missing"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct buffer changed = {0};
