@@ -27,8 +27,7 @@ static int add(struct device_trail *trail, uint64_t first_batch, const char *ide
 }
 
 static int read_lines(struct device_trail *trail, const char *text, struct error *err) {
-    int status = STATUS_OK;
-    while (status == STATUS_OK && *text != 0) {
+    while (*text != 0) {
         char *identity;
         unsigned long long first_batch = strtoull(text, &identity, 10);
         size_t length = strcspn(identity, "\n");
@@ -36,10 +35,10 @@ static int read_lines(struct device_trail *trail, const char *text, struct error
             first_batch < device_trail_last(trail)->first_batch) {
             return error_set(err, STATUS_DATA, "the ledger's note %s is damaged: '%.60s'", TRAIL_NOTE, text);
         }
-        status = add(trail, first_batch, identity + 1, length - 1, err);
+        TRY(add(trail, first_batch, identity + 1, length - 1, err));
         text = identity + length + (identity[length] == '\n');
     }
-    return status;
+    return STATUS_OK;
 }
 
 int device_trail_read(struct device_trail *trail, struct ledger *ledger, struct error *err) {

@@ -113,22 +113,18 @@ int folder_content_admit(const char *folder, struct error *err) {
     char shard[RUN_FOLDER_NAME];
     struct listing top = {0};
     struct listing shards = {.in_shards = true};
-    int status = folder_content_shard(shard, folder, err);
-    if (status != STATUS_OK || shard[0] != 0) {
-        return status;
+    TRY(folder_content_shard(shard, folder, err));
+    if (shard[0] != 0) {
+        return STATUS_OK;
     }
-    status = run_folder_file(path, folder, "shards", err);
-    if (status == STATUS_OK) {
-        status = look(&top, folder, is_strange, err);
-    }
-    if (status == STATUS_OK) {
-        status = look(&shards, path, is_strange, err);
-    }
+    TRY(run_folder_file(path, folder, "shards", err));
+    TRY(look(&top, folder, is_strange, err));
+    TRY(look(&shards, path, is_strange, err));
     bool strange = top.found[0] != 0 || shards.found[0] != 0;
     // Looked for last: a runner that is making its first files at this moment makes the ledger before any
     // other.
-    if (status != STATUS_OK || !strange || !folder_content_lacks_ledger(folder)) {
-        return status;
+    if (!strange || !folder_content_lacks_ledger(folder)) {
+        return STATUS_OK;
     }
     return error_set(
         err, STATUS_WRITE,

@@ -72,13 +72,11 @@ int hdf5_create(hid_t *file, const char *path, struct error *err) {
     int descriptor;
     *file = H5I_INVALID_HID;
     // HDF5 would follow a link, and make a file that anybody may write: it gets one that is there.
-    int status = file_create(&descriptor, path, err);
-    if (status == STATUS_OK && close(descriptor) != 0) {
-        status = error_set_errno(err, STATUS_WRITE, "cannot close %s", path);
+    TRY(file_create(&descriptor, path, err));
+    if (close(descriptor) != 0) {
+        return error_set_errno(err, STATUS_WRITE, "cannot close %s", path);
     }
-    if (status != STATUS_OK) {
-        return status;
-    }
+    int status = STATUS_OK;
     hid_t access = access_plist();
     hid_t creation = H5Pcreate(H5P_FILE_CREATE);
     // On this list it speaks of the root group, whose times would differ from run to run.
@@ -318,10 +316,7 @@ int hdf5_read_column(hid_t file, const char *path, enum hdf5_kind kind, void **d
     if (dataset < 0) {
         return hdf5_fail(err, STATUS_DATA, "no dataset %s", path);
     }
-    status = hdf5_check_storage(dataset, path, err);
-    if (status != STATUS_OK) {
-        goto done;
-    }
+    TRY_TO(done, status = hdf5_check_storage(dataset, path, err));
     space = H5Dget_space(dataset);
     stored = H5Dget_type(dataset);
     if (space < 0 || stored < 0 || H5Sget_simple_extent_ndims(space) != 1 || H5Tequal(stored, type) <= 0 ||
@@ -334,9 +329,8 @@ int hdf5_read_column(hid_t file, const char *path, enum hdf5_kind kind, void **d
         status = error_set(err, STATUS_DATA, "the dataset %s is longer than what the file stores", path);
         goto done;
     }
-    status = memory_zeroed(data, length, hdf5_kind_size(kind), err);
-    if (status == STATUS_OK && length > 0 &&
-        H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, *data) < 0) {
+    TRY_TO(done, status = memory_zeroed(data, length, hdf5_kind_size(kind), err));
+    if (length > 0 && H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, *data) < 0) {
         status = hdf5_fail(err, STATUS_DATA, "cannot read the dataset %s", path);
     }
     *count = length;

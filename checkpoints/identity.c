@@ -106,23 +106,22 @@ static int describe(struct buffer *lines, const char *key, const char *stored, c
 int identity_compare(const struct identity *stored, const struct identity *now, struct buffer *lines,
                      size_t *differences, struct error *err) {
     *differences = 0;
-    int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < stored->count; i++) {
+    for (size_t i = 0; i < stored->count; i++) {
         const struct identity_entry *entry = &stored->entries[i];
         const char *value = identity_get(now, entry->key);
         if (value == NULL || strcmp(value, entry->value) != 0) {
-            status = describe(lines, entry->key, entry->value, value, err);
+            TRY(describe(lines, entry->key, entry->value, value, err));
             ++*differences;
         }
     }
-    for (size_t i = 0; status == STATUS_OK && i < now->count; i++) {
+    for (size_t i = 0; i < now->count; i++) {
         const struct identity_entry *entry = &now->entries[i];
         if (identity_get(stored, entry->key) == NULL) {
-            status = describe(lines, entry->key, NULL, entry->value, err);
+            TRY(describe(lines, entry->key, NULL, entry->value, err));
             ++*differences;
         }
     }
-    return status;
+    return STATUS_OK;
 }
 
 void identity_destroy(struct identity *identity) {

@@ -151,25 +151,25 @@ done:
     return STATUS_OK;
 }
 
+static int write_format(struct ledger *ledger, bool empty, struct error *err) {
+    if (empty) {
+        TRY(ledger_execute(ledger, schema, err));
+    }
+    for (int64_t format = empty ? 1 : ledger->format; format < LEDGER_FORMAT; format++) {
+        TRY(ledger_execute(ledger, raises[format - 1], err));
+    }
+    return STATUS_OK;
+}
+
 // Makes an empty file a ledger, or raises an older one, whose rows stay as they are: in one transaction.
 static int raise_format(struct ledger *ledger, bool empty, struct error *err) {
     if (!empty && ledger->format == LEDGER_FORMAT) {
         return STATUS_OK;
     }
-    int status = ledger_execute_patiently(ledger, "BEGIN IMMEDIATE", err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = empty ? ledger_execute(ledger, schema, err) : STATUS_OK;
-    for (int64_t format = empty ? 1 : ledger->format; status == STATUS_OK && format < LEDGER_FORMAT;
-         format++) {
-        status = ledger_execute(ledger, raises[format - 1], err);
-    }
-    status = ledger_transaction_end(ledger, status, err);
-    if (status == STATUS_OK) {
-        ledger->format = LEDGER_FORMAT;
-    }
-    return status;
+    TRY(ledger_execute_patiently(ledger, "BEGIN IMMEDIATE", err));
+    TRY(ledger_transaction_end(ledger, write_format(ledger, empty, err), err));
+    ledger->format = LEDGER_FORMAT;
+    return STATUS_OK;
 }
 
 static int begin_open(struct ledger **out, const char *folder, struct error *err) {
@@ -203,8 +203,8 @@ static int refuse_lost_ledger(const char *folder, struct error *err) {
 
 static int check_not_lost(struct ledger *ledger, const char *folder, struct error *err) {
     int64_t facts = 0;
-    int status = ledger_number(ledger, "SELECT count(*) FROM identity", &facts, err);
-    return status == STATUS_OK && facts == 0 ? refuse_lost_ledger(folder, err) : status;
+    TRY(ledger_number(ledger, "SELECT count(*) FROM identity", &facts, err));
+    return facts == 0 ? refuse_lost_ledger(folder, err) : STATUS_OK;
 }
 
 int ledger_open(struct ledger **out, const char *folder, struct error *err) {
@@ -242,8 +242,8 @@ static int probe(struct ledger *ledger, int flags, struct error *err) {
     int64_t tables;
     sqlite3_close_v2(ledger->db);
     ledger->db = NULL;
-    int status = set_up(ledger, flags | SQLITE_OPEN_PRIVATECACHE, err);
-    return status == STATUS_OK ? check_format(ledger, &tables, err) : status;
+    TRY(set_up(ledger, flags | SQLITE_OPEN_PRIVATECACHE, err));
+    return check_format(ledger, &tables, err);
 }
 
 // A runner killed within a transaction leaves its journal behind, and the pages it had written must be taken
@@ -255,8 +255,8 @@ static int open_past_journal(struct ledger *ledger, struct error *err) {
             return probe(ledger, SQLITE_OPEN_READONLY, err);
         }
     }
-    int status = ledger_rescue_copy(ledger, err);
-    return status == STATUS_OK ? probe(ledger, SQLITE_OPEN_READWRITE, err) : status;
+    TRY(ledger_rescue_copy(ledger, err));
+    return probe(ledger, SQLITE_OPEN_READWRITE, err);
 }
 
 static int probe_or_rescue(struct ledger *ledger, struct error *err) {
@@ -314,8 +314,8 @@ done:
 }
 
 int ledger_read_begin(struct ledger *ledger, struct error *err) {
-    int status = ledger_execute(ledger, "BEGIN", err);
-    return status == STATUS_OK ? take_view(ledger, err) : status;
+    TRY(ledger_execute(ledger, "BEGIN", err));
+    return take_view(ledger, err);
 }
 
 int ledger_read_end(struct ledger *ledger, struct error *err) {

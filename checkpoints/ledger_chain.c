@@ -47,7 +47,8 @@ static int hash_rows(struct digest *digest, struct ledger *ledger, const char *s
     }
 done:
     query_end(&query);
-    return status == STATUS_OK ? digest_number(digest, END_OF_ROWS, err) : status;
+    TRY(status);
+    return digest_number(digest, END_OF_ROWS, err);
 }
 
 // What devices said of the batches. Checkpoints of format 1 have no such figures, and neither has one whose

@@ -23,17 +23,19 @@ int ledger_partial(struct ledger *ledger, struct ledger_partial *partial, struct
     struct query query;
     *partial = (struct ledger_partial){0};
     query_begin(&query, ledger, "SELECT shard, name, sha256, batches, record FROM partial");
-    int status = query_next(&query, found, err);
-    if (status == STATUS_OK && *found) {
+    int status;
+    TRY_TO(done, status = query_next(&query, found, err));
+    if (*found) {
         size_t start = memory->size;
         partial->shard = query_u64(&query, 0);
         query_text(&query, 1, partial->name, sizeof partial->name);
         query_text(&query, 2, partial->sha256, sizeof partial->sha256);
         partial->batches = query_u64(&query, 3);
         const char *bytes = query_bytes(&query, 4, &partial->record_size);
-        status = buffer_append(memory, bytes, partial->record_size, err);
-        partial->record = status == STATUS_OK ? memory->data + start : NULL;
+        TRY_TO(done, status = buffer_append(memory, bytes, partial->record_size, err));
+        partial->record = memory->data + start;
     }
+done:
     query_end(&query);
     return status;
 }

@@ -97,8 +97,8 @@ static int take_text(struct query *query, int column, struct text_place *place, 
     if (bytes == NULL) {
         return STATUS_OK;
     }
-    int status = buffer_append(text, bytes, place->size, err);
-    return status == STATUS_OK ? buffer_append(text, "", 1, err) : status;
+    TRY(buffer_append(text, bytes, place->size, err));
+    return buffer_append(text, "", 1, err);
 }
 
 static const char *placed(const char *text, const struct text_place *place) {
@@ -240,8 +240,8 @@ typedef int (*each_event)(void *context, int64_t at, uint64_t epoch, const char 
 static int take_event(struct query *query, union page_row *row, struct buffer *text, struct error *err) {
     row->event.at = query_i64(query, 1);
     row->event.epoch = query_u64(query, 2);
-    int status = take_text(query, 3, &row->event.kind, text, err);
-    return status == STATUS_OK ? take_text(query, 4, &row->event.text, text, err) : status;
+    TRY(take_text(query, 3, &row->event.kind, text, err));
+    return take_text(query, 4, &row->event.text, text, err);
 }
 
 static int give_event(const struct listing *listing, const union page_row *row, const char *text) {
@@ -304,8 +304,8 @@ static int take_problem(struct query *query, union page_row *row, struct buffer 
                                                   .truncated = query_i64(query, 9) != 0,
                                                   .index = place == UINT64_MAX ? 0 : (uint32_t)place,
                                                   .shard = query_u64(query, 11)};
-    int status = take_text(query, 2, &row->problem.id, text, err);
-    return status == STATUS_OK ? take_text(query, 4, &row->problem.reason, text, err) : status;
+    TRY(take_text(query, 2, &row->problem.id, text, err));
+    return take_text(query, 4, &row->problem.reason, text, err);
 }
 
 static struct ledger_problem whole_problem(const union page_row *row, const char *text) {
@@ -331,7 +331,7 @@ int ledger_each_problem(struct ledger *ledger, const enum problem_state *with_st
                                            OUTCOMES_SINCE_REPLACED("ordinal > ?1 AND state = ?3")
                                                PAGE_OF_OUTCOMES};
     const char *sql = NULL;
-    int status = choose_outcomes(ledger, with_state == NULL ? all : some, &sql, err);
+    TRY(choose_outcomes(ledger, with_state == NULL ? all : some, &sql, err));
     const struct listing listing = {.sql = sql,
                                     .before_first = -1,
                                     .until = ledger->view.checkpoint,
@@ -340,7 +340,7 @@ int ledger_each_problem(struct ledger *ledger, const enum problem_state *with_st
                                     .give = give_problem,
                                     .each = (void (*)(void))each,
                                     .context = context};
-    return status == STATUS_OK ? list(ledger, &listing, err) : status;
+    return list(ledger, &listing, err);
 }
 
 int ledger_each_problem_of_shard(struct ledger *ledger, uint64_t shard, each_problem each, void *context,
@@ -366,19 +366,18 @@ int ledger_find_problem(struct ledger *ledger, const char *id, size_t id_size, s
     struct query query;
     union page_row row = {0};
     const char *chosen = NULL;
-    int status = choose_outcomes(ledger, sql, &chosen, err);
+    int status;
     *found = false;
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(choose_outcomes(ledger, sql, &chosen, err));
     query_begin(&query, ledger, chosen);
     query_bind_id(&query, 1, id, id_size);
     query_bind_i64(&query, 2, ledger->view.checkpoint);
-    status = query_next(&query, found, err);
-    if (status == STATUS_OK && *found) {
-        status = take_problem(&query, &row, memory, err);
+    TRY_TO(done, status = query_next(&query, found, err));
+    if (*found) {
+        TRY_TO(done, status = take_problem(&query, &row, memory, err));
         *problem = whole_problem(&row, memory->data);
     }
+done:
     query_end(&query);
     return status;
 }

@@ -61,19 +61,15 @@ static int copy_file(const char *from, const char *to, struct error *err) {
     int in;
     int out = -1;
     size_t size;
-    int status = file_open_own(&in, &size, from, err);
-    if (status == STATUS_OK) {
-        status = file_create(&out, to, err);
-    }
-    if (status == STATUS_OK) {
-        status = copy_bytes(in, out, from, to, err);
-    }
+    TRY(file_open_own(&in, &size, from, err));
+    int status;
+    TRY_TO(done, status = file_create(&out, to, err));
+    TRY_TO(done, status = copy_bytes(in, out, from, to, err));
+done:
     if (out >= 0 && close(out) != 0 && status == STATUS_OK) {
         status = error_set_errno(err, STATUS_WRITE, "cannot close %s", to);
     }
-    if (in >= 0) {
-        close(in);
-    }
+    close(in);
     return status;
 }
 
@@ -82,20 +78,18 @@ static int check_space(const char *path, const char *journal, const char *folder
     uint64_t space = 0;
     uint64_t bytes = 0;
     uint64_t journal_bytes = 0;
-    int status;
-    TRY_TO(done, status = file_size(path, &bytes, err));
-    TRY_TO(done, status = file_size(journal, &journal_bytes, err));
-    TRY_TO(done, status = file_space(folder, &space, err));
-done:
+    TRY(file_size(path, &bytes, err));
+    TRY(file_size(journal, &journal_bytes, err));
+    TRY(file_space(folder, &space, err));
     bytes += journal_bytes;
-    return status == STATUS_OK && space < bytes
+    return space < bytes
                ? error_set(err, STATUS_WRITE,
                            "%s was left in the middle of a commit, which strata status of a user who may "
                            "write takes "
                            "back; a copy of its %.2f GB does not fit in %s (%.2f GB free): set TMPDIR to a "
                            "larger folder",
                            path, (double)bytes * 1e-9, folder, (double)space * 1e-9)
-               : status;
+               : STATUS_OK;
 }
 
 static bool same_state(const struct stat *a, const struct stat *b) {

@@ -113,14 +113,15 @@ done:
 int ledger_retry_open(struct ledger *ledger, struct ledger_retry *retry, bool *found, struct error *err) {
     uint64_t checkpoint = 0;
     *retry = (struct ledger_retry){0};
-    int status = ledger_retry_number(ledger, &checkpoint, err);
-    *found = status == STATUS_OK && checkpoint > 0;
+    *found = false;
+    TRY(ledger_retry_number(ledger, &checkpoint, err));
+    *found = checkpoint > 0;
     if (!*found) {
-        return status;
+        return STATUS_OK;
     }
-    status = collect(ledger, "SELECT ordinal FROM retry WHERE checkpoint = ?1 ORDER BY ordinal", checkpoint,
-                     retry, err);
-    return status == STATUS_OK ? ledger_retry_waiting(ledger, checkpoint, &retry->waiting, err) : status;
+    TRY(collect(ledger, "SELECT ordinal FROM retry WHERE checkpoint = ?1 ORDER BY ordinal", checkpoint, retry,
+                err));
+    return ledger_retry_waiting(ledger, checkpoint, &retry->waiting, err);
 }
 
 int ledger_retry_candidates(struct ledger *ledger, enum ledger_retry_scope scope, struct ledger_retry *retry,
@@ -148,12 +149,9 @@ static int count_tried(struct ledger *ledger, struct ledger_retry_counts *counts
         counts->succeeded = query_u64(&query, 1);
     }
     query_end(&query);
-    if (status == STATUS_OK) {
-        status = ledger_retry_number(ledger, &checkpoint, err);
-    }
-    return status == STATUS_OK && checkpoint > 0
-               ? ledger_retry_waiting(ledger, checkpoint, &counts->waiting, err)
-               : status;
+    TRY(status);
+    TRY(ledger_retry_number(ledger, &checkpoint, err));
+    return checkpoint > 0 ? ledger_retry_waiting(ledger, checkpoint, &counts->waiting, err) : STATUS_OK;
 }
 
 int ledger_retry_counts(struct ledger *ledger, struct ledger_retry_counts *counts, struct error *err) {

@@ -83,12 +83,13 @@ static int insert_identity(struct ledger *ledger, const struct identity *identit
     struct query query;
     int status = STATUS_OK;
     query_begin(&query, ledger, "INSERT INTO identity(place, key, value) VALUES(?1, ?2, ?3)");
-    for (size_t i = 0; status == STATUS_OK && i < identity->count; i++) {
+    for (size_t i = 0; i < identity->count; i++) {
         query_bind_u64(&query, 1, i);
         query_bind_text(&query, 2, identity->entries[i].key);
         query_bind_text(&query, 3, identity->entries[i].value);
-        status = query_run(&query, err);
+        TRY_TO(done, status = query_run(&query, err));
     }
+done:
     query_end(&query);
     return status;
 }

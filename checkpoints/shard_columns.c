@@ -81,19 +81,18 @@ int shard_columns_start(struct shard_columns *columns, hid_t file, struct error 
                                                 COLUMN_BATCH_OFFSET, COLUMN_TOKEN_OFFSET};
     static const char *const groups[] = {"/problems", "/rows", "/batches", "/tokens"};
     bool token_ids = columns->count == COLUMN_COUNT;
-    int status = STATUS_OK;
     columns->tokens = 0;
     columns->rows_end = 0;
     for (size_t i = 0; i < columns->count; i++) {
         column_reset(&columns->column[i]);
     }
-    for (size_t i = 0; status == STATUS_OK && i < (token_ids ? 4 : 3); i++) {
-        status = hdf5_make_group(file, groups[i], err);
+    for (size_t i = 0; i < (token_ids ? 4 : 3); i++) {
+        TRY(hdf5_make_group(file, groups[i], err));
     }
-    for (size_t i = 0; status == STATUS_OK && i < (token_ids ? 5 : 4); i++) {
-        status = append_u64(columns, file, offsets[i], 0, err);
+    for (size_t i = 0; i < (token_ids ? 5 : 4); i++) {
+        TRY(append_u64(columns, file, offsets[i], 0, err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int append_problem_numbers(struct shard_columns *columns, hid_t file,

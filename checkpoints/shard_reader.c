@@ -371,6 +371,24 @@ int shard_reader_latents(struct shard_reader *reader, size_t layer, size_t first
     return status;
 }
 
+static int read_figures(const struct shard_reader *reader, const char *group, const char *name,
+                        double *values, struct error *err) {
+    char path[80];
+    void *data = NULL;
+    size_t count = 0;
+    snprintf(path, sizeof path, "%s/%s", group, name);
+    TRY(hdf5_read_column(reader->file, path, HDF5_F64, &data, &count, err));
+    int status = STATUS_OK;
+    if (count != reader->content.hidden) {
+        status = error_set(err, STATUS_DATA, "%s has %zu numbers for %zu columns", path, count,
+                           reader->content.hidden);
+    } else {
+        memcpy(values, data, count * sizeof(double));
+    }
+    free(data);
+    return status;
+}
+
 int shard_reader_statistics(struct shard_reader *reader, size_t layer, struct shard_statistics *out,
                             struct error *err) {
     const struct shard_content *content = &reader->content;
@@ -387,24 +405,10 @@ int shard_reader_statistics(struct shard_reader *reader, size_t layer, struct sh
     char group[48];
     hdf5_quiet();
     snprintf(group, sizeof group, "/statistics/hs_%03zu", content->layers[layer]);
-    int status = hdf5_get_numbers(reader->file, group, "rows", HDF5_U64, 0, &out->rows, err);
-    if (status == STATUS_OK) {
-        status = hdf5_get_numbers(reader->file, group, "norm_sum", HDF5_F64, 0, &out->norm_sum, err);
+    TRY(hdf5_get_numbers(reader->file, group, "rows", HDF5_U64, 0, &out->rows, err));
+    TRY(hdf5_get_numbers(reader->file, group, "norm_sum", HDF5_F64, 0, &out->norm_sum, err));
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        TRY(read_figures(reader, group, parts[i].name, parts[i].values, err));
     }
-    for (size_t i = 0; status == STATUS_OK && i < sizeof parts / sizeof parts[0]; i++) {
-        char path[80];
-        void *data = NULL;
-        size_t count = 0;
-        snprintf(path, sizeof path, "%s/%s", group, parts[i].name);
-        status = hdf5_read_column(reader->file, path, HDF5_F64, &data, &count, err);
-        if (status == STATUS_OK && count != content->hidden) {
-            status = error_set(err, STATUS_DATA, "%s has %zu numbers for %zu columns", path, count,
-                               content->hidden);
-        }
-        if (status == STATUS_OK) {
-            memcpy(parts[i].values, data, count * sizeof(double));
-        }
-        free(data);
-    }
-    return status;
+    return STATUS_OK;
 }

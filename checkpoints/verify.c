@@ -399,17 +399,14 @@ int verify_run(const char *folder, void (*tell)(void *context, enum verify_kind 
     struct buffer names = {0};
     *report = (struct verify_report){0};
     bool busy = run_folder_busy(folder);
-    int status = list_names(&names, folder, err);
-    if (status == STATUS_OK && busy && folder_content_lacks_ledger(folder)) {
+    int status;
+    TRY_TO(done, status = list_names(&names, folder, err));
+    if (busy && folder_content_lacks_ledger(folder)) {
         note(&check, "the runner at work has recorded nothing yet");
         goto done;
     }
-    if (status == STATUS_OK) {
-        status = ledger_open_read(&check.ledger, folder, err);
-    }
-    if (status == STATUS_OK) {
-        status = check_all(&check, &names, busy);
-    }
+    TRY_TO(done, status = ledger_open_read(&check.ledger, folder, err));
+    TRY_TO(done, status = check_all(&check, &names, busy));
 done:
     ledger_close(check.ledger);
     buffer_destroy(&names);

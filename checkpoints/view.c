@@ -140,22 +140,20 @@ static int add_shard(void *context, const struct ledger_shard *shard) {
     TRY(run_folder_file(path, view->folder, source->name, view->err));
     TRY(shard_reader_open(&reader, path, view->err));
     const struct shard_content *content = shard_reader_content(reader);
-    int status = STATUS_OK;
+    uint64_t tokens = view->tokens;
+    int status;
     if (view->count == 0) {
-        status = adopt_layout(view, reader);
+        TRY_TO(done, status = adopt_layout(view, reader));
     } else if (!same_layout(view, content)) {
         status = error_set(view->err, STATUS_DATA, "%s has another layout than the first shard", path);
+        goto done;
     }
-    uint64_t tokens = view->tokens;
-    if (status == STATUS_OK) {
-        status = add_problems(view, content);
-    }
-    if (status == STATUS_OK) {
-        status = add_statistics(view, reader);
-    }
+    TRY_TO(done, status = add_problems(view, content));
+    TRY_TO(done, status = add_statistics(view, reader));
     source->rows = content->rows;
     source->tokens = view->tokens - tokens;
     view->count++;
+done:
     shard_reader_close(reader);
     return status;
 }
@@ -204,17 +202,16 @@ static int write_virtual(const struct view *view, const struct mapping *mapping)
     if (space < 0 || plist < 0 || H5Pset_obj_track_times(plist, false) < 0 ||
         H5Pset_fill_value(plist, mapping->type, mapping->fill) < 0) {
         status = hdf5_fail(view->err, STATUS_WRITE, "cannot prepare the virtual dataset %s", mapping->path);
+        goto done;
     }
-    for (size_t i = 0; status == STATUS_OK && i < view->count; i++) {
-        status = map_source(view, mapping, plist, space, i, &first);
+    for (size_t i = 0; i < view->count; i++) {
+        TRY_TO(done, status = map_source(view, mapping, plist, space, i, &first));
     }
-    if (status == STATUS_OK) {
-        dataset =
-            H5Dcreate2(view->file, mapping->path, mapping->type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
-        if (dataset < 0 || H5Dclose(dataset) < 0) {
-            status = hdf5_fail(view->err, STATUS_WRITE, "cannot write the virtual dataset %s", mapping->path);
-        }
+    dataset = H5Dcreate2(view->file, mapping->path, mapping->type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
+    if (dataset < 0 || H5Dclose(dataset) < 0) {
+        status = hdf5_fail(view->err, STATUS_WRITE, "cannot write the virtual dataset %s", mapping->path);
     }
+done:
     H5Pclose(plist);
     H5Sclose(space);
     return status;
@@ -262,10 +259,9 @@ static int write_file(struct view *view, struct ledger *ledger, const char *asid
     if (view->token_ids) {
         TRY(write_tokens(view));
     }
-    if (H5Fclose(view->file) < 0) {
-        return hdf5_fail(view->err, STATUS_WRITE, "cannot close %s", aside);
-    }
-    return STATUS_OK;
+    hid_t file = view->file;
+    view->file = H5I_INVALID_HID; // closed, or past closing
+    return H5Fclose(file) < 0 ? hdf5_fail(view->err, STATUS_WRITE, "cannot close %s", aside) : STATUS_OK;
 }
 
 int view_write(const char *folder, struct ledger *ledger, bool *written, struct error *err) {
@@ -293,8 +289,11 @@ int view_write(const char *folder, struct ledger *ledger, bool *written, struct 
     TRY_TO(done, status = file_publish(aside, path, err));
 done:
     *written = status == STATUS_OK;
-    if (status == STATUS_OK) {
+    if (view->type >= 0) {
         H5Tclose(view->type);
+    }
+    if (view->file >= 0) {
+        H5Fclose(view->file); // with all that is open in it
     }
     buffer_destroy(&view->token_offset);
     free(view->figures);

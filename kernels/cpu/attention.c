@@ -17,8 +17,8 @@
 #include "kernels/cpu/team.h"
 
 enum {
-    KEY_BLOCK =
-        256, // a multiple of every tile_columns; keys and values of 128 dimensions take 128 KB in bfloat16
+    // A multiple of every tile_columns; keys and values of 128 dimensions take 128 KB in bfloat16.
+    KEY_BLOCK = 256,
     QUERY_ROWS = 768,  // queries times heads of one work item
     ROW_PADDING = 32,  // as in gemm.c
     SCRATCH_PARTS = 7, // pieces of a thread's scratch

@@ -14,8 +14,8 @@
 #include "kernels/cpu/tile_matmul.h"
 
 enum {
-    LOAD_DEPTH =
-        128, // numbers of a row packed at a time, even: 64 rows of them leave the first-level cache room
+    // Numbers of a row packed at a time, even: 64 rows of them leave the first-level cache room.
+    LOAD_DEPTH = 128,
 };
 _Static_assert(LOAD_DEPTH % WEIGHT_RUN == 0, "each packing begins a run");
 

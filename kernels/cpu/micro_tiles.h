@@ -19,8 +19,8 @@ _Static_assert((int)STEP_DEPTH == (int)TILE_DEPTH && (int)GROUP_ROWS == 2 * (int
 MICRO_INLINE void multiply_two(float *sums, size_t stride, const struct tile_rows *rows, const void *panel,
                                size_t steps, bool accumulate, struct tile_ahead ahead) {
     const size_t line = stride * sizeof(float);
-    const size_t row =
-        rows->row; // in registers: the loads below may change any memory, the compiler believes
+    // In registers: the loads below may change any memory, the compiler believes.
+    const size_t row = rows->row;
     const size_t half = rows->half;
     const size_t step = rows->step;
     float *lower = sums + TILE_LINES * stride;

@@ -30,7 +30,7 @@ enum {
     ITEMS_A_THREAD = 4,
     LOAD_STEPS = 16, // steps of a panel filled at a time while loading
 };
-_Static_assert(LOAD_STEPS *STEP_DEPTH % WEIGHT_RUN == 0, "each fill begins a run");
+_Static_assert((LOAD_STEPS * STEP_DEPTH) % WEIGHT_RUN == 0, "each fill begins a run");
 
 // ---- sizes of blocks ----
 

@@ -12,9 +12,9 @@ enum {
 };
 
 static const double timed_seconds = 2e-3; // of runs together: launching is not what is timed
-static const double long_seconds =
-    2e-2;                               // a run as long as this is measured once more, not TRIAL_ROUNDS times
-static const double warm_seconds = 0.1; // of work, after which a clock has risen
+// A run as long as this is measured once more, not TRIAL_ROUNDS times.
+static const double long_seconds = 2e-2;
+static const double warm_seconds = 0.1;    // of work, after which a clock has risen
 static const double launch_seconds = 5e-5; // that one run may wait for the host; shorter ones warm nothing
 
 // What a workspace is full of before a proof: an algorithm that reads what it did not write is unlikely to

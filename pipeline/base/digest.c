@@ -51,8 +51,8 @@ int digest_number(struct digest *digest, uint64_t value, struct error *err) {
 }
 
 int digest_field(struct digest *digest, const void *bytes, size_t size, struct error *err) {
-    int status = digest_number(digest, size, err);
-    return status == STATUS_OK ? digest_update(digest, bytes, size, err) : status;
+    TRY(digest_number(digest, size, err));
+    return digest_update(digest, bytes, size, err);
 }
 
 int digest_finish_bytes(struct digest *digest, unsigned char out[DIGEST_BYTES], struct error *err) {
@@ -88,28 +88,26 @@ int digest_file(const char *path, char hex[DIGEST_HEX], struct error *err) {
     enum { BLOCK = 1 << 20 };
     int descriptor;
     size_t size;
-    int status = file_open_own(&descriptor, &size, path, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = digest_create(&digest, err);
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&block, 1, BLOCK, err);
-    }
-    while (status == STATUS_OK) {
+    TRY(file_open_own(&descriptor, &size, path, err));
+    int status;
+    TRY_TO(done, status = digest_create(&digest, err));
+    TRY_TO(done, status = memory_zeroed(&block, 1, BLOCK, err));
+    for (;;) {
         ssize_t count = read(descriptor, block, BLOCK);
         if (count < 0 && errno == EINTR) {
             continue;
         }
         if (count < 0) {
             status = error_set_errno(err, STATUS_DATA, "cannot read %s", path);
-        } else if (count == 0) {
-            status = digest_finish(digest, hex, err);
-            break;
-        } else {
-            status = digest_update(digest, block, (size_t)count, err);
+            goto done;
         }
+        if (count == 0) {
+            break;
+        }
+        TRY_TO(done, status = digest_update(digest, block, (size_t)count, err));
     }
+    status = digest_finish(digest, hex, err);
+done:
     free(block);
     digest_destroy(digest);
     close(descriptor);

@@ -5,16 +5,15 @@
 #include <stdio.h>
 #include <string.h>
 
-// vsnprintf cuts silently; a cut message says so.
-static void mark_cut(struct error *err, int wanted) {
-    if (wanted >= (int)sizeof err->message) {
-        memcpy(err->message + sizeof err->message - 4, "...", 4);
+// vsnprintf cuts silently; a cut text says so.
+static void write_text(char *out, size_t size, const char *format, va_list arguments) {
+    if (vsnprintf(out, size, format, arguments) >= (int)size) {
+        memcpy(out + size - 4, "...", 4);
     }
 }
 
 static int set(struct error *err, int status, bool lines, const char *format, va_list arguments) {
-    int wanted = vsnprintf(err->message, sizeof err->message, format, arguments);
-    mark_cut(err, wanted);
+    write_text(err->message, sizeof err->message, format, arguments);
     err->status = status;
     err->lines = lines;
     return status;
@@ -45,7 +44,7 @@ int error_set_errno(struct error *err, int status, const char *format, ...) {
     char text[1024];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    write_text(text, sizeof text, format, arguments);
     va_end(arguments);
     return error_set(err, error_is_shortage(number) ? STATUS_INTERNAL : status, "%s: %s", text,
                      strerror(number));
@@ -55,7 +54,7 @@ int error_wrap(struct error *err, const char *format, ...) {
     char context[512];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(context, sizeof context, format, arguments);
+    write_text(context, sizeof context, format, arguments);
     va_end(arguments);
     struct error inner = *err;
     return error_set(err, inner.status, "%s: %s", context, inner.message);

@@ -138,10 +138,9 @@ done:
 int file_create(int *descriptor, const char *path, struct error *err) {
     struct stat info;
     *descriptor = -1;
-    int status = file_remove(path, err);
-    return status == STATUS_OK ? open_regular(descriptor, &info, path, O_WRONLY | O_CREAT | O_EXCL,
-                                              REFUSE_LINKS, "create", STATUS_WRITE, err)
-                               : status;
+    TRY(file_remove(path, err));
+    return open_regular(descriptor, &info, path, O_WRONLY | O_CREAT | O_EXCL, REFUSE_LINKS, "create",
+                        STATUS_WRITE, err);
 }
 
 static int check_kind(const char *path, enum links links, struct error *err) {
@@ -249,11 +248,9 @@ static int read_all(struct buffer *out, int descriptor, const char *path, size_t
             status = error_set(err, STATUS_DATA, "%s is longer than the limit of %zu bytes", path, limit);
             break;
         }
-        status = buffer_append(out, block, (size_t)count, err);
-        if (status != STATUS_OK) {
-            break;
-        }
+        TRY_TO(done, status = buffer_append(out, block, (size_t)count, err));
     }
+done:
     close(descriptor);
     return status;
 }
@@ -261,21 +258,21 @@ static int read_all(struct buffer *out, int descriptor, const char *path, size_t
 int file_read(struct buffer *out, const char *path, size_t limit, struct error *err) {
     int descriptor;
     size_t size;
-    int status = file_open(&descriptor, &size, path, err);
-    return status == STATUS_OK ? read_all(out, descriptor, path, limit, err) : status;
+    TRY(file_open(&descriptor, &size, path, err));
+    return read_all(out, descriptor, path, limit, err);
 }
 
 int file_read_own(struct buffer *out, const char *path, size_t limit, struct error *err) {
     int descriptor;
     size_t size;
-    int status = file_open_own(&descriptor, &size, path, err);
-    return status == STATUS_OK ? read_all(out, descriptor, path, limit, err) : status;
+    TRY(file_open_own(&descriptor, &size, path, err));
+    return read_all(out, descriptor, path, limit, err);
 }
 
 int file_read_stream(struct buffer *out, const char *path, size_t limit, struct error *err) {
     int descriptor;
-    int status = file_open_stream(&descriptor, path, err);
-    return status == STATUS_OK ? read_all(out, descriptor, path, limit, err) : status;
+    TRY(file_open_stream(&descriptor, path, err));
+    return read_all(out, descriptor, path, limit, err);
 }
 
 static int write_all(int descriptor, const char *bytes, size_t size, const char *path, struct error *err) {
@@ -299,18 +296,16 @@ int file_write_atomic(const char *path, const void *bytes, size_t size, struct e
         return error_set(err, STATUS_WRITE, "path too long: %s", path);
     }
     int descriptor;
-    int status = file_create(&descriptor, aside, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = write_all(descriptor, bytes, size, aside, err);
+    TRY(file_create(&descriptor, aside, err));
+    int status = write_all(descriptor, bytes, size, aside, err);
     if (status == STATUS_OK && fsync(descriptor) != 0) {
         status = error_set_errno(err, STATUS_WRITE, "cannot sync %s", aside);
     }
     if (close(descriptor) != 0 && status == STATUS_OK) {
         status = error_set_errno(err, STATUS_WRITE, "cannot close %s", aside);
     }
-    return status == STATUS_OK ? file_publish(aside, path, err) : status;
+    TRY(status);
+    return file_publish(aside, path, err);
 }
 
 static int sync_opened(const char *path, int flags, struct error *err) {

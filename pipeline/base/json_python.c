@@ -104,16 +104,15 @@ static bool is_key(const char *text, size_t size, size_t end) {
 
 // Half of a surrogate pair becomes NUL, which no getter takes for a text.
 static int append_halves(struct buffer *out, const char *text, size_t at, size_t end, struct error *err) {
-    int status = STATUS_OK;
-    while (status == STATUS_OK && at < end) {
+    while (at < end) {
         long code = escape_at(text, end, at);
         bool pair = is_high(code) && is_low(escape_at(text, end, at + 6));
         size_t length = pair ? 12 : code >= 0 ? 6 : text[at] == '\\' && at + 1 < end ? 2 : 1;
         bool half = !pair && (is_high(code) || is_low(code));
-        status = half ? buffer_append(out, "\\u0000", 6, err) : buffer_append(out, text + at, length, err);
+        TRY(half ? buffer_append(out, "\\u0000", 6, err) : buffer_append(out, text + at, length, err));
         at += length;
     }
-    return status;
+    return STATUS_OK;
 }
 
 static size_t number_end(const char *text, size_t size, size_t at) {
@@ -124,28 +123,28 @@ static size_t number_end(const char *text, size_t size, size_t at) {
 }
 
 static int rewrite(struct buffer *out, const char *text, size_t size, bool halves, struct error *err) {
-    int status = buffer_reserve(out, size + 1, err);
+    TRY(buffer_reserve(out, size + 1, err));
     size_t at = 0;
-    while (status == STATUS_OK && at < size) {
+    while (at < size) {
         size_t end = at + 1;
         const char *name = NULL;
         size_t word = odd_word(text + at, size - at, &name);
         if (word > 0) {
             end = at + word;
-            status = append_odd(out, name, err);
+            TRY(append_odd(out, name, err));
         } else if (text[at] == '"') {
             end = string_end(text, size, at);
-            status = halves && !is_key(text, size, end) ? append_halves(out, text, at, end, err)
-                                                        : buffer_append(out, text + at, end - at, err);
+            TRY(halves && !is_key(text, size, end) ? append_halves(out, text, at, end, err)
+                                                   : buffer_append(out, text + at, end - at, err));
         } else if (text[at] == '-' || (text[at] >= '0' && text[at] <= '9')) {
             end = number_end(text, size, at);
-            status = append_number(out, text + at, end - at, err);
+            TRY(append_number(out, text + at, end - at, err));
         } else {
-            status = buffer_append(out, text + at, 1, err);
+            TRY(buffer_append(out, text + at, 1, err));
         }
         at = end;
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int parse(json_t **out, const char *text, size_t size, const char *name, bool halves,
@@ -161,19 +160,20 @@ static int parse(json_t **out, const char *text, size_t size, const char *name, 
     if (*out != NULL) {
         return STATUS_OK;
     }
-    int status = json_lacked_memory(&problem) ? error_set(err, STATUS_INTERNAL, "%s: out of memory", name)
-                                              : rewrite(&second, text, size, halves, err);
-    if (status == STATUS_OK) {
-        *out = json_loadb(second.data, second.size, JSON_ALLOW_NUL, &problem);
+    if (json_lacked_memory(&problem)) {
+        return error_set(err, STATUS_INTERNAL, "%s: out of memory", name);
     }
-    buffer_destroy(&second);
-    if (status == STATUS_OK && *out == NULL) {
-        if (json_lacked_memory(&problem)) {
-            return error_set(err, STATUS_INTERNAL, "%s: out of memory", name);
-        }
+    int status;
+    TRY_TO(done, status = rewrite(&second, text, size, halves, err));
+    *out = json_loadb(second.data, second.size, JSON_ALLOW_NUL, &problem);
+    if (*out == NULL && json_lacked_memory(&problem)) {
+        status = error_set(err, STATUS_INTERNAL, "%s: out of memory", name);
+    } else if (*out == NULL) {
         status = error_set(err, STATUS_DATA, "%s: line %d, column %d: %s", name, problem.line, problem.column,
                            problem.text);
     }
+done:
+    buffer_destroy(&second);
     return status;
 }
 

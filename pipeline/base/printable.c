@@ -71,15 +71,14 @@ const char *printable_lines(char *out, size_t size, const char *text) {
 
 int printable_append(struct buffer *out, const char *text, struct error *err) {
     size_t left = strlen(text);
-    int status = STATUS_OK;
-    while (status == STATUS_OK && left > 0) {
+    while (left > 0) {
         char piece[PIECE];
         size_t taken = take(text, left, false, piece);
-        status = buffer_append(out, piece, strlen(piece), err);
+        TRY(buffer_append(out, piece, strlen(piece), err));
         text += taken;
         left -= taken;
     }
-    return status;
+    return STATUS_OK;
 }
 
 static void write_all(FILE *out, const char *text, size_t size, bool lines) {

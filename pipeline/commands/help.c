@@ -42,8 +42,8 @@ static void print_row(const struct page *page, const char *left, const char *rig
 
 static void print_overview(const struct page *page) {
     readable_wrap(page->out,
-                  "strata extracts hidden states from the layers of a language model for a database of "
-                  "problems, and loses nothing.",
+                  "strata extracts hidden states from a language model's layers for a database of problems, "
+                  "and loses nothing.",
                   0, 0, page->width);
     fputs("\nusage: strata COMMAND ...\n\ncommands:\n", page->out);
     for (size_t i = 0; i < command_count(); i++) {

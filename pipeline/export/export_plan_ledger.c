@@ -195,5 +195,6 @@ int export_plan_read_ledger(struct export_plan *plan, const struct export_reques
     status = read_open_ledger(plan, ledger, err);
 done:
     ledger_close(ledger);
-    return status == STATUS_OK ? place_problems(plan, err) : status;
+    TRY(status);
+    return place_problems(plan, err);
 }

@@ -159,17 +159,19 @@ static int turn(struct run *run, bool *more, struct error *err) {
 }
 
 // The stage loop: until the last work, a stop, drift or an error.
-static int compute_all(struct run *run, struct error *err) {
+static int turn_over(struct run *run, struct error *err) {
     bool more = true;
-    int status = STATUS_OK;
+    while (more) {
+        TRY(stop_reason(run, err));
+        TRY(turn(run, &more, err));
+    }
+    return STATUS_OK;
+}
+
+static int compute_all(struct run *run, struct error *err) {
     run->began = clock_seconds();
     in_flight_open(&run->in_flight, run->launch.inputs.model, &run->launch.guard);
-    while (status == STATUS_OK && more) {
-        status = stop_reason(run, err);
-        if (status == STATUS_OK) {
-            status = turn(run, &more, err);
-        }
-    }
+    int status = turn_over(run, err);
     if (status == STATUS_STOPPED) { // what is computed is kept
         struct error drain_err;
         enum drift_event ignored = DRIFT_STEADY;

@@ -22,11 +22,14 @@ static struct block_pass block_pass_of(const struct pass *pass, const struct sta
                                .longest = model->limits.longest};
 }
 
-// The residual stream at the start of a stage: made of the ids by the first. Where there are more, it is
-// handed over here.
+// The residual stream at the start of a stage: the first makes it of the ids. A second one needs it handed
+// over from the first's device, which does not exist yet.
 static int begin_stage(const struct pass *pass, const struct stage *stage, hidden_state_taker take,
                        void *context, struct error *err) {
     void *x = stage->state.buffers.x;
+    if (!stage->weights.has_embedding) {
+        return error_set(err, STATUS_INTERNAL, "a stage has no residual stream to begin with");
+    }
     TRY(device_embed(stage->device, x, stage->weights.embedding, stage->state.inputs.ids, pass->tokens,
                      pass->model->config.hidden, err));
     return take(pass, stage, 0, x, context, err);

@@ -66,7 +66,8 @@ done:
 size_t model_plan_bytes(const struct model_plan *plan, enum device_purpose purpose) {
     size_t bytes = 0;
     for (size_t i = 0; i < MODEL_DEVICES; i++) {
-        bytes += plan->devices[i].bytes[purpose];
+        const struct device_plan *device = &plan->devices[i];
+        bytes += device->bytes[purpose] + (purpose == DEVICE_SCRATCH ? device->expansion : 0);
     }
     return bytes;
 }
@@ -79,8 +80,8 @@ struct model_plan model_plan_part(const struct model_plan *plan, bool weights, b
             (struct device_plan){.bytes = {[DEVICE_WEIGHTS] = weights ? bytes[DEVICE_WEIGHTS] : 0,
                                            [DEVICE_ACTIVATIONS] = batch ? bytes[DEVICE_ACTIVATIONS] : 0,
                                            [DEVICE_SCRATCH] = batch ? bytes[DEVICE_SCRATCH] : 0},
-                                 .tokens = plan->devices[i].tokens,
-                                 .expansion = batch ? plan->devices[i].expansion : 0};
+                                 .expansion = batch ? plan->devices[i].expansion : 0,
+                                 .tokens = plan->devices[i].tokens};
     }
     return part;
 }

@@ -1,9 +1,9 @@
 // The parts of a model (private to this room): what was read, and the stages that compute it.
 //
 // A stage is one device with the blocks that lie on it, one after another; the stages of a model take its
-// blocks in order, the first the embedding too and the last the final norm. A model of today has one, and
-// what is done with all of them is a loop. Where one hands the residual stream over to the next stands in
-// forward.c.
+// blocks in order, the first the embedding too and the last the final norm. A model has one
+// today: what is done with all of them is a loop, and what a second one needs beside is that the residual
+// stream is handed over (begin_stage of forward.c).
 #ifndef STRATA_MODEL_STAGE_H
 #define STRATA_MODEL_STAGE_H
 

@@ -89,7 +89,8 @@ static int import_lines(struct import *import, struct error *err) {
     }
 done:
     buffer_destroy(&line);
-    return status == STATUS_OK ? judge(import, err) : status;
+    TRY(status);
+    return judge(import, err);
 }
 
 // ---- the id ----
@@ -98,13 +99,11 @@ done:
 // whole.
 static int read_first(struct import *import, struct error *err) {
     bool found = true;
-    int status = STATUS_OK;
-    while (status == STATUS_OK && found && json_line_blank(import->first.data, import->first.size)) {
-        status = lines_next(import->lines, &import->first, &found, err);
+    while (found && json_line_blank(import->first.data, import->first.size)) {
+        TRY(lines_next(import->lines, &import->first, &found, err));
     }
-    const char *shape =
-        status == STATUS_OK && found ? json_line_shape(import->first.data, import->first.size) : NULL;
-    return shape == NULL ? status
+    const char *shape = found ? json_line_shape(import->first.data, import->first.size) : NULL;
+    return shape == NULL ? STATUS_OK
                          : error_set(err, STATUS_DATA, "%s holds no JSON lines: %s", import->name, shape);
 }
 
@@ -196,8 +195,8 @@ static int publish(const char *aside, const char *database, struct error *err) {
         return error_set(err, STATUS_WRITE,
                          "%s was created by another program meanwhile; nothing was imported", database);
     }
-    int status = file_sync(aside, err);
-    return status == STATUS_OK ? file_publish(aside, database, err) : status;
+    TRY(file_sync(aside, err));
+    return file_publish(aside, database, err);
 }
 
 // A file that is there and is no database is named as what it is; an empty one may become one.

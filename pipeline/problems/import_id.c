@@ -90,25 +90,26 @@ int import_id_ask(const char *path, const json_t *object, const char *tried, str
     struct buffer names = {0};
     const char *key;
     json_t *value;
-    int status = STATUS_OK;
+    int status;
     json_object_foreach((json_t *)(uintptr_t)object, key, value) {
-        if (status == STATUS_OK && names.size < SHOWN) {
-            status = buffer_printf(&names, err, "%s%.100s", names.size == 0 ? "" : ", ", key);
+        if (names.size < SHOWN) {
+            TRY_TO(done, status = buffer_printf(&names, err, "%s%.100s", names.size == 0 ? "" : ", ", key));
         }
     }
-    if (status == STATUS_OK && tried[0] != 0) {
+    if (tried[0] != 0) {
         status = error_set(
             err, STATUS_DATA,
             "%s: there is no 'problem_id', and '%s' is not in every line and unique: name the member that is "
             "with --id, or leave the lines at fault out with --id '%s' --skip-broken; the first line has %s",
             path, tried, tried, names.size == 0 ? "none" : names.data);
-    } else if (status == STATUS_OK) {
+    } else {
         status = error_set(
             err, STATUS_DATA,
             "%s: there is no 'problem_id' nor another usual name of an id: name the member that is in every "
             "line and unique with --id; the first line has %s",
             path, names.size == 0 ? "none" : names.data);
     }
+done:
     buffer_destroy(&names);
     return status;
 }

@@ -52,22 +52,21 @@ static int read_bytes(const struct lines *lines, void *out, size_t size, size_t 
 
 static int fill_raw(struct lines *lines, struct error *err) {
     size_t count;
-    int status = read_bytes(lines, lines->raw, RAW_BYTES, &count, err);
+    TRY(read_bytes(lines, lines->raw, RAW_BYTES, &count, err));
     lines->stream.next_in = lines->raw;
     lines->stream.avail_in = (uInt)count;
-    return status;
+    return STATUS_OK;
 }
 
 static int find_form(struct lines *lines, struct error *err) {
-    int status = fill_raw(lines, err);
+    TRY(fill_raw(lines, err));
     lines->is_gzip = lines->stream.avail_in >= 2 && lines->raw[0] == 0x1F && lines->raw[1] == 0x8B;
     lines->in_member = lines->is_gzip;
-    if (status == STATUS_OK && lines->is_gzip &&
-        inflateInit2(&lines->stream, MAX_WBITS + WITH_GZIP_HEADER) != Z_OK) {
+    if (lines->is_gzip && inflateInit2(&lines->stream, MAX_WBITS + WITH_GZIP_HEADER) != Z_OK) {
         lines->is_gzip = false;
-        status = error_set(err, STATUS_INTERNAL, "out of memory for %s", lines->path);
+        return error_set(err, STATUS_INTERNAL, "out of memory for %s", lines->path);
     }
-    return status;
+    return STATUS_OK;
 }
 
 int lines_open(struct lines **out, const char *path, struct error *err) {
@@ -128,30 +127,29 @@ static int inflate_block(struct lines *lines, size_t *count, struct error *err) 
     z_stream *stream = &lines->stream;
     stream->next_out = (Bytef *)lines->block;
     stream->avail_out = BLOCK_BYTES;
-    int status = STATUS_OK;
-    while (status == STATUS_OK && stream->avail_out > 0) {
+    while (stream->avail_out > 0) {
         if (stream->avail_in == 0) {
-            status = fill_raw(lines, err);
+            TRY(fill_raw(lines, err));
         }
-        if (status == STATUS_OK && stream->avail_in == 0) {
-            if (lines->in_member) {
-                status = fail(lines, STATUS_DATA, "the compressed data ends too early", err);
-            }
+        if (stream->avail_in == 0 && lines->in_member) {
+            return fail(lines, STATUS_DATA, "the compressed data ends too early", err);
+        }
+        if (stream->avail_in == 0) {
             break;
         }
-        if (status == STATUS_OK && lines->in_member) {
+        if (lines->in_member) {
             int code = inflate(stream, Z_NO_FLUSH);
             lines->in_member = code != Z_STREAM_END;
             if (code != Z_OK && code != Z_STREAM_END) {
-                status = fail(lines, code == Z_MEM_ERROR ? STATUS_INTERNAL : STATUS_DATA,
-                              stream->msg == NULL ? zError(code) : stream->msg, err);
+                return fail(lines, code == Z_MEM_ERROR ? STATUS_INTERNAL : STATUS_DATA,
+                            stream->msg == NULL ? zError(code) : stream->msg, err);
             }
-        } else if (status == STATUS_OK) {
-            status = next_member(lines, err);
+        } else {
+            TRY(next_member(lines, err));
         }
     }
     *count = BLOCK_BYTES - stream->avail_out;
-    return status;
+    return STATUS_OK;
 }
 
 // The first of the bytes were read to find the form.
@@ -159,23 +157,23 @@ static int copy_block(struct lines *lines, size_t *count, struct error *err) {
     size_t had = lines->stream.avail_in;
     memcpy(lines->block, lines->raw, had);
     lines->stream.avail_in = 0;
-    int status = read_bytes(lines, lines->block + had, BLOCK_BYTES - had, count, err);
+    TRY(read_bytes(lines, lines->block + had, BLOCK_BYTES - had, count, err));
     *count += had;
-    return status;
+    return STATUS_OK;
 }
 
 static int fill(struct lines *lines, struct error *err) {
     size_t count;
-    int status = (lines->is_gzip ? inflate_block : copy_block)(lines, &count, err);
+    TRY((lines->is_gzip ? inflate_block : copy_block)(lines, &count, err));
     lines->at = 0;
     lines->filled = count;
     lines->ended = count == 0;
-    if (status == STATUS_OK && !lines->looked_at) {
+    if (!lines->looked_at) {
         lines->looked_at = true;
-        status = first_bytes_check(lines->block, lines->filled, lines->filled, lines->path, FIRST_BYTES_LINES,
-                                   err);
+        TRY(first_bytes_check(lines->block, lines->filled, lines->filled, lines->path, FIRST_BYTES_LINES,
+                              err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 int lines_next(struct lines *lines, struct buffer *line, bool *found, struct error *err) {

@@ -232,8 +232,8 @@ static int begin(struct source *source, const char *database, struct error *err)
     if (source->patience.watch != NULL) {
         sqlite3_progress_handler(source->connection, OPERATIONS, look_up, source);
     }
-    int status = repeatable_create(&source->repeatable, source->connection, err);
-    return status == STATUS_OK ? lock(source, err) : status;
+    TRY(repeatable_create(&source->repeatable, source->connection, err));
+    return lock(source, err);
 }
 
 static int name_columns(struct source *source, struct error *err) {
@@ -395,16 +395,16 @@ static int read_column(const struct source *source, int index, struct source_col
 }
 
 int source_next(struct source *source, struct row *row, bool *found, struct error *err) {
-    int status = step(source, found, err);
-    if (status != STATUS_OK || !*found) {
-        return status;
+    TRY(step(source, found, err));
+    if (!*found) {
+        return STATUS_OK;
     }
-    for (size_t i = 0; status == STATUS_OK && i < source->column_count; i++) {
-        status = read_column(source, (int)i, &source->columns[i], err);
+    for (size_t i = 0; i < source->column_count; i++) {
+        TRY(read_column(source, (int)i, &source->columns[i], err));
     }
     *row = (struct row){
         .ordinal = source->next - 1, .columns = source->columns, .column_count = source->column_count};
-    return status;
+    return STATUS_OK;
 }
 
 int source_rewind(struct source *source, struct error *err) {
@@ -507,16 +507,17 @@ static int check_rows(struct source *source, struct id_set *set, size_t index, s
     const struct watch *watch = source->patience.watch;
     struct row row;
     bool found = true;
-    int status = STATUS_OK;
-    while (status == STATUS_OK && found) {
-        status = source_next(source, &row, &found, err);
-        if (status == STATUS_OK && found) {
-            status = check_id(source, set, &row, index, err);
+    int status;
+    while (found) {
+        TRY_TO(done, status = source_next(source, &row, &found, err));
+        if (found) {
+            TRY_TO(done, status = check_id(source, set, &row, index, err));
         }
         if (watch != NULL && watch->reading != NULL && source->next % ROWS_BETWEEN_WORDS == 0) {
             watch->reading(watch->context, source->next);
         }
     }
+done:
     source->found = source->next;
     return status;
 }
@@ -531,7 +532,8 @@ int source_check_ids(struct source *source, const char *id_column, struct error 
     TRY_TO(done, status = check_rows(source, &set, index, err));
 done:
     id_set_close(&set);
-    return status == STATUS_OK ? source_rewind(source, err) : status;
+    TRY(status);
+    return source_rewind(source, err);
 }
 
 uint64_t source_rows(const struct source *source) {

@@ -117,25 +117,22 @@ static int prepare_insert(struct table *table, struct error *err) {
     char *start = sqlite3_mprintf("INSERT INTO \"%w\" (", table->name);
     int status = buffer_printf(&sql, err, "%s", start == NULL ? "" : start);
     sqlite3_free(start);
-    for (size_t i = 0; status == STATUS_OK && i < table->column_count; i++) {
+    TRY_TO(done, status);
+    for (size_t i = 0; i < table->column_count; i++) {
         char *column = sqlite3_mprintf("%s\"%w\"", i == 0 ? "" : ", ", table->columns[i]);
         status = buffer_printf(&sql, err, "%s", column == NULL ? "" : column);
         sqlite3_free(column);
+        TRY_TO(done, status);
     }
-    if (status == STATUS_OK) {
-        status = buffer_printf(&sql, err, ") VALUES (?");
+    TRY_TO(done, status = buffer_printf(&sql, err, ") VALUES (?"));
+    for (size_t i = 1; i < table->column_count; i++) {
+        TRY_TO(done, status = buffer_printf(&sql, err, ", ?"));
     }
-    for (size_t i = 1; status == STATUS_OK && i < table->column_count; i++) {
-        status = buffer_printf(&sql, err, ", ?");
-    }
-    if (status == STATUS_OK) {
-        status = buffer_printf(&sql, err, ")");
-    }
-    if (status == STATUS_OK) {
-        int code = sqlite3_prepare_v3(table->connection, sql.data, -1, SQLITE_PREPARE_PERSISTENT,
-                                      &table->insert, NULL);
-        status = code == SQLITE_OK ? STATUS_OK : fail(table, code, "cannot write to the table", err);
-    }
+    TRY_TO(done, status = buffer_printf(&sql, err, ")"));
+    int code =
+        sqlite3_prepare_v3(table->connection, sql.data, -1, SQLITE_PREPARE_PERSISTENT, &table->insert, NULL);
+    status = code == SQLITE_OK ? STATUS_OK : fail(table, code, "cannot write to the table", err);
+done:
     buffer_destroy(&sql);
     return status;
 }
@@ -205,9 +202,9 @@ static int set_up(struct table *table, struct error *err) {
                          table->name);
     }
     // No type: a column takes each value as it is, whatever came before it.
-    int status = execute(table, "cannot make the table", err, "CREATE TABLE \"%w\" (\"%w\" NOT NULL UNIQUE)",
-                         table->name, table->id);
-    return status == STATUS_OK ? remember_column(table, table->id, err) : status;
+    TRY(execute(table, "cannot make the table", err, "CREATE TABLE \"%w\" (\"%w\" NOT NULL UNIQUE)",
+                table->name, table->id));
+    return remember_column(table, table->id, err);
 }
 
 int table_open(struct table **out, const char *database, bool aside, const char *name, const char *id,
@@ -295,14 +292,9 @@ static int lay_out(struct table *table, const json_t *object, bool *good, char *
         }
         size_t place = find_column(table, name, hint);
         if (place == SIZE_MAX) {
-            int status = execute(table, "cannot add a column", err, "ALTER TABLE \"%w\" ADD COLUMN \"%w\"",
-                                 table->name, name);
-            if (status == STATUS_OK) {
-                status = remember_column(table, name, err);
-            }
-            if (status != STATUS_OK) {
-                return status;
-            }
+            TRY(execute(table, "cannot add a column", err, "ALTER TABLE \"%w\" ADD COLUMN \"%w\"",
+                        table->name, name));
+            TRY(remember_column(table, name, err));
             place = table->column_count - 1;
         } else if (strcmp(table->columns[place], name) != 0) {
             say(what, size, "'%.100s' differs from the column '%.100s' in letters' case only", name,
@@ -374,22 +366,21 @@ int table_insert(struct table *table, const json_t *object, bool *taken, char *w
         TRY(prepare_insert(table, err));
     }
     int status = STATUS_OK;
-    for (size_t i = 0; status == STATUS_OK && i < table->column_count; i++) {
-        status = bind_value(table, i, err);
+    for (size_t i = 0; i < table->column_count; i++) {
+        TRY_TO(done, status = bind_value(table, i, err));
     }
-    if (status == STATUS_OK) {
-        int code = sqlite3_step(table->insert);
-        if (code == SQLITE_DONE) {
-            *taken = true;
-        } else if (sqlite3_extended_errcode(table->connection) == SQLITE_CONSTRAINT_UNIQUE ||
-                   sqlite3_extended_errcode(table->connection) == SQLITE_CONSTRAINT_PRIMARYKEY) {
-            say_repeated(table, object, what, what_size);
-        } else if ((code & 0xFF) == SQLITE_CONSTRAINT) { // a table that was there may want more than we know
-            say(what, what_size, "%s", sqlite3_errmsg(table->connection));
-        } else {
-            status = fail(table, code, "cannot write a row", err);
-        }
+    int code = sqlite3_step(table->insert);
+    if (code == SQLITE_DONE) {
+        *taken = true;
+    } else if (sqlite3_extended_errcode(table->connection) == SQLITE_CONSTRAINT_UNIQUE ||
+               sqlite3_extended_errcode(table->connection) == SQLITE_CONSTRAINT_PRIMARYKEY) {
+        say_repeated(table, object, what, what_size);
+    } else if ((code & 0xFF) == SQLITE_CONSTRAINT) { // a table that was there may want more than we know
+        say(what, what_size, "%s", sqlite3_errmsg(table->connection));
+    } else {
+        status = fail(table, code, "cannot write a row", err);
     }
+done:
     sqlite3_reset(table->insert);
     sqlite3_clear_bindings(table->insert);
     free_texts(table);
@@ -420,6 +411,8 @@ static int check_appended(struct table *table, struct error *err) {
 }
 
 int table_commit(struct table *table, struct error *err) {
-    int status = table->append ? check_appended(table, err) : STATUS_OK;
-    return status == STATUS_OK ? execute(table, "cannot write to the database", err, "COMMIT") : status;
+    if (table->append) {
+        TRY(check_appended(table, err));
+    }
+    return execute(table, "cannot write to the database", err, "COMMIT");
 }

@@ -90,19 +90,21 @@ static int fill_raw(struct bpe *bpe, struct error *err) {
         byte_of[bpe_byte_character((unsigned char)byte)] = (int16_t)byte;
     }
     const struct vocabulary *texts = &bpe->vocabulary;
-    int status = vocabulary_create(&bpe->raw, texts->count, texts->block_size, texts->limit, err);
     struct buffer bytes = {0};
-    for (size_t id = 0; id < texts->limit && status == STATUS_OK; id++) {
+    int status = STATUS_OK;
+    TRY(vocabulary_create(&bpe->raw, texts->count, texts->block_size, texts->limit, err));
+    for (size_t id = 0; id < texts->limit; id++) {
         const struct vocabulary_entry *entry = &texts->entries[id];
         if (entry->text == NULL || entry->size == 0) {
             continue;
         }
-        status = buffer_reserve(&bytes, entry->size, err);
-        size_t size = status == STATUS_OK ? raw_bytes(byte_of, entry->text, entry->size, bytes.data) : 0;
+        TRY_TO(done, status = buffer_reserve(&bytes, entry->size, err));
+        size_t size = raw_bytes(byte_of, entry->text, entry->size, bytes.data);
         if (size > 0) {
-            status = vocabulary_add(&bpe->raw, bytes.data, size, (int32_t)id, err);
+            TRY_TO(done, status = vocabulary_add(&bpe->raw, bytes.data, size, (int32_t)id, err));
         }
     }
+done:
     buffer_destroy(&bytes);
     return status;
 }

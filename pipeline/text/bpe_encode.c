@@ -260,12 +260,11 @@ static int push_pair(const struct bpe *bpe, struct bpe_scratch *scratch, int64_t
 // Long pieces: a heap of pairs; an entry is stale when the pair at its place no longer has its rank.
 static int merge_long(const struct bpe *bpe, struct bpe_scratch *scratch, struct error *err) {
     struct symbol *symbols = scratch->symbols;
-    int status = STATUS_OK;
     scratch->heap_count = 0;
-    for (size_t i = 0; i < scratch->symbol_count && status == STATUS_OK; i++) {
-        status = push_pair(bpe, scratch, (int64_t)i, err);
+    for (size_t i = 0; i < scratch->symbol_count; i++) {
+        TRY(push_pair(bpe, scratch, (int64_t)i, err));
     }
-    while (scratch->heap_count > 0 && status == STATUS_OK) {
+    while (scratch->heap_count > 0) {
         uint64_t top = heap_pop(scratch);
         int64_t at = (int64_t)(top & UINT32_MAX);
         struct symbol *left = &symbols[at];
@@ -284,35 +283,24 @@ static int merge_long(const struct bpe *bpe, struct bpe_scratch *scratch, struct
         if (left->next != NO_SYMBOL) {
             symbols[left->next].previous = at;
         }
-        status = push_pair(bpe, scratch, left->previous, err);
-        if (status == STATUS_OK) {
-            status = push_pair(bpe, scratch, at, err);
-        }
+        TRY(push_pair(bpe, scratch, left->previous, err));
+        TRY(push_pair(bpe, scratch, at, err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 // Merges a piece into scratch->tokens.
 static int merge_piece(const struct bpe *bpe, struct bpe_scratch *scratch, const char *text, size_t size,
                        size_t *count, struct error *err) {
-    int status = start_symbols(bpe, scratch, text, size, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
+    TRY(start_symbols(bpe, scratch, text, size, err));
     if (scratch->symbol_count <= SHORT_WORD) {
         merge_short(bpe, scratch);
     } else {
-        status = merge_long(bpe, scratch, err);
+        TRY(merge_long(bpe, scratch, err));
     }
     void *tokens = scratch->tokens;
-    if (status == STATUS_OK) {
-        status =
-            grow(&tokens, &scratch->token_capacity, scratch->symbol_count, sizeof(*scratch->tokens), err);
-    }
+    TRY(grow(&tokens, &scratch->token_capacity, scratch->symbol_count, sizeof(*scratch->tokens), err));
     scratch->tokens = tokens;
-    if (status != STATUS_OK) {
-        return status;
-    }
     *count = 0;
     for (size_t i = 0; i < scratch->symbol_count; i++) {
         if (scratch->symbols[i].size > 0) {
@@ -383,18 +371,15 @@ int bpe_encode(const struct bpe *bpe, struct bpe_scratch *scratch, const char *t
         }
     }
     void *block = scratch->tokens;
-    int status = grow(&block, &scratch->token_capacity, CACHED_WORD, sizeof(*scratch->tokens), err);
+    TRY(grow(&block, &scratch->token_capacity, CACHED_WORD, sizeof(*scratch->tokens), err));
     scratch->tokens = block;
-    if (status != STATUS_OK) {
-        return status;
-    }
     *count = 1;
     if (!take_whole(bpe, scratch, text, size)) {
-        status = merge_piece(bpe, scratch, text, size, count, err);
+        TRY(merge_piece(bpe, scratch, text, size, count, err));
     }
-    if (status == STATUS_OK && cached) {
+    if (cached) {
         cache_store(scratch, hash, text, size, *count);
     }
     *tokens = scratch->tokens;
-    return status;
+    return STATUS_OK;
 }

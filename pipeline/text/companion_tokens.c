@@ -144,9 +144,11 @@ static int put_special(struct companion_tokens *tokens, const json_t *token, str
     }
     const json_t *place = json_object_get(tokens->index, text);
     bool is_known = place != NULL && (size_t)json_integer_value(place) < tokens->known;
-    int status = is_known ? STATUS_OK : put(tokens, text, json_is_object(token) ? token : NULL, false, err);
-    tokens->flagged = tokens->flagged || (status == STATUS_OK && has_flag(find(tokens, text)));
-    return status;
+    if (!is_known) {
+        TRY(put(tokens, text, json_is_object(token) ? token : NULL, false, err));
+    }
+    tokens->flagged = tokens->flagged || has_flag(find(tokens, text));
+    return STATUS_OK;
 }
 
 static int put_list(struct companion_tokens *tokens, const json_t *list, struct error *err) {
@@ -200,27 +202,21 @@ static const json_t *named_token(const json_t *config, const char *key) {
 
 // bos_token and the like, other *_token members, extra special tokens: in this order.
 int companion_tokens_put_specials(struct companion_tokens *tokens, const json_t *config, struct error *err) {
-    int status = STATUS_OK;
     tokens->known = json_array_size(tokens->list);
-    for (size_t i = 0; status == STATUS_OK && i < NAMED; i++) {
-        status = put_special(tokens, named_token(config, named_tokens[i]), err);
+    for (size_t i = 0; i < NAMED; i++) {
+        TRY(put_special(tokens, named_token(config, named_tokens[i]), err));
     }
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)config, key, value) {
-        if (status == STATUS_OK && is_other_token(key, value)) {
-            status = put_special(tokens, named_token(config, key), err);
+        if (is_other_token(key, value)) {
+            TRY(put_special(tokens, named_token(config, key), err));
         }
     }
-    if (status == STATUS_OK) {
-        status = put_values(tokens, json_object_get(config, model_specific), err);
-    }
+    TRY(put_values(tokens, json_object_get(config, model_specific), err));
     const json_t *extra = json_object_get(config, "extra_special_tokens");
     extra = extra == NULL ? json_object_get(config, "additional_special_tokens") : extra;
-    if (status == STATUS_OK) {
-        status = json_is_object(extra) ? put_values(tokens, extra, err) : put_list(tokens, extra, err);
-    }
-    return status;
+    return json_is_object(extra) ? put_values(tokens, extra, err) : put_list(tokens, extra, err);
 }
 
 // True where Qwen2Tokenizer has another list: it adds all tokens in the order of the files' numbers, each
@@ -253,7 +249,6 @@ static int by_id(const void *left, const void *right) {
 
 static int put_numbered(struct companion_tokens *tokens, struct numbered *list, size_t count,
                         struct error *err) {
-    int status = STATUS_OK;
     qsort(list, count, sizeof *list, by_id);
     size_t last = 0;
     for (size_t i = 0; i < count; i++) {
@@ -262,10 +257,10 @@ static int put_numbered(struct companion_tokens *tokens, struct numbered *list, 
         tokens->moved = tokens->moved || place < last;
         last = place;
     }
-    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
-        status = put(tokens, list[i].text, list[i].flags, list[i].normalized, err);
+    for (size_t i = 0; i < count; i++) {
+        TRY(put(tokens, list[i].text, list[i].flags, list[i].normalized, err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 // True when each token of tokenizer.json is in the list.
@@ -316,18 +311,15 @@ int companion_tokens_put_decoder(struct companion_tokens *tokens, const json_t *
     if (!json_is_object(decoder)) {
         return error_set(err, STATUS_DATA, "added_tokens_decoder is not an object");
     }
-    json_t *names = json_object();
-    int status = names == NULL ? out_of_memory(err)
-                               : memory_zeroed(&block, size_max(json_object_size(decoder), 1),
-                                               sizeof(struct numbered), err);
+    TRY(memory_zeroed(&block, size_max(json_object_size(decoder), 1), sizeof(struct numbered), err));
     struct numbered *list = block;
-    if (status == STATUS_OK) {
-        status = read_decoder(list, &count, names, decoder, err);
-    }
-    if (status == STATUS_OK) {
-        *lacks = !holds_all(names, tokens->list);
-        status = put_numbered(tokens, list, count, err);
-    }
+    json_t *names = json_object();
+    int status;
+    TRY_TO(done, status = names == NULL ? out_of_memory(err) : STATUS_OK);
+    TRY_TO(done, status = read_decoder(list, &count, names, decoder, err));
+    *lacks = !holds_all(names, tokens->list);
+    TRY_TO(done, status = put_numbered(tokens, list, count, err));
+done:
     free(list);
     json_decref(names);
     return status;
@@ -383,18 +375,16 @@ int companion_tokens_put_added(struct companion_tokens *tokens, const json_t *ad
     if (!json_is_object(added)) {
         return error_set(err, STATUS_DATA, "not a JSON object");
     }
-    json_t *taken = ids_taken(tokens->list);
-    int status = taken == NULL ? out_of_memory(err)
-                               : memory_zeroed(&block, size_max(json_object_size(added), 1),
-                                               sizeof(struct numbered), err);
+    TRY(memory_zeroed(&block, size_max(json_object_size(added), 1), sizeof(struct numbered), err));
     struct numbered *list = block;
+    json_t *taken = ids_taken(tokens->list);
+    int status;
+    TRY_TO(done, status = taken == NULL ? out_of_memory(err) : STATUS_OK);
     json_object_foreach((json_t *)(uintptr_t)added, text, id) {
         char key[24];
-        if (status == STATUS_OK && !json_is_integer(id)) {
+        if (!json_is_integer(id)) {
             status = error_set(err, STATUS_DATA, "the id of '%.100s' is not a whole number", text);
-        }
-        if (status != STATUS_OK) {
-            break;
+            goto done;
         }
         snprintf(key, sizeof key, "%lld", (long long)json_integer_value(id));
         if (text[0] != 0 && json_object_get(taken, key) == NULL) {
@@ -402,9 +392,8 @@ int companion_tokens_put_added(struct companion_tokens *tokens, const json_t *ad
             tokens->moved = tokens->moved || precedes(json_integer_value(id), tokens->list);
         }
     }
-    if (status == STATUS_OK) {
-        status = put_numbered(tokens, list, count, err);
-    }
+    TRY_TO(done, status = put_numbered(tokens, list, count, err));
+done:
     free(list);
     json_decref(taken);
     return status;

@@ -35,12 +35,10 @@ static int grow_marks(struct normal_mark **marks, size_t *capacity, size_t count
     }
     size_t wanted = size_max(count, *capacity + *capacity / 2);
     void *block = *marks;
-    int status = memory_resize(&block, wanted, sizeof(**marks), err);
+    TRY(memory_resize(&block, wanted, sizeof(**marks), err));
     *marks = block;
-    if (status == STATUS_OK) {
-        *capacity = wanted;
-    }
-    return status;
+    *capacity = wanted;
+    return STATUS_OK;
 }
 
 static bool is_hangul(uint32_t code) {

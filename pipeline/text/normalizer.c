@@ -57,11 +57,9 @@ static int load_step(struct normalizer_step *step, const char *type, const json_
     }
     if (strcmp(type, "Strip") == 0) {
         step->kind = NORMALIZE_STRIP;
-        int status = component_keys(json, err, "type", "strip_left", "strip_right", NULL);
-        if (status == STATUS_OK) {
-            status = json_get_boolean(json, "strip_left", &step->strip_left, err);
-        }
-        return status == STATUS_OK ? json_get_boolean(json, "strip_right", &step->strip_right, err) : status;
+        TRY(component_keys(json, err, "type", "strip_left", "strip_right", NULL));
+        TRY(json_get_boolean(json, "strip_left", &step->strip_left, err));
+        return json_get_boolean(json, "strip_right", &step->strip_right, err);
     }
     return error_set(err, STATUS_DATA, "type '%.100s' is not supported", type);
 }
@@ -100,51 +98,48 @@ void normalizer_destroy(struct normalizer *normalizer) {
 
 static int apply_prepend(const struct normalizer_step *step, const struct piece *piece,
                          struct aligned_text *out, struct error *err) {
-    int status = aligned_append(out, step->text, step->text_size, piece_span(piece, 0, 1), err);
-    return status == STATUS_OK ? aligned_copy(out, piece, 0, piece->size, err) : status;
+    TRY(aligned_append(out, step->text, step->text_size, piece_span(piece, 0, 1), err));
+    return aligned_copy(out, piece, 0, piece->size, err);
 }
 
 static int apply_replace(const struct normalizer_step *step, struct normalizer_scratch *scratch,
                          const struct piece *piece, struct aligned_text *out, bool *changed,
                          struct error *err) {
     const char *subject = NULL;
-    int status = pattern_subject(&subject, piece->bytes, piece->size, &scratch->subject, err);
+    TRY(pattern_subject(&subject, piece->bytes, piece->size, &scratch->subject, err));
     size_t copied = 0;
-    while (status == STATUS_OK) {
+    for (;;) {
         bool found = false;
         size_t start = 0;
         size_t end = 0;
-        status = pattern_find(step->pattern, scratch->patterns, subject, piece->size, copied, &found, &start,
-                              &end, err);
-        if (status != STATUS_OK || !found) {
+        TRY(pattern_find(step->pattern, scratch->patterns, subject, piece->size, copied, &found, &start, &end,
+                         err));
+        if (!found) {
             break;
         }
         *changed = true;
-        status = aligned_copy(out, piece, copied, start, err);
-        if (status == STATUS_OK) {
-            // What is put in takes the span of the last character that it replaces.
-            status = aligned_append(out, step->text, step->text_size, piece_span(piece, end - 1, end), err);
-        }
+        TRY(aligned_copy(out, piece, copied, start, err));
+        // What is put in takes the span of the last character that it replaces.
+        TRY(aligned_append(out, step->text, step->text_size, piece_span(piece, end - 1, end), err));
         copied = end;
     }
-    return status == STATUS_OK && *changed ? aligned_copy(out, piece, copied, piece->size, err) : status;
+    return *changed ? aligned_copy(out, piece, copied, piece->size, err) : STATUS_OK;
 }
 
 static int apply_lowercase(const struct piece *piece, struct aligned_text *out, struct error *err) {
-    int status = STATUS_OK;
-    for (size_t at = 0; at < piece->size && status == STATUS_OK;) {
+    for (size_t at = 0; at < piece->size;) {
         uint32_t code = 0;
         size_t step = utf8_decode(piece->bytes + at, piece->size - at, &code);
         uint32_t lower[2];
         size_t count = unicode_lower(code, lower);
-        for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        for (size_t i = 0; i < count; i++) {
             char bytes[4];
             size_t size = utf8_encode(lower[i], bytes);
-            status = aligned_append(out, bytes, size, piece_span(piece, at, at + step), err);
+            TRY(aligned_append(out, bytes, size, piece_span(piece, at, at + step), err));
         }
         at += step;
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int apply_strip(const struct normalizer_step *step, const struct piece *piece,

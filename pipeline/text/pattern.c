@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/size.h"
-#include "text/machine_code.h"
+#include "text/library.h"
 #include "text/pattern_syntax.h"
 #include "text/unicode_tables.h"
 
@@ -58,7 +58,7 @@ static int compile_code(struct pattern *pattern, const char *regex, pcre2_compil
     if (empty != 0) {
         return error_set(err, STATUS_DATA, "the pattern can match an empty text");
     }
-    return machine_code_compile(pattern->code, &pattern->compiled, err);
+    return library_compile(pattern->code, &pattern->compiled, err);
 }
 
 int pattern_compile(struct pattern **out, const char *regex, struct error *err) {
@@ -93,11 +93,9 @@ int pattern_literal(struct pattern **out, const char *text, size_t size, struct 
         return error_set(err, STATUS_DATA, "an empty text to split on or to replace");
     }
     struct pattern *pattern = NULL;
-    int status = pattern_create(&pattern, err);
     void *literal = NULL;
-    if (status == STATUS_OK) {
-        status = memory_zeroed(&literal, size + 1, 1, err);
-    }
+    TRY(pattern_create(&pattern, err));
+    int status = memory_zeroed(&literal, size + 1, 1, err);
     if (status != STATUS_OK) {
         free(pattern);
         return status;

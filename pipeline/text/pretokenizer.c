@@ -65,15 +65,12 @@ static int split_isolated(const struct run *run, size_t at, const struct piece *
         bool found = false;
         size_t start = piece->size;
         size_t end = piece->size;
-        int status = find_match(run, step, subject, piece->size, done, &found, &start, &end, err);
-        if (status == STATUS_OK && start > done) {
-            status = hand_on(run, at, piece, done, start, err);
+        TRY(find_match(run, step, subject, piece->size, done, &found, &start, &end, err));
+        if (start > done) {
+            TRY(hand_on(run, at, piece, done, start, err));
         }
-        if (status == STATUS_OK && found) {
-            status = hand_on(run, at, piece, start, end, err);
-        }
-        if (status != STATUS_OK) {
-            return status;
+        if (found) {
+            TRY(hand_on(run, at, piece, start, end, err));
         }
         done = end;
     }
@@ -85,11 +82,8 @@ static int add_part(struct pretokenizer_scratch *scratch, size_t at, size_t *cou
     if (*count == scratch->part_capacity[at]) {
         size_t wanted = size_max(64, *count + *count / 2);
         void *parts = scratch->parts[at];
-        int status = memory_resize(&parts, wanted, sizeof(part), err);
+        TRY(memory_resize(&parts, wanted, sizeof(part), err));
         scratch->parts[at] = parts;
-        if (status != STATUS_OK) {
-            return status;
-        }
         scratch->part_capacity[at] = wanted;
     }
     scratch->parts[at][(*count)++] = part;
@@ -105,15 +99,12 @@ static int find_parts(const struct run *run, size_t at, const struct piece *piec
         bool found = false;
         size_t start = piece->size;
         size_t end = piece->size;
-        int status = find_match(run, step, subject, piece->size, done, &found, &start, &end, err);
-        if (status == STATUS_OK && start > done) {
-            status = add_part(run->scratch, at, count, (struct split_part){done, start, step->invert}, err);
+        TRY(find_match(run, step, subject, piece->size, done, &found, &start, &end, err));
+        if (start > done) {
+            TRY(add_part(run->scratch, at, count, (struct split_part){done, start, step->invert}, err));
         }
-        if (status == STATUS_OK && found) {
-            status = add_part(run->scratch, at, count, (struct split_part){start, end, !step->invert}, err);
-        }
-        if (status != STATUS_OK) {
-            return status;
+        if (found) {
+            TRY(add_part(run->scratch, at, count, (struct split_part){start, end, !step->invert}, err));
         }
         done = end;
     }

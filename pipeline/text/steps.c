@@ -5,7 +5,7 @@
 
 #include "base/json.h"
 #include "base/size.h"
-#include "text/machine_code.h"
+#include "text/library.h"
 
 static int add_span(struct span_list *list, size_t start, size_t end, struct error *err) {
     if (end > UINT32_MAX) {
@@ -82,7 +82,7 @@ int step_pattern_compile(struct step_pattern **out, const char *pattern, struct 
                          "step pattern, byte %zu: %s", (size_t)offset + 1, (const char *)words);
     }
     bool machine_code;
-    int status = machine_code_compile(compiled->code, &machine_code, err);
+    int status = library_compile(compiled->code, &machine_code, err);
     if (status != STATUS_OK) {
         step_pattern_destroy(compiled);
         return status;
@@ -142,21 +142,22 @@ int steps_from_pattern(const struct step_pattern *pattern, const char *text, siz
     bool found = true;
     int status = STATUS_OK;
     uint32_t options = 0;
-    while (status == STATUS_OK && found) {
+    while (found) {
         size_t start = size;
-        status = find_step(pattern, match, text, size, &from, options, &start, &found, err);
+        TRY_TO(done, status = find_step(pattern, match, text, size, &from, options, &start, &found, err));
         options = PCRE2_NO_UTF_CHECK; // the first call has checked the whole text
         // At the end of the text nothing is left to be a step.
-        if (status == STATUS_OK && found && start < size) {
+        if (found && start < size) {
             if (spans->count > before) {
                 spans->spans[spans->count - 1].end = (uint32_t)start;
             }
-            status = add_span(spans, start, size, err);
+            TRY_TO(done, status = add_span(spans, start, size, err));
         }
     }
-    if (status == STATUS_OK && spans->count == before) {
+    if (spans->count == before) {
         status = add_span(spans, 0, size, err);
     }
+done:
     pcre2_match_data_free(match);
     return status;
 }

@@ -67,15 +67,15 @@ done:
 
 int template_parse(struct template *template, const char *text, struct error *err) {
     *template = (struct template){0};
-    int status = STATUS_OK;
-    for (const char *at = text; status == STATUS_OK && *at != 0;) {
+    for (const char *at = text; *at != 0;) {
         bool is_column = at[0] == '{' && at[1] != '{';
-        status = (is_column ? parse_column : parse_literal)(template, text, at, &at, err);
+        int status = (is_column ? parse_column : parse_literal)(template, text, at, &at, err);
+        if (status != STATUS_OK) {
+            template_destroy(template);
+            return status;
+        }
     }
-    if (status != STATUS_OK) {
-        template_destroy(template);
-    }
-    return status;
+    return STATUS_OK;
 }
 
 void template_destroy(struct template *template) {
@@ -103,12 +103,11 @@ int template_render(const struct template *template, struct buffer *out, const c
                     int (*value)(void *context, const char *name, struct template_value *out,
                                  struct error *err),
                     void *context, struct error *err) {
-    int status = STATUS_OK;
     bool seen = false;
     if (marked_at != NULL) {
         *marked_at = SIZE_MAX;
     }
-    for (size_t i = 0; status == STATUS_OK && i < template->count; i++) {
+    for (size_t i = 0; i < template->count; i++) {
         const struct template_part *part = &template->parts[i];
         struct template_value piece = {.bytes = part->text, .size = part->size};
         if (part->is_column) {
@@ -116,11 +115,9 @@ int template_render(const struct template *template, struct buffer *out, const c
                 seen = true;
                 *marked_at = out->size;
             }
-            status = value(context, part->text, &piece, err);
+            TRY(value(context, part->text, &piece, err));
         }
-        if (status == STATUS_OK) {
-            status = buffer_append(out, piece.bytes, piece.size, err);
-        }
+        TRY(buffer_append(out, piece.bytes, piece.size, err));
     }
-    return status;
+    return STATUS_OK;
 }

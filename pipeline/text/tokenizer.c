@@ -117,25 +117,19 @@ int tokenizer_scratch_create(struct tokenizer_scratch **out, const struct tokeni
     (void)tokenizer; // every tokenizer needs the same working memory
     *out = NULL;
     void *block = NULL;
-    int status = memory_zeroed(&block, 1, sizeof(struct tokenizer_scratch), err);
+    TRY(memory_zeroed(&block, 1, sizeof(struct tokenizer_scratch), err));
     struct tokenizer_scratch *scratch = block;
-    if (status == STATUS_OK) {
-        status = pattern_scratch_create(&scratch->patterns, err);
-    }
-    if (status == STATUS_OK) {
-        scratch->normalizer.patterns = scratch->patterns;
-        scratch->pretokenizer.patterns = scratch->patterns;
-        status = bpe_scratch_create(&scratch->bpe, err);
-    }
-    if (status == STATUS_OK) {
-        status = reserve_tokens(scratch, 1, err); // an empty encoding has columns, too
-    }
-    if (status != STATUS_OK) {
-        tokenizer_scratch_destroy(scratch);
-        return status;
-    }
+    int status;
+    TRY_TO(failed, status = pattern_scratch_create(&scratch->patterns, err));
+    scratch->normalizer.patterns = scratch->patterns;
+    scratch->pretokenizer.patterns = scratch->patterns;
+    TRY_TO(failed, status = bpe_scratch_create(&scratch->bpe, err));
+    TRY_TO(failed, status = reserve_tokens(scratch, 1, err)); // an empty encoding has columns, too
     *out = scratch;
     return STATUS_OK;
+failed:
+    tokenizer_scratch_destroy(scratch);
+    return status;
 }
 
 // Adds a token of the text; `own` is the token's own text, for trimming. There is room for it.

@@ -83,21 +83,20 @@ static const char *building_class(const struct tokenizer *tokenizer, const char 
 // What Qwen2Tokenizer does otherwise where it splits texts as tokenizer.json does.
 static int warn_of_qwen2(const struct tokenizer_companions *companions, struct buffer *out,
                          struct error *err) {
-    int status = STATUS_OK;
     if (companions->lacks_tokens) {
-        status = buffer_printf(
+        TRY(buffer_printf(
             out, err,
             "tokenizer_config.json: added_tokens_decoder lacks tokens of tokenizer.json; transformers' "
-            "Qwen2Tokenizer leaves them out, strata takes them\n");
+            "Qwen2Tokenizer leaves them out, strata takes them\n"));
     }
-    if (status == STATUS_OK && companions->differs_in_qwen2) {
-        status = buffer_printf(
+    if (companions->differs_in_qwen2) {
+        TRY(buffer_printf(
             out, err,
             "transformers' Qwen2Tokenizer numbers added tokens anew, drops the flags (lstrip, rstrip, "
             "single_word, normalized) of special ones and takes <|endoftext|> for one; strata follows the "
-            "files, so that token ids may differ\n");
+            "files, so that token ids may differ\n"));
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int warn_of_class(const struct tokenizer *tokenizer, const char *model_type, const char *config_class,

@@ -249,6 +249,23 @@ static int add_entry(struct tokenizer *tokenizer, struct added_entry *entry,
     return added_set_add(&tokenizer->normalized_tokens, content.bytes, content.size, entry->token, err);
 }
 
+static int load_one_added(struct tokenizer *tokenizer, const json_t *json, size_t number,
+                          struct normalizer_scratch *scratch, struct error *err) {
+    struct added_entry entry;
+    int status;
+    TRY_TO(done, status = read_added(&entry, json, err));
+    if (entry.size > 0) { // the library skips empty ones
+        TRY_TO(done, status = add_entry(tokenizer, &entry, scratch, err));
+    }
+done:
+    if (status != STATUS_OK) {
+        error_wrap(err, "added_tokens: number %zu ('%.100s')", number,
+                   entry.content == NULL ? "" : entry.content);
+    }
+    free(entry.content);
+    return status;
+}
+
 static int load_added_list(struct tokenizer *tokenizer, const json_t *list,
                            struct normalizer_scratch *scratch, struct error *err) {
     size_t bytes = 0;
@@ -256,20 +273,11 @@ static int load_added_list(struct tokenizer *tokenizer, const json_t *list,
         bytes += json_string_length(json_member(json_array_get(list, i), "content"));
     }
     size_t limit = tokenizer->bpe.vocabulary.count + json_array_size(list);
-    int status = vocabulary_create(&tokenizer->added_texts, json_array_size(list), bytes, limit, err);
-    for (size_t i = 0; i < json_array_size(list) && status == STATUS_OK; i++) {
-        struct added_entry entry;
-        status = read_added(&entry, json_array_get(list, i), err);
-        if (status == STATUS_OK && entry.size > 0) { // the library skips empty ones
-            status = add_entry(tokenizer, &entry, scratch, err);
-        }
-        if (status != STATUS_OK) {
-            error_wrap(err, "added_tokens: number %zu ('%.100s')", i,
-                       entry.content == NULL ? "" : entry.content);
-        }
-        free(entry.content);
+    TRY(vocabulary_create(&tokenizer->added_texts, json_array_size(list), bytes, limit, err));
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        TRY(load_one_added(tokenizer, json_array_get(list, i), i, scratch, err));
     }
-    return status;
+    return STATUS_OK;
 }
 
 static int load_added(struct tokenizer *tokenizer, const json_t *root, struct error *err) {
@@ -347,24 +355,21 @@ static int parse(struct tokenizer **out, const char *json, size_t size, const ch
     *out = NULL;
     void *block = NULL;
     json_t *root = NULL;
-    int status = memory_zeroed(&block, 1, sizeof(struct tokenizer), err);
+    TRY(memory_zeroed(&block, 1, sizeof(struct tokenizer), err));
     struct tokenizer *tokenizer = block;
-    if (status == STATUS_OK) {
-        status = json_parse_vocabulary(&root, json, size, name, err);
+    int status;
+    TRY_TO(done, status = json_parse_vocabulary(&root, json, size, name, err));
+    if (folder != NULL) {
+        TRY_TO(done, status = tokenizer_companions_apply(&tokenizer->companions, root, folder, err));
     }
-    if (status == STATUS_OK && folder != NULL) {
-        status = tokenizer_companions_apply(&tokenizer->companions, root, folder, err);
+    status = load_parts(tokenizer, root, err);
+    if (status != STATUS_OK) {
+        error_wrap(err, "%s", name);
+        goto done;
     }
-    if (status == STATUS_OK) {
-        status = load_parts(tokenizer, root, err);
-        if (status != STATUS_OK) {
-            error_wrap(err, "%s", name);
-        }
-    }
-    if (status == STATUS_OK) {
-        tokenizer_note_shape(tokenizer, root);
-        status = fingerprints(tokenizer, json, size, err);
-    }
+    tokenizer_note_shape(tokenizer, root);
+    status = fingerprints(tokenizer, json, size, err);
+done:
     json_decref(root);
     if (status != STATUS_OK) {
         tokenizer_destroy(tokenizer);

@@ -81,6 +81,28 @@ static void a_wrapped_message_is_cut_at_its_end(void **state) {
     assert_string_equal(err.message + ROOM - 5, "x...");
 }
 
+// However long what a context quotes: the message behind it is not lost, and the cut is told.
+static void a_long_context_is_cut_and_says_so(void **state) {
+    (void)state;
+    struct error err;
+    char long_name[2 * ROOM];
+    memset(long_name, 'n', sizeof long_name - 1);
+    long_name[sizeof long_name - 1] = 0;
+    error_set(&err, STATUS_DATA, "ends at byte 12");
+    error_wrap(&err, "%s", long_name);
+    assert_true(strlen(err.message) < ROOM - 1);
+    assert_non_null(strstr(err.message, "nn...: ends at byte 12"));
+    errno = ENOENT;
+    error_set_errno(&err, STATUS_DATA, "%s", long_name);
+    assert_true(strlen(err.message) < ROOM - 1);
+    assert_non_null(strstr(err.message, "nn...: No such file or directory"));
+    // One that fits has no dots.
+    error_set(&err, STATUS_DATA, "ends at byte 12");
+    error_wrap(&err, "%.300s", long_name);
+    assert_int_equal(strlen(err.message), 300 + strlen(": ends at byte 12"));
+    assert_null(strstr(err.message, "..."));
+}
+
 static void errno_is_told_and_a_shortage_is_nobodys_fault(void **state) {
     (void)state;
     static const int shortages[] = {ENOMEM, EMFILE, ENFILE};
@@ -175,6 +197,7 @@ int main(void) {
         cmocka_unit_test(context_comes_before_the_message),
         cmocka_unit_test(a_wrapped_message_is_one_line),
         cmocka_unit_test(a_wrapped_message_is_cut_at_its_end),
+        cmocka_unit_test(a_long_context_is_cut_and_says_so),
         cmocka_unit_test(errno_is_told_and_a_shortage_is_nobodys_fault),
         cmocka_unit_test(exit_codes_are_those_of_the_table),
         cmocka_unit_test(try_returns_the_first_failure_and_evaluates_once),

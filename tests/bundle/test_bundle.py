@@ -267,5 +267,5 @@ def test_a_gpu_is_refused_in_words_in_a_bare_root(root, tmp_path):
     assert root.call("/bin/strata", "import", "/gpu/demo/problems.jsonl", "/gpu/demo/problems.db").returncode == OK
     done = root.call("/bin/strata", "run", "/gpu/configs/demo.yaml")
     assert done.returncode == DEVICE, done
-    assert re.search(r"device cuda:0 is not there: (no NVIDIA driver was found|built without CUDA)", done.stderr), done
+    assert re.search(r"device cuda:0 is not available: (no NVIDIA driver was found|built without CUDA)", done.stderr), done
     assert not list(there.glob("demo/run/shards/*"))

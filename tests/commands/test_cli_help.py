@@ -33,7 +33,7 @@ def test_version():
 def test_help():
     code, text, err = strata("help")
     assert (code, err) == (0, "")
-    assert text.startswith("strata extracts the hidden states of a language model's layers for a database of problems, "
+    assert text.startswith("strata extracts hidden states from a language model's layers for a database of problems, "
                            "and loses nothing.\n\nusage: strata COMMAND ...\n\ncommands:\n")
     assert text.endswith("topics:\n"
                          "  job                       the keys of a job file\n"
@@ -62,17 +62,16 @@ usage: strata import FILE.jsonl[.gz] PROBLEMS.db [--table TABLE] [--id COLUMN] [
   FILE.jsonl[.gz]           one JSON object per line; - reads standard input
   PROBLEMS.db               the SQLite database; created if it does not exist
   --table TABLE             the table to create (default: problems)
-  --id COLUMN               the member that names a problem: in every line and unique (default: problem_id, or
-                            another usual name that fits)
+  --id COLUMN               the member with the problem's ID, unique and in every line (default: problem_id,
+                            or another common name that fits)
   --append                  append to an existing table
-  --skip-broken             leave broken lines out, each listed (default: nothing is imported when one is
-                            broken)
+  --skip-broken             skip broken lines and list them (default: import nothing if one is broken)
 
-Numbers, texts and true/false (1/0) become columns; arrays and objects become JSON text; null and missing
-members become NULL. Everything is imported or nothing: lines that are broken, that lack the id or repeat one
-are listed with their numbers (the first 20 of them). With --skip-broken they are left out and all listed;
-among them is what Python's json.dumps writes and JSON does not have (NaN, half of a surrogate pair),
-and numbers that 64 bits do not hold.
+Numbers, strings and true/false (1/0) become columns; arrays and objects become JSON text; null and missing
+members become NULL. Either everything is imported or nothing: lines that are broken, lack the ID or repeat
+one are listed by number (the first 20). With --skip-broken they are skipped and all listed; that includes
+what Python's json.dumps writes although JSON does not allow it (NaN, half of a surrogate pair), and numbers
+beyond 64 bits.
 """
 
 
@@ -100,7 +99,7 @@ Keys marked as part of the run's identity cannot change once it has started: wit
 
 problems: The input: the rows of an SQLite query, and the text built from each.
   database: path; required
-      SQLite database of the problems (strata import makes one)
+      SQLite database with the problems (strata import creates one)
   query: text; default SELECT * FROM problems (part of the run's identity)
       a single SELECT; exports keep its order
   id: text; required (part of the run's identity)

@@ -86,7 +86,7 @@ def test_a_resume_keeps_the_path_of_the_run(portable, begun, best, tmp_path):
     job.run()
     job.check_finished(PROBLEMS, portable.shards())
     assert job.query("SELECT value FROM note WHERE key = 'device.path'") == [("portable",)]
-    assert "a new one would choose" in (job.output / "run.log").read_text()
+    assert "a new run would choose" in (job.output / "run.log").read_text()
     assert "cpu paths" not in strata("status", job.output).out
 
 
@@ -126,7 +126,7 @@ def test_a_path_that_is_not_there_is_refused(begun, best, tmp_path):
     assert job.query("SELECT batches FROM partial") == [(2,)]  # nothing is lost by a refusal
     job.change(run=ALLOWED)
     identity = check_line(job, "identity")
-    assert "resumed after 3 sealed batches; the run computed on abacus; run.allow_cpu_path_change lets it go on" in identity
+    assert "resumed after 3 sealed batches; the run computed on abacus; run.allow_cpu_path_change lets it resume" in identity
     job.run()
     job.check_finished(PROBLEMS)
 

@@ -98,7 +98,7 @@ def test_device_lost(reference, tmp_path):
 
 
 @pytest.mark.parametrize("settings,parts", [
-    ({"DEVICES": 0}, ["device cuda:0 is not there", "no CUDA-capable device"]),
+    ({"DEVICES": 0}, ["device cuda:0 is not available", "no CUDA-capable device"]),
     ({"DRIVER": 11080}, ["driver is for CUDA 11.8", "12.4"]),
     ({"CUBLASLT": 0}, ["cuBLASLt could not be loaded", "libcublasLt.so"]),
     ({"MEMORY": 1 << 28, "FREE": 1 << 20}, ["not enough memory"]),
@@ -111,7 +111,7 @@ def test_monitoring_that_is_missing_is_a_warning(reference, tmp_path):
     twin = reference.twin(tmp_path)
     twin.run(environment=emulation(NVML=0))
     twin.check_finished(PROBLEMS, reference.shards())
-    assert "clocks, power and errors will not be known" in (twin.output / "run.log").read_text()
+    assert "clocks, power and errors are not available" in (twin.output / "run.log").read_text()
 
 
 def test_auto_takes_a_gpu_or_says_why_not(reference, tmp_path):

@@ -149,7 +149,7 @@ def test_another_gpu_or_the_cpu_is_refused(reference, tmp_path):
     assert "a different identity" in done.err and "device.kind" in done.err
     twin.change(model={"device": "cuda:0"})
     done = twin.run(environment=emulation(DEVICES=0), expect=DEVICE)
-    assert "device cuda:0 is not there" in done.last()
+    assert "device cuda:0 is not available" in done.last()
     twin.run()
     check_same(reference, twin)
 
@@ -199,7 +199,7 @@ def test_a_profile_that_names_what_is_not_to_be_had_is_timed_anew(reference, tmp
     profile.write_text(json.dumps(broken))
     second = reference.twin(tmp_path / "second", run={"profile": str(profile)})
     second.run()
-    assert "what run.profile says is not to be had" in (second.output / "run.log").read_text()
+    assert "the algorithm named by run.profile is not available" in (second.output / "run.log").read_text()
     assert json.loads(profile.read_text())[key] == json.loads(kept)[key]
     check_same(first, second)
 

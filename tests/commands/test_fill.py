@@ -120,7 +120,7 @@ def test_a_run_goes_on_with_what_it_began_with(reference, tmp_path, left):
     job = reference.twin(tmp_path)
     job.run("--stop-after", 4, expect=STOPPED)
     job.change(batch=left)
-    note = "the run started with batch.problems: 3 and batch.window: 16, and goes on with them"
+    note = "the run started with batch.problems: 3 and batch.window: 16, and keeps them"
     checked = strata("check", job.file)
     assert checked.code == OK and note in " ".join(checked.out.split()), checked
     assert said(job)["batches"] == said(reference)["batches"]

@@ -117,7 +117,7 @@ def test_a_run_that_began_on_the_gpu(tmp_path):
 def test_odd_products(tmp_path, shape, keys, family):
     job = gpu_job(tmp_path, make_model(family=family, **shape), model={"dtype": "bfloat16"})
     refused_before_the_load(job, "memory", [
-        keys, "no algorithm for [", "in bfloat16", "model.device: cpu computes products of any size"],
+        keys, "no algorithm for [", "in bfloat16", "model.device: cpu computes matmuls of any size"],
         CUDA_EMULATION_ODD_PRODUCTS="0")
     job.change(model={"dtype": "float32"})
     table, _ = check(job, CUDA_EMULATION_ODD_PRODUCTS="0")
@@ -177,8 +177,8 @@ def test_staging_beyond_the_host(tmp_path):
     table, _ = check(job)
     assert table["memory"][1].endswith("staging (host)")
     refused_before_the_load(job, "memory", [
-        " (host) | reserve ", "of the host's memory, for staging and 0.062 GiB beside it are needed, 0.008 GiB are free, which is too little",
-        "staging is what does not fit: 4 layers of ", " rows in float32 for each of ", "Fewer latents.layers",
+        " (host) | reserve ", "host memory: staging and 0.062 GiB beside it are needed, 0.008 GiB are free, which is too little",
+        "staging does not fit: 4 layers of ", " rows in float32 for each of ", "Fewer latents.layers",
         "latents.dtype: float16"], **machine(tmp_path, 8 << 20))
 
 
@@ -188,13 +188,13 @@ def test_weights_beyond_the_gpu(tmp_path):
     job = gpu_job(tmp_path, make_model("wide", hidden=512, vocabulary=8000), model={"memory_reserve_gb": 0}, latents={"layers": [1]})
     refused_before_the_load(job, "memory", [
         "the weights of 1 blocks alone need more than is free", "highest of latents.layers", "model.dtype: bfloat16 needs half",
-        "of the host's memory, for staging and ", "not even a batch of one text"], CUDA_EMULATION_FREE=str(44 << 20))
+        "host memory: staging and ", "not even a batch of one text"], CUDA_EMULATION_FREE=str(44 << 20))
 
 
 @emulated
 def test_a_gpu_that_others_fill(tmp_path):
     job = gpu_job(tmp_path, make_model())
-    refused_before_the_load(job, "memory", ["not even without a model: other programs have the memory"],
+    refused_before_the_load(job, "memory", ["not even without a model: other programs use the memory"],
                             CUDA_EMULATION_FREE=str(100 << 20))
 
 
@@ -202,5 +202,5 @@ def test_a_gpu_that_others_fill(tmp_path):
 def test_memory_that_cannot_be_pinned(tmp_path):
     job = gpu_job(tmp_path, make_model())
     refused_in_words = job.run(expect=DEVICE, environment=clean_environment(CUDA_EMULATION_FAIL_MALLOC_HOST="1")).last()
-    assert "staging in the host's memory, which the system would not pin (fewer latents.layers" in refused_in_words
+    assert "staging in host memory, which the system would not pin (fewer latents.layers" in refused_in_words
     assert "cudaMallocHost" in refused_in_words

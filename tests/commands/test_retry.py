@@ -79,7 +79,7 @@ def failed(clean, tmp_path_factory):
     job = clean.twin(tmp_path_factory.mktemp("failed"))
     job.__class__ = Faulty
     done = job.run_with_fault(LOST)
-    assert f"{PROBLEMS - 8} done, 8 failed" in done.out and "with --retry-failed: 7 of 8" in done.out, done
+    assert f"{PROBLEMS - 8} done, 8 failed" in done.out and "--retry-failed may retry: 7 of 8" in done.out, done
     return job
 
 

@@ -29,11 +29,11 @@ struct Settings {
     uint64_t lose_device;         // 0: never
     uint64_t slow_from;           // 0: never
     double slow_milliseconds;
-    double
-        work_microseconds; // on the device's clock, of each piece of work; below 0: as long as it took here
-    uint64_t slow_matmul;  // 0: none
-    uint64_t seed;         // 0: work is done when it is waited for and not before
-    bool has_kernels;      // the program is built for this GPU
+    // On the device's clock, of each piece of work; below 0: as long as it took here.
+    double work_microseconds;
+    uint64_t slow_matmul; // 0: none
+    uint64_t seed;        // 0: work is done when it is waited for and not before
+    bool has_kernels;     // the program is built for this GPU
     bool has_cublaslt;
     bool odd_matmuls; // cuBLASLt has algorithms for bfloat16 matrices of any sizes
     bool has_nvml;

@@ -125,7 +125,7 @@ def test_numbers_beyond_float16_are_saturated_and_told(tmp_path):
     exact = np.concatenate([latents(o, 2) for o in done(12)]) * np.float32(10000)
     beyond = int((np.abs(exact) >= 65520).sum())
     assert beyond > 0 and np.array_equal(made, np.clip(exact, -65504, 65504).astype(np.float16))
-    assert f"warning: {beyond} numbers lay beyond float16" in result.stderr
+    assert f"warning: {beyond} numbers exceeded float16" in result.stderr
     assert json.loads((tmp_path / "out" / "export.json").read_text())["counts"]["saturated"] == beyond
 
 
@@ -209,7 +209,7 @@ def test_sidecar(run, tmp_path):
 
 def test_every_format_that_is_named_is_explained_and_written(run, tmp_path):
     refusal = strata("export", run, "--format", "none", "--to", tmp_path / "none", code=64).stderr
-    names = refusal.split("--format is one of ")[1].split(",")[0].split("|")
+    names = refusal.split("--format must be one of ")[1].split(",")[0].split("|")
     assert len(names) > 3
     page = strata("help", "export").stdout
     assert ", ".join(names[:-1]) + " or " + names[-1] in page
@@ -244,7 +244,7 @@ def test_an_unfinished_run(tmp_path):
     (("--format", "npy", "--layers", "3"), 64, "--layers: hidden_states[3] is not in this run; it has 0, 2, 4"),
     (("--format", "npy", "--layers", "-9"), 64, "hidden_states[-9] is not in this run"),
     (("--format", "npy", "--layers", "2,-3"), 64, "hidden_states[2] is named twice"),
-    (("--format", "npy", "--layers", "2,x"), 64, "--layers wants whole numbers"),
+    (("--format", "npy", "--layers", "2,x"), 64, "--layers must be whole numbers"),
     (("--format", "rjepa"), 64, "rjepa holds one layer; choose one of the run's 3 with --layers"),
     (("--format", "rjepa", "--layers", "2", "--dtype", "float16"), 64, "rjepa is float32"),
     (("--format", "npy", "--dtype", "bfloat16"), 64, "numpy has no bfloat16"),
@@ -266,7 +266,7 @@ def test_nothing_is_written_over(run, tmp_path):
     (tmp_path / "other.tmp").mkdir()
     (tmp_path / "other.tmp" / "mine").write_text("precious")
     result = strata("export", run, "--format", "npy", "--to", tmp_path / "other", code=73)
-    assert "was not left by an export" in result.stderr and (tmp_path / "other.tmp" / "mine").read_text() == "precious"
+    assert "is not from an export" in result.stderr and (tmp_path / "other.tmp" / "mine").read_text() == "precious"
 
 
 def test_a_changed_shard_is_not_exported(run, tmp_path):

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "watch/drift.h"
-#include "watch/drift_power.h"
+#include "watch/drift_cause.h"
 
 static struct device_sample at(int32_t clock, int64_t reasons) {
     struct device_sample sample;
@@ -22,7 +22,7 @@ static struct device_sample at(int32_t clock, int64_t reasons) {
 static double growth_of(int32_t calibrated, int32_t clock, int64_t reasons) {
     struct device_sample before = at(calibrated, 0);
     struct device_sample now = at(clock, reasons);
-    return drift_power_growth(&before, &now);
+    return drift_cause_power_growth(&before, &now);
 }
 
 static void test_power(void **state) {

@@ -14,7 +14,7 @@
 
 #include "base/random.h"
 #include "watch/drift.h"
-#include "watch/drift_power.h"
+#include "watch/drift_cause.h"
 
 enum { CLOCK = 1980, WORLDS = 200 };
 
@@ -126,7 +126,7 @@ static struct verdict simulate(struct gpu *gpu, double seconds) {
         double time = batch(gpu);
         bool was_settled = drift.settled;
         if (!was_settled) {
-            drift_set_clock(&drift, drift_power_growth(&calibrated, &gpu->sample));
+            drift_set_clock(&drift, drift_cause_power_growth(&calibrated, &gpu->sample));
         }
         enum drift_event event = drift_step(&drift, time, BATCH_SECONDS, &score);
         if (!was_settled && drift.settled) {

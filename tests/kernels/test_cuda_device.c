@@ -93,7 +93,7 @@ static void too_small(struct rig *rig) {
     plan.bytes[DEVICE_STAGING] = (size_t)1 << 30; // more than the GPU has: it is the host's
     MUST(device_check_fits(rig->device, &plan, &rig->error));
     plan.bytes[DEVICE_STAGING] = (size_t)1 << 50;
-    REFUSED(device_check_fits(rig->device, &plan, &rig->error), STATUS_DEVICE, "of the host's memory");
+    REFUSED(device_check_fits(rig->device, &plan, &rig->error), STATUS_DEVICE, "host memory: staging");
 }
 
 static void malloc_fails(struct rig *rig) {

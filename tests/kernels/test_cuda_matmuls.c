@@ -52,7 +52,7 @@ static void without_weights(struct rig *rig) {
                             &rig->error));
     REFUSED(
         device_matmul_tune(rig->device, shape.out, shape.x, &shape.matrix, NULL, DEVICE_STORE, &rig->error),
-        STATUS_INTERNAL, "before their weights are there");
+        STATUS_INTERNAL, "before their weights are loaded");
 }
 
 // Exactly one of them is marked: this one.
@@ -291,7 +291,7 @@ static void taken_again(struct rig *rig) {
     tune(rig, &shape, false, DEVICE_STORE);
     MUST(device_algorithms(rig->device, &text, &rig->error));
     REQUIRE(strstr(text.data, "id=6") == NULL && strstr(text.data, "id=7 ") != NULL);
-    REFUSED(device_set_algorithms(rig->device, seven, true, &rig->error), STATUS_INTERNAL, "after products");
+    REFUSED(device_set_algorithms(rig->device, seven, true, &rig->error), STATUS_INTERNAL, "after matmuls");
     buffer_destroy(&text);
     free(seven);
 }

@@ -148,12 +148,12 @@ static void fences(struct rig *rig) {
     MUST(device_wait(rig->device, fence, NULL, &rig->error));
     REFUSED(device_wait(rig->device, first, NULL, &rig->error), STATUS_INTERNAL, "forgotten");
     fence.number = 0;
-    REFUSED(device_wait(rig->device, fence, NULL, &rig->error), STATUS_INTERNAL, "never made");
+    REFUSED(device_wait(rig->device, fence, NULL, &rig->error), STATUS_INTERNAL, "never created");
     fence.number = 1000;
-    REFUSED(device_wait(rig->device, fence, NULL, &rig->error), STATUS_INTERNAL, "never made");
+    REFUSED(device_wait(rig->device, fence, NULL, &rig->error), STATUS_INTERNAL, "never created");
 }
 
-static void test_marks_and_times(void **state) {
+static void test_fences_and_times(void **state) {
     (void)state;
     in_child("SEED=1", fences);
 }
@@ -414,7 +414,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_downloads_are_not_overtaken),
         cmocka_unit_test(test_more_downloads_than_the_ring_holds),
-        cmocka_unit_test(test_marks_and_times),
+        cmocka_unit_test(test_fences_and_times),
         cmocka_unit_test(test_loading),
         cmocka_unit_test(test_slots_are_ordered),
         cmocka_unit_test(test_slots_do_not_wait_for_others),

@@ -16,7 +16,7 @@ static void test_names(void **state) {
     struct error error = {0};
     // In every build and on every machine; the reasons are tested with the emulated driver.
     assert_refused(device_open(&device, "cuda:999", &plain, &error), STATUS_DEVICE, &error,
-                   "device cuda:999 is not there: ");
+                   "device cuda:999 is not available: ");
     assert_null(device);
     assert_refused(device_open(&device, "cuda:x", &plain, &error), STATUS_DEVICE, &error,
                    "unknown device 'cuda:x'");
@@ -202,7 +202,7 @@ static void test_fences(void **state) {
     must(&bed, device_wait(bed.device, first, NULL, &bed.error));
     struct device_fence never = {second.number + 1};
     assert_refused(device_wait(bed.device, never, NULL, &bed.error), STATUS_INTERNAL, &bed.error,
-                   "never made");
+                   "never created");
     free(x);
     bed_close(&bed);
 }

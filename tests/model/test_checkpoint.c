@@ -271,7 +271,7 @@ static void an_index_may_differ_beside_the_blocks(void **state) {
         {"\"model.layers.0.self_attn.rotary_emb.inv_freq\": \"model-00001-of-00003.safetensors\"",
          "inv_freq"},
         {"\"lm_head.weight\": \"model-00003-of-00003.safetensors\"", "lm_head.weight"},
-        {"\"mtp.fc.weight\": \"mtp.safetensors\"", "mtp.safetensors is not there"},
+        {"\"mtp.fc.weight\": \"mtp.safetensors\"", "mtp.safetensors is missing"},
         {"\"model.layers.3.eh_proj.weight\": \"model-00001-of-00003.safetensors\"", "eh_proj"},
         {"\"model.layers.3.eh_proj.weight\": \"next.safetensors\"", "next.safetensors is not there"},
     };

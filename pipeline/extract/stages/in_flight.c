@@ -43,8 +43,7 @@ int in_flight_complete(struct in_flight *in_flight, struct work **work, struct e
     double began = in_flight->entries[0].queued;
     int status = model_wait(in_flight->model, oldest->batch.slot, &oldest->times, err);
     double now = clock_seconds();
-    if (in_flight->depth ==
-        1) { // computed in the call, on the host's own processors: its clock is the host's
+    if (in_flight->depth == 1) { // computed in the call, on the host's own processors: its clock is theirs
         oldest->times = (struct device_times){.worked_seconds = oldest->times.worked_seconds};
     }
     guard_batch_ends(in_flight->guard);

@@ -189,10 +189,10 @@ int outcomes_read_record(struct outcomes *outcomes, const void *record, size_t s
     *failures = NULL;
     *failure_count = 0;
     TRY(json_parse(&root, record, size, "the record of a partial shard", err));
-    int status = read_failures(json_object_get(root, "failures"), failures, failure_count, err);
-    if (status == STATUS_OK) {
-        status = read_batches(json_object_get(root, "batches"), outcomes, err);
-    }
+    int status;
+    TRY_TO(done, status = read_failures(json_object_get(root, "failures"), failures, failure_count, err));
+    TRY_TO(done, status = read_batches(json_object_get(root, "batches"), outcomes, err));
+done:
     json_decref(root);
     return status;
 }

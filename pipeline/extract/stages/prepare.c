@@ -393,16 +393,18 @@ int prepare_row(struct preparer *p, const struct row *row, struct prepared *out,
     const struct source_column *id = &row->columns[p->id_column];
     *out = (struct prepared){
         .ordinal = row->ordinal, .id = id->bytes, .id_size = id->size, .state = PROBLEM_DONE};
-    int status = write_metadata(p, row, out, err);
-    if (status == STATUS_OK && out->state == PROBLEM_DONE) {
-        status = render(p, row, out, err);
+    int status;
+    TRY_TO(done, status = write_metadata(p, row, out, err));
+    if (out->state == PROBLEM_DONE) {
+        TRY_TO(done, status = render(p, row, out, err));
     }
-    if (status == STATUS_OK && out->state == PROBLEM_DONE) {
-        status = check_text(p, out);
+    if (out->state == PROBLEM_DONE) {
+        TRY_TO(done, status = check_text(p, out));
     }
-    if (status == STATUS_OK && out->state == PROBLEM_DONE) {
-        status = encode(p, out, err);
+    if (out->state == PROBLEM_DONE) {
+        TRY_TO(done, status = encode(p, out, err));
     }
+done:
     out->text = p->text.data;
     out->text_size = p->text.size;
     out->steps = p->spans.spans;

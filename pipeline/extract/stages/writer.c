@@ -100,10 +100,10 @@ static int keep_partial(struct writer *writer, struct error *err) {
         return STATUS_OK; // nothing new: the partial file that was restored still says it all
     }
     TRY(shard_seal(writer->open.shard, true, &sealed, err));
-    int status = outcomes_write_record(&writer->open.outcomes, &record, err);
-    if (status == STATUS_OK) {
-        status = acknowledge_partial(writer, &sealed, &record, err);
-    }
+    int status;
+    TRY_TO(done, status = outcomes_write_record(&writer->open.outcomes, &record, err));
+    TRY_TO(done, status = acknowledge_partial(writer, &sealed, &record, err));
+done:
     buffer_destroy(&record);
     return status;
 }

@@ -41,10 +41,12 @@ static void put_into_profile(const struct inputs *inputs, const char *text, cons
 // Only of a run that has begun: before its identity is settled nothing was computed.
 static int take_from_ledger(struct inputs *inputs, struct ledger *ledger, bool *found, struct error *err) {
     struct buffer text = {0};
-    int status = ledger_note(ledger, ALGORITHMS_NOTE, &text, found, err);
-    if (status == STATUS_OK && *found && text.size > 0) {
-        status = model_set_algorithms(inputs->model, text.data, true, err);
+    int status;
+    TRY_TO(done, status = ledger_note(ledger, ALGORITHMS_NOTE, &text, found, err));
+    if (*found && text.size > 0) {
+        TRY_TO(done, status = model_set_algorithms(inputs->model, text.data, true, err));
     }
+done:
     buffer_destroy(&text);
     return status;
 }
@@ -122,10 +124,12 @@ done:
 
 int algorithms_keep(const struct inputs *inputs, struct ledger *ledger, struct error *err) {
     struct buffer text = {0};
-    int status = model_algorithms(inputs->model, &text, err);
-    if (status == STATUS_OK && text.size > 0) {
-        status = ledger_set_note(ledger, ALGORITHMS_NOTE, text.data, err);
+    int status;
+    TRY_TO(done, status = model_algorithms(inputs->model, &text, err));
+    if (text.size > 0) {
+        TRY_TO(done, status = ledger_set_note(ledger, ALGORITHMS_NOTE, text.data, err));
     }
+done:
     buffer_destroy(&text);
     return status;
 }

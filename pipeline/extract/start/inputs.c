@@ -101,9 +101,10 @@ static int warn_of_markup(struct inputs *inputs, struct error *err) {
         const struct buffer *said = &inputs->warnings;
         bool is_said = said->size > 0 && memmem(said->data, said->size, at, length) != NULL;
         if (!is_said && !tokenizer_knows(inputs->tokenizer, at, length)) {
+            // Warnings go into the shards of a run that is new: another wording changes their bytes.
             TRY(buffer_printf(
                 &inputs->warnings, err,
-                "problems.text has %.*s, which is not a token of this tokenizer: it is read as plain text\n",
+                "problems.text has %.*s, which is no token of this tokenizer: it is read as plain text\n",
                 (int)length, at));
         }
         at += length;

@@ -90,12 +90,15 @@ done:
 static int hash_identity(const struct inputs *inputs, struct identity *now, char hash[DIGEST_HEX],
                          struct error *err) {
     struct buffer changes = {0};
-    int status = device_trail_text(&inputs->trail, &changes, err);
-    if (status == STATUS_OK && changes.size > 0) {
-        status = identity_add(now, "device.changes", changes.data, err);
+    int status;
+    TRY_TO(done, status = device_trail_text(&inputs->trail, &changes, err));
+    if (changes.size > 0) {
+        TRY_TO(done, status = identity_add(now, "device.changes", changes.data, err));
     }
+    TRY_TO(done, status = identity_hash(now, hash, err));
+done:
     buffer_destroy(&changes);
-    return status == STATUS_OK ? identity_hash(now, hash, err) : status;
+    return status;
 }
 
 // The ledger gets its identity once everything is known and checked; a resume must find the same.

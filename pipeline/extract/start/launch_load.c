@@ -74,23 +74,23 @@ static int read_weights(struct launch *launch, struct error *err) {
 
 // ---- beside the survey ----
 
+static int look_at_weights(struct launch *launch, struct model_plan *plan, struct error *refusal) {
+    struct inputs *inputs = &launch->inputs;
+    TRY(launch_check_identity(launch, KNOWN_BEFORE_PROBLEMS, refusal));
+    TRY(model_plan_weights(inputs->model, last_layer(inputs), plan, refusal));
+    return model_check_fits(inputs->model, plan, refusal);
+}
+
 // Weights that do not fit are refused once all is known, with the batches that would fit.
 static int may_load(struct launch *launch, struct model_plan *plan, bool *may, struct error *err) {
-    struct inputs *inputs = &launch->inputs;
     struct ledger_totals totals;
     struct error refusal;
     *may = false;
     TRY(ledger_totals(launch->journal.ledger, &totals, err));
-    if (totals.finished || inputs->retries) {
+    if (totals.finished || launch->inputs.retries) {
         return STATUS_OK;
     }
-    int status = launch_check_identity(launch, KNOWN_BEFORE_PROBLEMS, &refusal);
-    if (status == STATUS_OK) {
-        status = model_plan_weights(inputs->model, last_layer(inputs), plan, &refusal);
-    }
-    if (status == STATUS_OK) {
-        status = model_check_fits(inputs->model, plan, &refusal);
-    }
+    int status = look_at_weights(launch, plan, &refusal);
     *may = status == STATUS_OK;
     if (status != STATUS_OK && status != STATUS_JOB && status != STATUS_DEVICE) {
         *err = refusal;
@@ -135,11 +135,11 @@ static int make_resident(struct launch *launch, struct model_plan *plan, struct 
 static int try_device(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     guard_start_begins(&launch->guard, launch->journal.epoch, inputs->job.load_timeout);
-    int status =
-        algorithms_tune(inputs, launch->journal.ledger, &launch->limits, &launch->guard, &launch->log, err);
-    if (status == STATUS_OK) {
-        status = model_check(inputs->model, err);
-    }
+    int status;
+    TRY_TO(done, status = algorithms_tune(inputs, launch->journal.ledger, &launch->limits, &launch->guard,
+                                          &launch->log, err));
+    TRY_TO(done, status = model_check(inputs->model, err));
+done:
     guard_batch_ends(&launch->guard);
     return status;
 }

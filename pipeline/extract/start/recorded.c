@@ -55,15 +55,17 @@ static int read_model(struct recorded *recorded, const struct inputs *inputs, st
                       const struct identity *stored, struct error *err) {
     struct buffer text = {0};
     bool found = false;
-    int status = ledger_note(ledger, MODEL_NOTE, &text, &found, err);
     const char *earlier = identity_get(stored, retired_name);
-    if (status == STATUS_OK && found && text.size > 0) {
+    int status;
+    TRY_TO(done, status = ledger_note(ledger, MODEL_NOTE, &text, &found, err));
+    if (found && text.size > 0) {
         snprintf(recorded->model, sizeof recorded->model, "%s", text.data);
-    } else if (status == STATUS_OK && earlier != NULL) {
+    } else if (earlier != NULL) {
         snprintf(recorded->model, sizeof recorded->model, "%s", earlier);
-    } else if (status == STATUS_OK) {
+    } else {
         recorded_model_name(recorded->model, inputs->job.model_path);
     }
+done:
     buffer_destroy(&text);
     return status;
 }

@@ -12,7 +12,7 @@ enum { RECORDED_NAME = 256 };
 
 struct recorded {
     char model[RECORDED_NAME]; // the model folder's own name
-    struct buffer warnings;    // inputs.warnings; data may be NULL
+    struct buffer warnings;    // inputs.warnings, whose words are bytes of the shards; data may be NULL
 };
 
 // Of a run that has begun when `stored` is its identity; NULL: this launch begins it, and what the inputs say

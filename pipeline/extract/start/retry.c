@@ -55,11 +55,14 @@ static int only_failed_changed(const struct inputs *inputs, struct ledger *ledge
     struct buffer kept = {0};
     char hex[DIGEST_HEX] = "";
     bool found = false;
-    int status = ledger_note(ledger, KEPT, &kept, &found, err);
-    if (status == STATUS_OK && found) {
-        status = survey_digest_kept(inputs->source, inputs->job.id, failed, hex, err);
+    int status;
+    *only = false;
+    TRY_TO(done, status = ledger_note(ledger, KEPT, &kept, &found, err));
+    if (found) {
+        TRY_TO(done, status = survey_digest_kept(inputs->source, inputs->job.id, failed, hex, err));
+        *only = kept.size == strlen(hex) && memcmp(kept.data, hex, kept.size) == 0;
     }
-    *only = found && kept.size == strlen(hex) && memcmp(kept.data, hex, kept.size) == 0;
+done:
     buffer_destroy(&kept);
     return status;
 }
@@ -75,16 +78,16 @@ int retry_accept_mended(struct retry *retry, struct inputs *inputs, struct ledge
     if (!changed) {
         return STATUS_OK;
     }
-    int status = ledger_retry_candidates(ledger, RETRY_ALL, &failed, err);
-    if (status == STATUS_OK) {
-        status = only_failed_changed(inputs, ledger, &failed, &retry->mended, err);
-    }
-    if (status == STATUS_OK && retry->mended) {
+    int status;
+    TRY_TO(done, status = ledger_retry_candidates(ledger, RETRY_ALL, &failed, err));
+    TRY_TO(done, status = only_failed_changed(inputs, ledger, &failed, &retry->mended, err));
+    if (retry->mended) {
         ledger_retry_destroy(&retry->list);
         retry->list = failed;
         retry->fresh = true;
-        return status;
+        return STATUS_OK;
     }
+done:
     ledger_retry_destroy(&failed);
     return status;
 }

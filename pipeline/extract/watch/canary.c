@@ -235,10 +235,10 @@ int canary_fit(struct canary *canary, struct guard *guard, struct drift_cost *co
 int canary_run(struct canary *canary, bool *same, struct error *err) {
     char hex[DIGEST_HEX];
     struct model_batch batch = shape(canary, canary->tokens, SHORT_TEXT);
-    int status = run_fastest(canary, &batch, &canary->last, err);
-    if (status == STATUS_OK) {
-        status = hash_outputs(canary, &batch, hex, err);
-        *same = status == STATUS_OK && strcmp(hex, canary->sha256) == 0;
-    }
+    int status;
+    TRY_TO(done, status = run_fastest(canary, &batch, &canary->last, err));
+    TRY_TO(done, status = hash_outputs(canary, &batch, hex, err));
+    *same = strcmp(hex, canary->sha256) == 0;
+done:
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "canary");
 }

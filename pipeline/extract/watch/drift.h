@@ -17,7 +17,7 @@
 // A GPU is calibrated cold. Its clock settles while it works: where a power cap takes it down the batches of
 // the first seconds are faster than all that follow. There the 32 are the last ones of the first 45 s of the
 // device's own time, a quarter of a second apart or more, so that no single reading of a clock decides. Until
-// then y is x less what the clock explains now (drift_power.h), nothing where that is not known; the average
+// then y is x less what the clock explains now (drift_cause.h), nothing where that is not known; the average
 // is suspect from ln 1.45 on, since a clock is read late, and trends are not followed. The baseline is what
 // the clock explains and 0.3, or ln 1.5 in all where the clock is not known, and never more than ln 1.6. (45
 // s are chosen, not measured: a cap sets in within seconds, heat within tens of them.)

@@ -21,6 +21,7 @@
 #define OTHERS_LEAST 0.5 // processors
 #define OTHERS_PART 0.1  // of all of them
 #define STOLEN_LEAST 0.1
+#define POWER_GROWTH_MOST 1.6 // times as long that the power cap explains
 
 const char *drift_cause_name(enum drift_cause cause) {
     static const char *const names[] = {
@@ -316,4 +317,21 @@ void drift_cause_find_share(const struct drift_moment *calibrated, const struct 
                             struct drift_finding *out) {
     find(calibrated, present, 0, 0, false, out);
     out->passes = true;
+}
+
+// ---- the power cap ----
+
+// The cap and no other reason that slows a clock.
+static bool is_capped(const struct device_sample *now) {
+    const int64_t others = DEVICE_THROTTLE_HARDWARE | DEVICE_THROTTLE_THERMAL |
+                           DEVICE_THROTTLE_THERMAL_HARDWARE | DEVICE_THROTTLE_POWER_BRAKE;
+    return (now->throttle_reasons & DEVICE_THROTTLE_POWER) != 0 && (now->throttle_reasons & others) == 0;
+}
+
+double drift_cause_power_growth(const struct device_sample *calibrated, const struct device_sample *now) {
+    if (calibrated->sm_clock <= 0 || now->sm_clock <= 0 || now->throttle_reasons < 0) {
+        return 0;
+    }
+    double growth = (double)calibrated->sm_clock / now->sm_clock;
+    return is_capped(now) && growth > 1 && growth <= POWER_GROWTH_MOST ? growth : 1;
 }

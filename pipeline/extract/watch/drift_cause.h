@@ -80,4 +80,13 @@ void drift_cause_find_share(const struct drift_moment *calibrated, const struct 
 // How many times as long the device takes for the same work; 0 where it does not tell.
 double drift_cause_growth(const struct drift_moment *calibrated, const struct drift_moment *present);
 
+// How much of a slow-down a GPU's power cap explains. A calibration runs at the clock of a GPU that was idle
+// before; within seconds of work the cap may take it down, 1980 to 1450 MHz say, and every batch then takes
+// 1.37 times as long. That is how the device works, and no drift. A clock below 1/1.6 of that at calibration,
+// and any other reason beside the cap (heat, a power brake) are causes.
+//
+// Times as long as at calibration that work takes for the cap: 1 where it explains nothing, 0 where the
+// device's monitoring does not tell the clocks or what slows them.
+double drift_cause_power_growth(const struct device_sample *calibrated, const struct device_sample *now);
+
 #endif

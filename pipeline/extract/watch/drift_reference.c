@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "watch/drift_power.h"
+#include "watch/drift_cause.h"
 #include "watch/profile.h"
 
 bool drift_reference_has_own_time(const struct drift_watch *watch) {
@@ -49,7 +49,7 @@ static void say_slow_start(struct drift_watch *watch, double now, double sm_cloc
     double factor = now / drift_reference_canary(watch);
     device_sample_clear(&before);
     before.sm_clock = (int32_t)sm_clock;
-    double growth = drift_power_growth(&before, sample);
+    double growth = drift_cause_power_growth(&before, sample);
     if (growth > 0) {
         char reasons[64];
         device_throttle_names(sample->throttle_reasons, reasons, sizeof reasons);
@@ -115,10 +115,10 @@ static int make_reference(struct drift_watch *watch, struct canary *canary, stru
 
 static int digest_algorithms(struct digest *digest, const struct model *model, struct error *err) {
     struct buffer text = {0};
-    int status = model_algorithms(model, &text, err);
-    if (status == STATUS_OK) {
-        status = digest_field(digest, text.size > 0 ? text.data : "", text.size, err);
-    }
+    int status;
+    TRY_TO(done, status = model_algorithms(model, &text, err));
+    TRY_TO(done, status = digest_field(digest, text.size > 0 ? text.data : "", text.size, err));
+done:
     buffer_destroy(&text);
     return status;
 }

@@ -12,7 +12,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "journal/telemetry.h"
-#include "watch/drift_power.h"
+#include "watch/drift_cause.h"
 #include "watch/drift_reference.h"
 
 #define LOOK_SECONDS 1.0  // between looks at the host: its counters are coarse
@@ -90,7 +90,7 @@ static double canary_judged(const struct drift_watch *watch) {
 
 static void heed_clock(struct drift_watch *watch, const struct device_sample *now) {
     if (!watch->detector.settled) {
-        drift_set_clock(&watch->detector, drift_power_growth(&watch->calibrated.sample, now));
+        drift_set_clock(&watch->detector, drift_cause_power_growth(&watch->calibrated.sample, now));
     }
 }
 

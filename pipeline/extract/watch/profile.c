@@ -184,12 +184,14 @@ int profile_find_text_in_file(struct buffer *text, const char *key, const char *
     json_t *root;
     const json_t *value;
     *found = false;
-    int status = find_in_file(&root, &value, key, path, err);
-    if (status == STATUS_OK && value != NULL) {
+    int status;
+    TRY_TO(done, status = find_in_file(&root, &value, key, path, err));
+    if (value != NULL) {
         *found = json_is_string(value);
         status = *found ? buffer_append(text, json_string_value(value), json_string_length(value), err)
                         : error_set(err, STATUS_DATA, "%s: '%s' is not a text", path, key);
     }
+done:
     json_decref(root);
     return status;
 }
