@@ -174,6 +174,11 @@ static void parts_of_a_plan_add_up(void **state) {
                                                .expansion = 6 + i};
     }
     check_parts(&plan);
+    size_t scratch = 0;
+    for (size_t i = 0; i < MODEL_DEVICES; i++) {
+        scratch += plan.devices[i].bytes[DEVICE_SCRATCH] + plan.devices[i].expansion;
+    }
+    assert_int_equal(model_plan_bytes(&plan, DEVICE_SCRATCH), scratch);
 
     golden_open(&golden, "qwen3");
     must(model_open(&model, golden.folder, &err), &err);
