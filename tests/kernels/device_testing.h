@@ -198,9 +198,8 @@ static inline bool bed_lacks(struct bed *bed, int status, size_t rows, size_t co
         must(bed, status);
         return false;
     }
-    print_message(
-        "skipped: matmuls with a matrix of [%zu, %zu] in %s on %s, which has no algorithm for it\n", rows,
-        columns, dtype_name(bed->dtype), bed->path);
+    print_message("skipped: matmuls with a matrix of [%zu, %zu] in %s on %s, which has no algorithm for it\n",
+                  rows, columns, dtype_name(bed->dtype), bed->path);
     return true;
 }
 
