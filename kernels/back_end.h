@@ -9,7 +9,8 @@
 #ifndef STRATA_KERNELS_BACK_END_H
 #define STRATA_KERNELS_BACK_END_H
 
-#include "kernels/operations.h"
+#include "kernels/device.h"
+#include "kernels/shapes.h"
 #include "kernels/telemetry.h"
 
 struct device_candidate { // a way to compute a matmul

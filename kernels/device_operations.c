@@ -3,6 +3,7 @@
 
 #include "base/size.h"
 #include "kernels/back_end.h"
+#include "kernels/operations.h"
 #include "kernels/weight_format.h"
 
 static int refuse(struct error *err, const char *operation, const char *why) {

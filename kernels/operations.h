@@ -18,13 +18,7 @@
 #define STRATA_KERNELS_OPERATIONS_H
 
 #include "kernels/device.h"
-
-// The texts of a packed batch, one after another without padding: text i is tokens starts[i]..starts[i + 1].
-struct device_texts {
-    const int32_t *starts;      // [count + 1] in device memory
-    const int32_t *host_starts; // the same numbers in host memory (for the grid)
-    size_t count;
-};
+#include "kernels/shapes.h"
 
 // out[t, :] = table[ids[t], :]. table [vocabulary, hidden], row-major. Ids are the caller's to check.
 int device_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
@@ -34,12 +28,6 @@ int device_embed(struct device *device, void *out, const void *table, const int3
 // normalised value is rounded, then the product (Llama-style RMSNorm).
 int device_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
                     size_t tokens, size_t hidden, struct error *err);
-
-enum device_store {
-    DEVICE_STORE, // out = x * W^T + bias
-    DEVICE_ADD, // out = out + (x * W^T + bias): the residual add. bfloat16: the product is rounded, then the
-                // sum
-};
 
 // x [tokens, matrix->columns], out [tokens, matrix->rows]; bias [matrix->rows] or NULL.
 int device_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
@@ -61,12 +49,6 @@ int device_matmul_tune(struct device *device, void *out, void *x, const struct d
 int device_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
                         enum device_store store, struct error *err);
 
-struct device_heads {
-    size_t heads;    // query heads
-    size_t kv_heads; // key and value heads; divides heads: query head h reads kv head h / (heads / kv_heads)
-    size_t head_dim; // even
-};
-
 // In place on qkv [tokens, (heads + 2 kv_heads) * head_dim], columns q | k | v: each q and k head is
 // RMS-normalised with q_norm / k_norm [head_dim] (both NULL: no norm), then rotated ("rotate half": pairs i,
 // i + head_dim/2) by row rope_row[t] of cosine and sine, each [.., head_dim / 2], float32 (bfloat16 runs
@@ -74,13 +56,6 @@ struct device_heads {
 int device_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm,
                         float epsilon, const float *cosine, const float *sine, const int32_t *rope_row,
                         struct device_heads heads, size_t tokens, struct error *err);
-
-struct device_attention {
-    struct device_heads heads;
-    float scale;    // of the scores, usually head_dim^-1/2
-    size_t window;  // keys seen by a query, itself included; 0: all before it
-    size_t longest; // tokens of the longest text in any batch: what scratch was planned for
-};
 
 // Bytes of DEVICE_SCRATCH that device_attention needs for these shapes (0 if none); false on overflow.
 bool device_attention_scratch(const struct device *device, const struct device_attention *shape,
@@ -94,23 +69,6 @@ int device_attention(struct device *device, void *out, const void *qkv, const st
 // bfloat16: silu is rounded, then the product.
 int device_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
                   struct error *err);
-
-struct device_shape { // of a model's blocks
-    struct device_heads heads;
-    size_t hidden;
-    size_t intermediate;
-};
-
-struct device_refusal { // of a shape
-    enum device_dimension {
-        DEVICE_HIDDEN,
-        DEVICE_INTERMEDIATE,
-        DEVICE_HEADS,
-        DEVICE_KV_HEADS,
-        DEVICE_HEAD_DIM
-    } dimension;   // the one that is refused
-    char can[128]; // which ones are not: "multiples of 8 up to 256"
-};
 
 // Whether the device's operations are built for blocks of this shape: what is admitted here none of them
 // refuses for its sizes, and what is refused here one of them does. Matmuls apart: device_check_matmul.

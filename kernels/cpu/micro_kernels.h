@@ -14,7 +14,8 @@
 #ifndef STRATA_KERNELS_CPU_MICRO_KERNELS_H
 #define STRATA_KERNELS_CPU_MICRO_KERNELS_H
 
-#include "kernels/operations.h"
+#include "kernels/device.h"
+#include "kernels/shapes.h"
 
 enum {
     TILE_ROWS_MOST = 32,

@@ -9,7 +9,8 @@
 
 #include <math.h>
 
-#include "kernels/operations.h"
+#include "kernels/device.h"
+#include "kernels/shapes.h"
 
 #define MICRO_INLINE static inline __attribute__((always_inline))
 

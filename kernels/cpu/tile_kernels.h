@@ -8,7 +8,8 @@
 #ifndef STRATA_KERNELS_CPU_TILE_KERNELS_H
 #define STRATA_KERNELS_CPU_TILE_KERNELS_H
 
-#include "kernels/operations.h"
+#include "kernels/device.h"
+#include "kernels/shapes.h"
 
 enum {
     GROUP_ROWS = 32,

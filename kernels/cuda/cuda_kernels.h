@@ -12,7 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels/operations.h"
+#include "kernels/device.h"
+#include "kernels/shapes.h"
 
 #ifdef __cplusplus
 extern "C" {

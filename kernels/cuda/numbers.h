@@ -13,7 +13,8 @@
 #include <string.h>
 
 #include "kernels/cuda/launch.h"
-#include "kernels/operations.h"
+#include "kernels/device.h"
+#include "kernels/shapes.h"
 
 struct bf16 {
     uint16_t bits;

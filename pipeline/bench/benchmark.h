@@ -5,7 +5,8 @@
 
 #include <stdio.h>
 
-#include "kernels/operations.h"
+#include "kernels/device.h"
+#include "kernels/shapes.h"
 #include "model/config.h"
 
 struct bench_shape { // of a model's blocks

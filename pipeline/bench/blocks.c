@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "base/size.h"
+#include "kernels/operations.h"
 #include "kernels/weight_format.h"
 #include "model/rope.h"
 

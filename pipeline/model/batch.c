@@ -2,6 +2,7 @@
 // host.
 #include "base/random.h"
 #include "base/size.h"
+#include "kernels/operations.h"
 #include "model/forward.h"
 #include "model/stage.h"
 

@@ -1,6 +1,7 @@
 #include "model/block.h"
 
 #include "base/size.h"
+#include "kernels/operations.h"
 
 enum block_kind block_step_kind(enum block_step step) {
     switch (step) {

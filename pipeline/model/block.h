@@ -7,7 +7,8 @@
 #ifndef STRATA_MODEL_BLOCK_H
 #define STRATA_MODEL_BLOCK_H
 
-#include "kernels/operations.h"
+#include "kernels/device.h"
+#include "kernels/shapes.h"
 #include "model/config.h"
 #include "model/layout.h"
 #include "model/weights.h"

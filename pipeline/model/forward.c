@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "kernels/operations.h"
 #include "model/block.h"
 #include "model/rope.h"
 

@@ -3,6 +3,7 @@
 // that all of it lies on the device.
 #include <stdio.h>
 
+#include "kernels/operations.h"
 #include "model/block.h"
 #include "model/stage.h"
 
