@@ -38,8 +38,8 @@ struct weight_format; // how the numbers of a matrix are written (weight_format.
 struct device_options {
     enum dtype dtype; // of computation: DTYPE_F32 or DTYPE_BF16
     int threads;      // CPU threads; 0: as many as OpenMP would use
-    const char
-        *cpu_path; // instruction-set path by name ("amxbf16", "avx2", ...; device_cpu_path); NULL: chosen
+    // Instruction-set path by name ("amxbf16", "avx2", ...; device_cpu_path); NULL: chosen.
+    const char *cpu_path;
     size_t memory_reserve; // bytes of a GPU's free memory left alone
 };
 
@@ -60,8 +60,8 @@ struct device_description {
     bool host_staging;  // DEVICE_STAGING is host memory, beside the device's own
     uint64_t memory;    // bytes in all: RAM or the GPU's
     uint64_t memory_free;
-    uint64_t
-        cache; // bytes of the last cache before memory: a GPU's L2, a processor's third level; 0: not known
+    // Bytes of the last cache before memory: a GPU's L2, a processor's third level; 0: not known.
+    uint64_t cache;
 };
 
 void device_describe(const struct device *device, struct device_description *out);

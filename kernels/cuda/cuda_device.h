@@ -81,8 +81,8 @@ struct cuda_slot { // that is loaded again while other weights are used
 struct cuda_loader {
     cudaStream_t stream;
     unsigned char *ring; // [CUDA_LOAD_SLOTS, CUDA_LOAD_BYTES] pinned
-    void *
-        landing; // [CUDA_LOAD_BYTES] device: numbers before their conversion; tuning and benchmarks borrow it
+    // [CUDA_LOAD_BYTES] device: numbers before their conversion; tuning and benchmarks borrow it.
+    void *landing;
     cudaEvent_t copied[CUDA_LOAD_SLOTS];
     uint64_t pieces;    // put into the ring so far
     cudaEvent_t joined; // orders this stream and the other two
