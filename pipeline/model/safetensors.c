@@ -181,7 +181,9 @@ static int check_metadata(const json_t *metadata, struct error *err) {
 }
 
 // The data section is filled from its first to its last byte: no hole, no overlap, nothing behind.
-static int check_places(struct tensor *tensors, size_t count, size_t data, size_t size, struct error *err) {
+static int check_places(struct tensors *out, size_t first, size_t data, size_t size, struct error *err) {
+    size_t count = out->count - first;
+    struct tensor *tensors = count == 0 ? NULL : out->entries + first; // entries is NULL where there are none
     if (count > 0) {
         qsort(tensors, count, sizeof tensors[0], tensors_compare_places);
     }
@@ -222,7 +224,7 @@ static int read_entries(struct tensors *out, size_t number, json_t *header, size
             return error_wrap(err, "tensor '%.200s'", key);
         }
     }
-    return check_places(out->entries + first, out->count - first, data, size, err);
+    return check_places(out, first, data, size, err);
 }
 
 int safetensors_parse(struct tensors *out, size_t number, const unsigned char *bytes, size_t size,

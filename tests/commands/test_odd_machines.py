@@ -49,7 +49,7 @@ def refused_before_the_load(job, condition, parts, **environment):
 def test_heads_that_a_gpu_lacks(tmp_path, head_dim, dtype):
     job = gpu_job(tmp_path, make_model(head_dim=head_dim), model={"dtype": dtype})
     done = refused_before_the_load(job, "device", [
-        "'head_dim'", f"of config.json is {head_dim}, and cuda (", "computes only multiples of 8 up to 256",
+        "'head_dim'", f"of config.json is {head_dim}, and cuda (", "supports only multiples of 8 up to 256",
         "model.device: cpu computes it"])
     assert "loading" not in (job.output / "run.log").read_text(), done
     verdicts = {name: verdict for name, (verdict, _) in check(job, expect=DEVICE)[0].items()}
@@ -82,7 +82,7 @@ def test_heads_that_config_leaves_out(tmp_path):
 def test_auto_goes_past_the_gpu(tmp_path):
     job = gpu_job(tmp_path, make_model(head_dim=12), device="auto")
     table, notes = check(job)
-    said = "'head_dim' of config.json is 12, and cuda (Emulated GPU) computes only multiples of 8 up to 256"
+    said = "'head_dim' of config.json is 12, and cuda (Emulated GPU) supports only multiples of 8 up to 256"
     assert table["device"][0] == "PASS" and "auto took the CPU: " + said in table["device"][1], table
     assert any(note.startswith("model.device: auto takes the CPU, not the GPU: " + said) for note in notes), notes
     job.run("--stop-after", 1, expect=STOPPED)
@@ -155,7 +155,7 @@ def test_a_small_container_on_a_large_host(tmp_path):
     assert table["memory"][0] == "PASS"
     refused_before_the_load(job, "memory", [
         "not enough memory: weights ", "free 0.001 GiB of 8.000 GiB", "not even a batch of one text of ",
-        "other programs have the memory, or a limit of the control group"],
+        "other programs use the memory, or a limit of the control group"],
         **machine(tmp_path, 60 << 30, 8 << 30, (8 << 30) - (1 << 20)))
 
 
