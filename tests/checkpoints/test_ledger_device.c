@@ -10,24 +10,12 @@
 #include <sqlite3.h>
 
 #include "checkpoints/fixture.h"
+#include "checkpoints/ledger_behind.h"
 
 static void ok(int status, const struct error *err) {
     if (status != STATUS_OK) {
         fail_msg("%s", err->message);
     }
-}
-
-static void execute(const char *folder, const char *sql) {
-    char path[PATH_SIZE];
-    struct error err;
-    sqlite3 *db;
-    char *message = NULL;
-    ok(run_folder_file(path, folder, "ledger.sqlite", &err), &err);
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    if (sqlite3_exec(db, sql, NULL, NULL, &message) != SQLITE_OK) {
-        fail_msg("%s: %s", sql, message);
-    }
-    sqlite3_close(db);
 }
 
 static int64_t number(const char *folder, const char *sql) {
@@ -54,7 +42,7 @@ static void old_ledger(char folder[PATH_SIZE]) {
     snprintf(path, sizeof path, "%s/tests/checkpoints/ledger-format-1.sql", getenv("STRATA_SOURCE"));
     ok(file_read(&sql, path, 1 << 20, &err), &err);
     ok(buffer_append(&sql, "", 1, &err), &err);
-    execute(folder, sql.data);
+    (void)ledger_behind(folder, sql.data);
     buffer_destroy(&sql);
 }
 
@@ -174,11 +162,11 @@ static void figures_come_back(void **state) {
         {"UPDATE batch SET utilization = 5 WHERE number = 0",
          "UPDATE batch SET utilization = NULL WHERE number = 0"}};
     for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
-        execute(folder, changes[i][0]);
+        (void)ledger_behind(folder, changes[i][0]);
         ok(ledger_open_read(&ledger, folder, &err), &err);
         assert_int_equal(ledger_check_chain(ledger, &err), STATUS_DATA);
         ledger_close(ledger);
-        execute(folder, changes[i][1]);
+        (void)ledger_behind(folder, changes[i][1]);
         ok(ledger_open_read(&ledger, folder, &err), &err);
         ok(ledger_check_chain(ledger, &err), &err);
         ledger_close(ledger);
@@ -241,7 +229,7 @@ static void a_broken_ledger_is_not_raised(void **state) {
     struct error err;
     struct ledger *ledger;
     old_ledger(folder);
-    execute(folder, "UPDATE batch SET rows = rows + 1 WHERE number = 3");
+    (void)ledger_behind(folder, "UPDATE batch SET rows = rows + 1 WHERE number = 3");
     assert_int_equal(ledger_open(&ledger, folder, &err), STATUS_DATA);
     assert_int_equal(number(folder, "SELECT user_version FROM pragma_user_version"), 1);
     fixture_folder_remove(folder);

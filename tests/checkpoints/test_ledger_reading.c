@@ -1,4 +1,5 @@
 // What is seen of a ledger that was changed, that is none, or that a runner is writing.
+#include "checkpoints/ledger_behind.h"
 #include "checkpoints/ledger_testing.h"
 
 // Changes one row by plain SQL, as a hand or an unlucky bit would: integrity_check sees nothing wrong with
@@ -25,9 +26,7 @@ static void chain_sees_changed_rows(void **state) {
     };
     for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
         char folder[PATH_SIZE];
-        char path[PATH_SIZE];
         struct error err;
-        sqlite3 *db;
         struct ledger *ledger;
         fixture_folder(folder);
         ledger = begin_at(folder, 100);
@@ -35,11 +34,7 @@ static void chain_sees_changed_rows(void **state) {
         ok(commit(ledger, 1, PROBLEMS, false, &err), &err);
         ok(ledger_check_chain(ledger, &err), &err);
         ledger_close(ledger);
-        ok(run_folder_file(path, folder, "ledger.sqlite", &err), &err);
-        assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-        assert_int_equal(sqlite3_exec(db, changes[i], NULL, NULL, NULL), SQLITE_OK);
-        assert_int_equal(sqlite3_changes(db), 1);
-        sqlite3_close(db);
+        assert_int_equal(ledger_behind(folder, changes[i]), 1);
         ok(ledger_open_read(&ledger, folder, &err), &err);
         if (ledger_check_chain(ledger, &err) != STATUS_DATA) {
             fail_msg("unseen: %s", changes[i]);
@@ -55,7 +50,6 @@ static void refuses_what_is_no_ledger(void **state) {
     char path[PATH_SIZE];
     struct error err;
     struct ledger *ledger;
-    sqlite3 *db;
     fixture_folder(folder);
     ok(run_folder_file(path, folder, "ledger.sqlite", &err), &err);
     assert_int_equal(ledger_open_read(&ledger, folder, &err), STATUS_DATA);
@@ -66,19 +60,14 @@ static void refuses_what_is_no_ledger(void **state) {
     assert_int_equal(ledger_open(&ledger, folder, &err), STATUS_DATA);
     assert_int_equal(ledger_open_read(&ledger, folder, &err), STATUS_DATA);
     ok(file_remove(path, &err), &err);
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, "CREATE TABLE problems(id)", NULL, NULL, NULL), SQLITE_OK);
-    sqlite3_close(db);
+    (void)ledger_behind(folder, "CREATE TABLE problems(id)");
     assert_int_equal(ledger_open(&ledger, folder, &err), STATUS_DATA);
     assert_non_null(strstr(err.message, "not a ledger"));
     fixture_folder_remove(folder);
 
     fixture_folder(folder);
-    ok(run_folder_file(path, folder, "ledger.sqlite", &err), &err);
     ledger_close(begin_at(folder, 1));
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 9", NULL, NULL, NULL), SQLITE_OK);
-    sqlite3_close(db);
+    (void)ledger_behind(folder, "PRAGMA user_version = 9");
     assert_int_equal(ledger_open(&ledger, folder, &err), STATUS_DATA);
     assert_non_null(strstr(err.message, "format 9"));
     fixture_folder_remove(folder);
@@ -88,18 +77,13 @@ static void refuses_what_is_no_ledger(void **state) {
 static void opening_checks_the_tail(void **state) {
     (void)state;
     char folder[PATH_SIZE];
-    char path[PATH_SIZE];
     struct error err;
     struct ledger *ledger;
-    sqlite3 *db;
     fixture_folder(folder);
     ledger = begin_at(folder, 100);
     ok(commit(ledger, 0, 0, false, &err), &err);
     ledger_close(ledger);
-    ok(run_folder_file(path, folder, "ledger.sqlite", &err), &err);
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, "DELETE FROM problem WHERE ordinal = 1", NULL, NULL, NULL), SQLITE_OK);
-    sqlite3_close(db);
+    assert_int_equal(ledger_behind(folder, "DELETE FROM problem WHERE ordinal = 1"), 1);
     assert_int_equal(ledger_open(&ledger, folder, &err), STATUS_DATA);
     assert_non_null(strstr(err.message, "part-000000.h5"));
     fixture_folder_remove(folder);
