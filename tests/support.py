@@ -90,6 +90,9 @@ def make_model(name="tiny", dtype="float32", seed=1, hidden=32, layers=3, interm
     return folder
 
 
+WARNINGS = re.compile(r"strata: (drift: |share: |warn: |this launch starts slow: |[a-z ]+ \d+ has been computing for )")
+
+
 class Result:
     def __init__(self, code, out, err):
         self.code, self.out, self.err = code, out, err
@@ -101,8 +104,7 @@ class Result:
 
     def said(self):
         """Lines on standard error, without the warnings that a loaded machine draws."""
-        warnings = ("strata: drift: ", "strata: share: ", "strata: warn: ", "strata: this launch begins slow: ")
-        return [line for line in self.err.splitlines() if not line.startswith(warnings)]
+        return [line for line in self.err.splitlines() if not WARNINGS.match(line)]
 
     def __repr__(self):
         return f"exit {self.code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"

@@ -14,7 +14,7 @@ WORK = 0.05      # of a processor: less is none
 PR_SET_PDEATHSIG = 1
 COMPLAINTS = re.compile(r"error|fail|fatal|abort|assert|violation|terminate called|not found|cannot|could not|no such|illegal|invalid"
                         r"|traceback|killed|insufficient|unavailable", re.I)
-WARNINGS = ("strata: drift: ", "strata: share: ", "strata: warn: ", "strata: this launch begins slow: ")
+WARNINGS = re.compile(r"strata: (drift: |share: |warn: |this launch starts slow: |[a-z ]+ \d+ has been computing for )")
 
 
 class Stopped(BaseException):
@@ -57,7 +57,7 @@ def last_line(text):
 def complaint(text, lines=3, most=300):
     """What went wrong, from a program's output: the last word of strata and of python, else the first lines that speak of errors."""
     all_lines = [line.strip() for line in text.splitlines() if line.strip()]
-    ours = [line for line in all_lines if re.match(r"strata( [a-z]+)?: ", line) and not line.startswith(WARNINGS)]
+    ours = [line for line in all_lines if re.match(r"strata( [a-z]+)?: ", line) and not WARNINGS.match(line)]
     if ours:
         return ours[-1][:most]
     if all_lines and "Traceback (most recent call last):" in all_lines:

@@ -49,7 +49,7 @@ def check_fault(reference, folder, code, settings, parts, late=False):
     for part in parts:
         assert part in done.last(), (settings, part, done)
     assert "cuda emulation:" not in done.err, (settings, done)
-    assert len(done.err.strip().splitlines()) == 1, (settings, done)
+    assert len(done.said()) == 1, (settings, done)
     twin.check_acknowledged(reference.shards())
     sealed = len(twin.acknowledged())
     done = twin.run(expect=None)

@@ -21,6 +21,10 @@ import gpu_check_runs as runs
 import gpu_check_table
 
 
+def test_warnings_of_a_loaded_machine_are_no_complaint():
+    assert process_module.WARNINGS == support.WARNINGS
+
+
 # ---- programs, and their time
 
 def test_a_part_that_hangs_costs_its_own_time(tmp_path, monkeypatch):

@@ -153,7 +153,7 @@ def test_half_a_surrogate_pair_that_nobody_needs(job, tmp_path):
         content = json.loads((model / name).read_text()) if (model / name).exists() else {}
         if content or name == "tokenizer_config.json":
             (model / name).write_text(json.dumps({**content, "x": "\ud800", "chat_template": ["\udfff"]}))
-    assert job.run().err == ""
+    assert job.run().said() == []
 
 
 def test_byte_order_mark_is_skipped(job, tmp_path):
@@ -222,7 +222,7 @@ def test_settings_that_change_nothing(job, tmp_path):
                     "pad_token": "<|endoftext|>"}))
     before = support.strata("check", job.file)
     assert "WARN" not in before.out and before.code == OK, before
-    assert job.run().err == ""
+    assert job.run().said() == []
     assert "tokenizer.changes" not in dict(job.query("SELECT key, value FROM identity"))
 
 
@@ -230,7 +230,7 @@ def test_tokens_of_the_configuration(job, tmp_path):
     """They count, belong to the run's identity, and a resume without them is refused."""
     config = tmp_path / "model" / "tokenizer_config.json"
     config.write_text(json.dumps({"additional_special_tokens": ["of two"]}))
-    assert job.run("--stop-after", 1, expect=STOPPED).err.count("\n") == 1
+    assert len(job.run("--stop-after", 1, expect=STOPPED).said()) == 1
     assert "change its added tokens (1)" in (job.output / "run.log").read_text()
     config.unlink()
     assert "tokenizer.changes" in job.run(expect=support.JOB).err

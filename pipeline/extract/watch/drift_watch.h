@@ -57,7 +57,7 @@ struct drift_batch {
 };
 
 // Calibrates, and holds the calibration against the one an earlier launch on the same device left in the
-// ledger: the earlier one stays the reference, so that a launch that begins slow is seen, and spares this one
+// ledger: the earlier one stays the reference, so that a launch that starts slow is seen, and spares this one
 // all but the canary. STATUS_DEVICE when the canary's bits differ.
 int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, struct ledger *ledger,
                           const char *device, const char *profile, struct log *log, struct error *err);
