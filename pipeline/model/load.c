@@ -26,7 +26,7 @@ static size_t step_rows(size_t row_bytes) {
 // safetensors does not promise alignment; the device is promised it for numbers, and takes blocks bytewise.
 static int align(struct loader *loader, const unsigned char **source, size_t bytes,
                  const struct weight_format *format, struct error *err) {
-    size_t width = format->plain ? format->bytes : 1;
+    size_t width = weight_format_plain(format) ? format->bytes : 1;
     if ((uintptr_t)*source % width == 0) {
         return STATUS_OK;
     }

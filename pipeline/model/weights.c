@@ -92,7 +92,7 @@ static int check_tensor(const struct tensor *tensor, const struct weight_row *ro
     }
     // A device keeps matrices in any format, vectors and tables in plain ones.
     bool plain = row->form != FORM_MATRIX;
-    if (tensor->format == NULL || (plain && !tensor->format->plain)) {
+    if (tensor->format == NULL || (plain && !weight_format_plain(tensor->format))) {
         char names[WEIGHT_FORMAT_NAMES];
         return error_set(err, STATUS_DATA, "tensor '%s' has dtype %s; supported are %s", tensor->name,
                          tensor->type->name, weight_format_names(plain, names));
@@ -211,7 +211,11 @@ static int lay_out_row(struct layout *layout, struct model_weights *weights,
         return error_set(err, STATUS_INTERNAL, "too many copies");
     }
     if (use.row->form == FORM_MATRIX) {
-        return layout_matrix(layout, place, rows, columns, err);
+        struct device_matrix *matrix = place;
+        if (!layout->checking) {
+            *matrix = (struct device_matrix){.rows = rows, .columns = columns};
+        }
+        return layout_matrix(layout, matrix, err);
     }
     return layout_take(layout, DEVICE_WEIGHTS, rows, columns, dtype_size(device_dtype(layout->shapes_for)),
                        place, err);
