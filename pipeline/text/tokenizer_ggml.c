@@ -11,7 +11,7 @@
 #include "text/tokenizer_internal.h"
 
 enum {
-    TOKEN_SIZE_LIMIT = 4096, // bytes of a token; in real vocabularies none has 1024
+    TOKEN_SIZE_LIMIT = 2048, // bytes of a token; the longest of Qwen2 has 256
     TEXTS_LIMIT = 256 << 20, // bytes of all tokens, as of a tokenizer.json
     FLOAT_BYTES = sizeof(float)
 };
@@ -204,8 +204,8 @@ static int load_sentencepiece(struct tokenizer *tokenizer, const struct ggml_voc
     bpe->fuse_unknown = true;
     bpe->unknown = unknown_token(vocabulary);
     TRY(load_spaces(&tokenizer->pretokenizer, vocabulary->add_space_prefix != 0, err));
-    return vocabulary->merges != NULL ? load_merges(bpe, vocabulary, err)
-                                      : ggml_derive_merges(bpe, vocabulary, err);
+    return vocabulary->merge_count > 0 ? load_merges(bpe, vocabulary, err)
+                                       : ggml_derive_merges(bpe, vocabulary, err);
 }
 
 // ---- the whole ----
@@ -213,7 +213,7 @@ static int load_sentencepiece(struct tokenizer *tokenizer, const struct ggml_voc
 static int add_special(int32_t *ids, size_t *count, const char *flag, const char *key, bool wanted,
                        int64_t id, struct error *err) {
     if (wanted && id == GGML_ABSENT) {
-        return error_set(err, STATUS_DATA, "%s is true, and %s is missing", flag, key);
+        return error_set(err, STATUS_DATA, "%s is missing, and %s is not false", key, flag);
     }
     if (wanted) {
         ids[(*count)++] = (int32_t)id;

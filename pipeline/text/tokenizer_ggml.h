@@ -6,9 +6,10 @@
 //   theirs (lstrip, rstrip, single_word) are not in the file.
 // - A file does not say whether texts are normalised: they are not, and tokenizer_warnings says so where the
 //   models' tokenizer.json composes characters (NFC).
-// - SentencePiece-style files have scores in place of merges. Merges are then derived as transformers derives
-//   them: any two normal tokens whose texts together are a third, best score first. On equal scores the
-//   longer left side goes first, where SentencePiece takes the pair that is leftmost in the text.
+// - SentencePiece-style files have scores in place of merges; where one has both, merges count. Merges are
+//   derived as transformers derives them: any two normal tokens whose texts together are a third, best score
+//   first. On equal scores the longer left side goes first, where SentencePiece takes the pair that is
+//   leftmost in the text.
 // - The space before a text goes before its first piece only, as transformers' LlamaTokenizer puts it.
 #ifndef STRATA_TEXT_TOKENIZER_GGML_H
 #define STRATA_TEXT_TOKENIZER_GGML_H

@@ -200,16 +200,17 @@ def run(folder, arrays, *options):
     (small(merges=["b a"]), "merges: number 0 ('ba') has a part that is not in vocab"),
     (small(tokens=["a", "b", "", "<s>", "c"]), "tokens: number 2: it is empty"),
     (small(tokens=["a", "b", "a", "<s>", "c"]), "tokens: number 2: token 'a' is there twice"),
-    (small(tokens=["a", "b", "a" * 5000, "<s>", "c"]), "tokens: number 2: it is longer than 4096 bytes"),
+    (small(tokens=["a", "b", "a" * 5000, "<s>", "c"]), "tokens: number 2: it is longer than 2048 bytes"),
     (small(bos_token_id=5), "bos_token_id is 5, and there are 5 tokens"), (small(eos_token_id=2 ** 32 - 1), "eos_token_id is 4294967295"),
     (small(unknown_token_id=-7), "unknown_token_id is -7"),
-    (small(bos_token_id=None, add_bos_token=True), "add_bos_token is true, and tokenizer.ggml.bos_token_id is missing"),
-    (small(eos_token_id=None, add_eos_token=True), "add_eos_token is true, and tokenizer.ggml.eos_token_id is missing"),
+    (small(bos_token_id=None, add_bos_token=True), "bos_token_id is missing, and tokenizer.ggml.add_bos_token is not false"),
+    (small(eos_token_id=None, add_eos_token=True), "eos_token_id is missing, and tokenizer.ggml.add_eos_token is not false"),
+    (spaced(scores=None, merges=[]), "scores is missing, and there are no merges"),
     (spaced(scores=None), "scores is missing, and there are no merges; put"),
     (spaced(scores=[-1000.0] * 7), "scores are all -1000, so that the order of merges is not known; put"),
     (spaced(scores=[0, 0, 0, 0, 0, 1e39, 0]), "scores: number 5 is not finite"),
     (spaced(token_type=[2, 3, 1, 1, 1, 1, 6]), "tokens: number 6 has the type of a byte, and its text is not <0xNN>"),
-    (spaced(bos_token_id=None), "add_bos_token is true"),  # as it is where the file does not say
+    (spaced(bos_token_id=None), "add_bos_token is not false"),  # as it is where the file does not say
     (spaced(tokens=["<s>", *("a" * (1 + n) for n in range(200))], token_type=[3] + [1] * 200, scores=[float(-n) for n in range(201)]),
      "more than 6432 pairs of tokens make a third"),
 ])
