@@ -7,8 +7,6 @@
 #include "base/size.h"
 #include "kernels/weight_format.h"
 
-enum { STEP = 8 << 20 }; // bytes put on the device at a time
-
 int loader_prepare(struct loader *loader, struct error *err) {
     void *gathered;
     TRY(memory_zeroed(&gathered, size_max(loader->model->match.count, 1), sizeof loader->gathered[0], err));
@@ -36,22 +34,7 @@ static int grow(struct loader_bytes *bytes, size_t size, struct error *err) {
     return STATUS_OK;
 }
 
-// What is loaded now.
-struct item {
-    struct loader *loader;
-    struct stage *stage;
-    const struct tensor *tensor;
-    struct weight_use use;
-    const struct weight_source *source;
-    const struct weight_component *component;
-    struct weight_layout layout; // of the weight
-    size_t rows;
-    size_t columns;
-    bool is_kept;
-};
-
-// What is wrong with a tensor's numbers is told with its name; the reader names its file itself.
-static int named(const struct item *item, int status, struct error *err) {
+int load_named(const struct item *item, int status, struct error *err) {
     const char *path = item->loader->model->checkpoint.files[item->tensor->file].path;
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "%s: tensor '%s'", path, item->tensor->name);
 }
@@ -78,35 +61,63 @@ static int put_rows(const struct item *item, size_t row, size_t count, struct er
     size_t bytes = count * row_bytes;
     const unsigned char *source;
     TRY(reader_bytes(loader->reader, item->tensor->file, begin, begin + bytes, &source, err));
-    TRY(align(loader, &source, bytes, &item->source->format, err));
+    TRY(align(loader, &source, bytes, &item->bound->source.format, err));
     int status = weights_put(item->stage->device, &item->stage->weights, &loader->model->config, item->use,
-                             row, count, source, &item->source->format, err);
-    return named(item, status, err);
+                             row, count, source, &item->bound->source.format, err);
+    return load_named(item, status, err);
 }
 
 static int stream_rows(const struct item *item, struct error *err) {
-    size_t step = size_max(1, STEP / size_max(item->layout.parts[0].row, 1));
+    size_t step = size_max(1, LOAD_STEP / size_max(item->layout.parts[0].row, 1));
     for (size_t row = 0; row < item->rows; row += step) {
         TRY(put_rows(item, row, size_min(step, item->rows - row), err));
     }
     return STATUS_OK;
 }
 
-static int put_part(const struct item *item, size_t offset, const void *source, size_t bytes,
-                    struct error *err) {
+static int gather_part(const struct item *item, enum weight_part part, size_t offset, const void *source,
+                       size_t bytes, struct error *err) {
+    struct gathering *gathering = &item->loader->gathered[item->use.bound];
+    if (gathering->parts == NULL) {
+        void *parts;
+        TRY(memory_zeroed(&parts, size_max(item->layout.bytes, 1), 1, err));
+        gathering->parts = parts;
+    }
+    memcpy(gathering->parts + item->layout.parts[part].offset + offset, source, bytes);
+    return STATUS_OK;
+}
+
+int load_part(const struct item *item, enum weight_part part, size_t offset, const void *source, size_t bytes,
+              struct error *err) {
+    if (!item->is_kept) {
+        return gather_part(item, part, offset, source, bytes, err);
+    }
     int status = weights_put_part(item->stage->device, &item->stage->weights, &item->loader->model->config,
-                                  item->use, item->component->part, offset, source, bytes, err);
-    return named(item, status, err);
+                                  item->use, part, offset, source, bytes, err);
+    return load_named(item, status, err);
+}
+
+int load_gathered(const struct item *item, struct error *err) {
+    struct gathering *gathering = &item->loader->gathered[item->use.bound];
+    struct weight_view view;
+    if (!weight_view_of(&item->bound->source.format, item->rows, item->columns, gathering->parts, &view)) {
+        return load_named(item, error_set(err, STATUS_INTERNAL, "too large"), err);
+    }
+    int status = weights_put_view(item->stage->device, &item->stage->weights, &item->loader->model->config,
+                                  item->use, &view, err);
+    free(gathering->parts);
+    gathering->parts = NULL;
+    return load_named(item, status, err);
 }
 
 static int stream_part(const struct item *item, struct error *err) {
     size_t size = item->tensor->end - item->tensor->begin;
-    for (size_t at = 0; at < size; at += STEP) {
-        size_t bytes = size_min(STEP, size - at);
+    for (size_t at = 0; at < size; at += LOAD_STEP) {
+        size_t bytes = size_min(LOAD_STEP, size - at);
         size_t begin = item->tensor->begin + at;
         const unsigned char *source;
         TRY(reader_bytes(item->loader->reader, item->tensor->file, begin, begin + bytes, &source, err));
-        TRY(put_part(item, at, source, bytes, err));
+        TRY(load_part(item, item->component->part, at, source, bytes, err));
     }
     return STATUS_OK;
 }
@@ -117,8 +128,8 @@ static int read_whole(const struct item *item, struct error *err) {
     struct loader *loader = item->loader;
     size_t size = item->tensor->end - item->tensor->begin;
     TRY(grow(&loader->whole, size_max(size, 1), err));
-    for (size_t at = 0; at < size; at += STEP) {
-        size_t bytes = size_min(STEP, size - at);
+    for (size_t at = 0; at < size; at += LOAD_STEP) {
+        size_t bytes = size_min(LOAD_STEP, size - at);
         size_t begin = item->tensor->begin + at;
         const unsigned char *source;
         TRY(reader_bytes(loader->reader, item->tensor->file, begin, begin + bytes, &source, err));
@@ -135,56 +146,34 @@ static size_t components_read(const struct weight_source *source) {
     return count;
 }
 
-// All parts of a weight are there: its numbers go into their place.
-static int put_gathered(const struct item *item, struct gathering *gathering, struct error *err) {
-    struct weight_view view;
-    if (!weight_view_of(&item->source->format, item->rows, item->columns, gathering->parts, &view)) {
-        return named(item, error_set(err, STATUS_INTERNAL, "too large"), err);
-    }
-    int status = weights_put_view(item->stage->device, &item->stage->weights, &item->loader->model->config,
-                                  item->use, &view, err);
-    if (status != STATUS_OK) {
-        return named(item, status, err);
-    }
-    free(gathering->parts);
-    gathering->parts = NULL;
-    return STATUS_OK;
-}
-
 static int rearrange(const struct item *item, struct error *err) {
     struct loader *loader = item->loader;
-    struct gathering *gathering = &loader->gathered[item->use.bound];
-    size_t bytes = item->layout.parts[item->component->part].bytes;
+    enum weight_part part = item->component->part;
+    size_t bytes = item->layout.parts[part].bytes;
     size_t size = item->tensor->end - item->tensor->begin;
     TRY(read_whole(item, err));
-    if (item->is_kept) {
-        TRY(grow(&loader->part, size_max(bytes, 1), err));
-        int status = arrange(loader->part.data, bytes, &item->component->how, loader->whole.data, size, err);
-        return status == STATUS_OK ? put_part(item, 0, loader->part.data, bytes, err)
-                                   : named(item, status, err);
-    }
-    if (gathering->parts == NULL) {
-        void *parts;
-        TRY(memory_zeroed(&parts, size_max(item->layout.bytes, 1), 1, err));
-        gathering->parts = parts;
-    }
-    unsigned char *out = gathering->parts + item->layout.parts[item->component->part].offset;
-    int status = arrange(out, bytes, &item->component->how, loader->whole.data, size, err);
+    TRY(grow(&loader->part, size_max(bytes, 1), err));
+    int status = arrange(loader->part.data, bytes, &item->component->how, loader->whole.data, size, err);
     if (status != STATUS_OK) {
-        return named(item, status, err);
+        return load_named(item, status, err);
     }
-    return ++gathering->components == components_read(item->source) ? put_gathered(item, gathering, err)
-                                                                    : STATUS_OK;
+    TRY(load_part(item, part, 0, loader->part.data, bytes, err));
+    struct gathering *gathering = &loader->gathered[item->use.bound];
+    bool complete = !item->is_kept && ++gathering->components == components_read(&item->bound->source);
+    return complete ? load_gathered(item, err) : STATUS_OK;
 }
 
 // ---- any ----
 
 static int load_item(const struct item *item, struct error *err) {
+    if (item->bound->is_quantised) {
+        return load_quantised(item, err);
+    }
     if (item->component->how.kind == ARRANGE_AS_IS) {
         if (item->is_kept) {
             return stream_part(item, err);
         }
-        if (components_read(item->source) == 1) {
+        if (components_read(&item->bound->source) == 1) {
             return stream_rows(item, err);
         }
     }
@@ -195,15 +184,15 @@ int load_tensor(struct loader *loader, struct stage *stage, const struct tensor 
                 struct weight_use use, struct error *err) {
     const struct model *model = loader->model;
     struct item item = {.loader = loader, .stage = stage, .tensor = tensor, .use = use};
-    item.source = &model->match.bound[use.bound].source;
-    item.component = &item.source->components[use.component];
+    item.bound = &model->match.bound[use.bound];
+    item.component = &item.bound->source.components[use.component];
     if (!item.component->is_read) {
         return STATUS_OK;
     }
     weights_rows(&model->config, use, &item.rows, &item.columns);
     item.is_kept = weights_are_kept(&stage->weights, &model->config, use);
-    if (!weight_layout(&item.source->format, item.rows, item.columns, &item.layout)) {
-        return named(&item, error_set(err, STATUS_INTERNAL, "too large"), err);
+    if (!weight_layout(&item.bound->source.format, item.rows, item.columns, &item.layout)) {
+        return load_named(&item, error_set(err, STATUS_INTERNAL, "too large"), err);
     }
     return load_item(&item, err);
 }

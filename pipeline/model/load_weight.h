@@ -26,6 +26,35 @@ struct loader {
     struct loader_bytes part;    // what becomes of it
 };
 
+// What is loaded now.
+struct item {
+    struct loader *loader;
+    struct stage *stage;
+    const struct tensor *tensor;
+    struct weight_use use;
+    const struct weight_bound *bound;
+    const struct weight_component *component;
+    struct weight_layout layout; // of the weight
+    size_t rows;
+    size_t columns;
+    bool is_kept;
+};
+
+enum { LOAD_STEP = 8 << 20 }; // bytes put on the device at a time
+
+// What is wrong with a tensor's numbers is told with its name; the reader names its file itself.
+int load_named(const struct item *item, int status, struct error *err);
+
+// Bytes of a part: onto the device where the weight is kept, else beside the others until all are there.
+int load_part(const struct item *item, enum weight_part part, size_t offset, const void *source, size_t bytes,
+              struct error *err);
+
+// All parts of a weight that is not kept are there: its numbers go into their place.
+int load_gathered(const struct item *item, struct error *err);
+
+// quantise.c: a tensor of numbers that is quantised on the way.
+int load_quantised(const struct item *item, struct error *err);
+
 int loader_prepare(struct loader *loader, struct error *err);
 void loader_destroy(struct loader *loader); // all but the reader
 

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
+#include "model/model.h"
 #include "model/packing.h"
 #include "model/weight_table.h"
 
@@ -24,12 +25,14 @@ struct weight_use {
 struct weight_bound { // a weight and how the checkpoint holds it
     struct weight_use use;
     struct weight_source source;
+    bool is_quantised; // when it is loaded: a tensor of numbers becomes all parts of the format
 };
 
 struct weight_match {
     struct weight_use *uses;    // [checkpoint->tensors.count]
     struct weight_bound *bound; // [count] in the order of blocks, rows and copies
     size_t count;
+    enum model_quantize quantize; // of matrices that the checkpoint has as numbers
     bool expands; // no matrix is kept in the checkpoint's format: all are expanded when they are loaded
 };
 
