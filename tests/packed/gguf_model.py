@@ -46,7 +46,8 @@ def mix(common, better, embeddings, also=("attn_v", "ffn_down")):
 
 MIXES = {"Q4_K_M": mix("Q4_K", "Q6_K", "Q6_K"), "Q4_K_S": mix("Q4_K", "Q5_K", "Q4_K"), "Q5_K_M": mix("Q5_K", "Q6_K", "Q6_K"),
          "Q3_K_M": mix("Q3_K", "Q5_K", "Q6_K", ("attn_v", "ffn_down", "attn_output")),
-         "mostly-Q2_K": mix("Q2_K", "Q3_K", "Q6_K"), "mostly-IQ4_XS": mix("IQ4_XS", "Q5_K", "Q6_K"), "UD": mix("IQ4_XS", "Q6_K", "Q8_0", ("attn_q", "attn_v", "ffn_down"))}
+         "mostly-Q2_K": mix("Q2_K", "Q3_K", "Q6_K"), "mostly-IQ4_XS": mix("IQ4_XS", "Q5_K", "Q6_K"),
+         "UD": mix("IQ4_XS", "Q6_K", "Q8_0", ("attn_q", "attn_v", "ffn_down"))}
 
 
 def choose_type(mix_name, name, layer, layers, columns):

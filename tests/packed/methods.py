@@ -253,7 +253,7 @@ def config_bnb4(kind="nf4", double=False, storage="U8", skip=None, compute="floa
     return {"quant_method": "bitsandbytes", "_load_in_4bit": True, "_load_in_8bit": False, "load_in_4bit": True, "load_in_8bit": False,
             "bnb_4bit_quant_type": kind, "bnb_4bit_use_double_quant": double, "bnb_4bit_compute_dtype": compute,
             "bnb_4bit_quant_storage": names[storage], "llm_int8_enable_fp32_cpu_offload": False, "llm_int8_has_fp16_weight": False,
-            "llm_int8_skip_modules": skip, "llm_int8_threshold": 6.0}
+            "llm_int8_skip_modules": ["lm_head", *skip] if skip else None, "llm_int8_threshold": 6.0}
 
 
 def pack_int8(weight, rng, weight_format=True):

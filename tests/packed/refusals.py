@@ -1,6 +1,7 @@
 """Quantised checkpoints that a reader has to refuse, by name, with words of the error.
 
     for name in REFUSALS: made, words = refusal(name)    # words: regular expressions, each found in the error, in any case
+                          run_refused(folder, made, words)   # of packed/runs.py
 
 The words are the module or the tensor, and what is wrong with it; how a reader puts it is its own affair.
 """
