@@ -5,7 +5,7 @@
     packed.weight                                            # float32 [out, in]
     METHODS["awq"].config(group=128)                         # quantization_config of config.json
 
-What is packed is not the point, so codes are the nearest and scales those of the extremes; `weight` is computed from the stored
+What is packed is not the point: codes are the nearest, scales about those of the extremes. `weight` is computed from the stored
 codes and companions in float32, every operation rounded by itself, in the order that each function shows.
 """
 import json
@@ -63,20 +63,20 @@ def extremes(weight, index):
     return np.minimum(groups.min(axis=2), 0), np.maximum(groups.max(axis=2), 0)
 
 
-def scales_and_zeros(weight, index, bits, symmetric, scale_dtype, zeros=None):
-    """Scale (rounded to its type) and zero point of each group, [out, groups]; zero points lie in the range `zeros`."""
+def scales_and_zeros(weight, index, rng, bits, symmetric, scale_dtype, zeros=None):
+    """Scale (rounded to its type) and zero point of each group, [out, groups]; zero points lie in the range `zeros`. One scale in
+    twenty is so small that it is subnormal in float16, and every other asymmetric zero point is any: a twin has not to be near
+    the original, and so all codes and zero points come, the outermost too."""
     low, high = extremes(weight, index)
     levels = (1 << bits) - 1
-    if symmetric:
-        scale = np.maximum(-low, high) * 2 / levels
-        zero = np.full(scale.shape, 1 << (bits - 1))
-    else:
-        scale = (high - low) / levels
-        zero = None
+    least, most = zeros or (0, levels)
+    scale = np.maximum(-low, high) * 2 / levels if symmetric else (high - low) / levels
+    scale = np.where(rng.random(scale.shape) < 0.05, scale / 1024, scale)
     scale = store(np.maximum(scale, 2.0 ** -20), scale_dtype)
-    if zero is None:
-        zero = np.clip(np.rint(-low / scale.values()), *(zeros or (0, levels))).astype(np.int64)
-    return scale, zero
+    if symmetric:
+        return scale, np.full(low.shape, 1 << (bits - 1))
+    natural = np.clip(np.rint(-low / scale.values()), least, most)
+    return scale, np.where(rng.random(low.shape) < 0.5, natural, rng.integers(least, most + 1, low.shape)).astype(np.int64)
 
 
 def quantise(weight, index, scale, zero, bits):
@@ -98,7 +98,7 @@ def turned(stored):
 
 def pack_awq(weight, rng, group=128, scales="F16", zero_point=True):
     index = group_index(weight.shape[1], weight.shape[1] if group == -1 else group, rng, False)
-    scale, zero = scales_and_zeros(weight, index, 4, not zero_point, scales)
+    scale, zero = scales_and_zeros(weight, index, rng, 4, not zero_point, scales)
     codes = quantise(weight, index, scale, zero, 4)
     return Packed({"qweight": Stored("I32", pack_words(codes.T, 4, AWQ_ORDER)),
                    "qzeros": Stored("I32", pack_words(zero.T, 4, AWQ_ORDER)),
@@ -115,7 +115,7 @@ def pack_gptq(weight, rng, bits=4, group=128, symmetric=True, v2=False, act_orde
     """v1 stores zero points less one (so an asymmetric one has none of 0 here: it would wrap), v2 as they are. Mislabelled: a
     symmetric one whose config says v1, but which stores as v2 does."""
     index = group_index(weight.shape[1], weight.shape[1] if group == -1 else group, rng, act_order)
-    scale, zero = scales_and_zeros(weight, index, bits, symmetric, scales, None if v2 else (1, (1 << bits) - 1))
+    scale, zero = scales_and_zeros(weight, index, rng, bits, symmetric, scales, None if v2 else (1, (1 << bits) - 1))
     codes = quantise(weight, index, scale, zero, bits)
     stored_zero = zero if v2 or mislabelled else zero - 1
     tensors = {"qweight": Stored("I32", np.ascontiguousarray(pack_words(codes, bits).T)),
@@ -284,11 +284,11 @@ def pack_ct_float(weight, rng, strategy="channel", block=(128, 128), scales="BF1
 def pack_ct_int(weight, rng, strategy="channel", symmetric=True, scales="BF16", zero_dtype="I8"):
     index = np.zeros(weight.shape[1], np.int32)
     if strategy == "tensor":
-        scale, zero = scales_and_zeros(weight.reshape(1, -1), np.zeros(weight.size, np.int32), 8, symmetric, scales)
+        scale, zero = scales_and_zeros(weight.reshape(1, -1), np.zeros(weight.size, np.int32), rng, 8, symmetric, scales)
         stored = Stored(scales, scale.array.reshape(1)), zero.reshape(1)
         scale, zero = Stored(scales, np.repeat(scale.array, len(weight), 0)), np.repeat(zero, len(weight), 0)
     else:
-        scale, zero = scales_and_zeros(weight, index, 8, symmetric, scales)
+        scale, zero = scales_and_zeros(weight, index, rng, 8, symmetric, scales)
         stored = scale, zero
     codes = quantise(weight, index, scale, zero, 8)
     tensors = {"weight": Stored("I8", (codes - 128).astype(np.int8)), "weight_scale": stored[0]}
@@ -300,7 +300,7 @@ def pack_ct_int(weight, rng, strategy="channel", symmetric=True, scales="BF16", 
 def pack_ct_packed(weight, rng, bits=4, strategy="group", group=128, symmetric=True, scales="BF16", act_order=False):
     """Codes along a row, zero points along the outputs; both as value + 2^(bits - 1)."""
     index = group_index(weight.shape[1], group if strategy == "group" else weight.shape[1], rng, act_order)
-    scale, zero = scales_and_zeros(weight, index, bits, symmetric, scales)
+    scale, zero = scales_and_zeros(weight, index, rng, bits, symmetric, scales)
     codes = quantise(weight, index, scale, zero, bits)
     tensors = {"weight_packed": Stored("I32", pack_words(codes, bits)), "weight_scale": scale,
                "weight_shape": Stored("I64", np.array(weight.shape, np.int64))}
