@@ -41,5 +41,6 @@ def run_refused(folder, made, words, **sections):
     job = Job(folder, make_problems(2), made.write(folder / "quantised"), **sections)
     done = job.run(expect=None)
     assert done.code == DATA, done
-    assert [word for word in words if not re.search(word, done.last(), re.I)] == [], done
+    said = done.last().replace(str(folder), "")  # whose name may have the words
+    assert [word for word in words if not re.search(word, said, re.I)] == [], done
     return done
