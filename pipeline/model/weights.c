@@ -8,7 +8,6 @@
 #include "base/size.h"
 #include "kernels/weight_format.h"
 #include "model/beside.h"
-#include "model/place.h"
 
 enum { NAME_SIZE = 128, NUMBER_SIZE = 24 };
 
@@ -88,7 +87,7 @@ static int check_tensor(const struct tensor *tensor, const struct weight_row *ro
         tensor_shape_text(tensor->shape, tensor->rank, found_text);
         tensor_shape_text(wanted, rank, wanted_text);
         return error_set(err, STATUS_DATA, "tensor '%s' has shape %s; %s asks for %s", tensor->name,
-                         found_text, model_part_name(MODEL_CONFIG), wanted_text);
+                         found_text, model_config_holder(config), wanted_text);
     }
     // A device keeps matrices in any format, vectors and tables in plain ones.
     bool plain = row->form != FORM_MATRIX;
