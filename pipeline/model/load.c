@@ -15,19 +15,25 @@ static const double notice_seconds = 30;
 struct loader {
     struct model *model;
     struct reader *reader;
-    unsigned char *aligned; // numbers that do not lie on their boundaries in the file are copied here
+    unsigned char
+        *aligned; // numbers that do not lie on their boundaries or in order in the file are copied here
     size_t aligned_size;
 };
 
-static size_t step_rows(size_t row_bytes) {
-    return size_max(1, STEP / size_max(row_bytes, 1));
+// Whole heads where their rows are interleaved: no row leaves its head.
+static size_t step_rows(size_t row_bytes, size_t head_rows) {
+    size_t heads = STEP / size_max(row_bytes, 1) / size_max(head_rows, 1);
+    return size_max(1, heads) * size_max(head_rows, 1);
 }
 
-// safetensors does not promise alignment; the device is promised it for numbers, and takes blocks bytewise.
-static int align(struct loader *loader, const unsigned char **source, size_t bytes,
-                 const struct weight_format *format, struct error *err) {
+// Puts the rows in the model's order. safetensors does not promise alignment; the device is promised it for
+// numbers, and takes blocks bytewise.
+static int align(struct loader *loader, const unsigned char **source, size_t rows, size_t row_bytes,
+                 const struct tensor *tensor, struct error *err) {
+    const struct weight_format *format = tensor->format;
     size_t width = format->plain ? format->bytes : 1;
-    if ((uintptr_t)*source % width == 0) {
+    size_t bytes = rows * row_bytes;
+    if ((uintptr_t)*source % width == 0 && tensor->head_rows == 0) {
         return STATUS_OK;
     }
     if (bytes > loader->aligned_size) {
@@ -36,7 +42,13 @@ static int align(struct loader *loader, const unsigned char **source, size_t byt
         loader->aligned = block;
         loader->aligned_size = bytes;
     }
-    memcpy(loader->aligned, *source, bytes);
+    if (tensor->head_rows == 0) {
+        memcpy(loader->aligned, *source, bytes);
+    }
+    for (size_t row = 0; tensor->head_rows > 0 && row < rows; row++) {
+        memcpy(loader->aligned + row * row_bytes, *source + tensor_file_row(tensor, row) * row_bytes,
+               row_bytes);
+    }
     *source = loader->aligned;
     return STATUS_OK;
 }
@@ -48,7 +60,7 @@ static int load_rows(struct loader *loader, struct stage *stage, const struct te
     size_t bytes = count * row_bytes;
     const unsigned char *source;
     TRY(reader_bytes(loader->reader, tensor->file, begin, begin + bytes, &source, err));
-    TRY_TO(named, align(loader, &source, bytes, tensor->format, err));
+    TRY_TO(named, align(loader, &source, count, row_bytes, tensor, err));
     TRY_TO(named, weights_put(stage->device, &stage->weights, &model->config, use, row, count, source,
                               tensor->format, err));
     return STATUS_OK;
@@ -66,7 +78,7 @@ static int load_tensor(struct loader *loader, struct stage *stage, const struct 
         return error_set(err, STATUS_INTERNAL, "tensor '%s' is too large", tensor->name);
     }
     size_t row_bytes = layout.parts[0].row; // its blocks, the last one whole
-    size_t step = step_rows(row_bytes);
+    size_t step = step_rows(row_bytes, tensor->head_rows);
     for (size_t row = 0; row < rows; row += step) {
         TRY(load_rows(loader, stage, tensor, use, row, size_min(step, rows - row), row_bytes, err));
     }
