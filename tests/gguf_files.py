@@ -151,13 +151,15 @@ def from_folder(folder, **changes):
     return {key: value for key, value in metadata.items() if value is not None}, tensors
 
 
+def numbers(tensor):
+    """Of a float tensor, as float32."""
+    if tensor.kind == "BF16":
+        return (np.frombuffer(tensor.content, np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(tensor.content, {"F32": np.float32, "F16": np.float16}[tensor.kind]).astype(np.float32)
+
+
 def retype(tensors, kind):
     """Float tensors as another type, vectors as F32, as converters write them."""
-    def numbers(tensor):
-        if tensor.kind == "BF16":
-            return (np.frombuffer(tensor.content, np.uint16).astype(np.uint32) << 16).view(np.float32)
-        return np.frombuffer(tensor.content, {"F32": np.float32, "F16": np.float16}[tensor.kind]).astype(np.float32)
-
     def encode(values, to):
         if to == "BF16":
             bits = values.view(np.uint32)
