@@ -176,6 +176,13 @@ def seeds():
     lists = {"l.text": ["<s>", "", "▁a"], "l.f32": [-1.5, 0.0], "l.i32": [Typed("i32", -1)], "l.empty": []}
     small = {"x": np.arange(6, dtype=np.float32).reshape(2, 3), "y": np.ones(5, np.float16)}
     blocks = {"q": Packed("Q4_K", (1, 2, 256), bytes(288)), "r": Packed("Q8_0", (64,), bytes(68))}
+    shape = {f"llama.{key}": value for key, value in (
+        ("block_count", 1), ("context_length", 64), ("embedding_length", 8), ("feed_forward_length", [16]), ("attention.head_count", 4),
+        ("attention.head_count_kv", Typed("i32", 2)), ("attention.layer_norm_rms_epsilon", 1e-5), ("rope.freq_base", 1e4),
+        ("rope.dimension_count", 2), ("rope.scaling.type", "yarn"), ("rope.scaling.factor", 4.0),
+        ("rope.scaling.original_context_length", 16), ("attention.sliding_window", 8), ("attention.causal", True))}
+    parts = {"token_embd.weight": np.ones((3, 8), np.float32), "blk.0.attn_q.weight": np.ones((8, 8), np.float16)}
+    yield "model", file_bytes({"general.architecture": "llama", "general.type": "model", **shape}, parts)
     yield "empty", file_bytes({}, {})
     yield "every-value", file_bytes({**every, **lists, "t": "text"}, {})
     yield "alignment", file_bytes({"general.alignment": 64}, small, alignment=64)

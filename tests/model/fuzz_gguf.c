@@ -2,8 +2,11 @@
 // every question about its metadata; a shorter window must be refused alike or ask for more.
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "model/gguf.h"
+#include "model/gguf_config.h"
+#include "model/gguf_names.h"
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 size_t fuzz_accepted; // inputs that were not refused: see fuzz_replay.c
@@ -46,6 +49,29 @@ static size_t ask(const struct gguf_metadata *metadata) {
     return sum;
 }
 
+// Tensors and metadata go into the model and come out of it.
+static void translate(struct tensors *tensors, struct gguf_metadata *metadata) {
+    struct error err = {0};
+    struct buffer text = {0};
+    struct model_config config;
+    const struct tensor *twice;
+    struct gguf_model model = {.metadata = *metadata};
+    demand(gguf_names_translate(tensors, 0, &err) == STATUS_OK);
+    demand(tensors_order(tensors, &twice, &err) == STATUS_OK);
+    model.checkpoint.tensors = *tensors;
+    if (gguf_config_text(&text, &model, &err) == STATUS_OK) {
+        if (model_config_parse(&config, text.data, text.size, "config.json", &err) == STATUS_OK) {
+            gguf_names_interleave(tensors, &config);
+            model_config_destroy(&config);
+        } else {
+            demand(err.status == STATUS_DATA && strstr(err.message, "config.json: line") == NULL);
+        }
+    } else {
+        demand(err.status == STATUS_DATA);
+    }
+    buffer_destroy(&text);
+}
+
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
     struct error err = {0};
     struct tensors tensors = {0};
@@ -56,6 +82,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
         fuzz_accepted++;
         check_tensors(&tensors, size);
         (void)ask(&metadata);
+        translate(&tensors, &metadata);
     } else {
         demand(err.status == STATUS_DATA && tensors.count == 0 && metadata.count == 0 && window.wanted == 0);
     }
