@@ -25,13 +25,13 @@ struct device_candidate { // a way to compute a matmul
 // members of struct device_ops, the declarations cpu_NAME (cpu_device.h) and cuda_NAME (cuda_device.h), and
 // the rows of both tables. operations.h documents them; here a matrix is stored as computed.
 //
-// - expand: a matrix that is kept in another format into one of the same size that is stored as computed, to
-//   the bits that matrix_load makes of the same numbers.
+// - expand: what is kept in another format, on the device, into rows [row, row + view->rows) of a matrix that
+//   is stored as computed, to the bits that matrix_load makes of the same numbers.
 // - supports: beside what device_supports refuses on every device.
 // clang-format off
 #define BACK_END_OPERATIONS(X) \
-    X(int, expand, (struct device *device, struct device_matrix *out, const struct device_matrix *matrix, \
-                    struct error *err)) \
+    X(int, expand, (struct device *device, struct device_matrix *out, size_t row, \
+                    const struct weight_view *view, struct error *err)) \
     X(int, embed, (struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens, \
                    size_t hidden, struct error *err)) \
     X(int, rms_norm, (struct device *device, void *out, const void *x, const void *weight, float epsilon, \
@@ -83,12 +83,12 @@ struct device_ops {
                          size_t *bytes); // of one that is stored as computed
     // Memory of a matrix that was taken just now; NULL: nothing.
     void (*place)(struct device *device, void *data, size_t bytes);
-    // As device_matrix_load and device_vector_load: a matrix that is stored as computed, and any dtype.
-    int (*matrix_load)(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
-                       const void *source, enum dtype source_dtype, struct error *err);
+    // As device_matrix_load_view and device_vector_load, of any dtype.
+    int (*matrix_load)(struct device *device, struct device_matrix *matrix, size_t row,
+                       const struct weight_view *view, struct error *err);
     int (*vector_load)(struct device *device, void *out, size_t offset, size_t count, const void *source,
                        enum dtype source_dtype, struct error *err);
-    // Bytes of a kept matrix as they are. The source may be reused when the call returns.
+    // Bytes of a kept piece as they are. The source may be reused when the call returns.
     int (*weights_copy)(struct device *device, void *out, const void *source, size_t bytes,
                         struct error *err);
     // NULL where a load is over when its call returns.

@@ -100,80 +100,71 @@ enum dtype device_dtype(const struct device *device) {
 
 // ---- weights ----
 
-// As the device is asked for it: NULL where it is stored as computed.
-static const struct weight_format *kept_format(const struct device *device,
-                                               const struct weight_format *format) {
-    return format == weight_format_of(device->dtype) ? NULL : format;
+static int refuse_matrix(const struct device_matrix *shape, struct error *err) {
+    return error_set(err, STATUS_INTERNAL, "a matrix of [%zu, %zu] cannot be held", shape->rows,
+                     shape->columns);
 }
 
-bool device_matrix_bytes(const struct device *device, const struct weight_format *format, size_t rows,
-                         size_t columns, size_t *bytes) {
+// Bytes of a piece, padded as the next one wants it.
+static bool piece_bytes(const struct device_matrix *shape, size_t piece, size_t *bytes) {
     struct weight_layout layout;
-    if (kept_format(device, format) == NULL) {
-        return device->ops->matrix_bytes(device, rows, columns, bytes);
-    }
-    bool fits = weight_layout(format, rows, columns, &layout);
-    *bytes = layout.bytes;
-    return fits;
+    return weight_layout(shape->pieces[piece].format, shape->pieces[piece].rows, shape->columns, &layout) &&
+           size_round_up(layout.bytes, DEVICE_ALIGNMENT, bytes);
 }
 
-static int refuse_matrix(size_t rows, size_t columns, struct error *err) {
-    return error_set(err, STATUS_INTERNAL, "a matrix of [%zu, %zu] cannot be held", rows, columns);
+bool device_matrix_bytes(const struct device *device, const struct device_matrix *shape, size_t *bytes) {
+    size_t rows = 0;
+    *bytes = 0;
+    if (shape->rows == 0 || shape->columns == 0 || shape->piece_count > DEVICE_PIECES) {
+        return false;
+    }
+    if (shape->piece_count == 0) {
+        return device->ops->matrix_bytes(device, shape->rows, shape->columns, bytes);
+    }
+    for (size_t i = 0; i < shape->piece_count; i++) {
+        size_t piece;
+        if (!piece_bytes(shape, i, &piece) || !size_add(*bytes, piece, bytes) ||
+            !size_add(rows, shape->pieces[i].rows, &rows)) {
+            return false;
+        }
+    }
+    return rows == shape->rows;
 }
 
 int device_plan_matrix(struct device_plan *plan, const struct device *device,
-                       const struct weight_format *format, size_t rows, size_t columns, struct error *err) {
+                       const struct device_matrix *shape, struct error *err) {
     size_t bytes;
     size_t expanded;
-    if (rows == 0 || columns == 0 || !device_matrix_bytes(device, format, rows, columns, &bytes) ||
-        !device->ops->matrix_bytes(device, rows, columns, &expanded)) {
-        return refuse_matrix(rows, columns, err);
+    if (!device_matrix_bytes(device, shape, &bytes) ||
+        !device->ops->matrix_bytes(device, shape->rows, shape->columns, &expanded)) {
+        return refuse_matrix(shape, err);
     }
-    if (kept_format(device, format) != NULL) {
+    if (shape->piece_count > 0) {
         plan->expansion = size_max(plan->expansion, expanded);
     }
     return device_plan_add(plan, DEVICE_WEIGHTS, bytes, err);
 }
 
-int device_matrix_take(struct device *device, struct device_matrix *matrix,
-                       const struct weight_format *format, size_t rows, size_t columns, struct error *err) {
+int device_matrix_take(struct device *device, struct device_matrix *matrix, struct error *err) {
     size_t bytes;
-    *matrix = (struct device_matrix){0};
-    if (rows == 0 || columns == 0 || !device_matrix_bytes(device, format, rows, columns, &bytes)) {
-        return refuse_matrix(rows, columns, err);
+    matrix->data = NULL;
+    if (!device_matrix_bytes(device, matrix, &bytes)) {
+        return refuse_matrix(matrix, err);
     }
-    int status = device_take(device, DEVICE_WEIGHTS, bytes, &matrix->data, err);
-    if (status != STATUS_OK) {
-        return error_wrap(err, "matrix [%zu, %zu]", rows, columns);
+    if (device_take(device, DEVICE_WEIGHTS, bytes, &matrix->data, err) != STATUS_OK) {
+        return error_wrap(err, "matrix [%zu, %zu]", matrix->rows, matrix->columns);
     }
-    matrix->rows = rows;
-    matrix->columns = columns;
-    matrix->format = kept_format(device, format);
+    unsigned char *data = matrix->data;
+    for (size_t i = 0; i < matrix->piece_count; i++) {
+        size_t piece = 0; // it fitted above
+        matrix->pieces[i].data = data;
+        (void)piece_bytes(matrix, i, &piece);
+        data += piece;
+    }
     if (device->ops->place != NULL) {
         device->ops->place(device, matrix->data, bytes);
     }
     return STATUS_OK;
-}
-
-// Rows of part `part` of a kept matrix, as they are.
-static int copy_part(struct device *device, const struct device_matrix *matrix, size_t part, size_t row,
-                     size_t count, const void *source, struct error *err) {
-    struct weight_layout layout;
-    if (!weight_layout(matrix->format, matrix->rows, matrix->columns, &layout)) {
-        return refuse_matrix(matrix->rows, matrix->columns, err);
-    }
-    size_t shared = layout.parts[part].shared;
-    size_t end = row + count;
-    if (row % shared != 0 || (end % shared != 0 && end != matrix->rows)) {
-        return error_set(err, STATUS_INTERNAL,
-                         "rows %zu + %zu of a matrix of [%zu, %zu] cut %zu that share %s", row, count,
-                         matrix->rows, matrix->columns, shared, matrix->format->companions[part - 1].suffix);
-    }
-    size_t first = row / shared;
-    size_t rows = (end - 1) / shared + 1 - first;
-    unsigned char *out = (unsigned char *)matrix->data + layout.parts[part].offset;
-    return device->ops->weights_copy(device, out + first * layout.parts[part].row, source,
-                                     rows * layout.parts[part].row, err);
 }
 
 static int check_rows(const struct device_matrix *matrix, size_t row, size_t count, struct error *err) {
@@ -187,29 +178,43 @@ static int check_rows(const struct device_matrix *matrix, size_t row, size_t cou
 
 int device_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
                        const void *source, const struct weight_format *format, struct error *err) {
+    struct weight_view view;
     TRY(check_rows(matrix, row, count, err));
-    if (matrix->format != NULL ? format != matrix->format : !format->plain) {
-        return error_set(err, STATUS_INTERNAL, "weights in %s do not go into a matrix stored in %s",
-                         format->name,
-                         matrix->format != NULL ? matrix->format->name : dtype_name(device->dtype));
-    }
     if (count == 0) {
         return STATUS_OK;
     }
-    return matrix->format != NULL
-               ? copy_part(device, matrix, 0, row, count, source, err)
-               : device->ops->matrix_load(device, matrix, row, count, source, format->dtype, err);
+    if (!weight_view_of(format, count, matrix->columns, source, &view)) {
+        return error_set(err, STATUS_INTERNAL, "a matrix of [%zu, %zu] cannot come in %s", count,
+                         matrix->columns, format->name);
+    }
+    return device_matrix_load_view(device, matrix, row, &view, err);
 }
 
-int device_companion_load(struct device *device, struct device_matrix *matrix, size_t companion, size_t row,
-                          size_t count, const void *source, struct error *err) {
-    TRY(check_rows(matrix, row, count, err));
-    if (matrix->format == NULL || companion >= matrix->format->companion_count) {
-        return error_set(err, STATUS_INTERNAL, "a matrix stored in %s has no companion %zu",
-                         matrix->format != NULL ? matrix->format->name : dtype_name(device->dtype),
-                         companion);
+int device_matrix_load_view(struct device *device, struct device_matrix *matrix, size_t row,
+                            const struct weight_view *view, struct error *err) {
+    TRY(check_rows(matrix, row, view->rows, err));
+    if (matrix->piece_count > 0 || view->columns != matrix->columns) {
+        return error_set(err, STATUS_INTERNAL,
+                         "a view of [%zu, %zu] does not go into a matrix of [%zu, %zu]%s", view->rows,
+                         view->columns, matrix->rows, matrix->columns,
+                         matrix->piece_count > 0 ? " that is kept" : "");
     }
-    return count == 0 ? STATUS_OK : copy_part(device, matrix, 1 + companion, row, count, source, err);
+    return device->ops->matrix_load(device, matrix, row, view, err);
+}
+
+int device_piece_load(struct device *device, struct device_matrix *matrix, size_t piece, size_t part,
+                      size_t offset, const void *source, size_t bytes, struct error *err) {
+    struct weight_layout layout;
+    size_t end;
+    if (piece >= matrix->piece_count || matrix->data == NULL || part >= WEIGHT_PARTS ||
+        !weight_layout(matrix->pieces[piece].format, matrix->pieces[piece].rows, matrix->columns, &layout) ||
+        !size_add(offset, bytes, &end) || end > layout.parts[part].bytes) {
+        return error_set(err, STATUS_INTERNAL,
+                         "bytes %zu + %zu of part %zu do not fit piece %zu of a matrix of [%zu, %zu]", offset,
+                         bytes, part, piece, matrix->rows, matrix->columns);
+    }
+    unsigned char *out = (unsigned char *)matrix->pieces[piece].data + layout.parts[part].offset + offset;
+    return bytes == 0 ? STATUS_OK : device->ops->weights_copy(device, out, source, bytes, err);
 }
 
 int device_vector_load(struct device *device, void *out, size_t offset, size_t count, const void *source,
@@ -220,7 +225,7 @@ int device_vector_load(struct device *device, void *out, size_t offset, size_t c
     if (out == NULL || source == NULL) {
         return error_set(err, STATUS_INTERNAL, "a vector of %zu numbers has no memory", count);
     }
-    if (!format->plain) {
+    if (!weight_format_plain(format)) {
         return error_set(err, STATUS_INTERNAL, "a vector of %zu numbers comes in %s", count, format->name);
     }
     return device->ops->vector_load(device, out, offset, count, source, format->dtype, err);

@@ -33,7 +33,8 @@
 #include "base/memory.h"
 
 struct device;        // one processor: the CPU with its threads, or one GPU
-struct weight_format; // how the numbers of a matrix are written (weight_format.h)
+struct weight_format; // how the numbers of a matrix are written, and some that lie in memory
+struct weight_view;   // (weight_format.h)
 
 struct device_options {
     enum dtype dtype; // of computation: DTYPE_F32 or DTYPE_BF16
@@ -129,40 +130,52 @@ void device_residency(const struct device *device, struct device_residency *out)
 
 // ---- weights ----
 
-// A weight matrix [rows = output features, columns = input features]: stored as computed, in whatever layout
-// the device multiplies fastest, or kept in another format, row-major as in the file (weight_layout). A kept
-// matrix is expanded into one scratch before each matmul, to what loading with a conversion would have
-// stored: the results have the same bits.
+// A weight matrix [rows = output features, columns = input features]. Stored as computed, in whatever layout
+// the device multiplies fastest; or kept as pieces, one below the other (a fused matrix has several), each in
+// a format of its own. What is kept is expanded into one scratch before each matmul, to what loading with a
+// conversion would have stored: the results have the same bits.
+enum { DEVICE_PIECES = 3 };
+
+struct device_piece {
+    const struct weight_format *format; // the caller's; must live as long as the matrix
+    size_t rows;
+    void *data; // device memory, laid out as weight_layout says
+};
+
 struct device_matrix {
     size_t rows;
     size_t columns;
-    const struct weight_format *format; // that it is kept in; NULL: stored as computed
-    void *data;                         // device memory, opaque layout
+    void *data;         // device memory, opaque layout; of a kept matrix: that of its first piece
+    size_t piece_count; // 0: stored as computed
+    struct device_piece pieces[DEVICE_PIECES];
 };
 
-// `format` of these three: NULL or the computation's own is stored as computed.
+// `shape` of these two: a matrix whose memory does not count. STATUS_INTERNAL when it cannot be held.
 
 // Bytes of DEVICE_WEIGHTS a matrix takes; false when that overflows.
-bool device_matrix_bytes(const struct device *device, const struct weight_format *format, size_t rows,
-                         size_t columns, size_t *bytes);
+bool device_matrix_bytes(const struct device *device, const struct device_matrix *shape, size_t *bytes);
 
 // Adds a matrix to a plan, and what expanding it takes.
 int device_plan_matrix(struct device_plan *plan, const struct device *device,
-                       const struct weight_format *format, size_t rows, size_t columns, struct error *err);
-int device_matrix_take(struct device *device, struct device_matrix *matrix,
-                       const struct weight_format *format, size_t rows, size_t columns, struct error *err);
+                       const struct device_matrix *shape, struct error *err);
 
-// Puts rows [row, row + count) from host memory: source is [count, columns] of `format`, which is converted
-// where the matrix is stored as computed, and must be the matrix's own where it is kept (its codes are copied
-// then). Rows may come in any order and pieces; a fused matrix (q|k|v, gate|up) is filled part by part. The
-// source may be reused when the call returns.
+// Gives memory to a matrix that has its shape: rows, columns, and pieces with format and rows.
+int device_matrix_take(struct device *device, struct device_matrix *matrix, struct error *err);
+
+// Puts rows [row, row + count) of a matrix that is stored as computed, from host memory: source is [count,
+// columns] of a plain format. Rows may come in any order and pieces; a fused matrix (q|k|v, gate|up) is
+// filled part by part. The source may be reused when the call returns.
 int device_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
                        const void *source, const struct weight_format *format, struct error *err);
 
-// Puts companion `companion` (from 0 on) of rows [row, row + count) of a kept matrix. The rows begin and end
-// where those do that share elements of it.
-int device_companion_load(struct device *device, struct device_matrix *matrix, size_t companion, size_t row,
-                          size_t count, const void *source, struct error *err);
+// The same from a view in host memory, whose rows are rows [row, row + view->rows) of the matrix.
+int device_matrix_load_view(struct device *device, struct device_matrix *matrix, size_t row,
+                            const struct weight_view *view, struct error *err);
+
+// Puts bytes [offset, offset + bytes) of part `part` (weight_format.h) of piece `piece` of a kept matrix, as
+// they are. The source may be reused when the call returns.
+int device_piece_load(struct device *device, struct device_matrix *matrix, size_t piece, size_t part,
+                      size_t offset, const void *source, size_t bytes, struct error *err);
 
 // Puts a vector (norm weight, bias) or rows of the embedding table: `count` numbers of a plain format,
 // converted to the computation dtype, at element `offset` of `out`. The source may be reused when the call

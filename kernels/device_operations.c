@@ -37,19 +37,30 @@ int device_rms_norm(struct device *device, void *out, const void *x, const void 
 static int as_computed(struct device *device, const struct device_matrix *matrix, struct device_matrix *out,
                        struct error *err) {
     size_t bytes;
+    size_t row = 0;
     *out = *matrix;
-    if (matrix->format == NULL) {
+    if (matrix->piece_count == 0) {
         return STATUS_OK;
     }
-    out->format = NULL;
-    out->data = device->expansion;
+    *out =
+        (struct device_matrix){.rows = matrix->rows, .columns = matrix->columns, .data = device->expansion};
     if (!device->ops->matrix_bytes(device, matrix->rows, matrix->columns, &bytes) ||
         bytes > device->expansion_bytes) {
         return error_set(err, STATUS_INTERNAL,
                          "no scratch was planned to expand a matrix of [%zu, %zu] in %s", matrix->rows,
-                         matrix->columns, matrix->format->name);
+                         matrix->columns, matrix->pieces[0].format->name);
     }
-    return device->ops->expand(device, out, matrix, err);
+    for (size_t i = 0; i < matrix->piece_count; i++) {
+        const struct device_piece *piece = &matrix->pieces[i];
+        struct weight_view view;
+        if (!weight_view_of(piece->format, piece->rows, matrix->columns, piece->data, &view)) {
+            return error_set(err, STATUS_INTERNAL, "a piece of [%zu, %zu] overflows", piece->rows,
+                             matrix->columns);
+        }
+        TRY(device->ops->expand(device, out, row, &view, err));
+        row += piece->rows;
+    }
+    return STATUS_OK;
 }
 
 int device_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,

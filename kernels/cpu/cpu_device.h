@@ -76,17 +76,16 @@ int cpu_path_pick(const struct cpu_path **out, const struct cpu_features *featur
 
 bool cpu_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes);
 void cpu_place(struct device *device, void *data, size_t bytes);
-int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
-                    const void *source, enum dtype source_dtype, struct error *err);
+int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t row,
+                    const struct weight_view *view, struct error *err);
 int cpu_weights_copy(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
 
-struct cpu_load { // rows [row, row + count) of a matrix
+struct cpu_load { // rows [row, row + source->rows) of a matrix
     struct device_matrix *matrix;
     size_t row;
-    size_t count;
-    struct weight_rows source; // its row 0 is row `row` of the matrix
-    size_t threads;            // that pack
-    enum cpu_team_order order; // in which they share panels
+    const struct weight_view *source; // its row 0 is row `row` of the matrix
+    size_t threads;                   // that pack
+    enum cpu_team_order order;        // in which they share panels
 };
 
 // ---- gemm.c ----
@@ -107,6 +106,10 @@ static inline struct cpu_device *cpu_of(struct device *device) {
 
 static inline const struct cpu_device *cpu_of_const(const struct device *device) {
     return (const struct cpu_device *)device;
+}
+
+static inline bool is_plain(const struct weight_view *view, enum dtype dtype) {
+    return weight_format_plain(&view->format) && view->format.dtype == dtype;
 }
 
 // Threads that pack weights: reading and hashing them takes the others.

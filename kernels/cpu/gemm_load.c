@@ -17,7 +17,7 @@ enum {
     // Numbers of a row packed at a time, even: 64 rows of them leave the first-level cache room.
     LOAD_DEPTH = 128,
 };
-_Static_assert(LOAD_DEPTH % WEIGHT_RUN == 0, "each packing begins a run");
+_Static_assert(LOAD_DEPTH % 8 == 0, "weight_read begins at multiples of 8");
 
 bool cpu_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes) {
     size_t padded;
@@ -88,13 +88,13 @@ static void turn_rows(const struct gemm_load *load, void *panel, size_t origin, 
 static void load_panel(const struct gemm_load *load, size_t p) {
     _Alignas(64) float converted[TILE_COLUMNS_MOST * LOAD_DEPTH]; // numbers of the computation dtype
     const struct cpu_load *from = load->from;
-    const struct weight_rows *source = &from->source;
+    const struct weight_view *source = from->source;
     size_t columns = from->matrix->columns;
     size_t width = load->kernels->tile_columns;
     size_t first = size_max(from->row, p * width);
-    size_t end = size_min(from->row + from->count, (p + 1) * width);
+    size_t end = size_min(from->row + from->source->rows, (p + 1) * width);
     void *panel = number_in(from->matrix->data, p * width * panel_depth(load->dtype, columns), load->dtype);
-    bool as_computed = source->format == weight_format_of(load->dtype);
+    bool as_computed = is_plain(source, load->dtype);
     for (size_t k = 0; k < columns; k += LOAD_DEPTH) { // by depth outside: the panel is written front to back
         size_t length = size_min(LOAD_DEPTH, columns - k);
         if (as_computed) {
@@ -103,8 +103,8 @@ static void load_panel(const struct gemm_load *load, size_t p) {
             continue;
         }
         for (size_t r = 0; r < end - first; r++) {
-            weight_rows_read(number_in(converted, r * LOAD_DEPTH, load->dtype), load->dtype, source,
-                             first - from->row + r, k, length);
+            weight_read(number_in(converted, r * LOAD_DEPTH, load->dtype), load->dtype, source,
+                        first - from->row + r, k, length);
         }
         turn_rows(load, panel, p * width, first, end, k, length, (const unsigned char *)converted,
                   LOAD_DEPTH * dtype_size(load->dtype));
@@ -130,19 +130,18 @@ static void load_rows(struct cpu_device *cpu, const struct cpu_load *from) {
                              .from = from,
                              .dtype = cpu->base.dtype,
                              .panel = from->row / width,
-                             .panel_end = round_up(from->row + from->count, width) / width};
+                             .panel_end = round_up(from->row + from->source->rows, width) / width};
     cpu_team_run(cpu->team, from->order, from->threads, load_share, &load);
 }
 
-int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
-                    const void *source, enum dtype source_dtype, struct error *err) {
+int cpu_matrix_load(struct device *device, struct device_matrix *matrix, size_t row,
+                    const struct weight_view *view, struct error *err) {
     (void)err;
     struct cpu_device *cpu = cpu_of(device);
     const struct cpu_load load = {
         .matrix = matrix,
         .row = row,
-        .count = count,
-        .source = {weight_format_of(source_dtype), matrix->columns, {source}},
+        .source = view,
         .threads = (size_t)cpu_load_threads(cpu),
         .order = CPU_TEAM_QUEUE,
     };
@@ -174,25 +173,18 @@ int cpu_weights_copy(struct device *device, void *out, const void *source, size_
     return STATUS_OK;
 }
 
-int cpu_expand(struct device *device, struct device_matrix *out, const struct device_matrix *matrix,
+int cpu_expand(struct device *device, struct device_matrix *out, size_t row, const struct weight_view *view,
                struct error *err) {
+    (void)err;
     struct cpu_device *cpu = cpu_of(device);
-    struct weight_layout layout;
     double started = clock_seconds();
-    if (!weight_layout(matrix->format, matrix->rows, matrix->columns, &layout)) {
-        return error_set(err, STATUS_INTERNAL, "a matrix of [%zu, %zu] overflows", matrix->rows,
-                         matrix->columns);
-    }
-    struct cpu_load load = {
+    const struct cpu_load load = {
         .matrix = out,
-        .count = matrix->rows,
-        .source = {.format = matrix->format, .columns = matrix->columns},
+        .row = row,
+        .source = view,
         .threads = (size_t)cpu->threads, // nothing else goes on
         .order = CPU_TEAM_SHARES,        // each its own part, as it multiplies
     };
-    for (size_t part = 0; part <= matrix->format->companion_count; part++) {
-        load.source.parts[part] = (const unsigned char *)matrix->data + layout.parts[part].offset;
-    }
     load_rows(cpu, &load);
     cpu->since_fence.compute_seconds += clock_seconds() - started;
     return STATUS_OK;

@@ -30,7 +30,7 @@ enum {
     ITEMS_A_THREAD = 4,
     LOAD_STEPS = 16, // steps of a panel filled at a time while loading
 };
-_Static_assert((LOAD_STEPS * STEP_DEPTH) % WEIGHT_RUN == 0, "each fill begins a run");
+_Static_assert((LOAD_STEPS * STEP_DEPTH) % 8 == 0, "weight_read begins at multiples of 8");
 
 // ---- sizes of blocks ----
 
@@ -77,24 +77,24 @@ static void load_half(const struct tile_load *load, uint16_t *half, size_t featu
                       size_t count) {
     uint16_t numbers[PANEL_COLUMNS / 2][LOAD_STEPS * STEP_DEPTH];
     const struct cpu_load *from = load->from;
-    const struct weight_rows *source = &from->source;
+    const struct weight_view *source = from->source;
     size_t columns = from->matrix->columns;
     size_t first = size_max(from->row, feature);
-    size_t end = size_min(from->row + from->count, feature + PANEL_COLUMNS / 2);
+    size_t end = size_min(from->row + from->source->rows, feature + PANEL_COLUMNS / 2);
     size_t length = size_min(count * STEP_DEPTH, columns - step * STEP_DEPTH);
     if (first >= end) {
         return;
     }
     uint16_t *out = half + step * PANEL_STEP;
     bool full = end - first == PANEL_COLUMNS / 2;
-    if (full && length == count * STEP_DEPTH && source->format == weight_format_of(DTYPE_BF16)) {
+    if (full && length == count * STEP_DEPTH && is_plain(source, DTYPE_BF16)) {
         size_t at = (first - from->row) * columns + step * STEP_DEPTH;
         load->tiles->turn(out, number_of(source->parts[0], at, DTYPE_BF16), columns, count);
         return;
     }
     for (size_t row = first; row < end; row++) {
         uint16_t *to = numbers[row - feature];
-        weight_rows_read(to, DTYPE_BF16, source, row - from->row, step * STEP_DEPTH, length);
+        weight_read(to, DTYPE_BF16, source, row - from->row, step * STEP_DEPTH, length);
         memset(to + length, 0, (count * STEP_DEPTH - length) * sizeof *to);
     }
     if (full) {
@@ -126,7 +126,7 @@ static void load_share(const void *job, size_t piece, size_t member) {
 }
 
 void cpu_tile_matrix_load(struct cpu_device *cpu, const struct cpu_load *from) {
-    size_t end = (from->row + from->count + PANEL_COLUMNS - 1) / PANEL_COLUMNS;
+    size_t end = (from->row + from->source->rows + PANEL_COLUMNS - 1) / PANEL_COLUMNS;
     struct tile_load load = {
         .tiles = cpu->kernels->tiles, .from = from, .panel = from->row / PANEL_COLUMNS, .panel_end = end};
     cpu_team_run(cpu->team, from->order, from->threads, load_share, &load);

@@ -219,8 +219,8 @@ int cuda_loader_join(struct cuda_device *cuda, const struct cuda_use *use, struc
 int cuda_loader_lend(struct cuda_device *cuda, struct error *err);
 int cuda_load_slot(struct device *device, const void *data, size_t bytes, struct error *err);
 bool cuda_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes);
-int cuda_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
-                     const void *source, enum dtype source_dtype, struct error *err);
+int cuda_matrix_load(struct device *device, struct device_matrix *matrix, size_t row,
+                     const struct weight_view *view, struct error *err);
 int cuda_vector_load(struct device *device, void *out, size_t offset, size_t count, const void *source,
                      enum dtype source_dtype, struct error *err);
 int cuda_weights_copy(struct device *device, void *out, const void *source, size_t bytes, struct error *err);

@@ -25,6 +25,9 @@ enum { CUDA_KERNELS_VERSION = 1 };
 // cudaSuccess when this program has code for the current GPU (or code that the driver can compile for it).
 cudaError_t kernels_built(void);
 
+// out: [view->rows, view->columns] numbers of `dtype`; the view's parts lie in device memory.
+cudaError_t launch_expand(cudaStream_t stream, void *out, enum dtype dtype, const struct weight_view *view);
+
 cudaError_t launch_embed(cudaStream_t stream, enum dtype dtype, void *out, const void *table,
                          const int32_t *ids, size_t tokens, size_t hidden);
 

@@ -7,10 +7,13 @@
 // `loaded`, which the next operation that uses the slot waits for, and `released`, which the next load into
 // it waits for. The stream itself keeps the loads in order, so that they share the ring and the landing
 // place.
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "base/size.h"
 #include "kernels/cuda/cuda_device.h"
+#include "kernels/weight_format.h"
 
 enum { SHARE_BYTES = 512 << 10 }; // that a thread copies: less is not worth waking it
 
@@ -201,6 +204,15 @@ static void fill(unsigned char *out, const unsigned char *in, size_t bytes, int 
     }
 }
 
+static void read_rows(void *out, enum dtype dtype, const struct weight_view *view, size_t first, size_t count,
+                      int threads) {
+    size_t bytes = view->columns * dtype_size(dtype);
+#pragma omp parallel for num_threads(threads) schedule(dynamic)
+    for (size_t i = 0; i < count; i++) {
+        weight_read((unsigned char *)out + i * bytes, dtype, view, first + i, 0, view->columns);
+    }
+}
+
 struct load {
     unsigned char *out;
     const unsigned char *in;
@@ -268,10 +280,28 @@ bool cuda_matrix_bytes(const struct device *device, size_t rows, size_t columns,
     return size_mul(rows, columns, bytes) && size_mul(*bytes, dtype_size(device->dtype), bytes);
 }
 
-int cuda_matrix_load(struct device *device, struct device_matrix *matrix, size_t row, size_t count,
-                     const void *source, enum dtype source_dtype, struct error *err) {
-    return load_numbers(cuda_of(device), matrix->data, row * matrix->columns, count * matrix->columns, source,
-                        source_dtype, err);
+// Plain numbers are converted where they come to lie; others are read on the host, some rows at a time.
+int cuda_matrix_load(struct device *device, struct device_matrix *matrix, size_t row,
+                     const struct weight_view *view, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    size_t columns = matrix->columns;
+    int status = STATUS_OK;
+    void *numbers;
+    if (weight_format_plain(&view->format)) {
+        return load_numbers(cuda, matrix->data, row * columns, view->rows * columns, view->parts[0],
+                            view->format.dtype, err);
+    }
+    size_t step = size_max(1, CUDA_LOAD_BYTES / (columns * dtype_size(device->dtype)));
+    TRY(memory_zeroed(&numbers, step, columns * dtype_size(device->dtype), err));
+    for (size_t first = 0; first < view->rows; first += step) {
+        size_t count = size_min(step, view->rows - first);
+        read_rows(numbers, device->dtype, view, first, count, cuda->loader.threads);
+        TRY_TO(done, status = load_numbers(cuda, matrix->data, (row + first) * columns, count * columns,
+                                           numbers, device->dtype, err));
+    }
+done:
+    free(numbers);
+    return status;
 }
 
 int cuda_vector_load(struct device *device, void *out, size_t offset, size_t count, const void *source,

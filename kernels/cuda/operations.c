@@ -20,17 +20,14 @@ bool cuda_supports(const struct device *device, const struct device_shape *shape
     return attention_has(device->dtype, shape->heads.head_dim);
 }
 
-int cuda_expand(struct device *device, struct device_matrix *out, const struct device_matrix *matrix,
+int cuda_expand(struct device *device, struct device_matrix *out, size_t row, const struct weight_view *view,
                 struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    if (!matrix->format->plain) {
-        return error_set(err, STATUS_DEVICE, "a GPU does not expand weights in %s", matrix->format->name);
-    }
-    const struct cuda_use use = {.writes = {{out->data, bytes_of(cuda, matrix->rows, matrix->columns)}},
-                                 .reads = {matrix->data}};
+    unsigned char *rows = (unsigned char *)out->data + bytes_of(cuda, row, out->columns);
+    const struct cuda_use use = {.writes = {{rows, bytes_of(cuda, view->rows, out->columns)}},
+                                 .reads = {view->parts[0]}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "expand", &use, err));
-    cudaError_t launched = launch_convert(cuda->queue.compute, out->data, device->dtype, matrix->data,
-                                          matrix->format->dtype, matrix->rows * matrix->columns);
+    cudaError_t launched = launch_expand(cuda->queue.compute, rows, device->dtype, view);
     return cuda_queue_end(cuda, "expand", launched, err);
 }
 

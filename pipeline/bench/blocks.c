@@ -20,7 +20,8 @@ size_t bench_block_bytes(const struct device *device, const struct model_config 
     size_t total = 0;
     for (size_t i = 0; i < count; i++) {
         size_t bytes = 0;
-        device_matrix_bytes(device, NULL, matmuls[i].rows, matmuls[i].columns, &bytes);
+        const struct device_matrix shape = {.rows = matmuls[i].rows, .columns = matmuls[i].columns};
+        device_matrix_bytes(device, &shape, &bytes);
         total += bytes;
     }
     return total;
@@ -49,7 +50,7 @@ const void *bench_matrices(const struct bench_blocks *blocks, size_t *bytes) {
                                                        &blocks->matmuls[i % blocks->matmul_count]);
         const char *data = matrix->data;
         size_t size = 0;
-        device_matrix_bytes(blocks->device, NULL, matrix->rows, matrix->columns, &size);
+        device_matrix_bytes(blocks->device, matrix, &size);
         first = first == NULL || data < first ? data : first;
         end = end == NULL || data + size > end ? data + size : end;
     }

@@ -9,6 +9,7 @@
 #include "base/dtype.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "model/quantization.h"
 
 struct weight_table;
 
@@ -58,10 +59,11 @@ struct model_config {
                                // list says otherwise
     unsigned char *layer_slides; // [layers] 1 where the block uses the window
     struct rope_config rope;
-    char architecture[96];       // first of `architectures`; "" when absent, as the two below
-    char tokenizer_class[64];    // of config.json
-    char code[96];               // a class of the folder's own code that auto_map names for the model
-    enum dtype checkpoint_dtype; // torch_dtype / dtype; float32 when absent
+    char architecture[96];            // first of `architectures`; "" when absent, as the two below
+    char tokenizer_class[64];         // of config.json
+    char code[96];                    // a class of the folder's own code that auto_map names for the model
+    struct quantization quantization; // of packed weights
+    enum dtype checkpoint_dtype;      // torch_dtype / dtype; float32 when absent
 };
 
 // Reads the shape of a model (place.h). The text of its config.json is appended to `text`; a GGUF file has

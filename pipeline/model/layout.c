@@ -40,18 +40,17 @@ int layout_take(struct layout *layout, enum device_purpose purpose, size_t rows,
     return status;
 }
 
-int layout_matrix(struct layout *layout, struct device_matrix *out, size_t rows, size_t columns,
-                  struct error *err) {
+int layout_matrix(struct layout *layout, struct device_matrix *matrix, struct error *err) {
     size_t bytes;
-    if (layout->plan == NULL && !layout->checking) {
-        return device_matrix_take(layout->device, out, NULL, rows, columns, err);
+    if (layout->plan != NULL) {
+        return device_plan_matrix(layout->plan, layout->shapes_for, matrix, err);
     }
-    if (!device_matrix_bytes(layout->shapes_for, NULL, rows, columns, &bytes)) {
-        return error_set(err, STATUS_INTERNAL, "a matrix of %zu x %zu is too large", rows, columns);
+    if (!layout->checking) {
+        return device_matrix_take(layout->device, matrix, err);
     }
-    if (layout->checking) {
-        return check_piece(layout, out->data, bytes, err);
+    if (!device_matrix_bytes(layout->shapes_for, matrix, &bytes)) {
+        return error_set(err, STATUS_INTERNAL, "a matrix of %zu x %zu is too large", matrix->rows,
+                         matrix->columns);
     }
-    *out = (struct device_matrix){.rows = rows, .columns = columns};
-    return device_plan_matrix(layout->plan, layout->shapes_for, NULL, rows, columns, err);
+    return check_piece(layout, matrix->data, bytes, err);
 }

@@ -23,7 +23,8 @@ struct layout layout_checking(struct device *device); // STATUS_DEVICE from a pi
 // pointer becomes NULL; while checking it is what was taken.
 int layout_take(struct layout *layout, enum device_purpose purpose, size_t rows, size_t columns, size_t width,
                 void *out, struct error *err);
-int layout_matrix(struct layout *layout, struct device_matrix *out, size_t rows, size_t columns,
-                  struct error *err);
+
+// A matrix that has its shape: rows, columns and pieces (device.h).
+int layout_matrix(struct layout *layout, struct device_matrix *matrix, struct error *err);
 
 #endif

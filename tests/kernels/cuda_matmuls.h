@@ -31,7 +31,8 @@ static inline void fill(struct rig *rig, void *place, size_t count, uint64_t see
 static inline struct shape take_shape(struct rig *rig, size_t rows, bool loaded) {
     struct shape shape;
     size_t number = dtype_size(rig->dtype);
-    MUST(device_matrix_take(rig->device, &shape.matrix, NULL, rows, COLUMNS, &rig->error));
+    shape.matrix = (struct device_matrix){.rows = rows, .columns = COLUMNS};
+    MUST(device_matrix_take(rig->device, &shape.matrix, &rig->error));
     shape.bias = rig_take(rig, DEVICE_WEIGHTS, rows * number);
     shape.x = rig_take(rig, DEVICE_ACTIVATIONS, RIG_TOKENS * COLUMNS * number);
     shape.out = rig_take(rig, DEVICE_ACTIVATIONS, RIG_TOKENS * rows * number);

@@ -183,7 +183,8 @@ static inline float *random_numbers(uint64_t seed, size_t count, float scale, en
 static inline struct device_matrix bed_matrix(struct bed *bed, const float *weights, size_t rows,
                                               size_t columns) {
     struct device_matrix matrix;
-    must(bed, device_matrix_take(bed->device, &matrix, NULL, rows, columns, &bed->error));
+    matrix = (struct device_matrix){.rows = rows, .columns = columns};
+    must(bed, device_matrix_take(bed->device, &matrix, &bed->error));
     must(bed, device_matrix_load(bed->device, &matrix, 0, rows, weights, weight_format_of(DTYPE_F32),
                                  &bed->error));
     return matrix;

@@ -189,7 +189,8 @@ static void load_converted(struct rig *rig) {
     unsigned char expected[3][COLUMNS * sizeof(float)];
     struct device_matrix matrix;
     rig_reserve(rig);
-    MUST(device_matrix_take(rig->device, &matrix, NULL, ROWS, COLUMNS, &rig->error));
+    matrix = (struct device_matrix){.rows = ROWS, .columns = COLUMNS};
+    MUST(device_matrix_take(rig->device, &matrix, &rig->error));
     const float zeros[ROWS * COLUMNS] = {0};
     MUST(device_matrix_load(rig->device, &matrix, 0, ROWS, zeros, weight_format_of(DTYPE_F32), &rig->error));
     size_t row_bytes = COLUMNS * dtype_size(rig->dtype);

@@ -26,14 +26,18 @@ static void load(struct rig *rig, float *out, size_t count, float value) {
 }
 
 static void load_rows(struct rig *rig, struct device_matrix *matrix, float value) {
-    const struct weight_format *format = weight_format_of(matrix->format != NULL ? DTYPE_F16 : DTYPE_F32);
     float numbers[HIGH * WIDE];
-    float stored[HIGH * WIDE];
+    uint16_t stored[HIGH * WIDE];
     for (size_t i = 0; i < HIGH * WIDE; i++) {
         numbers[i] = value;
     }
-    dtype_convert(stored, format->dtype, numbers, DTYPE_F32, HIGH * WIDE);
-    MUST(device_matrix_load(rig->device, matrix, 0, HIGH, stored, format, &rig->error));
+    if (matrix->piece_count == 0) {
+        MUST(device_matrix_load(rig->device, matrix, 0, HIGH, numbers, weight_format_of(DTYPE_F32),
+                                &rig->error));
+        return;
+    }
+    dtype_convert(stored, DTYPE_F16, numbers, DTYPE_F32, HIGH * WIDE);
+    MUST(device_piece_load(rig->device, matrix, 0, 0, 0, stored, sizeof stored, &rig->error));
 }
 
 static float *take(struct rig *rig, float value) {
@@ -43,14 +47,18 @@ static float *take(struct rig *rig, float value) {
 }
 
 static struct bench open_bench(struct rig *rig) {
-    const struct weight_format *f16 = weight_format_of(DTYPE_F16);
     struct device_plan plan = rig_plan();
     struct bench b;
     rig_open(rig, DTYPE_F32);
-    MUST(device_plan_matrix(&plan, rig->device, f16, HIGH, WIDE, &rig->error));
+    b.kept = (struct device_matrix){.rows = HIGH,
+                                    .columns = WIDE,
+                                    .piece_count = 1,
+                                    .pieces = {{.format = weight_format_of(DTYPE_F16), .rows = HIGH}}};
+    MUST(device_plan_matrix(&plan, rig->device, &b.kept, &rig->error));
     MUST(device_reserve(rig->device, &plan, &rig->error));
-    MUST(device_matrix_take(rig->device, &b.matrix, NULL, HIGH, WIDE, &rig->error));
-    MUST(device_matrix_take(rig->device, &b.kept, f16, HIGH, WIDE, &rig->error));
+    b.matrix = (struct device_matrix){.rows = HIGH, .columns = WIDE};
+    MUST(device_matrix_take(rig->device, &b.matrix, &rig->error));
+    MUST(device_matrix_take(rig->device, &b.kept, &rig->error));
     b.vector = rig_take(rig, DEVICE_WEIGHTS, WIDE * sizeof *b.vector);
     b.ones = take(rig, 1);
     b.zeros = take(rig, 0);

@@ -216,10 +216,12 @@ static void test_wrong_shapes(void **state) {
     int32_t starts[2] = {0, 9};
     const struct device_texts texts = {starts, starts, 1};
     struct device_matrix matrix;
-    assert_refused(device_matrix_take(device, &matrix, NULL, 0, 4, error), STATUS_INTERNAL, error, "[0, 4]");
-    assert_refused(device_matrix_take(device, &matrix, NULL, SIZE_MAX / 2, 4, error), STATUS_INTERNAL, error,
-                   "cannot be held");
-    must(&bed, device_matrix_take(device, &matrix, NULL, 3, 4, error));
+    matrix = (struct device_matrix){.rows = 0, .columns = 4};
+    assert_refused(device_matrix_take(device, &matrix, error), STATUS_INTERNAL, error, "[0, 4]");
+    matrix = (struct device_matrix){.rows = SIZE_MAX / 2, .columns = 4};
+    assert_refused(device_matrix_take(device, &matrix, error), STATUS_INTERNAL, error, "cannot be held");
+    matrix = (struct device_matrix){.rows = 3, .columns = 4};
+    must(&bed, device_matrix_take(device, &matrix, error));
     assert_refused(device_matrix_load(device, &matrix, 2, 2, &number, weight_format_of(DTYPE_F32), error),
                    STATUS_INTERNAL, error, "rows 2 + 2 do not fit a matrix of [3, 4]");
     struct device_attention shape = {{3, 2, 8}, 1.0f, 0, 8};

@@ -1,97 +1,178 @@
 // Weights that are kept in another format than the one computed in: the same bits as converted at load, the
-// same choice of algorithms, and memory as planned. With a format of the test's own, whose blocks of 32 codes
-// share a scale, and 4 rows x 32 columns of them an offset.
+// same choice of algorithms, and memory as planned; for every kind of format, alone and as pieces of a fused
+// matrix.
 #include "base/memory.h"
+#include "base/size.h"
 #include "device_testing.h"
+#include "kernels/weight_format.h"
 
-enum { TOKENS = 21, BLOCK = 32, OFFSET_ROWS = 4 };
+enum { TOKENS = 21 };
 
-// number = scale * code + offset; codes are signed bytes, scales bfloat16. The offsets of the 4 rows are
-// packed into 4 bytes, in quarters.
-static void expand_blocks(float *out, const struct weight_format *format, const struct weight_run *run) {
-    (void)format;
-    assert_int_equal(run->column % WEIGHT_RUN, 0);
-    assert_true(run->count <= WEIGHT_RUN);
-    for (size_t i = 0; i < run->count; i++) {
-        size_t column = run->column + i;
-        uint16_t scale;
-        memcpy(&scale, run->parts[1] + column / BLOCK * sizeof scale, sizeof scale);
-        signed char offset =
-            (signed char)run->parts[2][column / BLOCK * OFFSET_ROWS + run->row % OFFSET_ROWS];
-        out[i] = bf16_to_f32(scale) * (float)(signed char)run->parts[0][column] + 0.25f * (float)offset;
-    }
+// ---- formats ----
+
+static const struct weight_format grouped_4 = {
+    .name = "4 bits, zeros",
+    .kind = WEIGHT_GROUPED,
+    .groups = {CODE_U4, SCALE_F16, .rows = 1, .columns = 32, .has_zeros = true, .factor = 1},
+};
+static const struct weight_format grouped_indexed = {
+    .name = "4 bits, columns in any group",
+    .kind = WEIGHT_GROUPED,
+    .groups = {CODE_U4, SCALE_BF16, .rows = 1, .columns = 64, .zero = 8, .has_indices = true, .factor = 1},
+    .rounding = DTYPE_F16,
+};
+static const struct weight_format grouped_8 = {
+    .name = "8 bits, a row",
+    .kind = WEIGHT_GROUPED,
+    .groups = {CODE_I8, SCALE_F32, .rows = 1, .factor = 0.0078740157f},
+};
+static const struct weight_format grouped_float8 = {
+    .name = "float8, blocks",
+    .kind = WEIGHT_GROUPED,
+    .groups = {CODE_E4M3, SCALE_F32, .rows = 128, .columns = 128, .factor = 1},
+};
+static const struct weight_format grouped_float4 = {
+    .name = "float4, odd groups",
+    .kind = WEIGHT_GROUPED,
+    .groups = {CODE_E2M1, SCALE_E8M0, .rows = 1, .columns = 20, .factor = 1},
+    .rounding = DTYPE_BF16,
+};
+static const struct weight_format looked_up = {
+    .name = "lookup", .kind = WEIGHT_LOOKUP, .lookups = {.run = 64}};
+static const struct weight_format looked_up_twice = {
+    .name = "nested lookup",
+    .kind = WEIGHT_LOOKUP,
+    .lookups = {.run = 32, .is_nested = true, .nested = 4, .offset = 0.25f, .low_first = true}};
+
+static const struct weight_format *const chosen[] = {
+    &grouped_4, &grouped_indexed, &grouped_8, &grouped_float8, &grouped_float4, &looked_up, &looked_up_twice};
+static const char *const named[] = {"F32",  "F16",  "BF16", "Q4_0", "Q4_1", "Q5_0",   "Q5_1",   "Q8_0",
+                                    "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4"};
+
+enum { CHOSEN = sizeof chosen / sizeof chosen[0], NAMED = sizeof named / sizeof named[0] };
+
+static const struct weight_format *format_number(size_t i) {
+    return i < CHOSEN ? chosen[i] : weight_format_find(named[i - CHOSEN]);
 }
 
-static const struct weight_format blocks_of_32 = {
-    .name = "blocks",
-    .block = BLOCK,
-    .bytes = BLOCK,
-    .companion_count = 2,
-    .companions = {{".scale", "BF16", sizeof(uint16_t), 1, BLOCK},
-                   {".offset", "I32", OFFSET_ROWS, OFFSET_ROWS, BLOCK}},
-    .expand = expand_blocks,
-};
-
-// ---- the table ----
+// Bytes of one piece, at random but for what would not be a finite number: those come again.
+static unsigned char *random_piece(const struct weight_format *format, size_t rows, size_t columns,
+                                   uint64_t seed) {
+    struct weight_layout layout;
+    struct weight_view view;
+    float *numbers = malloc(columns * sizeof *numbers);
+    assert_true(weight_layout(format, rows, columns, &layout));
+    unsigned char *bytes = malloc(layout.bytes);
+    assert_true(bytes != NULL && numbers != NULL);
+    assert_true(weight_view_of(format, rows, columns, bytes, &view));
+    for (size_t i = 0; i < layout.bytes; i++) {
+        bytes[i] = (unsigned char)(random_unit(&seed) * 256);
+    }
+    for (size_t part = 1; part < WEIGHT_PARTS && format->kind == WEIGHT_LOOKUP; part++) {
+        bool codes = part == PART_SCALES && format->lookups.is_nested;
+        for (size_t i = 0; !codes && i < layout.parts[part].bytes / sizeof(float); i++) {
+            float number = (float)random_unit(&seed) - 0.5f;
+            memcpy(bytes + layout.parts[part].offset + i * sizeof number, &number, sizeof number);
+        }
+    }
+    for (size_t i = 0; i < layout.parts[PART_INDICES].bytes && format->groups.has_indices; i += 2) {
+        bytes[layout.parts[PART_INDICES].offset + i] =
+            (unsigned char)(random_unit(&seed) * (double)((columns + 63) / 64));
+        bytes[layout.parts[PART_INDICES].offset + i + 1] = 0;
+    }
+    for (bool finite = false; !finite;) {
+        finite = true;
+        for (size_t row = 0; row < rows; row++) {
+            weight_expand(numbers, &view, row, 0, columns);
+            for (size_t i = 0; i < columns; i++) {
+                if (!(numbers[i] > -1e15f && numbers[i] < 1e15f)) {
+                    finite = false;
+                    for (size_t part = 0; part < WEIGHT_PARTS; part++) {
+                        bool indices = part == PART_INDICES && format->groups.has_indices;
+                        size_t bytes_of = layout.parts[part].bytes;
+                        for (size_t k = 0; !indices && k < size_min(bytes_of, 4096); k++) {
+                            size_t at = (size_t)(random_unit(&seed) * (double)bytes_of);
+                            unsigned char *byte = bytes + layout.parts[part].offset + at;
+                            *byte = (unsigned char)(*byte & 0x3f); // a smaller exponent, whatever it is of
+                        }
+                    }
+                    break;
+                }
+            }
+        }
+    }
+    free(numbers);
+    return bytes;
+}
 
 static void test_table(void **state) {
     (void)state;
-    const char *const names[] = {"F32", "F16", "BF16"};
     const enum dtype dtypes[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
     for (size_t i = 0; i < 3; i++) {
         const float numbers[4] = {1.5f, -2, 0.25f, 1024};
         uint32_t stored[4];
         float expanded[3];
-        const struct weight_format *format = weight_format_find(names[i]);
+        struct weight_view view;
+        const struct weight_format *format = weight_format_find(named[i]);
         assert_non_null(format);
         assert_ptr_equal(format, weight_format_of(dtypes[i]));
-        assert_string_equal(format->name, names[i]);
-        assert_true(format->plain && format->dtype == dtypes[i] && format->companion_count == 0);
+        assert_string_equal(format->name, named[i]);
+        assert_true(weight_format_plain(format) && format->dtype == dtypes[i]);
         assert_int_equal(format->bytes, format->block * dtype_size(dtypes[i]));
         dtype_convert(stored, dtypes[i], numbers, DTYPE_F32, 4);
-        const struct weight_run run = {.parts = {(const unsigned char *)stored}, .column = 0, .count = 3};
-        format->expand(expanded, format, &run);
+        assert_true(weight_view_of(format, 1, 4, stored, &view));
+        weight_expand(expanded, &view, 0, 0, 3);
         assert_memory_equal(expanded, numbers, sizeof expanded);
     }
     assert_null(weight_format_find("F64"));
     assert_null(weight_format_find("bf16"));
+    assert_false(weight_format_plain(weight_format_find("Q4_K")));
 }
 
 static void test_layout(void **state) {
     (void)state;
     struct weight_layout layout;
-    assert_true(weight_layout(&blocks_of_32, 10, 70, &layout));
-    assert_int_equal(layout.parts[0].row, 3 * BLOCK); // the last block has 6 numbers
-    assert_int_equal(layout.parts[0].rows, 10);
-    assert_int_equal(layout.parts[1].offset, 1024); // behind 960
-    assert_int_equal(layout.parts[1].row, 3 * sizeof(uint16_t));
-    assert_int_equal(layout.parts[2].offset, 1280); // behind 1024 + 60
-    assert_int_equal(layout.parts[2].rows, 3);
-    assert_int_equal(layout.parts[2].shared, OFFSET_ROWS);
-    assert_int_equal(layout.bytes, 1280 + 3 * 3 * sizeof(float));
-    assert_false(weight_layout(&blocks_of_32, SIZE_MAX / 64, 70, &layout));
-    assert_false(weight_layout(&blocks_of_32, 3, SIZE_MAX - 2, &layout));
-    // For all rows and for all of a row: one element each.
-    struct weight_format whole = blocks_of_32;
-    whole.companions[0].columns = 0;
-    whole.companions[1].rows = 0;
-    assert_true(weight_layout(&whole, 10, 70, &layout));
-    assert_int_equal(layout.parts[1].row, sizeof(uint16_t));
-    assert_int_equal(layout.parts[2].rows, 1);
-    assert_int_equal(layout.parts[2].shared, 10);
+    assert_true(weight_layout(&grouped_4, 10, 70, &layout));
+    assert_int_equal(layout.parts[PART_CODES].row, 35);
+    assert_int_equal(layout.parts[PART_CODES].bytes, 350);
+    assert_int_equal(layout.parts[PART_SCALES].offset, 512);
+    assert_int_equal(layout.parts[PART_SCALES].row, 3 * sizeof(uint16_t)); // the last group has 6 numbers
+    assert_int_equal(layout.parts[PART_ZEROS].offset, 768);
+    assert_int_equal(layout.parts[PART_ZEROS].row, 2);
+    assert_int_equal(layout.parts[PART_INDICES].bytes, 0);
+    assert_int_equal(layout.bytes, 768 + 20);
+    assert_true(weight_layout(&grouped_8, 10, 70, &layout));
+    assert_int_equal(layout.parts[PART_SCALES].bytes, 10 * sizeof(float));
+    assert_true(weight_layout(&grouped_float8, 130, 129, &layout));
+    assert_int_equal(layout.parts[PART_SCALES].bytes, 2 * 2 * sizeof(float));
+    assert_true(weight_layout(&looked_up_twice, 3, 50, &layout)); // runs go on from row to row
+    assert_int_equal(layout.parts[PART_CODES].bytes, 75);
+    assert_int_equal(layout.parts[PART_SCALES].bytes, 5);
+    assert_int_equal(layout.parts[PART_NESTED_SCALES].bytes, 2 * sizeof(float));
+    assert_int_equal(layout.parts[PART_TABLE].bytes, 16 * sizeof(float));
+    assert_int_equal(layout.parts[PART_NESTED_TABLE].bytes, 256 * sizeof(float));
+    assert_false(weight_layout(weight_format_find("Q8_0"), 3, 70, &layout)); // ends within a block
+    assert_true(weight_layout(weight_format_find("Q4_K"), 3, 512, &layout));
+    assert_int_equal(layout.bytes, 3 * 2 * 144);
+    for (size_t i = 0; i < CHOSEN + NAMED; i++) {
+        assert_false(weight_layout(format_number(i), SIZE_MAX / 64, 51200, &layout));
+        assert_false(weight_layout(format_number(i), 0, 256, &layout));
+    }
 }
 
 // ---- matmul ----
 
 // A device with just the memory that its plan names.
-static struct bed planned_bed(const char *path, enum dtype dtype, const struct weight_format *const *formats,
-                              size_t count, size_t rows, size_t columns) {
+static struct bed planned_bed(const char *path, enum dtype dtype, const struct device_matrix *matrices,
+                              size_t count) {
     struct bed bed = {.dtype = dtype, .path = path, .rows = TOKENS};
     struct device_options options = {.dtype = dtype, .threads = 2, .cpu_path = test_on_cpu() ? path : NULL};
+    size_t rows = matrices[0].rows;
+    size_t columns = matrices[0].columns;
     must(&bed, device_open(&bed.device, test_device(), &options, &bed.error));
     struct device_plan plan = {.tokens = TOKENS};
     for (size_t i = 0; i < count; i++) {
-        must(&bed, device_plan_matrix(&plan, bed.device, formats[i], rows, columns, &bed.error));
+        must(&bed, device_plan_matrix(&plan, bed.device, &matrices[i], &bed.error));
     }
     size_t number = dtype_size(dtype);
     must(&bed, device_plan_add(&plan, DEVICE_ACTIVATIONS, TOKENS * columns * number, &bed.error));
@@ -107,25 +188,6 @@ static void assert_as_planned(const struct bed *bed) {
     device_residency(bed->device, &report);
     for (int p = 0; p < DEVICE_PURPOSES; p++) {
         assert_int_equal(report.planned[p], report.taken[p]);
-    }
-}
-
-// Numbers that all three plain formats hold.
-static float *plain_numbers(size_t count) {
-    float *numbers = random_numbers(3, count, 0.5f, DTYPE_BF16);
-    for (size_t i = 0; i < count; i++) {
-        numbers[i] = f16_to_f32(f32_to_f16(numbers[i]));
-    }
-    return numbers;
-}
-
-static void load_pieces(struct bed *bed, struct device_matrix *matrix, const void *source,
-                        const struct weight_format *format) {
-    const size_t pieces[][2] = {{100, matrix->rows - 100}, {0, 1}, {1, 66}, {67, 33}};
-    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
-        size_t at = pieces[i][0] * matrix->columns * format->bytes;
-        must(bed, device_matrix_load(bed->device, matrix, pieces[i][0], pieces[i][1],
-                                     (const unsigned char *)source + at, format, &bed->error));
     }
 }
 
@@ -145,81 +207,152 @@ static char *multiply(struct bed *bed, const struct device_matrix *matrix, void 
     return copy;
 }
 
-// On a device of its own: loaded with conversion, or kept in `format`.
-static char *matmul_of(const char *path, enum dtype dtype, const struct weight_format *format, bool kept,
-                       size_t rows, size_t columns, unsigned char **bytes) {
-    const struct weight_format *formats[] = {kept ? format : NULL};
-    struct bed bed = planned_bed(path, dtype, formats, 1, rows, columns);
-    float *weights = plain_numbers(rows * columns);
-    float *numbers = random_numbers(4, TOKENS * columns, 1.0f, dtype);
-    void *source = malloc(rows * columns * sizeof(float));
-    assert_non_null(source);
-    dtype_convert(source, format->dtype, weights, DTYPE_F32, rows * columns);
-    struct device_matrix matrix;
-    must(&bed, device_matrix_take(bed.device, &matrix, formats[0], rows, columns, &bed.error));
-    assert_true((matrix.format != NULL) == (kept && format->dtype != dtype));
-    load_pieces(&bed, &matrix, source, format);
-    void *x = bed_take_rows(&bed, columns);
-    void *out = bed_take_rows(&bed, rows);
-    char *chosen = multiply(&bed, &matrix, out, x, numbers, bytes);
-    assert_as_planned(&bed);
-    free(source);
-    free(numbers);
-    free(weights);
-    bed_close(&bed);
-    return chosen;
+// The whole of a piece, part by part, each in two halves, the second one first.
+static void load_piece(struct bed *bed, struct device_matrix *matrix, size_t piece,
+                       const unsigned char *bytes) {
+    struct weight_layout layout;
+    const struct device_piece *p = &matrix->pieces[piece];
+    assert_true(weight_layout(p->format, p->rows, matrix->columns, &layout));
+    for (size_t part = 0; part < WEIGHT_PARTS; part++) {
+        const unsigned char *from = bytes + layout.parts[part].offset;
+        size_t half = layout.parts[part].bytes / 2;
+        must(bed, device_piece_load(bed->device, matrix, piece, part, half, from + half,
+                                    layout.parts[part].bytes - half, &bed->error));
+        must(bed, device_piece_load(bed->device, matrix, piece, part, 0, from, half, &bed->error));
+    }
 }
 
-static void kept_of(const char *path, enum dtype dtype, size_t rows, size_t columns) {
-    const struct weight_format *f32 = weight_format_of(DTYPE_F32);
-    unsigned char *wanted;
-    char *algorithms = matmul_of(path, dtype, f32, false, rows, columns, &wanted);
-    for (int d = 0; d < 3; d++) {
-        for (int kept = 0; kept < 2; kept++) {
-            unsigned char *got;
-            char *chosen = matmul_of(path, dtype, weight_format_of((enum dtype)d), kept, rows, columns, &got);
-            assert_memory_equal(got, wanted, TOKENS * rows * dtype_size(dtype));
-            assert_string_equal(chosen, algorithms);
-            free(chosen);
-            free(got);
+// The same numbers kept as pieces, loaded from views of them, and loaded as float32: what the device chose,
+// and the results' bytes.
+enum form { KEPT, FROM_VIEWS, FROM_FLOATS };
+
+static char *matmul_of(const char *path, enum dtype dtype, const struct device_matrix *shape, enum form form,
+                       unsigned char **bytes) {
+    struct device_matrix matrix = {.rows = shape->rows, .columns = shape->columns};
+    if (form == KEPT) {
+        matrix = *shape;
+    }
+    struct bed bed = planned_bed(path, dtype, &matrix, 1);
+    must(&bed, device_matrix_take(bed.device, &matrix, &bed.error));
+    size_t row = 0;
+    for (size_t i = 0; i < shape->piece_count; i++) {
+        const struct device_piece *piece = &shape->pieces[i];
+        struct weight_view view;
+        unsigned char *packed = random_piece(piece->format, piece->rows, shape->columns, 7 + i);
+        assert_true(weight_view_of(piece->format, piece->rows, shape->columns, packed, &view));
+        if (form == KEPT) {
+            load_piece(&bed, &matrix, i, packed);
+        } else if (form == FROM_VIEWS) {
+            must(&bed, device_matrix_load_view(bed.device, &matrix, row, &view, &bed.error));
         }
+        for (size_t r = 0; form == FROM_FLOATS && r < piece->rows; r++) {
+            float *numbers = malloc(shape->columns * sizeof *numbers);
+            assert_non_null(numbers);
+            weight_expand(numbers, &view, r, 0, shape->columns);
+            must(&bed, device_matrix_load(bed.device, &matrix, row + r, 1, numbers,
+                                          weight_format_of(DTYPE_F32), &bed.error));
+            free(numbers);
+        }
+        row += piece->rows;
+        free(packed);
+    }
+    float *numbers = random_numbers(4, TOKENS * shape->columns, 1.0f, dtype);
+    void *x = bed_take_rows(&bed, shape->columns);
+    void *out = bed_take_rows(&bed, shape->rows);
+    char *algorithms = multiply(&bed, &matrix, out, x, numbers, bytes);
+    assert_as_planned(&bed);
+    free(numbers);
+    bed_close(&bed);
+    return algorithms;
+}
+
+static void same_in_all_forms(const char *path, enum dtype dtype, const struct device_matrix *shape) {
+    unsigned char *wanted;
+    char *algorithms = matmul_of(path, dtype, shape, FROM_FLOATS, &wanted);
+    for (int form = KEPT; form < FROM_FLOATS; form++) {
+        unsigned char *got;
+        char *other = matmul_of(path, dtype, shape, (enum form)form, &got);
+        assert_memory_equal(got, wanted, TOKENS * shape->rows * dtype_size(dtype));
+        assert_string_equal(other, algorithms);
+        free(other);
+        free(got);
     }
     free(algorithms);
     free(wanted);
 }
 
-static void kept(const char *path, enum dtype dtype) {
-    kept_of(path, dtype, 152, 200);
-    if (test_on_cpu()) { // edges of panels and of runs, odd depths
-        kept_of(path, dtype, 150, 271);
+static void each_format(const char *path, enum dtype dtype) {
+    for (size_t i = 0; i < CHOSEN + NAMED; i++) {
+        const struct device_matrix shape = {
+            .rows = 72, .columns = 256, .piece_count = 1, .pieces = {{format_number(i), 72, NULL}}};
+        same_in_all_forms(path, dtype, &shape);
     }
 }
 
-static void test_kept(void **state) {
+static void test_each_format(void **state) {
     (void)state;
-    on_every_path(kept);
+    on_every_path(each_format);
+}
+
+// Pieces that end within panels, odd depths, runs that go on from row to row, and numbers stored as computed
+// beside others.
+static void odd_pieces(const char *path, enum dtype dtype) {
+    for (size_t i = 0; i < CHOSEN; i++) {
+        const struct device_matrix shape = {.rows = 150,
+                                            .columns = 271,
+                                            .piece_count = 3,
+                                            .pieces = {{format_number(i), 37, NULL},
+                                                       {weight_format_of(DTYPE_BF16), 13, NULL},
+                                                       {format_number((i + 1) % CHOSEN), 100, NULL}}};
+        same_in_all_forms(path, dtype, &shape);
+    }
+}
+
+static void test_odd_pieces(void **state) {
+    (void)state;
+    if (test_on_cpu()) { // a GPU multiplies no odd depths
+        on_every_path(odd_pieces);
+    }
+}
+
+static void blocks_beside_each_other(const char *path, enum dtype dtype) {
+    const struct device_matrix shape = {.rows = 152,
+                                        .columns = 512,
+                                        .piece_count = 3,
+                                        .pieces = {{weight_format_find("Q4_K"), 40, NULL},
+                                                   {weight_format_find("Q6_K"), 56, NULL},
+                                                   {weight_format_find("F16"), 56, NULL}}};
+    same_in_all_forms(path, dtype, &shape);
+}
+
+static void test_blocks_beside_each_other(void **state) {
+    (void)state;
+    on_every_path(blocks_beside_each_other);
 }
 
 // The scratch is shared: a deep matrix of NaN leaves nothing in the padding of one that comes after it.
 static void shared_scratch(const char *path, enum dtype dtype) {
     enum { ROWS = 152, DEEP = 96, COLUMNS = 80 };
     const struct weight_format *other = weight_format_of(DTYPE_F16);
-    const struct weight_format *formats[] = {other, other, NULL};
-    struct bed bed = planned_bed(path, dtype, formats, 3, ROWS, DEEP);
-    struct device_matrix nan;
-    struct device_matrix kept_matrix;
-    struct device_matrix converted;
-    must(&bed, device_matrix_take(bed.device, &nan, other, ROWS, DEEP, &bed.error));
-    must(&bed, device_matrix_take(bed.device, &kept_matrix, other, ROWS - 5, COLUMNS, &bed.error));
-    must(&bed, device_matrix_take(bed.device, &converted, NULL, ROWS - 5, COLUMNS, &bed.error));
+    const struct device_matrix deep = {ROWS, DEEP, NULL, 1, {{other, ROWS, NULL}}};
+    const struct device_matrix shapes[] = {deep, deep, {.rows = ROWS, .columns = DEEP}};
+    struct bed bed = planned_bed(path, dtype, shapes, 3);
+    struct device_matrix nan = deep;
+    struct device_matrix kept_matrix = {ROWS - 5, COLUMNS, NULL, 1, {{other, ROWS - 5, NULL}}};
+    struct device_matrix converted = {.rows = ROWS - 5, .columns = COLUMNS};
+    must(&bed, device_matrix_take(bed.device, &nan, &bed.error));
+    must(&bed, device_matrix_take(bed.device, &kept_matrix, &bed.error));
+    must(&bed, device_matrix_take(bed.device, &converted, &bed.error));
     float *numbers = random_numbers(4, TOKENS * DEEP, 1.0f, dtype);
     uint16_t *source = malloc((size_t)ROWS * DEEP * sizeof *source);
     assert_non_null(source);
     memset(source, 0xff, (size_t)ROWS * DEEP * sizeof *source);
-    must(&bed, device_matrix_load(bed.device, &nan, 0, ROWS, source, other, &bed.error));
-    float *weights = plain_numbers((size_t)ROWS * COLUMNS);
+    must(&bed, device_piece_load(bed.device, &nan, 0, 0, 0, source, (size_t)ROWS * DEEP * sizeof *source,
+                                 &bed.error));
+    float *weights = random_numbers(3, (size_t)ROWS * COLUMNS, 0.5f, DTYPE_F16);
     dtype_convert(source, DTYPE_F16, weights, DTYPE_F32, (size_t)ROWS * COLUMNS);
-    must(&bed, device_matrix_load(bed.device, &kept_matrix, 0, ROWS - 5, source, other, &bed.error));
+    must(&bed, device_piece_load(bed.device, &kept_matrix, 0, 0, 0, source,
+                                 (size_t)(ROWS - 5) * COLUMNS * sizeof *source, &bed.error));
     must(&bed, device_matrix_load(bed.device, &converted, 0, ROWS - 5, source, other, &bed.error));
     void *x = bed_put_rows(&bed, numbers, TOKENS, DEEP);
     void *out = bed_take_rows(&bed, ROWS);
@@ -245,96 +378,6 @@ static void test_shared_scratch(void **state) {
     on_every_path(shared_scratch);
 }
 
-// ---- companions ----
-
-struct packed { // [rows, columns] in the test's format, and what it stands for
-    signed char *codes;
-    uint16_t *scales;
-    signed char *offsets;
-    float *numbers;
-};
-
-static struct packed make_packed(size_t rows, size_t columns, size_t groups) {
-    uint64_t seed = 11;
-    struct packed packed = {malloc(rows * groups * BLOCK), malloc(rows * groups * sizeof(uint16_t)),
-                            calloc(rows + OFFSET_ROWS, groups), malloc(rows * columns * sizeof(float))};
-    assert_true(packed.codes != NULL && packed.scales != NULL && packed.offsets != NULL &&
-                packed.numbers != NULL);
-    for (size_t i = 0; i < rows * groups * BLOCK; i++) {
-        packed.codes[i] = (signed char)((int)(random_unit(&seed) * 255) - 127);
-    }
-    for (size_t i = 0; i < rows * groups; i++) {
-        packed.scales[i] = f32_to_bf16((float)random_unit(&seed) * 0.01f);
-        packed.offsets[i] = (signed char)((int)(random_unit(&seed) * 9) - 4);
-    }
-    for (size_t r = 0; r < rows; r++) {
-        for (size_t c = 0; c < columns; c++) {
-            packed.numbers[r * columns + c] =
-                bf16_to_f32(packed.scales[r * groups + c / BLOCK]) *
-                    (float)packed.codes[r * groups * BLOCK + c] +
-                0.25f * (float)packed
-                            .offsets[(r / OFFSET_ROWS * groups + c / BLOCK) * OFFSET_ROWS + r % OFFSET_ROWS];
-        }
-    }
-    return packed;
-}
-
-static void load_packed(struct bed *bed, struct device_matrix *matrix, const struct packed *packed,
-                        size_t groups) {
-    const size_t pieces[][2] = {{100, matrix->rows - 100}, {0, 4}, {4, 96}};
-    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
-        size_t row = pieces[i][0];
-        size_t count = pieces[i][1];
-        must(bed, device_companion_load(bed->device, matrix, 1, row, count, packed->offsets + row * groups,
-                                        &bed->error));
-        must(bed, device_matrix_load(bed->device, matrix, row, count, packed->codes + row * groups * BLOCK,
-                                     &blocks_of_32, &bed->error));
-        must(bed, device_companion_load(bed->device, matrix, 0, row, count, packed->scales + row * groups,
-                                        &bed->error));
-    }
-}
-
-static void companions(const char *path, enum dtype dtype) {
-    const size_t rows = 150;
-    const size_t columns = 333;
-    const size_t groups = (columns + BLOCK - 1) / BLOCK;
-    const struct weight_format *formats[] = {&blocks_of_32, NULL};
-    struct bed bed = planned_bed(path, dtype, formats, 2, rows, columns);
-    struct packed packed = make_packed(rows, columns, groups);
-    float *numbers = random_numbers(4, TOKENS * columns, 1.0f, dtype);
-    struct device_matrix matrix;
-    struct device_matrix plain;
-    must(&bed, device_matrix_take(bed.device, &matrix, &blocks_of_32, rows, columns, &bed.error));
-    must(&bed, device_matrix_take(bed.device, &plain, NULL, rows, columns, &bed.error));
-    load_packed(&bed, &matrix, &packed, groups);
-    must(&bed, device_matrix_load(bed.device, &plain, 0, rows, packed.numbers, weight_format_of(DTYPE_F32),
-                                  &bed.error));
-    void *x = bed_put_rows(&bed, numbers, TOKENS, columns);
-    void *out = bed_take_rows(&bed, rows);
-    size_t bytes = TOKENS * rows * dtype_size(dtype);
-    must(&bed, device_matmul(bed.device, out, x, &matrix, NULL, TOKENS, DEVICE_STORE, &bed.error));
-    void *got = bed_bytes(&bed, out, bytes);
-    must(&bed, device_matmul(bed.device, out, x, &plain, NULL, TOKENS, DEVICE_STORE, &bed.error));
-    void *wanted = bed_bytes(&bed, out, bytes);
-    assert_memory_equal(got, wanted, bytes);
-    assert_as_planned(&bed);
-    free(got);
-    free(wanted);
-    free(numbers);
-    free(packed.codes);
-    free(packed.scales);
-    free(packed.offsets);
-    free(packed.numbers);
-    bed_close(&bed);
-}
-
-static void test_companions(void **state) {
-    (void)state;
-    if (test_on_cpu()) {
-        on_every_path(companions);
-    }
-}
-
 // ---- refusals ----
 
 static void refused(struct bed *bed, int status, int expected, const char *text) {
@@ -350,48 +393,35 @@ static void test_refusals(void **state) {
     const struct weight_format *f16 = weight_format_of(DTYPE_F16);
     const struct weight_format *f32 = weight_format_of(DTYPE_F32);
     const float numbers[ROWS * COLUMNS] = {0};
-    struct device_matrix half;
-    struct device_matrix packed;
-    struct device_matrix plain;
-    must(&bed, device_matrix_take(bed.device, &half, f16, ROWS, COLUMNS, &bed.error));
-    must(&bed, device_matrix_take(bed.device, &packed, &blocks_of_32, ROWS, COLUMNS, &bed.error));
-    must(&bed, device_matrix_take(bed.device, &plain, f32, ROWS, COLUMNS, &bed.error));
-    assert_null(plain.format); // its own is how it computes
+    struct weight_view narrow;
+    struct device_matrix half = {ROWS, COLUMNS, NULL, 1, {{f16, ROWS, NULL}}};
+    struct device_matrix short_pieces = {ROWS, COLUMNS, NULL, 1, {{f16, ROWS - 1, NULL}}};
+    struct device_matrix broken = {ROWS, COLUMNS - 1, NULL, 1, {{weight_format_find("Q8_0"), ROWS, NULL}}};
+    struct device_matrix plain = {.rows = ROWS, .columns = COLUMNS};
+    refused(&bed, device_matrix_take(bed.device, &short_pieces, &bed.error), STATUS_INTERNAL,
+            "cannot be held");
+    refused(&bed, device_matrix_take(bed.device, &broken, &bed.error), STATUS_INTERNAL, "cannot be held");
+    must(&bed, device_matrix_take(bed.device, &half, &bed.error));
+    must(&bed, device_matrix_take(bed.device, &plain, &bed.error));
     void *x = bed_take_rows(&bed, COLUMNS);
     void *out = bed_take_rows(&bed, ROWS);
     refused(&bed, device_matrix_load(bed.device, &half, 0, 1, numbers, f32, &bed.error), STATUS_INTERNAL,
-            "weights in F32 do not go into a matrix stored in F16");
-    refused(&bed, device_matrix_load(bed.device, &plain, 0, 1, numbers, &blocks_of_32, &bed.error),
-            STATUS_INTERNAL, "weights in blocks do not go into a matrix stored in float32");
-    refused(&bed, device_vector_load(bed.device, x, 0, 1, numbers, &blocks_of_32, &bed.error),
-            STATUS_INTERNAL, "comes in blocks");
-    refused(&bed, device_companion_load(bed.device, &half, 0, 0, 1, numbers, &bed.error), STATUS_INTERNAL,
-            "stored in F16 has no companion 0");
-    refused(&bed, device_companion_load(bed.device, &packed, 2, 0, 4, numbers, &bed.error), STATUS_INTERNAL,
-            "has no companion 2");
-    refused(&bed, device_companion_load(bed.device, &packed, 1, 2, 4, numbers, &bed.error), STATUS_INTERNAL,
-            "rows 2 + 4 of a matrix of [16, 64] cut 4 that share .offset");
-    refused(&bed, device_companion_load(bed.device, &packed, 1, 0, 17, numbers, &bed.error), STATUS_INTERNAL,
+            "that is kept");
+    refused(&bed, device_matrix_load(bed.device, &plain, ROWS, 1, numbers, f32, &bed.error), STATUS_INTERNAL,
             "do not fit");
+    assert_true(weight_view_of(f32, 1, COLUMNS - 1, numbers, &narrow));
+    refused(&bed, device_matrix_load_view(bed.device, &plain, 0, &narrow, &bed.error), STATUS_INTERNAL,
+            "does not go into a matrix of [16, 64]");
+    refused(&bed, device_vector_load(bed.device, x, 0, 1, numbers, weight_format_find("Q8_0"), &bed.error),
+            STATUS_INTERNAL, "comes in Q8_0");
+    refused(&bed, device_piece_load(bed.device, &half, 0, 0, 2 * ROWS * COLUMNS - 1, numbers, 2, &bed.error),
+            STATUS_INTERNAL, "do not fit piece 0");
+    refused(&bed, device_piece_load(bed.device, &half, 0, 1, 0, numbers, 1, &bed.error), STATUS_INTERNAL,
+            "of part 1 do not fit");
+    refused(&bed, device_piece_load(bed.device, &plain, 0, 0, 0, numbers, 1, &bed.error), STATUS_INTERNAL,
+            "do not fit piece 0");
     refused(&bed, device_matmul(bed.device, out, x, &half, NULL, 1, DEVICE_STORE, &bed.error),
             STATUS_INTERNAL, "no scratch was planned to expand a matrix of [16, 64] in F16");
-    bed_close(&bed);
-}
-
-static void test_packed_on_a_gpu(void **state) {
-    (void)state;
-    enum { ROWS = 16, COLUMNS = 64 };
-    if (test_on_cpu()) {
-        return;
-    }
-    const struct weight_format *formats[] = {&blocks_of_32};
-    struct bed bed = planned_bed(test_device(), DTYPE_BF16, formats, 1, ROWS, COLUMNS);
-    struct device_matrix packed;
-    must(&bed, device_matrix_take(bed.device, &packed, &blocks_of_32, ROWS, COLUMNS, &bed.error));
-    void *x = bed_take_rows(&bed, COLUMNS);
-    void *out = bed_take_rows(&bed, ROWS);
-    refused(&bed, device_matmul(bed.device, out, x, &packed, NULL, 1, DEVICE_STORE, &bed.error),
-            STATUS_DEVICE, "a GPU does not expand weights in blocks");
     bed_close(&bed);
 }
 
@@ -399,11 +429,11 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_layout),
-        cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_each_format),
+        cmocka_unit_test(test_odd_pieces),
+        cmocka_unit_test(test_blocks_beside_each_other),
         cmocka_unit_test(test_shared_scratch),
-        cmocka_unit_test(test_companions),
         cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_packed_on_a_gpu),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -155,7 +155,8 @@ static void parts_of(const char *path, enum dtype dtype, size_t rows, size_t col
         assert_non_null(converted);
         dtype_convert(converted, (enum dtype)format, weights, DTYPE_F32, rows * columns);
         struct device_matrix matrix;
-        must(&bed, device_matrix_take(bed.device, &matrix, NULL, rows, columns, &bed.error));
+        matrix = (struct device_matrix){.rows = rows, .columns = columns};
+        must(&bed, device_matrix_take(bed.device, &matrix, &bed.error));
         for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
             const unsigned char *source = (const unsigned char *)converted;
             source += pieces[i][0] * columns * dtype_size((enum dtype)format);

@@ -195,7 +195,7 @@ static unsigned char *product_on(const struct micro_kernels *kernels, size_t tok
     void *out = bed_put(&bed, before, tokens * rows);
     must(&bed, device_matmul(bed.device, out, x, &matrix, bias, tokens, store, &bed.error));
     size_t matrix_bytes;
-    assert_true(device_matrix_bytes(bed.device, NULL, rows, columns, &matrix_bytes));
+    assert_true(device_matrix_bytes(bed.device, &matrix, &matrix_bytes));
     size_t out_bytes = tokens * rows * sizeof(uint16_t);
     unsigned char *got = malloc(out_bytes + matrix_bytes);
     assert_non_null(got);
