@@ -41,34 +41,52 @@ int load_named(const struct item *item, int status, struct error *err) {
 
 // ---- as it comes ----
 
-// safetensors does not promise alignment; the device is promised it for numbers, and takes blocks bytewise.
-static int align(struct loader *loader, const unsigned char **source, size_t bytes,
-                 const struct weight_format *format, struct error *err) {
+// Rows that are put at a time: whole heads where a head's are interleaved, which no row leaves.
+static size_t step_rows(const struct item *item) {
+    size_t head = size_max(item->tensor->head_rows, 1);
+    return size_max(1, LOAD_STEP / size_max(item->layout.parts[0].row, 1) / head) * head;
+}
+
+// Puts rows in the model's order. safetensors does not promise alignment; the device is promised it for
+// numbers, and takes blocks bytewise.
+static int align(const struct item *item, const unsigned char **source, size_t rows, struct error *err) {
+    struct loader_bytes *aligned = &item->loader->aligned;
+    const struct weight_format *format = &item->bound->source.format;
+    const struct tensor *tensor = item->tensor;
+    size_t row_bytes = item->layout.parts[0].row;
     size_t width = weight_format_plain(format) ? format->bytes : 1;
-    if ((uintptr_t)*source % width == 0) {
+    if ((uintptr_t)*source % width == 0 && tensor->head_rows == 0) {
         return STATUS_OK;
     }
-    TRY(grow(&loader->aligned, bytes, err));
-    memcpy(loader->aligned.data, *source, bytes);
-    *source = loader->aligned.data;
+    TRY(grow(aligned, rows * row_bytes, err));
+    for (size_t row = 0; row < rows; row++) {
+        memcpy(aligned->data + row * row_bytes, *source + tensor_file_row(tensor, row) * row_bytes,
+               row_bytes);
+    }
+    *source = aligned->data;
     return STATUS_OK;
+}
+
+int load_read_rows(const struct item *item, size_t row, size_t count, const unsigned char **source,
+                   struct error *err) {
+    size_t row_bytes = item->layout.parts[0].row;
+    size_t begin = item->tensor->begin + row * row_bytes;
+    TRY(reader_bytes(item->loader->reader, item->tensor->file, begin, begin + count * row_bytes, source,
+                     err));
+    return align(item, source, count, err);
 }
 
 static int put_rows(const struct item *item, size_t row, size_t count, struct error *err) {
     struct loader *loader = item->loader;
-    size_t row_bytes = item->layout.parts[0].row;
-    size_t begin = item->tensor->begin + row * row_bytes;
-    size_t bytes = count * row_bytes;
     const unsigned char *source;
-    TRY(reader_bytes(loader->reader, item->tensor->file, begin, begin + bytes, &source, err));
-    TRY(align(loader, &source, bytes, &item->bound->source.format, err));
+    TRY(load_read_rows(item, row, count, &source, err));
     int status = weights_put(item->stage->device, &item->stage->weights, &loader->model->config, item->use,
                              row, count, source, &item->bound->source.format, err);
     return load_named(item, status, err);
 }
 
 static int stream_rows(const struct item *item, struct error *err) {
-    size_t step = size_max(1, LOAD_STEP / size_max(item->layout.parts[0].row, 1));
+    size_t step = step_rows(item);
     for (size_t row = 0; row < item->rows; row += step) {
         TRY(put_rows(item, row, size_min(step, item->rows - row), err));
     }
@@ -122,6 +140,19 @@ static int stream_part(const struct item *item, struct error *err) {
     return STATUS_OK;
 }
 
+// The same of rows that are interleaved, which only formats of one part have.
+static int stream_part_rows(const struct item *item, struct error *err) {
+    size_t row_bytes = item->layout.parts[0].row;
+    size_t step = step_rows(item);
+    for (size_t row = 0; row < item->rows; row += step) {
+        size_t count = size_min(step, item->rows - row);
+        const unsigned char *source;
+        TRY(load_read_rows(item, row, count, &source, err));
+        TRY(load_part(item, item->component->part, row * row_bytes, source, count * row_bytes, err));
+    }
+    return STATUS_OK;
+}
+
 // ---- rearranged ----
 
 static int read_whole(const struct item *item, struct error *err) {
@@ -171,7 +202,7 @@ static int load_item(const struct item *item, struct error *err) {
     }
     if (item->component->how.kind == ARRANGE_AS_IS) {
         if (item->is_kept) {
-            return stream_part(item, err);
+            return item->tensor->head_rows == 0 ? stream_part(item, err) : stream_part_rows(item, err);
         }
         if (components_read(&item->bound->source) == 1) {
             return stream_rows(item, err);

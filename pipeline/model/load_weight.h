@@ -21,7 +21,7 @@ struct loader {
     struct model *model;
     struct reader *reader;
     struct gathering *gathered;  // [model->match.count]
-    struct loader_bytes aligned; // numbers that do not lie on their boundaries in the file are copied here
+    struct loader_bytes aligned; // what does not lie on its boundaries or in order in the file is copied here
     struct loader_bytes whole;   // of a tensor that is rearranged
     struct loader_bytes part;    // what becomes of it
 };
@@ -44,6 +44,10 @@ enum { LOAD_STEP = 8 << 20 }; // bytes put on the device at a time
 
 // What is wrong with a tensor's numbers is told with its name; the reader names its file itself.
 int load_named(const struct item *item, int status, struct error *err);
+
+// The bytes of rows [row, row + count) as the model has them, whole heads where their rows are interleaved.
+int load_read_rows(const struct item *item, size_t row, size_t count, const unsigned char **source,
+                   struct error *err);
 
 // Bytes of a part: onto the device where the weight is kept, else beside the others until all are there.
 int load_part(const struct item *item, enum weight_part part, size_t offset, const void *source, size_t bytes,

@@ -7,7 +7,6 @@
 #include "base/size.h"
 #include "kernels/device.h"
 #include "model/beside.h"
-#include "model/place.h"
 
 struct matching {
     struct weight_match *out;
@@ -29,7 +28,7 @@ static int check_tensor(const struct tensor *tensor, const struct weight_row *ro
         tensor_shape_text(tensor->shape, tensor->rank, found_text);
         tensor_shape_text(wanted, rank, wanted_text);
         return error_set(err, STATUS_DATA, "tensor '%s' has shape %s; %s asks for %s", tensor->name,
-                         found_text, model_part_name(MODEL_CONFIG), wanted_text);
+                         found_text, model_config_holder(config), wanted_text);
     }
     bool plain = row->form == FORM_VECTOR;
     if (tensor->format == NULL || (plain && !weight_format_plain(tensor->format))) {

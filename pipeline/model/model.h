@@ -32,9 +32,9 @@
 struct model;
 struct device_sample; // kernels/telemetry.h
 
-// Opens the checkpoint folder: config.json and model.safetensors or model.safetensors.index.json with its
-// shards. STATUS_DATA, with file, tensor and reason, for anything wrong, missing, extra, truncated or
-// hostile.
+// Opens the checkpoint, a folder with config.json and model.safetensors or model.safetensors.index.json with
+// its shards, or a GGUF file with its parts. STATUS_DATA, with file, tensor and reason, for anything wrong,
+// missing, extra, truncated or hostile.
 int model_open(struct model **out, const char *folder, struct error *err);
 void model_close(struct model *model); // accepts NULL; closes its devices
 
@@ -178,7 +178,7 @@ int model_set_limits(struct model *model, const struct model_limits *limits, str
 // Names config.json and every byte of the weight files, whatever their names: 64 hex digits, valid after
 // model_load_weights or model_fingerprint_files. It is the SHA-256 of
 //   the field "strata model, pieces of 4 MiB" and the field config.json (a field: its size as 8 little-endian
-//   bytes, then its bytes);
+//   bytes, then its bytes), which is empty for GGUF files, whose metadata is among their bytes;
 //   for each weight file, in the order of their names: its size (8 little-endian bytes), then the 32 bytes of
 //   the SHA-256 of each 4 MiB of it, the last piece as long as it is.
 // So several threads can make it. It is stored in ledgers and shards: another definition needs another key in

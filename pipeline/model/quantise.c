@@ -55,19 +55,18 @@ struct quantising {
     unsigned char *codes;
 };
 
-// Numbers [first, first + count) of the flattened matrix.
-static int read_numbers(const struct quantising *q, size_t first, size_t count, struct error *err) {
+// The numbers of rows [row, row + count).
+static int read_numbers(const struct quantising *q, size_t row, size_t count, struct error *err) {
     const struct item *item = q->item;
-    const struct weight_format *format = item->tensor->format;
-    size_t begin = item->tensor->begin + first * format->bytes;
     const unsigned char *source;
     struct weight_view view;
-    TRY(reader_bytes(item->loader->reader, item->tensor->file, begin, begin + count * format->bytes, &source,
-                     err));
-    if (!weight_view_of(format, 1, count, source, &view)) {
+    TRY(load_read_rows(item, row, count, &source, err));
+    if (!weight_view_of(item->tensor->format, count, item->columns, source, &view)) {
         return error_set(err, STATUS_INTERNAL, "too large");
     }
-    weight_expand(q->numbers, &view, 0, 0, count);
+    for (size_t i = 0; i < count; i++) {
+        weight_expand(q->numbers + i * item->columns, &view, i, 0, item->columns);
+    }
     return STATUS_OK;
 }
 
@@ -75,30 +74,21 @@ static int put_codes(const struct quantising *q, size_t offset, size_t bytes, st
     return load_part(q->item, PART_CODES, offset, q->codes, bytes, err);
 }
 
-// Some numbers at a time, whole blocks of them.
-static int quantise_blocks_of(const struct quantising *q, size_t numbers, size_t step, struct error *err) {
-    for (size_t first = 0; first < numbers; first += step) {
-        size_t count = size_min(step, numbers - first);
-        TRY(read_numbers(q, first, count, err));
-        int status = quantise_nf4(q->codes, q->absmax + first / QUANTISE_BLOCK, q->numbers, first, count,
-                                  QUANTISE_BLOCK, err);
-        TRY(load_named(q->item, status, err));
-        TRY(put_codes(q, first / 2, count / 2 + count % 2, err));
-    }
-    return STATUS_OK;
-}
-
-static int quantise_rows_of(const struct quantising *q, size_t step, struct error *err) {
+static int quantise_rows(const struct quantising *q, size_t row, size_t count, struct error *err) {
     const struct item *item = q->item;
-    for (size_t row = 0; row < item->rows; row += step) {
-        size_t count = size_min(step, item->rows - row);
-        TRY(read_numbers(q, row * item->columns, count * item->columns, err));
+    size_t first = row * item->columns;
+    size_t numbers = count * item->columns;
+    TRY(read_numbers(q, row, count, err));
+    if (item->loader->model->match.quantize == MODEL_QUANTIZE_INT8) {
         int status = quantise_int8_rows((signed char *)q->codes, q->absmax + row, q->numbers, row, count,
                                         item->columns, err);
         TRY(load_named(item, status, err));
-        TRY(put_codes(q, row * item->columns, count * item->columns, err));
+        return put_codes(q, first, numbers, err);
     }
-    return load_part(item, PART_SCALES, 0, q->absmax, item->rows * sizeof q->absmax[0], err);
+    int status = quantise_nf4(q->codes, q->absmax + first / QUANTISE_BLOCK, q->numbers, first, numbers,
+                              QUANTISE_BLOCK, err);
+    TRY(load_named(item, status, err));
+    return put_codes(q, first / 2, numbers / 2 + numbers % 2, err);
 }
 
 // What is beside the codes: scales, or codes of the scales with scales of their own, and the tables.
@@ -126,31 +116,38 @@ done:
     return status;
 }
 
-static int quantise_all(struct quantising *q, size_t numbers, size_t step, struct error *err) {
+// Rows at a time: whole blocks of numbers, and whole heads where a head's rows are interleaved.
+static size_t step_rows(const struct item *item) {
+    enum { SOME = 1 << 20 }; // numbers
+    size_t unit = size_max(item->tensor->head_rows, 1);
+    while (unit * item->columns % QUANTISE_BLOCK != 0) { // blocks are powers of two
+        unit *= 2;
+    }
+    return size_min(size_max(SOME / item->columns / unit, 1) * unit, item->rows);
+}
+
+static int quantise_all(struct quantising *q, struct error *err) {
     const struct item *item = q->item;
     void *block;
-    size_t scales = size_max(item->rows, quantise_blocks(numbers, QUANTISE_BLOCK));
-    TRY(memory_zeroed(&block, step, sizeof q->numbers[0], err));
+    bool by_rows = item->loader->model->match.quantize == MODEL_QUANTIZE_INT8;
+    size_t step = step_rows(item);
+    size_t blocks = quantise_blocks(item->rows * item->columns, QUANTISE_BLOCK); // dimensions are bounded
+    TRY(memory_zeroed(&block, step * item->columns, sizeof q->numbers[0], err));
     q->numbers = block;
-    TRY(memory_zeroed(&block, scales, sizeof q->absmax[0], err));
+    TRY(memory_zeroed(&block, by_rows ? item->rows : blocks, sizeof q->absmax[0], err));
     q->absmax = block;
-    TRY(memory_zeroed(&block, step, 1, err));
+    TRY(memory_zeroed(&block, step * item->columns, 1, err));
     q->codes = block;
-    if (item->loader->model->match.quantize == MODEL_QUANTIZE_INT8) {
-        return quantise_rows_of(q, step / item->columns, err);
+    for (size_t row = 0; row < item->rows; row += step) {
+        TRY(quantise_rows(q, row, size_min(step, item->rows - row), err));
     }
-    TRY(quantise_blocks_of(q, numbers, step, err));
-    return put_scales(q, quantise_blocks(numbers, QUANTISE_BLOCK), err);
+    return by_rows ? load_part(item, PART_SCALES, 0, q->absmax, item->rows * sizeof q->absmax[0], err)
+                   : put_scales(q, blocks, err);
 }
 
 int load_quantised(const struct item *item, struct error *err) {
-    enum { SOME = 1 << 20 }; // numbers at a time
-    _Static_assert(SOME % QUANTISE_BLOCK == 0, "whole blocks");
     struct quantising q = {.item = item};
-    size_t numbers = item->rows * item->columns; // dimensions are bounded (config.c)
-    bool by_rows = item->loader->model->match.quantize == MODEL_QUANTIZE_INT8;
-    size_t step = by_rows ? size_max(SOME / item->columns, 1) * item->columns : SOME;
-    int status = quantise_all(&q, numbers, step, err);
+    int status = quantise_all(&q, err);
     free(q.numbers);
     free(q.absmax);
     free(q.codes);

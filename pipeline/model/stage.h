@@ -25,7 +25,7 @@ struct model {
     struct model_config config;
     struct checkpoint checkpoint;
     struct weight_match match; // of the checkpoint's tensors
-    struct buffer config_text; // config.json as parsed
+    struct buffer config_text; // config.json as parsed; of a GGUF file nothing
     char fingerprint[DIGEST_HEX];
 
     struct stage stages[MODEL_DEVICES];
