@@ -14,6 +14,7 @@
 #include "model/place.h"
 #include "stages/prepare.h"
 #include "start/folder_job.h"
+#include "start/tokenizer_open.h"
 
 // What is shown, opened.
 struct view {
@@ -38,7 +39,7 @@ struct view {
 static int load_tokenizer(struct tokenizer **tokenizer, const struct job *job, struct error *err) {
     char path[PATH_SIZE];
     TRY(model_tokenizer_path(path, job->model_path, job->tokenizer_path, err));
-    return tokenizer_load(tokenizer, path, err);
+    return tokenizer_open(tokenizer, path, err);
 }
 
 static bool same_rows(const struct prepared *prepared, const struct shard_row *rows, size_t row_count) {

@@ -324,15 +324,7 @@ int model_folder_check(const char *path, struct error *err) {
 int model_folder_check_tokenizer(const char *tokenizer, struct error *err) {
     char folder[PATH_SIZE];
     char name[NAME_SIZE];
-    enum model_form form;
     TRY(path_folder(folder, sizeof folder, tokenizer, err));
-    TRY(model_form(tokenizer, &form, err));
-    if (form == MODEL_FORM_GGUF) {
-        return error_set(err, STATUS_DATA,
-                         "the tokenizer in %s is not read: put the model's tokenizer.json beside it, or name "
-                         "one in model.tokenizer",
-                         tokenizer);
-    }
     if (file_exists(tokenizer)) {
         return STATUS_OK;
     }

@@ -66,11 +66,11 @@ bool model_has_file(const char *model, const char *name) {
 
 int model_tokenizer_path(char out[PATH_SIZE], const char *model, const char *chosen, struct error *err) {
     enum model_form form;
+    struct error ignored; // who opens the model says why it cannot be looked at
     if (chosen != NULL) {
         return path_join(out, PATH_SIZE, "", chosen, err);
     }
-    TRY(model_form(model, &form, err));
-    if (form != MODEL_FORM_GGUF) {
+    if (model_form(model, &form, &ignored) != STATUS_OK || form != MODEL_FORM_GGUF) {
         return model_part_path(out, model, MODEL_TOKENIZER, err);
     }
     char folder[PATH_SIZE];

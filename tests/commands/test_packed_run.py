@@ -1,22 +1,31 @@
-"""Runs of quantised checkpoints give the bytes of their exact twins; those that cannot be read are refused by name."""
+"""Runs of packed checkpoints give the bytes of their exact twins, which have the same numbers as float32, on the CPU and on the
+emulated GPU; those that cannot be read are refused by name."""
 import pytest
 
-from packed.cases import CASES, GGUF, case, gguf_case
+import support
+from packed.cases import CASES, case
 from packed.refusals import REFUSALS, refusal
 from packed.runs import run_both, run_refused
 
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", CASES)
-def test_equals_twin(name, dtype, tmp_path):
-    run_both(tmp_path, case(name), model={"dtype": dtype})
+NAMES = list(CASES)
 
 
-@pytest.mark.parametrize("name", GGUF)
-def test_gguf_equals_twin(name, tmp_path):
-    run_both(tmp_path, gguf_case(name))
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_its_twin(name, tmp_path):
+    run_both(tmp_path, case(name))
+
+
+@pytest.mark.parametrize("name", NAMES[::6])
+def test_equals_its_twin_in_bfloat16(name, tmp_path):
+    run_both(tmp_path, case(name), model={"dtype": "bfloat16"})
+
+
+@pytest.mark.skipif(not support.EMULATED.exists(), reason="built without the emulation of CUDA")
+@pytest.mark.parametrize("name", NAMES[1::16])
+def test_equals_its_twin_on_a_gpu(name, tmp_path):
+    run_both(tmp_path, case(name), program=support.EMULATED, model={"device": "cuda:0"})
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_refused(name, tmp_path):
+def test_is_refused(name, tmp_path):
     run_refused(tmp_path, *refusal(name))

@@ -8,13 +8,15 @@ import numpy as np
 from support import DATA, OK, Job, make_problems, read_latents
 
 
-def run_both(folder, made, problems=None, write=None, **sections):
+def run_both(folder, made, problems=None, write=None, program=None, **sections):
     """Latents of the quantised one, after a comparison with its twin's. made: checkpoints.Checkpoint or gguf_model.GgufModel; write:
-    options of its write(); sections: changes to the job of both."""
+    options of its write(); program: in place of strata; sections: changes to the job of both."""
     folder = pathlib.Path(folder)
     twin = Job(folder / "twin", problems or make_problems(4, seed=3), made.write_twin(folder / "exact"), **sections)
     path = str(made.write(folder / "quantised", **(write or {})))
     packed = twin.twin(folder / "packed", model={"path": path})
+    if program is not None:
+        twin.program = packed.program = program
     twin.run()
     done = packed.run(expect=None)
     assert done.code == OK, done

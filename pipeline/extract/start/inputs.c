@@ -13,6 +13,7 @@
 #include "stages/in_flight.h"
 #include "start/batching.h"
 #include "start/device_choice.h"
+#include "start/tokenizer_open.h"
 
 // The command line's output is relative to the working folder, the job file's to the job file.
 static int override_output(struct job *job, const char *output, struct error *err) {
@@ -65,7 +66,7 @@ static int open_tokenizer(struct inputs *inputs, struct error *err) {
         TRY(model_folder_check(job->model_path, err));
     }
     TRY(model_folder_check_tokenizer(job->tokenizer_path, err));
-    TRY(tokenizer_load(&inputs->tokenizer, job->tokenizer_path, err));
+    TRY(tokenizer_open(&inputs->tokenizer, job->tokenizer_path, err));
     return tokenizer_notes(inputs->tokenizer, &inputs->notes, err);
 }
 
