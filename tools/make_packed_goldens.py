@@ -2,8 +2,8 @@
 """Makes tests/model/goldens/packed-*.safetensors: packed weights as their libraries write them, each with the numbers that
 its library makes of it again, under the name "expected.STEM".
 
-bitsandbytes: packed and dequantised by bitsandbytes, in float32. Needs torch, bitsandbytes and safetensors; run it
-again only when a case is added.
+bitsandbytes: packed and dequantised by bitsandbytes, in float32. fp8: packed by torch, dequantised by transformers. Needs
+torch, bitsandbytes, transformers and safetensors; run it again only when a case is added.
 """
 import os
 import sys
@@ -70,9 +70,43 @@ def make_bitsandbytes(generator):
     return tensors
 
 
+# ---- fp8 ----
+
+# stem -> (shape, shape of the scales, type of the scales, the ending of their name)
+FLOAT8 = {
+    "grid": ((8, 16), (2, 4), torch.bfloat16, "weight_scale_inv"),
+    "channel": ((6, 16), (6, 1), torch.float16, "qscale_weight"),
+    "tensor": ((6, 16), (1, 1), torch.float32, "weight_scale"),
+    "e8m0": ((8, 16), (2, 1), torch.float8_e8m0fnu, "scale"),
+    "e8m0-bytes": ((3, 64), (3, 2), torch.uint8, "weight_scale_inv"),
+}
+
+
+def make_fp8(generator):
+    from transformers.integrations.finegrained_fp8 import Fp8Dequantize, _dequantize_fp8_weight
+
+    every = torch.arange(256, dtype=torch.uint8).reshape(16, 16).view(torch.float8_e4m3fn)
+    tensors = {"codes.weight": every, "codes.weight_scale_inv": torch.tensor(1.0), "expected.codes": every.float()}
+    # Blocks that end beyond the matrix: only with their size is it known which numbers share a scale.
+    weight = (torch.randn(10, 12, generator=generator) * 40).to(torch.float8_e4m3fn)
+    scales = torch.rand(3, 2, generator=generator)
+    tensors["clipped.weight"], tensors["clipped.weight_scale_inv"] = weight, scales
+    tensors["clipped.activation_scale"] = torch.tensor(3.0)
+    tensors["expected.clipped"] = _dequantize_fp8_weight(weight, scales, [4, 8], torch.float32)
+    for stem, (shape, scale_shape, scale_type, ending) in FLOAT8.items():
+        weight = (torch.randn(*shape, generator=generator) * 40).to(torch.float8_e4m3fn)
+        if scale_type in (torch.uint8, torch.float8_e8m0fnu):
+            scales = torch.randint(118, 132, scale_shape, generator=generator, dtype=torch.uint8).view(scale_type)
+        else:
+            scales = torch.rand(*scale_shape, generator=generator).to(scale_type)
+        tensors[stem + ".weight"], tensors[f"{stem}.{ending}"] = weight, scales
+        tensors["expected." + stem] = Fp8Dequantize(None)._dequantize_one(weight, scales, torch.float32)
+    return tensors
+
+
 def main():
     generator = torch.Generator().manual_seed(SEED)
-    for name, make in (("bitsandbytes", make_bitsandbytes),):
+    for name, make in (("bitsandbytes", make_bitsandbytes), ("fp8", make_fp8)):
         tensors = make(generator)
         path = os.path.join(TARGET, f"packed-{name}.safetensors")
         save_file({key: value.contiguous() for key, value in tensors.items()}, path)

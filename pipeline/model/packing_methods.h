@@ -10,4 +10,9 @@ int packing_bitsandbytes_find(struct weight_source *out, const struct checkpoint
                               const struct quantization *quantization, const char *stem, size_t rows,
                               size_t columns, bool *found, struct error *err);
 
+// float8 numbers with scales of blocks, of rows or of the whole matrix (not those of compressed-tensors).
+int packing_fp8_find(struct weight_source *out, const struct checkpoint *checkpoint,
+                     const struct quantization *quantization, const char *stem, size_t rows, size_t columns,
+                     bool *found, struct error *err);
+
 #endif
