@@ -19,11 +19,13 @@ enum { DECODE_RUN = 8 };
 #if defined(__CUDACC__) && !defined(STRATA_CUDA_EMULATION)
 #define DECODE static __device__ __forceinline__
 #define DECODE_UNROLL _Pragma("unroll")
+#define DECODE_BITS(a) __popcll(a)
 #define DECODE_MUL(a, b) __fmul_rn((a), (b))
 #define DECODE_ADD(a, b) __fadd_rn((a), (b))
 #else
 #define DECODE static inline __attribute__((always_inline))
 #define DECODE_UNROLL _Pragma("GCC unroll 8")
+#define DECODE_BITS(a) __builtin_popcountll(a)
 #define DECODE_MUL(a, b) ((a) * (b))
 #define DECODE_ADD(a, b) ((a) + (b))
 #endif
@@ -71,13 +73,9 @@ DECODE float decode_e8m0(uint32_t byte) {
 DECODE float decode_e4m3(uint32_t byte) {
     uint32_t sign = (byte & 0x80u) << 24;
     uint32_t rest = byte & 0x7fu;
-    if (rest == 0x7fu) {
-        return decode_bits(sign | 0x7fc00000u);
-    }
-    if (rest < 8) {
-        return decode_bits(decode_float_bits(DECODE_MUL((float)rest, 0x1p-9f)) | sign);
-    }
-    return decode_bits(sign | ((rest << 20) + (120u << 23)));
+    uint32_t small = decode_float_bits(DECODE_MUL((float)rest, 0x1p-9f));
+    uint32_t bits = rest < 8 ? small : (rest << 20) + (120u << 23);
+    return decode_bits(sign | (rest == 0x7fu ? 0x7fc00000u : bits));
 }
 
 // float4 E2M1, twice: 0 1 2 3 4 6 8 12, the sign in bit 3.
@@ -105,14 +103,20 @@ DECODE float decode_rounded(float value, enum dtype dtype) {
     return decode_bits(sign | (bits >= 0x47800000u ? 0x7f800000u : bits)); // from 65520 on: infinity
 }
 
+// Scales, indices and tables lie on boundaries of their elements (weight_layout).
 DECODE float decode_scale(const unsigned char *scales, size_t i, enum weight_scale type) {
+    uint32_t word;
+    uint16_t half;
     switch (type) {
     case SCALE_F32:
-        return decode_bits(decode_u32(scales + 4 * i));
+        memcpy(&word, __builtin_assume_aligned(scales + 4 * i, 4), sizeof word);
+        return decode_bits(word);
     case SCALE_F16:
-        return decode_f16(decode_u16(scales + 2 * i));
+        memcpy(&half, __builtin_assume_aligned(scales + 2 * i, 2), sizeof half);
+        return decode_f16(half);
     case SCALE_BF16:
-        return decode_bits(decode_u16(scales + 2 * i) << 16);
+        memcpy(&half, __builtin_assume_aligned(scales + 2 * i, 2), sizeof half);
+        return decode_bits((uint32_t)half << 16);
     case SCALE_E8M0:
         break;
     }
@@ -167,24 +171,72 @@ DECODE size_t decode_group_of(const struct weight_view *view, size_t column) {
     return g->columns == 0 ? 0 : (uint32_t)column / (uint32_t)g->columns;
 }
 
+// A run of which every number is of the same group.
+DECODE void decode_one_group(float *out, int count, const struct weight_view *view, size_t row, size_t column,
+                             struct decode_group group) {
+    enum weight_code type = view->format.groups.code;
+    const unsigned char *codes = view->parts[PART_CODES] + row * view->row_bytes[PART_CODES];
+    if (type == CODE_U4 && count == DECODE_RUN) {
+        uint32_t word = decode_u32(codes + column / 2);
+        DECODE_UNROLL
+        for (int i = 0; i < count; i++) {
+            out[i] =
+                DECODE_MUL(DECODE_ADD((float)(int32_t)(word >> (4 * i) & 15u), -group.zero), group.scale);
+        }
+    } else if (type == CODE_I8) {
+        DECODE_UNROLL
+        for (int i = 0; i < count; i++) {
+            float code = (float)(signed char)codes[column + (size_t)i];
+            out[i] = DECODE_MUL(DECODE_ADD(code, -group.zero), group.scale);
+        }
+    } else if (type == CODE_E4M3) {
+        DECODE_UNROLL
+        for (int i = 0; i < count; i++) {
+            out[i] = DECODE_MUL(decode_e4m3(codes[column + (size_t)i]), group.scale);
+        }
+    } else {
+        DECODE_UNROLL
+        for (int i = 0; i < count; i++) {
+            float code = decode_code(codes, column + (size_t)i, type);
+            out[i] = DECODE_MUL(DECODE_ADD(code, -group.zero), group.scale);
+        }
+    }
+}
+
 DECODE void decode_grouped(float *out, int count, const struct weight_view *view, size_t row, size_t column) {
     const struct weight_groups *g = &view->format.groups;
     const unsigned char *codes = view->parts[PART_CODES] + row * view->row_bytes[PART_CODES];
     struct decode_group group = decode_group_at(view, row, decode_group_of(view, column));
-    bool changes = g->has_indices || g->columns % DECODE_RUN != 0;
-    DECODE_UNROLL
-    for (int i = 0; i < count; i++) {
-        size_t at = column + (size_t)i;
-        if (changes && i > 0) {
+    if (!g->has_indices && g->columns % DECODE_RUN == 0) {
+        decode_one_group(out, count, view, row, column, group);
+    } else {
+        DECODE_UNROLL
+        for (int i = 0; i < count; i++) {
+            size_t at = column + (size_t)i;
             size_t number = decode_group_of(view, at);
             if (number != group.number) {
                 group = decode_group_at(view, row, number);
             }
+            out[i] = DECODE_MUL(DECODE_ADD(decode_code(codes, at, g->code), -group.zero), group.scale);
         }
-        float product = DECODE_MUL(DECODE_ADD(decode_code(codes, at, g->code), -group.zero), group.scale);
-        product = g->factor == 1 ? product : DECODE_MUL(product, g->factor);
-        out[i] = decode_rounded(product, view->format.rounding);
     }
+    if (g->factor != 1) {
+        DECODE_UNROLL
+        for (int i = 0; i < count; i++) {
+            out[i] = DECODE_MUL(out[i], g->factor);
+        }
+    }
+    if (view->format.rounding != DTYPE_F32) {
+        DECODE_UNROLL
+        for (int i = 0; i < count; i++) {
+            out[i] = decode_rounded(out[i], view->format.rounding);
+        }
+    }
+}
+
+// The power of two that a power of two is.
+DECODE unsigned decode_log2(size_t power) {
+    return (unsigned)DECODE_BITS((unsigned long long)power - 1);
 }
 
 DECODE float decode_lookup_scale(const struct weight_view *view, size_t run) {
@@ -194,26 +246,40 @@ DECODE float decode_lookup_scale(const struct weight_view *view, size_t run) {
         return decode_scale(scales, run, SCALE_F32);
     }
     float code = decode_scale(view->parts[PART_NESTED_TABLE], scales[run], SCALE_F32);
-    float scale = decode_scale(view->parts[PART_NESTED_SCALES], run / l->nested, SCALE_F32);
+    float scale = decode_scale(view->parts[PART_NESTED_SCALES], run >> decode_log2(l->nested), SCALE_F32);
     return DECODE_ADD(DECODE_MUL(code, scale), l->offset);
 }
 
 DECODE void decode_lookup(float *out, int count, const struct weight_view *view, size_t row, size_t column) {
     const struct weight_lookups *l = &view->format.lookups;
     size_t first = row * view->columns + column;
-    size_t run = first / l->run;
-    size_t next = (run + 1) * l->run; // the number that the next run begins with
+    size_t run = first >> decode_log2(l->run);
     float scale = decode_lookup_scale(view, run);
-    DECODE_UNROLL
-    for (int i = 0; i < count; i++) {
-        size_t at = first + (size_t)i;
-        if (at == next) {
-            scale = decode_lookup_scale(view, ++run);
-            next += l->run;
+    const unsigned char *table = view->parts[PART_TABLE];
+    uint32_t order = l->low_first ? 0 : 1;
+    if (count == DECODE_RUN && view->columns % DECODE_RUN == 0) { // within one run of the matrix
+        uint32_t word = decode_u32(view->parts[PART_CODES] + first / 2);
+        DECODE_UNROLL
+        for (int i = 0; i < count; i++) {
+            uint32_t code = word >> (4 * ((uint32_t)i ^ order)) & 15u;
+            out[i] = DECODE_MUL(decode_scale(table, code, SCALE_F32), scale);
         }
-        uint32_t code = decode_nibble(view->parts[PART_CODES], l->low_first ? at : at ^ 1);
-        float value = decode_scale(view->parts[PART_TABLE], code, SCALE_F32);
-        out[i] = decode_rounded(DECODE_MUL(value, scale), view->format.rounding);
+    } else {
+        DECODE_UNROLL
+        for (int i = 0; i < count; i++) {
+            size_t at = first + (size_t)i;
+            if (at >> decode_log2(l->run) != run) {
+                scale = decode_lookup_scale(view, ++run);
+            }
+            uint32_t code = decode_nibble(view->parts[PART_CODES], at ^ order);
+            out[i] = DECODE_MUL(decode_scale(table, code, SCALE_F32), scale);
+        }
+    }
+    if (view->format.rounding != DTYPE_F32) {
+        DECODE_UNROLL
+        for (int i = 0; i < count; i++) {
+            out[i] = decode_rounded(out[i], view->format.rounding);
+        }
     }
 }
 

@@ -95,11 +95,15 @@ static bool size_grouped(const struct weight_groups *groups, size_t rows, size_t
            size_mul(columns, sizeof(uint16_t), &parts[PART_INDICES].row);
 }
 
+static bool power_of_two(size_t number) {
+    return number > 0 && (number & (number - 1)) == 0;
+}
+
 static bool size_lookup(const struct weight_lookups *lookups, size_t rows, size_t columns,
                         struct part_size parts[WEIGHT_PARTS]) {
     enum { TABLE = 16, NESTED_TABLE = 256 };
     size_t numbers;
-    if (lookups->run == 0 || (lookups->is_nested && lookups->nested == 0) ||
+    if (!power_of_two(lookups->run) || (lookups->is_nested && !power_of_two(lookups->nested)) ||
         !size_mul(rows, columns, &numbers)) {
         return false;
     }

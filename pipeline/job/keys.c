@@ -56,9 +56,12 @@ const struct job_key job_keys[] = {
              "a match the text is one step"},
 
     {"model", "path", KEY_PATH, FIELD(model_path), .minimum = 1, .required = true,
-     .help = "folder with config.json and safetensors files, as `transformers` saves them"},
+     .help =
+         "folder with config.json and safetensors files, as `transformers` saves them, or a GGUF file (of "
+         "a split one the first part)"},
     {"model", "tokenizer", KEY_PATH, FIELD(tokenizer_path), .minimum = 1,
-     .absent = "tokenizer.json in the model folder", .help = "the tokenizer.json to use"},
+     .absent = "tokenizer.json in the model folder, or beside the GGUF file",
+     .help = "the tokenizer.json to use"},
     {"model", "dtype", KEY_DTYPE, FIELD(dtype), .choices = "float32|bfloat16", .standard = "bfloat16",
      .identity = true, .help = "number format of the computation"},
     {"model", "device", KEY_DEVICE, FIELD(device), .minimum = 1, .standard = "auto",

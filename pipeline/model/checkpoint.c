@@ -8,6 +8,8 @@
 #include "base/memory.h"
 #include "base/size.h"
 #include "model/beside.h"
+#include "model/gguf_names.h"
+#include "model/gguf_open.h"
 #include "model/place.h"
 #include "model/safetensors.h"
 
@@ -39,13 +41,7 @@ static int open_files(struct checkpoint *out, const char *model, const char *con
         out->files[i].descriptor = -1;
         TRY(open_file(out, i, model, names[i], err));
     }
-    const struct tensor *twice;
-    TRY(tensors_order(&out->tensors, &twice, err));
-    if (twice != NULL) {
-        return error_set(err, STATUS_DATA, "tensor '%.200s' is both in %s and in %s", twice->name,
-                         out->files[twice[-1].file].path, out->files[twice->file].path);
-    }
-    return STATUS_OK;
+    return checkpoint_order(out, err);
 }
 
 // A shard lies beside its index: a plain name, no way out of the folder.
@@ -186,10 +182,26 @@ done:
     return status;
 }
 
+static int open_gguf(struct checkpoint *out, const char *model, const struct model_config *config,
+                     struct error *err) {
+    struct gguf_model opened;
+    TRY(gguf_open(&opened, model, err));
+    *out = opened.checkpoint;
+    opened.checkpoint = (struct checkpoint){0};
+    gguf_close(&opened);
+    gguf_names_interleave(&out->tensors, config);
+    return STATUS_OK;
+}
+
 // The container is chosen by what is there.
 static int open_container(struct checkpoint *out, const char *model, const struct model_config *config,
                           struct error *err) {
     const char *const single = model_part_name(MODEL_WEIGHTS);
+    enum model_form form;
+    TRY(model_form(model, &form, err));
+    if (form == MODEL_FORM_GGUF) {
+        return open_gguf(out, model, config, err);
+    }
     if (model_has_part(model, MODEL_WEIGHTS)) {
         return open_files(out, model, &single, 1, err);
     }
@@ -207,6 +219,15 @@ int checkpoint_open(struct checkpoint *out, const char *model, const struct mode
         checkpoint_close(out);
     }
     return status;
+}
+
+int checkpoint_order(struct checkpoint *checkpoint, struct error *err) {
+    const struct tensor *twice;
+    TRY(tensors_order(&checkpoint->tensors, &twice, err));
+    return twice == NULL
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA, "tensor '%.200s' is both in %s and in %s", twice->name,
+                           checkpoint->files[twice[-1].file].path, checkpoint->files[twice->file].path);
 }
 
 void checkpoint_close(struct checkpoint *checkpoint) {

@@ -1,5 +1,6 @@
-// A model's weight files: model.safetensors, or the shards that model.safetensors.index.json names; open,
-// headers parsed, every tensor to be found by name. Picks the container; the rest of the room sees tensors.
+// A model's weight files: model.safetensors, the shards that model.safetensors.index.json names, or GGUF
+// files; open, headers parsed, every tensor to be found by name. Picks the container; the rest of the room
+// sees tensors.
 #ifndef STRATA_MODEL_CHECKPOINT_H
 #define STRATA_MODEL_CHECKPOINT_H
 
@@ -29,6 +30,11 @@ struct checkpoint {
 // need.
 int checkpoint_open(struct checkpoint *out, const char *model, const struct model_config *config,
                     struct error *err);
+
+// Once a container's reader filled the directory: tensors_order, and STATUS_DATA where two files have a
+// tensor of one name.
+int checkpoint_order(struct checkpoint *checkpoint, struct error *err);
+
 void checkpoint_close(struct checkpoint *checkpoint); // accepts zeros; leaves zeros
 
 uint64_t checkpoint_bytes(const struct checkpoint *checkpoint); // of all files

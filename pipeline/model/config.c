@@ -10,6 +10,7 @@
 #include "base/first_bytes.h"
 #include "base/names.h"
 #include "model/config_rope.h"
+#include "model/gguf_config.h"
 #include "model/place.h"
 #include "model/values.h"
 #include "model/weight_table.h"
@@ -361,14 +362,24 @@ int model_config_parse(struct model_config *config, const char *text, size_t siz
 int model_config_read(struct model_config *config, struct buffer *text, const char *model,
                       struct error *err) {
     char path[PATH_SIZE];
+    enum model_form form;
     *config = (struct model_config){0};
+    TRY(model_form(model, &form, err));
+    if (form == MODEL_FORM_GGUF) {
+        return gguf_config_read(config, model, err);
+    }
     TRY(model_part_path(path, model, MODEL_CONFIG, err));
     TRY(file_read(text, path, FILE_LIMIT, err));
     TRY(first_bytes_check(text->data, text->size, text->size, path, FIRST_BYTES_JSON, err));
     return model_config_parse(config, text->data, text->size, path, err);
 }
 
+const char *model_config_holder(const struct model_config *config) {
+    return config->holder == CONFIG_GGUF ? "the file's metadata" : model_part_name(MODEL_CONFIG);
+}
+
 void model_config_destroy(struct model_config *config) {
+    free(config->rope.divisors);
     free(config->layer_slides);
     *config = (struct model_config){0};
 }

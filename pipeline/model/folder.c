@@ -134,6 +134,9 @@ static int not_there(const char *path, const char *job_folder, struct error *err
                          ": `hf download %s --local-dir models/%s` gets it, model.path is then models/%s",
                          path, written, written, name, name);
     }
+    if (is_gguf(path)) {
+        return error_set(err, STATUS_DATA, "there is no file %s, and " DOWNLOADS, path);
+    }
     return error_set(err, STATUS_DATA,
                      "there is no folder %s, and " DOWNLOADS
                      ": `hf download ORG/NAME --local-dir FOLDER` gets a model "
@@ -150,7 +153,7 @@ static int is_a_file(const char *path, struct error *err) {
             path);
     }
     TRY(first_bytes_check_file(path, FIRST_BYTES_PATH, err));
-    return error_set(err, STATUS_DATA, "%s is a file, not a model's folder", path);
+    return error_set(err, STATUS_DATA, "%s is a file, neither a model's folder nor a GGUF file", path);
 }
 
 // Which snapshot the branch main is at, or the only one.
@@ -188,6 +191,9 @@ int model_folder_find(const char *path, const char *job_folder, struct error *er
     TRY(model_form(path, &form, err));
     if (form == MODEL_FORM_NONE) {
         return not_there(path, job_folder, err);
+    }
+    if (form == MODEL_FORM_GGUF) {
+        return STATUS_OK;
     }
     if (form == MODEL_FORM_FILE) {
         return is_a_file(path, err);
@@ -246,10 +252,9 @@ static int describe_without_config(const char *folder, struct error *err) {
     char name[NAME_SIZE];
     if (find_name(name, folder, is_gguf)) {
         return error_set(err, STATUS_DATA,
-                         "%s holds a GGUF file (%s) and no config.json: strata reads a model's folder as "
-                         "transformers saves "
-                         "it, with safetensors",
-                         folder, name);
+                         "%s holds a GGUF file (%s) and no config.json: a GGUF file is a model by itself, "
+                         "model.path is then %s/%s",
+                         folder, name, folder, name);
     }
     if (model_has_file(folder, "params.json")) {
         return error_set(err, STATUS_DATA,
@@ -273,9 +278,15 @@ static int describe_without_weights(const char *folder, struct error *err) {
         "python3 -c \"import sys, transformers as t; t.AutoModelForCausalLM.from_pretrained(sys.argv[1], "
         "dtype='auto').save_pretrained(sys.argv[1])\"";
     char name[NAME_SIZE];
+    if (!find_name(name, folder, is_safetensors) && find_name(name, folder, is_gguf)) {
+        return error_set(
+            err, STATUS_DATA,
+            "%s holds neither model.safetensors nor model.safetensors.index.json, but GGUF (%s): "
+            "a GGUF file is a model by itself, model.path is then %s/%s",
+            folder, name, folder, name);
+    }
     const char *what = find_name(name, folder, is_safetensors)       ? "safetensors under another name"
                        : find_name(name, folder, is_pickle)          ? "PyTorch pickles"
-                       : find_name(name, folder, is_gguf)            ? "GGUF"
                        : find_name(name, folder, is_other_framework) ? "weights of another framework"
                                                                      : NULL;
     if (what == NULL) {
@@ -293,6 +304,11 @@ static int describe_without_weights(const char *folder, struct error *err) {
 }
 
 int model_folder_check(const char *path, struct error *err) {
+    enum model_form form;
+    TRY(model_form(path, &form, err));
+    if (form == MODEL_FORM_GGUF) {
+        return STATUS_OK;
+    }
     if (model_has_file(path, "adapter_config.json")) {
         return refuse_adapter(path, err);
     }
@@ -308,7 +324,15 @@ int model_folder_check(const char *path, struct error *err) {
 int model_folder_check_tokenizer(const char *tokenizer, struct error *err) {
     char folder[PATH_SIZE];
     char name[NAME_SIZE];
+    enum model_form form;
     TRY(path_folder(folder, sizeof folder, tokenizer, err));
+    TRY(model_form(tokenizer, &form, err));
+    if (form == MODEL_FORM_GGUF) {
+        return error_set(err, STATUS_DATA,
+                         "the tokenizer in %s is not read: put the model's tokenizer.json beside it, or name "
+                         "one in model.tokenizer",
+                         tokenizer);
+    }
     if (file_exists(tokenizer)) {
         return STATUS_OK;
     }

@@ -1,77 +1,11 @@
 // Weights from files into their places on the device, in the order of the files; the fingerprint on the way.
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/clock.h"
-#include "base/size.h"
-#include "kernels/weight_format.h"
-#include "model/reader.h"
+#include "model/load_weight.h"
 #include "model/stage.h"
 
-enum { STEP = 8 << 20 }; // bytes put on the device at a time
-
 static const double notice_seconds = 30;
-
-struct loader {
-    struct model *model;
-    struct reader *reader;
-    unsigned char *aligned; // numbers that do not lie on their boundaries in the file are copied here
-    size_t aligned_size;
-};
-
-static size_t step_rows(size_t row_bytes) {
-    return size_max(1, STEP / size_max(row_bytes, 1));
-}
-
-// safetensors does not promise alignment; the device is promised it for numbers, and takes blocks bytewise.
-static int align(struct loader *loader, const unsigned char **source, size_t bytes,
-                 const struct weight_format *format, struct error *err) {
-    size_t width = weight_format_plain(format) ? format->bytes : 1;
-    if ((uintptr_t)*source % width == 0) {
-        return STATUS_OK;
-    }
-    if (bytes > loader->aligned_size) {
-        void *block = loader->aligned;
-        TRY(memory_resize(&block, bytes, 1, err));
-        loader->aligned = block;
-        loader->aligned_size = bytes;
-    }
-    memcpy(loader->aligned, *source, bytes);
-    *source = loader->aligned;
-    return STATUS_OK;
-}
-
-static int load_rows(struct loader *loader, struct stage *stage, const struct tensor *tensor,
-                     struct weight_use use, size_t row, size_t count, size_t row_bytes, struct error *err) {
-    struct model *model = loader->model;
-    size_t begin = tensor->begin + row * row_bytes;
-    size_t bytes = count * row_bytes;
-    const unsigned char *source;
-    TRY(reader_bytes(loader->reader, tensor->file, begin, begin + bytes, &source, err));
-    TRY_TO(named, align(loader, &source, bytes, tensor->format, err));
-    TRY_TO(named, weights_put(stage->device, &stage->weights, &model->config, use, row, count, source,
-                              tensor->format, err));
-    return STATUS_OK;
-named:
-    return error_wrap(err, "%s: tensor '%s'", model->checkpoint.files[tensor->file].path, tensor->name);
-}
-
-static int load_tensor(struct loader *loader, struct stage *stage, const struct tensor *tensor,
-                       struct weight_use use, struct error *err) {
-    size_t rows;
-    size_t columns;
-    struct weight_layout layout;
-    weights_rows(&loader->model->config, use, &rows, &columns);
-    if (!weight_layout(tensor->format, rows, columns, &layout)) {
-        return error_set(err, STATUS_INTERNAL, "tensor '%s' is too large", tensor->name);
-    }
-    size_t row_bytes = layout.parts[0].row; // its blocks, the last one whole
-    size_t step = step_rows(row_bytes);
-    for (size_t row = 0; row < rows; row += step) {
-        TRY(load_rows(loader, stage, tensor, use, row, size_min(step, rows - row), row_bytes, err));
-    }
-    return STATUS_OK;
-}
 
 // What no tensor asks for (blocks after the last wanted one, the head) is only hashed.
 static int load_tensors(struct loader *loader, struct error *err) {
@@ -79,7 +13,7 @@ static int load_tensors(struct loader *loader, struct error *err) {
     const struct tensors *tensors = &model->checkpoint.tensors;
     for (size_t i = 0; i < tensors->count; i++) {
         const struct tensor *tensor = tensors->in_files[i];
-        struct weight_use use = model->uses[tensor - tensors->entries];
+        struct weight_use use = model->match.uses[tensor - tensors->entries];
         for (size_t s = 0; s < model->stage_count; s++) {
             struct stage *stage = &model->stages[s];
             if (!weights_left_out(&stage->weights, use)) {
@@ -128,6 +62,7 @@ static int read_all(struct loader *loader, bool with_weights, const struct model
                     struct error *err) {
     TRY(start_reading(loader, options, err));
     if (with_weights) {
+        TRY(loader_prepare(loader, err));
         TRY(load_tensors(loader, err));
     }
     return finish_fingerprint(loader, err);
@@ -139,7 +74,7 @@ int load_files(struct model *model, bool with_weights, const struct model_load_o
     double started = clock_seconds();
     int status = read_all(&loader, with_weights, options, err);
     reader_close(loader.reader);
-    free(loader.aligned);
+    loader_destroy(&loader);
     if (status == STATUS_OK && options->log != NULL) {
         double seconds = clock_seconds() - started;
         double gigabytes = (double)checkpoint_bytes(&model->checkpoint) * 1e-9;

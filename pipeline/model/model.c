@@ -12,7 +12,7 @@ static int note_beside(struct model *model, struct error *err) {
     struct checkpoint *checkpoint = &model->checkpoint;
     size_t count = 0;
     for (size_t i = 0; i < checkpoint->tensors.count; i++) {
-        if (model->uses[i].row == NULL && count++ < SHOWN) {
+        if (model->match.uses[i].row == NULL && count++ < SHOWN) {
             TRY(buffer_printf(&checkpoint->notes, err, "%s%.200s",
                               count == 1 ? "tensors that no hidden state needs are not loaded: " : ", ",
                               checkpoint->tensors.entries[i].name));
@@ -27,7 +27,7 @@ static int note_beside(struct model *model, struct error *err) {
 static int read_model(struct model *model, const char *folder, struct error *err) {
     TRY(model_config_read(&model->config, &model->config_text, folder, err));
     TRY(checkpoint_open(&model->checkpoint, folder, &model->config, err));
-    if (weights_match(&model->uses, &model->config, &model->checkpoint, err) != STATUS_OK) {
+    if (weights_match(&model->match, &model->config, &model->checkpoint, err) != STATUS_OK) {
         return error_wrap(err, "%s", folder);
     }
     return note_beside(model, err);
@@ -55,7 +55,7 @@ void model_close(struct model *model) {
     }
     free(model->outputs);
     free(model->layers);
-    free(model->uses);
+    weights_match_destroy(&model->match);
     buffer_destroy(&model->config_text);
     model_config_destroy(&model->config);
     checkpoint_close(&model->checkpoint);

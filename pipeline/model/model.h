@@ -32,9 +32,9 @@
 struct model;
 struct device_sample; // kernels/telemetry.h
 
-// Opens the checkpoint folder: config.json and model.safetensors or model.safetensors.index.json with its
-// shards. STATUS_DATA, with file, tensor and reason, for anything wrong, missing, extra, truncated or
-// hostile.
+// Opens the checkpoint, a folder with config.json and model.safetensors or model.safetensors.index.json with
+// its shards, or a GGUF file with its parts. STATUS_DATA, with file, tensor and reason, for anything wrong,
+// missing, extra, truncated or hostile.
 int model_open(struct model **out, const char *folder, struct error *err);
 void model_close(struct model *model); // accepts NULL; closes its devices
 
@@ -44,6 +44,40 @@ uint64_t model_file_bytes(const struct model *model); // all weight files
 
 // What was passed over in the files because no hidden state needs it: a line each, "" when there is nothing.
 const char *model_notes(const struct model *model);
+
+// ---- how weights are held ----
+
+enum model_quantize { // matrices of blocks that the checkpoint has as numbers, quantised when they are loaded
+    MODEL_QUANTIZE_NONE,
+    MODEL_QUANTIZE_NF4,        // as bitsandbytes does, scales in float32
+    MODEL_QUANTIZE_NF4_DOUBLE, // scales quantised too
+    MODEL_QUANTIZE_INT8,       // a scale a row, as LLM.int8 without outliers
+};
+
+struct model_weight_options {
+    bool expands_at_load;   // packed matrices are stored as computed, not expanded for each matmul
+    bool rounds_to_float16; // packed numbers are rounded to float16 first, as gptqmodel computes with them
+    enum model_quantize quantize;
+};
+
+// Once, before anything is planned. STATUS_JOB where the checkpoint is not of the kind that an option is for.
+int model_set_weight_options(struct model *model, const struct model_weight_options *options,
+                             struct error *err);
+
+// Appends how the matrices of blocks are held, with a final 0 that is not counted: "bfloat16",
+// "awq, 4 bits", "Q4_K and Q6_K". Part of a run's identity where any is packed (model_is_packed).
+int model_weight_formats(const struct model *model, struct buffer *out, struct error *err);
+bool model_is_packed(const struct model *model);
+
+struct model_weight_bytes { // of all weights up to hidden state `last`, as they are held
+    uint64_t packed;        // matrices that are kept packed
+    uint64_t computed;      // what is stored as computed
+    uint64_t expanded;      // what the packed ones would take stored as computed
+    uint64_t largest;       // of them: the scratch to expand into
+};
+
+void model_weight_bytes(const struct model *model, size_t last, enum dtype dtype,
+                        struct model_weight_bytes *out);
 
 // Resolves layers as a user writes them (negative counts from the end) to ascending transformers indices
 // without duplicates. wanted[count] -> out[*out_count], room for count. STATUS_JOB when one is outside.
@@ -144,7 +178,7 @@ int model_set_limits(struct model *model, const struct model_limits *limits, str
 // Names config.json and every byte of the weight files, whatever their names: 64 hex digits, valid after
 // model_load_weights or model_fingerprint_files. It is the SHA-256 of
 //   the field "strata model, pieces of 4 MiB" and the field config.json (a field: its size as 8 little-endian
-//   bytes, then its bytes);
+//   bytes, then its bytes), which is empty for GGUF files, whose metadata is among their bytes;
 //   for each weight file, in the order of their names: its size (8 little-endian bytes), then the 32 bytes of
 //   the SHA-256 of each 4 MiB of it, the last piece as long as it is.
 // So several threads can make it. It is stored in ledgers and shards: another definition needs another key in

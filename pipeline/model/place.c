@@ -1,7 +1,9 @@
 #include "model/place.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static const char *const names[] = {
     [MODEL_CONFIG] = "config.json",
@@ -9,6 +11,22 @@ static const char *const names[] = {
     [MODEL_WEIGHTS] = "model.safetensors",
     [MODEL_WEIGHTS_INDEX] = "model.safetensors.index.json",
 };
+
+// A file that cannot be read is none here: its reader says why.
+static bool begins_as_gguf(const char *path) {
+    char magic[4];
+    int descriptor;
+    size_t size;
+    struct error ignored;
+    if (file_open(&descriptor, &size, path, &ignored) != STATUS_OK) {
+        return false;
+    }
+    bool fits = size >= sizeof magic &&
+                file_read_at(descriptor, magic, sizeof magic, 0, path, &ignored) == STATUS_OK &&
+                memcmp(magic, "GGUF", sizeof magic) == 0;
+    close(descriptor);
+    return fits;
+}
 
 int model_form(const char *model, enum model_form *out, struct error *err) {
     struct stat info;
@@ -18,7 +36,7 @@ int model_form(const char *model, enum model_form *out, struct error *err) {
                    ? STATUS_OK
                    : error_set_errno(err, STATUS_DATA, "cannot look at %s", model);
     }
-    *out = S_ISREG(info.st_mode)   ? MODEL_FORM_FILE
+    *out = S_ISREG(info.st_mode)   ? (begins_as_gguf(model) ? MODEL_FORM_GGUF : MODEL_FORM_FILE)
            : S_ISDIR(info.st_mode) ? MODEL_FORM_FOLDER
                                    : MODEL_FORM_OTHER;
     return STATUS_OK;
@@ -47,6 +65,16 @@ bool model_has_file(const char *model, const char *name) {
 }
 
 int model_tokenizer_path(char out[PATH_SIZE], const char *model, const char *chosen, struct error *err) {
-    return chosen != NULL ? path_join(out, PATH_SIZE, "", chosen, err)
-                          : model_part_path(out, model, MODEL_TOKENIZER, err);
+    enum model_form form;
+    if (chosen != NULL) {
+        return path_join(out, PATH_SIZE, "", chosen, err);
+    }
+    TRY(model_form(model, &form, err));
+    if (form != MODEL_FORM_GGUF) {
+        return model_part_path(out, model, MODEL_TOKENIZER, err);
+    }
+    char folder[PATH_SIZE];
+    TRY(path_folder(folder, sizeof folder, model, err));
+    TRY(model_part_path(out, folder, MODEL_TOKENIZER, err));
+    return file_exists(out) ? STATUS_OK : path_join(out, PATH_SIZE, "", model, err);
 }

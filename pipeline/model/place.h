@@ -1,6 +1,6 @@
-// Where a model's parts lie. A model is what `model.path` names; today that is a folder as transformers saves
-// it, and nothing outside this module knows so: who wants a part asks here for its path, who names it in a
-// message asks for its name.
+// Where a model's parts lie. A model is what `model.path` names: a folder as transformers saves it, or a GGUF
+// file (of a split one the first part), which holds its config and weights itself. Who wants a part of a
+// folder asks here for its path, who names it in a message asks for its name.
 #ifndef STRATA_MODEL_PLACE_H
 #define STRATA_MODEL_PLACE_H
 
@@ -10,9 +10,10 @@
 #include "base/file.h"
 
 enum model_form {
-    MODEL_FORM_NONE,   // nothing is there
-    MODEL_FORM_FOLDER, // the only one that is a model
-    MODEL_FORM_FILE,
+    MODEL_FORM_NONE, // nothing is there
+    MODEL_FORM_FOLDER,
+    MODEL_FORM_GGUF,  // a file that begins as GGUF files do, whatever its name
+    MODEL_FORM_FILE,  // another one
     MODEL_FORM_OTHER, // a pipe, a device
 };
 
@@ -31,7 +32,8 @@ bool model_has_part(const char *model, enum model_part part);
 int model_file_path(char out[PATH_SIZE], const char *model, const char *name, struct error *err);
 bool model_has_file(const char *model, const char *name);
 
-// The tokenizer that the user chose, or the model's own where `chosen` is NULL.
+// The tokenizer that the user chose, or the model's own where `chosen` is NULL: of a GGUF file a
+// tokenizer.json beside it, or where there is none the file itself.
 int model_tokenizer_path(char out[PATH_SIZE], const char *model, const char *chosen, struct error *err);
 
 #endif

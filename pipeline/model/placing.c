@@ -16,7 +16,7 @@ static int plan_weights(const struct model *model, size_t index, size_t last, st
                         struct error *err) {
     struct model_weights weights;
     struct layout layout = layout_planning(model->stages[index].device, plan);
-    TRY(stage_share(&weights, &model->config, last, index, model->stage_count, err));
+    TRY(stage_share(&weights, model, last, index, model->stage_count, err));
     int status = weights_lay_out(&layout, &weights, &model->config, err);
     free(weights.blocks);
     return status;
@@ -37,7 +37,7 @@ static int plan_state(const struct model *model, size_t index, const struct mode
     struct model_state state = {0};
     struct layout layout = layout_planning(model->stages[index].device, plan);
     int status;
-    TRY(stage_share(&weights, &model->config, last_of(limits), index, model->stage_count, err));
+    TRY(stage_share(&weights, model, last_of(limits), index, model->stage_count, err));
     TRY_TO(done, status = state_prepare(&state, &model->config, limits, err));
     status = state_lay_out(&layout, &state, &weights, &model->config, limits, outputs, err);
 done:
@@ -127,7 +127,7 @@ int model_load_weights(struct model *model, size_t last, const struct model_load
     model->last = last;
     for (size_t i = 0; i < model->stage_count; i++) {
         struct stage *stage = &model->stages[i];
-        TRY(stage_share(&stage->weights, &model->config, last, i, model->stage_count, err));
+        TRY(stage_share(&stage->weights, model, last, i, model->stage_count, err));
         TRY(stage_take_weights(stage, &model->config, err));
     }
     TRY(load_files(model, true, options, err));

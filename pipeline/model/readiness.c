@@ -52,8 +52,8 @@ int model_check_device(const struct model *model, const struct device *device, s
     }
     name_device(device, name, sizeof name);
     const char *keys = dimension_keys(config, refusal.dimension, &size);
-    return error_set(err, STATUS_DEVICE, "%s of config.json is %zu, and %s supports only %s", keys, size,
-                     name, refusal.can);
+    return error_set(err, STATUS_DEVICE, "%s of %s is %zu, and %s supports only %s", keys,
+                     model_config_holder(config), size, name, refusal.can);
 }
 
 static bool same_matmul(const struct block_matmul *a, const struct block_matmul *b) {
@@ -85,9 +85,8 @@ static int check_matmuls(const struct model_config *config, size_t block, struct
         int status = device_check_matmul(device, tokens, m->rows, m->columns, m->has_bias, m->store, err);
         if (status != STATUS_OK) {
             struct error inner = *err;
-            return error_set(err, status,
-                             "%s of config.json give matmuls that this device does not support: %.900s",
-                             m->keys, inner.message);
+            return error_set(err, status, "%s of %s give matmuls that this device does not support: %.900s",
+                             m->keys, model_config_holder(config), inner.message);
         }
     }
     return STATUS_OK;

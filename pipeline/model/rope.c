@@ -76,12 +76,8 @@ bool rope_is_own(const struct model_config *config, size_t length) {
     return config->rope.kind == ROPE_DYNAMIC && length > config->max_positions;
 }
 
-void rope_frequencies(const struct model_config *config, size_t length, float *out) {
+static void other_frequencies(const struct model_config *config, size_t length, float *out) {
     const struct rope_config *rope = &config->rope;
-    if (rope->kind == ROPE_YARN) {
-        yarn_frequencies(config, out);
-        return;
-    }
     float base = rope->kind == ROPE_DYNAMIC ? dynamic_base(config, length) : (float)rope->theta;
     for (size_t i = 0; i < config->head_dim / 2; i++) {
         float frequency = plain_frequency(base, i, config->head_dim);
@@ -91,6 +87,18 @@ void rope_frequencies(const struct model_config *config, size_t length, float *o
             frequency = llama3_frequency(rope, frequency);
         }
         out[i] = frequency;
+    }
+}
+
+void rope_frequencies(const struct model_config *config, size_t length, float *out) {
+    const float *divisors = config->rope.divisors;
+    if (config->rope.kind == ROPE_YARN) {
+        yarn_frequencies(config, out);
+    } else {
+        other_frequencies(config, length, out);
+    }
+    for (size_t i = 0; divisors != NULL && i < config->head_dim / 2; i++) {
+        out[i] /= divisors[i];
     }
 }
 

@@ -1,5 +1,5 @@
 // Rotary position embedding: the frequencies and their cosines and sines, computed as transformers 5.23 does,
-// in float32.
+// in float32; divided by what a GGUF file has for that, as llama.cpp does.
 #ifndef STRATA_MODEL_ROPE_H
 #define STRATA_MODEL_ROPE_H
 

@@ -5,7 +5,7 @@
 #include "base/size.h"
 #include "model/layout.h"
 
-int stage_share(struct model_weights *weights, const struct model_config *config, size_t last, size_t index,
+int stage_share(struct model_weights *weights, const struct model *model, size_t last, size_t index,
                 size_t count, struct error *err) {
     void *blocks;
     size_t first = last * index / count;
@@ -15,7 +15,8 @@ int stage_share(struct model_weights *weights, const struct model_config *config
                                       .first_block = first,
                                       .block_count = end - first,
                                       .has_embedding = index == 0,
-                                      .has_final_norm = index + 1 == count && last == config->layers};
+                                      .has_final_norm = index + 1 == count && last == model->config.layers,
+                                      .match = &model->match};
     return STATUS_OK;
 }
 

@@ -24,8 +24,8 @@ struct stage {
 struct model {
     struct model_config config;
     struct checkpoint checkpoint;
-    struct weight_use *uses;   // [checkpoint.tensors.count]
-    struct buffer config_text; // config.json as parsed
+    struct weight_match match; // of the checkpoint's tensors
+    struct buffer config_text; // config.json as parsed; of a GGUF file nothing
     char fingerprint[DIGEST_HEX];
 
     struct stage stages[MODEL_DEVICES];
@@ -40,7 +40,7 @@ struct model {
 
 // The weights of stage `index` of `count`, not resident yet: its share of the blocks before hidden state
 // `last`. stage_close or free(weights->blocks) gives the list back.
-int stage_share(struct model_weights *weights, const struct model_config *config, size_t last, size_t index,
+int stage_share(struct model_weights *weights, const struct model *model, size_t last, size_t index,
                 size_t count, struct error *err);
 
 // Takes device memory for the weights of stage_share, and for what batches use. The second fills the rotary

@@ -14,7 +14,7 @@ enum { TENSOR_RANK = 8 }; // more dimensions than any weight has
 
 struct tensor_type {  // static: the rows are the container's
     const char *name; // as the container writes it
-    unsigned bits;    // of one number
+    unsigned bits;    // of one number; 0: numbers are packed in blocks
 };
 
 struct tensor {
@@ -23,8 +23,9 @@ struct tensor {
     const struct weight_format *format; // of weights of this type; NULL: none are read from it
     size_t rank;
     size_t shape[TENSOR_RANK];
-    size_t file;  // number of the checkpoint's file
-    size_t begin; // bytes [begin, end) of that file
+    size_t head_rows; // 0: rows lie in order; else rows of a head, which are interleaved (tensor_file_row)
+    size_t file;      // number of the checkpoint's file
+    size_t begin;     // bytes [begin, end) of that file
     size_t end;
 };
 
@@ -47,6 +48,18 @@ int tensors_order(struct tensors *tensors, const struct tensor **twice, struct e
 
 // The tensor of this name, or NULL. Only after tensors_order.
 const struct tensor *tensors_find(const struct tensors *tensors, const char *name);
+
+// The row of the file that is row `row` of the model. In a head of interleaved rows the two halves, which
+// rotate against each other, alternate: rows 0, 1, 2 ... of the file are rows 0, n/2, 1, n/2 + 1 ... of the
+// head's n. No row leaves its head.
+static inline size_t tensor_file_row(const struct tensor *tensor, size_t row) {
+    size_t half = tensor->head_rows / 2;
+    if (half == 0) {
+        return row;
+    }
+    size_t in_head = row % tensor->head_rows;
+    return row - in_head + 2 * (in_head % half) + in_head / half;
+}
 
 // By place in a file, for qsort over entries of one file: begin, then end, then name.
 int tensors_compare_places(const void *left, const void *right);

@@ -1,5 +1,8 @@
 #include "model/weight_table.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "model/weights.h"
 
 #define GLOBAL(member) offsetof(struct model_weights, member)
@@ -71,4 +74,42 @@ size_t weight_dimension(const struct model_config *config, enum weight_dimension
         break;
     }
     return 1;
+}
+
+// ---- what rows say ----
+
+bool weight_in_block(const struct weight_row *row) {
+    return strstr(row->name, "{i}") != NULL;
+}
+
+bool weight_present(const struct weight_row *row, const struct model_config *config, size_t block) {
+    return row->present == NULL || row->present(config, block);
+}
+
+size_t weight_copies(const struct weight_row *row, const struct model_config *config, size_t block) {
+    return row->copies == NULL ? 1 : row->copies(config, block);
+}
+
+size_t weight_blocks(const struct weight_row *row, size_t blocks) {
+    return weight_in_block(row) ? blocks : 1;
+}
+
+bool weight_same_place(const struct weight_row *a, const struct weight_row *b) {
+    return weight_in_block(a) == weight_in_block(b) && a->place == b->place;
+}
+
+void weight_name(char out[WEIGHT_NAME], const char *prefix, const struct weight_row *row, size_t block,
+                 size_t copy) {
+    enum { NUMBER_SIZE = 24 };
+    size_t used = (size_t)snprintf(out, WEIGHT_NAME, "%s", prefix);
+    const char *at = row->name;
+    while (*at != 0 && used + NUMBER_SIZE < WEIGHT_NAME) {
+        if (strncmp(at, "{i}", 3) == 0 || strncmp(at, "{e}", 3) == 0) {
+            used += (size_t)snprintf(out + used, WEIGHT_NAME - used, "%zu", at[1] == 'i' ? block : copy);
+            at += 3;
+        } else {
+            out[used++] = *at++;
+        }
+    }
+    out[used] = 0;
 }

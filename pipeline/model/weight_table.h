@@ -46,4 +46,21 @@ extern const struct weight_table weight_table_dense;
 
 size_t weight_dimension(const struct model_config *config, enum weight_dimension which);
 
+// ---- what rows say ----
+
+bool weight_in_block(const struct weight_row *row);
+bool weight_present(const struct weight_row *row, const struct model_config *config, size_t block);
+size_t weight_copies(const struct weight_row *row, const struct model_config *config, size_t block);
+
+// Blocks of `blocks` that may have the row; what lies beside them is there once.
+size_t weight_blocks(const struct weight_row *row, size_t blocks);
+
+// Whether two rows are parts of one fused tensor.
+bool weight_same_place(const struct weight_row *a, const struct weight_row *b);
+
+// The name of a copy in a block, with `prefix` before it.
+enum { WEIGHT_NAME = 128 };
+void weight_name(char out[WEIGHT_NAME], const char *prefix, const struct weight_row *row, size_t block,
+                 size_t copy);
+
 #endif

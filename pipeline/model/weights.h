@@ -1,5 +1,5 @@
-// The weights of a model: the table of its family (weight_table.h) drives everything that is done with them:
-// validation of a checkpoint, counting, memory planning and loading.
+// The weights of a model on a device: counting, memory planning and loading, driven by the table of its
+// family (weight_table.h) and by how the checkpoint holds them (match.h).
 #ifndef STRATA_MODEL_WEIGHTS_H
 #define STRATA_MODEL_WEIGHTS_H
 
@@ -8,9 +8,9 @@
 #include <stdint.h>
 
 #include "kernels/device.h"
-#include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/layout.h"
+#include "model/match.h"
 #include "model/weight_table.h"
 
 // One block on the device. Vectors and matrices have the computation dtype; NULL where the model has none.
@@ -37,20 +37,8 @@ struct model_weights {
     size_t block_count;
     bool has_embedding; // and what is before and after all blocks
     bool has_final_norm;
+    const struct weight_match *match; // which matrices are kept as the checkpoint has them; NULL: none
 };
-
-// What a tensor of the checkpoint is.
-struct weight_use {
-    const struct weight_row *row; // NULL: nothing that hidden states need
-    size_t block;                 // of a block's weight
-    size_t copy;                  // of one that the block has several of: which
-};
-
-// Checks every tensor's name, shape and dtype. *out gets one use for each of checkpoint->tensors.entries
-// (the caller frees it). STATUS_DATA naming a tensor that is missing, extra or wrong. What lies beside the
-// blocks (model/beside.h) is ignored.
-int weights_match(struct weight_use **out, const struct model_config *config,
-                  const struct checkpoint *checkpoint, struct error *err);
 
 // Parameters in all tensors of the model, its output head included where it is not tied.
 uint64_t weights_count(const struct model_config *config, bool with_head);
@@ -70,9 +58,22 @@ bool weights_left_out(const struct model_weights *weights, struct weight_use use
 // Rows of a tensor as loading sees them (a vector is one row a number), and the numbers in each.
 void weights_rows(const struct model_config *config, struct weight_use use, size_t *rows, size_t *columns);
 
-// Puts rows [row, row + count) of a tensor, in `format`, into its place.
+// Puts rows [row, row + count) of a weight, in `format`, into its place, where it is stored as computed.
 int weights_put(struct device *device, struct model_weights *weights, const struct model_config *config,
                 struct weight_use use, size_t row, size_t count, const void *source,
                 const struct weight_format *format, struct error *err);
+
+// The same from a view of all its rows.
+int weights_put_view(struct device *device, struct model_weights *weights, const struct model_config *config,
+                     struct weight_use use, const struct weight_view *view, struct error *err);
+
+// Whether the weight is kept as the checkpoint has it.
+bool weights_are_kept(const struct model_weights *weights, const struct model_config *config,
+                      struct weight_use use);
+
+// Puts bytes of a part of such a weight (device_piece_load).
+int weights_put_part(struct device *device, struct model_weights *weights, const struct model_config *config,
+                     struct weight_use use, enum weight_part part, size_t offset, const void *source,
+                     size_t bytes, struct error *err);
 
 #endif

@@ -1,6 +1,7 @@
 // A tokenizer read from tokenizer.json: byte-level BPE (GPT-2, Qwen2/3, Llama 3) and SentencePiece-style BPE
 // with byte fallback (Llama 2, Mistral v0.1). Ids and offsets equal those of the `tokenizers` library for the
 // parts it accepts; a component it does not know is refused by name at load time, never approximated.
+// tokenizer_ggml.h makes the same from the keys of a GGUF file.
 #ifndef STRATA_TEXT_TOKENIZER_H
 #define STRATA_TEXT_TOKENIZER_H
 
@@ -32,7 +33,7 @@ size_t tokenizer_id_limit(const struct tokenizer *tokenizer);
 enum { TOKENIZER_LIBRARY = 96 };
 const char *tokenizer_library(char out[TOKENIZER_LIBRARY]);
 
-// SHA-256 of the file, 64 hex digits.
+// SHA-256 of the file, or of the values in a GGUF file, 64 hex digits.
 const char *tokenizer_fingerprint(const struct tokenizer *tokenizer);
 
 // What the files beside it change, a line for each token: "adds {...}", "changes {...}"; "" when nothing. And

@@ -7,11 +7,6 @@
 #include "base/json.h"
 #include "text/tokenizer_internal.h"
 
-// Qwen2Tokenizer's.
-static const char qwen2_pattern[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
-                                    "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
-                                    "\\s+(?!\\S)|\\s+";
-
 static bool is_text(const json_t *object, const char *key, const char *wanted) {
     const char *text = json_string_value(json_object_get(object, key));
     return text != NULL && strcmp(text, wanted) == 0;
@@ -27,7 +22,7 @@ static bool splits_as_qwen2(const json_t *root) {
     const json_t *bytes = json_array_get(steps, 1);
     return is_text(json_object_get(root, "normalizer"), "type", "NFC") && json_array_size(steps) == 2 &&
            is_text(split, "type", "Split") &&
-           is_text(json_object_get(split, "pattern"), "Regex", qwen2_pattern) &&
+           is_text(json_object_get(split, "pattern"), "Regex", QWEN2_PATTERN) &&
            is_text(split, "behavior", "Isolated") && !is_set(split, "invert") &&
            is_text(bytes, "type", "ByteLevel") && json_is_false(json_object_get(bytes, "add_prefix_space")) &&
            json_is_false(json_object_get(bytes, "use_regex")) &&
@@ -128,10 +123,32 @@ static int warn_of_flag(const char *key, int wanted, bool has, struct buffer *ou
                          key, wanted == 1 ? "true" : "false");
 }
 
+// Of a tokenizer without tokenizer.json: what the keys of its file leave open.
+static int warn_of_ggml(const struct tokenizer *tokenizer, struct buffer *out, struct error *err) {
+    const struct ggml_pre *pre = tokenizer->ggml_pre;
+    if (pre != NULL && pre->composes) {
+        return buffer_printf(
+            out, err,
+            "the file's own vocabulary (tokenizer.ggml.pre: %s) does not say that texts are normalised: text "
+            "that is not in NFC may get other token ids than with the model's tokenizer.json\n",
+            pre->name);
+    }
+    if (pre == NULL && tokenizer->pretokenizer.steps[0].prefix_rule != PREFIX_NEVER) {
+        return buffer_printf(
+            out, err,
+            "the file's own vocabulary does not say where spaces are put: text that begins with a space or "
+            "holds special tokens may get other token ids than with the model's tokenizer.json\n");
+    }
+    return STATUS_OK;
+}
+
 int tokenizer_warnings(const struct tokenizer *tokenizer, const char *model_type, const char *config_class,
                        struct buffer *out, struct error *err) {
     const struct tokenizer_companions *companions = &tokenizer->companions;
     const struct postprocessor *post = &tokenizer->postprocessor;
+    if (tokenizer->from_ggml) {
+        return warn_of_ggml(tokenizer, out, err);
+    }
     TRY(warn_of_class(tokenizer, model_type, config_class, out, err));
     TRY(warn_of_flag("add_bos_token", companions->add_bos, post->before_count > 0, out, err));
     TRY(warn_of_flag("add_eos_token", companions->add_eos, post->after_count > 0, out, err));

@@ -4,11 +4,20 @@
 
 #include "text/added_tokens.h"
 #include "text/bpe.h"
+#include "text/ggml_pre.h"
 #include "text/normalizer.h"
 #include "text/postprocessor.h"
 #include "text/pretokenizer.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_companions.h"
+
+// The pattern by which transformers' Qwen2Tokenizer and the tokenizer.json of its models split.
+#define QWEN2_PATTERN                                                                                        \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"      \
+    "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
+// What to do about a GGUF file whose own keys do not say enough.
+#define GGML_ADVICE "put the model's tokenizer.json beside the file, or name one with model.tokenizer"
 
 struct tokenizer {
     struct added_set raw_tokens;        // normalized:false, found in the raw text
@@ -22,8 +31,10 @@ struct tokenizer {
     char fingerprint[DIGEST_HEX];
     struct tokenizer_companions companions; // zeros when it was parsed from memory
     char changes_fingerprint[DIGEST_HEX];   // "" when the files beside it change nothing
-    bool splits_as_qwen2; // normalizer and pre-tokenizer are those of transformers' Qwen2Tokenizer
-    char llama_prefix[8]; // ... of its LlamaTokenizer: the rule of the prefix, else ""
+    bool splits_as_qwen2;            // normalizer and pre-tokenizer are those of transformers' Qwen2Tokenizer
+    char llama_prefix[8];            // ... of its LlamaTokenizer: the rule of the prefix, else ""
+    bool from_ggml;                  // there is no tokenizer.json
+    const struct ggml_pre *ggml_pre; // from_ggml, byte-level
 };
 
 // Fills splits_as_qwen2 and llama_prefix.

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "base/size.h"
 #include "text/component.h"
+#include "text/merge_text.h"
 #include "text/tokenizer_internal.h"
 
 enum { FILE_LIMIT = 256 << 20 }; // bytes; the largest real files are about 35 MB
@@ -52,52 +53,19 @@ static int load_vocabulary(struct bpe *bpe, const json_t *model, struct error *e
     return STATUS_OK;
 }
 
-// The two sides of a merge: a pair of texts, or one text with exactly one space.
-struct merge_text {
-    const char *left;
-    size_t left_size;
-    const char *right;
-    size_t right_size;
-};
-
+// A pair of texts, or one text.
 static bool read_merge(const json_t *json, struct merge_text *out) {
-    if (json_is_array(json)) {
-        const json_t *left = json_array_get(json, 0);
-        const json_t *right = json_array_get(json, 1);
-        if (json_array_size(json) != 2 || !json_is_string(left) || !json_is_string(right)) {
-            return false;
-        }
-        *out = (struct merge_text){json_string_value(left), json_string_length(left),
-                                   json_string_value(right), json_string_length(right)};
-    } else if (json_is_string(json)) {
-        const char *text = json_string_value(json);
-        size_t size = json_string_length(json);
-        const char *space = memchr(text, ' ', size);
-        size_t left = space == NULL ? 0 : (size_t)(space - text);
-        if (space == NULL || memchr(space + 1, ' ', size - left - 1) != NULL) {
-            return false;
-        }
-        *out = (struct merge_text){text, left, space + 1, size - left - 1};
-    } else {
+    if (json_is_string(json)) {
+        return merge_text_split(out, json_string_value(json), json_string_length(json));
+    }
+    const json_t *left = json_array_get(json, 0);
+    const json_t *right = json_array_get(json, 1);
+    if (json_array_size(json) != 2 || !json_is_string(left) || !json_is_string(right)) {
         return false;
     }
+    *out = (struct merge_text){json_string_value(left), json_string_length(left), json_string_value(right),
+                               json_string_length(right)};
     return out->left_size > 0 && out->right_size > 0;
-}
-
-static int add_merge(struct bpe *bpe, const struct merge_text *merge, uint32_t rank, struct buffer *joined,
-                     struct error *err) {
-    buffer_clear(joined);
-    TRY(buffer_append(joined, merge->left, merge->left_size, err));
-    TRY(buffer_append(joined, merge->right, merge->right_size, err));
-    int32_t left = vocabulary_find(&bpe->vocabulary, merge->left, merge->left_size);
-    int32_t right = vocabulary_find(&bpe->vocabulary, merge->right, merge->right_size);
-    int32_t merged = vocabulary_find(&bpe->vocabulary, joined->data, joined->size);
-    if (left == TOKEN_NONE || right == TOKEN_NONE || merged == TOKEN_NONE) {
-        return error_set(err, STATUS_DATA, "merges: number %u ('%.100s') has a part that is not in vocab",
-                         (unsigned)rank, joined->data);
-    }
-    bpe_add_merge(bpe, left, right, rank, merged);
-    return STATUS_OK;
 }
 
 static int load_merges(struct bpe *bpe, const json_t *model, struct error *err) {
@@ -121,7 +89,7 @@ static int load_merges(struct bpe *bpe, const json_t *model, struct error *err) 
             status = error_set(err, STATUS_DATA, "merges: number %zu is not a pair of texts", i);
             goto done;
         }
-        TRY_TO(done, status = add_merge(bpe, &merge, rank++, &joined, err));
+        TRY_TO(done, status = merge_text_add(bpe, &merge, rank++, &joined, err));
     }
 done:
     buffer_destroy(&joined);

@@ -68,9 +68,9 @@ def test_top_of_the_cache(job, tmp_path):
 
 
 def test_files(job, tmp_path):
-    (tmp_path / "tiny.gguf").write_bytes(b"GGUF\3\0\0\0" + bytes(100))
-    job.change(model={"path": str(tmp_path / "tiny.gguf")})
-    refused(job, "is a GGUF file", "safetensors")
+    (tmp_path / "tiny.ggml").write_bytes(b"lmgg" + bytes(100))
+    job.change(model={"path": str(tmp_path / "tiny.ggml")})
+    refused(job, "is a GGML file", "safetensors")
     job.change(model={"path": str(next((tmp_path / "model").glob("*.safetensors")))})
     refused(job, "is one file of a checkpoint", "config.json")
 
@@ -85,7 +85,7 @@ def test_other_formats(job, tmp_path):
     (model / "pytorch_model.bin").write_bytes(b"PK\3\4")
     refused(job, "PyTorch pickles (pytorch_model.bin)", "save_pretrained")
     (model / "pytorch_model.bin").rename(model / "tiny-q4.gguf")
-    refused(job, "GGUF (tiny-q4.gguf)")
+    refused(job, "GGUF (tiny-q4.gguf)", f"model.path is then {model}/tiny-q4.gguf")
     (model / "config.json").unlink()
     refused(job, "holds a GGUF file (tiny-q4.gguf) and no config.json")
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -41,6 +42,25 @@ static void test_names(void **state) {
         recorded_model_name(name, cases[i].path);
         assert_string_equal(name, cases[i].name);
     }
+}
+
+// A file of the Hub's cache is a link to one that is named by its hash.
+static void test_name_of_a_file(void **state) {
+    (void)state;
+    char folder[] = "/tmp/strata-test-XXXXXX";
+    char blob[64];
+    char link[64];
+    char name[RECORDED_NAME];
+    assert_non_null(mkdtemp(folder));
+    snprintf(blob, sizeof blob, "%s/0123456789abcdef", folder);
+    snprintf(link, sizeof link, "%s/tiny-Q8_0.gguf", folder);
+    ok(file_write_atomic(blob, "GGUF", 4, &err));
+    assert_int_equal(symlink(blob, link), 0);
+    recorded_model_name(name, link);
+    assert_string_equal(name, "tiny-Q8_0.gguf");
+    unlink(link);
+    unlink(blob);
+    rmdir(folder);
 }
 
 // A run begins as `first` and goes on elsewhere; what is recorded stays.
@@ -107,6 +127,7 @@ static void test_earlier_ledgers(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_name_of_a_file),
         cmocka_unit_test(test_first_launch_counts),
         cmocka_unit_test(test_earlier_ledgers),
     };

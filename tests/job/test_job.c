@@ -266,7 +266,7 @@ static void test_whole_file(void **state) {
             "creates one))");
     refused("problems: {database: d, id: i}\nrun: {output: o}\n",
             "job.yaml:1:1: model.path is missing (folder with config.json and safetensors files, as "
-            "`transformers` saves them)");
+            "`transformers` saves them, or a GGUF file (of a split one the first part))");
 }
 
 static void test_bounds_between_keys(void **state) {

@@ -50,6 +50,34 @@ static void paths_too_long_are_refused(void **state) {
     assert_false(model_has_part(model, MODEL_CONFIG));
 }
 
+static void write_file(const char *path, const char *text) {
+    struct error err;
+    assert_int_equal(file_write_atomic(path, text, strlen(text), &err), STATUS_OK);
+}
+
+static void a_gguf_file_has_its_tokenizer_beside_it_or_in_it(void **state) {
+    (void)state;
+    char folder[] = "/tmp/strata-place-XXXXXX";
+    char model[sizeof folder + 24];
+    char tokenizer[sizeof folder + 24];
+    char path[PATH_SIZE];
+    struct error err;
+    assert_non_null(mkdtemp(folder));
+    snprintf(model, sizeof model, "%s/m.gguf", folder);
+    snprintf(tokenizer, sizeof tokenizer, "%s/tokenizer.json", folder);
+    write_file(model, "GGUF");
+    assert_int_equal(model_tokenizer_path(path, model, NULL, &err), STATUS_OK);
+    assert_string_equal(path, model);
+    write_file(tokenizer, "{}");
+    assert_int_equal(model_tokenizer_path(path, model, NULL, &err), STATUS_OK);
+    assert_string_equal(path, tokenizer);
+    assert_int_equal(model_tokenizer_path(path, model, "other/t.json", &err), STATUS_OK);
+    assert_string_equal(path, "other/t.json");
+    unlink(model);
+    unlink(tokenizer);
+    rmdir(folder);
+}
+
 static void forms_are_told_apart(void **state) {
     (void)state;
     char folder[] = "/tmp/strata-place-XXXXXX";
@@ -65,6 +93,12 @@ static void forms_are_told_apart(void **state) {
     assert_true(descriptor >= 0);
     close(descriptor);
     assert_true(model_has_part(folder, MODEL_CONFIG));
+    assert_int_equal(model_form(path, &form, &err), STATUS_OK);
+    assert_int_equal(form, MODEL_FORM_FILE);
+    write_file(path, "GGUF");
+    assert_int_equal(model_form(path, &form, &err), STATUS_OK);
+    assert_int_equal(form, MODEL_FORM_GGUF);
+    write_file(path, "GGU");
     assert_int_equal(model_form(path, &form, &err), STATUS_OK);
     assert_int_equal(form, MODEL_FORM_FILE);
     unlink(path);
@@ -83,6 +117,7 @@ int main(void) {
         cmocka_unit_test(a_chosen_tokenizer_comes_before_the_models_own),
         cmocka_unit_test(paths_too_long_are_refused),
         cmocka_unit_test(forms_are_told_apart),
+        cmocka_unit_test(a_gguf_file_has_its_tokenizer_beside_it_or_in_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -101,7 +101,7 @@ static size_t shared_bytes(const struct model *model, const struct device *devic
     for (size_t i = 0; i < count; i++) {
         struct model_weights weights;
         struct layout layout = layout_planning(device, &plan);
-        must(stage_share(&weights, &model->config, last, i, count, &err), &err);
+        must(stage_share(&weights, model, last, i, count, &err), &err);
         assert_int_equal(weights.first_block, next);
         assert_int_equal(weights.has_embedding, i == 0);
         assert_int_equal(weights.has_final_norm, i + 1 == count && last == model->config.layers);

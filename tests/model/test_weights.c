@@ -142,33 +142,33 @@ static const struct weight_use *use_of(const struct made *made, const struct wei
 static void every_block_and_copy_has_its_names(void **state) {
     (void)state;
     struct made made;
-    struct weight_use *uses;
+    struct weight_match match;
     struct error err = {0};
     make(&made);
     order(&made);
-    must(weights_match(&uses, &config, &made.checkpoint, &err), &err);
+    must(weights_match(&match, &config, &made.checkpoint, &err), &err);
     for (size_t i = 0; i < made.checkpoint.tensors.count; i++) {
-        assert_non_null(uses[i].row);
+        assert_non_null(match.uses[i].row);
     }
-    const struct weight_use *use = use_of(&made, uses, "model.layers.2.experts.1.up.weight");
+    const struct weight_use *use = use_of(&made, match.uses, "model.layers.2.experts.1.up.weight");
     assert_string_equal(use->row->name, "layers.{i}.experts.{e}.up.weight");
     assert_int_equal(use->block, 2);
     assert_int_equal(use->copy, 1);
-    use = use_of(&made, uses, "model.layers.3.mixer.weight");
+    use = use_of(&made, match.uses, "model.layers.3.mixer.weight");
     assert_string_equal(use->row->name, "layers.{i}.mixer.weight");
     assert_int_equal(use->block, 3);
     assert_int_equal(use->copy, 0);
-    assert_string_equal(use_of(&made, uses, "model.norm.weight")->row->name, "norm.weight");
-    free(uses);
+    assert_string_equal(use_of(&made, match.uses, "model.norm.weight")->row->name, "norm.weight");
+    weights_match_destroy(&match);
     take_apart(&made);
 }
 
 static void refused(struct made *made, const char *said) {
-    struct weight_use *uses;
+    struct weight_match match;
     struct error err = {0};
     order(made);
-    assert_int_equal(weights_match(&uses, &config, &made->checkpoint, &err), STATUS_DATA);
-    assert_null(uses);
+    assert_int_equal(weights_match(&match, &config, &made->checkpoint, &err), STATUS_DATA);
+    assert_null(match.uses);
     if (strstr(err.message, said) == NULL) {
         fail_msg("instead of '%s': %s", said, err.message);
     }
@@ -210,26 +210,22 @@ static void unsupported(struct made *made, const char *said, bool plain) {
 
 static void what_no_weight_is_read_from_is_refused(void **state) {
     (void)state;
-    static const struct weight_format packed = {.name = "packed", .block = 16, .bytes = 9};
     static const struct tensor_type other = {"U8", 8};
+    static const struct tensor_type blocks = {"Q8_0", 8};
     struct made made;
     make(&made);
     made.checkpoint.tensors.entries[3].type = &other;
     made.checkpoint.tensors.entries[3].format = NULL;
     unsupported(&made, "tensor 'model.layers.0.k.weight' has dtype U8", false);
-    // A device keeps matrices in a packed format, but no vectors.
-    struct weight_use *uses;
-    struct error err = {0};
+    // Matrices may be packed in blocks, vectors not; nor rows that end within a block.
     make(&made);
-    made.checkpoint.tensors.entries[3].format = &packed;
-    order(&made);
-    must(weights_match(&uses, &config, &made.checkpoint, &err), &err);
-    free(uses);
-    take_apart(&made);
+    made.checkpoint.tensors.entries[2].type = &blocks;
+    made.checkpoint.tensors.entries[2].format = weight_format_find("Q8_0");
+    unsupported(&made, "tensor 'model.layers.0.scale' has dtype Q8_0", true);
     make(&made);
-    made.checkpoint.tensors.entries[2].type = &other;
-    made.checkpoint.tensors.entries[2].format = &packed;
-    unsupported(&made, "tensor 'model.layers.0.scale' has dtype U8", true);
+    made.checkpoint.tensors.entries[3].type = &blocks;
+    made.checkpoint.tensors.entries[3].format = weight_format_find("Q8_0");
+    refused(&made, "tensor 'model.layers.0.k.weight' in Q8_0 cannot have rows of 8 numbers");
 }
 
 // ---- counting ----
@@ -386,7 +382,7 @@ static void copies_lie_below_each_other_with_all_their_parts(void **state) {
             "layers.{i}.experts.{e}.up.bias", "layers.{i}.experts.{e}.gate.bias"};
         for (size_t part = 0; part < 4; part++) {
             float first = (float)(1000 * e + (part % 2 == 0 ? 500 : 0));
-            put(&loaded, (struct weight_use){row_of(names[part]), 2, e}, first);
+            put(&loaded, (struct weight_use){.row = row_of(names[part]), .block = 2, .copy = e}, first);
         }
     }
     for (size_t i = 0; i < EXPERTS * 2 * INNER; i++) {

@@ -4,17 +4,21 @@
 //   text_tool_encode --time TOKENIZER TEXTS
 //   text_tool_encode --warnings TOKENIZER MODEL_TYPE CLASS
 //
-// TEXTS: for each text a little-endian uint32 of its bytes, then the bytes. ENCODINGS: for each text an
-// int32, the number of tokens or a negative status, then int32 ids, uint32 starts, uint32 ends, int64 firsts;
-// after a negative status a uint32 of the message's bytes and the message. --time prints the seconds that
-// loading took, and the bytes per second of the best of five passes over the file, by one thread.
+// TOKENIZER: a tokenizer.json, or the vocabulary of a GGUF file as NAME.ggml, which is JSON: an object of the
+// keys tokenizer.ggml.* without that prefix. TEXTS: for each text a little-endian uint32 of its bytes, then
+// the bytes. ENCODINGS: for each text an int32, the number of tokens or a negative status, then int32 ids,
+// uint32 starts, uint32 ends, int64 firsts; after a negative status a uint32 of the message's bytes and the
+// message. --time prints the seconds that loading took, and the bytes per second of the best of five passes
+// over the file, by one thread.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_ggml.h"
 
 enum { PASSES = 5 };
 
@@ -27,6 +31,81 @@ static double seconds_now(void) {
 static int fail(const struct error *err) {
     fprintf(stderr, "%s\n", err->message);
     return error_exit_code(err->status);
+}
+
+// The texts of a list; NULL when there is none.
+static struct ggml_text *read_texts(const json_t *list, size_t *count) {
+    *count = json_array_size(list);
+    struct ggml_text *texts = list == NULL ? NULL : calloc(*count + 1, sizeof *texts);
+    for (size_t i = 0; texts != NULL && i < *count; i++) {
+        const json_t *text = json_array_get(list, i);
+        texts[i] = (struct ggml_text){json_string_value(text), json_string_length(text)};
+    }
+    return texts;
+}
+
+static int32_t *read_types(const json_t *list, size_t *count) {
+    *count = json_array_size(list);
+    int32_t *types = list == NULL ? NULL : calloc(*count + 1, sizeof *types);
+    for (size_t i = 0; types != NULL && i < *count; i++) {
+        types[i] = (int32_t)json_integer_value(json_array_get(list, i));
+    }
+    return types;
+}
+
+static float *read_scores(const json_t *list, size_t *count) {
+    *count = json_array_size(list);
+    float *scores = list == NULL ? NULL : calloc(*count + 1, sizeof *scores);
+    for (size_t i = 0; scores != NULL && i < *count; i++) {
+        scores[i] = (float)json_number_value(json_array_get(list, i));
+    }
+    return scores;
+}
+
+static int64_t read_id(const json_t *root, const char *key) {
+    const json_t *id = json_member(root, key);
+    return id == NULL ? GGML_ABSENT : json_integer_value(id);
+}
+
+static int read_flag(const json_t *root, const char *key) {
+    const json_t *flag = json_member(root, key);
+    return flag == NULL ? GGML_ABSENT : json_is_true(flag);
+}
+
+static int load_ggml(struct tokenizer **out, const char *path, struct error *err) {
+    json_t *root = NULL;
+    TRY(json_parse_file(&root, path, (size_t)1 << 30, err));
+    struct ggml_vocabulary vocabulary = {
+        .model = json_string_value(json_member(root, "model")),
+        .pre = json_string_value(json_member(root, "pre")),
+        .bos_token_id = read_id(root, "bos_token_id"),
+        .eos_token_id = read_id(root, "eos_token_id"),
+        .unknown_token_id = read_id(root, "unknown_token_id"),
+        .add_bos_token = read_flag(root, "add_bos_token"),
+        .add_eos_token = read_flag(root, "add_eos_token"),
+        .add_space_prefix = read_flag(root, "add_space_prefix"),
+    };
+    struct ggml_text *tokens = read_texts(json_member(root, "tokens"), &vocabulary.token_count);
+    struct ggml_text *merges = read_texts(json_member(root, "merges"), &vocabulary.merge_count);
+    int32_t *types = read_types(json_member(root, "token_type"), &vocabulary.token_type_count);
+    float *scores = read_scores(json_member(root, "scores"), &vocabulary.score_count);
+    vocabulary.tokens = tokens;
+    vocabulary.merges = merges;
+    vocabulary.token_types = types;
+    vocabulary.scores = scores;
+    int status = tokenizer_from_ggml(out, &vocabulary, path, err);
+    free(tokens);
+    free(merges);
+    free(types);
+    free(scores);
+    json_decref(root);
+    return status;
+}
+
+static int load(struct tokenizer **out, const char *path, struct error *err) {
+    const char *end = strrchr(path, '.');
+    return end != NULL && strcmp(end, ".ggml") == 0 ? load_ggml(out, path, err)
+                                                    : tokenizer_load(out, path, err);
 }
 
 static int write_encoding(int status, const struct encoding *encoding, const struct error *err) {
@@ -93,7 +172,7 @@ static int time_file(const char *tokenizer_path, const char *texts) {
     struct file_map map = {0};
     struct error err = {0};
     double start = seconds_now();
-    int status = tokenizer_load(&tokenizer, tokenizer_path, &err);
+    int status = load(&tokenizer, tokenizer_path, &err);
     double load = seconds_now() - start;
     if (status == STATUS_OK) {
         status = tokenizer_scratch_create(&scratch, tokenizer, &err);
@@ -125,7 +204,7 @@ static int print_warnings(const char *tokenizer_path, const char *model_type, co
     struct tokenizer *tokenizer = NULL;
     struct buffer lines = {0};
     struct error err = {0};
-    int status = tokenizer_load(&tokenizer, tokenizer_path, &err);
+    int status = load(&tokenizer, tokenizer_path, &err);
     if (status == STATUS_OK) {
         status = tokenizer_warnings(tokenizer, model_type, class_name, &lines, &err);
     }
@@ -150,7 +229,7 @@ int main(int count, char **arguments) {
     struct tokenizer *tokenizer = NULL;
     struct tokenizer_scratch *scratch = NULL;
     struct error err = {0};
-    int status = tokenizer_load(&tokenizer, arguments[1], &err);
+    int status = load(&tokenizer, arguments[1], &err);
     if (status == STATUS_OK) {
         status = tokenizer_scratch_create(&scratch, tokenizer, &err);
     }

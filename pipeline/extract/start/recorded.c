@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "model/place.h"
 
 #define MODEL_NOTE "shards.model"
 #define WARNINGS_NOTE "shards.warnings"
@@ -40,7 +41,11 @@ static const char *name_in_cache(char *path) {
 
 void recorded_model_name(char out[RECORDED_NAME], const char *path) {
     char full[PATH_SIZE];
-    char *real = realpath(path, NULL);
+    enum model_form form;
+    struct error ignored;
+    // The Hub's cache and others keep files under their hashes: what points there has the name.
+    bool is_file = model_form(path, &form, &ignored) == STATUS_OK && form == MODEL_FORM_GGUF;
+    char *real = is_file ? NULL : realpath(path, NULL);
     snprintf(full, sizeof full, "%s", real == NULL ? path : real);
     free(real);
     snprintf(out, RECORDED_NAME, "%.*s", RECORDED_NAME - 1, take_last(full));

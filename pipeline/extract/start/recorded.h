@@ -25,7 +25,7 @@ void recorded_destroy(struct recorded *recorded); // accepts zeros
 int recorded_carry(const struct identity *stored, struct identity *now, struct error *err);
 
 // The model folder's own name, without the path to it, links or slashes; of a snapshot in the Hub's cache the
-// model's.
+// model's. Of a GGUF file the name that it is given by.
 void recorded_model_name(char out[RECORDED_NAME], const char *path);
 
 #endif

@@ -1,0 +1,229 @@
+#include "model/load_weight.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/size.h"
+#include "kernels/weight_format.h"
+
+int loader_prepare(struct loader *loader, struct error *err) {
+    void *gathered;
+    TRY(memory_zeroed(&gathered, size_max(loader->model->match.count, 1), sizeof loader->gathered[0], err));
+    loader->gathered = gathered;
+    return STATUS_OK;
+}
+
+void loader_destroy(struct loader *loader) {
+    for (size_t i = 0; loader->gathered != NULL && i < loader->model->match.count; i++) {
+        free(loader->gathered[i].parts);
+    }
+    free(loader->gathered);
+    free(loader->aligned.data);
+    free(loader->whole.data);
+    free(loader->part.data);
+}
+
+static int grow(struct loader_bytes *bytes, size_t size, struct error *err) {
+    if (size > bytes->size) {
+        void *block = bytes->data;
+        TRY(memory_resize(&block, size, 1, err));
+        bytes->data = block;
+        bytes->size = size;
+    }
+    return STATUS_OK;
+}
+
+int load_named(const struct item *item, int status, struct error *err) {
+    const char *path = item->loader->model->checkpoint.files[item->tensor->file].path;
+    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "%s: tensor '%s'", path, item->tensor->name);
+}
+
+// ---- as it comes ----
+
+// Rows that are put at a time: whole heads where a head's are interleaved, which no row leaves.
+static size_t step_rows(const struct item *item) {
+    size_t head = size_max(item->tensor->head_rows, 1);
+    return size_max(1, LOAD_STEP / size_max(item->layout.parts[0].row, 1) / head) * head;
+}
+
+// Puts rows in the model's order. safetensors does not promise alignment; the device is promised it for
+// numbers, and takes blocks bytewise.
+static int align(const struct item *item, const unsigned char **source, size_t rows, struct error *err) {
+    struct loader_bytes *aligned = &item->loader->aligned;
+    const struct weight_format *format = &item->bound->source.format;
+    const struct tensor *tensor = item->tensor;
+    size_t row_bytes = item->layout.parts[0].row;
+    size_t width = weight_format_plain(format) ? format->bytes : 1;
+    if ((uintptr_t)*source % width == 0 && tensor->head_rows == 0) {
+        return STATUS_OK;
+    }
+    TRY(grow(aligned, rows * row_bytes, err));
+    for (size_t row = 0; row < rows; row++) {
+        memcpy(aligned->data + row * row_bytes, *source + tensor_file_row(tensor, row) * row_bytes,
+               row_bytes);
+    }
+    *source = aligned->data;
+    return STATUS_OK;
+}
+
+int load_read_rows(const struct item *item, size_t row, size_t count, const unsigned char **source,
+                   struct error *err) {
+    size_t row_bytes = item->layout.parts[0].row;
+    size_t begin = item->tensor->begin + row * row_bytes;
+    TRY(reader_bytes(item->loader->reader, item->tensor->file, begin, begin + count * row_bytes, source,
+                     err));
+    return align(item, source, count, err);
+}
+
+static int put_rows(const struct item *item, size_t row, size_t count, struct error *err) {
+    struct loader *loader = item->loader;
+    const unsigned char *source;
+    TRY(load_read_rows(item, row, count, &source, err));
+    int status = weights_put(item->stage->device, &item->stage->weights, &loader->model->config, item->use,
+                             row, count, source, &item->bound->source.format, err);
+    return load_named(item, status, err);
+}
+
+static int stream_rows(const struct item *item, struct error *err) {
+    size_t step = step_rows(item);
+    for (size_t row = 0; row < item->rows; row += step) {
+        TRY(put_rows(item, row, size_min(step, item->rows - row), err));
+    }
+    return STATUS_OK;
+}
+
+static int gather_part(const struct item *item, enum weight_part part, size_t offset, const void *source,
+                       size_t bytes, struct error *err) {
+    struct gathering *gathering = &item->loader->gathered[item->use.bound];
+    if (gathering->parts == NULL) {
+        void *parts;
+        TRY(memory_zeroed(&parts, size_max(item->layout.bytes, 1), 1, err));
+        gathering->parts = parts;
+    }
+    memcpy(gathering->parts + item->layout.parts[part].offset + offset, source, bytes);
+    return STATUS_OK;
+}
+
+int load_part(const struct item *item, enum weight_part part, size_t offset, const void *source, size_t bytes,
+              struct error *err) {
+    if (!item->is_kept) {
+        return gather_part(item, part, offset, source, bytes, err);
+    }
+    int status = weights_put_part(item->stage->device, &item->stage->weights, &item->loader->model->config,
+                                  item->use, part, offset, source, bytes, err);
+    return load_named(item, status, err);
+}
+
+int load_gathered(const struct item *item, struct error *err) {
+    struct gathering *gathering = &item->loader->gathered[item->use.bound];
+    struct weight_view view;
+    if (!weight_view_of(&item->bound->source.format, item->rows, item->columns, gathering->parts, &view)) {
+        return load_named(item, error_set(err, STATUS_INTERNAL, "too large"), err);
+    }
+    int status = weights_put_view(item->stage->device, &item->stage->weights, &item->loader->model->config,
+                                  item->use, &view, err);
+    free(gathering->parts);
+    gathering->parts = NULL;
+    return load_named(item, status, err);
+}
+
+static int stream_part(const struct item *item, struct error *err) {
+    size_t size = item->tensor->end - item->tensor->begin;
+    for (size_t at = 0; at < size; at += LOAD_STEP) {
+        size_t bytes = size_min(LOAD_STEP, size - at);
+        size_t begin = item->tensor->begin + at;
+        const unsigned char *source;
+        TRY(reader_bytes(item->loader->reader, item->tensor->file, begin, begin + bytes, &source, err));
+        TRY(load_part(item, item->component->part, at, source, bytes, err));
+    }
+    return STATUS_OK;
+}
+
+// The same of rows that are interleaved, which only formats of one part have.
+static int stream_part_rows(const struct item *item, struct error *err) {
+    size_t row_bytes = item->layout.parts[0].row;
+    size_t step = step_rows(item);
+    for (size_t row = 0; row < item->rows; row += step) {
+        size_t count = size_min(step, item->rows - row);
+        const unsigned char *source;
+        TRY(load_read_rows(item, row, count, &source, err));
+        TRY(load_part(item, item->component->part, row * row_bytes, source, count * row_bytes, err));
+    }
+    return STATUS_OK;
+}
+
+// ---- rearranged ----
+
+static int read_whole(const struct item *item, struct error *err) {
+    struct loader *loader = item->loader;
+    size_t size = item->tensor->end - item->tensor->begin;
+    TRY(grow(&loader->whole, size_max(size, 1), err));
+    for (size_t at = 0; at < size; at += LOAD_STEP) {
+        size_t bytes = size_min(LOAD_STEP, size - at);
+        size_t begin = item->tensor->begin + at;
+        const unsigned char *source;
+        TRY(reader_bytes(loader->reader, item->tensor->file, begin, begin + bytes, &source, err));
+        memcpy(loader->whole.data + at, source, bytes);
+    }
+    return STATUS_OK;
+}
+
+static size_t components_read(const struct weight_source *source) {
+    size_t count = 0;
+    for (size_t i = 0; i < source->component_count; i++) {
+        count += source->components[i].is_read;
+    }
+    return count;
+}
+
+static int rearrange(const struct item *item, struct error *err) {
+    struct loader *loader = item->loader;
+    enum weight_part part = item->component->part;
+    size_t bytes = item->layout.parts[part].bytes;
+    size_t size = item->tensor->end - item->tensor->begin;
+    TRY(read_whole(item, err));
+    TRY(grow(&loader->part, size_max(bytes, 1), err));
+    int status = arrange(loader->part.data, bytes, &item->component->how, loader->whole.data, size, err);
+    if (status != STATUS_OK) {
+        return load_named(item, status, err);
+    }
+    TRY(load_part(item, part, 0, loader->part.data, bytes, err));
+    struct gathering *gathering = &loader->gathered[item->use.bound];
+    bool complete = !item->is_kept && ++gathering->components == components_read(&item->bound->source);
+    return complete ? load_gathered(item, err) : STATUS_OK;
+}
+
+// ---- any ----
+
+static int load_item(const struct item *item, struct error *err) {
+    if (item->bound->is_quantised) {
+        return load_quantised(item, err);
+    }
+    if (item->component->how.kind == ARRANGE_AS_IS) {
+        if (item->is_kept) {
+            return item->tensor->head_rows == 0 ? stream_part(item, err) : stream_part_rows(item, err);
+        }
+        if (components_read(&item->bound->source) == 1) {
+            return stream_rows(item, err);
+        }
+    }
+    return rearrange(item, err);
+}
+
+int load_tensor(struct loader *loader, struct stage *stage, const struct tensor *tensor,
+                struct weight_use use, struct error *err) {
+    const struct model *model = loader->model;
+    struct item item = {.loader = loader, .stage = stage, .tensor = tensor, .use = use};
+    item.bound = &model->match.bound[use.bound];
+    item.component = &item.bound->source.components[use.component];
+    if (!item.component->is_read) {
+        return STATUS_OK;
+    }
+    weights_rows(&model->config, use, &item.rows, &item.columns);
+    item.is_kept = weights_are_kept(&stage->weights, &model->config, use);
+    if (!weight_layout(&item.bound->source.format, item.rows, item.columns, &item.layout)) {
+        return load_named(&item, error_set(err, STATUS_INTERNAL, "too large"), err);
+    }
+    return load_item(&item, err);
+}

@@ -1,0 +1,68 @@
+// One tensor of a file into its place on a stage (private to loading; load.c calls it in the order of the
+// files).
+#ifndef STRATA_MODEL_LOAD_WEIGHT_H
+#define STRATA_MODEL_LOAD_WEIGHT_H
+
+#include "model/reader.h"
+#include "model/stage.h"
+
+// A weight of several tensors that is expanded when it is loaded, until all of them came.
+struct gathering {
+    unsigned char *parts; // in host memory, laid out as weight_layout says; NULL: nothing came yet
+    size_t components;    // that came
+};
+
+struct loader_bytes { // grows, and is used again
+    unsigned char *data;
+    size_t size;
+};
+
+struct loader {
+    struct model *model;
+    struct reader *reader;
+    struct gathering *gathered;  // [model->match.count]
+    struct loader_bytes aligned; // what does not lie on its boundaries or in order in the file is copied here
+    struct loader_bytes whole;   // of a tensor that is rearranged
+    struct loader_bytes part;    // what becomes of it
+};
+
+// What is loaded now.
+struct item {
+    struct loader *loader;
+    struct stage *stage;
+    const struct tensor *tensor;
+    struct weight_use use;
+    const struct weight_bound *bound;
+    const struct weight_component *component;
+    struct weight_layout layout; // of the weight
+    size_t rows;
+    size_t columns;
+    bool is_kept;
+};
+
+enum { LOAD_STEP = 8 << 20 }; // bytes put on the device at a time
+
+// What is wrong with a tensor's numbers is told with its name; the reader names its file itself.
+int load_named(const struct item *item, int status, struct error *err);
+
+// The bytes of rows [row, row + count) as the model has them, whole heads where their rows are interleaved.
+int load_read_rows(const struct item *item, size_t row, size_t count, const unsigned char **source,
+                   struct error *err);
+
+// Bytes of a part: onto the device where the weight is kept, else beside the others until all are there.
+int load_part(const struct item *item, enum weight_part part, size_t offset, const void *source, size_t bytes,
+              struct error *err);
+
+// All parts of a weight that is not kept are there: its numbers go into their place.
+int load_gathered(const struct item *item, struct error *err);
+
+// quantise.c: a tensor of numbers that is quantised on the way.
+int load_quantised(const struct item *item, struct error *err);
+
+int loader_prepare(struct loader *loader, struct error *err);
+void loader_destroy(struct loader *loader); // all but the reader
+
+int load_tensor(struct loader *loader, struct stage *stage, const struct tensor *tensor,
+                struct weight_use use, struct error *err);
+
+#endif

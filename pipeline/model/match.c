@@ -1,0 +1,202 @@
+#include "model/match.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/size.h"
+#include "kernels/device.h"
+#include "model/beside.h"
+
+struct matching {
+    struct weight_match *out;
+    const struct model_config *config;
+    const struct checkpoint *checkpoint;
+    const char *prefix; // of the checkpoint's names
+};
+
+// ---- a weight of one tensor ----
+
+static int check_tensor(const struct tensor *tensor, const struct weight_row *row,
+                        const struct model_config *config, struct error *err) {
+    size_t wanted[2] = {weight_dimension(config, row->rows), weight_dimension(config, row->columns)};
+    size_t rank = row->form == FORM_VECTOR ? 1 : 2;
+    struct weight_layout layout;
+    if (tensor->rank != rank || memcmp(tensor->shape, wanted, rank * sizeof wanted[0]) != 0) {
+        char found_text[TENSOR_SHAPE_TEXT];
+        char wanted_text[TENSOR_SHAPE_TEXT];
+        tensor_shape_text(tensor->shape, tensor->rank, found_text);
+        tensor_shape_text(wanted, rank, wanted_text);
+        return error_set(err, STATUS_DATA, "tensor '%s' has shape %s; %s asks for %s", tensor->name,
+                         found_text, model_config_holder(config), wanted_text);
+    }
+    bool plain = row->form == FORM_VECTOR;
+    if (tensor->format == NULL || (plain && !weight_format_plain(tensor->format))) {
+        char names[WEIGHT_FORMAT_NAMES];
+        return error_set(err, STATUS_DATA, "tensor '%s' has dtype %s; supported are %s", tensor->name,
+                         tensor->type->name, weight_format_names(plain, names));
+    }
+    if (!plain && !weight_layout(tensor->format, wanted[0], wanted[1], &layout)) {
+        return error_set(err, STATUS_DATA, "tensor '%s' in %s cannot have rows of %zu numbers", tensor->name,
+                         tensor->format->name, wanted[1]);
+    }
+    return STATUS_OK;
+}
+
+static int find_one(const struct matching *m, const char *name, const struct weight_row *row,
+                    struct weight_source *out, struct error *err) {
+    const struct tensor *tensor = tensors_find(&m->checkpoint->tensors, name);
+    if (tensor == NULL) {
+        return error_set(err, STATUS_DATA, "tensor '%s' is missing", name);
+    }
+    TRY(check_tensor(tensor, row, m->config, err));
+    *out = (struct weight_source){
+        .format = *tensor->format, .components = {{.tensor = tensor, .is_read = true}}, .component_count = 1};
+    return STATUS_OK;
+}
+
+// ---- any weight ----
+
+// Matrices and tables may be packed: "NAME.weight" is then a stem of other names.
+static int find_source(const struct matching *m, const char *name, const struct weight_row *row,
+                       struct weight_source *out, struct error *err) {
+    static const char ending[] = ".weight";
+    size_t length = strlen(name);
+    size_t ending_length = sizeof ending - 1;
+    bool found = false;
+    if (row->form != FORM_VECTOR && length > ending_length &&
+        strcmp(name + length - ending_length, ending) == 0) {
+        char stem[WEIGHT_NAME];
+        memcpy(stem, name, length - ending_length);
+        stem[length - ending_length] = 0;
+        TRY(packing_find(out, m->checkpoint, &m->config->quantization, stem,
+                         weight_dimension(m->config, row->rows), weight_dimension(m->config, row->columns),
+                         &found, err));
+    }
+    return found ? STATUS_OK : find_one(m, name, row, out, err);
+}
+
+static int match_weight(struct matching *m, const struct weight_row *row, size_t block, size_t copy,
+                        struct error *err) {
+    char name[WEIGHT_NAME];
+    const struct tensors *tensors = &m->checkpoint->tensors;
+    struct weight_bound *bound = &m->out->bound[m->out->count];
+    weight_name(name, m->prefix, row, block, copy);
+    bound->use = (struct weight_use){row, block, copy, .bound = m->out->count};
+    TRY(find_source(m, name, row, &bound->source, err));
+    for (size_t i = 0; i < bound->source.component_count; i++) {
+        size_t number = (size_t)(bound->source.components[i].tensor - tensors->entries);
+        m->out->uses[number] = bound->use;
+        m->out->uses[number].component = i;
+    }
+    m->out->count++;
+    return STATUS_OK;
+}
+
+static size_t weights_in_block(const struct model_config *config, size_t block) {
+    size_t count = 0;
+    for (size_t i = 0; i < config->weights->count; i++) {
+        const struct weight_row *row = &config->weights->rows[i];
+        if (block < weight_blocks(row, config->layers) && weight_present(row, config, block)) {
+            count += weight_copies(row, config, block);
+        }
+    }
+    return count;
+}
+
+static int match_block(struct matching *m, size_t block, struct error *err) {
+    const struct weight_table *table = m->config->weights;
+    for (size_t i = 0; i < table->count; i++) {
+        const struct weight_row *row = &table->rows[i];
+        if (block >= weight_blocks(row, m->config->layers) || !weight_present(row, m->config, block)) {
+            continue;
+        }
+        for (size_t copy = 0; copy < weight_copies(row, m->config, block); copy++) {
+            TRY(match_weight(m, row, block, copy, err));
+        }
+    }
+    return STATUS_OK;
+}
+
+static int match_all(struct matching *m, struct error *err) {
+    const struct checkpoint *checkpoint = m->checkpoint;
+    for (size_t block = 0; block < m->config->layers; block++) {
+        TRY(match_block(m, block, err));
+    }
+    for (size_t i = 0; i < checkpoint->tensors.count; i++) {
+        const struct tensor *tensor = &checkpoint->tensors.entries[i];
+        if (m->out->uses[i].row == NULL && !beside_tensor(tensor->name, m->config)) {
+            return error_set(err, STATUS_DATA,
+                             "tensor '%.200s' of %s has no place in a %s model of %zu layers", tensor->name,
+                             checkpoint->files[tensor->file].name, m->config->model_type, m->config->layers);
+        }
+    }
+    return STATUS_OK;
+}
+
+int weights_match(struct weight_match *out, const struct model_config *config,
+                  const struct checkpoint *checkpoint, struct error *err) {
+    void *uses;
+    void *bound;
+    size_t count = 0;
+    *out = (struct weight_match){0};
+    for (size_t block = 0; block < config->layers; block++) {
+        count += weights_in_block(config, block);
+    }
+    TRY(memory_zeroed(&uses, size_max(checkpoint->tensors.count, 1), sizeof out->uses[0], err));
+    out->uses = uses;
+    int status = memory_zeroed(&bound, count, sizeof out->bound[0], err);
+    if (status == STATUS_OK) {
+        out->bound = bound;
+        // A checkpoint of the bare model (without its head) has the same names less the prefix.
+        bool bare = tensors_find(&checkpoint->tensors, "embed_tokens.weight") != NULL;
+        struct matching m = {out, config, checkpoint, bare ? "" : "model."};
+        status = match_all(&m, err);
+    }
+    if (status != STATUS_OK) {
+        weights_match_destroy(out);
+    }
+    return status;
+}
+
+void weights_match_destroy(struct weight_match *match) {
+    free(match->uses);
+    free(match->bound);
+    *match = (struct weight_match){0};
+}
+
+// ---- sources ----
+
+static int compare_numbers(size_t a, size_t b) {
+    return a < b ? -1 : a > b;
+}
+
+static int compare_bound(const void *left, const void *right) {
+    const struct weight_use *a = &((const struct weight_bound *)left)->use;
+    const struct weight_use *b = &((const struct weight_bound *)right)->use;
+    int order = compare_numbers(a->block, b->block);
+    order = order != 0 ? order : compare_numbers((uintptr_t)a->row, (uintptr_t)b->row);
+    return order != 0 ? order : compare_numbers(a->copy, b->copy);
+}
+
+struct weight_source *weights_source(const struct weight_match *match, const struct weight_row *row,
+                                     size_t block, size_t copy) {
+    const struct weight_bound key = {.use = {.row = row, .block = block, .copy = copy}};
+    struct weight_bound *found =
+        bsearch(&key, match->bound, match->count, sizeof match->bound[0], compare_bound);
+    return &found->source;
+}
+
+bool weights_keep(const struct weight_match *match, const struct model_config *config,
+                  const struct weight_row *row, size_t block) {
+    size_t parts = 0;
+    bool packed = false;
+    for (size_t i = 0; i < config->weights->count; i++) {
+        const struct weight_row *part = &config->weights->rows[i];
+        if (weight_same_place(part, row) && weight_present(part, config, block)) {
+            parts += weight_copies(part, config, block);
+            packed = packed || !weight_format_plain(&weights_source(match, part, block, 0)->format);
+        }
+    }
+    return row->form == FORM_MATRIX && packed && !match->expands && parts <= DEVICE_PIECES;
+}

@@ -1,0 +1,104 @@
+// How a model's weights are held, beside what its checkpoint says: options of a job, and the answers to what
+// it comes to.
+#include <string.h>
+
+#include "base/names.h"
+#include "base/size.h"
+#include "kernels/weight_format.h"
+#include "model/quantise.h"
+#include "model/stage.h"
+
+static bool is_packed(const struct weight_bound *bound) {
+    return !weight_format_plain(&bound->source.format);
+}
+
+static bool in_block_matrix(const struct weight_bound *bound) {
+    return weight_in_block(bound->use.row) && bound->use.row->form == FORM_MATRIX;
+}
+
+bool model_is_packed(const struct model *model) {
+    for (size_t i = 0; i < model->match.count; i++) {
+        if (in_block_matrix(&model->match.bound[i]) && is_packed(&model->match.bound[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// ---- options ----
+
+static int round_all(struct model *model, struct error *err) {
+    if (!model_is_packed(model)) {
+        return error_set(err, STATUS_JOB,
+                         "model.weights_rounding is for packed weights, and this checkpoint has none");
+    }
+    for (size_t i = 0; i < model->match.count; i++) {
+        if (is_packed(&model->match.bound[i])) {
+            model->match.bound[i].source.format.rounding = DTYPE_F16;
+        }
+    }
+    return STATUS_OK;
+}
+
+int model_set_weight_options(struct model *model, const struct model_weight_options *options,
+                             struct error *err) {
+    model->match.expands = options->expands_at_load;
+    if (options->rounds_to_float16) {
+        TRY(round_all(model, err));
+    }
+    return quantise_matrices(&model->match, options->quantize, model_is_packed(model), err);
+}
+
+// ---- what it comes to ----
+
+int model_weight_formats(const struct model *model, struct buffer *out, struct error *err) {
+    enum { MOST = 16, TEXT = 512 };
+    const char *names[MOST];
+    char text[TEXT] = "";
+    size_t count = 0;
+    for (size_t i = 0; i < model->match.count; i++) {
+        const struct weight_bound *bound = &model->match.bound[i];
+        const char *name = bound->source.format.name;
+        size_t k = 0;
+        while (k < count && strcmp(names[k], name) != 0) {
+            k++;
+        }
+        if (in_block_matrix(bound) && k == count && count < MOST) {
+            names[count++] = name;
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        names_append(text, sizeof text, names[i], i, count);
+    }
+    return buffer_printf(out, err, "%s", text);
+}
+
+void model_weight_bytes(const struct model *model, size_t last, enum dtype dtype,
+                        struct model_weight_bytes *out) {
+    *out = (struct model_weight_bytes){0};
+    for (size_t i = 0; i < model->match.count; i++) {
+        const struct weight_bound *bound = &model->match.bound[i];
+        struct weight_layout layout;
+        size_t rows;
+        size_t columns;
+        bool in_block = weight_in_block(bound->use.row);
+        if (in_block && bound->use.block >= last) {
+            continue;
+        }
+        weights_rows(&model->config, bound->use, &rows, &columns);
+        uint64_t computed = (uint64_t)rows * columns * dtype_size(dtype); // dimensions are bounded (config.c)
+        if (!weights_keep(&model->match, &model->config, bound->use.row, bound->use.block) ||
+            !weight_layout(&bound->source.format, rows, columns, &layout)) {
+            out->computed += computed;
+            continue;
+        }
+        size_t all;
+        size_t across;
+        out->packed += layout.bytes;
+        out->expanded += computed;
+        if (weights_shape(&model->config, bound->use.block, bound->use.row->place, &all, &across)) {
+            uint64_t fused = (uint64_t)all * across * dtype_size(dtype);
+            out->largest = fused > out->largest ? fused : out->largest;
+        }
+    }
+}
