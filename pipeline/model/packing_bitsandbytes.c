@@ -5,9 +5,9 @@
 
 #include "base/size.h"
 #include "model/packing_methods.h"
-#include "model/packing_tensors.h"
 #include "model/place.h"
 #include "model/quant_state.h"
+#include "model/weight_tensors.h"
 
 #define STATE ".weight.quant_state.bitsandbytes__"
 
@@ -28,11 +28,11 @@ static int read_state(struct quant_state *out, const struct checkpoint *checkpoi
                       struct error *err) {
     char text[QUANT_STATE_BYTES];
     size_t size = tensor->end - tensor->begin;
-    if (!packing_has_type(tensor, "U8") || size > sizeof text) {
+    if (!weight_tensor_is(tensor, "U8") || size > sizeof text) {
         return error_set(err, STATUS_DATA, "tensor '%s' is not a text of at most %d bytes (dtype U8)",
                          tensor->name, QUANT_STATE_BYTES);
     }
-    TRY(packing_read(text, size, checkpoint, tensor, err));
+    TRY(weight_tensor_read(text, size, checkpoint, tensor, err));
     if (quant_state_parse(out, text, size, type, err) != STATUS_OK) {
         return error_wrap(err, "tensor '%s'", tensor->name);
     }
@@ -48,7 +48,7 @@ static int check_codes(const struct tensor *tensor, size_t codes, struct error *
     static const char *const types[] = {"U8", "BF16", "F16", "F32"};
     bool known = false;
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        known |= packing_has_type(tensor, types[i]);
+        known |= weight_tensor_is(tensor, types[i]);
     }
     if (!known) {
         return error_set(err, STATUS_DATA,
@@ -88,12 +88,14 @@ static int take_companions(struct weight_source *out, const struct checkpoint *c
     };
     for (size_t i = 0; i < (nested ? 4 : 2); i++) {
         const struct tensor *tensor;
-        TRY(packing_need(&tensor, checkpoint, stem, companions[i].ending, err));
-        TRY(packing_check(tensor, companions[i].type, 1, &companions[i].count, companions[i].reason, err));
-        packing_take(out, tensor, companions[i].part);
+        TRY(weight_tensor_need(&tensor, checkpoint, stem, companions[i].ending, err));
+        TRY(weight_tensor_check(tensor, companions[i].type, 1, &companions[i].count, companions[i].reason,
+                                err));
+        weight_tensor_take(out, tensor, companions[i].part,
+                           weight_tensor_is(tensor, "F32") ? NUMBERS_F32 : NUMBERS_ANY);
     }
     // bitsandbytes itself goes by the tensor.
-    if (!nested && packing_tensor(checkpoint, stem, companions[2].ending) != NULL) {
+    if (!nested && weight_tensor_find(checkpoint, stem, companions[2].ending) != NULL) {
         return error_set(err, STATUS_DATA,
                          "tensor '%s%s' is there, but quant_state has no 'nested_blocksize'", stem,
                          companions[2].ending);
@@ -108,8 +110,8 @@ static int find_four_bits(struct weight_source *out, const struct checkpoint *ch
     const struct tensor *tensor;
     struct quant_state state;
     size_t codes = 0;
-    TRY(packing_need(&weight, checkpoint, stem, ".weight", err));
-    TRY(packing_need(&tensor, checkpoint, stem, type->state, err));
+    TRY(weight_tensor_need(&weight, checkpoint, stem, ".weight", err));
+    TRY(weight_tensor_need(&tensor, checkpoint, stem, type->state, err));
     TRY(read_state(&state, checkpoint, tensor, type->name, rows, columns, err));
     if (!size_mul(rows, columns, &codes)) {
         return error_set(err, STATUS_DATA, "tensor '%s' is too large", weight->name);
@@ -117,10 +119,10 @@ static int find_four_bits(struct weight_source *out, const struct checkpoint *ch
     out->format = (struct weight_format){
         .name = type->format, .kind = WEIGHT_LOOKUP, .lookups = state.lookups, .rounding = DTYPE_F32};
     TRY(check_codes(weight, codes, err));
-    packing_take(out, weight, PART_CODES);
+    weight_tensor_take(out, weight, PART_CODES, NUMBERS_ANY);
     TRY(take_companions(out, checkpoint, stem, codes, err));
-    packing_pass_over(out, tensor);
-    return packing_check_sizes(out, rows, columns, err);
+    weight_tensor_pass_over(out, tensor);
+    return weight_tensors_fit(out, rows, columns, err);
 }
 
 // ---- 8 bits ----
@@ -130,11 +132,11 @@ static int check_order(const struct checkpoint *checkpoint, const struct tensor 
     static const char *const orders[] = {"row", "col32", "col_turing", "col_ampere"};
     enum { ORDERS = sizeof orders / sizeof orders[0] };
     unsigned char order = 0;
-    if (!packing_has_type(tensor, "U8")) {
+    if (!weight_tensor_is(tensor, "U8")) {
         return error_set(err, STATUS_DATA, "tensor '%s' has dtype %s, not U8", tensor->name,
                          tensor->type->name);
     }
-    TRY(packing_read(&order, 1, checkpoint, tensor, err));
+    TRY(weight_tensor_read(&order, 1, checkpoint, tensor, err));
     if (order != 0) {
         char number[8];
         snprintf(number, sizeof number, "%d", order);
@@ -152,24 +154,24 @@ static int find_eight_bits(struct weight_source *out, const struct checkpoint *c
     const struct tensor *weight;
     const struct tensor *scales;
     const char *reason = model_part_name(MODEL_CONFIG);
-    TRY(packing_need(&weight, checkpoint, stem, ".weight", err));
-    TRY(packing_need(&scales, checkpoint, stem, ".SCB", err));
-    TRY(packing_check(weight, "I8", 2, (const size_t[]){rows, columns}, reason, err));
-    TRY(packing_check(scales, "F32", 1, &rows, reason, err));
+    TRY(weight_tensor_need(&weight, checkpoint, stem, ".weight", err));
+    TRY(weight_tensor_need(&scales, checkpoint, stem, ".SCB", err));
+    TRY(weight_tensor_check(weight, "I8", 2, (const size_t[]){rows, columns}, reason, err));
+    TRY(weight_tensor_check(scales, "F32", 1, &rows, reason, err));
     // int8_vectorwise_dequant: code * SCB, then * this.
     out->format = (struct weight_format){
         .name = "LLM.int8",
         .kind = WEIGHT_GROUPED,
         .groups = {.code = CODE_I8, .scale = SCALE_F32, .rows = 1, .factor = (float)7.874015718698502e-3},
         .rounding = DTYPE_F32};
-    packing_take(out, weight, PART_CODES);
-    packing_take(out, scales, PART_SCALES);
-    const struct tensor *order = packing_tensor(checkpoint, stem, ".weight_format");
+    weight_tensor_take(out, weight, PART_CODES, NUMBERS_ANY);
+    weight_tensor_take(out, scales, PART_SCALES, NUMBERS_F32);
+    const struct tensor *order = weight_tensor_find(checkpoint, stem, ".weight_format");
     if (order != NULL) {
         TRY(check_order(checkpoint, order, err));
-        packing_pass_over(out, order);
+        weight_tensor_pass_over(out, order);
     }
-    return packing_check_sizes(out, rows, columns, err);
+    return weight_tensors_fit(out, rows, columns, err);
 }
 
 // ---- either ----
@@ -180,23 +182,23 @@ int packing_bitsandbytes_find(struct weight_source *out, const struct checkpoint
     *out = (struct weight_source){0};
     *found = true;
     for (size_t i = 0; i < FOUR_BIT_TYPES; i++) {
-        if (packing_tensor(checkpoint, stem, four_bit_types[i].state) != NULL) {
+        if (weight_tensor_find(checkpoint, stem, four_bit_types[i].state) != NULL) {
             return find_four_bits(out, checkpoint, &four_bit_types[i], stem, rows, columns, err);
         }
     }
-    if (packing_tensor(checkpoint, stem, ".SCB") != NULL) {
+    if (weight_tensor_find(checkpoint, stem, ".SCB") != NULL) {
         return find_eight_bits(out, checkpoint, stem, rows, columns, err);
     }
     // What is packed and lacks the tensor that says how.
-    const struct tensor *weight = packing_tensor(checkpoint, stem, ".weight");
+    const struct tensor *weight = weight_tensor_find(checkpoint, stem, ".weight");
     const struct tensor *missing;
     bool ours = quantization->method == QUANTIZATION_BITSANDBYTES && weight != NULL;
-    if (packing_tensor(checkpoint, stem, ".weight.absmax") != NULL ||
-        (ours && packing_has_type(weight, "U8"))) {
-        return packing_need(&missing, checkpoint, stem, four_bit_types[0].state, err);
+    if (weight_tensor_find(checkpoint, stem, ".weight.absmax") != NULL ||
+        (ours && weight_tensor_is(weight, "U8"))) {
+        return weight_tensor_need(&missing, checkpoint, stem, four_bit_types[0].state, err);
     }
-    if (ours && packing_has_type(weight, "I8")) {
-        return packing_need(&missing, checkpoint, stem, ".SCB", err);
+    if (ours && weight_tensor_is(weight, "I8")) {
+        return weight_tensor_need(&missing, checkpoint, stem, ".SCB", err);
     }
     *found = false;
     return STATUS_OK;

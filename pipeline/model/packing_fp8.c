@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "model/packing_methods.h"
-#include "model/packing_tensors.h"
 #include "model/place.h"
+#include "model/weight_tensors.h"
 
 // The first one that is there. They multiply, in spite of the name; transformers renames the two others.
 static const char *const scale_endings[] = {".weight_scale_inv", ".scale", ".qscale_weight"};
@@ -16,26 +16,30 @@ static const char *const activation_endings[] = {".activation_scale", ".input_sc
 static const struct tensor *find_scales(const struct checkpoint *checkpoint,
                                         const struct quantization *quantization, const char *stem) {
     for (size_t i = 0; i < sizeof scale_endings / sizeof scale_endings[0]; i++) {
-        const struct tensor *tensor = packing_tensor(checkpoint, stem, scale_endings[i]);
+        const struct tensor *tensor = weight_tensor_find(checkpoint, stem, scale_endings[i]);
         if (tensor != NULL) {
             return tensor;
         }
     }
-    return quantization->method == QUANTIZATION_FP8 ? packing_tensor(checkpoint, stem, VLLM_ENDING) : NULL;
+    return quantization->method == QUANTIZATION_FP8 ? weight_tensor_find(checkpoint, stem, VLLM_ENDING)
+                                                    : NULL;
 }
 
-static int find_type(const struct tensor *tensor, enum weight_scale *out, struct error *err) {
+static int find_type(const struct tensor *tensor, enum weight_scale *out, enum arrangement_numbers *numbers,
+                     struct error *err) {
     static const struct {
         const char *name;
         enum weight_scale scale;
-    } types[] = {{"F32", SCALE_F32},
-                 {"F16", SCALE_F16},
-                 {"BF16", SCALE_BF16},
-                 {"F8_E8M0", SCALE_E8M0},
-                 {"U8", SCALE_E8M0}}; // bytes of E8M0 (scale_fmt ue8m0)
+        enum arrangement_numbers numbers;
+    } types[] = {{"F32", SCALE_F32, NUMBERS_F32},
+                 {"F16", SCALE_F16, NUMBERS_F16},
+                 {"BF16", SCALE_BF16, NUMBERS_BF16},
+                 {"F8_E8M0", SCALE_E8M0, NUMBERS_E8M0},
+                 {"U8", SCALE_E8M0, NUMBERS_E8M0}}; // bytes of E8M0 (scale_fmt ue8m0)
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        if (packing_has_type(tensor, types[i].name)) {
+        if (weight_tensor_is(tensor, types[i].name)) {
             *out = types[i].scale;
+            *numbers = types[i].numbers;
             return STATUS_OK;
         }
     }
@@ -106,18 +110,18 @@ static int refuse_groups(const struct tensor *scales, const struct quantization 
 
 // Not E5M2, nor the types of other hardware.
 static int check_weight(const struct tensor *weight, size_t rows, size_t columns, struct error *err) {
-    if (!packing_has_type(weight, "F8_E4M3")) {
+    if (!weight_tensor_is(weight, "F8_E4M3")) {
         return error_set(err, STATUS_DATA, "tensor '%s' has dtype %s; of float8 weights F8_E4M3 is supported",
                          weight->name, weight->type->name);
     }
-    return packing_check(weight, "F8_E4M3", 2, (const size_t[]){rows, columns}, model_part_name(MODEL_CONFIG),
-                         err);
+    return weight_tensor_check(weight, "F8_E4M3", 2, (const size_t[]){rows, columns},
+                               model_part_name(MODEL_CONFIG), err);
 }
 
 int packing_fp8_find(struct weight_source *out, const struct checkpoint *checkpoint,
                      const struct quantization *quantization, const char *stem, size_t rows, size_t columns,
                      bool *found, struct error *err) {
-    const struct tensor *weight = packing_tensor(checkpoint, stem, ".weight");
+    const struct tensor *weight = weight_tensor_find(checkpoint, stem, ".weight");
     *out = (struct weight_source){0};
     *found = weight != NULL && strncmp(weight->type->name, "F8_", 3) == 0 &&
              quantization->method != QUANTIZATION_COMPRESSED_TENSORS;
@@ -127,23 +131,24 @@ int packing_fp8_find(struct weight_source *out, const struct checkpoint *checkpo
     TRY(check_weight(weight, rows, columns, err));
     const struct tensor *scales = find_scales(checkpoint, quantization, stem);
     if (scales == NULL) {
-        TRY(packing_need(&scales, checkpoint, stem, scale_endings[0], err));
+        TRY(weight_tensor_need(&scales, checkpoint, stem, scale_endings[0], err));
     }
     out->format = (struct weight_format){.name = "F8_E4M3",
                                          .kind = WEIGHT_GROUPED,
                                          .groups = {.code = CODE_E4M3, .factor = 1},
                                          .rounding = DTYPE_F32};
-    TRY(find_type(scales, &out->format.groups.scale, err));
+    enum arrangement_numbers numbers = NUMBERS_ANY;
+    TRY(find_type(scales, &out->format.groups.scale, &numbers, err));
     if (!find_groups(&out->format.groups, scales, quantization, rows, columns)) {
         return refuse_groups(scales, quantization, rows, columns, err);
     }
-    packing_take(out, weight, PART_CODES);
-    packing_take(out, scales, PART_SCALES);
+    weight_tensor_take(out, weight, PART_CODES, NUMBERS_E4M3);
+    weight_tensor_take(out, scales, PART_SCALES, numbers);
     for (size_t i = 0; i < sizeof activation_endings / sizeof activation_endings[0]; i++) {
-        const struct tensor *tensor = packing_tensor(checkpoint, stem, activation_endings[i]);
+        const struct tensor *tensor = weight_tensor_find(checkpoint, stem, activation_endings[i]);
         if (tensor != NULL) {
-            packing_pass_over(out, tensor);
+            weight_tensor_pass_over(out, tensor);
         }
     }
-    return packing_check_sizes(out, rows, columns, err);
+    return weight_tensors_fit(out, rows, columns, err);
 }

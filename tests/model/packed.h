@@ -3,8 +3,6 @@
 #ifndef STRATA_TESTS_MODEL_PACKED_H
 #define STRATA_TESTS_MODEL_PACKED_H
 
-#include <math.h>
-
 #include "golden.h"
 #include "model/packing.h"
 #include "model/safetensors.h"
@@ -132,7 +130,7 @@ static inline unsigned char *packed_parts(const struct packed *packed, const str
     return parts;
 }
 
-// The numbers of the weight must be those of the tensor "expected.STEM", bit by bit; NaN is any NaN.
+// The numbers of the weight must be those of the tensor "expected.STEM", bit by bit.
 static inline void packed_check_numbers(const struct packed *packed, const struct weight_source *source,
                                         const char *stem, size_t rows, size_t columns) {
     char name[PACKING_STEM];
@@ -151,7 +149,7 @@ static inline void packed_check_numbers(const struct packed *packed, const struc
         for (size_t i = 0; i < columns; i++) {
             float wanted;
             memcpy(&wanted, expected + (row * columns + i) * sizeof wanted, sizeof wanted);
-            if (memcmp(&numbers[i], &wanted, sizeof wanted) != 0 && !(isnan(wanted) && isnan(numbers[i]))) {
+            if (memcmp(&numbers[i], &wanted, sizeof wanted) != 0) {
                 fprintf(stderr, "%s [%zu, %zu] is %a, not %a\n", stem, row, i, (double)numbers[i],
                         (double)wanted);
                 abort();
@@ -161,6 +159,17 @@ static inline void packed_check_numbers(const struct packed *packed, const struc
     free(numbers);
     free(expected);
     free(parts);
+}
+
+// The bytes of component `index` must be refused where they are read, naming what is no number.
+static inline void packed_check_refused(const struct packed *packed, const struct weight_source *source,
+                                        size_t index) {
+    struct error err = {0};
+    const struct tensor *tensor = source->components[index].tensor;
+    unsigned char *bytes = packed_bytes(packed, tensor);
+    int status = arrange_check(&source->components[index].how, bytes, tensor->end - tensor->begin, &err);
+    golden_must(status == STATUS_DATA, tensor->name);
+    free(bytes);
 }
 
 #endif

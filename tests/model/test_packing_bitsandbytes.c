@@ -230,6 +230,36 @@ static void what_is_not_packed_is_not_found(void **state) {
     check(four_bits, 2, NULL, &none, "tensor '" STATE "' is missing", true);
 }
 
+static void what_is_no_number_is_refused(void **state) {
+    (void)state;
+    static const float numbers[256] = {[0] = 1.0f / 0.0f};
+    struct packed_tensor tensors[FOUR + EIGHT];
+    struct packed packed;
+    struct weight_source source;
+    struct error err = {0};
+    bool found = false;
+    memcpy(tensors, four_bits, sizeof four_bits);
+    memcpy(tensors + FOUR, eight_bits, sizeof eight_bits);
+    for (size_t i = 2; i < 5; i++) {
+        tensors[i].bytes = numbers;
+    }
+    tensors[FOUR].name = "n.weight";
+    tensors[FOUR + 1] = (struct packed_tensor){"n.SCB", "F32", 1, {ROWS}, numbers};
+    tensors[FOUR + 2].type = NULL;
+    packed_make(&packed, tensors, FOUR + EIGHT);
+    packed_must(
+        packing_bitsandbytes_find(&source, &packed.checkpoint, &none, "m", ROWS, COLUMNS, &found, &err),
+        &err);
+    for (size_t i = 2; i < 5; i++) { // tables, and scales of scales
+        packed_check_refused(&packed, &source, i);
+    }
+    packed_must(
+        packing_bitsandbytes_find(&source, &packed.checkpoint, &none, "n", ROWS, COLUMNS, &found, &err),
+        &err);
+    packed_check_refused(&packed, &source, 1);
+    packed_close(&packed);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_are_those_of_the_library),
@@ -237,6 +267,7 @@ int main(void) {
         cmocka_unit_test(wrong_states_are_named),
         cmocka_unit_test(wrong_tensors_of_eight_bits_are_named),
         cmocka_unit_test(what_is_not_packed_is_not_found),
+        cmocka_unit_test(what_is_no_number_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

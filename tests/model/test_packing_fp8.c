@@ -32,7 +32,7 @@ static void numbers_are_those_of_the_libraries(void **state) {
         size_t shared_rows, shared_columns;
         size_t components;
     } cases[] = {
-        {"codes", 16, 16, 0, 0, SCALE_F32, 0, 0, 2}, // all 256
+        {"codes", 16, 16, 0, 0, SCALE_F32, 0, 0, 2}, // all
         {"clipped", 10, 12, 4, 8, SCALE_F32, 4, 8, 3},    {"grid", 8, 16, 0, 0, SCALE_BF16, 4, 4, 2},
         {"grid", 8, 16, 4, 4, SCALE_BF16, 4, 4, 2},       {"channel", 6, 16, 0, 0, SCALE_F16, 1, 0, 2},
         {"channel", 6, 16, 128, 128, SCALE_F16, 1, 0, 2}, {"tensor", 6, 16, 0, 0, SCALE_F32, 0, 0, 2},
@@ -169,12 +169,36 @@ static void the_weight_has_its_shape(void **state) {
     packed_close(&packed);
 }
 
+static void what_is_no_number_is_refused(void **state) {
+    (void)state;
+    static const unsigned char codes[ROWS * COLUMNS] = {[7] = 0x7f};
+    static const unsigned char exponents[] = {127, 255};
+    static const float scale = 1.0f / 0.0f;
+    static const struct packed_tensor tensors[] = {{"m.weight", "F8_E4M3", 2, {ROWS, COLUMNS}, codes},
+                                                   {"m.weight_scale_inv", "F32", 0, {0}, &scale},
+                                                   {"n.weight", "F8_E4M3", 2, {ROWS, COLUMNS}, codes},
+                                                   {"n.weight_scale_inv", "U8", 2, {1, 2}, exponents}};
+    static const char *const stems[] = {"m", "n"};
+    struct packed packed;
+    packed_make(&packed, tensors, 4);
+    for (size_t i = 0; i < 2; i++) {
+        struct weight_source source;
+        struct error err = {0};
+        bool found = false;
+        packed_must(find(&source, &packed, with_blocks(0, 0), stems[i], ROWS, COLUMNS, &found, &err), &err);
+        packed_check_refused(&packed, &source, 0);
+        packed_check_refused(&packed, &source, 1);
+    }
+    packed_close(&packed);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_are_those_of_the_libraries),
         cmocka_unit_test(wrong_scales_are_named),
         cmocka_unit_test(only_e4m3_is_read),
         cmocka_unit_test(the_weight_has_its_shape),
+        cmocka_unit_test(what_is_no_number_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

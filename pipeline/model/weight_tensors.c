@@ -1,4 +1,4 @@
-#include "model/packing_tensors.h"
+#include "model/weight_tensors.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -7,26 +7,26 @@
 
 enum { NAME = PACKING_STEM + 64 };
 
-const struct tensor *packing_tensor(const struct checkpoint *checkpoint, const char *stem,
-                                    const char *ending) {
+const struct tensor *weight_tensor_find(const struct checkpoint *checkpoint, const char *stem,
+                                        const char *ending) {
     char name[NAME];
     int length = snprintf(name, sizeof name, "%s%s", stem, ending);
     return length < 0 || length >= NAME ? NULL : tensors_find(&checkpoint->tensors, name);
 }
 
-int packing_need(const struct tensor **out, const struct checkpoint *checkpoint, const char *stem,
-                 const char *ending, struct error *err) {
-    *out = packing_tensor(checkpoint, stem, ending);
+int weight_tensor_need(const struct tensor **out, const struct checkpoint *checkpoint, const char *stem,
+                       const char *ending, struct error *err) {
+    *out = weight_tensor_find(checkpoint, stem, ending);
     return *out != NULL ? STATUS_OK : error_set(err, STATUS_DATA, "tensor '%s%s' is missing", stem, ending);
 }
 
-bool packing_has_type(const struct tensor *tensor, const char *type) {
+bool weight_tensor_is(const struct tensor *tensor, const char *type) {
     return strcmp(tensor->type->name, type) == 0;
 }
 
-int packing_check(const struct tensor *tensor, const char *type, size_t rank, const size_t *shape,
-                  const char *reason, struct error *err) {
-    if (!packing_has_type(tensor, type)) {
+int weight_tensor_check(const struct tensor *tensor, const char *type, size_t rank, const size_t *shape,
+                        const char *reason, struct error *err) {
+    if (!weight_tensor_is(tensor, type)) {
         return error_set(err, STATUS_DATA, "tensor '%s' has dtype %s, not %s", tensor->name,
                          tensor->type->name, type);
     }
@@ -41,16 +41,17 @@ int packing_check(const struct tensor *tensor, const char *type, size_t rank, co
     return STATUS_OK;
 }
 
-void packing_take(struct weight_source *out, const struct tensor *tensor, enum weight_part part) {
+void weight_tensor_take(struct weight_source *out, const struct tensor *tensor, enum weight_part part,
+                        enum arrangement_numbers numbers) {
     out->components[out->component_count++] = (struct weight_component){
-        .tensor = tensor, .is_read = true, .part = part, .how = {.kind = ARRANGE_AS_IS}};
+        .tensor = tensor, .is_read = true, .part = part, .how = {.kind = ARRANGE_AS_IS, .numbers = numbers}};
 }
 
-void packing_pass_over(struct weight_source *out, const struct tensor *tensor) {
+void weight_tensor_pass_over(struct weight_source *out, const struct tensor *tensor) {
     out->components[out->component_count++] = (struct weight_component){.tensor = tensor};
 }
 
-int packing_check_sizes(const struct weight_source *source, size_t rows, size_t columns, struct error *err) {
+int weight_tensors_fit(const struct weight_source *source, size_t rows, size_t columns, struct error *err) {
     struct weight_layout layout;
     if (!weight_layout(&source->format, rows, columns, &layout)) {
         return error_set(err, STATUS_DATA, "a matrix of %zu x %zu is too large to be kept in %s", rows,
@@ -68,8 +69,8 @@ int packing_check_sizes(const struct weight_source *source, size_t rows, size_t 
     return STATUS_OK;
 }
 
-int packing_read(void *out, size_t size, const struct checkpoint *checkpoint, const struct tensor *tensor,
-                 struct error *err) {
+int weight_tensor_read(void *out, size_t size, const struct checkpoint *checkpoint,
+                       const struct tensor *tensor, struct error *err) {
     const struct checkpoint_file *file = &checkpoint->files[tensor->file];
     if (tensor->end - tensor->begin != size) {
         return error_set(err, STATUS_DATA, "tensor '%s' has %zu bytes, not %zu", tensor->name,
