@@ -83,16 +83,6 @@ static int find_family(const struct values *values, struct model_config *config,
 // Keys that change the computation in ways that are not implemented.
 static int refuse_unsupported(const struct values *values, struct error *err) {
     static const char *const objects[] = {"text_config", "vision_config"};
-    static const char *const quantised[] = {"quantization_config", "compression_config"};
-    for (size_t i = 0; i < sizeof quantised / sizeof quantised[0]; i++) {
-        if (values_has(values, quantised[i])) {
-            return error_set(
-                err, STATUS_DATA,
-                "'%s' is not supported: the checkpoint is quantised; get the model's own weights (bfloat16, "
-                "float16 or float32)",
-                quantised[i]);
-        }
-    }
     for (size_t i = 0; i < sizeof objects / sizeof objects[0]; i++) {
         if (values_has(values, objects[i])) {
             return error_set(err, STATUS_DATA, "'%s' is not supported", objects[i]);
@@ -342,6 +332,7 @@ static int read_values(const struct values *values, struct model_config *config,
     TRY(read_biases(values, config, err));
     TRY(read_sliding(values, defaults, config, err));
     TRY(config_read_rope(values, config, err));
+    TRY(quantization_read(&config->quantization, values, err));
     return read_dtype(values, config, err);
 }
 

@@ -15,7 +15,7 @@
 #include "model/checkpoint.h"
 #include "model/quantization.h"
 
-enum { PACKING_COMPONENTS = 6, PACKING_STEM = 256 };
+enum { PACKING_COMPONENTS = 12, PACKING_STEM = 256 };
 
 struct weight_component { // a tensor of a weight
     const struct tensor *tensor;
@@ -29,6 +29,10 @@ struct weight_source { // how the checkpoint holds a weight
     struct weight_component components[PACKING_COMPONENTS];
     size_t component_count;
 };
+
+// Once for a checkpoint, before its weights are looked for: what only the numbers of its tensors tell
+// (GPTQ: whether zero points are stored one less, which files are known to mislabel).
+int packing_settle(struct quantization *quantization, const struct checkpoint *checkpoint, struct error *err);
 
 // Finds the tensors of the weight [rows, columns] whose name is `stem` with ".weight" behind it, where they
 // are packed. *found is false where the checkpoint has none (the weight is a tensor of numbers, or missing).

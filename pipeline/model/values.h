@@ -31,6 +31,7 @@ struct values_holder {
     void *(*member)(const void *map, const char *key);
     size_t (*count)(const void *list_or_map);
     const char *(*text_at)(const void *list, size_t index);
+    bool (*integer_at)(const void *list, size_t index, int64_t *out);
     const char *(*next_key)(void *map, const char *key);
     void (*close)(void *node);
 };
@@ -89,6 +90,11 @@ static inline size_t values_count(const struct values *list_or_map) {
 // An entry of a list, or NULL where there is none or it is no text.
 static inline const char *values_text_at(const struct values *list, size_t index) {
     return list->holder->text_at(list->node, index);
+}
+
+// False, and *out as it was, where there is no such entry or it is no whole number.
+static inline bool values_integer_at(const struct values *list, size_t index, int64_t *out) {
+    return list->holder->integer_at(list->node, index, out);
 }
 
 // The key behind `key` in the holder's order, the first one behind NULL; NULL behind the last one.

@@ -42,6 +42,15 @@ static const char *get_text_at(const void *list, size_t index) {
     return json_string_value(json_array_get(list, index));
 }
 
+static bool get_integer_at(const void *list, size_t index, int64_t *out) {
+    const json_t *entry = json_array_get(list, index);
+    if (!json_is_integer(entry)) {
+        return false;
+    }
+    *out = json_integer_value(entry);
+    return true;
+}
+
 static const char *next_key(void *map, const char *key) {
     void *at = key == NULL ? json_object_iter(map) : json_object_iter_next(map, json_object_key_to_iter(key));
     return at == NULL ? NULL : json_object_iter_key(at);
@@ -60,6 +69,7 @@ static const struct values_holder json_holder = {
     .member = get_member,
     .count = get_count,
     .text_at = get_text_at,
+    .integer_at = get_integer_at,
     .next_key = next_key,
     .close = release,
 };

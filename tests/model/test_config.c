@@ -103,6 +103,19 @@ static void unused_keys_may_hold_what_python_writes(void **state) {
     model_config_destroy(&config);
 }
 
+static void how_weights_are_packed_is_read_with_the_rest(void **state) {
+    (void)state;
+    static const char text[] =
+        "{\"model_type\": \"qwen3\", \"quantization_config\": {\"quant_method\": \"awq\","
+        " \"bits\": 4, \"group_size\": 64}}";
+    struct model_config config;
+    struct error err = {0};
+    assert_int_equal(model_config_parse(&config, text, sizeof text - 1, "config.json", &err), STATUS_OK);
+    assert_int_equal(config.quantization.method, QUANTIZATION_AWQ);
+    assert_int_equal(config.quantization.group, 64);
+    model_config_destroy(&config);
+}
+
 static void unsupported_and_wrong_keys_are_named(void **state) {
     (void)state;
     static const struct {
@@ -112,7 +125,8 @@ static void unsupported_and_wrong_keys_are_named(void **state) {
         {"\"model_type\": \"gpt2\"", "'model_type' is 'gpt2'"},
         {"\"hidden_size\": 64", "'model_type' is missing"},
         {"\"model_type\": \"llama\", \"hidden_act\": \"gelu\"", "'hidden_act' is 'gelu'"},
-        {"\"model_type\": \"llama\", \"quantization_config\": {}", "'quantization_config'"},
+        {"\"model_type\": \"llama\", \"quantization_config\": {}",
+         "'quantization_config': 'quant_method' is missing"},
         {"\"model_type\": \"llama\", \"is_causal\": false", "'is_causal'"},
         {"\"model_type\": \"llama\", \"partial_rotary_factor\": 0.5", "'partial_rotary_factor' is 0.5"},
         {"\"model_type\": \"llama\", \"rope_scaling\": {\"type\": \"longrope\"}",
@@ -220,6 +234,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(absent_keys_take_the_class_defaults),
         cmocka_unit_test(keys_are_read_as_transformers_reads_them),
+        cmocka_unit_test(how_weights_are_packed_is_read_with_the_rest),
         cmocka_unit_test(unsupported_and_wrong_keys_are_named),
         cmocka_unit_test(unused_keys_may_hold_what_python_writes),
         cmocka_unit_test(frequencies_have_the_published_values),

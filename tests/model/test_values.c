@@ -93,6 +93,12 @@ static void lists_and_maps_are_views_of_their_own(void **state) {
     assert_null(values_text_at(&list, 1));
     assert_string_equal(values_text_at(&list, 2), "b");
     assert_null(values_text_at(&list, 3));
+    int64_t entry = 9;
+    assert_false(values_integer_at(&list, 0, &entry));
+    assert_false(values_integer_at(&list, 3, &entry));
+    assert_int_equal(entry, 9);
+    assert_true(values_integer_at(&list, 1, &entry));
+    assert_int_equal(entry, 1);
     struct values map = values_member(&values, "map");
     struct values deep = values_member(&map, "a");
     int64_t integer = 0;
