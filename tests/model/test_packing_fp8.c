@@ -163,7 +163,8 @@ static void the_weight_has_its_shape(void **state) {
     assert_int_equal(find(&source, &packed, with_blocks(0, 0), "m", COLUMNS, ROWS, &found, &err),
                      STATUS_DATA);
     assert_non_null(
-        strstr(err.message, "tensor 'm.weight' has shape [12, 20]; config.json asks for [20, 12]"));
+        strstr(err.message,
+               "tensor 'm.weight' has shape [12, 20]; the weight and its quantization ask for [20, 12]"));
     packed_must(find(&source, &packed, with_blocks(0, 0), "n", ROWS, COLUMNS, &found, &err), &err);
     assert_false(found);
     packed_close(&packed);
