@@ -220,6 +220,9 @@ int job_each_identity_key(const struct job *job,
         snprintf(name, sizeof name, "%s.%s", key->section, key->name);
         buffer_clear(&value);
         TRY_TO(done, status = job_key_print(job, key, &value, &err));
+        if (key->unless_standard && strcmp(value.data, key->standard) == 0) {
+            continue;
+        }
         TRY_TO(done, status = each(context, name, value.data));
     }
 done:

@@ -12,6 +12,9 @@
 #include "base/error.h"
 #include "base/memory.h"
 
+enum job_expand { JOB_EXPAND_MATMUL, JOB_EXPAND_LOAD };
+enum job_rounding { JOB_ROUNDING_NONE, JOB_ROUNDING_FLOAT16 };
+enum job_quantize { JOB_QUANTIZE_NONE, JOB_QUANTIZE_NF4, JOB_QUANTIZE_NF4_DOUBLE, JOB_QUANTIZE_INT8 };
 enum pooling { POOLING_STEP_MEAN, POOLING_MEAN, POOLING_LAST, POOLING_TOKENS };
 
 // A job as checked and completed with defaults. Texts belong to the job. Paths are resolved against the job
@@ -37,6 +40,9 @@ struct job {
     char *model_path;
     char *tokenizer_path;     // a tokenizer.json; NULL: the model's own
     enum dtype dtype;         // of computation: float32 or bfloat16
+    int expand;               // enum job_expand, as packed weights are held
+    int weights_rounding;     // enum job_rounding
+    int quantize;             // enum job_quantize
     char *device;             // "cpu", "cuda:N", "auto"
     char *cpu_path;           // NULL: chosen from the processor's features
     double memory_reserve_gb; // of GPU memory, 10^9 bytes

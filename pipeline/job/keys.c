@@ -64,6 +64,16 @@ const struct job_key job_keys[] = {
      .help = "the tokenizer.json to use"},
     {"model", "dtype", KEY_DTYPE, FIELD(dtype), .choices = "float32|bfloat16", .standard = "bfloat16",
      .identity = true, .help = "number format of the computation"},
+    {"model", "expand", KEY_CHOICE, FIELD(expand), .choices = "matmul|load", .standard = "matmul",
+     .help = "when packed weights are expanded to the computation's dtype: before each matmul, which keeps "
+             "them small, or once when they are loaded"},
+    {"model", "weights_rounding", KEY_CHOICE, FIELD(weights_rounding), .choices = "none|float16",
+     .standard = "none", .identity = true, .unless_standard = true,
+     .help = "round packed weights to float16 first, as gptqmodel computes with AWQ and GPTQ checkpoints"},
+    {"model", "quantize", KEY_CHOICE, FIELD(quantize), .choices = "none|nf4|nf4_double|int8",
+     .standard = "none", .identity = true, .unless_standard = true,
+     .help = "quantise the matrices of a checkpoint of numbers when it is loaded: to bitsandbytes' NF4 (its "
+             "scales quantised too with `nf4_double`), or to LLM.int8's rows without outliers"},
     {"model", "device", KEY_DEVICE, FIELD(device), .minimum = 1, .standard = "auto",
      .help = "`cuda:N`, `cpu`, or `auto`: the first GPU that can run the model, otherwise the CPU; fixed "
              "once a run has started"},
@@ -159,6 +169,7 @@ static void print_type(FILE *out, const struct job_key *key) {
         break;
     case KEY_DTYPE:
     case KEY_POOLING:
+    case KEY_CHOICE:
         for (const char *at = key->choices; *at != 0; at++) {
             fputs(*at == '|' ? ", " : (char[2]){*at, 0}, out);
         }

@@ -17,6 +17,7 @@ enum key_kind {
     KEY_BOOLEAN, // bool
     KEY_DTYPE,   // enum dtype, one of `choices`
     KEY_POOLING, // enum pooling, one of `choices`
+    KEY_CHOICE,  // int: which of `choices`
     KEY_DEVICE,  // char *: auto, cpu or cuda:N
     KEY_LAYERS,  // int64_t * and its count; NULL: all
     KEY_TEXTS,   // char ** and its count; NULL: not given
@@ -34,7 +35,9 @@ struct job_key {
     const char *standard; // the default as a job file would write it; NULL: none
     const char *absent;   // what holds without a value, where `standard` cannot say it
     bool required;
-    bool identity; // may change a byte of the output
+    bool identity;        // may change a byte of the output
+    bool unless_standard; // ... but its standard is what versions did that did not have it: then it says
+                          // nothing
     const char *help;
 };
 

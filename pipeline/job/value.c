@@ -296,12 +296,21 @@ int job_key_assign(struct job *job, const struct job_key *key, const struct job_
         TRY(check_choice(key, value->items[0].text, &index, err));
         *(enum pooling *)field(job, key->offset) = (enum pooling)index;
         return STATUS_OK;
+    case KEY_CHOICE:
+        return check_choice(key, value->items[0].text, field(job, key->offset), err);
     default:
         return assign_text(job, key, value->items, err);
     }
 }
 
 // ---- values as text ----
+
+static int print_choice(const char *choices, int index, struct buffer *out, struct error *err) {
+    for (; index > 0; index--) {
+        choices += strcspn(choices, "|") + 1;
+    }
+    return buffer_printf(out, err, "%.*s", (int)strcspn(choices, "|"), choices);
+}
 
 static int print_layers(const int64_t *numbers, size_t count, struct buffer *out, struct error *err) {
     if (numbers == NULL) {
@@ -338,6 +347,8 @@ int job_key_print(const struct job *job, const struct job_key *key, struct buffe
         return buffer_printf(out, err, "%s", dtype_name(*(const enum dtype *)at));
     case KEY_POOLING:
         return buffer_printf(out, err, "%s", pooling_name(*(const enum pooling *)at));
+    case KEY_CHOICE:
+        return print_choice(key->choices, *(const int *)at, out, err);
     case KEY_LAYERS:
         return print_layers(*(int64_t *const *)at, *(const size_t *)field_read(job, key->count_offset), out,
                             err);

@@ -135,6 +135,7 @@ static int stream_part(const struct item *item, struct error *err) {
         size_t begin = item->tensor->begin + at;
         const unsigned char *source;
         TRY(reader_bytes(item->loader->reader, item->tensor->file, begin, begin + bytes, &source, err));
+        TRY(load_named(item, arrange_check(&item->component->how, source, bytes, err), err));
         TRY(load_part(item, item->component->part, at, source, bytes, err));
     }
     return STATUS_OK;

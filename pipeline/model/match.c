@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/size.h"
 #include "kernels/device.h"
@@ -118,6 +119,29 @@ static int match_block(struct matching *m, size_t block, struct error *err) {
     return STATUS_OK;
 }
 
+// Some packers give every matrix a bias, also where the model has none: zeros, which change nothing.
+static int is_empty_bias(const struct matching *m, const struct tensor *tensor, bool *out,
+                         struct error *err) {
+    enum { LARGEST = 1 << 24 };
+    static const char ending[] = ".bias";
+    size_t length = strlen(tensor->name);
+    size_t bytes = tensor->end - tensor->begin;
+    const struct checkpoint_file *file = &m->checkpoint->files[tensor->file];
+    void *numbers;
+    if (m->config->quantization.method != QUANTIZATION_GPTQ || tensor->rank != 1 || bytes > LARGEST ||
+        length < sizeof ending || strcmp(tensor->name + length - (sizeof ending - 1), ending) != 0) {
+        return STATUS_OK;
+    }
+    TRY(memory_zeroed(&numbers, size_max(bytes, 1), 1, err));
+    int status = file_read_at(file->descriptor, numbers, bytes, tensor->begin, file->path, err);
+    *out = status == STATUS_OK;
+    for (size_t i = 0; *out && i < bytes; i++) {
+        *out = ((const unsigned char *)numbers)[i] == 0;
+    }
+    free(numbers);
+    return status;
+}
+
 static int match_all(struct matching *m, struct error *err) {
     const struct checkpoint *checkpoint = m->checkpoint;
     for (size_t block = 0; block < m->config->layers; block++) {
@@ -126,6 +150,11 @@ static int match_all(struct matching *m, struct error *err) {
     for (size_t i = 0; i < checkpoint->tensors.count; i++) {
         const struct tensor *tensor = &checkpoint->tensors.entries[i];
         if (m->out->uses[i].row == NULL && !beside_tensor(tensor->name, m->config)) {
+            bool adds_nothing = false;
+            TRY(is_empty_bias(m, tensor, &adds_nothing, err));
+            if (adds_nothing) {
+                continue;
+            }
             return error_set(err, STATUS_DATA,
                              "tensor '%.200s' of %s has no place in a %s model of %zu layers", tensor->name,
                              checkpoint->files[tensor->file].name, m->config->model_type, m->config->layers);

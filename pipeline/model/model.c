@@ -27,10 +27,13 @@ static int note_beside(struct model *model, struct error *err) {
 static int read_model(struct model *model, const char *folder, struct error *err) {
     TRY(model_config_read(&model->config, &model->config_text, folder, err));
     TRY(checkpoint_open(&model->checkpoint, folder, &model->config, err));
-    if (weights_match(&model->match, &model->config, &model->checkpoint, err) != STATUS_OK) {
-        return error_wrap(err, "%s", folder);
-    }
+    int status;
+    TRY_TO(named, status = packing_settle(&model->config.quantization, &model->checkpoint, err));
+    TRY_TO(named, status = weights_match(&model->match, &model->config, &model->checkpoint, err));
     return note_beside(model, err);
+named:
+    (void)status;
+    return error_wrap(err, "%s", folder);
 }
 
 int model_open(struct model **out, const char *folder, struct error *err) {

@@ -19,6 +19,11 @@ static const struct packing_method {
      packing_compressed_find,
      {"weight_packed", "weight_shape", "weight_zero_point", "weight_g_idx"},
      "compressed-tensors"},
+    {QUANTIZATION_BITSANDBYTES,
+     packing_bitsandbytes_find,
+     {"SCB", "weight_format", "weight.absmax"},
+     "bitsandbytes"},
+    {QUANTIZATION_FP8, packing_fp8_find, {"weight_scale_inv", "qscale_weight", "activation_scale"}, "fp8"},
 };
 
 enum { METHODS = sizeof methods / sizeof methods[0] };

@@ -124,11 +124,27 @@ static int add_warnings(struct inputs *inputs, struct error *err) {
     return warn_of_markup(inputs, err);
 }
 
+static int hold_weights(struct inputs *inputs, struct error *err) {
+    const struct job *job = &inputs->job;
+    static const enum model_quantize quantize[] = {[JOB_QUANTIZE_NONE] = MODEL_QUANTIZE_NONE,
+                                                   [JOB_QUANTIZE_NF4] = MODEL_QUANTIZE_NF4,
+                                                   [JOB_QUANTIZE_NF4_DOUBLE] = MODEL_QUANTIZE_NF4_DOUBLE,
+                                                   [JOB_QUANTIZE_INT8] = MODEL_QUANTIZE_INT8};
+    const struct model_weight_options options = {.expands_at_load = job->expand == JOB_EXPAND_LOAD,
+                                                 .rounds_to_float16 =
+                                                     job->weights_rounding == JOB_ROUNDING_FLOAT16,
+                                                 .quantize = quantize[job->quantize]};
+    TRY(model_set_weight_options(inputs->model, &options, err));
+    return model_is_packed(inputs->model) ? model_weight_formats(inputs->model, &inputs->weights, err)
+                                          : STATUS_OK;
+}
+
 static int open_model(struct inputs *inputs, struct error *err) {
     const char *path = inputs->job.model_path;
     TRY(model_folder_find(path, inputs->job.folder, err));
     TRY(model_folder_check(path, err));
     TRY(model_open(&inputs->model, path, err));
+    TRY(hold_weights(inputs, err));
     const char *notes = model_notes(inputs->model);
     TRY(buffer_append(&inputs->notes, notes, strlen(notes), err));
     TRY(add_warnings(inputs, err));
@@ -186,6 +202,7 @@ void inputs_close(struct inputs *inputs) {
     source_close(inputs->source);
     buffer_destroy(&inputs->warnings);
     buffer_destroy(&inputs->notes);
+    buffer_destroy(&inputs->weights);
     survey_destroy(&inputs->survey);
     survey_destroy(&inputs->retry);
     free(inputs->layers);
@@ -292,6 +309,10 @@ int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, 
         snprintf(windows, sizeof windows, "full batches, windows of %zu problems or %d batches",
                  inputs->limits.window, PLAN_WINDOW_BATCHES);
         TRY(identity_add(identity, "batch.plan", windows, err));
+    }
+    // Earlier versions read no packed weights.
+    if (inputs->weights.size > 0) {
+        TRY(identity_add(identity, "model.weights", inputs->weights.data, err));
     }
     TRY(add_libraries(inputs, identity, err));
     return model_fingerprint == NULL ? STATUS_OK

@@ -31,6 +31,12 @@ void run_layout_make(struct run_layout *layout, const struct inputs *inputs, con
     add(layout, "steps_kind", job->steps_column != NULL ? "column" : "pattern");
     add(layout, "pooling", pooling_name(job->pooling));
     add(layout, "compute_dtype", dtype_name(job->dtype));
+    if (inputs->weights.size > 0) {
+        add(layout, "weights", inputs->weights.data);
+    }
+    if (job->weights_rounding == JOB_ROUNDING_FLOAT16) {
+        add(layout, "weights_rounding", dtype_name(DTYPE_F16));
+    }
     add(layout, "identity", layout->identity);
     if (recorded->warnings.size > 0) {
         add(layout, "warnings", recorded->warnings.data);

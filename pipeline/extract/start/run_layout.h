@@ -6,7 +6,7 @@
 #include "start/inputs.h"
 #include "start/recorded.h"
 
-enum { RUN_LAYOUT_ATTRIBUTES = 16 };
+enum { RUN_LAYOUT_ATTRIBUTES = 18 };
 
 struct run_layout {
     struct shard_layout shard;
