@@ -4,6 +4,7 @@
 #include "base/amount.h"
 #include "checkpoints/folder_content.h"
 #include "commands/command.h"
+#include "commands/plan_memory.h"
 #include "commands/readable.h"
 #include "start/batching.h"
 #include "start/fill.h"
@@ -59,12 +60,15 @@ static int write_fill(FILE *out, const struct inputs *inputs, struct error *err)
     return STATUS_OK;
 }
 
-static int print_plan(FILE *out, const struct inputs *inputs, struct error *err) {
+static int print_plan(FILE *out, struct inputs *inputs, struct error *err) {
     enum { INDENT = 14 };
     struct readable_page page;
     TRY(readable_page_open(&page, "the plan", err));
     write_plan(page.out, inputs);
     int status = write_fill(page.out, inputs, err);
+    if (status == STATUS_OK) {
+        status = plan_memory_write(page.out, inputs, err);
+    }
     if (status != STATUS_OK) {
         readable_page_drop(&page);
         return status;
@@ -116,15 +120,18 @@ static const struct option options[] = {
 
 const struct command command_plan = {
     .name = "plan",
-    .summary = "count a job's problems, tokens, batches, shards and disk space without starting it",
+    .summary = "count a job's problems, tokens, batches, shards, disk space and memory without starting it",
     .operands = operands,
     .operand_count = sizeof operands / sizeof operands[0],
     .options = options,
     .option_count = sizeof options / sizeof options[0],
-    .details = "Reads and tokenises the whole query. The batches are those that strata run will compute, or "
-               "continue\n"
-               "with if the output holds a run. A GPU computes every batch at one shape: fill is the share "
-               "of its tokens\n"
-               "that are text; below 95 % a warning names what would raise it.\n",
+    .details =
+        "Reads and tokenises the whole query. The batches are those that strata run will compute, or "
+        "continue\n"
+        "with if the output holds a run. A GPU computes every batch at one shape: fill is the share "
+        "of its tokens\n"
+        "that are text; below 95 % a warning names what would raise it. Memory is what weights and a full "
+        "batch take\n"
+        "on the device.\n",
     .run = run,
 };

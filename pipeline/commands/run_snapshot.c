@@ -9,6 +9,7 @@
 #include "checkpoints/device_trail.h"
 #include "checkpoints/run_folder.h"
 #include "start/fill.h"
+#include "start/inputs.h"
 #include "start/resident.h"
 
 const char *run_state_name(enum run_state state) {
@@ -69,6 +70,20 @@ done:
     return status;
 }
 
+static int read_weights(struct run_snapshot *snapshot, struct ledger *ledger, struct error *err) {
+    struct identity identity = {0};
+    bool found;
+    int status;
+    TRY_TO(done, status = ledger_identity(ledger, &identity, &found, err));
+    const char *weights = found ? identity_get(&identity, IDENTITY_WEIGHTS) : NULL;
+    if (weights != NULL) {
+        status = buffer_printf(&snapshot->weights, err, "%s", weights);
+    }
+done:
+    identity_destroy(&identity);
+    return status;
+}
+
 int run_snapshot_batch_tokens(uint64_t *tokens, struct ledger *ledger, struct error *err) {
     struct buffer text = {0};
     bool found;
@@ -93,6 +108,7 @@ static int read_moment(struct run_snapshot *snapshot, struct launches *launches,
     TRY(ledger_start_progress(ledger, &launches->start, &launches->has_start, err));
     TRY(ledger_each_launch(ledger, collect_launch, launches, err));
     TRY(read_paths(snapshot, ledger, err));
+    TRY(read_weights(snapshot, ledger, err));
     TRY(ledger_note(ledger, RESIDENT_NOTE, &snapshot->residency, &found, err));
     TRY(run_snapshot_batch_tokens(&snapshot->batch_tokens, ledger, err));
     TRY(ledger_totals(ledger, &snapshot->totals, err));
@@ -185,5 +201,6 @@ int run_snapshot_take(struct run_snapshot *snapshot, const char *folder, struct 
 
 void run_snapshot_free(struct run_snapshot *snapshot) {
     buffer_destroy(&snapshot->cpu_paths);
+    buffer_destroy(&snapshot->weights);
     buffer_destroy(&snapshot->residency);
 }

@@ -221,6 +221,11 @@ static void print_health(FILE *out, const struct run_snapshot *snapshot) {
         printable_write(out, snapshot->cpu_paths.data);
         fputs(": latents may differ in bits between them\n", out);
     }
+    if (snapshot->weights.size > 0) {
+        fputs("  weights     ", out);
+        printable_write(out, snapshot->weights.data);
+        fputc('\n', out);
+    }
     print_residency(out, snapshot);
     if (snapshot->has_progress) {
         device_figures_lines(out, &progress->device,
@@ -318,7 +323,7 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
         "{s:i, s:o, s:I, s:s, s:b, s:o, s:o, s:{s:o, s:o, s:o, s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, "
         "s:{s:o, s:o},"
         " s:{s:o, s:o}, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:{s:o, s:o, s:o, s:o}, s:o}",
+        "s:o, s:{s:o, s:o, s:o, s:o}, s:o, s:o}",
         "status_version", 1, "folder", text_or_null(folder), "time", (json_int_t)snapshot->now, "state",
         run_state_name(snapshot->state), "finished", (int)totals->finished, "launch",
         describe_launch(snapshot->launches > 0, &snapshot->launch), "stage",
@@ -343,7 +348,8 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
         "residency", residency(snapshot), "refused", describe_launch(snapshot->refused, &snapshot->refusal),
         "retry", "transient", number(snapshot->failures.transient), "tried", number(snapshot->failures.tried),
         "succeeded", number(snapshot->failures.succeeded), "waiting", number(snapshot->failures.waiting),
-        "fill", describe_fill(snapshot));
+        "fill", describe_fill(snapshot), "weights",
+        snapshot->weights.size > 0 ? text_or_null(snapshot->weights.data) : json_null());
 }
 
 static int print_json(FILE *out, const char *folder, const struct run_snapshot *snapshot, bool one_line,
@@ -480,6 +486,7 @@ const struct command command_status = {
         "null\n"
         "  fill               of a run on a GPU, which computes every batch at one shape: device_tokens\n"
         "                     (computed so far), share (of them that are text); else null\n"
+        "  weights            of a run whose matrices are packed or quantised: \"Q4_K and Q6_K\"; or null\n"
         "  residency          where the last launch found the model: kind and name of the device, pieces, "
         "bytes, planned\n"
         "                     and taken (bytes by purpose), process_bytes (the driver's figure, if any); or "

@@ -312,7 +312,7 @@ int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, 
     }
     // Earlier versions read no packed weights.
     if (inputs->weights.size > 0) {
-        TRY(identity_add(identity, "model.weights", inputs->weights.data, err));
+        TRY(identity_add(identity, IDENTITY_WEIGHTS, inputs->weights.data, err));
     }
     TRY(add_libraries(inputs, identity, err));
     return model_fingerprint == NULL ? STATUS_OK

@@ -79,6 +79,8 @@ int inputs_refuse_nothing(const struct inputs *inputs, struct error *err);
 // under.
 uint64_t inputs_planned_bytes(const struct inputs *inputs, const struct survey *survey);
 
+#define IDENTITY_WEIGHTS "model.weights" // of a run's identity, where any matrix is packed or quantised
+
 // Everything that may change a byte of output: content, not where it lies. The model's fingerprint is added
 // when it is known (NULL: left out).
 int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, struct identity *identity,

@@ -1,0 +1,73 @@
+#include "commands/plan_memory.h"
+
+#include <inttypes.h>
+
+#include "base/amount.h"
+
+struct memory {
+    struct model_weight_bytes weights;
+    uint64_t activations;
+    uint64_t keys_and_values; // of the activations: those of one block
+};
+
+// Buffers have the same shapes on every device: a processor's are counted.
+static int count_activations(struct inputs *inputs, uint64_t *bytes, struct error *err) {
+    const struct device_options options = {.dtype = inputs->job.dtype, .threads = 1};
+    struct device *device = NULL;
+    struct model_limits limits;
+    struct model_plan plan;
+    TRY(device_open(&device, "cpu", &options, err));
+    int status = model_add_device(inputs->model, device, err);
+    if (status != STATUS_OK) {
+        device_close(device);
+        return status;
+    }
+    inputs_model_limits(inputs, &limits);
+    limits.tokens = (size_t)inputs->job.batch_tokens;
+    TRY(model_plan(inputs->model, &limits, &plan, err));
+    *bytes = model_plan_bytes(&plan, DEVICE_ACTIVATIONS);
+    return STATUS_OK;
+}
+
+static int count_memory(struct inputs *inputs, struct memory *memory, struct error *err) {
+    const struct model_config *config = model_config_of(inputs->model);
+    enum dtype dtype = inputs->job.dtype;
+    model_weight_bytes(inputs->model, inputs->layers[inputs->layer_count - 1], dtype, &memory->weights);
+    // Dimensions and batch.tokens are bounded.
+    memory->keys_and_values =
+        2 * (uint64_t)inputs->job.batch_tokens * config->kv_heads * config->head_dim * dtype_size(dtype);
+    return count_activations(inputs, &memory->activations, err);
+}
+
+static void write_row(FILE *out, const char *what, uint64_t held, bool both, uint64_t computed) {
+    char text[AMOUNT_TEXT];
+    fprintf(out, "  %-21s%12s", what, amount_text((double)held, text));
+    if (both) {
+        fprintf(out, "%14s", amount_text((double)computed, text));
+    }
+    fputc('\n', out);
+}
+
+int plan_memory_write(FILE *out, struct inputs *inputs, struct error *err) {
+    struct memory memory;
+    char text[AMOUNT_TEXT];
+    TRY(count_memory(inputs, &memory, err));
+    const struct model_weight_bytes *weights = &memory.weights;
+    bool packed = weights->packed > 0;
+    uint64_t rest = weights->computed + memory.activations;
+    fprintf(out, "memory        at %" PRId64 " tokens a batch, %s%s%s%s\n", inputs->job.batch_tokens,
+            dtype_name(inputs->job.dtype), packed ? "; weights " : "", packed ? inputs->weights.data : "",
+            packed ? "; in the last column stored as computed" : "");
+    if (packed) {
+        write_row(out, "packed weights", weights->packed, true, weights->expanded);
+    }
+    write_row(out, packed ? "other weights" : "weights", weights->computed, packed, weights->computed);
+    if (packed) {
+        write_row(out, "room to expand into", weights->largest, true, 0);
+    }
+    write_row(out, "activations", memory.activations, packed, memory.activations);
+    write_row(out, "together", rest + weights->packed + weights->largest, packed, rest + weights->expanded);
+    fprintf(out, "  keys and values: %s of the activations; only those of one layer live at a time\n",
+            amount_text((double)memory.keys_and_values, text));
+    return STATUS_OK;
+}

@@ -1,0 +1,232 @@
+"""What users see of weight formats: checkpoints of numbers that are quantised when they are loaded, packed matrices that are expanded
+then or before each matmul, what shards and commands say of it, and the memory that strata plan foretells."""
+import json
+import os
+import re
+import struct
+
+import numpy as np
+import pytest
+
+import support
+from packed.checkpoints import LINEAR, quantised, write_folder
+from packed.methods import INVERSE_127, NF4, dynamic_map
+from packed.numbers import read_folder, round_to, store
+from packed.runs import same_latents
+from support import JOB, OK, STOPPED, Job, make_model, make_problems, strata
+
+SHAPE = {"hidden": 64, "intermediate": 128}
+NAMES = {"nf4": "nf4", "nf4_double": "nf4, double", "int8": "int8"}
+PROBLEMS = 14  # problems of a run
+
+
+def numbers():
+    return make_model("even", "bfloat16", **SHAPE)
+
+
+def quantising(folder, way, **model):
+    return Job(folder, make_problems(PROBLEMS), numbers(), model={**model, **({"quantize": way} if way else {})})
+
+
+def below(values, codes):
+    """The places of the midpoints of ascending codes that a value is above of: its nearest code's, the lower one's for a tie."""
+    return np.searchsorted((codes[:-1] + codes[1:]) / np.float32(2), values)
+
+
+def dequantised(weight, way):
+    """float32 numbers that quantising leaves of a matrix, a product rounded at a time; its size is a multiple of 64."""
+    if way == "int8":
+        half = round_to(weight, "F16")
+        largest = np.abs(half).max(axis=1, keepdims=True)
+        codes = np.rint(half * (np.float32(1) / largest * np.float32(127)))
+        return codes * largest * INVERSE_127
+    blocks = weight.reshape(-1, 64)
+    absmax = np.abs(blocks).max(axis=1)
+    codes = below(blocks * (np.float32(1) / absmax)[:, None], NF4)
+    if way == "nf4_double":
+        mean = np.float32(np.cumsum(absmax.astype(np.float64))[-1] / absmax.size)
+        centred = absmax - mean
+        nested = np.repeat([np.abs(centred[i:i + 256]).max() for i in range(0, absmax.size, 256)], 256)[:absmax.size]
+        absmax = dynamic_map()[below(centred * (np.float32(1) / nested), dynamic_map())] * nested + mean
+    return (NF4[codes] * absmax[:, None]).reshape(weight.shape)
+
+
+def exact_twin(folder, way):
+    """The checkpoint with what quantising leaves of its matrices, as float32."""
+    model = numbers()
+    tensors = {name: store(dequantised(stored.values(), way) if LINEAR.fullmatch(name) else stored.values(), "F32")
+               for name, stored in read_folder(model).items()}
+    config = {**json.loads((model / "config.json").read_text()), "torch_dtype": "float32"}
+    return write_folder(folder, (model / "tokenizer.json").read_text(encoding="utf-8"), config, tensors, 1)
+
+
+def attributes(job):
+    import h5py
+
+    with h5py.File(job.output / "shards" / "part-000000.h5", "r") as file:
+        return {name: value.decode() if isinstance(value, bytes) else value for name, value in file.attrs.items()}
+
+
+def identity(job):
+    return dict(job.query("SELECT key, value FROM identity"))
+
+
+@pytest.mark.parametrize("way", NAMES)
+def test_quantised_when_loaded(way, tmp_path):
+    """The latents of a checkpoint that has the dequantised numbers, bit for bit."""
+    name = NAMES[way]
+    job = quantising(tmp_path / "job", way)
+    twin = job.twin(tmp_path / "twin", model={"path": str(exact_twin(tmp_path / "exact", way)), "quantize": None})
+    job.run()
+    twin.run()
+    same_latents(job, twin)
+    assert attributes(job)["weights"] == name
+    assert identity(job)["model.weights"] == name and identity(job)["model.quantize"] == way
+    assert f"  weights     {name}\n" in strata("status", job.output).out
+    assert json.loads(strata("status", job.output, "--json").out)["weights"] == name
+    job.check_finished(PROBLEMS)
+
+
+def test_plain_models_say_nothing_new(tmp_path):
+    """Runs of versions that knew no packed weights go on."""
+    job = quantising(tmp_path, None)
+    job.run()
+    assert not {"weights", "weights_rounding"} & set(attributes(job))
+    assert not {"model.weights", "model.weights_rounding", "model.quantize", "model.expand"} & set(identity(job))
+    assert "  weights  " not in strata("status", job.output).out
+    assert json.loads(strata("status", job.output, "--json").out)["weights"] is None
+
+
+@pytest.mark.parametrize("way", NAMES)
+def test_resumed_to_the_same_bytes(way, tmp_path):
+    job = quantising(tmp_path / "job", way, dtype="bfloat16")
+    job.run()
+    twin = job.twin(tmp_path / "twin")
+    for _ in range(2):
+        twin.run("--stop-after", 1, expect=STOPPED)
+    twin.run()
+    twin.check_finished(PROBLEMS, reference=job.shards())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_expanded_once_or_each_time(dtype, tmp_path):
+    """The same bytes, and part of no identity: a run may go on the other way."""
+    job = quantising(tmp_path / "job", "nf4_double", dtype=dtype)
+    job.run()
+    once = job.twin(tmp_path / "once", model={"expand": "load"})
+    once.run("--stop-after", 2, expect=STOPPED)
+    once.change(model={"expand": "matmul"})
+    once.run("--stop-after", 1, expect=STOPPED)
+    once.change(model={"expand": "load"})
+    once.run()
+    once.check_finished(PROBLEMS, reference=job.shards())
+
+
+@pytest.mark.parametrize("before, now", [("nf4", "int8"), ("nf4", None), (None, "nf4")])
+def test_another_way_is_another_run(before, now, tmp_path):
+    job = quantising(tmp_path, before)
+    job.run("--stop-after", 1, expect=STOPPED)
+    job.keys["model"].pop("quantize", None)
+    job.change(model={"quantize": now} if now else {})
+    done = job.run(expect=JOB)
+    assert "model.quantize" in done.err and "different identity" in done.err, done
+    checked = strata("check", job.file)
+    assert checked.code == JOB and "model.quantize" in checked.out, checked
+
+
+def test_keys_for_another_kind_of_checkpoint(tmp_path):
+    packed = quantised(numbers(), "bnb4").write(tmp_path / "packed")
+    job = Job(tmp_path / "job", make_problems(2), packed, model={"quantize": "nf4"})
+    for changes, word in (({}, "model.quantize is for checkpoints of numbers"),
+                          ({"path": str(numbers()), "quantize": None, "weights_rounding": "float16"}, "weights_rounding is for packed")):
+        job.change(model=changes)
+        for done in (job.run(expect=JOB), strata("plan", job.file)):
+            assert done.code == JOB and word in done.err, done
+        checked = strata("check", job.file)
+        assert checked.code == JOB and re.search("FAIL  model .*" + word, re.sub(r"\s*\n {8,}", " ", checked.out)), checked
+
+
+def test_rounded_to_float16(tmp_path):
+    """Other numbers, so another identity; the shards say it."""
+    packed = quantised(numbers(), "awq", group=32).write(tmp_path / "packed")
+    job = Job(tmp_path / "job", make_problems(4), packed, model={"weights_rounding": "float16"})
+    other = job.twin(tmp_path / "other", model={"weights_rounding": None})
+    job.run()
+    other.run()
+    assert attributes(job)["weights_rounding"] == "float16" and "weights_rounding" not in attributes(other)
+    assert identity(job)["model.weights_rounding"] == "float16" and "model.weights_rounding" not in identity(other)
+
+
+def test_check_names_the_format(tmp_path):
+    done = strata("check", quantising(tmp_path, "nf4").file)
+    assert done.code == OK and re.search(r"PASS  model .* parameters in nf4, every tensor in place", done.out), done
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+QWEN3_8B = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "hidden_size": 4096, "intermediate_size": 12288,
+            "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
+            "max_position_embeddings": 40960, "rms_norm_eps": 1e-6, "rope_theta": 1000000, "hidden_act": "silu",
+            "tie_word_embeddings": False, "torch_dtype": "bfloat16", "attention_bias": False}
+UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+
+
+def qwen3_8b(folder):
+    """A file of Qwen3-8B's tensors that is all hole: only its header is ever read."""
+    hidden, inner, heads, kv = 4096, 12288, 32 * 128, 8 * 128
+    shapes = {"model.embed_tokens.weight": [151936, hidden], "model.norm.weight": [hidden], "lm_head.weight": [151936, hidden]}
+    for layer in range(36):
+        block = {"input_layernorm": [hidden], "post_attention_layernorm": [hidden], "self_attn.q_proj": [heads, hidden],
+                 "self_attn.k_proj": [kv, hidden], "self_attn.v_proj": [kv, hidden], "self_attn.o_proj": [hidden, heads],
+                 "self_attn.q_norm": [128], "self_attn.k_norm": [128], "mlp.gate_proj": [inner, hidden], "mlp.up_proj": [inner, hidden],
+                 "mlp.down_proj": [hidden, inner]}
+        shapes.update({f"model.layers.{layer}.{name}.weight": shape for name, shape in block.items()})
+    header, at = {}, 0
+    for name, shape in shapes.items():
+        size = 2 * shape[0] * (shape[1] if len(shape) > 1 else 1)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header).encode()
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(QWEN3_8B))
+    (folder / "tokenizer.json").write_bytes((numbers() / "tokenizer.json").read_bytes())
+    with open(folder / "model.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        os.truncate(file.fileno(), 8 + len(text) + at)
+    return folder
+
+
+def planned(job):
+    """Row of the table of memory -> bytes in its columns."""
+    done = strata("plan", job.file)
+    assert done.code == OK, done
+    table = done.out.split("\nmemory  ")[1]
+    rows = re.findall(r"^  (\w[\w ]+?) {2,}(\d.*)$", table, re.M)
+    found = {name: [float(size) * UNITS[unit] for size, unit in re.findall(r"([\d.]+) (\w+)", sizes)] for name, sizes in rows}
+    size, unit = re.search(r"keys and values: ([\d.]+) (\w+) of", table).groups()
+    return {**found, "keys and values": [float(size) * UNITS[unit]]}
+
+
+def test_eight_billion_parameters_in_four_bits(tmp_path):
+    job = Job(tmp_path / "job", make_problems(3), qwen3_8b(tmp_path / "model"), model={"dtype": "bfloat16", "quantize": "nf4"},
+              batch={"tokens": 8192}, latents={"layers": [-1]})
+    memory = planned(job)
+    matrices = 36 * (4096 * (4096 + 2 * 1024) + 4096 * 4096 + 3 * 4096 * 12288)
+    near = {"packed weights": [matrices * 0.5625, matrices * 2], "other weights": [2 * 151936 * 4096] * 2,
+            "room to expand into": [2 * 2 * 12288 * 4096, 0], "keys and values": [2 * 8192 * 8 * 128 * 2]}
+    for name, sizes in near.items():
+        assert memory[name] == pytest.approx(sizes, rel=0.005), name
+    assert memory["together"][0] < 6.5e9 < 15e9 < memory["together"][1]
+    assert memory["together"] == pytest.approx([sum(memory[name][i] for name in ("packed weights", "other weights", "room to expand into",
+                                                                                "activations")) for i in (0, 1)], rel=0.005)
+    job.change(model={"expand": "load"})
+    loaded = planned(job)
+    assert set(loaded) == {"weights", "activations", "together", "keys and values"}
+    assert loaded["together"] == pytest.approx(memory["together"][1:], rel=0.005)
+
+
+@pytest.mark.parametrize("way, bytes_a_number", [("nf4", 0.5625), ("nf4_double", 0.5159), ("int8", 1 + 4 / 4096)])
+def test_bytes_of_a_number(way, bytes_a_number, tmp_path):
+    job = Job(tmp_path / "job", make_problems(3), qwen3_8b(tmp_path / "model"), model={"quantize": way}, latents={"layers": [4]})
+    matrices = 4 * (4096 * (4096 + 2 * 1024) + 4096 * 4096 + 3 * 4096 * 12288)
+    assert planned(job)["packed weights"][0] == pytest.approx(matrices * bytes_a_number, rel=0.005)
