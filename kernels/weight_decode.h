@@ -295,10 +295,14 @@ DECODE int32_t decode_iq4(uint32_t code) { // two tables of 8 signed bytes each,
     return (int32_t)(signed char)(words[code >> 2] >> (8 * (code & 3u)) & 255u);
 }
 
+DECODE float decode_mxfp4_scale(uint32_t byte) { // 2^(byte - 128), of twice the number
+    return decode_bits(byte < 2 ? 0x00200000u << byte : (byte - 1) << 23);
+}
+
 DECODE void decode_block_32(float *out, int count, const struct weight_view *view, size_t row, size_t column,
                             enum weight_kind kind) {
     const unsigned char *block = view->parts[0] + row * view->row_bytes[0] + column / 32 * view->format.bytes;
-    float d = kind == WEIGHT_MXFP4 ? 0 : decode_f16(decode_u16(block));
+    float d = kind == WEIGHT_MXFP4 ? decode_mxfp4_scale(block[0]) : decode_f16(decode_u16(block));
     DECODE_UNROLL
     for (int i = 0; i < count; i++) {
         size_t in = column % 32 + (size_t)i;
@@ -326,12 +330,9 @@ DECODE void decode_block_32(float *out, int count, const struct weight_view *vie
         case WEIGHT_IQ4_NL:
             out[i] = DECODE_MUL(d, (float)decode_iq4(decode_half(block + 2, in)));
             break;
-        default: { // WEIGHT_MXFP4: 2^(e - 128) times twice the number
-            float scale = block[0] < 2 ? decode_bits(0x00200000u << block[0])
-                                       : decode_bits((uint32_t)(block[0] - 1) << 23);
-            out[i] = DECODE_MUL(scale, (float)decode_e2m1_twice(decode_half(block + 1, in)));
+        default: // WEIGHT_MXFP4
+            out[i] = DECODE_MUL(d, (float)decode_e2m1_twice(decode_half(block + 1, in)));
             break;
-        }
         }
     }
 }
@@ -349,23 +350,49 @@ DECODE void decode_k_scale(const unsigned char *packed, size_t sub, uint32_t *sc
     }
 }
 
-DECODE void decode_q2_k(float *out, int count, const unsigned char *block, size_t in) {
+// scale * code - minimum: of a block, or of one of its sub-blocks, whose own codes of them it multiplies.
+struct decode_scales {
+    float scale;
+    float minimum;
+};
+
+DECODE struct decode_scales decode_block_scales(const unsigned char *block, enum weight_kind kind) {
+    size_t at = kind == WEIGHT_Q6_K ? 208 : kind == WEIGHT_Q3_K ? 108 : kind == WEIGHT_Q2_K ? 80 : 0;
+    bool has_minimum = kind == WEIGHT_Q2_K || kind == WEIGHT_Q4_K || kind == WEIGHT_Q5_K;
+    struct decode_scales scales;
+    scales.scale = decode_f16(decode_u16(block + at));
+    scales.minimum = has_minimum ? decode_f16(decode_u16(block + at + 2)) : 0;
+    return scales;
+}
+
+DECODE struct decode_scales decode_q2_k_scales(struct decode_scales of, const unsigned char *block,
+                                               size_t in) {
     uint32_t packed = block[in / 16];
-    float scale = DECODE_MUL(decode_f16(decode_u16(block + 80)), (float)(packed & 15u));
-    float minimum = DECODE_MUL(decode_f16(decode_u16(block + 82)), (float)(packed >> 4));
+    struct decode_scales scales;
+    scales.scale = DECODE_MUL(of.scale, (float)(packed & 15u));
+    scales.minimum = DECODE_MUL(of.minimum, (float)(packed >> 4));
+    return scales;
+}
+
+DECODE void decode_q2_k(float *out, int count, const unsigned char *block, size_t in) {
+    struct decode_scales scales = decode_q2_k_scales(decode_block_scales(block, WEIGHT_Q2_K), block, in);
     const unsigned char *codes = block + 16 + in / 128 * 32 + in % 32;
     DECODE_UNROLL
     for (int i = 0; i < count; i++) {
         uint32_t code = (uint32_t)codes[i] >> (in % 128 / 32 * 2) & 3u;
-        out[i] = DECODE_ADD(DECODE_MUL(scale, (float)code), -minimum);
+        out[i] = DECODE_ADD(DECODE_MUL(scales.scale, (float)code), -scales.minimum);
     }
 }
 
-DECODE void decode_q3_k(float *out, int count, const unsigned char *block, size_t in) {
+DECODE float decode_q3_k_scale(struct decode_scales of, const unsigned char *block, size_t in) {
     size_t sub = in / 16;
     uint32_t low = (uint32_t)block[96 + sub % 8] >> (sub < 8 ? 0 : 4) & 15u;
     uint32_t high = (uint32_t)block[104 + sub % 4] >> (sub / 4 * 2) & 3u;
-    float scale = DECODE_MUL(decode_f16(decode_u16(block + 108)), (float)((int32_t)(low | high << 4) - 32));
+    return DECODE_MUL(of.scale, (float)((int32_t)(low | high << 4) - 32));
+}
+
+DECODE void decode_q3_k(float *out, int count, const unsigned char *block, size_t in) {
+    float scale = decode_q3_k_scale(decode_block_scales(block, WEIGHT_Q3_K), block, in);
     const unsigned char *codes = block + 32 + in / 128 * 32 + in % 32;
     const unsigned char *mask = block + in % 32;
     DECODE_UNROLL
@@ -376,25 +403,36 @@ DECODE void decode_q3_k(float *out, int count, const unsigned char *block, size_
     }
 }
 
-DECODE void decode_q45_k(float *out, int count, const unsigned char *block, size_t in, bool five) {
-    size_t sub = in / 32;
+DECODE struct decode_scales decode_q45_k_scales(struct decode_scales of, const unsigned char *block,
+                                                size_t sub) {
     uint32_t scale_code;
     uint32_t minimum_code;
+    struct decode_scales scales;
     decode_k_scale(block + 4, sub, &scale_code, &minimum_code);
-    float scale = DECODE_MUL(decode_f16(decode_u16(block)), (float)scale_code);
-    float minimum = DECODE_MUL(decode_f16(decode_u16(block + 2)), (float)minimum_code);
+    scales.scale = DECODE_MUL(of.scale, (float)scale_code);
+    scales.minimum = DECODE_MUL(of.minimum, (float)minimum_code);
+    return scales;
+}
+
+DECODE void decode_q45_k(float *out, int count, const unsigned char *block, size_t in, bool five) {
+    size_t sub = in / 32;
+    struct decode_scales scales = decode_q45_k_scales(decode_block_scales(block, WEIGHT_Q4_K), block, sub);
     const unsigned char *high = block + 16 + in % 32;
     const unsigned char *codes = block + (five ? 48 : 16) + in / 64 * 32 + in % 32;
     DECODE_UNROLL
     for (int i = 0; i < count; i++) {
         uint32_t code = (uint32_t)codes[i] >> (sub % 2 * 4) & 15u;
         code |= five ? ((uint32_t)high[i] >> sub & 1u) << 4 : 0;
-        out[i] = DECODE_ADD(DECODE_MUL(scale, (float)code), -minimum);
+        out[i] = DECODE_ADD(DECODE_MUL(scales.scale, (float)code), -scales.minimum);
     }
 }
 
+DECODE float decode_q6_k_scale(struct decode_scales of, const unsigned char *block, size_t in) {
+    return DECODE_MUL(of.scale, (float)(signed char)block[192 + in / 16]);
+}
+
 DECODE void decode_q6_k(float *out, int count, const unsigned char *block, size_t in) {
-    float scale = DECODE_MUL(decode_f16(decode_u16(block + 208)), (float)(signed char)block[192 + in / 16]);
+    float scale = decode_q6_k_scale(decode_block_scales(block, WEIGHT_Q6_K), block, in);
     const unsigned char *low = block + in / 128 * 64 + in % 64;
     const unsigned char *high = block + 128 + in / 128 * 32 + in % 32;
     DECODE_UNROLL
@@ -405,11 +443,15 @@ DECODE void decode_q6_k(float *out, int count, const unsigned char *block, size_
     }
 }
 
-DECODE void decode_iq4_xs(float *out, int count, const unsigned char *block, size_t in) {
-    size_t sub = in / 32;
+DECODE float decode_iq4_xs_scale(struct decode_scales of, const unsigned char *block, size_t sub) {
     uint32_t low = (uint32_t)block[4 + sub / 2] >> (sub % 2 * 4) & 15u;
     uint32_t high = decode_u16(block + 2) >> (2 * sub) & 3u;
-    float scale = DECODE_MUL(decode_f16(decode_u16(block)), (float)((int32_t)(low | high << 4) - 32));
+    return DECODE_MUL(of.scale, (float)((int32_t)(low | high << 4) - 32));
+}
+
+DECODE void decode_iq4_xs(float *out, int count, const unsigned char *block, size_t in) {
+    size_t sub = in / 32;
+    float scale = decode_iq4_xs_scale(decode_block_scales(block, WEIGHT_IQ4_XS), block, sub);
     DECODE_UNROLL
     for (int i = 0; i < count; i++) {
         uint32_t code = decode_half(block + 8 + 16 * sub, in % 32 + (size_t)i);

@@ -17,7 +17,7 @@ enum {
     // Numbers of a row packed at a time, even: 64 rows of them leave the first-level cache room.
     LOAD_DEPTH = 128,
 };
-_Static_assert(LOAD_DEPTH % 8 == 0, "weight_read begins at multiples of 8");
+_Static_assert(LOAD_DEPTH % 8 == 0, "expand begins at multiples of 8");
 
 bool cpu_matrix_bytes(const struct device *device, size_t rows, size_t columns, size_t *bytes) {
     size_t padded;
@@ -103,8 +103,8 @@ static void load_panel(const struct gemm_load *load, size_t p) {
             continue;
         }
         for (size_t r = 0; r < end - first; r++) {
-            weight_read(number_in(converted, r * LOAD_DEPTH, load->dtype), load->dtype, source,
-                        first - from->row + r, k, length);
+            load->kernels->expand(number_in(converted, r * LOAD_DEPTH, load->dtype), source,
+                                  first - from->row + r, k, length);
         }
         turn_rows(load, panel, p * width, first, end, k, length, (const unsigned char *)converted,
                   LOAD_DEPTH * dtype_size(load->dtype));

@@ -53,6 +53,11 @@ static inline void lanes_store_bf16(void *out, lanes value) {
     _mm_storeu_si128((__m128i *)out, halves);
 }
 
+// The same of every number: where lanes_store_bf16 takes subnormals as zero, this does not.
+static inline void lanes_store_bf16_exact(void *out, lanes value) {
+    lanes_store_bf16(out, value);
+}
+
 // Of pairs of bfloat16 numbers the first and the second of each.
 static inline void lanes_split(lanes pairs, lanes *first, lanes *second) {
     __m256i bits = _mm256_castps_si256(pairs);
@@ -111,6 +116,100 @@ static inline float lanes_greatest(lanes a) {
     __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
+
+// ---- codes of packed weights (micro_expand.h) ----
+
+typedef uint32_t lanes_ints __attribute__((vector_size(32)));
+
+static inline lanes_ints lanes_bytes(const unsigned char *in) {
+    return (lanes_ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)in));
+}
+
+static inline lanes_ints lanes_signed_bytes(const unsigned char *in) {
+    return (lanes_ints)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)in));
+}
+
+static inline lanes_ints lanes_halves(const unsigned char *in) {
+    return (lanes_ints)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)in));
+}
+
+// Half as many bytes, each two codes, of which the first lies in the low half, or in the high one.
+static inline lanes_ints lanes_nibbles(const unsigned char *in, bool high_first) {
+    int word;
+    memcpy(&word, in, sizeof word);
+    __m256i bytes = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(word));
+    __m256i pairs = high_first ? _mm256_or_si256(_mm256_srli_epi64(bytes, 4), _mm256_slli_epi64(bytes, 32))
+                               : _mm256_or_si256(bytes, _mm256_slli_epi64(bytes, 28));
+    return (lanes_ints)pairs & 15u;
+}
+
+static inline lanes lanes_floats(lanes_ints whole) {
+    return _mm256_cvtepi32_ps((__m256i)whole);
+}
+
+// yes where a number is below the bound, otherwise no; both are below 2^31.
+static inline lanes lanes_below(lanes_ints numbers, uint32_t bound, lanes yes, lanes no) {
+    __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)bound), (__m256i)numbers);
+    return _mm256_blendv_ps(no, yes, _mm256_castsi256_ps(below));
+}
+
+static inline lanes lanes_with_sign(lanes value, lanes_ints sign) { // in the uppermost bit
+    return (lanes)((lanes_ints)value | (sign & 0x80000000u));
+}
+
+static inline lanes lanes_load_f16(const unsigned char *in) {
+    lanes_ints half = lanes_halves(in);
+    lanes_ints rest = half & 0x7fffu;
+    lanes_ints normal = (rest << 13) + (112u << 23);
+    lanes small = _mm256_mul_ps(lanes_floats(rest), _mm256_set1_ps(0x1p-24f));
+    lanes value = lanes_below(rest, 0x400, small, (lanes)normal);
+    value = lanes_below(rest, 0x7c00, value, (lanes)(normal + (112u << 23))); // infinity, NaN
+    return lanes_with_sign(value, half << 16);
+}
+
+// Float8 (OCP E4M3).
+static inline lanes lanes_load_e4m3(const unsigned char *in) {
+    lanes_ints byte = lanes_bytes(in);
+    lanes_ints rest = byte & 0x7fu;
+    lanes_ints normal = (rest << 20) + (120u << 23);
+    lanes small = _mm256_mul_ps(lanes_floats(rest), _mm256_set1_ps(0x1p-9f));
+    lanes value = lanes_below(rest, 8, small, (lanes)normal);
+    value = lanes_below(rest, 0x7f, value, _mm256_set1_ps(__builtin_nanf("")));
+    return lanes_with_sign(value, byte << 24);
+}
+
+// Rounded to float16.
+static inline lanes lanes_round_f16(lanes value) {
+    lanes_ints bits = (lanes_ints)value & 0x7fffffffu;
+    lanes half = _mm256_set1_ps(0.5f); // adding it to what is below 2^-14 rounds to a multiple of 2^-24
+    lanes small = _mm256_sub_ps(_mm256_add_ps((lanes)bits, half), half);
+    lanes_ints whole = (bits + 0xfffu + (bits >> 13 & 1u)) & 0xffffe000u;
+    lanes normal = lanes_below(whole, 0x47800000, (lanes)whole, _mm256_set1_ps(__builtin_inff()));
+    lanes rounded = lanes_below(bits, 0x38800000, small, normal);
+    rounded = lanes_below(bits, 0x7f800000, rounded, (lanes)bits);
+    return lanes_with_sign(rounded, (lanes_ints)value);
+}
+
+struct lanes_table { // of 16 numbers
+    lanes low;
+    lanes high;
+};
+
+static inline struct lanes_table lanes_table_load(const void *in) {
+    return (struct lanes_table){lanes_load(in), lanes_load((const float *)in + LANES)};
+}
+
+static inline lanes lanes_lookup(struct lanes_table table, lanes_ints codes) { // below 16
+    lanes low = _mm256_permutevar8x32_ps(table.low, (__m256i)codes);
+    lanes high = _mm256_permutevar8x32_ps(table.high, (__m256i)codes);
+    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps((__m256i)(codes << 28)));
+}
+
+static inline lanes lanes_gather(const float *in, lanes_ints numbers) {
+    return _mm256_i32gather_ps(in, (__m256i)numbers, sizeof *in);
+}
+
+// ---- transposing ----
 
 // Row r, lane c to row c, lane r.
 static inline void lanes_transpose(lanes rows[LANES]) {

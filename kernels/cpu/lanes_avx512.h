@@ -41,16 +41,20 @@ static inline lanes lanes_load_bf16(const void *in) {
     return lanes_widen(_mm256_loadu_si256((const __m256i *)in));
 }
 
-static inline __m256i lanes_narrow(lanes value) {
-#ifdef __AVX512BF16__
-    return (__m256i)_mm512_cvtneps_pbh(value);
-#else
+static inline __m256i lanes_narrow_exact(lanes value) {
     __m512i bits = _mm512_castps_si512(value);
     __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
     __mmask16 nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
     rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x00400000));
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
+}
+
+static inline __m256i lanes_narrow(lanes value) {
+#ifdef __AVX512BF16__
+    return (__m256i)_mm512_cvtneps_pbh(value);
+#else
+    return lanes_narrow_exact(value);
 #endif
 }
 
@@ -60,6 +64,11 @@ static inline lanes lanes_round_bf16(lanes value) {
 
 static inline void lanes_store_bf16(void *out, lanes value) {
     _mm256_storeu_si256((__m256i *)out, lanes_narrow(value));
+}
+
+// The same of every number: where lanes_store_bf16 takes subnormals as zero, this does not.
+static inline void lanes_store_bf16_exact(void *out, lanes value) {
+    _mm256_storeu_si256((__m256i *)out, lanes_narrow_exact(value));
 }
 
 // Of pairs of bfloat16 numbers the first and the second of each.
@@ -118,6 +127,80 @@ static inline float lanes_sum(lanes a) {
 static inline float lanes_greatest(lanes a) {
     return _mm512_reduce_max_ps(a);
 }
+
+// ---- codes of packed weights (micro_expand.h) ----
+
+typedef uint32_t lanes_ints __attribute__((vector_size(64)));
+
+static inline lanes_ints lanes_bytes(const unsigned char *in) {
+    return (lanes_ints)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)in));
+}
+
+static inline lanes_ints lanes_signed_bytes(const unsigned char *in) {
+    return (lanes_ints)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)in));
+}
+
+static inline lanes_ints lanes_halves(const unsigned char *in) {
+    return (lanes_ints)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)in));
+}
+
+// Half as many bytes, each two codes, of which the first lies in the low half, or in the high one.
+static inline lanes_ints lanes_nibbles(const unsigned char *in, bool high_first) {
+    __m512i bytes = _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)in));
+    __m512i pairs = high_first ? _mm512_or_si512(_mm512_srli_epi64(bytes, 4), _mm512_slli_epi64(bytes, 32))
+                               : _mm512_or_si512(bytes, _mm512_slli_epi64(bytes, 28));
+    return (lanes_ints)pairs & 15u;
+}
+
+static inline lanes lanes_floats(lanes_ints whole) {
+    return _mm512_cvtepi32_ps((__m512i)whole);
+}
+
+// yes where a number is below the bound, otherwise no; both are below 2^31.
+static inline lanes lanes_below(lanes_ints numbers, uint32_t bound, lanes yes, lanes no) {
+    __mmask16 below = _mm512_cmplt_epi32_mask((__m512i)numbers, _mm512_set1_epi32((int)bound));
+    return _mm512_mask_blend_ps(below, no, yes);
+}
+
+static inline lanes lanes_load_f16(const unsigned char *in) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)in));
+}
+
+// Float8 (OCP E4M3): as float16, whose subnormals are converted as fast as others, a 256th of it.
+static inline lanes lanes_load_e4m3(const unsigned char *in) {
+    __m256i bytes = _mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)in)), 8);
+    __m256i half = _mm256_and_si256(_mm256_srai_epi16(bytes, 1), _mm256_set1_epi16((short)0xbf80));
+    lanes value = _mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(256));
+    lanes_ints most = (lanes_ints)value & 0x7fffffffu; // 480 stands for NaN
+    return lanes_below(most, 0x43f00000, value, _mm512_set1_ps(__builtin_nanf("")));
+}
+
+struct lanes_table { // of 16 numbers
+    lanes numbers;
+};
+
+static inline struct lanes_table lanes_table_load(const void *in) {
+    return (struct lanes_table){lanes_load(in)};
+}
+
+static inline lanes lanes_lookup(struct lanes_table table, lanes_ints codes) { // below 16
+    return _mm512_permutexvar_ps((__m512i)codes, table.numbers);
+}
+
+// Without optimisation these intrinsics are macros that convert a mask as -Wsign-conversion warns of.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+// Rounded to float16.
+static inline lanes lanes_round_f16(lanes value) {
+    return _mm512_cvtph_ps(_mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+static inline lanes lanes_gather(const float *in, lanes_ints numbers) {
+    return _mm512_i32gather_ps((__m512i)numbers, in, sizeof *in);
+}
+#pragma GCC diagnostic pop
+
+// ---- transposing ----
 
 // Row r, lane c to row c, lane r.
 static inline void lanes_transpose(lanes rows[LANES]) {

@@ -16,6 +16,7 @@
 
 #include "kernels/device.h"
 #include "kernels/shapes.h"
+#include "kernels/weight_format.h"
 
 enum {
     TILE_ROWS_MOST = 32,
@@ -65,6 +66,9 @@ struct micro_kernels {
     // out[u][r] = in[r][u] for u < units and r < rows; a unit is 32 bits, out_stride in units, in_stride in
     // bytes. What rows of weights become panels with.
     void (*turn)(void *out, size_t out_stride, const void *in, size_t in_stride, size_t rows, size_t units);
+
+    // Numbers [column, column + count) of a row of weights, the bits of weight_read.
+    void (*expand)(void *out, const struct weight_view *view, size_t row, size_t column, size_t count);
 
     // out[c] = sums[c] + bias[c], or out[c] + that (DEVICE_ADD), rounded as device_matmul says; bias may be
     // NULL.

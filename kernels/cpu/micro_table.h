@@ -5,6 +5,18 @@
 
 #include "kernels/cpu/micro_tile.h"
 
+// Paths with vectors for packed weights include micro_expand.h before.
+#ifdef STRATA_KERNELS_CPU_MICRO_EXPAND_H
+#define MICRO_EXPAND expand_numbers
+#else
+#define MICRO_EXPAND micro_expand_portable
+
+MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *view, size_t row, size_t column,
+                                        size_t count, enum dtype dtype) {
+    weight_read(out, dtype, view, row, column, count);
+}
+#endif
+
 // The row micro-kernels of one dtype.
 #define MICRO_ROW_FUNCTIONS(suffix, dtype)                                                                   \
     static void store_sums_##suffix(void *out, const float *sums, const void *bias, size_t columns,          \
@@ -23,6 +35,10 @@
     }                                                                                                        \
     static void swiglu_##suffix(void *out, const void *gate_up, size_t intermediate) {                       \
         swiglu_row(out, gate_up, intermediate, dtype);                                                       \
+    }                                                                                                        \
+    static void expand_##suffix(void *out, const struct weight_view *view, size_t row, size_t column,        \
+                                size_t count) {                                                              \
+        MICRO_EXPAND(out, view, row, column, count, dtype);                                                  \
     }
 
 // The packing micro-kernels of one dtype into float32 operands.
@@ -43,7 +59,7 @@
 #define MICRO_ROW_ENTRIES(suffix)                                                                            \
     .store_sums = store_sums_##suffix, .store_scaled = store_scaled_##suffix, .norm = norm_##suffix,         \
     .rope = rope_##suffix, .swiglu = swiglu_##suffix, .rescale = rescale_sums, .turn = turn_units,           \
-    .read = read_all
+    .expand = expand_##suffix, .read = read_all
 
 #define MICRO_WIDE_ENTRIES(suffix)                                                                           \
     .operand = DTYPE_F32, .tile_rows = TILE_ROWS, .tile_columns = TILE_COLUMNS, .depth_unit = 2,             \

@@ -30,7 +30,7 @@ enum {
     ITEMS_A_THREAD = 4,
     LOAD_STEPS = 16, // steps of a panel filled at a time while loading
 };
-_Static_assert((LOAD_STEPS * STEP_DEPTH) % 8 == 0, "weight_read begins at multiples of 8");
+_Static_assert((LOAD_STEPS * STEP_DEPTH) % 8 == 0, "expand begins at multiples of 8");
 
 // ---- sizes of blocks ----
 
@@ -65,7 +65,7 @@ bool cpu_tile_matrix_bytes(size_t rows, size_t columns, size_t *bytes) {
 }
 
 struct tile_load {
-    const struct tile_kernels *tiles;
+    const struct micro_kernels *kernels;
     const struct cpu_load *from;
     size_t panel; // panels [panel, panel_end) are touched
     size_t panel_end;
@@ -89,16 +89,16 @@ static void load_half(const struct tile_load *load, uint16_t *half, size_t featu
     bool full = end - first == PANEL_COLUMNS / 2;
     if (full && length == count * STEP_DEPTH && is_plain(source, DTYPE_BF16)) {
         size_t at = (first - from->row) * columns + step * STEP_DEPTH;
-        load->tiles->turn(out, number_of(source->parts[0], at, DTYPE_BF16), columns, count);
+        load->kernels->tiles->turn(out, number_of(source->parts[0], at, DTYPE_BF16), columns, count);
         return;
     }
     for (size_t row = first; row < end; row++) {
         uint16_t *to = numbers[row - feature];
-        weight_read(to, DTYPE_BF16, source, row - from->row, step * STEP_DEPTH, length);
+        load->kernels->expand(to, source, row - from->row, step * STEP_DEPTH, length);
         memset(to + length, 0, (count * STEP_DEPTH - length) * sizeof *to);
     }
     if (full) {
-        load->tiles->turn(out, numbers[0], LOAD_STEPS * STEP_DEPTH, count);
+        load->kernels->tiles->turn(out, numbers[0], LOAD_STEPS * STEP_DEPTH, count);
         return;
     }
     // Beside features of other loads. Padding as well: scratch holds what was in it.
@@ -128,7 +128,7 @@ static void load_share(const void *job, size_t piece, size_t member) {
 void cpu_tile_matrix_load(struct cpu_device *cpu, const struct cpu_load *from) {
     size_t end = (from->row + from->source->rows + PANEL_COLUMNS - 1) / PANEL_COLUMNS;
     struct tile_load load = {
-        .tiles = cpu->kernels->tiles, .from = from, .panel = from->row / PANEL_COLUMNS, .panel_end = end};
+        .kernels = cpu->kernels, .from = from, .panel = from->row / PANEL_COLUMNS, .panel_end = end};
     cpu_team_run(cpu->team, from->order, from->threads, load_share, &load);
 }
 

@@ -2,6 +2,7 @@
 #if defined(__AMX_BF16__) && defined(__AVX512BF16__)
 #include "kernels/cpu/lanes_avx512.h"
 
+#include "kernels/cpu/micro_expand.h"
 #include "kernels/cpu/micro_tiles.h"
 
 MICRO_KERNELS_TILES(amxbf16)

@@ -2,6 +2,7 @@
 #if defined(__AVX2__) && defined(__FMA__)
 #include "kernels/cpu/lanes_avx2.h"
 
+#include "kernels/cpu/micro_expand.h"
 #include "kernels/cpu/micro_table.h"
 
 MICRO_KERNELS_WIDE(avx2)

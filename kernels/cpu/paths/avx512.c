@@ -2,6 +2,7 @@
 #if defined(__AVX512F__)
 #include "kernels/cpu/lanes_avx512.h"
 
+#include "kernels/cpu/micro_expand.h"
 #include "kernels/cpu/micro_table.h"
 
 MICRO_KERNELS_WIDE(avx512)

@@ -2,6 +2,7 @@
 #if defined(__AVX512BF16__)
 #include "kernels/cpu/lanes_avx512.h"
 
+#include "kernels/cpu/micro_expand.h"
 #include "kernels/cpu/micro_table.h"
 
 static inline lanes pairs_load(const uint16_t *in) {
