@@ -1,5 +1,5 @@
-// See benchmark.h. The parts share one device with random blocks (blocks.h); BENCH_THREADS needs devices of
-// its own.
+// See benchmark.h. The parts share one device with random blocks (blocks.h); BENCH_THREADS and
+// BENCH_EXPANSION need devices of their own.
 #include "bench/benchmark.h"
 
 #include <math.h>
@@ -42,7 +42,7 @@ static const struct {
     {"peaks", BENCH_PEAKS},         {"products", BENCH_MATMULS}, {"small", BENCH_SMALL},
     {"attention", BENCH_ATTENTION}, {"block", BENCH_BLOCK},      {"rows", BENCH_ROWS},
     {"copies", BENCH_COPIES},       {"threads", BENCH_THREADS},  {"sustained", BENCH_SUSTAINED},
-    {"all", (1 << 9) - 1},
+    {"expansion", BENCH_EXPANSION}, {"all", (1 << 10) - 1},
 };
 
 enum {
@@ -226,6 +226,7 @@ static int measure(struct bench *bench, struct error *err) {
         {BENCH_COPIES, "copies", bench_copies},
         {BENCH_THREADS, "threads", bench_threads},
         {BENCH_SUSTAINED, "sustained", bench_sustained},
+        {BENCH_EXPANSION, "expansion", bench_expansion},
     };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         if ((bench->options.parts & parts[i].part) != 0) {
@@ -301,9 +302,9 @@ static int open_and_measure(struct bench *bench, struct error *err) {
     return bench_report_finish(bench, err);
 }
 
-int bench_device(struct device *device, const struct device_options *opened,
+int bench_device(struct device *device, const char *name, const struct device_options *opened,
                  const struct bench_options *options, FILE *out, struct error *err) {
-    struct bench bench = {.device = device, .opened = *opened, .options = *options, .out = out};
+    struct bench bench = {.device = device, .name = name, .opened = *opened, .options = *options, .out = out};
     bench.options.shape = options->shape != NULL ? options->shape : &shapes[0];
     bench.options.parts = options->parts != 0 ? options->parts : bench_parts_find("all");
     bench.options.tokens = options->tokens > 0 ? options->tokens : 8192;

@@ -29,6 +29,8 @@ enum bench_part {
     BENCH_COPIES = 1 << 7,    // GPU: between pinned host memory and the device
     BENCH_SUSTAINED = 1 << 8, // a block's matmuls in turn without a pause: what clocks and power allow for
                               // long
+    BENCH_EXPANSION = 1 << 9, // packed weights, a format a line: expanding a block's largest matrix, as a
+                              // share of its matmul
 };
 
 // The bench_parts of names with commas between them ("products,rows"), every part for "all"; 0 when there is
@@ -47,8 +49,8 @@ struct bench_options {
 // Measures the device (opened, not yet reserved; it is reserved and sealed here) and prints one table to
 // `out`, each line as soon as it is known. The JSON file is whole at any moment: it holds what was known
 // before the measurement that goes on now ("complete": false), so that a run that is cut off leaves what it
-// had. `opened`: as the device was opened, for those parts that open another.
-int bench_device(struct device *device, const struct device_options *opened,
+// had. `name` and `opened`: as the device was opened, for those parts that open another.
+int bench_device(struct device *device, const char *name, const struct device_options *opened,
                  const struct bench_options *options, FILE *out, struct error *err);
 
 #endif

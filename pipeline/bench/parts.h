@@ -7,6 +7,7 @@
 
 struct bench {
     struct device *device;
+    const char *name; // and options, as the device was opened
     struct device_options opened;
     struct bench_options options; // defaults filled in
     FILE *out;
@@ -81,5 +82,9 @@ int bench_copies(struct bench *bench, struct error *err);
 // ---- sustained.c ----
 
 int bench_sustained(struct bench *bench, struct error *err);
+
+// ---- expansion.c ----
+
+int bench_expansion(struct bench *bench, struct error *err);
 
 #endif

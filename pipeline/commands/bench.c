@@ -17,8 +17,9 @@ static int run(struct command_context *context, struct error *err) {
     if (!dtype_parse(argument_text(arguments, "--dtype", "bfloat16"), &options.dtype)) {
         return error_set(err, STATUS_USAGE, "--dtype is bfloat16 or float32");
     }
-    TRY(device_open(&device, argument_text(arguments, "--device", "auto"), &options, err));
-    int status = bench_device(device, &options, &bench, context->out, err);
+    const char *name = argument_text(arguments, "--device", "auto");
+    TRY(device_open(&device, name, &options, err));
+    int status = bench_device(device, name, &options, &bench, context->out, err);
     device_close(device);
     return status;
 }
@@ -58,7 +59,7 @@ static const struct option options[] = {
      .kind = OPTION_TEXT,
      .value = "PART[,PART...]",
      .help = "parts of the table to measure (default: all)",
-     .choices = "all|peaks|products|small|attention|block|rows|copies|threads|sustained",
+     .choices = "all|peaks|products|small|attention|block|rows|copies|threads|sustained|expansion",
      .list = true},
     {.name = "--seconds",
      .kind = OPTION_INTEGER,

@@ -69,6 +69,45 @@ def test_sustained_on_the_cpu(tmp_path):
     assert len(report["figures"]) == 3 and report["throttle_reasons"] == "unknown"
 
 
+METHODS = ["4 bits, groups of 128", "4 bits, columns in any order", "8 bits, a row", "float8, blocks of 128 x 128", "float4, groups of 32",
+           "nf4", "nf4, double"]
+BLOCKS_OF_32 = ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4"]
+BLOCKS_OF_256 = ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"]
+
+
+def check_expansion(report, formats):
+    figures = report["figures"]
+    assert sorted(names(report, "expansion")) == sorted(f"expansion, {name}" for name in formats) and len(figures) == len(formats)
+    assert all(f["unit"] == "Gnum/s" and f["value"] > 0 and f["share"] > 0 for f in figures)
+    numbers = 2 * report["intermediate"] * report["hidden"]  # of the block's largest matrix, gate|up
+    assert all(f["value"] * 1e9 * f["seconds"] == pytest.approx(numbers, rel=1e-6) for f in figures)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_expansion_of_each_format(tmp_path, dtype):
+    file = tmp_path / "bench.json"
+    done = strata(*CPU, "--part", "expansion", "--dtype", dtype, "--json", file)
+    assert done.code == OK, done
+    check_expansion(json.loads(file.read_text()), METHODS + BLOCKS_OF_32)  # the tiny shape's rows are shorter than 256
+    assert "% of a matmul of 64 tokens" in done.out
+
+
+def test_expansion_of_long_blocks(tmp_path):
+    file = tmp_path / "bench.json"
+    done = strata("bench", "--device", "cpu", "--threads", "1", "--repeats", "1", "--shape", "qwen3-0.6b", "--part", "expansion", "--tokens", "8",
+                  "--json", file)
+    assert done.code == OK, done
+    check_expansion(json.loads(file.read_text()), METHODS + BLOCKS_OF_32 + BLOCKS_OF_256)
+
+
+@needs_emulation
+def test_expansion_on_a_gpu(tmp_path):
+    file = tmp_path / "bench.json"
+    done = emulated("--part", "expansion", "--json", file)
+    assert done.code == OK, done
+    check_expansion(json.loads(file.read_text()), METHODS + BLOCKS_OF_32)
+
+
 @needs_emulation
 @pytest.mark.parametrize("shared, other", [(233472, "one head a warp"), (102400, "two heads a warp")])
 def test_both_kernels_of_attention(tmp_path, shared, other):
