@@ -60,7 +60,11 @@ static const float expand_iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
 
 // ---- groups and lookups ----
 
-enum { EXPAND_GROUPS_MOST = 512 }; // of columns in any order: two tables of them leave a cache its room
+enum {
+    EXPAND_GROUPS_MOST = 512, // of columns in any order: two tables of them leave a cache its room
+    // As many as two registers of 16 lanes hold; to look them up in more of 8 lanes is slower than to gather.
+    EXPAND_GROUPS_FEW = LANES == 16 ? 32 : 0,
+};
 
 MICRO_INLINE size_t expand_group_count(const struct weight_view *view) {
     size_t each = view->format.groups.columns;
@@ -131,23 +135,45 @@ MICRO_INLINE void expand_group_tables(float *scales, float *zeros, const struct 
     }
 }
 
-// Columns in any order.
-MICRO_INLINE void expand_indexed(void *out, const struct weight_view *view, size_t row, size_t column,
-                                 size_t count, enum dtype dtype, enum weight_code type) {
-    float scales[EXPAND_GROUPS_MOST];
-    float zeros[EXPAND_GROUPS_MOST];
+// Of each column what its group has.
+MICRO_INLINE lanes expand_of_groups(const float *numbers, lanes_ints groups, bool few) {
+    if (!few) {
+        return lanes_gather(numbers, groups);
+    }
+    lanes low = lanes_lookup(lanes_table_load(numbers), groups);
+    lanes high = lanes_lookup(lanes_table_load(numbers + 16), groups);
+    return lanes_below(groups, 16, low, high);
+}
+
+MICRO_INLINE void expand_columns(void *out, const struct weight_view *view, size_t row, size_t column,
+                                 size_t count, enum dtype dtype, enum weight_code type, const float *scales,
+                                 const float *zeros, bool few) {
     bool halves = type == CODE_U4 || type == CODE_E2M1;
     const unsigned char *indices = view->parts[PART_INDICES] + 2 * column;
     const unsigned char *codes = view->parts[PART_CODES] + row * view->row_bytes[PART_CODES];
     struct lanes_table table = lanes_table_load(expand_e2m1_twice);
     lanes factor = lanes_set(view->format.groups.factor);
     codes += halves ? column / 2 : column;
-    expand_group_tables(scales, zeros, view, row, type);
     for (size_t at = 0; at < count; at += LANES) {
         lanes_ints groups = lanes_halves(indices + 2 * at);
-        lanes code = lanes_add(expand_code(codes, at, type, table), lanes_gather(zeros, groups));
-        lanes value = lanes_mul(lanes_mul(code, lanes_gather(scales, groups)), factor);
+        lanes code = lanes_add(expand_code(codes, at, type, table), expand_of_groups(zeros, groups, few));
+        lanes value = lanes_mul(lanes_mul(code, expand_of_groups(scales, groups, few)), factor);
         expand_store_rounded(out, at, value, dtype, view->format.rounding);
+    }
+}
+
+// Columns in any order.
+MICRO_INLINE void expand_indexed(void *out, const struct weight_view *view, size_t row, size_t column,
+                                 size_t count, enum dtype dtype, enum weight_code type) {
+    float scales[EXPAND_GROUPS_MOST];
+    float zeros[EXPAND_GROUPS_MOST];
+    memset(scales, 0, EXPAND_GROUPS_FEW * sizeof *scales);
+    memset(zeros, 0, EXPAND_GROUPS_FEW * sizeof *zeros);
+    expand_group_tables(scales, zeros, view, row, type);
+    if (expand_group_count(view) <= EXPAND_GROUPS_FEW) {
+        expand_columns(out, view, row, column, count, dtype, type, scales, zeros, true);
+    } else {
+        expand_columns(out, view, row, column, count, dtype, type, scales, zeros, false);
     }
 }
 
