@@ -37,7 +37,8 @@ static int refuse_rest(const struct packing *p, const struct tensor *plain, stru
             return error_set(err, STATUS_DATA, "tensor '%s.weight_packed' is missing, which '%s' belongs to",
                              p->stem, tensor->name);
         }
-        return error_set(err, STATUS_DATA, "tensor '%s' belongs to codes, but '%s' has dtype %s",
+        return error_set(err, STATUS_DATA,
+                         "tensor '%s' belongs to codes, but '%s' has dtype %s: save the model compressed",
                          tensor->name, plain->name, plain->type->name);
     }
     return STATUS_OK;

@@ -120,17 +120,9 @@ static int check_format(const struct values *map, struct error *err) {
 
 // Sparsity and rotations change what the tensors mean.
 static int refuse_more(const struct values *map, struct error *err) {
-    const char *status = "compressed";
     const char *sparse = "dense";
     struct values sparsity = values_member(map, "sparsity_config");
     struct values transforms = values_member(map, "transform_config");
-    TRY(values_text(map, "quantization_status", &status, err));
-    if (strcmp(status, "compressed") != 0) {
-        return error_set(err, STATUS_DATA,
-                         "'quantization_status' is '%.64s'; supported is compressed: save the model "
-                         "compressed, or without quantization_config where its weights are ordinary numbers",
-                         status);
-    }
     TRY(values_text(&sparsity, "format", &sparse, err));
     if (strcmp(sparse, "dense") != 0) {
         return error_set(err, STATUS_DATA,

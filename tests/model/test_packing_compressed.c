@@ -291,11 +291,12 @@ static void order_and_zero_points_that_say_nothing_are_passed_over(void **state)
 
 static void the_scheme_that_fits_is_taken(void **state) {
     (void)state;
-    const char *config = SCHEMES("\"a\": " SCHEME("\"num_bits\": 8, \"type\": \"float\", \"strategy\": "
-                                                  "\"channel\"") ", \"b\": " SCHEME(
-        "\"num_bits\": 4, \"group_size\": 32, \"symmetric\": false") ", \"c\": " SCHEME("\"num_bits\": 8, "
-                                                                                        "\"strategy\": "
-                                                                                        "\"channel\""));
+    const char *config = SCHEMES("\"a\": " SCHEME(
+        "\"num_bits\": 8, \"type\": \"float\", \"strategy\": "
+        "\"channel\"") ", \"b\": " SCHEME("\"num_bits\": 4, \"group_size\": 32, \"symmetric\": "
+                                          "false") ", \"c\": " SCHEME("\"num_bits\": 8, "
+                                                                      "\"strategy\": "
+                                                                      "\"channel\""));
     static const size_t fits[] = {1, 9, 15};
     struct made made;
     struct weight weight;
@@ -310,10 +311,10 @@ static void the_scheme_that_fits_is_taken(void **state) {
     make(&made, &weight, &shapes[4], 3);
     made_refused(&made, &quantization, ROWS, COLUMNS, "none of 3 'config_groups' fits");
     made_close(&made);
-    quantization =
-        made_quantization(SCHEMES("\"a\": " SCHEME("\"type\": \"float\", \"strategy\": \"block\", "
-                                                   "\"block_structure\": [16, 64]") ", \"b\": " SCHEME(
-            "\"type\": \"float\", \"strategy\": \"block\", \"block_structure\": [12, 64]")));
+    quantization = made_quantization(SCHEMES("\"a\": " SCHEME(
+        "\"type\": \"float\", \"strategy\": \"block\", "
+        "\"block_structure\": [16, 64]") ", \"b\": " SCHEME("\"type\": \"float\", \"strategy\": \"block\", "
+                                                            "\"block_structure\": [12, 64]")));
     make(&made, &weight, &shapes[18], 3);
     made_refused(&made, &quantization, ROWS, COLUMNS, "fits two of 'config_groups'");
     made_close(&made);

@@ -240,7 +240,6 @@ static void what_compressed_tensors_has_more_is_refused(void **state) {
         refused(members, words);
     }
     refused(CT("\"format\": \"int-quantized\""), "compressed-tensors: 'config_groups' is missing");
-    refused(CT("\"quantization_status\": \"frozen\", ") GROUP(""), "'quantization_status' is 'frozen'");
     refused(CT("\"sparsity_config\": {\"format\": \"sparse-24-bitmask\"}, ") GROUP(""), "sparse weights");
     refused(CT("\"transform_config\": {\"config_groups\": {}}, ") GROUP(""), "'transform_config' rotates");
     refused(CT(GROUP("\"type\": \"bool\"")), "'group_0': 'type' is 'bool'");
