@@ -201,7 +201,7 @@ def test_weights_that_fit_in_four_bits(tmp_path):
         CUDA_EMULATION_FREE=str(84 << 20))
     assert "model.quantize" not in job.run(expect=DEVICE, environment=clean_environment(CUDA_EMULATION_FREE=str(44 << 20))).err
     job.change(model={"quantize": "nf4"})
-    job.run(environment=clean_environment(CUDA_EMULATION_FREE=str(84 << 20)))
+    assert check(job, CUDA_EMULATION_FREE=str(84 << 20))[0]["memory"][0] == "PASS"
 
 
 @emulated
