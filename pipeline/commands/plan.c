@@ -120,7 +120,7 @@ static const struct option options[] = {
 
 const struct command command_plan = {
     .name = "plan",
-    .summary = "count a job's tokens, batches, shards, disk and memory without starting it",
+    .summary = "count a job's problems, tokens, shards, disk space and memory without starting it",
     .operands = operands,
     .operand_count = sizeof operands / sizeof operands[0],
     .options = options,

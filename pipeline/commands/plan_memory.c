@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "base/amount.h"
+#include "base/size.h"
 
 struct memory {
     struct model_weight_bytes weights;
@@ -24,6 +25,7 @@ static int count_activations(struct inputs *inputs, uint64_t *bytes, struct erro
     }
     inputs_model_limits(inputs, &limits);
     limits.tokens = (size_t)inputs->job.batch_tokens;
+    limits.texts = size_min(inputs->limits.problems, limits.tokens);
     TRY(model_plan(inputs->model, &limits, &plan, err));
     *bytes = model_plan_bytes(&plan, DEVICE_ACTIVATIONS);
     return STATUS_OK;
@@ -67,7 +69,9 @@ int plan_memory_write(FILE *out, struct inputs *inputs, struct error *err) {
     }
     write_row(out, "activations", memory.activations, packed, memory.activations);
     write_row(out, "together", rest + weights->packed + weights->largest, packed, rest + weights->expanded);
-    fprintf(out, "  keys and values: %s of the activations; only those of one layer live at a time\n",
+    fprintf(out,
+            "  keys and values: %s of the activations; only those of one layer live at a time, so that "
+            "quantising them would save nothing\n",
             amount_text((double)memory.keys_and_values, text));
     return STATUS_OK;
 }

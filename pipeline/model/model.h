@@ -136,6 +136,11 @@ struct model_plan { // of memory, for each device
 int model_plan(const struct model *model, const struct model_limits *limits, struct model_plan *plan,
                struct error *err);
 
+// The same if the matrices of blocks, which the checkpoint has as numbers, were quantised when they are
+// loaded. STATUS_JOB where they are packed already.
+int model_plan_quantised(const struct model *model, const struct model_limits *limits,
+                         enum model_quantize how, struct model_plan *plan, struct error *err);
+
 // The weights alone: of the blocks before hidden state `last`, the last wanted transformers index.
 int model_plan_weights(const struct model *model, size_t last, struct model_plan *plan, struct error *err);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "model/layout.h"
+#include "model/quantise.h"
 #include "model/stage.h"
 
 // ---- plans ----
@@ -60,6 +61,21 @@ int model_plan(const struct model *model, const struct model_limits *limits, str
     }
 done:
     free(outputs);
+    return status;
+}
+
+int model_plan_quantised(const struct model *model, const struct model_limits *limits,
+                         enum model_quantize how, struct model_plan *plan, struct error *err) {
+    void *bound;
+    int status;
+    struct model quantised = *model; // with formats of its own
+    TRY(memory_zeroed(&bound, model->match.count, sizeof *model->match.bound, err));
+    memcpy(bound, model->match.bound, model->match.count * sizeof *model->match.bound);
+    quantised.match.bound = bound;
+    TRY_TO(done, status = quantise_matrices(&quantised.match, how, model_is_packed(model), err));
+    status = model_plan(&quantised, limits, plan, err);
+done:
+    free(bound);
     return status;
 }
 

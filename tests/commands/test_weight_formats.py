@@ -1,9 +1,7 @@
 """What users see of weight formats: checkpoints of numbers that are quantised when they are loaded, packed matrices that are expanded
-then or before each matmul, what shards and commands say of it, and the memory that strata plan foretells."""
+then or before each matmul, and what shards and commands say of it."""
 import json
-import os
 import re
-import struct
 
 import numpy as np
 import pytest
@@ -171,73 +169,3 @@ def test_rounded_to_float16(tmp_path):
 def test_check_names_the_format(tmp_path):
     done = strata("check", quantising(tmp_path, "nf4").file)
     assert done.code == OK and re.search(r"PASS  model .* parameters in nf4, every tensor in place", done.out), done
-
-
-# ---- memory ----------------------------------------------------------------------------------------------------------
-
-QWEN3_8B = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "hidden_size": 4096, "intermediate_size": 12288,
-            "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
-            "max_position_embeddings": 40960, "rms_norm_eps": 1e-6, "rope_theta": 1000000, "hidden_act": "silu",
-            "tie_word_embeddings": False, "torch_dtype": "bfloat16", "attention_bias": False}
-UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
-
-
-def qwen3_8b(folder):
-    """A file of Qwen3-8B's tensors that is all hole: only its header is ever read."""
-    hidden, inner, heads, kv = 4096, 12288, 32 * 128, 8 * 128
-    shapes = {"model.embed_tokens.weight": [151936, hidden], "model.norm.weight": [hidden], "lm_head.weight": [151936, hidden]}
-    for layer in range(36):
-        block = {"input_layernorm": [hidden], "post_attention_layernorm": [hidden], "self_attn.q_proj": [heads, hidden],
-                 "self_attn.k_proj": [kv, hidden], "self_attn.v_proj": [kv, hidden], "self_attn.o_proj": [hidden, heads],
-                 "self_attn.q_norm": [128], "self_attn.k_norm": [128], "mlp.gate_proj": [inner, hidden], "mlp.up_proj": [inner, hidden],
-                 "mlp.down_proj": [hidden, inner]}
-        shapes.update({f"model.layers.{layer}.{name}.weight": shape for name, shape in block.items()})
-    header, at = {}, 0
-    for name, shape in shapes.items():
-        size = 2 * shape[0] * (shape[1] if len(shape) > 1 else 1)
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at + size]}
-        at += size
-    text = json.dumps(header).encode()
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(QWEN3_8B))
-    (folder / "tokenizer.json").write_bytes((numbers() / "tokenizer.json").read_bytes())
-    with open(folder / "model.safetensors", "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        os.truncate(file.fileno(), 8 + len(text) + at)
-    return folder
-
-
-def planned(job):
-    """Row of the table of memory -> bytes in its columns."""
-    done = strata("plan", job.file)
-    assert done.code == OK, done
-    table = done.out.split("\nmemory  ")[1]
-    rows = re.findall(r"^  (\w[\w ]+?) {2,}(\d.*)$", table, re.M)
-    found = {name: [float(size) * UNITS[unit] for size, unit in re.findall(r"([\d.]+) (\w+)", sizes)] for name, sizes in rows}
-    size, unit = re.search(r"keys and values: ([\d.]+) (\w+) of", table).groups()
-    return {**found, "keys and values": [float(size) * UNITS[unit]]}
-
-
-def test_eight_billion_parameters_in_four_bits(tmp_path):
-    job = Job(tmp_path / "job", make_problems(3), qwen3_8b(tmp_path / "model"), model={"dtype": "bfloat16", "quantize": "nf4"},
-              batch={"tokens": 8192}, latents={"layers": [-1]})
-    memory = planned(job)
-    matrices = 36 * (4096 * (4096 + 2 * 1024) + 4096 * 4096 + 3 * 4096 * 12288)
-    near = {"packed weights": [matrices * 0.5625, matrices * 2], "other weights": [2 * 151936 * 4096] * 2,
-            "room to expand into": [2 * 2 * 12288 * 4096, 0], "keys and values": [2 * 8192 * 8 * 128 * 2]}
-    for name, sizes in near.items():
-        assert memory[name] == pytest.approx(sizes, rel=0.005), name
-    assert memory["together"][0] < 6.5e9 < 15e9 < memory["together"][1]
-    assert memory["together"] == pytest.approx([sum(memory[name][i] for name in ("packed weights", "other weights", "room to expand into",
-                                                                                "activations")) for i in (0, 1)], rel=0.005)
-    job.change(model={"expand": "load"})
-    loaded = planned(job)
-    assert set(loaded) == {"weights", "activations", "together", "keys and values"}
-    assert loaded["together"] == pytest.approx(memory["together"][1:], rel=0.005)
-
-
-@pytest.mark.parametrize("way, bytes_a_number", [("nf4", 0.5625), ("nf4_double", 0.5159), ("int8", 1 + 4 / 4096)])
-def test_bytes_of_a_number(way, bytes_a_number, tmp_path):
-    job = Job(tmp_path / "job", make_problems(3), qwen3_8b(tmp_path / "model"), model={"quantize": way}, latents={"layers": [4]})
-    matrices = 4 * (4096 * (4096 + 2 * 1024) + 4096 * 4096 + 3 * 4096 * 12288)
-    assert planned(job)["packed weights"][0] == pytest.approx(matrices * bytes_a_number, rel=0.005)

@@ -1,10 +1,7 @@
 #include "start/fit.h"
 
-#include <stdio.h>
-#include <string.h>
-
+#include "base/amount.h"
 #include "base/size.h"
-#include "model/block.h"
 
 static int plan_for(const struct inputs *inputs, const struct model_limits *limits, size_t tokens,
                     struct model_plan *plan, struct error *err) {
@@ -44,47 +41,10 @@ static bool fits_part(const struct inputs *inputs, const struct model_plan *plan
     return model_check_fits(inputs->model, &part, &ignored) == STATUS_OK;
 }
 
-// What matrices of blocks take that are stored as computed: in all, and the largest.
-static size_t matrix_bytes(const struct inputs *inputs, size_t blocks, size_t *largest) {
-    size_t all = 0;
-    for (size_t block = 0; block < blocks; block++) {
-        struct block_matmul list[BLOCK_MATMULS_MOST];
-        size_t count = block_matmuls(model_config_of(inputs->model), block, list);
-        for (size_t i = 0; i < count; i++) {
-            // Dimensions are bounded (config.c).
-            size_t bytes = list[i].rows * list[i].columns * dtype_size(inputs->job.dtype);
-            *largest = size_max(*largest, bytes);
-            all += bytes;
-        }
-    }
-    return all;
-}
-
-// Whether the plan would fit with the matrices of a checkpoint of numbers quantised to NF4: four bits a
-// number, and a float32 for every 64. What the weights take then.
-static bool fits_in_nf4(const struct inputs *inputs, const struct model_limits *limits,
-                        const struct model_plan *plan, size_t *weights) {
-    enum { RUN = 64, BYTES_OF_RUN = RUN / 2 + sizeof(float) };
-    struct error ignored;
-    struct model_plan quantised = *plan;
-    struct device_plan *device = &quantised.devices[0];
-    size_t largest = 0;
-    size_t matrices = matrix_bytes(inputs, limits->layers[limits->layer_count - 1], &largest);
-    size_t codes = matrices / dtype_size(inputs->job.dtype) / RUN * BYTES_OF_RUN;
-    if (inputs->weights.size > 0 || device->bytes[DEVICE_WEIGHTS] < matrices) {
-        return false;
-    }
-    device->bytes[DEVICE_WEIGHTS] += codes - matrices;
-    device->expansion = largest;
-    *weights = device->bytes[DEVICE_WEIGHTS];
-    return model_check_fits(inputs->model, &quantised, &ignored) == STATUS_OK;
-}
-
 // What takes too much, when that is no matter of the batch alone, and what to change.
 static void advise(const struct inputs *inputs, const struct model_limits *limits,
                    const struct model_plan *plan, char *out, size_t size) {
     bool host_fits = model_host_fits(inputs->model, plan);
-    size_t weights;
     out[0] = 0;
     if (!host_fits || fits_part(inputs, plan, true, true)) {
         snprintf(out, size,
@@ -103,26 +63,47 @@ static void advise(const struct inputs *inputs, const struct model_limits *limit
                  limits->layers[limits->layer_count - 1],
                  inputs->job.dtype == DTYPE_F32 ? "; model.dtype: bfloat16 needs half" : "");
     }
-    if (host_fits && fits_in_nf4(inputs, limits, plan, &weights)) {
-        size_t length = strlen(out);
-        snprintf(out + length, size - length,
-                 "; model.quantize: nf4 would hold the weights in %.3f GB, which fits",
-                 (double)weights * 1e-9);
+}
+
+// What would fit with the weights in 4 bits.
+static int advise_quantising(const struct inputs *inputs, const struct model_limits *limits, char *out,
+                             size_t size, struct error *err) {
+    static const struct {
+        enum model_quantize how;
+        const char *name;
+    } ways[] = {{MODEL_QUANTIZE_NF4, "nf4"}, {MODEL_QUANTIZE_NF4_DOUBLE, "nf4_double"}};
+    out[0] = 0;
+    if (model_is_packed(inputs->model)) {
+        return STATUS_OK;
     }
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0] && out[0] == 0; i++) {
+        struct model_plan plan;
+        struct error ignored;
+        char amount[AMOUNT_TEXT];
+        TRY(model_plan_quantised(inputs->model, limits, ways[i].how, &plan, err));
+        if (model_check_fits(inputs->model, &plan, &ignored) == STATUS_OK) {
+            snprintf(out, size, "; a new run with model.quantize: %s would fit: its weights take %s",
+                     ways[i].name, amount_text((double)model_plan_bytes(&plan, DEVICE_WEIGHTS), amount));
+        }
+    }
+    return STATUS_OK;
 }
 
 static int refuse_plan(const struct inputs *inputs, const struct model_limits *limits,
                        const struct model_plan *plan, const struct error *table, struct error *err) {
-    char advice[500];
+    char advice[400];
+    char quantised[160];
     size_t tokens;
     TRY(largest_tokens(inputs, limits, &tokens, err));
     advise(inputs, limits, plan, advice, sizeof advice);
+    TRY(advise_quantising(inputs, limits, quantised, sizeof quantised, err));
     if (tokens == 0) {
-        return error_set(err, table->status, "%.700s; not even a batch of one text of %zu tokens would fit%s",
-                         table->message, limits->longest, advice);
+        return error_set(err, table->status,
+                         "%.700s; not even a batch of one text of %zu tokens would fit%s%s", table->message,
+                         limits->longest, advice, quantised);
     }
-    return error_set(err, table->status, "%.700s; the largest batch.tokens that would fit is %zu%s",
-                     table->message, tokens, advice);
+    return error_set(err, table->status, "%.700s; the largest batch.tokens that would fit is %zu%s%s",
+                     table->message, tokens, advice, quantised);
 }
 
 int fit_on_device(const struct inputs *inputs, const struct model_limits *limits, struct model_plan *plan,

@@ -1,0 +1,123 @@
+"""The memory that strata plan foretells for the shape of Qwen3-8B, packed, quantised when it is loaded and stored as computed; and
+what a refusal advises where it does not fit."""
+import re
+
+import pytest
+
+import support
+from packed.sparse import GROUP, HEAD, HIDDEN, INTERMEDIATE, KV_HEADS, LAYERS, MATRICES, NORMS, VOCABULARY, qwen3_8b
+from support import DEVICE, OK, Job, make_problems, strata
+
+TOKENS = 8192
+NUMBERS = LAYERS * sum(rows * columns for rows, columns in MATRICES.values())  # of matrices of blocks
+OTHERS = 2 * (VOCABULARY * HIDDEN + LAYERS * sum(NORMS.values()) + HIDDEN)     # bytes of what is never packed
+LARGEST = 2 * 2 * INTERMEDIATE * HIDDEN                                        # gate and up are one matrix
+STATES = 2 * TOKENS * (2 * HIDDEN + 3 * INTERMEDIATE)                          # of batches, but for some small tables
+KEYS_VALUES = 2 * 2 * TOKENS * KV_HEADS * HEAD
+HELD = {"awq": 1 / 2 + 2.5 / GROUP, "nf4": 1 / 2 + 4 / 64, "nf4, double": 1 / 2 + (1 + 4 / 256) / 64,
+        "int8": 1 + LAYERS * 4 * sum(rows for rows, _ in MATRICES.values()) / NUMBERS}  # bytes of a number
+UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+emulated = pytest.mark.skipif(not support.EMULATED.exists(), reason="built without the emulation of CUDA")
+
+
+def amounts(line):
+    return [float(number) * UNITS[unit] for number, unit in re.findall(r"([0-9.]+) (GB|MB|kB|B)\b", line)]
+
+
+def near(*exact):
+    """As printed: two digits behind the point."""
+    return pytest.approx(exact, rel=0.006)
+
+
+def planned(job):
+    """What plan says of memory: its first line, and row of the table -> bytes in its columns."""
+    done = strata("plan", job.file)
+    assert done.code == OK, done
+    head, *lines = re.search("^memory  .*", done.out, re.M | re.S)[0].splitlines()
+    return head, {re.match(r"  (.+?)(?: {2,}|:)", line)[1]: amounts(line) for line in lines}
+
+
+def large(folder, method, **model):
+    return Job(folder, make_problems(6), qwen3_8b(folder / "model", method), model={"dtype": "bfloat16", **model},
+               latents={"layers": [-1]}, batch={"tokens": TOKENS, "problems": 64, "window": 64})
+
+
+@pytest.mark.parametrize("name, method, model", [("awq", "awq", {}), ("nf4", "plain", {"quantize": "nf4"}),
+                                                 ("nf4, double", "plain", {"quantize": "nf4_double"}),
+                                                 ("int8", "plain", {"quantize": "int8"})])
+def test_packed(name, method, model, tmp_path):
+    head, rows = planned(large(tmp_path, method, **model))
+    packed, computed = HELD[name] * NUMBERS, 2 * NUMBERS
+    assert f"at {TOKENS} tokens a batch, bfloat16; weights {name}; " in head
+    assert rows == {"packed weights": near(packed, computed), "other weights": near(OTHERS, OTHERS),
+                    "room to expand into": near(LARGEST, 0), "activations": near(STATES, STATES),
+                    "together": near(packed + LARGEST + OTHERS + STATES, computed + OTHERS + STATES),
+                    "keys and values": near(KEYS_VALUES)}
+    assert name == "int8" or rows["together"][0] < 6.5e9 < 15e9 < rows["together"][1]
+
+
+@pytest.mark.parametrize("method, model", [("plain", {}), ("awq", {"expand": "load"}), ("plain", {"quantize": "nf4", "expand": "load"})])
+def test_stored_as_computed(method, model, tmp_path):
+    head, rows = planned(large(tmp_path, method, **model))
+    assert "weights" not in head
+    assert rows == {"weights": near(2 * NUMBERS + OTHERS), "activations": near(STATES),
+                    "together": near(2 * NUMBERS + OTHERS + STATES), "keys and values": near(KEYS_VALUES)}
+
+
+def test_up_to_the_highest_layer(tmp_path):
+    """Blocks above are not loaded."""
+    _, rows = planned(large(tmp_path, "awq").twin(tmp_path / "half", latents={"layers": [LAYERS // 2]}))
+    assert rows["packed weights"] == near(HELD["awq"] * NUMBERS / 2, NUMBERS)
+
+
+@emulated
+@pytest.mark.parametrize("method", ["awq", "plain"])
+def test_check_agrees(method, tmp_path):
+    """What a device plans for the weights is what was foretold."""
+    job = large(tmp_path, method, device="cuda:0")
+    room = support.clean_environment(CUDA_EMULATION_MEMORY=str(80 << 30), CUDA_EMULATION_FREE=str(79 << 30))
+    done = strata("check", job.file, program=support.EMULATED, environment=room)
+    assert done.code == OK, done
+    weights = float(re.search(r"memory .* ([0-9.]+) weights", done.out)[1]) * 1e9
+    _, rows = planned(job)
+    assert [weights] == near(sum(rows[name][0] for name in ("packed weights", "other weights", "weights") if name in rows))
+
+
+# ---- what a refusal advises
+
+def refused(job, free):
+    """What check and a launch say of the memory."""
+    room = support.clean_environment(CUDA_EMULATION_MEMORY=str(80 << 30), CUDA_EMULATION_FREE=str(int(free)))
+    done = strata("check", job.file, program=support.EMULATED, environment=room)
+    assert done.code == DEVICE, done
+    job.program = support.EMULATED
+    launched = job.run(environment=room, expect=DEVICE)
+    said = *re.findall("^FAIL  memory .*", done.out, re.M), launched.last()
+    assert ["not enough memory: weights" in line for line in said] == [True, True], said
+    return said
+
+
+@emulated
+@pytest.mark.parametrize("free, advised", [(9.0, "nf4"), (5.75, "nf4_double"), (4.0, None)])
+def test_a_model_of_numbers(free, advised, tmp_path):
+    """With the first way to 4 bits that fits, and what its weights take; the batch is of some hundred tokens."""
+    for line in refused(large(tmp_path, "plain", device="cuda:0"), free * 1e9):
+        found = re.search(r"; a new run with model\.quantize: (\w+) would fit: its weights take ([0-9.]+ GB)", line)
+        assert (found and found[1]) == advised, line
+        if advised is not None:
+            assert amounts(found[2]) == near(HELD[advised.replace("_", ", ")] * NUMBERS + OTHERS)
+
+
+@emulated
+@pytest.mark.parametrize("free, method, model", [(4.0, "awq", {}), (9.0, "awq", {"expand": "load"}), (9.0, "plain", {"expand": "load"}),
+                                                 (4.0, "plain", {"quantize": "nf4_double"})])
+def test_where_it_would_not_help(free, method, model, tmp_path):
+    for line in refused(large(tmp_path, method, device="cuda:0", **model), free * 1e9):
+        assert "quantize" not in line
+
+
+@emulated
+def test_what_is_advised_fits(tmp_path):
+    job = large(tmp_path, "plain", device="cuda:0", quantize="nf4")
+    room = support.clean_environment(CUDA_EMULATION_MEMORY=str(80 << 30), CUDA_EMULATION_FREE=str(9 * 10 ** 9))
+    assert strata("check", job.file, program=support.EMULATED, environment=room).code == OK
