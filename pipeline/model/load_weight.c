@@ -44,16 +44,17 @@ int load_named(const struct item *item, int status, struct error *err) {
 // Rows that are put at a time: whole heads where a head's are interleaved, which no row leaves.
 static size_t step_rows(const struct item *item) {
     size_t head = size_max(item->tensor->head_rows, 1);
-    return size_max(1, LOAD_STEP / size_max(item->layout.parts[0].row, 1) / head) * head;
+    return size_max(1, LOAD_STEP / size_max(item->row_bytes, 1) / head) * head;
 }
 
 // Puts rows in the model's order. safetensors does not promise alignment; the device is promised it for
 // numbers, and takes blocks bytewise.
 static int align(const struct item *item, const unsigned char **source, size_t rows, struct error *err) {
     struct loader_bytes *aligned = &item->loader->aligned;
-    const struct weight_format *format = &item->bound->source.format;
     const struct tensor *tensor = item->tensor;
-    size_t row_bytes = item->layout.parts[0].row;
+    const struct weight_format *format =
+        item->bound->is_quantised ? tensor->format : &item->bound->source.format;
+    size_t row_bytes = item->row_bytes;
     size_t width = weight_format_plain(format) ? format->bytes : 1;
     if ((uintptr_t)*source % width == 0 && tensor->head_rows == 0) {
         return STATUS_OK;
@@ -69,7 +70,7 @@ static int align(const struct item *item, const unsigned char **source, size_t r
 
 int load_read_rows(const struct item *item, size_t row, size_t count, const unsigned char **source,
                    struct error *err) {
-    size_t row_bytes = item->layout.parts[0].row;
+    size_t row_bytes = item->row_bytes;
     size_t begin = item->tensor->begin + row * row_bytes;
     TRY(reader_bytes(item->loader->reader, item->tensor->file, begin, begin + count * row_bytes, source,
                      err));
@@ -143,7 +144,7 @@ static int stream_part(const struct item *item, struct error *err) {
 
 // The same of rows that are interleaved, which only formats of one part have.
 static int stream_part_rows(const struct item *item, struct error *err) {
-    size_t row_bytes = item->layout.parts[0].row;
+    size_t row_bytes = item->row_bytes;
     size_t step = step_rows(item);
     for (size_t row = 0; row < item->rows; row += step) {
         size_t count = size_min(step, item->rows - row);
@@ -212,6 +213,16 @@ static int load_item(const struct item *item, struct error *err) {
     return rearrange(item, err);
 }
 
+static bool lay_out(struct item *item) {
+    struct weight_layout file;
+    const struct weight_format *format = &item->bound->source.format;
+    const struct weight_format *stored = item->bound->is_quantised ? item->tensor->format : format;
+    bool fits = weight_layout(format, item->rows, item->columns, &item->layout) &&
+                weight_layout(stored, item->rows, item->columns, &file);
+    item->row_bytes = fits ? file.parts[0].row : 0;
+    return fits;
+}
+
 int load_tensor(struct loader *loader, struct stage *stage, const struct tensor *tensor,
                 struct weight_use use, struct error *err) {
     const struct model *model = loader->model;
@@ -223,7 +234,7 @@ int load_tensor(struct loader *loader, struct stage *stage, const struct tensor 
     }
     weights_rows(&model->config, use, &item.rows, &item.columns);
     item.is_kept = weights_are_kept(&stage->weights, &model->config, use);
-    if (!weight_layout(&item.bound->source.format, item.rows, item.columns, &item.layout)) {
+    if (!lay_out(&item)) {
         return load_named(&item, error_set(err, STATUS_INTERNAL, "too large"), err);
     }
     return load_item(&item, err);

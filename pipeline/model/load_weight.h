@@ -35,6 +35,7 @@ struct item {
     const struct weight_bound *bound;
     const struct weight_component *component;
     struct weight_layout layout; // of the weight
+    size_t row_bytes;            // of a row in the file, which of a weight that is quantised holds numbers
     size_t rows;
     size_t columns;
     bool is_kept;

@@ -192,6 +192,19 @@ def test_weights_beyond_the_gpu(tmp_path):
 
 
 @emulated
+def test_weights_that_fit_in_four_bits(tmp_path):
+    """50 MB of matrices beside what the back end takes for itself. What the refusal names is enough, and said only then."""
+    model = make_model("deep", hidden=512, intermediate=2048)
+    job = gpu_job(tmp_path, model, model={"memory_reserve_gb": 0}, latents={"layers": [3]})
+    refused_before_the_load(job, "memory", [
+        "the weights of 3 blocks alone need more than is free", "model.quantize: nf4 would hold the weights in 0.00", " GB, which fits"],
+        CUDA_EMULATION_FREE=str(84 << 20))
+    assert "model.quantize" not in job.run(expect=DEVICE, environment=clean_environment(CUDA_EMULATION_FREE=str(44 << 20))).err
+    job.change(model={"quantize": "nf4"})
+    assert check(job, CUDA_EMULATION_FREE=str(84 << 20))[0]["memory"][0] == "PASS"
+
+
+@emulated
 def test_a_gpu_that_others_fill(tmp_path):
     job = gpu_job(tmp_path, make_model())
     refused_before_the_load(job, "memory", ["not even without a model: other programs use the memory"],

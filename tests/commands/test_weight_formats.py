@@ -49,9 +49,8 @@ def dequantised(weight, way):
     return (NF4[codes] * absmax[:, None]).reshape(weight.shape)
 
 
-def exact_twin(folder, way):
+def exact_twin(folder, way, model):
     """The checkpoint with what quantising leaves of its matrices, as float32."""
-    model = numbers()
     tensors = {name: store(dequantised(stored.values(), way) if LINEAR.fullmatch(name) else stored.values(), "F32")
                for name, stored in read_folder(model).items()}
     config = {**json.loads((model / "config.json").read_text()), "torch_dtype": "float32"}
@@ -74,7 +73,7 @@ def test_quantised_when_loaded(way, tmp_path):
     """The latents of a checkpoint that has the dequantised numbers, bit for bit."""
     name = NAMES[way]
     job = quantising(tmp_path / "job", way)
-    twin = job.twin(tmp_path / "twin", model={"path": str(exact_twin(tmp_path / "exact", way)), "quantize": None})
+    twin = job.twin(tmp_path / "twin", model={"path": str(exact_twin(tmp_path / "exact", way, numbers())), "quantize": None})
     job.run()
     twin.run()
     same_latents(job, twin)
@@ -83,6 +82,18 @@ def test_quantised_when_loaded(way, tmp_path):
     assert f"  weights     {name}\n" in strata("status", job.output).out
     assert json.loads(strata("status", job.output, "--json").out)["weights"] == name
     job.check_finished(PROBLEMS)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("way", NAMES)
+def test_matrices_of_several_steps(way, dtype, tmp_path):
+    """More numbers in a matrix than are quantised at a time, from tensors anywhere in files of several pieces."""
+    model = make_model("long", dtype, layers=2, hidden=512, intermediate=2496)
+    job = Job(tmp_path / "job", make_problems(3), model, model={"quantize": way})
+    twin = job.twin(tmp_path / "twin", model={"path": str(exact_twin(tmp_path / "exact", way, model)), "quantize": None})
+    job.run()
+    twin.run()
+    same_latents(job, twin)
 
 
 def test_plain_models_say_nothing_new(tmp_path):

@@ -58,6 +58,9 @@ static void test_defaults(void **state) {
     assert_string_equal(job.model_path, "/home/me/m");
     assert_null(job.tokenizer_path);
     assert_int_equal(job.dtype, DTYPE_BF16);
+    assert_int_equal(job.expand, JOB_EXPAND_MATMUL);
+    assert_int_equal(job.weights_rounding, JOB_ROUNDING_NONE);
+    assert_int_equal(job.quantize, JOB_QUANTIZE_NONE);
     assert_string_equal(job.device, "auto");
     assert_null(job.cpu_path);
     assert_true(job.load_timeout == 600);
@@ -94,7 +97,7 @@ static void test_values(void **state) {
         "  special_tokens: false\n"
         "  metadata: [domain, 'a b']\n"
         "model: {path: m, tokenizer: t/tok.json, dtype: float32, device: 'cuda:1', cpu_path: avx2,\n"
-        "        load_timeout: 2.5e1}\n"
+        "        expand: load, weights_rounding: float16, quantize: nf4_double, load_timeout: 2.5e1}\n"
         "latents: {layers: all, pooling: tokens, dtype: bfloat16, token_ids: true}\n"
         "batch: {problems: 1, tokens: 4194304, window: 1}\n"
         "run: {output: ../o, threads: 1024, drift_stop: false, disk_reserve_gb: 0, profile: p.json}\n");
@@ -108,6 +111,9 @@ static void test_values(void **state) {
     assert_string_equal(job.metadata[1], "a b");
     assert_string_equal(job.tokenizer_path, "/home/me/t/tok.json");
     assert_int_equal(job.dtype, DTYPE_F32);
+    assert_int_equal(job.expand, JOB_EXPAND_LOAD);
+    assert_int_equal(job.weights_rounding, JOB_ROUNDING_FLOAT16);
+    assert_int_equal(job.quantize, JOB_QUANTIZE_NF4_DOUBLE);
     assert_string_equal(job.device, "cuda:1");
     assert_string_equal(job.cpu_path, "avx2");
     assert_true(job.load_timeout == 25);
@@ -227,6 +233,9 @@ static void test_wrong_values(void **state) {
         {"model: {load_timeout: 1.}\n", "job.yaml:1:23: model.load_timeout wants a number, not '1.'"},
         {"model: {load_timeout: 0.5}\n",
          "job.yaml:1:23: model.load_timeout '0.5' is out of bounds: 1 to 86400"},
+        {"model: {quantize: fp4}\n",
+         "job.yaml:1:19: model.quantize must be one of none|nf4|nf4_double|int8, not "
+         "'fp4'"},
         {"model: {dtype: float16}\n", "job.yaml:1:16: model.dtype must be one of float32|bfloat16, not "
                                       "'float16' (did you mean 'bfloat16'?)"},
         {"model: {device: gpu}\n", "job.yaml:1:17: model.device must be auto, cpu or cuda:N, not 'gpu'"},
@@ -332,6 +341,17 @@ static void test_identity(void **state) {
               "batch.tokens=8192;batch.window=0;run.checkpoint_every=10;");
     assert_int_equal(job_each_identity_key(&job, stop, &calls), -7);
     assert_int_equal(calls, 1);
+    job_destroy(&job);
+
+    // Keys that say nothing of what versions did that did not have them are left out where they are standard.
+    static const char told[] = "model.dtype=bfloat16;model.weights_rounding=float16;model.quantize=int8;"
+                               "latents.layers=[-2];";
+    text[0] = 0;
+    job = accepted("problems: {database: p.db, id: pid}\n"
+                   "model: {path: m, expand: load, weights_rounding: float16, quantize: int8}\n"
+                   "run: {output: out}\n");
+    assert_int_equal(job_each_identity_key(&job, collect, text), STATUS_OK);
+    assert_non_null(strstr(text, told));
     job_destroy(&job);
 }
 

@@ -171,7 +171,7 @@ def test_no_tokenizer(base, tmp_path):
     file = make_file(tmp_path, support.make_model())
     (file.parent / "tokenizer.json").unlink()
     job = base.twin(tmp_path / "job", model={"path": str(file)})
-    assert "put the model's tokenizer.json beside it, or name one in model.tokenizer" in job.run(expect=DATA).err
+    assert "put the model's tokenizer.json beside the file, or name one with model.tokenizer" in job.run(expect=DATA).err
     job.change(model={"tokenizer": str(support.make_model() / "tokenizer.json")})
     job.run()
 
