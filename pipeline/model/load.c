@@ -62,7 +62,6 @@ static int read_all(struct loader *loader, bool with_weights, const struct model
                     struct error *err) {
     TRY(start_reading(loader, options, err));
     if (with_weights) {
-        TRY(loader_prepare(loader, err));
         TRY(load_tensors(loader, err));
     }
     return finish_fingerprint(loader, err);

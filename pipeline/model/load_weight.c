@@ -3,22 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/size.h"
 #include "kernels/weight_format.h"
 
-int loader_prepare(struct loader *loader, struct error *err) {
-    void *gathered;
-    TRY(memory_zeroed(&gathered, size_max(loader->model->match.count, 1), sizeof loader->gathered[0], err));
-    loader->gathered = gathered;
-    return STATUS_OK;
-}
-
 void loader_destroy(struct loader *loader) {
-    for (size_t i = 0; loader->gathered != NULL && i < loader->model->match.count; i++) {
-        free(loader->gathered[i].parts);
-    }
-    free(loader->gathered);
+    free(loader->gathered.data);
     free(loader->aligned.data);
     free(loader->whole.data);
     free(loader->part.data);
@@ -96,13 +87,9 @@ static int stream_rows(const struct item *item, struct error *err) {
 
 static int gather_part(const struct item *item, enum weight_part part, size_t offset, const void *source,
                        size_t bytes, struct error *err) {
-    struct gathering *gathering = &item->loader->gathered[item->use.bound];
-    if (gathering->parts == NULL) {
-        void *parts;
-        TRY(memory_zeroed(&parts, size_max(item->layout.bytes, 1), 1, err));
-        gathering->parts = parts;
-    }
-    memcpy(gathering->parts + item->layout.parts[part].offset + offset, source, bytes);
+    struct loader_bytes *gathered = &item->loader->gathered;
+    TRY(grow(gathered, size_max(item->layout.bytes, 1), err));
+    memcpy(gathered->data + item->layout.parts[part].offset + offset, source, bytes);
     return STATUS_OK;
 }
 
@@ -117,15 +104,13 @@ int load_part(const struct item *item, enum weight_part part, size_t offset, con
 }
 
 int load_gathered(const struct item *item, struct error *err) {
-    struct gathering *gathering = &item->loader->gathered[item->use.bound];
+    const unsigned char *parts = item->loader->gathered.data;
     struct weight_view view;
-    if (!weight_view_of(&item->bound->source.format, item->rows, item->columns, gathering->parts, &view)) {
+    if (!weight_view_of(&item->bound->source.format, item->rows, item->columns, parts, &view)) {
         return load_named(item, error_set(err, STATUS_INTERNAL, "too large"), err);
     }
     int status = weights_put_view(item->stage->device, &item->stage->weights, &item->loader->model->config,
                                   item->use, &view, err);
-    free(gathering->parts);
-    gathering->parts = NULL;
     return load_named(item, status, err);
 }
 
@@ -184,16 +169,40 @@ static int rearrange(const struct item *item, struct error *err) {
     enum weight_part part = item->component->part;
     size_t bytes = item->layout.parts[part].bytes;
     size_t size = item->tensor->end - item->tensor->begin;
-    TRY(read_whole(item, err));
     TRY(grow(&loader->part, size_max(bytes, 1), err));
     int status = arrange(loader->part.data, bytes, &item->component->how, loader->whole.data, size, err);
-    if (status != STATUS_OK) {
-        return load_named(item, status, err);
+    TRY(load_named(item, status, err));
+    return load_part(item, part, 0, loader->part.data, bytes, err);
+}
+
+// What lies beside codes that are expanded now: read from its own place, since the files' order may have it
+// behind the codes of every other weight. It is small, and read again where the order has it.
+static int gather_beside(const struct item *item, struct error *err) {
+    struct loader *loader = item->loader;
+    const struct weight_source *source = &item->bound->source;
+    for (size_t i = 0; i < source->component_count; i++) {
+        struct item other = *item;
+        other.component = &source->components[i];
+        other.tensor = other.component->tensor;
+        if (!other.component->is_read || other.component->part == PART_CODES) {
+            continue;
+        }
+        const struct checkpoint_file *file = &loader->model->checkpoint.files[other.tensor->file];
+        size_t size = other.tensor->end - other.tensor->begin;
+        TRY(grow(&loader->whole, size_max(size, 1), err));
+        TRY(file_read_at(file->descriptor, loader->whole.data, size, other.tensor->begin, file->path, err));
+        TRY(rearrange(&other, err));
     }
-    TRY(load_part(item, part, 0, loader->part.data, bytes, err));
-    struct gathering *gathering = &loader->gathered[item->use.bound];
-    bool complete = !item->is_kept && ++gathering->components == components_read(&item->bound->source);
-    return complete ? load_gathered(item, err) : STATUS_OK;
+    return load_gathered(item, err);
+}
+
+static int load_rearranged(const struct item *item, struct error *err) {
+    if (!item->is_kept && item->component->part != PART_CODES) {
+        return STATUS_OK; // gather_beside reads it
+    }
+    TRY(read_whole(item, err));
+    TRY(rearrange(item, err));
+    return item->is_kept ? STATUS_OK : gather_beside(item, err);
 }
 
 // ---- any ----
@@ -210,7 +219,7 @@ static int load_item(const struct item *item, struct error *err) {
             return stream_rows(item, err);
         }
     }
-    return rearrange(item, err);
+    return load_rearranged(item, err);
 }
 
 static bool lay_out(struct item *item) {

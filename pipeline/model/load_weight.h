@@ -6,12 +6,6 @@
 #include "model/reader.h"
 #include "model/stage.h"
 
-// A weight of several tensors that is expanded when it is loaded, until all of them came.
-struct gathering {
-    unsigned char *parts; // in host memory, laid out as weight_layout says; NULL: nothing came yet
-    size_t components;    // that came
-};
-
 struct loader_bytes { // grows, and is used again
     unsigned char *data;
     size_t size;
@@ -20,10 +14,10 @@ struct loader_bytes { // grows, and is used again
 struct loader {
     struct model *model;
     struct reader *reader;
-    struct gathering *gathered;  // [model->match.count]
     struct loader_bytes aligned; // what does not lie on its boundaries or in order in the file is copied here
     struct loader_bytes whole;   // of a tensor that is rearranged
     struct loader_bytes part;    // what becomes of it
+    struct loader_bytes gathered; // the parts of a weight that is expanded now, as weight_layout says
 };
 
 // What is loaded now.
@@ -50,7 +44,7 @@ int load_named(const struct item *item, int status, struct error *err);
 int load_read_rows(const struct item *item, size_t row, size_t count, const unsigned char **source,
                    struct error *err);
 
-// Bytes of a part: onto the device where the weight is kept, else beside the others until all are there.
+// Bytes of a part: onto the device where the weight is kept, else beside its others.
 int load_part(const struct item *item, enum weight_part part, size_t offset, const void *source, size_t bytes,
               struct error *err);
 
@@ -60,7 +54,6 @@ int load_gathered(const struct item *item, struct error *err);
 // quantise.c: a tensor of numbers that is quantised on the way.
 int load_quantised(const struct item *item, struct error *err);
 
-int loader_prepare(struct loader *loader, struct error *err);
 void loader_destroy(struct loader *loader); // all but the reader
 
 int load_tensor(struct loader *loader, struct stage *stage, const struct tensor *tensor,

@@ -220,12 +220,14 @@ bool weights_keep(const struct weight_match *match, const struct model_config *c
                   const struct weight_row *row, size_t block) {
     size_t parts = 0;
     bool packed = false;
+    bool single = true; // no part has copies
     for (size_t i = 0; i < config->weights->count; i++) {
         const struct weight_row *part = &config->weights->rows[i];
         if (weight_same_place(part, row) && weight_present(part, config, block)) {
-            parts += weight_copies(part, config, block);
+            parts++;
+            single = single && weight_copies(part, config, block) == 1;
             packed = packed || !weight_format_plain(&weights_source(match, part, block, 0)->format);
         }
     }
-    return row->form == FORM_MATRIX && packed && !match->expands && parts <= DEVICE_PIECES;
+    return row->form == FORM_MATRIX && packed && single && !match->expands && parts <= DEVICE_PIECES;
 }

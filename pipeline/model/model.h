@@ -64,8 +64,8 @@ struct model_weight_options {
 int model_set_weight_options(struct model *model, const struct model_weight_options *options,
                              struct error *err);
 
-// Appends how the matrices of blocks are held, with a final 0 that is not counted: "bfloat16",
-// "awq, 4 bits", "Q4_K and Q6_K". Part of a run's identity where any is packed (model_is_packed).
+// Appends how the matrices of blocks are held, with a final 0 that is not counted: "BF16", "awq", "Q4_K and
+// Q6_K". Part of a run's identity where any is packed (model_is_packed).
 int model_weight_formats(const struct model *model, struct buffer *out, struct error *err);
 bool model_is_packed(const struct model *model);
 

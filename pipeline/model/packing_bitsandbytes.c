@@ -175,6 +175,14 @@ static int find_eight_bits(const struct packing *p, struct error *err) {
 
 // ---- either ----
 
+static int check_bits(const struct packing *p, size_t bits, struct error *err) {
+    return p->quantization->bits == bits
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA,
+                           "weight '%s' is packed in %zu bits, and quantization_config says 'load_in_%zubit'",
+                           p->stem, bits, p->quantization->bits);
+}
+
 int packing_bitsandbytes_find(struct weight_source *out, const struct checkpoint *checkpoint,
                               const struct quantization *quantization, const char *stem, size_t rows,
                               size_t columns, bool *found, struct error *err) {
@@ -183,20 +191,21 @@ int packing_bitsandbytes_find(struct weight_source *out, const struct checkpoint
     *found = true;
     for (size_t i = 0; i < FOUR_BIT_TYPES; i++) {
         if (packing_tensor(&p, four_bit_types[i].state) != NULL) {
+            TRY(check_bits(&p, 4, err));
             return find_four_bits(&p, &four_bit_types[i], err);
         }
     }
     if (packing_tensor(&p, "SCB") != NULL) {
+        TRY(check_bits(&p, 8, err));
         return find_eight_bits(&p, err);
     }
     // What is packed and lacks the tensor that says how.
     const struct tensor *weight = packing_tensor(&p, "weight");
     const struct tensor *missing;
-    bool ours = quantization->method == QUANTIZATION_BITSANDBYTES && weight != NULL;
-    if (packing_tensor(&p, "weight.absmax") != NULL || (ours && has_type(weight, "U8"))) {
+    if (packing_tensor(&p, "weight.absmax") != NULL || (weight != NULL && has_type(weight, "U8"))) {
         return packing_require(&p, four_bit_types[0].state, &missing, err);
     }
-    if (ours && has_type(weight, "I8")) {
+    if (weight != NULL && has_type(weight, "I8")) {
         return packing_require(&p, "SCB", &missing, err);
     }
     *found = false;

@@ -204,6 +204,10 @@ static int pass_zeros(const struct packing *p, const struct tensor *tensor, stru
     if (tensor == NULL) {
         return STATUS_OK;
     }
+    if ((tensor->end - tensor->begin) / p->columns > p->rows) {
+        return error_set(err, STATUS_DATA, "tensor '%s' has %zu bytes, more than weights", tensor->name,
+                         tensor->end - tensor->begin);
+    }
     TRY(packing_read(p, tensor, &bytes, err));
     for (size_t i = 0; i < tensor->end - tensor->begin; i++) {
         any |= bytes[i];
@@ -297,6 +301,7 @@ static int add_order(const struct packing *p, const struct quantization_scheme *
                                              "quantization_config needs",
                                              p->stem);
     }
+    TRY(packing_check(tensors->order, "I32", 1, p->columns, 0, err));
     TRY(is_unset(p, tensors->order, &in_order, err));
     if (!in_order) {
         TRY(packing_read_order(p, tensors->order, p->out->format.groups.columns, across, &in_order, err));

@@ -117,7 +117,7 @@ done:
 }
 
 // Rows at a time: whole blocks of numbers, and whole heads where a head's rows are interleaved.
-static size_t step_rows(const struct item *item) {
+static size_t rows_at_once(const struct item *item) {
     enum { SOME = 1 << 20 }; // numbers
     size_t unit = size_max(item->tensor->head_rows, 1);
     while (unit * item->columns % QUANTISE_BLOCK != 0) { // blocks are powers of two
@@ -130,7 +130,7 @@ static int quantise_all(struct quantising *q, struct error *err) {
     const struct item *item = q->item;
     void *block;
     bool by_rows = item->loader->model->match.quantize == MODEL_QUANTIZE_INT8;
-    size_t step = step_rows(item);
+    size_t step = rows_at_once(item);
     size_t blocks = quantise_blocks(item->rows * item->columns, QUANTISE_BLOCK); // dimensions are bounded
     TRY(memory_zeroed(&block, step * item->columns, sizeof q->numbers[0], err));
     q->numbers = block;

@@ -425,6 +425,10 @@ int reader_bytes(struct reader *reader, size_t part, size_t begin, size_t end, c
     size_t first = reader->first_pieces[part] + begin / READER_PIECE;
     size_t last = reader->first_pieces[part] + (end - 1) / READER_PIECE;
     *out = NULL;
+    if (begin >= end || end > reader->parts[part].size) {
+        return error_set(err, STATUS_INTERNAL, "%s: bytes %zu to %zu of %zu were asked for",
+                         reader->parts[part].name, begin, end, reader->parts[part].size);
+    }
     bool together = last - first < reader->slots && first % reader->slots <= last % reader->slots;
     TRY(together ? wait_until(reader, first, last + 1, err) : stitch(reader, first, begin, end, err));
     *out = together ? slot_of(reader, first) + begin % READER_PIECE : reader->stitched;

@@ -28,9 +28,12 @@ bool model_is_packed(const struct model *model) {
 // ---- options ----
 
 static int round_all(struct model *model, struct error *err) {
-    if (!model_is_packed(model)) {
-        return error_set(err, STATUS_JOB,
-                         "model.weights_rounding is for packed weights, and this checkpoint has none");
+    enum quantization_method method = model->config.quantization.method;
+    if (method != QUANTIZATION_AWQ && method != QUANTIZATION_GPTQ) {
+        return error_set(
+            err, STATUS_JOB,
+            "model.weights_rounding is for packed weights of AWQ and GPTQ, which gptqmodel rounds; "
+            "this checkpoint has none: leave the key out");
     }
     for (size_t i = 0; i < model->match.count; i++) {
         if (is_packed(&model->match.bound[i])) {

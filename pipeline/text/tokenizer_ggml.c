@@ -12,7 +12,7 @@
 
 enum {
     TOKEN_SIZE_LIMIT = 2048, // bytes of a token; the longest of Qwen2 has 256
-    TEXTS_LIMIT = 256 << 20, // bytes of all tokens, as of a tokenizer.json
+    TEXTS_LIMIT = 16 << 20,  // bytes of all tokens: real vocabularies have two million
     FLOAT_BYTES = sizeof(float)
 };
 
