@@ -60,7 +60,7 @@ const struct job_key job_keys[] = {
          "folder with config.json and safetensors files, as `transformers` saves them, or a GGUF file (of "
          "a split one the first part)"},
     {"model", "tokenizer", KEY_PATH, FIELD(tokenizer_path), .minimum = 1,
-     .absent = "tokenizer.json in the model folder, or beside the GGUF file",
+     .absent = "tokenizer.json in the model folder or beside the GGUF file, or the file's own vocabulary",
      .help = "the tokenizer.json to use"},
     {"model", "dtype", KEY_DTYPE, FIELD(dtype), .choices = "float32|bfloat16", .standard = "bfloat16",
      .identity = true, .help = "number format of the computation"},

@@ -24,12 +24,25 @@ static int note_beside(struct model *model, struct error *err) {
     return count > 0 ? buffer_printf(&checkpoint->notes, err, "\n") : STATUS_OK;
 }
 
+// What contradicts the tensors changes nothing: they say how weights are held.
+static int note_unpacked(struct model *model, struct error *err) {
+    const struct quantization *quantization = &model->config.quantization;
+    if (quantization->method == QUANTIZATION_NONE || model_is_packed(model)) {
+        return STATUS_OK;
+    }
+    return buffer_printf(
+        &model->checkpoint.notes, err,
+        "'quantization_config' says %s, but every weight is there as numbers, which are read\n",
+        quantization->name);
+}
+
 static int read_model(struct model *model, const char *folder, struct error *err) {
     TRY(model_config_read(&model->config, &model->config_text, folder, err));
     TRY(checkpoint_open(&model->checkpoint, folder, &model->config, err));
     int status;
     TRY_TO(named, status = packing_settle(&model->config.quantization, &model->checkpoint, err));
     TRY_TO(named, status = weights_match(&model->match, &model->config, &model->checkpoint, err));
+    TRY(note_unpacked(model, err));
     return note_beside(model, err);
 named:
     (void)status;

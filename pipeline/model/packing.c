@@ -91,8 +91,9 @@ int packing_find(struct weight_source *out, const struct checkpoint *checkpoint,
     if (find == NULL) {
         return STATUS_OK;
     }
-    TRY(find(out, checkpoint, quantization, stem, rows, columns, found, err));
-    return *found ? check_parts(&p, err) : STATUS_OK;
+    int status = find(out, checkpoint, quantization, stem, rows, columns, found, err);
+    status = status == STATUS_OK && *found ? check_parts(&p, err) : status;
+    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "weights packed as %s", quantization->name);
 }
 
 int packing_settle(struct quantization *quantization, const struct checkpoint *checkpoint,

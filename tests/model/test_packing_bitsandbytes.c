@@ -10,8 +10,10 @@
 #include "model/packing_methods.h"
 #include "packed.h"
 
-static const struct quantization bitsandbytes = {.method = QUANTIZATION_BITSANDBYTES, .name = "bitsandbytes"};
-static const struct quantization none = {0};
+static const struct quantization bitsandbytes = {
+    .method = QUANTIZATION_BITSANDBYTES, .name = "bitsandbytes", .bits = 4};
+static const struct quantization eight = {
+    .method = QUANTIZATION_BITSANDBYTES, .name = "bitsandbytes", .bits = 8};
 
 // ---- numbers ----
 
@@ -35,8 +37,9 @@ static void numbers_are_those_of_the_library(void **state) {
         struct weight_source source;
         struct error err = {0};
         bool found = false;
-        packed_must(packing_bitsandbytes_find(&source, &packed.checkpoint, &bitsandbytes, cases[i].stem,
-                                              cases[i].rows, cases[i].columns, &found, &err),
+        packed_must(packing_bitsandbytes_find(&source, &packed.checkpoint,
+                                              strcmp(cases[i].stem, "int8") == 0 ? &eight : &bitsandbytes,
+                                              cases[i].stem, cases[i].rows, cases[i].columns, &found, &err),
                     &err);
         assert_true(found);
         assert_string_equal(source.format.name, cases[i].format);
@@ -114,9 +117,10 @@ struct wrong {
 
 static void check_all(const struct packed_tensor *base, size_t count, const struct wrong *wrongs,
                       size_t wrong_count) {
-    check(base, count, NULL, &none, NULL, true); // the tensors decide
+    check(base, count, NULL, base == eight_bits ? &eight : &bitsandbytes, NULL, true);
     for (size_t i = 0; i < wrong_count; i++) {
-        check(base, count, &wrongs[i].change, &bitsandbytes, wrongs[i].said, true);
+        check(base, count, &wrongs[i].change, base == eight_bits ? &eight : &bitsandbytes, wrongs[i].said,
+              true);
     }
 }
 
@@ -218,18 +222,17 @@ static void wrong_tensors_of_eight_bits_are_named(void **state) {
     };
     check_all(eight_bits, EIGHT, wrongs, sizeof wrongs / sizeof wrongs[0]);
     const struct packed_tensor absent = {.name = "m.weight_format"}; // in order, as older files say it
-    check(eight_bits, EIGHT, &absent, &bitsandbytes, NULL, true);
+    check(eight_bits, EIGHT, &absent, &eight, NULL, true);
+    check(eight_bits, EIGHT, NULL, &bitsandbytes,
+          "weight 'm' is packed in 8 bits, and quantization_config says 'load_in_4bit'", true);
 }
 
 static void what_is_not_packed_is_not_found(void **state) {
     (void)state;
     static const struct packed_tensor plain = {"m.weight", "BF16", 2, {ROWS, COLUMNS}, NULL};
-    static const struct packed_tensor bytes = {"m.weight", "I8", 2, {ROWS, COLUMNS}, NULL};
     check(&plain, 1, NULL, &bitsandbytes, NULL, false); // a module that was left as it is
-    check(&bytes, 1, NULL, &none, NULL, false);         // another method's
-    check(four_bits, 1, NULL, &none, NULL, false);
     check(four_bits, 1, NULL, &bitsandbytes, "tensor '" STATE "' is missing", true);
-    check(four_bits, 2, NULL, &none, "tensor '" STATE "' is missing", true);
+    check(four_bits, 2, NULL, &bitsandbytes, "tensor '" STATE "' is missing", true);
 }
 
 static void what_is_no_number_is_refused(void **state) {
@@ -249,14 +252,14 @@ static void what_is_no_number_is_refused(void **state) {
     tensors[FOUR + 1] = (struct packed_tensor){"n.SCB", "F32", 1, {ROWS}, numbers};
     tensors[FOUR + 2].type = NULL;
     packed_make(&packed, tensors, FOUR + EIGHT);
-    packed_must(
-        packing_bitsandbytes_find(&source, &packed.checkpoint, &none, "m", ROWS, COLUMNS, &found, &err),
-        &err);
+    packed_must(packing_bitsandbytes_find(&source, &packed.checkpoint, &bitsandbytes, "m", ROWS, COLUMNS,
+                                          &found, &err),
+                &err);
     for (size_t i = 2; i < 5; i++) { // tables, and scales of scales
         packed_check_refused(&packed, &source, i);
     }
     packed_must(
-        packing_bitsandbytes_find(&source, &packed.checkpoint, &none, "n", ROWS, COLUMNS, &found, &err),
+        packing_bitsandbytes_find(&source, &packed.checkpoint, &eight, "n", ROWS, COLUMNS, &found, &err),
         &err);
     packed_check_refused(&packed, &source, 1);
     packed_close(&packed);
