@@ -64,7 +64,7 @@ static void put(uint32_t *words, const struct arrangement *how, size_t row, size
 
 static unsigned code_at(const unsigned char *part, const struct arrangement *how, size_t row, size_t column) {
     const unsigned char *bytes = part + row * row_bytes(how);
-    return how->bits == 8 ? bytes[column] : bytes[column / 2] >> (4 * (column % 2)) & 15u;
+    return how->bits == 8 ? bytes[column] : (uint32_t)bytes[column / 2] >> (4 * (column % 2)) & 15u;
 }
 
 static void check_words(const struct arrangement *how, uint32_t seed) {
