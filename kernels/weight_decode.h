@@ -16,6 +16,14 @@
 
 enum { DECODE_RUN = 8 };
 
+// All kinds, for code that has a loop or a kernel of its own for each.
+// clang-format off
+#define WEIGHT_KINDS(X) \
+    X(WEIGHT_PLAIN) X(WEIGHT_GROUPED) X(WEIGHT_LOOKUP) X(WEIGHT_Q4_0) X(WEIGHT_Q4_1) X(WEIGHT_Q5_0) \
+    X(WEIGHT_Q5_1) X(WEIGHT_Q8_0) X(WEIGHT_Q2_K) X(WEIGHT_Q3_K) X(WEIGHT_Q4_K) X(WEIGHT_Q5_K) \
+    X(WEIGHT_Q6_K) X(WEIGHT_IQ4_NL) X(WEIGHT_IQ4_XS) X(WEIGHT_MXFP4)
+// clang-format on
+
 #if defined(__CUDACC__) && !defined(STRATA_CUDA_EMULATION)
 #define DECODE static __device__ __forceinline__
 #define DECODE_UNROLL _Pragma("unroll")

@@ -22,24 +22,7 @@ static inline __attribute__((always_inline)) void expand_kind(float *out, const 
 }
 
 void weight_expand(float *out, const struct weight_view *view, size_t row, size_t column, size_t count) {
-    switch (view->format.kind) {
-        EXPAND(WEIGHT_PLAIN)
-        EXPAND(WEIGHT_GROUPED)
-        EXPAND(WEIGHT_LOOKUP)
-        EXPAND(WEIGHT_Q4_0)
-        EXPAND(WEIGHT_Q4_1)
-        EXPAND(WEIGHT_Q5_0)
-        EXPAND(WEIGHT_Q5_1)
-        EXPAND(WEIGHT_Q8_0)
-        EXPAND(WEIGHT_Q2_K)
-        EXPAND(WEIGHT_Q3_K)
-        EXPAND(WEIGHT_Q4_K)
-        EXPAND(WEIGHT_Q5_K)
-        EXPAND(WEIGHT_Q6_K)
-        EXPAND(WEIGHT_IQ4_NL)
-        EXPAND(WEIGHT_IQ4_XS)
-        EXPAND(WEIGHT_MXFP4)
-    }
+    switch (view->format.kind) { WEIGHT_KINDS(EXPAND) }
 }
 
 void weight_read(void *out, enum dtype dtype, const struct weight_view *view, size_t row, size_t column,

@@ -51,24 +51,7 @@ static cudaError_t expand(cudaStream_t stream, OUT *out, const struct weight_vie
 
 template <typename OUT>
 static cudaError_t expand_any(cudaStream_t stream, OUT *out, const struct weight_view *view) {
-    switch (view->format.kind) {
-        EXPAND(WEIGHT_PLAIN)
-        EXPAND(WEIGHT_GROUPED)
-        EXPAND(WEIGHT_LOOKUP)
-        EXPAND(WEIGHT_Q4_0)
-        EXPAND(WEIGHT_Q4_1)
-        EXPAND(WEIGHT_Q5_0)
-        EXPAND(WEIGHT_Q5_1)
-        EXPAND(WEIGHT_Q8_0)
-        EXPAND(WEIGHT_Q2_K)
-        EXPAND(WEIGHT_Q3_K)
-        EXPAND(WEIGHT_Q4_K)
-        EXPAND(WEIGHT_Q5_K)
-        EXPAND(WEIGHT_Q6_K)
-        EXPAND(WEIGHT_IQ4_NL)
-        EXPAND(WEIGHT_IQ4_XS)
-        EXPAND(WEIGHT_MXFP4)
-    }
+    switch (view->format.kind) { WEIGHT_KINDS(EXPAND) }
     return cudaErrorInvalidValue;
 }
 

@@ -17,16 +17,10 @@ enum weight_form {
     FORM_MATRIX, // a device_matrix
 };
 
-enum weight_role {
-    ROLE_WEIGHT,    // parameters of the model
-    ROLE_COMPANION, // numbers that are needed to read a weight, as its scales: no parameters
-};
-
 // Rows that share a place are parts of one fused tensor, one below the other in the order of the table. Where
 // they have copies these lie one below the other too, each with all its parts.
 struct weight_row {
     const char *name; // behind "model."; {i} stands for the block's number, {e} for the copy's (the expert's)
-    enum weight_role role;
     enum weight_form form;
     enum weight_dimension rows;    // of a vector: its length
     enum weight_dimension columns; // DIM_ONE for a vector

@@ -40,9 +40,8 @@ static size_t rows_together(const struct weight_row *part, const struct model_co
 // Numbers of the row in a block, of all copies.
 static uint64_t numbers_in_block(const struct weight_row *row, const struct model_config *config,
                                  size_t block) {
-    return row->role == ROLE_WEIGHT && weight_present(row, config, block)
-               ? weight_copies(row, config, block) * numbers_of(row, config)
-               : 0;
+    return weight_present(row, config, block) ? weight_copies(row, config, block) * numbers_of(row, config)
+                                              : 0;
 }
 
 uint64_t weights_count(const struct model_config *config, bool with_head) {

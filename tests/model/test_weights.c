@@ -38,16 +38,16 @@ static size_t experts(const struct model_config *config, size_t block) {
 
 // clang-format off
 static const struct weight_row rows[] = {
-    {"embed_tokens.weight",                  ROLE_WEIGHT,    FORM_TABLE,  DIM_VOCABULARY,   DIM_HIDDEN, GLOBAL(embedding),   NULL,    NULL},
-    {"layers.{i}.scale",                     ROLE_COMPANION, FORM_VECTOR, DIM_HIDDEN,       DIM_ONE,    BLOCK(input_norm),   NULL,    NULL},
-    {"layers.{i}.q.weight",                  ROLE_WEIGHT,    FORM_MATRIX, DIM_Q,            DIM_HIDDEN, BLOCK(qkv),          in_even, NULL},
-    {"layers.{i}.k.weight",                  ROLE_WEIGHT,    FORM_MATRIX, DIM_KV,           DIM_HIDDEN, BLOCK(qkv),          NULL,    NULL},
-    {"layers.{i}.mixer.weight",              ROLE_WEIGHT,    FORM_MATRIX, DIM_Q,            DIM_HIDDEN, BLOCK(output),       in_odd,  NULL},
-    {"layers.{i}.experts.{e}.gate.weight",   ROLE_WEIGHT,    FORM_MATRIX, DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up),      in_even, experts},
-    {"layers.{i}.experts.{e}.up.weight",     ROLE_WEIGHT,    FORM_MATRIX, DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up),      in_even, experts},
-    {"layers.{i}.experts.{e}.gate.bias",     ROLE_WEIGHT,    FORM_VECTOR, DIM_INTERMEDIATE, DIM_ONE,    BLOCK(gate_up_bias), in_even, experts},
-    {"layers.{i}.experts.{e}.up.bias",       ROLE_WEIGHT,    FORM_VECTOR, DIM_INTERMEDIATE, DIM_ONE,    BLOCK(gate_up_bias), in_even, experts},
-    {"norm.weight",                          ROLE_WEIGHT,    FORM_VECTOR, DIM_HIDDEN,       DIM_ONE,    GLOBAL(final_norm),  NULL,    NULL},
+    {"embed_tokens.weight",                  FORM_TABLE,  DIM_VOCABULARY,   DIM_HIDDEN, GLOBAL(embedding),   NULL,    NULL},
+    {"layers.{i}.scale",                     FORM_VECTOR, DIM_HIDDEN,       DIM_ONE,    BLOCK(input_norm),   NULL,    NULL},
+    {"layers.{i}.q.weight",                  FORM_MATRIX, DIM_Q,            DIM_HIDDEN, BLOCK(qkv),          in_even, NULL},
+    {"layers.{i}.k.weight",                  FORM_MATRIX, DIM_KV,           DIM_HIDDEN, BLOCK(qkv),          NULL,    NULL},
+    {"layers.{i}.mixer.weight",              FORM_MATRIX, DIM_Q,            DIM_HIDDEN, BLOCK(output),       in_odd,  NULL},
+    {"layers.{i}.experts.{e}.gate.weight",   FORM_MATRIX, DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up),      in_even, experts},
+    {"layers.{i}.experts.{e}.up.weight",     FORM_MATRIX, DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up),      in_even, experts},
+    {"layers.{i}.experts.{e}.gate.bias",     FORM_VECTOR, DIM_INTERMEDIATE, DIM_ONE,    BLOCK(gate_up_bias), in_even, experts},
+    {"layers.{i}.experts.{e}.up.bias",       FORM_VECTOR, DIM_INTERMEDIATE, DIM_ONE,    BLOCK(gate_up_bias), in_even, experts},
+    {"norm.weight",                          FORM_VECTOR, DIM_HIDDEN,       DIM_ONE,    GLOBAL(final_norm),  NULL,    NULL},
 };
 // clang-format on
 
@@ -236,8 +236,7 @@ static void parameters_are_counted_block_by_block(void **state) {
     uint64_t even = Q_ROWS * HIDDEN + KV_ROWS * HIDDEN + EXPERTS * expert;
     uint64_t odd = Q_ROWS * HIDDEN + KV_ROWS * HIDDEN;
     uint64_t biases = EXPERTS * 2 * INNER;
-    // The scales are no parameters.
-    uint64_t all = WORDS * HIDDEN + HIDDEN + 2 * (even + biases) + 2 * odd;
+    uint64_t all = WORDS * HIDDEN + HIDDEN + BLOCKS * HIDDEN + 2 * (even + biases) + 2 * odd;
     assert_int_equal(weights_count(&config, false), all);
     assert_int_equal(weights_count(&config, true), all + WORDS * HIDDEN);
 }
