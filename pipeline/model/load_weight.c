@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/digest.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/size.h"
@@ -10,6 +11,7 @@
 
 void loader_destroy(struct loader *loader) {
     free(loader->gathered.data);
+    free(loader->seen);
     free(loader->aligned.data);
     free(loader->whole.data);
     free(loader->part.data);
@@ -175,6 +177,33 @@ static int rearrange(const struct item *item, struct error *err) {
     return load_part(item, part, 0, loader->part.data, bytes, err);
 }
 
+// What is used must be what is hashed: the bytes in loader->whole are those of the tensor's other reading.
+static int check_seen(const struct item *item, struct error *err) {
+    struct loader *loader = item->loader;
+    const struct tensors *tensors = &loader->model->checkpoint.tensors;
+    unsigned char sha256[DIGEST_BYTES];
+    struct digest *digest;
+    int status;
+    if (loader->seen == NULL) {
+        void *seen;
+        TRY(memory_zeroed(&seen, tensors->count, sizeof loader->seen[0], err));
+        loader->seen = seen;
+    }
+    struct loader_seen *seen = &loader->seen[item->tensor - tensors->entries];
+    TRY(digest_create(&digest, err));
+    TRY_TO(done,
+           status = digest_update(digest, loader->whole.data, item->tensor->end - item->tensor->begin, err));
+    TRY_TO(done, status = digest_finish_bytes(digest, sha256, err));
+    if (seen->once && memcmp(seen->sha256, sha256, sizeof sha256) != 0) {
+        status = load_named(item, error_set(err, STATUS_DATA, "it changed while the model was read"), err);
+    }
+    memcpy(seen->sha256, sha256, sizeof sha256);
+    seen->once = true;
+done:
+    digest_destroy(digest);
+    return status;
+}
+
 // What lies beside codes that are expanded now: read from its own place, since the files' order may have it
 // behind the codes of every other weight. It is small, and read again where the order has it.
 static int gather_beside(const struct item *item, struct error *err) {
@@ -191,16 +220,17 @@ static int gather_beside(const struct item *item, struct error *err) {
         size_t size = other.tensor->end - other.tensor->begin;
         TRY(grow(&loader->whole, size_max(size, 1), err));
         TRY(file_read_at(file->descriptor, loader->whole.data, size, other.tensor->begin, file->path, err));
+        TRY(check_seen(&other, err));
         TRY(rearrange(&other, err));
     }
     return load_gathered(item, err);
 }
 
 static int load_rearranged(const struct item *item, struct error *err) {
-    if (!item->is_kept && item->component->part != PART_CODES) {
-        return STATUS_OK; // gather_beside reads it
-    }
     TRY(read_whole(item, err));
+    if (!item->is_kept && item->component->part != PART_CODES) {
+        return check_seen(item, err); // gather_beside takes it
+    }
     TRY(rearrange(item, err));
     return item->is_kept ? STATUS_OK : gather_beside(item, err);
 }

@@ -11,12 +11,18 @@ struct loader_bytes { // grows, and is used again
     size_t size;
 };
 
+struct loader_seen { // a tensor whose bytes are read twice
+    bool once;
+    unsigned char sha256[DIGEST_BYTES];
+};
+
 struct loader {
     struct model *model;
     struct reader *reader;
     struct loader_bytes aligned; // what does not lie on its boundaries or in order in the file is copied here
     struct loader_bytes whole;   // of a tensor that is rearranged
     struct loader_bytes part;    // what becomes of it
+    struct loader_seen *seen;    // [tensors.count] NULL: none yet
     struct loader_bytes gathered; // the parts of a weight that is expanded now, as weight_layout says
 };
 
