@@ -50,10 +50,6 @@ int device_open(struct device **out, const char *name, const struct device_optio
     bool there;
     *out = NULL;
     processors_unbind();
-    if (options->dtype != DTYPE_F32 && options->dtype != DTYPE_BF16) {
-        return error_set(err, STATUS_DEVICE, "a device computes in float32 or bfloat16, not in %s",
-                         dtype_name(options->dtype));
-    }
     if (options->threads < 0) {
         return error_set(err, STATUS_DEVICE, "%d is not a number of threads", options->threads);
     }

@@ -37,7 +37,7 @@ struct weight_format; // how the numbers of a matrix are written, and some that 
 struct weight_view;   // (weight_format.h)
 
 struct device_options {
-    enum dtype dtype; // of computation: DTYPE_F32 or DTYPE_BF16
+    enum dtype dtype; // of computation
     int threads;      // CPU threads; 0: as many as OpenMP would use
     // Instruction-set path by name ("amxbf16", "avx2", ...; device_cpu_path); NULL: chosen.
     const char *cpu_path;

@@ -1,10 +1,11 @@
 // Every operation of a forward pass once, with its shapes.
 //
-// Numbers. A device is opened for one computation dtype (float32 or bfloat16): activations and weights have
-// it unless said otherwise. Sums run in float32 and in an order that depends on shapes of one text alone,
-// never on the batch, the position in it or the number of threads: results are batch-invariant. bfloat16
-// rounds where transformers' eager code rounds (the rounding points are named at each operation); the CUDA
-// back end skips roundings between steps that it fuses, never adds one.
+// Numbers. A device is opened for one computation dtype (float32, float16 or bfloat16): activations and
+// weights have it unless said otherwise. Sums run in float32 and in an order that depends on shapes of one
+// text alone, never on the batch, the position in it or the number of threads: results are batch-invariant.
+// The two halves round where transformers' eager code rounds (the rounding points are named at each
+// operation); the CUDA back end skips roundings between steps that it fuses, never adds one. float16 keeps
+// subnormal numbers, and what is beyond 65504 becomes infinite, from where it goes on as any number does.
 //
 // Row budget. A plan names the most tokens a batch has (device_plan.tokens). Every [tokens, ...] buffer given
 // to device_matmul has room for that many rows, and a back end may compute all of them (the CUDA back end
@@ -24,7 +25,7 @@
 int device_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
                  size_t hidden, struct error *err);
 
-// out[t, :] = weight * (x[t, :] / sqrt(mean(x[t, :]^2) + epsilon)); the mean in float32. bfloat16: the
+// out[t, :] = weight * (x[t, :] / sqrt(mean(x[t, :]^2) + epsilon)); the mean in float32. Halves: the
 // normalised value is rounded, then the product (Llama-style RMSNorm).
 int device_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
                     size_t tokens, size_t hidden, struct error *err);
@@ -51,8 +52,8 @@ int device_check_matmul(struct device *device, size_t tokens, size_t rows, size_
 
 // In place on qkv [tokens, (heads + 2 kv_heads) * head_dim], columns q | k | v: each q and k head is
 // RMS-normalised with q_norm / k_norm [head_dim] (both NULL: no norm), then rotated ("rotate half": pairs i,
-// i + head_dim/2) by row rope_row[t] of cosine and sine, each [.., head_dim / 2], float32 (bfloat16 runs
-// round them, and each product and sum).
+// i + head_dim/2) by row rope_row[t] of cosine and sine, each [.., head_dim / 2], float32 (runs in
+// halves round them, and each product and sum).
 int device_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm,
                         float epsilon, const float *cosine, const float *sine, const int32_t *rope_row,
                         struct device_heads heads, size_t tokens, struct error *err);
@@ -66,7 +67,7 @@ int device_attention(struct device *device, void *out, const void *qkv, const st
                      struct device_texts texts, void *scratch, struct error *err);
 
 // out[t, i] = silu(gate_up[t, i]) * gate_up[t, intermediate + i]. gate_up [tokens, 2 * intermediate].
-// bfloat16: silu is rounded, then the product.
+// Halves: silu is rounded, then the product.
 int device_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
                   struct error *err);
 

@@ -15,8 +15,8 @@ struct device_texts {
 
 enum device_store {
     DEVICE_STORE, // out = x * W^T + bias
-    DEVICE_ADD, // out = out + (x * W^T + bias): the residual add. bfloat16: the product is rounded, then the
-                // sum
+    DEVICE_ADD,   // out = out + (x * W^T + bias): the residual add. Halves: the product is rounded, then the
+                  // sum
 };
 
 struct device_heads {

@@ -288,6 +288,9 @@ static int standard_threads(const cpu_set_t *allowed, char *reason, size_t size)
 int cpu_device_open(struct device **out, const struct device_options *options, const char *why,
                     struct error *err) {
     *out = NULL;
+    if (options->dtype == DTYPE_F16) {
+        return error_set(err, STATUS_DEVICE, "the CPU computes in float32 or bfloat16, not in float16");
+    }
     const struct cpu_path *path;
     char path_reason[200];
     struct cpu_features features = cpu_features();

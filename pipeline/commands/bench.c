@@ -15,7 +15,7 @@ static int run(struct command_context *context, struct error *err) {
     };
     struct device *device = NULL;
     if (!dtype_parse(argument_text(arguments, "--dtype", "bfloat16"), &options.dtype)) {
-        return error_set(err, STATUS_USAGE, "--dtype is bfloat16 or float32");
+        return error_set(err, STATUS_USAGE, "--dtype is bfloat16, float16 or float32");
     }
     const char *name = argument_text(arguments, "--device", "auto");
     TRY(device_open(&device, name, &options, err));
@@ -33,7 +33,7 @@ static const struct option options[] = {
      .kind = OPTION_TEXT,
      .value = "DTYPE",
      .help = "number format of the computation (default: bfloat16)",
-     .choices = "bfloat16|float32"},
+     .choices = "bfloat16|float16|float32"},
     {.name = "--cpu-path",
      .kind = OPTION_TEXT,
      .value = "PATH",

@@ -39,7 +39,7 @@ struct job {
     // model
     char *model_path;
     char *tokenizer_path;     // a tokenizer.json; NULL: the model's own
-    enum dtype dtype;         // of computation: float32 or bfloat16
+    enum dtype dtype;         // of computation
     int expand;               // enum job_expand, as packed weights are held
     int weights_rounding;     // enum job_rounding
     int quantize;             // enum job_quantize

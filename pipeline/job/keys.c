@@ -62,7 +62,7 @@ const struct job_key job_keys[] = {
     {"model", "tokenizer", KEY_PATH, FIELD(tokenizer_path), .minimum = 1,
      .absent = "tokenizer.json in the model folder or beside the GGUF file, or the file's own vocabulary",
      .help = "the tokenizer.json to use"},
-    {"model", "dtype", KEY_DTYPE, FIELD(dtype), .choices = "float32|bfloat16", .standard = "bfloat16",
+    {"model", "dtype", KEY_DTYPE, FIELD(dtype), .choices = "float32|float16|bfloat16", .standard = "bfloat16",
      .identity = true, .help = "number format of the computation"},
     {"model", "expand", KEY_CHOICE, FIELD(expand), .choices = "matmul|load", .standard = "matmul",
      .help = "when packed weights are expanded to the computation's dtype: before each matmul, which keeps "

@@ -31,7 +31,7 @@ struct job_key {
     size_t count_offset; // of the field that counts a list
     double minimum;      // of numbers; of texts: the fewest bytes
     double maximum;
-    const char *choices;  // "float32|bfloat16"
+    const char *choices;  // "float32|float16|bfloat16"
     const char *standard; // the default as a job file would write it; NULL: none
     const char *absent;   // what holds without a value, where `standard` cannot say it
     bool required;

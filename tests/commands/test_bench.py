@@ -46,7 +46,7 @@ def test_unknown_part(parts, wrong):
 
 def test_other_choices_are_no_lists():
     done = strata(*CPU, "--dtype", "bfloat16,float32")
-    assert done.code == USAGE and "--dtype must be one of bfloat16|float32, not 'bfloat16,float32'" in done.err
+    assert done.code == USAGE and "--dtype must be one of bfloat16|float16|float32, not 'bfloat16,float32'" in done.err
 
 
 def check_sustained(report):

@@ -236,8 +236,9 @@ static void test_wrong_values(void **state) {
         {"model: {quantize: fp4}\n",
          "job.yaml:1:19: model.quantize must be one of none|nf4|nf4_double|int8, not "
          "'fp4'"},
-        {"model: {dtype: float16}\n", "job.yaml:1:16: model.dtype must be one of float32|bfloat16, not "
-                                      "'float16' (did you mean 'bfloat16'?)"},
+        {"model: {dtype: float15}\n",
+         "job.yaml:1:16: model.dtype must be one of float32|float16|bfloat16, not 'float15' (did you mean "
+         "'float16'?)"},
         {"model: {device: gpu}\n", "job.yaml:1:17: model.device must be auto, cpu or cuda:N, not 'gpu'"},
         {"model: {device: 'cuda:'}\n",
          "job.yaml:1:17: model.device must be auto, cpu or cuda:N, not 'cuda:'"},
