@@ -93,8 +93,8 @@ NCU = '''==PROF== Connected to process 7
 "0","7","void rms_norm_kernel<__nv_bfloat16>(T1 *, const T1 *)","GPU Speed Of Light Throughput","Compute (SM) Throughput","%","22.25"
 "1","7","void rms_norm_kernel<__nv_bfloat16>(T1 *, const T1 *)","GPU Speed Of Light Throughput","Duration","ns","900"
 "1","7","void rms_norm_kernel<__nv_bfloat16>(T1 *, const T1 *)","GPU Speed Of Light Throughput","Memory Throughput","%","10"
-"2","7","void <unnamed>::attention_bf16_kernel<(int)128>(int)","Occupancy","Achieved Occupancy","%","18.0"
-"2","7","void <unnamed>::attention_bf16_kernel<(int)128>(int)","Occupancy","Registers","","n/a"
+"2","7","void <unnamed>::attention_mma_kernel<bf16, (int)128, (int)1>(int)","Occupancy","Achieved Occupancy","%","18.0"
+"2","7","void <unnamed>::attention_mma_kernel<bf16, (int)128, (int)1>(int)","Occupancy","Registers","","n/a"
 ==PROF== Disconnected'''
 
 

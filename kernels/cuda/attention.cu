@@ -49,13 +49,12 @@ static __global__ void __launch_bounds__(TILES_THREADS)
 
 // ---- launch ----
 
-extern "C" bool attention_has(enum dtype dtype, size_t head_dim) {
-    return (dtype == DTYPE_F32 || dtype == DTYPE_BF16) && head_dim > 0 && head_dim <= ATTENTION_HEAD_MOST &&
-           head_dim % ATTENTION_HEAD_STEP == 0;
+extern "C" bool attention_has(size_t head_dim) {
+    return head_dim > 0 && head_dim <= ATTENTION_HEAD_MOST && head_dim % ATTENTION_HEAD_STEP == 0;
 }
 
 extern "C" bool attention_pairs(enum dtype dtype, struct device_heads heads) {
-    return dtype == DTYPE_BF16 && heads.heads > heads.kv_heads && heads.head_dim <= PAIRS_HEAD_MOST;
+    return dtype != DTYPE_F32 && heads.heads > heads.kv_heads && heads.head_dim <= PAIRS_HEAD_MOST;
 }
 
 extern "C" cudaError_t launch_attention_tiles(cudaStream_t stream, struct attention_tile *tiles,
@@ -71,7 +70,7 @@ extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, v
                                         const struct device_attention *shape,
                                         const struct attention_tile *tiles, size_t tile_count, bool pairs) {
     struct device_heads heads = shape->heads;
-    if (!attention_has(dtype, heads.head_dim) || heads.heads == 0 || heads.heads > GRID_MOST ||
+    if (!attention_has(heads.head_dim) || heads.heads == 0 || heads.heads > GRID_MOST ||
         tile_count > INT32_MAX || !(shape->scale > 0) ||
         ((uintptr_t)out | (uintptr_t)qkv) % 16 != 0) { // rows are multiples of 16 bytes
         return cudaErrorInvalidValue;
@@ -87,5 +86,13 @@ extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, v
         {(unsigned)heads.heads, (unsigned)heads.kv_heads, (unsigned)(heads.heads / heads.kv_heads),
          (unsigned)heads.head_dim, windowed ? (int)shape->window : INT32_MAX, shape->scale},
     };
-    return dtype == DTYPE_F32 ? attention_f32(&call) : attention_bf16(&call);
+    switch (dtype) {
+    case DTYPE_F32:
+        return attention_f32(&call);
+    case DTYPE_F16:
+        return attention_f16(&call);
+    case DTYPE_BF16:
+        return attention_bf16(&call);
+    }
+    return cudaErrorInvalidValue;
 }

@@ -27,6 +27,7 @@ struct attention_call {
 };
 
 cudaError_t attention_bf16(const struct attention_call *call);
+cudaError_t attention_f16(const struct attention_call *call);
 cudaError_t attention_f32(const struct attention_call *call);
 
 // First key of the tile (of `keys` keys, counted from the start of the text) where a block begins that

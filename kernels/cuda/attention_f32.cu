@@ -1,4 +1,4 @@
-// Attention in float32 with multiply-adds: the scheme of attention_bf16.cu, simpler, for runs that want
+// Attention in float32 with multiply-adds: the scheme of attention_mma.h, simpler, for runs that want
 // exactness.
 //
 // A block of 16 x 16 threads computes 64 queries of one head; thread (x, y) has queries 4 y ... 4 y + 3, of a

@@ -41,30 +41,13 @@ static cudaError_t convert(cudaStream_t stream, OUT *out, const T *source, size_
                   rows_wide<OUT, CHUNK>(out, 0), rows_wide<T, CHUNK>(source, 0));
 }
 
-template <typename OUT>
-static cudaError_t convert_from(cudaStream_t stream, OUT *out, const void *source, enum dtype source_dtype,
-                                size_t count) {
-    switch (source_dtype) {
-    case DTYPE_F32:
-        return convert(stream, out, (const float *)source, count);
-    case DTYPE_F16:
-        return convert(stream, out, (const f16 *)source, count);
-    case DTYPE_BF16:
-        return convert(stream, out, (const bf16 *)source, count);
-    }
-    return cudaErrorInvalidValue;
-}
-
 extern "C" cudaError_t launch_convert(cudaStream_t stream, void *out, enum dtype dtype, const void *source,
                                       enum dtype source_dtype, size_t count) {
-    switch (dtype) {
-    case DTYPE_F32:
-        return convert_from(stream, (float *)out, source, source_dtype, count);
-    case DTYPE_BF16:
-        return convert_from(stream, (bf16 *)out, source, source_dtype, count);
-    default:
-        return cudaErrorInvalidValue;
-    }
+    return with_number(dtype, [&](auto number) {
+        return with_number(source_dtype, [&](auto source_number) {
+            return convert(stream, (decltype(number) *)out, (const decltype(source_number) *)source, count);
+        });
+    });
 }
 
 // ---- seeded numbers ----
@@ -102,14 +85,8 @@ template <typename T> static cudaError_t fill(cudaStream_t stream, T *out, size_
 
 extern "C" cudaError_t launch_fill(cudaStream_t stream, enum dtype dtype, void *out, size_t count,
                                    uint64_t seed) {
-    switch (dtype) {
-    case DTYPE_F32:
-        return fill(stream, (float *)out, count, seed);
-    case DTYPE_BF16:
-        return fill(stream, (bf16 *)out, count, seed);
-    default:
-        return cudaErrorInvalidValue;
-    }
+    return with_number(dtype,
+                       [&](auto number) { return fill(stream, (decltype(number) *)out, count, seed); });
 }
 
 // ---- comparison ----

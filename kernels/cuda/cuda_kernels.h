@@ -38,7 +38,7 @@ cudaError_t launch_qk_norm_rope(cudaStream_t stream, enum dtype dtype, void *qkv
                                 const void *k_norm, float epsilon, const float *cosine, const float *sine,
                                 const int32_t *rope_row, struct device_heads heads, size_t tokens);
 
-// bfloat16: mma.sync over tiles of 64 keys (32 above 128 numbers a head) with a running softmax
+// Halves: mma.sync over tiles of 64 keys (32 above 128 numbers a head) with a running softmax
 // (FlashAttention-2, Dao 2023); float32: the same scheme with multiply-adds.
 enum { ATTENTION_TILE = 64 };
 
@@ -62,7 +62,7 @@ size_t attention_tile_count(const int32_t *host_starts, size_t texts);
 enum { ATTENTION_HEAD_STEP = 8, ATTENTION_HEAD_MOST = 256 };
 
 // False when the head size is not one of them.
-bool attention_has(enum dtype dtype, size_t head_dim);
+bool attention_has(size_t head_dim);
 
 // Fills tiles [tile_count], tile_count = attention_tile_count(...) > 0, from `starts` (device memory).
 cudaError_t launch_attention_tiles(cudaStream_t stream, struct attention_tile *tiles, const int32_t *starts,
@@ -101,7 +101,7 @@ cudaError_t launch_compare(cudaStream_t stream, unsigned *differences, const voi
 
 // ---- for benchmarks ----
 
-// A loop of matrix instructions (bfloat16) or multiply-adds (float32) in registers on every multiprocessor;
+// A loop of matrix instructions (halves) or multiply-adds (float32) in registers on every multiprocessor;
 // *operations are those it does.
 cudaError_t launch_peak(cudaStream_t stream, enum dtype dtype, int multiprocessors, float *sink,
                         double *operations);

@@ -57,12 +57,5 @@ static cudaError_t expand_any(cudaStream_t stream, OUT *out, const struct weight
 
 extern "C" cudaError_t launch_expand(cudaStream_t stream, void *out, enum dtype dtype,
                                      const struct weight_view *view) {
-    switch (dtype) {
-    case DTYPE_F32:
-        return expand_any(stream, (float *)out, view);
-    case DTYPE_BF16:
-        return expand_any(stream, (bf16 *)out, view);
-    default:
-        return cudaErrorInvalidValue;
-    }
+    return with_number(dtype, [&](auto number) { return expand_any(stream, (decltype(number) *)out, view); });
 }

@@ -155,9 +155,39 @@ template <> __device__ __forceinline__ float rounded<bf16>(float x) {
     return __uint_as_float(bf16_pair_bits(0.0f, x));
 }
 
+template <> __device__ __forceinline__ float rounded<f16>(float x) {
+    return f16_value((uint16_t)f16_pair_bits(x, 0.0f));
+}
+
+// Two numbers of a half side by side, as memory and matrix instructions have them.
+template <typename T> static __device__ __forceinline__ uint32_t pair_bits(float low, float high);
+
+template <> __device__ __forceinline__ uint32_t pair_bits<bf16>(float low, float high) {
+    return bf16_pair_bits(low, high);
+}
+
+template <> __device__ __forceinline__ uint32_t pair_bits<f16>(float low, float high) {
+    return f16_pair_bits(low, high);
+}
+
+// ---- dtypes ----
+
+// Calls launch with a number of the dtype's type: the one place where a dtype becomes a type.
+template <typename F> static inline cudaError_t with_number(enum dtype dtype, F launch) {
+    switch (dtype) {
+    case DTYPE_F32:
+        return launch(float());
+    case DTYPE_F16:
+        return launch(f16());
+    case DTYPE_BF16:
+        return launch(bf16());
+    }
+    return cudaErrorInvalidValue;
+}
+
 // ---- groups of numbers ----
 
-enum { CHUNK = 8 }; // numbers that a thread reads at once: 16 bytes of bfloat16, 32 of float32
+enum { CHUNK = 8 }; // numbers that a thread reads at once: 16 bytes of a half, 32 of float32
 
 // N numbers side by side, aligned for the widest access they allow.
 template <typename T, int N> struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) group { T number[N]; };
@@ -195,20 +225,12 @@ template <int N> static __device__ __forceinline__ void group_write(float *to, c
     words_store(to, words);
 }
 
-template <int N> static __device__ __forceinline__ void group_write(bf16 *to, const float (&in)[N]) {
+template <typename T, int N>
+static __device__ __forceinline__ void group_write(T *to, const float (&in)[N]) { // halves
     uint32_t words[N / 2];
 #pragma unroll
     for (int e = 0; e < N; e += 2) {
-        words[e / 2] = bf16_pair_bits(in[e], in[e + 1]);
-    }
-    words_store(to, words);
-}
-
-template <int N> static __device__ __forceinline__ void group_write(f16 *to, const float (&in)[N]) {
-    uint32_t words[N / 2];
-#pragma unroll
-    for (int e = 0; e < N; e += 2) {
-        words[e / 2] = f16_pair_bits(in[e], in[e + 1]);
+        words[e / 2] = pair_bits<T>(in[e], in[e + 1]);
     }
     words_store(to, words);
 }

@@ -14,10 +14,11 @@ static size_t bytes_of(const struct cuda_device *cuda, size_t rows, size_t colum
 // The rotation takes every even head up to the same size, and rows of any length have a kernel.
 bool cuda_supports(const struct device *device, const struct device_shape *shape,
                    struct device_refusal *refusal) {
+    (void)device;
     refusal->dimension = DEVICE_HEAD_DIM;
     snprintf(refusal->can, sizeof refusal->can, "multiples of %d up to %d", ATTENTION_HEAD_STEP,
              ATTENTION_HEAD_MOST);
-    return attention_has(device->dtype, shape->heads.head_dim);
+    return attention_has(shape->heads.head_dim);
 }
 
 int cuda_expand(struct device *device, struct device_matrix *out, size_t row, const struct weight_view *view,
@@ -102,7 +103,7 @@ int cuda_attention(struct device *device, void *out, const void *qkv, const stru
     struct cuda_device *cuda = cuda_of(device);
     size_t tiles;
     (void)scratch;
-    if (!attention_has(device->dtype, shape->heads.head_dim)) {
+    if (!attention_has(shape->heads.head_dim)) {
         return error_set(err, STATUS_DEVICE, "attention on CUDA is not built for heads of %zu numbers",
                          shape->heads.head_dim);
     }

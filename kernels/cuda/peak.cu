@@ -1,5 +1,5 @@
 // The most that a multiprocessor's multiply-adds in registers give, and nothing else: of float32 the most
-// there is; of bfloat16 the most of mma.sync, which is what attention is made of. The wgmma of compute
+// there is; of halves the most of mma.sync, which is what attention is made of. The wgmma of compute
 // capability 9.0 and the tcgen05 of 10.0, which cuBLAS uses, go beyond it.
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/numbers.h"
@@ -16,16 +16,17 @@ enum {
 #endif
 };
 
-// Sums go up by a little each round. The store never happens; the compiler does not know.
-static __global__ void __launch_bounds__(PEAK_THREADS) peak_bf16_kernel(float *sink) {
-    const uint32_t ones = 0x3f803f80u;  // two times 1
-    const uint32_t small = 0x3c003c00u; // two times 2^-7
+// Sums go up by a little each round. The store never happens; the compiler does not know. These
+// bits are 1 and 2^-7 in bfloat16, 1.875 and 1 in float16.
+template <typename T> static __global__ void __launch_bounds__(PEAK_THREADS) peak_mma_kernel(float *sink) {
+    const uint32_t ones = 0x3f803f80u;
+    const uint32_t small = 0x3c003c00u;
     uint32_t a[4] = {ones, ones, ones, ones + (threadIdx.x & 1)};
     float c[PEAK_CHAINS][4] = {};
     for (int round = 0; round < PEAK_ROUNDS; round++) {
 #pragma unroll
         for (int i = 0; i < PEAK_CHAINS; i++) {
-            matrix_multiply_add(c[i], a, small, small);
+            matrix_multiply_add<T>(c[i], a, small, small);
         }
     }
     float sum = 0;
@@ -62,7 +63,7 @@ static __global__ void __launch_bounds__(PEAK_THREADS) peak_f32_kernel(float *si
 
 extern "C" cudaError_t launch_peak(cudaStream_t stream, enum dtype dtype, int multiprocessors, float *sink,
                                    double *operations) {
-    if (multiprocessors <= 0 || (dtype != DTYPE_F32 && dtype != DTYPE_BF16)) {
+    if (multiprocessors <= 0) {
         return cudaErrorInvalidValue;
     }
     unsigned blocks = (unsigned)multiprocessors * PEAK_BLOCKS;
@@ -72,5 +73,6 @@ extern "C" cudaError_t launch_peak(cudaStream_t stream, enum dtype dtype, int mu
         return LAUNCH(peak_f32_kernel, dim3(blocks), dim3(PEAK_THREADS), 0, stream, sink, 0.999f);
     }
     *operations = threads / WARP * PEAK_ROUNDS * PEAK_CHAINS * (2.0 * 16 * 8 * 16);
-    return LAUNCH(peak_bf16_kernel, dim3(blocks), dim3(PEAK_THREADS), 0, stream, sink);
+    auto kernel = dtype == DTYPE_F16 ? peak_mma_kernel<f16> : peak_mma_kernel<bf16>;
+    return LAUNCH(kernel, dim3(blocks), dim3(PEAK_THREADS), 0, stream, sink);
 }

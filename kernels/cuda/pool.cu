@@ -78,30 +78,13 @@ static cudaError_t pool(cudaStream_t stream, OUT *out, struct device_row_check *
                   spans, hidden, (unsigned)pieces);
 }
 
-template <typename T>
-static cudaError_t pool_to(cudaStream_t stream, void *out, enum dtype out_dtype,
-                           struct device_row_check *checks, const T *x, const struct device_span *spans,
-                           size_t rows, size_t hidden) {
-    switch (out_dtype) {
-    case DTYPE_F32:
-        return pool(stream, (float *)out, checks, x, spans, rows, hidden);
-    case DTYPE_F16:
-        return pool(stream, (f16 *)out, checks, x, spans, rows, hidden);
-    case DTYPE_BF16:
-        return pool(stream, (bf16 *)out, checks, x, spans, rows, hidden);
-    }
-    return cudaErrorInvalidValue;
-}
-
 extern "C" cudaError_t launch_pool(cudaStream_t stream, enum dtype dtype, void *out, enum dtype out_dtype,
                                    struct device_row_check *checks, const void *x,
                                    const struct device_span *spans, size_t rows, size_t hidden) {
-    switch (dtype) {
-    case DTYPE_F32:
-        return pool_to(stream, out, out_dtype, checks, (const float *)x, spans, rows, hidden);
-    case DTYPE_BF16:
-        return pool_to(stream, out, out_dtype, checks, (const bf16 *)x, spans, rows, hidden);
-    default:
-        return cudaErrorInvalidValue;
-    }
+    return with_number(dtype, [&](auto number) {
+        return with_number(out_dtype, [&](auto out_number) {
+            return pool(stream, (decltype(out_number) *)out, checks, (const decltype(number) *)x, spans, rows,
+                        hidden);
+        });
+    });
 }

@@ -3,8 +3,9 @@
 // later. Each has a portable twin for the emulation with the same meaning, so that a kernel's indices, masks
 // and barriers are the same code in both.
 //
-// Matrices of bfloat16 lie in a warp's registers as the PTX manual's figures of mma.m16n8k16 show; with g =
-// lane / 4 and c = 2 * (lane % 4), a register holding the two numbers at (row, column) and (row, column + 1):
+// Matrices of bfloat16, and of float16, lie in a warp's registers as the PTX manual's figures of mma.m16n8k16
+// show; with g = lane / 4 and c = 2 * (lane % 4), a register holding the two numbers at (row, column) and
+// (row, column + 1):
 //   A [16, 16]  a[0] (g, c)  a[1] (g + 8, c)  a[2] (g, c + 8)  a[3] (g + 8, c + 8)
 //   B [16, 8]   b[0] rows c, c + 1 of column g    b[1] rows c + 8, c + 9 of column g
 //   C [16, 8]   c[0], c[1] (g, c), (g, c + 1)     c[2], c[3] (g + 8, c), (g + 8, c + 1)    in float32
@@ -107,8 +108,17 @@ struct multiply_lane {
     uint32_t b[2];
 };
 
-// Sums run over k from 0 on, in float32; on the device their order is not documented.
-static inline void matrix_multiply_add_all(void *const *lanes, unsigned) {
+// The two numbers of a register, the first in its low half.
+template <typename T> static inline void pair_values(float *out, uint32_t pair) {
+    T low, high;
+    low.bits = (uint16_t)pair;
+    high.bits = (uint16_t)(pair >> 16);
+    out[0] = number_value(low);
+    out[1] = number_value(high);
+}
+
+// Products are exact; sums run over k from 0 on, in float32. On the device their order is not documented.
+template <typename T> static inline void matrix_multiply_add_all(void *const *lanes, unsigned) {
     float a[16][16];
     float b[16][8];
     float c[16][8];
@@ -117,14 +127,14 @@ static inline void matrix_multiply_add_all(void *const *lanes, unsigned) {
         unsigned g = lane / 4;
         unsigned column = lane % 4 * 2;
         for (unsigned e = 0; e < 4; e++) {
-            float *pair = &a[g + e % 2 * 8][column + e / 2 * 8];
-            pair[0] = __uint_as_float(in->a[e] << 16);
-            pair[1] = __uint_as_float(in->a[e] & 0xffff0000u);
+            pair_values<T>(&a[g + e % 2 * 8][column + e / 2 * 8], in->a[e]);
             c[g + e / 2 * 8][column + e % 2] = in->c[e];
         }
         for (unsigned e = 0; e < 2; e++) {
-            b[column + e * 8][g] = __uint_as_float(in->b[e] << 16);
-            b[column + e * 8 + 1][g] = __uint_as_float(in->b[e] & 0xffff0000u);
+            float pair[2];
+            pair_values<T>(pair, in->b[e]);
+            b[column + e * 8][g] = pair[0];
+            b[column + e * 8 + 1][g] = pair[1];
         }
     }
     for (unsigned k = 0; k < 16; k++) {
@@ -141,10 +151,11 @@ static inline void matrix_multiply_add_all(void *const *lanes, unsigned) {
     }
 }
 
-// c += A B.
+// c += A B, of numbers T.
+template <typename T>
 static inline void matrix_multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     multiply_lane mine = {c, a, {b0, b1}};
-    emulation_warp_collective(ALL_LANES, "mma.m16n8k16", &mine, matrix_multiply_add_all);
+    emulation_warp_collective(ALL_LANES, "mma.m16n8k16", &mine, matrix_multiply_add_all<T>);
 }
 
 static inline float fast_exp2(float x) {
@@ -216,9 +227,23 @@ static __device__ __forceinline__ void matrices_load_transposed(uint32_t (&out)[
                  : "memory");
 }
 
+template <typename T>
 static __device__ __forceinline__ void matrix_multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
-                                                           uint32_t b1) {
+                                                           uint32_t b1);
+
+template <>
+__device__ __forceinline__ void matrix_multiply_add<bf16>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
+                                                          uint32_t b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+template <>
+__device__ __forceinline__ void matrix_multiply_add<f16>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
+                                                         uint32_t b1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));

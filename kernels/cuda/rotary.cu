@@ -105,14 +105,9 @@ extern "C" cudaError_t launch_qk_norm_rope(cudaStream_t stream, enum dtype dtype
     if (tokens > INT32_MAX || heads.head_dim > HEAD_DIM_MOST || heads.head_dim % 2 != 0) {
         return cudaErrorInvalidValue;
     }
-    switch (dtype) {
-    case DTYPE_F32:
-        return rotary(stream, (float *)qkv, (const float *)q_norm, (const float *)k_norm, epsilon, cosine,
-                      sine, rope_row, heads, tokens);
-    case DTYPE_BF16:
-        return rotary(stream, (bf16 *)qkv, (const bf16 *)q_norm, (const bf16 *)k_norm, epsilon, cosine, sine,
-                      rope_row, heads, tokens);
-    default:
-        return cudaErrorInvalidValue;
-    }
+    return with_number(dtype, [&](auto number) {
+        typedef decltype(number) T;
+        return rotary(stream, (T *)qkv, (const T *)q_norm, (const T *)k_norm, epsilon, cosine, sine, rope_row,
+                      heads, tokens);
+    });
 }

@@ -484,7 +484,7 @@ def test_torch_that_takes_too_long_the_second_time_is_left_out(tmp_path, monkeyp
 
 def test_kernels_through_nsight_compute(tmp_path, monkeypatch):
     found = rates.read_ncu(NCU)
-    assert found == {"rms_norm_kernel": {"duration": 1020.5, "memory": 91.5, "sm": 22.25}, "attention_bf16_kernel": {"occupancy": 18.0}}
+    assert found == {"rms_norm_kernel": {"duration": 1020.5, "memory": 91.5, "sm": 22.25}, "attention_mma_kernel": {"occupancy": 18.0}}
     assert rates.read_ncu("") == rates.read_ncu("==ERROR== nothing") == {}
 
     def run(script):

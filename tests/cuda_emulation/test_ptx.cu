@@ -18,18 +18,34 @@ template <class T> T *put(const std::vector<T> &numbers) {
     return out;
 }
 
-uint16_t small_integer(size_t i) { // -8 ... 8 in bfloat16
-    float value = static_cast<float>(static_cast<int>(i * 37 % 17) - 8);
+// Halves by another way than the one under test.
+uint16_t half_of(float value, bf16) {
     uint32_t bits;
     std::memcpy(&bits, &value, sizeof bits);
     return static_cast<uint16_t>(bits >> 16);
 }
 
-float widened(uint16_t bits) {
-    uint32_t wide = static_cast<uint32_t>(bits) << 16;
-    float value;
-    std::memcpy(&value, &wide, sizeof value);
-    return value;
+uint16_t half_of(float value, f16) { // a normal number that float16 has
+    int exponent;
+    float fraction = std::frexp(std::fabs(value), &exponent);
+    int bits = value == 0 ? 0 : ((exponent + 13) << 10) + static_cast<int>(fraction * 2048);
+    return static_cast<uint16_t>(bits | (value < 0 ? 0x8000 : 0));
+}
+
+float a_number(size_t i, bf16) { // -8 ... 8
+    return static_cast<float>(static_cast<int>(i * 37 % 17) - 8);
+}
+
+float b_number(size_t i, bf16) {
+    return a_number(i * 5 + 3, bf16());
+}
+
+float a_number(size_t i, f16) { // of 11 bits, so that products have 22
+    return static_cast<float>(static_cast<int>(i * 1237 % 4095) - 2047) / 64;
+}
+
+float b_number(size_t i, f16) { // two of a column, as sums of more such products are not exact
+    return (i / 8 + i) % 8 == 0 ? a_number(i * 5 + 3, f16()) : 0;
 }
 
 // ---- mma.m16n8k16, its section "Matrix Fragments": element i of a lane's a, b and c ----
@@ -46,41 +62,41 @@ size_t b_row(size_t lane, size_t i) {
     return lane % 4 * 2 + i % 2 + (i >= 2 ? 8 : 0);
 }
 
-__global__ void multiply_kernel(float *c, const uint32_t *a, const uint32_t *b) {
+template <class T> __global__ void multiply_kernel(float *c, const uint32_t *a, const uint32_t *b) {
     uint32_t left[4];
     float sums[4];
     for (unsigned i = 0; i < 4; i++) {
         left[i] = a[4 * threadIdx.x + i];
         sums[i] = c[4 * threadIdx.x + i];
     }
-    matrix_multiply_add(sums, left, b[2 * threadIdx.x], b[2 * threadIdx.x + 1]);
+    matrix_multiply_add<T>(sums, left, b[2 * threadIdx.x], b[2 * threadIdx.x + 1]);
     for (unsigned i = 0; i < 4; i++) {
         c[4 * threadIdx.x + i] = sums[i];
     }
 }
 
-void test_multiply(void **) {
-    std::vector<uint16_t> a(16 * 16), b(16 * 8), a_held(LANES * 8), b_held(LANES * 4);
+template <class T> void multiply(void) {
+    std::vector<float> a(16 * 16), b(16 * 8), c(LANES * 4);
+    std::vector<uint16_t> a_held(LANES * 8), b_held(LANES * 4);
     for (size_t i = 0; i < a.size(); i++) {
-        a[i] = small_integer(i);
+        a[i] = a_number(i, T());
     }
     for (size_t i = 0; i < b.size(); i++) {
-        b[i] = small_integer(i * 5 + 3);
+        b[i] = b_number(i, T());
     }
-    std::vector<float> c(LANES * 4);
     for (size_t lane = 0; lane < LANES; lane++) {
         for (size_t i = 0; i < 8; i++) {
-            a_held[lane * 8 + i] = a[a_row(lane, i) * 16 + a_column(lane, i)];
+            a_held[lane * 8 + i] = half_of(a[a_row(lane, i) * 16 + a_column(lane, i)], T());
         }
         for (size_t i = 0; i < 4; i++) {
-            b_held[lane * 4 + i] = b[b_row(lane, i) * 8 + lane / 4];
+            b_held[lane * 4 + i] = half_of(b[b_row(lane, i) * 8 + lane / 4], T());
             c[lane * 4 + i] = static_cast<float>(lane * 4 + i) / 4;
         }
     }
     float *out = put(c);
     uint16_t *left = put(a_held);
     uint16_t *right = put(b_held);
-    MUST(LAUNCH(multiply_kernel, 1, 32, 0, nullptr, out, reinterpret_cast<uint32_t *>(left),
+    MUST(LAUNCH(multiply_kernel<T>, 1, 32, 0, nullptr, out, reinterpret_cast<uint32_t *>(left),
                 reinterpret_cast<uint32_t *>(right)));
     std::vector<float> got = fetched(out, c.size());
     for (size_t lane = 0; lane < LANES; lane++) {
@@ -89,7 +105,7 @@ void test_multiply(void **) {
             size_t column = lane % 4 * 2 + i % 2;
             float want = c[lane * 4 + i];
             for (size_t k = 0; k < 16; k++) {
-                want += widened(a[row * 16 + k]) * widened(b[k * 8 + column]);
+                want += a[row * 16 + k] * b[k * 8 + column];
             }
             assert_true(got[lane * 4 + i] == want);
         }
@@ -97,6 +113,14 @@ void test_multiply(void **) {
     MUST(cudaFree(out));
     MUST(cudaFree(left));
     MUST(cudaFree(right));
+}
+
+void test_multiply_bfloat16(void **) {
+    multiply<bf16>();
+}
+
+void test_multiply_float16(void **) {
+    multiply<f16>();
 }
 
 // ---- ldmatrix .x4, cp.async ----
@@ -175,16 +199,17 @@ const conversion conversions[] = {
 constexpr size_t CONVERSIONS = sizeof conversions / sizeof conversions[0];
 
 // out of each: bfloat16, float16, pairs of both with the next number, the float16 widened, one rounded to
-// bfloat16.
+// each.
 __global__ void convert_kernel(uint32_t *out, const float *in, unsigned count) {
     unsigned i = threadIdx.x;
     if (i < count) {
-        out[6 * i] = bf16_bits(in[i]);
-        out[6 * i + 1] = f16_bits(in[i]);
-        out[6 * i + 2] = bf16_pair_bits(in[i], in[(i + 1) % count]);
-        out[6 * i + 3] = f16_pair_bits(in[i], in[(i + 1) % count]);
-        out[6 * i + 4] = __float_as_uint(f16_value(f16_bits(in[i])));
-        out[6 * i + 5] = __float_as_uint(rounded<bf16>(in[i]));
+        out[7 * i] = bf16_bits(in[i]);
+        out[7 * i + 1] = f16_bits(in[i]);
+        out[7 * i + 2] = bf16_pair_bits(in[i], in[(i + 1) % count]);
+        out[7 * i + 3] = f16_pair_bits(in[i], in[(i + 1) % count]);
+        out[7 * i + 4] = __float_as_uint(f16_value(f16_bits(in[i])));
+        out[7 * i + 5] = __float_as_uint(rounded<bf16>(in[i]));
+        out[7 * i + 6] = __float_as_uint(rounded<f16>(in[i]));
     }
 }
 
@@ -194,16 +219,16 @@ void test_conversions(void **) {
         in[i] = conversions[i].in;
     }
     uint32_t *device_in = put(in);
-    uint32_t *out = device_numbers<uint32_t>(6 * CONVERSIONS);
+    uint32_t *out = device_numbers<uint32_t>(7 * CONVERSIONS);
     MUST(LAUNCH(convert_kernel, 1, 32, 0, nullptr, out, reinterpret_cast<float *>(device_in), CONVERSIONS));
-    std::vector<uint32_t> got = fetched(out, 6 * CONVERSIONS);
+    std::vector<uint32_t> got = fetched(out, 7 * CONVERSIONS);
     for (size_t i = 0; i < CONVERSIONS; i++) {
         const conversion &next = conversions[(i + 1) % CONVERSIONS];
-        assert_int_equal(got[6 * i], conversions[i].bf16);
-        assert_int_equal(got[6 * i + 1], conversions[i].f16);
-        assert_int_equal(got[6 * i + 2], conversions[i].bf16 | static_cast<uint32_t>(next.bf16) << 16);
-        assert_int_equal(got[6 * i + 3], conversions[i].f16 | static_cast<uint32_t>(next.f16) << 16);
-        assert_int_equal(got[6 * i + 5], static_cast<uint32_t>(conversions[i].bf16) << 16);
+        assert_int_equal(got[7 * i], conversions[i].bf16);
+        assert_int_equal(got[7 * i + 1], conversions[i].f16);
+        assert_int_equal(got[7 * i + 2], conversions[i].bf16 | static_cast<uint32_t>(next.bf16) << 16);
+        assert_int_equal(got[7 * i + 3], conversions[i].f16 | static_cast<uint32_t>(next.f16) << 16);
+        assert_int_equal(got[7 * i + 5], static_cast<uint32_t>(conversions[i].bf16) << 16);
         uint16_t half = conversions[i].f16;
         float want = std::ldexp(static_cast<float>(half & 0x3ff), -24); // subnormal
         int exponent = half >> 10 & 31;
@@ -211,7 +236,8 @@ void test_conversions(void **) {
             want = std::ldexp(1 + static_cast<float>(half & 0x3ff) / 1024, exponent - 15);
         }
         float value;
-        std::memcpy(&value, &got[6 * i + 4], sizeof value);
+        std::memcpy(&value, &got[7 * i + 4], sizeof value);
+        assert_int_equal(got[7 * i + 6], got[7 * i + 4]);
         if (exponent == 31) {
             assert_true((half & 0x3ff) != 0 ? std::isnan(value) : std::isinf(value));
             assert_true((half & 0x3ff) != 0 || std::signbit(value) == half >> 15);
@@ -228,7 +254,8 @@ void test_conversions(void **) {
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(test_multiply),
+        cmocka_unit_test(test_multiply_bfloat16),
+        cmocka_unit_test(test_multiply_float16),
         cmocka_unit_test(test_load),
         cmocka_unit_test(test_conversions),
     };

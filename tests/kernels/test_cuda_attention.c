@@ -1,4 +1,4 @@
-// The bits of attention in bfloat16 on CUDA, number by number, against the same operations in the same order
+// The bits of attention in halves on CUDA, number by number, against the same operations in the same order
 // written plainly. They are a function of the text alone: keys come in tiles counted from its start, and no
 // layout of warps and blocks, of which the size of a multiprocessor's shared memory chooses one, changes any.
 //
@@ -47,14 +47,19 @@ struct row {
     float out[HEAD_MOST];
 };
 
-static float rounded(float x) {
-    return bf16_to_f32(f32_to_bf16(x));
+static uint16_t half_of(float x, enum dtype dtype) {
+    return dtype == DTYPE_F16 ? f32_to_f16(x) : f32_to_bf16(x);
+}
+
+static float rounded(float x, enum dtype dtype) {
+    return dtype == DTYPE_F16 ? f16_to_f32(f32_to_f16(x)) : bf16_to_f32(f32_to_bf16(x));
 }
 
 // A tile: `keys` keys from `first` on, of which the query sees [low, query]. The matmul with values takes
 // groups of keys up to that of the last query of the warp.
-static void add_tile(struct row *row, const struct layout *c, const float *q, const float *k, const float *v,
-                     size_t first, size_t keys, size_t low, size_t query, size_t length) {
+static void add_tile(struct row *row, const struct layout *c, enum dtype dtype, const float *q,
+                     const float *k, const float *v, size_t first, size_t keys, size_t low, size_t query,
+                     size_t length) {
     size_t stride = (c->heads + 2 * c->kv_heads) * c->head_dim;
     float scale = 1.0f / sqrtf((float)c->head_dim) * LOG2_E;
     float p[TILE_MOST];
@@ -80,13 +85,13 @@ static void add_tile(struct row *row, const struct layout *c, const float *q, co
     for (size_t d = 0; d < c->head_dim; d++) {
         row->out[d] *= factor;
         for (size_t j = 0; j < keys && first + j < query / GROUP * GROUP + GROUP && first + j < length; j++) {
-            row->out[d] += rounded(p[j]) * v[(first + j) * stride + d];
+            row->out[d] += rounded(p[j], dtype) * v[(first + j) * stride + d];
         }
     }
 }
 
-static void query_bits(uint16_t *bits, const struct layout *c, const float *text, size_t head, size_t query,
-                       size_t length) {
+static void query_bits(uint16_t *bits, const struct layout *c, enum dtype dtype, const float *text,
+                       size_t head, size_t query, size_t length) {
     size_t kv_head = head / (c->heads / c->kv_heads);
     size_t stride = (c->heads + 2 * c->kv_heads) * c->head_dim;
     size_t keys = c->head_dim <= 128 ? TILE_MOST : TILE_MOST / 2;
@@ -96,29 +101,29 @@ static void query_bits(uint16_t *bits, const struct layout *c, const float *text
     const float *v = k + c->kv_heads * c->head_dim;
     struct row row = {.maximum = -INFINITY};
     for (size_t first = low / keys * keys; first <= query; first += keys) {
-        add_tile(&row, c, q, k, v, first, keys, low, query, length);
+        add_tile(&row, c, dtype, q, k, v, first, keys, low, query, length);
     }
     float inverse = 1.0f / ((row.sums[0] + row.sums[1]) + (row.sums[2] + row.sums[3]));
     for (size_t d = 0; d < c->head_dim; d++) {
-        bits[d] = f32_to_bf16(row.out[d] * inverse);
+        bits[d] = half_of(row.out[d] * inverse, dtype);
     }
 }
 
-static void compare(const struct layout *c, const float *text, const uint16_t *got, size_t number,
-                    size_t length) {
+static void compare(const struct layout *c, enum dtype dtype, const float *text, const uint16_t *got,
+                    size_t number, size_t length) {
     uint16_t want[HEAD_MOST];
     for (size_t t = 0; t < length; t++) {
         for (size_t h = 0; h < c->heads; h++) {
             const uint16_t *row = got + (t * c->heads + h) * c->head_dim;
-            query_bits(want, c, text, h, t, length);
+            query_bits(want, c, dtype, text, h, t, length);
             for (size_t d = 0; d < c->head_dim; d++) {
                 if (row[d] != want[d]) {
-                    fprintf(
-                        stderr,
-                        "%zu heads of %zu, %zu numbers, window %zu, text %zu of %zu, query %zu, head %zu, "
-                        "number %zu: %#x, wanted %#x\n",
-                        c->heads, c->kv_heads, c->head_dim, c->window, number, length, t, h, d, row[d],
-                        want[d]);
+                    fprintf(stderr,
+                            "%s: %zu heads of %zu, %zu numbers, window %zu, text %zu of %zu, query %zu, head "
+                            "%zu, "
+                            "number %zu: %#x, wanted %#x\n",
+                            dtype_name(dtype), c->heads, c->kv_heads, c->head_dim, c->window, number, length,
+                            t, h, d, row[d], want[d]);
                     _exit(1);
                 }
             }
@@ -127,17 +132,17 @@ static void compare(const struct layout *c, const float *text, const uint16_t *g
 }
 
 // [-4, 4), such that the sharpest rows have few probabilities that count; a few exact zeros.
-static float *take_numbers(size_t count) {
+static float *take_numbers(size_t count, enum dtype dtype) {
     uint64_t seed = 20 + count;
     float *numbers = malloc(count * sizeof *numbers);
     REQUIRE(numbers != NULL);
     for (size_t i = 0; i < count; i++) {
-        numbers[i] = i % 11 == 3 ? 0 : rounded((float)(8 * random_unit(&seed) - 4));
+        numbers[i] = i % 11 == 3 ? 0 : rounded((float)(8 * random_unit(&seed) - 4), dtype);
     }
     return numbers;
 }
 
-static void try_layout(struct rig *rig, const struct layout *c) {
+static void try_layout(struct rig *rig, const struct layout *c, enum dtype dtype) {
     struct device_plan plan = {.tokens = TOKENS};
     struct device_attention shape = {
         {c->heads, c->kv_heads, c->head_dim}, 1.0f / sqrtf((float)c->head_dim), c->window, 0};
@@ -149,13 +154,13 @@ static void try_layout(struct rig *rig, const struct layout *c) {
     for (int p = 0; p < DEVICE_PURPOSES; p++) {
         plan.bytes[p] = BYTES;
     }
-    rig_open(rig, DTYPE_BF16);
+    rig_open(rig, dtype);
     MUST(device_reserve(rig->device, &plan, &rig->error));
 
     size_t tokens = (size_t)starts[TEXTS];
     size_t stride = (c->heads + 2 * c->kv_heads) * c->head_dim;
     size_t bytes = tokens * c->heads * c->head_dim * sizeof(uint16_t);
-    float *numbers = take_numbers(tokens * stride);
+    float *numbers = take_numbers(tokens * stride, dtype);
     void *qkv = rig_take(rig, DEVICE_ACTIVATIONS, tokens * stride * sizeof(uint16_t));
     void *out = rig_take(rig, DEVICE_ACTIVATIONS, bytes);
     void *device_starts = rig_take(rig, DEVICE_ACTIVATIONS, sizeof starts);
@@ -172,16 +177,17 @@ static void try_layout(struct rig *rig, const struct layout *c) {
     REQUIRE(got != NULL);
     memcpy(got, staging + sizeof starts, bytes);
     for (size_t i = 0; i < TEXTS; i++) {
-        compare(c, numbers + (size_t)starts[i] * stride, got + (size_t)starts[i] * c->heads * c->head_dim, i,
-                (size_t)c->lengths[i]);
+        compare(c, dtype, numbers + (size_t)starts[i] * stride,
+                got + (size_t)starts[i] * c->heads * c->head_dim, i, (size_t)c->lengths[i]);
     }
     free(got);
     free(numbers);
 }
 
 static void try_layouts(struct rig *rig) {
-    for (size_t i = 0; i < sizeof layouts / sizeof layouts[0]; i++) {
-        try_layout(rig, &layouts[i]);
+    const enum dtype halves[] = {DTYPE_BF16, DTYPE_F16};
+    for (size_t i = 0; i < 2 * sizeof layouts / sizeof layouts[0]; i++) {
+        try_layout(rig, &layouts[i / 2], halves[i % 2]);
         device_close(rig->device);
         rig->device = NULL;
     }

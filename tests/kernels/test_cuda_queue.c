@@ -219,6 +219,11 @@ static void load_f32(struct rig *rig) {
     load_converted(rig);
 }
 
+static void load_f16(struct rig *rig) {
+    rig_open(rig, DTYPE_F16);
+    load_converted(rig);
+}
+
 static void load_bf16(struct rig *rig) {
     rig_open(rig, DTYPE_BF16);
     load_converted(rig);
@@ -230,6 +235,7 @@ static void test_loading(void **state) {
     in_child("SEED=2", load_much);
     in_child("SEED=1", load_f32);
     in_child("SEED=2", load_bf16);
+    in_child("SEED=3", load_f16);
 }
 
 // ---- load slots ----

@@ -25,9 +25,10 @@ def tools():
 
 @pytest.mark.parametrize("source, wide", [
     ("rows", {"embed_kernel": {128}, "rms_norm_kernel": {128}, "swiglu_kernel": {128}}),
-    ("rotary", {"rotary_kernel<bf16": {64}, "rotary_kernel<float": {128}}),  # 4 numbers a lane
+    ("rotary", {"rotary_kernel<bf16": {64}, "rotary_kernel<f16": {64}, "rotary_kernel<float": {128}}),  # 4 numbers a lane
     ("pool", {"pool_kernel": {128}}),
-    ("attention_bf16", {"attention_bf16_kernel": {128}}),
+    ("attention_bf16", {"attention_mma_kernel": {128}}),
+    ("attention_f16", {"attention_mma_kernel": {128}}),
 ])
 def test_kernels(tools, source, wide):
     kernels = sass.kernels_of(sass.KERNELS / f"{source}.cu", ARCH, *tools)
@@ -40,7 +41,7 @@ def test_kernels(tools, source, wide):
         if "false" not in kernel.name:  # that is for rows which have no aligned chunks
             widths = [bits for name, bits in wide.items() if kernel.name.startswith(name)]
             assert [set(kernel.stores)] == widths, kernel
-        if source == "attention_bf16":
+        if source in ("attention_bf16", "attention_f16"):
             assert kernel.counts["HMMA"] > 0 and kernel.counts["LDSM"] > 0 and kernel.counts["LDGSTS"] > 0, kernel
 
 
