@@ -131,7 +131,7 @@ static bool parse(const char *text, struct line *line) {
            parse_words(words + strlen(" words="), &matmul->algorithm);
 }
 
-// Keeps what a line says of this device's number format; lines of the other are passed over.
+// Keeps what a line says of this device's number format; lines of others are passed over.
 static int keep(struct cuda_device *cuda, const struct line *line, enum matmul_name as, struct error *err) {
     const struct matmul *named = &line->matmul;
     if (strcmp(line->dtype, dtype_name(cuda->base.dtype)) != 0) {

@@ -30,7 +30,7 @@ static size_t row_bytes(const struct trial *trial, size_t columns) {
 }
 
 // At the start, across tiles in the middle, at the end. Comparisons go by four bytes, so that rows of an odd
-// number of bfloat16 begin at even places.
+// number of halves begin at even places.
 static void place_probes(struct trial *trial) {
     size_t tokens = trial->cuda->base.tokens;
     size_t unit = row_bytes(trial, trial->matmul->rows) % 4 == 0 ? 1 : 2;
@@ -138,7 +138,7 @@ static cudaError_t compare_places(struct trial *trial, unsigned *counter) {
     return result;
 }
 
-// Each row with the one that the same probe left before. (Of an odd number of bfloat16 the last is left out.)
+// Each row with the one that the same probe left before. (Of an odd number of halves the last is left out.)
 static cudaError_t compare_all(struct trial *trial, unsigned *counter) {
     size_t bytes = row_bytes(trial, trial->matmul->rows);
     unsigned char *out = trial->out;

@@ -3,11 +3,12 @@
 // The proof: the same probe rows stand at up to 16 places among random neighbours, and what comes out must be
 // the same bits at all of them.
 //
-// bfloat16 results hide most differences of float32 sums: of 4,096 terms summed in another order about one
-// result in thousands rounds differently. So a second proof subtracts the matmul from its own rounded
-// result: what is left is the rounding's remainder, whose bits are those of the sum's lower half. (With what
-// was there kept, also for DEVICE_STORE: should cuBLASLt launch another kernel where nothing is kept, the
-// first proof is the one of that kernel.)
+// Results in halves hide most differences of float32 sums: of 4,096 terms summed in another order about one
+// result in thousands rounds differently in bfloat16. So a second proof subtracts the matmul from its own
+// rounded result: what is left is the rounding's remainder, whose bits are those of the sum's lower half (in
+// float16 those down to 2^-24, its smallest number: all of them of results of 1 and more). (With what was
+// there kept, also for DEVICE_STORE: should cuBLASLt launch another kernel where nothing is kept, the first
+// proof is the one of that kernel.)
 //
 // Such places lie in about a quarter of the tiles (computed: 8,192 tokens, tiles of 128 rows). That is enough
 // where all tiles are treated alike, but an algorithm with workspace may share out some of them, such as the

@@ -45,17 +45,19 @@ struct survey { // of one shape's candidates
 
 // ---- candidates ----
 
-// Whether float32 numbers are multiplied as they are. CUBLAS_COMPUTE_32F promises it, but variables of the
-// environment (NVIDIA_TF32_OVERRIDE, CUBLAS_EMULATE_SINGLE_PRECISION) can have cuBLAS round them to TF32 or
-// cut them into bfloat16 pieces.
+// Whether float32 numbers are multiplied as they are, and products of halves are added up in float32.
+// CUBLAS_COMPUTE_32F promises both, but variables of the environment (NVIDIA_TF32_OVERRIDE,
+// CUBLAS_EMULATE_SINGLE_PRECISION) can have cuBLAS round float32 numbers to TF32 or cut them into bfloat16
+// pieces, and it has sums in float16, too.
 static bool keeps_numbers(const struct cuda_device *cuda, const cublasLtMatmulAlgo_t *algorithm) {
-    const uint64_t rounding =
+    const uint64_t of_float32 =
         CUBLASLT_NUMERICAL_IMPL_FLAGS_TENSOR_OP_MASK | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_16F |
         CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_16BF | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_TF32;
+    const uint64_t rounding =
+        cuda->base.dtype == DTYPE_F32 ? of_float32 : CUBLASLT_NUMERICAL_IMPL_FLAGS_ACCUMULATOR_16F;
     uint64_t flags = 0;
     size_t written;
-    return cuda->base.dtype != DTYPE_F32 ||
-           cuda->lt.MatmulAlgoCapGetAttribute(algorithm, CUBLASLT_ALGO_CAP_NUMERICAL_IMPL_FLAGS, &flags,
+    return cuda->lt.MatmulAlgoCapGetAttribute(algorithm, CUBLASLT_ALGO_CAP_NUMERICAL_IMPL_FLAGS, &flags,
                                               sizeof flags, &written) != CUBLAS_STATUS_SUCCESS ||
            (flags & rounding) == 0;
 }
@@ -87,7 +89,8 @@ static int check_named(struct cuda_device *cuda, struct matmul *matmul, struct e
     }
     matmul->workspace = result.workspaceSize;
     return keeps_numbers(cuda, &matmul->algorithm) ? STATUS_OK
-                                                   : refuse_named(matmul, "rounds float32 numbers", err);
+           : cuda->base.dtype == DTYPE_F32         ? refuse_named(matmul, "rounds float32 numbers", err)
+                                                   : refuse_named(matmul, "adds up in float16", err);
 }
 
 // Forgets a name that was only suggested and is no good; one that binds is an error.

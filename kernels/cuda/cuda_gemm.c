@@ -9,7 +9,14 @@
 #include "kernels/cuda/cuda_device.h"
 
 static cudaDataType_t data_type(enum dtype dtype) {
-    return dtype == DTYPE_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+    switch (dtype) {
+    case DTYPE_F16:
+        return CUDA_R_16F;
+    case DTYPE_BF16:
+        return CUDA_R_16BF;
+    default:
+        return CUDA_R_32F;
+    }
 }
 
 // ---- shapes ----
@@ -19,7 +26,7 @@ static int describe_operation(struct cuda_device *cuda, struct matmul *matmul, s
     const cublasOperation_t transposed = CUBLAS_OP_T;
     const cublasOperation_t plain = CUBLAS_OP_N;
     const cublasLtEpilogue_t epilogue = matmul->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
-    // Full float32 for float32 numbers (no TF32), float32 sums for bfloat16 ones.
+    // Full float32 for float32 numbers (no TF32), float32 sums for halves.
     cublasStatus_t result = lt->MatmulDescCreate(&matmul->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F);
     const struct {
         cublasLtMatmulDescAttributes_t attribute;

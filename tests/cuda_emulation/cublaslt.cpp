@@ -11,25 +11,27 @@ using namespace emulation;
 
 constexpr size_t MEGABYTE = 1 << 20;
 
-// 47 multiplies float32 numbers as TF32, as variables of the environment can ask for.
+// 47 multiplies float32 numbers as TF32, as variables of the environment can ask for; 46 adds up products of
+// float16 numbers in float16.
 // Equal bits: 7, 12 and 6, which is nearly as fast as 11. Equal wherever a row stands: these, and 24 as long
 // as the number of rows stays. 12, 13, 15, 17 and 19 ask for a workspace. 13 and 15 read what they have not
 // written: 13 a number, 15 a counter that it takes for zero at first, and sums in another order when it is
 // not. 17 asks for more than others have to spare. 19 sums five rows from the end.
 const Known known[] = {
-    {47, Order::Tf32, 3.0e10, true, true, 0, false},
-    {17, Order::Whole, 2.5e10, true, false, 32 * MEGABYTE + 256, false},
-    {13, Order::Whole, 2.2e10, true, false, 64 << 10, true},
-    {15, Order::Counted, 2.1e10, true, false, 256 << 10, false},
-    {19, Order::OneTile, 2.05e10, true, false, 128 << 10, false},
-    {66, Order::ByPlace, 2.0e10, true, false, 0, false},
-    {21, Order::Shuffled, 1.9e10, true, false, 64 << 10, false},
-    {31, Order::Whole, 1.8e10, false, false, 0, false},
-    {11, Order::Halves, 1.4e10, true, false, 0, false},
-    {6, Order::Whole, 1.39e10, true, false, 0, false},
-    {24, Order::ByRows, 1.2e10, true, false, 0, false},
-    {12, Order::Whole, 1.1e10, true, false, MEGABYTE, false},
-    {7, Order::Whole, 1.0e10, true, false, 0, false},
+    {47, Order::Tf32, 3.0e10, true, CUDA_R_32F, 0, false},
+    {46, Order::Float16, 2.9e10, true, CUDA_R_16F, 0, false},
+    {17, Order::Whole, 2.5e10, true, ANY_TYPE, 32 * MEGABYTE + 256, false},
+    {13, Order::Whole, 2.2e10, true, ANY_TYPE, 64 << 10, true},
+    {15, Order::Counted, 2.1e10, true, ANY_TYPE, 256 << 10, false},
+    {19, Order::OneTile, 2.05e10, true, ANY_TYPE, 128 << 10, false},
+    {66, Order::ByPlace, 2.0e10, true, ANY_TYPE, 0, false},
+    {21, Order::Shuffled, 1.9e10, true, ANY_TYPE, 64 << 10, false},
+    {31, Order::Whole, 1.8e10, false, ANY_TYPE, 0, false},
+    {11, Order::Halves, 1.4e10, true, ANY_TYPE, 0, false},
+    {6, Order::Whole, 1.39e10, true, ANY_TYPE, 0, false},
+    {24, Order::ByRows, 1.2e10, true, ANY_TYPE, 0, false},
+    {12, Order::Whole, 1.1e10, true, ANY_TYPE, MEGABYTE, false},
+    {7, Order::Whole, 1.0e10, true, ANY_TYPE, 0, false},
 };
 
 enum Word {
@@ -76,7 +78,7 @@ bool runs(const Known *found, const cublasLtMatmulAlgo_t *algorithm) {
 }
 
 bool is_type(int type) {
-    return type == CUDA_R_32F || type == CUDA_R_16BF;
+    return type == CUDA_R_32F || type == CUDA_R_16F || type == CUDA_R_16BF;
 }
 
 // What the emulated library can do: out = W x, W given transposed, one format throughout. An epilogue's bias
@@ -96,11 +98,11 @@ cublasStatus_t check_shapes(const cublasLtMatmulDescOpaque_t &desc, const cublas
     return fits && complete ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
 
-// A setting leaves it without algorithms for bfloat16 matrices whose rows do not begin at multiples of 16
+// A setting leaves it without algorithms for matrices of halves whose rows do not begin at multiples of 16
 // bytes, which real ones do not promise.
 bool has_algorithms(const cublasLtMatrixLayoutOpaque_t &a, const cublasLtMatrixLayoutOpaque_t &d) {
     bool aligned = a.stride % 8 == 0 && d.stride % 8 == 0;
-    return settings().odd_matmuls || a.type != CUDA_R_16BF || aligned;
+    return settings().odd_matmuls || a.type == CUDA_R_32F || aligned;
 }
 
 size_t bytes_of(const cublasLtMatrixLayoutOpaque_t &layout) {
@@ -282,7 +284,7 @@ extern "C" cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cubla
         bool allowed = has_algorithms(*a, *d) &&
                        (algorithm.data[REDUCTION] & ~static_cast<uint64_t>(preference->reductions)) == 0 &&
                        workspace_of(algorithm) <= preference->workspace &&
-                       (a->type == CUDA_R_32F || !known[i].float32_only);
+                       (known[i].type == ANY_TYPE || known[i].type == a->type);
         if (allowed) {
             results[(*count)++] = {algorithm, workspace_of(algorithm), CUBLAS_STATUS_SUCCESS, 1.0f, {}};
         }
@@ -311,10 +313,13 @@ extern "C" cublasStatus_t cublasLtMatmulAlgoCapGetAttribute(const cublasLtMatmul
     if (found == nullptr || attribute != CUBLASLT_ALGO_CAP_NUMERICAL_IMPL_FLAGS || bytes != 8) {
         return CUBLAS_STATUS_INVALID_VALUE;
     }
-    uint64_t flags = CUBLASLT_NUMERICAL_IMPL_FLAGS_ACCUMULATOR_32F |
-                     (found->order == Order::Tf32
-                          ? CUBLASLT_NUMERICAL_IMPL_FLAGS_HMMA | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_TF32
-                          : CUBLASLT_NUMERICAL_IMPL_FLAGS_FMA | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_32F);
+    uint64_t flags = found->order == Order::Tf32
+                         ? CUBLASLT_NUMERICAL_IMPL_FLAGS_HMMA | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_TF32
+                     : found->order == Order::Float16
+                         ? CUBLASLT_NUMERICAL_IMPL_FLAGS_HMMA | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_16F
+                         : CUBLASLT_NUMERICAL_IMPL_FLAGS_FMA | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_32F;
+    flags |= found->order == Order::Float16 ? CUBLASLT_NUMERICAL_IMPL_FLAGS_ACCUMULATOR_16F
+                                            : CUBLASLT_NUMERICAL_IMPL_FLAGS_ACCUMULATOR_32F;
     std::memcpy(value, &flags, bytes);
     if (written != nullptr) {
         *written = bytes;

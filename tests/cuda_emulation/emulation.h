@@ -35,7 +35,7 @@ struct Settings {
     uint64_t seed;        // 0: work is done when it is waited for and not before
     bool has_kernels;     // the program is built for this GPU
     bool has_cublaslt;
-    bool odd_matmuls; // cuBLASLt has algorithms for bfloat16 matrices of any sizes
+    bool odd_matmuls; // cuBLASLt has algorithms for matrices of halves of any sizes
     bool has_nvml;
     uint64_t variants;        // of each cuBLASLt algorithm
     uint64_t broken_variants; // of these, the first ones that do not run

@@ -1,6 +1,8 @@
 // Matmuls by plain loops and float32 sums, in the order of their algorithm (cublaslt.cpp lists them).
 #include "matmuls.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -19,9 +21,36 @@ size_t size_of(int type) {
 
 namespace {
 
+float float16_value(uint16_t half) {
+    int exponent = half >> 10 & 31;
+    int fraction = half & 0x3ff;
+    float value = exponent == 31  ? (fraction == 0 ? INFINITY : NAN)
+                  : exponent == 0 ? std::ldexp(static_cast<float>(fraction), -24)
+                                  : std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
+    return std::copysign(value, (half & 0x8000) != 0 ? -1.0f : 1.0f);
+}
+
+// To nearest, ties to even; 65520 and more becomes infinity.
+uint16_t float16_bits(float value) {
+    int sign = std::signbit(value) ? 0x8000 : 0;
+    float magnitude = std::fabs(value);
+    if (std::isnan(value)) {
+        return static_cast<uint16_t>(sign | 0x7e00);
+    }
+    if (magnitude >= 65520) {
+        return static_cast<uint16_t>(sign | 0x7c00);
+    }
+    int exponent = magnitude == 0 ? -14 : std::max(std::ilogb(magnitude), -14);
+    int steps = static_cast<int>(std::nearbyint(std::ldexp(magnitude, 10 - exponent)));
+    return static_cast<uint16_t>(sign | (((exponent + 14) << 10) + steps)); // 2048 steps carry
+}
+
 float load(const void *data, int type, uint64_t i) {
     if (type == CUDA_R_32F) {
         return static_cast<const float *>(data)[i];
+    }
+    if (type == CUDA_R_16F) {
+        return float16_value(static_cast<const uint16_t *>(data)[i]);
     }
     uint32_t bits = static_cast<uint32_t>(static_cast<const uint16_t *>(data)[i]) << 16;
     float value;
@@ -32,6 +61,10 @@ float load(const void *data, int type, uint64_t i) {
 void store(void *data, int type, uint64_t i, float value) {
     if (type == CUDA_R_32F) {
         static_cast<float *>(data)[i] = value;
+        return;
+    }
+    if (type == CUDA_R_16F) {
+        static_cast<uint16_t *>(data)[i] = float16_bits(value);
         return;
     }
     uint32_t bits;
@@ -52,6 +85,8 @@ uint64_t pieces_of(const Matmul &p, uint64_t j, bool *backwards) {
         return 1;
     case Order::Halves:
         return 2;
+    case Order::Float16:
+        return p.b.rows;
     case Order::ByPlace:
         return j % 32 < 16 ? 1 : 3;
     case Order::ByRows:
@@ -90,6 +125,9 @@ WIDE void sum_column(const Matmul &p, const float *panel, const float *input, ui
         }
         for (uint64_t lane = 0; lane < LANES; lane++) {
             sums[lane] += sum[lane];
+        }
+        if (p.algorithm.order == Order::Float16) {
+            std::transform(sums, sums + LANES, sums, [](float x) { return float16_value(float16_bits(x)); });
         }
     }
 }

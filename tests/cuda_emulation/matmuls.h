@@ -27,14 +27,16 @@ struct cublasLtMatmulPreferenceOpaque_t {
 namespace emulation {
 
 // How the sum over k is cut: into pieces that are summed for themselves and then added, in a certain order.
-enum class Order { Whole, Halves, ByPlace, ByRows, Shuffled, Tf32, Counted, OneTile };
+enum class Order { Whole, Halves, ByPlace, ByRows, Shuffled, Tf32, Float16, Counted, OneTile };
+
+constexpr int ANY_TYPE = -1;
 
 struct Known {
     uint64_t id;
     Order order;
     double rate; // operations a second that it claims to reach
     bool works;
-    bool float32_only;
+    int type; // of the numbers that it multiplies
     size_t workspace;
     bool unwritten; // adds a number of the workspace that nobody wrote to all that it sums up
 };

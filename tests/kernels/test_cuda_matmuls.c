@@ -1,31 +1,35 @@
 // Matmuls on the CUDA back end: which of cuBLASLt's algorithms is taken, that it keeps a row's bits, and
 // that its name finds it again. The emulation's algorithms: 66, 21 and 31 claim to be the fastest and are not
-// fit (bits by a row's place, a split sum, not supported), nor is 47 in float32 (TF32); 11 is the fastest
-// that is; 6, 7 and 12 have equal bits. 12 asks for a workspace, and so do 13 and 15, which read it before
-// they write it, 17, for which it is too small, and 19, which errs in rows 25 to 29 only: probes among 40
-// rows do not stand there.
+// fit (bits by a row's place, a split sum, not supported), nor are 47 in float32 (TF32) and 46 in float16
+// (which it adds up in); 11 is the fastest that is; 6, 7 and 12 have equal bits. 12 asks for a workspace, and
+// so do 13 and 15, which read it before they write it, 17, for which it is too small, and 19, which errs in
+// rows 25 to 29 only: probes among 40 rows do not stand there.
 #include "cuda_matmuls.h"
 #include "kernels/back_end.h"
 
 // ---- the choice ----
 
-static void choose(struct rig *rig, const char *id) {
+static void choose(struct rig *rig, enum dtype dtype, const char *id) {
     struct shape shape;
-    open_shape(rig, DTYPE_BF16, &shape);
+    open_shape(rig, dtype, &shape);
     tune(rig, &shape, false, DEVICE_STORE);
     require_algorithms(rig, &id, 1);
 }
 
 static void agreeing(struct rig *rig) {
-    choose(rig, "24x96 store bias=0 tokens=40 bfloat16 id=6 ");
+    choose(rig, DTYPE_BF16, "24x96 store bias=0 tokens=40 bfloat16 id=6 ");
+}
+
+static void agreeing_float16(struct rig *rig) {
+    choose(rig, DTYPE_F16, "24x96 store bias=0 tokens=40 float16 id=6 ");
 }
 
 static void prefer_11(struct rig *rig) {
-    choose(rig, " id=11 ");
+    choose(rig, DTYPE_BF16, " id=11 ");
 }
 
 static void prefer_7(struct rig *rig) {
-    choose(rig, " id=7 ");
+    choose(rig, DTYPE_BF16, " id=7 ");
 }
 
 static void each_shape_once(struct rig *rig) {
@@ -78,12 +82,20 @@ static void list_of(struct rig *rig, struct shape *shape, const char *chosen_id)
     REQUIRE(free_seconds > 0 && free_seconds < chosen);
 }
 
-static void list(struct rig *rig) {
+static void list_in(struct rig *rig, enum dtype dtype) {
     struct shape shape;
-    open_shape(rig, DTYPE_BF16, &shape);
+    open_shape(rig, dtype, &shape);
     list_of(rig, &shape, "id=6 ");
     tune(rig, &shape, false, DEVICE_STORE);
     list_of(rig, &shape, "id=6 ");
+}
+
+static void list(struct rig *rig) {
+    list_in(rig, DTYPE_BF16);
+}
+
+static void list_float16(struct rig *rig) {
+    list_in(rig, DTYPE_F16);
 }
 
 // The algorithm in use is marked, not the one that this survey would choose.
@@ -186,7 +198,10 @@ static void test_choice(void **state) {
     in_child("SEED=0 PREFER=7", prefer_7);
     in_child("SEED=0", each_shape_once);
     in_child("SEED=1", without_weights);
+    in_child("SEED=0", agreeing_float16);
+    in_child("SEED=0 PREFER=66", agreeing_float16);
     in_child("SEED=0", list);
+    in_child("SEED=0", list_float16);
     in_child("SEED=0", list_named);
     in_child("SEED=0", timed_in_turn);
     in_child("ODD_PRODUCTS=0", without_odd_sizes);
@@ -331,21 +346,29 @@ static void named_unstable(struct rig *rig) {
     named_but_not_fit(rig, "0000000000000042", "is not batch-invariant on this device");
 }
 
-// Algorithm 47 is one whose matmul of float32 numbers is not float32's.
-static void named_rounding(struct rig *rig) {
+static void named_inexact(struct rig *rig, enum dtype dtype, const char *word, const char *why) {
     struct shape shape;
     struct buffer text = {0};
-    open_shape(rig, DTYPE_F32, &shape);
+    open_shape(rig, dtype, &shape);
     tune(rig, &shape, true, DEVICE_ADD);
     MUST(device_algorithms(rig->device, &text, &rig->error));
     device_close(rig->device);
-    memcpy(strstr(text.data, "words=") + 6, "000000000000002f", 16);
-    open_shape(rig, DTYPE_F32, &shape);
+    memcpy(strstr(text.data, "words=") + 6, word, 16);
+    open_shape(rig, dtype, &shape);
     MUST(device_set_algorithms(rig->device, text.data, true, &rig->error));
     REFUSED(device_matmul_tune(rig->device, shape.out, shape.x, &shape.matrix, shape.bias, DEVICE_ADD,
                                &rig->error),
-            STATUS_DEVICE, "rounds float32 numbers");
+            STATUS_DEVICE, why);
     buffer_destroy(&text);
+}
+
+// Algorithm 47 is one whose matmul of float32 numbers is not float32's.
+static void named_rounding(struct rig *rig) {
+    named_inexact(rig, DTYPE_F32, "000000000000002f", "rounds float32 numbers");
+}
+
+static void named_short_sums(struct rig *rig) {
+    named_inexact(rig, DTYPE_F16, "000000000000002e", "adds up in float16");
 }
 
 // Only suggested: timed as if nothing was named, each shape by itself.
@@ -401,6 +424,7 @@ static void test_names(void **state) {
     in_child("SEED=1", named_unknown);
     in_child("SEED=1", named_unstable);
     in_child("SEED=1", named_rounding);
+    in_child("SEED=1", named_short_sums);
     in_child("SEED=1", suggested_unknown);
     in_child("SEED=1", suggested_unstable);
     in_child("SEED=1", bad_text);
@@ -411,7 +435,7 @@ static void test_names(void **state) {
 enum { WORKSPACE = 32 << 20 };
 
 static void prefer_12(struct rig *rig) {
-    choose(rig, " id=12 ");
+    choose(rig, DTYPE_BF16, " id=12 ");
 }
 
 static void named_13(struct rig *rig) {
