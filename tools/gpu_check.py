@@ -89,8 +89,8 @@ def main():
         "build": basics.build_program, "machine": basics.look_at_machine, "smoke": basics.smoke, "tests": basics.run_tests,
         "torch": basics.look_at_torch, "model": basics.wait_for_model, "rates": rates.rates, "sustained": rates.sustained,
         "extraction": extract.extract, "transformers": extract.transformers, "ncu": rates.run_ncu, "company": extract.company,
-        "killed": extract.killed, "memcheck": lambda check: basics.run_sanitizer(check, "memcheck"), "alone": extract.alone,
-        "every_token": extract.every_token, "racecheck": lambda check: basics.run_sanitizer(check, "racecheck"),
+        "killed": extract.killed, "memcheck": lambda check: basics.run_sanitizer(check, "memcheck"), "float16": rates.float16,
+        "alone": extract.alone, "every_token": extract.every_token, "racecheck": lambda check: basics.run_sanitizer(check, "racecheck"),
         "sanitizer": lambda check: basics.run_sanitizer(check, "sanitizer")}
     parts = choose(options.only, options.skip)
     check = Check(options, ROOT)

@@ -33,6 +33,7 @@ PARTS = (
     Part("company", "B", 20, 45, "texts in other batches: the same bits", ("extraction",)),
     Part("killed", "B", 40, 70, "a run killed and resumed: the same shards", ("extraction",)),
     Part("memcheck", "B", 30, 60, "compute-sanitizer's memcheck of the attention", ("machine",)),
+    Part("float16", "B", 25, 60, "products and attention in float16", ("machine",)),
     Part("alone", "then", 15, 40, "texts alone in their batch: the same bits", ("extraction",)),
     Part("every_token", "then", 45, 90, "all layers of every token", ("extraction",)),
     Part("racecheck", "then", 60, 120, "compute-sanitizer's racecheck of the attention", ("machine",)),

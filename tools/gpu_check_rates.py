@@ -64,6 +64,11 @@ def sustained(check):
     return f"{found}; throttled: {check.figures['sustained'].get('throttle_reasons', 'unknown')}"
 
 
+def float16(check):
+    bench(check, "float16", "products,attention", dtype="float16", repeats=check.shape.repeats)
+    return f"{len(check.figures['float16']['figures'])} figures"
+
+
 def bench_figures(check, part, name="rates"):
     return [figure for figure in check.figures.get(name, {}).get("figures", []) if figure["part"] == part]
 

@@ -20,8 +20,8 @@ def at_least(figure, value, unit, ratio, least, of):
 
 def judge(check):
     """Rows of the table from what was measured; what was not measured has none. Only a full run on a whole GPU is judged."""
-    rows = [*device_rows(check), *sustained_rows(check), *extraction_rows(check), *transformers_rows(check), *kernel_rows(check),
-            *every_token_rows(check), *proofs(check)]
+    rows = [*device_rows(check), *device_rows(check, "float16", "float16: "), *sustained_rows(check), *extraction_rows(check),
+            *transformers_rows(check), *kernel_rows(check), *every_token_rows(check), *proofs(check)]
     if check.options.quick or not check.on_gpu or check.gpu_text.get("mig.mode.current") == "Enabled":
         for one in rows:
             one["met"] = None
@@ -32,21 +32,24 @@ def device_name(check):
     return next((check.figures[part].get("name") or "" for part in ("rates", "sustained", "smoke") if part in check.figures), "")
 
 
-def device_rows(check):
+def device_rows(check, name="rates", before=""):
+    """Of one run of `strata bench`; before: stands before the names of its figures."""
     rows = []
-    for figure in rates.bench_figures(check, "peaks"):
-        rows.append(row(figure["what"], figure["value"], figure["unit"]))
-    products = rates.bench_figures(check, "products")
+    for figure in rates.bench_figures(check, "peaks", name):
+        rows.append(row(before + figure["what"], figure["value"], figure["unit"]))
+    products = rates.bench_figures(check, "products", name)
     free = {f["what"].partition(", ")[2]: f for f in products if f["what"].startswith("any algorithm")}
     for figure in products:
         if figure["what"].startswith("matmul"):
             other = free.get(figure["what"].partition(", ")[2])
             bits = f"; {other['groups']:.0f} kinds of bits in {other['candidates']:.0f} tried" if other else ""
-            rows.append(row(figure["what"], figure["value"], figure["unit"], figure["value"] / figure["limit"], f"of the {figure['of']}{bits}"))
+            rows.append(row(before + figure["what"], figure["value"], figure["unit"], figure["value"] / figure["limit"],
+                            f"of the {figure['of']}{bits}"))
     for part in ("attention", "block", "rows", "copies"):
-        for figure in rates.bench_figures(check, part):
+        for figure in rates.bench_figures(check, part, name):
             ratio = figure["value"] / figure["limit"] if "limit" in figure else None
-            rows.append(row(figure["what"], figure["value"], figure["unit"], ratio, f"of the {figure['of']}" if ratio else figure.get("shares")))
+            rows.append(row(before + figure["what"], figure["value"], figure["unit"], ratio,
+                            f"of the {figure['of']}" if ratio else figure.get("shares")))
     return rows
 
 

@@ -134,7 +134,7 @@ void bench_print_rate(struct bench *bench, const char *name, double operations, 
 
 const char *bench_peak_name(const struct bench *bench, char *out, size_t size) {
     const char *instruction = bench->device->ops->peak_instruction;
-    if (instruction == NULL || device_dtype(bench->device) != DTYPE_BF16) {
+    if (instruction == NULL || device_dtype(bench->device) == DTYPE_F32) {
         return NULL;
     }
     snprintf(out, size, "peak of %s", instruction);

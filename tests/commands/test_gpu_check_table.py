@@ -118,6 +118,7 @@ def judged(tmp_path, rate, device="NVIDIA H200", every=10500.0, layers=36, susta
     check.shape.layers = layers
     check.figures = {
         "rates": {"name": device, "kind": "cuda", "figures": products + copies},
+        "float16": {"name": device, "kind": "cuda", "figures": [{**product, "value": 40000.0} for product in products]},
         "extract": {"tokens_per_second": rate, "lost_between_batches": 0.01, "waiting": 0.0, "first_wait": 0.28, "load_bytes_per_second": 41e9,
                     "read_bytes_per_second": 60e9, "lowest_sm_clock": 1450, "throttle_reasons": 0x24, "watched": {"power": 690.0, "seconds": 20}},
         "transformers": {"rates": {"8": 10000.0, "16": 12000.0, "32": None}, "lowest_cosine": 0.999, "worst_error": 0.01},
@@ -170,6 +171,13 @@ def test_devices_and_layers_with_published_rates(tmp_path):
     assert fewer["the same, computed for 36 layers"]["value"] == 34000 and "the same, in tokens/s" not in fewer
     assert fewer[EXTRACTION]["ratio"] == 70000 * 17 / 9e6
     assert EXTRACTION not in verdicts(judged(tmp_path, 250000, sustained=None))
+
+
+def test_float16_has_its_own_rows(tmp_path):
+    rows = {row["figure"]: row for row in gpu_check_table.judge(judged(tmp_path, 240000))}
+    assert rows["float16: matmul, 8192 tokens, 1000 x 1000"]["ratio"] == 0.5 and rows["matmul, 8192 tokens, 1000 x 1000"]["ratio"] == 1
+    del (check := judged(tmp_path, 240000)).figures["float16"]
+    assert not [row for row in gpu_check_table.judge(check) if row["figure"].startswith("float16")]
 
 
 def test_nothing_is_judged_but_a_whole_gpu(tmp_path):
