@@ -203,7 +203,7 @@ static int cpu_peak(struct device *device, enum dtype dtype, double *rate, struc
     (void)err;
     const size_t rounds = 1 << 18; // some milliseconds
     const struct cpu_device *cpu = cpu_of(device);
-    *rate = peak_run(cpu, dtype == DTYPE_F32 ? cpu->path->f32 : cpu->path->bf16, rounds);
+    *rate = peak_run(cpu, cpu_path_kernels(cpu->path, dtype), rounds);
     return STATUS_OK;
 }
 
@@ -288,9 +288,6 @@ static int standard_threads(const cpu_set_t *allowed, char *reason, size_t size)
 int cpu_device_open(struct device **out, const struct device_options *options, const char *why,
                     struct error *err) {
     *out = NULL;
-    if (options->dtype == DTYPE_F16) {
-        return error_set(err, STATUS_DEVICE, "the CPU computes in float32 or bfloat16, not in float16");
-    }
     const struct cpu_path *path;
     char path_reason[200];
     struct cpu_features features = cpu_features();
@@ -303,7 +300,7 @@ int cpu_device_open(struct device **out, const struct device_options *options, c
     cpu->base.dtype = options->dtype;
     cpu->base.memory_reserve = HOST_RESERVE;
     cpu->path = path;
-    cpu->kernels = options->dtype == DTYPE_F32 ? path->f32 : path->bf16;
+    cpu->kernels = cpu_path_kernels(path, options->dtype);
     cpu_set_t allowed;
     size_t processors = 0;
     if (processors_allowed(&allowed)) {

@@ -48,7 +48,7 @@ int cpu_device_open(struct device **out, const struct device_options *options, c
 // ---- features.c ----
 
 struct cpu_features { // what computing paths need, each with the state that the system saves for it
-    bool avx2;        // and FMA
+    bool avx2;        // and FMA, F16C
     bool avx512;      // F, BW, DQ, VL
     bool avx512bf16;
     bool slow_bf16;    // and its vdpbf16ps is slower than float32 multiply-adds

@@ -12,6 +12,7 @@
 enum {
     LEAF1_ECX_FMA = 1 << 12,
     LEAF1_ECX_OSXSAVE = 1 << 27,
+    LEAF1_ECX_F16C = 1 << 29,
     LEAF7_EBX_AVX2 = 1 << 5,
     LEAF7_EBX_AVX512F = 1 << 16,
     LEAF7_EBX_AVX512DQ = 1 << 17,
@@ -71,14 +72,14 @@ struct cpu_features cpu_features(void) {
     if (!__get_cpuid(1, &a, &b, &c, &d) || (c & LEAF1_ECX_OSXSAVE) == 0) {
         return found;
     }
-    bool fma = (c & LEAF1_ECX_FMA) != 0;
+    bool beside_avx2 = (c & LEAF1_ECX_FMA) != 0 && (c & LEAF1_ECX_F16C) != 0;
     unsigned saved = saved_state();
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
         return found;
     }
     unsigned wanted = LEAF7_EBX_AVX512F | LEAF7_EBX_AVX512DQ | LEAF7_EBX_AVX512BW | LEAF7_EBX_AVX512VL;
     unsigned subleaves = a;
-    found.avx2 = fma && (b & LEAF7_EBX_AVX2) != 0 && (saved & XCR0_YMM) == XCR0_YMM;
+    found.avx2 = beside_avx2 && (b & LEAF7_EBX_AVX2) != 0 && (saved & XCR0_YMM) == XCR0_YMM;
     found.avx512 = found.avx2 && (b & wanted) == wanted && (saved & XCR0_ZMM) == XCR0_ZMM;
     found.amx_bf16 = (d & LEAF7_EDX_AMX_BF16) != 0 && (d & LEAF7_EDX_AMX_TILE) != 0;
     if (subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {

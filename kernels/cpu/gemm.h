@@ -23,9 +23,9 @@ struct gemm {
     bool asks;              // for the next panel while one is multiplied (gemm.c)
 };
 
-// Numbers of depth that a panel holds: bfloat16 comes in pairs.
+// Numbers of depth that a panel holds: halves are multiplied two depths at a time.
 static inline size_t panel_depth(enum dtype dtype, size_t columns) {
-    return dtype == DTYPE_BF16 ? round_up(columns, 2) : columns;
+    return dtype == DTYPE_F32 ? columns : round_up(columns, 2);
 }
 
 // Stores finished sums [count, tile_columns] of tokens [token, token + count) and the panel's features from

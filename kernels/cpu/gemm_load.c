@@ -70,14 +70,18 @@ struct gemm_load {
 static void turn_rows(const struct gemm_load *load, void *panel, size_t origin, size_t first, size_t end,
                       size_t k, size_t length, const unsigned char *in, size_t stride) {
     size_t width = load->kernels->tile_columns;
-    bool pairs = load->dtype == DTYPE_BF16; // a unit of 32 bits is a number, or two of a row
+    bool pairs = load->dtype == DTYPE_BF16; // a unit is a number, or two of a row
     unsigned char *out = number_in(panel, k * width, load->dtype);
-    out += (first - origin) * sizeof(uint32_t);
+    out += (first - origin) * (pairs ? 2 : 1) * dtype_size(load->dtype);
     load->kernels->turn(out, width, in, stride, end - first, pairs ? length / 2 : length);
-    if (!pairs || length % 2 == 0) {
+    if (load->dtype == DTYPE_F32 || length % 2 == 0) {
         return;
     }
-    for (size_t r = 0; r < end - first; r++) { // the last number of an odd depth, paired with zero
+    if (!pairs) { // an odd depth is followed by zeros
+        memset(out + length * width * sizeof(uint16_t), 0, (end - first) * sizeof(uint16_t));
+        return;
+    }
+    for (size_t r = 0; r < end - first; r++) { // or paired with them
         uint16_t pair[2] = {0, 0};
         memcpy(pair, in + r * stride + (length - 1) * sizeof *pair, sizeof *pair);
         memcpy(out + (length / 2 * width + r) * sizeof pair, pair, sizeof pair);

@@ -1,4 +1,4 @@
-// Eight float lanes: AVX2 with FMA.
+// Eight float lanes: AVX2 with FMA and F16C.
 #ifndef STRATA_KERNELS_CPU_LANES_AVX2_H
 #define STRATA_KERNELS_CPU_LANES_AVX2_H
 
@@ -56,6 +56,19 @@ static inline void lanes_store_bf16(void *out, lanes value) {
 // The same of every number: where lanes_store_bf16 takes subnormals as zero, this does not.
 static inline void lanes_store_bf16_exact(void *out, lanes value) {
     lanes_store_bf16(out, value);
+}
+
+// Conversions of float16 take subnormals for what they are, whatever the processor's state says.
+static inline lanes lanes_load_f16(const void *in) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)in));
+}
+
+static inline void lanes_store_f16(void *out, lanes value) {
+    _mm_storeu_si128((__m128i *)out, _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+}
+
+static inline lanes lanes_round_f16(lanes value) {
+    return _mm256_cvtph_ps(_mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
 }
 
 // Of pairs of bfloat16 numbers the first and the second of each.
@@ -157,16 +170,6 @@ static inline lanes lanes_with_sign(lanes value, lanes_ints sign) { // in the up
     return (lanes)((lanes_ints)value | (sign & 0x80000000u));
 }
 
-static inline lanes lanes_load_f16(const unsigned char *in) {
-    lanes_ints half = lanes_halves(in);
-    lanes_ints rest = half & 0x7fffu;
-    lanes_ints normal = (rest << 13) + (112u << 23);
-    lanes small = _mm256_mul_ps(lanes_floats(rest), _mm256_set1_ps(0x1p-24f));
-    lanes value = lanes_below(rest, 0x400, small, (lanes)normal);
-    value = lanes_below(rest, 0x7c00, value, (lanes)(normal + (112u << 23))); // infinity, NaN
-    return lanes_with_sign(value, half << 16);
-}
-
 // Float8 (OCP E4M3).
 static inline lanes lanes_load_e4m3(const unsigned char *in) {
     lanes_ints byte = lanes_bytes(in);
@@ -176,18 +179,6 @@ static inline lanes lanes_load_e4m3(const unsigned char *in) {
     lanes value = lanes_below(rest, 8, small, (lanes)normal);
     value = lanes_below(rest, 0x7f, value, _mm256_set1_ps(__builtin_nanf("")));
     return lanes_with_sign(value, byte << 24);
-}
-
-// Rounded to float16.
-static inline lanes lanes_round_f16(lanes value) {
-    lanes_ints bits = (lanes_ints)value & 0x7fffffffu;
-    lanes half = _mm256_set1_ps(0.5f); // adding it to what is below 2^-14 rounds to a multiple of 2^-24
-    lanes small = _mm256_sub_ps(_mm256_add_ps((lanes)bits, half), half);
-    lanes_ints whole = (bits + 0xfffu + (bits >> 13 & 1u)) & 0xffffe000u;
-    lanes normal = lanes_below(whole, 0x47800000, (lanes)whole, _mm256_set1_ps(__builtin_inff()));
-    lanes rounded = lanes_below(bits, 0x38800000, small, normal);
-    rounded = lanes_below(bits, 0x7f800000, rounded, (lanes)bits);
-    return lanes_with_sign(rounded, (lanes_ints)value);
 }
 
 struct lanes_table { // of 16 numbers
@@ -210,6 +201,17 @@ static inline lanes lanes_gather(const float *in, lanes_ints numbers) {
 }
 
 // ---- transposing ----
+
+// Of pairs of 16-bit numbers, those of a before those of b, the first and the second of each.
+static inline void lanes_unzip(lanes a, lanes b, lanes *first, lanes *second) {
+    const __m256i low = _mm256_set1_epi32(0xffff);
+    __m256i in_a = _mm256_castps_si256(a);
+    __m256i in_b = _mm256_castps_si256(b);
+    __m256i firsts = _mm256_packus_epi32(_mm256_and_si256(in_a, low), _mm256_and_si256(in_b, low));
+    __m256i seconds = _mm256_packus_epi32(_mm256_srli_epi32(in_a, 16), _mm256_srli_epi32(in_b, 16));
+    *first = _mm256_castsi256_ps(_mm256_permute4x64_epi64(firsts, 0xd8)); // a and b were packed half by half
+    *second = _mm256_castsi256_ps(_mm256_permute4x64_epi64(seconds, 0xd8));
+}
 
 // Row r, lane c to row c, lane r.
 static inline void lanes_transpose(lanes rows[LANES]) {

@@ -71,6 +71,26 @@ static inline void lanes_store_bf16_exact(void *out, lanes value) {
     _mm256_storeu_si256((__m256i *)out, lanes_narrow_exact(value));
 }
 
+static inline lanes lanes_load_f16(const void *in) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)in));
+}
+
+// Without optimisation these intrinsics are macros that convert a mask as -Wsign-conversion warns of.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+static inline __m256i lanes_narrow_f16(lanes value) {
+    return _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+#pragma GCC diagnostic pop
+
+static inline void lanes_store_f16(void *out, lanes value) {
+    _mm256_storeu_si256((__m256i *)out, lanes_narrow_f16(value));
+}
+
+static inline lanes lanes_round_f16(lanes value) {
+    return _mm512_cvtph_ps(lanes_narrow_f16(value));
+}
+
 // Of pairs of bfloat16 numbers the first and the second of each.
 static inline void lanes_split(lanes pairs, lanes *first, lanes *second) {
     __m512i bits = _mm512_castps_si512(pairs);
@@ -162,10 +182,6 @@ static inline lanes lanes_below(lanes_ints numbers, uint32_t bound, lanes yes, l
     return _mm512_mask_blend_ps(below, no, yes);
 }
 
-static inline lanes lanes_load_f16(const unsigned char *in) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)in));
-}
-
 // Float8 (OCP E4M3): as float16, whose subnormals are converted as fast as others, a 256th of it.
 static inline lanes lanes_load_e4m3(const unsigned char *in) {
     __m256i bytes = _mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)in)), 8);
@@ -190,17 +206,22 @@ static inline lanes lanes_lookup(struct lanes_table table, lanes_ints codes) { /
 // Without optimisation these intrinsics are macros that convert a mask as -Wsign-conversion warns of.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wsign-conversion"
-// Rounded to float16.
-static inline lanes lanes_round_f16(lanes value) {
-    return _mm512_cvtph_ps(_mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-}
-
 static inline lanes lanes_gather(const float *in, lanes_ints numbers) {
     return _mm512_i32gather_ps((__m512i)numbers, in, sizeof *in);
 }
 #pragma GCC diagnostic pop
 
 // ---- transposing ----
+
+// Of pairs of 16-bit numbers, those of a before those of b, the first and the second of each.
+static inline void lanes_unzip(lanes a, lanes b, lanes *first, lanes *second) {
+    __m256i first_a = _mm512_cvtepi32_epi16(_mm512_castps_si512(a));
+    __m256i first_b = _mm512_cvtepi32_epi16(_mm512_castps_si512(b));
+    __m256i second_a = _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(a), 16));
+    __m256i second_b = _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(b), 16));
+    *first = _mm512_castsi512_ps(_mm512_inserti64x4(_mm512_castsi256_si512(first_a), first_b, 1));
+    *second = _mm512_castsi512_ps(_mm512_inserti64x4(_mm512_castsi256_si512(second_a), second_b, 1));
+}
 
 // Row r, lane c to row c, lane r.
 static inline void lanes_transpose(lanes rows[LANES]) {

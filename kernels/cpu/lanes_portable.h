@@ -52,6 +52,27 @@ static inline lanes lanes_round_bf16(lanes value) {
     return value;
 }
 
+static inline lanes lanes_load_f16(const void *in) {
+    uint16_t half[LANES];
+    memcpy(half, in, sizeof half);
+    return (lanes){f16_to_f32(half[0]), f16_to_f32(half[1]), f16_to_f32(half[2]), f16_to_f32(half[3])};
+}
+
+static inline void lanes_store_f16(void *out, lanes value) {
+    uint16_t half[LANES];
+    for (int i = 0; i < LANES; i++) {
+        half[i] = f32_to_f16(value[i]);
+    }
+    memcpy(out, half, sizeof half);
+}
+
+static inline lanes lanes_round_f16(lanes value) {
+    for (int i = 0; i < LANES; i++) {
+        value[i] = f16_to_f32(f32_to_f16(value[i]));
+    }
+    return value;
+}
+
 // Of pairs of bfloat16 numbers the first and the second of each.
 static inline void lanes_split(lanes pairs, lanes *first, lanes *second) {
     uint16_t in[2 * LANES];
@@ -112,6 +133,20 @@ static inline float lanes_greatest(lanes a) {
     float left = a[0] > a[1] ? a[0] : a[1];
     float right = a[2] > a[3] ? a[2] : a[3];
     return left > right ? left : right;
+}
+
+// Of pairs of 16-bit numbers, those of a before those of b, the first and the second of each.
+static inline void lanes_unzip(lanes a, lanes b, lanes *first, lanes *second) {
+    uint16_t in[4 * LANES];
+    uint16_t out[2][2 * LANES];
+    memcpy(in, &a, sizeof a);
+    memcpy(in + 2 * LANES, &b, sizeof b);
+    for (int i = 0; i < 2 * LANES; i++) {
+        out[0][i] = in[2 * i];
+        out[1][i] = in[2 * i + 1];
+    }
+    memcpy(first, out[0], sizeof *first);
+    memcpy(second, out[1], sizeof *second);
 }
 
 // Row r, lane c to row c, lane r.

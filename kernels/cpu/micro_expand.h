@@ -36,18 +36,23 @@ MICRO_INLINE lanes expand_rounded_bf16(lanes value) {
 }
 
 MICRO_INLINE void expand_store(void *out, size_t i, lanes value, enum dtype dtype) {
-    if (dtype == DTYPE_F32) {
-        lanes_store((float *)out + i, value);
-    } else {
+    switch (dtype) {
+    case DTYPE_F16:
+        lanes_store_f16((uint16_t *)out + i, value);
+        break;
+    case DTYPE_BF16:
         lanes_store_bf16_exact((uint16_t *)out + i, value);
+        break;
+    default:
+        lanes_store((float *)out + i, value);
     }
 }
 
 MICRO_INLINE void expand_store_rounded(void *out, size_t i, lanes value, enum dtype dtype,
                                        enum dtype rounding) {
-    if (rounding == DTYPE_F16) {
+    if (rounding == DTYPE_F16 && dtype != DTYPE_F16) { // else storing rounds
         value = lanes_round_f16(value);
-    } else if (rounding == DTYPE_BF16 && dtype != DTYPE_BF16) { // else storing rounds
+    } else if (rounding == DTYPE_BF16 && dtype != DTYPE_BF16) {
         value = expand_rounded_bf16(value);
     }
     expand_store(out, i, value, dtype);
@@ -395,19 +400,17 @@ MICRO_INLINE void expand_blocks_256(void *out, const struct weight_view *view, s
 // ---- any ----
 
 MICRO_INLINE void expand_plain(void *out, const struct weight_view *view, size_t row, size_t column,
-                               size_t count, enum dtype dtype, bool half) {
-    size_t size = half ? 2 : 4;
-    const unsigned char *numbers = view->parts[0] + row * view->row_bytes[0] + size * column;
+                               size_t count, enum dtype dtype, enum dtype from) {
+    const void *numbers = row_at(view->parts[0] + row * view->row_bytes[0], column, from);
     for (size_t at = 0; at < count; at += LANES) {
-        lanes value = half ? lanes_load_f16(numbers + size * at) : lanes_load(numbers + size * at);
-        expand_store(out, at, value, dtype);
+        expand_store(out, at, full_load(row_at(numbers, at, from), from), dtype);
     }
 }
 
-MICRO_INLINE bool expand_has(const struct weight_view *view) {
+MICRO_INLINE bool expand_has(const struct weight_view *view, enum dtype dtype) {
     switch (view->format.kind) {
     case WEIGHT_PLAIN:
-        return view->format.dtype != DTYPE_BF16; // which is copied
+        return view->format.dtype != dtype; // which is copied
     case WEIGHT_GROUPED:
         return expand_has_groups(view);
     case WEIGHT_LOOKUP:
@@ -424,7 +427,8 @@ MICRO_INLINE bool expand_has(const struct weight_view *view) {
 
 MICRO_INLINE void expand_numbers(void *out, const struct weight_view *view, size_t row, size_t column,
                                  size_t count, enum dtype dtype) {
-    size_t whole = column % EXPAND_UNIT == 0 && expand_has(view) ? count / EXPAND_UNIT * EXPAND_UNIT : 0;
+    size_t whole =
+        column % EXPAND_UNIT == 0 && expand_has(view, dtype) ? count / EXPAND_UNIT * EXPAND_UNIT : 0;
     if (whole < count) {
         weight_read(row_at_out(out, whole, dtype), dtype, view, row, column + whole, count - whole);
     }
@@ -434,9 +438,11 @@ MICRO_INLINE void expand_numbers(void *out, const struct weight_view *view, size
     switch (view->format.kind) {
     case WEIGHT_PLAIN:
         if (view->format.dtype == DTYPE_F16) {
-            expand_plain(out, view, row, column, whole, dtype, true);
+            expand_plain(out, view, row, column, whole, dtype, DTYPE_F16);
+        } else if (view->format.dtype == DTYPE_BF16) {
+            expand_plain(out, view, row, column, whole, dtype, DTYPE_BF16);
         } else {
-            expand_plain(out, view, row, column, whole, dtype, false);
+            expand_plain(out, view, row, column, whole, dtype, DTYPE_F32);
         }
         break;
     case WEIGHT_GROUPED:

@@ -9,8 +9,8 @@
 // packed.
 //
 // A panel is a block of tile_columns columns of a right-hand matrix, [depth][tile_columns] in order of depth;
-// with bfloat16 numbers two depths are interleaved: [depth / 2][tile_columns][2], depth padded with zeros to
-// be even.
+// with bfloat16 numbers two depths are interleaved: [depth / 2][tile_columns][2]. float16 is not, as it is
+// widened from memory a vector at a time. With halves depth is padded with zeros to be even.
 #ifndef STRATA_KERNELS_CPU_MICRO_KERNELS_H
 #define STRATA_KERNELS_CPU_MICRO_KERNELS_H
 
@@ -48,7 +48,7 @@ struct micro_kernels {
     void (*tile_asking)(float *sums, size_t sums_stride, const void *a, size_t a_stride, const void *panel,
                         size_t rows, size_t depth, bool accumulate, const void *next, size_t step);
 
-    // The same bits from a panel of bfloat16 numbers as it lies in a matrix, which this leaves in `wide` as
+    // The same bits from a panel of halves as it lies in a matrix, which this leaves in `wide` as
     // operands for the tiles after it. NULL where panels hold operands already.
     void (*tile_widening)(float *sums, size_t sums_stride, const void *a, size_t a_stride,
                           const uint16_t *panel, float *wide, size_t rows, size_t depth, bool accumulate);
@@ -63,8 +63,8 @@ struct micro_kernels {
     void (*pack_rows)(void *out, size_t out_stride, const void *x, size_t x_stride, size_t rows,
                       size_t columns, size_t padded_columns);
 
-    // out[u][r] = in[r][u] for u < units and r < rows; a unit is 32 bits, out_stride in units, in_stride in
-    // bytes. What rows of weights become panels with.
+    // out[u][r] = in[r][u] for u < units and r < rows; a unit is a number, of bfloat16 a pair of them;
+    // out_stride in units, in_stride in bytes. What rows of weights become panels with.
     void (*turn)(void *out, size_t out_stride, const void *in, size_t in_stride, size_t rows, size_t units);
 
     // Numbers [column, column + count) of a row of weights, the bits of weight_read.
@@ -92,6 +92,8 @@ struct micro_kernels {
     void (*rescale)(float *sums, float factor, size_t count); // sums *= factor
     void (*store_scaled)(void *out, const float *sums, float factor,
                          size_t count); // out = sums * factor, as numbers
+
+    void (*add)(float *sums, const void *numbers, size_t count); // sums += numbers
 
     void (*norm)(void *out, const void *x, const void *weight, float epsilon, size_t hidden); // one row
     void (*rope)(void *head, const void *norm, float epsilon, const float *cosine, const float *sine,
@@ -121,7 +123,7 @@ static inline void micro_kernels_end(const struct micro_kernels *kernels) {
 
 enum cpu_path_use {
     CPU_PATH_FOR_ALL,
-    CPU_PATH_FOR_BF16, // its float32 is another path's
+    CPU_PATH_FOR_BF16, // its float32 and float16 are another path's
     CPU_PATH_BY_NAME,  // only when a job or a test names it
 };
 
@@ -132,16 +134,24 @@ struct cpu_path {
     enum cpu_path_use use;
     bool (*available)(const struct cpu_features *features);
     const struct micro_kernels *f32;
+    const struct micro_kernels *f16;
     const struct micro_kernels *bf16;
 };
 
+static inline const struct micro_kernels *cpu_path_kernels(const struct cpu_path *path, enum dtype dtype) {
+    return dtype == DTYPE_F32 ? path->f32 : dtype == DTYPE_F16 ? path->f16 : path->bf16;
+}
+
 extern const struct micro_kernels portable_f32;
+extern const struct micro_kernels portable_f16;
 extern const struct micro_kernels portable_bf16;
 extern const struct micro_kernels amxbf16_twin_bf16;
 #if defined(__x86_64__)
 extern const struct micro_kernels avx2_f32;
+extern const struct micro_kernels avx2_f16;
 extern const struct micro_kernels avx2_bf16;
 extern const struct micro_kernels avx512_f32;
+extern const struct micro_kernels avx512_f16;
 extern const struct micro_kernels avx512_bf16;
 extern const struct micro_kernels avx512bf16_bf16;
 extern const struct micro_kernels amxbf16_bf16;

@@ -23,19 +23,27 @@ MICRO_INLINE void *row_at_out(void *row, size_t i, enum dtype dtype) {
     return dtype == DTYPE_F32 ? (void *)((float *)row + i) : (void *)((uint16_t *)row + i);
 }
 
-MICRO_INLINE float number_at(const void *row, size_t i, enum dtype dtype) {
-    return dtype == DTYPE_F32 ? ((const float *)row)[i] : bf16_to_f32(((const uint16_t *)row)[i]);
-}
-
 MICRO_INLINE lanes full_load(const void *in, enum dtype dtype) {
-    return dtype == DTYPE_F32 ? lanes_load(in) : lanes_load_bf16(in);
+    switch (dtype) {
+    case DTYPE_F16:
+        return lanes_load_f16(in);
+    case DTYPE_BF16:
+        return lanes_load_bf16(in);
+    default:
+        return lanes_load(in);
+    }
 }
 
 MICRO_INLINE void full_store(void *out, lanes value, enum dtype dtype) {
-    if (dtype == DTYPE_F32) {
-        lanes_store(out, value);
-    } else {
+    switch (dtype) {
+    case DTYPE_F16:
+        lanes_store_f16(out, value);
+        break;
+    case DTYPE_BF16:
         lanes_store_bf16(out, value);
+        break;
+    default:
+        lanes_store(out, value);
     }
 }
 
@@ -60,9 +68,16 @@ MICRO_INLINE void row_store(void *row, size_t i, size_t n, lanes value, enum dty
            (n - i) * (dtype == DTYPE_F32 ? sizeof(float) : sizeof(uint16_t)));
 }
 
-// Rounds where a bfloat16 computation rounds.
+// Rounds where a computation in halves rounds.
 MICRO_INLINE lanes rounded(lanes value, enum dtype dtype) {
-    return dtype == DTYPE_F32 ? value : lanes_round_bf16(value);
+    switch (dtype) {
+    case DTYPE_F16:
+        return lanes_round_f16(value);
+    case DTYPE_BF16:
+        return lanes_round_bf16(value);
+    default:
+        return value;
+    }
 }
 
 // e^x to about 1 ulp; below the smallest normal number 0, above the largest number about 2^127.5; NaN stays.
@@ -150,6 +165,14 @@ MICRO_INLINE void swiglu_row(void *out, const void *gate_up, size_t n, enum dtyp
         lanes gate = row_load(gate_up, i, n, dtype);
         lanes silu = lanes_div(gate, lanes_add(one, lanes_exp(lanes_sub(lanes_set(0), gate))));
         row_store(out, i, n, lanes_mul(rounded(silu, dtype), row_load(up, i, n, dtype)), dtype);
+    }
+}
+
+// sums += numbers, as pooling adds up tokens.
+MICRO_INLINE void add_row(float *sums, const void *row, size_t n, enum dtype dtype) {
+    for (size_t i = 0; i < n; i += LANES) {
+        row_store(sums, i, n, lanes_add(row_load(sums, i, n, DTYPE_F32), row_load(row, i, n, dtype)),
+                  DTYPE_F32);
     }
 }
 

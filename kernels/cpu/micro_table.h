@@ -1,5 +1,5 @@
 // The functions and tables of a path whose operands are float32: include lanes_*.h of the path first, then
-// use MICRO_KERNELS_F32 and MICRO_KERNELS_BF16 to define its two tables.
+// use MICRO_KERNELS_WIDE to define its tables.
 #ifndef STRATA_KERNELS_CPU_MICRO_TABLE_H
 #define STRATA_KERNELS_CPU_MICRO_TABLE_H
 
@@ -36,6 +36,13 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
     static void swiglu_##suffix(void *out, const void *gate_up, size_t intermediate) {                       \
         swiglu_row(out, gate_up, intermediate, dtype);                                                       \
     }                                                                                                        \
+    static void add_##suffix(float *sums, const void *numbers, size_t count) {                               \
+        add_row(sums, numbers, count, dtype);                                                                \
+    }                                                                                                        \
+    static void turn_##suffix(void *out, size_t out_stride, const void *in, size_t in_stride, size_t rows,   \
+                              size_t units) {                                                                \
+        turn_numbers(out, out_stride, in, in_stride, rows, units, dtype);                                    \
+    }                                                                                                        \
     static void expand_##suffix(void *out, const struct weight_view *view, size_t row, size_t column,        \
                                 size_t count) {                                                              \
         MICRO_EXPAND(out, view, row, column, count, dtype);                                                  \
@@ -56,10 +63,23 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
         pack_values_wide(panel, values, stride, count, padded_count, columns, dtype);                        \
     }
 
+// The matrix micro-kernels of panels of one kind of halves, with float32 operands.
+#define MICRO_WIDENING_FUNCTIONS(suffix, dtype)                                                              \
+    static void stream_widening_##suffix(float *sums, size_t sums_stride, const void *a, size_t a_stride,    \
+                                         const void *panel, size_t rows, size_t depth, bool accumulate,      \
+                                         const void *next) {                                                 \
+        stream_widening(sums, sums_stride, a, a_stride, panel, rows, depth, accumulate, next, dtype);        \
+    }                                                                                                        \
+    static void tile_widening_##suffix(float *sums, size_t sums_stride, const void *a, size_t a_stride,      \
+                                       const uint16_t *panel, float *wide, size_t rows, size_t depth,        \
+                                       bool accumulate) {                                                    \
+        tile_widening(sums, sums_stride, a, a_stride, panel, wide, rows, depth, accumulate, dtype);          \
+    }
+
 #define MICRO_ROW_ENTRIES(suffix)                                                                            \
     .store_sums = store_sums_##suffix, .store_scaled = store_scaled_##suffix, .norm = norm_##suffix,         \
-    .rope = rope_##suffix, .swiglu = swiglu_##suffix, .rescale = rescale_sums, .turn = turn_units,           \
-    .expand = expand_##suffix, .read = read_all
+    .rope = rope_##suffix, .swiglu = swiglu_##suffix, .rescale = rescale_sums, .add = add_##suffix,          \
+    .turn = turn_##suffix, .expand = expand_##suffix, .read = read_all
 
 #define MICRO_WIDE_ENTRIES(suffix)                                                                           \
     .operand = DTYPE_F32, .tile_rows = TILE_ROWS, .tile_columns = TILE_COLUMNS, .depth_unit = 2,             \
@@ -72,15 +92,23 @@ static inline float softmax_f32(void *probabilities, float *scores, size_t low, 
     return softmax_row(probabilities, scores, low, high, padded, scale, maximum, sum, DTYPE_F32);
 }
 
-// Both tables of a path that multiplies in float32 only.
+// The tables of a path that multiplies in float32 only.
 #define MICRO_KERNELS_WIDE(path)                                                                             \
     MICRO_ROW_FUNCTIONS(f32, DTYPE_F32)                                                                      \
+    MICRO_ROW_FUNCTIONS(f16, DTYPE_F16)                                                                      \
     MICRO_ROW_FUNCTIONS(bf16, DTYPE_BF16)                                                                    \
     MICRO_PACK_FUNCTIONS(f32, DTYPE_F32)                                                                     \
+    MICRO_PACK_FUNCTIONS(f16, DTYPE_F16)                                                                     \
     MICRO_PACK_FUNCTIONS(bf16, DTYPE_BF16)                                                                   \
+    MICRO_WIDENING_FUNCTIONS(f16, DTYPE_F16)                                                                 \
+    MICRO_WIDENING_FUNCTIONS(bf16, DTYPE_BF16)                                                               \
     const struct micro_kernels path##_f32 = {MICRO_WIDE_ENTRIES(f32), MICRO_ROW_ENTRIES(f32),                \
                                              .stream = stream_f32};                                          \
+    const struct micro_kernels path##_f16 = {MICRO_WIDE_ENTRIES(f16), MICRO_ROW_ENTRIES(f16),                \
+                                             .stream = stream_widening_f16,                                  \
+                                             .tile_widening = tile_widening_f16};                            \
     const struct micro_kernels path##_bf16 = {MICRO_WIDE_ENTRIES(bf16), MICRO_ROW_ENTRIES(bf16),             \
-                                              .stream = stream_widening, .tile_widening = tile_widening};
+                                              .stream = stream_widening_bf16,                                \
+                                              .tile_widening = tile_widening_bf16};
 
 #endif

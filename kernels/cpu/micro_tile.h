@@ -133,24 +133,35 @@ static inline void stream_f32(float *sums, size_t sums_stride, const void *a, si
 #undef BODY
 }
 
-// ---- bfloat16 panels, float32 operands ----
+// ---- panels of halves, float32 operands ----
+
+// Of the two depths that a step reads, the v-th vector of depth i.
+MICRO_INLINE lanes widened(const uint16_t *step, size_t i, int v, enum dtype dtype) {
+    if (dtype == DTYPE_F16) {
+        return lanes_load_f16(step + i * TILE_COLUMNS + (size_t)v * LANES);
+    }
+    lanes depths[2];
+    lanes_split(lanes_load(step + 2 * v * LANES), &depths[0], &depths[1]);
+    return depths[i];
+}
 
 // Widens the panel between loading and multiplying, and leaves it in `wide` if that is not NULL.
 MICRO_INLINE void tile_rows_widening(float *sums, size_t sums_stride, const float *a, size_t a_stride,
                                      const uint16_t *b, float *wide, int rows, size_t depth, bool accumulate,
-                                     struct tile_request request) {
+                                     struct tile_request request, enum dtype dtype) {
     lanes c[TILE_ROWS][TILE_VECTORS];
     tile_start(c, sums, sums_stride, rows, accumulate);
     for (size_t k = 0; k < depth; k += 2, b += 2 * TILE_COLUMNS) {
         tile_ask(&request);
 #pragma GCC unroll 2
         for (size_t i = 0; i < 2; i++) {
-            lanes row[2][TILE_VECTORS]; // split anew for each half: registers are few where lanes are
+            lanes
+                row[TILE_VECTORS]; // bfloat16 is split anew for each depth: registers are few where lanes are
 #pragma GCC unroll 8
             for (int v = 0; v < TILE_VECTORS; v++) {
-                lanes_split(lanes_load(b + 2 * v * LANES), &row[0][v], &row[1][v]);
+                row[v] = widened(b, i, v, dtype);
                 if (wide != NULL) {
-                    lanes_store(wide + (k + i) * TILE_COLUMNS + v * LANES, row[i][v]);
+                    lanes_store(wide + (k + i) * TILE_COLUMNS + v * LANES, row[v]);
                 }
             }
 #pragma GCC unroll 8
@@ -158,7 +169,7 @@ MICRO_INLINE void tile_rows_widening(float *sums, size_t sums_stride, const floa
                 lanes x = lanes_set(a[(size_t)r * a_stride + k + i]);
 #pragma GCC unroll 8
                 for (int v = 0; v < TILE_VECTORS; v++) {
-                    c[r][v] = lanes_fma(x, row[i][v], c[r][v]);
+                    c[r][v] = lanes_fma(x, row[v], c[r][v]);
                 }
             }
         }
@@ -167,81 +178,126 @@ MICRO_INLINE void tile_rows_widening(float *sums, size_t sums_stride, const floa
 }
 
 // For few rows, where a widened copy would not be read often enough to pay.
-static inline void stream_widening(float *sums, size_t sums_stride, const void *a, size_t a_stride,
-                                   const void *panel, size_t rows, size_t depth, bool accumulate,
-                                   const void *next) {
+MICRO_INLINE void stream_widening(float *sums, size_t sums_stride, const void *a, size_t a_stride,
+                                  const void *panel, size_t rows, size_t depth, bool accumulate,
+                                  const void *next, enum dtype dtype) {
     const struct tile_request request = tile_request_half(next, 2 * TILE_COLUMNS * sizeof(uint16_t));
-#define BODY(n) tile_rows_widening(sums, sums_stride, a, a_stride, panel, NULL, n, depth, accumulate, request)
+#define BODY(n)                                                                                              \
+    tile_rows_widening(sums, sums_stride, a, a_stride, panel, NULL, n, depth, accumulate, request, dtype)
     TILE_DISPATCH(rows, BODY)
 #undef BODY
 }
 
 // Multiply-adds go on while the panel comes from memory: a loop of its own that widened it took 5 % of a
 // product, this takes 2 % (Xeon, Emerald Rapids).
-static inline void tile_widening(float *sums, size_t sums_stride, const void *a, size_t a_stride,
-                                 const uint16_t *panel, float *wide, size_t rows, size_t depth,
-                                 bool accumulate) {
+MICRO_INLINE void tile_widening(float *sums, size_t sums_stride, const void *a, size_t a_stride,
+                                const uint16_t *panel, float *wide, size_t rows, size_t depth,
+                                bool accumulate, enum dtype dtype) {
     const struct tile_request request = {0};
-#define BODY(n) tile_rows_widening(sums, sums_stride, a, a_stride, panel, wide, n, depth, accumulate, request)
+#define BODY(n)                                                                                              \
+    tile_rows_widening(sums, sums_stride, a, a_stride, panel, wide, n, depth, accumulate, request, dtype)
     TILE_DISPATCH(rows, BODY)
 #undef BODY
 }
 
 // ---- turning rows into columns ----
 
-enum { UNIT = 4 }; // bytes: a float32 number or two bfloat16 numbers
+enum {
+    UNIT = 4, // bytes: a float32 number, or two halves of a row
+    HALF = 2,
+};
+
+// LANES rows of LANES units, turned.
+MICRO_INLINE void turn_load(lanes block[LANES], const unsigned char *in, size_t in_stride) {
+    enum {
+        AHEAD = 512
+    }; // bytes of each row asked for ahead: so many rows at a time are no stream to processors
+#pragma GCC unroll 16
+    for (size_t i = 0; i < LANES; i++) {
+        __builtin_prefetch(in + i * in_stride + AHEAD);
+        block[i] = lanes_load(in + i * in_stride);
+    }
+    lanes_transpose(block);
+}
+
+MICRO_INLINE void turn_store(unsigned char *out, lanes numbers, bool past) {
+    if (past) {
+        lanes_stream(out, numbers);
+    } else {
+        lanes_store(out, numbers);
+    }
+}
 
 // Whole blocks of LANES x LANES units: out[u][r] = in[r][u]. past: stores go past the caches.
 MICRO_INLINE void turn_blocks(unsigned char *out, size_t out_stride, const unsigned char *in,
                               size_t in_stride, size_t rows, size_t units, bool past) {
-    enum {
-        AHEAD = 512
-    }; // bytes of each row asked for ahead: so many rows at a time are no stream to processors
     for (size_t u = 0; u < units; u += LANES) {
         for (size_t r = 0; r < rows; r += LANES) {
             lanes block[LANES];
+            turn_load(block, in + r * in_stride + u * UNIT, in_stride);
 #pragma GCC unroll 16
             for (size_t i = 0; i < LANES; i++) {
-                const unsigned char *from = in + (r + i) * in_stride + u * UNIT;
-                __builtin_prefetch(from + AHEAD);
-                block[i] = lanes_load(from);
-            }
-            lanes_transpose(block);
-#pragma GCC unroll 16
-            for (size_t i = 0; i < LANES; i++) {
-                unsigned char *to = out + ((u + i) * out_stride + r) * UNIT;
-                if (past) {
-                    lanes_stream(to, block[i]);
-                } else {
-                    lanes_store(to, block[i]);
-                }
+                turn_store(out + ((u + i) * out_stride + r) * UNIT, block[i], past);
             }
         }
     }
 }
 
-// What whole blocks left over.
+// The same of halves, in whole blocks of twice as many of either: pairs of a row are turned, then taken
+// apart.
+MICRO_INLINE void turn_half_blocks(unsigned char *out, size_t out_stride, const unsigned char *in,
+                                   size_t in_stride, size_t rows, size_t halves, bool past) {
+    for (size_t u = 0; u < halves; u += 2 * LANES) {
+        for (size_t r = 0; r < rows; r += 2 * LANES) {
+            lanes left[LANES];
+            lanes right[LANES];
+            turn_load(left, in + r * in_stride + u * HALF, in_stride);
+            turn_load(right, in + (r + LANES) * in_stride + u * HALF, in_stride);
+#pragma GCC unroll 16
+            for (size_t i = 0; i < LANES; i++) {
+                unsigned char *to = out + ((u + 2 * i) * out_stride + r) * HALF;
+                lanes first;
+                lanes second;
+                lanes_unzip(left[i], right[i], &first, &second);
+                turn_store(to, first, past);
+                turn_store(to + out_stride * HALF, second, past);
+            }
+        }
+    }
+}
+
+// What whole blocks of `edge` units of `size` bytes left over.
 MICRO_INLINE void turn_rest(unsigned char *out, size_t out_stride, const unsigned char *in, size_t in_stride,
-                            size_t rows, size_t units) {
+                            size_t rows, size_t units, size_t edge, size_t size) {
     for (size_t r = 0; r < rows; r++) {
-        for (size_t u = r < rows / LANES * LANES ? units / LANES * LANES : 0; u < units; u++) {
-            memcpy(out + (u * out_stride + r) * UNIT, in + r * in_stride + u * UNIT, UNIT);
+        for (size_t u = r < rows / edge * edge ? units / edge * edge : 0; u < units; u++) {
+            memcpy(out + (u * out_stride + r) * size, in + r * in_stride + u * size, size);
         }
     }
 }
 
-// out[u][r] = in[r][u] for u < units and r < rows, in units; out_stride in units, in_stride in bytes.
-static inline void turn_units(void *out, size_t out_stride, const void *in, size_t in_stride, size_t rows,
-                              size_t units) {
-    size_t whole = units / LANES * LANES;
-    size_t whole_rows = rows / LANES * LANES;
-    if ((uintptr_t)out % (LANES * UNIT) == 0 && out_stride % LANES == 0) {
+// out[u][r] = in[r][u] for u < units and r < rows, in units, which of float16 are halves; out_stride in
+// units, in_stride in bytes.
+MICRO_INLINE void turn_numbers(void *out, size_t out_stride, const void *in, size_t in_stride, size_t rows,
+                               size_t units, enum dtype dtype) {
+    size_t size = dtype == DTYPE_F16 ? HALF : UNIT;
+    size_t edge = sizeof(lanes) / size;
+    size_t whole = units / edge * edge;
+    size_t whole_rows = rows / edge * edge;
+    bool past = (uintptr_t)out % sizeof(lanes) == 0 && out_stride % edge == 0;
+    if (dtype == DTYPE_F16 && past) {
+        turn_half_blocks(out, out_stride, in, in_stride, whole_rows, whole, true);
+    } else if (dtype == DTYPE_F16) {
+        turn_half_blocks(out, out_stride, in, in_stride, whole_rows, whole, false);
+    } else if (past) {
         turn_blocks(out, out_stride, in, in_stride, whole_rows, whole, true);
-        lanes_stream_end();
     } else {
         turn_blocks(out, out_stride, in, in_stride, whole_rows, whole, false);
     }
-    turn_rest(out, out_stride, in, in_stride, rows, units);
+    if (past) {
+        lanes_stream_end();
+    }
+    turn_rest(out, out_stride, in, in_stride, rows, units, edge, size);
 }
 
 // ---- packing of the left side ----
@@ -261,13 +317,36 @@ MICRO_INLINE void pack_rows_wide(float *out, size_t out_stride, const void *x, s
 
 // ---- packing of keys and values ----
 
-// Keys of units (float32 numbers, or pairs of bfloat16 numbers) into a panel of the same units.
+// Keys of units (float32 numbers, or pairs of halves) into a panel of the same units.
 static inline void pack_keys_units(void *panel, const void *keys, size_t stride, size_t count, size_t units) {
     if (count < TILE_COLUMNS) {
         memset(panel, 0, units * TILE_COLUMNS * UNIT);
     }
     turn_blocks(panel, TILE_COLUMNS, keys, stride, count / LANES * LANES, units / LANES * LANES, false);
-    turn_rest(panel, TILE_COLUMNS, keys, stride, count, units);
+    turn_rest(panel, TILE_COLUMNS, keys, stride, count, units, LANES, UNIT);
+}
+
+// Two vectors of pairs: the first numbers of all of them to `first`, the second ones to `second`.
+MICRO_INLINE void widen_pairs(float *first, float *second, const float *pairs, enum dtype dtype) {
+    lanes in[2] = {lanes_load(pairs), lanes_load(pairs + LANES)};
+    if (dtype == DTYPE_F16) {
+        uint16_t halves[2][2 * LANES];
+        lanes apart[2];
+        lanes_unzip(in[0], in[1], &apart[0], &apart[1]);
+        lanes_store(halves[0], apart[0]);
+        lanes_store(halves[1], apart[1]);
+        for (size_t i = 0; i < 2; i++) {
+            lanes_store(first + i * LANES, lanes_load_f16(halves[0] + i * LANES));
+            lanes_store(second + i * LANES, lanes_load_f16(halves[1] + i * LANES));
+        }
+        return;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        lanes apart[2];
+        lanes_split(in[i], &apart[0], &apart[1]);
+        lanes_store(first + i * LANES, apart[0]);
+        lanes_store(second + i * LANES, apart[1]);
+    }
 }
 
 MICRO_INLINE void pack_keys_wide(float *panel, const void *keys, size_t stride, size_t count, size_t head_dim,
@@ -280,12 +359,10 @@ MICRO_INLINE void pack_keys_wide(float *panel, const void *keys, size_t stride, 
     // + 1.
     pack_keys_units(panel, keys, stride * sizeof(uint16_t), count, head_dim / 2);
     for (size_t u = head_dim / 2; u-- > 0;) {
-        for (size_t v = TILE_VECTORS; v-- > 0;) {
-            lanes first;
-            lanes second;
-            lanes_split(lanes_load(panel + u * TILE_COLUMNS + v * LANES), &first, &second);
-            lanes_store(panel + 2 * u * TILE_COLUMNS + v * LANES, first);
-            lanes_store(panel + (2 * u + 1) * TILE_COLUMNS + v * LANES, second);
+        for (size_t c = TILE_COLUMNS; c > 0; c -= 2 * LANES) {
+            size_t at = c - 2 * LANES;
+            widen_pairs(panel + 2 * u * TILE_COLUMNS + at, panel + (2 * u + 1) * TILE_COLUMNS + at,
+                        panel + u * TILE_COLUMNS + at, dtype);
         }
     }
 }

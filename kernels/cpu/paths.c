@@ -34,13 +34,13 @@ static bool always(const struct cpu_features *features) {
 // In order of preference; the last is always there.
 static const struct cpu_path paths[] = {
 #if defined(__x86_64__)
-    {"amxbf16", CPU_PATH_FOR_BF16, has_amxbf16, &avx512_f32, &amxbf16_bf16},
-    {"avx512bf16", CPU_PATH_FOR_BF16, has_avx512bf16, &avx512_f32, &avx512bf16_bf16},
-    {"avx512", CPU_PATH_FOR_ALL, has_avx512, &avx512_f32, &avx512_bf16},
-    {"avx2", CPU_PATH_FOR_ALL, has_avx2, &avx2_f32, &avx2_bf16},
+    {"amxbf16", CPU_PATH_FOR_BF16, has_amxbf16, &avx512_f32, &avx512_f16, &amxbf16_bf16},
+    {"avx512bf16", CPU_PATH_FOR_BF16, has_avx512bf16, &avx512_f32, &avx512_f16, &avx512bf16_bf16},
+    {"avx512", CPU_PATH_FOR_ALL, has_avx512, &avx512_f32, &avx512_f16, &avx512_bf16},
+    {"avx2", CPU_PATH_FOR_ALL, has_avx2, &avx2_f32, &avx2_f16, &avx2_bf16},
 #endif
-    {"amxbf16-twin", CPU_PATH_BY_NAME, always, &portable_f32, &amxbf16_twin_bf16},
-    {"portable", CPU_PATH_FOR_ALL, always, &portable_f32, &portable_bf16},
+    {"amxbf16-twin", CPU_PATH_BY_NAME, always, &portable_f32, &portable_f16, &amxbf16_twin_bf16},
+    {"portable", CPU_PATH_FOR_ALL, always, &portable_f32, &portable_f16, &portable_bf16},
 };
 enum { PATHS = sizeof paths / sizeof paths[0] };
 
@@ -107,7 +107,7 @@ int cpu_path_pick(const struct cpu_path **out, const struct cpu_features *featur
     for (int i = 0; i < PATHS; i++) {
         const struct cpu_path *path = &paths[i];
         if (path->use == CPU_PATH_BY_NAME || !path->available(features) ||
-            (path->use == CPU_PATH_FOR_BF16 && dtype == DTYPE_F32)) {
+            (path->use == CPU_PATH_FOR_BF16 && dtype != DTYPE_BF16)) {
             continue;
         }
         if (slower_than_next(path, features)) {

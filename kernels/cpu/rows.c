@@ -153,25 +153,27 @@ enum {
 static const float F16_LARGEST = 65504.0f;
 static const float F16_OVERFLOW = 65520.0f; // from here on rounding to nearest gives infinity
 
+struct pool {
+    const struct micro_kernels *kernels;
+    enum dtype dtype;
+    void *out;
+    enum dtype out_dtype;
+    struct device_row_check *checks;
+    const void *x;
+    const struct device_span *spans;
+    size_t rows;
+    size_t hidden;
+};
+
 // sums[i] = mean over the span of x[t, column + i], tokens in order.
-static void mean_chunk(float *sums, const void *x, enum dtype dtype, struct device_span span, size_t hidden,
-                       size_t column, size_t count) {
+static void mean_chunk(float *sums, const struct pool *pool, struct device_span span, size_t column,
+                       size_t count) {
     for (size_t i = 0; i < count; i++) {
         sums[i] = 0;
     }
     for (int32_t t = span.start; t < span.end; t++) {
-        const void *row = number_of(x, (size_t)t * hidden + column, dtype);
-        if (dtype == DTYPE_F32) {
-            const float *in = row;
-            for (size_t i = 0; i < count; i++) {
-                sums[i] += in[i];
-            }
-        } else {
-            const uint16_t *in = row;
-            for (size_t i = 0; i < count; i++) {
-                sums[i] += bf16_to_f32(in[i]);
-            }
-        }
+        size_t at = (size_t)t * pool->hidden + column;
+        pool->kernels->add(sums, number_of(pool->x, at, pool->dtype), count);
     }
     float tokens = (float)(span.end - span.start);
     for (size_t i = 0; i < count; i++) {
@@ -192,23 +194,12 @@ static void check_chunk(float *numbers, size_t count, enum dtype out_dtype, stru
     }
 }
 
-struct pool {
-    enum dtype dtype;
-    void *out;
-    enum dtype out_dtype;
-    struct device_row_check *checks;
-    const void *x;
-    const struct device_span *spans;
-    size_t rows;
-    size_t hidden;
-};
-
 static void pool_row(const struct pool *pool, size_t row) {
     struct device_row_check check = {0};
     for (size_t column = 0; column < pool->hidden; column += POOL_CHUNK) {
         float numbers[POOL_CHUNK];
         size_t count = size_min(POOL_CHUNK, pool->hidden - column);
-        mean_chunk(numbers, pool->x, pool->dtype, pool->spans[row], pool->hidden, column, count);
+        mean_chunk(numbers, pool, pool->spans[row], column, count);
         check_chunk(numbers, count, pool->out_dtype, &check);
         dtype_convert(number_in(pool->out, row * pool->hidden + column, pool->out_dtype), pool->out_dtype,
                       numbers, DTYPE_F32, count);
@@ -229,7 +220,7 @@ int cpu_pool(struct device *device, void *out, enum dtype out_dtype, struct devi
     (void)err;
     struct cpu_device *cpu = cpu_of(device);
     double started = clock_seconds();
-    struct pool pool = {device->dtype, out, out_dtype, checks, x, spans, rows, hidden};
+    struct pool pool = {cpu->kernels, device->dtype, out, out_dtype, checks, x, spans, rows, hidden};
     cpu_team_run(cpu->team, CPU_TEAM_QUEUE, (rows + POOL_ROWS - 1) / POOL_ROWS, pool_rows, &pool);
     cpu->since_fence.compute_seconds += clock_seconds() - started;
     return STATUS_OK;

@@ -1,4 +1,4 @@
-// What the tests of a device share: opening every path in both dtypes, numbers to and from device memory,
+// What the tests of a device share: opening every path in every dtype, numbers to and from device memory,
 // random numbers, and comparisons that fail on NaN first. Nothing here reads or writes device memory but
 // through device.h and operations.h.
 //
@@ -22,7 +22,10 @@
 
 static const double F32_EPSILON =
     0x1p-24; // half a unit in the last place of 1: the relative error of one rounding
+static const double F16_EPSILON = 0x1p-11;
 static const double BF16_EPSILON = 0x1p-8;
+static const double F16_LEAST =
+    0x1p-25; // half of float16's smallest number: the error of a rounding below 2^-14
 
 enum {
     POOL_BYTES = 24 << 20,
@@ -77,10 +80,15 @@ static inline void bed_close(struct bed *bed) {
 }
 
 static inline double bed_epsilon(const struct bed *bed) {
-    return bed->dtype == DTYPE_F32 ? F32_EPSILON : BF16_EPSILON;
+    return bed->dtype == DTYPE_F32 ? F32_EPSILON : bed->dtype == DTYPE_F16 ? F16_EPSILON : BF16_EPSILON;
 }
 
-// Runs a test on every path that the processor has, in both dtypes; the others are named.
+// The absolute error that a rounding may have beside the relative one.
+static inline double bed_least(const struct bed *bed) {
+    return bed->dtype == DTYPE_F16 ? F16_LEAST : 0;
+}
+
+// Runs a test on every path that the processor has, in every dtype; the others are named.
 static inline void on_every_path(void (*test)(const char *path, enum dtype dtype)) {
     bool available;
     if (!test_on_cpu()) { // what runs compute in first: a failure ends the test
@@ -97,8 +105,9 @@ static inline void on_every_path(void (*test)(const char *path, enum dtype dtype
             print_message("skipped: path %s, which this processor does not have\n", path);
             continue;
         }
-        if (strcmp(path, "amxbf16-twin") != 0) { // its float32 is the path portable
+        if (strcmp(path, "amxbf16-twin") != 0) { // its float32 and float16 are the path portable
             test(path, DTYPE_F32);
+            test(path, DTYPE_F16);
         }
         test(path, DTYPE_BF16);
     }
@@ -167,7 +176,9 @@ static inline float *bed_get(struct bed *bed, const void *source, size_t count) 
 }
 
 static inline float round_to(float value, enum dtype dtype) {
-    return dtype == DTYPE_F32 ? value : bf16_to_f32(f32_to_bf16(value));
+    return dtype == DTYPE_F32   ? value
+           : dtype == DTYPE_F16 ? f16_to_f32(f32_to_f16(value))
+                                : bf16_to_f32(f32_to_bf16(value));
 }
 
 // Numbers in [-scale, scale) that the dtype holds exactly.

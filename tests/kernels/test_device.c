@@ -21,8 +21,6 @@ static void test_names(void **state) {
     assert_refused(device_open(&device, "cuda:x", &plain, &error), STATUS_DEVICE, &error,
                    "unknown device 'cuda:x'");
     assert_refused(device_open(&device, "gpu", &plain, &error), STATUS_DEVICE, &error, "cpu, cuda:N or auto");
-    struct device_options half = {.dtype = DTYPE_F16};
-    assert_refused(device_open(&device, "cpu", &half, &error), STATUS_DEVICE, &error, "not in float16");
     struct device_options nowhere = {.cpu_path = "sse9"};
     assert_refused(device_open(&device, "cpu", &nowhere, &error), STATUS_DEVICE, &error,
                    "unknown CPU path 'sse9'");

@@ -77,7 +77,7 @@ static bool same_number(const void *a, const void *b, enum dtype dtype) {
 static void compare(const struct cpu_path *path, enum dtype dtype, const struct weight_view *view,
                     size_t column, size_t count) {
     enum { GUARD = 0x5a };
-    const struct micro_kernels *kernels = dtype == DTYPE_F32 ? path->f32 : path->bf16;
+    const struct micro_kernels *kernels = cpu_path_kernels(path, dtype);
     size_t size = dtype_size(dtype);
     unsigned char got[(MOST_COLUMNS + 1) * sizeof(float)];
     unsigned char expected[MOST_COLUMNS * sizeof(float)];
@@ -136,8 +136,9 @@ static void expand_format(const struct cpu_path *path, const struct weight_forma
         for (size_t s = 0; s < sizeof starts / sizeof starts[0]; s++) {
             for (size_t c = 0; c < sizeof counts / sizeof counts[0] && starts[s] < columns; c++) {
                 size_t count = counts[c] < columns - starts[s] ? counts[c] : columns - starts[s];
-                compare(path, DTYPE_F32, &view, starts[s], count);
-                compare(path, DTYPE_BF16, &view, starts[s], count);
+                for (enum dtype dtype = DTYPE_F32; dtype <= DTYPE_BF16; dtype++) {
+                    compare(path, dtype, &view, starts[s], count);
+                }
             }
         }
         free(bytes);

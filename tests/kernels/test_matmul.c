@@ -28,8 +28,8 @@ static void check_matmul(struct bed *bed, const struct numbers_of_case *in, cons
             // One float32 rounding an addition, of sums no larger than `size`; then one rounding to the dtype
             // of the matmul and one of the residual sum.
             double bound = (double)(columns + 2) * F32_EPSILON * size;
-            bound +=
-                1.01 * bed_epsilon(bed) * (fabs(matmul) + (store == DEVICE_ADD ? fabs(want) : 0)) + 1e-30;
+            bound += 1.01 * bed_epsilon(bed) * (fabs(matmul) + (store == DEVICE_ADD ? fabs(want) : 0)) +
+                     2 * bed_least(bed) + 1e-30;
             assert_close(bed, "matmul", t * rows + n, got[t * rows + n], want, bound);
         }
     }
@@ -213,6 +213,57 @@ static void test_exact_f32(void **state) {
     on_every_path(exact_f32);
 }
 
+// float16 numbers of every kind: subnormal ones count, what rounds beyond the largest becomes infinite, and
+// sums that pass it on the way come back.
+static void edges_of_f16(const char *path, enum dtype dtype) {
+    enum { ROWS = 8, COLUMNS = 40, TOKENS = 7 };
+    if (dtype != DTYPE_F16) {
+        return;
+    }
+    static const struct {
+        float weights[3];
+        float x[3];
+        float want;
+    } cases[ROWS] = {
+        {{0x1p-24f, 0, 0}, {1, 0, 0}, 0x1p-24f},
+        {{0x1p-14f, -0x3ffp-24f, 0}, {1, 1, 0}, 0x1p-24f},
+        {{65504, 15, 0}, {1, 1, 0}, 65504},
+        {{65504, 16, 0}, {1, 1, 0}, INFINITY},
+        {{-256, 0, 0}, {256, 0, 0}, -INFINITY},
+        {{65504, 65504, -65504}, {2, -1, 1}, 0},
+        {{0x1p-24f, 0x1p-24f, 0}, {0.5f, 0.5f, 0}, 0x1p-24f},
+        {{0x1p-24f, 0, 0}, {0x1p-24f, 0, 0}, 0},
+    };
+    struct bed bed = bed_open_rows(path, dtype, 1, TOKENS);
+    float weights[ROWS * COLUMNS] = {0};
+    for (size_t n = 0; n < ROWS; n++) {
+        memcpy(weights + n * COLUMNS + 3 * n, cases[n].weights, sizeof cases[n].weights);
+    }
+    float x[TOKENS * COLUMNS] = {0};
+    for (size_t i = 0; i < TOKENS * ROWS; i++) {
+        memcpy(x + i / ROWS * COLUMNS + i % ROWS * 3, cases[i % ROWS].x, sizeof cases->x);
+    }
+    struct device_matrix matrix = bed_matrix(&bed, weights, ROWS, COLUMNS);
+    void *device_x = bed_put_rows(&bed, x, TOKENS, COLUMNS);
+    void *out = bed_take_rows(&bed, ROWS);
+    for (size_t tokens = 1; tokens <= TOKENS; tokens += TOKENS - 1) {
+        must(&bed, device_matmul(bed.device, out, device_x, &matrix, NULL, tokens, DEVICE_STORE, &bed.error));
+        float *got = bed_get(&bed, out, tokens * ROWS);
+        for (size_t i = 0; i < tokens * ROWS; i++) {
+            if (got[i] != cases[i % ROWS].want) {
+                fail_msg("path %s: case %zu gives %g", path, i % ROWS, (double)got[i]);
+            }
+        }
+        free(got);
+    }
+    bed_close(&bed);
+}
+
+static void test_edges_of_f16(void **state) {
+    (void)state;
+    on_every_path(edges_of_f16);
+}
+
 // A NaN in one row of x reaches every output of that row and none of another row.
 static void nan_stays_in(const char *path, enum dtype dtype, size_t rows, size_t columns) {
     enum { TOKENS = 9 };
@@ -354,6 +405,7 @@ int main(void) {
         cmocka_unit_test(test_fewer_threads), cmocka_unit_test(test_parts),
         cmocka_unit_test(test_exact_f32),     cmocka_unit_test(test_nan_stays),
         cmocka_unit_test(test_nan_leaves),    cmocka_unit_test(test_any_caches),
+        cmocka_unit_test(test_edges_of_f16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -47,6 +47,9 @@ static void test_choice(void **state) {
     assert_picks(&skylake, DTYPE_BF16, "avx512", "best path");
     assert_picks(&zen4, DTYPE_BF16, "avx512bf16", "best path");
     assert_picks(&zen4, DTYPE_F32, "avx512", "best path");
+    assert_picks(&zen4, DTYPE_F16, "avx512", "best path of this processor for float16");
+    assert_picks(&haswell, DTYPE_F16, "avx2", "best path");
+    assert_picks(&none, DTYPE_F16, "portable", "best path");
     assert_picks(&sapphire_rapids, DTYPE_BF16, "amxbf16", "best path of this processor for bfloat16");
     assert_picks(&sapphire_rapids, DTYPE_F32, "avx512", "best path of this processor for float32");
 }
@@ -62,6 +65,9 @@ static void test_tiles_not_to_be_had(void **state) {
     assert_picks(&refused, DTYPE_F32, "avx512", "best path");
     assert_int_equal(cpu_path_pick(&path, &refused, DTYPE_F32, NULL, why, sizeof why, &error), STATUS_OK);
     assert_null(strstr(why, "AMX")); // float32 loses nothing
+    assert_picks(&refused, DTYPE_F16, "avx512", "best path");
+    assert_int_equal(cpu_path_pick(&path, &refused, DTYPE_F16, NULL, why, sizeof why, &error), STATUS_OK);
+    assert_null(strstr(why, "AMX"));
 }
 
 static void test_kinds(void **state) {
@@ -82,7 +88,9 @@ static void test_by_name(void **state) {
     char why[200];
     assert_int_equal(cpu_path_pick(&path, &sapphire_rapids, DTYPE_F32, "amxbf16", why, sizeof why, &error),
                      STATUS_OK);
-    assert_ptr_equal(path->f32, &avx512_f32);
+    assert_ptr_equal(cpu_path_kernels(path, DTYPE_F32), &avx512_f32);
+    assert_ptr_equal(cpu_path_kernels(path, DTYPE_F16), &avx512_f16);
+    assert_ptr_equal(cpu_path_kernels(path, DTYPE_BF16), &amxbf16_bf16);
     assert_int_equal(cpu_path_pick(&path, &none, DTYPE_BF16, "amxbf16-twin", why, sizeof why, &error),
                      STATUS_OK);
     assert_string_equal(why, "path amxbf16-twin was asked for");

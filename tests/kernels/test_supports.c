@@ -1,5 +1,5 @@
 // What a device says it supports and what its operations take are the same: every size of heads is tried,
-// whether it is admitted or refused, in both dtypes, on every path and device.
+// whether it is admitted or refused, in every dtype, on every path and device.
 #include "device_testing.h"
 
 enum { TOKENS = 3, HEAD_DIM_MOST = 300, HEADS = 2, GROUP_MOST = 12 };

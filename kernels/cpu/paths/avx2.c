@@ -1,5 +1,5 @@
-// AVX2 and FMA; bfloat16 is widened when it is packed.
-#if defined(__AVX2__) && defined(__FMA__)
+// AVX2, FMA and F16C; halves are widened when they are packed.
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include "kernels/cpu/lanes_avx2.h"
 
 #include "kernels/cpu/micro_expand.h"

@@ -1,4 +1,4 @@
-// AVX-512 in float32; bfloat16 is widened when it is packed.
+// AVX-512 in float32; halves are widened when they are packed.
 #if defined(__AVX512F__)
 #include "kernels/cpu/lanes_avx512.h"
 
