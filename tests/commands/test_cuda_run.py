@@ -74,14 +74,16 @@ def test_float32_latents_are_those_of_the_cpu(on_cpu, reference):
     assert {state for state, _ in reference.problems().values()} == {DONE}
 
 
-def test_bfloat16_latents_are_near_those_of_the_cpu(on_cpu, tmp_path):
+@pytest.mark.parametrize("dtype, bound", [("bfloat16", 0.03), ("float16", 0.00375)])
+def test_latents_in_halves_are_near_those_of_the_cpu(on_cpu, tmp_path, dtype, bound):
+    """float16 has three more bits."""
     found = []
     for name, place in (("cpu", lambda *a, **k: on_cpu.twin(*a, **k)), ("gpu", lambda *a, **k: on_gpu(on_cpu, *a, **k))):
-        job = place(tmp_path / name, model={"dtype": "bfloat16"})
+        job = place(tmp_path / name, model={"dtype": dtype})
         job.run()
         found.append(read_latents(job))
     assert worst_error(found[1], found[0], "hs_000") == 0  # gathered, not computed
-    assert worst_error(found[1], found[0], "hs_003") < 0.03
+    assert worst_error(found[1], found[0], "hs_003") < bound
 
 
 def test_batch_size_keeps_the_bits_of_each_problem(on_cpu, tmp_path):
@@ -117,6 +119,25 @@ def test_stops_keep_what_is_in_flight(reference, tmp_path):
     check_same(reference, twin)
     batches = reference.query("SELECT count(*) FROM batch")
     assert twin.query("SELECT count(*) FROM batch") == batches  # none was computed twice
+
+
+def test_float16_gives_the_same_bytes_after_stops(on_cpu, tmp_path):
+    job = on_gpu(on_cpu, tmp_path / "whole", model={"dtype": "float16"})
+    job.run()
+    twin = job.twin(tmp_path / "stopped")
+    twin.run("--stop-after", 3, expect=STOPPED)
+    process = twin.start(environment=emulation(SLOW=f"1:{SLEEP}", SEED=9))
+    log = twin.output / "run.log"
+    while log.read_text().count("surveying") < 2:
+        assert process.poll() is None
+        time.sleep(0.005)
+    time.sleep(0.7)
+    process.kill()
+    process.communicate(timeout=60)
+    twin.check_acknowledged(job.shards())
+    twin.run(environment=emulation(SEED=10))
+    check_same(job, twin)
+    assert all("float16" in shape for shape in algorithms(twin))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
