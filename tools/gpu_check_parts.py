@@ -21,7 +21,7 @@ PARTS = (
     Part("build", "A", 2, 600, "the program as it is (--build), or built here for the GPU at hand"),
     Part("machine", "A", 2, 30, "GPU, driver, cores, memory, room for the model, libraries of the program", ("build",)),
     Part("smoke", "A", 8, 60, "cuBLASLt opens; products and attention of a small shape", ("machine",)),
-    Part("tests", "A", 35, 75, "the test programs of the device, all at once", ("machine",)),
+    Part("tests", "A", 45, 75, "the test programs of the device, all at once", ("machine",)),
     Part("torch", "A", 8, 60, "versions of the python that is compared with", ("machine",), vital=False),
     Part("model", "A", 15, 60, "random weights in the shape of Qwen3-8B (made while the parts before it run)", ("machine",),
          vital=False),

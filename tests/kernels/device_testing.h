@@ -93,8 +93,8 @@ static inline void on_every_path(void (*test)(const char *path, enum dtype dtype
     bool available;
     if (!test_on_cpu()) { // what runs compute in first: a failure ends the test
         test(test_device(), DTYPE_BF16);
-        test(test_device(), DTYPE_F16);
         test(test_device(), DTYPE_F32);
+        test(test_device(), DTYPE_F16);
         return;
     }
     for (int i = 0;; i++) {
