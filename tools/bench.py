@@ -72,7 +72,7 @@ def bench_device(arguments: argparse.Namespace) -> None:
 
 
 def cpu_paths() -> list[str]:
-    """The paths of this processor that are not chosen for either dtype, and that products are measured on all the same."""
+    """The paths of this processor that are not chosen for every dtype, and that products are measured on all the same."""
     flags = set(re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1].split())
     wanted = (("avx512bf16", "amx_bf16"), ("avx512", "avx512bw"), ("avx2", "avx2"))  # with AMX, avx512bf16 is not chosen either
     return [path for path, flag in wanted if flag in flags]
@@ -85,7 +85,7 @@ def bench_cpu(arguments: argparse.Namespace) -> None:
                                  ("qwen3-0.6b", "float32", 8192), ("qwen3-8b", "float32", 2048)):
         run_bench(f"{shape}, {dtype}", [*cpu, "--shape", shape, "--dtype", dtype, "--tokens", str(tokens)], rows)
     for path in cpu_paths():
-        for dtype in ("bfloat16", "float32"):
+        for dtype in ("bfloat16", "float16", "float32"):
             for part in ("products", "small", "block"):
                 run_bench(f"qwen3-0.6b, {dtype} on {path}, {part}", [*cpu, "--cpu-path", path, "--dtype", dtype, "--part", part,
                                                                    "--tokens", "2048"], rows)
@@ -217,7 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: cpu and tokenizer")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", choices=["bfloat16", "float32"], help="of the extraction (default: both)")
+    parser.add_argument("--dtype", choices=["bfloat16", "float16", "float32"], help="of the extraction (default: bfloat16, then float32)")
     parser.add_argument("--layers", type=int, default=28)
     parser.add_argument("--problems", type=int, default=96, help="texts of the extraction (default: 96)")
     parser.add_argument("--threads", type=int, default=os.cpu_count())

@@ -17,6 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import make_model  # noqa: E402
 
 SEED = 20240607
+HALVES = {"f16_errors": "float16", "bf16_errors": "bfloat16"}  # of transformers' own computation in each, by layer
 
 
 def base(family, **changes):
@@ -126,7 +127,7 @@ def make_variant(name, folder):
     path = os.path.join(folder, name)
     tensors = write_checkpoint(path, config, dtype, shards)
     states = hidden_states(path, texts)
-    own = layer_errors(hidden_states(path, texts, "bfloat16"), states)
+    own = {key: layer_errors(hidden_states(path, texts, dtype), states).tolist() for key, dtype in HALVES.items()}
     moved = {}
     if change:
         write_checkpoint(path + "-changed", {**copy.deepcopy(config), **change}, dtype, shards)
@@ -135,7 +136,7 @@ def make_variant(name, folder):
         selected = [tensor for tensor in tensors if tensor.name.endswith(kind)]
         if selected:
             moved[kind] = move_without(path + kind, config, dtype, shards, tensors, selected, texts, states)
-    description = {"config": config, "dtype": dtype, "shards": shards, "texts": texts, "bf16_errors": own.tolist(),
+    description = {"config": config, "dtype": dtype, "shards": shards, "texts": texts, **own,
                    "tensors": [[t.name, t.shape, t.mean, t.amplitude, t.gap, f"{t.state:016x}"] for t in tensors]}
     return description, states, moved
 
@@ -163,7 +164,8 @@ def main():
                 json.dump(description, file, separators=(",", ":"))
                 file.write("\n")
             states.astype("<f4").tofile(os.path.join(target, name + ".f32"))
-            print(f"{name}: bfloat16 error of transformers {max(description['bf16_errors']):.2e}, moved by",
+            print(f"{name}: errors of transformers", ", ".join(f"{dtype} {max(description[key]):.2e}" for key, dtype in HALVES.items()),
+                  "moved by",
                   ", ".join(f"{flag} {distance:.1e}" for flag, distance in moved.items()))
 
 

@@ -396,9 +396,9 @@ const struct command command_check = {
                "with, as far\n"
                "as can be told without reading the weights. WARN marks what may make transformers' numbers "
                "differ, or\n"
-               "batches that waste a GPU's time; note lists what was ignored. If the output holds a run, "
-               "check says\n"
-               "whether it would be resumed and how much is left to write.\n"
+               "batches that waste a GPU's time; note lists what was ignored, or is only worth knowing. If "
+               "the output\n"
+               "holds a run, check says whether it would be resumed and how much is left to write.\n"
                "Nothing is written: whether the output can be created is judged by the permissions and the "
                "file system\n"
                "of the nearest existing folder.\n",

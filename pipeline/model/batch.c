@@ -87,8 +87,8 @@ static int check_layer(const struct pass *pass, const struct stage *stage, size_
     if (check->not_finite > 0) {
         return error_set(err, STATUS_DATA,
                          "hidden_states[%zu] holds %u numbers that are NaN or infinite: the weights are "
-                         "broken, or too large for this dtype",
-                         layer, check->not_finite);
+                         "broken, or too large for this dtype%s",
+                         layer, check->not_finite, model_range_remedy(model));
     }
     return STATUS_OK;
 }

@@ -42,6 +42,11 @@ void model_sample(const struct model *model, struct device_sample *out) {
     }
 }
 
+const char *model_range_remedy(const struct model *model) {
+    bool is_short = model->stage_count > 0 && device_dtype(model->stages[0].device) == DTYPE_F16;
+    return is_short ? "; float16 ends at 65504, model.dtype: bfloat16 holds larger numbers" : "";
+}
+
 double model_clock(const struct model *model) {
     double seconds = -1;
     for (size_t i = 0; i < model->stage_count; i++) {

@@ -107,6 +107,10 @@ void model_sample(const struct model *model, struct device_sample *out);
 // thread. Negative: they compute elsewhere.
 double model_clock(const struct model *model);
 
+// For messages about numbers that came out not finite: the largest one of the computation's dtype and what to
+// do about it, after a semicolon; "" where that is float32's.
+const char *model_range_remedy(const struct model *model);
+
 // How matmuls are computed, as model_tune chose (device_algorithms), appended; and the choices of an earlier
 // run, before model_tune (device_set_algorithms).
 int model_algorithms(const struct model *model, struct buffer *text, struct error *err);

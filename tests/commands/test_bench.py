@@ -83,7 +83,7 @@ def check_expansion(report, formats):
     assert all(f["value"] * 1e9 * f["seconds"] == pytest.approx(numbers, rel=1e-6) for f in figures)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_expansion_of_each_format(tmp_path, dtype):
     file = tmp_path / "bench.json"
     done = strata(*CPU, "--part", "expansion", "--dtype", dtype, "--json", file)

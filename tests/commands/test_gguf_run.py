@@ -14,9 +14,9 @@ def test_equals_its_twin(name, tmp_path):
     run_both(tmp_path, gguf_case(name))
 
 
-@pytest.mark.parametrize("name", NAMES[::6])
-def test_equals_its_twin_in_bfloat16(name, tmp_path):
-    run_both(tmp_path, gguf_case(name), model={"dtype": "bfloat16"})
+@pytest.mark.parametrize("name, dtype", [*((name, "bfloat16") for name in NAMES[::6]), *((name, "float16") for name in NAMES[3::12])])
+def test_equals_its_twin_in_halves(name, dtype, tmp_path):
+    run_both(tmp_path, gguf_case(name), model={"dtype": dtype})
 
 
 @pytest.mark.skipif(not support.EMULATED.exists(), reason="built without the emulation of CUDA")

@@ -84,7 +84,7 @@ def test_quantised_when_loaded(way, tmp_path):
     job.check_finished(PROBLEMS)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("way", NAMES)
 def test_matrices_of_several_steps(way, dtype, tmp_path):
     """More numbers in a matrix than are quantised at a time, from tensors anywhere in files of several pieces."""
@@ -117,7 +117,7 @@ def test_resumed_to_the_same_bytes(way, tmp_path):
     twin.check_finished(PROBLEMS, reference=job.shards())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_expanded_once_or_each_time(dtype, tmp_path):
     """The same bytes, and part of no identity: a run may go on the other way."""
     job = quantising(tmp_path / "job", "nf4_double", dtype=dtype)

@@ -14,8 +14,10 @@
 
 // Sums in another order than torch's move a float32 state by about 1e-6.
 static const double float32_bound = 1e-5;
+// What halves may lose: of the worst token's cosine, and beside transformers' own error in the same dtype.
 static const double bfloat16_cosine = 0.9995;
-static const double bfloat16_ratio = 1.2;
+static const double float16_cosine = 0.99998;
+static const double half_ratio = 1.2;
 
 // The device is the CPU, or what the environment names: STRATA_TEST_DEVICE=cuda:0 for a GPU, real or
 // emulated.
@@ -195,22 +197,22 @@ static void compare_golden(const char *name, enum dtype dtype) {
     for (size_t layer = 0; layer <= golden.layers; layer++) {
         const float *wanted = golden.states + layer * golden.tokens * golden.hidden;
         struct distance distance = measure(out.rows[layer], wanted, golden.tokens, golden.hidden);
-        json_t *errors = json_object_get(golden.json, "bf16_errors");
+        json_t *errors = json_object_get(golden.json, dtype == DTYPE_F16 ? "f16_errors" : "bf16_errors");
         double own = json_real_value(json_array_get(errors, layer));
+        double least = dtype == DTYPE_F16 ? float16_cosine : bfloat16_cosine;
         if (dtype == DTYPE_F32 && !(distance.token_error <= float32_bound)) {
             fail_msg("%s, layer %zu: float32 error %.2e", name, layer, distance.token_error);
         }
-        if (dtype == DTYPE_BF16 &&
-            !(distance.cosine >= bfloat16_cosine && distance.layer_error <= bfloat16_ratio * own)) {
-            fail_msg("%s, layer %zu: bfloat16 cosine %.6f, error %.3e, transformers' own %.3e", name, layer,
-                     distance.cosine, distance.layer_error, own);
+        if (dtype != DTYPE_F32 && !(distance.cosine >= least && distance.layer_error <= half_ratio * own)) {
+            fail_msg("%s, layer %zu: %s cosine %.7f, error %.3e, transformers' own %.3e", name, layer,
+                     dtype_name(dtype), distance.cosine, distance.layer_error, own);
         }
         worst = fmax(worst, dtype == DTYPE_F32 ? distance.token_error
                             : own > 0          ? distance.layer_error / own
                                                : 0);
     }
     print_message("%-18s %s: worst %s %.3g\n", name, dtype_name(dtype),
-                  dtype == DTYPE_F32 ? "relative error" : "ratio to transformers' bfloat16 error", worst);
+                  dtype == DTYPE_F32 ? "relative error" : "ratio to transformers' own error", worst);
     model_close(model);
     golden_close(&golden);
 }
@@ -222,10 +224,11 @@ static void float32_matches_transformers(void **state) {
     }
 }
 
-static void bfloat16_is_as_exact_as_transformers(void **state) {
+static void halves_are_as_exact_as_transformers(void **state) {
     (void)state;
     for (size_t i = 0; i < GOLDEN_COUNT; i++) {
         compare_golden(golden_names[i], DTYPE_BF16);
+        compare_golden(golden_names[i], DTYPE_F16);
     }
 }
 
@@ -265,6 +268,7 @@ static void company_threads_and_order_of_load_change_no_bit(void **state) {
     static const char *const names[] = {"qwen3", "qwen3-tied", "llama-dynamic", "mistral-window"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         compare_company(names[i], DTYPE_F32);
+        compare_company(names[i], DTYPE_F16);
         compare_company(names[i], DTYPE_BF16);
         print_message("%s: the same bits\n", names[i]); // a word while it works: silence means that it hangs
     }
@@ -387,7 +391,7 @@ static void bad_batches_are_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(float32_matches_transformers),
-        cmocka_unit_test(bfloat16_is_as_exact_as_transformers),
+        cmocka_unit_test(halves_are_as_exact_as_transformers),
         cmocka_unit_test(company_threads_and_order_of_load_change_no_bit),
         cmocka_unit_test(broken_weights_are_found_where_they_are_used),
         cmocka_unit_test(spans_are_means_and_layers_are_chosen),

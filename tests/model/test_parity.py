@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from packed.cases import case
 from parity import tokenizers
 
 SOURCE = os.environ["STRATA_SOURCE"]
@@ -19,6 +20,7 @@ import make_goldens  # noqa: E402
 
 # Beside the goldens' lengths: single tokens in a row, odd ones, far beyond every window and original context.
 LENGTHS = [1, 1, 3, 64, 2, 97, 33]
+COSINES = {"bfloat16": 0.9995, "float16": 0.99998}  # the least of a token, in halves
 
 
 def tool_states(folder, work, texts, dtype, threads, device="cpu"):
@@ -48,7 +50,8 @@ def test_all_layers(name, tmp_path):
     make_goldens.write_checkpoint(str(folder), config, dtype, shards)
     texts = make_goldens.make_ids("live " + name, LENGTHS, config["vocab_size"])
     reference = make_goldens.hidden_states(str(folder), texts)
-    own = make_goldens.layer_errors(make_goldens.hidden_states(str(folder), texts, "bfloat16"), reference)
+    own = {dtype: make_goldens.layer_errors(make_goldens.hidden_states(str(folder), texts, dtype), reference)
+           for dtype in COSINES}
 
     for device in DEVICES:
         exact = tool_states(folder, tmp_path, texts, "float32", 1, device)
@@ -56,13 +59,29 @@ def test_all_layers(name, tmp_path):
         errors = token_errors(exact, reference)
         assert errors.max() <= 1e-5, (device, errors.max(axis=1))
 
-        rounded = tool_states(folder, tmp_path, texts, "bfloat16", 2, device)
-        assert np.isfinite(rounded).all()
-        cosines = token_cosines(rounded, reference)
-        assert cosines.min() >= 0.9995, (device, cosines.min(axis=1))
-        ratios = make_goldens.layer_errors(rounded, reference) / np.maximum(own, 1e-12)
-        assert (make_goldens.layer_errors(rounded, reference) <= 1.2 * own).all(), (device, ratios)
-        print(f"{name} on {device}: float32 {errors.max():.1e}, bfloat16 cosine {cosines.min():.6f}, ratio {ratios.max():.3f}")
+        for dtype, least in COSINES.items():
+            rounded = tool_states(folder, tmp_path, texts, dtype, 2, device)
+            assert np.isfinite(rounded).all()
+            cosines = token_cosines(rounded, reference)
+            assert cosines.min() >= least, (device, dtype, cosines.min(axis=1))
+            ratios = make_goldens.layer_errors(rounded, reference) / np.maximum(own[dtype], 1e-12)
+            assert (make_goldens.layer_errors(rounded, reference) <= 1.2 * own[dtype]).all(), (device, dtype, ratios)
+            print(f"{name} on {device}: float32 {errors.max():.1e}, {dtype} cosine {cosines.min():.7f}, ratio {ratios.max():.3f}")
+
+
+# What AWQ and GPTQ are run in by those who made them; transformers gets the numbers that the codes stand for.
+@pytest.mark.parametrize("name", ["awq", "gptq-act-order", "gptq-8-bit", "nf4-double"])
+def test_packed_weights_in_float16(name, tmp_path):
+    made = case(name)
+    folder, exact = made.write(tmp_path / "packed"), str(made.write_twin(tmp_path / "exact"))
+    texts = make_goldens.make_ids("packed " + name, LENGTHS, 250)
+    reference = make_goldens.hidden_states(exact, texts)
+    own = make_goldens.layer_errors(make_goldens.hidden_states(exact, texts, "float16"), reference)
+    for device in DEVICES:
+        rounded = tool_states(folder, tmp_path, texts, "float16", 2, device)
+        errors = make_goldens.layer_errors(rounded, reference)
+        assert (errors <= 1.2 * own).all(), (device, errors / np.maximum(own, 1e-12))
+        print(f"{name} on {device}: ratio {(errors / np.maximum(own, 1e-12)).max():.3f}")
 
 
 def test_the_emulated_gpu_is_compared_too():

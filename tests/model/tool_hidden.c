@@ -1,4 +1,4 @@
-// Writes every hidden state of every token: tool_hidden FOLDER float32|bfloat16 THREADS TEXTS.i32 OUT.f32
+// Writes every hidden state of every token: tool_hidden FOLDER DTYPE THREADS TEXTS.i32 OUT.f32
 // TEXTS holds int32: the number of texts, their lengths, all ids. OUT gets float32 [layers + 1, tokens,
 // hidden].
 #include <stdio.h>
@@ -139,7 +139,7 @@ done:
 int main(int count, char **arguments) {
     struct error err = {0};
     if (count != 6) {
-        fprintf(stderr, "usage: tool_hidden FOLDER float32|bfloat16 THREADS TEXTS.i32 OUT.f32\n");
+        fprintf(stderr, "usage: tool_hidden FOLDER DTYPE THREADS TEXTS.i32 OUT.f32\n");
         return 64;
     }
     int status = run(arguments, &err);

@@ -48,8 +48,8 @@ static bool find_not_finite(const struct open_shard *open, const struct model_ou
             uint32_t count = output->checks[l][r].not_finite;
             if (count > 0) {
                 snprintf(reason, size,
-                         "hidden_states[%zu] has %" PRIu32 " values that are NaN or infinite in row %zu",
-                         layout->layers[l], count, r - row);
+                         "hidden_states[%zu] has %" PRIu32 " values that are NaN or infinite in row %zu%s",
+                         layout->layers[l], count, r - row, model_range_remedy(open->model));
                 return true;
             }
         }

@@ -124,6 +124,16 @@ static int add_warnings(struct inputs *inputs, struct error *err) {
     return warn_of_markup(inputs, err);
 }
 
+// Not a warning: those become bytes of the shards.
+static int note_dtype(struct inputs *inputs, struct error *err) {
+    if (model_config_of(inputs->model)->checkpoint_dtype != DTYPE_F16 || inputs->job.dtype != DTYPE_BF16) {
+        return STATUS_OK;
+    }
+    return buffer_printf(&inputs->notes, err,
+                         "the checkpoint's own dtype is float16, in which transformers computes it; "
+                         "model.dtype: bfloat16 keeps 3 bits fewer of each number\n");
+}
+
 static int hold_weights(struct inputs *inputs, struct error *err) {
     const struct job *job = &inputs->job;
     static const enum model_quantize quantize[] = {[JOB_QUANTIZE_NONE] = MODEL_QUANTIZE_NONE,
@@ -147,6 +157,7 @@ static int open_model(struct inputs *inputs, struct error *err) {
     TRY(hold_weights(inputs, err));
     const char *notes = model_notes(inputs->model);
     TRY(buffer_append(&inputs->notes, notes, strlen(notes), err));
+    TRY(note_dtype(inputs, err));
     TRY(add_warnings(inputs, err));
     return resolve_layers(inputs, err);
 }

@@ -26,7 +26,7 @@ struct inputs {
     struct preparer *preparer;
     struct buffer
         warnings; // what was found beside the files that are read and may change what transformers gives
-    struct buffer notes;   // what was passed over without harm; a line each, as in warnings; data may be NULL
+    struct buffer notes;   // what else people may want to know; a line each, as in warnings; data may be NULL
     struct buffer weights; // how packed matrices are held (model_weight_formats); data NULL: none is packed
     size_t *layers;        // ascending transformers indices
     size_t layer_count;
