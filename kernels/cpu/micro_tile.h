@@ -155,8 +155,7 @@ MICRO_INLINE void tile_rows_widening(float *sums, size_t sums_stride, const floa
         tile_ask(&request);
 #pragma GCC unroll 2
         for (size_t i = 0; i < 2; i++) {
-            lanes
-                row[TILE_VECTORS]; // bfloat16 is split anew for each depth: registers are few where lanes are
+            lanes row[TILE_VECTORS]; // bfloat16 is split anew for each depth, where registers are few
 #pragma GCC unroll 8
             for (int v = 0; v < TILE_VECTORS; v++) {
                 row[v] = widened(b, i, v, dtype);
@@ -209,9 +208,7 @@ enum {
 
 // LANES rows of LANES units, turned.
 MICRO_INLINE void turn_load(lanes block[LANES], const unsigned char *in, size_t in_stride) {
-    enum {
-        AHEAD = 512
-    }; // bytes of each row asked for ahead: so many rows at a time are no stream to processors
+    enum { AHEAD = 512 }; // bytes asked for ahead: so many rows at a time are no stream to processors
 #pragma GCC unroll 16
     for (size_t i = 0; i < LANES; i++) {
         __builtin_prefetch(in + i * in_stride + AHEAD);
