@@ -19,7 +19,8 @@ import tempfile
 SOURCE = pathlib.Path(__file__).resolve().parent.parent
 TARGET = SOURCE / "tests" / "model" / "goldens" / "packed-gptqmodel.json"
 NAMES = ("awq", "awq-g32", "awq-g64-bf16", "awq-skipped", "gptq", "gptq-g32-asymmetric", "gptq-g64-bf16", "gptq-v2", "gptq-v2-asymmetric",
-         "gptq-no-format", "gptq-format-alias", "gptq-act-order", "gptq-act-order-symmetric")
+         "gptq-no-format", "gptq-format-alias", "gptq-act-order", "gptq-act-order-symmetric", "gptq-8-bit", "gptq-8-bit-asymmetric",
+         "gptq-8-bit-v2")
 
 
 def matrices(path):
