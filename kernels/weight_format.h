@@ -132,4 +132,8 @@ void weight_expand(float *out, const struct weight_view *view, size_t row, size_
 void weight_read(void *out, enum dtype dtype, const struct weight_view *view, size_t row, size_t column,
                  size_t count);
 
+// Whether the scales within whole blocks of GGUF are finite: float16 that are no NaN and no infinity, E8M0
+// that is not 255. True of other formats, whose scales are a part of their own.
+bool weight_scales_finite(const struct weight_format *format, const void *blocks, size_t bytes);
+
 #endif

@@ -36,8 +36,12 @@ int load_named(const struct item *item, int status, struct error *err) {
 
 // Rows that are put at a time: whole heads where a head's are interleaved, which no row leaves.
 static size_t step_rows(const struct item *item) {
+    enum { BLOCKS_STEP = 1 << 20 }; // whose scales were looked at: they are in the cache when they are copied
     size_t head = size_max(item->tensor->head_rows, 1);
-    return size_max(1, LOAD_STEP / size_max(item->row_bytes, 1) / head) * head;
+    const struct weight_format *format = item->tensor->format;
+    bool is_blocks = format != NULL && !weight_format_plain(format);
+    size_t bytes = is_blocks ? BLOCKS_STEP : LOAD_STEP;
+    return size_max(1, bytes / size_max(item->row_bytes, 1) / head) * head;
 }
 
 // Puts rows in the model's order. safetensors does not promise alignment; the device is promised it for
@@ -61,12 +65,21 @@ static int align(const struct item *item, const unsigned char **source, size_t r
     return STATUS_OK;
 }
 
+// A block that holds its own scale may hold one that makes no number of any of its codes.
+static int check_blocks(const struct item *item, const unsigned char *blocks, size_t bytes,
+                        struct error *err) {
+    const struct weight_format *format = item->tensor->format;
+    return format == NULL || weight_scales_finite(format, blocks, bytes)
+               ? STATUS_OK
+               : load_named(item, error_set(err, STATUS_DATA, "holds a scale that is not finite"), err);
+}
+
 int load_read_rows(const struct item *item, size_t row, size_t count, const unsigned char **source,
                    struct error *err) {
-    size_t row_bytes = item->row_bytes;
-    size_t begin = item->tensor->begin + row * row_bytes;
-    TRY(reader_bytes(item->loader->reader, item->tensor->file, begin, begin + count * row_bytes, source,
-                     err));
+    size_t bytes = count * item->row_bytes;
+    size_t begin = item->tensor->begin + row * item->row_bytes;
+    TRY(reader_bytes(item->loader->reader, item->tensor->file, begin, begin + bytes, source, err));
+    TRY(check_blocks(item, *source, bytes, err));
     return align(item, source, count, err);
 }
 
@@ -129,7 +142,7 @@ static int stream_part(const struct item *item, struct error *err) {
     return STATUS_OK;
 }
 
-// The same of rows that are interleaved, which only formats of one part have.
+// The same of formats of one part, in whole rows, which may be interleaved.
 static int stream_part_rows(const struct item *item, struct error *err) {
     size_t row_bytes = item->row_bytes;
     size_t step = step_rows(item);
@@ -241,13 +254,12 @@ static int load_item(const struct item *item, struct error *err) {
     if (item->bound->is_quantised) {
         return load_quantised(item, err);
     }
-    if (item->component->how.kind == ARRANGE_AS_IS) {
-        if (item->is_kept) {
-            return item->tensor->head_rows == 0 ? stream_part(item, err) : stream_part_rows(item, err);
-        }
-        if (components_read(&item->bound->source) == 1) {
-            return stream_rows(item, err);
-        }
+    bool is_alone = components_read(&item->bound->source) == 1;
+    if (item->component->how.kind == ARRANGE_AS_IS && is_alone) {
+        return item->is_kept ? stream_part_rows(item, err) : stream_rows(item, err);
+    }
+    if (item->component->how.kind == ARRANGE_AS_IS && item->is_kept) {
+        return stream_part(item, err);
     }
     return load_rearranged(item, err);
 }

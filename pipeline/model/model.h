@@ -145,6 +145,10 @@ int model_plan(const struct model *model, const struct model_limits *limits, str
 int model_plan_quantised(const struct model *model, const struct model_limits *limits,
                          enum model_quantize how, struct model_plan *plan, struct error *err);
 
+// The same if packed weights stayed packed (model_weight_options.expands_at_load is false).
+int model_plan_kept(const struct model *model, const struct model_limits *limits, struct model_plan *plan,
+                    struct error *err);
+
 // The weights alone: of the blocks before hidden state `last`, the last wanted transformers index.
 int model_plan_weights(const struct model *model, size_t last, struct model_plan *plan, struct error *err);
 

@@ -1,6 +1,7 @@
 // AWQ (version gemm) and GPTQ: STEM.qweight, .qzeros, .scales and .g_idx. The tensors are those of the
 // transposed matrix, codes packed into int32: along the rows of the matrix (outputs) in AWQ, along its
 // columns in GPTQ; zero points along the rows in both.
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -149,19 +150,57 @@ static int add_all(const struct packing *p, const struct gptq_tensors *tensors, 
     return is_awq(p) ? STATUS_OK : add_order(p, tensors, groups, err);
 }
 
+// ---- settings of single modules ----
+
+static bool has_shape(const struct tensor *tensor, size_t rows, size_t columns) {
+    return tensor->rank == 2 && tensor->shape[0] == rows && tensor->shape[1] == columns;
+}
+
+static bool fits(const struct packing *p, const struct gptq_tensors *tensors,
+                 const struct quantization_setting *setting) {
+    size_t codes = WORD_BITS / setting->bits;
+    size_t group = setting->group == 0 ? p->columns : setting->group;
+    size_t groups = p->columns / group + (p->columns % group != 0);
+    return (tensors->order != NULL || (p->columns % group == 0 && !setting->by_order)) &&
+           has_shape(tensors->codes, p->columns / codes, p->rows) &&
+           has_shape(tensors->zeros, groups, p->rows / codes) && has_shape(tensors->scales, groups, p->rows);
+}
+
+// Those of `dynamic` that the tensors of the weight have where those of all do not fit. Patterns are not
+// looked at: shapes leave no choice, or one between settings of the same numbers.
+static void settle_overrides(const struct packing *p, const struct gptq_tensors *tensors,
+                             struct quantization *own) {
+    const struct quantization_setting all = {own->bits, own->group, own->gptq_by_order};
+    if (fits(p, tensors, &all)) {
+        return;
+    }
+    for (size_t i = 0; i < own->gptq_setting_count; i++) {
+        const struct quantization_setting *setting = &own->gptq_settings[i];
+        if (fits(p, tensors, setting)) {
+            own->bits = setting->bits;
+            own->group = setting->group;
+            own->gptq_by_order = setting->by_order;
+            return;
+        }
+    }
+}
+
 int packing_gptq_find(struct weight_source *out, const struct checkpoint *checkpoint,
                       const struct quantization *quantization, const char *stem, size_t rows, size_t columns,
                       bool *found, struct error *err) {
-    struct packing p = {out, checkpoint, quantization, stem, rows, columns};
+    struct quantization own = *quantization;
+    struct packing p = {out, checkpoint, &own, stem, rows, columns};
     struct gptq_tensors tensors = {0};
     TRY(find_tensors(&p, &tensors, found, err));
     if (!*found) {
         return STATUS_OK;
     }
+    settle_overrides(&p, &tensors, &own);
     int status = add_all(&p, &tensors, err);
     if (status == STATUS_DATA && quantization->gptq_overrides) {
-        return error_wrap(err, "quantization_config has settings for single modules ('dynamic'), which are "
-                               "not supported where they change tensors");
+        return error_wrap(err,
+                          "no settings fit, nor do those for single modules ('dynamic'): get a checkpoint "
+                          "with 4 or 8 bits in every module, in the groups that it says");
     }
     return status;
 }
@@ -193,17 +232,33 @@ static bool holds_zeros(const struct tensor *tensor) {
     return length >= sizeof ending && strcmp(tensor->name + length - (sizeof ending - 1), ending) == 0;
 }
 
+// Of the zero points of a weight, as the scales beside them tell: a row of either is a row of the weights.
+static size_t bits_of(const struct checkpoint *checkpoint, const struct tensor *zeros, size_t of_all) {
+    char name[PACKING_STEM + sizeof ".scales"];
+    size_t stem = strlen(zeros->name) - (sizeof ".qzeros" - 1);
+    if (stem >= PACKING_STEM) {
+        return of_all;
+    }
+    snprintf(name, sizeof name, "%.*s.scales", (int)stem, zeros->name);
+    const struct tensor *scales = tensors_find(&checkpoint->tensors, name);
+    if (scales == NULL || scales->rank != 2 || zeros->rank != 2) {
+        return of_all;
+    }
+    size_t rows = scales->shape[1];
+    return zeros->shape[1] == rows / 8 ? 4 : zeros->shape[1] == rows / 4 ? 8 : of_all;
+}
+
 // Symmetric codes have one zero point. Where it is the middle everywhere it is stored as it is, whatever the
 // configuration calls the format, and where it is one less everywhere it is not.
 int packing_gptq_settle(struct quantization *quantization, const struct checkpoint *checkpoint,
                         struct error *err) {
     struct zero_points all = {true, true};
-    bool is_4 = quantization->bits == 4;
     size_t count = 0;
     for (size_t i = 0; i < checkpoint->tensors.count; i++) {
         const struct tensor *tensor = checkpoint->tensors.in_files[i];
         if (holds_zeros(tensor)) {
             const struct checkpoint_file *file = &checkpoint->files[tensor->file];
+            bool is_4 = bits_of(checkpoint, tensor, quantization->bits) == 4;
             TRY(look_at(&all, is_4 ? 0x88 : 0x80, is_4 ? 0x77 : 0x7f, file, tensor, err));
             count += tensor->end > tensor->begin;
         }

@@ -79,6 +79,13 @@ done:
     return status;
 }
 
+int model_plan_kept(const struct model *model, const struct model_limits *limits, struct model_plan *plan,
+                    struct error *err) {
+    struct model kept = *model;
+    kept.match.expands = false;
+    return model_plan(&kept, limits, plan, err);
+}
+
 size_t model_plan_bytes(const struct model_plan *plan, enum device_purpose purpose) {
     size_t bytes = 0;
     for (size_t i = 0; i < MODEL_DEVICES; i++) {

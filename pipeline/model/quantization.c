@@ -79,6 +79,56 @@ static int read_gptq_layout(struct quantization *out, const struct values *map, 
     return STATUS_OK;
 }
 
+// Settings of a module that a pattern is of. Those that cannot be read are left out: if a module has them,
+// its tensors fit no others.
+static int read_override(struct quantization *out, const struct values *overrides, const char *pattern,
+                         struct error *err) {
+    struct quantization own = *out; // the defaults are those of all
+    struct values map = values_member(overrides, pattern);
+    if (values_kind(overrides, pattern) != VALUE_MAP) {
+        return error_set(err, STATUS_DATA, "the value is not an object");
+    }
+    TRY(read_size(&map, "bits", &own.bits, err));
+    TRY(values_boolean(&map, "desc_act", &own.gptq_by_order, err));
+    if (values_has(&map, "group_size")) {
+        TRY(read_group(&own, &map, "group_size", err));
+    }
+    const struct quantization_setting setting = {own.bits, own.group, own.gptq_by_order};
+    for (size_t i = 0; i < out->gptq_setting_count; i++) {
+        const struct quantization_setting *known = &out->gptq_settings[i];
+        if (known->bits == setting.bits && known->group == setting.group &&
+            known->by_order == setting.by_order) {
+            return STATUS_OK;
+        }
+    }
+    if (setting.bits != 4 && setting.bits != 8) {
+        return STATUS_OK;
+    }
+    if (out->gptq_setting_count == QUANTIZATION_SCHEMES) {
+        return error_set(err, STATUS_DATA, "more than %d different settings are not supported",
+                         QUANTIZATION_SCHEMES);
+    }
+    out->gptq_settings[out->gptq_setting_count++] = setting;
+    return STATUS_OK;
+}
+
+// Patterns of modules, after "-:" of such as are not packed. Which module has which settings, its tensors
+// tell.
+static int read_overrides(struct quantization *out, const struct values *map, struct error *err) {
+    struct values overrides = values_member(map, "dynamic");
+    if (values_kind(map, "dynamic") != VALUE_MAP) {
+        return STATUS_OK;
+    }
+    out->gptq_overrides = values_count(&overrides) > 0;
+    for (const char *pattern = values_next_key(&overrides, NULL); pattern != NULL;
+         pattern = values_next_key(&overrides, pattern)) {
+        if (strncmp(pattern, "-:", 2) != 0 && read_override(out, &overrides, pattern, err) != STATUS_OK) {
+            return error_wrap(err, "'dynamic': '%.64s'", pattern);
+        }
+    }
+    return STATUS_OK;
+}
+
 static int read_gptq(struct quantization *out, const struct values *map, struct error *err) {
     TRY(read_size(map, "bits", &out->bits, err));
     if (out->bits == 0) {
@@ -91,9 +141,8 @@ static int read_gptq(struct quantization *out, const struct values *map, struct 
     }
     TRY(read_gptq_layout(out, map, err));
     TRY(values_boolean(map, "desc_act", &out->gptq_by_order, err));
-    struct values overrides = values_member(map, "dynamic");
-    out->gptq_overrides = values_kind(map, "dynamic") == VALUE_MAP && values_count(&overrides) > 0;
-    return read_group(out, map, "group_size", err);
+    TRY(read_group(out, map, "group_size", err));
+    return read_overrides(out, map, err);
 }
 
 static int read_bitsandbytes(struct quantization *out, const struct values *map, struct error *err) {

@@ -36,16 +36,24 @@ struct quantization_scheme { // of some weights: compressed-tensors has several
     bool by_order;  // columns may be of any group
 };
 
+struct quantization_setting { // of some modules: what GPTQ's `dynamic` says beside that of all
+    size_t bits;
+    size_t group;
+    bool by_order;
+};
+
 enum { QUANTIZATION_SCHEMES = 16 };
 
 struct quantization {
     enum quantization_method method;
-    char name[32];        // "awq", as config.json writes it; "" where it says nothing
-    size_t bits;          // of a code: awq, gptq, bitsandbytes
-    size_t group;         // awq, gptq: columns that share a scale; 0: all (group_size -1)
-    bool gptq_v2;         // zero points are stored as they are, not one less
-    bool gptq_by_order;   // desc_act: columns may be of any group
-    bool gptq_overrides;  // `dynamic`: modules may have settings of their own
+    char name[32];       // "awq", as config.json writes it; "" where it says nothing
+    size_t bits;         // of a code: awq, gptq, bitsandbytes
+    size_t group;        // awq, gptq: columns that share a scale; 0: all (group_size -1)
+    bool gptq_v2;        // zero points are stored as they are, not one less
+    bool gptq_by_order;  // desc_act: columns may be of any group
+    bool gptq_overrides; // `dynamic`: modules may have settings of their own
+    struct quantization_setting gptq_settings[QUANTIZATION_SCHEMES]; // that it names; it may name none
+    size_t gptq_setting_count;
     bool zeros_in_middle; // gptq: all zero points are, as packing_settle found
     size_t block_rows;    // fp8: weight_block_size; 0: none
     size_t block_columns;

@@ -117,6 +117,28 @@ def test_where_it_would_not_help(free, method, model, tmp_path):
 
 
 @emulated
+@pytest.mark.parametrize("free, method, model", [(9.0, "awq", {}), (4.0, "awq", {}), (9.0, "plain", {"quantize": "nf4"})])
+def test_packed_weights_that_are_expanded_at_load(free, method, model, tmp_path):
+    """What they need where they stay packed, in place of what they need; the batch is of some hundred tokens."""
+    job = large(tmp_path, method, device="cuda:0", expand="load", **model)
+    for line in refused(job, free * 1e9):
+        found = re.search(r"; model\.expand: matmul needs ([0-9.]+ GB) in place of ([0-9.]+ GB)(, which would fit)?", line)
+        assert amounts(found[1]) == pytest.approx([HELD[model.get("quantize", method)] * NUMBERS + OTHERS + LARGEST], rel=0.02), line
+        assert amounts(found[2]) == pytest.approx([2 * NUMBERS + OTHERS], rel=0.02), line
+        assert (found[3] is not None) == (free > 6), line
+    job.change(model={"expand": "matmul"})
+    room = support.clean_environment(CUDA_EMULATION_MEMORY=str(80 << 30), CUDA_EMULATION_FREE=str(int(free * 1e9)))
+    assert strata("check", job.file, program=support.EMULATED, environment=room).code == (OK if free > 6 else DEVICE)
+
+
+@emulated
+@pytest.mark.parametrize("method, model", [("awq", {}), ("plain", {"expand": "load"})])
+def test_where_expansion_is_no_matter(method, model, tmp_path):
+    for line in refused(large(tmp_path, method, device="cuda:0", **model), 4e9):
+        assert "expand" not in line
+
+
+@emulated
 def test_what_is_advised_fits(tmp_path):
     job = large(tmp_path, "plain", device="cuda:0", quantize="nf4")
     room = support.clean_environment(CUDA_EMULATION_MEMORY=str(80 << 30), CUDA_EMULATION_FREE=str(9 * 10 ** 9))

@@ -425,6 +425,50 @@ static void test_refusals(void **state) {
     bed_close(&bed);
 }
 
+// Blocks of GGUF that are numbers, at random, but for one byte: scales are finite where all numbers are.
+static void one_byte_changed(const struct weight_format *format, unsigned char *bytes, size_t at) {
+    enum { COLUMNS = 512 };
+    struct weight_view view;
+    float numbers[COLUMNS];
+    size_t size = COLUMNS / format->block * format->bytes;
+    unsigned char kept = bytes[at];
+    assert_true(weight_view_of(format, 1, COLUMNS, bytes, &view));
+    for (unsigned value = 0; value < 256; value++) {
+        bool finite = true;
+        bytes[at] = (unsigned char)value;
+        weight_expand(numbers, &view, 0, 0, COLUMNS);
+        for (size_t i = 0; i < COLUMNS; i++) {
+            finite = finite && isfinite(numbers[i]);
+        }
+        if (weight_scales_finite(format, bytes, size) != finite) {
+            fail_msg("%s: byte %zu is %u", format->name, at, value);
+        }
+    }
+    bytes[at] = kept;
+}
+
+static void test_scales_within_blocks(void **state) {
+    (void)state;
+    for (size_t i = 3; i < NAMED; i++) {
+        const struct weight_format *format = weight_format_find(named[i]);
+        unsigned char *bytes = random_piece(format, 1, 512, i);
+        size_t size = 512 / format->block * format->bytes;
+        assert_true(weight_scales_finite(format, bytes, size));
+        if (format->kind == WEIGHT_MXFP4) { // the next smaller ones have codes that are numbers
+            bytes[format->bytes] = 255;
+            assert_false(weight_scales_finite(format, bytes, size));
+            assert_true(weight_scales_finite(format, bytes, format->bytes));
+        } else {
+            for (size_t at = 0; at < 2 * format->bytes; at++) {
+                one_byte_changed(format, bytes, at);
+            }
+        }
+        free(bytes);
+    }
+    const unsigned char none[4] = {255, 255, 255, 255};
+    assert_true(weight_scales_finite(weight_format_find("F16"), none, sizeof none)); // has none
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),
@@ -434,6 +478,7 @@ int main(void) {
         cmocka_unit_test(test_blocks_beside_each_other),
         cmocka_unit_test(test_shared_scratch),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_scales_within_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

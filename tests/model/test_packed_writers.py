@@ -1,7 +1,9 @@
 """The writers of quantised checkpoints in tests/packed, which other tests take as the truth: what they store means what their
 twins say, decoded here by other code, number by number where that is cheap; GGUF's blocks against gguf-py where that is installed."""
+import hashlib
 import importlib.util
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -95,7 +97,7 @@ DECODERS = {"awq": decode_awq, "gptq": decode_gptq, "fp8": decode_fp8, "bnb4": d
 
 @pytest.mark.parametrize("name", CASES)
 def test_twin_is_what_is_stored(name, tmp_path):
-    method, _, options = CASES[name]
+    method = CASES[name][0]
     made = case(name)
     found, twin = read_folder(made.write(tmp_path / "packed", shards=2)), read_folder(made.write_twin(tmp_path / "twin"))
     packed = 0
@@ -106,7 +108,7 @@ def test_twin_is_what_is_stored(name, tmp_path):
             continue
         module = LINEAR.fullmatch(tensor)[1]
         companions = {key[len(module) + 1:]: value for key, value in found.items() if key.startswith(module + ".")}
-        meant = DECODERS[method](companions, exact.array.shape, **options)
+        meant = DECODERS[method](companions, exact.array.shape, **made.options[module])
         assert meant.dtype == np.float32 and np.array_equal(meant, exact.array), tensor
         packed += 1
     assert packed in (13, 14)
@@ -121,6 +123,37 @@ def test_what_is_refused_is_another_checkpoint(name, tmp_path):
         one.dtype == sound.tensors[key].dtype and one.array.shape == sound.tensors[key].array.shape
         and one.array.tobytes() == sound.tensors[key].array.tobytes() for key, one in made.tensors.items())
     assert words and not same
+
+
+# ---- what gptqmodel makes of them -----------------------------------------------------------------------------------
+
+# By tools/make_packed_gptqmodel.py: case -> matrix -> SHA-256 of its numbers, which it rounds to float16.
+GPTQMODEL = json.loads((pathlib.Path(__file__).parent / "goldens" / "packed-gptqmodel.json").read_text())["cases"]
+
+
+def float16_digest(values):
+    return hashlib.sha256(np.ascontiguousarray(values.astype(np.float16)).tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("name", GPTQMODEL)
+def test_twin_in_float16_is_what_gptqmodel_computes_with(name):
+    made = case(name)
+    assert GPTQMODEL[name].keys() == {f"{module}.weight" for module in made.options}
+    for tensor, digest in GPTQMODEL[name].items():
+        assert float16_digest(made.twin[tensor].values()) == digest, tensor
+
+
+@pytest.mark.parametrize("name, suffix", [(name, suffix) for name in ("awq-g32", "gptq-g32-asymmetric") for suffix in ("qweight", "qzeros")])
+def test_one_other_code_is_found(name, suffix):
+    made = case(name)
+    module = "model.layers.1.mlp.up_proj"
+    shape = made.twin[f"{module}.weight"].array.shape
+    stored = {key: made.tensors[f"{module}.{key}"] for key in ("qweight", "qzeros", "scales")}
+    decoded = DECODERS[CASES[name][0]]
+    assert float16_digest(decoded(stored, shape, **made.options[module])) == GPTQMODEL[name][f"{module}.weight"]
+    stored[suffix] = stored[suffix]._replace(array=stored[suffix].array ^ (np.arange(stored[suffix].array.size) == 7).reshape(
+        stored[suffix].array.shape).astype(np.int32))
+    assert float16_digest(decoded(stored, shape, **made.options[module])) != GPTQMODEL[name][f"{module}.weight"]
 
 
 # ---- GGUF -------------------------------------------------------------------------------------------------------------

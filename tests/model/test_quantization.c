@@ -105,9 +105,21 @@ static void gptq_is_read(void **state) {
     assert_int_equal(q.bits, 8);
     assert_int_equal(q.group, 32);
     assert_true(q.gptq_v2 && q.gptq_by_order && q.gptq_overrides);
+    assert_int_equal(q.gptq_setting_count, 0);
+    q = accepted(
+        "\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 64, \"dynamic\": {\"a\": {\"bits\": 8},"
+        " \"+:b\": {\"group_size\": -1, \"desc_act\": true}, \"c\": {\"bits\": 3}, \"d\": {\"bits\": 8}}");
+    assert_int_equal(q.gptq_setting_count, 2);
+    assert_true(q.gptq_settings[0].bits == 8 && q.gptq_settings[0].group == 64);
+    assert_true(q.gptq_settings[1].bits == 4 && q.gptq_settings[1].group == 0);
+    assert_true(!q.gptq_settings[0].by_order && q.gptq_settings[1].by_order);
     assert_true(accepted("\"quant_method\": \"gptq\", \"bits\": 4, \"format\": \"gptq_v2\"").gptq_v2);
     assert_false(
         accepted("\"quant_method\": \"gptq\", \"bits\": 4, \"format\": \"gptq\", \"dynamic\": {}").gptq_v2);
+    refused("\"quant_method\": \"gptq\", \"bits\": 4, \"dynamic\": {\"x\": {\"group_size\": 0}}",
+            "'dynamic': 'x': 'group_size' is 0");
+    refused("\"quant_method\": \"gptq\", \"bits\": 4, \"dynamic\": {\"x\": []}",
+            "'dynamic': 'x': the value is not an object");
     refused("\"quant_method\": \"gptq\"", "gptq: 'bits' is missing");
     refused("\"quant_method\": \"gptq\", \"bits\": 2", "'bits' is 2; of GPTQ 4 and 8 are supported");
     refused("\"quant_method\": \"gptq\", \"bits\": 3", "'bits' is 3");

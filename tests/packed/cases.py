@@ -16,6 +16,9 @@ RAGGED = {"hidden": 192, "layers": 2, "intermediate": 320}  # 192, 320 and 96 ro
 ODD = {"hidden": 48, "layers": 2, "intermediate": 80}       # blocks of 64 run over the ends of rows
 HALF, BRAIN = {"dtype": "float16"}, {"dtype": "bfloat16"}
 OUT = "model.layers.1.self_attn.o_proj"
+# Settings of GPTQ for single modules; the first pattern that begins a name counts.
+DYNAMIC = {r"-:.*\.1\.self_attn\.o_proj": {}, r"+:.*\.0\.mlp\.down_proj": {"bits": 8}, r".*\.k_proj": {"group_size": 64},
+           r".*\.v_proj": {"bits": 8, "group_size": -1, "desc_act": False}, r".*\.1\.mlp\..*": {"desc_act": True, "sym": True}}
 
 CASES = {
     "awq": ("awq", {**GROUPS, **HALF}, {}),
@@ -44,6 +47,10 @@ CASES = {
     "gptq-8-bit-mislabelled": ("gptq", {**SMALL, **HALF}, {"bits": 8, "group": 32, "mislabelled": True}),
     "gptq-zero-biases": ("gptq", {**SMALL, **HALF}, {"group": 32, "zero_bias": True}),
     "gptq-biases": ("gptq", {**SMALL, **HALF, "family": "qwen2"}, {"group": 32}),
+    "gptq-dynamic": ("gptq", {**SMALL, **HALF}, {"group": 32, "symmetric": False, "dynamic": DYNAMIC}),
+    "gptq-dynamic-mislabelled": ("gptq", {**SMALL, **HALF}, {"group": 32, "mislabelled": True, "dynamic": {r".*\.down_proj": {"bits": 8}}}),
+    "gptq-dynamic-groups": ("gptq", {**SMALL, **HALF}, {"bits": 8, "group": -1, "g_idx": False, "dynamic": {
+        r"+:model\.layers\.1\..*": {"group_size": 32, "bits": 4}, r".*\.up_proj": {"group_size": 64}}}),
     "fp8": ("fp8", {**GROUPS, **BRAIN}, {}),
     "fp8-bf16-scales": ("fp8", {**GROUPS, **BRAIN}, {"scales": "BF16"}),
     "fp8-small": ("fp8", {**SMALL, **BRAIN}, {}),

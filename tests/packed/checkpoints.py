@@ -25,6 +25,7 @@ class Checkpoint:
         self.tokenizer, self.config, self.twin_config = tokenizer, config, twin_config
         self.tensors = {}  # name -> Stored, of the quantised checkpoint
         self.twin = {}     # name -> Stored, float32
+        self.options = {}  # module -> the options that it was packed with
 
     def write(self, folder, shards=1):
         return write_folder(folder, self.tokenizer, self.config, self.tensors, shards)
@@ -56,13 +57,23 @@ def accepted(function):
     return set(inspect.signature(function).parameters) - {"weight", "rng", "skip"}
 
 
-def quantised(folder, method, seed=1, skip=None, plain=(), **options):
+def options_of(module, options, dynamic):
+    """Of one module, by the first pattern of GPTQ's `dynamic` that begins it; None: it is plain."""
+    names = {"group_size": "group", "sym": "symmetric", "desc_act": "act_order"}
+    for pattern, settings in dynamic.items():
+        if re.match(pattern.removeprefix("-:").removeprefix("+:"), module):
+            own = {names.get(key, key): value for key, value in settings.items()}
+            return None if pattern.startswith("-:") else {**options, **own}
+    return options
+
+
+def quantised(folder, method, seed=1, skip=None, plain=(), dynamic=None, **options):
     """The linear layers of the blocks, quantised; the rest as it is. skip: modules that the file has plain and that the config names;
-    plain: more that the file has plain, without a word in the config."""
+    plain: more that the file has plain, without a word in the config; dynamic: pattern -> settings, as the config has it."""
     folder = pathlib.Path(folder)
     config = json.loads((folder / "config.json").read_text())
     pack, describe = METHODS[method]
-    described = describe(skip=skip, **options)
+    described = {**describe(skip=skip, **options), **({"dynamic": dynamic} if dynamic else {})}
     unknown = set(options) - accepted(pack) - accepted(describe) - accepted(config_ct)
     assert not unknown, unknown
     options = {key: value for key, value in options.items() if key in accepted(pack)}
@@ -71,11 +82,13 @@ def quantised(folder, method, seed=1, skip=None, plain=(), **options):
     rng = np.random.default_rng(seed)
     for name, stored in read_folder(folder).items():
         linear = LINEAR.fullmatch(name)
-        if linear is None or linear[1] in (*(skip or ()), *plain):
+        own = options_of(linear[1], options, dynamic or {}) if linear else None
+        if own is None or linear[1] in (*(skip or ()), *plain):
             made.tensors[name] = stored
             made.twin[name] = store(stored.values(), "F32")
             continue
-        packed = pack(stored.values(), rng, **options)
+        made.options[linear[1]] = own
+        packed = pack(stored.values(), rng, **own)
         for suffix, tensor in packed.tensors.items():
             made.tensors[f"{linear[1]}.{suffix}"] = tensor
         made.twin[name] = store(packed.weight, "F32")

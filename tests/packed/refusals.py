@@ -118,6 +118,15 @@ def stored_15(made):
     made.tensors[f"{Q}.qzeros"].array.view(np.uint32).reshape(-1)[0] |= 0xF
 
 
+def dynamic(settings, *changes):
+    """GPTQ's settings of single modules, beside other changes."""
+    def change(made):
+        made.config["quantization_config"]["dynamic"] = settings
+        for one in changes:
+            one(made)
+    return change
+
+
 NAN_F16, NAN_BF16 = np.float16("nan"), 0x7FC0
 FINITE = r"finite|nan|infinit"
 SIZE = r"shape|\[|size|bytes|columns|rows|count|long"
@@ -149,6 +158,16 @@ REFUSALS = {
     "gptq-3-bit": Refusal("gptq-g32-asymmetric", configured("bits", value=3), (r"\b3\b|\bbits\b",)),
     "gptq-2-bit": Refusal("gptq-g32-asymmetric", configured("bits", value=2), (r"\b2\b|\bbits\b",)),
     "gptq-marlin": Refusal("gptq-g32-asymmetric", configured("checkpoint_format", value="marlin"), ("marlin",)),
+    "gptq-dynamic-3-bit": Refusal("gptq-g32-asymmetric", dynamic({r".*q_proj": {"bits": 3}}, replaced("qweight", lambda a: a[:6])),
+                                  ("gptq", NAME, "dynamic", "get a checkpoint with 4 or 8 bits")),
+    "gptq-dynamic-of-others": Refusal("gptq-8-bit", dynamic({r".*k_proj": {"group_size": 64}}, configured("bits", value=4)),
+                                      ("gptq", r"layers\.0\.self_attn\.q_proj\.qweight", "dynamic")),
+    "gptq-dynamic-negative-yet-packed": Refusal("gptq-8-bit", dynamic({"-:.*": {}}, configured("bits", value=4)),
+                                                ("gptq", r"layers\.0\.self_attn\.q_proj\.qweight", "dynamic")),
+    "gptq-dynamic-other-group": Refusal("gptq-g32-asymmetric", dynamic({r".*q_proj": {"group_size": 16}}, shortened("scales")),
+                                        (NAME, "scales", "dynamic")),
+    "gptq-dynamic-no-settings": Refusal("gptq-g32-asymmetric", dynamic({r".*q_proj": 8}), ("gptq", r"'dynamic': '\.\*q_proj'",)),
+    "gptq-dynamic-nothing": Refusal("gptq-g32-asymmetric", dynamic({r"-:.*q_proj": {}}, neither), (NAME,)),
     "fp8-no-scale": Refusal("fp8", without("weight_scale_inv"), (NAME, "scale")),
     "fp8-short-scale": Refusal("fp8-ragged", replaced("weight_scale_inv", lambda a: a[:, :-1]), (NAME, SIZE)),
     "fp8-nan-scale": Refusal("fp8", placed("weight_scale_inv", 0, np.nan), (NAME, FINITE)),
@@ -190,7 +209,8 @@ REFUSALS = {
 }
 
 # A reader may load these or refuse them; if it loads them, by the tensors that are there, it has the numbers of the twin.
-EITHER = {"awq-skipped-yet-packed": Refusal("awq-g32", skipped_yet_packed, (NAME,)),
+EITHER = {"gptq-dynamic-skipped-yet-packed": Refusal("gptq-g32-asymmetric", dynamic({"-:.*q_proj": {}}), (NAME,)),
+          "awq-skipped-yet-packed": Refusal("awq-g32", skipped_yet_packed, (NAME,)),
           "awq-packed-and-plain": Refusal("awq-g32", both, (NAME,))}
 
 

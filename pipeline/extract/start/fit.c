@@ -89,21 +89,50 @@ static int advise_quantising(const struct inputs *inputs, const struct model_lim
     return STATUS_OK;
 }
 
+static double device_bytes(const struct model_plan *plan) {
+    return (double)model_plan_bytes(plan, DEVICE_WEIGHTS) +
+           (double)model_plan_bytes(plan, DEVICE_ACTIVATIONS) +
+           (double)model_plan_bytes(plan, DEVICE_SCRATCH);
+}
+
+// What packed weights would take that are expanded at load and need not be.
+static int advise_keeping(const struct inputs *inputs, const struct model_limits *limits,
+                          const struct model_plan *plan, char *out, size_t size, struct error *err) {
+    struct model_plan kept;
+    struct error ignored;
+    char less[AMOUNT_TEXT];
+    char amount[AMOUNT_TEXT];
+    out[0] = 0;
+    if (inputs->job.expand != JOB_EXPAND_LOAD) {
+        return STATUS_OK;
+    }
+    TRY(model_plan_kept(inputs->model, limits, &kept, err));
+    if (device_bytes(&kept) < device_bytes(plan)) {
+        bool fits = model_check_fits(inputs->model, &kept, &ignored) == STATUS_OK;
+        snprintf(out, size, "; model.expand: matmul needs %s in place of %s%s",
+                 amount_text(device_bytes(&kept), less), amount_text(device_bytes(plan), amount),
+                 fits ? ", which would fit" : "");
+    }
+    return STATUS_OK;
+}
+
 static int refuse_plan(const struct inputs *inputs, const struct model_limits *limits,
                        const struct model_plan *plan, const struct error *table, struct error *err) {
     char advice[400];
     char quantised[160];
+    char kept[160];
     size_t tokens;
     TRY(largest_tokens(inputs, limits, &tokens, err));
     advise(inputs, limits, plan, advice, sizeof advice);
     TRY(advise_quantising(inputs, limits, quantised, sizeof quantised, err));
+    TRY(advise_keeping(inputs, limits, plan, kept, sizeof kept, err));
     if (tokens == 0) {
         return error_set(err, table->status,
-                         "%.700s; not even a batch of one text of %zu tokens would fit%s%s", table->message,
-                         limits->longest, advice, quantised);
+                         "%.700s; not even a batch of one text of %zu tokens would fit%s%s%s", table->message,
+                         limits->longest, advice, quantised, kept);
     }
-    return error_set(err, table->status, "%.700s; the largest batch.tokens that would fit is %zu%s%s",
-                     table->message, tokens, advice, quantised);
+    return error_set(err, table->status, "%.700s; the largest batch.tokens that would fit is %zu%s%s%s",
+                     table->message, tokens, advice, quantised, kept);
 }
 
 int fit_on_device(const struct inputs *inputs, const struct model_limits *limits, struct model_plan *plan,
