@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/size.h"
 #include "bench/blocks.h"
+#include "bench/formats.h"
 #include "kernels/back_end.h"
 #include "kernels/weight_format.h"
 
@@ -91,6 +92,34 @@ done:
     return status;
 }
 
+// Rows of the same matrix, expanded from NF4: what packed weights cost before each matmul.
+static int time_expansion(struct bench_blocks *blocks, double *rate, struct error *err) {
+    const struct weight_format nf4 = {.name = "nf4", .kind = WEIGHT_LOOKUP, .lookups = {.run = 64}};
+    struct device_matrix *matrix = &blocks->weights.blocks[0].down;
+    size_t rows = size_min(size_max(CONVERTED / matrix->columns, 1), matrix->rows);
+    struct weight_layout layout;
+    struct weight_view view;
+    int status = STATUS_OK;
+    void *packed;
+    *rate = 0;
+    if (!weight_layout(&nf4, rows, matrix->columns, &layout)) {
+        return STATUS_OK; // no matrix of this shape is ever packed
+    }
+    TRY(memory_zeroed(&packed, layout.bytes, 1, err));
+    bench_format_fill(&nf4, matrix->columns, &layout, packed);
+    bool seen = weight_view_of(&nf4, rows, matrix->columns, packed, &view);
+    double bytes =
+        (double)layout.bytes + (double)(rows * matrix->columns * dtype_size(device_dtype(blocks->device)));
+    for (int i = 0; i < CONVERSIONS && seen; i++) {
+        double started = clock_seconds();
+        TRY_TO(done, status = blocks->device->ops->expand(blocks->device, matrix, 0, &view, err));
+        *rate = fmax(*rate, bytes / (clock_seconds() - started));
+    }
+done:
+    free(packed);
+    return status;
+}
+
 static int measure(struct bench_block_rate *out, struct device *device, const struct model_config *config,
                    size_t tokens, size_t length, struct error *err) {
     struct bench_blocks blocks = {0};
@@ -102,7 +131,8 @@ static int measure(struct bench_block_rate *out, struct device *device, const st
     TRY_TO(done, status = bench_blocks_open(&blocks, device, &own, 1, 1, out->tokens, false, err));
     TRY_TO(done, status = bench_blocks_batch(&blocks, out->tokens, size_min(length, out->tokens), err));
     TRY_TO(done, status = time_block(&blocks, &seconds, err));
-    status = time_conversion(&blocks, &out->conversion, err);
+    TRY_TO(done, status = time_conversion(&blocks, &out->conversion, err));
+    status = time_expansion(&blocks, &out->expansion, err);
     out->operations =
         seconds > 0 ? token_operations(config, size_min(length, out->tokens)) * (double)out->tokens / seconds
                     : 0;

@@ -10,6 +10,7 @@
 struct bench_block_rate {
     double operations; // a second, in whole blocks, attention and norms among them
     double conversion; // bytes a second of weights that are put into the layout of matmuls
+    double expansion;  // bytes a second that are read and written where packed weights (NF4) are expanded
     size_t tokens;     // of the batch that was measured
 };
 

@@ -103,6 +103,11 @@ const struct card *card_find(const char *name) {
     char wanted[NAME];
     char row[NAME];
     plain_name(wanted, name);
+    if (wanted[0] != 0 && wanted[strspn(wanted, "0123456789")] == 0 && strlen(wanted) == 4) { // "4090"
+        char number[NAME];
+        strcpy(number, wanted);
+        snprintf(wanted, sizeof wanted, "rtx%.4s", number);
+    }
     for (size_t i = 0; i < sizeof drivers / sizeof drivers[0]; i++) {
         if (strcmp(wanted, drivers[i].driver) == 0) {
             strcpy(wanted, drivers[i].name);

@@ -32,7 +32,7 @@ size_t card_count(void);
 const struct card *card_at(size_t index);
 
 // By name, in any case and with or without "NVIDIA", "GeForce", "Tesla", spaces and hyphens: "rtx4090",
-// "NVIDIA GeForce RTX 4090", "NVIDIA H100 80GB HBM3". NULL when there is no such row.
+// "4090", "NVIDIA GeForce RTX 4090", "NVIDIA H100 80GB HBM3". NULL when there is no such row.
 const struct card *card_find(const char *name);
 
 // The slowest that strata runs on among those that have at least `memory` bytes and least more than that; of

@@ -27,10 +27,10 @@ struct forecast_machine {
     double target;       // share of what is free that may be taken
     uint64_t reserve;    // of that, left alone
     double rate;         // operations a second that its matmuls reach; 0: not known
-    double bandwidth;    // bytes a second of its memory, for expanding packed weights; 0: that is not counted
-    double link;         // bytes a second from host memory
-    double disk;         // bytes a second of reading weights again
-    double conversion;   // CPU: bytes a second that are put into its layout; 0: that is not counted
+    double bandwidth; // bytes a second that expanding packed weights reads and writes; 0: that is not counted
+    double link;      // bytes a second from host memory
+    double disk;      // bytes a second of reading weights again
+    double conversion;    // CPU: bytes a second that are put into its layout; 0: that is not counted
     uint64_t host_memory; // 0: not known
 };
 
