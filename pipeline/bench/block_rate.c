@@ -10,13 +10,33 @@
 #include "kernels/back_end.h"
 #include "kernels/weight_format.h"
 
-enum { RUNS_MOST = 7, TOKENS_LEAST = 64, CONVERTED = 1 << 22, CONVERSIONS = 5 };
+enum { NUMBERS_MOST = 1 << 28, RUNS_MOST = 7, TOKENS_LEAST = 64, CONVERTED = 1 << 22, CONVERSIONS = 5 };
 
 static const double run_seconds = 0.2;    // of a batch, as the peak foretells
 static const double enough_seconds = 1.2; // of all runs that count
 
 static double token_operations(const struct model_config *config, size_t length) {
     return block_flops(config, 0, length, (double)length * (double)length) / (double)length;
+}
+
+// A block of half the size as long as it takes much to fill: matmuls that large go at one rate.
+static void shrink(struct model_config *config) {
+    struct block_matmul matmuls[BLOCK_MATMULS_MOST];
+    for (;;) {
+        size_t count = block_matmuls(config, 0, matmuls);
+        double numbers = 0;
+        for (size_t i = 0; i < count; i++) {
+            numbers += (double)matmuls[i].rows * (double)matmuls[i].columns;
+        }
+        size_t odd = (config->hidden | config->intermediate | config->heads | config->kv_heads) & 1;
+        if (numbers <= NUMBERS_MOST || odd != 0) {
+            return;
+        }
+        config->hidden /= 2;
+        config->intermediate /= 2;
+        config->heads /= 2;
+        config->kv_heads /= 2;
+    }
 }
 
 // So many tokens that a run takes as long as it should at the processor's peak.
@@ -127,14 +147,15 @@ static int measure(struct bench_block_rate *out, struct device *device, const st
     double seconds = 0;
     int status;
     own.rope.divisors = NULL;
-    TRY(choose_tokens(device, config, tokens, length, &out->tokens, err));
+    shrink(&own);
+    TRY(choose_tokens(device, &own, tokens, length, &out->tokens, err));
     TRY_TO(done, status = bench_blocks_open(&blocks, device, &own, 1, 1, out->tokens, false, err));
     TRY_TO(done, status = bench_blocks_batch(&blocks, out->tokens, size_min(length, out->tokens), err));
     TRY_TO(done, status = time_block(&blocks, &seconds, err));
     TRY_TO(done, status = time_conversion(&blocks, &out->conversion, err));
     status = time_expansion(&blocks, &out->expansion, err);
     out->operations =
-        seconds > 0 ? token_operations(config, size_min(length, out->tokens)) * (double)out->tokens / seconds
+        seconds > 0 ? token_operations(&own, size_min(length, out->tokens)) * (double)out->tokens / seconds
                     : 0;
 done:
     bench_blocks_close(&blocks);

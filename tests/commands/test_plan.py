@@ -183,6 +183,11 @@ def test_the_processor_is_measured(job):
     assert found["resident"]["resident_blocks"] == found["resident"]["blocks"] == 3 and plan["fill"] == 1
 
 
+def test_a_large_block_is_measured_on_half_its_size(llama):
+    found = planned("--model", llama)
+    assert found["machine"]["operations_per_second"] > 1e6 and len(ways(found)["disk"]["layers"]) == 79
+
+
 def test_a_processor_that_lacks_memory_streams_from_disk(tmp_path):
     job = Job(tmp_path, make_problems(6), make_model("deep", layers=24))
     plan = planned(job.file)
