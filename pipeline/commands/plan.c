@@ -372,10 +372,10 @@ const struct command command_plan = {
         "tokens in\n"
         "flight that hide the copies, and tokens per second with what limits them. A CPU's rate is measured "
         "on a block\n"
-        "of the model, in about a second. A GPU's is 60 % of what its data sheet gives: an assumption, not "
-        "a\n"
-        "measurement. Sizes that options take count as nvidia-smi does (a GB is 2^30 bytes), printed ones "
-        "and rates\n"
-        "in 10^9 bytes. Times are of computing alone.\n",
+        "of the model in about a second, as if nothing else ran. A GPU's is 60 % of what its data sheet "
+        "gives: an\n"
+        "assumption, not a measurement. Sizes that options take count as nvidia-smi does (a GB is 2^30 "
+        "bytes), printed\n"
+        "ones and rates in 10^9 bytes. Times are of computing alone.\n",
     .run = run,
 };

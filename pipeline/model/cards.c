@@ -8,16 +8,18 @@
 #define TERA 1e12
 #define GIGA 1e9
 
-// Rates are dense: half of what a data sheet gives "with sparsity".
+// Rates are dense: half of what a data sheet gives "with sparsity". GeForce cards multiply 16-bit numbers
+// with float32 sums at twice their float32 rate, as the papers' tables show; professional ones at four times.
 //
-// RTX 3070, 3080 10GB, 3090, RTX A6000: "NVIDIA Ampere GA102 GPU Architecture" (v2), appendices A and C: peak
-//   FP16 tensor rate with FP32 accumulate, peak FP32 rate.
-// RTX 3060: its page has 3,584 cores at 1.78 GHz; the matrix rate is that paper's, twice the FP32 rate.
-// RTX 4060 to 4090: "NVIDIA Ada GPU Architecture" (v2.1), appendix A, the same rows.
-// RTX 5070, 5080, 5090: "NVIDIA RTX Blackwell GPU Architecture" (v1.1), appendices.
-// RTX 6000 Ada: "NVIDIA Ada GPU Architecture" for professional cards: 364 of FP16 with FP32 accumulate.
-// A10, A30, A100, L4, L40S, H100, H200: NVIDIA's data sheet of each; B200: "NVIDIA Blackwell" data sheet,
-//   a GPU of HGX B200 (4.5 PFLOPS with sparsity; its FP32 rate is a GPU's share of the board's).
+// RTX 3070, 3080 10GB, 3090, RTX A6000: "NVIDIA Ampere GA102 GPU Architecture" (v2), appendices A and C, peak
+//   FP16 or BF16 tensor rate with FP32 accumulate and peak FP32 rate. RTX 3060: its page's 3,584 cores
+//   at 1.78 GHz, two operations each, and twice that.
+// RTX 4060 to 4090: "NVIDIA Ada GPU Architecture" (v2.1), appendices, the same rows; RTX 6000 Ada: its data
+//   sheet.
+// RTX 5070, 5080, 5090: "NVIDIA RTX Blackwell GPU Architecture" (v1.1), appendices, the same rows.
+// A10, A30, A100, L4, L40S, H100, H200: NVIDIA's data sheet of each. B200: "NVIDIA Blackwell" data sheet, a
+// GPU
+//   of HGX B200 (4.5 PFLOPS with sparsity, 180 GB, 7.7 TB/s).
 // Cards of a compute capability that is not supported have no rates here.
 // clang-format off
 static const struct card cards[] = {
