@@ -8,18 +8,27 @@
 #define TERA 1e12
 #define GIGA 1e9
 
-// Rates are dense: half of what a data sheet gives "with sparsity". GeForce cards multiply 16-bit numbers
-// with float32 sums at twice their float32 rate, as the papers' tables show; professional ones at four times.
+// Peaks that NVIDIA publishes, at the boost clock. None was measured. They were checked where others quote
+// NVIDIA, not in the papers and data sheets named here: each agrees between two such places, or with a second
+// figure of NVIDIA's that it can be computed from.
 //
-// RTX 3070, 3080 10GB, 3090, RTX A6000: "NVIDIA Ampere GA102 GPU Architecture" (v2), appendices A and C, peak
-//   FP16 or BF16 tensor rate with FP32 accumulate and peak FP32 rate. RTX 3060: its page's 3,584 cores
-//   at 1.78 GHz, two operations each, and twice that.
-// RTX 4060 to 4090: "NVIDIA Ada GPU Architecture" (v2.1), appendices, the same rows; RTX 6000 Ada: its data
-//   sheet.
-// RTX 5070, 5080, 5090: "NVIDIA RTX Blackwell GPU Architecture" (v1.1), appendices, the same rows.
-// A10, A30, A100, L4, L40S, H100, H200: NVIDIA's data sheet of each. B200: "NVIDIA Blackwell" data sheet, a
-// GPU
-//   of HGX B200 (4.5 PFLOPS with sparsity, 180 GB, 7.7 TB/s).
+// Rates are dense: half of what is given "with sparsity". GeForce cards multiply 16-bit matrices with float32
+// sums at twice their float32 rate, which is half of their rate with float16 sums; the RTX A6000, RTX 6000
+// Ada, A10, L4 and L40S at four times, whatever the sums.
+//
+// RTX 3070, 3080 (10 GB), 3090, RTX A6000: "NVIDIA Ampere GA102 GPU Architecture" (v2), peak FP16 or BF16
+//   tensor rate with FP32 accumulate, and peak FP32 rate. RTX 4080, 4090: "NVIDIA Ada GPU Architecture"
+//   (v2.1), the same rows.
+// RTX 3060, 4060, 4060 Ti, 4070: computed from cores and boost clock, two operations each, and twice that.
+//   The tensor rates announced are of 16-bit numbers with float16 sums for the 3060 and of FP8 for the
+//   others, with sparsity: a quarter of 101 and an eighth of 242 and 353 come to the same within a hundredth.
+// RTX 5070, 5080, 5090: "NVIDIA RTX Blackwell GPU Architecture" (v1.1); a sixteenth of the "AI TOPS"
+//   announced, of FP4 with sparsity (988, 1801, 3352).
+// RTX 6000 Ada: its data sheet, a quarter of 1457 TFLOPS on FP8 with sparsity.
+// A10, A30, A100, L4, L40S, H100, H200: their data sheets, as TensorRT-LLM, PyTorch and Lightning quote them.
+//   The A100 80GB is the PCIe card; the memory of the SXM one gives 2,039 GB/s.
+// B200: an eighth of an HGX B200 (36 PFLOPS on 16 bits with sparsity, 600 TFLOPS on FP32, 1,440 GB) and
+//   7.7 TB/s; it was first announced with 192 GB and 8 TB/s.
 // Cards of a compute capability that is not supported have no rates here.
 // clang-format off
 static const struct card cards[] = {
