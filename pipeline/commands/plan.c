@@ -1,11 +1,16 @@
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/amount.h"
+#include "base/json.h"
+#include "base/size.h"
 #include "checkpoints/folder_content.h"
 #include "commands/command.h"
 #include "commands/plan_memory.h"
+#include "commands/plan_ways.h"
 #include "commands/readable.h"
+#include "model/place.h"
 #include "start/batching.h"
 #include "start/fill.h"
 #include "start/inputs.h"
@@ -60,20 +65,179 @@ static int write_fill(FILE *out, const struct inputs *inputs, struct error *err)
     return STATUS_OK;
 }
 
-static int print_plan(FILE *out, struct inputs *inputs, struct error *err) {
+// ---- ways to run it ----
+
+static int print_json(FILE *out, const struct plan_ways *ways, struct error *err) {
+    json_t *document = plan_ways_json(ways);
+    char *text = document == NULL ? NULL : json_dumps(document, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+    json_decref(document);
+    if (text == NULL) {
+        return error_set(err, STATUS_INTERNAL, "out of memory for the plan");
+    }
+    fprintf(out, "%s\n", text);
+    free(text);
+    return STATUS_OK;
+}
+
+static int write_ways(FILE *out, const struct plan_work *work, const struct plan_options *options,
+                      const struct plan_subject *subject, struct error *err) {
+    struct plan_machine machine;
+    struct plan_ways ways = {0};
+    int status;
+    TRY(plan_machine_find(&machine, options, subject, err));
+    struct plan_work filled = *work;
+    filled.work.fill =
+        machine.figures.has_own_memory ? work->work.fill : 1; // a processor computes what is there
+    TRY_TO(done, status = plan_ways_make(&ways, &filled, &machine, options, err));
+    if (options->json) {
+        status = print_json(out, &ways, err);
+    } else {
+        plan_ways_write(out, &ways);
+    }
+done:
+    plan_ways_destroy(&ways);
+    return status;
+}
+
+// Tokens of the texts of the average token: attention over such texts takes as long as over these.
+static size_t typical_length(const struct forecast_work *work) {
+    return work->tokens > 0 ? (size_t)(work->squared_lengths / (double)work->tokens + 0.5) : 1;
+}
+
+static int write_job_ways(FILE *out, const struct inputs *inputs, const struct plan_options *options,
+                          struct error *err) {
+    const struct job *job = &inputs->job;
+    const struct ledger_survey *totals = &inputs->survey.totals;
+    struct fill fill = {.share = 1};
+    struct model_limits limits;
+    if (totals->tokens == 0) {
+        return STATUS_OK;
+    }
+    TRY(fill_survey(&fill, inputs, err));
+    inputs_model_limits(inputs, &limits);
+    limits.tokens = options->tokens > 0 ? options->tokens : (size_t)job->batch_tokens;
+    limits.texts = size_min(inputs->limits.problems, limits.tokens);
+    const struct plan_work work = {
+        .model = inputs->model,
+        .config = model_config_of(inputs->model),
+        .limits = &limits,
+        .work = {.tokens = totals->tokens, .squared_lengths = totals->squared_lengths, .fill = fill.share},
+        .has_problems = true,
+        .is_held = model_is_packed(inputs->model),
+        .dtype = job->dtype,
+        .file = model_file_bytes(inputs->model)};
+    const struct plan_subject subject = {
+        .config = work.config,
+        .options = {.dtype = job->dtype, .threads = (int)job->threads, .cpu_path = job->cpu_path},
+        .device = job->device,
+        .reserve = (uint64_t)(job->memory_reserve_gb * 1e9),
+        .tokens = limits.tokens,
+        .length = typical_length(&work.work)};
+    return write_ways(out, &work, options, &subject, err);
+}
+
+static int write_job(FILE *out, struct inputs *inputs, const struct plan_options *options,
+                     struct error *err) {
+    if (options->json) {
+        return write_job_ways(out, inputs, options, err);
+    }
+    write_plan(out, inputs);
+    TRY(write_fill(out, inputs, err));
+    TRY(plan_memory_write(out, inputs, err));
+    return write_job_ways(out, inputs, options, err);
+}
+
+// ---- a model alone ----
+
+// What a job has unless it says otherwise.
+enum { MODEL_TOKENS = 8192, MODEL_LONGEST = 2048, MODEL_LENGTH = 300, MODEL_ROWS = 1024, MODEL_SLOTS = 4 };
+#define MODEL_RESERVE 500000000
+
+static bool has_weights(const char *path, enum model_form form) {
+    return form == MODEL_FORM_GGUF || model_has_part(path, MODEL_WEIGHTS) ||
+           model_has_part(path, MODEL_WEIGHTS_INDEX);
+}
+
+static int write_model_ways(FILE *out, const struct model *model, const struct model_config *config,
+                            const struct plan_options *options, struct error *err) {
+    const size_t layer = config->layers - 1; // the default of latents.layers
+    const size_t tokens = options->tokens > 0 ? options->tokens : MODEL_TOKENS;
+    const double length = MODEL_LENGTH;
+    const struct model_limits limits = {.layers = &layer,
+                                        .layer_count = 1,
+                                        .tokens = tokens,
+                                        .texts = tokens,
+                                        .rows = size_min(MODEL_ROWS, tokens),
+                                        .longest = size_min(MODEL_LONGEST, tokens),
+                                        .stored = DTYPE_F16,
+                                        .slots = MODEL_SLOTS};
+    const struct plan_work work = {
+        .model = model,
+        .config = config,
+        .limits = &limits,
+        .work = {.tokens = MODEL_LENGTH, .squared_lengths = length * length, .fill = 1},
+        .is_held = model != NULL && model_is_packed(model),
+        .dtype = DTYPE_BF16,
+        .file = model != NULL ? model_file_bytes(model) : 0};
+    const struct plan_subject subject = {.config = config,
+                                         .options = {.dtype = DTYPE_BF16},
+                                         .device = "auto",
+                                         .reserve = MODEL_RESERVE,
+                                         .tokens = tokens,
+                                         .length = MODEL_LENGTH};
+    if (!options->json) {
+        fprintf(out,
+                "model         %s: %zu blocks, up to hidden_states[%zu], bfloat16; batches of %zu tokens in "
+                "texts of %d\n",
+                config->model_type, layer, layer, tokens, MODEL_LENGTH);
+    }
+    if (!options->json && model == NULL) {
+        fprintf(out, "note          no weights are there: they are taken for numbers of %s%s\n",
+                dtype_name(config->checkpoint_dtype),
+                config->quantization.method == QUANTIZATION_NONE
+                    ? ""
+                    : ", although config.json calls them packed");
+    }
+    return write_ways(out, &work, options, &subject, err);
+}
+
+static int write_model(FILE *out, const struct plan_options *options, struct error *err) {
+    const char *path = options->model;
+    enum model_form form;
+    TRY(model_form(path, &form, err));
+    if (has_weights(path, form)) {
+        struct model *model;
+        TRY(model_open(&model, path, err));
+        int status = write_model_ways(out, model, model_config_of(model), options, err);
+        model_close(model);
+        return status;
+    }
+    struct model_config config;
+    struct buffer text = {0};
+    int status = model_config_read(&config, &text, path, err);
+    if (status == STATUS_OK) {
+        status = write_model_ways(out, NULL, &config, options, err);
+        model_config_destroy(&config);
+    }
+    buffer_destroy(&text);
+    return status;
+}
+
+// ---- the command ----
+
+// Of the job whose inputs these are, or where they are NULL of a model alone.
+static int print_plan(FILE *out, struct inputs *inputs, const struct plan_options *options,
+                      struct error *err) {
     enum { INDENT = 14 };
     struct readable_page page;
     TRY(readable_page_open(&page, "the plan", err));
-    write_plan(page.out, inputs);
-    int status = write_fill(page.out, inputs, err);
-    if (status == STATUS_OK) {
-        status = plan_memory_write(page.out, inputs, err);
-    }
+    int status =
+        inputs != NULL ? write_job(page.out, inputs, options, err) : write_model(page.out, options, err);
     if (status != STATUS_OK) {
         readable_page_drop(&page);
         return status;
     }
-    return readable_page_print(&page, out, INDENT, 0, readable_columns(out), err);
+    return readable_page_print(&page, out, INDENT, 0, options->json ? 0 : readable_columns(out), err);
 }
 
 // The batches of a run that has begun in the output are planned as it began.
@@ -90,7 +254,7 @@ done:
     return status;
 }
 
-static int run(struct command_context *context, struct error *err) {
+static int plan_job(struct command_context *context, const struct plan_options *asked, struct error *err) {
     struct readable_waiting waiting;
     struct inputs_options options = {.watch = readable_watch(&waiting, "plan")};
     job_arguments(&options, context->arguments);
@@ -103,24 +267,90 @@ static int run(struct command_context *context, struct error *err) {
                                 NULL, err));
     TRY_TO(done, status = survey_make(&inputs.survey, inputs.source, inputs.preparer, &inputs.limits, NULL,
                                       NULL, NULL, err));
-    TRY_TO(done, status = print_plan(context->out, &inputs, err));
+    TRY_TO(done, status = print_plan(context->out, &inputs, asked, err));
     status = inputs_refuse_nothing(&inputs, err);
 done:
     inputs_close(&inputs);
     return status;
 }
 
+static int run(struct command_context *context, struct error *err) {
+    struct plan_options options;
+    TRY(plan_options_read(&options, context->arguments, err));
+    return options.model != NULL ? print_plan(context->out, NULL, &options, err)
+                                 : plan_job(context, &options, err);
+}
+
 static const struct operand operands[] = {
-    JOB_OPERAND,
+    {.name = "JOB.yaml", .help = "the job file (strata help job); or --model", .optional = true},
 };
 
 static const struct option options[] = {
     JOB_OPTION_LIMIT(""),
+    {.name = "--model",
+     .kind = OPTION_TEXT,
+     .value = "PATH",
+     .help = "in place of a job: a model as model.path names it; a folder with config.json is enough"},
+    {.name = "--gpu",
+     .kind = OPTION_TEXT,
+     .value = "CARD",
+     .help = "plan for this GPU, \"RTX 4090\", or for one of a size, 8GB (default: the job's device here)"},
+    {.name = "--gpus",
+     .kind = OPTION_INTEGER,
+     .value = "N",
+     .help = "say what N such GPUs would give, a run each (default: 1)",
+     .minimum = 1,
+     .maximum = 1024},
+    {.name = "--in-use",
+     .kind = OPTION_TEXT,
+     .value = "SIZE",
+     .help = "memory of the device that others hold (default: what they hold here; of --gpu none)"},
+    {.name = "--target",
+     .kind = OPTION_TEXT,
+     .value = "SHARE",
+     .help = "share of the rest that may be taken (default: 0.9)"},
+    {.name = "--host-memory",
+     .kind = OPTION_TEXT,
+     .value = "SIZE",
+     .help = "memory of the host for blocks that stream from there (default: what is free here)"},
+    {.name = "--pcie",
+     .kind = OPTION_TEXT,
+     .value = "GB/s",
+     .help = "rate of copies to the GPU (default: 80 % of its link's)"},
+    {.name = "--disk-rate",
+     .kind = OPTION_TEXT,
+     .value = "GB/s",
+     .help = "rate of reading weights again (default: 2)"},
+    {.name = "--tokens",
+     .kind = OPTION_INTEGER,
+     .value = "N",
+     .help = "tokens per batch (default: batch.tokens of the job; of a model 8192)",
+     .minimum = 1,
+     .maximum = 1 << 22},
+    {.name = "--context",
+     .kind = OPTION_INTEGER,
+     .value = "N",
+     .help = "compare with what llama.cpp needs to generate with N tokens of context",
+     .minimum = 1,
+     .maximum = 1 << 24},
+    {.name = "--kv",
+     .kind = OPTION_TEXT,
+     .value = "TYPE",
+     .help = "of its keys and values, with --context (default: f16)",
+     .choices = "f16|q8_0|q4_0"},
+    {.name = "--file-size",
+     .kind = OPTION_TEXT,
+     .value = "SIZE",
+     .help = "of the file it loads, with --context (default: the checkpoint's, or at 16 bits)"},
+    {.name = "--details", .kind = OPTION_FLAG, .help = "print memory by purpose and by layer too"},
+    {.name = "--json",
+     .kind = OPTION_FLAG,
+     .help = "print the ways to run it as one JSON object, nothing else"},
 };
 
 const struct command command_plan = {
     .name = "plan",
-    .summary = "count a job's problems, tokens, shards, disk space and memory without starting it",
+    .summary = "count what a job takes, and predict its speed here or on another machine",
     .operands = operands,
     .operand_count = sizeof operands / sizeof operands[0],
     .options = options,
@@ -132,6 +362,20 @@ const struct command command_plan = {
         "of its tokens\n"
         "that are text; below 95 % a warning names what would raise it. Memory is what weights and a full "
         "batch take\n"
-        "on the device.\n",
+        "on the device.\n"
+        "\n"
+        "Then come the ways to run it, on the job's device or on --gpu: with all blocks resident on the "
+        "device; with\n"
+        "blocks streamed from host memory, or from disk, if they do not all fit (model.weights); with "
+        "model.quantize.\n"
+        "For each: its memory, the blocks that stay on the device, the largest batch.tokens that fits, the "
+        "tokens in\n"
+        "flight that hide the copies, and tokens per second with what limits them. A CPU's rate is measured "
+        "on a block\n"
+        "of the model in about a second, as if nothing else ran. A GPU's is 60 % of what its data sheet "
+        "gives: an\n"
+        "assumption, not a measurement. Sizes that options take count as nvidia-smi does (a GB is 2^30 "
+        "bytes), printed\n"
+        "ones and rates in 10^9 bytes. Times are of computing alone.\n",
     .run = run,
 };

@@ -192,6 +192,11 @@ static size_t buffer_columns(const struct model_config *config, size_t buffer) {
     return columns;
 }
 
+size_t block_buffer_numbers(const struct model_config *config) {
+    return buffer_columns(config, BUFFER(x)) + buffer_columns(config, BUFFER(normed)) +
+           buffer_columns(config, BUFFER(wide)) + buffer_columns(config, BUFFER(inner));
+}
+
 int block_lay_out_buffers(struct layout *layout, struct block_buffers *buffers,
                           const struct model_config *config, size_t tokens, struct error *err) {
     const struct {

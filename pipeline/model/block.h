@@ -103,6 +103,9 @@ double block_flops(const struct model_config *config, size_t block, size_t token
 // The attention of block number `block`.
 struct device_attention block_attention(const struct model_config *config, size_t block, size_t longest);
 
+// Numbers that a token has in all buffers together.
+size_t block_buffer_numbers(const struct model_config *config);
+
 // Buffers for batches of at most `tokens` tokens, wide enough for every block of the model.
 int block_lay_out_buffers(struct layout *layout, struct block_buffers *buffers,
                           const struct model_config *config, size_t tokens, struct error *err);

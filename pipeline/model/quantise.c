@@ -11,7 +11,7 @@
 
 // ---- what becomes of them ----
 
-static struct weight_format format_of(enum model_quantize how) {
+struct weight_format quantise_format(enum model_quantize how) {
     if (how == MODEL_QUANTIZE_INT8) {
         return (struct weight_format){
             .name = "int8",
@@ -38,7 +38,7 @@ int quantise_matrices(struct weight_match *match, enum model_quantize how, bool 
     for (size_t i = 0; i < match->count; i++) {
         struct weight_bound *bound = &match->bound[i];
         if (weight_in_block(bound->use.row) && bound->use.row->form == FORM_MATRIX) {
-            bound->source.format = format_of(how);
+            bound->source.format = quantise_format(how);
             bound->is_quantised = true;
         }
     }

@@ -33,7 +33,7 @@ def planned(job):
     """What plan says of memory: its first line, and row of the table -> bytes in its columns."""
     done = strata("plan", job.file)
     assert done.code == OK, done
-    head, *lines = re.search("^memory  .*", done.out, re.M | re.S)[0].splitlines()
+    head, *lines = re.search(r"^memory  .*(?:\n  .*)*", done.out, re.M)[0].splitlines()
     return head, {re.match(r"  (.+?)(?: {2,}|:)", line)[1]: amounts(line) for line in lines}
 
 

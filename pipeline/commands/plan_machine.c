@@ -1,0 +1,121 @@
+#include "commands/plan_machine.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "bench/block_rate.h"
+
+// Bytes a second of reading weights again, where the user does not say: a careful figure for a solid-state
+// disk.
+#define DISK_ASSUMED 2e9
+
+// Rates of a card; what the user said of the machine comes before them.
+static void take_card(struct plan_machine *out, const struct card *card, bool is_guessed, enum dtype dtype) {
+    out->card = card;
+    out->card_is_guessed = is_guessed;
+    out->figures.has_own_memory = true;
+    out->figures.rate = CARD_ASSUMED_SHARE * (dtype == DTYPE_F32 ? card->float_rate : card->matrix_rate);
+    out->figures.bandwidth = card->bandwidth;
+    out->figures.link = card_link(card);
+}
+
+static void take_options(struct plan_machine *out, const struct plan_options *options) {
+    struct forecast_machine *figures = &out->figures;
+    figures->target = options->target;
+    figures->in_use = options->in_use_given ? options->in_use : figures->in_use;
+    figures->link = options->link > 0 ? options->link : figures->link;
+    figures->host_memory = options->host_memory > 0 ? options->host_memory : figures->host_memory;
+    out->disk_is_assumed = options->disk <= 0;
+    figures->disk = out->disk_is_assumed ? DISK_ASSUMED : options->disk;
+}
+
+static void take_memory(struct plan_machine *out, const struct device_description *about) {
+    out->figures.memory = about->memory;
+    out->figures.in_use = about->memory > about->memory_free ? about->memory - about->memory_free : 0;
+    out->is_here = true;
+    snprintf(out->name, sizeof out->name, "%s", about->name);
+}
+
+static int describe(struct device_description *about, const char *name, const struct device_options *options,
+                    struct error *err) {
+    struct device *device;
+    TRY(device_open(&device, name, options, err));
+    device_describe(device, about);
+    device_close(device);
+    return STATUS_OK;
+}
+
+static int describe_host(struct device_description *about, struct error *err) {
+    const struct device_options options = {.dtype = DTYPE_F32, .threads = 1};
+    return describe(about, "cpu", &options, err);
+}
+
+static int use_processor(struct plan_machine *out, const struct plan_subject *subject, struct error *err) {
+    struct device_description about;
+    struct bench_block_rate rate;
+    TRY(describe_host(&about, err));
+    take_memory(out, &about);
+    int status =
+        bench_block_rate(&rate, subject->config, &subject->options, subject->tokens, subject->length, err);
+    if (status == STATUS_DEVICE) { // no room for a block of it, or a CPU path that is not here
+        snprintf(out->note, sizeof out->note, "the rate was not measured: %.200s", err->message);
+        return STATUS_OK;
+    }
+    out->figures.rate = rate.operations;
+    out->figures.conversion = rate.conversion;
+    out->figures.bandwidth = rate.expansion;
+    return status;
+}
+
+// The GPU of the job, if there is one; *found is false where the processor is to be taken.
+static int use_gpu(struct plan_machine *out, const struct plan_subject *subject, bool *found,
+                   struct error *err) {
+    struct device_description about;
+    struct device_description host;
+    struct error refusal;
+    *found = false;
+    if (strcmp(subject->device, "cpu") == 0) {
+        return STATUS_OK;
+    }
+    int status = describe(&about, subject->device, &subject->options, &refusal);
+    if (status == STATUS_DEVICE) {
+        snprintf(out->note, sizeof out->note,
+                 "%s is not here, so this is for the CPU; --gpu NAME plans for a GPU", subject->device);
+        return STATUS_OK;
+    }
+    if (status != STATUS_OK) {
+        *err = refusal;
+        return status;
+    }
+    *found = strcmp(about.kind, "cuda") == 0;
+    if (!*found) {
+        return STATUS_OK;
+    }
+    TRY(describe_host(&host, err));
+    take_memory(out, &about);
+    const struct card *card = card_find(about.name);
+    bool known = card != NULL && card_is_supported(card);
+    take_card(out, known ? card : card_of_memory(about.memory), !known, subject->options.dtype);
+    out->figures.host_memory = host.memory_free;
+    return STATUS_OK;
+}
+
+int plan_machine_find(struct plan_machine *out, const struct plan_options *options,
+                      const struct plan_subject *subject, struct error *err) {
+    bool found = false;
+    *out = (struct plan_machine){0};
+    if (options->card != NULL) {
+        take_card(out, options->card, options->card_is_guessed, subject->options.dtype);
+        out->figures.memory = options->card_memory;
+        snprintf(out->name, sizeof out->name, "%s",
+                 options->card_is_guessed ? "a GPU of that size" : options->card->name);
+    } else {
+        TRY(use_gpu(out, subject, &found, err));
+        if (!found) {
+            TRY(use_processor(out, subject, err));
+        }
+    }
+    out->figures.reserve = out->figures.has_own_memory ? subject->reserve : 0;
+    take_options(out, options);
+    return STATUS_OK;
+}

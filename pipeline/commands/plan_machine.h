@@ -1,0 +1,31 @@
+// The machine that a plan is for: the card that the user named, the GPU that is here, or this machine's
+// processor, whose rate is measured.
+#ifndef STRATA_COMMANDS_PLAN_MACHINE_H
+#define STRATA_COMMANDS_PLAN_MACHINE_H
+
+#include "commands/plan_options.h"
+#include "model/forecast.h"
+
+struct plan_machine {
+    struct forecast_machine figures;
+    const struct card *card; // whose rates these are; NULL: a processor's
+    bool card_is_guessed;
+    bool is_here;
+    char name[160];
+    char note[256]; // what was not found or could not be measured; "" otherwise
+    bool disk_is_assumed;
+};
+
+struct plan_subject { // what the machine is to run
+    const struct model_config *config;
+    struct device_options options; // of the processor
+    const char *device;            // of the job: "cpu", "cuda:N" or "auto"
+    uint64_t reserve;              // of a GPU's memory
+    size_t tokens;                 // of a batch
+    size_t length;                 // of its texts
+};
+
+int plan_machine_find(struct plan_machine *out, const struct plan_options *options,
+                      const struct plan_subject *subject, struct error *err);
+
+#endif

@@ -1,0 +1,208 @@
+#include "model/footprint.h"
+
+#include <stdlib.h>
+
+#include "kernels/weight_format.h"
+#include "model/block.h"
+#include "model/quantise.h"
+#include "model/rope.h"
+#include "model/stage.h"
+
+// ---- sums that stay at the top ----
+
+static uint64_t plus(uint64_t a, uint64_t b) {
+    uint64_t sum;
+    return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
+}
+
+static uint64_t times(uint64_t a, uint64_t b) {
+    uint64_t product;
+    return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
+}
+
+static uint64_t most(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+// ---- weights ----
+
+// How weights come to be held: as a checkpoint has them, or as they would be quantised.
+struct holding {
+    const struct model_config *config;
+    const struct weight_match *match; // NULL: numbers of the type that config.json gives
+    enum model_quantize quantize;     // of matrices of blocks
+    enum dtype dtype;
+};
+
+static uint64_t file_bytes(const struct holding *holding, const struct weight_row *row, size_t block,
+                           uint64_t numbers) {
+    if (holding->match == NULL) {
+        return times(numbers, dtype_size(holding->config->checkpoint_dtype));
+    }
+    uint64_t bytes = 0;
+    for (size_t copy = 0; copy < weight_copies(row, holding->config, block); copy++) {
+        const struct weight_source *source = weights_source(holding->match, row, block, copy);
+        for (size_t i = 0; i < source->component_count; i++) {
+            const struct weight_component *component = &source->components[i];
+            bytes = plus(bytes, component->is_read ? component->tensor->end - component->tensor->begin : 0);
+        }
+    }
+    return bytes;
+}
+
+// The format that a matrix is kept in; false where it is stored as computed.
+static bool kept_format(const struct holding *holding, const struct weight_row *row, size_t block,
+                        struct weight_format *format) {
+    if (row->form != FORM_MATRIX || !weight_in_block(row)) {
+        return false;
+    }
+    if (holding->quantize != MODEL_QUANTIZE_NONE) {
+        *format = quantise_format(holding->quantize);
+        return true;
+    }
+    if (holding->match == NULL || !weights_keep(holding->match, holding->config, row, block)) {
+        return false;
+    }
+    *format = weights_source(holding->match, row, block, 0)->format;
+    return true;
+}
+
+static void add_row(struct footprint_block *sum, const struct holding *holding, const struct weight_row *row,
+                    size_t block) {
+    const struct model_config *config = holding->config;
+    size_t rows = weight_dimension(config, row->rows);
+    size_t columns = weight_dimension(config, row->columns);
+    uint64_t numbers = times(times(rows, columns), weight_copies(row, config, block));
+    uint64_t computed = times(numbers, dtype_size(holding->dtype));
+    struct weight_format format;
+    struct weight_layout layout;
+    size_t all;
+    size_t across;
+    sum->file = plus(sum->file, file_bytes(holding, row, block, numbers));
+    if (!kept_format(holding, row, block, &format) || !weight_layout(&format, rows, columns, &layout)) {
+        sum->held = plus(sum->held, computed);
+        return;
+    }
+    sum->held = plus(sum->held, layout.bytes);
+    sum->expanded = plus(sum->expanded, computed);
+    if (weights_shape(config, block, row->place, &all, &across)) {
+        sum->largest = most(sum->largest, times(times(all, across), dtype_size(holding->dtype)));
+    }
+}
+
+static struct footprint_block count_block(const struct holding *holding, size_t block) {
+    const struct weight_table *table = holding->config->weights;
+    struct footprint_block sum = {0};
+    for (const struct weight_row *row = table->rows; row < table->rows + table->count; row++) {
+        if (weight_in_block(row) && weight_present(row, holding->config, block)) {
+            add_row(&sum, holding, row, block);
+        }
+    }
+    return sum;
+}
+
+static int count_weights(struct footprint *out, const struct holding *holding, size_t last,
+                         struct error *err) {
+    const struct model_config *config = holding->config;
+    void *blocks;
+    *out = (struct footprint){.config = config, .dtype = holding->dtype, .blocks = last};
+    TRY(memory_zeroed(&blocks, last > 0 ? last : 1, sizeof out->block[0], err));
+    out->block = blocks;
+    out->embedding = times(times(config->vocabulary, config->hidden), dtype_size(holding->dtype));
+    out->final_norm = last == config->layers ? config->hidden * dtype_size(holding->dtype) : 0;
+    for (size_t i = 0; i < last; i++) {
+        struct footprint_block block = count_block(holding, i);
+        out->block[i] = block;
+        out->all_blocks = plus(out->all_blocks, block.held);
+        out->most = (struct footprint_block){.held = most(out->most.held, block.held),
+                                             .file = most(out->most.file, block.file),
+                                             .expanded = most(out->most.expanded, block.expanded),
+                                             .largest = most(out->most.largest, block.largest)};
+    }
+    out->expansion = out->most.largest;
+    return STATUS_OK;
+}
+
+int footprint_of_model(struct footprint *out, const struct model *model, size_t last, enum dtype dtype,
+                       enum model_quantize quantize, struct error *err) {
+    *out = (struct footprint){0};
+    if (quantize != MODEL_QUANTIZE_NONE && model_is_packed(model)) {
+        return error_set(err, STATUS_JOB, "packed weights are not quantised again");
+    }
+    struct holding holding = {&model->config, &model->match, quantize, dtype};
+    return count_weights(out, &holding, last, err);
+}
+
+int footprint_of_config(struct footprint *out, const struct model_config *config, size_t last,
+                        enum dtype dtype, enum model_quantize quantize, struct error *err) {
+    struct holding holding = {config, NULL, quantize, dtype};
+    return count_weights(out, &holding, last, err);
+}
+
+void footprint_destroy(struct footprint *footprint) {
+    free(footprint->block);
+    *footprint = (struct footprint){0};
+}
+
+// ---- batches ----
+
+// What a GPU's back end takes for itself: the matmuls' workspace and the landing of loads (32 and 8 MiB), and
+// on the host the ring of loads.
+enum { GPU_SCRATCH = 40 << 20, GPU_STAGING = 32 << 20 };
+
+static uint64_t inputs_bytes(const struct model_limits *limits) {
+    return plus(times(limits->tokens, 2 * sizeof(int32_t)),
+                plus(times(plus(limits->texts, 1), sizeof(int32_t)),
+                     times(limits->rows, sizeof(struct device_span))));
+}
+
+static uint64_t pooled_bytes(const struct model_config *config, const struct model_limits *limits) {
+    return times(limits->rows, config->hidden * dtype_size(limits->stored) + sizeof(struct device_row_check));
+}
+
+// A position of the rotary tables: half a head's cosines and sines.
+static uint64_t table_row(const struct model_config *config) {
+    return config->head_dim * sizeof(float);
+}
+
+void footprint_of_batch(struct footprint_batch *out, const struct model_config *config, enum dtype dtype,
+                        const struct model_limits *limits, bool has_own_memory) {
+    bool own = rope_is_own(config, limits->longest);
+    uint64_t own_rows = own ? limits->tokens : 0;
+    uint64_t table = times(plus(own ? config->max_positions : limits->longest, own_rows), table_row(config));
+    uint64_t buffers = times(limits->tokens, times(block_buffer_numbers(config), dtype_size(dtype)));
+    uint64_t inputs = inputs_bytes(limits);
+    uint64_t pooled = pooled_bytes(config, limits);
+    *out = (struct footprint_batch){
+        .activations = plus(plus(buffers, table), plus(inputs, times(POOL_BUFFERS, pooled))),
+        .keys_values =
+            times(times(limits->tokens, 2 * dtype_size(dtype)), times(config->kv_heads, config->head_dim)),
+    };
+    uint64_t slot =
+        plus(plus(inputs, times(own_rows, table_row(config))), times(pooled, limits->layer_count));
+    out->staging = times(slot, limits->slots);
+    if (has_own_memory) {
+        out->scratch = GPU_SCRATCH;
+        out->staging = plus(out->staging, GPU_STAGING);
+    }
+}
+
+uint64_t footprint_residual(const struct model_config *config, enum dtype dtype) {
+    return config->hidden * dtype_size(dtype);
+}
+
+// ---- the whole model, as people speak of it ----
+
+uint64_t footprint_parameters(const struct model_config *config) {
+    return weights_count(config, !config->tied_embeddings);
+}
+
+uint64_t footprint_of_all(const struct model_config *config, enum model_quantize quantize) {
+    struct holding plain = {config, NULL, MODEL_QUANTIZE_NONE, DTYPE_BF16};
+    struct holding held = {config, NULL, quantize, DTYPE_BF16};
+    uint64_t bytes = times(footprint_parameters(config), dtype_size(DTYPE_BF16));
+    for (size_t i = 0; i < config->layers; i++) {
+        bytes = plus(bytes - count_block(&plain, i).held, count_block(&held, i).held);
+    }
+    return bytes;
+}

@@ -1,0 +1,274 @@
+#include "model/forecast.h"
+
+#include <math.h>
+
+#include "base/size.h"
+#include "model/block.h"
+
+enum {
+    TOKENS_UNIT = 256,     // that the largest batch is told in
+    TOKENS_MOST = 1 << 22, // of batch.tokens
+    GROUP_MOST = 1 << 24,  // tokens in flight
+    GPU_SLOTS = 2,
+};
+
+// ---- the parts of a forecast ----
+
+struct forecasting {
+    enum forecast_way way;
+    const struct footprint *footprint;
+    const struct forecast_machine *machine;
+    const struct forecast_work *work;
+};
+
+static double added(uint64_t a, uint64_t b) {
+    return (double)a + (double)b;
+}
+
+// Operations of a token in a block, with the attention of texts as long as the work's.
+static double block_operations(const struct forecasting *f, size_t block) {
+    uint64_t tokens = f->work->tokens > 0 ? f->work->tokens : 1;
+    return block_flops(f->footprint->config, block, tokens, f->work->squared_lengths) / (double)tokens;
+}
+
+// Seconds that a token of a text takes in a block.
+static double token_seconds(const struct forecasting *f, size_t block) {
+    return block_operations(f, block) / (f->machine->rate * f->work->fill);
+}
+
+// Seconds before each batch: what is kept packed is read, and written as computed.
+static double expanding_seconds(const struct forecasting *f, size_t block) {
+    const struct footprint_block *b = &f->footprint->block[block];
+    return f->machine->bandwidth > 0 && b->expanded > 0 ? added(b->held, b->expanded) / f->machine->bandwidth
+                                                        : 0;
+}
+
+// Seconds in which a block that is not there comes, beside the computing of another.
+static double reading_seconds(const struct forecasting *f, size_t block) {
+    const struct footprint_block *b = &f->footprint->block[block];
+    return f->way == FORECAST_DISK ? (double)b->file / f->machine->disk : 0;
+}
+
+static double linking_seconds(const struct forecasting *f, size_t block) {
+    return f->machine->has_own_memory ? (double)f->footprint->block[block].held / f->machine->link : 0;
+}
+
+static double copy_seconds(const struct forecasting *f, size_t block) {
+    return fmax(reading_seconds(f, block), linking_seconds(f, block));
+}
+
+// Seconds that the processor takes for a block that was read.
+static double converting_seconds(const struct forecasting *f, size_t block) {
+    const struct forecast_machine *m = f->machine;
+    return m->has_own_memory || m->conversion <= 0 ? 0
+                                                   : (double)f->footprint->block[block].held / m->conversion;
+}
+
+// ---- memory ----
+
+static uint64_t budget_of(const struct forecast_machine *machine) {
+    uint64_t free = machine->memory > machine->in_use ? machine->memory - machine->in_use : 0;
+    double part = machine->target * (double)free;
+    return part > (double)machine->reserve ? (uint64_t)part - machine->reserve : 0;
+}
+
+// Beside blocks, slots and residuals.
+static double fixed_bytes(const struct footprint *footprint, const struct footprint_batch *batch,
+                          bool has_own_memory) {
+    double sum = added(footprint->embedding, footprint->final_norm) + (double)footprint->expansion +
+                 added(batch->activations, batch->scratch);
+    return has_own_memory ? sum : sum + (double)batch->staging;
+}
+
+static double slot_bytes(const struct forecasting *f) {
+    const struct footprint_block *b = &f->footprint->most;
+    return f->machine->has_own_memory ? GPU_SLOTS * (double)b->held : added(b->held, b->file);
+}
+
+static struct footprint_batch batch_of(const struct forecasting *f, const struct model_limits *limits,
+                                       size_t tokens) {
+    struct footprint_batch batch;
+    struct model_limits smaller = *limits;
+    smaller.tokens = tokens;
+    smaller.texts = size_min(limits->texts, tokens);
+    smaller.rows = size_min(limits->rows, tokens);
+    smaller.longest = size_min(limits->longest, tokens);
+    footprint_of_batch(&batch, f->footprint->config, f->footprint->dtype, &smaller,
+                       f->machine->has_own_memory);
+    return batch;
+}
+
+// The least that this way takes for batches of so many tokens.
+static double least_bytes(const struct forecasting *f, const struct model_limits *limits, size_t tokens) {
+    struct footprint_batch batch = batch_of(f, limits, tokens);
+    double fixed = fixed_bytes(f->footprint, &batch, f->machine->has_own_memory);
+    if (f->way == FORECAST_RESIDENT || f->footprint->blocks == 0) {
+        return fixed + (double)f->footprint->all_blocks;
+    }
+    double streaming = slot_bytes(f) +
+                       (double)tokens * (double)footprint_residual(f->footprint->config, f->footprint->dtype);
+    return fixed + fmin(streaming, (double)f->footprint->all_blocks);
+}
+
+static size_t largest_batch(const struct forecasting *f, const struct model_limits *limits, uint64_t budget) {
+    size_t low = 0;
+    size_t high = TOKENS_MOST / TOKENS_UNIT + 1;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        bool fits = least_bytes(f, limits, middle * TOKENS_UNIT) <= (double)budget;
+        low = fits ? middle : low;
+        high = fits ? high : middle;
+    }
+    return low * TOKENS_UNIT;
+}
+
+// ---- the group ----
+
+// Tokens whose computing in a block takes as long as the copy of one.
+static double hiding_tokens(const struct forecasting *f) {
+    double tokens = 0;
+    if (f->machine->rate <= 0) {
+        return 0;
+    }
+    for (size_t i = 0; i < f->footprint->blocks; i++) {
+        double uncovered = copy_seconds(f, i) - converting_seconds(f, i);
+        tokens = fmax(tokens, uncovered / token_seconds(f, i));
+    }
+    return fmin(ceil(tokens), GROUP_MOST);
+}
+
+static size_t whole_batches(double tokens, size_t batch) {
+    size_t batches = (size_t)ceil(tokens / (double)batch);
+    return size_max(batches, 1) * batch;
+}
+
+// ---- time ----
+
+// Seconds of a sweep; whether some block waits for its copy.
+static double sweep_seconds(const struct forecasting *f, size_t resident, size_t group, size_t batch,
+                            bool *waits) {
+    double seconds = 0;
+    double batches = (double)group / (double)batch;
+    *waits = false;
+    for (size_t i = 0; i < f->footprint->blocks; i++) {
+        double computing = (double)group * token_seconds(f, i) + batches * expanding_seconds(f, i);
+        if (i >= resident) {
+            double copying = copy_seconds(f, i);
+            computing += converting_seconds(f, i);
+            *waits = *waits || copying > computing;
+            computing = fmax(copying, computing);
+        }
+        seconds += computing;
+    }
+    return seconds;
+}
+
+static void tell_time(struct forecast *out, const struct forecasting *f, const struct model_limits *limits) {
+    bool waits;
+    size_t group = out->group_tokens > 0 ? out->group_tokens : limits->tokens;
+    if (f->machine->rate <= 0 || f->footprint->blocks == 0) {
+        return;
+    }
+    double seconds = sweep_seconds(f, out->resident, group, limits->tokens, &waits);
+    out->tokens_per_second = seconds > 0 ? (double)group / seconds : 0;
+    out->seconds = out->tokens_per_second > 0 ? (double)f->work->tokens / out->tokens_per_second : 0;
+    if (waits) {
+        size_t last = f->footprint->blocks - 1;
+        out->bound =
+            reading_seconds(f, last) > linking_seconds(f, last) ? FORECAST_DISK_READS : FORECAST_LINK;
+    }
+}
+
+// ---- what goes where ----
+
+static bool refuse(struct forecast *out, enum forecast_bound bound, double needed) {
+    out->fits = false;
+    out->bound = bound;
+    out->used = needed < (double)UINT64_MAX ? (uint64_t)needed : UINT64_MAX;
+    return false;
+}
+
+static bool place_all(struct forecast *out, const struct forecasting *f, double fixed) {
+    double needed = fixed + (double)f->footprint->all_blocks;
+    if (needed > (double)out->budget) {
+        return refuse(out, FORECAST_DEVICE_MEMORY, needed);
+    }
+    out->resident = f->footprint->blocks;
+    out->resident_bytes = f->footprint->all_blocks;
+    out->used = (uint64_t)needed;
+    return true;
+}
+
+// As many blocks as fit beside the slots and the group.
+static bool place_some(struct forecast *out, const struct forecasting *f, size_t batch, double fixed,
+                       size_t group) {
+    double token = (double)footprint_residual(f->footprint->config, f->footprint->dtype);
+    double slots = slot_bytes(f);
+    double room = (double)out->budget - fixed - slots;
+    double wanted = group > 0 ? (double)group : hiding_tokens(f);
+    out->group_tokens = whole_batches(wanted, batch);
+    if (room < (double)out->group_tokens * token) {
+        size_t most = room > 0 ? (size_t)(room / token) / batch * batch : 0;
+        if (most == 0) {
+            return refuse(out, FORECAST_DEVICE_MEMORY, fixed + slots + (double)batch * token);
+        }
+        out->group_tokens = most;
+    }
+    out->hiding_tokens = (size_t)hiding_tokens(f);
+    out->residuals = (uint64_t)((double)out->group_tokens * token);
+    out->streaming_bytes = (uint64_t)slots;
+    room -= (double)out->residuals;
+    while (out->resident < f->footprint->blocks &&
+           added(out->resident_bytes, f->footprint->block[out->resident].held) <= room) {
+        out->resident_bytes += f->footprint->block[out->resident++].held;
+    }
+    out->used = (uint64_t)(fixed + slots + added(out->residuals, out->resident_bytes));
+    return true;
+}
+
+static bool fits_host(struct forecast *out, const struct forecasting *f) {
+    const struct forecast_machine *m = f->machine;
+    if (!m->has_own_memory) {
+        return true;
+    }
+    out->host = out->batch.staging;
+    if (f->way == FORECAST_HOST) {
+        out->host += f->footprint->all_blocks - out->resident_bytes;
+    }
+    if (m->host_memory > 0 && out->host > m->host_memory) {
+        out->fits = false;
+        out->bound = FORECAST_HOST_MEMORY;
+    }
+    return out->fits;
+}
+
+void forecast_make(struct forecast *out, enum forecast_way way, const struct footprint *footprint,
+                   const struct model_limits *limits, const struct forecast_machine *machine,
+                   const struct forecast_work *work, size_t group_tokens) {
+    struct forecasting f = {way, footprint, machine, work};
+    *out = (struct forecast){.fits = true, .bound = FORECAST_COMPUTE, .budget = budget_of(machine)};
+    out->batch = batch_of(&f, limits, limits->tokens);
+    out->most_tokens = largest_batch(&f, limits, out->budget);
+    double fixed = fixed_bytes(footprint, &out->batch, machine->has_own_memory);
+    bool all = way == FORECAST_RESIDENT || fixed + (double)footprint->all_blocks <= (double)out->budget;
+    bool placed = all ? place_all(out, &f, fixed) : place_some(out, &f, limits->tokens, fixed, group_tokens);
+    if (placed && fits_host(out, &f)) {
+        tell_time(out, &f, limits);
+    }
+}
+
+const char *forecast_bound_name(enum forecast_bound bound) {
+    switch (bound) {
+    case FORECAST_COMPUTE:
+        return "matrix rate";
+    case FORECAST_LINK:
+        return "PCIe";
+    case FORECAST_DISK_READS:
+        return "disk";
+    case FORECAST_DEVICE_MEMORY:
+        return "memory";
+    case FORECAST_HOST_MEMORY:
+        break;
+    }
+    return "host memory";
+}
