@@ -156,33 +156,43 @@ static bool has_shape(const struct tensor *tensor, size_t rows, size_t columns) 
     return tensor->rank == 2 && tensor->shape[0] == rows && tensor->shape[1] == columns;
 }
 
-static bool fits(const struct packing *p, const struct gptq_tensors *tensors,
-                 const struct quantization_setting *setting) {
+static bool has_shapes(const struct packing *p, const struct gptq_tensors *tensors,
+                       const struct quantization_setting *setting) {
     size_t codes = WORD_BITS / setting->bits;
     size_t group = setting->group == 0 ? p->columns : setting->group;
     size_t groups = p->columns / group + (p->columns % group != 0);
-    return (tensors->order != NULL || (p->columns % group == 0 && !setting->by_order)) &&
-           has_shape(tensors->codes, p->columns / codes, p->rows) &&
+    return has_shape(tensors->codes, p->columns / codes, p->rows) &&
            has_shape(tensors->zeros, groups, p->rows / codes) && has_shape(tensors->scales, groups, p->rows);
 }
 
+static bool fits(const struct packing *p, const struct gptq_tensors *tensors,
+                 const struct quantization_setting *setting) {
+    size_t group = setting->group == 0 ? p->columns : setting->group;
+    bool in_order = p->columns % group == 0 && !setting->by_order;
+    return (tensors->order != NULL || in_order) && has_shapes(p, tensors, setting);
+}
+
 // Those of `dynamic` that the tensors of the weight have where those of all do not fit. Patterns are not
-// looked at: shapes leave no choice, or one between settings of the same numbers.
-static void settle_overrides(const struct packing *p, const struct gptq_tensors *tensors,
+// looked at: shapes leave no choice, or one between settings of the same numbers. False: the tensors have the
+// shapes of no setting.
+static bool settle_overrides(const struct packing *p, const struct gptq_tensors *tensors,
                              struct quantization *own) {
     const struct quantization_setting all = {own->bits, own->group, own->gptq_by_order};
+    bool any = has_shapes(p, tensors, &all);
     if (fits(p, tensors, &all)) {
-        return;
+        return true;
     }
     for (size_t i = 0; i < own->gptq_setting_count; i++) {
         const struct quantization_setting *setting = &own->gptq_settings[i];
+        any = any || has_shapes(p, tensors, setting);
         if (fits(p, tensors, setting)) {
             own->bits = setting->bits;
             own->group = setting->group;
             own->gptq_by_order = setting->by_order;
-            return;
+            return true;
         }
     }
+    return any;
 }
 
 int packing_gptq_find(struct weight_source *out, const struct checkpoint *checkpoint,
@@ -195,9 +205,9 @@ int packing_gptq_find(struct weight_source *out, const struct checkpoint *checkp
     if (!*found) {
         return STATUS_OK;
     }
-    settle_overrides(&p, &tensors, &own);
+    bool any = settle_overrides(&p, &tensors, &own);
     int status = add_all(&p, &tensors, err);
-    if (status == STATUS_DATA && quantization->gptq_overrides) {
+    if (status == STATUS_DATA && quantization->gptq_overrides && !any) {
         return error_wrap(err,
                           "no settings fit, nor do those for single modules ('dynamic'): get a checkpoint "
                           "with 4 or 8 bits in every module, in the groups that it says");

@@ -64,10 +64,10 @@ def test_killed_and_resumed(name, numbers, tmp_path):
     killed = alone.twin(tmp_path / "killed")
     rng = random.Random(name)
     kills = 0
-    while kills < KILLS and kill_after(killed, rng.randint(0, 2), limit):
+    while kills < KILLS and kill_after(killed, rng.randint(1, 3), limit):
         killed.check_acknowledged(alone.shards())
         kills += 1
-    assert kills > 0  # a machine that starves this test may let the run end before the others
+    assert sealed(killed) > 0  # a machine that starves this test may let the run end before the last of them
     killed.run(*limit)
     killed.check_finished(PROBLEMS, alone.shards())
     assert killed.outcomes() == alone.outcomes()
