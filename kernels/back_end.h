@@ -91,6 +91,9 @@ struct device_ops {
     // Bytes of a kept piece as they are. The source may be reused when the call returns.
     int (*weights_copy)(struct device *device, void *out, const void *source, size_t bytes,
                         struct error *err);
+    // As device_weights_restore: the source, staging memory, stays.
+    int (*weights_restore)(struct device *device, void *out, const void *source, size_t bytes,
+                           struct error *err);
     // NULL where a load is over when its call returns.
     int (*load_slot)(struct device *device, const void *data, size_t bytes, struct error *err);
 
@@ -155,6 +158,7 @@ struct device {
     bool sealed;
     bool staging_is_host;  // staging does not count against the device's memory
     size_t memory_reserve; // bytes of the device's memory left alone
+    size_t memory_limit;   // bytes of host memory that the process may have; 0: what is free
     size_t tokens;         // of the plan: rows of every buffer that matmul reads or writes
     void *expansion;       // scratch that matrices kept in another format are expanded into
     size_t expansion_bytes;

@@ -141,26 +141,36 @@ int device_plan_matrix(struct device_plan *plan, const struct device *device,
     return device_plan_add(plan, DEVICE_WEIGHTS, bytes, err);
 }
 
+int device_matrix_put(struct device *device, struct device_matrix *matrix, void *data, struct error *err) {
+    size_t bytes;
+    unsigned char *next = data;
+    if (!device_matrix_bytes(device, matrix, &bytes)) {
+        return refuse_matrix(matrix, err);
+    }
+    matrix->data = data;
+    for (size_t i = 0; i < matrix->piece_count; i++) {
+        size_t piece = 0; // it fitted above
+        matrix->pieces[i].data = next;
+        (void)piece_bytes(matrix, i, &piece);
+        next += piece;
+    }
+    if (device->ops->place != NULL) {
+        device->ops->place(device, data, bytes);
+    }
+    return STATUS_OK;
+}
+
 int device_matrix_take(struct device *device, struct device_matrix *matrix, struct error *err) {
     size_t bytes;
+    void *data;
     matrix->data = NULL;
     if (!device_matrix_bytes(device, matrix, &bytes)) {
         return refuse_matrix(matrix, err);
     }
-    if (device_take(device, DEVICE_WEIGHTS, bytes, &matrix->data, err) != STATUS_OK) {
+    if (device_take(device, DEVICE_WEIGHTS, bytes, &data, err) != STATUS_OK) {
         return error_wrap(err, "matrix [%zu, %zu]", matrix->rows, matrix->columns);
     }
-    unsigned char *data = matrix->data;
-    for (size_t i = 0; i < matrix->piece_count; i++) {
-        size_t piece = 0; // it fitted above
-        matrix->pieces[i].data = data;
-        (void)piece_bytes(matrix, i, &piece);
-        data += piece;
-    }
-    if (device->ops->place != NULL) {
-        device->ops->place(device, matrix->data, bytes);
-    }
-    return STATUS_OK;
+    return device_matrix_put(device, matrix, data, err);
 }
 
 static int check_rows(const struct device_matrix *matrix, size_t row, size_t count, struct error *err) {
@@ -211,6 +221,11 @@ int device_piece_load(struct device *device, struct device_matrix *matrix, size_
     }
     unsigned char *out = (unsigned char *)matrix->pieces[piece].data + layout.parts[part].offset + offset;
     return bytes == 0 ? STATUS_OK : device->ops->weights_copy(device, out, source, bytes, err);
+}
+
+int device_weights_restore(struct device *device, void *out, const void *source, size_t bytes,
+                           struct error *err) {
+    return bytes == 0 ? STATUS_OK : device->ops->weights_restore(device, out, source, bytes, err);
 }
 
 int device_vector_load(struct device *device, void *out, size_t offset, size_t count, const void *source,

@@ -42,6 +42,7 @@ struct device_options {
     // Instruction-set path by name ("amxbf16", "avx2", ...; device_cpu_path); NULL: chosen.
     const char *cpu_path;
     size_t memory_reserve; // bytes of a GPU's free memory left alone
+    size_t memory_limit;   // bytes that this process may have in host memory, all in all; 0: what is free
 };
 
 // name: "cpu", "cuda:N" or "auto". STATUS_DEVICE with the reason when it is not there. The caller closes it.
@@ -84,6 +85,7 @@ struct device_plan {
     size_t tokens;    // most tokens of a batch, > 0
     size_t expansion; // bytes of the largest matrix that is kept in another format, as computed: scratch that
                       // device_reserve adds
+    size_t beside;    // bytes of host memory that the caller takes beside the arenas
 };
 
 enum { DEVICE_ALIGNMENT = 256 };
@@ -162,6 +164,10 @@ int device_plan_matrix(struct device_plan *plan, const struct device *device,
 // Gives memory to a matrix that has its shape: rows, columns, and pieces with format and rows.
 int device_matrix_take(struct device *device, struct device_matrix *matrix, struct error *err);
 
+// The same in memory that was taken for matrices one after another: `data` has room for device_matrix_bytes,
+// on a boundary of DEVICE_ALIGNMENT.
+int device_matrix_put(struct device *device, struct device_matrix *matrix, void *data, struct error *err);
+
 // Puts rows [row, row + count) of a matrix that is stored as computed, from host memory: source is [count,
 // columns] of a plain format. Rows may come in any order and pieces; a fused matrix (q|k|v, gate|up) is
 // filled part by part. The source may be reused when the call returns.
@@ -176,6 +182,11 @@ int device_matrix_load_view(struct device *device, struct device_matrix *matrix,
 // they are. The source may be reused when the call returns.
 int device_piece_load(struct device *device, struct device_matrix *matrix, size_t piece, size_t part,
                       size_t offset, const void *source, size_t bytes, struct error *err);
+
+// Puts bytes that device_download took from weights back to such weights, as they are: `source` is staging
+// memory, which must not change from now on.
+int device_weights_restore(struct device *device, void *out, const void *source, size_t bytes,
+                           struct error *err);
 
 // Puts a vector (norm weight, bias) or rows of the embedding table: `count` numbers of a plain format,
 // converted to the computation dtype, at element `offset` of `out`. The source may be reused when the call

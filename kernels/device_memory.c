@@ -2,6 +2,7 @@
 // weights before the others where they are loaded while the rest of the plan is not known yet.
 #include <stdio.h>
 
+#include "base/process.h"
 #include "base/size.h"
 #include "kernels/back_end.h"
 #include "kernels/cpu/limits.h"
@@ -34,12 +35,27 @@ struct fit {
     bool fits;
 };
 
+// What a limit leaves of the host's memory, beside what the process has already.
+static void limit_host(const struct device *device, struct fit *fit) {
+    uint64_t used = process_memory();
+    uint64_t left = device->memory_limit > used ? device->memory_limit - used : 0;
+    if (device->memory_limit == 0) {
+        return;
+    }
+    fit->host_available = left < fit->host_available ? left : fit->host_available;
+    if (!device->staging_is_host) {
+        fit->available = left < fit->available ? left : fit->available;
+        fit->total = device->memory_limit < fit->total ? device->memory_limit : fit->total;
+    }
+}
+
 // What was free before the first arena was made: afterwards it is not known how much of that arena the system
 // has given already.
 static void find_free(const struct device *device, struct fit *fit) {
     uint64_t host_total;
     device->ops->memory(device, &fit->total, &fit->available);
     limits_memory("", &host_total, &fit->host_available);
+    limit_host(device, fit);
     if (device->weights_first) {
         fit->available = device->available;
         fit->host_available = device->host_available;
@@ -55,13 +71,15 @@ static void fit_whole(const struct device *device, struct fit *fit) {
             fit->fits = size_add(fit->needed, fit->whole.bytes[p], &fit->needed) && fit->fits;
         }
     }
+    size_t beside = device->staging_is_host ? 0 : fit->whole.beside;
     fit->fits = fit->fits && size_add(fit->needed, device->memory_reserve, &fit->needed) &&
-                fit->needed <= fit->available;
+                size_add(fit->needed, beside, &fit->needed) && fit->needed <= fit->available;
     // Pinned memory that is not there ends a process without a word.
     size_t host_needed;
     fit->host_fits =
-        !device->staging_is_host || (size_add(fit->whole.bytes[DEVICE_STAGING], HOST_RESERVE, &host_needed) &&
-                                     host_needed <= fit->host_available);
+        !device->staging_is_host ||
+        (size_add(fit->whole.bytes[DEVICE_STAGING], HOST_RESERVE, &host_needed) &&
+         size_add(host_needed, fit->whole.beside, &host_needed) && host_needed <= fit->host_available);
     fit->fits = fit->fits && fit->host_fits;
 }
 
@@ -81,14 +99,16 @@ static int refuse_plan(const struct device *device, const struct fit *fit, struc
     if (device->staging_is_host && fit->host_available != UINT64_MAX) {
         snprintf(host, sizeof host,
                  "; host memory: staging and %.3f GiB beside it are needed, %.3f GiB are free%s",
-                 gib(HOST_RESERVE), gib(fit->host_available), fit->host_fits ? "" : ", which is too little");
+                 gib(HOST_RESERVE + (uint64_t)fit->whole.beside), gib(fit->host_available),
+                 fit->host_fits ? "" : ", which is too little");
     }
     return error_set(
         err, STATUS_DEVICE,
         "not enough memory: weights %.3f GiB | activations %.3f GiB | scratch %.3f GiB | staging "
         "%.3f GiB%s | reserve %.3f GiB | needed %.3f GiB | free %.3f GiB of %.3f GiB%s",
         gib(bytes[DEVICE_WEIGHTS]), gib(bytes[DEVICE_ACTIVATIONS]), gib(bytes[DEVICE_SCRATCH]),
-        gib(bytes[DEVICE_STAGING]), device->staging_is_host ? " (host)" : "", gib(device->memory_reserve),
+        gib(bytes[DEVICE_STAGING]), device->staging_is_host ? " (host)" : "",
+        gib(device->memory_reserve + (uint64_t)(device->staging_is_host ? 0 : fit->whole.beside)),
         gib(fit->needed), gib(fit->available), gib(fit->total), host);
 }
 

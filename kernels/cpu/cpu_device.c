@@ -252,6 +252,7 @@ static const struct device_ops cpu_ops = {
     .matrix_load = cpu_matrix_load,
     .vector_load = cpu_vector_load,
     .weights_copy = cpu_weights_copy,
+    .weights_restore = cpu_weights_copy,
     .upload = cpu_upload,
     .download = cpu_download,
     .fence = cpu_fence,
@@ -299,6 +300,7 @@ int cpu_device_open(struct device **out, const struct device_options *options, c
     cpu->base.ops = &cpu_ops;
     cpu->base.dtype = options->dtype;
     cpu->base.memory_reserve = HOST_RESERVE;
+    cpu->base.memory_limit = options->memory_limit;
     cpu->path = path;
     cpu->kernels = cpu_path_kernels(path, options->dtype);
     cpu_set_t allowed;

@@ -68,6 +68,7 @@ static const struct device_ops cuda_ops = {
     .matrix_load = cuda_matrix_load,
     .vector_load = cuda_vector_load,
     .weights_copy = cuda_weights_copy,
+    .weights_restore = cuda_weights_restore,
     .load_slot = cuda_load_slot,
     .upload = cuda_upload,
     .download = cuda_download,
@@ -219,6 +220,7 @@ int cuda_device_open(struct device **out, int index, const struct device_options
     cuda->base.dtype = options->dtype;
     cuda->base.staging_is_host = true;
     cuda->base.memory_reserve = options->memory_reserve;
+    cuda->base.memory_limit = options->memory_limit;
     cuda->index = index;
     snprintf(cuda->reason, sizeof cuda->reason, "%s", why);
     int status = find(cuda, there, err);

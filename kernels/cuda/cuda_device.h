@@ -224,6 +224,8 @@ int cuda_matrix_load(struct device *device, struct device_matrix *matrix, size_t
 int cuda_vector_load(struct device *device, void *out, size_t offset, size_t count, const void *source,
                      enum dtype source_dtype, struct error *err);
 int cuda_weights_copy(struct device *device, void *out, const void *source, size_t bytes, struct error *err);
+int cuda_weights_restore(struct device *device, void *out, const void *source, size_t bytes,
+                         struct error *err);
 
 // ---- cuda_gemm.c ----
 

@@ -220,6 +220,7 @@ struct load {
     size_t wide;  // and in `out`
     bool converts;
     enum dtype dtype; // of `in`, where it converts
+    bool stays;       // `in` is pinned memory that does not change: no ring is needed
 };
 
 static int load_piece(struct cuda_device *cuda, const struct load *load, size_t count, struct error *err) {
@@ -243,11 +244,15 @@ static int load_piece(struct cuda_device *cuda, const struct load *load, size_t 
     return cuda_queue_check(cuda, result, load->converts ? "converting weights" : "loading weights", err);
 }
 
-static int load_all(struct cuda_device *cuda, struct load load, size_t count, struct error *err) {
-    struct cuda_loader *loader = &cuda->loader;
-    struct cuda_slot *slot = slot_of(loader, load.out, count * load.wide);
-    TRY(catch_up(cuda, slot, err));
-    *(slot == NULL ? &loader->pending : &slot->pending) = true;
+// In one go, from where it lies.
+static int load_staying(struct cuda_device *cuda, const struct load *load, size_t count, struct error *err) {
+    return cuda_queue_check(cuda,
+                            cudaMemcpyAsync(load->out, load->in, count * load->width, cudaMemcpyHostToDevice,
+                                            cuda->loader.stream),
+                            "loading weights", err);
+}
+
+static int load_pieces(struct cuda_device *cuda, struct load load, size_t count, struct error *err) {
     while (count > 0) {
         size_t piece = size_min(count, CUDA_LOAD_BYTES / load.width);
         TRY(load_piece(cuda, &load, piece, err));
@@ -255,6 +260,15 @@ static int load_all(struct cuda_device *cuda, struct load load, size_t count, st
         load.out += piece * load.wide;
         count -= piece;
     }
+    return STATUS_OK;
+}
+
+static int load_all(struct cuda_device *cuda, struct load load, size_t count, struct error *err) {
+    struct cuda_loader *loader = &cuda->loader;
+    struct cuda_slot *slot = slot_of(loader, load.out, count * load.wide);
+    TRY(catch_up(cuda, slot, err));
+    *(slot == NULL ? &loader->pending : &slot->pending) = true;
+    TRY(load.stays ? load_staying(cuda, &load, count, err) : load_pieces(cuda, load, count, err));
     return slot == NULL ? STATUS_OK
                         : cuda_queue_check(cuda, cudaEventRecord(slot->loaded, loader->stream),
                                            "loading weights", err);
@@ -311,5 +325,12 @@ int cuda_vector_load(struct device *device, void *out, size_t offset, size_t cou
 
 int cuda_weights_copy(struct device *device, void *out, const void *source, size_t bytes, struct error *err) {
     return load_all(cuda_of(device), (struct load){.out = out, .in = source, .width = 1, .wide = 1}, bytes,
+                    err);
+}
+
+int cuda_weights_restore(struct device *device, void *out, const void *source, size_t bytes,
+                         struct error *err) {
+    return load_all(cuda_of(device),
+                    (struct load){.out = out, .in = source, .width = 1, .wide = 1, .stays = true}, bytes,
                     err);
 }

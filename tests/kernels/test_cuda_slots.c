@@ -112,6 +112,21 @@ static float read_kept(struct rig *rig, struct bench *b, float value) {
     return WIDE;
 }
 
+// As blocks that are kept in host memory: the first time loaded and downloaded, then copied back.
+static float read_restored(struct rig *rig, struct bench *b, float value) {
+    float *image = rig_take(rig, DEVICE_STAGING, HIGH * WIDE * sizeof *image);
+    load_rows(rig, &b->matrix, value);
+    MUST(device_download(rig->device, image, b->matrix.data, HIGH * WIDE * sizeof *image, &rig->error));
+    rig_finish(rig);
+    REQUIRE(image[0] == value && image[HIGH * WIDE - 1] == value);
+    load_rows(rig, &b->matrix, 1000);
+    MUST(device_matmul(rig->device, b->out, b->ones, &b->matrix, NULL, 1, DEVICE_STORE, &rig->error));
+    MUST(
+        device_weights_restore(rig->device, b->matrix.data, image, HIGH * WIDE * sizeof *image, &rig->error));
+    MUST(device_matmul(rig->device, b->out, b->ones, &b->matrix, NULL, 1, DEVICE_STORE, &rig->error));
+    return WIDE;
+}
+
 enum slot { VECTOR, MATRIX, KEPT };
 
 static void read_in_turn(struct rig *rig, reader read, enum slot slot) {
@@ -145,6 +160,10 @@ static void heads(struct rig *rig) {
 
 static void matrix(struct rig *rig) {
     read_in_turn(rig, read_matrix, MATRIX);
+}
+
+static void restored(struct rig *rig) {
+    read_in_turn(rig, read_restored, MATRIX);
 }
 
 static void bias(struct rig *rig) {
@@ -181,7 +200,7 @@ static void tuned(struct rig *rig) {
 
 static void test_slots(void **state) {
     (void)state;
-    void (*const cases[])(struct rig * rig) = {norm, heads, matrix, bias, kept, used_before, tuned};
+    void (*const cases[])(struct rig * rig) = {norm, heads, matrix, restored, bias, kept, used_before, tuned};
     for (int seed = 0; seed < SEEDS; seed++) {
         char settings[32];
         snprintf(settings, sizeof settings, "SEED=%d", seed);

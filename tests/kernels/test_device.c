@@ -182,6 +182,83 @@ static void test_too_large(void **state) {
     device_close(device);
 }
 
+// A limit counts what the process has already; what the caller takes beside the arenas is part of the plan.
+static void test_memory_limit(void **state) {
+    (void)state;
+    const size_t limits[] = {1, (size_t)1 << 45, 0};
+    struct device_plan plan = {.bytes = {[DEVICE_WEIGHTS] = 1024, [DEVICE_STAGING] = 1024}, .tokens = 1};
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        struct device *device;
+        struct error error = {0};
+        struct device_options options = plain;
+        options.memory_limit = limits[i];
+        assert_int_equal(device_open(&device, test_device(), &options, &error), STATUS_OK);
+        plan.beside = 0;
+        int status = device_check_fits(device, &plan, &error);
+        assert_int_equal(status, limits[i] == 1 ? STATUS_DEVICE : STATUS_OK);
+        plan.beside = (size_t)1 << 50;
+        status = device_check_fits(device, &plan, &error);
+        assert_refused(status, STATUS_DEVICE, &error,
+                       test_on_cpu() ? "reserve 10485" : " beside it are needed");
+        plan.beside = SIZE_MAX - 100; // the sum overflows
+        assert_refused(device_reserve(device, &plan, &error), STATUS_DEVICE, &error, "not enough memory");
+        device_close(device);
+    }
+}
+
+// Bytes of a matrix in memory of the caller's, and back in it after others were there: the products of one
+// that has memory of its own.
+static void matrix_in_turns(const char *path, enum dtype dtype) {
+    enum { ROWS = 72, COLUMNS = 96, TOKENS = 3 };
+    struct bed bed = bed_open(path, dtype, 2);
+    struct device_matrix own = {.rows = ROWS, .columns = COLUMNS};
+    struct device_matrix put = own;
+    struct device_fence fence;
+    float *numbers = random_numbers(5, ROWS * COLUMNS, 1.0f, dtype);
+    float *others = random_numbers(6, ROWS * COLUMNS, 1.0f, dtype);
+    float *x = random_numbers(7, TOKENS * COLUMNS, 1.0f, dtype);
+    void *tokens = bed_put_rows(&bed, x, TOKENS, COLUMNS);
+    void *wanted = bed_take_rows(&bed, ROWS);
+    void *found = bed_take_rows(&bed, ROWS);
+    const struct weight_format *plain_numbers = weight_format_of(DTYPE_F32);
+    unsigned char *room;
+    size_t bytes;
+    assert_true(device_matrix_bytes(bed.device, &put, &bytes));
+    must(&bed, device_matrix_take(bed.device, &own, &bed.error));
+    must(&bed, device_take(bed.device, DEVICE_WEIGHTS, 2 * bytes, (void **)&room, &bed.error));
+    must(&bed, device_matrix_put(bed.device, &put, room + DEVICE_ALIGNMENT, &bed.error));
+    assert_ptr_equal(put.data, room + DEVICE_ALIGNMENT);
+    must(&bed, device_matrix_load(bed.device, &own, 0, ROWS, numbers, plain_numbers, &bed.error));
+    must(&bed, device_matrix_load(bed.device, &put, 0, ROWS, numbers, plain_numbers, &bed.error));
+    must(&bed, device_matmul(bed.device, wanted, tokens, &own, NULL, TOKENS, DEVICE_STORE, &bed.error));
+    unsigned char *image = bed.staging;
+    size_t result = TOKENS * ROWS * dtype_size(dtype);
+    unsigned char *results = image + (bytes + DEVICE_ALIGNMENT) / DEVICE_ALIGNMENT * DEVICE_ALIGNMENT;
+    must(&bed, device_download(bed.device, image, put.data, bytes, &bed.error));
+    must(&bed, device_download(bed.device, results, wanted, result, &bed.error));
+    must(&bed, device_fence(bed.device, &fence, &bed.error));
+    must(&bed, device_wait(bed.device, fence, NULL, &bed.error));
+    for (int turn = 0; turn < 3; turn++) {
+        must(&bed, device_matrix_load(bed.device, &put, 0, ROWS, others, plain_numbers, &bed.error));
+        must(&bed, device_matmul(bed.device, found, tokens, &put, NULL, TOKENS, DEVICE_STORE, &bed.error));
+        must(&bed, device_weights_restore(bed.device, put.data, image, bytes, &bed.error));
+        must(&bed, device_matmul(bed.device, found, tokens, &put, NULL, TOKENS, DEVICE_STORE, &bed.error));
+        must(&bed, device_download(bed.device, results + result, found, result, &bed.error));
+        must(&bed, device_fence(bed.device, &fence, &bed.error));
+        must(&bed, device_wait(bed.device, fence, NULL, &bed.error));
+        assert_memory_equal(results, results + result, result);
+    }
+    free(numbers);
+    free(others);
+    free(x);
+    bed_close(&bed);
+}
+
+static void test_matrix_in_turns(void **state) {
+    (void)state;
+    on_every_path(matrix_in_turns);
+}
+
 static void test_fences(void **state) {
     (void)state;
     struct bed bed = bed_open("portable", DTYPE_F32, 1);
@@ -241,10 +318,11 @@ static void test_wrong_shapes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),         cmocka_unit_test(test_description),
-        cmocka_unit_test(test_paths),         cmocka_unit_test(test_plan),
-        cmocka_unit_test(test_take_and_seal), cmocka_unit_test(test_weights_first),
-        cmocka_unit_test(test_too_large),     cmocka_unit_test(test_fences),
+        cmocka_unit_test(test_names),           cmocka_unit_test(test_description),
+        cmocka_unit_test(test_paths),           cmocka_unit_test(test_plan),
+        cmocka_unit_test(test_take_and_seal),   cmocka_unit_test(test_weights_first),
+        cmocka_unit_test(test_too_large),       cmocka_unit_test(test_memory_limit),
+        cmocka_unit_test(test_matrix_in_turns), cmocka_unit_test(test_fences),
         cmocka_unit_test(test_wrong_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
