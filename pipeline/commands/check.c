@@ -16,6 +16,7 @@
 #include "start/fill.h"
 #include "start/fit.h"
 #include "start/inputs.h"
+#include "start/placement.h"
 #include "start/recorded.h"
 
 // One table of preconditions, in the order in which strata run meets them: each is tried when those it needs
@@ -91,6 +92,17 @@ static int check_device(struct check *check, struct error *err) {
     return STATUS_OK;
 }
 
+static int add_placement(struct check *check, const struct model_limits *limits, struct error *err) {
+    size_t used = strlen(check->detail);
+    struct buffer text = {0};
+    int status = placement_describe(&check->inputs, limits, &text, err);
+    if (status == STATUS_OK && text.size > 0) {
+        snprintf(check->detail + used, sizeof check->detail - used, "; %s", text.data);
+    }
+    buffer_destroy(&text);
+    return status;
+}
+
 static int check_memory(struct check *check, struct error *err) {
     struct inputs *inputs = &check->inputs;
     struct model_limits limits;
@@ -112,7 +124,7 @@ static int check_memory(struct check *check, struct error *err) {
              (double)model_plan_bytes(&plan, DEVICE_SCRATCH) * 1e-9,
              (double)model_plan_bytes(&plan, DEVICE_STAGING) * 1e-9,
              inputs->device.host_staging ? " (host)" : "");
-    return status;
+    return status == STATUS_OK ? add_placement(check, &limits, err) : status;
 }
 
 // The nearest folder above the output that is there already.

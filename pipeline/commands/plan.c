@@ -123,6 +123,8 @@ static int write_job_ways(FILE *out, const struct inputs *inputs, const struct p
         .limits = &limits,
         .work = {.tokens = totals->tokens, .squared_lengths = totals->squared_lengths, .fill = fill.share},
         .has_problems = true,
+        .group = (size_t)job->batch_group,
+        .way = job_weights_name((enum job_weights)job->weights),
         .is_held = model_is_packed(inputs->model),
         .dtype = job->dtype,
         .file = model_file_bytes(inputs->model)};

@@ -5,6 +5,7 @@
 
 #include "base/amount.h"
 #include "commands/readable.h"
+#include "start/placement.h"
 
 static const struct {
     const char *name;
@@ -46,6 +47,10 @@ static void count_generation(struct plan_ways *ways) {
     generation_count(&ways->generation, &request);
 }
 
+static size_t group_tokens(const struct plan_work *work, const struct forecast_machine *machine) {
+    return work->group > 0 ? work->group * work->limits->tokens : placement_tokens(machine->has_own_memory);
+}
+
 int plan_ways_make(struct plan_ways *out, const struct plan_work *work, const struct plan_machine *machine,
                    const struct plan_options *options, struct error *err) {
     *out = (struct plan_ways){.work = work, .machine = machine, .options = options};
@@ -57,7 +62,7 @@ int plan_ways_make(struct plan_ways *out, const struct plan_work *work, const st
         struct plan_way *way = &out->way[out->count++];
         TRY(count_way(way, kind, work, err));
         forecast_make(&way->forecast, kinds[kind].way, &way->footprint, work->limits, &machine->figures,
-                      &work->work, 0);
+                      &work->work, group_tokens(work, &machine->figures));
     }
     if (options->context > 0) {
         count_generation(out);
@@ -318,6 +323,9 @@ void plan_ways_write(FILE *out, const struct plan_ways *ways) {
         if (is_told(ways, &ways->way[i])) {
             write_way(out, ways, &ways->way[i]);
         }
+    }
+    if (ways->work->way != NULL && strcmp(ways->work->way, "resident") != 0) {
+        fprintf(out, "  this job has model.weights: %s\n", ways->work->way);
     }
     write_gpus(out, ways);
     if (ways->options->details) {

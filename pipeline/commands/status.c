@@ -191,6 +191,7 @@ static void print_residency(FILE *out, const struct run_snapshot *snapshot) {
     json_t *report = residency(snapshot);
     const char *kind = json_string_value(json_object_get(report, "kind"));
     const json_t *driver = json_object_get(report, "process_bytes");
+    const json_t *streaming = json_object_get(report, "streaming");
     char a[READABLE_TEXT];
     char b[READABLE_TEXT];
     if (kind != NULL) {
@@ -198,6 +199,13 @@ static void print_residency(FILE *out, const struct run_snapshot *snapshot) {
         fprintf(out, "  resident    %s: all %lld pieces, %s", printable(shown, sizeof shown, kind),
                 (long long)json_integer_value(json_object_get(report, "pieces")),
                 readable_bytes((uint64_t)json_integer_value(json_object_get(report, "bytes")), a));
+        if (streaming != NULL) {
+            fprintf(out, "; %lld of %lld blocks come from %s for every %lld batches",
+                    (long long)json_integer_value(json_object_get(streaming, "streamed")),
+                    (long long)json_integer_value(json_object_get(streaming, "blocks")),
+                    json_is_true(json_object_get(streaming, "host")) ? "host memory" : "their files",
+                    (long long)json_integer_value(json_object_get(streaming, "batches")));
+        }
         if (driver != NULL) {
             fprintf(out, "; the driver counts %s for the process",
                     readable_bytes((uint64_t)json_integer_value(driver), b));
@@ -489,8 +497,9 @@ const struct command command_status = {
         "  weights            of a run whose matrices are packed or quantised: \"Q4_K and Q6_K\"; or null\n"
         "  residency          where the last launch found the model: kind and name of the device, pieces, "
         "bytes, planned\n"
-        "                     and taken (bytes by purpose), process_bytes (the driver's figure, if any); or "
-        "null\n"
+        "                     and taken (bytes by purpose), process_bytes (the driver's figure, if any), "
+        "streaming (if\n"
+        "                     any: streamed of blocks, host (from its memory), batches of a sweep); or null\n"
         "  retry              transient (failed problems that strata run --retry-failed would try again); of "
         "the last\n"
         "                     retry: tried, succeeded, waiting (0: it is over)\n",

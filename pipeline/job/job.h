@@ -14,6 +14,8 @@
 
 enum job_expand { JOB_EXPAND_MATMUL, JOB_EXPAND_LOAD };
 enum job_rounding { JOB_ROUNDING_NONE, JOB_ROUNDING_FLOAT16 };
+enum job_weights { JOB_WEIGHTS_RESIDENT, JOB_WEIGHTS_HOST, JOB_WEIGHTS_DISK };
+
 enum job_quantize { JOB_QUANTIZE_NONE, JOB_QUANTIZE_NF4, JOB_QUANTIZE_NF4_DOUBLE, JOB_QUANTIZE_INT8 };
 enum pooling { POOLING_STEP_MEAN, POOLING_MEAN, POOLING_LAST, POOLING_TOKENS };
 
@@ -43,6 +45,8 @@ struct job {
     int expand;               // enum job_expand, as packed weights are held
     int weights_rounding;     // enum job_rounding
     int quantize;             // enum job_quantize
+    int weights;              // enum job_weights
+    int64_t resident_blocks;  // at most, where weights may stream
     char *device;             // "cpu", "cuda:N", "auto"
     char *cpu_path;           // NULL: chosen from the processor's features
     double memory_reserve_gb; // of GPU memory, 10^9 bytes
@@ -59,11 +63,13 @@ struct job {
     int64_t batch_problems; // 0: as many as it has room for
     int64_t batch_tokens;
     int64_t batch_window; // problems packed together; 0: as many as fill their batches
+    int64_t batch_group;  // batches of a sweep; 0: chosen
 
     // run
     char *output;
     int64_t checkpoint_every; // batches a shard
     int64_t threads;          // 0: every core
+    double memory_gb;         // of host memory for the process, 10^9 bytes; 0: what is free
     bool drift_stop;          // false: log drift, do not stop
     double disk_reserve_gb;   // free space left alone
     bool force_network_output;
@@ -85,7 +91,8 @@ void job_destroy(struct job *job); // accepts zeros; leaves zeros
 // The largest number that a key takes.
 int64_t job_key_most(const char *section, const char *name);
 
-const char *pooling_name(enum pooling pooling); // "step_mean" ...
+const char *pooling_name(enum pooling pooling);         // "step_mean" ...
+const char *job_weights_name(enum job_weights weights); // "resident" ...
 
 // The reference of all keys: Markdown for configs/README.md, plain text for `strata help job`.
 void job_print_reference(FILE *out, bool markdown);

@@ -74,6 +74,16 @@ const struct job_key job_keys[] = {
      .standard = "none", .identity = true, .unless_standard = true,
      .help = "quantise the matrices of a checkpoint of numbers when it is loaded: to bitsandbytes' NF4 (its "
              "scales quantised too with `nf4_double`), or to LLM.int8's rows without outliers"},
+    {"model", "weights", KEY_CHOICE, FIELD(weights), .choices = "resident|host|disk", .standard = "resident",
+     .help =
+         "where the blocks lie that do not fit on the device: nowhere, so that a model which does not fit is "
+         "refused; in the host's memory beside a GPU; or in their files, which are read again for every "
+         "group of batches. The latents are the same bit for bit"},
+    {"model", "resident_blocks", KEY_INTEGER, FIELD(resident_blocks), .minimum = 0, .maximum = 1000000,
+     .standard = "1000000",
+     .help =
+         "blocks that stay on the device at most where model.weights is not resident; more than the model "
+         "has: as many as fit"},
     {"model", "device", KEY_DEVICE, FIELD(device), .minimum = 1, .standard = "auto",
      .help = "`cuda:N`, `cpu`, or `auto`: the first GPU that can run the model, otherwise the CPU; fixed "
              "once a run has started"},
@@ -109,6 +119,10 @@ const struct job_key job_keys[] = {
      .help = "problems read ahead and sorted by length to fill batches; at least batch.problems; 0: up to "
              "4096 (or 256 full batches); those left over after the last full batch move to the next window"},
 
+    {"batch", "group", KEY_INTEGER, FIELD(batch_group), .minimum = 0, .maximum = 256, .standard = "0",
+     .help = "batches that go through each block together where model.weights is not resident; 0: enough to "
+             "make reading the blocks cheap beside computing them, as far as memory allows"},
+
     {"run", "output", KEY_PATH, FIELD(output), .minimum = 1, .required = true,
      .help = "the run directory: new, empty, or that of a run to resume"},
     {"run", "checkpoint_every", KEY_INTEGER, FIELD(checkpoint_every), .minimum = 1, .maximum = 1000000,
@@ -116,6 +130,8 @@ const struct job_key job_keys[] = {
     {"run", "threads", KEY_INTEGER, FIELD(threads), .minimum = 0, .maximum = 1024, .standard = "0",
      .help = "threads of the CPU back end; 0: OMP_NUM_THREADS if set, otherwise one per core available to "
              "the process, within its control group's quota"},
+    {"run", "memory_gb", KEY_NUMBER, FIELD(memory_gb), .minimum = 0, .maximum = 1e6, .standard = "0",
+     .help = "host memory (10^9 bytes) that the process may take in all; 0: what is free"},
     {"run", "drift_stop", KEY_BOOLEAN, FIELD(drift_stop), .standard = "true",
      .help = "stop with exit code 80 when batch times drift above their calibrated cost; false: only log it"},
     {"run", "disk_reserve_gb", KEY_NUMBER, FIELD(disk_reserve_gb), .minimum = 0, .maximum = 1e6,

@@ -7,6 +7,12 @@
 
 static const char *const pooling_names[] = {"step_mean", "mean", "last", "tokens"};
 
+static const char *const weights_names[] = {"resident", "host", "disk"};
+
+const char *job_weights_name(enum job_weights weights) {
+    return weights_names[weights];
+}
+
 const char *pooling_name(enum pooling pooling) {
     return pooling_names[pooling];
 }

@@ -11,6 +11,7 @@ struct pass {
     size_t texts;
     size_t rows;
     size_t slot;
+    size_t member; // of the sweep's group: which inputs and residual stream on the device are its own
 };
 
 // Takes hidden state `layer` (transformers index) of the pass: x [tokens, hidden] on the stage's device.
@@ -18,9 +19,12 @@ typedef int (*hidden_state_taker)(const struct pass *pass, const struct stage *s
                                   const void *x, void *context, struct error *err);
 
 // Checks a batch against the limits, stages its inputs and queues their upload, on every stage.
-int forward_begin(struct pass *pass, struct model *model, const struct model_batch *batch, struct error *err);
+int forward_begin(struct pass *pass, struct model *model, const struct model_batch *batch, size_t member,
+                  struct error *err);
 
-// Queues all blocks up to the last wanted one and gives every hidden state to `take`.
-int forward_run(const struct pass *pass, hidden_state_taker take, void *context, struct error *err);
+// Queues all blocks up to the last wanted one, each with all passes of the sweep before the next, and gives
+// every hidden state to `take`.
+int forward_sweep(const struct pass *passes, size_t count, hidden_state_taker take, void *context,
+                  struct error *err);
 
 #endif

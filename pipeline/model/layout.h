@@ -6,11 +6,18 @@
 
 #include "kernels/device.h"
 
+struct layout_room { // memory on the device that was taken, for pieces one after another
+    unsigned char *data;
+    size_t bytes;
+    size_t used;
+};
+
 struct layout {
     struct device *device;           // takes from this device when plan is NULL
     const struct device *shapes_for; // whose matrix layout and scratch sizes are meant
     struct device_plan *plan;        // adds to this plan when not NULL
     bool checking;                   // asks where each piece lies; staging is host memory and left out
+    struct layout_room *room;        // weights come from it; NULL: from the device
     size_t checked;                  // pieces
     uint64_t checked_bytes;
 };

@@ -1,13 +1,21 @@
 // Weights from files into their places on the device, in the order of the files; the fingerprint on the way.
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
+#include "base/size.h"
 #include "model/load_weight.h"
 #include "model/stage.h"
 
 static const double notice_seconds = 30;
 
-// What no tensor asks for (blocks after the last wanted one, the head) is only hashed.
+static bool is_loaded_now(const struct model_weights *weights, struct weight_use use) {
+    return !weights_left_out(weights, use) &&
+           !(weight_in_block(use.row) && weights_is_streamed(weights, use.block));
+}
+
+// What no tensor asks for (blocks after the last wanted one, the head), and what comes into slots later, is
+// only hashed.
 static int load_tensors(struct loader *loader, struct error *err) {
     struct model *model = loader->model;
     const struct tensors *tensors = &model->checkpoint.tensors;
@@ -16,10 +24,30 @@ static int load_tensors(struct loader *loader, struct error *err) {
         struct weight_use use = model->match.uses[tensor - tensors->entries];
         for (size_t s = 0; s < model->stage_count; s++) {
             struct stage *stage = &model->stages[s];
-            if (!weights_left_out(&stage->weights, use)) {
+            if (is_loaded_now(&stage->weights, use)) {
                 TRY(load_tensor(loader, stage, tensor, use, err));
             }
         }
+    }
+    return STATUS_OK;
+}
+
+// What is read again later is held to these.
+static int keep_hashes(struct loader *loader, struct error *err) {
+    struct model *model = loader->model;
+    const struct checkpoint *checkpoint = &model->checkpoint;
+    void *block;
+    if (model->hashes != NULL) {
+        return STATUS_OK;
+    }
+    TRY(memory_zeroed(&block, checkpoint->count, sizeof model->hashes[0], err));
+    model->hashes = block;
+    for (size_t i = 0; i < checkpoint->count; i++) {
+        size_t count;
+        const unsigned char(*hashes)[DIGEST_BYTES] = reader_hashes(loader->reader, i, &count);
+        TRY(memory_zeroed(&block, size_max(count, 1), DIGEST_BYTES, err));
+        model->hashes[i] = block;
+        memcpy(block, hashes, count * DIGEST_BYTES);
     }
     return STATUS_OK;
 }
@@ -33,6 +61,7 @@ static int finish_fingerprint(struct loader *loader, struct error *err) {
     TRY_TO(done, status = digest_field(digest, kind, sizeof kind - 1, err));
     TRY_TO(done, status = digest_field(digest, model->config_text.data, model->config_text.size, err));
     TRY_TO(done, status = reader_finish(loader->reader, digest, err));
+    TRY_TO(done, status = keep_hashes(loader, err));
     status = digest_finish(digest, model->fingerprint, err);
 done:
     digest_destroy(digest);
@@ -51,7 +80,8 @@ static int start_reading(struct loader *loader, const struct model_load_options 
     struct reader_part *parts = block;
     for (size_t i = 0; i < checkpoint->count; i++) {
         const struct checkpoint_file *file = &checkpoint->files[i];
-        parts[i] = (struct reader_part){file->descriptor, file->size, file->path};
+        parts[i] =
+            (struct reader_part){.descriptor = file->descriptor, .size = file->size, .name = file->path};
     }
     int status = reader_start(&loader->reader, parts, checkpoint->count, &reading, err);
     free(parts);

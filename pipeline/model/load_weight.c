@@ -27,6 +27,22 @@ static int grow(struct loader_bytes *bytes, size_t size, struct error *err) {
     return STATUS_OK;
 }
 
+int loader_read(struct loader *loader, size_t file, size_t begin, size_t end, const unsigned char **out,
+                struct error *err) {
+    if (loader->ranges == NULL) {
+        return reader_bytes(loader->reader, file, begin, end, out, err);
+    }
+    for (size_t i = 0; i < loader->range_count; i++) {
+        const struct loader_range *range = &loader->ranges[i];
+        if (range->file == file && range->begin <= begin && end <= range->end) {
+            return reader_bytes(loader->reader, range->part, begin - range->begin, end - range->begin, out,
+                                err);
+        }
+    }
+    return error_set(err, STATUS_INTERNAL, "bytes %zu to %zu of file %zu are not being read", begin, end,
+                     file);
+}
+
 int load_named(const struct item *item, int status, struct error *err) {
     const char *path = item->loader->model->checkpoint.files[item->tensor->file].path;
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "%s: tensor '%s'", path, item->tensor->name);
@@ -78,7 +94,7 @@ int load_read_rows(const struct item *item, size_t row, size_t count, const unsi
                    struct error *err) {
     size_t bytes = count * item->row_bytes;
     size_t begin = item->tensor->begin + row * item->row_bytes;
-    TRY(reader_bytes(item->loader->reader, item->tensor->file, begin, begin + bytes, source, err));
+    TRY(loader_read(item->loader, item->tensor->file, begin, begin + bytes, source, err));
     TRY(check_blocks(item, *source, bytes, err));
     return align(item, source, count, err);
 }
@@ -135,7 +151,7 @@ static int stream_part(const struct item *item, struct error *err) {
         size_t bytes = size_min(LOAD_STEP, size - at);
         size_t begin = item->tensor->begin + at;
         const unsigned char *source;
-        TRY(reader_bytes(item->loader->reader, item->tensor->file, begin, begin + bytes, &source, err));
+        TRY(loader_read(item->loader, item->tensor->file, begin, begin + bytes, &source, err));
         TRY(load_named(item, arrange_check(&item->component->how, source, bytes, err), err));
         TRY(load_part(item, item->component->part, at, source, bytes, err));
     }
@@ -165,7 +181,7 @@ static int read_whole(const struct item *item, struct error *err) {
         size_t bytes = size_min(LOAD_STEP, size - at);
         size_t begin = item->tensor->begin + at;
         const unsigned char *source;
-        TRY(reader_bytes(loader->reader, item->tensor->file, begin, begin + bytes, &source, err));
+        TRY(loader_read(loader, item->tensor->file, begin, begin + bytes, &source, err));
         memcpy(loader->whole.data + at, source, bytes);
     }
     return STATUS_OK;

@@ -16,9 +16,19 @@ struct loader_seen { // a tensor whose bytes are read twice
     unsigned char sha256[DIGEST_BYTES];
 };
 
+struct loader_range { // bytes [begin, end) of a file, a part of the reader
+    size_t file;
+    size_t begin;
+    size_t end;
+    size_t part;
+};
+
 struct loader {
     struct model *model;
     struct reader *reader;
+    const struct loader_range
+        *ranges; // [range_count] what the reader has of the files now; NULL: all of them
+    size_t range_count;
     struct loader_bytes aligned; // what does not lie on its boundaries or in order in the file is copied here
     struct loader_bytes whole;   // of a tensor that is rearranged
     struct loader_bytes part;    // what becomes of it
@@ -45,6 +55,10 @@ enum { LOAD_STEP = 8 << 20 }; // bytes put on the device at a time
 
 // What is wrong with a tensor's numbers is told with its name; the reader names its file itself.
 int load_named(const struct item *item, int status, struct error *err);
+
+// Bytes [begin, end) of a file from the reader (reader_bytes).
+int loader_read(struct loader *loader, size_t file, size_t begin, size_t end, const unsigned char **out,
+                struct error *err);
 
 // The bytes of rows [row, row + count) as the model has them, whole heads where their rows are interleaved.
 int load_read_rows(const struct item *item, size_t row, size_t count, const unsigned char **source,

@@ -69,6 +69,11 @@ void model_close(struct model *model) {
     for (size_t i = 0; i < model->stage_count; i++) {
         stage_close(&model->stages[i]);
     }
+    for (size_t i = 0; model->hashes != NULL && i < model->checkpoint.count; i++) {
+        free(model->hashes[i]);
+    }
+    free(model->hashes);
+    free(model->passes);
     free(model->outputs);
     free(model->layers);
     weights_match_destroy(&model->match);

@@ -119,6 +119,29 @@ int model_set_algorithms(struct model *model, const char *text, bool binding, st
 // From now on no memory is taken on the devices.
 void model_seal(struct model *model);
 
+// ---- where weights lie ----
+
+enum model_weights_at {     // of the blocks that are not resident
+    MODEL_WEIGHTS_RESIDENT, // there are none
+    MODEL_WEIGHTS_HOST, // staging memory, as the device has them, once they were read; where it is the host's
+    MODEL_WEIGHTS_DISK, // their files, which are read again in every sweep
+};
+
+// How the blocks of a model come to its device. With fewer resident blocks than are wanted the model is
+// computed layer by layer: a sweep takes a group of batches through one block after the other, and those that
+// are not resident come into slots on the device while others compute. The results have the bits of a model
+// that is resident.
+struct model_placement {
+    enum model_weights_at at;
+    size_t resident; // blocks, the first ones; MODEL_WEIGHTS_RESIDENT: all, whatever this says
+};
+
+// Before memory is made; may be changed until then.
+void model_set_placement(struct model *model, const struct model_placement *placement);
+
+// Of the blocks before hidden state `last`, those that come into slots in every sweep.
+size_t model_streamed(const struct model *model, size_t last);
+
 // ---- memory ----
 
 struct model_limits {
@@ -130,6 +153,7 @@ struct model_limits {
     size_t longest;    // most tokens in one text
     enum dtype stored; // of pooled rows
     size_t slots;      // batches whose outputs may be unread at once (staging copies), at least 2
+    size_t group;      // batches of a sweep, each with its residual stream; 0: one
 };
 
 struct model_plan { // of memory, for each device
@@ -175,6 +199,9 @@ struct model_load_options {
     struct log *log;        // says what it waits for after 30 s without a byte; may be NULL
     // False ends the load (STATUS_STOPPED). May be NULL.
     bool (*progress)(void *context, uint64_t bytes_done, uint64_t bytes_all, double seconds);
+    // Called now and then while a sweep waits for blocks that are read again: what takes time then is the
+    // files, which timeout_seconds is for, not the device. May be NULL. The context stays until model_close.
+    void (*reads_again)(void *context);
     void *context;
 };
 
@@ -240,8 +267,14 @@ struct model_output {
 // Queues one batch: uploads, all blocks up to the last wanted one, pooling, downloads.
 int model_forward(struct model *model, const struct model_batch *batch, struct error *err);
 
-// Waits until the outputs of the batch queued last in a slot are complete. times, by the devices' own clocks
-// in all, may be NULL.
+// The same of up to limits.group batches, each block with all of them before the next block: weights that are
+// not resident come once. Each batch has a slot of its own; all are complete at the same time, the sweep's
+// end.
+int model_sweep(struct model *model, const struct model_batch *const *batches, size_t count,
+                struct error *err);
+
+// Waits until the outputs of the batch queued last in a slot are complete. times, of its whole sweep by the
+// devices' own clocks in all, may be NULL.
 int model_wait(struct model *model, size_t slot, struct device_times *times, struct error *err);
 
 // The output buffers of a slot.

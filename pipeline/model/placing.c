@@ -3,11 +3,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/size.h"
+#include "model/forward.h"
 #include "model/layout.h"
 #include "model/quantise.h"
 #include "model/stage.h"
+#include "model/streaming.h"
 
 // ---- plans ----
+
+void model_set_placement(struct model *model, const struct model_placement *placement) {
+    model->placement = *placement;
+}
+
+size_t model_streamed(const struct model *model, size_t last) {
+    const struct model_placement *placement = &model->placement;
+    return placement->at == MODEL_WEIGHTS_RESIDENT || placement->resident >= last
+               ? 0
+               : last - placement->resident;
+}
 
 static size_t last_of(const struct model_limits *limits) {
     return limits->layers[limits->layer_count - 1];
@@ -19,6 +33,9 @@ static int plan_weights(const struct model *model, size_t index, size_t last, st
     struct layout layout = layout_planning(model->stages[index].device, plan);
     TRY(stage_share(&weights, model, last, index, model->stage_count, err));
     int status = weights_lay_out(&layout, &weights, &model->config, err);
+    if (status == STATUS_OK) {
+        status = streaming_plan(model, &weights, model->stages[index].device, plan, err);
+    }
     free(weights.blocks);
     return status;
 }
@@ -104,7 +121,8 @@ struct model_plan model_plan_part(const struct model_plan *plan, bool weights, b
                                            [DEVICE_ACTIVATIONS] = batch ? bytes[DEVICE_ACTIVATIONS] : 0,
                                            [DEVICE_SCRATCH] = batch ? bytes[DEVICE_SCRATCH] : 0},
                                  .expansion = batch ? plan->devices[i].expansion : 0,
-                                 .tokens = plan->devices[i].tokens};
+                                 .tokens = plan->devices[i].tokens,
+                                 .beside = weights ? plan->devices[i].beside : 0};
     }
     return part;
 }
@@ -154,6 +172,9 @@ int model_load_weights(struct model *model, size_t last, const struct model_load
         TRY(stage_take_weights(stage, &model->config, err));
     }
     TRY(load_files(model, true, options, err));
+    for (size_t i = 0; i < model->stage_count; i++) {
+        TRY(streaming_open(model, &model->stages[i], options, err));
+    }
     model->is_loaded = true;
     return STATUS_OK;
 }
@@ -177,6 +198,9 @@ int model_set_limits(struct model *model, const struct model_limits *limits, str
     }
     TRY(keep_limits(model, limits, err));
     TRY(state_list_outputs(&model->outputs, limits, err));
+    void *passes;
+    TRY(memory_zeroed(&passes, state_group(limits), sizeof(struct pass), err));
+    model->passes = passes;
     for (size_t i = 0; i < model->stage_count; i++) {
         TRY(stage_take_state(&model->stages[i], &model->config, limits, model->outputs, err));
     }

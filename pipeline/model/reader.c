@@ -127,7 +127,7 @@ static int read_block(struct reader *reader, const struct reader_part *part, uns
                       size_t size, struct error *err) {
     size_t done = 0;
     while (done < size) {
-        ssize_t got = pread(part->descriptor, out + done, size - done, (off_t)(begin + done));
+        ssize_t got = pread(part->descriptor, out + done, size - done, (off_t)(part->begin + begin + done));
         int problem = errno;
         if (!note_bytes(reader)) {
             return error_set(err, STATUS_STOPPED, "stopped");
@@ -136,13 +136,31 @@ static int read_block(struct reader *reader, const struct reader_part *part, uns
             done += (size_t)got;
         } else if (got == 0) {
             return error_set(err, STATUS_DATA, "%s ends at byte %zu of %zu: it was cut while it was read",
-                             part->name, begin + done, part->size);
+                             part->name, part->begin + begin + done, part->begin + part->size);
         } else if (problem != EINTR) {
             errno = problem;
-            return error_set_errno(err, STATUS_DATA, "cannot read %s at byte %zu", part->name, begin + done);
+            return error_set_errno(err, STATUS_DATA, "cannot read %s at byte %zu", part->name,
+                                   part->begin + begin + done);
         }
     }
     return STATUS_OK;
+}
+
+// What is used must be what was read first.
+static int check_piece(const struct reader *reader, size_t piece, size_t begin, size_t end,
+                       struct error *err) {
+    size_t number = part_of(reader, piece);
+    const struct reader_part *part = &reader->parts[number];
+    const unsigned char *hash = reader->hashes[piece];
+    if (part->expected == NULL ||
+        memcmp(hash, part->expected[piece - reader->first_pieces[number]], DIGEST_BYTES) == 0) {
+        return STATUS_OK;
+    }
+    return error_set(
+        err, STATUS_DATA,
+        "%s changed while the run was using it: bytes %zu to %zu are not those that were read at "
+        "the start",
+        part->name, part->begin + begin, part->begin + end);
 }
 
 static int read_piece(struct reader *reader, struct digest *digest, size_t piece, struct error *err) {
@@ -150,8 +168,10 @@ static int read_piece(struct reader *reader, struct digest *digest, size_t piece
     const struct reader_part *part = &reader->parts[number];
     size_t begin = (piece - reader->first_pieces[number]) * READER_PIECE;
     size_t end = size_min(begin + READER_PIECE, part->size);
+    size_t first = begin;
     unsigned char *out = slot_of(reader, piece);
-    (void)posix_fadvise(part->descriptor, (off_t)begin, (off_t)(end - begin), POSIX_FADV_WILLNEED);
+    (void)posix_fadvise(part->descriptor, (off_t)(part->begin + begin), (off_t)(end - begin),
+                        POSIX_FADV_WILLNEED);
     while (begin < end) {
         size_t size = size_min(BLOCK, end - begin);
         TRY(read_block(reader, part, out, begin, size, err));
@@ -159,7 +179,8 @@ static int read_piece(struct reader *reader, struct digest *digest, size_t piece
         begin += size;
         out += size;
     }
-    return digest_finish_bytes(digest, reader->hashes[piece], err);
+    TRY(digest_finish_bytes(digest, reader->hashes[piece], err));
+    return check_piece(reader, piece, first, end, err);
 }
 
 static int read_pieces(struct reader *reader, size_t *piece, struct error *err) {
@@ -234,17 +255,6 @@ static int take_lists(struct reader *reader, const struct reader_part *parts, st
     return STATUS_OK;
 }
 
-static int take_ring(struct reader *reader, size_t threads, struct error *err) {
-    void *list;
-    size_t pieces = size_max(pieces_of(reader), 1);
-    reader->slots = size_min(pieces, 2 * threads + SPARE_SLOTS);
-    TRY(memory_zeroed(&list, pieces, DIGEST_BYTES, err));
-    reader->hashes = list;
-    TRY(memory_zeroed(&list, pieces, sizeof reader->read[0], err));
-    reader->read = list;
-    return arena_create(&reader->ring, reader->slots * READER_PIECE, err);
-}
-
 static size_t count_threads(const struct reader_options *options) {
     cpu_set_t set;
     int threads = options->threads;
@@ -253,6 +263,26 @@ static size_t count_threads(const struct reader_options *options) {
                                                               : (int)sysconf(_SC_NPROCESSORS_ONLN);
     }
     return size_min((size_t)(threads > 0 ? threads : 1), MOST_THREADS);
+}
+
+static size_t ring_slots(const struct reader_options *options, size_t threads, size_t pieces) {
+    size_t ahead = options->ring / READER_PIECE + (options->ring % READER_PIECE > 0);
+    return size_min(pieces, size_max(2 * threads + SPARE_SLOTS, ahead));
+}
+
+size_t reader_ring_bytes(const struct reader_options *options, size_t pieces) {
+    return ring_slots(options, count_threads(options), size_max(pieces, 1)) * READER_PIECE;
+}
+
+static int take_ring(struct reader *reader, size_t threads, struct error *err) {
+    void *list;
+    size_t pieces = size_max(pieces_of(reader), 1);
+    reader->slots = ring_slots(&reader->options, threads, pieces);
+    TRY(memory_zeroed(&list, pieces, DIGEST_BYTES, err));
+    reader->hashes = list;
+    TRY(memory_zeroed(&list, pieces, sizeof reader->read[0], err));
+    reader->read = list;
+    return arena_create(&reader->ring, reader->slots * READER_PIECE, err);
 }
 
 // At least one thread; fewer than wanted do it as well.
@@ -321,17 +351,18 @@ static int look_at_stall(const struct reader *reader, size_t front, double stall
                          struct error *err) {
     size_t number = part_of(reader, front);
     const struct reader_part *part = &reader->parts[number];
-    size_t begin = (front - reader->first_pieces[number]) * READER_PIECE;
+    size_t begin = part->begin + (front - reader->first_pieces[number]) * READER_PIECE;
+    size_t end = part->begin + part->size;
     if (reader->options.timeout_seconds > 0 && stalled >= reader->options.timeout_seconds) {
         return error_set(err, STATUS_DEVICE, "%s: no byte for %.0f s after byte %zu of %zu; giving up",
-                         part->name, stalled, begin, part->size);
+                         part->name, stalled, begin, end);
     }
     if (!*noticed && stalled >= reader->options.notice_seconds) {
         *noticed = true;
         if (reader->options.log != NULL) {
             log_write(reader->options.log, LOG_LEVEL_WARN,
                       "loading is waiting for %s: no byte for %.0f s after byte %zu of %zu", part->name,
-                      stalled, begin, part->size);
+                      stalled, begin, end);
         }
     }
     return STATUS_OK;
@@ -444,6 +475,12 @@ int reader_finish(struct reader *reader, struct digest *digest, struct error *er
         TRY(digest_update(digest, reader->hashes[first], pieces * DIGEST_BYTES, err));
     }
     return report_progress(reader, pieces_of(reader), err);
+}
+
+const unsigned char (*reader_hashes(const struct reader *reader, size_t part, size_t *count))[DIGEST_BYTES] {
+    size_t first = reader->first_pieces[part];
+    *count = reader->first_pieces[part + 1] - first;
+    return (const unsigned char(*)[DIGEST_BYTES])reader->hashes + first;
 }
 
 void reader_close(struct reader *reader) {

@@ -1,12 +1,14 @@
-// Reads files once, from front to back, with several threads: each takes the next piece, reads it into a ring
-// of buffers in host memory and hashes it there, so that what was hashed is what the caller gets. The caller
-// asks for the bytes in order and waits for them here.
+// Reads files, or ranges of them, once, from front to back, with several threads: each takes the next piece,
+// reads it into a ring of buffers in host memory and hashes it there, so that what was hashed is what the
+// caller gets. The caller asks for the bytes in order and waits for them here.
 //
 // A read that hangs inside the kernel cannot be interrupted, which is why the waiting side and not the
 // reading side notices that nothing arrives. A file that becomes shorter while it is read is an error like
 // any other.
 //
 // The ring is all the memory taken: a model is never in host memory twice.
+//
+// What is read again is held to what was read first: a part may name the hashes that its pieces must have.
 #ifndef STRATA_MODEL_READER_H
 #define STRATA_MODEL_READER_H
 
@@ -21,14 +23,18 @@
 // Bytes hashed for themselves; part of what a fingerprint is (model.h).
 enum { READER_PIECE = 4 << 20 };
 
-struct reader_part { // one file
-    int descriptor;  // of a regular file; its offset is not used
-    size_t size;
+struct reader_part {  // one file, or a range of one
+    int descriptor;   // of a regular file; its offset is not used
+    size_t size;      // of the file, or of the range
     const char *name; // for messages
+    size_t begin;     // of the range, a multiple of READER_PIECE; positions below count from it
+    // [pieces of the range] NULL: any. Must live until reader_close.
+    const unsigned char (*expected)[DIGEST_BYTES];
 };
 
 struct reader_options {
     int threads;            // 0: one a CPU, at most 16
+    size_t ring;            // bytes that are read ahead at least; 0: what keeps the threads busy
     double timeout_seconds; // without a byte: reader_bytes fails; 0: never
     double notice_seconds;  // without a byte: a line in the log, once a stall
     struct log *log;        // may be NULL
@@ -53,6 +59,12 @@ int reader_bytes(struct reader *reader, size_t part, size_t begin, size_t end, c
 // Waits for the rest and adds to `digest`, for each part in order, its size (8 little-endian bytes) and the
 // SHA-256 (32 bytes) of each piece of READER_PIECE bytes (the last one of a part may be shorter).
 int reader_finish(struct reader *reader, struct digest *digest, struct error *err);
+
+// The hashes of a part's pieces, all read: reader_finish waited for them. Theirs is the reader's life.
+const unsigned char (*reader_hashes(const struct reader *reader, size_t part, size_t *count))[DIGEST_BYTES];
+
+// Bytes of the ring of a reader with these options over so many pieces.
+size_t reader_ring_bytes(const struct reader_options *options, size_t pieces);
 
 // Stops and frees the reader, also before the end. A thread that hangs in a read is left behind after two
 // seconds, with the reader's memory; it touches nothing else any more. Accepts NULL.

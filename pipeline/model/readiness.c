@@ -6,6 +6,7 @@
 #include "kernels/operations.h"
 #include "model/block.h"
 #include "model/stage.h"
+#include "model/streaming.h"
 
 // ---- before its weights are read ----
 
@@ -105,10 +106,25 @@ int model_check_matmuls(struct model *model, const struct model_limits *limits, 
 
 // ---- before its first batch ----
 
+static bool matmuls_were_checked(const struct model_config *config, size_t block,
+                                 const struct block_matmul *matmuls, size_t count) {
+    bool checked = true;
+    for (size_t i = 0; i < count; i++) {
+        checked = checked && was_checked(&matmuls[i], config, block);
+    }
+    return checked;
+}
+
 static int tune_block(struct stage *stage, const struct model_config *config, size_t block,
                       bool (*goes_on)(void *context), void *context, struct error *err) {
     struct block_matmul matmuls[BLOCK_MATMULS_MOST];
     size_t count = block_matmuls(config, block, matmuls);
+    if (weights_is_streamed(&stage->weights, block)) {
+        if (matmuls_were_checked(config, block, matmuls, count)) {
+            return STATUS_OK; // its weights need not come for that
+        }
+        TRY(streaming_bring(stage, block - stage->weights.first_block, err));
+    }
     const struct block_weights *weights = &stage->weights.blocks[block - stage->weights.first_block];
     for (size_t i = 0; i < count; i++) {
         struct block_operands o = block_operands(&matmuls[i], &stage->state.buffers, weights);

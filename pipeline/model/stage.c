@@ -4,16 +4,20 @@
 
 #include "base/size.h"
 #include "model/layout.h"
+#include "model/streaming.h"
 
 int stage_share(struct model_weights *weights, const struct model *model, size_t last, size_t index,
                 size_t count, struct error *err) {
     void *blocks;
     size_t first = last * index / count;
     size_t end = last * (index + 1) / count;
+    size_t streamed = size_min(model_streamed(model, last), end - first);
     TRY(memory_zeroed(&blocks, size_max(end - first, 1), sizeof weights->blocks[0], err));
     *weights = (struct model_weights){.blocks = blocks,
                                       .first_block = first,
                                       .block_count = end - first,
+                                      .streamed = streamed,
+                                      .slot_count = streaming_slots(model->stages[index].device, streamed),
                                       .has_embedding = index == 0,
                                       .has_final_norm = index + 1 == count && last == model->config.layers,
                                       .match = &model->match};
@@ -49,6 +53,7 @@ done:
 }
 
 void stage_close(struct stage *stage) {
+    streaming_close(stage->streaming);
     state_destroy(&stage->state);
     free(stage->weights.blocks);
     device_close(stage->device);

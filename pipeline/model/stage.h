@@ -15,10 +15,13 @@
 #include "model/state.h"
 #include "model/weights.h"
 
+struct streaming; // streaming.h
+
 struct stage {
     struct device *device;        // the model's
     struct model_weights weights; // say which blocks they are of
     struct model_state state;
+    struct streaming *streaming; // of the blocks that are not resident; NULL: all are
 };
 
 struct model {
@@ -27,6 +30,8 @@ struct model {
     struct weight_match match; // of the checkpoint's tensors
     struct buffer config_text; // config.json as parsed; of a GGUF file nothing
     char fingerprint[DIGEST_HEX];
+    unsigned char (**hashes)[DIGEST_BYTES]; // [files] -> of each piece of it (reader.h), once they were read
+    struct model_placement placement;
 
     struct stage stages[MODEL_DEVICES];
     size_t stage_count;
@@ -36,10 +41,12 @@ struct model {
     size_t *layers;               // [limits.layer_count] the model's own copy
     size_t last;                  // the last wanted transformers index: blocks that are resident
     struct model_output *outputs; // [limits.slots]
+    struct pass *passes;          // [limits.group] of a sweep (forward.h)
 };
 
-// The weights of stage `index` of `count`, not resident yet: its share of the blocks before hidden state
-// `last`. stage_close or free(weights->blocks) gives the list back.
+// The weights of stage `index` of `count`, not loaded yet: its share of the blocks before hidden state
+// `last`, resident or not as the model's placement says. stage_close or free(weights->blocks) gives the list
+// back.
 int stage_share(struct model_weights *weights, const struct model *model, size_t last, size_t index,
                 size_t count, struct error *err);
 

@@ -9,16 +9,22 @@
 
 enum { TABLE_CHUNK = 1024 }; // rows of the rotary tables filled at a time
 
+size_t state_group(const struct model_limits *limits) {
+    return size_max(limits->group, 1);
+}
+
 int state_check_limits(const struct model_config *config, const struct model_limits *limits,
                        struct error *err) {
     size_t most = INT32_MAX;
     if (limits->tokens == 0 || limits->tokens > most || limits->texts == 0 ||
         limits->texts > limits->tokens || limits->rows == 0 || limits->rows > limits->tokens ||
-        limits->longest == 0 || limits->longest > limits->tokens || limits->slots == 0) {
+        limits->longest == 0 || limits->longest > limits->tokens || limits->slots == 0 ||
+        state_group(limits) > limits->slots) {
         return error_set(
             err, STATUS_INTERNAL,
-            "batch limits do not fit together: %zu tokens, %zu texts, %zu rows, longest text %zu, %zu slots",
-            limits->tokens, limits->texts, limits->rows, limits->longest, limits->slots);
+            "batch limits do not fit together: %zu tokens, %zu texts, %zu rows, longest text %zu, "
+            "%zu slots, %zu batches a sweep",
+            limits->tokens, limits->texts, limits->rows, limits->longest, limits->slots, state_group(limits));
     }
     if (limits->layer_count == 0) {
         return error_set(err, STATUS_INTERNAL, "no layer is wanted");
@@ -41,10 +47,16 @@ int state_prepare(struct model_state *state, const struct model_config *config,
     state->fences = block;
     TRY(memory_zeroed(&block, config->head_dim / 2, sizeof state->frequencies[0], err));
     state->frequencies = block;
+    TRY(memory_zeroed(&block, state_group(limits), sizeof state->inputs[0], err));
+    state->inputs = block;
+    TRY(memory_zeroed(&block, state_group(limits), sizeof state->residuals[0], err));
+    state->residuals = block;
     return STATUS_OK;
 }
 
 void state_destroy(struct model_state *state) {
+    free(state->residuals);
+    free(state->inputs);
     free(state->frequencies);
     free(state->fences);
     free(state->staged);
@@ -117,10 +129,12 @@ static int lay_out_rope(struct layout *layout, struct model_state *state, const 
     state->table_rows = own ? config->max_positions : limits->longest;
     state->own_rows = own ? limits->tokens : 0;
     state->table_chunk = size_min(state->table_rows, TABLE_CHUNK);
-    size_t rows = state->table_rows + state->own_rows;
+    size_t rows;
     size_t columns = size_max(half, sizeof(struct device_row_check) / sizeof(float)); // of staging
-    if (rows > INT32_MAX) {
-        return error_set(err, STATUS_INTERNAL, "%zu positions are too many", rows);
+    if (!size_mul(state_group(limits), state->own_rows, &rows) || !size_add(rows, state->table_rows, &rows) ||
+        rows > INT32_MAX) {
+        return error_set(err, STATUS_INTERNAL, "%zu positions for each of %zu batches are too many",
+                         state->own_rows, state_group(limits));
     }
     TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->cosine, err));
     TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->sine, err));
@@ -138,7 +152,15 @@ static int lay_out_activations(struct layout *layout, struct model_state *state,
         TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->rows, 1, sizeof(struct device_row_check),
                         &state->pool_checks[i], err));
     }
-    return lay_out_inputs(layout, DEVICE_ACTIVATIONS, &state->inputs, limits, err);
+    for (size_t i = 0; i < state_group(limits); i++) {
+        TRY(lay_out_inputs(layout, DEVICE_ACTIVATIONS, &state->inputs[i], limits, err));
+    }
+    state->residuals[0] = state->buffers.x;
+    for (size_t i = 1; i < state_group(limits); i++) {
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->tokens, config->hidden,
+                        dtype_size(device_dtype(layout->shapes_for)), &state->residuals[i], err));
+    }
+    return STATUS_OK;
 }
 
 int state_lay_out(struct layout *layout, struct model_state *state, const struct model_weights *weights,

@@ -28,15 +28,16 @@ struct batch_inputs {
 
 // Everything that is taken at load. While a plan is made the pointers stay NULL.
 struct model_state {
-    // Rotary tables, float32 [table_rows + own_rows, head_dim / 2]: positions of ordinary texts, then rows
-    // that each batch brings along for texts whose length changes the frequencies (dynamic scaling).
+    // Rotary tables, float32 [table_rows + group * own_rows, head_dim / 2]: positions of ordinary texts, then
+    // rows that each batch brings along for texts whose length changes the frequencies (dynamic scaling).
     float *cosine;
     float *sine;
     size_t table_rows;
     size_t table_chunk; // rows that are filled at a time
     size_t own_rows;
 
-    struct batch_inputs inputs; // device
+    struct batch_inputs *inputs; // [group] device
+    void **residuals;            // [group] the residual streams of a sweep's batches; the first is buffers.x
     struct block_buffers buffers;
     void *attention_scratch;
     void *pooled[POOL_BUFFERS];                         // [rows, hidden] of limits.stored
@@ -45,8 +46,10 @@ struct model_state {
 
     float *frequencies;          // [head_dim / 2] host: of the text whose rows are being made
     struct batch_inputs *staged; // [slots] host
-    struct device_fence *fences; // [slots] host: the end of a slot's batch
+    struct device_fence *fences; // [slots] host: the end of the sweep of a slot's batch
 };
+
+size_t state_group(const struct model_limits *limits); // batches of a sweep
 
 int state_check_limits(const struct model_config *config, const struct model_limits *limits,
                        struct error *err);

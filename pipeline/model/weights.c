@@ -113,26 +113,112 @@ static int lay_out_row(struct layout *layout, struct model_weights *weights,
                        place, err);
 }
 
-int weights_lay_out(struct layout *layout, struct model_weights *weights, const struct model_config *config,
-                    struct error *err) {
+// The row in one block, or beside all blocks.
+static int lay_out_once(struct layout *layout, struct model_weights *weights,
+                        const struct model_config *config, struct weight_use use, struct error *err) {
+    // A later part of a fused tensor lies in the first one's memory.
+    if (weights_left_out(weights, use) || !weight_present(use.row, config, use.block) ||
+        rows_above(use.row, config, use.block) > 0) {
+        return STATUS_OK;
+    }
+    if (lay_out_row(layout, weights, config, use, err) != STATUS_OK) {
+        char name[WEIGHT_NAME];
+        weight_name(name, "", use.row, use.block, 0);
+        return error_wrap(err, "memory of '%s'", name);
+    }
+    return STATUS_OK;
+}
+
+// ---- blocks that come into slots ----
+
+bool weights_is_streamed(const struct model_weights *weights, size_t block) {
+    return block - weights->first_block >= weights->block_count - weights->streamed;
+}
+
+struct weight_slot *weights_slot(struct model_weights *weights, size_t block) {
+    size_t resident = weights->block_count - weights->streamed;
+    return &weights->slots[(block - weights->first_block - resident) % weights->slot_count];
+}
+
+static int lay_out_block(struct layout *layout, struct model_weights *weights,
+                         const struct model_config *config, size_t block, struct error *err) {
     const struct weight_table *table = config->weights;
     for (const struct weight_row *row = table->rows; row < table->rows + table->count; row++) {
-        size_t first = weight_in_block(row) ? weights->first_block : 0;
-        for (size_t block = first; block < first + weight_blocks(row, weights->block_count); block++) {
-            struct weight_use use = {.row = row, .block = block};
-            // A later part of a fused tensor lies in the first one's memory.
-            if (weights_left_out(weights, use) || !weight_present(row, config, block) ||
-                rows_above(row, config, block) > 0) {
-                continue;
-            }
-            if (lay_out_row(layout, weights, config, use, err) != STATUS_OK) {
-                char name[WEIGHT_NAME];
-                weight_name(name, "", row, block, 0);
-                return error_wrap(err, "memory of '%s'", name);
-            }
+        if (weight_in_block(row)) {
+            TRY(lay_out_once(layout, weights, config, (struct weight_use){.row = row, .block = block}, err));
         }
     }
     return STATUS_OK;
+}
+
+static int plan_block(const struct model_weights *weights, const struct model_config *config,
+                      const struct device *device, size_t block, struct device_plan *plan,
+                      struct error *err) {
+    struct block_weights planned; // the weights' own keep what was taken
+    struct model_weights one = {.blocks = &planned, .first_block = block, .block_count = 1};
+    struct layout layout = layout_planning(device, plan);
+    one.match = weights->match;
+    return lay_out_block(&layout, &one, config, block, err);
+}
+
+int weights_block_bytes(const struct model_weights *weights, const struct model_config *config,
+                        const struct device *device, size_t block, size_t *bytes, struct error *err) {
+    struct device_plan plan = {0};
+    TRY(plan_block(weights, config, device, block, &plan, err));
+    *bytes = plan.bytes[DEVICE_WEIGHTS];
+    return STATUS_OK;
+}
+
+// A slot has room for the largest of the blocks. What expanding one takes is part of a plan like any other.
+static int size_slots(const struct layout *layout, const struct model_weights *weights,
+                      const struct model_config *config, size_t *bytes, struct error *err) {
+    size_t end = weights->first_block + weights->block_count;
+    *bytes = 0;
+    for (size_t block = end - weights->streamed; block < end; block++) {
+        struct device_plan plan = {0};
+        TRY(plan_block(weights, config, layout->shapes_for, block, &plan, err));
+        *bytes = size_max(*bytes, plan.bytes[DEVICE_WEIGHTS]);
+        if (layout->plan != NULL) {
+            layout->plan->expansion = size_max(layout->plan->expansion, plan.expansion);
+        }
+    }
+    return STATUS_OK;
+}
+
+// Every streamed block has its weights in its slot, one block at a time.
+static int lay_out_slots(struct layout *layout, struct model_weights *weights,
+                         const struct model_config *config, struct error *err) {
+    size_t end = weights->first_block + weights->block_count;
+    size_t bytes;
+    TRY(size_slots(layout, weights, config, &bytes, err));
+    for (size_t i = 0; i < weights->slot_count; i++) {
+        TRY(layout_take(layout, DEVICE_WEIGHTS, bytes, 1, 1, &weights->slots[i].data, err));
+        if (layout->device != NULL && !layout->checking) {
+            TRY(device_load_slot(layout->device, weights->slots[i].data, bytes, err));
+        }
+    }
+    for (size_t block = end - weights->streamed; block < end; block++) {
+        struct layout_room room = {.data = weights_slot(weights, block)->data, .bytes = bytes};
+        struct layout within = *layout;
+        within.room = &room;
+        if (layout->device != NULL && !layout->checking) {
+            TRY(lay_out_block(&within, weights, config, block, err));
+        }
+    }
+    return STATUS_OK;
+}
+
+int weights_lay_out(struct layout *layout, struct model_weights *weights, const struct model_config *config,
+                    struct error *err) {
+    const struct weight_table *table = config->weights;
+    size_t resident = weights->block_count - weights->streamed;
+    for (const struct weight_row *row = table->rows; row < table->rows + table->count; row++) {
+        size_t first = weight_in_block(row) ? weights->first_block : 0;
+        for (size_t block = first; block < first + weight_blocks(row, resident); block++) {
+            TRY(lay_out_once(layout, weights, config, (struct weight_use){.row = row, .block = block}, err));
+        }
+    }
+    return weights->streamed > 0 ? lay_out_slots(layout, weights, config, err) : STATUS_OK;
 }
 
 bool weights_left_out(const struct model_weights *weights, struct weight_use use) {

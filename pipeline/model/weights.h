@@ -29,12 +29,24 @@ struct block_weights {
     void *down_bias;              // [hidden]
 };
 
+// Memory that the blocks which are not resident take in turn.
+enum { WEIGHT_SLOTS = 2 };
+
+struct weight_slot {
+    void *data; // on the device
+    bool holds; // the weights of a block
+    size_t block;
+};
+
 struct model_weights {
     void *embedding;              // [vocabulary, hidden]
     void *final_norm;             // [hidden]
     struct block_weights *blocks; // [block_count]
-    size_t first_block;           // the blocks that are resident
+    size_t first_block;           // the blocks that are computed with these weights
     size_t block_count;
+    size_t streamed;   // so many of them, the last ones, are not resident: they come into slots when needed
+    size_t slot_count; // 1 to WEIGHT_SLOTS where any is streamed
+    struct weight_slot slots[WEIGHT_SLOTS];
     bool has_embedding; // and what is before and after all blocks
     bool has_final_norm;
     const struct weight_match *match; // which matrices are kept as the checkpoint has them; NULL: none
@@ -48,11 +60,19 @@ uint64_t weights_count(const struct model_config *config, bool with_head);
 bool weights_shape(const struct model_config *config, size_t block, size_t place, size_t *rows,
                    size_t *columns);
 
-// Plans or takes the memory of all resident weights. Which they are is set, and weights->blocks.
+// Plans or takes the memory of all weights. Which they are is set, and weights->blocks.
 int weights_lay_out(struct layout *layout, struct model_weights *weights, const struct model_config *config,
                     struct error *err);
 
-// True when the tensor belongs to a block (or the final norm) that is not resident.
+// Whether a block comes into a slot, and into which.
+bool weights_is_streamed(const struct model_weights *weights, size_t block);
+struct weight_slot *weights_slot(struct model_weights *weights, size_t block);
+
+// Bytes that a block takes on the device, as it is held.
+int weights_block_bytes(const struct model_weights *weights, const struct model_config *config,
+                        const struct device *device, size_t block, size_t *bytes, struct error *err);
+
+// True when the tensor belongs to a block (or the final norm) that is not computed with these weights.
 bool weights_left_out(const struct model_weights *weights, struct weight_use use);
 
 // Rows of a tensor as loading sees them (a vector is one row a number), and the numbers in each.

@@ -36,9 +36,9 @@ def killed_once(job, rng, seconds):
     return process.returncode == -9
 
 
-def series(reference, folder, rng, wanted):
+def series(reference, folder, rng, wanted, placement):
     """One run, killed until it ends by itself or MOST times, `wanted` at most: (kills, what was wrong)."""
-    job, kills, shards = reference.twin(folder), 0, reference.shards()
+    job, kills, shards = reference.twin(folder, **placement), 0, reference.shards()
     try:
         while kills < min(MOST, wanted) and killed_once(job, rng, reference.seconds):
             kills += 1
@@ -54,15 +54,19 @@ def series(reference, folder, rng, wanted):
         shutil.rmtree(job.folder, ignore_errors=True)
 
 
-def test_random_kills(reference, tmp_path):
+@pytest.mark.parametrize("placement", [
+    pytest.param({}, id="resident"),
+    pytest.param({"model": {"weights": "disk", "resident_blocks": 0}, "batch": {"group": 3}}, id="streamed"),
+])
+def test_random_kills(reference, placement):
     rng, wanted = random.Random(7), campaign.attempts(25, 3000)
     kills = runs = 0
     wrong = []
     while kills < wanted and runs < 20 * wanted:
-        some, fault = series(reference, reference.folder.parent / f"series-{runs}", rng, wanted - kills)
+        some, fault = series(reference, reference.folder.parent / f"series-{runs}", rng, wanted - kills, placement)
         kills, runs = kills + some, runs + 1
         wrong += [fault] if fault else []
-    campaign.record("SIGKILL at random moments", wrong, kills=kills, runs=runs)
+    campaign.record(f"SIGKILL at random moments{' of sweeps' if placement else ''}", wrong, kills=kills, runs=runs)
     assert kills == wanted
 
 

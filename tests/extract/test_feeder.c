@@ -86,6 +86,15 @@ static void check_work(const struct work *work, bool *done) {
     assert_true(work->squared_lengths == squares);
 }
 
+// The next work; a word that none comes before others are given back is no work.
+static struct work *next_work(struct feeder *feeder) {
+    struct work *work;
+    do {
+        work = feeder_next(feeder);
+    } while (feeder_pauses(feeder, work));
+    return work;
+}
+
 // Everything from a position on; returns the number of works and fills `seen`.
 static size_t walk(const struct ledger_position *position, struct seen *seen, size_t *outcomes, bool *done) {
     struct feeder *feeder = start(position);
@@ -93,7 +102,7 @@ static size_t walk(const struct ledger_position *position, struct seen *seen, si
     size_t works = 0;
     uint64_t number = position->batches;
     *outcomes = 0;
-    while ((work = feeder_next(feeder)) != NULL) {
+    while ((work = next_work(feeder)) != NULL) {
         assert_int_equal(work->number, number);
         if (work->first_of_window) {
             for (size_t i = 0; i < work->window->count; i++) {
@@ -289,7 +298,7 @@ static void test_hash_of_the_rows(void **state) {
     assert_int_equal(problems, ROWS);
     struct feeder *feeder = start(&(struct ledger_position){0});
     struct work *work;
-    while ((work = feeder_next(feeder)) != NULL) {
+    while ((work = next_work(feeder)) != NULL) {
         feeder_release(feeder, work);
     }
     bool complete;
@@ -306,7 +315,7 @@ static void test_early_ends(void **state) {
         struct error err;
         bool complete = true;
         for (int i = 0; i < taken; i++) {
-            struct work *work = feeder_next(feeder);
+            struct work *work = next_work(feeder);
             assert_non_null(work);
             if (i + 2 < taken || taken % 2 == 0) {
                 feeder_release(feeder, work);
@@ -319,12 +328,45 @@ static void test_early_ends(void **state) {
     }
 }
 
+// Who keeps works until there are enough hears when no more can come: all windows are in use. Those that were
+// kept are given back together, and all others follow.
+static void test_works_that_are_kept(void **state) {
+    (void)state;
+    struct work *kept[ROWS];
+    const struct feeder_limits usual = limits;
+    limits.works = ROWS;
+    struct feeder *feeder = start(&(struct ledger_position){0});
+    struct work *work;
+    size_t count = 0;
+    size_t works = 0;
+    size_t pauses = 0;
+    while ((work = feeder_next(feeder)) != NULL) {
+        bool pause = feeder_pauses(feeder, work);
+        if (!pause) {
+            kept[count++] = work;
+            works += work->computes;
+        }
+        for (; pause && count > 0; count--) {
+            feeder_release(feeder, kept[count - 1]);
+        }
+        pauses += pause;
+    }
+    bool complete;
+    struct error err;
+    assert_in_range(pauses, 1, ROWS);
+    assert_in_range(works, pauses, ROWS);
+    assert_int_equal(feeder_finish(feeder, &complete, &err), STATUS_OK);
+    assert_true(complete);
+    feeder_destroy(feeder);
+    limits = usual;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole_walk),           cmocka_unit_test(test_resumed_walks),
         cmocka_unit_test(test_full_windows),         cmocka_unit_test(test_walks_of_a_retry),
         cmocka_unit_test(test_hash_of_what_is_kept), cmocka_unit_test(test_hash_of_the_rows),
-        cmocka_unit_test(test_early_ends),
+        cmocka_unit_test(test_early_ends),           cmocka_unit_test(test_works_that_are_kept),
     };
     int failures = cmocka_run_group_tests_name("windows by rows", tests, open_job, close_job);
     limits.plan.full = true;

@@ -126,7 +126,7 @@ static void go_on_at_start(struct child *child, int from_parent) {
     guard_start_begins(&child->guard, 1, 2.0);
     for (int i = 0; i < 15; i++) {
         clock_sleep(0.4);
-        guard_start_goes_on(&child->guard);
+        guard_goes_on(&child->guard);
     }
     guard_batch_ends(&child->guard);
     guard_stop(&child->guard);

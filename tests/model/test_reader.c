@@ -61,7 +61,8 @@ static int make_files(void **state) {
         int descriptor = mkstemp(files->paths[i]);
         assert_true(descriptor >= 0);
         assert_int_equal(write(descriptor, files->bytes[i], sizes[i]), sizes[i]);
-        files->parts[i] = (struct reader_part){descriptor, sizes[i], files->paths[i]};
+        files->parts[i] =
+            (struct reader_part){.descriptor = descriptor, .size = sizes[i], .name = files->paths[i]};
     }
     *state = files;
     return 0;
@@ -180,6 +181,100 @@ static void a_file_that_is_cut_is_an_error(void **state) {
     assert_non_null(strstr(err.message, files->paths[1]));
     assert_non_null(strstr(err.message, "ends at byte 31457280 of 47190241: it was cut"));
     reader_close(reader);
+}
+
+// ---- ranges, held to what was read first ----
+
+enum { RANGES = 4 };
+
+// Ranges of whole pieces, in no order, one twice, and the last one to the end of the file.
+static void make_ranges(const struct files *files, struct reader_part ranges[static RANGES]) {
+    static const size_t begins[RANGES] = {4, 0, 4, 8};
+    static const size_t ends[RANGES] = {6, 1, 5, 12};
+    for (size_t i = 0; i < RANGES; i++) {
+        size_t end = size_min(ends[i] * READER_PIECE, files->parts[1].size);
+        ranges[i] = files->parts[1];
+        ranges[i].begin = begins[i] * READER_PIECE;
+        ranges[i].size = end - ranges[i].begin;
+    }
+    assert_int_equal(ranges[3].begin + ranges[3].size, LONG);
+}
+
+static void expect_first_reading(const struct files *files, struct reader_part ranges[static RANGES],
+                                 unsigned char (*kept)[DIGEST_BYTES]) {
+    struct error err = {0};
+    struct reader_options options = {.threads = 2};
+    struct reader *reader;
+    char hex[DIGEST_HEX];
+    size_t count;
+    must(reader_start(&reader, files->parts, 4, &options, &err), &err);
+    finish(reader, hex);
+    const unsigned char(*hashes)[DIGEST_BYTES] = reader_hashes(reader, 1, &count);
+    assert_int_equal(count, LONG / READER_PIECE + 1);
+    memcpy(kept, hashes, count * DIGEST_BYTES);
+    reader_close(reader);
+    for (size_t i = 0; i < RANGES; i++) {
+        ranges[i].expected = (const unsigned char(*)[DIGEST_BYTES])kept + ranges[i].begin / READER_PIECE;
+    }
+}
+
+static int read_ranges(const struct files *files, const struct reader_part *ranges, size_t ring,
+                       struct error *err) {
+    struct reader_options options = {.threads = 3, .ring = ring};
+    struct reader *reader;
+    int status = STATUS_OK;
+    must(reader_start(&reader, ranges, RANGES, &options, err), err);
+    for (size_t part = 0; part < RANGES && status == STATUS_OK; part++) {
+        const unsigned char *bytes;
+        for (size_t begin = part; begin < ranges[part].size && status == STATUS_OK; begin += 3 << 20) {
+            size_t end = size_min(begin + (3 << 20), ranges[part].size);
+            status = reader_bytes(reader, part, begin, end, &bytes, err);
+            if (status == STATUS_OK) {
+                assert_memory_equal(bytes, files->bytes[1] + ranges[part].begin + begin, end - begin);
+            }
+        }
+    }
+    reader_close(reader);
+    return status;
+}
+
+static void ranges_have_the_bytes_of_the_first_reading(void **state) {
+    struct files *files = *state;
+    struct error err = {0};
+    struct reader_part ranges[RANGES];
+    unsigned char kept[LONG / READER_PIECE + 1][DIGEST_BYTES];
+    make_ranges(files, ranges);
+    must(read_ranges(files, ranges, 0, &err), &err); // held to nothing
+    expect_first_reading(files, ranges, kept);
+    must(read_ranges(files, ranges, 0, &err), &err);
+    must(read_ranges(files, ranges, 30 << 20, &err), &err);
+
+    unsigned char other = (unsigned char)(files->bytes[1][9 * READER_PIECE + 5] + 1);
+    assert_int_equal(pwrite(files->parts[1].descriptor, &other, 1, 9 * READER_PIECE + 5), 1);
+    assert_int_equal(read_ranges(files, ranges, 0, &err), STATUS_DATA);
+    assert_non_null(strstr(err.message, files->paths[1]));
+    assert_non_null(
+        strstr(err.message, "changed while the run was using it: bytes 37748736 to 41943040 are"));
+    assert_int_equal(
+        pwrite(files->parts[1].descriptor, &files->bytes[1][9 * READER_PIECE + 5], 1, 9 * READER_PIECE + 5),
+        1);
+    must(read_ranges(files, ranges, 0, &err), &err);
+
+    assert_int_equal(truncate(files->paths[1], 10 * READER_PIECE), 0);
+    assert_int_equal(read_ranges(files, ranges, 0, &err), STATUS_DATA);
+    assert_non_null(strstr(err.message, "ends at byte 41943040 of 47190241: it was cut"));
+}
+
+// As many pieces as are read ahead, and no more than there are.
+static void a_ring_is_as_large_as_is_said(void **state) {
+    (void)state;
+    const struct reader_options one = {.threads = 1};
+    const struct reader_options ahead = {.threads = 1, .ring = 20 * READER_PIECE + 1};
+    size_t usual = reader_ring_bytes(&one, 100);
+    assert_true(usual > 0 && usual < 20 * READER_PIECE && usual % READER_PIECE == 0);
+    assert_int_equal(reader_ring_bytes(&ahead, 100), 21 * READER_PIECE);
+    assert_int_equal(reader_ring_bytes(&ahead, 5), 5 * READER_PIECE);
+    assert_int_equal(reader_ring_bytes(&one, 0), READER_PIECE);
 }
 
 static bool refuse_progress(void *context, uint64_t done, uint64_t all, double seconds) {
@@ -307,6 +402,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(bytes_come_in_order_and_are_hashed, make_files, remove_files),
         cmocka_unit_test_setup_teardown(files_are_hashed_without_being_asked_for, make_files, remove_files),
         cmocka_unit_test_setup_teardown(a_file_that_is_cut_is_an_error, make_files, remove_files),
+        cmocka_unit_test_setup_teardown(ranges_have_the_bytes_of_the_first_reading, make_files, remove_files),
+        cmocka_unit_test(a_ring_is_as_large_as_is_said),
         cmocka_unit_test_setup_teardown(a_stop_ends_the_wait, make_files, remove_files),
         cmocka_unit_test(a_stop_ends_a_long_wait),
         cmocka_unit_test_setup_teardown(a_stall_is_named_and_survived, make_files, remove_files),

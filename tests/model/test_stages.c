@@ -156,6 +156,11 @@ static void check_parts(const struct model_plan *plan) {
         assert_int_equal(weights.devices[i].expansion, 0);
         assert_int_equal(batch.devices[i].expansion, device->expansion);
         assert_int_equal(both.devices[i].expansion, device->expansion);
+        // What lies beside the arenas is read ahead of weights.
+        assert_int_equal(nothing.devices[i].beside, 0);
+        assert_int_equal(batch.devices[i].beside, 0);
+        assert_int_equal(weights.devices[i].beside, device->beside);
+        assert_int_equal(both.devices[i].beside, device->beside);
     }
 }
 
@@ -171,7 +176,8 @@ static void parts_of_a_plan_add_up(void **state) {
                                                          [DEVICE_SCRATCH] = 30 + i,
                                                          [DEVICE_STAGING] = 4 + i},
                                                .tokens = 50 + i,
-                                               .expansion = 6 + i};
+                                               .expansion = 6 + i,
+                                               .beside = 70 + i};
     }
     check_parts(&plan);
     size_t scratch = 0;

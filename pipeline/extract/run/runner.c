@@ -84,29 +84,42 @@ static int hand_over(struct run *run, struct work *work, struct error *err) {
     return error_set(err, STATUS_STOPPED, "the writer stopped");
 }
 
-// Waits for the oldest batch, judges its time and hands it to the writer. *event becomes the graver verdict.
+// Waits for the oldest sweep, judges its time and hands its batches to the writer. *event becomes the graver
+// verdict.
 static int complete(struct run *run, enum drift_event *event, struct error *err) {
-    struct work *work;
-    TRY(in_flight_complete(&run->in_flight, &work, err));
-    const struct drift_batch batch = {.number = work->number,
-                                      .tokens = work->batch.tokens,
-                                      .squared_lengths = work->squared_lengths,
-                                      .predicted_seconds = work->predicted_seconds,
-                                      .seconds = work->compute_seconds,
-                                      .times = &work->times,
-                                      .sample = &work->sample};
-    enum drift_event verdict = drift_watch_batch(&run->launch.watch, &batch, &work->score);
+    const struct sweep *sweep;
+    double score;
+    TRY(in_flight_complete(&run->in_flight, &sweep, err));
+    const struct drift_batch batch = {.number = sweep->works[sweep->count - 1]->number,
+                                      .tokens = sweep->tokens,
+                                      .squared_lengths = sweep->squared_lengths,
+                                      .predicted_seconds = sweep->predicted_seconds,
+                                      .seconds = sweep->seconds,
+                                      .times = &sweep->times,
+                                      .sample = &sweep->sample};
+    enum drift_event verdict = drift_watch_batch(&run->launch.watch, &batch, &score);
     *event = verdict > *event ? verdict : *event;
-    count_batch(run, work);
-    return hand_over(run, work, err);
+    for (size_t i = 0; i < sweep->count; i++) {
+        sweep->works[i]->score = score;
+        count_batch(run, sweep->works[i]);
+        TRY(hand_over(run, sweep->works[i], err));
+    }
+    return STATUS_OK;
 }
 
 // Everything that is on the device, in order.
-static int drain(struct run *run, enum drift_event *event, struct error *err) {
+static int drain_device(struct run *run, enum drift_event *event, struct error *err) {
     while (run->in_flight.count > 0) {
         TRY(complete(run, event, err));
     }
     return STATUS_OK;
+}
+
+// And what is gathered.
+static int drain(struct run *run, enum drift_event *event, struct error *err) {
+    TRY(drain_device(run, event, err));
+    TRY(in_flight_flush(&run->in_flight, err));
+    return drain_device(run, event, err);
 }
 
 // What a verdict asks for comes when the device is idle and all is handed over: canary runs take time, and
@@ -125,13 +138,27 @@ static int complete_one(struct run *run, struct error *err) {
     return follow(run, event, err);
 }
 
+static int drain_all(struct run *run, struct error *err) {
+    enum drift_event event = DRIFT_STEADY;
+    TRY(drain(run, &event, err));
+    return follow(run, event, err);
+}
+
+// No more batches are wanted than are there.
+static bool is_last_asked(const struct run *run) {
+    uint64_t there =
+        run->summary->launch_batches + run->in_flight.count + in_flight_gathered(&run->in_flight);
+    return run->options->stop_after > 0 && there >= run->options->stop_after;
+}
+
 // Puts a work's batch on the device; completes the oldest when that fills it. A work with nothing to compute
 // goes to the writer in its turn, behind those on the device.
 static int take(struct run *run, struct work *work, struct error *err) {
     if (work->computes && !writer_has(&run->writer, work)) {
-        work->predicted_seconds =
-            drift_predict(&run->launch.watch.cost, (double)work->batch.tokens, work->squared_lengths);
-        TRY(in_flight_queue(&run->in_flight, work, err));
+        TRY(in_flight_add(&run->in_flight, work, err));
+        if (is_last_asked(run)) {
+            TRY(in_flight_flush(&run->in_flight, err));
+        }
         return in_flight_full(&run->in_flight) ? complete_one(run, err) : STATUS_OK;
     }
     enum drift_event event = DRIFT_STEADY;
@@ -140,7 +167,7 @@ static int take(struct run *run, struct work *work, struct error *err) {
     return follow(run, event, err);
 }
 
-// One turn: the next work if there is one, without waiting for it while a batch is on the device, whose end
+// One turn: the next work if there is one, without waiting for it while a sweep is on the device, whose end
 // must not be noticed late. *more: false after the last.
 static int turn(struct run *run, bool *more, struct error *err) {
     struct work *work = NULL;
@@ -150,12 +177,15 @@ static int turn(struct run *run, bool *more, struct error *err) {
     } else if (!feeder_try_next(&run->feeder, &work)) {
         return complete_one(run, err);
     }
+    if (feeder_pauses(&run->feeder, work)) {
+        return in_flight_gathered(&run->in_flight) > 0 ? drain_all(run, err) : STATUS_OK;
+    }
     if (work != NULL) {
         work->wait_seconds = clock_seconds() - waited;
         return take(run, work, err);
     }
-    *more = run->in_flight.count > 0;
-    return *more ? complete_one(run, err) : STATUS_OK;
+    *more = run->in_flight.count > 0 || in_flight_gathered(&run->in_flight) > 0;
+    return *more ? drain_all(run, err) : STATUS_OK;
 }
 
 // The stage loop: until the last work, a stop, drift or an error.
@@ -170,12 +200,13 @@ static int turn_over(struct run *run, struct error *err) {
 
 static int compute_all(struct run *run, struct error *err) {
     run->began = clock_seconds();
-    in_flight_open(&run->in_flight, run->launch.inputs.model, &run->launch.guard);
+    in_flight_open(&run->in_flight, run->launch.inputs.model, run->launch.limits.group,
+                   &run->launch.watch.cost, &run->launch.guard);
     int status = turn_over(run, err);
     if (status == STATUS_STOPPED) { // what is computed is kept
         struct error drain_err;
         enum drift_event ignored = DRIFT_STEADY;
-        int drained = drain(run, &ignored, &drain_err);
+        int drained = drain_device(run, &ignored, &drain_err);
         if (drained != STATUS_OK && drained != STATUS_STOPPED) {
             *err = drain_err;
             status = drained;
@@ -195,7 +226,8 @@ static int start_stages(struct run *run, struct error *err) {
     struct feeder_limits limits = {.plan = launch->inputs.limits,
                                    .tokens = launch->limits.tokens,
                                    .rows = launch->limits.rows,
-                                   .works = launch->limits.slots - 1};
+                                   .works = launch->limits.slots -
+                                            inputs_canary_slots(&launch->inputs, launch->limits.group)};
     struct writer_options options = {.folder = launch->folder.path,
                                      .layout = &launch->layout.shard,
                                      .batches_per_shard = (uint64_t)launch->inputs.job.checkpoint_every,

@@ -67,6 +67,15 @@ static bool hand_out(struct feeder *feeder, struct window *window, size_t from, 
     return true;
 }
 
+// A free window; where there is none, after a word to who gathers works. NULL when nobody listens any more.
+static struct window *next_window(struct feeder *feeder) {
+    void *window;
+    if (queue_try_pop(&feeder->free_windows, &window)) {
+        return window;
+    }
+    return queue_push(&feeder->ready, &feeder->pause) ? queue_pop(&feeder->free_windows) : NULL;
+}
+
 static int read_all(struct feeder *feeder, bool *listening, struct error *err) {
     uint64_t batch = feeder->start_batch;
     bool end = false;
@@ -74,7 +83,7 @@ static int read_all(struct feeder *feeder, bool *listening, struct error *err) {
     *listening = true;
     while (!end && *listening) {
         double waited = clock_seconds();
-        struct window *window = queue_pop(&feeder->free_windows);
+        struct window *window = next_window(feeder);
         if (window == NULL) {
             *listening = false;
             return STATUS_OK;
@@ -120,6 +129,11 @@ static int create_pools(struct feeder *feeder, struct error *err) {
         TRY(window_create(&feeder->windows[i], &feeder->limits.plan, err));
         queue_push(&feeder->free_windows, &feeder->windows[i]);
     }
+    void *block;
+    TRY(memory_zeroed(&block, feeder->limits.works, sizeof feeder->works[0], err));
+    feeder->works = block;
+    TRY(memory_zeroed(&block, feeder->limits.works, sizeof feeder->buffers[0], err));
+    feeder->buffers = block;
     for (size_t i = 0; i < feeder->limits.works; i++) {
         TRY(create_buffers(&feeder->buffers[i], &feeder->limits, err));
         feeder->works[i].batch.slot = i;
@@ -164,6 +178,10 @@ bool feeder_try_next(struct feeder *feeder, struct work **work) {
     return taken;
 }
 
+bool feeder_pauses(const struct feeder *feeder, const struct work *work) {
+    return work == &feeder->pause;
+}
+
 void feeder_release(struct feeder *feeder, struct work *work) {
     struct window *window = work->window;
     queue_push(&feeder->free_works, work);
@@ -197,11 +215,13 @@ void feeder_destroy(struct feeder *feeder) {
     for (size_t i = 0; i < FEEDER_WINDOWS; i++) {
         window_destroy(&feeder->windows[i]);
     }
-    for (size_t i = 0; i < FEEDER_WORKS; i++) {
+    for (size_t i = 0; feeder->buffers != NULL && i < feeder->limits.works; i++) {
         free(feeder->buffers[i].ids);
         free(feeder->buffers[i].starts);
         free(feeder->buffers[i].spans);
     }
+    free(feeder->buffers);
+    free(feeder->works);
     digest_destroy(feeder->reader.digest);
     window_reader_close(&feeder->reader);
     queue_destroy(&feeder->free_works);

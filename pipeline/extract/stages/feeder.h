@@ -11,10 +11,7 @@
 #include "stages/queue.h"
 #include "stages/window.h"
 
-enum {
-    FEEDER_WINDOWS = 3,
-    FEEDER_WORKS = 4, // at most
-};
+enum { FEEDER_WINDOWS = 3 };
 
 // One batch on its way through the stages.
 struct work {
@@ -45,15 +42,16 @@ struct feeder_limits {
     struct plan_limits plan;
     size_t tokens; // largest batch
     size_t rows;
-    size_t works; // one being packed, one written, and those on the device; also its output slots
+    size_t works; // those being packed, one written, and those on the device; also its output slots
 };
 
 struct feeder {
     struct feeder_limits limits;
     struct window_reader reader; // its digest, if any, is of all rows: the feeder began at row 0
     struct window windows[FEEDER_WINDOWS];
-    struct work works[FEEDER_WORKS];             // limits.works of them
-    struct feeder_buffers buffers[FEEDER_WORKS]; // of the work with that slot
+    struct work *works;             // [limits.works]
+    struct feeder_buffers *buffers; // [limits.works] of the work with that slot
+    struct work pause;              // handed out where no work comes before others come back
     struct queue free_works;
     struct queue free_windows;
     struct queue ready;   // works for the runner, in order; closed after the last one or on an error
@@ -78,6 +76,10 @@ struct work *feeder_next(struct feeder *feeder);
 
 // The same without waiting: false when nothing is ready yet.
 bool feeder_try_next(struct feeder *feeder, struct work **work);
+
+// Whether what was handed out is no work: all windows are in use, and the next work comes when one is free
+// again. Who gathers works goes on with those that there are.
+bool feeder_pauses(const struct feeder *feeder, const struct work *work);
 
 // Gives a work back when every stage is through with it.
 void feeder_release(struct feeder *feeder, struct work *work);

@@ -8,55 +8,131 @@ size_t in_flight_depth(const struct device_description *device) {
     return device->queues ? IN_FLIGHT : 1;
 }
 
-void in_flight_open(struct in_flight *in_flight, struct model *model, struct guard *guard) {
+void in_flight_open(struct in_flight *in_flight, struct model *model, size_t group,
+                    const struct drift_cost *cost, struct guard *guard) {
     struct device_description device;
     model_describe(model, &device);
-    *in_flight = (struct in_flight){.model = model, .guard = guard, .depth = in_flight_depth(&device)};
+    // The next group is only loaded for when this one's last block computes: nothing is gained by its
+    // company.
+    *in_flight = (struct in_flight){.model = model,
+                                    .guard = guard,
+                                    .cost = cost,
+                                    .group = group,
+                                    .queues = device.queues,
+                                    .depth = group > 1 ? 1 : in_flight_depth(&device)};
 }
 
 bool in_flight_full(const struct in_flight *in_flight) {
     return in_flight->count == in_flight->depth;
 }
 
-static void watch_oldest(const struct in_flight *in_flight) {
-    const struct work *work = in_flight->entries[0].work;
-    guard_batch_begins(in_flight->guard, work->number, work->predicted_seconds);
+size_t in_flight_gathered(const struct in_flight *in_flight) {
+    return in_flight->sweeps[in_flight->count].count;
 }
 
-int in_flight_queue(struct in_flight *in_flight, struct work *work, struct error *err) {
-    size_t last = in_flight->count++;
-    in_flight->entries[last].work = work;
-    in_flight->entries[last].queued = clock_seconds();
-    if (last == 0) { // before the call: on a device that does not queue it is the whole batch
+static void watch_oldest(const struct in_flight *in_flight) {
+    const struct sweep *sweep = &in_flight->sweeps[0];
+    guard_batch_begins(in_flight->guard, sweep->works[0]->number, sweep->predicted_seconds);
+}
+
+static int name_batch(const struct sweep *sweep, int status, struct error *err) {
+    uint64_t first = sweep->works[0]->number;
+    if (status == STATUS_OK || sweep->count == 1) {
+        return status == STATUS_OK ? STATUS_OK : error_wrap(err, "batch %" PRIu64, first);
+    }
+    return error_wrap(err, "batches %" PRIu64 " to %" PRIu64, first, first + sweep->count - 1);
+}
+
+// Predicted as one, and for each batch its share of that.
+static void predict(const struct in_flight *in_flight, struct sweep *sweep) {
+    double sum = 0;
+    for (size_t i = 0; i < sweep->count; i++) {
+        struct work *work = sweep->works[i];
+        work->predicted_seconds =
+            drift_predict(in_flight->cost, (double)work->batch.tokens, work->squared_lengths);
+        sum += work->predicted_seconds;
+        sweep->tokens += work->batch.tokens;
+        sweep->squared_lengths += work->squared_lengths;
+    }
+    sweep->predicted_seconds = drift_predict(in_flight->cost, (double)sweep->tokens, sweep->squared_lengths);
+    for (size_t i = 0; i < sweep->count && sum > 0; i++) {
+        sweep->works[i]->predicted_seconds *= sweep->predicted_seconds / sum;
+    }
+}
+
+int in_flight_flush(struct in_flight *in_flight, struct error *err) {
+    struct sweep *sweep = &in_flight->sweeps[in_flight->count];
+    const struct model_batch *batches[IN_FLIGHT_GROUP];
+    if (sweep->count == 0) {
+        return STATUS_OK;
+    }
+    in_flight->count++;
+    predict(in_flight, sweep);
+    sweep->queued = clock_seconds();
+    if (in_flight->count == 1) { // before the call: on a device that does not queue it is the whole sweep
         watch_oldest(in_flight);
     }
-    int status = model_forward(in_flight->model, &work->batch, err);
+    for (size_t i = 0; i < sweep->count; i++) {
+        batches[i] = &sweep->works[i]->batch;
+    }
+    int status = model_sweep(in_flight->model, batches, sweep->count, err);
     if (status != STATUS_OK) {
         guard_batch_ends(in_flight->guard);
-        return error_wrap(err, "batch %" PRIu64, work->number);
     }
-    return STATUS_OK;
+    return name_batch(sweep, status, err);
 }
 
-int in_flight_complete(struct in_flight *in_flight, struct work **work, struct error *err) {
-    struct work *oldest = in_flight->entries[0].work;
-    double began = in_flight->entries[0].queued;
-    int status = model_wait(in_flight->model, oldest->batch.slot, &oldest->times, err);
+int in_flight_add(struct in_flight *in_flight, struct work *work, struct error *err) {
+    struct sweep *sweep = &in_flight->sweeps[in_flight->count];
+    sweep->works[sweep->count++] = work;
+    return sweep->count == in_flight->group ? in_flight_flush(in_flight, err) : STATUS_OK;
+}
+
+// All batches of a sweep are complete with any of them.
+static int wait_for(struct in_flight *in_flight, struct sweep *sweep, struct error *err) {
+    return model_wait(in_flight->model, sweep->works[0]->batch.slot, &sweep->times, err);
+}
+
+// By what each is predicted to cost; evenly where that is nothing.
+static double share_of(const struct sweep *sweep, const struct work *work) {
+    return sweep->count > 1 && sweep->predicted_seconds > 0
+               ? work->predicted_seconds / sweep->predicted_seconds
+               : 1 / (double)sweep->count;
+}
+
+static void share_out(struct sweep *sweep) {
+    for (size_t i = 0; i < sweep->count; i++) {
+        struct work *work = sweep->works[i];
+        double share = share_of(sweep, work);
+        work->compute_seconds = share * sweep->seconds;
+        work->times =
+            (struct device_times){share * sweep->times.upload_seconds, share * sweep->times.compute_seconds,
+                                  share * sweep->times.download_seconds, share * sweep->times.worked_seconds};
+        work->sample = sweep->sample;
+    }
+}
+
+int in_flight_complete(struct in_flight *in_flight, const struct sweep **sweep, struct error *err) {
+    struct sweep *oldest = &in_flight->sweeps[0];
+    int status = name_batch(oldest, wait_for(in_flight, oldest, err), err);
     double now = clock_seconds();
-    if (in_flight->depth == 1) { // computed in the call, on the host's own processors: its clock is theirs
+    if (!in_flight->queues) { // computed in the call, on the host's own processors
         oldest->times = (struct device_times){.worked_seconds = oldest->times.worked_seconds};
     }
     guard_batch_ends(in_flight->guard);
-    oldest->compute_seconds = now - (began > in_flight->completed ? began : in_flight->completed);
+    oldest->seconds = now - (oldest->queued > in_flight->completed ? oldest->queued : in_flight->completed);
     in_flight->completed = now;
     model_sample(in_flight->model, &oldest->sample);
+    share_out(oldest);
+    in_flight->done = *oldest;
     in_flight->count--;
-    for (size_t i = 0; i < in_flight->count; i++) {
-        in_flight->entries[i] = in_flight->entries[i + 1];
+    for (size_t i = 0; i < IN_FLIGHT; i++) {
+        in_flight->sweeps[i] = in_flight->sweeps[i + 1];
     }
+    in_flight->sweeps[IN_FLIGHT] = (struct sweep){0};
     if (in_flight->count > 0) {
         watch_oldest(in_flight);
     }
-    *work = oldest;
-    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "batch %" PRIu64, oldest->number);
+    *sweep = &in_flight->done;
+    return status;
 }

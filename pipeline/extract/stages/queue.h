@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { QUEUE_CAPACITY = 16 };
+enum { QUEUE_CAPACITY = 1024 };
 
 struct queue {
     pthread_mutex_t lock;

@@ -63,7 +63,7 @@ static void log_choice(struct log *log, const char *text, const char *source) {
 // Between two shapes of matmuls: tuning goes on, and a stop is heard.
 static bool goes_on(void *context) {
     struct guard *guard = context;
-    guard_start_goes_on(guard);
+    guard_goes_on(guard);
     return !guard_stop_requested(guard);
 }
 

@@ -18,7 +18,8 @@ static int open_device(struct choice *choice, const char *name, const char *cpu_
     struct device_options options = {.dtype = job->dtype,
                                      .threads = (int)job->threads,
                                      .cpu_path = cpu_path,
-                                     .memory_reserve = (size_t)(job->memory_reserve_gb * 1e9)};
+                                     .memory_reserve = (size_t)(job->memory_reserve_gb * 1e9),
+                                     .memory_limit = (size_t)(job->memory_gb * 1e9)};
     device_close(choice->device);
     choice->device = NULL;
     choice->inputs->device = (struct device_description){0};

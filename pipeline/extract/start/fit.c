@@ -2,6 +2,7 @@
 
 #include "base/amount.h"
 #include "base/size.h"
+#include "start/placement.h"
 
 static int plan_for(const struct inputs *inputs, const struct model_limits *limits, size_t tokens,
                     struct model_plan *plan, struct error *err) {
@@ -41,49 +42,67 @@ static bool fits_part(const struct inputs *inputs, const struct model_plan *plan
     return model_check_fits(inputs->model, &part, &ignored) == STATUS_OK;
 }
 
-// What takes too much, when that is no matter of the batch alone, and what to change.
-static void advise(const struct inputs *inputs, const struct model_limits *limits,
-                   const struct model_plan *plan, char *out, size_t size) {
-    bool host_fits = model_host_fits(inputs->model, plan);
-    out[0] = 0;
-    if (!host_fits || fits_part(inputs, plan, true, true)) {
-        snprintf(out, size,
-                 "; staging does not fit: %zu layers of %zu rows in %s for each of %zu batches. Fewer "
-                 "latents.layers or a smaller batch.tokens%s need less",
-                 limits->layer_count, limits->rows, dtype_name(limits->stored), limits->slots,
-                 limits->stored == DTYPE_F32 ? " or latents.dtype: float16" : "");
-    } else if (!fits_part(inputs, plan, false, false)) {
-        snprintf(out, size, "; not even without a model: other programs use the memory, or %s too much of it",
-                 inputs->device.host_staging ? "model.memory_reserve_gb keeps"
-                                             : "a limit of the control group keeps");
-    } else if (!fits_part(inputs, plan, true, false)) {
-        snprintf(out, size,
-                 "; the weights of %zu blocks alone need more than is free (blocks above the highest of "
-                 "latents.layers are not loaded%s)",
-                 limits->layers[limits->layer_count - 1],
-                 inputs->job.dtype == DTYPE_F32 ? "; model.dtype: bfloat16 needs half" : "");
+static const char *keeper_of(const struct inputs *inputs) {
+    return inputs->device.host_staging ? "model.memory_reserve_gb keeps"
+           : inputs->job.memory_gb > 0 ? "run.memory_gb keeps"
+                                       : "a limit of the control group keeps";
+}
+
+static int advise_weights(struct buffer *out, const struct inputs *inputs, const struct model_limits *limits,
+                          struct error *err) {
+    const char *dtype = inputs->job.dtype == DTYPE_F32 ? "; model.dtype: bfloat16 needs half" : "";
+    size_t blocks = limits->layers[limits->layer_count - 1];
+    if (model_streamed(inputs->model, blocks) > 0) {
+        return buffer_printf(
+            out, err,
+            "; the weights that stay, the block that is computed and what is read ahead of it "
+            "need more than is free%s",
+            dtype);
     }
+    return buffer_printf(
+        out, err,
+        "; the weights of %zu blocks alone need more than is free (blocks above the highest of "
+        "latents.layers are not loaded%s)",
+        blocks, dtype);
+}
+
+// What takes too much, when that is no matter of the batch alone, and what to change.
+static int advise(struct buffer *out, const struct inputs *inputs, const struct model_limits *limits,
+                  const struct model_plan *plan, struct error *err) {
+    if (!model_host_fits(inputs->model, plan) || fits_part(inputs, plan, true, true)) {
+        return buffer_printf(out, err,
+                             "; staging does not fit: %zu layers of %zu rows in %s for each of %zu batches. "
+                             "Fewer latents.layers or a smaller batch.tokens%s need less",
+                             limits->layer_count, limits->rows, dtype_name(limits->stored), limits->slots,
+                             limits->stored == DTYPE_F32 ? " or latents.dtype: float16" : "");
+    }
+    if (!fits_part(inputs, plan, false, false)) {
+        return buffer_printf(
+            out, err, "; not even without a model: other programs use the memory, or %s too much of it",
+            keeper_of(inputs));
+    }
+    return fits_part(inputs, plan, true, false) ? STATUS_OK : advise_weights(out, inputs, limits, err);
 }
 
 // What would fit with the weights in 4 bits.
-static int advise_quantising(const struct inputs *inputs, const struct model_limits *limits, char *out,
-                             size_t size, struct error *err) {
+static int advise_quantising(struct buffer *out, const struct inputs *inputs,
+                             const struct model_limits *limits, struct error *err) {
     static const struct {
         enum model_quantize how;
         const char *name;
     } ways[] = {{MODEL_QUANTIZE_NF4, "nf4"}, {MODEL_QUANTIZE_NF4_DOUBLE, "nf4_double"}};
-    out[0] = 0;
     if (model_is_packed(inputs->model)) {
         return STATUS_OK;
     }
-    for (size_t i = 0; i < sizeof ways / sizeof ways[0] && out[0] == 0; i++) {
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
         struct model_plan plan;
         struct error ignored;
         char amount[AMOUNT_TEXT];
         TRY(model_plan_quantised(inputs->model, limits, ways[i].how, &plan, err));
         if (model_check_fits(inputs->model, &plan, &ignored) == STATUS_OK) {
-            snprintf(out, size, "; a new run with model.quantize: %s would fit: its weights take %s",
-                     ways[i].name, amount_text((double)model_plan_bytes(&plan, DEVICE_WEIGHTS), amount));
+            return buffer_printf(
+                out, err, "; a new run with model.quantize: %s would fit: its weights take %s", ways[i].name,
+                amount_text((double)model_plan_bytes(&plan, DEVICE_WEIGHTS), amount));
         }
     }
     return STATUS_OK;
@@ -96,49 +115,87 @@ static double device_bytes(const struct model_plan *plan) {
 }
 
 // What packed weights would take that are expanded at load and need not be.
-static int advise_keeping(const struct inputs *inputs, const struct model_limits *limits,
-                          const struct model_plan *plan, char *out, size_t size, struct error *err) {
+static int advise_keeping(struct buffer *out, const struct inputs *inputs, const struct model_limits *limits,
+                          const struct model_plan *plan, struct error *err) {
     struct model_plan kept;
     struct error ignored;
     char less[AMOUNT_TEXT];
     char amount[AMOUNT_TEXT];
-    out[0] = 0;
     if (inputs->job.expand != JOB_EXPAND_LOAD) {
         return STATUS_OK;
     }
     TRY(model_plan_kept(inputs->model, limits, &kept, err));
-    if (device_bytes(&kept) < device_bytes(plan)) {
-        bool fits = model_check_fits(inputs->model, &kept, &ignored) == STATUS_OK;
-        snprintf(out, size, "; model.expand: matmul needs %s in place of %s%s",
-                 amount_text(device_bytes(&kept), less), amount_text(device_bytes(plan), amount),
-                 fits ? ", which would fit" : "");
+    if (device_bytes(&kept) >= device_bytes(plan)) {
+        return STATUS_OK;
+    }
+    return buffer_printf(out, err, "; model.expand: matmul needs %s in place of %s%s",
+                         amount_text(device_bytes(&kept), less), amount_text(device_bytes(plan), amount),
+                         model_check_fits(inputs->model, &kept, &ignored) == STATUS_OK ? ", which would fit"
+                                                                                       : "");
+}
+
+// What would run with blocks that stream.
+static int advise_streaming(struct buffer *out, const struct inputs *inputs,
+                            const struct model_limits *limits, struct error *err) {
+    static const struct {
+        enum job_weights weights;
+        const char *name;
+        const char *from;
+    } ways[] = {{JOB_WEIGHTS_HOST, "host", "the host's memory"}, {JOB_WEIGHTS_DISK, "disk", "their files"}};
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0] && !placement_streams(inputs); i++) {
+        struct error refusal;
+        size_t resident;
+        int status = placement_foresee(inputs, limits, ways[i].weights, &resident, &refusal);
+        if (status != STATUS_OK && status != STATUS_DEVICE) {
+            *err = refusal;
+            return status;
+        }
+        if (status == STATUS_OK) {
+            TRY(buffer_printf(
+                out, err,
+                "; model.weights: %s would run: %zu of %zu blocks stay, the others come from %s "
+                "for every group of batches",
+                ways[i].name, resident, limits->layers[limits->layer_count - 1], ways[i].from));
+        }
     }
     return STATUS_OK;
 }
 
-static int refuse_plan(const struct inputs *inputs, const struct model_limits *limits,
-                       const struct model_plan *plan, const struct error *table, struct error *err) {
-    char advice[400];
-    char quantised[160];
-    char kept[160];
+static int advise_all(struct buffer *out, const struct inputs *inputs, const struct model_limits *limits,
+                      const struct model_plan *plan, struct error *err) {
     size_t tokens;
     TRY(largest_tokens(inputs, limits, &tokens, err));
-    advise(inputs, limits, plan, advice, sizeof advice);
-    TRY(advise_quantising(inputs, limits, quantised, sizeof quantised, err));
-    TRY(advise_keeping(inputs, limits, plan, kept, sizeof kept, err));
     if (tokens == 0) {
-        return error_set(err, table->status,
-                         "%.700s; not even a batch of one text of %zu tokens would fit%s%s%s", table->message,
-                         limits->longest, advice, quantised, kept);
+        TRY(buffer_printf(out, err, "; not even a batch of one text of %zu tokens would fit",
+                          limits->longest));
+    } else {
+        TRY(buffer_printf(out, err, "; the largest batch.tokens that would fit is %zu", tokens));
     }
-    return error_set(err, table->status, "%.700s; the largest batch.tokens that would fit is %zu%s%s%s",
-                     table->message, tokens, advice, quantised, kept);
+    TRY(advise(out, inputs, limits, plan, err));
+    if (limits->group > 1) {
+        TRY(buffer_printf(out, err, "; a smaller batch.group needs less"));
+    }
+    TRY(advise_quantising(out, inputs, limits, err));
+    TRY(advise_keeping(out, inputs, limits, plan, err));
+    TRY(advise_streaming(out, inputs, limits, err));
+    return buffer_printf(out, err, "; strata plan foretells what each way comes to");
 }
 
-int fit_on_device(const struct inputs *inputs, const struct model_limits *limits, struct model_plan *plan,
+static int refuse_plan(const struct inputs *inputs, const struct model_limits *limits,
+                       const struct model_plan *plan, const struct error *table, struct error *err) {
+    struct buffer advice = {0};
+    int status = advise_all(&advice, inputs, limits, plan, err);
+    if (status == STATUS_OK) {
+        status = error_set(err, table->status, "%.700s%.1300s", table->message, advice.data);
+    }
+    buffer_destroy(&advice);
+    return status;
+}
+
+int fit_on_device(const struct inputs *inputs, struct model_limits *limits, struct model_plan *plan,
                   struct error *err) {
     struct error table;
-    int status = plan_for(inputs, limits, limits->tokens, plan, &table);
+    int status = placement_choose(inputs, limits, plan, &table);
     if (status == STATUS_DEVICE) {
         return refuse_plan(inputs, limits, plan, &table, err);
     }

@@ -251,8 +251,18 @@ void inputs_model_limits(const struct inputs *inputs, struct model_limits *limit
                               .rows = largest(inputs->survey.largest_rows, inputs->retry.largest_rows),
                               .longest = largest(inputs->survey.totals.longest, inputs->retry.totals.longest),
                               .stored = inputs->job.latents_dtype,
-                              // One packed, one written, those on the device; and the canary's.
-                              .slots = 2 + in_flight_depth(&inputs->device) + 1};
+                              .group = 1};
+    limits->slots = inputs_slots(inputs, 1);
+}
+
+size_t inputs_canary_slots(const struct inputs *inputs, size_t group) {
+    return in_flight_depth(&inputs->device) > 1 ? group : 1;
+}
+
+// One being packed, one written, those on the device; of groups one on the device and the next one.
+size_t inputs_slots(const struct inputs *inputs, size_t group) {
+    size_t works = group > 1 ? 2 * group + 1 : in_flight_depth(&inputs->device) + 2;
+    return works + inputs_canary_slots(inputs, group);
 }
 
 int inputs_refuse_nothing(const struct inputs *inputs, struct error *err) {

@@ -66,6 +66,11 @@ void inputs_close(struct inputs *inputs); // accepts zeros
 // After the survey: the largest shapes the run will meet.
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits);
 
+// Slots of outputs for sweeps of so many batches, the canary's among them; and those of the canary, the last
+// ones: on a device that queues it runs as a whole sweep.
+size_t inputs_slots(const struct inputs *inputs, size_t group);
+size_t inputs_canary_slots(const struct inputs *inputs, size_t group);
+
 // The tokens of those shapes are a multiple of it. A device that queues runs its matmuls at one shape, in
 // tiles: whole ones, so that a few tokens more or less in the largest batch change neither their number nor
 // the algorithm that suits it.

@@ -5,6 +5,7 @@
 #include "start/algorithms.h"
 #include "start/fit.h"
 #include "start/launch_steps.h"
+#include "start/placement.h"
 #include "start/resident.h"
 
 // ---- reading the model's files ----
@@ -33,10 +34,16 @@ static bool show_load(void *context, uint64_t done, uint64_t all, double seconds
     return keep_load(launch);
 }
 
+static void hear_reading(void *context) {
+    struct launch *launch = context;
+    guard_goes_on(&launch->guard);
+}
+
 static struct model_load_options load_options(struct launch *launch) {
     return (struct model_load_options){.timeout_seconds = launch->inputs.job.load_timeout,
                                        .log = &launch->log,
                                        .progress = show_load,
+                                       .reads_again = hear_reading,
                                        .context = launch};
 }
 
@@ -85,6 +92,9 @@ static int may_load(struct launch *launch, struct model_plan *plan, bool *may, s
     struct ledger_totals totals;
     struct error refusal;
     *may = false;
+    if (placement_streams(&launch->inputs)) { // which blocks stay is known once all is
+        return STATUS_OK;
+    }
     TRY(ledger_totals(launch->journal.ledger, &totals, err));
     if (totals.finished || launch->inputs.retries) {
         return STATUS_OK;
@@ -143,6 +153,16 @@ done:
     return status;
 }
 
+static int tell_placement(struct launch *launch, struct error *err) {
+    struct buffer text = {0};
+    int status = placement_describe(&launch->inputs, &launch->limits, &text, err);
+    if (status == STATUS_OK && text.size > 0) {
+        log_write(&launch->log, LOG_LEVEL_INFO, "%s", text.data);
+    }
+    buffer_destroy(&text);
+    return status;
+}
+
 int launch_load(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     struct model_plan plan = {0};
@@ -152,7 +172,10 @@ int launch_load(struct launch *launch, struct error *err) {
         status = try_device(launch, err);
     }
     if (status == STATUS_OK) {
-        status = resident_check(inputs, &launch->residency, &launch->log, err);
+        status = resident_check(inputs, &launch->limits, &launch->residency, &launch->log, err);
+    }
+    if (status == STATUS_OK) {
+        status = tell_placement(launch, err);
     }
     log_write(&launch->log, LOG_LEVEL_INFO,
               "device %s, %s, path %s (%s), %d threads; %zu + %zu + %zu + %zu bytes of weights, activations, "

@@ -12,15 +12,25 @@ static json_t *purposes_json(const uint64_t bytes[DEVICE_PURPOSES]) {
                      "staging", (json_int_t)bytes[DEVICE_STAGING]);
 }
 
+static json_t *streaming_json(const struct inputs *inputs, const struct model_limits *limits) {
+    size_t blocks = limits->layers[limits->layer_count - 1];
+    return json_pack("{s:I, s:I, s:b, s:I}", "streamed", (json_int_t)model_streamed(inputs->model, blocks),
+                     "blocks", (json_int_t)blocks, "host", inputs->job.weights == JOB_WEIGHTS_HOST, "batches",
+                     (json_int_t)limits->group);
+}
+
 static int note_report(struct buffer *note, const struct device_description *device,
                        const struct model_resident *resident, const struct device_residency *report,
-                       struct error *err) {
+                       json_t *streaming, struct error *err) {
     json_t *object =
         json_pack("{s:s, s:s, s:I, s:I, s:o, s:o}", "kind", device->kind, "name", device->name, "pieces",
                   (json_int_t)resident->pieces, "bytes", (json_int_t)resident->bytes, "planned",
                   purposes_json(report->planned), "taken", purposes_json(report->taken));
     if (device->memory_free != UINT64_MAX) {
         json_object_set_new(object, "free", json_integer((json_int_t)device->memory_free));
+    }
+    if (streaming != NULL) {
+        json_object_set_new(object, "streaming", streaming);
     }
     if (report->process_bytes != UINT64_MAX) {
         json_object_set_new(object, "process_bytes", json_integer((json_int_t)report->process_bytes));
@@ -54,7 +64,8 @@ static void log_report(struct log *log, const struct device_description *device,
               left, driver);
 }
 
-int resident_check(struct inputs *inputs, struct buffer *note, struct log *log, struct error *err) {
+int resident_check(struct inputs *inputs, const struct model_limits *limits, struct buffer *note,
+                   struct log *log, struct error *err) {
     struct device_description device;
     struct device_residency report;
     struct model_resident resident;
@@ -67,5 +78,7 @@ int resident_check(struct inputs *inputs, struct buffer *note, struct log *log, 
                          report.planned[DEVICE_WEIGHTS], report.taken[DEVICE_WEIGHTS]);
     }
     log_report(log, &device, &resident, &report);
-    return note_report(note, &device, &resident, &report, err);
+    bool streams = model_streamed(inputs->model, limits->layers[limits->layer_count - 1]) > 0;
+    return note_report(note, &device, &resident, &report, streams ? streaming_json(inputs, limits) : NULL,
+                       err);
 }

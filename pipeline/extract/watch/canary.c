@@ -21,9 +21,15 @@ enum {
     TINY_BATCH = 16,
 };
 
+// Batches that are run at a time. Where weights come for every sweep, a device that queues has them come
+// while it computes: only a whole sweep tells what it costs. Elsewhere loading adds to the time of any batch.
+static size_t copies(const struct canary *canary) {
+    return canary->on_host ? 1 : canary->limits.group;
+}
+
 // Outputs of its own: the batches of the run may still be read from the others.
 static size_t own_slot(const struct canary *canary) {
-    return canary->limits.slots - 1;
+    return canary->limits.slots - copies(canary);
 }
 
 int canary_create(struct canary *canary, struct model *model, const struct model_limits *limits,
@@ -32,13 +38,21 @@ int canary_create(struct canary *canary, struct model *model, const struct model
     *canary = (struct canary){.model = model, .limits = *limits};
     model_describe(model, &device);
     canary->on_host = !device.queues;
+    canary->streams = model_streamed(model, limits->layers[limits->layer_count - 1]) > 0;
     canary->vocabulary = model_config_of(model)->vocabulary;
+    void *block;
+    TRY(memory_zeroed(&block, copies(canary), sizeof *canary->copies, err));
+    canary->copies = block;
+    TRY(memory_zeroed(&block, copies(canary), sizeof *canary->sweep, err));
+    canary->sweep = block;
     TRY(memory_zeroed(&canary->ids, limits->tokens, sizeof *canary->ids, err));
     TRY(memory_zeroed(&canary->starts, limits->texts + 1, sizeof *canary->starts, err));
     return memory_zeroed(&canary->spans, limits->rows, sizeof *canary->spans, err);
 }
 
 void canary_destroy(struct canary *canary) {
+    free(canary->sweep);
+    free(canary->copies);
     free(canary->ids);
     free(canary->starts);
     free(canary->spans);
@@ -68,11 +82,20 @@ static struct model_batch shape(struct canary *canary, size_t tokens, size_t len
                                 .slot = own_slot(canary)};
 }
 
+static int sweep(struct canary *canary, const struct model_batch *batch, struct error *err) {
+    for (size_t i = 0; i < copies(canary); i++) {
+        canary->copies[i] = *batch;
+        canary->copies[i].slot += i;
+        canary->sweep[i] = &canary->copies[i];
+    }
+    return model_sweep(canary->model, canary->sweep, copies(canary), err);
+}
+
 static int run_once(struct canary *canary, const struct model_batch *batch, struct drift_time *time,
                     double *queueing, struct error *err) {
     struct device_times times = {0};
     double began = clock_seconds();
-    int status = model_forward(canary->model, batch, err);
+    int status = sweep(canary, batch, err);
     *queueing = clock_seconds() - began;
     if (status == STATUS_OK) {
         status = model_wait(canary->model, batch->slot, &times, err);
@@ -80,20 +103,23 @@ static int run_once(struct canary *canary, const struct model_batch *batch, stru
     time->wall = clock_seconds() - began;
     time->worked = canary->on_host ? times.worked_seconds : times.compute_seconds;
     if (canary->guard != NULL) {
-        guard_start_goes_on(canary->guard);
+        guard_goes_on(canary->guard);
     }
     return status;
 }
 
-// The fastest by each clock. On processors long runs are few: their own time tells enough.
+// The fastest by each clock. On processors long runs are few: their own time tells enough, and where blocks
+// come for every run all of it counts. A whole sweep of a group is run once: it is long, and averages over its
+// batches.
 static int run_fastest(struct canary *canary, const struct model_batch *batch, struct drift_time *fastest,
                        struct error *err) {
-    double worked = 0;
-    for (int run = 0; run < CANARY_RUNS && !(canary->on_host && worked > RUNS_SECONDS); run++) {
+    double spent = 0;
+    int runs = copies(canary) > 1 ? 1 : CANARY_RUNS;
+    for (int run = 0; run < runs && !(canary->on_host && spent > RUNS_SECONDS); run++) {
         struct drift_time once;
         double queueing;
         TRY(run_once(canary, batch, &once, &queueing, err));
-        worked += once.worked;
+        spent += canary->streams ? once.wall : once.worked;
         canary->queueing = run == 0 ? queueing : fmin(canary->queueing, queueing);
         fastest->wall = run == 0 ? once.wall : fmin(fastest->wall, once.wall);
         fastest->worked = run == 0 ? once.worked : fmin(fastest->worked, once.worked);
@@ -169,8 +195,9 @@ static struct model_batch put_shape(struct canary *canary, struct shapes *shapes
                                     size_t length) {
     struct model_batch batch = shape(canary, tokens, length);
     double each = (double)batch.tokens / (double)batch.texts;
-    shapes->by_wall[i] = (struct drift_sample){.tokens = (double)batch.tokens,
-                                               .squared_lengths = (double)batch.texts * each * each};
+    double times = (double)copies(canary);
+    shapes->by_wall[i] = (struct drift_sample){.tokens = times * (double)batch.tokens,
+                                               .squared_lengths = times * (double)batch.texts * each * each};
     shapes->by_own[i] = shapes->by_wall[i];
     return batch;
 }

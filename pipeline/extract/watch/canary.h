@@ -17,10 +17,13 @@ struct canary {
     struct model_limits limits;
     struct guard *guard; // while calibrating
     bool on_host;        // the host's processors compute
+    bool streams;        // blocks come to the device for every run
     size_t vocabulary;
     int32_t *ids;
     int32_t *starts;
     struct device_span *spans;
+    struct model_batch *copies; // of a sweep
+    const struct model_batch **sweep;
     size_t tokens; // of the canary batch
     size_t texts;
     struct drift_time calibrated; // the canary's: the fastest of its runs
@@ -29,7 +32,8 @@ struct canary {
     char sha256[DIGEST_HEX];      // of its outputs
 };
 
-// `limits` as given to model_load; the last of its slots is the canary's own.
+// `limits` as given to model_load; the last of its slots is the canary's own, on a device that queues the
+// last limits->group of them.
 int canary_create(struct canary *canary, struct model *model, const struct model_limits *limits,
                   struct error *err);
 void canary_destroy(struct canary *canary); // accepts zeros

@@ -146,6 +146,11 @@ static int calibration_key(const struct canary *canary, const char *device, char
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         TRY_TO(done, status = digest_number(digest, numbers[i], err));
     }
+    size_t streamed = model_streamed(canary->model, limits->layers[limits->layer_count - 1]);
+    if (streamed > 0) {
+        TRY_TO(done, status = digest_number(digest, streamed, err));
+        TRY_TO(done, status = digest_number(digest, limits->group, err));
+    }
     TRY_TO(done, status = digest_finish(digest, hex, err));
     snprintf(key, PROFILE_KEY, "%.280s, model %.16s, canary %.16s", device, model_fingerprint(canary->model),
              hex);

@@ -273,7 +273,7 @@ void guard_start_begins(struct guard *guard, uint64_t launch, double limit) {
     begin(guard, "the device at the start of launch", launch, limit / HUNG_FACTOR);
 }
 
-void guard_start_goes_on(struct guard *guard) {
+void guard_goes_on(struct guard *guard) {
     pthread_mutex_lock(&guard->lock);
     restart(guard);
     guard->warned = false;

@@ -90,8 +90,10 @@ void guard_canary_begins(struct guard *guard, uint64_t batch, double predicted);
 // Tuning and calibration, which have no prediction: hung after `limit` seconds without a word that they go
 // on. Ends with guard_batch_ends.
 void guard_start_begins(struct guard *guard, uint64_t launch, double limit);
-void guard_start_goes_on(struct guard *guard);
 void guard_batch_ends(struct guard *guard);
+
+// What began has not ended, and does not hang: its seconds are counted anew.
+void guard_goes_on(struct guard *guard);
 
 // Sleeps, but not past a stop request.
 void guard_sleep(struct guard *guard, double seconds);

@@ -1,0 +1,150 @@
+#include "start/placement.h"
+
+#include "base/size.h"
+#include "stages/in_flight.h"
+
+// Tokens of a sweep that make the coming of weights cheap. A processor adds what reading, hashing and packing
+// cost to what it computes: some 2 ns a byte, and computing takes tokens / (1 to 4 * 10^11) s a byte of
+// 16-bit weights, so that 16,384 tokens keep it under 5 %. A GPU loads meanwhile: half a million bytes a
+// millisecond over PCIe 4 are hidden behind 6,000 to 12,000 tokens, from a disk behind 21,000 to 96,000.
+size_t placement_tokens(bool has_own_memory) {
+    return has_own_memory ? 65536 : 16384;
+}
+
+// A way to run a job: where the weights lie, and the limits with their group and slots.
+struct way {
+    const struct inputs *inputs;
+    enum model_weights_at at; // of blocks that do not stay
+    struct model_limits limits;
+    size_t resident;
+};
+
+// The host's memory is a processor's own: what does not fit there has no other place in it.
+static bool may_stream(const struct inputs *inputs, enum job_weights weights) {
+    return weights == JOB_WEIGHTS_DISK || (weights == JOB_WEIGHTS_HOST && inputs->device.host_staging);
+}
+
+bool placement_streams(const struct inputs *inputs) {
+    return may_stream(inputs, (enum job_weights)inputs->job.weights);
+}
+
+static size_t last_of(const struct model_limits *limits) {
+    return limits->layers[limits->layer_count - 1];
+}
+
+static size_t wanted_group(const struct inputs *inputs, const struct model_limits *limits) {
+    const struct survey *survey = inputs->retries ? &inputs->retry : &inputs->survey;
+    size_t tokens = placement_tokens(inputs->device.host_staging);
+    size_t group = (tokens + limits->tokens - 1) / limits->tokens;
+    if (inputs->job.batch_group > 0) {
+        group = (size_t)inputs->job.batch_group;
+    }
+    size_t batches = (size_t)size_min(survey->totals.batches, IN_FLIGHT_GROUP);
+    return size_max(1, size_min(size_min(group, IN_FLIGHT_GROUP), batches));
+}
+
+static int try_placement(struct way *way, size_t resident, size_t group, struct model_plan *plan,
+                         struct error *err) {
+    const struct model_placement placement = {
+        .at = resident >= last_of(&way->limits) ? MODEL_WEIGHTS_RESIDENT : way->at, .resident = resident};
+    model_set_placement(way->inputs->model, &placement);
+    way->resident = resident;
+    way->limits.group = group;
+    way->limits.slots = inputs_slots(way->inputs, group);
+    TRY(model_plan(way->inputs->model, &way->limits, plan, err));
+    return model_check_fits(way->inputs->model, plan, err);
+}
+
+// At least one streams.
+static size_t most_resident(const struct way *way) {
+    return size_min((size_t)way->inputs->job.resident_blocks, last_of(&way->limits) - 1);
+}
+
+// An even number of streamed blocks where there are two slots: the first one then comes into another slot
+// than the last one computes from.
+static size_t keep_even(const struct way *way, size_t resident) {
+    bool odd = (last_of(&way->limits) - resident) % 2 == 1;
+    return way->inputs->device.queues && odd && resident > 0 ? resident - 1 : resident;
+}
+
+// The most resident blocks that fit with the group and the job allows, by halving. STATUS_DEVICE: not even
+// none, and `plan` is that of none.
+static int find_resident(struct way *way, size_t group, size_t *resident, struct model_plan *plan,
+                         struct error *err) {
+    struct model_plan tried;
+    struct error refusal;
+    size_t low = 0;
+    size_t high = most_resident(way) + 1; // is not allowed, or does not fit
+    TRY(try_placement(way, 0, group, plan, err));
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        int status = try_placement(way, middle, group, &tried, &refusal);
+        if (status != STATUS_OK && status != STATUS_DEVICE) {
+            *err = refusal;
+            return status;
+        }
+        *(status == STATUS_OK ? &low : &high) = middle;
+    }
+    *resident = keep_even(way, low);
+    return STATUS_OK;
+}
+
+static int stream(struct way *way, struct model_plan *plan, struct error *err) {
+    size_t group = wanted_group(way->inputs, &way->limits);
+    size_t resident;
+    int status = find_resident(way, group, &resident, plan, err);
+    while (status == STATUS_DEVICE && group > 1 && way->inputs->job.batch_group == 0) {
+        group /= 2;
+        status = find_resident(way, group, &resident, plan, err);
+    }
+    TRY(status);
+    return try_placement(way, resident, group, plan, err);
+}
+
+static struct way way_of(const struct inputs *inputs, const struct model_limits *limits,
+                         enum job_weights weights) {
+    return (struct way){.inputs = inputs,
+                        .at = weights == JOB_WEIGHTS_HOST ? MODEL_WEIGHTS_HOST : MODEL_WEIGHTS_DISK,
+                        .limits = *limits};
+}
+
+int placement_choose(const struct inputs *inputs, struct model_limits *limits, struct model_plan *plan,
+                     struct error *err) {
+    size_t last = last_of(limits);
+    struct way way = way_of(inputs, limits, (enum job_weights)inputs->job.weights);
+    bool streams = placement_streams(inputs) && last > 0;
+    int status = STATUS_DEVICE;
+    if (!streams || (size_t)inputs->job.resident_blocks >= last) {
+        status = try_placement(&way, last, 1, plan, err);
+    }
+    if (streams && status == STATUS_DEVICE) {
+        status = stream(&way, plan, err);
+    }
+    *limits = way.limits;
+    return status;
+}
+
+int placement_foresee(const struct inputs *inputs, const struct model_limits *limits,
+                      enum job_weights weights, size_t *resident, struct error *err) {
+    struct model_plan plan;
+    struct way way = way_of(inputs, limits, weights);
+    if (!may_stream(inputs, weights) || last_of(limits) == 0) {
+        return error_set(err, STATUS_DEVICE, "nothing can stream");
+    }
+    int status = stream(&way, &plan, err);
+    *resident = way.resident;
+    return status;
+}
+
+int placement_describe(const struct inputs *inputs, const struct model_limits *limits, struct buffer *text,
+                       struct error *err) {
+    size_t blocks = last_of(limits);
+    size_t streamed = model_streamed(inputs->model, blocks);
+    if (streamed == 0) {
+        return STATUS_OK;
+    }
+    return buffer_printf(text, err, "%zu of %zu blocks stay, %zu come from %s for every %zu batches",
+                         blocks - streamed, blocks, streamed,
+                         inputs->job.weights == JOB_WEIGHTS_HOST ? "host memory" : "their files",
+                         limits->group);
+}

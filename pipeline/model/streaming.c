@@ -1,0 +1,337 @@
+#include "model/streaming.h"
+
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "base/size.h"
+#include "model/load_weight.h"
+
+static const double notice_seconds = 30;
+
+struct image {  // of a block, as the device has it
+    void *data; // staging memory
+    size_t bytes;
+    bool holds;
+};
+
+struct streaming {
+    struct model *model;
+    struct loader loader; // its reader is the present sweep's; NULL: none
+    struct reader_options reading;
+    void (*reads_again)(void *context); // model_load_options
+    void *context;
+    bool queues;          // the device: loads go on beside what it computes
+    struct buffer ranges; // struct loader_range of all streamed blocks, block after block
+    size_t *first_range;  // [streamed + 1]
+    size_t next;          // streamed block that the reader comes to next
+    struct image *images; // [streamed] NULL: files are read again
+};
+
+// ---- what is read of the files ----
+
+static size_t piece_begin(size_t at) {
+    return at / READER_PIECE * READER_PIECE;
+}
+
+static size_t piece_end(size_t at, size_t size) {
+    return size - at < READER_PIECE - (at - piece_begin(at)) ? size : piece_begin(at) + READER_PIECE;
+}
+
+static bool is_of_block(const struct model *model, const struct tensor *tensor, size_t block) {
+    struct weight_use use = model->match.uses[tensor - model->checkpoint.tensors.entries];
+    return use.row != NULL && weight_in_block(use.row) && use.block == block;
+}
+
+// Whole pieces, as they were hashed; those that meet are one range. Appended.
+static int list_ranges(const struct model *model, size_t block, struct buffer *ranges, struct error *err) {
+    const struct tensors *tensors = &model->checkpoint.tensors;
+    struct loader_range open = {0};
+    for (size_t i = 0; i < tensors->count; i++) {
+        const struct tensor *tensor = tensors->in_files[i];
+        if (!is_of_block(model, tensor, block) || tensor->begin == tensor->end) {
+            continue;
+        }
+        size_t size = model->checkpoint.files[tensor->file].size;
+        struct loader_range range = {.file = tensor->file,
+                                     .begin = piece_begin(tensor->begin),
+                                     .end = piece_end(tensor->end - 1, size)};
+        if (open.end > 0 && open.file == range.file && range.begin <= open.end) {
+            open.end = size_max(open.end, range.end);
+            continue;
+        }
+        if (open.end > 0) {
+            TRY(buffer_append(ranges, &open, sizeof open, err));
+        }
+        open = range;
+    }
+    return open.end > 0 ? buffer_append(ranges, &open, sizeof open, err) : STATUS_OK;
+}
+
+static size_t bytes_of(const struct buffer *ranges) {
+    const struct loader_range *range = (const void *)ranges->data;
+    size_t bytes = 0;
+    for (size_t i = 0; i < ranges->size / sizeof *range; i++) {
+        bytes += range[i].end - range[i].begin;
+    }
+    return bytes;
+}
+
+// ---- memory ----
+
+size_t streaming_slots(const struct device *device, size_t streamed) {
+    struct device_description description;
+    if (streamed == 0) {
+        return 0;
+    }
+    device_describe(device, &description);
+    return size_min(streamed, description.queues ? WEIGHT_SLOTS : 1);
+}
+
+// Of the files, all streamed blocks and the largest of them.
+static int count_bytes(const struct model *model, const struct model_weights *weights, size_t *all,
+                       size_t *largest, struct error *err) {
+    size_t end = weights->first_block + weights->block_count;
+    *all = 0;
+    *largest = 0;
+    for (size_t block = end - weights->streamed; block < end; block++) {
+        struct buffer ranges = {0};
+        int status = list_ranges(model, block, &ranges, err);
+        size_t bytes = bytes_of(&ranges);
+        *all += bytes; // of files that are there
+        *largest = size_max(*largest, bytes);
+        buffer_destroy(&ranges);
+        TRY(status);
+    }
+    return STATUS_OK;
+}
+
+// A processor reads the next block ahead while it computes; a device that queues leaves the host time to.
+static int choose_ring(const struct model *model, const struct model_weights *weights,
+                       const struct device *device, struct reader_options *reading, size_t *pieces,
+                       struct error *err) {
+    struct device_description description;
+    size_t all;
+    size_t largest;
+    TRY(count_bytes(model, weights, &all, &largest, err));
+    device_describe(device, &description);
+    reading->ring = description.queues ? 0 : largest;
+    *pieces = all / READER_PIECE + weights->streamed; // a range may end in a piece that is not whole
+    return STATUS_OK;
+}
+
+int streaming_plan(const struct model *model, const struct model_weights *weights,
+                   const struct device *device, struct device_plan *plan, struct error *err) {
+    struct reader_options reading = {0};
+    if (weights->streamed == 0) {
+        return STATUS_OK;
+    }
+    size_t pieces;
+    TRY(choose_ring(model, weights, device, &reading, &pieces, err));
+    plan->beside = reader_ring_bytes(&reading, pieces);
+    size_t first = weights->first_block + weights->block_count - weights->streamed;
+    for (size_t i = 0; i < weights->streamed && model->placement.at == MODEL_WEIGHTS_HOST; i++) {
+        size_t bytes;
+        TRY(weights_block_bytes(weights, &model->config, device, first + i, &bytes, err));
+        TRY(device_plan_add(plan, DEVICE_STAGING, bytes, err));
+    }
+    return STATUS_OK;
+}
+
+// ---- a stage's ----
+
+static int list_all_ranges(struct streaming *streaming, const struct stage *stage, struct error *err) {
+    const struct model_weights *weights = &stage->weights;
+    size_t first = weights->first_block + weights->block_count - weights->streamed;
+    void *block;
+    TRY(memory_zeroed(&block, weights->streamed + 1, sizeof streaming->first_range[0], err));
+    streaming->first_range = block;
+    for (size_t i = 0; i < weights->streamed; i++) {
+        TRY(list_ranges(streaming->model, first + i, &streaming->ranges, err));
+        streaming->first_range[i + 1] = streaming->ranges.size / sizeof(struct loader_range);
+    }
+    return STATUS_OK;
+}
+
+static int take_images(struct streaming *streaming, const struct stage *stage, struct error *err) {
+    const struct model_weights *weights = &stage->weights;
+    size_t first = weights->first_block + weights->block_count - weights->streamed;
+    void *block;
+    if (streaming->model->placement.at != MODEL_WEIGHTS_HOST) {
+        return STATUS_OK;
+    }
+    TRY(memory_zeroed(&block, weights->streamed, sizeof streaming->images[0], err));
+    streaming->images = block;
+    for (size_t i = 0; i < weights->streamed; i++) {
+        struct image *image = &streaming->images[i];
+        TRY(weights_block_bytes(weights, &streaming->model->config, stage->device, first + i, &image->bytes,
+                                err));
+        TRY(device_take(stage->device, DEVICE_STAGING, image->bytes, &image->data, err));
+    }
+    return STATUS_OK;
+}
+
+static bool tell_reading(void *context, uint64_t done, uint64_t all, double seconds) {
+    const struct streaming *streaming = context;
+    (void)done;
+    (void)all;
+    (void)seconds;
+    streaming->reads_again(streaming->context);
+    return true;
+}
+
+int streaming_open(struct model *model, struct stage *stage, const struct model_load_options *options,
+                   struct error *err) {
+    struct device_description description;
+    void *block;
+    if (stage->weights.streamed == 0) {
+        return STATUS_OK;
+    }
+    TRY(memory_zeroed(&block, 1, sizeof(struct streaming), err));
+    stage->streaming = block;
+    device_describe(stage->device, &description);
+    *stage->streaming =
+        (struct streaming){.model = model,
+                           .loader = {.model = model},
+                           .reading = {.timeout_seconds = options->timeout_seconds,
+                                       .notice_seconds = notice_seconds,
+                                       .log = options->log,
+                                       .progress = options->reads_again == NULL ? NULL : tell_reading,
+                                       .context = stage->streaming},
+                           .reads_again = options->reads_again,
+                           .context = options->context,
+                           .queues = description.queues,
+                           .next = stage->weights.streamed};
+    size_t pieces;
+    TRY(choose_ring(model, &stage->weights, stage->device, &stage->streaming->reading, &pieces, err));
+    TRY(take_images(stage->streaming, stage, err));
+    return list_all_ranges(stage->streaming, stage, err);
+}
+
+void streaming_close(struct streaming *streaming) {
+    if (streaming == NULL) {
+        return;
+    }
+    reader_close(streaming->loader.reader);
+    loader_destroy(&streaming->loader);
+    buffer_destroy(&streaming->ranges);
+    free(streaming->images);
+    free(streaming->first_range);
+    free(streaming);
+}
+
+// ---- reading ----
+
+// A reader of the streamed blocks from number `first` on, to the last one.
+static int begin_reading(struct streaming *streaming, size_t streamed, size_t first, struct error *err) {
+    struct loader_range *ranges = (void *)streaming->ranges.data;
+    size_t begin = streaming->first_range[first];
+    size_t count = streaming->first_range[streamed] - begin;
+    const struct model *model = streaming->model;
+    void *block;
+    reader_close(streaming->loader.reader);
+    streaming->loader.reader = NULL;
+    TRY(memory_zeroed(&block, size_max(count, 1), sizeof(struct reader_part), err));
+    struct reader_part *parts = block;
+    for (size_t i = 0; i < count; i++) {
+        struct loader_range *range = &ranges[begin + i];
+        const struct checkpoint_file *file = &model->checkpoint.files[range->file];
+        range->part = i;
+        parts[i] = (struct reader_part){.descriptor = file->descriptor,
+                                        .size = range->end - range->begin,
+                                        .name = file->path,
+                                        .begin = range->begin,
+                                        .expected =
+                                            (const unsigned char(*)[DIGEST_BYTES])model->hashes[range->file] +
+                                            range->begin / READER_PIECE};
+    }
+    int status = reader_start(&streaming->loader.reader, parts, count, &streaming->reading, err);
+    free(parts);
+    streaming->next = first;
+    return status;
+}
+
+static int load_block(struct streaming *streaming, struct stage *stage, size_t streamed, size_t block,
+                      struct error *err) {
+    const struct model *model = streaming->model;
+    const struct tensors *tensors = &model->checkpoint.tensors;
+    size_t begin = streaming->first_range[streamed];
+    streaming->loader.ranges = (const struct loader_range *)(const void *)streaming->ranges.data + begin;
+    streaming->loader.range_count = streaming->first_range[streamed + 1] - begin;
+    for (size_t i = 0; i < tensors->count; i++) {
+        const struct tensor *tensor = tensors->in_files[i];
+        if (is_of_block(model, tensor, block)) {
+            TRY(load_tensor(&streaming->loader, stage, tensor, model->match.uses[tensor - tensors->entries],
+                            err));
+        }
+    }
+    return STATUS_OK;
+}
+
+// What is read ahead for the next sweep comes while the last block computes. Of images nothing is read again.
+static int read_on(struct streaming *streaming, size_t streamed, struct error *err) {
+    if (streaming->next < streamed) {
+        return STATUS_OK;
+    }
+    if (streaming->images == NULL) {
+        return begin_reading(streaming, streamed, 0, err);
+    }
+    reader_close(streaming->loader.reader);
+    streaming->loader.reader = NULL;
+    return STATUS_OK;
+}
+
+static int read_block(struct streaming *streaming, struct stage *stage, size_t number, size_t block,
+                      struct error *err) {
+    if (streaming->loader.reader == NULL || streaming->next != number) {
+        TRY(begin_reading(streaming, stage->weights.streamed, number, err));
+    }
+    TRY(load_block(streaming, stage, number, block, err));
+    streaming->next = number + 1;
+    return read_on(streaming, stage->weights.streamed, err);
+}
+
+// Once a block: waiting for it costs the first sweep alone.
+static int save_image(struct image *image, struct device *device, const void *data, struct error *err) {
+    struct device_fence fence;
+    TRY(device_download(device, image->data, data, image->bytes, err));
+    TRY(device_fence(device, &fence, err));
+    TRY(device_wait(device, fence, NULL, err));
+    image->holds = true;
+    return STATUS_OK;
+}
+
+static int fill_slot(struct streaming *streaming, struct stage *stage, void *data, size_t number,
+                     size_t block, struct error *err) {
+    struct image *image = streaming->images == NULL ? NULL : &streaming->images[number];
+    if (image != NULL && image->holds) {
+        return device_weights_restore(stage->device, data, image->data, image->bytes, err);
+    }
+    TRY(read_block(streaming, stage, number, block, err));
+    return image == NULL ? STATUS_OK : save_image(image, stage->device, data, err);
+}
+
+int streaming_bring(struct stage *stage, size_t i, struct error *err) {
+    struct model_weights *weights = &stage->weights;
+    size_t block = weights->first_block + i;
+    if (!weights_is_streamed(weights, block)) {
+        return STATUS_OK;
+    }
+    struct weight_slot *slot = weights_slot(weights, block);
+    if (slot->holds && slot->block == block) {
+        return STATUS_OK;
+    }
+    slot->holds = false;
+    TRY(fill_slot(stage->streaming, stage, slot->data, i - (weights->block_count - weights->streamed), block,
+                  err));
+    *slot = (struct weight_slot){.data = slot->data, .holds = true, .block = block};
+    return STATUS_OK;
+}
+
+int streaming_ahead(struct stage *stage, size_t i, struct error *err) {
+    const struct model_weights *weights = &stage->weights;
+    size_t resident = weights->block_count - weights->streamed;
+    if (stage->streaming == NULL || !stage->streaming->queues) {
+        return STATUS_OK;
+    }
+    return streaming_bring(stage, i + 1 < weights->block_count ? size_max(i + 1, resident) : resident, err);
+}

@@ -1,0 +1,34 @@
+// Preloaded (LD_PRELOAD) into the program under test: once the file STALL_WHEN exists, reads of files that
+// end with STALL_PATH do not come back, as on a network file system whose server is gone.
+#include <dlfcn.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef ssize_t read_at(int descriptor, void *out, size_t size, off_t begin);
+
+static bool is_meant(int descriptor) {
+    const char *end = getenv("STALL_PATH");
+    const char *when = getenv("STALL_WHEN");
+    char link[64];
+    char path[4096];
+    if (end == NULL || when == NULL || access(when, F_OK) != 0) {
+        return false;
+    }
+    snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    size_t tail = strlen(end);
+    return length >= (ssize_t)tail && memcmp(path + length - tail, end, tail) == 0;
+}
+
+ssize_t pread(int descriptor, void *out, size_t size, off_t begin) {
+    read_at *real;
+    void *symbol = dlsym(RTLD_NEXT, "pread");
+    memcpy(&real, &symbol, sizeof real); // C has no cast from data to function pointers
+    while (is_meant(descriptor)) {
+        usleep(1000);
+    }
+    return real(descriptor, out, size, begin);
+}

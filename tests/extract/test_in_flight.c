@@ -1,0 +1,190 @@
+// Batches on the device: when a group of them becomes a sweep, and what each has of a sweep's times.
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "model/golden.h"
+#include "stages/in_flight.h"
+
+enum { GROUP = 3 };
+
+struct rig {
+    struct golden golden;
+    struct model *model;
+    size_t layer;
+    struct drift_cost cost;
+    struct guard guard;
+    struct in_flight in_flight;
+    struct work works[GOLDEN_TEXTS];
+    int32_t starts[GOLDEN_TEXTS][2];
+    struct device_span span;
+};
+
+static void must(int status, const struct error *err) {
+    if (status != STATUS_OK) {
+        fail_msg("%d: %s", status, err->message);
+    }
+}
+
+static void load_model(struct rig *rig) {
+    struct error err = {0};
+    struct device_options options = {.dtype = DTYPE_F32, .threads = 1};
+    struct model_load_options loading = {0};
+    struct device *device;
+    struct model_plan plan;
+    const struct model_limits limits = {.layers = &rig->layer,
+                                        .layer_count = 1,
+                                        .tokens = rig->golden.tokens,
+                                        .texts = 1,
+                                        .rows = 1,
+                                        .longest = rig->golden.tokens,
+                                        .stored = DTYPE_F32,
+                                        .slots = GOLDEN_TEXTS,
+                                        .group = GROUP};
+    must(device_open(&device, "cpu", &options, &err), &err);
+    must(model_open(&rig->model, rig->golden.folder, &err), &err);
+    must(model_add_device(rig->model, device, &err), &err);
+    must(model_plan(rig->model, &limits, &plan, &err), &err);
+    must(model_reserve(rig->model, &plan, &err), &err);
+    must(model_load(rig->model, &limits, &loading, &err), &err);
+}
+
+// A batch a text, numbered from 10 on.
+static void make_works(struct rig *rig) {
+    const struct golden *golden = &rig->golden;
+    rig->span = (struct device_span){0, 1};
+    for (size_t i = 0; i < golden->texts; i++) {
+        size_t tokens = (size_t)(golden->starts[i + 1] - golden->starts[i]);
+        rig->starts[i][1] = (int32_t)tokens;
+        rig->works[i] = (struct work){.number = 10 + i,
+                                      .squared_lengths = (double)(tokens * tokens),
+                                      .batch = {.ids = golden->ids + golden->starts[i],
+                                                .starts = rig->starts[i],
+                                                .spans = &rig->span,
+                                                .tokens = tokens,
+                                                .texts = 1,
+                                                .rows = 1,
+                                                .slot = i}};
+    }
+}
+
+static int open_rig(void **state) {
+    struct rig *rig = test_calloc(1, sizeof *rig);
+    golden_open(&rig->golden, "qwen3");
+    rig->layer = 1;
+    rig->cost = (struct drift_cost){.fixed = 3, .per_token = 0.5, .per_square = 0.25};
+    pthread_mutex_init(&rig->guard.lock, NULL);
+    load_model(rig);
+    make_works(rig);
+    in_flight_open(&rig->in_flight, rig->model, GROUP, &rig->cost, &rig->guard);
+    *state = rig;
+    return 0;
+}
+
+static int close_rig(void **state) {
+    struct rig *rig = *state;
+    model_close(rig->model);
+    golden_close(&rig->golden);
+    pthread_mutex_destroy(&rig->guard.lock);
+    test_free(rig);
+    return 0;
+}
+
+static bool is_near(double a, double b) {
+    return isfinite(a) && fabs(a - b) <= 1e-9 * fmax(fabs(a), fabs(b));
+}
+
+static void check_sweep(const struct rig *rig, const struct sweep *sweep, size_t first, size_t count) {
+    double predicted = 0;
+    double seconds = 0;
+    double worked = 0;
+    size_t tokens = 0;
+    double squares = 0;
+    assert_int_equal(sweep->count, count);
+    for (size_t i = 0; i < count; i++) {
+        const struct work *work = &rig->works[first + i];
+        assert_ptr_equal(sweep->works[i], work);
+        assert_true(work->compute_seconds > 0 && work->times.worked_seconds > 0);
+        predicted += work->predicted_seconds;
+        seconds += work->compute_seconds;
+        worked += work->times.worked_seconds;
+        tokens += work->batch.tokens;
+        squares += work->squared_lengths;
+    }
+    assert_int_equal(sweep->tokens, tokens);
+    assert_true(sweep->squared_lengths == squares);
+    assert_true(sweep->predicted_seconds == drift_predict(&rig->cost, (double)tokens, squares));
+    assert_true(is_near(predicted, sweep->predicted_seconds));
+    assert_true(is_near(seconds, sweep->seconds));
+    assert_true(is_near(worked, sweep->times.worked_seconds));
+}
+
+static void a_group_becomes_a_sweep(void **state) {
+    struct rig *rig = *state;
+    struct in_flight *in_flight = &rig->in_flight;
+    struct error err = {0};
+    const struct sweep *sweep;
+    assert_true(rig->golden.texts > GROUP);
+    for (size_t i = 0; i < GROUP; i++) {
+        assert_int_equal(in_flight->count, 0);
+        assert_int_equal(in_flight_gathered(in_flight), i);
+        must(in_flight_add(in_flight, &rig->works[i], &err), &err);
+    }
+    assert_true(in_flight_full(in_flight) && in_flight_gathered(in_flight) == 0 && rig->guard.in_flight);
+    assert_int_equal(rig->guard.batch, 10);
+    must(in_flight_complete(in_flight, &sweep, &err), &err);
+    check_sweep(rig, sweep, 0, GROUP);
+    assert_false(in_flight_full(in_flight) || rig->guard.in_flight);
+    // What each has goes by its prediction.
+    double share = rig->works[0].predicted_seconds / sweep->predicted_seconds;
+    assert_true(is_near(rig->works[0].compute_seconds, share * sweep->seconds));
+
+    must(in_flight_flush(in_flight, &err), &err); // nothing is gathered
+    assert_int_equal(in_flight->count, 0);
+    must(in_flight_add(in_flight, &rig->works[GROUP], &err), &err);
+    must(in_flight_flush(in_flight, &err), &err);
+    assert_int_equal(in_flight->count, 1);
+    must(in_flight_complete(in_flight, &sweep, &err), &err);
+    check_sweep(rig, sweep, GROUP, 1);
+}
+
+// Shares of what is not predicted are even, and no share of nothing.
+static void a_cost_of_nothing(void **state) {
+    struct rig *rig = *state;
+    struct error err = {0};
+    const struct sweep *sweep;
+    rig->cost = (struct drift_cost){0};
+    for (size_t i = 0; i < GROUP; i++) {
+        must(in_flight_add(&rig->in_flight, &rig->works[i], &err), &err);
+    }
+    must(in_flight_complete(&rig->in_flight, &sweep, &err), &err);
+    check_sweep(rig, sweep, 0, GROUP);
+    assert_true(is_near(rig->works[1].compute_seconds, sweep->seconds / GROUP));
+}
+
+static void an_error_names_the_batches(void **state) {
+    struct rig *rig = *state;
+    struct error err = {0};
+    int32_t wrong[] = {1 << 30};
+    rig->works[2].batch.ids = wrong;
+    rig->works[2].batch.tokens = 1;
+    rig->starts[2][1] = 1;
+    must(in_flight_add(&rig->in_flight, &rig->works[1], &err), &err);
+    must(in_flight_add(&rig->in_flight, &rig->works[2], &err), &err);
+    assert_true(in_flight_flush(&rig->in_flight, &err) != STATUS_OK);
+    assert_int_equal(strncmp(err.message, "batches 11 to 12: ", 18), 0);
+    assert_false(rig->guard.in_flight);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_group_becomes_a_sweep, open_rig, close_rig),
+        cmocka_unit_test_setup_teardown(a_cost_of_nothing, open_rig, close_rig),
+        cmocka_unit_test_setup_teardown(an_error_names_the_batches, open_rig, close_rig),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
