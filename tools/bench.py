@@ -212,8 +212,51 @@ def bench_extract(arguments: argparse.Namespace, rows: list[dict] | None = None)
         extract(arguments, dtype, [] if rows is None else rows)
 
 
+def large_model() -> Path:
+    """Qwen3-1.7B's shape: 3.4 GB, of which the blocks are 2.8."""
+    folder = WORK / "model-1.7b"
+    if not (folder / "config.json").exists():
+        subprocess.run([sys.executable, ROOT / "tools/make_model.py", "--to", folder, "--family", "qwen3", "--hidden", "2048",
+                        "--layers", "28", "--heads", "16", "--kv-heads", "8", "--head-dim", "128", "--intermediate", "6144",
+                        "--vocabulary", "151936", "--seed", "1", "--corpus", problems_file(), "--fast", "--shards", "2"],
+                       check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def run_placed(arguments: argparse.Namespace, folder: Path, name: str, model: str, run: str) -> tuple[float, float, list[bytes]]:
+    job = WORK / "placed.yaml"
+    query = f"SELECT * FROM problems ORDER BY substr(problem_id, -3), problem_id LIMIT {arguments.problems}"
+    job.write_text(f"""problems: {{database: {WORK / 'problems.db'}, id: problem_id, query: "{query}"}}
+model: {{path: {folder}, device: {arguments.device}{model}}}
+batch: {{tokens: 2048}}
+run: {{output: {WORK / name}, disk_reserve_gb: 0, drift_stop: false{run}}}
+""")
+    subprocess.run(["rm", "-rf", WORK / name], check=True)
+    shown = subprocess.run([BUILD / "strata", "run", "--quiet", job, "--threads", str(arguments.threads)], check=True,
+                           capture_output=True, text=True).stdout
+    shards = [shard.read_bytes() for shard in sorted((WORK / name / "shards").glob("*.h5"))]
+    return float(re.search(r"([\d.]+) tokens/s", shown)[1]), float(re.search(r"peak memory ([\d.]+) GB", shown)[1]), shards
+
+
+def bench_placement(arguments: argparse.Namespace) -> None:
+    """A model whose blocks come from their files in every sweep, in a third of its memory, against the same model resident."""
+    if not (WORK / "problems.db").exists():
+        subprocess.run([BUILD / "strata", "import", problems_file(), WORK / "problems.db"], check=True, stdout=subprocess.DEVNULL)
+    folder = large_model()
+    size = sum(f.stat().st_size for f in folder.glob("*.safetensors")) / 1e9
+    print(f"\n## placement: Qwen3-1.7B's shape, {size:.2f} GB, {arguments.problems} problems, {arguments.threads} threads", flush=True)
+    rate, memory, shards = run_placed(arguments, folder, "resident", "", "")
+    print(f"resident: {rate:.0f} tokens/s, peak memory {memory:.2f} GB", flush=True)
+    streamed, bounded, others = run_placed(arguments, folder, "streamed", ", weights: disk", f", memory_gb: {size / 3:.3f}")
+    print(f"disk: {streamed:.0f} tokens/s, peak memory {bounded:.2f} GB of {size / 3:.2f}, "
+          f"shards {'equal byte for byte' if shards == others else 'DIFFER'}", flush=True)
+    again, _, _ = run_placed(arguments, folder, "resident", "", "")
+    print(f"resident again: {again:.0f} tokens/s; disk against the mean of both: {200 * streamed / (rate + again):.1f} %", flush=True)
+
+
 def main() -> None:
-    parts = {"cpu": bench_cpu, "device": bench_device, "tokenizer": bench_tokenizer, "load": bench_load, "extract": bench_extract}
+    parts = {"cpu": bench_cpu, "device": bench_device, "tokenizer": bench_tokenizer, "load": bench_load, "extract": bench_extract,
+             "placement": bench_placement}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: cpu and tokenizer")
     parser.add_argument("--device", default="cpu")
