@@ -6,10 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/amount.h"
 #include "base/file.h"
 #include "base/first_bytes.h"
 #include "base/names.h"
 #include "model/config_rope.h"
+#include "model/footprint.h"
 #include "model/gguf_config.h"
 #include "model/place.h"
 #include "model/values.h"
@@ -323,6 +325,21 @@ static void read_remarks(const struct values *values, struct model_config *confi
     read_code(values, config);
 }
 
+// Weights packed in a way that is not read: what the same model takes in ways that are.
+static int read_packing(const struct values *values, struct model_config *config, struct error *err) {
+    char whole[AMOUNT_TEXT];
+    char quarter[AMOUNT_TEXT];
+    int status = quantization_read(&config->quantization, values, err);
+    if (status != STATUS_DATA) {
+        return status;
+    }
+    struct error inner = *err;
+    return error_set(err, status,
+                     "%.1600s (the model takes %s at 16 bits, which model.quantize: nf4 makes %s)",
+                     inner.message, amount_text((double)footprint_of_all(config, MODEL_QUANTIZE_NONE), whole),
+                     amount_text((double)footprint_of_all(config, MODEL_QUANTIZE_NF4), quarter));
+}
+
 static int read_values(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_defaults *defaults = NULL;
     TRY(find_family(values, config, &defaults, err));
@@ -332,7 +349,7 @@ static int read_values(const struct values *values, struct model_config *config,
     TRY(read_biases(values, config, err));
     TRY(read_sliding(values, defaults, config, err));
     TRY(config_read_rope(values, config, err));
-    TRY(quantization_read(&config->quantization, values, err));
+    TRY(read_packing(values, config, err));
     return read_dtype(values, config, err);
 }
 

@@ -128,6 +128,7 @@ def dynamic(settings, *changes):
 
 
 NAN_F16, NAN_BF16 = np.float16("nan"), 0x7FC0
+SIZES = r"the model takes \d.*B at 16 bits, which model.quantize: nf4 makes \d.*B"
 FINITE = r"finite|nan|infinit"
 SIZE = r"shape|\[|size|bytes|columns|rows|count|long"
 
@@ -142,9 +143,9 @@ REFUSALS = {
     "awq-nan-scale": Refusal("awq-g32", placed("scales", 3, NAN_F16), (NAME, FINITE)),
     "awq-infinite-scale": Refusal("awq-g32", placed("scales", -1, np.float16("inf")), (NAME, FINITE)),
     "awq-nothing": Refusal("awq-g32", neither, (NAME,)),
-    "awq-gemv": Refusal("awq-g32", configured("version", value="gemv"), ("gemv",)),
+    "awq-gemv": Refusal("awq-g32", configured("version", value="gemv"), ("gemv", SIZES)),
     "awq-gemv-fast": Refusal("awq-g32", configured("version", value="gemv_fast"), ("gemv_fast",)),
-    "awq-marlin": Refusal("awq-g32", configured("version", value="marlin"), ("marlin",)),
+    "awq-marlin": Refusal("awq-g32", configured("version", value="marlin"), ("marlin", SIZES)),
     "awq-3-bit": Refusal("awq-g32", configured("bits", value=3), (r"\b3\b|\bbits\b",)),
     "awq-other-group": Refusal("awq-g32", configured("group_size", value=48), (r"\b48\b|group",)),
     "gptq-no-zeros": Refusal("gptq-g32-asymmetric", without("qzeros"), (NAME, "qzeros")),
