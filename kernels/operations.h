@@ -63,8 +63,8 @@ bool device_attention_scratch(const struct device *device, const struct device_a
                               size_t *bytes);
 
 // Causal softmax(q k^T * scale) v within each text. qkv as above, out [tokens, heads * head_dim]. Scores are
-// not rounded (transformers' eager halves round them, and overflow in float16); probabilities are where halves
-// are multiplied as they are; out is.
+// not rounded (transformers' eager halves round them, and overflow in float16); probabilities are where
+// halves are multiplied as they are; out is.
 int device_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
                      struct device_texts texts, void *scratch, struct error *err);
 

@@ -133,6 +133,7 @@ static int write_job_ways(FILE *out, const struct inputs *inputs, const struct p
         .options = {.dtype = job->dtype, .threads = (int)job->threads, .cpu_path = job->cpu_path},
         .device = job->device,
         .reserve = (uint64_t)(job->memory_reserve_gb * 1e9),
+        .limit = (uint64_t)(job->memory_gb * 1e9),
         .tokens = limits.tokens,
         .length = typical_length(&work.work)};
     return write_ways(out, &work, options, &subject, err);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/process.h"
 #include "bench/block_rate.h"
 
 // Bytes a second of reading weights again, where the user does not say: a careful figure for a solid-state
@@ -100,6 +101,20 @@ static int use_gpu(struct plan_machine *out, const struct plan_subject *subject,
     return STATUS_OK;
 }
 
+// A limit that the job sets leaves of the host what this process has not taken already.
+static void take_limit(struct forecast_machine *figures, uint64_t limit) {
+    if (limit == 0) {
+        return;
+    }
+    if (figures->has_own_memory) {
+        figures->host_memory =
+            figures->host_memory == 0 || limit < figures->host_memory ? limit : figures->host_memory;
+    } else if (limit < figures->memory - figures->in_use) {
+        figures->memory = limit;
+        figures->in_use = process_memory();
+    }
+}
+
 int plan_machine_find(struct plan_machine *out, const struct plan_options *options,
                       const struct plan_subject *subject, struct error *err) {
     bool found = false;
@@ -116,6 +131,7 @@ int plan_machine_find(struct plan_machine *out, const struct plan_options *optio
         }
     }
     out->figures.reserve = out->figures.has_own_memory ? subject->reserve : 0;
+    take_limit(&out->figures, subject->limit);
     take_options(out, options);
     return STATUS_OK;
 }

@@ -21,6 +21,7 @@ struct plan_subject { // what the machine is to run
     struct device_options options; // of the processor
     const char *device;            // of the job: "cpu", "cuda:N" or "auto"
     uint64_t reserve;              // of a GPU's memory
+    uint64_t limit;                // of host memory that the process may take; 0: none
     size_t tokens;                 // of a batch
     size_t length;                 // of its texts
 };

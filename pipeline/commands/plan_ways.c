@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/amount.h"
+#include "base/size.h"
 #include "commands/readable.h"
 #include "start/placement.h"
 
@@ -47,8 +48,11 @@ static void count_generation(struct plan_ways *ways) {
     generation_count(&ways->generation, &request);
 }
 
+// As a run has it: no more batches than there are.
 static size_t group_tokens(const struct plan_work *work, const struct forecast_machine *machine) {
-    return work->group > 0 ? work->group * work->limits->tokens : placement_tokens(machine->has_own_memory);
+    size_t tokens =
+        work->group > 0 ? work->group * work->limits->tokens : placement_tokens(machine->has_own_memory);
+    return work->has_problems ? size_max(1, (size_t)size_min(tokens, work->work.tokens)) : tokens;
 }
 
 int plan_ways_make(struct plan_ways *out, const struct plan_work *work, const struct plan_machine *machine,

@@ -126,7 +126,8 @@ const struct job_key job_keys[] = {
     {"run", "output", KEY_PATH, FIELD(output), .minimum = 1, .required = true,
      .help = "the run directory: new, empty, or that of a run to resume"},
     {"run", "checkpoint_every", KEY_INTEGER, FIELD(checkpoint_every), .minimum = 1, .maximum = 1000000,
-     .standard = "10", .identity = true, .help = "batches per shard; a crash loses at most this many"},
+     .standard = "10", .identity = true,
+     .help = "batches per shard; a crash loses at most this many, and where weights stream a group more"},
     {"run", "threads", KEY_INTEGER, FIELD(threads), .minimum = 0, .maximum = 1024, .standard = "0",
      .help = "threads of the CPU back end; 0: OMP_NUM_THREADS if set, otherwise one per core available to "
              "the process, within its control group's quota"},

@@ -226,10 +226,17 @@ static bool place_some(struct forecast *out, const struct forecasting *f, size_t
     return true;
 }
 
-static bool fits_host(struct forecast *out, const struct forecasting *f) {
+// Outputs are kept for a group that is computed, the next one and one as long that only measures;
+// limits->slots are those of single batches.
+static bool fits_host(struct forecast *out, const struct forecasting *f, const struct model_limits *limits) {
     const struct forecast_machine *m = f->machine;
     if (!m->has_own_memory) {
         return true;
+    }
+    size_t group = out->group_tokens / limits->tokens;
+    if (group > 1) {
+        double slot = (double)out->batch.staging / (double)size_max(limits->slots, 1);
+        out->batch.staging = (uint64_t)(slot * (double)(3 * group + 1));
     }
     out->host = out->batch.staging;
     if (f->way == FORECAST_HOST) {
@@ -252,7 +259,7 @@ void forecast_make(struct forecast *out, enum forecast_way way, const struct foo
     double fixed = fixed_bytes(footprint, &out->batch, machine->has_own_memory);
     bool all = way == FORECAST_RESIDENT || fixed + (double)footprint->all_blocks <= (double)out->budget;
     bool placed = all ? place_all(out, &f, fixed) : place_some(out, &f, limits->tokens, fixed, group_tokens);
-    if (placed && fits_host(out, &f)) {
+    if (placed && fits_host(out, &f, limits)) {
         tell_time(out, &f, limits);
     }
 }

@@ -139,6 +139,9 @@ struct model_placement {
 // Before memory is made; may be changed until then.
 void model_set_placement(struct model *model, const struct model_placement *placement);
 
+// Where the others come from; MODEL_WEIGHTS_RESIDENT where all stay.
+enum model_weights_at model_placed_at(const struct model *model);
+
 // Of the blocks before hidden state `last`, those that come into slots in every sweep.
 size_t model_streamed(const struct model *model, size_t last);
 

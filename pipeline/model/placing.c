@@ -16,6 +16,10 @@ void model_set_placement(struct model *model, const struct model_placement *plac
     model->placement = *placement;
 }
 
+enum model_weights_at model_placed_at(const struct model *model) {
+    return model->placement.at;
+}
+
 size_t model_streamed(const struct model *model, size_t last) {
     const struct model_placement *placement = &model->placement;
     return placement->at == MODEL_WEIGHTS_RESIDENT || placement->resident >= last

@@ -167,6 +167,14 @@ static void test_offload(void **state) {
     before.sample.pcie_received = now.sample.pcie_received = 1e10;
     now.sample.power = 210;
     expect(&before, &now, DRIFT_CAUSE_UNKNOWN, "");
+    before = healthy(); // weights that stream, and nothing known of the time before
+    now = slow();
+    now.sample.pcie_received = 2.1e10;
+    now.sample.power = 210;
+    before.sample.power = before.sample.pcie_received = -1;
+    expect(&before, &now, DRIFT_CAUSE_OFFLOAD, "21.00 GB/s come over PCIe");
+    now.streams = true;
+    expect(&before, &now, DRIFT_CAUSE_UNKNOWN, "");
     before = healthy();
     now = slow();
     before.sample.process_memory = 1000000; // both samples are of a moment before the load

@@ -53,12 +53,13 @@ struct rig {
 };
 
 // A model of which the first `resident` blocks stay, for groups of one batch a text.
-static void open_model(struct rig *rig, const char *folder, enum model_weights_at at, size_t resident) {
+static void open_waiting(struct rig *rig, const char *folder, enum model_weights_at at, size_t resident,
+                         double timeout) {
     struct golden *golden = &rig->golden;
     struct error err = {0};
     struct device_options options = {.dtype = DTYPE_F32, .threads = 1};
     struct model_load_options loading = {
-        .timeout_seconds = 1.2, .reads_again = count_reading, .context = &readings};
+        .timeout_seconds = timeout, .reads_again = count_reading, .context = &readings};
     struct model_placement placement = {.at = at, .resident = resident};
     struct device *device;
     struct model_plan plan;
@@ -86,6 +87,10 @@ static void open_model(struct rig *rig, const char *folder, enum model_weights_a
     must(model_check(rig->model, &err), &err);
     must(model_tune(rig->model, NULL, NULL, &err), &err);
     model_seal(rig->model);
+}
+
+static void open_model(struct rig *rig, const char *folder, enum model_weights_at at, size_t resident) {
+    open_waiting(rig, folder, at, resident, 0);
 }
 
 // `count` texts from `first` on, a batch each, in the slots of their numbers.
@@ -258,7 +263,7 @@ static void a_disk_that_does_not_answer_is_named(void **state) {
     struct error err = {0};
     struct rig rig;
     golden_open(&rig.golden, "qwen3");
-    open_model(&rig, rig.golden.folder, MODEL_WEIGHTS_DISK, 0);
+    open_waiting(&rig, rig.golden.folder, MODEL_WEIGHTS_DISK, 0, 5);
     must(sweep(&rig, 0, 2, &err), &err);
     atomic_store(&stuck, true);
     readings = 0;

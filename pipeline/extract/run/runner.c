@@ -178,7 +178,9 @@ static int turn(struct run *run, bool *more, struct error *err) {
         return complete_one(run, err);
     }
     if (feeder_pauses(&run->feeder, work)) {
-        return in_flight_gathered(&run->in_flight) > 0 ? drain_all(run, err) : STATUS_OK;
+        size_t gathered = in_flight_gathered(&run->in_flight);
+        bool waits_for_these = gathered > 0 && feeder_handed(&run->feeder) == gathered;
+        return waits_for_these ? drain_all(run, err) : STATUS_OK;
     }
     if (work != NULL) {
         work->wait_seconds = clock_seconds() - waited;

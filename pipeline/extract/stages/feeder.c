@@ -73,7 +73,10 @@ static struct window *next_window(struct feeder *feeder) {
     if (queue_try_pop(&feeder->free_windows, &window)) {
         return window;
     }
-    return queue_push(&feeder->ready, &feeder->pause) ? queue_pop(&feeder->free_windows) : NULL;
+    atomic_store(&feeder->starves, true);
+    window = queue_push(&feeder->ready, &feeder->pause) ? queue_pop(&feeder->free_windows) : NULL;
+    atomic_store(&feeder->starves, false);
+    return window;
 }
 
 static int read_all(struct feeder *feeder, bool *listening, struct error *err) {
@@ -167,14 +170,21 @@ int feeder_start(struct feeder *feeder, const struct feeder_limits *limits, stru
     return STATUS_OK;
 }
 
+static struct work *hand(struct feeder *feeder, void *work) {
+    if (work != NULL && work != &feeder->pause) {
+        atomic_fetch_add(&feeder->handed, 1);
+    }
+    return work;
+}
+
 struct work *feeder_next(struct feeder *feeder) {
-    return queue_pop(&feeder->ready);
+    return hand(feeder, queue_pop(&feeder->ready));
 }
 
 bool feeder_try_next(struct feeder *feeder, struct work **work) {
     void *item;
     bool taken = queue_try_pop(&feeder->ready, &item);
-    *work = item;
+    *work = hand(feeder, item);
     return taken;
 }
 
@@ -182,11 +192,18 @@ bool feeder_pauses(const struct feeder *feeder, const struct work *work) {
     return work == &feeder->pause;
 }
 
+size_t feeder_handed(const struct feeder *feeder) {
+    return atomic_load(&feeder->handed);
+}
+
 void feeder_release(struct feeder *feeder, struct work *work) {
     struct window *window = work->window;
     queue_push(&feeder->free_works, work);
+    atomic_fetch_sub(&feeder->handed, 1);
     if (atomic_fetch_sub(&window->pending, 1) == 1) {
         queue_push(&feeder->free_windows, window);
+    } else if (atomic_load(&feeder->starves)) {
+        queue_push(&feeder->ready, &feeder->pause);
     }
 }
 

@@ -5,6 +5,7 @@
 #define STRATA_STAGES_FEEDER_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "kernels/telemetry.h"
 #include "model/model.h"
@@ -52,6 +53,8 @@ struct feeder {
     struct work *works;             // [limits.works]
     struct feeder_buffers *buffers; // [limits.works] of the work with that slot
     struct work pause;              // handed out where no work comes before others come back
+    atomic_size_t handed;           // works that were handed out and have not come back
+    atomic_bool starves;            // it waits for a window
     struct queue free_works;
     struct queue free_windows;
     struct queue ready;   // works for the runner, in order; closed after the last one or on an error
@@ -78,8 +81,11 @@ struct work *feeder_next(struct feeder *feeder);
 bool feeder_try_next(struct feeder *feeder, struct work **work);
 
 // Whether what was handed out is no work: all windows are in use, and the next work comes when one is free
-// again. Who gathers works goes on with those that there are.
+// again. It is handed out again whenever a work came back and that is still so.
 bool feeder_pauses(const struct feeder *feeder, const struct work *work);
+
+// Works that were handed out and have not come back. Who holds all of them waits for nothing else in a pause.
+size_t feeder_handed(const struct feeder *feeder);
 
 // Gives a work back when every stage is through with it.
 void feeder_release(struct feeder *feeder, struct work *work);

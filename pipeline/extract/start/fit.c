@@ -69,6 +69,12 @@ static int advise_weights(struct buffer *out, const struct inputs *inputs, const
 // What takes too much, when that is no matter of the batch alone, and what to change.
 static int advise(struct buffer *out, const struct inputs *inputs, const struct model_limits *limits,
                   const struct model_plan *plan, struct error *err) {
+    size_t blocks = limits->layers[limits->layer_count - 1];
+    if (!model_host_fits(inputs->model, plan) && model_placed_at(inputs->model) == MODEL_WEIGHTS_HOST) {
+        return buffer_printf(out, err,
+                             "; %zu of %zu blocks, which would come from the host's memory, do not fit there",
+                             model_streamed(inputs->model, blocks), blocks);
+    }
     if (!model_host_fits(inputs->model, plan) || fits_part(inputs, plan, true, true)) {
         return buffer_printf(out, err,
                              "; staging does not fit: %zu layers of %zu rows in %s for each of %zu batches. "
@@ -142,9 +148,12 @@ static int advise_streaming(struct buffer *out, const struct inputs *inputs,
         const char *name;
         const char *from;
     } ways[] = {{JOB_WEIGHTS_HOST, "host", "the host's memory"}, {JOB_WEIGHTS_DISK, "disk", "their files"}};
-    for (size_t i = 0; i < sizeof ways / sizeof ways[0] && !placement_streams(inputs); i++) {
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
         struct error refusal;
         size_t resident;
+        if (inputs->job.weights == JOB_WEIGHTS_DISK || inputs->job.weights == (int)ways[i].weights) {
+            continue; // that is what does not fit
+        }
         int status = placement_foresee(inputs, limits, ways[i].weights, &resident, &refusal);
         if (status != STATUS_OK && status != STATUS_DEVICE) {
             *err = refusal;

@@ -109,8 +109,8 @@ static int run_once(struct canary *canary, const struct model_batch *batch, stru
 }
 
 // The fastest by each clock. On processors long runs are few: their own time tells enough, and where blocks
-// come for every run all of it counts. A whole sweep of a group is run once: it is long, and averages over its
-// batches.
+// come for every run all of it counts. A whole sweep of a group is run once: it is long, and averages over
+// its batches.
 static int run_fastest(struct canary *canary, const struct model_batch *batch, struct drift_time *fastest,
                        struct error *err) {
     double spent = 0;

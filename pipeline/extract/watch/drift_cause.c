@@ -128,7 +128,7 @@ static bool shows_offload(const struct drift_moment *calibrated, const struct dr
              "data moves that should stay on the device",
              now->pcie_received * 1e-9, now->pcie_sent * 1e-9, now->power,
              compares ? "at calibration" : "its limit:", usual);
-    return traffic && low;
+    return traffic && low && !present->streams;
 }
 
 static bool shows_neighbour(const struct drift_moment *calibrated, const struct drift_moment *present,

@@ -4,7 +4,8 @@
 // The device's, which a run does not outlast:
 // - hardware: the driver reported a critical error of the device (XID, ECC among them) since;
 // - throttling: the SM clock went down, and the device gives a reason that slows it;
-// - offload: less of the process lies on the device than the model takes; or much PCIe traffic at low power;
+// - offload: less of the process lies on the device than the model takes; or much PCIe traffic at low power
+//   where no weights stream;
 // - neighbour: more processes compute on the device than at calibration;
 // - unknown: none of these and of the host's, also an answer.
 //
@@ -47,6 +48,7 @@ struct drift_moment {
     double own_seconds;          // of them, by the device's own time; 0: it tells none
     double queueing_seconds;     // of the wall's, until all work was queued; 0: not known
     bool on_host;                // the host's processors compute: their own time is processor time
+    bool streams;                // weights come to the device all the time, as the job wants it
     struct device_sample sample; // taken while the device was at work
     struct drift_host host;
     double quota_share; // seconds that the processor quota held tasks back, for each of the canary's;

@@ -150,6 +150,7 @@ static int calibration_key(const struct canary *canary, const char *device, char
     if (streamed > 0) {
         TRY_TO(done, status = digest_number(digest, streamed, err));
         TRY_TO(done, status = digest_number(digest, limits->group, err));
+        TRY_TO(done, status = digest_number(digest, model_placed_at(canary->model), err));
     }
     TRY_TO(done, status = digest_finish(digest, hex, err));
     snprintf(key, PROFILE_KEY, "%.280s, model %.16s, canary %.16s", device, model_fingerprint(canary->model),

@@ -66,6 +66,7 @@ static void note_moment(const struct drift_watch *watch, struct drift_time time,
     out->wall_seconds = time.wall;
     out->own_seconds = time.worked;
     out->on_host = watch->canary->on_host;
+    out->streams = watch->canary->streams;
     describe_host(watch, out);
 }
 
