@@ -13,14 +13,15 @@ int stage_share(struct model_weights *weights, const struct model *model, size_t
     size_t end = last * (index + 1) / count;
     size_t streamed = size_min(model_streamed(model, last), end - first);
     TRY(memory_zeroed(&blocks, size_max(end - first, 1), sizeof weights->blocks[0], err));
-    *weights = (struct model_weights){.blocks = blocks,
-                                      .first_block = first,
-                                      .block_count = end - first,
-                                      .streamed = streamed,
-                                      .slot_count = streaming_slots(model->stages[index].device, streamed),
-                                      .has_embedding = index == 0,
-                                      .has_final_norm = index + 1 == count && last == model->config.layers,
-                                      .match = &model->match};
+    *weights = (struct model_weights){
+        .blocks = blocks,
+        .first_block = first,
+        .block_count = end - first,
+        .streamed = streamed,
+        .slot_count = streamed > 0 ? streaming_slots(model->stages[index].device, streamed) : 0,
+        .has_embedding = index == 0,
+        .has_final_norm = index + 1 == count && last == model->config.layers,
+        .match = &model->match};
     return STATUS_OK;
 }
 

@@ -80,9 +80,6 @@ static size_t bytes_of(const struct buffer *ranges) {
 
 size_t streaming_slots(const struct device *device, size_t streamed) {
     struct device_description description;
-    if (streamed == 0) {
-        return 0;
-    }
     device_describe(device, &description);
     return size_min(streamed, description.queues ? WEIGHT_SLOTS : 1);
 }

@@ -11,7 +11,7 @@
 
 #include "model/stage.h"
 
-// Slots for so many blocks.
+// Slots for so many blocks, at least one.
 size_t streaming_slots(const struct device *device, size_t streamed);
 
 // Adds what reading these weights again, or keeping them there, takes of the host's memory.
