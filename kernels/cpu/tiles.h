@@ -32,7 +32,7 @@ enum {
     TILE_NUMBERS = 512 // bfloat16 numbers of a tile
 };
 
-#if defined(__AMX_TILE__) && defined(__AMX_BF16__)
+#if (defined(__AMX_TILE__) && defined(__AMX_BF16__)) || (defined(__AMXTILE__) && defined(__AMXBF16__))
 
 // Written as assembly, not through the compiler's intrinsics: those of GCC 12 say nothing about memory, and
 // the compiler then moves or drops stores around them ("memory" and the operand of ldtilecfg say it).
