@@ -13,6 +13,7 @@ import random
 import re
 import shutil
 import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
@@ -88,6 +89,20 @@ def make_model(name="tiny", dtype="float32", seed=1, hidden=32, layers=3, interm
                     "--dtype", dtype, "--seed", str(seed), "--shards", "2", "--corpus", corpus],
                    check=True, capture_output=True)
     return folder
+
+
+def change_tensor(model, name, change):
+    """Puts change(bytes) in place of the bytes of a tensor of a checkpoint."""
+    for path in model.glob("*.safetensors"):
+        content = bytearray(path.read_bytes())
+        length = struct.unpack("<Q", content[:8])[0]
+        header = json.loads(content[8:8 + length])
+        if name in header:
+            start, end = (8 + length + offset for offset in header[name]["data_offsets"])
+            content[start:end] = change(content[start:end])
+            path.write_bytes(content)
+            return
+    raise AssertionError(name)
 
 
 WARNINGS = re.compile(r"strata: (drift: |share: |warn: |this launch starts slow: |[a-z ]+ \d+ has been computing for )")

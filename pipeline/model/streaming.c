@@ -90,7 +90,7 @@ static int count_bytes(const struct model *model, const struct model_weights *we
     size_t end = weights->first_block + weights->block_count;
     *all = 0;
     *largest = 0;
-    for (size_t block = end - weights->streamed; block < end; block++) {
+    for (size_t block = weights_first_streamed(weights); block < end; block++) {
         struct buffer ranges = {0};
         int status = list_ranges(model, block, &ranges, err);
         size_t bytes = bytes_of(&ranges);
@@ -125,7 +125,7 @@ int streaming_plan(const struct model *model, const struct model_weights *weight
     size_t pieces;
     TRY(choose_ring(model, weights, device, &reading, &pieces, err));
     plan->beside = reader_ring_bytes(&reading, pieces);
-    size_t first = weights->first_block + weights->block_count - weights->streamed;
+    size_t first = weights_first_streamed(weights);
     for (size_t i = 0; i < weights->streamed && model->placement.at == MODEL_WEIGHTS_HOST; i++) {
         size_t bytes;
         TRY(weights_block_bytes(weights, &model->config, device, first + i, &bytes, err));
@@ -138,7 +138,7 @@ int streaming_plan(const struct model *model, const struct model_weights *weight
 
 static int list_all_ranges(struct streaming *streaming, const struct stage *stage, struct error *err) {
     const struct model_weights *weights = &stage->weights;
-    size_t first = weights->first_block + weights->block_count - weights->streamed;
+    size_t first = weights_first_streamed(weights);
     void *block;
     TRY(memory_zeroed(&block, weights->streamed + 1, sizeof streaming->first_range[0], err));
     streaming->first_range = block;
@@ -151,7 +151,7 @@ static int list_all_ranges(struct streaming *streaming, const struct stage *stag
 
 static int take_images(struct streaming *streaming, const struct stage *stage, struct error *err) {
     const struct model_weights *weights = &stage->weights;
-    size_t first = weights->first_block + weights->block_count - weights->streamed;
+    size_t first = weights_first_streamed(weights);
     void *block;
     if (streaming->model->placement.at != MODEL_WEIGHTS_HOST) {
         return STATUS_OK;
@@ -318,8 +318,7 @@ int streaming_bring(struct stage *stage, size_t i, struct error *err) {
         return STATUS_OK;
     }
     slot->holds = false;
-    TRY(fill_slot(stage->streaming, stage, slot->data, i - (weights->block_count - weights->streamed), block,
-                  err));
+    TRY(fill_slot(stage->streaming, stage, slot->data, block - weights_first_streamed(weights), block, err));
     *slot = (struct weight_slot){.data = slot->data, .holds = true, .block = block};
     return STATUS_OK;
 }

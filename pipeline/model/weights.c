@@ -131,13 +131,16 @@ static int lay_out_once(struct layout *layout, struct model_weights *weights,
 
 // ---- blocks that come into slots ----
 
+size_t weights_first_streamed(const struct model_weights *weights) {
+    return weights->first_block + weights->block_count - weights->streamed;
+}
+
 bool weights_is_streamed(const struct model_weights *weights, size_t block) {
-    return block - weights->first_block >= weights->block_count - weights->streamed;
+    return block >= weights_first_streamed(weights);
 }
 
 struct weight_slot *weights_slot(struct model_weights *weights, size_t block) {
-    size_t resident = weights->block_count - weights->streamed;
-    return &weights->slots[(block - weights->first_block - resident) % weights->slot_count];
+    return &weights->slots[(block - weights_first_streamed(weights)) % weights->slot_count];
 }
 
 static int lay_out_block(struct layout *layout, struct model_weights *weights,
@@ -174,7 +177,7 @@ static int size_slots(const struct layout *layout, const struct model_weights *w
                       const struct model_config *config, size_t *bytes, struct error *err) {
     size_t end = weights->first_block + weights->block_count;
     *bytes = 0;
-    for (size_t block = end - weights->streamed; block < end; block++) {
+    for (size_t block = weights_first_streamed(weights); block < end; block++) {
         struct device_plan plan = {0};
         TRY(plan_block(weights, config, layout->shapes_for, block, &plan, err));
         *bytes = size_max(*bytes, plan.bytes[DEVICE_WEIGHTS]);
@@ -197,7 +200,7 @@ static int lay_out_slots(struct layout *layout, struct model_weights *weights,
             TRY(device_load_slot(layout->device, weights->slots[i].data, bytes, err));
         }
     }
-    for (size_t block = end - weights->streamed; block < end; block++) {
+    for (size_t block = weights_first_streamed(weights); block < end; block++) {
         struct layout_room room = {.data = weights_slot(weights, block)->data, .bytes = bytes};
         struct layout within = *layout;
         within.room = &room;

@@ -64,7 +64,8 @@ bool weights_shape(const struct model_config *config, size_t block, size_t place
 int weights_lay_out(struct layout *layout, struct model_weights *weights, const struct model_config *config,
                     struct error *err);
 
-// Whether a block comes into a slot, and into which.
+// The first block that comes into a slot (behind the last where none does), whether one does, and into which.
+size_t weights_first_streamed(const struct model_weights *weights);
 bool weights_is_streamed(const struct model_weights *weights, size_t block);
 struct weight_slot *weights_slot(struct model_weights *weights, size_t block);
 

@@ -87,24 +87,11 @@ def test_note_of_a_float16_checkpoint(tmp_path, checkpoint, dtype, said):
 
 # ---- numbers that float16 does not hold
 
-def scale_tensor(model, name, factor):
-    """Of a checkpoint in float32."""
-    for path in model.glob("*.safetensors"):
-        content = bytearray(path.read_bytes())
-        length = struct.unpack("<Q", content[:8])[0]
-        header = json.loads(content[8:8 + length])
-        if name in header:
-            start, end = (8 + length + offset for offset in header[name]["data_offsets"])
-            content[start:end] = (np.frombuffer(content[start:end], dtype=np.float32) * np.float32(factor)).tobytes()
-            path.write_bytes(content)
-            return
-    raise AssertionError(name)
-
-
 def copy_model(folder, factor):
     """The second block's output grows with `factor`: hidden_states[2] is that of block 1."""
     shutil.copytree(support.make_model(), folder)
-    scale_tensor(folder, "model.layers.1.mlp.down_proj.weight", factor)
+    support.change_tensor(folder, "model.layers.1.mlp.down_proj.weight",
+                          lambda content: (np.frombuffer(content, dtype=np.float32) * np.float32(factor)).tobytes())
     return folder
 
 
