@@ -23,7 +23,15 @@ static int open_device(struct choice *choice, const char *name, const char *cpu_
     device_close(choice->device);
     choice->device = NULL;
     choice->inputs->device = (struct device_description){0};
-    if (device_open(&choice->device, name, &options, err) != STATUS_OK) {
+    const struct inputs_phases *phases = &choice->inputs->phases;
+    if (phases->begin != NULL) {
+        phases->begin(phases->context, "opening the device", false);
+    }
+    int status = device_open(&choice->device, name, &options, err);
+    if (phases->begin != NULL) {
+        phases->end(phases->context);
+    }
+    if (status != STATUS_OK) {
         return error_wrap(err, "model.device");
     }
     device_describe(choice->device, &choice->inputs->device);

@@ -34,7 +34,7 @@ static int set_tokenizer(struct job *job, struct error *err) {
 }
 
 int inputs_read_job(struct inputs *inputs, const struct inputs_options *options, struct error *err) {
-    *inputs = (struct inputs){.limit = options->limit, .watch = options->watch};
+    *inputs = (struct inputs){.limit = options->limit, .watch = options->watch, .phases = options->phases};
     TRY(job_read(&inputs->job, options->job_path, err));
     if (options->output != NULL) {
         TRY(override_output(&inputs->job, options->output, err));
@@ -175,14 +175,28 @@ static int heed_stop(const struct inputs *inputs, struct error *err) {
                : STATUS_OK;
 }
 
+// A phase of its own.
+static int open_in(struct inputs *inputs, const char *name, int (*open)(struct inputs *, struct error *),
+                   struct error *err) {
+    const struct inputs_phases *phases = &inputs->phases;
+    if (phases->begin != NULL) {
+        phases->begin(phases->context, name, true);
+    }
+    int status = open(inputs, err);
+    if (phases->begin != NULL) {
+        phases->end(phases->context);
+    }
+    return status;
+}
+
 static int open_part(struct inputs *inputs, unsigned part, struct ledger *ledger, struct error *err) {
     switch (part) {
-    case INPUTS_PROBLEMS:
+    case INPUTS_PROBLEMS: // whose waits are told by the watch
         return open_problems(inputs, err);
     case INPUTS_TOKENIZER:
-        return open_tokenizer(inputs, err);
+        return open_in(inputs, "opening the tokenizer", open_tokenizer, err);
     case INPUTS_MODEL:
-        return open_model(inputs, err);
+        return open_in(inputs, "opening the model", open_model, err);
     case INPUTS_DEVICE:
         return device_choice_open(inputs, ledger, err);
     default:

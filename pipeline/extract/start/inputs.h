@@ -12,8 +12,16 @@
 #include "stages/prepare.h"
 #include "start/survey.h"
 
+// Told of each part that may wait for ever: for files that do not come, for a driver that does not answer.
+struct inputs_phases {
+    void (*begin)(void *context, const char *name, bool reads_files); // NULL: nobody is told
+    void (*end)(void *context);
+    void *context;
+};
+
 struct inputs {
     struct job job;
+    struct inputs_phases phases;
     uint64_t limit;     // first rows of the query only; 0: all
     struct watch watch; // of the problems' reading
     struct source *source;
@@ -43,6 +51,7 @@ struct inputs_options {
     uint64_t limit;
     int threads;
     struct watch watch;
+    struct inputs_phases phases;
 };
 
 int inputs_read_job(struct inputs *inputs, const struct inputs_options *options, struct error *err);

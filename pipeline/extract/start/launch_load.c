@@ -22,6 +22,7 @@ static bool keep_load(struct launch *launch) {
 static bool show_load(void *context, uint64_t done, uint64_t all, double seconds) {
     struct launch *launch = context;
     char note[64];
+    guard_goes_on(&launch->guard); // also while a file does not come: that is the reader's to judge
     int length = snprintf(note, sizeof note, "%.2f GB/s", seconds > 0 ? (double)done * 1e-9 / seconds : 0.0);
     if (launch->surveyor.running && done < all) {
         snprintf(note + length, sizeof note - (size_t)length, ", %" PRIu64 " problems surveyed",
@@ -75,7 +76,10 @@ static int read_weights(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     const struct model_load_options options = load_options(launch);
     launch->loads = true;
-    return end_reading(launch, model_load_weights(inputs->model, last_layer(inputs), &options, err), err);
+    launch_begin_phase(launch, GUARD_DEVICE, "loading the weights");
+    int status = model_load_weights(inputs->model, last_layer(inputs), &options, err);
+    guard_batch_ends(&launch->guard);
+    return end_reading(launch, status, err);
 }
 
 // ---- beside the survey ----
@@ -108,6 +112,15 @@ static int may_load(struct launch *launch, struct model_plan *plan, bool *may, s
     return STATUS_OK;
 }
 
+static int take_memory(struct launch *launch,
+                       int (*reserve)(struct model *, const struct model_plan *, struct error *),
+                       const struct model_plan *plan, struct error *err) {
+    launch_begin_phase(launch, GUARD_DEVICE, "taking the device's memory");
+    int status = reserve(launch->inputs.model, plan, err);
+    guard_batch_ends(&launch->guard);
+    return status;
+}
+
 int launch_load_early(struct launch *launch, struct error *err) {
     struct model_plan plan;
     bool may;
@@ -116,7 +129,7 @@ int launch_load_early(struct launch *launch, struct error *err) {
         return STATUS_OK;
     }
     TRY(launch_enter_stage(launch, "loading", err));
-    TRY(model_reserve_weights(launch->inputs.model, &plan, err));
+    TRY(take_memory(launch, model_reserve_weights, &plan, err));
     return read_weights(launch, err);
 }
 
@@ -133,20 +146,24 @@ static int make_resident(struct launch *launch, struct model_plan *plan, struct 
     TRY(launch->loads ? journal_stage(&launch->journal, "loading", err)
                       : launch_enter_stage(launch, "loading", err));
     TRY(launch_plan_memory(launch, plan, err));
-    TRY(model_reserve(inputs->model, plan, err));
+    TRY(take_memory(launch, model_reserve, plan, err));
     if (!launch->loads) {
         TRY(read_weights(launch, err));
     }
-    return model_set_limits(inputs->model, &launch->limits, err);
+    launch_begin_phase(launch, GUARD_DEVICE, "filling the device's tables");
+    int status = model_set_limits(inputs->model, &launch->limits, err);
+    guard_batch_ends(&launch->guard);
+    return status;
 }
 
 // The device at work for the first time, under the guard's eyes.
 static int try_device(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
-    guard_start_begins(&launch->guard, launch->journal.epoch, inputs->job.load_timeout);
+    launch_begin_phase(launch, GUARD_DEVICE, "choosing how matmuls are computed");
     int status;
     TRY_TO(done, status = algorithms_tune(inputs, launch->journal.ledger, &launch->limits, &launch->guard,
                                           &launch->log, err));
+    launch_begin_phase(launch, GUARD_DEVICE, "the first pass through all layers");
     TRY_TO(done, status = model_check(inputs->model, err));
 done:
     guard_batch_ends(&launch->guard);

@@ -29,6 +29,10 @@ int launch_enter_stage(struct launch *launch, const char *stage, struct error *e
     return journal_stage(&launch->journal, stage, err);
 }
 
+void launch_begin_phase(struct launch *launch, enum guard_phase phase, const char *name) {
+    guard_phase_begins(&launch->guard, phase, name, launch->inputs.job.load_timeout);
+}
+
 // ---- facts ----
 
 // In full, so that it can be found from any working folder.
