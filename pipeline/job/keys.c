@@ -96,8 +96,10 @@ const struct job_key job_keys[] = {
      .help = "GPU memory (10^9 bytes) left free; cuBLASLt's kernels, loaded on first use, take some of it"},
     {"model", "load_timeout", KEY_NUMBER, FIELD(load_timeout), .minimum = 1, .maximum = 86400,
      .standard = "600",
-     .help = "seconds without progress before the run ends: without a byte while weights are read, or for "
-             "tuning one matmul shape or one calibration batch"},
+     .help =
+         "seconds without progress before a launch ends: while the tokenizer, the model or the device is "
+         "opened, memory is taken or weights are read, for tuning one matmul shape, or for one batch before "
+         "the first; at least 10 but for reading"},
 
     {"latents", "layers", KEY_LAYERS, LIST(layers, layer_count), .minimum = -1000, .maximum = 1000,
      .standard = "-2", .identity = true,

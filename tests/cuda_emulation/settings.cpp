@@ -101,10 +101,25 @@ static void read_slow(Settings *s) {
     }
 }
 
+static void read_hang(Settings *s) {
+    static std::string name;
+    const char *text = setting("HANG");
+    s->hang = nullptr;
+    if (text == nullptr) {
+        return;
+    }
+    name = text;
+    size_t colon = name.find(':');
+    s->hang_at = colon == std::string::npos ? 1 : number_of("HANG", name.substr(colon + 1));
+    name.resize(colon == std::string::npos ? name.size() : colon);
+    s->hang = name.c_str();
+}
+
 static Settings read_settings() {
     Settings s{};
     read_devices(&s);
     read_slow(&s);
+    read_hang(&s);
     s.driver_version = static_cast<int>(number("DRIVER", CUDART_VERSION));
     s.multiprocessor_shared = number("MULTIPROCESSOR_SHARED", SHARED_MOST + 1024);
     s.fail_malloc = trigger("FAIL_MALLOC");
