@@ -20,6 +20,7 @@ static void write_plan(FILE *out, const struct inputs *inputs) {
     const struct ledger_survey *totals = &survey->totals;
     uint64_t per_shard = (uint64_t)inputs->job.checkpoint_every;
     double batches = totals->batches > 0 ? (double)totals->batches : 1;
+    double shapes = survey->shapes > 0 ? (double)survey->shapes : 1;
     char disk[AMOUNT_TEXT];
     double texts = totals->texts > 0 ? (double)totals->texts : 1;
     fprintf(out,
@@ -35,7 +36,7 @@ static void write_plan(FILE *out, const struct inputs *inputs) {
     fprintf(out,
             "batches       %" PRIu64 ", %.1f %% of %" PRId64 " tokens full, %.1f texts each; largest %" PRIu64
             " tokens\n",
-            totals->batches, 100 * (double)totals->tokens / (batches * (double)inputs->job.batch_tokens),
+            totals->batches, 100 * (double)totals->tokens / (shapes * (double)inputs->job.batch_tokens),
             inputs->job.batch_tokens, texts / batches, survey->largest_tokens);
     fprintf(out, "shards        %" PRIu64 " of %" PRIu64 " batches\n",
             (totals->batches + per_shard - 1) / per_shard, per_shard);
@@ -58,7 +59,7 @@ static int write_fill(FILE *out, const struct inputs *inputs, struct error *err)
     fprintf(out,
             "fill          %.1f %% on a GPU, which computes every batch at one shape; %" PRIu64 " of %" PRIu64
             " below 90 %%\n",
-            100 * fill.share, fill.low, inputs->survey.totals.batches);
+            100 * fill.share, fill.low, inputs->survey.shapes);
     if (fill.remedy[0] != 0) {
         fprintf(out, "warning       a fill below 95 %% wastes a GPU's time: %s\n", fill.remedy);
     }

@@ -331,14 +331,17 @@ static int sum_up(struct run *run, int status, struct error *err) {
     return status == STATUS_OK ? judge_failures(run, err) : status;
 }
 
-// Of the run's sealed batches, as `strata status` and `log` say it too.
+// Of the run's sealed batches, as `strata status` and `log` say it too. A word for people: where the ledger
+// cannot be asked, that is told elsewhere.
 static void tell_fill(struct run *run) {
     struct launch *launch = &run->launch;
     const struct ledger_totals *totals = &run->summary->totals;
-    if (launch->limits.tokens == 0 || totals->batches == 0 || !fill_matters(&launch->inputs)) {
+    struct fill fill;
+    struct error ignored;
+    if (launch->limits.tokens == 0 || totals->batches == 0 || !fill_matters(&launch->inputs) ||
+        fill_of_ledger(&fill, launch->journal.ledger, launch->limits.tokens, &ignored) != STATUS_OK) {
         return;
     }
-    struct fill fill = fill_of(totals->tokens, totals->batches, launch->limits.tokens);
     log_write(&launch->log, LOG_LEVEL_INFO,
               "%" PRIu64 " batches sealed: the device computed %" PRIu64 " tokens for %" PRIu64
               " of texts, %.1f %% full",
