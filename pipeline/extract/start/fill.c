@@ -32,8 +32,8 @@ bool fill_matters(const struct inputs *inputs) {
     return inputs_token_unit(inputs) > 1;
 }
 
-uint64_t fill_shape(uint64_t largest) {
-    return (largest + INPUTS_QUEUED_UNIT - 1) / INPUTS_QUEUED_UNIT * INPUTS_QUEUED_UNIT;
+uint64_t fill_shape(uint64_t largest, uint64_t longest) {
+    return inputs_shape_tokens(INPUTS_QUEUED_UNIT, (size_t)largest, (size_t)longest);
 }
 
 uint64_t fill_shapes(uint64_t tokens, uint64_t shape_tokens) {
@@ -56,7 +56,8 @@ static uint64_t count_low(const struct survey *survey, uint64_t shape) {
 struct planned {
     uint64_t tokens;
     uint64_t shapes;
-    uint64_t largest; // tokens of a batch
+    uint64_t largest; // tokens of a batch that is not computed in slices
+    uint64_t longest; // of any batch
     size_t most;      // texts of a batch
     struct fill fill;
 };
@@ -68,9 +69,9 @@ static void count_plan(struct planned *planned, const struct plan *plan, const s
         for (size_t i = plan->offset[b]; i < plan->offset[b + 1]; i++) {
             tokens += lengths[plan->order[i]];
         }
-        bool is_long = tokens > limits->tokens;
         planned->tokens += tokens;
-        planned->shapes += is_long ? fill_shapes(tokens, fill_shape(limits->tokens)) : 1;
+        planned->longest = tokens > planned->longest ? tokens : planned->longest;
+        planned->shapes += fill_shapes(tokens, fill_shape(limits->tokens, tokens));
         tokens = size_min(tokens, limits->tokens);
         planned->largest = tokens > planned->largest ? tokens : planned->largest;
         planned->most = size_max(planned->most, plan->offset[b + 1] - plan->offset[b]);
@@ -105,7 +106,7 @@ static int try_limits(struct planned *planned, const struct plan_limits *limits,
         at += count;
     }
     plan_destroy(&plan);
-    planned->fill = fill_of(planned->tokens, planned->shapes, fill_shape(planned->largest));
+    planned->fill = fill_of(planned->tokens, planned->shapes, fill_shape(planned->largest, planned->longest));
     return STATUS_OK;
 }
 
@@ -128,7 +129,7 @@ static bool apply(const struct remedy *remedy, const struct job *job, struct job
     int64_t window = remedy->window == KEEP ? job->batch_window : remedy->window;
     int64_t tokens = job->batch_tokens * remedy->times;
     if (remedy->times == 0) {
-        tokens = (int64_t)fill_shape((uint64_t)job->batch_tokens);
+        tokens = (int64_t)fill_shape((uint64_t)job->batch_tokens, 0);
     }
     *changed = (struct job){.batch_problems = problems, .batch_window = window, .batch_tokens = tokens};
     bool changes =
@@ -173,7 +174,7 @@ static void describe(char *text, size_t size, const struct job *job, const struc
 // at the end of the set.
 static bool lacks_only_the_last(const struct planned *planned) {
     enum { FEW = 8 };
-    uint64_t shape = fill_shape(planned->largest);
+    uint64_t shape = fill_shape(planned->largest, planned->longest);
     return planned->shapes < FEW || planned->shapes <= (planned->tokens + shape - 1) / shape;
 }
 
@@ -201,7 +202,7 @@ static int find_remedy(struct fill *fill, const struct inputs *inputs, struct er
 
 int fill_survey(struct fill *fill, const struct inputs *inputs, struct error *err) {
     const struct survey *survey = &inputs->survey;
-    uint64_t shape = fill_shape(survey->largest_tokens);
+    uint64_t shape = fill_shape(survey->largest_tokens, survey->totals.longest);
     *fill = fill_of(survey->totals.tokens, survey->shapes, shape);
     fill->low_known = survey->batch_tokens.size == survey->shapes * sizeof(uint32_t);
     fill->low = fill->low_known ? count_low(survey, shape) : 0;

@@ -21,9 +21,9 @@ struct fill {
 // True for a device that is known to compute every batch at one shape (inputs->device is filled).
 bool fill_matters(const struct inputs *inputs);
 
-// Tokens of the shape for batches of `largest`; how many of them a batch of so many tokens takes: more than
-// one where it is a text that is longer, which is computed in slices of a shape each.
-uint64_t fill_shape(uint64_t largest);
+// Tokens of the shape for batches of so many, where the longest text has so many; how many shapes a batch
+// takes: more than one where it is a text that is longer, which is computed in slices of a shape each.
+uint64_t fill_shape(uint64_t largest, uint64_t longest);
 uint64_t fill_shapes(uint64_t tokens, uint64_t shape_tokens);
 
 // Of texts with so many tokens in so many shapes.

@@ -36,8 +36,8 @@ static int keep_number(struct buffer *numbers, uint32_t number, struct error *er
 // A text longer than a batch is computed in slices, each as large as a batch.
 static int count_tokens(struct survey *survey, uint64_t tokens, const struct plan_limits *limits,
                         struct error *err) {
-    uint64_t shape = fill_shape(limits->tokens);
-    uint64_t shapes = tokens > limits->tokens ? fill_shapes(tokens, shape) : 1;
+    uint64_t shape = fill_shape(limits->tokens, tokens);
+    uint64_t shapes = fill_shapes(tokens, shape);
     survey->long_texts += tokens > limits->tokens;
     survey->shapes += shapes;
     survey->largest_tokens =
