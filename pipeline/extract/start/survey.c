@@ -39,6 +39,7 @@ static int count_tokens(struct survey *survey, uint64_t tokens, const struct pla
     uint64_t shape = fill_shape(limits->tokens, tokens);
     uint64_t shapes = fill_shapes(tokens, shape);
     survey->long_texts += tokens > limits->tokens;
+    survey->long_tokens += tokens > limits->tokens ? tokens : 0;
     survey->shapes += shapes;
     survey->largest_tokens =
         larger(survey->largest_tokens, tokens > limits->tokens ? limits->tokens : tokens);
@@ -169,28 +170,28 @@ done:
 
 static const char NOTE[] = "survey.rest";
 
-// The last two numbers only where there are long texts: earlier versions had none.
+// The last three numbers only where there are long texts: earlier versions had none.
 int survey_store(struct ledger *ledger, const struct survey *survey, struct error *err) {
     char text[256];
     int length = snprintf(text, sizeof text, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64,
                           survey->failed, survey->skipped, survey->largest_tokens, survey->largest_rows,
                           survey->metadata_bytes);
     if (survey->long_texts > 0) {
-        snprintf(text + length, sizeof text - (size_t)length, " %" PRIu64 " %" PRIu64, survey->long_texts,
-                 survey->shapes);
+        snprintf(text + length, sizeof text - (size_t)length, " %" PRIu64 " %" PRIu64 " %" PRIu64,
+                 survey->long_texts, survey->long_tokens, survey->shapes);
     }
     return ledger_set_note(ledger, NOTE, text, err);
 }
 
 static bool read_rest(struct survey *survey, const char *text) {
-    int numbers =
-        sscanf(text, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64,
-               &survey->failed, &survey->skipped, &survey->largest_tokens, &survey->largest_rows,
-               &survey->metadata_bytes, &survey->long_texts, &survey->shapes);
+    int numbers = sscanf(
+        text, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64,
+        &survey->failed, &survey->skipped, &survey->largest_tokens, &survey->largest_rows,
+        &survey->metadata_bytes, &survey->long_texts, &survey->long_tokens, &survey->shapes);
     if (numbers == 5) {
         survey->shapes = survey->totals.batches;
     }
-    return numbers == 5 || numbers == 7;
+    return numbers == 5 || numbers == 8;
 }
 
 int survey_load(struct ledger *ledger, struct survey *survey, bool *found, struct error *err) {
