@@ -10,7 +10,8 @@ import support
 from support import OK, STOPPED, WORDS, Job, make_model, make_problems, strata
 
 BATCH, WHOLE = 256, 4096  # batch.tokens: less than the long texts have, and more
-TIMES = (1.1, 1.5, 2, 3.4, 5, 9)
+TIMES = (1.1, 1.5, 2, 3.4, 5, 9)  # of the long texts
+LONGEST = 2255  # tokens of the last one
 SHORT = 30
 ENV = support.clean_environment(CUDA_EMULATION_PREFER="7")
 needs_gpu = pytest.mark.skipif(not support.EMULATED.exists(), reason="built without the emulation of CUDA")
@@ -76,7 +77,7 @@ def test_latents_are_those_of_whole_texts(pooling, dtype, made, tmp_path):
         one.check_finished(len(made))
     found = lengths(job)
     assert len(found) == len(TIMES) and all(tokens == batch > BATCH and texts == 1 for tokens, batch, texts in found.values())
-    assert max(tokens for tokens, _, _ in found.values()) > 8 * BATCH
+    assert max(tokens for tokens, _, _ in found.values()) == LONGEST > 8 * BATCH
     check_same(job, reference)
     assert streamed.shards() == job.shards()
 
@@ -116,8 +117,7 @@ def sliced(made, tmp_path_factory):
 
 def test_what_is_told(sliced, made, tmp_path):
     """Before the run and of it: how many slices, and what they take."""
-    longest = max(tokens for tokens, _, _ in lengths(sliced).values())
-    said = rf"{len(TIMES)} texts are longer than a batch: the longest, of {longest} tokens, runs in {-(-longest // 384)} slices, with "
+    said = rf"{len(TIMES)} texts are longer than a batch: the longest, of {LONGEST} tokens, runs in {-(-LONGEST // 384)} slices, with "
     job = sliced.twin(tmp_path)
     for text in (strata("plan", job.file).out, strata("check", job.file).out, log_of(sliced)):
         assert re.search(said, " ".join(text.split())), text
@@ -174,3 +174,24 @@ def test_texts_that_fit_are_planned_as_ever(tmp_path):
     assert set(raised.query(identity)) - set(job.query(identity)) == {("problems.max_tokens", str(WHOLE))}
     notes = [one.query("SELECT value FROM note WHERE key = 'survey.rest'") for one in (job, raised)]
     assert notes[0] == notes[1] and len(notes[0][0][0].split()) == 5
+
+
+def check_on(job, tokens, free):
+    """What check says of a GPU with so much memory free."""
+    job.change(batch={"tokens": tokens})
+    room = support.clean_environment(CUDA_EMULATION_MEMORY=str(8 << 30), CUDA_EMULATION_FREE=str(free))
+    return strata("check", job.file, program=support.EMULATED, environment=room)
+
+
+@needs_gpu
+@pytest.mark.parametrize("free, is_sliced", [(90, True), (120, True), (130, False), (150, False)])
+def test_a_refusal_advises_what_slices_allow(free, is_sliced, made, tmp_path):
+    """The largest batch.tokens with which the job would be let in: it may be less than the longest text has."""
+    wide = make_model(hidden=512, intermediate=2048, layers=1)
+    job = whole(tmp_path, made, latents={"layers": [-1]}, model={"path": str(wide), "device": "cuda:0", "memory_reserve_gb": 0})
+    free *= 1000000
+    refused = check_on(job, WHOLE, free)
+    advised = int(re.search(r"the largest batch\.tokens that\s+would\s+fit is (\d+)", refused.out)[1])
+    assert refused.code == support.DEVICE and (advised < LONGEST) == is_sliced
+    assert check_on(job, advised, free).code == OK
+    assert check_on(job, advised + 256, free).code == support.DEVICE
