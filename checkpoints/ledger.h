@@ -271,6 +271,10 @@ struct ledger_launch_record {
 
 int ledger_totals(struct ledger *ledger, struct ledger_totals *totals, struct error *err);
 
+// In how many slices of at most so many tokens the sealed batches are computed: one each, or more of a text
+// that is longer.
+int ledger_slices(struct ledger *ledger, uint64_t slice_tokens, uint64_t *count, struct error *err);
+
 // Each calls `each` for every row in order until it returns non-zero, which is then returned. Pointers are
 // valid during the call only.
 int ledger_each_shard(struct ledger *ledger, int (*each)(void *context, const struct ledger_shard *shard),

@@ -18,6 +18,7 @@
 #include "start/inputs.h"
 #include "start/placement.h"
 #include "start/recorded.h"
+#include "start/slices.h"
 
 // One table of preconditions, in the order in which strata run meets them: each is tried when those it needs
 // have passed, and reported PASS, FAIL or not tried. The first that fails names the exit code.
@@ -96,6 +97,13 @@ static int add_placement(struct check *check, const struct model_limits *limits,
     size_t used = strlen(check->detail);
     struct buffer text = {0};
     int status = placement_describe(&check->inputs, limits, &text, err);
+    if (status == STATUS_OK && text.size > 0) {
+        used += (size_t)snprintf(check->detail + used, sizeof check->detail - used, "; %s", text.data);
+        buffer_clear(&text);
+    }
+    if (status == STATUS_OK) {
+        status = slices_describe(&check->inputs, limits, &text, err);
+    }
     if (status == STATUS_OK && text.size > 0) {
         snprintf(check->detail + used, sizeof check->detail - used, "; %s", text.data);
     }

@@ -83,17 +83,16 @@ static int print_batch(void *context, const struct ledger_batch *batch) {
     return STATUS_OK;
 }
 
-// batch_tokens: what a batch costs a GPU; 0: nothing is said of it.
-static void print_summary(FILE *out, const struct ledger_totals *totals, uint64_t batch_tokens) {
+// fill: of a run on a GPU; NULL: nothing is said of it.
+static void print_summary(FILE *out, const struct ledger_totals *totals, const struct fill *fill) {
     char full[READABLE_TEXT] = "";
     char problems[READABLE_TEXT];
     char tokens[READABLE_TEXT];
     char compute[READABLE_TEXT];
     char rate[READABLE_TEXT];
     double wall = totals->compute_seconds + totals->wait_seconds;
-    if (batch_tokens > 0 && totals->batches > 0) {
-        snprintf(full, sizeof full, " (%.1f %% full)",
-                 100 * fill_of(totals->tokens, totals->batches, batch_tokens).share);
+    if (fill != NULL) {
+        snprintf(full, sizeof full, " (%.1f %% full)", 100 * fill->share);
     }
     fprintf(
         out,
@@ -155,9 +154,15 @@ static int print_batches(const struct command_context *context, struct ledger *l
     listing.seen = 0;
     print_heading(&listing);
     TRY(ledger_each_batch(ledger, print_batch, &listing, err));
-    if (!listing.csv) {
-        print_summary(context->out, &totals, batch_tokens);
+    if (listing.csv) {
+        return STATUS_OK;
     }
+    struct fill fill;
+    bool has_fill = batch_tokens > 0 && totals.batches > 0;
+    if (has_fill) {
+        TRY(fill_of_ledger(&fill, ledger, batch_tokens, err));
+    }
+    print_summary(context->out, &totals, has_fill ? &fill : NULL);
     return STATUS_OK;
 }
 

@@ -14,6 +14,16 @@
 #include "start/batching.h"
 #include "start/fill.h"
 #include "start/inputs.h"
+#include "start/slices.h"
+
+// Of the batches but those that are one long text, which are full by themselves.
+static double share_full(const struct inputs *inputs) {
+    const struct survey *survey = &inputs->survey;
+    uint64_t batches = survey->totals.batches - survey->long_texts;
+    double room = (double)batches * (double)inputs->job.batch_tokens;
+    return batches > 0 ? (double)(survey->totals.tokens - survey->long_tokens) / room
+                       : survey->long_texts > 0;
+}
 
 static void write_plan(FILE *out, const struct inputs *inputs) {
     const struct survey *survey = &inputs->survey;
@@ -35,8 +45,8 @@ static void write_plan(FILE *out, const struct inputs *inputs) {
     fprintf(out,
             "batches       %" PRIu64 ", %.1f %% of %" PRId64 " tokens full, %.1f texts each; largest %" PRIu64
             " tokens\n",
-            totals->batches, 100 * (double)totals->tokens / (batches * (double)inputs->job.batch_tokens),
-            inputs->job.batch_tokens, texts / batches, survey->largest_tokens);
+            totals->batches, 100 * share_full(inputs), inputs->job.batch_tokens, texts / batches,
+            survey->largest_tokens);
     fprintf(out, "shards        %" PRIu64 " of %" PRIu64 " batches\n",
             (totals->batches + per_shard - 1) / per_shard, per_shard);
     fprintf(out, "disk          %s\n",
@@ -46,6 +56,19 @@ static void write_plan(FILE *out, const struct inputs *inputs) {
     fprintf(out, "work          %.3f TFLOP (%.3f GFLOP a token)\n", flops * 1e-12,
             totals->tokens > 0 ? flops * 1e-9 / (double)totals->tokens : 0);
     fprintf(out, "problem set   %s\n", totals->problems_sha256);
+}
+
+// As far as it is known without a device.
+static int write_slices(FILE *out, const struct inputs *inputs, struct error *err) {
+    struct model_limits limits;
+    struct buffer text = {0};
+    inputs_model_limits(inputs, &limits);
+    int status = slices_describe(inputs, &limits, &text, err);
+    if (status == STATUS_OK && text.size > 0) {
+        fprintf(out, "long texts    %s\n", text.data);
+    }
+    buffer_destroy(&text);
+    return status;
 }
 
 // Not for a processor, which computes the tokens that there are.
@@ -58,7 +81,7 @@ static int write_fill(FILE *out, const struct inputs *inputs, struct error *err)
     fprintf(out,
             "fill          %.1f %% on a GPU, which computes every batch at one shape; %" PRIu64 " of %" PRIu64
             " below 90 %%\n",
-            100 * fill.share, fill.low, inputs->survey.totals.batches);
+            100 * fill.share, fill.low, inputs->survey.shapes);
     if (fill.remedy[0] != 0) {
         fprintf(out, "warning       a fill below 95 %% wastes a GPU's time: %s\n", fill.remedy);
     }
@@ -145,6 +168,7 @@ static int write_job(FILE *out, struct inputs *inputs, const struct plan_options
         return write_job_ways(out, inputs, options, err);
     }
     write_plan(out, inputs);
+    TRY(write_slices(out, inputs, err));
     TRY(write_fill(out, inputs, err));
     TRY(plan_memory_write(out, inputs, err));
     return write_job_ways(out, inputs, options, err);

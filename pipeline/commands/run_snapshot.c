@@ -98,6 +98,11 @@ done:
     return status;
 }
 
+// On a GPU: texts longer than its shape.
+static bool has_long_texts(const struct run_snapshot *snapshot) {
+    return snapshot->batch_tokens > 0 && snapshot->survey.longest > snapshot->batch_tokens;
+}
+
 // All that is read belongs to one moment of the ledger.
 static int read_moment(struct run_snapshot *snapshot, struct launches *launches, struct ledger *ledger,
                        struct error *err) {
@@ -113,6 +118,9 @@ static int read_moment(struct run_snapshot *snapshot, struct launches *launches,
     TRY(run_snapshot_batch_tokens(&snapshot->batch_tokens, ledger, err));
     TRY(ledger_totals(ledger, &snapshot->totals, err));
     TRY(ledger_retry_counts(ledger, &snapshot->failures, err));
+    if (has_long_texts(snapshot)) {
+        TRY(ledger_slices(ledger, snapshot->batch_tokens, &snapshot->filled_shapes, err));
+    }
     return ledger_read_end(ledger, err);
 }
 
@@ -152,6 +160,12 @@ static void derive_speed(struct run_snapshot *snapshot) {
     // What a killed launch computed and did not seal will be computed again.
     snapshot->batches = live ? progress->batches : totals->batches;
     snapshot->tokens = live ? progress->tokens : totals->tokens;
+    if (has_long_texts(snapshot)) {
+        snapshot->filled_tokens = totals->tokens;
+    } else {
+        snapshot->filled_tokens = snapshot->tokens;
+        snapshot->filled_shapes = snapshot->batches;
+    }
     if (progress->seconds > 0) {
         snapshot->overall_rate = (double)progress->tokens / progress->seconds;
     } else if (totals->compute_seconds > 0) {

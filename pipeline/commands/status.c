@@ -148,10 +148,10 @@ static void print_speed(FILE *out, const struct run_snapshot *snapshot) {
 static void print_fill(FILE *out, const struct run_snapshot *snapshot) {
     char a[READABLE_TEXT];
     char b[READABLE_TEXT];
-    if (snapshot->batch_tokens > 0 && snapshot->batches > 0) {
-        struct fill fill = fill_of(snapshot->tokens, snapshot->batches, snapshot->batch_tokens);
+    if (snapshot->batch_tokens > 0 && snapshot->filled_shapes > 0) {
+        struct fill fill = fill_of(snapshot->filled_tokens, snapshot->filled_shapes, snapshot->batch_tokens);
         fprintf(out, "  fill        %.1f %%: %s tokens computed for %s of texts\n", 100 * fill.share,
-                readable_count(fill.device_tokens, a), readable_count(snapshot->tokens, b));
+                readable_count(fill.device_tokens, a), readable_count(snapshot->filled_tokens, b));
     }
 }
 
@@ -314,10 +314,10 @@ static json_t *describe_launch(bool known, const struct ledger_launch_record *la
 }
 
 static json_t *describe_fill(const struct run_snapshot *snapshot) {
-    if (snapshot->batch_tokens == 0 || snapshot->batches == 0) {
+    if (snapshot->batch_tokens == 0 || snapshot->filled_shapes == 0) {
         return json_null();
     }
-    struct fill fill = fill_of(snapshot->tokens, snapshot->batches, snapshot->batch_tokens);
+    struct fill fill = fill_of(snapshot->filled_tokens, snapshot->filled_shapes, snapshot->batch_tokens);
     return json_pack("{s:o, s:o}", "device_tokens", number(fill.device_tokens), "share",
                      json_real(fill.share));
 }

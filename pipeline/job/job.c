@@ -142,8 +142,6 @@ static int check_job(struct check *check) {
     struct job *job = check->job;
     TRY(check_required(check));
     TRY(check_steps(check));
-    TRY(check_at_least(check, "batch", "tokens", job->batch_tokens, "problems", "max_tokens", job->max_tokens,
-                       "the longest text must fit a batch"));
     if (job->batch_window > 0) {
         TRY(check_at_least(check, "batch", "window", job->batch_window, "batch", "problems",
                            job->batch_problems, "a batch is packed from one window"));

@@ -33,7 +33,8 @@ const struct job_key job_keys[] = {
     {"problems", "special_tokens", KEY_BOOLEAN, FIELD(special_tokens), .standard = "true", .identity = true,
      .help = "add the special tokens of the tokenizer's post-processor (BOS ...)"},
     {"problems", "max_tokens", KEY_INTEGER, FIELD(max_tokens), .minimum = 1, .maximum = 1 << 20,
-     .standard = "2048", .identity = true, .help = "longer texts are truncated, and marked so"},
+     .standard = "2048", .identity = true,
+     .help = "longer texts are truncated, and marked so; may be more than batch.tokens"},
     {"problems", "max_text_bytes", KEY_INTEGER, FIELD(max_text_bytes), .minimum = 1, .maximum = 1 << 30,
      .standard = "1048576", .identity = true,
      .help = "a longer text is recorded as failed; the run continues"},
@@ -115,15 +116,18 @@ const struct job_key job_keys[] = {
     {"batch", "problems", KEY_INTEGER, FIELD(batch_problems), .minimum = 0, .maximum = 1 << 16,
      .standard = "0", .identity = true, .help = "most problems per batch; 0: as many as fit"},
     {"batch", "tokens", KEY_INTEGER, FIELD(batch_tokens), .minimum = 1, .maximum = 1 << 22,
-     .standard = "8192", .identity = true, .help = "most tokens per batch; at least problems.max_tokens"},
+     .standard = "8192", .identity = true,
+     .help =
+         "most tokens per batch; a longer text is a batch of its own, computed in slices of about as many"},
     {"batch", "window", KEY_INTEGER, FIELD(batch_window), .minimum = 0, .maximum = 1 << 20, .standard = "0",
      .identity = true,
      .help = "problems read ahead and sorted by length to fill batches; at least batch.problems; 0: up to "
              "4096 (or 256 full batches); those left over after the last full batch move to the next window"},
 
     {"batch", "group", KEY_INTEGER, FIELD(batch_group), .minimum = 0, .maximum = 256, .standard = "0",
-     .help = "batches that go through each block together where model.weights is not resident; 0: enough to "
-             "make reading the blocks cheap beside computing them, as far as memory allows"},
+     .help = "batches that go through each block together where model.weights is not resident (a text in "
+             "slices counts as one per slice); 0: enough to make reading the blocks cheap beside computing "
+             "them, as far as memory allows"},
 
     {"run", "output", KEY_PATH, FIELD(output), .minimum = 1, .required = true,
      .help = "the run directory: new, empty, or that of a run to resume"},

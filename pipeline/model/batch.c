@@ -19,30 +19,41 @@ static size_t find_wanted(const struct model_limits *limits, size_t layer) {
     return i;
 }
 
-// Pools a wanted hidden state and copies it to the slot; two buffers in turn keep the copy beside the next
-// operations.
+// Pools some of a batch's rows, those whose spans the member has, and copies them to the slot; two buffers in
+// turn keep the copy beside the next operations.
+static int pool_rows(const struct pass *pass, const struct stage *stage, size_t wanted, const void *x,
+                     size_t member, struct pooling *pooling, struct error *err) {
+    const struct model_limits *limits = &pass->model->limits;
+    const struct model_output *out = &pass->model->outputs[pass->slot];
+    size_t row_bytes = pass->model->config.hidden * dtype_size(limits->stored);
+    size_t first = (member - pass->first) * state_pool_rows(limits);
+    size_t count = size_min(pass->rows - first, state_pool_rows(limits));
+    size_t buffer = pooling->turn++ % POOL_BUFFERS;
+    void *rows = stage->state.pooled[buffer];
+    struct device_row_check *checks = stage->state.pool_checks[buffer];
+    unsigned char *to = (unsigned char *)(uintptr_t)out->rows[wanted];
+    struct device_row_check *checks_to = (struct device_row_check *)(uintptr_t)out->checks[wanted];
+    TRY(device_pool(stage->device, rows, limits->stored, checks, x, stage->state.inputs[member].spans, count,
+                    pass->model->config.hidden, err));
+    TRY(device_download(stage->device, to + first * row_bytes, rows, count * row_bytes, err));
+    return device_download(stage->device, checks_to + first, checks, count * sizeof checks[0], err);
+}
+
+// Pools a hidden state if it is wanted.
 static int pool_layer(const struct pass *pass, const struct stage *stage, size_t layer, const void *x,
                       void *context, struct error *err) {
-    struct pooling *pooling = context;
     const struct model_limits *limits = &pass->model->limits;
     size_t wanted = find_wanted(limits, layer);
     if (wanted == limits->layer_count) {
         return STATUS_OK;
     }
-    size_t hidden = pass->model->config.hidden;
-    size_t buffer = pooling->turn++ % POOL_BUFFERS;
-    void *rows = stage->state.pooled[buffer];
-    struct device_row_check *checks = stage->state.pool_checks[buffer];
-    const struct model_output *out = &pass->model->outputs[pass->slot];
-    int status;
-    TRY_TO(done, status = device_pool(stage->device, rows, limits->stored, checks, x,
-                                      stage->state.inputs[pass->member].spans, pass->rows, hidden, err));
-    TRY_TO(done, status = device_download(stage->device, (void *)(uintptr_t)out->rows[wanted], rows,
-                                          pass->rows * hidden * dtype_size(limits->stored), err));
-    status = device_download(stage->device, (void *)(uintptr_t)out->checks[wanted], checks,
-                             pass->rows * sizeof checks[0], err);
-done:
-    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "hidden_states[%zu]", layer);
+    size_t most = state_pool_rows(limits);
+    for (size_t i = 0; i * most < pass->rows; i++) {
+        if (pool_rows(pass, stage, wanted, x, pass->first + i, context, err) != STATUS_OK) {
+            return error_wrap(err, "hidden_states[%zu]", layer);
+        }
+    }
+    return STATUS_OK;
 }
 
 // One fence for all batches of a sweep: devices remember a few of them only.
@@ -62,14 +73,21 @@ static int end_sweep(const struct model *model, const struct model_batch *const 
 int model_sweep(struct model *model, const struct model_batch *const *batches, size_t count,
                 struct error *err) {
     struct pooling pooling = {0};
-    if (count == 0 || count > state_group(&model->limits)) {
-        return error_set(err, STATUS_INTERNAL, "a sweep of %zu batches is outside the limit of %zu", count,
-                         state_group(&model->limits));
+    size_t members = 0;
+    if (count == 0) {
+        return error_set(err, STATUS_INTERNAL, "a sweep of no batch");
     }
     for (size_t i = 0; i < count; i++) {
-        TRY(forward_begin(&model->passes[i], model, batches[i], i, err));
+        size_t more = model_batch_members(&model->limits, batches[i]->tokens);
+        if (more > state_members(&model->limits) - members) {
+            return error_set(err, STATUS_INTERNAL,
+                             "a sweep of %zu batches is outside the limit of %zu members", count,
+                             state_members(&model->limits));
+        }
+        TRY(forward_begin(&model->passes[members], model, batches[i], members, err));
+        members += more;
     }
-    TRY(forward_sweep(model->passes, count, pool_layer, &pooling, err));
+    TRY(forward_sweep(model->passes, members, pool_layer, &pooling, err));
     return end_sweep(model, batches, count, err);
 }
 

@@ -2,10 +2,16 @@
 
 #include <string.h>
 
+#include "base/size.h"
 #include "kernels/operations.h"
 #include "model/block.h"
 #include "model/rope.h"
 #include "model/streaming.h"
+
+// Where the starts of a pass stand among those that its batch staged.
+static size_t starts_at(const struct pass *pass) {
+    return pass->is_slice && pass->rows > 0 ? 2 : 0; // the last slice's behind those of a whole one
+}
 
 static struct block_pass block_pass_of(const struct pass *pass, const struct stage *stage) {
     const struct model *model = pass->model;
@@ -21,10 +27,20 @@ static struct block_pass block_pass_of(const struct pass *pass, const struct sta
                                .sine = state->sine,
                                .rope_row = inputs->rope_row,
                                .texts = {.starts = inputs->starts,
-                                         .host_starts = state->staged[pass->slot].starts,
-                                         .count = pass->texts},
+                                         .host_starts = state->staged[pass->slot].starts + starts_at(pass),
+                                         .count = pass->texts,
+                                         .kept = pass->is_slice ? state->kept : NULL,
+                                         .before = pass->before},
+                               .kept = state->kept,
                                .tokens = pass->tokens,
                                .longest = model->limits.longest};
+}
+
+// Gives the residual stream of the batch that the pass completes.
+static int take_batch(const struct pass *pass, const struct stage *stage, size_t layer,
+                      hidden_state_taker take, void *context, struct error *err) {
+    return pass->rows > 0 ? take(pass, stage, layer, stage->state.residuals[pass->first], context, err)
+                          : STATUS_OK;
 }
 
 // The residual stream at the start of a stage: the first makes it of the ids. A second one needs it handed
@@ -37,7 +53,7 @@ static int begin_stage(const struct pass *pass, const struct stage *stage, hidde
     }
     TRY(device_embed(stage->device, x, stage->weights.embedding, stage->state.inputs[pass->member].ids,
                      pass->tokens, pass->model->config.hidden, err));
-    return take(pass, stage, 0, x, context, err);
+    return take_batch(pass, stage, 0, take, context, err);
 }
 
 // One block, its weights being there.
@@ -50,11 +66,13 @@ static int run_block(const struct pass *pass, const struct stage *stage, size_t 
     size_t layer = w->first_block + i + 1;
     TRY(block_run(&block, &w->blocks[i], layer - 1, err));
     if (layer < config->layers) {
-        return take(pass, stage, layer, b->x, context, err);
+        return take_batch(pass, stage, layer, take, context, err);
     }
-    TRY(device_rms_norm(stage->device, b->normed, b->x, w->final_norm, (float)config->norm_epsilon,
-                        pass->tokens, config->hidden, err));
-    return take(pass, stage, layer, b->normed, context, err);
+    // Nothing reads the residual stream after the last block: slices are normalised in it.
+    TRY(device_rms_norm(stage->device, pass->is_slice ? b->x : b->normed, b->x, w->final_norm,
+                        (float)config->norm_epsilon, pass->tokens, config->hidden, err));
+    return pass->is_slice ? take_batch(pass, stage, layer, take, context, err)
+                          : take(pass, stage, layer, b->normed, context, err);
 }
 
 static int run_stage(const struct pass *passes, size_t count, struct stage *stage, hidden_state_taker take,
@@ -105,8 +123,10 @@ static int check_texts(const struct model *model, const struct model_batch *batc
 
 static int check_batch(const struct model *model, const struct model_batch *batch, struct error *err) {
     const struct model_limits *limits = &model->limits;
-    if (batch->tokens == 0 || batch->tokens > limits->tokens || batch->texts == 0 ||
-        batch->texts > limits->texts || batch->rows == 0 || batch->rows > limits->rows ||
+    size_t most = batch->texts == 1 ? size_max(limits->tokens, limits->longest) : limits->tokens;
+    if (batch->tokens == 0 || batch->tokens > most || batch->texts == 0 || batch->texts > limits->texts ||
+        batch->rows == 0 || batch->rows > limits->rows ||
+        batch->rows > model_batch_members(limits, batch->tokens) * state_pool_rows(limits) ||
         batch->slot >= limits->slots) {
         return error_set(err, STATUS_INTERNAL,
                          "a batch of %zu tokens, %zu texts and %zu rows in slot %zu is outside the "
@@ -148,27 +168,54 @@ static size_t stage_rope(const struct model_config *config, const struct model_s
     return own;
 }
 
-static int upload_inputs(const struct stage *stage, const struct model_config *config,
-                         const struct model_batch *batch, size_t member, struct error *err) {
+// What its member has of the batch's inputs, from the staging copies.
+static int upload_member(const struct pass *pass, const struct stage *stage, const struct model_batch *batch,
+                         struct error *err) {
     struct device *device = stage->device;
+    const struct batch_inputs *staged = &stage->state.staged[batch->slot];
+    const struct batch_inputs *inputs = &stage->state.inputs[pass->member];
+    size_t most = state_pool_rows(&pass->model->limits);
+    size_t row = (pass->member - pass->first) * most;
+    size_t rows = row < batch->rows ? size_min(batch->rows - row, most) : 0;
+    TRY(device_upload(device, inputs->ids, staged->ids + pass->before, pass->tokens * sizeof staged->ids[0],
+                      err));
+    TRY(device_upload(device, inputs->rope_row, staged->rope_row + pass->before,
+                      pass->tokens * sizeof staged->ids[0], err));
+    TRY(device_upload(device, inputs->starts, staged->starts + starts_at(pass),
+                      (pass->texts + 1) * sizeof staged->starts[0], err));
+    return rows == 0 ? STATUS_OK
+                     : device_upload(device, inputs->spans, staged->spans + row,
+                                     rows * sizeof staged->spans[0], err);
+}
+
+static void stage_starts(struct batch_inputs *staged, const struct model_batch *batch,
+                         const struct pass *last) {
+    memcpy(staged->starts, batch->starts, (batch->texts + 1) * sizeof staged->starts[0]);
+    if (last->is_slice) {
+        staged->starts[1] = (int32_t)last->model->limits.tokens;
+        staged->starts[2] = 0;
+        staged->starts[3] = (int32_t)last->tokens;
+    }
+}
+
+static int upload_inputs(const struct pass *passes, size_t count, const struct stage *stage,
+                         const struct model_batch *batch, struct error *err) {
+    struct device *device = stage->device;
+    const struct model_config *config = &passes->model->config;
     const struct model_state *state = &stage->state;
     struct batch_inputs *staged = &state->staged[batch->slot];
-    const struct batch_inputs *inputs = &state->inputs[member];
     size_t half = config->head_dim / 2;
 
     memcpy(staged->ids, batch->ids, batch->tokens * sizeof staged->ids[0]);
-    memcpy(staged->starts, batch->starts, (batch->texts + 1) * sizeof staged->starts[0]);
     memcpy(staged->spans, batch->spans, batch->rows * sizeof staged->spans[0]);
-    size_t own_row = state->table_rows + member * state->own_rows;
+    stage_starts(staged, batch, &passes[count - 1]);
+    size_t own_row = state->table_rows + passes->member * state->own_rows;
     size_t own = stage_rope(config, state, staged, batch, own_row);
     size_t own_at = own_row * half;
 
-    TRY(device_upload(device, inputs->ids, staged->ids, batch->tokens * sizeof staged->ids[0], err));
-    TRY(device_upload(device, inputs->rope_row, staged->rope_row, batch->tokens * sizeof staged->ids[0],
-                      err));
-    TRY(device_upload(device, inputs->starts, staged->starts, (batch->texts + 1) * sizeof staged->starts[0],
-                      err));
-    TRY(device_upload(device, inputs->spans, staged->spans, batch->rows * sizeof staged->spans[0], err));
+    for (size_t i = 0; i < count; i++) {
+        TRY(upload_member(&passes[i], stage, batch, err));
+    }
     if (own > 0) {
         TRY(device_upload(device, state->cosine + own_at, staged->own_cosine, own * half * sizeof(float),
                           err));
@@ -177,17 +224,24 @@ static int upload_inputs(const struct stage *stage, const struct model_config *c
     return STATUS_OK;
 }
 
-int forward_begin(struct pass *pass, struct model *model, const struct model_batch *batch, size_t member,
+int forward_begin(struct pass *passes, struct model *model, const struct model_batch *batch, size_t member,
                   struct error *err) {
     TRY(check_batch(model, batch, err));
-    for (size_t i = 0; i < model->stage_count; i++) {
-        TRY(upload_inputs(&model->stages[i], &model->config, batch, member, err));
+    size_t slice = model->limits.tokens;
+    size_t count = model_batch_members(&model->limits, batch->tokens);
+    for (size_t i = 0; i < count; i++) {
+        passes[i] = (struct pass){.model = model,
+                                  .tokens = size_min(slice, batch->tokens - i * slice),
+                                  .texts = batch->texts,
+                                  .rows = i + 1 < count ? 0 : batch->rows,
+                                  .slot = batch->slot,
+                                  .member = member + i,
+                                  .first = member,
+                                  .is_slice = count > 1,
+                                  .before = i * slice};
     }
-    *pass = (struct pass){.model = model,
-                          .tokens = batch->tokens,
-                          .texts = batch->texts,
-                          .rows = batch->rows,
-                          .slot = batch->slot,
-                          .member = member};
+    for (size_t i = 0; i < model->stage_count; i++) {
+        TRY(upload_inputs(passes, count, &model->stages[i], batch, err));
+    }
     return STATUS_OK;
 }

@@ -203,7 +203,7 @@ int model_set_limits(struct model *model, const struct model_limits *limits, str
     TRY(keep_limits(model, limits, err));
     TRY(state_list_outputs(&model->outputs, limits, err));
     void *passes;
-    TRY(memory_zeroed(&passes, state_group(limits), sizeof(struct pass), err));
+    TRY(memory_zeroed(&passes, state_members(limits), sizeof(struct pass), err));
     model->passes = passes;
     for (size_t i = 0; i < model->stage_count; i++) {
         TRY(stage_take_state(&model->stages[i], &model->config, limits, model->outputs, err));

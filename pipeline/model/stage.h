@@ -41,7 +41,7 @@ struct model {
     size_t *layers;               // [limits.layer_count] the model's own copy
     size_t last;                  // the last wanted transformers index: blocks that are resident
     struct model_output *outputs; // [limits.slots]
-    struct pass *passes;          // [limits.group] of a sweep (forward.h)
+    struct pass *passes;          // [state_members] of a sweep (forward.h)
 };
 
 // The weights of stage `index` of `count`, not loaded yet: its share of the blocks before hidden state

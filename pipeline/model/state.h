@@ -16,32 +16,39 @@
 
 enum { POOL_BUFFERS = 2 }; // one is filled while the other is copied to the host
 
-// What a batch tells the device; the staging copies of a slot and the device's own have the same shape.
+// What a batch tells the device: the staging copies of a slot, and on the device what a member of the sweep
+// has of them. Of a text in slices each member has the tokens of its slice; its spans are spread over the
+// members from the first on.
 struct batch_inputs {
-    int32_t *ids;              // [limits.tokens]
-    int32_t *rope_row;         // [limits.tokens] rows of the rotary tables
-    int32_t *starts;           // [limits.texts + 1]
-    struct device_span *spans; // [limits.rows]
-    float *own_cosine;         // [own_rows, head_dim / 2] of texts with their own frequencies; NULL without
+    int32_t *ids;              // [tokens]
+    int32_t *rope_row;         // [tokens] rows of the rotary tables
+    int32_t *starts;           // [texts + 1]; staged of a text in slices: of a whole slice, and of the last
+    struct device_span *spans; // [rows], of a member state_pool_rows
+    float *own_cosine;         // [own rows, head_dim / 2] of texts with their own frequencies; NULL without
     float *own_sine;
 };
 
 // Everything that is taken at load. While a plan is made the pointers stay NULL.
 struct model_state {
-    // Rotary tables, float32 [table_rows + group * own_rows, head_dim / 2]: positions of ordinary texts, then
-    // rows that each batch brings along for texts whose length changes the frequencies (dynamic scaling).
+    // Rotary tables, float32 [table_rows + members * own_rows, head_dim / 2]: positions of ordinary texts,
+    // then rows that each batch brings along for texts whose length changes the frequencies (dynamic
+    // scaling).
     float *cosine;
     float *sine;
     size_t table_rows;
     size_t table_chunk; // rows that are filled at a time
-    size_t own_rows;
+    size_t own_rows;    // of a member
 
-    struct batch_inputs *inputs; // [group] device
-    void **residuals;            // [group] the residual streams of a sweep's batches; the first is buffers.x
+    struct batch_inputs *inputs; // [members] device
+    // [members] the residual streams of a sweep; the first is buffers.x. Where texts run in slices they are
+    // one piece, [members * limits.tokens, hidden].
+    void **residuals;
+    void *kept; // [limits.longest, 2 kv_heads * head_dim] where texts run in slices: of the block's keys and
+                // values
     struct block_buffers buffers;
     void *attention_scratch;
-    void *pooled[POOL_BUFFERS];                         // [rows, hidden] of limits.stored
-    struct device_row_check *pool_checks[POOL_BUFFERS]; // [rows]
+    void *pooled[POOL_BUFFERS];                         // [state_pool_rows, hidden] of limits.stored
+    struct device_row_check *pool_checks[POOL_BUFFERS]; // [state_pool_rows]
     void *staging; // before the first batch: rows of a table [table_chunk, head_dim / 2], a row's check
 
     float *frequencies;          // [head_dim / 2] host: of the text whose rows are being made
@@ -49,7 +56,9 @@ struct model_state {
     struct device_fence *fences; // [slots] host: the end of the sweep of a slot's batch
 };
 
-size_t state_group(const struct model_limits *limits); // batches of a sweep
+size_t state_members(const struct model_limits *limits);   // of a sweep
+bool state_has_slices(const struct model_limits *limits);  // whether some text runs in slices
+size_t state_pool_rows(const struct model_limits *limits); // that are pooled at a time
 
 int state_check_limits(const struct model_config *config, const struct model_limits *limits,
                        struct error *err);

@@ -7,15 +7,17 @@
 
 #include <cmocka.h>
 
+#include "kernels/shapes.h"
 #include "model/golden.h"
 #include "stages/in_flight.h"
 
-enum { GROUP = 3 };
+enum { GROUP = 3, MEMBERS = 4, LONG_TOKENS = MEMBERS * DEVICE_SLICE };
 
 struct rig {
     struct golden golden;
     struct model *model;
     size_t layer;
+    struct model_limits limits;
     struct drift_cost cost;
     struct guard guard;
     struct in_flight in_flight;
@@ -36,21 +38,22 @@ static void load_model(struct rig *rig) {
     struct model_load_options loading = {0};
     struct device *device;
     struct model_plan plan;
-    const struct model_limits limits = {.layers = &rig->layer,
+    rig->limits = (struct model_limits){.layers = &rig->layer,
                                         .layer_count = 1,
-                                        .tokens = rig->golden.tokens,
+                                        .tokens = DEVICE_SLICE,
                                         .texts = 1,
                                         .rows = 1,
-                                        .longest = rig->golden.tokens,
+                                        .longest = LONG_TOKENS,
                                         .stored = DTYPE_F32,
                                         .slots = GOLDEN_TEXTS,
-                                        .group = GROUP};
+                                        .group = GROUP,
+                                        .members = MEMBERS};
     must(device_open(&device, "cpu", &options, &err), &err);
     must(model_open(&rig->model, rig->golden.folder, &err), &err);
     must(model_add_device(rig->model, device, &err), &err);
-    must(model_plan(rig->model, &limits, &plan, &err), &err);
+    must(model_plan(rig->model, &rig->limits, &plan, &err), &err);
     must(model_reserve(rig->model, &plan, &err), &err);
-    must(model_load(rig->model, &limits, &loading, &err), &err);
+    must(model_load(rig->model, &rig->limits, &loading, &err), &err);
 }
 
 // A batch a text, numbered from 10 on.
@@ -80,7 +83,7 @@ static int open_rig(void **state) {
     pthread_mutex_init(&rig->guard.lock, NULL);
     load_model(rig);
     make_works(rig);
-    in_flight_open(&rig->in_flight, rig->model, GROUP, &rig->cost, &rig->guard);
+    in_flight_open(&rig->in_flight, rig->model, &rig->limits, &rig->cost, &rig->guard);
     *state = rig;
     return 0;
 }
@@ -117,7 +120,7 @@ static void check_sweep(const struct rig *rig, const struct sweep *sweep, size_t
     }
     assert_int_equal(sweep->tokens, tokens);
     assert_true(sweep->squared_lengths == squares);
-    assert_true(sweep->predicted_seconds == drift_predict(&rig->cost, (double)tokens, squares));
+    assert_true(sweep->predicted_seconds == drift_predict(&rig->cost, sweep->parts, (double)tokens, squares));
     assert_true(is_near(predicted, sweep->predicted_seconds));
     assert_true(is_near(seconds, sweep->seconds));
     assert_true(is_near(worked, sweep->times.worked_seconds));
@@ -152,6 +155,50 @@ static void a_group_becomes_a_sweep(void **state) {
     check_sweep(rig, sweep, GROUP, 1);
 }
 
+// A text of so many tokens in slices, as the work that `work` was.
+static void make_long(struct rig *rig, size_t work, size_t tokens) {
+    static int32_t ids[LONG_TOKENS];
+    rig->starts[work][1] = (int32_t)tokens;
+    rig->works[work].batch.ids = ids;
+    rig->works[work].batch.tokens = tokens;
+    rig->works[work].squared_lengths = (double)(tokens * tokens);
+}
+
+// It takes as many places as it has slices, beside shorter texts where there is room; what is gathered goes
+// before it where there is none.
+static void slices_take_places(void **state) {
+    struct rig *rig = *state;
+    struct in_flight *in_flight = &rig->in_flight;
+    struct error err = {0};
+    const struct sweep *sweep;
+    make_long(rig, 1, MEMBERS * DEVICE_SLICE);
+    make_long(rig, 2, 2 * DEVICE_SLICE + 1);
+    assert_true(in_flight_takes(in_flight, &rig->works[1]));
+    must(in_flight_add(in_flight, &rig->works[0], &err), &err);
+    assert_false(in_flight_takes(in_flight, &rig->works[1]));
+    assert_true(in_flight_takes(in_flight, &rig->works[2]));
+    must(in_flight_flush(in_flight, &err), &err);
+    must(in_flight_complete(in_flight, &sweep, &err), &err);
+    check_sweep(rig, sweep, 0, 1);
+    assert_true(sweep->members == 1 && sweep->parts == 1);
+
+    must(in_flight_add(in_flight, &rig->works[1], &err), &err); // more than a group
+    assert_true(in_flight_full(in_flight));
+    must(in_flight_complete(in_flight, &sweep, &err), &err);
+    check_sweep(rig, sweep, 1, 1);
+    assert_true(sweep->members == MEMBERS && sweep->parts == (double)MEMBERS / GROUP);
+
+    must(in_flight_add(in_flight, &rig->works[0], &err), &err);
+    rig->works[2].batch.slot = 1;
+    must(in_flight_add(in_flight, &rig->works[2], &err), &err);
+    assert_true(in_flight_full(in_flight));
+    must(in_flight_complete(in_flight, &sweep, &err), &err);
+    assert_true(sweep->count == 2 && sweep->members == MEMBERS);
+    assert_true(is_near(
+        rig->works[0].predicted_seconds + rig->works[2].predicted_seconds,
+        drift_predict(&rig->cost, (double)MEMBERS / GROUP, (double)sweep->tokens, sweep->squared_lengths)));
+}
+
 // Shares of what is not predicted are even, and no share of nothing.
 static void a_cost_of_nothing(void **state) {
     struct rig *rig = *state;
@@ -183,6 +230,7 @@ static void an_error_names_the_batches(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_group_becomes_a_sweep, open_rig, close_rig),
+        cmocka_unit_test_setup_teardown(slices_take_places, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(a_cost_of_nothing, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(an_error_names_the_batches, open_rig, close_rig),
     };

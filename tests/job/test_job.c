@@ -281,12 +281,6 @@ static void test_whole_file(void **state) {
 
 static void test_bounds_between_keys(void **state) {
     (void)state;
-    refused(REQUIRED "batch: {tokens: 100}\n",
-            "job.yaml:4:9: batch.tokens (100) is less than problems.max_tokens (2048, the default): the "
-            "longest text must fit a batch");
-    refused("problems: {database: p, id: i, max_tokens: 8193}\nmodel: {path: m}\nrun: {output: o}\n",
-            "job.yaml:1:32: batch.tokens (8192, the default) is less than problems.max_tokens (8193): the "
-            "longest text must fit a batch");
     refused(
         REQUIRED "batch: {problems: 8, window: 7}\n",
         "job.yaml:4:22: batch.window (7) is less than batch.problems (8): a batch is packed from one window");
@@ -311,6 +305,16 @@ static void test_open_limits_of_a_batch(void **state) {
         assert_int_equal(job.batch_window, cases[i].window);
         job_destroy(&job);
     }
+}
+
+// A text longer than a batch runs in slices: neither number bounds the other.
+static void test_texts_longer_than_a_batch(void **state) {
+    (void)state;
+    struct job job = accepted("problems: {database: p, id: i, max_tokens: 1048576}\nmodel: {path: m}\n"
+                              "batch: {tokens: 100}\nrun: {output: o}\n");
+    assert_int_equal(job.max_tokens, 1048576);
+    assert_int_equal(job.batch_tokens, 100);
+    job_destroy(&job);
 }
 
 static int collect(void *context, const char *key, const char *value) {
@@ -390,6 +394,7 @@ int main(void) {
         cmocka_unit_test(test_whole_file),
         cmocka_unit_test(test_bounds_between_keys),
         cmocka_unit_test(test_open_limits_of_a_batch),
+        cmocka_unit_test(test_texts_longer_than_a_batch),
         cmocka_unit_test(test_identity),
         cmocka_unit_test(test_nearest),
         cmocka_unit_test(test_files),

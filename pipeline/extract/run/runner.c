@@ -93,6 +93,7 @@ static int complete(struct run *run, enum drift_event *event, struct error *err)
     const struct drift_batch batch = {.number = sweep->works[sweep->count - 1]->number,
                                       .tokens = sweep->tokens,
                                       .squared_lengths = sweep->squared_lengths,
+                                      .parts = sweep->parts,
                                       .predicted_seconds = sweep->predicted_seconds,
                                       .seconds = sweep->seconds,
                                       .times = &sweep->times,
@@ -151,10 +152,20 @@ static bool is_last_asked(const struct run *run) {
     return run->options->stop_after > 0 && there >= run->options->stop_after;
 }
 
+// A text in slices may need more of a sweep than is left beside the batches that are gathered.
+static int make_room(struct run *run, const struct work *work, struct error *err) {
+    if (in_flight_takes(&run->in_flight, work)) {
+        return STATUS_OK;
+    }
+    TRY(in_flight_flush(&run->in_flight, err));
+    return in_flight_full(&run->in_flight) ? complete_one(run, err) : STATUS_OK;
+}
+
 // Puts a work's batch on the device; completes the oldest when that fills it. A work with nothing to compute
 // goes to the writer in its turn, behind those on the device.
 static int take(struct run *run, struct work *work, struct error *err) {
     if (work->computes && !writer_has(&run->writer, work)) {
+        TRY(make_room(run, work, err));
         TRY(in_flight_add(&run->in_flight, work, err));
         if (is_last_asked(run)) {
             TRY(in_flight_flush(&run->in_flight, err));
@@ -202,8 +213,8 @@ static int turn_over(struct run *run, struct error *err) {
 
 static int compute_all(struct run *run, struct error *err) {
     run->began = clock_seconds();
-    in_flight_open(&run->in_flight, run->launch.inputs.model, run->launch.limits.group,
-                   &run->launch.watch.cost, &run->launch.guard);
+    in_flight_open(&run->in_flight, run->launch.inputs.model, &run->launch.limits, &run->launch.watch.cost,
+                   &run->launch.guard);
     int status = turn_over(run, err);
     if (status == STATUS_STOPPED) { // what is computed is kept
         struct error drain_err;
@@ -331,14 +342,17 @@ static int sum_up(struct run *run, int status, struct error *err) {
     return status == STATUS_OK ? judge_failures(run, err) : status;
 }
 
-// Of the run's sealed batches, as `strata status` and `log` say it too.
+// Of the run's sealed batches, as `strata status` and `log` say it too. A word for people: where the ledger
+// cannot be asked, that is told elsewhere.
 static void tell_fill(struct run *run) {
     struct launch *launch = &run->launch;
     const struct ledger_totals *totals = &run->summary->totals;
-    if (launch->limits.tokens == 0 || totals->batches == 0 || !fill_matters(&launch->inputs)) {
+    struct fill fill;
+    struct error ignored;
+    if (launch->limits.tokens == 0 || totals->batches == 0 || !fill_matters(&launch->inputs) ||
+        fill_of_ledger(&fill, launch->journal.ledger, launch->limits.tokens, &ignored) != STATUS_OK) {
         return;
     }
-    struct fill fill = fill_of(totals->tokens, totals->batches, launch->limits.tokens);
     log_write(&launch->log, LOG_LEVEL_INFO,
               "%" PRIu64 " batches sealed: the device computed %" PRIu64 " tokens for %" PRIu64
               " of texts, %.1f %% full",

@@ -32,7 +32,7 @@ struct work {
     struct device_sample sample; // of its monitoring, when the batch was done
 };
 
-// What the batch of a work lies in.
+// What the batch of a work lies in. The ids of a text longer than a batch lie in its window.
 struct feeder_buffers {
     int32_t *ids;              // [limits.tokens]
     int32_t *starts;           // [limits.plan.problems + 1]
@@ -41,9 +41,9 @@ struct feeder_buffers {
 
 struct feeder_limits {
     struct plan_limits plan;
-    size_t tokens; // largest batch
-    size_t rows;
-    size_t works; // those being packed, one written, and those on the device; also its output slots
+    size_t tokens; // largest batch of texts that are no longer than plan.tokens
+    size_t rows;   // of any batch
+    size_t works;  // those being packed, one written, and those on the device; also its output slots
 };
 
 struct feeder {

@@ -1,6 +1,7 @@
 #include "stages/in_flight.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 #include "base/clock.h"
 
@@ -8,7 +9,7 @@ size_t in_flight_depth(const struct device_description *device) {
     return device->queues ? IN_FLIGHT : 1;
 }
 
-void in_flight_open(struct in_flight *in_flight, struct model *model, size_t group,
+void in_flight_open(struct in_flight *in_flight, struct model *model, const struct model_limits *limits,
                     const struct drift_cost *cost, struct guard *guard) {
     struct device_description device;
     model_describe(model, &device);
@@ -17,9 +18,9 @@ void in_flight_open(struct in_flight *in_flight, struct model *model, size_t gro
     *in_flight = (struct in_flight){.model = model,
                                     .guard = guard,
                                     .cost = cost,
-                                    .group = group,
+                                    .limits = limits,
                                     .queues = device.queues,
-                                    .depth = group > 1 ? 1 : in_flight_depth(&device)};
+                                    .depth = limits->group > 1 ? 1 : in_flight_depth(&device)};
 }
 
 bool in_flight_full(const struct in_flight *in_flight) {
@@ -43,18 +44,25 @@ static int name_batch(const struct sweep *sweep, int status, struct error *err) 
     return error_wrap(err, "batches %" PRIu64 " to %" PRIu64, first, first + sweep->count - 1);
 }
 
-// Predicted as one, and for each batch its share of that.
+static size_t members_of(const struct in_flight *in_flight, const struct work *work) {
+    return model_batch_members(in_flight->limits, work->batch.tokens);
+}
+
+// Predicted as one, and for each batch its share of that. The fixed seconds of a cost are those of a full
+// group, or of less where less was timed.
 static void predict(const struct in_flight *in_flight, struct sweep *sweep) {
     double sum = 0;
     for (size_t i = 0; i < sweep->count; i++) {
         struct work *work = sweep->works[i];
-        work->predicted_seconds =
-            drift_predict(in_flight->cost, (double)work->batch.tokens, work->squared_lengths);
+        work->predicted_seconds = drift_predict(in_flight->cost, (double)members_of(in_flight, work),
+                                                (double)work->batch.tokens, work->squared_lengths);
         sum += work->predicted_seconds;
         sweep->tokens += work->batch.tokens;
         sweep->squared_lengths += work->squared_lengths;
     }
-    sweep->predicted_seconds = drift_predict(in_flight->cost, (double)sweep->tokens, sweep->squared_lengths);
+    sweep->parts = fmax(1, (double)sweep->members / (double)in_flight->limits->group);
+    sweep->predicted_seconds =
+        drift_predict(in_flight->cost, sweep->parts, (double)sweep->tokens, sweep->squared_lengths);
     for (size_t i = 0; i < sweep->count && sum > 0; i++) {
         sweep->works[i]->predicted_seconds *= sweep->predicted_seconds / sum;
     }
@@ -82,10 +90,16 @@ int in_flight_flush(struct in_flight *in_flight, struct error *err) {
     return name_batch(sweep, status, err);
 }
 
+bool in_flight_takes(const struct in_flight *in_flight, const struct work *work) {
+    const struct sweep *sweep = &in_flight->sweeps[in_flight->count];
+    return sweep->count == 0 || sweep->members + members_of(in_flight, work) <= in_flight->limits->members;
+}
+
 int in_flight_add(struct in_flight *in_flight, struct work *work, struct error *err) {
     struct sweep *sweep = &in_flight->sweeps[in_flight->count];
     sweep->works[sweep->count++] = work;
-    return sweep->count == in_flight->group ? in_flight_flush(in_flight, err) : STATUS_OK;
+    sweep->members += members_of(in_flight, work);
+    return sweep->members >= in_flight->limits->group ? in_flight_flush(in_flight, err) : STATUS_OK;
 }
 
 // All batches of a sweep are complete with any of them.

@@ -1,5 +1,6 @@
 // Batches on the device, oldest first: in sweeps of one batch, or of a group of them where weights come to
-// the device anew for every sweep (model_sweep). One sweep is there, or two where calls return before the
+// the device anew for every sweep (model_sweep); a batch that is a text in slices takes as many of a group's
+// places (model_batch_members). One sweep is there, or two where calls return before the
 // work is done, so that such a device goes from one batch to the next without waiting for the host.
 //
 // A sweep's seconds are those from the end of the sweep before it, or from its own queueing when that was
@@ -21,10 +22,12 @@ enum {
 struct sweep {
     struct work *works[IN_FLIGHT_GROUP];
     size_t count;
-    double queued; // monotonic seconds
+    size_t members; // places that they take
+    double queued;  // monotonic seconds
     // Of all its batches, once they are complete.
     size_t tokens;
     double squared_lengths;
+    double parts; // drift_predict
     double predicted_seconds;
     double seconds;
     struct device_times times;
@@ -35,7 +38,7 @@ struct in_flight {
     struct model *model;
     struct guard *guard;                // watches the oldest
     const struct drift_cost *cost;      // of a sweep
-    size_t group;                       // batches of a full sweep
+    const struct model_limits *limits;  // the model's: group, the batches of a full sweep; members
     size_t depth;                       // 1, or IN_FLIGHT
     bool queues;                        // the device
     size_t count;                       // sweeps on the device
@@ -47,14 +50,19 @@ struct in_flight {
 // Sweeps of single batches that a device keeps at a time.
 size_t in_flight_depth(const struct device_description *device);
 
-void in_flight_open(struct in_flight *in_flight, struct model *model, size_t group,
+// `limits` as given to model_load, which stay.
+void in_flight_open(struct in_flight *in_flight, struct model *model, const struct model_limits *limits,
                     const struct drift_cost *cost, struct guard *guard);
 
 bool in_flight_full(const struct in_flight *in_flight);
 
 size_t in_flight_gathered(const struct in_flight *in_flight); // batches that are not on the device yet
 
-// Takes the batch of a work, and queues the sweep that it completes. in_flight is not full.
+// Whether the batch of a work still goes into the sweep that is gathered; otherwise that is to be queued
+// first.
+bool in_flight_takes(const struct in_flight *in_flight, const struct work *work);
+
+// Takes the batch of a work, and queues the sweep that it completes. in_flight is not full, and takes it.
 int in_flight_add(struct in_flight *in_flight, struct work *work, struct error *err);
 
 // Queues what is gathered, if anything. in_flight is not full.

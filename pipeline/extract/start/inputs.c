@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/size.h"
+#include "kernels/shapes.h"
 #include "model/folder.h"
 #include "model/place.h"
 #include "stages/in_flight.h"
@@ -248,25 +249,37 @@ static size_t largest(uint64_t run, uint64_t retry) {
     return at_least_one(run > retry ? run : retry);
 }
 
-static size_t budget(const struct inputs *inputs) {
-    size_t unit = inputs_token_unit(inputs);
-    size_t tokens = largest(inputs->survey.largest_tokens, inputs->retry.largest_tokens);
+static size_t round_up(size_t tokens, size_t unit) {
     return (tokens + unit - 1) / unit * unit;
 }
 
+_Static_assert(INPUTS_SLICE_UNIT % INPUTS_QUEUED_UNIT == 0 && INPUTS_SLICE_UNIT % DEVICE_SLICE == 0,
+               "slices are no whole tiles");
+
+size_t inputs_shape_tokens(size_t unit, size_t tokens, size_t longest) {
+    size_t shape = round_up(tokens, unit);
+    return longest <= shape ? shape : round_up(shape, unit > 1 ? INPUTS_SLICE_UNIT : DEVICE_SLICE);
+}
+
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits) {
-    size_t tokens = budget(inputs);
-    *limits =
-        (struct model_limits){.layers = inputs->layers,
-                              .layer_count = inputs->layer_count,
-                              .tokens = tokens,
-                              // No text is empty, so a batch never has more texts than tokens.
-                              .texts = size_min(inputs->limits.problems, tokens),
-                              .rows = largest(inputs->survey.largest_rows, inputs->retry.largest_rows),
-                              .longest = largest(inputs->survey.totals.longest, inputs->retry.totals.longest),
-                              .stored = inputs->job.latents_dtype,
-                              .group = 1};
-    limits->slots = inputs_slots(inputs, 1);
+    size_t most = largest(inputs->survey.largest_tokens, inputs->retry.largest_tokens);
+    size_t longest = largest(inputs->survey.totals.longest, inputs->retry.totals.longest);
+    size_t tokens = inputs_shape_tokens(inputs_token_unit(inputs), most, longest);
+    *limits = (struct model_limits){.layers = inputs->layers,
+                                    .layer_count = inputs->layer_count,
+                                    .tokens = tokens,
+                                    // No text is empty, so a batch never has more texts than tokens.
+                                    .texts = size_min(inputs->limits.problems, tokens),
+                                    .rows = largest(inputs->survey.largest_rows, inputs->retry.largest_rows),
+                                    .longest = longest,
+                                    .stored = inputs->job.latents_dtype};
+    inputs_set_group(inputs, limits, 1);
+}
+
+void inputs_set_group(const struct inputs *inputs, struct model_limits *limits, size_t group) {
+    limits->group = group;
+    limits->members = size_max(group, model_batch_members(limits, limits->longest));
+    limits->slots = inputs_slots(inputs, group);
 }
 
 size_t inputs_canary_slots(const struct inputs *inputs, size_t group) {

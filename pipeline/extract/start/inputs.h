@@ -75,6 +75,9 @@ void inputs_close(struct inputs *inputs); // accepts zeros
 // After the survey: the largest shapes the run will meet.
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits);
 
+// The same for sweeps of so many batches: group, slots, and members enough for the longest text.
+void inputs_set_group(const struct inputs *inputs, struct model_limits *limits, size_t group);
+
 // Slots of outputs for sweeps of so many batches, the canary's among them; and those of the canary, the last
 // ones: on a device that queues it runs as a whole sweep.
 size_t inputs_slots(const struct inputs *inputs, size_t group);
@@ -85,6 +88,11 @@ size_t inputs_canary_slots(const struct inputs *inputs, size_t group);
 // the algorithm that suits it.
 enum { INPUTS_QUEUED_UNIT = 256 };
 size_t inputs_token_unit(const struct inputs *inputs);
+
+// Tokens of the largest shape for batches of so many: in whole units, and where the longest text is longer
+// still, as many as its slices may have: a multiple of DEVICE_SLICE, and of the unit.
+enum { INPUTS_SLICE_UNIT = 768 };
+size_t inputs_shape_tokens(size_t unit, size_t tokens, size_t longest);
 
 // After the survey: STATUS_DATA when no problem can be run, unless the job allows that.
 int inputs_refuse_nothing(const struct inputs *inputs, struct error *err);

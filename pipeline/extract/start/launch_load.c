@@ -7,6 +7,7 @@
 #include "start/launch_steps.h"
 #include "start/placement.h"
 #include "start/resident.h"
+#include "start/slices.h"
 
 // ---- reading the model's files ----
 
@@ -170,13 +171,19 @@ done:
     return status;
 }
 
-static int tell_placement(struct launch *launch, struct error *err) {
-    struct buffer text = {0};
-    int status = placement_describe(&launch->inputs, &launch->limits, &text, err);
-    if (status == STATUS_OK && text.size > 0) {
-        log_write(&launch->log, LOG_LEVEL_INFO, "%s", text.data);
+// How blocks and long texts are computed, where that is not all at once.
+static int tell_ways(struct launch *launch, struct error *err) {
+    int (*const describe[])(const struct inputs *inputs, const struct model_limits *limits,
+                            struct buffer *text, struct error *err) = {placement_describe, slices_describe};
+    int status = STATUS_OK;
+    for (size_t i = 0; i < sizeof describe / sizeof describe[0] && status == STATUS_OK; i++) {
+        struct buffer text = {0};
+        status = describe[i](&launch->inputs, &launch->limits, &text, err);
+        if (status == STATUS_OK && text.size > 0) {
+            log_write(&launch->log, LOG_LEVEL_INFO, "%s", text.data);
+        }
+        buffer_destroy(&text);
     }
-    buffer_destroy(&text);
     return status;
 }
 
@@ -192,7 +199,7 @@ int launch_load(struct launch *launch, struct error *err) {
         status = resident_check(inputs, &launch->limits, &launch->residency, &launch->log, err);
     }
     if (status == STATUS_OK) {
-        status = tell_placement(launch, err);
+        status = tell_ways(launch, err);
     }
     log_write(&launch->log, LOG_LEVEL_INFO,
               "device %s, %s, path %s (%s), %d threads; %zu + %zu + %zu + %zu bytes of weights, activations, "

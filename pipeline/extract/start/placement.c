@@ -49,8 +49,7 @@ static int try_placement(struct way *way, size_t resident, size_t group, struct 
         .at = resident >= last_of(&way->limits) ? MODEL_WEIGHTS_RESIDENT : way->at, .resident = resident};
     model_set_placement(way->inputs->model, &placement);
     way->resident = resident;
-    way->limits.group = group;
-    way->limits.slots = inputs_slots(way->inputs, group);
+    inputs_set_group(way->inputs, &way->limits, group);
     TRY(model_plan(way->inputs->model, &way->limits, plan, err));
     return model_check_fits(way->inputs->model, plan, err);
 }

@@ -434,7 +434,7 @@ static void say_share(struct drift_watch *watch, enum drift_share_event event) {
 static struct drift_time predicted_time(const struct drift_watch *watch, const struct drift_batch *batch) {
     struct drift_time predicted = {
         batch->predicted_seconds,
-        drift_predict(&watch->own_cost, (double)batch->tokens, batch->squared_lengths)};
+        drift_predict(&watch->own_cost, batch->parts, (double)batch->tokens, batch->squared_lengths)};
     if (watch->canary->on_host && watch->canary_time.worked > CANARY_LONG) {
         predicted.wall = fmin(predicted.wall, SHARE_MOST * predicted.worked);
     }

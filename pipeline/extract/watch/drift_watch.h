@@ -50,6 +50,7 @@ struct drift_batch {
     uint64_t number;
     size_t tokens;
     double squared_lengths;
+    double parts; // drift_predict
     double predicted_seconds;
     double seconds; // by the wall clock
     const struct device_times *times;
