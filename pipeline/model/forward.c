@@ -7,12 +7,18 @@
 #include "model/rope.h"
 #include "model/streaming.h"
 
+// Its residual stream on a stage.
+static void *residual_of(const struct pass *pass, const struct stage *stage) {
+    size_t group = state_group(&pass->model->limits);
+    return stage->state.residuals[pass->place.turn * group + pass->place.member];
+}
+
 static struct block_pass block_pass_of(const struct pass *pass, const struct stage *stage) {
     const struct model *model = pass->model;
     const struct model_state *state = &stage->state;
-    const struct batch_inputs *inputs = &state->inputs[pass->member];
+    const struct batch_inputs *inputs = &state->inputs[pass->place.member];
     struct block_buffers buffers = state->buffers;
-    buffers.x = state->residuals[pass->member];
+    buffers.x = residual_of(pass, stage);
     return (struct block_pass){.device = stage->device,
                                .config = &model->config,
                                .buffers = buffers,
@@ -21,21 +27,29 @@ static struct block_pass block_pass_of(const struct pass *pass, const struct sta
                                .sine = state->sine,
                                .rope_row = inputs->rope_row,
                                .texts = {.starts = inputs->starts,
-                                         .host_starts = state->staged[pass->slot].starts,
+                                         .host_starts = model->staging.inputs[pass->slot].starts,
                                          .count = pass->texts},
                                .tokens = pass->tokens,
                                .longest = model->limits.longest};
 }
 
-// The residual stream at the start of a stage: the first makes it of the ids. A second one needs it handed
-// over from the first's device, which does not exist yet.
+// From the stage before, as soon as what was computed here in its place is over.
+static int hand_over(const struct pass *pass, const struct stage *before, const struct stage *stage,
+                     struct error *err) {
+    const struct device_fence *last = &stage->state.turned[pass->place.turn];
+    size_t bytes = pass->tokens * pass->model->config.hidden * dtype_size(device_dtype(stage->device));
+    return device_transfer(stage->device, residual_of(pass, stage), before->device, residual_of(pass, before),
+                           bytes, last->number > 0 ? last : NULL, err);
+}
+
+// The residual stream at the start of a stage: the first makes it of the ids.
 static int begin_stage(const struct pass *pass, const struct stage *stage, hidden_state_taker take,
                        void *context, struct error *err) {
-    void *x = stage->state.residuals[pass->member];
+    void *x = residual_of(pass, stage);
     if (!stage->weights.has_embedding) {
-        return error_set(err, STATUS_INTERNAL, "a stage has no residual stream to begin with");
+        return hand_over(pass, stage - 1, stage, err);
     }
-    TRY(device_embed(stage->device, x, stage->weights.embedding, stage->state.inputs[pass->member].ids,
+    TRY(device_embed(stage->device, x, stage->weights.embedding, stage->state.inputs[pass->place.member].ids,
                      pass->tokens, pass->model->config.hidden, err));
     return take(pass, stage, 0, x, context, err);
 }
@@ -57,26 +71,30 @@ static int run_block(const struct pass *pass, const struct stage *stage, size_t 
     return take(pass, stage, layer, b->normed, context, err);
 }
 
-static int run_stage(const struct pass *passes, size_t count, struct stage *stage, hidden_state_taker take,
-                     void *context, struct error *err) {
+// The stages that are number `turn` of the passes' own.
+static int run_stages(const struct pass *passes, size_t count, size_t turn, hidden_state_taker take,
+                      void *context, struct error *err) {
+    struct model *model = passes[0].model;
+    const struct model_weights *weights = &model->stages[passes[0].place.stage + turn].weights;
     for (size_t p = 0; p < count; p++) {
-        TRY(begin_stage(&passes[p], stage, take, context, err));
+        const struct stage *stage = &model->stages[passes[p].place.stage + turn];
+        TRY(stage_named(model, stage, begin_stage(&passes[p], stage, take, context, err), err));
     }
-    for (size_t i = 0; i < stage->weights.block_count; i++) {
-        TRY(streaming_bring(stage, i, err));
+    for (size_t i = 0; i < weights->block_count; i++) {
+        TRY(streaming_bring(model, weights->first_block + i, err));
         for (size_t p = 0; p < count; p++) {
-            TRY(run_block(&passes[p], stage, i, take, context, err));
+            const struct stage *stage = &model->stages[passes[p].place.stage + turn];
+            TRY(stage_named(model, stage, run_block(&passes[p], stage, i, take, context, err), err));
         }
-        TRY(streaming_ahead(stage, i, err));
+        TRY(streaming_ahead(model, weights->first_block + i, err));
     }
     return STATUS_OK;
 }
 
 int forward_sweep(const struct pass *passes, size_t count, hidden_state_taker take, void *context,
                   struct error *err) {
-    struct model *model = passes[0].model;
-    for (size_t i = 0; i < model->stage_count; i++) {
-        TRY(run_stage(passes, count, &model->stages[i], take, context, err));
+    for (size_t turn = 0; turn < passes[0].place.stages; turn++) {
+        TRY(run_stages(passes, count, turn, take, context, err));
     }
     return STATUS_OK;
 }
@@ -126,8 +144,10 @@ static int check_batch(const struct model *model, const struct model_batch *batc
 
 // A token's rotary row is its place in its text, or one of the rows its text brings along: the batch's begin
 // with row `own_at` of the tables.
-static size_t stage_rope(const struct model_config *config, const struct model_state *state,
-                         struct batch_inputs *staged, const struct model_batch *batch, size_t own_at) {
+static size_t stage_rope(const struct model *model, struct batch_inputs *staged,
+                         const struct model_batch *batch, size_t own_at) {
+    const struct model_config *config = &model->config;
+    float *frequencies = model->staging.frequencies;
     size_t half = config->head_dim / 2;
     size_t own = 0;
     for (size_t i = 0; i < batch->texts; i++) {
@@ -136,8 +156,8 @@ static size_t stage_rope(const struct model_config *config, const struct model_s
         size_t row = 0;
         if (rope_is_own(config, length)) {
             row = own_at + own;
-            rope_frequencies(config, length, state->frequencies);
-            rope_rows(config, state->frequencies, 0, length, staged->own_cosine + own * half,
+            rope_frequencies(config, length, frequencies);
+            rope_rows(config, frequencies, 0, length, staged->own_cosine + own * half,
                       staged->own_sine + own * half);
             own += length;
         }
@@ -148,19 +168,15 @@ static size_t stage_rope(const struct model_config *config, const struct model_s
     return own;
 }
 
-static int upload_inputs(const struct stage *stage, const struct model_config *config,
-                         const struct model_batch *batch, size_t member, struct error *err) {
+// Of the batch's rotary rows, `own` begin with row `own_row` of the tables.
+static int upload_inputs(const struct stage *stage, const struct model *model,
+                         const struct model_batch *batch, size_t member, size_t own_row, size_t own,
+                         struct error *err) {
     struct device *device = stage->device;
     const struct model_state *state = &stage->state;
-    struct batch_inputs *staged = &state->staged[batch->slot];
+    const struct batch_inputs *staged = &model->staging.inputs[batch->slot];
     const struct batch_inputs *inputs = &state->inputs[member];
-    size_t half = config->head_dim / 2;
-
-    memcpy(staged->ids, batch->ids, batch->tokens * sizeof staged->ids[0]);
-    memcpy(staged->starts, batch->starts, (batch->texts + 1) * sizeof staged->starts[0]);
-    memcpy(staged->spans, batch->spans, batch->rows * sizeof staged->spans[0]);
-    size_t own_row = state->table_rows + member * state->own_rows;
-    size_t own = stage_rope(config, state, staged, batch, own_row);
+    size_t half = model->config.head_dim / 2;
     size_t own_at = own_row * half;
 
     TRY(device_upload(device, inputs->ids, staged->ids, batch->tokens * sizeof staged->ids[0], err));
@@ -177,17 +193,26 @@ static int upload_inputs(const struct stage *stage, const struct model_config *c
     return STATUS_OK;
 }
 
-int forward_begin(struct pass *pass, struct model *model, const struct model_batch *batch, size_t member,
-                  struct error *err) {
+int forward_begin(struct pass *pass, struct model *model, const struct model_batch *batch,
+                  const struct pass_place *place, struct error *err) {
     TRY(check_batch(model, batch, err));
-    for (size_t i = 0; i < model->stage_count; i++) {
-        TRY(upload_inputs(&model->stages[i], &model->config, batch, member, err));
+    struct batch_inputs *staged = &model->staging.inputs[batch->slot];
+    const struct model_state *state = &model->stages[place->stage].state; // rows are the same on all
+    memcpy(staged->ids, batch->ids, batch->tokens * sizeof staged->ids[0]);
+    memcpy(staged->starts, batch->starts, (batch->texts + 1) * sizeof staged->starts[0]);
+    memcpy(staged->spans, batch->spans, batch->rows * sizeof staged->spans[0]);
+    size_t own_row = state->table_rows + place->member * state->own_rows;
+    size_t own = stage_rope(model, staged, batch, own_row);
+    for (size_t i = place->stage; i < place->stage + place->stages; i++) {
+        const struct stage *stage = &model->stages[i];
+        int status = upload_inputs(stage, model, batch, place->member, own_row, own, err);
+        TRY(stage_named(model, stage, status, err));
     }
     *pass = (struct pass){.model = model,
                           .tokens = batch->tokens,
                           .texts = batch->texts,
                           .rows = batch->rows,
                           .slot = batch->slot,
-                          .member = member};
+                          .place = *place};
     return STATUS_OK;
 }

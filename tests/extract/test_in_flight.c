@@ -47,7 +47,7 @@ static void load_model(struct rig *rig) {
                                         .group = GROUP};
     must(device_open(&device, "cpu", &options, &err), &err);
     must(model_open(&rig->model, rig->golden.folder, &err), &err);
-    must(model_add_device(rig->model, device, &err), &err);
+    must(model_add_device(rig->model, device, "cpu", &err), &err);
     must(model_plan(rig->model, &limits, &plan, &err), &err);
     must(model_reserve(rig->model, &plan, &err), &err);
     must(model_load(rig->model, &limits, &loading, &err), &err);
