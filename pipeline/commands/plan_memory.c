@@ -18,7 +18,7 @@ static int count_activations(struct inputs *inputs, uint64_t *bytes, struct erro
     struct model_limits limits;
     struct model_plan plan;
     TRY(device_open(&device, "cpu", &options, err));
-    int status = model_add_device(inputs->model, device, err);
+    int status = model_add_device(inputs->model, device, "cpu", err);
     if (status != STATUS_OK) {
         device_close(device);
         return status;

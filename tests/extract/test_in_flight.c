@@ -50,7 +50,7 @@ static void load_model(struct rig *rig) {
                                         .members = MEMBERS};
     must(device_open(&device, "cpu", &options, &err), &err);
     must(model_open(&rig->model, rig->golden.folder, &err), &err);
-    must(model_add_device(rig->model, device, &err), &err);
+    must(model_add_device(rig->model, device, "cpu", &err), &err);
     must(model_plan(rig->model, &rig->limits, &plan, &err), &err);
     must(model_reserve(rig->model, &plan, &err), &err);
     must(model_load(rig->model, &rig->limits, &loading, &err), &err);

@@ -121,7 +121,7 @@ static void a_batch_is_what_a_device_plans(void **state) {
         struct device *device;
         const struct device_options options = {.dtype = DTYPE_F32, .threads = 1};
         must(device_open(&device, "cpu", &options, &err), &err);
-        must(model_add_device(model, device, &err), &err);
+        must(model_add_device(model, device, "cpu", &err), &err);
         const size_t layers[] = {0, golden.layers};
         struct model_limits limits = {.layers = layers,
                                       .layer_count = 2,

@@ -80,7 +80,7 @@ static struct model *open_model(const struct golden *golden, enum dtype dtype,
     struct model_resident pieces;
     must(device_open(&device, test_device(), &options, &err), &err);
     must(model_open(&model, golden->folder, &err), &err);
-    must(model_add_device(model, device, &err), &err);
+    must(model_add_device(model, device, test_device(), &err), &err);
     if (placement != NULL) {
         model_set_placement(model, placement);
     }
@@ -218,7 +218,7 @@ static void sweep_texts(const struct golden *golden, struct model *whole, struct
         make_text(&texts[i], golden, lengths[i], i % 2 == 1, i);
         batches[i] = &texts[i].batch;
     }
-    must(model_sweep(sliced, batches, count, &err), &err);
+    must(model_sweep(sliced, 0, batches, count, &err), &err);
     for (size_t i = 0; i < count; i++) {
         must(model_wait(sliced, i, NULL, &err), &err);
         forward(whole, batches[i]);
@@ -290,7 +290,7 @@ static void plan_refused(struct model *model, const struct model_limits *limits,
 static void sweep_refused(struct model *model, const struct model_batch *const batches[], size_t count,
                           const char *why) {
     struct error err = {0};
-    assert_int_equal(model_sweep(model, batches, count, &err), STATUS_INTERNAL);
+    assert_int_equal(model_sweep(model, 0, batches, count, &err), STATUS_INTERNAL);
     assert_non_null(strstr(err.message, why));
 }
 

@@ -83,7 +83,7 @@ int in_flight_flush(struct in_flight *in_flight, struct error *err) {
     for (size_t i = 0; i < sweep->count; i++) {
         batches[i] = &sweep->works[i]->batch;
     }
-    int status = model_sweep(in_flight->model, batches, sweep->count, err);
+    int status = model_sweep(in_flight->model, 0, batches, sweep->count, err);
     if (status != STATUS_OK) {
         guard_batch_ends(in_flight->guard);
     }
@@ -136,7 +136,7 @@ int in_flight_complete(struct in_flight *in_flight, const struct sweep **sweep, 
     guard_batch_ends(in_flight->guard);
     oldest->seconds = now - (oldest->queued > in_flight->completed ? oldest->queued : in_flight->completed);
     in_flight->completed = now;
-    model_sample(in_flight->model, &oldest->sample);
+    model_sample(in_flight->model, 0, &oldest->sample);
     share_out(oldest);
     in_flight->done = *oldest;
     in_flight->count--;

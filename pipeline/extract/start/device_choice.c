@@ -151,7 +151,7 @@ int device_choice_open(struct inputs *inputs, struct ledger *ledger, struct erro
     struct choice choice = {.inputs = inputs};
     int status = choose(&choice, ledger, err);
     if (status == STATUS_OK && inputs->model != NULL) {
-        status = model_add_device(inputs->model, choice.device, err);
+        status = model_add_device(inputs->model, choice.device, wanted_name(inputs), err);
         choice.device = status == STATUS_OK ? NULL : choice.device;
     }
     device_close(choice.device);

@@ -71,7 +71,7 @@ int resident_check(struct inputs *inputs, const struct model_limits *limits, str
     struct model_resident resident;
     TRY(model_check_resident(inputs->model, &resident, err));
     model_describe(inputs->model, &device);
-    model_residency(inputs->model, &report);
+    model_residency(inputs->model, 0, &report);
     if (report.taken[DEVICE_WEIGHTS] != report.planned[DEVICE_WEIGHTS]) {
         return error_set(err, STATUS_DEVICE,
                          "%" PRIu64 " bytes of weights were planned and %" PRIu64 " lie on the device",

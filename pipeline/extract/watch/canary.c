@@ -97,7 +97,7 @@ static int sweep(struct canary *canary, const struct model_batch *batch, struct 
         canary->copies[i].slot += i;
         canary->sweep[i] = &canary->copies[i];
     }
-    return model_sweep(canary->model, canary->sweep, count, err);
+    return model_sweep(canary->model, 0, canary->sweep, count, err);
 }
 
 static int run_once(struct canary *canary, const struct model_batch *batch, struct drift_time *time,

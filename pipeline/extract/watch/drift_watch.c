@@ -116,7 +116,7 @@ int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, stru
     watch->canary_time = canary->calibrated;
     note_moment(watch, canary->calibrated, &watch->calibrated);
     watch->calibrated.queueing_seconds = canary->queueing;
-    model_sample(canary->model, &watch->calibrated.sample);
+    model_sample(canary->model, 0, &watch->calibrated.sample);
     TRY(drift_reference_settle(watch, device, ledger, profile_path, log, err));
     log_write(log, LOG_LEVEL_INFO,
               "calibrated in %.1f s: a batch takes %.4f s + %.3f us per token + %.3f ns per squared token; "
@@ -180,7 +180,7 @@ static json_t *host_json(const struct drift_moment *moment) {
 // that is no news.
 static void find_cause(struct drift_watch *watch, double pace, struct drift_finding *out) {
     struct device_residency residency;
-    model_residency(watch->canary->model, &residency);
+    model_residency(watch->canary->model, 0, &residency);
     struct drift_moment settled = watch->calibrated;
     settled.wall_seconds *= pace;
     settled.own_seconds *= pace;
@@ -189,7 +189,7 @@ static void find_cause(struct drift_watch *watch, double pace, struct drift_find
     if (out->cause == DRIFT_CAUSE_UNKNOWN) {
         struct drift_finding other;
         struct drift_moment now = watch->present;
-        model_sample(watch->canary->model, &now.sample);
+        model_sample(watch->canary->model, 0, &now.sample);
         drift_cause_find(&settled, &now, model_bytes, &other);
         if (other.cause != DRIFT_CAUSE_UNKNOWN) {
             *out = other;
@@ -304,7 +304,7 @@ static int run_canary(struct drift_watch *watch, uint64_t batch, struct drift_ti
     guard_batch_ends(watch->guard);
     *time = watch->canary->last;
     struct device_sample now;
-    model_sample(watch->canary->model, &now);
+    model_sample(watch->canary->model, 0, &now);
     heed_clock(watch, &now);
     note_moment(watch, *time, &watch->present);
     watch->present.queueing_seconds = watch->canary->queueing;
