@@ -60,7 +60,8 @@ struct guard {
     bool gave_up;  // on the batch in flight: the writer was asked to keep what it has
     bool in_flight;
     bool warned;
-    const char *what; // "batch", "the canary after batch"
+    const char *what;   // "batch", "the canary after batch"
+    const char *device; // that computes it, where there is more than one; otherwise ""
     uint64_t batch;
     double predicted;
     double elapsed; // seconds the process was awake since the batch began: a suspended process is not a hung
@@ -83,6 +84,9 @@ void guard_set_clock(struct guard *guard, double (*clock)(const struct model *mo
 
 bool guard_stop_requested(const struct guard *guard);
 const char *guard_signal_name(const struct guard *guard); // "SIGTERM"; "" when none came
+
+// The device that computes what begins from now on, by name; "" where there is no other. The name stays.
+void guard_set_device(struct guard *guard, const char *device);
 
 void guard_batch_begins(struct guard *guard, uint64_t batch, double predicted);
 void guard_canary_begins(struct guard *guard, uint64_t batch, double predicted); // ends with guard_batch_ends
