@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "base/memory.h"
-#include "checkpoints/ledger.h"
+#include "checkpoints/ledger_lanes.h"
 
 enum run_state {
     RUN_NEW,     // no launch yet
@@ -42,6 +42,8 @@ struct run_snapshot {
     struct buffer cpu_paths; // "avx512bf16, avx2 from batch 12"; empty: the run has kept to one
     uint64_t batch_tokens; // of a GPU's shape: what every batch costs it; 0: not known, or a processor's run
     struct buffer weights; // how matrices are held that are packed: "Q4_K and Q6_K"; empty: none is
+    struct ledger_lane lanes[LEDGER_LANES]; // of a run on several devices, of the last launch
+    size_t lane_count;
     struct buffer residency; // the device's report after the load, a JSON object; empty: none
     uint64_t planned;        // bytes of shards still to be written, from the bytes a row took so far
 };
