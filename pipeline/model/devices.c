@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/size.h"
 #include "kernels/telemetry.h"
 #include "model/stage.h"
 
@@ -58,9 +57,13 @@ const char *model_device_name(const struct model *model, size_t index) {
 
 // ---- lanes ----
 
+bool stages_chain(const struct model *model) {
+    return model->split == MODEL_SPLIT_LAYERS && model->stage_count > 1;
+}
+
 struct lane lane_of(const struct model *model, size_t lane) {
-    if (model->split == MODEL_SPLIT_LAYERS || model->placement.at != MODEL_WEIGHTS_RESIDENT) {
-        return (struct lane){.count = model->stage_count, .is_chain = model->split == MODEL_SPLIT_LAYERS};
+    if (stages_chain(model) || model->placement.at != MODEL_WEIGHTS_RESIDENT) {
+        return (struct lane){.count = model->stage_count, .is_chain = stages_chain(model)};
     }
     return (struct lane){.first = lane, .count = 1};
 }
@@ -77,7 +80,7 @@ size_t model_lane_sweeps(const struct model *model) {
     struct device_description device;
     struct lane lane = lane_of(model, 0);
     model_describe(model, &device);
-    return !device.queues ? 1 : lane.is_chain ? size_max(lane.count + 1, 2) : 2;
+    return !device.queues ? 1 : lane.is_chain ? lane.count + 1 : 2;
 }
 
 size_t model_sweep_batches(const struct model *model) {

@@ -106,7 +106,7 @@ int shares_choose(const struct model *model, size_t last, const struct model_lim
                   size_t *first_block, struct error *err) {
     struct sharing sharing = {.model = model, .limits = limits, .last = last};
     size_t stages = model->stage_count;
-    if (model->split != MODEL_SPLIT_LAYERS) {
+    if (!stages_chain(model)) {
         return STATUS_OK;
     }
     TRY(check_chain(model, last, err));

@@ -14,7 +14,7 @@ int stage_named(const struct model *model, const struct stage *stage, int status
 
 int stage_share(struct model_weights *weights, const struct model *model, size_t last,
                 const size_t *first_block, size_t index, struct error *err) {
-    bool is_chain = model->split == MODEL_SPLIT_LAYERS;
+    bool is_chain = stages_chain(model);
     bool is_last = !is_chain || index + 1 == model->stage_count;
     size_t first = is_chain ? first_block[index] : 0;
     size_t end = is_chain ? first_block[index + 1] : last;
@@ -55,7 +55,7 @@ int stage_plan_state(const struct model *model, size_t index, const struct model
     size_t last = limits->layers[limits->layer_count - 1];
     int status;
     TRY(stage_share(&weights, model, last, first_block, index, err));
-    TRY_TO(done, status = state_prepare(&state, limits, model->split == MODEL_SPLIT_LAYERS, err));
+    TRY_TO(done, status = state_prepare(&state, limits, stages_chain(model), err));
     TRY_TO(done, status = state_lay_out(&layout, &state, &weights, &model->config, limits, err));
     if (index == 0) {
         TRY_TO(done, status = staging_prepare(&staging, &model->config, limits, err));
@@ -75,8 +75,7 @@ int stage_take_weights(struct stage *stage, const struct model_config *config, s
 
 int stage_take_state(struct stage *stage, const struct model *model, struct error *err) {
     struct layout layout = layout_taking(stage->device);
-    bool is_chain = model->split == MODEL_SPLIT_LAYERS;
-    TRY(state_prepare(&stage->state, &model->limits, is_chain, err));
+    TRY(state_prepare(&stage->state, &model->limits, stages_chain(model), err));
     TRY(state_lay_out(&layout, &stage->state, &stage->weights, &model->config, &model->limits, err));
     return state_fill_tables(&stage->state, &model->staging, stage->device, &model->config, err);
 }

@@ -66,6 +66,9 @@ struct model {
     size_t turn;                 // of the residual streams of a chain
 };
 
+// Whether each stage has blocks of its own. One device has all.
+bool stages_chain(const struct model *model);
+
 struct lane lane_of(const struct model *model, size_t lane);
 
 // Names the stage's device where the model has several. Returns `status`.

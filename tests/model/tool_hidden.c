@@ -104,7 +104,7 @@ static int run(char **arguments, struct error *err) {
         status = model_open(&model, arguments[1], err);
     }
     if (status == STATUS_OK) {
-        status = model_add_device(model, device, name != NULL ? name : "cpu", err);
+        status = model_add_device(model, device, "the device", err);
         device = status == STATUS_OK ? NULL : device; // the model closes it
     }
     if (status != STATUS_OK) {

@@ -92,7 +92,8 @@ static int may_load(struct launch *launch, struct model_plan *plan, bool *may, s
     struct ledger_totals totals;
     struct error refusal;
     *may = false;
-    if (placement_streams(&launch->inputs)) { // which blocks stay is known once all is
+    // Which blocks stay, and on which of several devices, is known once all is.
+    if (placement_streams(&launch->inputs) || model_split_of(launch->inputs.model) == MODEL_SPLIT_LAYERS) {
         return STATUS_OK;
     }
     TRY(ledger_totals(launch->journal.ledger, &totals, err));
