@@ -131,7 +131,7 @@ static int write_job_ways(FILE *out, const struct inputs *inputs, const struct p
     const struct plan_subject subject = {
         .config = work.config,
         .options = {.dtype = job->dtype, .threads = (int)job->threads, .cpu_path = job->cpu_path},
-        .device = job->devices[0],
+        .device = strcmp(job->devices[0], "cuda:all") == 0 ? "cuda:0" : job->devices[0],
         .reserve = (uint64_t)(job->memory_reserve_gb * 1e9),
         .limit = (uint64_t)(job->memory_gb * 1e9),
         .tokens = limits.tokens,

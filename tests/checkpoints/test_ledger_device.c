@@ -11,6 +11,7 @@
 
 #include "checkpoints/fixture.h"
 #include "checkpoints/ledger_behind.h"
+#include "checkpoints/ledger_lanes.h"
 
 static void ok(int status, const struct error *err) {
     if (status != STATUS_OK) {
@@ -184,6 +185,42 @@ static void figures_come_back(void **state) {
     fixture_folder_remove(folder);
 }
 
+static void lanes_come_back(void **state) {
+    (void)state;
+    char folder[PATH_SIZE];
+    struct error err;
+    struct ledger *ledger;
+    struct ledger_lane lanes[LEDGER_LANES] = {{.name = "cuda:0", .batches = 3, .tokens_per_second = 12.5},
+                                              {.name = "cuda:1"}};
+    struct ledger_lane read[LEDGER_LANES];
+    uint64_t epoch;
+    size_t count;
+    fixture_folder(folder);
+    some_figures(&lanes[1].figures);
+    ok(ledger_open(&ledger, folder, &err), &err);
+    ok(ledger_launch(ledger, 1, &epoch, &err), &err);
+    ok(ledger_lanes(ledger, epoch, read, &count, &err), &err);
+    assert_int_equal(count, 0);
+    ok(ledger_set_lanes(ledger, epoch, lanes, 2, &err), &err);
+    ok(ledger_lanes(ledger, epoch, read, &count, &err), &err);
+    assert_int_equal(count, 2);
+    assert_string_equal(read[0].name, "cuda:0");
+    assert_true(read[0].batches == 3 && read[0].tokens_per_second == 12.5 && read[0].figures.known == 0);
+    assert_string_equal(read[1].name, "cuda:1");
+    check_figures(&read[1].figures);
+    ok(ledger_lanes(ledger, epoch + 1, read, &count, &err), &err); // another launch says nothing of these
+    assert_int_equal(count, 0);
+    // What is no such note says nothing either.
+    static const char *const others[] = {"", "[]", "{\"launch\": 1}", "{\"launch\": 1, \"devices\": 5}"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        ok(ledger_set_note(ledger, "device.lanes", others[i], &err), &err);
+        ok(ledger_lanes(ledger, epoch, read, &count, &err), &err);
+        assert_int_equal(count, 0);
+    }
+    ledger_close(ledger);
+    fixture_folder_remove(folder);
+}
+
 static void format_1_is_read_as_it_is(void **state) {
     (void)state;
     char folder[PATH_SIZE];
@@ -248,7 +285,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(columns_are_those_of_the_table), cmocka_unit_test(figures_come_back),
         cmocka_unit_test(format_1_is_read_as_it_is),      cmocka_unit_test(format_1_is_raised_by_a_runner),
-        cmocka_unit_test(a_broken_ledger_is_not_raised),
+        cmocka_unit_test(a_broken_ledger_is_not_raised),  cmocka_unit_test(lanes_come_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

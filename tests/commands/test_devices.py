@@ -9,9 +9,9 @@ import time
 import pytest
 
 import support
-from support import DEVICE, DRIFT, JOB, OK, STOPPED, Job, make_model, make_problems, strata
+from support import DEVICE, DRIFT, JOB, OK, STOPPED, Job, make_problems, strata
 
-PROBLEMS = 40
+PROBLEMS = 30
 pytestmark = pytest.mark.skipif(not support.EMULATED.exists(), reason="built without the emulation of CUDA")
 
 
@@ -26,8 +26,8 @@ def gpus(count):
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
-    job = Job(tmp_path_factory.mktemp("one"), make_problems(PROBLEMS, steps=3, longest=8), make_model("deep", layers=6),
-              model={"device": "cuda:0"}, batch={"tokens": 128})
+    job = Job(tmp_path_factory.mktemp("one"), make_problems(PROBLEMS, steps=3, longest=8), model={"device": "cuda:0"},
+              batch={"tokens": 128}, run={"checkpoint_every": 2})
     job.program = support.EMULATED
     job.run(environment=emulation())
     assert len(job.shards()) >= 3
@@ -53,8 +53,8 @@ def same_as(one, job):
     assert job.query("SELECT * FROM identity ORDER BY key") == one.query("SELECT * FROM identity ORDER BY key")
 
 
-@pytest.mark.parametrize("devices", [["cuda:0", "cuda:1"], ["cuda:2", "cuda:0", "cuda:1"], "cuda:all", ["cuda:3"]])
-@pytest.mark.parametrize("seed", [0, 11])
+@pytest.mark.parametrize("devices, seed", [
+    (["cuda:0", "cuda:1"], 0), (["cuda:0", "cuda:1"], 11), (["cuda:2", "cuda:0", "cuda:1"], 3), ("cuda:all", 4), (["cuda:3"], 5)])
 def test_each_with_the_whole_model(one, tmp_path, devices, seed):
     job = on(one, tmp_path, devices)
     job.run(environment=emulation(SEED=seed))
@@ -72,8 +72,8 @@ def test_split_by_layers(one, tmp_path, count):
     assert set(named(job)) == {None}
 
 
-@pytest.mark.parametrize("weights, blocks, group", [("disk", 0, 2), ("host", 1, 3), ("disk", 3, 1), ("host", 6, 4)])
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("weights, blocks, group, count", [
+    ("disk", 0, 2, 2), ("host", 1, 3, 3), ("disk", 2, 1, 2), ("host", 0, 1, 3), ("disk", 3, 4, 2)])
 def test_streamed(one, tmp_path, weights, blocks, group, count):
     job = on(one, tmp_path, gpus(count), model={"weights": weights, "resident_blocks": blocks}, batch={"group": group})
     job.run(environment=emulation(SEED=count))
@@ -105,8 +105,7 @@ def test_another_number_of_devices_at_every_launch(one, tmp_path):
     assert len({line.count(",") for line in lines}) == 1 and not lines[0].endswith(",device")
 
 
-@pytest.mark.parametrize("count", [2, 4])
-@pytest.mark.parametrize("after", [1, 2, 5])
+@pytest.mark.parametrize("count, after", [(2, 1), (4, 2), (3, 5)])
 def test_stop_after(one, tmp_path, count, after):
     job = on(one, tmp_path, gpus(count))
     job.run("--stop-after", after, environment=emulation(), expect=STOPPED)
@@ -200,8 +199,7 @@ def test_a_device_that_is_slow_from_the_start(one, tmp_path):
     same_as(one, job)
 
 
-@pytest.mark.parametrize("lost", [0, 1])
-@pytest.mark.parametrize("more", [1, 60, 200])
+@pytest.mark.parametrize("lost, more", [(0, 1), (1, 60), (1, 200)])
 def test_a_lost_device_is_named(one, tmp_path, lost, more):
     """What others computed before it is kept, in order; any number of devices goes on."""
     job = on(one, tmp_path / "job", gpus(2))

@@ -152,6 +152,10 @@ static int calibration_key(const struct canary *canary, const char *device, char
         TRY_TO(done, status = digest_number(digest, limits->group, err));
         TRY_TO(done, status = digest_number(digest, model_placed_at(canary->model), err));
     }
+    size_t devices = model_devices(canary->model);
+    if (devices > model_lanes(canary->model)) { // they compute a sweep together
+        TRY_TO(done, status = digest_number(digest, devices, err));
+    }
     TRY_TO(done, status = digest_finish(digest, hex, err));
     snprintf(key, PROFILE_KEY, "%.280s, model %.16s, canary %.16s", device, model_fingerprint(canary->model),
              hex);
