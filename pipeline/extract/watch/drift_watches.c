@@ -11,6 +11,7 @@ static int calibrate(struct drift_watches *watches, size_t lane, const struct dr
     watch->journal = options->journal;
     watch->stops = options->stops;
     watch->device = model_devices(options->model) > 1 ? model_lane_name(options->model, lane) : "";
+    guard_set_device(options->guard, watch->device);
     return lane == 0 ? drift_watch_calibrate(watch, canary, options->journal->ledger, options->device,
                                              options->profile, options->log, err)
                      : drift_watch_join(watch, canary, &watches->lanes[0], options->log, err);

@@ -79,21 +79,24 @@ static void leave(struct guard *guard, int status, const char *reason) {
     _exit(error_exit_code(status));
 }
 
-static void keep_what_is_done(struct guard *guard, const char *evidence) {
-    struct journal *journal = guard->options.journal;
-    struct error ignored; // the journal keeps it
-    journal_drift(journal, "stopped", 0);
-    journal_stage(journal, "drift", &ignored);
-    journal_event(journal, LOG_LEVEL_ERROR, "drift", evidence);
-    guard->writer.stop(guard->writer.writer);
-    let_writer_end(guard, WRITER_SECONDS);
-}
-
 // " on cuda:1" where there are several devices.
 static const char *on_device(const struct guard *guard, char text[32]) {
     bool several = guard->device != NULL && guard->device[0] != 0;
     snprintf(text, 32, "%s%.24s", several ? " on " : "", several ? guard->device : "");
     return text;
+}
+
+static void keep_what_is_done(struct guard *guard, const char *evidence) {
+    struct journal *journal = guard->options.journal;
+    struct error ignored; // the journal keeps it
+    char on[32];
+    char state[48];
+    snprintf(state, sizeof state, "stopped%s", on_device(guard, on));
+    journal_drift(journal, state, 0);
+    journal_stage(journal, "drift", &ignored);
+    journal_event(journal, LOG_LEVEL_ERROR, "drift", evidence);
+    guard->writer.stop(guard->writer.writer);
+    let_writer_end(guard, WRITER_SECONDS);
 }
 
 static void end_hung(struct guard *guard) {
