@@ -26,6 +26,7 @@ struct run {
     double began;
     uint64_t tokens_before; // sealed when this launch began
     double recent_rate;     // tokens per second, smoothed over the last batches
+    double idle_seconds;    // that lanes had nothing to do since the last work came
     struct ledger_lane lanes[MODEL_DEVICES];
     enum drift_event events[MODEL_DEVICES]; // of each lane: the gravest verdict that is not followed yet
     bool hdf5_failed; // without an end of the run: nothing more may be asked of it in this process
@@ -188,7 +189,7 @@ static int look_on(struct run *run, struct error *err) {
     if (in_flight_ready(&run->in_flight)) {
         return complete_one(run, err);
     }
-    in_flight_rest(&run->in_flight);
+    run->idle_seconds += in_flight_rest(&run->in_flight);
     return STATUS_OK;
 }
 
@@ -196,6 +197,7 @@ static int make_room(struct run *run, struct error *err) {
     while (in_flight_full(&run->in_flight)) {
         TRY(look_on(run, err));
     }
+    run->idle_seconds = 0; // not for want of work
     return STATUS_OK;
 }
 
@@ -234,7 +236,8 @@ static int turn(struct run *run, bool *more, struct error *err) {
         return waits_for_these ? drain_all(run, err) : STATUS_OK;
     }
     if (work != NULL) {
-        work->wait_seconds = clock_seconds() - waited;
+        work->wait_seconds = clock_seconds() - waited + run->idle_seconds;
+        run->idle_seconds = 0;
         return take(run, work, err);
     }
     *more = run->in_flight.count > 0 || in_flight_gathered(&run->in_flight) > 0;

@@ -232,9 +232,15 @@ bool in_flight_ready(struct in_flight *in_flight) {
     return sweep_at(in_flight, 0)->done;
 }
 
-void in_flight_rest(struct in_flight *in_flight) {
+double in_flight_rest(struct in_flight *in_flight) {
+    double began = clock_seconds();
+    size_t idle = 0;
+    for (size_t i = 0; i < in_flight->lanes; i++) {
+        idle += in_flight->lane[i].sweeps == 0;
+    }
     clock_sleep(in_flight->pause);
     in_flight->pause = in_flight->pause < PAUSE_MOST / 2 ? 2 * in_flight->pause : PAUSE_MOST;
+    return (clock_seconds() - began) * (double)idle / (double)in_flight->lanes;
 }
 
 int in_flight_complete(struct in_flight *in_flight, const struct sweep **sweep, struct error *err) {
@@ -243,7 +249,7 @@ int in_flight_complete(struct in_flight *in_flight, const struct sweep **sweep, 
         finish(in_flight, oldest);
     }
     while (!in_flight_ready(in_flight)) {
-        in_flight_rest(in_flight);
+        (void)in_flight_rest(in_flight);
     }
     in_flight->first = (in_flight->first + 1) % (IN_FLIGHT + 1);
     in_flight->count--;

@@ -83,8 +83,9 @@ int in_flight_flush(struct in_flight *in_flight, struct error *err);
 // it to wait for. in_flight has one.
 bool in_flight_ready(struct in_flight *in_flight);
 
-// A pause, when neither that nor a new sweep is there to do; it grows until something is done.
-void in_flight_rest(struct in_flight *in_flight);
+// A pause, when neither that nor a new sweep is there to do; it grows until something is done. Returns its
+// seconds, times the share of the lanes that had nothing to do.
+double in_flight_rest(struct in_flight *in_flight);
 
 // Waits for the oldest sweep; fills its figures, and the times, predictions and sample of its works.
 // in_flight has one on the device. *sweep is valid until the next sweep is queued.
