@@ -65,8 +65,9 @@ struct Queues {
     CUstream_st main[DEVICES_MOST]; // the default streams
     std::set<CUstream_st *> streams;
     std::set<CUevent_st *> events;
-    double duration = -1; // as the running work says it
-    int made = 0;         // streams
+    double duration = -1;            // as the running work says it
+    int made = 0;                    // streams
+    std::vector<Completed> recorded; // events that the host's clock has not come to, and some that it has
 
     Queues() {
         for (int device = 0; device < DEVICES_MOST; device++) {
@@ -245,34 +246,82 @@ void wait_for(const Completed &completion) {
     report();
 }
 
-// Whether it is done by the host's clock. Where it is not, what begins next by the clocks is done, and the
-// host has waited for its beginning; where nothing begins before its end, for that.
-bool is_reached(const Completed &completion) {
-    double &host = counts().host;
-    if (completion == nullptr || (completion->done && completion->time <= host)) {
-        return true;
-    }
+bool is_past(const Completed &completion) {
+    return completion == nullptr || (completion->done && completion->time <= counts().host);
+}
+
+// The stream whose work begins next by the clocks; NULL: none has any.
+CUstream_st *next_stream(double *begin) {
     CUstream_st *next = nullptr;
-    double begin = 0;
     for (CUstream_st *stream : ready_streams()) {
         double at = begin_of(stream, stream->work.front());
-        if (next == nullptr || at < begin) {
+        if (next == nullptr || at < *begin) {
             next = stream;
-            begin = at;
+            *begin = at;
         }
     }
-    if (next == nullptr || (completion->done && completion->time <= begin)) {
-        if (!completion->done) {
+    return next;
+}
+
+// Forgets the events that are past.
+void prune_recorded() {
+    std::vector<Completed> &recorded = queues().recorded;
+    recorded.erase(std::remove_if(recorded.begin(), recorded.end(), is_past), recorded.end());
+}
+
+void note_recorded(const Completed &completion) {
+    constexpr size_t MANY = 1 << 10;
+    if (queues().recorded.size() >= MANY) {
+        prune_recorded();
+    }
+    queues().recorded.push_back(completion);
+}
+
+// The first of the recorded events to come, among those whose time is known.
+const Completion *next_recorded() {
+    const Completion *first = nullptr;
+    for (const Completed &each : queues().recorded) {
+        if (each->done && (first == nullptr || each->time < first->time)) {
+            first = each.get();
+        }
+    }
+    return first;
+}
+
+// Work begins, as the clocks have it, until an event is reached, and the host's clock goes along: of several
+// that are asked for in turn the one that ends first is seen first.
+void run_to_next_event() {
+    constexpr int MOST = 64; // pieces of work a question
+    Access access;
+    for (int i = 0; i < MOST; i++) {
+        double begin = 0;
+        CUstream_st *next = next_stream(&begin);
+        const Completion *event = next_recorded();
+        if (event != nullptr && (next == nullptr || event->time <= begin)) {
+            counts().host = std::max(counts().host, event->time);
+            return;
+        }
+        if (next == nullptr) {
             never();
         }
-        host = completion->time;
-        report();
+        counts().host = std::max(counts().host, begin);
+        run_front(next);
+    }
+}
+
+// Whether it is done by the host's clock.
+bool is_reached(const Completed &completion) {
+    std::vector<Completed> &recorded = queues().recorded;
+    prune_recorded();
+    if (is_past(completion)) {
         return true;
     }
-    host = std::max(host, begin);
-    Access access;
-    run_front(next);
-    return false;
+    if (std::find(recorded.begin(), recorded.end(), completion) == recorded.end()) { // of a stream
+        recorded.push_back(completion);
+    }
+    run_to_next_event();
+    report();
+    return is_past(completion);
 }
 
 // Now and then some work is done as soon as it is queued; not often, because opening memory costs.
@@ -497,7 +546,11 @@ extern "C" cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     if (stream_device(stream) != event->device) {
         return call.end(cudaErrorInvalidResourceHandle);
     }
-    return call.end(put({stream, Kind::Event, "record", nullptr}, &event->recorded));
+    cudaError_t error = put({stream, Kind::Event, "record", nullptr}, &event->recorded);
+    if (error == cudaSuccess) {
+        note_recorded(event->recorded);
+    }
+    return call.end(error);
 }
 
 extern "C" cudaError_t cudaEventQuery(cudaEvent_t event) {
