@@ -75,16 +75,13 @@ static void watch_oldest(struct in_flight *in_flight) {
     guard_batch_begins(in_flight->guard, sweep->works[0]->number, sweep->predicted_seconds);
 }
 
-static int name_batch(const struct in_flight *in_flight, const struct sweep *sweep, int status,
-                      struct error *err) {
+// The model names the device.
+static int name_batch(const struct sweep *sweep, int status, struct error *err) {
     uint64_t first = sweep->works[0]->number;
-    const char *device = lane_name(in_flight, sweep->lane);
-    const char *on = device[0] == 0 ? "" : " on ";
     if (status == STATUS_OK || sweep->count == 1) {
-        return status == STATUS_OK ? STATUS_OK : error_wrap(err, "batch %" PRIu64 "%s%s", first, on, device);
+        return status == STATUS_OK ? STATUS_OK : error_wrap(err, "batch %" PRIu64, first);
     }
-    return error_wrap(err, "batches %" PRIu64 " to %" PRIu64 "%s%s", first, first + sweep->count - 1, on,
-                      device);
+    return error_wrap(err, "batches %" PRIu64 " to %" PRIu64, first, first + sweep->count - 1);
 }
 
 // Predicted as one, and for each batch its share of that.
@@ -116,7 +113,7 @@ static void keep_failure(struct in_flight *in_flight, struct sweep *sweep, const
 
 // A sweep that was not taken. What other lanes do meanwhile is worth waiting for: it fails in its turn.
 static int refuse(struct in_flight *in_flight, struct sweep *sweep, int status, struct error *err) {
-    sweep->status = name_batch(in_flight, sweep, status, err);
+    sweep->status = name_batch(sweep, status, err);
     if (sweep == sweep_at(in_flight, 0)) {
         guard_batch_ends(in_flight->guard);
     }
@@ -185,7 +182,7 @@ static void share_out(const struct in_flight *in_flight, struct sweep *sweep) {
 static void finish(struct in_flight *in_flight, struct sweep *sweep) {
     struct error err;
     int status = model_wait(in_flight->model, sweep->works[0]->batch.slot, &sweep->times, &err);
-    sweep->status = name_batch(in_flight, sweep, status, &err);
+    sweep->status = name_batch(sweep, status, &err);
     double now = clock_seconds();
     double completed = in_flight->lane[sweep->lane].completed;
     if (!in_flight->queues) { // computed in the call, on the host's own processors
