@@ -109,6 +109,8 @@ struct ledger_problem {
     uint64_t shard; // filled by readers; UINT64_MAX when in none
 };
 
+enum { LEDGER_DEVICE_NAME = 32 };
+
 struct ledger_batch {
     uint64_t number;
     uint64_t epoch;
@@ -125,6 +127,7 @@ struct ledger_batch {
     uint64_t memory_bytes; // resident memory of the process, or the GPU's memory in use
     uint64_t overflowed;   // numbers beyond float16's range
     struct ledger_device device;
+    char device_name[LEDGER_DEVICE_NAME]; // "cuda:1", of a run on several devices; "" otherwise
 };
 
 struct ledger_commit {

@@ -88,8 +88,11 @@ static int check_texts(struct check *check, struct error *err) {
 static int check_device(struct check *check, struct error *err) {
     const struct device_description *device = &check->inputs.device;
     TRY(inputs_open(&check->inputs, INPUTS_DEVICE, check->ledger, err));
-    snprintf(check->detail, sizeof check->detail, "%s (%s), path %s, %d threads: %s", device->kind,
-             device->name, device->path, device->threads, device->reason);
+    const struct inputs *inputs = &check->inputs;
+    char names[INPUTS_DEVICE_NAMES];
+    snprintf(check->detail, sizeof check->detail, "%s (%s), path %s, %d threads: %s",
+             inputs->device_count > 1 ? inputs_device_names(inputs, names) : device->kind, device->name,
+             device->path, device->threads, device->reason);
     return STATUS_OK;
 }
 

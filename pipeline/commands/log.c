@@ -16,6 +16,7 @@ struct listing {
     uint64_t seen;
     bool csv;
     uint32_t known; // figures of the device that any batch listed has: only they get columns
+    bool devices;   // and so does its name
 };
 
 // Seconds from one batch to the next: computing and waiting.
@@ -37,9 +38,11 @@ static void print_heading(const struct listing *listing) {
                 fprintf(listing->out, ",%s", ledger_figure_name((enum ledger_figure)i));
             }
         }
+        fputs(listing->devices ? ",device" : "", listing->out);
     } else {
         fprintf(listing->out, "%8s %8s %9s %9s %8s %9s %8s %9s %10s %8s", "batch", "problems", "tokens",
                 "prepare s", "wait s", "compute s", "write s", "tokens/s", "memory", "drift");
+        fprintf(listing->out, "%s", listing->devices ? "   device" : "");
         device_figures_heading(listing->out, listing->known);
     }
     fputc('\n', listing->out);
@@ -47,7 +50,10 @@ static void print_heading(const struct listing *listing) {
 
 static int collect_known(void *context, const struct ledger_batch *batch) {
     struct listing *listing = context;
-    listing->known |= listing->seen++ < listing->skip ? 0 : batch->device.known;
+    if (listing->seen++ >= listing->skip) {
+        listing->known |= batch->device.known;
+        listing->devices = listing->devices || batch->device_name[0] != 0;
+    }
     return STATUS_OK;
 }
 
@@ -71,6 +77,8 @@ static int print_batch(void *context, const struct ledger_batch *batch) {
                 ledger_device_csv(listing->out, &batch->device, (enum ledger_figure)i);
             }
         }
+        fputs(listing->devices ? "," : "", listing->out);
+        printable_write(listing->out, batch->device_name);
         fputc('\n', listing->out);
         return STATUS_OK;
     }
@@ -78,6 +86,11 @@ static int print_batch(void *context, const struct ledger_batch *batch) {
             batch->number, batch->problems, batch->tokens, batch->prepare_seconds, batch->wait_seconds,
             batch->compute_seconds, batch->write_seconds, readable_rate(per_second, rate),
             readable_bytes(batch->memory_bytes, memory), batch->score);
+    if (listing->devices) {
+        char name[PRINTABLE_TEXT];
+        bool known = batch->device_name[0] != 0;
+        fprintf(listing->out, " %8s", known ? printable(name, sizeof name, batch->device_name) : "-");
+    }
     device_figures_row(listing->out, listing->known, &batch->device);
     fputc('\n', listing->out);
     return STATUS_OK;

@@ -74,7 +74,7 @@ static int write_slices(FILE *out, const struct inputs *inputs, struct error *er
 // Not for a processor, which computes the tokens that there are.
 static int write_fill(FILE *out, const struct inputs *inputs, struct error *err) {
     struct fill fill;
-    if (strcmp(inputs->job.device, "cpu") == 0 || inputs->survey.totals.batches == 0) {
+    if (strcmp(inputs->job.devices[0], "cpu") == 0 || inputs->survey.totals.batches == 0) {
         return STATUS_OK;
     }
     TRY(fill_survey(&fill, inputs, err));
@@ -154,7 +154,7 @@ static int write_job_ways(FILE *out, const struct inputs *inputs, const struct p
     const struct plan_subject subject = {
         .config = work.config,
         .options = {.dtype = job->dtype, .threads = (int)job->threads, .cpu_path = job->cpu_path},
-        .device = job->device,
+        .device = strcmp(job->devices[0], "cuda:all") == 0 ? "cuda:0" : job->devices[0],
         .reserve = (uint64_t)(job->memory_reserve_gb * 1e9),
         .limit = (uint64_t)(job->memory_gb * 1e9),
         .tokens = limits.tokens,

@@ -112,6 +112,7 @@ static int read_moment(struct run_snapshot *snapshot, struct launches *launches,
     TRY(ledger_progress(ledger, &snapshot->progress, &snapshot->has_progress, err));
     TRY(ledger_start_progress(ledger, &launches->start, &launches->has_start, err));
     TRY(ledger_each_launch(ledger, collect_launch, launches, err));
+    TRY(ledger_lanes(ledger, snapshot->progress.epoch, snapshot->lanes, &snapshot->lane_count, err));
     TRY(read_paths(snapshot, ledger, err));
     TRY(read_weights(snapshot, ledger, err));
     TRY(ledger_note(ledger, RESIDENT_NOTE, &snapshot->residency, &found, err));

@@ -215,6 +215,17 @@ static void print_residency(FILE *out, const struct run_snapshot *snapshot) {
     json_decref(report);
 }
 
+// Of several devices, each has a line of its own.
+static void print_devices(FILE *out, const struct run_snapshot *snapshot) {
+    const char *when = snapshot->state == RUN_RUNNING ? "" : " (at the last batch)";
+    for (size_t i = 0; i < snapshot->lane_count; i++) {
+        device_lane_line(out, &snapshot->lanes[i], when);
+    }
+    if (snapshot->lane_count == 0) {
+        device_figures_lines(out, &snapshot->progress.device, when);
+    }
+}
+
 static void print_health(FILE *out, const struct run_snapshot *snapshot) {
     char a[READABLE_TEXT];
     const struct ledger_progress *progress = &snapshot->progress;
@@ -236,8 +247,7 @@ static void print_health(FILE *out, const struct run_snapshot *snapshot) {
     }
     print_residency(out, snapshot);
     if (snapshot->has_progress) {
-        device_figures_lines(out, &progress->device,
-                             snapshot->state == RUN_RUNNING ? "" : " (at the last batch)");
+        print_devices(out, snapshot);
     }
     if (snapshot->totals.truncated > 0) {
         fprintf(out, "  truncated   %s problems\n", readable_count(snapshot->totals.truncated, a));
@@ -331,7 +341,7 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
         "{s:i, s:o, s:I, s:s, s:b, s:o, s:o, s:{s:o, s:o, s:o, s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, "
         "s:{s:o, s:o},"
         " s:{s:o, s:o}, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:{s:o, s:o, s:o, s:o}, s:o, s:o}",
+        "s:o, s:{s:o, s:o, s:o, s:o}, s:o, s:o, s:o}",
         "status_version", 1, "folder", text_or_null(folder), "time", (json_int_t)snapshot->now, "state",
         run_state_name(snapshot->state), "finished", (int)totals->finished, "launch",
         describe_launch(snapshot->launches > 0, &snapshot->launch), "stage",
@@ -357,7 +367,8 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
         "retry", "transient", number(snapshot->failures.transient), "tried", number(snapshot->failures.tried),
         "succeeded", number(snapshot->failures.succeeded), "waiting", number(snapshot->failures.waiting),
         "fill", describe_fill(snapshot), "weights",
-        snapshot->weights.size > 0 ? text_or_null(snapshot->weights.data) : json_null());
+        snapshot->weights.size > 0 ? text_or_null(snapshot->weights.data) : json_null(), "devices",
+        device_lanes_json(snapshot->lanes, snapshot->lane_count));
 }
 
 static int print_json(FILE *out, const char *folder, const struct run_snapshot *snapshot, bool one_line,
@@ -490,6 +501,9 @@ const struct command command_status = {
         "                     pcie_sent (bytes per second, as the device counts), xid, throttle_reasons "
         "(NVML's bits),\n"
         "                     throttle (their names)\n"
+        "  devices            of a run on several: a list of name, batches (of this launch), "
+        "tokens_per_second,\n"
+        "                     and the members of device; else null\n"
         "  cpu_paths          of a run resumed with another CPU path: \"avx512bf16, avx2 from batch 12\"; or "
         "null\n"
         "  fill               of a run on a GPU, which computes every batch at one shape: device_tokens\n"

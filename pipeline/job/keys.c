@@ -85,9 +85,13 @@ const struct job_key job_keys[] = {
      .help =
          "blocks that stay on the device at most where model.weights is not resident; more than the model "
          "has: as many as fit"},
-    {"model", "device", KEY_DEVICE, FIELD(device), .minimum = 1, .standard = "auto",
-     .help = "`cuda:N`, `cpu`, or `auto`: the first GPU that can run the model, otherwise the CPU; fixed "
-             "once a run has started"},
+    {"model", "device", KEY_DEVICES, LIST(devices, device_count), .minimum = 1, .standard = "auto",
+     .help = "`cpu`, `cuda:N`, a list of GPUs of one kind (`[cuda:0, cuda:1]`), `cuda:all`, or `auto`: the "
+             "first GPU that can run the model, otherwise the CPU. The kind is fixed once a run has started, "
+             "the number of GPUs is not"},
+    {"model", "split", KEY_CHOICE, FIELD(split), .choices = "batches|layers", .standard = "batches",
+     .help = "what several GPUs share: `batches`, so that each has the whole model, or `layers`, so that "
+             "each has some of the blocks. The latents are the same bit for bit"},
     {"model", "cpu_path", KEY_TEXT, FIELD(cpu_path), .minimum = 1,
      .absent = "the fastest that this processor supports",
      .help = "instruction set of the CPU back end, by the name that `strata check` shows; fixed once a run "
@@ -137,8 +141,9 @@ const struct job_key job_keys[] = {
     {"run", "threads", KEY_INTEGER, FIELD(threads), .minimum = 0, .maximum = 1024, .standard = "0",
      .help = "threads of the CPU back end; 0: OMP_NUM_THREADS if set, otherwise one per core available to "
              "the process, within its control group's quota"},
-    {"run", "memory_gb", KEY_NUMBER, FIELD(memory_gb), .minimum = 0, .maximum = 1e6, .standard = "0",
-     .help = "host memory (10^9 bytes) that the process may take in all; 0: what is free"},
+    {"run", "memory_gb", KEY_MEMORY, FIELD(memory_gb), .minimum = 0, .maximum = 1e6, .standard = "0",
+     .help = "host memory (10^9 bytes) that the process may take in all; 0: what is free. With GPUs "
+             "`{host: 150, cuda:0: 71}` limits each device's own memory too"},
     {"run", "drift_stop", KEY_BOOLEAN, FIELD(drift_stop), .standard = "true",
      .help = "stop with exit code 80 when batch times drift above their calibrated cost; false: only log it"},
     {"run", "disk_reserve_gb", KEY_NUMBER, FIELD(disk_reserve_gb), .minimum = 0, .maximum = 1e6,
@@ -197,8 +202,11 @@ static void print_type(FILE *out, const struct job_key *key) {
             fputs(*at == '|' ? ", " : (char[2]){*at, 0}, out);
         }
         break;
-    case KEY_DEVICE:
-        fputs("auto, cpu, cuda:N", out);
+    case KEY_DEVICES:
+        fputs("auto, cpu, cuda:N, cuda:all, or a list of cuda:N", out);
+        break;
+    case KEY_MEMORY:
+        fprintf(out, "number, %.15g to %.15g, or one for each of host, cuda:N", key->minimum, key->maximum);
         break;
     case KEY_LAYERS:
         fprintf(out, "all, or a list of integers, %.15g to %.15g", key->minimum, key->maximum);

@@ -189,10 +189,11 @@ static std::string describe_times() {
     for (int device = 0; device < settings().devices; device++) {
         const Device_counts &d = counts_of(device);
         std::snprintf(text, sizeof text,
-                      "%s{\"launches\": %llu, \"bytes\": %llu, \"kernel_seconds\": %.9f, "
+                      "%s{\"calls\": %llu, \"launches\": %llu, \"bytes\": %llu, \"kernel_seconds\": %.9f, "
                       "\"copy_seconds\": %.9f, \"end_seconds\": %.9f}",
-                      device == 0 ? "" : ", ", static_cast<unsigned long long>(d.launches),
-                      static_cast<unsigned long long>(d.bytes), d.kernel_seconds, d.copy_seconds, d.end);
+                      device == 0 ? "" : ", ", static_cast<unsigned long long>(d.calls),
+                      static_cast<unsigned long long>(d.launches), static_cast<unsigned long long>(d.bytes),
+                      d.kernel_seconds, d.copy_seconds, d.end);
         all += text;
     }
     return all + "]";

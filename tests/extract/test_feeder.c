@@ -19,7 +19,8 @@ static struct testing testing;
 static struct feeder_limits limits = {.plan = {.problems = 3, .tokens = BATCH_TOKENS, .window = WINDOW},
                                       .tokens = BATCH_TOKENS,
                                       .rows = BATCH_TOKENS,
-                                      .works = 3};
+                                      .works = 3,
+                                      .windows = FEEDER_WINDOWS};
 
 // Row i has a text of "sssss\nx..." with i % 7 + 1 of x; every fifth has no steps; a whole window (16 to 23)
 // has none.

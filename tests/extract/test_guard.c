@@ -410,6 +410,7 @@ static void hang_with_writer(struct child *child, int from_parent) {
     (void)from_parent;
     begin(child, NEVER, 0.5);
     guard_attach(&child->guard, &writer);
+    guard_set_device(&child->guard, "cuda:1");
     guard_batch_begins(&child->guard, 7, 0.01);
     clock_sleep(NEVER);
 }
@@ -417,7 +418,7 @@ static void hang_with_writer(struct child *child, int from_parent) {
 static int take_event(void *context, int64_t at, uint64_t epoch, const char *kind, const char *text) {
     (void)at;
     (void)epoch;
-    bool right = strcmp(kind, "drift") == 0 && strstr(text, "\"cause\": \"batch hangs\"") != NULL;
+    bool right = strcmp(kind, "drift") == 0 && strstr(text, "\"cause\": \"batch hangs on cuda:1\"") != NULL;
     *(int *)context += right ? 1 : 100;
     return 0;
 }
@@ -440,7 +441,7 @@ static void test_hung_batch_with_writer(void **state) {
     assert_int_equal(events, 1);
     assert_true(found);
     assert_string_equal(live.stage, "drift");
-    assert_string_equal(live.drift, "stopped");
+    assert_string_equal(live.drift, "stopped on cuda:1");
 }
 
 // After guard_stop signals do again what they did before.

@@ -1,4 +1,5 @@
-// Batches on the device: when a group of them becomes a sweep, and what each has of a sweep's times.
+// Batches on the devices: when a group of them becomes a sweep, what each has of a sweep's times, and how
+// sweeps go to several lanes and leave in order.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +12,7 @@
 #include "model/golden.h"
 #include "stages/in_flight.h"
 
-enum { GROUP = 3, MEMBERS = 4, LONG_TOKENS = MEMBERS * DEVICE_SLICE };
+enum { GROUP = 3, MEMBERS = 4, LONG_TOKENS = MEMBERS * DEVICE_SLICE, LANES = 3 };
 
 struct rig {
     struct golden golden;
@@ -32,11 +33,20 @@ static void must(int status, const struct error *err) {
     }
 }
 
-static void load_model(struct rig *rig) {
+static void add_devices(struct rig *rig, size_t devices) {
+    static const char *const names[LANES] = {"cpu:0", "cpu:1", "cpu:2"};
     struct error err = {0};
     struct device_options options = {.dtype = DTYPE_F32, .threads = 1};
+    for (size_t i = 0; i < devices; i++) {
+        struct device *device;
+        must(device_open(&device, "cpu", &options, &err), &err);
+        must(model_add_device(rig->model, device, names[i], &err), &err);
+    }
+}
+
+static void load_model(struct rig *rig, size_t devices, size_t group) {
+    struct error err = {0};
     struct model_load_options loading = {0};
-    struct device *device;
     struct model_plan plan;
     rig->limits = (struct model_limits){.layers = &rig->layer,
                                         .layer_count = 1,
@@ -46,11 +56,10 @@ static void load_model(struct rig *rig) {
                                         .longest = LONG_TOKENS,
                                         .stored = DTYPE_F32,
                                         .slots = GOLDEN_TEXTS,
-                                        .group = GROUP,
+                                        .group = group,
                                         .members = MEMBERS};
-    must(device_open(&device, "cpu", &options, &err), &err);
     must(model_open(&rig->model, rig->golden.folder, &err), &err);
-    must(model_add_device(rig->model, device, "cpu", &err), &err);
+    add_devices(rig, devices);
     must(model_plan(rig->model, &rig->limits, &plan, &err), &err);
     must(model_reserve(rig->model, &plan, &err), &err);
     must(model_load(rig->model, &rig->limits, &loading, &err), &err);
@@ -75,17 +84,25 @@ static void make_works(struct rig *rig) {
     }
 }
 
-static int open_rig(void **state) {
+static int open_with(void **state, size_t devices, size_t group) {
     struct rig *rig = test_calloc(1, sizeof *rig);
     golden_open(&rig->golden, "qwen3");
     rig->layer = 1;
     rig->cost = (struct drift_cost){.fixed = 3, .per_token = 0.5, .per_square = 0.25};
     pthread_mutex_init(&rig->guard.lock, NULL);
-    load_model(rig);
+    load_model(rig, devices, group);
     make_works(rig);
     in_flight_open(&rig->in_flight, rig->model, &rig->limits, &rig->cost, &rig->guard);
     *state = rig;
     return 0;
+}
+
+static int open_rig(void **state) {
+    return open_with(state, 1, GROUP);
+}
+
+static int open_lanes(void **state) {
+    return open_with(state, LANES, 1);
 }
 
 static int close_rig(void **state) {
@@ -227,12 +244,94 @@ static void an_error_names_the_batches(void **state) {
     assert_false(rig->guard.in_flight);
 }
 
+// ---- several lanes ----
+
+static void add(struct rig *rig, size_t work) {
+    struct error err = {0};
+    must(in_flight_add(&rig->in_flight, &rig->works[work], &err), &err);
+}
+
+static void sweeps_go_to_the_freest_lane(void **state) {
+    struct rig *rig = *state;
+    struct in_flight *in_flight = &rig->in_flight;
+    struct error err = {0};
+    const struct sweep *sweep;
+    for (size_t i = 0; i < LANES; i++) {
+        assert_false(in_flight_full(in_flight));
+        add(rig, i);
+    }
+    assert_true(in_flight_full(in_flight)); // until somebody looks
+    assert_string_equal(rig->guard.device, "cpu:0");
+    assert_true(in_flight_ready(in_flight));
+    assert_false(in_flight_full(in_flight) || rig->guard.in_flight);
+    for (size_t i = 0; i < LANES; i++) {
+        must(in_flight_complete(in_flight, &sweep, &err), &err);
+        assert_true(sweep->count == 1 && sweep->lane == i);
+        const struct work *work = sweep->works[0];
+        assert_ptr_equal(work, &rig->works[i]);
+        assert_int_equal(work->lane, i);
+        // A batch has its part of the run's seconds; a lane is judged by its own.
+        assert_true(sweep->seconds > 0 && is_near(work->compute_seconds, sweep->seconds / LANES));
+        assert_true(is_near(work->predicted_seconds, sweep->predicted_seconds / LANES));
+        assert_true(sweep->predicted_seconds ==
+                    drift_predict(&rig->cost, (double)work->batch.tokens, work->squared_lengths));
+    }
+    assert_int_equal(in_flight->count, 0);
+}
+
+// Later ones wait behind the oldest; of them as many as there are places for.
+static void sweeps_leave_in_order(void **state) {
+    struct rig *rig = *state;
+    struct in_flight *in_flight = &rig->in_flight;
+    struct error err = {0};
+    const struct sweep *sweep;
+    size_t most = in_flight_sweeps(rig->model, 1);
+    assert_true(most > LANES && most <= IN_FLIGHT && rig->golden.texts >= LANES);
+    for (size_t turn = 0; turn < 4; turn++) { // around the ring
+        for (size_t i = 0; i < most; i++) {
+            assert_false(in_flight_full(in_flight));
+            add(rig, i % LANES); // the same work again: it is computed when this returns
+            (void)in_flight_ready(in_flight);
+        }
+        assert_true(in_flight_full(in_flight)); // though every lane is free
+        for (size_t i = 0; i < most; i++) {
+            must(in_flight_complete(in_flight, &sweep, &err), &err);
+            assert_ptr_equal(sweep->works[0], &rig->works[i % LANES]);
+        }
+        assert_int_equal(in_flight->count, 0);
+    }
+}
+
+// What the other lanes do comes first, in order; then the error.
+static void a_lane_that_fails(void **state) {
+    struct rig *rig = *state;
+    struct in_flight *in_flight = &rig->in_flight;
+    struct error err = {0};
+    const struct sweep *sweep;
+    int32_t wrong[] = {1 << 30};
+    rig->works[1].batch.ids = wrong;
+    rig->works[1].batch.tokens = 1;
+    rig->starts[1][1] = 1;
+    add(rig, 0);
+    add(rig, 1);
+    assert_true(in_flight_full(in_flight)); // for good
+    must(in_flight_complete(in_flight, &sweep, &err), &err);
+    assert_ptr_equal(sweep->works[0], &rig->works[0]);
+    assert_true(in_flight_full(in_flight));
+    assert_true(in_flight_complete(in_flight, &sweep, &err) != STATUS_OK);
+    assert_int_equal(strncmp(err.message, "batch 11: ", 10), 0);
+    assert_false(rig->guard.in_flight);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_group_becomes_a_sweep, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(slices_take_places, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(a_cost_of_nothing, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(an_error_names_the_batches, open_rig, close_rig),
+        cmocka_unit_test_setup_teardown(sweeps_go_to_the_freest_lane, open_lanes, close_rig),
+        cmocka_unit_test_setup_teardown(sweeps_leave_in_order, open_lanes, close_rig),
+        cmocka_unit_test_setup_teardown(a_lane_that_fails, open_lanes, close_rig),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -133,7 +133,7 @@ static int create_buffers(struct feeder_buffers *buffers, const struct feeder_li
 
 static int create_pools(struct feeder *feeder, struct error *err) {
     TRY(window_reader_open(&feeder->reader, err));
-    for (size_t i = 0; i < FEEDER_WINDOWS; i++) {
+    for (size_t i = 0; i < feeder->limits.windows; i++) {
         TRY(window_create(&feeder->windows[i], &feeder->limits.plan, err));
         queue_push(&feeder->free_windows, &feeder->windows[i]);
     }
@@ -234,7 +234,7 @@ int feeder_finish(struct feeder *feeder, bool *complete, struct error *err) {
 }
 
 void feeder_destroy(struct feeder *feeder) {
-    for (size_t i = 0; i < FEEDER_WINDOWS; i++) {
+    for (size_t i = 0; i < feeder->limits.windows; i++) {
         window_destroy(&feeder->windows[i]);
     }
     for (size_t i = 0; feeder->buffers != NULL && i < feeder->limits.works; i++) {

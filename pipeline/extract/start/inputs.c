@@ -241,7 +241,7 @@ static size_t at_least_one(uint64_t value) {
 }
 
 size_t inputs_token_unit(const struct inputs *inputs) {
-    return in_flight_depth(&inputs->device) > 1 ? INPUTS_QUEUED_UNIT : 1;
+    return inputs->device.queues ? INPUTS_QUEUED_UNIT : 1;
 }
 
 // The larger of the run and a retry: the matmuls of the run keep their shape, and with it their bits.
@@ -282,14 +282,31 @@ void inputs_set_group(const struct inputs *inputs, struct model_limits *limits, 
     limits->slots = inputs_slots(inputs, group);
 }
 
-size_t inputs_canary_slots(const struct inputs *inputs, size_t group) {
-    return in_flight_depth(&inputs->device) > 1 ? group : 1;
+// All devices take part in a sweep for which weights come to them.
+static size_t sweep_batches(const struct inputs *inputs, size_t group) {
+    bool streams = model_placed_at(inputs->model) != MODEL_WEIGHTS_RESIDENT;
+    return streams ? group * model_devices(inputs->model) : group;
 }
 
-// One being packed, one written, those on the device; of groups one on the device and the next one.
+size_t inputs_canary_slots(const struct inputs *inputs, size_t group) {
+    return inputs->device.queues ? sweep_batches(inputs, group) : 1;
+}
+
+// One being packed, one written, those on the devices; of groups one on the devices and the next one.
 size_t inputs_slots(const struct inputs *inputs, size_t group) {
-    size_t works = group > 1 ? 2 * group + 1 : in_flight_depth(&inputs->device) + 2;
+    size_t batches = sweep_batches(inputs, group);
+    size_t works = batches > 1 ? 2 * batches + 1 : in_flight_sweeps(inputs->model, batches) + 2;
     return works + inputs_canary_slots(inputs, group);
+}
+
+const char *inputs_device_names(const struct inputs *inputs, char text[INPUTS_DEVICE_NAMES]) {
+    size_t length = 0;
+    text[0] = 0;
+    for (size_t i = 0; i < inputs->device_count; i++) {
+        length += (size_t)snprintf(text + length, INPUTS_DEVICE_NAMES - length, "%s%s", i == 0 ? "" : ", ",
+                                   inputs->device_names[i]);
+    }
+    return text;
 }
 
 int inputs_refuse_nothing(const struct inputs *inputs, struct error *err) {

@@ -111,17 +111,20 @@ static int calibrate(struct launch *launch, struct error *err) {
     char key[320];
     journal_calibrates(&launch->journal);
     TRY(launch_enter_stage(launch, "calibrating", err));
-    TRY(canary_create(&launch->canary, inputs->model, &launch->limits, err));
     snprintf(key, sizeof key, "%s %s %s, %d threads, %s", device->kind, device->name, device->path,
              device->threads, dtype_name(inputs->job.dtype));
-    launch->watch.guard = &launch->guard;
-    launch->watch.journal = &launch->journal;
+    const struct drift_watches_options watches = {.model = inputs->model,
+                                                  .limits = &launch->limits,
+                                                  .guard = &launch->guard,
+                                                  .journal = &launch->journal,
+                                                  .device = key,
+                                                  .profile = inputs->job.profile,
+                                                  .log = &launch->log,
+                                                  .stops = inputs->job.drift_stop};
     guard_set_clock(&launch->guard, model_clock, inputs->model);
     launch_begin_phase(launch, GUARD_DEVICE, "calibrating");
-    int status = drift_watch_calibrate(&launch->watch, &launch->canary, launch->journal.ledger, key,
-                                       inputs->job.profile, &launch->log, err);
+    int status = drift_watches_calibrate(&launch->watches, &watches, err);
     guard_batch_ends(&launch->guard);
-    launch->watch.stops = inputs->job.drift_stop;
     model_seal(inputs->model);
     return status;
 }
@@ -189,7 +192,7 @@ void launch_close(struct launch *launch, int status, const struct error *err) {
                   status == STATUS_OK ? "" : ": ", status == STATUS_OK ? "" : err->message);
     }
     guard_stop(&launch->guard);
-    canary_destroy(&launch->canary);
+    drift_watches_destroy(&launch->watches);
     inputs_close(&launch->inputs);
     buffer_destroy(&launch->residency);
     retry_destroy(&launch->retry);

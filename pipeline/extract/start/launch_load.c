@@ -192,6 +192,7 @@ int launch_load(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     struct model_plan plan = {0};
     const struct device_description *device = &inputs->device;
+    char names[INPUTS_DEVICE_NAMES];
     int status = make_resident(launch, &plan, err);
     if (status == STATUS_OK) {
         status = try_device(launch, err);
@@ -205,8 +206,9 @@ int launch_load(struct launch *launch, struct error *err) {
     log_write(&launch->log, LOG_LEVEL_INFO,
               "device %s, %s, path %s (%s), %d threads; %zu + %zu + %zu + %zu bytes of weights, activations, "
               "scratch, staging",
-              device->kind, device->name, device->path, device->reason, device->threads,
-              model_plan_bytes(&plan, DEVICE_WEIGHTS), model_plan_bytes(&plan, DEVICE_ACTIVATIONS),
-              model_plan_bytes(&plan, DEVICE_SCRATCH), model_plan_bytes(&plan, DEVICE_STAGING));
+              inputs->device_count > 1 ? inputs_device_names(inputs, names) : device->kind, device->name,
+              device->path, device->reason, device->threads, model_plan_bytes(&plan, DEVICE_WEIGHTS),
+              model_plan_bytes(&plan, DEVICE_ACTIVATIONS), model_plan_bytes(&plan, DEVICE_SCRATCH),
+              model_plan_bytes(&plan, DEVICE_STAGING));
     return status;
 }

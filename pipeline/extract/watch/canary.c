@@ -25,7 +25,7 @@ enum {
 // Batches that are run at a time. Where weights come for every sweep, a device that queues has them come
 // while it computes: only a whole sweep tells what it costs. Elsewhere loading adds to the time of any batch.
 static size_t copies(const struct canary *canary) {
-    return canary->on_host ? 1 : canary->limits.group;
+    return canary->on_host ? 1 : model_sweep_batches(canary->model);
 }
 
 // Of a batch: a long text takes as much of a sweep as several others.
@@ -39,10 +39,10 @@ static size_t own_slot(const struct canary *canary) {
     return canary->limits.slots - copies(canary);
 }
 
-int canary_create(struct canary *canary, struct model *model, const struct model_limits *limits,
+int canary_create(struct canary *canary, struct model *model, size_t lane, const struct model_limits *limits,
                   struct error *err) {
     struct device_description device;
-    *canary = (struct canary){.model = model, .limits = *limits};
+    *canary = (struct canary){.model = model, .lane = lane, .limits = *limits};
     model_describe(model, &device);
     canary->on_host = !device.queues;
     canary->streams = model_streamed(model, limits->layers[limits->layer_count - 1]) > 0;
@@ -97,7 +97,7 @@ static int sweep(struct canary *canary, const struct model_batch *batch, struct 
         canary->copies[i].slot += i;
         canary->sweep[i] = &canary->copies[i];
     }
-    return model_sweep(canary->model, 0, canary->sweep, count, err);
+    return model_sweep(canary->model, canary->lane, canary->sweep, count, err);
 }
 
 static int run_once(struct canary *canary, const struct model_batch *batch, struct drift_time *time,
@@ -136,13 +136,13 @@ static int run_fastest(struct canary *canary, const struct model_batch *batch, s
     return STATUS_OK;
 }
 
-static int hash_outputs(struct canary *canary, const struct model_batch *batch, char hex[DIGEST_HEX],
-                        struct error *err) {
+static int hash_slot(struct canary *canary, const struct model_batch *batch, size_t slot,
+                     char hex[DIGEST_HEX], struct error *err) {
     struct model_output output;
     struct digest *digest;
     int status;
     TRY(digest_create(&digest, err));
-    model_outputs(canary->model, batch->slot, &output);
+    model_outputs(canary->model, slot, &output);
     size_t bytes = batch->rows * model_config_of(canary->model)->hidden * dtype_size(canary->limits.stored);
     for (size_t l = 0; l < canary->limits.layer_count; l++) {
         TRY_TO(done, status = digest_field(digest, output.rows[l], bytes, err));
@@ -151,6 +151,23 @@ static int hash_outputs(struct canary *canary, const struct model_batch *batch, 
 done:
     digest_destroy(digest);
     return status;
+}
+
+// Devices that compute a sweep together have batches of their own in it: all must come out alike.
+static int hash_outputs(struct canary *canary, const struct model_batch *batch, char hex[DIGEST_HEX],
+                        struct error *err) {
+    TRY(hash_slot(canary, batch, batch->slot, hex, err));
+    for (size_t i = 1; model_devices(canary->model) > 1 && i < copies(canary); i++) {
+        char other[DIGEST_HEX];
+        TRY(hash_slot(canary, batch, batch->slot + i, other, err));
+        if (strcmp(hex, other) != 0) {
+            return error_set(err, STATUS_DEVICE,
+                             "the canary batch gives different bits on the devices %s: one of them computes "
+                             "wrong results",
+                             model_lane_name(canary->model, canary->lane));
+        }
+    }
+    return STATUS_OK;
 }
 
 static double flops(const struct canary *canary, size_t tokens, double squared_lengths) {

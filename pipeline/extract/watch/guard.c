@@ -81,10 +81,20 @@ static void leave(struct guard *guard, int status, const char *reason) {
     _exit(error_exit_code(status));
 }
 
+// " on cuda:1" where there are several devices.
+static const char *on_device(const struct guard *guard, char text[32]) {
+    bool several = guard->device != NULL && guard->device[0] != 0;
+    snprintf(text, 32, "%s%.24s", several ? " on " : "", several ? guard->device : "");
+    return text;
+}
+
 static void keep_what_is_done(struct guard *guard, const char *evidence) {
     struct journal *journal = guard->options.journal;
     struct error ignored; // the journal keeps it
-    journal_drift(journal, "stopped", 0);
+    char on[32];
+    char state[48];
+    snprintf(state, sizeof state, "stopped%s", on_device(guard, on));
+    journal_drift(journal, state, 0);
     journal_stage(journal, "drift", &ignored);
     journal_event(journal, LOG_LEVEL_ERROR, "drift", evidence);
     guard->writer.stop(guard->writer.writer);
@@ -112,19 +122,22 @@ static void end_phase(struct guard *guard) {
 static void end_hung(struct guard *guard) {
     char text[512];
     char folder[PRINTABLE_TEXT];
+    char on[32];
+    char reason[64];
     snprintf(text, sizeof text,
-             "{\"cause\": \"%s hangs\", \"batch\": %" PRIu64
+             "{\"cause\": \"%s hangs%s\", \"batch\": %" PRIu64
              ", \"seconds\": %.3f, \"predicted_seconds\": %.3f}",
-             guard->what, guard->batch, guard->elapsed, guard->predicted);
+             guard->what, on_device(guard, on), guard->batch, guard->elapsed, guard->predicted);
     if (guard->attached) {
         keep_what_is_done(guard, text);
     }
     fprintf(stderr,
-            "strata: %s %" PRIu64 " has been computing for %.0f s, %.1f times its prediction: stopped. "
+            "strata: %s %" PRIu64 "%s has been computing for %.0f s, %.1f times its prediction: stopped. "
             "Sealed shards in %s are safe; run the same command to resume.\n",
-            guard->what, guard->batch, guard->elapsed, guard->elapsed / guard->predicted,
-            printable(folder, sizeof folder, guard->options.folder));
-    leave(guard, STATUS_DRIFT, "a batch hung");
+            guard->what, guard->batch, on_device(guard, on), guard->elapsed,
+            guard->elapsed / guard->predicted, printable(folder, sizeof folder, guard->options.folder));
+    snprintf(reason, sizeof reason, "a batch hung%s", on);
+    leave(guard, STATUS_DRIFT, reason);
 }
 
 // After a signal: the batch in flight gets half of the time to stop, then what is done is kept without it.
@@ -180,9 +193,10 @@ static bool is_hung(const struct guard *guard) {
 }
 
 static void warn_of_batch(struct guard *guard) {
+    char on[32];
     log_write(guard->options.log, LOG_LEVEL_WARN,
-              "%s %" PRIu64 " has been computing for %.1f s; %.1f s were predicted", guard->what,
-              guard->batch, guard->elapsed, guard->predicted);
+              "%s %" PRIu64 "%s has been computing for %.1f s; %.1f s were predicted", guard->what,
+              guard->batch, on_device(guard, on), guard->elapsed, guard->predicted);
 }
 
 static void warn_of_phase(struct guard *guard) {
@@ -296,6 +310,12 @@ static void restart(struct guard *guard) {
     guard->elapsed = 0;
     guard->still = 0;
     guard->clock_begun = guard->clock_before = read_clock(guard);
+}
+
+void guard_set_device(struct guard *guard, const char *device) {
+    pthread_mutex_lock(&guard->lock);
+    guard->device = device;
+    pthread_mutex_unlock(&guard->lock);
 }
 
 static void begin(struct guard *guard, enum guard_phase phase, const char *what, uint64_t batch,

@@ -72,7 +72,8 @@ struct guard {
     bool in_flight;
     bool warned;
     enum guard_phase phase;
-    const char *what; // "batch", "the canary after batch"; the phase's name
+    const char *what;   // "batch", "the canary after batch"; the phase's name
+    const char *device; // that computes the batch, where there is more than one; otherwise ""
     uint64_t batch;
     double predicted; // of a phase: its limit
     double elapsed; // seconds the process was awake since the batch began: a suspended process is not a hung
@@ -95,6 +96,9 @@ void guard_set_clock(struct guard *guard, double (*clock)(const struct model *mo
 
 bool guard_stop_requested(const struct guard *guard);
 const char *guard_signal_name(const struct guard *guard); // "SIGTERM"; "" when none came
+
+// The device that computes what begins from now on, by name; "" where there is no other. The name stays.
+void guard_set_device(struct guard *guard, const char *device);
 
 void guard_batch_begins(struct guard *guard, uint64_t batch, double predicted);
 void guard_canary_begins(struct guard *guard, uint64_t batch, double predicted); // ends with guard_batch_ends
