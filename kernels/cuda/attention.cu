@@ -94,7 +94,7 @@ extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, v
         keys,
         tiles,
         (unsigned)tile_count,
-        pairs && attention_pairs(dtype, heads),
+        pairs && !slice && attention_pairs(dtype, heads), // the other kernel has the same bits
         {(unsigned)heads.heads, (unsigned)heads.kv_heads, (unsigned)(heads.heads / heads.kv_heads),
          (unsigned)heads.head_dim, (unsigned)stride, (unsigned)(slice ? kept_stride : stride),
          (int)texts->before, windowed ? (int)shape->window : INT32_MAX, shape->scale},

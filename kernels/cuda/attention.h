@@ -26,7 +26,7 @@ struct attention_call {
     const void *keys; // keys and values: columns k | v of qkv, or of a slice those that were kept
     const struct attention_tile *tiles;
     unsigned tile_count;
-    bool pairs; // a warp has two heads, where attention_pairs has it
+    bool pairs; // a warp has two heads, where attention_pairs has it and texts are whole
     struct attention_shape shape;
 };
 

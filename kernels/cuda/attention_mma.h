@@ -346,11 +346,16 @@ template <typename T, int D, int HEADS> struct stream {
     int end;         // of the rows of the text that are seen
     shared_place ring;
 
+    // Of keys and values. Two heads a warp are for whole texts only: this formula and no other leaves the
+    // compiler the registers.
+    static __device__ __forceinline__ unsigned row_stride(const struct attention_shape &shape) {
+        return HEADS == 1 ? shape.key_stride : (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
+    }
     // text: its keys and values, from its first token on. From the tile on that begins at first_key.
     __device__ __forceinline__ stream(const T *text, const struct attention_shape &shape, unsigned kv_head,
                                       int first_key, int last, shared_place buffers)
         : kept(shape.head_dim, threadIdx.x), values(shape.kv_heads * shape.head_dim),
-          stride(shape.key_stride), end(last), ring(buffers) {
+          stride(row_stride(shape)), end(last), ring(buffers) {
         next = kept.first(text, stride, first_key, kv_head, shape.head_dim);
     }
     __device__ __forceinline__ shared_place buffer(int step) const {
@@ -489,8 +494,9 @@ static __global__ void __launch_bounds__(THREADS, (build<D, HEADS>::BLOCKS))
         return; // a text's last tile may have fewer queries
     }
     const int first_key = attention_first_key(query + here.first, shape.window, key_tile<D>::KEYS);
-    stream<T, D, HEADS> in(keys + (size_t)(tile.start + shape.before) * shape.key_stride, shape, blockIdx.z,
-                           first_key, end, shared_at(shared));
+    const int first_row = HEADS == 1 ? tile.start + shape.before : tile.start;
+    stream<T, D, HEADS> in(keys + (size_t)first_row * stream<T, D, HEADS>::row_stride(shape), shape,
+                           blockIdx.z, first_key, end, shared_at(shared));
     const int first_query = query + here.query;
     const struct warp_rows rows = {first_query, min(first_query + QUERIES, end) - 1};
 
