@@ -210,19 +210,19 @@ static bool is_last_asked(const struct run *run) {
 }
 
 // A text in slices may need more of a sweep than is left beside the batches that are gathered.
-static int make_room(struct run *run, const struct work *work, struct error *err) {
+static int make_room_beside(struct run *run, const struct work *work, struct error *err) {
     if (in_flight_takes(&run->in_flight, work)) {
         return STATUS_OK;
     }
     TRY(in_flight_flush(&run->in_flight, err));
-    return in_flight_full(&run->in_flight) ? complete_one(run, err) : STATUS_OK;
+    return make_room(run, err);
 }
 
 // Puts a work's batch on the device; completes the oldest when that fills it. A work with nothing to compute
 // goes to the writer in its turn, behind those on the device.
 static int take(struct run *run, struct work *work, struct error *err) {
     if (work->computes && !writer_has(&run->writer, work)) {
-        TRY(make_room(run, work, err));
+        TRY(make_room_beside(run, work, err));
         TRY(in_flight_add(&run->in_flight, work, err));
         return is_last_asked(run) ? drain_all(run, err) : make_room(run, err);
     }
