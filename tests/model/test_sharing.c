@@ -62,6 +62,41 @@ static void sweeps_outside_the_limits_are_refused(void **state) {
     close_rig(&rig);
 }
 
+// ---- algorithms ----
+
+static void algorithms_of(const struct device *device, struct buffer *out) {
+    struct error err = {0};
+    must(device_algorithms(device, out, &err), &err);
+    must(buffer_append(out, "", 1, &err), &err);
+}
+
+// A device that had its algorithms named by the first cannot have them named again, which is how the test
+// knows.
+static void the_first_device_chooses_for_all(void **state) {
+    (void)state;
+    const struct model_load_options loading = {0};
+    struct error err = {0};
+    struct model_plan plan;
+    struct buffer first = {0};
+    struct buffer second = {0};
+    struct rig rig;
+    open_waiting(&rig, "qwen3");
+    add_devices(rig.model, 2);
+    must(model_plan(rig.model, &rig.limits, &plan, &err), &err);
+    must(model_reserve(rig.model, &plan, &err), &err);
+    must(model_load(rig.model, &rig.limits, &loading, &err), &err);
+    must(model_tune(rig.model, NULL, NULL, &err), &err);
+    algorithms_of(rig.model->stages[0].device, &first);
+    algorithms_of(rig.model->stages[1].device, &second);
+    assert_string_equal(first.data, second.data);
+    assert_int_equal(*first.data != 0, on_gpus());
+    assert_int_equal(model_tune(rig.model, NULL, NULL, &err), on_gpus() ? STATUS_INTERNAL : STATUS_OK);
+    assert_true(!on_gpus() || strstr(err.message, "second: algorithms were named") != NULL);
+    buffer_destroy(&second);
+    buffer_destroy(&first);
+    close_rig(&rig);
+}
+
 // ---- refusals ----
 
 static void unlike_devices_are_refused(void **state) {
@@ -217,6 +252,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lanes_are_named),
         cmocka_unit_test(sweeps_outside_the_limits_are_refused),
+        cmocka_unit_test(the_first_device_chooses_for_all),
         cmocka_unit_test(unlike_devices_are_refused),
         cmocka_unit_test(devices_are_as_many_as_there_is_room_for),
         cmocka_unit_test(a_chain_needs_blocks_that_stay),
