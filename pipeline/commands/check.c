@@ -96,7 +96,7 @@ static int check_device(struct check *check, struct error *err) {
     return STATUS_OK;
 }
 
-static int add_placement(struct check *check, const struct model_limits *limits, struct error *err) {
+static int add_ways(struct check *check, const struct model_limits *limits, struct error *err) {
     size_t used = strlen(check->detail);
     struct buffer text = {0};
     int status = placement_describe(&check->inputs, limits, &text, err);
@@ -135,7 +135,7 @@ static int check_memory(struct check *check, struct error *err) {
              (double)model_plan_bytes(&plan, DEVICE_SCRATCH) * 1e-9,
              (double)model_plan_bytes(&plan, DEVICE_STAGING) * 1e-9,
              inputs->device.host_staging ? " (host)" : "");
-    return status == STATUS_OK ? add_placement(check, &limits, err) : status;
+    return status == STATUS_OK ? add_ways(check, &limits, err) : status;
 }
 
 // The nearest folder above the output that is there already.

@@ -109,7 +109,7 @@ def test_on_a_gpu(tmp_path):
 
 @pytest.fixture(scope="module")
 def sliced(made, tmp_path_factory):
-    job = whole(tmp_path_factory.mktemp("sliced"), made, batch=SHAPE, run={"checkpoint_every": 2, "drift_stop": True})
+    job = whole(tmp_path_factory.mktemp("sliced"), made, batch=SHAPE, run={"checkpoint_every": 2})
     job.run()
     job.check_finished(len(made))
     return job
@@ -126,7 +126,6 @@ def test_what_is_told(sliced, made, tmp_path):
     assert f"\nbatches       {batches + len(TIMES)}, {100 * tokens / batches / BATCH:.1f} % of {BATCH} tokens full, " in planned
     listed = [line.split() for line in strata("log", sliced.output, "--csv").out.splitlines()]
     assert len(listed) == 1 + sliced.query("SELECT count(*) FROM batch")[0][0]
-    assert sliced.events("drift") == []
     exported = strata("export", sliced.output, "--to", tmp_path / "exported", "--format", "npy")
     assert exported.code == OK, exported
 
@@ -195,3 +194,18 @@ def test_a_refusal_advises_what_slices_allow(free, is_sliced, made, tmp_path):
     assert refused.code == support.DEVICE and (advised < LONGEST) == is_sliced
     assert check_on(job, advised, free).code == OK
     assert check_on(job, advised + 256, free).code == support.DEVICE
+
+
+def test_a_corrected_row_becomes_the_first_long_text(made, tmp_path):
+    """Retried in slices, after a run that had none."""
+    broken = [dict(one) for one in made if one["problem_id"] in ("long-5", "p-00001", "p-00002")]
+    next(one for one in broken if one["problem_id"] == "long-5")["statement"] += "\0"
+    job = whole(tmp_path / "broken", broken, problems={"max_failed": 1}, batch=SHAPE)
+    job.run()
+    job.import_problems([one for one in made if one["problem_id"] in job.problems()])
+    job.run("--retry-failed")
+    job.check_finished(3)
+    reference = job.twin(tmp_path / "whole", batch={"tokens": WHOLE})
+    reference.run()
+    check_same(job, reference)
+    assert {state for state, _ in job.problems().values()} == {support.DONE}

@@ -246,7 +246,7 @@ def test_published_figures(kv, context, each, least, most, mistral):
     assert least - 1 <= published["layers"] <= most + 1
     block = {"f16": 2, "q8_0": 34 / 32, "q4_0": 18 / 32}[kv]
     assert actual["keys_and_values_bytes"] == 2 * context * 8 * 128 * block and actual["layers"] >= published["layers"]
-    assert found["own_keys_and_values_bytes"] == 2 * context * 8 * 128 * 2
+    assert found["own_keys_and_values_bytes"] == 2 * context * 8 * 128 * 2 and found["own_residual_bytes"] == context * 4096 * 2
     text = strata("plan", *words).out
     assert re.search(rf"^  as is published +130\.2 MiB +{each}\.0 MiB +{published['layers']} of 32$", text, re.M), text
     assert re.search(rf"^  with grouped queries +130\.2 MiB .* {actual['layers']} of 32$", text, re.M), text

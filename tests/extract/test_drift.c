@@ -176,6 +176,27 @@ static void test_fit(void **state) {
     assert_true(drift_predict(&cost, 1, 1, 1) > 0 && isfinite(drift_predict(&cost, 1, 1, 1)));
 }
 
+// A text in slices has the fixed seconds of each, when it is timed as when it is predicted.
+static void test_fit_with_a_text_in_slices(void **state) {
+    (void)state;
+    enum { SLICES = 4, TOKENS = 8192 };
+    const struct drift_cost truth = {0.25, 3e-5, 7e-10};
+    double squares = (double)(SLICES * TOKENS) * (SLICES * TOKENS);
+    struct drift_sample samples[3] = {
+        {16, 256, 0}, {TOKENS, 64.0 * TOKENS, 0}, {SLICES * TOKENS, squares, 0}};
+    struct drift_cost cost;
+    for (int i = 0; i < 3; i++) {
+        double parts = i == 2 ? SLICES : 1;
+        samples[i].seconds = drift_predict(&truth, parts, samples[i].tokens, samples[i].squared_lengths);
+    }
+    assert_true(drift_tells_square(&samples[1], &samples[2], 7e-10));
+    drift_fit(&cost, samples, 0);
+    assert_true(fabs(cost.per_square / truth.per_square - 1) < 0.01);
+    double longer = drift_predict(&cost, 32 * SLICES, 32.0 * SLICES * TOKENS, 1024 * squares);
+    double wanted = drift_predict(&truth, 32 * SLICES, 32.0 * SLICES * TOKENS, 1024 * squares);
+    assert_true(fabs(longer / wanted - 1) < 0.01);
+}
+
 // On processors large models are timed with short texts, which tell nothing of pairs.
 static void test_fit_with_a_guess(void **state) {
     (void)state;
@@ -318,6 +339,7 @@ int main(void) {
         cmocka_unit_test(test_cleared),
         cmocka_unit_test(test_confirmation),
         cmocka_unit_test(test_fit),
+        cmocka_unit_test(test_fit_with_a_text_in_slices),
         cmocka_unit_test(test_fit_with_a_guess),
         cmocka_unit_test(test_excuse),
         cmocka_unit_test(test_share),

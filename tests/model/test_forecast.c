@@ -104,6 +104,37 @@ static void what_does_not_fit_streams_unseen(void **state) {
     tear_down(&s);
 }
 
+// A text of 16 batches: a sweep has its residual streams and keeps the keys and values of one block, whatever
+// the group; a batch that held it whole would take far more.
+static void a_long_text_runs_in_slices(void **state) {
+    (void)state;
+    const uint64_t longest = 16 * 8192;
+    struct setting s;
+    set_up(&s, MODEL_QUANTIZE_NONE);
+    struct forecast usual = make(&s, FORECAST_HOST, 8192);
+    s.limits.longest = longest;
+    struct forecast sliced = make(&s, FORECAST_HOST, 8192);
+    assert_true(sliced.fits && sliced.resident < usual.resident);
+    assert_int_equal(sliced.group_tokens, longest);
+    assert_true(sliced.group == 1 && usual.group == 1);
+    assert_int_equal(sliced.residuals, longest * 8192 * 2);
+    assert_int_equal(sliced.batch.keys_values, longest * 2 * 8 * 128 * 2);
+    uint64_t more = sliced.batch.activations - usual.batch.activations - sliced.batch.keys_values;
+    assert_in_range(more, 1, (uintmax_t)longest * 1024); // rotary tables, and what the slices are told
+
+    s.machine.memory = (uint64_t)(400 * GIB);
+    struct forecast resident = make(&s, FORECAST_RESIDENT, 0);
+    assert_true(resident.fits && resident.group == 0);
+    assert_int_equal(resident.residuals, longest * 8192 * 2 - 8192 * 8192 * 2); // x is an activation
+    assert_int_equal(resident.used, s.footprint.all_blocks + s.footprint.embedding + s.footprint.final_norm +
+                                        s.footprint.expansion + resident.batch.activations +
+                                        resident.batch.scratch + resident.residuals);
+    s.limits.tokens = longest;
+    struct forecast whole = make(&s, FORECAST_RESIDENT, 0);
+    assert_true(whole.used - s.footprint.all_blocks > 4 * (resident.used - s.footprint.all_blocks));
+    tear_down(&s);
+}
+
 static void a_small_group_waits_for_copies(void **state) {
     (void)state;
     struct setting s;
@@ -225,6 +256,7 @@ static void a_processor_converts_what_it_reads(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_does_not_fit_streams_unseen),
+        cmocka_unit_test(a_long_text_runs_in_slices),
         cmocka_unit_test(a_small_group_waits_for_copies),
         cmocka_unit_test(memory_is_what_is_left_to_take),
         cmocka_unit_test(the_largest_batch_fits_and_no_larger),
