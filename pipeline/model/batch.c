@@ -19,31 +19,41 @@ static size_t find_wanted(const struct model_limits *limits, size_t layer) {
     return i;
 }
 
-// Pools a wanted hidden state and copies it to the slot; two buffers in turn keep the copy beside the next
-// operations.
+// Pools some of a batch's rows, those whose spans the member has, and copies them to the slot; two buffers in
+// turn keep the copy beside the next operations.
+static int pool_rows(const struct pass *pass, const struct stage *stage, size_t wanted, const void *x,
+                     size_t member, struct pooling *pooling, struct error *err) {
+    const struct model_limits *limits = &pass->model->limits;
+    const struct model_output *out = &pass->model->staging.outputs[pass->slot];
+    size_t row_bytes = pass->model->config.hidden * dtype_size(limits->stored);
+    size_t first = (member - pass->first) * state_pool_rows(limits);
+    size_t count = size_min(pass->rows - first, state_pool_rows(limits));
+    size_t buffer = pooling->turns[stage - pass->model->stages]++ % POOL_BUFFERS;
+    void *rows = stage->state.pooled[buffer];
+    struct device_row_check *checks = stage->state.pool_checks[buffer];
+    unsigned char *to = (unsigned char *)(uintptr_t)out->rows[wanted];
+    struct device_row_check *checks_to = (struct device_row_check *)(uintptr_t)out->checks[wanted];
+    TRY(device_pool(stage->device, rows, limits->stored, checks, x, stage->state.inputs[member].spans, count,
+                    pass->model->config.hidden, err));
+    TRY(device_download(stage->device, to + first * row_bytes, rows, count * row_bytes, err));
+    return device_download(stage->device, checks_to + first, checks, count * sizeof checks[0], err);
+}
+
+// Pools a hidden state if it is wanted.
 static int pool_layer(const struct pass *pass, const struct stage *stage, size_t layer, const void *x,
                       void *context, struct error *err) {
-    struct pooling *pooling = context;
     const struct model_limits *limits = &pass->model->limits;
     size_t wanted = find_wanted(limits, layer);
     if (wanted == limits->layer_count) {
         return STATUS_OK;
     }
-    size_t hidden = pass->model->config.hidden;
-    size_t buffer = pooling->turns[stage - pass->model->stages]++ % POOL_BUFFERS;
-    void *rows = stage->state.pooled[buffer];
-    struct device_row_check *checks = stage->state.pool_checks[buffer];
-    const struct model_output *out = &pass->model->staging.outputs[pass->slot];
-    int status;
-    TRY_TO(done,
-           status = device_pool(stage->device, rows, limits->stored, checks, x,
-                                stage->state.inputs[pass->place.member].spans, pass->rows, hidden, err));
-    TRY_TO(done, status = device_download(stage->device, (void *)(uintptr_t)out->rows[wanted], rows,
-                                          pass->rows * hidden * dtype_size(limits->stored), err));
-    status = device_download(stage->device, (void *)(uintptr_t)out->checks[wanted], checks,
-                             pass->rows * sizeof checks[0], err);
-done:
-    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "hidden_states[%zu]", layer);
+    size_t most = state_pool_rows(limits);
+    for (size_t i = 0; i * most < pass->rows; i++) {
+        if (pool_rows(pass, stage, wanted, x, pass->first + i, context, err) != STATUS_OK) {
+            return error_wrap(err, "hidden_states[%zu]", layer);
+        }
+    }
+    return STATUS_OK;
 }
 
 // One fence for all batches of a sweep: devices remember a few of them only.
@@ -63,31 +73,64 @@ static int end_sweep(struct model *model, size_t number, const struct model_batc
     return STATUS_OK;
 }
 
-// A chain takes each batch through all of its stages; others share the batches out.
-static struct pass_place place_of(const struct model *model, const struct lane *lane, size_t index) {
+// The place of the next batch of a sweep whose devices have so many members each. A chain takes each batch
+// through all of its stages; others share the batches out. False: there is none.
+static bool take_place(const struct model *model, const struct lane *lane, const struct model_batch *batch,
+                       size_t used[MODEL_DEVICES], struct pass_place *place) {
     size_t width = lane->is_chain ? 1 : lane->count;
-    return (struct pass_place){.stage = lane->first + index % width,
-                               .stages = lane->is_chain ? lane->count : 1,
-                               .member = index / width,
-                               .turn = model->turn};
+    size_t more = model_batch_members(&model->limits, batch->tokens);
+    size_t to = 0;
+    for (size_t i = 1; i < width; i++) {
+        to = used[i] < used[to] ? i : to;
+    }
+    *place = (struct pass_place){.stage = lane->first + to,
+                                 .stages = lane->is_chain ? lane->count : 1,
+                                 .member = used[to],
+                                 .turn = model->turn};
+    used[to] += more;
+    return used[to] <= state_members(&model->limits);
+}
+
+bool model_sweep_holds(const struct model *model, const struct model_batch *const *batches, size_t count) {
+    const struct lane lane = lane_of(model, 0); // all are alike
+    size_t used[MODEL_DEVICES] = {0};
+    struct pass_place place;
+    bool holds = true;
+    for (size_t i = 0; i < count && holds; i++) {
+        holds = take_place(model, &lane, batches[i], used, &place);
+    }
+    return holds;
+}
+
+static int check_sweep(const struct model *model, size_t lane, const struct model_batch *const *batches,
+                       size_t count, struct error *err) {
+    if (lane >= model_lanes(model)) {
+        return error_set(err, STATUS_INTERNAL, "there is no lane %zu", lane);
+    }
+    if (count == 0) {
+        return error_set(err, STATUS_INTERNAL, "a sweep of no batch");
+    }
+    return model_sweep_holds(model, batches, count)
+               ? STATUS_OK
+               : error_set(err, STATUS_INTERNAL, "a sweep of %zu batches is outside the limit of %zu members",
+                           count, state_members(&model->limits));
 }
 
 int model_sweep(struct model *model, size_t number, const struct model_batch *const *batches, size_t count,
                 struct error *err) {
     const struct lane lane = lane_of(model, number);
     struct pooling pooling = {0};
-    size_t most = model_sweep_batches(model);
-    if (count == 0 || count > most || number >= model_lanes(model)) {
-        return error_set(err, STATUS_INTERNAL,
-                         "a sweep of %zu batches in lane %zu is outside the limits of %zu and %zu", count,
-                         number, most, model_lanes(model));
-    }
+    size_t used[MODEL_DEVICES] = {0};
+    size_t passes = 0;
+    TRY(check_sweep(model, number, batches, count, err));
     model->turn = lane.is_chain ? (model->turn + 1) % RESIDUAL_TURNS : 0;
     for (size_t i = 0; i < count; i++) {
-        const struct pass_place place = place_of(model, &lane, i);
-        TRY(forward_begin(&model->passes[i], model, batches[i], &place, err));
+        struct pass_place place;
+        (void)take_place(model, &lane, batches[i], used, &place);
+        TRY(forward_begin(&model->passes[passes], model, batches[i], &place, err));
+        passes += model_batch_members(&model->limits, batches[i]->tokens);
     }
-    TRY(forward_sweep(model->passes, count, pool_layer, &pooling, err));
+    TRY(forward_sweep(model->passes, passes, pool_layer, &pooling, err));
     return end_sweep(model, number, batches, count, err);
 }
 

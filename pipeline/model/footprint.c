@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "base/size.h"
 #include "kernels/weight_format.h"
 #include "model/block.h"
 #include "model/quantise.h"
@@ -150,14 +151,14 @@ void footprint_destroy(struct footprint *footprint) {
 // on the host the ring of loads.
 enum { GPU_SCRATCH = 40 << 20, GPU_STAGING = 32 << 20 };
 
-static uint64_t inputs_bytes(const struct model_limits *limits) {
-    return plus(times(limits->tokens, 2 * sizeof(int32_t)),
-                plus(times(plus(limits->texts, 1), sizeof(int32_t)),
-                     times(limits->rows, sizeof(struct device_span))));
+static uint64_t inputs_bytes(uint64_t tokens, uint64_t texts, uint64_t rows) {
+    return plus(times(tokens, 2 * sizeof(int32_t)),
+                plus(times(plus(texts, 1), sizeof(int32_t)), times(rows, sizeof(struct device_span))));
 }
 
-static uint64_t pooled_bytes(const struct model_config *config, const struct model_limits *limits) {
-    return times(limits->rows, config->hidden * dtype_size(limits->stored) + sizeof(struct device_row_check));
+static uint64_t pooled_bytes(const struct model_config *config, const struct model_limits *limits,
+                             uint64_t rows) {
+    return times(rows, config->hidden * dtype_size(limits->stored) + sizeof(struct device_row_check));
 }
 
 // A position of the rotary tables: half a head's cosines and sines.
@@ -165,21 +166,35 @@ static uint64_t table_row(const struct model_config *config) {
     return config->head_dim * sizeof(float);
 }
 
+// What a sweep's members beyond the first take where texts run in slices.
+static uint64_t more_members(const struct model_config *config, enum dtype dtype,
+                             const struct model_limits *limits, uint64_t own_rows) {
+    uint64_t member = plus(times(limits->tokens, footprint_residual(config, dtype)),
+                           plus(inputs_bytes(limits->tokens, limits->texts, state_pool_rows(limits)),
+                                times(own_rows, table_row(config))));
+    return state_has_slices(limits) ? times(state_members(limits) - 1, member) : 0;
+}
+
 void footprint_of_batch(struct footprint_batch *out, const struct model_config *config, enum dtype dtype,
                         const struct model_limits *limits, bool has_own_memory) {
     bool own = rope_is_own(config, limits->longest);
+    uint64_t most = size_max(limits->tokens, limits->longest);
     uint64_t own_rows = own ? limits->tokens : 0;
     uint64_t table = times(plus(own ? config->max_positions : limits->longest, own_rows), table_row(config));
     uint64_t buffers = times(limits->tokens, times(block_buffer_numbers(config), dtype_size(dtype)));
-    uint64_t inputs = inputs_bytes(limits);
-    uint64_t pooled = pooled_bytes(config, limits);
+    uint64_t inputs = inputs_bytes(limits->tokens, limits->texts, state_pool_rows(limits));
+    uint64_t pooled = pooled_bytes(config, limits, state_pool_rows(limits));
     *out = (struct footprint_batch){
-        .activations = plus(plus(buffers, table), plus(inputs, times(POOL_BUFFERS, pooled))),
-        .keys_values =
-            times(times(limits->tokens, 2 * dtype_size(dtype)), times(config->kv_heads, config->head_dim)),
+        .activations = plus(plus(plus(buffers, table), more_members(config, dtype, limits, own_rows)),
+                            plus(inputs, times(POOL_BUFFERS, pooled))),
+        .keys_values = times(times(most, 2 * dtype_size(dtype)), times(config->kv_heads, config->head_dim)),
     };
+    if (state_has_slices(limits)) { // else they are in the buffers
+        out->activations = plus(out->activations, out->keys_values);
+    }
     uint64_t slot =
-        plus(plus(inputs, times(own_rows, table_row(config))), times(pooled, limits->layer_count));
+        plus(plus(inputs_bytes(most, limits->texts, limits->rows), times(own ? most : 0, table_row(config))),
+             times(pooled_bytes(config, limits, limits->rows), limits->layer_count));
     out->staging = times(slot, limits->slots);
     if (has_own_memory) {
         out->scratch = GPU_SCRATCH;

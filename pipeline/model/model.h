@@ -177,14 +177,28 @@ size_t model_streamed(const struct model *model, size_t last);
 struct model_limits {
     const size_t *layers; // ascending transformers indices wanted
     size_t layer_count;
-    size_t tokens;     // most tokens in a batch
+    size_t tokens;     // most tokens that are computed at once: of a batch, and of a slice of a longer text
     size_t texts;      // most texts in a batch
     size_t rows;       // most pooled rows in a batch
-    size_t longest;    // most tokens in one text
+    size_t longest;    // most tokens in one text; where that is more than `tokens`: model_limits_slice
     enum dtype stored; // of pooled rows
     size_t slots;      // batches whose outputs may be unread at once (staging copies), at least 2
     size_t group;      // batches of a sweep, each with its residual stream, on a device; 0: one
+    size_t members;    // residual streams, at least `group`; 0: as many
 };
+
+// A text of more than limits.tokens is a batch of its own, which runs in slices of limits.tokens. Each is a
+// member of the sweep, with a residual stream. A block computes one slice after the other, over the keys and
+// values that it kept of those before: one block's, as the next one's take their place. The results have the
+// bits of a batch that holds the whole text.
+
+// Members of a sweep that a batch of so many tokens takes: 1, or as many as it has slices.
+size_t model_batch_members(const struct model_limits *limits, size_t tokens);
+
+// Where limits->longest is more than limits->tokens: brings the tokens down to a size that slices have, the
+// texts with them, and the members up to what the longest text takes. False where there are too few tokens
+// for a slice.
+bool model_limits_slice(struct model_limits *limits);
 
 // Batches of a full sweep: the group, where weights stream on each of the devices, which then compute a sweep
 // together: a block is read once for all of them.
@@ -295,7 +309,7 @@ struct model_batch {
     const int32_t *ids;              // [tokens], each < vocabulary
     const int32_t *starts;           // [texts + 1], starts[0] = 0, starts[texts] = tokens
     const struct device_span *spans; // [rows] tokens [start, end) of the packed batch, never across texts
-    size_t tokens;
+    size_t tokens;                   // more than limits.tokens only where it is one text
     size_t texts;
     size_t rows;
     size_t slot; // which staging copy takes the outputs, < limits.slots
@@ -307,9 +321,14 @@ struct model_output {
     const struct device_row_check **checks; // [layer_count] -> [rows]
 };
 
-// Queues a sweep of up to model_sweep_batches batches in a lane: uploads, all blocks up to the last wanted
-// one, each with all batches before the next block, so that weights that are not resident come once; pooling,
-// downloads. Each batch has a slot of its own; all are complete at the same time, the sweep's end.
+// Whether a sweep holds these batches. Together they take up to limits.members of a device
+// (model_batch_members); of several devices that compute the sweep side by side, each batch goes to the one
+// that has the fewest members of those before it.
+bool model_sweep_holds(const struct model *model, const struct model_batch *const *batches, size_t count);
+
+// Queues a sweep in a lane: uploads, all blocks up to the last wanted one, each with all batches before the
+// next block, so that weights that are not resident come once; pooling, downloads. Each batch has a slot of
+// its own; all are complete at the same time, the sweep's end.
 int model_sweep(struct model *model, size_t lane, const struct model_batch *const *batches, size_t count,
                 struct error *err);
 

@@ -167,7 +167,7 @@ int model_set_limits(struct model *model, const struct model_limits *limits, str
     TRY(keep_limits(model, limits, err));
     void *block;
     struct layout layout = layout_taking(model->stages[0].device);
-    TRY(memory_zeroed(&block, model_sweep_batches(model), sizeof model->passes[0], err));
+    TRY(memory_zeroed(&block, state_members(limits) * model->stage_count, sizeof model->passes[0], err));
     model->passes = block;
     TRY(memory_zeroed(&block, limits->slots, sizeof model->ends[0], err));
     model->ends = block;

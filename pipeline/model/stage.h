@@ -62,7 +62,7 @@ struct model {
     struct model_staging staging;
     struct streaming *streaming; // of the blocks that are not resident; NULL: all are
     struct sweep_end *ends;      // [limits.slots]
-    struct pass *passes;         // [model_sweep_batches] of the sweep that is being queued (forward.h)
+    struct pass *passes;         // of the sweep that is being queued, all members of its devices (forward.h)
     size_t turn;                 // of the residual streams of a chain
 };
 

@@ -7,24 +7,82 @@
 #include "base/size.h"
 #include "model/rope.h"
 
-enum { TABLE_CHUNK = 1024 }; // rows of the rotary tables filled at a time
+enum {
+    TABLE_CHUNK = 1024, // rows of the rotary tables filled at a time
+    SLICE_STARTS = 4,   // staged of a text in slices: [0, tokens) of a whole slice and of the last
+};
+
+// ---- limits ----
 
 size_t state_group(const struct model_limits *limits) {
     return size_max(limits->group, 1);
+}
+
+size_t state_members(const struct model_limits *limits) {
+    return limits->members > 0 ? limits->members : state_group(limits);
+}
+
+bool state_has_slices(const struct model_limits *limits) {
+    return limits->longest > limits->tokens;
+}
+
+size_t state_pool_rows(const struct model_limits *limits) {
+    return size_min(limits->rows, limits->tokens);
+}
+
+// Tokens of the largest batch.
+static size_t most_tokens(const struct model_limits *limits) {
+    return size_max(limits->tokens, limits->longest);
+}
+
+size_t model_batch_members(const struct model_limits *limits, size_t tokens) {
+    return tokens <= limits->tokens ? 1 : (tokens - 1) / limits->tokens + 1;
+}
+
+bool model_limits_slice(struct model_limits *limits) {
+    if (!state_has_slices(limits)) {
+        return true;
+    }
+    if (limits->tokens < DEVICE_SLICE) {
+        return false;
+    }
+    limits->tokens = limits->tokens / DEVICE_SLICE * DEVICE_SLICE;
+    limits->texts = size_min(limits->texts, limits->tokens);
+    limits->members = size_max(state_members(limits), model_batch_members(limits, limits->longest));
+    return true;
+}
+
+static int check_slices(const struct model_limits *limits, struct error *err) {
+    if (limits->tokens % DEVICE_SLICE != 0) {
+        return error_set(err, STATUS_INTERNAL,
+                         "texts of %zu tokens run in slices of a multiple of %d tokens, not of %zu",
+                         limits->longest, DEVICE_SLICE, limits->tokens);
+    }
+    size_t needed = model_batch_members(limits, limits->longest);
+    if (needed > state_members(limits)) {
+        return error_set(err, STATUS_INTERNAL,
+                         "texts of %zu tokens run in %zu slices, for which %zu residual streams do not do",
+                         limits->longest, needed, state_members(limits));
+    }
+    return STATUS_OK;
 }
 
 int state_check_limits(const struct model_config *config, const struct model_limits *limits,
                        struct error *err) {
     size_t most = INT32_MAX;
     if (limits->tokens == 0 || limits->tokens > most || limits->texts == 0 ||
-        limits->texts > limits->tokens || limits->rows == 0 || limits->rows > limits->tokens ||
-        limits->longest == 0 || limits->longest > limits->tokens || limits->slots == 0 ||
-        state_group(limits) > limits->slots) {
+        limits->texts > limits->tokens || limits->rows == 0 || limits->rows > most_tokens(limits) ||
+        limits->longest == 0 || limits->longest > most || limits->slots == 0 ||
+        state_group(limits) > limits->slots || state_group(limits) > state_members(limits)) {
         return error_set(
             err, STATUS_INTERNAL,
             "batch limits do not fit together: %zu tokens, %zu texts, %zu rows, longest text %zu, "
-            "%zu slots, %zu batches a sweep",
-            limits->tokens, limits->texts, limits->rows, limits->longest, limits->slots, state_group(limits));
+            "%zu slots, %zu batches a sweep, %zu residual streams",
+            limits->tokens, limits->texts, limits->rows, limits->longest, limits->slots, state_group(limits),
+            state_members(limits));
+    }
+    if (state_has_slices(limits)) {
+        TRY(check_slices(limits, err));
     }
     if (limits->layer_count == 0) {
         return error_set(err, STATUS_INTERNAL, "no layer is wanted");
@@ -42,9 +100,9 @@ int state_prepare(struct model_state *state, const struct model_limits *limits, 
                   struct error *err) {
     void *block;
     state->turns = is_chain ? RESIDUAL_TURNS : 1;
-    TRY(memory_zeroed(&block, state_group(limits), sizeof state->inputs[0], err));
+    TRY(memory_zeroed(&block, state_members(limits), sizeof state->inputs[0], err));
     state->inputs = block;
-    TRY(memory_zeroed(&block, state_group(limits), state->turns * sizeof state->residuals[0], err));
+    TRY(memory_zeroed(&block, state_members(limits), state->turns * sizeof state->residuals[0], err));
     state->residuals = block;
     return STATUS_OK;
 }
@@ -93,12 +151,13 @@ void staging_destroy(struct model_staging *staging) {
     *staging = (struct model_staging){0};
 }
 
+// tokens, starts, rows: as many as there is room for.
 static int lay_out_inputs(struct layout *layout, enum device_purpose purpose, struct batch_inputs *inputs,
-                          const struct model_limits *limits, struct error *err) {
-    TRY(layout_take(layout, purpose, limits->tokens, 1, sizeof(int32_t), &inputs->ids, err));
-    TRY(layout_take(layout, purpose, limits->tokens, 1, sizeof(int32_t), &inputs->rope_row, err));
-    TRY(layout_take(layout, purpose, limits->texts + 1, 1, sizeof(int32_t), &inputs->starts, err));
-    return layout_take(layout, purpose, limits->rows, 1, sizeof(struct device_span), &inputs->spans, err);
+                          size_t tokens, size_t starts, size_t rows, struct error *err) {
+    TRY(layout_take(layout, purpose, tokens, 1, sizeof(int32_t), &inputs->ids, err));
+    TRY(layout_take(layout, purpose, tokens, 1, sizeof(int32_t), &inputs->rope_row, err));
+    TRY(layout_take(layout, purpose, starts, 1, sizeof(int32_t), &inputs->starts, err));
+    return layout_take(layout, purpose, rows, 1, sizeof(struct device_span), &inputs->spans, err);
 }
 
 static int lay_out_output(struct layout *layout, struct model_output *output,
@@ -113,12 +172,14 @@ static int lay_out_output(struct layout *layout, struct model_output *output,
     return STATUS_OK;
 }
 
-static int lay_out_staged(struct layout *layout, struct batch_inputs *staged, size_t own_rows, size_t half,
+static int lay_out_staged(struct layout *layout, struct batch_inputs *staged, bool own, size_t half,
                           const struct model_limits *limits, struct error *err) {
-    TRY(lay_out_inputs(layout, DEVICE_STAGING, staged, limits, err));
-    if (own_rows > 0) {
-        TRY(layout_take(layout, DEVICE_STAGING, own_rows, half, sizeof(float), &staged->own_cosine, err));
-        TRY(layout_take(layout, DEVICE_STAGING, own_rows, half, sizeof(float), &staged->own_sine, err));
+    size_t tokens = most_tokens(limits);
+    size_t starts = size_max(limits->texts + 1, state_has_slices(limits) ? SLICE_STARTS : 0);
+    TRY(lay_out_inputs(layout, DEVICE_STAGING, staged, tokens, starts, limits->rows, err));
+    if (own) {
+        TRY(layout_take(layout, DEVICE_STAGING, tokens, half, sizeof(float), &staged->own_cosine, err));
+        TRY(layout_take(layout, DEVICE_STAGING, tokens, half, sizeof(float), &staged->own_sine, err));
     }
     return STATUS_OK;
 }
@@ -138,34 +199,52 @@ static int lay_out_rope(struct layout *layout, struct model_state *state, const 
     size_t rows;
     state->table_rows = table_rows(config, limits);
     state->own_rows = own_rows(config, limits);
-    if (!size_mul(state_group(limits), state->own_rows, &rows) || !size_add(rows, state->table_rows, &rows) ||
-        rows > INT32_MAX) {
+    if (!size_mul(state_members(limits), state->own_rows, &rows) ||
+        !size_add(rows, state->table_rows, &rows) || rows > INT32_MAX) {
         return error_set(err, STATUS_INTERNAL, "%zu positions for each of %zu batches are too many",
-                         state->own_rows, state_group(limits));
+                         state->own_rows, state_members(limits));
     }
     TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->cosine, err));
     return layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->sine, err);
 }
 
+// The residual streams beyond those that lie behind x.
+static int lay_out_residuals(struct layout *layout, struct model_state *state, size_t behind,
+                             const struct model_config *config, const struct model_limits *limits,
+                             struct error *err) {
+    size_t width = dtype_size(device_dtype(layout->shapes_for));
+    unsigned char *x = state->buffers.x;
+    for (size_t i = 0; i < behind && x != NULL; i++) {
+        state->residuals[i] = x + i * limits->tokens * config->hidden * width;
+    }
+    for (size_t i = behind; i < state->turns * state_members(limits); i++) {
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->tokens, config->hidden, width,
+                        &state->residuals[i], err));
+    }
+    return STATUS_OK;
+}
+
 static int lay_out_activations(struct layout *layout, struct model_state *state,
                                const struct model_config *config, const struct model_limits *limits,
                                struct error *err) {
-    TRY(block_lay_out_buffers(layout, &state->buffers, config, limits->tokens, err));
+    bool slices = state_has_slices(limits);
+    size_t behind = slices ? state->turns * state_members(limits) : 1;
+    TRY(block_lay_out_buffers(layout, &state->buffers, config, limits->tokens, behind, err));
     for (size_t i = 0; i < POOL_BUFFERS; i++) {
-        TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->rows, config->hidden, dtype_size(limits->stored),
-                        &state->pooled[i], err));
-        TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->rows, 1, sizeof(struct device_row_check),
-                        &state->pool_checks[i], err));
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, state_pool_rows(limits), config->hidden,
+                        dtype_size(limits->stored), &state->pooled[i], err));
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, state_pool_rows(limits), 1,
+                        sizeof(struct device_row_check), &state->pool_checks[i], err));
     }
-    for (size_t i = 0; i < state_group(limits); i++) {
-        TRY(lay_out_inputs(layout, DEVICE_ACTIVATIONS, &state->inputs[i], limits, err));
+    for (size_t i = 0; i < state_members(limits); i++) {
+        TRY(lay_out_inputs(layout, DEVICE_ACTIVATIONS, &state->inputs[i], limits->tokens, limits->texts + 1,
+                           state_pool_rows(limits), err));
     }
-    state->residuals[0] = state->buffers.x;
-    for (size_t i = 1; i < state->turns * state_group(limits); i++) {
-        TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->tokens, config->hidden,
-                        dtype_size(device_dtype(layout->shapes_for)), &state->residuals[i], err));
+    if (slices) {
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->longest, 2 * config->kv_heads * config->head_dim,
+                        dtype_size(device_dtype(layout->shapes_for)), &state->kept, err));
     }
-    return STATUS_OK;
+    return lay_out_residuals(layout, state, behind, config, limits, err);
 }
 
 int state_lay_out(struct layout *layout, struct model_state *state, const struct model_weights *weights,
@@ -184,7 +263,7 @@ int staging_lay_out(struct layout *layout, struct model_staging *staging, const 
     TRY(layout_take(layout, DEVICE_STAGING, staging->table_chunk, columns, sizeof(float), &staging->rows,
                     err));
     for (size_t slot = 0; slot < limits->slots; slot++) {
-        TRY(lay_out_staged(layout, &staging->inputs[slot], own_rows(config, limits), half, limits, err));
+        TRY(lay_out_staged(layout, &staging->inputs[slot], own_rows(config, limits) > 0, half, limits, err));
         TRY(lay_out_output(layout, &staging->outputs[slot], config, limits, err));
     }
     return STATUS_OK;

@@ -19,33 +19,39 @@ enum {
     RESIDUAL_TURNS = 2, // of a chain of stages: one is computed while the other goes to the next stage
 };
 
-// What a batch tells the device; the staging copies of a slot and the device's own have the same shape.
+// What a batch tells the device: the staging copies of a slot, and on the device what a member of the sweep
+// has of them. Of a text in slices each member has the tokens of its slice; its spans are spread over the
+// members from the first on.
 struct batch_inputs {
-    int32_t *ids;              // [limits.tokens]
-    int32_t *rope_row;         // [limits.tokens] rows of the rotary tables
-    int32_t *starts;           // [limits.texts + 1]
-    struct device_span *spans; // [limits.rows]
-    float *own_cosine;         // [own_rows, head_dim / 2] of texts with their own frequencies; NULL without
+    int32_t *ids;              // [tokens]
+    int32_t *rope_row;         // [tokens] rows of the rotary tables
+    int32_t *starts;           // [texts + 1]; staged of a text in slices: of a whole slice, and of the last
+    struct device_span *spans; // [rows], of a member state_pool_rows
+    float *own_cosine;         // [own rows, head_dim / 2] of texts with their own frequencies; NULL without
     float *own_sine;
 };
 
 // Everything that is taken of a device at load. While a plan is made the pointers stay NULL.
 struct model_state {
-    // Rotary tables, float32 [table_rows + group * own_rows, head_dim / 2]: positions of ordinary texts, then
-    // rows that each batch brings along for texts whose length changes the frequencies (dynamic scaling).
+    // Rotary tables, float32 [table_rows + members * own_rows, head_dim / 2]: positions of ordinary texts,
+    // then rows that each batch brings along for texts whose length changes the frequencies (dynamic
+    // scaling).
     float *cosine;
     float *sine;
     size_t table_rows;
-    size_t own_rows;
+    size_t own_rows; // of a member
 
-    struct batch_inputs *inputs; // [group] device
+    struct batch_inputs *inputs; // [members] device
     size_t turns;                // 1, or RESIDUAL_TURNS
-    void **residuals;            // [turns * group] the residual streams of a sweep's batches, and of the next
-                                 // sweep's; the first is buffers.x
+    // [turns * members] the residual streams of a sweep, and of the next sweep; the first is buffers.x. Where
+    // texts run in slices they are one piece, [turns * members * limits.tokens, hidden].
+    void **residuals;
+    void *kept; // [limits.longest, 2 kv_heads * head_dim] where texts run in slices: of the block's keys and
+                // values
     struct block_buffers buffers;
     void *attention_scratch;
-    void *pooled[POOL_BUFFERS];                         // [rows, hidden] of limits.stored
-    struct device_row_check *pool_checks[POOL_BUFFERS]; // [rows]
+    void *pooled[POOL_BUFFERS];                         // [state_pool_rows, hidden] of limits.stored
+    struct device_row_check *pool_checks[POOL_BUFFERS]; // [state_pool_rows]
     struct device_fence turned[RESIDUAL_TURNS]; // the end of the last sweep of each turn; number 0: none
 };
 
@@ -58,7 +64,10 @@ struct model_staging {
     float *frequencies; // [head_dim / 2] of the text whose rows are being made
 };
 
-size_t state_group(const struct model_limits *limits); // batches of a sweep
+size_t state_group(const struct model_limits *limits);     // batches of a sweep
+size_t state_members(const struct model_limits *limits);   // of a sweep
+bool state_has_slices(const struct model_limits *limits);  // whether some text runs in slices
+size_t state_pool_rows(const struct model_limits *limits); // that are pooled at a time
 
 int state_check_limits(const struct model_config *config, const struct model_limits *limits,
                        struct error *err);

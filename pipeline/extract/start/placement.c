@@ -117,7 +117,8 @@ int placement_foresee(const struct inputs *inputs, const struct model_limits *li
                       enum job_weights weights, size_t *resident, struct error *err) {
     struct model_plan plan;
     struct way way = way_of(inputs, limits, weights);
-    if (!may_stream(inputs, weights) || last_of(limits) == 0) {
+    bool chain = model_split_of(inputs->model) == MODEL_SPLIT_LAYERS; // whose blocks are resident
+    if (!may_stream(inputs, weights) || last_of(limits) == 0 || chain) {
         return error_set(err, STATUS_DEVICE, "nothing can stream");
     }
     int status = stream(&way, &plan, err);
