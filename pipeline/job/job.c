@@ -140,8 +140,11 @@ static int check_at_least(struct check *check, const char *section, const char *
 
 static bool uses_device(const struct job *job, const char *name) {
     const char *first = job->devices[0];
-    if (strcmp(first, "auto") == 0 || strcmp(first, "cuda:all") == 0) { // known when they are opened
+    if (strcmp(first, "cuda:all") == 0) { // known when they are opened
         return true;
+    }
+    if (strcmp(first, "auto") == 0) { // takes no other
+        return strcmp(name, "cuda:0") == 0;
     }
     for (size_t i = 0; i < job->device_count; i++) {
         if (strcmp(job->devices[i], name) == 0) {

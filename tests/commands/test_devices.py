@@ -239,10 +239,12 @@ def test_devices_that_do_not_do(one, tmp_path, settings, parts):
     ({"model": {"device": "cuda:all"}}, DEVICE, "model.device: cuda:all: "),
     ({"model": {"device": ["cuda:0", "cuda:0"]}}, JOB, "model.device has 'cuda:0' twice"),
     ({"model": {"device": ["cpu", "cuda:0"]}}, JOB, "'cpu' stands alone"),
+    ({"model": {"device": ["cuda:0", "cuda:1"], "split": "layers", "weights": "disk", "resident_blocks": 1}}, JOB, "model.split"),
     ({"run": {"memory_gb": {"cuda:1": 1}}}, JOB, "run.memory_gb names cuda:1, which is not among model.device"),
 ])
 def test_refused(one, tmp_path, sections, code, part):
-    done = one.twin(tmp_path, **sections).run(environment=emulation(DEVICES=0), expect=code)
+    there = 2 if "split" in str(sections) else 0
+    done = one.twin(tmp_path, **sections).run(environment=emulation(DEVICES=there), expect=code)
     assert part in done.last(), done
 
 

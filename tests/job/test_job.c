@@ -379,6 +379,9 @@ static void test_several_devices(void **state) {
     refused("problems: {database: p.db, id: pid}\nmodel: {path: m, device: [cuda:0, cuda:1]}\n"
             "run: {output: out, memory_gb: {cuda:2: 1}}\n",
             "job.yaml:3:20: run.memory_gb names cuda:2, which is not among model.device");
+    refused("problems: {database: p.db, id: pid}\nmodel: {path: m}\n"
+            "run: {output: out, memory_gb: {cuda:0: 1, cuda:1: 1}}\n",
+            "job.yaml:3:20: run.memory_gb names cuda:1, which is not among model.device");
 }
 
 static void test_identity(void **state) {

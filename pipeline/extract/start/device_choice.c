@@ -182,10 +182,11 @@ static int name_devices(struct inputs *inputs, struct error *err) {
     return STATUS_OK;
 }
 
-// Of names that the job file alone could not judge.
+// Of names that the job file alone could not judge: `auto` may have taken the CPU.
 static int check_memory_names(const struct inputs *inputs, struct error *err) {
     const struct job *job = &inputs->job;
-    for (size_t i = 0; i < job->device_memory_count; i++) {
+    bool judged = strcmp(job->devices[0], "cuda:all") != 0;
+    for (size_t i = 0; i < job->device_memory_count && !judged; i++) {
         bool used = false;
         for (size_t k = 0; k < inputs->device_count; k++) {
             used = used || strcmp(inputs->device_names[k], job->device_memory[i].device) == 0;

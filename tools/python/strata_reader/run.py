@@ -9,7 +9,7 @@ import numpy as np
 
 from .shard import Shard
 
-LEDGER_FORMATS = (1, 2, 3)  # what is read here is alike in all of them
+LEDGER_FORMATS = (1, 2, 3, 4)  # what is read here is alike in all of them
 PAGE = 65536  # problems read at a time: between pages the run's commits go on
 OPEN_SHARDS = 16  # kept open at once; a shard's small arrays stay in memory with it
 
