@@ -271,6 +271,14 @@ struct ledger_launch_record {
 
 int ledger_totals(struct ledger *ledger, struct ledger_totals *totals, struct error *err);
 
+// What one launch's sealed batches took. Adds up their rows: fractions of a second for a million.
+struct ledger_work {
+    uint64_t tokens;
+    double compute_seconds, wait_seconds;
+};
+
+int ledger_launch_work(struct ledger *ledger, uint64_t epoch, struct ledger_work *work, struct error *err);
+
 // Each calls `each` for every row in order until it returns non-zero, which is then returned. Pointers are
 // valid during the call only.
 int ledger_each_shard(struct ledger *ledger, int (*each)(void *context, const struct ledger_shard *shard),

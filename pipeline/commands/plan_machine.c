@@ -6,10 +6,6 @@
 #include "base/process.h"
 #include "bench/block_rate.h"
 
-// Bytes a second of reading weights again, where the user does not say: a careful figure for a solid-state
-// disk.
-#define DISK_ASSUMED 2e9
-
 // Rates of a card; what the user said of the machine comes before them.
 static void take_card(struct plan_machine *out, const struct card *card, bool is_guessed, enum dtype dtype) {
     out->card = card;
@@ -27,7 +23,7 @@ static void take_options(struct plan_machine *out, const struct plan_options *op
     figures->link = options->link > 0 ? options->link : figures->link;
     figures->host_memory = options->host_memory > 0 ? options->host_memory : figures->host_memory;
     out->disk_is_assumed = options->disk <= 0;
-    figures->disk = out->disk_is_assumed ? DISK_ASSUMED : options->disk;
+    figures->disk = out->disk_is_assumed ? FORECAST_DISK_ASSUMED : options->disk;
 }
 
 static void take_memory(struct plan_machine *out, const struct device_description *about) {

@@ -8,6 +8,7 @@
 
 #include "base/memory.h"
 #include "checkpoints/ledger.h"
+#include "commands/predicted.h"
 
 enum run_state {
     RUN_NEW,     // no launch yet
@@ -43,7 +44,8 @@ struct run_snapshot {
     uint64_t batch_tokens; // of a GPU's shape: what every batch costs it; 0: not known, or a processor's run
     struct buffer weights; // how matrices are held that are packed: "Q4_K and Q6_K"; empty: none is
     struct buffer residency; // the device's report after the load, a JSON object; empty: none
-    uint64_t planned;        // bytes of shards still to be written, from the bytes a row took so far
+    struct predicted predicted;
+    uint64_t planned; // bytes of shards still to be written, from the bytes a row took so far
 };
 
 const char *run_state_name(enum run_state state); // "new", "running", "killed", "ended"

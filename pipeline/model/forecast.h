@@ -10,6 +10,9 @@
 
 #include "model/footprint.h"
 
+// Bytes a second of reading weights again where nobody says: a careful figure for a solid-state disk.
+#define FORECAST_DISK_ASSUMED 2e9
+
 enum forecast_way { FORECAST_RESIDENT, FORECAST_HOST, FORECAST_DISK };
 
 enum forecast_bound { // what a faster one of would make it faster
