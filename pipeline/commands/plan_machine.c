@@ -10,10 +10,7 @@
 static void take_card(struct plan_machine *out, const struct card *card, bool is_guessed, enum dtype dtype) {
     out->card = card;
     out->card_is_guessed = is_guessed;
-    out->figures.has_own_memory = true;
-    out->figures.rate = CARD_ASSUMED_SHARE * (dtype == DTYPE_F32 ? card->float_rate : card->matrix_rate);
-    out->figures.bandwidth = card->bandwidth;
-    out->figures.link = card_link(card);
+    forecast_take_card(&out->figures, card, dtype);
 }
 
 static void take_options(struct plan_machine *out, const struct plan_options *options) {

@@ -264,6 +264,22 @@ void forecast_make(struct forecast *out, enum forecast_way way, const struct foo
     }
 }
 
+void forecast_speed(struct forecast *out, enum forecast_way way, const struct footprint *footprint,
+                    const struct model_limits *limits, const struct forecast_machine *machine,
+                    const struct forecast_work *work, size_t resident, size_t group_tokens) {
+    struct forecasting f = {way, footprint, machine, work};
+    *out = (struct forecast){
+        .fits = true, .bound = FORECAST_COMPUTE, .resident = resident, .group_tokens = group_tokens};
+    tell_time(out, &f, limits);
+}
+
+void forecast_take_card(struct forecast_machine *machine, const struct card *card, enum dtype dtype) {
+    machine->has_own_memory = true;
+    machine->rate = CARD_ASSUMED_SHARE * (dtype == DTYPE_F32 ? card->float_rate : card->matrix_rate);
+    machine->bandwidth = card->bandwidth;
+    machine->link = card_link(card);
+}
+
 const char *forecast_bound_name(enum forecast_bound bound) {
     switch (bound) {
     case FORECAST_COMPUTE:

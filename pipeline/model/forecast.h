@@ -8,6 +8,7 @@
 #ifndef STRATA_MODEL_FORECAST_H
 #define STRATA_MODEL_FORECAST_H
 
+#include "model/cards.h"
 #include "model/footprint.h"
 
 // Bytes a second of reading weights again where nobody says: a careful figure for a solid-state disk.
@@ -66,6 +67,15 @@ struct forecast {
 void forecast_make(struct forecast *out, enum forecast_way way, const struct footprint *footprint,
                    const struct model_limits *limits, const struct forecast_machine *machine,
                    const struct forecast_work *work, size_t group_tokens);
+
+// The speed alone, of a way that is known to fit: with so many blocks that stay, and so many tokens of a
+// sweep (0: nothing streams). Fills both, bound, tokens_per_second and seconds.
+void forecast_speed(struct forecast *out, enum forecast_way way, const struct footprint *footprint,
+                    const struct model_limits *limits, const struct forecast_machine *machine,
+                    const struct forecast_work *work, size_t resident, size_t group_tokens);
+
+// The rates of a card, for computation in `dtype`: its assumed share of what is published.
+void forecast_take_card(struct forecast_machine *machine, const struct card *card, enum dtype dtype);
 
 const char *forecast_bound_name(enum forecast_bound bound); // "matrix rate", "PCIe" ...
 

@@ -6,7 +6,6 @@
 
 #include "base/json.h"
 #include "base/size.h"
-#include "model/cards.h"
 #include "model/footprint.h"
 #include "model/forecast.h"
 #include "watch/drift.h"
