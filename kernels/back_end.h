@@ -103,6 +103,10 @@ struct device_ops {
     int (*fence)(struct device *device, struct device_fence *fence, struct error *err);
     int (*wait)(struct device *device, struct device_fence fence, struct device_times *times,
                 struct error *err);
+    int (*reached)(struct device *device, struct device_fence fence, bool *reached, struct error *err);
+    // Both are of this back end, and not the same.
+    int (*transfer)(struct device *to, void *out, struct device *from, const void *source, size_t bytes,
+                    const struct device_fence *after, struct error *err);
     double (*clock)(const struct device *device); // NULL: it computes elsewhere
 
     // ---- operations ----
@@ -138,8 +142,9 @@ struct device_ops {
 
 #undef BACK_END_MEMBER
 
-// As device_cuda_build.
+// As device_cuda_build and device_gpus.
 const char *cuda_build(void);
+size_t cuda_gpus(struct error *why);
 
 // Opens GPU `index`; the emulation and kernels/cuda_absent.c implement it too. *there: a usable GPU was found
 // (false: err says why there is none, and `auto` may take the CPU).
@@ -159,6 +164,7 @@ struct device {
     bool staging_is_host;  // staging does not count against the device's memory
     size_t memory_reserve; // bytes of the device's memory left alone
     size_t memory_limit;   // bytes of host memory that the process may have; 0: what is free
+    size_t device_limit;   // and of the device's, where that is not the host's; 0: what is free
     size_t tokens;         // of the plan: rows of every buffer that matmul reads or writes
     void *expansion;       // scratch that matrices kept in another format are expanded into
     size_t expansion_bytes;

@@ -5,6 +5,11 @@ const char *cuda_build(void) {
     return "none: built without CUDA";
 }
 
+size_t cuda_gpus(struct error *why) {
+    (void)error_set(why, STATUS_DEVICE, "built without CUDA");
+    return 0;
+}
+
 int cuda_device_open(struct device **out, int index, const struct device_options *options, const char *why,
                      bool *there, struct error *err) {
     (void)index;

@@ -90,6 +90,10 @@ const char *device_cuda_build(void) {
     return cuda_build();
 }
 
+size_t device_gpus(struct error *why) {
+    return cuda_gpus(why);
+}
+
 enum dtype device_dtype(const struct device *device) {
     return device->dtype;
 }
@@ -270,6 +274,20 @@ int device_wait(struct device *device, struct device_fence fence, struct device_
                 struct error *err) {
     struct device_times unread;
     return device->ops->wait(device, fence, times != NULL ? times : &unread, err);
+}
+
+int device_reached(struct device *device, struct device_fence fence, bool *reached, struct error *err) {
+    *reached = false;
+    return device->ops->reached(device, fence, reached, err);
+}
+
+int device_transfer(struct device *to, void *out, struct device *from, const void *source, size_t bytes,
+                    const struct device_fence *after, struct error *err) {
+    if (to == from || to->ops != from->ops) {
+        return error_set(err, STATUS_INTERNAL, "a transfer of %zu bytes %s", bytes,
+                         to == from ? "from a device to itself" : "between devices of two kinds");
+    }
+    return bytes == 0 ? STATUS_OK : to->ops->transfer(to, out, from, source, bytes, after, err);
 }
 
 double device_clock(const struct device *device) {

@@ -17,6 +17,10 @@
 // Threads. One thread at a time calls a device: the one that opened it. Only device_clock may be called
 // beside it.
 //
+// Several devices. A process may open several, of one kind or not, each with memory and queues of its own.
+// device_transfer goes from one to another of the same kind; staging memory of one may be given to any other
+// of its kind. How much of the host's memory they take together, device_host_bytes tells.
+//
 // Memory. Every buffer belongs to the device and lives in one of four arenas that device_reserve makes once,
 // before the first batch, from a plan; device_take hands pieces out. After device_seal nothing can be taken.
 // Device pointers are never read or written by the host except staging buffers, which are host memory that
@@ -43,7 +47,12 @@ struct device_options {
     const char *cpu_path;
     size_t memory_reserve; // bytes of a GPU's free memory left alone
     size_t memory_limit;   // bytes that this process may have in host memory, all in all; 0: what is free
+    size_t device_limit;   // and in a GPU's memory, all in all; 0: what is free
 };
+
+// GPUs that the driver shows this process: "cuda:0" and so on. 0 with the reason in `why` where there is none
+// or no driver to ask.
+size_t device_gpus(struct error *why);
 
 // name: "cpu", "cuda:N" or "auto". STATUS_DEVICE with the reason when it is not there. The caller closes it.
 int device_open(struct device **out, const char *name, const struct device_options *options,
@@ -100,6 +109,12 @@ int device_check_fits(const struct device *device, const struct device_plan *pla
 
 // Whether the host has room for the plan's staging; true where staging is the device's own memory.
 bool device_host_fits(const struct device *device, const struct device_plan *plan);
+
+// Bytes of host memory that the plan's arenas take, with what the back end adds: staging where that is host
+// memory, otherwise all of them. Where a process has several devices, the plan of each counts those of the
+// others in `beside`: then device_check_fits and device_host_fits ask for all of them together.
+int device_host_bytes(const struct device *device, const struct device_plan *plan, size_t *bytes,
+                      struct error *err);
 
 // Makes the arena of weights before the others, so that they can be loaded while the shapes of batches are
 // still being found: plan.bytes[DEVICE_WEIGHTS] alone counts. Whether a plan fits is from then on a matter of
@@ -224,6 +239,18 @@ struct device_times { // of the work between the fence before and this one
 int device_fence(struct device *device, struct device_fence *fence, struct error *err);
 int device_wait(struct device *device, struct device_fence fence, struct device_times *times,
                 struct error *err); // times may be NULL
+
+// Whether a fence was reached, without waiting for it.
+int device_reached(struct device *device, struct device_fence fence, bool *reached, struct error *err);
+
+// To another device of the same kind: after everything queued on `from` so far, after the loads into `to`
+// outside slots and the downloads from `out`, and, unless it is NULL, after the fence `after` of `to`, which
+// the last operation that used `out` came before. It runs beside what both compute meanwhile. What is queued
+// on `to` later waits for it; `from` keeps later operations from overwriting `source` before it was read, and
+// its next fence comes behind it. Its time counts as download_seconds of `from`. STATUS_INTERNAL between
+// devices of two kinds or from a device to itself.
+int device_transfer(struct device *to, void *out, struct device *from, const void *source, size_t bytes,
+                    const struct device_fence *after, struct error *err);
 
 // Seconds of processor time that each of the device's threads on this host had until now, on average: grows
 // while an operation goes on, at whatever share of the processors it gets. From any thread. Negative: the

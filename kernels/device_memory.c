@@ -49,6 +49,18 @@ static void limit_host(const struct device *device, struct fit *fit) {
     }
 }
 
+// And what one leaves of a GPU's.
+static void limit_device(const struct device *device, struct fit *fit) {
+    uint64_t used = device->ops->process_bytes(device);
+    if (!device->staging_is_host || device->device_limit == 0) {
+        return;
+    }
+    used = used == UINT64_MAX ? 0 : used;
+    uint64_t left = device->device_limit > used ? device->device_limit - used : 0;
+    fit->available = left < fit->available ? left : fit->available;
+    fit->total = device->device_limit < fit->total ? device->device_limit : fit->total;
+}
+
 // What was free before the first arena was made: afterwards it is not known how much of that arena the system
 // has given already.
 static void find_free(const struct device *device, struct fit *fit) {
@@ -56,6 +68,7 @@ static void find_free(const struct device *device, struct fit *fit) {
     device->ops->memory(device, &fit->total, &fit->available);
     limits_memory("", &host_total, &fit->host_available);
     limit_host(device, fit);
+    limit_device(device, fit);
     if (device->weights_first) {
         fit->available = device->available;
         fit->host_available = device->host_available;
@@ -122,6 +135,20 @@ bool device_host_fits(const struct device *device, const struct device_plan *pla
     struct fit fit;
     struct error ignored;
     return fit_plan(device, plan, &fit, &ignored) != STATUS_OK || fit.host_fits;
+}
+
+int device_host_bytes(const struct device *device, const struct device_plan *plan, size_t *bytes,
+                      struct error *err) {
+    struct fit fit;
+    *bytes = 0;
+    TRY(fit_plan(device, plan, &fit, err));
+    for (int p = 0; p < DEVICE_PURPOSES; p++) {
+        if ((p == DEVICE_STAGING || !device->staging_is_host) &&
+            !size_add(*bytes, fit.whole.bytes[p], bytes)) {
+            return error_set(err, STATUS_INTERNAL, "the plan of host memory overflows");
+        }
+    }
+    return STATUS_OK;
 }
 
 // What the plan has beyond the arenas that are there, an arena a purpose.

@@ -170,6 +170,20 @@ static int cpu_wait(struct device *device, struct device_fence fence, struct dev
     return STATUS_OK;
 }
 
+static int cpu_reached(struct device *device, struct device_fence fence, bool *reached, struct error *err) {
+    struct device_times unread;
+    TRY(cpu_wait(device, fence, &unread, err));
+    *reached = true;
+    return STATUS_OK;
+}
+
+static int cpu_transfer(struct device *to, void *out, struct device *from, const void *source, size_t bytes,
+                        const struct device_fence *after, struct error *err) {
+    (void)to;
+    (void)after; // reached when it was made
+    return cpu_download(from, out, source, bytes, err);
+}
+
 static double cpu_clock(const struct device *device) {
     const struct cpu_device *cpu = cpu_of_const(device);
     return cpu_team_clock(cpu->team) / cpu->threads;
@@ -257,6 +271,8 @@ static const struct device_ops cpu_ops = {
     .download = cpu_download,
     .fence = cpu_fence,
     .wait = cpu_wait,
+    .reached = cpu_reached,
+    .transfer = cpu_transfer,
     .clock = cpu_clock,
     .peak = cpu_peak,
     .read_rate = cpu_read_rate,

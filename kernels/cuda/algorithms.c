@@ -149,6 +149,7 @@ int cuda_matmul_choose(struct cuda_device *cuda, struct matmul *matmul, struct e
     if (matmul->chosen) {
         return STATUS_OK;
     }
+    TRY(cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err)); // whose handle is asked
     TRY(settle_named(cuda, matmul, err));
     if (matmul->named == MATMUL_UNNAMED) {
         TRY(gather(cuda, matmul, candidates, &count, err));
@@ -382,6 +383,7 @@ static int refuse_all(const struct survey *survey, struct error *err) {
 static int choose(struct survey *survey, const struct candidate **best, struct error *err) {
     struct matmul *matmul = survey->trial.matmul;
     *best = NULL;
+    TRY(cuda_queue_check(survey->trial.cuda, cudaSetDevice(survey->trial.cuda->index), "cudaSetDevice", err));
     TRY(settle_named(survey->trial.cuda, matmul, err));
     TRY(trial_begin(&survey->trial, err));
     if (matmul->named != MATMUL_UNNAMED) {

@@ -74,6 +74,8 @@ static const struct device_ops cuda_ops = {
     .download = cuda_download,
     .fence = cuda_fence,
     .wait = cuda_wait,
+    .reached = cuda_reached,
+    .transfer = cuda_transfer,
     .check_matmul = cuda_check_matmul,
     .matmul_tune = cuda_matmul_tune,
     .algorithms = cuda_algorithms,
@@ -117,6 +119,11 @@ static int count_devices(int *count, struct error *err) {
                ? refuse_driver(err)
                : cuda_check(result == cudaSuccess ? cudaErrorNoDevice : result, "cudaGetDeviceCount", NULL,
                             err);
+}
+
+size_t cuda_gpus(struct error *why) {
+    int count;
+    return count_devices(&count, why) == STATUS_OK ? (size_t)count : 0;
 }
 
 static int read_attribute(int *out, enum cudaDeviceAttr attribute, int index, struct error *err) {
@@ -221,6 +228,7 @@ int cuda_device_open(struct device **out, int index, const struct device_options
     cuda->base.staging_is_host = true;
     cuda->base.memory_reserve = options->memory_reserve;
     cuda->base.memory_limit = options->memory_limit;
+    cuda->base.device_limit = options->device_limit;
     cuda->index = index;
     snprintf(cuda->reason, sizeof cuda->reason, "%s", why);
     int status = find(cuda, there, err);

@@ -3,8 +3,12 @@
 //
 // Streams. `compute` runs uploads and operations in the order they were queued. `copy` runs downloads: each
 // waits for what is on `compute` at that moment, and what is queued on `compute` afterwards runs beside it
-// unless it writes to a range that is still being read (cuda_queue.c). `load` fills weights; it and the other
-// two wait for one another as cuda_load.c says. None of them is ordered with the default stream.
+// unless it writes to a range that is still being read (cuda_queue.c); transfers to other GPUs run on it as
+// well. `load` fills weights; it and the other two wait for one another as cuda_load.c says. None of them is
+// ordered with the default stream.
+//
+// Several GPUs. The runtime keeps a current GPU for each thread: whatever makes, launches or records
+// something sets its own before. Pinned memory is every GPU's.
 #ifndef STRATA_KERNELS_CUDA_CUDA_DEVICE_H
 #define STRATA_KERNELS_CUDA_CUDA_DEVICE_H
 
@@ -19,7 +23,8 @@
 enum {
     CUDA_FENCES = 64,          // fences that can be waited for at a time
     CUDA_SEGMENTS = 8,         // turns between uploads and operations timed between two fences
-    CUDA_DOWNLOADS = 512,      // in flight at a time without a wait
+    CUDA_DOWNLOADS = 512,      // in flight at a time without a wait; transfers count as such
+    CUDA_PEERS = 64,           // GPUs, by index, that a device remembers to have made its peers
     CUDA_LOAD_SLOTS = 4,       // of the pinned ring
     CUDA_LOAD_BYTES = 8 << 20, // of a slot
     CUDA_MATMULS = 256,        // shapes of matmuls
@@ -30,7 +35,7 @@ enum {
 
 // ---- the queue (cuda_queue.c) ----
 
-enum cuda_work { CUDA_UPLOADING, CUDA_COMPUTING };
+enum cuda_work { CUDA_UPLOADING, CUDA_COMPUTING, CUDA_WAITING }; // for another device
 
 struct cuda_interval { // what is queued between two fences
     uint64_t number;   // of the fence at its end; 0: not made yet
@@ -149,6 +154,7 @@ struct cuda_device {
     size_t tuned;    // shapes
     bool warm;       // its clock has risen: candidates were timed
     struct tile_list tiles;
+    uint64_t peers; // a bit each, by index: how copies to them go was settled
 };
 
 static inline struct cuda_device *cuda_of(struct device *device) {
@@ -198,11 +204,14 @@ int cuda_download(struct device *device, void *out, const void *source, size_t b
 int cuda_fence(struct device *device, struct device_fence *fence, struct error *err);
 int cuda_wait(struct device *device, struct device_fence fence, struct device_times *times,
               struct error *err);
+int cuda_reached(struct device *device, struct device_fence fence, bool *reached, struct error *err);
+int cuda_transfer(struct device *to, void *out, struct device *from, const void *source, size_t bytes,
+                  const struct device_fence *after, struct error *err);
 
 // Waits until `compute` is idle. Only before the device is sealed, and for benchmarks.
 int cuda_queue_finish(struct cuda_device *cuda, struct error *err);
 
-// cuda_check with what was queued last.
+// cuda_check with the GPU's index and what was queued last.
 int cuda_queue_check(const struct cuda_device *cuda, cudaError_t result, const char *call, struct error *err);
 
 // ---- cuda_load.c ----

@@ -213,8 +213,8 @@ done:
 // A place on the device for a bias that is not there yet (cuda_gemm.c), where nothing is reserved.
 static int lend_landing(struct cuda_device *cuda, bool bias, bool *lent, struct error *err) {
     *lent = bias && cuda->loader.landing == NULL;
-    return *lent ? cuda_check(cudaMalloc(&cuda->loader.landing, DEVICE_ALIGNMENT), "cudaMalloc",
-                              cuda->queue.last, err)
+    return *lent ? cuda_queue_check(cuda, cudaMalloc(&cuda->loader.landing, DEVICE_ALIGNMENT), "cudaMalloc",
+                                    err)
                  : STATUS_OK;
 }
 
@@ -225,7 +225,7 @@ int cuda_check_matmul(struct device *device, size_t tokens, size_t rows, size_t 
     struct matmul matmul = {.tokens = tokens, .rows = rows, .columns = columns, .bias = bias, .store = store};
     bool lent = false;
     int status;
-    TRY_TO(done, status = cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice", cuda->queue.last, err));
+    TRY_TO(done, status = cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err));
     TRY_TO(done, status = lend_landing(cuda, bias, &lent, err));
     TRY_TO(done, status = cuda_matmul_describe(cuda, &matmul, err));
     TRY_TO(done, status = cuda_matmul_choose(cuda, &matmul, err));

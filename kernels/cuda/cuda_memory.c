@@ -107,8 +107,7 @@ void cuda_free_arenas(struct cuda_device *cuda) {
 static int check_byte(const struct cuda_device *cuda, const unsigned char *byte, const char *which,
                       struct error *err) {
     struct cudaPointerAttributes where;
-    TRY(cuda_check(cudaPointerGetAttributes(&where, byte), "cudaPointerGetAttributes", cuda->queue.last,
-                   err));
+    TRY(cuda_queue_check(cuda, cudaPointerGetAttributes(&where, byte), "cudaPointerGetAttributes", err));
     switch (where.type) {
     case cudaMemoryTypeDevice:
         return where.device == cuda->index
@@ -116,12 +115,16 @@ static int check_byte(const struct cuda_device *cuda, const unsigned char *byte,
                    : error_set(err, STATUS_DEVICE, "its %s byte lies on GPU %d, not on GPU %d", which,
                                where.device, cuda->index);
     case cudaMemoryTypeManaged:
-        return error_set(err, STATUS_DEVICE,
-                         "its %s byte lies in managed memory, which the driver may move to the host", which);
+        return error_set(
+            err, STATUS_DEVICE,
+            "its %s byte lies in managed memory, which the driver may move to the host, not on GPU %d", which,
+            cuda->index);
     case cudaMemoryTypeHost:
-        return error_set(err, STATUS_DEVICE, "its %s byte lies in pinned host memory", which);
+        return error_set(err, STATUS_DEVICE, "its %s byte lies in pinned host memory, not on GPU %d", which,
+                         cuda->index);
     default:
-        return error_set(err, STATUS_DEVICE, "its %s byte lies in host memory", which);
+        return error_set(err, STATUS_DEVICE, "its %s byte lies in host memory, not on GPU %d", which,
+                         cuda->index);
     }
 }
 
@@ -131,7 +134,7 @@ int cuda_check_resident(const struct device *device, const void *data, size_t by
     if (bytes == 0) {
         return STATUS_OK;
     }
-    TRY(cuda_check(cudaSetDevice(cuda->index), "cudaSetDevice", cuda->queue.last, err));
+    TRY(cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err));
     TRY(check_byte(cuda, first, "first", err));
     return check_byte(cuda, first + bytes - 1, "last", err);
 }

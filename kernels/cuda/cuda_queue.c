@@ -4,9 +4,12 @@
 // which of them the compute stream already waits for (`ordered`); an operation whose output meets one of the
 // later ones makes the stream wait for that download's end, on the device: the host goes on.
 //
-// Times come from events: one at each turn between uploads and operations, two around each download. A
-// stream that is idle passes an event when the host records it, so waiting for the host between a fence and
-// the next operation counts nowhere.
+// A transfer to another GPU is a download whose end the other's compute stream waits for, and which itself
+// waits for the place that it writes to.
+//
+// Times come from events: one at each turn between uploads, operations and waits for another GPU, two around
+// each download. A stream that is idle passes an event when the host records it, so waiting for the host
+// between a fence and the next operation counts nowhere; nor do waits for another GPU.
 #include "base/clock.h"
 #include "kernels/cuda/cuda_device.h"
 
@@ -33,8 +36,14 @@ static int add_xid(const struct cuda_device *cuda, int status, struct error *err
 
 int cuda_queue_check(const struct cuda_device *cuda, cudaError_t result, const char *call,
                      struct error *err) {
+    if (result == cudaSuccess) {
+        return STATUS_OK;
+    }
     int status = cuda_check(result, call, cuda->queue.last, err);
-    return cuda_is_late(result) ? add_xid(cuda, status, err) : status;
+    if (cuda_is_late(result)) {
+        (void)add_xid(cuda, status, err);
+    }
+    return error_wrap(err, "GPU %d", cuda->index);
 }
 
 // ---- life ----
@@ -110,14 +119,15 @@ static bool overlaps(const struct cuda_download *download, const unsigned char *
     return out < download->source + download->bytes && download->source < out + bytes;
 }
 
-static int order_after_downloads(struct cuda_device *cuda, const unsigned char *out, size_t bytes,
-                                 struct error *err) {
+// Before `stream`, `compute` or one that `compute` is about to wait for, writes to a place of this device.
+static int order_after_downloads(struct cuda_device *cuda, cudaStream_t stream, const unsigned char *out,
+                                 size_t bytes, struct error *err) {
     struct cuda_queue *queue = &cuda->queue;
     for (uint64_t n = queue->downloads; n > queue->ordered; n--) {
         const struct cuda_download *download = &queue->ring[(n - 1) % CUDA_DOWNLOADS];
         if (overlaps(download, out, bytes)) {
             queue->ordered = n; // downloads run in order: the earlier ones are over then, too
-            return cuda_queue_check(cuda, cudaStreamWaitEvent(queue->compute, download->end, 0),
+            return cuda_queue_check(cuda, cudaStreamWaitEvent(stream, download->end, 0),
                                     "cudaStreamWaitEvent", err);
         }
     }
@@ -127,8 +137,9 @@ static int order_after_downloads(struct cuda_device *cuda, const unsigned char *
 static int turn_to(struct cuda_device *cuda, enum cuda_work work, struct error *err) {
     struct cuda_interval *interval = present(&cuda->queue);
     size_t segments = interval->segments;
-    // More turns than are timed count with the last one.
-    if (segments == CUDA_SEGMENTS || (segments > 0 && interval->segment[segments - 1].work == work)) {
+    // More turns than are timed count with the last one, which is work.
+    if (segments == CUDA_SEGMENTS - (work == CUDA_WAITING) || segments == CUDA_SEGMENTS ||
+        (segments > 0 && interval->segment[segments - 1].work == work)) {
         return STATUS_OK;
     }
     interval->segment[segments].work = work;
@@ -143,7 +154,8 @@ int cuda_queue_begin(struct cuda_device *cuda, enum cuda_work work, const char *
     TRY_TO(done, status = cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err));
     TRY_TO(done, status = cuda_loader_join(cuda, use, err));
     for (size_t i = 0; i < sizeof use->writes / sizeof use->writes[0]; i++) {
-        TRY_TO(done, status = order_after_downloads(cuda, use->writes[i].data, use->writes[i].bytes, err));
+        TRY_TO(done, status = order_after_downloads(cuda, cuda->queue.compute, use->writes[i].data,
+                                                    use->writes[i].bytes, err));
     }
     TRY_TO(done, status = turn_to(cuda, work, err));
 done:
@@ -193,28 +205,29 @@ static int take_download(struct cuda_device *cuda, struct cuda_download **out, s
     return STATUS_OK;
 }
 
-int cuda_download(struct device *device, void *out, const void *source, size_t bytes, struct error *err) {
-    struct cuda_device *cuda = cuda_of(device);
+// From here on what is put on `copy` comes after everything on `compute`.
+static int begin_copy(struct cuda_device *cuda, const void *source, size_t bytes,
+                      struct cuda_download **download, struct error *err) {
     struct cuda_queue *queue = &cuda->queue;
-    struct cuda_download *download = NULL;
     const struct cuda_use use = {.writes = {{source, bytes}}}; // the whole range; `compute` goes first
-    int status;
-    TRY_TO(done, status = cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err));
-    TRY_TO(done, status = cuda_loader_join(cuda, &use, err));
-    TRY_TO(done, status = take_download(cuda, &download, err));
-done:
-    if (status != STATUS_OK) {
-        return error_wrap(err, "download");
-    }
+    TRY(cuda_queue_check(cuda, cudaSetDevice(cuda->index), "cudaSetDevice", err));
+    TRY(cuda_loader_join(cuda, &use, err));
+    TRY(take_download(cuda, download, err));
     cudaError_t result = cudaEventRecord(queue->ready, queue->compute);
     if (result == cudaSuccess) {
         result = cudaStreamWaitEvent(queue->copy, queue->ready, 0);
     }
+    return cuda_queue_check(cuda, result, "waiting for the source", err);
+}
+
+// The copy itself, to the host or to another GPU, on `copy`.
+static int put_copy(struct cuda_device *cuda, struct cuda_download *download, const struct cuda_device *to,
+                    void *out, const void *source, size_t bytes, struct error *err) {
+    struct cuda_queue *queue = &cuda->queue;
+    cudaError_t result = cudaEventRecord(download->begin, queue->copy);
     if (result == cudaSuccess) {
-        result = cudaEventRecord(download->begin, queue->copy);
-    }
-    if (result == cudaSuccess) {
-        result = cudaMemcpyAsync(out, source, bytes, cudaMemcpyDeviceToHost, queue->copy);
+        result = to == NULL ? cudaMemcpyAsync(out, source, bytes, cudaMemcpyDeviceToHost, queue->copy)
+                            : cudaMemcpyPeerAsync(out, to->index, source, cuda->index, bytes, queue->copy);
     }
     if (result == cudaSuccess) {
         result = cudaEventRecord(download->end, queue->copy);
@@ -223,7 +236,16 @@ done:
     download->bytes = bytes;
     download->fence = queue->fences + 1;
     queue->downloads++;
-    return cuda_queue_check(cuda, result, "download", err);
+    return cuda_queue_check(cuda, result, to == NULL ? "download" : "cudaMemcpyPeerAsync", err);
+}
+
+int cuda_download(struct device *device, void *out, const void *source, size_t bytes, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    struct cuda_download *download = NULL;
+    if (begin_copy(cuda, source, bytes, &download, err) != STATUS_OK) {
+        return error_wrap(err, "download");
+    }
+    return put_copy(cuda, download, NULL, out, source, bytes, err);
 }
 
 // ---- fences ----
@@ -260,11 +282,8 @@ static int interval_times(struct cuda_device *cuda, const struct cuda_interval *
     for (size_t s = 0; s < interval->segments; s++) {
         cudaEvent_t end = s + 1 < interval->segments ? interval->segment[s + 1].begin : interval->computed;
         double seconds = seconds_between(interval->segment[s].begin, end, &result);
-        if (interval->segment[s].work == CUDA_UPLOADING) {
-            times->upload_seconds += seconds;
-        } else {
-            times->compute_seconds += seconds;
-        }
+        times->upload_seconds += interval->segment[s].work == CUDA_UPLOADING ? seconds : 0;
+        times->compute_seconds += interval->segment[s].work == CUDA_COMPUTING ? seconds : 0;
     }
     uint64_t held = queue->downloads > CUDA_DOWNLOADS ? queue->downloads - CUDA_DOWNLOADS : 0;
     for (uint64_t n = interval->first_download > held ? interval->first_download : held;
@@ -275,15 +294,23 @@ static int interval_times(struct cuda_device *cuda, const struct cuda_interval *
     return cuda_queue_check(cuda, result, "cudaEventElapsedTime", err);
 }
 
+// The interval that ends with a fence.
+static int find_fence(struct cuda_device *cuda, struct device_fence fence, const struct cuda_interval **out,
+                      struct error *err) {
+    const struct cuda_interval *interval = &cuda->queue.intervals[fence.number % CUDA_FENCES];
+    *out = interval;
+    return fence.number != 0 && interval->number == fence.number
+               ? STATUS_OK
+               : error_set(err, STATUS_INTERNAL, "fence %llu was never created or is forgotten",
+                           (unsigned long long)fence.number);
+}
+
 int cuda_wait(struct device *device, struct device_fence fence, struct device_times *times,
               struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
     struct cuda_queue *queue = &cuda->queue;
-    const struct cuda_interval *interval = &queue->intervals[fence.number % CUDA_FENCES];
-    if (fence.number == 0 || interval->number != fence.number) {
-        return error_set(err, STATUS_INTERNAL, "fence %llu was never created or is forgotten",
-                         (unsigned long long)fence.number);
-    }
+    const struct cuda_interval *interval;
+    TRY(find_fence(cuda, fence, &interval, err));
     cudaError_t result = cudaSetDevice(cuda->index);
     if (result == cudaSuccess) {
         result = cudaEventSynchronize(interval->computed);
@@ -299,6 +326,100 @@ int cuda_wait(struct device *device, struct device_fence fence, struct device_ti
         queue->ordered = interval->end_download;
     }
     return interval_times(cuda, interval, times, err);
+}
+
+// Not ready is no error, but what CUDA keeps as its last one, which the next launch would report.
+static cudaError_t ask(cudaEvent_t event, bool *reached) {
+    cudaError_t result = cudaEventQuery(event);
+    *reached = result == cudaSuccess;
+    if (result == cudaErrorNotReady) {
+        (void)cudaGetLastError();
+        return cudaSuccess;
+    }
+    return result;
+}
+
+int cuda_reached(struct device *device, struct device_fence fence, bool *reached, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    const struct cuda_interval *interval;
+    TRY(find_fence(cuda, fence, &interval, err));
+    cudaError_t result = cudaSetDevice(cuda->index);
+    if (result == cudaSuccess) {
+        result = ask(interval->computed, reached);
+    }
+    if (result == cudaSuccess && *reached) {
+        result = ask(interval->copied, reached);
+    }
+    return cuda_queue_check(cuda, result, "asking the device", err);
+}
+
+// ---- transfers ----
+
+// Copies to a GPU that is a peer take the direct way; the driver stages the others in host memory. All GPUs
+// of a process share what was enabled, so another device may have done it.
+static int make_peer(struct cuda_device *cuda, const struct cuda_device *peer, struct error *err) {
+    int direct = 0;
+    uint64_t bit = peer->index < CUDA_PEERS ? UINT64_C(1) << peer->index : 0;
+    if (cuda->index == peer->index || (cuda->peers & bit) != 0) {
+        return STATUS_OK;
+    }
+    cuda->peers |= bit;
+    cudaError_t result = cudaSetDevice(cuda->index);
+    if (result == cudaSuccess) {
+        result = cudaDeviceCanAccessPeer(&direct, cuda->index, peer->index);
+    }
+    if (result == cudaSuccess && direct) {
+        result = cudaDeviceEnablePeerAccess(peer->index, 0);
+    }
+    if (result == cudaErrorPeerAccessAlreadyEnabled || result == cudaErrorTooManyPeers) {
+        (void)cudaGetLastError();
+        return STATUS_OK;
+    }
+    return cuda_queue_check(cuda, result, "cudaDeviceEnablePeerAccess", err);
+}
+
+// What is put on `stream`, of another GPU, from now on may write to [out, out + bytes) of this one.
+static int clear_place(struct cuda_device *cuda, cudaStream_t stream, void *out, size_t bytes,
+                       const struct device_fence *after, struct error *err) {
+    const struct cuda_use use = {.writes = {{out, bytes}}};
+    const struct cuda_interval *interval;
+    cudaError_t result = cudaSetDevice(cuda->index);
+    if (cuda->loader.pending && result == cudaSuccess) {
+        result = cudaEventRecord(cuda->loader.joined, cuda->loader.stream);
+        if (result == cudaSuccess) {
+            result = cudaStreamWaitEvent(stream, cuda->loader.joined, 0);
+        }
+    }
+    TRY(cuda_queue_check(cuda, result, "waiting for weights", err));
+    TRY(cuda_loader_join(cuda, &use, err));
+    if (after != NULL) {
+        TRY(find_fence(cuda, *after, &interval, err));
+        result = cudaStreamWaitEvent(stream, interval->computed, 0);
+        if (result == cudaSuccess) {
+            result = cudaStreamWaitEvent(stream, interval->copied, 0);
+        }
+        TRY(cuda_queue_check(cuda, result, "cudaStreamWaitEvent", err));
+    }
+    return order_after_downloads(cuda, stream, out, bytes, err);
+}
+
+int cuda_transfer(struct device *to_device, void *out, struct device *from_device, const void *source,
+                  size_t bytes, const struct device_fence *after, struct error *err) {
+    struct cuda_device *to = cuda_of(to_device);
+    struct cuda_device *from = cuda_of(from_device);
+    struct cuda_download *copy = NULL;
+    int status;
+    TRY_TO(done, status = make_peer(from, to, err));
+    TRY_TO(done, status = clear_place(to, from->queue.copy, out, bytes, after, err));
+    TRY_TO(done, status = begin_copy(from, source, bytes, &copy, err));
+    TRY_TO(done, status = put_copy(from, copy, to, out, source, bytes, err));
+    TRY_TO(done, status = cuda_queue_check(to, cudaSetDevice(to->index), "cudaSetDevice", err));
+    TRY_TO(done, status = turn_to(to, CUDA_WAITING, err));
+    status = cuda_queue_check(to, cudaStreamWaitEvent(to->queue.compute, copy->end, 0), "cudaStreamWaitEvent",
+                              err);
+done:
+    return status == STATUS_OK ? STATUS_OK
+                               : error_wrap(err, "transfer from GPU %d to GPU %d", from->index, to->index);
 }
 
 int cuda_queue_finish(struct cuda_device *cuda, struct error *err) {

@@ -87,7 +87,8 @@ struct Blocks {
     unsigned char *stacks = nullptr;
     unsigned char *shared_end = nullptr; // of dynamic shared memory: the page behind may not be touched
     size_t shared_bytes = 0;
-    std::map<const void *, size_t> shared_limits; // of kernels that asked for more than the default
+    // Of kernels that asked for more than the default, for each device.
+    std::map<const void *, size_t> shared_limits[DEVICES_MOST];
 
     const char *kernel = nullptr; // NULL: none runs
     const std::function<void()> *work = nullptr;
@@ -313,12 +314,13 @@ bool describe_running(char *out, size_t size) {
 }
 
 size_t shared_limit(const void *kernel) {
-    const auto found = blocks().shared_limits.find(kernel);
-    return found != blocks().shared_limits.end() ? found->second : static_cast<size_t>(SHARED_DEFAULT);
+    const auto &limits = blocks().shared_limits[current_device()];
+    const auto found = limits.find(kernel);
+    return found != limits.end() ? found->second : static_cast<size_t>(SHARED_DEFAULT);
 }
 
 void set_shared_limit(const void *kernel, size_t bytes) {
-    blocks().shared_limits[kernel] = bytes;
+    blocks().shared_limits[current_device()][kernel] = bytes;
 }
 
 } // namespace emulation
@@ -486,7 +488,7 @@ unsigned char *emulation_shared_bytes(void) {
 
 void emulation_check_argument(const char *kernel, int number, const void *pointer) {
     std::lock_guard<std::recursive_mutex> guard(lock());
-    if (pointer != nullptr && !is_device(pointer)) {
+    if (pointer != nullptr && (!is_device(pointer) || device_of(pointer) != current_device())) {
         char what[256];
         describe_address(pointer, what, sizeof what);
         violation("kernel %s: argument %d points to %s", kernel, number, what);
@@ -506,13 +508,16 @@ cudaError_t emulation_queue_launch(const char *name, const void *kernel, dim3 gr
     if (call.refused()) {
         return call.end();
     }
+    if (cudaPeekAtLastError() == cudaErrorNotReady) { // what a question left would pass for the launch's
+        return cudaGetLastError();
+    }
     if (!is_grid(grid, block)) {
         return call.end(cudaErrorInvalidConfiguration);
     }
     if (shared_bytes > shared_limit(kernel)) {
         return call.end(cudaErrorInvalidValue);
     }
-    return call.end(queue_work(stream, Kind::Kernel, name, [=, run = std::move(run)] {
-        run_grid(name, grid, block, shared_bytes, run);
-    }));
+    return call.end(queue_work({stream, Kind::Kernel, name, [=, run = std::move(run)] {
+                                    run_grid(name, grid, block, shared_bytes, run);
+                                }}));
 }

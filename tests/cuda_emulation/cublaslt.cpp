@@ -110,10 +110,18 @@ size_t bytes_of(const cublasLtMatrixLayoutOpaque_t &layout) {
 }
 
 void must_be_device(const char *what, const void *data, size_t bytes) {
-    if (!is_device(data, bytes) || reinterpret_cast<uintptr_t>(data) % 16 != 0) {
+    if (!is_device(data, bytes) || device_of(data) != current_device() ||
+        reinterpret_cast<uintptr_t>(data) % 16 != 0) {
         char where[256];
         describe_address(data, where, sizeof where);
         violation("cublasLtMatmul: the %zu bytes of %s begin at %s", bytes, what, where);
+    }
+}
+
+void must_be_current(cublasLtHandle_t handle) {
+    if (handle->device != current_device()) {
+        violation("a cuBLASLt handle of GPU %d is used while GPU %d is current", handle->device,
+                  current_device());
     }
 }
 
@@ -153,7 +161,7 @@ extern "C" cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle) {
     if (call.refused()) {
         return CUBLAS_STATUS_NOT_INITIALIZED;
     }
-    *handle = new cublasLtContext{};
+    *handle = new cublasLtContext{current_device()};
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -268,13 +276,14 @@ extern "C" cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPre
     }
 }
 
-extern "C" cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
+extern "C" cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
                                                          cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                                          cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
                                                          cublasLtMatmulPreference_t preference, int requested,
                                                          cublasLtMatmulHeuristicResult_t results[],
                                                          int *count) {
     *count = 0;
+    must_be_current(handle);
     cublasStatus_t status = check_shapes(*desc, *a, *b, *c, *d);
     constexpr size_t KNOWN = sizeof known / sizeof known[0];
     for (size_t n = 0;
@@ -292,11 +301,12 @@ extern "C" cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cubla
     return status == CUBLAS_STATUS_SUCCESS && *count == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : status;
 }
 
-extern "C" cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
+extern "C" cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
                                                   cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                                   cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
                                                   const cublasLtMatmulAlgo_t *algorithm,
                                                   cublasLtMatmulHeuristicResult_t *result) {
+    must_be_current(handle);
     const Known *found = find_known(algorithm);
     cublasStatus_t status = check_shapes(*desc, *a, *b, *c, *d);
     if (status == CUBLAS_STATUS_SUCCESS && (!runs(found, algorithm) || !has_algorithms(*a, *d))) {
@@ -356,10 +366,10 @@ extern "C" cublasStatus_t cublasLtMatmulAlgoConfigSetAttribute(cublasLtMatmulAlg
     return CUBLAS_STATUS_SUCCESS;
 }
 
-extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha,
-                                         const void *a, cublasLtMatrixLayout_t a_layout, const void *b,
-                                         cublasLtMatrixLayout_t b_layout, const void *beta, const void *c,
-                                         cublasLtMatrixLayout_t c_layout, void *d,
+extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
+                                         const void *alpha, const void *a, cublasLtMatrixLayout_t a_layout,
+                                         const void *b, cublasLtMatrixLayout_t b_layout, const void *beta,
+                                         const void *c, cublasLtMatrixLayout_t c_layout, void *d,
                                          cublasLtMatrixLayout_t d_layout,
                                          const cublasLtMatmulAlgo_t *algorithm, void *workspace,
                                          size_t workspace_bytes, cudaStream_t stream) {
@@ -367,6 +377,7 @@ extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t 
     if (call.refused()) {
         return CUBLAS_STATUS_EXECUTION_FAILED;
     }
+    must_be_current(handle);
     const Known *found = find_known(algorithm);
     cublasStatus_t status = check_shapes(*desc, *a_layout, *b_layout, *c_layout, *d_layout);
     if (status != CUBLAS_STATUS_SUCCESS) {
@@ -411,5 +422,5 @@ extern "C" cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t 
     p.algorithm.rate /= 1 + 0.2 * static_cast<double>(algorithm->data[SWIZZLING]);
     std::memcpy(&p.alpha, alpha, sizeof p.alpha);
     std::memcpy(&p.beta, beta, sizeof p.beta);
-    return status_of(call.end(queue_work(stream, Kind::Kernel, "cublasLtMatmul", [p] { multiply(p); })));
+    return status_of(call.end(queue_work({stream, Kind::Kernel, "cublasLtMatmul", [p] { multiply(p); }})));
 }

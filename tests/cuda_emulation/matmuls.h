@@ -6,7 +6,7 @@
 #include "cublasLt.h"
 
 struct cublasLtContext {
-    int unused;
+    int device; // that was current when it was made
 };
 struct cublasLtMatmulDescOpaque_t {
     cublasOperation_t transpose_a, transpose_b;

@@ -1,7 +1,7 @@
 // Memory. Device allocations lie in a range of addresses of their own, each between pages that nobody may
 // touch; while nothing runs on the device none of it can be touched, so that a host that uses a device
-// pointer is caught. Both device and pinned memory begin as poison: every byte 0xff, a NaN in all formats and
-// -1 as an index.
+// pointer is caught, and so is a kernel of one device that uses a pointer of another. Both device and pinned
+// memory begin as poison: every byte 0xff, a NaN in all formats and -1 as an index.
 #include "emulation.h"
 
 #include <algorithm>
@@ -23,6 +23,7 @@ constexpr size_t ALIGNMENT = 256;
 
 struct Allocation {
     size_t bytes;
+    int device;
     unsigned char *pages; // without the guards
     size_t page_bytes;
 };
@@ -31,8 +32,9 @@ using Allocations = std::map<uintptr_t, Allocation>; // by address
 
 struct Memory {
     unsigned char *range = nullptr;
-    size_t used = 0; // of the range; addresses are never used twice
-    int open = 0;    // Access objects
+    size_t used = 0;   // of the range; addresses are never used twice
+    int accesses = 0;  // Access objects
+    unsigned open = 0; // devices whose memory can be touched, a bit each
     Allocations device;
     Allocations pinned;
 };
@@ -65,10 +67,10 @@ void protect(const Allocation &allocation, int protection) {
 }
 
 // The end of the allocation stands against the guard behind it, as far as the alignment allows.
-unsigned char *place(unsigned char *guarded, size_t bytes, Allocation *out) {
+unsigned char *place(unsigned char *guarded, size_t bytes, int device, Allocation *out) {
     size_t padded = round_up(std::max(bytes, size_t{1}), ALIGNMENT);
     size_t page_bytes = round_up(padded, PAGE);
-    *out = Allocation{bytes, guarded, page_bytes};
+    *out = Allocation{bytes, device, guarded, page_bytes};
     return guarded + page_bytes - padded;
 }
 
@@ -121,14 +123,23 @@ bool is_pinned(const void *pointer, size_t bytes) {
     return find(memory().pinned, pointer, bytes, &base) != nullptr;
 }
 
+int device_of(const void *pointer) {
+    uintptr_t base;
+    const Allocation *inside = in_device_range(pointer) ? find(memory().device, pointer, 0, &base) : nullptr;
+    return inside != nullptr ? inside->device : -1;
+}
+
 void describe_address(const void *pointer, char *out, size_t size) {
     uintptr_t base = 0;
     auto address = reinterpret_cast<uintptr_t>(pointer);
     if (!in_device_range(pointer)) {
         std::snprintf(out, size, "%p, which is no device memory", pointer);
     } else if (const Allocation *inside = find(memory().device, pointer, 1, &base)) {
-        std::snprintf(out, size, "byte %zu of a device allocation of %zu bytes", address - base,
-                      inside->bytes);
+        int used = std::snprintf(out, size, "byte %zu of a device allocation of %zu bytes", address - base,
+                                 inside->bytes);
+        if (settings().devices > 1) {
+            std::snprintf(out + used, size - static_cast<size_t>(used), " of GPU %d", inside->device);
+        }
     } else if (base != 0) {
         std::snprintf(
             out, size,
@@ -139,21 +150,28 @@ void describe_address(const void *pointer, char *out, size_t size) {
     }
 }
 
-Access::Access() {
+bool is_open(unsigned devices) {
+    return memory().open == devices;
+}
+
+void open_memory(unsigned devices) {
     Memory &m = memory();
-    if (m.open++ == 0) {
-        for (const auto &each : m.device) {
-            protect(each.second, PROT_READ | PROT_WRITE);
+    for (const auto &each : m.device) {
+        unsigned bit = 1u << each.second.device;
+        if (((m.open ^ devices) & bit) != 0) {
+            protect(each.second, (devices & bit) != 0 ? PROT_READ | PROT_WRITE : PROT_NONE);
         }
     }
+    m.open = devices;
+}
+
+Access::Access() {
+    memory().accesses++;
 }
 
 Access::~Access() {
-    Memory &m = memory();
-    if (--m.open == 0) {
-        for (const auto &each : m.device) {
-            protect(each.second, PROT_NONE);
-        }
+    if (--memory().accesses == 0) {
+        open_memory(0);
     }
 }
 
@@ -169,15 +187,19 @@ extern "C" cudaError_t cudaMalloc(void **pointer, size_t bytes) {
     Counts &c = counts();
     Memory &m = memory();
     *pointer = nullptr;
+    int device = current_device();
+    Device_counts &own = counts_of(device);
+    const size_t free_memory = settings().free_memory[device];
     c.mallocs++;
+    own.mallocs++;
     c.launches_at_last_allocation = c.launches;
     catch_faults();
     if (bytes == 0) {
         return call.end();
     }
     size_t needed = pages_for(bytes) + PAGE;
-    if (c.mallocs == settings().fail_malloc || bytes > settings().free_memory ||
-        c.device_bytes > settings().free_memory - bytes) {
+    if (triggers(settings().fail_malloc, c.mallocs, own.mallocs, device) || bytes > free_memory ||
+        own.bytes > free_memory - bytes) {
         return call.end(cudaErrorMemoryAllocation);
     }
     if (m.range == nullptr) {
@@ -197,14 +219,15 @@ extern "C" cudaError_t cudaMalloc(void **pointer, size_t bytes) {
         return call.end(cudaErrorMemoryAllocation);
     }
     Allocation allocation;
-    unsigned char *base = place(m.range + m.used, bytes, &allocation);
+    unsigned char *base = place(m.range + m.used, bytes, device, &allocation);
     protect(allocation, PROT_READ | PROT_WRITE);
     std::memset(allocation.pages, 0xff, allocation.page_bytes);
-    if (m.open == 0) {
+    if ((m.open & 1u << device) == 0) {
         protect(allocation, PROT_NONE);
     }
     m.used += needed;
     m.device[reinterpret_cast<uintptr_t>(base)] = allocation;
+    own.bytes += bytes;
     c.device_bytes += bytes;
     c.device_bytes_most = std::max(c.device_bytes_most, c.device_bytes);
     *pointer = base;
@@ -218,7 +241,9 @@ extern "C" cudaError_t cudaFree(void *pointer) {
     if (pointer == nullptr) {
         return call.end();
     }
-    finish_everything();
+    if (int device = device_of(pointer); device >= 0) {
+        finish_device(device);
+    }
     Memory &m = memory();
     auto found = m.device.find(reinterpret_cast<uintptr_t>(pointer));
     if (found == m.device.end()) {
@@ -231,6 +256,7 @@ extern "C" cudaError_t cudaFree(void *pointer) {
     }
     counts().frees++;
     counts().device_bytes -= allocation.bytes;
+    counts_of(allocation.device).bytes -= allocation.bytes;
     m.device.erase(found);
     report();
     return call.end();
@@ -255,7 +281,8 @@ extern "C" cudaError_t cudaHostAlloc(void **pointer, size_t bytes, unsigned) {
         return call.end(cudaErrorMemoryAllocation);
     }
     Allocation allocation;
-    unsigned char *base = place(static_cast<unsigned char *>(pages) + PAGE, bytes, &allocation);
+    unsigned char *base =
+        place(static_cast<unsigned char *>(pages) + PAGE, bytes, current_device(), &allocation);
     protect(allocation, PROT_READ | PROT_WRITE);
     std::memset(allocation.pages, 0xff, allocation.page_bytes);
     memory().pinned[reinterpret_cast<uintptr_t>(base)] = allocation;
@@ -274,7 +301,9 @@ extern "C" cudaError_t cudaFreeHost(void *pointer) {
     if (pointer == nullptr) {
         return call.end();
     }
-    finish_everything();
+    for (int device = 0; device < settings().devices; device++) { // pinned memory is every device's
+        finish_device(device);
+    }
     Memory &m = memory();
     auto found = m.pinned.find(reinterpret_cast<uintptr_t>(pointer));
     if (found == m.pinned.end()) {
@@ -291,8 +320,9 @@ extern "C" cudaError_t cudaFreeHost(void *pointer) {
 extern "C" cudaError_t cudaMemGetInfo(size_t *available, size_t *total) {
     Call call;
     if (!call.refused()) {
-        *total = settings().total_memory;
-        *available = settings().free_memory - counts().device_bytes;
+        int device = current_device();
+        *total = settings().total_memory[device];
+        *available = settings().free_memory[device] - counts_of(device).bytes;
     }
     return call.end();
 }
@@ -307,7 +337,7 @@ extern "C" cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *at
     attributes->device = -1;
     if (is_device(pointer, 1)) {
         attributes->type = cudaMemoryTypeDevice;
-        attributes->device = 0;
+        attributes->device = device_of(pointer);
         attributes->devicePointer = const_cast<void *>(pointer);
     } else if (is_pinned(pointer, 1)) {
         attributes->type = cudaMemoryTypeHost;

@@ -13,10 +13,11 @@ extern "C" {
 }
 
 struct nvml_device {
-    int unused;
+    int index;
 };
 struct nvml_event_set {
-    bool told; // the loss of the device
+    nvml_device *device; // whose events it waits for
+    bool told;           // the loss of the device
 };
 
 namespace {
@@ -24,24 +25,27 @@ namespace {
 using namespace emulation;
 using Guard = std::lock_guard<std::recursive_mutex>;
 
-nvml_device the_device;
+nvml_device the_devices[DEVICES_MOST];
 
-bool is_slow() {
-    return settings().slow_from != 0 && counts().launches >= settings().slow_from;
+bool is_slow(const nvml_device *device) {
+    return triggered(settings().slow_from, counts().launches, counts_of(device->index).launches,
+                     device->index);
 }
 
 // Of NVML_NAME, or of NVML_SLOW_NAME in the slow time.
-unsigned long long value(const char *name, unsigned long long fallback) {
-    const char *text = is_slow() ? setting((std::string("NVML_SLOW_") + name).c_str()) : nullptr;
-    if (text == nullptr) {
-        text = setting((std::string("NVML_") + name).c_str());
+unsigned long long value(const nvml_device *device, const char *name, unsigned long long fallback) {
+    Guard guard(lock());
+    std::string text =
+        is_slow(device) ? setting_of(std::string("NVML_SLOW_") + name, device->index) : std::string();
+    if (text.empty()) {
+        text = setting_of(std::string("NVML_") + name, device->index);
     }
-    return text != nullptr ? std::strtoull(text, nullptr, 0) : fallback;
+    return text.empty() ? fallback : std::strtoull(text.c_str(), nullptr, 0);
 }
 
-nvml_result answer(unsigned *out, unsigned long long number) {
+nvml_result answer(const nvml_device *device, unsigned *out, unsigned long long number) {
     Guard guard(lock());
-    if (device_is_lost()) {
+    if (device_is_lost(device->index)) {
         return NVML_DEVICE_LOST;
     }
     *out = static_cast<unsigned>(number);
@@ -70,75 +74,80 @@ const char *error_string(nvml_result result) {
 }
 
 nvml_result get_device_by_pci_bus_id(const char *bus_id, nvml_device **device) {
-    char own[32];
-    cudaError_t error = cudaDeviceGetPCIBusId(own, sizeof own, 0);
-    if (error != cudaSuccess || std::string(own) != bus_id) {
-        return NVML_NOT_FOUND;
+    for (int index = 0; index < settings().devices; index++) {
+        char own[32];
+        cudaError_t error = cudaDeviceGetPCIBusId(own, sizeof own, index);
+        if (error == cudaSuccess && std::string(own) == bus_id) {
+            the_devices[index].index = index;
+            *device = &the_devices[index];
+            return NVML_OK;
+        }
     }
-    *device = &the_device;
-    return NVML_OK;
+    return NVML_NOT_FOUND;
 }
 
-nvml_result get_memory_info(nvml_device *, nvml_memory *memory) {
+nvml_result get_memory_info(nvml_device *device, nvml_memory *memory) {
     Guard guard(lock());
     const Settings &s = settings();
-    memory->total = s.total_memory;
-    memory->free = s.free_memory - counts().device_bytes;
+    memory->total = s.total_memory[device->index];
+    memory->free = s.free_memory[device->index] - counts_of(device->index).bytes;
     memory->used = memory->total - memory->free;
-    return device_is_lost() ? NVML_DEVICE_LOST : NVML_OK;
+    return device_is_lost(device->index) ? NVML_DEVICE_LOST : NVML_OK;
 }
 
-nvml_result get_utilization(nvml_device *, nvml_utilization *utilization) {
+nvml_result get_utilization(nvml_device *device, nvml_utilization *utilization) {
     utilization->memory = 40;
-    return answer(&utilization->gpu, value("UTILIZATION", 97));
+    return answer(device, &utilization->gpu, value(device, "UTILIZATION", 97));
 }
 
-nvml_result get_clock(nvml_device *, nvml_clock, unsigned int *clock) {
-    return answer(clock, value("CLOCK", 1410));
+nvml_result get_clock(nvml_device *device, nvml_clock, unsigned int *clock) {
+    return answer(device, clock, value(device, "CLOCK", 1410));
 }
 
-nvml_result get_clock_most(nvml_device *, nvml_clock, unsigned int *clock) {
-    return answer(clock, 1410);
+nvml_result get_clock_most(nvml_device *device, nvml_clock, unsigned int *clock) {
+    return answer(device, clock, 1410);
 }
 
-nvml_result get_temperature(nvml_device *, nvml_sensor, unsigned int *degrees) {
-    return answer(degrees, value("TEMPERATURE", 61));
+nvml_result get_temperature(nvml_device *device, nvml_sensor, unsigned int *degrees) {
+    return answer(device, degrees, value(device, "TEMPERATURE", 61));
 }
 
-nvml_result get_power(nvml_device *, unsigned int *milliwatts) {
-    return answer(milliwatts, value("POWER", 250000));
+nvml_result get_power(nvml_device *device, unsigned int *milliwatts) {
+    return answer(device, milliwatts, value(device, "POWER", 250000));
 }
 
-nvml_result get_power_limit(nvml_device *, unsigned int *milliwatts) {
-    return answer(milliwatts, 300000);
+nvml_result get_power_limit(nvml_device *device, unsigned int *milliwatts) {
+    return answer(device, milliwatts, 300000);
 }
 
-nvml_result get_throttle_reasons(nvml_device *, unsigned long long *reasons) {
+nvml_result get_throttle_reasons(nvml_device *device, unsigned long long *reasons) {
     unsigned bits = 0;
-    nvml_result result = answer(&bits, value("REASONS", 0));
+    nvml_result result = answer(device, &bits, value(device, "REASONS", 0));
     *reasons = bits;
     return result;
 }
 
-nvml_result get_pcie_throughput(nvml_device *, nvml_traffic traffic, unsigned int *kilobytes) {
-    return answer(kilobytes, value(traffic == NVML_RECEIVED ? "PCIE_RECEIVED" : "PCIE_SENT", 120000));
+nvml_result get_pcie_throughput(nvml_device *device, nvml_traffic traffic, unsigned int *kilobytes) {
+    return answer(device, kilobytes,
+                  value(device, traffic == NVML_RECEIVED ? "PCIE_RECEIVED" : "PCIE_SENT", 120000));
 }
 
 // This process and as many others as the settings say.
-nvml_result get_processes(nvml_device *, unsigned int *count, nvml_process *processes) {
+nvml_result get_processes(nvml_device *device, unsigned int *count, nvml_process *processes) {
     Guard guard(lock());
-    auto needed = static_cast<unsigned>(1 + value("FOREIGN_PROCESSES", 0));
+    auto needed = static_cast<unsigned>(1 + value(device, "FOREIGN_PROCESSES", 0));
     bool fits = needed <= *count;
     *count = needed;
     for (unsigned i = 0; i < needed && fits; i++) {
         processes[i] = {static_cast<unsigned>(getpid()) + i,
-                        i == 0 ? value("PROCESS_MEMORY", counts().device_bytes) : 1 << 20, ~0u, ~0u};
+                        i == 0 ? value(device, "PROCESS_MEMORY", counts_of(device->index).bytes) : 1 << 20,
+                        ~0u, ~0u};
     }
-    return device_is_lost() ? NVML_DEVICE_LOST : fits ? NVML_OK : NVML_TOO_SMALL;
+    return device_is_lost(device->index) ? NVML_DEVICE_LOST : fits ? NVML_OK : NVML_TOO_SMALL;
 }
 
 nvml_result event_set_create(nvml_event_set **set) {
-    *set = new nvml_event_set{false};
+    *set = new nvml_event_set{nullptr, false};
     return NVML_OK;
 }
 
@@ -147,7 +156,8 @@ nvml_result event_set_free(nvml_event_set *set) {
     return NVML_OK;
 }
 
-nvml_result register_events(nvml_device *, unsigned long long, nvml_event_set *) {
+nvml_result register_events(nvml_device *device, unsigned long long, nvml_event_set *set) {
+    set->device = device;
     return NVML_OK;
 }
 
@@ -155,9 +165,9 @@ nvml_result register_events(nvml_device *, unsigned long long, nvml_event_set *)
 nvml_result event_set_wait(nvml_event_set *set, nvml_event *data, unsigned int milliseconds) {
     {
         Guard guard(lock());
-        if (device_is_lost() && !set->told) {
+        if (set->device != nullptr && device_is_lost(set->device->index) && !set->told) {
             set->told = true;
-            *data = {&the_device, NVML_EVENT_XID, 79, ~0u, ~0u};
+            *data = {set->device, NVML_EVENT_XID, 79, ~0u, ~0u};
             return NVML_OK;
         }
     }

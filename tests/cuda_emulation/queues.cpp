@@ -1,18 +1,19 @@
-// Streams and events. Work that is put on a stream waits there, with what must be over before it. It is done
-// when a call waits for it, or earlier, as chance (by the seed) has it: a host that changes a staging buffer
-// before its copy ran, or leaves out an event, gets wrong numbers.
+// Streams and events, each of the device that was current when it was made. Work that is put on a stream
+// waits there, with what must be over before it. It is done when a call waits for it, or earlier, as chance
+// (by the seed) has it: a host that changes a staging buffer before its copy ran, or leaves out an event,
+// gets wrong numbers.
 //
 // Time. Each stream has a clock: work begins when it was queued, when the work before it on the stream has
 // ended and when what it waits for has ended, and takes as long as it took here, as long as it says, or as
-// long as a setting says of all work. The
-// host's clock moves a microsecond with all it queues, and to the end of what it waits for. So elapsed times
-// do not depend on when the emulation found the time to do the work, and those of matmuls are always the
-// same.
+// long as settings say of all work and of what copies carry. The host's clock moves a microsecond with all it
+// queues, and to the end of what it waits for. So elapsed times do not depend on when the emulation found the
+// time to do the work, and those of matmuls are always the same; streams of one device and of several run
+// side by side. Who asks again and again sees work done in the order of these clocks, as far as the host's
+// clock has come, which each question moves on.
 #include "emulation.h"
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <deque>
 #include <set>
 #include <thread>
@@ -34,19 +35,25 @@ struct Work {
     Completed completed;
     double queued;   // by the host's clock
     uint64_t launch; // number of the kernel; 0: none
+    uint64_t own;    // and among its device's
+    size_t bytes;
+    unsigned devices; // whose memory it touches
 };
 
 } // namespace
 } // namespace emulation
 
 struct CUstream_st {
-    bool blocking; // ordered with the default stream
+    int device;
+    int number;    // among the streams of all devices, as they were made; 0: the default stream
+    bool blocking; // ordered with its device's default stream
     std::deque<emulation::Work> work;
     emulation::Completed last; // what was queued last
     double time;               // of its clock
 };
 
 struct CUevent_st {
+    int device;
     bool timing;
     emulation::Completed recorded; // NULL: never
 };
@@ -55,11 +62,18 @@ namespace emulation {
 namespace {
 
 struct Queues {
-    CUstream_st main{true, {}, nullptr, 0}; // the default stream
-    std::set<CUstream_st *> streams{&main};
+    CUstream_st main[DEVICES_MOST]; // the default streams
+    std::set<CUstream_st *> streams;
     std::set<CUevent_st *> events;
     double duration = -1; // as the running work says it
-    double host = 0;      // the host's clock
+    int made = 0;         // streams
+
+    Queues() {
+        for (int device = 0; device < DEVICES_MOST; device++) {
+            main[device] = {device, 0, true, {}, nullptr, 0};
+            streams.insert(&main[device]);
+        }
+    }
 };
 
 Queues &queues() {
@@ -82,48 +96,105 @@ bool is_ready(const CUstream_st *stream) {
 }
 
 // Seconds that a kernel takes more than it needs.
-double slow_seconds(const Work &work) {
+double slow_seconds(const Work &work, int device) {
     const Settings &s = settings();
-    bool slow = work.launch != 0 && s.slow_from != 0 && work.launch >= s.slow_from;
-    return slow ? s.slow_milliseconds / 1000 : 0;
+    return triggered(s.slow_from, work.launch, work.own, device) ? s.slow_milliseconds / 1000 : 0;
 }
 
-void run_work(const Work &work) {
-    if (work.launch != 0 && work.launch == settings().fail_launch) {
-        fail_device(cudaErrorLaunchFailure);
-    } else if (work.run && device_error() == cudaSuccess) { // a failed device does nothing more
+// A failed device does nothing more.
+bool can_run(const Work &work) {
+    for (int device = 0; device < DEVICES_MOST; device++) {
+        if ((work.devices >> device & 1) != 0 && device_error(device) != cudaSuccess) {
+            return false;
+        }
+    }
+    return work.run != nullptr;
+}
+
+void run_work(const Work &work, int device) {
+    if (work.launch != 0 && triggers(settings().fail_launch, work.launch, work.own, device)) {
+        fail_device(device, cudaErrorLaunchFailure);
+    } else if (can_run(work)) {
+        open_memory(work.devices);
         work.run();
+    }
+}
+
+double begin_of(const CUstream_st *stream, const Work &work) {
+    double begin = std::max(stream->time, work.queued);
+    for (const Completed &each : work.after) {
+        begin = std::max(begin, each->time);
+    }
+    return begin;
+}
+
+// What work takes by the clock unless it says so itself; below 0: as long as it takes here.
+double set_seconds(const Work &work) {
+    const Settings &s = settings();
+    if (work.kind != Kind::Copy || s.copy_rate <= 0) {
+        return s.work_microseconds * 1e-6;
+    }
+    return std::max(s.work_microseconds, 0.0) * 1e-6 + static_cast<double>(work.bytes) / s.copy_rate;
+}
+
+void count_time(const CUstream_st *stream, const Work &work, double begin) {
+    Device_counts &own = counts_of(stream->device);
+    double seconds = stream->time - begin;
+    own.kernel_seconds += work.kind == Kind::Kernel ? seconds : 0;
+    own.copy_seconds += work.kind == Kind::Copy ? seconds : 0;
+    own.end = std::max(own.end, stream->time);
+    if (work.kind != Kind::Event) {
+        trace(stream->device, stream->number, work.name, begin, stream->time);
     }
 }
 
 void run_front(CUstream_st *stream) {
     Work work = std::move(stream->work.front());
     stream->work.pop_front();
-    double begin = std::max(stream->time, work.queued);
-    for (const Completed &each : work.after) {
-        begin = std::max(begin, each->time);
-    }
-    double slow = slow_seconds(work);
+    double begin = begin_of(stream, work);
+    double slow = slow_seconds(work, stream->device);
     double start = world_time();
-    queues().duration = settings().work_microseconds * 1e-6;
-    run_work(work);
+    queues().duration = set_seconds(work);
+    run_work(work, stream->device);
     double took = queues().duration >= 0 ? queues().duration : world_time() - start;
     std::this_thread::sleep_for(std::chrono::duration<double>(slow));
     stream->time = begin + (work.kind == Kind::Event ? 0 : took + slow);
     work.completed->time = stream->time;
     work.completed->done = true;
+    count_time(stream, work, begin);
 }
 
-// Does one piece of work of a stream that chance picks. False when there is none.
-bool run_one() {
+std::vector<CUstream_st *> ready_streams() {
     std::vector<CUstream_st *> ready;
     for (CUstream_st *stream : queues().streams) {
         if (is_ready(stream)) {
             ready.push_back(stream);
         }
     }
+    return ready;
+}
+
+// Mostly those whose memory is open: turns from device to device cost.
+void prefer_open(std::vector<CUstream_st *> *ready) {
+    std::vector<CUstream_st *> open;
+    for (CUstream_st *stream : *ready) {
+        if (is_open(stream->work.front().devices)) {
+            open.push_back(stream);
+        }
+    }
+    if (!open.empty() && open.size() < ready->size() && random_below(8) != 0) {
+        *ready = std::move(open);
+    }
+}
+
+// Does one piece of work of a stream that chance picks. False when there is none.
+bool run_one() {
+    std::vector<CUstream_st *> ready = ready_streams();
     if (ready.empty()) {
         return false;
+    }
+    if (settings().seed != 0 && settings().devices > 1) {
+        prefer_open(&ready);
     }
     run_front(ready[settings().seed == 0 ? 0 : random_below(ready.size())]);
     return true;
@@ -169,9 +240,39 @@ void wait_for(const Completed &completion) {
         }
     }
     if (completion != nullptr) {
-        queues().host = std::max(queues().host, completion->time);
+        counts().host = std::max(counts().host, completion->time);
     }
     report();
+}
+
+// Whether it is done by the host's clock. Where it is not, what begins next by the clocks is done, and the
+// host has waited for its beginning; where nothing begins before its end, for that.
+bool is_reached(const Completed &completion) {
+    double &host = counts().host;
+    if (completion == nullptr || (completion->done && completion->time <= host)) {
+        return true;
+    }
+    CUstream_st *next = nullptr;
+    double begin = 0;
+    for (CUstream_st *stream : ready_streams()) {
+        double at = begin_of(stream, stream->work.front());
+        if (next == nullptr || at < begin) {
+            next = stream;
+            begin = at;
+        }
+    }
+    if (next == nullptr || (completion->done && completion->time <= begin)) {
+        if (!completion->done) {
+            never();
+        }
+        host = completion->time;
+        report();
+        return true;
+    }
+    host = std::max(host, begin);
+    Access access;
+    run_front(next);
+    return false;
 }
 
 // Now and then some work is done as soon as it is queued; not often, because opening memory costs.
@@ -184,29 +285,38 @@ void run_by_chance() {
 }
 
 CUstream_st *stream_of(cudaStream_t stream) {
-    return stream == nullptr ? &queues().main : queues().streams.count(stream) != 0 ? stream : nullptr;
+    return stream == nullptr                     ? &queues().main[current_device()]
+           : queues().streams.count(stream) != 0 ? stream
+                                                 : nullptr;
 }
 
 // What the rules of the default stream add: it waits for all blocking streams, and they for it.
 void order_with_default(CUstream_st *stream, std::vector<Completed> *after) {
     for (CUstream_st *other : queues().streams) {
-        bool ordered =
-            stream == &queues().main ? other->blocking : stream->blocking && other == &queues().main;
-        if (ordered && other != stream && !is_done(other->last)) {
+        const CUstream_st *main = &queues().main[stream->device];
+        bool ordered = stream == main ? other->blocking : stream->blocking && other == main;
+        if (ordered && other != stream && other->device == stream->device && !is_done(other->last)) {
             after->push_back(other->last);
         }
     }
 }
 
-cudaError_t put(cudaStream_t handle, Kind kind, const char *name, std::function<void()> run,
-                Completed *completed, Completed after = nullptr) {
-    CUstream_st *stream = stream_of(handle);
-    if (stream == nullptr) {
+// Copies and waits go on streams of any device, kernels and fills on those of the current one.
+cudaError_t put(const Queued &queued, Completed *completed, Completed after = nullptr) {
+    CUstream_st *stream = stream_of(queued.stream);
+    bool launched = queued.kind == Kind::Kernel || queued.kind == Kind::Fill;
+    if (stream == nullptr || (launched && stream->device != current_device())) {
         return cudaErrorInvalidResourceHandle;
     }
-    Work work{kind, name, std::move(run), {}, std::make_shared<Completion>(), queues().host += 1e-6, 0};
-    if (kind == Kind::Kernel) {
+    if (device_error(stream->device) != cudaSuccess) {
+        return device_error(stream->device);
+    }
+    Work work{
+        queued.kind,           queued.name, queued.run, {},           std::make_shared<Completion>(),
+        counts().host += 1e-6, 0,           0,          queued.bytes, queued.devices | 1u << stream->device};
+    if (queued.kind == Kind::Kernel) {
         work.launch = ++counts().launches;
+        work.own = ++counts_of(stream->device).launches;
     }
     order_with_default(stream, &work.after);
     if (!is_done(after)) {
@@ -228,134 +338,49 @@ void finish(CUstream_st *stream) {
 cudaError_t create_stream(cudaStream_t *out, unsigned flags) {
     Call call;
     if (!call.refused()) {
-        *out = new CUstream_st{(flags & cudaStreamNonBlocking) == 0, {}, nullptr, 0};
+        *out = new CUstream_st{
+            current_device(), ++queues().made, (flags & cudaStreamNonBlocking) == 0, {}, nullptr, 0};
         queues().streams.insert(*out);
         counts().streams++;
     }
     return call.end();
 }
 
-// ---- copies ----
+} // namespace
 
-enum class Place { Device, Pinned, Pageable, Wrong };
-
-Place place_of(const void *pointer, size_t bytes) {
-    if (in_device_range(pointer)) {
-        return is_device(pointer, bytes) ? Place::Device : Place::Wrong;
-    }
-    return is_pinned(pointer, bytes) ? Place::Pinned : Place::Pageable;
-}
-
-bool is_direction(enum cudaMemcpyKind kind, Place out, Place source) {
-    switch (kind) {
-    case cudaMemcpyHostToHost:
-        return out != Place::Device && source != Place::Device;
-    case cudaMemcpyHostToDevice:
-        return out == Place::Device && source != Place::Device;
-    case cudaMemcpyDeviceToHost:
-        return out != Place::Device && source == Place::Device;
-    case cudaMemcpyDeviceToDevice:
-        return out == Place::Device && source == Place::Device;
-    default:
-        return true;
-    }
-}
-
-void copy_now(void *out, const void *source, size_t bytes, bool to_host) {
-    std::memcpy(out, source, bytes);
-    if (to_host) {
-        for (size_t i = 0; i + 4 <= bytes; i += 4) {
-            uint32_t word;
-            std::memcpy(&word, static_cast<unsigned char *>(out) + i, sizeof word);
-            counts().poison_words_copied += word == 0xffffffffu;
-        }
-    }
-}
-
-cudaError_t put_copy(void *out, const void *source, size_t bytes, enum cudaMemcpyKind kind,
-                     cudaStream_t stream) {
-    Place to = place_of(out, bytes);
-    Place from = place_of(source, bytes);
-    if (to == Place::Wrong || from == Place::Wrong || out == nullptr || source == nullptr) {
-        return cudaErrorInvalidValue;
-    }
-    if (!is_direction(kind, to, from)) {
-        return cudaErrorInvalidMemcpyDirection;
-    }
-    bool to_host = to != Place::Device;
-    if (from == Place::Pageable) { // as the driver does: what is there now is what is copied
-        counts().pageable_copies++;
-        auto first = static_cast<const unsigned char *>(source);
-        auto kept = std::make_shared<std::vector<unsigned char>>(first, first + bytes);
-        return put(
-            stream, Kind::Copy, "copy", [=] { copy_now(out, kept->data(), bytes, to_host); }, nullptr);
-    }
+cudaError_t queue_work(const Queued &work, bool waits) {
     Completed completed;
-    cudaError_t error = put(
-        stream, Kind::Copy, "copy", [=] { copy_now(out, source, bytes, to_host); }, &completed);
-    if (to == Place::Pageable && error == cudaSuccess) { // nor does it come back before such a copy is over
-        counts().pageable_copies++;
+    cudaError_t error = put(work, &completed);
+    if (waits && error == cudaSuccess) {
         wait_for(completed);
     }
     return error;
 }
 
-cudaError_t put_set(void *out, int value, size_t bytes, cudaStream_t stream) {
-    if (!is_device(out, bytes)) {
-        return cudaErrorInvalidValue;
-    }
-    return put(
-        stream, Kind::Copy, "memset", [=] { std::memset(out, value, bytes); }, nullptr);
+int stream_device(cudaStream_t stream) {
+    const CUstream_st *found = stream_of(stream);
+    return found != nullptr ? found->device : -1;
 }
 
-} // namespace
-
-cudaError_t queue_work(cudaStream_t stream, Kind kind, const char *name, std::function<void()> run) {
-    return put(stream, kind, name, std::move(run), nullptr);
+void finish_stream(cudaStream_t stream) {
+    finish(stream_of(stream));
 }
 
 void set_duration(double seconds) {
     queues().duration = seconds;
 }
 
-void finish_everything() {
+void finish_device(int device) {
     for (CUstream_st *stream : queues().streams) {
-        finish(stream);
+        if (stream->device == device) {
+            finish(stream);
+        }
     }
 }
 
 } // namespace emulation
 
 using namespace emulation;
-
-extern "C" cudaError_t cudaMemcpyAsync(void *out, const void *source, size_t bytes, enum cudaMemcpyKind kind,
-                                       cudaStream_t stream) {
-    Call call;
-    return call.refused() || bytes == 0 ? call.end() : call.end(put_copy(out, source, bytes, kind, stream));
-}
-
-extern "C" cudaError_t cudaMemcpy(void *out, const void *source, size_t bytes, enum cudaMemcpyKind kind) {
-    Call call;
-    if (call.refused() || bytes == 0) {
-        return call.end();
-    }
-    uint64_t pageable = counts().pageable_copies;
-    cudaError_t error = put_copy(out, source, bytes, kind, nullptr);
-    counts().pageable_copies = pageable; // only asynchronous ones count
-    if (error == cudaSuccess) {
-        finish(&queues().main);
-    }
-    return call.end(error != cudaSuccess ? error : device_error());
-}
-
-extern "C" cudaError_t cudaMemsetAsync(void *out, int value, size_t bytes, cudaStream_t stream) {
-    Call call;
-    return call.refused() || bytes == 0 ? call.end() : call.end(put_set(out, value, bytes, stream));
-}
-
-extern "C" cudaError_t cudaMemset(void *out, int value, size_t bytes) {
-    return cudaMemsetAsync(out, value, bytes, nullptr); // on device memory it does not wait
-}
 
 extern "C" cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
     return create_stream(stream, flags);
@@ -378,7 +403,7 @@ extern "C" cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greates
 
 extern "C" cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     Call call(Counts_as::End);
-    if (queues().streams.count(stream) == 0 || stream == &queues().main) {
+    if (queues().streams.count(stream) == 0 || stream->number == 0) {
         return call.end(cudaErrorInvalidResourceHandle);
     }
     finish(stream);
@@ -399,7 +424,7 @@ extern "C" cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
         return call.end(cudaErrorInvalidResourceHandle);
     }
     finish(stream);
-    return call.end(device_error());
+    return call.end(device_error(stream->device));
 }
 
 extern "C" cudaError_t cudaStreamQuery(cudaStream_t handle) {
@@ -411,12 +436,9 @@ extern "C" cudaError_t cudaStreamQuery(cudaStream_t handle) {
     if (stream == nullptr) {
         return call.end(cudaErrorInvalidResourceHandle);
     }
-    if (is_done(stream->last)) {
-        return call.end(device_error());
-    }
-    Access access;
-    run_one(); // who asks again and again sees progress
-    return cudaErrorNotReady;
+    bool reached = is_reached(Completed(stream->last));
+    cudaError_t failed = device_error(stream->device);
+    return call.end(failed != cudaSuccess || reached ? failed : cudaErrorNotReady);
 }
 
 extern "C" cudaError_t cudaDeviceSynchronize(void) {
@@ -424,8 +446,8 @@ extern "C" cudaError_t cudaDeviceSynchronize(void) {
     if (call.refused()) {
         return call.end();
     }
-    finish_everything();
-    return call.end(device_error());
+    finish_device(current_device());
+    return call.end(device_error(current_device()));
 }
 
 extern "C" cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
@@ -436,13 +458,13 @@ extern "C" cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t even
     if (queues().events.count(event) == 0) {
         return call.end(cudaErrorInvalidResourceHandle);
     }
-    return call.end(put(stream, Kind::Event, "wait", nullptr, nullptr, event->recorded));
+    return call.end(put({stream, Kind::Event, "wait", nullptr}, nullptr, event->recorded));
 }
 
 extern "C" cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
     Call call;
     if (!call.refused()) {
-        *event = new CUevent_st{(flags & cudaEventDisableTiming) == 0, nullptr};
+        *event = new CUevent_st{current_device(), (flags & cudaEventDisableTiming) == 0, nullptr};
         queues().events.insert(*event);
         counts().events++;
     }
@@ -472,7 +494,10 @@ extern "C" cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     if (queues().events.count(event) == 0) {
         return call.end(cudaErrorInvalidResourceHandle);
     }
-    return call.end(put(stream, Kind::Event, "record", nullptr, &event->recorded));
+    if (stream_device(stream) != event->device) {
+        return call.end(cudaErrorInvalidResourceHandle);
+    }
+    return call.end(put({stream, Kind::Event, "record", nullptr}, &event->recorded));
 }
 
 extern "C" cudaError_t cudaEventQuery(cudaEvent_t event) {
@@ -483,12 +508,9 @@ extern "C" cudaError_t cudaEventQuery(cudaEvent_t event) {
     if (queues().events.count(event) == 0) {
         return call.end(cudaErrorInvalidResourceHandle);
     }
-    if (is_done(event->recorded)) {
-        return call.end(device_error());
-    }
-    Access access;
-    run_one();
-    return cudaErrorNotReady;
+    bool reached = is_reached(Completed(event->recorded));
+    cudaError_t failed = device_error(event->device);
+    return call.end(failed != cudaSuccess || reached ? failed : cudaErrorNotReady);
 }
 
 extern "C" cudaError_t cudaEventSynchronize(cudaEvent_t event) {
@@ -500,7 +522,7 @@ extern "C" cudaError_t cudaEventSynchronize(cudaEvent_t event) {
         return call.end(cudaErrorInvalidResourceHandle);
     }
     wait_for(Completed(event->recorded));
-    return call.end(device_error());
+    return call.end(device_error(event->device));
 }
 
 extern "C" cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end) {
@@ -509,7 +531,8 @@ extern "C" cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t sta
         return call.end();
     }
     bool there = queues().events.count(start) != 0 && queues().events.count(end) != 0;
-    if (!there || !start->timing || !end->timing || start->recorded == nullptr || end->recorded == nullptr) {
+    if (!there || !start->timing || !end->timing || start->device != end->device ||
+        start->recorded == nullptr || end->recorded == nullptr) {
         return call.end(cudaErrorInvalidResourceHandle);
     }
     if (!is_done(start->recorded) || !is_done(end->recorded)) {

@@ -3,14 +3,20 @@
 
 #include <cstdio>
 #include <cstring>
+#include <set>
 
 namespace emulation {
 namespace {
 
-struct State {
-    std::recursive_mutex mutex;
+struct Device {
     cudaError_t failed = cudaSuccess; // stays
     bool lost = false;
+    std::set<int> peers; // whose memory it was told to access
+};
+
+struct State {
+    std::recursive_mutex mutex;
+    Device devices[DEVICES_MOST];
 };
 
 State &state() {
@@ -19,6 +25,7 @@ State &state() {
 }
 
 thread_local cudaError_t last_error = cudaSuccess;
+thread_local int current = 0;
 
 } // namespace
 
@@ -26,33 +33,43 @@ std::recursive_mutex &lock() {
     return state().mutex;
 }
 
-cudaError_t device_error() {
-    return state().failed;
+int current_device() {
+    return current;
 }
 
-bool device_is_lost() {
-    return state().lost;
+cudaError_t device_error(int device) {
+    return state().devices[device].failed;
 }
 
-void fail_device(cudaError_t error) {
-    if (state().failed == cudaSuccess) {
-        state().failed = error;
+bool device_is_lost(int device) {
+    return state().devices[device].lost;
+}
+
+void fail_device(int device, cudaError_t error) {
+    if (state().devices[device].failed == cudaSuccess) {
+        state().devices[device].failed = error;
     }
 }
 
 Call::Call(Counts_as counts_as) : guard_(state().mutex), error_(cudaSuccess) {
     const Settings &s = settings();
+    Device_counts &own = counts_of(current);
     counts().calls += counts_as == Counts_as::Call;
-    if (s.lose_device != 0 && counts().calls >= s.lose_device && !state().lost) {
-        state().lost = true;
-        fail_device(cudaErrorDevicesUnavailable);
+    own.calls += counts_as == Counts_as::Call;
+    bool others_lost = false;
+    for (const Device &each : state().devices) {
+        others_lost = others_lost || each.lost;
+    }
+    if (!others_lost && triggered(s.lose_device, counts().calls, own.calls, current)) {
+        state().devices[current].lost = true;
+        fail_device(current, cudaErrorDevicesUnavailable);
     }
     if (s.driver_version < CUDART_VERSION) {
         error_ = cudaErrorInsufficientDriver;
     } else if (s.devices == 0) {
         error_ = cudaErrorNoDevice;
     } else {
-        error_ = state().failed;
+        error_ = device_error(current);
     }
 }
 
@@ -64,7 +81,7 @@ cudaError_t Call::end(cudaError_t result) {
     return error;
 }
 
-static int attribute_of(enum cudaDeviceAttr attribute) {
+static int attribute_of(enum cudaDeviceAttr attribute, int device) {
     switch (attribute) {
     case cudaDevAttrMaxThreadsPerBlock:
         return BLOCK_THREADS;
@@ -89,7 +106,7 @@ static int attribute_of(enum cudaDeviceAttr attribute) {
     case cudaDevAttrUnifiedAddressing:
         return 1;
     case cudaDevAttrPciBusId:
-        return 1;
+        return 1 + device;
     case cudaDevAttrComputeCapabilityMajor:
         return 8;
     case cudaDevAttrComputeCapabilityMinor:
@@ -108,58 +125,88 @@ static int attribute_of(enum cudaDeviceAttr attribute) {
 
 using namespace emulation;
 
+static bool is_index(int device) {
+    return device >= 0 && device < settings().devices;
+}
+
 extern "C" cudaError_t cudaGetDeviceCount(int *count) {
     Call call;
     *count = call.refused() ? 0 : settings().devices;
     return call.end();
 }
 
+// From a device that failed to another that did not: only the new one's errors count.
 extern "C" cudaError_t cudaSetDevice(int device) {
+    std::lock_guard<std::recursive_mutex> guard(lock());
+    current = is_index(device) ? device : current;
     Call call;
-    return call.end(device >= 0 && device < settings().devices ? cudaSuccess : cudaErrorInvalidDevice);
+    return call.end(settings().devices > 0 && !is_index(device) ? cudaErrorInvalidDevice : cudaSuccess);
 }
 
 extern "C" cudaError_t cudaGetDevice(int *device) {
     Call call;
-    *device = 0;
+    *device = current;
     return call.end();
+}
+
+extern "C" cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer) {
+    Call call;
+    *can = 0;
+    if (call.refused() || !is_index(device) || !is_index(peer)) {
+        return call.end(cudaErrorInvalidDevice);
+    }
+    *can = settings().peers && device != peer;
+    return call.end();
+}
+
+// Copies go directly from now on, which is no matter here; kernels of this program never take part.
+extern "C" cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned) {
+    Call call;
+    if (call.refused() || !is_index(peer) || peer == current) {
+        return call.end(cudaErrorInvalidDevice);
+    }
+    if (!settings().peers) {
+        return call.end(cudaErrorPeerAccessUnsupported);
+    }
+    bool fresh = state().devices[current].peers.insert(peer).second;
+    return call.end(fresh ? cudaSuccess : cudaErrorPeerAccessAlreadyEnabled);
 }
 
 extern "C" cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device) {
     Call call;
-    if (device < 0 || device >= settings().devices) {
+    if (!is_index(device)) {
         return call.end(cudaErrorInvalidDevice);
     }
-    *value = attribute_of(attribute);
+    *value = attribute_of(attribute, device);
     return call.end(*value < 0 ? cudaErrorInvalidValue : cudaSuccess);
 }
 
 extern "C" cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device) {
     Call call;
-    if (device < 0 || device >= settings().devices) {
+    if (!is_index(device)) {
         return call.end(cudaErrorInvalidDevice);
     }
     std::memset(properties, 0, sizeof *properties);
-    std::snprintf(properties->name, sizeof properties->name, "Emulated GPU");
-    properties->totalGlobalMem = settings().total_memory;
+    std::snprintf(properties->name, sizeof properties->name, "%s", settings().name[device].c_str());
+    properties->totalGlobalMem = settings().total_memory[device];
     properties->sharedMemPerBlock = SHARED_DEFAULT;
     properties->sharedMemPerBlockOptin = SHARED_MOST;
     properties->sharedMemPerMultiprocessor = settings().multiprocessor_shared;
     properties->warpSize = 32;
     properties->maxThreadsPerBlock = BLOCK_THREADS;
-    properties->major = attribute_of(cudaDevAttrComputeCapabilityMajor);
-    properties->minor = attribute_of(cudaDevAttrComputeCapabilityMinor);
-    properties->multiProcessorCount = attribute_of(cudaDevAttrMultiProcessorCount);
-    properties->l2CacheSize = attribute_of(cudaDevAttrL2CacheSize);
+    properties->major = attribute_of(cudaDevAttrComputeCapabilityMajor, device);
+    properties->minor = attribute_of(cudaDevAttrComputeCapabilityMinor, device);
+    properties->multiProcessorCount = attribute_of(cudaDevAttrMultiProcessorCount, device);
+    properties->l2CacheSize = attribute_of(cudaDevAttrL2CacheSize, device);
     properties->asyncEngineCount = 2;
     properties->unifiedAddressing = 1;
-    properties->pciBusID = 1;
+    properties->pciBusID = 1 + device;
     return call.end();
 }
 
 extern "C" cudaError_t cudaDeviceGetPCIBusId(char *id, int length, int device) {
     Call call;
-    if (device < 0 || device >= settings().devices) {
+    if (!is_index(device)) {
         return call.end(cudaErrorInvalidDevice);
     }
     std::snprintf(id, static_cast<size_t>(length), "0000:%02X:00.0", 1 + device);
@@ -179,7 +226,7 @@ extern "C" cudaError_t cudaRuntimeGetVersion(int *version) {
 
 extern "C" cudaError_t cudaGetLastError(void) {
     cudaError_t error = last_error;
-    last_error = device_error(); // a failed device stays failed
+    last_error = device_error(current); // a failed device stays failed
     return error;
 }
 
@@ -235,6 +282,8 @@ const Message messages[] = {
     MESSAGE(cudaErrorInvalidResourceHandle, "invalid resource handle"),
     MESSAGE(cudaErrorNotReady, "device not ready"),
     MESSAGE(cudaErrorLaunchFailure, "unspecified launch failure"),
+    MESSAGE(cudaErrorPeerAccessAlreadyEnabled, "peer access is already enabled"),
+    MESSAGE(cudaErrorPeerAccessUnsupported, "peer access is not supported between these two devices"),
 };
 const Message &message_of(cudaError_t error) {
     static const Message unknown = {cudaErrorUnknown, "cudaErrorUnknown", "unknown error"};

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <sstream>
 #include <string>
 #include <unistd.h>
 
@@ -17,30 +18,100 @@ const char *setting(const char *name) {
     return value != nullptr && *value != 0 ? value : nullptr;
 }
 
-static uint64_t number(const char *name, uint64_t fallback) {
-    const char *value = setting(name);
-    if (value == nullptr) {
-        return fallback;
+std::string setting_of(const std::string &name, int device) {
+    const char *text = setting(name.c_str());
+    std::string all, own;
+    std::istringstream list(text != nullptr ? text : "");
+    for (std::string each; std::getline(list, each, ',');) {
+        size_t at = each.rfind('@');
+        if (at == std::string::npos) {
+            all = each;
+        } else if (each.substr(at + 1) == std::to_string(device)) {
+            own = each.substr(0, at);
+        }
     }
+    return own.empty() ? all : own;
+}
+
+static uint64_t number_of(const char *name, const std::string &value) {
     char *end;
-    uint64_t result = std::strtoull(value, &end, 10);
-    if (*end != 0) {
-        violation("CUDA_EMULATION_%s is '%s', not a number", name, value);
+    uint64_t result = std::strtoull(value.c_str(), &end, 10);
+    if (value.empty() || *end != 0) {
+        violation("CUDA_EMULATION_%s is '%s', not a number", name, value.c_str());
     }
     return result;
 }
 
+static uint64_t number(const char *name, uint64_t fallback) {
+    const char *value = setting(name);
+    return value == nullptr ? fallback : number_of(name, value);
+}
+
+// "N" or "N@DEVICE"; with `rest`, "N:REST" and "N:REST@DEVICE".
+static Trigger trigger(const char *name, std::string *rest = nullptr) {
+    const char *text = setting(name);
+    std::string value = text != nullptr ? text : "0";
+    Trigger result{0, -1};
+    size_t at = value.find('@');
+    if (at != std::string::npos) {
+        result.device = static_cast<int>(number_of(name, value.substr(at + 1)));
+        value.resize(at);
+    }
+    size_t colon = value.find(':');
+    if (rest != nullptr && colon != std::string::npos) {
+        *rest = value.substr(colon + 1);
+        value.resize(colon);
+    }
+    result.at = number_of(name, value);
+    return result;
+}
+
+bool triggered(const Trigger &trigger, uint64_t all, uint64_t own, int device) {
+    bool counts = trigger.at != 0 && (trigger.device < 0 || trigger.device == device);
+    return counts && (trigger.device < 0 ? all : own) >= trigger.at;
+}
+
+bool triggers(const Trigger &trigger, uint64_t all, uint64_t own, int device) {
+    return triggered(trigger, all, own, device) && (trigger.device < 0 ? all : own) == trigger.at;
+}
+
+static void read_devices(Settings *s) {
+    s->devices = static_cast<int>(number("DEVICES", 1));
+    if (s->devices > DEVICES_MOST) {
+        violation("CUDA_EMULATION_DEVICES is %d; there are %d at most", s->devices, DEVICES_MOST);
+    }
+    for (int device = 0; device < DEVICES_MOST; device++) {
+        std::string total = setting_of("MEMORY", device);
+        std::string left = setting_of("FREE", device);
+        std::string name = setting_of("NAME", device);
+        s->total_memory[device] = total.empty() ? 8ull << 30 : number_of("MEMORY", total);
+        s->free_memory[device] =
+            left.empty() ? s->total_memory[device] - (s->total_memory[device] >> 4) : number_of("FREE", left);
+        s->name[device] = name.empty() ? "Emulated GPU" : name;
+    }
+}
+
+static void read_slow(Settings *s) {
+    std::string milliseconds;
+    s->slow_from = trigger("SLOW", &milliseconds);
+    char *end;
+    s->slow_milliseconds = std::strtod(milliseconds.c_str(), &end);
+    if (setting("SLOW") != nullptr && (s->slow_from.at == 0 || milliseconds.empty() || *end != 0)) {
+        violation("CUDA_EMULATION_SLOW is '%s', not LAUNCH:MILLISECONDS", setting("SLOW"));
+    }
+}
+
 static Settings read_settings() {
     Settings s{};
-    s.devices = static_cast<int>(number("DEVICES", 1));
+    read_devices(&s);
+    read_slow(&s);
     s.driver_version = static_cast<int>(number("DRIVER", CUDART_VERSION));
-    s.total_memory = number("MEMORY", 8ull << 30);
-    s.free_memory = number("FREE", s.total_memory - (s.total_memory >> 4));
     s.multiprocessor_shared = number("MULTIPROCESSOR_SHARED", SHARED_MOST + 1024);
-    s.fail_malloc = number("FAIL_MALLOC", 0);
+    s.fail_malloc = trigger("FAIL_MALLOC");
     s.fail_malloc_host = number("FAIL_MALLOC_HOST", 0);
-    s.fail_launch = number("FAIL_LAUNCH", 0);
-    s.lose_device = number("LOSE_DEVICE", 0);
+    s.fail_launch = trigger("FAIL_LAUNCH");
+    s.lose_device = trigger("LOSE_DEVICE");
+    s.peers = number("PEERS", 1) != 0;
     s.slow_matmul = number("SLOW_PRODUCT", 0);
     s.seed = number("SEED", 1);
     s.has_kernels = number("KERNELS", 1) != 0;
@@ -56,15 +127,9 @@ static Settings read_settings() {
         s.variants = many;
         s.broken_variants = broken;
     }
-    if (const char *slow = setting("SLOW")) {
-        unsigned long long from;
-        if (std::sscanf(slow, "%llu:%lf", &from, &s.slow_milliseconds) != 2 || from == 0) {
-            violation("CUDA_EMULATION_SLOW is '%s', not LAUNCH:MILLISECONDS", slow);
-        }
-        s.slow_from = from;
-    }
     s.work_microseconds =
         setting("WORK_MICROSECONDS") == nullptr ? -1 : static_cast<double>(number("WORK_MICROSECONDS", 0));
+    s.copy_rate = 1e6 * static_cast<double>(number("COPY_RATE", 0));
     return s;
 }
 
@@ -76,6 +141,10 @@ const Settings &settings() {
 Counts &counts() {
     static Counts c{};
     return c;
+}
+
+Device_counts &counts_of(int device) {
+    return counts().devices[device];
 }
 
 uint64_t random_below(uint64_t bound) { // SplitMix64
@@ -97,15 +166,56 @@ void violation(const char *format, ...) {
     std::abort();
 }
 
+// By the emulation's clocks: the host's, and how long each device worked.
+static std::string describe_times() {
+    char text[256];
+    std::snprintf(text, sizeof text, ", \"host_seconds\": %.9f, \"devices\": [", counts().host);
+    std::string all = text;
+    for (int device = 0; device < settings().devices; device++) {
+        const Device_counts &d = counts_of(device);
+        std::snprintf(text, sizeof text,
+                      "%s{\"launches\": %llu, \"bytes\": %llu, \"kernel_seconds\": %.9f, "
+                      "\"copy_seconds\": %.9f, \"end_seconds\": %.9f}",
+                      device == 0 ? "" : ", ", static_cast<unsigned long long>(d.launches),
+                      static_cast<unsigned long long>(d.bytes), d.kernel_seconds, d.copy_seconds, d.end);
+        all += text;
+    }
+    return all + "]";
+}
+
+static FILE *trace_file() {
+    static FILE *const file = [] {
+        const char *path = setting("TRACE");
+        FILE *opened = path != nullptr ? std::fopen(path, "we") : nullptr;
+        if (path != nullptr && opened == nullptr) {
+            violation("the trace %s cannot be written", path);
+        }
+        if (opened != nullptr) {
+            std::fprintf(opened, "device,stream,work,begin,end\n");
+        }
+        return opened;
+    }();
+    return file;
+}
+
+void trace(int device, int stream, const char *name, double begin, double end) {
+    if (FILE *file = trace_file()) {
+        std::fprintf(file, "%d,%d,%s,%.9f,%.9f\n", device, stream, name, begin, end);
+    }
+}
+
 // The file is rewritten while the program runs, so that it is there however the program ends.
 void report() {
     static const char *const path = setting("REPORT");
+    if (FILE *file = trace_file()) {
+        std::fflush(file);
+    }
     if (path == nullptr) {
         return;
     }
     static const int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     const Counts &c = counts();
-    char text[1024];
+    char text[4096];
     const struct {
         const char *name;
         uint64_t value;
@@ -122,6 +232,7 @@ void report() {
                   {"launches_at_last_allocation", c.launches_at_last_allocation},
                   {"pageable_copies", c.pageable_copies},
                   {"poison_words_copied", c.poison_words_copied},
+                  {"peer_copies", c.peer_copies},
                   {"streams", static_cast<uint64_t>(c.streams)},
                   {"events", static_cast<uint64_t>(c.events)}};
     int used = 0;
@@ -130,6 +241,9 @@ void report() {
             std::snprintf(text + used, sizeof text - static_cast<size_t>(used), "%s\"%s\": %llu",
                           used == 0 ? "{" : ", ", field.name, static_cast<unsigned long long>(field.value));
     }
+    std::string times = describe_times();
+    std::memcpy(text + used, times.data(), times.size());
+    used += static_cast<int>(times.size());
     std::memset(text + used, ' ',
                 sizeof text - static_cast<size_t>(used)); // always as long: no rest of a longer one
     text[used] = '}';

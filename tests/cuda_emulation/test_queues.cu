@@ -117,6 +117,9 @@ void test_event_states(void **) {
         asked++;
     }
     assert_in_range(asked, 2, 10000);
+    assert_int_equal(LAUNCH(set_kernel, 1, 32, 0, bed.first, bed.device, 0),
+                     cudaErrorNotReady); // not its own
+    MUST(LAUNCH(set_kernel, 1, 32, 0, bed.first, bed.device, 0));
     bed_close(&bed);
 }
 

@@ -62,10 +62,14 @@ static inline struct device_plan rig_plan(void) {
     return plan;
 }
 
-static inline void rig_open(struct rig *rig, enum dtype dtype) {
+static inline void rig_open_on(struct rig *rig, const char *name, enum dtype dtype) {
     struct device_options options = {.dtype = dtype};
     *rig = (struct rig){.dtype = dtype};
-    MUST(device_open(&rig->device, "cuda:0", &options, &rig->error));
+    MUST(device_open(&rig->device, name, &options, &rig->error));
+}
+
+static inline void rig_open(struct rig *rig, enum dtype dtype) {
+    rig_open_on(rig, "cuda:0", dtype);
 }
 
 static inline void rig_reserve(struct rig *rig) {

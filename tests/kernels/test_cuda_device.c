@@ -100,7 +100,7 @@ static void malloc_fails(struct rig *rig) {
     struct device_plan plan = rig_plan();
     rig_open(rig, DTYPE_BF16);
     REFUSED(device_reserve(rig->device, &plan, &rig->error), STATUS_DEVICE,
-            "activations: 1048576 bytes: cudaMalloc: cudaErrorMemoryAllocation");
+            "activations: 1048576 bytes: GPU 0: cudaMalloc: cudaErrorMemoryAllocation");
 }
 
 static void malloc_host_fails(struct rig *rig) {

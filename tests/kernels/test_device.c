@@ -206,6 +206,32 @@ static void test_memory_limit(void **state) {
     }
 }
 
+// Plans of several devices are compared with the host's memory as one when each counts the others beside.
+static void test_host_bytes(void **state) {
+    (void)state;
+    struct device_plan plan = {.bytes = {[DEVICE_WEIGHTS] = 1 << 20, [DEVICE_STAGING] = 1 << 10},
+                               .tokens = 1};
+    struct device *device;
+    struct error error = {0};
+    size_t bytes;
+    size_t more;
+    struct device_options options = plain;
+    options.memory_limit = (size_t)64 << 30;
+    assert_int_equal(device_open(&device, test_device(), &options, &error), STATUS_OK);
+    assert_int_equal(device_host_bytes(device, &plan, &bytes, &error), STATUS_OK);
+    plan.bytes[DEVICE_STAGING] += 1 << 12;
+    plan.bytes[DEVICE_WEIGHTS] += 1 << 16;
+    assert_int_equal(device_host_bytes(device, &plan, &more, &error), STATUS_OK);
+    assert_int_equal(more - bytes, test_on_cpu() ? (1 << 12) + (1 << 16) : 1 << 12);
+    assert_true(bytes >= (test_on_cpu() ? (1 << 20) + (1 << 10) : 1 << 10));
+    assert_int_equal(device_check_fits(device, &plan, &error), STATUS_OK);
+    plan.beside = (size_t)64 << 30; // as another device's
+    assert_refused(device_check_fits(device, &plan, &error), STATUS_DEVICE, &error, "not enough memory");
+    plan.bytes[DEVICE_STAGING] = SIZE_MAX - 100; // the sum overflows
+    assert_int_equal(device_host_bytes(device, &plan, &bytes, &error), STATUS_INTERNAL);
+    device_close(device);
+}
+
 // Bytes of a matrix in memory of the caller's, and back in it after others were there: the products of one
 // that has memory of its own.
 static void matrix_in_turns(const char *path, enum dtype dtype) {
@@ -282,6 +308,82 @@ static void test_fences(void **state) {
     bed_close(&bed);
 }
 
+static bool is_reached(struct bed *bed, struct device_fence fence) {
+    bool reached;
+    must(bed, device_reached(bed->device, fence, &reached, &bed->error));
+    return reached;
+}
+
+// GPUs are counted whether or not this test runs on one.
+static void test_gpus(void **state) {
+    (void)state;
+    struct error why = {0};
+    struct error error;
+    char name[32];
+    struct device *device;
+    size_t count = device_gpus(&why);
+    assert_true(count > 0 ? !test_on_cpu() || why.message[0] == 0 : why.message[0] != 0);
+    assert_true(count > 0 || test_on_cpu());
+    snprintf(name, sizeof name, "cuda:%zu", count);
+    assert_refused(device_open(&device, name, &plain, &error), STATUS_DEVICE, &error, "is not available");
+}
+
+// Two devices of one kind; where there is one GPU only, both are on it.
+static void test_transfer(void **state) {
+    (void)state;
+    enum { COUNT = 40000, BYTES = COUNT * sizeof(float) };
+    struct bed from = bed_open("portable", DTYPE_F32, 1);
+    struct bed to = bed_open("portable", DTYPE_F32, 1);
+    struct device_fence fence;
+    struct device_times times;
+    float *x = random_numbers(1, COUNT, 1.0f, DTYPE_F32);
+    float *y = random_numbers(2, COUNT, 1.0f, DTYPE_F32);
+    void *source = bed_put(&from, x, COUNT);
+    void *next = bed_put(&from, y, COUNT);
+    void *place = bed_take(&to, BYTES);
+    must(&from, device_fence(from.device, &fence, &from.error));
+    must(&from, device_transfer(to.device, place, from.device, source, BYTES, NULL, &from.error));
+    must(&from, device_fence(from.device, &fence, &from.error));
+    while (!is_reached(&from, fence)) {
+    }
+    must(&from, device_wait(from.device, fence, &times, &from.error));
+    assert_true(times.download_seconds > 0 && times.download_seconds < 10);
+    assert_true(times.compute_seconds == 0 && times.upload_seconds == 0);
+    float *got = bed_get(&to, place, COUNT);
+    assert_memory_equal(got, x, BYTES);
+    free(got);
+    must(&to, device_fence(to.device, &fence, &to.error));
+    must(&from, device_transfer(to.device, place, from.device, next, BYTES, &fence, &from.error));
+    got = bed_get(&to, place, COUNT);
+    assert_memory_equal(got, y, BYTES);
+    free(got);
+    free(x);
+    free(y);
+    bed_close(&from);
+    bed_close(&to);
+}
+
+static void test_refused_transfers(void **state) {
+    (void)state;
+    struct bed bed = bed_open("portable", DTYPE_F32, 1);
+    void *place = bed_take(&bed, 64);
+    bool reached;
+    struct device_fence never = {1000};
+    struct error *error = &bed.error;
+    assert_refused(device_reached(bed.device, never, &reached, error), STATUS_INTERNAL, error,
+                   "never created");
+    assert_refused(device_transfer(bed.device, place, bed.device, place, 64, NULL, error), STATUS_INTERNAL,
+                   error, "from a device to itself");
+    if (!test_on_cpu()) {
+        struct device *cpu;
+        must(&bed, device_open(&cpu, "cpu", &plain, error));
+        assert_refused(device_transfer(cpu, bed.staging, bed.device, place, 64, NULL, error), STATUS_INTERNAL,
+                       error, "between devices of two kinds");
+        device_close(cpu);
+    }
+    bed_close(&bed);
+}
+
 static void test_wrong_shapes(void **state) {
     (void)state;
     struct bed bed = bed_open("portable", DTYPE_F32, 1);
@@ -318,12 +420,21 @@ static void test_wrong_shapes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),           cmocka_unit_test(test_description),
-        cmocka_unit_test(test_paths),           cmocka_unit_test(test_plan),
-        cmocka_unit_test(test_take_and_seal),   cmocka_unit_test(test_weights_first),
-        cmocka_unit_test(test_too_large),       cmocka_unit_test(test_memory_limit),
-        cmocka_unit_test(test_matrix_in_turns), cmocka_unit_test(test_fences),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_description),
+        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_plan),
+        cmocka_unit_test(test_take_and_seal),
+        cmocka_unit_test(test_weights_first),
+        cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_memory_limit),
+        cmocka_unit_test(test_matrix_in_turns),
+        cmocka_unit_test(test_fences),
         cmocka_unit_test(test_wrong_shapes),
+        cmocka_unit_test(test_host_bytes),
+        cmocka_unit_test(test_gpus),
+        cmocka_unit_test(test_transfer),
+        cmocka_unit_test(test_refused_transfers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,6 +22,8 @@ cudaError_t cudaDeviceGetPCIBusId(char *id, int length, int device);
 cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaRuntimeGetVersion(int *version);
 cudaError_t cudaDeviceSynchronize(void);
+cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer);
+cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned flags);
 
 cudaError_t cudaGetLastError(void);
 cudaError_t cudaPeekAtLastError(void);
@@ -39,6 +41,8 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, c
 cudaError_t cudaMemcpy(void *out, const void *source, size_t bytes, enum cudaMemcpyKind kind);
 cudaError_t cudaMemcpyAsync(void *out, const void *source, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t stream);
+cudaError_t cudaMemcpyPeerAsync(void *out, int to, const void *source, int from, size_t bytes,
+                                cudaStream_t stream);
 cudaError_t cudaMemset(void *out, int value, size_t bytes);
 cudaError_t cudaMemsetAsync(void *out, int value, size_t bytes, cudaStream_t stream);
 
