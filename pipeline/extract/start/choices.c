@@ -234,7 +234,8 @@ int choices_describe(struct buffer *out, const struct inputs *inputs, const stru
     if (inputs->device.queues) {
         fill = fill_of(totals->tokens, totals->batches, limits->tokens);
     }
-    c.work = (struct forecast_work){totals->tokens, totals->squared_lengths, fill.share};
+    c.work = (struct forecast_work){
+        .tokens = totals->tokens, .squared_lengths = totals->squared_lengths, .fill = fill.share};
     TRY(find_machine(&c, err));
     TRY(add_smaller_batch(&c, tokens, err));
     TRY(add_streaming(&c, err));
