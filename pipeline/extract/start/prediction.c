@@ -140,17 +140,25 @@ static int read_note(struct prediction *out, const json_t *object, struct error 
     return STATUS_OK;
 }
 
+// What is no such note tells nothing; want of memory is no word on the note.
+static int parse_note(struct prediction *out, const struct buffer *text, bool *found, struct error *err) {
+    json_t *object = NULL;
+    int status = json_parse(&object, text->data, text->size, "the prediction", err);
+    if (status == STATUS_OK) {
+        status = read_note(out, object, err);
+    }
+    json_decref(object);
+    *found = status == STATUS_OK && out->tokens_per_second > 0;
+    return status == STATUS_INTERNAL ? status : STATUS_OK;
+}
+
 int prediction_load(struct prediction *out, struct ledger *ledger, bool *found, struct error *err) {
     struct buffer text = {0};
-    struct error ignored;
-    json_t *object = NULL;
-    int status;
     *out = (struct prediction){0};
-    TRY_TO(done, status = ledger_note(ledger, NOTE, &text, found, err));
-    *found = *found && json_parse(&object, text.data, text.size, "the prediction", &ignored) == STATUS_OK &&
-             read_note(out, object, &ignored) == STATUS_OK && out->tokens_per_second > 0;
-done:
-    json_decref(object);
+    int status = ledger_note(ledger, NOTE, &text, found, err);
+    if (status == STATUS_OK && *found) {
+        status = parse_note(out, &text, found, err);
+    }
     buffer_destroy(&text);
     return status;
 }
