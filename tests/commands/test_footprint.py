@@ -92,7 +92,7 @@ def refused(job, free):
     assert done.code == DEVICE, done
     job.program = support.EMULATED
     launched = job.run(environment=room, expect=DEVICE)
-    said = *re.findall("^FAIL  memory .*", done.out, re.M), launched.said()[0]
+    said = *re.findall("^FAIL  memory .*", done.out, re.M), launched.last()
     assert ["not enough memory: weights" in line for line in said] == [True, True], said
     return said
 
