@@ -102,10 +102,14 @@ static const char schema[] =
     "CREATE INDEX superseded_checkpoint ON superseded(checkpoint, ordinal);"                                 \
     "CREATE INDEX problem_failed ON problem(ordinal) WHERE state = 1;"
 
+// Format 4: which of several devices computed a batch.
+#define DEVICES "ALTER TABLE batch ADD COLUMN device TEXT;"
+
 // What leads from each format to the next, the first from 1 to 2. Rows that are there stay as they are.
 static const char *const raises[] = {
     FIGURES_OF("batch") FIGURES_OF("progress") "PRAGMA user_version = 2;",
     LAUNCHES FIGURES_OF("start") RETRIES LEDGER_TOTALS_TABLE "PRAGMA user_version = 3;",
+    DEVICES "PRAGMA user_version = 4;",
 };
 _Static_assert(sizeof raises / sizeof raises[0] == LEDGER_FORMAT - 1, "one step for each format");
 

@@ -109,6 +109,8 @@ struct ledger_problem {
     uint64_t shard; // filled by readers; UINT64_MAX when in none
 };
 
+enum { LEDGER_DEVICE_NAME = 32 };
+
 struct ledger_batch {
     uint64_t number;
     uint64_t epoch;
@@ -125,6 +127,7 @@ struct ledger_batch {
     uint64_t memory_bytes; // resident memory of the process, or the GPU's memory in use
     uint64_t overflowed;   // numbers beyond float16's range
     struct ledger_device device;
+    char device_name[LEDGER_DEVICE_NAME]; // "cuda:1", of a run on several devices; "" otherwise
 };
 
 struct ledger_commit {
@@ -278,6 +281,10 @@ struct ledger_work {
 };
 
 int ledger_launch_work(struct ledger *ledger, uint64_t epoch, struct ledger_work *work, struct error *err);
+
+// In how many slices of at most so many tokens the sealed batches are computed: one each, or more of a text
+// that is longer.
+int ledger_slices(struct ledger *ledger, uint64_t slice_tokens, uint64_t *count, struct error *err);
 
 // Each calls `each` for every row in order until it returns non-zero, which is then returned. Pointers are
 // valid during the call only.

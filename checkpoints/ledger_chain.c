@@ -51,27 +51,39 @@ done:
     return digest_number(digest, END_OF_ROWS, err);
 }
 
-// What devices said of the batches. Checkpoints of format 1 have no such figures, and neither has one whose
-// devices said nothing: they add nothing to the link, which is that of format 1.
-static int hash_figures(struct digest *digest, struct ledger *ledger, uint64_t checkpoint,
-                        struct error *err) {
-    static const char some[] = "SELECT count(*) FROM batch WHERE checkpoint = ?1 AND "
-                               "coalesce(" LEDGER_FIGURE_COLUMNS ") IS NOT NULL";
-    static const char all[] =
-        "SELECT number, " LEDGER_FIGURE_COLUMNS " FROM batch WHERE checkpoint = ?1 ORDER BY number";
+// Rows of a checkpoint that its link holds only where it has any, so that the links of formats without them
+// stay as they are.
+static int hash_if_any(struct digest *digest, struct ledger *ledger, uint64_t checkpoint, const char *count,
+                       const char *rows, struct error *err) {
     struct query query;
     bool row = false;
-    bool has = false;
-    int status = ledger_has_format(ledger, LEDGER_FORMAT_FIGURES, &has, err);
-    if (!has) {
-        return status;
-    }
-    query_begin(&query, ledger, some);
+    query_begin(&query, ledger, count);
     query_bind_u64(&query, 1, checkpoint);
-    status = query_next(&query, &row, err);
+    int status = query_next(&query, &row, err);
     bool told = status == STATUS_OK && row && query_i64(&query, 0) > 0;
     query_end(&query);
-    return told ? hash_rows(digest, ledger, all, checkpoint, err) : status;
+    return told ? hash_rows(digest, ledger, rows, checkpoint, err) : status;
+}
+
+// What devices said of the batches, and which of several computed each. Checkpoints of format 1 have no such
+// figures, and neither has one whose devices said nothing.
+static int hash_figures(struct digest *digest, struct ledger *ledger, uint64_t checkpoint,
+                        struct error *err) {
+    bool has = false;
+    TRY(ledger_has_format(ledger, LEDGER_FORMAT_FIGURES, &has, err));
+    if (has) {
+        TRY(hash_if_any(digest, ledger, checkpoint,
+                        "SELECT count(*) FROM batch WHERE checkpoint = ?1 AND "
+                        "coalesce(" LEDGER_FIGURE_COLUMNS ") IS NOT NULL",
+                        "SELECT number, " LEDGER_FIGURE_COLUMNS
+                        " FROM batch WHERE checkpoint = ?1 ORDER BY number",
+                        err));
+    }
+    TRY(ledger_has_format(ledger, LEDGER_FORMAT_DEVICES, &has, err));
+    return has ? hash_if_any(digest, ledger, checkpoint,
+                             "SELECT count(*) FROM batch WHERE checkpoint = ?1 AND device IS NOT NULL",
+                             "SELECT number, device FROM batch WHERE checkpoint = ?1 ORDER BY number", err)
+               : STATUS_OK;
 }
 
 // What a retry tries; other checkpoints have no such rows, and their links are those of format 2.

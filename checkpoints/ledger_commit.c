@@ -188,9 +188,9 @@ static int insert_batches(struct ledger *ledger, uint64_t checkpoint, const stru
         "INSERT INTO batch(number, epoch, problems, rows, tokens, squared_lengths, prepare_seconds, "
         "wait_seconds,"
         " compute_seconds, write_seconds, predicted_seconds, score, memory_bytes, overflowed, "
-        "checkpoint, " LEDGER_FIGURE_COLUMNS ") "
+        "checkpoint, " LEDGER_FIGURE_COLUMNS ", device) "
         "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, "
-        "?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)");
+        "?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)");
     for (size_t i = 0; status == STATUS_OK && i < commit->batch_count; i++) {
         const struct ledger_batch *batch = &commit->batches[i];
         query_bind_u64(&query, 1, batch->number);
@@ -209,6 +209,7 @@ static int insert_batches(struct ledger *ledger, uint64_t checkpoint, const stru
         query_bind_u64(&query, 14, batch->overflowed);
         query_bind_u64(&query, 15, checkpoint);
         query_bind_device(&query, 16, &batch->device);
+        query_bind_text(&query, 16 + LEDGER_FIGURES, batch->device_name[0] == 0 ? NULL : batch->device_name);
         status = query_run(&query, err);
     }
     query_end(&query);

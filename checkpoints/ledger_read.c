@@ -166,6 +166,7 @@ static int take_batch(struct query *query, union page_row *row, struct buffer *t
                                        .memory_bytes = query_u64(query, 12),
                                        .overflowed = query_u64(query, 13)};
     query_device(query, 14, &row->batch.device);
+    query_text(query, 14 + LEDGER_FIGURES, row->batch.device_name, sizeof row->batch.device_name);
     return STATUS_OK;
 }
 
@@ -180,9 +181,11 @@ static int give_batch(const struct listing *listing, const union page_row *row, 
 #define BATCH_PAGE " FROM batch WHERE number > ?1 AND checkpoint <= ?2 ORDER BY number LIMIT 256"
 
 int ledger_each_batch(struct ledger *ledger, each_batch each, void *context, struct error *err) {
-    const struct listing listing = {.sql = ledger->format >= LEDGER_FORMAT_FIGURES
-                                               ? BATCH_COLUMNS LEDGER_FIGURE_COLUMNS BATCH_PAGE
-                                               : BATCH_COLUMNS LEDGER_FIGURES_MISSING BATCH_PAGE,
+    const struct listing listing = {.sql = ledger->format >= LEDGER_FORMAT_DEVICES
+                                               ? BATCH_COLUMNS LEDGER_FIGURE_COLUMNS ", device" BATCH_PAGE
+                                           : ledger->format >= LEDGER_FORMAT_FIGURES
+                                               ? BATCH_COLUMNS LEDGER_FIGURE_COLUMNS ", NULL" BATCH_PAGE
+                                               : BATCH_COLUMNS LEDGER_FIGURES_MISSING ", NULL" BATCH_PAGE,
                                     .before_first = -1,
                                     .until = ledger->view.checkpoint,
                                     .take = take_batch,

@@ -34,8 +34,14 @@ struct ledger {
 enum { LEDGER_READER_SECONDS = 30 };
 
 // Formats of the file: 1 had no figures of the device; 2 no kept sums, no word on refused launches, no
-// retries.
-enum { LEDGER_FORMAT_FIGURES = 2, LEDGER_FORMAT_TOTALS = 3, LEDGER_FORMAT_RETRIES = 3, LEDGER_FORMAT = 3 };
+// retries; 3 no names of devices.
+enum {
+    LEDGER_FORMAT_FIGURES = 2,
+    LEDGER_FORMAT_TOTALS = 3,
+    LEDGER_FORMAT_RETRIES = 3,
+    LEDGER_FORMAT_DEVICES = 4,
+    LEDGER_FORMAT = 4,
+};
 
 // Columns of struct ledger_device in `batch` and `progress`, in its order; and what stands for them in an
 // older ledger that is only read.

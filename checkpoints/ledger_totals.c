@@ -178,6 +178,22 @@ done:
     return status;
 }
 
+int ledger_slices(struct ledger *ledger, uint64_t slice_tokens, uint64_t *count, struct error *err) {
+    struct query query;
+    bool row = false;
+    *count = 0;
+    query_begin(&query, ledger,
+                "SELECT ifnull(sum((tokens + ?1 - 1) / ?1), 0) FROM batch WHERE checkpoint <= ?2");
+    query_bind_u64(&query, 1, slice_tokens);
+    query_bind_i64(&query, 2, ledger->view.checkpoint);
+    int status = query_next(&query, &row, err);
+    if (status == STATUS_OK && row) {
+        *count = query_u64(&query, 0);
+    }
+    query_end(&query);
+    return status;
+}
+
 // ---- checking ----
 
 // Sums of seconds may be added in another order by another release of SQLite.

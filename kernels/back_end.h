@@ -41,6 +41,8 @@ struct device_candidate { // a way to compute a matmul
     X(int, qk_norm_rope, (struct device *device, void *qkv, const void *q_norm, const void *k_norm, \
                           float epsilon, const float *cosine, const float *sine, const int32_t *rope_row, \
                           struct device_heads heads, size_t tokens, struct error *err)) \
+    X(int, keep, (struct device *device, void *kept, size_t row, const void *qkv, struct device_heads heads, \
+                  size_t tokens, struct error *err)) \
     X(bool, attention_scratch, (const struct device *device, const struct device_attention *shape, \
                                 size_t *bytes)) \
     X(int, attention, (struct device *device, void *out, const void *qkv, \

@@ -192,6 +192,30 @@ bool device_attention_scratch(const struct device *device, const struct device_a
     return device->ops->attention_scratch(device, shape, bytes);
 }
 
+int device_keep(struct device *device, void *kept, size_t row, const void *qkv, struct device_heads heads,
+                size_t tokens, struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    const char *fault = heads_fault(heads);
+    if (fault == NULL && (kept == NULL || qkv == NULL)) {
+        fault = "a buffer is missing";
+    }
+    return fault != NULL ? refuse(err, "keep", fault)
+                         : device->ops->keep(device, kept, row, qkv, heads, tokens, err);
+}
+
+// NULL when the texts are whole, or a slice that can be computed.
+static const char *slice_fault(const struct device_texts *texts) {
+    if (texts->kept == NULL) {
+        return texts->before > 0 ? "kept keys and values are missing" : NULL;
+    }
+    if (texts->count != 1 || texts->host_starts[0] != 0) {
+        return "a slice is of one text";
+    }
+    return texts->before % DEVICE_SLICE != 0 ? "a slice begins within a tile" : NULL;
+}
+
 int device_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
                      struct device_texts texts, void *scratch, struct error *err) {
     if (texts.count == 0) {
@@ -200,6 +224,9 @@ int device_attention(struct device *device, void *out, const void *qkv, const st
     const char *fault = heads_fault(shape->heads);
     if (fault == NULL && (out == NULL || qkv == NULL || texts.starts == NULL || texts.host_starts == NULL)) {
         fault = "a buffer is missing";
+    }
+    if (fault == NULL) {
+        fault = slice_fault(&texts);
     }
     size_t bytes;
     if (fault == NULL &&
@@ -212,7 +239,8 @@ int device_attention(struct device *device, void *out, const void *qkv, const st
     for (size_t i = 0; i < texts.count; i++) {
         int32_t start = texts.host_starts[i];
         int32_t length = texts.host_starts[i + 1] - start;
-        if (start < 0 || length < 0 || (size_t)length > shape->longest) {
+        if (start < 0 || length < 0 || texts.before > shape->longest ||
+            (size_t)length > shape->longest - texts.before) {
             return error_set(err, STATUS_INTERNAL,
                              "attention: text %zu is [%d, %d) and the longest was planned as %zu", i, start,
                              texts.host_starts[i + 1], shape->longest);

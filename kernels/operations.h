@@ -26,7 +26,7 @@ int device_embed(struct device *device, void *out, const void *table, const int3
                  size_t hidden, struct error *err);
 
 // out[t, :] = weight * (x[t, :] / sqrt(mean(x[t, :]^2) + epsilon)); the mean in float32. Halves: the
-// normalised value is rounded, then the product (Llama-style RMSNorm).
+// normalised value is rounded, then the product (Llama-style RMSNorm). out may be x.
 int device_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
                     size_t tokens, size_t hidden, struct error *err);
 
@@ -62,7 +62,12 @@ int device_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, co
 bool device_attention_scratch(const struct device *device, const struct device_attention *shape,
                               size_t *bytes);
 
-// Causal softmax(q k^T * scale) v within each text. qkv as above, out [tokens, heads * head_dim]. Scores are
+// kept[row + t, :] = the columns k | v of qkv[t, :]. kept [.., 2 kv_heads * head_dim].
+int device_keep(struct device *device, void *kept, size_t row, const void *qkv, struct device_heads heads,
+                size_t tokens, struct error *err);
+
+// Causal softmax(q k^T * scale) v within each text, or of a slice of one (texts.kept) with the bits that it
+// has in the whole text. qkv as above, out [tokens, heads * head_dim]. Scores are
 // not rounded (transformers' eager halves round them, and overflow in float16); probabilities are where
 // halves are multiplied as they are; out is.
 int device_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,

@@ -11,7 +11,16 @@ struct device_texts {
     const int32_t *starts;      // [count + 1] in device memory
     const int32_t *host_starts; // the same numbers in host memory (for the grid)
     size_t count;
+    // Where the batch is a slice of one text, its tokens from number `before` on, a multiple of DEVICE_SLICE:
+    // keys and values of the text's tokens up to the slice's end, as device_keep kept them. NULL: whole
+    // texts.
+    const void *kept;
+    size_t before;
 };
+
+// A multiple of every back end's tile of queries, so that a slice's tiles are those of the whole text, and
+// with them every bit.
+enum { DEVICE_SLICE = 192 };
 
 enum device_store {
     DEVICE_STORE, // out = x * W^T + bias

@@ -6,7 +6,8 @@
 // of the softmax, and adds probabilities * values to its sums. Nothing is larger than (queries of an item) x
 // head_dim and a tile x KEY_BLOCK.
 //
-// Where a query falls into blocks and tiles depends on its position in its text alone, so its bits do too.
+// Where a query falls into blocks and tiles depends on its position in its text alone, so its bits do too. So
+// do those of a slice, which begins and, if the text goes on, ends with a tile.
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,6 +34,8 @@ struct shape {
     size_t head_dim;
     size_t depth;        // head_dim in whole depth units
     size_t stride;       // numbers of a row of qkv
+    size_t key_stride;   // numbers of a row of keys and values
+    size_t before;       // positions of the text before the batch
     size_t positions;    // of a work item
     size_t query_stride; // operands of a packed query
     size_t sums_stride;  // numbers of a row of sums: head_dim padded to whole panels
@@ -53,6 +56,7 @@ static struct shape shape_of(const struct cpu_device *cpu, const struct device_a
         .head_dim = heads.head_dim,
         .depth = depth,
         .stride = (heads.heads + 2 * heads.kv_heads) * heads.head_dim,
+        .key_stride = (heads.heads + 2 * heads.kv_heads) * heads.head_dim,
         .query_stride = depth + ROW_PADDING,
         .sums_stride = round_up(heads.head_dim, kernels->tile_columns),
         .window = attention->window,
@@ -141,10 +145,11 @@ bool cpu_attention_scratch(const struct device *device, const struct device_atte
 }
 
 struct item {
-    const unsigned char *text; // qkv of the text's first token
-    unsigned char *out;        // of the text's first token
+    const unsigned char *queries; // of the item's first position, all heads
+    unsigned char *out;
+    const unsigned char *keys; // of the text's first token, all heads; its values behind them
     size_t kv_head;
-    size_t first; // positions [first, first + count)
+    size_t first; // positions [first, first + count) of the text
     size_t count;
 };
 
@@ -156,7 +161,7 @@ static size_t first_key(const struct shape *shape, size_t query) {
 static void pack_queries(const struct shape *shape, const struct item *item, const struct scratch *scratch) {
     for (size_t g = 0; g < shape->group; g++) {
         size_t column = (item->kv_head * shape->group + g) * shape->head_dim;
-        const void *queries = number_of(item->text, item->first * shape->stride + column, shape->dtype);
+        const void *queries = number_of(item->queries, column, shape->dtype);
         void *out =
             number_in(scratch->queries, g * shape->positions * shape->query_stride, shape->kernels->operand);
         shape->kernels->pack_rows(out, shape->query_stride, queries, shape->stride, item->count,
@@ -175,18 +180,18 @@ static void pack_block(const struct shape *shape, const struct item *item, const
                        size_t key, size_t count) {
     const struct micro_kernels *kernels = shape->kernels;
     size_t width = kernels->tile_columns;
-    size_t key_column = (shape->heads + item->kv_head) * shape->head_dim;
+    size_t key_column = item->kv_head * shape->head_dim;
     size_t value_column = key_column + shape->kv_heads * shape->head_dim;
-    const void *keys = number_of(item->text, key * shape->stride + key_column, shape->dtype);
+    const void *keys = number_of(item->keys, key * shape->key_stride + key_column, shape->dtype);
     for (size_t k = 0; k < count; k += width) {
         void *panel = number_in(scratch->keys, k * shape->depth, kernels->operand);
-        kernels->pack_keys(panel, number_of(keys, k * shape->stride, shape->dtype), shape->stride,
+        kernels->pack_keys(panel, number_of(keys, k * shape->key_stride, shape->dtype), shape->key_stride,
                            size_min(width, count - k), shape->head_dim);
     }
-    const void *values = number_of(item->text, key * shape->stride + value_column, shape->dtype);
+    const void *values = number_of(item->keys, key * shape->key_stride + value_column, shape->dtype);
     for (size_t d = 0; d < shape->head_dim; d += width) {
         void *panel = number_in(scratch->values, d * KEY_BLOCK, kernels->operand);
-        kernels->pack_values(panel, number_of(values, d, shape->dtype), shape->stride, count,
+        kernels->pack_values(panel, number_of(values, d, shape->dtype), shape->key_stride, count,
                              round_up(count, kernels->depth_unit), size_min(width, shape->head_dim - d));
     }
 }
@@ -252,14 +257,14 @@ static void attend_item(const struct shape *shape, const struct item *item, cons
         size_t head = item->kv_head * shape->group + g;
         for (size_t i = 0; i < item->count; i++) {
             size_t at = g * shape->positions + i;
-            void *out = number_in(item->out, ((item->first + i) * shape->heads + head) * shape->head_dim,
-                                  shape->dtype);
+            void *out = number_in(item->out, (i * shape->heads + head) * shape->head_dim, shape->dtype);
             shape->kernels->store_scaled(out, scratch->sums + at * shape->sums_stride,
                                          1.0f / scratch->totals[at], shape->head_dim);
         }
     }
 }
 
+// Work items of the tokens that the batch has of a text.
 static size_t text_items(const struct shape *shape, const int32_t *starts, size_t text) {
     size_t length = (size_t)(starts[text + 1] - starts[text]);
     return (length + shape->positions - 1) / shape->positions * shape->kv_heads;
@@ -278,7 +283,7 @@ static struct item find_item(const struct shape *shape, const int32_t *starts, s
     size_t first = (items - 1 - within) / shape->kv_heads * shape->positions;
     return (struct item){
         .kv_head = within % shape->kv_heads,
-        .first = first,
+        .first = shape->before + first,
         .count = size_min(shape->positions, length - first),
     };
 }
@@ -287,6 +292,7 @@ struct attention {
     struct shape shape;
     void *out;
     const void *qkv;
+    const void *keys; // keys and values, of the token that starts count from
     const int32_t *starts;
     unsigned char *scratch; // of each member of the team
     size_t scratch_bytes;   // of one
@@ -301,9 +307,11 @@ static void attend_piece(const void *job, size_t number, size_t member) {
     const struct shape *shape = &attention->shape;
     struct scratch mine = scratch_of(attention, member);
     struct item item = find_item(shape, attention->starts, mine.cursor, number);
-    size_t token = (size_t)attention->starts[mine.cursor->text];
-    item.text = number_of(attention->qkv, token * shape->stride, shape->dtype);
+    size_t start = (size_t)attention->starts[mine.cursor->text];
+    size_t token = start + item.first - shape->before;
+    item.queries = number_of(attention->qkv, token * shape->stride, shape->dtype);
     item.out = number_in(attention->out, token * shape->heads * shape->head_dim, shape->dtype);
+    item.keys = number_of(attention->keys, start * shape->key_stride, shape->dtype);
     micro_kernels_begin(shape->kernels);
     attend_item(shape, &item, &mine);
     micro_kernels_end(shape->kernels);
@@ -319,6 +327,13 @@ int cpu_attention(struct device *device, void *out, const void *qkv, const struc
                                   .qkv = qkv,
                                   .starts = texts.host_starts,
                                   .scratch = scratch};
+    struct device_heads heads = shape->heads;
+    attention.keys = number_of(qkv, heads.heads * heads.head_dim, cpu->base.dtype);
+    if (texts.kept != NULL) {
+        attention.keys = texts.kept;
+        attention.shape.key_stride = 2 * heads.kv_heads * heads.head_dim;
+        attention.shape.before = texts.before;
+    }
     size_t items = 0;
     attention.scratch_bytes = scratch_total(&attention.shape);
     for (size_t i = 0; i < texts.count; i++) {

@@ -7,6 +7,8 @@
 
 enum { TILE_COLUMNS = LANES * TILE_VECTORS };
 
+_Static_assert(DEVICE_SLICE % TILE_ROWS == 0, "slices of a text begin with a tile");
+
 // What a tile asks the memory for while it multiplies: from `at` on, each step the next `bytes`. lines: that
 // a step asks for, 0: none; it and near are constants where this is inlined. Requests go into the
 // second-level cache, as the first has no room to wait for memory; near: into the first, where steps are so

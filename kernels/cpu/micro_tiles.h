@@ -11,6 +11,7 @@
 _Static_assert((int)STEP_DEPTH == (int)TILE_DEPTH && (int)GROUP_ROWS == 2 * (int)TILE_LINES &&
                    (int)PANEL_COLUMNS == 2 * (int)TILE_LINES,
                "groups and panels are two tiles wide");
+_Static_assert((int)DEVICE_SLICE % (int)GROUP_ROWS == 0, "slices of a text begin with a group");
 
 // ---- products ----
 

@@ -87,6 +87,33 @@ int cpu_rms_norm(struct device *device, void *out, const void *x, const void *we
     return STATUS_OK;
 }
 
+static void keep_rows(const void *job, size_t piece, size_t member) {
+    const struct rows *rows = job;
+    struct share mine = rows_of(rows, piece);
+    enum dtype dtype = rows->cpu->base.dtype;
+    size_t queries = rows->heads.heads * rows->heads.head_dim;
+    size_t kept = 2 * rows->heads.kv_heads * rows->heads.head_dim;
+    (void)member;
+    for (size_t t = mine.first; t < mine.end; t++) {
+        memcpy(number_in(rows->out, t * kept, dtype), number_of(rows->x, t * rows->width + queries, dtype),
+               kept * dtype_size(dtype));
+    }
+}
+
+int cpu_keep(struct device *device, void *kept, size_t row, const void *qkv, struct device_heads heads,
+             size_t tokens, struct error *err) {
+    (void)err;
+    size_t width = 2 * heads.kv_heads * heads.head_dim;
+    struct rows rows = {.cpu = cpu_of(device),
+                        .out = number_in(kept, row * width, device->dtype),
+                        .x = qkv,
+                        .heads = heads,
+                        .width = heads.heads * heads.head_dim + width,
+                        .count = tokens};
+    run_rows(&rows, keep_rows, 2 * width);
+    return STATUS_OK;
+}
+
 // ids: each token's row of cosine and sine.
 static void rope_rows(const void *job, size_t piece, size_t member) {
     const struct rows *rows = job;

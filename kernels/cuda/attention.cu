@@ -3,6 +3,8 @@
 
 enum { TILES_THREADS = 128, PAIRS_HEAD_MOST = 128, GRID_MOST = 65535 };
 
+static_assert(DEVICE_SLICE % ATTENTION_TILE == 0, "slices of a text begin with a tile");
+
 // ---- tiles ----
 
 static size_t tiles_of(int32_t length) {
@@ -24,7 +26,8 @@ static __device__ __forceinline__ unsigned tiles_in(const int32_t *starts, size_
 // One thread a tile. A text's later tiles have more keys: tiles are listed by their place in their text, the
 // last first, so that the grid does not end with the longest work.
 static __global__ void __launch_bounds__(TILES_THREADS)
-    tiles_kernel(struct attention_tile *tiles, const int32_t *starts, size_t texts, size_t tile_count) {
+    tiles_kernel(struct attention_tile *tiles, const int32_t *starts, size_t texts, int32_t before,
+                 size_t tile_count) {
     size_t place = blockIdx.x * (size_t)TILES_THREADS + threadIdx.x; // becomes the tile's place in its text
     if (place >= tile_count) {
         return;
@@ -42,7 +45,7 @@ static __global__ void __launch_bounds__(TILES_THREADS)
             number += tiles_here - place - 1 + (i < text);
         }
     }
-    struct attention_tile tile = {starts[text], starts[text + 1],
+    struct attention_tile tile = {starts[text] - before, starts[text + 1],
                                   starts[text] + (int32_t)place * ATTENTION_TILE};
     tiles[number] = tile;
 }
@@ -58,21 +61,29 @@ extern "C" bool attention_pairs(enum dtype dtype, struct device_heads heads) {
 }
 
 extern "C" cudaError_t launch_attention_tiles(cudaStream_t stream, struct attention_tile *tiles,
-                                              const int32_t *starts, size_t texts, size_t tile_count) {
-    if (tile_count > INT32_MAX) {
+                                              const int32_t *starts, size_t texts, size_t before,
+                                              size_t tile_count) {
+    if (tile_count > INT32_MAX || before > INT32_MAX) {
         return cudaErrorInvalidValue;
     }
     return LAUNCH(tiles_kernel, dim3((unsigned)((tile_count + TILES_THREADS - 1) / TILES_THREADS)),
-                  dim3(TILES_THREADS), 0, stream, tiles, starts, texts, tile_count);
+                  dim3(TILES_THREADS), 0, stream, tiles, starts, texts, (int32_t)before, tile_count);
 }
 
 extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, const void *qkv,
                                         const struct device_attention *shape,
-                                        const struct attention_tile *tiles, size_t tile_count, bool pairs) {
+                                        const struct device_texts *texts, const struct attention_tile *tiles,
+                                        size_t tile_count, bool pairs) {
     struct device_heads heads = shape->heads;
+    size_t stride = (heads.heads + 2 * heads.kv_heads) * heads.head_dim;
+    size_t kept_stride = 2 * heads.kv_heads * heads.head_dim;
+    size_t number_bytes = dtype == DTYPE_F32 ? sizeof(float) : sizeof(uint16_t);
+    bool slice = texts->kept != NULL;
+    const void *keys =
+        slice ? texts->kept : (const unsigned char *)qkv + heads.heads * heads.head_dim * number_bytes;
     if (!attention_has(heads.head_dim) || heads.heads == 0 || heads.heads > GRID_MOST ||
         tile_count > INT32_MAX || !(shape->scale > 0) ||
-        ((uintptr_t)out | (uintptr_t)qkv) % 16 != 0) { // rows are multiples of 16 bytes
+        ((uintptr_t)out | (uintptr_t)qkv | (uintptr_t)keys) % 16 != 0) { // rows are multiples of 16 bytes
         return cudaErrorInvalidValue;
     }
     bool windowed = shape->window > 0 && shape->window < INT32_MAX;
@@ -80,11 +91,13 @@ extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, v
         stream,
         out,
         qkv,
+        keys,
         tiles,
         (unsigned)tile_count,
         pairs && attention_pairs(dtype, heads),
         {(unsigned)heads.heads, (unsigned)heads.kv_heads, (unsigned)(heads.heads / heads.kv_heads),
-         (unsigned)heads.head_dim, windowed ? (int)shape->window : INT32_MAX, shape->scale},
+         (unsigned)heads.head_dim, (unsigned)stride, (unsigned)(slice ? kept_stride : stride),
+         (int)texts->before, windowed ? (int)shape->window : INT32_MAX, shape->scale},
     };
     switch (dtype) {
     case DTYPE_F32:

@@ -12,14 +12,18 @@ struct attention_shape {
     unsigned kv_heads;
     unsigned group; // heads / kv_heads
     unsigned head_dim;
-    int window;  // keys that a query sees, > 0
-    float scale; // of the scores
+    unsigned stride;     // numbers of a row of queries
+    unsigned key_stride; // of keys and values
+    int before;          // tokens of the text before the batch: row `before` of the keys is its first token's
+    int window;          // keys that a query sees, > 0
+    float scale;         // of the scores
 };
 
 struct attention_call {
     cudaStream_t stream;
-    void *out;       // [tokens, heads * head_dim]
-    const void *qkv; // [tokens, (heads + 2 kv_heads) * head_dim]
+    void *out;        // [tokens, heads * head_dim]
+    const void *qkv;  // [tokens, (heads + 2 kv_heads) * head_dim]
+    const void *keys; // keys and values: columns k | v of qkv, or of a slice those that were kept
     const struct attention_tile *tiles;
     unsigned tile_count;
     bool pairs; // a warp has two heads, where attention_pairs has it

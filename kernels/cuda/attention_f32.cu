@@ -34,7 +34,7 @@ static __device__ __forceinline__ void quad_load(float (&out)[QUAD], const float
     }
 }
 
-// Rows [first, first + ROWS) of a text into shared memory; rows from `end` on are zeros.
+// Rows [first, first + ROWS) into shared memory; rows from `end` on are zeros.
 template <int D, int ROWS>
 static __device__ __forceinline__ void load_rows(float *to, const float *from, size_t stride, int first,
                                                  int end, unsigned head_dim) {
@@ -183,8 +183,8 @@ static __device__ __forceinline__ void store_outputs(float *out, size_t stride, 
 
 template <int D>
 static __global__ void __launch_bounds__(THREADS, D <= 128 ? 2 : 1)
-    attention_f32_kernel(float *out, const float *qkv, const struct attention_tile *tiles,
-                         struct attention_shape shape) {
+    attention_f32_kernel(float *out, const float *qkv, const float *keys_values,
+                         const struct attention_tile *tiles, struct attention_shape shape) {
     const int keys = build<D>::KEYS;
     SHARED_BYTES(shared);
     float *queries = (float *)shared;
@@ -195,12 +195,11 @@ static __global__ void __launch_bounds__(THREADS, D <= 128 ? 2 : 1)
     const unsigned kv_head = head / shape.group;
     const int query = tile.first - tile.start; // of the text
     const int end = tile.end - tile.start;
-    const size_t stride = (size_t)(shape.heads + 2 * shape.kv_heads) * shape.head_dim;
-    const float *text = qkv + (size_t)tile.start * stride;
-    const float *text_keys = text + (size_t)(shape.heads + kv_head) * shape.head_dim;
+    const float *text_keys = keys_values + (size_t)(tile.start + shape.before) * shape.key_stride +
+                             (size_t)kv_head * shape.head_dim;
     const float *text_values = text_keys + (size_t)shape.kv_heads * shape.head_dim;
-    load_rows<D, ATTENTION_TILE>(queries, text + (size_t)head * shape.head_dim, stride, query, end,
-                                 shape.head_dim);
+    load_rows<D, ATTENTION_TILE>(queries, qkv + (size_t)head * shape.head_dim, shape.stride, tile.first,
+                                 tile.end, shape.head_dim);
     float o[QUERIES][(D + COLUMNS - 1) / COLUMNS][QUAD] = {};
     struct running run;
 #pragma unroll
@@ -212,7 +211,7 @@ static __global__ void __launch_bounds__(THREADS, D <= 128 ? 2 : 1)
         end < query + ATTENTION_TILE ? end : query + ATTENTION_TILE; // no query here sees a key from it on
     for (int key = attention_first_key(query, shape.window, keys); key < last; key += keys) {
         __syncthreads(); // the values before were read
-        load_rows<D, keys>(tile_rows, text_keys, stride, key, end, shape.head_dim);
+        load_rows<D, keys>(tile_rows, text_keys, shape.key_stride, key, end, shape.head_dim);
         __syncthreads();
         float s[QUERIES][keys / SIDE];
         multiply_keys<D>(s, queries, tile_rows, shape.head_dim);
@@ -226,7 +225,7 @@ static __global__ void __launch_bounds__(THREADS, D <= 128 ? 2 : 1)
             }
         }
         __syncthreads(); // the keys were read
-        load_rows<D, keys>(tile_rows, text_values, stride, key, end, shape.head_dim);
+        load_rows<D, keys>(tile_rows, text_values, shape.key_stride, key, end, shape.head_dim);
         __syncthreads();
         multiply_values<D>(o, probabilities, tile_rows);
     }
@@ -243,7 +242,8 @@ template <int D> static cudaError_t launch(const struct attention_call *call) {
         return result;
     }
     return LAUNCH(kernel, dim3(call->tile_count, call->shape.heads), dim3(THREADS), build<D>::SHARED,
-                  call->stream, (float *)call->out, (const float *)call->qkv, call->tiles, call->shape);
+                  call->stream, (float *)call->out, (const float *)call->qkv, (const float *)call->keys,
+                  call->tiles, call->shape);
 }
 
 cudaError_t attention_f32(const struct attention_call *call) {

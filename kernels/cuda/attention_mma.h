@@ -117,7 +117,7 @@ template <int D> struct share {
     __device__ __forceinline__ share(unsigned head_dim, unsigned thread)
         : row(thread / CHUNKS), chunk(thread % CHUNKS), there(chunk * CHUNK < head_dim) {
     }
-    // This thread's first number of a tile: rows of the text from `token` on, columns of a head of q | k | v.
+    // This thread's first number of a tile: rows of the text from `token` on, columns of a head of keys.
     template <typename T>
     __device__ __forceinline__ const T *first(const T *text, unsigned stride, int token, unsigned head,
                                               unsigned head_dim) const {
@@ -346,12 +346,12 @@ template <typename T, int D, int HEADS> struct stream {
     int end;         // of the rows of the text that are seen
     shared_place ring;
 
-    // From the tile on that begins at first_key.
+    // text: its keys and values, from its first token on. From the tile on that begins at first_key.
     __device__ __forceinline__ stream(const T *text, const struct attention_shape &shape, unsigned kv_head,
                                       int first_key, int last, shared_place buffers)
         : kept(shape.head_dim, threadIdx.x), values(shape.kv_heads * shape.head_dim),
-          stride((shape.heads + 2 * shape.kv_heads) * shape.head_dim), end(last), ring(buffers) {
-        next = kept.first(text, stride, first_key, shape.heads + kv_head, shape.head_dim);
+          stride(shape.key_stride), end(last), ring(buffers) {
+        next = kept.first(text, stride, first_key, kv_head, shape.head_dim);
     }
     __device__ __forceinline__ shared_place buffer(int step) const {
         return ring + (unsigned)(step % RING) * key_tile<D>::BYTES;
@@ -475,7 +475,7 @@ static __device__ __forceinline__ void store_heads(T *out, const struct attentio
 
 template <typename T, int D, int HEADS>
 static __global__ void __launch_bounds__(THREADS, (build<D, HEADS>::BLOCKS))
-    attention_mma_kernel(T *out, const T *qkv, const struct attention_tile *tiles,
+    attention_mma_kernel(T *out, const T *qkv, const T *keys, const struct attention_tile *tiles,
                          struct attention_shape shape) {
     SHARED_BYTES(shared);
     const struct attention_tile tile = tiles[blockIdx.x];
@@ -489,9 +489,8 @@ static __global__ void __launch_bounds__(THREADS, (build<D, HEADS>::BLOCKS))
         return; // a text's last tile may have fewer queries
     }
     const int first_key = attention_first_key(query + here.first, shape.window, key_tile<D>::KEYS);
-    const size_t stride = (size_t)(shape.heads + 2 * shape.kv_heads) * shape.head_dim;
-    const T *text = qkv + (size_t)tile.start * stride;
-    stream<T, D, HEADS> in(text, shape, blockIdx.z, first_key, end, shared_at(shared));
+    stream<T, D, HEADS> in(keys + (size_t)(tile.start + shape.before) * shape.key_stride, shape, blockIdx.z,
+                           first_key, end, shared_at(shared));
     const int first_query = query + here.query;
     const struct warp_rows rows = {first_query, min(first_query + QUERIES, end) - 1};
 
@@ -499,8 +498,8 @@ static __global__ void __launch_bounds__(THREADS, (build<D, HEADS>::BLOCKS))
     const shared_place own =
         shared_at(shared) + build<D, HEADS>::QUERIES_AT + warp * build<D, HEADS>::WARP_BYTES;
     q.place = HEADS == 1 ? own : shared_at(shared) + build<D, HEADS>::QUERIES_AT;
-    q.copy(own, text + (size_t)first_query * stride + here.head * shape.head_dim, in.stride,
-           end - first_query, here.heads, shape.head_dim, lane);
+    q.copy(own, qkv + (size_t)(tile.first + here.query) * shape.stride + here.head * shape.head_dim,
+           shape.stride, end - first_query, here.heads, shape.head_dim, lane);
     copy_commit();
     in.template load<0>(0, first_key, shape.head_dim);
     in.template load<1>(0, first_key, shape.head_dim);
@@ -551,8 +550,8 @@ template <typename T, int D, int HEADS> static cudaError_t launch(const struct a
         return result;
     }
     return LAUNCH(kernel, dim3(call->tile_count, packs_of<HEADS>(call->shape), call->shape.kv_heads),
-                  dim3(THREADS), shared, call->stream, (T *)call->out, (const T *)call->qkv, call->tiles,
-                  call->shape);
+                  dim3(THREADS), shared, call->stream, (T *)call->out, (const T *)call->qkv,
+                  (const T *)call->keys, call->tiles, call->shape);
 }
 
 template <typename T, int D> static cudaError_t launch_for(const struct attention_call *call) {

@@ -125,6 +125,7 @@ struct tile_list {                // of the last batch that attention saw
     struct attention_tile *tiles; // [attention_tiles_most(tokens)] device memory
     int32_t *starts;              // [tokens + 1] of its texts
     size_t texts;                 // 0: there is no list
+    size_t before;                // tokens of the text before it, where it is a slice
 };
 
 struct cuda_arena {

@@ -43,7 +43,7 @@ cudaError_t launch_qk_norm_rope(cudaStream_t stream, enum dtype dtype, void *qkv
 enum { ATTENTION_TILE = 64 };
 
 // What one or more blocks of the grid compute: query rows [first, first + ATTENTION_TILE) of the text [start,
-// end).
+// end), all in tokens of the batch: of a slice the start is negative.
 struct attention_tile {
     int32_t start;
     int32_t end;
@@ -65,8 +65,9 @@ enum { ATTENTION_HEAD_STEP = 8, ATTENTION_HEAD_MOST = 256 };
 bool attention_has(size_t head_dim);
 
 // Fills tiles [tile_count], tile_count = attention_tile_count(...) > 0, from `starts` (device memory).
+// before: tokens of the text before the slice; 0 for whole texts.
 cudaError_t launch_attention_tiles(cudaStream_t stream, struct attention_tile *tiles, const int32_t *starts,
-                                   size_t texts, size_t tile_count);
+                                   size_t texts, size_t before, size_t tile_count);
 
 // Whether there is a kernel whose warps have two query heads each: the same bits at another speed.
 bool attention_pairs(enum dtype dtype, struct device_heads heads);
@@ -74,10 +75,14 @@ bool attention_pairs(enum dtype dtype, struct device_heads heads);
 // Bytes of a multiprocessor's shared memory from which on that is the kernel to take.
 enum { ATTENTION_PAIRS_SHARED = 160 << 10 };
 
-// tiles: as launch_attention_tiles filled them; pairs: two heads a warp, where attention_pairs has it.
+cudaError_t launch_keep(cudaStream_t stream, enum dtype dtype, void *kept, const void *qkv,
+                        struct device_heads heads, size_t tokens);
+
+// tiles: as launch_attention_tiles filled them, for the same slice or whole texts; pairs: two heads a warp,
+// where attention_pairs has it.
 cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, const void *qkv,
-                             const struct device_attention *shape, const struct attention_tile *tiles,
-                             size_t tile_count, bool pairs);
+                             const struct device_attention *shape, const struct device_texts *texts,
+                             const struct attention_tile *tiles, size_t tile_count, bool pairs);
 
 cudaError_t launch_swiglu(cudaStream_t stream, enum dtype dtype, void *out, const void *gate_up,
                           size_t tokens, size_t intermediate);

@@ -294,15 +294,17 @@ static int interval_times(struct cuda_device *cuda, const struct cuda_interval *
     return cuda_queue_check(cuda, result, "cudaEventElapsedTime", err);
 }
 
+static int refuse_fence(struct device_fence fence, struct error *err) {
+    return error_set(err, STATUS_INTERNAL, "fence %llu was never created or is forgotten",
+                     (unsigned long long)fence.number);
+}
+
 // The interval that ends with a fence.
 static int find_fence(struct cuda_device *cuda, struct device_fence fence, const struct cuda_interval **out,
                       struct error *err) {
     const struct cuda_interval *interval = &cuda->queue.intervals[fence.number % CUDA_FENCES];
     *out = interval;
-    return fence.number != 0 && interval->number == fence.number
-               ? STATUS_OK
-               : error_set(err, STATUS_INTERNAL, "fence %llu was never created or is forgotten",
-                           (unsigned long long)fence.number);
+    return fence.number != 0 && interval->number == fence.number ? STATUS_OK : refuse_fence(fence, err);
 }
 
 int cuda_wait(struct device *device, struct device_fence fence, struct device_times *times,
@@ -378,11 +380,24 @@ static int make_peer(struct cuda_device *cuda, const struct cuda_device *peer, s
     return cuda_queue_check(cuda, result, "cudaDeviceEnablePeerAccess", err);
 }
 
+// `stream` of another GPU waits; where the fence's events are a later fence's by now, for that one.
+static int wait_for_fence(struct cuda_device *cuda, cudaStream_t stream, struct device_fence fence,
+                          struct error *err) {
+    const struct cuda_interval *interval = &cuda->queue.intervals[fence.number % CUDA_FENCES];
+    if (fence.number == 0 || fence.number > cuda->queue.fences) {
+        return refuse_fence(fence, err);
+    }
+    cudaError_t result = cudaStreamWaitEvent(stream, interval->computed, 0);
+    if (result == cudaSuccess) {
+        result = cudaStreamWaitEvent(stream, interval->copied, 0);
+    }
+    return cuda_queue_check(cuda, result, "cudaStreamWaitEvent", err);
+}
+
 // What is put on `stream`, of another GPU, from now on may write to [out, out + bytes) of this one.
 static int clear_place(struct cuda_device *cuda, cudaStream_t stream, void *out, size_t bytes,
                        const struct device_fence *after, struct error *err) {
     const struct cuda_use use = {.writes = {{out, bytes}}};
-    const struct cuda_interval *interval;
     cudaError_t result = cudaSetDevice(cuda->index);
     if (cuda->loader.pending && result == cudaSuccess) {
         result = cudaEventRecord(cuda->loader.joined, cuda->loader.stream);
@@ -393,12 +408,7 @@ static int clear_place(struct cuda_device *cuda, cudaStream_t stream, void *out,
     TRY(cuda_queue_check(cuda, result, "waiting for weights", err));
     TRY(cuda_loader_join(cuda, &use, err));
     if (after != NULL) {
-        TRY(find_fence(cuda, *after, &interval, err));
-        result = cudaStreamWaitEvent(stream, interval->computed, 0);
-        if (result == cudaSuccess) {
-            result = cudaStreamWaitEvent(stream, interval->copied, 0);
-        }
-        TRY(cuda_queue_check(cuda, result, "cudaStreamWaitEvent", err));
+        TRY(wait_for_fence(cuda, stream, *after, err));
     }
     return order_after_downloads(cuda, stream, out, bytes, err);
 }

@@ -64,6 +64,17 @@ int cuda_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, cons
     return cuda_queue_end(cuda, "qk_norm_rope", launched, err);
 }
 
+int cuda_keep(struct device *device, void *kept, size_t row, const void *qkv, struct device_heads heads,
+              size_t tokens, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    size_t width = 2 * heads.kv_heads * heads.head_dim;
+    unsigned char *rows = (unsigned char *)kept + bytes_of(cuda, row, width);
+    const struct cuda_use use = {.writes = {{rows, bytes_of(cuda, tokens, width)}}, .reads = {qkv}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "keep", &use, err));
+    cudaError_t launched = launch_keep(cuda->queue.compute, device->dtype, rows, qkv, heads, tokens);
+    return cuda_queue_end(cuda, "keep", launched, err);
+}
+
 // The running softmax needs no scores in memory; the tiles are taken once for all shapes.
 bool cuda_attention_scratch(const struct device *device, const struct device_attention *shape,
                             size_t *bytes) {
@@ -84,16 +95,19 @@ static int take_tiles(struct cuda_device *cuda, struct device_texts texts, size_
                          *tiles, cuda->base.tokens);
     }
     size_t bytes = (texts.count + 1) * sizeof *texts.host_starts;
-    if (*tiles == 0 || (list->texts == texts.count && memcmp(list->starts, texts.host_starts, bytes) == 0)) {
+    if (*tiles == 0 || (list->texts == texts.count && list->before == texts.before &&
+                        memcmp(list->starts, texts.host_starts, bytes) == 0)) {
         return STATUS_OK;
     }
     const struct cuda_use use = {.reads = {texts.starts}}; // what it writes is never downloaded
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "attention", &use, err));
     list->texts = 0; // until the new one is there
-    TRY(cuda_queue_end(
-        cuda, "attention",
-        launch_attention_tiles(cuda->queue.compute, list->tiles, texts.starts, texts.count, *tiles), err));
+    TRY(cuda_queue_end(cuda, "attention",
+                       launch_attention_tiles(cuda->queue.compute, list->tiles, texts.starts, texts.count,
+                                              texts.before, *tiles),
+                       err));
     list->texts = texts.count;
+    list->before = texts.before;
     memcpy(list->starts, texts.host_starts, bytes);
     return STATUS_OK;
 }
@@ -113,9 +127,9 @@ int cuda_attention(struct device *device, void *out, const void *qkv, const stru
     }
     size_t end = (size_t)texts.host_starts[texts.count];
     size_t width = shape->heads.heads * shape->heads.head_dim;
-    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, end, width)}}, .reads = {qkv}};
+    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, end, width)}}, .reads = {qkv, texts.kept}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "attention", &use, err));
-    cudaError_t launched = launch_attention(cuda->queue.compute, device->dtype, out, qkv, shape,
+    cudaError_t launched = launch_attention(cuda->queue.compute, device->dtype, out, qkv, shape, &texts,
                                             cuda->tiles.tiles, tiles, cuda->attention_pairs);
     return cuda_queue_end(cuda, "attention", launched, err);
 }

@@ -1,5 +1,5 @@
-// Embedding, RMSNorm and SwiGLU: a block a row. They are bound by memory: rows are read and written 16 bytes
-// a thread where their width allows.
+// Embedding, copies of keys and values, RMSNorm and SwiGLU: a block a row. They are bound by memory: rows are
+// read and written 16 bytes a thread where their width allows.
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/numbers.h"
 #include "kernels/cuda/ptx.h"
@@ -25,6 +25,27 @@ static cudaError_t embed(cudaStream_t stream, T *out, const T *table, const int3
     bool wide = rows_wide<T, CHUNK>(out, hidden) && rows_wide<T, CHUNK>(table, hidden);
     auto kernel = wide ? embed_kernel<T, true> : embed_kernel<T, false>;
     return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, out, table, ids, hidden);
+}
+
+// ---- keys and values of a slice ----
+
+template <typename T, bool WIDE>
+static __global__ void __launch_bounds__(ROW_THREADS)
+    keep_kernel(T *kept, const T *keys, size_t width, size_t stride) {
+    const T *from = keys + (size_t)blockIdx.x * stride;
+    T *to = kept + (size_t)blockIdx.x * width;
+    const int number = WIDE ? CHUNK : 1; // that a thread copies at once
+    for (size_t i = threadIdx.x * (size_t)number; i < width; i += ROW_THREADS * (size_t)number) {
+        *(group<T, number> *)(to + i) = *(const group<T, number> *)(from + i);
+    }
+}
+
+template <typename T>
+static cudaError_t keep(cudaStream_t stream, T *kept, const T *keys, size_t width, size_t stride,
+                        size_t tokens) {
+    bool wide = rows_wide<T, CHUNK>(kept, width) && rows_wide<T, CHUNK>(keys, width) && stride % CHUNK == 0;
+    auto kernel = wide ? keep_kernel<T, true> : keep_kernel<T, false>;
+    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, kept, keys, width, stride);
 }
 
 // ---- RMSNorm ----
@@ -159,6 +180,19 @@ extern "C" cudaError_t launch_embed(cudaStream_t stream, enum dtype dtype, void 
     return with_number(dtype, [&](auto number) {
         typedef decltype(number) T;
         return embed(stream, (T *)out, (const T *)table, ids, tokens, hidden);
+    });
+}
+
+extern "C" cudaError_t launch_keep(cudaStream_t stream, enum dtype dtype, void *kept, const void *qkv,
+                                   struct device_heads heads, size_t tokens) {
+    size_t queries = heads.heads * heads.head_dim;
+    size_t width = 2 * heads.kv_heads * heads.head_dim;
+    if (tokens > INT32_MAX) {
+        return cudaErrorInvalidValue;
+    }
+    return with_number(dtype, [&](auto number) {
+        typedef decltype(number) T;
+        return keep(stream, (T *)kept, (const T *)qkv + queries, width, queries + width, tokens);
     });
 }
 

@@ -32,7 +32,7 @@ int bench_set_bytes(const struct device *device, const struct model_config *conf
     struct device_plan plan = {.tokens = tokens};
     struct layout layout = layout_planning(device, &plan);
     struct block_buffers buffers;
-    TRY(block_lay_out_buffers(&layout, &buffers, config, tokens, err));
+    TRY(block_lay_out_buffers(&layout, &buffers, config, tokens, 1, err));
     *bytes = plan.bytes[DEVICE_ACTIVATIONS];
     return STATUS_OK;
 }
@@ -98,7 +98,7 @@ static int lay_out(struct layout *layout, struct bench_blocks *blocks, struct er
     };
     TRY(weights_lay_out(layout, &blocks->weights, config, err));
     for (size_t i = 0; i < blocks->sets; i++) {
-        TRY(block_lay_out_buffers(layout, &blocks->set[i], config, tokens, err));
+        TRY(block_lay_out_buffers(layout, &blocks->set[i], config, tokens, 1, err));
     }
     TRY(block_lay_out_scratch(layout, &blocks->attention_scratch, config, 0, blocks->count, tokens, err));
     for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {

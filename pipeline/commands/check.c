@@ -18,6 +18,7 @@
 #include "start/inputs.h"
 #include "start/placement.h"
 #include "start/recorded.h"
+#include "start/slices.h"
 
 // One table of preconditions, in the order in which strata run meets them: each is tried when those it needs
 // have passed, and reported PASS, FAIL or not tried. The first that fails names the exit code.
@@ -87,8 +88,11 @@ static int check_texts(struct check *check, struct error *err) {
 static int check_device(struct check *check, struct error *err) {
     const struct device_description *device = &check->inputs.device;
     TRY(inputs_open(&check->inputs, INPUTS_DEVICE, check->ledger, err));
-    snprintf(check->detail, sizeof check->detail, "%s (%s), path %s, %d threads: %s", device->kind,
-             device->name, device->path, device->threads, device->reason);
+    const struct inputs *inputs = &check->inputs;
+    char names[INPUTS_DEVICE_NAMES];
+    snprintf(check->detail, sizeof check->detail, "%s (%s), path %s, %d threads: %s",
+             inputs->device_count > 1 ? inputs_device_names(inputs, names) : device->kind, device->name,
+             device->path, device->threads, device->reason);
     return STATUS_OK;
 }
 
@@ -96,6 +100,13 @@ static int add_placement(struct check *check, const struct model_limits *limits,
     size_t used = strlen(check->detail);
     struct buffer text = {0};
     int status = placement_describe(&check->inputs, limits, &text, err);
+    if (status == STATUS_OK && text.size > 0) {
+        used += (size_t)snprintf(check->detail + used, sizeof check->detail - used, "; %s", text.data);
+        buffer_clear(&text);
+    }
+    if (status == STATUS_OK) {
+        status = slices_describe(&check->inputs, limits, &text, err);
+    }
     if (status == STATUS_OK && text.size > 0) {
         snprintf(check->detail + used, sizeof check->detail - used, "; %s", text.data);
     }

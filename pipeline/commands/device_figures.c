@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/printable.h"
 #include "commands/readable.h"
 #include "kernels/telemetry.h"
 
@@ -39,7 +40,7 @@ static void end(struct line *line, const char *when) {
     }
 }
 
-static void work_line(FILE *out, const struct ledger_device *device, const char *when) {
+static void add_work(struct line *line, const struct ledger_device *device) {
     static const struct {
         enum ledger_figure figure;
         const char *unit;
@@ -47,34 +48,42 @@ static void work_line(FILE *out, const struct ledger_device *device, const char 
                  {FIGURE_SM_CLOCK, "MHz"},
                  {FIGURE_POWER, "W"},
                  {FIGURE_TEMPERATURE, "C"}};
-    struct line line = {.out = out, .label = "device"};
     char names[THROTTLE_TEXT];
     double value;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         if (ledger_device_get(device, parts[i].figure, &value)) {
-            fprintf(next(&line), "%.0f %s", value, parts[i].unit);
+            fprintf(next(line), "%.0f %s", value, parts[i].unit);
         }
     }
     if (ledger_device_get(device, FIGURE_THROTTLE_REASONS, &value)) {
         bool none = strcmp(throttle(device, names), "none") == 0;
-        fprintf(next(&line), "%s%s", none ? "not throttled" : "throttled by ", none ? "" : names);
+        fprintf(next(line), "%s%s", none ? "not throttled" : "throttled by ", none ? "" : names);
     }
     if (ledger_device_get(device, FIGURE_XID, &value) && value > 0) {
-        fprintf(next(&line), "error XID %.0f", value);
+        fprintf(next(line), "error XID %.0f", value);
     }
+}
+
+static void work_line(FILE *out, const struct ledger_device *device, const char *when) {
+    struct line line = {.out = out, .label = "device"};
+    add_work(&line, device);
     end(&line, when);
+}
+
+static void add_memory(struct line *line, const struct ledger_device *device) {
+    char text[READABLE_TEXT];
+    double value;
+    if (ledger_device_get(device, FIGURE_MEMORY_USED, &value)) {
+        fprintf(next(line), "%s in use", readable_bytes((uint64_t)value, text));
+    }
+    if (ledger_device_get(device, FIGURE_PROCESS_MEMORY, &value)) {
+        fprintf(next(line), "%s of this process", readable_bytes((uint64_t)value, text));
+    }
 }
 
 static void memory_line(FILE *out, const struct ledger_device *device, const char *when) {
     struct line line = {.out = out, .label = "gpu memory"};
-    char text[READABLE_TEXT];
-    double value;
-    if (ledger_device_get(device, FIGURE_MEMORY_USED, &value)) {
-        fprintf(next(&line), "%s in use", readable_bytes((uint64_t)value, text));
-    }
-    if (ledger_device_get(device, FIGURE_PROCESS_MEMORY, &value)) {
-        fprintf(next(&line), "%s of this process", readable_bytes((uint64_t)value, text));
-    }
+    add_memory(&line, device);
     end(&line, when);
 }
 
@@ -94,6 +103,28 @@ void device_figures_lines(FILE *out, const struct ledger_device *device, const c
     work_line(out, device, when);
     memory_line(out, device, when);
     traffic_line(out, device, when);
+}
+
+void device_lane_line(FILE *out, const struct ledger_lane *lane, const char *when) {
+    char name[PRINTABLE_TEXT];
+    char rate[READABLE_TEXT];
+    struct line line = {.out = out, .label = printable(name, sizeof name, lane->name)};
+    fprintf(next(&line), "%s tokens/s", readable_rate(lane->tokens_per_second, rate));
+    add_work(&line, &lane->figures);
+    add_memory(&line, &lane->figures);
+    end(&line, when);
+}
+
+json_t *device_lanes_json(const struct ledger_lane *lanes, size_t count) {
+    json_t *list = count == 0 ? json_null() : json_array();
+    for (size_t i = 0; i < count; i++) {
+        json_t *object = device_figures_json(&lanes[i].figures);
+        json_object_set_new(object, "name", json_string(lanes[i].name));
+        json_object_set_new(object, "batches", json_integer((json_int_t)lanes[i].batches));
+        json_object_set_new(object, "tokens_per_second", json_real(lanes[i].tokens_per_second));
+        json_array_append_new(list, object);
+    }
+    return list;
 }
 
 json_t *device_figures_json(const struct ledger_device *device) {

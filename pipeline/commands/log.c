@@ -16,6 +16,7 @@ struct listing {
     uint64_t seen;
     bool csv;
     uint32_t known; // figures of the device that any batch listed has: only they get columns
+    bool devices;   // and so does its name
 };
 
 // Seconds from one batch to the next: computing and waiting.
@@ -37,9 +38,11 @@ static void print_heading(const struct listing *listing) {
                 fprintf(listing->out, ",%s", ledger_figure_name((enum ledger_figure)i));
             }
         }
+        fputs(listing->devices ? ",device" : "", listing->out);
     } else {
         fprintf(listing->out, "%8s %8s %9s %9s %8s %9s %8s %9s %10s %8s", "batch", "problems", "tokens",
                 "prepare s", "wait s", "compute s", "write s", "tokens/s", "memory", "drift");
+        fprintf(listing->out, "%s", listing->devices ? "   device" : "");
         device_figures_heading(listing->out, listing->known);
     }
     fputc('\n', listing->out);
@@ -47,7 +50,10 @@ static void print_heading(const struct listing *listing) {
 
 static int collect_known(void *context, const struct ledger_batch *batch) {
     struct listing *listing = context;
-    listing->known |= listing->seen++ < listing->skip ? 0 : batch->device.known;
+    if (listing->seen++ >= listing->skip) {
+        listing->known |= batch->device.known;
+        listing->devices = listing->devices || batch->device_name[0] != 0;
+    }
     return STATUS_OK;
 }
 
@@ -71,6 +77,8 @@ static int print_batch(void *context, const struct ledger_batch *batch) {
                 ledger_device_csv(listing->out, &batch->device, (enum ledger_figure)i);
             }
         }
+        fputs(listing->devices ? "," : "", listing->out);
+        printable_write(listing->out, batch->device_name);
         fputc('\n', listing->out);
         return STATUS_OK;
     }
@@ -78,22 +86,26 @@ static int print_batch(void *context, const struct ledger_batch *batch) {
             batch->number, batch->problems, batch->tokens, batch->prepare_seconds, batch->wait_seconds,
             batch->compute_seconds, batch->write_seconds, readable_rate(per_second, rate),
             readable_bytes(batch->memory_bytes, memory), batch->score);
+    if (listing->devices) {
+        char name[PRINTABLE_TEXT];
+        bool known = batch->device_name[0] != 0;
+        fprintf(listing->out, " %8s", known ? printable(name, sizeof name, batch->device_name) : "-");
+    }
     device_figures_row(listing->out, listing->known, &batch->device);
     fputc('\n', listing->out);
     return STATUS_OK;
 }
 
-// batch_tokens: what a batch costs a GPU; 0: nothing is said of it.
-static void print_summary(FILE *out, const struct ledger_totals *totals, uint64_t batch_tokens) {
+// fill: of a run on a GPU; NULL: nothing is said of it.
+static void print_summary(FILE *out, const struct ledger_totals *totals, const struct fill *fill) {
     char full[READABLE_TEXT] = "";
     char problems[READABLE_TEXT];
     char tokens[READABLE_TEXT];
     char compute[READABLE_TEXT];
     char rate[READABLE_TEXT];
     double wall = totals->compute_seconds + totals->wait_seconds;
-    if (batch_tokens > 0 && totals->batches > 0) {
-        snprintf(full, sizeof full, " (%.1f %% full)",
-                 100 * fill_of(totals->tokens, totals->batches, batch_tokens).share);
+    if (fill != NULL) {
+        snprintf(full, sizeof full, " (%.1f %% full)", 100 * fill->share);
     }
     fprintf(
         out,
@@ -157,10 +169,16 @@ static int print_batches(const struct command_context *context, struct ledger *l
     listing.seen = 0;
     print_heading(&listing);
     TRY(ledger_each_batch(ledger, print_batch, &listing, err));
-    if (!listing.csv) {
-        print_summary(context->out, &totals, batch_tokens);
-        predicted_write(context->out, 0, &predicted);
+    if (listing.csv) {
+        return STATUS_OK;
     }
+    struct fill fill;
+    bool has_fill = batch_tokens > 0 && totals.batches > 0;
+    if (has_fill) {
+        TRY(fill_of_ledger(&fill, ledger, batch_tokens, err));
+    }
+    print_summary(context->out, &totals, has_fill ? &fill : NULL);
+    predicted_write(context->out, 0, &predicted);
     return STATUS_OK;
 }
 

@@ -14,6 +14,16 @@
 #include "start/batching.h"
 #include "start/fill.h"
 #include "start/inputs.h"
+#include "start/slices.h"
+
+// Of the batches but those that are one long text, which are full by themselves.
+static double share_full(const struct inputs *inputs) {
+    const struct survey *survey = &inputs->survey;
+    uint64_t batches = survey->totals.batches - survey->long_texts;
+    double room = (double)batches * (double)inputs->job.batch_tokens;
+    return batches > 0 ? (double)(survey->totals.tokens - survey->long_tokens) / room
+                       : survey->long_texts > 0;
+}
 
 static void write_plan(FILE *out, const struct inputs *inputs) {
     const struct survey *survey = &inputs->survey;
@@ -35,8 +45,8 @@ static void write_plan(FILE *out, const struct inputs *inputs) {
     fprintf(out,
             "batches       %" PRIu64 ", %.1f %% of %" PRId64 " tokens full, %.1f texts each; largest %" PRIu64
             " tokens\n",
-            totals->batches, 100 * (double)totals->tokens / (batches * (double)inputs->job.batch_tokens),
-            inputs->job.batch_tokens, texts / batches, survey->largest_tokens);
+            totals->batches, 100 * share_full(inputs), inputs->job.batch_tokens, texts / batches,
+            survey->largest_tokens);
     fprintf(out, "shards        %" PRIu64 " of %" PRIu64 " batches\n",
             (totals->batches + per_shard - 1) / per_shard, per_shard);
     fprintf(out, "disk          %s\n",
@@ -48,17 +58,30 @@ static void write_plan(FILE *out, const struct inputs *inputs) {
     fprintf(out, "problem set   %s\n", totals->problems_sha256);
 }
 
+// As far as it is known without a device.
+static int write_slices(FILE *out, const struct inputs *inputs, struct error *err) {
+    struct model_limits limits;
+    struct buffer text = {0};
+    inputs_model_limits(inputs, &limits);
+    int status = slices_describe(inputs, &limits, &text, err);
+    if (status == STATUS_OK && text.size > 0) {
+        fprintf(out, "long texts    %s\n", text.data);
+    }
+    buffer_destroy(&text);
+    return status;
+}
+
 // Not for a processor, which computes the tokens that there are.
 static int write_fill(FILE *out, const struct inputs *inputs, struct error *err) {
     struct fill fill;
-    if (strcmp(inputs->job.device, "cpu") == 0 || inputs->survey.totals.batches == 0) {
+    if (strcmp(inputs->job.devices[0], "cpu") == 0 || inputs->survey.totals.batches == 0) {
         return STATUS_OK;
     }
     TRY(fill_survey(&fill, inputs, err));
     fprintf(out,
             "fill          %.1f %% on a GPU, which computes every batch at one shape; %" PRIu64 " of %" PRIu64
             " below 90 %%\n",
-            100 * fill.share, fill.low, inputs->survey.totals.batches);
+            100 * fill.share, fill.low, inputs->survey.shapes);
     if (fill.remedy[0] != 0) {
         fprintf(out, "warning       a fill below 95 %% wastes a GPU's time: %s\n", fill.remedy);
     }
@@ -135,7 +158,7 @@ static int write_job_ways(FILE *out, const struct inputs *inputs, const struct p
     const struct plan_subject subject = {
         .config = work.config,
         .options = {.dtype = job->dtype, .threads = (int)job->threads, .cpu_path = job->cpu_path},
-        .device = job->device,
+        .device = strcmp(job->devices[0], "cuda:all") == 0 ? "cuda:0" : job->devices[0],
         .reserve = (uint64_t)(job->memory_reserve_gb * 1e9),
         .limit = (uint64_t)(job->memory_gb * 1e9),
         .tokens = limits.tokens,
@@ -149,6 +172,7 @@ static int write_job(FILE *out, struct inputs *inputs, const struct plan_options
         return write_job_ways(out, inputs, options, err);
     }
     write_plan(out, inputs);
+    TRY(write_slices(out, inputs, err));
     TRY(write_fill(out, inputs, err));
     TRY(plan_memory_write(out, inputs, err));
     return write_job_ways(out, inputs, options, err);

@@ -105,10 +105,11 @@ static json_t *describe_generation(const struct plan_ways *ways) {
     if (ways->options->context == 0) {
         return json_null();
     }
-    return json_pack("{s:o, s:o, s:o, s:f, s:o, s:o, s:o}", "context", whole(ways->options->context),
+    return json_pack("{s:o, s:o, s:o, s:f, s:f, s:o, s:o, s:o}", "context", whole(ways->options->context),
                      "published", describe_account(&ways->generation.published), "actual",
                      describe_account(&ways->generation.actual), "own_keys_and_values_bytes",
-                     ways->generation.own, "parameters", whole(footprint_parameters(config)), "bytes_16_bit",
+                     ways->generation.own, "own_residual_bytes", ways->generation.own_residual, "parameters",
+                     whole(footprint_parameters(config)), "bytes_16_bit",
                      whole(footprint_of_all(config, MODEL_QUANTIZE_NONE)), "bytes_4_bit",
                      whole(footprint_of_all(config, MODEL_QUANTIZE_NF4)));
 }

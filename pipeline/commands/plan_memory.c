@@ -18,14 +18,15 @@ static int count_activations(struct inputs *inputs, uint64_t *bytes, struct erro
     struct model_limits limits;
     struct model_plan plan;
     TRY(device_open(&device, "cpu", &options, err));
-    int status = model_add_device(inputs->model, device, err);
+    int status = model_add_device(inputs->model, device, "cpu", err);
     if (status != STATUS_OK) {
         device_close(device);
         return status;
     }
     inputs_model_limits(inputs, &limits);
-    limits.tokens = (size_t)inputs->job.batch_tokens;
+    limits.tokens = inputs_shape_tokens(1, (size_t)inputs->job.batch_tokens, limits.longest);
     limits.texts = size_min(inputs->limits.problems, limits.tokens);
+    inputs_set_group(inputs, &limits, 1);
     TRY(model_plan(inputs->model, &limits, &plan, err));
     *bytes = model_plan_bytes(&plan, DEVICE_ACTIVATIONS);
     return STATUS_OK;
@@ -35,9 +36,9 @@ static int count_memory(struct inputs *inputs, struct memory *memory, struct err
     const struct model_config *config = model_config_of(inputs->model);
     enum dtype dtype = inputs->job.dtype;
     model_weight_bytes(inputs->model, inputs->layers[inputs->layer_count - 1], dtype, &memory->weights);
-    // Dimensions and batch.tokens are bounded.
-    memory->keys_and_values =
-        2 * (uint64_t)inputs->job.batch_tokens * config->kv_heads * config->head_dim * dtype_size(dtype);
+    // Dimensions, batch.tokens and texts are bounded.
+    uint64_t tokens = size_max((size_t)inputs->job.batch_tokens, (size_t)inputs->survey.totals.longest);
+    memory->keys_and_values = 2 * tokens * config->kv_heads * config->head_dim * dtype_size(dtype);
     return count_activations(inputs, &memory->activations, err);
 }
 

@@ -341,8 +341,8 @@ static void write_generation(FILE *out, const struct plan_ways *ways) {
             config->hidden, config->kv_heads * config->head_dim);
     fprintf(out,
             "  strata computes a layer after the other: keys and values of one, %.1f MiB at that length, "
-            "once\n",
-            g->own * 0x1p-20);
+            "once; beside them the text's residual stream, %.1f MiB\n",
+            g->own * 0x1p-20, g->own_residual * 0x1p-20);
     fprintf(out, "  the whole model, %.2f billion parameters: %s at 16 bits, %s in 4 (nf4)\n",
             (double)footprint_parameters(config) * 1e-9,
             amount(footprint_of_all(config, MODEL_QUANTIZE_NONE), whole),

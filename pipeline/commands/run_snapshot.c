@@ -98,6 +98,11 @@ done:
     return status;
 }
 
+// On a GPU: texts longer than its shape.
+static bool has_long_texts(const struct run_snapshot *snapshot) {
+    return snapshot->batch_tokens > 0 && snapshot->survey.longest > snapshot->batch_tokens;
+}
+
 // All that is read belongs to one moment of the ledger.
 static int read_moment(struct run_snapshot *snapshot, struct launches *launches, struct ledger *ledger,
                        struct error *err) {
@@ -107,6 +112,7 @@ static int read_moment(struct run_snapshot *snapshot, struct launches *launches,
     TRY(ledger_progress(ledger, &snapshot->progress, &snapshot->has_progress, err));
     TRY(ledger_start_progress(ledger, &launches->start, &launches->has_start, err));
     TRY(ledger_each_launch(ledger, collect_launch, launches, err));
+    TRY(ledger_lanes(ledger, snapshot->progress.epoch, snapshot->lanes, &snapshot->lane_count, err));
     TRY(read_paths(snapshot, ledger, err));
     TRY(read_weights(snapshot, ledger, err));
     TRY(ledger_note(ledger, RESIDENT_NOTE, &snapshot->residency, &found, err));
@@ -114,6 +120,9 @@ static int read_moment(struct run_snapshot *snapshot, struct launches *launches,
     TRY(predicted_read(&snapshot->predicted, ledger, err));
     TRY(ledger_totals(ledger, &snapshot->totals, err));
     TRY(ledger_retry_counts(ledger, &snapshot->failures, err));
+    if (has_long_texts(snapshot)) {
+        TRY(ledger_slices(ledger, snapshot->batch_tokens, &snapshot->filled_shapes, err));
+    }
     return ledger_read_end(ledger, err);
 }
 
@@ -153,6 +162,12 @@ static void derive_speed(struct run_snapshot *snapshot) {
     // What a killed launch computed and did not seal will be computed again.
     snapshot->batches = live ? progress->batches : totals->batches;
     snapshot->tokens = live ? progress->tokens : totals->tokens;
+    if (has_long_texts(snapshot)) {
+        snapshot->filled_tokens = totals->tokens;
+    } else {
+        snapshot->filled_tokens = snapshot->tokens;
+        snapshot->filled_shapes = snapshot->batches;
+    }
     if (progress->seconds > 0) {
         snapshot->overall_rate = (double)progress->tokens / progress->seconds;
     } else if (totals->compute_seconds > 0) {

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "base/memory.h"
-#include "checkpoints/ledger.h"
+#include "checkpoints/ledger_lanes.h"
 #include "commands/predicted.h"
 
 enum run_state {
@@ -42,7 +42,12 @@ struct run_snapshot {
     bool has_planned;
     struct buffer cpu_paths; // "avx512bf16, avx2 from batch 12"; empty: the run has kept to one
     uint64_t batch_tokens; // of a GPU's shape: what every batch costs it; 0: not known, or a processor's run
+    // Of it, computed for filled_tokens of texts; of sealed batches where a text is longer.
+    uint64_t filled_shapes;
+    uint64_t filled_tokens;
     struct buffer weights; // how matrices are held that are packed: "Q4_K and Q6_K"; empty: none is
+    struct ledger_lane lanes[LEDGER_LANES]; // of a run on several devices, of the last launch
+    size_t lane_count;
     struct buffer residency; // the device's report after the load, a JSON object; empty: none
     struct predicted predicted;
     uint64_t planned; // bytes of shards still to be written, from the bytes a row took so far

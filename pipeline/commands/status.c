@@ -149,10 +149,10 @@ static void print_speed(FILE *out, const struct run_snapshot *snapshot) {
 static void print_fill(FILE *out, const struct run_snapshot *snapshot) {
     char a[READABLE_TEXT];
     char b[READABLE_TEXT];
-    if (snapshot->batch_tokens > 0 && snapshot->batches > 0) {
-        struct fill fill = fill_of(snapshot->tokens, snapshot->batches, snapshot->batch_tokens);
+    if (snapshot->batch_tokens > 0 && snapshot->filled_shapes > 0) {
+        struct fill fill = fill_of(snapshot->filled_tokens, snapshot->filled_shapes, snapshot->batch_tokens);
         fprintf(out, "  fill        %.1f %%: %s tokens computed for %s of texts\n", 100 * fill.share,
-                readable_count(fill.device_tokens, a), readable_count(snapshot->tokens, b));
+                readable_count(fill.device_tokens, a), readable_count(snapshot->filled_tokens, b));
     }
 }
 
@@ -206,6 +206,17 @@ static void print_residency(FILE *out, const struct run_snapshot *snapshot) {
     json_decref(report);
 }
 
+// Of several devices, each has a line of its own.
+static void print_devices(FILE *out, const struct run_snapshot *snapshot) {
+    const char *when = snapshot->state == RUN_RUNNING ? "" : " (at the last batch)";
+    for (size_t i = 0; i < snapshot->lane_count; i++) {
+        device_lane_line(out, &snapshot->lanes[i], when);
+    }
+    if (snapshot->lane_count == 0) {
+        device_figures_lines(out, &snapshot->progress.device, when);
+    }
+}
+
 static void print_health(FILE *out, const struct run_snapshot *snapshot) {
     char a[READABLE_TEXT];
     const struct ledger_progress *progress = &snapshot->progress;
@@ -227,8 +238,7 @@ static void print_health(FILE *out, const struct run_snapshot *snapshot) {
     }
     print_residency(out, snapshot);
     if (snapshot->has_progress) {
-        device_figures_lines(out, &progress->device,
-                             snapshot->state == RUN_RUNNING ? "" : " (at the last batch)");
+        print_devices(out, snapshot);
     }
     if (snapshot->totals.truncated > 0) {
         fprintf(out, "  truncated   %s problems\n", readable_count(snapshot->totals.truncated, a));
@@ -384,6 +394,9 @@ const struct command command_status = {
         "                     pcie_sent (bytes per second, as the device counts), xid, throttle_reasons "
         "(NVML's bits),\n"
         "                     throttle (their names)\n"
+        "  devices            of a run on several: a list of name, batches (of this launch), "
+        "tokens_per_second,\n"
+        "                     and the members of device; else null\n"
         "  cpu_paths          of a run resumed with another CPU path: \"avx512bf16, avx2 from batch 12\"; or "
         "null\n"
         "  fill               of a run on a GPU, which computes every batch at one shape: device_tokens\n"

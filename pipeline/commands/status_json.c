@@ -49,10 +49,10 @@ static json_t *describe_launch(bool known, const struct ledger_launch_record *la
 }
 
 static json_t *describe_fill(const struct run_snapshot *snapshot) {
-    if (snapshot->batch_tokens == 0 || snapshot->batches == 0) {
+    if (snapshot->batch_tokens == 0 || snapshot->filled_shapes == 0) {
         return json_null();
     }
-    struct fill fill = fill_of(snapshot->tokens, snapshot->batches, snapshot->batch_tokens);
+    struct fill fill = fill_of(snapshot->filled_tokens, snapshot->filled_shapes, snapshot->batch_tokens);
     return json_pack("{s:o, s:o}", "device_tokens", number(fill.device_tokens), "share",
                      json_real(fill.share));
 }
@@ -66,7 +66,7 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
         "{s:i, s:o, s:I, s:s, s:b, s:o, s:o, s:{s:o, s:o, s:o, s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, "
         "s:{s:o, s:o},"
         " s:{s:o, s:o}, s:o, s:o, s:{s:o, s:o, s:o}, s:{s:o, s:o}, s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:{s:o, s:o, s:o, s:o}, s:o, s:o, s:o}",
+        "s:o, s:{s:o, s:o, s:o, s:o}, s:o, s:o, s:o, s:o}",
         "status_version", 1, "folder", text_or_null(folder), "time", (json_int_t)snapshot->now, "state",
         run_state_name(snapshot->state), "finished", (int)totals->finished, "launch",
         describe_launch(snapshot->launches > 0, &snapshot->launch), "stage",
@@ -93,7 +93,8 @@ static json_t *describe(const char *folder, const struct run_snapshot *snapshot)
         number(snapshot->failures.transient), "tried", number(snapshot->failures.tried), "succeeded",
         number(snapshot->failures.succeeded), "waiting", number(snapshot->failures.waiting), "fill",
         describe_fill(snapshot), "prediction", predicted_json(&snapshot->predicted), "weights",
-        snapshot->weights.size > 0 ? text_or_null(snapshot->weights.data) : json_null());
+        snapshot->weights.size > 0 ? text_or_null(snapshot->weights.data) : json_null(), "devices",
+        device_lanes_json(snapshot->lanes, snapshot->lane_count));
 }
 
 int status_json_print(FILE *out, const char *folder, const struct run_snapshot *snapshot, bool one_line,

@@ -138,12 +138,36 @@ static int check_at_least(struct check *check, const char *section, const char *
                    other ? "" : ", the default", why);
 }
 
+static bool uses_device(const struct job *job, const char *name) {
+    const char *first = job->devices[0];
+    if (strcmp(first, "auto") == 0 || strcmp(first, "cuda:all") == 0) { // known when they are opened
+        return true;
+    }
+    for (size_t i = 0; i < job->device_count; i++) {
+        if (strcmp(job->devices[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int check_device_memory(struct check *check) {
+    const struct job *job = check->job;
+    for (size_t i = 0; i < job->device_memory_count; i++) {
+        if (!uses_device(job, job->device_memory[i].device)) {
+            return fail_at(check, place_of(check, "run", "memory_gb"),
+                           "run.memory_gb names %s, which is not among model.device",
+                           job->device_memory[i].device);
+        }
+    }
+    return STATUS_OK;
+}
+
 static int check_job(struct check *check) {
     struct job *job = check->job;
     TRY(check_required(check));
     TRY(check_steps(check));
-    TRY(check_at_least(check, "batch", "tokens", job->batch_tokens, "problems", "max_tokens", job->max_tokens,
-                       "the longest text must fit a batch"));
+    TRY(check_device_memory(check));
     if (job->batch_window > 0) {
         TRY(check_at_least(check, "batch", "window", job->batch_window, "batch", "problems",
                            job->batch_problems, "a batch is packed from one window"));

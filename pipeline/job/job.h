@@ -17,7 +17,15 @@ enum job_rounding { JOB_ROUNDING_NONE, JOB_ROUNDING_FLOAT16 };
 enum job_weights { JOB_WEIGHTS_RESIDENT, JOB_WEIGHTS_HOST, JOB_WEIGHTS_DISK };
 
 enum job_quantize { JOB_QUANTIZE_NONE, JOB_QUANTIZE_NF4, JOB_QUANTIZE_NF4_DOUBLE, JOB_QUANTIZE_INT8 };
+enum job_split { JOB_SPLIT_BATCHES, JOB_SPLIT_LAYERS };
 enum pooling { POOLING_STEP_MEAN, POOLING_MEAN, POOLING_LAST, POOLING_TOKENS };
+
+enum { JOB_DEVICES = 8 }; // at most
+
+struct job_device_memory {
+    char device[16]; // "cuda:1"
+    double gb;
+};
 
 // A job as checked and completed with defaults. Texts belong to the job. Paths are resolved against the job
 // file's folder.
@@ -40,14 +48,16 @@ struct job {
 
     // model
     char *model_path;
-    char *tokenizer_path;     // a tokenizer.json; NULL: the model's own
-    enum dtype dtype;         // of computation
-    int expand;               // enum job_expand, as packed weights are held
-    int weights_rounding;     // enum job_rounding
-    int quantize;             // enum job_quantize
-    int weights;              // enum job_weights
-    int64_t resident_blocks;  // at most, where weights may stream
-    char *device;             // "cpu", "cuda:N", "auto"
+    char *tokenizer_path;    // a tokenizer.json; NULL: the model's own
+    enum dtype dtype;        // of computation
+    int expand;              // enum job_expand, as packed weights are held
+    int weights_rounding;    // enum job_rounding
+    int quantize;            // enum job_quantize
+    int weights;             // enum job_weights
+    int64_t resident_blocks; // at most, where weights may stream
+    char **devices;          // "cpu", "auto", "cuda:all", or one or more "cuda:N"
+    size_t device_count;
+    int split;                // enum job_split, over several devices
     char *cpu_path;           // NULL: chosen from the processor's features
     double memory_reserve_gb; // of GPU memory, 10^9 bytes
     double load_timeout;      // seconds without a byte
@@ -70,8 +80,10 @@ struct job {
     int64_t checkpoint_every; // batches a shard
     int64_t threads;          // 0: every core
     double memory_gb;         // of host memory for the process, 10^9 bytes; 0: what is free
-    bool drift_stop;          // false: log drift, do not stop
-    double disk_reserve_gb;   // free space left alone
+    struct job_device_memory device_memory[JOB_DEVICES]; // likewise of GPUs; none: what is free
+    size_t device_memory_count;
+    bool drift_stop;        // false: log drift, do not stop
+    double disk_reserve_gb; // free space left alone
     bool force_network_output;
     bool allow_cpu_path_change;
     char *profile; // file of stored calibration; NULL: none

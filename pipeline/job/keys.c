@@ -33,7 +33,8 @@ const struct job_key job_keys[] = {
     {"problems", "special_tokens", KEY_BOOLEAN, FIELD(special_tokens), .standard = "true", .identity = true,
      .help = "add the special tokens of the tokenizer's post-processor (BOS ...)"},
     {"problems", "max_tokens", KEY_INTEGER, FIELD(max_tokens), .minimum = 1, .maximum = 1 << 20,
-     .standard = "2048", .identity = true, .help = "longer texts are truncated, and marked so"},
+     .standard = "2048", .identity = true,
+     .help = "longer texts are truncated, and marked so; may be more than batch.tokens"},
     {"problems", "max_text_bytes", KEY_INTEGER, FIELD(max_text_bytes), .minimum = 1, .maximum = 1 << 30,
      .standard = "1048576", .identity = true,
      .help = "a longer text is recorded as failed; the run continues"},
@@ -84,9 +85,13 @@ const struct job_key job_keys[] = {
      .help =
          "blocks that stay on the device at most where model.weights is not resident; more than the model "
          "has: as many as fit"},
-    {"model", "device", KEY_DEVICE, FIELD(device), .minimum = 1, .standard = "auto",
-     .help = "`cuda:N`, `cpu`, or `auto`: the first GPU that can run the model, otherwise the CPU; fixed "
-             "once a run has started"},
+    {"model", "device", KEY_DEVICES, LIST(devices, device_count), .minimum = 1, .standard = "auto",
+     .help = "`cpu`, `cuda:N`, a list of GPUs of one kind (`[cuda:0, cuda:1]`), `cuda:all`, or `auto`: the "
+             "first GPU that can run the model, otherwise the CPU. The kind is fixed once a run has started, "
+             "the number of GPUs is not"},
+    {"model", "split", KEY_CHOICE, FIELD(split), .choices = "batches|layers", .standard = "batches",
+     .help = "what several GPUs share: `batches`, so that each has the whole model, or `layers`, so that "
+             "each has some of the blocks. The latents are the same bit for bit"},
     {"model", "cpu_path", KEY_TEXT, FIELD(cpu_path), .minimum = 1,
      .absent = "the fastest that this processor supports",
      .help = "instruction set of the CPU back end, by the name that `strata check` shows; fixed once a run "
@@ -96,8 +101,10 @@ const struct job_key job_keys[] = {
      .help = "GPU memory (10^9 bytes) left free; cuBLASLt's kernels, loaded on first use, take some of it"},
     {"model", "load_timeout", KEY_NUMBER, FIELD(load_timeout), .minimum = 1, .maximum = 86400,
      .standard = "600",
-     .help = "seconds without progress before the run ends: without a byte while weights are read, or for "
-             "tuning one matmul shape or one calibration batch"},
+     .help =
+         "seconds without progress before a launch ends: while the tokenizer, the model or the device is "
+         "opened, memory is taken or weights are read, for tuning one matmul shape, or for one batch before "
+         "the first; at least 10 but for reading"},
 
     {"latents", "layers", KEY_LAYERS, LIST(layers, layer_count), .minimum = -1000, .maximum = 1000,
      .standard = "-2", .identity = true,
@@ -113,15 +120,18 @@ const struct job_key job_keys[] = {
     {"batch", "problems", KEY_INTEGER, FIELD(batch_problems), .minimum = 0, .maximum = 1 << 16,
      .standard = "0", .identity = true, .help = "most problems per batch; 0: as many as fit"},
     {"batch", "tokens", KEY_INTEGER, FIELD(batch_tokens), .minimum = 1, .maximum = 1 << 22,
-     .standard = "8192", .identity = true, .help = "most tokens per batch; at least problems.max_tokens"},
+     .standard = "8192", .identity = true,
+     .help =
+         "most tokens per batch; a longer text is a batch of its own, computed in slices of about as many"},
     {"batch", "window", KEY_INTEGER, FIELD(batch_window), .minimum = 0, .maximum = 1 << 20, .standard = "0",
      .identity = true,
      .help = "problems read ahead and sorted by length to fill batches; at least batch.problems; 0: up to "
              "4096 (or 256 full batches); those left over after the last full batch move to the next window"},
 
     {"batch", "group", KEY_INTEGER, FIELD(batch_group), .minimum = 0, .maximum = 256, .standard = "0",
-     .help = "batches that go through each block together where model.weights is not resident; 0: enough to "
-             "make reading the blocks cheap beside computing them, as far as memory allows"},
+     .help = "batches that go through each block together where model.weights is not resident (a text in "
+             "slices counts as one per slice); 0: enough to make reading the blocks cheap beside computing "
+             "them, as far as memory allows"},
 
     {"run", "output", KEY_PATH, FIELD(output), .minimum = 1, .required = true,
      .help = "the run directory: new, empty, or that of a run to resume"},
@@ -131,8 +141,9 @@ const struct job_key job_keys[] = {
     {"run", "threads", KEY_INTEGER, FIELD(threads), .minimum = 0, .maximum = 1024, .standard = "0",
      .help = "threads of the CPU back end; 0: OMP_NUM_THREADS if set, otherwise one per core available to "
              "the process, within its control group's quota"},
-    {"run", "memory_gb", KEY_NUMBER, FIELD(memory_gb), .minimum = 0, .maximum = 1e6, .standard = "0",
-     .help = "host memory (10^9 bytes) that the process may take in all; 0: what is free"},
+    {"run", "memory_gb", KEY_MEMORY, FIELD(memory_gb), .minimum = 0, .maximum = 1e6, .standard = "0",
+     .help = "host memory (10^9 bytes) that the process may take in all; 0: what is free. With GPUs "
+             "`{host: 150, cuda:0: 71}` limits each device's own memory too"},
     {"run", "drift_stop", KEY_BOOLEAN, FIELD(drift_stop), .standard = "true",
      .help = "stop with exit code 80 when batch times drift above their calibrated cost; false: only log it"},
     {"run", "disk_reserve_gb", KEY_NUMBER, FIELD(disk_reserve_gb), .minimum = 0, .maximum = 1e6,
@@ -191,8 +202,11 @@ static void print_type(FILE *out, const struct job_key *key) {
             fputs(*at == '|' ? ", " : (char[2]){*at, 0}, out);
         }
         break;
-    case KEY_DEVICE:
-        fputs("auto, cpu, cuda:N", out);
+    case KEY_DEVICES:
+        fputs("auto, cpu, cuda:N, cuda:all, or a list of cuda:N", out);
+        break;
+    case KEY_MEMORY:
+        fprintf(out, "number, %.15g to %.15g, or one for each of host, cuda:N", key->minimum, key->maximum);
         break;
     case KEY_LAYERS:
         fprintf(out, "all, or a list of integers, %.15g to %.15g", key->minimum, key->maximum);

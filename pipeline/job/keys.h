@@ -18,9 +18,10 @@ enum key_kind {
     KEY_DTYPE,   // enum dtype, one of `choices`
     KEY_POOLING, // enum pooling, one of `choices`
     KEY_CHOICE,  // int: which of `choices`
-    KEY_DEVICE,  // char *: auto, cpu or cuda:N
+    KEY_DEVICES, // char ** and its count: auto, cpu, cuda:all, or cuda:N, of which there may be a list
     KEY_LAYERS,  // int64_t * and its count; NULL: all
     KEY_TEXTS,   // char ** and its count; NULL: not given
+    KEY_MEMORY,  // memory_gb and device_memory: a number, or one for the host and for each GPU
 };
 
 struct job_key {
@@ -56,8 +57,9 @@ extern const size_t job_section_count;
 const struct job_key *job_key_find(const char *section, const char *name); // NULL when there is none
 const struct job_section *job_section_find(const char *name);
 
-// What a YAML value says: one scalar, or a list of scalars.
+// What a YAML value says: one scalar, a list of scalars, or scalars with names.
 struct job_item {
+    char *name; // in a map
     char *text;
     size_t size;
     bool plain; // written without quotes
@@ -66,6 +68,7 @@ struct job_item {
 
 struct job_value {
     bool is_list;
+    bool is_map;
     struct job_item *items;
     size_t count;
 };

@@ -27,6 +27,7 @@ static const void *field_read(const struct job *job, size_t offset) {
 
 void job_value_destroy(struct job_value *value) {
     for (size_t i = 0; i < value->count; i++) {
+        free(value->items[i].name);
         free(value->items[i].text);
     }
     free(value->items);
@@ -34,7 +35,7 @@ void job_value_destroy(struct job_value *value) {
 }
 
 void job_key_clear(struct job *job, const struct job_key *key) {
-    if (key->kind == KEY_TEXT || key->kind == KEY_PATH || key->kind == KEY_DEVICE) {
+    if (key->kind == KEY_TEXT || key->kind == KEY_PATH) {
         char **text = field(job, key->offset);
         free(*text);
         *text = NULL;
@@ -43,7 +44,10 @@ void job_key_clear(struct job *job, const struct job_key *key) {
         free(*numbers);
         *numbers = NULL;
         *(size_t *)field(job, key->count_offset) = 0;
-    } else if (key->kind == KEY_TEXTS) {
+    } else if (key->kind == KEY_MEMORY) {
+        job->memory_gb = 0;
+        job->device_memory_count = 0;
+    } else if (key->kind == KEY_TEXTS || key->kind == KEY_DEVICES) {
         char ***texts = field(job, key->offset);
         size_t *count = field(job, key->count_offset);
         for (size_t i = 0; *texts != NULL && i < *count; i++) {
@@ -171,10 +175,7 @@ static int check_choice(const struct job_key *key, const char *text, int *index,
     return error_set(err, STATUS_JOB, "must be one of %s, not '%s'", key->choices, text);
 }
 
-static bool is_device(const char *text) {
-    if (strcmp(text, "auto") == 0 || strcmp(text, "cpu") == 0) {
-        return true;
-    }
+static bool is_gpu(const char *text) {
     int64_t number;
     return strncmp(text, "cuda:", 5) == 0 && whole_number(text + 5, &number) && number >= 0 && number < 1024;
 }
@@ -185,9 +186,6 @@ static int check_text(const struct job_key *key, const struct job_item *item, st
     }
     if (item->size < (size_t)key->minimum) {
         return error_set(err, STATUS_JOB, "is empty");
-    }
-    if (key->kind == KEY_DEVICE && !is_device(item->text)) {
-        return error_set(err, STATUS_JOB, "must be auto, cpu or cuda:N, not '%s'", item->text);
     }
     return STATUS_OK;
 }
@@ -237,13 +235,11 @@ static int assign_layers(struct job *job, const struct job_key *key, const struc
     return STATUS_OK;
 }
 
-static int assign_texts(struct job *job, const struct job_key *key, const struct job_value *value,
-                        size_t *item, struct error *err) {
+// Copies the items, each of which is there once.
+static int copy_texts(struct job *job, const struct job_key *key, const struct job_value *value, size_t *item,
+                      struct error *err) {
     char ***texts = field(job, key->offset);
     size_t *count = field(job, key->count_offset);
-    if (!value->is_list) {
-        return error_set(err, STATUS_JOB, "wants a list: [%s]", value->items[0].text);
-    }
     void *block;
     TRY(memory_zeroed(&block, value->count, sizeof **texts, err));
     *texts = block;
@@ -257,6 +253,75 @@ static int assign_texts(struct job *job, const struct job_key *key, const struct
         }
         TRY(memory_text(&(*texts)[i], value->items[i].text, err));
         *count = i + 1;
+    }
+    return STATUS_OK;
+}
+
+static int assign_texts(struct job *job, const struct job_key *key, const struct job_value *value,
+                        size_t *item, struct error *err) {
+    return value->is_list ? copy_texts(job, key, value, item, err)
+                          : error_set(err, STATUS_JOB, "wants a list: [%s]", value->items[0].text);
+}
+
+// ---- devices ----
+
+static int assign_devices(struct job *job, const struct job_key *key, const struct job_value *value,
+                          size_t *item, struct error *err) {
+    static const char *const alone[] = {"auto", "cpu", "cuda:all"};
+    if (value->count == 0 || value->count > JOB_DEVICES) {
+        return error_set(err, STATUS_JOB, "wants 1 to %d devices, not %zu", JOB_DEVICES, value->count);
+    }
+    for (*item = 0; *item < value->count; *item += 1) {
+        const char *text = value->items[*item].text;
+        bool stands_alone = false;
+        for (size_t k = 0; k < sizeof alone / sizeof alone[0]; k++) {
+            stands_alone |= strcmp(text, alone[k]) == 0;
+        }
+        if (stands_alone && value->is_list) {
+            return error_set(err, STATUS_JOB, "is a list of cuda:N: '%s' stands alone", text);
+        }
+        if (!stands_alone && !is_gpu(text)) {
+            return error_set(err, STATUS_JOB,
+                             "must be auto, cpu, cuda:N, cuda:all or a list of cuda:N, not '%s'", text);
+        }
+    }
+    return copy_texts(job, key, value, item, err);
+}
+
+static int assign_device_memory(struct job *job, const struct job_key *key, const struct job_item *item,
+                                struct error *err) {
+    struct job_device_memory *memory = &job->device_memory[job->device_memory_count];
+    double gb;
+    if (!is_gpu(item->name)) {
+        return error_set(err, STATUS_JOB, "names host and cuda:N, not '%s'", item->name);
+    }
+    if (job->device_memory_count == JOB_DEVICES) {
+        return error_set(err, STATUS_JOB, "names more than %d devices", JOB_DEVICES);
+    }
+    TRY(assign_number(&gb, key, item, err));
+    snprintf(memory->device, sizeof memory->device, "%s", item->name);
+    memory->gb = gb;
+    job->device_memory_count++;
+    return STATUS_OK;
+}
+
+static int assign_memory(struct job *job, const struct job_key *key, const struct job_value *value,
+                         size_t *item, struct error *err) {
+    if (!value->is_map) {
+        return assign_number(&job->memory_gb, key, &value->items[0], err);
+    }
+    if (value->count == 0) {
+        return error_set(err, STATUS_JOB, "names no memory");
+    }
+    for (*item = 0; *item < value->count; *item += 1) {
+        const struct job_item *at = &value->items[*item];
+        for (size_t k = 0; k < *item; k++) {
+            if (strcmp(value->items[k].name, at->name) == 0) {
+                return error_set(err, STATUS_JOB, "has '%s' twice", at->name);
+            }
+        }
+        TRY(strcmp(at->name, "host") == 0 ? assign_number(&job->memory_gb, key, at, err)
+                                          : assign_device_memory(job, key, at, err));
     }
     return STATUS_OK;
 }
@@ -281,6 +346,12 @@ int job_key_assign(struct job *job, const struct job_key *key, const struct job_
     }
     if (key->kind == KEY_TEXTS) {
         return assign_texts(job, key, value, item, err);
+    }
+    if (key->kind == KEY_DEVICES) {
+        return assign_devices(job, key, value, item, err);
+    }
+    if (key->kind == KEY_MEMORY && !value->is_list) {
+        return assign_memory(job, key, value, item, err);
     }
     if (value->is_list) {
         *item = value->count;
@@ -345,6 +416,7 @@ int job_key_print(const struct job *job, const struct job_key *key, struct buffe
     switch (key->kind) {
     case KEY_INTEGER:
         return buffer_printf(out, err, "%lld", (long long)*(const int64_t *)at);
+    case KEY_MEMORY: // no matter of identity: the host's is what tells the most
     case KEY_NUMBER:
         return buffer_printf(out, err, "%.15g", *(const double *)at);
     case KEY_BOOLEAN:
@@ -359,6 +431,7 @@ int job_key_print(const struct job *job, const struct job_key *key, struct buffe
         return print_layers(*(int64_t *const *)at, *(const size_t *)field_read(job, key->count_offset), out,
                             err);
     case KEY_TEXTS:
+    case KEY_DEVICES:
         return print_texts(*(char **const *)at, *(const size_t *)field_read(job, key->count_offset), out,
                            err);
     default: {

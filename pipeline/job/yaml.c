@@ -115,7 +115,7 @@ static int next(struct reader *reader) {
 
 // ---- values ----
 
-static int add_item(struct reader *reader, struct job_value *value) {
+static int add_item(struct reader *reader, struct job_value *value, const char *name) {
     const yaml_event_t *event = &reader->event;
     if (value->count == LIST_MAXIMUM) {
         return FAIL_HERE(reader, "more than %d values in one list", LIST_MAXIMUM);
@@ -129,17 +129,41 @@ static int add_item(struct reader *reader, struct job_value *value) {
                               .plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE,
                               .line = place.line,
                               .column = place.column};
+    value->count += 1; // it owns what it has so far
     TRY(memory_zeroed(&block, item->size + 1, 1, reader->err));
     item->text = block;
     memcpy(item->text, event->data.scalar.value, item->size);
-    value->count += 1;
-    return STATUS_OK;
+    return name == NULL ? STATUS_OK : memory_text(&item->name, name, reader->err);
+}
+
+// The names and values of a map, whose start is the event at hand.
+static int read_map(struct reader *reader, const struct job_key *key, struct job_value *value) {
+    value->is_map = true;
+    for (;;) {
+        char name[64];
+        TRY(next(reader));
+        if (reader->event.type == YAML_MAPPING_END_EVENT) {
+            return STATUS_OK;
+        }
+        if (reader->event.type != YAML_SCALAR_EVENT) {
+            return FAIL_HERE(reader, "%s.%s has plain names", key->section, key->name);
+        }
+        snprintf(name, sizeof name, "%s", (const char *)reader->event.data.scalar.value);
+        TRY(next(reader));
+        if (reader->event.type != YAML_SCALAR_EVENT) {
+            return FAIL_HERE(reader, "%s.%s has a plain value for each name", key->section, key->name);
+        }
+        TRY(add_item(reader, value, name));
+    }
 }
 
 // The event at hand is the value's first one.
 static int read_value(struct reader *reader, const struct job_key *key, struct job_value *value) {
     if (reader->event.type == YAML_SCALAR_EVENT) {
-        return add_item(reader, value);
+        return add_item(reader, value, NULL);
+    }
+    if (reader->event.type == YAML_MAPPING_START_EVENT && key->kind == KEY_MEMORY) {
+        return read_map(reader, key, value);
     }
     if (reader->event.type == YAML_MAPPING_START_EVENT) {
         return FAIL_HERE(reader, "%s.%s must be a value, not a section", key->section, key->name);
@@ -153,7 +177,7 @@ static int read_value(struct reader *reader, const struct job_key *key, struct j
         if (reader->event.type != YAML_SCALAR_EVENT) {
             return FAIL_HERE(reader, "%s.%s is a list of plain values", key->section, key->name);
         }
-        TRY(add_item(reader, value));
+        TRY(add_item(reader, value, NULL));
     }
 }
 

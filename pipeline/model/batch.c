@@ -7,7 +7,7 @@
 #include "model/stage.h"
 
 struct pooling {
-    size_t turn; // of the buffers
+    size_t turns[MODEL_DEVICES]; // of each stage's buffers
 };
 
 // Which of the wanted layers this is; their count where it is none.
@@ -19,74 +19,147 @@ static size_t find_wanted(const struct model_limits *limits, size_t layer) {
     return i;
 }
 
-// Pools a wanted hidden state and copies it to the slot; two buffers in turn keep the copy beside the next
-// operations.
+// Pools some of a batch's rows, those whose spans the member has, and copies them to the slot; two buffers in
+// turn keep the copy beside the next operations.
+static int pool_rows(const struct pass *pass, const struct stage *stage, size_t wanted, const void *x,
+                     size_t member, struct pooling *pooling, struct error *err) {
+    const struct model_limits *limits = &pass->model->limits;
+    const struct model_output *out = &pass->model->staging.outputs[pass->slot];
+    size_t row_bytes = pass->model->config.hidden * dtype_size(limits->stored);
+    size_t first = (member - pass->first) * state_pool_rows(limits);
+    size_t count = size_min(pass->rows - first, state_pool_rows(limits));
+    size_t buffer = pooling->turns[stage - pass->model->stages]++ % POOL_BUFFERS;
+    void *rows = stage->state.pooled[buffer];
+    struct device_row_check *checks = stage->state.pool_checks[buffer];
+    unsigned char *to = (unsigned char *)(uintptr_t)out->rows[wanted];
+    struct device_row_check *checks_to = (struct device_row_check *)(uintptr_t)out->checks[wanted];
+    TRY(device_pool(stage->device, rows, limits->stored, checks, x, stage->state.inputs[member].spans, count,
+                    pass->model->config.hidden, err));
+    TRY(device_download(stage->device, to + first * row_bytes, rows, count * row_bytes, err));
+    return device_download(stage->device, checks_to + first, checks, count * sizeof checks[0], err);
+}
+
+// Pools a hidden state if it is wanted.
 static int pool_layer(const struct pass *pass, const struct stage *stage, size_t layer, const void *x,
                       void *context, struct error *err) {
-    struct pooling *pooling = context;
     const struct model_limits *limits = &pass->model->limits;
     size_t wanted = find_wanted(limits, layer);
     if (wanted == limits->layer_count) {
         return STATUS_OK;
     }
-    size_t hidden = pass->model->config.hidden;
-    size_t buffer = pooling->turn++ % POOL_BUFFERS;
-    void *rows = stage->state.pooled[buffer];
-    struct device_row_check *checks = stage->state.pool_checks[buffer];
-    const struct model_output *out = &pass->model->outputs[pass->slot];
-    int status;
-    TRY_TO(done, status = device_pool(stage->device, rows, limits->stored, checks, x,
-                                      stage->state.inputs[pass->member].spans, pass->rows, hidden, err));
-    TRY_TO(done, status = device_download(stage->device, (void *)(uintptr_t)out->rows[wanted], rows,
-                                          pass->rows * hidden * dtype_size(limits->stored), err));
-    status = device_download(stage->device, (void *)(uintptr_t)out->checks[wanted], checks,
-                             pass->rows * sizeof checks[0], err);
-done:
-    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "hidden_states[%zu]", layer);
-}
-
-// One fence for all batches of a sweep: devices remember a few of them only.
-static int end_sweep(const struct model *model, const struct model_batch *const *batches, size_t count,
-                     struct error *err) {
-    for (size_t s = 0; s < model->stage_count; s++) {
-        const struct stage *stage = &model->stages[s];
-        struct device_fence fence;
-        TRY(device_fence(stage->device, &fence, err));
-        for (size_t i = 0; i < count; i++) {
-            stage->state.fences[batches[i]->slot] = fence;
+    size_t most = state_pool_rows(limits);
+    for (size_t i = 0; i * most < pass->rows; i++) {
+        if (pool_rows(pass, stage, wanted, x, pass->first + i, context, err) != STATUS_OK) {
+            return error_wrap(err, "hidden_states[%zu]", layer);
         }
     }
     return STATUS_OK;
 }
 
-int model_sweep(struct model *model, const struct model_batch *const *batches, size_t count,
+// One fence for all batches of a sweep: devices remember a few of them only.
+static int end_sweep(struct model *model, size_t number, const struct model_batch *const *batches,
+                     size_t count, struct error *err) {
+    const struct lane lane = lane_of(model, number);
+    for (size_t s = lane.first; s < lane.first + lane.count; s++) {
+        struct stage *stage = &model->stages[s];
+        struct device_fence fence;
+        TRY(stage_named(model, stage, device_fence(stage->device, &fence, err), err));
+        stage->state.turned[model->turn] = fence;
+        for (size_t i = 0; i < count; i++) {
+            model->ends[batches[i]->slot].lane = number;
+            model->ends[batches[i]->slot].fences[s] = fence;
+        }
+    }
+    return STATUS_OK;
+}
+
+// The place of the next batch of a sweep whose devices have so many members each. A chain takes each batch
+// through all of its stages; others share the batches out. False: there is none.
+static bool take_place(const struct model *model, const struct lane *lane, const struct model_batch *batch,
+                       size_t used[MODEL_DEVICES], struct pass_place *place) {
+    size_t width = lane->is_chain ? 1 : lane->count;
+    size_t more = model_batch_members(&model->limits, batch->tokens);
+    size_t to = 0;
+    for (size_t i = 1; i < width; i++) {
+        to = used[i] < used[to] ? i : to;
+    }
+    *place = (struct pass_place){.stage = lane->first + to,
+                                 .stages = lane->is_chain ? lane->count : 1,
+                                 .member = used[to],
+                                 .turn = model->turn};
+    used[to] += more;
+    return used[to] <= state_members(&model->limits);
+}
+
+bool model_sweep_holds(const struct model *model, const struct model_batch *const *batches, size_t count) {
+    const struct lane lane = lane_of(model, 0); // all are alike
+    size_t used[MODEL_DEVICES] = {0};
+    struct pass_place place;
+    bool holds = true;
+    for (size_t i = 0; i < count && holds; i++) {
+        holds = take_place(model, &lane, batches[i], used, &place);
+    }
+    return holds;
+}
+
+static int check_sweep(const struct model *model, size_t lane, const struct model_batch *const *batches,
+                       size_t count, struct error *err) {
+    if (lane >= model_lanes(model)) {
+        return error_set(err, STATUS_INTERNAL, "there is no lane %zu", lane);
+    }
+    if (count == 0) {
+        return error_set(err, STATUS_INTERNAL, "a sweep of no batch");
+    }
+    return model_sweep_holds(model, batches, count)
+               ? STATUS_OK
+               : error_set(err, STATUS_INTERNAL, "a sweep of %zu batches is outside the limit of %zu members",
+                           count, state_members(&model->limits));
+}
+
+int model_sweep(struct model *model, size_t number, const struct model_batch *const *batches, size_t count,
                 struct error *err) {
+    const struct lane lane = lane_of(model, number);
     struct pooling pooling = {0};
-    if (count == 0 || count > state_group(&model->limits)) {
-        return error_set(err, STATUS_INTERNAL, "a sweep of %zu batches is outside the limit of %zu", count,
-                         state_group(&model->limits));
-    }
+    size_t used[MODEL_DEVICES] = {0};
+    size_t passes = 0;
+    TRY(check_sweep(model, number, batches, count, err));
+    model->turn = lane.is_chain ? (model->turn + 1) % RESIDUAL_TURNS : 0;
     for (size_t i = 0; i < count; i++) {
-        TRY(forward_begin(&model->passes[i], model, batches[i], i, err));
+        struct pass_place place;
+        (void)take_place(model, &lane, batches[i], used, &place);
+        TRY(forward_begin(&model->passes[passes], model, batches[i], &place, err));
+        passes += model_batch_members(&model->limits, batches[i]->tokens);
     }
-    TRY(forward_sweep(model->passes, count, pool_layer, &pooling, err));
-    return end_sweep(model, batches, count, err);
+    TRY(forward_sweep(model->passes, passes, pool_layer, &pooling, err));
+    return end_sweep(model, number, batches, count, err);
 }
 
 int model_forward(struct model *model, const struct model_batch *batch, struct error *err) {
-    return model_sweep(model, &batch, 1, err);
+    return model_sweep(model, 0, &batch, 1, err);
+}
+
+// Devices that do not queue compute one after another.
+static void add_times(struct device_times *sum, const struct device_times *own, bool queues) {
+    if (!queues) {
+        sum->upload_seconds += own->upload_seconds;
+        sum->compute_seconds += own->compute_seconds;
+        sum->download_seconds += own->download_seconds;
+        sum->worked_seconds += own->worked_seconds;
+    } else if (own->compute_seconds >= sum->compute_seconds) {
+        *sum = *own;
+    }
 }
 
 int model_wait(struct model *model, size_t slot, struct device_times *times, struct error *err) {
+    const struct sweep_end *end = &model->ends[slot];
+    const struct lane lane = lane_of(model, end->lane);
+    bool queues = model_lane_sweeps(model) > 1;
     struct device_times sum = {0};
-    for (size_t i = 0; i < model->stage_count; i++) {
+    for (size_t i = lane.first; i < lane.first + lane.count; i++) {
         const struct stage *stage = &model->stages[i];
         struct device_times own;
-        TRY(device_wait(stage->device, stage->state.fences[slot], &own, err));
-        sum.upload_seconds += own.upload_seconds;
-        sum.compute_seconds += own.compute_seconds;
-        sum.download_seconds += own.download_seconds;
-        sum.worked_seconds += own.worked_seconds;
+        TRY(stage_named(model, stage, device_wait(stage->device, end->fences[i], &own, err), err));
+        add_times(&sum, &own, queues);
     }
     if (times != NULL) {
         *times = sum;
@@ -94,8 +167,19 @@ int model_wait(struct model *model, size_t slot, struct device_times *times, str
     return STATUS_OK;
 }
 
+int model_reached(struct model *model, size_t slot, bool *reached, struct error *err) {
+    const struct sweep_end *end = &model->ends[slot];
+    const struct lane lane = lane_of(model, end->lane);
+    *reached = true;
+    for (size_t i = lane.first; i < lane.first + lane.count && *reached; i++) {
+        const struct stage *stage = &model->stages[i];
+        TRY(stage_named(model, stage, device_reached(stage->device, end->fences[i], reached, err), err));
+    }
+    return STATUS_OK;
+}
+
 void model_outputs(const struct model *model, size_t slot, struct model_output *out) {
-    *out = model->outputs[slot];
+    *out = model->staging.outputs[slot];
 }
 
 // ---- the pass before the first batch ----
@@ -106,7 +190,7 @@ static int check_layer(const struct pass *pass, const struct stage *stage, size_
     (void)context;
     const struct model *model = pass->model;
     const struct model_state *state = &stage->state;
-    struct device_row_check *check = state->staging;
+    struct device_row_check *check = model->staging.rows;
     struct device_row_check *found = state->pool_checks[0];
     struct device_fence fence;
     TRY(device_pool(stage->device, state->pooled[0], model->limits.stored, found, x, state->inputs[0].spans,
@@ -135,7 +219,11 @@ int model_check(struct model *model, struct error *err) {
     struct device_span span = {0, (int32_t)tokens};
     struct model_batch batch = {
         .ids = ids, .starts = starts, .spans = &span, .tokens = tokens, .texts = 1, .rows = 1};
-    struct pass pass;
-    TRY(forward_begin(&pass, model, &batch, 0, err));
-    return forward_sweep(&pass, 1, check_layer, NULL, err);
+    struct pass_place place = {.stages = lane_of(model, 0).is_chain ? model->stage_count : 1};
+    for (; place.stage < model->stage_count; place.stage += place.stages) {
+        struct pass pass;
+        TRY(forward_begin(&pass, model, &batch, &place, err));
+        TRY(forward_sweep(&pass, 1, check_layer, NULL, err));
+    }
+    return STATUS_OK;
 }

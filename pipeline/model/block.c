@@ -125,6 +125,18 @@ static int run_rope(const struct block_pass *pass, const struct block_weights *w
                                pass->cosine, pass->sine, pass->rope_row, heads, pass->tokens, err);
 }
 
+// Of a slice over the keys and values of the text so far.
+static int run_attention(const struct block_pass *pass, const struct device_attention *shape,
+                         struct error *err) {
+    const struct block_buffers *b = &pass->buffers;
+    if (pass->texts.kept != NULL) {
+        TRY(device_keep(pass->device, pass->kept, pass->texts.before, b->wide, shape->heads, pass->tokens,
+                        err));
+    }
+    return device_attention(pass->device, b->inner, b->wide, shape, pass->texts, pass->attention_scratch,
+                            err);
+}
+
 int block_run_step(const struct block_pass *pass, const struct block_weights *weights, size_t block,
                    enum block_step step, struct error *err) {
     const struct block_buffers *b = &pass->buffers;
@@ -138,8 +150,7 @@ int block_run_step(const struct block_pass *pass, const struct block_weights *we
     case BLOCK_ROPE:
         return run_rope(pass, weights, b->wide, shape.heads, err);
     case BLOCK_ATTENTION:
-        return device_attention(pass->device, b->inner, b->wide, &shape, pass->texts, pass->attention_scratch,
-                                err);
+        return run_attention(pass, &shape, err);
     case BLOCK_OUTPUT:
         return run_matmul(pass, weights, step, err);
     // x += down(silu(gate(norm(x))) * up(norm(x)))
@@ -198,7 +209,9 @@ size_t block_buffer_numbers(const struct model_config *config) {
 }
 
 int block_lay_out_buffers(struct layout *layout, struct block_buffers *buffers,
-                          const struct model_config *config, size_t tokens, struct error *err) {
+                          const struct model_config *config, size_t tokens, size_t streams,
+                          struct error *err) {
+    size_t all; // tokens of the residual streams
     const struct {
         size_t offset;
         void **out;
@@ -207,9 +220,13 @@ int block_lay_out_buffers(struct layout *layout, struct block_buffers *buffers,
                   {BUFFER(wide), &buffers->wide},
                   {BUFFER(inner), &buffers->inner}};
     size_t width = dtype_size(device_dtype(layout->shapes_for));
+    if (!size_mul(tokens, streams, &all)) {
+        return error_set(err, STATUS_INTERNAL, "%zu residual streams of %zu tokens are too many", streams,
+                         tokens);
+    }
     for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
-        TRY(layout_take(layout, DEVICE_ACTIVATIONS, tokens, buffer_columns(config, pieces[i].offset), width,
-                        pieces[i].out, err));
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, pieces[i].out == &buffers->x ? all : tokens,
+                        buffer_columns(config, pieces[i].offset), width, pieces[i].out, err));
     }
     return STATUS_OK;
 }

@@ -48,6 +48,7 @@ struct block_pass {
     const float *sine;
     const int32_t *rope_row; // [tokens] rows of the tables
     struct device_texts texts;
+    void *kept; // of a slice: texts.kept, to which its own keys and values are added
     size_t tokens;
     size_t longest; // tokens of the longest text in any batch
 };
@@ -106,9 +107,11 @@ struct device_attention block_attention(const struct model_config *config, size_
 // Numbers that a token has in all buffers together.
 size_t block_buffer_numbers(const struct model_config *config);
 
-// Buffers for batches of at most `tokens` tokens, wide enough for every block of the model.
+// Buffers for batches of at most `tokens` tokens, wide enough for every block of the model, and x for so many
+// residual streams one after another.
 int block_lay_out_buffers(struct layout *layout, struct block_buffers *buffers,
-                          const struct model_config *config, size_t tokens, struct error *err);
+                          const struct model_config *config, size_t tokens, size_t streams,
+                          struct error *err);
 
 // What attention needs beside them in `count` blocks from number `first` on: the largest of their needs,
 // since full and sliding ones may differ.

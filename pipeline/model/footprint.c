@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "base/size.h"
 #include "kernels/weight_format.h"
 #include "model/block.h"
 #include "model/quantise.h"
@@ -150,14 +151,15 @@ void footprint_destroy(struct footprint *footprint) {
 // on the host the ring of loads.
 enum { GPU_SCRATCH = 40 << 20, GPU_STAGING = 32 << 20 };
 
-static uint64_t inputs_bytes(const struct model_limits *limits) {
-    return plus(times(limits->tokens, 2 * sizeof(int32_t)),
-                plus(times(plus(limits->texts, 1), sizeof(int32_t)),
-                     times(limits->rows, sizeof(struct device_span))));
+// Of a batch or slice of so many tokens and rows.
+static uint64_t inputs_bytes(const struct model_limits *limits, uint64_t tokens, uint64_t rows) {
+    return plus(times(tokens, 2 * sizeof(int32_t)), plus(times(plus(limits->texts, 1), sizeof(int32_t)),
+                                                         times(rows, sizeof(struct device_span))));
 }
 
-static uint64_t pooled_bytes(const struct model_config *config, const struct model_limits *limits) {
-    return times(limits->rows, config->hidden * dtype_size(limits->stored) + sizeof(struct device_row_check));
+static uint64_t pooled_bytes(const struct model_config *config, const struct model_limits *limits,
+                             uint64_t rows) {
+    return times(rows, config->hidden * dtype_size(limits->stored) + sizeof(struct device_row_check));
 }
 
 // A position of the rotary tables: half a head's cosines and sines.
@@ -165,22 +167,38 @@ static uint64_t table_row(const struct model_config *config) {
     return config->head_dim * sizeof(float);
 }
 
-void footprint_of_batch(struct footprint_batch *out, const struct model_config *config, enum dtype dtype,
-                        const struct model_limits *limits, bool has_own_memory) {
+// On the device, where a text in slices has inputs for each of them; its rows are pooled as many at a time as
+// a batch has.
+static uint64_t activation_bytes(const struct model_config *config, enum dtype dtype,
+                                 const struct model_limits *limits, size_t slices) {
     bool own = rope_is_own(config, limits->longest);
-    uint64_t own_rows = own ? limits->tokens : 0;
+    uint64_t rows = size_min(limits->rows, limits->tokens);
+    uint64_t own_rows = own ? times(slices, limits->tokens) : 0;
     uint64_t table = times(plus(own ? config->max_positions : limits->longest, own_rows), table_row(config));
     uint64_t buffers = times(limits->tokens, times(block_buffer_numbers(config), dtype_size(dtype)));
-    uint64_t inputs = inputs_bytes(limits);
-    uint64_t pooled = pooled_bytes(config, limits);
-    *out = (struct footprint_batch){
-        .activations = plus(plus(buffers, table), plus(inputs, times(POOL_BUFFERS, pooled))),
-        .keys_values =
-            times(times(limits->tokens, 2 * dtype_size(dtype)), times(config->kv_heads, config->head_dim)),
-    };
-    uint64_t slot =
-        plus(plus(inputs, times(own_rows, table_row(config))), times(pooled, limits->layer_count));
-    out->staging = times(slot, limits->slots);
+    uint64_t inputs = times(slices, inputs_bytes(limits, limits->tokens, rows));
+    return plus(plus(buffers, table), plus(inputs, times(POOL_BUFFERS, pooled_bytes(config, limits, rows))));
+}
+
+// In host memory, for every slot.
+static uint64_t slot_bytes(const struct model_config *config, const struct model_limits *limits) {
+    uint64_t tokens = size_max(limits->tokens, limits->longest);
+    uint64_t own = rope_is_own(config, limits->longest) ? times(tokens, table_row(config)) : 0;
+    return plus(plus(inputs_bytes(limits, tokens, limits->rows), own),
+                times(pooled_bytes(config, limits, limits->rows), limits->layer_count));
+}
+
+void footprint_of_batch(struct footprint_batch *out, const struct model_config *config, enum dtype dtype,
+                        const struct model_limits *limits, bool has_own_memory) {
+    size_t slices = model_batch_members(limits, limits->longest);
+    uint64_t kept = times(2 * dtype_size(dtype), times(config->kv_heads, config->head_dim)); // of a token
+    *out = (struct footprint_batch){.activations = activation_bytes(config, dtype, limits, slices),
+                                    .keys_values = times(size_max(limits->tokens, limits->longest), kept),
+                                    .staging = times(slot_bytes(config, limits), limits->slots)};
+    if (slices > 1) { // beside those of the slice that is computed
+        out->activations = plus(out->activations, out->keys_values);
+        out->residuals = times(times(slices - 1, limits->tokens), footprint_residual(config, dtype));
+    }
     if (has_own_memory) {
         out->scratch = GPU_SCRATCH;
         out->staging = plus(out->staging, GPU_STAGING);

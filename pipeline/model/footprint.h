@@ -43,7 +43,8 @@ void footprint_destroy(struct footprint *footprint); // accepts zeros; leaves ze
 
 struct footprint_batch {  // beside the weights
     uint64_t activations; // tables and what is pooled among them
-    uint64_t keys_values; // of the activations: those of one block
+    uint64_t keys_values; // of the activations: those of one block, of the longest text where it is in slices
+    uint64_t residuals;   // beside the activations: the other slices of that text; they are a group's too
     uint64_t scratch;     // of a GPU: its workspaces
     uint64_t staging;     // of a GPU in host memory; a processor's is its own
 };

@@ -72,7 +72,7 @@ static uint64_t budget_of(const struct forecast_machine *machine) {
     return part > (double)machine->reserve ? (uint64_t)part - machine->reserve : 0;
 }
 
-// Beside blocks, slots and residuals.
+// Beside blocks, slots and the residuals of other batches, or of a text's other slices.
 static double fixed_bytes(const struct footprint *footprint, const struct footprint_batch *batch,
                           bool has_own_memory) {
     double sum = added(footprint->embedding, footprint->final_norm) + (double)footprint->expansion +
@@ -91,23 +91,28 @@ static struct footprint_batch batch_of(const struct forecasting *f, const struct
     struct model_limits smaller = *limits;
     smaller.tokens = tokens;
     smaller.texts = size_min(limits->texts, tokens);
-    smaller.rows = size_min(limits->rows, tokens);
-    smaller.longest = size_min(limits->longest, tokens);
+    smaller.rows = size_min(limits->rows, size_max(tokens, limits->longest));
     footprint_of_batch(&batch, f->footprint->config, f->footprint->dtype, &smaller,
                        f->machine->has_own_memory);
     return batch;
+}
+
+// Of a sweep with a single batch, or with the longest text.
+static double least_residuals(const struct forecasting *f, const struct footprint_batch *batch,
+                              size_t tokens) {
+    double token = (double)footprint_residual(f->footprint->config, f->footprint->dtype);
+    return (double)tokens * token + (double)batch->residuals;
 }
 
 // The least that this way takes for batches of so many tokens.
 static double least_bytes(const struct forecasting *f, const struct model_limits *limits, size_t tokens) {
     struct footprint_batch batch = batch_of(f, limits, tokens);
     double fixed = fixed_bytes(f->footprint, &batch, f->machine->has_own_memory);
+    double all = added(f->footprint->all_blocks, batch.residuals);
     if (f->way == FORECAST_RESIDENT || f->footprint->blocks == 0) {
-        return fixed + (double)f->footprint->all_blocks;
+        return fixed + all;
     }
-    double streaming = slot_bytes(f) +
-                       (double)tokens * (double)footprint_residual(f->footprint->config, f->footprint->dtype);
-    return fixed + fmin(streaming, (double)f->footprint->all_blocks);
+    return fixed + fmin(slot_bytes(f) + least_residuals(f, &batch, tokens), all);
 }
 
 static size_t largest_batch(const struct forecasting *f, const struct model_limits *limits, uint64_t budget) {
@@ -189,10 +194,11 @@ static bool refuse(struct forecast *out, enum forecast_bound bound, double neede
 }
 
 static bool place_all(struct forecast *out, const struct forecasting *f, double fixed) {
-    double needed = fixed + (double)f->footprint->all_blocks;
+    double needed = fixed + added(f->footprint->all_blocks, out->batch.residuals);
     if (needed > (double)out->budget) {
         return refuse(out, FORECAST_DEVICE_MEMORY, needed);
     }
+    out->residuals = out->batch.residuals;
     out->resident = f->footprint->blocks;
     out->resident_bytes = f->footprint->all_blocks;
     out->used = (uint64_t)needed;
@@ -215,15 +221,17 @@ static bool place_some(struct forecast *out, const struct forecasting *f, size_t
     double token = (double)footprint_residual(f->footprint->config, f->footprint->dtype);
     double slots = slot_bytes(f);
     double room = (double)out->budget - fixed - slots;
+    double least = least_residuals(f, &out->batch, batch);
     double wanted = group > 0 ? (double)group : hiding_tokens(f);
-    out->group_tokens = whole_batches(wanted, batch);
+    out->group_tokens = whole_batches(fmax(wanted, floor(least / token)), batch);
     if (room < (double)out->group_tokens * token) {
         size_t most = room > 0 ? (size_t)(room / token) / batch * batch : 0;
-        if (most == 0) {
-            return refuse(out, FORECAST_DEVICE_MEMORY, fixed + slots + (double)batch * token);
+        if (room < least) {
+            return refuse(out, FORECAST_DEVICE_MEMORY, fixed + slots + least);
         }
         out->group_tokens = most;
     }
+    out->group = size_min(whole_batches(wanted, batch), out->group_tokens) / batch;
     out->hiding_tokens = (size_t)hiding_tokens(f);
     out->residuals = (uint64_t)((double)out->group_tokens * token);
     out->streaming_bytes = (uint64_t)slots;
@@ -247,10 +255,9 @@ static bool fits_host(struct forecast *out, const struct forecasting *f, const s
     if (!m->has_own_memory) {
         return true;
     }
-    size_t group = out->group_tokens / limits->tokens;
-    if (group > 1) {
+    if (out->group > 1) {
         double slot = (double)out->batch.staging / (double)size_max(limits->slots, 1);
-        out->batch.staging = (uint64_t)(slot * (double)(3 * group + 1));
+        out->batch.staging = (uint64_t)(slot * (double)(3 * out->group + 1));
     }
     out->host = out->batch.staging;
     if (f->way == FORECAST_HOST) {
@@ -271,9 +278,9 @@ void forecast_make(struct forecast *out, enum forecast_way way, const struct foo
     out->batch = batch_of(&f, limits, limits->tokens);
     out->most_tokens = largest_batch(&f, limits, out->budget);
     double fixed = fixed_bytes(footprint, &out->batch, machine->has_own_memory);
+    double whole = fixed + added(footprint->all_blocks, out->batch.residuals);
     bool streams = way != FORECAST_RESIDENT && footprint->blocks > 0;
-    bool all = !streams ||
-               (work->streamed_least == 0 && fixed + (double)footprint->all_blocks <= (double)out->budget);
+    bool all = !streams || (work->streamed_least == 0 && whole <= (double)out->budget);
     bool placed = all ? place_all(out, &f, fixed) : place_some(out, &f, limits->tokens, fixed, group_tokens);
     if (placed && fits_host(out, &f, limits)) {
         tell_time(out, &f, limits);
@@ -315,7 +322,7 @@ void forecast_layers(struct forecast_several *out, const struct footprint *footp
     bool waits;
     size_t blocks = (footprint->blocks + devices - 1) / devices;
     double used = fixed_bytes(footprint, &batch, machine->has_own_memory) +
-                  (double)blocks * (double)footprint->most.held;
+                  (double)blocks * (double)footprint->most.held + (double)batch.residuals;
     *out = (struct forecast_several){.fits = blocks > 0 && devices <= footprint->blocks &&
                                              used <= (double)budget_of(machine),
                                      .blocks = blocks,

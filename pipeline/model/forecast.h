@@ -57,6 +57,7 @@ struct forecast {
     uint64_t host;            // pinned: blocks that stream from there, and staging
     size_t resident;          // blocks that stay on the device
     size_t group_tokens;      // in flight; 0: nothing streams
+    size_t group;             // batches of a sweep likewise; fewer than in flight where a text in slices is
     size_t hiding_tokens;     // in flight that hide every copy; 0: nothing streams, or not known
     size_t most_tokens;       // the largest batch.tokens that fits this way; 0: none does
     double tokens_per_second; // 0: not known, or it does not fit

@@ -2,42 +2,74 @@
 
 #include <string.h>
 
+#include "base/size.h"
 #include "kernels/operations.h"
 #include "model/block.h"
 #include "model/rope.h"
 #include "model/streaming.h"
 
+// The residual stream of a member on a stage.
+static void *residual_of(const struct pass *pass, const struct stage *stage, size_t member) {
+    size_t members = state_members(&pass->model->limits);
+    return stage->state.residuals[pass->place.turn * members + member];
+}
+
+// Where the starts of a pass stand among those that its batch staged.
+static size_t starts_at(const struct pass *pass) {
+    return pass->is_slice && pass->rows > 0 ? 2 : 0; // the last slice's behind those of a whole one
+}
+
 static struct block_pass block_pass_of(const struct pass *pass, const struct stage *stage) {
     const struct model *model = pass->model;
     const struct model_state *state = &stage->state;
-    const struct batch_inputs *inputs = &state->inputs[pass->member];
+    const struct batch_inputs *inputs = &state->inputs[pass->place.member];
     struct block_buffers buffers = state->buffers;
-    buffers.x = state->residuals[pass->member];
-    return (struct block_pass){.device = stage->device,
-                               .config = &model->config,
-                               .buffers = buffers,
-                               .attention_scratch = state->attention_scratch,
-                               .cosine = state->cosine,
-                               .sine = state->sine,
-                               .rope_row = inputs->rope_row,
-                               .texts = {.starts = inputs->starts,
-                                         .host_starts = state->staged[pass->slot].starts,
-                                         .count = pass->texts},
-                               .tokens = pass->tokens,
-                               .longest = model->limits.longest};
+    buffers.x = residual_of(pass, stage, pass->place.member);
+    return (struct block_pass){
+        .device = stage->device,
+        .config = &model->config,
+        .buffers = buffers,
+        .attention_scratch = state->attention_scratch,
+        .cosine = state->cosine,
+        .sine = state->sine,
+        .rope_row = inputs->rope_row,
+        .texts = {.starts = inputs->starts,
+                  .host_starts = model->staging.inputs[pass->slot].starts + starts_at(pass),
+                  .count = pass->texts,
+                  .kept = pass->is_slice ? state->kept : NULL,
+                  .before = pass->before},
+        .kept = state->kept,
+        .tokens = pass->tokens,
+        .longest = model->limits.longest};
 }
 
-// The residual stream at the start of a stage: the first makes it of the ids. A second one needs it handed
-// over from the first's device, which does not exist yet.
+// From the stage before, as soon as what was computed here in its place is over.
+static int hand_over(const struct pass *pass, const struct stage *before, const struct stage *stage,
+                     struct error *err) {
+    const struct device_fence *last = &stage->state.turned[pass->place.turn];
+    size_t member = pass->place.member;
+    size_t bytes = pass->tokens * pass->model->config.hidden * dtype_size(device_dtype(stage->device));
+    return device_transfer(stage->device, residual_of(pass, stage, member), before->device,
+                           residual_of(pass, before, member), bytes, last->number > 0 ? last : NULL, err);
+}
+
+// Gives the residual stream of the batch that the pass completes.
+static int take_batch(const struct pass *pass, const struct stage *stage, size_t layer,
+                      hidden_state_taker take, void *context, struct error *err) {
+    return pass->rows > 0 ? take(pass, stage, layer, residual_of(pass, stage, pass->first), context, err)
+                          : STATUS_OK;
+}
+
+// The residual stream at the start of a stage: the first makes it of the ids.
 static int begin_stage(const struct pass *pass, const struct stage *stage, hidden_state_taker take,
                        void *context, struct error *err) {
-    void *x = stage->state.residuals[pass->member];
+    void *x = residual_of(pass, stage, pass->place.member);
     if (!stage->weights.has_embedding) {
-        return error_set(err, STATUS_INTERNAL, "a stage has no residual stream to begin with");
+        return hand_over(pass, stage - 1, stage, err);
     }
-    TRY(device_embed(stage->device, x, stage->weights.embedding, stage->state.inputs[pass->member].ids,
+    TRY(device_embed(stage->device, x, stage->weights.embedding, stage->state.inputs[pass->place.member].ids,
                      pass->tokens, pass->model->config.hidden, err));
-    return take(pass, stage, 0, x, context, err);
+    return take_batch(pass, stage, 0, take, context, err);
 }
 
 // One block, its weights being there.
@@ -50,33 +82,39 @@ static int run_block(const struct pass *pass, const struct stage *stage, size_t 
     size_t layer = w->first_block + i + 1;
     TRY(block_run(&block, &w->blocks[i], layer - 1, err));
     if (layer < config->layers) {
-        return take(pass, stage, layer, b->x, context, err);
+        return take_batch(pass, stage, layer, take, context, err);
     }
-    TRY(device_rms_norm(stage->device, b->normed, b->x, w->final_norm, (float)config->norm_epsilon,
-                        pass->tokens, config->hidden, err));
-    return take(pass, stage, layer, b->normed, context, err);
+    // Nothing reads the residual stream after the last block: slices are normalised in it.
+    TRY(device_rms_norm(stage->device, pass->is_slice ? b->x : b->normed, b->x, w->final_norm,
+                        (float)config->norm_epsilon, pass->tokens, config->hidden, err));
+    return pass->is_slice ? take_batch(pass, stage, layer, take, context, err)
+                          : take(pass, stage, layer, b->normed, context, err);
 }
 
-static int run_stage(const struct pass *passes, size_t count, struct stage *stage, hidden_state_taker take,
-                     void *context, struct error *err) {
+// The stages that are number `turn` of the passes' own.
+static int run_stages(const struct pass *passes, size_t count, size_t turn, hidden_state_taker take,
+                      void *context, struct error *err) {
+    struct model *model = passes[0].model;
+    const struct model_weights *weights = &model->stages[passes[0].place.stage + turn].weights;
     for (size_t p = 0; p < count; p++) {
-        TRY(begin_stage(&passes[p], stage, take, context, err));
+        const struct stage *stage = &model->stages[passes[p].place.stage + turn];
+        TRY(stage_named(model, stage, begin_stage(&passes[p], stage, take, context, err), err));
     }
-    for (size_t i = 0; i < stage->weights.block_count; i++) {
-        TRY(streaming_bring(stage, i, err));
+    for (size_t i = 0; i < weights->block_count; i++) {
+        TRY(streaming_bring(model, weights->first_block + i, err));
         for (size_t p = 0; p < count; p++) {
-            TRY(run_block(&passes[p], stage, i, take, context, err));
+            const struct stage *stage = &model->stages[passes[p].place.stage + turn];
+            TRY(stage_named(model, stage, run_block(&passes[p], stage, i, take, context, err), err));
         }
-        TRY(streaming_ahead(stage, i, err));
+        TRY(streaming_ahead(model, weights->first_block + i, err));
     }
     return STATUS_OK;
 }
 
 int forward_sweep(const struct pass *passes, size_t count, hidden_state_taker take, void *context,
                   struct error *err) {
-    struct model *model = passes[0].model;
-    for (size_t i = 0; i < model->stage_count; i++) {
-        TRY(run_stage(passes, count, &model->stages[i], take, context, err));
+    for (size_t turn = 0; turn < passes[0].place.stages; turn++) {
+        TRY(run_stages(passes, count, turn, take, context, err));
     }
     return STATUS_OK;
 }
@@ -105,8 +143,10 @@ static int check_texts(const struct model *model, const struct model_batch *batc
 
 static int check_batch(const struct model *model, const struct model_batch *batch, struct error *err) {
     const struct model_limits *limits = &model->limits;
-    if (batch->tokens == 0 || batch->tokens > limits->tokens || batch->texts == 0 ||
-        batch->texts > limits->texts || batch->rows == 0 || batch->rows > limits->rows ||
+    size_t most = batch->texts == 1 ? size_max(limits->tokens, limits->longest) : limits->tokens;
+    if (batch->tokens == 0 || batch->tokens > most || batch->texts == 0 || batch->texts > limits->texts ||
+        batch->rows == 0 || batch->rows > limits->rows ||
+        batch->rows > model_batch_members(limits, batch->tokens) * state_pool_rows(limits) ||
         batch->slot >= limits->slots) {
         return error_set(err, STATUS_INTERNAL,
                          "a batch of %zu tokens, %zu texts and %zu rows in slot %zu is outside the "
@@ -126,8 +166,10 @@ static int check_batch(const struct model *model, const struct model_batch *batc
 
 // A token's rotary row is its place in its text, or one of the rows its text brings along: the batch's begin
 // with row `own_at` of the tables.
-static size_t stage_rope(const struct model_config *config, const struct model_state *state,
-                         struct batch_inputs *staged, const struct model_batch *batch, size_t own_at) {
+static size_t stage_rope(const struct model *model, struct batch_inputs *staged,
+                         const struct model_batch *batch, size_t own_at) {
+    const struct model_config *config = &model->config;
+    float *frequencies = model->staging.frequencies;
     size_t half = config->head_dim / 2;
     size_t own = 0;
     for (size_t i = 0; i < batch->texts; i++) {
@@ -136,8 +178,8 @@ static size_t stage_rope(const struct model_config *config, const struct model_s
         size_t row = 0;
         if (rope_is_own(config, length)) {
             row = own_at + own;
-            rope_frequencies(config, length, state->frequencies);
-            rope_rows(config, state->frequencies, 0, length, staged->own_cosine + own * half,
+            rope_frequencies(config, length, frequencies);
+            rope_rows(config, frequencies, 0, length, staged->own_cosine + own * half,
                       staged->own_sine + own * half);
             own += length;
         }
@@ -148,46 +190,90 @@ static size_t stage_rope(const struct model_config *config, const struct model_s
     return own;
 }
 
-static int upload_inputs(const struct stage *stage, const struct model_config *config,
-                         const struct model_batch *batch, size_t member, struct error *err) {
+// What its member has of the batch's inputs, from the staging copies.
+static int upload_member(const struct pass *pass, const struct stage *stage, const struct model_batch *batch,
+                         struct error *err) {
     struct device *device = stage->device;
+    const struct batch_inputs *staged = &pass->model->staging.inputs[batch->slot];
+    const struct batch_inputs *inputs = &stage->state.inputs[pass->place.member];
+    size_t most = state_pool_rows(&pass->model->limits);
+    size_t row = (pass->place.member - pass->first) * most;
+    size_t rows = row < batch->rows ? size_min(batch->rows - row, most) : 0;
+    TRY(device_upload(device, inputs->ids, staged->ids + pass->before, pass->tokens * sizeof staged->ids[0],
+                      err));
+    TRY(device_upload(device, inputs->rope_row, staged->rope_row + pass->before,
+                      pass->tokens * sizeof staged->ids[0], err));
+    TRY(device_upload(device, inputs->starts, staged->starts + starts_at(pass),
+                      (pass->texts + 1) * sizeof staged->starts[0], err));
+    return rows == 0 ? STATUS_OK
+                     : device_upload(device, inputs->spans, staged->spans + row,
+                                     rows * sizeof staged->spans[0], err);
+}
+
+// Of the batch's rotary rows, `own` begin with row `own_row` of the tables.
+static int upload_inputs(const struct pass *passes, size_t count, const struct stage *stage,
+                         const struct model_batch *batch, size_t own_row, size_t own, struct error *err) {
     const struct model_state *state = &stage->state;
-    struct batch_inputs *staged = &state->staged[batch->slot];
-    const struct batch_inputs *inputs = &state->inputs[member];
-    size_t half = config->head_dim / 2;
-
-    memcpy(staged->ids, batch->ids, batch->tokens * sizeof staged->ids[0]);
-    memcpy(staged->starts, batch->starts, (batch->texts + 1) * sizeof staged->starts[0]);
-    memcpy(staged->spans, batch->spans, batch->rows * sizeof staged->spans[0]);
-    size_t own_row = state->table_rows + member * state->own_rows;
-    size_t own = stage_rope(config, state, staged, batch, own_row);
-    size_t own_at = own_row * half;
-
-    TRY(device_upload(device, inputs->ids, staged->ids, batch->tokens * sizeof staged->ids[0], err));
-    TRY(device_upload(device, inputs->rope_row, staged->rope_row, batch->tokens * sizeof staged->ids[0],
-                      err));
-    TRY(device_upload(device, inputs->starts, staged->starts, (batch->texts + 1) * sizeof staged->starts[0],
-                      err));
-    TRY(device_upload(device, inputs->spans, staged->spans, batch->rows * sizeof staged->spans[0], err));
+    const struct batch_inputs *staged = &passes->model->staging.inputs[batch->slot];
+    size_t half = passes->model->config.head_dim / 2;
+    for (size_t i = 0; i < count; i++) {
+        TRY(upload_member(&passes[i], stage, batch, err));
+    }
     if (own > 0) {
-        TRY(device_upload(device, state->cosine + own_at, staged->own_cosine, own * half * sizeof(float),
-                          err));
-        TRY(device_upload(device, state->sine + own_at, staged->own_sine, own * half * sizeof(float), err));
+        TRY(device_upload(stage->device, state->cosine + own_row * half, staged->own_cosine,
+                          own * half * sizeof(float), err));
+        TRY(device_upload(stage->device, state->sine + own_row * half, staged->own_sine,
+                          own * half * sizeof(float), err));
     }
     return STATUS_OK;
 }
 
-int forward_begin(struct pass *pass, struct model *model, const struct model_batch *batch, size_t member,
-                  struct error *err) {
-    TRY(check_batch(model, batch, err));
-    for (size_t i = 0; i < model->stage_count; i++) {
-        TRY(upload_inputs(&model->stages[i], &model->config, batch, member, err));
+static void stage_starts(struct batch_inputs *staged, const struct model_batch *batch,
+                         const struct pass *last) {
+    memcpy(staged->starts, batch->starts, (batch->texts + 1) * sizeof staged->starts[0]);
+    if (last->is_slice) {
+        staged->starts[1] = (int32_t)last->model->limits.tokens;
+        staged->starts[2] = 0;
+        staged->starts[3] = (int32_t)last->tokens;
     }
-    *pass = (struct pass){.model = model,
-                          .tokens = batch->tokens,
-                          .texts = batch->texts,
-                          .rows = batch->rows,
-                          .slot = batch->slot,
-                          .member = member};
+}
+
+// Once for all stages that the batch goes through: rows of the tables are the same on all.
+static int stage_inputs(const struct pass *passes, size_t count, const struct model_batch *batch,
+                        struct error *err) {
+    struct model *model = passes->model;
+    const struct pass_place *place = &passes->place;
+    const struct model_state *state = &model->stages[place->stage].state;
+    struct batch_inputs *staged = &model->staging.inputs[batch->slot];
+    memcpy(staged->ids, batch->ids, batch->tokens * sizeof staged->ids[0]);
+    memcpy(staged->spans, batch->spans, batch->rows * sizeof staged->spans[0]);
+    stage_starts(staged, batch, &passes[count - 1]);
+    size_t own_row = state->table_rows + place->member * state->own_rows;
+    size_t own = stage_rope(model, staged, batch, own_row);
+    for (size_t i = place->stage; i < place->stage + place->stages; i++) {
+        const struct stage *stage = &model->stages[i];
+        int status = upload_inputs(passes, count, stage, batch, own_row, own, err);
+        TRY(stage_named(model, stage, status, err));
+    }
     return STATUS_OK;
+}
+
+int forward_begin(struct pass *passes, struct model *model, const struct model_batch *batch,
+                  const struct pass_place *place, struct error *err) {
+    TRY(check_batch(model, batch, err));
+    size_t slice = model->limits.tokens;
+    size_t count = model_batch_members(&model->limits, batch->tokens);
+    for (size_t i = 0; i < count; i++) {
+        passes[i] = (struct pass){.model = model,
+                                  .tokens = size_min(slice, batch->tokens - i * slice),
+                                  .texts = batch->texts,
+                                  .rows = i + 1 < count ? 0 : batch->rows,
+                                  .slot = batch->slot,
+                                  .place = *place,
+                                  .first = place->member,
+                                  .is_slice = count > 1,
+                                  .before = i * slice};
+        passes[i].place.member += i;
+    }
+    return stage_inputs(passes, count, batch, err);
 }

@@ -41,4 +41,5 @@ void generation_count(struct generation *out, const struct generation_request *r
     out->actual.keys_values = positions * grouped * caches[request->cache].actual;
     out->actual.layers = layers_that_fit(request, &out->actual);
     out->own = positions * grouped * 2;
+    out->own_residual = (double)request->context * (double)config->hidden * 2;
 }

@@ -38,6 +38,7 @@ struct generation {
     struct generation_account published;
     struct generation_account actual;
     double own; // bytes of keys and values that strata keeps for a text as long as the context, in 16 bits
+    double own_residual; // and of its residual stream
 };
 
 void generation_count(struct generation *out, const struct generation_request *request);

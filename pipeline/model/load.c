@@ -22,11 +22,14 @@ static int load_tensors(struct loader *loader, struct error *err) {
     for (size_t i = 0; i < tensors->count; i++) {
         const struct tensor *tensor = tensors->in_files[i];
         struct weight_use use = model->match.uses[tensor - tensors->entries];
+        struct load_places places = {.count = 0};
         for (size_t s = 0; s < model->stage_count; s++) {
-            struct stage *stage = &model->stages[s];
-            if (is_loaded_now(&stage->weights, use)) {
-                TRY(load_tensor(loader, stage, tensor, use, err));
+            if (is_loaded_now(&model->stages[s].weights, use)) {
+                places.stages[places.count++] = &model->stages[s];
             }
+        }
+        if (places.count > 0) {
+            TRY(load_tensor(loader, &places, tensor, use, err));
         }
     }
     return STATUS_OK;

@@ -100,11 +100,16 @@ int load_read_rows(const struct item *item, size_t row, size_t count, const unsi
 }
 
 static int put_rows(const struct item *item, size_t row, size_t count, struct error *err) {
-    struct loader *loader = item->loader;
+    const struct model *model = item->loader->model;
     const unsigned char *source;
+    int status = STATUS_OK;
     TRY(load_read_rows(item, row, count, &source, err));
-    int status = weights_put(item->stage->device, &item->stage->weights, &loader->model->config, item->use,
-                             row, count, source, &item->bound->source.format, err);
+    for (size_t i = 0; i < item->places->count && status == STATUS_OK; i++) {
+        struct stage *stage = item->places->stages[i];
+        status = weights_put(stage->device, &stage->weights, &model->config, item->use, row, count, source,
+                             &item->bound->source.format, err);
+        status = stage_named(model, stage, status, err);
+    }
     return load_named(item, status, err);
 }
 
@@ -129,8 +134,14 @@ int load_part(const struct item *item, enum weight_part part, size_t offset, con
     if (!item->is_kept) {
         return gather_part(item, part, offset, source, bytes, err);
     }
-    int status = weights_put_part(item->stage->device, &item->stage->weights, &item->loader->model->config,
-                                  item->use, part, offset, source, bytes, err);
+    const struct model *model = item->loader->model;
+    int status = STATUS_OK;
+    for (size_t i = 0; i < item->places->count && status == STATUS_OK; i++) {
+        struct stage *stage = item->places->stages[i];
+        status = weights_put_part(stage->device, &stage->weights, &model->config, item->use, part, offset,
+                                  source, bytes, err);
+        status = stage_named(model, stage, status, err);
+    }
     return load_named(item, status, err);
 }
 
@@ -140,8 +151,13 @@ int load_gathered(const struct item *item, struct error *err) {
     if (!weight_view_of(&item->bound->source.format, item->rows, item->columns, parts, &view)) {
         return load_named(item, error_set(err, STATUS_INTERNAL, "too large"), err);
     }
-    int status = weights_put_view(item->stage->device, &item->stage->weights, &item->loader->model->config,
-                                  item->use, &view, err);
+    const struct model *model = item->loader->model;
+    int status = STATUS_OK;
+    for (size_t i = 0; i < item->places->count && status == STATUS_OK; i++) {
+        struct stage *stage = item->places->stages[i];
+        status = weights_put_view(stage->device, &stage->weights, &model->config, item->use, &view, err);
+        status = stage_named(model, stage, status, err);
+    }
     return load_named(item, status, err);
 }
 
@@ -290,17 +306,17 @@ static bool lay_out(struct item *item) {
     return fits;
 }
 
-int load_tensor(struct loader *loader, struct stage *stage, const struct tensor *tensor,
+int load_tensor(struct loader *loader, const struct load_places *places, const struct tensor *tensor,
                 struct weight_use use, struct error *err) {
     const struct model *model = loader->model;
-    struct item item = {.loader = loader, .stage = stage, .tensor = tensor, .use = use};
+    struct item item = {.loader = loader, .places = places, .tensor = tensor, .use = use};
     item.bound = &model->match.bound[use.bound];
     item.component = &item.bound->source.components[use.component];
     if (!item.component->is_read) {
         return STATUS_OK;
     }
     weights_rows(&model->config, use, &item.rows, &item.columns);
-    item.is_kept = weights_are_kept(&stage->weights, &model->config, use);
+    item.is_kept = weights_are_kept(&places->stages[0]->weights, &model->config, use);
     if (!lay_out(&item)) {
         return load_named(&item, error_set(err, STATUS_INTERNAL, "too large"), err);
     }

@@ -1,5 +1,5 @@
-// One tensor of a file into its place on a stage (private to loading; load.c calls it in the order of the
-// files).
+// One tensor of a file into its places on the stages that want it (private to loading; load.c calls it in the
+// order of the files).
 #ifndef STRATA_MODEL_LOAD_WEIGHT_H
 #define STRATA_MODEL_LOAD_WEIGHT_H
 
@@ -36,10 +36,15 @@ struct loader {
     struct loader_bytes gathered; // the parts of a weight that is expanded now, as weight_layout says
 };
 
+struct load_places { // the stages that want a tensor: they hold it in the same way
+    struct stage *stages[MODEL_DEVICES];
+    size_t count; // at least 1
+};
+
 // What is loaded now.
 struct item {
     struct loader *loader;
-    struct stage *stage;
+    const struct load_places *places;
     const struct tensor *tensor;
     struct weight_use use;
     const struct weight_bound *bound;
@@ -64,7 +69,7 @@ int loader_read(struct loader *loader, size_t file, size_t begin, size_t end, co
 int load_read_rows(const struct item *item, size_t row, size_t count, const unsigned char **source,
                    struct error *err);
 
-// Bytes of a part: onto the device where the weight is kept, else beside its others.
+// Bytes of a part: onto the devices where the weight is kept, else beside its others.
 int load_part(const struct item *item, enum weight_part part, size_t offset, const void *source, size_t bytes,
               struct error *err);
 
@@ -76,7 +81,7 @@ int load_quantised(const struct item *item, struct error *err);
 
 void loader_destroy(struct loader *loader); // all but the reader
 
-int load_tensor(struct loader *loader, struct stage *stage, const struct tensor *tensor,
+int load_tensor(struct loader *loader, const struct load_places *places, const struct tensor *tensor,
                 struct weight_use use, struct error *err);
 
 #endif

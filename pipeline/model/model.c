@@ -5,6 +5,7 @@
 
 #include "model/block.h"
 #include "model/stage.h"
+#include "model/streaming.h"
 
 // Names what lies beside the blocks, the first few of it.
 static int note_beside(struct model *model, struct error *err) {
@@ -66,15 +67,17 @@ void model_close(struct model *model) {
     if (model == NULL) {
         return;
     }
+    streaming_close(model->streaming);
     for (size_t i = 0; i < model->stage_count; i++) {
         stage_close(&model->stages[i]);
     }
+    staging_destroy(&model->staging);
     for (size_t i = 0; model->hashes != NULL && i < model->checkpoint.count; i++) {
         free(model->hashes[i]);
     }
     free(model->hashes);
     free(model->passes);
-    free(model->outputs);
+    free(model->ends);
     free(model->layers);
     weights_match_destroy(&model->match);
     buffer_destroy(&model->config_text);

@@ -2,8 +2,12 @@
 // that stops after the last wanted block. The devices are the model's: a caller opens one, gives it to the
 // model, and asks the model from then on.
 //
+// Several devices, of one kind, either have the whole model each (MODEL_SPLIT_BATCHES) or some of its blocks
+// each (MODEL_SPLIT_LAYERS): then the residual stream goes from one to the next. A lane is what computes a
+// sweep: one device, or all of them where they compute it together. The bits are those of one device.
+//
 // Life: model_open (reads config and headers, checks every tensor's name, shape and dtype; reads no weights)
-//    -> model_check_device -> model_add_device
+//    -> model_check_device -> model_add_device, for each; model_set_split
 //    -> model_plan (bytes it will take), model_check_fits, model_check_matmuls -> model_reserve
 //    -> model_load (reads the files once) -> model_tune -> model_check -> model_check_resident -> model_seal
 //    -> model_forward and model_wait for every batch -> model_close, which closes the devices too.
@@ -86,22 +90,44 @@ int model_resolve_layers(const struct model_config *config, const int64_t *wante
 
 // ---- devices ----
 
-enum { MODEL_DEVICES = 1 }; // that a model can be spread over
+enum { MODEL_DEVICES = 8 }; // that a model can be spread over
 
 // Whether the device is built for this model's shapes, known before any memory is taken: STATUS_DEVICE naming
 // the key of config.json, its value and what the device can do.
 int model_check_device(const struct model *model, const struct device *device, struct error *err);
 
-// Gives the model a device, which it closes; after an error it is still the caller's. Before anything is
-// planned.
-int model_add_device(struct model *model, struct device *device, struct error *err);
+// Gives the model a device, which it closes, and the device's name, for messages ("cuda:1"); after an error
+// it is still the caller's. Before anything is planned. STATUS_DEVICE where it is of another kind than the
+// devices before it: their results may differ in bits.
+int model_add_device(struct model *model, struct device *device, const char *name, struct error *err);
 
-// All devices of a model, told as one: they are of one kind, and memory is added up.
+enum model_split {       // what several devices share between them
+    MODEL_SPLIT_BATCHES, // batches: every device has all blocks
+    MODEL_SPLIT_LAYERS,  // blocks, all of them resident: a batch goes from device to device
+};
+
+// Before anything is planned.
+void model_set_split(struct model *model, enum model_split split);
+enum model_split model_split_of(const struct model *model);
+
+size_t model_devices(const struct model *model); // added so far
+const char *model_device_name(const struct model *model, size_t index);
+
+// Sweeps that can be computed side by side, once the placement is set: the devices, where each has all
+// weights of its own, otherwise one.
+size_t model_lanes(const struct model *model);
+const char *model_lane_name(const struct model *model, size_t lane); // "cuda:1", "cuda:0 to cuda:3"
+
+// Sweeps that a lane should have queued so that it never waits for the host. 1: it does not queue.
+size_t model_lane_sweeps(const struct model *model);
+
+// All devices of a model, told as one: they are of one kind, and memory is added up. One of them.
 void model_describe(const struct model *model, struct device_description *out);
-void model_residency(const struct model *model, struct device_residency *out);
+void model_describe_device(const struct model *model, size_t index, struct device_description *out);
+void model_residency(const struct model *model, size_t index, struct device_residency *out);
 
-// What a device's own monitoring said last: of one that reports an error, otherwise of the last.
-void model_sample(const struct model *model, struct device_sample *out);
+// What the own monitoring of a lane's devices said last: of one that reports an error, otherwise of the last.
+void model_sample(const struct model *model, size_t lane, struct device_sample *out);
 
 // Seconds of processor time that the devices' threads on this host had until now (device_clock). From any
 // thread. Negative: they compute elsewhere.
@@ -111,8 +137,9 @@ double model_clock(const struct model *model);
 // do about it, after a semicolon; "" where that is float32's.
 const char *model_range_remedy(const struct model *model);
 
-// How matmuls are computed, as model_tune chose (device_algorithms), appended; and the choices of an earlier
-// run, before model_tune (device_set_algorithms).
+// How matmuls are computed, as model_tune chose on the first device and bound the others to
+// (device_algorithms), appended; and the choices of an earlier run, before model_tune
+// (device_set_algorithms).
 int model_algorithms(const struct model *model, struct buffer *text, struct error *err);
 int model_set_algorithms(struct model *model, const char *text, bool binding, struct error *err);
 
@@ -150,20 +177,43 @@ size_t model_streamed(const struct model *model, size_t last);
 struct model_limits {
     const size_t *layers; // ascending transformers indices wanted
     size_t layer_count;
-    size_t tokens;     // most tokens in a batch
+    size_t tokens;     // most tokens that are computed at once: of a batch, and of a slice of a longer text
     size_t texts;      // most texts in a batch
     size_t rows;       // most pooled rows in a batch
-    size_t longest;    // most tokens in one text
+    size_t longest;    // most tokens in one text; where that is more than `tokens`: model_limits_slice
     enum dtype stored; // of pooled rows
     size_t slots;      // batches whose outputs may be unread at once (staging copies), at least 2
-    size_t group;      // batches of a sweep, each with its residual stream; 0: one
+    size_t group;      // batches of a sweep, each with its residual stream, on a device; 0: one
+    size_t members;    // residual streams, at least `group`; 0: as many
 };
+
+// A text of more than limits.tokens is a batch of its own, which runs in slices of limits.tokens. Each is a
+// member of the sweep, with a residual stream. A block computes one slice after the other, over the keys and
+// values that it kept of those before: one block's, as the next one's take their place. The results have the
+// bits of a batch that holds the whole text.
+
+// Members of a sweep that a batch of so many tokens takes: 1, or as many as it has slices.
+size_t model_batch_members(const struct model_limits *limits, size_t tokens);
+
+// Where limits->longest is more than limits->tokens: brings the tokens down to a size that slices have, the
+// texts with them, and the members up to what the longest text takes. False where there are too few tokens
+// for a slice.
+bool model_limits_slice(struct model_limits *limits);
+
+// Batches of a full sweep: the group, where weights stream on each of the devices, which then compute a sweep
+// together: a block is read once for all of them.
+size_t model_sweep_batches(const struct model *model);
 
 struct model_plan { // of memory, for each device
     struct device_plan devices[MODEL_DEVICES];
+    // MODEL_SPLIT_LAYERS: of each device, behind the last one the end. About as many blocks each; where a
+    // device has no room for its share, others with room have more.
+    size_t first_block[MODEL_DEVICES + 1];
 };
 
-// What weights (blocks up to the last wanted one), activations, scratch and staging take.
+// What weights (blocks up to the last wanted one), activations, scratch and staging take. Staging is the
+// first device's, for all. STATUS_JOB where the devices cannot share the blocks: there are fewer of them, or
+// some are not resident.
 int model_plan(const struct model *model, const struct model_limits *limits, struct model_plan *plan,
                struct error *err);
 
@@ -184,7 +234,9 @@ size_t model_plan_bytes(const struct model_plan *plan, enum device_purpose purpo
 // The weights of a plan alone, or activations and scratch, or nothing: never staging.
 struct model_plan model_plan_part(const struct model_plan *plan, bool weights, bool batch);
 
-// Whether the plan fits (device_check_fits), and its staging alone into the host's memory (device_host_fits).
+// Whether the plan fits (device_check_fits), on each device and the host's memory for all of them together,
+// and its staging alone into the host's memory (device_host_fits). STATUS_DEVICE naming a device that it does
+// not fit on.
 int model_check_fits(const struct model *model, const struct model_plan *plan, struct error *err);
 bool model_host_fits(const struct model *model, const struct model_plan *plan);
 
@@ -233,8 +285,9 @@ int model_fingerprint_files(struct model *model, const struct model_load_options
 
 // ---- before the first batch ----
 
-// Chooses how each shape of matmul is computed, on devices that have a choice (device_matmul_tune).
-// `goes_on` (may be NULL) is called before each shape; false ends the tuning (STATUS_STOPPED).
+// Chooses how each shape of matmul is computed, on devices that have a choice (device_matmul_tune): the first
+// one chooses, the others do as it does. `goes_on` (may be NULL) is called before each shape; false ends the
+// tuning (STATUS_STOPPED). STATUS_DEVICE naming a device that cannot do as the first does.
 int model_tune(struct model *model, bool (*goes_on)(void *context), void *context, struct error *err);
 
 struct model_resident {
@@ -242,10 +295,11 @@ struct model_resident {
     uint64_t bytes;
 };
 
-// Asks the device where each piece lies. STATUS_DEVICE, saying where, for one that does not lie on it.
+// Asks the devices where each piece lies. STATUS_DEVICE, saying where, for one that does not lie on its own.
 int model_check_resident(const struct model *model, struct model_resident *out, struct error *err);
 
-// One small pass over seeded ids; STATUS_DATA naming the first layer with NaN or infinity.
+// One small pass over seeded ids on every lane, where devices compute a sweep together one on each of them;
+// STATUS_DATA naming the first layer with NaN or infinity.
 int model_check(struct model *model, struct error *err);
 
 // ---- batches ----
@@ -255,7 +309,7 @@ struct model_batch {
     const int32_t *ids;              // [tokens], each < vocabulary
     const int32_t *starts;           // [texts + 1], starts[0] = 0, starts[texts] = tokens
     const struct device_span *spans; // [rows] tokens [start, end) of the packed batch, never across texts
-    size_t tokens;
+    size_t tokens;                   // more than limits.tokens only where it is one text
     size_t texts;
     size_t rows;
     size_t slot; // which staging copy takes the outputs, < limits.slots
@@ -267,18 +321,27 @@ struct model_output {
     const struct device_row_check **checks; // [layer_count] -> [rows]
 };
 
-// Queues one batch: uploads, all blocks up to the last wanted one, pooling, downloads.
-int model_forward(struct model *model, const struct model_batch *batch, struct error *err);
+// Whether a sweep holds these batches. Together they take up to limits.members of a device
+// (model_batch_members); of several devices that compute the sweep side by side, each batch goes to the one
+// that has the fewest members of those before it.
+bool model_sweep_holds(const struct model *model, const struct model_batch *const *batches, size_t count);
 
-// The same of up to limits.group batches, each block with all of them before the next block: weights that are
-// not resident come once. Each batch has a slot of its own; all are complete at the same time, the sweep's
-// end.
-int model_sweep(struct model *model, const struct model_batch *const *batches, size_t count,
+// Queues a sweep in a lane: uploads, all blocks up to the last wanted one, each with all batches before the
+// next block, so that weights that are not resident come once; pooling, downloads. Each batch has a slot of
+// its own; all are complete at the same time, the sweep's end.
+int model_sweep(struct model *model, size_t lane, const struct model_batch *const *batches, size_t count,
                 struct error *err);
 
-// Waits until the outputs of the batch queued last in a slot are complete. times, of its whole sweep by the
-// devices' own clocks in all, may be NULL.
+// The same of one batch, in lane 0.
+int model_forward(struct model *model, const struct model_batch *batch, struct error *err);
+
+// Waits until the outputs of the batch queued last in a slot are complete. times may be NULL: of its whole
+// sweep by the devices' own clocks; of several devices that compute at the same time, those of the one that
+// computed longest.
 int model_wait(struct model *model, size_t slot, struct device_times *times, struct error *err);
+
+// Whether model_wait would not wait.
+int model_reached(struct model *model, size_t slot, bool *reached, struct error *err);
 
 // The output buffers of a slot.
 void model_outputs(const struct model *model, size_t slot, struct model_output *out);

@@ -1,5 +1,5 @@
-// A model comes to lie on its devices: memory is planned, compared with what is free, reserved and taken, and
-// the weights are read into it.
+// A model comes to lie on its devices: memory is planned, reserved and taken, and the weights are read into
+// it.
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,58 +31,27 @@ static size_t last_of(const struct model_limits *limits) {
     return limits->layers[limits->layer_count - 1];
 }
 
-static int plan_weights(const struct model *model, size_t index, size_t last, struct device_plan *plan,
-                        struct error *err) {
-    struct model_weights weights;
-    struct layout layout = layout_planning(model->stages[index].device, plan);
-    TRY(stage_share(&weights, model, last, index, model->stage_count, err));
-    int status = weights_lay_out(&layout, &weights, &model->config, err);
-    if (status == STATUS_OK) {
-        status = streaming_plan(model, &weights, model->stages[index].device, plan, err);
-    }
-    free(weights.blocks);
-    return status;
-}
-
 int model_plan_weights(const struct model *model, size_t last, struct model_plan *plan, struct error *err) {
     *plan = (struct model_plan){0};
+    TRY(shares_choose(model, last, NULL, plan->first_block, err));
     for (size_t i = 0; i < model->stage_count; i++) {
         plan->devices[i].tokens = 1;
-        TRY(plan_weights(model, i, last, &plan->devices[i], err));
+        TRY(stage_plan_weights(model, i, last, plan->first_block, &plan->devices[i], err));
     }
     return STATUS_OK;
 }
 
-static int plan_state(const struct model *model, size_t index, const struct model_limits *limits,
-                      struct model_output *outputs, struct device_plan *plan, struct error *err) {
-    struct model_weights weights;
-    struct model_state state = {0};
-    struct layout layout = layout_planning(model->stages[index].device, plan);
-    int status;
-    TRY(stage_share(&weights, model, last_of(limits), index, model->stage_count, err));
-    TRY_TO(done, status = state_prepare(&state, &model->config, limits, err));
-    status = state_lay_out(&layout, &state, &weights, &model->config, limits, outputs, err);
-done:
-    state_destroy(&state);
-    free(weights.blocks);
-    return status;
-}
-
 int model_plan(const struct model *model, const struct model_limits *limits, struct model_plan *plan,
                struct error *err) {
-    struct model_output *outputs;
-    int status = STATUS_OK;
     *plan = (struct model_plan){0};
     TRY(state_check_limits(&model->config, limits, err));
-    TRY(state_list_outputs(&outputs, limits, err));
+    TRY(shares_choose(model, last_of(limits), limits, plan->first_block, err));
     for (size_t i = 0; i < model->stage_count; i++) {
         plan->devices[i].tokens = limits->tokens;
-        TRY_TO(done, status = plan_weights(model, i, last_of(limits), &plan->devices[i], err));
-        TRY_TO(done, status = plan_state(model, i, limits, outputs, &plan->devices[i], err));
+        TRY(stage_plan_weights(model, i, last_of(limits), plan->first_block, &plan->devices[i], err));
+        TRY(stage_plan_state(model, i, limits, plan->first_block, &plan->devices[i], err));
     }
-done:
-    free(outputs);
-    return status;
+    return STATUS_OK;
 }
 
 int model_plan_quantised(const struct model *model, const struct model_limits *limits,
@@ -118,6 +87,7 @@ size_t model_plan_bytes(const struct model_plan *plan, enum device_purpose purpo
 
 struct model_plan model_plan_part(const struct model_plan *plan, bool weights, bool batch) {
     struct model_plan part = {0};
+    memcpy(part.first_block, plan->first_block, sizeof part.first_block);
     for (size_t i = 0; i < MODEL_DEVICES; i++) {
         const size_t *bytes = plan->devices[i].bytes;
         part.devices[i] =
@@ -131,33 +101,29 @@ struct model_plan model_plan_part(const struct model_plan *plan, bool weights, b
     return part;
 }
 
-int model_check_fits(const struct model *model, const struct model_plan *plan, struct error *err) {
-    for (size_t i = 0; i < model->stage_count; i++) {
-        TRY(device_check_fits(model->stages[i].device, &plan->devices[i], err));
-    }
-    return STATUS_OK;
-}
-
-bool model_host_fits(const struct model *model, const struct model_plan *plan) {
-    bool fits = true;
-    for (size_t i = 0; i < model->stage_count; i++) {
-        fits = device_host_fits(model->stages[i].device, &plan->devices[i]) && fits;
-    }
-    return fits;
-}
-
 // ---- memory and weights ----
 
+// The weights are loaded as they were planned.
+static void keep_shares(struct model *model, const struct model_plan *plan) {
+    memcpy(model->first_block, plan->first_block, sizeof model->first_block);
+    model->is_shared = true;
+}
+
 int model_reserve_weights(struct model *model, const struct model_plan *plan, struct error *err) {
+    keep_shares(model, plan);
     for (size_t i = 0; i < model->stage_count; i++) {
-        TRY(device_reserve_weights(model->stages[i].device, &plan->devices[i], err));
+        const struct stage *stage = &model->stages[i];
+        int status = device_reserve_weights(stage->device, &plan->devices[i], err);
+        TRY(stage_named(model, stage, status, err));
     }
     return STATUS_OK;
 }
 
 int model_reserve(struct model *model, const struct model_plan *plan, struct error *err) {
+    keep_shares(model, plan);
     for (size_t i = 0; i < model->stage_count; i++) {
-        TRY(device_reserve(model->stages[i].device, &plan->devices[i], err));
+        const struct stage *stage = &model->stages[i];
+        TRY(stage_named(model, stage, device_reserve(stage->device, &plan->devices[i], err), err));
     }
     return STATUS_OK;
 }
@@ -172,13 +138,11 @@ int model_load_weights(struct model *model, size_t last, const struct model_load
     model->last = last;
     for (size_t i = 0; i < model->stage_count; i++) {
         struct stage *stage = &model->stages[i];
-        TRY(stage_share(&stage->weights, model, last, i, model->stage_count, err));
-        TRY(stage_take_weights(stage, &model->config, err));
+        TRY(stage_share(&stage->weights, model, last, model->first_block, i, err));
+        TRY(stage_named(model, stage, stage_take_weights(stage, &model->config, err), err));
     }
     TRY(load_files(model, true, options, err));
-    for (size_t i = 0; i < model->stage_count; i++) {
-        TRY(streaming_open(model, &model->stages[i], options, err));
-    }
+    TRY(streaming_open(model, options, err));
     model->is_loaded = true;
     return STATUS_OK;
 }
@@ -201,12 +165,17 @@ int model_set_limits(struct model *model, const struct model_limits *limits, str
                                                : "the weights of other blocks are loaded, or none");
     }
     TRY(keep_limits(model, limits, err));
-    TRY(state_list_outputs(&model->outputs, limits, err));
-    void *passes;
-    TRY(memory_zeroed(&passes, state_group(limits), sizeof(struct pass), err));
-    model->passes = passes;
+    void *block;
+    struct layout layout = layout_taking(model->stages[0].device);
+    TRY(memory_zeroed(&block, state_members(limits) * model->stage_count, sizeof model->passes[0], err));
+    model->passes = block;
+    TRY(memory_zeroed(&block, limits->slots, sizeof model->ends[0], err));
+    model->ends = block;
+    TRY(staging_prepare(&model->staging, &model->config, &model->limits, err));
+    TRY(staging_lay_out(&layout, &model->staging, &model->config, &model->limits, err));
     for (size_t i = 0; i < model->stage_count; i++) {
-        TRY(stage_take_state(&model->stages[i], &model->config, limits, model->outputs, err));
+        struct stage *stage = &model->stages[i];
+        TRY(stage_named(model, stage, stage_take_state(stage, model, err), err));
     }
     return STATUS_OK;
 }

@@ -2,6 +2,7 @@
 // what a loaded model still needs before its first batch, the way its matmuls are computed and the proof
 // that all of it lies on the device.
 #include <stdio.h>
+#include <string.h>
 
 #include "kernels/operations.h"
 #include "model/block.h"
@@ -115,20 +116,26 @@ static bool matmuls_were_checked(const struct model_config *config, size_t block
     return checked;
 }
 
-static int tune_block(struct stage *stage, const struct model_config *config, size_t block,
-                      bool (*goes_on)(void *context), void *context, struct error *err) {
+struct tuning {
+    struct model *model;
+    bool (*goes_on)(void *context);
+    void *context;
+};
+
+static int tune_block(const struct tuning *tuning, struct stage *stage, size_t block, struct error *err) {
+    const struct model_config *config = &tuning->model->config;
     struct block_matmul matmuls[BLOCK_MATMULS_MOST];
     size_t count = block_matmuls(config, block, matmuls);
     if (weights_is_streamed(&stage->weights, block)) {
         if (matmuls_were_checked(config, block, matmuls, count)) {
             return STATUS_OK; // its weights need not come for that
         }
-        TRY(streaming_bring(stage, block - stage->weights.first_block, err));
+        TRY(streaming_bring(tuning->model, block, err));
     }
     const struct block_weights *weights = &stage->weights.blocks[block - stage->weights.first_block];
     for (size_t i = 0; i < count; i++) {
         struct block_operands o = block_operands(&matmuls[i], &stage->state.buffers, weights);
-        if (goes_on != NULL && !goes_on(context)) {
+        if (tuning->goes_on != NULL && !tuning->goes_on(tuning->context)) {
             return error_set(err, STATUS_STOPPED, "tuning was stopped");
         }
         TRY(device_matmul_tune(stage->device, o.out, o.in, o.matrix, o.bias, matmuls[i].store, err));
@@ -136,17 +143,54 @@ static int tune_block(struct stage *stage, const struct model_config *config, si
     return STATUS_OK;
 }
 
-int model_tune(struct model *model, bool (*goes_on)(void *context), void *context, struct error *err) {
-    for (size_t i = 0; i < model->stage_count; i++) {
-        struct stage *stage = &model->stages[i];
-        const struct model_weights *w = &stage->weights;
-        for (size_t block = w->first_block; block < w->first_block + w->block_count; block++) {
-            if (tune_block(stage, &model->config, block, goes_on, context, err) != STATUS_OK) {
-                return error_wrap(err, "block %zu", block);
-            }
+static int tune_stage(const struct tuning *tuning, struct stage *stage, struct error *err) {
+    const struct model_weights *w = &stage->weights;
+    for (size_t block = w->first_block; block < w->first_block + w->block_count; block++) {
+        if (tune_block(tuning, stage, block, err) != STATUS_OK) {
+            return error_wrap(err, "block %zu", block);
         }
     }
     return STATUS_OK;
+}
+
+static int list_algorithms(const struct stage *stage, struct buffer *text, struct error *err) {
+    TRY(device_algorithms(stage->device, text, err));
+    return buffer_printf(text, err, "%s", ""); // ends it where there are none
+}
+
+// One of the same kind does as the first does, or it is not: blocks differ in no matmul's shape, so that each
+// stage of a chain has them all.
+static int tune_as_first(const struct tuning *tuning, struct stage *stage, const char *text,
+                         struct error *err) {
+    struct buffer own = {0};
+    int status;
+    TRY_TO(done, status = device_set_algorithms(stage->device, text, true, err));
+    TRY_TO(done, status = tune_stage(tuning, stage, err));
+    TRY_TO(done, status = list_algorithms(stage, &own, err));
+    if (strcmp((const char *)own.data, text) != 0) {
+        status = error_set(err, STATUS_DEVICE, "its matmuls are not computed as those of %s",
+                           tuning->model->stages[0].name);
+    }
+done:
+    buffer_destroy(&own);
+    return status;
+}
+
+int model_tune(struct model *model, bool (*goes_on)(void *context), void *context, struct error *err) {
+    const struct tuning tuning = {.model = model, .goes_on = goes_on, .context = context};
+    struct buffer text = {0};
+    int status;
+    TRY_TO(done,
+           status = stage_named(model, &model->stages[0], tune_stage(&tuning, &model->stages[0], err), err));
+    TRY_TO(done, status = list_algorithms(&model->stages[0], &text, err));
+    for (size_t i = 1; i < model->stage_count; i++) {
+        struct stage *stage = &model->stages[i];
+        TRY_TO(done, status = stage_named(model, stage,
+                                          tune_as_first(&tuning, stage, (const char *)text.data, err), err));
+    }
+done:
+    buffer_destroy(&text);
+    return status;
 }
 
 int model_check_resident(const struct model *model, struct model_resident *out, struct error *err) {

@@ -7,24 +7,82 @@
 #include "base/size.h"
 #include "model/rope.h"
 
-enum { TABLE_CHUNK = 1024 }; // rows of the rotary tables filled at a time
+enum {
+    TABLE_CHUNK = 1024, // rows of the rotary tables filled at a time
+    SLICE_STARTS = 4,   // staged of a text in slices: [0, tokens) of a whole slice and of the last
+};
+
+// ---- limits ----
 
 size_t state_group(const struct model_limits *limits) {
     return size_max(limits->group, 1);
+}
+
+size_t state_members(const struct model_limits *limits) {
+    return limits->members > 0 ? limits->members : state_group(limits);
+}
+
+bool state_has_slices(const struct model_limits *limits) {
+    return limits->longest > limits->tokens;
+}
+
+size_t state_pool_rows(const struct model_limits *limits) {
+    return size_min(limits->rows, limits->tokens);
+}
+
+// Tokens of the largest batch.
+static size_t most_tokens(const struct model_limits *limits) {
+    return size_max(limits->tokens, limits->longest);
+}
+
+size_t model_batch_members(const struct model_limits *limits, size_t tokens) {
+    return tokens <= limits->tokens ? 1 : (tokens - 1) / limits->tokens + 1;
+}
+
+bool model_limits_slice(struct model_limits *limits) {
+    if (!state_has_slices(limits)) {
+        return true;
+    }
+    if (limits->tokens < DEVICE_SLICE) {
+        return false;
+    }
+    limits->tokens = limits->tokens / DEVICE_SLICE * DEVICE_SLICE;
+    limits->texts = size_min(limits->texts, limits->tokens);
+    limits->members = size_max(state_members(limits), model_batch_members(limits, limits->longest));
+    return true;
+}
+
+static int check_slices(const struct model_limits *limits, struct error *err) {
+    if (limits->tokens % DEVICE_SLICE != 0) {
+        return error_set(err, STATUS_INTERNAL,
+                         "texts of %zu tokens run in slices of a multiple of %d tokens, not of %zu",
+                         limits->longest, DEVICE_SLICE, limits->tokens);
+    }
+    size_t needed = model_batch_members(limits, limits->longest);
+    if (needed > state_members(limits)) {
+        return error_set(err, STATUS_INTERNAL,
+                         "texts of %zu tokens run in %zu slices, for which %zu residual streams do not do",
+                         limits->longest, needed, state_members(limits));
+    }
+    return STATUS_OK;
 }
 
 int state_check_limits(const struct model_config *config, const struct model_limits *limits,
                        struct error *err) {
     size_t most = INT32_MAX;
     if (limits->tokens == 0 || limits->tokens > most || limits->texts == 0 ||
-        limits->texts > limits->tokens || limits->rows == 0 || limits->rows > limits->tokens ||
-        limits->longest == 0 || limits->longest > limits->tokens || limits->slots == 0 ||
-        state_group(limits) > limits->slots) {
+        limits->texts > limits->tokens || limits->rows == 0 || limits->rows > most_tokens(limits) ||
+        limits->longest == 0 || limits->longest > most || limits->slots == 0 ||
+        state_group(limits) > limits->slots || state_group(limits) > state_members(limits)) {
         return error_set(
             err, STATUS_INTERNAL,
             "batch limits do not fit together: %zu tokens, %zu texts, %zu rows, longest text %zu, "
-            "%zu slots, %zu batches a sweep",
-            limits->tokens, limits->texts, limits->rows, limits->longest, limits->slots, state_group(limits));
+            "%zu slots, %zu batches a sweep, %zu residual streams",
+            limits->tokens, limits->texts, limits->rows, limits->longest, limits->slots, state_group(limits),
+            state_members(limits));
+    }
+    if (state_has_slices(limits)) {
+        TRY(check_slices(limits, err));
     }
     if (limits->layer_count == 0) {
         return error_set(err, STATUS_INTERNAL, "no layer is wanted");
@@ -38,35 +96,21 @@ int state_check_limits(const struct model_config *config, const struct model_lim
     return STATUS_OK;
 }
 
-int state_prepare(struct model_state *state, const struct model_config *config,
-                  const struct model_limits *limits, struct error *err) {
+int state_prepare(struct model_state *state, const struct model_limits *limits, bool is_chain,
+                  struct error *err) {
     void *block;
-    TRY(memory_zeroed(&block, limits->slots, sizeof state->staged[0], err));
-    state->staged = block;
-    TRY(memory_zeroed(&block, limits->slots, sizeof state->fences[0], err));
-    state->fences = block;
-    TRY(memory_zeroed(&block, config->head_dim / 2, sizeof state->frequencies[0], err));
-    state->frequencies = block;
-    TRY(memory_zeroed(&block, state_group(limits), sizeof state->inputs[0], err));
+    state->turns = is_chain ? RESIDUAL_TURNS : 1;
+    TRY(memory_zeroed(&block, state_members(limits), sizeof state->inputs[0], err));
     state->inputs = block;
-    TRY(memory_zeroed(&block, state_group(limits), sizeof state->residuals[0], err));
+    TRY(memory_zeroed(&block, state_members(limits), state->turns * sizeof state->residuals[0], err));
     state->residuals = block;
     return STATUS_OK;
 }
 
-void state_destroy(struct model_state *state) {
-    free(state->residuals);
-    free(state->inputs);
-    free(state->frequencies);
-    free(state->fences);
-    free(state->staged);
-    *state = (struct model_state){0};
-}
-
-int state_list_outputs(struct model_output **out, const struct model_limits *limits, struct error *err) {
+// The lists of all slots' outputs, empty: one piece of memory.
+static int list_outputs(struct model_output **out, const struct model_limits *limits, struct error *err) {
     void *block;
     size_t bytes;
-    *out = NULL;
     if (!size_mul(limits->layer_count, 2 * sizeof(void *), &bytes) ||
         !size_add(bytes, sizeof **out, &bytes)) {
         return error_set(err, STATUS_INTERNAL, "too many layers");
@@ -84,95 +128,143 @@ int state_list_outputs(struct model_output **out, const struct model_limits *lim
     return STATUS_OK;
 }
 
+int staging_prepare(struct model_staging *staging, const struct model_config *config,
+                    const struct model_limits *limits, struct error *err) {
+    void *block;
+    TRY(memory_zeroed(&block, limits->slots, sizeof staging->inputs[0], err));
+    staging->inputs = block;
+    TRY(memory_zeroed(&block, config->head_dim / 2, sizeof staging->frequencies[0], err));
+    staging->frequencies = block;
+    return list_outputs(&staging->outputs, limits, err);
+}
+
+void state_destroy(struct model_state *state) {
+    free(state->residuals);
+    free(state->inputs);
+    *state = (struct model_state){0};
+}
+
+void staging_destroy(struct model_staging *staging) {
+    free(staging->outputs);
+    free(staging->frequencies);
+    free(staging->inputs);
+    *staging = (struct model_staging){0};
+}
+
+// tokens, starts, rows: as many as there is room for.
 static int lay_out_inputs(struct layout *layout, enum device_purpose purpose, struct batch_inputs *inputs,
-                          const struct model_limits *limits, struct error *err) {
-    TRY(layout_take(layout, purpose, limits->tokens, 1, sizeof(int32_t), &inputs->ids, err));
-    TRY(layout_take(layout, purpose, limits->tokens, 1, sizeof(int32_t), &inputs->rope_row, err));
-    TRY(layout_take(layout, purpose, limits->texts + 1, 1, sizeof(int32_t), &inputs->starts, err));
-    return layout_take(layout, purpose, limits->rows, 1, sizeof(struct device_span), &inputs->spans, err);
+                          size_t tokens, size_t starts, size_t rows, struct error *err) {
+    TRY(layout_take(layout, purpose, tokens, 1, sizeof(int32_t), &inputs->ids, err));
+    TRY(layout_take(layout, purpose, tokens, 1, sizeof(int32_t), &inputs->rope_row, err));
+    TRY(layout_take(layout, purpose, starts, 1, sizeof(int32_t), &inputs->starts, err));
+    return layout_take(layout, purpose, rows, 1, sizeof(struct device_span), &inputs->spans, err);
 }
 
-// Whether the blocks of these weights end in hidden state `layer`, or begin with it.
-static bool has_state(const struct model_weights *weights, size_t layer) {
-    size_t before = weights->first_block;
-    return layer == 0 ? weights->has_embedding : layer > before && layer <= before + weights->block_count;
-}
-
-static int lay_out_outputs(struct layout *layout, struct model_output *output,
-                           const struct model_weights *weights, const struct model_config *config,
-                           const struct model_limits *limits, struct error *err) {
+static int lay_out_output(struct layout *layout, struct model_output *output,
+                          const struct model_config *config, const struct model_limits *limits,
+                          struct error *err) {
     for (size_t i = 0; i < limits->layer_count; i++) {
-        if (has_state(weights, limits->layers[i])) {
-            TRY(layout_take(layout, DEVICE_STAGING, limits->rows, config->hidden, dtype_size(limits->stored),
-                            &output->rows[i], err));
-            TRY(layout_take(layout, DEVICE_STAGING, limits->rows, 1, sizeof(struct device_row_check),
-                            &output->checks[i], err));
-        }
+        TRY(layout_take(layout, DEVICE_STAGING, limits->rows, config->hidden, dtype_size(limits->stored),
+                        &output->rows[i], err));
+        TRY(layout_take(layout, DEVICE_STAGING, limits->rows, 1, sizeof(struct device_row_check),
+                        &output->checks[i], err));
     }
     return STATUS_OK;
 }
 
-static int lay_out_staged(struct layout *layout, struct batch_inputs *staged, size_t own_rows, size_t half,
+static int lay_out_staged(struct layout *layout, struct batch_inputs *staged, bool own, size_t half,
                           const struct model_limits *limits, struct error *err) {
-    TRY(lay_out_inputs(layout, DEVICE_STAGING, staged, limits, err));
-    if (own_rows > 0) {
-        TRY(layout_take(layout, DEVICE_STAGING, own_rows, half, sizeof(float), &staged->own_cosine, err));
-        TRY(layout_take(layout, DEVICE_STAGING, own_rows, half, sizeof(float), &staged->own_sine, err));
+    size_t tokens = most_tokens(limits);
+    size_t starts = size_max(limits->texts + 1, state_has_slices(limits) ? SLICE_STARTS : 0);
+    TRY(lay_out_inputs(layout, DEVICE_STAGING, staged, tokens, starts, limits->rows, err));
+    if (own) {
+        TRY(layout_take(layout, DEVICE_STAGING, tokens, half, sizeof(float), &staged->own_cosine, err));
+        TRY(layout_take(layout, DEVICE_STAGING, tokens, half, sizeof(float), &staged->own_sine, err));
     }
     return STATUS_OK;
+}
+
+// Rows of the rotary tables that are filled at load, and that each batch may bring along.
+static size_t table_rows(const struct model_config *config, const struct model_limits *limits) {
+    return rope_is_own(config, limits->longest) ? config->max_positions : limits->longest;
+}
+
+static size_t own_rows(const struct model_config *config, const struct model_limits *limits) {
+    return rope_is_own(config, limits->longest) ? limits->tokens : 0;
 }
 
 static int lay_out_rope(struct layout *layout, struct model_state *state, const struct model_config *config,
                         const struct model_limits *limits, struct error *err) {
-    bool own = rope_is_own(config, limits->longest);
     size_t half = config->head_dim / 2;
-    state->table_rows = own ? config->max_positions : limits->longest;
-    state->own_rows = own ? limits->tokens : 0;
-    state->table_chunk = size_min(state->table_rows, TABLE_CHUNK);
     size_t rows;
-    size_t columns = size_max(half, sizeof(struct device_row_check) / sizeof(float)); // of staging
-    if (!size_mul(state_group(limits), state->own_rows, &rows) || !size_add(rows, state->table_rows, &rows) ||
-        rows > INT32_MAX) {
+    state->table_rows = table_rows(config, limits);
+    state->own_rows = own_rows(config, limits);
+    if (!size_mul(state_members(limits), state->own_rows, &rows) ||
+        !size_add(rows, state->table_rows, &rows) || rows > INT32_MAX) {
         return error_set(err, STATUS_INTERNAL, "%zu positions for each of %zu batches are too many",
-                         state->own_rows, state_group(limits));
+                         state->own_rows, state_members(limits));
     }
     TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->cosine, err));
-    TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->sine, err));
-    return layout_take(layout, DEVICE_STAGING, state->table_chunk, columns, sizeof(float), &state->staging,
-                       err);
+    return layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->sine, err);
+}
+
+// The residual streams beyond those that lie behind x.
+static int lay_out_residuals(struct layout *layout, struct model_state *state, size_t behind,
+                             const struct model_config *config, const struct model_limits *limits,
+                             struct error *err) {
+    size_t width = dtype_size(device_dtype(layout->shapes_for));
+    unsigned char *x = state->buffers.x;
+    for (size_t i = 0; i < behind && x != NULL; i++) {
+        state->residuals[i] = x + i * limits->tokens * config->hidden * width;
+    }
+    for (size_t i = behind; i < state->turns * state_members(limits); i++) {
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->tokens, config->hidden, width,
+                        &state->residuals[i], err));
+    }
+    return STATUS_OK;
 }
 
 static int lay_out_activations(struct layout *layout, struct model_state *state,
                                const struct model_config *config, const struct model_limits *limits,
                                struct error *err) {
-    TRY(block_lay_out_buffers(layout, &state->buffers, config, limits->tokens, err));
+    bool slices = state_has_slices(limits);
+    size_t behind = slices ? state->turns * state_members(limits) : 1;
+    TRY(block_lay_out_buffers(layout, &state->buffers, config, limits->tokens, behind, err));
     for (size_t i = 0; i < POOL_BUFFERS; i++) {
-        TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->rows, config->hidden, dtype_size(limits->stored),
-                        &state->pooled[i], err));
-        TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->rows, 1, sizeof(struct device_row_check),
-                        &state->pool_checks[i], err));
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, state_pool_rows(limits), config->hidden,
+                        dtype_size(limits->stored), &state->pooled[i], err));
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, state_pool_rows(limits), 1,
+                        sizeof(struct device_row_check), &state->pool_checks[i], err));
     }
-    for (size_t i = 0; i < state_group(limits); i++) {
-        TRY(lay_out_inputs(layout, DEVICE_ACTIVATIONS, &state->inputs[i], limits, err));
+    for (size_t i = 0; i < state_members(limits); i++) {
+        TRY(lay_out_inputs(layout, DEVICE_ACTIVATIONS, &state->inputs[i], limits->tokens, limits->texts + 1,
+                           state_pool_rows(limits), err));
     }
-    state->residuals[0] = state->buffers.x;
-    for (size_t i = 1; i < state_group(limits); i++) {
-        TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->tokens, config->hidden,
-                        dtype_size(device_dtype(layout->shapes_for)), &state->residuals[i], err));
+    if (slices) {
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->longest, 2 * config->kv_heads * config->head_dim,
+                        dtype_size(device_dtype(layout->shapes_for)), &state->kept, err));
     }
-    return STATUS_OK;
+    return lay_out_residuals(layout, state, behind, config, limits, err);
 }
 
 int state_lay_out(struct layout *layout, struct model_state *state, const struct model_weights *weights,
-                  const struct model_config *config, const struct model_limits *limits,
-                  struct model_output *outputs, struct error *err) {
+                  const struct model_config *config, const struct model_limits *limits, struct error *err) {
     TRY(lay_out_rope(layout, state, config, limits, err));
     TRY(lay_out_activations(layout, state, config, limits, err));
-    TRY(block_lay_out_scratch(layout, &state->attention_scratch, config, weights->first_block,
-                              weights->block_count, limits->longest, err));
+    return block_lay_out_scratch(layout, &state->attention_scratch, config, weights->first_block,
+                                 weights->block_count, limits->longest, err);
+}
+
+int staging_lay_out(struct layout *layout, struct model_staging *staging, const struct model_config *config,
+                    const struct model_limits *limits, struct error *err) {
+    size_t half = config->head_dim / 2;
+    size_t columns = size_max(half, sizeof(struct device_row_check) / sizeof(float));
+    staging->table_chunk = size_min(table_rows(config, limits), TABLE_CHUNK);
+    TRY(layout_take(layout, DEVICE_STAGING, staging->table_chunk, columns, sizeof(float), &staging->rows,
+                    err));
     for (size_t slot = 0; slot < limits->slots; slot++) {
-        TRY(lay_out_staged(layout, &state->staged[slot], state->own_rows, config->head_dim / 2, limits, err));
-        TRY(lay_out_outputs(layout, &outputs[slot], weights, config, limits, err));
+        TRY(lay_out_staged(layout, &staging->inputs[slot], own_rows(config, limits) > 0, half, limits, err));
+        TRY(lay_out_output(layout, &staging->outputs[slot], config, limits, err));
     }
     return STATUS_OK;
 }
@@ -180,28 +272,28 @@ int state_lay_out(struct layout *layout, struct model_state *state, const struct
 // ---- rotary tables ----
 
 // A table is filled through staging memory, which may be used again only when the copy is done.
-static int upload_rows(const struct model_state *state, struct device *device, float *table, size_t row,
+static int upload_rows(const struct model_staging *staging, struct device *device, float *table, size_t row,
                        size_t count, size_t half, struct error *err) {
     struct device_fence fence;
-    TRY(device_upload(device, table + row * half, state->staging, count * half * sizeof(float), err));
+    TRY(device_upload(device, table + row * half, staging->rows, count * half * sizeof(float), err));
     TRY(device_fence(device, &fence, err));
     return device_wait(device, fence, NULL, err);
 }
 
-int state_fill_tables(struct model_state *state, struct device *device, const struct model_config *config,
-                      struct error *err) {
+int state_fill_tables(const struct model_state *state, const struct model_staging *staging,
+                      struct device *device, const struct model_config *config, struct error *err) {
     size_t half = config->head_dim / 2;
     int status = STATUS_OK;
     void *block;
-    TRY(memory_zeroed(&block, half * state->table_chunk, sizeof(float), err));
+    TRY(memory_zeroed(&block, half * staging->table_chunk, sizeof(float), err));
     float *sines = block; // [table_chunk, half] kept while the cosines are uploaded
-    rope_frequencies(config, state->table_rows, state->frequencies);
-    for (size_t row = 0; row < state->table_rows; row += state->table_chunk) {
-        size_t count = size_min(state->table_chunk, state->table_rows - row);
-        rope_rows(config, state->frequencies, row, count, state->staging, sines);
-        TRY_TO(done, status = upload_rows(state, device, state->cosine, row, count, half, err));
-        memcpy(state->staging, sines, count * half * sizeof(float));
-        TRY_TO(done, status = upload_rows(state, device, state->sine, row, count, half, err));
+    rope_frequencies(config, state->table_rows, staging->frequencies);
+    for (size_t row = 0; row < state->table_rows; row += staging->table_chunk) {
+        size_t count = size_min(staging->table_chunk, state->table_rows - row);
+        rope_rows(config, staging->frequencies, row, count, staging->rows, sines);
+        TRY_TO(done, status = upload_rows(staging, device, state->cosine, row, count, half, err));
+        memcpy(staging->rows, sines, count * half * sizeof(float));
+        TRY_TO(done, status = upload_rows(staging, device, state->sine, row, count, half, err));
     }
 done:
     free(block);

@@ -1,5 +1,5 @@
-// What a stage of a model uses for its batches (private to this room): activations, rotary tables, and the
-// staging copies of what goes to its device and comes back.
+// What the stages of a model use for their batches (private to this room): each activations and rotary
+// tables, all of them together the staging copies of what goes to their devices and comes back.
 #ifndef STRATA_MODEL_STATE_H
 #define STRATA_MODEL_STATE_H
 
@@ -14,62 +14,81 @@
 #include "model/model.h"
 #include "model/weights.h"
 
-enum { POOL_BUFFERS = 2 }; // one is filled while the other is copied to the host
+enum {
+    POOL_BUFFERS = 2,   // one is filled while the other is copied to the host
+    RESIDUAL_TURNS = 2, // of a chain of stages: one is computed while the other goes to the next stage
+};
 
-// What a batch tells the device; the staging copies of a slot and the device's own have the same shape.
+// What a batch tells the device: the staging copies of a slot, and on the device what a member of the sweep
+// has of them. Of a text in slices each member has the tokens of its slice; its spans are spread over the
+// members from the first on.
 struct batch_inputs {
-    int32_t *ids;              // [limits.tokens]
-    int32_t *rope_row;         // [limits.tokens] rows of the rotary tables
-    int32_t *starts;           // [limits.texts + 1]
-    struct device_span *spans; // [limits.rows]
-    float *own_cosine;         // [own_rows, head_dim / 2] of texts with their own frequencies; NULL without
+    int32_t *ids;              // [tokens]
+    int32_t *rope_row;         // [tokens] rows of the rotary tables
+    int32_t *starts;           // [texts + 1]; staged of a text in slices: of a whole slice, and of the last
+    struct device_span *spans; // [rows], of a member state_pool_rows
+    float *own_cosine;         // [own rows, head_dim / 2] of texts with their own frequencies; NULL without
     float *own_sine;
 };
 
-// Everything that is taken at load. While a plan is made the pointers stay NULL.
+// Everything that is taken of a device at load. While a plan is made the pointers stay NULL.
 struct model_state {
-    // Rotary tables, float32 [table_rows + group * own_rows, head_dim / 2]: positions of ordinary texts, then
-    // rows that each batch brings along for texts whose length changes the frequencies (dynamic scaling).
+    // Rotary tables, float32 [table_rows + members * own_rows, head_dim / 2]: positions of ordinary texts,
+    // then rows that each batch brings along for texts whose length changes the frequencies (dynamic
+    // scaling).
     float *cosine;
     float *sine;
     size_t table_rows;
-    size_t table_chunk; // rows that are filled at a time
-    size_t own_rows;
+    size_t own_rows; // of a member
 
-    struct batch_inputs *inputs; // [group] device
-    void **residuals;            // [group] the residual streams of a sweep's batches; the first is buffers.x
+    struct batch_inputs *inputs; // [members] device
+    size_t turns;                // 1, or RESIDUAL_TURNS
+    // [turns * members] the residual streams of a sweep, and of the next sweep; the first is buffers.x. Where
+    // texts run in slices they are one piece, [turns * members * limits.tokens, hidden].
+    void **residuals;
+    void *kept; // [limits.longest, 2 kv_heads * head_dim] where texts run in slices: of the block's keys and
+                // values
     struct block_buffers buffers;
     void *attention_scratch;
-    void *pooled[POOL_BUFFERS];                         // [rows, hidden] of limits.stored
-    struct device_row_check *pool_checks[POOL_BUFFERS]; // [rows]
-    void *staging; // before the first batch: rows of a table [table_chunk, head_dim / 2], a row's check
-
-    float *frequencies;          // [head_dim / 2] host: of the text whose rows are being made
-    struct batch_inputs *staged; // [slots] host
-    struct device_fence *fences; // [slots] host: the end of the sweep of a slot's batch
+    void *pooled[POOL_BUFFERS];                         // [state_pool_rows, hidden] of limits.stored
+    struct device_row_check *pool_checks[POOL_BUFFERS]; // [state_pool_rows]
+    struct device_fence turned[RESIDUAL_TURNS]; // the end of the last sweep of each turn; number 0: none
 };
 
-size_t state_group(const struct model_limits *limits); // batches of a sweep
+// Host memory that devices copy from and to, for all stages: staging, and lists of its pieces.
+struct model_staging {
+    struct batch_inputs *inputs;  // [slots]
+    struct model_output *outputs; // [slots]
+    void *rows;         // before the first batch: rows of a table [table_chunk, head_dim / 2], a row's check
+    size_t table_chunk; // rows that are filled at a time
+    float *frequencies; // [head_dim / 2] of the text whose rows are being made
+};
+
+size_t state_group(const struct model_limits *limits);     // batches of a sweep
+size_t state_members(const struct model_limits *limits);   // of a sweep
+bool state_has_slices(const struct model_limits *limits);  // whether some text runs in slices
+size_t state_pool_rows(const struct model_limits *limits); // that are pooled at a time
 
 int state_check_limits(const struct model_config *config, const struct model_limits *limits,
                        struct error *err);
 
-// Host memory of the lists and of the frequencies; freed by state_destroy.
-int state_prepare(struct model_state *state, const struct model_config *config,
-                  const struct model_limits *limits, struct error *err);
+// Host memory of the lists and of the frequencies; freed by state_destroy and staging_destroy.
+int state_prepare(struct model_state *state, const struct model_limits *limits, bool is_chain,
+                  struct error *err);
+int staging_prepare(struct model_staging *staging, const struct model_config *config,
+                    const struct model_limits *limits, struct error *err);
 void state_destroy(struct model_state *state);
+void staging_destroy(struct model_staging *staging);
 
-// The lists of all slots' outputs, empty: one piece of memory, which the caller frees.
-int state_list_outputs(struct model_output **out, const struct model_limits *limits, struct error *err);
-
-// Lists what a stage with these weights holds beside them (weights_lay_out), into a plan or from the device.
-// outputs: of all stages; those of the hidden states that this one has are its own.
+// Lists what a stage with these weights holds beside them (weights_lay_out), and what is there once, into a
+// plan or from a device.
 int state_lay_out(struct layout *layout, struct model_state *state, const struct model_weights *weights,
-                  const struct model_config *config, const struct model_limits *limits,
-                  struct model_output *outputs, struct error *err);
+                  const struct model_config *config, const struct model_limits *limits, struct error *err);
+int staging_lay_out(struct layout *layout, struct model_staging *staging, const struct model_config *config,
+                    const struct model_limits *limits, struct error *err);
 
 // Fills the rotary tables.
-int state_fill_tables(struct model_state *state, struct device *device, const struct model_config *config,
-                      struct error *err);
+int state_fill_tables(const struct model_state *state, const struct model_staging *staging,
+                      struct device *device, const struct model_config *config, struct error *err);
 
 #endif

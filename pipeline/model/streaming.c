@@ -20,11 +20,12 @@ struct streaming {
     struct reader_options reading;
     void (*reads_again)(void *context); // model_load_options
     void *context;
-    bool queues;          // the device: loads go on beside what it computes
-    struct buffer ranges; // struct loader_range of all streamed blocks, block after block
-    size_t *first_range;  // [streamed + 1]
-    size_t next;          // streamed block that the reader comes to next
-    struct image *images; // [streamed] NULL: files are read again
+    bool queues;               // the devices: loads go on beside what they compute
+    struct load_places places; // all of the model's stages
+    struct buffer ranges;      // struct loader_range of all streamed blocks, block after block
+    size_t *first_range;       // [streamed + 1]
+    size_t next;               // streamed block that the reader comes to next
+    struct image *images;      // [streamed] NULL: files are read again
 };
 
 // ---- what is read of the files ----
@@ -116,8 +117,9 @@ static int choose_ring(const struct model *model, const struct model_weights *we
     return STATUS_OK;
 }
 
-int streaming_plan(const struct model *model, const struct model_weights *weights,
-                   const struct device *device, struct device_plan *plan, struct error *err) {
+int streaming_plan(const struct model *model, const struct model_weights *weights, struct device_plan *plan,
+                   struct error *err) {
+    const struct device *device = model->stages[0].device;
     struct reader_options reading = {0};
     if (weights->streamed == 0) {
         return STATUS_OK;
@@ -134,10 +136,10 @@ int streaming_plan(const struct model *model, const struct model_weights *weight
     return STATUS_OK;
 }
 
-// ---- a stage's ----
+// ---- a model's ----
 
-static int list_all_ranges(struct streaming *streaming, const struct stage *stage, struct error *err) {
-    const struct model_weights *weights = &stage->weights;
+static int list_all_ranges(struct streaming *streaming, const struct model_weights *weights,
+                           struct error *err) {
     size_t first = weights_first_streamed(weights);
     void *block;
     TRY(memory_zeroed(&block, weights->streamed + 1, sizeof streaming->first_range[0], err));
@@ -149,6 +151,7 @@ static int list_all_ranges(struct streaming *streaming, const struct stage *stag
     return STATUS_OK;
 }
 
+// All devices are of one kind: what one has, the others take.
 static int take_images(struct streaming *streaming, const struct stage *stage, struct error *err) {
     const struct model_weights *weights = &stage->weights;
     size_t first = weights_first_streamed(weights);
@@ -176,32 +179,36 @@ static bool tell_reading(void *context, uint64_t done, uint64_t all, double seco
     return true;
 }
 
-int streaming_open(struct model *model, struct stage *stage, const struct model_load_options *options,
-                   struct error *err) {
-    struct device_description description;
+int streaming_open(struct model *model, const struct model_load_options *options, struct error *err) {
+    struct stage *stage = &model->stages[0];
+    struct device_description device;
     void *block;
     if (stage->weights.streamed == 0) {
         return STATUS_OK;
     }
     TRY(memory_zeroed(&block, 1, sizeof(struct streaming), err));
-    stage->streaming = block;
-    device_describe(stage->device, &description);
-    *stage->streaming =
+    struct streaming *streaming = model->streaming = block;
+    device_describe(stage->device, &device);
+    *streaming =
         (struct streaming){.model = model,
                            .loader = {.model = model},
                            .reading = {.timeout_seconds = options->timeout_seconds,
                                        .notice_seconds = notice_seconds,
                                        .log = options->log,
                                        .progress = options->reads_again == NULL ? NULL : tell_reading,
-                                       .context = stage->streaming},
+                                       .context = streaming},
                            .reads_again = options->reads_again,
                            .context = options->context,
-                           .queues = description.queues,
+                           .queues = device.queues,
+                           .places = {.count = model->stage_count},
                            .next = stage->weights.streamed};
+    for (size_t i = 0; i < model->stage_count; i++) {
+        streaming->places.stages[i] = &model->stages[i];
+    }
     size_t pieces;
-    TRY(choose_ring(model, &stage->weights, stage->device, &stage->streaming->reading, &pieces, err));
-    TRY(take_images(stage->streaming, stage, err));
-    return list_all_ranges(stage->streaming, stage, err);
+    TRY(choose_ring(model, &stage->weights, stage->device, &streaming->reading, &pieces, err));
+    TRY(take_images(streaming, stage, err));
+    return list_all_ranges(streaming, &stage->weights, err);
 }
 
 void streaming_close(struct streaming *streaming) {
@@ -247,8 +254,7 @@ static int begin_reading(struct streaming *streaming, size_t streamed, size_t fi
     return status;
 }
 
-static int load_block(struct streaming *streaming, struct stage *stage, size_t streamed, size_t block,
-                      struct error *err) {
+static int load_block(struct streaming *streaming, size_t streamed, size_t block, struct error *err) {
     const struct model *model = streaming->model;
     const struct tensors *tensors = &model->checkpoint.tensors;
     size_t begin = streaming->first_range[streamed];
@@ -257,8 +263,8 @@ static int load_block(struct streaming *streaming, struct stage *stage, size_t s
     for (size_t i = 0; i < tensors->count; i++) {
         const struct tensor *tensor = tensors->in_files[i];
         if (is_of_block(model, tensor, block)) {
-            TRY(load_tensor(&streaming->loader, stage, tensor, model->match.uses[tensor - tensors->entries],
-                            err));
+            TRY(load_tensor(&streaming->loader, &streaming->places, tensor,
+                            model->match.uses[tensor - tensors->entries], err));
         }
     }
     return STATUS_OK;
@@ -277,14 +283,14 @@ static int read_on(struct streaming *streaming, size_t streamed, struct error *e
     return STATUS_OK;
 }
 
-static int read_block(struct streaming *streaming, struct stage *stage, size_t number, size_t block,
+static int read_block(struct streaming *streaming, size_t streamed, size_t number, size_t block,
                       struct error *err) {
     if (streaming->loader.reader == NULL || streaming->next != number) {
-        TRY(begin_reading(streaming, stage->weights.streamed, number, err));
+        TRY(begin_reading(streaming, streamed, number, err));
     }
-    TRY(load_block(streaming, stage, number, block, err));
+    TRY(load_block(streaming, number, block, err));
     streaming->next = number + 1;
-    return read_on(streaming, stage->weights.streamed, err);
+    return read_on(streaming, streamed, err);
 }
 
 // Once a block: waiting for it costs the first sweep alone.
@@ -297,37 +303,57 @@ static int save_image(struct image *image, struct device *device, const void *da
     return STATUS_OK;
 }
 
-static int fill_slot(struct streaming *streaming, struct stage *stage, void *data, size_t number,
-                     size_t block, struct error *err) {
-    struct image *image = streaming->images == NULL ? NULL : &streaming->images[number];
-    if (image != NULL && image->holds) {
-        return device_weights_restore(stage->device, data, image->data, image->bytes, err);
+static int restore_image(const struct streaming *streaming, const struct image *image, size_t block,
+                         struct error *err) {
+    for (size_t i = 0; i < streaming->places.count; i++) {
+        struct stage *stage = streaming->places.stages[i];
+        int status = device_weights_restore(stage->device, weights_slot(&stage->weights, block)->data,
+                                            image->data, image->bytes, err);
+        TRY(stage_named(streaming->model, stage, status, err));
     }
-    TRY(read_block(streaming, stage, number, block, err));
-    return image == NULL ? STATUS_OK : save_image(image, stage->device, data, err);
-}
-
-int streaming_bring(struct stage *stage, size_t i, struct error *err) {
-    struct model_weights *weights = &stage->weights;
-    size_t block = weights->first_block + i;
-    if (!weights_is_streamed(weights, block)) {
-        return STATUS_OK;
-    }
-    struct weight_slot *slot = weights_slot(weights, block);
-    if (slot->holds && slot->block == block) {
-        return STATUS_OK;
-    }
-    slot->holds = false;
-    TRY(fill_slot(stage->streaming, stage, slot->data, block - weights_first_streamed(weights), block, err));
-    *slot = (struct weight_slot){.data = slot->data, .holds = true, .block = block};
     return STATUS_OK;
 }
 
-int streaming_ahead(struct stage *stage, size_t i, struct error *err) {
-    const struct model_weights *weights = &stage->weights;
-    size_t resident = weights->block_count - weights->streamed;
-    if (stage->streaming == NULL || !stage->streaming->queues) {
+static int fill_slots(struct streaming *streaming, size_t block, struct error *err) {
+    struct stage *stage = streaming->places.stages[0];
+    struct model_weights *weights = &stage->weights;
+    size_t number = block - weights_first_streamed(weights);
+    struct image *image = streaming->images == NULL ? NULL : &streaming->images[number];
+    if (image != NULL && image->holds) {
+        return restore_image(streaming, image, block, err);
+    }
+    TRY(read_block(streaming, weights->streamed, number, block, err));
+    return image == NULL ? STATUS_OK
+                         : save_image(image, stage->device, weights_slot(weights, block)->data, err);
+}
+
+int streaming_bring(struct model *model, size_t block, struct error *err) {
+    struct streaming *streaming = model->streaming;
+    if (streaming == NULL || !weights_is_streamed(&model->stages[0].weights, block)) {
         return STATUS_OK;
     }
-    return streaming_bring(stage, i + 1 < weights->block_count ? size_max(i + 1, resident) : resident, err);
+    const struct weight_slot *first = weights_slot(&model->stages[0].weights, block);
+    if (first->holds && first->block == block) {
+        return STATUS_OK;
+    }
+    for (size_t i = 0; i < model->stage_count; i++) {
+        weights_slot(&model->stages[i].weights, block)->holds = false;
+    }
+    TRY(fill_slots(streaming, block, err));
+    for (size_t i = 0; i < model->stage_count; i++) {
+        struct weight_slot *slot = weights_slot(&model->stages[i].weights, block);
+        slot->holds = true;
+        slot->block = block;
+    }
+    return STATUS_OK;
+}
+
+int streaming_ahead(struct model *model, size_t block, struct error *err) {
+    const struct model_weights *weights = &model->stages[0].weights;
+    size_t resident = weights->block_count - weights->streamed;
+    if (model->streaming == NULL || !model->streaming->queues) {
+        return STATUS_OK;
+    }
+    return streaming_bring(model, block + 1 < weights->block_count ? size_max(block + 1, resident) : resident,
+                           err);
 }

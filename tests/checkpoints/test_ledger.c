@@ -89,6 +89,43 @@ static void progress_and_reading(void **state) {
     fixture_folder_remove(folder);
 }
 
+struct slicing {
+    uint64_t size;
+    uint64_t count;
+};
+
+static int count_slices(void *context, const struct ledger_batch *batch) {
+    struct slicing *slicing = context;
+    slicing->count += batch->tokens / slicing->size + (batch->tokens % slicing->size != 0);
+    return STATUS_OK;
+}
+
+// One a batch where none is longer; those of the last checkpoint count.
+static void slices_of_batches(void **state) {
+    (void)state;
+    enum { SHARDS = 3 };
+    char folder[PATH_SIZE];
+    struct error err;
+    uint64_t count;
+    fixture_folder(folder);
+    struct ledger *ledger = begin_at(folder, SHARDS * PROBLEMS);
+    ok(ledger_slices(ledger, 5, &count, &err), &err);
+    assert_int_equal(count, 0);
+    for (uint64_t i = 0; i < SHARDS; i++) {
+        ok(commit(ledger, i, i * PROBLEMS, i + 1 == SHARDS, &err), &err);
+    }
+    const uint64_t sizes[] = {1, 5, 7, 1 << 20};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        struct slicing slicing = {.size = sizes[i]};
+        ok(ledger_each_batch(ledger, count_slices, &slicing, &err), &err);
+        ok(ledger_slices(ledger, sizes[i], &count, &err), &err);
+        assert_int_equal(count, slicing.count);
+    }
+    assert_int_equal(count, SHARDS);
+    ledger_close(ledger);
+    fixture_folder_remove(folder);
+}
+
 static void finds_problems_by_any_id(void **state) {
     (void)state;
     char folder[PATH_SIZE];
@@ -279,6 +316,7 @@ int main(void) {
         cmocka_unit_test(identities),
         cmocka_unit_test(start_of_a_run),
         cmocka_unit_test(progress_and_reading),
+        cmocka_unit_test(slices_of_batches),
         cmocka_unit_test(finds_problems_by_any_id),
         cmocka_unit_test(records_nothing_twice),
         cmocka_unit_test(fences_the_older_runner),

@@ -11,6 +11,7 @@
 
 #include "checkpoints/fixture.h"
 #include "checkpoints/ledger_behind.h"
+#include "checkpoints/ledger_lanes.h"
 
 static void ok(int status, const struct error *err) {
     if (status != STATUS_OK) {
@@ -71,9 +72,10 @@ static void check_figures(const struct ledger_device *device) {
 }
 
 // Commits a batch without problems or a shard; the position moves by the batch.
-static void commit_batch(struct ledger *ledger, const struct ledger_device *device) {
+static void commit_batch(struct ledger *ledger, const struct ledger_device *device, const char *name) {
     struct ledger_commit commit = {.batch_count = 1};
     struct ledger_batch batch = {.compute_seconds = 2.5, .device = *device};
+    snprintf(batch.device_name, sizeof batch.device_name, "%s", name);
     struct error err;
     bool durable;
     ok(ledger_position(ledger, &commit.position, &err), &err);
@@ -85,6 +87,7 @@ static void commit_batch(struct ledger *ledger, const struct ledger_device *devi
 struct seen {
     uint64_t batches;
     struct ledger_device last;
+    char name[LEDGER_DEVICE_NAME]; // likewise
 };
 
 static int see_batch(void *context, const struct ledger_batch *batch) {
@@ -93,6 +96,7 @@ static int see_batch(void *context, const struct ledger_batch *batch) {
     assert_true(batch->compute_seconds >= 2);
     seen->batches++;
     seen->last = batch->device;
+    memcpy(seen->name, batch->device_name, sizeof seen->name);
     return STATUS_OK;
 }
 
@@ -141,9 +145,11 @@ static void figures_come_back(void **state) {
     ok(ledger_begin(ledger, &identity, &survey, &err), &err);
     ok(ledger_launch(ledger, 1, &epoch, &err), &err);
     ok(ledger_launch_works(ledger, &err), &err);
-    commit_batch(ledger, &(struct ledger_device){0});
+    commit_batch(ledger, &(struct ledger_device){0}, "");
     assert_int_equal(see(ledger).last.known, 0);
-    commit_batch(ledger, &device);
+    assert_string_equal(see(ledger).name, "");
+    commit_batch(ledger, &device, "cuda:1");
+    assert_string_equal(see(ledger).name, "cuda:1");
     progress.device = device;
     ok(ledger_set_progress(ledger, &progress, &err), &err);
     ok(ledger_progress(ledger, &progress, &found, &err), &err);
@@ -159,6 +165,10 @@ static void figures_come_back(void **state) {
     static const char *const changes[][2] = {
         {"UPDATE batch SET power = 612 WHERE number = 1", "UPDATE batch SET power = 612.5 WHERE number = 1"},
         {"UPDATE batch SET xid = NULL WHERE number = 1", "UPDATE batch SET xid = 0 WHERE number = 1"},
+        {"UPDATE batch SET device = 'cuda:0' WHERE number = 1",
+         "UPDATE batch SET device = 'cuda:1' WHERE number = 1"},
+        {"UPDATE batch SET device = NULL WHERE number = 1",
+         "UPDATE batch SET device = 'cuda:1' WHERE number = 1"},
         {"UPDATE batch SET utilization = 5 WHERE number = 0",
          "UPDATE batch SET utilization = NULL WHERE number = 0"}};
     for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
@@ -172,6 +182,42 @@ static void figures_come_back(void **state) {
         ledger_close(ledger);
     }
     identity_destroy(&identity);
+    fixture_folder_remove(folder);
+}
+
+static void lanes_come_back(void **state) {
+    (void)state;
+    char folder[PATH_SIZE];
+    struct error err;
+    struct ledger *ledger;
+    struct ledger_lane lanes[LEDGER_LANES] = {{.name = "cuda:0", .batches = 3, .tokens_per_second = 12.5},
+                                              {.name = "cuda:1"}};
+    struct ledger_lane read[LEDGER_LANES];
+    uint64_t epoch;
+    size_t count;
+    fixture_folder(folder);
+    some_figures(&lanes[1].figures);
+    ok(ledger_open(&ledger, folder, &err), &err);
+    ok(ledger_launch(ledger, 1, &epoch, &err), &err);
+    ok(ledger_lanes(ledger, epoch, read, &count, &err), &err);
+    assert_int_equal(count, 0);
+    ok(ledger_set_lanes(ledger, epoch, lanes, 2, &err), &err);
+    ok(ledger_lanes(ledger, epoch, read, &count, &err), &err);
+    assert_int_equal(count, 2);
+    assert_string_equal(read[0].name, "cuda:0");
+    assert_true(read[0].batches == 3 && read[0].tokens_per_second == 12.5 && read[0].figures.known == 0);
+    assert_string_equal(read[1].name, "cuda:1");
+    check_figures(&read[1].figures);
+    ok(ledger_lanes(ledger, epoch + 1, read, &count, &err), &err); // another launch says nothing of these
+    assert_int_equal(count, 0);
+    // What is no such note says nothing either.
+    static const char *const others[] = {"", "[]", "{\"launch\": 1}", "{\"launch\": 1, \"devices\": 5}"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        ok(ledger_set_note(ledger, "device.lanes", others[i], &err), &err);
+        ok(ledger_lanes(ledger, epoch, read, &count, &err), &err);
+        assert_int_equal(count, 0);
+    }
+    ledger_close(ledger);
     fixture_folder_remove(folder);
 }
 
@@ -206,11 +252,11 @@ static void format_1_is_raised_by_a_runner(void **state) {
     some_figures(&device);
     ok(ledger_open_read(&reader, folder, &err), &err); // before the runner came
     ok(ledger_open(&ledger, folder, &err), &err);
-    assert_int_equal(number(folder, "SELECT user_version FROM pragma_user_version"), 3);
+    assert_int_equal(number(folder, "SELECT user_version FROM pragma_user_version"), 4);
     ok(ledger_check_chain(ledger, &err), &err);
     ok(ledger_launch(ledger, 1, &epoch, &err), &err);
     assert_int_equal(epoch, 2);
-    commit_batch(ledger, &device);
+    commit_batch(ledger, &device, "");
     ok(ledger_check_chain(ledger, &err), &err);
     ok(ledger_check_chain(reader, &err), &err);
     assert_int_equal(see(reader).batches, 4); // of the moment it was opened
@@ -239,7 +285,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(columns_are_those_of_the_table), cmocka_unit_test(figures_come_back),
         cmocka_unit_test(format_1_is_read_as_it_is),      cmocka_unit_test(format_1_is_raised_by_a_runner),
-        cmocka_unit_test(a_broken_ledger_is_not_raised),
+        cmocka_unit_test(a_broken_ledger_is_not_raised),  cmocka_unit_test(lanes_come_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

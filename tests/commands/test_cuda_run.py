@@ -162,6 +162,17 @@ def test_signals(reference, tmp_path, number):
     check_same(reference, twin)
 
 
+def test_the_second_of_two_gpus_goes_on(reference, tmp_path):
+    """Where the first stopped, with the same bytes; the first has no memory then, and nothing to do."""
+    twin, report = reference.twin(tmp_path), tmp_path / "report.json"
+    twin.run("--stop-after", 3, environment=emulation(DEVICES=2), expect=STOPPED)
+    twin.change(model={"device": "cuda:1"})
+    twin.run(environment=emulation(DEVICES=2, FREE="4000000000,0@0", REPORT=report))
+    first, second = json.loads(report.read_text())["devices"]
+    assert first["launches"] == 0 and second["launches"] > 0
+    check_same(reference, twin)
+
+
 def test_another_gpu_or_the_cpu_is_refused(reference, tmp_path):
     twin = reference.twin(tmp_path)
     twin.run("--stop-after", 3, expect=STOPPED)

@@ -16,7 +16,7 @@ def make_format(job, number):
     a ledger that such a program wrote)."""
     ledger = sqlite3.connect(job.output / "ledger.sqlite")
     ledger.executescript("DROP TABLE total; DROP TABLE start; ALTER TABLE launch DROP COLUMN worked;"
-                         "DROP TABLE retry; DROP TABLE retry_source; DROP TABLE superseded; DROP INDEX problem_failed")
+                         "ALTER TABLE batch DROP COLUMN device; DROP TABLE retry; DROP TABLE retry_source; DROP TABLE superseded; DROP INDEX problem_failed")
     ledger.execute(f"PRAGMA user_version = {number}")
     ledger.commit()
     if number > 1:
@@ -50,7 +50,7 @@ def test_a_run_of_an_older_format_goes_on(tmp_path, number):
     checked = strata("check", job.file)
     assert checked.code == OK and "resumed after 3 sealed batches" in checked.out, checked
     job.run()
-    assert job.query("PRAGMA user_version") == [(3,)]
+    assert job.query("PRAGMA user_version") == [(4,)]
     job.check_finished(PROBLEMS, reference.shards())
     assert job.outcomes() == reference.outcomes()
     lines = (job.output / "throughput.csv").read_text().splitlines()

@@ -333,6 +333,7 @@ def test_a_ledger_of_format_2(failed, retried, tmp_path):
     for what in ("TABLE retry", "TABLE retry_source", "TABLE superseded", "INDEX problem_failed", "TABLE total", "TABLE start"):
         ledger.execute("DROP " + what)
     ledger.execute("ALTER TABLE launch DROP COLUMN worked")
+    ledger.execute("ALTER TABLE batch DROP COLUMN device")
     ledger.execute("PRAGMA user_version = 2")
     ledger.commit()
     ledger.close()

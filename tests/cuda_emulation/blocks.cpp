@@ -504,7 +504,7 @@ static bool is_grid(dim3 grid, dim3 block) {
 
 cudaError_t emulation_queue_launch(const char *name, const void *kernel, dim3 grid, dim3 block,
                                    size_t shared_bytes, cudaStream_t stream, std::function<void()> run) {
-    Call call;
+    Call call(Counts_as::Call, name);
     if (call.refused()) {
         return call.end();
     }

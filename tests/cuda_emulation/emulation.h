@@ -37,6 +37,8 @@ struct Settings {
     uint64_t fail_malloc_host; // 0: never
     Trigger fail_launch;
     Trigger lose_device;
+    const char *hang; // the call of this name that does not come back; nullptr: none
+    uint64_t hang_at; // its number among those
     Trigger slow_from;
     double slow_milliseconds;
     bool peers; // devices can access one another
@@ -109,7 +111,8 @@ enum class Counts_as { Call, End }; // an end is no call that a device can be lo
 
 class Call {
   public:
-    explicit Call(Counts_as counts_as = Counts_as::Call);
+    // name: of the function that makes the call.
+    explicit Call(Counts_as counts_as = Counts_as::Call, const char *name = __builtin_FUNCTION());
     bool refused() const {
         return error_ != cudaSuccess;
     }

@@ -1,4 +1,4 @@
-// Streams and events, each of the device that was current when it was made. Work that is put on a stream
+// Streams, each of the device that was current when it was made. Work that is put on a stream
 // waits there, with what must be over before it. It is done when a call waits for it, or earlier, as chance
 // (by the seed) has it: a host that changes a staging buffer before its copy ran, or leaves out an event,
 // gets wrong numbers.
@@ -10,7 +10,7 @@
 // time to do the work, and those of matmuls are always the same; streams of one device and of several run
 // side by side. Who asks again and again sees work done in the order of these clocks, as far as the host's
 // clock has come, which each question moves on.
-#include "emulation.h"
+#include "queues.h"
 
 #include <algorithm>
 #include <chrono>
@@ -20,12 +20,6 @@
 
 namespace emulation {
 namespace {
-
-struct Completion {
-    bool done = false;
-    double time = 0;
-};
-using Completed = std::shared_ptr<Completion>;
 
 struct Work {
     Kind kind;
@@ -52,21 +46,15 @@ struct CUstream_st {
     double time;               // of its clock
 };
 
-struct CUevent_st {
-    int device;
-    bool timing;
-    emulation::Completed recorded; // NULL: never
-};
-
 namespace emulation {
 namespace {
 
 struct Queues {
     CUstream_st main[DEVICES_MOST]; // the default streams
     std::set<CUstream_st *> streams;
-    std::set<CUevent_st *> events;
-    double duration = -1; // as the running work says it
-    int made = 0;         // streams
+    double duration = -1;            // as the running work says it
+    int made = 0;                    // streams
+    std::vector<Completed> recorded; // events that the host's clock has not come to, and some that it has
 
     Queues() {
         for (int device = 0; device < DEVICES_MOST; device++) {
@@ -227,6 +215,8 @@ void run_needed(const Completed &completion) {
     }
 }
 
+} // namespace
+
 void wait_for(const Completed &completion) {
     if (!is_done(completion)) {
         Access access;
@@ -245,35 +235,93 @@ void wait_for(const Completed &completion) {
     report();
 }
 
-// Whether it is done by the host's clock. Where it is not, what begins next by the clocks is done, and the
-// host has waited for its beginning; where nothing begins before its end, for that.
-bool is_reached(const Completed &completion) {
-    double &host = counts().host;
-    if (completion == nullptr || (completion->done && completion->time <= host)) {
-        return true;
-    }
+namespace {
+
+bool is_past(const Completed &completion) {
+    return completion == nullptr || (completion->done && completion->time <= counts().host);
+}
+
+// The stream whose work begins next by the clocks; NULL: none has any.
+CUstream_st *next_stream(double *begin) {
     CUstream_st *next = nullptr;
-    double begin = 0;
     for (CUstream_st *stream : ready_streams()) {
         double at = begin_of(stream, stream->work.front());
-        if (next == nullptr || at < begin) {
+        if (next == nullptr || at < *begin) {
             next = stream;
-            begin = at;
+            *begin = at;
         }
     }
-    if (next == nullptr || (completion->done && completion->time <= begin)) {
-        if (!completion->done) {
+    return next;
+}
+
+// Forgets the events that are past.
+void prune_recorded() {
+    std::vector<Completed> &recorded = queues().recorded;
+    recorded.erase(std::remove_if(recorded.begin(), recorded.end(), is_past), recorded.end());
+}
+
+} // namespace
+
+void note_recorded(const Completed &completion) {
+    constexpr size_t MANY = 1 << 10;
+    if (queues().recorded.size() >= MANY) {
+        prune_recorded();
+    }
+    queues().recorded.push_back(completion);
+}
+
+namespace {
+
+// The first of the recorded events to come, among those whose time is known.
+const Completion *next_recorded() {
+    const Completion *first = nullptr;
+    for (const Completed &each : queues().recorded) {
+        if (each->done && (first == nullptr || each->time < first->time)) {
+            first = each.get();
+        }
+    }
+    return first;
+}
+
+// Work begins, as the clocks have it, until an event is reached, and the host's clock goes along: of several
+// that are asked for in turn the one that ends first is seen first.
+void run_to_next_event() {
+    constexpr int MOST = 64; // pieces of work a question
+    Access access;
+    for (int i = 0; i < MOST; i++) {
+        double begin = 0;
+        CUstream_st *next = next_stream(&begin);
+        const Completion *event = next_recorded();
+        if (event != nullptr && (next == nullptr || event->time <= begin)) {
+            counts().host = std::max(counts().host, event->time);
+            return;
+        }
+        if (next == nullptr) {
             never();
         }
-        host = completion->time;
-        report();
+        counts().host = std::max(counts().host, begin);
+        run_front(next);
+    }
+}
+
+} // namespace
+
+// Whether it is done by the host's clock.
+bool is_reached(const Completed &completion) {
+    std::vector<Completed> &recorded = queues().recorded;
+    prune_recorded();
+    if (is_past(completion)) {
         return true;
     }
-    host = std::max(host, begin);
-    Access access;
-    run_front(next);
-    return false;
+    if (std::find(recorded.begin(), recorded.end(), completion) == recorded.end()) { // of a stream
+        recorded.push_back(completion);
+    }
+    run_to_next_event();
+    report();
+    return is_past(completion);
 }
+
+namespace {
 
 // Now and then some work is done as soon as it is queued; not often, because opening memory costs.
 void run_by_chance() {
@@ -301,8 +349,10 @@ void order_with_default(CUstream_st *stream, std::vector<Completed> *after) {
     }
 }
 
+} // namespace
+
 // Copies and waits go on streams of any device, kernels and fills on those of the current one.
-cudaError_t put(const Queued &queued, Completed *completed, Completed after = nullptr) {
+cudaError_t put(const Queued &queued, Completed *completed, Completed after) {
     CUstream_st *stream = stream_of(queued.stream);
     bool launched = queued.kind == Kind::Kernel || queued.kind == Kind::Fill;
     if (stream == nullptr || (launched && stream->device != current_device())) {
@@ -330,6 +380,8 @@ cudaError_t put(const Queued &queued, Completed *completed, Completed after = nu
     run_by_chance();
     return cudaSuccess;
 }
+
+namespace {
 
 void finish(CUstream_st *stream) {
     wait_for(Completed(stream->last));
@@ -448,96 +500,4 @@ extern "C" cudaError_t cudaDeviceSynchronize(void) {
     }
     finish_device(current_device());
     return call.end(device_error(current_device()));
-}
-
-extern "C" cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-    Call call;
-    if (call.refused()) {
-        return call.end();
-    }
-    if (queues().events.count(event) == 0) {
-        return call.end(cudaErrorInvalidResourceHandle);
-    }
-    return call.end(put({stream, Kind::Event, "wait", nullptr}, nullptr, event->recorded));
-}
-
-extern "C" cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
-    Call call;
-    if (!call.refused()) {
-        *event = new CUevent_st{current_device(), (flags & cudaEventDisableTiming) == 0, nullptr};
-        queues().events.insert(*event);
-        counts().events++;
-    }
-    return call.end();
-}
-
-extern "C" cudaError_t cudaEventCreate(cudaEvent_t *event) {
-    return cudaEventCreateWithFlags(event, cudaEventDefault);
-}
-
-extern "C" cudaError_t cudaEventDestroy(cudaEvent_t event) {
-    Call call(Counts_as::End);
-    if (queues().events.erase(event) == 0) {
-        return call.end(cudaErrorInvalidResourceHandle);
-    }
-    delete event;
-    counts().events--;
-    report();
-    return call.end();
-}
-
-extern "C" cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-    Call call;
-    if (call.refused()) {
-        return call.end();
-    }
-    if (queues().events.count(event) == 0) {
-        return call.end(cudaErrorInvalidResourceHandle);
-    }
-    if (stream_device(stream) != event->device) {
-        return call.end(cudaErrorInvalidResourceHandle);
-    }
-    return call.end(put({stream, Kind::Event, "record", nullptr}, &event->recorded));
-}
-
-extern "C" cudaError_t cudaEventQuery(cudaEvent_t event) {
-    Call call;
-    if (call.refused()) {
-        return call.end();
-    }
-    if (queues().events.count(event) == 0) {
-        return call.end(cudaErrorInvalidResourceHandle);
-    }
-    bool reached = is_reached(Completed(event->recorded));
-    cudaError_t failed = device_error(event->device);
-    return call.end(failed != cudaSuccess || reached ? failed : cudaErrorNotReady);
-}
-
-extern "C" cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-    Call call;
-    if (call.refused()) {
-        return call.end();
-    }
-    if (queues().events.count(event) == 0) {
-        return call.end(cudaErrorInvalidResourceHandle);
-    }
-    wait_for(Completed(event->recorded));
-    return call.end(device_error(event->device));
-}
-
-extern "C" cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end) {
-    Call call;
-    if (call.refused()) {
-        return call.end();
-    }
-    bool there = queues().events.count(start) != 0 && queues().events.count(end) != 0;
-    if (!there || !start->timing || !end->timing || start->device != end->device ||
-        start->recorded == nullptr || end->recorded == nullptr) {
-        return call.end(cudaErrorInvalidResourceHandle);
-    }
-    if (!is_done(start->recorded) || !is_done(end->recorded)) {
-        return cudaErrorNotReady;
-    }
-    *milliseconds = static_cast<float>((end->recorded->time - start->recorded->time) * 1000);
-    return call.end();
 }

@@ -1,9 +1,11 @@
 // The device, its errors, and the calls that ask about it.
 #include "emulation.h"
 
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <set>
+#include <unistd.h>
 
 namespace emulation {
 namespace {
@@ -51,7 +53,19 @@ void fail_device(int device, cudaError_t error) {
     }
 }
 
-Call::Call(Counts_as counts_as) : guard_(state().mutex), error_(cudaSuccess) {
+// A driver that does not answer. Others may go on meanwhile, so nothing is locked yet.
+static std::recursive_mutex &lock_unless_hung(const char *name) {
+    static std::atomic<uint64_t> calls;
+    const Settings &s = settings();
+    if (s.hang != nullptr && std::strcmp(s.hang, name) == 0 && ++calls == s.hang_at) {
+        for (;;) {
+            pause();
+        }
+    }
+    return state().mutex;
+}
+
+Call::Call(Counts_as counts_as, const char *name) : guard_(lock_unless_hung(name)), error_(cudaSuccess) {
     const Settings &s = settings();
     Device_counts &own = counts_of(current);
     counts().calls += counts_as == Counts_as::Call;

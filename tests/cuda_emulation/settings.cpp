@@ -101,10 +101,25 @@ static void read_slow(Settings *s) {
     }
 }
 
+static void read_hang(Settings *s) {
+    static std::string name;
+    const char *text = setting("HANG");
+    s->hang = nullptr;
+    if (text == nullptr) {
+        return;
+    }
+    name = text;
+    size_t colon = name.find(':');
+    s->hang_at = colon == std::string::npos ? 1 : number_of("HANG", name.substr(colon + 1));
+    name.resize(colon == std::string::npos ? name.size() : colon);
+    s->hang = name.c_str();
+}
+
 static Settings read_settings() {
     Settings s{};
     read_devices(&s);
     read_slow(&s);
+    read_hang(&s);
     s.driver_version = static_cast<int>(number("DRIVER", CUDART_VERSION));
     s.multiprocessor_shared = number("MULTIPROCESSOR_SHARED", SHARED_MOST + 1024);
     s.fail_malloc = trigger("FAIL_MALLOC");
@@ -174,10 +189,11 @@ static std::string describe_times() {
     for (int device = 0; device < settings().devices; device++) {
         const Device_counts &d = counts_of(device);
         std::snprintf(text, sizeof text,
-                      "%s{\"launches\": %llu, \"bytes\": %llu, \"kernel_seconds\": %.9f, "
+                      "%s{\"calls\": %llu, \"launches\": %llu, \"bytes\": %llu, \"kernel_seconds\": %.9f, "
                       "\"copy_seconds\": %.9f, \"end_seconds\": %.9f}",
-                      device == 0 ? "" : ", ", static_cast<unsigned long long>(d.launches),
-                      static_cast<unsigned long long>(d.bytes), d.kernel_seconds, d.copy_seconds, d.end);
+                      device == 0 ? "" : ", ", static_cast<unsigned long long>(d.calls),
+                      static_cast<unsigned long long>(d.launches), static_cast<unsigned long long>(d.bytes),
+                      d.kernel_seconds, d.copy_seconds, d.end);
         all += text;
     }
     return all + "]";

@@ -244,6 +244,48 @@ void test_times(void **) {
     assert_true(works.find("\n1,2,copy,0.05") != std::string::npos);
 }
 
+// Batches go to whichever device has room, which its events tell: 20 of five kernels, two queued at a time.
+double seconds_of_batches(const std::string &slow) {
+    char report[] = "/tmp/cuda_emulation_report_XXXXXX";
+    close(mkstemp(report));
+    Ending ending = on_two(
+        [](Bed first, Bed second) {
+            std::vector<cudaEvent_t> queued[2];
+            for (int left = 20; left > 0 || !queued[0].empty() || !queued[1].empty();) {
+                for (int device = 0; device < 2; device++) {
+                    const Bed &bed = device == 0 ? first : second;
+                    std::vector<cudaEvent_t> &events = queued[device];
+                    MUST(cudaSetDevice(device));
+                    if (!events.empty() && cudaEventQuery(events.front()) == cudaSuccess) {
+                        MUST(cudaEventDestroy(events.front()));
+                        events.erase(events.begin());
+                    }
+                    cudaGetLastError();
+                    while (events.size() < 2 && left > 0) {
+                        for (int i = 0; i < 5; i++) {
+                            MUST(LAUNCH(set_kernel, 1, 1, 0, bed.stream, bed.numbers, i));
+                        }
+                        events.emplace_back();
+                        MUST(cudaEventCreate(&events.back()));
+                        MUST(cudaEventRecord(events.back(), bed.stream));
+                        left--;
+                    }
+                }
+            }
+            return 7;
+        },
+        {"WORK_MICROSECONDS=1000", slow, std::string("REPORT=") + report});
+    assert_string_equal(ending.how.c_str(), "exit 7");
+    return number_after(contents(report), "\"host_seconds\": ");
+}
+
+void test_polling(void **) {
+    double alike = seconds_of_batches("SLOW=1000000:1");
+    double unlike = seconds_of_batches("SLOW=1:3@1"); // four times as slow: it does 5 of the 20
+    assert_true(alike >= 0.050 && alike < 0.051);
+    assert_true(unlike >= 0.100 && unlike < 0.101);
+}
+
 } // namespace
 
 int main() {
@@ -251,7 +293,7 @@ int main() {
         cmocka_unit_test(test_foreign_memory),  cmocka_unit_test(test_foreign_handle),
         cmocka_unit_test(test_foreign_streams), cmocka_unit_test(test_peers),
         cmocka_unit_test(test_memory),          cmocka_unit_test(test_faults_apart),
-        cmocka_unit_test(test_times),
+        cmocka_unit_test(test_times),           cmocka_unit_test(test_polling),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -41,7 +41,8 @@ static void check(const struct plan *plan, const struct plan_limits *limits, con
             seen[text] = true;
             sum += tokens[text];
         }
-        assert_in_range(sum, 1, limits->tokens);
+        bool alone = plan->offset[b + 1] - plan->offset[b] == 1;
+        assert_in_range(sum, 1, alone ? UINT32_MAX : limits->tokens);
     }
 }
 
@@ -83,6 +84,64 @@ static void test_edges(void **state) {
     plan_window(&plan, &limits, tokens, 1);
     assert_int_equal(plan.batches, 1);
     plan_destroy(&plan);
+}
+
+// A text longer than a batch is one by itself, before all shorter ones; where it ends nothing else begins.
+static void test_longer_than_a_batch(void **state) {
+    (void)state;
+    const struct plan_limits limits = {.problems = 8, .tokens = 10, .window = 8};
+    const uint32_t tokens[] = {6, 11, 4, 95, 10, 3, 11, 1};
+    const uint32_t order[] = {3, 1, 6, 4, 0, 2, 5, 7};
+    const size_t offset[] = {0, 1, 2, 3, 4, 6, 8};
+    struct plan plan = planned(&limits, tokens, 8);
+    check(&plan, &limits, tokens, 8);
+    assert_int_equal(plan.batches, 6);
+    assert_memory_equal(plan.offset, offset, sizeof offset);
+    assert_memory_equal(plan.order, order, sizeof order);
+    plan_destroy(&plan);
+}
+
+// Of the other texts the plan is the one that they have where the long ones are as long as a batch.
+static void test_long_texts_are_full_batches(void **state) {
+    (void)state;
+    uint64_t random = 29;
+    static uint32_t tokens[MOST];
+    static uint32_t cut[MOST];
+    for (int round = 0; round < 200; round++) {
+        struct plan_limits limits = {.problems = 1 + random_below(&random, 30),
+                                     .tokens = 1 + random_below(&random, 400),
+                                     .full = round % 2 == 0};
+        limits.window = limits.problems + random_below(&random, 200);
+        size_t texts = 1 + random_below(&random, limits.window);
+        for (size_t i = 0; i < texts; i++) {
+            bool is_long = random_below(&random, 4) == 0;
+            size_t most = is_long ? 9 * limits.tokens : limits.tokens;
+            tokens[i] = 1 + (uint32_t)random_below(&random, most);
+            cut[i] = tokens[i] < limits.tokens ? tokens[i] : (uint32_t)limits.tokens;
+        }
+        struct plan plan = planned(&limits, tokens, 0);
+        struct plan other = planned(&limits, cut, 0);
+        size_t kept = plan_full_window(&plan, &limits, tokens, texts);
+        assert_int_equal(plan_full_window(&other, &limits, cut, texts), kept);
+        assert_int_equal(plan.batches, other.batches);
+        check(&plan, &limits, tokens, kept);
+        size_t whole = 0; // batches of one text that fills them, which come first
+        while (whole < plan.batches && cut[plan.order[plan.offset[whole]]] == limits.tokens) {
+            whole++;
+        }
+        size_t at = plan.offset[whole];
+        assert_int_equal(at, other.offset[whole]);
+        assert_memory_equal(plan.order + at, other.order + at, (kept - at) * sizeof *plan.order);
+        plan_destroy(&plan);
+        plan_destroy(&other);
+    }
+}
+
+static void test_windows_of_long_texts_end(void **state) {
+    (void)state;
+    const struct plan_limits limits = {.problems = 4096, .tokens = 8192, .window = 4096, .full = true};
+    assert_false(plan_window_ends(&limits, 2, 1 << 20));
+    assert_true(plan_window_ends(&limits, 2, 2 << 20));
 }
 
 static void test_random(void **state) {
@@ -254,6 +313,9 @@ int main(void) {
         cmocka_unit_test(test_known),
         cmocka_unit_test(test_fullest_batch_is_taken),
         cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_longer_than_a_batch),
+        cmocka_unit_test(test_long_texts_are_full_batches),
+        cmocka_unit_test(test_windows_of_long_texts_end),
         cmocka_unit_test(test_random),
         cmocka_unit_test(test_little_is_wasted),
         cmocka_unit_test(test_fill_of_a_run),

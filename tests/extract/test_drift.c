@@ -155,7 +155,7 @@ static void test_fit(void **state) {
     struct drift_sample samples[3] = {{16, 256, 0}, {8192, 8192.0 * 64, 0}, {8192, 8192.0 * 8192, 0}};
     struct drift_cost cost;
     for (int i = 0; i < 3; i++) {
-        samples[i].seconds = drift_predict(&truth, samples[i].tokens, samples[i].squared_lengths);
+        samples[i].seconds = drift_predict(&truth, 1, samples[i].tokens, samples[i].squared_lengths);
     }
     drift_fit(&cost, samples, 0);
     assert_true(fabs(cost.fixed / truth.fixed - 1) < 1e-9);
@@ -167,13 +167,13 @@ static void test_fit(void **state) {
     samples[2].seconds = 1000 * samples[1].seconds; // a neighbour came while the long text ran
     drift_fit(&cost, samples, 0);
     assert_true(cost.fixed + cost.per_token > 0);
-    double flat = drift_predict(&cost, samples[1].tokens, samples[1].squared_lengths);
+    double flat = drift_predict(&cost, 1, samples[1].tokens, samples[1].squared_lengths);
     assert_true(flat > 0.9 * samples[1].seconds && flat < 1.1 * samples[1].seconds);
     for (int i = 0; i < 3; i++) {
         samples[i] = (struct drift_sample){1, 1, 0.001}; // a job of one-token texts
     }
     drift_fit(&cost, samples, 0);
-    assert_true(drift_predict(&cost, 1, 1) > 0 && isfinite(drift_predict(&cost, 1, 1)));
+    assert_true(drift_predict(&cost, 1, 1, 1) > 0 && isfinite(drift_predict(&cost, 1, 1, 1)));
 }
 
 // On processors large models are timed with short texts, which tell nothing of pairs.
@@ -183,7 +183,7 @@ static void test_fit_with_a_guess(void **state) {
     struct drift_sample samples[3] = {{16, 256, 0}, {64, 64.0 * 64, 0}, {64, 64.0 * 64, 0}};
     struct drift_cost cost;
     for (int i = 0; i < 2; i++) { // the long text is not timed
-        samples[i].seconds = drift_predict(&truth, samples[i].tokens, samples[i].squared_lengths);
+        samples[i].seconds = drift_predict(&truth, 1, samples[i].tokens, samples[i].squared_lengths);
     }
     assert_false(drift_tells_square(&samples[1], &samples[2], 5e-9));
     drift_fit(&cost, samples, 5e-9);
@@ -192,7 +192,7 @@ static void test_fit_with_a_guess(void **state) {
     samples[2] = samples[1] = (struct drift_sample){8192, 8192.0 * 64, 0};
     samples[2].squared_lengths = 8192.0 * 8192;
     for (int i = 1; i < 3; i++) {
-        samples[i].seconds = drift_predict(&truth, samples[i].tokens, samples[i].squared_lengths);
+        samples[i].seconds = drift_predict(&truth, 1, samples[i].tokens, samples[i].squared_lengths);
     }
     assert_true(drift_tells_square(&samples[1], &samples[2], 5e-9));
     drift_fit(&cost, samples, 5e-9); // the measurement counts

@@ -11,14 +11,16 @@
 #include "stages/feeder.h"
 #include "start/survey.h"
 
-enum { ROWS = 50, BATCH_TOKENS = 40, WINDOW = 8 };
+enum { ROWS = 50, BATCH_TOKENS = 40, SHORT_BATCH = 10, WINDOW = 8 };
 
 static struct testing testing;
-// Every test is run with windows that end by rows, as batch.window gives them, and with full ones.
+// Every test is run with windows that end by rows, as batch.window gives them, and with full ones; some with
+// texts that are longer than a batch, too.
 static struct feeder_limits limits = {.plan = {.problems = 3, .tokens = BATCH_TOKENS, .window = WINDOW},
                                       .tokens = BATCH_TOKENS,
                                       .rows = BATCH_TOKENS,
-                                      .works = 3};
+                                      .works = 3,
+                                      .windows = FEEDER_WINDOWS};
 
 // Row i has a text of "sssss\nx..." with i % 7 + 1 of x; every fifth has no steps; a whole window (16 to 23)
 // has none.
@@ -65,7 +67,7 @@ static struct feeder *start(const struct ledger_position *position) {
 static void check_work(const struct work *work, bool *done) {
     size_t token = 0;
     assert_in_range(work->batch.texts, 1, 3);
-    assert_in_range(work->batch.tokens, 1, BATCH_TOKENS);
+    assert_in_range(work->batch.tokens, 1, work->batch.texts == 1 ? 13 : limits.plan.tokens);
     assert_int_equal(work->batch.rows, work->batch.texts);
     double squares = 0;
     for (size_t i = 0; i < work->batch.texts; i++) {
@@ -150,13 +152,19 @@ static void test_whole_walk(void **state) {
     assert_int_equal(survey.totals.batches, works);
     uint64_t tokens = 0;
     uint64_t largest = 0;
+    uint64_t longer = 0;
     for (size_t i = 0; i < works; i++) {
+        size_t room = seen[i].tokens < limits.plan.tokens ? seen[i].tokens : limits.plan.tokens;
         tokens += seen[i].tokens;
-        largest = seen[i].tokens > largest ? seen[i].tokens : largest;
+        longer += seen[i].tokens > room;
+        largest = room > largest ? room : largest;
     }
+    assert_int_equal(survey.long_texts, longer);
+    assert_int_equal(longer > 0, limits.plan.tokens == SHORT_BATCH);
+    assert_int_equal(survey.shapes, works);
     assert_int_equal(survey.totals.tokens, tokens);
     assert_int_equal(survey.largest_tokens, largest);
-    assert_int_equal(survey.largest_rows, 3);
+    assert_int_equal(survey.largest_rows, limits.plan.tokens == SHORT_BATCH ? 1 : 3);
     assert_int_equal(survey.totals.longest, 13);
     assert_int_equal(survey.lengths.size, expected * sizeof(uint32_t));
     assert_int_equal(survey.batch_tokens.size, works * sizeof(uint32_t));
@@ -370,5 +378,12 @@ int main(void) {
     };
     int failures = cmocka_run_group_tests_name("windows by rows", tests, open_job, close_job);
     limits.plan.full = true;
-    return failures + cmocka_run_group_tests_name("full windows", tests, open_job, close_job);
+    failures += cmocka_run_group_tests_name("full windows", tests, open_job, close_job);
+    const struct CMUnitTest of_long_texts[] = {
+        cmocka_unit_test(test_whole_walk),       cmocka_unit_test(test_resumed_walks),
+        cmocka_unit_test(test_walks_of_a_retry), cmocka_unit_test(test_hash_of_the_rows),
+        cmocka_unit_test(test_early_ends),
+    };
+    limits.plan.tokens = limits.tokens = SHORT_BATCH;
+    return failures + cmocka_run_group_tests_name("long texts", of_long_texts, open_job, close_job);
 }

@@ -40,6 +40,7 @@ static void begin_with(struct child *child, double stop_seconds, double hung_sec
                                     .journal = &child->journal,
                                     .stop_seconds = stop_seconds,
                                     .hung_seconds = hung_seconds,
+                                    .phase_seconds = hung_seconds,
                                     .together_seconds = together_seconds,
                                     .folder = "nowhere"};
     if (guard_start(&child->guard, &options, &err) != STATUS_OK) {
@@ -115,7 +116,7 @@ static void test_hung_batch(void **state) {
 static void hang_at_start(struct child *child, int from_parent) {
     (void)from_parent;
     begin(child, NEVER, 0.1);
-    guard_start_begins(&child->guard, 1, 0.5);
+    guard_phase_begins(&child->guard, GUARD_DEVICE, "tuning", 0.5);
     clock_sleep(NEVER);
 }
 
@@ -123,7 +124,7 @@ static void hang_at_start(struct child *child, int from_parent) {
 static void go_on_at_start(struct child *child, int from_parent) {
     (void)from_parent;
     begin(child, NEVER, 0.1);
-    guard_start_begins(&child->guard, 1, 2.0);
+    guard_phase_begins(&child->guard, GUARD_DEVICE, "tuning", 2.0);
     for (int i = 0; i < 15; i++) {
         clock_sleep(0.4);
         guard_goes_on(&child->guard);
@@ -136,7 +137,7 @@ static void go_on_at_start(struct child *child, int from_parent) {
 static void stop_at_start(struct child *child, int from_parent) {
     (void)from_parent;
     begin(child, 0.5, NEVER);
-    guard_start_begins(&child->guard, 1, NEVER);
+    guard_phase_begins(&child->guard, GUARD_DEVICE, "tuning", NEVER);
     kill(getpid(), SIGTERM);
     clock_sleep(NEVER);
 }
@@ -145,7 +146,7 @@ static void stop_at_start(struct child *child, int from_parent) {
 static void stop_between(struct child *child, int from_parent) {
     (void)from_parent;
     begin(child, 0.5, NEVER);
-    guard_start_begins(&child->guard, 1, NEVER);
+    guard_phase_begins(&child->guard, GUARD_DEVICE, "tuning", NEVER);
     guard_batch_ends(&child->guard);
     kill(getpid(), SIGTERM);
     clock_sleep(NEVER);
@@ -409,6 +410,7 @@ static void hang_with_writer(struct child *child, int from_parent) {
     (void)from_parent;
     begin(child, NEVER, 0.5);
     guard_attach(&child->guard, &writer);
+    guard_set_device(&child->guard, "cuda:1");
     guard_batch_begins(&child->guard, 7, 0.01);
     clock_sleep(NEVER);
 }
@@ -416,7 +418,7 @@ static void hang_with_writer(struct child *child, int from_parent) {
 static int take_event(void *context, int64_t at, uint64_t epoch, const char *kind, const char *text) {
     (void)at;
     (void)epoch;
-    bool right = strcmp(kind, "drift") == 0 && strstr(text, "\"cause\": \"batch hangs\"") != NULL;
+    bool right = strcmp(kind, "drift") == 0 && strstr(text, "\"cause\": \"batch hangs on cuda:1\"") != NULL;
     *(int *)context += right ? 1 : 100;
     return 0;
 }
@@ -439,7 +441,7 @@ static void test_hung_batch_with_writer(void **state) {
     assert_int_equal(events, 1);
     assert_true(found);
     assert_string_equal(live.stage, "drift");
-    assert_string_equal(live.drift, "stopped");
+    assert_string_equal(live.drift, "stopped on cuda:1");
 }
 
 // After guard_stop signals do again what they did before.

@@ -1,4 +1,5 @@
-// Batches on the device: when a group of them becomes a sweep, and what each has of a sweep's times.
+// Batches on the devices: when a group of them becomes a sweep, what each has of a sweep's times, and how
+// sweeps go to several lanes and leave in order.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,15 +8,17 @@
 
 #include <cmocka.h>
 
+#include "kernels/shapes.h"
 #include "model/golden.h"
 #include "stages/in_flight.h"
 
-enum { GROUP = 3 };
+enum { GROUP = 3, MEMBERS = 4, LONG_TOKENS = MEMBERS * DEVICE_SLICE, LANES = 3 };
 
 struct rig {
     struct golden golden;
     struct model *model;
     size_t layer;
+    struct model_limits limits;
     struct drift_cost cost;
     struct guard guard;
     struct in_flight in_flight;
@@ -30,27 +33,36 @@ static void must(int status, const struct error *err) {
     }
 }
 
-static void load_model(struct rig *rig) {
+static void add_devices(struct rig *rig, size_t devices) {
+    static const char *const names[LANES] = {"cpu:0", "cpu:1", "cpu:2"};
     struct error err = {0};
     struct device_options options = {.dtype = DTYPE_F32, .threads = 1};
+    for (size_t i = 0; i < devices; i++) {
+        struct device *device;
+        must(device_open(&device, "cpu", &options, &err), &err);
+        must(model_add_device(rig->model, device, names[i], &err), &err);
+    }
+}
+
+static void load_model(struct rig *rig, size_t devices, size_t group) {
+    struct error err = {0};
     struct model_load_options loading = {0};
-    struct device *device;
     struct model_plan plan;
-    const struct model_limits limits = {.layers = &rig->layer,
+    rig->limits = (struct model_limits){.layers = &rig->layer,
                                         .layer_count = 1,
-                                        .tokens = rig->golden.tokens,
+                                        .tokens = DEVICE_SLICE,
                                         .texts = 1,
                                         .rows = 1,
-                                        .longest = rig->golden.tokens,
+                                        .longest = LONG_TOKENS,
                                         .stored = DTYPE_F32,
                                         .slots = GOLDEN_TEXTS,
-                                        .group = GROUP};
-    must(device_open(&device, "cpu", &options, &err), &err);
+                                        .group = group,
+                                        .members = MEMBERS};
     must(model_open(&rig->model, rig->golden.folder, &err), &err);
-    must(model_add_device(rig->model, device, &err), &err);
-    must(model_plan(rig->model, &limits, &plan, &err), &err);
+    add_devices(rig, devices);
+    must(model_plan(rig->model, &rig->limits, &plan, &err), &err);
     must(model_reserve(rig->model, &plan, &err), &err);
-    must(model_load(rig->model, &limits, &loading, &err), &err);
+    must(model_load(rig->model, &rig->limits, &loading, &err), &err);
 }
 
 // A batch a text, numbered from 10 on.
@@ -72,17 +84,25 @@ static void make_works(struct rig *rig) {
     }
 }
 
-static int open_rig(void **state) {
+static int open_with(void **state, size_t devices, size_t group) {
     struct rig *rig = test_calloc(1, sizeof *rig);
     golden_open(&rig->golden, "qwen3");
     rig->layer = 1;
     rig->cost = (struct drift_cost){.fixed = 3, .per_token = 0.5, .per_square = 0.25};
     pthread_mutex_init(&rig->guard.lock, NULL);
-    load_model(rig);
+    load_model(rig, devices, group);
     make_works(rig);
-    in_flight_open(&rig->in_flight, rig->model, GROUP, &rig->cost, &rig->guard);
+    in_flight_open(&rig->in_flight, rig->model, &rig->limits, &rig->cost, &rig->guard);
     *state = rig;
     return 0;
+}
+
+static int open_rig(void **state) {
+    return open_with(state, 1, GROUP);
+}
+
+static int open_lanes(void **state) {
+    return open_with(state, LANES, 1);
 }
 
 static int close_rig(void **state) {
@@ -117,7 +137,7 @@ static void check_sweep(const struct rig *rig, const struct sweep *sweep, size_t
     }
     assert_int_equal(sweep->tokens, tokens);
     assert_true(sweep->squared_lengths == squares);
-    assert_true(sweep->predicted_seconds == drift_predict(&rig->cost, (double)tokens, squares));
+    assert_true(sweep->predicted_seconds == drift_predict(&rig->cost, sweep->parts, (double)tokens, squares));
     assert_true(is_near(predicted, sweep->predicted_seconds));
     assert_true(is_near(seconds, sweep->seconds));
     assert_true(is_near(worked, sweep->times.worked_seconds));
@@ -152,6 +172,50 @@ static void a_group_becomes_a_sweep(void **state) {
     check_sweep(rig, sweep, GROUP, 1);
 }
 
+// A text of so many tokens in slices, as the work that `work` was.
+static void make_long(struct rig *rig, size_t work, size_t tokens) {
+    static int32_t ids[LONG_TOKENS];
+    rig->starts[work][1] = (int32_t)tokens;
+    rig->works[work].batch.ids = ids;
+    rig->works[work].batch.tokens = tokens;
+    rig->works[work].squared_lengths = (double)(tokens * tokens);
+}
+
+// It takes as many places as it has slices, beside shorter texts where there is room; what is gathered goes
+// before it where there is none.
+static void slices_take_places(void **state) {
+    struct rig *rig = *state;
+    struct in_flight *in_flight = &rig->in_flight;
+    struct error err = {0};
+    const struct sweep *sweep;
+    make_long(rig, 1, MEMBERS * DEVICE_SLICE);
+    make_long(rig, 2, 2 * DEVICE_SLICE + 1);
+    assert_true(in_flight_takes(in_flight, &rig->works[1]));
+    must(in_flight_add(in_flight, &rig->works[0], &err), &err);
+    assert_false(in_flight_takes(in_flight, &rig->works[1]));
+    assert_true(in_flight_takes(in_flight, &rig->works[2]));
+    must(in_flight_flush(in_flight, &err), &err);
+    must(in_flight_complete(in_flight, &sweep, &err), &err);
+    check_sweep(rig, sweep, 0, 1);
+    assert_true(sweep->members == 1 && sweep->parts == 1);
+
+    must(in_flight_add(in_flight, &rig->works[1], &err), &err); // more than a group
+    assert_true(in_flight_full(in_flight));
+    must(in_flight_complete(in_flight, &sweep, &err), &err);
+    check_sweep(rig, sweep, 1, 1);
+    assert_true(sweep->members == MEMBERS && sweep->parts == (double)MEMBERS / GROUP);
+
+    must(in_flight_add(in_flight, &rig->works[0], &err), &err);
+    rig->works[2].batch.slot = 1;
+    must(in_flight_add(in_flight, &rig->works[2], &err), &err);
+    assert_true(in_flight_full(in_flight));
+    must(in_flight_complete(in_flight, &sweep, &err), &err);
+    assert_true(sweep->count == 2 && sweep->members == MEMBERS);
+    assert_true(is_near(
+        rig->works[0].predicted_seconds + rig->works[2].predicted_seconds,
+        drift_predict(&rig->cost, (double)MEMBERS / GROUP, (double)sweep->tokens, sweep->squared_lengths)));
+}
+
 // Shares of what is not predicted are even, and no share of nothing.
 static void a_cost_of_nothing(void **state) {
     struct rig *rig = *state;
@@ -180,11 +244,94 @@ static void an_error_names_the_batches(void **state) {
     assert_false(rig->guard.in_flight);
 }
 
+// ---- several lanes ----
+
+static void add(struct rig *rig, size_t work) {
+    struct error err = {0};
+    must(in_flight_add(&rig->in_flight, &rig->works[work], &err), &err);
+}
+
+static void sweeps_go_to_the_freest_lane(void **state) {
+    struct rig *rig = *state;
+    struct in_flight *in_flight = &rig->in_flight;
+    struct error err = {0};
+    const struct sweep *sweep;
+    for (size_t i = 0; i < LANES; i++) {
+        assert_false(in_flight_full(in_flight));
+        add(rig, i);
+    }
+    assert_true(in_flight_full(in_flight)); // until somebody looks
+    assert_string_equal(rig->guard.device, "cpu:0");
+    assert_true(in_flight_ready(in_flight));
+    assert_false(in_flight_full(in_flight) || rig->guard.in_flight);
+    for (size_t i = 0; i < LANES; i++) {
+        must(in_flight_complete(in_flight, &sweep, &err), &err);
+        assert_true(sweep->count == 1 && sweep->lane == i);
+        const struct work *work = sweep->works[0];
+        assert_ptr_equal(work, &rig->works[i]);
+        assert_int_equal(work->lane, i);
+        // A batch has its part of the run's seconds; a lane is judged by its own.
+        assert_true(sweep->seconds > 0 && is_near(work->compute_seconds, sweep->seconds / LANES));
+        assert_true(is_near(work->predicted_seconds, sweep->predicted_seconds / LANES));
+        assert_true(sweep->predicted_seconds ==
+                    drift_predict(&rig->cost, (double)work->batch.tokens, work->squared_lengths));
+    }
+    assert_int_equal(in_flight->count, 0);
+}
+
+// Later ones wait behind the oldest; of them as many as there are places for.
+static void sweeps_leave_in_order(void **state) {
+    struct rig *rig = *state;
+    struct in_flight *in_flight = &rig->in_flight;
+    struct error err = {0};
+    const struct sweep *sweep;
+    size_t most = in_flight_sweeps(rig->model, 1);
+    assert_true(most > LANES && most <= IN_FLIGHT && rig->golden.texts >= LANES);
+    for (size_t turn = 0; turn < 4; turn++) { // around the ring
+        for (size_t i = 0; i < most; i++) {
+            assert_false(in_flight_full(in_flight));
+            add(rig, i % LANES); // the same work again: it is computed when this returns
+            (void)in_flight_ready(in_flight);
+        }
+        assert_true(in_flight_full(in_flight)); // though every lane is free
+        for (size_t i = 0; i < most; i++) {
+            must(in_flight_complete(in_flight, &sweep, &err), &err);
+            assert_ptr_equal(sweep->works[0], &rig->works[i % LANES]);
+        }
+        assert_int_equal(in_flight->count, 0);
+    }
+}
+
+// What the other lanes do comes first, in order; then the error.
+static void a_lane_that_fails(void **state) {
+    struct rig *rig = *state;
+    struct in_flight *in_flight = &rig->in_flight;
+    struct error err = {0};
+    const struct sweep *sweep;
+    int32_t wrong[] = {1 << 30};
+    rig->works[1].batch.ids = wrong;
+    rig->works[1].batch.tokens = 1;
+    rig->starts[1][1] = 1;
+    add(rig, 0);
+    add(rig, 1);
+    assert_true(in_flight_full(in_flight)); // for good
+    must(in_flight_complete(in_flight, &sweep, &err), &err);
+    assert_ptr_equal(sweep->works[0], &rig->works[0]);
+    assert_true(in_flight_full(in_flight));
+    assert_true(in_flight_complete(in_flight, &sweep, &err) != STATUS_OK);
+    assert_int_equal(strncmp(err.message, "batch 11: ", 10), 0);
+    assert_false(rig->guard.in_flight);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_group_becomes_a_sweep, open_rig, close_rig),
+        cmocka_unit_test_setup_teardown(slices_take_places, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(a_cost_of_nothing, open_rig, close_rig),
         cmocka_unit_test_setup_teardown(an_error_names_the_batches, open_rig, close_rig),
+        cmocka_unit_test_setup_teardown(sweeps_go_to_the_freest_lane, open_lanes, close_rig),
+        cmocka_unit_test_setup_teardown(sweeps_leave_in_order, open_lanes, close_rig),
+        cmocka_unit_test_setup_teardown(a_lane_that_fails, open_lanes, close_rig),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

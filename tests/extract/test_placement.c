@@ -114,7 +114,7 @@ static void open_rig(struct rig *rig, bool gpu, enum job_weights weights) {
     write_model(rig->folder);
     must(model_open(&rig->inputs.model, rig->folder, &err), &err);
     must(device_open(&device, "cpu", &options, &err), &err);
-    must(model_add_device(rig->inputs.model, device, &err), &err);
+    must(model_add_device(rig->inputs.model, device, "cpu", &err), &err);
     rig->inputs.device = (struct device_description){.queues = gpu, .host_staging = gpu};
     rig->inputs.job.weights = (int)weights;
     rig->inputs.job.resident_blocks = INT32_MAX;

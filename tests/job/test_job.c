@@ -61,7 +61,10 @@ static void test_defaults(void **state) {
     assert_int_equal(job.expand, JOB_EXPAND_MATMUL);
     assert_int_equal(job.weights_rounding, JOB_ROUNDING_NONE);
     assert_int_equal(job.quantize, JOB_QUANTIZE_NONE);
-    assert_string_equal(job.device, "auto");
+    assert_int_equal(job.device_count, 1);
+    assert_string_equal(job.devices[0], "auto");
+    assert_int_equal(job.split, JOB_SPLIT_BATCHES);
+    assert_true(job.memory_gb == 0 && job.device_memory_count == 0);
     assert_null(job.cpu_path);
     assert_true(job.load_timeout == 600);
     assert_int_equal(job.layer_count, 1);
@@ -114,7 +117,8 @@ static void test_values(void **state) {
     assert_int_equal(job.expand, JOB_EXPAND_LOAD);
     assert_int_equal(job.weights_rounding, JOB_ROUNDING_FLOAT16);
     assert_int_equal(job.quantize, JOB_QUANTIZE_NF4_DOUBLE);
-    assert_string_equal(job.device, "cuda:1");
+    assert_int_equal(job.device_count, 1);
+    assert_string_equal(job.devices[0], "cuda:1");
     assert_string_equal(job.cpu_path, "avx2");
     assert_true(job.load_timeout == 25);
     assert_null(job.layers);
@@ -239,9 +243,31 @@ static void test_wrong_values(void **state) {
         {"model: {dtype: float15}\n",
          "job.yaml:1:16: model.dtype must be one of float32|float16|bfloat16, not 'float15' (did you mean "
          "'float16'?)"},
-        {"model: {device: gpu}\n", "job.yaml:1:17: model.device must be auto, cpu or cuda:N, not 'gpu'"},
+        {"model: {device: gpu}\n",
+         "job.yaml:1:17: model.device must be auto, cpu, cuda:N, cuda:all or a list of cuda:N, not 'gpu'"},
         {"model: {device: 'cuda:'}\n",
-         "job.yaml:1:17: model.device must be auto, cpu or cuda:N, not 'cuda:'"},
+         "job.yaml:1:17: model.device must be auto, cpu, cuda:N, cuda:all or a list of cuda:N, not 'cuda:'"},
+        {"model: {device: [cuda:0, cuda:01]}\n", "job.yaml:1:26: model.device must be auto, cpu, cuda:N, "
+                                                 "cuda:all or a list of cuda:N, not 'cuda:01'"},
+        {"model: {device: []}\n", "job.yaml:1:17: model.device wants 1 to 8 devices, not 0"},
+        {"model: {device: [cuda:0, cuda:1, cuda:2, cuda:3, cuda:4, cuda:5, cuda:6, cuda:7, cuda:8]}\n",
+         "job.yaml:1:18: model.device wants 1 to 8 devices, not 9"},
+        {"model: {device: [cuda:1, cuda:2, cuda:1]}\n", "job.yaml:1:34: model.device has 'cuda:1' twice"},
+        {"model: {device: [cuda:1, cpu]}\n",
+         "job.yaml:1:26: model.device is a list of cuda:N: 'cpu' stands alone"},
+        {"model: {device: [cuda:all]}\n",
+         "job.yaml:1:18: model.device is a list of cuda:N: 'cuda:all' stands alone"},
+        {"model: {device: {cuda: 0}}\n", "job.yaml:1:17: model.device must be a value, not a section"},
+        {"model: {split: rows}\n", "job.yaml:1:16: model.split must be one of batches|layers, not 'rows'"},
+        {"run: {memory_gb: [1]}\n", "job.yaml:1:18: run.memory_gb must be one value, not a list"},
+        {"run: {memory_gb: {}}\n", "job.yaml:1:18: run.memory_gb names no memory"},
+        {"run: {memory_gb: {host: 1, cpu: 2}}\n",
+         "job.yaml:1:33: run.memory_gb names host and cuda:N, not 'cpu'"},
+        {"run: {memory_gb: {cuda:0: 1, cuda:0: 2}}\n", "job.yaml:1:38: run.memory_gb has 'cuda:0' twice"},
+        {"run: {memory_gb: {cuda:0: -1}}\n",
+         "job.yaml:1:27: run.memory_gb '-1' is out of bounds: 0 to 1000000"},
+        {"run: {memory_gb: {cuda:0: [1]}}\n", "job.yaml:1:27: run.memory_gb has a plain value for each name"},
+        {"run: {memory_gb: {[a]: 1}}\n", "job.yaml:1:19: run.memory_gb has plain names"},
         {"latents: {pooling: steps}\n",
          "job.yaml:1:20: latents.pooling must be one of step_mean|mean|last|tokens, not 'steps'"},
         {"latents: {layers: [-2, x]}\n", "job.yaml:1:24: latents.layers must be a whole number, not 'x'"},
@@ -281,12 +307,6 @@ static void test_whole_file(void **state) {
 
 static void test_bounds_between_keys(void **state) {
     (void)state;
-    refused(REQUIRED "batch: {tokens: 100}\n",
-            "job.yaml:4:9: batch.tokens (100) is less than problems.max_tokens (2048, the default): the "
-            "longest text must fit a batch");
-    refused("problems: {database: p, id: i, max_tokens: 8193}\nmodel: {path: m}\nrun: {output: o}\n",
-            "job.yaml:1:32: batch.tokens (8192, the default) is less than problems.max_tokens (8193): the "
-            "longest text must fit a batch");
     refused(
         REQUIRED "batch: {problems: 8, window: 7}\n",
         "job.yaml:4:22: batch.window (7) is less than batch.problems (8): a batch is packed from one window");
@@ -313,6 +333,16 @@ static void test_open_limits_of_a_batch(void **state) {
     }
 }
 
+// A text longer than a batch runs in slices: neither number bounds the other.
+static void test_texts_longer_than_a_batch(void **state) {
+    (void)state;
+    struct job job = accepted("problems: {database: p, id: i, max_tokens: 1048576}\nmodel: {path: m}\n"
+                              "batch: {tokens: 100}\nrun: {output: o}\n");
+    assert_int_equal(job.max_tokens, 1048576);
+    assert_int_equal(job.batch_tokens, 100);
+    job_destroy(&job);
+}
+
 static int collect(void *context, const char *key, const char *value) {
     char *text = context;
     size_t used = strlen(text);
@@ -325,6 +355,30 @@ static int stop(void *context, const char *key, const char *value) {
     (void)value;
     *(int *)context += 1;
     return -7;
+}
+
+static void test_several_devices(void **state) {
+    (void)state;
+    struct job job = accepted("problems: {database: p.db, id: pid}\n"
+                              "model: {path: m, device: [cuda:2, cuda:0], split: layers}\n"
+                              "run: {output: out, memory_gb: {cuda:0: 71.5, host: 150}}\n");
+    assert_int_equal(job.device_count, 2);
+    assert_string_equal(job.devices[0], "cuda:2");
+    assert_string_equal(job.devices[1], "cuda:0");
+    assert_int_equal(job.split, JOB_SPLIT_LAYERS);
+    assert_true(job.memory_gb == 150);
+    assert_int_equal(job.device_memory_count, 1);
+    assert_string_equal(job.device_memory[0].device, "cuda:0");
+    assert_true(job.device_memory[0].gb == 71.5);
+    job_destroy(&job);
+    job = accepted("problems: {database: p.db, id: pid}\nmodel: {path: m, device: cuda:all}\n"
+                   "run: {output: out, memory_gb: {cuda:7: 1}}\n");
+    assert_string_equal(job.devices[0], "cuda:all");
+    assert_int_equal(job.device_memory_count, 1);
+    job_destroy(&job);
+    refused("problems: {database: p.db, id: pid}\nmodel: {path: m, device: [cuda:0, cuda:1]}\n"
+            "run: {output: out, memory_gb: {cuda:2: 1}}\n",
+            "job.yaml:3:20: run.memory_gb names cuda:2, which is not among model.device");
 }
 
 static void test_identity(void **state) {
@@ -390,6 +444,8 @@ int main(void) {
         cmocka_unit_test(test_whole_file),
         cmocka_unit_test(test_bounds_between_keys),
         cmocka_unit_test(test_open_limits_of_a_batch),
+        cmocka_unit_test(test_texts_longer_than_a_batch),
+        cmocka_unit_test(test_several_devices),
         cmocka_unit_test(test_identity),
         cmocka_unit_test(test_nearest),
         cmocka_unit_test(test_files),

@@ -99,8 +99,10 @@ static void try_case(struct bed *bed, const struct attention_case *c) {
     void *device_starts = bed_upload(bed, starts, (c->texts + 1) * sizeof *starts);
     size_t width = c->heads * c->head_dim;
     void *out = bed_take(bed, tokens * width * dtype_size(bed->dtype));
-    must(bed, device_attention(bed->device, out, device_qkv, &shape,
-                               (struct device_texts){device_starts, starts, c->texts}, scratch, &bed->error));
+    must(bed, device_attention(
+                  bed->device, out, device_qkv, &shape,
+                  (struct device_texts){.starts = device_starts, .host_starts = starts, .count = c->texts},
+                  scratch, &bed->error));
     float *got = bed_get(bed, out, tokens * width);
     for (size_t i = 0; i < c->texts; i++) {
         const float *text = qkv + (size_t)starts[i] * stride;
@@ -150,8 +152,10 @@ static void extremes(const char *path, enum dtype dtype) {
     void *in = bed_put(&bed, &qkv[0][0], TOKENS * 3 * HEAD);
     void *device_starts = bed_upload(&bed, starts, sizeof starts);
     void *out = bed_take(&bed, TOKENS * HEAD * sizeof(float));
-    must(&bed, device_attention(bed.device, out, in, &shape, (struct device_texts){device_starts, starts, 1},
-                                scratch, &bed.error));
+    must(&bed,
+         device_attention(bed.device, out, in, &shape,
+                          (struct device_texts){.starts = device_starts, .host_starts = starts, .count = 1},
+                          scratch, &bed.error));
     float *got = bed_get(&bed, out, TOKENS * HEAD);
     for (size_t i = 0; i < HEAD; i++) {
         assert_true(got[i] == (float)(i + 1));

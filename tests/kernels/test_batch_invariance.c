@@ -130,8 +130,10 @@ static void run_attention(struct bed *bed, const struct layer *layer, const stru
     must(bed, device_qk_norm_rope(bed->device, qkv, layer->q_norm, layer->k_norm, 1e-6f, layer->cosine,
                                   layer->sine, positions, layer->attention.heads, tokens, err));
     keep(bed, out, 3, qkv, tokens, width());
-    const struct device_texts texts = {bed_upload(bed, batch->starts, (batch->texts + 1) * sizeof(int32_t)),
-                                       batch->starts, batch->texts};
+    const struct device_texts texts = {
+        .starts = bed_upload(bed, batch->starts, (batch->texts + 1) * sizeof(int32_t)),
+        .host_starts = batch->starts,
+        .count = batch->texts};
     must(bed, device_attention(bed->device, mixed, qkv, &layer->attention, texts, layer->scratch, err));
     keep(bed, out, 4, mixed, tokens, attended());
 }

@@ -169,8 +169,10 @@ static void try_layout(struct rig *rig, const struct layout *c, enum dtype dtype
     MUST(device_vector_load(rig->device, qkv, 0, tokens * stride, numbers, weight_format_of(DTYPE_F32),
                             &rig->error));
     MUST(device_upload(rig->device, device_starts, staging, sizeof starts, &rig->error));
-    MUST(device_attention(rig->device, out, qkv, &shape, (struct device_texts){device_starts, starts, TEXTS},
-                          NULL, &rig->error));
+    MUST(device_attention(
+        rig->device, out, qkv, &shape,
+        (struct device_texts){.starts = device_starts, .host_starts = starts, .count = TEXTS}, NULL,
+        &rig->error));
     MUST(device_download(rig->device, staging + sizeof starts, out, bytes, &rig->error));
     rig_finish(rig);
     uint16_t *got = malloc(bytes);

@@ -391,7 +391,7 @@ static void test_wrong_shapes(void **state) {
     struct error *error = &bed.error;
     float number = 0;
     int32_t starts[2] = {0, 9};
-    const struct device_texts texts = {starts, starts, 1};
+    const struct device_texts texts = {.starts = starts, .host_starts = starts, .count = 1};
     struct device_matrix matrix;
     matrix = (struct device_matrix){.rows = 0, .columns = 4};
     assert_refused(device_matrix_take(device, &matrix, error), STATUS_INTERNAL, error, "[0, 4]");

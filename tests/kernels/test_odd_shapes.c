@@ -200,8 +200,9 @@ static float *attend(struct bed *bed, const struct attention_case *c, const floa
     assert_true(device_attention_scratch(bed->device, &shape, &bytes));
     must(bed, device_take(bed->device, DEVICE_SCRATCH, bytes, &scratch, &bed->error));
     void *out = bed_take(bed, count * dtype_size(bed->dtype));
-    const struct device_texts texts = {bed_upload(bed, starts, (c->texts + 1) * sizeof *starts), starts,
-                                       c->texts};
+    const struct device_texts texts = {.starts = bed_upload(bed, starts, (c->texts + 1) * sizeof *starts),
+                                       .host_starts = starts,
+                                       .count = c->texts};
     must(bed, device_attention(bed->device, out, bed_put(bed, qkv, tokens * case_width(c)), &shape, texts,
                                scratch, &bed->error));
     return bed_get(bed, out, count);

@@ -72,6 +72,12 @@ static void try_norm(struct bed *bed, size_t hidden) {
         double relative = (double)(hidden / 4 + 12) * F32_EPSILON + 2.02 * bed_epsilon(bed);
         assert_close(bed, "rms_norm", i, got[i], value, relative * fabs(value) + 3 * bed_least(bed) + 1e-30);
     }
+    void *place = bed_put(bed, x, TOKENS * hidden); // in which it is normalised
+    must(bed, device_rms_norm(bed->device, place, place, bed_put(bed, weight, hidden), epsilon, TOKENS,
+                              hidden, &bed->error));
+    float *in_place = bed_get(bed, place, TOKENS * hidden);
+    assert_memory_equal(in_place, got, TOKENS * hidden * sizeof *got);
+    free(in_place);
     if (bed->dtype != DTYPE_F32 && hidden >= 64) {
         assert_mostly_equal(bed, "rms_norm", got, want, TOKENS * hidden);
     }

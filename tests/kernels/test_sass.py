@@ -24,7 +24,7 @@ def tools():
 
 
 @pytest.mark.parametrize("source, wide", [
-    ("rows", {"embed_kernel": {128}, "rms_norm_kernel": {128}, "swiglu_kernel": {128}}),
+    ("rows", {"embed_kernel": {128}, "keep_kernel": {128}, "rms_norm_kernel": {128}, "swiglu_kernel": {128}}),
     ("rotary", {"rotary_kernel<bf16": {64}, "rotary_kernel<f16": {64}, "rotary_kernel<float": {128}}),  # 4 numbers a lane
     ("pool", {"pool_kernel": {128}}),
     ("attention_bf16", {"attention_mma_kernel": {128}}),

@@ -68,10 +68,12 @@ static bool computes(struct bed *bed, const struct heads_work *work, struct devi
     }
     int status = device_qk_norm_rope(bed->device, work->qkv, work->norm, work->norm, 1e-6f, work->turns,
                                      work->turns, work->rows, heads, TOKENS, &bed->error);
-    status = status == STATUS_OK ? device_attention(bed->device, work->out, work->qkv, &shape,
-                                                    (struct device_texts){work->starts, starts, 1},
-                                                    work->scratch, &bed->error)
-                                 : status;
+    status = status == STATUS_OK
+                 ? device_attention(
+                       bed->device, work->out, work->qkv, &shape,
+                       (struct device_texts){.starts = work->starts, .host_starts = starts, .count = 1},
+                       work->scratch, &bed->error)
+                 : status;
     if (status != STATUS_OK) {
         return false;
     }

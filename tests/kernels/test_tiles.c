@@ -247,8 +247,10 @@ static float *attention_on(const struct micro_kernels *kernels, const int32_t *s
     void *qkv = bed_put(&bed, numbers, tokens * width);
     void *out = bed_take(&bed, tokens * out_width * sizeof(uint16_t));
     void *device_starts = bed_upload(&bed, starts, (texts + 1) * sizeof *starts);
-    must(&bed, device_attention(bed.device, out, qkv, shape,
-                                (struct device_texts){device_starts, starts, texts}, scratch, &bed.error));
+    must(&bed, device_attention(
+                   bed.device, out, qkv, shape,
+                   (struct device_texts){.starts = device_starts, .host_starts = starts, .count = texts},
+                   scratch, &bed.error));
     float *got = bed_get(&bed, out, tokens * out_width);
     free(numbers);
     bed_close(&bed);

@@ -89,7 +89,7 @@ static size_t planned(const struct model_config *config, size_t tokens) {
     struct error err = {0};
     assert_int_equal(device_open(&device, "cpu", &options, &err), STATUS_OK);
     struct layout layout = layout_planning(device, &plan);
-    assert_int_equal(block_lay_out_buffers(&layout, &buffers, config, tokens, &err), STATUS_OK);
+    assert_int_equal(block_lay_out_buffers(&layout, &buffers, config, tokens, 1, &err), STATUS_OK);
     device_close(device);
     return plan.bytes[DEVICE_ACTIVATIONS];
 }

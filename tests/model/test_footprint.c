@@ -95,6 +95,22 @@ static void blocks_add_up_to_the_model(void **state) {
     }
 }
 
+static void same_batch(const struct model *model, const struct model_limits *limits) {
+    struct model_plan plan;
+    struct footprint_batch batch;
+    struct error err = {0};
+    must(model_plan(model, limits, &plan, &err), &err);
+    footprint_of_batch(&batch, model_config_of(model), DTYPE_F32, limits, false);
+    // Each piece of an arena begins at a multiple of 256.
+    uintmax_t activations = model_plan_bytes(&plan, DEVICE_ACTIVATIONS);
+    uintmax_t pieces = 20 + 4 * limits->members;
+    double staging = (double)model_plan_bytes(&plan, DEVICE_STAGING);
+    assert_in_range(batch.activations + batch.residuals, activations - pieces * 256, activations);
+    assert_true((double)batch.staging <= staging && (double)batch.staging > 0.6 * staging);
+    footprint_of_batch(&batch, model_config_of(model), DTYPE_F32, limits, true);
+    assert_int_equal(batch.scratch, 40 << 20);
+}
+
 static void a_batch_is_what_a_device_plans(void **state) {
     (void)state;
     static const char *const names[] = {"qwen3", "llama-dynamic", "mistral-window"};
@@ -105,27 +121,22 @@ static void a_batch_is_what_a_device_plans(void **state) {
         struct device *device;
         const struct device_options options = {.dtype = DTYPE_F32, .threads = 1};
         must(device_open(&device, "cpu", &options, &err), &err);
-        must(model_add_device(model, device, &err), &err);
+        must(model_add_device(model, device, "cpu", &err), &err);
         const size_t layers[] = {0, golden.layers};
-        const struct model_limits limits = {.layers = layers,
-                                            .layer_count = 2,
-                                            .tokens = 700,
-                                            .texts = 30,
-                                            .rows = 90,
-                                            .longest = 500,
-                                            .stored = DTYPE_F16,
-                                            .slots = 3};
-        struct model_plan plan;
-        struct footprint_batch batch;
-        must(model_plan(model, &limits, &plan, &err), &err);
-        footprint_of_batch(&batch, model_config_of(model), DTYPE_F32, &limits, false);
-        // Each piece of an arena begins at a multiple of 256.
-        double activations = (double)model_plan_bytes(&plan, DEVICE_ACTIVATIONS);
-        double staging = (double)model_plan_bytes(&plan, DEVICE_STAGING);
-        assert_in_range(batch.activations, (uintmax_t)activations - 20 * 256, (uintmax_t)activations);
-        assert_true((double)batch.staging <= staging && (double)batch.staging > 0.6 * staging);
-        footprint_of_batch(&batch, model_config_of(model), DTYPE_F32, &limits, true);
-        assert_int_equal(batch.scratch, 40 << 20);
+        struct model_limits limits = {.layers = layers,
+                                      .layer_count = 2,
+                                      .tokens = 700,
+                                      .texts = 30,
+                                      .rows = 90,
+                                      .longest = 500,
+                                      .stored = DTYPE_F16,
+                                      .slots = 3};
+        same_batch(model, &limits);
+        limits.rows = 2000; // a row a token of a text that runs in slices
+        limits.longest = 2000;
+        assert_true(model_limits_slice(&limits));
+        assert_int_equal(limits.members, 4);
+        same_batch(model, &limits);
         model_close(model);
         golden_close(&golden);
     }

@@ -50,7 +50,7 @@ static struct model *open_on_device(const char *folder, enum dtype dtype, int th
     struct model *model;
     must(device_open(&device, test_device(), &options, &err), &err);
     must(model_open(&model, folder, &err), &err);
-    must(model_add_device(model, device, &err), &err);
+    must(model_add_device(model, device, test_device(), &err), &err);
     return model;
 }
 
@@ -99,7 +99,7 @@ static void check_resident(const struct model *model) {
     struct model_resident resident;
     struct device_residency report;
     must(model_check_resident(model, &resident, &err), &err);
-    model_residency(model, &report);
+    model_residency(model, 0, &report);
     for (int p = 0; p < DEVICE_PURPOSES; p++) {
         assert_int_equal(report.planned[p], report.taken[p]);
     }

@@ -23,11 +23,11 @@ LENGTHS = [1, 1, 3, 64, 2, 97, 33]
 COSINES = {"bfloat16": 0.9995, "float16": 0.99998}  # the least of a token, in halves
 
 
-def tool_states(folder, work, texts, dtype, threads, device="cpu"):
+def tool_states(folder, work, texts, dtype, threads, device="cpu", tokens=None):
     layout = [len(texts), *map(len, texts), *(token for text in texts for token in text)]
     np.array(layout, dtype=np.int32).tofile(work / "texts.i32")
-    subprocess.run([DEVICES[device], str(folder), dtype, str(threads), str(work / "texts.i32"), str(work / "out.f32")],
-                   check=True, env={**os.environ, "STRATA_TEST_DEVICE": device})
+    subprocess.run([DEVICES[device], str(folder), dtype, str(threads), str(work / "texts.i32"), str(work / "out.f32"),
+                    *([] if tokens is None else [str(tokens)])], check=True, env={**os.environ, "STRATA_TEST_DEVICE": device})
     with open(os.path.join(folder, "config.json")) as file:
         hidden = json.load(file)["hidden_size"]
     return np.fromfile(work / "out.f32", dtype=np.float32).reshape(-1, sum(map(len, texts)), hidden)
@@ -67,6 +67,24 @@ def test_all_layers(name, tmp_path):
             ratios = make_goldens.layer_errors(rounded, reference) / np.maximum(own[dtype], 1e-12)
             assert (make_goldens.layer_errors(rounded, reference) <= 1.2 * own[dtype]).all(), (device, dtype, ratios)
             print(f"{name} on {device}: float32 {errors.max():.1e}, {dtype} cosine {cosines.min():.7f}, ratio {ratios.max():.3f}")
+
+
+# Longer than a batch, so that it runs in slices: 4 of them.
+@pytest.mark.parametrize("name", ["qwen3", "qwen2-layer-types", "llama-dynamic", "llama-yarn", "mistral-window"])
+def test_a_text_in_slices(name, tmp_path):
+    config, dtype, shards, _, _ = make_goldens.variants()[name]
+    folder = tmp_path / "model"
+    make_goldens.write_checkpoint(str(folder), config, dtype, shards)
+    texts = make_goldens.make_ids("long " + name, [609], config["vocab_size"])
+    reference = make_goldens.hidden_states(str(folder), texts)
+    exact = tool_states(folder, tmp_path, texts, "float32", 2, tokens=192)
+    assert np.isfinite(exact).all()
+    errors = token_errors(exact, reference)
+    assert errors.max() <= 1e-5, errors.max(axis=1)
+    rounded = tool_states(folder, tmp_path, texts, "bfloat16", 2, tokens=192)
+    cosines = token_cosines(rounded, reference)
+    assert cosines.min() >= COSINES["bfloat16"], cosines.min(axis=1)
+    print(f"{name} in slices: float32 {errors.max():.1e}, bfloat16 cosine {cosines.min():.7f}")
 
 
 # What AWQ and GPTQ are run in by those who made them; transformers gets the numbers that the codes stand for.

@@ -10,6 +10,8 @@
 #include "kernels/telemetry.h"
 #include "model/stage.h"
 
+enum { MOST_LAYERS = 8 };
+
 static void must(int status, const struct error *err) {
     if (status != STATUS_OK) {
         fail_msg("%d: %s", status, err->message);
@@ -36,14 +38,13 @@ static void a_model_takes_its_devices_before_its_weights(void **state) {
     must(model_open(&model, golden.folder, &err), &err);
     assert_int_equal(model_load_weights(model, 1, &loading, &err), STATUS_INTERNAL);
     assert_non_null(strstr(err.message, "no device"));
-    must(model_add_device(model, open_cpu(), &err), &err);
+    must(model_add_device(model, open_cpu(), "cpu", &err), &err);
 
     struct device *second = open_cpu();
-    assert_int_equal(model_add_device(model, second, &err), STATUS_INTERNAL);
     must(model_plan_weights(model, 1, &plan, &err), &err);
     must(model_reserve_weights(model, &plan, &err), &err);
     must(model_load_weights(model, 1, &loading, &err), &err);
-    assert_int_equal(model_add_device(model, second, &err), STATUS_INTERNAL);
+    assert_int_equal(model_add_device(model, second, "cpu", &err), STATUS_INTERNAL);
     assert_non_null(strstr(err.message, "already loaded"));
 
     model_describe(model, &description);
@@ -68,7 +69,7 @@ static void a_model_tells_what_its_device_tells(void **state) {
     struct model_load_options loading = {0};
     golden_open(&golden, "qwen3");
     must(model_open(&model, golden.folder, &err), &err);
-    must(model_add_device(model, device, &err), &err);
+    must(model_add_device(model, device, "cpu", &err), &err);
     must(model_plan_weights(model, 2, &plan, &err), &err);
     must(model_reserve_weights(model, &plan, &err), &err);
     must(model_load_weights(model, 2, &loading, &err), &err);
@@ -79,10 +80,10 @@ static void a_model_tells_what_its_device_tells(void **state) {
     assert_string_equal(description.reason, own.reason);
     assert_int_equal(description.threads, own.threads);
     assert_int_equal(description.memory, own.memory);
-    model_residency(model, &residency);
+    model_residency(model, 0, &residency);
     assert_int_equal(residency.planned[DEVICE_WEIGHTS], model_plan_bytes(&plan, DEVICE_WEIGHTS));
     assert_int_equal(residency.taken[DEVICE_WEIGHTS], model_plan_bytes(&plan, DEVICE_WEIGHTS));
-    model_sample(model, &sample);
+    model_sample(model, 0, &sample);
     assert_int_equal(sample.xid, DEVICE_UNKNOWN);
     assert_true(model_clock(model) >= 0);
     model_seal(model);
@@ -93,16 +94,19 @@ static void a_model_tells_what_its_device_tells(void **state) {
 }
 
 // Bytes of the weights of all stages together, and that each block is on one of them, in order.
-static size_t shared_bytes(const struct model *model, const struct device *device, size_t last,
-                           size_t count) {
+static size_t shared_bytes(const struct model *model, size_t last) {
     struct device_plan plan = {0};
     struct error err = {0};
+    size_t first_block[MODEL_DEVICES + 1];
+    size_t count = model_devices(model);
     size_t next = 0;
+    must(shares_choose(model, last, NULL, first_block, &err), &err);
     for (size_t i = 0; i < count; i++) {
         struct model_weights weights;
-        struct layout layout = layout_planning(device, &plan);
-        must(stage_share(&weights, model, last, i, count, &err), &err);
+        struct layout layout = layout_planning(model->stages[i].device, &plan);
+        must(stage_share(&weights, model, last, first_block, i, &err), &err);
         assert_int_equal(weights.first_block, next);
+        assert_in_range(weights.block_count, last / count, (last + count - 1) / count);
         assert_int_equal(weights.has_embedding, i == 0);
         assert_int_equal(weights.has_final_norm, i + 1 == count && last == model->config.layers);
         next += weights.block_count;
@@ -118,17 +122,19 @@ static void stages_share_the_blocks_between_them(void **state) {
     struct golden golden;
     struct error err = {0};
     struct model *model;
-    struct device *device = open_cpu();
+    size_t whole[MOST_LAYERS + 1];
     golden_open(&golden, "qwen3");
+    assert_true(golden.layers <= MOST_LAYERS);
     must(model_open(&model, golden.folder, &err), &err);
-    for (size_t last = 0; last <= golden.layers; last++) {
-        size_t whole = shared_bytes(model, device, last, 1);
-        for (size_t count = 2; count <= golden.layers + 2; count++) {
-            assert_int_equal(shared_bytes(model, device, last, count), whole);
+    model_set_split(model, MODEL_SPLIT_LAYERS);
+    for (size_t count = 1; count <= golden.layers; count++) {
+        must(model_add_device(model, open_cpu(), "cpu", &err), &err);
+        for (size_t last = count; last <= golden.layers; last++) {
+            whole[last] = count == 1 ? shared_bytes(model, last) : whole[last];
+            assert_int_equal(shared_bytes(model, last), whole[last]);
         }
     }
     model_close(model);
-    device_close(device);
     golden_close(&golden);
 }
 
@@ -188,7 +194,7 @@ static void parts_of_a_plan_add_up(void **state) {
 
     golden_open(&golden, "qwen3");
     must(model_open(&model, golden.folder, &err), &err);
-    must(model_add_device(model, open_cpu(), &err), &err);
+    must(model_add_device(model, open_cpu(), "cpu", &err), &err);
     const size_t layers[] = {1, golden.layers};
     const struct model_limits limits = {.layers = layers,
                                         .layer_count = 2,

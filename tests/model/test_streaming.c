@@ -78,7 +78,7 @@ static void open_waiting(struct rig *rig, const char *folder, enum model_weights
                                         .group = golden->texts};
     must(device_open(&device, test_device(), &options, &err), &err);
     must(model_open(&rig->model, folder, &err), &err);
-    must(model_add_device(rig->model, device, &err), &err);
+    must(model_add_device(rig->model, device, test_device(), &err), &err);
     model_set_placement(rig->model, &placement);
     must(model_plan(rig->model, &limits, &plan, &err), &err);
     must(model_reserve(rig->model, &plan, &err), &err);
@@ -113,7 +113,7 @@ static int sweep(struct rig *rig, size_t first, size_t count, struct error *err)
             golden->ids + golden->starts[text], starts[i], spans, tokens, 1, tokens, text};
         list[i] = &batches[i];
     }
-    int status = model_sweep(rig->model, list, count, err);
+    int status = model_sweep(rig->model, 0, list, count, err);
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
         status = model_wait(rig->model, first + i, NULL, err);
     }
@@ -187,9 +187,9 @@ static void blocks_come_in_any_order(void **state) {
     model_describe(rig.model, &device);
     assert_int_equal(stage->weights.slot_count, device.queues ? 2 : 1);
     for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
-        must(streaming_bring(stage, order[i], &err), &err);
+        must(streaming_bring(rig.model, order[i], &err), &err);
         assert_true(holds(stage, order[i]));
-        must(streaming_ahead(stage, order[i], &err), &err);
+        must(streaming_ahead(rig.model, order[i], &err), &err);
         size_t next = (order[i] + 1) % 3;
         assert_int_equal(holds(stage, next), device.queues);
     }

@@ -1,6 +1,6 @@
-// Writes every hidden state of every token: tool_hidden FOLDER DTYPE THREADS TEXTS.i32 OUT.f32
-// TEXTS holds int32: the number of texts, their lengths, all ids. OUT gets float32 [layers + 1, tokens,
-// hidden].
+// Writes every hidden state of every token: tool_hidden FOLDER DTYPE THREADS TEXTS.i32 OUT.f32 [TOKENS]
+// TOKENS: of a batch, so that one text which is longer runs in slices. TEXTS holds int32: the number of
+// texts, their lengths, all ids. OUT gets float32 [layers + 1, tokens, hidden].
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,7 +104,7 @@ static int run(char **arguments, struct error *err) {
         status = model_open(&model, arguments[1], err);
     }
     if (status == STATUS_OK) {
-        status = model_add_device(model, device, err);
+        status = model_add_device(model, device, "the device", err);
         device = status == STATUS_OK ? NULL : device; // the model closes it
     }
     if (status != STATUS_OK) {
@@ -123,7 +123,11 @@ static int run(char **arguments, struct error *err) {
                                   .longest = texts.longest,
                                   .stored = DTYPE_F32,
                                   .slots = 1};
-    status = load(model, &limits, err);
+    if (arguments[6] != NULL) {
+        limits.tokens = (size_t)atoi(arguments[6]);
+        status = model_limits_slice(&limits) ? STATUS_OK : error_set(err, STATUS_USAGE, "too few tokens");
+    }
+    status = status == STATUS_OK ? load(model, &limits, err) : status;
     if (status == STATUS_OK) {
         status = write_states(model, &texts, layers, arguments[5], err);
     }
@@ -138,8 +142,8 @@ done:
 
 int main(int count, char **arguments) {
     struct error err = {0};
-    if (count != 6) {
-        fprintf(stderr, "usage: tool_hidden FOLDER DTYPE THREADS TEXTS.i32 OUT.f32\n");
+    if (count != 6 && count != 7) {
+        fprintf(stderr, "usage: tool_hidden FOLDER DTYPE THREADS TEXTS.i32 OUT.f32 [TOKENS]\n");
         return 64;
     }
     int status = run(arguments, &err);

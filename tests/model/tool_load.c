@@ -37,7 +37,7 @@ static int time_load(const char *folder, int threads, double *best, uint64_t *by
     int status = device_open(&device, "cpu", &options, err);
     status = status == STATUS_OK ? model_open(&model, folder, err) : status;
     if (status == STATUS_OK) {
-        status = model_add_device(model, device, err);
+        status = model_add_device(model, device, "cpu", err);
         device = status == STATUS_OK ? NULL : device; // the model closes it
     }
     if (status == STATUS_OK) {

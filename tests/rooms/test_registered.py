@@ -21,7 +21,7 @@ def name_of(path):
     if path.suffix in (".cu", ".cpp"):
         return f"{room}/{path.stem}" if room == "cuda_emulation" else None
     if path.stem.startswith("test_cuda_"):
-        return f"cuda_emulated/{path.stem}" if room == "kernels" else None
+        return f"cuda_emulated/{path.stem}" if room in ("kernels", "model") else None
     return f"{room}/{path.stem}"
 
 

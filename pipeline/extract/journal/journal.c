@@ -55,12 +55,25 @@ static void take_counts(struct journal *journal) {
     live->seconds = counts->seconds;
 }
 
+// Under the lock. Of several devices, in a note beside the live state.
+static int write_lanes(struct journal *journal, struct error *err) {
+    return journal->lane_count == 0
+               ? STATUS_OK
+               : ledger_set_lanes(journal->ledger, journal->epoch, journal->lanes, journal->lane_count, err);
+}
+
+// Under the lock.
+static int write_live(struct journal *journal, struct error *err) {
+    TRY(ledger_set_progress(journal->ledger, &journal->live, err));
+    return write_lanes(journal, err);
+}
+
 // Under the lock.
 static int write_figures(struct journal *journal, struct error *err) {
     take_counts(journal);
     journal->live.memory_bytes = process_memory();
     journal->written = clock_seconds();
-    return heed(journal, ledger_set_progress(journal->ledger, &journal->live, err), err);
+    return heed(journal, write_live(journal, err), err);
 }
 
 int journal_show(struct journal *journal, struct error *err) {
@@ -120,6 +133,13 @@ void journal_rate(struct journal *journal, double tokens_per_second) {
 void journal_device(struct journal *journal, const struct ledger_device *figures) {
     journal_lock(journal);
     journal->live.device = *figures;
+    journal_unlock(journal);
+}
+
+void journal_device_of(struct journal *journal, size_t lane, size_t count, const struct ledger_lane *news) {
+    journal_lock(journal);
+    journal->lanes[lane] = *news;
+    journal->lane_count = count;
     journal_unlock(journal);
 }
 
@@ -215,7 +235,7 @@ static const char *last_stage(int status, bool finished) {
 }
 
 static int write_end(struct journal *journal, int status, const char *reason, struct error *err) {
-    TRY(ledger_set_progress(journal->ledger, &journal->live, err));
+    TRY(write_live(journal, err));
     return ledger_launch_end(journal->ledger, error_exit_code(status), reason, err);
 }
 

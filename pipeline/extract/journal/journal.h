@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "checkpoints/ledger.h"
+#include "checkpoints/ledger_lanes.h"
 
 // What is counted of a run, sealed or in the open shard.
 struct journal_counts {
@@ -35,6 +36,8 @@ struct journal {
     struct ledger *ledger;
     uint64_t epoch; // of this launch; 0: not in the ledger yet
     struct ledger_progress live;
+    struct ledger_lane lanes[LEDGER_LANES]; // of a run on several devices
+    size_t lane_count;
     struct journal_counts counts;
     double written; // monotonic seconds when the figures last were; 0: the stage has had none
     int status;     // of the first figures or event that the ledger refused
@@ -85,6 +88,8 @@ void journal_loaded(struct journal *journal, uint64_t bytes, uint64_t all); // o
 void journal_drift(struct journal *journal, const char *state, double score);
 void journal_rate(struct journal *journal, double tokens_per_second);
 void journal_device(struct journal *journal, const struct ledger_device *figures);
+// The same of one of several devices, which `count` tells.
+void journal_device_of(struct journal *journal, size_t lane, size_t count, const struct ledger_lane *news);
 void journal_calibrates(struct journal *journal); // the state of drift until batches tell one
 
 int journal_show(struct journal *journal, struct error *err);    // writes them now

@@ -5,11 +5,15 @@
 
 #include "base/clock.h"
 #include "base/process.h"
+#include "base/size.h"
 #include "checkpoints/view.h"
+#include "journal/figures.h"
 #include "stages/in_flight.h"
 #include "stages/writer.h"
 #include "start/fill.h"
 #include "start/launch.h"
+
+_Static_assert((int)MODEL_DEVICES <= (int)LEDGER_LANES, "the journal has a place for each device");
 
 // The stages and what passes between them.
 struct run {
@@ -22,7 +26,10 @@ struct run {
     double began;
     uint64_t tokens_before; // sealed when this launch began
     double recent_rate;     // tokens per second, smoothed over the last batches
-    bool hdf5_failed;       // without an end of the run: nothing more may be asked of it in this process
+    double idle_seconds;    // that lanes had nothing to do since the last work came
+    struct ledger_lane lanes[MODEL_DEVICES];
+    enum drift_event events[MODEL_DEVICES]; // of each lane: the gravest verdict that is not followed yet
+    bool hdf5_failed; // without an end of the run: nothing more may be asked of it in this process
 };
 
 // ---- one batch ----
@@ -48,14 +55,33 @@ static void show_progress(struct run *run, bool now) {
     display_update(&run->launch.display, &state, now);
 }
 
+static double smooth(double rate, double news) {
+    return rate == 0 ? news : 0.8 * rate + 0.2 * news;
+}
+
+// One of several lanes: its own part of the run's rate.
+static void count_lane(struct run *run, const struct work *work, double rate) {
+    const struct model *model = run->launch.inputs.model;
+    size_t lanes = model_lanes(model);
+    struct ledger_lane *lane = &run->lanes[work->lane];
+    if (lanes > 1) {
+        snprintf(lane->name, sizeof lane->name, "%s", model_lane_name(model, work->lane));
+        lane->batches++;
+        lane->tokens_per_second = smooth(lane->tokens_per_second, rate / (double)lanes);
+        figures_take(&lane->figures, &work->sample, &work->times);
+        journal_device_of(&run->launch.journal, work->lane, lanes, lane);
+    }
+}
+
 static void count_batch(struct run *run, const struct work *work) {
     double rate = (double)work->batch.tokens / (work->compute_seconds + work->wait_seconds);
-    run->recent_rate = run->recent_rate == 0 ? rate : 0.8 * run->recent_rate + 0.2 * rate;
+    run->recent_rate = smooth(run->recent_rate, rate);
+    count_lane(run, work, rate);
     run->summary->launch_batches++;
     run->summary->launch_tokens += work->batch.tokens;
     run->summary->wait_seconds += work->wait_seconds;
     run->summary->launch_seconds = clock_seconds() - run->began;
-    journal_drift(&run->launch.journal, run->launch.watch.state, work->score);
+    journal_drift(&run->launch.journal, drift_watches_state(&run->launch.watches), work->score);
     journal_rate(&run->launch.journal, run->recent_rate);
     show_progress(run, false);
 }
@@ -84,20 +110,21 @@ static int hand_over(struct run *run, struct work *work, struct error *err) {
     return error_set(err, STATUS_STOPPED, "the writer stopped");
 }
 
-// Waits for the oldest sweep, judges its time and hands its batches to the writer. *event becomes the graver
-// verdict.
-static int complete(struct run *run, enum drift_event *event, struct error *err) {
+// Waits for the oldest sweep, judges its time and hands its batches to the writer. The verdict is noted.
+static int complete(struct run *run, struct error *err) {
     const struct sweep *sweep;
     double score;
     TRY(in_flight_complete(&run->in_flight, &sweep, err));
     const struct drift_batch batch = {.number = sweep->works[sweep->count - 1]->number,
                                       .tokens = sweep->tokens,
                                       .squared_lengths = sweep->squared_lengths,
+                                      .parts = sweep->parts,
                                       .predicted_seconds = sweep->predicted_seconds,
                                       .seconds = sweep->seconds,
                                       .times = &sweep->times,
                                       .sample = &sweep->sample};
-    enum drift_event verdict = drift_watch_batch(&run->launch.watch, &batch, &score);
+    enum drift_event verdict = drift_watch_batch(&run->launch.watches.lanes[sweep->lane], &batch, &score);
+    enum drift_event *event = &run->events[sweep->lane];
     *event = verdict > *event ? verdict : *event;
     for (size_t i = 0; i < sweep->count; i++) {
         sweep->works[i]->score = score;
@@ -107,41 +134,72 @@ static int complete(struct run *run, enum drift_event *event, struct error *err)
     return STATUS_OK;
 }
 
-// Everything that is on the device, in order.
-static int drain_device(struct run *run, enum drift_event *event, struct error *err) {
+// Everything that is on the devices, in order.
+static int drain_devices(struct run *run, struct error *err) {
     while (run->in_flight.count > 0) {
-        TRY(complete(run, event, err));
+        TRY(complete(run, err));
     }
     return STATUS_OK;
 }
 
 // And what is gathered.
-static int drain(struct run *run, enum drift_event *event, struct error *err) {
-    TRY(drain_device(run, event, err));
+static int drain(struct run *run, struct error *err) {
+    TRY(drain_devices(run, err));
     TRY(in_flight_flush(&run->in_flight, err));
-    return drain_device(run, event, err);
+    return drain_devices(run, err);
 }
 
-// What a verdict asks for comes when the device is idle and all is handed over: canary runs take time, and
+static bool has_verdict(const struct run *run) {
+    for (size_t i = 0; i < run->launch.watches.count; i++) {
+        if (run->events[i] != DRIFT_STEADY) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// What a verdict asks for comes when the devices are idle and all is handed over: canary runs take time, and
 // need the device for themselves.
-static int follow(struct run *run, enum drift_event event, struct error *err) {
-    if (event == DRIFT_STEADY) {
+static int follow(struct run *run, struct error *err) {
+    if (!has_verdict(run)) {
         return STATUS_OK;
     }
-    TRY(drain(run, &event, err));
-    return drift_watch_follow(&run->launch.watch, event, err);
+    TRY(drain(run, err));
+    for (size_t i = 0; i < run->launch.watches.count; i++) {
+        enum drift_event event = run->events[i];
+        run->events[i] = DRIFT_STEADY;
+        if (event != DRIFT_STEADY) {
+            TRY(drift_watch_follow(&run->launch.watches.lanes[i], event, err));
+        }
+    }
+    return STATUS_OK;
 }
 
 static int complete_one(struct run *run, struct error *err) {
-    enum drift_event event = DRIFT_STEADY;
-    TRY(complete(run, &event, err));
-    return follow(run, event, err);
+    TRY(complete(run, err));
+    return follow(run, err);
 }
 
 static int drain_all(struct run *run, struct error *err) {
-    enum drift_event event = DRIFT_STEADY;
-    TRY(drain(run, &event, err));
-    return follow(run, event, err);
+    TRY(drain(run, err));
+    return follow(run, err);
+}
+
+// The oldest sweep leaves if it is done, or the only one to wait for.
+static int look_on(struct run *run, struct error *err) {
+    if (in_flight_ready(&run->in_flight)) {
+        return complete_one(run, err);
+    }
+    run->idle_seconds += in_flight_rest(&run->in_flight);
+    return STATUS_OK;
+}
+
+static int make_room(struct run *run, struct error *err) {
+    while (in_flight_full(&run->in_flight)) {
+        TRY(look_on(run, err));
+    }
+    run->idle_seconds = 0; // not for want of work
+    return STATUS_OK;
 }
 
 // No more batches are wanted than are there.
@@ -151,20 +209,26 @@ static bool is_last_asked(const struct run *run) {
     return run->options->stop_after > 0 && there >= run->options->stop_after;
 }
 
+// A text in slices may need more of a sweep than is left beside the batches that are gathered.
+static int make_room(struct run *run, const struct work *work, struct error *err) {
+    if (in_flight_takes(&run->in_flight, work)) {
+        return STATUS_OK;
+    }
+    TRY(in_flight_flush(&run->in_flight, err));
+    return in_flight_full(&run->in_flight) ? complete_one(run, err) : STATUS_OK;
+}
+
 // Puts a work's batch on the device; completes the oldest when that fills it. A work with nothing to compute
 // goes to the writer in its turn, behind those on the device.
 static int take(struct run *run, struct work *work, struct error *err) {
     if (work->computes && !writer_has(&run->writer, work)) {
+        TRY(make_room(run, work, err));
         TRY(in_flight_add(&run->in_flight, work, err));
-        if (is_last_asked(run)) {
-            TRY(in_flight_flush(&run->in_flight, err));
-        }
-        return in_flight_full(&run->in_flight) ? complete_one(run, err) : STATUS_OK;
+        return is_last_asked(run) ? drain_all(run, err) : make_room(run, err);
     }
-    enum drift_event event = DRIFT_STEADY;
-    TRY(drain(run, &event, err));
+    TRY(drain(run, err));
     TRY(hand_over(run, work, err));
-    return follow(run, event, err);
+    return follow(run, err);
 }
 
 // One turn: the next work if there is one, without waiting for it while a sweep is on the device, whose end
@@ -175,7 +239,7 @@ static int turn(struct run *run, bool *more, struct error *err) {
     if (run->in_flight.count == 0) {
         work = feeder_next(&run->feeder);
     } else if (!feeder_try_next(&run->feeder, &work)) {
-        return complete_one(run, err);
+        return look_on(run, err);
     }
     if (feeder_pauses(&run->feeder, work)) {
         size_t gathered = in_flight_gathered(&run->in_flight);
@@ -183,7 +247,8 @@ static int turn(struct run *run, bool *more, struct error *err) {
         return waits_for_these ? drain_all(run, err) : STATUS_OK;
     }
     if (work != NULL) {
-        work->wait_seconds = clock_seconds() - waited;
+        work->wait_seconds = clock_seconds() - waited + run->idle_seconds;
+        run->idle_seconds = 0;
         return take(run, work, err);
     }
     *more = run->in_flight.count > 0 || in_flight_gathered(&run->in_flight) > 0;
@@ -202,25 +267,30 @@ static int turn_over(struct run *run, struct error *err) {
 
 static int compute_all(struct run *run, struct error *err) {
     run->began = clock_seconds();
-    in_flight_open(&run->in_flight, run->launch.inputs.model, run->launch.limits.group,
-                   &run->launch.watch.cost, &run->launch.guard);
+    in_flight_open(&run->in_flight, run->launch.inputs.model, &run->launch.limits,
+                   &run->launch.watches.lanes[0].cost, &run->launch.guard);
     int status = turn_over(run, err);
     if (status == STATUS_STOPPED) { // what is computed is kept
         struct error drain_err;
-        enum drift_event ignored = DRIFT_STEADY;
-        int drained = drain_device(run, &ignored, &drain_err);
+        int drained = drain_devices(run, &drain_err);
         if (drained != STATUS_OK && drained != STATUS_STOPPED) {
             *err = drain_err;
             status = drained;
         }
     }
     if (status == STATUS_OK || status == STATUS_STOPPED) {
-        drift_watch_end(&run->launch.watch);
+        drift_watches_end(&run->launch.watches);
     }
     return status;
 }
 
 // ---- the run ----
+
+// Of few batches each: enough for those on several devices and the ones behind them.
+static size_t feeder_windows(const struct model *model) {
+    size_t sweeps = in_flight_sweeps(model, model_sweep_batches(model));
+    return size_min(size_max(FEEDER_WINDOWS, sweeps + 1), FEEDER_WINDOWS_MOST);
+}
 
 static int start_stages(struct run *run, struct error *err) {
     struct launch *launch = &run->launch;
@@ -229,7 +299,8 @@ static int start_stages(struct run *run, struct error *err) {
                                    .tokens = launch->limits.tokens,
                                    .rows = launch->limits.rows,
                                    .works = launch->limits.slots -
-                                            inputs_canary_slots(&launch->inputs, launch->limits.group)};
+                                            inputs_canary_slots(&launch->inputs, launch->limits.group),
+                                   .windows = feeder_windows(launch->inputs.model)};
     struct writer_options options = {.folder = launch->folder.path,
                                      .layout = &launch->layout.shard,
                                      .batches_per_shard = (uint64_t)launch->inputs.job.checkpoint_every,
@@ -247,7 +318,7 @@ static int start_stages(struct run *run, struct error *err) {
     const struct guard_writer writer = writer_for_guard(&run->writer);
     run->tokens_before = journal_counts(&launch->journal).tokens;
     guard_attach(&launch->guard, &writer);
-    journal_drift(&launch->journal, launch->watch.state, 0);
+    journal_drift(&launch->journal, drift_watches_state(&launch->watches), 0);
     journal_rate(&launch->journal, 0);
     return journal_stage(&launch->journal, "running", err);
 }
@@ -331,14 +402,17 @@ static int sum_up(struct run *run, int status, struct error *err) {
     return status == STATUS_OK ? judge_failures(run, err) : status;
 }
 
-// Of the run's sealed batches, as `strata status` and `log` say it too.
+// Of the run's sealed batches, as `strata status` and `log` say it too. A word for people: where the ledger
+// cannot be asked, that is told elsewhere.
 static void tell_fill(struct run *run) {
     struct launch *launch = &run->launch;
     const struct ledger_totals *totals = &run->summary->totals;
-    if (launch->limits.tokens == 0 || totals->batches == 0 || !fill_matters(&launch->inputs)) {
+    struct fill fill;
+    struct error ignored;
+    if (launch->limits.tokens == 0 || totals->batches == 0 || !fill_matters(&launch->inputs) ||
+        fill_of_ledger(&fill, launch->journal.ledger, launch->limits.tokens, &ignored) != STATUS_OK) {
         return;
     }
-    struct fill fill = fill_of(totals->tokens, totals->batches, launch->limits.tokens);
     log_write(&launch->log, LOG_LEVEL_INFO,
               "%" PRIu64 " batches sealed: the device computed %" PRIu64 " tokens for %" PRIu64
               " of texts, %.1f %% full",

@@ -68,7 +68,7 @@ void plan_window(struct plan *plan, const struct plan_limits *limits, const uint
             taken[batch] = 0;
             plan->batches++;
         }
-        plan->room[batch] -= tokens[text];
+        plan->room[batch] -= size_min(tokens[text], limits->tokens);
         taken[batch]++;
         plan->place[text] = (uint32_t)batch;
     }
@@ -85,11 +85,13 @@ bool plan_window_ends(const struct plan_limits *limits, size_t problems, size_t 
     return problems >= limits->window || (limits->full && tokens / limits->tokens >= PLAN_WINDOW_BATCHES);
 }
 
-// How many of the first texts hold at most `sum` tokens.
-static size_t first_texts(const uint32_t *tokens, size_t texts, size_t sum) {
+// How many of the first texts hold at most `sum` tokens, each at most those of a batch: a longer one takes a
+// batch, however long it is.
+static size_t first_texts(const struct plan_limits *limits, const uint32_t *tokens, size_t texts,
+                          size_t sum) {
     size_t count = 0;
-    while (count < texts && tokens[count] <= sum) {
-        sum -= tokens[count++];
+    while (count < texts && size_min(tokens[count], limits->tokens) <= sum) {
+        sum -= size_min(tokens[count++], limits->tokens);
     }
     return count;
 }
@@ -105,10 +107,11 @@ size_t plan_full_window(struct plan *plan, const struct plan_limits *limits, con
     if (limits->problems <= most / batches) {
         most = batches * limits->problems;
     }
-    most = size_min(most, first_texts(tokens, texts, batches * limits->tokens));
+    most = size_min(most, first_texts(limits, tokens, texts, batches * limits->tokens));
     // Half a batch of room is more than packing needs; a window that does not fit with so much is held back
     // by something else, and leaving texts out mends nothing.
-    size_t least = size_min(most, first_texts(tokens, texts, batches * limits->tokens - limits->tokens / 2));
+    size_t enough = batches * limits->tokens - limits->tokens / 2;
+    size_t least = size_min(most, first_texts(limits, tokens, texts, enough));
     plan_window(plan, limits, tokens, least);
     if (least == 0 || plan->batches > batches) {
         plan_window(plan, limits, tokens, texts);

@@ -3,7 +3,8 @@
 // see the same batches.
 //
 // Best fit decreasing: texts from the longest to the shortest (ties: query order), each into the fullest
-// batch that still has room for its tokens and a place. Within a batch texts stand in query order.
+// batch that still has room for its tokens and a place. Within a batch texts stand in query order. A text
+// longer than a batch is one by itself, which is computed in slices.
 //
 // The last batch of a window seldom comes out full, and a GPU computes every batch as if it were. So a window
 // that others follow ends where its batches are full, and the next one begins with the rest: of the 21,456
@@ -20,13 +21,14 @@
 
 struct plan_limits {
     size_t problems; // most texts in a batch
-    size_t tokens;   // most tokens in a batch; no text is longer
+    size_t tokens;   // most tokens in a batch of several texts
     size_t window;   // most problems planned together
     bool full;       // windows end where their batches are full, not by rows
 };
 
 // A window that ends where its batches are full need not be larger than this many of them: it bounds the
-// memory of long texts. One text more or less in a last batch is little then.
+// memory of long texts, of which one that is longer than a batch counts as several. One text more or less in
+// a last batch is little then.
 enum { PLAN_WINDOW_BATCHES = 256 };
 
 struct plan {
@@ -44,7 +46,7 @@ void plan_destroy(struct plan *plan); // accepts zeros; leaves zeros
 // Whether a window that has so many problems, with so many tokens in all, takes no more.
 bool plan_window_ends(const struct plan_limits *limits, size_t problems, size_t tokens);
 
-// Plans `texts` (at most limits.window) texts of tokens[i] tokens each (1 to limits.tokens).
+// Plans `texts` (at most limits.window) texts of tokens[i] tokens each, at least 1.
 void plan_window(struct plan *plan, const struct plan_limits *limits, const uint32_t *tokens, size_t texts);
 
 // Plans the first of `texts` texts, as many as fill one batch less than all of them take, and returns how

@@ -6,7 +6,7 @@
 #include "base/clock.h"
 
 // Copies a batch's texts one after another and places its spans in the packed batch.
-static void pack(struct work *work, struct feeder_buffers *to) {
+static void pack(struct work *work, struct feeder_buffers *to, const struct plan_limits *limits) {
     const struct window *window = work->window;
     size_t texts = window_batch_size(window, work->index);
     size_t token = 0;
@@ -14,8 +14,13 @@ static void pack(struct work *work, struct feeder_buffers *to) {
     for (size_t i = 0; i < texts; i++) {
         const struct window_problem *problem = window_batch_problem(window, work->index, i);
         const struct shard_row *rows = window_rows(window, problem);
+        const int32_t *ids = window_tokens(window, problem);
         to->starts[i] = (int32_t)token;
-        memcpy(to->ids + token, window_tokens(window, problem), problem->token_count * sizeof *to->ids);
+        if (problem->token_count > limits->tokens) { // the batch's only text, and the window stays
+            work->batch.ids = ids;
+        } else {
+            memcpy(to->ids + token, ids, problem->token_count * sizeof *to->ids);
+        }
         for (size_t r = 0; r < problem->row_count; r++) {
             to->spans[row++] = (struct device_span){(int32_t)(token + rows[r].token_start),
                                                     (int32_t)(token + rows[r].token_end)};
@@ -40,7 +45,7 @@ static void begin_work(struct feeder *feeder, struct work *work, struct window *
         .computes = window->plan.batches > 0,
         .batch = {.ids = buffers->ids, .starts = buffers->starts, .spans = buffers->spans, .slot = slot}};
     if (work->computes) {
-        pack(work, buffers);
+        pack(work, buffers, &feeder->limits.plan);
     }
 }
 
@@ -128,7 +133,7 @@ static int create_buffers(struct feeder_buffers *buffers, const struct feeder_li
 
 static int create_pools(struct feeder *feeder, struct error *err) {
     TRY(window_reader_open(&feeder->reader, err));
-    for (size_t i = 0; i < FEEDER_WINDOWS; i++) {
+    for (size_t i = 0; i < feeder->limits.windows; i++) {
         TRY(window_create(&feeder->windows[i], &feeder->limits.plan, err));
         queue_push(&feeder->free_windows, &feeder->windows[i]);
     }
@@ -229,7 +234,7 @@ int feeder_finish(struct feeder *feeder, bool *complete, struct error *err) {
 }
 
 void feeder_destroy(struct feeder *feeder) {
-    for (size_t i = 0; i < FEEDER_WINDOWS; i++) {
+    for (size_t i = 0; i < feeder->limits.windows; i++) {
         window_destroy(&feeder->windows[i]);
     }
     for (size_t i = 0; feeder->buffers != NULL && i < feeder->limits.works; i++) {

@@ -12,7 +12,7 @@
 #include "stages/queue.h"
 #include "stages/window.h"
 
-enum { FEEDER_WINDOWS = 3 };
+enum { FEEDER_WINDOWS = 3, FEEDER_WINDOWS_MOST = 32 };
 
 // One batch on its way through the stages.
 struct work {
@@ -29,10 +29,11 @@ struct work {
     struct device_times times; // by the device's own clock; where that is the host's, what its threads worked
     double predicted_seconds;
     double score;
+    size_t lane;                 // of the model, which computed it
     struct device_sample sample; // of its monitoring, when the batch was done
 };
 
-// What the batch of a work lies in.
+// What the batch of a work lies in. The ids of a text longer than a batch lie in its window.
 struct feeder_buffers {
     int32_t *ids;              // [limits.tokens]
     int32_t *starts;           // [limits.plan.problems + 1]
@@ -41,20 +42,21 @@ struct feeder_buffers {
 
 struct feeder_limits {
     struct plan_limits plan;
-    size_t tokens; // largest batch
-    size_t rows;
-    size_t works; // those being packed, one written, and those on the device; also its output slots
+    size_t tokens;  // largest batch of texts that are no longer than plan.tokens
+    size_t rows;    // of any batch
+    size_t works;   // those being packed, one written, and those on the device; also its output slots
+    size_t windows; // FEEDER_WINDOWS to FEEDER_WINDOWS_MOST
 };
 
 struct feeder {
     struct feeder_limits limits;
     struct window_reader reader; // its digest, if any, is of all rows: the feeder began at row 0
-    struct window windows[FEEDER_WINDOWS];
-    struct work *works;             // [limits.works]
-    struct feeder_buffers *buffers; // [limits.works] of the work with that slot
-    struct work pause;              // handed out where no work comes before others come back
-    atomic_size_t handed;           // works that were handed out and have not come back
-    atomic_bool starves;            // it waits for a window
+    struct window windows[FEEDER_WINDOWS_MOST]; // limits.windows of them
+    struct work *works;                         // [limits.works]
+    struct feeder_buffers *buffers;             // [limits.works] of the work with that slot
+    struct work pause;                          // handed out where no work comes before others come back
+    atomic_size_t handed;                       // works that were handed out and have not come back
+    atomic_bool starves;                        // it waits for a window
     struct queue free_works;
     struct queue free_windows;
     struct queue ready;   // works for the runner, in order; closed after the last one or on an error

@@ -1,10 +1,16 @@
-// Batches on the device, oldest first: in sweeps of one batch, or of a group of them where weights come to
-// the device anew for every sweep (model_sweep). One sweep is there, or two where calls return before the
-// work is done, so that such a device goes from one batch to the next without waiting for the host.
+// Batches on the devices, oldest first: in sweeps of one batch, or of a group of them where weights come to
+// the devices anew for every sweep (model_sweep); a batch that is a text in slices takes as many of a group's
+// places (model_batch_members). A lane of the model (model_lanes) keeps one sweep, or more where calls return
+// before the work is done, so that a device goes from one batch to the next without waiting for the host.
 //
-// A sweep's seconds are those from the end of the sweep before it, or from its own queueing when that was
-// later, to its end, on the monotonic clock: what the runner holds against its prediction. A batch of a group
-// has its share of them, by what it is predicted to cost.
+// With one lane the oldest sweep is waited for. With several a new sweep goes to the lane with the fewest,
+// and the lanes are asked again and again, with pauses in between, what they have done: a sweep that is done
+// before an older one waits for it here, so that batches leave in the order of the plan.
+//
+// A sweep's seconds are those from the end of the sweep before it in its lane, or from its own queueing when
+// that was later, to its end, on the monotonic clock: what the runner holds against its prediction. A batch
+// of a group has its share of them, by what it is predicted to cost. A batch's own seconds, and those
+// predicted, are its part of the run's: with several lanes, which work side by side, divided by their number.
 #ifndef STRATA_STAGES_IN_FLIGHT_H
 #define STRATA_STAGES_IN_FLIGHT_H
 
@@ -14,17 +20,22 @@
 #include "watch/guard.h"
 
 enum {
-    IN_FLIGHT = 2,         // sweeps at most
-    IN_FLIGHT_GROUP = 256, // batches of a sweep at most
+    IN_FLIGHT = 3 * MODEL_DEVICES, // sweeps at most
+    IN_FLIGHT_GROUP = 256,         // batches of a sweep at most
 };
 
 struct sweep {
     struct work *works[IN_FLIGHT_GROUP];
     size_t count;
+    size_t members; // places that they take
+    size_t lane;
     double queued; // monotonic seconds
+    bool done;     // and what follows is known
+    int status;
     // Of all its batches, once they are complete.
     size_t tokens;
     double squared_lengths;
+    double parts; // drift_predict
     double predicted_seconds;
     double seconds;
     struct device_times times;
@@ -33,35 +44,59 @@ struct sweep {
 
 struct in_flight {
     struct model *model;
-    struct guard *guard;                // watches the oldest
-    const struct drift_cost *cost;      // of a sweep
-    size_t group;                       // batches of a full sweep
-    size_t depth;                       // 1, or IN_FLIGHT
-    bool queues;                        // the device
-    size_t count;                       // sweeps on the device
-    struct sweep sweeps[IN_FLIGHT + 1]; // the one behind those on the device is being gathered
-    struct sweep done;
-    double completed; // monotonic seconds of the last completion
+    struct guard *guard;               // watches the oldest
+    const struct drift_cost *cost;     // of a sweep
+    const struct model_limits *limits; // the model's
+    size_t group;                      // places of a full sweep
+    size_t depth;                      // sweeps that a lane is given before it has done one
+    size_t most;                       // sweeps in all
+    bool queues;                       // the devices
+    size_t lanes;
+    struct {
+        size_t sweeps;    // that it was given and has not done
+        double completed; // monotonic seconds of its last completion
+    } lane[MODEL_DEVICES];
+    size_t count;                       // sweeps on the devices, or done and behind an older one
+    size_t first;                       // of them, the oldest
+    struct sweep sweeps[IN_FLIGHT + 1]; // a ring; the one behind those on the devices is being gathered
+    double pause;                       // seconds of the next one
+    bool failing;                       // a sweep has failed: no more are taken
+    uint64_t failed;                    // the first batch of the oldest of those
+    struct error failure;               // and what is wrong with it
 };
 
-// Sweeps of single batches that a device keeps at a time.
-size_t in_flight_depth(const struct device_description *device);
+// Sweeps of `batches` batches that a model's devices are given at a time, with those that wait for older
+// ones.
+size_t in_flight_sweeps(const struct model *model, size_t batches);
 
-void in_flight_open(struct in_flight *in_flight, struct model *model, size_t group,
+// `limits` as given to model_load, which stay.
+void in_flight_open(struct in_flight *in_flight, struct model *model, const struct model_limits *limits,
                     const struct drift_cost *cost, struct guard *guard);
 
 bool in_flight_full(const struct in_flight *in_flight);
 
-size_t in_flight_gathered(const struct in_flight *in_flight); // batches that are not on the device yet
+size_t in_flight_gathered(const struct in_flight *in_flight); // batches that are not on a device yet
 
-// Takes the batch of a work, and queues the sweep that it completes. in_flight is not full.
+// Whether the batch of a work still goes into the sweep that is gathered; otherwise that is to be queued
+// first.
+bool in_flight_takes(const struct in_flight *in_flight, const struct work *work);
+
+// Takes the batch of a work, and queues the sweep that it completes. in_flight is not full, and takes it.
 int in_flight_add(struct in_flight *in_flight, struct work *work, struct error *err);
 
 // Queues what is gathered, if anything. in_flight is not full.
 int in_flight_flush(struct in_flight *in_flight, struct error *err);
 
+// Whether in_flight_complete is the thing to do: the oldest sweep is done, or the only lane has nothing but
+// it to wait for. in_flight has one.
+bool in_flight_ready(struct in_flight *in_flight);
+
+// A pause, when neither that nor a new sweep is there to do; it grows until something is done. Returns its
+// seconds, times the share of the lanes that had nothing to do.
+double in_flight_rest(struct in_flight *in_flight);
+
 // Waits for the oldest sweep; fills its figures, and the times, predictions and sample of its works.
-// in_flight has one on the device. *sweep is valid until the next call.
+// in_flight has one on the device. *sweep is valid until the next sweep is queued.
 int in_flight_complete(struct in_flight *in_flight, const struct sweep **sweep, struct error *err);
 
 #endif

@@ -111,6 +111,9 @@ static json_t *batch_json(const struct ledger_batch *batch) {
             json_object_set_new(object, ledger_figure_name((enum ledger_figure)i), json_real(value));
         }
     }
+    if (batch->device_name[0] != 0) {
+        json_object_set_new(object, "device", json_string(batch->device_name));
+    }
     return object;
 }
 
@@ -132,6 +135,8 @@ static void batch_from_json(struct ledger_batch *batch, const json_t *object) {
         ledger_device_set(&batch->device, (enum ledger_figure)i,
                           value == NULL ? (double)NAN : json_number_value(value));
     }
+    const char *name = json_string_value(json_object_get(object, "device"));
+    snprintf(batch->device_name, sizeof batch->device_name, "%s", name == NULL ? "" : name);
 }
 
 int outcomes_write_record(const struct outcomes *outcomes, struct buffer *out, struct error *err) {

@@ -10,10 +10,12 @@
 struct throughput {
     FILE *file;
     bool figures; // of the device: an empty field where one is not known
+    bool devices; // the name of the device, likewise
 };
 
-// Opens for appending; writes the heading when the file is new.
-int throughput_open(struct throughput *csv, const char *path, struct error *err);
+// Opens for appending; writes the heading when the file is new, with the device's name where there are
+// several.
+int throughput_open(struct throughput *csv, const char *path, bool devices, struct error *err);
 void throughput_write(struct throughput *csv,
                       const struct ledger_batch *batch); // a line that cannot be written is dropped
 void throughput_close(struct throughput *csv);           // accepts zeros

@@ -128,6 +128,10 @@ static struct ledger_batch batch_record(const struct writer *writer, const struc
                                   .memory_bytes = process_memory(),
                                   .overflowed = overflowed};
     figures_take(&record.device, &work->sample, &work->times);
+    if (model_lanes(writer->options.model) > 1) {
+        snprintf(record.device_name, sizeof record.device_name, "%s",
+                 model_lane_name(writer->options.model, work->lane));
+    }
     return record;
 }
 
@@ -218,7 +222,7 @@ static void *writer_main(void *context) {
 static int open_csv(struct writer *writer, struct error *err) {
     char path[PATH_SIZE];
     TRY(path_join(path, sizeof path, writer->options.folder, "throughput.csv", err));
-    return throughput_open(&writer->csv, path, err);
+    return throughput_open(&writer->csv, path, model_lanes(writer->options.model) > 1, err);
 }
 
 // What the ledger says, before this launch adds to it.

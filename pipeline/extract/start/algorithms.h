@@ -10,7 +10,7 @@
 
 struct guard;
 
-// After the load, before the device is sealed. The guard hears of each shape (guard_start_begins before).
+// After the load, before the device is sealed. The guard hears of each shape (guard_phase_begins before).
 // STATUS_DEVICE when an algorithm of the ledger is not available; what a profile names is timed anew then.
 int algorithms_tune(struct inputs *inputs, struct ledger *ledger, const struct model_limits *limits,
                     struct guard *guard, struct log *log, struct error *err);

@@ -13,17 +13,39 @@ struct choice {
     struct device *device; // the last one opened, until the model has it
 };
 
+_Static_assert(JOB_DEVICES <= (int)MODEL_DEVICES, "a model takes as many devices as a job names");
+
+// Bytes of its own memory that a device may use; 0: what is free.
+static size_t device_limit(const struct job *job, const char *name) {
+    for (size_t i = 0; i < job->device_memory_count; i++) {
+        if (strcmp(job->device_memory[i].device, name) == 0) {
+            return (size_t)(job->device_memory[i].gb * 1e9);
+        }
+    }
+    return 0;
+}
+
 static int open_device(struct choice *choice, const char *name, const char *cpu_path, struct error *err) {
     const struct job *job = &choice->inputs->job;
     struct device_options options = {.dtype = job->dtype,
                                      .threads = (int)job->threads,
                                      .cpu_path = cpu_path,
                                      .memory_reserve = (size_t)(job->memory_reserve_gb * 1e9),
-                                     .memory_limit = (size_t)(job->memory_gb * 1e9)};
+                                     .memory_limit = (size_t)(job->memory_gb * 1e9),
+                                     .device_limit =
+                                         device_limit(job, strcmp(name, "auto") == 0 ? "cuda:0" : name)};
     device_close(choice->device);
     choice->device = NULL;
     choice->inputs->device = (struct device_description){0};
-    if (device_open(&choice->device, name, &options, err) != STATUS_OK) {
+    const struct inputs_phases *phases = &choice->inputs->phases;
+    if (phases->begin != NULL) {
+        phases->begin(phases->context, "opening the device", false);
+    }
+    int status = device_open(&choice->device, name, &options, err);
+    if (phases->begin != NULL) {
+        phases->end(phases->context);
+    }
+    if (status != STATUS_OK) {
         return error_wrap(err, "model.device");
     }
     device_describe(choice->device, &choice->inputs->device);
@@ -61,8 +83,8 @@ static int open_for_model(struct choice *choice, const char *name, struct error 
 // `auto` chooses once: at the start of the run.
 static const char *wanted_name(const struct inputs *inputs) {
     const struct device_trail_entry *last = device_trail_last(&inputs->trail);
-    if (last == NULL || strcmp(inputs->job.device, "auto") != 0) {
-        return inputs->job.device;
+    if (last == NULL || strcmp(inputs->device_names[0], "auto") != 0) {
+        return inputs->device_names[0];
     }
     return strncmp(last->identity, "cuda", 4) == 0 ? "cuda:0" : "cpu";
 }
@@ -129,23 +151,107 @@ static int reconcile(struct choice *choice, struct ledger *ledger, const struct 
     return STATUS_OK;
 }
 
+static int name_all_gpus(struct inputs *inputs, struct error *err) {
+    struct error why;
+    size_t count = device_gpus(&why);
+    if (count == 0) {
+        return error_set(err, STATUS_DEVICE, "model.device: cuda:all: %.900s", why.message);
+    }
+    if (count > MODEL_DEVICES) {
+        return error_set(err, STATUS_DEVICE,
+                         "model.device: cuda:all: %zu GPUs are here, and a run takes %d at most; name them",
+                         count, MODEL_DEVICES);
+    }
+    inputs->device_count = count;
+    for (size_t i = 0; i < count; i++) {
+        snprintf(inputs->device_names[i], INPUTS_DEVICE_NAME, "cuda:%zu", i);
+    }
+    return STATUS_OK;
+}
+
+// As the job has them, all GPUs by name.
+static int name_devices(struct inputs *inputs, struct error *err) {
+    const struct job *job = &inputs->job;
+    if (strcmp(job->devices[0], "cuda:all") == 0) {
+        return name_all_gpus(inputs, err);
+    }
+    inputs->device_count = job->device_count;
+    for (size_t i = 0; i < job->device_count; i++) {
+        snprintf(inputs->device_names[i], INPUTS_DEVICE_NAME, "%s", job->devices[i]);
+    }
+    return STATUS_OK;
+}
+
+// Of names that the job file alone could not judge.
+static int check_memory_names(const struct inputs *inputs, struct error *err) {
+    const struct job *job = &inputs->job;
+    for (size_t i = 0; i < job->device_memory_count; i++) {
+        bool used = false;
+        for (size_t k = 0; k < inputs->device_count; k++) {
+            used = used || strcmp(inputs->device_names[k], job->device_memory[i].device) == 0;
+        }
+        if (!used) {
+            return error_set(err, STATUS_JOB, "run.memory_gb names %s, which this run does not use",
+                             job->device_memory[i].device);
+        }
+    }
+    return STATUS_OK;
+}
+
+static int give_to_model(struct choice *choice, const char *name, struct error *err) {
+    struct inputs *inputs = choice->inputs;
+    if (inputs->model == NULL) { // a check in which it was refused
+        return STATUS_OK;
+    }
+    if (model_add_device(inputs->model, choice->device, name, err) != STATUS_OK) {
+        return error_wrap(err, "model.device");
+    }
+    choice->device = NULL;
+    return STATUS_OK;
+}
+
+// The others, which the model takes if they are of the first one's kind.
+static int open_others(struct choice *choice, struct error *err) {
+    struct inputs *inputs = choice->inputs;
+    const struct device_description first = inputs->device;
+    int status = STATUS_OK;
+    for (size_t i = 1; i < inputs->device_count && status == STATUS_OK; i++) {
+        status = open_for_model(choice, inputs->device_names[i], err);
+        if (status == STATUS_OK) {
+            status = give_to_model(choice, inputs->device_names[i], err);
+        }
+    }
+    inputs->device = first;
+    return status;
+}
+
 static int choose(struct choice *choice, struct ledger *ledger, struct error *err) {
     struct inputs *inputs = choice->inputs;
     if (ledger != NULL) {
         TRY(device_trail_read(&inputs->trail, ledger, err));
     }
+    TRY(name_devices(inputs, err));
     TRY(open_for_model(choice, wanted_name(inputs), err));
     const struct device_trail_entry *last = device_trail_last(&inputs->trail);
-    return last != NULL ? reconcile(choice, ledger, last, err) : STATUS_OK;
+    if (last != NULL) {
+        TRY(reconcile(choice, ledger, last, err));
+    }
+    if (strcmp(inputs->device_names[0], "auto") == 0) {
+        snprintf(inputs->device_names[0], INPUTS_DEVICE_NAME, "%s",
+                 strcmp(inputs->device.kind, "cpu") == 0 ? "cpu" : "cuda:0");
+    }
+    TRY(check_memory_names(inputs, err));
+    TRY(give_to_model(choice, inputs->device_names[0], err));
+    return open_others(choice, err);
 }
 
 int device_choice_open(struct inputs *inputs, struct ledger *ledger, struct error *err) {
     struct choice choice = {.inputs = inputs};
-    int status = choose(&choice, ledger, err);
-    if (status == STATUS_OK && inputs->model != NULL) {
-        status = model_add_device(inputs->model, choice.device, err);
-        choice.device = status == STATUS_OK ? NULL : choice.device;
+    if (inputs->model != NULL) {
+        model_set_split(inputs->model,
+                        inputs->job.split == JOB_SPLIT_LAYERS ? MODEL_SPLIT_LAYERS : MODEL_SPLIT_BATCHES);
     }
+    int status = choose(&choice, ledger, err);
     device_close(choice.device);
     return status;
 }

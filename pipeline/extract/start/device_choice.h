@@ -2,7 +2,8 @@
 // device and the CPU path it computed on last, also where this processor would choose another. Where that
 // path is not supported here the launch is refused, unless the job says run.allow_cpu_path_change. A device
 // that has no kernels for the model's shapes is refused too; `auto` then takes the CPU, with a line in the
-// notes.
+// notes. Several GPUs are of one kind: a run's latents have the bits of that kind. It goes on with more or
+// fewer of them.
 #ifndef STRATA_START_DEVICE_CHOICE_H
 #define STRATA_START_DEVICE_CHOICE_H
 

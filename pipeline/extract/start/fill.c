@@ -11,20 +11,33 @@
 #define LOW 0.9
 #define WORTHWHILE 0.01 // a remedy fills at least so much more
 
-struct fill fill_of(uint64_t tokens, uint64_t batches, uint64_t shape_tokens) {
-    struct fill fill = {.device_tokens = batches * shape_tokens, .share = 1};
+struct fill fill_of(uint64_t tokens, uint64_t shapes, uint64_t shape_tokens) {
+    struct fill fill = {.device_tokens = shapes * shape_tokens, .share = 1};
     if (fill.device_tokens > 0) {
         fill.share = (double)tokens / (double)fill.device_tokens;
     }
     return fill;
 }
 
+int fill_of_ledger(struct fill *fill, struct ledger *ledger, uint64_t shape_tokens, struct error *err) {
+    struct ledger_totals totals;
+    uint64_t shapes;
+    TRY(ledger_totals(ledger, &totals, err));
+    TRY(ledger_slices(ledger, shape_tokens, &shapes, err));
+    *fill = fill_of(totals.tokens, shapes, shape_tokens);
+    return STATUS_OK;
+}
+
 bool fill_matters(const struct inputs *inputs) {
     return inputs_token_unit(inputs) > 1;
 }
 
-static uint64_t shape_of(uint64_t largest) {
-    return (largest + INPUTS_QUEUED_UNIT - 1) / INPUTS_QUEUED_UNIT * INPUTS_QUEUED_UNIT;
+uint64_t fill_shape(uint64_t largest, uint64_t longest) {
+    return inputs_shape_tokens(INPUTS_QUEUED_UNIT, (size_t)largest, (size_t)longest);
+}
+
+uint64_t fill_shapes(uint64_t tokens, uint64_t shape_tokens) {
+    return (tokens + shape_tokens - 1) / shape_tokens;
 }
 
 static uint64_t count_low(const struct survey *survey, uint64_t shape) {
@@ -42,23 +55,27 @@ static uint64_t count_low(const struct survey *survey, uint64_t shape) {
 // What a plan of the surveyed lengths comes to.
 struct planned {
     uint64_t tokens;
-    uint64_t batches;
-    uint64_t largest; // tokens of a batch
+    uint64_t shapes;
+    uint64_t largest; // tokens of a batch that is not computed in slices
+    uint64_t longest; // of any batch
     size_t most;      // texts of a batch
     struct fill fill;
 };
 
-static void count_plan(struct planned *planned, const struct plan *plan, const uint32_t *lengths) {
+static void count_plan(struct planned *planned, const struct plan *plan, const struct plan_limits *limits,
+                       const uint32_t *lengths) {
     for (size_t b = 0; b < plan->batches; b++) {
         uint64_t tokens = 0;
         for (size_t i = plan->offset[b]; i < plan->offset[b + 1]; i++) {
             tokens += lengths[plan->order[i]];
         }
         planned->tokens += tokens;
+        planned->longest = tokens > planned->longest ? tokens : planned->longest;
+        planned->shapes += fill_shapes(tokens, fill_shape(limits->tokens, tokens));
+        tokens = size_min(tokens, limits->tokens);
         planned->largest = tokens > planned->largest ? tokens : planned->largest;
         planned->most = size_max(planned->most, plan->offset[b + 1] - plan->offset[b]);
     }
-    planned->batches += plan->batches;
 }
 
 // Where window_fill ends a window of `texts` lengths or fewer.
@@ -85,11 +102,11 @@ static int try_limits(struct planned *planned, const struct plan_limits *limits,
         } else {
             plan_window(&plan, limits, lengths + at, count);
         }
-        count_plan(planned, &plan, lengths + at);
+        count_plan(planned, &plan, limits, lengths + at);
         at += count;
     }
     plan_destroy(&plan);
-    planned->fill = fill_of(planned->tokens, planned->batches, shape_of(planned->largest));
+    planned->fill = fill_of(planned->tokens, planned->shapes, fill_shape(planned->largest, planned->longest));
     return STATUS_OK;
 }
 
@@ -112,7 +129,7 @@ static bool apply(const struct remedy *remedy, const struct job *job, struct job
     int64_t window = remedy->window == KEEP ? job->batch_window : remedy->window;
     int64_t tokens = job->batch_tokens * remedy->times;
     if (remedy->times == 0) {
-        tokens = (int64_t)shape_of((uint64_t)job->batch_tokens);
+        tokens = (int64_t)fill_shape((uint64_t)job->batch_tokens, 0);
     }
     *changed = (struct job){.batch_problems = problems, .batch_window = window, .batch_tokens = tokens};
     bool changes =
@@ -157,8 +174,8 @@ static void describe(char *text, size_t size, const struct job *job, const struc
 // at the end of the set.
 static bool lacks_only_the_last(const struct planned *planned) {
     enum { FEW = 8 };
-    uint64_t shape = shape_of(planned->largest);
-    return planned->batches < FEW || planned->batches <= (planned->tokens + shape - 1) / shape;
+    uint64_t shape = fill_shape(planned->largest, planned->longest);
+    return planned->shapes < FEW || planned->shapes <= (planned->tokens + shape - 1) / shape;
 }
 
 // The first remedy that is enough, or the best of those that are worth it.
@@ -185,9 +202,9 @@ static int find_remedy(struct fill *fill, const struct inputs *inputs, struct er
 
 int fill_survey(struct fill *fill, const struct inputs *inputs, struct error *err) {
     const struct survey *survey = &inputs->survey;
-    uint64_t shape = shape_of(survey->largest_tokens);
-    *fill = fill_of(survey->totals.tokens, survey->totals.batches, shape);
-    fill->low_known = survey->batch_tokens.size == survey->totals.batches * sizeof(uint32_t);
+    uint64_t shape = fill_shape(survey->largest_tokens, survey->totals.longest);
+    *fill = fill_of(survey->totals.tokens, survey->shapes, shape);
+    fill->low_known = survey->batch_tokens.size == survey->shapes * sizeof(uint32_t);
     fill->low = fill->low_known ? count_low(survey, shape) : 0;
     return fill->share < ENOUGH && survey->lengths.size > 0 ? find_remedy(fill, inputs, err) : STATUS_OK;
 }

@@ -11,9 +11,9 @@
     "device.batch_tokens" // of the ledger: tokens of the shape; missing where batches have no fill
 
 struct fill {
-    uint64_t device_tokens; // that such a device computes: batches times the shape's tokens
+    uint64_t device_tokens; // that such a device computes: shapes times their tokens
     double share;           // of them that are tokens of texts; 1 without batches
-    uint64_t low;           // batches filled to less than 90 %, where the survey was made by this launch
+    uint64_t low;           // shapes filled to less than 90 %, where the survey was made by this launch
     bool low_known;
     char remedy[128]; // "batch.problems: 256 would fill 99.2 %"; empty when nothing need or could be mended
 };
@@ -21,8 +21,16 @@ struct fill {
 // True for a device that is known to compute every batch at one shape (inputs->device is filled).
 bool fill_matters(const struct inputs *inputs);
 
-// Of texts with so many tokens in so many batches of shape_tokens.
-struct fill fill_of(uint64_t tokens, uint64_t batches, uint64_t shape_tokens);
+// Tokens of the shape for batches of so many, where the longest text has so many; how many shapes a batch
+// takes: more than one where it is a text that is longer, which is computed in slices of a shape each.
+uint64_t fill_shape(uint64_t largest, uint64_t longest);
+uint64_t fill_shapes(uint64_t tokens, uint64_t shape_tokens);
+
+// Of texts with so many tokens in so many shapes.
+struct fill fill_of(uint64_t tokens, uint64_t shapes, uint64_t shape_tokens);
+
+// Of a run's sealed batches.
+int fill_of_ledger(struct fill *fill, struct ledger *ledger, uint64_t shape_tokens, struct error *err);
 
 // Of a survey's batches on a device that queues. Where less than 95 % is full, other values of the batch keys
 // are tried on the surveyed lengths; the last batches of a small set are nobody's fault and want no remedy.

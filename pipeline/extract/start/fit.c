@@ -2,28 +2,29 @@
 
 #include "base/amount.h"
 #include "base/size.h"
+#include "kernels/shapes.h"
 #include "start/choices.h"
 #include "start/placement.h"
 
 static int plan_for(const struct inputs *inputs, const struct model_limits *limits, size_t tokens,
                     struct model_plan *plan, struct error *err) {
     struct model_limits smaller = *limits;
-    smaller.tokens = tokens;
+    smaller.tokens = inputs_shape_tokens(inputs_token_unit(inputs), tokens, limits->longest);
     smaller.texts = size_min(limits->texts, tokens);
-    smaller.rows = size_min(limits->rows, tokens);
+    smaller.rows = size_min(limits->rows, size_max(tokens, limits->longest));
+    inputs_set_group(inputs, &smaller, limits->group);
     TRY(model_plan(inputs->model, &smaller, plan, err));
     return model_check_fits(inputs->model, plan, err);
 }
 
-// The largest budget that fits between the longest text's tokens and the job's, by halving; 0 when none does.
-// In whole units: the run would round another one up.
-static int largest_tokens(const struct inputs *inputs, const struct model_limits *limits, size_t *tokens,
-                          struct error *err) {
+// The largest budget that fits, of so many units or more and of less than `most`, by halving; 0 when none
+// does.
+static int search(const struct inputs *inputs, const struct model_limits *limits, size_t least, size_t most,
+                  size_t *tokens, struct error *err) {
     struct model_plan plan;
     size_t unit = inputs_token_unit(inputs);
-    size_t least = (limits->longest + unit - 1) / unit;
-    size_t low = least - 1;              // fits, once it is no longer this
-    size_t high = limits->tokens / unit; // does not
+    size_t low = least - 1; // fits, once it is no longer this
+    size_t high = most;     // does not
     int status = STATUS_OK;
     while (high - low > 1 && (status == STATUS_OK || status == STATUS_DEVICE)) {
         // The least budget first: when that does not fit, nothing does.
@@ -34,6 +35,24 @@ static int largest_tokens(const struct inputs *inputs, const struct model_limits
     }
     *tokens = low < least ? 0 : low * unit;
     return status == STATUS_DEVICE ? STATUS_OK : status;
+}
+
+// The largest budget that fits below the job's; 0 when none does. In whole units: the run would round another
+// one up. One with room for the longest text, or where there is none such, one that takes that in slices.
+static int largest_tokens(const struct inputs *inputs, const struct model_limits *limits, size_t *tokens,
+                          struct error *err) {
+    size_t unit = inputs_token_unit(inputs);
+    size_t most = limits->tokens / unit;
+    size_t whole = (limits->longest + unit - 1) / unit;
+    size_t sliced = (size_min(limits->longest, DEVICE_SLICE) + unit - 1) / unit;
+    *tokens = 0;
+    if (whole < most) {
+        TRY(search(inputs, limits, whole, most, tokens, err));
+    }
+    if (*tokens == 0 && sliced < size_min(whole, most)) {
+        TRY(search(inputs, limits, sliced, size_min(whole, most), tokens, err));
+    }
+    return STATUS_OK;
 }
 
 // Whether the weights of a plan, or activations and scratch, would fit without the rest.

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/size.h"
+#include "kernels/shapes.h"
 #include "model/folder.h"
 #include "model/place.h"
 #include "stages/in_flight.h"
@@ -34,7 +35,7 @@ static int set_tokenizer(struct job *job, struct error *err) {
 }
 
 int inputs_read_job(struct inputs *inputs, const struct inputs_options *options, struct error *err) {
-    *inputs = (struct inputs){.limit = options->limit, .watch = options->watch};
+    *inputs = (struct inputs){.limit = options->limit, .watch = options->watch, .phases = options->phases};
     TRY(job_read(&inputs->job, options->job_path, err));
     if (options->output != NULL) {
         TRY(override_output(&inputs->job, options->output, err));
@@ -175,14 +176,28 @@ static int heed_stop(const struct inputs *inputs, struct error *err) {
                : STATUS_OK;
 }
 
+// A phase of its own.
+static int open_in(struct inputs *inputs, const char *name, int (*open)(struct inputs *, struct error *),
+                   struct error *err) {
+    const struct inputs_phases *phases = &inputs->phases;
+    if (phases->begin != NULL) {
+        phases->begin(phases->context, name, true);
+    }
+    int status = open(inputs, err);
+    if (phases->begin != NULL) {
+        phases->end(phases->context);
+    }
+    return status;
+}
+
 static int open_part(struct inputs *inputs, unsigned part, struct ledger *ledger, struct error *err) {
     switch (part) {
-    case INPUTS_PROBLEMS:
+    case INPUTS_PROBLEMS: // whose waits are told by the watch
         return open_problems(inputs, err);
     case INPUTS_TOKENIZER:
-        return open_tokenizer(inputs, err);
+        return open_in(inputs, "opening the tokenizer", open_tokenizer, err);
     case INPUTS_MODEL:
-        return open_model(inputs, err);
+        return open_in(inputs, "opening the model", open_model, err);
     case INPUTS_DEVICE:
         return device_choice_open(inputs, ledger, err);
     default:
@@ -226,7 +241,7 @@ static size_t at_least_one(uint64_t value) {
 }
 
 size_t inputs_token_unit(const struct inputs *inputs) {
-    return in_flight_depth(&inputs->device) > 1 ? INPUTS_QUEUED_UNIT : 1;
+    return inputs->device.queues ? INPUTS_QUEUED_UNIT : 1;
 }
 
 // The larger of the run and a retry: the matmuls of the run keep their shape, and with it their bits.
@@ -234,35 +249,64 @@ static size_t largest(uint64_t run, uint64_t retry) {
     return at_least_one(run > retry ? run : retry);
 }
 
-static size_t budget(const struct inputs *inputs) {
-    size_t unit = inputs_token_unit(inputs);
-    size_t tokens = largest(inputs->survey.largest_tokens, inputs->retry.largest_tokens);
+static size_t round_up(size_t tokens, size_t unit) {
     return (tokens + unit - 1) / unit * unit;
 }
 
+_Static_assert(INPUTS_SLICE_UNIT % INPUTS_QUEUED_UNIT == 0 && INPUTS_SLICE_UNIT % DEVICE_SLICE == 0,
+               "slices are no whole tiles");
+
+size_t inputs_shape_tokens(size_t unit, size_t tokens, size_t longest) {
+    size_t shape = round_up(tokens, unit);
+    return longest <= shape ? shape : round_up(shape, unit > 1 ? INPUTS_SLICE_UNIT : DEVICE_SLICE);
+}
+
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits) {
-    size_t tokens = budget(inputs);
-    *limits =
-        (struct model_limits){.layers = inputs->layers,
-                              .layer_count = inputs->layer_count,
-                              .tokens = tokens,
-                              // No text is empty, so a batch never has more texts than tokens.
-                              .texts = size_min(inputs->limits.problems, tokens),
-                              .rows = largest(inputs->survey.largest_rows, inputs->retry.largest_rows),
-                              .longest = largest(inputs->survey.totals.longest, inputs->retry.totals.longest),
-                              .stored = inputs->job.latents_dtype,
-                              .group = 1};
-    limits->slots = inputs_slots(inputs, 1);
+    size_t most = largest(inputs->survey.largest_tokens, inputs->retry.largest_tokens);
+    size_t longest = largest(inputs->survey.totals.longest, inputs->retry.totals.longest);
+    size_t tokens = inputs_shape_tokens(inputs_token_unit(inputs), most, longest);
+    *limits = (struct model_limits){.layers = inputs->layers,
+                                    .layer_count = inputs->layer_count,
+                                    .tokens = tokens,
+                                    // No text is empty, so a batch never has more texts than tokens.
+                                    .texts = size_min(inputs->limits.problems, tokens),
+                                    .rows = largest(inputs->survey.largest_rows, inputs->retry.largest_rows),
+                                    .longest = longest,
+                                    .stored = inputs->job.latents_dtype};
+    inputs_set_group(inputs, limits, 1);
+}
+
+void inputs_set_group(const struct inputs *inputs, struct model_limits *limits, size_t group) {
+    limits->group = group;
+    limits->members = size_max(group, model_batch_members(limits, limits->longest));
+    limits->slots = inputs_slots(inputs, group);
+}
+
+// All devices take part in a sweep for which weights come to them.
+static size_t sweep_batches(const struct inputs *inputs, size_t group) {
+    bool streams = model_placed_at(inputs->model) != MODEL_WEIGHTS_RESIDENT;
+    return streams ? group * model_devices(inputs->model) : group;
 }
 
 size_t inputs_canary_slots(const struct inputs *inputs, size_t group) {
-    return in_flight_depth(&inputs->device) > 1 ? group : 1;
+    return inputs->device.queues ? sweep_batches(inputs, group) : 1;
 }
 
-// One being packed, one written, those on the device; of groups one on the device and the next one.
+// One being packed, one written, those on the devices; of groups one on the devices and the next one.
 size_t inputs_slots(const struct inputs *inputs, size_t group) {
-    size_t works = group > 1 ? 2 * group + 1 : in_flight_depth(&inputs->device) + 2;
+    size_t batches = sweep_batches(inputs, group);
+    size_t works = batches > 1 ? 2 * batches + 1 : in_flight_sweeps(inputs->model, batches) + 2;
     return works + inputs_canary_slots(inputs, group);
+}
+
+const char *inputs_device_names(const struct inputs *inputs, char text[INPUTS_DEVICE_NAMES]) {
+    size_t length = 0;
+    text[0] = 0;
+    for (size_t i = 0; i < inputs->device_count; i++) {
+        length += (size_t)snprintf(text + length, INPUTS_DEVICE_NAMES - length, "%s%s", i == 0 ? "" : ", ",
+                                   inputs->device_names[i]);
+    }
+    return text;
 }
 
 int inputs_refuse_nothing(const struct inputs *inputs, struct error *err) {

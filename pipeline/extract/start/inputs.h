@@ -12,15 +12,28 @@
 #include "stages/prepare.h"
 #include "start/survey.h"
 
+enum { INPUTS_DEVICE_NAME = 16 };
+
+// Told of each part that may wait for ever: for files that do not come, for a driver that does not answer.
+struct inputs_phases {
+    void (*begin)(void *context, const char *name, bool reads_files); // NULL: nobody is told
+    void (*end)(void *context);
+    void *context;
+};
+
 struct inputs {
     struct job job;
+    struct inputs_phases phases;
     uint64_t limit;     // first rows of the query only; 0: all
     struct watch watch; // of the problems' reading
     struct source *source;
     struct tokenizer *tokenizer;
     struct model *model;
-    // The model's, as it was opened; `reason` says why this run computes on it. Zeros: none yet.
+    // The model's, as it was opened, of several the first; `reason` says why this run computes on it. Zeros:
+    // none yet.
     struct device_description device;
+    char device_names[MODEL_DEVICES][INPUTS_DEVICE_NAME]; // "cuda:1"
+    size_t device_count;
     struct device_trail trail; // on what the run computed so far
     bool path_changes;         // the run goes on with another CPU path than its last one
     struct preparer *preparer;
@@ -43,6 +56,7 @@ struct inputs_options {
     uint64_t limit;
     int threads;
     struct watch watch;
+    struct inputs_phases phases;
 };
 
 int inputs_read_job(struct inputs *inputs, const struct inputs_options *options, struct error *err);
@@ -66,8 +80,11 @@ void inputs_close(struct inputs *inputs); // accepts zeros
 // After the survey: the largest shapes the run will meet.
 void inputs_model_limits(const struct inputs *inputs, struct model_limits *limits);
 
-// Slots of outputs for sweeps of so many batches, the canary's among them; and those of the canary, the last
-// ones: on a device that queues it runs as a whole sweep.
+// The same for sweeps of so many batches: group, slots, and members enough for the longest text.
+void inputs_set_group(const struct inputs *inputs, struct model_limits *limits, size_t group);
+
+// Slots of outputs for sweeps of so many batches a device, as the model is placed now, the canary's among
+// them; and those of the canary, the last ones: on devices that queue it runs as a whole sweep.
 size_t inputs_slots(const struct inputs *inputs, size_t group);
 size_t inputs_canary_slots(const struct inputs *inputs, size_t group);
 
@@ -77,12 +94,21 @@ size_t inputs_canary_slots(const struct inputs *inputs, size_t group);
 enum { INPUTS_QUEUED_UNIT = 256 };
 size_t inputs_token_unit(const struct inputs *inputs);
 
+// Tokens of the largest shape for batches of so many: in whole units, and where the longest text is longer
+// still, as many as its slices may have: a multiple of DEVICE_SLICE, and of the unit.
+enum { INPUTS_SLICE_UNIT = 768 };
+size_t inputs_shape_tokens(size_t unit, size_t tokens, size_t longest);
+
 // After the survey: STATUS_DATA when no problem can be run, unless the job allows that.
 int inputs_refuse_nothing(const struct inputs *inputs, struct error *err);
 
 // Bytes of the shards of what a survey counted (of the whole run, of a retry), a little over rather than
 // under.
 uint64_t inputs_planned_bytes(const struct inputs *inputs, const struct survey *survey);
+
+// "cuda:0", or "cuda:0, cuda:1".
+enum { INPUTS_DEVICE_NAMES = MODEL_DEVICES * (INPUTS_DEVICE_NAME + 2) };
+const char *inputs_device_names(const struct inputs *inputs, char text[INPUTS_DEVICE_NAMES]);
 
 #define IDENTITY_WEIGHTS "model.weights" // of a run's identity, where any matrix is packed or quantised
 

@@ -8,6 +8,7 @@
 #define STOP_SECONDS 15.0
 #define TOGETHER_SECONDS 3.0
 #define HUNG_SECONDS 60.0
+#define PHASE_SECONDS 10.0
 
 // ---- what is there ----
 
@@ -26,12 +27,22 @@ static void show_reading(void *context, uint64_t rows) {
     display_update(&((struct launch *)context)->display, &state, false);
 }
 
+static void begin_opening(void *context, const char *name, bool reads_files) {
+    struct launch *launch = context;
+    launch_begin_phase(launch, reads_files ? GUARD_FILES : GUARD_DEVICE, name);
+}
+
+static void end_opening(void *context) {
+    guard_batch_ends(&((struct launch *)context)->guard);
+}
+
 // Signals have waited since the process began; from here on they are heard.
 static int hear_signals(struct launch *launch, struct error *err) {
     struct guard_options guard = {.log = &launch->log,
                                   .stop_seconds = STOP_SECONDS,
                                   .together_seconds = TOGETHER_SECONDS,
                                   .hung_seconds = HUNG_SECONDS,
+                                  .phase_seconds = PHASE_SECONDS,
                                   .folder = launch->folder.path,
                                   .journal = &launch->journal};
     journal_start(&launch->journal, &launch->log);
@@ -100,17 +111,20 @@ static int calibrate(struct launch *launch, struct error *err) {
     char key[320];
     journal_calibrates(&launch->journal);
     TRY(launch_enter_stage(launch, "calibrating", err));
-    TRY(canary_create(&launch->canary, inputs->model, &launch->limits, err));
     snprintf(key, sizeof key, "%s %s %s, %d threads, %s", device->kind, device->name, device->path,
              device->threads, dtype_name(inputs->job.dtype));
-    launch->watch.guard = &launch->guard;
-    launch->watch.journal = &launch->journal;
+    const struct drift_watches_options watches = {.model = inputs->model,
+                                                  .limits = &launch->limits,
+                                                  .guard = &launch->guard,
+                                                  .journal = &launch->journal,
+                                                  .device = key,
+                                                  .profile = inputs->job.profile,
+                                                  .log = &launch->log,
+                                                  .stops = inputs->job.drift_stop};
     guard_set_clock(&launch->guard, model_clock, inputs->model);
-    guard_start_begins(&launch->guard, launch->journal.epoch, inputs->job.load_timeout);
-    int status = drift_watch_calibrate(&launch->watch, &launch->canary, launch->journal.ledger, key,
-                                       inputs->job.profile, &launch->log, err);
+    launch_begin_phase(launch, GUARD_DEVICE, "calibrating");
+    int status = drift_watches_calibrate(&launch->watches, &watches, err);
     guard_batch_ends(&launch->guard);
-    launch->watch.stops = inputs->job.drift_stop;
     model_seal(inputs->model);
     return status;
 }
@@ -122,6 +136,7 @@ static int open_all(struct launch *launch, struct error *err) {
     struct inputs_options inputs = launch->options->inputs;
     inputs.watch = (struct watch){
         .stopped = is_stop_asked, .say = say_while_reading, .reading = show_reading, .context = launch};
+    inputs.phases = (struct inputs_phases){.begin = begin_opening, .end = end_opening, .context = launch};
     TRY(hear_signals(launch, err));
     TRY(inputs_read_job(&launch->inputs, &inputs, err));
     TRY(open_folder(launch, err));
@@ -177,7 +192,7 @@ void launch_close(struct launch *launch, int status, const struct error *err) {
                   status == STATUS_OK ? "" : ": ", status == STATUS_OK ? "" : err->message);
     }
     guard_stop(&launch->guard);
-    canary_destroy(&launch->canary);
+    drift_watches_destroy(&launch->watches);
     inputs_close(&launch->inputs);
     buffer_destroy(&launch->residency);
     retry_destroy(&launch->retry);

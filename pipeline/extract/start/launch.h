@@ -14,8 +14,7 @@
 #include "start/retry.h"
 #include "start/run_layout.h"
 #include "start/surveyor.h"
-#include "watch/canary.h"
-#include "watch/drift_watch.h"
+#include "watch/drift_watches.h"
 #include "watch/guard.h"
 
 struct launch_options {
@@ -41,8 +40,7 @@ struct launch {
     struct model_limits limits;
     struct recorded recorded;
     struct run_layout layout;
-    struct canary canary;
-    struct drift_watch watch;
+    struct drift_watches watches;
     struct ledger_partial partial;
     struct buffer partial_record;
     bool has_partial;

@@ -7,6 +7,7 @@
 #include "start/launch_steps.h"
 #include "start/placement.h"
 #include "start/resident.h"
+#include "start/slices.h"
 
 // ---- reading the model's files ----
 
@@ -22,6 +23,7 @@ static bool keep_load(struct launch *launch) {
 static bool show_load(void *context, uint64_t done, uint64_t all, double seconds) {
     struct launch *launch = context;
     char note[64];
+    guard_goes_on(&launch->guard); // also while a file does not come: that is the reader's to judge
     int length = snprintf(note, sizeof note, "%.2f GB/s", seconds > 0 ? (double)done * 1e-9 / seconds : 0.0);
     if (launch->surveyor.running && done < all) {
         snprintf(note + length, sizeof note - (size_t)length, ", %" PRIu64 " problems surveyed",
@@ -75,7 +77,10 @@ static int read_weights(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     const struct model_load_options options = load_options(launch);
     launch->loads = true;
-    return end_reading(launch, model_load_weights(inputs->model, last_layer(inputs), &options, err), err);
+    launch_begin_phase(launch, GUARD_DEVICE, "loading the weights");
+    int status = model_load_weights(inputs->model, last_layer(inputs), &options, err);
+    guard_batch_ends(&launch->guard);
+    return end_reading(launch, status, err);
 }
 
 // ---- beside the survey ----
@@ -92,7 +97,8 @@ static int may_load(struct launch *launch, struct model_plan *plan, bool *may, s
     struct ledger_totals totals;
     struct error refusal;
     *may = false;
-    if (placement_streams(&launch->inputs)) { // which blocks stay is known once all is
+    // Which blocks stay, and on which of several devices, is known once all is.
+    if (placement_streams(&launch->inputs) || model_split_of(launch->inputs.model) == MODEL_SPLIT_LAYERS) {
         return STATUS_OK;
     }
     TRY(ledger_totals(launch->journal.ledger, &totals, err));
@@ -108,6 +114,15 @@ static int may_load(struct launch *launch, struct model_plan *plan, bool *may, s
     return STATUS_OK;
 }
 
+static int take_memory(struct launch *launch,
+                       int (*reserve)(struct model *, const struct model_plan *, struct error *),
+                       const struct model_plan *plan, struct error *err) {
+    launch_begin_phase(launch, GUARD_DEVICE, "taking the device's memory");
+    int status = reserve(launch->inputs.model, plan, err);
+    guard_batch_ends(&launch->guard);
+    return status;
+}
+
 int launch_load_early(struct launch *launch, struct error *err) {
     struct model_plan plan;
     bool may;
@@ -116,7 +131,7 @@ int launch_load_early(struct launch *launch, struct error *err) {
         return STATUS_OK;
     }
     TRY(launch_enter_stage(launch, "loading", err));
-    TRY(model_reserve_weights(launch->inputs.model, &plan, err));
+    TRY(take_memory(launch, model_reserve_weights, &plan, err));
     return read_weights(launch, err);
 }
 
@@ -133,33 +148,43 @@ static int make_resident(struct launch *launch, struct model_plan *plan, struct 
     TRY(launch->loads ? journal_stage(&launch->journal, "loading", err)
                       : launch_enter_stage(launch, "loading", err));
     TRY(launch_plan_memory(launch, plan, err));
-    TRY(model_reserve(inputs->model, plan, err));
+    TRY(take_memory(launch, model_reserve, plan, err));
     if (!launch->loads) {
         TRY(read_weights(launch, err));
     }
-    return model_set_limits(inputs->model, &launch->limits, err);
+    launch_begin_phase(launch, GUARD_DEVICE, "filling the device's tables");
+    int status = model_set_limits(inputs->model, &launch->limits, err);
+    guard_batch_ends(&launch->guard);
+    return status;
 }
 
 // The device at work for the first time, under the guard's eyes.
 static int try_device(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
-    guard_start_begins(&launch->guard, launch->journal.epoch, inputs->job.load_timeout);
+    launch_begin_phase(launch, GUARD_DEVICE, "choosing how matmuls are computed");
     int status;
     TRY_TO(done, status = algorithms_tune(inputs, launch->journal.ledger, &launch->limits, &launch->guard,
                                           &launch->log, err));
+    launch_begin_phase(launch, GUARD_DEVICE, "the first pass through all layers");
     TRY_TO(done, status = model_check(inputs->model, err));
 done:
     guard_batch_ends(&launch->guard);
     return status;
 }
 
-static int tell_placement(struct launch *launch, struct error *err) {
-    struct buffer text = {0};
-    int status = placement_describe(&launch->inputs, &launch->limits, &text, err);
-    if (status == STATUS_OK && text.size > 0) {
-        log_write(&launch->log, LOG_LEVEL_INFO, "%s", text.data);
+// How blocks and long texts are computed, where that is not all at once.
+static int tell_ways(struct launch *launch, struct error *err) {
+    int (*const describe[])(const struct inputs *inputs, const struct model_limits *limits,
+                            struct buffer *text, struct error *err) = {placement_describe, slices_describe};
+    int status = STATUS_OK;
+    for (size_t i = 0; i < sizeof describe / sizeof describe[0] && status == STATUS_OK; i++) {
+        struct buffer text = {0};
+        status = describe[i](&launch->inputs, &launch->limits, &text, err);
+        if (status == STATUS_OK && text.size > 0) {
+            log_write(&launch->log, LOG_LEVEL_INFO, "%s", text.data);
+        }
+        buffer_destroy(&text);
     }
-    buffer_destroy(&text);
     return status;
 }
 
@@ -167,6 +192,7 @@ int launch_load(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     struct model_plan plan = {0};
     const struct device_description *device = &inputs->device;
+    char names[INPUTS_DEVICE_NAMES];
     int status = make_resident(launch, &plan, err);
     if (status == STATUS_OK) {
         status = try_device(launch, err);
@@ -175,13 +201,14 @@ int launch_load(struct launch *launch, struct error *err) {
         status = resident_check(inputs, &launch->limits, &launch->residency, &launch->log, err);
     }
     if (status == STATUS_OK) {
-        status = tell_placement(launch, err);
+        status = tell_ways(launch, err);
     }
     log_write(&launch->log, LOG_LEVEL_INFO,
               "device %s, %s, path %s (%s), %d threads; %zu + %zu + %zu + %zu bytes of weights, activations, "
               "scratch, staging",
-              device->kind, device->name, device->path, device->reason, device->threads,
-              model_plan_bytes(&plan, DEVICE_WEIGHTS), model_plan_bytes(&plan, DEVICE_ACTIVATIONS),
-              model_plan_bytes(&plan, DEVICE_SCRATCH), model_plan_bytes(&plan, DEVICE_STAGING));
+              inputs->device_count > 1 ? inputs_device_names(inputs, names) : device->kind, device->name,
+              device->path, device->reason, device->threads, model_plan_bytes(&plan, DEVICE_WEIGHTS),
+              model_plan_bytes(&plan, DEVICE_ACTIVATIONS), model_plan_bytes(&plan, DEVICE_SCRATCH),
+              model_plan_bytes(&plan, DEVICE_STAGING));
     return status;
 }

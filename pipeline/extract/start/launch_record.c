@@ -30,6 +30,10 @@ int launch_enter_stage(struct launch *launch, const char *stage, struct error *e
     return journal_stage(&launch->journal, stage, err);
 }
 
+void launch_begin_phase(struct launch *launch, enum guard_phase phase, const char *name) {
+    guard_phase_begins(&launch->guard, phase, name, launch->inputs.job.load_timeout);
+}
+
 // ---- facts ----
 
 // In full, so that it can be found from any working folder.
@@ -46,8 +50,8 @@ static int note_prediction(struct launch *launch, struct error *err) {
     struct prediction prediction;
     struct prediction_basis basis = {.inputs = &launch->inputs,
                                      .limits = &launch->limits,
-                                     .cost = &launch->watch.cost,
-                                     .own_cost = &launch->watch.own_cost,
+                                     .cost = &launch->watches.lanes[0].cost,
+                                     .own_cost = &launch->watches.lanes[0].own_cost,
                                      .partial = launch->has_partial ? launch->partial.batches : 0,
                                      .launch = launch->journal.epoch};
     TRY(ledger_totals(ledger, &basis.sealed, err));

@@ -14,6 +14,10 @@ int launch_name_stop(const struct launch *launch, int status, struct error *err)
 
 int launch_enter_stage(struct launch *launch, const char *stage, struct error *err); // heeds a stop
 
+// A part of a stage that ends when it makes no progress for model.load_timeout (guard_phase_begins). It ends
+// with guard_batch_ends.
+void launch_begin_phase(struct launch *launch, enum guard_phase phase, const char *name);
+
 // Facts for people and for strata show, status and export; and the job as launched.
 int launch_write_notes(struct launch *launch, struct error *err);
 

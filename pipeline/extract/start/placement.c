@@ -39,8 +39,10 @@ static size_t wanted_group(const struct inputs *inputs, const struct model_limit
     if (inputs->job.batch_group > 0) {
         group = (size_t)inputs->job.batch_group;
     }
+    size_t devices = size_max(model_devices(inputs->model), 1); // each has a group of its own in a sweep
     size_t batches = (size_t)size_min(survey->totals.batches, IN_FLIGHT_GROUP);
-    return size_max(1, size_min(size_min(group, IN_FLIGHT_GROUP), batches));
+    return size_max(1,
+                    size_min(size_min(group, IN_FLIGHT_GROUP / devices), (batches + devices - 1) / devices));
 }
 
 static int try_placement(struct way *way, size_t resident, size_t group, struct model_plan *plan,
@@ -49,8 +51,7 @@ static int try_placement(struct way *way, size_t resident, size_t group, struct 
         .at = resident >= last_of(&way->limits) ? MODEL_WEIGHTS_RESIDENT : way->at, .resident = resident};
     model_set_placement(way->inputs->model, &placement);
     way->resident = resident;
-    way->limits.group = group;
-    way->limits.slots = inputs_slots(way->inputs, group);
+    inputs_set_group(way->inputs, &way->limits, group);
     TRY(model_plan(way->inputs->model, &way->limits, plan, err));
     return model_check_fits(way->inputs->model, plan, err);
 }

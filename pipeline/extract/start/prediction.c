@@ -89,7 +89,7 @@ static struct drift_cost cost_of(const struct prediction_basis *basis, bool stre
 
 int prediction_make(struct prediction *out, const struct prediction_basis *basis, struct error *err) {
     const struct left left = count_left(basis);
-    size_t group = size_max(basis->limits->group, 1);
+    size_t group = size_max(model_sweep_batches(basis->inputs->model), 1);
     size_t blocks = basis->limits->layers[basis->limits->layer_count - 1];
     bool streams = model_streamed(basis->inputs->model, blocks) > 0;
     double sweeps = ceil(left.batches / (double)group);
@@ -99,9 +99,11 @@ int prediction_make(struct prediction *out, const struct prediction_basis *basis
         return STATUS_OK;
     }
     const struct drift_cost cost = cost_of(basis, streams);
+    double lanes = (double)model_lanes(basis->inputs->model); // which compute side by side
     double loading = streams ? sweeps * cost.fixed : 0;
     out->seconds =
         sweeps * cost.fixed + cost.per_token * left.tokens + cost.per_square * left.squared_lengths;
+    out->seconds /= fmax(1, fmin(lanes, sweeps));
     out->tokens_per_second = out->seconds > 0 ? left.tokens / out->seconds : 0;
     return find_limit(out, basis, sweeps, loading, err);
 }

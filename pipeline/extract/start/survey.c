@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "stages/window.h"
+#include "start/fill.h"
 
 static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
@@ -32,7 +33,25 @@ static int keep_number(struct buffer *numbers, uint32_t number, struct error *er
     return buffer_append(numbers, &number, sizeof number, err);
 }
 
-static int count_window(struct survey *survey, const struct window *window, struct error *err) {
+// A text longer than a batch is computed in slices, each as large as a batch.
+static int count_tokens(struct survey *survey, uint64_t tokens, const struct plan_limits *limits,
+                        struct error *err) {
+    uint64_t shape = fill_shape(limits->tokens, tokens);
+    uint64_t shapes = fill_shapes(tokens, shape);
+    survey->long_texts += tokens > limits->tokens;
+    survey->long_tokens += tokens > limits->tokens ? tokens : 0;
+    survey->shapes += shapes;
+    survey->largest_tokens =
+        larger(survey->largest_tokens, tokens > limits->tokens ? limits->tokens : tokens);
+    for (; shapes > 1; shapes--) {
+        TRY(keep_number(&survey->batch_tokens, (uint32_t)shape, err));
+        tokens -= shape;
+    }
+    return keep_number(&survey->batch_tokens, (uint32_t)tokens, err);
+}
+
+static int count_window(struct survey *survey, const struct window *window, const struct plan_limits *limits,
+                        struct error *err) {
     for (size_t i = 0; i < window->count; i++) {
         count_problem(survey, &window->problems[i]);
     }
@@ -48,9 +67,8 @@ static int count_window(struct survey *survey, const struct window *window, stru
             tokens += problem->token_count;
             rows += problem->row_count;
         }
-        survey->largest_tokens = larger(survey->largest_tokens, tokens);
         survey->largest_rows = larger(survey->largest_rows, rows);
-        TRY(keep_number(&survey->batch_tokens, (uint32_t)tokens, err));
+        TRY(count_tokens(survey, tokens, limits, err));
     }
     survey->totals.batches += window->plan.batches;
     return STATUS_OK;
@@ -75,7 +93,7 @@ int survey_make(struct survey *survey, struct source *source, struct preparer *p
     TRY_TO(done, status = digest_create(&reader.digest, err));
     while (!end) {
         TRY_TO(done, status = window_fill(&window, &reader, &end, err));
-        TRY_TO(done, status = count_window(survey, &window, err));
+        TRY_TO(done, status = count_window(survey, &window, limits, err));
         if (progress != NULL && !progress(context, survey->totals.problems)) {
             status = error_set(err, STATUS_STOPPED,
                                "stopped while surveying the problems; run the same command to resume");
@@ -152,11 +170,28 @@ done:
 
 static const char NOTE[] = "survey.rest";
 
+// The last three numbers only where there are long texts: earlier versions had none.
 int survey_store(struct ledger *ledger, const struct survey *survey, struct error *err) {
     char text[256];
-    snprintf(text, sizeof text, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, survey->failed,
-             survey->skipped, survey->largest_tokens, survey->largest_rows, survey->metadata_bytes);
+    int length = snprintf(text, sizeof text, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64,
+                          survey->failed, survey->skipped, survey->largest_tokens, survey->largest_rows,
+                          survey->metadata_bytes);
+    if (survey->long_texts > 0) {
+        snprintf(text + length, sizeof text - (size_t)length, " %" PRIu64 " %" PRIu64 " %" PRIu64,
+                 survey->long_texts, survey->long_tokens, survey->shapes);
+    }
     return ledger_set_note(ledger, NOTE, text, err);
+}
+
+static bool read_rest(struct survey *survey, const char *text) {
+    int numbers = sscanf(
+        text, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64,
+        &survey->failed, &survey->skipped, &survey->largest_tokens, &survey->largest_rows,
+        &survey->metadata_bytes, &survey->long_texts, &survey->long_tokens, &survey->shapes);
+    if (numbers == 5) {
+        survey->shapes = survey->totals.batches;
+    }
+    return numbers == 5 || numbers == 8;
 }
 
 int survey_load(struct ledger *ledger, struct survey *survey, bool *found, struct error *err) {
@@ -167,9 +202,7 @@ int survey_load(struct ledger *ledger, struct survey *survey, bool *found, struc
     if (*found) {
         TRY_TO(done, status = ledger_note(ledger, NOTE, &text, found, err));
     }
-    if (*found && sscanf(text.data, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64,
-                         &survey->failed, &survey->skipped, &survey->largest_tokens, &survey->largest_rows,
-                         &survey->metadata_bytes) != 5) {
+    if (*found && !read_rest(survey, text.data)) {
         status = error_set(err, STATUS_DATA, "the ledger's note '%s' is damaged: \"%s\"", NOTE, text.data);
     }
 done:

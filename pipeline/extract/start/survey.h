@@ -13,12 +13,15 @@ struct survey {
     struct ledger_survey totals;
     uint64_t failed; // of the problems, before any batch
     uint64_t skipped;
-    uint64_t largest_tokens; // of one batch
+    uint64_t largest_tokens; // of one batch; of a text longer than a batch, what a batch may have
     uint64_t largest_rows;
+    uint64_t long_texts; // longer than a batch
+    uint64_t long_tokens;
+    uint64_t shapes;         // that a GPU computes: one a batch, or a slice of a long text (fill_shapes)
     uint64_t metadata_bytes; // ids and metadata, for the disk plan
     // Of this launch's own reading, uint32_t each; empty where an earlier launch's survey is used again.
     struct buffer lengths;      // of the first SURVEY_LENGTHS texts, tokens: for start/fill.h
-    struct buffer batch_tokens; // of every batch
+    struct buffer batch_tokens; // of every batch, or slice of a long text
 };
 
 // Packing them into batches takes up to its square of steps.

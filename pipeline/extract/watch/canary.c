@@ -19,12 +19,19 @@ enum {
     CANARY_SEED = 20240607,
     SHORT_TEXT = 64, // tokens
     TINY_BATCH = 16,
+    LONG_SLICES = 4, // of the long text that a GPU is timed with, where there are texts longer than a batch
 };
 
 // Batches that are run at a time. Where weights come for every sweep, a device that queues has them come
 // while it computes: only a whole sweep tells what it costs. Elsewhere loading adds to the time of any batch.
 static size_t copies(const struct canary *canary) {
-    return canary->on_host ? 1 : canary->limits.group;
+    return canary->on_host ? 1 : model_sweep_batches(canary->model);
+}
+
+// Of a batch: a long text takes as much of a sweep as several others.
+static size_t copies_of(const struct canary *canary, const struct model_batch *batch) {
+    size_t members = model_batch_members(&canary->limits, batch->tokens);
+    return size_max(1, size_min(copies(canary), canary->limits.members / members));
 }
 
 // Outputs of its own: the batches of the run may still be read from the others.
@@ -32,10 +39,10 @@ static size_t own_slot(const struct canary *canary) {
     return canary->limits.slots - copies(canary);
 }
 
-int canary_create(struct canary *canary, struct model *model, const struct model_limits *limits,
+int canary_create(struct canary *canary, struct model *model, size_t lane, const struct model_limits *limits,
                   struct error *err) {
     struct device_description device;
-    *canary = (struct canary){.model = model, .limits = *limits};
+    *canary = (struct canary){.model = model, .lane = lane, .limits = *limits};
     model_describe(model, &device);
     canary->on_host = !device.queues;
     canary->streams = model_streamed(model, limits->layers[limits->layer_count - 1]) > 0;
@@ -45,7 +52,7 @@ int canary_create(struct canary *canary, struct model *model, const struct model
     canary->copies = block;
     TRY(memory_zeroed(&block, copies(canary), sizeof *canary->sweep, err));
     canary->sweep = block;
-    TRY(memory_zeroed(&canary->ids, limits->tokens, sizeof *canary->ids, err));
+    TRY(memory_zeroed(&canary->ids, size_max(limits->tokens, limits->longest), sizeof *canary->ids, err));
     TRY(memory_zeroed(&canary->starts, limits->texts + 1, sizeof *canary->starts, err));
     return memory_zeroed(&canary->spans, limits->rows, sizeof *canary->spans, err);
 }
@@ -58,11 +65,12 @@ void canary_destroy(struct canary *canary) {
     free(canary->spans);
 }
 
-// A batch of up to `tokens` tokens in texts of `length`, one pooled row a text, as the limits allow.
+// A batch of up to `tokens` tokens in texts of `length`, one pooled row a text, as the limits allow: of
+// several texts, or of one that is longer than a batch.
 static struct model_batch shape(struct canary *canary, size_t tokens, size_t length) {
     const struct model_limits *limits = &canary->limits;
     uint64_t state = CANARY_SEED;
-    tokens = size_min(tokens, limits->tokens);
+    tokens = size_min(tokens, size_max(limits->tokens, size_min(length, limits->longest)));
     length = size_max(size_min(size_min(length, limits->longest), tokens), 1);
     size_t texts = size_max(size_min(size_min(tokens / length, limits->texts), limits->rows), 1);
     for (size_t t = 0; t < texts; t++) {
@@ -83,12 +91,13 @@ static struct model_batch shape(struct canary *canary, size_t tokens, size_t len
 }
 
 static int sweep(struct canary *canary, const struct model_batch *batch, struct error *err) {
-    for (size_t i = 0; i < copies(canary); i++) {
+    size_t count = copies_of(canary, batch);
+    for (size_t i = 0; i < count; i++) {
         canary->copies[i] = *batch;
         canary->copies[i].slot += i;
         canary->sweep[i] = &canary->copies[i];
     }
-    return model_sweep(canary->model, canary->sweep, copies(canary), err);
+    return model_sweep(canary->model, canary->lane, canary->sweep, count, err);
 }
 
 static int run_once(struct canary *canary, const struct model_batch *batch, struct drift_time *time,
@@ -127,13 +136,13 @@ static int run_fastest(struct canary *canary, const struct model_batch *batch, s
     return STATUS_OK;
 }
 
-static int hash_outputs(struct canary *canary, const struct model_batch *batch, char hex[DIGEST_HEX],
-                        struct error *err) {
+static int hash_slot(struct canary *canary, const struct model_batch *batch, size_t slot,
+                     char hex[DIGEST_HEX], struct error *err) {
     struct model_output output;
     struct digest *digest;
     int status;
     TRY(digest_create(&digest, err));
-    model_outputs(canary->model, batch->slot, &output);
+    model_outputs(canary->model, slot, &output);
     size_t bytes = batch->rows * model_config_of(canary->model)->hidden * dtype_size(canary->limits.stored);
     for (size_t l = 0; l < canary->limits.layer_count; l++) {
         TRY_TO(done, status = digest_field(digest, output.rows[l], bytes, err));
@@ -142,6 +151,23 @@ static int hash_outputs(struct canary *canary, const struct model_batch *batch, 
 done:
     digest_destroy(digest);
     return status;
+}
+
+// Devices that compute a sweep together have batches of their own in it: all must come out alike.
+static int hash_outputs(struct canary *canary, const struct model_batch *batch, char hex[DIGEST_HEX],
+                        struct error *err) {
+    TRY(hash_slot(canary, batch, batch->slot, hex, err));
+    for (size_t i = 1; model_devices(canary->model) > 1 && i < copies(canary); i++) {
+        char other[DIGEST_HEX];
+        TRY(hash_slot(canary, batch, batch->slot + i, other, err));
+        if (strcmp(hex, other) != 0) {
+            return error_set(err, STATUS_DEVICE,
+                             "the canary batch gives different bits on the devices %s: one of them computes "
+                             "wrong results",
+                             model_lane_name(canary->model, canary->lane));
+        }
+    }
+    return STATUS_OK;
 }
 
 static double flops(const struct canary *canary, size_t tokens, double squared_lengths) {
@@ -195,7 +221,7 @@ static struct model_batch put_shape(struct canary *canary, struct shapes *shapes
                                     size_t length) {
     struct model_batch batch = shape(canary, tokens, length);
     double each = (double)batch.tokens / (double)batch.texts;
-    double times = (double)copies(canary);
+    double times = (double)copies_of(canary, &batch);
     shapes->by_wall[i] = (struct drift_sample){.tokens = times * (double)batch.tokens,
                                                .squared_lengths = times * (double)batch.texts * each * each};
     shapes->by_own[i] = shapes->by_wall[i];
@@ -232,12 +258,35 @@ static double guess_square(const struct canary *canary, const struct drift_sampl
     return canary->on_host && all > 0 ? SQUARE_SLOWER * 1e-6 * square / all * flat->seconds : 0;
 }
 
+// Tokens of the long text. Where there are texts longer than a batch, most of the time of one may go to its
+// pairs of tokens: then one of them is timed, on processors as long as SHAPE_SECONDS allow.
+static size_t tall_tokens(const struct canary *canary, const struct drift_sample *flat, size_t tokens) {
+    const struct model_limits *limits = &canary->limits;
+    if (limits->longest <= limits->tokens) {
+        return tokens;
+    }
+    if (!canary->on_host) {
+        return size_min(limits->longest, LONG_SLICES * limits->tokens);
+    }
+    double per_token = flat->seconds / flat->tokens;
+    double per_square = guess_square(canary, flat);
+    size_t tall = tokens;
+    for (double next = 2.0 * (double)tall; next <= (double)limits->longest; next *= 2) {
+        if (next * (per_token + per_square * next) > SHAPE_SECONDS) {
+            break;
+        }
+        tall = (size_t)next;
+    }
+    return tall;
+}
+
 static int fit(struct canary *canary, struct drift_cost *cost, struct drift_cost *own_cost,
                struct error *err) {
     struct shapes shapes;
     size_t tokens = shape_tokens(canary);
     TRY(time_shape(canary, &shapes, 0, TINY_BATCH, TINY_BATCH, err));
     TRY(time_shape(canary, &shapes, 1, tokens, SHORT_TEXT, err));
+    tokens = tall_tokens(canary, &shapes.by_own[1], tokens);
     put_shape(canary, &shapes, 2, tokens, tokens);
     if (drift_tells_square(&shapes.by_wall[1], &shapes.by_wall[2],
                            guess_square(canary, &shapes.by_wall[1]))) {

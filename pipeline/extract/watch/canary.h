@@ -14,6 +14,7 @@ enum { CANARY_RUNS = 3 }; // at most, of which the fastest counts
 
 struct canary {
     struct model *model;
+    size_t lane;
     struct model_limits limits;
     struct guard *guard; // while calibrating
     bool on_host;        // the host's processors compute
@@ -32,9 +33,9 @@ struct canary {
     char sha256[DIGEST_HEX];      // of its outputs
 };
 
-// `limits` as given to model_load; the last of its slots is the canary's own, on a device that queues the
-// last limits->group of them.
-int canary_create(struct canary *canary, struct model *model, const struct model_limits *limits,
+// On a lane of the model. `limits` as given to model_load; the last of its slots is the canary's own, on
+// devices that queue the last ones for a whole sweep.
+int canary_create(struct canary *canary, struct model *model, size_t lane, const struct model_limits *limits,
                   struct error *err);
 void canary_destroy(struct canary *canary); // accepts zeros
 

@@ -22,8 +22,8 @@
 
 enum { QUIET_BATCHES = 3 };
 
-double drift_predict(const struct drift_cost *cost, double tokens, double squared_lengths) {
-    return cost->fixed + cost->per_token * tokens + cost->per_square * squared_lengths;
+double drift_predict(const struct drift_cost *cost, double parts, double tokens, double squared_lengths) {
+    return parts * cost->fixed + cost->per_token * tokens + cost->per_square * squared_lengths;
 }
 
 static double not_negative(double value) {
@@ -37,7 +37,8 @@ static double within(double value, double low, double high) {
 bool drift_tells_square(const struct drift_sample *flat, const struct drift_sample *tall,
                         double square_guess) {
     double squares = tall->squared_lengths - flat->squared_lengths;
-    return square_guess == 0 || square_guess * squares > SQUARE_TELLS * flat->seconds;
+    return square_guess == 0 ||
+           square_guess * squares > SQUARE_TELLS * flat->seconds * (tall->tokens / flat->tokens);
 }
 
 // Texts all of one length tell nothing about the quadratic part, and then do not need it. Short texts spend a

@@ -40,14 +40,15 @@ enum { DRIFT_BASELINE = 32, DRIFT_RECENT = 5, DRIFT_BLOCK = 9 };
 #define DRIFT_TOLD 1.12     // batches this many times slower than calibrated are told of
 #define DRIFT_SETTLING 45.0 // seconds of work of a device that was calibrated cold
 
-// Seconds of a batch: fixed + per_token * tokens + per_square * sum of squared text lengths.
+// Seconds of a batch: fixed + per_token * tokens + per_square * sum of squared text lengths. A text in slices
+// is computed in as many `parts`, each of which has the fixed seconds.
 struct drift_cost {
     double fixed;
     double per_token;
     double per_square;
 };
 
-double drift_predict(const struct drift_cost *cost, double tokens, double squared_lengths);
+double drift_predict(const struct drift_cost *cost, double parts, double tokens, double squared_lengths);
 
 struct drift_sample {
     double tokens;

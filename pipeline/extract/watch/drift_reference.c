@@ -152,6 +152,10 @@ static int calibration_key(const struct canary *canary, const char *device, char
         TRY_TO(done, status = digest_number(digest, limits->group, err));
         TRY_TO(done, status = digest_number(digest, model_placed_at(canary->model), err));
     }
+    size_t devices = model_devices(canary->model);
+    if (devices > model_lanes(canary->model)) { // they compute a sweep together
+        TRY_TO(done, status = digest_number(digest, devices, err));
+    }
     TRY_TO(done, status = digest_finish(digest, hex, err));
     snprintf(key, PROFILE_KEY, "%.280s, model %.16s, canary %.16s", device, model_fingerprint(canary->model),
              hex);
@@ -202,4 +206,25 @@ int drift_reference_settle(struct drift_watch *watch, const char *device, struct
         TRY(make_reference(watch, canary, &reference, err));
     }
     return store_reference(&reference, key, ledger, path, log, err);
+}
+
+// A device that is slow from the start is told of, and is judged by what its kind can do.
+void drift_reference_join(struct drift_watch *watch, const struct drift_watch *first, struct log *log) {
+    struct drift_time now = watch->canary->calibrated;
+    watch->canary_time = first->canary_time;
+    watch->cost = first->cost;
+    watch->own_cost = first->own_cost;
+    double factor = drift_reference_judged(watch, now) / drift_reference_canary(watch);
+    if (factor > DRIFT_TOLD) {
+        log_write(
+            log, LOG_LEVEL_WARN,
+            "%s starts slow: the canary batch takes %.4f s there, %.2f times the %.4f s of %s, which is "
+            "the reference",
+            watch->device, drift_reference_judged(watch, now), factor, drift_reference_canary(watch),
+            first->device);
+        drift_moment_clear(&watch->calibrated);
+        watch->calibrated.on_host = watch->canary->on_host;
+    }
+    watch->calibrated.wall_seconds = watch->canary_time.wall;
+    watch->calibrated.own_seconds = watch->canary_time.worked;
 }

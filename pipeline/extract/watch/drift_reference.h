@@ -10,6 +10,9 @@
 int drift_reference_settle(struct drift_watch *watch, const char *device, struct ledger *ledger,
                            const char *profile, struct log *log, struct error *err);
 
+// Takes over the reference of another device of the same kind, for the canary that was calibrated just now.
+void drift_reference_join(struct drift_watch *watch, const struct drift_watch *first, struct log *log);
+
 // By the device's own time, or by the wall clock where it tells none.
 bool drift_reference_has_own_time(const struct drift_watch *watch);
 double drift_reference_judged(const struct drift_watch *watch, struct drift_time time);

@@ -78,6 +78,29 @@ static void set_state(struct drift_watch *watch, const char *verdict) {
     } else {
         snprintf(watch->state, sizeof watch->state, "%s", verdict);
     }
+    bool steady = strcmp(watch->state, "steady") == 0;
+    size_t length = strlen(watch->state);
+    if (watch->device[0] != 0 && !steady) {
+        snprintf(watch->state + length, sizeof watch->state - length, " on %s", watch->device);
+    }
+}
+
+// "cuda:1: " where there are several devices.
+static const char *named(const struct drift_watch *watch, char text[DRIFT_WATCH_NAME]) {
+    snprintf(text, DRIFT_WATCH_NAME, "%.*s%s", DRIFT_WATCH_NAME - 3, watch->device,
+             watch->device[0] == 0 ? "" : ": ");
+    return text;
+}
+
+static void sample_device(const struct drift_watch *watch, struct device_sample *out) {
+    model_sample(watch->canary->model, watch->canary->lane, out);
+}
+
+static void say(struct drift_watch *watch, enum log_level level, const char *kind, const char *text) {
+    char line[DRIFT_CAUSE_TEXT + 512];
+    char name[DRIFT_WATCH_NAME];
+    snprintf(line, sizeof line, "%s%s", named(watch, name), text);
+    journal_event(watch->journal, level, kind, line);
 }
 
 // Of the canary on a device whose clock settles; on processors the batches of the baseline are of another
@@ -98,9 +121,8 @@ static void heed_clock(struct drift_watch *watch, const struct device_sample *no
 
 // ---- calibration ----
 
-int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, struct ledger *ledger,
-                          const char *device, const char *profile_path, struct log *log, struct error *err) {
-    double began = clock_seconds();
+// Up to the canary's own figures.
+static int begin(struct drift_watch *watch, struct canary *canary, double began, struct error *err) {
     if (canary->on_host) {
         drift_start(&watch->detector);
     } else {
@@ -116,13 +138,34 @@ int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, stru
     watch->canary_time = canary->calibrated;
     note_moment(watch, canary->calibrated, &watch->calibrated);
     watch->calibrated.queueing_seconds = canary->queueing;
-    model_sample(canary->model, &watch->calibrated.sample);
+    sample_device(watch, &watch->calibrated.sample);
+    return STATUS_OK;
+}
+
+int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, struct ledger *ledger,
+                          const char *device, const char *profile_path, struct log *log, struct error *err) {
+    double began = clock_seconds();
+    TRY(begin(watch, canary, began, err));
     TRY(drift_reference_settle(watch, device, ledger, profile_path, log, err));
     log_write(log, LOG_LEVEL_INFO,
               "calibrated in %.1f s: a batch takes %.4f s + %.3f us per token + %.3f ns per squared token; "
               "canary %.4f s, of which the device works %.4f s",
               clock_seconds() - began, watch->cost.fixed, 1e6 * watch->cost.per_token,
               1e9 * watch->cost.per_square, watch->canary_time.wall, watch->canary_time.worked);
+    return STATUS_OK;
+}
+
+int drift_watch_join(struct drift_watch *watch, struct canary *canary, const struct drift_watch *first,
+                     struct log *log, struct error *err) {
+    TRY(begin(watch, canary, clock_seconds(), err));
+    if (strcmp(first->canary->sha256, canary->sha256) != 0) {
+        return error_set(
+            err, STATUS_DEVICE,
+            "the canary batch gives other bits on %s than on %s (%.16s..., not %.16s...): one of "
+            "the two computes wrong results",
+            watch->device, first->device, canary->sha256, first->canary->sha256);
+    }
+    drift_reference_join(watch, first, log);
     return STATUS_OK;
 }
 
@@ -180,7 +223,7 @@ static json_t *host_json(const struct drift_moment *moment) {
 // that is no news.
 static void find_cause(struct drift_watch *watch, double pace, struct drift_finding *out) {
     struct device_residency residency;
-    model_residency(watch->canary->model, &residency);
+    model_residency(watch->canary->model, watch->canary->lane, &residency);
     struct drift_moment settled = watch->calibrated;
     settled.wall_seconds *= pace;
     settled.own_seconds *= pace;
@@ -189,7 +232,7 @@ static void find_cause(struct drift_watch *watch, double pace, struct drift_find
     if (out->cause == DRIFT_CAUSE_UNKNOWN) {
         struct drift_finding other;
         struct drift_moment now = watch->present;
-        model_sample(watch->canary->model, &now.sample);
+        sample_device(watch, &now.sample);
         drift_cause_find(&settled, &now, model_bytes, &other);
         if (other.cause != DRIFT_CAUSE_UNKNOWN) {
             *out = other;
@@ -209,6 +252,9 @@ static json_t *evidence_json(const struct drift_watch *watch, const char *verdic
         json_object_set_new(object, "cause", json_string(drift_cause_name(finding->cause)));
         json_object_set_new(object, "cause_text", json_string(finding->text));
     }
+    if (watch->device[0] != 0) {
+        json_object_set_new(object, "device_name", json_string(watch->device));
+    }
     json_object_set_new(object, "device_calibrated", moment_json(&watch->calibrated));
     json_object_set_new(object, "device", moment_json(&watch->present));
     json_object_set_new(object, "host", host_json(&watch->present));
@@ -225,8 +271,9 @@ static json_t *evidence_json(const struct drift_watch *watch, const char *verdic
 static void record(struct drift_watch *watch, enum log_level level, const char *kind, const char *what,
                    json_t *evidence, const struct drift_finding *finding) {
     char line[512 + DRIFT_CAUSE_TEXT];
+    char name[DRIFT_WATCH_NAME];
     char *text = json_dumps(evidence, JSON_COMPACT);
-    int length = snprintf(line, sizeof line, "%s", what);
+    int length = snprintf(line, sizeof line, "%s%s", named(watch, name), what);
     if (finding != NULL) {
         snprintf(line + length, sizeof line - (size_t)length, "; %s: %s (evidence: strata log DIR --events)",
                  drift_cause_name(finding->cause), finding->text);
@@ -289,22 +336,24 @@ static int check_bits(struct drift_watch *watch, bool same, struct error *err) {
     if (same) {
         return STATUS_OK;
     }
-    journal_event(watch->journal, LOG_LEVEL_ERROR, "device",
-                  "the canary batch gave different bits than at calibration");
+    char name[DRIFT_WATCH_NAME];
+    say(watch, LOG_LEVEL_ERROR, "device", "the canary batch gave different bits than at calibration");
     return error_set(
         err, STATUS_DEVICE,
-        "the canary batch gave different bits than at calibration: the device computes wrong results");
+        "%sthe canary batch gave different bits than at calibration: the device computes wrong results",
+        named(watch, name));
 }
 
 // The guard watches the canary as it watches a batch: a device may hang in either.
 static int run_canary(struct drift_watch *watch, uint64_t batch, struct drift_time *time, struct error *err) {
     bool same = false;
+    guard_set_device(watch->guard, watch->device);
     guard_canary_begins(watch->guard, batch, CANARY_RUNS * watch->canary_time.wall);
     int status = canary_run(watch->canary, &same, err);
     guard_batch_ends(watch->guard);
     *time = watch->canary->last;
     struct device_sample now;
-    model_sample(watch->canary->model, &now);
+    sample_device(watch, &now);
     heed_clock(watch, &now);
     note_moment(watch, *time, &watch->present);
     watch->present.queueing_seconds = watch->canary->queueing;
@@ -356,10 +405,10 @@ static int stop(struct drift_watch *watch, struct drift_time first, struct drift
     set_state(watch, "stopped");
     double least = fmin(drift_reference_judged(watch, first), drift_reference_judged(watch, second));
     return error_set(err, STATUS_DRIFT,
-                     "batches have become slow: the canary batch takes %.2f s%s, %.1f times its time at "
+                     "batches have become slow%s%s: the canary batch takes %.2f s%s, %.1f times its time at "
                      "calibration, twice in a row. Cause: %s: %s. Everything computed is kept; the evidence "
                      "is in the ledger (strata log --events)",
-                     least,
+                     watch->device[0] == 0 ? "" : " on ", watch->device, least,
                      drift_reference_has_own_time(watch)
                          ? watch->canary->on_host ? " of processor time" : " by the device's clock"
                          : "",
@@ -410,7 +459,7 @@ static void say_share(struct drift_watch *watch, enum drift_share_event event) {
     const char *what = watch->canary->on_host ? "its processors" : "the device's time";
     if (event == DRIFT_SHARE_BACK) {
         snprintf(text, sizeof text, "this run gets %.0f %% of %s again", 100 * drift_share_now(share), what);
-        journal_event(watch->journal, LOG_LEVEL_INFO, "share", text);
+        say(watch, LOG_LEVEL_INFO, "share", text);
         return;
     }
     struct drift_finding finding;
@@ -426,7 +475,7 @@ static void say_share(struct drift_watch *watch, enum drift_share_event event) {
              "Cause: %s: %s. The run goes on",
              100 * drift_share_now(share), what, 100 * drift_share_before(share), drift_share_longer(share),
              watch->share_cause, finding.text);
-    journal_event(watch->journal, LOG_LEVEL_WARN, "share", text);
+    say(watch, LOG_LEVEL_WARN, "share", text);
 }
 
 // A calibration on a busy machine must not make that the measure: a long canary on processors works for most
@@ -434,7 +483,7 @@ static void say_share(struct drift_watch *watch, enum drift_share_event event) {
 static struct drift_time predicted_time(const struct drift_watch *watch, const struct drift_batch *batch) {
     struct drift_time predicted = {
         batch->predicted_seconds,
-        drift_predict(&watch->own_cost, (double)batch->tokens, batch->squared_lengths)};
+        drift_predict(&watch->own_cost, batch->parts, (double)batch->tokens, batch->squared_lengths)};
     if (watch->canary->on_host && watch->canary_time.worked > CANARY_LONG) {
         predicted.wall = fmin(predicted.wall, SHARE_MOST * predicted.worked);
     }
@@ -501,7 +550,7 @@ int drift_watch_follow(struct drift_watch *watch, enum drift_event event, struct
         snprintf(text, sizeof text,
                  "batches up to %" PRIu64 " tend to take longer than calibrated (latest score %.3f)", batch,
                  watch->history[at].score);
-        journal_event(watch->journal, LOG_LEVEL_WARN, "warn", text);
+        say(watch, LOG_LEVEL_WARN, "warn", text);
     }
     return STATUS_OK;
 }

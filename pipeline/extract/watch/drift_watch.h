@@ -10,7 +10,7 @@
 
 enum { DRIFT_WATCH_HISTORY = 16 };
 
-enum { DRIFT_WATCH_STATE = 64 };
+enum { DRIFT_WATCH_STATE = 64, DRIFT_WATCH_NAME = 32 };
 
 struct drift_watch {
     struct drift detector;
@@ -23,6 +23,7 @@ struct drift_watch {
     const char *verdict;           // of the detector: "steady", "warned", "suspect", "stopped"
     const char *share_cause;       // while share is lost
     struct canary *canary;
+    const char *device; // where there are several, the name of the watched lane's; otherwise ""
     struct guard *guard;
     struct journal *journal;
     struct {
@@ -50,6 +51,7 @@ struct drift_batch {
     uint64_t number;
     size_t tokens;
     double squared_lengths;
+    double parts; // drift_predict
     double predicted_seconds;
     double seconds; // by the wall clock
     const struct device_times *times;
@@ -61,6 +63,11 @@ struct drift_batch {
 // all but the canary. STATUS_DEVICE when the canary's bits differ.
 int drift_watch_calibrate(struct drift_watch *watch, struct canary *canary, struct ledger *ledger,
                           const char *device, const char *profile, struct log *log, struct error *err);
+
+// The same of another lane of the model, whose device is of the same kind: `first`, which is calibrated, is
+// the reference. STATUS_DEVICE when the canary's bits differ from those of its device.
+int drift_watch_join(struct drift_watch *watch, struct canary *canary, const struct drift_watch *first,
+                     struct log *log, struct error *err);
 
 // Judges a batch; *score is how far it is from what it should have taken. The first batches that take longer
 // than calibrated are told of once, when the device has settled; where a part of that is not explained with

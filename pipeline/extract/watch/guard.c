@@ -1,6 +1,7 @@
 #include "watch/guard.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -15,6 +16,7 @@
 #define WARN_FACTOR 4.0
 #define HUNG_FACTOR 8.0
 #define CLOCK_MOVES 0.002   // seconds: more than looking at the clock takes
+#define FILES_MOVE 0.02     // more than this thread and a wait that is tried again take in a tick
 #define LAST_SECONDS 3.0    // to keep what is computed when the time to stop is over
 #define WRITER_SECONDS 20.0 // to keep what is computed after a batch hangs
 
@@ -79,32 +81,63 @@ static void leave(struct guard *guard, int status, const char *reason) {
     _exit(error_exit_code(status));
 }
 
+// " on cuda:1" where there are several devices.
+static const char *on_device(const struct guard *guard, char text[32]) {
+    bool several = guard->device != NULL && guard->device[0] != 0;
+    snprintf(text, 32, "%s%.24s", several ? " on " : "", several ? guard->device : "");
+    return text;
+}
+
 static void keep_what_is_done(struct guard *guard, const char *evidence) {
     struct journal *journal = guard->options.journal;
     struct error ignored; // the journal keeps it
-    journal_drift(journal, "stopped", 0);
+    char on[32];
+    char state[48];
+    snprintf(state, sizeof state, "stopped%s", on_device(guard, on));
+    journal_drift(journal, state, 0);
     journal_stage(journal, "drift", &ignored);
     journal_event(journal, LOG_LEVEL_ERROR, "drift", evidence);
     guard->writer.stop(guard->writer.writer);
     let_writer_end(guard, WRITER_SECONDS);
 }
 
+// Seconds without progress.
+static double waited(const struct guard *guard) {
+    return guard->phase == GUARD_FILES ? guard->still : guard->elapsed;
+}
+
+// Nothing is in flight, and no writer is there.
+static void end_phase(struct guard *guard) {
+    char folder[PRINTABLE_TEXT];
+    char reason[128];
+    snprintf(reason, sizeof reason, "%s made no progress before the first batch", guard->what);
+    fprintf(
+        stderr,
+        "strata: %s has made no progress for %.0f s (model.load_timeout): stopped. Sealed shards in %s are "
+        "safe; run the same command to resume.\n",
+        guard->what, waited(guard), printable(folder, sizeof folder, guard->options.folder));
+    leave(guard, guard->phase == GUARD_FILES ? STATUS_DEVICE : STATUS_DRIFT, reason);
+}
+
 static void end_hung(struct guard *guard) {
     char text[512];
     char folder[PRINTABLE_TEXT];
+    char on[32];
+    char reason[64];
     snprintf(text, sizeof text,
-             "{\"cause\": \"%s hangs\", \"batch\": %" PRIu64
+             "{\"cause\": \"%s hangs%s\", \"batch\": %" PRIu64
              ", \"seconds\": %.3f, \"predicted_seconds\": %.3f}",
-             guard->what, guard->batch, guard->elapsed, guard->predicted);
+             guard->what, on_device(guard, on), guard->batch, guard->elapsed, guard->predicted);
     if (guard->attached) {
         keep_what_is_done(guard, text);
     }
     fprintf(stderr,
-            "strata: %s %" PRIu64 " has been computing for %.0f s, %.1f times its prediction: stopped. "
+            "strata: %s %" PRIu64 "%s has been computing for %.0f s, %.1f times its prediction: stopped. "
             "Sealed shards in %s are safe; run the same command to resume.\n",
-            guard->what, guard->batch, guard->elapsed, guard->elapsed / guard->predicted,
-            printable(folder, sizeof folder, guard->options.folder));
-    leave(guard, STATUS_DRIFT, guard->attached ? "a batch hung" : "the device hung before the first batch");
+            guard->what, guard->batch, on_device(guard, on), guard->elapsed,
+            guard->elapsed / guard->predicted, printable(folder, sizeof folder, guard->options.folder));
+    snprintf(reason, sizeof reason, "a batch hung%s", on);
+    leave(guard, STATUS_DRIFT, reason);
 }
 
 // After a signal: the batch in flight gets half of the time to stop, then what is done is kept without it.
@@ -128,41 +161,70 @@ static void end_in_time(struct guard *guard, double seconds) {
 
 // Negative where the host's processors do not compute.
 static double read_clock(const struct guard *guard) {
+    if (guard->phase == GUARD_FILES) {
+        return clock_process_seconds();
+    }
     return guard->options.clock == NULL ? -1 : guard->options.clock(guard->options.model);
 }
 
 static void follow_clock(struct guard *guard, double passed) {
     double now = read_clock(guard);
+    bool files = guard->phase == GUARD_FILES;
     guard->still += passed;
-    if (now > guard->clock_before + CLOCK_MOVES) {
+    if (now > guard->clock_before + (files ? FILES_MOVE : CLOCK_MOVES)) {
         guard->clock_before = now;
         guard->still = 0;
+    } else if (files) {
+        guard->clock_before = now;
     }
 }
 
 // Threads that compute on this host and get little of it are slow, not hung.
 static bool is_hung(const struct guard *guard) {
-    double limit = HUNG_FACTOR * guard->predicted;
-    bool late = guard->elapsed > limit && guard->elapsed > guard->options.hung_seconds;
+    bool is_phase = guard->phase != GUARD_NO_PHASE;
+    double limit = is_phase ? guard->predicted : HUNG_FACTOR * guard->predicted;
+    double least = is_phase ? guard->options.phase_seconds : guard->options.hung_seconds;
+    bool late = waited(guard) > limit && waited(guard) > least;
+    if (guard->phase == GUARD_FILES) {
+        return late;
+    }
     return late && (guard->clock_before < 0 || guard->still > guard->options.hung_seconds ||
                     guard->clock_before - guard->clock_begun > limit);
+}
+
+static void warn_of_batch(struct guard *guard) {
+    char on[32];
+    log_write(guard->options.log, LOG_LEVEL_WARN,
+              "%s %" PRIu64 "%s has been computing for %.1f s; %.1f s were predicted", guard->what,
+              guard->batch, on_device(guard, on), guard->elapsed, guard->predicted);
+}
+
+static void warn_of_phase(struct guard *guard) {
+    log_write(guard->options.log, LOG_LEVEL_WARN,
+              "%s has made no progress for %.1f s; after %.0f s it ends the launch (model.load_timeout)",
+              guard->what, waited(guard), guard->predicted);
+}
+
+static bool is_late(const struct guard *guard) {
+    double least = 0.5 * guard->options.hung_seconds;
+    return guard->phase != GUARD_NO_PHASE
+               ? waited(guard) > fmin(least, 0.5 * guard->predicted)
+               : guard->elapsed > least && guard->elapsed > WARN_FACTOR * guard->predicted;
 }
 
 static void watch_batch(struct guard *guard, double passed) {
     pthread_mutex_lock(&guard->lock);
     if (guard->in_flight) {
         double awake = passed < 2 * TICK ? passed : 2 * TICK;
+        bool is_phase = guard->phase != GUARD_NO_PHASE;
         guard->elapsed += awake;
         follow_clock(guard, awake);
-        if (!guard->warned && guard->elapsed > WARN_FACTOR * guard->predicted &&
-            guard->elapsed > 0.5 * guard->options.hung_seconds) {
+        if (!guard->warned && is_late(guard)) {
             guard->warned = true;
-            log_write(guard->options.log, LOG_LEVEL_WARN,
-                      "%s %" PRIu64 " has been computing for %.1f s; %.1f s were predicted", guard->what,
-                      guard->batch, guard->elapsed, guard->predicted);
+            is_phase ? warn_of_phase(guard) : warn_of_batch(guard);
         }
         if (is_hung(guard)) {
-            end_hung(guard);
+            is_phase ? end_phase(guard) : end_hung(guard);
         }
     }
     pthread_mutex_unlock(&guard->lock);
@@ -250,10 +312,18 @@ static void restart(struct guard *guard) {
     guard->clock_begun = guard->clock_before = read_clock(guard);
 }
 
-static void begin(struct guard *guard, const char *what, uint64_t batch, double predicted) {
+void guard_set_device(struct guard *guard, const char *device) {
+    pthread_mutex_lock(&guard->lock);
+    guard->device = device;
+    pthread_mutex_unlock(&guard->lock);
+}
+
+static void begin(struct guard *guard, enum guard_phase phase, const char *what, uint64_t batch,
+                  double predicted) {
     pthread_mutex_lock(&guard->lock);
     guard->in_flight = true;
     guard->warned = false;
+    guard->phase = phase;
     guard->what = what;
     guard->batch = batch;
     guard->predicted = predicted;
@@ -262,15 +332,15 @@ static void begin(struct guard *guard, const char *what, uint64_t batch, double 
 }
 
 void guard_batch_begins(struct guard *guard, uint64_t batch, double predicted) {
-    begin(guard, "batch", batch, predicted);
+    begin(guard, GUARD_NO_PHASE, "batch", batch, predicted);
 }
 
 void guard_canary_begins(struct guard *guard, uint64_t batch, double predicted) {
-    begin(guard, "the canary after batch", batch, predicted);
+    begin(guard, GUARD_NO_PHASE, "the canary after batch", batch, predicted);
 }
 
-void guard_start_begins(struct guard *guard, uint64_t launch, double limit) {
-    begin(guard, "the device at the start of launch", launch, limit / HUNG_FACTOR);
+void guard_phase_begins(struct guard *guard, enum guard_phase phase, const char *name, double limit) {
+    begin(guard, phase, name, 0, limit);
 }
 
 void guard_goes_on(struct guard *guard) {

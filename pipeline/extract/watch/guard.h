@@ -9,6 +9,9 @@
 // ends with the exit code of drift. Where the host's own processors compute, a busy machine may take any time
 // for a batch: there one hangs when its threads had 8 times the predicted processor time, or none for a
 // minute.
+//
+// Before batch 1 the guard watches phases, each by name: one that makes no progress is told of after 30 s, or
+// half of its limit, and ends the launch after its limit.
 #ifndef STRATA_WATCH_GUARD_H
 #define STRATA_WATCH_GUARD_H
 
@@ -37,12 +40,20 @@ struct guard_options {
     double stop_seconds;     // from the first signal to the end, at most; 15
     double together_seconds; // stop signals of several kinds within them are one request; 3
     double hung_seconds;     // a batch is never called hung before; 60
+    double phase_seconds;    // and no phase before; 10
     // Seconds of processor time that each computing thread had until now; negative: not on this host. May be
     // NULL; guard_set_clock.
     double (*clock)(const struct model *model);
     const struct model *model;
     const char *folder;      // run directory, for messages
     struct journal *journal; // gets the evidence, and the end when the guard ends the process itself
+};
+
+// What a phase of the start waits for when it makes no progress.
+enum guard_phase {
+    GUARD_NO_PHASE, // a batch is in flight
+    GUARD_FILES,    // it makes progress while the process takes processor time, at whatever share of it
+    GUARD_DEVICE,   // while it is said to go on (guard_goes_on)
 };
 
 struct guard {
@@ -60,9 +71,11 @@ struct guard {
     bool gave_up;  // on the batch in flight: the writer was asked to keep what it has
     bool in_flight;
     bool warned;
-    const char *what; // "batch", "the canary after batch"
+    enum guard_phase phase;
+    const char *what;   // "batch", "the canary after batch"; the phase's name
+    const char *device; // that computes the batch, where there is more than one; otherwise ""
     uint64_t batch;
-    double predicted;
+    double predicted; // of a phase: its limit
     double elapsed; // seconds the process was awake since the batch began: a suspended process is not a hung
                     // batch
     double clock_begun;  // what the clock said then
@@ -84,12 +97,17 @@ void guard_set_clock(struct guard *guard, double (*clock)(const struct model *mo
 bool guard_stop_requested(const struct guard *guard);
 const char *guard_signal_name(const struct guard *guard); // "SIGTERM"; "" when none came
 
+// The device that computes what begins from now on, by name; "" where there is no other. The name stays.
+void guard_set_device(struct guard *guard, const char *device);
+
 void guard_batch_begins(struct guard *guard, uint64_t batch, double predicted);
 void guard_canary_begins(struct guard *guard, uint64_t batch, double predicted); // ends with guard_batch_ends
 
-// Tuning and calibration, which have no prediction: hung after `limit` seconds without a word that they go
-// on. Ends with guard_batch_ends.
-void guard_start_begins(struct guard *guard, uint64_t launch, double limit);
+// A phase of the start, "opening the model": it has no prediction, and hangs after `limit` seconds without
+// progress or a word that it goes on. The process then ends with the exit code of a device that is not there,
+// where files are waited for, otherwise of drift. Ends with the next phase or guard_batch_ends. The name
+// stays.
+void guard_phase_begins(struct guard *guard, enum guard_phase phase, const char *name, double limit);
 void guard_batch_ends(struct guard *guard);
 
 // What began has not ended, and does not hang: its seconds are counted anew.
