@@ -274,6 +274,14 @@ struct ledger_launch_record {
 
 int ledger_totals(struct ledger *ledger, struct ledger_totals *totals, struct error *err);
 
+// What one launch's sealed batches took. Adds up their rows: fractions of a second for a million.
+struct ledger_work {
+    uint64_t tokens;
+    double compute_seconds, wait_seconds;
+};
+
+int ledger_launch_work(struct ledger *ledger, uint64_t epoch, struct ledger_work *work, struct error *err);
+
 // In how many slices of at most so many tokens the sealed batches are computed: one each, or more of a text
 // that is longer.
 int ledger_slices(struct ledger *ledger, uint64_t slice_tokens, uint64_t *count, struct error *err);

@@ -159,6 +159,25 @@ int ledger_totals(struct ledger *ledger, struct ledger_totals *totals, struct er
                : status;
 }
 
+int ledger_launch_work(struct ledger *ledger, uint64_t epoch, struct ledger_work *work, struct error *err) {
+    struct query query;
+    bool found;
+    *work = (struct ledger_work){0};
+    query_begin(&query, ledger,
+                "SELECT ifnull(sum(tokens), 0), total(compute_seconds), total(wait_seconds) FROM batch "
+                "WHERE epoch = ?1 AND checkpoint <= ?2");
+    query_bind_u64(&query, 1, epoch);
+    query_bind_i64(&query, 2, ledger->view.checkpoint);
+    int status;
+    TRY_TO(done, status = query_next(&query, &found, err));
+    if (found) {
+        *work = (struct ledger_work){query_u64(&query, 0), query_f64(&query, 1), query_f64(&query, 2)};
+    }
+done:
+    query_end(&query);
+    return status;
+}
+
 int ledger_slices(struct ledger *ledger, uint64_t slice_tokens, uint64_t *count, struct error *err) {
     struct query query;
     bool row = false;

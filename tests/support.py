@@ -113,8 +113,8 @@ class Result:
         self.code, self.out, self.err = code, out, err
 
     def last(self):
-        """The line that says why: the last one on standard error."""
-        lines = self.err.strip().splitlines()
+        """The line that says why: the last one on standard error but for the lines of a table behind it."""
+        lines = [line for line in self.err.strip().splitlines() if not line.startswith("  ")]
         return lines[-1] if lines else ""
 
     def said(self):

@@ -16,6 +16,8 @@ import sys
 import time
 from pathlib import Path
 
+from bench_overlap import bench_overlap
+
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 WORK = BUILD / "bench"
@@ -239,7 +241,9 @@ run: {{output: {WORK / name}, disk_reserve_gb: 0, drift_stop: false{run}}}
 
 
 def bench_placement(arguments: argparse.Namespace) -> None:
-    """A model whose blocks come from their files in every sweep, in a third of its memory, against the same model resident."""
+    """A model whose blocks come from their files in every sweep, in a third of its memory, against the same model resident;
+    and what streaming costs an emulated GPU."""
+    bench_streaming(arguments)
     if not (WORK / "problems.db").exists():
         subprocess.run([BUILD / "strata", "import", problems_file(), WORK / "problems.db"], check=True, stdout=subprocess.DEVNULL)
     folder = large_model()
@@ -254,9 +258,18 @@ def bench_placement(arguments: argparse.Namespace) -> None:
     print(f"resident again: {again:.0f} tokens/s; disk against the mean of both: {200 * streamed / (rate + again):.1f} %", flush=True)
 
 
+def bench_streaming(arguments: argparse.Namespace) -> None:
+    """Copies beside computing, on the emulated GPU."""
+    emulated = BUILD / "tests" / "strata_emulated"
+    if emulated.exists():
+        bench_overlap(WORK, BUILD / "strata", emulated)
+    else:
+        print("\n## streaming: not measured, the build has no emulated GPU", flush=True)
+
+
 def main() -> None:
     parts = {"cpu": bench_cpu, "device": bench_device, "tokenizer": bench_tokenizer, "load": bench_load, "extract": bench_extract,
-             "placement": bench_placement}
+             "placement": bench_placement, "overlap": bench_streaming}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: cpu and tokenizer")
     parser.add_argument("--device", default="cpu")

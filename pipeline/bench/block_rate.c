@@ -10,7 +10,7 @@
 #include "kernels/back_end.h"
 #include "kernels/weight_format.h"
 
-enum { NUMBERS_MOST = 1 << 28, RUNS_MOST = 7, TOKENS_LEAST = 64, CONVERTED = 1 << 22, CONVERSIONS = 5 };
+enum { NUMBERS_MOST = 1 << 26, RUNS_MOST = 7, TOKENS_LEAST = 64, CONVERTED = 1 << 22, CONVERSIONS = 5 };
 
 static const double run_seconds = 0.2;    // of a batch, as the peak foretells
 static const double enough_seconds = 1.2; // of all runs that count

@@ -341,6 +341,19 @@ static void print_condition(FILE *out, const char *verdict, const char *name, co
     readable_wrap(out, printable(text, sizeof text, detail), INDENT, INDENT, readable_columns(out));
 }
 
+// A table may follow the first line of a message.
+static void print_failure(FILE *out, const char *name, const struct error *err) {
+    const char *end = err->lines ? strchr(err->message, '\n') : NULL;
+    char first[sizeof err->message];
+    snprintf(first, sizeof first, "%.*s", end == NULL ? (int)sizeof first : (int)(end - err->message),
+             err->message);
+    print_condition(out, "FAIL", name, first);
+    if (end != NULL) {
+        printable_write_lines(out, end + 1);
+        fputc('\n', out);
+    }
+}
+
 // What a condition found beside that it holds: a line each, once.
 static void print_lines(FILE *out, const char *condition, struct check *check) {
     struct {
@@ -376,7 +389,7 @@ static int try_all(struct check *check, FILE *out, struct error *first) {
             print_condition(out, "PASS", conditions[i].name, check->detail);
             print_lines(out, conditions[i].name, check);
         } else {
-            print_condition(out, "FAIL", conditions[i].name, err.message);
+            print_failure(out, conditions[i].name, &err);
             *first = failures++ == 0 ? err : *first;
         }
     }

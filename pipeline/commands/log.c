@@ -157,10 +157,12 @@ static int print_events(FILE *out, struct ledger *ledger, struct error *err) {
 
 static int print_batches(const struct command_context *context, struct ledger *ledger, struct error *err) {
     struct ledger_totals totals;
+    struct predicted predicted;
     struct listing listing = {.out = context->out, .csv = argument_given(context->arguments, "--csv")};
     uint64_t batch_tokens = 0;
     TRY(ledger_totals(ledger, &totals, err));
     TRY(run_snapshot_batch_tokens(&batch_tokens, ledger, err));
+    TRY(predicted_read(&predicted, ledger, err));
     uint64_t last = (uint64_t)argument_integer(context->arguments, "--last", INT64_MAX);
     listing.skip = totals.batches > last ? totals.batches - last : 0;
     TRY(ledger_each_batch(ledger, collect_known, &listing, err));
@@ -176,6 +178,7 @@ static int print_batches(const struct command_context *context, struct ledger *l
         TRY(fill_of_ledger(&fill, ledger, batch_tokens, err));
     }
     print_summary(context->out, &totals, has_fill ? &fill : NULL);
+    predicted_write(context->out, 0, &predicted);
     return STATUS_OK;
 }
 

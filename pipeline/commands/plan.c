@@ -140,17 +140,21 @@ static int write_job_ways(FILE *out, const struct inputs *inputs, const struct p
     inputs_model_limits(inputs, &limits);
     limits.tokens = options->tokens > 0 ? options->tokens : (size_t)job->batch_tokens;
     limits.texts = size_min(inputs->limits.problems, limits.tokens);
-    const struct plan_work work = {
-        .model = inputs->model,
-        .config = model_config_of(inputs->model),
-        .limits = &limits,
-        .work = {.tokens = totals->tokens, .squared_lengths = totals->squared_lengths, .fill = fill.share},
-        .has_problems = true,
-        .group = (size_t)job->batch_group,
-        .way = job_weights_name((enum job_weights)job->weights),
-        .is_held = model_is_packed(inputs->model),
-        .dtype = job->dtype,
-        .file = model_file_bytes(inputs->model)};
+    const size_t blocks = inputs->layers[inputs->layer_count - 1];
+    const size_t stay = size_min((size_t)job->resident_blocks, blocks);
+    const struct plan_work work = {.model = inputs->model,
+                                   .config = model_config_of(inputs->model),
+                                   .limits = &limits,
+                                   .work = {.tokens = totals->tokens,
+                                            .squared_lengths = totals->squared_lengths,
+                                            .fill = fill.share,
+                                            .streamed_least = blocks - stay},
+                                   .has_problems = true,
+                                   .group = (size_t)job->batch_group,
+                                   .way = job_weights_name((enum job_weights)job->weights),
+                                   .is_held = model_is_packed(inputs->model),
+                                   .dtype = job->dtype,
+                                   .file = model_file_bytes(inputs->model)};
     const struct plan_subject subject = {
         .config = work.config,
         .options = {.dtype = job->dtype, .threads = (int)job->threads, .cpu_path = job->cpu_path},
@@ -325,7 +329,7 @@ static const struct option options[] = {
     {.name = "--gpus",
      .kind = OPTION_INTEGER,
      .value = "N",
-     .help = "say what N such GPUs would give, a run each (default: 1)",
+     .help = "say what up to N such GPUs would give (default: 1)",
      .minimum = 1,
      .maximum = 1024},
     {.name = "--in-use",

@@ -64,6 +64,37 @@ static json_t *describe_way(const struct plan_ways *ways, const struct plan_way 
                      describe_memory(way), "layers", describe_layers(&way->footprint));
 }
 
+static json_t *append_several(json_t *list, const struct plan_way *way, int gpus, const char *share,
+                              const struct forecast_several *several) {
+    return list == NULL
+               ? NULL
+               : append(list,
+                        json_pack("{s:i, s:s, s:s, s:b, s:o, s:o, s:o, s:o}", "gpus", gpus, "way", way->name,
+                                  "share", share, "fits", several->fits, "needed", whole(several->used),
+                                  "blocks", whole(several->blocks), "tokens_per_second",
+                                  rate(several->tokens_per_second), "seconds", rate(several->seconds)));
+}
+
+// Of each number of GPUs, sharing batches and, where all blocks are resident, blocks.
+static json_t *describe_several(const struct plan_ways *ways) {
+    const struct plan_work *work = ways->work;
+    json_t *list = json_array();
+    for (int index = 0, gpus; (gpus = plan_ways_gpus(ways, index)) != 0; index++) {
+        for (size_t i = 0; i < ways->count; i++) {
+            const struct plan_way *way = &ways->way[i];
+            struct forecast_several several;
+            forecast_copies(&several, &way->forecast, &way->footprint, &work->work, (size_t)gpus);
+            list = append_several(list, way, gpus, "batches", &several);
+            if (i == 0 || way->is_quantised) {
+                forecast_layers(&several, &way->footprint, work->limits, &ways->machine->figures, &work->work,
+                                (size_t)gpus);
+                list = append_several(list, way, gpus, "blocks", &several);
+            }
+        }
+    }
+    return list;
+}
+
 static json_t *describe_account(const struct generation_account *account) {
     return json_pack("{s:f, s:f, s:o}", "layer_bytes", account->weights, "keys_and_values_bytes",
                      account->keys_values, "layers", whole(account->layers));
@@ -89,9 +120,9 @@ json_t *plan_ways_json(const struct plan_ways *ways) {
     for (size_t i = 0; i < ways->count && list != NULL; i++) {
         list = append(list, describe_way(ways, &ways->way[i]));
     }
-    return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:i, s:o}", "plan_version", 1, "batch_tokens",
-                     whole(work->limits->tokens), "tokens",
-                     work->has_problems ? whole(work->work.tokens) : json_null(), "fill",
-                     json_real(work->work.fill), "machine", describe_machine(ways->machine), "ways", list,
-                     "gpus", ways->options->gpus, "generation", describe_generation(ways));
+    return json_pack(
+        "{s:i, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o}", "plan_version", 1, "batch_tokens",
+        whole(work->limits->tokens), "tokens", work->has_problems ? whole(work->work.tokens) : json_null(),
+        "fill", json_real(work->work.fill), "machine", describe_machine(ways->machine), "ways", list, "gpus",
+        ways->options->gpus, "several", describe_several(ways), "generation", describe_generation(ways));
 }

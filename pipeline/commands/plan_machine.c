@@ -6,18 +6,11 @@
 #include "base/process.h"
 #include "bench/block_rate.h"
 
-// Bytes a second of reading weights again, where the user does not say: a careful figure for a solid-state
-// disk.
-#define DISK_ASSUMED 2e9
-
 // Rates of a card; what the user said of the machine comes before them.
 static void take_card(struct plan_machine *out, const struct card *card, bool is_guessed, enum dtype dtype) {
     out->card = card;
     out->card_is_guessed = is_guessed;
-    out->figures.has_own_memory = true;
-    out->figures.rate = CARD_ASSUMED_SHARE * (dtype == DTYPE_F32 ? card->float_rate : card->matrix_rate);
-    out->figures.bandwidth = card->bandwidth;
-    out->figures.link = card_link(card);
+    forecast_take_card(&out->figures, card, dtype);
 }
 
 static void take_options(struct plan_machine *out, const struct plan_options *options) {
@@ -27,7 +20,7 @@ static void take_options(struct plan_machine *out, const struct plan_options *op
     figures->link = options->link > 0 ? options->link : figures->link;
     figures->host_memory = options->host_memory > 0 ? options->host_memory : figures->host_memory;
     out->disk_is_assumed = options->disk <= 0;
-    figures->disk = out->disk_is_assumed ? DISK_ASSUMED : options->disk;
+    figures->disk = out->disk_is_assumed ? FORECAST_DISK_ASSUMED : options->disk;
 }
 
 static void take_memory(struct plan_machine *out, const struct device_description *about) {

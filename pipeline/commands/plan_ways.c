@@ -25,6 +25,7 @@ static const struct {
 static int count_way(struct plan_way *way, size_t kind, const struct plan_work *work, struct error *err) {
     size_t last = work->limits->layers[work->limits->layer_count - 1];
     way->name = kinds[kind].name;
+    way->is_quantised = kinds[kind].quantize != MODEL_QUANTIZE_NONE;
     return work->model != NULL ? footprint_of_model(&way->footprint, work->model, last, work->dtype,
                                                     kinds[kind].quantize, err)
                                : footprint_of_config(&way->footprint, work->config, last, work->dtype,
@@ -168,31 +169,60 @@ static void write_way(FILE *out, const struct plan_ways *ways, const struct plan
     fputc('\n', out);
 }
 
-// Streaming is no way of its own where nothing has to stream.
-static bool is_told(const struct plan_ways *ways, const struct plan_way *way) {
+bool plan_ways_is_told(const struct plan_ways *ways, const struct plan_way *way) {
     bool streams = strcmp(way->name, "host") == 0 || strcmp(way->name, "disk") == 0;
-    return !streams || !ways->way[0].forecast.fits;
+    bool asked = ways->work->work.streamed_least > 0 && ways->work->way != NULL &&
+                 strcmp(ways->work->way, way->name) == 0;
+    return !streams || asked || !ways->way[0].forecast.fits;
+}
+
+int plan_ways_gpus(const struct plan_ways *ways, int index) {
+    int most = ways->machine->figures.has_own_memory ? ways->options->gpus : 1;
+    int gpus = index < 10 ? 2 << index : 0;
+    int before = index > 0 ? 1 << index : 1;
+    return before >= most ? 0 : gpus < most && gpus > 0 ? gpus : most;
+}
+
+static void write_several(FILE *out, const struct plan_ways *ways, int gpus, const char *name,
+                          const char *split, const struct forecast_several *several) {
+    char rate[READABLE_TEXT] = "-";
+    char time[READABLE_TEXT] = "-";
+    char used[AMOUNT_TEXT];
+    if (!several->fits) {
+        return;
+    }
+    if (several->tokens_per_second > 0) {
+        readable_rate(several->tokens_per_second, rate);
+    }
+    if (several->seconds > 0 && ways->work->has_problems) {
+        readable_duration(several->seconds, time);
+    }
+    fprintf(out, "  %-5d %-11s%9s%11s%11zu%10s%14s\n", gpus, name, split, amount(several->used, used),
+            several->blocks, rate, time);
 }
 
 static void write_gpus(FILE *out, const struct plan_ways *ways) {
-    int gpus = ways->options->gpus;
-    char time[READABLE_TEXT];
-    if (gpus < 2 || !ways->work->has_problems || !ways->machine->figures.has_own_memory) {
+    const struct plan_work *work = ways->work;
+    const struct forecast_machine *machine = &ways->machine->figures;
+    if (plan_ways_gpus(ways, 0) == 0) {
         return;
     }
-    fprintf(out,
-            "  with %d such GPUs: as many runs, each with a part of the query and its own output:", gpus);
-    bool first = true;
-    for (size_t i = 0; i < ways->count; i++) {
-        const struct forecast *f = &ways->way[i].forecast;
-        // What all of them would read from one disk is not divided.
-        if (f->fits && f->seconds > 0 && is_told(ways, &ways->way[i]) && f->bound != FORECAST_DISK_READS) {
-            fprintf(out, "%s %s %s", first ? "" : ",", ways->way[i].name,
-                    readable_duration(f->seconds / gpus, time));
-            first = false;
+    fprintf(out, "several       of these GPUs; memory and blocks of each\n  %-5s %-11s%9s%11s%11s%10s%14s\n",
+            "GPUs", "way", "share", "memory", "blocks", "tokens/s", "time");
+    for (int index = 0, gpus; (gpus = plan_ways_gpus(ways, index)) != 0; index++) {
+        for (size_t i = 0; i < ways->count; i++) {
+            const struct plan_way *way = &ways->way[i];
+            struct forecast_several several;
+            if (plan_ways_is_told(ways, way)) {
+                forecast_copies(&several, &way->forecast, &way->footprint, &work->work, (size_t)gpus);
+                write_several(out, ways, gpus, way->name, "batches", &several);
+            }
+            if (i == 0 || way->is_quantised) {
+                forecast_layers(&several, &way->footprint, work->limits, machine, &work->work, (size_t)gpus);
+                write_several(out, ways, gpus, way->name, "blocks", &several);
+            }
         }
     }
-    fputs(first ? " no way fits\n" : "\n", out);
 }
 
 // ---- details ----
@@ -261,7 +291,7 @@ static void write_details(FILE *out, const struct plan_ways *ways) {
     const struct plan_way *told[PLAN_WAYS];
     size_t count = 0;
     for (size_t i = 0; i < ways->count; i++) {
-        if (ways->way[i].forecast.fits && is_told(ways, &ways->way[i])) {
+        if (ways->way[i].forecast.fits && plan_ways_is_told(ways, &ways->way[i])) {
             told[count++] = &ways->way[i];
         }
     }
@@ -324,7 +354,7 @@ void plan_ways_write(FILE *out, const struct plan_ways *ways) {
     fprintf(out, "  %-11s%11s%9s%11s%11s%10s%14s  %s\n", "way", "memory", "blocks", "largest", "in flight",
             "tokens/s", "time", "limit");
     for (size_t i = 0; i < ways->count; i++) {
-        if (is_told(ways, &ways->way[i])) {
+        if (plan_ways_is_told(ways, &ways->way[i])) {
             write_way(out, ways, &ways->way[i]);
         }
     }

@@ -24,6 +24,7 @@ struct plan_way {
     const char *name; // "resident", "host", "disk", "nf4", "nf4_double"
     struct footprint footprint;
     struct forecast forecast;
+    bool is_quantised;
 };
 
 enum { PLAN_WAYS = 5 };
@@ -40,6 +41,12 @@ struct plan_ways {
 int plan_ways_make(struct plan_ways *out, const struct plan_work *work, const struct plan_machine *machine,
                    const struct plan_options *options, struct error *err);
 void plan_ways_destroy(struct plan_ways *ways); // accepts zeros
+
+// The numbers of GPUs that are told of: 2, 4, 8 ... and the most, that options->gpus says. 0 after the last.
+int plan_ways_gpus(const struct plan_ways *ways, int index);
+
+// Whether a way is one of its own: streaming is none where nothing has to stream, unless the job asks for it.
+bool plan_ways_is_told(const struct plan_ways *ways, const struct plan_way *way);
 
 // A table with a line a way; with --details the memory by purpose and by block.
 void plan_ways_write(FILE *out, const struct plan_ways *ways);

@@ -117,6 +117,7 @@ static int read_moment(struct run_snapshot *snapshot, struct launches *launches,
     TRY(read_weights(snapshot, ledger, err));
     TRY(ledger_note(ledger, RESIDENT_NOTE, &snapshot->residency, &found, err));
     TRY(run_snapshot_batch_tokens(&snapshot->batch_tokens, ledger, err));
+    TRY(predicted_read(&snapshot->predicted, ledger, err));
     TRY(ledger_totals(ledger, &snapshot->totals, err));
     TRY(ledger_retry_counts(ledger, &snapshot->failures, err));
     if (has_long_texts(snapshot)) {

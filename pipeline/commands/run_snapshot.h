@@ -8,6 +8,7 @@
 
 #include "base/memory.h"
 #include "checkpoints/ledger_lanes.h"
+#include "commands/predicted.h"
 
 enum run_state {
     RUN_NEW,     // no launch yet
@@ -48,7 +49,8 @@ struct run_snapshot {
     struct ledger_lane lanes[LEDGER_LANES]; // of a run on several devices, of the last launch
     size_t lane_count;
     struct buffer residency; // the device's report after the load, a JSON object; empty: none
-    uint64_t planned;        // bytes of shards still to be written, from the bytes a row took so far
+    struct predicted predicted;
+    uint64_t planned; // bytes of shards still to be written, from the bytes a row took so far
 };
 
 const char *run_state_name(enum run_state state); // "new", "running", "killed", "ended"

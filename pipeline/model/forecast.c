@@ -205,6 +205,16 @@ static bool place_all(struct forecast *out, const struct forecasting *f, double 
     return true;
 }
 
+// Two slots take an even number of streamed blocks (start/placement.h): the first one comes into another slot
+// than the last one computes from.
+static bool turns_evenly(const struct forecasting *f, size_t resident) {
+    return !f->machine->has_own_memory || resident == 0 || (f->footprint->blocks - resident) % 2 == 0;
+}
+
+static size_t most_resident(const struct forecasting *f) {
+    return f->footprint->blocks - size_min(size_max(f->work->streamed_least, 1), f->footprint->blocks);
+}
+
 // As many blocks as fit beside the slots and the group.
 static bool place_some(struct forecast *out, const struct forecasting *f, size_t batch, double fixed,
                        size_t group) {
@@ -226,9 +236,13 @@ static bool place_some(struct forecast *out, const struct forecasting *f, size_t
     out->residuals = (uint64_t)((double)out->group_tokens * token);
     out->streaming_bytes = (uint64_t)slots;
     room -= (double)out->residuals;
-    while (out->resident < f->footprint->blocks &&
+    size_t most = most_resident(f);
+    while (out->resident < most &&
            added(out->resident_bytes, f->footprint->block[out->resident].held) <= room) {
         out->resident_bytes += f->footprint->block[out->resident++].held;
+    }
+    while (!turns_evenly(f, out->resident)) {
+        out->resident_bytes -= f->footprint->block[--out->resident].held;
     }
     out->used = (uint64_t)(fixed + slots + added(out->residuals, out->resident_bytes));
     return true;
@@ -265,11 +279,66 @@ void forecast_make(struct forecast *out, enum forecast_way way, const struct foo
     out->most_tokens = largest_batch(&f, limits, out->budget);
     double fixed = fixed_bytes(footprint, &out->batch, machine->has_own_memory);
     double whole = fixed + added(footprint->all_blocks, out->batch.residuals);
-    bool all = way == FORECAST_RESIDENT || whole <= (double)out->budget;
+    bool streams = way != FORECAST_RESIDENT && footprint->blocks > 0;
+    bool all = !streams || (work->streamed_least == 0 && whole <= (double)out->budget);
     bool placed = all ? place_all(out, &f, fixed) : place_some(out, &f, limits->tokens, fixed, group_tokens);
     if (placed && fits_host(out, &f, limits)) {
         tell_time(out, &f, limits);
     }
+}
+
+void forecast_speed(struct forecast *out, enum forecast_way way, const struct footprint *footprint,
+                    const struct model_limits *limits, const struct forecast_machine *machine,
+                    const struct forecast_work *work, size_t resident, size_t group_tokens) {
+    struct forecasting f = {way, footprint, machine, work};
+    *out = (struct forecast){
+        .fits = true, .bound = FORECAST_COMPUTE, .resident = resident, .group_tokens = group_tokens};
+    tell_time(out, &f, limits);
+}
+
+// ---- several devices ----
+
+static void tell_rate(struct forecast_several *out, const struct forecast_work *work, double rate) {
+    out->tokens_per_second = rate;
+    out->seconds = rate > 0 ? (double)work->tokens / rate : 0;
+}
+
+// What all of them would read from one disk is not divided.
+void forecast_copies(struct forecast_several *out, const struct forecast *one,
+                     const struct footprint *footprint, const struct forecast_work *work, size_t devices) {
+    *out = (struct forecast_several){.fits = one->fits, .blocks = footprint->blocks, .used = one->used};
+    if (one->fits) {
+        double times = one->bound == FORECAST_DISK_READS ? 1 : (double)devices;
+        tell_rate(out, work, times * one->tokens_per_second);
+    }
+}
+
+// The device with the most blocks is the one that the others wait for.
+void forecast_layers(struct forecast_several *out, const struct footprint *footprint,
+                     const struct model_limits *limits, const struct forecast_machine *machine,
+                     const struct forecast_work *work, size_t devices) {
+    struct forecasting f = {FORECAST_RESIDENT, footprint, machine, work};
+    struct footprint_batch batch = batch_of(&f, limits, limits->tokens);
+    bool waits;
+    size_t blocks = (footprint->blocks + devices - 1) / devices;
+    double used = fixed_bytes(footprint, &batch, machine->has_own_memory) +
+                  (double)blocks * (double)footprint->most.held + (double)batch.residuals;
+    *out = (struct forecast_several){.fits = blocks > 0 && devices <= footprint->blocks &&
+                                             used <= (double)budget_of(machine),
+                                     .blocks = blocks,
+                                     .used = used < (double)UINT64_MAX ? (uint64_t)used : UINT64_MAX};
+    if (out->fits && machine->rate > 0) {
+        double seconds = sweep_seconds(&f, footprint->blocks, limits->tokens, limits->tokens, &waits);
+        double share = (double)blocks / (double)footprint->blocks;
+        tell_rate(out, work, (double)limits->tokens / (seconds * share));
+    }
+}
+
+void forecast_take_card(struct forecast_machine *machine, const struct card *card, enum dtype dtype) {
+    machine->has_own_memory = true;
+    machine->rate = CARD_ASSUMED_SHARE * (dtype == DTYPE_F32 ? card->float_rate : card->matrix_rate);
+    machine->bandwidth = card->bandwidth;
+    machine->link = card_link(card);
 }
 
 const char *forecast_bound_name(enum forecast_bound bound) {

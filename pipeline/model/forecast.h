@@ -8,7 +8,11 @@
 #ifndef STRATA_MODEL_FORECAST_H
 #define STRATA_MODEL_FORECAST_H
 
+#include "model/cards.h"
 #include "model/footprint.h"
+
+// Bytes a second of reading weights again where nobody says: a careful figure for a solid-state disk.
+#define FORECAST_DISK_ASSUMED 2e9
 
 enum forecast_way { FORECAST_RESIDENT, FORECAST_HOST, FORECAST_DISK };
 
@@ -38,6 +42,7 @@ struct forecast_work { // a problem set, or texts of one length
     uint64_t tokens;
     double squared_lengths; // sum of tokens^2 over texts
     double fill;            // tokens of texts, as a share of what the device computes
+    size_t streamed_least;  // blocks that do not stay where a way streams, whatever there is room for
 };
 
 struct forecast {
@@ -64,6 +69,31 @@ struct forecast {
 void forecast_make(struct forecast *out, enum forecast_way way, const struct footprint *footprint,
                    const struct model_limits *limits, const struct forecast_machine *machine,
                    const struct forecast_work *work, size_t group_tokens);
+
+// The speed alone, of a way that is known to fit: with so many blocks that stay, and so many tokens of a
+// sweep (0: nothing streams). Fills both, bound, tokens_per_second and seconds.
+void forecast_speed(struct forecast *out, enum forecast_way way, const struct footprint *footprint,
+                    const struct model_limits *limits, const struct forecast_machine *machine,
+                    const struct forecast_work *work, size_t resident, size_t group_tokens);
+
+// What several such devices come to, which share batches (each has all that `one` has) or blocks (a batch
+// goes from one to the next; all blocks are resident).
+struct forecast_several {
+    bool fits;
+    size_t blocks;            // of a device, at most
+    uint64_t used;            // bytes of a device, at most
+    double tokens_per_second; // 0: not known, or it does not fit
+    double seconds;
+};
+
+void forecast_copies(struct forecast_several *out, const struct forecast *one,
+                     const struct footprint *footprint, const struct forecast_work *work, size_t devices);
+void forecast_layers(struct forecast_several *out, const struct footprint *footprint,
+                     const struct model_limits *limits, const struct forecast_machine *machine,
+                     const struct forecast_work *work, size_t devices);
+
+// The rates of a card, for computation in `dtype`: its assumed share of what is published.
+void forecast_take_card(struct forecast_machine *machine, const struct card *card, enum dtype dtype);
 
 const char *forecast_bound_name(enum forecast_bound bound); // "matrix rate", "PCIe" ...
 

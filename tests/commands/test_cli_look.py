@@ -92,7 +92,8 @@ def test_status_json(runs):
         "shards": {"count": 2, "bytes": 36510, "rows": 36}, "drift": {"state": "steady", "score": 0.025},
         "memory_bytes": 3 << 30, "updated": 1800000000, "device": None, "residency": None, "cpu_paths": None,
         "refused": None,
-        "retry": {"transient": 0, "tried": 0, "succeeded": 0, "waiting": 0}, "fill": None, "weights": None, "devices": None}
+        "retry": {"transient": 0, "tried": 0, "succeeded": 0, "waiting": 0}, "fill": None, "prediction": None, "weights": None,
+        "devices": None}
 
 
 def test_every_member_of_the_json_is_documented(runs):

@@ -102,7 +102,7 @@ def test_a_run_on_a_gpu(texts, tmp_path):
     fill = json.loads(strata("status", job.output, "--json").out)["fill"]
     assert fill["device_tokens"] == device_tokens and fill["share"] == pytest.approx(tokens / device_tokens)
     assert f"  fill        {full}: {device_tokens:,} tokens computed for {tokens:,} of texts\n" in strata("status", job.output).out
-    assert strata("log", job.output).out.splitlines()[-1].startswith(f"12 batches ({full} full), 12 problems done, ")
+    assert strata("log", job.output).out.splitlines()[-2].startswith(f"12 batches ({full} full), 12 problems done, ")
 
 
 # ---- the limits that a run began with

@@ -143,3 +143,38 @@ def test_what_is_advised_fits(tmp_path):
     job = large(tmp_path, "plain", device="cuda:0", quantize="nf4")
     room = support.clean_environment(CUDA_EMULATION_MEMORY=str(80 << 30), CUDA_EMULATION_FREE=str(9 * 10 ** 9))
     assert strata("check", job.file, program=support.EMULATED, environment=room).code == OK
+
+
+ROW = re.compile(r"^  (\S+: \S+) +([0-9.]+) +([0-9.]+ (?:s|min|h|days))  (.+)$", re.M)
+
+
+@emulated
+@pytest.mark.parametrize("free, rows", [(9.0, ["model.weights: host", "model.weights: disk", "model.quantize: nf4", "model.quantize: nf4_double"]),
+                                        (5.75, ["model.weights: host", "model.weights: disk", "model.quantize: nf4_double"])])
+def test_how_fast_the_choices_are(free, rows, tmp_path):
+    """A table behind the refusal, of check and of a launch. The processor is left out: the machine may lack the memory."""
+    job = large(tmp_path, "plain", device="cuda:0")
+    room = support.clean_environment(CUDA_EMULATION_MEMORY=str(80 << 30), CUDA_EMULATION_FREE=str(int(free * 1e9)))
+    said = strata("check", job.file, program=support.EMULATED, environment=room).out
+    job.program = support.EMULATED
+    launched = job.run(environment=room, expect=DEVICE).err
+    for text in (said, launched):
+        found = {row[1]: (float(row[2]), row[4]) for row in ROW.finditer(text)}
+        assert [name for name in found if name != "model.device: cpu"] == rows, text
+        assert all(rate > 0 for rate, _ in found.values())
+        assert re.search(r"^  what would run +tokens/s +time  limit \(predicted\)$", text, re.M), text
+        assert found["model.weights: disk"][0] <= found["model.weights: host"][0] < found[rows[-1]][0]
+        assert found["model.weights: disk"][1] == "disk" and found["model.weights: host"][1] == "PCIe"
+        assert found[rows[-1]][1] == "matrix rate"
+
+
+def test_how_fast_the_choices_of_a_processor_are(tmp_path):
+    """Its rate is measured. How much memory the process has taken before it plans differs from machine to machine."""
+    job = Job(tmp_path, make_problems(40, steps=3, longest=8), support.make_model("wide", layers=6, hidden=256, intermediate=1024))
+    for memory in range(115, 80, -2):
+        job.change(run={"memory_gb": memory / 1000})
+        done = strata("check", job.file)
+        found = {row[1]: float(row[2]) for row in ROW.finditer(done.out)}
+        if "model.quantize: nf4" in found:
+            break
+    assert done.code == DEVICE and min(found.values()) > 0 and "foretells" not in done.out, done

@@ -114,16 +114,41 @@ def test_a_size_is_a_careful_guess(mistral):
     assert planned("--model", mistral, "--gpu", "8000MB")["machine"]["memory"] == 8000 * MIB
 
 
-def test_several_gpus(job):
-    done = strata("plan", job.file, "--gpu", "H200", "--gpus", "4")
-    assert done.code == OK and "with 4 such GPUs: as many runs, each with a part of the query and its own output: resident " in done.out, done
+def test_several_gpus(job, llama):
+    """Sharing batches each has all blocks; sharing blocks each has room for a model that fits on none."""
+    done = strata("plan", job.file, "--gpu", "H200", "--gpus", "5")
+    assert done.code == OK and re.findall(r"^  (\d) +resident +(\w+) ", done.out, re.M) == [
+        (gpus, share) for gpus in "245" for share in ("batches", "blocks") if (gpus, share) not in (("4", "blocks"), ("5", "blocks"))], done
+    plan = planned("--model", llama, "--gpu", "H200", "--gpus", "4")
+    one = ways(plan)["resident"]
+    assert not one["fits"] and ways(plan)["nf4"]["fits"]
+    several = {(row["gpus"], row["way"], row["share"]): row for row in plan["several"]}
+    assert {gpus for gpus, _, _ in several} == {2, 4}
+    nf4 = ways(plan)["nf4"]["tokens_per_second"]
+    assert several[4, "nf4", "batches"]["tokens_per_second"] == pytest.approx(4 * nf4)
+    assert not several[4, "resident", "batches"]["fits"] and several[4, "resident", "batches"]["tokens_per_second"] is None
+    halves, quarters = several[2, "resident", "blocks"], several[4, "resident", "blocks"]
+    assert halves["fits"] and (halves["blocks"], quarters["blocks"]) == (40, 20)
+    assert quarters["needed"] < halves["needed"] < 0.55 * one["needed"]
+    assert quarters["tokens_per_second"] == pytest.approx(2 * halves["tokens_per_second"])
+    assert planned("--model", llama, "--gpu", "H200")["several"] == []
+
+
+def test_the_blocks_that_a_job_lets_stay(job, tmp_path):
+    """As a run would place them: of two slots an even number comes."""
+    for stay, at_most in ((0, 0), (1, 1), (2, 1), (3, 3)):
+        twin = job.twin(tmp_path / str(stay), model={"weights": "host", "resident_blocks": stay})
+        host = ways(planned(twin.file, "--gpu", "RTX 4090"))["host"]
+        assert (host["resident_blocks"], host["blocks"]) == (at_most, 3), stay
+        assert (host["group_tokens"] == 0) == (stay == 3)
+        assert ("  host " in strata("plan", twin.file, "--gpu", "RTX 4090").out) == (stay < 3)
 
 
 def test_the_table(llama, mistral):
     done = strata("plan", "--model", llama, "--gpu", "RTX 4090")
     rows = words_of(done)
     assert done.code == OK and rows["way"] == "memory blocks largest in flight tokens/s time limit".split(), done
-    assert re.search(r"^  host +22\.\d+ GB +8/79 +[\d,]+ +3,922 +731\.1 +-  matrix rate; 12\d\.\d+ GB of host memory$", done.out, re.M), done
+    assert re.search(r"^  host +\d\d\.\d+ GB +7/79 +[\d,]+ +3,922 +731\.1 +-  matrix rate; 12\d\.\d+ GB of host memory$", done.out, re.M), done
     assert "an assumption" in done.out and "note          no weights are there" in done.out
     assert "by purpose" not in done.out and "generating" not in done.out
     fits = strata("plan", "--model", mistral, "--gpu", "RTX 4090", "--details")

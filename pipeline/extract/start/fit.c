@@ -3,6 +3,7 @@
 #include "base/amount.h"
 #include "base/size.h"
 #include "kernels/shapes.h"
+#include "start/choices.h"
 #include "start/placement.h"
 
 static int plan_for(const struct inputs *inputs, const struct model_limits *limits, size_t tokens,
@@ -169,11 +170,11 @@ static int advise_streaming(struct buffer *out, const struct inputs *inputs,
     } ways[] = {{JOB_WEIGHTS_HOST, "host", "the host's memory"}, {JOB_WEIGHTS_DISK, "disk", "their files"}};
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
         struct error refusal;
-        size_t resident;
+        struct placement_found found;
         if (inputs->job.weights == JOB_WEIGHTS_DISK || inputs->job.weights == (int)ways[i].weights) {
             continue; // that is what does not fit
         }
-        int status = placement_foresee(inputs, limits, ways[i].weights, &resident, &refusal);
+        int status = placement_foresee(inputs, limits, ways[i].weights, &found, &refusal);
         if (status != STATUS_OK && status != STATUS_DEVICE) {
             *err = refusal;
             return status;
@@ -183,16 +184,14 @@ static int advise_streaming(struct buffer *out, const struct inputs *inputs,
                 out, err,
                 "; model.weights: %s would run: %zu of %zu blocks stay, the others come from %s "
                 "for every group of batches",
-                ways[i].name, resident, limits->layers[limits->layer_count - 1], ways[i].from));
+                ways[i].name, found.resident, limits->layers[limits->layer_count - 1], ways[i].from));
         }
     }
     return STATUS_OK;
 }
 
 static int advise_all(struct buffer *out, const struct inputs *inputs, const struct model_limits *limits,
-                      const struct model_plan *plan, struct error *err) {
-    size_t tokens;
-    TRY(largest_tokens(inputs, limits, &tokens, err));
+                      const struct model_plan *plan, size_t tokens, struct error *err) {
     if (tokens == 0) {
         TRY(buffer_printf(out, err, "; not even a batch of one text of %zu tokens would fit",
                           limits->longest));
@@ -205,17 +204,23 @@ static int advise_all(struct buffer *out, const struct inputs *inputs, const str
     }
     TRY(advise_quantising(out, inputs, limits, err));
     TRY(advise_keeping(out, inputs, limits, plan, err));
-    TRY(advise_streaming(out, inputs, limits, err));
-    return buffer_printf(out, err, "; strata plan foretells what each way comes to");
+    return advise_streaming(out, inputs, limits, err);
 }
 
+// One line that says what is wrong and what to change; behind it a table of what would run, and how fast.
 static int refuse_plan(const struct inputs *inputs, const struct model_limits *limits,
                        const struct model_plan *plan, const struct error *table, struct error *err) {
     struct buffer advice = {0};
-    int status = advise_all(&advice, inputs, limits, plan, err);
-    if (status == STATUS_OK) {
-        status = error_set(err, table->status, "%.700s%.1300s", table->message, advice.data);
-    }
+    struct buffer speeds = {0};
+    size_t tokens;
+    int status;
+    TRY_TO(done, status = largest_tokens(inputs, limits, &tokens, err));
+    TRY_TO(done, status = advise_all(&advice, inputs, limits, plan, tokens, err));
+    TRY_TO(done, status = choices_describe(&speeds, inputs, limits, tokens, err));
+    status = error_set_lines(err, table->status, "%.600s%.760s%.680s", table->message, advice.data,
+                             speeds.size > 0 ? speeds.data : "");
+done:
+    buffer_destroy(&speeds);
     buffer_destroy(&advice);
     return status;
 }

@@ -7,6 +7,7 @@
 #include "start/fill.h"
 #include "start/folder_job.h"
 #include "start/launch_steps.h"
+#include "start/prediction.h"
 #include "start/resident.h"
 
 // ---- stages that status shows ----
@@ -43,6 +44,24 @@ static int note_path(struct ledger *ledger, const char *key, const char *path, s
     return status;
 }
 
+// How fast the run is going to be, which status and log hold against what it takes.
+static int note_prediction(struct launch *launch, struct error *err) {
+    struct ledger *ledger = launch->journal.ledger;
+    struct prediction prediction;
+    struct prediction_basis basis = {.inputs = &launch->inputs,
+                                     .limits = &launch->limits,
+                                     .cost = &launch->watches.lanes[0].cost,
+                                     .own_cost = &launch->watches.lanes[0].own_cost,
+                                     .partial = launch->has_partial ? launch->partial.batches : 0,
+                                     .launch = launch->journal.epoch};
+    TRY(ledger_totals(ledger, &basis.sealed, err));
+    TRY(prediction_make(&prediction, &basis, err));
+    log_write(&launch->log, LOG_LEVEL_INFO,
+              "predicted: %.1f tokens/s, %.1f s for %" PRIu64 " tokens, limit %s",
+              prediction.tokens_per_second, prediction.seconds, prediction.tokens, prediction.limit);
+    return prediction_store(&prediction, ledger, err);
+}
+
 // Facts for people and for strata show, status and export; and the job as launched.
 int launch_write_notes(struct launch *launch, struct error *err) {
     const struct inputs *inputs = &launch->inputs;
@@ -60,6 +79,7 @@ int launch_write_notes(struct launch *launch, struct error *err) {
         snprintf(text, sizeof text, "%zu", launch->limits.tokens);
         TRY(ledger_set_note(ledger, FILL_NOTE, text, err));
     }
+    TRY(note_prediction(launch, err));
     snprintf(text, sizeof text, "%" PRIu64, inputs_planned_bytes(inputs, &inputs->survey));
     TRY(ledger_set_note(ledger, "disk.planned_bytes", text, err));
     TRY(run_folder_file(path, launch->folder.path, "job.yaml", err));

@@ -113,7 +113,7 @@ int placement_choose(const struct inputs *inputs, struct model_limits *limits, s
 }
 
 int placement_foresee(const struct inputs *inputs, const struct model_limits *limits,
-                      enum job_weights weights, size_t *resident, struct error *err) {
+                      enum job_weights weights, struct placement_found *found, struct error *err) {
     struct model_plan plan;
     struct way way = way_of(inputs, limits, weights);
     bool chain = model_split_of(inputs->model) == MODEL_SPLIT_LAYERS; // whose blocks are resident
@@ -121,7 +121,7 @@ int placement_foresee(const struct inputs *inputs, const struct model_limits *li
         return error_set(err, STATUS_DEVICE, "nothing can stream");
     }
     int status = stream(&way, &plan, err);
-    *resident = way.resident;
+    *found = (struct placement_found){way.resident, way.limits.group};
     return status;
 }
 

@@ -17,10 +17,15 @@ size_t placement_tokens(bool has_own_memory);
 int placement_choose(const struct inputs *inputs, struct model_limits *limits, struct model_plan *plan,
                      struct error *err);
 
-// What placement_choose would find with another model.weights: how many blocks stay. STATUS_DEVICE where that
-// does not fit either. The model's placement is another one afterwards.
+struct placement_found {
+    size_t resident; // blocks that stay
+    size_t group;    // batches of a sweep
+};
+
+// What placement_choose would find with this model.weights in place of the job's, where something has to
+// stream. STATUS_DEVICE where that does not fit either. The model's placement is another one afterwards.
 int placement_foresee(const struct inputs *inputs, const struct model_limits *limits,
-                      enum job_weights weights, size_t *resident, struct error *err);
+                      enum job_weights weights, struct placement_found *found, struct error *err);
 
 // What was settled, appended: "9 of 27 blocks stay, 18 come from host memory for every 32
 // batches"; nothing
