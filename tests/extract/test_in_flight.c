@@ -274,7 +274,7 @@ static void sweeps_go_to_the_freest_lane(void **state) {
         assert_true(sweep->seconds > 0 && is_near(work->compute_seconds, sweep->seconds / LANES));
         assert_true(is_near(work->predicted_seconds, sweep->predicted_seconds / LANES));
         assert_true(sweep->predicted_seconds ==
-                    drift_predict(&rig->cost, (double)work->batch.tokens, work->squared_lengths));
+                    drift_predict(&rig->cost, 1, (double)work->batch.tokens, work->squared_lengths));
     }
     assert_int_equal(in_flight->count, 0);
 }
