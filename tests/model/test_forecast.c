@@ -106,11 +106,11 @@ static void what_does_not_fit_streams_unseen(void **state) {
     tear_down(&s);
 }
 
-// A text of 16 batches: a sweep has its residual streams and keeps the keys and values of one block, whatever
+// A text of 32 batches: a sweep has its residual streams and keeps the keys and values of one block, whatever
 // the group; a batch that held it whole would take far more.
 static void a_long_text_runs_in_slices(void **state) {
     (void)state;
-    const uint64_t longest = 16 * 8192;
+    const uint64_t longest = 32 * 8192;
     struct setting s;
     set_up(&s, MODEL_QUANTIZE_NONE);
     struct forecast usual = make(&s, FORECAST_HOST, 8192);
