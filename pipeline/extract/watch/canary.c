@@ -28,10 +28,13 @@ static size_t copies(const struct canary *canary) {
     return canary->on_host ? 1 : model_sweep_batches(canary->model);
 }
 
-// Of a batch: a long text takes as much of a sweep as several others.
+// Of a batch: a long text takes as much of a sweep, on whichever of its devices, as several others.
 static size_t copies_of(const struct canary *canary, const struct model_batch *batch) {
-    size_t members = model_batch_members(&canary->limits, batch->tokens);
-    return size_max(1, size_min(copies(canary), canary->limits.members / members));
+    const struct model_limits *limits = &canary->limits;
+    size_t group = size_max(limits->group, 1);
+    size_t devices = size_max(copies(canary) / group, 1);
+    size_t each = size_max(limits->members, group) / model_batch_members(limits, batch->tokens);
+    return size_max(1, size_min(copies(canary), devices * each));
 }
 
 // Outputs of its own: the batches of the run may still be read from the others.
