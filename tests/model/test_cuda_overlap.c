@@ -49,7 +49,7 @@ static struct model *open_model(const struct golden *golden, size_t devices, enu
     must(model_open(&model, golden->folder, &err), &err);
     for (size_t i = 0; i < devices; i++) {
         struct device *device;
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "cuda:%zu", i);
         must(device_open(&device, name, &options, &err), &err);
         must(model_add_device(model, device, name, &err), &err);

@@ -120,6 +120,17 @@ static void keep_failure(struct in_flight *in_flight, struct sweep *sweep, const
     }
 }
 
+// Seconds of the run are shared by the lanes that are at work in them. To be called before one begins or
+// ends.
+static void share_seconds(struct in_flight *in_flight, double now) {
+    size_t busy = 0;
+    for (size_t i = 0; i < in_flight->lanes; i++) {
+        busy += in_flight->lane[i].sweeps > 0;
+    }
+    in_flight->shared += busy > 0 ? (now - in_flight->shared_at) / (double)busy : 0;
+    in_flight->shared_at = now;
+}
+
 // A sweep that was not taken. What other lanes do meanwhile is worth waiting for: it fails in its turn.
 static int refuse(struct in_flight *in_flight, struct sweep *sweep, int status, struct error *err) {
     sweep->status = name_batch(sweep, status, err);
@@ -130,6 +141,7 @@ static int refuse(struct in_flight *in_flight, struct sweep *sweep, int status, 
         return sweep->status;
     }
     sweep->done = true;
+    share_seconds(in_flight, clock_seconds());
     in_flight->lane[sweep->lane].sweeps--;
     keep_failure(in_flight, sweep, err);
     return STATUS_OK;
@@ -142,12 +154,14 @@ int in_flight_flush(struct in_flight *in_flight, struct error *err) {
         return STATUS_OK;
     }
     sweep->lane = freest_lane(in_flight);
+    sweep->queued = clock_seconds();
+    share_seconds(in_flight, sweep->queued);
+    sweep->shared = in_flight->shared;
     in_flight->count++;
     in_flight->lane[sweep->lane].sweeps++;
     in_flight->pause = PAUSE_LEAST;
     *gathering(in_flight) = (struct sweep){0};
     predict(in_flight, sweep);
-    sweep->queued = clock_seconds();
     if (in_flight->count == 1) { // before the call: on a device that does not queue it is the whole sweep
         watch_oldest(in_flight);
     }
@@ -185,19 +199,21 @@ static double share_of(const struct sweep *sweep, const struct work *work) {
                : 1 / (double)sweep->count;
 }
 
-static void share_out(const struct in_flight *in_flight, struct sweep *sweep) {
+// run_seconds: of the run, its part.
+static void share_out(struct sweep *sweep, double run_seconds) {
     for (size_t i = 0; i < sweep->count; i++) {
         struct work *work = sweep->works[i];
         double share = share_of(sweep, work);
-        work->compute_seconds = share * sweep->seconds / (double)in_flight->lanes;
+        work->compute_seconds = share * run_seconds;
         work->times =
             (struct device_times){share * sweep->times.upload_seconds, share * sweep->times.compute_seconds,
                                   share * sweep->times.download_seconds, share * sweep->times.worked_seconds};
         work->sample = sweep->sample;
         work->lane = sweep->lane;
     }
+    double part = sweep->seconds > 0 ? run_seconds / sweep->seconds : 1;
     for (size_t i = 0; i < sweep->count; i++) { // shares are of these
-        sweep->works[i]->predicted_seconds /= (double)in_flight->lanes;
+        sweep->works[i]->predicted_seconds *= part;
     }
 }
 
@@ -215,12 +231,16 @@ static void finish(struct in_flight *in_flight, struct sweep *sweep) {
         guard_batch_ends(in_flight->guard);
     }
     sweep->done = true;
-    sweep->seconds = now - (sweep->queued > completed ? sweep->queued : completed);
+    bool waited = sweep->queued < completed; // behind another sweep
+    sweep->seconds = now - (waited ? completed : sweep->queued);
+    share_seconds(in_flight, now);
+    double run_seconds = in_flight->shared - (waited ? in_flight->lane[sweep->lane].shared : sweep->shared);
     in_flight->lane[sweep->lane].completed = now;
+    in_flight->lane[sweep->lane].shared = in_flight->shared;
     in_flight->lane[sweep->lane].sweeps--;
     in_flight->pause = PAUSE_LEAST;
     model_sample(in_flight->model, sweep->lane, &sweep->sample);
-    share_out(in_flight, sweep);
+    share_out(sweep, in_flight->lanes > 1 ? run_seconds : sweep->seconds);
     if (sweep->status != STATUS_OK) {
         keep_failure(in_flight, sweep, &err);
     }

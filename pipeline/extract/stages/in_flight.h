@@ -10,7 +10,7 @@
 // A sweep's seconds are those from the end of the sweep before it in its lane, or from its own queueing when
 // that was later, to its end, on the monotonic clock: what the runner holds against its prediction. A batch
 // of a group has its share of them, by what it is predicted to cost. A batch's own seconds, and those
-// predicted, are its part of the run's: with several lanes, which work side by side, divided by their number.
+// predicted, are its part of the run's: each second is shared by the lanes that are at work in it.
 #ifndef STRATA_STAGES_IN_FLIGHT_H
 #define STRATA_STAGES_IN_FLIGHT_H
 
@@ -30,6 +30,7 @@ struct sweep {
     size_t members; // places that they take
     size_t lane;
     double queued; // monotonic seconds
+    double shared; // in_flight.shared then
     bool done;     // and what follows is known
     int status;
     // Of all its batches, once they are complete.
@@ -55,7 +56,10 @@ struct in_flight {
     struct {
         size_t sweeps;    // that it was given and has not done
         double completed; // monotonic seconds of its last completion
+        double shared;    // in_flight.shared then
     } lane[MODEL_DEVICES];
+    double shared;                      // seconds until `shared_at`, each divided by the lanes at work in it
+    double shared_at;                   // monotonic
     size_t count;                       // sweeps on the devices, or done and behind an older one
     size_t first;                       // of them, the oldest
     struct sweep sweeps[IN_FLIGHT + 1]; // a ring; the one behind those on the devices is being gathered

@@ -87,23 +87,42 @@ static struct drift_cost cost_of(const struct prediction_basis *basis, bool stre
     return cost;
 }
 
+// Lanes compute side by side, in rounds; none is done before the longest text is.
+static double side_by_side(const struct prediction_basis *basis, const struct drift_cost *cost, double sweeps,
+                           double seconds) {
+    const struct model_limits *limits = basis->limits;
+    double lanes = (double)model_lanes(basis->inputs->model);
+    double longest = (double)limits->longest;
+    double slices = (double)model_batch_members(limits, limits->longest);
+    double rounds = ceil(sweeps / lanes);
+    return fmin(seconds,
+                fmax(seconds * rounds / sweeps, drift_predict(cost, slices, longest, longest * longest)));
+}
+
+// A long text takes the places of several batches.
+static double count_sweeps(const struct prediction_basis *basis, const struct left *left) {
+    double group = (double)size_max(model_sweep_batches(basis->inputs->model), 1);
+    double full = (double)basis->limits->tokens * group;
+    return fmax(ceil(left->batches / group),
+                basis->limits->members > basis->limits->group ? ceil(left->tokens / full) : 0);
+}
+
 int prediction_make(struct prediction *out, const struct prediction_basis *basis, struct error *err) {
     const struct left left = count_left(basis);
     size_t group = size_max(model_sweep_batches(basis->inputs->model), 1);
     size_t blocks = basis->limits->layers[basis->limits->layer_count - 1];
     bool streams = model_streamed(basis->inputs->model, blocks) > 0;
-    double sweeps = ceil(left.batches / (double)group);
+    double sweeps = count_sweeps(basis, &left);
     *out = (struct prediction){
         .launch = basis->launch, .tokens = (uint64_t)left.tokens, .group = streams ? group : 0};
     if (left.tokens < 1 || sweeps < 1) {
         return STATUS_OK;
     }
     const struct drift_cost cost = cost_of(basis, streams);
-    double lanes = (double)model_lanes(basis->inputs->model); // which compute side by side
     double loading = streams ? sweeps * cost.fixed : 0;
     out->seconds =
         sweeps * cost.fixed + cost.per_token * left.tokens + cost.per_square * left.squared_lengths;
-    out->seconds /= fmax(1, fmin(lanes, sweeps));
+    out->seconds = side_by_side(basis, &cost, sweeps, out->seconds);
     out->tokens_per_second = out->seconds > 0 ? left.tokens / out->seconds : 0;
     return find_limit(out, basis, sweeps, loading, err);
 }

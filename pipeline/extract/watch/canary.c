@@ -160,7 +160,7 @@ done:
 static int hash_outputs(struct canary *canary, const struct model_batch *batch, char hex[DIGEST_HEX],
                         struct error *err) {
     TRY(hash_slot(canary, batch, batch->slot, hex, err));
-    for (size_t i = 1; model_devices(canary->model) > 1 && i < copies(canary); i++) {
+    for (size_t i = 1; model_devices(canary->model) > 1 && i < copies_of(canary, batch); i++) {
         char other[DIGEST_HEX];
         TRY(hash_slot(canary, batch, batch->slot + i, other, err));
         if (strcmp(hex, other) != 0) {
