@@ -13,6 +13,10 @@ const char *job_weights_name(enum job_weights weights) {
     return weights_names[weights];
 }
 
+const char *job_split_name(enum job_split split) {
+    return split == JOB_SPLIT_LAYERS ? "layers" : "batches";
+}
+
 const char *pooling_name(enum pooling pooling) {
     return pooling_names[pooling];
 }

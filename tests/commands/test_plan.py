@@ -118,20 +118,32 @@ def test_several_gpus(job, llama):
     """Sharing batches each has all blocks; sharing blocks each has room for a model that fits on none."""
     done = strata("plan", job.file, "--gpu", "H200", "--gpus", "5")
     assert done.code == OK and re.findall(r"^  (\d) +resident +(\w+) ", done.out, re.M) == [
-        (gpus, share) for gpus in "245" for share in ("batches", "blocks") if (gpus, share) not in (("4", "blocks"), ("5", "blocks"))], done
+        (gpus, split) for gpus in "245" for split in ("batches", "layers") if (gpus, split) not in (("4", "layers"), ("5", "layers"))], done
     plan = planned("--model", llama, "--gpu", "H200", "--gpus", "4")
     one = ways(plan)["resident"]
     assert not one["fits"] and ways(plan)["nf4"]["fits"]
-    several = {(row["gpus"], row["way"], row["share"]): row for row in plan["several"]}
+    several = {(row["gpus"], row["way"], row["split"]): row for row in plan["several"]}
     assert {gpus for gpus, _, _ in several} == {2, 4}
     nf4 = ways(plan)["nf4"]["tokens_per_second"]
     assert several[4, "nf4", "batches"]["tokens_per_second"] == pytest.approx(4 * nf4)
     assert not several[4, "resident", "batches"]["fits"] and several[4, "resident", "batches"]["tokens_per_second"] is None
-    halves, quarters = several[2, "resident", "blocks"], several[4, "resident", "blocks"]
+    halves, quarters = several[2, "resident", "layers"], several[4, "resident", "layers"]
     assert halves["fits"] and (halves["blocks"], quarters["blocks"]) == (40, 20)
     assert quarters["needed"] < halves["needed"] < 0.55 * one["needed"]
     assert quarters["tokens_per_second"] == pytest.approx(2 * halves["tokens_per_second"])
     assert planned("--model", llama, "--gpu", "H200")["several"] == []
+
+
+def test_several_gpus_read_a_block_once(llama):
+    """Each takes a group of its own through a sweep; so many blocks stay on each."""
+    plan = planned("--model", llama, "--gpu", "RTX 4090", "--gpus", "8", "--disk-rate", "1")
+    disk = ways(plan)["disk"]
+    for row in plan["several"]:
+        if (row["way"], row["split"]) == ("disk", "batches"):
+            assert row["tokens_per_second"] == pytest.approx(row["gpus"] * disk["tokens_per_second"])
+            assert row["blocks"] == disk["resident_blocks"] < disk["blocks"]
+    assert {row["split"] for row in plan["several"] if row["way"] in ("host", "disk")} == {"batches"}
+    assert strata("plan", "--model", llama, "--gpus", "9").code == USAGE
 
 
 def test_the_blocks_that_a_job_lets_stay(job, tmp_path):
