@@ -377,6 +377,9 @@ void plan_ways_write(FILE *out, const struct plan_ways *ways) {
     if (ways->work->way != NULL && strcmp(ways->work->way, "resident") != 0) {
         fprintf(out, "  this job has model.weights: %s\n", ways->work->way);
     }
+    if (ways->work->split != NULL && ways->work->devices > 1) {
+        fprintf(out, "  this job has %zu GPUs and model.split: %s\n", ways->work->devices, ways->work->split);
+    }
     write_gpus(out, ways);
     if (ways->options->details) {
         write_details(out, ways);

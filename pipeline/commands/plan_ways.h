@@ -16,6 +16,8 @@ struct plan_work {             // what is to be run
     bool has_problems; // else the work is texts of one length, and takes no time
     size_t group;      // batches of a sweep; 0: as a run chooses
     const char *way;   // that the job is for: its model.weights; NULL: there is no job
+    const char *split; // its model.split
+    size_t devices;    // its number of them, as the machine has them
     bool is_held;      // packed by the checkpoint, or quantised by the job: not quantised again
     enum dtype dtype;
     uint64_t file; // bytes of the checkpoint's files; 0: they are not there

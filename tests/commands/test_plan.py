@@ -255,6 +255,33 @@ def test_a_gpu_that_is_here(job):
 
 
 @emulated
+@pytest.mark.parametrize("devices", ["cuda:all", ["cuda:0", "cuda:1", "cuda:2"]])
+def test_several_gpus_of_a_job(devices, job):
+    """Without --gpus as many as it has; the one with the least memory counts, also where a limit makes it so."""
+    room = support.clean_environment(CUDA_EMULATION_DEVICES="3", CUDA_EMULATION_MEMORY=str(24 * GIB),
+                                     CUDA_EMULATION_FREE=f"{20 * GIB},{18 * GIB}@1")
+    there = job.twin(job.folder / "gpus", model={"device": devices, "split": "layers"})
+    plan = planned(there.file, program=support.EMULATED, environment=room)
+    assert plan["gpus"] == 3 and {row["gpus"] for row in plan["several"]} == {2, 3}
+    assert plan["machine"]["memory"] - plan["machine"]["in_use"] == 18 * GIB
+    assert "  this job has 3 GPUs and model.split: layers\n" in strata("plan", there.file, program=support.EMULATED, environment=room).out
+    assert planned(there.file, "--gpus", "1", program=support.EMULATED, environment=room)["several"] == []
+    there.change(run={"memory_gb": {"host": 100, "cuda:2": 3}})
+    limited = planned(there.file, program=support.EMULATED, environment=room)["machine"]
+    assert (limited["memory"], limited["in_use"]) == (3e9, 0)
+
+
+@emulated
+def test_a_gpu_of_a_job_that_is_not_here(job):
+    there = job.twin(job.folder / "gpus", model={"device": ["cuda:0", "cuda:5"]}, run={"memory_gb": {"cuda:0": 3}})
+    room = support.clean_environment(CUDA_EMULATION_DEVICES="1")
+    plan = planned(there.file, program=support.EMULATED, environment=room)
+    assert plan["machine"]["note"] == "cuda:5 is not here, and is planned for as if it were cuda:0" and plan["gpus"] == 2
+    card = planned(there.file, "--gpu", "8GB")
+    assert card["gpus"] == 2 and card["machine"]["memory"] == 3e9
+
+
+@emulated
 def test_check_agrees(tmp_path):
     """What a GPU plans for a launch is what was foretold of it."""
     job = Job(tmp_path, make_problems(6), qwen3_8b(tmp_path / "model", "plain"), model={"dtype": "bfloat16", "device": "cuda:0"},
