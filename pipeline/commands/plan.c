@@ -58,11 +58,23 @@ static void write_plan(FILE *out, const struct inputs *inputs) {
     fprintf(out, "problem set   %s\n", totals->problems_sha256);
 }
 
+// Whether a GPU is to compute it, which has slices of another size: `auto` takes one that is here.
+static bool is_for_gpu(const struct job *job, const struct plan_options *options) {
+    struct error why;
+    return options->card != NULL || strncmp(job->devices[0], "cuda", 4) == 0 ||
+           (strcmp(job->devices[0], "auto") == 0 && device_gpus(&why) > 0);
+}
+
 // As far as it is known without a device.
-static int write_slices(FILE *out, const struct inputs *inputs, struct error *err) {
+static int write_slices(FILE *out, const struct inputs *inputs, const struct plan_options *options,
+                        struct error *err) {
     struct model_limits limits;
     struct buffer text = {0};
     inputs_model_limits(inputs, &limits);
+    if (is_for_gpu(&inputs->job, options)) {
+        limits.tokens = (size_t)fill_shape(inputs->survey.largest_tokens, limits.longest);
+        inputs_set_group(inputs, &limits, 1);
+    }
     int status = slices_describe(inputs, &limits, &text, err);
     if (status == STATUS_OK && text.size > 0) {
         fprintf(out, "long texts    %s\n", text.data);
@@ -109,9 +121,12 @@ static int write_ways(FILE *out, const struct plan_work *work, const struct plan
     int status;
     TRY(plan_machine_find(&machine, options, subject, err));
     struct plan_work filled = *work;
+    filled.devices = subject->device_count;
+    struct plan_options settled = *options;
+    settled.gpus = options->gpus > 0 ? options->gpus : (int)subject->device_count;
     filled.work.fill =
         machine.figures.has_own_memory ? work->work.fill : 1; // a processor computes what is there
-    TRY_TO(done, status = plan_ways_make(&ways, &filled, &machine, options, err));
+    TRY_TO(done, status = plan_ways_make(&ways, &filled, &machine, &settled, err));
     if (options->json) {
         status = print_json(out, &ways, err);
     } else {
@@ -125,6 +140,21 @@ done:
 // Tokens of the texts of the average token: attention over such texts takes as long as over these.
 static size_t typical_length(const struct forecast_work *work) {
     return work->tokens > 0 ? (size_t)(work->squared_lengths / (double)work->tokens + 0.5) : 1;
+}
+
+static void name_devices(struct plan_subject *subject, const struct job *job) {
+    struct error why;
+    bool all = strcmp(job->devices[0], "cuda:all") == 0;
+    subject->device_count = all ? size_min(size_max(device_gpus(&why), 1), MODEL_DEVICES) : job->device_count;
+    for (size_t i = 0; i < subject->device_count; i++) {
+        struct plan_device *device = &subject->devices[i];
+        if (all) {
+            snprintf(device->name, sizeof device->name, "cuda:%zu", i);
+        } else {
+            snprintf(device->name, sizeof device->name, "%s", job->devices[i]);
+        }
+        device->limit = job_device_limit(job, device->name);
+    }
 }
 
 static int write_job_ways(FILE *out, const struct inputs *inputs, const struct plan_options *options,
@@ -152,17 +182,18 @@ static int write_job_ways(FILE *out, const struct inputs *inputs, const struct p
                                    .has_problems = true,
                                    .group = (size_t)job->batch_group,
                                    .way = job_weights_name((enum job_weights)job->weights),
+                                   .split = job_split_name((enum job_split)job->split),
                                    .is_held = model_is_packed(inputs->model),
                                    .dtype = job->dtype,
                                    .file = model_file_bytes(inputs->model)};
-    const struct plan_subject subject = {
+    struct plan_subject subject = {
         .config = work.config,
         .options = {.dtype = job->dtype, .threads = (int)job->threads, .cpu_path = job->cpu_path},
-        .device = strcmp(job->devices[0], "cuda:all") == 0 ? "cuda:0" : job->devices[0],
         .reserve = (uint64_t)(job->memory_reserve_gb * 1e9),
         .limit = (uint64_t)(job->memory_gb * 1e9),
         .tokens = limits.tokens,
         .length = typical_length(&work.work)};
+    name_devices(&subject, job);
     return write_ways(out, &work, options, &subject, err);
 }
 
@@ -172,7 +203,7 @@ static int write_job(FILE *out, struct inputs *inputs, const struct plan_options
         return write_job_ways(out, inputs, options, err);
     }
     write_plan(out, inputs);
-    TRY(write_slices(out, inputs, err));
+    TRY(write_slices(out, inputs, options, err));
     TRY(write_fill(out, inputs, err));
     TRY(plan_memory_write(out, inputs, err));
     return write_job_ways(out, inputs, options, err);
@@ -212,7 +243,8 @@ static int write_model_ways(FILE *out, const struct model *model, const struct m
         .file = model != NULL ? model_file_bytes(model) : 0};
     const struct plan_subject subject = {.config = config,
                                          .options = {.dtype = DTYPE_BF16},
-                                         .device = "auto",
+                                         .devices = {{.name = "auto"}},
+                                         .device_count = 1,
                                          .reserve = MODEL_RESERVE,
                                          .tokens = tokens,
                                          .length = MODEL_LENGTH};
@@ -329,9 +361,9 @@ static const struct option options[] = {
     {.name = "--gpus",
      .kind = OPTION_INTEGER,
      .value = "N",
-     .help = "say what up to N such GPUs would give (default: 1)",
+     .help = "say what up to N such GPUs would give (default: the job's)",
      .minimum = 1,
-     .maximum = 1024},
+     .maximum = MODEL_DEVICES},
     {.name = "--in-use",
      .kind = OPTION_TEXT,
      .value = "SIZE",

@@ -64,31 +64,28 @@ static json_t *describe_way(const struct plan_ways *ways, const struct plan_way 
                      describe_memory(way), "layers", describe_layers(&way->footprint));
 }
 
-static json_t *append_several(json_t *list, const struct plan_way *way, int gpus, const char *share,
+static json_t *append_several(json_t *list, const struct plan_way *way, int gpus, const char *split,
                               const struct forecast_several *several) {
     return list == NULL
                ? NULL
                : append(list,
                         json_pack("{s:i, s:s, s:s, s:b, s:o, s:o, s:o, s:o}", "gpus", gpus, "way", way->name,
-                                  "share", share, "fits", several->fits, "needed", whole(several->used),
+                                  "split", split, "fits", several->fits, "needed", whole(several->used),
                                   "blocks", whole(several->blocks), "tokens_per_second",
                                   rate(several->tokens_per_second), "seconds", rate(several->seconds)));
 }
 
-// Of each number of GPUs, sharing batches and, where all blocks are resident, blocks.
+// Of each number of GPUs, by model.split.
 static json_t *describe_several(const struct plan_ways *ways) {
-    const struct plan_work *work = ways->work;
     json_t *list = json_array();
     for (int index = 0, gpus; (gpus = plan_ways_gpus(ways, index)) != 0; index++) {
         for (size_t i = 0; i < ways->count; i++) {
             const struct plan_way *way = &ways->way[i];
             struct forecast_several several;
-            forecast_copies(&several, &way->forecast, &way->footprint, &work->work, (size_t)gpus);
-            list = append_several(list, way, gpus, "batches", &several);
-            if (i == 0 || way->is_quantised) {
-                forecast_layers(&several, &way->footprint, work->limits, &ways->machine->figures, &work->work,
-                                (size_t)gpus);
-                list = append_several(list, way, gpus, "blocks", &several);
+            for (int split = JOB_SPLIT_BATCHES; split <= JOB_SPLIT_LAYERS; split++) {
+                if (plan_ways_several(ways, way, (enum job_split)split, (size_t)gpus, &several)) {
+                    list = append_several(list, way, gpus, job_split_name((enum job_split)split), &several);
+                }
             }
         }
     }

@@ -61,20 +61,48 @@ static int use_processor(struct plan_machine *out, const struct plan_subject *su
     return status;
 }
 
+// As much of a GPU's memory as the job leaves to the run.
+static void limit_memory(struct device_description *about, uint64_t limit) {
+    if (limit > 0) {
+        about->memory = limit < about->memory ? limit : about->memory;
+        about->memory_free = limit < about->memory_free ? limit : about->memory_free;
+    }
+}
+
+// The job's GPU that has the least memory to take.
+static int describe_gpus(struct device_description *least, struct plan_machine *out,
+                         const struct plan_subject *subject, struct error *err) {
+    for (size_t i = 0; i < subject->device_count; i++) {
+        const struct plan_device *device = &subject->devices[i];
+        struct device_description about;
+        int status = describe(&about, device->name, &subject->options, err);
+        if (i > 0 && status == STATUS_DEVICE) {
+            snprintf(out->note, sizeof out->note, "%s is not here, and is planned for as if it were %s",
+                     device->name, subject->devices[0].name);
+            continue;
+        }
+        TRY(status);
+        limit_memory(&about, device->limit);
+        *least = i == 0 || about.memory_free < least->memory_free ? about : *least;
+    }
+    return STATUS_OK;
+}
+
 // The GPU of the job, if there is one; *found is false where the processor is to be taken.
 static int use_gpu(struct plan_machine *out, const struct plan_subject *subject, bool *found,
                    struct error *err) {
-    struct device_description about;
+    struct device_description about = {0};
     struct device_description host;
     struct error refusal;
     *found = false;
-    if (strcmp(subject->device, "cpu") == 0) {
+    if (strcmp(subject->devices[0].name, "cpu") == 0) {
         return STATUS_OK;
     }
-    int status = describe(&about, subject->device, &subject->options, &refusal);
+    int status = describe_gpus(&about, out, subject, &refusal);
     if (status == STATUS_DEVICE) {
         snprintf(out->note, sizeof out->note,
-                 "%s is not here, so this is for the CPU; --gpu NAME plans for a GPU", subject->device);
+                 "%s is not here, so this is for the CPU; --gpu NAME plans for a GPU",
+                 subject->devices[0].name);
         return STATUS_OK;
     }
     if (status != STATUS_OK) {
@@ -108,6 +136,14 @@ static void take_limit(struct forecast_machine *figures, uint64_t limit) {
     }
 }
 
+// Of a card that is not here, the least that the job leaves of any of its GPUs.
+static void limit_card(struct plan_machine *out, const struct plan_subject *subject) {
+    for (size_t i = 0; i < subject->device_count; i++) {
+        uint64_t limit = subject->devices[i].limit;
+        out->figures.memory = limit > 0 && limit < out->figures.memory ? limit : out->figures.memory;
+    }
+}
+
 int plan_machine_find(struct plan_machine *out, const struct plan_options *options,
                       const struct plan_subject *subject, struct error *err) {
     bool found = false;
@@ -115,6 +151,7 @@ int plan_machine_find(struct plan_machine *out, const struct plan_options *optio
     if (options->card != NULL) {
         take_card(out, options->card, options->card_is_guessed, subject->options.dtype);
         out->figures.memory = options->card_memory;
+        limit_card(out, subject);
         snprintf(out->name, sizeof out->name, "%s",
                  options->card_is_guessed ? "a GPU of that size" : options->card->name);
     } else {

@@ -137,7 +137,7 @@ static int read_context(struct plan_options *out, const struct arguments *argume
 
 int plan_options_read(struct plan_options *out, const struct arguments *arguments, struct error *err) {
     *out = (struct plan_options){.model = argument_text(arguments, "--model", NULL),
-                                 .gpus = (int)argument_integer(arguments, "--gpus", 1),
+                                 .gpus = (int)argument_integer(arguments, "--gpus", 0),
                                  .in_use_given = argument_given(arguments, "--in-use"),
                                  .tokens = (size_t)argument_integer(arguments, "--tokens", 0),
                                  .details = argument_given(arguments, "--details"),

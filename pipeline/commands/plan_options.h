@@ -11,7 +11,7 @@ struct plan_options {
     const struct card *card; // of --gpu; NULL: the device that is here
     bool card_is_guessed;    // --gpu is a size: the card has as much
     uint64_t card_memory;
-    int gpus;
+    int gpus; // 0: as many as the job has
     bool in_use_given;
     uint64_t in_use;
     double target;

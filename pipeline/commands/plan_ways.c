@@ -25,7 +25,7 @@ static const struct {
 static int count_way(struct plan_way *way, size_t kind, const struct plan_work *work, struct error *err) {
     size_t last = work->limits->layers[work->limits->layer_count - 1];
     way->name = kinds[kind].name;
-    way->is_quantised = kinds[kind].quantize != MODEL_QUANTIZE_NONE;
+    way->way = kinds[kind].way;
     return work->model != NULL ? footprint_of_model(&way->footprint, work->model, last, work->dtype,
                                                     kinds[kind].quantize, err)
                                : footprint_of_config(&way->footprint, work->config, last, work->dtype,
@@ -49,11 +49,13 @@ static void count_generation(struct plan_ways *ways) {
     generation_count(&ways->generation, &request);
 }
 
-// As a run has it: no more batches than there are.
-static size_t group_tokens(const struct plan_work *work, const struct forecast_machine *machine) {
+// Of a device, as a run has it: all of them take no more batches than there are.
+static size_t group_tokens(const struct plan_work *work, const struct forecast_machine *machine,
+                           size_t devices) {
     size_t tokens =
         work->group > 0 ? work->group * work->limits->tokens : placement_tokens(machine->has_own_memory);
-    return work->has_problems ? size_max(1, (size_t)size_min(tokens, work->work.tokens)) : tokens;
+    size_t share = (size_t)((work->work.tokens + devices - 1) / devices);
+    return work->has_problems ? size_max(1, size_min(tokens, share)) : tokens;
 }
 
 int plan_ways_make(struct plan_ways *out, const struct plan_work *work, const struct plan_machine *machine,
@@ -67,7 +69,7 @@ int plan_ways_make(struct plan_ways *out, const struct plan_work *work, const st
         struct plan_way *way = &out->way[out->count++];
         TRY(count_way(way, kind, work, err));
         forecast_make(&way->forecast, kinds[kind].way, &way->footprint, work->limits, &machine->figures,
-                      &work->work, group_tokens(work, &machine->figures));
+                      &work->work, group_tokens(work, &machine->figures, 1));
     }
     if (options->context > 0) {
         count_generation(out);
@@ -143,7 +145,7 @@ static void write_time(FILE *out, const struct plan_ways *ways, const struct for
     if (known && ways->work->has_problems) {
         readable_duration(f->seconds, time);
     }
-    fprintf(out, "%10s%14s  %s", rate, time, known ? forecast_bound_name(f->bound) : "-");
+    fprintf(out, " %9s %13s  %s", rate, time, known ? forecast_bound_name(f->bound) : "-");
 }
 
 static void write_way(FILE *out, const struct plan_ways *ways, const struct plan_way *way) {
@@ -160,7 +162,7 @@ static void write_way(FILE *out, const struct plan_ways *ways, const struct plan
     if (f->hiding_tokens > 0) {
         readable_count(f->hiding_tokens, hiding);
     }
-    fprintf(out, "  %-11s%11s%9s%11s%11s", way->name, amount(f->used, used), blocks,
+    fprintf(out, "  %-10s %11s %8s %10s %10s", way->name, amount(f->used, used), blocks,
             readable_count(f->most_tokens, most), hiding);
     write_time(out, ways, f);
     if (f->host > f->batch.staging) {
@@ -183,6 +185,21 @@ int plan_ways_gpus(const struct plan_ways *ways, int index) {
     return before >= most ? 0 : gpus < most && gpus > 0 ? gpus : most;
 }
 
+bool plan_ways_several(const struct plan_ways *ways, const struct plan_way *way, enum job_split split,
+                       size_t gpus, struct forecast_several *out) {
+    const struct plan_work *work = ways->work;
+    const struct forecast_machine *machine = &ways->machine->figures;
+    if (split == JOB_SPLIT_LAYERS) {
+        forecast_layers(out, &way->footprint, work->limits, machine, &work->work, gpus);
+        return way->way == FORECAST_RESIDENT;
+    }
+    struct forecast one;
+    forecast_make(&one, way->way, &way->footprint, work->limits, machine, &work->work,
+                  group_tokens(work, machine, gpus));
+    forecast_copies(out, &one, &work->work, gpus);
+    return true;
+}
+
 static void write_several(FILE *out, const struct plan_ways *ways, int gpus, const char *name,
                           const char *split, const struct forecast_several *several) {
     char rate[READABLE_TEXT] = "-";
@@ -197,29 +214,28 @@ static void write_several(FILE *out, const struct plan_ways *ways, int gpus, con
     if (several->seconds > 0 && ways->work->has_problems) {
         readable_duration(several->seconds, time);
     }
-    fprintf(out, "  %-5d %-11s%9s%11s%11zu%10s%14s\n", gpus, name, split, amount(several->used, used),
+    fprintf(out, "  %-5d %-10s %9s %10s %10zu %9s %13s\n", gpus, name, split, amount(several->used, used),
             several->blocks, rate, time);
 }
 
 static void write_gpus(FILE *out, const struct plan_ways *ways) {
-    const struct plan_work *work = ways->work;
-    const struct forecast_machine *machine = &ways->machine->figures;
     if (plan_ways_gpus(ways, 0) == 0) {
         return;
     }
-    fprintf(out, "several       of these GPUs; memory and blocks of each\n  %-5s %-11s%9s%11s%11s%10s%14s\n",
-            "GPUs", "way", "share", "memory", "blocks", "tokens/s", "time");
+    fprintf(out,
+            "several       of these GPUs, by model.split; memory of each, and the blocks that stay there\n"
+            "  %-5s %-10s %9s %10s %10s %9s %13s\n",
+            "GPUs", "way", "split", "memory", "blocks", "tokens/s", "time");
     for (int index = 0, gpus; (gpus = plan_ways_gpus(ways, index)) != 0; index++) {
         for (size_t i = 0; i < ways->count; i++) {
             const struct plan_way *way = &ways->way[i];
             struct forecast_several several;
-            if (plan_ways_is_told(ways, way)) {
-                forecast_copies(&several, &way->forecast, &way->footprint, &work->work, (size_t)gpus);
-                write_several(out, ways, gpus, way->name, "batches", &several);
-            }
-            if (i == 0 || way->is_quantised) {
-                forecast_layers(&several, &way->footprint, work->limits, machine, &work->work, (size_t)gpus);
-                write_several(out, ways, gpus, way->name, "blocks", &several);
+            for (int split = JOB_SPLIT_BATCHES; split <= JOB_SPLIT_LAYERS; split++) {
+                if (plan_ways_is_told(ways, way) &&
+                    plan_ways_several(ways, way, (enum job_split)split, (size_t)gpus, &several)) {
+                    write_several(out, ways, gpus, way->name, job_split_name((enum job_split)split),
+                                  &several);
+                }
             }
         }
     }
@@ -351,8 +367,8 @@ static void write_generation(FILE *out, const struct plan_ways *ways) {
 
 void plan_ways_write(FILE *out, const struct plan_ways *ways) {
     write_head(out, ways);
-    fprintf(out, "  %-11s%11s%9s%11s%11s%10s%14s  %s\n", "way", "memory", "blocks", "largest", "in flight",
-            "tokens/s", "time", "limit");
+    fprintf(out, "  %-10s %11s %8s %10s %10s %9s %13s  %s\n", "way", "memory", "blocks", "largest",
+            "in flight", "tokens/s", "time", "limit");
     for (size_t i = 0; i < ways->count; i++) {
         if (plan_ways_is_told(ways, &ways->way[i])) {
             write_way(out, ways, &ways->way[i]);
@@ -360,6 +376,9 @@ void plan_ways_write(FILE *out, const struct plan_ways *ways) {
     }
     if (ways->work->way != NULL && strcmp(ways->work->way, "resident") != 0) {
         fprintf(out, "  this job has model.weights: %s\n", ways->work->way);
+    }
+    if (ways->work->split != NULL && ways->work->devices > 1) {
+        fprintf(out, "  this job has %zu GPUs and model.split: %s\n", ways->work->devices, ways->work->split);
     }
     write_gpus(out, ways);
     if (ways->options->details) {

@@ -105,6 +105,10 @@ int64_t job_key_most(const char *section, const char *name);
 
 const char *pooling_name(enum pooling pooling);         // "step_mean" ...
 const char *job_weights_name(enum job_weights weights); // "resident" ...
+const char *job_split_name(enum job_split split);       // "batches" ...
+
+// Bytes of its own memory that a GPU may use by run.memory_gb; 0: what is free. `auto` is the first one.
+uint64_t job_device_limit(const struct job *job, const char *device);
 
 // The reference of all keys: Markdown for configs/README.md, plain text for `strata help job`.
 void job_print_reference(FILE *out, bool markdown);

@@ -13,6 +13,20 @@ const char *job_weights_name(enum job_weights weights) {
     return weights_names[weights];
 }
 
+const char *job_split_name(enum job_split split) {
+    return split == JOB_SPLIT_LAYERS ? "layers" : "batches";
+}
+
+uint64_t job_device_limit(const struct job *job, const char *device) {
+    const char *name = strcmp(device, "auto") == 0 ? "cuda:0" : device;
+    for (size_t i = 0; i < job->device_memory_count; i++) {
+        if (strcmp(job->device_memory[i].device, name) == 0) {
+            return (uint64_t)(job->device_memory[i].gb * 1e9);
+        }
+    }
+    return 0;
+}
+
 const char *pooling_name(enum pooling pooling) {
     return pooling_names[pooling];
 }

@@ -303,13 +303,13 @@ static void tell_rate(struct forecast_several *out, const struct forecast_work *
     out->seconds = rate > 0 ? (double)work->tokens / rate : 0;
 }
 
-// What all of them would read from one disk is not divided.
+// A block is read once for all of them, and each takes its own group through it: the sweep lasts as long as
+// that of one, whatever it waits for.
 void forecast_copies(struct forecast_several *out, const struct forecast *one,
-                     const struct footprint *footprint, const struct forecast_work *work, size_t devices) {
-    *out = (struct forecast_several){.fits = one->fits, .blocks = footprint->blocks, .used = one->used};
+                     const struct forecast_work *work, size_t devices) {
+    *out = (struct forecast_several){.fits = one->fits, .blocks = one->resident, .used = one->used};
     if (one->fits) {
-        double times = one->bound == FORECAST_DISK_READS ? 1 : (double)devices;
-        tell_rate(out, work, times * one->tokens_per_second);
+        tell_rate(out, work, (double)devices * one->tokens_per_second);
     }
 }
 

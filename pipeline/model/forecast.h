@@ -80,14 +80,15 @@ void forecast_speed(struct forecast *out, enum forecast_way way, const struct fo
 // goes from one to the next; all blocks are resident).
 struct forecast_several {
     bool fits;
-    size_t blocks;            // of a device, at most
+    size_t blocks;            // that stay on a device, at most
     uint64_t used;            // bytes of a device, at most
     double tokens_per_second; // 0: not known, or it does not fit
     double seconds;
 };
 
+// Each takes the group of `one` through a sweep.
 void forecast_copies(struct forecast_several *out, const struct forecast *one,
-                     const struct footprint *footprint, const struct forecast_work *work, size_t devices);
+                     const struct forecast_work *work, size_t devices);
 void forecast_layers(struct forecast_several *out, const struct footprint *footprint,
                      const struct model_limits *limits, const struct forecast_machine *machine,
                      const struct forecast_work *work, size_t devices);

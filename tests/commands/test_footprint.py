@@ -178,3 +178,35 @@ def test_how_fast_the_choices_of_a_processor_are(tmp_path):
         if "model.quantize: nf4" in found:
             break
     assert done.code == DEVICE and min(found.values()) > 0 and "foretells" not in done.out, done
+
+
+@emulated
+def test_gpus_that_share_the_blocks(tmp_path):
+    """As a choice where they have room together: the run's own by what each has free, else all that are here."""
+    job = large(tmp_path, "plain", device=["cuda:0", "cuda:1"])
+
+    def said(free, devices=2):
+        room = support.clean_environment(CUDA_EMULATION_MEMORY=str(80 << 30), CUDA_EMULATION_FREE=free, CUDA_EMULATION_DEVICES=str(devices))
+        done = strata("check", job.file, program=support.EMULATED, environment=room)
+        assert done.code == DEVICE, done
+        return re.findall(r"^  model\.split: (\S.*?) +[0-9.]+ +[0-9.]+ (?:s|min|h|days)  matrix rate$", done.out, re.M)
+
+    assert said("12000000000") == ["layers"] and said("12000000000,4000000000@1") == []
+    job.change(run={"memory_gb": {"cuda:1": 4}})
+    assert said("12000000000") == []
+    job.change(run={"memory_gb": 0}, model={"device": "cuda:0"})
+    assert said("12000000000") == ["layers, 2 GPUs"] and said("12000000000", 1) == [] and said("4000000000", 2) == []
+    job.change(model={"device": "cuda:all", "split": "layers"})
+    room = support.clean_environment(CUDA_EMULATION_MEMORY=str(80 << 30), CUDA_EMULATION_FREE="12000000000", CUDA_EMULATION_DEVICES="2")
+    assert strata("check", job.file, program=support.EMULATED, environment=room).code == OK
+
+
+@emulated
+def test_a_processor_is_no_choice_beyond_the_limit(tmp_path):
+    """Of the host's memory."""
+    job = large(tmp_path, "plain", device="cuda:0")
+    job.change(run={"memory_gb": 12})
+    room = support.clean_environment(CUDA_EMULATION_MEMORY=str(80 << 30), CUDA_EMULATION_FREE=str(9 * 10 ** 9))
+    assert "model.device: cpu" not in strata("check", job.file, program=support.EMULATED, environment=room).out
+    job.change(model={"device": "cpu"})
+    assert strata("check", job.file).code == DEVICE

@@ -105,6 +105,9 @@ def test_on_a_gpu(tmp_path):
     assert (fill["device_tokens"], fill["share"]) == (3 * 768, pytest.approx(tokens / (3 * 768)))
     planned = " ".join(strata("plan", job.file, "--gpu", "8GB").out.split())
     assert f"fill {full} on a GPU, which computes every batch at one shape; 2 of 3 below 90 %" in planned
+    checked = strata("check", job.twin(tmp_path / "new").file, program=support.EMULATED, environment=ENV).out
+    for said in (planned, " ".join(strata("plan", job.file).out.split()), " ".join(checked.split())):
+        assert "runs in 2 slices" in said, said
 
 
 @pytest.fixture(scope="module")

@@ -118,20 +118,32 @@ def test_several_gpus(job, llama):
     """Sharing batches each has all blocks; sharing blocks each has room for a model that fits on none."""
     done = strata("plan", job.file, "--gpu", "H200", "--gpus", "5")
     assert done.code == OK and re.findall(r"^  (\d) +resident +(\w+) ", done.out, re.M) == [
-        (gpus, share) for gpus in "245" for share in ("batches", "blocks") if (gpus, share) not in (("4", "blocks"), ("5", "blocks"))], done
+        (gpus, split) for gpus in "245" for split in ("batches", "layers") if (gpus, split) not in (("4", "layers"), ("5", "layers"))], done
     plan = planned("--model", llama, "--gpu", "H200", "--gpus", "4")
     one = ways(plan)["resident"]
     assert not one["fits"] and ways(plan)["nf4"]["fits"]
-    several = {(row["gpus"], row["way"], row["share"]): row for row in plan["several"]}
+    several = {(row["gpus"], row["way"], row["split"]): row for row in plan["several"]}
     assert {gpus for gpus, _, _ in several} == {2, 4}
     nf4 = ways(plan)["nf4"]["tokens_per_second"]
     assert several[4, "nf4", "batches"]["tokens_per_second"] == pytest.approx(4 * nf4)
     assert not several[4, "resident", "batches"]["fits"] and several[4, "resident", "batches"]["tokens_per_second"] is None
-    halves, quarters = several[2, "resident", "blocks"], several[4, "resident", "blocks"]
+    halves, quarters = several[2, "resident", "layers"], several[4, "resident", "layers"]
     assert halves["fits"] and (halves["blocks"], quarters["blocks"]) == (40, 20)
     assert quarters["needed"] < halves["needed"] < 0.55 * one["needed"]
     assert quarters["tokens_per_second"] == pytest.approx(2 * halves["tokens_per_second"])
     assert planned("--model", llama, "--gpu", "H200")["several"] == []
+
+
+def test_several_gpus_read_a_block_once(llama):
+    """Each takes a group of its own through a sweep; so many blocks stay on each."""
+    plan = planned("--model", llama, "--gpu", "RTX 4090", "--gpus", "8", "--disk-rate", "1")
+    disk = ways(plan)["disk"]
+    for row in plan["several"]:
+        if (row["way"], row["split"]) == ("disk", "batches"):
+            assert row["tokens_per_second"] == pytest.approx(row["gpus"] * disk["tokens_per_second"])
+            assert row["blocks"] == disk["resident_blocks"] < disk["blocks"]
+    assert {row["split"] for row in plan["several"] if row["way"] in ("host", "disk")} == {"batches"}
+    assert strata("plan", "--model", llama, "--gpus", "9").code == USAGE
 
 
 def test_the_blocks_that_a_job_lets_stay(job, tmp_path):
@@ -240,6 +252,33 @@ def test_a_gpu_that_is_here(job):
     assert machine["host_memory"] > 0
     given = planned(there.file, "--in-use", "1GB", program=support.EMULATED, environment=room)["machine"]
     assert given["in_use"] == GIB
+
+
+@emulated
+@pytest.mark.parametrize("devices", ["cuda:all", ["cuda:0", "cuda:1", "cuda:2"]])
+def test_several_gpus_of_a_job(devices, job):
+    """Without --gpus as many as it has; the one with the least memory counts, also where a limit makes it so."""
+    room = support.clean_environment(CUDA_EMULATION_DEVICES="3", CUDA_EMULATION_MEMORY=str(24 * GIB),
+                                     CUDA_EMULATION_FREE=f"{20 * GIB},{18 * GIB}@1")
+    there = job.twin(job.folder / "gpus", model={"device": devices, "split": "layers"})
+    plan = planned(there.file, program=support.EMULATED, environment=room)
+    assert plan["gpus"] == 3 and {row["gpus"] for row in plan["several"]} == {2, 3}
+    assert plan["machine"]["memory"] - plan["machine"]["in_use"] == 18 * GIB
+    assert "  this job has 3 GPUs and model.split: layers\n" in strata("plan", there.file, program=support.EMULATED, environment=room).out
+    assert planned(there.file, "--gpus", "1", program=support.EMULATED, environment=room)["several"] == []
+    there.change(run={"memory_gb": {"host": 100, "cuda:2": 3}})
+    limited = planned(there.file, program=support.EMULATED, environment=room)["machine"]
+    assert (limited["memory"], limited["in_use"]) == (3e9, 0)
+
+
+@emulated
+def test_a_gpu_of_a_job_that_is_not_here(job):
+    there = job.twin(job.folder / "gpus", model={"device": ["cuda:0", "cuda:5"]}, run={"memory_gb": {"cuda:0": 3}})
+    room = support.clean_environment(CUDA_EMULATION_DEVICES="1")
+    plan = planned(there.file, program=support.EMULATED, environment=room)
+    assert plan["machine"]["note"] == "cuda:5 is not here, and is planned for as if it were cuda:0" and plan["gpus"] == 2
+    card = planned(there.file, "--gpu", "8GB")
+    assert card["gpus"] == 2 and card["machine"]["memory"] == 3e9
 
 
 @emulated

@@ -324,3 +324,13 @@ def test_check_says_what_streams(resident, tmp_path):
     assert done.code == 0 and "2 of 6 blocks stay, 4 come from their files for every 4 batches" in done.out, done
     job.change(model={"resident_blocks": 6})
     assert "blocks stay" not in support.strata("check", job.file).out
+
+
+@pytest.mark.skipif(not support.EMULATED.exists(), reason="built without the emulation of CUDA")
+def test_check_counts_the_batches_of_all_devices(resident, tmp_path):
+    """They compute a sweep together."""
+    job = streamed(resident, tmp_path, blocks=2, group=2)
+    for devices, batches in ((["cuda:0"], 2), (["cuda:0", "cuda:1"], 4)):
+        job.change(model={"device": devices})
+        done = support.strata("check", job.file, program=support.EMULATED, environment=clean_environment(CUDA_EMULATION_DEVICES="2"))
+        assert f"2 of 6 blocks stay, 4 come from their files for every {batches} batches" in done.out, done

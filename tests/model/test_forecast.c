@@ -162,7 +162,7 @@ static void several_devices_share_batches_or_blocks(void **state) {
     set_up(&s, MODEL_QUANTIZE_NONE);
     s.machine.memory = (uint64_t)(64 * GIB);
     struct forecast one = make(&s, FORECAST_RESIDENT, 0);
-    forecast_copies(&several, &one, &s.footprint, &s.work, 4);
+    forecast_copies(&several, &one, &s.work, 4);
     assert_true(!one.fits && !several.fits && several.tokens_per_second == 0);
     double blocks = (double)s.footprint.blocks;
     for (size_t devices = 1; devices <= 8; devices *= 2) {
@@ -173,11 +173,22 @@ static void several_devices_share_batches_or_blocks(void **state) {
         assert_close(several.tokens_per_second, rate, 1e-6 * rate);
     }
     one = make(&s, FORECAST_HOST, 0);
-    forecast_copies(&several, &one, &s.footprint, &s.work, 4);
+    forecast_copies(&several, &one, &s.work, 4);
     assert_close(several.tokens_per_second, 4 * one.tokens_per_second, 1e-6);
-    one.bound = FORECAST_DISK_READS; // one disk is read by all
-    forecast_copies(&several, &one, &s.footprint, &s.work, 4);
-    assert_close(several.tokens_per_second, one.tokens_per_second, 1e-6);
+    assert_true(several.blocks == one.resident && one.resident < s.footprint.blocks);
+    one = make(&s, FORECAST_DISK, 8192); // one read serves all, each with a group of its own
+    assert_int_equal(one.bound, FORECAST_DISK_READS);
+    double reading = 0;
+    for (size_t i = one.resident; i < s.footprint.blocks; i++) {
+        reading += (double)s.footprint.block[i].file / s.machine.disk;
+    }
+    for (size_t devices = 2; devices <= 8; devices *= 2) {
+        double group = (double)(devices * one.group_tokens);
+        forecast_copies(&several, &one, &s.work, devices);
+        assert_close(several.tokens_per_second, (double)devices * one.tokens_per_second, 1e-6);
+        assert_true(several.tokens_per_second < group / reading);
+        assert_true(several.tokens_per_second < (double)devices * compute_rate(&s));
+    }
     forecast_layers(&several, &s.footprint, &s.limits, &s.machine, &s.work, s.footprint.blocks + 1);
     assert_false(several.fits);
     tear_down(&s);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/process.h"
 #include "base/size.h"
 #include "bench/block_rate.h"
 #include "model/forecast.h"
@@ -44,7 +45,7 @@ static int add_row(struct choices *c, const char *key, const char *value, const 
     char rate[32] = "-";
     char time[32] = "-";
     if (!c->has_head) {
-        TRY(buffer_printf(c->out, err, "\n  %-26s%12s%12s  %s", "what would run", "tokens/s", "time",
+        TRY(buffer_printf(c->out, err, "\n  %-28s%12s%12s  %s", "what would run", "tokens/s", "time",
                           "limit (predicted)"));
         c->has_head = true;
     }
@@ -53,7 +54,7 @@ static int add_row(struct choices *c, const char *key, const char *value, const 
         snprintf(rate, sizeof rate, "%.1f", f->tokens_per_second);
         tell_time(f->seconds, time);
     }
-    return buffer_printf(c->out, err, "\n  %-26s%12s%12s  %s", what, rate, time,
+    return buffer_printf(c->out, err, "\n  %-28s%12s%12s  %s", what, rate, time,
                          f->tokens_per_second > 0 ? forecast_bound_name(f->bound) : "-");
 }
 
@@ -144,6 +145,74 @@ static int add_quantised(struct choices *c, struct error *err) {
     return STATUS_OK;
 }
 
+// ---- several GPUs ----
+
+static int add_layers(struct choices *c, const char *value, const struct forecast_machine *machine,
+                      size_t devices, struct error *err) {
+    struct footprint footprint;
+    struct forecast_several several;
+    TRY(footprint_of_model(&footprint, c->inputs->model, last_of(c), c->inputs->job.dtype,
+                           MODEL_QUANTIZE_NONE, err));
+    forecast_layers(&several, &footprint, c->limits, machine, &c->work, devices);
+    footprint_destroy(&footprint);
+    const struct forecast f = {.bound = FORECAST_COMPUTE,
+                               .tokens_per_second = several.tokens_per_second,
+                               .seconds = several.seconds};
+    return several.fits ? add_row(c, "model.split", value, &f, err) : STATUS_OK;
+}
+
+// Whether the run's own GPUs have room for it.
+static int find_fits_split(const struct choices *c, bool *fits, struct error *err) {
+    struct model *model = c->inputs->model;
+    const struct model_placement resident = {.at = MODEL_WEIGHTS_RESIDENT};
+    struct model_plan plan;
+    struct error ignored;
+    model_set_placement(model, &resident);
+    model_set_split(model, MODEL_SPLIT_LAYERS);
+    int status = model_plan(model, c->limits, &plan, err);
+    *fits = status == STATUS_OK && model_check_fits(model, &plan, &ignored) == STATUS_OK;
+    model_set_split(model, MODEL_SPLIT_BATCHES);
+    return status;
+}
+
+// Some of the blocks on each of the run's GPUs.
+static int add_split(struct choices *c, struct error *err) {
+    struct forecast_machine machine = c->machine;
+    bool fits;
+    TRY(find_fits_split(c, &fits, err));
+    machine.memory = UINT64_MAX / 2; // enough, as was found
+    machine.target = 1;
+    return fits ? add_layers(c, "layers", &machine, model_devices(c->inputs->model), err) : STATUS_OK;
+}
+
+// Likewise of all that are here, which are taken to be like the run's only one.
+static int add_more_gpus(struct choices *c, struct error *err) {
+    const struct inputs *inputs = c->inputs;
+    uint64_t limit = job_device_limit(&inputs->job, inputs->device_names[0]);
+    uint64_t left = inputs->device.memory_free;
+    struct forecast_machine machine = c->machine;
+    struct error ignored;
+    char value[32];
+    size_t devices = size_min(device_gpus(&ignored), MODEL_DEVICES);
+    machine.memory = limit > 0 && limit < left ? limit : left;
+    machine.target = 1;
+    machine.reserve = (uint64_t)(inputs->job.memory_reserve_gb * 1e9);
+    snprintf(value, sizeof value, "layers, %zu GPUs", devices);
+    return devices > 1 ? add_layers(c, value, &machine, devices, err) : STATUS_OK;
+}
+
+static int add_several(struct choices *c, struct error *err) {
+    const struct inputs *inputs = c->inputs;
+    bool streams = inputs->job.weights != JOB_WEIGHTS_RESIDENT; // then no device has blocks of its own
+    if (!inputs->device.queues || streams) {
+        return STATUS_OK;
+    }
+    if (model_devices(inputs->model) < 2) {
+        return add_more_gpus(c, err);
+    }
+    return model_split_of(inputs->model) == MODEL_SPLIT_BATCHES ? add_split(c, err) : STATUS_OK;
+}
+
 // ---- rates ----
 
 // Of the block that the model is made of. Without one (no room, a CPU path that is not here) it stays
@@ -171,14 +240,18 @@ static int measure_processor(const struct choices *c, struct forecast_machine *o
     return STATUS_OK;
 }
 
-static int free_memory(uint64_t *out, struct error *err) {
+// Of the host, as run.memory_gb leaves it.
+static int free_memory(const struct choices *c, uint64_t *out, struct error *err) {
     const struct device_options options = {.dtype = DTYPE_F32, .threads = 1};
     struct device_description about;
     struct device *device;
     TRY(device_open(&device, "cpu", &options, err));
     device_describe(device, &about);
     device_close(device);
-    *out = about.memory_free;
+    uint64_t limit = (uint64_t)(c->inputs->job.memory_gb * 1e9);
+    uint64_t used = process_memory();
+    uint64_t left = limit > used ? limit - used : 0;
+    *out = limit > 0 && left < about.memory_free ? left : about.memory_free;
     return STATUS_OK;
 }
 
@@ -193,12 +266,13 @@ static int add_processor(struct choices *c, struct error *err) {
     if (!inputs->device.queues) {
         return STATUS_OK;
     }
-    TRY(free_memory(&left, err));
+    TRY(free_memory(c, &left, err));
     TRY(footprint_of_model(&footprint, inputs->model, last_of(c), inputs->job.dtype, MODEL_QUANTIZE_NONE,
                            err));
     footprint_of_batch(&batch, model_config_of(inputs->model), inputs->job.dtype, c->limits, false);
-    double needed = (double)footprint.all_blocks + (double)footprint.embedding + (double)footprint.expansion +
-                    (double)batch.activations + (double)batch.staging;
+    double needed = (double)footprint.all_blocks + (double)footprint.embedding +
+                    (double)footprint.final_norm + (double)footprint.expansion + (double)batch.activations +
+                    (double)batch.scratch + (double)batch.residuals + (double)batch.staging;
     footprint_destroy(&footprint);
     if (needed > (double)left) {
         return STATUS_OK;
@@ -240,5 +314,6 @@ int choices_describe(struct buffer *out, const struct inputs *inputs, const stru
     TRY(add_smaller_batch(&c, tokens, err));
     TRY(add_streaming(&c, err));
     TRY(add_quantised(&c, err));
+    TRY(add_several(&c, err));
     return add_processor(&c, err);
 }

@@ -15,16 +15,6 @@ struct choice {
 
 _Static_assert(JOB_DEVICES <= (int)MODEL_DEVICES, "a model takes as many devices as a job names");
 
-// Bytes of its own memory that a device may use; 0: what is free.
-static size_t device_limit(const struct job *job, const char *name) {
-    for (size_t i = 0; i < job->device_memory_count; i++) {
-        if (strcmp(job->device_memory[i].device, name) == 0) {
-            return (size_t)(job->device_memory[i].gb * 1e9);
-        }
-    }
-    return 0;
-}
-
 static int open_device(struct choice *choice, const char *name, const char *cpu_path, struct error *err) {
     const struct job *job = &choice->inputs->job;
     struct device_options options = {.dtype = job->dtype,
@@ -32,8 +22,7 @@ static int open_device(struct choice *choice, const char *name, const char *cpu_
                                      .cpu_path = cpu_path,
                                      .memory_reserve = (size_t)(job->memory_reserve_gb * 1e9),
                                      .memory_limit = (size_t)(job->memory_gb * 1e9),
-                                     .device_limit =
-                                         device_limit(job, strcmp(name, "auto") == 0 ? "cuda:0" : name)};
+                                     .device_limit = (size_t)job_device_limit(job, name)};
     device_close(choice->device);
     choice->device = NULL;
     choice->inputs->device = (struct device_description){0};

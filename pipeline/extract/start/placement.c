@@ -132,8 +132,9 @@ int placement_describe(const struct inputs *inputs, const struct model_limits *l
     if (streamed == 0) {
         return STATUS_OK;
     }
+    // Of all devices: they compute a sweep together.
     return buffer_printf(text, err, "%zu of %zu blocks stay, %zu come from %s for every %zu batches",
                          blocks - streamed, blocks, streamed,
                          inputs->job.weights == JOB_WEIGHTS_HOST ? "host memory" : "their files",
-                         limits->group);
+                         limits->group * size_max(model_devices(inputs->model), 1));
 }
