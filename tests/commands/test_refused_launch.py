@@ -104,6 +104,7 @@ def test_the_first_launch_is_shown_all_the_same(tmp_path):
     job.run(expect=DATA)
     seen = look(job)
     assert (seen["state"], seen["stage"], seen["launch"]["exit_code"], seen["refused"]) == ("ended", "failed", DATA, None)
+    assert "\n  drift       -\n" in strata("status", job.output).out
 
 
 def test_the_launch_after_a_refusal_counts(run):
