@@ -60,6 +60,10 @@ int error_wrap(struct error *err, const char *format, ...) {
     return error_set(err, inner.status, "%s: %s", context, inner.message);
 }
 
+size_t error_first_line(const struct error *err) {
+    return err->lines ? strcspn(err->message, "\n") : strlen(err->message);
+}
+
 int error_exit_code(int status) {
     return status == STATUS_OK ? 0 : status < 0 ? -status : -STATUS_INTERNAL;
 }

@@ -17,6 +17,7 @@
 #define STRATA_BASE_ERROR_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 enum {
     STATUS_OK = 0,
@@ -72,6 +73,9 @@ int error_set_errno(struct error *err, int status, const char *format, ...)
 
 // Puts "context: " before the message. Returns the status already set.
 int error_wrap(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+// Bytes of the message's first line: all of it, unless the error has lines.
+size_t error_first_line(const struct error *err);
 
 // The process exit code for a status: 0 or a number from the table above.
 int error_exit_code(int status);

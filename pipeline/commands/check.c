@@ -343,12 +343,11 @@ static void print_condition(FILE *out, const char *verdict, const char *name, co
 
 // A table may follow the first line of a message.
 static void print_failure(FILE *out, const char *name, const struct error *err) {
-    const char *end = err->lines ? strchr(err->message, '\n') : NULL;
+    const char *end = err->message + error_first_line(err);
     char first[sizeof err->message];
-    snprintf(first, sizeof first, "%.*s", end == NULL ? (int)sizeof first : (int)(end - err->message),
-             err->message);
+    snprintf(first, sizeof first, "%.*s", (int)(end - err->message), err->message);
     print_condition(out, "FAIL", name, first);
-    if (end != NULL) {
+    if (*end != 0) {
         printable_write_lines(out, end + 1);
         fputc('\n', out);
     }

@@ -222,8 +222,12 @@ static void print_health(FILE *out, const struct run_snapshot *snapshot) {
     const struct ledger_progress *progress = &snapshot->progress;
     if (snapshot->has_progress) {
         char drift[PRINTABLE_TEXT];
-        fprintf(out, "  drift       %s, score %+.3f\n", printable(drift, sizeof drift, progress->drift),
-                progress->score);
+        if (progress->drift[0] == 0) { // it ended before its batches were watched
+            fputs("  drift       -\n", out);
+        } else {
+            fprintf(out, "  drift       %s, score %+.3f\n", printable(drift, sizeof drift, progress->drift),
+                    progress->score);
+        }
         fprintf(out, "  memory      %s\n", readable_bytes(progress->memory_bytes, a));
     }
     if (snapshot->cpu_paths.size > 0) {
@@ -270,6 +274,7 @@ static void print_line(FILE *out, const struct run_snapshot *snapshot) {
     char left[READABLE_TEXT];
     char stage[PRINTABLE_TEXT];
     char drift[PRINTABLE_TEXT];
+    bool has_drift = snapshot->has_progress && snapshot->progress.drift[0] != 0;
     clock_text(snapshot->now, now);
     fprintf(out, "%s %s %s %s, %" PRIu64 " failed, %s tokens/s, %s left, drift %s\n", now,
             run_state_name(snapshot->state),
@@ -278,7 +283,7 @@ static void print_line(FILE *out, const struct run_snapshot *snapshot) {
                            snapshot->survey.tokens, share),
             snapshot->totals.failed, readable_rate(snapshot->progress.tokens_per_second, rate),
             snapshot->has_eta ? readable_duration(snapshot->eta, left) : "-",
-            snapshot->has_progress ? printable(drift, sizeof drift, snapshot->progress.drift) : "-");
+            has_drift ? printable(drift, sizeof drift, snapshot->progress.drift) : "-");
 }
 
 // ---- the command ----

@@ -166,11 +166,24 @@ static int check_device_memory(struct check *check) {
     return STATUS_OK;
 }
 
+// How many GPUs cuda:all has is known later (shares_choose).
+static int check_split(struct check *check) {
+    const struct job *job = check->job;
+    if (job->split != JOB_SPLIT_LAYERS || job->weights == JOB_WEIGHTS_RESIDENT || job->device_count == 1) {
+        return STATUS_OK;
+    }
+    return fail_at(check, place_of(check, "model", "split"),
+                   "model.split: layers needs weights that are resident: with model.weights: %s every device "
+                   "takes each block in turn (model.split: batches)",
+                   job_weights_name((enum job_weights)job->weights));
+}
+
 static int check_job(struct check *check) {
     struct job *job = check->job;
     TRY(check_required(check));
     TRY(check_steps(check));
     TRY(check_device_memory(check));
+    TRY(check_split(check));
     if (job->batch_window > 0) {
         TRY(check_at_least(check, "batch", "window", job->batch_window, "batch", "problems",
                            job->batch_problems, "a batch is packed from one window"));

@@ -66,7 +66,9 @@ static void a_wrapped_message_is_one_line(void **state) {
     (void)state;
     struct error err;
     error_set_lines(&err, STATUS_JOB, "one\ntwo");
+    assert_int_equal(error_first_line(&err), strlen("one"));
     error_wrap(&err, "a job");
+    assert_int_equal(error_first_line(&err), strlen("a job: one\ntwo"));
     assert_string_equal(err.message, "a job: one\ntwo");
     assert_false(err.lines);
 }

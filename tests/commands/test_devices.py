@@ -3,6 +3,7 @@ launches or one of them fails; and what is said of each."""
 import csv
 import json
 import random
+import re
 import signal
 import time
 
@@ -110,6 +111,7 @@ def test_stop_after(one, tmp_path, count, after):
     job = on(one, tmp_path, gpus(count))
     job.run("--stop-after", after, environment=emulation(), expect=STOPPED)
     assert len((job.output / "throughput.csv").read_text().splitlines()) == 1 + after
+    assert [device["name"] for device in told(job)["devices"]] == gpus(count)  # also those without a batch
     kept = job.query("SELECT batches FROM partial") or [(0,)]
     assert job.query("SELECT count(*) FROM batch")[0][0] + kept[0][0] == after
     job.run(environment=emulation())
@@ -158,7 +160,9 @@ def test_records_name_the_device(one, tmp_path):
     shown = strata("status", job.output).out
     assert "  cuda:0      " in shown and "  cuda:1      " in shown, shown
     log = (job.output / "run.log").read_text()
-    assert "device cuda:0, cuda:1, Emulated GPU" in log and "resident on cuda:1, Emulated GPU" in log
+    assert "device cuda:0, cuda:1, Emulated GPU" in log
+    assert re.search(r"resident on cuda:1, Emulated GPU: [0-9.]+ GB of weights \(planned: ", log), log
+    assert re.search(r"resident on all devices together: all [0-9]+ pieces, [0-9.]+ GB \(planned: ", log), log
 
 
 def test_check_names_them(one, tmp_path):
@@ -239,13 +243,26 @@ def test_devices_that_do_not_do(one, tmp_path, settings, parts):
     ({"model": {"device": "cuda:all"}}, DEVICE, "model.device: cuda:all: "),
     ({"model": {"device": ["cuda:0", "cuda:0"]}}, JOB, "model.device has 'cuda:0' twice"),
     ({"model": {"device": ["cpu", "cuda:0"]}}, JOB, "'cpu' stands alone"),
-    ({"model": {"device": ["cuda:0", "cuda:1"], "split": "layers", "weights": "disk", "resident_blocks": 1}}, JOB, "model.split"),
+    ({"model": {"device": ["cuda:0", "cuda:1"], "split": "layers", "weights": "disk", "resident_blocks": 1}}, JOB,
+     "model.split: layers needs weights that are resident"),
+    ({"model": {"device": "cuda:all", "split": "layers", "weights": "disk", "resident_blocks": 1}}, JOB,
+     "model.split: layers needs weights that are resident"),
     ({"run": {"memory_gb": {"cuda:1": 1}}}, JOB, "run.memory_gb names cuda:1, which is not among model.device"),
 ])
 def test_refused(one, tmp_path, sections, code, part):
     there = 2 if "split" in str(sections) else 0
     done = one.twin(tmp_path, **sections).run(environment=emulation(DEVICES=there), expect=code)
     assert part in done.last(), done
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_a_split_over_one_device(one, tmp_path, device):
+    """Changes nothing, and is said to."""
+    job = on(one, tmp_path, device, model={"split": "layers", "weights": "disk", "resident_blocks": 1})
+    done = strata("check", job.file, program=job.program, environment=emulation())
+    assert done.code == OK and f"model.split: layers changes nothing on one device ({device})" in " ".join(done.out.split()), done
+    job.run(environment=emulation())
+    assert "model.split: layers changes nothing" in (job.output / "run.log").read_text()
 
 
 def test_memory_of_each_device(one, tmp_path):

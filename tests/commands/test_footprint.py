@@ -158,6 +158,8 @@ def test_how_fast_the_choices_are(free, rows, tmp_path):
     said = strata("check", job.file, program=support.EMULATED, environment=room).out
     job.program = support.EMULATED
     launched = job.run(environment=room, expect=DEVICE).err
+    kept = strata("log", job.output, "--events").out
+    assert "not enough memory: weights" in kept and "what would run" not in kept and "\\n" not in kept, kept
     for text in (said, launched):
         found = {row[1]: (float(row[2]), row[4]) for row in ROW.finditer(text)}
         assert [name for name in found if name != "model.device: cpu"] == rows, text

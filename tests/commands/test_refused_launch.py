@@ -66,6 +66,8 @@ def test_a_refused_launch_leaves_the_state(run, spoil):
         assert refused is None and "\n  refused " not in text
     else:
         assert refused["exit_code"] == code and refused["number"] == 3 and refused["reason"]
+        assert "\n" not in refused["reason"] and (spoil is not another_identity or "(latents.layers" in refused["reason"]), refused
+        assert "\\n" not in text + strata("log", run.output, "--events").out + (run.output / "run.log").read_text()
         assert f"launch 1 ended {time.strftime('%Y', time.gmtime())}" in text and "  refused     launch 3 ended" in text
         assert f"before its first batch, exit code {code}" in strata("log", run.output, "--events").out
 
@@ -102,6 +104,7 @@ def test_the_first_launch_is_shown_all_the_same(tmp_path):
     job.run(expect=DATA)
     seen = look(job)
     assert (seen["state"], seen["stage"], seen["launch"]["exit_code"], seen["refused"]) == ("ended", "failed", DATA, None)
+    assert "\n  drift       -\n" in strata("status", job.output).out
 
 
 def test_the_launch_after_a_refusal_counts(run):

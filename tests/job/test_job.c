@@ -308,6 +308,11 @@ static void test_whole_file(void **state) {
 static void test_bounds_between_keys(void **state) {
     (void)state;
     refused(
+        "problems: {database: d, id: i}\nrun: {output: o}\n"
+        "model: {path: m, device: [cuda:0, cuda:1], weights: host, split: layers}\n",
+        "job.yaml:3:59: model.split: layers needs weights that are resident: with model.weights: host every "
+        "device takes each block in turn (model.split: batches)");
+    refused(
         REQUIRED "batch: {problems: 8, window: 7}\n",
         "job.yaml:4:22: batch.window (7) is less than batch.problems (8): a batch is packed from one window");
 }

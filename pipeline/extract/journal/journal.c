@@ -255,9 +255,12 @@ static void record_end(struct journal *journal, int status, bool finished, const
 }
 
 void journal_end(struct journal *journal, int status, bool finished, const struct error *err) {
+    char reason[sizeof err->message] = "every problem is accounted for";
+    if (status != STATUS_OK) {
+        snprintf(reason, sizeof reason, "%.*s", (int)error_first_line(err), err->message);
+    }
     journal_lock(journal);
-    record_end(journal, status, finished,
-               status == STATUS_OK ? "every problem is accounted for" : err->message);
+    record_end(journal, status, finished, reason);
     journal_unlock(journal);
 }
 

@@ -52,8 +52,8 @@ void journal_start(struct journal *journal, struct log *log); // before the thre
 // its number.
 int journal_open(struct journal *journal, const char *folder, int threads, struct error *err);
 
-// How the launch ended; `finished`: the run is complete, though the launch may have failed. A launch that is
-// not in the ledger says nothing.
+// How the launch ended, with the first line of an error; `finished`: the run is complete, though the launch
+// may have failed. A launch that is not in the ledger says nothing.
 void journal_end(struct journal *journal, int status, bool finished, const struct error *err);
 
 // The same from a thread that is about to end the process, whatever the others are at. Another that holds the

@@ -65,11 +65,21 @@ static void count_lane(struct run *run, const struct work *work, double rate) {
     size_t lanes = model_lanes(model);
     struct ledger_lane *lane = &run->lanes[work->lane];
     if (lanes > 1) {
-        snprintf(lane->name, sizeof lane->name, "%s", model_lane_name(model, work->lane));
         lane->batches++;
         lane->tokens_per_second = smooth(lane->tokens_per_second, rate / (double)lanes);
         figures_take(&lane->figures, &work->sample, &work->times);
         journal_device_of(&run->launch.journal, work->lane, lanes, lane);
+    }
+}
+
+// Several lanes have names before their first batches.
+static void name_lanes(struct run *run) {
+    const struct model *model = run->launch.inputs.model;
+    size_t lanes = model_lanes(model);
+    for (size_t i = 0; i < lanes && lanes > 1; i++) {
+        struct ledger_lane *lane = &run->lanes[i];
+        snprintf(lane->name, sizeof lane->name, "%s", model_lane_name(model, i));
+        journal_device_of(&run->launch.journal, i, lanes, lane);
     }
 }
 
@@ -320,6 +330,7 @@ static int start_stages(struct run *run, struct error *err) {
     guard_attach(&launch->guard, &writer);
     journal_drift(&launch->journal, drift_watches_state(&launch->watches), 0);
     journal_rate(&launch->journal, 0);
+    name_lanes(run);
     return journal_stage(&launch->journal, "running", err);
 }
 

@@ -215,6 +215,14 @@ static int open_others(struct choice *choice, struct error *err) {
     return status;
 }
 
+static int note_split(struct inputs *inputs, struct error *err) {
+    if (inputs->job.split != JOB_SPLIT_LAYERS || inputs->device_count > 1) {
+        return STATUS_OK;
+    }
+    return buffer_printf(&inputs->notes, err, "model.split: layers changes nothing on one device (%s)\n",
+                         inputs->device_names[0]);
+}
+
 static int choose(struct choice *choice, struct ledger *ledger, struct error *err) {
     struct inputs *inputs = choice->inputs;
     if (ledger != NULL) {
@@ -231,6 +239,7 @@ static int choose(struct choice *choice, struct ledger *ledger, struct error *er
                  strcmp(inputs->device.kind, "cpu") == 0 ? "cpu" : "cuda:0");
     }
     TRY(check_memory_names(inputs, err));
+    TRY(note_split(inputs, err));
     TRY(give_to_model(choice, inputs->device_names[0], err));
     return open_others(choice, err);
 }

@@ -79,8 +79,8 @@ static int open_ledger(struct launch *launch, struct error *err) {
 }
 
 // An entry for each line.
-static void log_lines(struct log *log, enum log_level level, const struct buffer *lines) {
-    const char *at = lines->data == NULL ? "" : lines->data;
+static void log_lines(struct log *log, enum log_level level, const char *lines) {
+    const char *at = lines == NULL ? "" : lines;
     while (*at != 0) {
         int length = (int)strcspn(at, "\n");
         log_write(log, level, "%.*s", length, at);
@@ -100,8 +100,8 @@ static int open_inputs(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     unsigned parts = INPUTS_PROBLEMS | INPUTS_TOKENIZER | INPUTS_MODEL | INPUTS_DEVICE | INPUTS_TEMPLATE;
     int status = inputs_open(inputs, parts, launch->journal.ledger, err);
-    log_lines(&launch->log, LOG_LEVEL_INFO, &inputs->notes);
-    log_lines(&launch->log, LOG_LEVEL_WARN, &inputs->warnings);
+    log_lines(&launch->log, LOG_LEVEL_INFO, inputs->notes.data);
+    log_lines(&launch->log, LOG_LEVEL_WARN, inputs->warnings.data);
     return status;
 }
 
@@ -184,12 +184,22 @@ int launch_open(struct launch *launch, const struct launch_options *options, str
 
 // ---- the end ----
 
+static void log_end(struct launch *launch, int status, const struct error *err) {
+    if (status == STATUS_OK) {
+        log_write(&launch->log, LOG_LEVEL_INFO, "ended with exit code 0");
+        return;
+    }
+    size_t first = error_first_line(err);
+    log_write(&launch->log, LOG_LEVEL_INFO, "ended with exit code %d: %.*s", error_exit_code(status),
+              (int)first, err->message);
+    log_lines(&launch->log, LOG_LEVEL_INFO, err->message + first + (err->message[first] == '\n'));
+}
+
 void launch_close(struct launch *launch, int status, const struct error *err) {
     display_end(&launch->display);
     journal_end(&launch->journal, status, launch->finished, err);
     if (launch->log_open) {
-        log_write(&launch->log, LOG_LEVEL_INFO, "ended with exit code %d%s%s", error_exit_code(status),
-                  status == STATUS_OK ? "" : ": ", status == STATUS_OK ? "" : err->message);
+        log_end(launch, status, err);
     }
     guard_stop(&launch->guard);
     drift_watches_destroy(&launch->watches);

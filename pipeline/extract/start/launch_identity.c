@@ -20,24 +20,40 @@ static const char *mending_hint(const struct launch *launch, const struct identi
                : " (if only rows of failed problems were corrected: --retry-failed)";
 }
 
+// "model.dtype, latents.layers" of lines that each begin with a key and a colon.
+static int list_keys(struct buffer *out, const char *lines, struct error *err) {
+    while (*lines != 0) {
+        TRY(buffer_printf(out, err, "%s%.*s", out->size > 0 ? ", " : "", (int)strcspn(lines, ":\n"), lines));
+        lines += strcspn(lines, "\n");
+        lines += *lines == '\n';
+    }
+    return STATUS_OK;
+}
+
+// The first line is what the ledger keeps: it names the keys that differ.
 static int refuse_other_identity(struct launch *launch, const struct identity *stored,
                                  const struct identity *now, struct error *err) {
     struct buffer lines = {0};
+    struct buffer keys = {0};
     char folder[PATH_SIZE];
     size_t differences = 0;
-    int status = identity_compare(stored, now, &lines, &differences, err);
-    if (status == STATUS_OK && differences > 0) {
+    int status;
+    TRY_TO(done, status = identity_compare(stored, now, &lines, &differences, err));
+    if (differences > 0) {
+        TRY_TO(done, status = list_keys(&keys, lines.data, err));
         while (lines.size > 0 && lines.data[lines.size - 1] == '\n') {
             lines.data[--lines.size] = 0;
         }
         status = error_set_lines(err, STATUS_JOB,
-                                 "%s holds a run with a different identity; resuming it would mix two kinds "
-                                 "of latents. Differences:\n"
+                                 "%s holds a run with a different identity (%.256s); resuming it would mix "
+                                 "two kinds of latents\n"
                                  "%s\n"
                                  "Restore the job as it was, or choose another run.output%s",
-                                 printable(folder, sizeof folder, launch->folder.path), lines.data,
+                                 printable(folder, sizeof folder, launch->folder.path), keys.data, lines.data,
                                  mending_hint(launch, stored, now, differences));
     }
+done:
+    buffer_destroy(&keys);
     buffer_destroy(&lines);
     return status;
 }

@@ -66,12 +66,12 @@ static int note_report(struct buffer *note, const struct model *model,
     return status;
 }
 
-// The whole, or with a name one of several devices.
-static void log_report(struct log *log, const struct device_description *device, const char *name,
+// resident NULL: of one among several devices, whose pieces are not counted by device.
+static void log_report(struct log *log, const struct device_description *device, const char *where,
                        const struct model_resident *resident, const struct device_residency *report) {
     char left[48] = "";
     char driver[64] = "";
-    char pieces[64] = "";
+    char held[64];
     if (device->memory_free != UINT64_MAX) {
         snprintf(left, sizeof left, "; %.3f GB are left free", (double)device->memory_free * 1e-9);
     }
@@ -80,16 +80,24 @@ static void log_report(struct log *log, const struct device_description *device,
                  (double)report->process_bytes * 1e-9);
     }
     if (resident != NULL) {
-        snprintf(pieces, sizeof pieces, "all %zu pieces, %.3f GB ", resident->pieces,
+        snprintf(held, sizeof held, "all %zu pieces, %.3f GB", resident->pieces,
                  (double)resident->bytes * 1e-9);
+    } else {
+        snprintf(held, sizeof held, "%.3f GB of weights", (double)report->taken[DEVICE_WEIGHTS] * 1e-9);
     }
     log_write(log, LOG_LEVEL_INFO,
-              "resident on %s, %s: %s(planned: weights %.3f, activations %.3f, scratch "
+              "resident on %s: %s (planned: weights %.3f, activations %.3f, scratch "
               "%.3f GB; staging %.3f GB of host memory)%s%s",
-              name, device->name, pieces, (double)report->planned[DEVICE_WEIGHTS] * 1e-9,
+              where, held, (double)report->planned[DEVICE_WEIGHTS] * 1e-9,
               (double)report->planned[DEVICE_ACTIVATIONS] * 1e-9,
               (double)report->planned[DEVICE_SCRATCH] * 1e-9, (double)report->planned[DEVICE_STAGING] * 1e-9,
               left, driver);
+}
+
+enum { WHERE = 320 };
+
+static void name_device(char where[WHERE], const char *name, const struct device_description *device) {
+    snprintf(where, WHERE, "%s, %s", name, device->name);
 }
 
 static uint64_t sum_of(uint64_t a, uint64_t b) {
@@ -120,7 +128,9 @@ static int check_devices(const struct model *model, struct device_residency *sum
                              model_devices(model) > 1 ? model_device_name(model, i) : "the device");
         }
         if (model_devices(model) > 1) {
-            log_report(log, &device, model_device_name(model, i), NULL, &report);
+            char where[WHERE];
+            name_device(where, model_device_name(model, i), &device);
+            log_report(log, &device, where, NULL, &report);
         }
         add_report(sum, &report);
     }
@@ -135,7 +145,11 @@ int resident_check(struct inputs *inputs, const struct model_limits *limits, str
     TRY(model_check_resident(inputs->model, &resident, err));
     model_describe(inputs->model, &device);
     TRY(check_devices(inputs->model, &report, log, err));
-    log_report(log, &device, device.kind, &resident, &report);
+    char where[WHERE] = "all devices together";
+    if (model_devices(inputs->model) == 1) {
+        name_device(where, device.kind, &device);
+    }
+    log_report(log, &device, where, &resident, &report);
     bool streams = model_streamed(inputs->model, limits->layers[limits->layer_count - 1]) > 0;
     return note_report(note, inputs->model, &device, &resident, &report,
                        streams ? streaming_json(inputs, limits) : NULL, err);

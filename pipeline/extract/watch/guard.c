@@ -199,10 +199,15 @@ static void warn_of_batch(struct guard *guard) {
               guard->batch, on_device(guard, on), guard->elapsed, guard->predicted);
 }
 
+// Seconds without progress that end a phase.
+static double phase_limit(const struct guard *guard) {
+    return fmax(guard->predicted, guard->options.phase_seconds);
+}
+
 static void warn_of_phase(struct guard *guard) {
     log_write(guard->options.log, LOG_LEVEL_WARN,
               "%s has made no progress for %.1f s; after %.0f s it ends the launch (model.load_timeout)",
-              guard->what, waited(guard), guard->predicted);
+              guard->what, waited(guard), phase_limit(guard));
 }
 
 static bool is_late(const struct guard *guard) {
