@@ -198,20 +198,20 @@ static void slices_take_places(void **state) {
     must(in_flight_flush(in_flight, &err), &err);
     must(in_flight_complete(in_flight, &sweep, &err), &err);
     check_sweep(rig, sweep, 0, 1);
-    assert_true(sweep->members == 1 && sweep->parts == 1);
+    assert_true(sweep->used[0] == 1 && sweep->parts == 1);
 
     must(in_flight_add(in_flight, &rig->works[1], &err), &err); // more than a group
     assert_true(in_flight_full(in_flight));
     must(in_flight_complete(in_flight, &sweep, &err), &err);
     check_sweep(rig, sweep, 1, 1);
-    assert_true(sweep->members == MEMBERS && sweep->parts == (double)MEMBERS / GROUP);
+    assert_true(sweep->used[0] == MEMBERS && sweep->parts == (double)MEMBERS / GROUP);
 
     must(in_flight_add(in_flight, &rig->works[0], &err), &err);
     rig->works[2].batch.slot = 1;
     must(in_flight_add(in_flight, &rig->works[2], &err), &err);
     assert_true(in_flight_full(in_flight));
     must(in_flight_complete(in_flight, &sweep, &err), &err);
-    assert_true(sweep->count == 2 && sweep->members == MEMBERS);
+    assert_true(sweep->count == 2 && sweep->used[0] == MEMBERS);
     assert_true(is_near(
         rig->works[0].predicted_seconds + rig->works[2].predicted_seconds,
         drift_predict(&rig->cost, (double)MEMBERS / GROUP, (double)sweep->tokens, sweep->squared_lengths)));

@@ -15,6 +15,11 @@
 
 _Static_assert((int)MODEL_DEVICES <= (int)LEDGER_LANES, "the journal has a place for each device");
 
+struct recent { // tokens and their seconds, smoothed over the last batches
+    double tokens;
+    double seconds;
+};
+
 // The stages and what passes between them.
 struct run {
     const struct runner_options *options;
@@ -24,15 +29,26 @@ struct run {
     struct in_flight in_flight;
     struct runner_summary *summary;
     double began;
-    uint64_t tokens_before; // sealed when this launch began
-    double recent_rate;     // tokens per second, smoothed over the last batches
-    double idle_seconds;    // that lanes had nothing to do since the last work came
+    uint64_t tokens_before;                 // sealed when this launch began
+    struct recent recent;                   // of all
+    struct recent recent_of[MODEL_DEVICES]; // of each of several lanes
     struct ledger_lane lanes[MODEL_DEVICES];
     enum drift_event events[MODEL_DEVICES]; // of each lane: the gravest verdict that is not followed yet
     bool hdf5_failed; // without an end of the run: nothing more may be asked of it in this process
 };
 
 // ---- one batch ----
+
+// Tokens and seconds apart: two batches may be noticed in one moment.
+static void smooth(struct recent *recent, const struct work *work, double seconds) {
+    double kept = recent->seconds == 0 ? 0 : 0.8;
+    recent->tokens = kept * recent->tokens + (1 - kept) * (double)work->batch.tokens;
+    recent->seconds = kept * recent->seconds + (1 - kept) * seconds;
+}
+
+static double rate_of(const struct recent *recent) {
+    return recent->seconds > 0 ? recent->tokens / recent->seconds : 0;
+}
 
 static void show_progress(struct run *run, bool now) {
     const struct survey *survey = &run->launch.inputs.survey;
@@ -43,30 +59,28 @@ static void show_progress(struct run *run, bool now) {
         tokens = run->tokens_before + run->launch.inputs.retry.totals.tokens;
     }
     uint64_t left = tokens > counts.tokens ? tokens - counts.tokens : 0;
+    double rate = rate_of(&run->recent);
     snprintf(note, sizeof note, "%" PRIu64 " shards sealed%s", counts.sealed,
              counts.failed > 0 ? ", some failed" : "");
     struct display_state state = {.stage = "running",
                                   .done = counts.problems,
                                   .all = survey->totals.problems,
                                   .unit = "problems",
-                                  .rate = run->recent_rate,
-                                  .seconds_left = run->recent_rate > 0 ? (double)left / run->recent_rate : 0,
+                                  .rate = rate,
+                                  .seconds_left = rate > 0 ? (double)left / rate : 0,
                                   .note = note};
     display_update(&run->launch.display, &state, now);
 }
 
-static double smooth(double rate, double news) {
-    return rate == 0 ? news : 0.8 * rate + 0.2 * news;
-}
-
-// One of several lanes: its own part of the run's rate.
-static void count_lane(struct run *run, const struct work *work, double rate) {
+// One of several lanes, whose sweeps are of one batch: by the lane's own seconds.
+static void count_lane(struct run *run, const struct work *work, double seconds) {
     const struct model *model = run->launch.inputs.model;
     size_t lanes = model_lanes(model);
     struct ledger_lane *lane = &run->lanes[work->lane];
     if (lanes > 1) {
         lane->batches++;
-        lane->tokens_per_second = smooth(lane->tokens_per_second, rate / (double)lanes);
+        smooth(&run->recent_of[work->lane], work, seconds);
+        lane->tokens_per_second = rate_of(&run->recent_of[work->lane]);
         figures_take(&lane->figures, &work->sample, &work->times);
         journal_device_of(&run->launch.journal, work->lane, lanes, lane);
     }
@@ -83,16 +97,15 @@ static void name_lanes(struct run *run) {
     }
 }
 
-static void count_batch(struct run *run, const struct work *work) {
-    double rate = (double)work->batch.tokens / (work->compute_seconds + work->wait_seconds);
-    run->recent_rate = smooth(run->recent_rate, rate);
-    count_lane(run, work, rate);
+static void count_batch(struct run *run, const struct work *work, const struct sweep *sweep) {
+    smooth(&run->recent, work, work->compute_seconds + work->wait_seconds);
+    count_lane(run, work, sweep->seconds);
     run->summary->launch_batches++;
     run->summary->launch_tokens += work->batch.tokens;
     run->summary->wait_seconds += work->wait_seconds;
     run->summary->launch_seconds = clock_seconds() - run->began;
     journal_drift(&run->launch.journal, drift_watches_state(&run->launch.watches), work->score);
-    journal_rate(&run->launch.journal, run->recent_rate);
+    journal_rate(&run->launch.journal, rate_of(&run->recent));
     show_progress(run, false);
 }
 
@@ -138,7 +151,7 @@ static int complete(struct run *run, struct error *err) {
     *event = verdict > *event ? verdict : *event;
     for (size_t i = 0; i < sweep->count; i++) {
         sweep->works[i]->score = score;
-        count_batch(run, sweep->works[i]);
+        count_batch(run, sweep->works[i], sweep);
         TRY(hand_over(run, sweep->works[i], err));
     }
     return STATUS_OK;
@@ -200,7 +213,7 @@ static int look_on(struct run *run, struct error *err) {
     if (in_flight_ready(&run->in_flight)) {
         return complete_one(run, err);
     }
-    run->idle_seconds += in_flight_rest(&run->in_flight);
+    in_flight_rest(&run->in_flight);
     return STATUS_OK;
 }
 
@@ -208,14 +221,12 @@ static int make_room(struct run *run, struct error *err) {
     while (in_flight_full(&run->in_flight)) {
         TRY(look_on(run, err));
     }
-    run->idle_seconds = 0; // not for want of work
     return STATUS_OK;
 }
 
 // No more batches are wanted than are there.
 static bool is_last_asked(const struct run *run) {
-    uint64_t there =
-        run->summary->launch_batches + run->in_flight.count + in_flight_gathered(&run->in_flight);
+    uint64_t there = run->summary->launch_batches + in_flight_batches(&run->in_flight);
     return run->options->stop_after > 0 && there >= run->options->stop_after;
 }
 
@@ -232,6 +243,7 @@ static int make_room_beside(struct run *run, const struct work *work, struct err
 // goes to the writer in its turn, behind those on the device.
 static int take(struct run *run, struct work *work, struct error *err) {
     if (work->computes && !writer_has(&run->writer, work)) {
+        TRY(make_room(run, err)); // a look at the devices may have found a failure
         TRY(make_room_beside(run, work, err));
         TRY(in_flight_add(&run->in_flight, work, err));
         return is_last_asked(run) ? drain_all(run, err) : make_room(run, err);
@@ -257,8 +269,7 @@ static int turn(struct run *run, bool *more, struct error *err) {
         return waits_for_these ? drain_all(run, err) : STATUS_OK;
     }
     if (work != NULL) {
-        work->wait_seconds = clock_seconds() - waited + run->idle_seconds;
-        run->idle_seconds = 0;
+        work->wait_seconds = clock_seconds() - waited;
         return take(run, work, err);
     }
     *more = run->in_flight.count > 0 || in_flight_gathered(&run->in_flight) > 0;

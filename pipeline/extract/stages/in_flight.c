@@ -31,7 +31,8 @@ void in_flight_open(struct in_flight *in_flight, struct model *model, const stru
                                     .guard = guard,
                                     .cost = cost,
                                     .limits = limits,
-                                    .group = batches,
+                                    .group = size_max(limits->group, 1),
+                                    .sides = batches / size_max(limits->group, 1),
                                     .depth = depth_of(model, batches),
                                     .most = in_flight_sweeps(model, batches),
                                     .queues = device.queues,
@@ -66,6 +67,14 @@ size_t in_flight_gathered(const struct in_flight *in_flight) {
     return in_flight->sweeps[(in_flight->first + in_flight->count) % (IN_FLIGHT + 1)].count;
 }
 
+size_t in_flight_batches(const struct in_flight *in_flight) {
+    size_t batches = 0;
+    for (size_t i = 0; i <= in_flight->count; i++) {
+        batches += in_flight->sweeps[(in_flight->first + i) % (IN_FLIGHT + 1)].count;
+    }
+    return batches;
+}
+
 // Where there is one device, nobody asks for its name.
 static const char *lane_name(const struct in_flight *in_flight, size_t lane) {
     return model_devices(in_flight->model) > 1 ? model_lane_name(in_flight->model, lane) : "";
@@ -90,6 +99,37 @@ static size_t members_of(const struct in_flight *in_flight, const struct work *w
     return model_batch_members(in_flight->limits, work->batch.tokens);
 }
 
+// Whose turn the next batch of a sweep is (model_sweep_holds).
+static size_t freest_side(const struct in_flight *in_flight, const size_t used[MODEL_DEVICES]) {
+    size_t best = 0;
+    for (size_t i = 1; i < in_flight->sides; i++) {
+        best = used[i] < used[best] ? i : best;
+    }
+    return best;
+}
+
+// What the device that has most of a sweep has of it, times the devices: costs are of sweeps that all have
+// their part of.
+static void find_work(const struct in_flight *in_flight, struct sweep *sweep) {
+    struct {
+        size_t tokens;
+        double squared_lengths;
+    } sides[MODEL_DEVICES] = {0};
+    size_t used[MODEL_DEVICES] = {0};
+    size_t most = 0;
+    for (size_t i = 0; i < sweep->count; i++) {
+        const struct work *work = sweep->works[i];
+        size_t side = freest_side(in_flight, used);
+        used[side] += members_of(in_flight, work);
+        sides[side].tokens += work->batch.tokens;
+        sides[side].squared_lengths += work->squared_lengths;
+        most = sides[side].tokens > sides[most].tokens ? side : most;
+    }
+    sweep->tokens = sides[most].tokens * in_flight->sides;
+    sweep->squared_lengths = sides[most].squared_lengths * (double)in_flight->sides;
+    sweep->parts = fmax(1, (double)used[most] / (double)in_flight->group);
+}
+
 // Predicted as one, and for each batch its share of that. The fixed seconds of a cost are those of a full
 // group, or of less where less was timed.
 static void predict(const struct in_flight *in_flight, struct sweep *sweep) {
@@ -99,10 +139,8 @@ static void predict(const struct in_flight *in_flight, struct sweep *sweep) {
         work->predicted_seconds = drift_predict(in_flight->cost, (double)members_of(in_flight, work),
                                                 (double)work->batch.tokens, work->squared_lengths);
         sum += work->predicted_seconds;
-        sweep->tokens += work->batch.tokens;
-        sweep->squared_lengths += work->squared_lengths;
     }
-    sweep->parts = fmax(1, (double)sweep->members / (double)in_flight->group);
+    find_work(in_flight, sweep);
     sweep->predicted_seconds =
         drift_predict(in_flight->cost, sweep->parts, (double)sweep->tokens, sweep->squared_lengths);
     for (size_t i = 0; i < sweep->count && sum > 0; i++) {
@@ -188,8 +226,9 @@ bool in_flight_takes(const struct in_flight *in_flight, const struct work *work)
 int in_flight_add(struct in_flight *in_flight, struct work *work, struct error *err) {
     struct sweep *sweep = gathering(in_flight);
     sweep->works[sweep->count++] = work;
-    sweep->members += members_of(in_flight, work);
-    return sweep->members >= in_flight->group ? in_flight_flush(in_flight, err) : STATUS_OK;
+    sweep->used[freest_side(in_flight, sweep->used)] += members_of(in_flight, work);
+    bool full = sweep->used[freest_side(in_flight, sweep->used)] >= in_flight->group;
+    return full ? in_flight_flush(in_flight, err) : STATUS_OK;
 }
 
 // By what each is predicted to cost; evenly where that is nothing.
@@ -272,15 +311,9 @@ bool in_flight_ready(struct in_flight *in_flight) {
     return sweep_at(in_flight, 0)->done;
 }
 
-double in_flight_rest(struct in_flight *in_flight) {
-    double began = clock_seconds();
-    size_t idle = 0;
-    for (size_t i = 0; i < in_flight->lanes; i++) {
-        idle += in_flight->lane[i].sweeps == 0;
-    }
+void in_flight_rest(struct in_flight *in_flight) {
     clock_sleep(in_flight->pause);
     in_flight->pause = in_flight->pause < PAUSE_MOST / 2 ? 2 * in_flight->pause : PAUSE_MOST;
-    return (clock_seconds() - began) * (double)idle / (double)in_flight->lanes;
 }
 
 int in_flight_complete(struct in_flight *in_flight, const struct sweep **sweep, struct error *err) {
@@ -289,7 +322,7 @@ int in_flight_complete(struct in_flight *in_flight, const struct sweep **sweep, 
         finish(in_flight, oldest);
     }
     while (!in_flight_ready(in_flight)) {
-        (void)in_flight_rest(in_flight);
+        in_flight_rest(in_flight);
     }
     in_flight->first = (in_flight->first + 1) % (IN_FLIGHT + 1);
     in_flight->count--;

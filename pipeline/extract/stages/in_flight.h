@@ -27,13 +27,13 @@ enum {
 struct sweep {
     struct work *works[IN_FLIGHT_GROUP];
     size_t count;
-    size_t members; // places that they take
+    size_t used[MODEL_DEVICES]; // places that they take of each device that computes the sweep
     size_t lane;
     double queued; // monotonic seconds
     double shared; // in_flight.shared then
     bool done;     // and what follows is known
     int status;
-    // Of all its batches, once they are complete.
+    // As of a sweep whose devices all have as much as the one that has most: that one is waited for.
     size_t tokens;
     double squared_lengths;
     double parts; // drift_predict
@@ -48,7 +48,8 @@ struct in_flight {
     struct guard *guard;               // watches the oldest
     const struct drift_cost *cost;     // of a sweep
     const struct model_limits *limits; // the model's
-    size_t group;                      // places of a full sweep
+    size_t group;                      // places of a full sweep, of each device that computes it
+    size_t sides;                      // those devices, where they compute it side by side
     size_t depth;                      // sweeps that a lane is given before it has done one
     size_t most;                       // sweeps in all
     bool queues;                       // the devices
@@ -80,6 +81,7 @@ void in_flight_open(struct in_flight *in_flight, struct model *model, const stru
 bool in_flight_full(const struct in_flight *in_flight);
 
 size_t in_flight_gathered(const struct in_flight *in_flight); // batches that are not on a device yet
+size_t in_flight_batches(const struct in_flight *in_flight);  // and all that have not left
 
 // Whether the batch of a work still goes into the sweep that is gathered; otherwise that is to be queued
 // first.
@@ -95,9 +97,8 @@ int in_flight_flush(struct in_flight *in_flight, struct error *err);
 // it to wait for. in_flight has one.
 bool in_flight_ready(struct in_flight *in_flight);
 
-// A pause, when neither that nor a new sweep is there to do; it grows until something is done. Returns its
-// seconds, times the share of the lanes that had nothing to do.
-double in_flight_rest(struct in_flight *in_flight);
+// A pause, when neither that nor a new sweep is there to do; it grows until something is done.
+void in_flight_rest(struct in_flight *in_flight);
 
 // Waits for the oldest sweep; fills its figures, and the times, predictions and sample of its works.
 // in_flight has one on the device. *sweep is valid until the next sweep is queued.

@@ -299,14 +299,15 @@ static int find_machine(struct choices *c, struct error *err) {
 
 int choices_describe(struct buffer *out, const struct inputs *inputs, const struct model_limits *limits,
                      size_t tokens, struct error *err) {
-    const struct ledger_survey *totals = inputs->retries ? &inputs->retry.totals : &inputs->survey.totals;
+    const struct survey *survey = inputs->retries ? &inputs->retry : &inputs->survey;
+    const struct ledger_survey *totals = &survey->totals;
     struct choices c = {.out = out, .inputs = inputs, .limits = limits};
     struct fill fill = {.share = 1};
     if (totals->tokens == 0) {
         return STATUS_OK;
     }
     if (inputs->device.queues) {
-        fill = fill_of(totals->tokens, totals->batches, limits->tokens);
+        fill = fill_of(totals->tokens, survey->shapes, limits->tokens);
     }
     c.work = (struct forecast_work){
         .tokens = totals->tokens, .squared_lengths = totals->squared_lengths, .fill = fill.share};

@@ -78,9 +78,16 @@ static int find_limit(struct prediction *out, const struct prediction_basis *bas
     return STATUS_OK;
 }
 
+// Of a chain of devices, which compute different batches at a time, the calibration's seconds are those of
+// all and its own time that of the slowest.
 static struct drift_cost cost_of(const struct prediction_basis *basis, bool streams) {
     struct drift_cost cost = *basis->cost;
     const struct drift_cost *own = basis->own_cost;
+    const struct model *model = basis->inputs->model;
+    bool is_chain = model_split_of(model) == MODEL_SPLIT_LAYERS && model_devices(model) > 1;
+    if (is_chain && own->fixed + own->per_token + own->per_square > 0) {
+        return *own;
+    }
     if (!basis->inputs->device.queues && own->fixed + own->per_token + own->per_square > 0) {
         cost = (struct drift_cost){streams ? cost.fixed : own->fixed, own->per_token, own->per_square};
     }
@@ -99,12 +106,13 @@ static double side_by_side(const struct prediction_basis *basis, const struct dr
                 fmax(seconds * rounds / sweeps, drift_predict(cost, slices, longest, longest * longest)));
 }
 
-// A long text takes the places of several batches.
+// A text in slices takes the places of several batches.
 static double count_sweeps(const struct prediction_basis *basis, const struct left *left) {
-    double group = (double)size_max(model_sweep_batches(basis->inputs->model), 1);
-    double full = (double)basis->limits->tokens * group;
-    return fmax(ceil(left->batches / group),
-                basis->limits->members > basis->limits->group ? ceil(left->tokens / full) : 0);
+    const struct inputs *inputs = basis->inputs;
+    const struct survey *survey = inputs->retries ? &inputs->retry : &inputs->survey;
+    double group = (double)size_max(model_sweep_batches(inputs->model), 1);
+    double batches = (double)size_max(survey->totals.batches, 1);
+    return ceil(left->batches * fmax(1, (double)survey->shapes / batches) / group);
 }
 
 int prediction_make(struct prediction *out, const struct prediction_basis *basis, struct error *err) {
