@@ -107,6 +107,13 @@ int device_plan_add(struct device_plan *plan, enum device_purpose purpose, size_
 // bytes by purpose, when it does not.
 int device_check_fits(const struct device *device, const struct device_plan *plan, struct error *err);
 
+// Whether the device's own memory has room for it, whatever the host has.
+bool device_memory_fits(const struct device *device, const struct device_plan *plan);
+
+// The plan with what the back end adds for itself and room for the expansion, as device_reserve takes it.
+int device_plan_whole(const struct device *device, const struct device_plan *plan, struct device_plan *whole,
+                      struct error *err);
+
 // Whether the host has room for the plan's staging; true where staging is the device's own memory.
 bool device_host_fits(const struct device *device, const struct device_plan *plan);
 

@@ -31,6 +31,7 @@ struct fit {
     uint64_t total;
     uint64_t available;
     uint64_t host_available; // for staging that is host memory
+    bool own_fits;           // the device's own memory has room
     bool host_fits;
     bool fits;
 };
@@ -93,14 +94,22 @@ static void fit_whole(const struct device *device, struct fit *fit) {
         !device->staging_is_host ||
         (size_add(fit->whole.bytes[DEVICE_STAGING], HOST_RESERVE, &host_needed) &&
          size_add(host_needed, fit->whole.beside, &host_needed) && host_needed <= fit->host_available);
+    fit->own_fits = fit->fits;
     fit->fits = fit->fits && fit->host_fits;
+}
+
+int device_plan_whole(const struct device *device, const struct device_plan *plan, struct device_plan *whole,
+                      struct error *err) {
+    *whole = *plan;
+    whole->expansion = 0;
+    TRY(device_plan_add(whole, DEVICE_SCRATCH, plan->expansion, err));
+    return device->ops->plan_own(device, whole, err);
 }
 
 static int fit_plan(const struct device *device, const struct device_plan *plan, struct fit *fit,
                     struct error *err) {
-    *fit = (struct fit){.whole = *plan, .fits = true};
-    TRY(device_plan_add(&fit->whole, DEVICE_SCRATCH, plan->expansion, err));
-    TRY(device->ops->plan_own(device, &fit->whole, err));
+    *fit = (struct fit){.fits = true};
+    TRY(device_plan_whole(device, plan, &fit->whole, err));
     fit_whole(device, fit);
     return STATUS_OK;
 }
@@ -129,6 +138,12 @@ int device_check_fits(const struct device *device, const struct device_plan *pla
     struct fit fit;
     TRY(fit_plan(device, plan, &fit, err));
     return fit.fits ? STATUS_OK : refuse_plan(device, &fit, err);
+}
+
+bool device_memory_fits(const struct device *device, const struct device_plan *plan) {
+    struct fit fit;
+    struct error ignored;
+    return fit_plan(device, plan, &fit, &ignored) != STATUS_OK || fit.own_fits;
 }
 
 bool device_host_fits(const struct device *device, const struct device_plan *plan) {

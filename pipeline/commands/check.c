@@ -114,28 +114,43 @@ static int add_ways(struct check *check, const struct model_limits *limits, stru
     return status;
 }
 
+// Of a plan with all that is reserved, as the log of a launch has it.
+static void describe_memory(struct check *check, const struct model_plan *plan) {
+    const struct inputs *inputs = &check->inputs;
+    size_t all = 0;
+    for (int purpose = 0; purpose < DEVICE_PURPOSES; purpose++) {
+        all += model_plan_bytes(plan, (enum device_purpose)purpose);
+    }
+    int used = snprintf(check->detail, sizeof check->detail,
+                        "%.3f GB: %.3f weights, %.3f activations, %.3f scratch, %.3f staging%s",
+                        (double)all * 1e-9, (double)model_plan_bytes(plan, DEVICE_WEIGHTS) * 1e-9,
+                        (double)model_plan_bytes(plan, DEVICE_ACTIVATIONS) * 1e-9,
+                        (double)model_plan_bytes(plan, DEVICE_SCRATCH) * 1e-9,
+                        (double)model_plan_bytes(plan, DEVICE_STAGING) * 1e-9,
+                        inputs->device.host_staging ? " (host)" : "");
+    for (size_t i = 0; i < inputs->device_count && inputs->device_count > 1; i++) {
+        const size_t *bytes = plan->devices[i].bytes;
+        used += snprintf(check->detail + used, sizeof check->detail - (size_t)used,
+                         "; %s: %.3f weights, %.3f activations, %.3f scratch", inputs->device_names[i],
+                         (double)bytes[DEVICE_WEIGHTS] * 1e-9, (double)bytes[DEVICE_ACTIVATIONS] * 1e-9,
+                         (double)bytes[DEVICE_SCRATCH] * 1e-9);
+    }
+}
+
 static int check_memory(struct check *check, struct error *err) {
     struct inputs *inputs = &check->inputs;
     struct model_limits limits;
     struct model_plan plan = {0};
+    struct model_plan whole;
     if (check->totals.finished) {
         snprintf(check->detail, sizeof check->detail, "none is needed: the run is finished");
         return STATUS_OK;
     }
     inputs_model_limits(inputs, &limits);
-    int status = fit_on_device(inputs, &limits, &plan, err);
-    size_t all = 0;
-    for (int purpose = 0; purpose < DEVICE_PURPOSES; purpose++) {
-        all += model_plan_bytes(&plan, (enum device_purpose)purpose);
-    }
-    snprintf(check->detail, sizeof check->detail,
-             "%.3f GB: %.3f weights, %.3f activations, %.3f scratch, %.3f staging%s", (double)all * 1e-9,
-             (double)model_plan_bytes(&plan, DEVICE_WEIGHTS) * 1e-9,
-             (double)model_plan_bytes(&plan, DEVICE_ACTIVATIONS) * 1e-9,
-             (double)model_plan_bytes(&plan, DEVICE_SCRATCH) * 1e-9,
-             (double)model_plan_bytes(&plan, DEVICE_STAGING) * 1e-9,
-             inputs->device.host_staging ? " (host)" : "");
-    return status == STATUS_OK ? add_ways(check, &limits, err) : status;
+    TRY(fit_on_device(inputs, &limits, &plan, err));
+    TRY(model_plan_whole(inputs->model, &plan, &whole, err));
+    describe_memory(check, &whole);
+    return add_ways(check, &limits, err);
 }
 
 // The nearest folder above the output that is there already.

@@ -34,22 +34,26 @@ static double gib(size_t bytes) {
     return (double)bytes * 0x1p-30;
 }
 
-// What the other devices would take, behind the refusal of one.
+// What the other devices would take, behind the refusal of one, counted as the refusal counts. Where that one
+// has room itself, it is the host that has none for what all need of it together.
 static int refuse(const struct model *model, const struct model_plan *plan, size_t index, struct error *err) {
     char text[sizeof err->message];
-    int length = snprintf(text, sizeof text, "%s: %s", model->stages[index].name, err->message);
+    bool is_host = device_memory_fits(model->stages[index].device, &plan->devices[index]);
+    int length = snprintf(text, sizeof text, "%s%s%s: %s", is_host ? "the host, for " : "",
+                          model->stages[index].name, is_host ? " and the others" : "", err->message);
     size_t used = size_min((size_t)length, sizeof text - 1);
     for (size_t i = 0; i < model->stage_count && used < sizeof text - 1; i++) {
-        const size_t *bytes = plan->devices[i].bytes;
-        struct error ignored;
+        const struct device *device = model->stages[i].device;
+        struct device_plan whole;
         if (i == index) {
             continue;
         }
-        bool fits = check_device(model, plan, i, &ignored) == STATUS_OK;
+        TRY(device_plan_whole(device, &plan->devices[i], &whole, err));
+        bool fits = device_memory_fits(device, &plan->devices[i]);
         length = snprintf(text + used, sizeof text - used,
                           "; %s: weights %.3f GiB | activations %.3f GiB | scratch %.3f GiB, which %s",
-                          model->stages[i].name, gib(bytes[DEVICE_WEIGHTS]), gib(bytes[DEVICE_ACTIVATIONS]),
-                          gib(bytes[DEVICE_SCRATCH] + plan->devices[i].expansion),
+                          model->stages[i].name, gib(whole.bytes[DEVICE_WEIGHTS]),
+                          gib(whole.bytes[DEVICE_ACTIVATIONS]), gib(whole.bytes[DEVICE_SCRATCH]),
                           fits ? "fit" : "do not fit either");
         used += size_min((size_t)length, sizeof text - 1 - used);
     }
@@ -64,6 +68,15 @@ int model_check_fits(const struct model *model, const struct model_plan *plan, s
                        ? refuse(model, plan, i, err)
                        : stage_named(model, &model->stages[i], status, err);
         }
+    }
+    return STATUS_OK;
+}
+
+int model_plan_whole(const struct model *model, const struct model_plan *plan, struct model_plan *whole,
+                     struct error *err) {
+    *whole = *plan;
+    for (size_t i = 0; i < model->stage_count; i++) {
+        TRY(device_plan_whole(model->stages[i].device, &plan->devices[i], &whole->devices[i], err));
     }
     return STATUS_OK;
 }

@@ -229,6 +229,10 @@ int model_plan_kept(const struct model *model, const struct model_limits *limits
 // The weights alone: of the blocks before hidden state `last`, the last wanted transformers index.
 int model_plan_weights(const struct model *model, size_t last, struct model_plan *plan, struct error *err);
 
+// With what the devices' back ends add for themselves: what model_reserve takes and model_residency reports.
+int model_plan_whole(const struct model *model, const struct model_plan *plan, struct model_plan *whole,
+                     struct error *err);
+
 size_t model_plan_bytes(const struct model_plan *plan, enum device_purpose purpose); // on all devices
 
 // The weights of a plan alone, or activations and scratch, or nothing: never staging.

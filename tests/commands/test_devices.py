@@ -255,6 +255,32 @@ def test_refused(one, tmp_path, sections, code, part):
     assert part in done.last(), done
 
 
+@pytest.mark.parametrize("split", ["batches", "layers"])
+def test_check_and_log_count_alike(one, tmp_path, split):
+    job = on(one, tmp_path, gpus(2), model={"split": split})
+    said = " ".join(strata("check", job.file, program=job.program, environment=emulation()).out.split())
+    job.run(environment=emulation())
+    log = (job.output / "run.log").read_text()
+    for name in gpus(2):
+        checked = re.search(rf"; {name}: ([0-9.]+) weights, ([0-9.]+) activations, ([0-9.]+) scratch", said)
+        logged = re.search(rf"resident on {name}, .*planned: weights ([0-9.]+), activations ([0-9.]+), scratch ([0-9.]+) GB", log)
+        assert checked and logged and checked.groups() == logged.groups(), (said, log)
+
+
+def test_memory_that_lacks_is_named(one, tmp_path):
+    job = on(one, tmp_path, gpus(2), run={"memory_gb": {"host": 1e-6}})
+    done = job.run(environment=emulation(), expect=DEVICE)
+    assert "the host, for cuda:0 and the others: not enough memory: " in done.err and "which is too little" in done.err, done
+    ours, other = re.search(r"weights (.*) \| staging .*; cuda:1: weights (.*), which fit", done.err).groups()
+    assert ours == other
+    job.change(run={"memory_gb": {"host": 1e-6, "cuda:1": 1e-6}})
+    done = job.run(environment=emulation(), expect=DEVICE)
+    assert "the host, for cuda:0 and the others: not" in done.err and ", which do not fit either" in done.err, done
+    job.change(run={"memory_gb": {"cuda:1": 1e-6}})
+    done = job.run(environment=emulation(), expect=DEVICE)
+    assert "cuda:1: not enough memory: " in done.err and "the host, for" not in done.err, done.err
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 def test_a_split_over_one_device(one, tmp_path, device):
     """Changes nothing, and is said to."""

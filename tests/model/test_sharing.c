@@ -243,7 +243,7 @@ static void host_memory_counts_once_for_all(void **state) {
     last->host_available--;
     last->available -= last->staging_is_host ? 0 : 1;
     assert_int_equal(model_check_fits(rig.model, &plan, &err), STATUS_DEVICE);
-    assert_non_null(strstr(err.message, "third: not enough memory"));
+    assert_non_null(strstr(err.message, "the host, for third and the others: not enough memory"));
     assert_int_equal(model_host_fits(rig.model, &plan), !last->staging_is_host);
     close_rig(&rig);
 }

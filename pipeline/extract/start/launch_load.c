@@ -191,9 +191,13 @@ static int tell_ways(struct launch *launch, struct error *err) {
 int launch_load(struct launch *launch, struct error *err) {
     struct inputs *inputs = &launch->inputs;
     struct model_plan plan = {0};
+    struct model_plan whole = {0};
     const struct device_description *device = &inputs->device;
     char names[INPUTS_DEVICE_NAMES];
     int status = make_resident(launch, &plan, err);
+    if (status == STATUS_OK) {
+        status = model_plan_whole(inputs->model, &plan, &whole, err);
+    }
     if (status == STATUS_OK) {
         status = try_device(launch, err);
     }
@@ -207,8 +211,8 @@ int launch_load(struct launch *launch, struct error *err) {
               "device %s, %s, path %s (%s), %d threads; %zu + %zu + %zu + %zu bytes of weights, activations, "
               "scratch, staging",
               inputs->device_count > 1 ? inputs_device_names(inputs, names) : device->kind, device->name,
-              device->path, device->reason, device->threads, model_plan_bytes(&plan, DEVICE_WEIGHTS),
-              model_plan_bytes(&plan, DEVICE_ACTIVATIONS), model_plan_bytes(&plan, DEVICE_SCRATCH),
-              model_plan_bytes(&plan, DEVICE_STAGING));
+              device->path, device->reason, device->threads, model_plan_bytes(&whole, DEVICE_WEIGHTS),
+              model_plan_bytes(&whole, DEVICE_ACTIVATIONS), model_plan_bytes(&whole, DEVICE_SCRATCH),
+              model_plan_bytes(&whole, DEVICE_STAGING));
     return status;
 }
