@@ -104,7 +104,7 @@ const struct job_key job_keys[] = {
      .help =
          "seconds without progress before a launch ends: while the tokenizer, the model or the device is "
          "opened, memory is taken or weights are read, for tuning one matmul shape, or for one batch before "
-         "the first; shorter values count as 10 s, except while weights are read"},
+         "the first; shorter values count as 30 s, except while weights are read"},
 
     {"latents", "layers", KEY_LAYERS, LIST(layers, layer_count), .minimum = -1000, .maximum = 1000,
      .standard = "-2", .identity = true,

@@ -43,9 +43,10 @@ def test_a_phase_that_stalls_is_named(ended, phase):
     job, err, code = ended[phase]
     expected = DEVICE if phase in FILES else DRIFT
     assert code == expected, err
-    assert f"{phase} has made no progress for" in err and "after 10 s it ends the launch (model.load_timeout)" in err
+    assert f"{phase} has made no progress for" in err and "after 30 s it ends the launch (model.load_timeout)" in err
     assert f"strata: {phase} has made no progress" in err and "run the same command to resume" in err
     exit_code, reason = job.query("SELECT exit_code, reason FROM launch ORDER BY epoch")[-1]
     assert exit_code == expected and reason == f"{phase} made no progress before the first batch"
+    job.change(model={"load_timeout": 600})
     job.run()
     job.check_finished(PROBLEMS)

@@ -8,7 +8,7 @@
 #define STOP_SECONDS 15.0
 #define TOGETHER_SECONDS 3.0
 #define HUNG_SECONDS 60.0
-#define PHASE_SECONDS 10.0
+#define PHASE_SECONDS 30.0 // a busy machine's phases may take that without a word
 
 // ---- what is there ----
 

@@ -16,7 +16,7 @@
 #define WARN_FACTOR 4.0
 #define HUNG_FACTOR 8.0
 #define CLOCK_MOVES 0.002   // seconds: more than looking at the clock takes
-#define FILES_MOVE 0.02     // more than this thread and a wait that is tried again take in a tick
+#define FILES_MOVE 0.02     // in a tick: more than this thread and a wait that is tried again take
 #define LAST_SECONDS 3.0    // to keep what is computed when the time to stop is over
 #define WRITER_SECONDS 20.0 // to keep what is computed after a batch hangs
 
@@ -179,12 +179,16 @@ static void follow_clock(struct guard *guard, double passed) {
     }
 }
 
+// Seconds without progress that end a phase.
+static double phase_limit(const struct guard *guard) {
+    return fmax(guard->predicted, guard->options.phase_seconds);
+}
+
 // Threads that compute on this host and get little of it are slow, not hung.
 static bool is_hung(const struct guard *guard) {
     bool is_phase = guard->phase != GUARD_NO_PHASE;
-    double limit = is_phase ? guard->predicted : HUNG_FACTOR * guard->predicted;
-    double least = is_phase ? guard->options.phase_seconds : guard->options.hung_seconds;
-    bool late = waited(guard) > limit && waited(guard) > least;
+    double limit = is_phase ? phase_limit(guard) : HUNG_FACTOR * guard->predicted;
+    bool late = waited(guard) > limit && (is_phase || guard->elapsed > guard->options.hung_seconds);
     if (guard->phase == GUARD_FILES) {
         return late;
     }
@@ -199,11 +203,6 @@ static void warn_of_batch(struct guard *guard) {
               guard->batch, on_device(guard, on), guard->elapsed, guard->predicted);
 }
 
-// Seconds without progress that end a phase.
-static double phase_limit(const struct guard *guard) {
-    return fmax(guard->predicted, guard->options.phase_seconds);
-}
-
 static void warn_of_phase(struct guard *guard) {
     log_write(guard->options.log, LOG_LEVEL_WARN,
               "%s has made no progress for %.1f s; after %.0f s it ends the launch (model.load_timeout)",
@@ -213,7 +212,7 @@ static void warn_of_phase(struct guard *guard) {
 static bool is_late(const struct guard *guard) {
     double least = 0.5 * guard->options.hung_seconds;
     return guard->phase != GUARD_NO_PHASE
-               ? waited(guard) > fmin(least, 0.5 * guard->predicted)
+               ? waited(guard) > fmin(least, 0.5 * phase_limit(guard))
                : guard->elapsed > least && guard->elapsed > WARN_FACTOR * guard->predicted;
 }
 

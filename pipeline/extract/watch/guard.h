@@ -40,7 +40,7 @@ struct guard_options {
     double stop_seconds;     // from the first signal to the end, at most; 15
     double together_seconds; // stop signals of several kinds within them are one request; 3
     double hung_seconds;     // a batch is never called hung before; 60
-    double phase_seconds;    // and no phase before; 10
+    double phase_seconds;    // and no phase before; 30
     // Seconds of processor time that each computing thread had until now; negative: not on this host. May be
     // NULL; guard_set_clock.
     double (*clock)(const struct model *model);
@@ -52,7 +52,7 @@ struct guard_options {
 // What a phase of the start waits for when it makes no progress.
 enum guard_phase {
     GUARD_NO_PHASE, // a batch is in flight
-    GUARD_FILES,    // it makes progress while the process takes processor time, at whatever share of it
+    GUARD_FILES,    // it makes progress while the process takes a tenth of a processor's time
     GUARD_DEVICE,   // while it is said to go on (guard_goes_on)
 };
 
