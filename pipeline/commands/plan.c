@@ -149,7 +149,7 @@ static void name_devices(struct plan_subject *subject, const struct job *job) {
     for (size_t i = 0; i < subject->device_count; i++) {
         struct plan_device *device = &subject->devices[i];
         if (all) {
-            snprintf(device->name, sizeof device->name, "cuda:%zu", i);
+            snprintf(device->name, sizeof device->name, "cuda:%u", (unsigned)i);
         } else {
             snprintf(device->name, sizeof device->name, "%s", job->devices[i]);
         }

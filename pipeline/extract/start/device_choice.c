@@ -153,7 +153,7 @@ static int name_all_gpus(struct inputs *inputs, struct error *err) {
     }
     inputs->device_count = count;
     for (size_t i = 0; i < count; i++) {
-        snprintf(inputs->device_names[i], INPUTS_DEVICE_NAME, "cuda:%zu", i);
+        snprintf(inputs->device_names[i], INPUTS_DEVICE_NAME, "cuda:%u", (unsigned)i);
     }
     return STATUS_OK;
 }
