@@ -133,7 +133,7 @@ def test_changed_partial_shard_is_computed_again(tmp_path, sound):
 def acknowledged_rows(path):
     """All that the chain covers, or None when SQLite cannot read it. Columns go by their places: a flipped bit in a name of
     the schema changes no row, and python cannot read a name that is not UTF-8."""
-    columns = {"identity": 3, "survey": 10, "checkpoint": 9, "shard": 11, "problem": 12, "batch": 28}
+    columns = {"identity": 3, "survey": 10, "checkpoint": 9, "shard": 11, "problem": 12, "batch": 29}
     try:
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
             db.text_factory = bytes

@@ -39,7 +39,7 @@ def refused(job, code, *words, check=True):
     ({"problems": {"qurey": "x"}}, ["job.yaml:", "qurey", "query"]),
     ({"latents": {"layers": [-9]}}, ["latents.layers"]),
     ({"latents": {"layers": "some"}}, ["job.yaml:", "layers"]),
-    ({"batch": {"tokens": 1}}, ["tokens"]),
+    ({"batch": {"tokens": 0}}, ["tokens"]),
     ({"run": {"checkpoint_every": 0}}, ["job.yaml:", "checkpoint_every"]),
     ({"problems": {"text": "{statement} only"}}, ["problems.text", "{steps}"]),
 ])

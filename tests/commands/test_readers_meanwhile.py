@@ -46,7 +46,9 @@ def test_readers_of_a_run_that_goes_on(tmp_path):
             assert "FAULT" not in done.out
         elif look == "log":
             done = strata("log", job.output)
-            assert done.out.splitlines()[-1].startswith(f"{len(done.out.splitlines()) - 2} batches, ")
+            lines = done.out.splitlines()
+            last = next(place for place, line in enumerate(lines) if " batches, " in line)  # behind the heading and the batches
+            assert lines[last].startswith(f"{last - 1} batches, ")
         elif look == "show":
             done = strata("show", job.output, next(iter(job.problems())))
         elif look == "export":
