@@ -50,7 +50,7 @@ def check_fault(reference, folder, code, settings, parts, late=False):
         assert part in done.last(), (settings, part, done)
     assert "cuda emulation:" not in done.err, (settings, done)
     table = done.said()[1:]  # of what would run, where the model does not fit
-    assert table == [] or table[0].startswith("  what would run"), (settings, done)
+    assert table == [] or (code == DEVICE and table[0].startswith("  what would run")), (settings, done)
     twin.check_acknowledged(reference.shards())
     sealed = len(twin.acknowledged())
     done = twin.run(expect=None)

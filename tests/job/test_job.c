@@ -243,6 +243,23 @@ static void test_wrong_values(void **state) {
         {"model: {dtype: float15}\n",
          "job.yaml:1:16: model.dtype must be one of float32|float16|bfloat16, not 'float15' (did you mean "
          "'float16'?)"},
+        {"latents: {pooling: steps}\n",
+         "job.yaml:1:20: latents.pooling must be one of step_mean|mean|last|tokens, not 'steps'"},
+        {"latents: {layers: [-2, x]}\n", "job.yaml:1:24: latents.layers must be a whole number, not 'x'"},
+        {"latents: {layers: [-2, 3, -2]}\n", "job.yaml:1:27: latents.layers has -2 twice"},
+        {"latents: {layers: []}\n", "job.yaml:1:19: latents.layers is an empty list"},
+        {"latents: {layers: 2000}\n", "job.yaml:1:19: latents.layers '2000' is out of bounds: -1000 to 1000"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        refused(cases[i].text, cases[i].message);
+    }
+}
+
+static void test_wrong_devices(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
         {"model: {device: gpu}\n",
          "job.yaml:1:17: model.device must be auto, cpu, cuda:N, cuda:all or a list of cuda:N, not 'gpu'"},
         {"model: {device: 'cuda:'}\n",
@@ -268,12 +285,6 @@ static void test_wrong_values(void **state) {
          "job.yaml:1:27: run.memory_gb '-1' is out of bounds: 0 to 1000000"},
         {"run: {memory_gb: {cuda:0: [1]}}\n", "job.yaml:1:27: run.memory_gb has a plain value for each name"},
         {"run: {memory_gb: {[a]: 1}}\n", "job.yaml:1:19: run.memory_gb has plain names"},
-        {"latents: {pooling: steps}\n",
-         "job.yaml:1:20: latents.pooling must be one of step_mean|mean|last|tokens, not 'steps'"},
-        {"latents: {layers: [-2, x]}\n", "job.yaml:1:24: latents.layers must be a whole number, not 'x'"},
-        {"latents: {layers: [-2, 3, -2]}\n", "job.yaml:1:27: latents.layers has -2 twice"},
-        {"latents: {layers: []}\n", "job.yaml:1:19: latents.layers is an empty list"},
-        {"latents: {layers: 2000}\n", "job.yaml:1:19: latents.layers '2000' is out of bounds: -1000 to 1000"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         refused(cases[i].text, cases[i].message);
@@ -449,6 +460,7 @@ int main(void) {
         cmocka_unit_test(test_steps),
         cmocka_unit_test(test_unknown_keys),
         cmocka_unit_test(test_wrong_values),
+        cmocka_unit_test(test_wrong_devices),
         cmocka_unit_test(test_whole_file),
         cmocka_unit_test(test_bounds_between_keys),
         cmocka_unit_test(test_open_limits_of_a_batch),
