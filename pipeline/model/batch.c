@@ -73,16 +73,20 @@ static int end_sweep(struct model *model, size_t number, const struct model_batc
     return STATUS_OK;
 }
 
+size_t model_sweep_turn(size_t devices, const size_t used[MODEL_DEVICES]) {
+    size_t to = 0;
+    for (size_t i = 1; i < devices; i++) {
+        to = used[i] < used[to] ? i : to;
+    }
+    return to;
+}
+
 // The place of the next batch of a sweep whose devices have so many members each. A chain takes each batch
 // through all of its stages; others share the batches out. False: there is none.
 static bool take_place(const struct model *model, const struct lane *lane, const struct model_batch *batch,
                        size_t used[MODEL_DEVICES], struct pass_place *place) {
-    size_t width = lane->is_chain ? 1 : lane->count;
     size_t more = model_batch_members(&model->limits, batch->tokens);
-    size_t to = 0;
-    for (size_t i = 1; i < width; i++) {
-        to = used[i] < used[to] ? i : to;
-    }
+    size_t to = model_sweep_turn(lane->is_chain ? 1 : lane->count, used);
     *place = (struct pass_place){.stage = lane->first + to,
                                  .stages = lane->is_chain ? lane->count : 1,
                                  .member = used[to],

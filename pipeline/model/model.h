@@ -330,6 +330,9 @@ struct model_output {
 // that has the fewest members of those before it.
 bool model_sweep_holds(const struct model *model, const struct model_batch *const *batches, size_t count);
 
+// Which of so many devices side by side that is, when they have so many members of it.
+size_t model_sweep_turn(size_t devices, const size_t used[MODEL_DEVICES]);
+
 // Queues a sweep in a lane: uploads, all blocks up to the last wanted one, each with all batches before the
 // next block, so that weights that are not resident come once; pooling, downloads. Each batch has a slot of
 // its own; all are complete at the same time, the sweep's end.

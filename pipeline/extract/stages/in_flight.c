@@ -99,15 +99,6 @@ static size_t members_of(const struct in_flight *in_flight, const struct work *w
     return model_batch_members(in_flight->limits, work->batch.tokens);
 }
 
-// Whose turn the next batch of a sweep is (model_sweep_holds).
-static size_t freest_side(const struct in_flight *in_flight, const size_t used[MODEL_DEVICES]) {
-    size_t best = 0;
-    for (size_t i = 1; i < in_flight->sides; i++) {
-        best = used[i] < used[best] ? i : best;
-    }
-    return best;
-}
-
 // What the device that has most of a sweep has of it, times the devices: costs are of sweeps that all have
 // their part of.
 static void find_work(const struct in_flight *in_flight, struct sweep *sweep) {
@@ -119,7 +110,7 @@ static void find_work(const struct in_flight *in_flight, struct sweep *sweep) {
     size_t most = 0;
     for (size_t i = 0; i < sweep->count; i++) {
         const struct work *work = sweep->works[i];
-        size_t side = freest_side(in_flight, used);
+        size_t side = model_sweep_turn(in_flight->sides, used);
         used[side] += members_of(in_flight, work);
         sides[side].tokens += work->batch.tokens;
         sides[side].squared_lengths += work->squared_lengths;
@@ -226,8 +217,8 @@ bool in_flight_takes(const struct in_flight *in_flight, const struct work *work)
 int in_flight_add(struct in_flight *in_flight, struct work *work, struct error *err) {
     struct sweep *sweep = gathering(in_flight);
     sweep->works[sweep->count++] = work;
-    sweep->used[freest_side(in_flight, sweep->used)] += members_of(in_flight, work);
-    bool full = sweep->used[freest_side(in_flight, sweep->used)] >= in_flight->group;
+    sweep->used[model_sweep_turn(in_flight->sides, sweep->used)] += members_of(in_flight, work);
+    bool full = sweep->used[model_sweep_turn(in_flight->sides, sweep->used)] >= in_flight->group;
     return full ? in_flight_flush(in_flight, err) : STATUS_OK;
 }
 
