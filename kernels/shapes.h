@@ -28,17 +28,89 @@ enum device_store {
                   // sum
 };
 
+// How a row is normalised; mean, sum of squares and products are float32.
+enum device_norm_kind {
+    DEVICE_NORM_RMS,          // weight * (x / rms); halves: x / rms is rounded, then the product (Llama)
+    DEVICE_NORM_RMS_ONCE,     // weight * (x / rms), rounded once (OLMo, gpt-oss)
+    DEVICE_NORM_RMS_PLUS_ONE, // (1 + weight) * (x / rms), rounded once (Gemma, Qwen3.5)
+    DEVICE_NORM_LAYER,        // (x - mean) / deviation * weight + bias, rounded once
+};
+
+struct device_norm {
+    enum device_norm_kind kind;
+    float epsilon;      // added to the mean of squares, or to the variance
+    const void *weight; // [width]; NULL: as if every product with it were not there
+    const void *bias;   // [width] of DEVICE_NORM_LAYER; NULL: none
+};
+
+// Columns of rows that are normalised in groups, each for itself.
+struct device_groups {
+    size_t stride; // numbers from one row to the next
+    size_t from;   // the first group's first column where it is read
+    size_t first;  // and where it is written, which may be the same
+    size_t count;
+    size_t width; // of a group
+};
+
+// A row of q | k | v.
 struct device_heads {
     size_t heads;    // query heads
     size_t kv_heads; // key and value heads; divides heads: query head h reads kv head h / (heads / kv_heads)
     size_t head_dim; // even
+    size_t gap;      // numbers between the queries and the keys that are neither (a gate)
+};
+
+static inline size_t device_heads_key(struct device_heads heads) { // the first key's column
+    return heads.heads * heads.head_dim + heads.gap;
+}
+
+static inline size_t device_heads_width(struct device_heads heads) { // numbers of a row
+    return device_heads_key(heads) + 2 * heads.kv_heads * heads.head_dim;
+}
+
+enum device_pairing {
+    DEVICE_PAIR_HALVES,     // numbers i and i + part / 2 turn together
+    DEVICE_PAIR_NEIGHBOURS, // 2 i and 2 i + 1
+};
+
+enum device_rope_rounding {    // of halves; float32 rounds nothing
+    DEVICE_ROPE_ROUNDS_ALL,    // cosine and sine, each product, each sum
+    DEVICE_ROPE_ROUNDS_TABLES, // cosine and sine, then the result
+    DEVICE_ROPE_ROUNDS_ONCE,   // the result
+};
+
+struct device_rope {           // what happens to query and key heads before attention
+    struct device_norm q_norm; // of each head, before rotation; weight NULL: none
+    struct device_norm k_norm;
+    const float *cosine; // [.., part / 2], float32
+    const float *sine;
+    const int32_t *row; // [tokens] of the tables
+    size_t first;       // numbers of a head before those that turn
+    size_t part;        // numbers that turn, even; 0: none
+    enum device_pairing pairing;
+    enum device_rope_rounding rounding;
+    const float *query_scale; // [..] by `row`: what queries are multiplied with last, rounded before and
+                              // after; NULL: none
 };
 
 struct device_attention {
     struct device_heads heads;
-    float scale;    // of the scores, usually head_dim^-1/2
-    size_t window;  // keys seen by a query, itself included; 0: all before it
+    float scale;       // of the scores, usually head_dim^-1/2
+    size_t window;     // keys seen by a query, itself included; 0: all before it
+    size_t chunk;      // a query sees only keys of its own so many tokens of the text; 0: all
+    float softcap;     // scores become softcap * tanh(score / softcap) after scaling; 0: they stay
+    const void *sinks; // [heads] scores of a key without a value, in every softmax; NULL: none
+    const float
+        *slopes;    // [heads] what a key's place in the text times adds to a score (ALiBi); NULL: nothing
     size_t longest; // tokens of the longest text in any batch: what scratch was planned for
+};
+
+enum device_activation {
+    DEVICE_SILU,
+    DEVICE_GELU,      // x Phi(x), by erf
+    DEVICE_GELU_TANH, // its approximation by tanh: gelu_new, gelu_pytorch_tanh
+    DEVICE_RELU,
+    DEVICE_RELU_SQUARED,
 };
 
 struct device_shape { // of a model's blocks

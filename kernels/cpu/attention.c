@@ -55,8 +55,8 @@ static struct shape shape_of(const struct cpu_device *cpu, const struct device_a
         .group = heads.heads / heads.kv_heads,
         .head_dim = heads.head_dim,
         .depth = depth,
-        .stride = (heads.heads + 2 * heads.kv_heads) * heads.head_dim,
-        .key_stride = (heads.heads + 2 * heads.kv_heads) * heads.head_dim,
+        .stride = device_heads_width(heads),
+        .key_stride = device_heads_width(heads),
         .query_stride = depth + ROW_PADDING,
         .sums_stride = round_up(heads.head_dim, kernels->tile_columns),
         .window = attention->window,
@@ -319,7 +319,9 @@ static void attend_piece(const void *job, size_t number, size_t member) {
 
 int cpu_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
                   struct device_texts texts, void *scratch, struct error *err) {
-    (void)err;
+    if (shape->chunk != 0 || shape->softcap != 0 || shape->sinks != NULL || shape->slopes != NULL) {
+        return error_set(err, STATUS_INTERNAL, "attention is not built");
+    }
     struct cpu_device *cpu = cpu_of(device);
     double started = clock_seconds();
     struct attention attention = {.shape = shape_of(cpu, shape),
@@ -328,7 +330,7 @@ int cpu_attention(struct device *device, void *out, const void *qkv, const struc
                                   .starts = texts.host_starts,
                                   .scratch = scratch};
     struct device_heads heads = shape->heads;
-    attention.keys = number_of(qkv, heads.heads * heads.head_dim, cpu->base.dtype);
+    attention.keys = number_of(qkv, device_heads_key(heads), cpu->base.dtype);
     if (texts.kept != NULL) {
         attention.keys = texts.kept;
         attention.shape.key_stride = 2 * heads.kv_heads * heads.head_dim;

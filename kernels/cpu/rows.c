@@ -40,6 +40,10 @@ static void run_rows(struct rows *rows, cpu_team_task *run, size_t numbers) {
     cpu->since_fence.compute_seconds += clock_seconds() - started;
 }
 
+static int not_built(struct error *err, const char *what) {
+    return error_set(err, STATUS_INTERNAL, "%s is not built", what);
+}
+
 static void embed_rows(const void *job, size_t piece, size_t member) {
     const struct rows *rows = job;
     struct share mine = rows_of(rows, piece);
@@ -52,9 +56,11 @@ static void embed_rows(const void *job, size_t piece, size_t member) {
     }
 }
 
-int cpu_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
-              size_t hidden, struct error *err) {
-    (void)err;
+int cpu_embed(struct device *device, void *out, const void *table, const int32_t *ids, float scale,
+              enum device_store store, size_t tokens, size_t hidden, struct error *err) {
+    if (scale != 1 || store != DEVICE_STORE) {
+        return not_built(err, "embed");
+    }
     struct rows rows = {
         .cpu = cpu_of(device), .out = out, .x = table, .ids = ids, .width = hidden, .count = tokens};
     run_rows(&rows, embed_rows, 2 * hidden);
@@ -73,25 +79,51 @@ static void norm_rows(const void *job, size_t piece, size_t member) {
     }
 }
 
-int cpu_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
-                 size_t tokens, size_t hidden, struct error *err) {
-    (void)err;
+int cpu_norm(struct device *device, void *out, const void *x, const struct device_norm *norm,
+             enum device_store store, size_t tokens, size_t hidden, struct error *err) {
+    if (norm->kind != DEVICE_NORM_RMS || store != DEVICE_STORE) {
+        return not_built(err, "norm");
+    }
     struct rows rows = {.cpu = cpu_of(device),
                         .out = out,
                         .x = x,
-                        .weight = weight,
-                        .epsilon = epsilon,
+                        .weight = norm->weight,
+                        .epsilon = norm->epsilon,
                         .width = hidden,
                         .count = tokens};
     run_rows(&rows, norm_rows, 2 * hidden);
     return STATUS_OK;
 }
 
+int cpu_norm_groups(struct device *device, void *x, const struct device_groups *groups,
+                    const struct device_norm *norm, size_t tokens, struct error *err) {
+    (void)device, (void)x, (void)groups, (void)norm, (void)tokens;
+    return not_built(err, "norm_groups");
+}
+
+int cpu_add(struct device *device, void *x, const void *y, float scale, size_t tokens, size_t hidden,
+            struct error *err) {
+    (void)device, (void)x, (void)y, (void)scale, (void)tokens, (void)hidden;
+    return not_built(err, "add");
+}
+
+int cpu_scale(struct device *device, void *x, const void *factor, size_t tokens, size_t hidden,
+              struct error *err) {
+    (void)device, (void)x, (void)factor, (void)tokens, (void)hidden;
+    return not_built(err, "scale");
+}
+
+int cpu_gate(struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens,
+             size_t width, struct error *err) {
+    (void)device, (void)x, (void)gate, (void)gate_stride, (void)tokens, (void)width;
+    return not_built(err, "gate");
+}
+
 static void keep_rows(const void *job, size_t piece, size_t member) {
     const struct rows *rows = job;
     struct share mine = rows_of(rows, piece);
     enum dtype dtype = rows->cpu->base.dtype;
-    size_t queries = rows->heads.heads * rows->heads.head_dim;
+    size_t queries = device_heads_key(rows->heads);
     size_t kept = 2 * rows->heads.kv_heads * rows->heads.head_dim;
     (void)member;
     for (size_t t = mine.first; t < mine.end; t++) {
@@ -108,7 +140,7 @@ int cpu_keep(struct device *device, void *kept, size_t row, const void *qkv, str
                         .out = number_in(kept, row * width, device->dtype),
                         .x = qkv,
                         .heads = heads,
-                        .width = heads.heads * heads.head_dim + width,
+                        .width = device_heads_width(heads),
                         .count = tokens};
     run_rows(&rows, keep_rows, 2 * width);
     return STATUS_OK;
@@ -131,20 +163,22 @@ static void rope_rows(const void *job, size_t piece, size_t member) {
     }
 }
 
-int cpu_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm, float epsilon,
-                     const float *cosine, const float *sine, const int32_t *rope_row,
+int cpu_qk_norm_rope(struct device *device, void *qkv, const struct device_rope *rope,
                      struct device_heads heads, size_t tokens, struct error *err) {
-    (void)err;
+    if (rope->q_norm.kind != DEVICE_NORM_RMS || rope->part != heads.head_dim || rope->pairing != 0 ||
+        rope->rounding != 0 || rope->query_scale != NULL || heads.gap != 0) {
+        return not_built(err, "qk_norm_rope");
+    }
     struct rows rows = {.cpu = cpu_of(device),
                         .out = qkv,
-                        .weight = q_norm,
-                        .other_weight = k_norm,
-                        .epsilon = epsilon,
-                        .cosine = cosine,
-                        .sine = sine,
-                        .ids = rope_row,
+                        .weight = rope->q_norm.weight,
+                        .other_weight = rope->k_norm.weight,
+                        .epsilon = rope->q_norm.epsilon,
+                        .cosine = rope->cosine,
+                        .sine = rope->sine,
+                        .ids = rope->row,
                         .heads = heads,
-                        .width = (heads.heads + 2 * heads.kv_heads) * heads.head_dim,
+                        .width = device_heads_width(heads),
                         .count = tokens};
     run_rows(&rows, rope_rows, rows.width);
     return STATUS_OK;
@@ -161,12 +195,13 @@ static void swiglu_rows(const void *job, size_t piece, size_t member) {
     }
 }
 
-int cpu_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
-               struct error *err) {
-    (void)err;
-    struct rows rows = {
-        .cpu = cpu_of(device), .out = out, .x = gate_up, .width = intermediate, .count = tokens};
-    run_rows(&rows, swiglu_rows, 3 * intermediate);
+int cpu_activate(struct device *device, void *out, const void *in, enum device_activation activation,
+                 bool gated, size_t tokens, size_t width, struct error *err) {
+    if (activation != DEVICE_SILU || !gated) {
+        return not_built(err, "activate");
+    }
+    struct rows rows = {.cpu = cpu_of(device), .out = out, .x = in, .width = width, .count = tokens};
+    run_rows(&rows, swiglu_rows, 3 * width);
     return STATUS_OK;
 }
 

@@ -75,12 +75,12 @@ extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, v
                                         const struct device_texts *texts, const struct attention_tile *tiles,
                                         size_t tile_count, bool pairs) {
     struct device_heads heads = shape->heads;
-    size_t stride = (heads.heads + 2 * heads.kv_heads) * heads.head_dim;
+    size_t stride = device_heads_width(heads);
     size_t kept_stride = 2 * heads.kv_heads * heads.head_dim;
     size_t number_bytes = dtype == DTYPE_F32 ? sizeof(float) : sizeof(uint16_t);
     bool slice = texts->kept != NULL;
     const void *keys =
-        slice ? texts->kept : (const unsigned char *)qkv + heads.heads * heads.head_dim * number_bytes;
+        slice ? texts->kept : (const unsigned char *)qkv + device_heads_key(heads) * number_bytes;
     if (!attention_has(heads.head_dim) || heads.heads == 0 || heads.heads > GRID_MOST ||
         tile_count > INT32_MAX || !(shape->scale > 0) ||
         ((uintptr_t)out | (uintptr_t)qkv | (uintptr_t)keys) % 16 != 0) { // rows are multiples of 16 bytes

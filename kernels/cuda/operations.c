@@ -32,35 +32,74 @@ int cuda_expand(struct device *device, struct device_matrix *out, size_t row, co
     return cuda_queue_end(cuda, "expand", launched, err);
 }
 
-int cuda_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
-               size_t hidden, struct error *err) {
+static int not_built(struct error *err, const char *what) {
+    return error_set(err, STATUS_INTERNAL, "%s is not built", what);
+}
+
+int cuda_embed(struct device *device, void *out, const void *table, const int32_t *ids, float scale,
+               enum device_store store, size_t tokens, size_t hidden, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
+    if (scale != 1 || store != DEVICE_STORE) {
+        return not_built(err, "embed");
+    }
     const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, hidden)}}, .reads = {table, ids}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "embed", &use, err));
     cudaError_t launched = launch_embed(cuda->queue.compute, device->dtype, out, table, ids, tokens, hidden);
     return cuda_queue_end(cuda, "embed", launched, err);
 }
 
-int cuda_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
-                  size_t tokens, size_t hidden, struct error *err) {
+int cuda_norm(struct device *device, void *out, const void *x, const struct device_norm *norm,
+              enum device_store store, size_t tokens, size_t hidden, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, hidden)}}, .reads = {x, weight}};
-    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "rms_norm", &use, err));
-    cudaError_t launched =
-        launch_rms_norm(cuda->queue.compute, device->dtype, out, x, weight, epsilon, tokens, hidden);
-    return cuda_queue_end(cuda, "rms_norm", launched, err);
+    if (norm->kind != DEVICE_NORM_RMS || store != DEVICE_STORE) {
+        return not_built(err, "norm");
+    }
+    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, hidden)}},
+                                 .reads = {x, norm->weight}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "norm", &use, err));
+    cudaError_t launched = launch_rms_norm(cuda->queue.compute, device->dtype, out, x, norm->weight,
+                                           norm->epsilon, tokens, hidden);
+    return cuda_queue_end(cuda, "norm", launched, err);
 }
 
-int cuda_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm, float epsilon,
-                      const float *cosine, const float *sine, const int32_t *rope_row,
+int cuda_norm_groups(struct device *device, void *x, const struct device_groups *groups,
+                     const struct device_norm *norm, size_t tokens, struct error *err) {
+    (void)device, (void)x, (void)groups, (void)norm, (void)tokens;
+    return not_built(err, "norm_groups");
+}
+
+int cuda_add(struct device *device, void *x, const void *y, float scale, size_t tokens, size_t hidden,
+             struct error *err) {
+    (void)device, (void)x, (void)y, (void)scale, (void)tokens, (void)hidden;
+    return not_built(err, "add");
+}
+
+int cuda_scale(struct device *device, void *x, const void *factor, size_t tokens, size_t hidden,
+               struct error *err) {
+    (void)device, (void)x, (void)factor, (void)tokens, (void)hidden;
+    return not_built(err, "scale");
+}
+
+int cuda_gate(struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens,
+              size_t width, struct error *err) {
+    (void)device, (void)x, (void)gate, (void)gate_stride, (void)tokens, (void)width;
+    return not_built(err, "gate");
+}
+
+int cuda_qk_norm_rope(struct device *device, void *qkv, const struct device_rope *rope,
                       struct device_heads heads, size_t tokens, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    size_t width = (heads.heads + 2 * heads.kv_heads) * heads.head_dim;
-    const struct cuda_use use = {.writes = {{qkv, bytes_of(cuda, tokens, width)}},
-                                 .reads = {q_norm, k_norm, cosine, sine, rope_row}};
+    if (rope->q_norm.kind != DEVICE_NORM_RMS || rope->part != heads.head_dim || rope->pairing != 0 ||
+        rope->rounding != 0 || rope->query_scale != NULL || heads.gap != 0) {
+        return not_built(err, "qk_norm_rope");
+    }
+    const struct cuda_use use = {
+        .writes = {{qkv, bytes_of(cuda, tokens, device_heads_width(heads))}},
+        .reads = {rope->q_norm.weight, rope->k_norm.weight, rope->cosine, rope->sine, rope->row}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "qk_norm_rope", &use, err));
-    cudaError_t launched = launch_qk_norm_rope(cuda->queue.compute, device->dtype, qkv, q_norm, k_norm,
-                                               epsilon, cosine, sine, rope_row, heads, tokens);
+    cudaError_t launched =
+        launch_qk_norm_rope(cuda->queue.compute, device->dtype, qkv, rope->q_norm.weight, rope->k_norm.weight,
+                            rope->q_norm.epsilon, rope->cosine, rope->sine, rope->row, heads, tokens);
     return cuda_queue_end(cuda, "qk_norm_rope", launched, err);
 }
 
@@ -143,14 +182,16 @@ const char *cuda_attention_turn(struct device *device, const struct device_atten
     return cuda->attention_pairs ? "two heads a warp" : "one head a warp";
 }
 
-int cuda_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
-                struct error *err) {
+int cuda_activate(struct device *device, void *out, const void *in, enum device_activation activation,
+                  bool gated, size_t tokens, size_t width, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, intermediate)}}, .reads = {gate_up}};
-    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "swiglu", &use, err));
-    cudaError_t launched =
-        launch_swiglu(cuda->queue.compute, device->dtype, out, gate_up, tokens, intermediate);
-    return cuda_queue_end(cuda, "swiglu", launched, err);
+    if (activation != DEVICE_SILU || !gated) {
+        return not_built(err, "activate");
+    }
+    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, width)}}, .reads = {in}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "activate", &use, err));
+    cudaError_t launched = launch_swiglu(cuda->queue.compute, device->dtype, out, in, tokens, width);
+    return cuda_queue_end(cuda, "activate", launched, err);
 }
 
 int cuda_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,

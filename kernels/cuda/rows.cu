@@ -185,7 +185,7 @@ extern "C" cudaError_t launch_embed(cudaStream_t stream, enum dtype dtype, void 
 
 extern "C" cudaError_t launch_keep(cudaStream_t stream, enum dtype dtype, void *kept, const void *qkv,
                                    struct device_heads heads, size_t tokens) {
-    size_t queries = heads.heads * heads.head_dim;
+    size_t queries = device_heads_key(heads);
     size_t width = 2 * heads.kv_heads * heads.head_dim;
     if (tokens > INT32_MAX) {
         return cudaErrorInvalidValue;

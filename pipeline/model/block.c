@@ -114,15 +114,23 @@ static int run_matmul(const struct block_pass *pass, const struct block_weights 
 
 static int run_norm(const struct block_pass *pass, const void *weight, struct error *err) {
     const struct model_config *config = pass->config;
-    return device_rms_norm(pass->device, pass->buffers.normed, pass->buffers.x, weight,
-                           (float)config->norm_epsilon, pass->tokens, config->hidden, err);
+    return device_norm(pass->device, pass->buffers.normed, pass->buffers.x,
+                       &(struct device_norm){.epsilon = (float)config->norm_epsilon, .weight = weight},
+                       DEVICE_STORE, pass->tokens, config->hidden, err);
 }
 
 // qkv: q | k | v of each token.
 static int run_rope(const struct block_pass *pass, const struct block_weights *w, void *qkv,
                     struct device_heads heads, struct error *err) {
-    return device_qk_norm_rope(pass->device, qkv, w->q_norm, w->k_norm, (float)pass->config->norm_epsilon,
-                               pass->cosine, pass->sine, pass->rope_row, heads, pass->tokens, err);
+    return device_qk_norm_rope(
+        pass->device, qkv,
+        &(struct device_rope){.q_norm = {.epsilon = (float)pass->config->norm_epsilon, .weight = w->q_norm},
+                              .k_norm = {.epsilon = (float)pass->config->norm_epsilon, .weight = w->k_norm},
+                              .cosine = pass->cosine,
+                              .sine = pass->sine,
+                              .row = pass->rope_row,
+                              .part = heads.head_dim},
+        heads, pass->tokens, err);
 }
 
 // Of a slice over the keys and values of the text so far.
@@ -159,7 +167,8 @@ int block_run_step(const struct block_pass *pass, const struct block_weights *we
     case BLOCK_GATE_UP:
         return run_matmul(pass, weights, step, err);
     case BLOCK_SWIGLU:
-        return device_swiglu(pass->device, b->inner, b->wide, pass->tokens, pass->config->intermediate, err);
+        return device_activate(pass->device, b->inner, b->wide, DEVICE_SILU, true, pass->tokens,
+                               pass->config->intermediate, err);
     case BLOCK_DOWN:
         return run_matmul(pass, weights, step, err);
     case BLOCK_STEPS:

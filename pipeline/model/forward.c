@@ -68,7 +68,7 @@ static int begin_stage(const struct pass *pass, const struct stage *stage, hidde
         return hand_over(pass, stage - 1, stage, err);
     }
     TRY(device_embed(stage->device, x, stage->weights.embedding, stage->state.inputs[pass->place.member].ids,
-                     pass->tokens, pass->model->config.hidden, err));
+                     1, DEVICE_STORE, pass->tokens, pass->model->config.hidden, err));
     return take_batch(pass, stage, 0, take, context, err);
 }
 
@@ -85,8 +85,9 @@ static int run_block(const struct pass *pass, const struct stage *stage, size_t 
         return take_batch(pass, stage, layer, take, context, err);
     }
     // Nothing reads the residual stream after the last block: slices are normalised in it.
-    TRY(device_rms_norm(stage->device, pass->is_slice ? b->x : b->normed, b->x, w->final_norm,
-                        (float)config->norm_epsilon, pass->tokens, config->hidden, err));
+    TRY(device_norm(stage->device, pass->is_slice ? b->x : b->normed, b->x,
+                    &(struct device_norm){.epsilon = (float)config->norm_epsilon, .weight = w->final_norm},
+                    DEVICE_STORE, pass->tokens, config->hidden, err));
     return pass->is_slice ? take_batch(pass, stage, layer, take, context, err)
                           : take(pass, stage, layer, b->normed, context, err);
 }

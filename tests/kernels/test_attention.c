@@ -14,17 +14,17 @@ struct attention_case {
 // On a GPU heads are multiples of 8 up to 256; there the other cases are left out.
 static const struct attention_case cases[] = {
     {1, 1, 2, 0, 1.0f, 1, {1}},
-    {2, 1, 8, 0, 1.0f, 3, {1, 2, 7}},
+    {2, 1, 8, 0, 1.0f, 3, {1, 2, 7, 0}},
     {4, 2, 10, 3, 2.0f, 4, {5, 1, 13, 66}},
     {3, 1, 24, 1, 1.0f, 2, {9, 70}},
     {6, 6, 66, 0, 1.0f, 2, {65, 130}},
     {33, 11, 16, 40, 1.0f, 2, {50, 97}},
     {2, 1, 128, 0, 1.0f, 2, {300, 3}},
-    {2, 2, 64, 100, 4.0f, 3, {257, 0, 513}},
+    {2, 2, 64, 100, 4.0f, 3, {257, 0, 513, 0}},
     {1, 1, 64, 256, 1.0f, 1, {700}},
     {12, 1, 40, 0, 3.0f, 1, {290}},
     {500, 1, 4, 5, 1.0f, 1, {20}},
-    {3, 3, 80, 0, 1.0f, 3, {64, 63, 65}},
+    {3, 3, 80, 0, 1.0f, 3, {64, 63, 65, 0}},
     {4, 2, 96, 64, 1.0f, 2, {129, 128}},
     {2, 1, 256, 0, 1.0f, 2, {70, 1}},
 };
@@ -83,8 +83,9 @@ static void check_query(struct bed *bed, const struct attention_case *c, const f
 static void try_case(struct bed *bed, const struct attention_case *c) {
     size_t stride = (c->heads + 2 * c->kv_heads) * c->head_dim;
     int32_t starts[6] = {0};
-    struct device_attention shape = {
-        {c->heads, c->kv_heads, c->head_dim}, 1.0f / sqrtf((float)c->head_dim), c->window, 0};
+    struct device_attention shape = {.heads = {c->heads, c->kv_heads, c->head_dim, 0},
+                                     .scale = 1.0f / sqrtf((float)c->head_dim),
+                                     .window = c->window};
     for (size_t i = 0; i < c->texts; i++) {
         starts[i + 1] = starts[i] + c->lengths[i];
         shape.longest = (size_t)c->lengths[i] > shape.longest ? (size_t)c->lengths[i] : shape.longest;
@@ -138,7 +139,7 @@ static void test_attention(void **state) {
 static void extremes(const char *path, enum dtype dtype) {
     enum { HEAD = 8, TOKENS = 3 };
     struct bed bed = bed_open(path, dtype, 1);
-    struct device_attention shape = {{1, 1, HEAD}, 1.0f, 0, TOKENS};
+    struct device_attention shape = {.heads = {1, 1, HEAD, 0}, .scale = 1.0f, .longest = TOKENS};
     float qkv[TOKENS][3 * HEAD] = {
         {100, 0, 0, 0, 0, 0, 0, 0, 50, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8},
         {100, 0, 0, 0, 0, 0, 0, 0, -50, 0, 0, 0, 0, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9},

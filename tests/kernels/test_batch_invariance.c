@@ -94,7 +94,10 @@ static struct layer layer_make(struct bed *bed, size_t window, struct buffer *al
         .o = matrix_random(bed, 7, HIDDEN, attended()),
         .gate_up = matrix_random(bed, 8, 2 * intermediate(), HIDDEN),
         .down = matrix_random(bed, 10, HIDDEN, intermediate()),
-        .attention = {{HEADS, KV_HEADS, head_dim()}, 0.3f, window, LONGEST},
+        .attention = {.heads = {HEADS, KV_HEADS, head_dim(), 0},
+                      .scale = 0.3f,
+                      .window = window,
+                      .longest = LONGEST},
     };
     size_t bytes;
     assert_true(device_attention_scratch(bed->device, &layer.attention, &bytes));
@@ -127,8 +130,14 @@ static void run_attention(struct bed *bed, const struct layer *layer, const stru
     size_t tokens = (size_t)batch->starts[batch->texts];
     struct error *err = &bed->error;
     keep(bed, out, 2, qkv, tokens, width());
-    must(bed, device_qk_norm_rope(bed->device, qkv, layer->q_norm, layer->k_norm, 1e-6f, layer->cosine,
-                                  layer->sine, positions, layer->attention.heads, tokens, err));
+    must(bed, device_qk_norm_rope(bed->device, qkv,
+                                  &(struct device_rope){.q_norm = {.epsilon = 1e-6f, .weight = layer->q_norm},
+                                                        .k_norm = {.epsilon = 1e-6f, .weight = layer->k_norm},
+                                                        .cosine = layer->cosine,
+                                                        .sine = layer->sine,
+                                                        .row = positions,
+                                                        .part = layer->attention.heads.head_dim},
+                                  layer->attention.heads, tokens, err));
     keep(bed, out, 3, qkv, tokens, width());
     const struct device_texts texts = {
         .starts = bed_upload(bed, batch->starts, (batch->texts + 1) * sizeof(int32_t)),
@@ -159,10 +168,11 @@ static struct outputs run_layer(struct bed *bed, const struct layer *layer, cons
     void *normed = bed_take_rows(bed, HIDDEN);
     void *wide = bed_take_rows(bed, width());
     void *mixed = bed_take_rows(bed, attended());
-    must(bed, device_embed(device, x, layer->table, bed_upload(bed, ids, tokens * sizeof *ids), tokens,
-                           HIDDEN, err));
+    must(bed, device_embed(device, x, layer->table, bed_upload(bed, ids, tokens * sizeof *ids), 1,
+                           DEVICE_STORE, tokens, HIDDEN, err));
     keep(bed, &out, 0, x, tokens, HIDDEN);
-    must(bed, device_rms_norm(device, normed, x, layer->norm, 1e-5f, tokens, HIDDEN, err));
+    must(bed, device_norm(device, normed, x, &(struct device_norm){.epsilon = 1e-5f, .weight = layer->norm},
+                          DEVICE_STORE, tokens, HIDDEN, err));
     keep(bed, &out, 1, normed, tokens, HIDDEN);
     must(bed, device_matmul(device, wide, normed, &layer->qkv, layer->bias, tokens, DEVICE_STORE, err));
     run_attention(bed, layer, batch, wide, bed_upload(bed, positions, tokens * sizeof *positions), mixed,
@@ -170,7 +180,7 @@ static struct outputs run_layer(struct bed *bed, const struct layer *layer, cons
     must(bed, device_matmul(device, x, mixed, &layer->o, NULL, tokens, DEVICE_ADD, err));
     keep(bed, &out, 5, x, tokens, HIDDEN);
     must(bed, device_matmul(device, wide, x, &layer->gate_up, NULL, tokens, DEVICE_STORE, err));
-    must(bed, device_swiglu(device, mixed, wide, tokens, intermediate(), err));
+    must(bed, device_activate(device, mixed, wide, DEVICE_SILU, true, tokens, intermediate(), err));
     keep(bed, &out, 6, mixed, tokens, intermediate());
     must(bed, device_matmul(device, x, mixed, &layer->down, NULL, tokens, DEVICE_ADD, err));
     keep(bed, &out, 7, x, tokens, HIDDEN);

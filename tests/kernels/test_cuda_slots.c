@@ -81,16 +81,24 @@ typedef float (*reader)(struct rig *rig, struct bench *b, float value);
 
 static float read_norm(struct rig *rig, struct bench *b, float value) {
     load(rig, b->vector, WIDE, value);
-    MUST(device_rms_norm(rig->device, b->out, b->ones, b->vector, 0, 1, WIDE, &rig->error));
+    MUST(device_norm(rig->device, b->out, b->ones, &(struct device_norm){.epsilon = 0, .weight = b->vector},
+                     DEVICE_STORE, 1, WIDE, &rig->error));
     return 1;
 }
 
 static float read_heads(struct rig *rig, struct bench *b, float value) {
-    const struct device_heads one = {1, 1, 16};
+    const struct device_heads one = {1, 1, 16, 0};
     load(rig, b->vector, WIDE, value);
-    MUST(device_rms_norm(rig->device, b->out, b->ones, b->ones, 0, 1, WIDE, &rig->error)); // all 1 again
-    MUST(device_qk_norm_rope(rig->device, b->out, b->vector, b->vector, 0, b->ones, b->zeros, b->row, one, 1,
-                             &rig->error));
+    MUST(device_norm(rig->device, b->out, b->ones, &(struct device_norm){.epsilon = 0, .weight = b->ones},
+                     DEVICE_STORE, 1, WIDE, &rig->error)); // all 1 again
+    MUST(device_qk_norm_rope(rig->device, b->out,
+                             &(struct device_rope){.q_norm = {.epsilon = 0, .weight = b->vector},
+                                                   .k_norm = {.epsilon = 0, .weight = b->vector},
+                                                   .cosine = b->ones,
+                                                   .sine = b->zeros,
+                                                   .row = b->row,
+                                                   .part = one.head_dim},
+                             one, 1, &rig->error));
     return 1;
 }
 

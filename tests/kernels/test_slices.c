@@ -97,7 +97,8 @@ static void a_slice_has_the_bits_of_the_whole(void **state) {
 
 // Rows of any width to any place, and none beside them.
 static void keeps(const char *path, enum dtype dtype) {
-    static const struct device_heads shapes[] = {{4, 2, 16}, {3, 1, 6}, {1, 1, 2}, {2, 2, 40}, {5, 1, 128}};
+    static const struct device_heads shapes[] = {
+        {4, 2, 16, 0}, {3, 1, 6, 0}, {1, 1, 2, 0}, {2, 2, 40, 0}, {5, 1, 128, 0}};
     enum { TOKENS = 37, BEFORE = 11, ROWS = BEFORE + TOKENS + 3 };
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         struct bed bed = bed_open(path, dtype, 2);
