@@ -57,6 +57,14 @@ struct device_candidate { // a way to compute a matmul
                       bool gated, size_t tokens, size_t width, struct error *err)) \
     X(int, gate, (struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens, \
                   size_t width, struct error *err)) \
+    X(int, route, (struct device *device, const struct device_routes *routes, const void *x, \
+                   const void *router, const void *bias, const struct device_routing *routing, \
+                   size_t tokens, size_t hidden, struct error *err)) \
+    X(bool, experts_scratch, (const struct device *device, const struct device_experts *experts, \
+                              size_t tokens, size_t *bytes)) \
+    X(int, experts, (struct device *device, void *out, const void *x, const struct device_routes *routes, \
+                     const struct device_experts *experts, enum device_store store, size_t tokens, \
+                     void *scratch, struct error *err)) \
     X(int, pool, (struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks, \
                   const void *x, const struct device_span *spans, size_t rows, size_t hidden, \
                   struct error *err)) \

@@ -316,6 +316,60 @@ int device_gate(struct device *device, void *x, const void *gate, size_t gate_st
     return device->ops->gate(device, x, gate, gate_stride, tokens, width, err);
 }
 
+// ---- mixtures of experts ----
+
+static const char *routing_fault(size_t experts, size_t chosen) {
+    return experts == 0 || chosen == 0 || chosen > experts || experts > INT32_MAX
+               ? "a token cannot choose so many experts"
+               : NULL;
+}
+
+int device_route(struct device *device, const struct device_routes *routes, const void *x, const void *router,
+                 const void *bias, const struct device_routing *routing, size_t tokens, size_t hidden,
+                 struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    const char *fault = routing_fault(routing->experts, routing->chosen);
+    if (fault == NULL &&
+        (routes->experts == NULL || routes->weights == NULL || x == NULL || router == NULL || hidden == 0)) {
+        fault = "a buffer is missing or hidden is 0";
+    }
+    return fault != NULL ? refuse(err, "route", fault)
+                         : device->ops->route(device, routes, x, router, bias, routing, tokens, hidden, err);
+}
+
+bool device_experts_scratch(const struct device *device, const struct device_experts *experts, size_t tokens,
+                            size_t *bytes) {
+    return routing_fault(experts->experts, experts->chosen) == NULL && experts->hidden > 0 &&
+           experts->width > 0 && device->ops->experts_scratch(device, experts, tokens, bytes);
+}
+
+static bool is_matrix_of(const struct device_matrix *matrix, size_t copies, size_t rows, size_t columns) {
+    return matrix != NULL && matrix->data != NULL && matrix->piece_count == 0 &&
+           matrix->rows == copies * rows && matrix->columns == columns;
+}
+
+int device_experts(struct device *device, void *out, const void *x, const struct device_routes *routes,
+                   const struct device_experts *experts, enum device_store store, size_t tokens,
+                   void *scratch, struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    size_t bytes;
+    if (!device_experts_scratch(device, experts, tokens, &bytes) || (bytes > 0 && scratch == NULL)) {
+        return refuse(err, "experts", "a size is wrong or scratch is missing");
+    }
+    if (out == NULL || x == NULL || out == x || routes->experts == NULL || routes->weights == NULL) {
+        return refuse(err, "experts", "a buffer is missing");
+    }
+    if (!is_matrix_of(experts->gate_up, experts->experts, 2 * experts->width, experts->hidden) ||
+        !is_matrix_of(experts->down, experts->experts, experts->hidden, experts->width)) {
+        return refuse(err, "experts", "a matrix has not the experts' shape");
+    }
+    return device->ops->experts(device, out, x, routes, experts, store, tokens, scratch, err);
+}
+
 int device_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
                 const void *x, const struct device_span *spans, size_t rows, size_t hidden,
                 struct error *err) {

@@ -92,6 +92,25 @@ int device_activate(struct device *device, void *out, const void *in, enum devic
 int device_gate(struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens,
                 size_t width, struct error *err);
 
+// Chooses each token's experts. x [tokens, hidden]; router [experts, hidden] numbers, as a table is loaded;
+// bias [experts] or NULL. The product is float32 before routing->rounds_logits.
+int device_route(struct device *device, const struct device_routes *routes, const void *x, const void *router,
+                 const void *bias, const struct device_routing *routing, size_t tokens, size_t hidden,
+                 struct error *err);
+
+// Bytes of DEVICE_SCRATCH that device_experts needs for batches of at most `tokens`; false on overflow. Of
+// `experts` the sizes count, not the weights.
+bool device_experts_scratch(const struct device *device, const struct device_experts *experts, size_t tokens,
+                            size_t *bytes);
+
+// out[t, :] (+)= the sum over t's experts, in ascending order, of weight * down(inner(gate_up(x[t, :]))).
+// Halves: the products are rounded where matmuls' are, the activation as device_activate does, the sum once
+// before it is added to out. A row's bits depend neither on the other rows nor on its place among those of
+// its expert. Weights stored as computed. out is not x.
+int device_experts(struct device *device, void *out, const void *x, const struct device_routes *routes,
+                   const struct device_experts *experts, enum device_store store, size_t tokens,
+                   void *scratch, struct error *err);
+
 // Whether the device's operations are built for blocks of this shape: what is admitted here none of them
 // refuses for its sizes, and what is refused here one of them does. Matmuls apart: device_check_matmul.
 bool device_supports(const struct device *device, const struct device_shape *shape,

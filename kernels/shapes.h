@@ -3,8 +3,11 @@
 #ifndef STRATA_KERNELS_SHAPES_H
 #define STRATA_KERNELS_SHAPES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+struct device_matrix; // device.h
 
 // The texts of a packed batch, one after another without padding: text i is tokens starts[i]..starts[i + 1].
 struct device_texts {
@@ -111,6 +114,44 @@ enum device_activation {
     DEVICE_GELU_TANH, // its approximation by tanh: gelu_new, gelu_pytorch_tanh
     DEVICE_RELU,
     DEVICE_RELU_SQUARED,
+};
+
+// ---- mixtures of experts ----
+
+enum device_scores {       // what becomes of a router's logits
+    DEVICE_SCORES_ALL,     // their softmax over all experts; the greatest are chosen
+    DEVICE_SCORES_CHOSEN,  // the greatest logits are chosen; softmax over these
+    DEVICE_SCORES_SIGMOID, // each logit's sigmoid; the greatest are chosen
+};
+
+struct device_routing {
+    size_t experts;
+    size_t chosen; // experts that a token goes to; of equal ones those of the lower number
+    enum device_scores scores;
+    bool normalised;     // the chosen scores are divided by their sum
+    bool rounds_logits;  // halves: logits are rounded before anything is made of them
+    bool rounds_weights; // halves: so are the weights, last
+    float scaling;       // of the weights, before they are rounded
+};
+
+struct device_routes { // of a batch's tokens, in device memory
+    int32_t *experts;  // [tokens, chosen] ascending
+    float *weights;    // [tokens, chosen]
+};
+
+struct device_experts {
+    size_t experts;
+    size_t chosen;
+    size_t hidden;
+    size_t width;                        // of an expert's inner activations
+    const struct device_matrix *gate_up; // [experts * 2 width, hidden]: gate | up of one expert after another
+    const void *gate_up_bias;            // [experts * 2 width]; NULL: none
+    const struct device_matrix *down;    // [experts * hidden, width]
+    const void *down_bias;               // [experts * hidden]; NULL: none
+    enum device_activation activation;
+    // > 0 (gpt-oss): gate is cut to at most limit, up to +-limit, and the inner activation is
+    // gate * sigmoid(1.702 gate) * (up + 1) whatever `activation` says.
+    float limit;
 };
 
 struct device_shape { // of a model's blocks
