@@ -271,6 +271,22 @@ static int arrange_transposed(unsigned char *out, size_t out_bytes, const struct
     }
 }
 
+static int arrange_heads(unsigned char *out, size_t out_bytes, const struct arrangement *how,
+                         const unsigned char *in, size_t bytes, struct error *err) {
+    enum { PARTS = 3 };
+    if (bytes != out_bytes || !is_product(bytes, how->rows, how->columns, how->width) || how->heads == 0 ||
+        how->rows % (PARTS * how->heads) != 0) {
+        return misfit(bytes, out_bytes, err);
+    }
+    size_t head = how->rows / (PARTS * how->heads) * how->columns * how->width; // bytes of a part of a head
+    for (size_t h = 0; h < how->heads; h++) {
+        for (size_t part = 0; part < PARTS; part++) {
+            memcpy(out + (part * how->heads + h) * head, in + (h * PARTS + part) * head, head);
+        }
+    }
+    return STATUS_OK;
+}
+
 static int arrange_indices(unsigned char *out, size_t out_bytes, const struct arrangement *how,
                            const unsigned char *in, size_t bytes, struct error *err) {
     size_t count = bytes / WORD;
@@ -304,6 +320,8 @@ int arrange(unsigned char *out, size_t out_bytes, const struct arrangement *how,
         return arrange_transposed(out, out_bytes, how, in, bytes, err);
     case ARRANGE_INDICES:
         return arrange_indices(out, out_bytes, how, in, bytes, err);
+    case ARRANGE_HEADS:
+        return arrange_heads(out, out_bytes, how, in, bytes, err);
     }
     if (bytes != out_bytes) {
         return misfit(bytes, out_bytes, err);

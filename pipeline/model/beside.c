@@ -9,10 +9,16 @@ static bool ends_with(const char *text, size_t length, const char *end) {
     return length >= wanted && memcmp(text + length - wanted, end, wanted) == 0;
 }
 
-// Computed anew from config.json, whatever a file says.
-static bool is_rotary_buffer(const char *name) {
-    static const char *const ends[] = {"rotary_emb.inv_freq", "rotary_emb.original_inv_freq",
-                                       "rotary_emb.cos_cached", "rotary_emb.sin_cached"};
+// Computed anew from config.json, whatever a file says: rotary tables, and masks of GPT-2's time.
+static bool is_buffer(const char *name) {
+    static const char *const ends[] = {"rotary_emb.inv_freq",
+                                       "rotary_emb.original_inv_freq",
+                                       "rotary_emb.cos_cached",
+                                       "rotary_emb.sin_cached",
+                                       ".attn.bias",
+                                       ".attn.masked_bias",
+                                       ".attention.bias",
+                                       ".attention.masked_bias"};
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
         if (ends_with(name, strlen(name), ends[i])) {
             return true;
@@ -26,7 +32,7 @@ static bool is_rotary_buffer(const char *name) {
 static bool is_head(const char *name, size_t length) {
     static const char *const names[] = {"score",      "scores",           "classifier",
                                         "qa_outputs", "regression_layer", "reward_transform_matrix",
-                                        "gating"};
+                                        "gating",     "embed_out"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (strlen(names[i]) == length && memcmp(name, names[i], length) == 0) {
             return true;
@@ -59,10 +65,30 @@ static bool is_predicting_block(const char *name, const struct model_config *con
     return false;
 }
 
+// What sees and hears in a model whose text part is read.
+static bool is_tower(const char *name) {
+    static const char *const parts[] = {
+        "visual",       "vision_tower", "vision_model",        "multi_modal_projector", "audio_tower",
+        "embed_vision", "embed_audio",  "vision_embed_tokens", "vision_proj",           "merger"};
+    for (const char *part = name; part != NULL;
+         part = strchr(part, '.') == NULL ? NULL : strchr(part, '.') + 1) {
+        for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+            size_t length = strlen(parts[i]);
+            if (strncmp(part, parts[i], length) == 0 && part[length] == '.') {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 bool beside_tensor(const char *name, const struct model_config *config) {
     static const char prefix[] = "model.";
     bool prefixed = strncmp(name, prefix, sizeof prefix - 1) == 0;
-    if (is_rotary_buffer(name) || is_predicting_block(prefixed ? name + sizeof prefix - 1 : name, config)) {
+    if (is_buffer(name) || is_predicting_block(prefixed ? name + sizeof prefix - 1 : name, config)) {
+        return true;
+    }
+    if (config->is_nested && is_tower(name)) {
         return true;
     }
     size_t length = strcspn(name, ".");

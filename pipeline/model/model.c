@@ -91,9 +91,13 @@ const struct model_config *model_config_of(const struct model *model) {
 }
 
 uint64_t model_parameters(const struct model *model) {
-    bool head =
-        !model->config.tied_embeddings && tensors_find(&model->checkpoint.tensors, "lm_head.weight") != NULL;
-    return weights_count(&model->config, head);
+    static const char *const names[] = {"lm_head.weight", "embed_out.weight",
+                                        "language_model.lm_head.weight"};
+    bool has_head = false;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        has_head = has_head || tensors_find(&model->checkpoint.tensors, names[i]) != NULL;
+    }
+    return weights_count(&model->config, has_head && !model->config.tied_embeddings);
 }
 
 uint64_t model_file_bytes(const struct model *model) {

@@ -150,6 +150,18 @@ static int hold_weights(struct inputs *inputs, struct error *err) {
                                           : STATUS_OK;
 }
 
+// Positions that are learned end where their table does.
+static int check_positions(const struct inputs *inputs, struct error *err) {
+    const struct model_config *config = model_config_of(inputs->model);
+    size_t positions = config->position_rows - config->position_offset;
+    return config->position_rows == 0 || (size_t)inputs->job.max_tokens <= positions
+               ? STATUS_OK
+               : error_set(err, STATUS_JOB,
+                           "problems.max_tokens is %lld, and the model has learned %zu positions: set "
+                           "problems.max_tokens: %zu, which cuts longer texts, or less",
+                           (long long)inputs->job.max_tokens, positions, positions);
+}
+
 static int open_model(struct inputs *inputs, struct error *err) {
     const char *path = inputs->job.model_path;
     TRY(model_folder_find(path, inputs->job.folder, err));
@@ -160,6 +172,7 @@ static int open_model(struct inputs *inputs, struct error *err) {
     TRY(buffer_append(&inputs->notes, notes, strlen(notes), err));
     TRY(note_dtype(inputs, err));
     TRY(add_warnings(inputs, err));
+    TRY(check_positions(inputs, err));
     return resolve_layers(inputs, err);
 }
 
