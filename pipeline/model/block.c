@@ -41,11 +41,14 @@ static size_t branch_in(const struct model_config *config) {
     return config->norms == NORMS_AFTER ? BUFFER(x) : BUFFER(normed);
 }
 
-// What the last one writes: serial branches that are not added at once have no more need of what they read.
+// What the last one writes. Serial branches that are not added at once have no more need of what they read;
+// experts read it to the end.
 static size_t branch_out(const struct model_config *config) {
-    return adds_at_once(config)                  ? BUFFER(x)
-           : config->branches == BRANCHES_SERIAL ? BUFFER(normed)
-                                                 : BUFFER(branch);
+    if (adds_at_once(config)) {
+        return BUFFER(x);
+    }
+    return config->branches == BRANCHES_SERIAL && config->experts.count == 0 ? BUFFER(normed)
+                                                                             : BUFFER(branch);
 }
 
 // Sizes are those of the table of weights.
@@ -238,9 +241,10 @@ static int run_rope(const struct block_pass *pass, const struct block_weights *w
 }
 
 // Of a slice over the keys and values of the text so far.
-static int run_attention(const struct block_pass *pass, const struct device_attention *shape,
-                         struct error *err) {
+static int run_attention(const struct block_pass *pass, const struct block_weights *w,
+                         struct device_attention *shape, struct error *err) {
     const struct block_buffers *b = &pass->buffers;
+    shape->sinks = w->sinks;
     if (pass->texts.kept != NULL) {
         TRY(device_keep(pass->device, pass->kept, pass->texts.before, b->wide, shape->heads, pass->tokens,
                         err));
@@ -260,23 +264,28 @@ static int run_experts(const struct block_pass *pass, const struct block_weights
                        struct error *err) {
     const struct model_config *config = pass->config;
     const struct block_buffers *b = &pass->buffers;
-    struct device_routing routing = {.experts = config->experts.count,
-                                     .chosen = config->experts.chosen,
-                                     .scores = DEVICE_SCORES_ALL,
-                                     .normalised = config->experts.normalised,
+    const struct expert_config *sizes = &config->experts;
+    struct device_routing routing = {.experts = sizes->count,
+                                     .chosen = sizes->chosen,
+                                     .scores = sizes->scores,
+                                     .normalised = sizes->normalised,
                                      .rounds_logits = true,
-                                     .rounds_weights = config->experts.rounds_weights,
+                                     .rounds_weights = sizes->rounds_weights,
                                      .scaling = 1};
     struct device_experts experts = block_experts(config);
+    bool adds = adds_at_once(config) || config->branches != BRANCHES_SERIAL;
+    const void *in = buffer_at(b, branch_in(config));
     if (!config_has_experts(config, block)) {
         return STATUS_OK;
     }
     experts.gate_up = &w->experts_gate_up;
+    experts.gate_up_bias = w->experts_gate_up_bias;
     experts.down = &w->experts_down;
-    TRY(device_route(pass->device, &b->routes, b->normed, w->router, NULL, &routing, pass->tokens,
+    experts.down_bias = w->experts_down_bias;
+    TRY(device_route(pass->device, &b->routes, in, w->router, w->router_bias, &routing, pass->tokens,
                      config->hidden, err));
-    return device_experts(pass->device, b->x, b->normed, &b->routes, &experts, DEVICE_ADD, pass->tokens,
-                          pass->scratch, err);
+    return device_experts(pass->device, buffer_at(b, branch_out(config)), in, &b->routes, &experts,
+                          adds ? DEVICE_ADD : DEVICE_STORE, pass->tokens, pass->scratch, err);
 }
 
 int block_run_step(const struct block_pass *pass, const struct block_weights *weights, size_t block,
@@ -289,7 +298,7 @@ int block_run_step(const struct block_pass *pass, const struct block_weights *we
     case BLOCK_ROPE:
         return run_rope(pass, weights, block, shape.heads, err);
     case BLOCK_ATTENTION:
-        return run_attention(pass, &shape, err);
+        return run_attention(pass, weights, &shape, err);
     case BLOCK_ATTENTION_ADD:
         return add_attention(pass, weights, err);
     // x += down(activation(gate(norm(x))) * up(norm(x))), or the sum of some experts that are alike
@@ -340,7 +349,8 @@ struct device_experts block_experts(const struct model_config *config) {
                                    .chosen = config->experts.chosen,
                                    .hidden = config->hidden,
                                    .width = config->experts.width,
-                                   .activation = config->activation};
+                                   .activation = config->activation,
+                                   .limit = config->experts.limit};
 }
 
 size_t block_route_bytes(const struct model_config *config) {

@@ -66,6 +66,9 @@ struct expert_config { // of blocks that have experts in place of an MLP
     size_t width;
     bool normalised;
     bool rounds_weights;
+    enum device_scores scores;
+    float limit;   // of the inner activation (struct device_experts); 0: none
+    bool has_bias; // of the router and of every expert
 };
 
 struct model_config {
@@ -98,6 +101,7 @@ struct model_config {
     enum device_activation activation;
     bool plain_mlp;            // down(activation(up(x))), without a gate
     double score_scale;        // 0: head_dim^-1/2
+    bool has_sinks;            // scores of keys without values
     double softcap;            // of scores; 0: none
     double embedding_scale;    // 0: none
     bool embedding_rounds;     // the scale is rounded to the computation dtype first

@@ -180,6 +180,14 @@ static int read_expert_sizes(const struct values *values, struct model_config *c
     }
     TRY(values_integer(values, row->width_key, 1, LARGEST_DIMENSION, &width, err));
     experts->width = (size_t)width;
+    double limit = row->limit;
+    TRY(row->limit_key == NULL ? STATUS_OK : values_number(values, row->limit_key, &limit, err));
+    if (!(limit >= 0 && limit <= 1e6) || (row->limit_key != NULL && limit == 0)) {
+        return error_set(err, STATUS_DATA, "'%s' is %g, outside 0 to 1e6", row->limit_key, limit);
+    }
+    experts->limit = (float)limit;
+    experts->has_bias = row->has_bias;
+    experts->scores = row->scores;
     experts->rounds_weights = row->rounds_weights;
     experts->normalised = row->normalised_key == NULL;
     return row->normalised_key == NULL

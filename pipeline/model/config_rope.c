@@ -319,7 +319,9 @@ int config_read_rope(const struct values *values, struct model_config *config, s
     }
     const char *key = find_map(values, &map);
     if (key == NULL) {
-        return STATUS_OK;
+        return row->needs_scaling
+                   ? error_set(err, STATUS_DATA, "neither 'rope_scaling' nor 'rope_parameters' is there")
+                   : STATUS_OK;
     }
     int status = read_found(values, key, &map, config, &part, err);
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "'%s'", key);

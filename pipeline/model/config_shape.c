@@ -56,7 +56,10 @@ static int read_heads(const struct values *values, struct model_config *config, 
     int64_t heads = (int64_t)config->heads;
     int64_t kv_heads =
         defaults->kv_heads == 0 || is_null(values, "num_key_value_heads") ? heads : defaults->kv_heads;
-    TRY(get_size(values, "num_key_value_heads", kv_heads, LARGEST_HEADS, &config->kv_heads, err));
+    config->kv_heads = config->heads;
+    if (!config->family->ungrouped) {
+        TRY(get_size(values, "num_key_value_heads", kv_heads, LARGEST_HEADS, &config->kv_heads, err));
+    }
     if (config->heads % config->kv_heads != 0) {
         return error_set(err, STATUS_DATA, "'%s' (%zu) is not a multiple of 'num_key_value_heads' (%zu)", key,
                          config->heads, config->kv_heads);
@@ -242,6 +245,7 @@ int config_read_computation(const struct values *values, struct model_config *co
     config->branches = parallel ? row->branches : BRANCHES_SERIAL;
     config->qk_norm = row->qk_norm;
     config->plain_mlp = row->plain_mlp;
+    config->has_sinks = row->has_sinks;
     config->pairing = row->pairing;
     config->rope_rounding = row->rope_rounding;
     config->position_rows = row->learned_positions ? config->max_positions + row->position_offset : 0;

@@ -50,6 +50,29 @@ static const struct family_experts olmoe_experts = {
     .rounds_weights = true,
 };
 
+static const struct family_experts gpt_oss_experts = {
+    .count_key = "num_local_experts",
+    .count = 128,
+    .chosen = 4,
+    .width_key = "intermediate_size",
+    .width = 2880,
+    .scores = DEVICE_SCORES_CHOSEN,
+    .rounds_weights = true,
+    .limit_key = "swiglu_limit",
+    .limit = 7,
+    .has_bias = true,
+};
+
+static const struct family_experts granite_experts = {
+    .count_key = "num_local_experts",
+    .count = 8,
+    .chosen = 2,
+    .width_key = "intermediate_size",
+    .width = 11008,
+    .scores = DEVICE_SCORES_CHOSEN,
+    .rounds_weights = true,
+};
+
 // ---- the rows ----
 
 // Defaults in the order of struct family_defaults: layers, hidden, intermediate, heads, kv_heads, head_dim,
@@ -250,6 +273,7 @@ static const struct family_row rows[] = {
      .prefixes = neox_prefixes,
      LAYER_NORM_EPS,
      .defaults = {44, 6144, 24576, 64, 0, 0, 50432, 2048, 0, 1e-5, 1e4, 0.25, false},
+     .ungrouped = true,
      .norm = DEVICE_NORM_LAYER,
      .norm_bias = true,
      .branches = BRANCHES_TWO_NORMS,
@@ -265,6 +289,7 @@ static const struct family_row rows[] = {
      .keys = {"n_layer", "n_embd", "n_inner", "n_head", "n_positions", "layer_norm_epsilon",
               "activation_function"},
      .defaults = {12, 768, 0, 12, 0, 0, 50257, 1024, 0, 1e-5, 1e4, 0, true},
+     .ungrouped = true,
      .norm = DEVICE_NORM_LAYER,
      .norm_bias = true,
      .qkv_bias = ALWAYS,
@@ -305,6 +330,27 @@ static const struct family_row rows[] = {
      .qkv_bias = ATTENTION_BIAS,
      .output_bias = ATTENTION_BIAS,
      .experts = &olmoe_experts},
+    {.model_type = "gpt_oss",
+     .weights = &weight_table_gpt_oss,
+     .defaults = {36, 2880, 2880, 64, 8, 64, 201088, 131072, 128, 1e-5, 1.5e5, 0, false},
+     .norm = DEVICE_NORM_RMS_ONCE,
+     .qkv_bias = {.key = "attention_bias", .otherwise = true},
+     .output_bias = {.key = "attention_bias", .otherwise = true},
+     .has_sinks = true,
+     .windows = WINDOWS_BY_TYPE,
+     .full_every = 2,
+     .needs_scaling = true,
+     .experts = &gpt_oss_experts},
+    {.model_type = "granitemoe",
+     .weights = &weight_table_granitemoe,
+     .defaults = {32, 4096, 11008, 32, 0, 0, 32000, 2048, 0, 1e-6, 1e4, 0, false},
+     .qkv_bias = ATTENTION_BIAS,
+     .output_bias = ATTENTION_BIAS,
+     .scale_key = "attention_multiplier",
+     .scale_default = 1,
+     .embedding_key = "embedding_multiplier",
+     .residual_key = "residual_multiplier",
+     .experts = &granite_experts},
 };
 
 static const struct family_nest nests[] = {

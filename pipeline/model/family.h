@@ -70,6 +70,7 @@ struct family_row {
     struct family_keys keys;
     struct family_defaults defaults;
 
+    bool ungrouped; // as many heads of keys as of queries, whatever the configuration says
     enum device_norm_kind norm;
     enum norm_places norms;
     enum branch_order branches; // where `parallel` holds; otherwise serial
@@ -86,6 +87,7 @@ struct family_row {
     const char *scale_key;             // of scores; NULL: head_dim^-1/2
     double scale_default;
     bool scale_is_root; // the key's value to the power of -1/2
+    bool has_sinks;
     const char *softcap_key;
     double softcap_default;
     bool embedding_root;       // embeddings are multiplied with the root of hidden
@@ -97,6 +99,7 @@ struct family_row {
     enum family_windows windows;
     size_t full_every;
     enum family_ropes ropes;
+    bool needs_scaling; // the class has one of its own where the file names none, which is not followed
     enum device_pairing pairing;
     enum device_rope_rounding rope_rounding;
 
@@ -112,6 +115,10 @@ struct family_experts { // how a configuration speaks of them
     int64_t width;
     const char *normalised_key; // NULL: weights are always divided by their sum
     bool rounds_weights;
+    enum device_scores scores;
+    const char *limit_key;
+    double limit;
+    bool has_bias;
     bool some_blocks; // mlp_only_layers and decoder_sparse_step say which blocks have them
 };
 

@@ -19,11 +19,41 @@ struct matching {
 
 // ---- a weight of one tensor ----
 
+enum { SHAPE_MOST = 3 };
+
+// The shape that the row's tensor has: its rank.
+static size_t shape_of(const struct weight_row *row, const struct model_config *config,
+                       size_t shape[SHAPE_MOST]) {
+    size_t rows = weight_dimension(config, row->rows);
+    size_t columns = weight_dimension(config, row->columns);
+    size_t experts = config->experts.count;
+    bool is_vector = row->form == FORM_VECTOR;
+    switch (row->file) {
+    case FILE_EXPERTS:
+    case FILE_EXPERTS_TRANSPOSED:
+    case FILE_EXPERTS_ALTERNATING:
+        shape[0] = experts;
+        shape[1] = row->file == FILE_EXPERTS || is_vector ? rows / experts : columns;
+        shape[2] = row->file == FILE_EXPERTS ? columns : rows / experts;
+        return is_vector ? 2 : 3;
+    case FILE_TRANSPOSED:
+        shape[0] = columns;
+        shape[1] = rows;
+        return 2;
+    case FILE_ROWS:
+    case FILE_HEADS:
+        break;
+    }
+    shape[0] = rows;
+    shape[1] = columns;
+    return is_vector ? 1 : 2;
+}
+
 static int check_tensor(const struct tensor *tensor, const struct weight_row *row,
                         const struct model_config *config, struct error *err) {
     size_t wanted[2] = {weight_dimension(config, row->rows), weight_dimension(config, row->columns)};
-    size_t stored[2] = {wanted[row->file == FILE_TRANSPOSED], wanted[row->file != FILE_TRANSPOSED]};
-    size_t rank = row->form == FORM_VECTOR ? 1 : 2;
+    size_t stored[SHAPE_MOST];
+    size_t rank = shape_of(row, config, stored);
     struct weight_layout layout;
     if (tensor->rank != rank || memcmp(tensor->shape, stored, rank * sizeof stored[0]) != 0) {
         char found_text[TENSOR_SHAPE_TEXT];
@@ -49,13 +79,20 @@ static int check_tensor(const struct tensor *tensor, const struct weight_row *ro
 // How the file's order becomes the model's.
 static struct arrangement arrangement_of(const struct weight_row *row, const struct model_config *config,
                                          const struct weight_format *format) {
-    static const enum arrangement_kind kinds[] = {
-        [FILE_ROWS] = ARRANGE_AS_IS, [FILE_TRANSPOSED] = ARRANGE_TRANSPOSED, [FILE_HEADS] = ARRANGE_HEADS};
+    static const enum arrangement_kind kinds[] = {[FILE_ROWS] = ARRANGE_AS_IS,
+                                                  [FILE_TRANSPOSED] = ARRANGE_TRANSPOSED,
+                                                  [FILE_HEADS] = ARRANGE_HEADS,
+                                                  [FILE_EXPERTS] = ARRANGE_AS_IS,
+                                                  [FILE_EXPERTS_TRANSPOSED] = ARRANGE_EXPERTS,
+                                                  [FILE_EXPERTS_ALTERNATING] = ARRANGE_EXPERTS};
     return (struct arrangement){.kind = kinds[row->file],
                                 .rows = weight_dimension(config, row->rows),
                                 .columns = weight_dimension(config, row->columns),
                                 .width = format->bytes,
-                                .heads = config->heads};
+                                .heads = config->heads,
+                                .experts = config->experts.count,
+                                .is_transposed = row->form == FORM_MATRIX,
+                                .alternates = row->file == FILE_EXPERTS_ALTERNATING};
 }
 
 static int find_one(const struct matching *m, const char *name, const struct weight_row *row,

@@ -23,6 +23,7 @@ WHERE(head_norms, config->qk_norm == QK_NORM_HEADS || config->qk_norm == QK_NORM
 WHERE(whole_norms, config->qk_norm == QK_NORM_WHOLE)
 WHERE(has_mlp, !config_has_experts(config, block))
 WHERE(has_experts, config_has_experts(config, block))
+WHERE(has_sinks, config->has_sinks)
 
 static size_t experts(const struct model_config *config, size_t block) {
     (void)block;
@@ -191,6 +192,29 @@ static const struct weight_row mixtral[] = {
     EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w2.weight", DIM_HIDDEN, DIM_EXPERT_WIDTH, BLOCK(experts_down)),
 };
 
+// Of all experts in one tensor each.
+#define ALL_EXPERTS(NAME, ROWS, COLUMNS, PLACE, FILE) {NAME, FORM_MATRIX, ROWS, COLUMNS, PLACE, has_experts, NULL, FILE}
+#define ALL_BIASES(NAME, ROWS, PLACE, FILE) {NAME, FORM_VECTOR, ROWS, DIM_ONE, PLACE, has_experts, NULL, FILE}
+
+static const struct weight_row gpt_oss[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION,
+    VECTOR("layers.{i}.self_attn.sinks", DIM_HEADS, BLOCK(sinks), has_sinks),
+    MLP_NORM("post_attention_layernorm"),
+    ROUTER("layers.{i}.mlp.router.weight"),
+    VECTOR("layers.{i}.mlp.router.bias", DIM_EXPERTS, BLOCK(router_bias), has_experts),
+    ALL_EXPERTS("layers.{i}.mlp.experts.gate_up_proj", DIM_EXPERTS_GATE_UP, DIM_HIDDEN, BLOCK(experts_gate_up), FILE_EXPERTS_ALTERNATING),
+    ALL_BIASES("layers.{i}.mlp.experts.gate_up_proj_bias", DIM_EXPERTS_GATE_UP, BLOCK(experts_gate_up_bias), FILE_EXPERTS_ALTERNATING),
+    ALL_EXPERTS("layers.{i}.mlp.experts.down_proj", DIM_EXPERTS_DOWN, DIM_EXPERT_WIDTH, BLOCK(experts_down), FILE_EXPERTS_TRANSPOSED),
+    ALL_BIASES("layers.{i}.mlp.experts.down_proj_bias", DIM_EXPERTS_DOWN, BLOCK(experts_down_bias), FILE_EXPERTS),
+};
+
+static const struct weight_row granitemoe[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"),
+    ROUTER("layers.{i}.block_sparse_moe.router.layer.weight"),
+    ALL_EXPERTS("layers.{i}.block_sparse_moe.input_linear.weight", DIM_EXPERTS_GATE_UP, DIM_HIDDEN, BLOCK(experts_gate_up), FILE_EXPERTS),
+    ALL_EXPERTS("layers.{i}.block_sparse_moe.output_linear.weight", DIM_EXPERTS_DOWN, DIM_EXPERT_WIDTH, BLOCK(experts_down), FILE_EXPERTS),
+};
+
 #define TABLE(ROWS) {ROWS, sizeof ROWS / sizeof ROWS[0]}
 
 const struct weight_table weight_table_dense = TABLE(dense);
@@ -205,4 +229,6 @@ const struct weight_table weight_table_neox = TABLE(neox);
 const struct weight_table weight_table_gpt2 = TABLE(gpt2);
 const struct weight_table weight_table_experts = TABLE(of_experts);
 const struct weight_table weight_table_mixtral = TABLE(mixtral);
+const struct weight_table weight_table_gpt_oss = TABLE(gpt_oss);
+const struct weight_table weight_table_granitemoe = TABLE(granitemoe);
 // clang-format on

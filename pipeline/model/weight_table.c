@@ -18,6 +18,8 @@ size_t weight_dimension(const struct model_config *config, enum weight_dimension
         return (config->heads + 2 * config->kv_heads) * config->head_dim;
     case DIM_HEAD:
         return config->head_dim;
+    case DIM_HEADS:
+        return config->heads;
     case DIM_INTERMEDIATE:
         return config->intermediate;
     case DIM_GATE_UP:
@@ -28,6 +30,10 @@ size_t weight_dimension(const struct model_config *config, enum weight_dimension
         return config->experts.count;
     case DIM_EXPERT_WIDTH:
         return config->experts.width;
+    case DIM_EXPERTS_GATE_UP:
+        return config->experts.count * 2 * config->experts.width;
+    case DIM_EXPERTS_DOWN:
+        return config->experts.count * config->hidden;
     case DIM_ONE:
         break;
     }

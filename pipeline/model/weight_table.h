@@ -18,10 +18,13 @@ enum weight_dimension {
     DIM_KV,
     DIM_QKV,
     DIM_HEAD,
+    DIM_HEADS,
     DIM_INTERMEDIATE,
     DIM_GATE_UP, // twice that
     DIM_EXPERTS,
     DIM_EXPERT_WIDTH,
+    DIM_EXPERTS_GATE_UP, // of all experts together
+    DIM_EXPERTS_DOWN,
 };
 
 enum weight_form {
@@ -34,6 +37,9 @@ enum weight_file {   // how a file has the rows
     FILE_ROWS,       // in order
     FILE_TRANSPOSED, // as columns: [columns, rows] (GPT-2's Conv1D)
     FILE_HEADS,      // q, k and v of one head after another, where the model has all of q, then k, then v
+    FILE_EXPERTS,    // of one expert after another: [experts, rows, columns]
+    FILE_EXPERTS_TRANSPOSED,  // [experts, columns, rows]
+    FILE_EXPERTS_ALTERNATING, // the same, gate and up in turn
 };
 
 // Rows that share a place are parts of one fused tensor, one below the other in the order of the table. Where
@@ -68,6 +74,8 @@ extern const struct weight_table weight_table_neox;
 extern const struct weight_table weight_table_gpt2;
 extern const struct weight_table weight_table_experts; // Qwen3-MoE, OLMoE
 extern const struct weight_table weight_table_mixtral;
+extern const struct weight_table weight_table_gpt_oss;
+extern const struct weight_table weight_table_granitemoe;
 
 size_t weight_dimension(const struct model_config *config, enum weight_dimension which);
 

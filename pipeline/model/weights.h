@@ -33,9 +33,13 @@ struct block_weights {
     struct device_matrix down;            // [hidden, intermediate]
     void *down_bias;                      // [hidden]
     void *branch_norm;                    // [hidden], behind the MLP or the experts
+    void *sinks;                          // [heads]
     void *router;                         // [experts, hidden] numbers
+    void *router_bias;                    // [experts]
     struct device_matrix experts_gate_up; // [experts * 2 * width, hidden]: gate | up of one after another
-    struct device_matrix experts_down;    // [experts * hidden, width]
+    void *experts_gate_up_bias;
+    struct device_matrix experts_down; // [experts * hidden, width]
+    void *experts_down_bias;
 };
 
 // Memory that the blocks which are not resident take in turn.
