@@ -1,7 +1,7 @@
 #include "model/beside.h"
 
 #include <stddef.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool ends_with(const char *text, size_t length, const char *end) {
@@ -47,13 +47,14 @@ static bool is_predictor(const char *name, size_t length) {
     return false;
 }
 
-// Blocks that predict further tokens may lie behind the model's own, under the next numbers.
-static bool is_predicting_block(const char *name, const struct model_config *config) {
-    for (size_t i = 0; i < config->predict_layers; i++) {
-        char start[48];
-        int length = snprintf(start, sizeof start, "layers.%zu.", config->layers + i);
-        if (strncmp(name, start, (size_t)length) == 0) {
-            return true;
+bool beside_later_block(const char *name, const struct model_config *config) {
+    static const char *const starts[] = {"model.layers.", "layers."};
+    for (size_t i = 0; i < sizeof starts / sizeof starts[0] && config->holder == CONFIG_JSON; i++) {
+        size_t length = strlen(starts[i]);
+        char *end;
+        if (strncmp(name, starts[i], length) == 0 && name[length] >= '0' && name[length] <= '9') {
+            unsigned long long number = strtoull(name + length, &end, 10);
+            return *end == '.' && number >= config->layers;
         }
     }
     return false;
@@ -62,7 +63,7 @@ static bool is_predicting_block(const char *name, const struct model_config *con
 bool beside_tensor(const char *name, const struct model_config *config) {
     static const char prefix[] = "model.";
     bool prefixed = strncmp(name, prefix, sizeof prefix - 1) == 0;
-    if (is_rotary_buffer(name) || is_predicting_block(prefixed ? name + sizeof prefix - 1 : name, config)) {
+    if (is_rotary_buffer(name) || beside_later_block(name, config)) {
         return true;
     }
     size_t length = strcspn(name, ".");

@@ -38,8 +38,6 @@ struct model_config {
     const struct weight_table *weights; // that the family's blocks have
     char model_type[32];
     size_t layers;
-    size_t predict_layers; // blocks behind them that predict further tokens (num_nextn_predict_layers); never
-                           // computed
     size_t hidden;
     size_t intermediate;
     size_t heads;
