@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/adapter.h"
 #include "model/block.h"
 #include "model/notes.h"
 #include "model/stage.h"
@@ -33,6 +34,20 @@ int model_open(struct model **out, const char *folder, struct error *err) {
     return STATUS_OK;
 }
 
+int model_set_adapter(struct model *model, const char *folder, struct error *err) {
+    TRY(adapter_open(&model->adapter, folder, &model->config, &model->match, err));
+    const struct buffer *notes = &model->adapter->notes;
+    return buffer_append(&model->checkpoint.notes, notes->data, notes->size, err);
+}
+
+const char *model_adapter_fingerprint(const struct model *model) {
+    return model->adapter == NULL ? "" : model->adapter->fingerprint;
+}
+
+int model_adapter_text(const struct model *model, struct buffer *out, struct error *err) {
+    return model->adapter == NULL ? STATUS_OK : adapter_describe(model->adapter, out, err);
+}
+
 void model_close(struct model *model) {
     if (model == NULL) {
         return;
@@ -49,6 +64,7 @@ void model_close(struct model *model) {
     free(model->passes);
     free(model->ends);
     free(model->layers);
+    adapter_close(model->adapter);
     weights_match_destroy(&model->match);
     buffer_destroy(&model->config_text);
     model_config_destroy(&model->config);
