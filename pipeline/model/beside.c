@@ -1,8 +1,11 @@
 #include "model/beside.h"
 
 #include <stddef.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "model/family.h"
+#include "model/weight_table.h"
 
 static bool ends_with(const char *text, size_t length, const char *end) {
     size_t wanted = strlen(end);
@@ -53,13 +56,27 @@ static bool is_predictor(const char *name, size_t length) {
     return false;
 }
 
-// Blocks that predict further tokens may lie behind the model's own, under the next numbers.
-static bool is_predicting_block(const char *name, const struct model_config *config) {
-    for (size_t i = 0; i < config->predict_layers; i++) {
-        char start[48];
-        int length = snprintf(start, sizeof start, "layers.%zu.", config->layers + i);
-        if (strncmp(name, start, (size_t)length) == 0) {
-            return true;
+// What comes before a block's number in the names of the family's weights, behind their prefix: "layers.".
+static size_t block_stem(const struct model_config *config, const char **stem) {
+    const struct weight_row *row = config->weights->rows;
+    while (!weight_in_block(row)) {
+        row++;
+    }
+    *stem = row->name;
+    return (size_t)(strstr(row->name, "{i}") - row->name);
+}
+
+bool beside_later_block(const char *name, const struct model_config *config) {
+    const char *const *prefixes = family_prefixes(config->family);
+    const char *stem;
+    size_t length = block_stem(config, &stem);
+    for (size_t i = 0; prefixes[i] != NULL && config->holder == CONFIG_JSON; i++) {
+        const char *number = name + strlen(prefixes[i]) + length;
+        char *end;
+        if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0 &&
+            strncmp(name + strlen(prefixes[i]), stem, length) == 0 && *number >= '0' && *number <= '9') {
+            unsigned long long block = strtoull(number, &end, 10);
+            return *end == '.' && block >= config->layers;
         }
     }
     return false;
@@ -85,7 +102,7 @@ static bool is_tower(const char *name) {
 bool beside_tensor(const char *name, const struct model_config *config) {
     static const char prefix[] = "model.";
     bool prefixed = strncmp(name, prefix, sizeof prefix - 1) == 0;
-    if (is_buffer(name) || is_predicting_block(prefixed ? name + sizeof prefix - 1 : name, config)) {
+    if (is_buffer(name) || beside_later_block(name, config)) {
         return true;
     }
     if (config->is_nested && is_tower(name)) {

@@ -140,12 +140,7 @@ static void read_code(const struct values *values, struct model_config *config) 
 // What changes nothing here and may change what transformers does: whatever is not as expected counts as
 // absent.
 static void read_remarks(const struct values *values, struct model_config *config) {
-    const int64_t most = 64; // more blocks that predict than any model has
-    int64_t predict_layers = 0;
-    struct error ignored;
     struct values architectures = values_member(values, "architectures");
-    (void)values_integer(values, "num_nextn_predict_layers", 1, most, &predict_layers, &ignored);
-    config->predict_layers = (size_t)predict_layers;
     copy_name(config->architecture, sizeof config->architecture, values_text_at(&architectures, 0));
     copy_name(config->tokenizer_class, sizeof config->tokenizer_class, text_of(values, "tokenizer_class"));
     read_code(values, config);

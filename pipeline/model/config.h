@@ -78,8 +78,6 @@ struct model_config {
     char model_type[32];                // of the text model
     bool is_nested;                     // it lies under text_config, with towers beside it
     size_t layers;
-    size_t predict_layers; // blocks behind them that predict further tokens (num_nextn_predict_layers); never
-                           // computed
     size_t hidden;
     size_t intermediate;
     size_t heads;

@@ -9,6 +9,7 @@
 #include "kernels/device.h"
 #include "model/beside.h"
 #include "model/family.h"
+#include "model/weights.h"
 
 struct matching {
     struct weight_match *out;
@@ -115,6 +116,14 @@ static int find_one(const struct matching *m, const char *name, const struct wei
 
 // ---- any weight ----
 
+// Tied, the embedding may lie in the file under the head's name alone: transformers takes it from there.
+static bool is_tied_embedding(const struct matching *m, const struct weight_row *row, const char *name) {
+    const struct tensors *tensors = &m->checkpoint->tensors;
+    return m->config->tied_embeddings && !weight_in_block(row) &&
+           row->place == offsetof(struct model_weights, embedding) && tensors_find(tensors, name) == NULL &&
+           tensors_find(tensors, MATCH_HEAD) != NULL;
+}
+
 // Matrices and tables may be packed: "NAME.weight" is then a stem of other names.
 static int find_source(const struct matching *m, const char *name, const struct weight_row *row,
                        struct weight_source *out, struct error *err) {
@@ -140,6 +149,9 @@ static int match_weight(struct matching *m, const struct weight_row *row, size_t
     const struct tensors *tensors = &m->checkpoint->tensors;
     struct weight_bound *bound = &m->out->bound[m->out->count];
     weight_name(name, m->prefix, row, block, copy);
+    if (is_tied_embedding(m, row, name)) {
+        strcpy(name, MATCH_HEAD);
+    }
     bound->use = (struct weight_use){row, block, copy, .bound = m->out->count};
     TRY(find_source(m, name, row, &bound->source, err));
     for (size_t i = 0; i < bound->source.component_count; i++) {

@@ -73,7 +73,7 @@ static int read_numbers(const struct quantising *q, size_t row, size_t count, st
     for (size_t i = 0; i < count; i++) {
         weight_expand(q->numbers + i * item->columns, &view, i, 0, item->columns);
     }
-    return STATUS_OK;
+    return load_named(item, load_merge(item, q->numbers, row, count, err), err);
 }
 
 static int put_codes(const struct quantising *q, size_t offset, size_t bytes, struct error *err) {
