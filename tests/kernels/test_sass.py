@@ -24,8 +24,11 @@ def tools():
 
 
 @pytest.mark.parametrize("source, wide", [
-    ("rows", {"embed_kernel": {128}, "keep_kernel": {128}, "rms_norm_kernel": {128}, "swiglu_kernel": {128}}),
-    ("rotary", {"rotary_kernel<bf16": {64}, "rotary_kernel<f16": {64}, "rotary_kernel<float": {128}}),  # 4 numbers a lane
+    ("rows", {"embed_kernel": {128}, "embed_scaled_kernel": {128}, "keep_kernel": {128}, "add_kernel": {128}, "scale_kernel": {128}}),
+    ("norms", {"rms_norm_kernel": {128}, "norm_kernel": {128}}),
+    ("activations", {"swiglu_kernel": {128}, "activate_kernel": {128}, "gate_kernel": {128}}),
+    ("rotary", {f"{kernel}<{number}": {width} for kernel in ("rotary_kernel", "turning_kernel")  # 4 numbers a lane
+                for number, width in (("bf16", 64), ("f16", 64), ("float", 128))}),
     ("pool", {"pool_kernel": {128}}),
     ("attention_bf16", {"attention_mma_kernel": {128}}),
     ("attention_f16", {"attention_mma_kernel": {128}}),
