@@ -83,12 +83,15 @@ MICRO_INLINE lanes activated(lanes x, enum device_activation activation) {
 
 MICRO_INLINE void activate_by(void *out, const void *in, const void *up, enum device_activation activation,
                               size_t n, enum dtype dtype) {
-    for (size_t i = 0; i < n; i += LANES) {
-        lanes value = activated(row_load(in, i, n, dtype), activation);
-        if (up != NULL) {
-            value = lanes_mul(rounded(value, dtype), row_load(up, i, n, dtype));
+    if (up == NULL) {
+        for (size_t i = 0; i < n; i += LANES) {
+            row_store(out, i, n, activated(row_load(in, i, n, dtype), activation), dtype);
         }
-        row_store(out, i, n, value, dtype);
+        return;
+    }
+    for (size_t i = 0; i < n; i += LANES) {
+        lanes value = rounded(activated(row_load(in, i, n, dtype), activation), dtype);
+        row_store(out, i, n, lanes_mul(value, row_load(up, i, n, dtype)), dtype);
     }
 }
 

@@ -106,18 +106,19 @@ MICRO_INLINE void norm_layer(void *out, const void *x, const struct device_norm 
 
 MICRO_INLINE void norm_row(void *out, const void *x, const struct device_norm *norm, enum device_store store,
                            size_t n, enum dtype dtype) {
+    const void *weight = norm->weight;
     if (norm->kind == DEVICE_NORM_LAYER) {
         norm_layer(out, x, norm, store, n, dtype);
         return;
     }
     lanes inverse = lanes_set(row_inverse_rms(x, norm->epsilon, n, dtype));
-    if (norm->kind != DEVICE_NORM_RMS || norm->weight == NULL) {
-        bool plus_one = norm->kind == DEVICE_NORM_RMS_PLUS_ONE;
-        norm_rms_once(out, x, norm->weight, inverse, plus_one, store, n, dtype);
-    } else if (store == DEVICE_ADD) {
-        norm_rms(out, x, norm->weight, inverse, DEVICE_ADD, n, dtype);
+    bool twice = norm->kind == DEVICE_NORM_RMS && weight != NULL;
+    if (twice && store == DEVICE_STORE) {
+        norm_rms(out, x, weight, inverse, DEVICE_STORE, n, dtype);
+    } else if (twice) {
+        norm_rms(out, x, weight, inverse, DEVICE_ADD, n, dtype);
     } else {
-        norm_rms(out, x, norm->weight, inverse, DEVICE_STORE, n, dtype);
+        norm_rms_once(out, x, weight, inverse, norm->kind == DEVICE_NORM_RMS_PLUS_ONE, store, n, dtype);
     }
 }
 
