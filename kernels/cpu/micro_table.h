@@ -89,8 +89,8 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
 #define MICRO_ROW_ENTRIES(suffix)                                                                            \
     .store_sums = store_sums_##suffix, .store_scaled = store_scaled_##suffix, .norm = norm_##suffix,         \
     .rope = rope_##suffix, .scaled = scaled_##suffix, .activate = activate_##suffix, .gate = gate_##suffix,  \
-    .rescale = rescale_sums, .add = add_##suffix, .turn = turn_##suffix, .expand = expand_##suffix,          \
-    .read = read_all
+    .rescale = rescale_sums, .bend = bend_scores, .add = add_##suffix, .turn = turn_##suffix,                \
+    .expand = expand_##suffix, .read = read_all
 
 #define MICRO_WIDE_ENTRIES(suffix)                                                                           \
     .operand = DTYPE_F32, .tile_rows = TILE_ROWS, .tile_columns = TILE_COLUMNS, .depth_unit = 2,             \
