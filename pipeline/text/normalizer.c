@@ -106,7 +106,7 @@ static int apply_replace(const struct normalizer_step *step, struct normalizer_s
                          const struct piece *piece, struct aligned_text *out, bool *changed,
                          struct error *err) {
     const char *subject = NULL;
-    TRY(pattern_subject(&subject, piece->bytes, piece->size, &scratch->subject, err));
+    TRY(pattern_subject(step->pattern, &subject, piece->bytes, piece->size, &scratch->subject, err));
     size_t copied = 0;
     for (;;) {
         bool found = false;
