@@ -13,14 +13,14 @@ enum {
     STACK_LIMIT = 64 * 1024 * 1024,
     MATCH_LIMIT = 100 * 1000 * 1000, // a pattern that backtracks without end is an error, not a hang
     NESTING_LIMIT = 100,
-    PATTERN_LIMIT = 16 * 1024, // bytes
+    PATTERN_LIMIT = 64 * 1024, // bytes; those of SentencePiece files list their own words
 };
 
 struct pattern {
     pcre2_code *code; // NULL for a literal
     bool compiled;    // to machine code
     bool substitutes; // is matched with stand-ins for some characters
-    char *literal;
+    char *literal;    // or the pattern as it was given
     size_t literal_size;
 };
 
@@ -71,6 +71,8 @@ int pattern_compile(struct pattern **out, const char *regex, struct error *err) 
     pcre2_compile_context *context = NULL;
     TRY(pattern_create(&pattern, err));
     int status;
+    TRY_TO(done, status = memory_text(&pattern->literal, regex, err));
+    pattern->literal_size = strlen(regex);
     TRY_TO(done, status = pattern_translate(&translated, &pattern->substitutes, regex, err));
     context = pcre2_compile_context_create(NULL);
     status = context == NULL
@@ -105,6 +107,18 @@ int pattern_literal(struct pattern **out, const char *text, size_t size, struct 
     pattern->literal_size = size;
     *out = pattern;
     return STATUS_OK;
+}
+
+bool pattern_is(const struct pattern *pattern, const char *regex) {
+    return pattern != NULL && pattern->code != NULL && strcmp(pattern->literal, regex) == 0;
+}
+
+bool pattern_same(const struct pattern *a, const struct pattern *b) {
+    if (a == NULL || b == NULL) {
+        return a == b;
+    }
+    return (a->code == NULL) == (b->code == NULL) && a->literal_size == b->literal_size &&
+           memcmp(a->literal, b->literal, a->literal_size) == 0;
 }
 
 void pattern_destroy(struct pattern *pattern) {

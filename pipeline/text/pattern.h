@@ -21,6 +21,12 @@ int pattern_compile(struct pattern **out, const char *regex, struct error *err);
 
 // Matches exactly these bytes (not empty).
 int pattern_literal(struct pattern **out, const char *text, size_t size, struct error *err);
+
+// Whether it was compiled from this text.
+bool pattern_is(const struct pattern *pattern, const char *regex);
+
+// Whether both match by the same pattern; two NULL are the same.
+bool pattern_same(const struct pattern *a, const struct pattern *b);
 void pattern_destroy(struct pattern *pattern); // accepts NULL
 
 int pattern_scratch_create(struct pattern_scratch **out, struct error *err);

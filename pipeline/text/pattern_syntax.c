@@ -181,6 +181,10 @@ static int translate_part(struct translation *to) {
 }
 
 static int translate_next(struct translation *to) {
+    if (pattern_at(&to->walk, "\\A") || pattern_at(&to->walk, "\\z")) {
+        to->quantifiable = false;
+        return copy(to, 2);
+    }
     switch (to->walk.regex[to->walk.at]) {
     case '^':
         return append_anchor(to, "(?:\\A|(?<=\\n)(?!\\z))");

@@ -64,6 +64,9 @@ typedef int (*word_sink)(void *context, const struct piece *word, struct error *
 
 // Reads the file's block (NULL: no pre-tokenizer). STATUS_DATA names what is unknown or wrong.
 int pretokenizer_load(struct pretokenizer *pretokenizer, const json_t *json, struct error *err);
+
+// Whether both cut texts by the same steps.
+bool pretokenizer_same(const struct pretokenizer *a, const struct pretokenizer *b);
 void pretokenizer_destroy(struct pretokenizer *pretokenizer); // leaves zeros
 
 // Cuts a piece that is not empty into words and hands each to `sink`.

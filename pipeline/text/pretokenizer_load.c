@@ -165,6 +165,25 @@ int pretokenizer_load(struct pretokenizer *pretokenizer, const json_t *json, str
     return STATUS_OK;
 }
 
+static bool same_text(const char *a, size_t a_size, const char *b, size_t b_size) {
+    return (a == NULL) == (b == NULL) && a_size == b_size && (a_size == 0 || memcmp(a, b, a_size) == 0);
+}
+
+static bool same_step(const struct pretokenizer_step *a, const struct pretokenizer_step *b) {
+    return a->spells_bytes == b->spells_bytes &&
+           same_text(a->space, a->space_size, b->space, b->space_size) && a->prefix_rule == b->prefix_rule &&
+           same_text(a->prefix, a->prefix_size, b->prefix, b->prefix_size) && a->behavior == b->behavior &&
+           a->invert == b->invert && pattern_same(a->pattern, b->pattern) && a->character == b->character;
+}
+
+bool pretokenizer_same(const struct pretokenizer *a, const struct pretokenizer *b) {
+    bool same = a->count == b->count && a->byte_level == b->byte_level;
+    for (size_t i = 0; i < a->count && same; i++) {
+        same = same_step(&a->steps[i], &b->steps[i]);
+    }
+    return same;
+}
+
 void pretokenizer_destroy(struct pretokenizer *pretokenizer) {
     for (size_t i = 0; i < pretokenizer->count; i++) {
         free(pretokenizer->steps[i].space);

@@ -108,6 +108,8 @@ static void read_facts(struct tokenizer_companions *out, const json_t *config, c
     out->splits_special = flag_of(config, "split_special_tokens") == 1;
     const char *side = json_string_value(json_member(config, "truncation_side"));
     out->cuts_left = side != NULL && strcmp(side, "left") == 0;
+    out->cuts_right = side != NULL && !out->cuts_left;
+    out->fixes_mistral = flag_of(config, "fix_mistral_regex") == 1;
     out->has_code = json_is_array(map) || json_member(map, "AutoTokenizer") != NULL;
 }
 
@@ -145,6 +147,7 @@ static int apply(struct tokenizer_companions *out, json_t *list, json_t *config,
     if (status != STATUS_OK) {
         error_wrap(err, "%s/tokenizer_config.json (or special_tokens_map.json)", folder);
     }
+    out->renumbers = tokens.moved;
     out->differs_in_qwen2 = companion_tokens_differ_in_qwen2(&tokens, config);
 done:
     json_decref(tokens.index);
@@ -179,6 +182,7 @@ int tokenizer_companions_apply(struct tokenizer_companions *out, json_t *root, c
     if (list != NULL) {
         TRY_TO(done, status = apply(out, list, config, folder, err));
     }
+    out->config = json_incref(config);
 done:
     json_decref(config);
     return status;
@@ -186,5 +190,6 @@ done:
 
 void tokenizer_companions_destroy(struct tokenizer_companions *companions) {
     buffer_destroy(&companions->changes);
+    json_decref(companions->config);
     *companions = (struct tokenizer_companions){0};
 }

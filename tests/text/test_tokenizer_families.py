@@ -96,6 +96,18 @@ def neox():
     return byte_level(normalizer=normalizers.NFC(), trim=True)
 
 
+def converted():
+    """What transformers makes of a SentencePiece file with words of its own."""
+    tokenizer = gemma()
+    tokenizer.normalizer = normalizers.Sequence([
+        normalizers.Replace(Regex(r"\A +| +\z"), ""), normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(" ", "\u2581"),
+        normalizers.Replace(Regex("\\A\u2581"), "\u2581\u2581")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Metaspace(replacement="\u2581", prepend_scheme="always", split=False),
+        pre_tokenizers.Split(Regex(r"<\/h1>|<\ x>|<b>|\.\."), "isolated")])
+    return tokenizer
+
+
 def falcon():
     return byte_level_steps([pre_tokenizers.Punctuation("contiguous"), with_words(), pre_tokenizers.Digits(individual_digits=False),
                              *isolated(["[0-9][0-9][0-9]"])])
@@ -127,7 +139,7 @@ PATTERNS = [split("gpt_oss", O200K), split("llama4", O200K, ignore_merges=True),
             sequence("deepseek_v2", *isolated(DEEPSEEK_V2), pre_tokenizers.Digits(individual_digits=True), bytes_only()),
             sequence("cohere", pre_tokenizers.Digits(individual_digits=True), with_words(), normalizer=normalizers.NFC()),
             falcon, escapes, *map(punctuation, ("removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"))]
-KINDS = [*PATTERNS, *map(pairs, PATTERNS), gemma, phi3, opt, neox, tekken,
+KINDS = [*PATTERNS, *map(pairs, PATTERNS), gemma, converted, phi3, opt, neox, tekken,
          after_byte_level("punctuation_of_bytes", pre_tokenizers.Punctuation("isolated")),
          after_byte_level("words_of_bytes", *isolated(["\u0120?\\p{L}{2}"]), pre_tokenizers.Digits(individual_digits=True)),
          after_byte_level("bytes_twice", pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=True))]
@@ -201,7 +213,7 @@ def random_part(source, depth):
     elif kind < 0.8 and depth < 2:
         return source.choice(["(?!%s)", "(?=%s)", "(?<!a)%s", "(?<=\\s)%s"]) % random_sequence(source, depth + 1)
     elif kind < 0.85:
-        return source.choice(["$", "^"])
+        return source.choice(["$", "^", "\\A", "\\z"])
     else:
         group = source.choice(["(?:%s)", "(%s)", "(?>%s)"]) % random_pattern(source, depth + 1) if depth < 2 else "a"
         return group + source.choice(["", "?", "??", "?+", "{2}?", "{1,2}"])  # more would take exponential time, and the library panics
