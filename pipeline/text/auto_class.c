@@ -101,6 +101,13 @@ const char *auto_class(const char *model_type, const char *named, bool says_byte
     return name != NULL && builds(name) ? name : NULL;
 }
 
+bool auto_class_reads_tekken(const char *model_type) {
+    static const char types[] =
+        " ministral ministral3 mistral mistral3 mistral_large4 mixtral pixtral voxtral "
+        "voxtral_realtime ";
+    return has_word(types, model_type, strlen(model_type));
+}
+
 // ---- what the classes build ----
 
 static const struct auto_token end_of_text[] = {{"unk_token", "<|endoftext|>"},

@@ -13,6 +13,10 @@
 // tokenizer.json has the word "ByteLevel".
 const char *auto_class(const char *model_type, const char *named, bool says_byte_level);
 
+// Whether a folder of this model type is read by mistral-common, where that is installed, if it has a
+// tekken.json.
+bool auto_class_reads_tekken(const char *model_type);
+
 // A special token that a class has where no file names one for this key.
 struct auto_token {
     const char *key;

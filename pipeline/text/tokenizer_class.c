@@ -74,7 +74,15 @@ static int warn_of_class(const struct tokenizer *tokenizer, const char *model_ty
 }
 
 // fix_mistral_regex puts the pattern of Mistral's newer vocabularies in place of the first step's.
-static int warn_of_mistral(const struct tokenizer *tokenizer, struct buffer *out, struct error *err) {
+static int warn_of_mistral(const struct tokenizer *tokenizer, const char *model_type, struct buffer *out,
+                           struct error *err) {
+    if (tokenizer->companions.has_tekken && auto_class_reads_tekken(model_type)) {
+        TRY(buffer_printf(
+            out, err,
+            "tekken.json is beside tokenizer.json: transformers reads it where mistral-common is "
+            "installed, and takes special tokens in texts for plain text then; strata follows "
+            "tokenizer.json\n"));
+    }
     const struct pattern *first = tokenizer->pretokenizer.steps[0].pattern;
     if (!tokenizer->companions.fixes_mistral || pattern_is(first, ggml_pre_find("tekken")->patterns[0])) {
         return STATUS_OK;
@@ -123,7 +131,7 @@ int tokenizer_warnings(const struct tokenizer *tokenizer, const char *model_type
         return warn_of_ggml(tokenizer, out, err);
     }
     TRY(warn_of_class(tokenizer, model_type, config_class, out, err));
-    TRY(warn_of_mistral(tokenizer, out, err));
+    TRY(warn_of_mistral(tokenizer, model_type, out, err));
     TRY(warn_of_flag("add_bos_token", companions->add_bos, post->before_count > 0, out, err));
     TRY(warn_of_flag("add_eos_token", companions->add_eos, post->after_count > 0, out, err));
     if (companions->splits_special) {

@@ -29,6 +29,7 @@ struct tokenizer_companions {
     bool lacks_tokens;                // added_tokens_decoder is there and lacks a token of tokenizer.json
     bool renumbers;                   // the files number tokens otherwise than tokenizer.json
     bool fixes_mistral;               // fix_mistral_regex
+    bool has_tekken;                  // tekken.json is there
     bool differs_in_qwen2;            // Qwen2Tokenizer has special tokens with other flags, or more of them
     char other_file[TOKENIZER_CLASS]; // of fast_tokenizer_files, one that is there; "" when there is none
     json_t *config;                   // tokenizer_config.json, with special_tokens_map.json where that counts

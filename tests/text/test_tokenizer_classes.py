@@ -82,7 +82,10 @@ def test_silence_means_the_same_ids(tokenizer_json, tmp_path, model_type, pipeli
         rng = random.Random(f"{model_type} {pipeline} {seed}")
         files = random_settings(rng) if seed > 0 else {}
         folder = make_folder(tmp_path / str(seed), PIPELINES[pipeline](json.loads(json.dumps(tokenizer_json))), model_type, **files)
-        if warnings(folder, model_type) != "":
+        config_class = rng.choice(["", "", *CLASSES[3:-2]])
+        if config_class != "":
+            (folder / "config.json").write_text(json.dumps({"model_type": model_type, "tokenizer_class": config_class}))
+        if warnings(folder, model_type, config_class) != "":
             continue
         texts = random_texts(rng)
         library = transformers.AutoTokenizer.from_pretrained(folder)
@@ -128,6 +131,13 @@ def test_settings_are_warned_of(tokenizer_json, tmp_path, pattern, settings, wor
     made = bytes_of(None, split, {**BYTES, "use_regex": False})(tokenizer_json)
     said = warnings(make_folder(tmp_path / "model", made, "mistral", tokenizer_config=settings), "mistral")
     assert word in said and (said != "") == (word != ""), said
+
+
+@pytest.mark.parametrize("model_type, warns", [("mistral3", True), ("llama", False)])
+def test_another_vocabulary_is_warned_of(tokenizer_json, tmp_path, model_type, warns):
+    folder = make_folder(tmp_path / "model", tokenizer_json, model_type)
+    (folder / "tekken.json").write_text("{}")
+    assert ("mistral-common" in warnings(folder, model_type)) == warns
 
 
 @pytest.mark.parametrize("direction, side, cuts", [("Left", None, True), ("Left", "right", False), ("Right", None, False)])
