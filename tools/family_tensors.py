@@ -419,6 +419,18 @@ NESTED = {
 }
 
 
+# Keys that published files of a family leave out, as transformers fills them in.
+DEFAULTS = {"gemma3_text": {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262208}}
+
+
+def fill_in(family, inner):
+    inner = {**DEFAULTS.get(family, {}), **inner}
+    if inner.get("layer_types") is None and "full_attention_interval" in inner:
+        inner["layer_types"] = ["linear_attention" if (layer + 1) % inner["full_attention_interval"] else "full_attention"
+                                for layer in range(inner["num_hidden_layers"])]
+    return inner
+
+
 def list_tensors(config, seed, head=None):
     """As make_model.list_tensors, of every family; the marks of a tensor's kind say what a neutral value would hide."""
     family, inner, prefix, tower = config["model_type"], text_config(config), "model.", []
@@ -427,6 +439,7 @@ def list_tensors(config, seed, head=None):
     if family in NESTED:
         family, prefix, tower = NESTED[family]
         family = inner.get("model_type", family)
+    inner = fill_in(family, inner)
     row = None if family in GPT_LIKE else find_row(family, inner)
     m = Maker(inner, seed, row is not None and row.one_plus)
     if row is None:

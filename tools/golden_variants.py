@@ -212,12 +212,12 @@ def tower_variants():
     qwen2 = without(small("qwen2_5_vl_text", num_attention_heads=2, num_key_value_heads=1, rope_scaling=mrope), "head_dim")
     qwen3 = without(small("qwen3_vl_text", head_dim=16, rope_parameters=interleaved, tie_word_embeddings=True), "rope_theta")
     tower3 = {**QWEN_TOWER, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
-    delta = dict(num_hidden_layers=3, head_dim=16, linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=8,
-                 linear_value_head_dim=8, linear_conv_kernel_dim=4,
+    # A norm follows the delta rule, whose sums may come near 0: eps keeps it from making a large error of a small one.
+    delta = dict(num_hidden_layers=3, rms_norm_eps=1e-3, head_dim=16, linear_num_key_heads=2, linear_num_value_heads=4,
+                 linear_key_head_dim=8, linear_value_head_dim=8, linear_conv_kernel_dim=4,
                  layer_types=["linear_attention", "full_attention", "linear_attention"])
     ropes = {**interleaved, "mrope_section": [1, 1, 0], "partial_rotary_factor": 0.25}
     qwen35 = without(small("qwen3_5_text", rope_parameters=ropes, **delta), "rope_theta")
-    moved = {"layer_types": ["linear_attention", "full_attention", "linear_attention"], "rms_norm_eps": 1e-1}
     following = moe("qwen3_next", **{**delta, "num_hidden_layers": 2, "layer_types": ["linear_attention", "full_attention"]},
                     partial_rotary_factor=0.25, shared_expert_intermediate_size=20, norm_topk_prob=True)
     return {
@@ -227,7 +227,7 @@ def tower_variants():
                      {"text_config": {**qwen3, "rope_parameters": {**interleaved, "rope_theta": 100.0}}}),
         "qwen3_5": (nested("qwen3_5", qwen35, {**QWEN_TOWER, "model_type": "qwen3_5", "num_position_embeddings": 16}), "BF16", 1,
                     [1, 7, 70], {"text_config": {**qwen35, "rms_norm_eps": 1e-1}}),
-        "qwen3_5-text": ({**qwen35, "linear_num_value_heads": 2}, "F32", 1, TEXTS, moved),
+        "qwen3_5-text": ({**qwen35, "linear_num_value_heads": 2}, "F32", 1, TEXTS, {"rms_norm_eps": 1e-6}),
         "qwen3_next": (following, "F32", 1, FEWEST, {"norm_topk_prob": False}),
     }
 
