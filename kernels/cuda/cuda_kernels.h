@@ -29,14 +29,25 @@ cudaError_t kernels_built(void);
 cudaError_t launch_expand(cudaStream_t stream, void *out, enum dtype dtype, const struct weight_view *view);
 
 cudaError_t launch_embed(cudaStream_t stream, enum dtype dtype, void *out, const void *table,
-                         const int32_t *ids, size_t tokens, size_t hidden);
+                         const int32_t *ids, float scale, enum device_store store, size_t tokens,
+                         size_t hidden);
 
-cudaError_t launch_rms_norm(cudaStream_t stream, enum dtype dtype, void *out, const void *x,
-                            const void *weight, float epsilon, size_t tokens, size_t hidden);
+cudaError_t launch_norm(cudaStream_t stream, enum dtype dtype, void *out, const void *x,
+                        const struct device_norm *norm, enum device_store store, size_t tokens,
+                        size_t hidden);
 
-cudaError_t launch_qk_norm_rope(cudaStream_t stream, enum dtype dtype, void *qkv, const void *q_norm,
-                                const void *k_norm, float epsilon, const float *cosine, const float *sine,
-                                const int32_t *rope_row, struct device_heads heads, size_t tokens);
+cudaError_t launch_norm_groups(cudaStream_t stream, enum dtype dtype, void *x,
+                               const struct device_groups *groups, const struct device_norm *norm,
+                               size_t tokens);
+
+cudaError_t launch_add(cudaStream_t stream, enum dtype dtype, void *x, const void *y, float scale,
+                       size_t tokens, size_t hidden);
+
+cudaError_t launch_scale(cudaStream_t stream, enum dtype dtype, void *x, const void *factor, size_t tokens,
+                         size_t hidden);
+
+cudaError_t launch_qk_norm_rope(cudaStream_t stream, enum dtype dtype, void *qkv,
+                                const struct device_rope *rope, struct device_heads heads, size_t tokens);
 
 // Halves: mma.sync over tiles of 64 keys (32 above 128 numbers a head) with a running softmax
 // (FlashAttention-2, Dao 2023); float32: the same scheme with multiply-adds.
@@ -84,8 +95,11 @@ cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, c
                              const struct device_attention *shape, const struct device_texts *texts,
                              const struct attention_tile *tiles, size_t tile_count, bool pairs);
 
-cudaError_t launch_swiglu(cudaStream_t stream, enum dtype dtype, void *out, const void *gate_up,
-                          size_t tokens, size_t intermediate);
+cudaError_t launch_activate(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
+                            enum device_activation activation, bool gated, size_t tokens, size_t width);
+
+cudaError_t launch_gate(cudaStream_t stream, enum dtype dtype, void *x, const void *gate, size_t gate_stride,
+                        size_t tokens, size_t width);
 
 cudaError_t launch_pool(cudaStream_t stream, enum dtype dtype, void *out, enum dtype out_dtype,
                         struct device_row_check *checks, const void *x, const struct device_span *spans,

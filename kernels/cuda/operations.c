@@ -32,74 +32,74 @@ int cuda_expand(struct device *device, struct device_matrix *out, size_t row, co
     return cuda_queue_end(cuda, "expand", launched, err);
 }
 
-static int not_built(struct error *err, const char *what) {
-    return error_set(err, STATUS_INTERNAL, "%s is not built", what);
-}
-
 int cuda_embed(struct device *device, void *out, const void *table, const int32_t *ids, float scale,
                enum device_store store, size_t tokens, size_t hidden, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    if (scale != 1 || store != DEVICE_STORE) {
-        return not_built(err, "embed");
-    }
     const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, hidden)}}, .reads = {table, ids}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "embed", &use, err));
-    cudaError_t launched = launch_embed(cuda->queue.compute, device->dtype, out, table, ids, tokens, hidden);
+    cudaError_t launched =
+        launch_embed(cuda->queue.compute, device->dtype, out, table, ids, scale, store, tokens, hidden);
     return cuda_queue_end(cuda, "embed", launched, err);
 }
 
 int cuda_norm(struct device *device, void *out, const void *x, const struct device_norm *norm,
               enum device_store store, size_t tokens, size_t hidden, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    if (norm->kind != DEVICE_NORM_RMS || store != DEVICE_STORE) {
-        return not_built(err, "norm");
-    }
     const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, hidden)}},
-                                 .reads = {x, norm->weight}};
+                                 .reads = {x, norm->weight, norm->bias}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "norm", &use, err));
-    cudaError_t launched = launch_rms_norm(cuda->queue.compute, device->dtype, out, x, norm->weight,
-                                           norm->epsilon, tokens, hidden);
+    cudaError_t launched =
+        launch_norm(cuda->queue.compute, device->dtype, out, x, norm, store, tokens, hidden);
     return cuda_queue_end(cuda, "norm", launched, err);
 }
 
 int cuda_norm_groups(struct device *device, void *x, const struct device_groups *groups,
                      const struct device_norm *norm, size_t tokens, struct error *err) {
-    (void)device, (void)x, (void)groups, (void)norm, (void)tokens;
-    return not_built(err, "norm_groups");
+    struct cuda_device *cuda = cuda_of(device);
+    const struct cuda_use use = {.writes = {{x, bytes_of(cuda, tokens, groups->stride)}},
+                                 .reads = {norm->weight, norm->bias}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "norm_groups", &use, err));
+    cudaError_t launched = launch_norm_groups(cuda->queue.compute, device->dtype, x, groups, norm, tokens);
+    return cuda_queue_end(cuda, "norm_groups", launched, err);
 }
 
 int cuda_add(struct device *device, void *x, const void *y, float scale, size_t tokens, size_t hidden,
              struct error *err) {
-    (void)device, (void)x, (void)y, (void)scale, (void)tokens, (void)hidden;
-    return not_built(err, "add");
+    struct cuda_device *cuda = cuda_of(device);
+    const struct cuda_use use = {.writes = {{x, bytes_of(cuda, tokens, hidden)}}, .reads = {y}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "add", &use, err));
+    cudaError_t launched = launch_add(cuda->queue.compute, device->dtype, x, y, scale, tokens, hidden);
+    return cuda_queue_end(cuda, "add", launched, err);
 }
 
 int cuda_scale(struct device *device, void *x, const void *factor, size_t tokens, size_t hidden,
                struct error *err) {
-    (void)device, (void)x, (void)factor, (void)tokens, (void)hidden;
-    return not_built(err, "scale");
+    struct cuda_device *cuda = cuda_of(device);
+    const struct cuda_use use = {.writes = {{x, bytes_of(cuda, tokens, hidden)}}, .reads = {factor}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "scale", &use, err));
+    cudaError_t launched = launch_scale(cuda->queue.compute, device->dtype, x, factor, tokens, hidden);
+    return cuda_queue_end(cuda, "scale", launched, err);
 }
 
 int cuda_gate(struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens,
               size_t width, struct error *err) {
-    (void)device, (void)x, (void)gate, (void)gate_stride, (void)tokens, (void)width;
-    return not_built(err, "gate");
+    struct cuda_device *cuda = cuda_of(device);
+    const struct cuda_use use = {.writes = {{x, bytes_of(cuda, tokens, width)}}, .reads = {gate}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "gate", &use, err));
+    cudaError_t launched =
+        launch_gate(cuda->queue.compute, device->dtype, x, gate, gate_stride, tokens, width);
+    return cuda_queue_end(cuda, "gate", launched, err);
 }
 
 int cuda_qk_norm_rope(struct device *device, void *qkv, const struct device_rope *rope,
                       struct device_heads heads, size_t tokens, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    if (rope->q_norm.kind != DEVICE_NORM_RMS || rope->part != heads.head_dim || rope->pairing != 0 ||
-        rope->rounding != 0 || rope->query_scale != NULL || heads.gap != 0) {
-        return not_built(err, "qk_norm_rope");
-    }
-    const struct cuda_use use = {
-        .writes = {{qkv, bytes_of(cuda, tokens, device_heads_width(heads))}},
-        .reads = {rope->q_norm.weight, rope->k_norm.weight, rope->cosine, rope->sine, rope->row}};
+    const struct cuda_use use = {.writes = {{qkv, bytes_of(cuda, tokens, device_heads_width(heads))}},
+                                 .reads = {rope->q_norm.weight, rope->q_norm.bias, rope->k_norm.weight,
+                                           rope->k_norm.bias, rope->cosine, rope->sine, rope->row,
+                                           rope->query_scale}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "qk_norm_rope", &use, err));
-    cudaError_t launched =
-        launch_qk_norm_rope(cuda->queue.compute, device->dtype, qkv, rope->q_norm.weight, rope->k_norm.weight,
-                            rope->q_norm.epsilon, rope->cosine, rope->sine, rope->row, heads, tokens);
+    cudaError_t launched = launch_qk_norm_rope(cuda->queue.compute, device->dtype, qkv, rope, heads, tokens);
     return cuda_queue_end(cuda, "qk_norm_rope", launched, err);
 }
 
@@ -166,7 +166,8 @@ int cuda_attention(struct device *device, void *out, const void *qkv, const stru
     }
     size_t end = (size_t)texts.host_starts[texts.count];
     size_t width = shape->heads.heads * shape->heads.head_dim;
-    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, end, width)}}, .reads = {qkv, texts.kept}};
+    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, end, width)}},
+                                 .reads = {qkv, texts.kept, shape->sinks, shape->slopes}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "attention", &use, err));
     cudaError_t launched = launch_attention(cuda->queue.compute, device->dtype, out, qkv, shape, &texts,
                                             cuda->tiles.tiles, tiles, cuda->attention_pairs);
@@ -185,12 +186,10 @@ const char *cuda_attention_turn(struct device *device, const struct device_atten
 int cuda_activate(struct device *device, void *out, const void *in, enum device_activation activation,
                   bool gated, size_t tokens, size_t width, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    if (activation != DEVICE_SILU || !gated) {
-        return not_built(err, "activate");
-    }
     const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, width)}}, .reads = {in}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "activate", &use, err));
-    cudaError_t launched = launch_swiglu(cuda->queue.compute, device->dtype, out, in, tokens, width);
+    cudaError_t launched =
+        launch_activate(cuda->queue.compute, device->dtype, out, in, activation, gated, tokens, width);
     return cuda_queue_end(cuda, "activate", launched, err);
 }
 
