@@ -112,9 +112,11 @@ struct micro_kernels {
     void (*activate)(void *out, const void *in, const void *up, enum device_activation activation,
                      size_t n); // out = activation(in), times up where that is not NULL; out may be in
     void (*gate)(void *x, const void *gate, size_t n); // x *= sigmoid(gate)
-    // One row of the clamped form of struct device_experts.
-    void (*swiglu_limited)(void *out, const void *gate_up, float limit, size_t intermediate);
 
+    // ---- mixtures of experts ----
+
+    void (*activate_limited)(void *out, const void *in, const void *up, float limit,
+                             size_t n);                           // as struct device_experts says
     void (*exponents)(float *numbers, float shift, size_t count); // e^(number - shift)
     void (*add_scaled)(float *sums, const void *numbers, float factor,
                        size_t count); // sums += factor * numbers

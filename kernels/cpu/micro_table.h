@@ -3,7 +3,7 @@
 #ifndef STRATA_KERNELS_CPU_MICRO_TABLE_H
 #define STRATA_KERNELS_CPU_MICRO_TABLE_H
 
-#include "kernels/cpu/micro_activations.h"
+#include "kernels/cpu/micro_experts.h"
 #include "kernels/cpu/micro_norms.h"
 #include "kernels/cpu/micro_tile.h"
 
@@ -46,8 +46,9 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
     static void gate_##suffix(void *x, const void *gate, size_t n) {                                         \
         gate_row(x, gate, n, dtype);                                                                         \
     }                                                                                                        \
-    static void swiglu_limited_##suffix(void *out, const void *gate_up, float limit, size_t intermediate) {  \
-        swiglu_limited_row(out, gate_up, limit, intermediate, dtype);                                        \
+    static void activate_limited_##suffix(void *out, const void *in, const void *up, float limit,            \
+                                          size_t n) {                                                        \
+        activate_limited_row(out, in, up, limit, n, dtype);                                                  \
     }                                                                                                        \
     static void add_scaled_##suffix(float *sums, const void *numbers, float factor, size_t count) {          \
         add_scaled_row(sums, numbers, factor, count, dtype);                                                 \
@@ -95,7 +96,7 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
 #define MICRO_ROW_ENTRIES(suffix)                                                                            \
     .store_sums = store_sums_##suffix, .store_scaled = store_scaled_##suffix, .norm = norm_##suffix,         \
     .rope = rope_##suffix, .scaled = scaled_##suffix, .activate = activate_##suffix, .gate = gate_##suffix,  \
-    .swiglu_limited = swiglu_limited_##suffix, .exponents = exponents_row,                                   \
+    .activate_limited = activate_limited_##suffix, .exponents = exponents_row,                               \
     .add_scaled = add_scaled_##suffix, .rescale = rescale_sums, .bend = bend_scores, .add = add_##suffix,    \
     .turn = turn_##suffix, .expand = expand_##suffix, .read = read_all
 
