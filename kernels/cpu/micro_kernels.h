@@ -99,6 +99,12 @@ struct micro_kernels {
     void (*rope)(void *head, const void *norm, float epsilon, const float *cosine, const float *sine,
                  size_t head_dim);
     void (*swiglu)(void *out, const void *gate_up, size_t intermediate); // one row
+    // One row of the clamped form of struct device_experts.
+    void (*swiglu_limited)(void *out, const void *gate_up, float limit, size_t intermediate);
+
+    void (*exponents)(float *numbers, float shift, size_t count); // e^(number - shift)
+    void (*add_scaled)(float *sums, const void *numbers, float factor,
+                       size_t count); // sums += factor * numbers
 
     // `rounds` rounds of one product onto each of tile_rows x tile_columns sums, from registers alone: the
     // limit of tile. Returns the number of floating-point operations. sums [tile_rows, tile_columns] are read
