@@ -1,25 +1,13 @@
 // Activations of inner rows, gated or not, and the gate of a row: a block a row. They are bound by memory:
 // rows are read and written 16 bytes a thread where their width allows.
+#include "kernels/cuda/activation.h"
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/numbers.h"
 #include "kernels/cuda/ptx.h"
 
 enum { ROW_THREADS = 256 };
 
-static const float LOG2_E = 1.44269504f;
-
 // ---- SwiGLU ----
-
-// x / (1 + e^-x). float32: as exact as expf and the division. Halves, which are rounded after it: fast.
-static __device__ __forceinline__ float silu(float x, float) {
-    return x / (1.0f + expf(-x));
-}
-
-// Of all numbers of float16 at most 17 come out as the neighbour of what they should (computed, with each
-// step as far off as CUDA's documentation allows; one does with float32's form).
-template <typename T> static __device__ __forceinline__ float silu(float x, T) {
-    return fast_divide(x, 1.0f + fast_exp2(x * -LOG2_E));
-}
 
 template <typename T, bool WIDE>
 static __global__ void __launch_bounds__(ROW_THREADS)
@@ -48,50 +36,6 @@ static cudaError_t swiglu(cudaStream_t stream, T *out, const T *gate_up, size_t 
 
 // ---- other activations, and those without a gate ----
 
-// x Phi(x). Phi by erfc, which loses nothing where it is small.
-static __device__ __forceinline__ float gelu(float x) {
-    return x * (0.5f * erfcf(x * -0.707106781f));
-}
-
-// x (1 + tanh u) / 2 = x / (1 + e^-2u).
-template <typename T> static __device__ __forceinline__ float gelu_tanh(float x, T) {
-    float twice = 1.59576912f * (x + 0.044715f * x * x * x); // 2 u, u = sqrt(2 / pi) (x + ...)
-    return fast_divide(x, 1.0f + fast_exp2(twice * -LOG2_E));
-}
-
-static __device__ __forceinline__ float gelu_tanh(float x, float) {
-    float twice = 1.59576912f * (x + 0.044715f * x * x * x);
-    return x / (1.0f + expf(-twice));
-}
-
-static __device__ __forceinline__ float relu(float x) { // NaN stays
-    return x <= 0 ? 0.0f : x;
-}
-
-template <typename T>
-static __device__ __forceinline__ void activate(float (&x)[CHUNK], enum device_activation activation) {
-#pragma unroll
-    for (int e = 0; e < CHUNK; e++) {
-        switch (activation) {
-        case DEVICE_SILU:
-            x[e] = silu(x[e], T());
-            break;
-        case DEVICE_GELU:
-            x[e] = gelu(x[e]);
-            break;
-        case DEVICE_GELU_TANH:
-            x[e] = gelu_tanh(x[e], T());
-            break;
-        case DEVICE_RELU:
-            x[e] = relu(x[e]);
-            break;
-        case DEVICE_RELU_SQUARED:
-            x[e] = relu(x[e]) * relu(x[e]);
-            break;
-        }
-    }
-}
-
 template <typename T, bool WIDE>
 static __global__ void __launch_bounds__(ROW_THREADS)
     activate_kernel(T *out, const T *in, enum device_activation activation, bool gated, size_t width) {
@@ -100,7 +44,10 @@ static __global__ void __launch_bounds__(ROW_THREADS)
     for (size_t i = threadIdx.x * (size_t)CHUNK; i < width; i += ROW_THREADS * (size_t)CHUNK) {
         float x[CHUNK];
         group_load(x, from, i, width, WIDE);
-        activate<T>(x, activation);
+#pragma unroll
+        for (int e = 0; e < CHUNK; e++) {
+            x[e] = activated<T>(x[e], activation);
+        }
         if (gated) {
             float up[CHUNK];
             group_load(up, from + width, i, width, WIDE);
@@ -123,14 +70,6 @@ static cudaError_t activate(cudaStream_t stream, T *out, const T *in, enum devic
 }
 
 // ---- a gate ----
-
-static __device__ __forceinline__ float sigmoid(float x, float) {
-    return 1.0f / (1.0f + expf(-x));
-}
-
-template <typename T> static __device__ __forceinline__ float sigmoid(float x, T) {
-    return 1.0f / (1.0f + fast_exp2(x * -LOG2_E));
-}
 
 template <typename T, bool WIDE>
 static __global__ void __launch_bounds__(ROW_THREADS)

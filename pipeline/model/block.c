@@ -336,10 +336,11 @@ int block_run(const struct block_pass *pass, const struct block_weights *weights
 // ---- memory ----
 
 struct device_attention block_attention(const struct model_config *config, size_t block, size_t longest) {
-    double scale = config->score_scale;
+    double scale =
+        config->score_scale == 0 ? 1 / __builtin_sqrt((double)config->head_dim) : config->score_scale;
     return (struct device_attention){
         .heads = {config->heads, config->kv_heads, config->head_dim, 0},
-        .scale = (float)(scale == 0 ? 1 / __builtin_sqrt((double)config->head_dim) : scale),
+        .scale = (float)(config->scale_falls ? scale / (double)(block + 1) : scale),
         .window = config->layer_slides[block] ? config->window : 0,
         .softcap = (float)config->softcap,
         .longest = longest,

@@ -99,6 +99,7 @@ struct model_config {
     enum device_activation activation;
     bool plain_mlp;         // down(activation(up(x))), without a gate
     double score_scale;     // 0: head_dim^-1/2
+    bool scale_falls;       // block number i divides it by i + 1
     bool has_sinks;         // scores of keys without values
     double softcap;         // of scores; 0: none
     double embedding_scale; // 0: none

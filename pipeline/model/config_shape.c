@@ -122,6 +122,9 @@ static int read_activation(const struct values *values, struct model_config *con
     for (size_t i = 0; i < count; i++) {
         if (name == NULL || strcmp(name, known[i].name) == 0) {
             config->activation = name == NULL ? config->activation : known[i].activation;
+            if (config->family->gelu_is_tanh && config->activation == DEVICE_GELU) {
+                config->activation = DEVICE_GELU_TANH;
+            }
             return STATUS_OK;
         }
         names_append(names, sizeof names, known[i].name, i, count);
@@ -147,6 +150,12 @@ static int read_scales(const struct values *values, struct model_config *config,
     }
     if (row->scale_key == NULL) {
         config->score_scale = row->scale_default;
+    }
+    if (row->scale_has_flags) {
+        bool scaled = true;
+        TRY(values_boolean(values, "scale_attn_weights", &scaled, err));
+        TRY(values_boolean(values, "scale_attn_by_inverse_layer_idx", &config->scale_falls, err));
+        config->score_scale = scaled ? 0 : 1;
     }
     if (row->softcap_key != NULL && !is_null(values, row->softcap_key)) {
         TRY(read_scale(values, row->softcap_key, row->softcap_default, &config->softcap, err));
@@ -239,6 +248,9 @@ static int refuse_flags(const struct values *values, const struct model_config *
                 {"_remove_final_layer_norm", false}};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         bool value = keys[i].neutral;
+        if (config->family->scale_has_flags && strncmp(keys[i].key, "scale_attn", 10) == 0) {
+            continue; // it has them
+        }
         TRY(values_boolean(values, keys[i].key, &value, err));
         if (value != keys[i].neutral) {
             return error_set(err, STATUS_DATA, "'%s' is %s; only %s is supported in %s", keys[i].key,

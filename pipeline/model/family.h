@@ -84,11 +84,12 @@ struct family_row {
     bool norm_bias;
 
     enum device_activation activation; // where its key is absent
-    bool fixed_activation;             // whatever the key says
+    bool gelu_is_tanh;                 // the name "gelu" of old files means the approximation
     bool plain_mlp;                    // not gated
     const char *scale_key;             // of scores; NULL: head_dim^-1/2
     double scale_default;
-    bool scale_is_root; // the key's value to the power of -1/2
+    bool scale_is_root;   // the key's value to the power of -1/2
+    bool scale_has_flags; // scale_attn_weights, scale_attn_by_inverse_layer_idx (GPT-2)
     bool has_sinks;
     const char *softcap_key;
     double softcap_default;

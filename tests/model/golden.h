@@ -22,6 +22,58 @@ static const char *const golden_names[] = {
     "llama-yarn", "llama-yarn-mscale", "mistral-window",    "mistral-full",
 };
 
+// The same of other families, whose flags differ more.
+static const char *const golden_families[] = {
+    "bloom",
+    "cohere",
+    "cohere2",
+    "ernie4_5",
+    "exaone4",
+    "exaone4-full",
+    "gemma",
+    "gemma2",
+    "gemma2-full",
+    "gemma3",
+    "gemma3-linear",
+    "gemma3-nested",
+    "gemma3-nested-old",
+    "gemma3-v5",
+    "glm4",
+    "gpt2",
+    "gpt2-bare",
+    "gpt_neo",
+    "gpt_neox",
+    "gpt_neox-serial",
+    "gpt_oss",
+    "gptj",
+    "granite",
+    "granitemoe",
+    "hunyuan",
+    "ministral3",
+    "mistral3",
+    "mistral3-old",
+    "mixtral",
+    "olmo2",
+    "olmo3",
+    "olmoe",
+    "opt",
+    "phi",
+    "phi3",
+    "phi3-longrope",
+    "phi3-partial",
+    "qwen2_5_vl",
+    "qwen3_moe",
+    "qwen3_moe-steps",
+    "qwen3_vl",
+    "seed_oss",
+    "smollm3",
+    "smollm3-interval",
+    "stablelm",
+    "starcoder2",
+};
+
+enum { GOLDEN_FAMILIES = sizeof golden_families / sizeof golden_families[0] };
+
 enum { GOLDEN_COUNT = sizeof golden_names / sizeof golden_names[0], GOLDEN_TEXTS = 8, GOLDEN_PATH = 4096 };
 
 struct golden {

@@ -170,7 +170,7 @@ static void what_another_family_has_is_refused(void **state) {
          "'use_bidirectional_attention' is true"},
         {"\"model_type\": \"cohere\", \"use_qk_norm\": true", "'use_qk_norm' is true"},
         {"\"model_type\": \"phi\", \"qk_layernorm\": true", "'qk_layernorm' is true"},
-        {"\"model_type\": \"gpt2\", \"scale_attn_by_inverse_layer_idx\": true",
+        {"\"model_type\": \"gpt_neox\", \"scale_attn_by_inverse_layer_idx\": true",
          "'scale_attn_by_inverse_layer_idx' is true"},
         {"\"model_type\": \"olmoe\", \"clip_qkv\": 8", "'clip_qkv' is 8"},
         {"\"model_type\": \"llama\", \"rope_scaling\": {\"full_attention\": {}}", "differs by layer type"},

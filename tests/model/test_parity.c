@@ -26,6 +26,10 @@ static const char *test_device(void) {
     return name != NULL && *name != 0 ? name : "cpu";
 }
 
+static bool test_on_cpu(void) {
+    return strcmp(test_device(), "cpu") == 0;
+}
+
 static void must(int status, const struct error *err) {
     if (status != STATUS_OK) {
         fail_msg("%d: %s", status, err->message);
@@ -232,6 +236,23 @@ static void halves_are_as_exact_as_transformers(void **state) {
     }
 }
 
+static void families_match_transformers(void **state) {
+    (void)state;
+    for (size_t i = 0; i < GOLDEN_FAMILIES; i++) {
+        compare_golden(golden_families[i], DTYPE_F32);
+    }
+}
+
+static void families_in_halves_are_as_exact_as_transformers(void **state) {
+    (void)state;
+    for (size_t i = 0; i < GOLDEN_FAMILIES; i++) {
+        compare_golden(golden_families[i], i % 2 == 0 ? DTYPE_BF16 : DTYPE_F16);
+        if (test_on_cpu()) {
+            compare_golden(golden_families[i], i % 2 == 0 ? DTYPE_F16 : DTYPE_BF16);
+        }
+    }
+}
+
 // A text alone, in another place of the batch, with another number of threads: the same bits in every layer.
 static void compare_company(const char *name, enum dtype dtype) {
     struct golden golden;
@@ -392,6 +413,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(float32_matches_transformers),
         cmocka_unit_test(halves_are_as_exact_as_transformers),
+        cmocka_unit_test(families_match_transformers),
+        cmocka_unit_test(families_in_halves_are_as_exact_as_transformers),
         cmocka_unit_test(company_threads_and_order_of_load_change_no_bit),
         cmocka_unit_test(broken_weights_are_found_where_they_are_used),
         cmocka_unit_test(spans_are_means_and_layers_are_chosen),
