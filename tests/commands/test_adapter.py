@@ -8,6 +8,7 @@ import pytest
 
 import support
 from adapters import ALL, Adapter
+from packed.cases import case, gguf_case
 from packed.numbers import Stored, store
 from packed.runs import same_latents
 from support import DATA, JOB, OK, STOPPED, Job, make_model, make_problems
@@ -335,20 +336,29 @@ def test_files_that_are_cut_or_changed_anywhere(job, tmp_path):
 
 # ---- packed weights
 
-def test_packed_weights(tmp_path):
-    """Codes take nothing in; expanded at load they are numbers like others."""
-    from packed.cases import case
-
-    made = case("awq")
-    exact = made.write_twin(tmp_path / "exact")
-    adapter = Adapter(exact, ("self_attn.q_proj", "mlp.down_proj"))
+@pytest.mark.parametrize("name", ["awq", "gptq-act-order", "nf4-double", "fp8", "ct-packed", "llama-Q4_K_M", "llama-F16"])
+def test_packed_weights(tmp_path, name):
+    """Codes take nothing in; expanded at load they are numbers like others. Rows of GGUF's llama lie interleaved."""
+    made = (gguf_case if name.startswith("llama") else case)(name)
+    adapter = Adapter(made.write_twin(tmp_path / "exact"), ("self_attn.q_proj", "self_attn.k_proj", "mlp.down_proj"))
     adapter.write(tmp_path / "adapter")
     job = Job(tmp_path / "job", make_problems(4, seed=3), made.write(tmp_path / "packed"), model={"adapter": str(tmp_path / "adapter")})
-    refused(job, "'layers.0.self_attn.q_proj.weight', which lies beside or in packed weights (awq)", "model.expand: load", code=JOB)
-    job.change(model={"expand": "load"})
+    if not name.endswith("F16"):
+        refused(job, "'layers.0.self_attn.q_proj.weight', which lies beside or in packed weights (", "model.expand: load", code=JOB)
+        job.change(model={"expand": "load"})
     job.run()
-    merged = job.twin(tmp_path / "merged", model={"path": str(adapter.merged(tmp_path / "whole")), "adapter": None, "expand": None})
+    merged = job.twin(tmp_path / "merged", model={"path": str(adapter.merged(tmp_path / "whole")), "adapter": None, "expand": "matmul"})
     merged.run()
     same_latents(job, merged)
 
 
+def test_a_matrix_that_is_not_packed_among_others(tmp_path):
+    """The others stay as they are."""
+    made = case("nf4-skipped")
+    adapter = Adapter(made.write_twin(tmp_path / "exact"), ("self_attn.o_proj",), blocks=(1,), layers_to_transform=[1])
+    job = Job(tmp_path / "job", make_problems(4, seed=3), made.write(tmp_path / "packed"),
+              model={"adapter": str(adapter.write(tmp_path / "adapter"))})
+    merged = job.twin(tmp_path / "merged", model={"path": str(adapter.merged(tmp_path / "whole")), "adapter": None})
+    job.run()
+    merged.run()
+    same_latents(job, merged)
