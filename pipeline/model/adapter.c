@@ -375,14 +375,21 @@ int adapter_open(struct adapter **out, const char *folder, const struct model_co
     return STATUS_OK;
 }
 
+void adapter_release(struct adapter *adapter) {
+    for (size_t i = 0; adapter != NULL && i < adapter->count; i++) {
+        struct low_rank *delta = &adapter->deltas[i];
+        free((void *)(uintptr_t)delta->a);
+        free((void *)(uintptr_t)delta->b);
+        delta->a = NULL;
+        delta->b = NULL;
+    }
+}
+
 void adapter_close(struct adapter *adapter) {
     if (adapter == NULL) {
         return;
     }
-    for (size_t i = 0; i < adapter->count; i++) {
-        free((void *)(uintptr_t)adapter->deltas[i].a);
-        free((void *)(uintptr_t)adapter->deltas[i].b);
-    }
+    adapter_release(adapter);
     free(adapter->deltas);
     buffer_destroy(&adapter->notes);
     free(adapter);

@@ -27,6 +27,9 @@ int adapter_open(struct adapter **out, const char *folder, const struct model_co
                  const struct weight_match *match, struct error *err);
 void adapter_close(struct adapter *adapter); // accepts NULL
 
+// Gives the numbers back once no weight is loaded any more; what it is stays known.
+void adapter_release(struct adapter *adapter); // accepts NULL
+
 // Whether each weight that it adds to is loaded as numbers: STATUS_JOB naming one that stays packed.
 int adapter_check_held(const struct adapter *adapter, const struct model_config *config,
                        const struct weight_match *match, struct error *err);

@@ -112,6 +112,9 @@ int load_files(struct model *model, bool with_weights, const struct model_load_o
     int status = read_all(&loader, with_weights, options, err);
     reader_close(loader.reader);
     loader_destroy(&loader);
+    if (with_weights && model->stages[0].weights.streamed == 0) { // nothing is loaded again
+        adapter_release(model->adapter);
+    }
     if (status == STATUS_OK && options->log != NULL) {
         double seconds = clock_seconds() - started;
         double gigabytes = (double)checkpoint_bytes(&model->checkpoint) * 1e-9;

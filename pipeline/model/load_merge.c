@@ -28,6 +28,9 @@ static int threads_of(const struct item *item) {
 
 int load_merge(const struct item *item, float *numbers, size_t row, size_t count, struct error *err) {
     const struct low_rank *delta = delta_of(item);
+    if (delta != NULL && delta->a == NULL) {
+        return error_set(err, STATUS_INTERNAL, "the adapter's numbers were given back");
+    }
     if (delta == NULL || low_rank_add(numbers, delta, row, count, threads_of(item))) {
         return STATUS_OK;
     }
