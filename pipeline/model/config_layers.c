@@ -98,26 +98,49 @@ static int read_layer_types(const struct values *values, struct model_config *co
     return STATUS_OK;
 }
 
-// "local" where the window is; without a list every second one, as the class has it.
-static int read_attention_layers(const struct values *values, struct model_config *config,
-                                 struct error *err) {
-    struct values list = values_member(values, "attention_layers");
-    bool listed = values_has(values, "attention_layers");
-    if (!listed && values_has(values, "attention_types")) {
-        return error_set(err, STATUS_DATA, "'attention_types' is there without 'attention_layers'");
-    }
-    if (listed &&
-        (values_kind(values, "attention_layers") != VALUE_LIST || values_count(&list) != config->layers)) {
-        return error_set(err, STATUS_DATA, "'attention_layers' is not a list of %zu names", config->layers);
-    }
-    for (size_t i = 0; i < config->layers; i++) {
-        const char *type = listed ? values_text_at(&list, i) : i % 2 == 0 ? "global" : "local";
-        if (type == NULL || (strcmp(type, "local") != 0 && strcmp(type, "global") != 0)) {
-            return error_set(err, STATUS_DATA, "'attention_layers' entry %zu is neither global nor local", i);
+static int wrong_attention_types(const struct model_config *config, struct error *err) {
+    return error_set(
+        err, STATUS_DATA,
+        "'attention_types' is not a list of [names, times] that gives global or local to %zu blocks",
+        config->layers);
+}
+
+// Names that are repeated so many times, from block *next on.
+static int repeat_names(const struct values *names, int64_t times, size_t *next, struct model_config *config,
+                        struct error *err) {
+    for (int64_t turn = 0; turn < times && *next < config->layers; turn++) {
+        for (size_t i = 0; i < values_count(names); i++) {
+            const char *type = values_text_at(names, i);
+            bool is_local = type != NULL && strcmp(type, "local") == 0;
+            if (*next >= config->layers || (!is_local && (type == NULL || strcmp(type, "global") != 0))) {
+                return wrong_attention_types(config, err);
+            }
+            config->layer_slides[(*next)++] = is_local;
         }
-        config->layer_slides[i] = strcmp(type, "local") == 0;
     }
     return STATUS_OK;
+}
+
+// GPT-Neo: [[["global", "local"], 12]], and so where it is absent.
+static int read_attention_types(const struct values *values, struct model_config *config, struct error *err) {
+    struct values list = values_member(values, "attention_types");
+    size_t next = 0;
+    if (!values_has(values, "attention_types")) {
+        for (size_t i = 0; i < config->layers; i++) {
+            config->layer_slides[i] = i % 2 == 1;
+        }
+        return STATUS_OK;
+    }
+    for (size_t i = 0; i < values_count(&list); i++) {
+        struct values pair = values_element(&list, i);
+        struct values names = values_element(&pair, 0);
+        int64_t times;
+        if (!values_integer_at(&pair, 1, &times) || values_count(&names) == 0) {
+            return wrong_attention_types(config, err);
+        }
+        TRY(repeat_names(&names, times, &next, config, err));
+    }
+    return next == config->layers ? STATUS_OK : wrong_attention_types(config, err);
 }
 
 static int read_sliding(const struct values *values, struct model_config *config, struct error *err) {
@@ -134,7 +157,7 @@ static int read_sliding(const struct values *values, struct model_config *config
         slides = windows == WINDOWS_WITHOUT_ROPE ? config->layer_ropes[i] == BLOCK_ROPE_NONE : slides;
         config->layer_slides[i] = config->window > 0 && slides;
     }
-    return windows == WINDOWS_LISTED ? read_attention_layers(values, config, err)
+    return windows == WINDOWS_LISTED ? read_attention_types(values, config, err)
                                      : read_layer_types(values, config, err);
 }
 

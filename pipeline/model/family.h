@@ -51,7 +51,7 @@ enum family_windows {    // which blocks see a window of keys only
     WINDOWS_ALL_IF_USED, // all, if use_sliding_window (Qwen3-MoE)
     WINDOWS_IF_USED,     // those from max_window_layers on, if use_sliding_window (Qwen)
     WINDOWS_BY_TYPE,     // all but each `full_every`-th one, unless layer_types says otherwise
-    WINDOWS_LISTED,      // where attention_layers has "local" (GPT-Neo)
+    WINDOWS_LISTED,      // where attention_types has "local" (GPT-Neo)
     WINDOWS_WITHOUT_ROPE // those that do not rotate, if use_sliding_window (SmolLM3)
 };
 

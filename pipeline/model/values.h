@@ -30,6 +30,7 @@ struct values_holder {
     enum value_kind (*kind)(const void *map, const char *key);
     void *(*member)(const void *map, const char *key);
     size_t (*count)(const void *list_or_map);
+    void *(*element)(const void *list, size_t index);
     const char *(*text_at)(const void *list, size_t index);
     bool (*integer_at)(const void *list, size_t index, int64_t *out);
     bool (*number_at)(const void *list, size_t index, double *out);
@@ -86,6 +87,11 @@ static inline struct values values_member(const struct values *map, const char *
 
 static inline size_t values_count(const struct values *list_or_map) {
     return list_or_map->holder->count(list_or_map->node);
+}
+
+// The list or map at this place of a list.
+static inline struct values values_element(const struct values *list, size_t index) {
+    return (struct values){list->holder, list->holder->element(list->node, index)};
 }
 
 // An entry of a list, or NULL where there is none or it is no text.

@@ -38,6 +38,11 @@ static size_t get_count(const void *list_or_map) {
                                                       : json_object_size(list_or_map);
 }
 
+static void *get_element(const void *list, size_t index) {
+    json_t *entry = json_array_get(list, index);
+    return json_is_array(entry) || json_is_object(entry) ? entry : NULL;
+}
+
 static const char *get_text_at(const void *list, size_t index) {
     return json_string_value(json_array_get(list, index));
 }
@@ -77,6 +82,7 @@ static const struct values_holder json_holder = {
     .kind = get_kind,
     .member = get_member,
     .count = get_count,
+    .element = get_element,
     .text_at = get_text_at,
     .integer_at = get_integer_at,
     .number_at = get_number_at,
