@@ -199,7 +199,7 @@ def mixture_variants():
         "mixtral": (without(moe("mixtral", num_local_experts=4, sliding_window=None, rms_norm_eps=1e-5), "num_experts",
                             "moe_intermediate_size"), "BF16", 2, FEWEST, {"sliding_window": 6}),
         "gpt_oss": (oss, "BF16", 1, FEWEST, {"swiglu_limit": 7.0}),
-        "olmoe": (moe("olmoe", clip_qkv=0.8, norm_topk_prob=False, intermediate_size=24), "F32", 1, FEWEST, {"clip_qkv": None}),
+        "olmoe": (moe("olmoe", norm_topk_prob=False, intermediate_size=24), "F32", 1, FEWEST, {"norm_topk_prob": True}),
         "qwen2_moe": (moe("qwen2_moe", qkv_bias=True, **shared), "BF16", 1, FEWEST, {"norm_topk_prob": True}),
         "granitemoe": (without(moe("granitemoe", num_local_experts=6, intermediate_size=24, **granite), "num_experts",
                                "moe_intermediate_size"), "BF16", 1, FEWEST, {"residual_multiplier": 1.0}),

@@ -108,6 +108,11 @@ bool beside_tensor(const char *name, const struct model_config *config) {
     if (config->is_nested && is_tower(name)) {
         return true;
     }
+    static const char text[] = "language_model."; // a head may lie within the text part
+    if (config->is_nested && strncmp(name, text, sizeof text - 1) == 0) {
+        name += sizeof text - 1;
+        prefixed = strncmp(name, prefix, sizeof prefix - 1) == 0;
+    }
     size_t length = strcspn(name, ".");
     if (is_head(name, length) || is_predictor(name, length)) {
         return true;

@@ -322,6 +322,7 @@ int config_read_rope(const struct values *values, struct model_config *config, s
     TRY(get_positive(values, "rope_theta", &rope->theta, err));
     config->has_local_rope = row->ropes == ROPES_LOCAL || row->ropes == ROPES_UNSCALED_WINDOWS;
     config->local_rope = *rope;
+    config->local_rope.theta = row->defaults.theta; // which the key does not change, as in transformers
     if (row->ropes == ROPES_LOCAL) {
         config->local_rope.theta = 10000;
         TRY(get_positive(values, "rope_local_base_freq", &config->local_rope.theta, err));
