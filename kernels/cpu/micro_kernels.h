@@ -1,8 +1,9 @@
 // The micro-kernels of one instruction-set path for one computation dtype, and the table of paths.
 //
-// gemm.c, attention.c and rows.c hold all blocking and threading and are built once; what touches numbers in
-// bulk is behind the pointers below, built once a path (cpu/paths/*.c) from the shared bodies micro_tile.h,
-// micro_rows.h, micro_norms.h and micro_activations.h over the vector type of that path (lanes_*.h).
+// gemm.c, attention.c, rows.c and norms.c hold all blocking and threading and are built once; what touches
+// numbers in bulk is behind the pointers below, built once a path (cpu/paths/*.c) from the shared bodies
+// micro_tile.h, micro_rows.h, micro_norms.h and micro_activations.h over the vector type of that path
+// (lanes_*.h).
 //
 // "number" is the computation dtype as it lies in activations. "operand" is the type that tile multiplies:
 // bfloat16 where the processor multiplies it, otherwise float32, and numbers are widened when they are
