@@ -4,10 +4,6 @@
 #include <string.h>
 
 // clang-format off
-#define QWEN3_5_PATTERN                                                                                      \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+"   \
-    "[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-
 // The classes of model types that have one, as tokenization_auto.py maps them.
 static const struct {
     const char *name;

@@ -7,12 +7,14 @@ import subprocess
 
 import pytest
 from test_tokenizer import LLAMA3, NASTY, TOOL, byte_characters, byte_level, compare, encode, gpt2, pairs, random_text, sentencepiece, smollm
-from test_tokenizer_ggml import LOWER, TEKKEN, UPPER, tekken
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers, processors
 
 RANDOM_TEXTS = 200  # of each kind
 RANDOM_PATTERNS = 200
 
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+TEKKEN = (rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*|\p{{N}}"
+          r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 SHORT = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 REST = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 O200K = (rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{SHORT}?|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{SHORT}?|\p{{N}}{{1,3}}"
@@ -79,6 +81,12 @@ def gemma():
     tokenizer = Tokenizer.from_str(json.dumps(made))
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in ("\n\n", "\n\n\n", "\u2581\u2581", "<b>", "</h1>")])
     tokenizer.add_special_tokens([AddedToken("<start_of_turn>", normalized=False)])
+    return tokenizer
+
+
+def tekken():
+    tokenizer = byte_level(TEKKEN, ignore_merges=True)
+    tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in ("<s>", "[INST]", "</s>")])
     return tokenizer
 
 
