@@ -4,10 +4,6 @@
 #include <string.h>
 
 // clang-format off
-#define QWEN3_5_PATTERN                                                                                      \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+"   \
-    "[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-
 // The classes of model types that have one, as tokenization_auto.py maps them.
 static const struct {
     const char *name;
@@ -212,25 +208,15 @@ static int build_bytes(const struct recipe *recipe, const struct tokenizer_compa
     return status == STATUS_OK ? ggml_pre_load(pretokenizer, &words, err) : status;
 }
 
-// Every byte has a token, so that what is done about unknown characters does not matter.
-static bool covers_bytes(const struct bpe *bpe, bool bytes) {
-    const int32_t *ids = bytes ? bpe->byte_ids : bpe->fallback;
-    for (size_t i = 0; i < 256; i++) {
-        if (ids[i] == TOKEN_NONE) {
-            return false;
-        }
-    }
-    return true;
-}
-
 int auto_class_compare(bool *same, const struct tokenizer *tokenizer, const char *name, struct error *err) {
     const struct recipe *recipe = find_recipe(name);
     struct normalizer normalizer = {0};
     struct pretokenizer pretokenizer = {0};
     const struct bpe *bpe = &tokenizer->bpe;
     *same = false;
-    if (recipe == NULL || bpe->ignore_merges || bpe->byte_fallback == recipe->bytes ||
-        !covers_bytes(bpe, recipe->bytes)) {
+    // Where every byte has a token it does not matter what is done about unknown characters.
+    if (recipe == NULL || bpe->ignore_merges || (!recipe->bytes && !bpe->byte_fallback) ||
+        bpe->byte_level != recipe->bytes || !bpe_covers_bytes(bpe)) {
         return STATUS_OK;
     }
     int status = recipe->bytes

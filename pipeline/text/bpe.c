@@ -127,6 +127,16 @@ int bpe_finish(struct bpe *bpe, struct error *err) {
     return STATUS_OK;
 }
 
+bool bpe_covers_bytes(const struct bpe *bpe) {
+    const int32_t *ids = bpe->byte_level ? bpe->byte_ids : bpe->fallback;
+    for (size_t i = 0; i < 256; i++) {
+        if (ids[i] == TOKEN_NONE) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void bpe_destroy(struct bpe *bpe) {
     vocabulary_destroy(&bpe->vocabulary);
     vocabulary_destroy(&bpe->raw);

@@ -52,6 +52,9 @@ void bpe_add_merge(struct bpe *bpe, int32_t left, int32_t right, uint32_t rank, 
 
 // Fills the tables of bytes and characters once the vocabulary and the flags are set.
 int bpe_finish(struct bpe *bpe, struct error *err);
+
+// Whether every byte has a token: byte-level, its character; else <0xNN>. Then no character is unknown.
+bool bpe_covers_bytes(const struct bpe *bpe);
 void bpe_destroy(struct bpe *bpe); // leaves zeros
 
 int bpe_scratch_create(struct bpe_scratch **out, struct error *err);

@@ -7,7 +7,7 @@
 
 #include "text/pretokenizer.h"
 
-enum { GGML_PRE_PATTERNS = 4 };
+enum { GGML_PRE_PATTERNS = 5 };
 
 struct ggml_pre {
     const char *name;

@@ -29,6 +29,13 @@ static const char spaces[] =
     "\\x{9}-\\x{D}\\x{20}\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}"
     "\\x{205F}\\x{3000}";
 
+// What Oniguruma takes for a character of a word, and what only outside of brackets.
+#define WORD                                                                                                 \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}"         \
+    "\\x{1F170}-\\x{1F189}"
+#define WORD_OUTSIDE WORD "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
+#define WORD_SET "[" WORD_OUTSIDE "]"
+
 static bool is_hex(char c) {
     return isxdigit((unsigned char)c) != 0;
 }
@@ -123,8 +130,13 @@ static int append_set_escape(struct pattern_walk *walk, struct buffer *out) {
     if (next == 'p' || next == 'P') {
         return append_property(walk, out);
     }
-    if (next == 0 || strchr("dDsS", next) == NULL) {
+    if (next == 0 || strchr("dDsSw", next) == NULL) {
         return pattern_refuse(walk, "this escape");
+    }
+    if (next == 'w') {
+        walk->at += 2;
+        walk->properties = true;
+        return buffer_printf(out, walk->err, WORD);
     }
     bool space = next == 's' || next == 'S';
     if (space && walk->spell) {
@@ -143,13 +155,32 @@ int pattern_escape(struct pattern_walk *walk, struct buffer *out) {
     bool single = false;
     uint32_t code = 0;
     TRY(read_single_escape(walk, &single, &code));
-    if (!single) {
-        TRY(buffer_printf(out, walk->err, "["));
-        TRY(append_set_escape(walk, out));
-        return buffer_printf(out, walk->err, "]");
+    if (single) {
+        note_range(walk, code, code);
+        return append_code(out, code, walk->err);
     }
-    note_range(walk, code, code);
-    return append_code(out, code, walk->err);
+    char next = walk->regex[walk->at + 1];
+    if (next == 'w' || next == 'W') {
+        walk->at += 2;
+        walk->properties = true;
+        return buffer_printf(out, walk->err, next == 'w' ? WORD_SET : "[^" WORD_OUTSIDE "]");
+    }
+    if (next == 'S' && walk->spell) {
+        walk->at += 2;
+        return buffer_printf(out, walk->err, "[^%s]", spaces);
+    }
+    TRY(buffer_printf(out, walk->err, "["));
+    TRY(append_set_escape(walk, out));
+    return buffer_printf(out, walk->err, "]");
+}
+
+int pattern_boundary(struct pattern_walk *walk, struct buffer *out) {
+    bool inside = walk->regex[walk->at + 1] == 'B';
+    walk->at += 2;
+    walk->properties = true;
+    return buffer_printf(out, walk->err,
+                         inside ? "(?:(?<=" WORD_SET ")(?=" WORD_SET ")|(?<!" WORD_SET ")(?!" WORD_SET "))"
+                                : "(?:(?<=" WORD_SET ")(?!" WORD_SET ")|(?<!" WORD_SET ")(?=" WORD_SET "))");
 }
 
 static int read_character(struct pattern_walk *walk, uint32_t *code) {

@@ -1,21 +1,44 @@
 #include "text/pattern_syntax.h"
 
 #include <ctype.h>
+#include <stdlib.h>
 #include <strings.h>
 
 #include "text/pattern_walk.h"
 
 enum { GROUP_DEPTH = 50 };
 
+// A group, or the whole pattern.
+struct group {
+    size_t start;  // in `out`
+    bool consumes; // its alternative under work matches at least one character
+    bool empty;    // an alternative before that can match none
+};
+
 // Appends to `out` as it goes.
 struct translation {
     struct pattern_walk walk;
     struct buffer *out;
-    bool quantifiable;          // what ends at the end of `out` may be repeated
-    size_t part;                // where that begins
-    size_t groups[GROUP_DEPTH]; // where the open groups begin
+    bool quantifiable; // what ends at the end of `out` may be repeated
+    size_t part;       // where that begins
+    bool consumes;     // it matches at least one character; not yet counted for its group
+    struct group groups[GROUP_DEPTH + 1];
     size_t depth;
 };
+
+// Counts the part before for its group.
+static void end_part(struct translation *to) {
+    struct group *group = &to->groups[to->depth];
+    group->consumes = group->consumes || to->consumes;
+    to->consumes = false;
+}
+
+static void end_alternative(struct translation *to) {
+    struct group *group = &to->groups[to->depth];
+    end_part(to);
+    group->empty = group->empty || !group->consumes;
+    group->consumes = false;
+}
 
 static int append(struct translation *to, const char *text) {
     return buffer_append(to->out, text, strlen(text), to->walk.err);
@@ -50,6 +73,9 @@ static int copy_caseless(struct translation *to) {
         if (*at == '[') {
             TRY(copy_letters(to));
             continue;
+        }
+        if (*at == '|' && (at[-1] == '|' || at[-1] == ':' || at[1] == ')')) {
+            return pattern_refuse(&to->walk, "an empty alternative under (?i:");
         }
         if (*at == '\0' || (!isalpha((unsigned char)*at) && *at != '\'' && *at != '|')) {
             return pattern_refuse(&to->walk, "anything but letters, ' and | under (?i:");
@@ -99,18 +125,31 @@ static int copy_quantifier(struct translation *to) {
         return pattern_refuse(walk, "a quantifier without anything before it");
     }
     to->quantifiable = false;
-    bool bounds = walk->regex[walk->at] == '{';
+    char kind = walk->regex[walk->at];
+    bool bounds = kind == '{';
     bool exact = false;
+    bool consumes = to->consumes;
     size_t length = bounds ? bounds_length(walk->regex + walk->at, &exact) : 1;
     if (length == 0) {
         return pattern_refuse(walk, "this use of {");
     }
+    // How often an empty text is matched again is another matter to Oniguruma.
+    bool repeats = kind != '?';
+    bool optional = bounds ? strtol(walk->regex + walk->at + 1, NULL, 10) == 0 : kind != '+';
+    if (repeats && !consumes) {
+        return pattern_refuse(walk, "the repetition of what can match nothing");
+    }
+    to->consumes = consumes && !optional;
     TRY(copy(to, length));
     char next = walk->regex[walk->at];
     if (next == '?' || next == '+') {
         // After bounds a + repeats what is bounded, and after an exact number a ? makes it optional.
+        if (bounds && next == '+' && optional) {
+            return pattern_refuse(walk, "the repetition of what can match nothing");
+        }
         if (bounds && (next == '+' || exact)) {
             TRY(wrap_part(to));
+            to->consumes = to->consumes && next == '+';
         }
         TRY(copy(to, 1));
         next = walk->regex[walk->at];
@@ -123,8 +162,10 @@ static int copy_quantifier(struct translation *to) {
 static int open_group(struct translation *to) {
     static const char *const opens[] = {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>"};
     struct pattern_walk *walk = &to->walk;
+    end_part(to);
     if (pattern_at(walk, "(?i:")) {
         to->quantifiable = true;
+        to->consumes = true;
         return copy_caseless(to);
     }
     to->quantifiable = false;
@@ -139,7 +180,7 @@ static int open_group(struct translation *to) {
     if (to->depth == GROUP_DEPTH) {
         return pattern_refuse(walk, "a group so deep within others");
     }
-    to->groups[to->depth++] = to->out->size;
+    to->groups[++to->depth] = (struct group){.start = to->out->size};
     if (size > 0) {
         return copy(to, size);
     }
@@ -151,22 +192,28 @@ static int close_group(struct translation *to) {
     if (to->depth == 0) {
         return pattern_refuse(&to->walk, "an end of a group that was not opened");
     }
-    to->part = to->groups[--to->depth];
-    const char *group = to->out->data + to->part;
-    to->quantifiable = strncmp(group, "(?:", 3) == 0 || strncmp(group, "(?>", 3) == 0;
+    end_alternative(to);
+    const struct group *group = &to->groups[to->depth--];
+    const char *text = to->out->data + group->start;
+    to->part = group->start;
+    to->quantifiable = strncmp(text, "(?:", 3) == 0 || strncmp(text, "(?>", 3) == 0;
+    to->consumes = to->quantifiable && !group->empty;
     return copy(to, 1);
 }
 
 // A line of Oniguruma begins at the start of the text and after a line feed that does not end it, and ends
 // before a line feed and at the end of the text.
 static int append_anchor(struct translation *to, const char *text) {
+    end_part(to);
     to->quantifiable = false;
     to->walk.at++;
     return append(to, text);
 }
 
 static int translate_part(struct translation *to) {
+    end_part(to);
     to->quantifiable = true;
+    to->consumes = true;
     to->part = to->out->size;
     switch (to->walk.regex[to->walk.at]) {
     case '\\':
@@ -182,8 +229,14 @@ static int translate_part(struct translation *to) {
 
 static int translate_next(struct translation *to) {
     if (pattern_at(&to->walk, "\\A") || pattern_at(&to->walk, "\\z")) {
+        end_part(to);
         to->quantifiable = false;
         return copy(to, 2);
+    }
+    if (pattern_at(&to->walk, "\\b") || pattern_at(&to->walk, "\\B")) {
+        end_part(to);
+        to->quantifiable = false;
+        return pattern_boundary(&to->walk, to->out);
     }
     switch (to->walk.regex[to->walk.at]) {
     case '^':
@@ -201,6 +254,7 @@ static int translate_next(struct translation *to) {
         return copy_quantifier(to);
     case '|':
         to->quantifiable = false;
+        end_alternative(to);
         return copy(to, 1);
     default:
         return translate_part(to);

@@ -35,4 +35,7 @@ int pattern_escape(struct pattern_walk *walk, struct buffer *out);
 int pattern_character(struct pattern_walk *walk, struct buffer *out);
 int pattern_class(struct pattern_walk *walk, struct buffer *out);
 
+// At \b or \B: appends what matches there between two characters.
+int pattern_boundary(struct pattern_walk *walk, struct buffer *out);
+
 #endif

@@ -122,13 +122,24 @@ static int load_flags(struct bpe *bpe, const json_t *model, struct error *err) {
     TRY(json_get_string(model, "unk_token", &unknown, err));
     bpe->unknown =
         *unknown == '\0' ? TOKEN_NONE : vocabulary_find(&bpe->vocabulary, unknown, strlen(unknown));
+    return STATUS_OK;
+}
+
+// What is done about characters without a token, unless there are none.
+static int check_unknown(const struct bpe *bpe, const json_t *model, struct error *err) {
+    const char *unknown = "";
+    TRY(json_get_string(model, "unk_token", &unknown, err));
+    if (bpe_covers_bytes(bpe)) {
+        return STATUS_OK;
+    }
     if (*unknown != '\0' && bpe->unknown == TOKEN_NONE) {
         return error_set(err, STATUS_DATA, "unk_token '%.100s' is not in vocab", unknown);
     }
-    if (bpe->byte_fallback && bpe->byte_level) {
-        return error_set(err, STATUS_DATA, "byte_fallback with a ByteLevel pre-tokenizer is not supported");
-    }
-    return STATUS_OK;
+    return bpe->byte_fallback && bpe->byte_level
+               ? error_set(
+                     err, STATUS_DATA,
+                     "byte_fallback with a ByteLevel pre-tokenizer is not supported where vocab lacks bytes")
+               : STATUS_OK;
 }
 
 static int load_model(struct bpe *bpe, const json_t *model, struct error *err) {
@@ -149,6 +160,7 @@ static int load_model(struct bpe *bpe, const json_t *model, struct error *err) {
     TRY_TO(done, status = load_flags(bpe, model, err));
     TRY_TO(done, status = load_merges(bpe, model, err));
     TRY_TO(done, status = bpe_finish(bpe, err));
+    TRY_TO(done, status = check_unknown(bpe, model, err));
 done:
     return status == STATUS_OK ? status : error_wrap(err, "model");
 }

@@ -360,7 +360,7 @@ def test_bad_texts(tmp_path):
     (lambda t: t.update(post_processor={"type": "BertProcessing", "sep": ["x", 1], "cls": ["x", 1]}), "BertProcessing"),
     (lambda t: t["added_tokens"][0].update(id=5), "id is 5"),
     (lambda t: t["model"]["merges"].append(["nothere", "x"]), "merges"),
-    (lambda t: t["pre_tokenizer"]["pretokenizers"][0].update(pattern={"Regex": r"\w+"}), "escape"),
+    (lambda t: t["pre_tokenizer"]["pretokenizers"][0].update(pattern={"Regex": r"\R+"}), "escape"),
     (lambda t: t["pre_tokenizer"]["pretokenizers"][0].update(pattern={"Regex": r"a*"}), "empty"),
 ])
 def test_refused(change, word, tmp_path):

@@ -7,18 +7,23 @@ import subprocess
 
 import pytest
 from test_tokenizer import LLAMA3, NASTY, TOOL, byte_characters, byte_level, compare, encode, gpt2, pairs, random_text, sentencepiece, smollm
-from test_tokenizer_ggml import LOWER, TEKKEN, UPPER, tekken
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers, processors
 
-RANDOM_TEXTS = 400   # of each kind
-RANDOM_PATTERNS = 250
+RANDOM_TEXTS = 200  # of each kind
+RANDOM_PATTERNS = 200
 
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+TEKKEN = (rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*|\p{{N}}"
+          r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 SHORT = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 REST = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 O200K = (rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{SHORT}?|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{SHORT}?|\p{{N}}{{1,3}}"
          rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{REST}")
 CL100K = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+")
 CL100K_POSSESSIVE = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s")
+MINIMAX = (rf"[^\r\n\p{{L}}\p{{N}}]?((?=[\p{{L}}])([^a-z]))*((?=[\p{{L}}])([^A-Z]))+{SHORT}?|[^\r\n\p{{L}}\p{{N}}]?((?=[\p{{L}}])([^a-z]))+"
+           rf"((?=[\p{{L}}])([^A-Z]))*{SHORT}?|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{REST}")
+BAILING = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+")
 QWEN3_5 = rf"{SHORT}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{REST}"
 KIMI = (rf"[\p{{Han}}]+|[^\r\n\p{{L}}\p{{N}}]?{UPPER[:-1]}&&[^\p{{Han}}]]*{LOWER[:-1]}&&[^\p{{Han}}]]+{SHORT}?"
         rf"|[^\r\n\p{{L}}\p{{N}}]?{UPPER[:-1]}&&[^\p{{Han}}]]+{LOWER[:-1]}&&[^\p{{Han}}]]*{SHORT}?|\p{{N}}{{1,3}}"
@@ -79,6 +84,12 @@ def gemma():
     return tokenizer
 
 
+def tekken():
+    tokenizer = byte_level(TEKKEN, ignore_merges=True)
+    tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in ("<s>", "[INST]", "</s>")])
+    return tokenizer
+
+
 def phi3():
     tokenizer = sentencepiece(None)
     tokenizer.add_special_tokens([AddedToken(text, rstrip=True, normalized=False) for text in ("<|user|>", "<|im_end|>", "<|im_start|>")])
@@ -90,6 +101,13 @@ def opt():
     tokenizer.add_special_tokens([AddedToken("</s>", normalized=True)])
     tokenizer.post_processor = processors.TemplateProcessing(single="</s> $A", special_tokens=[("</s>", tokenizer.token_to_id("</s>"))])
     return tokenizer
+
+
+def careless():
+    """Settings that never come to bear, for every byte has a token."""
+    made = json.loads(gpt2().to_str())
+    made["model"].update(byte_fallback=True, unk_token="<|not there|>", fuse_unk=True)
+    return Tokenizer.from_str(json.dumps(made))
 
 
 def neox():
@@ -138,8 +156,9 @@ PATTERNS = [split("gpt_oss", O200K), split("llama4", O200K, ignore_merges=True),
             sequence("deepseek_v3", *isolated(DEEPSEEK_V3), bytes_only()),
             sequence("deepseek_v2", *isolated(DEEPSEEK_V2), pre_tokenizers.Digits(individual_digits=True), bytes_only()),
             sequence("cohere", pre_tokenizers.Digits(individual_digits=True), with_words(), normalizer=normalizers.NFC()),
-            falcon, escapes, *map(punctuation, ("removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"))]
-KINDS = [*PATTERNS, *map(pairs, PATTERNS), gemma, converted, phi3, opt, neox, tekken,
+            sequence("tiny_aya", *isolated([r"\d{1,3}(?=(?:\d{3})*\b)", O200K]), bytes_only(), normalizer=normalizers.NFC()),
+            split("words", r"\w+|\W"), split("spelled_spaces", "\\s[\u1c88-\u1c89]|\\S[\\s\u0870-\u0897]?"), split("minimax", MINIMAX), split("bailing", BAILING), falcon, escapes, *map(punctuation, ("removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"))]
+KINDS = [*PATTERNS, *map(pairs, PATTERNS), gemma, converted, phi3, opt, careless, neox, tekken,
          after_byte_level("punctuation_of_bytes", pre_tokenizers.Punctuation("isolated")),
          after_byte_level("words_of_bytes", *isolated(["\u0120?\\p{L}{2}"]), pre_tokenizers.Digits(individual_digits=True)),
          after_byte_level("bytes_twice", pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=True))]
@@ -166,8 +185,8 @@ def test_texts(kind):
     compare(path, library, TEXTS, special=False)
 
 
-@pytest.mark.parametrize("make", [*map(pairs, (split("kimi", KIMI), split("qwen3_5", QWEN3_5), falcon, split("cl100k", CL100K),
-                                             sequence("deepseek_v3", *isolated(DEEPSEEK_V3), bytes_only())))], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [*map(pairs, (split("kimi", KIMI), split("words", r"\w+|\W"), falcon,
+                                               sequence("deepseek_v3", *isolated(DEEPSEEK_V3), bytes_only())))], ids=lambda make: make.__name__)
 def test_every_code_point(make, tmp_path):
     """As in test_tokenizer.py: what is in a script, a range or punctuation, and what is new to Unicode."""
     path = tmp_path / "tokenizer.json"
@@ -190,7 +209,7 @@ def random_member(source, depth):
     if kind < 0.45:
         return source.choice(["a-f", "A-Z", "0-9", "\u4e00-\u9fa5", "\\u0300-\\u036F", "!-/", "\\x{1F300}-\\x{1F64F}"])
     if kind < 0.6:
-        return source.choice(["\\s", "\\S", "\\d", "\\D", "\\t"])
+        return source.choice(["\\s", "\\S", "\\d", "\\D", "\\w", "\\t"])
     if kind < 0.85 or depth > 2:
         name = source.choice(["L", "Lu", "Ll", "M", "N", "P", "S", "Z", "Lo", "Cf", *SCRIPTS])
         return source.choice(["\\p{%s}", "\\p{%s}", "\\P{%s}", "\\p{^%s}"]) % name
@@ -207,13 +226,13 @@ def random_part(source, depth):
     if kind < 0.4:
         part = random_class(source)
     elif kind < 0.6:
-        part = source.choice(["a", "b", " ", "\\s", "\\S", "\\p{L}", "\\p{N}", "\\p{Han}", "\\P{L}", ".", "\\n", "\\u00e9", "'"])
+        part = source.choice(["a", "b", " ", "\\s", "\\S", "\\w", "\\W", "\\p{L}", "\\p{N}", "\\p{Han}", "\\P{L}", ".", "\\n", "\\u00e9", "'"])
     elif kind < 0.7:
         part = source.choice(["(?i:'s|k|re)", "'(?i:[sdmt]|ll)", "(?i:ab)"])
     elif kind < 0.8 and depth < 2:
         return source.choice(["(?!%s)", "(?=%s)", "(?<!a)%s", "(?<=\\s)%s"]) % random_sequence(source, depth + 1)
     elif kind < 0.85:
-        return source.choice(["$", "^", "\\A", "\\z"])
+        return source.choice(["$", "^", "\\A", "\\z", "\\b", "\\B"])
     else:
         group = source.choice(["(?:%s)", "(%s)", "(?>%s)"]) % random_pattern(source, depth + 1) if depth < 2 else "a"
         return group + source.choice(["", "?", "??", "?+", "{2}?", "{1,2}"])  # more would take exponential time, and the library panics
@@ -259,4 +278,4 @@ def test_random_patterns(tmp_path):
         except BaseException as problem:  # the library gives up by a panic, which is no Exception
             if type(problem).__name__ != "PanicException":
                 raise
-    assert accepted > RANDOM_PATTERNS // 4
+    assert accepted > RANDOM_PATTERNS // 6

@@ -6,23 +6,15 @@ import subprocess
 
 import pytest
 from test_tokenizer import DATA, NASTY, TOOL, byte_level, compare, llama3, mistral, pairs, qwen2, random_text, sentencepiece, smollm
-from tokenizers import AddedToken, Regex, Tokenizer, pre_tokenizers
+from test_tokenizer_families import DEEPSEEK_V2, DEEPSEEK_V3, QWEN3_5, bytes_only, isolated, sequence, split, tekken
+from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 
-UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-TEKKEN = (rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*|\p{{N}}"
-          r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 RANDOM_TEXTS = 1500  # of each kind
 
 
 def gpt2():
     return byte_level()
-
-
-def tekken():
-    tokenizer = byte_level(TEKKEN, ignore_merges=True)
-    tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in ("<s>", "[INST]", "</s>")])
-    return tokenizer
 
 
 def deepseek_coder():
@@ -35,7 +27,10 @@ def deepseek_coder():
 
 
 BYTE_LEVEL = {"gpt-2": gpt2, "llama-bpe": llama3, "llama3": llama3, "llama-v3": llama3, "qwen2": qwen2, "deepseek-r1-qwen": qwen2,
-              "tekken": tekken, "smollm": smollm, "starcoder": smollm, "refact": smollm, "deepseek-coder": deepseek_coder}
+              "tekken": tekken, "smollm": smollm, "starcoder": smollm, "refact": smollm, "deepseek-coder": deepseek_coder,
+              "deepseek-llm": sequence("deepseek_llm", *isolated(DEEPSEEK_V2), pre_tokenizers.Digits(individual_digits=True), bytes_only()),
+              "deepseek-v3": sequence("deepseek_v3", *isolated(DEEPSEEK_V3), bytes_only()),
+              "qwen35": split("qwen3_5", QWEN3_5, normalizers.NFC())}
 
 
 def byte_level_arrays(made, pre):
@@ -186,7 +181,7 @@ def run(folder, arrays, *options):
     (small(model="t5"), "'t5'"), (small(model="rwkv"), "'rwkv'"), (small(model="none"), "'none'"),
     (small(pre=None), "tokenizer.ggml.pre is missing; put"),
     (small(pre="default"), "tokenizer.ggml.pre 'default' is not supported; put"),
-    (small(pre="deepseek-llm"), "'deepseek-llm'"),
+    (small(pre="falcon"), "'falcon'"),
     (small(tokens=None), "tokens is missing"), (small(tokens=[], token_type=[]), "tokens is missing"),
     (small(token_type=None), "token_type is missing, so that special tokens are not known; put"),
     (small(token_type=[1] * 4), "token_type has 4 values, and there are 5 tokens"),
