@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/size.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/rows.h"
 
 enum {
     PIECE_ROWS = 4096,       // of gate_up, or more:
@@ -85,7 +86,7 @@ bool cpu_experts_scratch(const struct device *device, const struct device_expert
 }
 
 struct mixture {
-    struct cpu_device *cpu;
+    struct rows rows; // of the phase that goes on: of a piece, or tokens
     const struct device_experts *experts;
     enum dtype dtype;
     enum device_store store;
@@ -102,7 +103,6 @@ struct mixture {
     void *piece;
     size_t first; // of sorted rows, or of columns of out: those of the piece
     size_t count;
-    size_t each; // rows or tokens that a thread takes at a time
 };
 
 // ---- sorting ----
@@ -144,9 +144,10 @@ static void *gate_up_of(const struct mixture *mixture) { // after the piece's ga
 
 static void gather_rows(const void *job, size_t piece, size_t member) {
     const struct mixture *mixture = job;
+    struct share mine = rows_of(&mixture->rows, piece);
     size_t hidden = mixture->experts->hidden;
     (void)member;
-    for (size_t r = piece * mixture->each; r < size_min((piece + 1) * mixture->each, mixture->count); r++) {
+    for (size_t r = mine.first; r < mine.end; r++) {
         size_t token = (size_t)mixture->order[mixture->first + r];
         memcpy(number_in(mixture->piece, r * hidden, mixture->dtype),
                number_of(mixture->x, token * hidden, mixture->dtype), hidden * dtype_size(mixture->dtype));
@@ -155,24 +156,29 @@ static void gather_rows(const void *job, size_t piece, size_t member) {
 
 static void activate_rows(const void *job, size_t piece, size_t member) {
     const struct mixture *mixture = job;
-    size_t width = mixture->experts->width;
-    const void *gate_up = gate_up_of(mixture);
+    const struct micro_kernels *kernels = mixture->rows.cpu->kernels;
+    const struct device_experts *experts = mixture->experts;
+    struct share mine = rows_of(&mixture->rows, piece);
     (void)member;
-    for (size_t r = piece * mixture->each; r < size_min((piece + 1) * mixture->each, mixture->count); r++) {
-        mixture->cpu->kernels->swiglu_limited(
-            number_in(mixture->inner, (mixture->first + r) * width, mixture->dtype),
-            number_of(gate_up, 2 * r * width, mixture->dtype), mixture->experts->limit, width);
+    for (size_t r = mine.first; r < mine.end; r++) {
+        const void *gate = number_of(gate_up_of(mixture), 2 * r * experts->width, mixture->dtype);
+        const void *up = number_of(gate, experts->width, mixture->dtype);
+        void *inner = number_in(mixture->inner, (mixture->first + r) * experts->width, mixture->dtype);
+        if (experts->limit > 0) {
+            kernels->activate_limited(inner, gate, up, experts->limit, experts->width);
+        } else {
+            kernels->activate(inner, gate, up, experts->activation, experts->width);
+        }
     }
 }
 
 static void run_rows(struct mixture *mixture, size_t rows, size_t numbers, cpu_team_task *run) {
-    size_t bytes = numbers * dtype_size(mixture->dtype);
-    size_t pieces = cpu_team_pieces(mixture->cpu->team, rows, bytes, &mixture->each);
-    cpu_team_run(mixture->cpu->team, CPU_TEAM_SHARES, pieces, run, mixture);
+    mixture->rows.count = rows;
+    rows_run(&mixture->rows, run, numbers);
 }
 
 // The inner activations of the piece's sorted rows.
-static int compute_inner(struct mixture *mixture, struct error *err) {
+static void compute_inner(struct mixture *mixture) {
     const struct device_experts *experts = mixture->experts;
     run_rows(mixture, mixture->count, 2 * experts->hidden, gather_rows);
     const struct gemm_groups groups = {
@@ -184,27 +190,22 @@ static int compute_inner(struct mixture *mixture, struct error *err) {
         .row_end = mixture->first + mixture->count,
         .items = mixture->items,
     };
-    gemm_multiply_groups(mixture->cpu, gate_up_of(mixture), mixture->piece, experts->gate_up,
+    gemm_multiply_groups(mixture->rows.cpu, gate_up_of(mixture), mixture->piece, experts->gate_up,
                          experts->gate_up_bias, &groups);
-    if (experts->limit > 0) {
-        run_rows(mixture, mixture->count, 3 * experts->width, activate_rows);
-        return STATUS_OK;
-    }
-    void *inner = number_in(mixture->inner, mixture->first * experts->width, mixture->dtype);
-    return cpu_activate(&mixture->cpu->base, inner, gate_up_of(mixture), experts->activation, true,
-                        mixture->count, experts->width, err);
+    run_rows(mixture, mixture->count, 3 * experts->width, activate_rows);
 }
 
 // ---- down ----
 
 static void sum_tokens(const void *job, size_t piece, size_t member) {
     const struct mixture *mixture = job;
-    const struct micro_kernels *kernels = mixture->cpu->kernels;
+    const struct micro_kernels *kernels = mixture->rows.cpu->kernels;
+    struct share mine = rows_of(&mixture->rows, piece);
     size_t chosen = mixture->experts->chosen;
     size_t hidden = mixture->experts->hidden;
     _Alignas(64) float sums[SUM_COLUMNS];
     (void)member;
-    for (size_t t = piece * mixture->each; t < size_min((piece + 1) * mixture->each, mixture->tokens); t++) {
+    for (size_t t = mine.first; t < mine.end; t++) {
         for (size_t c = 0; c < mixture->count; c += SUM_COLUMNS) {
             size_t columns = size_min(SUM_COLUMNS, mixture->count - c);
             memset(sums, 0, columns * sizeof *sums);
@@ -231,7 +232,7 @@ static void compute_out(struct mixture *mixture) {
         .row_end = mixture->pairs,
         .items = mixture->items,
     };
-    gemm_multiply_groups(mixture->cpu, mixture->piece, mixture->inner, experts->down, experts->down_bias,
+    gemm_multiply_groups(mixture->rows.cpu, mixture->piece, mixture->inner, experts->down, experts->down_bias,
                          &groups);
     run_rows(mixture, mixture->tokens, (experts->chosen + 1) * mixture->count, sum_tokens);
 }
@@ -241,7 +242,7 @@ static int compute(struct mixture *mixture, const struct layout *layout, const i
     TRY(sort_rows(mixture, chosen, err));
     for (mixture->first = 0; mixture->first < mixture->pairs; mixture->first += mixture->count) {
         mixture->count = size_min(layout->piece_rows, mixture->pairs - mixture->first);
-        TRY(compute_inner(mixture, err));
+        compute_inner(mixture);
     }
     size_t hidden = mixture->experts->hidden;
     for (mixture->first = 0; mixture->first < hidden; mixture->first += mixture->count) {
@@ -260,10 +261,10 @@ int cpu_experts(struct device *device, void *out, const void *x, const struct de
         return error_set(err, STATUS_INTERNAL, "experts: device memory was not reserved");
     }
     double started = clock_seconds();
-    double before = cpu->since_fence.compute_seconds; // the activation counts its own
+    double before = cpu->since_fence.compute_seconds; // phases of rows count their own
     unsigned char *at = scratch;
     struct mixture mixture = {
-        .cpu = cpu,
+        .rows = {.cpu = cpu},
         .experts = experts,
         .dtype = device->dtype,
         .store = store,

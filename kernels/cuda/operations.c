@@ -166,7 +166,8 @@ int cuda_attention(struct device *device, void *out, const void *qkv, const stru
     }
     size_t end = (size_t)texts.host_starts[texts.count];
     size_t width = shape->heads.heads * shape->heads.head_dim;
-    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, end, width)}}, .reads = {qkv, texts.kept}};
+    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, end, width)}},
+                                 .reads = {qkv, texts.kept, shape->sinks, shape->slopes}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "attention", &use, err));
     cudaError_t launched = launch_attention(cuda->queue.compute, device->dtype, out, qkv, shape, &texts,
                                             cuda->tiles.tiles, tiles, cuda->attention_pairs);

@@ -229,12 +229,13 @@ static int run_rope(const struct block_pass *pass, const struct block_weights *w
                                .sine = which == BLOCK_ROPE_LOCAL ? pass->local_sine : pass->sine,
                                .row = pass->rope_row,
                                .part = which == BLOCK_ROPE_NONE ? 0 : config_rotated(config),
+                               .query_scale = pass->query_scale,
                                .pairing = config->pairing,
                                .rounding = config->rope_rounding};
     if (config->qk_norm == QK_NORM_WHOLE) {
         TRY(norm_qk(pass, w, true, heads, err));
     }
-    if (rope.part > 0 || normed) {
+    if (rope.part > 0 || normed || rope.query_scale != NULL) {
         TRY(device_qk_norm_rope(pass->device, pass->buffers.wide, &rope, heads, pass->tokens, err));
     }
     return config->qk_norm == QK_NORM_AFTER ? norm_qk(pass, w, false, heads, err) : STATUS_OK;
@@ -245,6 +246,7 @@ static int run_attention(const struct block_pass *pass, const struct block_weigh
                          struct device_attention *shape, struct error *err) {
     const struct block_buffers *b = &pass->buffers;
     shape->sinks = w->sinks;
+    shape->slopes = pass->slopes;
     if (pass->texts.kept != NULL) {
         TRY(device_keep(pass->device, pass->kept, pass->texts.before, b->wide, shape->heads, pass->tokens,
                         err));

@@ -54,7 +54,9 @@ struct block_pass {
     const float *sine;
     const float *local_cosine; // the same of blocks with BLOCK_ROPE_LOCAL; NULL: there are none
     const float *local_sine;
-    const int32_t *rope_row; // [tokens] rows of the tables
+    const int32_t *rope_row;  // [tokens] rows of the tables
+    const float *query_scale; // [..] by rope_row; NULL: none
+    const float *slopes;      // [heads]; NULL: none
     struct device_texts texts;
     void *kept; // of a slice: texts.kept, to which its own keys and values are added
     size_t tokens;

@@ -97,16 +97,19 @@ struct model_config {
     enum norm_places norms;
     enum branch_order branches;
     enum device_activation activation;
-    bool plain_mlp;            // down(activation(up(x))), without a gate
-    double score_scale;        // 0: head_dim^-1/2
-    bool has_sinks;            // scores of keys without values
-    double softcap;            // of scores; 0: none
-    double embedding_scale;    // 0: none
-    bool embedding_rounds;     // the scale is rounded to the computation dtype first
-    double residual_scale;     // of both branches; 0: none
-    size_t position_rows;      // of a table of learned positions; 0: none
-    size_t position_offset;    // its row of position 0
-    size_t window;             // sliding window in keys, itself included; 0: none
+    bool plain_mlp;         // down(activation(up(x))), without a gate
+    double score_scale;     // 0: head_dim^-1/2
+    bool has_sinks;         // scores of keys without values
+    double softcap;         // of scores; 0: none
+    double embedding_scale; // 0: none
+    bool embedding_rounds;  // the scale is rounded to the computation dtype first
+    double residual_scale;  // of both branches; 0: none
+    size_t position_rows;   // of a table of learned positions; 0: none
+    size_t position_offset; // its row of position 0
+    bool embedding_norm;    // the embedding is normalised
+    bool has_slopes;        // a key's place times a head's slope is added to its scores (ALiBi)
+    double query_beta;      // queries are multiplied with 1 + beta ln(1 + floor(place / original_positions))
+    size_t window;          // sliding window in keys, itself included; 0: none
     size_t first_window_layer; // blocks from this one on slide (Qwen: max_window_layers), when no layer_types
                                // list says otherwise
     unsigned char *layer_slides;  // [layers] 1 where the block uses the window

@@ -17,10 +17,11 @@ static int flags_of(const struct model_config *config, unsigned char **out, stru
 
 static int read_size(const struct values *values, struct model_config *config, struct error *err) {
     int64_t window = config->family->defaults.window;
-    if (values_kind(values, "sliding_window") == VALUE_NULL) {
+    const char *key = config->family->keys.window == NULL ? "sliding_window" : config->family->keys.window;
+    if (values_kind(values, key) == VALUE_NULL) {
         return STATUS_OK;
     }
-    TRY(values_integer(values, "sliding_window", window == 0 ? 0 : 1, LARGEST_POSITIONS, &window, err));
+    TRY(values_integer(values, key, window == 0 ? 0 : 1, LARGEST_POSITIONS, &window, err));
     config->window = (size_t)window;
     return STATUS_OK;
 }
@@ -28,7 +29,7 @@ static int read_size(const struct values *values, struct model_config *config, s
 // The window itself, and the first block that has it by the older keys.
 static int read_window(const struct values *values, struct model_config *config, struct error *err) {
     enum family_windows windows = config->family->windows;
-    bool used = windows == WINDOWS_ALL || windows == WINDOWS_BY_TYPE;
+    bool used = windows == WINDOWS_ALL || windows == WINDOWS_BY_TYPE || windows == WINDOWS_LISTED;
     if (windows != WINDOWS_NEVER && !used) {
         TRY(values_boolean(values, "use_sliding_window", &used, err));
     }
@@ -97,6 +98,28 @@ static int read_layer_types(const struct values *values, struct model_config *co
     return STATUS_OK;
 }
 
+// "local" where the window is; without a list every second one, as the class has it.
+static int read_attention_layers(const struct values *values, struct model_config *config,
+                                 struct error *err) {
+    struct values list = values_member(values, "attention_layers");
+    bool listed = values_has(values, "attention_layers");
+    if (!listed && values_has(values, "attention_types")) {
+        return error_set(err, STATUS_DATA, "'attention_types' is there without 'attention_layers'");
+    }
+    if (listed &&
+        (values_kind(values, "attention_layers") != VALUE_LIST || values_count(&list) != config->layers)) {
+        return error_set(err, STATUS_DATA, "'attention_layers' is not a list of %zu names", config->layers);
+    }
+    for (size_t i = 0; i < config->layers; i++) {
+        const char *type = listed ? values_text_at(&list, i) : i % 2 == 0 ? "global" : "local";
+        if (type == NULL || (strcmp(type, "local") != 0 && strcmp(type, "global") != 0)) {
+            return error_set(err, STATUS_DATA, "'attention_layers' entry %zu is neither global nor local", i);
+        }
+        config->layer_slides[i] = strcmp(type, "local") == 0;
+    }
+    return STATUS_OK;
+}
+
 static int read_sliding(const struct values *values, struct model_config *config, struct error *err) {
     enum family_windows windows = config->family->windows;
     int64_t every = 0;
@@ -111,7 +134,8 @@ static int read_sliding(const struct values *values, struct model_config *config
         slides = windows == WINDOWS_WITHOUT_ROPE ? config->layer_ropes[i] == BLOCK_ROPE_NONE : slides;
         config->layer_slides[i] = config->window > 0 && slides;
     }
-    return read_layer_types(values, config, err);
+    return windows == WINDOWS_LISTED ? read_attention_layers(values, config, err)
+                                     : read_layer_types(values, config, err);
 }
 
 // ---- rotation ----

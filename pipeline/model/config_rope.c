@@ -238,6 +238,10 @@ static int read_map(const struct values *scaling, const struct values *top, stru
     TRY(read_part(scaling, part, config, err));
     TRY(set_part(config, *part, err));
     TRY(get_positive(scaling, "rope_theta", &rope->theta, err));
+    const char *beta = config->family->query_beta_key;
+    if (beta != NULL) {
+        TRY(require_positive(scaling, beta, &config->query_beta, err));
+    }
     bool has_alpha = values_has(scaling, "alpha");
     if (has_alpha && (rope->kind != ROPE_DYNAMIC || strcmp(config->model_type, "hunyuan_v1_dense") != 0 ||
                       config_rotated(config) == 2)) {
@@ -308,6 +312,11 @@ int config_read_rope(const struct values *values, struct model_config *config, s
     *rope = (struct rope_config){.theta = row->defaults.theta, .factor = 1, .attention_factor = 1};
     rope->original_positions = (double)config->max_positions;
     TRY(read_part(values, &part, config, err));
+    if (row->rotary_key != NULL) {
+        double turned = part * (double)config->head_dim;
+        TRY(values_number(values, row->rotary_key, &turned, err));
+        part = turned / (double)config->head_dim;
+    }
     TRY(set_part(config, part, err));
     TRY(get_positive(values, "rotary_emb_base", &rope->theta, err)); // GPT-NeoX's older name
     TRY(get_positive(values, "rope_theta", &rope->theta, err));

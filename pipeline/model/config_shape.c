@@ -145,6 +145,9 @@ static int read_scales(const struct values *values, struct model_config *config,
         TRY(read_scale(values, row->scale_key, row->scale_default, &config->score_scale, err));
         config->score_scale = row->scale_is_root ? 1 / sqrt(config->score_scale) : config->score_scale;
     }
+    if (row->scale_key == NULL) {
+        config->score_scale = row->scale_default;
+    }
     if (row->softcap_key != NULL && !is_null(values, row->softcap_key)) {
         TRY(read_scale(values, row->softcap_key, row->softcap_default, &config->softcap, err));
     }
@@ -206,6 +209,18 @@ static int refuse_experts(const struct values *values, const struct model_config
     return STATUS_OK;
 }
 
+// OPT's smallest projects its embeddings.
+static int refuse_projection(const struct values *values, const struct model_config *config,
+                             struct error *err) {
+    int64_t width = (int64_t)config->hidden;
+    TRY(values_integer(values, "word_embed_proj_dim", 1, LARGEST_DIMENSION, &width, err));
+    return width == (int64_t)config->hidden
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA,
+                           "'word_embed_proj_dim' is %lld, and hidden states have %zu numbers",
+                           (long long)width, config->hidden);
+}
+
 static int refuse_flags(const struct values *values, const struct model_config *config, struct error *err) {
     static const struct {
         const char *key;
@@ -217,7 +232,11 @@ static int refuse_flags(const struct values *values, const struct model_config *
                 {"qk_layernorm", false},
                 {"scale_attn_by_inverse_layer_idx", false},
                 {"add_cross_attention", false},
-                {"alibi", false}};
+                {"alibi", false},
+                {"apply_residual_connection_post_layernorm", false},
+                {"do_layer_norm_before", true},
+                {"layer_norm_elementwise_affine", true},
+                {"_remove_final_layer_norm", false}};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         bool value = keys[i].neutral;
         TRY(values_boolean(values, keys[i].key, &value, err));
@@ -233,6 +252,7 @@ int config_read_computation(const struct values *values, struct model_config *co
     const struct family_row *row = config->family;
     bool parallel;
     TRY(refuse_flags(values, config, err));
+    TRY(refuse_projection(values, config, err));
     TRY(refuse_numbers(values, config, err));
     TRY(refuse_experts(values, config, err));
     TRY(read_flag(values, &row->qkv_bias, &config->attention_bias, err));
@@ -250,6 +270,8 @@ int config_read_computation(const struct values *values, struct model_config *co
     config->rope_rounding = row->rope_rounding;
     config->position_rows = row->learned_positions ? config->max_positions + row->position_offset : 0;
     config->position_offset = row->position_offset;
+    config->embedding_norm = row->embedding_norm;
+    config->has_slopes = row->has_slopes;
     TRY(read_activation(values, config, err));
     return read_scales(values, config, err);
 }

@@ -20,6 +20,7 @@ struct family_keys { // of a configuration; NULL: as Llama calls it
     const char *positions;
     const char *epsilon;
     const char *activation;
+    const char *window;
 };
 
 struct family_defaults { // where a key is absent
@@ -50,6 +51,7 @@ enum family_windows {    // which blocks see a window of keys only
     WINDOWS_ALL_IF_USED, // all, if use_sliding_window (Qwen3-MoE)
     WINDOWS_IF_USED,     // those from max_window_layers on, if use_sliding_window (Qwen)
     WINDOWS_BY_TYPE,     // all but each `full_every`-th one, unless layer_types says otherwise
+    WINDOWS_LISTED,      // where attention_layers has "local" (GPT-Neo)
     WINDOWS_WITHOUT_ROPE // those that do not rotate, if use_sliding_window (SmolLM3)
 };
 
@@ -95,11 +97,15 @@ struct family_row {
     const char *residual_key;  // what both branches are multiplied with
     bool learned_positions;
     size_t position_offset; // rows of their table before position 0
+    bool embedding_norm;
+    bool has_slopes;
+    const char *query_beta_key; // in the map of rotation
 
     enum family_windows windows;
     size_t full_every;
     enum family_ropes ropes;
-    bool needs_scaling; // the class has one of its own where the file names none, which is not followed
+    const char *rotary_key; // how many numbers of a head turn
+    bool needs_scaling;     // the class has one of its own where the file names none, which is not followed
     enum device_pairing pairing;
     enum device_rope_rounding rope_rounding;
 

@@ -34,6 +34,8 @@ static struct block_pass block_pass_of(const struct pass *pass, const struct sta
         .sine = state->sine,
         .local_cosine = state->local_cosine,
         .local_sine = state->local_sine,
+        .query_scale = state->query_scale,
+        .slopes = state->slopes,
         .rope_row = inputs->rope_row,
         .texts = {.starts = inputs->starts,
                   .host_starts = model->staging.inputs[pass->slot].starts + starts_at(pass),
@@ -81,12 +83,16 @@ static int embed(const struct pass *pass, const struct stage *stage, void *x, st
     const struct batch_inputs *inputs = &stage->state.inputs[pass->place.member];
     TRY(device_embed(stage->device, x, stage->weights.embedding, inputs->ids, embedding_scale(pass, stage),
                      DEVICE_STORE, pass->tokens, config->hidden, err));
-    if (config->position_rows == 0) {
+    if (config->position_rows > 0) {
+        size_t first = config->position_offset * config->hidden * dtype_size(device_dtype(stage->device));
+        TRY(device_embed(stage->device, x, (const unsigned char *)stage->weights.positions + first,
+                         inputs->rope_row, 1, DEVICE_ADD, pass->tokens, config->hidden, err));
+    }
+    if (!config->embedding_norm) {
         return STATUS_OK;
     }
-    size_t first = config->position_offset * config->hidden * dtype_size(device_dtype(stage->device));
-    return device_embed(stage->device, x, (const unsigned char *)stage->weights.positions + first,
-                        inputs->rope_row, 1, DEVICE_ADD, pass->tokens, config->hidden, err);
+    const struct block_pass block = block_pass_of(pass, stage);
+    return block_norm(&block, x, stage->weights.embedding_norm, stage->weights.embedding_norm_bias, err);
 }
 
 // The residual stream at the start of a stage: the first makes it of the ids.

@@ -135,3 +135,19 @@ void rope_rows(const struct model_config *config, const struct rope_config *rope
         }
     }
 }
+
+float rope_query_scale(const struct model_config *config, size_t position) {
+    float turns = floorf((float)position / (float)config->rope.original_positions);
+    return 1.0f + (float)config->query_beta * (float)log(1.0 + (double)turns);
+}
+
+float rope_slope(size_t heads, size_t head) {
+    size_t closest = 1;
+    while (closest * 2 <= heads) {
+        closest *= 2;
+    }
+    if (head < closest) {
+        return power((float)pow(2, -8.0 / (double)closest), (float)(head + 1));
+    }
+    return power((float)pow(2, -4.0 / (double)closest), (float)(2 * (head - closest) + 1));
+}

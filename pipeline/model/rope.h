@@ -20,6 +20,13 @@ size_t rope_common_positions(const struct model_config *config);
 // True when a text of this length has its own frequencies instead of the common ones.
 bool rope_is_own(const struct model_config *config, size_t length);
 
+// What a query at this place in its text is multiplied with (Ministral 3, after Llama 4).
+float rope_query_scale(const struct model_config *config, size_t position);
+
+// The slope of a head (Press and others 2022): powers of 2^(-8/n) for the largest power n of two within
+// `heads`, and between them for the rest.
+float rope_slope(size_t heads, size_t head);
+
 // Rows of positions first .. first + count: cosine and sine are [count, rotated / 2], times the attention
 // factor.
 void rope_rows(const struct model_config *config, const struct rope_config *rope, const float *frequencies,

@@ -206,12 +206,17 @@ static int lay_out_rope(struct layout *layout, struct model_state *state, const 
     }
     TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->cosine, err));
     TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->sine, err));
-    if (!config->has_local_rope) {
-        return STATUS_OK;
-    }
     rows = state->table_rows;
-    TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->local_cosine, err));
-    return layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->local_sine, err);
+    if (config->has_local_rope) {
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->local_cosine, err));
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->local_sine, err));
+    }
+    if (config->query_beta > 0) {
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, 1, sizeof(float), &state->query_scale, err));
+    }
+    return config->has_slopes
+               ? layout_take(layout, DEVICE_ACTIVATIONS, config->heads, 1, sizeof(float), &state->slopes, err)
+               : STATUS_OK;
 }
 
 // The residual streams beyond those that lie behind x.
@@ -307,10 +312,42 @@ done:
     return status;
 }
 
+static int fill_query_scale(const struct model_state *state, const struct model_staging *staging,
+                            struct device *device, const struct model_config *config, struct error *err) {
+    float *scales = staging->rows;
+    for (size_t row = 0; row < state->table_rows; row += staging->table_chunk) {
+        size_t count = size_min(staging->table_chunk, state->table_rows - row);
+        for (size_t i = 0; i < count; i++) {
+            scales[i] = rope_query_scale(config, row + i);
+        }
+        TRY(upload_rows(staging, device, state->query_scale, row, count, 1, err));
+    }
+    return STATUS_OK;
+}
+
+static int fill_slopes(const struct model_state *state, const struct model_staging *staging,
+                       struct device *device, const struct model_config *config, struct error *err) {
+    float *slopes = staging->rows;
+    size_t chunk = size_max(staging->table_chunk, 1);
+    for (size_t head = 0; head < config->heads; head += chunk) {
+        size_t count = size_min(chunk, config->heads - head);
+        for (size_t i = 0; i < count; i++) {
+            slopes[i] = rope_slope(config->heads, head + i);
+        }
+        TRY(upload_rows(staging, device, state->slopes, head, count, 1, err));
+    }
+    return STATUS_OK;
+}
+
 int state_fill_tables(const struct model_state *state, const struct model_staging *staging,
                       struct device *device, const struct model_config *config, struct error *err) {
     TRY(fill_table(state, staging, device, config, &config->rope, state->cosine, state->sine, err));
-    return config->has_local_rope ? fill_table(state, staging, device, config, &config->local_rope,
-                                               state->local_cosine, state->local_sine, err)
-                                  : STATUS_OK;
+    if (config->has_local_rope) {
+        TRY(fill_table(state, staging, device, config, &config->local_rope, state->local_cosine,
+                       state->local_sine, err));
+    }
+    if (config->query_beta > 0) {
+        TRY(fill_query_scale(state, staging, device, config, err));
+    }
+    return config->has_slopes ? fill_slopes(state, staging, device, config, err) : STATUS_OK;
 }

@@ -40,6 +40,8 @@ struct model_state {
     float *sine;
     float *local_cosine; // [table_rows, rotated / 2] of blocks that rotate by tables of their own; NULL: none
     float *local_sine;
+    float *query_scale; // [table_rows] what queries are multiplied with; NULL: nothing
+    float *slopes;      // [heads]; NULL: none
     size_t table_rows;
     size_t own_rows; // of a member
 

@@ -42,6 +42,8 @@ static size_t experts(const struct model_config *config, size_t block) {
     { NAME, FORM_MATRIX, ROWS, COLUMNS, PLACE, NULL, NULL, FILE_TRANSPOSED }
 #define EMBEDDING(NAME)                                                                                      \
     { NAME, FORM_TABLE, DIM_VOCABULARY, DIM_HIDDEN, GLOBAL(embedding), NULL, NULL, FILE_ROWS }
+#define POSITIONS(NAME)                                                                                      \
+    { NAME, FORM_TABLE, DIM_POSITIONS, DIM_HIDDEN, GLOBAL(positions), NULL, NULL, FILE_ROWS }
 #define ROUTER(NAME)                                                                                         \
     { NAME, FORM_TABLE, DIM_EXPERTS, DIM_HIDDEN, BLOCK(router), has_experts, NULL, FILE_ROWS }
 
@@ -159,7 +161,7 @@ static const struct weight_row neox[] = {
 
 static const struct weight_row gpt2[] = {
     EMBEDDING("wte.weight"),
-    {"wpe.weight", FORM_TABLE, DIM_POSITIONS, DIM_HIDDEN, GLOBAL(positions), NULL, NULL, FILE_ROWS},
+    POSITIONS("wpe.weight"),
     VECTOR("ln_f.weight", DIM_HIDDEN, GLOBAL(final_norm), NULL),
     VECTOR("ln_f.bias", DIM_HIDDEN, GLOBAL(final_norm_bias), NULL),
     VECTOR("h.{i}.ln_1.weight", DIM_HIDDEN, BLOCK(input_norm), NULL),
@@ -215,6 +217,64 @@ static const struct weight_row granitemoe[] = {
     ALL_EXPERTS("layers.{i}.block_sparse_moe.output_linear.weight", DIM_EXPERTS_DOWN, DIM_EXPERT_WIDTH, BLOCK(experts_down), FILE_EXPERTS),
 };
 
+static const struct weight_row gptj[] = {
+    EMBEDDING("wte.weight"),
+    VECTOR("ln_f.weight", DIM_HIDDEN, GLOBAL(final_norm), NULL),
+    VECTOR("ln_f.bias", DIM_HIDDEN, GLOBAL(final_norm_bias), NULL),
+    VECTOR("h.{i}.ln_1.weight", DIM_HIDDEN, BLOCK(input_norm), NULL),
+    VECTOR("h.{i}.ln_1.bias", DIM_HIDDEN, BLOCK(input_norm_bias), NULL),
+    MATRIX("h.{i}.attn.q_proj.weight", DIM_Q, DIM_HIDDEN, BLOCK(qkv), NULL),
+    MATRIX("h.{i}.attn.k_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), NULL),
+    MATRIX("h.{i}.attn.v_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), NULL),
+    MATRIX("h.{i}.attn.out_proj.weight", DIM_HIDDEN, DIM_Q, BLOCK(output), NULL),
+    LINEAR("h.{i}.mlp.fc_in", DIM_INTERMEDIATE, DIM_HIDDEN, gate_up, NULL, NULL),
+    LINEAR("h.{i}.mlp.fc_out", DIM_HIDDEN, DIM_INTERMEDIATE, down, NULL, NULL),
+};
+
+static const struct weight_row gpt_neo[] = {
+    EMBEDDING("wte.weight"), POSITIONS("wpe.weight"),
+    VECTOR("ln_f.weight", DIM_HIDDEN, GLOBAL(final_norm), NULL),
+    VECTOR("ln_f.bias", DIM_HIDDEN, GLOBAL(final_norm_bias), NULL),
+    VECTOR("h.{i}.ln_1.weight", DIM_HIDDEN, BLOCK(input_norm), NULL),
+    VECTOR("h.{i}.ln_1.bias", DIM_HIDDEN, BLOCK(input_norm_bias), NULL),
+    MATRIX("h.{i}.attn.attention.q_proj.weight", DIM_Q, DIM_HIDDEN, BLOCK(qkv), NULL),
+    MATRIX("h.{i}.attn.attention.k_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), NULL),
+    MATRIX("h.{i}.attn.attention.v_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), NULL),
+    LINEAR("h.{i}.attn.attention.out_proj", DIM_HIDDEN, DIM_Q, output, NULL, NULL),
+    VECTOR("h.{i}.ln_2.weight", DIM_HIDDEN, BLOCK(mlp_norm), NULL),
+    VECTOR("h.{i}.ln_2.bias", DIM_HIDDEN, BLOCK(mlp_norm_bias), NULL),
+    LINEAR("h.{i}.mlp.c_fc", DIM_INTERMEDIATE, DIM_HIDDEN, gate_up, NULL, NULL),
+    LINEAR("h.{i}.mlp.c_proj", DIM_HIDDEN, DIM_INTERMEDIATE, down, NULL, NULL),
+};
+
+// final_layer_norm names both the norm before a block's MLP and the last one of all.
+static const struct weight_row opt[] = {
+    EMBEDDING("embed_tokens.weight"), POSITIONS("embed_positions.weight"),
+    VECTOR("final_layer_norm.weight", DIM_HIDDEN, GLOBAL(final_norm), NULL),
+    VECTOR("final_layer_norm.bias", DIM_HIDDEN, GLOBAL(final_norm_bias), NULL),
+    INPUT_NORM("self_attn_layer_norm"), Q_K_V("self_attn."), O_PROJ("self_attn.out_proj"),
+    MLP_NORM("final_layer_norm"),
+    LINEAR("layers.{i}.fc1", DIM_INTERMEDIATE, DIM_HIDDEN, gate_up, NULL, mlp_bias),
+    LINEAR("layers.{i}.fc2", DIM_HIDDEN, DIM_INTERMEDIATE, down, NULL, mlp_bias),
+};
+
+static const struct weight_row bloom[] = {
+    EMBEDDING("word_embeddings.weight"),
+    VECTOR("word_embeddings_layernorm.weight", DIM_HIDDEN, GLOBAL(embedding_norm), NULL),
+    VECTOR("word_embeddings_layernorm.bias", DIM_HIDDEN, GLOBAL(embedding_norm_bias), NULL),
+    VECTOR("ln_f.weight", DIM_HIDDEN, GLOBAL(final_norm), NULL),
+    VECTOR("ln_f.bias", DIM_HIDDEN, GLOBAL(final_norm_bias), NULL),
+    VECTOR("h.{i}.input_layernorm.weight", DIM_HIDDEN, BLOCK(input_norm), NULL),
+    VECTOR("h.{i}.input_layernorm.bias", DIM_HIDDEN, BLOCK(input_norm_bias), NULL),
+    {"h.{i}.self_attention.query_key_value.weight", FORM_MATRIX, DIM_QKV, DIM_HIDDEN, BLOCK(qkv), NULL, NULL, FILE_HEADS},
+    {"h.{i}.self_attention.query_key_value.bias", FORM_VECTOR, DIM_QKV, DIM_ONE, BLOCK(qkv_bias), NULL, NULL, FILE_HEADS},
+    LINEAR("h.{i}.self_attention.dense", DIM_HIDDEN, DIM_Q, output, NULL, NULL),
+    VECTOR("h.{i}.post_attention_layernorm.weight", DIM_HIDDEN, BLOCK(mlp_norm), NULL),
+    VECTOR("h.{i}.post_attention_layernorm.bias", DIM_HIDDEN, BLOCK(mlp_norm_bias), NULL),
+    LINEAR("h.{i}.mlp.dense_h_to_4h", DIM_INTERMEDIATE, DIM_HIDDEN, gate_up, NULL, NULL),
+    LINEAR("h.{i}.mlp.dense_4h_to_h", DIM_HIDDEN, DIM_INTERMEDIATE, down, NULL, NULL),
+};
+
 #define TABLE(ROWS) {ROWS, sizeof ROWS / sizeof ROWS[0]}
 
 const struct weight_table weight_table_dense = TABLE(dense);
@@ -230,5 +290,9 @@ const struct weight_table weight_table_gpt2 = TABLE(gpt2);
 const struct weight_table weight_table_experts = TABLE(of_experts);
 const struct weight_table weight_table_mixtral = TABLE(mixtral);
 const struct weight_table weight_table_gpt_oss = TABLE(gpt_oss);
+const struct weight_table weight_table_gptj = TABLE(gptj);
+const struct weight_table weight_table_gpt_neo = TABLE(gpt_neo);
+const struct weight_table weight_table_opt = TABLE(opt);
+const struct weight_table weight_table_bloom = TABLE(bloom);
 const struct weight_table weight_table_granitemoe = TABLE(granitemoe);
 // clang-format on

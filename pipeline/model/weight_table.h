@@ -76,6 +76,10 @@ extern const struct weight_table weight_table_experts; // Qwen3-MoE, OLMoE
 extern const struct weight_table weight_table_mixtral;
 extern const struct weight_table weight_table_gpt_oss;
 extern const struct weight_table weight_table_granitemoe;
+extern const struct weight_table weight_table_gptj;
+extern const struct weight_table weight_table_gpt_neo;
+extern const struct weight_table weight_table_opt;
+extern const struct weight_table weight_table_bloom;
 
 size_t weight_dimension(const struct model_config *config, enum weight_dimension which);
 

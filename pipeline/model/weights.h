@@ -54,6 +54,8 @@ struct weight_slot {
 struct model_weights {
     void *embedding;              // [vocabulary, hidden]
     void *positions;              // [position_rows, hidden]; NULL: none
+    void *embedding_norm;         // [hidden]
+    void *embedding_norm_bias;    // [hidden]
     void *final_norm;             // [hidden]
     void *final_norm_bias;        // [hidden]
     struct block_weights *blocks; // [block_count]

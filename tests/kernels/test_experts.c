@@ -12,6 +12,7 @@ struct sizes {
     bool biased;
     enum device_store store;
     size_t favoured; // the first so many experts get most tokens; 0: all the same
+    enum device_activation activation;
 };
 
 struct numbers { // what a case computes with, in host memory
@@ -96,7 +97,7 @@ static void put_layer(struct bed *bed, const struct sizes *sizes, const struct n
         .gate_up_bias = sizes->biased ? bed_put(bed, in->gate_up_bias, 2 * experts * sizes->width) : NULL,
         .down = &layer->down,
         .down_bias = sizes->biased ? bed_put(bed, in->down_bias, experts * sizes->hidden) : NULL,
-        .activation = DEVICE_SILU,
+        .activation = sizes->activation,
         .limit = sizes->limit,
     };
 }
@@ -162,12 +163,28 @@ static struct value product(const struct bed *bed, const float *row, const struc
     return sum;
 }
 
-// Both activations have slopes of at most 1.13 where they are multiplied with 1, and round at most six times.
+static double activation_of(enum device_activation activation, double x) {
+    switch (activation) {
+    case DEVICE_SILU:
+        return x / (1 + exp(-x));
+    case DEVICE_GELU:
+        return x / 2 * (1 + erf(x / sqrt(2)));
+    case DEVICE_GELU_TANH:
+        return x / 2 * (1 + tanh(sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)));
+    case DEVICE_RELU:
+        return fmax(x, 0);
+    case DEVICE_RELU_SQUARED:
+        break; // no mixture of a known family has it
+    }
+    return NAN;
+}
+
+// Activations have slopes of at most 1.13 where they are multiplied with 1, and round at most six times.
 static struct value activated(const struct bed *bed, const struct sizes *sizes, struct value gate,
                               struct value up) {
     double g = gate.is;
     double u = up.is;
-    double is = g / (1 + exp(-g)) * u;
+    double is = activation_of(sizes->activation, g) * u;
     double factor = fabs(u);
     if (sizes->limit > 0) {
         g = fmin(g, (double)sizes->limit);
@@ -254,9 +271,12 @@ static void check_case(const char *path, enum dtype dtype, const struct sizes *s
 
 static void check_cases(const char *path, enum dtype dtype) {
     static const struct sizes cases[] = {
-        {1, 4, 2, 8, 16, 0, false, DEVICE_STORE, 0},   {3, 8, 8, 64, 24, 0, false, DEVICE_ADD, 0},
-        {40, 16, 4, 32, 72, 7, true, DEVICE_STORE, 0}, {230, 6, 2, 40, 64, 0, true, DEVICE_ADD, 2},
-        {70, 3, 1, 136, 8, 1, true, DEVICE_ADD, 1},    {9, 64, 6, 520, 16, 0, false, DEVICE_STORE, 0},
+        {1, 4, 2, 8, 16, 0, false, DEVICE_STORE, 0, DEVICE_SILU},
+        {3, 8, 8, 64, 24, 0, false, DEVICE_ADD, 0, DEVICE_RELU},
+        {40, 16, 4, 32, 72, 7, true, DEVICE_STORE, 0, DEVICE_SILU},
+        {230, 6, 2, 40, 64, 0, true, DEVICE_ADD, 2, DEVICE_GELU_TANH},
+        {70, 3, 1, 136, 8, 1, true, DEVICE_ADD, 1, DEVICE_SILU},
+        {9, 64, 6, 520, 16, 0, false, DEVICE_STORE, 0, DEVICE_GELU},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         check_case(path, dtype, &cases[i]);
@@ -271,9 +291,9 @@ static void test_against_double(void **state) {
 // Experts that begin and end within panels, odd depths.
 static void check_odd_cases(const char *path, enum dtype dtype) {
     static const struct sizes cases[] = {
-        {1, 3, 2, 1, 1, 0, false, DEVICE_STORE, 0},
-        {50, 5, 3, 33, 19, 0, true, DEVICE_ADD, 2},
-        {300, 4, 1, 71, 35, 3, true, DEVICE_STORE, 1},
+        {1, 3, 2, 1, 1, 0, false, DEVICE_STORE, 0, DEVICE_SILU},
+        {50, 5, 3, 33, 19, 0, true, DEVICE_ADD, 2, DEVICE_SILU},
+        {300, 4, 1, 71, 35, 3, true, DEVICE_STORE, 1, DEVICE_SILU},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         check_case(path, dtype, &cases[i]);
@@ -294,7 +314,7 @@ static void test_odd_sizes(void **state) {
 // Tokens of a batch that goes in pieces have the bits that they have alone.
 static void check_pieces(const char *path, enum dtype dtype) {
     enum { TOKENS = 2100, CHECKED = 149 };
-    static const struct sizes sizes = {TOKENS, 3, 2, 1032, 8, 0, false, DEVICE_STORE, 1};
+    static const struct sizes sizes = {TOKENS, 3, 2, 1032, 8, 0, false, DEVICE_STORE, 1, DEVICE_SILU};
     size_t row = sizes.hidden * dtype_size(dtype);
     struct bed bed = bed_open_rows(path, dtype, 2, TOKENS);
     struct numbers in = take_numbers(&sizes, dtype);
@@ -324,7 +344,7 @@ static void test_pieces(void **state) {
 // A row has the same bits alone, among others in another order, and with other numbers of threads.
 static void check_company(const char *path, enum dtype dtype) {
     enum { TOKENS = 330, SOME = 29 };
-    static const struct sizes sizes = {TOKENS, 7, 3, 72, 40, 0, true, DEVICE_ADD, 3};
+    static const struct sizes sizes = {TOKENS, 7, 3, 72, 40, 0, true, DEVICE_ADD, 3, DEVICE_SILU};
     size_t row = sizes.hidden * dtype_size(dtype);
     struct numbers in = take_numbers(&sizes, dtype);
     unsigned char *all = NULL;
@@ -371,7 +391,7 @@ static void test_company(void **state) {
 // A row of NaN stays one, and no other row is touched.
 static void check_not_finite(const char *path, enum dtype dtype) {
     enum { TOKENS = 40, ROW = 11 };
-    static const struct sizes sizes = {TOKENS, 4, 2, 16, 8, 7, false, DEVICE_STORE, 0};
+    static const struct sizes sizes = {TOKENS, 4, 2, 16, 8, 7, false, DEVICE_STORE, 0, DEVICE_SILU};
     struct bed bed = bed_open_rows(path, dtype, 2, TOKENS);
     struct numbers in = take_numbers(&sizes, dtype);
     struct layer layer;
@@ -401,7 +421,7 @@ static void test_not_finite(void **state) {
 // An expert that begins and ends within panels, with weight 1: the bits of matmuls with matrices of its own.
 static void check_dense(const char *path, enum dtype dtype) {
     enum { TOKENS = 100, HIDDEN = 71, WIDTH = 43, MATRIX = HIDDEN * WIDTH };
-    static const struct sizes sizes = {TOKENS, 2, 1, HIDDEN, WIDTH, 0, true, DEVICE_STORE, 0};
+    static const struct sizes sizes = {TOKENS, 2, 1, HIDDEN, WIDTH, 0, true, DEVICE_STORE, 0, DEVICE_SILU};
     struct bed bed = bed_open_rows(path, dtype, 2, TOKENS);
     struct numbers in = take_numbers(&sizes, dtype);
     struct layer layer;
@@ -443,7 +463,7 @@ static void test_dense(void **state) {
 
 static void test_refusals(void **state) {
     (void)state;
-    static const struct sizes sizes = {2, 4, 2, 8, 16, 0, false, DEVICE_STORE, 0};
+    static const struct sizes sizes = {2, 4, 2, 8, 16, 0, false, DEVICE_STORE, 0, DEVICE_SILU};
     struct bed bed = bed_open_rows(NULL, DTYPE_F32, 1, 2);
     struct numbers in = take_numbers(&sizes, DTYPE_F32);
     struct layer layer;
