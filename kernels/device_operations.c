@@ -194,6 +194,11 @@ bool device_supports(const struct device *device, const struct device_shape *sha
                    ? refuse_dimension(refusal, DEVICE_KV_HEADS, "divisors of the number of heads")
                    : refuse_dimension(refusal, DEVICE_HEAD_DIM, "even numbers");
     }
+    if (shape->experts > DEVICE_EXPERTS_MOST) {
+        refusal->dimension = DEVICE_EXPERTS;
+        snprintf(refusal->can, sizeof refusal->can, "numbers up to %d", DEVICE_EXPERTS_MOST);
+        return false;
+    }
     return device->ops->supports(device, shape, refusal);
 }
 

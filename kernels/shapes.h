@@ -163,6 +163,8 @@ struct device_shape { // of a model's blocks
     struct device_heads heads;
     size_t hidden;
     size_t intermediate;
+    size_t experts;      // that a block chooses from; 0: none
+    size_t expert_width; // of their inner activations
 };
 
 struct device_refusal { // of a shape
@@ -171,7 +173,9 @@ struct device_refusal { // of a shape
         DEVICE_INTERMEDIATE,
         DEVICE_HEADS,
         DEVICE_KV_HEADS,
-        DEVICE_HEAD_DIM
+        DEVICE_HEAD_DIM,
+        DEVICE_EXPERTS,
+        DEVICE_EXPERT_WIDTH
     } dimension;   // the one that is refused
     char can[128]; // which ones are not: "multiples of 8 up to 256"
 };

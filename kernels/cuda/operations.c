@@ -15,6 +15,11 @@ static size_t bytes_of(const struct cuda_device *cuda, size_t rows, size_t colum
 bool cuda_supports(const struct device *device, const struct device_shape *shape,
                    struct device_refusal *refusal) {
     (void)device;
+    if (shape->experts > 0 && (shape->hidden % 8 != 0 || shape->expert_width % 8 != 0)) {
+        refusal->dimension = shape->hidden % 8 != 0 ? DEVICE_HIDDEN : DEVICE_EXPERT_WIDTH;
+        snprintf(refusal->can, sizeof refusal->can, "multiples of 8 with experts");
+        return false;
+    }
     refusal->dimension = DEVICE_HEAD_DIM;
     snprintf(refusal->can, sizeof refusal->can, "multiples of %d up to %d", ATTENTION_HEAD_STEP,
              ATTENTION_HEAD_MOST);

@@ -58,6 +58,9 @@ static bool kept_format(const struct holding *holding, const struct weight_row *
         return false;
     }
     if (holding->quantize != MODEL_QUANTIZE_NONE) {
+        if (row->copies != NULL || row->file != FILE_ROWS) {
+            return false;
+        }
         *format = quantise_format(holding->quantize);
         return true;
     }
@@ -226,4 +229,28 @@ uint64_t footprint_of_all(const struct model_config *config, enum model_quantize
         bytes = plus(bytes - count_block(&plain, i).held, count_block(&held, i).held);
     }
     return bytes;
+}
+
+uint64_t footprint_active_parameters(const struct model_config *config) {
+    const struct expert_config *experts = &config->experts;
+    uint64_t each = times(times(3, experts->width), config->hidden);
+    uint64_t biases = experts->has_bias ? plus(times(2, experts->width), config->hidden) : 0;
+    uint64_t idle = 0;
+    for (size_t block = 0; block < config->layers; block++) {
+        if (config_has_experts(config, block)) {
+            idle = plus(idle, times(experts->count - experts->chosen, plus(each, biases)));
+        }
+    }
+    return footprint_parameters(config) - idle;
+}
+
+bool footprint_can_quantise(const struct model_config *config) {
+    for (size_t i = 0; i < config->weights->count; i++) {
+        const struct weight_row *row = &config->weights->rows[i];
+        if (row->form == FORM_MATRIX && weight_in_block(row) &&
+            (row->file != FILE_ROWS || (row->copies != NULL && config->experts.count > 0))) {
+            return false;
+        }
+    }
+    return true;
 }
