@@ -104,21 +104,44 @@ MICRO_INLINE void norm_layer(void *out, const void *x, const struct device_norm 
     }
 }
 
-MICRO_INLINE void norm_row(void *out, const void *x, const struct device_norm *norm, enum device_store store,
-                           size_t n, enum dtype dtype) {
+// All but the norm of most models.
+MICRO_INLINE void norm_other(void *out, const void *x, const struct device_norm *norm,
+                             enum device_store store, size_t n, enum dtype dtype) {
     const void *weight = norm->weight;
     if (norm->kind == DEVICE_NORM_LAYER) {
         norm_layer(out, x, norm, store, n, dtype);
         return;
     }
     lanes inverse = lanes_set(row_inverse_rms(x, norm->epsilon, n, dtype));
-    bool twice = norm->kind == DEVICE_NORM_RMS && weight != NULL;
-    if (twice && store == DEVICE_STORE) {
-        norm_rms(out, x, weight, inverse, DEVICE_STORE, n, dtype);
-    } else if (twice) {
-        norm_rms(out, x, weight, inverse, DEVICE_ADD, n, dtype);
+    if (norm->kind == DEVICE_NORM_RMS && weight != NULL) {
+        norm_rms(out, x, weight, inverse, store, n, dtype);
     } else {
         norm_rms_once(out, x, weight, inverse, norm->kind == DEVICE_NORM_RMS_PLUS_ONE, store, n, dtype);
+    }
+}
+
+// Compiled apart: beside them the norm of most models loses up to 6 % in float32 (Intel Xeon, avx512).
+#define NORM_APART(suffix, dtype)                                                                            \
+    static __attribute__((noinline)) void norm_apart_##suffix(                                               \
+        void *out, const void *x, const struct device_norm *norm, enum device_store store, size_t n) {       \
+        norm_other(out, x, norm, store, n, dtype);                                                           \
+    }
+NORM_APART(f32, DTYPE_F32)
+NORM_APART(f16, DTYPE_F16)
+NORM_APART(bf16, DTYPE_BF16)
+#undef NORM_APART
+
+MICRO_INLINE void norm_row(void *out, const void *x, const struct device_norm *norm, enum device_store store,
+                           size_t n, enum dtype dtype) {
+    if (norm->kind == DEVICE_NORM_RMS && norm->weight != NULL && store == DEVICE_STORE) {
+        lanes inverse = lanes_set(row_inverse_rms(x, norm->epsilon, n, dtype));
+        norm_rms(out, x, norm->weight, inverse, DEVICE_STORE, n, dtype);
+    } else if (dtype == DTYPE_F32) {
+        norm_apart_f32(out, x, norm, store, n);
+    } else if (dtype == DTYPE_F16) {
+        norm_apart_f16(out, x, norm, store, n);
+    } else {
+        norm_apart_bf16(out, x, norm, store, n);
     }
 }
 
