@@ -32,8 +32,8 @@ def tools():
     ("pool", {"pool_kernel": {128}}),
     ("attention_bf16", {"attention_mma_kernel": {128}}),
     ("attention_f16", {"attention_mma_kernel": {128}}),
-    ("attention_scoring_bf16", {"attention_mma_kernel": {128}}),
-    ("attention_scoring_f16", {"attention_mma_kernel": {128}}),
+    ("attention_scoring_bf16", {"attention_mma_kernel": {128}, "attention_wide_kernel": {128}}),
+    ("attention_scoring_f16", {"attention_mma_kernel": {128}, "attention_wide_kernel": {128}}),
 ])
 def test_kernels(tools, source, wide):
     kernels = sass.kernels_of(sass.KERNELS / f"{source}.cu", ARCH, *tools)
