@@ -319,7 +319,7 @@ int device_gate(struct device *device, void *x, const void *gate, size_t gate_st
 // ---- mixtures of experts ----
 
 static const char *routing_fault(size_t experts, size_t chosen) {
-    return experts == 0 || chosen == 0 || chosen > experts || experts > INT32_MAX
+    return experts == 0 || chosen == 0 || chosen > experts || experts > DEVICE_EXPERTS_MOST
                ? "a token cannot choose so many experts"
                : NULL;
 }

@@ -118,15 +118,20 @@ enum device_activation {
 
 // ---- mixtures of experts ----
 
+enum { DEVICE_EXPERTS_MOST = 1024 }; // of a layer
+
 enum device_scores {       // what becomes of a router's logits
     DEVICE_SCORES_ALL,     // their softmax over all experts; the greatest are chosen
     DEVICE_SCORES_CHOSEN,  // the greatest logits are chosen; softmax over these
     DEVICE_SCORES_SIGMOID, // each logit's sigmoid; the greatest are chosen
 };
 
+// Mixtral: ALL, normalised, logits rounded. Qwen2-MoE, Qwen3-MoE, OLMoE: the same, normalised where
+// norm_topk_prob says so, and weights rounded. GraniteMoe, gpt-oss (which has a bias): CHOSEN, both rounded.
 struct device_routing {
     size_t experts;
-    size_t chosen; // experts that a token goes to; of equal ones those of the lower number
+    size_t chosen; // experts that a token goes to: those of the greatest logits (NaN above all numbers), of
+                   // equal ones the lower numbers, where torch.topk takes any
     enum device_scores scores;
     bool normalised;     // the chosen scores are divided by their sum
     bool rounds_logits;  // halves: logits are rounded before anything is made of them

@@ -4,7 +4,7 @@
     python3 tools/unicode_exceptions.py > pipeline/text/unicode_tables.inc
 
 The library mixes four sets of tables: Oniguruma (patterns), unicode-normalization-alignments (Unicode 9.0: NFC and the like),
-Rust's standard library (digits, lower case) and the regex crate (\\w beside an added token). Each is asked about every code point,
+Rust's standard library (digits, lower case), the crate unicode_categories (punctuation) and the regex crate (\\w beside an added token). Each is asked about every code point,
 and so are libpcre2-8 and libutf8proc (through ctypes). Run it again when any of them changes; tests/text/test_tokenizer.py compares
 every code point.
 """
@@ -17,6 +17,10 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 
 CODES = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
 CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Co".split()
+# What patterns may name with \\p{...} (pipeline/text/pattern_class.c): a stand-in has the same one of these. Other
+# scripts have new characters that no older one can stand for.
+SCRIPTS = ("Armenian Bengali Bopomofo Ethiopic Georgian Greek Gujarati Gurmukhi Han Hangul Hebrew Hiragana Kannada Katakana Khmer Lao Latin "
+           "Malayalam Sinhala Tamil Telugu Thai Tibetan").split()
 CHUNK = 20000  # code points in one text
 
 
@@ -68,14 +72,17 @@ def utf8_length(c):
     return 1 if c < 0x80 else 2 if c < 0x800 else 3 if c < 0x10000 else 4
 
 
-def class_of(matcher):
-    """Category of every code point, and whether it is white space."""
-    kind = {}
+def class_of(matcher, prefix):
+    """Category of every code point, whether it is white space, and its script where that is one of SCRIPTS."""
+    kind, script = {}, {}
     for category in CATEGORIES:
         for c in matcher("\\p{%s}" % category):
             kind[c] = category
+    for name in SCRIPTS:
+        for c in matcher("\\p{%s%s}" % (prefix, name)):
+            script[c] = name
     space = matcher("\\s")
-    return {c: (kind.get(c, "Cn"), c in space) for c in CODES}
+    return {c: (kind.get(c, "Cn"), c in space, script.get(c, "")) for c in CODES}
 
 
 def ranges(codes):
@@ -91,24 +98,29 @@ def ranges(codes):
 def stand_ins(library, pcre2):
     """(first, last, stand-in): code points that PCRE2 classes otherwise, and a character of the library's class.
 
-    The stand-in has as many bytes of UTF-8 and is classed alike by both; for what is unassigned it is a noncharacter."""
+    The stand-in has as many bytes of UTF-8 and is classed alike by both; for what is unassigned it is a noncharacter. It is the nearest
+    one, so that a range of characters in a pattern seldom tells it from the other."""
     pool = {}
     for c in CODES:
-        if library[c] == pcre2[c] and (utf8_length(c), library[c]) not in pool and c > 0x7F:
-            pool[(utf8_length(c), library[c])] = c
+        if library[c] == pcre2[c] and c > 0x7F:
+            pool.setdefault((utf8_length(c), library[c]), []).append(c)
     noncharacters = {3: 0xFDD0, 4: 0x1FFFE}
-    out = []
+    out, last = [], None
     for c in CODES:
+        want = (utf8_length(c), library[c])
         if library[c] == pcre2[c]:
             continue
-        want = library[c]
-        stand = noncharacters[utf8_length(c)] if want == ("Cn", False) else pool.get((utf8_length(c), want))
-        if stand is None:
-            sys.exit(f"no stand-in for U+{c:04X}, {want}")
-        if out and out[-1][1] + 1 == c and out[-1][2] == stand:
+        if out and out[-1][1] + 1 == c and last == want:
             out[-1][1] = c
+            continue
+        if want[1] == ("Cn", False, ""):
+            stand = noncharacters[want[0]]
+        elif want in pool:
+            stand = min(pool[want], key=lambda other: abs(other - c))
         else:
-            out.append([c, c, stand])
+            sys.exit(f"no stand-in for U+{c:04X}, {want}")
+        out.append([c, c, stand])
+        last = want
     return out
 
 
@@ -160,6 +172,11 @@ def numeric_characters():
     return found
 
 
+def punctuation_characters():
+    punctuation = pre_tokenizers.Punctuation(behavior="isolated")
+    return {c for c in CODES if len(punctuation.pre_tokenize_str("a" + chr(c))) == 2}
+
+
 def lower_exceptions():
     utf8proc = ctypes.CDLL("libutf8proc.so.2")
     utf8proc.utf8proc_version.restype = ctypes.c_char_p
@@ -189,7 +206,7 @@ def table(kind, name, rows):
 
 def main():
     pcre2 = Pcre2()
-    substitutes = stand_ins(class_of(matched_by_library), class_of(pcre2.matched))
+    substitutes = stand_ins(class_of(matched_by_library, ""), class_of(pcre2.matched, "sc:"))
     nfc, normal = normal_sets()
     proc_version, lower = lower_exceptions()
     print("// Written by tools/unicode_exceptions.py: do not edit. clang-format off")
@@ -199,6 +216,7 @@ def main():
     table("code_range", "normal_active_ranges", ranges(normal))
     table("code_range", "word_ranges", ranges(word_characters()))
     table("code_range", "numeric_ranges", ranges(numeric_characters()))
+    table("code_range", "punctuation_ranges", ranges(punctuation_characters()))
     table("code_substitute", "lower_exceptions", lower)
 
 

@@ -130,6 +130,25 @@ MICRO_INLINE void gate_row(void *x, const void *gate, size_t n, enum dtype dtype
     }
 }
 
+// Scores in whole vectors: those of the row beside [low, high) are not seen.
+static inline void bend_scores(float *scores, size_t low, size_t high, float scale, float softcap,
+                               float slope, size_t first) {
+    float step[LANES];
+    for (size_t k = 0; k < LANES; k++) {
+        step[k] = (float)k;
+    }
+    lanes steps = lanes_load(step);
+    lanes caps = lanes_set(softcap);
+    for (size_t i = low / LANES * LANES; i < high; i += LANES) {
+        lanes value = lanes_mul(lanes_load(scores + i), lanes_set(scale));
+        if (softcap != 0) {
+            value = lanes_mul(caps, lanes_tanh(lanes_div(value, caps)));
+        }
+        lanes places = lanes_add(lanes_set((float)(first + i)), steps);
+        lanes_store(scores + i, lanes_add(value, lanes_mul(lanes_set(slope), places)));
+    }
+}
+
 // out (+)= x * factor.
 MICRO_INLINE void scaled_row(void *out, const void *x, float factor, enum device_store store, size_t n,
                              enum dtype dtype) {

@@ -105,6 +105,39 @@ static inline float scalar_exp(float x) {
     return all[0];
 }
 
+// gpt-oss: rounded wherever its eager code rounds.
+MICRO_INLINE void swiglu_limited_row(void *out, const void *gate_up, float limit, size_t n,
+                                     enum dtype dtype) {
+    const void *up = row_at(gate_up, n, dtype);
+    lanes one = lanes_set(1.0f);
+    lanes most = lanes_set(limit);
+    lanes least = lanes_set(-limit);
+    lanes steepness = lanes_set(-1.702f);
+    for (size_t i = 0; i < n; i += LANES) {
+        lanes gate = lanes_min(most, row_load(gate_up, i, n, dtype)); // NaN stays
+        lanes value = lanes_max(least, lanes_min(most, row_load(up, i, n, dtype)));
+        lanes power = lanes_exp(rounded(lanes_mul(gate, steepness), dtype));
+        lanes sigmoid = rounded(lanes_div(one, lanes_add(one, power)), dtype);
+        lanes glu = rounded(lanes_mul(gate, sigmoid), dtype);
+        row_store(out, i, n, lanes_mul(rounded(lanes_add(value, one), dtype), glu), dtype);
+    }
+}
+
+static inline void exponents_row(float *numbers, float shift, size_t n) {
+    lanes by = lanes_set(shift);
+    for (size_t i = 0; i < n; i += LANES) {
+        row_store(numbers, i, n, lanes_exp(lanes_sub(row_load(numbers, i, n, DTYPE_F32), by)), DTYPE_F32);
+    }
+}
+
+MICRO_INLINE void add_scaled_row(float *sums, const void *row, float factor, size_t n, enum dtype dtype) {
+    lanes by = lanes_set(factor);
+    for (size_t i = 0; i < n; i += LANES) {
+        lanes sum = lanes_fma(by, row_load(row, i, n, dtype), row_load(sums, i, n, DTYPE_F32));
+        row_store(sums, i, n, sum, DTYPE_F32);
+    }
+}
+
 // sums += numbers, as pooling adds up tokens.
 MICRO_INLINE void add_row(float *sums, const void *row, size_t n, enum dtype dtype) {
     for (size_t i = 0; i < n; i += LANES) {

@@ -46,6 +46,12 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
     static void gate_##suffix(void *x, const void *gate, size_t n) {                                         \
         gate_row(x, gate, n, dtype);                                                                         \
     }                                                                                                        \
+    static void swiglu_limited_##suffix(void *out, const void *gate_up, float limit, size_t intermediate) {  \
+        swiglu_limited_row(out, gate_up, limit, intermediate, dtype);                                        \
+    }                                                                                                        \
+    static void add_scaled_##suffix(float *sums, const void *numbers, float factor, size_t count) {          \
+        add_scaled_row(sums, numbers, factor, count, dtype);                                                 \
+    }                                                                                                        \
     static void add_##suffix(float *sums, const void *numbers, size_t count) {                               \
         add_row(sums, numbers, count, dtype);                                                                \
     }                                                                                                        \
@@ -89,8 +95,9 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
 #define MICRO_ROW_ENTRIES(suffix)                                                                            \
     .store_sums = store_sums_##suffix, .store_scaled = store_scaled_##suffix, .norm = norm_##suffix,         \
     .rope = rope_##suffix, .scaled = scaled_##suffix, .activate = activate_##suffix, .gate = gate_##suffix,  \
-    .rescale = rescale_sums, .add = add_##suffix, .turn = turn_##suffix, .expand = expand_##suffix,          \
-    .read = read_all
+    .swiglu_limited = swiglu_limited_##suffix, .exponents = exponents_row,                                   \
+    .add_scaled = add_scaled_##suffix, .rescale = rescale_sums, .bend = bend_scores, .add = add_##suffix,    \
+    .turn = turn_##suffix, .expand = expand_##suffix, .read = read_all
 
 #define MICRO_WIDE_ENTRIES(suffix)                                                                           \
     .operand = DTYPE_F32, .tile_rows = TILE_ROWS, .tile_columns = TILE_COLUMNS, .depth_unit = 2,             \

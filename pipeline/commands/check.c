@@ -52,10 +52,13 @@ static int check_model(struct check *check, struct error *err) {
     TRY(inputs_open(&check->inputs, INPUTS_MODEL, NULL, err));
     const struct model_config *config = model_config_of(check->inputs.model);
     const struct buffer *weights = &check->inputs.weights;
+    const struct buffer *adapter = &check->inputs.adapter;
     snprintf(check->detail, sizeof check->detail,
-             "%s, %zu blocks of %zu, %.3f B parameters%s%.200s, every tensor in place", config->model_type,
-             config->layers, config->hidden, (double)model_parameters(check->inputs.model) * 1e-9,
-             weights->size > 0 ? " in " : "", weights->size > 0 ? weights->data : "");
+             "%s, %zu blocks of %zu, %.3f B parameters%s%.200s, every tensor in place%s%.200s",
+             config->model_type, config->layers, config->hidden,
+             (double)model_parameters(check->inputs.model) * 1e-9, weights->size > 0 ? " in " : "",
+             weights->size > 0 ? weights->data : "", adapter->size > 0 ? "; " : "",
+             adapter->size > 0 ? adapter->data : "");
     return STATUS_OK;
 }
 

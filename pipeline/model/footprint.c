@@ -164,7 +164,7 @@ static uint64_t pooled_bytes(const struct model_config *config, const struct mod
 
 // A position of the rotary tables: half a head's cosines and sines.
 static uint64_t table_row(const struct model_config *config) {
-    return config->head_dim * sizeof(float);
+    return config_rotated(config) * sizeof(float);
 }
 
 // On the device, where a text in slices has inputs for each of them; its rows are pooled as many at a time as
@@ -174,8 +174,11 @@ static uint64_t activation_bytes(const struct model_config *config, enum dtype d
     bool own = rope_is_own(config, limits->longest);
     uint64_t rows = size_min(limits->rows, limits->tokens);
     uint64_t own_rows = own ? times(slices, limits->tokens) : 0;
-    uint64_t table = times(plus(own ? config->max_positions : limits->longest, own_rows), table_row(config));
-    uint64_t buffers = times(limits->tokens, times(block_buffer_numbers(config), dtype_size(dtype)));
+    uint64_t common = size_min(rope_common_positions(config), limits->longest);
+    uint64_t table = times(plus(common, own_rows), table_row(config));
+    table = plus(table, config->has_local_rope ? times(common, table_row(config)) : 0);
+    uint64_t buffers = times(limits->tokens, plus(times(block_buffer_numbers(config), dtype_size(dtype)),
+                                                  block_route_bytes(config)));
     uint64_t inputs = times(slices, inputs_bytes(limits, limits->tokens, rows));
     return plus(plus(buffers, table), plus(inputs, times(POOL_BUFFERS, pooled_bytes(config, limits, rows))));
 }

@@ -32,6 +32,7 @@ struct values_holder {
     size_t (*count)(const void *list_or_map);
     const char *(*text_at)(const void *list, size_t index);
     bool (*integer_at)(const void *list, size_t index, int64_t *out);
+    bool (*number_at)(const void *list, size_t index, double *out);
     const char *(*next_key)(void *map, const char *key);
     void (*close)(void *node);
 };
@@ -95,6 +96,10 @@ static inline const char *values_text_at(const struct values *list, size_t index
 // False, and *out as it was, where there is no such entry or it is no whole number.
 static inline bool values_integer_at(const struct values *list, size_t index, int64_t *out) {
     return list->holder->integer_at(list->node, index, out);
+}
+
+static inline bool values_number_at(const struct values *list, size_t index, double *out) {
+    return list->holder->number_at(list->node, index, out);
 }
 
 // The key behind `key` in the holder's order, the first one behind NULL; NULL behind the last one.

@@ -51,6 +51,15 @@ static bool get_integer_at(const void *list, size_t index, int64_t *out) {
     return true;
 }
 
+static bool get_number_at(const void *list, size_t index, double *out) {
+    const json_t *entry = json_array_get(list, index);
+    if (!json_is_number(entry)) {
+        return false;
+    }
+    *out = json_number_value(entry);
+    return true;
+}
+
 static const char *next_key(void *map, const char *key) {
     void *at = key == NULL ? json_object_iter(map) : json_object_iter_next(map, json_object_key_to_iter(key));
     return at == NULL ? NULL : json_object_iter_key(at);
@@ -70,6 +79,7 @@ static const struct values_holder json_holder = {
     .count = get_count,
     .text_at = get_text_at,
     .integer_at = get_integer_at,
+    .number_at = get_number_at,
     .next_key = next_key,
     .close = release,
 };

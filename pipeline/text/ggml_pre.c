@@ -55,8 +55,8 @@ static json_t *make_block(const struct ggml_pre *pre) {
             json_array_append_new(list, json_pack("{s:s, s:b}", "type", "Digits", "individual_digits", 1));
     }
     failed |=
-        json_array_append_new(list, json_pack("{s:s, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,
-                                              "use_regex", (int)pre->byte_pattern));
+        json_array_append_new(list, json_pack("{s:s, s:b, s:b}", "type", "ByteLevel", "add_prefix_space",
+                                              (int)pre->prefix_space, "use_regex", (int)pre->byte_pattern));
     if (failed) {
         json_decref(list);
         return NULL;

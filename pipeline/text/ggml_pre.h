@@ -16,6 +16,7 @@ struct ggml_pre {
     bool byte_pattern;                       // then ByteLevel cuts by a pattern of its own, GPT-2's
     bool ignore_merges;                      // a word that is a token is taken whole
     bool add_bos;                            // where the file does not say
+    bool prefix_space;                       // and puts a space before each piece
     bool composes;                           // tokenizer.json has the normalizer NFC
 };
 

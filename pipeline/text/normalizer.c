@@ -88,6 +88,21 @@ int normalizer_load(struct normalizer *normalizer, const json_t *json, struct er
     return STATUS_OK;
 }
 
+static bool same_step(const struct normalizer_step *a, const struct normalizer_step *b) {
+    return a->kind == b->kind && a->form == b->form && a->text_size == b->text_size &&
+           (a->text_size == 0 || memcmp(a->text, b->text, a->text_size) == 0) &&
+           pattern_same(a->pattern, b->pattern) && a->strip_left == b->strip_left &&
+           a->strip_right == b->strip_right;
+}
+
+bool normalizer_same(const struct normalizer *a, const struct normalizer *b) {
+    bool same = a->count == b->count;
+    for (size_t i = 0; i < a->count && same; i++) {
+        same = same_step(&a->steps[i], &b->steps[i]);
+    }
+    return same;
+}
+
 void normalizer_destroy(struct normalizer *normalizer) {
     for (size_t i = 0; i < normalizer->count; i++) {
         free(normalizer->steps[i].text);
@@ -106,7 +121,7 @@ static int apply_replace(const struct normalizer_step *step, struct normalizer_s
                          const struct piece *piece, struct aligned_text *out, bool *changed,
                          struct error *err) {
     const char *subject = NULL;
-    TRY(pattern_subject(&subject, piece->bytes, piece->size, &scratch->subject, err));
+    TRY(pattern_subject(step->pattern, &subject, piece->bytes, piece->size, &scratch->subject, err));
     size_t copied = 0;
     for (;;) {
         bool found = false;

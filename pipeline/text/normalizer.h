@@ -43,6 +43,9 @@ struct normalizer_scratch {
 
 // Reads the file's block (NULL: no normalizer). STATUS_DATA names what is unknown or wrong.
 int normalizer_load(struct normalizer *normalizer, const json_t *json, struct error *err);
+
+// Whether both rewrite texts by the same steps.
+bool normalizer_same(const struct normalizer *a, const struct normalizer *b);
 void normalizer_destroy(struct normalizer *normalizer); // leaves zeros
 
 // *out is the normalized piece: `in` itself, or text in the scratch, valid until its next use.

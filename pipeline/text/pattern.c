@@ -12,14 +12,15 @@ enum {
     STACK_START = 64 * 1024,
     STACK_LIMIT = 64 * 1024 * 1024,
     MATCH_LIMIT = 100 * 1000 * 1000, // a pattern that backtracks without end is an error, not a hang
-    NESTING_LIMIT = 50,
-    PATTERN_LIMIT = 16 * 1024, // bytes
+    NESTING_LIMIT = 100,
+    PATTERN_LIMIT = 64 * 1024, // bytes; those of SentencePiece files list their own words
 };
 
 struct pattern {
     pcre2_code *code; // NULL for a literal
     bool compiled;    // to machine code
-    char *literal;
+    bool substitutes; // is matched with stand-ins for some characters
+    char *literal;    // or the pattern as it was given
     size_t literal_size;
 };
 
@@ -50,8 +51,7 @@ static int compile_code(struct pattern *pattern, const char *regex, pcre2_compil
     if (pattern->code == NULL) {
         PCRE2_UCHAR reason[256] = {0};
         pcre2_get_error_message(code, reason, sizeof(reason));
-        return error_set(err, STATUS_DATA, "the pattern is broken at byte %zu: %s", (size_t)offset,
-                         (const char *)reason);
+        return error_set(err, STATUS_DATA, "the pattern is broken: %s", (const char *)reason);
     }
     uint32_t empty = 0;
     pcre2_pattern_info(pattern->code, PCRE2_INFO_MATCHEMPTY, &empty);
@@ -66,19 +66,21 @@ int pattern_compile(struct pattern **out, const char *regex, struct error *err) 
     if (strlen(regex) > PATTERN_LIMIT) {
         return error_set(err, STATUS_DATA, "the pattern is longer than %d bytes", (int)PATTERN_LIMIT);
     }
-    int status = pattern_check_syntax(regex, err);
-    if (status != STATUS_OK) {
-        return error_wrap(err, "pattern '%.300s'", regex);
-    }
     struct pattern *pattern = NULL;
+    struct buffer translated = {0};
+    pcre2_compile_context *context = NULL;
     TRY(pattern_create(&pattern, err));
-    pcre2_compile_context *context = pcre2_compile_context_create(NULL);
-    if (context == NULL) {
-        status = error_set(err, STATUS_INTERNAL, "no memory for a pattern");
-    } else {
-        status = compile_code(pattern, regex, context, err);
-        pcre2_compile_context_free(context);
-    }
+    int status;
+    TRY_TO(done, status = memory_text(&pattern->literal, regex, err));
+    pattern->literal_size = strlen(regex);
+    TRY_TO(done, status = pattern_translate(&translated, &pattern->substitutes, regex, err));
+    context = pcre2_compile_context_create(NULL);
+    status = context == NULL
+                 ? error_set(err, STATUS_INTERNAL, "no memory for a pattern")
+                 : compile_code(pattern, translated.data == NULL ? "" : translated.data, context, err);
+done:
+    pcre2_compile_context_free(context);
+    buffer_destroy(&translated);
     if (status != STATUS_OK) {
         pattern_destroy(pattern);
         return error_wrap(err, "pattern '%.300s'", regex);
@@ -105,6 +107,18 @@ int pattern_literal(struct pattern **out, const char *text, size_t size, struct 
     pattern->literal_size = size;
     *out = pattern;
     return STATUS_OK;
+}
+
+bool pattern_is(const struct pattern *pattern, const char *regex) {
+    return pattern != NULL && pattern->code != NULL && strcmp(pattern->literal, regex) == 0;
+}
+
+bool pattern_same(const struct pattern *a, const struct pattern *b) {
+    if (a == NULL || b == NULL) {
+        return a == b;
+    }
+    return (a->code == NULL) == (b->code == NULL) && a->literal_size == b->literal_size &&
+           memcmp(a->literal, b->literal, a->literal_size) == 0;
 }
 
 void pattern_destroy(struct pattern *pattern) {
@@ -141,10 +155,10 @@ void pattern_scratch_destroy(struct pattern_scratch *scratch) {
     }
 }
 
-int pattern_subject(const char **subject, const char *text, size_t size, struct buffer *copy,
-                    struct error *err) {
+int pattern_subject(const struct pattern *pattern, const char **subject, const char *text, size_t size,
+                    struct buffer *copy, struct error *err) {
     *subject = text;
-    size_t at = unicode_find_substitute(text, size, 0);
+    size_t at = !pattern->substitutes ? size : unicode_find_substitute(text, size, 0);
     if (at == size) {
         return STATUS_OK;
     }

@@ -1,125 +1,77 @@
 #include "text/pattern_syntax.h"
 
 #include <ctype.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <string.h>
+#include <strings.h>
 
-// A walk over a pattern.
-struct walk {
-    const char *regex;
-    size_t at;
-    bool quantifiable; // the part before `at` may be repeated
-    struct error *err;
+#include "text/pattern_walk.h"
+
+enum { GROUP_DEPTH = 50 };
+
+// Appends to `out` as it goes.
+struct translation {
+    struct pattern_walk walk;
+    struct buffer *out;
+    bool quantifiable;          // what ends at the end of `out` may be repeated
+    size_t part;                // where that begins
+    size_t groups[GROUP_DEPTH]; // where the open groups begin
+    size_t depth;
 };
 
-static int refuse(const struct walk *walk, const char *what) {
-    return error_set(walk->err, STATUS_DATA, "%s at byte %zu is not supported", what, walk->at);
+static int append(struct translation *to, const char *text) {
+    return buffer_append(to->out, text, strlen(text), to->walk.err);
 }
 
-static bool starts_with(const char *text, const char *prefix) {
-    return strncmp(text, prefix, strlen(prefix)) == 0;
+// Passes over the text, which stands in both.
+static int copy(struct translation *to, size_t size) {
+    int status = buffer_append(to->out, to->walk.regex + to->walk.at, size, to->walk.err);
+    to->walk.at += size;
+    return status;
 }
 
-// \p{L}: general categories only; scripts and other properties may differ between the libraries.
-static int check_property(struct walk *walk) {
-    static const char *const names[] = {"L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M",  "Mn", "Mc",
-                                        "Me", "N",  "Nd", "Nl", "No", "P",  "Pc", "Pd", "Ps",
-                                        "Pe", "Pi", "Pf", "Po", "S",  "Sm", "Sc", "Sk", "So",
-                                        "Z",  "Zs", "Zl", "Zp", "C",  "Cc", "Cf", "Co", "Cn"};
-    const char *name = walk->regex + walk->at + 2;
-    const char *end = *name == '{' ? strchr(name, '}') : NULL;
-    if (end != NULL) {
-        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-            if (strlen(names[i]) == (size_t)(end - name - 1) &&
-                strncmp(names[i], name + 1, strlen(names[i])) == 0) {
-                walk->at = (size_t)(end + 1 - walk->regex);
-                return STATUS_OK;
-            }
-        }
+// Letters between brackets.
+static int copy_letters(struct translation *to) {
+    const char *letters = to->walk.regex + to->walk.at + 1;
+    size_t count = 0;
+    while (isalpha((unsigned char)letters[count]) && (unsigned char)letters[count] < 0x80) {
+        count++;
     }
-    return refuse(walk, "a property other than a general category");
+    return count > 1 && letters[count] == ']' ? copy(to, count + 2)
+                                              : pattern_refuse(&to->walk, "this class under (?i:");
 }
 
-static int check_escape(struct walk *walk) {
-    char next = walk->regex[walk->at + 1];
-    if (next == 'p' || next == 'P') {
-        return check_property(walk);
-    }
-    if (next == 'x' && walk->regex[walk->at + 2] == '{') {
-        const char *digits = walk->regex + walk->at + 3;
-        size_t count = strspn(digits, "0123456789abcdefABCDEF");
-        if (count > 0 && count <= 6 && digits[count] == '}') {
-            walk->at += 4 + count;
-            return STATUS_OK;
-        }
-    }
-    bool punctuation = (unsigned char)next < 0x80 && ispunct((unsigned char)next);
-    if (next == '\0' || (strchr("dDsSrntf", next) == NULL && !punctuation && next != ' ')) {
-        return refuse(walk, "this escape");
-    }
-    walk->at += 2;
-    return STATUS_OK;
-}
-
-static int check_class(struct walk *walk) {
-    size_t open = walk->at++;
-    if (walk->regex[walk->at] == '^') {
-        walk->at++;
-    }
-    if (walk->regex[walk->at] == ']') {
-        return refuse(walk, "an empty character class");
-    }
-    while (walk->regex[walk->at] != ']') {
-        const char *rest = walk->regex + walk->at;
-        int status = STATUS_OK;
-        if (*rest == '\0') {
-            walk->at = open;
-            return refuse(walk, "a character class without an end");
-        }
-        if (*rest == '\\') {
-            status = check_escape(walk);
-        } else if (*rest == '[' || starts_with(rest, "&&")) {
-            status = refuse(walk, "a class within a class");
-        } else {
-            walk->at++;
-        }
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    walk->at++;
-    return STATUS_OK;
-}
-
-// (?i:...) holds ASCII letters, apostrophes and alternatives only, and no pair that folds to one character
-// (as "ss").
-static int check_caseless(struct walk *walk) {
+// (?i:...) holds ASCII letters, classes of them, apostrophes and alternatives only, and no pair that folds to
+// one character (as "ss").
+static int copy_caseless(struct translation *to) {
     static const char *const pairs[] = {"ss", "ff", "fi", "fl", "st"};
-    walk->at += strlen("(?i:");
-    while (walk->regex[walk->at] != ')') {
-        char c = walk->regex[walk->at];
-        if (c == '\0' || (!isalpha((unsigned char)c) && c != '\'' && c != '|')) {
-            return refuse(walk, "anything but letters, ' and | under (?i:");
+    to->part = to->out->size;
+    TRY(copy(to, strlen("(?i:")));
+    const char *at = to->walk.regex + to->walk.at;
+    for (; *at != ')'; at = to->walk.regex + to->walk.at) {
+        if (*at == '[') {
+            TRY(copy_letters(to));
+            continue;
+        }
+        if (*at == '\0' || (!isalpha((unsigned char)*at) && *at != '\'' && *at != '|')) {
+            return pattern_refuse(&to->walk, "anything but letters, ' and | under (?i:");
         }
         for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
-            if (strncasecmp(walk->regex + walk->at, pairs[i], 2) == 0) {
-                return refuse(walk, "a pair of letters that also folds to one character");
+            if (strncasecmp(at, pairs[i], 2) == 0) {
+                return pattern_refuse(&to->walk, "a pair of letters that also folds to one character");
             }
         }
-        walk->at++;
+        TRY(copy(to, 1));
     }
-    walk->at++;
-    return STATUS_OK;
+    return copy(to, 1);
 }
 
 // `{n}`, `{n,}` or `{n,m}`; returns its length or 0.
-static size_t bounds_length(const char *text) {
+static size_t bounds_length(const char *text, bool *exact) {
     size_t first = strspn(text + 1, "0123456789");
     if (first == 0 || first > 3) {
         return 0;
     }
     const char *rest = text + 1 + first;
+    *exact = *rest == '}';
     if (*rest == ',') {
         size_t second = strspn(rest + 1, "0123456789");
         if (second > 3) {
@@ -130,84 +82,160 @@ static size_t bounds_length(const char *text) {
     return *rest == '}' ? (size_t)(rest + 1 - text) : 0;
 }
 
-static int check_quantifier(struct walk *walk) {
-    if (!walk->quantifiable) {
-        return refuse(walk, "a quantifier without anything before it");
-    }
-    walk->quantifiable = false;
-    bool bounds = walk->regex[walk->at] == '{';
-    size_t length = bounds ? bounds_length(walk->regex + walk->at) : 1;
-    if (length == 0) {
-        return refuse(walk, "this use of {");
-    }
-    walk->at += length;
-    // After bounds, `?` and `+` mean something else to Oniguruma than to PCRE2.
-    if (!bounds && (walk->regex[walk->at] == '?' || walk->regex[walk->at] == '+')) {
-        walk->at++;
-    }
-    if (walk->regex[walk->at] != '\0' && strchr("?+*{", walk->regex[walk->at]) != NULL) {
-        return refuse(walk, "a quantifier after a quantifier");
-    }
+// Puts what begins at to->part into a group.
+static int wrap_part(struct translation *to) {
+    TRY(append(to, "(?:)"));
+    char *part = to->out->data + to->part;
+    size_t size = to->out->size - to->part - 4;
+    memmove(part + 3, part, size);
+    memcpy(part, "(?:", 3);
+    part[size + 3] = ')';
     return STATUS_OK;
 }
 
-static int check_group(struct walk *walk) {
-    static const char *const opens[] = {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>"};
-    const char *rest = walk->regex + walk->at;
-    walk->quantifiable = false;
-    if (starts_with(rest, "(?i:")) {
-        walk->quantifiable = true;
-        return check_caseless(walk);
+static int copy_quantifier(struct translation *to) {
+    struct pattern_walk *walk = &to->walk;
+    if (!to->quantifiable) {
+        return pattern_refuse(walk, "a quantifier without anything before it");
     }
-    for (size_t i = 0; i < sizeof(opens) / sizeof(opens[0]); i++) {
-        if (starts_with(rest, opens[i])) {
-            walk->at += strlen(opens[i]);
-            return STATUS_OK;
+    to->quantifiable = false;
+    bool bounds = walk->regex[walk->at] == '{';
+    bool exact = false;
+    size_t length = bounds ? bounds_length(walk->regex + walk->at, &exact) : 1;
+    if (length == 0) {
+        return pattern_refuse(walk, "this use of {");
+    }
+    TRY(copy(to, length));
+    char next = walk->regex[walk->at];
+    if (next == '?' || next == '+') {
+        // After bounds a + repeats what is bounded, and after an exact number a ? makes it optional.
+        if (bounds && (next == '+' || exact)) {
+            TRY(wrap_part(to));
         }
+        TRY(copy(to, 1));
+        next = walk->regex[walk->at];
     }
-    if (rest[1] == '?' || rest[1] == '*') {
-        return refuse(walk, "this kind of group");
+    return next != '\0' && strchr("?+*{", next) != NULL
+               ? pattern_refuse(walk, "a quantifier after a quantifier")
+               : STATUS_OK;
+}
+
+static int open_group(struct translation *to) {
+    static const char *const opens[] = {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>"};
+    struct pattern_walk *walk = &to->walk;
+    if (pattern_at(walk, "(?i:")) {
+        to->quantifiable = true;
+        return copy_caseless(to);
+    }
+    to->quantifiable = false;
+    size_t size = 0;
+    for (size_t i = 0; i < sizeof(opens) / sizeof(opens[0]); i++) {
+        size = pattern_at(walk, opens[i]) ? strlen(opens[i]) : size;
+    }
+    char next = walk->regex[walk->at + 1];
+    if (size == 0 && (next == '?' || next == '*')) {
+        return pattern_refuse(walk, "this kind of group");
+    }
+    if (to->depth == GROUP_DEPTH) {
+        return pattern_refuse(walk, "a group so deep within others");
+    }
+    to->groups[to->depth++] = to->out->size;
+    if (size > 0) {
+        return copy(to, size);
     }
     walk->at++;
-    return STATUS_OK;
+    return append(to, "(?:"); // nothing refers to what it matched
 }
 
-static int check_next(struct walk *walk) {
-    switch (walk->regex[walk->at]) {
+static int close_group(struct translation *to) {
+    if (to->depth == 0) {
+        return pattern_refuse(&to->walk, "an end of a group that was not opened");
+    }
+    to->part = to->groups[--to->depth];
+    const char *group = to->out->data + to->part;
+    to->quantifiable = strncmp(group, "(?:", 3) == 0 || strncmp(group, "(?>", 3) == 0;
+    return copy(to, 1);
+}
+
+// A line of Oniguruma begins at the start of the text and after a line feed that does not end it, and ends
+// before a line feed and at the end of the text.
+static int append_anchor(struct translation *to, const char *text) {
+    to->quantifiable = false;
+    to->walk.at++;
+    return append(to, text);
+}
+
+static int translate_part(struct translation *to) {
+    to->quantifiable = true;
+    to->part = to->out->size;
+    switch (to->walk.regex[to->walk.at]) {
+    case '\\':
+        return pattern_escape(&to->walk, to->out);
+    case '[':
+        return pattern_class(&to->walk, to->out);
+    case '.':
+        return copy(to, 1);
+    default:
+        return pattern_character(&to->walk, to->out);
+    }
+}
+
+static int translate_next(struct translation *to) {
+    if (pattern_at(&to->walk, "\\A") || pattern_at(&to->walk, "\\z")) {
+        to->quantifiable = false;
+        return copy(to, 2);
+    }
+    switch (to->walk.regex[to->walk.at]) {
     case '^':
+        return append_anchor(to, "(?:\\A|(?<=\\n)(?!\\z))");
     case '$':
-        return refuse(walk, "an anchor");
+        return append_anchor(to, "(?:(?=\\n)|\\z)");
     case '(':
-        return check_group(walk);
+        return open_group(to);
+    case ')':
+        return close_group(to);
     case '*':
     case '+':
     case '?':
     case '{':
-        return check_quantifier(walk);
+        return copy_quantifier(to);
     case '|':
-        walk->quantifiable = false;
-        walk->at++;
-        return STATUS_OK;
-    case '\\':
-        walk->quantifiable = true;
-        return check_escape(walk);
-    case '[':
-        walk->quantifiable = true;
-        return check_class(walk);
+        to->quantifiable = false;
+        return copy(to, 1);
     default:
-        walk->quantifiable = true;
-        walk->at++;
-        return STATUS_OK;
+        return translate_part(to);
     }
 }
 
-int pattern_check_syntax(const char *regex, struct error *err) {
-    struct walk walk = {.regex = regex, .err = err};
-    while (regex[walk.at] != '\0') {
-        int status = check_next(&walk);
+// *again: it must be translated with white space spelled out.
+static int translate(struct buffer *out, bool spell, bool *substitutes, bool *again, const char *regex,
+                     struct error *err) {
+    struct translation to = {.walk = {.regex = regex, .spell = spell, .err = err}, .out = out};
+    while (regex[to.walk.at] != '\0') {
+        int status = translate_next(&to);
         if (status != STATUS_OK) {
             return status;
         }
     }
+    if (to.depth > 0) {
+        return pattern_refuse(&to.walk, "a group without an end");
+    }
+    if (to.walk.properties && to.walk.splits) {
+        to.walk.at = to.walk.split_at;
+        return pattern_refuse(&to.walk,
+                              "beside properties, a range that ends among characters new to Unicode");
+    }
+    *substitutes = to.walk.properties || (to.walk.spaces && !to.walk.splits);
+    *again = to.walk.spaces && to.walk.splits;
     return STATUS_OK;
+}
+
+int pattern_translate(struct buffer *out, bool *substitutes, const char *regex, struct error *err) {
+    bool again = false;
+    TRY(translate(out, false, substitutes, &again, regex, err));
+    if (!again) {
+        return STATUS_OK;
+    }
+    buffer_clear(out);
+    return translate(out, true, substitutes, &again, regex, err);
 }

@@ -5,7 +5,7 @@
 
 #include "base/size.h"
 #include "base/utf8.h"
-#include "text/unicode_tables.h"
+#include "text/bpe.h"
 
 struct split_part {
     size_t from;
@@ -33,12 +33,13 @@ static int hand_on(const struct run *run, size_t at, const struct piece *piece, 
     return run_step(run, at + 1, &part, err);
 }
 
-// The first numeric character at or after `from`.
-static bool find_numeric(const char *text, size_t size, size_t from, size_t *start, size_t *end) {
+// The first character of a kind at or after `from`.
+static bool find_character(bool (*is_kind)(uint32_t), const char *text, size_t size, size_t from,
+                           size_t *start, size_t *end) {
     for (size_t at = from; at < size;) {
-        uint32_t code = 0;
-        size_t step = utf8_decode(text + at, size - at, &code);
-        if (unicode_is_numeric(code)) {
+        uint32_t code = (unsigned char)text[at];
+        size_t step = code < 0x80 ? 1 : utf8_decode(text + at, size - at, &code);
+        if (is_kind(code)) {
             *start = at;
             *end = at + step;
             return true;
@@ -51,7 +52,7 @@ static bool find_numeric(const char *text, size_t size, size_t from, size_t *sta
 static int find_match(const struct run *run, const struct pretokenizer_step *step, const char *subject,
                       size_t size, size_t from, bool *found, size_t *start, size_t *end, struct error *err) {
     if (step->pattern == NULL) {
-        *found = find_numeric(subject, size, from, start, end);
+        *found = find_character(step->character, subject, size, from, start, end);
         return STATUS_OK;
     }
     return pattern_find(step->pattern, run->scratch->patterns, subject, size, from, found, start, end, err);
@@ -182,6 +183,17 @@ static int replace_spaces(const struct pretokenizer_step *step, const struct pie
     return STATUS_OK;
 }
 
+static int spell_bytes(const struct piece *piece, struct aligned_text *out, struct error *err) {
+    out->size = 0;
+    TRY(aligned_reserve(out, piece->size, err));
+    for (size_t at = 0; at < piece->size; at++) {
+        char bytes[4];
+        size_t size = utf8_encode(bpe_byte_character((unsigned char)piece->bytes[at]), bytes);
+        TRY(aligned_append(out, bytes, size, piece_span(piece, at, at + 1), err));
+    }
+    return STATUS_OK;
+}
+
 static bool wants_prefix(const struct pretokenizer_step *step, const struct piece *piece) {
     if (step->prefix_rule == PREFIX_NEVER ||
         (piece->size >= step->prefix_size && memcmp(piece->bytes, step->prefix, step->prefix_size) == 0)) {
@@ -194,6 +206,10 @@ static int run_step(const struct run *run, size_t at, const struct piece *whole,
     const struct pretokenizer_step *step = &run->pretokenizer->steps[at];
     struct pretokenizer_scratch *scratch = run->scratch;
     struct piece piece = *whole;
+    if (step->spells_bytes) {
+        TRY(spell_bytes(&piece, &scratch->spelled[at], err));
+        piece = aligned_piece(&scratch->spelled[at]);
+    }
     if (step->space != NULL) {
         TRY(replace_spaces(step, &piece, &scratch->spaced[at], err));
         piece = aligned_piece(&scratch->spaced[at]);
@@ -210,7 +226,7 @@ static int run_step(const struct run *run, size_t at, const struct piece *whole,
     }
     const char *subject = piece.bytes;
     if (step->pattern != NULL) {
-        TRY(pattern_subject(&subject, piece.bytes, piece.size, &scratch->subjects[at], err));
+        TRY(pattern_subject(step->pattern, &subject, piece.bytes, piece.size, &scratch->subjects[at], err));
     }
     bool isolated = step->behavior == SPLIT_ISOLATED;
     return isolated ? split_isolated(run, at, &piece, subject, err)
@@ -228,6 +244,7 @@ int pretokenizer_run(const struct pretokenizer *pretokenizer, struct pretokenize
 
 void pretokenizer_scratch_destroy(struct pretokenizer_scratch *scratch) {
     for (size_t i = 0; i < PRETOKENIZER_STEPS; i++) {
+        aligned_destroy(&scratch->spelled[i]);
         aligned_destroy(&scratch->spaced[i]);
         aligned_destroy(&scratch->prefixed[i]);
         buffer_destroy(&scratch->subjects[i]);

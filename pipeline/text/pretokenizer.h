@@ -27,27 +27,30 @@ enum prefix_rule {
     PREFIX_ALWAYS,
 };
 
-// Every kind of step is these three things in this order: replace spaces, put a prefix before, split.
+// Every kind of step is these things in this order: spell bytes, replace spaces, put a prefix before, split.
 struct pretokenizer_step {
-    char *space; // what a space becomes (Metaspace), or NULL
+    bool spells_bytes; // it follows ByteLevel: what is handed to it becomes one character for each byte
+    char *space;       // what a space becomes (Metaspace), or NULL
     size_t space_size;
     enum prefix_rule prefix_rule;
     char *prefix; // put before a piece that does not start with it
     size_t prefix_size;
     enum split_behavior behavior;
-    bool invert;             // what does not match is the match
-    struct pattern *pattern; // NULL: characters that are numeric
+    bool invert;                 // what does not match is the match
+    struct pattern *pattern;     // of a match, or NULL:
+    bool (*character)(uint32_t); // a match is one of these characters
 };
 
 struct pretokenizer {
     struct pretokenizer_step steps[PRETOKENIZER_STEPS];
     size_t count;
-    bool byte_level; // the last step is ByteLevel: words are raw bytes to a byte-level model
+    bool byte_level; // the last step is ByteLevel: words are raw bytes to a byte-level model, not spelled
 };
 
 struct split_part; // a stretch of a piece, matched or not
 
 struct pretokenizer_scratch {
+    struct aligned_text spelled[PRETOKENIZER_STEPS];
     struct aligned_text spaced[PRETOKENIZER_STEPS];
     struct aligned_text prefixed[PRETOKENIZER_STEPS];
     struct buffer subjects[PRETOKENIZER_STEPS];
@@ -61,6 +64,9 @@ typedef int (*word_sink)(void *context, const struct piece *word, struct error *
 
 // Reads the file's block (NULL: no pre-tokenizer). STATUS_DATA names what is unknown or wrong.
 int pretokenizer_load(struct pretokenizer *pretokenizer, const json_t *json, struct error *err);
+
+// Whether both cut texts by the same steps.
+bool pretokenizer_same(const struct pretokenizer *a, const struct pretokenizer *b);
 void pretokenizer_destroy(struct pretokenizer *pretokenizer); // leaves zeros
 
 // Cuts a piece that is not empty into words and hands each to `sink`.

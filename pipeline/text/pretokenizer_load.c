@@ -6,6 +6,7 @@
 #include "base/utf8.h"
 #include "text/component.h"
 #include "text/pretokenizer.h"
+#include "text/unicode_tables.h"
 
 // The pattern of ByteLevel with use_regex, as GPT-2 has it.
 #define GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
@@ -23,14 +24,11 @@ static int load_sequence(struct pretokenizer *pretokenizer, const json_t *json, 
     return STATUS_OK;
 }
 
-static int load_split(struct pretokenizer_step *step, const json_t *json, struct error *err) {
+static int load_behavior(struct pretokenizer_step *step, const json_t *json, const char *behavior,
+                         struct error *err) {
     static const char *const names[] = {"Removed", "Isolated", "MergedWithPrevious", "MergedWithNext",
                                         "Contiguous"};
-    const char *behavior = "";
-    TRY(component_keys(json, err, "type", "pattern", "behavior", "invert", NULL));
-    TRY(json_get_boolean(json, "invert", &step->invert, err));
     TRY(json_get_string(json, "behavior", &behavior, err));
-    TRY(component_pattern(&step->pattern, json, err));
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strcmp(names[i], behavior) == 0) {
             step->behavior = (enum split_behavior)i;
@@ -38,6 +36,19 @@ static int load_split(struct pretokenizer_step *step, const json_t *json, struct
         }
     }
     return error_set(err, STATUS_DATA, "behavior '%.100s' is not supported", behavior);
+}
+
+static int load_split(struct pretokenizer_step *step, const json_t *json, struct error *err) {
+    TRY(component_keys(json, err, "type", "pattern", "behavior", "invert", NULL));
+    TRY(json_get_boolean(json, "invert", &step->invert, err));
+    TRY(component_pattern(&step->pattern, json, err));
+    return load_behavior(step, json, "", err);
+}
+
+static int load_punctuation(struct pretokenizer_step *step, const json_t *json, struct error *err) {
+    TRY(component_keys(json, err, "type", "behavior", NULL));
+    step->character = unicode_is_punctuation;
+    return load_behavior(step, json, "Isolated", err);
 }
 
 static int set_prefix(struct pretokenizer_step *step, const char *text, size_t size, struct error *err) {
@@ -103,6 +114,7 @@ static int load_digits(struct pretokenizer_step *step, const json_t *json, struc
     bool individual = false;
     TRY(component_keys(json, err, "type", "individual_digits", NULL));
     TRY(json_get_boolean(json, "individual_digits", &individual, err));
+    step->character = unicode_is_numeric;
     step->behavior = individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS;
     return STATUS_OK;
 }
@@ -121,6 +133,9 @@ static int load_step(struct pretokenizer *pretokenizer, struct pretokenizer_step
     if (strcmp(type, "Digits") == 0) {
         return load_digits(step, json, err);
     }
+    if (strcmp(type, "Punctuation") == 0) {
+        return load_punctuation(step, json, err);
+    }
     return error_set(err, STATUS_DATA, "type '%.100s' is not supported", type);
 }
 
@@ -133,10 +148,9 @@ static int load_steps(struct pretokenizer *pretokenizer, const json_t *json, int
     if (pretokenizer->count == PRETOKENIZER_STEPS) {
         return error_set(err, STATUS_DATA, "more than %d steps", (int)PRETOKENIZER_STEPS);
     }
-    if (pretokenizer->byte_level) {
-        return error_set(err, STATUS_DATA, "%.100s after ByteLevel is not supported", type);
-    }
     struct pretokenizer_step *step = &pretokenizer->steps[pretokenizer->count++];
+    step->spells_bytes = pretokenizer->byte_level;
+    pretokenizer->byte_level = false;
     int status = load_step(pretokenizer, step, type, json, err);
     return status == STATUS_OK ? status : error_wrap(err, "%.100s", type);
 }
@@ -149,6 +163,25 @@ int pretokenizer_load(struct pretokenizer *pretokenizer, const json_t *json, str
         return error_wrap(err, "pre_tokenizer");
     }
     return STATUS_OK;
+}
+
+static bool same_text(const char *a, size_t a_size, const char *b, size_t b_size) {
+    return (a == NULL) == (b == NULL) && a_size == b_size && (a_size == 0 || memcmp(a, b, a_size) == 0);
+}
+
+static bool same_step(const struct pretokenizer_step *a, const struct pretokenizer_step *b) {
+    return a->spells_bytes == b->spells_bytes &&
+           same_text(a->space, a->space_size, b->space, b->space_size) && a->prefix_rule == b->prefix_rule &&
+           same_text(a->prefix, a->prefix_size, b->prefix, b->prefix_size) && a->behavior == b->behavior &&
+           a->invert == b->invert && pattern_same(a->pattern, b->pattern) && a->character == b->character;
+}
+
+bool pretokenizer_same(const struct pretokenizer *a, const struct pretokenizer *b) {
+    bool same = a->count == b->count && a->byte_level == b->byte_level;
+    for (size_t i = 0; i < a->count && same; i++) {
+        same = same_step(&a->steps[i], &b->steps[i]);
+    }
+    return same;
 }
 
 void pretokenizer_destroy(struct pretokenizer *pretokenizer) {

@@ -1,7 +1,7 @@
-// A tokenizer read from tokenizer.json: byte-level BPE (GPT-2, Qwen2/3, Llama 3) and SentencePiece-style BPE
-// with byte fallback (Llama 2, Mistral v0.1). Ids and offsets equal those of the `tokenizers` library for the
-// parts it accepts; a component it does not know is refused by name at load time, never approximated.
-// tokenizer_ggml.h makes the same from the keys of a GGUF file.
+// A tokenizer read from tokenizer.json: byte-level BPE (GPT-2, Qwen, Llama 3, DeepSeek) and
+// SentencePiece-style BPE with byte fallback (Llama 2, Gemma). Ids and offsets equal those of the
+// `tokenizers` library for the parts it accepts; a component it does not know is refused by name at load
+// time, never approximated. tokenizer_ggml.h makes the same from the keys of a GGUF file.
 #ifndef STRATA_TEXT_TOKENIZER_H
 #define STRATA_TEXT_TOKENIZER_H
 

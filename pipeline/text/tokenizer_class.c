@@ -1,79 +1,11 @@
 // What AutoTokenizer of transformers 5 would do otherwise than the tokenizers library does with
 // tokenizer.json: some classes build their own normalizer and pre-tokenizer around the vocabulary of the
 // file.
-#include <stdio.h>
 #include <string.h>
 
 #include "base/json.h"
+#include "text/auto_class.h"
 #include "text/tokenizer_internal.h"
-
-static bool is_text(const json_t *object, const char *key, const char *wanted) {
-    const char *text = json_string_value(json_object_get(object, key));
-    return text != NULL && strcmp(text, wanted) == 0;
-}
-
-static bool is_set(const json_t *object, const char *key) {
-    return json_is_true(json_object_get(object, key));
-}
-
-static bool splits_as_qwen2(const json_t *root) {
-    const json_t *steps = json_object_get(json_object_get(root, "pre_tokenizer"), "pretokenizers");
-    const json_t *split = json_array_get(steps, 0);
-    const json_t *bytes = json_array_get(steps, 1);
-    return is_text(json_object_get(root, "normalizer"), "type", "NFC") && json_array_size(steps) == 2 &&
-           is_text(split, "type", "Split") &&
-           is_text(json_object_get(split, "pattern"), "Regex", QWEN2_PATTERN) &&
-           is_text(split, "behavior", "Isolated") && !is_set(split, "invert") &&
-           is_text(bytes, "type", "ByteLevel") && json_is_false(json_object_get(bytes, "add_prefix_space")) &&
-           json_is_false(json_object_get(bytes, "use_regex")) &&
-           !is_set(json_object_get(root, "model"), "ignore_merges");
-}
-
-static bool splits_as_llama(const json_t *root) {
-    const json_t *words = json_object_get(root, "pre_tokenizer");
-    return json_member(root, "normalizer") == NULL && is_text(words, "type", "Metaspace") &&
-           is_text(words, "replacement", "\xE2\x96\x81") && json_is_false(json_object_get(words, "split"));
-}
-
-void tokenizer_note_shape(struct tokenizer *tokenizer, const json_t *root) {
-    tokenizer->splits_as_qwen2 = splits_as_qwen2(root);
-    const char *rule =
-        json_string_value(json_object_get(json_object_get(root, "pre_tokenizer"), "prepend_scheme"));
-    if (splits_as_llama(root) && rule != NULL) {
-        snprintf(tokenizer->llama_prefix, sizeof tokenizer->llama_prefix, "%s", rule);
-    }
-}
-
-// The rule that LlamaTokenizer takes from tokenizer_config.json.
-static const char *llama_prefix(const struct tokenizer_companions *companions) {
-    return companions->add_prefix_space == 0 ? "never" : companions->legacy == 1 ? "always" : "first";
-}
-
-// Without the "Fast" of earlier versions.
-static bool is_class(const char *name, const char *wanted) {
-    size_t length = strlen(wanted);
-    return strncmp(name, wanted, length) == 0 && (name[length] == 0 || strcmp(name + length, "Fast") == 0);
-}
-
-static bool is_general(const char *name) {
-    return name[0] == 0 || is_class(name, "PreTrainedTokenizer") || is_class(name, "TokenizersBackend") ||
-           is_class(name, "PythonBackend");
-}
-
-// The class that AutoTokenizer takes where it is one of those that build their own parts; NULL: it follows
-// tokenizer.json.
-static const char *building_class(const struct tokenizer *tokenizer, const char *model_type,
-                                  const char *named) {
-    bool is_qwen2 = strcmp(model_type, "qwen2") == 0;
-    if (strcmp(model_type, "mistral") == 0 ||
-        (is_class(named, "LlamaTokenizer") && tokenizer->bpe.byte_level && !is_qwen2)) {
-        return NULL;
-    }
-    if (is_qwen2 || (strcmp(model_type, "qwen3") == 0 && named[0] == 0)) {
-        return "Qwen2Tokenizer";
-    }
-    return is_general(named) ? NULL : named;
-}
 
 // What Qwen2Tokenizer does otherwise where it splits texts as tokenizer.json does.
 static int warn_of_qwen2(const struct tokenizer_companions *companions, struct buffer *out,
@@ -94,22 +26,71 @@ static int warn_of_qwen2(const struct tokenizer_companions *companions, struct b
     return STATUS_OK;
 }
 
+// What a class does otherwise that builds the tokenizer anew around the words of tokenizer.json.
+static int warn_of_tokens(const struct tokenizer *tokenizer, const char *name, struct buffer *out,
+                          struct error *err) {
+    const struct tokenizer_companions *companions = &tokenizer->companions;
+    const struct postprocessor *post = &tokenizer->postprocessor;
+    if (companions->lacks_tokens || companions->renumbers) {
+        TRY(buffer_printf(out, err,
+                          "tokenizer_config.json: added_tokens_decoder lacks tokens of tokenizer.json or "
+                          "numbers them otherwise; transformers' %s follows it, strata tokenizer.json\n",
+                          name));
+    }
+    for (const struct auto_token *own = auto_class_tokens(name); own->key != NULL; own++) {
+        bool named = json_object_get(companions->config, own->key) != NULL;
+        if (!named && !tokenizer_knows(tokenizer, own->text, strlen(own->text))) {
+            TRY(buffer_printf(out, err,
+                              "transformers' %s takes %s for a token of its own (%s, which no file names), "
+                              "strata for plain text\n",
+                              name, own->text, own->key));
+        }
+    }
+    return strncmp(name, "GPTNeoX", strlen("GPTNeoX")) == 0 && post->before_count + post->after_count > 0
+               ? buffer_printf(out, err,
+                               "transformers' %s puts no token before or after a text, strata those of "
+                               "tokenizer.json's post-processor\n",
+                               name)
+               : STATUS_OK;
+}
+
 static int warn_of_class(const struct tokenizer *tokenizer, const char *model_type, const char *config_class,
                          struct buffer *out, struct error *err) {
     const char *own = tokenizer->companions.class_name;
-    const char *name = building_class(tokenizer, model_type, own[0] != 0 ? own : config_class);
-    bool is_qwen2 = name != NULL && is_class(name, "Qwen2Tokenizer");
-    bool prefixes = tokenizer->companions.add_prefix_space == 1;
-    if (name == NULL || (is_qwen2 && tokenizer->splits_as_qwen2 && !prefixes) ||
-        (is_class(name, "LlamaTokenizer") &&
-         strcmp(tokenizer->llama_prefix, llama_prefix(&tokenizer->companions)) == 0)) {
-        return is_qwen2 ? warn_of_qwen2(&tokenizer->companions, out, err) : STATUS_OK;
+    const char *name = auto_class(model_type, own[0] != 0 ? own : config_class, tokenizer->says_byte_level);
+    bool same = true;
+    TRY(name == NULL ? STATUS_OK : auto_class_compare(&same, tokenizer, name, err));
+    if (name == NULL || same) {
+        bool is_qwen2 = name != NULL && strncmp(name, "Qwen2Tokenizer", strlen("Qwen2Tokenizer")) == 0;
+        return name == NULL ? STATUS_OK
+               : is_qwen2   ? warn_of_qwen2(&tokenizer->companions, out, err)
+                            : warn_of_tokens(tokenizer, name, out, err);
     }
     return buffer_printf(
         out, err,
         "transformers 5 takes the class %s for this tokenizer, which splits texts in its own way; strata "
         "follows tokenizer.json, so that token ids may differ\n",
         name);
+}
+
+// fix_mistral_regex puts the pattern of Mistral's newer vocabularies in place of the first step's.
+static int warn_of_mistral(const struct tokenizer *tokenizer, const char *model_type, struct buffer *out,
+                           struct error *err) {
+    if (tokenizer->companions.has_tekken && auto_class_reads_tekken(model_type)) {
+        TRY(buffer_printf(
+            out, err,
+            "tekken.json is beside tokenizer.json: transformers reads it where mistral-common is "
+            "installed, and takes special tokens in texts for plain text then; strata follows "
+            "tokenizer.json\n"));
+    }
+    const struct pattern *first = tokenizer->pretokenizer.steps[0].pattern;
+    if (!tokenizer->companions.fixes_mistral || pattern_is(first, ggml_pre_find("tekken")->patterns[0])) {
+        return STATUS_OK;
+    }
+    return buffer_printf(
+        out, err,
+        "tokenizer_config.json: fix_mistral_regex is true: transformers may split texts by another "
+        "pattern than tokenizer.json says; strata follows tokenizer.json\n");
 }
 
 static int warn_of_flag(const char *key, int wanted, bool has, struct buffer *out, struct error *err) {
@@ -150,6 +131,7 @@ int tokenizer_warnings(const struct tokenizer *tokenizer, const char *model_type
         return warn_of_ggml(tokenizer, out, err);
     }
     TRY(warn_of_class(tokenizer, model_type, config_class, out, err));
+    TRY(warn_of_mistral(tokenizer, model_type, out, err));
     TRY(warn_of_flag("add_bos_token", companions->add_bos, post->before_count > 0, out, err));
     TRY(warn_of_flag("add_eos_token", companions->add_eos, post->after_count > 0, out, err));
     if (companions->splits_special) {
@@ -158,11 +140,12 @@ int tokenizer_warnings(const struct tokenizer *tokenizer, const char *model_type
             "tokenizer_config.json: split_special_tokens is true: transformers takes special tokens in texts "
             "for plain text, strata for tokens\n"));
     }
-    if (companions->cuts_left) {
+    if (companions->cuts_left || (tokenizer->cuts_left && !companions->cuts_right)) {
         TRY(buffer_printf(out, err,
-                          "tokenizer_config.json: truncation_side is left: transformers cuts long texts "
-                          "at their beginning, "
-                          "strata at their end\n"));
+                          "%s is left: transformers cuts long texts at their beginning, strata at their "
+                          "end\n",
+                          companions->cuts_left ? "tokenizer_config.json: truncation_side"
+                                                : "tokenizer.json: the direction of truncation"));
     }
     if (companions->other_file[0] != 0) {
         TRY(buffer_printf(

@@ -82,16 +82,19 @@ static void copy_name(char out[TOKENIZER_CLASS], const json_t *value) {
     }
 }
 
+static bool has_file(const char *folder, const char *name) {
+    char path[PATH_SIZE];
+    struct error ignored;
+    return path_join(path, sizeof path, folder, name, &ignored) == STATUS_OK && file_exists(path);
+}
+
 // Of the files tokenizer.VERSION.json that the list names, one that is there.
 static void find_other_file(char out[TOKENIZER_CLASS], const json_t *list, const char *folder) {
     for (size_t i = 0; out[0] == 0 && i < json_array_size(list); i++) {
         const char *name = json_string_value(json_array_get(list, i));
         const char *version = name == NULL ? NULL : strstr(name, "tokenizer.");
         version = version == NULL ? NULL : version + strlen("tokenizer.");
-        char path[PATH_SIZE];
-        struct error ignored;
-        if (version != NULL && strstr(version, ".json") != NULL &&
-            path_join(path, sizeof path, folder, name, &ignored) == STATUS_OK && file_exists(path)) {
+        if (version != NULL && strstr(version, ".json") != NULL && has_file(folder, name)) {
             copy_name(out, json_array_get(list, i));
         }
     }
@@ -108,6 +111,9 @@ static void read_facts(struct tokenizer_companions *out, const json_t *config, c
     out->splits_special = flag_of(config, "split_special_tokens") == 1;
     const char *side = json_string_value(json_member(config, "truncation_side"));
     out->cuts_left = side != NULL && strcmp(side, "left") == 0;
+    out->cuts_right = side != NULL && !out->cuts_left;
+    out->has_tekken = has_file(folder, "tekken.json");
+    out->fixes_mistral = flag_of(config, "fix_mistral_regex") == 1;
     out->has_code = json_is_array(map) || json_member(map, "AutoTokenizer") != NULL;
 }
 
@@ -145,6 +151,7 @@ static int apply(struct tokenizer_companions *out, json_t *list, json_t *config,
     if (status != STATUS_OK) {
         error_wrap(err, "%s/tokenizer_config.json (or special_tokens_map.json)", folder);
     }
+    out->renumbers = tokens.moved;
     out->differs_in_qwen2 = companion_tokens_differ_in_qwen2(&tokens, config);
 done:
     json_decref(tokens.index);
@@ -179,6 +186,7 @@ int tokenizer_companions_apply(struct tokenizer_companions *out, json_t *root, c
     if (list != NULL) {
         TRY_TO(done, status = apply(out, list, config, folder, err));
     }
+    out->config = json_incref(config);
 done:
     json_decref(config);
     return status;
@@ -186,5 +194,6 @@ done:
 
 void tokenizer_companions_destroy(struct tokenizer_companions *companions) {
     buffer_destroy(&companions->changes);
+    json_decref(companions->config);
     *companions = (struct tokenizer_companions){0};
 }

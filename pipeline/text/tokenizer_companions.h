@@ -24,10 +24,15 @@ struct tokenizer_companions {
     int add_prefix_space;             // also
     bool splits_special;              // split_special_tokens
     bool cuts_left;                   // truncation_side
+    bool cuts_right;                  // also
     bool has_code;                    // auto_map: a tokenizer of the folder's own code
     bool lacks_tokens;                // added_tokens_decoder is there and lacks a token of tokenizer.json
+    bool renumbers;                   // the files number tokens otherwise than tokenizer.json
+    bool fixes_mistral;               // fix_mistral_regex
+    bool has_tekken;                  // tekken.json is there
     bool differs_in_qwen2;            // Qwen2Tokenizer has special tokens with other flags, or more of them
     char other_file[TOKENIZER_CLASS]; // of fast_tokenizer_files, one that is there; "" when there is none
+    json_t *config;                   // tokenizer_config.json, with special_tokens_map.json where that counts
     struct buffer changes; // a line for each token that was added or whose flags changed; data may be NULL
 };
 

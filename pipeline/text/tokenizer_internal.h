@@ -31,13 +31,10 @@ struct tokenizer {
     char fingerprint[DIGEST_HEX];
     struct tokenizer_companions companions; // zeros when it was parsed from memory
     char changes_fingerprint[DIGEST_HEX];   // "" when the files beside it change nothing
-    bool splits_as_qwen2;            // normalizer and pre-tokenizer are those of transformers' Qwen2Tokenizer
-    char llama_prefix[8];            // ... of its LlamaTokenizer: the rule of the prefix, else ""
-    bool from_ggml;                  // there is no tokenizer.json
-    const struct ggml_pre *ggml_pre; // from_ggml, byte-level
+    bool says_byte_level;                   // tokenizer.json has this word
+    bool cuts_left;                         // and says so of its truncation
+    bool from_ggml;                         // there is no tokenizer.json
+    const struct ggml_pre *ggml_pre;        // from_ggml, byte-level
 };
-
-// Fills splits_as_qwen2 and llama_prefix.
-void tokenizer_note_shape(struct tokenizer *tokenizer, const json_t *root);
 
 #endif

@@ -317,6 +317,14 @@ static int fingerprints(struct tokenizer *tokenizer, const char *json, size_t si
                : fingerprint(tokenizer->changes_fingerprint, changes->data, changes->size, err);
 }
 
+// What the classes of transformers look at beside the parts.
+static void note_words(struct tokenizer *tokenizer, const json_t *root, const char *json, size_t size) {
+    static const char word[] = "\"ByteLevel\"";
+    const char *direction = json_string_value(json_member(json_member(root, "truncation"), "direction"));
+    tokenizer->says_byte_level = memmem(json, size, word, strlen(word)) != NULL;
+    tokenizer->cuts_left = direction != NULL && strcmp(direction, "Left") == 0;
+}
+
 // The files beside it are looked for in `folder`; NULL: there are none.
 static int parse(struct tokenizer **out, const char *json, size_t size, const char *name, const char *folder,
                  struct error *err) {
@@ -335,7 +343,7 @@ static int parse(struct tokenizer **out, const char *json, size_t size, const ch
         error_wrap(err, "%s", name);
         goto done;
     }
-    tokenizer_note_shape(tokenizer, root);
+    note_words(tokenizer, root, json, size);
     status = fingerprints(tokenizer, json, size, err);
 done:
     json_decref(root);

@@ -75,6 +75,19 @@ size_t unicode_substitute(char *text, size_t size) {
     return substitute == NULL ? step : utf8_encode(substitute->third, text);
 }
 
+bool unicode_range_splits(uint32_t first, uint32_t last) {
+    for (size_t i = 0; i < COUNT(class_substitutes); i++) {
+        const struct code_substitute *entry = &class_substitutes[i];
+        bool has_stand_in = entry->third >= first && entry->third <= last;
+        bool has_all = entry->first >= first && entry->last <= last;
+        bool has_any = entry->last >= first && entry->first <= last;
+        if (has_stand_in ? !has_all : has_any) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool unicode_nfc_active(uint32_t code) {
     return code >= 0x300 && in_ranges(nfc_active_ranges, COUNT(nfc_active_ranges), code);
 }
@@ -88,7 +101,18 @@ bool unicode_is_word(uint32_t code) {
 }
 
 bool unicode_is_numeric(uint32_t code) {
+    if (code < 0x80) {
+        return code >= '0' && code <= '9';
+    }
     return in_ranges(numeric_ranges, COUNT(numeric_ranges), code);
+}
+
+bool unicode_is_punctuation(uint32_t code) {
+    if (code < 0x80) {
+        return (code >= '!' && code <= '/') || (code >= ':' && code <= '@') || (code >= '[' && code <= '`') ||
+               (code >= '{' && code <= '~');
+    }
+    return in_ranges(punctuation_ranges, COUNT(punctuation_ranges), code);
 }
 
 bool unicode_is_space(uint32_t code) {

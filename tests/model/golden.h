@@ -170,9 +170,8 @@ static inline void golden_open(struct golden *golden, const char *name) {
     *golden = (struct golden){0};
     snprintf(path, sizeof path, "%s/tests/model/goldens/%s.json", getenv("STRATA_SOURCE"), name);
     golden_must(json_parse_file(&golden->json, path, 1 << 24, &err) == STATUS_OK, path);
-    json_t *config = json_object_get(golden->json, "config");
-    golden->layers = (size_t)json_integer_value(json_object_get(config, "num_hidden_layers"));
-    golden->hidden = (size_t)json_integer_value(json_object_get(config, "hidden_size"));
+    golden->layers = (size_t)json_integer_value(json_object_get(golden->json, "layers"));
+    golden->hidden = (size_t)json_integer_value(json_object_get(golden->json, "hidden"));
     golden_texts(golden);
     snprintf(path, sizeof path, "%s/tests/model/goldens/%s.f32", getenv("STRATA_SOURCE"), name);
     golden_must(file_read(&golden->states_file, path, 1 << 24, &err) == STATUS_OK, path);

@@ -38,6 +38,21 @@ static const char bytes[] = "{\"version\":\"1.0\",\"normalizer\":{\"type\":\"NFC
                             "\"model\":{\"type\":\"BPE\",\"unk_token\":\"?\",\"vocab\":{\"a\":0,\"b\":1,"
                             "\"ab\":2,\"?\":3},\"merges\":[\"a b\"]}}";
 
+// The steps of Falcon, which go on after ByteLevel, and sets of classes.
+static const char spelled[] =
+    "{\"version\":\"1.0\",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":["
+    "{\"type\":\"Punctuation\",\"behavior\":\"Contiguous\"},{\"type\":\"ByteLevel\",\"add_prefix_space\":"
+    "true},"
+    "{\"type\":\"Digits\",\"individual_digits\":false},"
+    "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[0-9][0-9][0-9]|[\\\\p{L}&&[^\\\\p{Han}a]]++\"},"
+    "\"behavior\":"
+    "\"Isolated\",\"invert\":false}]},\"post_processor\":{\"type\":\"ByteLevel\",\"trim_offsets\":true},"
+    "\"model\":{\"type\":\"BPE\",\"unk_token\":\"?\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,\"?\":3,\"\u0120\":"
+    "4,"
+    "\"\u0120a\":5},\"merges\":[\"a b\",\"\u0120 a\"]}}";
+
+enum { TOKENIZERS = 3 };
+
 static void require(bool good) {
     if (!good) {
         __builtin_trap();
@@ -45,12 +60,13 @@ static void require(bool good) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static struct tokenizer *tokenizers[2];
-    static struct tokenizer_scratch *scratches[2];
+    static const char *const documents[TOKENIZERS] = {chain, bytes, spelled};
+    static struct tokenizer *tokenizers[TOKENIZERS];
+    static struct tokenizer_scratch *scratches[TOKENIZERS];
     struct error err = {0};
-    for (size_t i = 0; i < 2 && tokenizers[i] == NULL; i++) {
-        const char *json = i == 0 ? chain : bytes;
-        require(tokenizer_parse(&tokenizers[i], json, strlen(json), "fuzz", &err) == STATUS_OK);
+    for (size_t i = 0; i < TOKENIZERS && tokenizers[i] == NULL; i++) {
+        require(tokenizer_parse(&tokenizers[i], documents[i], strlen(documents[i]), "fuzz", &err) ==
+                STATUS_OK);
         require(tokenizer_scratch_create(&scratches[i], tokenizers[i], &err) == STATUS_OK);
     }
     if (size == 0) {
@@ -58,8 +74,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     struct encoding encoding;
     bool truncated = false;
-    size_t which = data[0] & 1U;
-    size_t limit = data[0] >> 1U;
+    size_t which = data[0] % TOKENIZERS;
+    size_t limit = data[0] / TOKENIZERS;
     const char *text = (const char *)data + 1;
     if (tokenizer_encode_truncated(tokenizers[which], scratches[which], text, size - 1, true, limit,
                                    &truncated, &encoding, &err) != STATUS_OK) {

@@ -153,9 +153,11 @@ static void test_byte_level(void **state) {
                      0);
     assert_int_equal(encoding.first[1], 1);
     close_parts(&fixture);
-    refuse(BYTES_MODEL ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[" BYTE_LEVEL
-                       ",{\"type\":\"Digits\"}]}",
-           "after ByteLevel");
+    // After ByteLevel come its characters, not the bytes: the second one of U+00E9 is U+00A9.
+    expect_once(BYTES_MODEL
+                ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[" BYTE_LEVEL
+                ",{\"type\":\"Split\",\"pattern\":{\"String\":\"\u00a9\"},\"behavior\":\"Removed\"}]}",
+                "ab \u00e9", "3:0-2 5:2-3 9:3-5");
 }
 
 static void test_ignore_merges(void **state) {
@@ -310,11 +312,25 @@ static void test_template(void **state) {
 
 static void test_patterns(void **state) {
     (void)state;
-    static const char *const refused[] = {
-        "\\\\w+", "^a",      "a$",         "[[:alpha:]]", "[a&&b]",        "a{1,2}+",
-        "a++?",   "(?<n>a)", "\\\\p{Han}", "(?i:ss)",     "(?i:\\\\p{L})", "a{,3}",
-        "*a",     "(?#x)a",  "[a",         "(a",          "\\\\",          "a|",
-        "(?=a)",  "\\\\K",   "\\\\1"};
+    static const char *const refused[] = {"\\\\w+",    "[[:alpha:]]",
+                                          "[a&&]",     "[&&a]",
+                                          "[a[]]",     "a++?",
+                                          "(?<n>a)",   "\\\\p{Alpha}",
+                                          "(?i:ss)",   "(?i:[a-z])",
+                                          "(?i:[s])",  "(?i:\\\\p{L})",
+                                          "a{,3}",     "*a",
+                                          "(?=a)+a",   "(?#x)a",
+                                          "[a",        "[a-",
+                                          "(a",        "a)",
+                                          "\\\\",      "\\\\x",
+                                          "\\\\xE9",   "\\\\u00E",
+                                          "\\\\uD800", "\\\\x{110000}",
+                                          "[z-a]",     "[a-c-e]",
+                                          "[\\\\s-z]", "[a-\\\\s]",
+                                          "[a-[b]]",   "[\\\\p{L",
+                                          "a|",        "(?=a)",
+                                          "\\\\K",     "\\\\1",
+                                          "$",         "\\\\p{L}[\\\\x{1C89}]"};
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
         char parts[1024];
         snprintf(parts, sizeof(parts),
@@ -323,6 +339,16 @@ static void test_patterns(void **state) {
                  refused[i]);
         refuse(parts, "pattern");
     }
+    char deep[512] = "";
+    for (int i = 0; i < 40; i++) {
+        strcat(deep, "[a");
+    }
+    char parts[1024];
+    snprintf(parts, sizeof(parts),
+             "\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"%s\"},\"content\":\"\"}," MODEL(
+                 LETTERS, MERGES, ""),
+             deep);
+    refuse(parts, "so deep within others");
     // (?i:s) takes U+017F along, as Oniguruma does.
     expect_once("\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?i:'s)\"},\"behavior\":"
                 "\"Removed\"}," MODEL(LETTERS, MERGES, ""),

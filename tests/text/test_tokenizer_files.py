@@ -135,8 +135,8 @@ def test_random_files(tokenizer_json, tmp_path):
         compare(make_folder(tmp_path / str(seed), tokenizer_json, "llama", **random_files(rng)), texts)
 
 
-def warnings(folder, model_type):
-    done = subprocess.run([TOOL, "--warnings", folder / "tokenizer.json", model_type, ""], capture_output=True, text=True)
+def warnings(folder, model_type, config_class=""):
+    done = subprocess.run([TOOL, "--warnings", folder / "tokenizer.json", model_type, config_class], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
