@@ -177,7 +177,7 @@ struct device_refusal { // of a shape
         DEVICE_EXPERTS,
         DEVICE_EXPERT_WIDTH
     } dimension;   // the one that is refused
-    char can[128]; // which ones are not: "multiples of 8 up to 256"
+    char can[128]; // which ones are not: "multiples of 8 up to 512"
 };
 
 #endif

@@ -1,7 +1,7 @@
 // Attention: the list of tiles, and the choice of a kernel.
 #include "kernels/cuda/attention.h"
 
-enum { TILES_THREADS = 128, PAIRS_HEAD_MOST = 128, GRID_MOST = 65535 };
+enum { TILES_THREADS = 128, PAIRS_HEAD_MOST = 128, PLAIN_HEAD_MOST = 256, GRID_MOST = 65535 };
 
 static_assert(DEVICE_SLICE % ATTENTION_TILE == 0, "slices of a text begin with a tile");
 
@@ -93,6 +93,7 @@ extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, v
         return cudaErrorInvalidValue;
     }
     bool scores = shape->sinks != NULL || shape->slopes != NULL || shape->softcap > 0 || shape->chunk > 0;
+    bool takes_scores = scores || heads.head_dim > PLAIN_HEAD_MOST;
     struct attention_call call = {
         stream,
         out,
@@ -111,9 +112,9 @@ extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, v
     case DTYPE_F32:
         return attention_f32(&call);
     case DTYPE_F16:
-        return scores ? attention_scoring_f16(&call) : attention_f16(&call);
+        return takes_scores ? attention_scoring_f16(&call) : attention_f16(&call);
     case DTYPE_BF16:
-        return scores ? attention_scoring_bf16(&call) : attention_bf16(&call);
+        return takes_scores ? attention_scoring_bf16(&call) : attention_bf16(&call);
     }
     return cudaErrorInvalidValue;
 }

@@ -1,9 +1,10 @@
 // Attention in float32 with multiply-adds: the scheme of attention_mma.h, simpler, for runs that want
 // exactness.
 //
-// A block of 16 x 16 threads computes 64 queries of one head; thread (x, y) has queries 4 y ... 4 y + 3, of a
-// tile of keys those that are x modulo 16, and of the outputs columns 4 x ... 4 x + 3 of every 64. Sixteen
-// lanes side by side share queries.
+// A block of 16 x 16 threads computes 64 queries of one head; thread (x, y) has queries 4 y ... 4 y + 3 (of
+// heads above 256 numbers, for which shared memory is short, 16 queries and query y), of a tile of keys those
+// that are x modulo 16, and of the outputs columns 4 x ... 4 x + 3 of every 64. Sixteen lanes side by side
+// share queries.
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/numbers.h"
 #include "kernels/cuda/ptx.h"
@@ -11,19 +12,21 @@
 enum {
     SIDE = 16,
     THREADS = SIDE * SIDE,
-    QUERIES = ATTENTION_TILE / SIDE, // of a thread
     QUAD = 4,
     COLUMNS = SIDE * QUAD, // that one row of threads covers
     PADDING = 4,           // numbers, so that rows side by side lie in different banks
 };
 
 template <int D> struct build {
-    static const int KEYS = D <= 128 ? 32 : 16; // of a tile
-    static const int STRIDE = D + PADDING;      // of queries, and of keys or values, which share a place
-    static const int KEYS_AT = ATTENTION_TILE * STRIDE;
+    static const int QUERIES = D <= 256 ? ATTENTION_TILE / SIDE : 1; // of a thread
+    static const int ROWS = QUERIES * SIDE;                          // of a block
+    static const int PARTS = ATTENTION_TILE / ROWS;                  // blocks of a tile
+    static const int KEYS = D <= 128 ? 32 : 16;                      // of a tile
+    static const int STRIDE = D + PADDING; // of queries, and of keys or values, which share a place
+    static const int KEYS_AT = ROWS * STRIDE;
     static const int P_AT = KEYS_AT + KEYS * STRIDE;
     static const int P_STRIDE = KEYS + PADDING;
-    static const int SHARED = (P_AT + ATTENTION_TILE * P_STRIDE) * (int)sizeof(float);
+    static const int SHARED = (P_AT + ROWS * P_STRIDE) * (int)sizeof(float);
 };
 
 static __device__ __forceinline__ void quad_load(float (&out)[QUAD], const float *from) {
@@ -52,12 +55,12 @@ static __device__ __forceinline__ void load_rows(float *to, const float *from, s
 }
 
 template <int D>
-static __device__ __forceinline__ void multiply_keys(float (&s)[QUERIES][build<D>::KEYS / SIDE],
+static __device__ __forceinline__ void multiply_keys(float (&s)[build<D>::QUERIES][build<D>::KEYS / SIDE],
                                                      const float *queries, const float *keys,
                                                      unsigned head_dim) {
     const int columns = build<D>::KEYS / SIDE;
 #pragma unroll
-    for (int i = 0; i < QUERIES; i++) {
+    for (int i = 0; i < build<D>::QUERIES; i++) {
 #pragma unroll
         for (int j = 0; j < columns; j++) {
             s[i][j] = 0;
@@ -70,9 +73,10 @@ static __device__ __forceinline__ void multiply_keys(float (&s)[QUERIES][build<D
             quad_load(k[j], keys + (threadIdx.x % SIDE + (unsigned)j * SIDE) * build<D>::STRIDE + d);
         }
 #pragma unroll
-        for (int i = 0; i < QUERIES; i++) {
+        for (int i = 0; i < build<D>::QUERIES; i++) {
             float q[QUAD];
-            quad_load(q, queries + (threadIdx.x / SIDE * QUERIES + (unsigned)i) * build<D>::STRIDE + d);
+            quad_load(q, queries + (threadIdx.x / SIDE * build<D>::QUERIES + (unsigned)i) * build<D>::STRIDE +
+                             d);
 #pragma unroll
             for (int j = 0; j < columns; j++) {
 #pragma unroll
@@ -84,9 +88,9 @@ static __device__ __forceinline__ void multiply_keys(float (&s)[QUERIES][build<D
     }
 }
 
-struct running {
-    float maximum[QUERIES];
-    float sum[QUERIES]; // of this lane's probabilities
+template <int D> struct running {
+    float maximum[build<D>::QUERIES];
+    float sum[build<D>::QUERIES]; // of this lane's probabilities
 };
 
 // Scores become probabilities; earlier sums and outputs are brought to the new maximum.
@@ -106,11 +110,12 @@ finish_score(float score, int query, int key, const attention_shape &shape, cons
 
 template <int D, typename SCORES>
 static __device__ __forceinline__ void
-softmax(float (&s)[QUERIES][build<D>::KEYS / SIDE], float (&o)[QUERIES][(D + COLUMNS - 1) / COLUMNS][QUAD],
-        struct running *run, int query, int key, const struct attention_shape &shape, const SCORES &scores) {
+softmax(float (&s)[build<D>::QUERIES][build<D>::KEYS / SIDE],
+        float (&o)[build<D>::QUERIES][(D + COLUMNS - 1) / COLUMNS][QUAD], running<D> *run, int query, int key,
+        const struct attention_shape &shape, const SCORES &scores) {
     const int columns = build<D>::KEYS / SIDE;
 #pragma unroll
-    for (int i = 0; i < QUERIES; i++) {
+    for (int i = 0; i < build<D>::QUERIES; i++) {
         float most = run->maximum[i];
 #pragma unroll
         for (int j = 0; j < columns; j++) {
@@ -144,13 +149,14 @@ softmax(float (&s)[QUERIES][build<D>::KEYS / SIDE], float (&o)[QUERIES][(D + COL
 }
 
 template <int D>
-static __device__ __forceinline__ void multiply_values(float (&o)[QUERIES][(D + COLUMNS - 1) / COLUMNS][QUAD],
-                                                       const float *probabilities, const float *values) {
+static __device__ __forceinline__ void
+multiply_values(float (&o)[build<D>::QUERIES][(D + COLUMNS - 1) / COLUMNS][QUAD], const float *probabilities,
+                const float *values) {
     for (int k = 0; k < build<D>::KEYS; k++) {
-        float p[QUERIES];
+        float p[build<D>::QUERIES];
 #pragma unroll
-        for (int i = 0; i < QUERIES; i++) {
-            p[i] = probabilities[(threadIdx.x / SIDE * QUERIES + (unsigned)i) * build<D>::P_STRIDE +
+        for (int i = 0; i < build<D>::QUERIES; i++) {
+            p[i] = probabilities[(threadIdx.x / SIDE * build<D>::QUERIES + (unsigned)i) * build<D>::P_STRIDE +
                                  (unsigned)k];
         }
 #pragma unroll
@@ -158,7 +164,7 @@ static __device__ __forceinline__ void multiply_values(float (&o)[QUERIES][(D + 
             float v[QUAD];
             quad_load(v, values + k * build<D>::STRIDE + c * COLUMNS + threadIdx.x % SIDE * QUAD);
 #pragma unroll
-            for (int i = 0; i < QUERIES; i++) {
+            for (int i = 0; i < build<D>::QUERIES; i++) {
 #pragma unroll
                 for (int e = 0; e < QUAD; e++) {
                     o[i][c][e] = fmaf(p[i], v[e], o[i][c][e]);
@@ -169,19 +175,19 @@ static __device__ __forceinline__ void multiply_values(float (&o)[QUERIES][(D + 
 }
 
 template <int D>
-static __device__ __forceinline__ void store_outputs(float *out, size_t stride, int rows, unsigned head_dim,
-                                                     float (&o)[QUERIES][(D + COLUMNS - 1) / COLUMNS][QUAD],
-                                                     struct running *run) {
+static __device__ __forceinline__ void
+store_outputs(float *out, size_t stride, int rows, unsigned head_dim,
+              float (&o)[build<D>::QUERIES][(D + COLUMNS - 1) / COLUMNS][QUAD], running<D> *run) {
     unsigned y = threadIdx.x / SIDE;
     unsigned x = threadIdx.x % SIDE;
 #pragma unroll
-    for (int i = 0; i < QUERIES; i++) {
+    for (int i = 0; i < build<D>::QUERIES; i++) {
         float sum = run->sum[i];
 #pragma unroll
         for (int step = SIDE / 2; step > 0; step /= 2) {
             sum += __shfl_xor_sync(ALL_LANES, sum, step);
         }
-        unsigned row = y * QUERIES + (unsigned)i;
+        unsigned row = y * build<D>::QUERIES + (unsigned)i;
 #pragma unroll
         for (int c = 0; c < (D + COLUMNS - 1) / COLUMNS; c++) {
             unsigned column = (unsigned)c * COLUMNS + x * QUAD;
@@ -209,35 +215,36 @@ static __global__ void __launch_bounds__(THREADS, D <= 128 ? 2 : 1)
     const struct attention_tile tile = tiles[blockIdx.x];
     const unsigned head = blockIdx.y;
     const unsigned kv_head = head / shape.group;
-    const int query = tile.first - tile.start; // of the text
+    const int first = tile.first + (build<D>::PARTS > 1 ? (int)blockIdx.z * build<D>::ROWS : 0);
+    const int query = first - tile.start; // of the text
     const int end = tile.end - tile.start;
     const float *text_keys = keys_values + (size_t)(tile.start + shape.before) * shape.key_stride +
                              (size_t)kv_head * shape.head_dim;
     const float *text_values = text_keys + (size_t)shape.kv_heads * shape.head_dim;
-    load_rows<D, ATTENTION_TILE>(queries, qkv + (size_t)head * shape.head_dim, shape.stride, tile.first,
-                                 tile.end, shape.head_dim);
+    load_rows<D, build<D>::ROWS>(queries, qkv + (size_t)head * shape.head_dim, shape.stride, first, tile.end,
+                                 shape.head_dim);
     const auto scores = attention_of_head<float>(scoring, shape, head);
-    float o[QUERIES][(D + COLUMNS - 1) / COLUMNS][QUAD] = {};
-    struct running run;
+    float o[build<D>::QUERIES][(D + COLUMNS - 1) / COLUMNS][QUAD] = {};
+    running<D> run;
 #pragma unroll
-    for (int i = 0; i < QUERIES; i++) {
+    for (int i = 0; i < build<D>::QUERIES; i++) {
         attention_begin(&run.maximum[i], &run.sum[i], scores, threadIdx.x % SIDE == 0);
     }
     int last =
-        end < query + ATTENTION_TILE ? end : query + ATTENTION_TILE; // no query here sees a key from it on
+        end < query + build<D>::ROWS ? end : query + build<D>::ROWS; // no query here sees a key from it on
     for (int key = attention_first_key(attention_before(query, shape.window, scores), keys); key < last;
          key += keys) {
         __syncthreads(); // the values before were read
         load_rows<D, keys>(tile_rows, text_keys, shape.key_stride, key, end, shape.head_dim);
         __syncthreads();
-        float s[QUERIES][keys / SIDE];
+        float s[build<D>::QUERIES][keys / SIDE];
         multiply_keys<D>(s, queries, tile_rows, shape.head_dim);
-        softmax<D>(s, o, &run, query + (int)(threadIdx.x / SIDE) * QUERIES, key, shape, scores);
+        softmax<D>(s, o, &run, query + (int)(threadIdx.x / SIDE) * build<D>::QUERIES, key, shape, scores);
 #pragma unroll
-        for (int i = 0; i < QUERIES; i++) {
+        for (int i = 0; i < build<D>::QUERIES; i++) {
 #pragma unroll
             for (int j = 0; j < keys / SIDE; j++) {
-                probabilities[(threadIdx.x / SIDE * QUERIES + (unsigned)i) * build<D>::P_STRIDE +
+                probabilities[(threadIdx.x / SIDE * build<D>::QUERIES + (unsigned)i) * build<D>::P_STRIDE +
                               threadIdx.x % SIDE + (unsigned)j * SIDE] = s[i][j];
             }
         }
@@ -247,8 +254,8 @@ static __global__ void __launch_bounds__(THREADS, D <= 128 ? 2 : 1)
         multiply_values<D>(o, probabilities, tile_rows);
     }
     size_t out_stride = (size_t)shape.heads * shape.head_dim;
-    store_outputs<D>(out + (size_t)tile.first * out_stride + (size_t)head * shape.head_dim, out_stride,
-                     tile.end - tile.first, shape.head_dim, o, &run);
+    store_outputs<D>(out + (size_t)first * out_stride + (size_t)head * shape.head_dim, out_stride,
+                     tile.end - first, shape.head_dim, o, &run);
 }
 
 template <int D, typename SCORING>
@@ -259,9 +266,9 @@ static cudaError_t launch(const struct attention_call *call, const SCORING &scor
     if (result != cudaSuccess) {
         return result;
     }
-    return LAUNCH(kernel, dim3(call->tile_count, call->shape.heads), dim3(THREADS), build<D>::SHARED,
-                  call->stream, (float *)call->out, (const float *)call->qkv, (const float *)call->keys,
-                  call->tiles, call->shape, scoring);
+    return LAUNCH(kernel, dim3(call->tile_count, call->shape.heads, build<D>::PARTS), dim3(THREADS),
+                  build<D>::SHARED, call->stream, (float *)call->out, (const float *)call->qkv,
+                  (const float *)call->keys, call->tiles, call->shape, scoring);
 }
 
 template <typename SCORING>
@@ -269,7 +276,8 @@ static cudaError_t launch_for(const struct attention_call *call, const SCORING &
     unsigned head_dim = call->shape.head_dim;
     return head_dim <= 64    ? launch<64>(call, scoring)
            : head_dim <= 128 ? launch<128>(call, scoring)
-                             : launch<256>(call, scoring);
+           : head_dim <= 256 ? launch<256>(call, scoring)
+                             : launch<512>(call, scoring);
 }
 
 cudaError_t attention_f32(const struct attention_call *call) {

@@ -48,7 +48,7 @@ static_assert(WARPS * QUERIES == ATTENTION_TILE, "a tile is a block for each pac
 
 // A tile of keys, or of values. D: head_dim rounded up (what is beyond it is zero).
 template <int D> struct key_tile {
-    static const int KEYS = D <= 128 ? 64 : 32;
+    static const int KEYS = D <= 128 ? 64 : D <= 256 ? 32 : 16;
     static const int ROW_BYTES = 2 * D;
     static const int BYTES = KEYS * ROW_BYTES;
 };
@@ -107,7 +107,7 @@ template <int D> struct lane_place {
 template <int D> struct share {
     static const unsigned CHUNKS = D / CHUNK; // of a row
     // Rows at once: the most that is a power of two, so that a tile has a whole number of passes.
-    static const unsigned PASS = D <= 32 ? 32 : D <= 64 ? 16 : D <= 128 ? 8 : 4;
+    static const unsigned PASS = D <= 32 ? 32 : D <= 64 ? 16 : D <= 128 ? 8 : D <= 256 ? 4 : 2;
     static_assert(PASS * CHUNKS <= THREADS, "no more chunks at once than threads");
     unsigned row;
     unsigned chunk;

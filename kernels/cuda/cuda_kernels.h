@@ -49,7 +49,7 @@ cudaError_t launch_scale(cudaStream_t stream, enum dtype dtype, void *x, const v
 cudaError_t launch_qk_norm_rope(cudaStream_t stream, enum dtype dtype, void *qkv,
                                 const struct device_rope *rope, struct device_heads heads, size_t tokens);
 
-// Halves: mma.sync over tiles of 64 keys (32 above 128 numbers a head) with a running softmax
+// Halves: mma.sync over tiles of 64 keys (32 above 128 numbers a head, 16 above 256) with a running softmax
 // (FlashAttention-2, Dao 2023); float32: the same scheme with multiply-adds.
 enum { ATTENTION_TILE = 64 };
 
@@ -70,7 +70,7 @@ static inline size_t attention_tiles_most(size_t tokens) {
 size_t attention_tile_count(const int32_t *host_starts, size_t texts);
 
 // Sizes of heads that the kernels are built for: multiples of the step.
-enum { ATTENTION_HEAD_STEP = 8, ATTENTION_HEAD_MOST = 256 };
+enum { ATTENTION_HEAD_STEP = 8, ATTENTION_HEAD_MOST = 512 };
 
 // False when the head size is not one of them.
 bool attention_has(size_t head_dim);

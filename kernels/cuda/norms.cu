@@ -131,7 +131,8 @@ static __device__ __forceinline__ void norm_finish(T *to, float (&x)[CHUNK], con
     group_store(to, i, width, x, WIDE);
 }
 
-// As rms_norm_kernel. A row that is longer than its block's chunks is read once for every sum.
+// As rms_norm_kernel, but that the row is read once for every sum and once more, from the nearest cache: held
+// between them it takes more registers than a block of this size has.
 template <typename T, bool WIDE>
 static __global__ void __launch_bounds__(NORM_THREADS)
     norm_kernel(norm_place<T> place, norm_of<T> norm, enum device_store store) {
@@ -140,35 +141,27 @@ static __global__ void __launch_bounds__(NORM_THREADS)
     const size_t width = place.width;
     const size_t at = blockIdx.x * place.stride + blockIdx.y * width;
     const T *from = place.x + at;
-    T *to = place.out + at;
-    size_t first = threadIdx.x * (size_t)CHUNK;
-    size_t step = blockDim.x * (size_t)CHUNK;
-    float held[CHUNK];
-    group_load(held, from, first, width, WIDE);
+    const size_t first = threadIdx.x * (size_t)CHUNK;
+    const size_t step = blockDim.x * (size_t)CHUNK;
+    float x[CHUNK];
     float mean = 0;
     if (norm.kind == DEVICE_NORM_LAYER) {
-        float sum = norm_sum(0.0f, held);
-        for (size_t i = first + step; i < width; i += step) {
-            float more[CHUNK];
-            group_load(more, from, i, width, WIDE);
-            sum = norm_sum(sum, more);
+        float sum = 0;
+        for (size_t i = first; i < width; i += step) {
+            group_load(x, from, i, width, WIDE);
+            sum = norm_sum(sum, x);
         }
         mean = block_sum(sum, partial + WARP) / (float)width;
     }
-    float square = norm_squares(0.0f, held, mean, first, width);
-    for (size_t i = first + step; i < width; i += step) {
-        float more[CHUNK];
-        group_load(more, from, i, width, WIDE);
-        square = norm_squares(square, more, mean, i, width);
+    float square = 0;
+    for (size_t i = first; i < width; i += step) {
+        group_load(x, from, i, width, WIDE);
+        square = norm_squares(square, x, mean, i, width);
     }
     float inverse = norm_inverse(block_sum(square, partial), width, norm.epsilon);
-    if (first < width) {
-        norm_finish<T, WIDE>(to, held, norm, store, mean, inverse, first, width);
-    }
-    for (size_t i = first + step; i < width; i += step) {
-        float more[CHUNK];
-        group_load(more, from, i, width, WIDE);
-        norm_finish<T, WIDE>(to, more, norm, store, mean, inverse, i, width);
+    for (size_t i = first; i < width; i += step) {
+        group_load(x, from, i, width, WIDE);
+        norm_finish<T, WIDE>(place.out + at, x, norm, store, mean, inverse, i, width);
     }
 }
 

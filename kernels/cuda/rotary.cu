@@ -105,7 +105,8 @@ static cudaError_t rotary(cudaStream_t stream, T *qkv, const T *q_norm, const T 
 
 template <typename T> struct turning {
     T *qkv;
-    norm_of<T> norms[2]; // of queries, of keys; without a weight there is none
+    norm_of<T> q_norm; // without a weight there is none
+    norm_of<T> k_norm;
     const float *cosine;
     const float *sine;
     const float *query_scale; // NULL: none
@@ -229,7 +230,11 @@ static __global__ void __launch_bounds__(ROTARY_THREADS) turning_kernel(turning<
     for (unsigned h = warp; h < call.heads + call.kv_heads; h += ROTARY_THREADS / WARP) {
         bool query = h < call.heads;
         T *place = token + (query ? h * call.head_dim : call.key + (h - call.heads) * call.head_dim);
-        read_head<T, WIDE>(head, place, call.norms[query ? 0 : 1], call.head_dim);
+        if (query) {
+            read_head<T, WIDE>(head, place, call.q_norm, call.head_dim);
+        } else {
+            read_head<T, WIDE>(head, place, call.k_norm, call.head_dim);
+        }
         __syncwarp();
         write_head<T, WIDE>(place, call, head, cosine, sine, query && scales, scale);
         __syncwarp(); // the next head comes to the same place
@@ -240,7 +245,8 @@ template <typename T>
 static cudaError_t turn_heads(cudaStream_t stream, T *qkv, const struct device_rope *rope,
                               struct device_heads heads, size_t tokens) {
     const turning<T> call = {qkv,
-                             {norm_for<T>(&rope->q_norm), norm_for<T>(&rope->k_norm)},
+                             norm_for<T>(&rope->q_norm),
+                             norm_for<T>(&rope->k_norm),
                              rope->cosine,
                              rope->sine,
                              rope->query_scale,
@@ -255,9 +261,9 @@ static cudaError_t turn_heads(cudaStream_t stream, T *qkv, const struct device_r
                              rope->pairing,
                              rope->rounding};
     bool wide = rows_wide<T, PAIRS>(qkv, heads.head_dim) && heads.gap % PAIRS == 0;
-    for (const norm_of<T> &norm : call.norms) {
-        wide = wide && rows_wide<T, PAIRS>(norm.weight, heads.head_dim) &&
-               rows_wide<T, PAIRS>(norm.bias, heads.head_dim);
+    for (const norm_of<T> *norm : {&call.q_norm, &call.k_norm}) {
+        wide = wide && rows_wide<T, PAIRS>(norm->weight, heads.head_dim) &&
+               rows_wide<T, PAIRS>(norm->bias, heads.head_dim);
     }
     size_t numbers = rope->part + ROTARY_THREADS / WARP * heads.head_dim;
     auto kernel = wide ? turning_kernel<T, true> : turning_kernel<T, false>;

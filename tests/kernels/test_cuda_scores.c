@@ -20,6 +20,8 @@ static const struct scores_case cases[] = {
     {{3, 3, 80, 0}, 0, 0, 0, 0, false, true},     {{2, 1, 256, 0}, 0.05f, 70, 0, 30, false, false},
     {{2, 1, 136, 8}, 0, 90, 130, 4, true, true},  {{8, 2, 16, 0}, 1, 33, 65, 0, true, false},
     {{2, 1, 128, 256}, 0, 65, 0, 9, true, false}, {{4, 1, 8, 32}, 0, 0, 7, 0, false, true},
+    {{2, 1, 512, 0}, 0, 0, 0, 0, false, false},   {{2, 2, 264, 8}, 0, 75, 100, 6, true, false},
+    {{1, 1, 384, 0}, 0, 0, 0, 0, true, true},
 };
 enum { CASES = sizeof cases / sizeof cases[0] };
 

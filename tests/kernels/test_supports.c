@@ -2,7 +2,7 @@
 // whether it is admitted or refused, in every dtype, on every path and device.
 #include "device_testing.h"
 
-enum { TOKENS = 3, HEAD_DIM_MOST = 300, HEADS = 2, GROUP_MOST = 12 };
+enum { TOKENS = 3, HEAD_DIM_MOST = 530, HEADS = 2, GROUP_MOST = 12 };
 
 static struct device_shape shape_of(size_t heads, size_t kv_heads, size_t head_dim) {
     return (struct device_shape){{heads, kv_heads, head_dim, 0}, 64, 64};
