@@ -32,14 +32,19 @@ struct device_candidate { // a way to compute a matmul
 #define BACK_END_OPERATIONS(X) \
     X(int, expand, (struct device *device, struct device_matrix *out, size_t row, \
                     const struct weight_view *view, struct error *err)) \
-    X(int, embed, (struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens, \
-                   size_t hidden, struct error *err)) \
-    X(int, rms_norm, (struct device *device, void *out, const void *x, const void *weight, float epsilon, \
-                      size_t tokens, size_t hidden, struct error *err)) \
+    X(int, embed, (struct device *device, void *out, const void *table, const int32_t *ids, float scale, \
+                   enum device_store store, size_t tokens, size_t hidden, struct error *err)) \
+    X(int, norm, (struct device *device, void *out, const void *x, const struct device_norm *norm, \
+                  enum device_store store, size_t tokens, size_t hidden, struct error *err)) \
+    X(int, norm_groups, (struct device *device, void *x, const struct device_groups *groups, \
+                         const struct device_norm *norm, size_t tokens, struct error *err)) \
+    X(int, add, (struct device *device, void *x, const void *y, float scale, size_t tokens, size_t hidden, \
+                 struct error *err)) \
+    X(int, scale, (struct device *device, void *x, const void *factor, size_t tokens, size_t hidden, \
+                   struct error *err)) \
     X(int, matmul, (struct device *device, void *out, const void *x, const struct device_matrix *matrix, \
                     const void *bias, size_t tokens, enum device_store store, struct error *err)) \
-    X(int, qk_norm_rope, (struct device *device, void *qkv, const void *q_norm, const void *k_norm, \
-                          float epsilon, const float *cosine, const float *sine, const int32_t *rope_row, \
+    X(int, qk_norm_rope, (struct device *device, void *qkv, const struct device_rope *rope, \
                           struct device_heads heads, size_t tokens, struct error *err)) \
     X(int, keep, (struct device *device, void *kept, size_t row, const void *qkv, struct device_heads heads, \
                   size_t tokens, struct error *err)) \
@@ -48,8 +53,18 @@ struct device_candidate { // a way to compute a matmul
     X(int, attention, (struct device *device, void *out, const void *qkv, \
                        const struct device_attention *shape, struct device_texts texts, void *scratch, \
                        struct error *err)) \
-    X(int, swiglu, (struct device *device, void *out, const void *gate_up, size_t tokens, \
-                    size_t intermediate, struct error *err)) \
+    X(int, activate, (struct device *device, void *out, const void *in, enum device_activation activation, \
+                      bool gated, size_t tokens, size_t width, struct error *err)) \
+    X(int, gate, (struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens, \
+                  size_t width, struct error *err)) \
+    X(int, route, (struct device *device, const struct device_routes *routes, const void *x, \
+                   const void *router, const void *bias, const struct device_routing *routing, \
+                   size_t tokens, size_t hidden, struct error *err)) \
+    X(bool, experts_scratch, (const struct device *device, const struct device_experts *experts, \
+                              size_t tokens, size_t *bytes)) \
+    X(int, experts, (struct device *device, void *out, const void *x, const struct device_routes *routes, \
+                     const struct device_experts *experts, enum device_store store, size_t tokens, \
+                     void *scratch, struct error *err)) \
     X(int, pool, (struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks, \
                   const void *x, const struct device_span *spans, size_t rows, size_t hidden, \
                   struct error *err)) \

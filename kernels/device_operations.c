@@ -10,26 +10,61 @@ static int refuse(struct error *err, const char *operation, const char *why) {
     return error_set(err, STATUS_INTERNAL, "%s: %s", operation, why);
 }
 
-int device_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
-                 size_t hidden, struct error *err) {
+int device_embed(struct device *device, void *out, const void *table, const int32_t *ids, float scale,
+                 enum device_store store, size_t tokens, size_t hidden, struct error *err) {
     if (tokens == 0) {
         return STATUS_OK;
     }
     if (out == NULL || table == NULL || ids == NULL || hidden == 0) {
         return refuse(err, "embed", "a buffer is missing or hidden is 0");
     }
-    return device->ops->embed(device, out, table, ids, tokens, hidden, err);
+    return device->ops->embed(device, out, table, ids, scale, store, tokens, hidden, err);
 }
 
-int device_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
-                    size_t tokens, size_t hidden, struct error *err) {
+int device_norm(struct device *device, void *out, const void *x, const struct device_norm *norm,
+                enum device_store store, size_t tokens, size_t hidden, struct error *err) {
     if (tokens == 0) {
         return STATUS_OK;
     }
-    if (out == NULL || x == NULL || weight == NULL || hidden == 0) {
-        return refuse(err, "rms_norm", "a buffer is missing or hidden is 0");
+    if (out == NULL || x == NULL || norm == NULL || hidden == 0) {
+        return refuse(err, "norm", "a buffer is missing or hidden is 0");
     }
-    return device->ops->rms_norm(device, out, x, weight, epsilon, tokens, hidden, err);
+    return device->ops->norm(device, out, x, norm, store, tokens, hidden, err);
+}
+
+int device_norm_groups(struct device *device, void *x, const struct device_groups *groups,
+                       const struct device_norm *norm, size_t tokens, struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    if (x == NULL || norm == NULL || groups->count == 0 || groups->width == 0) {
+        return refuse(err, "norm_groups", "a buffer is missing or there are no groups");
+    }
+    size_t end = size_max(groups->from, groups->first) + groups->count * groups->width;
+    return end > groups->stride ? refuse(err, "norm_groups", "the groups leave the row")
+                                : device->ops->norm_groups(device, x, groups, norm, tokens, err);
+}
+
+int device_add(struct device *device, void *x, const void *y, float scale, size_t tokens, size_t hidden,
+               struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    if (x == NULL || y == NULL || hidden == 0) {
+        return refuse(err, "add", "a buffer is missing or hidden is 0");
+    }
+    return device->ops->add(device, x, y, scale, tokens, hidden, err);
+}
+
+int device_scale(struct device *device, void *x, const void *factor, size_t tokens, size_t hidden,
+                 struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    if (x == NULL || factor == NULL || hidden == 0) {
+        return refuse(err, "scale", "a buffer is missing or hidden is 0");
+    }
+    return device->ops->scale(device, x, factor, tokens, hidden, err);
 }
 
 // The matrix as matmul wants it: itself where it is stored as computed, else expanded into the device's
@@ -159,29 +194,44 @@ bool device_supports(const struct device *device, const struct device_shape *sha
                    ? refuse_dimension(refusal, DEVICE_KV_HEADS, "divisors of the number of heads")
                    : refuse_dimension(refusal, DEVICE_HEAD_DIM, "even numbers");
     }
+    if (shape->experts > DEVICE_EXPERTS_MOST) {
+        refusal->dimension = DEVICE_EXPERTS;
+        snprintf(refusal->can, sizeof refusal->can, "numbers up to %d", DEVICE_EXPERTS_MOST);
+        return false;
+    }
     return device->ops->supports(device, shape, refusal);
 }
 
 // ---- attention ----
 
-int device_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm,
-                        float epsilon, const float *cosine, const float *sine, const int32_t *rope_row,
+static const char *rope_fault(const struct device_rope *rope, struct device_heads heads) {
+    if (rope->part % 2 != 0 || rope->part > heads.head_dim || rope->first > heads.head_dim - rope->part) {
+        return "the part that turns is not within a head";
+    }
+    bool has_tables = rope->cosine != NULL && rope->sine != NULL;
+    if ((rope->part > 0 && !has_tables) ||
+        ((rope->part > 0 || rope->query_scale != NULL) && rope->row == NULL)) {
+        return "a buffer is missing";
+    }
+    return (rope->q_norm.weight == NULL) != (rope->k_norm.weight == NULL)
+               ? "only one of the two norms was given"
+               : NULL;
+}
+
+int device_qk_norm_rope(struct device *device, void *qkv, const struct device_rope *rope,
                         struct device_heads heads, size_t tokens, struct error *err) {
     if (tokens == 0) {
         return STATUS_OK;
     }
     const char *fault = heads_fault(heads);
-    if (fault == NULL && (qkv == NULL || cosine == NULL || sine == NULL || rope_row == NULL)) {
+    if (fault == NULL && qkv == NULL) {
         fault = "a buffer is missing";
     }
-    if (fault == NULL && (q_norm == NULL) != (k_norm == NULL)) {
-        fault = "only one of the two norms was given";
+    if (fault == NULL) {
+        fault = rope_fault(rope, heads);
     }
-    if (fault != NULL) {
-        return refuse(err, "qk_norm_rope", fault);
-    }
-    return device->ops->qk_norm_rope(device, qkv, q_norm, k_norm, epsilon, cosine, sine, rope_row, heads,
-                                     tokens, err);
+    return fault != NULL ? refuse(err, "qk_norm_rope", fault)
+                         : device->ops->qk_norm_rope(device, qkv, rope, heads, tokens, err);
 }
 
 bool device_attention_scratch(const struct device *device, const struct device_attention *shape,
@@ -249,15 +299,80 @@ int device_attention(struct device *device, void *out, const void *qkv, const st
     return device->ops->attention(device, out, qkv, shape, texts, scratch, err);
 }
 
-int device_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
-                  struct error *err) {
+int device_activate(struct device *device, void *out, const void *in, enum device_activation activation,
+                    bool gated, size_t tokens, size_t width, struct error *err) {
     if (tokens == 0) {
         return STATUS_OK;
     }
-    if (out == NULL || gate_up == NULL || intermediate == 0) {
-        return refuse(err, "swiglu", "a buffer is missing or intermediate is 0");
+    if (out == NULL || in == NULL || width == 0) {
+        return refuse(err, "activate", "a buffer is missing or the width is 0");
     }
-    return device->ops->swiglu(device, out, gate_up, tokens, intermediate, err);
+    return device->ops->activate(device, out, in, activation, gated, tokens, width, err);
+}
+
+int device_gate(struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens,
+                size_t width, struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    if (x == NULL || gate == NULL || width == 0 || gate_stride < width) {
+        return refuse(err, "gate", "a buffer is missing or the width is not one");
+    }
+    return device->ops->gate(device, x, gate, gate_stride, tokens, width, err);
+}
+
+// ---- mixtures of experts ----
+
+static const char *routing_fault(size_t experts, size_t chosen) {
+    return experts == 0 || chosen == 0 || chosen > experts || experts > DEVICE_EXPERTS_MOST
+               ? "a token cannot choose so many experts"
+               : NULL;
+}
+
+int device_route(struct device *device, const struct device_routes *routes, const void *x, const void *router,
+                 const void *bias, const struct device_routing *routing, size_t tokens, size_t hidden,
+                 struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    const char *fault = routing_fault(routing->experts, routing->chosen);
+    if (fault == NULL &&
+        (routes->experts == NULL || routes->weights == NULL || x == NULL || router == NULL || hidden == 0)) {
+        fault = "a buffer is missing or hidden is 0";
+    }
+    return fault != NULL ? refuse(err, "route", fault)
+                         : device->ops->route(device, routes, x, router, bias, routing, tokens, hidden, err);
+}
+
+bool device_experts_scratch(const struct device *device, const struct device_experts *experts, size_t tokens,
+                            size_t *bytes) {
+    return routing_fault(experts->experts, experts->chosen) == NULL && experts->hidden > 0 &&
+           experts->width > 0 && device->ops->experts_scratch(device, experts, tokens, bytes);
+}
+
+static bool is_matrix_of(const struct device_matrix *matrix, size_t copies, size_t rows, size_t columns) {
+    return matrix != NULL && matrix->data != NULL && matrix->piece_count == 0 &&
+           matrix->rows == copies * rows && matrix->columns == columns;
+}
+
+int device_experts(struct device *device, void *out, const void *x, const struct device_routes *routes,
+                   const struct device_experts *experts, enum device_store store, size_t tokens,
+                   void *scratch, struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    size_t bytes;
+    if (!device_experts_scratch(device, experts, tokens, &bytes) || (bytes > 0 && scratch == NULL)) {
+        return refuse(err, "experts", "a size is wrong or scratch is missing");
+    }
+    if (out == NULL || x == NULL || out == x || routes->experts == NULL || routes->weights == NULL) {
+        return refuse(err, "experts", "a buffer is missing");
+    }
+    if (!is_matrix_of(experts->gate_up, experts->experts, 2 * experts->width, experts->hidden) ||
+        !is_matrix_of(experts->down, experts->experts, experts->hidden, experts->width)) {
+        return refuse(err, "experts", "a matrix has not the experts' shape");
+    }
+    return device->ops->experts(device, out, x, routes, experts, store, tokens, scratch, err);
 }
 
 int device_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,

@@ -21,14 +21,26 @@
 #include "kernels/device.h"
 #include "kernels/shapes.h"
 
-// out[t, :] = table[ids[t], :]. table [vocabulary, hidden], row-major. Ids are the caller's to check.
-int device_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
-                 size_t hidden, struct error *err);
+// out[t, :] (+)= table[ids[t], :] * scale, rounded before it is added. table [.., hidden], row-major. Ids are
+// the caller's to check.
+int device_embed(struct device *device, void *out, const void *table, const int32_t *ids, float scale,
+                 enum device_store store, size_t tokens, size_t hidden, struct error *err);
 
-// out[t, :] = weight * (x[t, :] / sqrt(mean(x[t, :]^2) + epsilon)); the mean in float32. Halves: the
-// normalised value is rounded, then the product (Llama-style RMSNorm). out may be x.
-int device_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
-                    size_t tokens, size_t hidden, struct error *err);
+// out[t, :] (+)= the norm of x[t, :] (struct device_norm), rounded before it is added. out may be x.
+int device_norm(struct device *device, void *out, const void *x, const struct device_norm *norm,
+                enum device_store store, size_t tokens, size_t hidden, struct error *err);
+
+// In place on x [tokens, groups->stride]: every group of columns becomes its norm.
+int device_norm_groups(struct device *device, void *x, const struct device_groups *groups,
+                       const struct device_norm *norm, size_t tokens, struct error *err);
+
+// x[t, :] += y[t, :] * scale. Halves: the product is rounded, then the sum.
+int device_add(struct device *device, void *x, const void *y, float scale, size_t tokens, size_t hidden,
+               struct error *err);
+
+// x[t, :] *= factor[0], a weight.
+int device_scale(struct device *device, void *x, const void *factor, size_t tokens, size_t hidden,
+                 struct error *err);
 
 // x [tokens, matrix->columns], out [tokens, matrix->rows]; bias [matrix->rows] or NULL.
 int device_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
@@ -50,12 +62,9 @@ int device_matmul_tune(struct device *device, void *out, void *x, const struct d
 int device_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
                         enum device_store store, struct error *err);
 
-// In place on qkv [tokens, (heads + 2 kv_heads) * head_dim], columns q | k | v: each q and k head is
-// RMS-normalised with q_norm / k_norm [head_dim] (both NULL: no norm), then rotated ("rotate half": pairs i,
-// i + head_dim/2) by row rope_row[t] of cosine and sine, each [.., head_dim / 2], float32 (runs in
-// halves round them, and each product and sum).
-int device_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm,
-                        float epsilon, const float *cosine, const float *sine, const int32_t *rope_row,
+// In place on qkv [tokens, device_heads_width], columns q | gap | k | v: each q and k head is normalised,
+// then rotated, then queries are scaled, as rope says.
+int device_qk_norm_rope(struct device *device, void *qkv, const struct device_rope *rope,
                         struct device_heads heads, size_t tokens, struct error *err);
 
 // Bytes of DEVICE_SCRATCH that device_attention needs for these shapes (0 if none); false on overflow.
@@ -67,16 +76,40 @@ int device_keep(struct device *device, void *kept, size_t row, const void *qkv, 
                 size_t tokens, struct error *err);
 
 // Causal softmax(q k^T * scale) v within each text, or of a slice of one (texts.kept) with the bits that it
-// has in the whole text. qkv as above, out [tokens, heads * head_dim]. Scores are
-// not rounded (transformers' eager halves round them, and overflow in float16); probabilities are where
-// halves are multiplied as they are; out is.
+// has in the whole text. qkv as above, out [tokens, heads * head_dim]. Scores are not rounded (transformers'
+// eager halves round them, and overflow in float16); probabilities are where halves are multiplied as they
+// are; out is.
 int device_attention(struct device *device, void *out, const void *qkv, const struct device_attention *shape,
                      struct device_texts texts, void *scratch, struct error *err);
 
-// out[t, i] = silu(gate_up[t, i]) * gate_up[t, intermediate + i]. gate_up [tokens, 2 * intermediate].
-// Halves: silu is rounded, then the product.
-int device_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
-                  struct error *err);
+// out[t, i] = activation(in[t, i]), gated: times in[t, width + i]. in [tokens, width], gated [tokens, 2
+// width]. Halves: the activation is rounded, then the product.
+int device_activate(struct device *device, void *out, const void *in, enum device_activation activation,
+                    bool gated, size_t tokens, size_t width, struct error *err);
+
+// x[t, i] *= sigmoid(gate[t * gate_stride + i]). x [tokens, width]. Halves: the sigmoid is rounded, then the
+// product.
+int device_gate(struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens,
+                size_t width, struct error *err);
+
+// Chooses each token's experts. x [tokens, hidden]; router [experts, hidden] numbers, as a table is loaded;
+// bias [experts] or NULL. The product is float32 before routing->rounds_logits.
+int device_route(struct device *device, const struct device_routes *routes, const void *x, const void *router,
+                 const void *bias, const struct device_routing *routing, size_t tokens, size_t hidden,
+                 struct error *err);
+
+// Bytes of DEVICE_SCRATCH that device_experts needs for batches of at most `tokens`; false on overflow. Of
+// `experts` the sizes count, not the weights.
+bool device_experts_scratch(const struct device *device, const struct device_experts *experts, size_t tokens,
+                            size_t *bytes);
+
+// out[t, :] (+)= the sum over t's experts, in ascending order, of weight * down(inner(gate_up(x[t, :]))).
+// Halves: the products are rounded where matmuls' are, the activation as device_activate does, the sum once
+// before it is added to out. A row's bits depend neither on the other rows nor on its place among those of
+// its expert. Weights stored as computed. out is not x.
+int device_experts(struct device *device, void *out, const void *x, const struct device_routes *routes,
+                   const struct device_experts *experts, enum device_store store, size_t tokens,
+                   void *scratch, struct error *err);
 
 // Whether the device's operations are built for blocks of this shape: what is admitted here none of them
 // refuses for its sizes, and what is refused here one of them does. Matmuls apart: device_check_matmul.

@@ -3,8 +3,11 @@
 #ifndef STRATA_KERNELS_SHAPES_H
 #define STRATA_KERNELS_SHAPES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+struct device_matrix; // device.h
 
 // The texts of a packed batch, one after another without padding: text i is tokens starts[i]..starts[i + 1].
 struct device_texts {
@@ -28,23 +31,140 @@ enum device_store {
                   // sum
 };
 
+// How a row is normalised; mean, sum of squares and products are float32.
+enum device_norm_kind {
+    DEVICE_NORM_RMS,          // weight * (x / rms); halves: x / rms is rounded, then the product (Llama)
+    DEVICE_NORM_RMS_ONCE,     // weight * (x / rms), rounded once (OLMo, gpt-oss)
+    DEVICE_NORM_RMS_PLUS_ONE, // (1 + weight) * (x / rms), rounded once (Gemma, Qwen3.5)
+    DEVICE_NORM_LAYER,        // (x - mean) / deviation * weight + bias, rounded once
+};
+
+struct device_norm {
+    enum device_norm_kind kind;
+    float epsilon;      // added to the mean of squares, or to the variance
+    const void *weight; // [width]; NULL: as if every product with it were not there
+    const void *bias;   // [width] of DEVICE_NORM_LAYER; NULL: none
+};
+
+// Columns of rows that are normalised in groups, each for itself.
+struct device_groups {
+    size_t stride; // numbers from one row to the next
+    size_t from;   // the first group's first column where it is read
+    size_t first;  // and where it is written, which may be the same
+    size_t count;
+    size_t width; // of a group
+};
+
+// A row of q | k | v.
 struct device_heads {
     size_t heads;    // query heads
     size_t kv_heads; // key and value heads; divides heads: query head h reads kv head h / (heads / kv_heads)
     size_t head_dim; // even
+    size_t gap;      // numbers between the queries and the keys that are neither (a gate)
+};
+
+static inline size_t device_heads_key(struct device_heads heads) { // the first key's column
+    return heads.heads * heads.head_dim + heads.gap;
+}
+
+static inline size_t device_heads_width(struct device_heads heads) { // numbers of a row
+    return device_heads_key(heads) + 2 * heads.kv_heads * heads.head_dim;
+}
+
+enum device_pairing {
+    DEVICE_PAIR_HALVES,     // numbers i and i + part / 2 turn together
+    DEVICE_PAIR_NEIGHBOURS, // 2 i and 2 i + 1
+};
+
+enum device_rope_rounding {    // of halves; float32 rounds nothing
+    DEVICE_ROPE_ROUNDS_ALL,    // cosine and sine, each product, each sum
+    DEVICE_ROPE_ROUNDS_TABLES, // cosine and sine, then the result
+    DEVICE_ROPE_ROUNDS_ONCE,   // the result
+};
+
+struct device_rope {           // what happens to query and key heads before attention
+    struct device_norm q_norm; // of each head, before rotation; weight NULL: none
+    struct device_norm k_norm;
+    const float *cosine; // [.., part / 2], float32
+    const float *sine;
+    const int32_t *row; // [tokens] of the tables
+    size_t first;       // numbers of a head before those that turn
+    size_t part;        // numbers that turn, even; 0: none
+    enum device_pairing pairing;
+    enum device_rope_rounding rounding;
+    const float *query_scale; // [..] by `row`: what queries are multiplied with last, rounded before and
+                              // after; NULL: none
 };
 
 struct device_attention {
     struct device_heads heads;
-    float scale;    // of the scores, usually head_dim^-1/2
-    size_t window;  // keys seen by a query, itself included; 0: all before it
+    float scale;       // of the scores, usually head_dim^-1/2
+    size_t window;     // keys seen by a query, itself included; 0: all before it
+    size_t chunk;      // a query sees only keys of its own so many tokens of the text; 0: all
+    float softcap;     // scores become softcap * tanh(score / softcap) after scaling; 0: they stay
+    const void *sinks; // [heads] scores of a key without a value, in every softmax; NULL: none
+    const float
+        *slopes;    // [heads] what a key's place in the text times adds to a score (ALiBi); NULL: nothing
     size_t longest; // tokens of the longest text in any batch: what scratch was planned for
+};
+
+enum device_activation {
+    DEVICE_SILU,
+    DEVICE_GELU,      // x Phi(x), by erf
+    DEVICE_GELU_TANH, // its approximation by tanh: gelu_new, gelu_pytorch_tanh
+    DEVICE_RELU,
+    DEVICE_RELU_SQUARED,
+};
+
+// ---- mixtures of experts ----
+
+enum { DEVICE_EXPERTS_MOST = 1024 }; // of a layer
+
+enum device_scores {       // what becomes of a router's logits
+    DEVICE_SCORES_ALL,     // their softmax over all experts; the greatest are chosen
+    DEVICE_SCORES_CHOSEN,  // the greatest logits are chosen; softmax over these
+    DEVICE_SCORES_SIGMOID, // each logit's sigmoid; the greatest are chosen
+};
+
+// Mixtral: ALL, normalised, logits rounded. Qwen2-MoE, Qwen3-MoE, OLMoE: the same, normalised where
+// norm_topk_prob says so, and weights rounded. GraniteMoe, gpt-oss (which has a bias): CHOSEN, both rounded.
+struct device_routing {
+    size_t experts;
+    size_t chosen; // experts that a token goes to: those of the greatest logits (NaN above all numbers), of
+                   // equal ones the lower numbers, where torch.topk takes any
+    enum device_scores scores;
+    bool normalised;     // the chosen scores are divided by their sum
+    bool rounds_logits;  // halves: logits are rounded before anything is made of them
+    bool rounds_weights; // halves: so are the weights, last
+    float scaling;       // of the weights, before they are rounded
+};
+
+struct device_routes { // of a batch's tokens, in device memory
+    int32_t *experts;  // [tokens, chosen] ascending
+    float *weights;    // [tokens, chosen]
+};
+
+struct device_experts {
+    size_t experts;
+    size_t chosen;
+    size_t hidden;
+    size_t width;                        // of an expert's inner activations
+    const struct device_matrix *gate_up; // [experts * 2 width, hidden]: gate | up of one expert after another
+    const void *gate_up_bias;            // [experts * 2 width]; NULL: none
+    const struct device_matrix *down;    // [experts * hidden, width]
+    const void *down_bias;               // [experts * hidden]; NULL: none
+    enum device_activation activation;
+    // > 0 (gpt-oss): gate is cut to at most limit, up to +-limit, and the inner activation is
+    // gate * sigmoid(1.702 gate) * (up + 1) whatever `activation` says.
+    float limit;
 };
 
 struct device_shape { // of a model's blocks
     struct device_heads heads;
     size_t hidden;
     size_t intermediate;
+    size_t experts;      // that a block chooses from; 0: none
+    size_t expert_width; // of their inner activations
 };
 
 struct device_refusal { // of a shape
@@ -53,7 +173,9 @@ struct device_refusal { // of a shape
         DEVICE_INTERMEDIATE,
         DEVICE_HEADS,
         DEVICE_KV_HEADS,
-        DEVICE_HEAD_DIM
+        DEVICE_HEAD_DIM,
+        DEVICE_EXPERTS,
+        DEVICE_EXPERT_WIDTH
     } dimension;   // the one that is refused
     char can[128]; // which ones are not: "multiples of 8 up to 256"
 };

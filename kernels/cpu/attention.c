@@ -40,7 +40,11 @@ struct shape {
     size_t query_stride; // operands of a packed query
     size_t sums_stride;  // numbers of a row of sums: head_dim padded to whole panels
     size_t window;
+    size_t chunk;
     float scale;
+    float softcap;
+    const void *sinks;
+    const float *slopes;
 };
 
 static struct shape shape_of(const struct cpu_device *cpu, const struct device_attention *attention) {
@@ -55,12 +59,16 @@ static struct shape shape_of(const struct cpu_device *cpu, const struct device_a
         .group = heads.heads / heads.kv_heads,
         .head_dim = heads.head_dim,
         .depth = depth,
-        .stride = (heads.heads + 2 * heads.kv_heads) * heads.head_dim,
-        .key_stride = (heads.heads + 2 * heads.kv_heads) * heads.head_dim,
+        .stride = device_heads_width(heads),
+        .key_stride = device_heads_width(heads),
         .query_stride = depth + ROW_PADDING,
         .sums_stride = round_up(heads.head_dim, kernels->tile_columns),
         .window = attention->window,
+        .chunk = attention->chunk,
         .scale = attention->scale,
+        .softcap = attention->softcap,
+        .sinks = attention->sinks,
+        .slopes = attention->slopes,
     };
     size_t rows = QUERY_ROWS / shape.group / kernels->tile_rows;
     shape.positions = (rows > 0 ? rows : 1) * kernels->tile_rows;
@@ -153,9 +161,17 @@ struct item {
     size_t count;
 };
 
+struct seen {   // of the keys of a block by a query
+    size_t key; // the block's first
+    size_t low; // keys [low, high) of the block
+    size_t high;
+    size_t end; // of those that have scores
+};
+
 // The first key that position `query` sees.
 static size_t first_key(const struct shape *shape, size_t query) {
-    return shape->window > 0 && query + 1 > shape->window ? query + 1 - shape->window : 0;
+    size_t in_window = shape->window > 0 && query + 1 > shape->window ? query + 1 - shape->window : 0;
+    return shape->chunk > 0 ? size_max(in_window, query / shape->chunk * shape->chunk) : in_window;
 }
 
 static void pack_queries(const struct shape *shape, const struct item *item, const struct scratch *scratch) {
@@ -167,11 +183,21 @@ static void pack_queries(const struct shape *shape, const struct item *item, con
         shape->kernels->pack_rows(out, shape->query_stride, queries, shape->stride, item->count,
                                   shape->head_dim, shape->depth);
     }
+}
+
+// What a softmax begins with: nothing, or the head's sink, a key of weight e^0 under its own score.
+static void begin_softmax(const struct shape *shape, const struct item *item, const struct scratch *scratch) {
     size_t rows = shape->group * shape->positions;
     memset(scratch->sums, 0, rows * shape->sums_stride * sizeof(float));
     for (size_t r = 0; r < rows; r++) {
+        size_t head = item->kv_head * shape->group + r / shape->positions;
         scratch->maxima[r] = -INFINITY;
         scratch->totals[r] = 0;
+        if (shape->sinks != NULL) {
+            dtype_convert(&scratch->maxima[r], DTYPE_F32, number_of(shape->sinks, head, shape->dtype),
+                          shape->dtype, 1);
+            scratch->totals[r] = 1;
+        }
     }
 }
 
@@ -194,6 +220,21 @@ static void pack_block(const struct shape *shape, const struct item *item, const
         kernels->pack_values(panel, number_of(values, d, shape->dtype), shape->key_stride, count,
                              round_up(count, kernels->depth_unit), size_min(width, shape->head_dim - d));
     }
+}
+
+// The probabilities of one query of the item's head g from its scores with a block's keys. Returns what
+// softmax does.
+static float weigh_keys(const struct shape *shape, const struct item *item, size_t g, void *probabilities,
+                        float *scores, const struct seen *seen, float *maximum, float *total) {
+    const struct micro_kernels *kernels = shape->kernels;
+    float scale = shape->scale;
+    if (shape->softcap != 0 || shape->slopes != NULL) {
+        size_t head = item->kv_head * shape->group + g;
+        float slope = shape->slopes != NULL ? shape->slopes[head] : 0;
+        kernels->bend(scores, seen->low, seen->high, scale, shape->softcap, slope, seen->key);
+        scale = 1;
+    }
+    return kernels->softmax(probabilities, scores, seen->low, seen->high, seen->end, scale, maximum, total);
 }
 
 // One tile of queries against the packed block of keys [key, key + count): rows [row, row + tile_rows) of the
@@ -224,11 +265,13 @@ static void attend_tile(const struct shape *shape, const struct item *item, cons
     }
     float *sums = scratch->sums + at * shape->sums_stride;
     for (size_t r = 0; r < valid; r++) {
-        size_t low = size_max(first_key(shape, query + r), key) - key;
-        size_t high = query + r >= key ? size_min(query + r + 1, key + count) - key : 0;
+        struct seen seen = {.key = key,
+                            .low = size_max(first_key(shape, query + r), key) - key,
+                            .high = query + r >= key ? size_min(query + r + 1, key + count) - key : 0,
+                            .end = end};
         void *row_probabilities = number_in(probabilities, r * PROBABILITY_STRIDE, kernels->operand);
-        float factor = kernels->softmax(row_probabilities, scores + r * KEY_BLOCK, low, high, end,
-                                        shape->scale, &scratch->maxima[at + r], &scratch->totals[at + r]);
+        float factor = weigh_keys(shape, item, g, row_probabilities, scores + r * KEY_BLOCK, &seen,
+                                  &scratch->maxima[at + r], &scratch->totals[at + r]);
         if (factor != 1.0f) {
             kernels->rescale(sums + r * shape->sums_stride, factor, shape->sums_stride);
         }
@@ -243,6 +286,7 @@ static void attend_tile(const struct shape *shape, const struct item *item, cons
 
 static void attend_item(const struct shape *shape, const struct item *item, const struct scratch *scratch) {
     pack_queries(shape, item, scratch);
+    begin_softmax(shape, item, scratch);
     size_t end = item->first + item->count;
     for (size_t key = first_key(shape, item->first) / KEY_BLOCK * KEY_BLOCK; key < end; key += KEY_BLOCK) {
         size_t count = size_min(KEY_BLOCK, end - key);
@@ -328,7 +372,7 @@ int cpu_attention(struct device *device, void *out, const void *qkv, const struc
                                   .starts = texts.host_starts,
                                   .scratch = scratch};
     struct device_heads heads = shape->heads;
-    attention.keys = number_of(qkv, heads.heads * heads.head_dim, cpu->base.dtype);
+    attention.keys = number_of(qkv, device_heads_key(heads), cpu->base.dtype);
     if (texts.kept != NULL) {
         attention.keys = texts.kept;
         attention.shape.key_stride = 2 * heads.kv_heads * heads.head_dim;

@@ -61,13 +61,14 @@ static void cpu_describe(const struct device *device, struct device_description 
 
 // ---- memory ----
 
-static size_t scratch_of_thread(const struct cpu_device *cpu) {
-    return cpu->kernels->tiles != NULL ? cpu_tile_matmul_scratch() : cpu_matmul_scratch();
+size_t cpu_thread_scratch(const struct cpu_device *cpu) {
+    size_t matmul = cpu->kernels->tiles != NULL ? cpu_tile_matmul_scratch() : cpu_matmul_scratch();
+    return size_max(matmul, cpu_route_scratch());
 }
 
 static int cpu_plan_own(const struct device *device, struct device_plan *plan, struct error *err) {
     size_t bytes;
-    if (!size_mul(scratch_of_thread(cpu_of_const(device)), (size_t)cpu_of_const(device)->threads, &bytes)) {
+    if (!size_mul(cpu_thread_scratch(cpu_of_const(device)), (size_t)cpu_of_const(device)->threads, &bytes)) {
         return error_set(err, STATUS_INTERNAL, "scratch of %d threads overflows",
                          cpu_of_const(device)->threads);
     }
@@ -90,7 +91,7 @@ static int cpu_arena(struct device *device, enum device_purpose purpose, size_t 
 static int cpu_prepare(struct device *device, struct error *err) {
     struct cpu_device *cpu = cpu_of(device);
     void *scratch;
-    TRY(device_take(device, DEVICE_SCRATCH, scratch_of_thread(cpu) * (size_t)cpu->threads, &scratch, err));
+    TRY(device_take(device, DEVICE_SCRATCH, cpu_thread_scratch(cpu) * (size_t)cpu->threads, &scratch, err));
     cpu->thread_scratch = scratch;
     return STATUS_OK;
 }

@@ -31,7 +31,7 @@ struct cpu_device {
     struct tile_blocks tile_blocks; // where kernels->tiles are
     char reason[256];
     struct arena arenas[DEVICE_PURPOSES];
-    unsigned char *thread_scratch; // [threads, matmul_scratch_bytes]
+    unsigned char *thread_scratch; // [threads, cpu_thread_scratch]
     struct device_times since_fence;
     double worked; // at the last fence, of all threads
     uint64_t fences;
@@ -92,7 +92,15 @@ struct cpu_load { // rows [row, row + source->rows) of a matrix
 
 size_t cpu_matmul_scratch(void); // bytes a thread
 
-// ---- the operations: gemm_load.c (expand), gemm.c, attention.c (supports too) and rows.c ----
+// ---- route.c ----
+
+size_t cpu_route_scratch(void); // bytes a thread
+
+// ---- cpu_device.c ----
+
+size_t cpu_thread_scratch(const struct cpu_device *cpu); // bytes a thread has, for the largest of these
+
+// ---- the operations: gemm_load.c (expand), gemm.c, attention.c and, of rows, rows.c, norms.c, pool.c ----
 
 #define DECLARATION(type, name, arguments) type cpu_##name arguments;
 BACK_END_OPERATIONS(DECLARATION)

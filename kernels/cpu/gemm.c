@@ -27,7 +27,6 @@ enum {
     LARGE_LEVEL2 = 2 << 20,
     DEPTH_BYTES = 4096,       // of a row packed at a time, at most: 786 KB a block
     LEVEL2_GUESS = 512 << 10, // bytes, where the system does not know
-    ITEMS_A_THREAD = 16,
 };
 
 enum { SUMS_BYTES = ROW_BLOCK * GROUP_SUMS * 4 };
@@ -82,11 +81,13 @@ struct block { // one work item: tokens [token, token + count) and output featur
 static void prefetch_tile(const struct gemm *matmul, const struct block *block, size_t row, size_t feature) {
     enum { LINE = 64 };
     size_t number = dtype_size(matmul->dtype);
-    size_t stride = matmul->matrix->rows * number;
-    size_t bytes = size_min(matmul->kernels->tile_columns, matmul->matrix->rows - feature) * number;
+    size_t first = size_max(feature, matmul->feature);
+    size_t end = size_min(feature + matmul->kernels->tile_columns, matmul->feature_end);
+    size_t stride = (matmul->feature_end - matmul->feature) * number;
+    size_t bytes = (end - first) * number;
     size_t count = size_min(matmul->kernels->tile_rows, block->count - row);
     const unsigned char *out = matmul->out;
-    out += (block->token + row) * stride + feature * number;
+    out += (block->token + row) * stride + (first - matmul->feature) * number;
     for (size_t r = 0; r < count; r++, out += stride) {
         for (size_t i = 0; i < bytes; i += LINE) {
             __builtin_prefetch(out + i, 1);
@@ -176,10 +177,13 @@ static void multiply_panel(const struct gemm *matmul, const struct block *block,
 
 void gemm_store(const struct gemm *matmul, size_t token, size_t count, size_t feature, const float *sums) {
     size_t width = matmul->kernels->tile_columns;
-    size_t columns = size_min(width, matmul->matrix->rows - feature);
-    const void *bias = matmul->bias == NULL ? NULL : number_of(matmul->bias, feature, matmul->dtype);
-    size_t stride = matmul->matrix->rows * dtype_size(matmul->dtype);
-    unsigned char *out = number_in(matmul->out, token * matmul->matrix->rows + feature, matmul->dtype);
+    size_t first = size_max(feature, matmul->feature);
+    size_t columns = size_min(feature + width, matmul->feature_end) - first;
+    size_t whole = matmul->feature_end - matmul->feature;
+    const void *bias = matmul->bias == NULL ? NULL : number_of(matmul->bias, first, matmul->dtype);
+    size_t stride = whole * dtype_size(matmul->dtype);
+    unsigned char *out = number_in(matmul->out, token * whole + first - matmul->feature, matmul->dtype);
+    sums += first - feature;
     for (size_t r = 0; r < count; r++, out += stride) {
         matmul->kernels->store_sums(out, sums + r * width, bias, columns, matmul->store);
     }
@@ -210,9 +214,9 @@ static void multiply_block(const struct gemm *matmul, const struct block *block)
 // widened for all of them (there 2-4 %, the same processor), and with a smaller second level, which then has
 // room for the next panel (computed, not measured). Smaller items where there would be too few to keep the
 // threads evenly busy.
-static void size_items(struct gemm *matmul, const struct cpu_device *cpu) {
+void gemm_size(struct gemm *matmul, const struct cpu_device *cpu, size_t enough) {
     size_t width = matmul->kernels->tile_columns;
-    size_t enough = ITEMS_A_THREAD * (size_t)cpu->threads;
+    matmul->depth_block = depth_block(matmul, cpu->level2);
     bool large = cpu->level2 >= LARGE_LEVEL2;
     bool half = cpu->far_level3 && (!large || matmul->dtype == DTYPE_F32);
     matmul->row_block = half ? ROW_BLOCK / 2 : ROW_BLOCK;
@@ -220,12 +224,7 @@ static void size_items(struct gemm *matmul, const struct cpu_device *cpu) {
     if (large) {
         matmul->group_columns = one_depth(matmul) ? GROUP_MOST : GROUP_SUMS;
     }
-    for (;;) {
-        size_t blocks = (matmul->tokens + matmul->row_block - 1) / matmul->row_block;
-        size_t groups = (matmul->matrix->rows + matmul->group_columns - 1) / matmul->group_columns;
-        if (blocks * groups >= enough) {
-            return;
-        }
+    while (gemm_items(matmul) < enough) {
         if (matmul->group_columns > GROUP_COLUMNS) {
             matmul->group_columns /= 2;
         } else if (matmul->tokens > matmul->row_block / 2 && matmul->row_block > ROW_BLOCK / 4) {
@@ -233,32 +232,37 @@ static void size_items(struct gemm *matmul, const struct cpu_device *cpu) {
         } else if (matmul->group_columns > width) {
             matmul->group_columns /= 2;
         } else {
-            return;
+            break;
         }
     }
+    matmul->asks = next_panel_stays(matmul, cpu->level2);
 }
 
-static size_t items_of(const struct gemm *matmul) {
+size_t gemm_items(const struct gemm *matmul) {
     size_t blocks = (matmul->tokens + matmul->row_block - 1) / matmul->row_block;
-    return blocks * ((matmul->matrix->rows + matmul->group_columns - 1) / matmul->group_columns);
+    size_t features = matmul->feature_end - gemm_first_panel(matmul);
+    return blocks * ((features + matmul->group_columns - 1) / matmul->group_columns);
 }
 
-static void multiply_item(const void *job, size_t item, size_t member) {
-    const struct gemm *matmul = job;
+void gemm_item(const struct gemm *matmul, size_t item, size_t member) {
     unsigned char *scratch = matmul->scratch + member * cpu_matmul_scratch();
     size_t blocks = (matmul->tokens + matmul->row_block - 1) / matmul->row_block;
     size_t token = item % blocks * matmul->row_block; // items side by side share weights
-    size_t feature = item / blocks * matmul->group_columns;
+    size_t feature = gemm_first_panel(matmul) + item / blocks * matmul->group_columns;
     struct block block = {
         .token = token,
         .count = size_min(matmul->row_block, matmul->tokens - token),
         .feature = feature,
-        .feature_end = size_min(feature + matmul->group_columns, matmul->matrix->rows),
+        .feature_end = size_min(feature + matmul->group_columns, matmul->feature_end),
         .sums = (float *)(void *)scratch,
         .wide = (float *)(void *)(scratch + SUMS_BYTES),
         .rows = scratch + SUMS_BYTES + WIDE_BYTES,
     };
     multiply_block(matmul, &block);
+}
+
+static void run_item(const void *job, size_t item, size_t member) {
+    gemm_item(job, item, member);
 }
 
 int cpu_matmul(struct device *device, void *out, const void *x, const struct device_matrix *matrix,
@@ -280,6 +284,7 @@ int cpu_matmul(struct device *device, void *out, const void *x, const struct dev
         .x = x,
         .bias = bias,
         .matrix = matrix,
+        .feature_end = matrix->rows,
         .tokens = tokens,
         .store = store,
         .scratch = cpu->thread_scratch,
@@ -289,10 +294,8 @@ int cpu_matmul(struct device *device, void *out, const void *x, const struct dev
         cpu->since_fence.compute_seconds += clock_seconds() - started;
         return STATUS_OK;
     }
-    matmul.depth_block = depth_block(&matmul, cpu->level2);
-    size_items(&matmul, cpu);
-    matmul.asks = next_panel_stays(&matmul, cpu->level2);
-    cpu_team_run(cpu->team, CPU_TEAM_SHARES, items_of(&matmul), multiply_item, &matmul);
+    gemm_size(&matmul, cpu, ITEMS_A_THREAD * (size_t)cpu->threads);
+    cpu_team_run(cpu->team, CPU_TEAM_SHARES, gemm_items(&matmul), run_item, &matmul);
     cpu->since_fence.compute_seconds += clock_seconds() - started;
     return STATUS_OK;
 }

@@ -68,7 +68,7 @@ static void pack_piece(const void *job, size_t piece, size_t member) {
 
 static size_t panels_of(const struct gemm *matmul) {
     size_t width = matmul->kernels->tile_columns;
-    return (matmul->matrix->rows + width - 1) / width;
+    return (matmul->feature_end - gemm_first_panel(matmul) + width - 1) / width;
 }
 
 static void multiply_piece(const void *job, size_t piece, size_t member) {
@@ -78,6 +78,16 @@ static void multiply_piece(const void *job, size_t piece, size_t member) {
     (void)member;
     for (size_t p = piece * few->each; p < end; p++) {
         multiply_panel(matmul, matmul->scratch, p * matmul->kernels->tile_columns);
+    }
+}
+
+void gemm_few_panels(const struct gemm *matmul, size_t first, size_t end, size_t member) {
+    size_t columns = matmul->matrix->columns;
+    void *rows = matmul->scratch + member * cpu_matmul_scratch();
+    matmul->kernels->pack_rows(rows, packed_stride(matmul), matmul->x, columns, matmul->tokens, columns,
+                               panel_depth(matmul->dtype, columns));
+    for (size_t p = first; p < end; p++) {
+        multiply_panel(matmul, rows, gemm_first_panel(matmul) + p * matmul->kernels->tile_columns);
     }
 }
 

@@ -112,6 +112,11 @@ static inline lanes lanes_zero_below(lanes value, lanes x, lanes bound) {
     return _mm256_andnot_ps(_mm256_cmp_ps(x, bound, _CMP_LT_OQ), value);
 }
 
+// yes where x < bound, otherwise, and where x is NaN, no.
+static inline lanes lanes_where_below(lanes x, lanes bound, lanes yes, lanes no) {
+    return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(x, bound, _CMP_LT_OQ));
+}
+
 // value * 2^exponent, exponent an integer in [-126, 127].
 static inline lanes lanes_scale2(lanes value, lanes exponent) {
     __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(exponent), _mm256_set1_epi32(127));

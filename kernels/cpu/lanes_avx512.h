@@ -132,6 +132,11 @@ static inline lanes lanes_zero_below(lanes value, lanes x, lanes bound) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, bound, _CMP_NLT_UQ), value);
 }
 
+// yes where x < bound, otherwise, and where x is NaN, no.
+static inline lanes lanes_where_below(lanes x, lanes bound, lanes yes, lanes no) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, bound, _CMP_LT_OQ), no, yes);
+}
+
 // value * 2^exponent, exponent an integer in [-126, 127].
 static inline lanes lanes_scale2(lanes value, lanes exponent) {
     return _mm512_scalef_ps(value, exponent);

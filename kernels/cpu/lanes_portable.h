@@ -119,6 +119,11 @@ static inline lanes lanes_zero_below(lanes value, lanes x, lanes bound) {
     return lanes_select(x < bound, lanes_set(0), value);
 }
 
+// yes where x < bound, otherwise, and where x is NaN, no.
+static inline lanes lanes_where_below(lanes x, lanes bound, lanes yes, lanes no) {
+    return lanes_select(x < bound, yes, no);
+}
+
 // value * 2^exponent, exponent an integer in [-126, 127].
 static inline lanes lanes_scale2(lanes value, lanes exponent) {
     lanes_bits bits = (__builtin_convertvector(exponent, lanes_bits) + 127) << 23;

@@ -1,8 +1,9 @@
 // The micro-kernels of one instruction-set path for one computation dtype, and the table of paths.
 //
-// gemm.c, attention.c and rows.c hold all blocking and threading and are built once; what touches numbers in
-// bulk is behind the pointers below, built once a path (cpu/paths/*.c) from the shared bodies micro_tile.h
-// and micro_rows.h over the vector type of that path (lanes_*.h).
+// gemm.c, attention.c, rows.c and norms.c hold all blocking and threading and are built once; what touches
+// numbers in bulk is behind the pointers below, built once a path (cpu/paths/*.c) from the shared bodies
+// micro_tile.h, micro_rows.h, micro_norms.h and micro_activations.h over the vector type of that path
+// (lanes_*.h).
 //
 // "number" is the computation dtype as it lies in activations. "operand" is the type that tile multiplies:
 // bfloat16 where the processor multiplies it, otherwise float32, and numbers are widened when they are
@@ -83,6 +84,11 @@ struct micro_kernels {
     void (*pack_values)(void *panel, const void *values, size_t stride, size_t count, size_t padded_count,
                         size_t columns);
 
+    // What a model makes of scores [low, high) before their softmax: scaled, then softcap * tanh(score /
+    // softcap) unless softcap is 0, then slope * (first + i) is added.
+    void (*bend)(float *scores, size_t low, size_t high, float scale, float softcap, float slope,
+                 size_t first);
+
     // One step of a running softmax over a block of keys. scores [padded] are overwritten; keys in [low,
     // high) are seen. probabilities [padded] (operands, 0 where not seen) = exp(score * scale - maximum);
     // maximum and sum are brought up to date. Returns the factor that what was summed under the old maximum
@@ -95,10 +101,26 @@ struct micro_kernels {
 
     void (*add)(float *sums, const void *numbers, size_t count); // sums += numbers
 
-    void (*norm)(void *out, const void *x, const void *weight, float epsilon, size_t hidden); // one row
-    void (*rope)(void *head, const void *norm, float epsilon, const float *cosine, const float *sine,
-                 size_t head_dim);
-    void (*swiglu)(void *out, const void *gate_up, size_t intermediate); // one row
+    // ---- one row, as operations.h says ----
+
+    void (*norm)(void *out, const void *x, const struct device_norm *norm, enum device_store store,
+                 size_t width);
+    // One head, but for the query_scale. cosine and sine: of its row.
+    void (*rope)(void *head, const struct device_norm *norm, const float *cosine, const float *sine,
+                 const struct device_rope *rope, size_t head_dim);
+    void (*scaled)(void *out, const void *x, float factor, enum device_store store,
+                   size_t n); // out (+)= x * factor; out may be x
+    void (*activate)(void *out, const void *in, const void *up, enum device_activation activation,
+                     size_t n); // out = activation(in), times up where that is not NULL; out may be in
+    void (*gate)(void *x, const void *gate, size_t n); // x *= sigmoid(gate)
+
+    // ---- mixtures of experts ----
+
+    void (*activate_limited)(void *out, const void *in, const void *up, float limit,
+                             size_t n);                           // as struct device_experts says
+    void (*exponents)(float *numbers, float shift, size_t count); // e^(number - shift)
+    void (*add_scaled)(float *sums, const void *numbers, float factor,
+                       size_t count); // sums += factor * numbers
 
     // `rounds` rounds of one product onto each of tile_rows x tile_columns sums, from registers alone: the
     // limit of tile. Returns the number of floating-point operations. sums [tile_rows, tile_columns] are read

@@ -1,6 +1,6 @@
-// Shared bodies of the row micro-kernels (norm, rotation, SwiGLU, softmax, stores), compiled once a path:
-// include lanes_*.h of the path first. Each takes the dtype as a constant and is inlined into one function a
-// dtype.
+// Shared bodies of the row micro-kernels (stores, softmax; micro_norms.h and micro_activations.h have the
+// others), compiled once a path: include lanes_*.h of the path first. Each takes the dtype as a constant and
+// is inlined into one function a dtype.
 //
 // A row's end that does not fill a vector goes through a small zeroed buffer, so that every length has the
 // one order of sums: element i belongs to lane i % LANES.
@@ -103,69 +103,6 @@ static inline float scalar_exp(float x) {
     float all[LANES];
     lanes_store(all, lanes_exp(lanes_set(x)));
     return all[0];
-}
-
-// ---- norm and rotation ----
-
-// 1 / sqrt(mean(x^2) + epsilon).
-MICRO_INLINE float row_inverse_rms(const void *x, float epsilon, size_t n, enum dtype dtype) {
-    lanes sums[4] = {lanes_set(0), lanes_set(0), lanes_set(0), lanes_set(0)};
-    size_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES) {
-        for (size_t s = 0; s < 4; s++) {
-            lanes value = full_load(row_at(x, i + s * LANES, dtype), dtype);
-            sums[s] = lanes_fma(value, value, sums[s]);
-        }
-    }
-    for (size_t s = 0; i < n; i += LANES, s++) {
-        lanes value = row_load(x, i, n, dtype);
-        sums[s] = lanes_fma(value, value, sums[s]);
-    }
-    float square = lanes_sum(lanes_add(lanes_add(sums[0], sums[1]), lanes_add(sums[2], sums[3])));
-    return 1.0f / sqrtf(square / (float)n + epsilon);
-}
-
-MICRO_INLINE void norm_row(void *out, const void *x, const void *weight, float epsilon, size_t n,
-                           enum dtype dtype) {
-    lanes inverse = lanes_set(row_inverse_rms(x, epsilon, n, dtype));
-    for (size_t i = 0; i < n; i += LANES) {
-        lanes value = rounded(lanes_mul(row_load(x, i, n, dtype), inverse), dtype);
-        row_store(out, i, n, lanes_mul(value, row_load(weight, i, n, dtype)), dtype);
-    }
-}
-
-MICRO_INLINE void rope_row(void *head, const void *norm, float epsilon, const float *cosine,
-                           const float *sine, size_t head_dim, enum dtype dtype) {
-    size_t half = head_dim / 2;
-    void *left = head;
-    void *right = row_at_out(head, half, dtype);
-    lanes inverse = lanes_set(norm != NULL ? row_inverse_rms(head, epsilon, head_dim, dtype) : 1.0f);
-    for (size_t i = 0; i < half; i += LANES) {
-        lanes a = row_load(left, i, half, dtype);
-        lanes b = row_load(right, i, half, dtype);
-        if (norm != NULL) {
-            a = rounded(lanes_mul(a, inverse), dtype);
-            b = rounded(lanes_mul(b, inverse), dtype);
-            a = rounded(lanes_mul(a, row_load(norm, i, half, dtype)), dtype);
-            b = rounded(lanes_mul(b, row_load(row_at(norm, half, dtype), i, half, dtype)), dtype);
-        }
-        lanes c = rounded(row_load(cosine, i, half, DTYPE_F32), dtype);
-        lanes s = rounded(row_load(sine, i, half, DTYPE_F32), dtype);
-        lanes a_turned = lanes_sub(rounded(lanes_mul(a, c), dtype), rounded(lanes_mul(b, s), dtype));
-        lanes b_turned = lanes_add(rounded(lanes_mul(b, c), dtype), rounded(lanes_mul(a, s), dtype));
-        row_store(left, i, half, a_turned, dtype);
-        row_store(right, i, half, b_turned, dtype);
-    }
-}
-
-MICRO_INLINE void swiglu_row(void *out, const void *gate_up, size_t n, enum dtype dtype) {
-    const void *up = row_at(gate_up, n, dtype);
-    lanes one = lanes_set(1.0f);
-    for (size_t i = 0; i < n; i += LANES) {
-        lanes gate = row_load(gate_up, i, n, dtype);
-        lanes silu = lanes_div(gate, lanes_add(one, lanes_exp(lanes_sub(lanes_set(0), gate))));
-        row_store(out, i, n, lanes_mul(rounded(silu, dtype), row_load(up, i, n, dtype)), dtype);
-    }
 }
 
 // sums += numbers, as pooling adds up tokens.

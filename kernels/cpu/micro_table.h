@@ -3,6 +3,8 @@
 #ifndef STRATA_KERNELS_CPU_MICRO_TABLE_H
 #define STRATA_KERNELS_CPU_MICRO_TABLE_H
 
+#include "kernels/cpu/micro_experts.h"
+#include "kernels/cpu/micro_norms.h"
 #include "kernels/cpu/micro_tile.h"
 
 // Paths with vectors for packed weights include micro_expand.h before.
@@ -26,15 +28,30 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
     static void store_scaled_##suffix(void *out, const float *sums, float factor, size_t count) {            \
         store_scaled_row(out, sums, factor, count, dtype);                                                   \
     }                                                                                                        \
-    static void norm_##suffix(void *out, const void *x, const void *weight, float epsilon, size_t hidden) {  \
-        norm_row(out, x, weight, epsilon, hidden, dtype);                                                    \
+    static void norm_##suffix(void *out, const void *x, const struct device_norm *norm,                      \
+                              enum device_store store, size_t width) {                                       \
+        norm_row(out, x, norm, store, width, dtype);                                                         \
     }                                                                                                        \
-    static void rope_##suffix(void *head, const void *norm, float epsilon, const float *cosine,              \
-                              const float *sine, size_t head_dim) {                                          \
-        rope_row(head, norm, epsilon, cosine, sine, head_dim, dtype);                                        \
+    static void rope_##suffix(void *head, const struct device_norm *norm, const float *cosine,               \
+                              const float *sine, const struct device_rope *rope, size_t head_dim) {          \
+        rope_row(head, norm, cosine, sine, rope, head_dim, dtype);                                           \
     }                                                                                                        \
-    static void swiglu_##suffix(void *out, const void *gate_up, size_t intermediate) {                       \
-        swiglu_row(out, gate_up, intermediate, dtype);                                                       \
+    static void scaled_##suffix(void *out, const void *x, float factor, enum device_store store, size_t n) { \
+        scaled_row(out, x, factor, store, n, dtype);                                                         \
+    }                                                                                                        \
+    static void activate_##suffix(void *out, const void *in, const void *up,                                 \
+                                  enum device_activation activation, size_t n) {                             \
+        activate_row(out, in, up, activation, n, dtype);                                                     \
+    }                                                                                                        \
+    static void gate_##suffix(void *x, const void *gate, size_t n) {                                         \
+        gate_row(x, gate, n, dtype);                                                                         \
+    }                                                                                                        \
+    static void activate_limited_##suffix(void *out, const void *in, const void *up, float limit,            \
+                                          size_t n) {                                                        \
+        activate_limited_row(out, in, up, limit, n, dtype);                                                  \
+    }                                                                                                        \
+    static void add_scaled_##suffix(float *sums, const void *numbers, float factor, size_t count) {          \
+        add_scaled_row(sums, numbers, factor, count, dtype);                                                 \
     }                                                                                                        \
     static void add_##suffix(float *sums, const void *numbers, size_t count) {                               \
         add_row(sums, numbers, count, dtype);                                                                \
@@ -78,7 +95,9 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
 
 #define MICRO_ROW_ENTRIES(suffix)                                                                            \
     .store_sums = store_sums_##suffix, .store_scaled = store_scaled_##suffix, .norm = norm_##suffix,         \
-    .rope = rope_##suffix, .swiglu = swiglu_##suffix, .rescale = rescale_sums, .add = add_##suffix,          \
+    .rope = rope_##suffix, .scaled = scaled_##suffix, .activate = activate_##suffix, .gate = gate_##suffix,  \
+    .activate_limited = activate_limited_##suffix, .exponents = exponents_row,                               \
+    .add_scaled = add_scaled_##suffix, .rescale = rescale_sums, .bend = bend_scores, .add = add_##suffix,    \
     .turn = turn_##suffix, .expand = expand_##suffix, .read = read_all
 
 #define MICRO_WIDE_ENTRIES(suffix)                                                                           \

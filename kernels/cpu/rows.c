@@ -1,101 +1,185 @@
-// Operations on one row at a time: embedding, norms, rotation, SwiGLU, pooling. Rows are spread over the
-// threads.
-#include <math.h>
+// Operations on one row at a time that have no sums: embedding, adding, scaling, activations and gates, keys
+// and values to be kept.
+#include "kernels/cpu/rows.h"
+
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/size.h"
-#include "kernels/cpu/cpu_device.h"
-#include "kernels/cpu/team.h"
 
-// An operation on rows: a piece is `each` of them.
-struct rows {
-    struct cpu_device *cpu;
-    void *out;
-    const void *x;
-    const void *weight;
-    const void *other_weight;
-    const int32_t *ids;
-    const float *cosine;
-    const float *sine;
-    float epsilon;
-    struct device_heads heads;
-    size_t width; // numbers of a row
-    size_t count;
-    size_t each;
-};
-
-static struct share rows_of(const struct rows *rows, size_t piece) {
+struct share rows_of(const struct rows *rows, size_t piece) {
     size_t first = piece * rows->each;
     return (struct share){first, size_min(first + rows->each, rows->count)};
 }
 
-// numbers: that a row's work reads and writes.
-static void run_rows(struct rows *rows, cpu_team_task *run, size_t numbers) {
-    struct cpu_device *cpu = rows->cpu;
+void rows_run(struct rows *job, cpu_team_task *run, size_t numbers) {
+    struct cpu_device *cpu = job->cpu;
     double started = clock_seconds();
     size_t bytes = numbers * dtype_size(cpu->base.dtype);
-    size_t pieces = cpu_team_pieces(cpu->team, rows->count, bytes, &rows->each);
-    cpu_team_run(cpu->team, CPU_TEAM_SHARES, pieces, run, rows);
+    size_t pieces = cpu_team_pieces(cpu->team, job->count, bytes, &job->each);
+    cpu_team_run(cpu->team, CPU_TEAM_SHARES, pieces, run, job);
     cpu->since_fence.compute_seconds += clock_seconds() - started;
 }
 
+// ---- embedding ----
+
+struct embed {
+    struct rows rows;
+    void *out;
+    const void *table;
+    const int32_t *ids;
+    float scale;
+    enum device_store store;
+    size_t hidden;
+};
+
 static void embed_rows(const void *job, size_t piece, size_t member) {
-    const struct rows *rows = job;
-    struct share mine = rows_of(rows, piece);
-    enum dtype dtype = rows->cpu->base.dtype;
+    const struct embed *embed = job;
+    struct share mine = rows_of(&embed->rows, piece);
+    const struct cpu_device *cpu = embed->rows.cpu;
+    enum dtype dtype = cpu->base.dtype;
+    size_t hidden = embed->hidden;
     (void)member;
     for (size_t t = mine.first; t < mine.end; t++) {
-        memcpy(number_in(rows->out, t * rows->width, dtype),
-               number_of(rows->x, (size_t)rows->ids[t] * rows->width, dtype),
-               rows->width * dtype_size(dtype));
+        void *out = number_in(embed->out, t * hidden, dtype);
+        const void *row = number_of(embed->table, (size_t)embed->ids[t] * hidden, dtype);
+        if (embed->scale == 1 && embed->store == DEVICE_STORE) {
+            memcpy(out, row, hidden * dtype_size(dtype));
+        } else {
+            cpu->kernels->scaled(out, row, embed->scale, embed->store, hidden);
+        }
     }
 }
 
-int cpu_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
-              size_t hidden, struct error *err) {
+int cpu_embed(struct device *device, void *out, const void *table, const int32_t *ids, float scale,
+              enum device_store store, size_t tokens, size_t hidden, struct error *err) {
     (void)err;
-    struct rows rows = {
-        .cpu = cpu_of(device), .out = out, .x = table, .ids = ids, .width = hidden, .count = tokens};
-    run_rows(&rows, embed_rows, 2 * hidden);
+    struct embed embed = {{.cpu = cpu_of(device), .count = tokens}, out, table, ids, scale, store, hidden};
+    rows_run(&embed.rows, embed_rows, 2 * hidden);
     return STATUS_OK;
 }
 
-static void norm_rows(const void *job, size_t piece, size_t member) {
-    const struct rows *rows = job;
-    struct share mine = rows_of(rows, piece);
-    enum dtype dtype = rows->cpu->base.dtype;
+// ---- out (+)= x * factor ----
+
+struct scaled {
+    struct rows rows;
+    void *out;
+    const void *x;
+    float factor;
+    enum device_store store;
+    size_t hidden;
+};
+
+static void scaled_rows(const void *job, size_t piece, size_t member) {
+    const struct scaled *scaled = job;
+    struct share mine = rows_of(&scaled->rows, piece);
+    const struct cpu_device *cpu = scaled->rows.cpu;
     (void)member;
     for (size_t t = mine.first; t < mine.end; t++) {
-        rows->cpu->kernels->norm(number_in(rows->out, t * rows->width, dtype),
-                                 number_of(rows->x, t * rows->width, dtype), rows->weight, rows->epsilon,
-                                 rows->width);
+        cpu->kernels->scaled(number_in(scaled->out, t * scaled->hidden, cpu->base.dtype),
+                             number_of(scaled->x, t * scaled->hidden, cpu->base.dtype), scaled->factor,
+                             scaled->store, scaled->hidden);
     }
 }
 
-int cpu_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
-                 size_t tokens, size_t hidden, struct error *err) {
+int cpu_add(struct device *device, void *x, const void *y, float scale, size_t tokens, size_t hidden,
+            struct error *err) {
     (void)err;
-    struct rows rows = {.cpu = cpu_of(device),
-                        .out = out,
-                        .x = x,
-                        .weight = weight,
-                        .epsilon = epsilon,
-                        .width = hidden,
-                        .count = tokens};
-    run_rows(&rows, norm_rows, 2 * hidden);
+    struct scaled scaled = {{.cpu = cpu_of(device), .count = tokens}, x, y, scale, DEVICE_ADD, hidden};
+    rows_run(&scaled.rows, scaled_rows, 3 * hidden);
     return STATUS_OK;
 }
+
+int cpu_scale(struct device *device, void *x, const void *factor, size_t tokens, size_t hidden,
+              struct error *err) {
+    (void)err;
+    float number;
+    dtype_convert(&number, DTYPE_F32, factor, device->dtype, 1);
+    struct scaled scaled = {{.cpu = cpu_of(device), .count = tokens}, x, x, number, DEVICE_STORE, hidden};
+    rows_run(&scaled.rows, scaled_rows, 2 * hidden);
+    return STATUS_OK;
+}
+
+// ---- activations and gates ----
+
+struct activate {
+    struct rows rows;
+    void *out;
+    const void *in;
+    enum device_activation activation;
+    bool gated;
+    size_t width;
+};
+
+static void activate_rows(const void *job, size_t piece, size_t member) {
+    const struct activate *activate = job;
+    struct share mine = rows_of(&activate->rows, piece);
+    const struct cpu_device *cpu = activate->rows.cpu;
+    size_t width = activate->width;
+    size_t stride = activate->gated ? 2 * width : width;
+    (void)member;
+    for (size_t t = mine.first; t < mine.end; t++) {
+        const void *in = number_of(activate->in, t * stride, cpu->base.dtype);
+        const void *up = activate->gated ? number_of(in, width, cpu->base.dtype) : NULL;
+        cpu->kernels->activate(number_in(activate->out, t * width, cpu->base.dtype), in, up,
+                               activate->activation, width);
+    }
+}
+
+int cpu_activate(struct device *device, void *out, const void *in, enum device_activation activation,
+                 bool gated, size_t tokens, size_t width, struct error *err) {
+    (void)err;
+    struct activate activate = {{.cpu = cpu_of(device), .count = tokens}, out, in, activation, gated, width};
+    rows_run(&activate.rows, activate_rows, gated ? 3 * width : 2 * width);
+    return STATUS_OK;
+}
+
+struct gate {
+    struct rows rows;
+    void *x;
+    const void *gate;
+    size_t stride;
+    size_t width;
+};
+
+static void gate_rows(const void *job, size_t piece, size_t member) {
+    const struct gate *gate = job;
+    struct share mine = rows_of(&gate->rows, piece);
+    const struct cpu_device *cpu = gate->rows.cpu;
+    (void)member;
+    for (size_t t = mine.first; t < mine.end; t++) {
+        cpu->kernels->gate(number_in(gate->x, t * gate->width, cpu->base.dtype),
+                           number_of(gate->gate, t * gate->stride, cpu->base.dtype), gate->width);
+    }
+}
+
+int cpu_gate(struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens,
+             size_t width, struct error *err) {
+    (void)err;
+    struct gate job = {{.cpu = cpu_of(device), .count = tokens}, x, gate, gate_stride, width};
+    rows_run(&job.rows, gate_rows, 3 * width);
+    return STATUS_OK;
+}
+
+// ---- keys and values to be kept ----
+
+struct keep {
+    struct rows rows;
+    void *kept;
+    const void *qkv;
+    struct device_heads heads;
+};
 
 static void keep_rows(const void *job, size_t piece, size_t member) {
-    const struct rows *rows = job;
-    struct share mine = rows_of(rows, piece);
-    enum dtype dtype = rows->cpu->base.dtype;
-    size_t queries = rows->heads.heads * rows->heads.head_dim;
-    size_t kept = 2 * rows->heads.kv_heads * rows->heads.head_dim;
+    const struct keep *keep = job;
+    struct share mine = rows_of(&keep->rows, piece);
+    enum dtype dtype = keep->rows.cpu->base.dtype;
+    size_t stride = device_heads_width(keep->heads);
+    size_t key = device_heads_key(keep->heads);
+    size_t kept = stride - key;
     (void)member;
     for (size_t t = mine.first; t < mine.end; t++) {
-        memcpy(number_in(rows->out, t * kept, dtype), number_of(rows->x, t * rows->width + queries, dtype),
+        memcpy(number_in(keep->kept, t * kept, dtype), number_of(keep->qkv, t * stride + key, dtype),
                kept * dtype_size(dtype));
     }
 }
@@ -104,151 +188,8 @@ int cpu_keep(struct device *device, void *kept, size_t row, const void *qkv, str
              size_t tokens, struct error *err) {
     (void)err;
     size_t width = 2 * heads.kv_heads * heads.head_dim;
-    struct rows rows = {.cpu = cpu_of(device),
-                        .out = number_in(kept, row * width, device->dtype),
-                        .x = qkv,
-                        .heads = heads,
-                        .width = heads.heads * heads.head_dim + width,
-                        .count = tokens};
-    run_rows(&rows, keep_rows, 2 * width);
-    return STATUS_OK;
-}
-
-// ids: each token's row of cosine and sine.
-static void rope_rows(const void *job, size_t piece, size_t member) {
-    const struct rows *rows = job;
-    struct share mine = rows_of(rows, piece);
-    struct device_heads heads = rows->heads;
-    (void)member;
-    for (size_t t = mine.first; t < mine.end; t++) {
-        size_t angles = (size_t)rows->ids[t] * (heads.head_dim / 2);
-        for (size_t h = 0; h < heads.heads + heads.kv_heads; h++) { // query heads, then key heads
-            rows->cpu->kernels->rope(
-                number_in(rows->out, t * rows->width + h * heads.head_dim, rows->cpu->base.dtype),
-                h < heads.heads ? rows->weight : rows->other_weight, rows->epsilon, rows->cosine + angles,
-                rows->sine + angles, heads.head_dim);
-        }
-    }
-}
-
-int cpu_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm, float epsilon,
-                     const float *cosine, const float *sine, const int32_t *rope_row,
-                     struct device_heads heads, size_t tokens, struct error *err) {
-    (void)err;
-    struct rows rows = {.cpu = cpu_of(device),
-                        .out = qkv,
-                        .weight = q_norm,
-                        .other_weight = k_norm,
-                        .epsilon = epsilon,
-                        .cosine = cosine,
-                        .sine = sine,
-                        .ids = rope_row,
-                        .heads = heads,
-                        .width = (heads.heads + 2 * heads.kv_heads) * heads.head_dim,
-                        .count = tokens};
-    run_rows(&rows, rope_rows, rows.width);
-    return STATUS_OK;
-}
-
-static void swiglu_rows(const void *job, size_t piece, size_t member) {
-    const struct rows *rows = job;
-    struct share mine = rows_of(rows, piece);
-    enum dtype dtype = rows->cpu->base.dtype;
-    (void)member;
-    for (size_t t = mine.first; t < mine.end; t++) {
-        rows->cpu->kernels->swiglu(number_in(rows->out, t * rows->width, dtype),
-                                   number_of(rows->x, 2 * t * rows->width, dtype), rows->width);
-    }
-}
-
-int cpu_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
-               struct error *err) {
-    (void)err;
-    struct rows rows = {
-        .cpu = cpu_of(device), .out = out, .x = gate_up, .width = intermediate, .count = tokens};
-    run_rows(&rows, swiglu_rows, 3 * intermediate);
-    return STATUS_OK;
-}
-
-// ---- pooling ----
-
-enum {
-    POOL_CHUNK = 256, // columns pooled at a time
-    POOL_ROWS = 8,    // of a piece
-};
-
-static const float F16_LARGEST = 65504.0f;
-static const float F16_OVERFLOW = 65520.0f; // from here on rounding to nearest gives infinity
-
-struct pool {
-    const struct micro_kernels *kernels;
-    enum dtype dtype;
-    void *out;
-    enum dtype out_dtype;
-    struct device_row_check *checks;
-    const void *x;
-    const struct device_span *spans;
-    size_t rows;
-    size_t hidden;
-};
-
-// sums[i] = mean over the span of x[t, column + i], tokens in order.
-static void mean_chunk(float *sums, const struct pool *pool, struct device_span span, size_t column,
-                       size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        sums[i] = 0;
-    }
-    for (int32_t t = span.start; t < span.end; t++) {
-        size_t at = (size_t)t * pool->hidden + column;
-        pool->kernels->add(sums, number_of(pool->x, at, pool->dtype), count);
-    }
-    float tokens = (float)(span.end - span.start);
-    for (size_t i = 0; i < count; i++) {
-        sums[i] /= tokens;
-    }
-}
-
-// Counts what cannot be stored and, for float16, brings it into range.
-static void check_chunk(float *numbers, size_t count, enum dtype out_dtype, struct device_row_check *check) {
-    for (size_t i = 0; i < count; i++) {
-        float size = fabsf(numbers[i]);
-        if (!isfinite(numbers[i])) {
-            check->not_finite++;
-        } else if (out_dtype == DTYPE_F16 && size > F16_LARGEST) {
-            check->overflowed += size >= F16_OVERFLOW;
-            numbers[i] = copysignf(F16_LARGEST, numbers[i]);
-        }
-    }
-}
-
-static void pool_row(const struct pool *pool, size_t row) {
-    struct device_row_check check = {0};
-    for (size_t column = 0; column < pool->hidden; column += POOL_CHUNK) {
-        float numbers[POOL_CHUNK];
-        size_t count = size_min(POOL_CHUNK, pool->hidden - column);
-        mean_chunk(numbers, pool, pool->spans[row], column, count);
-        check_chunk(numbers, count, pool->out_dtype, &check);
-        dtype_convert(number_in(pool->out, row * pool->hidden + column, pool->out_dtype), pool->out_dtype,
-                      numbers, DTYPE_F32, count);
-    }
-    pool->checks[row] = check;
-}
-
-static void pool_rows(const void *job, size_t piece, size_t member) {
-    const struct pool *pool = job;
-    (void)member;
-    for (size_t row = piece * POOL_ROWS; row < size_min((piece + 1) * POOL_ROWS, pool->rows); row++) {
-        pool_row(pool, row);
-    }
-}
-
-int cpu_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,
-             const void *x, const struct device_span *spans, size_t rows, size_t hidden, struct error *err) {
-    (void)err;
-    struct cpu_device *cpu = cpu_of(device);
-    double started = clock_seconds();
-    struct pool pool = {cpu->kernels, device->dtype, out, out_dtype, checks, x, spans, rows, hidden};
-    cpu_team_run(cpu->team, CPU_TEAM_QUEUE, (rows + POOL_ROWS - 1) / POOL_ROWS, pool_rows, &pool);
-    cpu->since_fence.compute_seconds += clock_seconds() - started;
+    struct keep keep = {
+        {.cpu = cpu_of(device), .count = tokens}, number_in(kept, row * width, device->dtype), qkv, heads};
+    rows_run(&keep.rows, keep_rows, 2 * width);
     return STATUS_OK;
 }

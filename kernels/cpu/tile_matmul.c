@@ -27,7 +27,7 @@ enum {
     ROWS_DEEP = 256,     // tokens worth cutting depth into chunks for: fewer read weights too fast
     CHUNK_BYTES_MOST = 1 << 20, // of packed tokens: beyond it they spill a cache of 2 MB
     CHUNK_BYTES_LEAST = ROWS_DEEP * STEP_DEPTH * 2,
-    ITEMS_A_THREAD = 4,
+    TILE_ITEMS = 4,  // a thread
     LOAD_STEPS = 16, // steps of a panel filled at a time while loading
 };
 _Static_assert((LOAD_STEPS * STEP_DEPTH) % 8 == 0, "expand begins at multiples of 8");
@@ -146,12 +146,13 @@ struct tile_matmul {
     const struct micro_kernels *kernels; // of the path, which say how a thread begins and ends with tiles
     const struct tile_kernels *tiles;
     unsigned char *scratch; // of each member of the team
-    uint16_t *out;          // [tokens, features]
+    uint16_t *out;          // [tokens, feature_end - feature]
     const uint16_t *x;      // [tokens, columns]
-    const uint16_t *bias;   // [features] or NULL
+    const uint16_t *bias;   // [rows of the matrix] or NULL
     const uint16_t *weights;
     size_t tokens;
-    size_t features;
+    size_t feature; // rows [feature, feature_end) of the matrix are multiplied: the columns of out
+    size_t feature_end;
     size_t columns;
     size_t steps; // of depth, in all
     enum device_store store;
@@ -170,14 +171,20 @@ struct item { // tokens [token, token + count), features [feature, feature_end)
     float *sums;    // [panels of the item, or one when there is one chunk][groups][32][32]
 };
 
+// The feature that the first panel begins with, which may hold others too.
+static size_t first_panel(const struct tile_matmul *matmul) {
+    return matmul->feature / PANEL_COLUMNS * PANEL_COLUMNS;
+}
+
 static size_t items_of(const struct tile_matmul *matmul) {
+    size_t features = matmul->feature_end - first_panel(matmul);
     return (matmul->tokens + matmul->row_block - 1) / matmul->row_block *
-           ((matmul->features + matmul->item_columns - 1) / matmul->item_columns);
+           ((features + matmul->item_columns - 1) / matmul->item_columns);
 }
 
 // Cuts the matmul into items: enough to keep the threads evenly busy, as tall as the cache allows. In this
 // order because tall items read weights seldom and wide ones pack their tokens seldom.
-static void size_items(struct tile_matmul *matmul, const struct tile_blocks *blocks, size_t threads) {
+static void size_items(struct tile_matmul *matmul, const struct tile_blocks *blocks, size_t enough) {
     static const struct {
         size_t rows;
         size_t columns;
@@ -197,7 +204,7 @@ static void size_items(struct tile_matmul *matmul, const struct tile_blocks *blo
         matmul->row_block = size_min(sizes[i].rows, size_max(whole, ROWS_DEEP));
         matmul->row_block = size_min(matmul->row_block, round_up(matmul->tokens, GROUP_ROWS));
         matmul->item_columns = sizes[i].columns;
-        if (items_of(matmul) >= ITEMS_A_THREAD * threads) {
+        if (items_of(matmul) >= enough) {
             break;
         }
     }
@@ -231,18 +238,23 @@ static void pack_chunk(const struct tile_matmul *matmul, const struct item *item
 // that lie a multiple of 4 KB apart share one set of it.
 static void prefetch_group(const struct tile_matmul *matmul, const struct item *item, size_t group,
                            size_t feature) {
-    uint16_t *out = matmul->out + (item->token + group * GROUP_ROWS) * matmul->features + feature;
+    size_t stride = matmul->feature_end - matmul->feature;
+    size_t first = size_max(feature, matmul->feature) - matmul->feature;
+    uint16_t *out = matmul->out + (item->token + group * GROUP_ROWS) * stride + first;
     size_t rows = group_rows(item, group);
     for (size_t r = 0; r < rows; r++) {
-        __builtin_prefetch(out + r * matmul->features, 0, 2);
+        __builtin_prefetch(out + r * stride, 0, 2);
     }
 }
 
 static void store_group(const struct tile_matmul *matmul, const struct item *item, size_t group,
                         size_t feature, const float *sums) {
-    matmul->tiles->store(matmul->out + (item->token + group * GROUP_ROWS) * matmul->features + feature,
-                         matmul->features, sums, matmul->bias == NULL ? NULL : matmul->bias + feature,
-                         group_rows(item, group), size_min(PANEL_COLUMNS, matmul->features - feature),
+    size_t stride = matmul->feature_end - matmul->feature;
+    size_t first = size_max(feature, matmul->feature);
+    size_t columns = size_min(feature + PANEL_COLUMNS, matmul->feature_end) - first;
+    uint16_t *out = matmul->out + (item->token + group * GROUP_ROWS) * stride + (first - matmul->feature);
+    matmul->tiles->store(out, stride, sums + (first - feature),
+                         matmul->bias == NULL ? NULL : matmul->bias + first, group_rows(item, group), columns,
                          matmul->store);
 }
 
@@ -336,12 +348,12 @@ static void multiply_item(const struct tile_matmul *matmul, const struct item *i
 static struct item find_item(const struct tile_matmul *matmul, size_t number, unsigned char *scratch) {
     size_t blocks = (matmul->tokens + matmul->row_block - 1) / matmul->row_block;
     size_t token = number % blocks * matmul->row_block; // items side by side share weights
-    size_t feature = number / blocks * matmul->item_columns;
+    size_t feature = first_panel(matmul) + number / blocks * matmul->item_columns;
     return (struct item){
         .token = token,
         .count = size_min(matmul->row_block, matmul->tokens - token),
         .feature = feature,
-        .feature_end = size_min(feature + matmul->item_columns, matmul->features),
+        .feature_end = size_min(feature + matmul->item_columns, matmul->feature_end),
         .rows = (uint16_t *)(void *)scratch,
         .sums = (float *)(void *)(scratch + CHUNK_BYTES_MOST),
     };
@@ -355,23 +367,47 @@ static void run_item(const void *job, size_t number, size_t member) {
     micro_kernels_end(matmul->kernels);
 }
 
-int cpu_tile_matmul(struct cpu_device *cpu, void *out, const void *x, const struct device_matrix *matrix,
-                    const void *bias, size_t tokens, enum device_store store) {
+static struct tile_matmul of_part(const struct cpu_device *cpu, const struct gemm *part, size_t enough) {
     struct tile_matmul matmul = {
         .kernels = cpu->kernels,
         .tiles = cpu->kernels->tiles,
         .scratch = cpu->thread_scratch,
-        .out = out,
-        .x = x,
-        .bias = bias,
-        .weights = matrix->data,
-        .tokens = tokens,
-        .features = matrix->rows,
-        .columns = matrix->columns,
-        .steps = steps_of(matrix->columns),
-        .store = store,
+        .out = part->out,
+        .x = part->x,
+        .bias = part->bias,
+        .weights = part->matrix->data,
+        .tokens = part->tokens,
+        .feature = part->feature,
+        .feature_end = part->feature_end,
+        .columns = part->matrix->columns,
+        .steps = steps_of(part->matrix->columns),
+        .store = part->store,
     };
-    size_items(&matmul, &cpu->tile_blocks, (size_t)cpu->threads);
+    size_items(&matmul, &cpu->tile_blocks, enough);
+    return matmul;
+}
+
+size_t cpu_tile_items(const struct cpu_device *cpu, const struct gemm *part, size_t enough) {
+    struct tile_matmul matmul = of_part(cpu, part, enough);
+    return items_of(&matmul);
+}
+
+void cpu_tile_item(const struct cpu_device *cpu, const struct gemm *part, size_t enough, size_t item,
+                   size_t member) {
+    struct tile_matmul matmul = of_part(cpu, part, enough);
+    run_item(&matmul, item, member);
+}
+
+int cpu_tile_matmul(struct cpu_device *cpu, void *out, const void *x, const struct device_matrix *matrix,
+                    const void *bias, size_t tokens, enum device_store store) {
+    const struct gemm whole = {.out = out,
+                               .x = x,
+                               .bias = bias,
+                               .matrix = matrix,
+                               .feature_end = matrix->rows,
+                               .tokens = tokens,
+                               .store = store};
+    struct tile_matmul matmul = of_part(cpu, &whole, TILE_ITEMS * (size_t)cpu->threads);
     cpu_team_run(cpu->team, CPU_TEAM_SHARES, items_of(&matmul), run_item, &matmul);
     return STATUS_OK;
 }

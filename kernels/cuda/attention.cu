@@ -57,7 +57,8 @@ extern "C" bool attention_has(size_t head_dim) {
 }
 
 extern "C" bool attention_pairs(enum dtype dtype, struct device_heads heads) {
-    return dtype != DTYPE_F32 && heads.heads > heads.kv_heads && heads.head_dim <= PAIRS_HEAD_MOST;
+    return dtype != DTYPE_F32 && heads.heads > heads.kv_heads && heads.head_dim <= PAIRS_HEAD_MOST &&
+           heads.gap == 0;
 }
 
 extern "C" cudaError_t launch_attention_tiles(cudaStream_t stream, struct attention_tile *tiles,
@@ -70,23 +71,28 @@ extern "C" cudaError_t launch_attention_tiles(cudaStream_t stream, struct attent
                   dim3(TILES_THREADS), 0, stream, tiles, starts, texts, (int32_t)before, tile_count);
 }
 
+// Keys of a window or a chunk; 0: no bound.
+static int reach_of(size_t keys) {
+    return keys > 0 && keys < INT32_MAX ? (int)keys : INT32_MAX;
+}
+
 extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, const void *qkv,
                                         const struct device_attention *shape,
                                         const struct device_texts *texts, const struct attention_tile *tiles,
                                         size_t tile_count, bool pairs) {
     struct device_heads heads = shape->heads;
-    size_t stride = (heads.heads + 2 * heads.kv_heads) * heads.head_dim;
+    size_t stride = device_heads_width(heads);
     size_t kept_stride = 2 * heads.kv_heads * heads.head_dim;
     size_t number_bytes = dtype == DTYPE_F32 ? sizeof(float) : sizeof(uint16_t);
     bool slice = texts->kept != NULL;
     const void *keys =
-        slice ? texts->kept : (const unsigned char *)qkv + heads.heads * heads.head_dim * number_bytes;
+        slice ? texts->kept : (const unsigned char *)qkv + device_heads_key(heads) * number_bytes;
     if (!attention_has(heads.head_dim) || heads.heads == 0 || heads.heads > GRID_MOST ||
-        tile_count > INT32_MAX || !(shape->scale > 0) ||
+        tile_count > INT32_MAX || !(shape->scale > 0) || heads.gap % ATTENTION_HEAD_STEP != 0 ||
         ((uintptr_t)out | (uintptr_t)qkv | (uintptr_t)keys) % 16 != 0) { // rows are multiples of 16 bytes
         return cudaErrorInvalidValue;
     }
-    bool windowed = shape->window > 0 && shape->window < INT32_MAX;
+    bool scores = shape->sinks != NULL || shape->slopes != NULL || shape->softcap > 0 || shape->chunk > 0;
     struct attention_call call = {
         stream,
         out,
@@ -94,18 +100,20 @@ extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, v
         keys,
         tiles,
         (unsigned)tile_count,
-        pairs && !slice && attention_pairs(dtype, heads), // the other kernel has the same bits
+        pairs && !slice && !scores && attention_pairs(dtype, heads), // the other kernel has the same bits
+        scores,
         {(unsigned)heads.heads, (unsigned)heads.kv_heads, (unsigned)(heads.heads / heads.kv_heads),
          (unsigned)heads.head_dim, (unsigned)stride, (unsigned)(slice ? kept_stride : stride),
-         (int)texts->before, windowed ? (int)shape->window : INT32_MAX, shape->scale},
+         (int)texts->before, reach_of(shape->window), shape->scale},
+        {shape->sinks, shape->slopes, shape->softcap, reach_of(shape->chunk)},
     };
     switch (dtype) {
     case DTYPE_F32:
         return attention_f32(&call);
     case DTYPE_F16:
-        return attention_f16(&call);
+        return scores ? attention_scoring_f16(&call) : attention_f16(&call);
     case DTYPE_BF16:
-        return attention_bf16(&call);
+        return scores ? attention_scoring_bf16(&call) : attention_bf16(&call);
     }
     return cudaErrorInvalidValue;
 }

@@ -90,10 +90,24 @@ struct running {
 };
 
 // Scores become probabilities; earlier sums and outputs are brought to the new maximum.
-template <int D>
+static __device__ __forceinline__ float finish_score(float score, int, int, const attention_shape &shape,
+                                                     const attention_plain &) {
+    return score * shape.scale;
+}
+
+static __device__ __forceinline__ float
+finish_score(float score, int query, int key, const attention_shape &shape, const attention_scores &scores) {
+    score *= shape.scale;
+    if (scores.softcap > 0) {
+        score = scores.softcap * tanhf(score / scores.softcap);
+    }
+    return scores.slope != 0 ? score + attention_slope(scores, query, key) : score;
+}
+
+template <int D, typename SCORES>
 static __device__ __forceinline__ void
 softmax(float (&s)[QUERIES][build<D>::KEYS / SIDE], float (&o)[QUERIES][(D + COLUMNS - 1) / COLUMNS][QUAD],
-        struct running *run, int query, int key, const struct attention_shape &shape) {
+        struct running *run, int query, int key, const struct attention_shape &shape, const SCORES &scores) {
     const int columns = build<D>::KEYS / SIDE;
 #pragma unroll
     for (int i = 0; i < QUERIES; i++) {
@@ -101,7 +115,9 @@ softmax(float (&s)[QUERIES][build<D>::KEYS / SIDE], float (&o)[QUERIES][(D + COL
 #pragma unroll
         for (int j = 0; j < columns; j++) {
             int column = key + (int)(threadIdx.x % SIDE) + j * SIDE;
-            s[i][j] = attention_sees(query + i, column, shape.window) ? s[i][j] * shape.scale : -INFINITY;
+            s[i][j] = attention_sees(query + i, column, attention_before(query + i, shape.window, scores))
+                          ? finish_score(s[i][j], query + i, column, shape, scores)
+                          : -INFINITY;
             most = fmaxf(most, s[i][j]);
         }
 #pragma unroll
@@ -181,10 +197,10 @@ static __device__ __forceinline__ void store_outputs(float *out, size_t stride, 
     }
 }
 
-template <int D>
+template <int D, typename SCORING>
 static __global__ void __launch_bounds__(THREADS, D <= 128 ? 2 : 1)
     attention_f32_kernel(float *out, const float *qkv, const float *keys_values,
-                         const struct attention_tile *tiles, struct attention_shape shape) {
+                         const struct attention_tile *tiles, struct attention_shape shape, SCORING scoring) {
     const int keys = build<D>::KEYS;
     SHARED_BYTES(shared);
     float *queries = (float *)shared;
@@ -200,22 +216,23 @@ static __global__ void __launch_bounds__(THREADS, D <= 128 ? 2 : 1)
     const float *text_values = text_keys + (size_t)shape.kv_heads * shape.head_dim;
     load_rows<D, ATTENTION_TILE>(queries, qkv + (size_t)head * shape.head_dim, shape.stride, tile.first,
                                  tile.end, shape.head_dim);
+    const auto scores = attention_of_head<float>(scoring, shape, head);
     float o[QUERIES][(D + COLUMNS - 1) / COLUMNS][QUAD] = {};
     struct running run;
 #pragma unroll
     for (int i = 0; i < QUERIES; i++) {
-        run.maximum[i] = -INFINITY;
-        run.sum[i] = 0;
+        attention_begin(&run.maximum[i], &run.sum[i], scores, threadIdx.x % SIDE == 0);
     }
     int last =
         end < query + ATTENTION_TILE ? end : query + ATTENTION_TILE; // no query here sees a key from it on
-    for (int key = attention_first_key(query, shape.window, keys); key < last; key += keys) {
+    for (int key = attention_first_key(attention_before(query, shape.window, scores), keys); key < last;
+         key += keys) {
         __syncthreads(); // the values before were read
         load_rows<D, keys>(tile_rows, text_keys, shape.key_stride, key, end, shape.head_dim);
         __syncthreads();
         float s[QUERIES][keys / SIDE];
         multiply_keys<D>(s, queries, tile_rows, shape.head_dim);
-        softmax<D>(s, o, &run, query + (int)(threadIdx.x / SIDE) * QUERIES, key, shape);
+        softmax<D>(s, o, &run, query + (int)(threadIdx.x / SIDE) * QUERIES, key, shape, scores);
 #pragma unroll
         for (int i = 0; i < QUERIES; i++) {
 #pragma unroll
@@ -234,8 +251,9 @@ static __global__ void __launch_bounds__(THREADS, D <= 128 ? 2 : 1)
                      tile.end - tile.first, shape.head_dim, o, &run);
 }
 
-template <int D> static cudaError_t launch(const struct attention_call *call) {
-    auto kernel = attention_f32_kernel<D>;
+template <int D, typename SCORING>
+static cudaError_t launch(const struct attention_call *call, const SCORING &scoring) {
+    auto kernel = attention_f32_kernel<D, SCORING>;
     cudaError_t result =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, build<D>::SHARED);
     if (result != cudaSuccess) {
@@ -243,10 +261,17 @@ template <int D> static cudaError_t launch(const struct attention_call *call) {
     }
     return LAUNCH(kernel, dim3(call->tile_count, call->shape.heads), dim3(THREADS), build<D>::SHARED,
                   call->stream, (float *)call->out, (const float *)call->qkv, (const float *)call->keys,
-                  call->tiles, call->shape);
+                  call->tiles, call->shape, scoring);
+}
+
+template <typename SCORING>
+static cudaError_t launch_for(const struct attention_call *call, const SCORING &scoring) {
+    unsigned head_dim = call->shape.head_dim;
+    return head_dim <= 64    ? launch<64>(call, scoring)
+           : head_dim <= 128 ? launch<128>(call, scoring)
+                             : launch<256>(call, scoring);
 }
 
 cudaError_t attention_f32(const struct attention_call *call) {
-    unsigned head_dim = call->shape.head_dim;
-    return head_dim <= 64 ? launch<64>(call) : head_dim <= 128 ? launch<128>(call) : launch<256>(call);
+    return call->scores ? launch_for(call, call->scoring) : launch_for(call, attention_plain());
 }

@@ -27,7 +27,7 @@
 #ifndef STRATA_KERNELS_CUDA_ATTENTION_MMA_H
 #define STRATA_KERNELS_CUDA_ATTENTION_MMA_H
 
-#include "kernels/cuda/attention.h"
+#include "kernels/cuda/attention_softmax.h"
 #include "kernels/cuda/numbers.h"
 #include "kernels/cuda/ptx.h"
 
@@ -45,7 +45,6 @@ enum {
 };
 
 static_assert(WARPS * QUERIES == ATTENTION_TILE, "a tile is a block for each pack of heads");
-static const float LOG2_E = 1.44269504f;
 
 // A tile of keys, or of values. D: head_dim rounded up (what is beyond it is zero).
 template <int D> struct key_tile {
@@ -246,57 +245,6 @@ static __device__ __forceinline__ void multiply_values(float (&o)[HEADS][D / 8][
     }
 }
 
-template <int TILES>
-static __device__ __forceinline__ void mask_scores(float (&s)[TILES][4], int query, int key, int window) {
-    const unsigned lane = lane_now();
-#pragma unroll
-    for (int i = 0; i < TILES; i++) {
-#pragma unroll
-        for (int e = 0; e < 4; e++) {
-            int row = query + (int)(lane / 4) + e / 2 * 8;
-            int column = key + i * 8 + (int)(lane % 4) * 2 + e % 2;
-            if (!attention_sees(row, column, window)) {
-                s[i][e] = -INFINITY;
-            }
-        }
-    }
-}
-
-// Rows g and g + 8 of a warp's queries, each spread over four lanes.
-struct running {
-    float maximum[2]; // of the scores so far
-    float sum[2];     // of this lane's probabilities
-};
-
-// Scores become probabilities; `factor` is what earlier sums and outputs are to be multiplied with.
-template <int TILES>
-static __device__ __forceinline__ void softmax(float (&s)[TILES][4], struct running *run, float (&factor)[2],
-                                               float scale) {
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float most = run->maximum[half];
-#pragma unroll
-        for (int i = 0; i < TILES; i++) {
-            most = fmaxf(most, fmaxf(s[i][2 * half], s[i][2 * half + 1]));
-        }
-        most = fmaxf(most, __shfl_xor_sync(ALL_LANES, most, 1));
-        most = fmaxf(most, __shfl_xor_sync(ALL_LANES, most, 2));
-        float base = most == -INFINITY ? 0.0f : most * scale; // a row that has seen no key yet stays at 0
-        factor[half] = fast_exp2(run->maximum[half] * scale - base); // 1 where the maximum stays
-        run->maximum[half] = most;
-        float sum = run->sum[half] * factor[half];
-#pragma unroll
-        for (int i = 0; i < TILES; i++) {
-#pragma unroll
-            for (int e = 2 * half; e < 2 * half + 2; e++) {
-                s[i][e] = fast_exp2(fmaf(s[i][e], scale, -base));
-                sum += s[i][e];
-            }
-        }
-        run->sum[half] = sum;
-    }
-}
-
 // A head's outputs over their sums to out[row * stride, head_dim numbers] for the first `rows` of its
 // queries: through shared memory, rows of the warp's own, so that they are written as whole chunks.
 template <int D, typename T>
@@ -386,11 +334,11 @@ struct warp_rows {
 };
 
 // All that a warp does with a tile of keys for N heads. Its probabilities are left in p.
-template <typename T, int D, int HEADS, int N>
+template <typename T, int D, int HEADS, int N, typename SCORES>
 static __device__ __forceinline__ void
 attend_keys(uint32_t (&p)[HEADS][key_tile<D>::KEYS / 16][4], float (&o)[HEADS][D / 8][4],
             struct running (&run)[HEADS], queries<D, HEADS> &q, shared_place keys, int key,
-            struct warp_rows rows, const struct attention_shape &shape, unsigned lane) {
+            struct warp_rows rows, const struct attention_shape &shape, const SCORES &scores, unsigned lane) {
     const int halves = key_tile<D>::KEYS / 32;
     float s[HEADS][key_tile<D>::KEYS / 8][4];
     if (halves == 1 || groups_seen(key, rows.last) > 2) {
@@ -398,17 +346,22 @@ attend_keys(uint32_t (&p)[HEADS][key_tile<D>::KEYS / 16][4], float (&o)[HEADS][D
     } else {
         multiply_keys<T, D, HEADS, N, 1>(s, q, keys, lane);
     }
+#pragma unroll
+    for (int h = 0; h < N; h++) {
+        finish_scores(s[h], rows.first, key, scores);
+    }
     // Whether a query does not see all of the tile.
-    if (key + key_tile<D>::KEYS - 1 > rows.first || key <= rows.last - shape.window) {
+    if (key + key_tile<D>::KEYS - 1 > rows.first ||
+        key <= attention_before(rows.last, shape.window, scores)) {
 #pragma unroll
         for (int h = 0; h < N; h++) {
-            mask_scores(s[h], rows.first, key, shape.window);
+            mask_scores(s[h], rows.first, key, shape.window, scores);
         }
     }
 #pragma unroll
     for (int h = 0; h < N; h++) {
         float factor[2];
-        softmax(s[h], &run[h], factor, shape.scale * LOG2_E);
+        softmax(s[h], &run[h], factor, softmax_scale(scores, shape.scale));
 #pragma unroll
         for (int i = 0; i < key_tile<D>::KEYS / 16; i++) {
 #pragma unroll
@@ -478,10 +431,10 @@ static __device__ __forceinline__ void store_heads(T *out, const struct attentio
     }
 }
 
-template <typename T, int D, int HEADS>
+template <typename T, int D, int HEADS, typename SCORING>
 static __global__ void __launch_bounds__(THREADS, (build<D, HEADS>::BLOCKS))
     attention_mma_kernel(T *out, const T *qkv, const T *keys, const struct attention_tile *tiles,
-                         struct attention_shape shape) {
+                         struct attention_shape shape, SCORING scoring) {
     SHARED_BYTES(shared);
     const struct attention_tile tile = tiles[blockIdx.x];
     const unsigned lane = threadIdx.x % WARP;
@@ -493,7 +446,9 @@ static __global__ void __launch_bounds__(THREADS, (build<D, HEADS>::BLOCKS))
     if (query + here.first >= end) {
         return; // a text's last tile may have fewer queries
     }
-    const int first_key = attention_first_key(query + here.first, shape.window, key_tile<D>::KEYS);
+    const auto scores = attention_of_head<T>(scoring, shape, here.head);
+    const int first_key =
+        attention_first_key(attention_before(query + here.first, shape.window, scores), key_tile<D>::KEYS);
     const int first_row = HEADS == 1 ? tile.start + shape.before : tile.start;
     stream<T, D, HEADS> in(keys + (size_t)first_row * stream<T, D, HEADS>::row_stride(shape), shape,
                            blockIdx.z, first_key, end, shared_at(shared));
@@ -519,21 +474,25 @@ static __global__ void __launch_bounds__(THREADS, (build<D, HEADS>::BLOCKS))
     struct running run[HEADS];
 #pragma unroll
     for (int h = 0; h < HEADS; h++) {
-        run[h] = {{-INFINITY, -INFINITY}, {0, 0}};
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            attention_begin(&run[h].maximum[half], &run[h].sum[half], scores, lane % 4 == 0);
+        }
     }
     const bool whole = HEADS == 1 || here.heads == HEADS;
     int t = 0;
     for (int key = first_key; key < end; key += key_tile<D>::KEYS, t++) {
         // A warp without a query, or whose queries see none of these keys, only helps to copy.
         const bool works = rows.first <= rows.last && key <= rows.last &&
-                           key + key_tile<D>::KEYS - 1 > rows.first - shape.window;
+                           key + key_tile<D>::KEYS - 1 > attention_before(rows.first, shape.window, scores);
         uint32_t p[HEADS][key_tile<D>::KEYS / 16][4];
         in.template advance<0>(t, key, shape.head_dim);
         if (works) {
             if (whole) {
-                attend_keys<T, D, HEADS, HEADS>(p, o, run, q, in.buffer(2 * t), key, rows, shape, lane);
+                attend_keys<T, D, HEADS, HEADS>(p, o, run, q, in.buffer(2 * t), key, rows, shape, scores,
+                                                lane);
             } else {
-                attend_keys<T, D, HEADS, 1>(p, o, run, q, in.buffer(2 * t), key, rows, shape, lane);
+                attend_keys<T, D, HEADS, 1>(p, o, run, q, in.buffer(2 * t), key, rows, shape, scores, lane);
             }
         }
         in.template advance<1>(t, key, shape.head_dim);
@@ -548,8 +507,9 @@ static __global__ void __launch_bounds__(THREADS, (build<D, HEADS>::BLOCKS))
     store_heads<D, HEADS>(out, tiles, shape, shared, t, o, run, warp);
 }
 
-template <typename T, int D, int HEADS> static cudaError_t launch(const struct attention_call *call) {
-    auto kernel = attention_mma_kernel<T, D, HEADS>;
+template <typename T, int D, int HEADS, typename SCORING>
+static cudaError_t launch(const struct attention_call *call, const SCORING &scoring) {
+    auto kernel = attention_mma_kernel<T, D, HEADS, SCORING>;
     const int shared = build<D, HEADS>::SHARED;
     cudaError_t result = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
     if (result != cudaSuccess) {
@@ -557,21 +517,7 @@ template <typename T, int D, int HEADS> static cudaError_t launch(const struct a
     }
     return LAUNCH(kernel, dim3(call->tile_count, packs_of<HEADS>(call->shape), call->shape.kv_heads),
                   dim3(THREADS), shared, call->stream, (T *)call->out, (const T *)call->qkv,
-                  (const T *)call->keys, call->tiles, call->shape);
-}
-
-template <typename T, int D> static cudaError_t launch_for(const struct attention_call *call) {
-    return call->pairs ? launch<T, D, 2>(call) : launch<T, D, 1>(call);
-}
-
-template <typename T> static cudaError_t attention_mma(const struct attention_call *call) {
-    unsigned head_dim = call->shape.head_dim;
-    return head_dim <= 32    ? launch_for<T, 32>(call)
-           : head_dim <= 64  ? launch_for<T, 64>(call)
-           : head_dim <= 96  ? launch_for<T, 96>(call)
-           : head_dim <= 128 ? launch_for<T, 128>(call)
-           : head_dim <= 192 ? launch<T, 192, 1>(call)
-                             : launch<T, 256, 1>(call);
+                  (const T *)call->keys, call->tiles, call->shape, scoring);
 }
 
 #endif

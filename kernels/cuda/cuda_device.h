@@ -190,7 +190,7 @@ struct cuda_use { // what an operation touches
         const void *data;
         size_t bytes;
     } writes[2];
-    const void *reads[6]; // the first byte of each piece of memory; NULL: none
+    const void *reads[8]; // the first byte of each piece of memory; NULL: none
 };
 
 // Before anything is put on `compute`, once an operation: makes it wait for loads, and for downloads from

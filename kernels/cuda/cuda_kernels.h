@@ -29,14 +29,25 @@ cudaError_t kernels_built(void);
 cudaError_t launch_expand(cudaStream_t stream, void *out, enum dtype dtype, const struct weight_view *view);
 
 cudaError_t launch_embed(cudaStream_t stream, enum dtype dtype, void *out, const void *table,
-                         const int32_t *ids, size_t tokens, size_t hidden);
+                         const int32_t *ids, float scale, enum device_store store, size_t tokens,
+                         size_t hidden);
 
-cudaError_t launch_rms_norm(cudaStream_t stream, enum dtype dtype, void *out, const void *x,
-                            const void *weight, float epsilon, size_t tokens, size_t hidden);
+cudaError_t launch_norm(cudaStream_t stream, enum dtype dtype, void *out, const void *x,
+                        const struct device_norm *norm, enum device_store store, size_t tokens,
+                        size_t hidden);
 
-cudaError_t launch_qk_norm_rope(cudaStream_t stream, enum dtype dtype, void *qkv, const void *q_norm,
-                                const void *k_norm, float epsilon, const float *cosine, const float *sine,
-                                const int32_t *rope_row, struct device_heads heads, size_t tokens);
+cudaError_t launch_norm_groups(cudaStream_t stream, enum dtype dtype, void *x,
+                               const struct device_groups *groups, const struct device_norm *norm,
+                               size_t tokens);
+
+cudaError_t launch_add(cudaStream_t stream, enum dtype dtype, void *x, const void *y, float scale,
+                       size_t tokens, size_t hidden);
+
+cudaError_t launch_scale(cudaStream_t stream, enum dtype dtype, void *x, const void *factor, size_t tokens,
+                         size_t hidden);
+
+cudaError_t launch_qk_norm_rope(cudaStream_t stream, enum dtype dtype, void *qkv,
+                                const struct device_rope *rope, struct device_heads heads, size_t tokens);
 
 // Halves: mma.sync over tiles of 64 keys (32 above 128 numbers a head) with a running softmax
 // (FlashAttention-2, Dao 2023); float32: the same scheme with multiply-adds.
@@ -84,12 +95,58 @@ cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, c
                              const struct device_attention *shape, const struct device_texts *texts,
                              const struct attention_tile *tiles, size_t tile_count, bool pairs);
 
-cudaError_t launch_swiglu(cudaStream_t stream, enum dtype dtype, void *out, const void *gate_up,
-                          size_t tokens, size_t intermediate);
+cudaError_t launch_activate(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
+                            enum device_activation activation, bool gated, size_t tokens, size_t width);
+
+cudaError_t launch_gate(cudaStream_t stream, enum dtype dtype, void *x, const void *gate, size_t gate_stride,
+                        size_t tokens, size_t width);
 
 cudaError_t launch_pool(cudaStream_t stream, enum dtype dtype, void *out, enum dtype out_dtype,
                         struct device_row_check *checks, const void *x, const struct device_span *spans,
                         size_t rows, size_t hidden);
+
+// ---- mixtures of experts ----
+
+cudaError_t launch_route(cudaStream_t stream, enum dtype dtype, const struct device_routes *routes,
+                         const void *x, const void *router, const void *bias,
+                         const struct device_routing *routing, size_t tokens, size_t hidden);
+
+enum {
+    EXPERTS_TILE = 128, // rows of a matmul's block
+    EXPERTS_STEP = 8,   // hidden and width are multiples of it
+};
+
+// Of the rows that belong to one expert in the sorted order: a tile is one of a group of `count` tiles that
+// begins with tile number `begin`, at row `first`; the expert's rows go to `end`. count 0: there is no tile.
+struct experts_tile {
+    int32_t expert;
+    int32_t begin;
+    int32_t count;
+    int32_t first;
+    int32_t end;
+};
+
+// Room for the tiles of any choice of `pairs` pairs of a token and an expert.
+size_t experts_tile_count(size_t pairs, size_t experts);
+
+// Fills tiles [experts_tile_count], starts [count + 1] and order [pairs] from the experts [pairs] of each
+// token. count: of experts.
+cudaError_t launch_experts_order(cudaStream_t stream, struct experts_tile *tiles, int32_t *starts,
+                                 int32_t *order, const int32_t *experts, size_t pairs, size_t count);
+
+// inner [pairs in the sorted order, width] = activation(gate) * up of x [tokens, hidden].
+cudaError_t launch_experts_inner(cudaStream_t stream, enum dtype dtype, void *inner, const void *x,
+                                 const struct device_experts *experts, const int32_t *order,
+                                 const struct experts_tile *tiles, size_t pairs);
+
+// products [pairs, hidden] of inner.
+cudaError_t launch_experts_down(cudaStream_t stream, enum dtype dtype, void *products, const void *inner,
+                                const struct device_experts *experts, const int32_t *order,
+                                const struct experts_tile *tiles, size_t pairs);
+
+// out[t] = the sum of weights * products over t's experts; adds: it is added to out[t].
+cudaError_t launch_experts_sum(cudaStream_t stream, enum dtype dtype, void *out, const void *products,
+                               const float *weights, bool adds, size_t tokens, size_t chosen, size_t hidden);
 
 // out[i] = source[i] in another format, rounded to nearest even (float16, bfloat16, float32 to dtype).
 cudaError_t launch_convert(cudaStream_t stream, void *out, enum dtype dtype, const void *source,

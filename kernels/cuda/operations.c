@@ -15,6 +15,11 @@ static size_t bytes_of(const struct cuda_device *cuda, size_t rows, size_t colum
 bool cuda_supports(const struct device *device, const struct device_shape *shape,
                    struct device_refusal *refusal) {
     (void)device;
+    if (shape->experts > 0 && (shape->hidden % 8 != 0 || shape->expert_width % 8 != 0)) {
+        refusal->dimension = shape->hidden % 8 != 0 ? DEVICE_HIDDEN : DEVICE_EXPERT_WIDTH;
+        snprintf(refusal->can, sizeof refusal->can, "multiples of 8 with experts");
+        return false;
+    }
     refusal->dimension = DEVICE_HEAD_DIM;
     snprintf(refusal->can, sizeof refusal->can, "multiples of %d up to %d", ATTENTION_HEAD_STEP,
              ATTENTION_HEAD_MOST);
@@ -32,35 +37,74 @@ int cuda_expand(struct device *device, struct device_matrix *out, size_t row, co
     return cuda_queue_end(cuda, "expand", launched, err);
 }
 
-int cuda_embed(struct device *device, void *out, const void *table, const int32_t *ids, size_t tokens,
-               size_t hidden, struct error *err) {
+int cuda_embed(struct device *device, void *out, const void *table, const int32_t *ids, float scale,
+               enum device_store store, size_t tokens, size_t hidden, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
     const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, hidden)}}, .reads = {table, ids}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "embed", &use, err));
-    cudaError_t launched = launch_embed(cuda->queue.compute, device->dtype, out, table, ids, tokens, hidden);
+    cudaError_t launched =
+        launch_embed(cuda->queue.compute, device->dtype, out, table, ids, scale, store, tokens, hidden);
     return cuda_queue_end(cuda, "embed", launched, err);
 }
 
-int cuda_rms_norm(struct device *device, void *out, const void *x, const void *weight, float epsilon,
-                  size_t tokens, size_t hidden, struct error *err) {
+int cuda_norm(struct device *device, void *out, const void *x, const struct device_norm *norm,
+              enum device_store store, size_t tokens, size_t hidden, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, hidden)}}, .reads = {x, weight}};
-    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "rms_norm", &use, err));
+    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, hidden)}},
+                                 .reads = {x, norm->weight, norm->bias}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "norm", &use, err));
     cudaError_t launched =
-        launch_rms_norm(cuda->queue.compute, device->dtype, out, x, weight, epsilon, tokens, hidden);
-    return cuda_queue_end(cuda, "rms_norm", launched, err);
+        launch_norm(cuda->queue.compute, device->dtype, out, x, norm, store, tokens, hidden);
+    return cuda_queue_end(cuda, "norm", launched, err);
 }
 
-int cuda_qk_norm_rope(struct device *device, void *qkv, const void *q_norm, const void *k_norm, float epsilon,
-                      const float *cosine, const float *sine, const int32_t *rope_row,
+int cuda_norm_groups(struct device *device, void *x, const struct device_groups *groups,
+                     const struct device_norm *norm, size_t tokens, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    const struct cuda_use use = {.writes = {{x, bytes_of(cuda, tokens, groups->stride)}},
+                                 .reads = {norm->weight, norm->bias}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "norm_groups", &use, err));
+    cudaError_t launched = launch_norm_groups(cuda->queue.compute, device->dtype, x, groups, norm, tokens);
+    return cuda_queue_end(cuda, "norm_groups", launched, err);
+}
+
+int cuda_add(struct device *device, void *x, const void *y, float scale, size_t tokens, size_t hidden,
+             struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    const struct cuda_use use = {.writes = {{x, bytes_of(cuda, tokens, hidden)}}, .reads = {y}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "add", &use, err));
+    cudaError_t launched = launch_add(cuda->queue.compute, device->dtype, x, y, scale, tokens, hidden);
+    return cuda_queue_end(cuda, "add", launched, err);
+}
+
+int cuda_scale(struct device *device, void *x, const void *factor, size_t tokens, size_t hidden,
+               struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    const struct cuda_use use = {.writes = {{x, bytes_of(cuda, tokens, hidden)}}, .reads = {factor}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "scale", &use, err));
+    cudaError_t launched = launch_scale(cuda->queue.compute, device->dtype, x, factor, tokens, hidden);
+    return cuda_queue_end(cuda, "scale", launched, err);
+}
+
+int cuda_gate(struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens,
+              size_t width, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    const struct cuda_use use = {.writes = {{x, bytes_of(cuda, tokens, width)}}, .reads = {gate}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "gate", &use, err));
+    cudaError_t launched =
+        launch_gate(cuda->queue.compute, device->dtype, x, gate, gate_stride, tokens, width);
+    return cuda_queue_end(cuda, "gate", launched, err);
+}
+
+int cuda_qk_norm_rope(struct device *device, void *qkv, const struct device_rope *rope,
                       struct device_heads heads, size_t tokens, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    size_t width = (heads.heads + 2 * heads.kv_heads) * heads.head_dim;
-    const struct cuda_use use = {.writes = {{qkv, bytes_of(cuda, tokens, width)}},
-                                 .reads = {q_norm, k_norm, cosine, sine, rope_row}};
+    const struct cuda_use use = {.writes = {{qkv, bytes_of(cuda, tokens, device_heads_width(heads))}},
+                                 .reads = {rope->q_norm.weight, rope->q_norm.bias, rope->k_norm.weight,
+                                           rope->k_norm.bias, rope->cosine, rope->sine, rope->row,
+                                           rope->query_scale}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "qk_norm_rope", &use, err));
-    cudaError_t launched = launch_qk_norm_rope(cuda->queue.compute, device->dtype, qkv, q_norm, k_norm,
-                                               epsilon, cosine, sine, rope_row, heads, tokens);
+    cudaError_t launched = launch_qk_norm_rope(cuda->queue.compute, device->dtype, qkv, rope, heads, tokens);
     return cuda_queue_end(cuda, "qk_norm_rope", launched, err);
 }
 
@@ -127,7 +171,8 @@ int cuda_attention(struct device *device, void *out, const void *qkv, const stru
     }
     size_t end = (size_t)texts.host_starts[texts.count];
     size_t width = shape->heads.heads * shape->heads.head_dim;
-    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, end, width)}}, .reads = {qkv, texts.kept}};
+    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, end, width)}},
+                                 .reads = {qkv, texts.kept, shape->sinks, shape->slopes}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "attention", &use, err));
     cudaError_t launched = launch_attention(cuda->queue.compute, device->dtype, out, qkv, shape, &texts,
                                             cuda->tiles.tiles, tiles, cuda->attention_pairs);
@@ -143,14 +188,14 @@ const char *cuda_attention_turn(struct device *device, const struct device_atten
     return cuda->attention_pairs ? "two heads a warp" : "one head a warp";
 }
 
-int cuda_swiglu(struct device *device, void *out, const void *gate_up, size_t tokens, size_t intermediate,
-                struct error *err) {
+int cuda_activate(struct device *device, void *out, const void *in, enum device_activation activation,
+                  bool gated, size_t tokens, size_t width, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, intermediate)}}, .reads = {gate_up}};
-    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "swiglu", &use, err));
+    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, width)}}, .reads = {in}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "activate", &use, err));
     cudaError_t launched =
-        launch_swiglu(cuda->queue.compute, device->dtype, out, gate_up, tokens, intermediate);
-    return cuda_queue_end(cuda, "swiglu", launched, err);
+        launch_activate(cuda->queue.compute, device->dtype, out, in, activation, gated, tokens, width);
+    return cuda_queue_end(cuda, "activate", launched, err);
 }
 
 int cuda_pool(struct device *device, void *out, enum dtype out_dtype, struct device_row_check *checks,

@@ -1,5 +1,5 @@
-// QK-norm and rotary positions, in place on q | k | v: a block a token, a few lanes a head.
-#include "kernels/cuda/cuda_kernels.h"
+// Norms of heads and rotary positions, in place on q | k | v: a block a token, a few lanes a head.
+#include "kernels/cuda/norm.h"
 #include "kernels/cuda/numbers.h"
 #include "kernels/cuda/ptx.h"
 
@@ -7,7 +7,10 @@ enum {
     ROTARY_THREADS = 128,
     PAIRS = 4, // numbers i ... i + 3 of the left half and their partners: what a lane turns
     HEAD_DIM_MOST = 2 * PAIRS * WARP,
+    TURNED_HEAD_MOST = 512, // for which shared memory suffices anywhere
 };
+
+// ---- RMSNorm of whole heads, numbers a half apart, roundings everywhere ----
 
 template <typename T, bool WIDE>
 static __device__ __forceinline__ void normalise(float (&x)[PAIRS], float inverse, const T *norm, size_t i,
@@ -98,16 +101,195 @@ static cudaError_t rotary(cudaStream_t stream, T *qkv, const T *q_norm, const T 
                   epsilon, cosine, sine, rope_row, heads, lanes);
 }
 
+// ---- every other kind: a warp a head ----
+
+template <typename T> struct turning {
+    T *qkv;
+    norm_of<T> norms[2]; // of queries, of keys; without a weight there is none
+    const float *cosine;
+    const float *sine;
+    const float *query_scale; // NULL: none
+    const int32_t *row;       // NULL: neither tables nor scales are there
+    unsigned heads;
+    unsigned kv_heads;
+    unsigned head_dim;
+    unsigned key;   // the first key's column
+    unsigned width; // of a row
+    unsigned first;
+    unsigned part;
+    enum device_pairing pairing;
+    enum device_rope_rounding rounding;
+};
+
+// Number i of the normalised head, turned.
+template <typename T>
+static __device__ __forceinline__ float turn(const turning<T> &call, const float *head, const float *cosine,
+                                             const float *sine, unsigned i) {
+    unsigned at = i - call.first; // below `first` it is beyond `part`
+    if (at >= call.part) {
+        return head[i];
+    }
+    const bool halves = call.pairing == DEVICE_PAIR_HALVES;
+    const unsigned half = call.part / 2;
+    const unsigned pair = !halves ? at / 2 : at < half ? at : at - half;
+    const bool left = halves ? at < half : at % 2 == 0;
+    const unsigned away = halves ? half : 1;
+    float other = head[left ? i + away : i - away];
+    float along = head[i] * cosine[pair];
+    float across = other * sine[pair];
+    if (call.rounding == DEVICE_ROPE_ROUNDS_ALL) {
+        along = rounded<T>(along);
+        across = rounded<T>(across);
+    }
+    return left ? along - across : along + across;
+}
+
+// What the lanes of a warp have of a head, to `out` in shared memory, normalised. The sums' order depends on
+// head_dim alone: a lane's numbers, then lanes by halving.
+template <typename T, bool WIDE>
+static __device__ __forceinline__ void read_head(float *out, const T *from, const norm_of<T> &norm,
+                                                 unsigned head_dim) {
+    const unsigned lane = threadIdx.x % WARP * PAIRS;
+    float x[PAIRS];
+    float mean = 0;
+    float square = 0;
+    if (norm.weight != NULL && norm.kind == DEVICE_NORM_LAYER) {
+        for (unsigned i = lane; i < head_dim; i += WARP * PAIRS) {
+            group_load(x, from, i, head_dim, WIDE);
+#pragma unroll
+            for (int e = 0; e < PAIRS; e++) {
+                mean += x[e];
+            }
+        }
+        mean = warp_sum(mean) / (float)head_dim;
+    }
+    if (norm.weight != NULL) {
+        for (unsigned i = lane; i < head_dim; i += WARP * PAIRS) {
+            group_load(x, from, i, head_dim, WIDE);
+#pragma unroll
+            for (unsigned e = 0; e < PAIRS; e++) {
+                float off = i + e < head_dim ? x[e] - mean : 0.0f;
+                square = fmaf(off, off, square);
+            }
+        }
+        square = warp_sum(square);
+    }
+    const float inverse = norm_inverse(square, head_dim, norm.epsilon);
+    for (unsigned i = lane; i < head_dim; i += WARP * PAIRS) {
+        group_load(x, from, i, head_dim, WIDE);
+        if (norm.weight != NULL) {
+            norm_numbers(x, norm, mean, inverse, i, head_dim, WIDE);
+        }
+#pragma unroll
+        for (unsigned e = 0; e < PAIRS; e++) {
+            if (i + e < head_dim) {
+                out[i + e] = rounded<T>(x[e]);
+            }
+        }
+    }
+}
+
+template <typename T, bool WIDE>
+static __device__ __forceinline__ void write_head(T *to, const turning<T> &call, const float *head,
+                                                  const float *cosine, const float *sine, bool scaled,
+                                                  float scale) {
+    for (unsigned i = threadIdx.x % WARP * PAIRS; i < call.head_dim; i += WARP * PAIRS) {
+        float y[PAIRS];
+#pragma unroll
+        for (unsigned e = 0; e < PAIRS; e++) {
+            y[e] = i + e < call.head_dim ? turn(call, head, cosine, sine, i + e) : 0.0f;
+            if (scaled) {
+                y[e] = rounded<T>(y[e]) * scale;
+            }
+        }
+        group_store(to, i, call.head_dim, y, WIDE);
+    }
+}
+
+template <typename T, bool WIDE>
+static __global__ void __launch_bounds__(ROTARY_THREADS) turning_kernel(turning<T> call) {
+    SHARED_BYTES(shared);
+    const unsigned half = call.part / 2;
+    const unsigned warp = threadIdx.x / WARP;
+    float *cosine = (float *)shared; // [part / 2]
+    float *sine = cosine + half;
+    float *head = sine + half + warp * call.head_dim; // of the warp, [head_dim]
+    const size_t row = call.row == NULL ? 0 : (size_t)call.row[blockIdx.x];
+    for (unsigned i = threadIdx.x; i < half; i += ROTARY_THREADS) {
+        float c = call.cosine[row * half + i];
+        float s = call.sine[row * half + i];
+        bool rounds = call.rounding != DEVICE_ROPE_ROUNDS_ONCE;
+        cosine[i] = rounds ? rounded<T>(c) : c;
+        sine[i] = rounds ? rounded<T>(s) : s;
+    }
+    const bool scales = call.query_scale != NULL;
+    const float scale = scales ? rounded<T>(call.query_scale[row]) : 1.0f;
+    __syncthreads();
+    T *token = call.qkv + (size_t)blockIdx.x * call.width;
+    for (unsigned h = warp; h < call.heads + call.kv_heads; h += ROTARY_THREADS / WARP) {
+        bool query = h < call.heads;
+        T *place = token + (query ? h * call.head_dim : call.key + (h - call.heads) * call.head_dim);
+        read_head<T, WIDE>(head, place, call.norms[query ? 0 : 1], call.head_dim);
+        __syncwarp();
+        write_head<T, WIDE>(place, call, head, cosine, sine, query && scales, scale);
+        __syncwarp(); // the next head comes to the same place
+    }
+}
+
+template <typename T>
+static cudaError_t turn_heads(cudaStream_t stream, T *qkv, const struct device_rope *rope,
+                              struct device_heads heads, size_t tokens) {
+    const turning<T> call = {qkv,
+                             {norm_for<T>(&rope->q_norm), norm_for<T>(&rope->k_norm)},
+                             rope->cosine,
+                             rope->sine,
+                             rope->query_scale,
+                             rope->part > 0 || rope->query_scale != NULL ? rope->row : NULL,
+                             (unsigned)heads.heads,
+                             (unsigned)heads.kv_heads,
+                             (unsigned)heads.head_dim,
+                             (unsigned)device_heads_key(heads),
+                             (unsigned)device_heads_width(heads),
+                             (unsigned)rope->first,
+                             (unsigned)rope->part,
+                             rope->pairing,
+                             rope->rounding};
+    bool wide = rows_wide<T, PAIRS>(qkv, heads.head_dim) && heads.gap % PAIRS == 0;
+    for (const norm_of<T> &norm : call.norms) {
+        wide = wide && rows_wide<T, PAIRS>(norm.weight, heads.head_dim) &&
+               rows_wide<T, PAIRS>(norm.bias, heads.head_dim);
+    }
+    size_t numbers = rope->part + ROTARY_THREADS / WARP * heads.head_dim;
+    auto kernel = wide ? turning_kernel<T, true> : turning_kernel<T, false>;
+    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROTARY_THREADS), numbers * sizeof(float), stream,
+                  call);
+}
+
+// ---- launch ----
+
+// Whether it is what the first kernel does.
+static bool is_plain(const struct device_rope *rope, struct device_heads heads) {
+    const struct device_norm *q = &rope->q_norm;
+    const struct device_norm *k = &rope->k_norm;
+    bool norms = q->weight == NULL ||
+                 (q->kind == DEVICE_NORM_RMS && k->kind == DEVICE_NORM_RMS && q->epsilon == k->epsilon);
+    return norms && rope->first == 0 && rope->part == heads.head_dim && rope->part <= HEAD_DIM_MOST &&
+           rope->pairing == DEVICE_PAIR_HALVES && rope->rounding == DEVICE_ROPE_ROUNDS_ALL &&
+           rope->query_scale == NULL && heads.gap == 0;
+}
+
 extern "C" cudaError_t launch_qk_norm_rope(cudaStream_t stream, enum dtype dtype, void *qkv,
-                                           const void *q_norm, const void *k_norm, float epsilon,
-                                           const float *cosine, const float *sine, const int32_t *rope_row,
-                                           struct device_heads heads, size_t tokens) {
-    if (tokens > INT32_MAX || heads.head_dim > HEAD_DIM_MOST || heads.head_dim % 2 != 0) {
+                                           const struct device_rope *rope, struct device_heads heads,
+                                           size_t tokens) {
+    if (tokens > INT32_MAX || heads.head_dim > TURNED_HEAD_MOST || heads.head_dim % 2 != 0 ||
+        device_heads_width(heads) > INT32_MAX) {
         return cudaErrorInvalidValue;
     }
     return with_number(dtype, [&](auto number) {
         typedef decltype(number) T;
-        return rotary(stream, (T *)qkv, (const T *)q_norm, (const T *)k_norm, epsilon, cosine, sine, rope_row,
-                      heads, tokens);
+        return is_plain(rope, heads)
+                   ? rotary(stream, (T *)qkv, (const T *)rope->q_norm.weight, (const T *)rope->k_norm.weight,
+                            rope->q_norm.epsilon, rope->cosine, rope->sine, rope->row, heads, tokens)
+                   : turn_heads(stream, (T *)qkv, rope, heads, tokens);
     });
 }

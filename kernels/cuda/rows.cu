@@ -1,10 +1,10 @@
-// Embedding, copies of keys and values, RMSNorm and SwiGLU: a block a row. They are bound by memory: rows are
+// Embedding, copies of keys and values, scaling and adding: a block a row. They are bound by memory: rows are
 // read and written 16 bytes a thread where their width allows.
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/numbers.h"
 #include "kernels/cuda/ptx.h"
 
-enum { ROW_THREADS = 256, NORM_THREADS = 1024 };
+enum { ROW_THREADS = 256 };
 
 // ---- embedding ----
 
@@ -48,144 +48,92 @@ static cudaError_t keep(cudaStream_t stream, T *kept, const T *keys, size_t widt
     return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, kept, keys, width, stride);
 }
 
-// ---- RMSNorm ----
+// ---- scaled, and added to what is there ----
 
-// The sum over the block, the same in every thread: lanes by halving, then warps alike. `partial` is shared.
-static __device__ float block_sum(float x, float *partial) {
-    unsigned lane = threadIdx.x % WARP;
-#pragma unroll
-    for (int step = WARP / 2; step > 0; step /= 2) {
-        x += __shfl_xor_sync(ALL_LANES, x, step);
-    }
-    if (lane == 0) {
-        partial[threadIdx.x / WARP] = x;
-    }
-    __syncthreads();
-    x = lane < blockDim.x / WARP ? partial[lane] : 0.0f;
-#pragma unroll
-    for (int step = WARP / 2; step > 0; step /= 2) {
-        x += __shfl_xor_sync(ALL_LANES, x, step);
-    }
-    return x;
-}
-
-static __device__ __forceinline__ float add_squares(float sum, const float (&x)[CHUNK]) {
-#pragma unroll
-    for (int e = 0; e < CHUNK; e++) {
-        sum = fmaf(x[e], x[e], sum);
-    }
-    return sum;
-}
-
+// out (+)= x * scale: the product rounded, then the sum. x may be out.
 template <typename T, bool WIDE>
-static __device__ __forceinline__ void norm_store(T *out, const T *weight, const float (&x)[CHUNK],
-                                                  float inverse, size_t i, size_t hidden) {
-    float y[CHUNK];
-    group_load(y, weight, i, hidden, WIDE);
+static __device__ __forceinline__ void scale_row(T *out, const T *x, float scale, bool add, size_t hidden) {
+    for (size_t i = threadIdx.x * (size_t)CHUNK; i < hidden; i += ROW_THREADS * (size_t)CHUNK) {
+        float y[CHUNK];
+        group_load(y, x, i, hidden, WIDE);
 #pragma unroll
-    for (int e = 0; e < CHUNK; e++) {
-        y[e] *= rounded<T>(x[e] * inverse);
+        for (int e = 0; e < CHUNK; e++) {
+            y[e] *= scale;
+        }
+        if (add) {
+            float there[CHUNK];
+            group_load(there, out, i, hidden, WIDE);
+#pragma unroll
+            for (int e = 0; e < CHUNK; e++) {
+                y[e] = there[e] + rounded<T>(y[e]);
+            }
+        }
+        group_store(out, i, hidden, y, WIDE);
     }
-    group_store(out, i, hidden, y, WIDE);
-}
-
-// Each thread has chunks threadIdx.x, threadIdx.x + blockDim.x, ... of the row; the first (in most models the
-// only one) stays in registers between the sum and the product. The block's size, and with it the order of
-// the sum, is a function of `hidden` alone.
-template <typename T, bool WIDE>
-static __global__ void __launch_bounds__(NORM_THREADS)
-    rms_norm_kernel(T *out, const T *x, const T *weight, float epsilon, size_t hidden) {
-    SHARED_BYTES(shared);
-    const T *from = x + (size_t)blockIdx.x * hidden;
-    T *to = out + (size_t)blockIdx.x * hidden;
-    size_t first = threadIdx.x * (size_t)CHUNK;
-    size_t step = blockDim.x * (size_t)CHUNK;
-    float held[CHUNK];
-    group_load(held, from, first, hidden, WIDE);
-    float square = add_squares(0.0f, held);
-    for (size_t i = first + step; i < hidden; i += step) {
-        float more[CHUNK];
-        group_load(more, from, i, hidden, WIDE);
-        square = add_squares(square, more);
-    }
-    square = block_sum(square, (float *)shared);
-    float inverse = 1.0f / sqrtf(square / (float)hidden + epsilon);
-    if (first < hidden) {
-        norm_store<T, WIDE>(to, weight, held, inverse, first, hidden);
-    }
-    for (size_t i = first + step; i < hidden; i += step) {
-        float more[CHUNK];
-        group_load(more, from, i, hidden, WIDE);
-        norm_store<T, WIDE>(to, weight, more, inverse, i, hidden);
-    }
-}
-
-template <typename T>
-static cudaError_t rms_norm(cudaStream_t stream, T *out, const T *x, const T *weight, float epsilon,
-                            size_t tokens, size_t hidden) {
-    bool wide = rows_wide<T, CHUNK>(out, hidden) && rows_wide<T, CHUNK>(x, hidden) &&
-                rows_wide<T, CHUNK>(weight, hidden);
-    size_t warps = ((hidden + CHUNK - 1) / CHUNK + WARP - 1) / WARP;
-    unsigned threads = warps < NORM_THREADS / WARP ? (unsigned)warps * WARP : (unsigned)NORM_THREADS;
-    auto kernel = wide ? rms_norm_kernel<T, true> : rms_norm_kernel<T, false>;
-    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(threads), WARP * sizeof(float), stream, out, x, weight,
-                  epsilon, hidden);
-}
-
-// ---- SwiGLU ----
-
-// x / (1 + e^-x). float32: as exact as expf and the division. Halves, which are rounded after it: fast.
-static __device__ __forceinline__ float silu(float x, float) {
-    return x / (1.0f + expf(-x));
-}
-
-// Of all numbers of float16 at most 17 come out as the neighbour of what they should (computed, with each
-// step as far off as CUDA's documentation allows; one does with float32's form).
-template <typename T> static __device__ __forceinline__ float silu(float x, T) {
-    return fast_divide(x, 1.0f + fast_exp2(x * -1.44269504f));
 }
 
 template <typename T, bool WIDE>
 static __global__ void __launch_bounds__(ROW_THREADS)
-    swiglu_kernel(T *out, const T *gate_up, size_t intermediate) {
-    const T *gates = gate_up + 2 * (size_t)blockIdx.x * intermediate;
-    T *to = out + (size_t)blockIdx.x * intermediate;
-    for (size_t i = threadIdx.x * (size_t)CHUNK; i < intermediate; i += ROW_THREADS * (size_t)CHUNK) {
-        float gate[CHUNK];
-        float y[CHUNK];
-        group_load(gate, gates, i, intermediate, WIDE);
-        group_load(y, gates + intermediate, i, intermediate, WIDE);
-#pragma unroll
-        for (int e = 0; e < CHUNK; e++) {
-            y[e] *= rounded<T>(silu(gate[e], T()));
-        }
-        group_store(to, i, intermediate, y, WIDE);
-    }
+    embed_scaled_kernel(T *out, const T *table, const int32_t *ids, float scale, bool add, size_t hidden) {
+    scale_row<T, WIDE>(out + (size_t)blockIdx.x * hidden, table + (size_t)ids[blockIdx.x] * hidden, scale,
+                       add, hidden);
+}
+
+template <typename T, bool WIDE>
+static __global__ void __launch_bounds__(ROW_THREADS)
+    add_kernel(T *x, const T *y, float scale, size_t hidden) {
+    size_t row = (size_t)blockIdx.x * hidden;
+    scale_row<T, WIDE>(x + row, y + row, scale, true, hidden);
+}
+
+template <typename T, bool WIDE>
+static __global__ void __launch_bounds__(ROW_THREADS) scale_kernel(T *x, const T *factor, size_t hidden) {
+    T *row = x + (size_t)blockIdx.x * hidden;
+    scale_row<T, WIDE>(row, row, number_value(factor[0]), false, hidden);
 }
 
 template <typename T>
-static cudaError_t swiglu(cudaStream_t stream, T *out, const T *gate_up, size_t tokens, size_t intermediate) {
-    bool wide = rows_wide<T, CHUNK>(out, intermediate) && rows_wide<T, CHUNK>(gate_up, intermediate);
-    auto kernel = wide ? swiglu_kernel<T, true> : swiglu_kernel<T, false>;
-    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, out, gate_up, intermediate);
+static cudaError_t embed_scaled(cudaStream_t stream, T *out, const T *table, const int32_t *ids, float scale,
+                                bool add, size_t tokens, size_t hidden) {
+    bool wide = rows_wide<T, CHUNK>(out, hidden) && rows_wide<T, CHUNK>(table, hidden);
+    auto kernel = wide ? embed_scaled_kernel<T, true> : embed_scaled_kernel<T, false>;
+    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, out, table, ids, scale, add,
+                  hidden);
+}
+
+template <typename T>
+static cudaError_t add(cudaStream_t stream, T *x, const T *y, float scale, size_t tokens, size_t hidden) {
+    bool wide = rows_wide<T, CHUNK>(x, hidden) && rows_wide<T, CHUNK>(y, hidden);
+    auto kernel = wide ? add_kernel<T, true> : add_kernel<T, false>;
+    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, x, y, scale, hidden);
+}
+
+template <typename T>
+static cudaError_t scale_rows(cudaStream_t stream, T *x, const T *factor, size_t tokens, size_t hidden) {
+    auto kernel = rows_wide<T, CHUNK>(x, hidden) ? scale_kernel<T, true> : scale_kernel<T, false>;
+    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, x, factor, hidden);
 }
 
 // ---- launchers: a grid has at most 2^31 - 1 blocks ----
 
 extern "C" cudaError_t launch_embed(cudaStream_t stream, enum dtype dtype, void *out, const void *table,
-                                    const int32_t *ids, size_t tokens, size_t hidden) {
+                                    const int32_t *ids, float scale, enum device_store store, size_t tokens,
+                                    size_t hidden) {
     if (tokens > INT32_MAX) {
         return cudaErrorInvalidValue;
     }
+    bool add = store == DEVICE_ADD;
     return with_number(dtype, [&](auto number) {
         typedef decltype(number) T;
-        return embed(stream, (T *)out, (const T *)table, ids, tokens, hidden);
+        return scale == 1 && !add
+                   ? embed(stream, (T *)out, (const T *)table, ids, tokens, hidden)
+                   : embed_scaled(stream, (T *)out, (const T *)table, ids, scale, add, tokens, hidden);
     });
 }
 
 extern "C" cudaError_t launch_keep(cudaStream_t stream, enum dtype dtype, void *kept, const void *qkv,
                                    struct device_heads heads, size_t tokens) {
-    size_t queries = heads.heads * heads.head_dim;
+    size_t queries = device_heads_key(heads);
     size_t width = 2 * heads.kv_heads * heads.head_dim;
     if (tokens > INT32_MAX) {
         return cudaErrorInvalidValue;
@@ -196,24 +144,24 @@ extern "C" cudaError_t launch_keep(cudaStream_t stream, enum dtype dtype, void *
     });
 }
 
-extern "C" cudaError_t launch_rms_norm(cudaStream_t stream, enum dtype dtype, void *out, const void *x,
-                                       const void *weight, float epsilon, size_t tokens, size_t hidden) {
+extern "C" cudaError_t launch_add(cudaStream_t stream, enum dtype dtype, void *x, const void *y, float scale,
+                                  size_t tokens, size_t hidden) {
     if (tokens > INT32_MAX) {
         return cudaErrorInvalidValue;
     }
     return with_number(dtype, [&](auto number) {
         typedef decltype(number) T;
-        return rms_norm(stream, (T *)out, (const T *)x, (const T *)weight, epsilon, tokens, hidden);
+        return add(stream, (T *)x, (const T *)y, scale, tokens, hidden);
     });
 }
 
-extern "C" cudaError_t launch_swiglu(cudaStream_t stream, enum dtype dtype, void *out, const void *gate_up,
-                                     size_t tokens, size_t intermediate) {
+extern "C" cudaError_t launch_scale(cudaStream_t stream, enum dtype dtype, void *x, const void *factor,
+                                    size_t tokens, size_t hidden) {
     if (tokens > INT32_MAX) {
         return cudaErrorInvalidValue;
     }
     return with_number(dtype, [&](auto number) {
         typedef decltype(number) T;
-        return swiglu(stream, (T *)out, (const T *)gate_up, tokens, intermediate);
+        return scale_rows(stream, (T *)x, (const T *)factor, tokens, hidden);
     });
 }

@@ -15,7 +15,6 @@
 #define SHAPE(MODEL, HIDDEN, INTERMEDIATE, HEADS, KV_HEADS, HEAD_DIM)                                        \
     {                                                                                                        \
         .name = (MODEL), .config = {                                                                         \
-            .family = FAMILY_QWEN3,                                                                          \
             .weights = &weight_table_dense,                                                                  \
             .layers = 1,                                                                                     \
             .hidden = (HIDDEN),                                                                              \
@@ -24,7 +23,7 @@
             .kv_heads = (KV_HEADS),                                                                          \
             .head_dim = (HEAD_DIM),                                                                          \
             .norm_epsilon = 1e-6,                                                                            \
-            .qk_norm = true,                                                                                 \
+            .qk_norm = QK_NORM_HEADS,                                                                        \
             .rope = {.kind = ROPE_PLAIN, .theta = 1e6, .attention_factor = 1},                               \
         }                                                                                                    \
     }

@@ -143,10 +143,9 @@ done:
 static int measure(struct bench_block_rate *out, struct device *device, const struct model_config *config,
                    size_t tokens, size_t length, struct error *err) {
     struct bench_blocks blocks = {0};
-    struct model_config own = *config; // whose lists stay the caller's
+    struct model_config own = model_config_plain(config);
     double seconds = 0;
     int status;
-    own.rope.divisors = NULL;
     shrink(&own);
     TRY(choose_tokens(device, &own, tokens, length, &out->tokens, err));
     TRY_TO(done, status = bench_blocks_open(&blocks, device, &own, 1, 1, out->tokens, false, err));

@@ -79,7 +79,7 @@ double bench_matmul_operations(const struct bench_blocks *blocks) {
 static int lay_out(struct layout *layout, struct bench_blocks *blocks, struct error *err) {
     const struct model_config *config = &blocks->config;
     size_t tokens = blocks->tokens;
-    size_t half = config->head_dim / 2;
+    size_t half = config_rotated(config) / 2;
     size_t copy = blocks->queues ? BENCH_COPY : 0;
     const struct {
         enum device_purpose purpose;
@@ -100,7 +100,7 @@ static int lay_out(struct layout *layout, struct bench_blocks *blocks, struct er
     for (size_t i = 0; i < blocks->sets; i++) {
         TRY(block_lay_out_buffers(layout, &blocks->set[i], config, tokens, 1, err));
     }
-    TRY(block_lay_out_scratch(layout, &blocks->attention_scratch, config, 0, blocks->count, tokens, err));
+    TRY(block_lay_out_scratch(layout, &blocks->scratch, config, 0, blocks->count, tokens, tokens, err));
     for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
         TRY(layout_take(layout, pieces[i].purpose, pieces[i].count, 1, pieces[i].width, pieces[i].out, err));
     }
@@ -211,15 +211,15 @@ done:
 }
 
 static int fill_angles(struct bench_blocks *blocks, struct error *err) {
-    size_t half = blocks->config.head_dim / 2;
+    size_t half = config_rotated(&blocks->config) / 2;
     size_t bytes = blocks->tokens * half * sizeof(float);
     float *cosine = blocks->staged;
     float *sine = cosine + blocks->tokens * half;
     void *frequencies;
     struct device_fence fence;
     TRY(memory_zeroed(&frequencies, half, sizeof(float), err));
-    rope_frequencies(&blocks->config, blocks->tokens, frequencies);
-    rope_rows(&blocks->config, frequencies, 0, blocks->tokens, cosine, sine);
+    rope_frequencies(&blocks->config, &blocks->config.rope, blocks->tokens, frequencies);
+    rope_rows(&blocks->config, &blocks->config.rope, frequencies, 0, blocks->tokens, cosine, sine);
     free(frequencies);
     TRY(device_upload(blocks->device, blocks->cosine, cosine, bytes, err));
     TRY(device_upload(blocks->device, blocks->sine, sine, bytes, err));
@@ -243,14 +243,13 @@ int bench_blocks_open(struct bench_blocks *blocks, struct device *device, const 
     device_describe(device, &about);
     *blocks = (struct bench_blocks){.device = device,
                                     .queues = about.queues,
-                                    .config = *config,
+                                    .config = model_config_plain(config),
                                     .count = count,
                                     .sets = sets,
                                     .in_turn = sets,
                                     .tokens = tokens};
     blocks->matmul_count = block_matmuls(config, 0, blocks->matmuls);
     blocks->config.layers = count;
-    blocks->config.layer_slides = NULL;
     TRY(memory_zeroed(&memory, count, 1, err));
     blocks->config.layer_slides = memory;
     TRY(memory_zeroed(&memory, count, sizeof blocks->weights.blocks[0], err));
@@ -298,7 +297,7 @@ int bench_block_step(struct bench_blocks *blocks, size_t turn, enum block_step s
     const struct block_pass pass = {.device = blocks->device,
                                     .config = &blocks->config,
                                     .buffers = blocks->set[turn % blocks->in_turn],
-                                    .attention_scratch = blocks->attention_scratch,
+                                    .scratch = blocks->scratch,
                                     .cosine = blocks->cosine,
                                     .sine = blocks->sine,
                                     .rope_row = blocks->rope_rows,

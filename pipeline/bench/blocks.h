@@ -26,7 +26,7 @@ struct bench_blocks {
     size_t batch;   // tokens of the present batch
     struct device_texts texts;
     struct block_buffers set[BENCH_SETS_MOST];
-    void *attention_scratch;
+    void *scratch;
     void *cosine;    // float [tokens, head_dim / 2]
     void *sine;      // as cosine
     void *rope_rows; // int32_t [tokens]

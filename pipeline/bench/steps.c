@@ -77,7 +77,7 @@ static void print_block(struct bench *bench, size_t length, const struct bench_t
     bench_print(bench, name, (double)bench->blocks.batch / times->all, "tokens/s",
                 " attention %.1f %%, norms %.1f %%, rotation %.1f %%, SwiGLU %.1f %%, together %.1f %%",
                 100 * seconds[BLOCK_ATTENTION] / times->all, 100 * norms / times->all,
-                100 * seconds[BLOCK_ROPE] / times->all, 100 * seconds[BLOCK_SWIGLU] / times->all,
+                100 * seconds[BLOCK_ROPE] / times->all, 100 * seconds[BLOCK_ACTIVATION] / times->all,
                 100 * rest / times->all);
 }
 
@@ -169,7 +169,7 @@ int bench_rows(struct bench *bench, struct error *err) {
     TRY(bench_blocks_batch(&bench->blocks, bench->options.tokens, bench->options.tokens, err));
     TRY(print_step(bench, BLOCK_ATTENTION_NORM, "RMSNorm", 2 * config->hidden, err));
     TRY(print_step(bench, BLOCK_ROPE, "norm and rotation of heads", 2 * rotated, err));
-    return print_step(bench, BLOCK_SWIGLU, "SwiGLU", 3 * config->intermediate, err);
+    return print_step(bench, BLOCK_ACTIVATION, "SwiGLU", 3 * config->intermediate, err);
 }
 
 // ---- copies between host and device ----

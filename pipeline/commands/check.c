@@ -11,6 +11,7 @@
 #include "checkpoints/run_folder.h"
 #include "commands/command.h"
 #include "commands/readable.h"
+#include "model/footprint.h"
 #include "start/algorithms.h"
 #include "start/batching.h"
 #include "start/fill.h"
@@ -52,10 +53,18 @@ static int check_model(struct check *check, struct error *err) {
     TRY(inputs_open(&check->inputs, INPUTS_MODEL, NULL, err));
     const struct model_config *config = model_config_of(check->inputs.model);
     const struct buffer *weights = &check->inputs.weights;
+    const struct buffer *adapter = &check->inputs.adapter;
+    char active[48] = "";
+    if (config->experts.count > 0) {
+        snprintf(active, sizeof active, " (%.3f B active)",
+                 (double)footprint_active_parameters(config) * 1e-9);
+    }
     snprintf(check->detail, sizeof check->detail,
-             "%s, %zu blocks of %zu, %.3f B parameters%s%.200s, every tensor in place", config->model_type,
-             config->layers, config->hidden, (double)model_parameters(check->inputs.model) * 1e-9,
-             weights->size > 0 ? " in " : "", weights->size > 0 ? weights->data : "");
+             "%s, %zu blocks of %zu, %.3f B parameters%s%s%.200s, every tensor in place%s%.200s",
+             config->model_type, config->layers, config->hidden,
+             (double)model_parameters(check->inputs.model) * 1e-9, active, weights->size > 0 ? " in " : "",
+             weights->size > 0 ? weights->data : "", adapter->size > 0 ? "; " : "",
+             adapter->size > 0 ? adapter->data : "");
     return STATUS_OK;
 }
 

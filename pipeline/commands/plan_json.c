@@ -118,8 +118,10 @@ json_t *plan_ways_json(const struct plan_ways *ways) {
         list = append(list, describe_way(ways, &ways->way[i]));
     }
     return json_pack(
-        "{s:i, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o}", "plan_version", 1, "batch_tokens",
-        whole(work->limits->tokens), "tokens", work->has_problems ? whole(work->work.tokens) : json_null(),
-        "fill", json_real(work->work.fill), "machine", describe_machine(ways->machine), "ways", list, "gpus",
+        "{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o}", "plan_version", 1, "parameters",
+        whole(footprint_parameters(work->config)), "active_parameters",
+        whole(footprint_active_parameters(work->config)), "batch_tokens", whole(work->limits->tokens),
+        "tokens", work->has_problems ? whole(work->work.tokens) : json_null(), "fill",
+        json_real(work->work.fill), "machine", describe_machine(ways->machine), "ways", list, "gpus",
         ways->options->gpus, "several", describe_several(ways), "generation", describe_generation(ways));
 }

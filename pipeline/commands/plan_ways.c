@@ -63,7 +63,8 @@ int plan_ways_make(struct plan_ways *out, const struct plan_work *work, const st
     *out = (struct plan_ways){.work = work, .machine = machine, .options = options};
     for (size_t kind = 0; kind < PLAN_WAYS; kind++) {
         bool idle = kinds[kind].way == FORECAST_HOST && !machine->figures.has_own_memory;
-        if (idle || (work->is_held && kinds[kind].quantize != MODEL_QUANTIZE_NONE)) {
+        bool as_it_is = work->is_held || !footprint_can_quantise(work->config);
+        if (idle || (as_it_is && kinds[kind].quantize != MODEL_QUANTIZE_NONE)) {
             continue;
         }
         struct plan_way *way = &out->way[out->count++];
@@ -109,6 +110,12 @@ static void write_head(FILE *out, const struct plan_ways *ways) {
     const struct forecast_machine *figures = &machine->figures;
     char free_text[AMOUNT_TEXT];
     uint64_t left = figures->memory > figures->in_use ? figures->memory - figures->in_use : 0;
+    const struct model_config *config = ways->work->config;
+    if (config->experts.count > 0) {
+        fprintf(out, "parameters    %.3f billion, of which %.3f billion compute a token\n",
+                (double)footprint_parameters(config) * 1e-9,
+                (double)footprint_active_parameters(config) * 1e-9);
+    }
     fprintf(out, "ways          on %s: %.0f %% of %s", machine->name, 100 * figures->target,
             amount(left, free_text));
     write_rate(out, machine);

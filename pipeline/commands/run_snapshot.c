@@ -70,14 +70,20 @@ done:
     return status;
 }
 
+static int read_part(struct buffer *out, const struct identity *identity, const char *key,
+                     struct error *err) {
+    const char *value = identity_get(identity, key);
+    return value == NULL ? STATUS_OK : buffer_printf(out, err, "%s", value);
+}
+
 static int read_weights(struct run_snapshot *snapshot, struct ledger *ledger, struct error *err) {
     struct identity identity = {0};
     bool found;
     int status;
     TRY_TO(done, status = ledger_identity(ledger, &identity, &found, err));
-    const char *weights = found ? identity_get(&identity, IDENTITY_WEIGHTS) : NULL;
-    if (weights != NULL) {
-        status = buffer_printf(&snapshot->weights, err, "%s", weights);
+    if (found) {
+        TRY_TO(done, status = read_part(&snapshot->weights, &identity, IDENTITY_WEIGHTS, err));
+        status = read_part(&snapshot->adapter, &identity, IDENTITY_ADAPTER, err);
     }
 done:
     identity_destroy(&identity);
@@ -218,5 +224,6 @@ int run_snapshot_take(struct run_snapshot *snapshot, const char *folder, struct 
 void run_snapshot_free(struct run_snapshot *snapshot) {
     buffer_destroy(&snapshot->cpu_paths);
     buffer_destroy(&snapshot->weights);
+    buffer_destroy(&snapshot->adapter);
     buffer_destroy(&snapshot->residency);
 }

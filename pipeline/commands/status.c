@@ -240,6 +240,11 @@ static void print_health(FILE *out, const struct run_snapshot *snapshot) {
         printable_write(out, snapshot->weights.data);
         fputc('\n', out);
     }
+    if (snapshot->adapter.size > 0) {
+        fputs("  adapter     ", out);
+        printable_write(out, snapshot->adapter.data);
+        fputc('\n', out);
+    }
     print_residency(out, snapshot);
     if (snapshot->has_progress) {
         print_devices(out, snapshot);
@@ -415,6 +420,7 @@ const struct command command_status = {
         "tokens_per_second (of\n"
         "                     computing), with_waiting; or null\n"
         "  weights            of a run whose matrices are packed or quantised: \"Q4_K and Q6_K\"; or null\n"
+        "  adapter            of a run with one: \"LoRA of rank 8 on 14 matrices, SHA-256 ...\"; or null\n"
         "  residency          where the last launch found the model: kind and name of the device, pieces, "
         "bytes, planned\n"
         "                     and taken (bytes by purpose), process_bytes (the driver's figure, if any), "

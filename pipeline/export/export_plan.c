@@ -55,6 +55,8 @@ static int keep_attributes(struct export_plan *plan, const struct shard_reader *
     static const char *const names[] = {"model",
                                         "model_type",
                                         "model_fingerprint",
+                                        "adapter",
+                                        "adapter_fingerprint",
                                         "tokenizer_fingerprint",
                                         "problems_sha256",
                                         "template",

@@ -164,9 +164,11 @@ static json_t *describe(const struct export_plan *plan, const struct export_requ
     json_t *order = request->shuffle
                         ? json_pack("{s:s, s:o}", "kind", "shuffled", "seed", number(request->shuffle_seed))
                         : json_pack("{s:s}", "kind", "query");
-    json_t *model = json_pack("{s:o, s:o, s:o, s:o}", "name", attribute(plan, "model"), "path",
-                              attribute(plan, "model_path"), "type", attribute(plan, "model_type"),
-                              "fingerprint", attribute(plan, "model_fingerprint"));
+    json_t *model =
+        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "name", attribute(plan, "model"), "path",
+                  attribute(plan, "model_path"), "type", attribute(plan, "model_type"), "fingerprint",
+                  attribute(plan, "model_fingerprint"), "adapter", attribute(plan, "adapter"),
+                  "adapter_fingerprint", attribute(plan, "adapter_fingerprint"));
     json_t *steps =
         json_pack("{s:o, s:o}", "from", attribute(plan, "steps_kind"), "value", attribute(plan, "steps"));
     json_t *dtype = json_pack("{s:s, s:s, s:o}", "stored", dtype_name(plan->stored), "exported",

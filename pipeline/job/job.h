@@ -49,6 +49,7 @@ struct job {
     // model
     char *model_path;
     char *tokenizer_path;    // a tokenizer.json; NULL: the model's own
+    char *adapter_path;      // a folder that peft saved; NULL: none
     enum dtype dtype;        // of computation
     int expand;              // enum job_expand, as packed weights are held
     int weights_rounding;    // enum job_rounding

@@ -63,6 +63,9 @@ const struct job_key job_keys[] = {
     {"model", "tokenizer", KEY_PATH, FIELD(tokenizer_path), .minimum = 1,
      .absent = "tokenizer.json in the model folder or beside the GGUF file, or the file's own vocabulary",
      .help = "the tokenizer.json to use"},
+    {"model", "adapter", KEY_PATH, FIELD(adapter_path), .minimum = 1, .absent = "none",
+     .help = "folder of a LoRA adapter (adapter_config.json and adapter_model.safetensors, as `peft` saves "
+             "them), merged into the weights when they are loaded; its content is part of the identity"},
     {"model", "dtype", KEY_DTYPE, FIELD(dtype), .choices = "float32|float16|bfloat16", .standard = "bfloat16",
      .identity = true, .help = "number format of the computation"},
     {"model", "expand", KEY_CHOICE, FIELD(expand), .choices = "matmul|load", .standard = "matmul",

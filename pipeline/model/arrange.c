@@ -271,6 +271,52 @@ static int arrange_transposed(unsigned char *out, size_t out_bytes, const struct
     }
 }
 
+static int arrange_heads(unsigned char *out, size_t out_bytes, const struct arrangement *how,
+                         const unsigned char *in, size_t bytes, struct error *err) {
+    enum { PARTS = 3 };
+    if (bytes != out_bytes || !is_product(bytes, how->rows, how->columns, how->width) || how->heads == 0 ||
+        how->rows % (PARTS * how->heads) != 0) {
+        return misfit(bytes, out_bytes, err);
+    }
+    size_t head = how->rows / (PARTS * how->heads) * how->columns * how->width; // bytes of a part of a head
+    for (size_t h = 0; h < how->heads; h++) {
+        for (size_t part = 0; part < PARTS; part++) {
+            memcpy(out + (part * how->heads + h) * head, in + (h * PARTS + part) * head, head);
+        }
+    }
+    return STATUS_OK;
+}
+
+// One expert's rows; each is a row of the file, or a column.
+static void arrange_expert(unsigned char *out, const struct arrangement *how, size_t rows,
+                           const unsigned char *in) {
+    size_t width = how->width;
+    for (size_t r = 0; r < rows; r++) {
+        size_t half = rows / 2;
+        size_t from = how->alternates ? 2 * (r % half) + r / half : r;
+        if (!how->is_transposed) {
+            memcpy(out + r * how->columns * width, in + from * how->columns * width, how->columns * width);
+            continue;
+        }
+        for (size_t c = 0; c < how->columns; c++) {
+            memcpy(out + (r * how->columns + c) * width, in + (c * rows + from) * width, width);
+        }
+    }
+}
+
+static int arrange_experts(unsigned char *out, size_t out_bytes, const struct arrangement *how,
+                           const unsigned char *in, size_t bytes, struct error *err) {
+    if (bytes != out_bytes || !is_product(bytes, how->rows, how->columns, how->width) || how->experts == 0 ||
+        how->rows % how->experts != 0 || (how->alternates && how->rows / how->experts % 2 != 0)) {
+        return misfit(bytes, out_bytes, err);
+    }
+    size_t each = bytes / how->experts;
+    for (size_t e = 0; e < how->experts; e++) {
+        arrange_expert(out + e * each, how, how->rows / how->experts, in + e * each);
+    }
+    return STATUS_OK;
+}
+
 static int arrange_indices(unsigned char *out, size_t out_bytes, const struct arrangement *how,
                            const unsigned char *in, size_t bytes, struct error *err) {
     size_t count = bytes / WORD;
@@ -304,6 +350,10 @@ int arrange(unsigned char *out, size_t out_bytes, const struct arrangement *how,
         return arrange_transposed(out, out_bytes, how, in, bytes, err);
     case ARRANGE_INDICES:
         return arrange_indices(out, out_bytes, how, in, bytes, err);
+    case ARRANGE_HEADS:
+        return arrange_heads(out, out_bytes, how, in, bytes, err);
+    case ARRANGE_EXPERTS:
+        return arrange_experts(out, out_bytes, how, in, bytes, err);
     }
     if (bytes != out_bytes) {
         return misfit(bytes, out_bytes, err);

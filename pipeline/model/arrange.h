@@ -15,6 +15,8 @@ enum arrangement_kind {
     ARRANGE_WORDS,      // codes packed into int32
     ARRANGE_TRANSPOSED, // [columns, rows] elements of `width` bytes
     ARRANGE_INDICES,    // int32 group numbers into uint16
+    ARRANGE_EXPERTS,    // experts one after another, each transposed or with rows of two halves in turn
+    ARRANGE_HEADS,      // rows of q, k and v of one head after another, into all of q, then k, then v
 };
 
 enum arrangement_numbers { // what the tensor's elements are, where some of them are no numbers
@@ -33,7 +35,12 @@ struct arrangement {
     enum arrangement_numbers numbers; // all must be finite
     size_t rows;                      // of the part: codes or elements, not bytes
     size_t columns;
-    size_t width; // bytes of an element (ARRANGE_TRANSPOSED)
+    size_t width; // bytes of an element (ARRANGE_TRANSPOSED, ARRANGE_HEADS)
+    size_t heads; // ARRANGE_HEADS: of each of the three
+    // ARRANGE_EXPERTS: rows of the part are those of so many experts, of which a file has the first half and
+    // the second in turn where they alternate; is_transposed: each is [columns, rows].
+    size_t experts;
+    bool alternates;
     // ARRANGE_WORDS. A word that is not filled (the last of a row or column) is filled with anything.
     unsigned bits;      // 4 or 8
     bool packs_rows;    // a word holds codes of several rows, else of several columns of one

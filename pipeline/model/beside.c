@@ -1,18 +1,27 @@
 #include "model/beside.h"
 
 #include <stddef.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "model/family.h"
+#include "model/weight_table.h"
 
 static bool ends_with(const char *text, size_t length, const char *end) {
     size_t wanted = strlen(end);
     return length >= wanted && memcmp(text + length - wanted, end, wanted) == 0;
 }
 
-// Computed anew from config.json, whatever a file says.
-static bool is_rotary_buffer(const char *name) {
-    static const char *const ends[] = {"rotary_emb.inv_freq", "rotary_emb.original_inv_freq",
-                                       "rotary_emb.cos_cached", "rotary_emb.sin_cached"};
+// Computed anew from config.json, whatever a file says: rotary tables, and masks of GPT-2's time.
+static bool is_buffer(const char *name) {
+    static const char *const ends[] = {"rotary_emb.inv_freq",
+                                       "rotary_emb.original_inv_freq",
+                                       "rotary_emb.cos_cached",
+                                       "rotary_emb.sin_cached",
+                                       ".attn.bias",
+                                       ".attn.masked_bias",
+                                       ".attention.bias",
+                                       ".attention.masked_bias"};
     for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
         if (ends_with(name, strlen(name), ends[i])) {
             return true;
@@ -26,7 +35,7 @@ static bool is_rotary_buffer(const char *name) {
 static bool is_head(const char *name, size_t length) {
     static const char *const names[] = {"score",      "scores",           "classifier",
                                         "qa_outputs", "regression_layer", "reward_transform_matrix",
-                                        "gating"};
+                                        "gating",     "embed_out"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (strlen(names[i]) == length && memcmp(name, names[i], length) == 0) {
             return true;
@@ -47,13 +56,44 @@ static bool is_predictor(const char *name, size_t length) {
     return false;
 }
 
-// Blocks that predict further tokens may lie behind the model's own, under the next numbers.
-static bool is_predicting_block(const char *name, const struct model_config *config) {
-    for (size_t i = 0; i < config->predict_layers; i++) {
-        char start[48];
-        int length = snprintf(start, sizeof start, "layers.%zu.", config->layers + i);
-        if (strncmp(name, start, (size_t)length) == 0) {
-            return true;
+// What comes before a block's number in the names of the family's weights, behind their prefix: "layers.".
+static size_t block_stem(const struct model_config *config, const char **stem) {
+    const struct weight_row *row = config->weights->rows;
+    while (!weight_in_block(row)) {
+        row++;
+    }
+    *stem = row->name;
+    return (size_t)(strstr(row->name, "{i}") - row->name);
+}
+
+bool beside_later_block(const char *name, const struct model_config *config) {
+    const char *const *prefixes = family_prefixes(config->family);
+    const char *stem;
+    size_t length = block_stem(config, &stem);
+    for (size_t i = 0; prefixes[i] != NULL && config->holder == CONFIG_JSON; i++) {
+        const char *number = name + strlen(prefixes[i]) + length;
+        char *end;
+        if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0 &&
+            strncmp(name + strlen(prefixes[i]), stem, length) == 0 && *number >= '0' && *number <= '9') {
+            unsigned long long block = strtoull(number, &end, 10);
+            return *end == '.' && block >= config->layers;
+        }
+    }
+    return false;
+}
+
+// What sees and hears in a model whose text part is read.
+static bool is_tower(const char *name) {
+    static const char *const parts[] = {
+        "visual",       "vision_tower", "vision_model",        "multi_modal_projector", "audio_tower",
+        "embed_vision", "embed_audio",  "vision_embed_tokens", "vision_proj",           "merger"};
+    for (const char *part = name; part != NULL;
+         part = strchr(part, '.') == NULL ? NULL : strchr(part, '.') + 1) {
+        for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+            size_t length = strlen(parts[i]);
+            if (strncmp(part, parts[i], length) == 0 && part[length] == '.') {
+                return true;
+            }
         }
     }
     return false;
@@ -62,8 +102,16 @@ static bool is_predicting_block(const char *name, const struct model_config *con
 bool beside_tensor(const char *name, const struct model_config *config) {
     static const char prefix[] = "model.";
     bool prefixed = strncmp(name, prefix, sizeof prefix - 1) == 0;
-    if (is_rotary_buffer(name) || is_predicting_block(prefixed ? name + sizeof prefix - 1 : name, config)) {
+    if (is_buffer(name) || beside_later_block(name, config)) {
         return true;
+    }
+    if (config->is_nested && is_tower(name)) {
+        return true;
+    }
+    static const char text[] = "language_model."; // a head may lie within the text part
+    if (config->is_nested && strncmp(name, text, sizeof text - 1) == 0) {
+        name += sizeof text - 1;
+        prefixed = strncmp(name, prefix, sizeof prefix - 1) == 0;
     }
     size_t length = strcspn(name, ".");
     if (is_head(name, length) || is_predictor(name, length)) {

@@ -1,7 +1,8 @@
 // A transformer block, written once: its operations in order, and the list of its matmuls. Running a model,
 // tuning it, checking shapes, sizing buffers, counting operations and measuring (bench/) all go by what is
-// here. A family with other blocks changes this file and block.c, what a block holds (weights.h) and the
-// tables of weights (weight_table.c) and families (config.c, its keys in config.h).
+// here. What families differ in is in struct model_config; a family with a new kind of block changes this
+// file and block.c, what a block holds (weights.h) and the tables of weights (weight_rows.c) and families
+// (families.c).
 //
 // A block knows neither the model nor where its buffers come from: the caller fills a struct block_pass.
 #ifndef STRATA_MODEL_BLOCK_H
@@ -13,16 +14,19 @@
 #include "model/layout.h"
 #include "model/weights.h"
 
-enum block_step { // the operations of a block, in order
+enum block_step { // the operations of a block, in order; a block passes over those that it has not
     BLOCK_ATTENTION_NORM,
     BLOCK_QKV,
     BLOCK_ROPE, // norms of heads, where the model has them, and rotation
     BLOCK_ATTENTION,
     BLOCK_OUTPUT,
+    BLOCK_ATTENTION_ADD, // of a branch that is normalised or scaled before it is added
     BLOCK_MLP_NORM,
     BLOCK_GATE_UP,
-    BLOCK_SWIGLU,
+    BLOCK_ACTIVATION,
     BLOCK_DOWN,
+    BLOCK_EXPERTS, // the choice and the products
+    BLOCK_MLP_ADD,
     BLOCK_STEPS
 };
 
@@ -32,10 +36,12 @@ enum block_kind block_step_kind(enum block_step step);
 
 // What the operations read and write, on the device and of its dtype; shared by all blocks.
 struct block_buffers {
-    void *x;      // [tokens, hidden] the residual stream
-    void *normed; // [tokens, hidden]
-    void *wide;   // [tokens, max(qkv, gate_up)] these two are never alive together
-    void *inner;  // [tokens, max(heads * head_dim, intermediate)] nor are their results
+    void *x;                     // [tokens, hidden] the residual stream
+    void *normed;                // [tokens, hidden]
+    void *wide;                  // [tokens, max(qkv, gate_up)] these two are never alive together
+    void *inner;                 // [tokens, max(heads * head_dim, intermediate)] nor are their results
+    void *branch;                // [tokens, hidden] the sum of parallel branches; NULL: they are serial
+    struct device_routes routes; // of blocks with experts; NULL: none has
 };
 
 // A batch on its way through the blocks.
@@ -43,10 +49,14 @@ struct block_pass {
     struct device *device;
     const struct model_config *config;
     struct block_buffers buffers;
-    void *attention_scratch;
-    const float *cosine; // [.., head_dim / 2] rotary tables
+    void *scratch;       // of attention and of experts
+    const float *cosine; // [.., rotated / 2] rotary tables
     const float *sine;
-    const int32_t *rope_row; // [tokens] rows of the tables
+    const float *local_cosine; // the same of blocks with BLOCK_ROPE_LOCAL; NULL: there are none
+    const float *local_sine;
+    const int32_t *rope_row;  // [tokens] rows of the tables
+    const float *query_scale; // [..] by rope_row; NULL: none
+    const float *slopes;      // [heads]; NULL: none
     struct device_texts texts;
     void *kept; // of a slice: texts.kept, to which its own keys and values are added
     size_t tokens;
@@ -62,6 +72,10 @@ int block_run(const struct block_pass *pass, const struct block_weights *weights
 // Queues one of them.
 int block_run_step(const struct block_pass *pass, const struct block_weights *weights, size_t block,
                    enum block_step step, struct error *err);
+
+// out = the norm of x, as the family has it. bias NULL: none.
+int block_norm(const struct block_pass *pass, void *out, const void *weight, const void *bias,
+               struct error *err);
 
 // ---- the list of matmuls ----
 
@@ -104,6 +118,9 @@ double block_flops(const struct model_config *config, size_t block, size_t token
 // The attention of block number `block`.
 struct device_attention block_attention(const struct model_config *config, size_t block, size_t longest);
 
+// The sizes of the experts of blocks that have some.
+struct device_experts block_experts(const struct model_config *config);
+
 // Numbers that a token has in all buffers together.
 size_t block_buffer_numbers(const struct model_config *config);
 
@@ -113,9 +130,12 @@ int block_lay_out_buffers(struct layout *layout, struct block_buffers *buffers,
                           const struct model_config *config, size_t tokens, size_t streams,
                           struct error *err);
 
-// What attention needs beside them in `count` blocks from number `first` on: the largest of their needs,
-// since full and sliding ones may differ.
+// What attention and experts need beside them in `count` blocks from number `first` on: the largest of their
+// needs, since full and sliding ones may differ.
 int block_lay_out_scratch(struct layout *layout, void **scratch, const struct model_config *config,
-                          size_t first, size_t count, size_t longest, struct error *err);
+                          size_t first, size_t count, size_t tokens, size_t longest, struct error *err);
+
+// Bytes of one token's routes: which experts, and their weights.
+size_t block_route_bytes(const struct model_config *config);
 
 #endif

@@ -1,91 +1,61 @@
 #include "model/config.h"
 
-#include <math.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/amount.h"
 #include "base/file.h"
 #include "base/first_bytes.h"
-#include "base/names.h"
+#include "model/config_layers.h"
 #include "model/config_rope.h"
+#include "model/config_shape.h"
+#include "model/family.h"
 #include "model/footprint.h"
 #include "model/gguf_config.h"
 #include "model/place.h"
 #include "model/values.h"
-#include "model/weight_table.h"
 
-// What transformers' configuration classes take when config.json leaves a key out.
-struct family_defaults {
-    const char *model_type;
-    enum model_family family;
-    const struct weight_table *weights;
-    int64_t intermediate;
-    int64_t kv_heads; // 0: as many as heads
-    int64_t head_dim; // 0: hidden / heads
-    int64_t vocabulary;
-    int64_t max_positions;
-    int64_t window; // 0: none unless the file says so
-};
+enum { FILE_LIMIT = 4 << 20 }; // bytes of a config.json: real ones have a few thousand
 
-static const struct family_defaults families[] = {
-    {"llama", FAMILY_LLAMA, &weight_table_dense, 11008, 0, 0, 32000, 2048, 0},
-    {"mistral", FAMILY_MISTRAL, &weight_table_dense, 14336, 8, 0, 32000, 4096 * 32, 4096},
-    {"qwen2", FAMILY_QWEN2, &weight_table_dense, 22016, 32, 0, 151936, 32768, 4096},
-    {"qwen3", FAMILY_QWEN3, &weight_table_dense, 22016, 32, 128, 151936, 32768, 4096},
-};
-
-enum { FAMILIES = sizeof families / sizeof families[0] };
-
-enum {
-    FILE_LIMIT = 4 << 20, // bytes of a config.json: real ones have a few thousand
-    LARGEST_DIMENSION = 1 << 24,
-    LARGEST_HEADS = 1 << 16,
-    LARGEST_LAYERS = 4096,
-    LARGEST_POSITIONS = 1 << 30
-};
-
-static int get_size(const struct values *values, const char *key, int64_t otherwise, int64_t largest,
-                    size_t *out, struct error *err) {
-    int64_t value = otherwise;
-    TRY(values_integer(values, key, 1, largest, &value, err));
-    *out = (size_t)value;
-    return STATUS_OK;
+static int no_family(const char *type, struct error *err) {
+    char names[1024] = "";
+    family_names(names, sizeof names);
+    return error_set(err, STATUS_DATA, "'model_type' is '%.64s'; supported are %s", type, names);
 }
 
-static bool is_null(const struct values *values, const char *key) {
-    return values_kind(values, key) == VALUE_NULL;
-}
-
-static int find_family(const struct values *values, struct model_config *config,
-                       const struct family_defaults **out, struct error *err) {
+// The text model's row, and its own values: those under text_config where the outer model has other parts.
+static int find_family(const struct values *values, struct model_config *config, struct values *text,
+                       struct error *err) {
     const char *type = NULL;
     TRY(values_text(values, "model_type", &type, err));
     if (type == NULL) {
         return error_set(err, STATUS_DATA, "'model_type' is missing");
     }
-    for (size_t i = 0; i < FAMILIES; i++) {
-        if (strcmp(type, families[i].model_type) == 0) {
-            *out = &families[i];
-            config->family = families[i].family;
-            config->weights = families[i].weights;
-            strcpy(config->model_type, type);
-            return STATUS_OK;
+    const struct family_nest *nest = family_nest_find(type);
+    *text = *values;
+    if (nest != NULL) {
+        if (values_kind(values, "text_config") != VALUE_MAP) {
+            return error_set(err, STATUS_DATA, "'text_config' of %s is not an object", type);
         }
+        *text = values_member(values, "text_config");
+        type = nest->text_type;
+        TRY(values_text(text, "model_type", &type, err));
+        config->is_nested = true;
     }
-    char names[FAMILIES * sizeof config->model_type] = "";
-    for (size_t i = 0; i < FAMILIES; i++) {
-        names_append(names, sizeof names, families[i].model_type, i, FAMILIES);
+    config->family = family_find(type);
+    if (config->family == NULL) {
+        return no_family(type, err);
     }
-    return error_set(err, STATUS_DATA, "'model_type' is '%.64s'; supported are %s", type, names);
+    config->weights = family_weights(config->family);
+    strcpy(config->model_type, config->family->model_type);
+    return STATUS_OK;
 }
 
 // Keys that change the computation in ways that are not implemented.
-static int refuse_unsupported(const struct values *values, struct error *err) {
+static int refuse_unsupported(const struct values *values, const struct model_config *config,
+                              struct error *err) {
     static const char *const objects[] = {"text_config", "vision_config"};
-    for (size_t i = 0; i < sizeof objects / sizeof objects[0]; i++) {
+    for (size_t i = 0; i < sizeof objects / sizeof objects[0] && !config->is_nested; i++) {
         if (values_has(values, objects[i])) {
             return error_set(err, STATUS_DATA, "'%s' is not supported", objects[i]);
         }
@@ -95,155 +65,11 @@ static int refuse_unsupported(const struct values *values, struct error *err) {
         return error_set(err, STATUS_DATA,
                          "'transformers_weights' names other weights, which is not supported");
     }
-    const char *activation = "silu";
-    TRY(values_text(values, "hidden_act", &activation, err));
-    if (strcmp(activation, "silu") != 0) {
-        return error_set(err, STATUS_DATA, "'hidden_act' is '%.64s'; only silu is supported", activation);
-    }
-    bool causal = true;
-    TRY(values_boolean(values, "is_causal", &causal, err));
-    return causal ? STATUS_OK
-                  : error_set(err, STATUS_DATA, "'is_causal' is false; only causal attention is supported");
-}
-
-static int read_heads(const struct values *values, const struct family_defaults *defaults,
-                      struct model_config *config, struct error *err) {
-    TRY(get_size(values, "num_attention_heads", 32, LARGEST_HEADS, &config->heads, err));
-    int64_t heads = (int64_t)config->heads;
-    int64_t kv_heads =
-        defaults->kv_heads == 0 || is_null(values, "num_key_value_heads") ? heads : defaults->kv_heads;
-    TRY(get_size(values, "num_key_value_heads", kv_heads, LARGEST_HEADS, &config->kv_heads, err));
-    if (config->heads % config->kv_heads != 0) {
-        return error_set(err, STATUS_DATA,
-                         "'num_attention_heads' (%zu) is not a multiple of 'num_key_value_heads' (%zu)",
-                         config->heads, config->kv_heads);
-    }
-    if (defaults->head_dim != 0 && is_null(values, "head_dim")) {
-        return error_set(err, STATUS_DATA, "'head_dim' is null, which %s does not define",
-                         config->model_type);
-    }
-    int64_t head_dim = defaults->head_dim;
-    if (head_dim == 0 && !values_has(values, "head_dim")) {
-        if (config->hidden % config->heads != 0) {
-            return error_set(err, STATUS_DATA,
-                             "'head_dim' is missing and 'hidden_size' (%zu) is not a multiple of "
-                             "'num_attention_heads' (%zu)",
-                             config->hidden, config->heads);
-        }
-        head_dim = (int64_t)(config->hidden / config->heads);
-        config->derived_head_dim = true;
-    }
-    TRY(get_size(values, "head_dim", head_dim, LARGEST_HEADS, &config->head_dim, err));
-    if (config->head_dim % 2 != 0) {
-        return error_set(err, STATUS_DATA, "'head_dim' is %zu; rotary embedding needs an even number",
-                         config->head_dim);
-    }
     return STATUS_OK;
-}
-
-static int read_shape(const struct values *values, const struct family_defaults *defaults,
-                      struct model_config *config, struct error *err) {
-    TRY(get_size(values, "num_hidden_layers", 32, LARGEST_LAYERS, &config->layers, err));
-    TRY(get_size(values, "hidden_size", 4096, LARGEST_DIMENSION, &config->hidden, err));
-    TRY(get_size(values, "intermediate_size", defaults->intermediate, LARGEST_DIMENSION,
-                 &config->intermediate, err));
-    TRY(get_size(values, "vocab_size", defaults->vocabulary, LARGEST_DIMENSION, &config->vocabulary, err));
-    TRY(get_size(values, "max_position_embeddings", defaults->max_positions, LARGEST_POSITIONS,
-                 &config->max_positions, err));
-    TRY(read_heads(values, defaults, config, err));
-    config->norm_epsilon = 1e-6;
-    TRY(values_number(values, "rms_norm_eps", &config->norm_epsilon, err));
-    if (!(config->norm_epsilon >= 0 && config->norm_epsilon < 1)) {
-        return error_set(err, STATUS_DATA, "'rms_norm_eps' is %g, outside 0 to 1", config->norm_epsilon);
-    }
-    return STATUS_OK;
-}
-
-static int read_biases(const struct values *values, struct model_config *config, struct error *err) {
-    bool bias = false;
-    TRY(values_boolean(values, "tie_word_embeddings", &config->tied_embeddings, err));
-    if (config->family == FAMILY_LLAMA || config->family == FAMILY_QWEN3) {
-        TRY(values_boolean(values, "attention_bias", &bias, err));
-    }
-    if (config->family == FAMILY_LLAMA) {
-        TRY(values_boolean(values, "mlp_bias", &config->mlp_bias, err));
-    }
-    config->attention_bias = bias || config->family == FAMILY_QWEN2;
-    config->output_bias = bias;
-    config->qk_norm = config->family == FAMILY_QWEN3;
-    return STATUS_OK;
-}
-
-// The window itself: Mistral slides unless it says null, Qwen only when use_sliding_window is set, Llama
-// never.
-static int read_window(const struct values *values, const struct family_defaults *defaults,
-                       struct model_config *config, struct error *err) {
-    bool slides = config->family == FAMILY_MISTRAL;
-    if (config->family == FAMILY_QWEN2 || config->family == FAMILY_QWEN3) {
-        TRY(values_boolean(values, "use_sliding_window", &slides, err));
-    }
-    if (!slides || is_null(values, "sliding_window")) {
-        return STATUS_OK;
-    }
-    TRY(get_size(values, "sliding_window", defaults->window, LARGEST_POSITIONS, &config->window, err));
-    if (config->family == FAMILY_MISTRAL) {
-        return STATUS_OK;
-    }
-    int64_t first = 28;
-    TRY(values_integer(values, "max_window_layers", 0, LARGEST_LAYERS, &first, err));
-    config->first_window_layer = (size_t)first;
-    return STATUS_OK;
-}
-
-// An explicit list wins for Qwen; elsewhere transformers ignores it, so that a list that disagrees is
-// refused.
-static int read_layer_types(const struct values *values, struct model_config *config, struct error *err) {
-    if (!values_has(values, "layer_types")) {
-        return STATUS_OK;
-    }
-    struct values list = values_member(values, "layer_types");
-    if (values_kind(values, "layer_types") != VALUE_LIST || values_count(&list) != config->layers) {
-        return error_set(err, STATUS_DATA, "'layer_types' is not a list of %zu names", config->layers);
-    }
-    bool obeyed = config->family == FAMILY_QWEN2 || config->family == FAMILY_QWEN3;
-    for (size_t i = 0; i < config->layers; i++) {
-        const char *type = values_text_at(&list, i);
-        bool slides = type != NULL && strcmp(type, "sliding_attention") == 0;
-        if (!slides && (type == NULL || strcmp(type, "full_attention") != 0)) {
-            return error_set(err, STATUS_DATA,
-                             "'layer_types' entry %zu is '%.64s'; supported are full_attention and "
-                             "sliding_attention",
-                             i, type == NULL ? "not a text" : type);
-        }
-        if (slides && config->window == 0) {
-            return error_set(err, STATUS_DATA,
-                             "'layer_types' entry %zu is sliding_attention, but there is no sliding "
-                             "window",
-                             i);
-        }
-        if (!obeyed && slides != (config->layer_slides[i] != 0)) {
-            return error_set(err, STATUS_DATA, "'layer_types' entry %zu contradicts 'sliding_window' of %s",
-                             i, config->model_type);
-        }
-        config->layer_slides[i] = slides;
-    }
-    return STATUS_OK;
-}
-
-static int read_sliding(const struct values *values, const struct family_defaults *defaults,
-                        struct model_config *config, struct error *err) {
-    void *slides;
-    TRY(read_window(values, defaults, config, err));
-    TRY(memory_zeroed(&slides, config->layers, 1, err));
-    config->layer_slides = slides;
-    for (size_t i = 0; i < config->layers; i++) {
-        config->layer_slides[i] = config->window > 0 && i >= config->first_window_layer;
-    }
-    return read_layer_types(values, config, err);
 }
 
 static int read_dtype(const struct values *values, struct model_config *config, struct error *err) {
-    const char *name = "float32";
+    const char *name = dtype_name(config->checkpoint_dtype); // float32 at first
     TRY(values_text(values, "torch_dtype", &name, err));
     TRY(values_text(values, "dtype", &name, err));
     if (!dtype_parse(name, &config->checkpoint_dtype)) {
@@ -314,12 +140,7 @@ static void read_code(const struct values *values, struct model_config *config) 
 // What changes nothing here and may change what transformers does: whatever is not as expected counts as
 // absent.
 static void read_remarks(const struct values *values, struct model_config *config) {
-    const int64_t most = 64; // more blocks that predict than any model has
-    int64_t predict_layers = 0;
-    struct error ignored;
     struct values architectures = values_member(values, "architectures");
-    (void)values_integer(values, "num_nextn_predict_layers", 1, most, &predict_layers, &ignored);
-    config->predict_layers = (size_t)predict_layers;
     copy_name(config->architecture, sizeof config->architecture, values_text_at(&architectures, 0));
     copy_name(config->tokenizer_class, sizeof config->tokenizer_class, text_of(values, "tokenizer_class"));
     read_code(values, config);
@@ -340,16 +161,36 @@ static int read_packing(const struct values *values, struct model_config *config
                      amount_text((double)footprint_of_all(config, MODEL_QUANTIZE_NF4), quarter));
 }
 
+// Whether the output head has a tensor of its own; the outer configuration speaks for both.
+static int read_tied(const struct values *values, const struct values *text, struct model_config *config,
+                     struct error *err) {
+    config->tied_embeddings = config->family->defaults.tied;
+    TRY(values_boolean(text, "tie_word_embeddings", &config->tied_embeddings, err));
+    return config->is_nested ? values_boolean(values, "tie_word_embeddings", &config->tied_embeddings, err)
+                             : STATUS_OK;
+}
+
+static int read_text(const struct values *text, struct model_config *config, struct error *err) {
+    TRY(config_read_shape(text, config, err));
+    TRY(config_read_computation(text, config, err));
+    TRY(config_read_layers(text, config, err));
+    return config_read_rope(text, config, err);
+}
+
 static int read_values(const struct values *values, struct model_config *config, struct error *err) {
-    const struct family_defaults *defaults = NULL;
-    TRY(find_family(values, config, &defaults, err));
-    TRY(refuse_unsupported(values, err));
+    struct values text;
+    TRY(find_family(values, config, &text, err));
+    TRY(refuse_unsupported(values, config, err));
     read_remarks(values, config);
-    TRY(read_shape(values, defaults, config, err));
-    TRY(read_biases(values, config, err));
-    TRY(read_sliding(values, defaults, config, err));
-    TRY(config_read_rope(values, config, err));
+    TRY(read_tied(values, &text, config, err));
+    int status = read_text(&text, config, err);
+    if (status != STATUS_OK) {
+        return config->is_nested ? error_wrap(err, "'text_config'") : status;
+    }
     TRY(read_packing(values, config, err));
+    if (config->is_nested) {
+        TRY(read_dtype(&text, config, err));
+    }
     return read_dtype(values, config, err);
 }
 
@@ -386,8 +227,27 @@ const char *model_config_holder(const struct model_config *config) {
     return config->holder == CONFIG_GGUF ? "the file's metadata" : model_part_name(MODEL_CONFIG);
 }
 
+struct model_config model_config_plain(const struct model_config *config) {
+    struct model_config plain = *config;
+    plain.rope = (struct rope_config){.theta = 10000, .factor = 1, .attention_factor = 1};
+    plain.local_rope = (struct rope_config){0};
+    plain.has_local_rope = false;
+    plain.unrotated = 0;
+    plain.window = 0;
+    plain.experts = (struct expert_config){0};
+    plain.layer_slides = NULL;
+    plain.layer_ropes = NULL;
+    plain.layer_experts = NULL;
+    return plain;
+}
+
 void model_config_destroy(struct model_config *config) {
     free(config->rope.divisors);
+    free(config->rope.long_divisors);
+    free(config->local_rope.divisors);
+    free(config->local_rope.long_divisors);
     free(config->layer_slides);
+    free(config->layer_ropes);
+    free(config->layer_experts);
     *config = (struct model_config){0};
 }

@@ -1,5 +1,5 @@
-// The shape of a model, read from its config.json or the metadata of its GGUF file. Families: qwen3, qwen2,
-// llama, mistral.
+// The shape of a model, read from its config.json or the metadata of its GGUF file by the row of its family
+// (family.h). Zeros stand for what Llama does.
 #ifndef STRATA_MODEL_CONFIG_H
 #define STRATA_MODEL_CONFIG_H
 
@@ -9,13 +9,14 @@
 #include "base/dtype.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "kernels/shapes.h"
 #include "model/quantization.h"
 
 struct weight_table;
+struct family_row;
 
-enum model_family { FAMILY_LLAMA, FAMILY_MISTRAL, FAMILY_QWEN2, FAMILY_QWEN3 };
 enum config_holder { CONFIG_JSON, CONFIG_GGUF };
-enum rope_kind { ROPE_PLAIN, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN };
+enum rope_kind { ROPE_PLAIN, ROPE_LINEAR, ROPE_DYNAMIC, ROPE_LLAMA3, ROPE_YARN, ROPE_LONG };
 
 struct rope_config {
     enum rope_kind kind;
@@ -23,23 +24,60 @@ struct rope_config {
     double factor;
     double low_freq_factor; // llama3
     double high_freq_factor;
-    double original_positions; // original_max_position_embeddings (llama3, yarn); max_position_embeddings
-                               // when absent
+    double original_positions; // original_max_position_embeddings (llama3, yarn, longrope);
+                               // max_position_embeddings when absent
     double beta_fast;          // yarn
     double beta_slow;
-    double attention_factor; // multiplies cosine and sine; 1 unless yarn or a GGUF file says so
+    double attention_factor; // multiplies cosine and sine; 1 unless yarn, longrope or a GGUF file says so
     bool truncate;           // yarn: floor and ceil the correction range
-    float *divisors;         // [head_dim / 2] of the frequencies, whatever their kind; NULL: none
+    float *divisors;         // [rotated / 2] of the frequencies, whatever their kind; NULL: none
+    float *long_divisors;    // longrope: the same of texts longer than original_positions
+};
+
+// x is the residual stream, B a branch (attention or MLP), N its norm.
+enum norm_places {
+    NORMS_BEFORE, // x += B(N(x))
+    NORMS_AFTER,  // x += N(B(x))
+    NORMS_AROUND, // x += N'(B(N(x)))
+};
+
+enum branch_order {
+    BRANCHES_SERIAL,    // the MLP reads x with attention's branch in it
+    BRANCHES_ONE_NORM,  // both read the same norm of x; x += attention + MLP
+    BRANCHES_TWO_NORMS, // each its own norm of x; x += attention + MLP
+};
+
+enum qk_norm { // of queries and keys
+    QK_NORM_NONE,
+    QK_NORM_HEADS, // of each head before rotation
+    QK_NORM_AFTER, // of each head after it
+    QK_NORM_WHOLE, // of all heads of queries together, and of keys
+};
+
+enum block_rope { // which tables a block rotates by
+    BLOCK_ROPE_MAIN,
+    BLOCK_ROPE_LOCAL,
+    BLOCK_ROPE_NONE,
+};
+
+struct expert_config { // of blocks that have experts in place of an MLP
+    size_t count;      // 0: no block has
+    size_t chosen;
+    size_t width;
+    bool normalised;
+    bool rounds_weights;
+    enum device_scores scores;
+    float limit;   // of the inner activation (struct device_experts); 0: none
+    bool has_bias; // of the router and of every expert
 };
 
 struct model_config {
     enum config_holder holder; // that it was read from
-    enum model_family family;
+    const struct family_row *family;
     const struct weight_table *weights; // that the family's blocks have
-    char model_type[32];
+    char model_type[32];                // of the text model
+    bool is_nested;                     // it lies under text_config, with towers beside it
     size_t layers;
-    size_t predict_layers; // blocks behind them that predict further tokens (num_nextn_predict_layers); never
-                           // computed
     size_t hidden;
     size_t intermediate;
     size_t heads;
@@ -50,21 +88,60 @@ struct model_config {
     size_t max_positions; // max_position_embeddings
     double norm_epsilon;
     bool tied_embeddings;
-    bool attention_bias; // q, k, v (and o for llama)
+    bool attention_bias; // q, k, v
     bool output_bias;    // o_proj
     bool mlp_bias;
-    bool qk_norm;
-    size_t window;             // sliding window in keys, itself included; 0: none
+    bool norm_bias;
+    enum qk_norm qk_norm;
+    enum device_norm_kind norm;
+    enum norm_places norms;
+    enum branch_order branches;
+    enum device_activation activation;
+    bool plain_mlp;         // down(activation(up(x))), without a gate
+    double score_scale;     // 0: head_dim^-1/2
+    bool scale_falls;       // block number i divides it by i + 1
+    bool has_sinks;         // scores of keys without values
+    double softcap;         // of scores; 0: none
+    double embedding_scale; // 0: none
+    bool embedding_rounds;  // the scale is rounded to the computation dtype first
+    double residual_scale;  // of both branches; 0: none
+    size_t position_rows;   // of a table of learned positions; 0: none
+    size_t position_offset; // its row of position 0
+    bool embedding_norm;    // the embedding is normalised
+    bool has_slopes;        // a key's place times a head's slope is added to its scores (ALiBi)
+    double query_beta;      // queries are multiplied with 1 + beta ln(1 + floor(place / original_positions))
+    size_t window;          // sliding window in keys, itself included; 0: none
     size_t first_window_layer; // blocks from this one on slide (Qwen: max_window_layers), when no layer_types
                                // list says otherwise
-    unsigned char *layer_slides; // [layers] 1 where the block uses the window
+    unsigned char *layer_slides;  // [layers] 1 where the block uses the window
+    unsigned char *layer_ropes;   // [layers] enum block_rope; NULL: all the main one
+    unsigned char *layer_experts; // [layers] 1 where the block has experts; NULL: none
+    size_t unrotated;             // numbers of a head that do not turn, its last ones
+    enum device_pairing pairing;
+    enum device_rope_rounding rope_rounding;
     struct rope_config rope;
+    struct rope_config local_rope; // of blocks with BLOCK_ROPE_LOCAL
+    bool has_local_rope;
+    struct expert_config experts;
     char architecture[96];            // first of `architectures`; "" when absent, as the two below
     char tokenizer_class[64];         // of config.json
     char code[96];                    // a class of the folder's own code that auto_map names for the model
     struct quantization quantization; // of packed weights
     enum dtype checkpoint_dtype;      // torch_dtype / dtype; float32 when absent
 };
+
+// Numbers of a head that turn: columns of the rotary tables are half as many.
+static inline size_t config_rotated(const struct model_config *config) {
+    return config->head_dim - config->unrotated;
+}
+
+static inline enum block_rope config_block_rope(const struct model_config *config, size_t block) {
+    return config->layer_ropes == NULL ? BLOCK_ROPE_MAIN : (enum block_rope)config->layer_ropes[block];
+}
+
+static inline bool config_has_experts(const struct model_config *config, size_t block) {
+    return config->layer_experts != NULL && config->layer_experts[block] != 0;
+}
 
 // Reads the shape of a model (place.h). The text of its config.json is appended to `text`; a GGUF file has
 // none. STATUS_DATA naming the key when it is missing, wrong, contradictory or not supported.
@@ -76,6 +153,10 @@ int model_config_parse(struct model_config *config, const char *text, size_t siz
 
 // "config.json", or what stands for it: in messages.
 const char *model_config_holder(const struct model_config *config);
+
+// The shape alone, with no list of its own: blocks that are all alike, without windows and experts, and
+// rotate in the plain way.
+struct model_config model_config_plain(const struct model_config *config);
 
 void model_config_destroy(struct model_config *config); // accepts zeros; leaves zeros
 

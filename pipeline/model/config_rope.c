@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/names.h"
+#include "model/family.h"
 
 // Bounds that keep every frequency finite in float32; published models stay below 1e8.
 static const double smallest = 1e-6;
@@ -30,19 +31,25 @@ static int require_positive(const struct values *values, const char *key, double
 }
 
 // rope_type, or `type` as old files call it; "default" is plain rotation.
-static int read_kind(const struct values *values, enum rope_kind *kind, struct error *err) {
+static int read_kind(const struct values *values, const struct model_config *config, enum rope_kind *kind,
+                     struct error *err) {
     static const struct {
         const char *name;
         enum rope_kind kind;
-    } kinds[] = {{"default", ROPE_PLAIN},
-                 {"linear", ROPE_LINEAR},
-                 {"dynamic", ROPE_DYNAMIC},
-                 {"llama3", ROPE_LLAMA3},
-                 {"yarn", ROPE_YARN}};
+    } kinds[] = {{"default", ROPE_PLAIN}, {"linear", ROPE_LINEAR}, {"dynamic", ROPE_DYNAMIC},
+                 {"llama3", ROPE_LLAMA3}, {"yarn", ROPE_YARN},     {"longrope", ROPE_LONG}};
     const size_t count = sizeof kinds / sizeof kinds[0];
     const char *name = "default";
     TRY(values_text(values, "type", &name, err));
     TRY(values_text(values, "rope_type", &name, err));
+    // Phi-3's files call longrope by its older names; of texts alone all three axes of "mrope" are equal.
+    bool is_phi3 = strcmp(config->model_type, "phi3") == 0;
+    if (is_phi3 && (strcmp(name, "su") == 0 || strcmp(name, "yarn") == 0)) {
+        name = "longrope";
+    }
+    if (config->is_nested && strcmp(name, "mrope") == 0) {
+        name = "default";
+    }
     for (size_t i = 0; i < count; i++) {
         if (strcmp(name, kinds[i].name) == 0) {
             *kind = kinds[i].kind;
@@ -56,18 +63,34 @@ static int read_kind(const struct values *values, enum rope_kind *kind, struct e
     return error_set(err, STATUS_DATA, "'rope_type' is '%.64s'; supported are %s", name, names);
 }
 
-static int refuse_partial(const struct values *values, struct error *err) {
-    double part = 1;
-    TRY(values_number(values, "partial_rotary_factor", &part, err));
-    return part == 1
-               ? STATUS_OK
-               : error_set(err, STATUS_DATA, "'partial_rotary_factor' is %g; only 1 is supported", part);
+// The part of a head that turns, where the family has such a key; elsewhere it is refused unless it is 1.
+static int read_part(const struct values *values, double *part, const struct model_config *config,
+                     struct error *err) {
+    double found = *part;
+    TRY(values_number(values, "rotary_pct", &found, err)); // GPT-NeoX's older name
+    TRY(values_number(values, "partial_rotary_factor", &found, err));
+    if (config->family->defaults.part == 0 && found != 1) {
+        return error_set(err, STATUS_DATA, "'partial_rotary_factor' is %g; only 1 is supported", found);
+    }
+    *part = found;
+    return STATUS_OK;
+}
+
+static int set_part(struct model_config *config, double part, struct error *err) {
+    size_t rotated = part > 0 && part <= 1 ? (size_t)((double)config->head_dim * part) : 0;
+    if (rotated == 0 || rotated % 2 != 0) {
+        return error_set(err, STATUS_DATA,
+                         "'partial_rotary_factor' is %g, of which 'head_dim' (%zu) has no even number", part,
+                         config->head_dim);
+    }
+    config->unrotated = config->head_dim - rotated;
+    return STATUS_OK;
 }
 
 // A key beside the object wins over the one inside it, as in transformers.
-static int read_original(const struct values *values, const struct values *top, struct model_config *config,
-                         struct error *err) {
-    double *positions = &config->rope.original_positions;
+static int read_original(const struct values *values, const struct values *top,
+                         const struct model_config *config, struct rope_config *rope, struct error *err) {
+    double *positions = &rope->original_positions;
     *positions = (double)config->max_positions;
     TRY(get_positive(values, "original_max_position_embeddings", positions, err));
     return get_positive(top, "original_max_position_embeddings", positions, err);
@@ -124,63 +147,192 @@ static int read_yarn(const struct values *values, struct rope_config *rope, stru
     return STATUS_OK;
 }
 
-static int read_scaling(const struct values *values, const struct values *top, struct model_config *config,
-                        struct error *err) {
-    struct rope_config *rope = &config->rope;
-    TRY(read_original(values, top, config, err));
-    // For yarn an explicit null means the ratio of the lengths; a missing key is an error in transformers.
-    if (rope->kind == ROPE_YARN && values_kind(values, "factor") == VALUE_NULL) {
+static int read_divisors(const struct values *values, const char *key, size_t count, float **out,
+                         struct error *err) {
+    struct values list = values_member(values, key);
+    void *divisors;
+    if (values_kind(values, key) != VALUE_LIST || values_count(&list) != count) {
+        return error_set(err, STATUS_DATA, "'%s' is not a list of %zu numbers", key, count);
+    }
+    TRY(memory_zeroed(&divisors, count, sizeof(float), err));
+    *out = divisors;
+    for (size_t i = 0; i < count; i++) {
+        double number = 0;
+        if (!values_number_at(&list, i, &number) || !(number >= smallest && number <= largest_factor)) {
+            return error_set(err, STATUS_DATA, "'%s' entry %zu is no number from %g to %g", key, i, smallest,
+                             largest_factor);
+        }
+        (*out)[i] = (float)number;
+    }
+    return STATUS_OK;
+}
+
+static int read_long(const struct values *values, const struct model_config *config, struct rope_config *rope,
+                     struct error *err) {
+    size_t count = config_rotated(config) / 2;
+    double attention = rope->factor <= 1 ? 1 : sqrt(1 + log(rope->factor) / log(rope->original_positions));
+    TRY(read_divisors(values, "short_factor", count, &rope->divisors, err));
+    TRY(read_divisors(values, "long_factor", count, &rope->long_divisors, err));
+    TRY(values_number(values, "attention_factor", &attention, err));
+    if (!(fabs(attention) <= largest_factor)) {
+        return error_set(err, STATUS_DATA, "the attention factor of longrope is %g, outside +-%g", attention,
+                         largest_factor);
+    }
+    rope->attention_factor = attention;
+    return STATUS_OK;
+}
+
+// For yarn an explicit null means the ratio of the lengths (a missing key is an error in transformers), for
+// longrope a missing one too.
+static bool factor_is_ratio(const struct values *values, enum rope_kind kind) {
+    return kind == ROPE_LONG ? !values_has(values, "factor")
+                             : kind == ROPE_YARN && values_kind(values, "factor") == VALUE_NULL;
+}
+
+static int read_scaling(const struct values *values, const struct values *top,
+                        const struct model_config *config, struct rope_config *rope, struct error *err) {
+    TRY(read_original(values, top, config, rope, err));
+    if (factor_is_ratio(values, rope->kind)) {
         rope->factor = (double)config->max_positions / rope->original_positions;
     } else {
         TRY(require_positive(values, "factor", &rope->factor, err));
     }
     TRY(check_range("factor", rope->factor, largest_factor, err));
-    if (rope->kind == ROPE_DYNAMIC && config->head_dim == 2) {
+    if (rope->kind == ROPE_DYNAMIC && config_rotated(config) == 2) {
         return error_set(err, STATUS_DATA, "'rope_type' dynamic is not defined for 'head_dim' 2");
     }
     // Below 1 the base of the dynamic power may turn negative.
     if (rope->kind == ROPE_DYNAMIC && rope->factor < 1) {
         return error_set(err, STATUS_DATA, "'factor' is %g; dynamic scaling needs at least 1", rope->factor);
     }
-    if (rope->kind == ROPE_LLAMA3) {
+    switch (rope->kind) {
+    case ROPE_LLAMA3:
         return read_llama3(values, rope, err);
+    case ROPE_YARN:
+        return read_yarn(values, rope, err);
+    case ROPE_LONG:
+        return read_long(values, config, rope, err);
+    case ROPE_PLAIN:
+    case ROPE_LINEAR:
+    case ROPE_DYNAMIC:
+        break;
     }
-    return rope->kind == ROPE_YARN ? read_yarn(values, rope, err) : STATUS_OK;
+    return STATUS_OK;
+}
+
+// HunYuan's: a base that is stretched once and for all.
+static int stretch(const struct values *scaling, const struct model_config *config, struct rope_config *rope,
+                   struct error *err) {
+    double alpha = 1;
+    double rotated = (double)config_rotated(config);
+    TRY(get_positive(scaling, "alpha", &alpha, err));
+    rope->kind = ROPE_PLAIN;
+    rope->theta *= pow(alpha, rotated / (rotated - 2));
+    return check_range("rope_theta", rope->theta, largest, err);
 }
 
 // What the map of a scaling says; `top` is what it lies in.
 static int read_map(const struct values *scaling, const struct values *top, struct model_config *config,
-                    struct error *err) {
-    struct rope_config *rope = &config->rope;
-    TRY(read_kind(scaling, &rope->kind, err));
-    TRY(refuse_partial(scaling, err));
+                    struct rope_config *rope, double *part, struct error *err) {
+    TRY(read_kind(scaling, config, &rope->kind, err));
+    TRY(read_part(scaling, part, config, err));
+    TRY(set_part(config, *part, err));
     TRY(get_positive(scaling, "rope_theta", &rope->theta, err));
-    return rope->kind == ROPE_PLAIN ? STATUS_OK : read_scaling(scaling, top, config, err);
+    const char *beta = config->family->query_beta_key;
+    if (beta != NULL) {
+        TRY(require_positive(scaling, beta, &config->query_beta, err));
+    }
+    bool has_alpha = values_has(scaling, "alpha");
+    if (has_alpha && (rope->kind != ROPE_DYNAMIC || strcmp(config->model_type, "hunyuan_v1_dense") != 0 ||
+                      config_rotated(config) == 2)) {
+        return error_set(err, STATUS_DATA, "'alpha' is not supported here");
+    }
+    if (has_alpha) {
+        return stretch(scaling, config, rope, err);
+    }
+    return rope->kind == ROPE_PLAIN ? STATUS_OK : read_scaling(scaling, top, config, rope, err);
 }
 
-int config_read_rope(const struct values *values, struct model_config *config, struct error *err) {
-    struct rope_config *rope = &config->rope;
-    *rope = (struct rope_config){.theta = 10000, .factor = 1, .attention_factor = 1};
-    rope->original_positions = (double)config->max_positions;
-    TRY(refuse_partial(values, err));
-    TRY(get_positive(values, "rope_theta", &rope->theta, err));
-    // A non-empty rope_scaling wins over rope_parameters.
-    const char *key = "rope_scaling";
-    struct values scaling = values_member(values, key);
-    if (!values_has(values, key) || (values_kind(values, key) == VALUE_MAP && values_count(&scaling) == 0)) {
-        key = "rope_parameters";
-        scaling = values_member(values, key);
+// ---- where it lies ----
+
+// A non-empty rope_scaling wins over rope_parameters. NULL: neither is there.
+static const char *find_map(const struct values *values, struct values *map) {
+    *map = values_member(values, "rope_scaling");
+    if (values_has(values, "rope_scaling") &&
+        (values_kind(values, "rope_scaling") != VALUE_MAP || values_count(map) > 0)) {
+        return "rope_scaling";
     }
-    if (!values_has(values, key)) {
+    *map = values_member(values, "rope_parameters");
+    return values_has(values, "rope_parameters") ? "rope_parameters" : NULL;
+}
+
+static bool by_layer_type(const struct values *map) {
+    return values_kind(map, "full_attention") != VALUE_ABSENT ||
+           values_kind(map, "sliding_attention") != VALUE_ABSENT;
+}
+
+// The map of one layer type inside `map`; where it is absent or null nothing changes.
+static int read_type(const struct values *map, const char *type, const struct values *top,
+                     struct model_config *config, struct rope_config *rope, double *part, struct error *err) {
+    if (!values_has(map, type)) {
         return STATUS_OK;
     }
+    if (values_kind(map, type) != VALUE_MAP) {
+        return error_set(err, STATUS_DATA, "'%s' is not an object", type);
+    }
+    struct values inner = values_member(map, type);
+    int status = read_map(&inner, top, config, rope, part, err);
+    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "'%s'", type);
+}
+
+static int read_found(const struct values *values, const char *key, const struct values *map,
+                      struct model_config *config, double *part, struct error *err) {
     if (values_kind(values, key) != VALUE_MAP) {
         return error_set(err, STATUS_DATA, "'%s' is not an object", key);
     }
-    if (values_kind(&scaling, "full_attention") != VALUE_ABSENT ||
-        values_kind(&scaling, "sliding_attention") != VALUE_ABSENT) {
+    if (!by_layer_type(map)) {
+        return read_map(map, values, config, &config->rope, part, err);
+    }
+    if (!config->has_local_rope) {
         return error_set(err, STATUS_DATA, "'%s' differs by layer type, which is not supported", key);
     }
-    int status = read_map(&scaling, values, config, err);
+    TRY(read_type(map, "full_attention", values, config, &config->rope, part, err));
+    TRY(read_type(map, "sliding_attention", values, config, &config->local_rope, part, err));
+    return config->local_rope.kind == ROPE_DYNAMIC || config->local_rope.kind == ROPE_LONG ||
+                   ((config->rope.kind == ROPE_DYNAMIC || config->rope.kind == ROPE_LONG))
+               ? error_set(err, STATUS_DATA, "'%s' scales by the length of the text, and by layer type", key)
+               : STATUS_OK;
+}
+
+int config_read_rope(const struct values *values, struct model_config *config, struct error *err) {
+    const struct family_row *row = config->family;
+    struct rope_config *rope = &config->rope;
+    struct values map;
+    double part = row->defaults.part == 0 ? 1 : row->defaults.part;
+    *rope = (struct rope_config){.theta = row->defaults.theta, .factor = 1, .attention_factor = 1};
+    rope->original_positions = (double)config->max_positions;
+    TRY(read_part(values, &part, config, err));
+    if (row->rotary_key != NULL) {
+        double turned = part * (double)config->head_dim;
+        TRY(values_number(values, row->rotary_key, &turned, err));
+        part = turned / (double)config->head_dim;
+    }
+    TRY(set_part(config, part, err));
+    TRY(get_positive(values, "rotary_emb_base", &rope->theta, err)); // GPT-NeoX's older name
+    TRY(get_positive(values, "rope_theta", &rope->theta, err));
+    config->has_local_rope = row->ropes == ROPES_LOCAL || row->ropes == ROPES_UNSCALED_WINDOWS;
+    config->local_rope = *rope;
+    config->local_rope.theta = row->defaults.theta; // which the key does not change, as in transformers
+    if (row->ropes == ROPES_LOCAL) {
+        config->local_rope.theta = 10000;
+        TRY(get_positive(values, "rope_local_base_freq", &config->local_rope.theta, err));
+    }
+    const char *key = find_map(values, &map);
+    if (key == NULL) {
+        return row->needs_scaling
+                   ? error_set(err, STATUS_DATA, "neither 'rope_scaling' nor 'rope_parameters' is there")
+                   : STATUS_OK;
+    }
+    int status = read_found(values, key, &map, config, &part, err);
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "'%s'", key);
 }

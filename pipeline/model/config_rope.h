@@ -6,8 +6,8 @@
 #include "model/config.h"
 #include "model/values.h"
 
-// Fills config->rope; max_positions must be set. STATUS_DATA naming the key when it is wrong or not
-// supported.
+// Fills config->rope and local_rope; max_positions and head_dim must be set. STATUS_DATA naming the key when
+// it is wrong or not supported.
 int config_read_rope(const struct values *values, struct model_config *config, struct error *err);
 
 #endif

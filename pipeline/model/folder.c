@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/first_bytes.h"
 #include "base/json.h"
+#include "model/adapter_find.h"
 #include "model/place.h"
 
 #define DOWNLOADS "strata downloads nothing"
@@ -225,7 +226,7 @@ static void adapter_base(char *out, size_t size, const char *folder) {
     json_t *json = NULL;
     const char *base = NULL;
     out[0] = 0;
-    if (path_join(path, sizeof path, folder, "adapter_config.json", &ignored) == STATUS_OK &&
+    if (path_join(path, sizeof path, folder, ADAPTER_CONFIG, &ignored) == STATUS_OK &&
         json_parse_file(&json, path, ADAPTER_LIMIT, &ignored) == STATUS_OK &&
         json_get_string(json, "base_model_name_or_path", &base, &ignored) == STATUS_OK && base != NULL) {
         snprintf(out, size, " of %.200s", base);
@@ -233,19 +234,27 @@ static void adapter_base(char *out, size_t size, const char *folder) {
     json_decref(json);
 }
 
+static bool same_folder(const char *a, const char *b) {
+    struct stat of_a;
+    struct stat of_b;
+    return stat(a, &of_a) == 0 && stat(b, &of_b) == 0 && of_a.st_dev == of_b.st_dev &&
+           of_a.st_ino == of_b.st_ino;
+}
+
 static int refuse_adapter(const char *folder, struct error *err) {
     char base[NAME_SIZE];
     adapter_base(base, sizeof base, folder);
-    bool with_model = model_has_part(folder, MODEL_CONFIG);
-    return error_set(
-        err, STATUS_DATA,
-        "%s holds an adapter%s (adapter_config.json)%s: merge it into its model (peft: merge_and_unload(), "
-        "then "
-        "save_pretrained)%s",
-        folder, base,
-        with_model ? ", which transformers applies where peft is installed and strata does not"
-                   : " and no model",
-        with_model ? ", or move adapter_config.json out of the folder to compute the model without it" : "");
+    return model_has_part(folder, MODEL_CONFIG)
+               ? error_set(err, STATUS_DATA,
+                           "%s holds an adapter%s (adapter_config.json), which transformers applies where "
+                           "peft is installed: `model.adapter: %s` merges it into the model, and without "
+                           "adapter_config.json in the folder the model is computed as it is",
+                           folder, base, folder)
+               : error_set(
+                     err, STATUS_DATA,
+                     "%s holds an adapter%s (adapter_config.json) and no model: let model.path name the "
+                     "model, and `model.adapter: %s` merges the adapter into it",
+                     folder, base, folder);
 }
 
 static int describe_without_config(const char *folder, struct error *err) {
@@ -303,13 +312,14 @@ static int describe_without_weights(const char *folder, struct error *err) {
         folder, what, name, convert, folder);
 }
 
-int model_folder_check(const char *path, struct error *err) {
+int model_folder_check(const char *path, const char *adapter, struct error *err) {
     enum model_form form;
     TRY(model_form(path, &form, err));
     if (form == MODEL_FORM_GGUF) {
         return STATUS_OK;
     }
-    if (model_has_file(path, "adapter_config.json")) {
+    bool is_wanted = adapter != NULL && model_has_part(path, MODEL_CONFIG) && same_folder(path, adapter);
+    if (model_has_file(path, ADAPTER_CONFIG) && !is_wanted) {
         return refuse_adapter(path, err);
     }
     if (!model_has_part(path, MODEL_CONFIG)) {
@@ -353,7 +363,8 @@ int model_folder_warnings(const char *path, const struct model_config *config, s
             config->code, config->architecture[0] == 0 ? "" : " for ", config->architecture,
             config->model_type));
     }
-    if (model_has_file(path, "adapter_model.safetensors") || model_has_file(path, "adapter_model.bin")) {
+    bool has_weights = model_has_file(path, ADAPTER_WEIGHTS) || model_has_file(path, "adapter_model.bin");
+    if (has_weights && !model_has_file(path, ADAPTER_CONFIG)) {
         TRY(buffer_printf(
             out, err,
             "weights of an adapter (adapter_model) lie in the model's folder without adapter_config.json: "

@@ -13,9 +13,9 @@
 int model_folder_find(const char *path, const char *job_folder, struct error *err);
 
 // STATUS_DATA when the folder has no config.json or safetensors, naming what it has instead, and when it
-// holds an adapter, which transformers applies to the model by itself (where peft is installed). A GGUF file
-// is left to its reader.
-int model_folder_check(const char *path, struct error *err);
+// holds an adapter, which transformers applies to the model by itself (where peft is installed), unless
+// `adapter` (NULL: none) is that folder too. A GGUF file is left to its reader.
+int model_folder_check(const char *path, const char *adapter, struct error *err);
 
 // STATUS_DATA when `tokenizer` (a tokenizer.json) is not there, naming the tokenizer's files that are.
 int model_folder_check_tokenizer(const char *tokenizer, struct error *err);

@@ -58,6 +58,9 @@ static bool kept_format(const struct holding *holding, const struct weight_row *
         return false;
     }
     if (holding->quantize != MODEL_QUANTIZE_NONE) {
+        if (row->copies != NULL || row->file != FILE_ROWS) {
+            return false;
+        }
         *format = quantise_format(holding->quantize);
         return true;
     }
@@ -164,7 +167,7 @@ static uint64_t pooled_bytes(const struct model_config *config, const struct mod
 
 // A position of the rotary tables: half a head's cosines and sines.
 static uint64_t table_row(const struct model_config *config) {
-    return config->head_dim * sizeof(float);
+    return config_rotated(config) * sizeof(float);
 }
 
 // On the device, where a text in slices has inputs for each of them; its rows are pooled as many at a time as
@@ -174,8 +177,11 @@ static uint64_t activation_bytes(const struct model_config *config, enum dtype d
     bool own = rope_is_own(config, limits->longest);
     uint64_t rows = size_min(limits->rows, limits->tokens);
     uint64_t own_rows = own ? times(slices, limits->tokens) : 0;
-    uint64_t table = times(plus(own ? config->max_positions : limits->longest, own_rows), table_row(config));
-    uint64_t buffers = times(limits->tokens, times(block_buffer_numbers(config), dtype_size(dtype)));
+    uint64_t common = size_min(rope_common_positions(config), limits->longest);
+    uint64_t table = times(plus(common, own_rows), table_row(config));
+    table = plus(table, config->has_local_rope ? times(common, table_row(config)) : 0);
+    uint64_t buffers = times(limits->tokens, plus(times(block_buffer_numbers(config), dtype_size(dtype)),
+                                                  block_route_bytes(config)));
     uint64_t inputs = times(slices, inputs_bytes(limits, limits->tokens, rows));
     return plus(plus(buffers, table), plus(inputs, times(POOL_BUFFERS, pooled_bytes(config, limits, rows))));
 }
@@ -223,4 +229,28 @@ uint64_t footprint_of_all(const struct model_config *config, enum model_quantize
         bytes = plus(bytes - count_block(&plain, i).held, count_block(&held, i).held);
     }
     return bytes;
+}
+
+uint64_t footprint_active_parameters(const struct model_config *config) {
+    const struct expert_config *experts = &config->experts;
+    uint64_t each = times(times(3, experts->width), config->hidden);
+    uint64_t biases = experts->has_bias ? plus(times(2, experts->width), config->hidden) : 0;
+    uint64_t idle = 0;
+    for (size_t block = 0; block < config->layers; block++) {
+        if (config_has_experts(config, block)) {
+            idle = plus(idle, times(experts->count - experts->chosen, plus(each, biases)));
+        }
+    }
+    return footprint_parameters(config) - idle;
+}
+
+bool footprint_can_quantise(const struct model_config *config) {
+    for (size_t i = 0; i < config->weights->count; i++) {
+        const struct weight_row *row = &config->weights->rows[i];
+        if (row->form == FORM_MATRIX && weight_in_block(row) &&
+            (row->file != FILE_ROWS || (row->copies != NULL && config->experts.count > 0))) {
+            return false;
+        }
+    }
+    return true;
 }

@@ -61,4 +61,10 @@ uint64_t footprint_residual(const struct model_config *config, enum dtype dtype)
 uint64_t footprint_parameters(const struct model_config *config);
 uint64_t footprint_of_all(const struct model_config *config, enum model_quantize quantize);
 
+// Of these, those that compute a token: of experts the chosen ones.
+uint64_t footprint_active_parameters(const struct model_config *config);
+
+// Whether the matrices of the family's blocks can be quantised when they are loaded (model.quantize).
+bool footprint_can_quantise(const struct model_config *config);
+
 #endif

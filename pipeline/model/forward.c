@@ -29,9 +29,13 @@ static struct block_pass block_pass_of(const struct pass *pass, const struct sta
         .device = stage->device,
         .config = &model->config,
         .buffers = buffers,
-        .attention_scratch = state->attention_scratch,
+        .scratch = state->scratch,
         .cosine = state->cosine,
         .sine = state->sine,
+        .local_cosine = state->local_cosine,
+        .local_sine = state->local_sine,
+        .query_scale = state->query_scale,
+        .slopes = state->slopes,
         .rope_row = inputs->rope_row,
         .texts = {.starts = inputs->starts,
                   .host_starts = model->staging.inputs[pass->slot].starts + starts_at(pass),
@@ -60,15 +64,44 @@ static int take_batch(const struct pass *pass, const struct stage *stage, size_t
                           : STATUS_OK;
 }
 
+// What embeddings are multiplied with, as the family rounds it.
+static float embedding_scale(const struct pass *pass, const struct stage *stage) {
+    const struct model_config *config = &pass->model->config;
+    float scale = config->embedding_scale == 0 ? 1 : (float)config->embedding_scale;
+    enum dtype dtype = device_dtype(stage->device);
+    if (config->embedding_rounds && dtype != DTYPE_F32) {
+        uint16_t rounded;
+        dtype_convert(&rounded, dtype, &scale, DTYPE_F32, 1);
+        dtype_convert(&scale, DTYPE_F32, &rounded, dtype, 1);
+    }
+    return scale;
+}
+
+// hidden_states[0] of the ids, and of places in the text where the model has learned these.
+static int embed(const struct pass *pass, const struct stage *stage, void *x, struct error *err) {
+    const struct model_config *config = &pass->model->config;
+    const struct batch_inputs *inputs = &stage->state.inputs[pass->place.member];
+    TRY(device_embed(stage->device, x, stage->weights.embedding, inputs->ids, embedding_scale(pass, stage),
+                     DEVICE_STORE, pass->tokens, config->hidden, err));
+    if (config->position_rows > 0) {
+        size_t first = config->position_offset * config->hidden * dtype_size(device_dtype(stage->device));
+        TRY(device_embed(stage->device, x, (const unsigned char *)stage->weights.positions + first,
+                         inputs->rope_row, 1, DEVICE_ADD, pass->tokens, config->hidden, err));
+    }
+    if (!config->embedding_norm) {
+        return STATUS_OK;
+    }
+    const struct block_pass block = block_pass_of(pass, stage);
+    return block_norm(&block, x, stage->weights.embedding_norm, stage->weights.embedding_norm_bias, err);
+}
+
 // The residual stream at the start of a stage: the first makes it of the ids.
 static int begin_stage(const struct pass *pass, const struct stage *stage, hidden_state_taker take,
                        void *context, struct error *err) {
-    void *x = residual_of(pass, stage, pass->place.member);
     if (!stage->weights.has_embedding) {
         return hand_over(pass, stage - 1, stage, err);
     }
-    TRY(device_embed(stage->device, x, stage->weights.embedding, stage->state.inputs[pass->place.member].ids,
-                     pass->tokens, pass->model->config.hidden, err));
+    TRY(embed(pass, stage, residual_of(pass, stage, pass->place.member), err));
     return take_batch(pass, stage, 0, take, context, err);
 }
 
@@ -85,8 +118,7 @@ static int run_block(const struct pass *pass, const struct stage *stage, size_t 
         return take_batch(pass, stage, layer, take, context, err);
     }
     // Nothing reads the residual stream after the last block: slices are normalised in it.
-    TRY(device_rms_norm(stage->device, pass->is_slice ? b->x : b->normed, b->x, w->final_norm,
-                        (float)config->norm_epsilon, pass->tokens, config->hidden, err));
+    TRY(block_norm(&block, pass->is_slice ? b->x : b->normed, w->final_norm, w->final_norm_bias, err));
     return pass->is_slice ? take_batch(pass, stage, layer, take, context, err)
                           : take(pass, stage, layer, b->normed, context, err);
 }
@@ -170,7 +202,7 @@ static size_t stage_rope(const struct model *model, struct batch_inputs *staged,
                          const struct model_batch *batch, size_t own_at) {
     const struct model_config *config = &model->config;
     float *frequencies = model->staging.frequencies;
-    size_t half = config->head_dim / 2;
+    size_t half = config_rotated(config) / 2;
     size_t own = 0;
     for (size_t i = 0; i < batch->texts; i++) {
         size_t first = (size_t)batch->starts[i];
@@ -178,8 +210,8 @@ static size_t stage_rope(const struct model *model, struct batch_inputs *staged,
         size_t row = 0;
         if (rope_is_own(config, length)) {
             row = own_at + own;
-            rope_frequencies(config, length, frequencies);
-            rope_rows(config, frequencies, 0, length, staged->own_cosine + own * half,
+            rope_frequencies(config, &config->rope, length, frequencies);
+            rope_rows(config, &config->rope, frequencies, 0, length, staged->own_cosine + own * half,
                       staged->own_sine + own * half);
             own += length;
         }
@@ -215,7 +247,7 @@ static int upload_inputs(const struct pass *passes, size_t count, const struct s
                          const struct model_batch *batch, size_t own_row, size_t own, struct error *err) {
     const struct model_state *state = &stage->state;
     const struct batch_inputs *staged = &passes->model->staging.inputs[batch->slot];
-    size_t half = passes->model->config.head_dim / 2;
+    size_t half = config_rotated(&passes->model->config) / 2;
     for (size_t i = 0; i < count; i++) {
         TRY(upload_member(&passes[i], stage, batch, err));
     }

@@ -94,7 +94,7 @@ static bool is_query_or_key(const char *name) {
 }
 
 void gguf_names_interleave(struct tensors *tensors, const struct model_config *config) {
-    if (config->family != FAMILY_LLAMA && config->family != FAMILY_MISTRAL) {
+    if (strcmp(config->model_type, "llama") != 0 && strcmp(config->model_type, "mistral") != 0) {
         return;
     }
     for (size_t i = 0; i < tensors->count; i++) {

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/size.h"
+#include "model/adapter.h"
 #include "model/load_weight.h"
 #include "model/stage.h"
 
@@ -64,6 +65,10 @@ static int finish_fingerprint(struct loader *loader, struct error *err) {
     TRY_TO(done, status = digest_field(digest, kind, sizeof kind - 1, err));
     TRY_TO(done, status = digest_field(digest, model->config_text.data, model->config_text.size, err));
     TRY_TO(done, status = reader_finish(loader->reader, digest, err));
+    if (model->adapter != NULL) {
+        const char *adapter = model->adapter->fingerprint;
+        TRY_TO(done, status = digest_field(digest, adapter, strlen(adapter), err));
+    }
     TRY_TO(done, status = keep_hashes(loader, err));
     status = digest_finish(digest, model->fingerprint, err);
 done:
@@ -107,6 +112,9 @@ int load_files(struct model *model, bool with_weights, const struct model_load_o
     int status = read_all(&loader, with_weights, options, err);
     reader_close(loader.reader);
     loader_destroy(&loader);
+    if (with_weights && model->stages[0].weights.streamed == 0) { // nothing is loaded again
+        adapter_release(model->adapter);
+    }
     if (status == STATUS_OK && options->log != NULL) {
         double seconds = clock_seconds() - started;
         double gigabytes = (double)checkpoint_bytes(&model->checkpoint) * 1e-9;

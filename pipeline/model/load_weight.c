@@ -11,13 +11,14 @@
 
 void loader_destroy(struct loader *loader) {
     free(loader->gathered.data);
+    free(loader->merged.data);
     free(loader->seen);
     free(loader->aligned.data);
     free(loader->whole.data);
     free(loader->part.data);
 }
 
-static int grow(struct loader_bytes *bytes, size_t size, struct error *err) {
+int loader_grow(struct loader_bytes *bytes, size_t size, struct error *err) {
     if (size > bytes->size) {
         void *block = bytes->data;
         TRY(memory_resize(&block, size, 1, err));
@@ -72,7 +73,7 @@ static int align(const struct item *item, const unsigned char **source, size_t r
     if ((uintptr_t)*source % width == 0 && tensor->head_rows == 0) {
         return STATUS_OK;
     }
-    TRY(grow(aligned, rows * row_bytes, err));
+    TRY(loader_grow(aligned, rows * row_bytes, err));
     for (size_t row = 0; row < rows; row++) {
         memcpy(aligned->data + row * row_bytes, *source + tensor_file_row(tensor, row) * row_bytes,
                row_bytes);
@@ -99,11 +100,23 @@ int load_read_rows(const struct item *item, size_t row, size_t count, const unsi
     return align(item, source, count, err);
 }
 
+static int merge_rows(const struct item *item, size_t row, size_t count, const unsigned char *source,
+                      struct error *err) {
+    struct weight_view view;
+    if (!weight_view_of(&item->bound->source.format, count, item->columns, source, &view)) {
+        return load_named(item, error_set(err, STATUS_INTERNAL, "too large"), err);
+    }
+    return load_named(item, load_merged(item, &view, row, err), err);
+}
+
 static int put_rows(const struct item *item, size_t row, size_t count, struct error *err) {
     const struct model *model = item->loader->model;
     const unsigned char *source;
     int status = STATUS_OK;
     TRY(load_read_rows(item, row, count, &source, err));
+    if (load_is_merged(item)) {
+        return merge_rows(item, row, count, source, err);
+    }
     for (size_t i = 0; i < item->places->count && status == STATUS_OK; i++) {
         struct stage *stage = item->places->stages[i];
         status = weights_put(stage->device, &stage->weights, &model->config, item->use, row, count, source,
@@ -124,7 +137,7 @@ static int stream_rows(const struct item *item, struct error *err) {
 static int gather_part(const struct item *item, enum weight_part part, size_t offset, const void *source,
                        size_t bytes, struct error *err) {
     struct loader_bytes *gathered = &item->loader->gathered;
-    TRY(grow(gathered, size_max(item->layout.bytes, 1), err));
+    TRY(loader_grow(gathered, size_max(item->layout.bytes, 1), err));
     memcpy(gathered->data + item->layout.parts[part].offset + offset, source, bytes);
     return STATUS_OK;
 }
@@ -150,6 +163,9 @@ int load_gathered(const struct item *item, struct error *err) {
     struct weight_view view;
     if (!weight_view_of(&item->bound->source.format, item->rows, item->columns, parts, &view)) {
         return load_named(item, error_set(err, STATUS_INTERNAL, "too large"), err);
+    }
+    if (load_is_merged(item)) {
+        return load_named(item, load_merged(item, &view, 0, err), err);
     }
     const struct model *model = item->loader->model;
     int status = STATUS_OK;
@@ -192,7 +208,7 @@ static int stream_part_rows(const struct item *item, struct error *err) {
 static int read_whole(const struct item *item, struct error *err) {
     struct loader *loader = item->loader;
     size_t size = item->tensor->end - item->tensor->begin;
-    TRY(grow(&loader->whole, size_max(size, 1), err));
+    TRY(loader_grow(&loader->whole, size_max(size, 1), err));
     for (size_t at = 0; at < size; at += LOAD_STEP) {
         size_t bytes = size_min(LOAD_STEP, size - at);
         size_t begin = item->tensor->begin + at;
@@ -216,7 +232,7 @@ static int rearrange(const struct item *item, struct error *err) {
     enum weight_part part = item->component->part;
     size_t bytes = item->layout.parts[part].bytes;
     size_t size = item->tensor->end - item->tensor->begin;
-    TRY(grow(&loader->part, size_max(bytes, 1), err));
+    TRY(loader_grow(&loader->part, size_max(bytes, 1), err));
     int status = arrange(loader->part.data, bytes, &item->component->how, loader->whole.data, size, err);
     TRY(load_named(item, status, err));
     return load_part(item, part, 0, loader->part.data, bytes, err);
@@ -263,7 +279,7 @@ static int gather_beside(const struct item *item, struct error *err) {
         }
         const struct checkpoint_file *file = &loader->model->checkpoint.files[other.tensor->file];
         size_t size = other.tensor->end - other.tensor->begin;
-        TRY(grow(&loader->whole, size_max(size, 1), err));
+        TRY(loader_grow(&loader->whole, size_max(size, 1), err));
         TRY(file_read_at(file->descriptor, loader->whole.data, size, other.tensor->begin, file->path, err));
         TRY(check_seen(&other, err));
         TRY(rearrange(&other, err));

@@ -33,6 +33,8 @@ struct loader {
     struct loader_bytes whole;   // of a tensor that is rearranged
     struct loader_bytes part;    // what becomes of it
     struct loader_seen *seen;    // [tensors.count] NULL: none yet
+    struct loader_bytes merged;  // numbers that an adapter was added to
+    int threads;                 // that add it; 0: not known yet
     struct loader_bytes gathered; // the parts of a weight that is expanded now, as weight_layout says
 };
 
@@ -58,6 +60,9 @@ struct item {
 
 enum { LOAD_STEP = 8 << 20 }; // bytes put on the device at a time
 
+// Room for so many bytes at least; what they hold is kept.
+int loader_grow(struct loader_bytes *bytes, size_t size, struct error *err);
+
 // What is wrong with a tensor's numbers is told with its name; the reader names its file itself.
 int load_named(const struct item *item, int status, struct error *err);
 
@@ -78,6 +83,12 @@ int load_gathered(const struct item *item, struct error *err);
 
 // quantise.c: a tensor of numbers that is quantised on the way.
 int load_quantised(const struct item *item, struct error *err);
+
+// load_merge.c: whether something is added to the weight; that to numbers of rows [row, row + count), where
+// there is any; and rows of a view, which begin with row `row` of the weight, with it into their place.
+bool load_is_merged(const struct item *item);
+int load_merge(const struct item *item, float *numbers, size_t row, size_t count, struct error *err);
+int load_merged(const struct item *item, const struct weight_view *view, size_t row, struct error *err);
 
 void loader_destroy(struct loader *loader); // all but the reader
 

@@ -8,6 +8,8 @@
 #include "base/size.h"
 #include "kernels/device.h"
 #include "model/beside.h"
+#include "model/family.h"
+#include "model/weights.h"
 
 struct matching {
     struct weight_match *out;
@@ -18,16 +20,47 @@ struct matching {
 
 // ---- a weight of one tensor ----
 
+enum { SHAPE_MOST = 3 };
+
+// The shape that the row's tensor has: its rank.
+static size_t shape_of(const struct weight_row *row, const struct model_config *config,
+                       size_t shape[SHAPE_MOST]) {
+    size_t rows = weight_dimension(config, row->rows);
+    size_t columns = weight_dimension(config, row->columns);
+    size_t experts = config->experts.count;
+    bool is_vector = row->form == FORM_VECTOR;
+    switch (row->file) {
+    case FILE_EXPERTS:
+    case FILE_EXPERTS_TRANSPOSED:
+    case FILE_EXPERTS_ALTERNATING:
+        shape[0] = experts;
+        shape[1] = row->file == FILE_EXPERTS || is_vector ? rows / experts : columns;
+        shape[2] = row->file == FILE_EXPERTS ? columns : rows / experts;
+        return is_vector ? 2 : 3;
+    case FILE_TRANSPOSED:
+        shape[0] = columns;
+        shape[1] = rows;
+        return 2;
+    case FILE_ROWS:
+    case FILE_HEADS:
+        break;
+    }
+    shape[0] = rows;
+    shape[1] = columns;
+    return is_vector ? 1 : 2;
+}
+
 static int check_tensor(const struct tensor *tensor, const struct weight_row *row,
                         const struct model_config *config, struct error *err) {
     size_t wanted[2] = {weight_dimension(config, row->rows), weight_dimension(config, row->columns)};
-    size_t rank = row->form == FORM_VECTOR ? 1 : 2;
+    size_t stored[SHAPE_MOST];
+    size_t rank = shape_of(row, config, stored);
     struct weight_layout layout;
-    if (tensor->rank != rank || memcmp(tensor->shape, wanted, rank * sizeof wanted[0]) != 0) {
+    if (tensor->rank != rank || memcmp(tensor->shape, stored, rank * sizeof stored[0]) != 0) {
         char found_text[TENSOR_SHAPE_TEXT];
         char wanted_text[TENSOR_SHAPE_TEXT];
         tensor_shape_text(tensor->shape, tensor->rank, found_text);
-        tensor_shape_text(wanted, rank, wanted_text);
+        tensor_shape_text(stored, rank, wanted_text);
         return error_set(err, STATUS_DATA, "tensor '%s' has shape %s; %s asks for %s", tensor->name,
                          found_text, model_config_holder(config), wanted_text);
     }
@@ -44,6 +77,25 @@ static int check_tensor(const struct tensor *tensor, const struct weight_row *ro
     return STATUS_OK;
 }
 
+// How the file's order becomes the model's.
+static struct arrangement arrangement_of(const struct weight_row *row, const struct model_config *config,
+                                         const struct weight_format *format) {
+    static const enum arrangement_kind kinds[] = {[FILE_ROWS] = ARRANGE_AS_IS,
+                                                  [FILE_TRANSPOSED] = ARRANGE_TRANSPOSED,
+                                                  [FILE_HEADS] = ARRANGE_HEADS,
+                                                  [FILE_EXPERTS] = ARRANGE_AS_IS,
+                                                  [FILE_EXPERTS_TRANSPOSED] = ARRANGE_EXPERTS,
+                                                  [FILE_EXPERTS_ALTERNATING] = ARRANGE_EXPERTS};
+    return (struct arrangement){.kind = kinds[row->file],
+                                .rows = weight_dimension(config, row->rows),
+                                .columns = weight_dimension(config, row->columns),
+                                .width = format->bytes,
+                                .heads = config->heads,
+                                .experts = config->experts.count,
+                                .is_transposed = row->form == FORM_MATRIX,
+                                .alternates = row->file == FILE_EXPERTS_ALTERNATING};
+}
+
 static int find_one(const struct matching *m, const char *name, const struct weight_row *row,
                     struct weight_source *out, struct error *err) {
     const struct tensor *tensor = tensors_find(&m->checkpoint->tensors, name);
@@ -51,12 +103,26 @@ static int find_one(const struct matching *m, const char *name, const struct wei
         return error_set(err, STATUS_DATA, "tensor '%s' is missing", name);
     }
     TRY(check_tensor(tensor, row, m->config, err));
+    if (row->file != FILE_ROWS && !weight_format_plain(tensor->format)) {
+        return error_set(err, STATUS_DATA,
+                         "tensor '%s' in %s has rows in an order that only numbers may have", name,
+                         tensor->format->name);
+    }
     *out = (struct weight_source){
         .format = *tensor->format, .components = {{.tensor = tensor, .is_read = true}}, .component_count = 1};
+    out->components[0].how = arrangement_of(row, m->config, tensor->format);
     return STATUS_OK;
 }
 
 // ---- any weight ----
+
+// Tied, the embedding may lie in the file under the head's name alone: transformers takes it from there.
+static bool is_tied_embedding(const struct matching *m, const struct weight_row *row, const char *name) {
+    const struct tensors *tensors = &m->checkpoint->tensors;
+    return m->config->tied_embeddings && !weight_in_block(row) &&
+           row->place == offsetof(struct model_weights, embedding) && tensors_find(tensors, name) == NULL &&
+           tensors_find(tensors, MATCH_HEAD) != NULL;
+}
 
 // Matrices and tables may be packed: "NAME.weight" is then a stem of other names.
 static int find_source(const struct matching *m, const char *name, const struct weight_row *row,
@@ -65,7 +131,7 @@ static int find_source(const struct matching *m, const char *name, const struct 
     size_t length = strlen(name);
     size_t ending_length = sizeof ending - 1;
     bool found = false;
-    if (row->form != FORM_VECTOR && length > ending_length &&
+    if (row->form != FORM_VECTOR && row->file == FILE_ROWS && length > ending_length &&
         strcmp(name + length - ending_length, ending) == 0) {
         char stem[WEIGHT_NAME];
         memcpy(stem, name, length - ending_length);
@@ -83,6 +149,9 @@ static int match_weight(struct matching *m, const struct weight_row *row, size_t
     const struct tensors *tensors = &m->checkpoint->tensors;
     struct weight_bound *bound = &m->out->bound[m->out->count];
     weight_name(name, m->prefix, row, block, copy);
+    if (is_tied_embedding(m, row, name)) {
+        strcpy(name, MATCH_HEAD);
+    }
     bound->use = (struct weight_use){row, block, copy, .bound = m->out->count};
     TRY(find_source(m, name, row, &bound->source, err));
     for (size_t i = 0; i < bound->source.component_count; i++) {
@@ -163,6 +232,21 @@ static int match_all(struct matching *m, struct error *err) {
     return STATUS_OK;
 }
 
+// The prefix of the family under which the checkpoint has the first weight of the table, the embedding; the
+// usual one where it has none. A checkpoint of the bare model (without its head) has the same names less the
+// prefix.
+static const char *find_prefix(const struct model_config *config, const struct checkpoint *checkpoint) {
+    const char *const *prefixes = family_prefixes(config->family);
+    for (size_t i = 0; prefixes[i] != NULL; i++) {
+        char name[WEIGHT_NAME];
+        weight_name(name, prefixes[i], &config->weights->rows[0], 0, 0);
+        if (tensors_find(&checkpoint->tensors, name) != NULL) {
+            return prefixes[i];
+        }
+    }
+    return prefixes[0];
+}
+
 int weights_match(struct weight_match *out, const struct model_config *config,
                   const struct checkpoint *checkpoint, struct error *err) {
     void *uses;
@@ -177,9 +261,7 @@ int weights_match(struct weight_match *out, const struct model_config *config,
     int status = memory_zeroed(&bound, count, sizeof out->bound[0], err);
     if (status == STATUS_OK) {
         out->bound = bound;
-        // A checkpoint of the bare model (without its head) has the same names less the prefix.
-        bool bare = tensors_find(&checkpoint->tensors, "embed_tokens.weight") != NULL;
-        struct matching m = {out, config, checkpoint, bare ? "" : "model."};
+        struct matching m = {out, config, checkpoint, find_prefix(config, checkpoint)};
         status = match_all(&m, err);
     }
     if (status != STATUS_OK) {

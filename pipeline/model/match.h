@@ -13,6 +13,8 @@
 #include "model/packing.h"
 #include "model/weight_table.h"
 
+#define MATCH_HEAD "lm_head.weight" // the output head's tensor; the embedding's too where that is missing
+
 // What a tensor of the checkpoint is.
 struct weight_use {
     const struct weight_row *row; // NULL: nothing that hidden states need

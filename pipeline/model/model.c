@@ -3,39 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/adapter.h"
 #include "model/block.h"
+#include "model/notes.h"
 #include "model/stage.h"
 #include "model/streaming.h"
-
-// Names what lies beside the blocks, the first few of it.
-static int note_beside(struct model *model, struct error *err) {
-    enum { SHOWN = 6 };
-    struct checkpoint *checkpoint = &model->checkpoint;
-    size_t count = 0;
-    for (size_t i = 0; i < checkpoint->tensors.count; i++) {
-        if (model->match.uses[i].row == NULL && count++ < SHOWN) {
-            TRY(buffer_printf(&checkpoint->notes, err, "%s%.200s",
-                              count == 1 ? "tensors that no hidden state needs are not loaded: " : ", ",
-                              checkpoint->tensors.entries[i].name));
-        }
-    }
-    if (count > SHOWN) {
-        TRY(buffer_printf(&checkpoint->notes, err, " and %zu more", count - SHOWN));
-    }
-    return count > 0 ? buffer_printf(&checkpoint->notes, err, "\n") : STATUS_OK;
-}
-
-// What contradicts the tensors changes nothing: they say how weights are held.
-static int note_unpacked(struct model *model, struct error *err) {
-    const struct quantization *quantization = &model->config.quantization;
-    if (quantization->method == QUANTIZATION_NONE || model_is_packed(model)) {
-        return STATUS_OK;
-    }
-    return buffer_printf(
-        &model->checkpoint.notes, err,
-        "'quantization_config' says %s, but every weight is there as numbers, which are read\n",
-        quantization->name);
-}
 
 static int read_model(struct model *model, const char *folder, struct error *err) {
     TRY(model_config_read(&model->config, &model->config_text, folder, err));
@@ -43,8 +15,7 @@ static int read_model(struct model *model, const char *folder, struct error *err
     int status;
     TRY_TO(named, status = packing_settle(&model->config.quantization, &model->checkpoint, err));
     TRY_TO(named, status = weights_match(&model->match, &model->config, &model->checkpoint, err));
-    TRY(note_unpacked(model, err));
-    return note_beside(model, err);
+    return notes_write(model, err);
 named:
     (void)status;
     return error_wrap(err, "%s", folder);
@@ -63,6 +34,20 @@ int model_open(struct model **out, const char *folder, struct error *err) {
     return STATUS_OK;
 }
 
+int model_set_adapter(struct model *model, const char *folder, struct error *err) {
+    TRY(adapter_open(&model->adapter, folder, &model->config, &model->match, err));
+    const struct buffer *notes = &model->adapter->notes;
+    return buffer_append(&model->checkpoint.notes, notes->data, notes->size, err);
+}
+
+const char *model_adapter_fingerprint(const struct model *model) {
+    return model->adapter == NULL ? "" : model->adapter->fingerprint;
+}
+
+int model_adapter_text(const struct model *model, struct buffer *out, struct error *err) {
+    return model->adapter == NULL ? STATUS_OK : adapter_describe(model->adapter, out, err);
+}
+
 void model_close(struct model *model) {
     if (model == NULL) {
         return;
@@ -79,6 +64,7 @@ void model_close(struct model *model) {
     free(model->passes);
     free(model->ends);
     free(model->layers);
+    adapter_close(model->adapter);
     weights_match_destroy(&model->match);
     buffer_destroy(&model->config_text);
     model_config_destroy(&model->config);
@@ -91,9 +77,13 @@ const struct model_config *model_config_of(const struct model *model) {
 }
 
 uint64_t model_parameters(const struct model *model) {
-    bool head =
-        !model->config.tied_embeddings && tensors_find(&model->checkpoint.tensors, "lm_head.weight") != NULL;
-    return weights_count(&model->config, head);
+    static const char *const names[] = {"lm_head.weight", "embed_out.weight",
+                                        "language_model.lm_head.weight"};
+    bool has_head = false;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        has_head = has_head || tensors_find(&model->checkpoint.tensors, names[i]) != NULL;
+    }
+    return weights_count(&model->config, has_head && !model->config.tied_embeddings);
 }
 
 uint64_t model_file_bytes(const struct model *model) {

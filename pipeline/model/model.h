@@ -49,6 +49,17 @@ uint64_t model_file_bytes(const struct model *model); // all weight files
 // What was passed over in the files because no hidden state needs it: a line each, "" when there is nothing.
 const char *model_notes(const struct model *model);
 
+// ---- an adapter ----
+
+// Merges the LoRA adapter of a folder that peft saved into the weights when they are loaded: W + scale * B A
+// in float32, rounded once to the computation's dtype. Once, right after model_open. STATUS_DATA for anything
+// in it that is wrong, not used or not supported. What was passed over in it is added to model_notes.
+int model_set_adapter(struct model *model, const char *folder, struct error *err);
+
+// Of its files, part of the model's own too; "" without one. And "LoRA of rank 8 on 14 matrices", appended.
+const char *model_adapter_fingerprint(const struct model *model);
+int model_adapter_text(const struct model *model, struct buffer *out, struct error *err);
+
 // ---- how weights are held ----
 
 enum model_quantize { // matrices of blocks that the checkpoint has as numbers, quantised when they are loaded
@@ -64,7 +75,8 @@ struct model_weight_options {
     enum model_quantize quantize;
 };
 
-// Once, before anything is planned. STATUS_JOB where the checkpoint is not of the kind that an option is for.
+// Once, before anything is planned. STATUS_JOB where the checkpoint is not of the kind that an option is for,
+// or an adapter adds to weights that stay packed. What is quantised has the adapter in it.
 int model_set_weight_options(struct model *model, const struct model_weight_options *options,
                              struct error *err);
 

@@ -37,6 +37,12 @@ int quantise_matrices(struct weight_match *match, enum model_quantize how, bool 
     }
     for (size_t i = 0; i < match->count; i++) {
         struct weight_bound *bound = &match->bound[i];
+        const struct weight_row *row = bound->use.row;
+        if (row->form == FORM_MATRIX && (row->copies != NULL || row->file != FILE_ROWS)) {
+            return error_set(err, STATUS_JOB,
+                             "model.quantize cannot quantise '%s' as this family has it: leave the key out",
+                             row->name);
+        }
         if (weight_in_block(bound->use.row) && bound->use.row->form == FORM_MATRIX) {
             bound->source.format = quantise_format(how);
             bound->is_quantised = true;
@@ -67,7 +73,7 @@ static int read_numbers(const struct quantising *q, size_t row, size_t count, st
     for (size_t i = 0; i < count; i++) {
         weight_expand(q->numbers + i * item->columns, &view, i, 0, item->columns);
     }
-    return STATUS_OK;
+    return load_named(item, load_merge(item, q->numbers, row, count, err), err);
 }
 
 static int put_codes(const struct quantising *q, size_t offset, size_t bytes, struct error *err) {

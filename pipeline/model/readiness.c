@@ -27,6 +27,12 @@ static const char *dimension_keys(const struct model_config *config, enum device
     case DEVICE_KV_HEADS:
         *size = config->kv_heads;
         return "'num_key_value_heads'";
+    case DEVICE_EXPERTS:
+        *size = config->experts.count;
+        return "the number of experts";
+    case DEVICE_EXPERT_WIDTH:
+        *size = config->experts.width;
+        return "the width of experts";
     case DEVICE_HEAD_DIM:
         break;
     }
@@ -45,7 +51,9 @@ int model_check_device(const struct model *model, const struct device *device, s
     const struct model_config *config = &model->config;
     const struct device_shape shape = {.heads = {config->heads, config->kv_heads, config->head_dim},
                                        .hidden = config->hidden,
-                                       .intermediate = config->intermediate};
+                                       .intermediate = config->intermediate,
+                                       .experts = config->experts.count,
+                                       .expert_width = config->experts.width};
     struct device_refusal refusal;
     char name[160];
     size_t size;

@@ -15,6 +15,7 @@
 #include "model/state.h"
 #include "model/weights.h"
 
+struct adapter;   // adapter.h
 struct streaming; // streaming.h
 
 enum { STAGE_NAME = 32 };
@@ -43,6 +44,7 @@ struct model {
     struct model_config config;
     struct checkpoint checkpoint;
     struct weight_match match; // of the checkpoint's tensors
+    struct adapter *adapter;   // merged into the weights when they are loaded; NULL: none
     struct buffer config_text; // config.json as parsed; of a GGUF file nothing
     char fingerprint[DIGEST_HEX];
     unsigned char (**hashes)[DIGEST_BYTES]; // [files] -> of each piece of it (reader.h), once they were read

@@ -133,7 +133,7 @@ int staging_prepare(struct model_staging *staging, const struct model_config *co
     void *block;
     TRY(memory_zeroed(&block, limits->slots, sizeof staging->inputs[0], err));
     staging->inputs = block;
-    TRY(memory_zeroed(&block, config->head_dim / 2, sizeof staging->frequencies[0], err));
+    TRY(memory_zeroed(&block, config_rotated(config) / 2, sizeof staging->frequencies[0], err));
     staging->frequencies = block;
     return list_outputs(&staging->outputs, limits, err);
 }
@@ -186,7 +186,7 @@ static int lay_out_staged(struct layout *layout, struct batch_inputs *staged, bo
 
 // Rows of the rotary tables that are filled at load, and that each batch may bring along.
 static size_t table_rows(const struct model_config *config, const struct model_limits *limits) {
-    return rope_is_own(config, limits->longest) ? config->max_positions : limits->longest;
+    return size_min(rope_common_positions(config), limits->longest);
 }
 
 static size_t own_rows(const struct model_config *config, const struct model_limits *limits) {
@@ -195,7 +195,7 @@ static size_t own_rows(const struct model_config *config, const struct model_lim
 
 static int lay_out_rope(struct layout *layout, struct model_state *state, const struct model_config *config,
                         const struct model_limits *limits, struct error *err) {
-    size_t half = config->head_dim / 2;
+    size_t half = config_rotated(config) / 2;
     size_t rows;
     state->table_rows = table_rows(config, limits);
     state->own_rows = own_rows(config, limits);
@@ -205,7 +205,18 @@ static int lay_out_rope(struct layout *layout, struct model_state *state, const 
                          state->own_rows, state_members(limits));
     }
     TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->cosine, err));
-    return layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->sine, err);
+    TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->sine, err));
+    rows = state->table_rows;
+    if (config->has_local_rope) {
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->local_cosine, err));
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->local_sine, err));
+    }
+    if (config->query_beta > 0) {
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, 1, sizeof(float), &state->query_scale, err));
+    }
+    return config->has_slopes
+               ? layout_take(layout, DEVICE_ACTIVATIONS, config->heads, 1, sizeof(float), &state->slopes, err)
+               : STATUS_OK;
 }
 
 // The residual streams beyond those that lie behind x.
@@ -251,13 +262,13 @@ int state_lay_out(struct layout *layout, struct model_state *state, const struct
                   const struct model_config *config, const struct model_limits *limits, struct error *err) {
     TRY(lay_out_rope(layout, state, config, limits, err));
     TRY(lay_out_activations(layout, state, config, limits, err));
-    return block_lay_out_scratch(layout, &state->attention_scratch, config, weights->first_block,
-                                 weights->block_count, limits->longest, err);
+    return block_lay_out_scratch(layout, &state->scratch, config, weights->first_block, weights->block_count,
+                                 limits->tokens, limits->longest, err);
 }
 
 int staging_lay_out(struct layout *layout, struct model_staging *staging, const struct model_config *config,
                     const struct model_limits *limits, struct error *err) {
-    size_t half = config->head_dim / 2;
+    size_t half = config_rotated(config) / 2;
     size_t columns = size_max(half, sizeof(struct device_row_check) / sizeof(float));
     staging->table_chunk = size_min(table_rows(config, limits), TABLE_CHUNK);
     TRY(layout_take(layout, DEVICE_STAGING, staging->table_chunk, columns, sizeof(float), &staging->rows,
@@ -280,22 +291,63 @@ static int upload_rows(const struct model_staging *staging, struct device *devic
     return device_wait(device, fence, NULL, err);
 }
 
-int state_fill_tables(const struct model_state *state, const struct model_staging *staging,
-                      struct device *device, const struct model_config *config, struct error *err) {
-    size_t half = config->head_dim / 2;
+static int fill_table(const struct model_state *state, const struct model_staging *staging,
+                      struct device *device, const struct model_config *config,
+                      const struct rope_config *rope, float *cosine, float *sine, struct error *err) {
+    size_t half = config_rotated(config) / 2;
     int status = STATUS_OK;
     void *block;
     TRY(memory_zeroed(&block, half * staging->table_chunk, sizeof(float), err));
     float *sines = block; // [table_chunk, half] kept while the cosines are uploaded
-    rope_frequencies(config, state->table_rows, staging->frequencies);
+    rope_frequencies(config, rope, state->table_rows, staging->frequencies);
     for (size_t row = 0; row < state->table_rows; row += staging->table_chunk) {
         size_t count = size_min(staging->table_chunk, state->table_rows - row);
-        rope_rows(config, staging->frequencies, row, count, staging->rows, sines);
-        TRY_TO(done, status = upload_rows(staging, device, state->cosine, row, count, half, err));
+        rope_rows(config, rope, staging->frequencies, row, count, staging->rows, sines);
+        TRY_TO(done, status = upload_rows(staging, device, cosine, row, count, half, err));
         memcpy(staging->rows, sines, count * half * sizeof(float));
-        TRY_TO(done, status = upload_rows(staging, device, state->sine, row, count, half, err));
+        TRY_TO(done, status = upload_rows(staging, device, sine, row, count, half, err));
     }
 done:
     free(block);
     return status;
+}
+
+static int fill_query_scale(const struct model_state *state, const struct model_staging *staging,
+                            struct device *device, const struct model_config *config, struct error *err) {
+    float *scales = staging->rows;
+    for (size_t row = 0; row < state->table_rows; row += staging->table_chunk) {
+        size_t count = size_min(staging->table_chunk, state->table_rows - row);
+        for (size_t i = 0; i < count; i++) {
+            scales[i] = rope_query_scale(config, row + i);
+        }
+        TRY(upload_rows(staging, device, state->query_scale, row, count, 1, err));
+    }
+    return STATUS_OK;
+}
+
+static int fill_slopes(const struct model_state *state, const struct model_staging *staging,
+                       struct device *device, const struct model_config *config, struct error *err) {
+    float *slopes = staging->rows;
+    size_t chunk = size_max(staging->table_chunk, 1);
+    for (size_t head = 0; head < config->heads; head += chunk) {
+        size_t count = size_min(chunk, config->heads - head);
+        for (size_t i = 0; i < count; i++) {
+            slopes[i] = rope_slope(config->heads, head + i);
+        }
+        TRY(upload_rows(staging, device, state->slopes, head, count, 1, err));
+    }
+    return STATUS_OK;
+}
+
+int state_fill_tables(const struct model_state *state, const struct model_staging *staging,
+                      struct device *device, const struct model_config *config, struct error *err) {
+    TRY(fill_table(state, staging, device, config, &config->rope, state->cosine, state->sine, err));
+    if (config->has_local_rope) {
+        TRY(fill_table(state, staging, device, config, &config->local_rope, state->local_cosine,
+                       state->local_sine, err));
+    }
+    if (config->query_beta > 0) {
+        TRY(fill_query_scale(state, staging, device, config, err));
+    }
+    return config->has_slopes ? fill_slopes(state, staging, device, config, err) : STATUS_OK;
 }

@@ -27,17 +27,21 @@ struct batch_inputs {
     int32_t *rope_row;         // [tokens] rows of the rotary tables
     int32_t *starts;           // [texts + 1]; staged of a text in slices: of a whole slice, and of the last
     struct device_span *spans; // [rows], of a member state_pool_rows
-    float *own_cosine;         // [own rows, head_dim / 2] of texts with their own frequencies; NULL without
+    float *own_cosine;         // [own rows, rotated / 2] of texts with their own frequencies; NULL without
     float *own_sine;
 };
 
 // Everything that is taken of a device at load. While a plan is made the pointers stay NULL.
 struct model_state {
-    // Rotary tables, float32 [table_rows + members * own_rows, head_dim / 2]: positions of ordinary texts,
+    // Rotary tables, float32 [table_rows + members * own_rows, rotated / 2]: positions of ordinary texts,
     // then rows that each batch brings along for texts whose length changes the frequencies (dynamic
     // scaling).
     float *cosine;
     float *sine;
+    float *local_cosine; // [table_rows, rotated / 2] of blocks that rotate by tables of their own; NULL: none
+    float *local_sine;
+    float *query_scale; // [table_rows] what queries are multiplied with; NULL: nothing
+    float *slopes;      // [heads]; NULL: none
     size_t table_rows;
     size_t own_rows; // of a member
 
@@ -49,7 +53,7 @@ struct model_state {
     void *kept; // [limits.longest, 2 kv_heads * head_dim] where texts run in slices: of the block's keys and
                 // values
     struct block_buffers buffers;
-    void *attention_scratch;
+    void *scratch;                                      // of attention and of experts
     void *pooled[POOL_BUFFERS];                         // [state_pool_rows, hidden] of limits.stored
     struct device_row_check *pool_checks[POOL_BUFFERS]; // [state_pool_rows]
     struct device_fence turned[RESIDUAL_TURNS]; // the end of the last sweep of each turn; number 0: none
@@ -59,9 +63,9 @@ struct model_state {
 struct model_staging {
     struct batch_inputs *inputs;  // [slots]
     struct model_output *outputs; // [slots]
-    void *rows;         // before the first batch: rows of a table [table_chunk, head_dim / 2], a row's check
+    void *rows;         // before the first batch: rows of a table [table_chunk, rotated / 2], a row's check
     size_t table_chunk; // rows that are filled at a time
-    float *frequencies; // [head_dim / 2] of the text whose rows are being made
+    float *frequencies; // [rotated / 2] of the text whose rows are being made
 };
 
 size_t state_group(const struct model_limits *limits);     // batches of a sweep

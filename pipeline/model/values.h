@@ -30,8 +30,10 @@ struct values_holder {
     enum value_kind (*kind)(const void *map, const char *key);
     void *(*member)(const void *map, const char *key);
     size_t (*count)(const void *list_or_map);
+    void *(*element)(const void *list, size_t index);
     const char *(*text_at)(const void *list, size_t index);
     bool (*integer_at)(const void *list, size_t index, int64_t *out);
+    bool (*number_at)(const void *list, size_t index, double *out);
     const char *(*next_key)(void *map, const char *key);
     void (*close)(void *node);
 };
@@ -87,6 +89,11 @@ static inline size_t values_count(const struct values *list_or_map) {
     return list_or_map->holder->count(list_or_map->node);
 }
 
+// The list or map at this place of a list.
+static inline struct values values_element(const struct values *list, size_t index) {
+    return (struct values){list->holder, list->holder->element(list->node, index)};
+}
+
 // An entry of a list, or NULL where there is none or it is no text.
 static inline const char *values_text_at(const struct values *list, size_t index) {
     return list->holder->text_at(list->node, index);
@@ -95,6 +102,10 @@ static inline const char *values_text_at(const struct values *list, size_t index
 // False, and *out as it was, where there is no such entry or it is no whole number.
 static inline bool values_integer_at(const struct values *list, size_t index, int64_t *out) {
     return list->holder->integer_at(list->node, index, out);
+}
+
+static inline bool values_number_at(const struct values *list, size_t index, double *out) {
+    return list->holder->number_at(list->node, index, out);
 }
 
 // The key behind `key` in the holder's order, the first one behind NULL; NULL behind the last one.

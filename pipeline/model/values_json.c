@@ -38,6 +38,11 @@ static size_t get_count(const void *list_or_map) {
                                                       : json_object_size(list_or_map);
 }
 
+static void *get_element(const void *list, size_t index) {
+    json_t *entry = json_array_get(list, index);
+    return json_is_array(entry) || json_is_object(entry) ? entry : NULL;
+}
+
 static const char *get_text_at(const void *list, size_t index) {
     return json_string_value(json_array_get(list, index));
 }
@@ -48,6 +53,15 @@ static bool get_integer_at(const void *list, size_t index, int64_t *out) {
         return false;
     }
     *out = json_integer_value(entry);
+    return true;
+}
+
+static bool get_number_at(const void *list, size_t index, double *out) {
+    const json_t *entry = json_array_get(list, index);
+    if (!json_is_number(entry)) {
+        return false;
+    }
+    *out = json_number_value(entry);
     return true;
 }
 
@@ -68,8 +82,10 @@ static const struct values_holder json_holder = {
     .kind = get_kind,
     .member = get_member,
     .count = get_count,
+    .element = get_element,
     .text_at = get_text_at,
     .integer_at = get_integer_at,
+    .number_at = get_number_at,
     .next_key = next_key,
     .close = release,
 };

@@ -5,6 +5,7 @@
 #include "base/names.h"
 #include "base/size.h"
 #include "kernels/weight_format.h"
+#include "model/adapter.h"
 #include "model/quantise.h"
 #include "model/stage.h"
 
@@ -49,7 +50,9 @@ int model_set_weight_options(struct model *model, const struct model_weight_opti
     if (options->rounds_to_float16) {
         TRY(round_all(model, err));
     }
-    return quantise_matrices(&model->match, options->quantize, model_is_packed(model), err);
+    TRY(quantise_matrices(&model->match, options->quantize, model_is_packed(model), err));
+    return model->adapter == NULL ? STATUS_OK
+                                  : adapter_check_held(model->adapter, &model->config, &model->match, err);
 }
 
 // ---- what it comes to ----

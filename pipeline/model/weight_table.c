@@ -3,58 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "model/weights.h"
-
-#define GLOBAL(member) offsetof(struct model_weights, member)
-#define BLOCK(member) offsetof(struct block_weights, member)
-
-static bool attention_bias(const struct model_config *config, size_t block) {
-    (void)block;
-    return config->attention_bias;
-}
-
-static bool output_bias(const struct model_config *config, size_t block) {
-    (void)block;
-    return config->output_bias;
-}
-
-static bool mlp_bias(const struct model_config *config, size_t block) {
-    (void)block;
-    return config->mlp_bias;
-}
-
-static bool qk_norm(const struct model_config *config, size_t block) {
-    (void)block;
-    return config->qk_norm;
-}
-
-// clang-format off
-static const struct weight_row dense[] = {
-    {"embed_tokens.weight",                           FORM_TABLE,  DIM_VOCABULARY,   DIM_HIDDEN,       GLOBAL(embedding),    NULL,           NULL},
-    {"norm.weight",                                   FORM_VECTOR, DIM_HIDDEN,       DIM_ONE,          GLOBAL(final_norm),   NULL,           NULL},
-    {"layers.{i}.input_layernorm.weight",             FORM_VECTOR, DIM_HIDDEN,       DIM_ONE,          BLOCK(input_norm),    NULL,           NULL},
-    {"layers.{i}.self_attn.q_proj.weight",            FORM_MATRIX, DIM_Q,            DIM_HIDDEN,       BLOCK(qkv),           NULL,           NULL},
-    {"layers.{i}.self_attn.k_proj.weight",            FORM_MATRIX, DIM_KV,           DIM_HIDDEN,       BLOCK(qkv),           NULL,           NULL},
-    {"layers.{i}.self_attn.v_proj.weight",            FORM_MATRIX, DIM_KV,           DIM_HIDDEN,       BLOCK(qkv),           NULL,           NULL},
-    {"layers.{i}.self_attn.q_proj.bias",              FORM_VECTOR, DIM_Q,            DIM_ONE,          BLOCK(qkv_bias),      attention_bias, NULL},
-    {"layers.{i}.self_attn.k_proj.bias",              FORM_VECTOR, DIM_KV,           DIM_ONE,          BLOCK(qkv_bias),      attention_bias, NULL},
-    {"layers.{i}.self_attn.v_proj.bias",              FORM_VECTOR, DIM_KV,           DIM_ONE,          BLOCK(qkv_bias),      attention_bias, NULL},
-    {"layers.{i}.self_attn.q_norm.weight",            FORM_VECTOR, DIM_HEAD,         DIM_ONE,          BLOCK(q_norm),        qk_norm,        NULL},
-    {"layers.{i}.self_attn.k_norm.weight",            FORM_VECTOR, DIM_HEAD,         DIM_ONE,          BLOCK(k_norm),        qk_norm,        NULL},
-    {"layers.{i}.self_attn.o_proj.weight",            FORM_MATRIX, DIM_HIDDEN,       DIM_Q,            BLOCK(output),        NULL,           NULL},
-    {"layers.{i}.self_attn.o_proj.bias",              FORM_VECTOR, DIM_HIDDEN,       DIM_ONE,          BLOCK(output_bias),   output_bias,    NULL},
-    {"layers.{i}.post_attention_layernorm.weight",    FORM_VECTOR, DIM_HIDDEN,       DIM_ONE,          BLOCK(post_norm),     NULL,           NULL},
-    {"layers.{i}.mlp.gate_proj.weight",               FORM_MATRIX, DIM_INTERMEDIATE, DIM_HIDDEN,       BLOCK(gate_up),       NULL,           NULL},
-    {"layers.{i}.mlp.up_proj.weight",                 FORM_MATRIX, DIM_INTERMEDIATE, DIM_HIDDEN,       BLOCK(gate_up),       NULL,           NULL},
-    {"layers.{i}.mlp.gate_proj.bias",                 FORM_VECTOR, DIM_INTERMEDIATE, DIM_ONE,          BLOCK(gate_up_bias),  mlp_bias,       NULL},
-    {"layers.{i}.mlp.up_proj.bias",                   FORM_VECTOR, DIM_INTERMEDIATE, DIM_ONE,          BLOCK(gate_up_bias),  mlp_bias,       NULL},
-    {"layers.{i}.mlp.down_proj.weight",               FORM_MATRIX, DIM_HIDDEN,       DIM_INTERMEDIATE, BLOCK(down),          NULL,           NULL},
-    {"layers.{i}.mlp.down_proj.bias",                 FORM_VECTOR, DIM_HIDDEN,       DIM_ONE,          BLOCK(down_bias),     mlp_bias,       NULL},
-};
-// clang-format on
-
-const struct weight_table weight_table_dense = {dense, sizeof dense / sizeof dense[0]};
-
 // Dimensions are at most 2^24, heads and head_dim at most 2^16 (config.c): matmuls of two dimensions fit.
 size_t weight_dimension(const struct model_config *config, enum weight_dimension which) {
     switch (which) {
@@ -66,10 +14,26 @@ size_t weight_dimension(const struct model_config *config, enum weight_dimension
         return config->heads * config->head_dim;
     case DIM_KV:
         return config->kv_heads * config->head_dim;
+    case DIM_QKV:
+        return (config->heads + 2 * config->kv_heads) * config->head_dim;
     case DIM_HEAD:
         return config->head_dim;
+    case DIM_HEADS:
+        return config->heads;
     case DIM_INTERMEDIATE:
         return config->intermediate;
+    case DIM_GATE_UP:
+        return 2 * config->intermediate;
+    case DIM_POSITIONS:
+        return config->position_rows;
+    case DIM_EXPERTS:
+        return config->experts.count;
+    case DIM_EXPERT_WIDTH:
+        return config->experts.width;
+    case DIM_EXPERTS_GATE_UP:
+        return config->experts.count * 2 * config->experts.width;
+    case DIM_EXPERTS_DOWN:
+        return config->experts.count * config->hidden;
     case DIM_ONE:
         break;
     }

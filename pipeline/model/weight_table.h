@@ -1,6 +1,6 @@
 // Which weights a model has: a table of rows, one a tensor, drives everything that is done with weights
 // (weights.h). A family whose blocks differ has rows that only some blocks have; one with experts has rows of
-// which a block has several copies.
+// which a block has several copies. The tables themselves are in weight_rows.c.
 #ifndef STRATA_MODEL_WEIGHT_TABLE_H
 #define STRATA_MODEL_WEIGHT_TABLE_H
 
@@ -9,7 +9,23 @@
 
 #include "model/config.h"
 
-enum weight_dimension { DIM_ONE, DIM_HIDDEN, DIM_VOCABULARY, DIM_Q, DIM_KV, DIM_HEAD, DIM_INTERMEDIATE };
+enum weight_dimension {
+    DIM_ONE,
+    DIM_HIDDEN,
+    DIM_VOCABULARY,
+    DIM_POSITIONS, // rows of learned positions
+    DIM_Q,
+    DIM_KV,
+    DIM_QKV,
+    DIM_HEAD,
+    DIM_HEADS,
+    DIM_INTERMEDIATE,
+    DIM_GATE_UP, // twice that
+    DIM_EXPERTS,
+    DIM_EXPERT_WIDTH,
+    DIM_EXPERTS_GATE_UP, // of all experts together
+    DIM_EXPERTS_DOWN,
+};
 
 enum weight_form {
     FORM_VECTOR, // numbers, one a row
@@ -17,10 +33,20 @@ enum weight_form {
     FORM_MATRIX, // a device_matrix
 };
 
+enum weight_file {   // how a file has the rows
+    FILE_ROWS,       // in order
+    FILE_TRANSPOSED, // as columns: [columns, rows] (GPT-2's Conv1D)
+    FILE_HEADS,      // q, k and v of one head after another, where the model has all of q, then k, then v
+    FILE_EXPERTS,    // of one expert after another: [experts, rows, columns]
+    FILE_EXPERTS_TRANSPOSED,  // [experts, columns, rows]
+    FILE_EXPERTS_ALTERNATING, // the same, gate and up in turn
+};
+
 // Rows that share a place are parts of one fused tensor, one below the other in the order of the table. Where
 // they have copies these lie one below the other too, each with all its parts.
 struct weight_row {
-    const char *name; // behind "model."; {i} stands for the block's number, {e} for the copy's (the expert's)
+    const char *name; // behind the family's prefix; {i} stands for the block's number, {e} for the copy's
+                      // (the expert's)
     enum weight_form form;
     enum weight_dimension rows;    // of a vector: its length
     enum weight_dimension columns; // DIM_ONE for a vector
@@ -28,6 +54,7 @@ struct weight_row {
                   // model_weights
     bool (*present)(const struct model_config *config, size_t block);  // NULL: always
     size_t (*copies)(const struct model_config *config, size_t block); // at least one; NULL: one
+    enum weight_file file;
 };
 
 struct weight_table {
@@ -35,8 +62,24 @@ struct weight_table {
     size_t count;
 };
 
-// Blocks of attention and an MLP, all alike: llama, mistral, qwen2, qwen3.
-extern const struct weight_table weight_table_dense;
+extern const struct weight_table weight_table_dense;       // as Llama names them
+extern const struct weight_table weight_table_fused;       // q, k, v and gate, up in one tensor each (Phi-3)
+extern const struct weight_table weight_table_gemma;       // norms around both branches
+extern const struct weight_table weight_table_norms_after; // OLMo 2 and 3, EXAONE 4
+extern const struct weight_table weight_table_hunyuan;
+extern const struct weight_table weight_table_glm4;
+extern const struct weight_table weight_table_starcoder2;
+extern const struct weight_table weight_table_phi;
+extern const struct weight_table weight_table_neox;
+extern const struct weight_table weight_table_gpt2;
+extern const struct weight_table weight_table_experts; // Qwen3-MoE, OLMoE
+extern const struct weight_table weight_table_mixtral;
+extern const struct weight_table weight_table_gpt_oss;
+extern const struct weight_table weight_table_granitemoe;
+extern const struct weight_table weight_table_gptj;
+extern const struct weight_table weight_table_gpt_neo;
+extern const struct weight_table weight_table_opt;
+extern const struct weight_table weight_table_bloom;
 
 size_t weight_dimension(const struct model_config *config, enum weight_dimension which);
 

@@ -231,8 +231,9 @@ bool weights_left_out(const struct model_weights *weights, struct weight_use use
     if (weight_in_block(use.row)) {
         return use.block < weights->first_block || use.block - weights->first_block >= weights->block_count;
     }
-    return use.row->place == offsetof(struct model_weights, final_norm) ? !weights->has_final_norm
-                                                                        : !weights->has_embedding;
+    bool is_final = use.row->place == offsetof(struct model_weights, final_norm) ||
+                    use.row->place == offsetof(struct model_weights, final_norm_bias);
+    return is_final ? !weights->has_final_norm : !weights->has_embedding;
 }
 
 void weights_rows(const struct model_config *config, struct weight_use use, size_t *rows, size_t *columns) {

@@ -13,20 +13,33 @@
 #include "model/match.h"
 #include "model/weight_table.h"
 
-// One block on the device. Vectors and matrices have the computation dtype; NULL where the model has none.
+// One block on the device. Vectors and matrices have the computation dtype; NULL or zeros where the model has
+// none.
 struct block_weights {
-    void *input_norm;             // [hidden]
-    struct device_matrix qkv;     // [(heads + 2 kv_heads) * head_dim, hidden]: q | k | v
-    void *qkv_bias;               // [(heads + 2 kv_heads) * head_dim]
-    void *q_norm;                 // [head_dim]
-    void *k_norm;                 // [head_dim]
-    struct device_matrix output;  // [hidden, heads * head_dim]
-    void *output_bias;            // [hidden]
-    void *post_norm;              // [hidden], before the MLP
-    struct device_matrix gate_up; // [2 * intermediate, hidden]: gate | up
-    void *gate_up_bias;           // [2 * intermediate]
-    struct device_matrix down;    // [hidden, intermediate]
-    void *down_bias;              // [hidden]
+    void *input_norm; // [hidden], before attention
+    void *input_norm_bias;
+    struct device_matrix qkv;    // [(heads + 2 kv_heads) * head_dim, hidden]: q | k | v
+    void *qkv_bias;              // [(heads + 2 kv_heads) * head_dim]
+    void *q_norm;                // [head_dim], or of all heads together
+    void *k_norm;                // [head_dim]
+    struct device_matrix output; // [hidden, heads * head_dim]
+    void *output_bias;           // [hidden]
+    void *attention_norm;        // [hidden], behind attention
+    void *mlp_norm;              // [hidden], before the MLP or the experts
+    void *mlp_norm_bias;
+    struct device_matrix
+        gate_up; // [2 * intermediate, hidden]: gate | up; [intermediate, hidden] without gate
+    void *gate_up_bias;
+    struct device_matrix down;            // [hidden, intermediate]
+    void *down_bias;                      // [hidden]
+    void *branch_norm;                    // [hidden], behind the MLP or the experts
+    void *sinks;                          // [heads]
+    void *router;                         // [experts, hidden] numbers
+    void *router_bias;                    // [experts]
+    struct device_matrix experts_gate_up; // [experts * 2 * width, hidden]: gate | up of one after another
+    void *experts_gate_up_bias;
+    struct device_matrix experts_down; // [experts * hidden, width]
+    void *experts_down_bias;
 };
 
 // Memory that the blocks which are not resident take in turn.
@@ -40,7 +53,11 @@ struct weight_slot {
 
 struct model_weights {
     void *embedding;              // [vocabulary, hidden]
+    void *positions;              // [position_rows, hidden]; NULL: none
+    void *embedding_norm;         // [hidden]
+    void *embedding_norm_bias;    // [hidden]
     void *final_norm;             // [hidden]
+    void *final_norm_bias;        // [hidden]
     struct block_weights *blocks; // [block_count]
     size_t first_block;           // the blocks that are computed with these weights
     size_t block_count;

@@ -166,11 +166,11 @@ def test_byte_order_mark_is_skipped(job, tmp_path):
 
 def test_adapter(job, tmp_path):
     adapter(tmp_path / "model")
-    refused(job, "an adapter of org/base (adapter_config.json)", "merge_and_unload")
+    refused(job, "an adapter of org/base (adapter_config.json)", f"`model.adapter: {tmp_path / 'model'}`")
     for file in (tmp_path / "model").glob("model*.safetensors*"):
         file.unlink()
     (tmp_path / "model" / "config.json").unlink()
-    refused(job, "an adapter of org/base (adapter_config.json) and no model")
+    refused(job, "an adapter of org/base (adapter_config.json) and no model", "`model.adapter: ")
 
 
 def test_remains_of_an_adapter(job, tmp_path):

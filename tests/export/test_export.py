@@ -184,7 +184,8 @@ def test_sidecar(run, tmp_path):
     for path, file in files.items():
         content = (folder / path).read_bytes()
         assert len(content) == file["bytes"] and hashlib.sha256(content).hexdigest() == file["sha256"]
-    assert about["model"] == {"name": "tiny", "path": "/models/tiny", "type": "qwen3", "fingerprint": "feedbeef"}
+    assert about["model"] == {"name": "tiny", "path": "/models/tiny", "type": "qwen3", "fingerprint": "feedbeef",
+                              "adapter": None, "adapter_fingerprint": None}
     assert about["tokenizer"] == {"fingerprint": "cafe"} and about["pooling"] == "step_mean"
     assert about["template"] == "{statement}\n{steps}" and about["identity"] == {"model.dtype": "bfloat16", "batch.problems": "5"}
     assert [layer["layer"] for layer in about["layers"]] == [

@@ -57,6 +57,7 @@ static void test_defaults(void **state) {
     assert_null(job.metadata);
     assert_string_equal(job.model_path, "/home/me/m");
     assert_null(job.tokenizer_path);
+    assert_null(job.adapter_path);
     assert_int_equal(job.dtype, DTYPE_BF16);
     assert_int_equal(job.expand, JOB_EXPAND_MATMUL);
     assert_int_equal(job.weights_rounding, JOB_ROUNDING_NONE);
@@ -99,7 +100,8 @@ static void test_values(void **state) {
         "  steps: {separator: ''}\n"
         "  special_tokens: false\n"
         "  metadata: [domain, 'a b']\n"
-        "model: {path: m, tokenizer: t/tok.json, dtype: float32, device: 'cuda:1', cpu_path: avx2,\n"
+        "model: {path: m, tokenizer: t/tok.json, adapter: a/lora, dtype: float32, device: 'cuda:1', "
+        "cpu_path: avx2,\n"
         "        expand: load, weights_rounding: float16, quantize: nf4_double, load_timeout: 2.5e1}\n"
         "latents: {layers: all, pooling: tokens, dtype: bfloat16, token_ids: true}\n"
         "batch: {problems: 1, tokens: 4194304, window: 1}\n"
@@ -113,6 +115,7 @@ static void test_values(void **state) {
     assert_int_equal(job.metadata_count, 2);
     assert_string_equal(job.metadata[1], "a b");
     assert_string_equal(job.tokenizer_path, "/home/me/t/tok.json");
+    assert_string_equal(job.adapter_path, "/home/me/a/lora");
     assert_int_equal(job.dtype, DTYPE_F32);
     assert_int_equal(job.expand, JOB_EXPAND_LOAD);
     assert_int_equal(job.weights_rounding, JOB_ROUNDING_FLOAT16);

@@ -32,6 +32,11 @@ static size_t attended(void) { // and of what attention makes of it
     return HEADS * head_dim();
 }
 
+struct variant { // of attention
+    size_t window;
+    bool special; // chunks, capped scores, sinks and slopes
+};
+
 struct layer {
     void *table;
     void *norm;
@@ -79,7 +84,7 @@ static void tune(struct bed *bed, const struct layer *layer, struct buffer *algo
     }
 }
 
-static struct layer layer_make(struct bed *bed, size_t window, struct buffer *algorithms) {
+static struct layer layer_make(struct bed *bed, struct variant variant, struct buffer *algorithms) {
     size_t angles = LONGEST * head_dim() / 2;
     float *turns = random_numbers(9, angles, 1.0f, DTYPE_F32);
     struct layer layer = {
@@ -94,8 +99,18 @@ static struct layer layer_make(struct bed *bed, size_t window, struct buffer *al
         .o = matrix_random(bed, 7, HIDDEN, attended()),
         .gate_up = matrix_random(bed, 8, 2 * intermediate(), HIDDEN),
         .down = matrix_random(bed, 10, HIDDEN, intermediate()),
-        .attention = {{HEADS, KV_HEADS, head_dim()}, 0.3f, window, LONGEST},
+        .attention = {.heads = {HEADS, KV_HEADS, head_dim(), 0},
+                      .scale = 0.3f,
+                      .window = variant.window,
+                      .longest = LONGEST},
     };
+    if (variant.special) {
+        static const float slopes[HEADS] = {0.5f, 0.25f, 0.125f, 0.0625f, 0.03125f, 0.015625f};
+        layer.attention.chunk = WINDOW / 2 + 31;
+        layer.attention.softcap = 4.0f;
+        layer.attention.sinks = put_random(bed, 11, HEADS, 3.0f);
+        layer.attention.slopes = bed_upload(bed, slopes, sizeof slopes);
+    }
     size_t bytes;
     assert_true(device_attention_scratch(bed->device, &layer.attention, &bytes));
     must(bed, device_take(bed->device, DEVICE_SCRATCH, bytes, &layer.scratch, &bed->error));
@@ -127,8 +142,14 @@ static void run_attention(struct bed *bed, const struct layer *layer, const stru
     size_t tokens = (size_t)batch->starts[batch->texts];
     struct error *err = &bed->error;
     keep(bed, out, 2, qkv, tokens, width());
-    must(bed, device_qk_norm_rope(bed->device, qkv, layer->q_norm, layer->k_norm, 1e-6f, layer->cosine,
-                                  layer->sine, positions, layer->attention.heads, tokens, err));
+    must(bed, device_qk_norm_rope(bed->device, qkv,
+                                  &(struct device_rope){.q_norm = {.epsilon = 1e-6f, .weight = layer->q_norm},
+                                                        .k_norm = {.epsilon = 1e-6f, .weight = layer->k_norm},
+                                                        .cosine = layer->cosine,
+                                                        .sine = layer->sine,
+                                                        .row = positions,
+                                                        .part = layer->attention.heads.head_dim},
+                                  layer->attention.heads, tokens, err));
     keep(bed, out, 3, qkv, tokens, width());
     const struct device_texts texts = {
         .starts = bed_upload(bed, batch->starts, (batch->texts + 1) * sizeof(int32_t)),
@@ -159,10 +180,11 @@ static struct outputs run_layer(struct bed *bed, const struct layer *layer, cons
     void *normed = bed_take_rows(bed, HIDDEN);
     void *wide = bed_take_rows(bed, width());
     void *mixed = bed_take_rows(bed, attended());
-    must(bed, device_embed(device, x, layer->table, bed_upload(bed, ids, tokens * sizeof *ids), tokens,
-                           HIDDEN, err));
+    must(bed, device_embed(device, x, layer->table, bed_upload(bed, ids, tokens * sizeof *ids), 1,
+                           DEVICE_STORE, tokens, HIDDEN, err));
     keep(bed, &out, 0, x, tokens, HIDDEN);
-    must(bed, device_rms_norm(device, normed, x, layer->norm, 1e-5f, tokens, HIDDEN, err));
+    must(bed, device_norm(device, normed, x, &(struct device_norm){.epsilon = 1e-5f, .weight = layer->norm},
+                          DEVICE_STORE, tokens, HIDDEN, err));
     keep(bed, &out, 1, normed, tokens, HIDDEN);
     must(bed, device_matmul(device, wide, normed, &layer->qkv, layer->bias, tokens, DEVICE_STORE, err));
     run_attention(bed, layer, batch, wide, bed_upload(bed, positions, tokens * sizeof *positions), mixed,
@@ -170,7 +192,7 @@ static struct outputs run_layer(struct bed *bed, const struct layer *layer, cons
     must(bed, device_matmul(device, x, mixed, &layer->o, NULL, tokens, DEVICE_ADD, err));
     keep(bed, &out, 5, x, tokens, HIDDEN);
     must(bed, device_matmul(device, wide, x, &layer->gate_up, NULL, tokens, DEVICE_STORE, err));
-    must(bed, device_swiglu(device, mixed, wide, tokens, intermediate(), err));
+    must(bed, device_activate(device, mixed, wide, DEVICE_SILU, true, tokens, intermediate(), err));
     keep(bed, &out, 6, mixed, tokens, intermediate());
     must(bed, device_matmul(device, x, mixed, &layer->down, NULL, tokens, DEVICE_ADD, err));
     keep(bed, &out, 7, x, tokens, HIDDEN);
@@ -190,10 +212,10 @@ static void outputs_free(struct outputs *out) {
     free(out->pooled);
 }
 
-static struct outputs alone(const char *path, enum dtype dtype, size_t window, size_t text,
+static struct outputs alone(const char *path, enum dtype dtype, struct variant variant, size_t text,
                             struct buffer *algorithms) {
     struct bed bed = bed_open(path, dtype, 1);
-    struct layer layer = layer_make(&bed, window, algorithms);
+    struct layer layer = layer_make(&bed, variant, algorithms);
     struct batch batch = {1, {text}, {0, (int32_t)lengths[text]}};
     struct outputs out = run_layer(&bed, &layer, &batch);
     bed_close(&bed);
@@ -218,17 +240,17 @@ static void compare(const struct bed *bed, const struct batch *batch, const stru
     }
 }
 
-static void company_in_window(const char *path, enum dtype dtype, size_t window) {
+static void company_of(const char *path, enum dtype dtype, struct variant variant) {
     struct outputs wanted[TEXTS];
     struct buffer algorithms = {0};
-    uint64_t seed = 77 + window;
+    uint64_t seed = 77 + variant.window;
     for (size_t text = 0; text < TEXTS; text++) {
-        wanted[text] = alone(path, dtype, window, text, &algorithms);
+        wanted[text] = alone(path, dtype, variant, text, &algorithms);
     }
     for (int i = 0; i < (test_on_cpu() ? BATCHES : BATCHES / 2); i++) { // emulated GPUs are slow
         int threads = i % 3 + 1;
         struct bed bed = bed_open(path, dtype, threads);
-        struct layer layer = layer_make(&bed, window, &algorithms);
+        struct layer layer = layer_make(&bed, variant, &algorithms);
         struct batch batch = {.texts = TEXTS + (size_t)random_below(&seed, MOST - TEXTS + 1)};
         size_t first = (size_t)random_below(&seed, TEXTS);
         for (size_t k = 0; k < batch.texts; k++) { // every text once, in changing order, then some again
@@ -236,7 +258,8 @@ static void company_in_window(const char *path, enum dtype dtype, size_t window)
                 k < TEXTS ? (first + k * (1 + (size_t)i % 4)) % TEXTS : (size_t)random_below(&seed, TEXTS);
             batch.starts[k + 1] = batch.starts[k] + (int32_t)lengths[batch.text[k]];
         }
-        print_message("path %s, %s, window %zu: batch %d of %zu texts\n", path, dtype_name(dtype), window, i,
+        print_message("path %s, %s, window %zu%s: batch %d of %zu texts\n", path, dtype_name(dtype),
+                      variant.window, variant.special ? ", special scores" : "", i,
                       batch.texts); // a word while it works: silence means that it hangs
         struct outputs got = run_layer(&bed, &layer, &batch);
         compare(&bed, &batch, &got, wanted, threads);
@@ -250,13 +273,105 @@ static void company_in_window(const char *path, enum dtype dtype, size_t window)
 }
 
 static void company(const char *path, enum dtype dtype) {
-    company_in_window(path, dtype, 0);
-    company_in_window(path, dtype, WINDOW);
+    company_of(path, dtype, (struct variant){0, false});
+    company_of(path, dtype, (struct variant){WINDOW, false});
+    if (test_on_cpu() || dtype == DTYPE_BF16) { // emulated GPUs are slow
+        company_of(path, dtype, (struct variant){WINDOW, true});
+    }
 }
 
 static void test_batch_invariance(void **state) {
     (void)state;
     on_every_path(company);
+}
+
+// ---- operations on rows that the layer has not ----
+
+enum {
+    ROWS = 67,
+    ROW_HEADS = 3,
+    ROW_HEAD = 24,
+    ROW = 8 * ROW_HEAD
+}; // a row: heads, gap, key and value, rest
+
+// Every operation in turn on `rows` rows alike, whose numbers are those of one row; all results, a row after
+// another.
+static unsigned char *other_rows(struct bed *bed, size_t rows, size_t *row_bytes) {
+    enum { OUTPUTS = 7 }; // then an input of as many numbers a row, and one of twice as many
+    float *one = random_numbers(21, 2 * ROW, 2.0f, bed->dtype);
+    float *turns = random_numbers(22, ROW_HEAD, 1.0f, DTYPE_F32);
+    int32_t zeros[ROWS] = {0};
+    void *buffers[OUTPUTS + 2];
+    for (size_t k = 0; k < OUTPUTS + 2; k++) {
+        buffers[k] = bed_take(bed, ROWS * ROW * sizeof(float) * 2);
+        for (size_t t = 0; t < rows; t++) {
+            size_t width = k > OUTPUTS ? 2 * ROW : ROW;
+            must(bed, device_vector_load(bed->device, buffers[k], t * width, width, one,
+                                         weight_format_of(DTYPE_F32), &bed->error));
+        }
+    }
+    struct device *device = bed->device;
+    struct error *err = &bed->error;
+    const void *narrow = buffers[OUTPUTS];
+    const void *wide = buffers[OUTPUTS + 1];
+    struct device_norm layer = {DEVICE_NORM_LAYER, 1e-5f, put_random(bed, 23, ROW, 1.5f),
+                                put_random(bed, 24, ROW, 1.5f)};
+    struct device_norm once = {DEVICE_NORM_RMS_ONCE, 1e-5f, put_random(bed, 25, ROW, 1.5f), NULL};
+    struct device_groups groups = {ROW, 8, 8, 2, 40};
+    struct device_heads heads = {ROW_HEADS, 1, ROW_HEAD, 3 * ROW_HEAD};
+    const float *angles = bed_upload(bed, turns, ROW_HEAD * sizeof *turns);
+    struct device_rope rope = {.q_norm = once,
+                               .k_norm = once,
+                               .cosine = angles,
+                               .sine = angles + ROW_HEAD / 2,
+                               .row = bed_upload(bed, zeros, sizeof zeros),
+                               .first = 8,
+                               .part = 16,
+                               .pairing = DEVICE_PAIR_NEIGHBOURS,
+                               .query_scale = angles};
+    must(bed, device_norm(device, buffers[0], narrow, &layer, DEVICE_ADD, rows, ROW, err));
+    must(bed, device_norm(device, buffers[1], buffers[1], &once, DEVICE_STORE, rows, ROW, err));
+    must(bed, device_norm_groups(device, buffers[2], &groups, &once, rows, err));
+    must(bed, device_qk_norm_rope(device, buffers[3], &rope, heads, rows, err));
+    must(bed, device_activate(device, buffers[4], wide, DEVICE_GELU, true, rows, ROW, err));
+    must(bed, device_gate(device, buffers[5], wide, 2 * ROW, rows, ROW, err));
+    must(bed, device_add(device, buffers[6], narrow, 0.3f, rows, ROW, err));
+    size_t bytes = ROW * dtype_size(bed->dtype);
+    unsigned char *all = malloc(rows * OUTPUTS * bytes);
+    assert_non_null(all);
+    for (size_t k = 0; k < OUTPUTS; k++) {
+        unsigned char *got = bed_bytes(bed, buffers[k], rows * bytes);
+        for (size_t t = 0; t < rows; t++) {
+            memcpy(all + (t * OUTPUTS + k) * bytes, got + t * bytes, bytes);
+        }
+        free(got);
+    }
+    *row_bytes = OUTPUTS * bytes;
+    free(turns);
+    free(one);
+    return all;
+}
+
+static void other_operations(const char *path, enum dtype dtype) {
+    size_t bytes;
+    struct bed bed = bed_open(path, dtype, 1);
+    unsigned char *wanted = other_rows(&bed, 1, &bytes);
+    bed_close(&bed);
+    for (int threads = 1; threads <= (test_on_cpu() ? 3 : 1); threads++) {
+        bed = bed_open(path, dtype, threads);
+        unsigned char *got = other_rows(&bed, ROWS, &bytes);
+        for (size_t t = 0; t < ROWS; t++) {
+            assert_memory_equal(got + t * bytes, wanted, bytes);
+        }
+        free(got);
+        bed_close(&bed);
+    }
+    free(wanted);
+}
+
+static void test_other_operations(void **state) {
+    (void)state;
+    on_every_path(other_operations);
 }
 
 enum { MATMUL_TOKENS = 200 };
@@ -352,6 +467,7 @@ static void test_odd_deep_rows(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batch_invariance),
+        cmocka_unit_test(test_other_operations),
         cmocka_unit_test(test_deep_rows),
         cmocka_unit_test(test_odd_deep_rows),
     };

@@ -144,8 +144,9 @@ static float *take_numbers(size_t count, enum dtype dtype) {
 
 static void try_layout(struct rig *rig, const struct layout *c, enum dtype dtype) {
     struct device_plan plan = {.tokens = TOKENS};
-    struct device_attention shape = {
-        {c->heads, c->kv_heads, c->head_dim}, 1.0f / sqrtf((float)c->head_dim), c->window, 0};
+    struct device_attention shape = {.heads = {c->heads, c->kv_heads, c->head_dim, 0},
+                                     .scale = 1.0f / sqrtf((float)c->head_dim),
+                                     .window = c->window};
     int32_t starts[TEXTS + 1] = {0};
     for (size_t i = 0; i < TEXTS; i++) {
         starts[i + 1] = starts[i] + c->lengths[i];

@@ -154,8 +154,10 @@ static int run_rows(struct rig *rig) {
     void *x = rig_take(rig, DEVICE_ACTIVATIONS, 4096);
     void *out = rig_take(rig, DEVICE_ACTIVATIONS, 4096);
     void *weight = rig_take(rig, DEVICE_WEIGHTS, 4096);
-    int status = device_rms_norm(rig->device, out, x, weight, 1e-6f, 4, 64, &rig->error);
-    status = status == STATUS_OK ? device_swiglu(rig->device, x, out, 4, 32, &rig->error) : status;
+    int status = device_norm(rig->device, out, x, &(struct device_norm){.epsilon = 1e-6f, .weight = weight},
+                             DEVICE_STORE, 4, 64, &rig->error);
+    status = status == STATUS_OK ? device_activate(rig->device, x, out, DEVICE_SILU, true, 4, 32, &rig->error)
+                                 : status;
     status = status == STATUS_OK ? device_fence(rig->device, &fence, &rig->error) : status;
     return status == STATUS_OK ? device_wait(rig->device, fence, NULL, &rig->error) : status;
 }
@@ -163,7 +165,7 @@ static int run_rows(struct rig *rig) {
 static void launch_fails(struct rig *rig) {
     rig_open(rig, DTYPE_F32);
     REFUSED(run_rows(rig), STATUS_INTERNAL, "cudaErrorLaunchFailure");
-    REQUIRE(strstr(rig->error.message, "noticed after swiglu was queued") != NULL);
+    REQUIRE(strstr(rig->error.message, "noticed after activate was queued") != NULL);
     struct device_fence fence; // and it stays so
     REFUSED(device_fence(rig->device, &fence, &rig->error), STATUS_INTERNAL, "cudaErrorLaunchFailure");
 }
@@ -176,7 +178,8 @@ static void device_is_lost(struct rig *rig) {
     int status = STATUS_OK;
     for (int i = 0; i < 100000 && status == STATUS_OK; i++) {
         struct device_fence fence;
-        status = device_rms_norm(rig->device, x, x, weight, 1e-6f, 1, 64, &rig->error);
+        status = device_norm(rig->device, x, x, &(struct device_norm){.epsilon = 1e-6f, .weight = weight},
+                             DEVICE_STORE, 1, 64, &rig->error);
         status = status == STATUS_OK ? device_fence(rig->device, &fence, &rig->error) : status;
         status = status == STATUS_OK ? device_wait(rig->device, fence, NULL, &rig->error) : status;
     }
@@ -187,8 +190,8 @@ static void device_is_lost(struct rig *rig) {
 static void contained_fault(struct rig *rig) {
     cudaError_t contained = (cudaError_t)226;
     REQUIRE(cuda_is_late(contained));
-    REFUSED(cuda_check(contained, "cudaEventSynchronize", "swiglu", &rig->error), STATUS_DEVICE,
-            "noticed after swiglu was queued");
+    REFUSED(cuda_check(contained, "cudaEventSynchronize", "activate", &rig->error), STATUS_DEVICE,
+            "noticed after activate was queued");
 }
 
 static void test_faults(void **state) {

@@ -72,7 +72,7 @@ static void require_all(const float *got, float value) {
 static float *copied_out(struct pair *p) {
     struct rig *rig = &p->to;
     float *got = numbers(p->from, -1);
-    MUST(device_embed(rig->device, p->out, p->place, p->row, 1, NUMBERS, &rig->error));
+    MUST(device_embed(rig->device, p->out, p->place, p->row, 1, DEVICE_STORE, 1, NUMBERS, &rig->error));
     MUST(device_download(rig->device, got, p->out, NUMBERS * sizeof *got, &rig->error));
     return got;
 }
@@ -232,7 +232,7 @@ static void times_of_both(struct rig *rig) {
     MUST(device_upload(rig->device, p.out, staged, NUMBERS * sizeof *staged, &rig->error));
     transfer(&p, NULL);
     for (int i = 0; i < 2; i++) {
-        MUST(device_embed(rig->device, p.out, p.place, p.row, 1, NUMBERS, &rig->error));
+        MUST(device_embed(rig->device, p.out, p.place, p.row, 1, DEVICE_STORE, 1, NUMBERS, &rig->error));
     }
     MUST(device_fence(rig->device, &fence, &rig->error));
     MUST(device_fence(p.from->device, &source_fence, &rig->error));
@@ -259,7 +259,7 @@ static void many_turns(struct rig *rig) {
     MUST(device_upload(rig->device, p.out, staged, NUMBERS * sizeof *staged, &rig->error));
     for (int i = 0; i < 20; i++) {
         transfer(&p, NULL);
-        MUST(device_embed(rig->device, p.out, p.place, p.row, 1, NUMBERS, &rig->error));
+        MUST(device_embed(rig->device, p.out, p.place, p.row, 1, DEVICE_STORE, 1, NUMBERS, &rig->error));
     }
     MUST(device_fence(rig->device, &fence, &rig->error));
     MUST(device_wait(rig->device, fence, &times, &rig->error));
@@ -291,7 +291,7 @@ static void asks_in_order(struct rig *rig) {
     }
     REQUIRE(reached);
     // A question leaves nothing behind that the next launch would report.
-    MUST(device_embed(rig->device, p.out, p.place, p.row, 1, NUMBERS, &rig->error));
+    MUST(device_embed(rig->device, p.out, p.place, p.row, 1, DEVICE_STORE, 1, NUMBERS, &rig->error));
     pair_close(&p);
 }
 
@@ -397,7 +397,8 @@ static void test_each_for_itself(void **state) {
 
 static int work_once(struct rig *rig, float *x, float *out) {
     struct device_fence fence;
-    TRY(device_rms_norm(rig->device, out, x, x, 1, 1, NUMBERS, &rig->error));
+    TRY(device_norm(rig->device, out, x, &(struct device_norm){.epsilon = 1, .weight = x}, DEVICE_STORE, 1,
+                    NUMBERS, &rig->error));
     TRY(device_fence(rig->device, &fence, &rig->error));
     return device_wait(rig->device, fence, NULL, &rig->error);
 }

@@ -56,7 +56,7 @@ static void overwrite(struct rig *rig) {
             break;
         case 2: // operation
             MUST(device_upload(rig->device, table, staged[round], bytes, &rig->error));
-            MUST(device_embed(rig->device, place, table, zeros, 1, COUNT, &rig->error));
+            MUST(device_embed(rig->device, place, table, zeros, 1, DEVICE_STORE, 1, COUNT, &rig->error));
             break;
         case 3: // in pieces, one number at a time overlapping the end
             MUST(device_upload(rig->device, place + COUNT / 2, staged[round] + COUNT / 2, bytes / 2,
@@ -128,7 +128,8 @@ static void fences(struct rig *rig) {
     MUST(device_wait(rig->device, first, &times, &rig->error));
     REQUIRE(times.upload_seconds == 0 && times.compute_seconds == 0 && times.download_seconds == 0);
     MUST(device_upload(rig->device, x, staged, bytes, &rig->error));
-    MUST(device_rms_norm(rig->device, out, x, weight, 1e-6f, COUNT / 64, 64, &rig->error));
+    MUST(device_norm(rig->device, out, x, &(struct device_norm){.epsilon = 1e-6f, .weight = weight},
+                     DEVICE_STORE, COUNT / 64, 64, &rig->error));
     MUST(device_download(rig->device, staged, out, bytes, &rig->error));
     MUST(device_fence(rig->device, &fence, &rig->error));
     MUST(device_wait(rig->device, fence, &times, &rig->error));
@@ -137,7 +138,8 @@ static void fences(struct rig *rig) {
     // More turns than are timed one by one.
     for (int i = 0; i < 20; i++) {
         MUST(device_upload(rig->device, x, staged, bytes, &rig->error));
-        MUST(device_rms_norm(rig->device, out, x, weight, 1e-6f, COUNT / 64, 64, &rig->error));
+        MUST(device_norm(rig->device, out, x, &(struct device_norm){.epsilon = 1e-6f, .weight = weight},
+                         DEVICE_STORE, COUNT / 64, 64, &rig->error));
     }
     MUST(device_fence(rig->device, &fence, &rig->error));
     MUST(device_wait(rig->device, fence, &times, &rig->error));
@@ -282,8 +284,10 @@ static void stream_slots(struct rig *rig) {
         MUST(device_vector_load(rig->device, slot, COUNT / 2, COUNT / 2,
                                 (const unsigned char *)from + COUNT / 2 * width, format, &rig->error));
         if (round % 5 < 3) { // an operation reads it, and more than one has
-            MUST(device_embed(rig->device, out, slot, ids, 1, COUNT / ROWS_OF_SLOT, &rig->error));
-            MUST(device_embed(rig->device, out, slot, ids, ROWS_OF_SLOT, COUNT / ROWS_OF_SLOT, &rig->error));
+            MUST(device_embed(rig->device, out, slot, ids, 1, DEVICE_STORE, 1, COUNT / ROWS_OF_SLOT,
+                              &rig->error));
+            MUST(device_embed(rig->device, out, slot, ids, 1, DEVICE_STORE, ROWS_OF_SLOT,
+                              COUNT / ROWS_OF_SLOT, &rig->error));
             if (round % 5 == 1) { // and is what was queued last when the slot is loaded again
                 memset(source, 0xff, bytes);
                 MUST(device_vector_load(rig->device, slot, 0, COUNT, source, weight_format_of(DTYPE_F32),

@@ -81,16 +81,68 @@ typedef float (*reader)(struct rig *rig, struct bench *b, float value);
 
 static float read_norm(struct rig *rig, struct bench *b, float value) {
     load(rig, b->vector, WIDE, value);
-    MUST(device_rms_norm(rig->device, b->out, b->ones, b->vector, 0, 1, WIDE, &rig->error));
+    MUST(device_norm(rig->device, b->out, b->ones, &(struct device_norm){.epsilon = 0, .weight = b->vector},
+                     DEVICE_STORE, 1, WIDE, &rig->error));
     return 1;
 }
 
 static float read_heads(struct rig *rig, struct bench *b, float value) {
-    const struct device_heads one = {1, 1, 16};
+    const struct device_heads one = {1, 1, 16, 0};
     load(rig, b->vector, WIDE, value);
-    MUST(device_rms_norm(rig->device, b->out, b->ones, b->ones, 0, 1, WIDE, &rig->error)); // all 1 again
-    MUST(device_qk_norm_rope(rig->device, b->out, b->vector, b->vector, 0, b->ones, b->zeros, b->row, one, 1,
-                             &rig->error));
+    MUST(device_norm(rig->device, b->out, b->ones, &(struct device_norm){.epsilon = 0, .weight = b->ones},
+                     DEVICE_STORE, 1, WIDE, &rig->error)); // all 1 again
+    MUST(device_qk_norm_rope(rig->device, b->out,
+                             &(struct device_rope){.q_norm = {.epsilon = 0, .weight = b->vector},
+                                                   .k_norm = {.epsilon = 0, .weight = b->vector},
+                                                   .cosine = b->ones,
+                                                   .sine = b->zeros,
+                                                   .row = b->row,
+                                                   .part = one.head_dim},
+                             one, 1, &rig->error));
+    return 1;
+}
+
+// The norm of zeros is its bias.
+static float read_norm_bias(struct rig *rig, struct bench *b, float value) {
+    load(rig, b->vector, WIDE, value);
+    MUST(device_norm(
+        rig->device, b->out, b->zeros,
+        &(struct device_norm){.kind = DEVICE_NORM_LAYER, .epsilon = 1, .weight = b->ones, .bias = b->vector},
+        DEVICE_STORE, 1, WIDE, &rig->error));
+    return 1;
+}
+
+static float read_groups(struct rig *rig, struct bench *b, float value) {
+    const struct device_groups groups = {.stride = WIDE, .count = 3, .width = WIDE / 3};
+    load(rig, b->vector, WIDE, value);
+    MUST(device_norm(rig->device, b->out, b->zeros, &(struct device_norm){.epsilon = 1, .weight = b->ones},
+                     DEVICE_STORE, 1, WIDE, &rig->error)); // all 0
+    MUST(device_norm_groups(
+        rig->device, b->out, &groups,
+        &(struct device_norm){
+            .kind = DEVICE_NORM_LAYER, .epsilon = 1, .weight = b->vector, .bias = b->vector},
+        1, &rig->error));
+    return 1;
+}
+
+// A layer's scalar: of rows of ones it is what they become.
+static float read_scalar(struct rig *rig, struct bench *b, float value) {
+    load(rig, b->vector, WIDE, value);
+    MUST(device_norm(rig->device, b->out, b->ones, &(struct device_norm){.epsilon = 0, .weight = b->ones},
+                     DEVICE_STORE, 1, WIDE, &rig->error)); // all 1 again
+    MUST(device_scale(rig->device, b->out, b->vector, 1, WIDE, &rig->error));
+    return 1;
+}
+
+static float read_head_bias(struct rig *rig, struct bench *b, float value) {
+    const struct device_heads one = {1, 1, 16, 0};
+    const struct device_norm norm = {
+        .kind = DEVICE_NORM_LAYER, .epsilon = 1, .weight = b->zeros, .bias = b->vector};
+    load(rig, b->vector, WIDE, value);
+    MUST(device_norm(rig->device, b->out, b->ones, &(struct device_norm){.epsilon = 0, .weight = b->ones},
+                     DEVICE_STORE, 1, WIDE, &rig->error)); // all 1: the value of a head is not touched
+    MUST(device_qk_norm_rope(rig->device, b->out, &(struct device_rope){.q_norm = norm, .k_norm = norm}, one,
+                             1, &rig->error));
     return 1;
 }
 
@@ -158,6 +210,22 @@ static void heads(struct rig *rig) {
     read_in_turn(rig, read_heads, VECTOR);
 }
 
+static void norm_bias(struct rig *rig) {
+    read_in_turn(rig, read_norm_bias, VECTOR);
+}
+
+static void norm_of_groups(struct rig *rig) {
+    read_in_turn(rig, read_groups, VECTOR);
+}
+
+static void scalar(struct rig *rig) {
+    read_in_turn(rig, read_scalar, VECTOR);
+}
+
+static void head_bias(struct rig *rig) {
+    read_in_turn(rig, read_head_bias, VECTOR);
+}
+
 static void matrix(struct rig *rig) {
     read_in_turn(rig, read_matrix, MATRIX);
 }
@@ -200,7 +268,9 @@ static void tuned(struct rig *rig) {
 
 static void test_slots(void **state) {
     (void)state;
-    void (*const cases[])(struct rig * rig) = {norm, heads, matrix, restored, bias, kept, used_before, tuned};
+    void (*const cases[])(struct rig * rig) = {norm,  norm_bias, norm_of_groups, scalar,
+                                               heads, head_bias, matrix,         restored,
+                                               bias,  kept,      used_before,    tuned};
     for (int seed = 0; seed < SEEDS; seed++) {
         char settings[32];
         snprintf(settings, sizeof settings, "SEED=%d", seed);

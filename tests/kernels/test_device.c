@@ -295,7 +295,9 @@ static void test_fences(void **state) {
     void *device_x = bed_put(&bed, x, 40000);
     void *out = bed_take(&bed, 40000 * sizeof(float));
     must(&bed, device_fence(bed.device, &first, &bed.error));
-    must(&bed, device_rms_norm(bed.device, out, device_x, device_x, 1.0f, 1, 40000, &bed.error));
+    must(&bed,
+         device_norm(bed.device, out, device_x, &(struct device_norm){.epsilon = 1.0f, .weight = device_x},
+                     DEVICE_STORE, 1, 40000, &bed.error));
     must(&bed, device_fence(bed.device, &second, &bed.error));
     must(&bed, device_wait(bed.device, second, &times, &bed.error));
     assert_true(times.compute_seconds > 0 && times.compute_seconds < 10);
@@ -401,20 +403,24 @@ static void test_wrong_shapes(void **state) {
     must(&bed, device_matrix_take(device, &matrix, error));
     assert_refused(device_matrix_load(device, &matrix, 2, 2, &number, weight_format_of(DTYPE_F32), error),
                    STATUS_INTERNAL, error, "rows 2 + 2 do not fit a matrix of [3, 4]");
-    struct device_attention shape = {{3, 2, 8}, 1.0f, 0, 8};
+    struct device_attention shape = {.heads = {3, 2, 8, 0}, .scale = 1.0f, .longest = 8};
     size_t bytes;
     assert_false(device_attention_scratch(device, &shape, &bytes));
     assert_refused(device_attention(device, &number, &number, &shape, texts, &number, error), STATUS_INTERNAL,
                    error, "kv_heads does not divide heads");
-    shape.heads = (struct device_heads){2, 1, 7};
+    shape.heads = (struct device_heads){2, 1, 7, 0};
     assert_refused(device_attention(device, &number, &number, &shape, texts, &number, error), STATUS_INTERNAL,
                    error, "head_dim is not even");
     shape.heads.head_dim = 8;
     assert_refused(device_attention(device, &number, &number, &shape, texts, &number, error), STATUS_INTERNAL,
                    error, "text 0 is [0, 9) and the longest was planned as 8");
-    assert_refused(device_rms_norm(device, NULL, &number, &number, 1.0f, 1, 1, error), STATUS_INTERNAL, error,
-                   "rms_norm: a buffer is missing");
-    assert_int_equal(device_rms_norm(device, NULL, NULL, NULL, 1.0f, 0, 1, error), STATUS_OK);
+    assert_refused(device_norm(device, NULL, &number,
+                               &(struct device_norm){.epsilon = 1.0f, .weight = &number}, DEVICE_STORE, 1, 1,
+                               error),
+                   STATUS_INTERNAL, error, "norm: a buffer is missing");
+    assert_int_equal(device_norm(device, NULL, NULL, &(struct device_norm){.epsilon = 1.0f, .weight = NULL},
+                                 DEVICE_STORE, 0, 1, error),
+                     STATUS_OK);
     bed_close(&bed);
 }
 

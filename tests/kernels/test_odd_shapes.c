@@ -71,8 +71,9 @@ static float *run_norm(struct bed *bed, const void *shape, size_t *count) {
     size_t hidden = *(const size_t *)shape;
     *count = TOKENS * hidden;
     void *out = bed_take(bed, *count * sizeof(float));
-    must(bed, device_rms_norm(bed->device, out, put_random(bed, hidden, *count, 3.0f),
-                              put_random(bed, 1, hidden, 1.5f), 1e-5f, TOKENS, hidden, &bed->error));
+    must(bed, device_norm(bed->device, out, put_random(bed, hidden, *count, 3.0f),
+                          &(struct device_norm){.epsilon = 1e-5f, .weight = put_random(bed, 1, hidden, 1.5f)},
+                          DEVICE_STORE, TOKENS, hidden, &bed->error));
     return bed_get(bed, out, *count);
 }
 
@@ -80,8 +81,8 @@ static float *run_swiglu(struct bed *bed, const void *shape, size_t *count) {
     size_t intermediate = *(const size_t *)shape;
     *count = TOKENS * intermediate;
     void *out = bed_take(bed, *count * sizeof(float));
-    must(bed, device_swiglu(bed->device, out, put_random(bed, intermediate, 2 * *count, 12.0f), TOKENS,
-                            intermediate, &bed->error));
+    must(bed, device_activate(bed->device, out, put_random(bed, intermediate, 2 * *count, 12.0f), DEVICE_SILU,
+                              true, TOKENS, intermediate, &bed->error));
     return bed_get(bed, out, *count);
 }
 
@@ -91,7 +92,7 @@ static float *run_embed(struct bed *bed, const void *shape, size_t *count) {
     *count = TOKENS * hidden;
     void *out = bed_take(bed, *count * sizeof(float));
     must(bed, device_embed(bed->device, out, put_random(bed, hidden, 5 * hidden, 2.0f),
-                           bed_upload(bed, ids, sizeof ids), TOKENS, hidden, &bed->error));
+                           bed_upload(bed, ids, sizeof ids), 1, DEVICE_STORE, TOKENS, hidden, &bed->error));
     return bed_get(bed, out, *count);
 }
 
@@ -126,19 +127,24 @@ static float *run_rope(struct bed *bed, const void *shape, size_t *count) {
     float *turns = random_numbers(9, 2 * angles, 1.0f, DTYPE_F32);
     *count = TOKENS * width;
     void *qkv = put_random(bed, width, *count, 2.0f);
-    must(bed, device_qk_norm_rope(bed->device, qkv, put_random(bed, 2, heads->head_dim, 1.5f),
-                                  put_random(bed, 3, heads->head_dim, 1.5f), 1e-6f,
-                                  bed_upload(bed, turns, angles * sizeof *turns),
-                                  bed_upload(bed, turns + angles, angles * sizeof *turns),
-                                  bed_upload(bed, positions, sizeof positions), *heads, TOKENS, &bed->error));
+    must(bed, device_qk_norm_rope(
+                  bed->device, qkv,
+                  &(struct device_rope){
+                      .q_norm = {.epsilon = 1e-6f, .weight = put_random(bed, 2, heads->head_dim, 1.5f)},
+                      .k_norm = {.epsilon = 1e-6f, .weight = put_random(bed, 3, heads->head_dim, 1.5f)},
+                      .cosine = bed_upload(bed, turns, angles * sizeof *turns),
+                      .sine = bed_upload(bed, turns + angles, angles * sizeof *turns),
+                      .row = bed_upload(bed, positions, sizeof positions),
+                      .part = (*heads).head_dim},
+                  *heads, TOKENS, &bed->error));
     free(turns);
     return bed_get(bed, qkv, *count);
 }
 
 static void rope(const char *path, enum dtype dtype) {
-    static const struct device_heads heads[] = {{1, 1, 8},    {33, 11, 16}, {5, 5, 34},  {3, 1, 80},
-                                                {7, 7, 96},   {8, 2, 112},  {2, 1, 192}, {9, 3, 256},
-                                                {40, 8, 128}, {1, 1, 6}};
+    static const struct device_heads heads[] = {
+        {1, 1, 8, 0},   {33, 11, 16, 0}, {5, 5, 34, 0},  {3, 1, 80, 0},   {7, 7, 96, 0},
+        {8, 2, 112, 0}, {2, 1, 192, 0},  {9, 3, 256, 0}, {40, 8, 128, 0}, {1, 1, 6, 0}};
     struct pair pair = pair_open(path, dtype);
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
         // Numbers up to 2 * 1.5 * sqrt(head_dim): the bound of what cancels is of their size.
@@ -164,17 +170,17 @@ struct attention_case {
 };
 
 static const struct attention_case cases[] = {
-    {{1, 1, 64}, 0, 1, {1}},
-    {{2, 1, 8}, 0, 7, {1, 63, 64, 65, 127, 128, 129}},
-    {{33, 11, 16}, 0, 2, {3, 67}},
-    {{2, 2, 80}, 1, 3, {65, 1, 129}},
-    {{3, 1, 96}, 64, 2, {191, 64}},
-    {{2, 1, 112}, 65, 2, {65, 193}},
-    {{1, 1, 128}, 63, 2, {150, 64}},
-    {{2, 1, 192}, 33, 3, {33, 2, 97}},
-    {{1, 1, 256}, 0, 3, {31, 33, 95}},
-    {{4, 4, 32}, 0, TEXTS_MOST, {1}},
-    {{3, 1, 40}, 7, TEXTS_MOST, {1, 1, 90, 1, 2}},
+    {{1, 1, 64, 0}, 0, 1, {1}},
+    {{2, 1, 8, 0}, 0, 7, {1, 63, 64, 65, 127, 128, 129}},
+    {{33, 11, 16, 0}, 0, 2, {3, 67}},
+    {{2, 2, 80, 0}, 1, 3, {65, 1, 129, 0}},
+    {{3, 1, 96, 0}, 64, 2, {191, 64}},
+    {{2, 1, 112, 0}, 65, 2, {65, 193}},
+    {{1, 1, 128, 0}, 63, 2, {150, 64}},
+    {{2, 1, 192, 0}, 33, 3, {33, 2, 97, 0}},
+    {{1, 1, 256, 0}, 0, 3, {31, 33, 95, 0}},
+    {{4, 4, 32, 0}, 0, TEXTS_MOST, {1}},
+    {{3, 1, 40, 0}, 7, TEXTS_MOST, {1, 1, 90, 1, 2}},
 };
 enum { CASES = sizeof cases / sizeof cases[0] };
 
@@ -194,7 +200,7 @@ static float *attend(struct bed *bed, const struct attention_case *c, const floa
     int32_t starts[TEXTS_MOST + 1];
     size_t tokens = case_starts(c, starts);
     size_t count = tokens * c->heads.heads * c->heads.head_dim;
-    struct device_attention shape = {c->heads, scale, c->window, 200};
+    struct device_attention shape = {.heads = c->heads, .scale = scale, .window = c->window, .longest = 200};
     size_t bytes;
     void *scratch;
     assert_true(device_attention_scratch(bed->device, &shape, &bytes));

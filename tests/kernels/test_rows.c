@@ -37,7 +37,7 @@ static void embed(const char *path, enum dtype dtype) {
     static const int32_t ids[TOKENS] = {8, 0, 3, 3, 7};
     void *out = bed_take(&bed, TOKENS * HIDDEN * sizeof(float));
     must(&bed, device_embed(bed.device, out, bed_put(&bed, table, VOCABULARY * HIDDEN),
-                            bed_upload(&bed, ids, sizeof ids), TOKENS, HIDDEN, &bed.error));
+                            bed_upload(&bed, ids, sizeof ids), 1, DEVICE_STORE, TOKENS, HIDDEN, &bed.error));
     float *got = bed_get(&bed, out, TOKENS * HIDDEN);
     for (size_t i = 0; i < TOKENS * HIDDEN; i++) {
         assert_true(got[i] == table[(size_t)ids[i / HIDDEN] * HIDDEN + i % HIDDEN]);
@@ -59,8 +59,9 @@ static void try_norm(struct bed *bed, size_t hidden) {
     float *want = malloc(TOKENS * hidden * sizeof *want);
     assert_non_null(want);
     void *out = bed_take(bed, TOKENS * hidden * sizeof(float));
-    must(bed, device_rms_norm(bed->device, out, bed_put(bed, x, TOKENS * hidden),
-                              bed_put(bed, weight, hidden), epsilon, TOKENS, hidden, &bed->error));
+    must(bed, device_norm(bed->device, out, bed_put(bed, x, TOKENS * hidden),
+                          &(struct device_norm){.epsilon = epsilon, .weight = bed_put(bed, weight, hidden)},
+                          DEVICE_STORE, TOKENS, hidden, &bed->error));
     float *got = bed_get(bed, out, TOKENS * hidden);
     for (size_t i = 0; i < TOKENS * hidden; i++) {
         double inverse = inverse_rms(x + i / hidden * hidden, hidden, (double)epsilon);
@@ -73,8 +74,9 @@ static void try_norm(struct bed *bed, size_t hidden) {
         assert_close(bed, "rms_norm", i, got[i], value, relative * fabs(value) + 3 * bed_least(bed) + 1e-30);
     }
     void *place = bed_put(bed, x, TOKENS * hidden); // in which it is normalised
-    must(bed, device_rms_norm(bed->device, place, place, bed_put(bed, weight, hidden), epsilon, TOKENS,
-                              hidden, &bed->error));
+    must(bed, device_norm(bed->device, place, place,
+                          &(struct device_norm){.epsilon = epsilon, .weight = bed_put(bed, weight, hidden)},
+                          DEVICE_STORE, TOKENS, hidden, &bed->error));
     float *in_place = bed_get(bed, place, TOKENS * hidden);
     assert_memory_equal(in_place, got, TOKENS * hidden * sizeof *got);
     free(in_place);
@@ -162,11 +164,18 @@ static void try_rope(struct bed *bed, struct device_heads heads, bool normed) {
         .rows = {10, 0, 4, 4, 9},
     };
     void *qkv = bed_put(bed, c.qkv, TOKENS * all * heads.head_dim);
-    must(bed, device_qk_norm_rope(bed->device, qkv, normed ? bed_put(bed, c.norms[0], heads.head_dim) : NULL,
-                                  normed ? bed_put(bed, c.norms[1], heads.head_dim) : NULL, 1e-6f,
-                                  bed_upload(bed, c.cosine, angles * sizeof(float)),
-                                  bed_upload(bed, c.sine, angles * sizeof(float)),
-                                  bed_upload(bed, c.rows, sizeof c.rows), heads, TOKENS, &bed->error));
+    must(bed, device_qk_norm_rope(
+                  bed->device, qkv,
+                  &(struct device_rope){
+                      .q_norm = {.epsilon = 1e-6f,
+                                 .weight = normed ? bed_put(bed, c.norms[0], heads.head_dim) : NULL},
+                      .k_norm = {.epsilon = 1e-6f,
+                                 .weight = normed ? bed_put(bed, c.norms[1], heads.head_dim) : NULL},
+                      .cosine = bed_upload(bed, c.cosine, angles * sizeof(float)),
+                      .sine = bed_upload(bed, c.sine, angles * sizeof(float)),
+                      .row = bed_upload(bed, c.rows, sizeof c.rows),
+                      .part = heads.head_dim},
+                  heads, TOKENS, &bed->error));
     float *got = bed_get(bed, qkv, TOKENS * all * heads.head_dim);
     float *want = malloc(TOKENS * all * heads.head_dim * sizeof *want);
     assert_non_null(want);
@@ -192,8 +201,8 @@ static void try_rope(struct bed *bed, struct device_heads heads, bool normed) {
 }
 
 static void rope(const char *path, enum dtype dtype) {
-    static const struct device_heads heads[] = {{1, 1, 2},  {3, 1, 8},  {4, 2, 10},
-                                                {2, 2, 34}, {6, 3, 64}, {4, 2, 128}};
+    static const struct device_heads heads[] = {{1, 1, 2, 0},  {3, 1, 8, 0},  {4, 2, 10, 0},
+                                                {2, 2, 34, 0}, {6, 3, 64, 0}, {4, 2, 128, 0}};
     struct bed bed = bed_open(path, dtype, 2);
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
         try_rope(&bed, heads[i], false);
@@ -216,7 +225,8 @@ static void try_swiglu(struct bed *bed, size_t n) {
     in[0] = 200.0f;      // e^-gate underflows
     in[2 * n] = -200.0f; // and overflows
     void *out = bed_take(bed, TOKENS * n * sizeof(float));
-    must(bed, device_swiglu(bed->device, out, bed_put(bed, in, TOKENS * 2 * n), TOKENS, n, &bed->error));
+    must(bed, device_activate(bed->device, out, bed_put(bed, in, TOKENS * 2 * n), DEVICE_SILU, true, TOKENS,
+                              n, &bed->error));
     float *got = bed_get(bed, out, TOKENS * n);
     for (size_t i = 0; i < TOKENS * n; i++) {
         double gate = (double)in[i / n * 2 * n + i % n];

@@ -9,14 +9,31 @@ struct text_case {
     size_t head_dim;
     size_t window;
     size_t tokens;
+    size_t chunk;
+    float softcap;
+    bool sinks;
+    bool slopes;
+    size_t gap;
 };
 
 // On a GPU heads are multiples of 8; there the other cases are left out. Windows end within slices, before
 // them and beyond the text; texts end within tiles of every height.
 static const struct text_case cases[] = {
-    {2, 1, 16, 0, 385}, {3, 1, 8, 0, 391},    {2, 2, 10, 0, 389},   {1, 1, 128, 0, 387},
-    {1, 1, 72, 0, 200}, {1, 1, 256, 0, 194},  {2, 1, 32, 64, 590},  {2, 2, 66, 191, 961},
-    {3, 1, 40, 1, 580}, {2, 1, 64, 700, 773}, {1, 1, 192, 33, 250}, {4, 2, 8, 5000, 577},
+    {2, 1, 16, 0, .tokens = 385},
+    {3, 1, 8, 0, .tokens = 391},
+    {2, 2, 10, 0, .tokens = 389},
+    {1, 1, 128, 0, .tokens = 387},
+    {1, 1, 72, 0, .tokens = 200},
+    {1, 1, 256, 0, .tokens = 194},
+    {2, 1, 32, 64, .tokens = 590},
+    {2, 2, 66, 191, .tokens = 961},
+    {3, 1, 40, 1, .tokens = 580},
+    {2, 1, 64, 700, .tokens = 773},
+    {1, 1, 192, 33, .tokens = 250},
+    {4, 2, 8, 5000, .tokens = 577},
+    {.heads = 2, .kv_heads = 1, .head_dim = 16, .tokens = 583, .chunk = 250, .gap = 24},
+    {2, 1, 32, 130, .tokens = 590, .chunk = 100, .sinks = true, .softcap = 3.0f},
+    {.heads = 2, .kv_heads = 2, .head_dim = 8, .tokens = 450, .sinks = true, .slopes = true},
 };
 
 struct whole {
@@ -65,12 +82,19 @@ static void same_in_slices(struct bed *bed, const struct text_case *c, const str
 
 static void try_case(const char *path, enum dtype dtype, const struct text_case *c, size_t slice) {
     struct bed bed = bed_open(path, dtype, 2);
-    struct whole whole = {.stride = (c->heads + 2 * c->kv_heads) * c->head_dim,
+    static const float sinks[4] = {0.5f, -1, 2, 0};
+    static const float slopes[4] = {0.25f, 0.0625f, 0.5f, 0.125f};
+    struct device_heads heads = {c->heads, c->kv_heads, c->head_dim, c->gap};
+    struct whole whole = {.stride = device_heads_width(heads),
                           .width = c->heads * c->head_dim,
-                          .shape = {.heads = {c->heads, c->kv_heads, c->head_dim},
+                          .shape = {.heads = heads,
                                     .scale = 1.0f / sqrtf((float)c->head_dim),
                                     .window = c->window,
+                                    .chunk = c->chunk,
+                                    .softcap = c->softcap,
                                     .longest = c->tokens}};
+    whole.shape.sinks = c->sinks ? bed_put(&bed, sinks, c->heads) : NULL;
+    whole.shape.slopes = c->slopes ? bed_upload(&bed, slopes, c->heads * sizeof *slopes) : NULL;
     size_t bytes;
     assert_true(device_attention_scratch(bed.device, &whole.shape, &bytes));
     must(&bed, device_take(bed.device, DEVICE_SCRATCH, bytes, &whole.scratch, &bed.error));
@@ -97,12 +121,13 @@ static void a_slice_has_the_bits_of_the_whole(void **state) {
 
 // Rows of any width to any place, and none beside them.
 static void keeps(const char *path, enum dtype dtype) {
-    static const struct device_heads shapes[] = {{4, 2, 16}, {3, 1, 6}, {1, 1, 2}, {2, 2, 40}, {5, 1, 128}};
+    static const struct device_heads shapes[] = {{4, 2, 16, 0},  {3, 1, 6, 0},   {1, 1, 2, 0}, {2, 2, 40, 0},
+                                                 {5, 1, 128, 0}, {2, 1, 16, 24}, {1, 1, 6, 3}};
     enum { TOKENS = 37, BEFORE = 11, ROWS = BEFORE + TOKENS + 3 };
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         struct bed bed = bed_open(path, dtype, 2);
         struct device_heads heads = shapes[i];
-        size_t queries = heads.heads * heads.head_dim;
+        size_t queries = device_heads_key(heads);
         size_t width = 2 * heads.kv_heads * heads.head_dim;
         float *qkv = random_numbers(i, TOKENS * (queries + width), 3.0f, dtype);
         float *wanted = random_numbers(i + 100, ROWS * width, 3.0f, dtype);

@@ -5,7 +5,7 @@
 enum { TOKENS = 3, HEAD_DIM_MOST = 300, HEADS = 2, GROUP_MOST = 12 };
 
 static struct device_shape shape_of(size_t heads, size_t kv_heads, size_t head_dim) {
-    return (struct device_shape){{heads, kv_heads, head_dim}, 64, 64};
+    return (struct device_shape){{heads, kv_heads, head_dim, 0}, 64, 64};
 }
 
 struct heads_work { // memory for heads of every size
@@ -19,7 +19,7 @@ struct heads_work { // memory for heads of every size
 };
 
 static struct device_attention attention_of(struct device_heads heads) {
-    return (struct device_attention){heads, 0.1f, 0, TOKENS};
+    return (struct device_attention){.heads = heads, .scale = 0.1f, .longest = TOKENS};
 }
 
 // Scratch for any of the shapes.
@@ -28,7 +28,7 @@ static void *take_scratch(struct bed *bed) {
     void *scratch;
     for (size_t head_dim = 1; head_dim <= HEAD_DIM_MOST; head_dim++) {
         for (size_t heads = HEADS; heads <= GROUP_MOST; heads += GROUP_MOST - HEADS) {
-            struct device_attention shape = attention_of((struct device_heads){heads, 1, head_dim});
+            struct device_attention shape = attention_of((struct device_heads){heads, 1, head_dim, 0});
             size_t bytes;
             if (device_attention_scratch(bed->device, &shape, &bytes) && bytes > most) {
                 most = bytes;
@@ -66,8 +66,14 @@ static bool computes(struct bed *bed, const struct heads_work *work, struct devi
     if (!device_attention_scratch(bed->device, &shape, &bytes)) {
         return false;
     }
-    int status = device_qk_norm_rope(bed->device, work->qkv, work->norm, work->norm, 1e-6f, work->turns,
-                                     work->turns, work->rows, heads, TOKENS, &bed->error);
+    int status = device_qk_norm_rope(bed->device, work->qkv,
+                                     &(struct device_rope){.q_norm = {.epsilon = 1e-6f, .weight = work->norm},
+                                                           .k_norm = {.epsilon = 1e-6f, .weight = work->norm},
+                                                           .cosine = work->turns,
+                                                           .sine = work->turns,
+                                                           .row = work->rows,
+                                                           .part = heads.head_dim},
+                                     heads, TOKENS, &bed->error);
     status = status == STATUS_OK
                  ? device_attention(
                        bed->device, work->out, work->qkv, &shape,
@@ -148,15 +154,18 @@ static void every_width(const char *path, enum dtype dtype) {
     void *device_spans = bed_upload(&bed, spans, sizeof spans);
     for (size_t width = 0; width <= WIDTH_MOST; width += 1 + width / 40) {
         struct device_refusal refusal;
-        struct device_shape wide = {{2, 1, 8}, width, 64};
-        struct device_shape deep = {{2, 1, 8}, 64, width};
+        struct device_shape wide = {{2, 1, 8, 0}, width, 64};
+        struct device_shape deep = {{2, 1, 8, 0}, 64, width};
         assert_int_equal(device_supports(device, &wide, &refusal), width > 0);
         assert_int_equal(device_supports(device, &deep, &refusal), width > 0);
         int expected = width > 0 ? STATUS_OK : STATUS_INTERNAL;
         struct error *err = &bed.error;
-        assert_int_equal(device_embed(device, out, x, device_ids, TOKENS, width, err), expected);
-        assert_int_equal(device_rms_norm(device, out, x, x, 1e-6f, TOKENS, width, err), expected);
-        assert_int_equal(device_swiglu(device, out, x, TOKENS, width, err), expected);
+        assert_int_equal(device_embed(device, out, x, device_ids, 1, DEVICE_STORE, TOKENS, width, err),
+                         expected);
+        assert_int_equal(device_norm(device, out, x, &(struct device_norm){.epsilon = 1e-6f, .weight = x},
+                                     DEVICE_STORE, TOKENS, width, err),
+                         expected);
+        assert_int_equal(device_activate(device, out, x, DEVICE_SILU, true, TOKENS, width, err), expected);
         assert_int_equal(device_pool(device, out, DTYPE_F32, checks, x, device_spans, 1, width, err),
                          expected);
     }
@@ -175,7 +184,8 @@ static void test_every_width(void **state) {
 static void test_huge(void **state) {
     (void)state;
     struct bed bed = bed_open_rows("portable", DTYPE_F32, 1, TOKENS);
-    struct device_attention attention = {{2, 1, ((size_t)1 << 20) + 8}, 0.1f, 0, TOKENS};
+    struct device_attention attention = {
+        .heads = {2, 1, ((size_t)1 << 20) + 8, 0}, .scale = 0.1f, .longest = TOKENS};
     struct device_shape shape = {attention.heads, 64, 64};
     struct device_refusal refusal;
     size_t bytes;

@@ -262,7 +262,7 @@ static float *attention_on(const struct micro_kernels *kernels, const int32_t *s
 static void test_attention(void **state) {
     (void)state;
     static const int32_t starts[] = {0, 3, 70, 350};
-    struct device_attention shape = {{4, 2, 40}, 0.158f, 100, 280};
+    struct device_attention shape = {.heads = {4, 2, 40, 0}, .scale = 0.158f, .window = 100, .longest = 280};
     if (!instructions_start()) {
         return;
     }

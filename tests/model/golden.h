@@ -22,6 +22,58 @@ static const char *const golden_names[] = {
     "llama-yarn", "llama-yarn-mscale", "mistral-window",    "mistral-full",
 };
 
+// The same of other families, whose flags differ more.
+static const char *const golden_families[] = {
+    "bloom",
+    "cohere",
+    "cohere2",
+    "ernie4_5",
+    "exaone4",
+    "exaone4-full",
+    "gemma",
+    "gemma2",
+    "gemma2-full",
+    "gemma3",
+    "gemma3-linear",
+    "gemma3-nested",
+    "gemma3-nested-old",
+    "gemma3-v5",
+    "glm4",
+    "gpt2",
+    "gpt2-bare",
+    "gpt_neo",
+    "gpt_neox",
+    "gpt_neox-serial",
+    "gpt_oss",
+    "gptj",
+    "granite",
+    "granitemoe",
+    "hunyuan",
+    "ministral3",
+    "mistral3",
+    "mistral3-old",
+    "mixtral",
+    "olmo2",
+    "olmo3",
+    "olmoe",
+    "opt",
+    "phi",
+    "phi3",
+    "phi3-longrope",
+    "phi3-partial",
+    "qwen2_5_vl",
+    "qwen3_moe",
+    "qwen3_moe-steps",
+    "qwen3_vl",
+    "seed_oss",
+    "smollm3",
+    "smollm3-interval",
+    "stablelm",
+    "starcoder2",
+};
+
+enum { GOLDEN_FAMILIES = sizeof golden_families / sizeof golden_families[0] };
+
 enum { GOLDEN_COUNT = sizeof golden_names / sizeof golden_names[0], GOLDEN_TEXTS = 8, GOLDEN_PATH = 4096 };
 
 struct golden {
@@ -170,9 +222,8 @@ static inline void golden_open(struct golden *golden, const char *name) {
     *golden = (struct golden){0};
     snprintf(path, sizeof path, "%s/tests/model/goldens/%s.json", getenv("STRATA_SOURCE"), name);
     golden_must(json_parse_file(&golden->json, path, 1 << 24, &err) == STATUS_OK, path);
-    json_t *config = json_object_get(golden->json, "config");
-    golden->layers = (size_t)json_integer_value(json_object_get(config, "num_hidden_layers"));
-    golden->hidden = (size_t)json_integer_value(json_object_get(config, "hidden_size"));
+    golden->layers = (size_t)json_integer_value(json_object_get(golden->json, "layers"));
+    golden->hidden = (size_t)json_integer_value(json_object_get(golden->json, "hidden"));
     golden_texts(golden);
     snprintf(path, sizeof path, "%s/tests/model/goldens/%s.f32", getenv("STRATA_SOURCE"), name);
     golden_must(file_read(&golden->states_file, path, 1 << 24, &err) == STATUS_OK, path);

@@ -248,11 +248,82 @@ static void numbers_must_be_finite(void **state) {
     }
 }
 
+static void rows_of_heads_become_q_k_and_v(void **state) {
+    (void)state;
+    enum { HEADS = 3, DIM = 2, COLUMNS = 2, ROWS = 3 * HEADS * DIM };
+    struct arrangement how = {
+        .kind = ARRANGE_HEADS, .rows = ROWS, .columns = COLUMNS, .width = 2, .heads = HEADS};
+    uint16_t in[ROWS][COLUMNS];
+    uint16_t out[ROWS][COLUMNS];
+    struct error err = {0};
+    for (size_t h = 0; h < HEADS; h++) {
+        for (size_t part = 0; part < 3; part++) {
+            for (size_t d = 0; d < DIM; d++) {
+                for (size_t c = 0; c < COLUMNS; c++) {
+                    in[(h * 3 + part) * DIM + d][c] = (uint16_t)(1000 * part + 100 * h + 10 * d + c);
+                }
+            }
+        }
+    }
+    assert_int_equal(arrange((void *)out, sizeof out, &how, (const void *)in, sizeof in, &err), STATUS_OK);
+    for (size_t row = 0; row < ROWS; row++) {
+        for (size_t c = 0; c < COLUMNS; c++) {
+            size_t expected = 1000 * (row / (HEADS * DIM)) + 100 * (row / DIM % HEADS) + 10 * (row % DIM) + c;
+            assert_int_equal(out[row][c], expected);
+        }
+    }
+    how.heads = 4;
+    assert_int_equal(arrange((void *)out, sizeof out, &how, (const void *)in, sizeof in, &err),
+                     STATUS_INTERNAL);
+}
+
+// [experts, rows, columns] of numbers that name their place in the model.
+static void experts_come_one_after_another(void **state) {
+    (void)state;
+    enum { EXPERTS = 2, EACH = 6, COLUMNS = 5, ROWS = EXPERTS * EACH };
+    for (int way = 0; way < 4; way++) {
+        bool turned = (way & 1) != 0;
+        bool alternates = (way & 2) != 0;
+        struct arrangement how = {.kind = ARRANGE_EXPERTS,
+                                  .rows = ROWS,
+                                  .columns = COLUMNS,
+                                  .width = 4,
+                                  .experts = EXPERTS,
+                                  .is_transposed = turned,
+                                  .alternates = alternates};
+        uint32_t in[ROWS * COLUMNS];
+        uint32_t out[ROWS * COLUMNS];
+        struct error err = {0};
+        for (size_t row = 0; row < ROWS; row++) {
+            size_t e = row / EACH;
+            size_t r = row % EACH;
+            size_t stored = alternates ? (r < EACH / 2 ? 2 * r : 2 * (r - EACH / 2) + 1) : r;
+            for (size_t c = 0; c < COLUMNS; c++) {
+                size_t at = turned ? c * EACH + stored : stored * COLUMNS + c;
+                in[e * EACH * COLUMNS + at] = (uint32_t)(row * COLUMNS + c);
+            }
+        }
+        assert_int_equal(arrange((void *)out, sizeof out, &how, (const void *)in, sizeof in, &err),
+                         STATUS_OK);
+        for (size_t i = 0; i < ROWS * COLUMNS; i++) {
+            assert_int_equal(out[i], i);
+        }
+        how.experts = 5;
+        assert_int_equal(arrange((void *)out, sizeof out, &how, (const void *)in, sizeof in, &err),
+                         STATUS_INTERNAL);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(codes_of_every_layout_find_their_places), cmocka_unit_test(words_need_not_be_filled),
-        cmocka_unit_test(a_zero_point_without_room_is_refused),    cmocka_unit_test(elements_are_transposed),
-        cmocka_unit_test(indices_outside_the_groups_are_refused),  cmocka_unit_test(numbers_must_be_finite),
+        cmocka_unit_test(codes_of_every_layout_find_their_places),
+        cmocka_unit_test(words_need_not_be_filled),
+        cmocka_unit_test(a_zero_point_without_room_is_refused),
+        cmocka_unit_test(elements_are_transposed),
+        cmocka_unit_test(indices_outside_the_groups_are_refused),
+        cmocka_unit_test(numbers_must_be_finite),
+        cmocka_unit_test(rows_of_heads_become_q_k_and_v),
+        cmocka_unit_test(experts_come_one_after_another),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

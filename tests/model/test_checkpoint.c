@@ -82,10 +82,10 @@ static void wrong_tensors_are_named(void **state) {
     json_array_append_new(tensors, tensor);
 
     json_t *extra = json_deep_copy(tensor);
-    json_array_set_new(extra, 0, json_string("model.layers.3.input_layernorm.weight"));
     json_array_append(tensors, extra);
+    json_array_set_new(extra, 0, json_string("model.layers.x.input_layernorm.weight"));
     rewrite(&golden);
-    refused(&golden, "'model.layers.3.input_layernorm.weight'");
+    refused(&golden, "'model.layers.x.input_layernorm.weight'");
     json_array_set_new(extra, 0, json_string("model.layers.0.self_attn.q_proj.bias"));
     rewrite(&golden);
     refused(&golden, "'model.layers.0.self_attn.q_proj.bias'");
@@ -243,13 +243,46 @@ static void tensors_beside_the_blocks_are_named_and_skipped(void **state) {
         rewrite(&golden);
         refused(&golden, unknown[i]);
     }
-    // Behind the blocks only where config.json speaks of them.
+    // Behind the blocks.
     json_array_set_new(extra, 0, json_string("model.layers.3.eh_proj.weight"));
     rewrite(&golden);
-    refused(&golden, "model.layers.3.eh_proj.weight");
-    json_object_set_new(json_object_get(golden.json, "config"), "num_nextn_predict_layers", json_integer(1));
+    noted(&golden, "the weights hold layer 3 (tensors: 1) behind the 3 blocks that config.json counts");
+    json_array_set_new(extra, 0, json_string("model.layers.3"));
     rewrite(&golden);
-    noted(&golden, "model.layers.3.eh_proj.weight");
+    refused(&golden, "model.layers.3");
+    golden_close(&golden);
+}
+
+// transformers computes the first blocks as well, and lists the rest as unexpected.
+static void a_config_may_count_fewer_blocks(void **state) {
+    (void)state;
+    struct golden golden;
+    golden_open(&golden, "llama");
+    json_t *config = json_object_get(golden.json, "config");
+    size_t blocks = (size_t)json_integer_value(json_object_get(config, "num_hidden_layers"));
+    assert_true(blocks > 2);
+    json_object_set_new(config, "num_hidden_layers", json_integer(1));
+    rewrite(&golden);
+    noted(&golden, " behind the 1 blocks that config.json counts");
+    json_object_set_new(config, "num_hidden_layers", json_integer((json_int_t)blocks + 1));
+    rewrite(&golden);
+    refused(&golden, ".input_layernorm.weight' is missing");
+    golden_close(&golden);
+}
+
+// Only where config.json ties them: elsewhere the table is missing, whatever the head is.
+static void a_tied_embedding_may_be_the_heads(void **state) {
+    (void)state;
+    struct golden golden;
+    size_t index;
+    golden_open(&golden, "qwen3-tied");
+    json_t *embedding = find_tensor(&golden, "model.embed_tokens.weight", &index);
+    json_array_set_new(embedding, 0, json_string("lm_head.weight"));
+    rewrite(&golden);
+    noted(&golden, "the embedding is read from lm_head.weight");
+    json_object_set_new(json_object_get(golden.json, "config"), "tie_word_embeddings", json_false());
+    rewrite(&golden);
+    refused(&golden, "'model.embed_tokens.weight' is missing");
     golden_close(&golden);
 }
 
@@ -260,8 +293,6 @@ static void an_index_may_differ_beside_the_blocks(void **state) {
     struct error err = {0};
     char path[GOLDEN_PATH + 64];
     golden_open(&golden, "qwen3-tied");
-    json_object_set_new(json_object_get(golden.json, "config"), "num_nextn_predict_layers", json_integer(1));
-    rewrite(&golden);
     snprintf(path, sizeof path, "%s/model.safetensors.index.json", golden.folder);
     must(file_read(&file, path, 1 << 20, &err), &err);
     static const struct {
@@ -365,6 +396,8 @@ int main(void) {
         cmocka_unit_test(wrong_dtypes_and_files_are_refused),
         cmocka_unit_test(wrong_indices_are_refused),
         cmocka_unit_test(tensors_beside_the_blocks_are_named_and_skipped),
+        cmocka_unit_test(a_config_may_count_fewer_blocks),
+        cmocka_unit_test(a_tied_embedding_may_be_the_heads),
         cmocka_unit_test(an_index_may_differ_beside_the_blocks),
         cmocka_unit_test(layers_resolve_as_transformers_counts_them),
         cmocka_unit_test(fingerprints_name_the_bytes),

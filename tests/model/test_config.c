@@ -122,15 +122,16 @@ static void unsupported_and_wrong_keys_are_named(void **state) {
         const char *members;
         const char *said;
     } cases[] = {
-        {"\"model_type\": \"gpt2\"", "'model_type' is 'gpt2'"},
+        {"\"model_type\": \"bert\"", "'model_type' is 'bert'"},
         {"\"hidden_size\": 64", "'model_type' is missing"},
-        {"\"model_type\": \"llama\", \"hidden_act\": \"gelu\"", "'hidden_act' is 'gelu'"},
+        {"\"model_type\": \"llama\", \"hidden_act\": \"mish\"", "'hidden_act' is 'mish'"},
         {"\"model_type\": \"llama\", \"quantization_config\": {}",
          "'quantization_config': 'quant_method' is missing"},
         {"\"model_type\": \"llama\", \"is_causal\": false", "'is_causal'"},
         {"\"model_type\": \"llama\", \"partial_rotary_factor\": 0.5", "'partial_rotary_factor' is 0.5"},
         {"\"model_type\": \"llama\", \"rope_scaling\": {\"type\": \"longrope\"}",
-         "'rope_type' is 'longrope'"},
+         "'short_factor' is not a list of 64 numbers"},
+        {"\"model_type\": \"llama\", \"rope_scaling\": {\"type\": \"axial\"}", "'rope_type' is 'axial'"},
         {"\"model_type\": \"llama\", \"rope_scaling\": {\"type\": \"linear\"}", "'factor' is missing"},
         {"\"model_type\": \"llama\", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 0}",
          "'factor' is 0"},
@@ -155,7 +156,7 @@ static void unsupported_and_wrong_keys_are_named(void **state) {
          "list of 2"},
         {"\"model_type\": \"mistral\", \"num_hidden_layers\": 1, \"layer_types\": [\"full_attention\"]",
          "contradicts"},
-        {"\"model_type\": \"llama\", \"model_type\": \"gpt2\"", "'model_type' is 'gpt2'"},
+        {"\"model_type\": \"llama\", \"model_type\": \"bert\"", "'model_type' is 'bert'"},
         {"\"model_type\": \"llama\", \"rope_theta\": NaN", "'rope_theta' is NaN"},
         {"\"model_type\": \"llama\", \"hidden_size\": Infinity", "'hidden_size' is Infinity"},
         {"\"model_type\": \"llama\", \"hidden_size\": 1e400", "'hidden_size' is Infinity"},
@@ -191,7 +192,7 @@ static void frequencies_have_the_published_values(void **state) {
                    "\"rope_scaling\": {\"rope_type\":"
                    "\"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0,"
                    "\"original_max_position_embeddings\": 8192}}");
-    rope_frequencies(&config, 10, frequencies);
+    rope_frequencies(&config, &config.rope, 10, frequencies);
     near(frequencies[28], pow(500000, -56.0 / 128));
     near(frequencies[29], 0.00216657);
     near(frequencies[34], 1.78508e-4);
@@ -202,7 +203,7 @@ static void frequencies_have_the_published_values(void **state) {
           "{\"model_type\": \"qwen3\", \"rope_theta\": 1000000, \"max_position_embeddings\": 40960, "
           "\"rope_scaling\":"
           "{\"rope_type\": \"yarn\", \"factor\": 4.0, \"original_max_position_embeddings\": 32768}}");
-    rope_frequencies(&config, 10, frequencies);
+    rope_frequencies(&config, &config.rope, 10, frequencies);
     near((float)config.rope.attention_factor, 1.138629);
     near(frequencies[23], pow(1e6, -46.0 / 128));
     near(frequencies[40], pow(1e6, -80.0 / 128) / 4);
@@ -220,10 +221,10 @@ static void dynamic_frequencies_depend_on_the_text_alone(void **state) {
           "{\"type\": \"dynamic\", \"factor\": 2.0}}");
     assert_false(rope_is_own(&config, 100));
     assert_true(rope_is_own(&config, 101));
-    rope_frequencies(&config, 100, within);
-    rope_frequencies(&config, 150, first);
-    rope_frequencies(&config, 250, again);
-    rope_frequencies(&config, 150, again);
+    rope_frequencies(&config, &config.rope, 100, within);
+    rope_frequencies(&config, &config.rope, 150, first);
+    rope_frequencies(&config, &config.rope, 250, again);
+    rope_frequencies(&config, &config.rope, 150, again);
     assert_memory_equal(first, again, sizeof first);
     near(within[3], pow(10000, -6.0 / 16));
     near(first[7], pow(10000 * pow(2.0 * 150 / 100 - 1, 16.0 / 14), -14.0 / 16));

@@ -152,11 +152,11 @@ static void factors_are_read_from_the_file(void **state) {
     assert_true(config.rope.attention_factor == 1.5);
     assert_string_equal(model_config_holder(&config), "the file's metadata");
     float frequencies[2];
-    rope_frequencies(&config, 8, frequencies);
+    rope_frequencies(&config, &config.rope, 8, frequencies);
     struct rope_config plain = config.rope;
     float whole[2];
     config.rope.divisors = NULL;
-    rope_frequencies(&config, 8, whole);
+    rope_frequencies(&config, &config.rope, 8, whole);
     config.rope = plain;
     assert_true(frequencies[0] == whole[0] / 2 && frequencies[1] == whole[1] / 4 && whole[1] > 0);
     model_config_destroy(&config);

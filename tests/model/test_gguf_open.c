@@ -71,9 +71,10 @@ static void rows_of_heads_alternate(void **state) {
                                {.name = strdup("model.layers.3.self_attn.q_norm.weight")}};
     struct tensors all = {.entries = tensors, .count = 4};
     static const size_t expected[] = {0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11};
-    static const enum model_family families[] = {FAMILY_QWEN2, FAMILY_QWEN3, FAMILY_LLAMA, FAMILY_MISTRAL};
+    static const char *const families[] = {"qwen2", "qwen3", "llama", "mistral"};
     for (size_t i = 0; i < 4; i++) {
-        struct model_config config = {.family = families[i], .head_dim = 6};
+        struct model_config config = {.head_dim = 6};
+        strcpy(config.model_type, families[i]);
         tensors[0].head_rows = tensors[1].head_rows = 0;
         gguf_names_interleave(&all, &config);
         assert_int_equal(tensors[0].head_rows, i < 2 ? 0 : 6);

@@ -20,6 +20,9 @@ import make_goldens  # noqa: E402
 
 # Beside the goldens' lengths: single tokens in a row, odd ones, far beyond every window and original context.
 LENGTHS = [1, 1, 3, 64, 2, 97, 33]
+FURTHER_LENGTHS = [1, 3, 70, 2, 29]  # of further families; and of their mixtures of experts
+FEW_LENGTHS = [1, 2, 17]
+SPARED = ("float16", "bfloat16")  # on the emulated GPU, variants of further families run in one of them, by turns
 COSINES = {"bfloat16": 0.9995, "float16": 0.99998}  # the least of a token, in halves
 
 
@@ -29,7 +32,7 @@ def tool_states(folder, work, texts, dtype, threads, device="cpu", tokens=None):
     subprocess.run([DEVICES[device], str(folder), dtype, str(threads), str(work / "texts.i32"), str(work / "out.f32"),
                     *([] if tokens is None else [str(tokens)])], check=True, env={**os.environ, "STRATA_TEST_DEVICE": device})
     with open(os.path.join(folder, "config.json")) as file:
-        hidden = json.load(file)["hidden_size"]
+        hidden = make_goldens.family_tensors.hidden_size(json.load(file))
     return np.fromfile(work / "out.f32", dtype=np.float32).reshape(-1, sum(map(len, texts)), hidden)
 
 
@@ -43,15 +46,24 @@ def token_cosines(states, reference):
     return (states * reference).sum(2) / (np.linalg.norm(states, axis=2) * np.linalg.norm(reference, axis=2))
 
 
-@pytest.mark.parametrize("name", sorted(make_goldens.variants()))
+NAMES = sorted(set(make_goldens.variants()) - set(make_goldens.LATER))
+FURTHER = make_goldens.golden_variants.all_variants()
+
+
+def live_texts(name, folder, config):
+    """Of a mixture of experts, few, of which no token is near another choice of experts."""
+    inner = make_goldens.family_tensors.text_config(config)
+    if "num_experts_per_tok" in inner:
+        return make_goldens.clear_texts(str(folder), "live " + name, FEW_LENGTHS, inner["vocab_size"])
+    return make_goldens.make_ids("live " + name, FURTHER_LENGTHS if name in FURTHER else LENGTHS, inner["vocab_size"])
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_all_layers(name, tmp_path):
-    config, dtype, shards, _, _ = make_goldens.variants()[name]
     folder = tmp_path / "model"
-    make_goldens.write_checkpoint(str(folder), config, dtype, shards)
-    texts = make_goldens.make_ids("live " + name, LENGTHS, config["vocab_size"])
+    texts = live_texts(name, folder, make_goldens.write_variant(str(folder), name))
     reference = make_goldens.hidden_states(str(folder), texts)
-    own = {dtype: make_goldens.layer_errors(make_goldens.hidden_states(str(folder), texts, dtype), reference)
-           for dtype in COSINES}
+    halves = {dtype: make_goldens.hidden_states(str(folder), texts, dtype) for dtype in COSINES}
 
     for device in DEVICES:
         exact = tool_states(folder, tmp_path, texts, "float32", 1, device)
@@ -59,22 +71,26 @@ def test_all_layers(name, tmp_path):
         errors = token_errors(exact, reference)
         assert errors.max() <= 1e-5, (device, errors.max(axis=1))
 
-        for dtype, least in COSINES.items():
+        for dtype, own in halves.items():
+            if device != "cpu" and name in FURTHER and dtype == SPARED[NAMES.index(name) % 2]:
+                continue
             rounded = tool_states(folder, tmp_path, texts, dtype, 2, device)
             assert np.isfinite(rounded).all()
             cosines = token_cosines(rounded, reference)
+            # where a token of transformers' own is as far, half as far again
+            least = min(COSINES[dtype], 1 - 1.5 * (1 - token_cosines(own, reference).min())) if name in FURTHER else COSINES[dtype]
             assert cosines.min() >= least, (device, dtype, cosines.min(axis=1))
-            ratios = make_goldens.layer_errors(rounded, reference) / np.maximum(own[dtype], 1e-12)
-            assert (make_goldens.layer_errors(rounded, reference) <= 1.2 * own[dtype]).all(), (device, dtype, ratios)
+            own_errors = make_goldens.layer_errors(own, reference)
+            ratios = make_goldens.layer_errors(rounded, reference) / np.maximum(own_errors, 1e-12)
+            assert (make_goldens.layer_errors(rounded, reference) <= 1.2 * own_errors).all(), (device, dtype, ratios)
             print(f"{name} on {device}: float32 {errors.max():.1e}, {dtype} cosine {cosines.min():.7f}, ratio {ratios.max():.3f}")
 
 
 # Longer than a batch, so that it runs in slices: 4 of them.
 @pytest.mark.parametrize("name", ["qwen3", "qwen2-layer-types", "llama-dynamic", "llama-yarn", "mistral-window"])
 def test_a_text_in_slices(name, tmp_path):
-    config, dtype, shards, _, _ = make_goldens.variants()[name]
     folder = tmp_path / "model"
-    make_goldens.write_checkpoint(str(folder), config, dtype, shards)
+    config = make_goldens.write_variant(str(folder), name)
     texts = make_goldens.make_ids("long " + name, [609], config["vocab_size"])
     reference = make_goldens.hidden_states(str(folder), texts)
     exact = tool_states(folder, tmp_path, texts, "float32", 2, tokens=192)

@@ -178,7 +178,7 @@ static void refused(struct made *made, const char *said) {
 static void what_a_block_lacks_or_has_too_much_is_named(void **state) {
     (void)state;
     static const char *const extra[] = {"model.layers.0.mixer.weight", "model.layers.1.q.weight",
-                                        "model.layers.2.experts.3.up.bias", "model.layers.4.scale"};
+                                        "model.layers.2.experts.3.up.bias", "model.layers.3.scales"};
     struct made made;
     for (size_t i = 0; i < sizeof extra / sizeof extra[0]; i++) {
         char said[160];

@@ -103,6 +103,10 @@ static int run(char **arguments, struct error *err) {
     if (status == STATUS_OK) {
         status = model_open(&model, arguments[1], err);
     }
+    const char *adapter = getenv("STRATA_TEST_ADAPTER"); // a folder
+    if (status == STATUS_OK && adapter != NULL) {
+        status = model_set_adapter(model, adapter, err);
+    }
     if (status == STATUS_OK) {
         status = model_add_device(model, device, "the device", err);
         device = status == STATUS_OK ? NULL : device; // the model closes it

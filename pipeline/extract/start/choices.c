@@ -5,6 +5,7 @@
 #include "base/process.h"
 #include "base/size.h"
 #include "bench/block_rate.h"
+#include "model/footprint.h"
 #include "model/forecast.h"
 #include "start/fill.h"
 #include "start/placement.h"
@@ -128,7 +129,7 @@ static int add_quantised(struct choices *c, struct error *err) {
         const char *name;
     } ways[] = {{MODEL_QUANTIZE_NF4, "nf4"}, {MODEL_QUANTIZE_NF4_DOUBLE, "nf4_double"}};
     const struct model_placement resident = {.at = MODEL_WEIGHTS_RESIDENT};
-    if (model_is_packed(c->inputs->model)) {
+    if (model_is_packed(c->inputs->model) || !footprint_can_quantise(model_config_of(c->inputs->model))) {
         return STATUS_OK;
     }
     model_set_placement(c->inputs->model, &resident);

@@ -3,6 +3,7 @@
 #include "base/amount.h"
 #include "base/size.h"
 #include "kernels/shapes.h"
+#include "model/footprint.h"
 #include "start/choices.h"
 #include "start/placement.h"
 
@@ -117,7 +118,7 @@ static int advise_quantising(struct buffer *out, const struct inputs *inputs,
         enum model_quantize how;
         const char *name;
     } ways[] = {{MODEL_QUANTIZE_NF4, "nf4"}, {MODEL_QUANTIZE_NF4_DOUBLE, "nf4_double"}};
-    if (model_is_packed(inputs->model)) {
+    if (model_is_packed(inputs->model) || !footprint_can_quantise(model_config_of(inputs->model))) {
         return STATUS_OK;
     }
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {

@@ -64,7 +64,7 @@ static int open_tokenizer(struct inputs *inputs, struct error *err) {
     }
     // A folder that holds no model at all lacks the tokenizer too: that is the lesser news.
     if (in_model && !file_exists(job->tokenizer_path)) {
-        TRY(model_folder_check(job->model_path, err));
+        TRY(model_folder_check(job->model_path, job->adapter_path, err));
     }
     TRY(model_folder_check_tokenizer(job->tokenizer_path, err));
     TRY(tokenizer_open(&inputs->tokenizer, job->tokenizer_path, err));
@@ -135,6 +135,16 @@ static int note_dtype(struct inputs *inputs, struct error *err) {
                          "model.dtype: bfloat16 keeps 3 bits fewer of each number\n");
 }
 
+static int add_adapter(struct inputs *inputs, struct error *err) {
+    struct buffer *text = &inputs->adapter;
+    if (inputs->job.adapter_path == NULL) {
+        return STATUS_OK;
+    }
+    TRY(model_set_adapter(inputs->model, inputs->job.adapter_path, err));
+    TRY(model_adapter_text(inputs->model, text, err));
+    return buffer_printf(text, err, ", SHA-256 %s", model_adapter_fingerprint(inputs->model));
+}
+
 static int hold_weights(struct inputs *inputs, struct error *err) {
     const struct job *job = &inputs->job;
     static const enum model_quantize quantize[] = {[JOB_QUANTIZE_NONE] = MODEL_QUANTIZE_NONE,
@@ -150,16 +160,30 @@ static int hold_weights(struct inputs *inputs, struct error *err) {
                                           : STATUS_OK;
 }
 
+// Positions that are learned end where their table does.
+static int check_positions(const struct inputs *inputs, struct error *err) {
+    const struct model_config *config = model_config_of(inputs->model);
+    size_t positions = config->position_rows - config->position_offset;
+    return config->position_rows == 0 || (size_t)inputs->job.max_tokens <= positions
+               ? STATUS_OK
+               : error_set(err, STATUS_JOB,
+                           "problems.max_tokens is %lld, and the model has learned %zu positions: set "
+                           "problems.max_tokens: %zu, which cuts longer texts, or less",
+                           (long long)inputs->job.max_tokens, positions, positions);
+}
+
 static int open_model(struct inputs *inputs, struct error *err) {
     const char *path = inputs->job.model_path;
     TRY(model_folder_find(path, inputs->job.folder, err));
-    TRY(model_folder_check(path, err));
+    TRY(model_folder_check(path, inputs->job.adapter_path, err));
     TRY(model_open(&inputs->model, path, err));
+    TRY(add_adapter(inputs, err));
     TRY(hold_weights(inputs, err));
     const char *notes = model_notes(inputs->model);
     TRY(buffer_append(&inputs->notes, notes, strlen(notes), err));
     TRY(note_dtype(inputs, err));
     TRY(add_warnings(inputs, err));
+    TRY(check_positions(inputs, err));
     return resolve_layers(inputs, err);
 }
 
@@ -229,6 +253,7 @@ void inputs_close(struct inputs *inputs) {
     buffer_destroy(&inputs->warnings);
     buffer_destroy(&inputs->notes);
     buffer_destroy(&inputs->weights);
+    buffer_destroy(&inputs->adapter);
     survey_destroy(&inputs->survey);
     survey_destroy(&inputs->retry);
     free(inputs->layers);
@@ -378,6 +403,10 @@ int inputs_identity(const struct inputs *inputs, const char *model_fingerprint, 
     // Earlier versions read no packed weights.
     if (inputs->weights.size > 0) {
         TRY(identity_add(identity, IDENTITY_WEIGHTS, inputs->weights.data, err));
+    }
+    // Known before the files are read, so that another adapter is refused at once.
+    if (inputs->adapter.size > 0) {
+        TRY(identity_add(identity, IDENTITY_ADAPTER, inputs->adapter.data, err));
     }
     TRY(add_libraries(inputs, identity, err));
     return model_fingerprint == NULL ? STATUS_OK

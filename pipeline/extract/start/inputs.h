@@ -41,6 +41,7 @@ struct inputs {
         warnings; // what was found beside the files that are read and may change what transformers gives
     struct buffer notes;   // what else people may want to know; a line each, as in warnings; data may be NULL
     struct buffer weights; // how packed matrices are held (model_weight_formats); data NULL: none is packed
+    struct buffer adapter; // what model.adapter is ("LoRA of rank 8 on 14 matrices, SHA-256 ..."); likewise
     size_t *layers;        // ascending transformers indices
     size_t layer_count;
     struct plan_limits limits;
@@ -111,6 +112,7 @@ enum { INPUTS_DEVICE_NAMES = MODEL_DEVICES * (INPUTS_DEVICE_NAME + 2) };
 const char *inputs_device_names(const struct inputs *inputs, char text[INPUTS_DEVICE_NAMES]);
 
 #define IDENTITY_WEIGHTS "model.weights" // of a run's identity, where any matrix is packed or quantised
+#define IDENTITY_ADAPTER "model.adapter" // of a run with one
 
 // Everything that may change a byte of output: content, not where it lies. The model's fingerprint is added
 // when it is known (NULL: left out).

@@ -71,6 +71,9 @@ int launch_write_notes(struct launch *launch, struct error *err) {
     char path[PATH_SIZE];
     TRY(note_path(ledger, FOLDER_JOB_NOTE, inputs->job.folder, err));
     TRY(note_path(ledger, "model.path", inputs->job.model_path, err));
+    if (inputs->job.adapter_path != NULL) {
+        TRY(note_path(ledger, "model.adapter", inputs->job.adapter_path, err));
+    }
     TRY(ledger_set_note(ledger, "device.name", device->name, err));
     TRY(ledger_set_note(ledger, "device.path", device->path, err));
     TRY(ledger_set_note(ledger, "device.reason", device->reason, err));

@@ -21,6 +21,10 @@ void run_layout_make(struct run_layout *layout, const struct inputs *inputs, con
     add(layout, "model", recorded->model);
     add(layout, "model_type", config->model_type);
     add(layout, "model_fingerprint", model_fingerprint(inputs->model));
+    if (inputs->adapter.size > 0) {
+        add(layout, "adapter", inputs->adapter.data);
+        add(layout, "adapter_fingerprint", model_adapter_fingerprint(inputs->model));
+    }
     add(layout, "tokenizer_fingerprint", tokenizer_fingerprint(inputs->tokenizer));
     if (tokenizer_changes_fingerprint(inputs->tokenizer)[0] != 0) {
         add(layout, "tokenizer_changes", tokenizer_changes_fingerprint(inputs->tokenizer));

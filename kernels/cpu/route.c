@@ -1,0 +1,229 @@
+// The choice of each token's experts. The router's rows are few and come as plain numbers, so they are packed
+// into panels as attention packs keys, a part of their depth at a time, beside a block of tokens: logits are
+// sums over ascending depth by the path's own multiplication, whatever the block.
+#include <math.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/size.h"
+#include "kernels/cpu/cpu_device.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/team.h"
+
+enum {
+    BLOCK_TOKENS = 128, // of a work item: packing the router's rows is shared by them
+    DEPTH = 512,        // multiplied at a time; a multiple of every depth_unit
+    LOGITS_MOST = DEVICE_EXPERTS_MOST + TILE_COLUMNS_MOST,
+    TILED_TOKENS = BLOCK_TOKENS + TILE_ROWS_MOST, // the last tile may go beyond the block
+};
+
+struct block { // in a thread's scratch
+    float logits[TILED_TOKENS * LOGITS_MOST];
+    unsigned char rows[TILED_TOKENS * (DEPTH + ROW_PADDING) * sizeof(float)]; // packed tokens
+    unsigned char panel[DEPTH * TILE_COLUMNS_MOST * sizeof(float)];
+    unsigned char even[DEPTH * TILE_COLUMNS_MOST * sizeof(float)]; // the router's rows with an even depth
+    float bias[DEVICE_EXPERTS_MOST];
+};
+
+size_t cpu_route_scratch(void) {
+    return round_up(sizeof(struct block), DEVICE_ALIGNMENT);
+}
+
+struct route {
+    const struct cpu_device *cpu;
+    const struct device_routes *routes;
+    const struct device_routing *routing;
+    enum dtype dtype;
+    const void *x;
+    const void *router;
+    const void *bias;
+    size_t tokens;
+    size_t hidden;
+    size_t each;   // tokens of a block
+    size_t stride; // of logits: experts in whole panels
+};
+
+// ---- logits ----
+
+// Depth [k, k + depth) of the router's rows [expert, expert + width) to the panel.
+static void pack_panel(const struct route *route, struct block *block, size_t expert, size_t k,
+                       size_t depth) {
+    const struct micro_kernels *kernels = route->cpu->kernels;
+    size_t count = size_min(kernels->tile_columns, route->routing->experts - expert);
+    const void *rows = number_of(route->router, expert * route->hidden + k, route->dtype);
+    if (depth % 2 == 0) {
+        kernels->pack_keys(block->panel, rows, route->hidden, count, depth);
+        return;
+    }
+    for (size_t r = 0; r < count; r++) { // pairs of numbers are packed: the last one gets a zero beside it
+        memcpy(number_in(block->even, r * DEPTH, route->dtype),
+               number_of(rows, r * route->hidden, route->dtype), depth * dtype_size(route->dtype));
+        memset(number_in(block->even, r * DEPTH + depth, route->dtype), 0, dtype_size(route->dtype));
+    }
+    kernels->pack_keys(block->panel, block->even, DEPTH, count, depth + 1);
+}
+
+static void multiply(const struct route *route, struct block *block, size_t token, size_t count) {
+    const struct micro_kernels *kernels = route->cpu->kernels;
+    size_t stride = DEPTH + ROW_PADDING;
+    for (size_t k = 0; k < route->hidden; k += DEPTH) {
+        size_t depth = size_min(DEPTH, route->hidden - k);
+        size_t padded = round_up(depth, kernels->depth_unit);
+        kernels->pack_rows(block->rows, stride, number_of(route->x, token * route->hidden + k, route->dtype),
+                           route->hidden, count, depth, padded);
+        for (size_t e = 0; e < route->routing->experts; e += kernels->tile_columns) {
+            pack_panel(route, block, e, k, depth);
+            for (size_t r = 0; r < count; r += kernels->tile_rows) {
+                kernels->tile(block->logits + r * route->stride + e, route->stride,
+                              number_of(block->rows, r * stride, kernels->operand), stride, block->panel,
+                              size_min(kernels->tile_rows, count - r), padded, k > 0);
+            }
+        }
+    }
+}
+
+// ---- the choice ----
+
+static void round_all(float *numbers, size_t count, enum dtype dtype) {
+    for (size_t i = 0; i < count; i++) {
+        if (dtype == DTYPE_F16) {
+            numbers[i] = f16_to_f32(f32_to_f16(numbers[i]));
+        } else if (dtype == DTYPE_BF16) {
+            numbers[i] = bf16_to_f32(f32_to_bf16(numbers[i]));
+        }
+    }
+}
+
+// NaN is greater than every number, as for torch: it is chosen, and shows in the weights.
+static bool is_greater(float a, float b) {
+    return a > b || (isnan(a) && !isnan(b));
+}
+
+// The experts of the greatest logits, ascending; of equal logits the lower numbers. Returns the greatest.
+static float choose(int32_t *chosen, const float *logits, const struct device_routing *routing) {
+    int32_t best[DEVICE_EXPERTS_MOST]; // greatest first
+    bool marked[DEVICE_EXPERTS_MOST] = {false};
+    size_t count = 0;
+    for (size_t e = 0; e < routing->experts; e++) {
+        if (count == routing->chosen && !is_greater(logits[e], logits[best[count - 1]])) {
+            continue;
+        }
+        size_t at = count < routing->chosen ? count++ : count - 1;
+        for (; at > 0 && is_greater(logits[e], logits[best[at - 1]]); at--) {
+            best[at] = best[at - 1];
+        }
+        best[at] = (int32_t)e;
+    }
+    for (size_t i = 0; i < count; i++) {
+        marked[best[i]] = true;
+    }
+    size_t filled = 0;
+    for (size_t e = 0; e < routing->experts; e++) {
+        if (marked[e]) {
+            chosen[filled++] = (int32_t)e;
+        }
+    }
+    return logits[best[0]];
+}
+
+static void divide_by_sum(float *numbers, size_t count) {
+    float sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        sum += numbers[i];
+    }
+    for (size_t i = 0; i < count; i++) {
+        numbers[i] /= sum;
+    }
+}
+
+// The scores of the chosen; logits may be overwritten.
+static void score(const struct route *route, float *weights, const int32_t *chosen, float *logits,
+                  float greatest) {
+    const struct micro_kernels *kernels = route->cpu->kernels;
+    const struct device_routing *routing = route->routing;
+    if (routing->scores == DEVICE_SCORES_ALL) {
+        kernels->exponents(logits, greatest, routing->experts);
+        divide_by_sum(logits, routing->experts);
+    }
+    float sign = routing->scores == DEVICE_SCORES_SIGMOID ? -1.0f : 1.0f;
+    for (size_t i = 0; i < routing->chosen; i++) {
+        weights[i] = sign * logits[chosen[i]];
+    }
+    if (routing->scores == DEVICE_SCORES_CHOSEN) {
+        kernels->exponents(weights, greatest, routing->chosen);
+        divide_by_sum(weights, routing->chosen);
+    } else if (routing->scores == DEVICE_SCORES_SIGMOID) {
+        kernels->exponents(weights, 0, routing->chosen);
+        for (size_t i = 0; i < routing->chosen; i++) {
+            weights[i] = 1.0f / (1.0f + weights[i]);
+        }
+    }
+}
+
+static void route_token(const struct route *route, const struct block *block, float *logits, size_t token) {
+    const struct device_routing *routing = route->routing;
+    int32_t *chosen = route->routes->experts + token * routing->chosen;
+    float *weights = route->routes->weights + token * routing->chosen;
+    for (size_t e = 0; route->bias != NULL && e < routing->experts; e++) {
+        logits[e] += block->bias[e];
+    }
+    if (routing->rounds_logits) {
+        round_all(logits, routing->experts, route->dtype);
+    }
+    float greatest = choose(chosen, logits, routing);
+    score(route, weights, chosen, logits, greatest);
+    if (routing->normalised) {
+        divide_by_sum(weights, routing->chosen);
+    }
+    for (size_t i = 0; i < routing->chosen; i++) {
+        weights[i] *= routing->scaling;
+    }
+    if (routing->rounds_weights) {
+        round_all(weights, routing->chosen, route->dtype);
+    }
+}
+
+static void route_block(const void *job, size_t piece, size_t member) {
+    const struct route *route = job;
+    unsigned char *scratch = route->cpu->thread_scratch + member * cpu_thread_scratch(route->cpu);
+    struct block *block = (struct block *)(void *)scratch;
+    size_t token = piece * route->each;
+    size_t count = size_min(route->each, route->tokens - token);
+    if (route->bias != NULL) {
+        dtype_convert(block->bias, DTYPE_F32, route->bias, route->dtype, route->routing->experts);
+    }
+    micro_kernels_begin(route->cpu->kernels);
+    multiply(route, block, token, count);
+    micro_kernels_end(route->cpu->kernels);
+    for (size_t r = 0; r < count; r++) {
+        route_token(route, block, block->logits + r * route->stride, token + r);
+    }
+}
+
+int cpu_route(struct device *device, const struct device_routes *routes, const void *x, const void *router,
+              const void *bias, const struct device_routing *routing, size_t tokens, size_t hidden,
+              struct error *err) {
+    struct cpu_device *cpu = cpu_of(device);
+    if (cpu->thread_scratch == NULL) {
+        return error_set(err, STATUS_INTERNAL, "route: device memory was not reserved");
+    }
+    double started = clock_seconds();
+    size_t threads = (size_t)cpu->threads;
+    struct route route = {
+        .cpu = cpu,
+        .routes = routes,
+        .routing = routing,
+        .dtype = device->dtype,
+        .x = x,
+        .router = router,
+        .bias = bias,
+        .tokens = tokens,
+        .hidden = hidden,
+        .each = size_min(BLOCK_TOKENS, (tokens + threads - 1) / threads),
+        .stride = round_up(routing->experts, cpu->kernels->tile_columns),
+    };
+    size_t blocks = (tokens + route.each - 1) / route.each;
+    cpu_team_run(cpu->team, CPU_TEAM_QUEUE, blocks, route_block, &route);
+    cpu->since_fence.compute_seconds += clock_seconds() - started;
+    return STATUS_OK;
+}

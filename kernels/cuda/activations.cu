@@ -1,0 +1,125 @@
+// Activations of inner rows, gated or not, and the gate of a row: a block a row. They are bound by memory:
+// rows are read and written 16 bytes a thread where their width allows.
+#include "kernels/cuda/activation.h"
+#include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/numbers.h"
+#include "kernels/cuda/ptx.h"
+
+enum { ROW_THREADS = 256 };
+
+// ---- SwiGLU ----
+
+template <typename T, bool WIDE>
+static __global__ void __launch_bounds__(ROW_THREADS)
+    swiglu_kernel(T *out, const T *gate_up, size_t intermediate) {
+    const T *gates = gate_up + 2 * (size_t)blockIdx.x * intermediate;
+    T *to = out + (size_t)blockIdx.x * intermediate;
+    for (size_t i = threadIdx.x * (size_t)CHUNK; i < intermediate; i += ROW_THREADS * (size_t)CHUNK) {
+        float gate[CHUNK];
+        float y[CHUNK];
+        group_load(gate, gates, i, intermediate, WIDE);
+        group_load(y, gates + intermediate, i, intermediate, WIDE);
+#pragma unroll
+        for (int e = 0; e < CHUNK; e++) {
+            y[e] *= rounded<T>(silu(gate[e], T()));
+        }
+        group_store(to, i, intermediate, y, WIDE);
+    }
+}
+
+template <typename T>
+static cudaError_t swiglu(cudaStream_t stream, T *out, const T *gate_up, size_t tokens, size_t intermediate) {
+    bool wide = rows_wide<T, CHUNK>(out, intermediate) && rows_wide<T, CHUNK>(gate_up, intermediate);
+    auto kernel = wide ? swiglu_kernel<T, true> : swiglu_kernel<T, false>;
+    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, out, gate_up, intermediate);
+}
+
+// ---- other activations, and those without a gate ----
+
+template <typename T, bool WIDE>
+static __global__ void __launch_bounds__(ROW_THREADS)
+    activate_kernel(T *out, const T *in, enum device_activation activation, bool gated, size_t width) {
+    const T *from = in + (gated ? 2 : 1) * (size_t)blockIdx.x * width;
+    T *to = out + (size_t)blockIdx.x * width;
+    for (size_t i = threadIdx.x * (size_t)CHUNK; i < width; i += ROW_THREADS * (size_t)CHUNK) {
+        float x[CHUNK];
+        group_load(x, from, i, width, WIDE);
+#pragma unroll
+        for (int e = 0; e < CHUNK; e++) {
+            x[e] = activated<T>(x[e], activation);
+        }
+        if (gated) {
+            float up[CHUNK];
+            group_load(up, from + width, i, width, WIDE);
+#pragma unroll
+            for (int e = 0; e < CHUNK; e++) {
+                x[e] = up[e] * rounded<T>(x[e]);
+            }
+        }
+        group_store(to, i, width, x, WIDE);
+    }
+}
+
+template <typename T>
+static cudaError_t activate(cudaStream_t stream, T *out, const T *in, enum device_activation activation,
+                            bool gated, size_t tokens, size_t width) {
+    bool wide = rows_wide<T, CHUNK>(out, width) && rows_wide<T, CHUNK>(in, width);
+    auto kernel = wide ? activate_kernel<T, true> : activate_kernel<T, false>;
+    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, out, in, activation, gated,
+                  width);
+}
+
+// ---- a gate ----
+
+template <typename T, bool WIDE>
+static __global__ void __launch_bounds__(ROW_THREADS)
+    gate_kernel(T *x, const T *gate, size_t gate_stride, size_t width) {
+    const T *gates = gate + (size_t)blockIdx.x * gate_stride;
+    T *row = x + (size_t)blockIdx.x * width;
+    for (size_t i = threadIdx.x * (size_t)CHUNK; i < width; i += ROW_THREADS * (size_t)CHUNK) {
+        float open[CHUNK];
+        float y[CHUNK];
+        group_load(open, gates, i, width, WIDE);
+        group_load(y, row, i, width, WIDE);
+#pragma unroll
+        for (int e = 0; e < CHUNK; e++) {
+            y[e] *= rounded<T>(sigmoid(open[e], T()));
+        }
+        group_store(row, i, width, y, WIDE);
+    }
+}
+
+template <typename T>
+static cudaError_t gate_rows(cudaStream_t stream, T *x, const T *gate, size_t gate_stride, size_t tokens,
+                             size_t width) {
+    bool wide = rows_wide<T, CHUNK>(x, width) && rows_wide<T, CHUNK>(gate, width) && gate_stride % CHUNK == 0;
+    auto kernel = wide ? gate_kernel<T, true> : gate_kernel<T, false>;
+    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, x, gate, gate_stride, width);
+}
+
+// ---- launchers: a grid has at most 2^31 - 1 blocks ----
+
+extern "C" cudaError_t launch_activate(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
+                                       enum device_activation activation, bool gated, size_t tokens,
+                                       size_t width) {
+    if (tokens > INT32_MAX) {
+        return cudaErrorInvalidValue;
+    }
+    return with_number(dtype, [&](auto number) {
+        typedef decltype(number) T;
+        return activation == DEVICE_SILU && gated
+                   ? swiglu(stream, (T *)out, (const T *)in, tokens, width)
+                   : activate(stream, (T *)out, (const T *)in, activation, gated, tokens, width);
+    });
+}
+
+extern "C" cudaError_t launch_gate(cudaStream_t stream, enum dtype dtype, void *x, const void *gate,
+                                   size_t gate_stride, size_t tokens, size_t width) {
+    if (tokens > INT32_MAX) {
+        return cudaErrorInvalidValue;
+    }
+    return with_number(dtype, [&](auto number) {
+        typedef decltype(number) T;
+        return gate_rows(stream, (T *)x, (const T *)gate, gate_stride, tokens, width);
+    });
+}

@@ -1,0 +1,37 @@
+// What the parts of a mixture of experts share (private to kernels/cuda): the list of tiles that says which
+// rows a block multiplies with which expert's matrix, and a matmul as the kernels take it.
+//
+// A pair is a token and one of its experts: number token * chosen + its place among the token's experts.
+// Pairs are sorted by expert, those of one expert by token, on the device: the host never learns how many an
+// expert has. The grid is made for the worst case, in which every expert has one tile that is not full, and
+// blocks without a tile return at once.
+#ifndef STRATA_KERNELS_CUDA_EXPERTS_H
+#define STRATA_KERNELS_CUDA_EXPERTS_H
+
+#include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/launch.h"
+
+enum {
+    EXPERTS_GROUP = 16, // tiles of an expert that are multiplied with the same columns side by side
+};
+
+// A matmul of all experts: out[.., rows] = A [.., columns] W^T, W [experts * matrix_rows, columns]. Gated: A
+// is the row of the token of each pair, W has gate | up, and out [pair in the sorted order] is the inner
+// activation. Otherwise A is in the sorted order and out [pair].
+struct experts_product {
+    void *out;
+    const void *a;
+    const void *weights;
+    const void *bias;     // [experts * matrix_rows] or NULL
+    const int32_t *order; // [pairs] the pair at each place of the sorted order
+    const struct experts_tile *tiles;
+    unsigned columns;
+    unsigned rows;        // of out: width or hidden
+    unsigned matrix_rows; // of an expert
+    unsigned chosen;
+    unsigned blocks_across; // for the rows of out
+    float limit;
+    enum device_activation activation;
+};
+
+#endif

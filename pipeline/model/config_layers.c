@@ -1,0 +1,288 @@
+#include "model/config_layers.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "model/config_shape.h"
+#include "model/family.h"
+
+static int flags_of(const struct model_config *config, unsigned char **out, struct error *err) {
+    void *flags;
+    TRY(memory_zeroed(&flags, config->layers, 1, err));
+    *out = flags;
+    return STATUS_OK;
+}
+
+// ---- windows ----
+
+static int read_size(const struct values *values, struct model_config *config, struct error *err) {
+    int64_t window = config->family->defaults.window;
+    const char *key = config->family->keys.window == NULL ? "sliding_window" : config->family->keys.window;
+    if (values_kind(values, key) == VALUE_NULL) {
+        return STATUS_OK;
+    }
+    TRY(values_integer(values, key, window == 0 ? 0 : 1, LARGEST_POSITIONS, &window, err));
+    config->window = (size_t)window;
+    return STATUS_OK;
+}
+
+// The window itself, and the first block that has it by the older keys.
+static int read_window(const struct values *values, struct model_config *config, struct error *err) {
+    enum family_windows windows = config->family->windows;
+    bool used = windows == WINDOWS_ALL || windows == WINDOWS_BY_TYPE || windows == WINDOWS_LISTED;
+    if (windows != WINDOWS_NEVER && !used) {
+        TRY(values_boolean(values, "use_sliding_window", &used, err));
+    }
+    if (!used) {
+        return STATUS_OK;
+    }
+    TRY(read_size(values, config, err));
+    if (windows != WINDOWS_IF_USED || config->window == 0) {
+        return STATUS_OK;
+    }
+    int64_t first = 28;
+    TRY(values_integer(values, "max_window_layers", 0, LARGEST_LAYERS, &first, err));
+    config->first_window_layer = (size_t)first;
+    return STATUS_OK;
+}
+
+// Each so many blocks one sees all keys.
+static int read_pattern(const struct values *values, const struct model_config *config, int64_t *every,
+                        struct error *err) {
+    static const char *const keys[] = {"sliding_window_pattern", "_sliding_window_pattern"};
+    *every = (int64_t)config->family->full_every;
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        if (!values_has(values, "layer_types")) { // which wins
+            TRY(values_integer(values, keys[i], 1, LARGEST_LAYERS, every, err));
+        }
+    }
+    return STATUS_OK;
+}
+
+static bool list_is_obeyed(const struct model_config *config) {
+    enum family_windows windows = config->family->windows;
+    return windows == WINDOWS_IF_USED || windows == WINDOWS_BY_TYPE || windows == WINDOWS_WITHOUT_ROPE;
+}
+
+// An explicit list wins where the family has one; elsewhere transformers ignores it, so that a list that
+// disagrees is refused.
+static int read_layer_types(const struct values *values, struct model_config *config, struct error *err) {
+    if (!values_has(values, "layer_types")) {
+        return STATUS_OK;
+    }
+    struct values list = values_member(values, "layer_types");
+    if (values_kind(values, "layer_types") != VALUE_LIST || values_count(&list) != config->layers) {
+        return error_set(err, STATUS_DATA, "'layer_types' is not a list of %zu names", config->layers);
+    }
+    for (size_t i = 0; i < config->layers; i++) {
+        const char *type = values_text_at(&list, i);
+        bool slides = type != NULL && strcmp(type, "sliding_attention") == 0;
+        if (!slides && (type == NULL || strcmp(type, "full_attention") != 0)) {
+            return error_set(err, STATUS_DATA,
+                             "'layer_types' entry %zu is '%.64s'; supported are full_attention and "
+                             "sliding_attention",
+                             i, type == NULL ? "not a text" : type);
+        }
+        if (slides && config->window == 0) {
+            return error_set(err, STATUS_DATA,
+                             "'layer_types' entry %zu is sliding_attention, but there is no sliding "
+                             "window",
+                             i);
+        }
+        if (!list_is_obeyed(config) && slides != (config->layer_slides[i] != 0)) {
+            return error_set(err, STATUS_DATA, "'layer_types' entry %zu contradicts 'sliding_window' of %s",
+                             i, config->model_type);
+        }
+        config->layer_slides[i] = slides;
+    }
+    return STATUS_OK;
+}
+
+static int wrong_attention_types(const struct model_config *config, struct error *err) {
+    return error_set(
+        err, STATUS_DATA,
+        "'attention_types' is not a list of [names, times] that gives global or local to %zu blocks",
+        config->layers);
+}
+
+// Names that are repeated so many times, from block *next on.
+static int repeat_names(const struct values *names, int64_t times, size_t *next, struct model_config *config,
+                        struct error *err) {
+    for (int64_t turn = 0; turn < times && *next < config->layers; turn++) {
+        for (size_t i = 0; i < values_count(names); i++) {
+            const char *type = values_text_at(names, i);
+            bool is_local = type != NULL && strcmp(type, "local") == 0;
+            if (*next >= config->layers || (!is_local && (type == NULL || strcmp(type, "global") != 0))) {
+                return wrong_attention_types(config, err);
+            }
+            config->layer_slides[(*next)++] = is_local;
+        }
+    }
+    return STATUS_OK;
+}
+
+// GPT-Neo: [[["global", "local"], 12]], and so where it is absent.
+static int read_attention_types(const struct values *values, struct model_config *config, struct error *err) {
+    struct values list = values_member(values, "attention_types");
+    size_t next = 0;
+    if (!values_has(values, "attention_types")) {
+        for (size_t i = 0; i < config->layers; i++) {
+            config->layer_slides[i] = i % 2 == 1;
+        }
+        return STATUS_OK;
+    }
+    for (size_t i = 0; i < values_count(&list); i++) {
+        struct values pair = values_element(&list, i);
+        struct values names = values_element(&pair, 0);
+        int64_t times;
+        if (!values_integer_at(&pair, 1, &times) || values_count(&names) == 0) {
+            return wrong_attention_types(config, err);
+        }
+        TRY(repeat_names(&names, times, &next, config, err));
+    }
+    return next == config->layers ? STATUS_OK : wrong_attention_types(config, err);
+}
+
+static int read_sliding(const struct values *values, struct model_config *config, struct error *err) {
+    enum family_windows windows = config->family->windows;
+    int64_t every = 0;
+    TRY(read_window(values, config, err));
+    TRY(flags_of(config, &config->layer_slides, err));
+    if (windows == WINDOWS_BY_TYPE) {
+        TRY(read_pattern(values, config, &every, err));
+    }
+    for (size_t i = 0; i < config->layers; i++) {
+        bool slides = i >= config->first_window_layer;
+        slides = windows == WINDOWS_BY_TYPE ? (i + 1) % (size_t)every != 0 : slides;
+        slides = windows == WINDOWS_WITHOUT_ROPE ? config->layer_ropes[i] == BLOCK_ROPE_NONE : slides;
+        config->layer_slides[i] = config->window > 0 && slides;
+    }
+    return windows == WINDOWS_LISTED ? read_attention_types(values, config, err)
+                                     : read_layer_types(values, config, err);
+}
+
+// ---- rotation ----
+
+static int read_no_rope(const struct values *values, struct model_config *config, struct error *err) {
+    struct values list = values_member(values, "no_rope_layers");
+    int64_t interval = 4;
+    TRY(values_integer(values, "no_rope_layer_interval", 1, LARGEST_LAYERS, &interval, err));
+    if (values_has(values, "no_rope_layers") &&
+        (values_kind(values, "no_rope_layers") != VALUE_LIST || values_count(&list) != config->layers)) {
+        return error_set(err, STATUS_DATA, "'no_rope_layers' is not a list of %zu numbers", config->layers);
+    }
+    for (size_t i = 0; i < config->layers; i++) {
+        int64_t rotates = (i + 1) % (size_t)interval != 0;
+        if (values_has(values, "no_rope_layers") && !values_integer_at(&list, i, &rotates)) {
+            return error_set(err, STATUS_DATA, "'no_rope_layers' entry %zu is not a number", i);
+        }
+        config->layer_ropes[i] = rotates ? BLOCK_ROPE_MAIN : BLOCK_ROPE_NONE;
+    }
+    return STATUS_OK;
+}
+
+// Once windows are known.
+static void choose_ropes(struct model_config *config) {
+    enum family_ropes ropes = config->family->ropes;
+    bool any = config->window > 0;
+    for (size_t i = 0; i < config->layers; i++) {
+        bool slides = config->layer_slides[i] != 0;
+        if (ropes == ROPES_NONE || (ropes == ROPES_WINDOWS_ONLY && !slides) ||
+            (ropes == ROPES_WINDOWS_IF_ANY && any && !slides)) {
+            config->layer_ropes[i] = BLOCK_ROPE_NONE;
+        } else if ((ropes == ROPES_LOCAL || ropes == ROPES_UNSCALED_WINDOWS) && slides) {
+            config->layer_ropes[i] = BLOCK_ROPE_LOCAL;
+        }
+    }
+}
+
+static int refuse_no_rope(const struct values *values, const struct model_config *config, struct error *err) {
+    return config->family->ropes != ROPES_LISTED && values_has(values, "no_rope_layers")
+               ? error_set(err, STATUS_DATA, "'no_rope_layers' is not supported in %s", config->model_type)
+               : STATUS_OK;
+}
+
+// ---- experts ----
+
+static int read_count(const struct values *values, const char *key, int64_t otherwise, size_t *out,
+                      struct error *err) {
+    int64_t value = otherwise;
+    TRY(values_integer(values, key, 1, LARGEST_HEADS, &value, err));
+    *out = (size_t)value;
+    return STATUS_OK;
+}
+
+static int read_expert_sizes(const struct values *values, struct model_config *config, struct error *err) {
+    const struct family_experts *row = config->family->experts;
+    struct expert_config *experts = &config->experts;
+    int64_t width = row->width;
+    TRY(read_count(values, row->count_key, row->count, &experts->count, err));
+    if (row->other_count_key != NULL && !values_has(values, row->count_key)) {
+        TRY(read_count(values, row->other_count_key, row->count, &experts->count, err));
+    }
+    TRY(read_count(values, "num_experts_per_tok", row->chosen, &experts->chosen, err));
+    if (experts->chosen > experts->count) {
+        return error_set(err, STATUS_DATA, "'num_experts_per_tok' is %zu of %zu experts", experts->chosen,
+                         experts->count);
+    }
+    TRY(values_integer(values, row->width_key, 1, LARGEST_DIMENSION, &width, err));
+    experts->width = (size_t)width;
+    double limit = row->limit;
+    TRY(row->limit_key == NULL ? STATUS_OK : values_number(values, row->limit_key, &limit, err));
+    if (!(limit >= 0 && limit <= 1e6) || (row->limit_key != NULL && limit == 0)) {
+        return error_set(err, STATUS_DATA, "'%s' is %g, outside 0 to 1e6", row->limit_key, limit);
+    }
+    experts->limit = (float)limit;
+    experts->has_bias = row->has_bias;
+    experts->scores = row->scores;
+    experts->rounds_weights = row->rounds_weights;
+    experts->normalised = row->normalised_key == NULL;
+    return row->normalised_key == NULL
+               ? STATUS_OK
+               : values_boolean(values, row->normalised_key, &experts->normalised, err);
+}
+
+// mlp_only_layers: blocks that have an MLP.
+static int read_mlp_layers(const struct values *values, struct model_config *config, struct error *err) {
+    struct values list = values_member(values, "mlp_only_layers");
+    if (values_has(values, "mlp_only_layers") && values_kind(values, "mlp_only_layers") != VALUE_LIST) {
+        return error_set(err, STATUS_DATA, "'mlp_only_layers' is not a list");
+    }
+    for (size_t i = 0; values_has(values, "mlp_only_layers") && i < values_count(&list); i++) {
+        int64_t block;
+        if (!values_integer_at(&list, i, &block)) {
+            return error_set(err, STATUS_DATA, "'mlp_only_layers' entry %zu is not a number", i);
+        }
+        if (block >= 0 && (size_t)block < config->layers) {
+            config->layer_experts[block] = 0;
+        }
+    }
+    return STATUS_OK;
+}
+
+static int read_experts(const struct values *values, struct model_config *config, struct error *err) {
+    int64_t step = 1;
+    if (config->family->experts == NULL) {
+        return STATUS_OK;
+    }
+    TRY(read_expert_sizes(values, config, err));
+    TRY(flags_of(config, &config->layer_experts, err));
+    if (config->family->experts->some_blocks) {
+        TRY(values_integer(values, "decoder_sparse_step", 1, LARGEST_LAYERS, &step, err));
+    }
+    for (size_t i = 0; i < config->layers; i++) {
+        config->layer_experts[i] = (i + 1) % (size_t)step == 0;
+    }
+    return config->family->experts->some_blocks ? read_mlp_layers(values, config, err) : STATUS_OK;
+}
+
+int config_read_layers(const struct values *values, struct model_config *config, struct error *err) {
+    TRY(refuse_no_rope(values, config, err));
+    TRY(flags_of(config, &config->layer_ropes, err));
+    if (config->family->ropes == ROPES_LISTED) {
+        TRY(read_no_rope(values, config, err));
+    }
+    TRY(read_sliding(values, config, err));
+    choose_ropes(config);
+    return read_experts(values, config, err);
+}

@@ -1,0 +1,289 @@
+#include "model/config_shape.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/names.h"
+#include "model/family.h"
+
+static const char *key_or(const char *key, const char *otherwise) {
+    return key == NULL ? otherwise : key;
+}
+
+static int get_size(const struct values *values, const char *key, int64_t otherwise, int64_t largest,
+                    size_t *out, struct error *err) {
+    int64_t value = otherwise;
+    TRY(values_integer(values, key, 1, largest, &value, err));
+    *out = (size_t)value;
+    return STATUS_OK;
+}
+
+static bool is_null(const struct values *values, const char *key) {
+    return values_kind(values, key) == VALUE_NULL;
+}
+
+// ---- sizes ----
+
+static int read_head_dim(const struct values *values, struct model_config *config, struct error *err) {
+    int64_t head_dim = config->family->defaults.head_dim;
+    if (head_dim != 0 && is_null(values, "head_dim")) {
+        return error_set(err, STATUS_DATA, "'head_dim' is null, which %s does not define",
+                         config->model_type);
+    }
+    if (head_dim == 0 && !values_has(values, "head_dim")) {
+        if (config->hidden % config->heads != 0) {
+            return error_set(err, STATUS_DATA,
+                             "'head_dim' is missing and '%s' (%zu) is not a multiple of '%s' (%zu)",
+                             key_or(config->family->keys.hidden, "hidden_size"), config->hidden,
+                             key_or(config->family->keys.heads, "num_attention_heads"), config->heads);
+        }
+        head_dim = (int64_t)(config->hidden / config->heads);
+        config->derived_head_dim = true;
+    }
+    TRY(get_size(values, "head_dim", head_dim, LARGEST_HEADS, &config->head_dim, err));
+    if (config->head_dim % 2 != 0) {
+        return error_set(err, STATUS_DATA, "'head_dim' is %zu; rotary embedding needs an even number",
+                         config->head_dim);
+    }
+    return STATUS_OK;
+}
+
+static int read_heads(const struct values *values, struct model_config *config, struct error *err) {
+    const struct family_defaults *defaults = &config->family->defaults;
+    const char *key = key_or(config->family->keys.heads, "num_attention_heads");
+    TRY(get_size(values, key, defaults->heads, LARGEST_HEADS, &config->heads, err));
+    int64_t heads = (int64_t)config->heads;
+    int64_t kv_heads =
+        defaults->kv_heads == 0 || is_null(values, "num_key_value_heads") ? heads : defaults->kv_heads;
+    config->kv_heads = config->heads;
+    if (!config->family->ungrouped) {
+        TRY(get_size(values, "num_key_value_heads", kv_heads, LARGEST_HEADS, &config->kv_heads, err));
+    }
+    if (config->heads % config->kv_heads != 0) {
+        return error_set(err, STATUS_DATA, "'%s' (%zu) is not a multiple of 'num_key_value_heads' (%zu)", key,
+                         config->heads, config->kv_heads);
+    }
+    return read_head_dim(values, config, err);
+}
+
+static int read_epsilon(const struct values *values, struct model_config *config, struct error *err) {
+    const char *key = key_or(config->family->keys.epsilon, "rms_norm_eps");
+    config->norm_epsilon = config->family->defaults.epsilon;
+    TRY(values_number(values, key, &config->norm_epsilon, err));
+    return config->norm_epsilon >= 0 && config->norm_epsilon < 1
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA, "'%s' is %g, outside 0 to 1", key, config->norm_epsilon);
+}
+
+int config_read_shape(const struct values *values, struct model_config *config, struct error *err) {
+    const struct family_row *row = config->family;
+    const struct family_keys *keys = &row->keys;
+    const struct family_defaults *defaults = &row->defaults;
+    TRY(get_size(values, key_or(keys->layers, "num_hidden_layers"), defaults->layers, LARGEST_LAYERS,
+                 &config->layers, err));
+    TRY(get_size(values, key_or(keys->hidden, "hidden_size"), defaults->hidden, LARGEST_DIMENSION,
+                 &config->hidden, err));
+    int64_t intermediate = defaults->intermediate == 0 ? 4 * (int64_t)config->hidden : defaults->intermediate;
+    TRY(get_size(values, key_or(keys->intermediate, "intermediate_size"), intermediate, LARGEST_DIMENSION,
+                 &config->intermediate, err));
+    TRY(get_size(values, "vocab_size", defaults->vocabulary, LARGEST_DIMENSION, &config->vocabulary, err));
+    TRY(get_size(values, key_or(keys->positions, "max_position_embeddings"), defaults->positions,
+                 LARGEST_POSITIONS, &config->max_positions, err));
+    TRY(read_heads(values, config, err));
+    return read_epsilon(values, config, err);
+}
+
+// ---- what blocks compute ----
+
+static int read_flag(const struct values *values, const struct family_flag *flag, bool *out,
+                     struct error *err) {
+    *out = flag->always || flag->otherwise;
+    return flag->key == NULL ? STATUS_OK : values_boolean(values, flag->key, out, err);
+}
+
+static int read_activation(const struct values *values, struct model_config *config, struct error *err) {
+    static const struct {
+        const char *name;
+        enum device_activation activation;
+    } known[] = {{"silu", DEVICE_SILU},
+                 {"gelu", DEVICE_GELU},
+                 {"gelu_pytorch_tanh", DEVICE_GELU_TANH},
+                 {"gelu_new", DEVICE_GELU_TANH},
+                 {"gelu_fast", DEVICE_GELU_TANH},
+                 {"relu", DEVICE_RELU},
+                 {"relu2", DEVICE_RELU_SQUARED}};
+    const size_t count = sizeof known / sizeof known[0];
+    const char *key = key_or(config->family->keys.activation, "hidden_act");
+    const char *name = NULL;
+    char names[128] = "";
+    config->activation = config->family->activation;
+    TRY(values_text(values, key, &name, err));
+    for (size_t i = 0; i < count; i++) {
+        if (name == NULL || strcmp(name, known[i].name) == 0) {
+            config->activation = name == NULL ? config->activation : known[i].activation;
+            if (config->family->gelu_is_tanh && config->activation == DEVICE_GELU) {
+                config->activation = DEVICE_GELU_TANH;
+            }
+            return STATUS_OK;
+        }
+        names_append(names, sizeof names, known[i].name, i, count);
+    }
+    return error_set(err, STATUS_DATA, "'%s' is '%.64s'; supported are %s", key, name, names);
+}
+
+// A number from 1e-6 to 1e6, so that nothing computed with it leaves float32.
+static int read_scale(const struct values *values, const char *key, double otherwise, double *out,
+                      struct error *err) {
+    *out = otherwise;
+    TRY(values_number(values, key, out, err));
+    return *out >= 1e-6 && *out <= 1e6
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA, "'%s' is %g, outside 1e-6 to 1e6", key, *out);
+}
+
+static int read_scales(const struct values *values, struct model_config *config, struct error *err) {
+    const struct family_row *row = config->family;
+    if (row->scale_key != NULL) {
+        TRY(read_scale(values, row->scale_key, row->scale_default, &config->score_scale, err));
+        config->score_scale = row->scale_is_root ? 1 / sqrt(config->score_scale) : config->score_scale;
+    }
+    if (row->scale_key == NULL) {
+        config->score_scale = row->scale_default;
+    }
+    if (row->scale_has_flags) {
+        bool scaled = true;
+        TRY(values_boolean(values, "scale_attn_weights", &scaled, err));
+        TRY(values_boolean(values, "scale_attn_by_inverse_layer_idx", &config->scale_falls, err));
+        config->score_scale = scaled ? 0 : 1;
+    }
+    if (row->softcap_key != NULL && !is_null(values, row->softcap_key)) {
+        TRY(read_scale(values, row->softcap_key, row->softcap_default, &config->softcap, err));
+    }
+    if (row->embedding_root) {
+        config->embedding_scale = sqrt((double)config->hidden);
+        config->embedding_rounds = true;
+    }
+    if (row->embedding_key != NULL) {
+        TRY(read_scale(values, row->embedding_key, 1, &config->embedding_scale, err));
+    }
+    return row->residual_key == NULL ? STATUS_OK
+                                     : read_scale(values, row->residual_key, 1, &config->residual_scale, err);
+}
+
+// ---- keys that other families have ----
+
+// Where the key of the family's row is this one, it is read.
+static bool reads(const struct family_row *row, const char *key) {
+    const char *const own[] = {row->scale_key, row->softcap_key, row->embedding_key, row->residual_key};
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
+        if (own[i] != NULL && strcmp(own[i], key) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int refuse_numbers(const struct values *values, const struct model_config *config, struct error *err) {
+    const struct {
+        const char *key;
+        double neutral;
+    } keys[] = {{"attn_logit_softcapping", 0}, {"clip_qkv", 0},
+                {"attention_multiplier", 1},   {"embedding_multiplier", 1},
+                {"residual_multiplier", 1},    {"query_pre_attn_scalar", (double)config->head_dim}};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        double value = keys[i].neutral;
+        if (reads(config->family, keys[i].key)) {
+            continue;
+        }
+        TRY(values_number(values, keys[i].key, &value, err));
+        if (value != keys[i].neutral) {
+            return error_set(err, STATUS_DATA, "'%s' is %g, which is not supported in %s", keys[i].key, value,
+                             config->model_type);
+        }
+    }
+    return STATUS_OK;
+}
+
+static int refuse_experts(const struct values *values, const struct model_config *config, struct error *err) {
+    static const char *const keys[] = {"num_experts", "num_local_experts", "n_routed_experts"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0] && config->family->experts == NULL; i++) {
+        int64_t count = 0;
+        TRY(values_integer(values, keys[i], 0, INT64_MAX, &count, err));
+        if (count > 1) {
+            return error_set(err, STATUS_DATA, "'%s' is %lld, and %s has no experts", keys[i],
+                             (long long)count, config->model_type);
+        }
+    }
+    return STATUS_OK;
+}
+
+// OPT's smallest projects its embeddings.
+static int refuse_projection(const struct values *values, const struct model_config *config,
+                             struct error *err) {
+    int64_t width = (int64_t)config->hidden;
+    TRY(values_integer(values, "word_embed_proj_dim", 1, LARGEST_DIMENSION, &width, err));
+    return width == (int64_t)config->hidden
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA,
+                           "'word_embed_proj_dim' is %lld, and hidden states have %zu numbers",
+                           (long long)width, config->hidden);
+}
+
+static int refuse_flags(const struct values *values, const struct model_config *config, struct error *err) {
+    static const struct {
+        const char *key;
+        bool neutral;
+    } keys[] = {{"is_causal", true},
+                {"scale_attn_weights", true},
+                {"use_bidirectional_attention", false},
+                {"use_qk_norm", false},
+                {"qk_layernorm", false},
+                {"scale_attn_by_inverse_layer_idx", false},
+                {"add_cross_attention", false},
+                {"alibi", false},
+                {"apply_residual_connection_post_layernorm", false},
+                {"do_layer_norm_before", true},
+                {"layer_norm_elementwise_affine", true},
+                {"_remove_final_layer_norm", false}};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        bool value = keys[i].neutral;
+        if (config->family->scale_has_flags && strncmp(keys[i].key, "scale_attn", 10) == 0) {
+            continue; // it has them
+        }
+        TRY(values_boolean(values, keys[i].key, &value, err));
+        if (value != keys[i].neutral) {
+            return error_set(err, STATUS_DATA, "'%s' is %s; only %s is supported in %s", keys[i].key,
+                             value ? "true" : "false", value ? "false" : "true", config->model_type);
+        }
+    }
+    return STATUS_OK;
+}
+
+int config_read_computation(const struct values *values, struct model_config *config, struct error *err) {
+    const struct family_row *row = config->family;
+    bool parallel;
+    TRY(refuse_flags(values, config, err));
+    TRY(refuse_projection(values, config, err));
+    TRY(refuse_numbers(values, config, err));
+    TRY(refuse_experts(values, config, err));
+    TRY(read_flag(values, &row->qkv_bias, &config->attention_bias, err));
+    TRY(read_flag(values, &row->output_bias, &config->output_bias, err));
+    TRY(read_flag(values, &row->mlp_bias, &config->mlp_bias, err));
+    TRY(read_flag(values, &row->parallel, &parallel, err));
+    config->norm = row->norm;
+    config->norms = row->norms;
+    config->norm_bias = row->norm_bias;
+    config->branches = parallel ? row->branches : BRANCHES_SERIAL;
+    config->qk_norm = row->qk_norm;
+    config->plain_mlp = row->plain_mlp;
+    config->has_sinks = row->has_sinks;
+    config->pairing = row->pairing;
+    config->rope_rounding = row->rope_rounding;
+    config->position_rows = row->learned_positions ? config->max_positions + row->position_offset : 0;
+    config->position_offset = row->position_offset;
+    config->embedding_norm = row->embedding_norm;
+    config->has_slopes = row->has_slopes;
+    TRY(read_activation(values, config, err));
+    return read_scales(values, config, err);
+}

@@ -1,0 +1,152 @@
+// The families of models: a row each of what its blocks compute, how its configuration says so, and what its
+// class takes where the configuration is silent (transformers 5.23). config.c and its companions read a
+// configuration by a row; what they find is in struct model_config, which everything else goes by.
+//
+// A row's zeros are Llama's: rotation of whole heads by halves, norms before attention and MLP, a gated MLP.
+#ifndef STRATA_MODEL_FAMILY_H
+#define STRATA_MODEL_FAMILY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "model/config.h"
+#include "model/weight_table.h"
+
+struct family_keys { // of a configuration; NULL: as Llama calls it
+    const char *layers;
+    const char *hidden;
+    const char *intermediate;
+    const char *heads;
+    const char *positions;
+    const char *epsilon;
+    const char *activation;
+    const char *window;
+};
+
+struct family_defaults { // where a key is absent
+    int64_t layers;
+    int64_t hidden;
+    int64_t intermediate; // 0: four times hidden
+    int64_t heads;
+    int64_t kv_heads; // 0: as many as heads
+    int64_t head_dim; // 0: hidden / heads
+    int64_t vocabulary;
+    int64_t positions;
+    int64_t window; // 0: none
+    double epsilon;
+    double theta;
+    double part; // of a head that turns; 0: all, and the key that says otherwise is not read
+    bool tied;
+};
+
+struct family_flag { // such weights are there: always, where a key says so, or never (zeros)
+    bool always;
+    const char *key;
+    bool otherwise; // where the key is absent
+};
+
+enum family_windows {    // which blocks see a window of keys only
+    WINDOWS_NEVER,       // none, whatever the configuration says
+    WINDOWS_ALL,         // all, unless it says null
+    WINDOWS_ALL_IF_USED, // all, if use_sliding_window (Qwen3-MoE)
+    WINDOWS_IF_USED,     // those from max_window_layers on, if use_sliding_window (Qwen)
+    WINDOWS_BY_TYPE,     // all but each `full_every`-th one, unless layer_types says otherwise
+    WINDOWS_LISTED,      // where attention_types has "local" (GPT-Neo)
+    WINDOWS_WITHOUT_ROPE // those that do not rotate, if use_sliding_window (SmolLM3)
+};
+
+enum family_ropes {         // which blocks rotate how
+    ROPES_ALIKE,            // all alike
+    ROPES_LOCAL,            // those with a window have a theta of their own and no scaling (Gemma 3)
+    ROPES_UNSCALED_WINDOWS, // those with a window have no scaling (OLMo 3)
+    ROPES_LISTED,           // not at all where no_rope_layers has 0, by default each fourth (SmolLM3)
+    ROPES_WINDOWS_ONLY,     // not at all without a window (Cohere 2)
+    ROPES_WINDOWS_IF_ANY,   // the same where some block has a window (EXAONE 4)
+    ROPES_NONE,             // positions are learned, or added to scores
+};
+
+struct family_row {
+    const char *model_type;
+    const struct weight_table *weights; // NULL: weight_table_dense (family_weights)
+    const char *const *prefixes;        // of names in files (family_prefixes); NULL: "model." or none
+    struct family_keys keys;
+    struct family_defaults defaults;
+
+    bool ungrouped; // as many heads of keys as of queries, whatever the configuration says
+    enum device_norm_kind norm;
+    enum norm_places norms;
+    enum branch_order branches; // where `parallel` holds; otherwise serial
+    struct family_flag parallel;
+    enum qk_norm qk_norm;
+    struct family_flag qkv_bias;
+    struct family_flag output_bias;
+    struct family_flag mlp_bias;
+    bool norm_bias;
+
+    enum device_activation activation; // where its key is absent
+    bool gelu_is_tanh;                 // the name "gelu" of old files means the approximation
+    bool plain_mlp;                    // not gated
+    const char *scale_key;             // of scores; NULL: head_dim^-1/2
+    double scale_default;
+    bool scale_is_root;   // the key's value to the power of -1/2
+    bool scale_has_flags; // scale_attn_weights, scale_attn_by_inverse_layer_idx (GPT-2)
+    bool has_sinks;
+    const char *softcap_key;
+    double softcap_default;
+    bool embedding_root;       // embeddings are multiplied with the root of hidden
+    const char *embedding_key; // or with this
+    const char *residual_key;  // what both branches are multiplied with
+    bool learned_positions;
+    size_t position_offset; // rows of their table before position 0
+    bool embedding_norm;
+    bool has_slopes;
+    const char *query_beta_key; // in the map of rotation
+
+    enum family_windows windows;
+    size_t full_every;
+    enum family_ropes ropes;
+    const char *rotary_key; // how many numbers of a head turn
+    bool needs_scaling;     // the class has one of its own where the file names none, which is not followed
+    enum device_pairing pairing;
+    enum device_rope_rounding rope_rounding;
+
+    const struct family_experts *experts; // NULL: every block has an MLP
+};
+
+struct family_experts { // how a configuration speaks of them
+    const char *count_key;
+    const char *other_count_key; // NULL: there is one name only
+    int64_t count;
+    int64_t chosen; // num_experts_per_tok
+    const char *width_key;
+    int64_t width;
+    const char *normalised_key; // NULL: weights are always divided by their sum
+    bool rounds_weights;
+    enum device_scores scores;
+    const char *limit_key;
+    double limit;
+    bool has_bias;
+    bool some_blocks; // mlp_only_layers and decoder_sparse_step say which blocks have them
+};
+
+struct family_nest { // a configuration whose text model lies under text_config
+    const char *model_type;
+    const char *text_type; // of the text model where it does not say
+};
+
+// The row of a model_type, or NULL.
+const struct family_row *family_find(const char *model_type);
+
+// The same of one whose text model lies inside.
+const struct family_nest *family_nest_find(const char *model_type);
+
+const struct weight_table *family_weights(const struct family_row *row);
+
+// What may come before the table's names in a file, up to a NULL: the first that is found counts. Accepts
+// NULL.
+const char *const *family_prefixes(const struct family_row *row);
+
+// Appends the names of all that are known, for messages.
+void family_names(char *out, size_t size);
+
+#endif

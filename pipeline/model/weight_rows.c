@@ -1,0 +1,298 @@
+// The tables of weights: how each family's files name them.
+#include "model/weight_table.h"
+#include "model/weights.h"
+
+#define GLOBAL(member) offsetof(struct model_weights, member)
+#define BLOCK(member) offsetof(struct block_weights, member)
+
+// ---- which blocks have a row ----
+
+#define WHERE(NAME, CONDITION)                                                                               \
+    static bool NAME(const struct model_config *config, size_t block) {                                      \
+        (void)block;                                                                                         \
+        return CONDITION;                                                                                    \
+    }
+
+WHERE(attention_bias, config->attention_bias)
+WHERE(output_bias, config->output_bias)
+WHERE(mlp_bias, config->mlp_bias && !config_has_experts(config, block))
+WHERE(norm_bias, config->norm_bias)
+WHERE(two_norms, config->branches != BRANCHES_ONE_NORM)
+WHERE(two_norm_biases, config->norm_bias && config->branches != BRANCHES_ONE_NORM)
+WHERE(head_norms, config->qk_norm == QK_NORM_HEADS || config->qk_norm == QK_NORM_AFTER)
+WHERE(whole_norms, config->qk_norm == QK_NORM_WHOLE)
+WHERE(has_mlp, !config_has_experts(config, block))
+WHERE(has_experts, config_has_experts(config, block))
+WHERE(has_sinks, config->has_sinks)
+
+static size_t experts(const struct model_config *config, size_t block) {
+    (void)block;
+    return config->experts.count;
+}
+
+// ---- parts of tables ----
+
+#define VECTOR(NAME, LENGTH, PLACE, PRESENT)                                                                 \
+    { NAME, FORM_VECTOR, LENGTH, DIM_ONE, PLACE, PRESENT, NULL, FILE_ROWS }
+#define MATRIX(NAME, ROWS, COLUMNS, PLACE, PRESENT)                                                          \
+    { NAME, FORM_MATRIX, ROWS, COLUMNS, PLACE, PRESENT, NULL, FILE_ROWS }
+#define EXPERT(NAME, ROWS, COLUMNS, PLACE)                                                                   \
+    { NAME, FORM_MATRIX, ROWS, COLUMNS, PLACE, has_experts, experts, FILE_ROWS }
+#define CONV1D(NAME, ROWS, COLUMNS, PLACE)                                                                   \
+    { NAME, FORM_MATRIX, ROWS, COLUMNS, PLACE, NULL, NULL, FILE_TRANSPOSED }
+#define EMBEDDING(NAME)                                                                                      \
+    { NAME, FORM_TABLE, DIM_VOCABULARY, DIM_HIDDEN, GLOBAL(embedding), NULL, NULL, FILE_ROWS }
+#define POSITIONS(NAME)                                                                                      \
+    { NAME, FORM_TABLE, DIM_POSITIONS, DIM_HIDDEN, GLOBAL(positions), NULL, NULL, FILE_ROWS }
+#define ROUTER(NAME)                                                                                         \
+    { NAME, FORM_TABLE, DIM_EXPERTS, DIM_HIDDEN, BLOCK(router), has_experts, NULL, FILE_ROWS }
+
+// clang-format off
+#define ENDS(NORM) \
+    EMBEDDING("embed_tokens.weight"), \
+    VECTOR(NORM ".weight", DIM_HIDDEN, GLOBAL(final_norm), NULL), \
+    VECTOR(NORM ".bias", DIM_HIDDEN, GLOBAL(final_norm_bias), norm_bias)
+
+// Matrix and bias of one linear layer.
+#define LINEAR(NAME, ROWS, COLUMNS, PLACE, PRESENT, BIASED) \
+    MATRIX(NAME ".weight", ROWS, COLUMNS, BLOCK(PLACE), PRESENT), \
+    VECTOR(NAME ".bias", ROWS, BLOCK(PLACE##_bias), BIASED)
+
+#define Q_K_V(AT) \
+    MATRIX("layers.{i}." AT "q_proj.weight", DIM_Q, DIM_HIDDEN, BLOCK(qkv), NULL), \
+    MATRIX("layers.{i}." AT "k_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), NULL), \
+    MATRIX("layers.{i}." AT "v_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), NULL), \
+    VECTOR("layers.{i}." AT "q_proj.bias", DIM_Q, BLOCK(qkv_bias), attention_bias), \
+    VECTOR("layers.{i}." AT "k_proj.bias", DIM_KV, BLOCK(qkv_bias), attention_bias), \
+    VECTOR("layers.{i}." AT "v_proj.bias", DIM_KV, BLOCK(qkv_bias), attention_bias)
+
+#define O_PROJ(NAME) LINEAR("layers.{i}." NAME, DIM_HIDDEN, DIM_Q, output, NULL, output_bias)
+
+#define QK_NORMS(Q, K) \
+    VECTOR("layers.{i}." Q ".weight", DIM_HEAD, BLOCK(q_norm), head_norms), \
+    VECTOR("layers.{i}." K ".weight", DIM_HEAD, BLOCK(k_norm), head_norms), \
+    VECTOR("layers.{i}." Q ".weight", DIM_Q, BLOCK(q_norm), whole_norms), \
+    VECTOR("layers.{i}." K ".weight", DIM_KV, BLOCK(k_norm), whole_norms)
+
+#define ATTENTION \
+    Q_K_V("self_attn."), \
+    QK_NORMS("self_attn.q_norm", "self_attn.k_norm"), \
+    O_PROJ("self_attn.o_proj")
+
+// Norm and bias before a branch.
+#define INPUT_NORM(NAME) \
+    VECTOR("layers.{i}." NAME ".weight", DIM_HIDDEN, BLOCK(input_norm), NULL), \
+    VECTOR("layers.{i}." NAME ".bias", DIM_HIDDEN, BLOCK(input_norm_bias), norm_bias)
+#define MLP_NORM(NAME) \
+    VECTOR("layers.{i}." NAME ".weight", DIM_HIDDEN, BLOCK(mlp_norm), two_norms), \
+    VECTOR("layers.{i}." NAME ".bias", DIM_HIDDEN, BLOCK(mlp_norm_bias), two_norm_biases)
+// Behind one.
+#define NORM_BEHIND(NAME, MEMBER) VECTOR("layers.{i}." NAME ".weight", DIM_HIDDEN, BLOCK(MEMBER), NULL)
+
+#define GATED_MLP \
+    MATRIX("layers.{i}.mlp.gate_proj.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), has_mlp), \
+    MATRIX("layers.{i}.mlp.up_proj.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), has_mlp), \
+    VECTOR("layers.{i}.mlp.gate_proj.bias", DIM_INTERMEDIATE, BLOCK(gate_up_bias), mlp_bias), \
+    VECTOR("layers.{i}.mlp.up_proj.bias", DIM_INTERMEDIATE, BLOCK(gate_up_bias), mlp_bias), \
+    LINEAR("layers.{i}.mlp.down_proj", DIM_HIDDEN, DIM_INTERMEDIATE, down, has_mlp, mlp_bias)
+#define FUSED_MLP \
+    MATRIX("layers.{i}.mlp.gate_up_proj.weight", DIM_GATE_UP, DIM_HIDDEN, BLOCK(gate_up), NULL), \
+    MATRIX("layers.{i}.mlp.down_proj.weight", DIM_HIDDEN, DIM_INTERMEDIATE, BLOCK(down), NULL)
+#define PLAIN_MLP(UP, DOWN) \
+    LINEAR("layers.{i}.mlp." UP, DIM_INTERMEDIATE, DIM_HIDDEN, gate_up, NULL, mlp_bias), \
+    LINEAR("layers.{i}.mlp." DOWN, DIM_HIDDEN, DIM_INTERMEDIATE, down, NULL, mlp_bias)
+
+// ---- the tables ----
+
+static const struct weight_row dense[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"), GATED_MLP,
+};
+
+static const struct weight_row fused[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"),
+    MATRIX("layers.{i}.self_attn.qkv_proj.weight", DIM_QKV, DIM_HIDDEN, BLOCK(qkv), NULL),
+    O_PROJ("self_attn.o_proj"), MLP_NORM("post_attention_layernorm"), FUSED_MLP,
+};
+
+static const struct weight_row gemma[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION,
+    NORM_BEHIND("post_attention_layernorm", attention_norm), MLP_NORM("pre_feedforward_layernorm"), GATED_MLP,
+    NORM_BEHIND("post_feedforward_layernorm", branch_norm),
+};
+
+static const struct weight_row norms_after[] = {
+    ENDS("norm"), ATTENTION, NORM_BEHIND("post_attention_layernorm", attention_norm), GATED_MLP,
+    NORM_BEHIND("post_feedforward_layernorm", branch_norm),
+};
+
+static const struct weight_row hunyuan[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), Q_K_V("self_attn."),
+    QK_NORMS("self_attn.query_layernorm", "self_attn.key_layernorm"), O_PROJ("self_attn.o_proj"),
+    MLP_NORM("post_attention_layernorm"), GATED_MLP,
+};
+
+// post_attention_layernorm is what comes before the MLP here too.
+static const struct weight_row glm4[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION,
+    NORM_BEHIND("post_self_attn_layernorm", attention_norm), MLP_NORM("post_attention_layernorm"), FUSED_MLP,
+    NORM_BEHIND("post_mlp_layernorm", branch_norm),
+};
+
+static const struct weight_row starcoder2[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"),
+    PLAIN_MLP("c_fc", "c_proj"),
+};
+
+static const struct weight_row phi[] = {
+    ENDS("final_layernorm"), INPUT_NORM("input_layernorm"), Q_K_V("self_attn."), O_PROJ("self_attn.dense"),
+    PLAIN_MLP("fc1", "fc2"),
+};
+
+static const struct weight_row neox[] = {
+    EMBEDDING("embed_in.weight"),
+    VECTOR("final_layer_norm.weight", DIM_HIDDEN, GLOBAL(final_norm), NULL),
+    VECTOR("final_layer_norm.bias", DIM_HIDDEN, GLOBAL(final_norm_bias), NULL),
+    INPUT_NORM("input_layernorm"),
+    {"layers.{i}.attention.query_key_value.weight", FORM_MATRIX, DIM_QKV, DIM_HIDDEN, BLOCK(qkv), NULL, NULL, FILE_HEADS},
+    {"layers.{i}.attention.query_key_value.bias", FORM_VECTOR, DIM_QKV, DIM_ONE, BLOCK(qkv_bias), attention_bias, NULL, FILE_HEADS},
+    O_PROJ("attention.dense"), MLP_NORM("post_attention_layernorm"),
+    PLAIN_MLP("dense_h_to_4h", "dense_4h_to_h"),
+};
+
+static const struct weight_row gpt2[] = {
+    EMBEDDING("wte.weight"),
+    POSITIONS("wpe.weight"),
+    VECTOR("ln_f.weight", DIM_HIDDEN, GLOBAL(final_norm), NULL),
+    VECTOR("ln_f.bias", DIM_HIDDEN, GLOBAL(final_norm_bias), NULL),
+    VECTOR("h.{i}.ln_1.weight", DIM_HIDDEN, BLOCK(input_norm), NULL),
+    VECTOR("h.{i}.ln_1.bias", DIM_HIDDEN, BLOCK(input_norm_bias), NULL),
+    CONV1D("h.{i}.attn.c_attn.weight", DIM_QKV, DIM_HIDDEN, BLOCK(qkv)),
+    VECTOR("h.{i}.attn.c_attn.bias", DIM_QKV, BLOCK(qkv_bias), NULL),
+    CONV1D("h.{i}.attn.c_proj.weight", DIM_HIDDEN, DIM_Q, BLOCK(output)),
+    VECTOR("h.{i}.attn.c_proj.bias", DIM_HIDDEN, BLOCK(output_bias), NULL),
+    VECTOR("h.{i}.ln_2.weight", DIM_HIDDEN, BLOCK(mlp_norm), NULL),
+    VECTOR("h.{i}.ln_2.bias", DIM_HIDDEN, BLOCK(mlp_norm_bias), NULL),
+    CONV1D("h.{i}.mlp.c_fc.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up)),
+    VECTOR("h.{i}.mlp.c_fc.bias", DIM_INTERMEDIATE, BLOCK(gate_up_bias), NULL),
+    CONV1D("h.{i}.mlp.c_proj.weight", DIM_HIDDEN, DIM_INTERMEDIATE, BLOCK(down)),
+    VECTOR("h.{i}.mlp.c_proj.bias", DIM_HIDDEN, BLOCK(down_bias), NULL),
+};
+
+static const struct weight_row of_experts[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"), GATED_MLP,
+    ROUTER("layers.{i}.mlp.gate.weight"),
+    EXPERT("layers.{i}.mlp.experts.{e}.gate_proj.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)),
+    EXPERT("layers.{i}.mlp.experts.{e}.up_proj.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)),
+    EXPERT("layers.{i}.mlp.experts.{e}.down_proj.weight", DIM_HIDDEN, DIM_EXPERT_WIDTH, BLOCK(experts_down)),
+};
+
+static const struct weight_row mixtral[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"),
+    ROUTER("layers.{i}.block_sparse_moe.gate.weight"),
+    EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w1.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)),
+    EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w3.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)),
+    EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w2.weight", DIM_HIDDEN, DIM_EXPERT_WIDTH, BLOCK(experts_down)),
+};
+
+// Of all experts in one tensor each.
+#define ALL_EXPERTS(NAME, ROWS, COLUMNS, PLACE, FILE) {NAME, FORM_MATRIX, ROWS, COLUMNS, PLACE, has_experts, NULL, FILE}
+#define ALL_BIASES(NAME, ROWS, PLACE, FILE) {NAME, FORM_VECTOR, ROWS, DIM_ONE, PLACE, has_experts, NULL, FILE}
+
+static const struct weight_row gpt_oss[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION,
+    VECTOR("layers.{i}.self_attn.sinks", DIM_HEADS, BLOCK(sinks), has_sinks),
+    MLP_NORM("post_attention_layernorm"),
+    ROUTER("layers.{i}.mlp.router.weight"),
+    VECTOR("layers.{i}.mlp.router.bias", DIM_EXPERTS, BLOCK(router_bias), has_experts),
+    ALL_EXPERTS("layers.{i}.mlp.experts.gate_up_proj", DIM_EXPERTS_GATE_UP, DIM_HIDDEN, BLOCK(experts_gate_up), FILE_EXPERTS_ALTERNATING),
+    ALL_BIASES("layers.{i}.mlp.experts.gate_up_proj_bias", DIM_EXPERTS_GATE_UP, BLOCK(experts_gate_up_bias), FILE_EXPERTS_ALTERNATING),
+    ALL_EXPERTS("layers.{i}.mlp.experts.down_proj", DIM_EXPERTS_DOWN, DIM_EXPERT_WIDTH, BLOCK(experts_down), FILE_EXPERTS_TRANSPOSED),
+    ALL_BIASES("layers.{i}.mlp.experts.down_proj_bias", DIM_EXPERTS_DOWN, BLOCK(experts_down_bias), FILE_EXPERTS),
+};
+
+static const struct weight_row granitemoe[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"),
+    ROUTER("layers.{i}.block_sparse_moe.router.layer.weight"),
+    ALL_EXPERTS("layers.{i}.block_sparse_moe.input_linear.weight", DIM_EXPERTS_GATE_UP, DIM_HIDDEN, BLOCK(experts_gate_up), FILE_EXPERTS),
+    ALL_EXPERTS("layers.{i}.block_sparse_moe.output_linear.weight", DIM_EXPERTS_DOWN, DIM_EXPERT_WIDTH, BLOCK(experts_down), FILE_EXPERTS),
+};
+
+static const struct weight_row gptj[] = {
+    EMBEDDING("wte.weight"),
+    VECTOR("ln_f.weight", DIM_HIDDEN, GLOBAL(final_norm), NULL),
+    VECTOR("ln_f.bias", DIM_HIDDEN, GLOBAL(final_norm_bias), NULL),
+    VECTOR("h.{i}.ln_1.weight", DIM_HIDDEN, BLOCK(input_norm), NULL),
+    VECTOR("h.{i}.ln_1.bias", DIM_HIDDEN, BLOCK(input_norm_bias), NULL),
+    MATRIX("h.{i}.attn.q_proj.weight", DIM_Q, DIM_HIDDEN, BLOCK(qkv), NULL),
+    MATRIX("h.{i}.attn.k_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), NULL),
+    MATRIX("h.{i}.attn.v_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), NULL),
+    MATRIX("h.{i}.attn.out_proj.weight", DIM_HIDDEN, DIM_Q, BLOCK(output), NULL),
+    LINEAR("h.{i}.mlp.fc_in", DIM_INTERMEDIATE, DIM_HIDDEN, gate_up, NULL, NULL),
+    LINEAR("h.{i}.mlp.fc_out", DIM_HIDDEN, DIM_INTERMEDIATE, down, NULL, NULL),
+};
+
+static const struct weight_row gpt_neo[] = {
+    EMBEDDING("wte.weight"), POSITIONS("wpe.weight"),
+    VECTOR("ln_f.weight", DIM_HIDDEN, GLOBAL(final_norm), NULL),
+    VECTOR("ln_f.bias", DIM_HIDDEN, GLOBAL(final_norm_bias), NULL),
+    VECTOR("h.{i}.ln_1.weight", DIM_HIDDEN, BLOCK(input_norm), NULL),
+    VECTOR("h.{i}.ln_1.bias", DIM_HIDDEN, BLOCK(input_norm_bias), NULL),
+    MATRIX("h.{i}.attn.attention.q_proj.weight", DIM_Q, DIM_HIDDEN, BLOCK(qkv), NULL),
+    MATRIX("h.{i}.attn.attention.k_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), NULL),
+    MATRIX("h.{i}.attn.attention.v_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), NULL),
+    LINEAR("h.{i}.attn.attention.out_proj", DIM_HIDDEN, DIM_Q, output, NULL, NULL),
+    VECTOR("h.{i}.ln_2.weight", DIM_HIDDEN, BLOCK(mlp_norm), NULL),
+    VECTOR("h.{i}.ln_2.bias", DIM_HIDDEN, BLOCK(mlp_norm_bias), NULL),
+    LINEAR("h.{i}.mlp.c_fc", DIM_INTERMEDIATE, DIM_HIDDEN, gate_up, NULL, NULL),
+    LINEAR("h.{i}.mlp.c_proj", DIM_HIDDEN, DIM_INTERMEDIATE, down, NULL, NULL),
+};
+
+// final_layer_norm names both the norm before a block's MLP and the last one of all.
+static const struct weight_row opt[] = {
+    EMBEDDING("embed_tokens.weight"), POSITIONS("embed_positions.weight"),
+    VECTOR("final_layer_norm.weight", DIM_HIDDEN, GLOBAL(final_norm), NULL),
+    VECTOR("final_layer_norm.bias", DIM_HIDDEN, GLOBAL(final_norm_bias), NULL),
+    INPUT_NORM("self_attn_layer_norm"), Q_K_V("self_attn."), O_PROJ("self_attn.out_proj"),
+    MLP_NORM("final_layer_norm"),
+    LINEAR("layers.{i}.fc1", DIM_INTERMEDIATE, DIM_HIDDEN, gate_up, NULL, mlp_bias),
+    LINEAR("layers.{i}.fc2", DIM_HIDDEN, DIM_INTERMEDIATE, down, NULL, mlp_bias),
+};
+
+static const struct weight_row bloom[] = {
+    EMBEDDING("word_embeddings.weight"),
+    VECTOR("word_embeddings_layernorm.weight", DIM_HIDDEN, GLOBAL(embedding_norm), NULL),
+    VECTOR("word_embeddings_layernorm.bias", DIM_HIDDEN, GLOBAL(embedding_norm_bias), NULL),
+    VECTOR("ln_f.weight", DIM_HIDDEN, GLOBAL(final_norm), NULL),
+    VECTOR("ln_f.bias", DIM_HIDDEN, GLOBAL(final_norm_bias), NULL),
+    VECTOR("h.{i}.input_layernorm.weight", DIM_HIDDEN, BLOCK(input_norm), NULL),
+    VECTOR("h.{i}.input_layernorm.bias", DIM_HIDDEN, BLOCK(input_norm_bias), NULL),
+    {"h.{i}.self_attention.query_key_value.weight", FORM_MATRIX, DIM_QKV, DIM_HIDDEN, BLOCK(qkv), NULL, NULL, FILE_HEADS},
+    {"h.{i}.self_attention.query_key_value.bias", FORM_VECTOR, DIM_QKV, DIM_ONE, BLOCK(qkv_bias), NULL, NULL, FILE_HEADS},
+    LINEAR("h.{i}.self_attention.dense", DIM_HIDDEN, DIM_Q, output, NULL, NULL),
+    VECTOR("h.{i}.post_attention_layernorm.weight", DIM_HIDDEN, BLOCK(mlp_norm), NULL),
+    VECTOR("h.{i}.post_attention_layernorm.bias", DIM_HIDDEN, BLOCK(mlp_norm_bias), NULL),
+    LINEAR("h.{i}.mlp.dense_h_to_4h", DIM_INTERMEDIATE, DIM_HIDDEN, gate_up, NULL, NULL),
+    LINEAR("h.{i}.mlp.dense_4h_to_h", DIM_HIDDEN, DIM_INTERMEDIATE, down, NULL, NULL),
+};
+
+#define TABLE(ROWS) {ROWS, sizeof ROWS / sizeof ROWS[0]}
+
+const struct weight_table weight_table_dense = TABLE(dense);
+const struct weight_table weight_table_fused = TABLE(fused);
+const struct weight_table weight_table_gemma = TABLE(gemma);
+const struct weight_table weight_table_norms_after = TABLE(norms_after);
+const struct weight_table weight_table_hunyuan = TABLE(hunyuan);
+const struct weight_table weight_table_glm4 = TABLE(glm4);
+const struct weight_table weight_table_starcoder2 = TABLE(starcoder2);
+const struct weight_table weight_table_phi = TABLE(phi);
+const struct weight_table weight_table_neox = TABLE(neox);
+const struct weight_table weight_table_gpt2 = TABLE(gpt2);
+const struct weight_table weight_table_experts = TABLE(of_experts);
+const struct weight_table weight_table_mixtral = TABLE(mixtral);
+const struct weight_table weight_table_gpt_oss = TABLE(gpt_oss);
+const struct weight_table weight_table_gptj = TABLE(gptj);
+const struct weight_table weight_table_gpt_neo = TABLE(gpt_neo);
+const struct weight_table weight_table_opt = TABLE(opt);
+const struct weight_table weight_table_bloom = TABLE(bloom);
+const struct weight_table weight_table_granitemoe = TABLE(granitemoe);
+// clang-format on

@@ -1,0 +1,200 @@
+// What families' configurations come to: windows, rotation, experts, scales and the text part of a larger
+// model; and what is refused because another family has it. The numbers of published models are held against
+// transformers in test_published.py.
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "model/config.h"
+#include "model/family.h"
+
+static void parse(struct model_config *config, const char *text) {
+    struct error err = {0};
+    if (model_config_parse(config, text, strlen(text), "config.json", &err) != STATUS_OK) {
+        fail_msg("%s", err.message);
+    }
+}
+
+static void refused(const char *text, const char *said) {
+    struct model_config config;
+    struct error err = {0};
+    assert_int_equal(model_config_parse(&config, text, strlen(text), "config.json", &err), STATUS_DATA);
+    if (strstr(err.message, said) == NULL) {
+        fail_msg("%s is answered with: %s", text, err.message);
+    }
+    assert_null(config.layer_slides);
+    assert_null(config.layer_ropes);
+    assert_null(config.layer_experts);
+}
+
+static void windows_come_in_patterns(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        const char *slides; // of the first blocks
+        const char *ropes;
+    } cases[] = {
+        {"{\"model_type\": \"gemma2\", \"num_hidden_layers\": 4}", "\1\0\1\0", "\0\0\0\0"},
+        {"{\"model_type\": \"gemma3_text\", \"num_hidden_layers\": 7}", "\1\1\1\1\1\0\1", "\1\1\1\1\1\0\1"},
+        {"{\"model_type\": \"gemma3_text\", \"num_hidden_layers\": 3, \"sliding_window_pattern\": 2}",
+         "\1\0\1", "\1\0\1"},
+        {"{\"model_type\": \"gemma3_text\", \"num_hidden_layers\": 2, \"sliding_window_pattern\": 2,"
+         " \"layer_types\": [\"full_attention\", \"sliding_attention\"]}",
+         "\0\1", "\0\1"},
+        {"{\"model_type\": \"olmo3\", \"num_hidden_layers\": 5}", "\1\1\1\0\1", "\1\1\1\0\1"},
+        {"{\"model_type\": \"cohere2\", \"num_hidden_layers\": 4}", "\1\1\1\0", "\0\0\0\2"},
+        {"{\"model_type\": \"exaone4\", \"num_hidden_layers\": 4}", "\1\1\1\0", "\0\0\0\2"},
+        {"{\"model_type\": \"exaone4\", \"num_hidden_layers\": 4, \"sliding_window\": null}", "\0\0\0\0",
+         "\0\0\0\0"},
+        {"{\"model_type\": \"smollm3\", \"num_hidden_layers\": 4}", "\0\0\0\0", "\0\0\0\2"},
+        {"{\"model_type\": \"smollm3\", \"num_hidden_layers\": 2, \"no_rope_layers\": [0, 1],"
+         " \"use_sliding_window\": true, \"sliding_window\": 8}",
+         "\1\0", "\2\0"},
+        {"{\"model_type\": \"phi3\", \"num_hidden_layers\": 2, \"sliding_window\": 9}", "\1\1", "\0\0"},
+        {"{\"model_type\": \"phi3\", \"num_hidden_layers\": 2}", "\0\0", "\0\0"},
+        {"{\"model_type\": \"gpt2\", \"n_layer\": 2}", "\0\0", "\2\2"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct model_config config;
+        parse(&config, cases[i].text);
+        assert_memory_equal(config.layer_slides, cases[i].slides, config.layers);
+        assert_memory_equal(config.layer_ropes, cases[i].ropes, config.layers);
+        model_config_destroy(&config);
+    }
+}
+
+static void rotation_may_differ_by_layer_type(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config, "{\"model_type\": \"gemma3_text\", \"rope_scaling\": {\"rope_type\": \"linear\","
+                   " \"factor\": 8.0}, \"rope_local_base_freq\": 5000}");
+    assert_true(config.rope.kind == ROPE_LINEAR && config.rope.theta == 1e6 && config.rope.factor == 8);
+    assert_true(config.local_rope.kind == ROPE_PLAIN && config.local_rope.theta == 5000);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"gemma3_text\", \"rope_parameters\": {"
+                   "\"full_attention\": {\"rope_type\": \"linear\", \"factor\": 4.0, \"rope_theta\": 2e6},"
+                   "\"sliding_attention\": {\"rope_type\": \"default\", \"rope_theta\": 3e4}}}");
+    assert_true(config.rope.kind == ROPE_LINEAR && config.rope.theta == 2e6 && config.rope.factor == 4);
+    assert_true(config.local_rope.kind == ROPE_PLAIN && config.local_rope.theta == 3e4);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"phi3\", \"hidden_size\": 64, \"num_attention_heads\": 8,"
+                   " \"max_position_embeddings\": 4096, \"original_max_position_embeddings\": 1024,"
+                   " \"partial_rotary_factor\": 0.5, \"rope_scaling\": {\"type\": \"su\","
+                   " \"short_factor\": [1, 1.5], \"long_factor\": [2, 4.5]}}");
+    assert_int_equal(config.rope.kind, ROPE_LONG);
+    assert_int_equal(config_rotated(&config), 4);
+    assert_true(config.rope.divisors[1] == 1.5f && config.rope.long_divisors[1] == 4.5f);
+    assert_true(fabs(config.rope.attention_factor - sqrt(1 + log(4) / log(1024))) < 1e-12);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"hunyuan_v1_dense\", \"hidden_size\": 64, \"num_attention_heads\": 8,"
+                   " \"rope_scaling\": {\"type\": \"dynamic\", \"alpha\": 1000.0, \"factor\": 1.0}}");
+    assert_true(config.rope.kind == ROPE_PLAIN && fabs(config.rope.theta - 1e4 * pow(1000, 8.0 / 6)) < 1e-3);
+    model_config_destroy(&config);
+}
+
+static void experts_are_counted(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config, "{\"model_type\": \"qwen3_moe\", \"num_hidden_layers\": 6, \"decoder_sparse_step\": 2,"
+                   " \"mlp_only_layers\": [3], \"num_experts\": 16, \"num_experts_per_tok\": 3,"
+                   " \"moe_intermediate_size\": 40, \"norm_topk_prob\": true}");
+    assert_memory_equal(config.layer_experts, "\0\1\0\0\0\1", 6);
+    assert_true(config.experts.count == 16 && config.experts.chosen == 3 && config.experts.width == 40);
+    assert_true(config.experts.normalised && config.experts.rounds_weights);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"mixtral\", \"num_hidden_layers\": 2, \"intermediate_size\": 72}");
+    assert_memory_equal(config.layer_experts, "\1\1", 2);
+    assert_true(config.experts.count == 8 && config.experts.chosen == 2 && config.experts.width == 72);
+    assert_true(config.experts.normalised && !config.experts.rounds_weights);
+    model_config_destroy(&config);
+    refused("{\"model_type\": \"mixtral\", \"num_experts_per_tok\": 9}", "'num_experts_per_tok' is 9 of 8");
+}
+
+static void scales_are_read_as_each_family_has_them(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config, "{\"model_type\": \"gemma2\", \"query_pre_attn_scalar\": 144, \"hidden_size\": 2304}");
+    assert_true(config.score_scale == 1.0 / 12 && config.softcap == 50 && config.embedding_scale == 48);
+    assert_true(config.embedding_rounds && config.tied_embeddings);
+    assert_int_equal(config.activation, DEVICE_GELU_TANH);
+    assert_int_equal(config.norm, DEVICE_NORM_RMS_PLUS_ONE);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"gemma2\", \"attn_logit_softcapping\": null}");
+    assert_true(config.softcap == 0);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"granite\", \"attention_multiplier\": 0.0078125,"
+                   " \"embedding_multiplier\": 12, \"residual_multiplier\": 0.22}");
+    assert_true(config.score_scale == 0.0078125 && config.embedding_scale == 12);
+    assert_true(config.residual_scale == 0.22 && !config.embedding_rounds);
+    model_config_destroy(&config);
+}
+
+static void the_text_part_of_a_larger_model_is_read(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config, "{\"model_type\": \"gemma3\", \"dtype\": \"bfloat16\", \"vision_config\": {\"a\": 1},"
+                   " \"text_config\": {\"hidden_size\": 2560, \"num_hidden_layers\": 34}}");
+    assert_true(config.is_nested && config.hidden == 2560 && config.layers == 34 && config.head_dim == 256);
+    assert_string_equal(config.model_type, "gemma3_text");
+    assert_int_equal(config.checkpoint_dtype, DTYPE_BF16);
+    model_config_destroy(&config);
+    refused("{\"model_type\": \"gemma3\"}", "'text_config' of gemma3 is not an object");
+    refused("{\"model_type\": \"mistral3\", \"text_config\": {\"model_type\": \"bert\"}}",
+            "'model_type' is 'bert'");
+    refused("{\"model_type\": \"gemma3\", \"text_config\": {\"hidden_size\": 0}}", "'text_config': ");
+    refused("{\"model_type\": \"llama\", \"text_config\": {}}", "'text_config' is not supported");
+}
+
+static void what_another_family_has_is_refused(void **state) {
+    (void)state;
+    static const char *const cases[][2] = {
+        {"\"model_type\": \"llama\", \"attn_logit_softcapping\": 30", "'attn_logit_softcapping' is 30"},
+        {"\"model_type\": \"llama\", \"residual_multiplier\": 0.5", "'residual_multiplier' is 0.5"},
+        {"\"model_type\": \"llama\", \"num_local_experts\": 8", "llama has no experts"},
+        {"\"model_type\": \"qwen3\", \"num_experts\": 128", "qwen3 has no experts"},
+        {"\"model_type\": \"qwen2\", \"no_rope_layers\": [0]", "'no_rope_layers' is not supported"},
+        {"\"model_type\": \"qwen3\", \"query_pre_attn_scalar\": 64", "'query_pre_attn_scalar' is 64"},
+        {"\"model_type\": \"gemma3_text\", \"use_bidirectional_attention\": true",
+         "'use_bidirectional_attention' is true"},
+        {"\"model_type\": \"cohere\", \"use_qk_norm\": true", "'use_qk_norm' is true"},
+        {"\"model_type\": \"phi\", \"qk_layernorm\": true", "'qk_layernorm' is true"},
+        {"\"model_type\": \"gpt_neox\", \"scale_attn_by_inverse_layer_idx\": true",
+         "'scale_attn_by_inverse_layer_idx' is true"},
+        {"\"model_type\": \"olmoe\", \"clip_qkv\": 8", "'clip_qkv' is 8"},
+        {"\"model_type\": \"llama\", \"rope_scaling\": {\"full_attention\": {}}", "differs by layer type"},
+        {"\"model_type\": \"phi3\", \"partial_rotary_factor\": 0.01", "has no even number"},
+        {"\"model_type\": \"phi3\", \"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [0]}",
+         "'short_factor' is not a list of 48 numbers"},
+        {"\"model_type\": \"gpt_oss\"", "neither 'rope_scaling' nor 'rope_parameters' is there"},
+        {"\"model_type\": \"granite\", \"attention_multiplier\": 0", "'attention_multiplier' is 0"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "{%s}", cases[i][0]);
+        refused(text, cases[i][1]);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(windows_come_in_patterns),
+        cmocka_unit_test(rotation_may_differ_by_layer_type),
+        cmocka_unit_test(experts_are_counted),
+        cmocka_unit_test(scales_are_read_as_each_family_has_them),
+        cmocka_unit_test(the_text_part_of_a_larger_model_is_read),
+        cmocka_unit_test(what_another_family_has_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

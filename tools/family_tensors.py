@@ -1,0 +1,460 @@
+"""The tensors of a checkpoint of any family, from its config.json, under the names and in the shapes of published files.
+
+make_model.list_tensors knows the families of which make_model.py makes whole models; list_tensors here knows those and more, for
+goldens and parity. Numbers are chosen as there: attention that does not peak, biases well off zero, a residual stream of order 1.
+"""
+import dataclasses
+import math
+
+import make_model
+from make_model import Tensor
+
+PLAIN = ("qwen3", "qwen2", "llama", "mistral")  # of make_model
+ROUTER_GAIN = 2.0  # logits that differ clearly from expert to expert
+
+
+def text_config(config):
+    """The part of a config.json that describes the language model."""
+    return config.get("text_config", config)
+
+
+def first_of(config, *keys, default=None):
+    return next((config[key] for key in keys if config.get(key) is not None), default)
+
+
+def layer_count(config):
+    return first_of(text_config(config), "num_hidden_layers", "n_layer", "num_layers")
+
+
+def hidden_size(config):
+    return first_of(text_config(config), "hidden_size", "n_embd", "n_embed")
+
+
+@dataclasses.dataclass
+class Row:
+    """What a decoder layer in the manner of Llama has of its own."""
+    norms: tuple = ("input_layernorm", "post_attention_layernorm")
+    norms_after: tuple = ()  # those of them that follow a branch: around 0.5, so that the residual stream grows slowly
+    one_plus: bool = False  # norms multiply by 1 + w
+    layer_norm: bool = False  # norms have biases
+    fused_qkv: bool = False
+    gated_query: bool = False  # q_proj gives as many gates as queries
+    qkv_bias: bool = False
+    out_bias: bool = False
+    out: str = "o_proj"
+    qk_norms: str = ""  # of "head": one a head; of "full": over all heads; of "each": a row of weights for each head
+    qk_names: tuple = ("q_norm", "k_norm")
+    mlp: str = "glu"  # or fused: gate and up in one; or plain: two products
+    mlp_names: tuple = ("gate_proj", "up_proj", "down_proj")
+    mlp_bias: bool = False
+    mixture: str = ""  # a key of MIXTURES
+    final: str = "norm"
+
+
+SANDWICH = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
+AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")
+
+
+def find_row(family, c):
+    bias, use_bias = c.get("attention_bias", False), c.get("use_bias", False)
+    rows = {
+        "gemma": Row(one_plus=True),
+        "gemma2": Row(norms_after=AFTER, one_plus=True, norms=SANDWICH),
+        "gemma3_text": Row(norms_after=AFTER, one_plus=True, norms=SANDWICH, qk_norms="head"),
+        "gemma4_text": Row(norms_after=AFTER, norms=SANDWICH, qk_norms="head"),
+        "phi3": Row(fused_qkv=True, mlp="fused"),
+        "olmo2": Row(norms=AFTER, norms_after=AFTER, qk_norms="full"),
+        "olmo3": Row(norms=AFTER, norms_after=AFTER, qk_norms="full"),
+        "granite": Row(qkv_bias=bias, out_bias=bias, mlp_bias=c.get("mlp_bias", False)),
+        "smollm3": Row(),
+        "mixtral": Row(mixture="mixtral"),
+        "qwen3_moe": Row(qk_norms="head", mixture="qwen"),
+        "qwen2_moe": Row(qkv_bias=c.get("qkv_bias", True), mixture="qwen_shared"),
+        "olmoe": Row(qk_norms="full", mixture="olmoe"),
+        "granitemoe": Row(mixture="granite"),
+        "gpt_oss": Row(qkv_bias=True, out_bias=True, mixture="gpt_oss"),
+        "ministral3": Row(),
+        "qwen2": Row(qkv_bias=True),
+        "qwen2_5_vl_text": Row(qkv_bias=True),
+        "qwen3_vl_text": Row(qk_norms="head"),
+        "mistral": Row(),
+        "glm4": Row(norms_after=("post_self_attn_layernorm", "post_mlp_layernorm"),
+                    norms=("input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm", "post_mlp_layernorm"),
+                    qkv_bias=c.get("attention_bias", True), mlp="fused"),
+        "seed_oss": Row(qkv_bias=c.get("attention_bias", True), out_bias=c.get("attention_out_bias", False),
+                        mlp_bias=c.get("mlp_bias", False)),
+        "ernie4_5": Row(qkv_bias=use_bias, out_bias=use_bias, mlp_bias=use_bias),
+        "exaone4": Row(norms=AFTER, norms_after=AFTER, qk_norms="head"),
+        "hunyuan_v1_dense": Row(qk_norms="head", qk_names=("query_layernorm", "key_layernorm")),
+        "cohere": Row(norms=("input_layernorm",), qk_norms="each" if c.get("use_qk_norm") else ""),
+        "cohere2": Row(norms=("input_layernorm",)),
+        "starcoder2": Row(layer_norm=True, qkv_bias=c.get("use_bias", True), out_bias=c.get("use_bias", True), mlp="plain",
+                          mlp_names=("c_fc", "c_proj"), mlp_bias=c.get("use_bias", True)),
+        "phi": Row(norms=("input_layernorm",), layer_norm=True, qkv_bias=True, out_bias=True, out="dense", mlp="plain",
+                   mlp_names=("fc1", "fc2"), mlp_bias=True, final="final_layernorm"),
+        "stablelm": Row(norms=("input_layernorm",) if c.get("use_parallel_residual") else Row.norms, layer_norm=True,
+                        qkv_bias=c.get("use_qkv_bias", False)),
+        "apertus": Row(norms=("attention_layernorm", "feedforward_layernorm"), qk_norms="head", mlp="plain",
+                       mlp_names=("up_proj", "down_proj")),
+        "qwen3_5_text": Row(one_plus=True, qk_norms="head", gated_query=True),
+        "qwen3_next": Row(one_plus=True, qk_norms="head", gated_query=True, mixture="qwen_shared"),
+    }
+    return rows[family]
+
+
+class Maker:
+    """Collects the tensors of one checkpoint."""
+
+    def __init__(self, config, seed, one_plus=False):
+        self.config, self.seed, self.tensors = config, seed, []
+        self.mean = 0.0 if one_plus else 1.0
+        self.hidden = hidden_size(config)
+        self.layers = layer_count(config)
+        self.heads = first_of(config, "num_attention_heads", "n_head", "num_heads")
+        self.kv_heads = first_of(config, "num_key_value_heads", default=self.heads)
+        self.head_dim = first_of(config, "head_dim", default=self.hidden // self.heads)
+        self.damping = min(1.0, 3.0 / math.sqrt(self.layers))
+
+    def add(self, name, shape, mean, amplitude, gap=0.0, kind=""):
+        self.tensors.append(Tensor(name, shape, mean, amplitude, gap, self.seed))
+        self.tensors[-1].kind = kind
+
+    def matrix(self, name, rows, columns, gain=1.0):
+        self.add(name, [rows, columns], 0.0, gain * math.sqrt(3.0 / columns))
+
+    def linear(self, name, rows, columns, gain=1.0, bias=False):
+        self.matrix(name + ".weight", rows, columns, gain)
+        if bias:
+            self.bias(name + ".bias", rows)
+
+    def norm(self, name, size, bias=False, mean=None):
+        self.add(name + ".weight", size if isinstance(size, list) else [size], self.mean if mean is None else mean, 0.25, kind="norm")
+        if bias:
+            self.bias(name + ".bias", size)
+
+    def bias(self, name, *shape):
+        self.add(name, list(shape), 0.0, 0.3, 0.2, "bias")
+
+    def fused(self, name, experts, rows, columns, fan_in, gain=1.0):
+        self.add(name, [experts, rows, columns], 0.0, gain * math.sqrt(3.0 / fan_in))
+
+    def embedding(self, name, rows, columns, amplitude=1.2):
+        self.add(name, [rows, columns], 0.0, amplitude)
+
+
+# ---- mixtures of experts --------------------------------------------------------------------------------------------
+
+def glu(m, at, width, gains=(1.0, 1.0), names=Row.mlp_names, bias=False):
+    m.linear(at + names[0], width, m.hidden, gains[0], bias)
+    m.linear(at + names[1], width, m.hidden, gains[0], bias)
+    m.linear(at + names[2], m.hidden, width, gains[1] * m.damping, bias)
+
+
+def mixture_qwen(m, at, width=None):
+    experts = first_of(m.config, "num_experts", "num_local_experts")
+    m.matrix(at + "mlp.gate.weight", experts, m.hidden, ROUTER_GAIN)
+    for expert in range(experts):
+        glu(m, at + f"mlp.experts.{expert}.", width or m.config["moe_intermediate_size"])
+
+
+def mixture_qwen_shared(m, at):
+    mixture_qwen(m, at)
+    glu(m, at + "mlp.shared_expert.", m.config["shared_expert_intermediate_size"])
+    m.matrix(at + "mlp.shared_expert_gate.weight", 1, m.hidden)
+
+
+def mixture_mixtral(m, at):
+    at += "block_sparse_moe."
+    m.matrix(at + "gate.weight", m.config["num_local_experts"], m.hidden, ROUTER_GAIN)
+    for expert in range(m.config["num_local_experts"]):
+        glu(m, at + f"experts.{expert}.", m.config["intermediate_size"], names=("w1", "w3", "w2"))
+
+
+def mixture_granite(m, at):
+    experts, width = m.config["num_local_experts"], m.config["intermediate_size"]
+    at += "block_sparse_moe."
+    m.matrix(at + "router.layer.weight", experts, m.hidden, ROUTER_GAIN)
+    m.fused(at + "input_linear.weight", experts, 2 * width, m.hidden, m.hidden)
+    m.fused(at + "output_linear.weight", experts, m.hidden, width, width, m.damping)
+
+
+def mixture_gpt_oss(m, at):
+    """Expert matrices stand [in, out]; gates and ups alternate."""
+    experts, width = m.config["num_local_experts"], m.config["intermediate_size"]
+    at += "mlp."
+    m.linear(at + "router", experts, m.hidden, ROUTER_GAIN, bias=True)
+    m.fused(at + "experts.gate_up_proj", experts, m.hidden, 2 * width, m.hidden)
+    m.bias(at + "experts.gate_up_proj_bias", experts, 2 * width)
+    m.fused(at + "experts.down_proj", experts, width, m.hidden, width, m.damping)
+    m.bias(at + "experts.down_proj_bias", experts, m.hidden)
+
+
+MIXTURES = {"qwen": mixture_qwen, "qwen_shared": mixture_qwen_shared, "mixtral": mixture_mixtral, "granite": mixture_granite,
+            "gpt_oss": mixture_gpt_oss, "olmoe": lambda m, at: mixture_qwen(m, at, m.config["intermediate_size"])}
+
+
+def is_sparse(c, layer):
+    return layer not in (c.get("mlp_only_layers") or []) and (layer + 1) % c.get("decoder_sparse_step", 1) == 0
+
+
+# ---- layers in the manner of Llama ----------------------------------------------------------------------------------
+
+def attention_shape(m, family, layer):
+    """Heads of keys and values, their size, and whether values are the keys before their norm."""
+    c = m.config
+    if family == "gemma4_text" and c["layer_types"][layer] == "full_attention":
+        own = c.get("attention_k_eq_v", False)
+        return (c["num_global_key_value_heads"] if own else m.kv_heads), c.get("global_head_dim", 512), own
+    return m.kv_heads, m.head_dim, False
+
+
+def attention(m, at, family, row, layer):
+    kv_heads, head_dim, shared = attention_shape(m, family, layer)
+    q, kv = m.heads * head_dim, kv_heads * head_dim
+    at += "self_attn."
+    if row.fused_qkv:
+        m.matrix(at + "qkv_proj.weight", q + 2 * kv, m.hidden, 0.8)
+    else:
+        m.linear(at + "q_proj", q * (2 if row.gated_query else 1), m.hidden, 0.65, row.qkv_bias)
+        m.linear(at + "k_proj", kv, m.hidden, 0.65, row.qkv_bias)
+        if not shared:
+            m.linear(at + "v_proj", kv, m.hidden, 1.0, row.qkv_bias)
+    m.linear(at + row.out, m.hidden, q, m.damping, row.out_bias)
+    if row.qk_norms:
+        sizes = {"head": (head_dim, head_dim), "full": (q, kv), "each": ([m.heads, head_dim], [kv_heads, head_dim])}[row.qk_norms]
+        for name, size in zip(row.qk_names, sizes):
+            m.norm(at + name, size, mean=0.45 if family == "gemma4_text" else None)  # its scores are not scaled
+    if family == "gpt_oss":
+        m.add(at + "sinks", [m.heads], 0.5, 1.0, kind="sinks")
+
+
+def delta_net(m, at, joined):
+    """`joined`: as Qwen3-Next has it, one product for queries, keys, values and z, and one for b and a."""
+    c = m.config
+    keys = c["linear_num_key_heads"] * c["linear_key_head_dim"]
+    values = c["linear_num_value_heads"] * c["linear_value_head_dim"]
+    heads = c["linear_num_value_heads"]
+    at += "linear_attn."
+    if joined:
+        m.matrix(at + "in_proj_qkvz.weight", 2 * keys + 2 * values, m.hidden)
+        m.matrix(at + "in_proj_ba.weight", 2 * heads, m.hidden)
+    else:
+        for name, rows in (("qkv", 2 * keys + values), ("z", values), ("b", heads), ("a", heads)):
+            m.matrix(at + f"in_proj_{name}.weight", rows, m.hidden)
+    kernel = c["linear_conv_kernel_dim"]
+    m.add(at + "conv1d.weight", [2 * keys + values, 1, kernel], 0.0, math.sqrt(3.0 / kernel))
+    m.bias(at + "dt_bias", heads)
+    m.add(at + "A_log", [heads], 0.0, 1.0, kind="decay")
+    m.norm(at + "norm", c["linear_value_head_dim"], mean=1.0)
+    m.matrix(at + "out_proj.weight", m.hidden, values, 0.5 * m.damping)  # the norm before makes errors of small numbers large
+
+
+def feed_forward(m, at, family, row, layer):
+    if row.mixture and is_sparse(m.config, layer):
+        MIXTURES[row.mixture](m, at)
+        return
+    width = m.config["intermediate_size"]
+    at += "mlp."
+    if row.mlp == "fused":
+        m.matrix(at + "gate_up_proj.weight", 2 * width, m.hidden)
+        m.matrix(at + "down_proj.weight", m.hidden, width, m.damping)
+    elif row.mlp == "plain":
+        m.linear(at + row.mlp_names[0], width, m.hidden, 1.0, row.mlp_bias)
+        m.linear(at + row.mlp_names[1], m.hidden, width, m.damping, row.mlp_bias)
+        if family == "apertus":
+            for name, mean in (("alpha_p", 0.8), ("alpha_n", 0.6)):
+                m.add(at + f"act_fn.{name}", [1], mean, 0.2, kind="activation")
+            m.add(at + "act_fn.beta", [], 0.5, 0.0)
+            m.add(at + "act_fn.eps", [], -1e-6, 0.0)
+    else:
+        glu(m, at, width, names=row.mlp_names, bias=row.mlp_bias)
+
+
+def embedding_amplitude(family, c):
+    """Of order 1 after what the family multiplies embeddings with."""
+    if family.startswith("gemma"):
+        return 1.2 / math.sqrt(hidden_size(c))
+    return 1.2 / c.get("embedding_multiplier", 1.0)
+
+
+def list_llama_like(m, family, row, prefix):
+    c = m.config
+    m.embedding(prefix + "embed_tokens.weight", c["vocab_size"], m.hidden, embedding_amplitude(family, c))
+    for layer in range(m.layers):
+        at = f"{prefix}layers.{layer}."
+        for name in row.norms:
+            after = name in row.norms_after
+            m.norm(at + name, m.hidden, row.layer_norm, m.mean - 0.5 if after else None)
+        if (c.get("layer_types") or [""] * m.layers)[layer] == "linear_attention":
+            delta_net(m, at, joined=family == "qwen3_next")
+        else:
+            attention(m, at, family, row, layer)
+        feed_forward(m, at, family, row, layer)
+        if family == "gemma4_text":
+            m.add(at + "layer_scalar", [1], 0.9, 0.2, kind="scalar")
+    m.norm(prefix + row.final, m.hidden, row.layer_norm)
+
+
+# ---- layers in the manner of GPT ------------------------------------------------------------------------------------
+
+def list_gpt2(m, family):
+    c, hidden = m.config, m.hidden
+    width = c.get("n_inner") or 4 * hidden
+    m.embedding("transformer.wte.weight", c["vocab_size"], hidden)
+    m.embedding("transformer.wpe.weight", c["n_positions"], hidden, 0.6)
+    for layer in range(m.layers):
+        at = f"transformer.h.{layer}."
+        m.norm(at + "ln_1", hidden, True)
+        m.norm(at + "ln_2", hidden, True)
+        for name, inputs, outputs, gain in (("attn.c_attn", hidden, 3 * hidden, 0.8), ("attn.c_proj", hidden, hidden, m.damping),
+                                            ("mlp.c_fc", hidden, width, 1.0), ("mlp.c_proj", width, hidden, m.damping)):
+            m.add(at + name + ".weight", [inputs, outputs], 0.0, gain * math.sqrt(3.0 / inputs))
+            m.bias(at + name + ".bias", outputs)
+    m.norm("transformer.ln_f", hidden, True)
+
+
+def list_gpt_neo(m, family):
+    c, hidden = m.config, m.hidden
+    width = c.get("intermediate_size") or 4 * hidden
+    m.embedding("transformer.wte.weight", c["vocab_size"], hidden)
+    m.embedding("transformer.wpe.weight", c["max_position_embeddings"], hidden, 0.6)
+    for layer in range(m.layers):
+        at = f"transformer.h.{layer}."
+        m.norm(at + "ln_1", hidden, True)
+        m.norm(at + "ln_2", hidden, True)
+        for name in ("q_proj", "k_proj", "v_proj"):
+            m.linear(at + "attn.attention." + name, hidden, hidden, 1.0 if name == "v_proj" else 0.4)
+        m.linear(at + "attn.attention.out_proj", hidden, hidden, m.damping, True)
+        m.linear(at + "mlp.c_fc", width, hidden, 1.0, True)
+        m.linear(at + "mlp.c_proj", hidden, width, m.damping, True)
+    m.norm("transformer.ln_f", hidden, True)
+
+
+def list_gptj(m, family):
+    c, hidden = m.config, m.hidden
+    width = c.get("n_inner") or 4 * hidden
+    m.embedding("transformer.wte.weight", c["vocab_size"], hidden)
+    for layer in range(m.layers):
+        at = f"transformer.h.{layer}."
+        m.norm(at + "ln_1", hidden, True)
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            m.linear(at + "attn." + name, hidden, hidden, 0.65 if name in ("q_proj", "k_proj") else 1.0)
+        m.linear(at + "mlp.fc_in", width, hidden, 1.0, True)
+        m.linear(at + "mlp.fc_out", hidden, width, m.damping, True)
+    m.norm("transformer.ln_f", hidden, True)
+
+
+def list_gpt_neox(m, family):
+    c, hidden, width = m.config, m.hidden, m.config["intermediate_size"]
+    bias = c.get("attention_bias", True)
+    m.embedding("gpt_neox.embed_in.weight", c["vocab_size"], hidden)
+    for layer in range(m.layers):
+        at = f"gpt_neox.layers.{layer}."
+        m.norm(at + "input_layernorm", hidden, True)
+        m.norm(at + "post_attention_layernorm", hidden, True)
+        m.linear(at + "attention.query_key_value", 3 * hidden, hidden, 0.8, bias)
+        m.linear(at + "attention.dense", hidden, hidden, m.damping, bias)
+        m.linear(at + "mlp.dense_h_to_4h", width, hidden, 1.0, True)
+        m.linear(at + "mlp.dense_4h_to_h", hidden, width, m.damping, True)
+    m.norm("gpt_neox.final_layer_norm", hidden, True)
+
+
+def list_bloom(m, family):
+    hidden = m.hidden
+    m.embedding("transformer.word_embeddings.weight", m.config["vocab_size"], hidden)
+    m.norm("transformer.word_embeddings_layernorm", hidden, True)
+    for layer in range(m.layers):
+        at = f"transformer.h.{layer}."
+        m.norm(at + "input_layernorm", hidden, True)
+        m.norm(at + "post_attention_layernorm", hidden, True)
+        m.linear(at + "self_attention.query_key_value", 3 * hidden, hidden, 0.8, True)
+        m.linear(at + "self_attention.dense", hidden, hidden, m.damping, True)
+        m.linear(at + "mlp.dense_h_to_4h", 4 * hidden, hidden, 1.0, True)
+        m.linear(at + "mlp.dense_4h_to_h", hidden, 4 * hidden, m.damping, True)
+    m.norm("transformer.ln_f", hidden, True)
+
+
+def list_opt(m, family):
+    c, hidden = m.config, m.hidden
+    width = c["ffn_dim"]
+    bias = c.get("enable_bias", True)
+    outer = c.get("word_embed_proj_dim") or hidden
+    prefix = "model.decoder."
+    m.embedding(prefix + "embed_tokens.weight", c["vocab_size"], outer)
+    m.embedding(prefix + "embed_positions.weight", c["max_position_embeddings"] + 2, hidden, 0.6)
+    if outer != hidden:
+        m.matrix(prefix + "project_in.weight", hidden, outer)
+        m.matrix(prefix + "project_out.weight", outer, hidden)
+    for layer in range(m.layers):
+        at = f"{prefix}layers.{layer}."
+        m.norm(at + "self_attn_layer_norm", hidden, True)
+        m.norm(at + "final_layer_norm", hidden, True)
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            m.linear(at + "self_attn." + name, hidden, hidden, 0.65 if name in ("q_proj", "k_proj") else 1.0, bias)
+        m.linear(at + "fc1", width, hidden, 1.0, bias)
+        m.linear(at + "fc2", hidden, width, m.damping, bias)
+    if c.get("do_layer_norm_before", True):
+        m.norm(prefix + "final_layer_norm", hidden, True)
+
+
+GPT_LIKE = {"gpt2": list_gpt2, "gpt_neo": list_gpt_neo, "gptj": list_gptj, "gpt_neox": list_gpt_neox, "bloom": list_bloom,
+            "opt": list_opt}
+HEADS = {"gpt_neox": "embed_out.weight"}
+
+
+# ---- models with towers beside --------------------------------------------------------------------------------------
+
+# model_type -> (model_type of the text where it is not written, the prefix of its tensors, some tensors of the tower)
+NESTED = {
+    "gemma3": ("gemma3_text", "model.language_model.", [("model.multi_modal_projector.mm_input_projection_weight", "vt"),
+                                                        ("model.multi_modal_projector.mm_soft_emb_norm.weight", "v")]),
+    "gemma4": ("gemma4_text", "model.language_model.", [("model.embed_vision.embedding_projection.weight", "tv")]),
+    "mistral3": ("mistral", "model.language_model.", [("model.multi_modal_projector.norm.weight", "v"),
+                                                      ("model.vision_tower.ln_pre.weight", "v")]),
+    "qwen2_5_vl": ("qwen2_5_vl_text", "model.", [("visual.merger.ln_q.weight", "v")]),
+    "qwen3_vl": ("qwen3_vl_text", "model.language_model.", [("model.visual.blocks.0.norm1.weight", "v"),
+                                                            ("model.visual.blocks.0.norm1.bias", "v")]),
+    "qwen3_5": ("qwen3_5_text", "model.language_model.", [("model.visual.blocks.0.norm1.weight", "v"),
+                                                          ("model.visual.blocks.0.norm1.bias", "v")]),
+}
+
+
+# Keys that published files of a family leave out, as transformers fills them in.
+DEFAULTS = {"gemma3_text": {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262208}}
+
+
+def fill_in(family, inner):
+    inner = {**DEFAULTS.get(family, {}), **inner}
+    if inner.get("layer_types") is None and "full_attention_interval" in inner:
+        inner["layer_types"] = ["linear_attention" if (layer + 1) % inner["full_attention_interval"] else "full_attention"
+                                for layer in range(inner["num_hidden_layers"])]
+    return inner
+
+
+def list_tensors(config, seed, head=None):
+    """As make_model.list_tensors, of every family; the marks of a tensor's kind say what a neutral value would hide."""
+    family, inner, prefix, tower = config["model_type"], text_config(config), "model.", []
+    if family in PLAIN:
+        return mark(make_model.list_tensors(config, seed, head))
+    if family in NESTED:
+        family, prefix, tower = NESTED[family]
+        family = inner.get("model_type", family)
+    inner = fill_in(family, inner)
+    row = None if family in GPT_LIKE else find_row(family, inner)
+    m = Maker(inner, seed, row is not None and row.one_plus)
+    if row is None:
+        GPT_LIKE[family](m, family)
+    else:
+        list_llama_like(m, family, row, prefix)
+    for name, sides in tower:
+        sizes = {"v": config["vision_config"]["hidden_size"], "t": m.hidden}
+        m.add(name, [sizes[side] for side in sides], 1.0, 0.25)
+    if head if head is not None else not first_of(config, "tie_word_embeddings", default=inner.get("tie_word_embeddings", False)):
+        m.matrix(HEADS.get(family, "lm_head.weight"), inner["vocab_size"], m.hidden)
+    return m.tensors
+
+
+def mark(tensors):
+    for tensor in tensors:
+        tensor.kind = "norm" if tensor.name.endswith("norm.weight") else "bias" if tensor.name.endswith(".bias") else ""
+    return tensors

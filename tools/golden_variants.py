@@ -1,0 +1,244 @@
+"""The tiny models of goldens and parity, of families beyond Llama's nearest: each config.json with every flag that its family has.
+
+name -> (config, dtype of the file, shards, text lengths, changes of the config that must move a state), as make_goldens.variants().
+"""
+TEXTS = [1, 7, 41, 20]
+FEWER = [1, 7, 28]
+FEWEST = [1, 5, 16]  # of mixtures: no token may be near a change of experts
+
+
+def small(family, **changes):
+    return {"model_type": family, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "intermediate_size": 48, "vocab_size": 96, "hidden_act": "silu", "max_position_embeddings": 128, "rms_norm_eps": 1e-6,
+            "rope_theta": 10000.0, "tie_word_embeddings": False, "pad_token_id": None, **changes}
+
+
+def without(config, *keys):
+    return {key: value for key, value in config.items() if key not in keys}
+
+
+def gemma(family, **changes):
+    """Gemma 2 and later name their activation otherwise."""
+    return without(small(family, **{"head_dim": 16, "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True, **changes}),
+                   "hidden_act")
+
+
+def gemma3_text(**changes):
+    made = gemma("gemma3_text", num_hidden_layers=4, sliding_window=9, query_pre_attn_scalar=24, sliding_window_pattern=2,
+                 rope_theta=1000000.0, rope_local_base_freq=100.0)
+    return {**made, **changes}
+
+
+def gemma4_text(**changes):
+    kinds = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
+    ropes = {"sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+             "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1000.0}}
+    made = gemma("gemma4_text", num_hidden_layers=4, sliding_window=9, layer_types=kinds, rope_parameters=ropes,
+                 attention_k_eq_v=False, global_head_dim=24, num_global_key_value_heads=1, hidden_size_per_layer_input=0,
+                 num_kv_shared_layers=0, enable_moe_block=False, use_double_wide_mlp=False, pad_token_id=0)
+    return {**without(made, "rope_theta"), **changes}
+
+
+def nested(outer, text, vision, **more):
+    return {"model_type": outer, "text_config": without(text, "architectures"), "vision_config": vision,
+            "tie_word_embeddings": text.get("tie_word_embeddings", False), **more}
+
+
+SIGLIP = {"model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+          "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+PIXTRAL = {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+           "head_dim": 8, "image_size": 28, "patch_size": 14}
+GEMMA4_TOWER = {"model_type": "gemma4_vision", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+                "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8, "position_embedding_size": 16}
+QWEN_TOWER = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32, "patch_size": 14}
+
+
+def phi3(**changes):
+    return small("phi3", num_attention_heads=2, num_key_value_heads=1, rms_norm_eps=1e-5, **changes)
+
+
+def longrope(size, **changes):
+    return {"type": "longrope", "short_factor": [1.0 + 0.1 * i for i in range(size)],
+            "long_factor": [1.0 + 0.5 * i * i for i in range(size)], **changes}
+
+
+def moe(family, **changes):
+    return small(family, **{"num_hidden_layers": 2, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24, **changes})
+
+
+def gpt2(**changes):
+    return {"model_type": "gpt2", "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128, "n_inner": None, "vocab_size": 96,
+            "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "bos_token_id": 0, "eos_token_id": 0,
+            "resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1, **changes}
+
+
+def neox(**changes):
+    return {"model_type": "gpt_neox", "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64,
+            "vocab_size": 96, "hidden_act": "gelu", "layer_norm_eps": 1e-5, "max_position_embeddings": 128, "rotary_pct": 0.25,
+            "rotary_emb_base": 10000, "use_parallel_residual": True, "tie_word_embeddings": False, **changes}
+
+
+def gemma_variants():
+    linear = {"rope_type": "linear", "factor": 4.0}
+    v5 = {"sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+          "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5000.0}}
+    text = gemma3_text(rope_scaling=linear)
+    full = {"layer_types": ["full_attention"] * 4}
+    shared = {"attention_k_eq_v": True}
+    return {
+        "gemma": (small("gemma", head_dim=16, hidden_act="gelu", tie_word_embeddings=True), "BF16", 2, TEXTS, {"rope_theta": 100.0}),
+        "gemma2": (gemma("gemma2", num_hidden_layers=4, sliding_window=9, query_pre_attn_scalar=24, attn_logit_softcapping=2.0,
+                         final_logit_softcapping=30.0), "F32", 1, TEXTS, {"attn_logit_softcapping": 50.0}),
+        "gemma2-full": (gemma("gemma2", num_hidden_layers=2, sliding_window=4096, query_pre_attn_scalar=16, attn_logit_softcapping=None),
+                        "BF16", 1, FEWER, {"sliding_window": 5}),
+        "gemma3": (gemma3_text(), "F32", 1, TEXTS, {"rope_local_base_freq": 10000.0}),
+        "gemma3-linear": (gemma3_text(rope_scaling=linear, layer_types=["full_attention", "sliding_attention"] * 2), "BF16", 2, FEWER,
+                          {"rope_scaling": None}),
+        "gemma3-v5": (without(gemma3_text(rope_parameters=v5), "rope_theta", "rope_local_base_freq"), "F16", 1, FEWER, full),
+        "gemma3-nested": (nested("gemma3", text, SIGLIP), "BF16", 3, FEWER, {"text_config": {**text, "rope_scaling": None}}),
+        "gemma3-nested-old": (nested("gemma3", without(gemma3_text(sliding_window=6), "tie_word_embeddings"), SIGLIP), "F32", 1, FEWER,
+                              {"text_config": gemma3_text(sliding_window=20)}),
+        "gemma4": (gemma4_text(), "F32", 1, FEWER, full),
+        "gemma4-shared": (nested("gemma4", gemma4_text(**shared), GEMMA4_TOWER, audio_config=None), "BF16", 1, FEWER,
+                          {"text_config": gemma4_text(**shared, sliding_window=20)}),
+    }
+
+
+def dense_variants():
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 0.8, "beta_slow": 0.1}
+    partial = dict(partial_rotary_factor=0.75, max_position_embeddings=64, original_max_position_embeddings=20)
+    multipliers = dict(embedding_multiplier=6.0, attention_multiplier=0.25, residual_multiplier=0.5, logits_scaling=8.0)
+    tempered = {**yarn, "rope_theta": 100.0, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.5,
+                "max_position_embeddings": 64}
+    mistral = small("mistral", head_dim=16, sliding_window=None, rms_norm_eps=1e-5)
+    alpha = {"type": "dynamic", "alpha": 20.0, "factor": 1.0}
+    llama3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+              "original_max_position_embeddings": 16}
+    layers = ["sliding_attention", "sliding_attention", "full_attention"]
+    cohere = dict(layer_norm_eps=1e-5, tie_word_embeddings=True)
+    return {
+        "phi3": (phi3(sliding_window=12, original_max_position_embeddings=128), "BF16", 2, TEXTS, {"sliding_window": None}),
+        "phi3-longrope": (phi3(rope_scaling=longrope(8), **{**partial, "partial_rotary_factor": 1.0}), "F32", 1, [20, 21, 1, 41],
+                          {"rope_scaling": None}),
+        "phi3-partial": (phi3(rope_scaling=longrope(6), tie_word_embeddings=True, **partial), "F32", 1, [20, 21, 9],
+                         {"original_max_position_embeddings": 40}),
+        "olmo2": (small("olmo2", rope_theta=500000.0), "F32", 1, TEXTS, {"rope_theta": 100.0}),
+        "olmo3": (small("olmo3", num_hidden_layers=4, sliding_window=9, rope_theta=100.0, rope_scaling=yarn), "BF16", 1, TEXTS,
+                  {"rope_scaling": None}),
+        "granite": (small("granite", tie_word_embeddings=True, attention_bias=True, mlp_bias=True, **multipliers), "BF16", 2, TEXTS,
+                    {"residual_multiplier": 1.0}),
+        "smollm3": (small("smollm3", no_rope_layers=[1, 0, 1], tie_word_embeddings=True, use_sliding_window=False), "F32", 1, TEXTS,
+                    {"no_rope_layers": [1, 1, 1]}),
+        "smollm3-interval": (without(small("smollm3", num_hidden_layers=4), "num_key_value_heads") | {"num_key_value_heads": 4}, "BF16",
+                             1, FEWER, {"no_rope_layer_interval": 2}),
+        "ministral3": (without(small("ministral3", head_dim=16, rope_parameters=tempered), "rope_theta"), "BF16", 1, TEXTS,
+                       {"rope_parameters": {**tempered, "llama_4_scaling_beta": 0.0}}),
+        "mistral3": (nested("mistral3", mistral, PIXTRAL), "BF16", 2, FEWER, {"text_config": {**mistral, "rope_theta": 100.0}}),
+        "mistral3-old": (nested("mistral3", mistral, PIXTRAL), "F32", 1, FEWER, {"text_config": {**mistral, "sliding_window": 7}}),
+        "glm4": (small("glm4", head_dim=16, attention_bias=True, partial_rotary_factor=0.5, rms_norm_eps=1e-5), "F32", 1, TEXTS,
+                 {"partial_rotary_factor": 1.0}),
+        "seed_oss": (small("seed_oss", head_dim=16, attention_bias=True, attention_out_bias=True, mlp_bias=True), "BF16", 1, FEWER,
+                     {"rope_theta": 100.0}),
+        "ernie4_5": (small("ernie4_5", head_dim=16, use_bias=True, rope_theta=500000.0, tie_word_embeddings=True), "BF16", 1, TEXTS,
+                     {"rope_theta": 100.0}),
+        "exaone4": (small("exaone4", sliding_window=9, sliding_window_pattern="LLG", layer_types=layers), "F32", 1, TEXTS,
+                    {"sliding_window": 20}),
+        "exaone4-full": (small("exaone4", sliding_window=None, layer_types=["full_attention"] * 3), "BF16", 1, FEWER,
+                         {"rope_theta": 100.0}),
+        "hunyuan": (small("hunyuan_v1_dense", head_dim=16, rope_scaling=alpha, rms_norm_eps=1e-5), "F32", 1, TEXTS,
+                    {"rope_scaling": None}),
+        "cohere": (small("cohere", **cohere), "BF16", 1, FEWER, {"rope_theta": 100.0}),
+        "cohere-norms": (small("cohere", use_qk_norm=True, **cohere), "F32", 1, FEWER, {"layer_norm_eps": 1e-1}),
+        "cohere2": (small("cohere2", num_hidden_layers=4, sliding_window=9, **cohere), "F32", 1, TEXTS, {"sliding_window": 20}),
+        "starcoder2": (small("starcoder2", hidden_act="gelu_pytorch_tanh", norm_epsilon=1e-5, sliding_window=12, use_bias=True), "F32",
+                       1, TEXTS, {"sliding_window": None}),
+        "stablelm": (small("stablelm", layer_norm_eps=1e-5, partial_rotary_factor=0.5, use_qkv_bias=True), "F32", 1, FEWER,
+                     {"partial_rotary_factor": 1.0}),
+        "apertus": (small("apertus", hidden_act="xielu", rope_scaling=llama3), "F32", 1, FEWER, {"rope_theta": 100.0}),
+    }
+
+
+def gpt_variants():
+    opt = {"model_type": "opt", "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "ffn_dim": 64, "vocab_size": 96,
+           "max_position_embeddings": 128, "activation_function": "relu", "do_layer_norm_before": True, "word_embed_proj_dim": 32,
+           "pad_token_id": 1, "tie_word_embeddings": True}
+    phi = small("phi", hidden_act="gelu_new", layer_norm_eps=1e-5, partial_rotary_factor=0.5, num_key_value_heads=4)
+    gptj = without(gpt2(model_type="gptj", rotary_dim=4, tie_word_embeddings=False), "n_positions") | {"n_positions": 128}
+    neo = {"model_type": "gpt_neo", "hidden_size": 32, "num_layers": 4, "num_heads": 4, "vocab_size": 96, "window_size": 9,
+           "max_position_embeddings": 128, "attention_types": [[["global", "local"], 2]], "intermediate_size": None,
+           "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}
+    bloom = {"model_type": "bloom", "hidden_size": 32, "n_layer": 3, "n_head": 4, "vocab_size": 96, "layer_norm_epsilon": 1e-5}
+    return {
+        "gpt2": (gpt2(), "F32", 1, TEXTS, {"layer_norm_epsilon": 1e-1}),
+        "gpt2-bare": (gpt2(n_inner=40, scale_attn_by_inverse_layer_idx=True), "F16", 2, FEWER,
+                      {"scale_attn_by_inverse_layer_idx": False}),
+        "gpt_neox": (neox(), "F16", 1, TEXTS, {"use_parallel_residual": False}),
+        "gpt_neox-serial": (neox(use_parallel_residual=False, rotary_pct=0.5, num_attention_heads=4), "F32", 2, FEWER,
+                            {"rotary_pct": 1.0}),
+        "phi": (phi, "F16", 1, TEXTS, {"partial_rotary_factor": 1.0}),
+        "gptj": (gptj, "F32", 1, TEXTS, {"rotary_dim": 8}),
+        "opt": (opt, "F16", 1, TEXTS, {"activation_function": "gelu"}),
+        "opt-after": ({**opt, "do_layer_norm_before": False}, "F32", 1, FEWER, {"activation_function": "gelu"}),
+        "bloom": (bloom, "BF16", 1, FEWER, {"layer_norm_epsilon": 1e-1}),
+        "gpt_neo": (neo, "F32", 1, TEXTS, {"window_size": 20}),
+    }
+
+
+def mixture_variants():
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 0.8, "beta_slow": 0.1,
+            "truncate": False}
+    oss = without(small("gpt_oss", num_hidden_layers=2, head_dim=16, num_local_experts=6, num_experts_per_tok=2, sliding_window=8,
+                        rope_theta=100.0, rope_scaling=yarn, rms_norm_eps=1e-5, swiglu_limit=1.5, hidden_act="silu",
+                        attention_bias=True, intermediate_size=24), "architectures")
+    shared = dict(shared_expert_intermediate_size=20, norm_topk_prob=False)
+    granite = dict(embedding_multiplier=6.0, attention_multiplier=0.25, residual_multiplier=0.5, logits_scaling=8.0)
+    return {
+        "qwen3_moe": (moe("qwen3_moe", head_dim=16, norm_topk_prob=True), "F32", 1, FEWEST, {"norm_topk_prob": False}),
+        "qwen3_moe-steps": (moe("qwen3_moe", head_dim=8, norm_topk_prob=False, num_hidden_layers=4, decoder_sparse_step=2,
+                                mlp_only_layers=[3]), "BF16", 2, FEWEST, {"norm_topk_prob": True}),
+        "mixtral": (without(moe("mixtral", num_local_experts=4, sliding_window=None, rms_norm_eps=1e-5), "num_experts",
+                            "moe_intermediate_size"), "BF16", 2, FEWEST, {"sliding_window": 6}),
+        "gpt_oss": (oss, "BF16", 1, FEWEST, {"swiglu_limit": 7.0}),
+        "olmoe": (moe("olmoe", norm_topk_prob=False, intermediate_size=24), "F32", 1, FEWEST, {"norm_topk_prob": True}),
+        "qwen2_moe": (moe("qwen2_moe", qkv_bias=True, **shared), "BF16", 1, FEWEST, {"norm_topk_prob": True}),
+        "granitemoe": (without(moe("granitemoe", num_local_experts=6, intermediate_size=24, **granite), "num_experts",
+                               "moe_intermediate_size"), "BF16", 1, FEWEST, {"residual_multiplier": 1.0}),
+    }
+
+
+def tower_variants():
+    mrope = {"type": "mrope", "mrope_section": [2, 3, 3]}
+    interleaved = {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True, "rope_theta": 5000.0}
+    qwen2 = without(small("qwen2_5_vl_text", num_attention_heads=2, num_key_value_heads=1, rope_scaling=mrope), "head_dim")
+    qwen3 = without(small("qwen3_vl_text", head_dim=16, rope_parameters=interleaved, tie_word_embeddings=True), "rope_theta")
+    tower3 = {**QWEN_TOWER, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
+    # A norm follows the delta rule, whose sums may come near 0: eps keeps it from making a large error of a small one.
+    delta = dict(num_hidden_layers=3, rms_norm_eps=1e-3, head_dim=16, linear_num_key_heads=2, linear_num_value_heads=4,
+                 linear_key_head_dim=8, linear_value_head_dim=8, linear_conv_kernel_dim=4,
+                 layer_types=["linear_attention", "full_attention", "linear_attention"])
+    ropes = {**interleaved, "mrope_section": [1, 1, 0], "partial_rotary_factor": 0.25}
+    qwen35 = without(small("qwen3_5_text", rope_parameters=ropes, **delta), "rope_theta")
+    following = moe("qwen3_next", **{**delta, "num_hidden_layers": 2, "layer_types": ["linear_attention", "full_attention"]},
+                    partial_rotary_factor=0.25, shared_expert_intermediate_size=20, norm_topk_prob=True)
+    return {
+        "qwen2_5_vl": (nested("qwen2_5_vl", qwen2, {**QWEN_TOWER, "model_type": "qwen2_5_vl"}), "BF16", 2, FEWER,
+                       {"text_config": {**qwen2, "rope_theta": 100.0}}),
+        "qwen3_vl": (nested("qwen3_vl", qwen3, {**tower3, "model_type": "qwen3_vl"}), "F32", 1, FEWER,
+                     {"text_config": {**qwen3, "rope_parameters": {**interleaved, "rope_theta": 100.0}}}),
+        "qwen3_5": (nested("qwen3_5", qwen35, {**QWEN_TOWER, "model_type": "qwen3_5", "num_position_embeddings": 16}), "BF16", 1,
+                    [1, 7, 70], {"text_config": {**qwen35, "rms_norm_eps": 1e-1}}),
+        "qwen3_5-text": ({**qwen35, "linear_num_value_heads": 2}, "F32", 1, TEXTS, {"rms_norm_eps": 1e-6}),
+        "qwen3_next": (following, "F32", 1, FEWEST, {"norm_topk_prob": False}),
+    }
+
+
+def all_variants():
+    return {**gemma_variants(), **dense_variants(), **gpt_variants(), **mixture_variants(), **tower_variants()}
+
+
+# Files of other writers name the same tensors otherwise: (beginning as listed, beginning in the file).
+RENAMED = {
+    "gemma3-nested-old": [("model.language_model.", "language_model.model."), ("model.", "")],
+    "mistral3-old": [("model.language_model.", "language_model.model."), ("lm_head.", "language_model.lm_head."), ("model.", "")],
+    "gpt2-bare": [("transformer.", "")],
+}
