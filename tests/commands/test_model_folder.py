@@ -208,6 +208,25 @@ def test_settings_of_the_tokenizer(job, tmp_path, config, word):
     warned(job, word)
 
 
+def test_class_of_a_text_model_beside_towers(job, tmp_path):
+    """transformers picks it by the outer type."""
+    model = tmp_path / "model"
+    config = json.loads((model / "config.json").read_text())
+    outer = {"model_type": "qwen3_vl", "text_config": {**config, "model_type": "qwen3_vl_text"}, "vision_config": {},
+             "tie_word_embeddings": config.get("tie_word_embeddings", False)}
+    (model / "config.json").write_text(json.dumps(outer))
+    for shard in model.glob("*.safetensors"):
+        raw = shard.read_bytes()
+        size = int.from_bytes(raw[:8], "little")
+        header = raw[8:8 + size].replace(b'"model.', b'"model.language_model.')
+        shard.write_bytes(len(header).to_bytes(8, "little") + header + raw[8 + size:])
+    for index in model.glob("*.index.json"):
+        index.write_text(index.read_text().replace('"model.', '"model.language_model.'))
+    assert "WARN" not in support.strata("check", job.file).out
+    (model / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": True}))
+    warned(job, "transformers 5 takes the class Qwen2Tokenizer")
+
+
 def test_markup_that_is_no_token(job):
     job.change(problems={"text": "<|im_start|>user\n{statement}<|im_end|><|no_token|>\n{steps} <|x {statement} <|no_token|>"})
     warned(job, "problems.text has <|no_token|>, which is no token")

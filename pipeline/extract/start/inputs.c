@@ -114,14 +114,27 @@ static int warn_of_markup(struct inputs *inputs, struct error *err) {
     return STATUS_OK;
 }
 
+// The type by which transformers picks the tokenizer's class: of a text model beside towers the outer one,
+// whose name lacks "_text".
+static void outer_type(char out[sizeof(((struct model_config *)NULL)->model_type)],
+                       const struct model_config *config) {
+    static const char suffix[] = "_text";
+    size_t size = strlen(config->model_type);
+    size_t tail = strlen(suffix);
+    bool cut = config->is_nested && size > tail && strcmp(config->model_type + size - tail, suffix) == 0;
+    strcpy(out, config->model_type);
+    out[cut ? size - tail : size] = 0;
+}
+
 static int add_warnings(struct inputs *inputs, struct error *err) {
     const struct model_config *config = model_config_of(inputs->model);
     TRY(model_folder_warnings(inputs->job.model_path, config, &inputs->warnings, err));
     if (inputs->tokenizer == NULL) { // a check in which it was refused
         return STATUS_OK;
     }
-    TRY(tokenizer_warnings(inputs->tokenizer, config->model_type, config->tokenizer_class, &inputs->warnings,
-                           err));
+    char type[sizeof config->model_type];
+    outer_type(type, config);
+    TRY(tokenizer_warnings(inputs->tokenizer, type, config->tokenizer_class, &inputs->warnings, err));
     return warn_of_markup(inputs, err);
 }
 
