@@ -115,7 +115,7 @@ static int repeat_names(const struct values *names, int64_t times, size_t *next,
             if (*next >= config->layers || (!is_local && (type == NULL || strcmp(type, "global") != 0))) {
                 return wrong_attention_types(config, err);
             }
-            config->layer_slides[(*next)++] = is_local;
+            config->layer_slides[(*next)++] = is_local && config->window > 0;
         }
     }
     return STATUS_OK;
@@ -127,7 +127,7 @@ static int read_attention_types(const struct values *values, struct model_config
     size_t next = 0;
     if (!values_has(values, "attention_types")) {
         for (size_t i = 0; i < config->layers; i++) {
-            config->layer_slides[i] = i % 2 == 1;
+            config->layer_slides[i] = i % 2 == 1 && config->window > 0;
         }
         return STATUS_OK;
     }

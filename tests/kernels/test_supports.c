@@ -5,7 +5,7 @@
 enum { TOKENS = 3, HEAD_DIM_MOST = 530, HEADS = 2, GROUP_MOST = 12 };
 
 static struct device_shape shape_of(size_t heads, size_t kv_heads, size_t head_dim) {
-    return (struct device_shape){{heads, kv_heads, head_dim, 0}, 64, 64};
+    return (struct device_shape){.heads = {heads, kv_heads, head_dim, 0}, .hidden = 64, .intermediate = 64};
 }
 
 struct heads_work { // memory for heads of every size
@@ -154,8 +154,8 @@ static void every_width(const char *path, enum dtype dtype) {
     void *device_spans = bed_upload(&bed, spans, sizeof spans);
     for (size_t width = 0; width <= WIDTH_MOST; width += 1 + width / 40) {
         struct device_refusal refusal;
-        struct device_shape wide = {{2, 1, 8, 0}, width, 64};
-        struct device_shape deep = {{2, 1, 8, 0}, 64, width};
+        struct device_shape wide = {.heads = {2, 1, 8, 0}, .hidden = width, .intermediate = 64};
+        struct device_shape deep = {.heads = {2, 1, 8, 0}, .hidden = 64, .intermediate = width};
         assert_int_equal(device_supports(device, &wide, &refusal), width > 0);
         assert_int_equal(device_supports(device, &deep, &refusal), width > 0);
         int expected = width > 0 ? STATUS_OK : STATUS_INTERNAL;
@@ -186,7 +186,7 @@ static void test_huge(void **state) {
     struct bed bed = bed_open_rows("portable", DTYPE_F32, 1, TOKENS);
     struct device_attention attention = {
         .heads = {2, 1, ((size_t)1 << 20) + 8, 0}, .scale = 0.1f, .longest = TOKENS};
-    struct device_shape shape = {attention.heads, 64, 64};
+    struct device_shape shape = {.heads = attention.heads, .hidden = 64, .intermediate = 64};
     struct device_refusal refusal;
     size_t bytes;
     assert_false(device_supports(bed.device, &shape, &refusal));

@@ -7,6 +7,19 @@
 #include "model/config.h"
 #include "model/rope.h"
 
+static void try_rope(const struct model_config *config, const struct rope_config *rope) {
+    size_t half = config_rotated(config) / 2;
+    float *frequencies = malloc(half * sizeof(float));
+    demand(half > 0 && frequencies != NULL);
+    for (int is_long = 0; is_long < 2; is_long++) {
+        rope_frequencies(config, rope, is_long ? config->max_positions + 1 : 1, frequencies);
+        for (size_t i = 0; i < half; i++) {
+            demand(frequencies[i] >= 0 && isfinite(frequencies[i]));
+        }
+    }
+    free(frequencies);
+}
+
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 size_t fuzz_accepted; // inputs that were not refused: see fuzz_replay.c
 
@@ -30,13 +43,11 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
     for (size_t i = 0; i < config.layers; i++) {
         demand(!config.layer_slides[i] || config.window > 0);
     }
-    float *frequencies = malloc(config.head_dim / 2 * sizeof(float));
-    rope_frequencies(&config, 1, frequencies);
-    rope_frequencies(&config, config.max_positions + 1, frequencies);
-    for (size_t i = 0; i < config.head_dim / 2; i++) {
-        demand(frequencies[i] >= 0 && isfinite(frequencies[i]));
+    demand(config.unrotated < config.head_dim && config.experts.chosen <= config.experts.count);
+    try_rope(&config, &config.rope);
+    if (config.has_local_rope) {
+        try_rope(&config, &config.local_rope);
     }
-    free(frequencies);
     model_config_destroy(&config);
     return 0;
 }

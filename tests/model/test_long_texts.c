@@ -206,6 +206,25 @@ static void slices_have_the_bits_of_the_whole(void **state) {
     }
 }
 
+// What rotates by two tables, by the text's length or not at all, scales queries by their place, adds places
+// to scores, learns them, or has experts.
+static void families_have_the_bits_of_the_whole(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        enum dtype dtype;
+    } cases[] = {{"gemma3", DTYPE_BF16},     {"phi3-longrope", DTYPE_F32}, {"bloom", DTYPE_BF16},
+                 {"ministral3", DTYPE_F16},  {"gpt_oss", DTYPE_BF16},      {"qwen3_moe", DTYPE_F32},
+                 {"gemma2", DTYPE_F16},      {"cohere2", DTYPE_BF16},      {"olmo3", DTYPE_F32},
+                 {"granitemoe", DTYPE_BF16}, {"mixtral", DTYPE_F16}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (test_on_cpu() || i < 5) {
+            try_text(cases[i].name, cases[i].dtype, test_on_cpu() ? 500 : 193, 200);
+        }
+        print_message("%s: the same bits\n", cases[i].name);
+    }
+}
+
 // ---- beside others ----
 
 // A sweep of short and long texts in the order of their numbers has what each alone has in the whole model.
@@ -335,6 +354,7 @@ static void what_does_not_fit_is_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slices_have_the_bits_of_the_whole),
+        cmocka_unit_test(families_have_the_bits_of_the_whole),
         cmocka_unit_test(long_texts_share_sweeps_and_stream),
         cmocka_unit_test(members_are_counted),
         cmocka_unit_test(what_does_not_fit_is_refused),

@@ -38,16 +38,16 @@ static size_t experts(const struct model_config *config, size_t block) {
 
 // clang-format off
 static const struct weight_row rows[] = {
-    {"embed_tokens.weight",                  FORM_TABLE,  DIM_VOCABULARY,   DIM_HIDDEN, GLOBAL(embedding),   NULL,    NULL},
-    {"layers.{i}.scale",                     FORM_VECTOR, DIM_HIDDEN,       DIM_ONE,    BLOCK(input_norm),   NULL,    NULL},
-    {"layers.{i}.q.weight",                  FORM_MATRIX, DIM_Q,            DIM_HIDDEN, BLOCK(qkv),          in_even, NULL},
-    {"layers.{i}.k.weight",                  FORM_MATRIX, DIM_KV,           DIM_HIDDEN, BLOCK(qkv),          NULL,    NULL},
-    {"layers.{i}.mixer.weight",              FORM_MATRIX, DIM_Q,            DIM_HIDDEN, BLOCK(output),       in_odd,  NULL},
-    {"layers.{i}.experts.{e}.gate.weight",   FORM_MATRIX, DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up),      in_even, experts},
-    {"layers.{i}.experts.{e}.up.weight",     FORM_MATRIX, DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up),      in_even, experts},
-    {"layers.{i}.experts.{e}.gate.bias",     FORM_VECTOR, DIM_INTERMEDIATE, DIM_ONE,    BLOCK(gate_up_bias), in_even, experts},
-    {"layers.{i}.experts.{e}.up.bias",       FORM_VECTOR, DIM_INTERMEDIATE, DIM_ONE,    BLOCK(gate_up_bias), in_even, experts},
-    {"norm.weight",                          FORM_VECTOR, DIM_HIDDEN,       DIM_ONE,    GLOBAL(final_norm),  NULL,    NULL},
+    {"embed_tokens.weight",                  FORM_TABLE,  DIM_VOCABULARY,   DIM_HIDDEN, GLOBAL(embedding),   NULL, NULL, FILE_ROWS},
+    {"layers.{i}.scale",                     FORM_VECTOR, DIM_HIDDEN,       DIM_ONE,    BLOCK(input_norm),   NULL, NULL, FILE_ROWS},
+    {"layers.{i}.q.weight",                  FORM_MATRIX, DIM_Q,            DIM_HIDDEN, BLOCK(qkv),          in_even, NULL, FILE_ROWS},
+    {"layers.{i}.k.weight",                  FORM_MATRIX, DIM_KV,           DIM_HIDDEN, BLOCK(qkv),          NULL, NULL, FILE_ROWS},
+    {"layers.{i}.mixer.weight",              FORM_MATRIX, DIM_Q,            DIM_HIDDEN, BLOCK(output),       in_odd, NULL, FILE_ROWS},
+    {"layers.{i}.experts.{e}.gate.weight",   FORM_MATRIX, DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up),      in_even, experts, FILE_ROWS},
+    {"layers.{i}.experts.{e}.up.weight",     FORM_MATRIX, DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up),      in_even, experts, FILE_ROWS},
+    {"layers.{i}.experts.{e}.gate.bias",     FORM_VECTOR, DIM_INTERMEDIATE, DIM_ONE,    BLOCK(gate_up_bias), in_even, experts, FILE_ROWS},
+    {"layers.{i}.experts.{e}.up.bias",       FORM_VECTOR, DIM_INTERMEDIATE, DIM_ONE,    BLOCK(gate_up_bias), in_even, experts, FILE_ROWS},
+    {"norm.weight",                          FORM_VECTOR, DIM_HIDDEN,       DIM_ONE,    GLOBAL(final_norm),  NULL, NULL, FILE_ROWS},
 };
 // clang-format on
 
