@@ -7,6 +7,15 @@
 #include "model/config.h"
 #include "model/rope.h"
 
+int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
+size_t fuzz_accepted; // inputs that were not refused: see fuzz_replay.c
+
+static void demand(int holds) {
+    if (!holds) {
+        abort();
+    }
+}
+
 static void try_rope(const struct model_config *config, const struct rope_config *rope) {
     size_t half = config_rotated(config) / 2;
     float *frequencies = malloc(half * sizeof(float));
@@ -18,15 +27,6 @@ static void try_rope(const struct model_config *config, const struct rope_config
         }
     }
     free(frequencies);
-}
-
-int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
-size_t fuzz_accepted; // inputs that were not refused: see fuzz_replay.c
-
-static void demand(int holds) {
-    if (!holds) {
-        abort();
-    }
 }
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size) {
