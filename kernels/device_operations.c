@@ -37,12 +37,18 @@ int device_norm_groups(struct device *device, void *x, const struct device_group
     if (tokens == 0) {
         return STATUS_OK;
     }
-    if (x == NULL || norm == NULL || groups->count == 0 || groups->width == 0) {
+    if (x == NULL || norm == NULL || groups == NULL || groups->count == 0 || groups->width == 0) {
         return refuse(err, "norm_groups", "a buffer is missing or there are no groups");
     }
-    size_t end = size_max(groups->from, groups->first) + groups->count * groups->width;
-    return end > groups->stride ? refuse(err, "norm_groups", "the groups leave the row")
-                                : device->ops->norm_groups(device, x, groups, norm, tokens, err);
+    size_t far = size_max(groups->from, groups->first);
+    size_t near = size_min(groups->from, groups->first);
+    size_t all;
+    if (!size_mul(groups->count, groups->width, &all) || all > groups->stride || far > groups->stride - all) {
+        return refuse(err, "norm_groups", "the groups leave the row");
+    }
+    return far > near && far - near < all
+               ? refuse(err, "norm_groups", "the groups are written where others are read")
+               : device->ops->norm_groups(device, x, groups, norm, tokens, err);
 }
 
 int device_add(struct device *device, void *x, const void *y, float scale, size_t tokens, size_t hidden,
@@ -347,12 +353,14 @@ int device_route(struct device *device, const struct device_routes *routes, cons
 bool device_experts_scratch(const struct device *device, const struct device_experts *experts, size_t tokens,
                             size_t *bytes) {
     return routing_fault(experts->experts, experts->chosen) == NULL && experts->hidden > 0 &&
-           experts->width > 0 && device->ops->experts_scratch(device, experts, tokens, bytes);
+           experts->width > 0 && experts->width <= SIZE_MAX / 2 &&
+           device->ops->experts_scratch(device, experts, tokens, bytes);
 }
 
 static bool is_matrix_of(const struct device_matrix *matrix, size_t copies, size_t rows, size_t columns) {
+    size_t all;
     return matrix != NULL && matrix->data != NULL && matrix->piece_count == 0 &&
-           matrix->rows == copies * rows && matrix->columns == columns;
+           size_mul(copies, rows, &all) && matrix->rows == all && matrix->columns == columns;
 }
 
 int device_experts(struct device *device, void *out, const void *x, const struct device_routes *routes,

@@ -50,7 +50,7 @@ struct device_norm {
 struct device_groups {
     size_t stride; // numbers from one row to the next
     size_t from;   // the first group's first column where it is read
-    size_t first;  // and where it is written, which may be the same
+    size_t first;  // and where it is written: the same, or columns that no group is read from
     size_t count;
     size_t width; // of a group
 };

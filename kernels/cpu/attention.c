@@ -161,9 +161,10 @@ struct item {
     size_t count;
 };
 
-struct seen {   // of the keys of a block by a query
-    size_t key; // the block's first
-    size_t low; // keys [low, high) of the block
+struct seen {     // of the keys of a block by a query
+    size_t key;   // the block's first
+    size_t query; // that sees them
+    size_t low;   // keys [low, high) of the block
     size_t high;
     size_t end; // of those that have scores
 };
@@ -231,7 +232,9 @@ static float weigh_keys(const struct shape *shape, const struct item *item, size
     if (shape->softcap != 0 || shape->slopes != NULL) {
         size_t head = item->kv_head * shape->group + g;
         float slope = shape->slopes != NULL ? shape->slopes[head] : 0;
-        kernels->bend(scores, seen->low, seen->high, scale, shape->softcap, slope, seen->key);
+        // Without a sink beside them keys may be counted from the query, which keeps the sums small.
+        float first = shape->sinks != NULL ? (float)seen->key : (float)seen->key - (float)seen->query;
+        kernels->bend(scores, seen->low, seen->high, scale, shape->softcap, slope, first);
         scale = 1;
     }
     return kernels->softmax(probabilities, scores, seen->low, seen->high, seen->end, scale, maximum, total);
@@ -266,6 +269,7 @@ static void attend_tile(const struct shape *shape, const struct item *item, cons
     float *sums = scratch->sums + at * shape->sums_stride;
     for (size_t r = 0; r < valid; r++) {
         struct seen seen = {.key = key,
+                            .query = query + r,
                             .low = size_max(first_key(shape, query + r), key) - key,
                             .high = query + r >= key ? size_min(query + r + 1, key + count) - key : 0,
                             .end = end};

@@ -132,7 +132,7 @@ MICRO_INLINE void gate_row(void *x, const void *gate, size_t n, enum dtype dtype
 
 // Scores in whole vectors: those of the row beside [low, high) are not seen.
 static inline void bend_scores(float *scores, size_t low, size_t high, float scale, float softcap,
-                               float slope, size_t first) {
+                               float slope, float first) {
     float step[LANES];
     for (size_t k = 0; k < LANES; k++) {
         step[k] = (float)k;
@@ -144,7 +144,7 @@ static inline void bend_scores(float *scores, size_t low, size_t high, float sca
         if (softcap != 0) {
             value = lanes_mul(caps, lanes_tanh(lanes_div(value, caps)));
         }
-        lanes places = lanes_add(lanes_set((float)(first + i)), steps);
+        lanes places = lanes_add(lanes_set(first + (float)i), steps);
         lanes_store(scores + i, lanes_add(value, lanes_mul(lanes_set(slope), places)));
     }
 }

@@ -87,7 +87,7 @@ struct micro_kernels {
     // What a model makes of scores [low, high) before their softmax: scaled, then softcap * tanh(score /
     // softcap) unless softcap is 0, then slope * (first + i) is added.
     void (*bend)(float *scores, size_t low, size_t high, float scale, float softcap, float slope,
-                 size_t first);
+                 float first);
 
     // One step of a running softmax over a block of keys. scores [padded] are overwritten; keys in [low,
     // high) are seen. probabilities [padded] (operands, 0 where not seen) = exp(score * scale - maximum);

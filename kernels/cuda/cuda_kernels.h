@@ -70,7 +70,7 @@ static inline size_t attention_tiles_most(size_t tokens) {
 size_t attention_tile_count(const int32_t *host_starts, size_t texts);
 
 // Sizes of heads that the kernels are built for: multiples of the step.
-enum { ATTENTION_HEAD_STEP = 8, ATTENTION_HEAD_MOST = 512 };
+enum { ATTENTION_HEAD_STEP = 8, ATTENTION_HEAD_MOST = 512, ATTENTION_HEADS_MOST = 65535 };
 
 // False when the head size is not one of them.
 bool attention_has(size_t head_dim);

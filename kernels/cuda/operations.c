@@ -11,13 +11,18 @@ static size_t bytes_of(const struct cuda_device *cuda, size_t rows, size_t colum
     return rows * columns * dtype_size(cuda->base.dtype);
 }
 
-// The rotation takes every even head up to the same size, and rows of any length have a kernel.
+// The rotation takes every even head up to 512, and rows of any length have a kernel.
 bool cuda_supports(const struct device *device, const struct device_shape *shape,
                    struct device_refusal *refusal) {
     (void)device;
     if (shape->experts > 0 && (shape->hidden % 8 != 0 || shape->expert_width % 8 != 0)) {
         refusal->dimension = shape->hidden % 8 != 0 ? DEVICE_HIDDEN : DEVICE_EXPERT_WIDTH;
         snprintf(refusal->can, sizeof refusal->can, "multiples of 8 with experts");
+        return false;
+    }
+    if (shape->heads.heads > ATTENTION_HEADS_MOST) {
+        refusal->dimension = DEVICE_HEADS;
+        snprintf(refusal->can, sizeof refusal->can, "numbers up to %d", ATTENTION_HEADS_MOST);
         return false;
     }
     refusal->dimension = DEVICE_HEAD_DIM;

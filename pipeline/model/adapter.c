@@ -145,6 +145,13 @@ static int match_matrix(struct opening *o, size_t index, struct error *err) {
                          "them",
                          module);
     }
+    if (use->row->file != FILE_ROWS && use->row->file != FILE_TRANSPOSED) {
+        return error_set(
+            err, STATUS_DATA,
+            "'%s' has rows in an order that an adapter cannot be added in: merge it into the model "
+            "first",
+            module);
+    }
     return take_delta(o, index, module, a, b, err);
 }
 

@@ -435,8 +435,9 @@ int block_lay_out_scratch(struct layout *layout, void **scratch, const struct mo
     for (size_t block = first; block < first + count; block++) {
         size_t bytes;
         if (!scratch_bytes(layout->shapes_for, config, block, tokens, longest, &bytes)) {
-            return error_set(err, STATUS_INTERNAL, "attention over %zu tokens needs too much memory",
-                             longest);
+            return error_set(err, STATUS_INTERNAL,
+                             "attention over %zu tokens, or experts over %zu, need too much memory", longest,
+                             tokens);
         }
         largest = size_max(largest, bytes);
     }

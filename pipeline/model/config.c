@@ -33,7 +33,10 @@ static int find_family(const struct values *values, struct model_config *config,
     }
     const struct family_nest *nest = family_nest_find(type);
     *text = *values;
-    if (nest != NULL) {
+    if (nest != NULL && nest->may_be_flat && values_kind(values, "text_config") == VALUE_ABSENT) {
+        type = nest->text_type;
+        config->is_nested = true;
+    } else if (nest != NULL) {
         if (values_kind(values, "text_config") != VALUE_MAP) {
             return error_set(err, STATUS_DATA, "'text_config' of %s is not an object", type);
         }
@@ -235,6 +238,10 @@ struct model_config model_config_plain(const struct model_config *config) {
     plain.unrotated = 0;
     plain.window = 0;
     plain.experts = (struct expert_config){0};
+    plain.query_beta = 0;
+    plain.has_slopes = false;
+    plain.position_rows = 0;
+    plain.embedding_norm = false;
     plain.layer_slides = NULL;
     plain.layer_ropes = NULL;
     plain.layer_experts = NULL;

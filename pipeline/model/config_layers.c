@@ -21,7 +21,7 @@ static int read_size(const struct values *values, struct model_config *config, s
     if (values_kind(values, key) == VALUE_NULL) {
         return STATUS_OK;
     }
-    TRY(values_integer(values, key, window == 0 ? 0 : 1, LARGEST_POSITIONS, &window, err));
+    TRY(values_integer(values, key, 1, LARGEST_POSITIONS, &window, err));
     config->window = (size_t)window;
     return STATUS_OK;
 }
@@ -40,7 +40,7 @@ static int read_window(const struct values *values, struct model_config *config,
     if (windows != WINDOWS_IF_USED || config->window == 0) {
         return STATUS_OK;
     }
-    int64_t first = 28;
+    int64_t first = config->family->window_layers == 0 ? 28 : config->family->window_layers;
     TRY(values_integer(values, "max_window_layers", 0, LARGEST_LAYERS, &first, err));
     config->first_window_layer = (size_t)first;
     return STATUS_OK;
@@ -124,7 +124,12 @@ static int repeat_names(const struct values *names, int64_t times, size_t *next,
 // GPT-Neo: [[["global", "local"], 12]], and so where it is absent.
 static int read_attention_types(const struct values *values, struct model_config *config, struct error *err) {
     struct values list = values_member(values, "attention_types");
+    struct values names = values_member(values, "attention_layers");
     size_t next = 0;
+    if (values_has(values, "attention_layers")) { // which wins
+        TRY(repeat_names(&names, values_count(&names) > 0, &next, config, err));
+        return next == config->layers ? STATUS_OK : wrong_attention_types(config, err);
+    }
     if (!values_has(values, "attention_types")) {
         for (size_t i = 0; i < config->layers; i++) {
             config->layer_slides[i] = i % 2 == 1 && config->window > 0;
@@ -133,12 +138,12 @@ static int read_attention_types(const struct values *values, struct model_config
     }
     for (size_t i = 0; i < values_count(&list); i++) {
         struct values pair = values_element(&list, i);
-        struct values names = values_element(&pair, 0);
+        struct values repeated = values_element(&pair, 0);
         int64_t times;
-        if (!values_integer_at(&pair, 1, &times) || values_count(&names) == 0) {
+        if (!values_integer_at(&pair, 1, &times) || values_count(&repeated) == 0) {
             return wrong_attention_types(config, err);
         }
-        TRY(repeat_names(&names, times, &next, config, err));
+        TRY(repeat_names(&repeated, times, &next, config, err));
     }
     return next == config->layers ? STATUS_OK : wrong_attention_types(config, err);
 }
@@ -231,6 +236,11 @@ static int read_expert_sizes(const struct values *values, struct model_config *c
     TRY(row->limit_key == NULL ? STATUS_OK : values_number(values, row->limit_key, &limit, err));
     if (!(limit >= 0 && limit <= 1e6) || (row->limit_key != NULL && limit == 0)) {
         return error_set(err, STATUS_DATA, "'%s' is %g, outside 0 to 1e6", row->limit_key, limit);
+    }
+    double alpha = 1.702; // of the inner activation
+    TRY(row->limit_key == NULL ? STATUS_OK : values_number(values, "swiglu_alpha", &alpha, err));
+    if (alpha != 1.702) {
+        return error_set(err, STATUS_DATA, "'swiglu_alpha' is %g; only 1.702 is supported", alpha);
     }
     experts->limit = (float)limit;
     experts->has_bias = row->has_bias;

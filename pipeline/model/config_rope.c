@@ -67,7 +67,6 @@ static int read_kind(const struct values *values, const struct model_config *con
 static int read_part(const struct values *values, double *part, const struct model_config *config,
                      struct error *err) {
     double found = *part;
-    TRY(values_number(values, "rotary_pct", &found, err)); // GPT-NeoX's older name
     TRY(values_number(values, "partial_rotary_factor", &found, err));
     if (config->family->defaults.part == 0 && found != 1) {
         return error_set(err, STATUS_DATA, "'partial_rotary_factor' is %g; only 1 is supported", found);
@@ -285,23 +284,68 @@ static int read_type(const struct values *map, const char *type, const struct va
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "'%s'", type);
 }
 
+// Rows that a text brings along lie behind the common ones, where no other table has any.
+static int refuse_own_rows(const struct model_config *config, struct error *err) {
+    bool own = config->rope.kind == ROPE_DYNAMIC || config->rope.kind == ROPE_LONG;
+    bool local = config->local_rope.kind == ROPE_DYNAMIC || config->local_rope.kind == ROPE_LONG;
+    return (own && (config->has_local_rope || config->query_beta > 0)) || (local && config->has_local_rope)
+               ? error_set(err, STATUS_DATA,
+                           "'rope_type' depends on the length of the text, which is not "
+                           "supported in %s",
+                           config->model_type)
+               : STATUS_OK;
+}
+
+// Gemma 3 and OLMo 3: rope_scaling is added to a map whose 'rope_type' is there already, so that 'type' is
+// not looked at.
+static int read_full_scaling(const struct values *values, const char *key, const struct values *map,
+                             struct model_config *config, double *part, struct error *err) {
+    if (strcmp(key, "rope_scaling") != 0 || values_has(values, "rope_parameters")) {
+        return error_set(err, STATUS_DATA, "'%s' does not say what layer types it is for", key);
+    }
+    return values_has(map, "rope_type") || !values_has(map, "type")
+               ? read_map(map, values, config, &config->rope, part, err)
+               : STATUS_OK;
+}
+
 static int read_found(const struct values *values, const char *key, const struct values *map,
                       struct model_config *config, double *part, struct error *err) {
     if (values_kind(values, key) != VALUE_MAP) {
         return error_set(err, STATUS_DATA, "'%s' is not an object", key);
     }
     if (!by_layer_type(map)) {
-        return read_map(map, values, config, &config->rope, part, err);
+        return config->has_local_rope ? read_full_scaling(values, key, map, config, part, err)
+                                      : read_map(map, values, config, &config->rope, part, err);
     }
     if (!config->has_local_rope) {
         return error_set(err, STATUS_DATA, "'%s' differs by layer type, which is not supported", key);
     }
     TRY(read_type(map, "full_attention", values, config, &config->rope, part, err));
-    TRY(read_type(map, "sliding_attention", values, config, &config->local_rope, part, err));
-    return config->local_rope.kind == ROPE_DYNAMIC || config->local_rope.kind == ROPE_LONG ||
-                   ((config->rope.kind == ROPE_DYNAMIC || config->rope.kind == ROPE_LONG))
-               ? error_set(err, STATUS_DATA, "'%s' scales by the length of the text, and by layer type", key)
-               : STATUS_OK;
+    return read_type(map, "sliding_attention", values, config, &config->local_rope, part, err);
+}
+
+// What lies beside the map.
+static int read_beside(const struct values *values, struct model_config *config, double *part,
+                       struct error *err) {
+    const struct family_row *row = config->family;
+    struct rope_config *rope = &config->rope;
+    if (row->old_rope_keys) {
+        TRY(values_number(values, "rotary_pct", part, err));
+        TRY(get_positive(values, "rotary_emb_base", &rope->theta, err));
+    } else {
+        TRY(read_part(values, part, config, err));
+    }
+    return get_positive(values, "rope_theta", &rope->theta, err);
+}
+
+// A fixed table, of so many numbers of a head (GPT-J).
+static int read_rotary_dim(const struct values *values, struct model_config *config, struct error *err) {
+    int64_t turned = (int64_t)config->family->rotary_dim;
+    if (values_kind(values, "rotary_dim") == VALUE_NULL) {
+        return error_set(err, STATUS_DATA, "'rotary_dim' is null");
+    }
+    TRY(values_integer(values, "rotary_dim", 2, (int64_t)config->head_dim, &turned, err));
+    return set_part(config, (double)turned / (double)config->head_dim, err);
 }
 
 int config_read_rope(const struct values *values, struct model_config *config, struct error *err) {
@@ -311,15 +355,14 @@ int config_read_rope(const struct values *values, struct model_config *config, s
     double part = row->defaults.part == 0 ? 1 : row->defaults.part;
     *rope = (struct rope_config){.theta = row->defaults.theta, .factor = 1, .attention_factor = 1};
     rope->original_positions = (double)config->max_positions;
-    TRY(read_part(values, &part, config, err));
-    if (row->rotary_key != NULL) {
-        double turned = part * (double)config->head_dim;
-        TRY(values_number(values, row->rotary_key, &turned, err));
-        part = turned / (double)config->head_dim;
+    if (row->ropes == ROPES_NONE) {
+        return STATUS_OK; // whatever keys of rotation there are
     }
+    if (row->rotary_dim > 0) {
+        return read_rotary_dim(values, config, err);
+    }
+    TRY(read_beside(values, config, &part, err));
     TRY(set_part(config, part, err));
-    TRY(get_positive(values, "rotary_emb_base", &rope->theta, err)); // GPT-NeoX's older name
-    TRY(get_positive(values, "rope_theta", &rope->theta, err));
     config->has_local_rope = row->ropes == ROPES_LOCAL || row->ropes == ROPES_UNSCALED_WINDOWS;
     config->local_rope = *rope;
     config->local_rope.theta = row->defaults.theta; // which the key does not change, as in transformers
@@ -334,5 +377,5 @@ int config_read_rope(const struct values *values, struct model_config *config, s
                    : STATUS_OK;
     }
     int status = read_found(values, key, &map, config, &part, err);
-    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "'%s'", key);
+    return status == STATUS_OK ? refuse_own_rows(config, err) : error_wrap(err, "'%s'", key);
 }

@@ -19,6 +19,21 @@ static int get_size(const struct values *values, const char *key, int64_t otherw
     return STATUS_OK;
 }
 
+// A size under the family's own name, or under the common one, which transformers takes for it. Where both
+// are there they have to agree.
+static int get_named(const struct values *values, const char *own, const char *common, int64_t otherwise,
+                     int64_t largest, size_t *out, struct error *err) {
+    TRY(get_size(values, key_or(own, common), otherwise, largest, out, err));
+    if (own == NULL || strcmp(own, common) == 0 || !values_has(values, common)) {
+        return STATUS_OK;
+    }
+    size_t first = *out;
+    TRY(get_size(values, common, otherwise, largest, out, err));
+    return values_has(values, own) && first != *out
+               ? error_set(err, STATUS_DATA, "'%s' is %zu, and '%s' is %zu", own, first, common, *out)
+               : STATUS_OK;
+}
+
 static bool is_null(const struct values *values, const char *key) {
     return values_kind(values, key) == VALUE_NULL;
 }
@@ -52,7 +67,8 @@ static int read_head_dim(const struct values *values, struct model_config *confi
 static int read_heads(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_defaults *defaults = &config->family->defaults;
     const char *key = key_or(config->family->keys.heads, "num_attention_heads");
-    TRY(get_size(values, key, defaults->heads, LARGEST_HEADS, &config->heads, err));
+    TRY(get_named(values, config->family->keys.heads, "num_attention_heads", defaults->heads, LARGEST_HEADS,
+                  &config->heads, err));
     int64_t heads = (int64_t)config->heads;
     int64_t kv_heads =
         defaults->kv_heads == 0 || is_null(values, "num_key_value_heads") ? heads : defaults->kv_heads;
@@ -70,6 +86,9 @@ static int read_heads(const struct values *values, struct model_config *config, 
 static int read_epsilon(const struct values *values, struct model_config *config, struct error *err) {
     const char *key = key_or(config->family->keys.epsilon, "rms_norm_eps");
     config->norm_epsilon = config->family->defaults.epsilon;
+    if (key[0] == 0) { // it is the class's, whatever keys there are
+        return STATUS_OK;
+    }
     TRY(values_number(values, key, &config->norm_epsilon, err));
     return config->norm_epsilon >= 0 && config->norm_epsilon < 1
                ? STATUS_OK
@@ -80,16 +99,16 @@ int config_read_shape(const struct values *values, struct model_config *config, 
     const struct family_row *row = config->family;
     const struct family_keys *keys = &row->keys;
     const struct family_defaults *defaults = &row->defaults;
-    TRY(get_size(values, key_or(keys->layers, "num_hidden_layers"), defaults->layers, LARGEST_LAYERS,
-                 &config->layers, err));
-    TRY(get_size(values, key_or(keys->hidden, "hidden_size"), defaults->hidden, LARGEST_DIMENSION,
-                 &config->hidden, err));
+    TRY(get_named(values, keys->layers, "num_hidden_layers", defaults->layers, LARGEST_LAYERS,
+                  &config->layers, err));
+    TRY(get_named(values, keys->hidden, "hidden_size", defaults->hidden, LARGEST_DIMENSION, &config->hidden,
+                  err));
     int64_t intermediate = defaults->intermediate == 0 ? 4 * (int64_t)config->hidden : defaults->intermediate;
     TRY(get_size(values, key_or(keys->intermediate, "intermediate_size"), intermediate, LARGEST_DIMENSION,
                  &config->intermediate, err));
     TRY(get_size(values, "vocab_size", defaults->vocabulary, LARGEST_DIMENSION, &config->vocabulary, err));
-    TRY(get_size(values, key_or(keys->positions, "max_position_embeddings"), defaults->positions,
-                 LARGEST_POSITIONS, &config->max_positions, err));
+    TRY(get_named(values, keys->positions, "max_position_embeddings", defaults->positions, LARGEST_POSITIONS,
+                  &config->max_positions, err));
     TRY(read_heads(values, config, err));
     return read_epsilon(values, config, err);
 }
@@ -250,6 +269,9 @@ static int refuse_flags(const struct values *values, const struct model_config *
         bool value = keys[i].neutral;
         if (config->family->scale_has_flags && strncmp(keys[i].key, "scale_attn", 10) == 0) {
             continue; // it has them
+        }
+        if (config->family->qk_norm == QK_NORM_AFTER && strcmp(keys[i].key, "use_qk_norm") == 0) {
+            continue; // HunYuan's heads are normalised whatever it says
         }
         TRY(values_boolean(values, keys[i].key, &value, err));
         if (value != keys[i].neutral) {

@@ -8,8 +8,8 @@
 
 static const char *const plain_prefixes[] = {"model.", "", NULL};
 // What is saved now, and before.
-static const char *const text_prefixes[] = {"model.language_model.", "language_model.model.", "model.", "",
-                                            NULL};
+static const char *const text_prefixes[] = {
+    "model.language_model.", "language_model.model.", "language_model.", "model.", "", NULL};
 static const char *const gpt2_prefixes[] = {"transformer.", "", NULL};
 static const char *const neox_prefixes[] = {"gpt_neox.", "", NULL};
 
@@ -285,7 +285,8 @@ static const struct family_row rows[] = {
      .output_bias = {.key = "attention_bias", .otherwise = true},
      .mlp_bias = ALWAYS,
      .activation = DEVICE_GELU,
-     .plain_mlp = true},
+     .plain_mlp = true,
+     .old_rope_keys = true},
     {.model_type = "gpt2",
      .weights = &weight_table_gpt2,
      .prefixes = gpt2_prefixes,
@@ -338,11 +339,11 @@ static const struct family_row rows[] = {
      .activation = DEVICE_GELU_TANH,
      .plain_mlp = true,
      .pairing = DEVICE_PAIR_NEIGHBOURS,
-     .rotary_key = "rotary_dim"},
+     .rotary_dim = 64},
     {.model_type = "opt",
      .weights = &weight_table_opt,
      .prefixes = opt_prefixes,
-     .keys = {.intermediate = "ffn_dim", .activation = "activation_function"},
+     .keys = {.intermediate = "ffn_dim", .epsilon = "", .activation = "activation_function"},
      .defaults = {12, 768, 3072, 12, 0, 0, 50272, 2048, 0, 1e-5, 1e4, 0, true},
      .ungrouped = true,
      .norm = DEVICE_NORM_LAYER,
@@ -381,7 +382,8 @@ static const struct family_row rows[] = {
      .prefixes = text_prefixes,
      .defaults = {80, 8192, 29568, 64, 8, 0, 152064, 32768, 4096, 1e-5, 1e6, 0, false},
      .qkv_bias = ALWAYS,
-     .windows = WINDOWS_IF_USED},
+     .windows = WINDOWS_IF_USED,
+     .window_layers = 80},
     {.model_type = "qwen3_vl_text",
      .prefixes = text_prefixes,
      .defaults = {32, 4096, 22016, 32, 32, 128, 151936, 128000, 0, 1e-6, 5e5, 0, false},
@@ -432,10 +434,10 @@ static const struct family_row rows[] = {
 };
 
 static const struct family_nest nests[] = {
-    {"gemma3", "gemma3_text"},
-    {"mistral3", "mistral"},
-    {"qwen2_5_vl", "qwen2_5_vl_text"},
-    {"qwen3_vl", "qwen3_vl_text"},
+    {"gemma3", false, "gemma3_text"},
+    {"mistral3", false, "mistral"},
+    {"qwen2_5_vl", true, "qwen2_5_vl_text"},
+    {"qwen3_vl", false, "qwen3_vl_text"},
 };
 
 enum { ROWS = sizeof rows / sizeof rows[0], NESTS = sizeof nests / sizeof nests[0] };

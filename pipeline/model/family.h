@@ -105,8 +105,10 @@ struct family_row {
     enum family_windows windows;
     size_t full_every;
     enum family_ropes ropes;
-    const char *rotary_key; // how many numbers of a head turn
-    bool needs_scaling;     // the class has one of its own where the file names none, which is not followed
+    size_t rotary_dim;     // > 0: a fixed table; where the key rotary_dim is absent (GPT-J)
+    bool old_rope_keys;    // rotary_pct and rotary_emb_base (GPT-NeoX)
+    int64_t window_layers; // where max_window_layers is absent; 0: 28
+    bool needs_scaling;    // the class has one of its own where the file names none, which is not followed
     enum device_pairing pairing;
     enum device_rope_rounding rope_rounding;
 
@@ -131,6 +133,7 @@ struct family_experts { // how a configuration speaks of them
 
 struct family_nest { // a configuration whose text model lies under text_config
     const char *model_type;
+    bool may_be_flat;      // or beside vision_config, without text_config
     const char *text_type; // of the text model where it does not say
 };
 

@@ -112,8 +112,11 @@ static int count_weights(struct footprint *out, const struct holding *holding, s
     *out = (struct footprint){.config = config, .dtype = holding->dtype, .blocks = last};
     TRY(memory_zeroed(&blocks, last > 0 ? last : 1, sizeof out->block[0], err));
     out->block = blocks;
-    out->embedding = times(times(config->vocabulary, config->hidden), dtype_size(holding->dtype));
-    out->final_norm = last == config->layers ? config->hidden * dtype_size(holding->dtype) : 0;
+    uint64_t rows = plus(plus(config->vocabulary, config->position_rows), config->embedding_norm ? 2 : 0);
+    out->embedding = times(times(rows, config->hidden), dtype_size(holding->dtype));
+    out->final_norm = last == config->layers
+                          ? (config->norm_bias ? 2 : 1) * config->hidden * dtype_size(holding->dtype)
+                          : 0;
     for (size_t i = 0; i < last; i++) {
         struct footprint_block block = count_block(holding, i);
         out->block[i] = block;
@@ -205,8 +208,12 @@ void footprint_of_batch(struct footprint_batch *out, const struct model_config *
         out->activations = plus(out->activations, out->keys_values);
         out->residuals = times(times(slices - 1, limits->tokens), footprint_residual(config, dtype));
     }
+    if (config->experts.count > 0) { // inner activations and products of every pair of token and expert
+        uint64_t pairs = times(limits->tokens, config->experts.chosen);
+        out->scratch = times(pairs, plus(config->experts.width, config->hidden) * dtype_size(dtype));
+    }
     if (has_own_memory) {
-        out->scratch = GPU_SCRATCH;
+        out->scratch = plus(out->scratch, GPU_SCRATCH);
         out->staging = plus(out->staging, GPU_STAGING);
     }
 }

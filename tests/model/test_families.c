@@ -150,6 +150,11 @@ static void the_text_part_of_a_larger_model_is_read(void **state) {
     assert_string_equal(config.model_type, "gemma3_text");
     assert_int_equal(config.checkpoint_dtype, DTYPE_BF16);
     model_config_destroy(&config);
+    parse(&config, "{\"model_type\": \"qwen2_5_vl\", \"hidden_size\": 3584, \"num_attention_heads\": 28,"
+                   " \"num_key_value_heads\": 4, \"vision_config\": {\"a\": 1},"
+                   " \"rope_scaling\": {\"type\": \"mrope\", \"mrope_section\": [16, 24, 24]}}");
+    assert_true(config.is_nested && config.hidden == 3584 && config.attention_bias);
+    model_config_destroy(&config);
     refused("{\"model_type\": \"gemma3\"}", "'text_config' of gemma3 is not an object");
     refused("{\"model_type\": \"mistral3\", \"text_config\": {\"model_type\": \"bert\"}}",
             "'model_type' is 'bert'");
@@ -179,6 +184,17 @@ static void what_another_family_has_is_refused(void **state) {
          "'short_factor' is not a list of 48 numbers"},
         {"\"model_type\": \"gpt_oss\"", "neither 'rope_scaling' nor 'rope_parameters' is there"},
         {"\"model_type\": \"granite\", \"attention_multiplier\": 0", "'attention_multiplier' is 0"},
+        {"\"model_type\": \"gpt_oss\", \"swiglu_alpha\": 2, \"rope_scaling\": {\"type\": \"default\"}",
+         "'swiglu_alpha' is 2"},
+        {"\"model_type\": \"phi3\", \"sliding_window\": 0", "'sliding_window' is 0"},
+        {"\"model_type\": \"gpt2\", \"n_head\": 12, \"num_attention_heads\": 6", "'n_head' is 12, and"},
+        {"\"model_type\": \"gemma3_text\", \"rope_scaling\": {\"rope_type\": \"dynamic\", \"factor\": 2}",
+         "depends on the length of the text"},
+        {"\"model_type\": \"gemma3_text\", \"rope_parameters\": {\"rope_theta\": 5}",
+         "does not say what layer types it is for"},
+        {"\"model_type\": \"ministral3\", \"rope_parameters\": {\"rope_type\": \"dynamic\", \"factor\": 2,"
+         " \"llama_4_scaling_beta\": 0.1}",
+         "depends on the length of the text"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char text[256];
