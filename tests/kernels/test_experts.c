@@ -309,6 +309,41 @@ static void test_odd_sizes(void **state) {
     on_every_path(check_odd_cases);
 }
 
+// What a token's experts come to is added up in ascending order: (2^24 + 1) - 2^24 is 0 in float32, and 1 the
+// other way round.
+static void check_order(const char *path, enum dtype dtype) {
+    static const struct sizes sizes = {5, 3, 3, 8, 8, 0, true, DEVICE_STORE, 0, DEVICE_RELU};
+    static const float biases[] = {0x1p24f, 1, -0x1p24f};
+    if (dtype == DTYPE_F16) { // which has no 2^24
+        return;
+    }
+    struct bed bed = bed_open_rows(path, dtype, 2, sizes.tokens);
+    struct numbers in = take_numbers(&sizes, dtype);
+    memset(in.down, 0, sizes.experts * sizes.hidden * sizes.width * sizeof in.down[0]);
+    for (size_t i = 0; i < sizes.experts * sizes.hidden; i++) {
+        in.down_bias[i] = biases[i / sizes.hidden];
+    }
+    for (size_t i = 0; i < sizes.tokens * sizes.chosen; i++) {
+        in.weights[i] = 1;
+    }
+    struct layer layer;
+    put_layer(&bed, &sizes, &in, &layer);
+    void *scratch = take_scratch(&bed, &layer, sizes.tokens);
+    float *got = numbers_widen(run_tokens(&bed, &sizes, &in, &layer, NULL, sizes.tokens, scratch), dtype,
+                               sizes.tokens * sizes.hidden);
+    for (size_t i = 0; i < sizes.tokens * sizes.hidden; i++) {
+        assert_true(got[i] == 0);
+    }
+    free(got);
+    numbers_free(&in);
+    bed_close(&bed);
+}
+
+static void test_order(void **state) {
+    (void)state;
+    on_every_path(check_order);
+}
+
 // ---- company ----
 
 // Tokens of a batch that goes in pieces have the bits that they have alone.
@@ -507,9 +542,10 @@ static void test_scratch_grows(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_double), cmocka_unit_test(test_odd_sizes),
-        cmocka_unit_test(test_company),        cmocka_unit_test(test_pieces),
-        cmocka_unit_test(test_not_finite),     cmocka_unit_test(test_dense),
-        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_scratch_grows),
+        cmocka_unit_test(test_company),        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_pieces),         cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_dense),          cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_scratch_grows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
