@@ -240,6 +240,7 @@ static int read_map(const struct values *scaling, const struct values *top, stru
     const char *beta = config->family->query_beta_key;
     if (beta != NULL) {
         TRY(require_positive(scaling, beta, &config->query_beta, err));
+        TRY(require_positive(scaling, "original_max_position_embeddings", &rope->original_positions, err));
     }
     bool has_alpha = values_has(scaling, "alpha");
     if (has_alpha && (rope->kind != ROPE_DYNAMIC || strcmp(config->model_type, "hunyuan_v1_dense") != 0 ||

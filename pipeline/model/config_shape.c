@@ -137,7 +137,7 @@ static int read_activation(const struct values *values, struct model_config *con
     const char *name = NULL;
     char names[128] = "";
     config->activation = config->family->activation;
-    TRY(values_text(values, key, &name, err));
+    TRY(key[0] == 0 ? STATUS_OK : values_text(values, key, &name, err)); // "": the class has but one
     for (size_t i = 0; i < count; i++) {
         if (name == NULL || strcmp(name, known[i].name) == 0) {
             config->activation = name == NULL ? config->activation : known[i].activation;

@@ -12,7 +12,7 @@
 #include "model/config.h"
 #include "model/weight_table.h"
 
-struct family_keys { // of a configuration; NULL: as Llama calls it
+struct family_keys { // of a configuration; NULL: as Llama calls it; "": the class has none
     const char *layers;
     const char *hidden;
     const char *intermediate;

@@ -193,7 +193,7 @@ static void what_another_family_has_is_refused(void **state) {
         {"\"model_type\": \"gemma3_text\", \"rope_parameters\": {\"rope_theta\": 5}",
          "does not say what layer types it is for"},
         {"\"model_type\": \"ministral3\", \"rope_parameters\": {\"rope_type\": \"dynamic\", \"factor\": 2,"
-         " \"llama_4_scaling_beta\": 0.1}",
+         " \"llama_4_scaling_beta\": 0.1, \"original_max_position_embeddings\": 64}",
          "depends on the length of the text"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
