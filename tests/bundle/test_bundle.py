@@ -18,7 +18,7 @@ from support import BUILD, DEVICE, OK, SOURCE, STRATA
 SCRIPT = SOURCE / "tools" / "bundle.sh"
 SYSTEM = re.compile(r"(ld-linux[^/]*|lib(c|m|mvec|dl|rt|pthread|resolv|util|gcc_s|stdc\+\+))\.so\.\d+")
 LATEST = {"GLIBC": (2, 34), "GLIBCXX": (3, 4, 29), "CXXABI": (1, 3, 13), "GCC": (11,)}
-MOST = 64_000_000
+MOST = 96_000_000
 
 pytestmark = pytest.mark.skipif(shutil.which("patchelf") is None or shutil.which("xz") is None, reason="patchelf or xz is not here")
 
@@ -136,10 +136,10 @@ def test_refused(tmp_path):
 
 def test_refused_when_it_is_too_large(tmp_path):
     build = fake_build(tmp_path / "large")
-    (tmp_path / "large.c").write_text("char large[65000000] = {1};\nint main(void) { return large[1]; }\n")
+    (tmp_path / "large.c").write_text("char large[97000000] = {1};\nint main(void) { return large[1]; }\n")
     subprocess.run(["cc", "-o", build / "tests/large", tmp_path / "large.c"], check=True)
     (build / "device_tests.txt").write_text("large\n")
-    refused(tmp_path, build, "64000000 at most")
+    refused(tmp_path, build, "96000000 at most")
 
 
 def test_refused_without_its_tools(tmp_path):
