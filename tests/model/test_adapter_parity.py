@@ -15,7 +15,7 @@ LENGTHS = [1, 7, 33, 2]
 
 def make(folder, name):
     config, dtype, shards, _, _ = make_goldens.variants()[name]
-    make_goldens.write_checkpoint(str(folder), config, dtype, shards)
+    make_goldens.write_checkpoint(str(folder), config, dtype, shards, make_goldens.list_tensors(name))
     return make_goldens.make_ids("adapter " + name, LENGTHS, config["vocab_size"])
 
 

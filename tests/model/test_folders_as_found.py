@@ -15,7 +15,7 @@ LENGTHS = [1, 7, 33]
 
 def make(folder, name="qwen3", **changes):
     config, dtype, _, _, _ = make_goldens.variants()[name]
-    make_goldens.write_checkpoint(str(folder), config, dtype, 1)
+    make_goldens.write_checkpoint(str(folder), config, dtype, 1, make_goldens.list_tensors(name))
     change_config(folder, **changes)
     return config["vocab_size"]
 
