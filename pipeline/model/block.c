@@ -163,23 +163,30 @@ static struct device_norm norm_of(const struct model_config *config, const void 
 int block_norm(const struct block_pass *pass, void *out, const void *weight, const void *bias,
                struct error *err) {
     struct device_norm norm = norm_of(pass->config, weight, bias);
+    if (weight == NULL) { // which the device would take for ones
+        return error_set(err, STATUS_INTERNAL, "a norm has no weight");
+    }
     return device_norm(pass->device, out, pass->buffers.x, &norm, DEVICE_STORE, pass->tokens,
                        pass->config->hidden, err);
 }
 
-// The norm before a branch; weight NULL: the block has none there.
-static int run_norm(const struct block_pass *pass, const void *weight, const void *bias, struct error *err) {
-    return weight == NULL ? STATUS_OK : block_norm(pass, pass->buffers.normed, weight, bias, err);
+// The norm before a branch, where the family has one.
+static int run_norm(const struct block_pass *pass, bool has, const void *weight, const void *bias,
+                    struct error *err) {
+    return has && pass->config->norms != NORMS_AFTER
+               ? block_norm(pass, pass->buffers.normed, weight, bias, err)
+               : STATUS_OK;
 }
 
 // x += what a branch has come to, normalised or scaled where the family does so.
 static int run_add(const struct block_pass *pass, const void *weight, struct error *err) {
     const struct model_config *config = pass->config;
     const void *branch = buffer_at(&pass->buffers, branch_out(config));
-    if (weight != NULL) {
+    if (config->norms != NORMS_BEFORE) {
         struct device_norm norm = norm_of(config, weight, NULL);
-        return device_norm(pass->device, pass->buffers.x, branch, &norm, DEVICE_ADD, pass->tokens,
-                           config->hidden, err);
+        return weight == NULL ? error_set(err, STATUS_INTERNAL, "a norm has no weight")
+                              : device_norm(pass->device, pass->buffers.x, branch, &norm, DEVICE_ADD,
+                                            pass->tokens, config->hidden, err);
     }
     float scale = config->residual_scale == 0 ? 1 : (float)config->residual_scale;
     return device_add(pass->device, pass->buffers.x, branch, scale, pass->tokens, config->hidden, err);
@@ -296,7 +303,7 @@ int block_run_step(const struct block_pass *pass, const struct block_weights *we
     switch (step) {
     // x += output(attention(rope(qkv(norm(x)))))
     case BLOCK_ATTENTION_NORM:
-        return run_norm(pass, weights->input_norm, weights->input_norm_bias, err);
+        return run_norm(pass, true, weights->input_norm, weights->input_norm_bias, err);
     case BLOCK_ROPE:
         return run_rope(pass, weights, block, shape.heads, err);
     case BLOCK_ATTENTION:
@@ -305,7 +312,8 @@ int block_run_step(const struct block_pass *pass, const struct block_weights *we
         return add_attention(pass, weights, err);
     // x += down(activation(gate(norm(x))) * up(norm(x))), or the sum of some experts that are alike
     case BLOCK_MLP_NORM:
-        return run_norm(pass, weights->mlp_norm, weights->mlp_norm_bias, err);
+        return run_norm(pass, pass->config->branches != BRANCHES_ONE_NORM, weights->mlp_norm,
+                        weights->mlp_norm_bias, err);
     case BLOCK_ACTIVATION:
         return run_activation(pass, block, err);
     case BLOCK_EXPERTS:

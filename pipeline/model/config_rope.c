@@ -43,8 +43,7 @@ static int read_kind(const struct values *values, const struct model_config *con
     TRY(values_text(values, "type", &name, err));
     TRY(values_text(values, "rope_type", &name, err));
     // Phi-3's files call longrope by its older names; of texts alone all three axes of "mrope" are equal.
-    bool is_phi3 = strcmp(config->model_type, "phi3") == 0;
-    if (is_phi3 && (strcmp(name, "su") == 0 || strcmp(name, "yarn") == 0)) {
+    if (config->family->old_long_names && (strcmp(name, "su") == 0 || strcmp(name, "yarn") == 0)) {
         name = "longrope";
     }
     if (config->is_nested && strcmp(name, "mrope") == 0) {
@@ -243,8 +242,8 @@ static int read_map(const struct values *scaling, const struct values *top, stru
         TRY(require_positive(scaling, "original_max_position_embeddings", &rope->original_positions, err));
     }
     bool has_alpha = values_has(scaling, "alpha");
-    if (has_alpha && (rope->kind != ROPE_DYNAMIC || strcmp(config->model_type, "hunyuan_v1_dense") != 0 ||
-                      config_rotated(config) == 2)) {
+    if (has_alpha &&
+        (rope->kind != ROPE_DYNAMIC || !config->family->stretches_base || config_rotated(config) == 2)) {
         return error_set(err, STATUS_DATA, "'alpha' is not supported here");
     }
     if (has_alpha) {

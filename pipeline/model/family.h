@@ -107,6 +107,8 @@ struct family_row {
     enum family_ropes ropes;
     size_t rotary_dim;     // > 0: a fixed table; where the key rotary_dim is absent (GPT-J)
     bool old_rope_keys;    // rotary_pct and rotary_emb_base (GPT-NeoX)
+    bool old_long_names;   // longrope is called su or yarn too (Phi-3)
+    bool stretches_base;   // dynamic scaling with alpha is a base stretched once and for all (HunYuan)
     int64_t window_layers; // where max_window_layers is absent; 0: 28
     bool needs_scaling;    // the class has one of its own where the file names none, which is not followed
     enum device_pairing pairing;
