@@ -57,6 +57,13 @@ struct device_candidate { // a way to compute a matmul
                       bool gated, size_t tokens, size_t width, struct error *err)) \
     X(int, gate, (struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens, \
                   size_t width, struct error *err)) \
+    X(int, gate_rows, (struct device *device, void *x, const void *in, const void *weight, size_t tokens, \
+                       size_t width, size_t hidden, struct error *err)) \
+    X(bool, delta_net_scratch, (const struct device *device, const struct device_delta_net *net, \
+                                size_t tokens, size_t *bytes)) \
+    X(int, delta_net, (struct device *device, void *out, const void *in, \
+                       const struct device_delta_net *net, struct device_texts texts, void *state, \
+                       void *scratch, struct error *err)) \
     X(int, route, (struct device *device, const struct device_routes *routes, const void *x, \
                    const void *router, const void *bias, const struct device_routing *routing, \
                    size_t tokens, size_t hidden, struct error *err)) \

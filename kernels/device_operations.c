@@ -327,6 +327,63 @@ int device_gate(struct device *device, void *x, const void *gate, size_t gate_st
     return device->ops->gate(device, x, gate, gate_stride, tokens, width, err);
 }
 
+int device_gate_rows(struct device *device, void *x, const void *in, const void *weight, size_t tokens,
+                     size_t width, size_t hidden, struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    if (x == NULL || in == NULL || weight == NULL || width == 0 || hidden == 0) {
+        return refuse(err, "gate_rows", "a buffer is missing or a width is 0");
+    }
+    return device->ops->gate_rows(device, x, in, weight, tokens, width, hidden, err);
+}
+
+// ---- linear attention ----
+
+// NULL where the sizes can be computed.
+static const char *delta_net_fault(const struct device_delta_net *net) {
+    if (net->key_heads == 0 || net->value_heads == 0 || net->value_heads % net->key_heads != 0) {
+        return "key_heads does not divide value_heads";
+    }
+    if (net->key_dim == 0 || net->value_dim == 0 || net->taps == 0) {
+        return "a size is 0";
+    }
+    return NULL;
+}
+
+bool device_delta_net_scratch(const struct device *device, const struct device_delta_net *net, size_t tokens,
+                              size_t *bytes) {
+    return delta_net_fault(net) == NULL && device->ops->delta_net_scratch(device, net, tokens, bytes);
+}
+
+int device_delta_net(struct device *device, void *out, const void *in, const struct device_delta_net *net,
+                     struct device_texts texts, void *state, void *scratch, struct error *err) {
+    if (texts.count == 0) {
+        return STATUS_OK;
+    }
+    const char *fault = delta_net_fault(net);
+    if (fault == NULL &&
+        (out == NULL || in == NULL || texts.starts == NULL || texts.host_starts == NULL ||
+         net->convolution == NULL || net->decay == NULL || net->step_bias == NULL || net->norm == NULL)) {
+        fault = "a buffer is missing";
+    }
+    if (fault == NULL && state == NULL && texts.before > 0) {
+        fault = "the state is missing";
+    }
+    if (fault == NULL && state != NULL &&
+        (texts.count != 1 || texts.host_starts[0] != 0 || texts.before % DEVICE_SLICE != 0)) {
+        fault = "a slice is of one text and begins at a multiple of a slice";
+    }
+    size_t bytes = 0;
+    if (fault == NULL &&
+        (!device_delta_net_scratch(device, net, (size_t)texts.host_starts[texts.count], &bytes) ||
+         (bytes > 0 && scratch == NULL))) {
+        fault = "scratch is missing";
+    }
+    return fault != NULL ? refuse(err, "delta_net", fault)
+                         : device->ops->delta_net(device, out, in, net, texts, state, scratch, err);
+}
+
 // ---- mixtures of experts ----
 
 static const char *routing_fault(size_t experts, size_t chosen) {

@@ -92,6 +92,30 @@ int device_activate(struct device *device, void *out, const void *in, enum devic
 int device_gate(struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens,
                 size_t width, struct error *err);
 
+// x[t, :] *= sigmoid(in[t, :] . weight). x [tokens, width], in [tokens, hidden], weight [hidden]. The product
+// is float32; halves: it is rounded, then its sigmoid, then the result.
+int device_gate_rows(struct device *device, void *x, const void *in, const void *weight, size_t tokens,
+                     size_t width, size_t hidden, struct error *err);
+
+// Bytes of DEVICE_SCRATCH that device_delta_net needs for batches of at most `tokens`; false on overflow. Of
+// `net` the sizes count, not the weights.
+bool device_delta_net_scratch(const struct device *device, const struct device_delta_net *net, size_t tokens,
+                              size_t *bytes);
+
+// A gated delta net within each text. in [tokens, device_delta_net_width], out [tokens,
+// device_delta_net_out]. Of every token, in float32 from one rounding to the next:
+//   q | k | v = silu(convolution), the convolution rounded, then silu;
+//   q, k      = each head's numbers times (their sum of squares + 1e-6)^-1/2; q times key_dim^-1/2;
+//   beta      = sigmoid(b), rounded;  g = -exp(decay) softplus(a + step_bias);
+//   S         = exp(g) S;  S += k (beta (v - S^T k))^T;  o = S^T q, rounded: S [key_dim, value_dim] is a
+//               value head's state, zeros before the text, never rounded;
+//   out       = norm * (o / rms(o), rounded), rounded, times silu(z), rounded.
+// state NULL: whole texts. Else the batch is a slice of one text, which goes on from the state that the slice
+// before left (none where texts.before is 0) and leaves its own (device_delta_net_state bytes), with the bits
+// of the whole text. texts.kept counts for nothing here.
+int device_delta_net(struct device *device, void *out, const void *in, const struct device_delta_net *net,
+                     struct device_texts texts, void *state, void *scratch, struct error *err);
+
 // Chooses each token's experts. x [tokens, hidden]; router [experts, hidden] numbers, as a table is loaded;
 // bias [experts] or NULL. The product is float32 before routing->rounds_logits.
 int device_route(struct device *device, const struct device_routes *routes, const void *x, const void *router,

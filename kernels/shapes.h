@@ -159,12 +159,50 @@ struct device_experts {
     float limit;
 };
 
+// ---- linear attention ----
+
+// A gated delta net (Yang, Kautz and Hatamizadeh, arXiv 2412.06464, as Qwen3-Next has it). Of each token, in
+// columns: q | k | v | z | b | a.
+struct device_delta_net {
+    size_t key_heads;   // of queries and of keys
+    size_t value_heads; // a multiple of it: value head h goes with key head h / (value_heads / key_heads)
+    size_t key_dim;     // of a query and of a key
+    size_t value_dim;
+    size_t taps; // of the causal convolution over q, k and v: the token itself and taps - 1 before it
+    const void *convolution; // [device_delta_net_mixed, taps]; the last tap is the token's own
+    const void *decay;       // [value_heads] the logarithm of A
+    const void *step_bias;   // [value_heads] added to a
+    const void *norm;        // [value_dim] of what comes out, head by head
+    float epsilon;           // of that norm
+};
+
+static inline size_t device_delta_net_mixed(const struct device_delta_net *net) { // columns of q, k and v
+    return 2 * net->key_heads * net->key_dim + net->value_heads * net->value_dim;
+}
+
+static inline size_t device_delta_net_out(const struct device_delta_net *net) { // and of z
+    return net->value_heads * net->value_dim;
+}
+
+static inline size_t device_delta_net_width(const struct device_delta_net *net) { // numbers of a row
+    return device_delta_net_mixed(net) + device_delta_net_out(net) + 2 * net->value_heads;
+}
+
+// What a text leaves for its next slice: float32 [value_heads, key_dim, value_dim], then in numbers the last
+// taps - 1 tokens' q | k | v before the convolution, zeros where there were fewer.
+static inline size_t device_delta_net_state(const struct device_delta_net *net, size_t number_size) {
+    return net->value_heads * net->key_dim * net->value_dim * sizeof(float) +
+           (net->taps - 1) * device_delta_net_mixed(net) * number_size;
+}
+
 struct device_shape { // of a model's blocks
     struct device_heads heads;
     size_t hidden;
     size_t intermediate;
     size_t experts;      // that a block chooses from; 0: none
     size_t expert_width; // of their inner activations
+    size_t key_dim;      // of a delta net; 0: there is none
+    size_t value_dim;
 };
 
 struct device_refusal { // of a shape
@@ -175,7 +213,9 @@ struct device_refusal { // of a shape
         DEVICE_KV_HEADS,
         DEVICE_HEAD_DIM,
         DEVICE_EXPERTS,
-        DEVICE_EXPERT_WIDTH
+        DEVICE_EXPERT_WIDTH,
+        DEVICE_KEY_DIM, // of a delta net
+        DEVICE_VALUE_DIM
     } dimension;   // the one that is refused
     char can[128]; // which ones are not: "multiples of 8 up to 512"
 };

@@ -102,15 +102,16 @@ static int take_part(struct opening *o, const struct tensor *tensor, const float
 static int take_delta(struct opening *o, size_t index, const char *module, const struct tensor *a,
                       const struct tensor *b, struct error *err) {
     const struct weight_row *row = o->match->bound[index].use.row;
+    size_t block = o->match->bound[index].use.block;
     struct adapter *out = o->out;
     struct low_rank *delta = &out->deltas[index];
     size_t rank;
-    delta->columns = weight_dimension(o->config, row->columns);
+    delta->columns = weight_dimension(o->config, block, row->columns);
     if (adapter_config_scale(&o->settings, module, &rank, &delta->scale, err) != STATUS_OK) {
         return error_wrap(err, "'%s' by " ADAPTER_CONFIG, module);
     }
     TRY(check_part(a, rank, delta->columns, err));
-    TRY(check_part(b, weight_dimension(o->config, row->rows), rank, err));
+    TRY(check_part(b, weight_dimension(o->config, block, row->rows), rank, err));
     TRY(take_part(o, a, &delta->a, err));
     TRY(take_part(o, b, &delta->b, err));
     delta->rank = rank;

@@ -273,16 +273,23 @@ static int arrange_transposed(unsigned char *out, size_t out_bytes, const struct
 
 static int arrange_heads(unsigned char *out, size_t out_bytes, const struct arrangement *how,
                          const unsigned char *in, size_t bytes, struct error *err) {
-    enum { PARTS = 3 };
-    if (bytes != out_bytes || !is_product(bytes, how->rows, how->columns, how->width) || how->heads == 0 ||
-        how->rows % (PARTS * how->heads) != 0) {
+    size_t line = how->columns * how->width; // bytes of a row
+    size_t rows = 0;                         // of a head
+    for (size_t part = 0; part < how->parts; part++) {
+        rows += how->part_rows[part];
+    }
+    if (bytes != out_bytes || !is_product(bytes, how->rows, how->columns, how->width) ||
+        how->heads * rows != how->rows) {
         return misfit(bytes, out_bytes, err);
     }
-    size_t head = how->rows / (PARTS * how->heads) * how->columns * how->width; // bytes of a part of a head
-    for (size_t h = 0; h < how->heads; h++) {
-        for (size_t part = 0; part < PARTS; part++) {
-            memcpy(out + (part * how->heads + h) * head, in + (h * PARTS + part) * head, head);
+    size_t before = 0; // rows of a head's parts before this one
+    for (size_t part = 0; part < how->parts; part++) {
+        size_t count = how->part_rows[part];
+        for (size_t h = 0; h < how->heads; h++) {
+            memcpy(out + (how->heads * before + h * count) * line, in + (h * rows + before) * line,
+                   count * line);
         }
+        before += count;
     }
     return STATUS_OK;
 }

@@ -16,7 +16,8 @@ enum arrangement_kind {
     ARRANGE_TRANSPOSED, // [columns, rows] elements of `width` bytes
     ARRANGE_INDICES,    // int32 group numbers into uint16
     ARRANGE_EXPERTS,    // experts one after another, each transposed or with rows of two halves in turn
-    ARRANGE_HEADS,      // rows of q, k and v of one head after another, into all of q, then k, then v
+    ARRANGE_HEADS,      // rows of several parts of one head after another (q, k and v, say): all heads of the
+                        // first part come first, then those of the next
 };
 
 enum arrangement_numbers { // what the tensor's elements are, where some of them are no numbers
@@ -35,8 +36,10 @@ struct arrangement {
     enum arrangement_numbers numbers; // all must be finite
     size_t rows;                      // of the part: codes or elements, not bytes
     size_t columns;
-    size_t width; // bytes of an element (ARRANGE_TRANSPOSED, ARRANGE_HEADS)
-    size_t heads; // ARRANGE_HEADS: of each of the three
+    size_t width;        // bytes of an element (ARRANGE_TRANSPOSED, ARRANGE_HEADS)
+    size_t heads;        // ARRANGE_HEADS
+    size_t parts;        // of a head, at most four
+    size_t part_rows[4]; // each part's rows of a head
     // ARRANGE_EXPERTS: rows of the part are those of so many experts, of which a file has the first half and
     // the second in turn where they alternate; is_transposed: each is [columns, rows].
     size_t experts;

@@ -347,7 +347,7 @@ struct device_attention block_attention(const struct model_config *config, size_
     double scale =
         config->score_scale == 0 ? 1 / __builtin_sqrt((double)config->head_dim) : config->score_scale;
     return (struct device_attention){
-        .heads = {config->heads, config->kv_heads, config->head_dim, 0},
+        .heads = config_heads(config, block),
         .scale = (float)(config->scale_falls ? scale / (double)(block + 1) : scale),
         .window = config->layer_slides[block] ? config->window : 0,
         .softcap = (float)config->softcap,

@@ -60,6 +60,11 @@ enum block_rope { // which tables a block rotates by
     BLOCK_ROPE_NONE,
 };
 
+enum block_mixer { // what mixes the tokens of a text
+    MIXER_ATTENTION,
+    MIXER_DELTA_NET,
+};
+
 struct expert_config { // of blocks that have experts in place of an MLP
     size_t count;      // 0: no block has
     size_t chosen;
@@ -67,8 +72,10 @@ struct expert_config { // of blocks that have experts in place of an MLP
     bool normalised;
     bool rounds_weights;
     enum device_scores scores;
-    float limit;   // of the inner activation (struct device_experts); 0: none
-    bool has_bias; // of the router and of every expert
+    float limit;         // of the inner activation (struct device_experts); 0: none
+    bool has_bias;       // of the router and of every expert
+    size_t shared_width; // of an MLP beside them that every token goes to; 0: none
+    bool shared_gate;    // which is multiplied with a sigmoid of its own
 };
 
 struct model_config {
@@ -116,7 +123,10 @@ struct model_config {
     unsigned char *layer_slides;  // [layers] 1 where the block uses the window
     unsigned char *layer_ropes;   // [layers] enum block_rope; NULL: all the main one
     unsigned char *layer_experts; // [layers] 1 where the block has experts; NULL: none
-    size_t unrotated;             // numbers of a head that do not turn, its last ones
+    unsigned char *layer_mixers;  // [layers] enum block_mixer; NULL: attention in all
+    bool query_gates;             // attention's output is multiplied with sigmoids of numbers beside queries
+    struct device_delta_net delta_net; // its sizes, of blocks with MIXER_DELTA_NET
+    size_t unrotated;                  // numbers of a head that do not turn, its last ones
     enum device_pairing pairing;
     enum device_rope_rounding rope_rounding;
     struct rope_config rope;
@@ -141,6 +151,24 @@ static inline enum block_rope config_block_rope(const struct model_config *confi
 
 static inline bool config_has_experts(const struct model_config *config, size_t block) {
     return config->layer_experts != NULL && config->layer_experts[block] != 0;
+}
+
+static inline enum block_mixer config_mixer(const struct model_config *config, size_t block) {
+    return config->layer_mixers == NULL ? MIXER_ATTENTION : (enum block_mixer)config->layer_mixers[block];
+}
+
+// The heads of a block with attention.
+static inline struct device_heads config_heads(const struct model_config *config, size_t block) {
+    (void)block; // all have the same
+    return (struct device_heads){.heads = config->heads,
+                                 .kv_heads = config->kv_heads,
+                                 .head_dim = config->head_dim,
+                                 .gap = config->query_gates ? config->heads * config->head_dim : 0};
+}
+
+// The width of a block's MLP, or of the one beside its experts; 0: it has none.
+static inline size_t config_mlp_width(const struct model_config *config, size_t block) {
+    return config_has_experts(config, block) ? config->experts.shared_width : config->intermediate;
 }
 
 // Reads the shape of a model (place.h). The text of its config.json is appended to `text`; a GGUF file has

@@ -74,8 +74,8 @@ static bool kept_format(const struct holding *holding, const struct weight_row *
 static void add_row(struct footprint_block *sum, const struct holding *holding, const struct weight_row *row,
                     size_t block) {
     const struct model_config *config = holding->config;
-    size_t rows = weight_dimension(config, row->rows);
-    size_t columns = weight_dimension(config, row->columns);
+    size_t rows = weight_dimension(config, block, row->rows);
+    size_t columns = weight_dimension(config, block, row->columns);
     uint64_t numbers = times(times(rows, columns), weight_copies(row, config, block));
     uint64_t computed = times(numbers, dtype_size(holding->dtype));
     struct weight_format format;

@@ -23,10 +23,10 @@ struct matching {
 enum { SHAPE_MOST = 3 };
 
 // The shape that the row's tensor has: its rank.
-static size_t shape_of(const struct weight_row *row, const struct model_config *config,
+static size_t shape_of(const struct model_config *config, const struct weight_row *row, size_t block,
                        size_t shape[SHAPE_MOST]) {
-    size_t rows = weight_dimension(config, row->rows);
-    size_t columns = weight_dimension(config, row->columns);
+    size_t rows = weight_dimension(config, block, row->rows);
+    size_t columns = weight_dimension(config, block, row->columns);
     size_t experts = config->experts.count;
     bool is_vector = row->form == FORM_VECTOR;
     switch (row->file) {
@@ -41,8 +41,16 @@ static size_t shape_of(const struct weight_row *row, const struct model_config *
         shape[0] = columns;
         shape[1] = rows;
         return 2;
+    case FILE_CONVOLUTION:
+        shape[0] = rows;
+        shape[1] = 1;
+        shape[2] = columns;
+        return 3;
     case FILE_ROWS:
     case FILE_HEADS:
+    case FILE_QUERY_GATES:
+    case FILE_NET_QKVZ:
+    case FILE_NET_BA:
         break;
     }
     shape[0] = rows;
@@ -50,11 +58,12 @@ static size_t shape_of(const struct weight_row *row, const struct model_config *
     return is_vector ? 1 : 2;
 }
 
-static int check_tensor(const struct tensor *tensor, const struct weight_row *row,
-                        const struct model_config *config, struct error *err) {
-    size_t wanted[2] = {weight_dimension(config, row->rows), weight_dimension(config, row->columns)};
+static int check_tensor(const struct tensor *tensor, const struct model_config *config,
+                        const struct weight_row *row, size_t block, struct error *err) {
+    size_t wanted[2] = {weight_dimension(config, block, row->rows),
+                        weight_dimension(config, block, row->columns)};
     size_t stored[SHAPE_MOST];
-    size_t rank = shape_of(row, config, stored);
+    size_t rank = shape_of(config, row, block, stored);
     struct weight_layout layout;
     if (tensor->rank != rank || memcmp(tensor->shape, stored, rank * sizeof stored[0]) != 0) {
         char found_text[TENSOR_SHAPE_TEXT];
@@ -77,32 +86,69 @@ static int check_tensor(const struct tensor *tensor, const struct weight_row *ro
     return STATUS_OK;
 }
 
+// Rows that a file has head by head: what it has of each.
+static void deal_of(struct arrangement *how, const struct model_config *config, const struct weight_row *row,
+                    size_t block) {
+    const struct device_delta_net *net = &config->delta_net;
+    size_t head = config_heads(config, block).head_dim;
+    size_t shared = net->key_heads == 0 ? 0 : net->value_heads / net->key_heads; // value heads of a key head
+    how->heads = config_heads(config, block).heads;
+    switch (row->file) {
+    case FILE_HEADS:
+        how->parts = 3;
+        how->part_rows[0] = how->part_rows[1] = how->part_rows[2] = head;
+        break;
+    case FILE_QUERY_GATES:
+        how->parts = 2;
+        how->part_rows[0] = how->part_rows[1] = head;
+        break;
+    case FILE_NET_QKVZ:
+        how->heads = net->key_heads;
+        how->parts = 4;
+        how->part_rows[0] = how->part_rows[1] = net->key_dim;
+        how->part_rows[2] = how->part_rows[3] = shared * net->value_dim;
+        break;
+    case FILE_NET_BA:
+        how->heads = net->key_heads;
+        how->parts = 2;
+        how->part_rows[0] = how->part_rows[1] = shared;
+        break;
+    default:
+        break;
+    }
+}
+
 // How the file's order becomes the model's.
-static struct arrangement arrangement_of(const struct weight_row *row, const struct model_config *config,
-                                         const struct weight_format *format) {
+static struct arrangement arrangement_of(const struct model_config *config, const struct weight_row *row,
+                                         size_t block, const struct weight_format *format) {
     static const enum arrangement_kind kinds[] = {[FILE_ROWS] = ARRANGE_AS_IS,
+                                                  [FILE_CONVOLUTION] = ARRANGE_AS_IS,
                                                   [FILE_TRANSPOSED] = ARRANGE_TRANSPOSED,
                                                   [FILE_HEADS] = ARRANGE_HEADS,
+                                                  [FILE_QUERY_GATES] = ARRANGE_HEADS,
+                                                  [FILE_NET_QKVZ] = ARRANGE_HEADS,
+                                                  [FILE_NET_BA] = ARRANGE_HEADS,
                                                   [FILE_EXPERTS] = ARRANGE_AS_IS,
                                                   [FILE_EXPERTS_TRANSPOSED] = ARRANGE_EXPERTS,
                                                   [FILE_EXPERTS_ALTERNATING] = ARRANGE_EXPERTS};
-    return (struct arrangement){.kind = kinds[row->file],
-                                .rows = weight_dimension(config, row->rows),
-                                .columns = weight_dimension(config, row->columns),
-                                .width = format->bytes,
-                                .heads = config->heads,
-                                .experts = config->experts.count,
-                                .is_transposed = row->form == FORM_MATRIX,
-                                .alternates = row->file == FILE_EXPERTS_ALTERNATING};
+    struct arrangement how = {.kind = kinds[row->file],
+                              .rows = weight_dimension(config, block, row->rows),
+                              .columns = weight_dimension(config, block, row->columns),
+                              .width = format->bytes,
+                              .experts = config->experts.count,
+                              .is_transposed = row->form == FORM_MATRIX,
+                              .alternates = row->file == FILE_EXPERTS_ALTERNATING};
+    deal_of(&how, config, row, block);
+    return how;
 }
 
-static int find_one(const struct matching *m, const char *name, const struct weight_row *row,
+static int find_one(const struct matching *m, const char *name, const struct weight_row *row, size_t block,
                     struct weight_source *out, struct error *err) {
     const struct tensor *tensor = tensors_find(&m->checkpoint->tensors, name);
     if (tensor == NULL) {
         return error_set(err, STATUS_DATA, "tensor '%s' is missing", name);
     }
-    TRY(check_tensor(tensor, row, m->config, err));
+    TRY(check_tensor(tensor, m->config, row, block, err));
     if (row->file != FILE_ROWS && !weight_format_plain(tensor->format)) {
         return error_set(err, STATUS_DATA,
                          "tensor '%s' in %s has rows in an order that only numbers may have", name,
@@ -110,7 +156,7 @@ static int find_one(const struct matching *m, const char *name, const struct wei
     }
     *out = (struct weight_source){
         .format = *tensor->format, .components = {{.tensor = tensor, .is_read = true}}, .component_count = 1};
-    out->components[0].how = arrangement_of(row, m->config, tensor->format);
+    out->components[0].how = arrangement_of(m->config, row, block, tensor->format);
     return STATUS_OK;
 }
 
@@ -125,7 +171,7 @@ static bool is_tied_embedding(const struct matching *m, const struct weight_row 
 }
 
 // Matrices and tables may be packed: "NAME.weight" is then a stem of other names.
-static int find_source(const struct matching *m, const char *name, const struct weight_row *row,
+static int find_source(const struct matching *m, const char *name, const struct weight_row *row, size_t block,
                        struct weight_source *out, struct error *err) {
     static const char ending[] = ".weight";
     size_t length = strlen(name);
@@ -137,10 +183,10 @@ static int find_source(const struct matching *m, const char *name, const struct 
         memcpy(stem, name, length - ending_length);
         stem[length - ending_length] = 0;
         TRY(packing_find(out, m->checkpoint, &m->config->quantization, stem,
-                         weight_dimension(m->config, row->rows), weight_dimension(m->config, row->columns),
-                         &found, err));
+                         weight_dimension(m->config, block, row->rows),
+                         weight_dimension(m->config, block, row->columns), &found, err));
     }
-    return found ? STATUS_OK : find_one(m, name, row, out, err);
+    return found ? STATUS_OK : find_one(m, name, row, block, out, err);
 }
 
 static int match_weight(struct matching *m, const struct weight_row *row, size_t block, size_t copy,
@@ -153,7 +199,7 @@ static int match_weight(struct matching *m, const struct weight_row *row, size_t
         strcpy(name, MATCH_HEAD);
     }
     bound->use = (struct weight_use){row, block, copy, .bound = m->out->count};
-    TRY(find_source(m, name, row, &bound->source, err));
+    TRY(find_source(m, name, row, block, &bound->source, err));
     for (size_t i = 0; i < bound->source.component_count; i++) {
         size_t number = (size_t)(bound->source.components[i].tensor - tensors->entries);
         m->out->uses[number] = bound->use;

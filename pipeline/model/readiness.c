@@ -33,6 +33,12 @@ static const char *dimension_keys(const struct model_config *config, enum device
     case DEVICE_EXPERT_WIDTH:
         *size = config->experts.width;
         return "the width of experts";
+    case DEVICE_KEY_DIM:
+        *size = config->delta_net.key_dim;
+        return "'linear_key_head_dim'";
+    case DEVICE_VALUE_DIM:
+        *size = config->delta_net.value_dim;
+        return "'linear_value_head_dim'";
     case DEVICE_HEAD_DIM:
         break;
     }
@@ -49,11 +55,13 @@ static void name_device(const struct device *device, char *out, size_t size) {
 
 int model_check_device(const struct model *model, const struct device *device, struct error *err) {
     const struct model_config *config = &model->config;
-    const struct device_shape shape = {.heads = {config->heads, config->kv_heads, config->head_dim},
+    const struct device_shape shape = {.heads = config_heads(config, 0),
                                        .hidden = config->hidden,
                                        .intermediate = config->intermediate,
                                        .experts = config->experts.count,
-                                       .expert_width = config->experts.width};
+                                       .expert_width = config->experts.width,
+                                       .key_dim = config->delta_net.key_dim,
+                                       .value_dim = config->delta_net.value_dim};
     struct device_refusal refusal;
     char name[160];
     size_t size;

@@ -4,26 +4,62 @@
 #include <string.h>
 
 // Dimensions are at most 2^24, heads and head_dim at most 2^16 (config.c): matmuls of two dimensions fit.
-size_t weight_dimension(const struct model_config *config, enum weight_dimension which) {
+static size_t attention_dimension(const struct model_config *config, size_t block,
+                                  enum weight_dimension which) {
+    struct device_heads heads = config_heads(config, block);
+    switch (which) {
+    case DIM_KV:
+        return heads.kv_heads * heads.head_dim;
+    case DIM_QKV:
+        return device_heads_width(heads);
+    case DIM_Q_GATE:
+        return device_heads_key(heads);
+    case DIM_HEAD:
+        return heads.head_dim;
+    case DIM_HEADS:
+        return heads.heads;
+    default:
+        return heads.heads * heads.head_dim;
+    }
+}
+
+static size_t delta_net_dimension(const struct model_config *config, enum weight_dimension which) {
+    const struct device_delta_net *net = &config->delta_net;
+    switch (which) {
+    case DIM_NET_OUT:
+        return device_delta_net_out(net);
+    case DIM_NET_QKVZ:
+        return device_delta_net_mixed(net) + device_delta_net_out(net);
+    case DIM_NET_BA:
+        return 2 * net->value_heads;
+    case DIM_NET_HEADS:
+        return net->value_heads;
+    case DIM_NET_VALUE:
+        return net->value_dim;
+    case DIM_NET_TAPS:
+        return net->taps;
+    default:
+        return device_delta_net_mixed(net);
+    }
+}
+
+size_t weight_dimension(const struct model_config *config, size_t block, enum weight_dimension which) {
     switch (which) {
     case DIM_HIDDEN:
         return config->hidden;
     case DIM_VOCABULARY:
         return config->vocabulary;
     case DIM_Q:
-        return config->heads * config->head_dim;
     case DIM_KV:
-        return config->kv_heads * config->head_dim;
     case DIM_QKV:
-        return (config->heads + 2 * config->kv_heads) * config->head_dim;
+    case DIM_Q_GATE:
     case DIM_HEAD:
-        return config->head_dim;
     case DIM_HEADS:
-        return config->heads;
+        return attention_dimension(config, block, which);
     case DIM_INTERMEDIATE:
-        return config->intermediate;
+        return config_mlp_width(config, block);
     case DIM_GATE_UP:
-        return 2 * config->intermediate;
+        return 2 * config_mlp_width(config, block);
     case DIM_POSITIONS:
         return config->position_rows;
     case DIM_EXPERTS:
@@ -34,6 +70,14 @@ size_t weight_dimension(const struct model_config *config, enum weight_dimension
         return config->experts.count * 2 * config->experts.width;
     case DIM_EXPERTS_DOWN:
         return config->experts.count * config->hidden;
+    case DIM_NET_MIXED:
+    case DIM_NET_OUT:
+    case DIM_NET_QKVZ:
+    case DIM_NET_BA:
+    case DIM_NET_HEADS:
+    case DIM_NET_VALUE:
+    case DIM_NET_TAPS:
+        return delta_net_dimension(config, which);
     case DIM_ONE:
         break;
     }

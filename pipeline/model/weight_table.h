@@ -17,6 +17,7 @@ enum weight_dimension {
     DIM_Q,
     DIM_KV,
     DIM_QKV,
+    DIM_Q_GATE, // queries, and a gate of each of their numbers
     DIM_HEAD,
     DIM_HEADS,
     DIM_INTERMEDIATE,
@@ -25,6 +26,13 @@ enum weight_dimension {
     DIM_EXPERT_WIDTH,
     DIM_EXPERTS_GATE_UP, // of all experts together
     DIM_EXPERTS_DOWN,
+    DIM_NET_MIXED, // of a delta net: q | k | v
+    DIM_NET_OUT,   // z, and what comes out
+    DIM_NET_QKVZ,
+    DIM_NET_BA,
+    DIM_NET_HEADS, // of values
+    DIM_NET_VALUE, // of one of them
+    DIM_NET_TAPS,
 };
 
 enum weight_form {
@@ -33,11 +41,15 @@ enum weight_form {
     FORM_MATRIX, // a device_matrix
 };
 
-enum weight_file {   // how a file has the rows
-    FILE_ROWS,       // in order
-    FILE_TRANSPOSED, // as columns: [columns, rows] (GPT-2's Conv1D)
-    FILE_HEADS,      // q, k and v of one head after another, where the model has all of q, then k, then v
-    FILE_EXPERTS,    // of one expert after another: [experts, rows, columns]
+enum weight_file {    // how a file has the rows
+    FILE_ROWS,        // in order
+    FILE_TRANSPOSED,  // as columns: [columns, rows] (GPT-2's Conv1D)
+    FILE_HEADS,       // q, k and v of one head after another, where the model has all of q, then k, then v
+    FILE_QUERY_GATES, // a query head, then its gate, one after another; the model: all queries, all gates
+    FILE_NET_QKVZ,    // q, k, v and z of one key head after another (Qwen3-Next)
+    FILE_NET_BA,      // b and a of one
+    FILE_CONVOLUTION, // in order, with a dimension of one between: [rows, 1, columns]
+    FILE_EXPERTS,     // of one expert after another: [experts, rows, columns]
     FILE_EXPERTS_TRANSPOSED,  // [experts, columns, rows]
     FILE_EXPERTS_ALTERNATING, // the same, gate and up in turn
 };
@@ -81,7 +93,8 @@ extern const struct weight_table weight_table_gpt_neo;
 extern const struct weight_table weight_table_opt;
 extern const struct weight_table weight_table_bloom;
 
-size_t weight_dimension(const struct model_config *config, enum weight_dimension which);
+// In block number `block`; what lies beside the blocks is alike for all.
+size_t weight_dimension(const struct model_config *config, size_t block, enum weight_dimension which);
 
 // ---- what rows say ----
 

@@ -10,8 +10,9 @@
 // ---- rows ----
 
 // Numbers of one copy.
-static uint64_t numbers_of(const struct weight_row *row, const struct model_config *config) {
-    return (uint64_t)weight_dimension(config, row->rows) * weight_dimension(config, row->columns);
+static uint64_t numbers_of(const struct weight_row *row, const struct model_config *config, size_t block) {
+    return (uint64_t)weight_dimension(config, block, row->rows) *
+           weight_dimension(config, block, row->columns);
 }
 
 // Rows of one copy of the fused tensor: those of the parts from `first` to before `end`.
@@ -20,7 +21,7 @@ static size_t rows_between(const struct weight_row *first, const struct weight_r
     size_t rows = 0;
     for (const struct weight_row *row = first; row < end; row++) {
         if (weight_same_place(row, part) && weight_present(row, config, block)) {
-            rows += weight_dimension(config, row->rows);
+            rows += weight_dimension(config, block, row->rows);
         }
     }
     return rows;
@@ -40,8 +41,9 @@ static size_t rows_together(const struct weight_row *part, const struct model_co
 // Numbers of the row in a block, of all copies.
 static uint64_t numbers_in_block(const struct weight_row *row, const struct model_config *config,
                                  size_t block) {
-    return weight_present(row, config, block) ? weight_copies(row, config, block) * numbers_of(row, config)
-                                              : 0;
+    return weight_present(row, config, block)
+               ? weight_copies(row, config, block) * numbers_of(row, config, block)
+               : 0;
 }
 
 uint64_t weights_count(const struct model_config *config, bool with_head) {
@@ -61,7 +63,7 @@ bool weights_shape(const struct model_config *config, size_t block, size_t place
     for (const struct weight_row *row = table->rows; row < table->rows + table->count; row++) {
         if (weight_in_block(row) && row->place == place && weight_present(row, config, block)) {
             *rows = rows_together(row, config, block);
-            *columns = weight_dimension(config, row->columns);
+            *columns = weight_dimension(config, block, row->columns);
             return true;
         }
     }
@@ -87,7 +89,7 @@ static void list_pieces(struct device_matrix *matrix, const struct weight_match 
         if (weight_same_place(row, use.row) && weight_present(row, config, use.block)) {
             matrix->pieces[matrix->piece_count++] =
                 (struct device_piece){.format = &weights_source(match, row, use.block, 0)->format,
-                                      .rows = weight_dimension(config, row->rows)};
+                                      .rows = weight_dimension(config, use.block, row->rows)};
         }
     }
 }
@@ -95,7 +97,7 @@ static void list_pieces(struct device_matrix *matrix, const struct weight_match 
 static int lay_out_row(struct layout *layout, struct model_weights *weights,
                        const struct model_config *config, struct weight_use use, struct error *err) {
     void *place = place_of(weights, use);
-    size_t columns = weight_dimension(config, use.row->columns);
+    size_t columns = weight_dimension(config, use.block, use.row->columns);
     size_t rows;
     if (!size_mul(rows_together(use.row, config, use.block), weight_copies(use.row, config, use.block),
                   &rows)) {
@@ -237,8 +239,8 @@ bool weights_left_out(const struct model_weights *weights, struct weight_use use
 }
 
 void weights_rows(const struct model_config *config, struct weight_use use, size_t *rows, size_t *columns) {
-    *rows = weight_dimension(config, use.row->rows);
-    *columns = weight_dimension(config, use.row->columns);
+    *rows = weight_dimension(config, use.block, use.row->rows);
+    *columns = weight_dimension(config, use.block, use.row->columns);
 }
 
 // The first of its rows in its place.
@@ -290,7 +292,8 @@ int weights_put(struct device *device, struct model_weights *weights, const stru
                 struct weight_use use, size_t row, size_t count, const void *source,
                 const struct weight_format *format, struct error *err) {
     struct weight_view view;
-    if (!weight_view_of(format, count, weight_dimension(config, use.row->columns), source, &view)) {
+    if (!weight_view_of(format, count, weight_dimension(config, use.block, use.row->columns), source,
+                        &view)) {
         return error_set(err, STATUS_INTERNAL, "%zu rows do not come in %s", count, format->name);
     }
     return put_rows(device, weights, use, first_row(config, use) + row, &view, err);

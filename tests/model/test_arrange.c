@@ -248,28 +248,38 @@ static void numbers_must_be_finite(void **state) {
     }
 }
 
-static void rows_of_heads_become_q_k_and_v(void **state) {
+static void parts_of_heads_come_one_after_another(void **state) {
     (void)state;
-    enum { HEADS = 3, DIM = 2, COLUMNS = 2, ROWS = 3 * HEADS * DIM };
-    struct arrangement how = {
-        .kind = ARRANGE_HEADS, .rows = ROWS, .columns = COLUMNS, .width = 2, .heads = HEADS};
+    enum { HEADS = 3, COLUMNS = 2, ROWS = HEADS * (2 + 2 + 1 + 4) };
+    struct arrangement how = {.kind = ARRANGE_HEADS,
+                              .rows = ROWS,
+                              .columns = COLUMNS,
+                              .width = 2,
+                              .heads = HEADS,
+                              .parts = 4,
+                              .part_rows = {2, 2, 1, 4}};
     uint16_t in[ROWS][COLUMNS];
     uint16_t out[ROWS][COLUMNS];
     struct error err = {0};
+    size_t line = 0;
     for (size_t h = 0; h < HEADS; h++) {
-        for (size_t part = 0; part < 3; part++) {
-            for (size_t d = 0; d < DIM; d++) {
+        for (size_t part = 0; part < how.parts; part++) {
+            for (size_t d = 0; d < how.part_rows[part]; d++, line++) {
                 for (size_t c = 0; c < COLUMNS; c++) {
-                    in[(h * 3 + part) * DIM + d][c] = (uint16_t)(1000 * part + 100 * h + 10 * d + c);
+                    in[line][c] = (uint16_t)(1000 * part + 100 * h + 10 * d + c);
                 }
             }
         }
     }
     assert_int_equal(arrange((void *)out, sizeof out, &how, (const void *)in, sizeof in, &err), STATUS_OK);
-    for (size_t row = 0; row < ROWS; row++) {
-        for (size_t c = 0; c < COLUMNS; c++) {
-            size_t expected = 1000 * (row / (HEADS * DIM)) + 100 * (row / DIM % HEADS) + 10 * (row % DIM) + c;
-            assert_int_equal(out[row][c], expected);
+    line = 0;
+    for (size_t part = 0; part < how.parts; part++) {
+        for (size_t h = 0; h < HEADS; h++) {
+            for (size_t d = 0; d < how.part_rows[part]; d++, line++) {
+                for (size_t c = 0; c < COLUMNS; c++) {
+                    assert_int_equal(out[line][c], 1000 * part + 100 * h + 10 * d + c);
+                }
+            }
         }
     }
     how.heads = 4;
@@ -322,7 +332,7 @@ int main(void) {
         cmocka_unit_test(elements_are_transposed),
         cmocka_unit_test(indices_outside_the_groups_are_refused),
         cmocka_unit_test(numbers_must_be_finite),
-        cmocka_unit_test(rows_of_heads_become_q_k_and_v),
+        cmocka_unit_test(parts_of_heads_come_one_after_another),
         cmocka_unit_test(experts_come_one_after_another),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
