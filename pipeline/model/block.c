@@ -30,10 +30,19 @@ enum block_kind block_step_kind(enum block_step step) {
 #define WEIGHT(member) offsetof(struct block_weights, member)
 #define BUFFER(member) offsetof(struct block_buffers, member)
 
-// Whether a branch's last matmul adds to x itself.
+// Whether a branch's last operation adds to x itself.
 static bool adds_at_once(const struct model_config *config) {
     return config->branches == BRANCHES_SERIAL && config->norms == NORMS_BEFORE &&
            config->residual_scale == 0;
+}
+
+static bool has_shared(const struct model_config *config, size_t block) {
+    return config_has_experts(config, block) && config->experts.shared_width > 0;
+}
+
+// The same of the second branch: experts and the MLP beside them are one sum before it is added.
+static bool mlp_adds_at_once(const struct model_config *config, size_t block) {
+    return adds_at_once(config) && !has_shared(config, block);
 }
 
 // What the first matmul of a branch reads.
@@ -43,8 +52,8 @@ static size_t branch_in(const struct model_config *config) {
 
 // What the last one writes. Serial branches that are not added at once have no more need of what they read;
 // experts read it to the end.
-static size_t branch_out(const struct model_config *config) {
-    if (adds_at_once(config)) {
+static size_t branch_out(const struct model_config *config, bool at_once) {
+    if (at_once) {
         return BUFFER(x);
     }
     return config->branches == BRANCHES_SERIAL && config->experts.count == 0 ? BUFFER(normed)
@@ -67,21 +76,25 @@ static size_t list_matmul(const struct model_config *config, size_t block, const
 size_t block_matmuls(const struct model_config *config, size_t block,
                      struct block_matmul out[BLOCK_MATMULS_MOST]) {
     const bool serial = config->branches == BRANCHES_SERIAL;
+    const bool mlp_at_once = mlp_adds_at_once(config, block);
+    const bool attends = config_mixer(config, block) == MIXER_ATTENTION;
     const struct block_matmul all[] = {
         {.step = BLOCK_QKV,
-         .keys = "'hidden_size' and heads of 'head_dim' times their numbers",
+         .keys = attends ? "'hidden_size' and heads of 'head_dim' times their numbers"
+                         : "'hidden_size' and the heads of linear attention",
          .store = DEVICE_STORE,
          .matrix = WEIGHT(qkv),
          .bias = WEIGHT(qkv_bias),
          .in = branch_in(config),
          .out = BUFFER(wide)},
         {.step = BLOCK_OUTPUT,
-         .keys = "'hidden_size' and 'num_attention_heads' times 'head_dim'",
+         .keys = attends ? "'hidden_size' and 'num_attention_heads' times 'head_dim'"
+                         : "'hidden_size' and 'linear_num_value_heads' times 'linear_value_head_dim'",
          .store = adds_at_once(config) ? DEVICE_ADD : DEVICE_STORE,
          .matrix = WEIGHT(output),
          .bias = WEIGHT(output_bias),
          .in = BUFFER(inner),
-         .out = branch_out(config)},
+         .out = branch_out(config, adds_at_once(config))},
         {.step = BLOCK_GATE_UP,
          .keys = config->plain_mlp ? "'hidden_size' and 'intermediate_size'"
                                    : "'hidden_size' and twice 'intermediate_size'",
@@ -92,11 +105,11 @@ size_t block_matmuls(const struct model_config *config, size_t block,
          .out = BUFFER(wide)},
         {.step = BLOCK_DOWN,
          .keys = "'hidden_size' and 'intermediate_size'",
-         .store = adds_at_once(config) || !serial ? DEVICE_ADD : DEVICE_STORE,
+         .store = mlp_at_once || !serial ? DEVICE_ADD : DEVICE_STORE,
          .matrix = WEIGHT(down),
          .bias = WEIGHT(down_bias),
          .in = BUFFER(inner),
-         .out = branch_out(config)},
+         .out = branch_out(config, mlp_at_once)},
     };
     _Static_assert(sizeof all / sizeof all[0] <= BLOCK_MATMULS_MOST, "more matmuls than a list holds");
     size_t count = 0;
@@ -118,6 +131,18 @@ struct block_operands block_operands(const struct block_matmul *matmul, const st
     };
 }
 
+// Of attention, or of a delta net's convolution and state: each number of it is scaled, read for a key, added
+// to and read for a query.
+static double mixer_flops(const struct model_config *config, size_t block, size_t tokens,
+                          double squared_lengths) {
+    if (config_mixer(config, block) == MIXER_DELTA_NET) {
+        const struct device_delta_net *net = &config->delta_net;
+        double state = (double)device_delta_net_out(net) * (double)net->key_dim;
+        return (double)tokens * (7 * state + 2 * (double)(net->taps * device_delta_net_mixed(net)));
+    }
+    return 2 * (double)config->heads * (double)config->head_dim * (squared_lengths + (double)tokens);
+}
+
 double block_flops(const struct model_config *config, size_t block, size_t tokens, double squared_lengths) {
     struct block_matmul list[BLOCK_MATMULS_MOST];
     size_t count = block_matmuls(config, block, list);
@@ -130,9 +155,7 @@ double block_flops(const struct model_config *config, size_t block, size_t token
         multiply_adds +=
             (double)config->hidden * (double)(experts->count + 3 * experts->chosen * experts->width);
     }
-    double attention =
-        2 * (double)config->heads * (double)config->head_dim * (squared_lengths + (double)tokens);
-    return 2 * multiply_adds * (double)tokens + attention;
+    return 2 * multiply_adds * (double)tokens + mixer_flops(config, block, tokens, squared_lengths);
 }
 
 // ---- running ----
@@ -181,7 +204,7 @@ static int run_norm(const struct block_pass *pass, bool has, const void *weight,
 // x += what a branch has come to, normalised or scaled where the family does so.
 static int run_add(const struct block_pass *pass, const void *weight, struct error *err) {
     const struct model_config *config = pass->config;
-    const void *branch = buffer_at(&pass->buffers, branch_out(config));
+    const void *branch = buffer_at(&pass->buffers, branch_out(config, false));
     if (config->norms != NORMS_BEFORE) {
         struct device_norm norm = norm_of(config, weight, NULL);
         return weight == NULL ? error_set(err, STATUS_INTERNAL, "a norm has no weight")
@@ -199,8 +222,9 @@ static int add_attention(const struct block_pass *pass, const struct block_weigh
                : run_add(pass, w->attention_norm, err);
 }
 
-static int add_mlp(const struct block_pass *pass, const struct block_weights *w, struct error *err) {
-    return adds_at_once(pass->config) ? STATUS_OK : run_add(pass, w->branch_norm, err);
+static int add_mlp(const struct block_pass *pass, const struct block_weights *w, size_t block,
+                   struct error *err) {
+    return mlp_adds_at_once(pass->config, block) ? STATUS_OK : run_add(pass, w->branch_norm, err);
 }
 
 // Norms of queries and keys, each of `count` groups of columns side by side.
@@ -248,25 +272,43 @@ static int run_rope(const struct block_pass *pass, const struct block_weights *w
     return config->qk_norm == QK_NORM_AFTER ? norm_qk(pass, w, false, heads, err) : STATUS_OK;
 }
 
-// Of a slice over the keys and values of the text so far.
+static int run_delta_net(const struct block_pass *pass, const struct block_weights *w, struct error *err) {
+    const struct block_buffers *b = &pass->buffers;
+    struct device_delta_net net = pass->config->delta_net;
+    net.convolution = w->net_convolution;
+    net.decay = w->net_decay;
+    net.step_bias = w->net_step_bias;
+    net.norm = w->net_norm;
+    net.epsilon = (float)pass->config->norm_epsilon;
+    return device_delta_net(pass->device, b->inner, b->wide, &net, pass->texts,
+                            pass->texts.kept == NULL ? NULL : pass->kept, pass->scratch, err);
+}
+
+// Of a slice over the keys and values of the text so far. wide: q | gates | k | v.
 static int run_attention(const struct block_pass *pass, const struct block_weights *w,
                          struct device_attention *shape, struct error *err) {
     const struct block_buffers *b = &pass->buffers;
+    struct device_heads heads = shape->heads;
     shape->sinks = w->sinks;
     shape->slopes = pass->slopes;
     if (pass->texts.kept != NULL) {
-        TRY(device_keep(pass->device, pass->kept, pass->texts.before, b->wide, shape->heads, pass->tokens,
-                        err));
+        TRY(device_keep(pass->device, pass->kept, pass->texts.before, b->wide, heads, pass->tokens, err));
     }
-    return device_attention(pass->device, b->inner, b->wide, shape, pass->texts, pass->scratch, err);
+    TRY(device_attention(pass->device, b->inner, b->wide, shape, pass->texts, pass->scratch, err));
+    size_t queries = heads.heads * heads.head_dim;
+    return heads.gap == 0
+               ? STATUS_OK
+               : device_gate(pass->device, b->inner,
+                             (const char *)b->wide + queries * dtype_size(device_dtype(pass->device)),
+                             device_heads_width(heads), pass->tokens, queries, err);
 }
 
 static int run_activation(const struct block_pass *pass, size_t block, struct error *err) {
     const struct model_config *config = pass->config;
-    return config_has_experts(config, block)
-               ? STATUS_OK
-               : device_activate(pass->device, pass->buffers.inner, pass->buffers.wide, config->activation,
-                                 !config->plain_mlp, pass->tokens, config->intermediate, err);
+    size_t width = config_mlp_width(config, block);
+    return width == 0 ? STATUS_OK
+                      : device_activate(pass->device, pass->buffers.inner, pass->buffers.wide,
+                                        config->activation, !config->plain_mlp, pass->tokens, width, err);
 }
 
 static int run_experts(const struct block_pass *pass, const struct block_weights *w, size_t block,
@@ -282,10 +324,16 @@ static int run_experts(const struct block_pass *pass, const struct block_weights
                                      .rounds_weights = sizes->rounds_weights,
                                      .scaling = 1};
     struct device_experts experts = block_experts(config);
-    bool adds = adds_at_once(config) || config->branches != BRANCHES_SERIAL;
+    bool at_once = mlp_adds_at_once(config, block);
+    bool adds = at_once || has_shared(config, block) || config->branches != BRANCHES_SERIAL;
     const void *in = buffer_at(b, branch_in(config));
+    void *out = buffer_at(b, branch_out(config, at_once));
     if (!config_has_experts(config, block)) {
         return STATUS_OK;
+    }
+    if (w->shared_gate != NULL) { // out holds what the MLP beside the experts has come to
+        TRY(device_gate_rows(pass->device, out, in, w->shared_gate, pass->tokens, config->hidden,
+                             config->hidden, err));
     }
     experts.gate_up = &w->experts_gate_up;
     experts.gate_up_bias = w->experts_gate_up_bias;
@@ -293,24 +341,25 @@ static int run_experts(const struct block_pass *pass, const struct block_weights
     experts.down_bias = w->experts_down_bias;
     TRY(device_route(pass->device, &b->routes, in, w->router, w->router_bias, &routing, pass->tokens,
                      config->hidden, err));
-    return device_experts(pass->device, buffer_at(b, branch_out(config)), in, &b->routes, &experts,
-                          adds ? DEVICE_ADD : DEVICE_STORE, pass->tokens, pass->scratch, err);
+    return device_experts(pass->device, out, in, &b->routes, &experts, adds ? DEVICE_ADD : DEVICE_STORE,
+                          pass->tokens, pass->scratch, err);
 }
 
 int block_run_step(const struct block_pass *pass, const struct block_weights *weights, size_t block,
                    enum block_step step, struct error *err) {
     struct device_attention shape = block_attention(pass->config, block, pass->longest);
+    bool attends = config_mixer(pass->config, block) == MIXER_ATTENTION;
     switch (step) {
     // x += output(attention(rope(qkv(norm(x)))))
     case BLOCK_ATTENTION_NORM:
         return run_norm(pass, true, weights->input_norm, weights->input_norm_bias, err);
     case BLOCK_ROPE:
-        return run_rope(pass, weights, block, shape.heads, err);
+        return attends ? run_rope(pass, weights, block, shape.heads, err) : STATUS_OK;
     case BLOCK_ATTENTION:
-        return run_attention(pass, weights, &shape, err);
+        return attends ? run_attention(pass, weights, &shape, err) : run_delta_net(pass, weights, err);
     case BLOCK_ATTENTION_ADD:
         return add_attention(pass, weights, err);
-    // x += down(activation(gate(norm(x))) * up(norm(x))), or the sum of some experts that are alike
+    // x += down(activation(gate(norm(x))) * up(norm(x))), the sum of some experts that are alike, or both
     case BLOCK_MLP_NORM:
         return run_norm(pass, pass->config->branches != BRANCHES_ONE_NORM, weights->mlp_norm,
                         weights->mlp_norm_bias, err);
@@ -319,7 +368,7 @@ int block_run_step(const struct block_pass *pass, const struct block_weights *we
     case BLOCK_EXPERTS:
         return run_experts(pass, weights, block, err);
     case BLOCK_MLP_ADD:
-        return add_mlp(pass, weights, err);
+        return add_mlp(pass, weights, block, err);
     case BLOCK_QKV:
     case BLOCK_OUTPUT:
     case BLOCK_GATE_UP:
@@ -339,115 +388,4 @@ int block_run(const struct block_pass *pass, const struct block_weights *weights
         }
     }
     return STATUS_OK;
-}
-
-// ---- memory ----
-
-struct device_attention block_attention(const struct model_config *config, size_t block, size_t longest) {
-    double scale =
-        config->score_scale == 0 ? 1 / __builtin_sqrt((double)config->head_dim) : config->score_scale;
-    return (struct device_attention){
-        .heads = config_heads(config, block),
-        .scale = (float)(config->scale_falls ? scale / (double)(block + 1) : scale),
-        .window = config->layer_slides[block] ? config->window : 0,
-        .softcap = (float)config->softcap,
-        .longest = longest,
-    };
-}
-
-struct device_experts block_experts(const struct model_config *config) {
-    return (struct device_experts){.experts = config->experts.count,
-                                   .chosen = config->experts.chosen,
-                                   .hidden = config->hidden,
-                                   .width = config->experts.width,
-                                   .activation = config->activation,
-                                   .limit = config->experts.limit};
-}
-
-size_t block_route_bytes(const struct model_config *config) {
-    return config->experts.count == 0 ? 0 : config->experts.chosen * (sizeof(int32_t) + sizeof(float));
-}
-
-// Numbers of a token that some matmul writes to the buffer at this offset, or reads there.
-static size_t buffer_columns(const struct model_config *config, size_t buffer) {
-    size_t columns = buffer == BUFFER(normed) ? config->hidden : 0; // the final norm's too
-    for (size_t block = 0; block < config->layers; block++) {
-        struct block_matmul list[BLOCK_MATMULS_MOST];
-        size_t count = block_matmuls(config, block, list);
-        for (size_t i = 0; i < count; i++) {
-            columns = list[i].out == buffer ? size_max(columns, list[i].rows) : columns;
-            columns = list[i].in == buffer ? size_max(columns, list[i].columns) : columns;
-        }
-    }
-    return columns;
-}
-
-size_t block_buffer_numbers(const struct model_config *config) {
-    return size_max(buffer_columns(config, BUFFER(x)), config->hidden) +
-           buffer_columns(config, BUFFER(normed)) + buffer_columns(config, BUFFER(wide)) +
-           buffer_columns(config, BUFFER(inner)) + buffer_columns(config, BUFFER(branch));
-}
-
-static int lay_out_routes(struct layout *layout, struct device_routes *routes,
-                          const struct model_config *config, size_t tokens, struct error *err) {
-    if (config->experts.count == 0) {
-        return STATUS_OK;
-    }
-    TRY(layout_take(layout, DEVICE_ACTIVATIONS, tokens, config->experts.chosen, sizeof(int32_t),
-                    &routes->experts, err));
-    return layout_take(layout, DEVICE_ACTIVATIONS, tokens, config->experts.chosen, sizeof(float),
-                       &routes->weights, err);
-}
-
-int block_lay_out_buffers(struct layout *layout, struct block_buffers *buffers,
-                          const struct model_config *config, size_t tokens, size_t streams,
-                          struct error *err) {
-    size_t all; // tokens of the residual streams
-    const struct {
-        size_t offset;
-        void **out;
-    } pieces[] = {{BUFFER(normed), &buffers->normed},
-                  {BUFFER(wide), &buffers->wide},
-                  {BUFFER(inner), &buffers->inner},
-                  {BUFFER(branch), &buffers->branch}};
-    size_t width = dtype_size(device_dtype(layout->shapes_for));
-    if (!size_mul(tokens, streams, &all)) {
-        return error_set(err, STATUS_INTERNAL, "%zu residual streams of %zu tokens are too many", streams,
-                         tokens);
-    }
-    TRY(layout_take(layout, DEVICE_ACTIVATIONS, all, config->hidden, width, &buffers->x, err));
-    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
-        size_t columns = buffer_columns(config, pieces[i].offset);
-        if (columns > 0) {
-            TRY(layout_take(layout, DEVICE_ACTIVATIONS, tokens, columns, width, pieces[i].out, err));
-        }
-    }
-    return lay_out_routes(layout, &buffers->routes, config, tokens, err);
-}
-
-static bool scratch_bytes(const struct device *device, const struct model_config *config, size_t block,
-                          size_t tokens, size_t longest, size_t *bytes) {
-    struct device_attention shape = block_attention(config, block, longest);
-    struct device_experts experts = block_experts(config);
-    size_t of_experts = 0;
-    bool fits =
-        device_attention_scratch(device, &shape, bytes) &&
-        (!config_has_experts(config, block) || device_experts_scratch(device, &experts, tokens, &of_experts));
-    *bytes = size_max(*bytes, of_experts);
-    return fits;
-}
-
-int block_lay_out_scratch(struct layout *layout, void **scratch, const struct model_config *config,
-                          size_t first, size_t count, size_t tokens, size_t longest, struct error *err) {
-    size_t largest = 0;
-    for (size_t block = first; block < first + count; block++) {
-        size_t bytes;
-        if (!scratch_bytes(layout->shapes_for, config, block, tokens, longest, &bytes)) {
-            return error_set(err, STATUS_INTERNAL,
-                             "attention over %zu tokens, or experts over %zu, need too much memory", longest,
-                             tokens);
-        }
-        largest = size_max(largest, bytes);
-    }
-    return layout_take(layout, DEVICE_SCRATCH, largest, 1, 1, scratch, err);
 }

@@ -2,7 +2,7 @@
 // tuning it, checking shapes, sizing buffers, counting operations and measuring (bench/) all go by what is
 // here. What families differ in is in struct model_config; a family with a new kind of block changes this
 // file and block.c, what a block holds (weights.h) and the tables of weights (weight_rows.c) and families
-// (families.c).
+// (families_dense.c, families_mixtures.c).
 //
 // A block knows neither the model nor where its buffers come from: the caller fills a struct block_pass.
 #ifndef STRATA_MODEL_BLOCK_H
@@ -17,15 +17,15 @@
 enum block_step { // the operations of a block, in order; a block passes over those that it has not
     BLOCK_ATTENTION_NORM,
     BLOCK_QKV,
-    BLOCK_ROPE, // norms of heads, where the model has them, and rotation
-    BLOCK_ATTENTION,
+    BLOCK_ROPE,      // norms of heads, where the model has them, and rotation
+    BLOCK_ATTENTION, // or a delta net
     BLOCK_OUTPUT,
     BLOCK_ATTENTION_ADD, // of a branch that is normalised or scaled before it is added
     BLOCK_MLP_NORM,
     BLOCK_GATE_UP,
     BLOCK_ACTIVATION,
     BLOCK_DOWN,
-    BLOCK_EXPERTS, // the choice and the products
+    BLOCK_EXPERTS, // the gate of the MLP beside them, the choice and the products
     BLOCK_MLP_ADD,
     BLOCK_STEPS
 };
@@ -40,7 +40,7 @@ struct block_buffers {
     void *normed;                // [tokens, hidden]
     void *wide;                  // [tokens, max(qkv, gate_up)] these two are never alive together
     void *inner;                 // [tokens, max(heads * head_dim, intermediate)] nor are their results
-    void *branch;                // [tokens, hidden] the sum of parallel branches; NULL: they are serial
+    void *branch;                // [tokens, hidden] of branches that are not added at once; NULL: none
     struct device_routes routes; // of blocks with experts; NULL: none has
 };
 
@@ -58,7 +58,7 @@ struct block_pass {
     const float *query_scale; // [..] by rope_row; NULL: none
     const float *slopes;      // [heads]; NULL: none
     struct device_texts texts;
-    void *kept; // of a slice: texts.kept, to which its own keys and values are added
+    void *kept; // of a slice: texts.kept, to which its own keys and values are added; a delta net's state
     size_t tokens;
     size_t longest; // tokens of the longest text in any batch
 };
@@ -134,6 +134,10 @@ int block_lay_out_buffers(struct layout *layout, struct block_buffers *buffers,
 // needs, since full and sliding ones may differ.
 int block_lay_out_scratch(struct layout *layout, void **scratch, const struct model_config *config,
                           size_t first, size_t count, size_t tokens, size_t longest, struct error *err);
+
+// What a text's slices leave for the next one, of one block at a time: keys and values of up to `longest`
+// tokens, or a delta net's state. False on overflow.
+bool block_kept_bytes(const struct model_config *config, size_t longest, size_t number_size, size_t *bytes);
 
 // Bytes of one token's routes: which experts, and their weights.
 size_t block_route_bytes(const struct model_config *config);

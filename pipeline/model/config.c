@@ -245,6 +245,9 @@ struct model_config model_config_plain(const struct model_config *config) {
     plain.layer_slides = NULL;
     plain.layer_ropes = NULL;
     plain.layer_experts = NULL;
+    plain.layer_mixers = NULL;
+    plain.query_gates = false;
+    plain.delta_net = (struct device_delta_net){0};
     return plain;
 }
 
@@ -256,5 +259,6 @@ void model_config_destroy(struct model_config *config) {
     free(config->layer_slides);
     free(config->layer_ropes);
     free(config->layer_experts);
+    free(config->layer_mixers);
     *config = (struct model_config){0};
 }

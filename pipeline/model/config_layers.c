@@ -13,6 +13,14 @@ static int flags_of(const struct model_config *config, unsigned char **out, stru
     return STATUS_OK;
 }
 
+static int read_count(const struct values *values, const char *key, int64_t otherwise, size_t *out,
+                      int64_t most, struct error *err) {
+    int64_t value = otherwise;
+    TRY(values_integer(values, key, 1, most, &value, err));
+    *out = (size_t)value;
+    return STATUS_OK;
+}
+
 // ---- windows ----
 
 static int read_size(const struct values *values, struct model_config *config, struct error *err) {
@@ -37,7 +45,7 @@ static int read_window(const struct values *values, struct model_config *config,
         return STATUS_OK;
     }
     TRY(read_size(values, config, err));
-    if (windows != WINDOWS_IF_USED || config->window == 0) {
+    if ((windows != WINDOWS_IF_USED && windows != WINDOWS_IN_TURN) || config->window == 0) {
         return STATUS_OK;
     }
     int64_t first = config->family->window_layers == 0 ? 28 : config->family->window_layers;
@@ -61,7 +69,8 @@ static int read_pattern(const struct values *values, const struct model_config *
 
 static bool list_is_obeyed(const struct model_config *config) {
     enum family_windows windows = config->family->windows;
-    return windows == WINDOWS_IF_USED || windows == WINDOWS_BY_TYPE || windows == WINDOWS_WITHOUT_ROPE;
+    return windows == WINDOWS_IF_USED || windows == WINDOWS_IN_TURN || windows == WINDOWS_BY_TYPE ||
+           windows == WINDOWS_WITHOUT_ROPE;
 }
 
 // An explicit list wins where the family has one; elsewhere transformers ignores it, so that a list that
@@ -148,6 +157,71 @@ static int read_attention_types(const struct values *values, struct model_config
     return next == config->layers ? STATUS_OK : wrong_attention_types(config, err);
 }
 
+// ---- what mixes tokens ----
+
+static int read_delta_net(const struct values *values, struct model_config *config, struct error *err) {
+    struct device_delta_net *net = &config->delta_net;
+    const struct {
+        const char *key;
+        int64_t otherwise;
+        int64_t most;
+        size_t *out;
+    } sizes[] = {{"linear_num_key_heads", 16, LARGEST_HEADS, &net->key_heads},
+                 {"linear_num_value_heads", 32, LARGEST_HEADS, &net->value_heads},
+                 {"linear_key_head_dim", 128, LARGEST_HEADS, &net->key_dim},
+                 {"linear_value_head_dim", 128, LARGEST_HEADS, &net->value_dim},
+                 {"linear_conv_kernel_dim", 4, 64, &net->taps}};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        TRY(read_count(values, sizes[i].key, sizes[i].otherwise, sizes[i].out, sizes[i].most, err));
+    }
+    if (net->value_heads % net->key_heads != 0) {
+        return error_set(err, STATUS_DATA,
+                         "'linear_num_value_heads' (%zu) is not a multiple of 'linear_num_key_heads' (%zu)",
+                         net->value_heads, net->key_heads);
+    }
+    if (device_delta_net_width(net) > LARGEST_DIMENSION) {
+        return error_set(err, STATUS_DATA, "linear attention has rows of %zu numbers, more than %d",
+                         device_delta_net_width(net), LARGEST_DIMENSION);
+    }
+    return config->activation == DEVICE_SILU // of the convolution too
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA, "'hidden_act' of %s is not silu, which is not supported",
+                           config->model_type);
+}
+
+// Which blocks have a delta net.
+static int read_mixers(const struct values *values, struct model_config *config, struct error *err) {
+    struct values list = values_member(values, "layer_types");
+    bool listed = values_has(values, "layer_types");
+    int64_t every = (int64_t)config->family->full_every;
+    if (config->family->mixers == MIXERS_ATTENTION) {
+        return STATUS_OK;
+    }
+    TRY(read_delta_net(values, config, err));
+    TRY(flags_of(config, &config->layer_mixers, err));
+    TRY(listed ? STATUS_OK
+               : values_integer(values, "full_attention_interval", 1, LARGEST_LAYERS, &every, err));
+    if (listed &&
+        (values_kind(values, "layer_types") != VALUE_LIST || values_count(&list) != config->layers)) {
+        return error_set(err, STATUS_DATA, "'layer_types' is not a list of %zu names", config->layers);
+    }
+    for (size_t i = 0; i < config->layers; i++) {
+        bool attends = (i + 1) % (size_t)every == 0;
+        const char *type = listed ? values_text_at(&list, i) : "";
+        if (listed) {
+            attends = type != NULL && strcmp(type, "full_attention") == 0;
+        }
+        if (listed && !attends && (type == NULL || strcmp(type, "linear_attention") != 0)) {
+            return error_set(err, STATUS_DATA,
+                             "'layer_types' entry %zu is '%.64s'; supported are full_attention and "
+                             "linear_attention",
+                             i, type == NULL ? "not a text" : type);
+        }
+        config->layer_mixers[i] = attends ? MIXER_ATTENTION : MIXER_DELTA_NET;
+    }
+    return STATUS_OK;
+}
+
 static int read_sliding(const struct values *values, struct model_config *config, struct error *err) {
     enum family_windows windows = config->family->windows;
     int64_t every = 0;
@@ -158,9 +232,13 @@ static int read_sliding(const struct values *values, struct model_config *config
     }
     for (size_t i = 0; i < config->layers; i++) {
         bool slides = i >= config->first_window_layer;
+        slides = windows == WINDOWS_IN_TURN ? !slides && i % 2 == 0 : slides;
         slides = windows == WINDOWS_BY_TYPE ? (i + 1) % (size_t)every != 0 : slides;
         slides = windows == WINDOWS_WITHOUT_ROPE ? config->layer_ropes[i] == BLOCK_ROPE_NONE : slides;
         config->layer_slides[i] = config->window > 0 && slides;
+    }
+    if (config->layer_mixers != NULL) {
+        return STATUS_OK; // which layer_types is of
     }
     return windows == WINDOWS_LISTED ? read_attention_types(values, config, err)
                                      : read_layer_types(values, config, err);
@@ -209,29 +287,19 @@ static int refuse_no_rope(const struct values *values, const struct model_config
 
 // ---- experts ----
 
-static int read_count(const struct values *values, const char *key, int64_t otherwise, size_t *out,
-                      struct error *err) {
-    int64_t value = otherwise;
-    TRY(values_integer(values, key, 1, LARGEST_HEADS, &value, err));
-    *out = (size_t)value;
-    return STATUS_OK;
-}
-
 static int read_expert_sizes(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_experts *row = config->family->experts;
     struct expert_config *experts = &config->experts;
-    int64_t width = row->width;
-    TRY(read_count(values, row->count_key, row->count, &experts->count, err));
+    TRY(read_count(values, row->count_key, row->count, &experts->count, LARGEST_HEADS, err));
     if (row->other_count_key != NULL && !values_has(values, row->count_key)) {
-        TRY(read_count(values, row->other_count_key, row->count, &experts->count, err));
+        TRY(read_count(values, row->other_count_key, row->count, &experts->count, LARGEST_HEADS, err));
     }
-    TRY(read_count(values, "num_experts_per_tok", row->chosen, &experts->chosen, err));
+    TRY(read_count(values, "num_experts_per_tok", row->chosen, &experts->chosen, LARGEST_HEADS, err));
     if (experts->chosen > experts->count) {
         return error_set(err, STATUS_DATA, "'num_experts_per_tok' is %zu of %zu experts", experts->chosen,
                          experts->count);
     }
-    TRY(values_integer(values, row->width_key, 1, LARGEST_DIMENSION, &width, err));
-    experts->width = (size_t)width;
+    TRY(read_count(values, row->width_key, row->width, &experts->width, LARGEST_DIMENSION, err));
     double limit = row->limit;
     TRY(row->limit_key == NULL ? STATUS_OK : values_number(values, row->limit_key, &limit, err));
     if (!(limit >= 0 && limit <= 1e6) || (row->limit_key != NULL && limit == 0)) {
@@ -242,11 +310,16 @@ static int read_expert_sizes(const struct values *values, struct model_config *c
     if (alpha != 1.702) {
         return error_set(err, STATUS_DATA, "'swiglu_alpha' is %g; only 1.702 is supported", alpha);
     }
+    if (row->shared_key != NULL) {
+        TRY(read_count(values, row->shared_key, row->shared_width, &experts->shared_width, LARGEST_DIMENSION,
+                       err));
+    }
+    experts->shared_gate = row->shared_gate;
     experts->limit = (float)limit;
     experts->has_bias = row->has_bias;
     experts->scores = row->scores;
     experts->rounds_weights = row->rounds_weights;
-    experts->normalised = row->normalised_key == NULL;
+    experts->normalised = row->normalised_key == NULL || row->normalised;
     return row->normalised_key == NULL
                ? STATUS_OK
                : values_boolean(values, row->normalised_key, &experts->normalised, err);
@@ -292,6 +365,7 @@ int config_read_layers(const struct values *values, struct model_config *config,
     if (config->family->ropes == ROPES_LISTED) {
         TRY(read_no_rope(values, config, err));
     }
+    TRY(read_mixers(values, config, err));
     TRY(read_sliding(values, config, err));
     choose_ropes(config);
     return read_experts(values, config, err);

@@ -300,6 +300,7 @@ int config_read_computation(const struct values *values, struct model_config *co
     config->qk_norm = row->qk_norm;
     config->plain_mlp = row->plain_mlp;
     config->has_sinks = row->has_sinks;
+    config->query_gates = row->query_gates;
     config->pairing = row->pairing;
     config->rope_rounding = row->rope_rounding;
     config->position_rows = row->learned_positions ? config->max_positions + row->position_offset : 0;

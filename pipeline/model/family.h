@@ -50,9 +50,15 @@ enum family_windows {    // which blocks see a window of keys only
     WINDOWS_ALL,         // all, unless it says null
     WINDOWS_ALL_IF_USED, // all, if use_sliding_window (Qwen3-MoE)
     WINDOWS_IF_USED,     // those from max_window_layers on, if use_sliding_window (Qwen)
+    WINDOWS_IN_TURN,     // every other one of those before it, if use_sliding_window (Qwen2-MoE)
     WINDOWS_BY_TYPE,     // all but each `full_every`-th one, unless layer_types says otherwise
     WINDOWS_LISTED,      // where attention_types has "local" (GPT-Neo)
     WINDOWS_WITHOUT_ROPE // those that do not rotate, if use_sliding_window (SmolLM3)
+};
+
+enum family_mixers {  // which blocks mix tokens by what
+    MIXERS_ATTENTION, // all by attention
+    MIXERS_DELTA_NET, // all but each `full_every`-th one by a delta net, unless layer_types says otherwise
 };
 
 enum family_ropes {         // which blocks rotate how
@@ -104,6 +110,8 @@ struct family_row {
 
     enum family_windows windows;
     size_t full_every;
+    enum family_mixers mixers;
+    bool query_gates; // beside each query
     enum family_ropes ropes;
     size_t rotary_dim;     // > 0: a fixed table; where the key rotary_dim is absent (GPT-J)
     bool old_rope_keys;    // rotary_pct and rotary_emb_base (GPT-NeoX)
@@ -114,7 +122,8 @@ struct family_row {
     enum device_pairing pairing;
     enum device_rope_rounding rope_rounding;
 
-    const struct family_experts *experts; // NULL: every block has an MLP
+    const struct family_experts *experts;     // NULL: every block has an MLP
+    const struct weight_table *other_weights; // of files that have all experts in one tensor; NULL: none
 };
 
 struct family_experts { // how a configuration speaks of them
@@ -125,12 +134,16 @@ struct family_experts { // how a configuration speaks of them
     const char *width_key;
     int64_t width;
     const char *normalised_key; // NULL: weights are always divided by their sum
+    bool normalised;            // where the key is absent
     bool rounds_weights;
     enum device_scores scores;
     const char *limit_key;
     double limit;
     bool has_bias;
-    bool some_blocks; // mlp_only_layers and decoder_sparse_step say which blocks have them
+    bool some_blocks;       // mlp_only_layers and decoder_sparse_step say which blocks have them
+    const char *shared_key; // the width of an MLP beside them; NULL: there is none
+    int64_t shared_width;
+    bool shared_gate;
 };
 
 struct family_nest { // a configuration whose text model lies under text_config

@@ -200,9 +200,12 @@ static uint64_t slot_bytes(const struct model_config *config, const struct model
 void footprint_of_batch(struct footprint_batch *out, const struct model_config *config, enum dtype dtype,
                         const struct model_limits *limits, bool has_own_memory) {
     size_t slices = model_batch_members(limits, limits->longest);
-    uint64_t kept = times(2 * dtype_size(dtype), times(config->kv_heads, config->head_dim)); // of a token
+    size_t kept;
+    if (!block_kept_bytes(config, size_max(limits->tokens, limits->longest), dtype_size(dtype), &kept)) {
+        kept = SIZE_MAX;
+    }
     *out = (struct footprint_batch){.activations = activation_bytes(config, dtype, limits, slices),
-                                    .keys_values = times(size_max(limits->tokens, limits->longest), kept),
+                                    .keys_values = kept,
                                     .staging = times(slot_bytes(config, limits), limits->slots)};
     if (slices > 1) { // beside those of the slice that is computed
         out->activations = plus(out->activations, out->keys_values);
@@ -211,6 +214,10 @@ void footprint_of_batch(struct footprint_batch *out, const struct model_config *
     if (config->experts.count > 0) { // inner activations and products of every pair of token and expert
         uint64_t pairs = times(limits->tokens, config->experts.chosen);
         out->scratch = times(pairs, plus(config->experts.width, config->hidden) * dtype_size(dtype));
+    }
+    if (config->layer_mixers != NULL) { // a convolution's numbers in float32
+        uint64_t mixed = times(device_delta_net_mixed(&config->delta_net), sizeof(float));
+        out->scratch = most(out->scratch, times(limits->tokens, mixed));
     }
     if (has_own_memory) {
         out->scratch = plus(out->scratch, GPU_SCRATCH);

@@ -293,6 +293,23 @@ static const char *find_prefix(const struct model_config *config, const struct c
     return prefixes[0];
 }
 
+const struct weight_table *weights_table_of(const struct model_config *config,
+                                            const struct checkpoint *checkpoint) {
+    const struct weight_table *other = config->family == NULL ? NULL : config->family->other_weights;
+    const char *prefix = find_prefix(config, checkpoint);
+    for (size_t i = 0; other != NULL && i < other->count; i++) {
+        const struct weight_row *row = &other->rows[i];
+        for (size_t block = 0; row->file == FILE_EXPERTS && block < config->layers; block++) {
+            char name[WEIGHT_NAME];
+            weight_name(name, prefix, row, block, 0);
+            if (weight_present(row, config, block) && tensors_find(&checkpoint->tensors, name) != NULL) {
+                return other;
+            }
+        }
+    }
+    return config->weights;
+}
+
 int weights_match(struct weight_match *out, const struct model_config *config,
                   const struct checkpoint *checkpoint, struct error *err) {
     void *uses;

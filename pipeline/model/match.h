@@ -38,6 +38,10 @@ struct weight_match {
     bool expands; // no matrix is kept in the checkpoint's format: all are expanded when they are loaded
 };
 
+// The table whose names the checkpoint has, where a family's files are of two kinds.
+const struct weight_table *weights_table_of(const struct model_config *config,
+                                            const struct checkpoint *checkpoint);
+
 // Checks every tensor's name, shape and type. STATUS_DATA naming a tensor that is missing, extra or wrong.
 // What lies beside the blocks (model/beside.h) is ignored.
 int weights_match(struct weight_match *out, const struct model_config *config,

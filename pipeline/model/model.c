@@ -14,6 +14,7 @@ static int read_model(struct model *model, const char *folder, struct error *err
     TRY(checkpoint_open(&model->checkpoint, folder, &model->config, err));
     int status;
     TRY_TO(named, status = packing_settle(&model->config.quantization, &model->checkpoint, err));
+    model->config.weights = weights_table_of(&model->config, &model->checkpoint);
     TRY_TO(named, status = weights_match(&model->match, &model->config, &model->checkpoint, err));
     return notes_write(model, err);
 named:

@@ -252,8 +252,13 @@ static int lay_out_activations(struct layout *layout, struct model_state *state,
                            state_pool_rows(limits), err));
     }
     if (slices) {
-        TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->longest, 2 * config->kv_heads * config->head_dim,
-                        dtype_size(device_dtype(layout->shapes_for)), &state->kept, err));
+        size_t bytes;
+        if (!block_kept_bytes(config, limits->longest, dtype_size(device_dtype(layout->shapes_for)),
+                              &bytes)) {
+            return error_set(err, STATUS_INTERNAL, "keys and values of %zu tokens are too many",
+                             limits->longest);
+        }
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, bytes, 1, 1, &state->kept, err));
     }
     return lay_out_residuals(layout, state, behind, config, limits, err);
 }

@@ -50,8 +50,7 @@ struct model_state {
     // [turns * members] the residual streams of a sweep, and of the next sweep; the first is buffers.x. Where
     // texts run in slices they are one piece, [turns * members * limits.tokens, hidden].
     void **residuals;
-    void *kept; // [limits.longest, 2 kv_heads * head_dim] where texts run in slices: of the block's keys and
-                // values
+    void *kept; // block_kept_bytes where texts run in slices: the block's keys and values, or its state
     struct block_buffers buffers;
     void *scratch;                                      // of attention and of experts
     void *pooled[POOL_BUFFERS];                         // [state_pool_rows, hidden] of limits.stored

@@ -13,17 +13,22 @@
         return CONDITION;                                                                                    \
     }
 
-WHERE(attention_bias, config->attention_bias)
-WHERE(output_bias, config->output_bias)
+WHERE(attends, config_mixer(config, block) == MIXER_ATTENTION)
+WHERE(has_delta_net, config_mixer(config, block) == MIXER_DELTA_NET)
+WHERE(attention_bias, config->attention_bias &&attends(config, block))
+WHERE(output_bias, config->output_bias &&attends(config, block))
 WHERE(mlp_bias, config->mlp_bias && !config_has_experts(config, block))
 WHERE(norm_bias, config->norm_bias)
 WHERE(two_norms, config->branches != BRANCHES_ONE_NORM)
 WHERE(two_norm_biases, config->norm_bias && config->branches != BRANCHES_ONE_NORM)
-WHERE(head_norms, config->qk_norm == QK_NORM_HEADS || config->qk_norm == QK_NORM_AFTER)
+WHERE(head_norms,
+      attends(config, block) && (config->qk_norm == QK_NORM_HEADS || config->qk_norm == QK_NORM_AFTER))
 WHERE(whole_norms, config->qk_norm == QK_NORM_WHOLE)
 WHERE(has_mlp, !config_has_experts(config, block))
 WHERE(has_experts, config_has_experts(config, block))
 WHERE(has_sinks, config->has_sinks)
+WHERE(has_shared, config_has_experts(config, block) && config->experts.shared_width > 0)
+WHERE(has_shared_gate, has_shared(config, block) && config->experts.shared_gate)
 
 static size_t experts(const struct model_config *config, size_t block) {
     (void)block;
@@ -178,12 +183,80 @@ static const struct weight_row gpt2[] = {
     VECTOR("h.{i}.mlp.c_proj.bias", DIM_HIDDEN, BLOCK(down_bias), NULL),
 };
 
+// Of one expert after another in tensors of their own, and of all together.
+#define EACH_EXPERT \
+    EXPERT("layers.{i}.mlp.experts.{e}.gate_proj.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)), \
+    EXPERT("layers.{i}.mlp.experts.{e}.up_proj.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)), \
+    EXPERT("layers.{i}.mlp.experts.{e}.down_proj.weight", DIM_HIDDEN, DIM_EXPERT_WIDTH, BLOCK(experts_down))
+#define ALL_EXPERTS(NAME, ROWS, COLUMNS, PLACE, FILE) {NAME, FORM_MATRIX, ROWS, COLUMNS, PLACE, has_experts, NULL, FILE}
+#define FUSED_EXPERTS \
+    ALL_EXPERTS("layers.{i}.mlp.experts.gate_up_proj", DIM_EXPERTS_GATE_UP, DIM_HIDDEN, BLOCK(experts_gate_up), FILE_EXPERTS), \
+    ALL_EXPERTS("layers.{i}.mlp.experts.down_proj", DIM_EXPERTS_DOWN, DIM_EXPERT_WIDTH, BLOCK(experts_down), FILE_EXPERTS)
+
 static const struct weight_row of_experts[] = {
     ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"), GATED_MLP,
-    ROUTER("layers.{i}.mlp.gate.weight"),
-    EXPERT("layers.{i}.mlp.experts.{e}.gate_proj.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)),
-    EXPERT("layers.{i}.mlp.experts.{e}.up_proj.weight", DIM_EXPERT_WIDTH, DIM_HIDDEN, BLOCK(experts_gate_up)),
-    EXPERT("layers.{i}.mlp.experts.{e}.down_proj.weight", DIM_HIDDEN, DIM_EXPERT_WIDTH, BLOCK(experts_down)),
+    ROUTER("layers.{i}.mlp.gate.weight"), EACH_EXPERT,
+};
+
+// The MLP beside experts.
+#define SHARED_EXPERT(NAME) \
+    MATRIX("layers.{i}.mlp." NAME ".gate_proj.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), has_shared), \
+    MATRIX("layers.{i}.mlp." NAME ".up_proj.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), has_shared), \
+    MATRIX("layers.{i}.mlp." NAME ".down_proj.weight", DIM_HIDDEN, DIM_INTERMEDIATE, BLOCK(down), has_shared), \
+    {"layers.{i}.mlp." NAME "_gate.weight", FORM_TABLE, DIM_ONE, DIM_HIDDEN, BLOCK(shared_gate), has_shared_gate, NULL, FILE_ROWS}
+
+static const struct weight_row shared_expert[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"), GATED_MLP,
+    ROUTER("layers.{i}.mlp.gate.weight"), SHARED_EXPERT("shared_expert"), EACH_EXPERT,
+};
+
+// Gates beside the queries, and delta nets.
+#define GATED_ATTENTION \
+    {"layers.{i}.self_attn.q_proj.weight", FORM_MATRIX, DIM_Q_GATE, DIM_HIDDEN, BLOCK(qkv), attends, NULL, FILE_QUERY_GATES}, \
+    MATRIX("layers.{i}.self_attn.k_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), attends), \
+    MATRIX("layers.{i}.self_attn.v_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), attends), \
+    {"layers.{i}.self_attn.q_proj.bias", FORM_VECTOR, DIM_Q_GATE, DIM_ONE, BLOCK(qkv_bias), attention_bias, NULL, FILE_QUERY_GATES}, \
+    VECTOR("layers.{i}.self_attn.k_proj.bias", DIM_KV, BLOCK(qkv_bias), attention_bias), \
+    VECTOR("layers.{i}.self_attn.v_proj.bias", DIM_KV, BLOCK(qkv_bias), attention_bias), \
+    QK_NORMS("self_attn.q_norm", "self_attn.k_norm"), \
+    LINEAR("layers.{i}.self_attn.o_proj", DIM_HIDDEN, DIM_Q, output, attends, output_bias)
+#define DELTA_NET \
+    {"layers.{i}.linear_attn.conv1d.weight", FORM_TABLE, DIM_NET_MIXED, DIM_NET_TAPS, BLOCK(net_convolution), has_delta_net, NULL, FILE_CONVOLUTION}, \
+    VECTOR("layers.{i}.linear_attn.A_log", DIM_NET_HEADS, BLOCK(net_decay), has_delta_net), \
+    VECTOR("layers.{i}.linear_attn.dt_bias", DIM_NET_HEADS, BLOCK(net_step_bias), has_delta_net), \
+    VECTOR("layers.{i}.linear_attn.norm.weight", DIM_NET_VALUE, BLOCK(net_norm), has_delta_net), \
+    MATRIX("layers.{i}.linear_attn.out_proj.weight", DIM_HIDDEN, DIM_NET_OUT, BLOCK(output), has_delta_net)
+#define SPLIT_DELTA_NET \
+    MATRIX("layers.{i}.linear_attn.in_proj_qkv.weight", DIM_NET_MIXED, DIM_HIDDEN, BLOCK(qkv), has_delta_net), \
+    MATRIX("layers.{i}.linear_attn.in_proj_z.weight", DIM_NET_OUT, DIM_HIDDEN, BLOCK(qkv), has_delta_net), \
+    MATRIX("layers.{i}.linear_attn.in_proj_b.weight", DIM_NET_HEADS, DIM_HIDDEN, BLOCK(qkv), has_delta_net), \
+    MATRIX("layers.{i}.linear_attn.in_proj_a.weight", DIM_NET_HEADS, DIM_HIDDEN, BLOCK(qkv), has_delta_net), \
+    DELTA_NET
+
+static const struct weight_row qwen3_5[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), GATED_ATTENTION, SPLIT_DELTA_NET,
+    MLP_NORM("post_attention_layernorm"), GATED_MLP,
+};
+
+static const struct weight_row qwen3_5_moe[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), GATED_ATTENTION, SPLIT_DELTA_NET,
+    MLP_NORM("post_attention_layernorm"), ROUTER("layers.{i}.mlp.gate.weight"),
+    SHARED_EXPERT("shared_expert"), EACH_EXPERT,
+};
+
+static const struct weight_row qwen3_5_moe_fused[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), GATED_ATTENTION, SPLIT_DELTA_NET,
+    MLP_NORM("post_attention_layernorm"), ROUTER("layers.{i}.mlp.gate.weight"),
+    SHARED_EXPERT("shared_expert"), FUSED_EXPERTS,
+};
+
+static const struct weight_row qwen3_next[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), GATED_ATTENTION,
+    {"layers.{i}.linear_attn.in_proj_qkvz.weight", FORM_MATRIX, DIM_NET_QKVZ, DIM_HIDDEN, BLOCK(qkv), has_delta_net, NULL, FILE_NET_QKVZ},
+    {"layers.{i}.linear_attn.in_proj_ba.weight", FORM_MATRIX, DIM_NET_BA, DIM_HIDDEN, BLOCK(qkv), has_delta_net, NULL, FILE_NET_BA},
+    DELTA_NET,
+    MLP_NORM("post_attention_layernorm"), GATED_MLP, ROUTER("layers.{i}.mlp.gate.weight"),
+    SHARED_EXPERT("shared_expert"), EACH_EXPERT,
 };
 
 static const struct weight_row mixtral[] = {
@@ -194,8 +267,6 @@ static const struct weight_row mixtral[] = {
     EXPERT("layers.{i}.block_sparse_moe.experts.{e}.w2.weight", DIM_HIDDEN, DIM_EXPERT_WIDTH, BLOCK(experts_down)),
 };
 
-// Of all experts in one tensor each.
-#define ALL_EXPERTS(NAME, ROWS, COLUMNS, PLACE, FILE) {NAME, FORM_MATRIX, ROWS, COLUMNS, PLACE, has_experts, NULL, FILE}
 #define ALL_BIASES(NAME, ROWS, PLACE, FILE) {NAME, FORM_VECTOR, ROWS, DIM_ONE, PLACE, has_experts, NULL, FILE}
 
 static const struct weight_row gpt_oss[] = {
@@ -288,6 +359,11 @@ const struct weight_table weight_table_phi = TABLE(phi);
 const struct weight_table weight_table_neox = TABLE(neox);
 const struct weight_table weight_table_gpt2 = TABLE(gpt2);
 const struct weight_table weight_table_experts = TABLE(of_experts);
+const struct weight_table weight_table_shared_expert = TABLE(shared_expert);
+const struct weight_table weight_table_qwen3_5 = TABLE(qwen3_5);
+const struct weight_table weight_table_qwen3_5_moe = TABLE(qwen3_5_moe);
+const struct weight_table weight_table_qwen3_5_moe_fused = TABLE(qwen3_5_moe_fused);
+const struct weight_table weight_table_qwen3_next = TABLE(qwen3_next);
 const struct weight_table weight_table_mixtral = TABLE(mixtral);
 const struct weight_table weight_table_gpt_oss = TABLE(gpt_oss);
 const struct weight_table weight_table_gptj = TABLE(gptj);

@@ -84,7 +84,12 @@ extern const struct weight_table weight_table_starcoder2;
 extern const struct weight_table weight_table_phi;
 extern const struct weight_table weight_table_neox;
 extern const struct weight_table weight_table_gpt2;
-extern const struct weight_table weight_table_experts; // Qwen3-MoE, OLMoE
+extern const struct weight_table weight_table_experts;       // Qwen3-MoE, OLMoE
+extern const struct weight_table weight_table_shared_expert; // Qwen2-MoE
+extern const struct weight_table weight_table_qwen3_5;
+extern const struct weight_table weight_table_qwen3_5_moe;
+extern const struct weight_table weight_table_qwen3_5_moe_fused;
+extern const struct weight_table weight_table_qwen3_next;
 extern const struct weight_table weight_table_mixtral;
 extern const struct weight_table weight_table_gpt_oss;
 extern const struct weight_table weight_table_granitemoe;

@@ -18,10 +18,14 @@
 struct block_weights {
     void *input_norm; // [hidden], before attention
     void *input_norm_bias;
-    struct device_matrix qkv;    // [(heads + 2 kv_heads) * head_dim, hidden]: q | k | v
-    void *qkv_bias;              // [(heads + 2 kv_heads) * head_dim]
-    void *q_norm;                // [head_dim], or of all heads together
-    void *k_norm;                // [head_dim]
+    struct device_matrix qkv; // [.., hidden]: q | k | v, or q | gates | k | v; q | k | v | z | b | a
+    void *qkv_bias;           // [..]
+    void *q_norm;             // [head_dim], or of all heads together
+    void *k_norm;             // [head_dim]
+    void *net_convolution;    // of a delta net (struct device_delta_net)
+    void *net_decay;
+    void *net_step_bias;
+    void *net_norm;
     struct device_matrix output; // [hidden, heads * head_dim]
     void *output_bias;           // [hidden]
     void *attention_norm;        // [hidden], behind attention
@@ -40,6 +44,7 @@ struct block_weights {
     void *experts_gate_up_bias;
     struct device_matrix experts_down; // [experts * hidden, width]
     void *experts_down_bias;
+    void *shared_gate; // [hidden] of the MLP beside the experts, which is gate_up and down here
 };
 
 // Memory that the blocks which are not resident take in turn.

@@ -1,0 +1,175 @@
+// The families with mixtures of experts, and those whose blocks mix tokens by more than attention.
+#include "model/family_rows.h"
+
+#define QWEN3_NEXT                                                                                           \
+    .norm = DEVICE_NORM_RMS_PLUS_ONE, .qk_norm = QK_NORM_HEADS, .qkv_bias = ATTENTION_BIAS,                  \
+    .output_bias = ATTENTION_BIAS, .query_gates = true, .mixers = MIXERS_DELTA_NET, .full_every = 4
+
+static const struct family_experts qwen3_experts = {
+    .count_key = "num_experts",
+    .other_count_key = "num_local_experts",
+    .count = 128,
+    .chosen = 8,
+    .width_key = "moe_intermediate_size",
+    .width = 768,
+    .normalised_key = "norm_topk_prob",
+    .rounds_weights = true,
+    .some_blocks = true,
+};
+
+static const struct family_experts qwen2_experts = {
+    .count_key = "num_experts",
+    .other_count_key = "num_local_experts",
+    .count = 60,
+    .chosen = 4,
+    .width_key = "moe_intermediate_size",
+    .width = 1408,
+    .normalised_key = "norm_topk_prob",
+    .rounds_weights = true,
+    .some_blocks = true,
+    .shared_key = "shared_expert_intermediate_size",
+    .shared_width = 5632,
+    .shared_gate = true,
+};
+
+static const struct family_experts qwen3_next_experts = {
+    .count_key = "num_experts",
+    .other_count_key = "num_local_experts",
+    .count = 512,
+    .chosen = 10,
+    .width_key = "moe_intermediate_size",
+    .width = 512,
+    .normalised_key = "norm_topk_prob",
+    .normalised = true,
+    .rounds_weights = true,
+    .some_blocks = true,
+    .shared_key = "shared_expert_intermediate_size",
+    .shared_width = 512,
+    .shared_gate = true,
+};
+
+static const struct family_experts qwen3_5_experts = {
+    .count_key = "num_experts",
+    .other_count_key = "num_local_experts",
+    .count = 256,
+    .chosen = 8,
+    .width_key = "moe_intermediate_size",
+    .width = 512,
+    .rounds_weights = true,
+    .shared_key = "shared_expert_intermediate_size",
+    .shared_width = 512,
+    .shared_gate = true,
+};
+
+static const struct family_experts mixtral_experts = {
+    .count_key = "num_local_experts",
+    .count = 8,
+    .chosen = 2,
+    .width_key = "intermediate_size",
+    .width = 14336,
+};
+
+static const struct family_experts olmoe_experts = {
+    .count_key = "num_experts",
+    .other_count_key = "num_local_experts",
+    .count = 64,
+    .chosen = 8,
+    .width_key = "intermediate_size",
+    .width = 2048,
+    .normalised_key = "norm_topk_prob",
+    .rounds_weights = true,
+};
+
+static const struct family_experts gpt_oss_experts = {
+    .count_key = "num_local_experts",
+    .count = 128,
+    .chosen = 4,
+    .width_key = "intermediate_size",
+    .width = 2880,
+    .scores = DEVICE_SCORES_CHOSEN,
+    .rounds_weights = true,
+    .limit_key = "swiglu_limit",
+    .limit = 7,
+    .has_bias = true,
+};
+
+static const struct family_experts granite_experts = {
+    .count_key = "num_local_experts",
+    .count = 8,
+    .chosen = 2,
+    .width_key = "intermediate_size",
+    .width = 11008,
+    .scores = DEVICE_SCORES_CHOSEN,
+    .rounds_weights = true,
+};
+
+// ---- the rows ----
+
+static const struct family_row rows[] = {
+    {.model_type = "qwen3_moe",
+     .weights = &weight_table_experts,
+     .defaults = {24, 2048, 6144, 32, 4, 0, 151936, 32768, 4096, 1e-6, 1e4, 0, false},
+     .qkv_bias = ATTENTION_BIAS,
+     .output_bias = ATTENTION_BIAS,
+     .qk_norm = QK_NORM_HEADS,
+     .windows = WINDOWS_ALL_IF_USED,
+     .experts = &qwen3_experts},
+    {.model_type = "qwen2_moe",
+     .weights = &weight_table_shared_expert,
+     .defaults = {24, 2048, 5632, 16, 16, 0, 151936, 32768, 4096, 1e-6, 1e4, 0, false},
+     .qkv_bias = {.key = "qkv_bias", .otherwise = true},
+     .windows = WINDOWS_IN_TURN,
+     .experts = &qwen2_experts},
+    {.model_type = "qwen3_next",
+     .weights = &weight_table_qwen3_next,
+     .defaults = {48, 2048, 5632, 16, 2, 256, 151936, 32768, 0, 1e-6, 1e4, 0.25, false},
+     QWEN3_NEXT,
+     .experts = &qwen3_next_experts},
+    {.model_type = "qwen3_5_text",
+     .weights = &weight_table_qwen3_5,
+     .prefixes = family_text_prefixes,
+     .defaults = {32, 4096, 12288, 16, 4, 256, 248320, 32768, 0, 1e-6, 1e4, 0.25, false},
+     QWEN3_NEXT},
+    {.model_type = "qwen3_5_moe_text",
+     .weights = &weight_table_qwen3_5_moe,
+     .other_weights = &weight_table_qwen3_5_moe_fused,
+     .prefixes = family_text_prefixes,
+     .defaults = {40, 2048, 5632, 16, 2, 256, 248320, 32768, 0, 1e-6, 1e4, 0.25, false},
+     QWEN3_NEXT,
+     .experts = &qwen3_5_experts},
+    {.model_type = "mixtral",
+     .weights = &weight_table_mixtral,
+     .defaults = {32, 4096, 14336, 32, 8, 0, 32000, 4096 * 32, 0, 1e-5, 1e6, 0, false},
+     .windows = WINDOWS_ALL,
+     .experts = &mixtral_experts},
+    {.model_type = "olmoe",
+     .weights = &weight_table_experts,
+     .defaults = {16, 2048, 2048, 16, 0, 0, 50304, 4096, 0, 1e-5, 1e4, 0, false},
+     .qk_norm = QK_NORM_WHOLE,
+     .qkv_bias = ATTENTION_BIAS,
+     .output_bias = ATTENTION_BIAS,
+     .experts = &olmoe_experts},
+    {.model_type = "gpt_oss",
+     .weights = &weight_table_gpt_oss,
+     .defaults = {36, 2880, 2880, 64, 8, 64, 201088, 131072, 128, 1e-5, 1.5e5, 0, false},
+     .norm = DEVICE_NORM_RMS_ONCE,
+     .qkv_bias = {.key = "attention_bias", .otherwise = true},
+     .output_bias = {.key = "attention_bias", .otherwise = true},
+     .has_sinks = true,
+     .windows = WINDOWS_BY_TYPE,
+     .full_every = 2,
+     .needs_scaling = true,
+     .experts = &gpt_oss_experts},
+    {.model_type = "granitemoe",
+     .weights = &weight_table_granitemoe,
+     .defaults = {32, 4096, 11008, 32, 0, 0, 32000, 2048, 0, 1e-6, 1e4, 0, false},
+     .qkv_bias = ATTENTION_BIAS,
+     .output_bias = ATTENTION_BIAS,
+     .scale_key = "attention_multiplier",
+     .scale_default = 1,
+     .embedding_key = "embedding_multiplier",
+     .residual_key = "residual_multiplier",
+     .experts = &granite_experts},
+};
+
+const struct family_list family_list_mixtures = {rows, sizeof rows / sizeof rows[0]};

@@ -1,0 +1,26 @@
+// The rows of the table of families (family.h), in lists by kind, and what rows of several lists share
+// (private to the lists).
+#ifndef STRATA_MODEL_FAMILY_ROWS_H
+#define STRATA_MODEL_FAMILY_ROWS_H
+
+#include "model/family.h"
+
+struct family_list {
+    const struct family_row *rows;
+    size_t count;
+};
+
+extern const struct family_list family_list_dense;
+extern const struct family_list family_list_mixtures; // of experts, and of attention with other mixers
+
+extern const char *const family_text_prefixes[]; // of nested text models: what is saved now, and before
+
+// Rows give their defaults in the order of struct family_defaults: layers, hidden, intermediate, heads,
+// kv_heads, head_dim, vocabulary, positions, window, epsilon, theta, part, tied.
+#define ATTENTION_BIAS                                                                                       \
+    { .key = "attention_bias" }
+#define ALWAYS                                                                                               \
+    { .always = true }
+#define LAYER_NORM_EPS .keys = {.epsilon = "layer_norm_eps"}
+
+#endif
