@@ -316,15 +316,19 @@ int device_activate(struct device *device, void *out, const void *in, enum devic
     return device->ops->activate(device, out, in, activation, gated, tokens, width, err);
 }
 
-int device_gate(struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens,
-                size_t width, struct error *err) {
+int device_gate(struct device *device, void *x, const void *in, const struct device_gates *gates,
+                size_t tokens, struct error *err) {
+    size_t all;
     if (tokens == 0) {
         return STATUS_OK;
     }
-    if (x == NULL || gate == NULL || width == 0 || gate_stride < width) {
-        return refuse(err, "gate", "a buffer is missing or the width is not one");
+    if (x == NULL || in == NULL || gates->width == 0 || gates->groups == 0) {
+        return refuse(err, "gate", "a buffer is missing or there are no groups");
     }
-    return device->ops->gate(device, x, gate, gate_stride, tokens, width, err);
+    return gates->apart < gates->width || !size_mul(gates->groups - 1, gates->apart, &all) ||
+                   gates->stride < gates->width || gates->stride - gates->width < all
+               ? refuse(err, "gate", "the groups leave the row")
+               : device->ops->gate(device, x, in, gates, tokens, err);
 }
 
 int device_gate_rows(struct device *device, void *x, const void *in, const void *weight, size_t tokens,

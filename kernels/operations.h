@@ -62,8 +62,8 @@ int device_matmul_tune(struct device *device, void *out, void *x, const struct d
 int device_check_matmul(struct device *device, size_t tokens, size_t rows, size_t columns, bool bias,
                         enum device_store store, struct error *err);
 
-// In place on qkv [tokens, device_heads_width], columns q | gap | k | v: each q and k head is normalised,
-// then rotated, then queries are scaled, as rope says.
+// In place on qkv [tokens, device_heads_width], columns q | k | v, a gap behind each query head: each q and k
+// head is normalised, then rotated, then queries are scaled, as rope says.
 int device_qk_norm_rope(struct device *device, void *qkv, const struct device_rope *rope,
                         struct device_heads heads, size_t tokens, struct error *err);
 
@@ -87,10 +87,10 @@ int device_attention(struct device *device, void *out, const void *qkv, const st
 int device_activate(struct device *device, void *out, const void *in, enum device_activation activation,
                     bool gated, size_t tokens, size_t width, struct error *err);
 
-// x[t, i] *= sigmoid(gate[t * gate_stride + i]). x [tokens, width]. Halves: the sigmoid is rounded, then the
-// product.
-int device_gate(struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens,
-                size_t width, struct error *err);
+// x[t, g * width + i] *= sigmoid(in[t * stride + g * apart + i]) of every group g. x [tokens, groups *
+// width]. Halves: the sigmoid is rounded, then the product.
+int device_gate(struct device *device, void *x, const void *in, const struct device_gates *gates,
+                size_t tokens, struct error *err);
 
 // x[t, :] *= sigmoid(in[t, :] . weight). x [tokens, width], in [tokens, hidden], weight [hidden]. The product
 // is float32; halves: it is rounded, then its sigmoid, then the result.

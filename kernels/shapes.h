@@ -60,11 +60,15 @@ struct device_heads {
     size_t heads;    // query heads
     size_t kv_heads; // key and value heads; divides heads: query head h reads kv head h / (heads / kv_heads)
     size_t head_dim; // even
-    size_t gap;      // numbers between the queries and the keys that are neither (a gate)
+    size_t gap;      // numbers behind each query that are not its own (its gate)
 };
 
+static inline size_t device_heads_apart(struct device_heads heads) { // columns from one query to the next
+    return heads.head_dim + heads.gap;
+}
+
 static inline size_t device_heads_key(struct device_heads heads) { // the first key's column
-    return heads.heads * heads.head_dim + heads.gap;
+    return heads.heads * device_heads_apart(heads);
 }
 
 static inline size_t device_heads_width(struct device_heads heads) { // numbers of a row
@@ -114,6 +118,13 @@ enum device_activation {
     DEVICE_GELU_TANH, // its approximation by tanh: gelu_new, gelu_pytorch_tanh
     DEVICE_RELU,
     DEVICE_RELU_SQUARED,
+};
+
+struct device_gates { // numbers of a row in groups, which go with as many groups side by side
+    size_t stride;    // numbers from one row to the next
+    size_t apart;     // from one group to the next
+    size_t groups;
+    size_t width; // of a group
 };
 
 // ---- mixtures of experts ----

@@ -97,7 +97,10 @@ def find_row(family, c):
         "apertus": Row(norms=("attention_layernorm", "feedforward_layernorm"), qk_norms="head", mlp="plain",
                        mlp_names=("up_proj", "down_proj")),
         "qwen3_5_text": Row(one_plus=True, qk_norms="head", gated_query=True),
-        "qwen3_next": Row(one_plus=True, qk_norms="head", gated_query=True, mixture="qwen_shared"),
+        "qwen3_5_moe_text": Row(one_plus=True, qk_norms="head", gated_query=True,
+                                mixture="qwen_fused" if c.get("has_fused_experts") else "qwen_shared"),
+        "qwen3_next": Row(one_plus=True, qk_norms="head", gated_query=True, qkv_bias=c.get("attention_bias", False),
+                          out_bias=c.get("attention_bias", False), mixture="qwen_shared"),
     }
     return rows[family]
 
@@ -157,8 +160,21 @@ def mixture_qwen(m, at, width=None):
         glu(m, at + f"mlp.experts.{expert}.", width or m.config["moe_intermediate_size"])
 
 
+def mixture_qwen_fused(m, at):
+    """All experts in one tensor, gates above ups."""
+    experts, width = m.config["num_experts"], m.config["moe_intermediate_size"]
+    m.matrix(at + "mlp.gate.weight", experts, m.hidden, ROUTER_GAIN)
+    m.fused(at + "mlp.experts.gate_up_proj", experts, 2 * width, m.hidden, m.hidden)
+    m.fused(at + "mlp.experts.down_proj", experts, m.hidden, width, width, m.damping)
+    shared_expert(m, at)
+
+
 def mixture_qwen_shared(m, at):
     mixture_qwen(m, at)
+    shared_expert(m, at)
+
+
+def shared_expert(m, at):
     glu(m, at + "mlp.shared_expert.", m.config["shared_expert_intermediate_size"])
     m.matrix(at + "mlp.shared_expert_gate.weight", 1, m.hidden)
 
@@ -189,7 +205,7 @@ def mixture_gpt_oss(m, at):
     m.bias(at + "experts.down_proj_bias", experts, m.hidden)
 
 
-MIXTURES = {"qwen": mixture_qwen, "qwen_shared": mixture_qwen_shared, "mixtral": mixture_mixtral, "granite": mixture_granite,
+MIXTURES = {"qwen": mixture_qwen, "qwen_shared": mixture_qwen_shared, "qwen_fused": mixture_qwen_fused, "mixtral": mixture_mixtral, "granite": mixture_granite,
             "gpt_oss": mixture_gpt_oss, "olmoe": lambda m, at: mixture_qwen(m, at, m.config["intermediate_size"])}
 
 
@@ -416,6 +432,7 @@ NESTED = {
                                                             ("model.visual.blocks.0.norm1.bias", "v")]),
     "qwen3_5": ("qwen3_5_text", "model.language_model.", [("model.visual.blocks.0.norm1.weight", "v"),
                                                           ("model.visual.blocks.0.norm1.bias", "v")]),
+    "qwen3_5_moe": ("qwen3_5_moe_text", "model.language_model.", [("model.visual.blocks.0.norm1.weight", "v")]),
 }
 
 

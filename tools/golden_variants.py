@@ -201,6 +201,9 @@ def mixture_variants():
         "gpt_oss": (oss, "BF16", 1, FEWEST, {"swiglu_limit": 7.0}),
         "olmoe": (moe("olmoe", norm_topk_prob=False, intermediate_size=24), "F32", 1, FEWEST, {"norm_topk_prob": True}),
         "qwen2_moe": (moe("qwen2_moe", qkv_bias=True, **shared), "BF16", 1, FEWEST, {"norm_topk_prob": True}),
+        "qwen2_moe-windows": (moe("qwen2_moe", **{**shared, "num_hidden_layers": 3}, qkv_bias=False, use_sliding_window=True,
+                                  sliding_window=5, max_window_layers=2, decoder_sparse_step=2),
+                              "F32", 1, FEWEST, {"use_sliding_window": False}),
         "granitemoe": (without(moe("granitemoe", num_local_experts=6, intermediate_size=24, **granite), "num_experts",
                                "moe_intermediate_size"), "BF16", 1, FEWEST, {"residual_multiplier": 1.0}),
     }
@@ -220,7 +223,15 @@ def tower_variants():
     qwen35 = without(small("qwen3_5_text", rope_parameters=ropes, **delta), "rope_theta")
     following = moe("qwen3_next", **{**delta, "num_hidden_layers": 2, "layer_types": ["linear_attention", "full_attention"]},
                     partial_rotary_factor=0.25, shared_expert_intermediate_size=20, norm_topk_prob=True)
+    sparse = {**moe("qwen3_5_moe_text", **{**delta, "num_hidden_layers": 2, "layer_types": None}, rope_parameters=ropes,
+                    shared_expert_intermediate_size=16), "full_attention_interval": 2}
+    sparse = without(sparse, "rope_theta", "intermediate_size", "layer_types")
+    moe_tower = {**QWEN_TOWER, "model_type": "qwen3_5_moe", "num_position_embeddings": 16}
     return {
+        "qwen3_5_moe": (nested("qwen3_5_moe", sparse, moe_tower), "BF16", 1, FEWEST,
+                        {"text_config": {**sparse, "rms_norm_eps": 1e-1}}),
+        "qwen3_5_moe-fused": (nested("qwen3_5_moe", {**sparse, "has_fused_experts": True}, moe_tower), "F32", 1, FEWEST,
+                              {"text_config": {**sparse, "has_fused_experts": True, "num_experts_per_tok": 3}}),
         "qwen2_5_vl": (nested("qwen2_5_vl", qwen2, {**QWEN_TOWER, "model_type": "qwen2_5_vl"}), "BF16", 2, FEWER,
                        {"text_config": {**qwen2, "rope_theta": 100.0}}),
         "qwen3_vl": (nested("qwen3_vl", qwen3, {**tower3, "model_type": "qwen3_vl"}), "F32", 1, FEWER,
@@ -229,6 +240,8 @@ def tower_variants():
                     [1, 7, 70], {"text_config": {**qwen35, "rms_norm_eps": 1e-1}}),
         "qwen3_5-text": ({**qwen35, "linear_num_value_heads": 2}, "F32", 1, TEXTS, {"rms_norm_eps": 1e-6}),
         "qwen3_next": (following, "F32", 1, FEWEST, {"norm_topk_prob": False}),
+        "qwen3_next-bias": ({**following, "attention_bias": True, "mlp_only_layers": [0], "linear_num_key_heads": 1,
+                             "linear_value_head_dim": 12}, "BF16", 1, FEWEST, {"mlp_only_layers": []}),
     }
 
 

@@ -32,13 +32,14 @@ struct shape {
     size_t kv_heads;
     size_t group; // query heads a key/value head
     size_t head_dim;
-    size_t depth;        // head_dim in whole depth units
-    size_t stride;       // numbers of a row of qkv
-    size_t key_stride;   // numbers of a row of keys and values
-    size_t before;       // positions of the text before the batch
-    size_t positions;    // of a work item
-    size_t query_stride; // operands of a packed query
-    size_t sums_stride;  // numbers of a row of sums: head_dim padded to whole panels
+    size_t queries_apart; // columns from one query head to the next
+    size_t depth;         // head_dim in whole depth units
+    size_t stride;        // numbers of a row of qkv
+    size_t key_stride;    // numbers of a row of keys and values
+    size_t before;        // positions of the text before the batch
+    size_t positions;     // of a work item
+    size_t query_stride;  // operands of a packed query
+    size_t sums_stride;   // numbers of a row of sums: head_dim padded to whole panels
     size_t window;
     size_t chunk;
     float scale;
@@ -58,6 +59,7 @@ static struct shape shape_of(const struct cpu_device *cpu, const struct device_a
         .kv_heads = heads.kv_heads,
         .group = heads.heads / heads.kv_heads,
         .head_dim = heads.head_dim,
+        .queries_apart = device_heads_apart(heads),
         .depth = depth,
         .stride = device_heads_width(heads),
         .key_stride = device_heads_width(heads),
@@ -177,7 +179,7 @@ static size_t first_key(const struct shape *shape, size_t query) {
 
 static void pack_queries(const struct shape *shape, const struct item *item, const struct scratch *scratch) {
     for (size_t g = 0; g < shape->group; g++) {
-        size_t column = (item->kv_head * shape->group + g) * shape->head_dim;
+        size_t column = (item->kv_head * shape->group + g) * shape->queries_apart;
         const void *queries = number_of(item->queries, column, shape->dtype);
         void *out =
             number_in(scratch->queries, g * shape->positions * shape->query_stride, shape->kernels->operand);

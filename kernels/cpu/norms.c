@@ -77,7 +77,7 @@ static void turn_token(const struct turns *turns, size_t token) {
         dtype_convert(&scale, DTYPE_F32, &number, cpu->base.dtype, 1);
     }
     for (size_t h = 0; h < heads.heads; h++) {
-        void *head = number_in(columns, h * heads.head_dim, cpu->base.dtype);
+        void *head = number_in(columns, h * device_heads_apart(heads), cpu->base.dtype);
         cpu->kernels->rope(head, &rope->q_norm, cosine, sine, rope, heads.head_dim);
         if (rope->query_scale != NULL) {
             cpu->kernels->scaled(head, head, scale, DEVICE_STORE, heads.head_dim);

@@ -137,27 +137,30 @@ int cpu_activate(struct device *device, void *out, const void *in, enum device_a
 struct gate {
     struct rows rows;
     void *x;
-    const void *gate;
-    size_t stride;
-    size_t width;
+    const void *in;
+    struct device_gates gates;
 };
 
 static void gate_rows(const void *job, size_t piece, size_t member) {
     const struct gate *gate = job;
     struct share mine = rows_of(&gate->rows, piece);
     const struct cpu_device *cpu = gate->rows.cpu;
+    struct device_gates gates = gate->gates;
     (void)member;
     for (size_t t = mine.first; t < mine.end; t++) {
-        cpu->kernels->gate(number_in(gate->x, t * gate->width, cpu->base.dtype),
-                           number_of(gate->gate, t * gate->stride, cpu->base.dtype), gate->width);
+        for (size_t g = 0; g < gates.groups; g++) {
+            cpu->kernels->gate(number_in(gate->x, (t * gates.groups + g) * gates.width, cpu->base.dtype),
+                               number_of(gate->in, t * gates.stride + g * gates.apart, cpu->base.dtype),
+                               gates.width);
+        }
     }
 }
 
-int cpu_gate(struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens,
-             size_t width, struct error *err) {
+int cpu_gate(struct device *device, void *x, const void *in, const struct device_gates *gates, size_t tokens,
+             struct error *err) {
     (void)err;
-    struct gate job = {{.cpu = cpu_of(device), .count = tokens}, x, gate, gate_stride, width};
-    rows_run(&job.rows, gate_rows, 3 * width);
+    struct gate job = {{.cpu = cpu_of(device), .count = tokens}, x, in, *gates};
+    rows_run(&job.rows, gate_rows, 3 * gates->groups * gates->width);
     return STATUS_OK;
 }
 

@@ -69,32 +69,36 @@ static cudaError_t activate(cudaStream_t stream, T *out, const T *in, enum devic
                   width);
 }
 
-// ---- a gate ----
+// ---- gates ----
 
 template <typename T, bool WIDE>
 static __global__ void __launch_bounds__(ROW_THREADS)
-    gate_kernel(T *x, const T *gate, size_t gate_stride, size_t width) {
-    const T *gates = gate + (size_t)blockIdx.x * gate_stride;
-    T *row = x + (size_t)blockIdx.x * width;
-    for (size_t i = threadIdx.x * (size_t)CHUNK; i < width; i += ROW_THREADS * (size_t)CHUNK) {
+    gate_kernel(T *x, const T *in, struct device_gates gates) {
+    const T *from = in + (size_t)blockIdx.x * gates.stride;
+    T *row = x + (size_t)blockIdx.x * gates.groups * gates.width;
+    const unsigned chunks = (unsigned)((gates.width + CHUNK - 1) / CHUNK); // of a group
+    for (unsigned c = threadIdx.x; c < gates.groups * chunks; c += ROW_THREADS) {
+        const size_t group = c / chunks;
+        const size_t i = c % chunks * (size_t)CHUNK;
         float open[CHUNK];
         float y[CHUNK];
-        group_load(open, gates, i, width, WIDE);
-        group_load(y, row, i, width, WIDE);
+        group_load(open, from + group * gates.apart, i, gates.width, WIDE);
+        group_load(y, row + group * gates.width, i, gates.width, WIDE);
 #pragma unroll
         for (int e = 0; e < CHUNK; e++) {
             y[e] *= rounded<T>(sigmoid(open[e], T()));
         }
-        group_store(row, i, width, y, WIDE);
+        group_store(row + group * gates.width, i, gates.width, y, WIDE);
     }
 }
 
 template <typename T>
-static cudaError_t gate_rows(cudaStream_t stream, T *x, const T *gate, size_t gate_stride, size_t tokens,
-                             size_t width) {
-    bool wide = rows_wide<T, CHUNK>(x, width) && rows_wide<T, CHUNK>(gate, width) && gate_stride % CHUNK == 0;
+static cudaError_t gate_rows(cudaStream_t stream, T *x, const T *in, const struct device_gates *gates,
+                             size_t tokens) {
+    bool wide = rows_wide<T, CHUNK>(x, gates->width) && rows_wide<T, CHUNK>(in, gates->width) &&
+                gates->stride % CHUNK == 0 && gates->apart % CHUNK == 0;
     auto kernel = wide ? gate_kernel<T, true> : gate_kernel<T, false>;
-    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, x, gate, gate_stride, width);
+    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, x, in, *gates);
 }
 
 // ---- launchers: a grid has at most 2^31 - 1 blocks ----
@@ -113,13 +117,13 @@ extern "C" cudaError_t launch_activate(cudaStream_t stream, enum dtype dtype, vo
     });
 }
 
-extern "C" cudaError_t launch_gate(cudaStream_t stream, enum dtype dtype, void *x, const void *gate,
-                                   size_t gate_stride, size_t tokens, size_t width) {
-    if (tokens > INT32_MAX) {
+extern "C" cudaError_t launch_gate(cudaStream_t stream, enum dtype dtype, void *x, const void *in,
+                                   const struct device_gates *gates, size_t tokens) {
+    if (tokens > INT32_MAX || gates->groups * gates->width > INT32_MAX) {
         return cudaErrorInvalidValue;
     }
     return with_number(dtype, [&](auto number) {
         typedef decltype(number) T;
-        return gate_rows(stream, (T *)x, (const T *)gate, gate_stride, tokens, width);
+        return gate_rows(stream, (T *)x, (const T *)in, gates, tokens);
     });
 }

@@ -104,8 +104,8 @@ extern "C" cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, v
         pairs && !slice && !scores && attention_pairs(dtype, heads), // the other kernel has the same bits
         scores,
         {(unsigned)heads.heads, (unsigned)heads.kv_heads, (unsigned)(heads.heads / heads.kv_heads),
-         (unsigned)heads.head_dim, (unsigned)stride, (unsigned)(slice ? kept_stride : stride),
-         (int)texts->before, reach_of(shape->window), shape->scale},
+         (unsigned)heads.head_dim, (unsigned)stride, (unsigned)device_heads_apart(heads),
+         (unsigned)(slice ? kept_stride : stride), (int)texts->before, reach_of(shape->window), shape->scale},
         {shape->sinks, shape->slopes, shape->softcap, reach_of(shape->chunk)},
     };
     switch (dtype) {

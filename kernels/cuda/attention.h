@@ -14,6 +14,7 @@ struct attention_shape {
     unsigned group; // heads / kv_heads
     unsigned head_dim;
     unsigned stride;     // numbers of a row of queries
+    unsigned apart;      // of them, from one query head to the next
     unsigned key_stride; // of keys and values
     int before;          // tokens of the text before the batch: row `before` of the keys is its first token's
     int window;          // keys that a query sees, > 0

@@ -221,7 +221,7 @@ static __global__ void __launch_bounds__(THREADS, D <= 128 ? 2 : 1)
     const float *text_keys = keys_values + (size_t)(tile.start + shape.before) * shape.key_stride +
                              (size_t)kv_head * shape.head_dim;
     const float *text_values = text_keys + (size_t)shape.kv_heads * shape.head_dim;
-    load_rows<D, build<D>::ROWS>(queries, qkv + (size_t)head * shape.head_dim, shape.stride, first, tile.end,
+    load_rows<D, build<D>::ROWS>(queries, qkv + (size_t)head * shape.apart, shape.stride, first, tile.end,
                                  shape.head_dim);
     const auto scores = attention_of_head<float>(scoring, shape, head);
     float o[build<D>::QUERIES][(D + COLUMNS - 1) / COLUMNS][QUAD] = {};

@@ -459,7 +459,7 @@ static __global__ void __launch_bounds__(THREADS, (build<D, HEADS>::BLOCKS))
     const shared_place own =
         shared_at(shared) + build<D, HEADS>::QUERIES_AT + warp * build<D, HEADS>::WARP_BYTES;
     q.place = HEADS == 1 ? own : shared_at(shared) + build<D, HEADS>::QUERIES_AT;
-    q.copy(own, qkv + (size_t)(tile.first + here.query) * shape.stride + here.head * shape.head_dim,
+    q.copy(own, qkv + (size_t)(tile.first + here.query) * shape.stride + here.head * shape.apart,
            shape.stride, end - first_query, here.heads, shape.head_dim, lane);
     copy_commit();
     in.template load<0>(0, first_key, shape.head_dim);

@@ -127,7 +127,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
         shared_at(shared) + wide::QUERIES_AT + warp / 2 * QUERIES * (unsigned)key_tile<wide::D>::ROW_BYTES;
     float *exchange = (float *)(shared + wide::EXCHANGE_AT);
     const unsigned half = wide::TILES * 4 * WARP; // numbers of a warp's
-    wide_queries(own, qkv + (size_t)(tile.first + mine) * shape.stride + head * shape.head_dim, shape.stride,
+    wide_queries(own, qkv + (size_t)(tile.first + mine) * shape.stride + head * shape.apart, shape.stride,
                  end - rows.first, side, shape.head_dim, lane);
     copy_commit();
     in.template load<0>(0, first_key, shape.head_dim);

@@ -98,8 +98,8 @@ cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, c
 cudaError_t launch_activate(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
                             enum device_activation activation, bool gated, size_t tokens, size_t width);
 
-cudaError_t launch_gate(cudaStream_t stream, enum dtype dtype, void *x, const void *gate, size_t gate_stride,
-                        size_t tokens, size_t width);
+cudaError_t launch_gate(cudaStream_t stream, enum dtype dtype, void *x, const void *in,
+                        const struct device_gates *gates, size_t tokens);
 
 cudaError_t launch_pool(cudaStream_t stream, enum dtype dtype, void *out, enum dtype out_dtype,
                         struct device_row_check *checks, const void *x, const struct device_span *spans,

@@ -91,13 +91,13 @@ int cuda_scale(struct device *device, void *x, const void *factor, size_t tokens
     return cuda_queue_end(cuda, "scale", launched, err);
 }
 
-int cuda_gate(struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens,
-              size_t width, struct error *err) {
+int cuda_gate(struct device *device, void *x, const void *in, const struct device_gates *gates, size_t tokens,
+              struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
-    const struct cuda_use use = {.writes = {{x, bytes_of(cuda, tokens, width)}}, .reads = {gate}};
+    const struct cuda_use use = {.writes = {{x, bytes_of(cuda, tokens, gates->groups * gates->width)}},
+                                 .reads = {in}};
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "gate", &use, err));
-    cudaError_t launched =
-        launch_gate(cuda->queue.compute, device->dtype, x, gate, gate_stride, tokens, width);
+    cudaError_t launched = launch_gate(cuda->queue.compute, device->dtype, x, in, gates, tokens);
     return cuda_queue_end(cuda, "gate", launched, err);
 }
 

@@ -114,6 +114,7 @@ template <typename T> struct turning {
     unsigned heads;
     unsigned kv_heads;
     unsigned head_dim;
+    unsigned apart; // columns from one query head to the next
     unsigned key;   // the first key's column
     unsigned width; // of a row
     unsigned first;
@@ -229,7 +230,7 @@ static __global__ void __launch_bounds__(ROTARY_THREADS) turning_kernel(turning<
     T *token = call.qkv + (size_t)blockIdx.x * call.width;
     for (unsigned h = warp; h < call.heads + call.kv_heads; h += ROTARY_THREADS / WARP) {
         bool query = h < call.heads;
-        T *place = token + (query ? h * call.head_dim : call.key + (h - call.heads) * call.head_dim);
+        T *place = token + (query ? h * call.apart : call.key + (h - call.heads) * call.head_dim);
         if (query) {
             read_head<T, WIDE>(head, place, call.q_norm, call.head_dim);
         } else {
@@ -254,6 +255,7 @@ static cudaError_t turn_heads(cudaStream_t stream, T *qkv, const struct device_r
                              (unsigned)heads.heads,
                              (unsigned)heads.kv_heads,
                              (unsigned)heads.head_dim,
+                             (unsigned)device_heads_apart(heads),
                              (unsigned)device_heads_key(heads),
                              (unsigned)device_heads_width(heads),
                              (unsigned)rope->first,

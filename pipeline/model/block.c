@@ -284,7 +284,7 @@ static int run_delta_net(const struct block_pass *pass, const struct block_weigh
                             pass->texts.kept == NULL ? NULL : pass->kept, pass->scratch, err);
 }
 
-// Of a slice over the keys and values of the text so far. wide: q | gates | k | v.
+// Of a slice over the keys and values of the text so far. A gate of a query lies behind it.
 static int run_attention(const struct block_pass *pass, const struct block_weights *w,
                          struct device_attention *shape, struct error *err) {
     const struct block_buffers *b = &pass->buffers;
@@ -295,12 +295,15 @@ static int run_attention(const struct block_pass *pass, const struct block_weigh
         TRY(device_keep(pass->device, pass->kept, pass->texts.before, b->wide, heads, pass->tokens, err));
     }
     TRY(device_attention(pass->device, b->inner, b->wide, shape, pass->texts, pass->scratch, err));
-    size_t queries = heads.heads * heads.head_dim;
-    return heads.gap == 0
-               ? STATUS_OK
-               : device_gate(pass->device, b->inner,
-                             (const char *)b->wide + queries * dtype_size(device_dtype(pass->device)),
-                             device_heads_width(heads), pass->tokens, queries, err);
+    if (heads.gap == 0) {
+        return STATUS_OK;
+    }
+    const struct device_gates gates = {.stride = device_heads_width(heads),
+                                       .apart = device_heads_apart(heads),
+                                       .groups = heads.heads,
+                                       .width = heads.head_dim};
+    const char *first = (const char *)b->wide + heads.head_dim * dtype_size(device_dtype(pass->device));
+    return device_gate(pass->device, b->inner, first, &gates, pass->tokens, err);
 }
 
 static int run_activation(const struct block_pass *pass, size_t block, struct error *err) {

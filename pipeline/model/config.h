@@ -124,7 +124,7 @@ struct model_config {
     unsigned char *layer_ropes;   // [layers] enum block_rope; NULL: all the main one
     unsigned char *layer_experts; // [layers] 1 where the block has experts; NULL: none
     unsigned char *layer_mixers;  // [layers] enum block_mixer; NULL: attention in all
-    bool query_gates;             // attention's output is multiplied with sigmoids of numbers beside queries
+    bool query_gates;             // each head of attention's output is multiplied with sigmoids of its gate
     struct device_delta_net delta_net; // its sizes, of blocks with MIXER_DELTA_NET
     size_t unrotated;                  // numbers of a head that do not turn, its last ones
     enum device_pairing pairing;
@@ -163,7 +163,7 @@ static inline struct device_heads config_heads(const struct model_config *config
     return (struct device_heads){.heads = config->heads,
                                  .kv_heads = config->kv_heads,
                                  .head_dim = config->head_dim,
-                                 .gap = config->query_gates ? config->heads * config->head_dim : 0};
+                                 .gap = config->query_gates ? config->head_dim : 0};
 }
 
 // The width of a block's MLP, or of the one beside its experts; 0: it has none.

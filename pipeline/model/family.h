@@ -111,7 +111,7 @@ struct family_row {
     enum family_windows windows;
     size_t full_every;
     enum family_mixers mixers;
-    bool query_gates; // beside each query
+    bool query_gates; // behind each query
     enum family_ropes ropes;
     size_t rotary_dim;     // > 0: a fixed table; where the key rotary_dim is absent (GPT-J)
     bool old_rope_keys;    // rotary_pct and rotary_emb_base (GPT-NeoX)

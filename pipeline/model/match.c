@@ -48,7 +48,6 @@ static size_t shape_of(const struct model_config *config, const struct weight_ro
         return 3;
     case FILE_ROWS:
     case FILE_HEADS:
-    case FILE_QUERY_GATES:
     case FILE_NET_QKVZ:
     case FILE_NET_BA:
         break;
@@ -98,10 +97,6 @@ static void deal_of(struct arrangement *how, const struct model_config *config, 
         how->parts = 3;
         how->part_rows[0] = how->part_rows[1] = how->part_rows[2] = head;
         break;
-    case FILE_QUERY_GATES:
-        how->parts = 2;
-        how->part_rows[0] = how->part_rows[1] = head;
-        break;
     case FILE_NET_QKVZ:
         how->heads = net->key_heads;
         how->parts = 4;
@@ -125,7 +120,6 @@ static struct arrangement arrangement_of(const struct model_config *config, cons
                                                   [FILE_CONVOLUTION] = ARRANGE_AS_IS,
                                                   [FILE_TRANSPOSED] = ARRANGE_TRANSPOSED,
                                                   [FILE_HEADS] = ARRANGE_HEADS,
-                                                  [FILE_QUERY_GATES] = ARRANGE_HEADS,
                                                   [FILE_NET_QKVZ] = ARRANGE_HEADS,
                                                   [FILE_NET_BA] = ARRANGE_HEADS,
                                                   [FILE_EXPERTS] = ARRANGE_AS_IS,

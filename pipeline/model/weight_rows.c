@@ -210,12 +210,12 @@ static const struct weight_row shared_expert[] = {
     ROUTER("layers.{i}.mlp.gate.weight"), SHARED_EXPERT("shared_expert"), EACH_EXPERT,
 };
 
-// Gates beside the queries, and delta nets.
+// Gates behind the queries, and delta nets.
 #define GATED_ATTENTION \
-    {"layers.{i}.self_attn.q_proj.weight", FORM_MATRIX, DIM_Q_GATE, DIM_HIDDEN, BLOCK(qkv), attends, NULL, FILE_QUERY_GATES}, \
+    MATRIX("layers.{i}.self_attn.q_proj.weight", DIM_Q_GATE, DIM_HIDDEN, BLOCK(qkv), attends), \
     MATRIX("layers.{i}.self_attn.k_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), attends), \
     MATRIX("layers.{i}.self_attn.v_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), attends), \
-    {"layers.{i}.self_attn.q_proj.bias", FORM_VECTOR, DIM_Q_GATE, DIM_ONE, BLOCK(qkv_bias), attention_bias, NULL, FILE_QUERY_GATES}, \
+    VECTOR("layers.{i}.self_attn.q_proj.bias", DIM_Q_GATE, BLOCK(qkv_bias), attention_bias), \
     VECTOR("layers.{i}.self_attn.k_proj.bias", DIM_KV, BLOCK(qkv_bias), attention_bias), \
     VECTOR("layers.{i}.self_attn.v_proj.bias", DIM_KV, BLOCK(qkv_bias), attention_bias), \
     QK_NORMS("self_attn.q_norm", "self_attn.k_norm"), \

@@ -17,7 +17,7 @@ enum weight_dimension {
     DIM_Q,
     DIM_KV,
     DIM_QKV,
-    DIM_Q_GATE, // queries, and a gate of each of their numbers
+    DIM_Q_GATE, // queries, each with its gate
     DIM_HEAD,
     DIM_HEADS,
     DIM_INTERMEDIATE,
@@ -45,7 +45,6 @@ enum weight_file {    // how a file has the rows
     FILE_ROWS,        // in order
     FILE_TRANSPOSED,  // as columns: [columns, rows] (GPT-2's Conv1D)
     FILE_HEADS,       // q, k and v of one head after another, where the model has all of q, then k, then v
-    FILE_QUERY_GATES, // a query head, then its gate, one after another; the model: all queries, all gates
     FILE_NET_QKVZ,    // q, k, v and z of one key head after another (Qwen3-Next)
     FILE_NET_BA,      // b and a of one
     FILE_CONVOLUTION, // in order, with a dimension of one between: [rows, 1, columns]

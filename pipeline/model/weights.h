@@ -18,7 +18,7 @@
 struct block_weights {
     void *input_norm; // [hidden], before attention
     void *input_norm_bias;
-    struct device_matrix qkv; // [.., hidden]: q | k | v, or q | gates | k | v; q | k | v | z | b | a
+    struct device_matrix qkv; // [.., hidden]: q | k | v, a gate behind each query; q | k | v | z | b | a
     void *qkv_bias;           // [..]
     void *q_norm;             // [head_dim], or of all heads together
     void *k_norm;             // [head_dim]

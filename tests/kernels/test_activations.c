@@ -158,7 +158,8 @@ static void extremes(const char *path, enum dtype dtype) {
         free(got);
     }
     void *ones = bed_put(&bed, (const float[COUNT]){1, 1, 1, 1, 1, 1}, COUNT);
-    must(&bed, device_gate(bed.device, ones, device_in, COUNT, 1, COUNT, &bed.error));
+    const struct device_gates gates = {COUNT, COUNT, 1, COUNT};
+    must(&bed, device_gate(bed.device, ones, device_in, &gates, 1, &bed.error));
     float *got = bed_get(&bed, ones, COUNT);
     assert_true(isnan(got[0]) && got[1] == 1 && got[2] == 0 && got[3] == 0.5f && got[4] == 1 && got[5] == 0);
     free(got);
@@ -172,15 +173,18 @@ static void test_extremes(void **state) {
 
 // ---- gates, sums and factors ----
 
-static void try_gate(struct bed *bed, size_t n, size_t stride) {
+static void try_gate(struct bed *bed, struct device_gates form) {
+    size_t n = form.groups * form.width;
+    size_t stride = form.stride;
     float *x = random_numbers(n, TOKENS * n, 3.0f, bed->dtype);
     float *gate = random_numbers(n + 1, TOKENS * stride, 12.0f, bed->dtype);
     void *device_x = bed_put(bed, x, TOKENS * n);
     void *device_gates = bed_put(bed, gate, TOKENS * stride);
-    must(bed, device_gate(bed->device, device_x, device_gates, stride, TOKENS, n, &bed->error));
+    must(bed, device_gate(bed->device, device_x, device_gates, &form, TOKENS, &bed->error));
     struct outcome want = outcome_new(TOKENS * n);
     for (size_t i = 0; i < TOKENS * n; i++) {
-        double sigmoid = 1 / (1 + exp(-(double)gate[i / n * stride + i % n]));
+        double sigmoid =
+            1 / (1 + exp(-(double)gate[i / n * stride + i % n / form.width * form.apart + i % form.width]));
         want.exact[i] = (double)x[i] * sigmoid;
         want.rounded[i] = round_to(x[i] * round_to((float)sigmoid, bed->dtype), bed->dtype);
         want.bounds[i] = (8 * F32_EPSILON + 2.02 * bed_epsilon(bed)) * fabs(want.exact[i]) +
@@ -249,7 +253,9 @@ static void try_embed(struct bed *bed, size_t n, float scale, enum device_store 
 static void gates_and_sums(const char *path, enum dtype dtype) {
     struct bed bed = bed_open(path, dtype, 2);
     for (size_t i = 0; i < LENGTHS; i++) {
-        try_gate(&bed, lengths[i], lengths[i] + i % 3 * 4);
+        size_t apart = lengths[i] + i % 3 * 4;
+        try_gate(&bed, (struct device_gates){apart, apart, 1, lengths[i]});
+        try_gate(&bed, (struct device_gates){3 * apart + 5, apart, 3, lengths[i]});
         try_sums(&bed, lengths[i], 1);
         try_sums(&bed, lengths[i], 0.22f);
         try_embed(&bed, lengths[i], 12.3f, DEVICE_STORE);

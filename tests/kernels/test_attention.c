@@ -47,7 +47,7 @@ static const struct attention_case cases[] = {
     {6, 2, 64, 0, 1.5f, 3, .lengths = {1, 66, 270}, .sinks = true},
     {4, 4, 24, 16, 1.0f, 1, .lengths = {90}, .sinks = true},
     {4, 4, 32, 0, 1.0f, 2, .lengths = {65, 280}, .slopes = true},
-    {3, 1, 40, 5, 1.0f, 2, .lengths = {30, 65}, .gap = 120},
+    {3, 1, 40, 5, 1.0f, 2, .lengths = {30, 65}, .gap = 40},
     {2, 2, 10, 0, 1.0f, 1, .lengths = {67}, .gap = 7},
     {2, 1, 48, 60, 2.0f, 2, {129, 3}, 50, 20.0f, true, true, 96, 0.25f},
 };
@@ -61,7 +61,7 @@ static float sink_of(size_t head) { // far below the scores, among them, and abo
 }
 
 static size_t case_width(const struct attention_case *c) {
-    return (c->heads + 2 * c->kv_heads) * c->head_dim + c->gap;
+    return (c->heads + 2 * c->kv_heads) * c->head_dim + c->heads * c->gap;
 }
 
 static size_t first_key(const struct attention_case *c, size_t query) {
@@ -79,9 +79,9 @@ static void check_query(struct bed *bed, const struct attention_case *c, const f
                         size_t query, float scale, const float *got) {
     size_t kv_head = head / (c->heads / c->kv_heads);
     size_t stride = case_width(c);
-    size_t keys = c->heads * c->head_dim + c->gap;
+    size_t keys = c->heads * (c->head_dim + c->gap);
     size_t low = first_key(c, query);
-    const float *q = text + query * stride + head * c->head_dim;
+    const float *q = text + query * stride + head * (c->head_dim + c->gap);
     double sink = (double)sink_of(head);
     double scores[1024];
     double largest = c->sinks ? sink : -INFINITY;

@@ -292,7 +292,7 @@ enum {
     ROW_HEADS = 3,
     ROW_HEAD = 24,
     ROW = 8 * ROW_HEAD
-}; // a row: heads, gap, key and value, rest
+}; // a row: heads with gaps, key and value
 
 // Every operation in turn on `rows` rows alike, whose numbers are those of one row; all results, a row after
 // another.
@@ -318,7 +318,7 @@ static unsigned char *other_rows(struct bed *bed, size_t rows, size_t *row_bytes
                                 put_random(bed, 24, ROW, 1.5f)};
     struct device_norm once = {DEVICE_NORM_RMS_ONCE, 1e-5f, put_random(bed, 25, ROW, 1.5f), NULL};
     struct device_groups groups = {ROW, 8, 8, 2, 40};
-    struct device_heads heads = {ROW_HEADS, 1, ROW_HEAD, 3 * ROW_HEAD};
+    struct device_heads heads = {ROW_HEADS, 1, ROW_HEAD, ROW_HEAD};
     const float *angles = bed_upload(bed, turns, ROW_HEAD * sizeof *turns);
     struct device_rope rope = {.q_norm = once,
                                .k_norm = once,
@@ -334,7 +334,10 @@ static unsigned char *other_rows(struct bed *bed, size_t rows, size_t *row_bytes
     must(bed, device_norm_groups(device, buffers[2], &groups, &once, rows, err));
     must(bed, device_qk_norm_rope(device, buffers[3], &rope, heads, rows, err));
     must(bed, device_activate(device, buffers[4], wide, DEVICE_GELU, true, rows, ROW, err));
-    must(bed, device_gate(device, buffers[5], wide, 2 * ROW, rows, ROW, err));
+    must(bed,
+         device_gate(device, buffers[5], wide,
+                     &(struct device_gates){.stride = 2 * ROW, .apart = ROW, .groups = 2, .width = ROW / 2},
+                     rows, err));
     must(bed, device_add(device, buffers[6], narrow, 0.3f, rows, ROW, err));
     size_t bytes = ROW * dtype_size(bed->dtype);
     unsigned char *all = malloc(rows * OUTPUTS * bytes);

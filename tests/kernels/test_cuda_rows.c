@@ -248,17 +248,20 @@ static void try_activation(struct bed *bed, enum device_activation activation, b
     free(got), free(want), free(in);
 }
 
-static void try_gate(struct bed *bed, size_t width, size_t stride) {
+static void try_gate(struct bed *bed, struct device_gates form) {
+    size_t width = form.groups * form.width;
+    size_t stride = form.stride;
     float *x = random_numbers(1, TOKENS * width, 2, bed->dtype);
     float *gates = random_numbers(2, TOKENS * stride, 12, bed->dtype);
     double *want = take_doubles(TOKENS * width);
     void *place = bed_put(bed, x, TOKENS * width);
     for (size_t i = 0; i < TOKENS * width; i++) {
-        double gate = (double)gates[i / width * stride + i % width];
+        double gate =
+            (double)gates[i / width * stride + i % width / form.width * form.apart + i % form.width];
         want[i] = (double)x[i] * rounds(bed, 1 / (1 + exp(-gate)));
     }
-    must(bed, device_gate(bed->device, place, bed_put(bed, gates, TOKENS * stride), stride, TOKENS, width,
-                          &bed->error));
+    must(bed,
+         device_gate(bed->device, place, bed_put(bed, gates, TOKENS * stride), &form, TOKENS, &bed->error));
     assert_rounded(bed, "gate", place, want, TOKENS * width);
     free(want), free(gates), free(x);
 }
@@ -271,9 +274,9 @@ static void activations(const char *path, enum dtype dtype) {
             try_activation(&bed, (enum device_activation)a, gated, 2056);
         }
     }
-    try_gate(&bed, 64, 64);
-    try_gate(&bed, 64, 200);
-    try_gate(&bed, 11, 23);
+    try_gate(&bed, (struct device_gates){64, 64, 1, 64});
+    try_gate(&bed, (struct device_gates){200, 48, 4, 16});
+    try_gate(&bed, (struct device_gates){47, 17, 3, 11});
     bed_close(&bed);
 }
 
@@ -353,7 +356,7 @@ static void turn_row(const struct bed *bed, double *want, const float *qkv, cons
     const struct norm_case *norm = c->norm < 0 ? NULL : &norm_cases[c->norm];
     for (size_t h = 0; h < c->heads.heads + c->heads.kv_heads; h++) {
         bool query = h < c->heads.heads;
-        size_t at = query ? h * c->heads.head_dim
+        size_t at = query ? h * device_heads_apart(c->heads)
                           : device_heads_key(c->heads) + (h - c->heads.heads) * c->heads.head_dim;
         for (size_t i = 0; i < c->heads.head_dim; i++) {
             x[i] = (double)qkv[at + i];

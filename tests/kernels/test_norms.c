@@ -338,7 +338,7 @@ static void try_rope(struct bed *bed, const struct rope_case *c) {
         for (size_t h = 0; h < c->heads.heads + c->heads.kv_heads; h++) {
             bool query = h < c->heads.heads;
             size_t key = device_heads_key(c->heads) + (h - c->heads.heads) * head_dim;
-            size_t at = t * stride + (query ? h * head_dim : key);
+            size_t at = t * stride + (query ? h * device_heads_apart(c->heads) : key);
             head_wanted(bed, c, &n, t, query, qkv + at, want + at);
         }
     }

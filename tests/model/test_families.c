@@ -120,6 +120,49 @@ static void experts_are_counted(void **state) {
     refused("{\"model_type\": \"mixtral\", \"num_experts_per_tok\": 9}", "'num_experts_per_tok' is 9 of 8");
 }
 
+static void some_blocks_have_a_delta_net(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        const char *mixers; // of each block, as enum block_mixer
+    } cases[] = {
+        {"{\"model_type\": \"qwen3_next\", \"num_hidden_layers\": 5}", "\1\1\1\0\1"},
+        {"{\"model_type\": \"qwen3_5_text\", \"num_hidden_layers\": 3, \"full_attention_interval\": 2}",
+         "\1\0\1"},
+        {"{\"model_type\": \"qwen3_5_text\", \"num_hidden_layers\": 2, \"full_attention_interval\": 1,"
+         " \"layer_types\": [\"full_attention\", \"linear_attention\"]}",
+         "\0\1"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct model_config config;
+        parse(&config, cases[i].text);
+        assert_memory_equal(config.layer_mixers, cases[i].mixers, config.layers);
+        model_config_destroy(&config);
+    }
+    struct model_config config;
+    parse(&config,
+          "{\"model_type\": \"qwen3_5_moe\", \"text_config\": {\"num_hidden_layers\": 1, \"head_dim\": 64,"
+          " \"linear_key_head_dim\": 24, \"linear_num_value_heads\": 48,"
+          " \"shared_expert_intermediate_size\": 72}}");
+    assert_true(config.delta_net.key_dim == 24 && config.delta_net.value_heads == 48);
+    assert_int_equal(config_mlp_width(&config, 0), 72);
+    assert_int_equal(config_heads(&config, 0).gap, 16 * 64);
+    assert_int_equal(config_rotated(&config), 16);
+    model_config_destroy(&config);
+    refused("{\"model_type\": \"qwen3_5_text\", \"hidden_act\": \"gelu\"}",
+            "'hidden_act' of qwen3_5_text is not silu");
+    refused("{\"model_type\": \"qwen3_next\", \"linear_num_value_heads\": 24}",
+            "'linear_num_value_heads' (24) is not a multiple");
+    refused("{\"model_type\": \"qwen3_next\", \"num_hidden_layers\": 1, \"layer_types\": "
+            "[\"sliding_attention\"]}",
+            "supported are full_attention and linear_attention");
+    refused("{\"model_type\": \"qwen3_next\", \"layer_types\": [\"full_attention\"]}",
+            "not a list of 48 names");
+    refused("{\"model_type\": \"qwen3_next\", \"linear_value_head_dim\": 65536, \"linear_num_value_heads\": "
+            "65536}",
+            "more than 16777216");
+}
+
 static void scales_are_read_as_each_family_has_them(void **state) {
     (void)state;
     struct model_config config;
@@ -208,6 +251,7 @@ int main(void) {
         cmocka_unit_test(windows_come_in_patterns),
         cmocka_unit_test(rotation_may_differ_by_layer_type),
         cmocka_unit_test(experts_are_counted),
+        cmocka_unit_test(some_blocks_have_a_delta_net),
         cmocka_unit_test(scales_are_read_as_each_family_has_them),
         cmocka_unit_test(the_text_part_of_a_larger_model_is_read),
         cmocka_unit_test(what_another_family_has_is_refused),
