@@ -136,10 +136,21 @@ enum { LARGEST = 1 << 20 }; // heads, and numbers of a head: products of them st
 bool cpu_supports(const struct device *device, const struct device_shape *shape,
                   struct device_refusal *refusal) {
     (void)device;
-    bool heads_fit = shape->heads.heads <= LARGEST;
-    refusal->dimension = heads_fit ? DEVICE_HEAD_DIM : DEVICE_HEADS;
-    snprintf(refusal->can, sizeof refusal->can, "numbers up to %d", LARGEST);
-    return heads_fit && shape->heads.head_dim <= LARGEST;
+    const struct {
+        size_t size;
+        enum device_dimension dimension;
+    } sizes[] = {{shape->heads.heads, DEVICE_HEADS},
+                 {shape->heads.head_dim, DEVICE_HEAD_DIM},
+                 {shape->key_dim, DEVICE_KEY_DIM},
+                 {shape->value_dim, DEVICE_VALUE_DIM}};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        if (sizes[i].size > LARGEST) {
+            refusal->dimension = sizes[i].dimension;
+            snprintf(refusal->can, sizeof refusal->can, "numbers up to %d", LARGEST);
+            return false;
+        }
+    }
+    return true;
 }
 
 bool cpu_attention_scratch(const struct device *device, const struct device_attention *attention,

@@ -1,9 +1,9 @@
 // The micro-kernels of one instruction-set path for one computation dtype, and the table of paths.
 //
-// gemm.c, attention.c, rows.c and norms.c hold all blocking and threading and are built once; what touches
-// numbers in bulk is behind the pointers below, built once a path (cpu/paths/*.c) from the shared bodies
-// micro_tile.h, micro_rows.h, micro_norms.h and micro_activations.h over the vector type of that path
-// (lanes_*.h).
+// gemm.c, attention.c, rows.c, norms.c and delta_net.c hold all blocking and threading and are built once;
+// what touches numbers in bulk is behind the pointers below, built once a path (cpu/paths/*.c) from the
+// shared bodies micro_tile.h, micro_rows.h, micro_norms.h, micro_activations.h, micro_experts.h and
+// micro_delta.h over the vector type of that path (lanes_*.h).
 //
 // "number" is the computation dtype as it lies in activations. "operand" is the type that tile multiplies:
 // bfloat16 where the processor multiplies it, otherwise float32, and numbers are widened when they are
@@ -22,6 +22,33 @@
 enum {
     TILE_ROWS_MOST = 32,
     TILE_COLUMNS_MOST = 64,
+    MICRO_SCAN_COLUMNS = 32, // of a delta net's state that are scanned at a time
+};
+
+struct micro_convolution { // of one token over some columns
+    const void *first;     // numbers, those of the oldest of the last `near` tokens, itself included
+    size_t stride;         // numbers from one to the next
+    size_t near;           // at least 1, at most taps
+    const void *before;    // those of the taps - near tokens before; NULL: there were none
+    size_t before_stride;
+    const float *weights; // [taps, weight_stride]
+    size_t weight_stride;
+    size_t taps;
+};
+
+struct micro_scan {      // of a value head's columns over some tokens of one text, at least 1
+    float *state;        // [key_dim, MICRO_SCAN_COLUMNS], read and written; beyond `columns`, too
+    const float *keys;   // [tokens, 2 key_dim]: k | q
+    const float *beta;   // row stride gate_stride
+    const float *factor; // the same, of the state: e^g
+    size_t gate_stride;
+    const void *values; // numbers, row stride value_stride
+    size_t value_stride;
+    void *out; // numbers, row stride out_stride
+    size_t out_stride;
+    size_t tokens;
+    size_t key_dim;
+    size_t columns; // at most MICRO_SCAN_COLUMNS
 };
 
 struct tile_kernels;
@@ -121,6 +148,22 @@ struct micro_kernels {
     void (*exponents)(float *numbers, float shift, size_t count); // e^(number - shift)
     void (*add_scaled)(float *sums, const void *numbers, float factor,
                        size_t count); // sums += factor * numbers
+
+    // ---- linear attention, as operations.h says of device_delta_net ----
+
+    // v of some columns.
+    void (*convolve)(void *out, const struct micro_convolution *from, size_t n);
+    // q or k of one head, normalised, times scale.
+    void (*convolve_normed)(float *out, const struct micro_convolution *from, float scale, size_t n);
+    // beta and e^g of n heads.
+    void (*delta_gates)(float *beta, float *factor, const void *b, const void *a, const void *decay,
+                        const void *step_bias, size_t n);
+    void (*delta_scan)(const struct micro_scan *scan); // o, and the state after the tokens
+    // One head of out from o, in place.
+    void (*delta_norm)(void *x, const void *z, const void *weight, float epsilon, size_t n);
+
+    // x *= sigmoid(in . weight); x [n], in and weight [hidden].
+    void (*gate_whole)(void *x, const void *in, const void *weight, size_t n, size_t hidden);
 
     // `rounds` rounds of one product onto each of tile_rows x tile_columns sums, from registers alone: the
     // limit of tile. Returns the number of floating-point operations. sums [tile_rows, tile_columns] are read

@@ -3,6 +3,7 @@
 #ifndef STRATA_KERNELS_CPU_MICRO_TABLE_H
 #define STRATA_KERNELS_CPU_MICRO_TABLE_H
 
+#include "kernels/cpu/micro_delta.h"
 #include "kernels/cpu/micro_experts.h"
 #include "kernels/cpu/micro_norms.h"
 #include "kernels/cpu/micro_tile.h"
@@ -49,6 +50,26 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
     static void activate_limited_##suffix(void *out, const void *in, const void *up, float limit,            \
                                           size_t n) {                                                        \
         activate_limited_row(out, in, up, limit, n, dtype);                                                  \
+    }                                                                                                        \
+    static void convolve_##suffix(void *out, const struct micro_convolution *from, size_t n) {               \
+        convolve_row(out, from, n, dtype);                                                                   \
+    }                                                                                                        \
+    static void convolve_normed_##suffix(float *out, const struct micro_convolution *from, float scale,      \
+                                         size_t n) {                                                         \
+        convolve_normed_row(out, from, scale, n, dtype);                                                     \
+    }                                                                                                        \
+    static void delta_gates_##suffix(float *beta, float *factor, const void *b, const void *a,               \
+                                     const void *decay, const void *step_bias, size_t n) {                   \
+        delta_gates_row(beta, factor, b, a, decay, step_bias, n, dtype);                                     \
+    }                                                                                                        \
+    static void delta_scan_##suffix(const struct micro_scan *scan) {                                         \
+        delta_scan_columns(scan, dtype);                                                                     \
+    }                                                                                                        \
+    static void delta_norm_##suffix(void *x, const void *z, const void *weight, float epsilon, size_t n) {   \
+        delta_norm_row(x, z, weight, epsilon, n, dtype);                                                     \
+    }                                                                                                        \
+    static void gate_whole_##suffix(void *x, const void *in, const void *weight, size_t n, size_t hidden) {  \
+        gate_whole_row(x, in, weight, n, hidden, dtype);                                                     \
     }                                                                                                        \
     static void add_scaled_##suffix(float *sums, const void *numbers, float factor, size_t count) {          \
         add_scaled_row(sums, numbers, factor, count, dtype);                                                 \
@@ -97,8 +118,11 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
     .store_sums = store_sums_##suffix, .store_scaled = store_scaled_##suffix, .norm = norm_##suffix,         \
     .rope = rope_##suffix, .scaled = scaled_##suffix, .activate = activate_##suffix, .gate = gate_##suffix,  \
     .activate_limited = activate_limited_##suffix, .exponents = exponents_row,                               \
-    .add_scaled = add_scaled_##suffix, .rescale = rescale_sums, .bend = bend_scores, .add = add_##suffix,    \
-    .turn = turn_##suffix, .expand = expand_##suffix, .read = read_all
+    .convolve = convolve_##suffix, .convolve_normed = convolve_normed_##suffix,                              \
+    .delta_gates = delta_gates_##suffix, .delta_scan = delta_scan_##suffix,                                  \
+    .delta_norm = delta_norm_##suffix, .gate_whole = gate_whole_##suffix, .add_scaled = add_scaled_##suffix, \
+    .rescale = rescale_sums, .bend = bend_scores, .add = add_##suffix, .turn = turn_##suffix,                \
+    .expand = expand_##suffix, .read = read_all
 
 #define MICRO_WIDE_ENTRIES(suffix)                                                                           \
     .operand = DTYPE_F32, .tile_rows = TILE_ROWS, .tile_columns = TILE_COLUMNS, .depth_unit = 2,             \

@@ -270,12 +270,69 @@ static void test_gates_and_sums(void **state) {
     on_every_path(gates_and_sums);
 }
 
+// ---- gates of rows ----
+
+static float *gate_rows(struct bed *bed, const float *x, const float *in, const float *weight, size_t tokens,
+                        size_t width, size_t hidden) {
+    void *out = bed_put(bed, x, tokens * width);
+    must(bed, device_gate_rows(bed->device, out, bed_put(bed, in, tokens * hidden),
+                               bed_put(bed, weight, hidden), tokens, width, hidden, &bed->error));
+    return bed_get(bed, out, tokens * width);
+}
+
+static void check_gate_rows(const char *path, enum dtype dtype) {
+    static const size_t shapes[][2] = {{1, 1}, {8, 40}, {35, 7}, {96, 264}, {16, 1030}}; // width, hidden
+    enum { ROWS = 37 };
+    for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
+        size_t width = shapes[s][0];
+        size_t hidden = shapes[s][1];
+        struct bed bed = bed_open_rows(path, dtype, 2, ROWS);
+        float *x = random_numbers(1, ROWS * width, 3.0f, dtype);
+        float *in = random_numbers(2, ROWS * hidden, 2.0f, dtype);
+        float *weight = random_numbers(3, hidden, 1.0f, dtype);
+        in[0] = 200; // shut or open altogether
+        float *got = gate_rows(&bed, x, in, weight, ROWS, width, hidden);
+        for (size_t t = 0; t < ROWS; t++) {
+            double dot = 0;
+            double size = 0;
+            for (size_t i = 0; i < hidden; i++) {
+                dot += (double)weight[i] * (double)in[t * hidden + i];
+                size += fabs((double)weight[i] * (double)in[t * hidden + i]);
+            }
+            double off =
+                (double)(hidden + 2) * F32_EPSILON * size + bed_epsilon(&bed) * (fabs(dot) + size * 1e-4);
+            double gate = 1 / (1 + exp(-dot)); // whose slope is at most itself
+            for (size_t j = 0; j < width; j++) {
+                double want = (double)x[t * width + j] * gate;
+                double bound = fabs(want) * (expm1(1.01 * off) + 3 * bed_epsilon(&bed) + 8 * F32_EPSILON);
+                assert_close(&bed, "gate of rows", t * width + j, got[t * width + j], want,
+                             bound + 6 * bed_least(&bed) + 1e-30);
+            }
+        }
+        for (size_t t = 0; t < ROWS; t += 6) { // alone, then with those after it
+            size_t count = t % 12 == 0 ? 1 : ROWS - t;
+            float *some = gate_rows(&bed, x + t * width, in + t * hidden, weight, count, width, hidden);
+            assert_memory_equal(some, got + t * width, count * width * sizeof *some);
+            free(some);
+        }
+        free(got);
+        free(weight);
+        free(in);
+        free(x);
+        bed_close(&bed);
+    }
+}
+
+static void test_gate_rows(void **state) {
+    (void)state;
+    on_every_path(check_gate_rows);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_activations),
-        cmocka_unit_test(test_fine_activations),
-        cmocka_unit_test(test_extremes),
-        cmocka_unit_test(test_gates_and_sums),
+        cmocka_unit_test(test_activations), cmocka_unit_test(test_fine_activations),
+        cmocka_unit_test(test_extremes),    cmocka_unit_test(test_gates_and_sums),
+        cmocka_unit_test(test_gate_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
