@@ -22,6 +22,10 @@ struct matching {
 
 enum { SHAPE_MOST = 3 };
 
+static bool is_of_experts(enum weight_file file) {
+    return file == FILE_EXPERTS || file == FILE_EXPERTS_TRANSPOSED || file == FILE_EXPERTS_ALTERNATING;
+}
+
 // The shape that the row's tensor has: its rank.
 static size_t shape_of(const struct model_config *config, const struct weight_row *row, size_t block,
                        size_t shape[SHAPE_MOST]) {
@@ -164,21 +168,45 @@ static bool is_tied_embedding(const struct matching *m, const struct weight_row 
            tensors_find(tensors, MATCH_HEAD) != NULL;
 }
 
-// Matrices and tables may be packed: "NAME.weight" is then a stem of other names.
-static int find_source(const struct matching *m, const char *name, const struct weight_row *row, size_t block,
-                       struct weight_source *out, struct error *err) {
+// The stem of the other names that a packed weight has: what is before ".weight", or the whole name of all
+// experts together. False: it cannot be packed.
+static bool stem_of(const struct weight_row *row, const char *name, char stem[WEIGHT_NAME]) {
     static const char ending[] = ".weight";
     size_t length = strlen(name);
-    size_t ending_length = sizeof ending - 1;
+    size_t kept = length - (sizeof ending - 1);
+    strcpy(stem, name);
+    if (length >= sizeof ending && strcmp(name + kept, ending) == 0) {
+        stem[kept] = 0;
+        return row->form != FORM_VECTOR && row->file == FILE_ROWS;
+    }
+    return row->form == FORM_MATRIX && is_of_experts(row->file);
+}
+
+// Packed, experts have their rows as the matrix has them, gates and ups in turn where numbers have.
+static void arrange_packed(struct weight_source *source, const struct model_config *config,
+                           const struct weight_row *row, size_t rows) {
+    for (size_t i = 0; i < source->component_count && row->file == FILE_EXPERTS_ALTERNATING; i++) {
+        struct weight_component *component = &source->components[i];
+        struct arrangement *how = &component->how;
+        how->kind = ARRANGE_EXPERTS;
+        how->rows = rows;
+        how->columns = (component->tensor->end - component->tensor->begin) / rows;
+        how->width = 1;
+        how->experts = config->experts.count;
+        how->alternates = true;
+    }
+}
+
+// Matrices and tables may be packed, in tensors of other names.
+static int find_source(const struct matching *m, const char *name, const struct weight_row *row, size_t block,
+                       struct weight_source *out, struct error *err) {
+    char stem[WEIGHT_NAME];
     bool found = false;
-    if (row->form != FORM_VECTOR && row->file == FILE_ROWS && length > ending_length &&
-        strcmp(name + length - ending_length, ending) == 0) {
-        char stem[WEIGHT_NAME];
-        memcpy(stem, name, length - ending_length);
-        stem[length - ending_length] = 0;
-        TRY(packing_find(out, m->checkpoint, &m->config->quantization, stem,
-                         weight_dimension(m->config, block, row->rows),
+    if (stem_of(row, name, stem)) {
+        size_t rows = weight_dimension(m->config, block, row->rows);
+        TRY(packing_find(out, m->checkpoint, &m->config->quantization, stem, rows,
                          weight_dimension(m->config, block, row->columns), &found, err));
+        arrange_packed(out, m->config, row, rows);
     }
     return found ? STATUS_OK : find_one(m, name, row, block, out, err);
 }
@@ -359,12 +387,12 @@ bool weights_keep(const struct weight_match *match, const struct model_config *c
                   const struct weight_row *row, size_t block) {
     size_t parts = 0;
     bool packed = false;
-    bool single = true; // no part has copies
+    bool single = true; // no part is of several experts
     for (size_t i = 0; i < config->weights->count; i++) {
         const struct weight_row *part = &config->weights->rows[i];
         if (weight_same_place(part, row) && weight_present(part, config, block)) {
             parts++;
-            single = single && weight_copies(part, config, block) == 1;
+            single = single && weight_copies(part, config, block) == 1 && !is_of_experts(part->file);
             packed = packed || !weight_format_plain(&weights_source(match, part, block, 0)->format);
         }
     }

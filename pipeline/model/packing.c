@@ -24,6 +24,7 @@ static const struct packing_method {
      {"SCB", "weight_format", "weight.absmax"},
      "bitsandbytes"},
     {QUANTIZATION_FP8, packing_fp8_find, {"weight_scale_inv", "qscale_weight", "activation_scale"}, "fp8"},
+    {QUANTIZATION_MXFP4, packing_mxfp4_find, {NULL}, "mxfp4"},
 };
 
 enum { METHODS = sizeof methods / sizeof methods[0] };

@@ -13,6 +13,7 @@ packing_finder packing_gptq_find; // AWQ too
 packing_finder packing_compressed_find;
 packing_finder packing_bitsandbytes_find;
 packing_finder packing_fp8_find;
+packing_finder packing_mxfp4_find;
 
 int packing_gptq_settle(struct quantization *quantization, const struct checkpoint *checkpoint,
                         struct error *err);

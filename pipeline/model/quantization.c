@@ -167,6 +167,14 @@ static int read_fp8(struct quantization *out, const struct values *map, struct e
     return schemes_read_block(map, "weight_block_size", &out->block_rows, &out->block_columns, err);
 }
 
+// The tensors tell all there is.
+static int read_nothing(struct quantization *out, const struct values *map, struct error *err) {
+    (void)out;
+    (void)map;
+    (void)err;
+    return STATUS_OK;
+}
+
 // ---- which method ----
 
 static const struct method {
@@ -179,6 +187,7 @@ static const struct method {
     {"bitsandbytes", QUANTIZATION_BITSANDBYTES, read_bitsandbytes},
     {"fp8", QUANTIZATION_FP8, read_fp8},
     {"compressed-tensors", QUANTIZATION_COMPRESSED_TENSORS, schemes_read},
+    {"mxfp4", QUANTIZATION_MXFP4, read_nothing},
 };
 
 enum { METHODS = sizeof methods / sizeof methods[0] };
@@ -192,7 +201,6 @@ static int refuse_method(const char *name, struct error *err) {
         {"intel/auto-round", "export the model in the format auto_gptq or auto_awq"},
         {"fbgemm_fp8", "get a checkpoint whose method is fp8, or compressed-tensors in the format "
                        "float-quantized"},
-        {"mxfp4", "get the model's own weights, or a GGUF file of type MXFP4"},
         {"gguf", "give the GGUF file itself as model.path"},
     };
     const char *instead = "get the model's own weights (bfloat16, float16 or float32), or a checkpoint of a "

@@ -16,6 +16,7 @@ enum quantization_method {
     QUANTIZATION_BITSANDBYTES,
     QUANTIZATION_FP8,
     QUANTIZATION_COMPRESSED_TENSORS,
+    QUANTIZATION_MXFP4,
 };
 
 enum quantization_strategy { // what shares a scale

@@ -165,9 +165,9 @@ static void fp8_is_read(void **state) {
 
 static void other_methods_are_refused_with_what_to_do_instead(void **state) {
     (void)state;
-    static const char *const methods[] = {
-        "auto-round", "hqq",  "aqlm",     "eetq",  "quip",  "quanto", "higgs",      "torchao", "bitnet",
-        "spqr",       "vptq", "modelopt", "mxfp4", "mxfp8", "nvfp4",  "fbgemm_fp8", "no_such"};
+    static const char *const methods[] = {"auto-round", "hqq",     "aqlm",       "eetq",   "quip", "quanto",
+                                          "higgs",      "torchao", "bitnet",     "spqr",   "vptq", "modelopt",
+                                          "mxfp8",      "nvfp4",   "fbgemm_fp8", "no_such"};
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
         char members[64];
         char words[64];
