@@ -55,6 +55,10 @@ struct device_candidate { // a way to compute a matmul
                        struct error *err)) \
     X(int, activate, (struct device *device, void *out, const void *in, enum device_activation activation, \
                       bool gated, size_t tokens, size_t width, struct error *err)) \
+    X(int, xielu, (struct device *device, void *out, const void *in, const void *numbers, size_t tokens, \
+                   size_t width, struct error *err)) \
+    X(int, clamp, (struct device *device, void *x, float limit, size_t tokens, size_t width, \
+                   struct error *err)) \
     X(int, gate, (struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens, \
                   size_t width, struct error *err)) \
     X(int, gate_rows, (struct device *device, void *x, const void *in, const void *weight, size_t tokens, \

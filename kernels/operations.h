@@ -87,6 +87,16 @@ int device_attention(struct device *device, void *out, const void *qkv, const st
 int device_activate(struct device *device, void *out, const void *in, enum device_activation activation,
                     bool gated, size_t tokens, size_t width, struct error *err);
 
+// out[t, i] = xIELU(in[t, i]) (Huang and Schlag, arXiv 2411.13010) of the learned numbers, a weight of
+// DEVICE_XIELU_NUMBERS: with a = softplus(alpha of x's sign), of x > 0 a x x + beta x, else
+// (expm1(min(x, epsilon)) - x) (beta + a) + beta x. in and out [tokens, width]. Halves: every step is
+// rounded.
+int device_xielu(struct device *device, void *out, const void *in, const void *numbers, size_t tokens,
+                 size_t width, struct error *err);
+
+// x[t, i] becomes at most limit and at least -limit; NaN stays. x [tokens, width]; limit > 0.
+int device_clamp(struct device *device, void *x, float limit, size_t tokens, size_t width, struct error *err);
+
 // x[t, i] *= sigmoid(gate[t * gate_stride + i]). x [tokens, width]. Halves: the sigmoid is rounded, then the
 // product.
 int device_gate(struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens,

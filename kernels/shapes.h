@@ -33,17 +33,18 @@ enum device_store {
 
 // How a row is normalised; mean, sum of squares and products are float32.
 enum device_norm_kind {
-    DEVICE_NORM_RMS,          // weight * (x / rms); halves: x / rms is rounded, then the product (Llama)
-    DEVICE_NORM_RMS_ONCE,     // weight * (x / rms), rounded once (OLMo, gpt-oss)
-    DEVICE_NORM_RMS_PLUS_ONE, // (1 + weight) * (x / rms), rounded once (Gemma, Qwen3.5)
-    DEVICE_NORM_LAYER,        // (x - mean) / deviation * weight + bias, rounded once
+    DEVICE_NORM_RMS,            // weight * (x / rms); halves: x / rms is rounded, then the product (Llama)
+    DEVICE_NORM_RMS_ONCE,       // weight * (x / rms), rounded once (OLMo, gpt-oss)
+    DEVICE_NORM_RMS_PLUS_ONE,   // (1 + weight) * (x / rms), rounded once (Gemma, Qwen3.5)
+    DEVICE_NORM_LAYER,          // (x - mean) / deviation * weight + bias, rounded once
+    DEVICE_NORM_LAYER_PLUS_ONE, // the same with 1 + weight, which is rounded first (Nemotron)
 };
 
 struct device_norm {
     enum device_norm_kind kind;
     float epsilon;      // added to the mean of squares, or to the variance
     const void *weight; // [width]; NULL: as if every product with it were not there
-    const void *bias;   // [width] of DEVICE_NORM_LAYER; NULL: none
+    const void *bias;   // [width] of the two with a mean; NULL: none
 };
 
 // Columns of rows that are normalised in groups, each for itself.
@@ -52,7 +53,8 @@ struct device_groups {
     size_t from;   // the first group's first column where it is read
     size_t first;  // and where it is written: the same, or columns that no group is read from
     size_t count;
-    size_t width; // of a group
+    size_t width;     // of a group
+    bool own_weights; // the norm's weight has as many rows as there are groups, one each; no bias
 };
 
 // A row of q | k | v.
@@ -114,7 +116,10 @@ enum device_activation {
     DEVICE_GELU_TANH, // its approximation by tanh: gelu_new, gelu_pytorch_tanh
     DEVICE_RELU,
     DEVICE_RELU_SQUARED,
+    DEVICE_XIELU, // which has learned numbers: only by device_xielu
 };
+
+enum { DEVICE_XIELU_NUMBERS = 4 }; // alpha of positive numbers, alpha of others, beta, epsilon
 
 // ---- mixtures of experts ----
 

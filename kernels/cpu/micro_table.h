@@ -43,6 +43,12 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
                                   enum device_activation activation, size_t n) {                             \
         activate_row(out, in, up, activation, n, dtype);                                                     \
     }                                                                                                        \
+    static void xielu_##suffix(void *out, const void *in, const float *numbers, size_t n) {                  \
+        xielu_row(out, in, numbers, n, dtype);                                                               \
+    }                                                                                                        \
+    static void clamp_##suffix(void *x, float limit, size_t n) {                                             \
+        clamp_row(x, limit, n, dtype);                                                                       \
+    }                                                                                                        \
     static void gate_##suffix(void *x, const void *gate, size_t n) {                                         \
         gate_row(x, gate, n, dtype);                                                                         \
     }                                                                                                        \
@@ -95,7 +101,8 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
 
 #define MICRO_ROW_ENTRIES(suffix)                                                                            \
     .store_sums = store_sums_##suffix, .store_scaled = store_scaled_##suffix, .norm = norm_##suffix,         \
-    .rope = rope_##suffix, .scaled = scaled_##suffix, .activate = activate_##suffix, .gate = gate_##suffix,  \
+    .rope = rope_##suffix, .scaled = scaled_##suffix, .activate = activate_##suffix,                         \
+    .xielu = xielu_##suffix, .clamp = clamp_##suffix, .gate = gate_##suffix,                                 \
     .activate_limited = activate_limited_##suffix, .exponents = exponents_row,                               \
     .add_scaled = add_scaled_##suffix, .rescale = rescale_sums, .bend = bend_scores, .add = add_##suffix,    \
     .turn = turn_##suffix, .expand = expand_##suffix, .read = read_all

@@ -98,6 +98,12 @@ cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, c
 cudaError_t launch_activate(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
                             enum device_activation activation, bool gated, size_t tokens, size_t width);
 
+cudaError_t launch_xielu(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
+                         const void *numbers, size_t tokens, size_t width);
+
+cudaError_t launch_clamp(cudaStream_t stream, enum dtype dtype, void *x, float limit, size_t tokens,
+                         size_t width);
+
 cudaError_t launch_gate(cudaStream_t stream, enum dtype dtype, void *x, const void *gate, size_t gate_stride,
                         size_t tokens, size_t width);
 

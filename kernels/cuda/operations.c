@@ -91,6 +91,23 @@ int cuda_scale(struct device *device, void *x, const void *factor, size_t tokens
     return cuda_queue_end(cuda, "scale", launched, err);
 }
 
+int cuda_xielu(struct device *device, void *out, const void *in, const void *numbers, size_t tokens,
+               size_t width, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, width)}}, .reads = {in, numbers}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "xielu", &use, err));
+    cudaError_t launched = launch_xielu(cuda->queue.compute, device->dtype, out, in, numbers, tokens, width);
+    return cuda_queue_end(cuda, "xielu", launched, err);
+}
+
+int cuda_clamp(struct device *device, void *x, float limit, size_t tokens, size_t width, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    const struct cuda_use use = {.writes = {{x, bytes_of(cuda, tokens, width)}}, .reads = {NULL}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "clamp", &use, err));
+    cudaError_t launched = launch_clamp(cuda->queue.compute, device->dtype, x, limit, tokens, width);
+    return cuda_queue_end(cuda, "clamp", launched, err);
+}
+
 int cuda_gate(struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens,
               size_t width, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);

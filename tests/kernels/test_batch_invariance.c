@@ -297,7 +297,7 @@ enum {
 // Every operation in turn on `rows` rows alike, whose numbers are those of one row; all results, a row after
 // another.
 static unsigned char *other_rows(struct bed *bed, size_t rows, size_t *row_bytes) {
-    enum { OUTPUTS = 7 }; // then an input of as many numbers a row, and one of twice as many
+    enum { OUTPUTS = 9 }; // then an input of as many numbers a row, and one of twice as many
     float *one = random_numbers(21, 2 * ROW, 2.0f, bed->dtype);
     float *turns = random_numbers(22, ROW_HEAD, 1.0f, DTYPE_F32);
     int32_t zeros[ROWS] = {0};
@@ -317,7 +317,7 @@ static unsigned char *other_rows(struct bed *bed, size_t rows, size_t *row_bytes
     struct device_norm layer = {DEVICE_NORM_LAYER, 1e-5f, put_random(bed, 23, ROW, 1.5f),
                                 put_random(bed, 24, ROW, 1.5f)};
     struct device_norm once = {DEVICE_NORM_RMS_ONCE, 1e-5f, put_random(bed, 25, ROW, 1.5f), NULL};
-    struct device_groups groups = {ROW, 8, 8, 2, 40};
+    struct device_groups groups = {ROW, 8, 8, 2, 40, true};
     struct device_heads heads = {ROW_HEADS, 1, ROW_HEAD, 3 * ROW_HEAD};
     const float *angles = bed_upload(bed, turns, ROW_HEAD * sizeof *turns);
     struct device_rope rope = {.q_norm = once,
@@ -336,6 +336,8 @@ static unsigned char *other_rows(struct bed *bed, size_t rows, size_t *row_bytes
     must(bed, device_activate(device, buffers[4], wide, DEVICE_GELU, true, rows, ROW, err));
     must(bed, device_gate(device, buffers[5], wide, 2 * ROW, rows, ROW, err));
     must(bed, device_add(device, buffers[6], narrow, 0.3f, rows, ROW, err));
+    must(bed, device_xielu(device, buffers[7], narrow, once.weight, rows, ROW, err));
+    must(bed, device_clamp(device, buffers[8], 0.7f, rows, ROW, err));
     size_t bytes = ROW * dtype_size(bed->dtype);
     unsigned char *all = malloc(rows * OUTPUTS * bytes);
     assert_non_null(all);
