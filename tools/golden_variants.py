@@ -155,6 +155,12 @@ def dense_variants():
         "stablelm": (small("stablelm", layer_norm_eps=1e-5, partial_rotary_factor=0.5, use_qkv_bias=True), "F32", 1, FEWER,
                      {"partial_rotary_factor": 1.0}),
         "apertus": (small("apertus", hidden_act="xielu", rope_scaling=llama3), "F32", 1, FEWER, {"rope_theta": 100.0}),
+        "olmo": (without(small("olmo", clip_qkv=0.9), "rms_norm_eps"), "BF16", 1, FEWER, {"clip_qkv": None}),
+        "arcee": (small("arcee", hidden_act="relu2", attention_bias=True, mlp_bias=True, rms_norm_eps=1e-5), "F32", 1, FEWEST,
+                  {"rope_theta": 100.0}),
+        "helium": (small("helium", num_attention_heads=2, head_dim=16), "BF16", 1, FEWER, {"rope_theta": 100.0}),
+        "nemotron": (small("nemotron", hidden_act="relu2", norm_eps=1e-5, attention_bias=True, mlp_bias=True), "F16", 1, FEWEST,
+                     {"partial_rotary_factor": 1.0}),
     }
 
 
@@ -200,6 +206,7 @@ def mixture_variants():
                             "moe_intermediate_size"), "BF16", 2, FEWEST, {"sliding_window": 6}),
         "gpt_oss": (oss, "BF16", 1, FEWEST, {"swiglu_limit": 7.0}),
         "olmoe": (moe("olmoe", norm_topk_prob=False, intermediate_size=24), "F32", 1, FEWEST, {"norm_topk_prob": True}),
+        "olmoe-clip": (moe("olmoe", norm_topk_prob=True, intermediate_size=24, clip_qkv=0.9), "BF16", 1, FEWEST, {"clip_qkv": None}),
         "qwen2_moe": (moe("qwen2_moe", qkv_bias=True, **shared), "BF16", 1, FEWEST, {"norm_topk_prob": True}),
         "granitemoe": (without(moe("granitemoe", num_local_experts=6, intermediate_size=24, **granite), "num_experts",
                                "moe_intermediate_size"), "BF16", 1, FEWEST, {"residual_multiplier": 1.0}),

@@ -39,6 +39,7 @@ enum norm_places {
     NORMS_BEFORE, // x += B(N(x))
     NORMS_AFTER,  // x += N(B(x))
     NORMS_AROUND, // x += N'(B(N(x)))
+    NORMS_OF_SUM, // x = N(x + B(x))
 };
 
 enum branch_order {
@@ -52,6 +53,7 @@ enum qk_norm { // of queries and keys
     QK_NORM_HEADS, // of each head before rotation
     QK_NORM_AFTER, // of each head after it
     QK_NORM_WHOLE, // of all heads of queries together, and of keys
+    QK_NORM_EACH,  // of each head before rotation, with weights of its own
 };
 
 enum block_rope { // which tables a block rotates by
@@ -99,6 +101,8 @@ struct model_config {
     bool output_bias;    // o_proj
     bool mlp_bias;
     bool norm_bias;
+    bool bare_norms;    // norms have neither weights nor biases
+    bool no_final_norm; // the last block's state is the last of all
     enum qk_norm qk_norm;
     enum device_norm_kind norm;
     enum norm_places norms;
@@ -109,6 +113,7 @@ struct model_config {
     bool scale_falls;       // block number i divides it by i + 1
     bool has_sinks;         // scores of keys without values
     double softcap;         // of scores; 0: none
+    double qkv_limit;       // that queries, keys and values are cut to, up to +- it; 0: none
     double embedding_scale; // 0: none
     bool embedding_rounds;  // the scale is rounded to the computation dtype first
     double residual_scale;  // of both branches; 0: none

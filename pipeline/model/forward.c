@@ -114,7 +114,7 @@ static int run_block(const struct pass *pass, const struct stage *stage, size_t 
     const struct block_buffers *b = &block.buffers;
     size_t layer = w->first_block + i + 1;
     TRY(block_run(&block, &w->blocks[i], layer - 1, err));
-    if (layer < config->layers) {
+    if (layer < config->layers || config->no_final_norm) {
         return take_batch(pass, stage, layer, take, context, err);
     }
     // Nothing reads the residual stream after the last block: slices are normalised in it.

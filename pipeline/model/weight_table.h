@@ -20,6 +20,7 @@ enum weight_dimension {
     DIM_Q_GATE, // queries, and a gate of each of their numbers
     DIM_HEAD,
     DIM_HEADS,
+    DIM_KV_HEADS,
     DIM_INTERMEDIATE,
     DIM_GATE_UP, // twice that
     DIM_EXPERTS,
@@ -48,6 +49,7 @@ enum weight_file {    // how a file has the rows
     FILE_QUERY_GATES, // a query head, then its gate, one after another; the model: all queries, all gates
     FILE_NET_QKVZ,    // q, k, v and z of one key head after another (Qwen3-Next)
     FILE_NET_BA,      // b and a of one
+    FILE_SCALAR,      // one number without a dimension
     FILE_CONVOLUTION, // in order, with a dimension of one between: [rows, 1, columns]
     FILE_EXPERTS,     // of one expert after another: [experts, rows, columns]
     FILE_EXPERTS_TRANSPOSED,  // [experts, columns, rows]
@@ -81,6 +83,9 @@ extern const struct weight_table weight_table_norms_after; // OLMo 2 and 3, EXAO
 extern const struct weight_table weight_table_hunyuan;
 extern const struct weight_table weight_table_glm4;
 extern const struct weight_table weight_table_starcoder2;
+extern const struct weight_table weight_table_apertus;
+extern const struct weight_table
+    weight_table_plain; // as Llama, with an MLP that is not gated (Arcee, Nemotron)
 extern const struct weight_table weight_table_phi;
 extern const struct weight_table weight_table_neox;
 extern const struct weight_table weight_table_gpt2;

@@ -20,8 +20,8 @@ struct block_weights {
     void *input_norm_bias;
     struct device_matrix qkv; // [.., hidden]: q | k | v, or q | gates | k | v; q | k | v | z | b | a
     void *qkv_bias;           // [..]
-    void *q_norm;             // [head_dim], or of all heads together
-    void *k_norm;             // [head_dim]
+    void *q_norm;             // [head_dim], or of all heads together, or [heads, head_dim]
+    void *k_norm;             // the same of kv_heads
     void *net_convolution;    // of a delta net (struct device_delta_net)
     void *net_decay;
     void *net_step_bias;
@@ -34,6 +34,7 @@ struct block_weights {
     struct device_matrix
         gate_up; // [2 * intermediate, hidden]: gate | up; [intermediate, hidden] without gate
     void *gate_up_bias;
+    void *xielu;                          // [DEVICE_XIELU_NUMBERS]
     struct device_matrix down;            // [hidden, intermediate]
     void *down_bias;                      // [hidden]
     void *branch_norm;                    // [hidden], behind the MLP or the experts
