@@ -185,6 +185,7 @@ def gpt_variants():
         "gptj": (gptj, "F32", 1, TEXTS, {"rotary_dim": 8}),
         "opt": (opt, "F16", 1, TEXTS, {"activation_function": "gelu"}),
         "opt-after": ({**opt, "do_layer_norm_before": False}, "F32", 1, FEWER, {"activation_function": "gelu"}),
+        "opt-projected": ({**opt, "do_layer_norm_before": False, "word_embed_proj_dim": 20}, "BF16", 1, FEWER, {"activation_function": "gelu"}),
         "bloom": (bloom, "BF16", 1, FEWER, {"layer_norm_epsilon": 1e-1}),
         "gpt_neo": (neo, "F32", 1, TEXTS, {"window_size": 20}),
     }

@@ -120,9 +120,11 @@ struct model_config {
     size_t position_rows;   // of a table of learned positions; 0: none
     size_t position_offset; // its row of position 0
     bool embedding_norm;    // the embedding is normalised
-    bool has_slopes;        // a key's place times a head's slope is added to its scores (ALiBi)
-    double query_beta;      // queries are multiplied with 1 + beta ln(1 + floor(place / original_positions))
-    size_t window;          // sliding window in keys, itself included; 0: none
+    size_t
+        embedding_width; // of its rows, and of what the last state is projected to; 0: as wide as the others
+    bool has_slopes;     // a key's place times a head's slope is added to its scores (ALiBi)
+    double query_beta;   // queries are multiplied with 1 + beta ln(1 + floor(place / original_positions))
+    size_t window;       // sliding window in keys, itself included; 0: none
     size_t first_window_layer; // blocks from this one on slide (Qwen: max_window_layers), when no layer_types
                                // list says otherwise
     unsigned char *layer_slides;  // [layers] 1 where the block uses the window
@@ -160,6 +162,11 @@ static inline bool config_has_experts(const struct model_config *config, size_t 
 
 static inline enum block_mixer config_mixer(const struct model_config *config, size_t block) {
     return config->layer_mixers == NULL ? MIXER_ATTENTION : (enum block_mixer)config->layer_mixers[block];
+}
+
+// The last hidden state that is as wide as the others, which is what runs hold.
+static inline size_t config_last_state(const struct model_config *config) {
+    return config->embedding_width == 0 ? config->layers : config->layers - 1;
 }
 
 // The heads of a block with attention.

@@ -244,11 +244,14 @@ static int refuse_experts(const struct values *values, const struct model_config
     return STATUS_OK;
 }
 
-// OPT's smallest projects its embeddings.
-static int refuse_projection(const struct values *values, const struct model_config *config,
-                             struct error *err) {
+// OPT-350m projects its embeddings, and its last hidden state back.
+static int read_projection(const struct values *values, struct model_config *config, struct error *err) {
     int64_t width = (int64_t)config->hidden;
     TRY(values_integer(values, "word_embed_proj_dim", 1, LARGEST_DIMENSION, &width, err));
+    if (config->family->has_old_norms) {
+        config->embedding_width = width == (int64_t)config->hidden ? 0 : (size_t)width;
+        return STATUS_OK;
+    }
     return width == (int64_t)config->hidden
                ? STATUS_OK
                : error_set(err, STATUS_DATA,
@@ -294,9 +297,13 @@ static int refuse_flags(const struct values *values, const struct model_config *
             continue;
         }
         TRY(values_boolean(values, keys[i].key, &value, err));
-        if (value != keys[i].neutral) {
+        bool is_none = keys[i].neutral && is_null(values, keys[i].key); // which Python takes for false
+        if (value != keys[i].neutral || is_none) {
             return error_set(err, STATUS_DATA, "'%s' is %s; only %s is supported in %s", keys[i].key,
-                             value ? "true" : "false", value ? "false" : "true", config->model_type);
+                             is_none ? "null"
+                             : value ? "true"
+                                     : "false",
+                             keys[i].neutral ? "true" : "false", config->model_type);
         }
     }
     return STATUS_OK;
@@ -330,7 +337,7 @@ int config_read_computation(const struct values *values, struct model_config *co
     const struct family_row *row = config->family;
     bool parallel;
     TRY(refuse_flags(values, config, err));
-    TRY(refuse_projection(values, config, err));
+    TRY(read_projection(values, config, err));
     TRY(refuse_numbers(values, config, err));
     TRY(refuse_experts(values, config, err));
     TRY(read_flag(values, &row->qkv_bias, &config->attention_bias, err));

@@ -90,7 +90,7 @@ struct family_row {
     struct family_flag mlp_bias;
     bool norm_bias;
     bool bare_norms;
-    bool has_old_norms; // do_layer_norm_before and others of OPT's first files
+    bool has_old_norms; // do_layer_norm_before, word_embed_proj_dim and others of OPT's first files
 
     enum device_activation activation; // where its key is absent
     bool gelu_is_tanh;                 // the name "gelu" of old files means the approximation

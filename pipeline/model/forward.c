@@ -81,8 +81,13 @@ static float embedding_scale(const struct pass *pass, const struct stage *stage)
 static int embed(const struct pass *pass, const struct stage *stage, void *x, struct error *err) {
     const struct model_config *config = &pass->model->config;
     const struct batch_inputs *inputs = &stage->state.inputs[pass->place.member];
-    TRY(device_embed(stage->device, x, stage->weights.embedding, inputs->ids, embedding_scale(pass, stage),
-                     DEVICE_STORE, pass->tokens, config->hidden, err));
+    void *rows = config->embedding_width == 0 ? x : stage->state.buffers.normed;
+    TRY(device_embed(stage->device, rows, stage->weights.embedding, inputs->ids, embedding_scale(pass, stage),
+                     DEVICE_STORE, pass->tokens, weight_dimension(config, 0, DIM_EMBEDDING), err));
+    if (config->embedding_width > 0) {
+        TRY(device_matmul(stage->device, x, rows, &stage->weights.project_in, NULL, pass->tokens,
+                          DEVICE_STORE, err));
+    }
     if (config->position_rows > 0) {
         size_t first = config->position_offset * config->hidden * dtype_size(device_dtype(stage->device));
         TRY(device_embed(stage->device, x, (const unsigned char *)stage->weights.positions + first,

@@ -19,6 +19,7 @@ WHERE(attention_bias, config->attention_bias &&attends(config, block))
 WHERE(output_bias, config->output_bias &&attends(config, block))
 WHERE(mlp_bias, config->mlp_bias && !config_has_experts(config, block))
 WHERE(norm_bias, config->norm_bias)
+WHERE(has_projection, config->embedding_width > 0)
 WHERE(has_norm, !config->bare_norms)
 WHERE(has_final_norm, !config->bare_norms && !config->no_final_norm)
 WHERE(final_norm_bias, config->norm_bias && !config->no_final_norm)
@@ -53,7 +54,7 @@ static size_t experts(const struct model_config *config, size_t block) {
 #define CONV1D(NAME, ROWS, COLUMNS, PLACE)                                                                   \
     { NAME, FORM_MATRIX, ROWS, COLUMNS, PLACE, NULL, NULL, FILE_TRANSPOSED }
 #define EMBEDDING(NAME)                                                                                      \
-    { NAME, FORM_TABLE, DIM_VOCABULARY, DIM_HIDDEN, GLOBAL(embedding), NULL, NULL, FILE_ROWS }
+    { NAME, FORM_TABLE, DIM_VOCABULARY, DIM_EMBEDDING, GLOBAL(embedding), NULL, NULL, FILE_ROWS }
 #define POSITIONS(NAME)                                                                                      \
     { NAME, FORM_TABLE, DIM_POSITIONS, DIM_HIDDEN, GLOBAL(positions), NULL, NULL, FILE_ROWS }
 #define ROUTER(NAME)                                                                                         \
@@ -343,6 +344,7 @@ static const struct weight_row gpt_neo[] = {
 // final_layer_norm names both the norm before a block's MLP and the last one of all.
 static const struct weight_row opt[] = {
     EMBEDDING("embed_tokens.weight"), POSITIONS("embed_positions.weight"),
+    MATRIX("project_in.weight", DIM_HIDDEN, DIM_EMBEDDING, GLOBAL(project_in), has_projection),
     VECTOR("final_layer_norm.weight", DIM_HIDDEN, GLOBAL(final_norm), has_final_norm),
     VECTOR("final_layer_norm.bias", DIM_HIDDEN, GLOBAL(final_norm_bias), final_norm_bias),
     INPUT_NORM("self_attn_layer_norm"), Q_K_V("self_attn."), O_PROJ("self_attn.out_proj"),

@@ -51,6 +51,8 @@ size_t weight_dimension(const struct model_config *config, size_t block, enum we
         return config->hidden;
     case DIM_VOCABULARY:
         return config->vocabulary;
+    case DIM_EMBEDDING:
+        return config->embedding_width == 0 ? config->hidden : config->embedding_width;
     case DIM_Q:
     case DIM_KV:
     case DIM_QKV:

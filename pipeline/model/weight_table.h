@@ -13,6 +13,7 @@ enum weight_dimension {
     DIM_ONE,
     DIM_HIDDEN,
     DIM_VOCABULARY,
+    DIM_EMBEDDING, // a row of the embedding
     DIM_POSITIONS, // rows of learned positions
     DIM_Q,
     DIM_KV,

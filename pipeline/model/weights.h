@@ -58,14 +58,15 @@ struct weight_slot {
 };
 
 struct model_weights {
-    void *embedding;              // [vocabulary, hidden]
-    void *positions;              // [position_rows, hidden]; NULL: none
-    void *embedding_norm;         // [hidden]
-    void *embedding_norm_bias;    // [hidden]
-    void *final_norm;             // [hidden]
-    void *final_norm_bias;        // [hidden]
-    struct block_weights *blocks; // [block_count]
-    size_t first_block;           // the blocks that are computed with these weights
+    void *embedding;                 // [vocabulary, hidden], or embedding_width
+    struct device_matrix project_in; // [hidden, embedding_width]; zeros: none
+    void *positions;                 // [position_rows, hidden]; NULL: none
+    void *embedding_norm;            // [hidden]
+    void *embedding_norm_bias;       // [hidden]
+    void *final_norm;                // [hidden]
+    void *final_norm_bias;           // [hidden]
+    struct block_weights *blocks;    // [block_count]
+    size_t first_block;              // the blocks that are computed with these weights
     size_t block_count;
     size_t streamed;   // so many of them, the last ones, are not resident: they come into slots when needed
     size_t slot_count; // 1 to WEIGHT_SLOTS where any is streamed

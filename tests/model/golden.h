@@ -65,6 +65,7 @@ static const char *const golden_families[] = {
     "olmoe-clip",
     "opt",
     "opt-after",
+    "opt-projected",
     "phi",
     "phi3",
     "phi3-longrope",

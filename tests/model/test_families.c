@@ -202,6 +202,7 @@ static void what_another_family_has_is_refused(void **state) {
         {"\"model_type\": \"gemma3_text\", \"use_bidirectional_attention\": true",
          "'use_bidirectional_attention' is true"},
         {"\"model_type\": \"cohere2\", \"use_qk_norm\": true", "'use_qk_norm' is true"},
+        {"\"model_type\": \"llama\", \"is_causal\": null", "'is_causal' is null"},
         {"\"model_type\": \"phi\", \"qk_layernorm\": true", "'qk_layernorm' is true"},
         {"\"model_type\": \"gpt_neox\", \"scale_attn_by_inverse_layer_idx\": true",
          "'scale_attn_by_inverse_layer_idx' is true"},
