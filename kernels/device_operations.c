@@ -412,6 +412,28 @@ int device_delta_net(struct device *device, void *out, const void *in, const str
                          : device->ops->delta_net(device, out, in, net, texts, state, scratch, err);
 }
 
+// ---- short convolutions ----
+
+int device_short_convolution(struct device *device, void *out, const void *in,
+                             const struct device_short_convolution *shape, struct device_texts texts,
+                             void *state, struct error *err) {
+    if (texts.count == 0) {
+        return STATUS_OK;
+    }
+    if (out == NULL || in == NULL || shape->weight == NULL || texts.starts == NULL ||
+        texts.host_starts == NULL || (state == NULL && texts.before > 0)) {
+        return refuse(err, "short_convolution", "a buffer is missing");
+    }
+    if (shape->width == 0 || shape->taps == 0 || shape->taps > DEVICE_TAPS_MOST) {
+        return refuse(err, "short_convolution", "a size is 0, or there are too many taps");
+    }
+    if (state != NULL &&
+        (texts.count != 1 || texts.host_starts[0] != 0 || texts.before % DEVICE_SLICE != 0)) {
+        return refuse(err, "short_convolution", "a slice is of one text and begins at a multiple of a slice");
+    }
+    return device->ops->short_convolution(device, out, in, shape, texts, state, err);
+}
+
 // ---- mixtures of experts ----
 
 static const char *routing_fault(size_t experts, size_t chosen) {

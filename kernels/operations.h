@@ -126,6 +126,15 @@ bool device_delta_net_scratch(const struct device *device, const struct device_d
 int device_delta_net(struct device *device, void *out, const void *in, const struct device_delta_net *net,
                      struct device_texts texts, void *state, void *scratch, struct error *err);
 
+// A gated short convolution within each text. in [tokens, 3 width], out [tokens, width]; with p = b x,
+// rounded:
+//   out = c (bias + the sum over the taps of weight * p of the token that far before), the sum rounded.
+// Before the text there is nothing. state NULL: whole texts. Else the batch is a slice of one text, as
+// device_delta_net has it (device_short_convolution_state bytes).
+int device_short_convolution(struct device *device, void *out, const void *in,
+                             const struct device_short_convolution *shape, struct device_texts texts,
+                             void *state, struct error *err);
+
 // Chooses each token's experts. x [tokens, hidden]; router [experts, hidden] numbers, as a table is loaded;
 // bias [experts] or NULL. The product is float32 before routing->rounds_logits.
 int device_route(struct device *device, const struct device_routes *routes, const void *x, const void *router,

@@ -200,6 +200,24 @@ static inline size_t device_delta_net_state(const struct device_delta_net *net, 
            (net->taps - 1) * device_delta_net_mixed(net) * number_size;
 }
 
+// ---- short convolutions ----
+
+enum { DEVICE_TAPS_MOST = 16 };
+
+// A gated causal convolution, number by number (LFM2). Of each token, in columns: b | c | x.
+struct device_short_convolution {
+    size_t width;
+    size_t taps;        // the token itself and taps - 1 before it, at most DEVICE_TAPS_MOST
+    const void *weight; // [width, taps]; the last tap is the token's own
+    const void *bias;   // [width]; NULL: none
+};
+
+// What a text leaves for its next slice: the last taps - 1 tokens' b | c | x.
+static inline size_t device_short_convolution_state(const struct device_short_convolution *shape,
+                                                    size_t number_size) {
+    return (shape->taps - 1) * 3 * shape->width * number_size;
+}
+
 struct device_shape { // of a model's blocks
     struct device_heads heads;
     size_t hidden;

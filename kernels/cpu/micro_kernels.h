@@ -117,6 +117,9 @@ struct micro_kernels {
     void (*clamp)(void *x, float limit, size_t n);     // x at most limit, at least -limit
     void (*gate)(void *x, const void *gate, size_t n); // x *= sigmoid(gate)
 
+    // in: rows of b | c | x of the taps; NULL: nothing.
+    void (*convolve)(void *out, const void *const *in, const struct device_short_convolution *shape);
+
     // ---- mixtures of experts ----
 
     void (*activate_limited)(void *out, const void *in, const void *up, float limit,

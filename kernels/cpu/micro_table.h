@@ -3,6 +3,7 @@
 #ifndef STRATA_KERNELS_CPU_MICRO_TABLE_H
 #define STRATA_KERNELS_CPU_MICRO_TABLE_H
 
+#include "kernels/cpu/micro_convolution.h"
 #include "kernels/cpu/micro_experts.h"
 #include "kernels/cpu/micro_norms.h"
 #include "kernels/cpu/micro_tile.h"
@@ -51,6 +52,10 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
     }                                                                                                        \
     static void gate_##suffix(void *x, const void *gate, size_t n) {                                         \
         gate_row(x, gate, n, dtype);                                                                         \
+    }                                                                                                        \
+    static void convolve_##suffix(void *out, const void *const *in,                                          \
+                                  const struct device_short_convolution *shape) {                            \
+        convolve_row(out, in, shape, dtype);                                                                 \
     }                                                                                                        \
     static void activate_limited_##suffix(void *out, const void *in, const void *up, float limit,            \
                                           size_t n) {                                                        \
@@ -103,9 +108,10 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
     .store_sums = store_sums_##suffix, .store_scaled = store_scaled_##suffix, .norm = norm_##suffix,         \
     .rope = rope_##suffix, .scaled = scaled_##suffix, .activate = activate_##suffix,                         \
     .xielu = xielu_##suffix, .clamp = clamp_##suffix, .gate = gate_##suffix,                                 \
-    .activate_limited = activate_limited_##suffix, .exponents = exponents_row,                               \
-    .add_scaled = add_scaled_##suffix, .rescale = rescale_sums, .bend = bend_scores, .add = add_##suffix,    \
-    .turn = turn_##suffix, .expand = expand_##suffix, .read = read_all
+    .activate_limited = activate_limited_##suffix, .convolve = convolve_##suffix,                            \
+    .exponents = exponents_row, .add_scaled = add_scaled_##suffix, .rescale = rescale_sums,                  \
+    .bend = bend_scores, .add = add_##suffix, .turn = turn_##suffix, .expand = expand_##suffix,              \
+    .read = read_all
 
 #define MICRO_WIDE_ENTRIES(suffix)                                                                           \
     .operand = DTYPE_F32, .tile_rows = TILE_ROWS, .tile_columns = TILE_COLUMNS, .depth_unit = 2,             \

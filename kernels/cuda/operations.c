@@ -108,6 +108,21 @@ int cuda_clamp(struct device *device, void *x, float limit, size_t tokens, size_
     return cuda_queue_end(cuda, "clamp", launched, err);
 }
 
+int cuda_short_convolution(struct device *device, void *out, const void *in,
+                           const struct device_short_convolution *shape, struct device_texts texts,
+                           void *state, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    size_t tokens = (size_t)texts.host_starts[texts.count];
+    size_t left = device_short_convolution_state(shape, dtype_size(device->dtype));
+    const struct cuda_use use = {
+        .writes = {{out, bytes_of(cuda, tokens, shape->width)}, {state, state == NULL ? 0 : left}},
+        .reads = {in, shape->weight, shape->bias, texts.starts}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "short_convolution", &use, err));
+    cudaError_t launched =
+        launch_short_convolution(cuda->queue.compute, device->dtype, out, in, shape, &texts, state, tokens);
+    return cuda_queue_end(cuda, "short_convolution", launched, err);
+}
+
 int cuda_gate(struct device *device, void *x, const void *gate, size_t gate_stride, size_t tokens,
               size_t width, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);
