@@ -55,6 +55,10 @@ struct device_candidate { // a way to compute a matmul
                        struct error *err)) \
     X(int, activate, (struct device *device, void *out, const void *in, enum device_activation activation, \
                       bool gated, size_t tokens, size_t width, struct error *err)) \
+    X(int, xielu, (struct device *device, void *out, const void *in, const void *numbers, size_t tokens, \
+                   size_t width, struct error *err)) \
+    X(int, clamp, (struct device *device, void *x, float limit, size_t tokens, size_t width, \
+                   struct error *err)) \
     X(int, gate, (struct device *device, void *x, const void *in, const struct device_gates *gates, \
                   size_t tokens, struct error *err)) \
     X(int, gate_rows, (struct device *device, void *x, const void *in, const void *weight, size_t tokens, \
@@ -64,6 +68,9 @@ struct device_candidate { // a way to compute a matmul
     X(int, delta_net, (struct device *device, void *out, const void *in, \
                        const struct device_delta_net *net, struct device_texts texts, void *state, \
                        void *scratch, struct error *err)) \
+    X(int, short_convolution, (struct device *device, void *out, const void *in, \
+                               const struct device_short_convolution *shape, struct device_texts texts, \
+                               void *state, struct error *err)) \
     X(int, route, (struct device *device, const struct device_routes *routes, const void *x, \
                    const void *router, const void *bias, const struct device_routing *routing, \
                    size_t tokens, size_t hidden, struct error *err)) \

@@ -40,6 +40,9 @@ int device_norm_groups(struct device *device, void *x, const struct device_group
     if (x == NULL || norm == NULL || groups == NULL || groups->count == 0 || groups->width == 0) {
         return refuse(err, "norm_groups", "a buffer is missing or there are no groups");
     }
+    if (groups->own_weights && (norm->weight == NULL || norm->bias != NULL)) {
+        return refuse(err, "norm_groups", "groups of their own weights have no bias");
+    }
     size_t far = size_max(groups->from, groups->first);
     size_t near = size_min(groups->from, groups->first);
     size_t all;
@@ -313,7 +316,32 @@ int device_activate(struct device *device, void *out, const void *in, enum devic
     if (out == NULL || in == NULL || width == 0) {
         return refuse(err, "activate", "a buffer is missing or the width is 0");
     }
+    if (activation == DEVICE_XIELU) {
+        return refuse(err, "activate", "xIELU has numbers of its own");
+    }
     return device->ops->activate(device, out, in, activation, gated, tokens, width, err);
+}
+
+int device_xielu(struct device *device, void *out, const void *in, const void *numbers, size_t tokens,
+                 size_t width, struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    if (out == NULL || in == NULL || numbers == NULL || width == 0) {
+        return refuse(err, "xielu", "a buffer is missing or the width is 0");
+    }
+    return device->ops->xielu(device, out, in, numbers, tokens, width, err);
+}
+
+int device_clamp(struct device *device, void *x, float limit, size_t tokens, size_t width,
+                 struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    if (x == NULL || width == 0 || !(limit > 0)) {
+        return refuse(err, "clamp", "a buffer is missing, or the width or the limit is 0");
+    }
+    return device->ops->clamp(device, x, limit, tokens, width, err);
 }
 
 int device_gate(struct device *device, void *x, const void *in, const struct device_gates *gates,
@@ -386,6 +414,28 @@ int device_delta_net(struct device *device, void *out, const void *in, const str
     }
     return fault != NULL ? refuse(err, "delta_net", fault)
                          : device->ops->delta_net(device, out, in, net, texts, state, scratch, err);
+}
+
+// ---- short convolutions ----
+
+int device_short_convolution(struct device *device, void *out, const void *in,
+                             const struct device_short_convolution *shape, struct device_texts texts,
+                             void *state, struct error *err) {
+    if (texts.count == 0) {
+        return STATUS_OK;
+    }
+    if (out == NULL || in == NULL || shape->weight == NULL || texts.starts == NULL ||
+        texts.host_starts == NULL || (state == NULL && texts.before > 0)) {
+        return refuse(err, "short_convolution", "a buffer is missing");
+    }
+    if (shape->width == 0 || shape->taps == 0 || shape->taps > DEVICE_TAPS_MOST) {
+        return refuse(err, "short_convolution", "a size is 0, or there are too many taps");
+    }
+    if (state != NULL &&
+        (texts.count != 1 || texts.host_starts[0] != 0 || texts.before % DEVICE_SLICE != 0)) {
+        return refuse(err, "short_convolution", "a slice is of one text and begins at a multiple of a slice");
+    }
+    return device->ops->short_convolution(device, out, in, shape, texts, state, err);
 }
 
 // ---- mixtures of experts ----

@@ -87,6 +87,16 @@ int device_attention(struct device *device, void *out, const void *qkv, const st
 int device_activate(struct device *device, void *out, const void *in, enum device_activation activation,
                     bool gated, size_t tokens, size_t width, struct error *err);
 
+// out[t, i] = xIELU(in[t, i]) (Huang and Schlag, arXiv 2411.13010) of the learned numbers, a weight of
+// DEVICE_XIELU_NUMBERS: with a = softplus(alpha of x's sign), of x > 0 a x x + beta x, else
+// (expm1(min(x, epsilon)) - x) (beta + a) + beta x. in and out [tokens, width]. Halves: every step is
+// rounded.
+int device_xielu(struct device *device, void *out, const void *in, const void *numbers, size_t tokens,
+                 size_t width, struct error *err);
+
+// x[t, i] becomes at most limit and at least -limit; NaN stays. x [tokens, width]; limit > 0.
+int device_clamp(struct device *device, void *x, float limit, size_t tokens, size_t width, struct error *err);
+
 // x[t, g * width + i] *= sigmoid(in[t * stride + g * apart + i]) of every group g. x [tokens, groups *
 // width]. Halves: the sigmoid is rounded, then the product.
 int device_gate(struct device *device, void *x, const void *in, const struct device_gates *gates,
@@ -115,6 +125,15 @@ bool device_delta_net_scratch(const struct device *device, const struct device_d
 // of the whole text. texts.kept counts for nothing here.
 int device_delta_net(struct device *device, void *out, const void *in, const struct device_delta_net *net,
                      struct device_texts texts, void *state, void *scratch, struct error *err);
+
+// A gated short convolution within each text. in [tokens, 3 width], out [tokens, width]; with p = b x,
+// rounded:
+//   out = c (bias + the sum over the taps of weight * p of the token that far before), the sum rounded.
+// Before the text there is nothing. state NULL: whole texts. Else the batch is a slice of one text, as
+// device_delta_net has it (device_short_convolution_state bytes).
+int device_short_convolution(struct device *device, void *out, const void *in,
+                             const struct device_short_convolution *shape, struct device_texts texts,
+                             void *state, struct error *err);
 
 // Chooses each token's experts. x [tokens, hidden]; router [experts, hidden] numbers, as a table is loaded;
 // bias [experts] or NULL. The product is float32 before routing->rounds_logits.

@@ -33,17 +33,18 @@ enum device_store {
 
 // How a row is normalised; mean, sum of squares and products are float32.
 enum device_norm_kind {
-    DEVICE_NORM_RMS,          // weight * (x / rms); halves: x / rms is rounded, then the product (Llama)
-    DEVICE_NORM_RMS_ONCE,     // weight * (x / rms), rounded once (OLMo, gpt-oss)
-    DEVICE_NORM_RMS_PLUS_ONE, // (1 + weight) * (x / rms), rounded once (Gemma, Qwen3.5)
-    DEVICE_NORM_LAYER,        // (x - mean) / deviation * weight + bias, rounded once
+    DEVICE_NORM_RMS,            // weight * (x / rms); halves: x / rms is rounded, then the product (Llama)
+    DEVICE_NORM_RMS_ONCE,       // weight * (x / rms), rounded once (OLMo, gpt-oss)
+    DEVICE_NORM_RMS_PLUS_ONE,   // (1 + weight) * (x / rms), rounded once (Gemma, Qwen3.5)
+    DEVICE_NORM_LAYER,          // (x - mean) / deviation * weight + bias, rounded once
+    DEVICE_NORM_LAYER_PLUS_ONE, // the same with 1 + weight, which is rounded first (Nemotron)
 };
 
 struct device_norm {
     enum device_norm_kind kind;
     float epsilon;      // added to the mean of squares, or to the variance
     const void *weight; // [width]; NULL: as if every product with it were not there
-    const void *bias;   // [width] of DEVICE_NORM_LAYER; NULL: none
+    const void *bias;   // [width] of the two with a mean; NULL: none
 };
 
 // Columns of rows that are normalised in groups, each for itself.
@@ -52,7 +53,8 @@ struct device_groups {
     size_t from;   // the first group's first column where it is read
     size_t first;  // and where it is written: the same, or columns that no group is read from
     size_t count;
-    size_t width; // of a group
+    size_t width;     // of a group
+    bool own_weights; // the norm's weight has as many rows as there are groups, one each; no bias
 };
 
 // A row of q | k | v.
@@ -118,7 +120,10 @@ enum device_activation {
     DEVICE_GELU_TANH, // its approximation by tanh: gelu_new, gelu_pytorch_tanh
     DEVICE_RELU,
     DEVICE_RELU_SQUARED,
+    DEVICE_XIELU, // which has learned numbers: only by device_xielu
 };
+
+enum { DEVICE_XIELU_NUMBERS = 4 }; // alpha of positive numbers, alpha of others, beta, epsilon
 
 struct device_gates { // numbers of a row in groups, which go with as many groups side by side
     size_t stride;    // numbers from one row to the next
@@ -204,6 +209,24 @@ static inline size_t device_delta_net_width(const struct device_delta_net *net) 
 static inline size_t device_delta_net_state(const struct device_delta_net *net, size_t number_size) {
     return net->value_heads * net->key_dim * net->value_dim * sizeof(float) +
            (net->taps - 1) * device_delta_net_mixed(net) * number_size;
+}
+
+// ---- short convolutions ----
+
+enum { DEVICE_TAPS_MOST = 16 };
+
+// A gated causal convolution, number by number (LFM2). Of each token, in columns: b | c | x.
+struct device_short_convolution {
+    size_t width;
+    size_t taps;        // the token itself and taps - 1 before it, at most DEVICE_TAPS_MOST
+    const void *weight; // [width, taps]; the last tap is the token's own
+    const void *bias;   // [width]; NULL: none
+};
+
+// What a text leaves for its next slice: the last taps - 1 tokens' b | c | x.
+static inline size_t device_short_convolution_state(const struct device_short_convolution *shape,
+                                                    size_t number_size) {
+    return (shape->taps - 1) * 3 * shape->width * number_size;
 }
 
 struct device_shape { // of a model's blocks

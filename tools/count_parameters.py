@@ -2,7 +2,7 @@
 """Writes tests/model/parameters.json: how many numbers the language models of tests/model/configs hold, by transformers.
 
 The configs are those of published models, written from their published numbers (the factors of longrope stand as ones, and
-gpt-oss without its packing: neither changes a count; qwen3.5-text is the defaults of the class in transformers). Counted are the parameters of the base model, which hidden states need:
+gpt-oss without its packing: neither changes a count; qwen3.5-text is the defaults of the class in transformers). Counted are the tensors of the base model, which hidden states need:
 no output head, no tower of another sense. No weight is made: the models lie on torch's meta device.
 """
 import json
@@ -20,7 +20,7 @@ def count_parameters(path):
     with torch.device("meta"):
         model = AutoModel.from_config(AutoConfig.from_pretrained(path))
     language = getattr(model, "language_model", model)
-    return sum(parameter.numel() for parameter in language.parameters())
+    return sum(tensor.numel() for tensor in language.state_dict().values())  # the numbers of xIELU that are not learned too
 
 
 def main():

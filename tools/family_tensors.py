@@ -63,6 +63,11 @@ def find_row(family, c):
         "gemma3_text": Row(norms_after=AFTER, one_plus=True, norms=SANDWICH, qk_norms="head"),
         "gemma4_text": Row(norms_after=AFTER, norms=SANDWICH, qk_norms="head"),
         "phi3": Row(fused_qkv=True, mlp="fused"),
+        "olmo": Row(norms=(), qkv_bias=bias, out_bias=bias, final=""),
+        "arcee": Row(qkv_bias=bias, out_bias=bias, mlp="plain", mlp_names=("up_proj", "down_proj"), mlp_bias=c.get("mlp_bias", False)),
+        "helium": Row(qkv_bias=bias, mlp_bias=c.get("mlp_bias", False)),
+        "nemotron": Row(one_plus=True, layer_norm=True, qkv_bias=bias, out_bias=bias, mlp="plain", mlp_names=("up_proj", "down_proj"),
+                        mlp_bias=c.get("mlp_bias", False)),
         "olmo2": Row(norms=AFTER, norms_after=AFTER, qk_norms="full"),
         "olmo3": Row(norms=AFTER, norms_after=AFTER, qk_norms="full"),
         "granite": Row(qkv_bias=bias, out_bias=bias, mlp_bias=c.get("mlp_bias", False)),
@@ -308,7 +313,8 @@ def list_llama_like(m, family, row, prefix):
         feed_forward(m, at, family, row, layer)
         if family == "gemma4_text":
             m.add(at + "layer_scalar", [1], 0.9, 0.2, kind="scalar")
-    m.norm(prefix + row.final, m.hidden, row.layer_norm)
+    if row.final:
+        m.norm(prefix + row.final, m.hidden, row.layer_norm)
 
 
 # ---- layers in the manner of GPT ------------------------------------------------------------------------------------

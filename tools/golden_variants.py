@@ -155,6 +155,12 @@ def dense_variants():
         "stablelm": (small("stablelm", layer_norm_eps=1e-5, partial_rotary_factor=0.5, use_qkv_bias=True), "F32", 1, FEWER,
                      {"partial_rotary_factor": 1.0}),
         "apertus": (small("apertus", hidden_act="xielu", rope_scaling=llama3), "F32", 1, FEWER, {"rope_theta": 100.0}),
+        "olmo": (without(small("olmo", clip_qkv=0.9), "rms_norm_eps"), "BF16", 1, FEWER, {"clip_qkv": None}),
+        "arcee": (small("arcee", hidden_act="relu2", attention_bias=True, mlp_bias=True, rms_norm_eps=1e-5), "F32", 1, FEWEST,
+                  {"rope_theta": 100.0}),
+        "helium": (small("helium", num_attention_heads=2, head_dim=16), "BF16", 1, FEWER, {"rope_theta": 100.0}),
+        "nemotron": (small("nemotron", hidden_act="relu2", norm_eps=1e-5, attention_bias=True, mlp_bias=True), "F16", 1, FEWEST,
+                     {"partial_rotary_factor": 1.0}),
     }
 
 
@@ -179,6 +185,7 @@ def gpt_variants():
         "gptj": (gptj, "F32", 1, TEXTS, {"rotary_dim": 8}),
         "opt": (opt, "F16", 1, TEXTS, {"activation_function": "gelu"}),
         "opt-after": ({**opt, "do_layer_norm_before": False}, "F32", 1, FEWER, {"activation_function": "gelu"}),
+        "opt-projected": ({**opt, "do_layer_norm_before": False, "word_embed_proj_dim": 20}, "BF16", 1, FEWER, {"activation_function": "gelu"}),
         "bloom": (bloom, "BF16", 1, FEWER, {"layer_norm_epsilon": 1e-1}),
         "gpt_neo": (neo, "F32", 1, TEXTS, {"window_size": 20}),
     }
@@ -200,6 +207,7 @@ def mixture_variants():
                             "moe_intermediate_size"), "BF16", 2, FEWEST, {"sliding_window": 6}),
         "gpt_oss": (oss, "BF16", 1, FEWEST, {"swiglu_limit": 7.0}),
         "olmoe": (moe("olmoe", norm_topk_prob=False, intermediate_size=24), "F32", 1, FEWEST, {"norm_topk_prob": True}),
+        "olmoe-clip": (moe("olmoe", norm_topk_prob=True, intermediate_size=24, clip_qkv=0.9), "BF16", 1, FEWEST, {"clip_qkv": None}),
         "qwen2_moe": (moe("qwen2_moe", qkv_bias=True, **shared), "BF16", 1, FEWEST, {"norm_topk_prob": True}),
         "qwen2_moe-windows": (moe("qwen2_moe", **{**shared, "num_hidden_layers": 3}, qkv_bias=False, use_sliding_window=True,
                                   sliding_window=5, max_window_layers=2, decoder_sparse_step=2),

@@ -25,7 +25,7 @@ COSINES = {"float16": 0.999985, "bfloat16": 0.9996}  # the least of a token that
 MARGIN = 0.04  # rounding to bfloat16 moves a router's logits by less
 
 # Variants whose families the program does not compute yet: they have goldens, and no test compares with them.
-LATER = ["apertus", "cohere-norms", "gemma4", "gemma4-shared", "opt-after"]
+LATER = ["gemma4", "gemma4-shared"]
 
 
 def base(family, **changes):
@@ -156,7 +156,9 @@ def hidden_states(folder, texts, dtype="float32", routes=None):
             if stateful:
                 model = start()
             out = model(torch.tensor([text]), output_hidden_states=True, use_cache=False)
-            states.append(torch.stack([state[0].float() for state in out.hidden_states]).numpy())
+            # The last one of OPT-350m has another width: no run has it.
+            wide = [state[0].float() for state in out.hidden_states if state.shape == out.hidden_states[0].shape]
+            states.append(torch.stack(wide).numpy())
     return np.concatenate(states, axis=1)
 
 

@@ -77,6 +77,8 @@ MICRO_INLINE lanes activated(lanes x, enum device_activation activation) {
         lanes positive = lanes_where_below(x, zero, zero, x);
         return lanes_mul(positive, positive);
     }
+    case DEVICE_XIELU: // xielu_row
+        break;
     }
     return x;
 }
@@ -113,6 +115,39 @@ MICRO_INLINE void activate_row(void *out, const void *in, const void *up, enum d
     case DEVICE_RELU_SQUARED:
         activate_by(out, in, up, DEVICE_RELU_SQUARED, n, dtype);
         break;
+    case DEVICE_XIELU: // xielu_row
+        break;
+    }
+}
+
+// e^x - 1 of x <= 0: 2 t / (1 - t), t = tanh(x / 2), which loses nothing near 0.
+MICRO_INLINE lanes lanes_expm1_below(lanes x) {
+    lanes t = lanes_tanh(lanes_mul(x, lanes_set(0.5f)));
+    return lanes_div(lanes_add(t, t), lanes_sub(lanes_set(1.0f), t));
+}
+
+// numbers: what device_xielu's come to, alphas after softplus.
+MICRO_INLINE void xielu_row(void *out, const void *in, const float *numbers, size_t n, enum dtype dtype) {
+    lanes zero = lanes_set(0);
+    lanes positive = lanes_set(numbers[0]);
+    lanes other = lanes_set(numbers[1]);
+    lanes beta = lanes_set(numbers[2]);
+    lanes epsilon = lanes_set(numbers[3]);
+    for (size_t i = 0; i < n; i += LANES) {
+        lanes x = row_load(in, i, n, dtype);
+        lanes line = rounded(lanes_mul(beta, x), dtype);
+        lanes square = rounded(lanes_mul(rounded(lanes_mul(positive, x), dtype), x), dtype);
+        lanes power = rounded(lanes_expm1_below(lanes_min(epsilon, x)), dtype);
+        power = rounded(lanes_mul(rounded(lanes_sub(power, x), dtype), other), dtype);
+        row_store(out, i, n, lanes_add(lanes_where_below(zero, x, square, power), line), dtype);
+    }
+}
+
+MICRO_INLINE void clamp_row(void *x, float limit, size_t n, enum dtype dtype) {
+    lanes most = lanes_set(limit);
+    lanes least = lanes_set(-limit);
+    for (size_t i = 0; i < n; i += LANES) { // NaN comes second
+        row_store(x, i, n, lanes_max(least, lanes_min(most, row_load(x, i, n, dtype))), dtype);
     }
 }
 

@@ -139,7 +139,13 @@ struct micro_kernels {
                    size_t n); // out (+)= x * factor; out may be x
     void (*activate)(void *out, const void *in, const void *up, enum device_activation activation,
                      size_t n); // out = activation(in), times up where that is not NULL; out may be in
+    // numbers [DEVICE_XIELU_NUMBERS]: alphas after softplus, the second with beta added.
+    void (*xielu)(void *out, const void *in, const float *numbers, size_t n);
+    void (*clamp)(void *x, float limit, size_t n);     // x at most limit, at least -limit
     void (*gate)(void *x, const void *gate, size_t n); // x *= sigmoid(gate)
+
+    // in: rows of b | c | x of the taps; NULL: nothing.
+    void (*short_convolution)(void *out, const void *const *in, const struct device_short_convolution *shape);
 
     // ---- mixtures of experts ----
 

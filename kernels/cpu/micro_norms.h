@@ -92,10 +92,13 @@ MICRO_INLINE void norm_layer(void *out, const void *x, const struct device_norm 
     float variance = row_sum(x, mean, n, ROW_DEVIATIONS, dtype) / (float)n;
     lanes inverse = lanes_set(1.0f / sqrtf(variance + norm->epsilon));
     lanes means = lanes_set(mean);
+    lanes one = lanes_set(1.0f);
+    bool plus_one = norm->kind == DEVICE_NORM_LAYER_PLUS_ONE;
     for (size_t i = 0; i < n; i += LANES) {
         lanes value = lanes_mul(lanes_sub(row_load(x, i, n, dtype), means), inverse);
         if (norm->weight != NULL) {
-            value = lanes_mul(value, row_load(norm->weight, i, n, dtype));
+            lanes factor = row_load(norm->weight, i, n, dtype);
+            value = lanes_mul(value, plus_one ? rounded(lanes_add(one, factor), dtype) : factor);
         }
         if (norm->bias != NULL) {
             value = lanes_add(value, row_load(norm->bias, i, n, dtype));
@@ -108,7 +111,7 @@ MICRO_INLINE void norm_layer(void *out, const void *x, const struct device_norm 
 MICRO_INLINE void norm_other(void *out, const void *x, const struct device_norm *norm,
                              enum device_store store, size_t n, enum dtype dtype) {
     const void *weight = norm->weight;
-    if (norm->kind == DEVICE_NORM_LAYER) {
+    if (norm->kind == DEVICE_NORM_LAYER || norm->kind == DEVICE_NORM_LAYER_PLUS_ONE) {
         norm_layer(out, x, norm, store, n, dtype);
         return;
     }

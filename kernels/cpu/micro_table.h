@@ -3,6 +3,7 @@
 #ifndef STRATA_KERNELS_CPU_MICRO_TABLE_H
 #define STRATA_KERNELS_CPU_MICRO_TABLE_H
 
+#include "kernels/cpu/micro_convolution.h"
 #include "kernels/cpu/micro_delta.h"
 #include "kernels/cpu/micro_experts.h"
 #include "kernels/cpu/micro_norms.h"
@@ -44,8 +45,18 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
                                   enum device_activation activation, size_t n) {                             \
         activate_row(out, in, up, activation, n, dtype);                                                     \
     }                                                                                                        \
+    static void xielu_##suffix(void *out, const void *in, const float *numbers, size_t n) {                  \
+        xielu_row(out, in, numbers, n, dtype);                                                               \
+    }                                                                                                        \
+    static void clamp_##suffix(void *x, float limit, size_t n) {                                             \
+        clamp_row(x, limit, n, dtype);                                                                       \
+    }                                                                                                        \
     static void gate_##suffix(void *x, const void *gate, size_t n) {                                         \
         gate_row(x, gate, n, dtype);                                                                         \
+    }                                                                                                        \
+    static void short_convolution_##suffix(void *out, const void *const *in,                                 \
+                                           const struct device_short_convolution *shape) {                   \
+        short_convolution_row(out, in, shape, dtype);                                                        \
     }                                                                                                        \
     static void activate_limited_##suffix(void *out, const void *in, const void *up, float limit,            \
                                           size_t n) {                                                        \
@@ -116,13 +127,14 @@ MICRO_INLINE void micro_expand_portable(void *out, const struct weight_view *vie
 
 #define MICRO_ROW_ENTRIES(suffix)                                                                            \
     .store_sums = store_sums_##suffix, .store_scaled = store_scaled_##suffix, .norm = norm_##suffix,         \
-    .rope = rope_##suffix, .scaled = scaled_##suffix, .activate = activate_##suffix, .gate = gate_##suffix,  \
+    .rope = rope_##suffix, .scaled = scaled_##suffix, .activate = activate_##suffix,                         \
+    .xielu = xielu_##suffix, .clamp = clamp_##suffix, .gate = gate_##suffix,                                 \
     .activate_limited = activate_limited_##suffix, .exponents = exponents_row,                               \
-    .convolve = convolve_##suffix, .convolve_normed = convolve_normed_##suffix,                              \
-    .delta_gates = delta_gates_##suffix, .delta_scan = delta_scan_##suffix,                                  \
-    .delta_norm = delta_norm_##suffix, .gate_whole = gate_whole_##suffix, .add_scaled = add_scaled_##suffix, \
-    .rescale = rescale_sums, .bend = bend_scores, .add = add_##suffix, .turn = turn_##suffix,                \
-    .expand = expand_##suffix, .read = read_all
+    .short_convolution = short_convolution_##suffix, .convolve = convolve_##suffix,                          \
+    .convolve_normed = convolve_normed_##suffix, .delta_gates = delta_gates_##suffix,                        \
+    .delta_scan = delta_scan_##suffix, .delta_norm = delta_norm_##suffix, .gate_whole = gate_whole_##suffix, \
+    .add_scaled = add_scaled_##suffix, .rescale = rescale_sums, .bend = bend_scores, .add = add_##suffix,    \
+    .turn = turn_##suffix, .expand = expand_##suffix, .read = read_all
 
 #define MICRO_WIDE_ENTRIES(suffix)                                                                           \
     .operand = DTYPE_F32, .tile_rows = TILE_ROWS, .tile_columns = TILE_COLUMNS, .depth_unit = 2,             \

@@ -17,11 +17,15 @@ static void norm_rows(const void *job, size_t piece, size_t member) {
     const struct device_groups *groups = &norm->groups;
     (void)member;
     for (size_t t = mine.first; t < mine.end; t++) {
+        struct device_norm own = *norm->norm;
         for (size_t g = 0; g < groups->count; g++) {
             size_t at = t * groups->stride + g * groups->width;
+            if (groups->own_weights) {
+                own.weight = number_of(norm->norm->weight, g * groups->width, cpu->base.dtype);
+            }
             cpu->kernels->norm(number_in(norm->out, at + groups->first, cpu->base.dtype),
-                               number_of(norm->x, at + groups->from, cpu->base.dtype), norm->norm,
-                               norm->store, groups->width);
+                               number_of(norm->x, at + groups->from, cpu->base.dtype), &own, norm->store,
+                               groups->width);
         }
     }
 }

@@ -2,6 +2,7 @@
 // and values to be kept.
 #include "kernels/cpu/rows.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -131,6 +132,76 @@ int cpu_activate(struct device *device, void *out, const void *in, enum device_a
     (void)err;
     struct activate activate = {{.cpu = cpu_of(device), .count = tokens}, out, in, activation, gated, width};
     rows_run(&activate.rows, activate_rows, gated ? 3 * width : 2 * width);
+    return STATUS_OK;
+}
+
+struct xielu {
+    struct rows rows;
+    void *out;
+    const void *in;
+    float numbers[DEVICE_XIELU_NUMBERS];
+    size_t width;
+};
+
+static void xielu_rows(const void *job, size_t piece, size_t member) {
+    const struct xielu *xielu = job;
+    struct share mine = rows_of(&xielu->rows, piece);
+    const struct cpu_device *cpu = xielu->rows.cpu;
+    (void)member;
+    for (size_t t = mine.first; t < mine.end; t++) {
+        cpu->kernels->xielu(number_in(xielu->out, t * xielu->width, cpu->base.dtype),
+                            number_of(xielu->in, t * xielu->width, cpu->base.dtype), xielu->numbers,
+                            xielu->width);
+    }
+}
+
+static float rounded_to(double value, enum dtype dtype) {
+    float number = (float)value;
+    uint32_t there; // of any dtype
+    dtype_convert(&there, dtype, &number, DTYPE_F32, 1);
+    dtype_convert(&number, DTYPE_F32, &there, dtype, 1);
+    return number;
+}
+
+// Linear from 20 on, as torch has it.
+static float softplus(float x, enum dtype dtype) {
+    return rounded_to(x > 20 ? (double)x : log1p(exp((double)x)), dtype);
+}
+
+int cpu_xielu(struct device *device, void *out, const void *in, const void *numbers, size_t tokens,
+              size_t width, struct error *err) {
+    (void)err;
+    struct xielu job = {{.cpu = cpu_of(device), .count = tokens}, out, in, {0}, width};
+    float *of = job.numbers;
+    dtype_convert(of, DTYPE_F32, numbers, device->dtype, DEVICE_XIELU_NUMBERS);
+    of[0] = softplus(of[0], device->dtype);
+    of[1] = rounded_to((double)of[2] + (double)softplus(of[1], device->dtype), device->dtype);
+    rows_run(&job.rows, xielu_rows, 2 * width);
+    return STATUS_OK;
+}
+
+struct clamp {
+    struct rows rows;
+    void *x;
+    float limit;
+    size_t width;
+};
+
+static void clamp_rows(const void *job, size_t piece, size_t member) {
+    const struct clamp *clamp = job;
+    struct share mine = rows_of(&clamp->rows, piece);
+    const struct cpu_device *cpu = clamp->rows.cpu;
+    (void)member;
+    for (size_t t = mine.first; t < mine.end; t++) {
+        cpu->kernels->clamp(number_in(clamp->x, t * clamp->width, cpu->base.dtype), clamp->limit,
+                            clamp->width);
+    }
+}
+
+int cpu_clamp(struct device *device, void *x, float limit, size_t tokens, size_t width, struct error *err) {
+    (void)err;
+    struct clamp job = {{.cpu = cpu_of(device), .count = tokens}, x, limit, width};
+    rows_run(&job.rows, clamp_rows, 2 * width);
     return STATUS_OK;
 }
 

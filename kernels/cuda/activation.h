@@ -60,8 +60,32 @@ static __device__ __forceinline__ float activated(float x, enum device_activatio
         return relu(x);
     case DEVICE_RELU_SQUARED:
         return relu(x) * relu(x);
+    case DEVICE_XIELU: // xielu
+        break;
     }
     return x;
+}
+
+// Linear from 20 on, as torch has it.
+static __device__ __forceinline__ float softplus(float x) {
+    return x > 20.0f ? x : log1pf(expf(x));
+}
+
+// What device_xielu's numbers come to.
+struct xielu_numbers {
+    float positive;
+    float other;
+    float beta;
+    float epsilon;
+};
+
+template <typename T> static __device__ __forceinline__ float xielu(float x, const struct xielu_numbers &of) {
+    float line = rounded<T>(of.beta * x);
+    if (x > 0) {
+        return rounded<T>(rounded<T>(of.positive * x) * x) + line;
+    }
+    float power = rounded<T>(expm1f(x > of.epsilon ? of.epsilon : x)); // NaN stays
+    return rounded<T>(rounded<T>(power - x) * of.other) + line;
 }
 
 #endif

@@ -69,6 +69,56 @@ static cudaError_t activate(cudaStream_t stream, T *out, const T *in, enum devic
                   width);
 }
 
+// ---- xIELU, and a limit ----
+
+template <typename T, bool WIDE>
+static __global__ void __launch_bounds__(ROW_THREADS)
+    xielu_kernel(T *out, const T *in, const T *numbers, size_t width) {
+    const T *from = in + (size_t)blockIdx.x * width;
+    T *to = out + (size_t)blockIdx.x * width;
+    const float beta = number_value(numbers[2]);
+    const struct xielu_numbers of = {rounded<T>(softplus(number_value(numbers[0]))),
+                                     rounded<T>(beta + rounded<T>(softplus(number_value(numbers[1])))), beta,
+                                     number_value(numbers[3])};
+    for (size_t i = threadIdx.x * (size_t)CHUNK; i < width; i += ROW_THREADS * (size_t)CHUNK) {
+        float x[CHUNK];
+        group_load(x, from, i, width, WIDE);
+#pragma unroll
+        for (int e = 0; e < CHUNK; e++) {
+            x[e] = xielu<T>(x[e], of);
+        }
+        group_store(to, i, width, x, WIDE);
+    }
+}
+
+template <typename T>
+static cudaError_t xielu_rows(cudaStream_t stream, T *out, const T *in, const T *numbers, size_t tokens,
+                              size_t width) {
+    bool wide = rows_wide<T, CHUNK>(out, width) && rows_wide<T, CHUNK>(in, width);
+    auto kernel = wide ? xielu_kernel<T, true> : xielu_kernel<T, false>;
+    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, out, in, numbers, width);
+}
+
+template <typename T, bool WIDE>
+static __global__ void __launch_bounds__(ROW_THREADS) clamp_kernel(T *x, float limit, size_t width) {
+    T *row = x + (size_t)blockIdx.x * width;
+    for (size_t i = threadIdx.x * (size_t)CHUNK; i < width; i += ROW_THREADS * (size_t)CHUNK) {
+        float y[CHUNK];
+        group_load(y, row, i, width, WIDE);
+#pragma unroll
+        for (int e = 0; e < CHUNK; e++) { // NaN stays
+            y[e] = y[e] > limit ? limit : y[e] < -limit ? -limit : y[e];
+        }
+        group_store(row, i, width, y, WIDE);
+    }
+}
+
+template <typename T>
+static cudaError_t clamp_rows(cudaStream_t stream, T *x, float limit, size_t tokens, size_t width) {
+    auto kernel = rows_wide<T, CHUNK>(x, width) ? clamp_kernel<T, true> : clamp_kernel<T, false>;
+    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, x, limit, width);
+}
+
 // ---- gates ----
 
 template <typename T, bool WIDE>
@@ -114,6 +164,28 @@ extern "C" cudaError_t launch_activate(cudaStream_t stream, enum dtype dtype, vo
         return activation == DEVICE_SILU && gated
                    ? swiglu(stream, (T *)out, (const T *)in, tokens, width)
                    : activate(stream, (T *)out, (const T *)in, activation, gated, tokens, width);
+    });
+}
+
+extern "C" cudaError_t launch_xielu(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
+                                    const void *numbers, size_t tokens, size_t width) {
+    if (tokens > INT32_MAX) {
+        return cudaErrorInvalidValue;
+    }
+    return with_number(dtype, [&](auto number) {
+        typedef decltype(number) T;
+        return xielu_rows(stream, (T *)out, (const T *)in, (const T *)numbers, tokens, width);
+    });
+}
+
+extern "C" cudaError_t launch_clamp(cudaStream_t stream, enum dtype dtype, void *x, float limit,
+                                    size_t tokens, size_t width) {
+    if (tokens > INT32_MAX) {
+        return cudaErrorInvalidValue;
+    }
+    return with_number(dtype, [&](auto number) {
+        typedef decltype(number) T;
+        return clamp_rows(stream, (T *)x, limit, tokens, width);
     });
 }
 

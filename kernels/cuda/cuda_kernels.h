@@ -98,6 +98,16 @@ cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, c
 cudaError_t launch_activate(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
                             enum device_activation activation, bool gated, size_t tokens, size_t width);
 
+cudaError_t launch_xielu(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
+                         const void *numbers, size_t tokens, size_t width);
+
+cudaError_t launch_clamp(cudaStream_t stream, enum dtype dtype, void *x, float limit, size_t tokens,
+                         size_t width);
+
+cudaError_t launch_short_convolution(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
+                                     const struct device_short_convolution *shape,
+                                     const struct device_texts *texts, void *state, size_t tokens);
+
 cudaError_t launch_gate(cudaStream_t stream, enum dtype dtype, void *x, const void *in,
                         const struct device_gates *gates, size_t tokens);
 

@@ -15,9 +15,13 @@ template <typename T> struct norm_of {
     const T *bias;   // likewise
 };
 
+static __host__ __device__ __forceinline__ bool norm_has_mean(enum device_norm_kind kind) {
+    return kind == DEVICE_NORM_LAYER || kind == DEVICE_NORM_LAYER_PLUS_ONE;
+}
+
 template <typename T> static inline norm_of<T> norm_for(const struct device_norm *norm) {
     const norm_of<T> out = {norm->kind, norm->epsilon, (const T *)norm->weight,
-                            norm->kind == DEVICE_NORM_LAYER ? (const T *)norm->bias : NULL};
+                            norm_has_mean(norm->kind) ? (const T *)norm->bias : NULL};
     return out;
 }
 
@@ -42,7 +46,7 @@ static __device__ __forceinline__ void norm_numbers(float (&x)[N], const norm_of
                                                     float inverse, size_t i, size_t n, bool wide) {
     float weight[N];
     float bias[N];
-    if (norm.kind == DEVICE_NORM_LAYER) {
+    if (norm_has_mean(norm.kind)) {
 #pragma unroll
         for (int e = 0; e < N; e++) {
             x[e] -= mean;
@@ -57,7 +61,9 @@ static __device__ __forceinline__ void norm_numbers(float (&x)[N], const norm_of
 #pragma unroll
         for (int e = 0; e < N; e++) {
             float of_norm = norm.kind == DEVICE_NORM_RMS ? rounded<T>(x[e]) : x[e];
-            x[e] = of_norm * (norm.kind == DEVICE_NORM_RMS_PLUS_ONE ? 1.0f + weight[e] : weight[e]);
+            float factor = norm.kind == DEVICE_NORM_RMS_PLUS_ONE ? 1.0f + weight[e] : weight[e];
+            x[e] =
+                of_norm * (norm.kind == DEVICE_NORM_LAYER_PLUS_ONE ? rounded<T>(1.0f + weight[e]) : factor);
         }
     }
     if (norm.bias != NULL) {

@@ -93,6 +93,7 @@ template <typename T> struct norm_place {
     const T *x;
     size_t stride; // numbers from one row to the next, of both
     size_t width;  // of a group
+    bool own_weights;
 };
 
 // Of what a thread has of a row.
@@ -140,12 +141,13 @@ static __global__ void __launch_bounds__(NORM_THREADS)
     float *partial = (float *)shared; // [2, WARP]: of both sums
     const size_t width = place.width;
     const size_t at = blockIdx.x * place.stride + blockIdx.y * width;
+    norm.weight += place.own_weights ? blockIdx.y * width : 0;
     const T *from = place.x + at;
     const size_t first = threadIdx.x * (size_t)CHUNK;
     const size_t step = blockDim.x * (size_t)CHUNK;
     float x[CHUNK];
     float mean = 0;
-    if (norm.kind == DEVICE_NORM_LAYER) {
+    if (norm_has_mean(norm.kind)) {
         float sum = 0;
         for (size_t i = first; i < width; i += step) {
             group_load(x, from, i, width, WIDE);
@@ -191,7 +193,7 @@ extern "C" cudaError_t launch_norm(cudaStream_t stream, enum dtype dtype, void *
             return rms_norm(stream, (T *)out, (const T *)x, (const T *)norm->weight, norm->epsilon, tokens,
                             hidden);
         }
-        norm_place<T> place = {(T *)out, (const T *)x, hidden, hidden};
+        norm_place<T> place = {(T *)out, (const T *)x, hidden, hidden, false};
         return norm_groups(stream, place, norm, store, tokens, 1);
     });
 }
@@ -205,7 +207,7 @@ extern "C" cudaError_t launch_norm_groups(cudaStream_t stream, enum dtype dtype,
     return with_number(dtype, [&](auto number) {
         typedef decltype(number) T;
         norm_place<T> place = {(T *)x + groups->first, (const T *)x + groups->from, groups->stride,
-                               groups->width};
+                               groups->width, groups->own_weights};
         return norm_groups(stream, place, norm, DEVICE_STORE, tokens, groups->count);
     });
 }

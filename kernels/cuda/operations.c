@@ -91,6 +91,38 @@ int cuda_scale(struct device *device, void *x, const void *factor, size_t tokens
     return cuda_queue_end(cuda, "scale", launched, err);
 }
 
+int cuda_xielu(struct device *device, void *out, const void *in, const void *numbers, size_t tokens,
+               size_t width, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, width)}}, .reads = {in, numbers}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "xielu", &use, err));
+    cudaError_t launched = launch_xielu(cuda->queue.compute, device->dtype, out, in, numbers, tokens, width);
+    return cuda_queue_end(cuda, "xielu", launched, err);
+}
+
+int cuda_clamp(struct device *device, void *x, float limit, size_t tokens, size_t width, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    const struct cuda_use use = {.writes = {{x, bytes_of(cuda, tokens, width)}}, .reads = {NULL}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "clamp", &use, err));
+    cudaError_t launched = launch_clamp(cuda->queue.compute, device->dtype, x, limit, tokens, width);
+    return cuda_queue_end(cuda, "clamp", launched, err);
+}
+
+int cuda_short_convolution(struct device *device, void *out, const void *in,
+                           const struct device_short_convolution *shape, struct device_texts texts,
+                           void *state, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    size_t tokens = (size_t)texts.host_starts[texts.count];
+    size_t left = device_short_convolution_state(shape, dtype_size(device->dtype));
+    const struct cuda_use use = {
+        .writes = {{out, bytes_of(cuda, tokens, shape->width)}, {state, state == NULL ? 0 : left}},
+        .reads = {in, shape->weight, shape->bias, texts.starts}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "short_convolution", &use, err));
+    cudaError_t launched =
+        launch_short_convolution(cuda->queue.compute, device->dtype, out, in, shape, &texts, state, tokens);
+    return cuda_queue_end(cuda, "short_convolution", launched, err);
+}
+
 int cuda_gate(struct device *device, void *x, const void *in, const struct device_gates *gates, size_t tokens,
               struct error *err) {
     struct cuda_device *cuda = cuda_of(device);

@@ -155,7 +155,7 @@ static __device__ __forceinline__ void read_head(float *out, const T *from, cons
     float x[PAIRS];
     float mean = 0;
     float square = 0;
-    if (norm.weight != NULL && norm.kind == DEVICE_NORM_LAYER) {
+    if (norm.weight != NULL && norm_has_mean(norm.kind)) {
         for (unsigned i = lane; i < head_dim; i += WARP * PAIRS) {
             group_load(x, from, i, head_dim, WIDE);
 #pragma unroll

@@ -108,6 +108,9 @@ bool beside_tensor(const char *name, const struct model_config *config) {
     if (config->is_nested && is_tower(name)) {
         return true;
     }
+    if (config->embedding_width > 0 && ends_with(name, strlen(name), ".project_out.weight")) {
+        return true; // of the last state, which no run holds
+    }
     static const char text[] = "language_model."; // a head may lie within the text part
     if (config->is_nested && strncmp(name, text, sizeof text - 1) == 0) {
         name += sizeof text - 1;

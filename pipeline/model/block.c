@@ -32,8 +32,8 @@ enum block_kind block_step_kind(enum block_step step) {
 
 // Whether a branch's last operation adds to x itself.
 static bool adds_at_once(const struct model_config *config) {
-    return config->branches == BRANCHES_SERIAL && config->norms == NORMS_BEFORE &&
-           config->residual_scale == 0;
+    return config->branches == BRANCHES_SERIAL &&
+           (config->norms == NORMS_BEFORE || config->norms == NORMS_OF_SUM) && config->residual_scale == 0;
 }
 
 static bool has_shared(const struct model_config *config, size_t block) {
@@ -45,9 +45,13 @@ static bool mlp_adds_at_once(const struct model_config *config, size_t block) {
     return adds_at_once(config) && !has_shared(config, block);
 }
 
+static bool has_norm_before(const struct model_config *config) {
+    return config->norms == NORMS_BEFORE || config->norms == NORMS_AROUND;
+}
+
 // What the first matmul of a branch reads.
 static size_t branch_in(const struct model_config *config) {
-    return config->norms == NORMS_AFTER ? BUFFER(x) : BUFFER(normed);
+    return has_norm_before(config) ? BUFFER(normed) : BUFFER(x);
 }
 
 // What the last one writes. Serial branches that are not added at once have no more need of what they read;
@@ -183,22 +187,25 @@ static struct device_norm norm_of(const struct model_config *config, const void 
         .kind = config->norm, .epsilon = (float)config->norm_epsilon, .weight = weight, .bias = bias};
 }
 
-int block_norm(const struct block_pass *pass, void *out, const void *weight, const void *bias,
-               struct error *err) {
+static int norm_into(const struct block_pass *pass, void *out, const void *in, const void *weight,
+                     const void *bias, enum device_store store, struct error *err) {
     struct device_norm norm = norm_of(pass->config, weight, bias);
-    if (weight == NULL) { // which the device would take for ones
+    if (weight == NULL && !pass->config->bare_norms) { // which the device would take for ones
         return error_set(err, STATUS_INTERNAL, "a norm has no weight");
     }
-    return device_norm(pass->device, out, pass->buffers.x, &norm, DEVICE_STORE, pass->tokens,
-                       pass->config->hidden, err);
+    return device_norm(pass->device, out, in, &norm, store, pass->tokens, pass->config->hidden, err);
+}
+
+int block_norm(const struct block_pass *pass, void *out, const void *weight, const void *bias,
+               struct error *err) {
+    return norm_into(pass, out, pass->buffers.x, weight, bias, DEVICE_STORE, err);
 }
 
 // The norm before a branch, where the family has one.
 static int run_norm(const struct block_pass *pass, bool has, const void *weight, const void *bias,
                     struct error *err) {
-    return has && pass->config->norms != NORMS_AFTER
-               ? block_norm(pass, pass->buffers.normed, weight, bias, err)
-               : STATUS_OK;
+    return has && has_norm_before(pass->config) ? block_norm(pass, pass->buffers.normed, weight, bias, err)
+                                                : STATUS_OK;
 }
 
 // x += what a branch has come to, normalised or scaled where the family does so.
@@ -206,10 +213,7 @@ static int run_add(const struct block_pass *pass, const void *weight, struct err
     const struct model_config *config = pass->config;
     const void *branch = buffer_at(&pass->buffers, branch_out(config, false));
     if (config->norms != NORMS_BEFORE) {
-        struct device_norm norm = norm_of(config, weight, NULL);
-        return weight == NULL ? error_set(err, STATUS_INTERNAL, "a norm has no weight")
-                              : device_norm(pass->device, pass->buffers.x, branch, &norm, DEVICE_ADD,
-                                            pass->tokens, config->hidden, err);
+        return norm_into(pass, pass->buffers.x, branch, weight, NULL, DEVICE_ADD, err);
     }
     float scale = config->residual_scale == 0 ? 1 : (float)config->residual_scale;
     return device_add(pass->device, pass->buffers.x, branch, scale, pass->tokens, config->hidden, err);
@@ -217,6 +221,9 @@ static int run_add(const struct block_pass *pass, const void *weight, struct err
 
 static int add_attention(const struct block_pass *pass, const struct block_weights *w, struct error *err) {
     const struct model_config *config = pass->config;
+    if (config->norms == NORMS_OF_SUM) {
+        return block_norm(pass, pass->buffers.x, w->input_norm, w->input_norm_bias, err);
+    }
     return config->branches != BRANCHES_SERIAL || adds_at_once(config)
                ? STATUS_OK
                : run_add(pass, w->attention_norm, err);
@@ -224,12 +231,16 @@ static int add_attention(const struct block_pass *pass, const struct block_weigh
 
 static int add_mlp(const struct block_pass *pass, const struct block_weights *w, size_t block,
                    struct error *err) {
+    if (pass->config->norms == NORMS_OF_SUM) {
+        return block_norm(pass, pass->buffers.x, w->mlp_norm, w->mlp_norm_bias, err);
+    }
     return mlp_adds_at_once(pass->config, block) ? STATUS_OK : run_add(pass, w->branch_norm, err);
 }
 
 // Norms of queries and keys, each of `count` groups of columns side by side.
-static int norm_qk(const struct block_pass *pass, const struct block_weights *w, bool whole,
-                   struct device_heads heads, struct error *err) {
+static int norm_qk(const struct block_pass *pass, const struct block_weights *w, struct device_heads heads,
+                   struct error *err) {
+    bool whole = pass->config->qk_norm == QK_NORM_WHOLE;
     size_t width = device_heads_width(heads);
     const struct {
         const void *weight;
@@ -242,7 +253,8 @@ static int norm_qk(const struct block_pass *pass, const struct block_weights *w,
                                        .from = parts[i].first,
                                        .first = parts[i].first,
                                        .count = whole ? 1 : parts[i].heads,
-                                       .width = (whole ? parts[i].heads : 1) * heads.head_dim};
+                                       .width = (whole ? parts[i].heads : 1) * heads.head_dim,
+                                       .own_weights = pass->config->qk_norm == QK_NORM_EACH};
         TRY(device_norm_groups(pass->device, pass->buffers.wide, &groups, &norm, pass->tokens, err));
     }
     return STATUS_OK;
@@ -263,13 +275,17 @@ static int run_rope(const struct block_pass *pass, const struct block_weights *w
                                .query_scale = pass->query_scale,
                                .pairing = config->pairing,
                                .rounding = config->rope_rounding};
-    if (config->qk_norm == QK_NORM_WHOLE) {
-        TRY(norm_qk(pass, w, true, heads, err));
+    if (config->qk_norm == QK_NORM_WHOLE || config->qk_norm == QK_NORM_EACH) {
+        TRY(norm_qk(pass, w, heads, err));
+    }
+    if (config->qkv_limit > 0) {
+        TRY(device_clamp(pass->device, pass->buffers.wide, (float)config->qkv_limit, pass->tokens,
+                         device_heads_width(heads), err));
     }
     if (rope.part > 0 || normed || rope.query_scale != NULL) {
         TRY(device_qk_norm_rope(pass->device, pass->buffers.wide, &rope, heads, pass->tokens, err));
     }
-    return config->qk_norm == QK_NORM_AFTER ? norm_qk(pass, w, false, heads, err) : STATUS_OK;
+    return config->qk_norm == QK_NORM_AFTER ? norm_qk(pass, w, heads, err) : STATUS_OK;
 }
 
 static int run_delta_net(const struct block_pass *pass, const struct block_weights *w, struct error *err) {
@@ -306,12 +322,17 @@ static int run_attention(const struct block_pass *pass, const struct block_weigh
     return device_gate(pass->device, b->inner, first, &gates, pass->tokens, err);
 }
 
-static int run_activation(const struct block_pass *pass, size_t block, struct error *err) {
+static int run_activation(const struct block_pass *pass, const struct block_weights *w, size_t block,
+                          struct error *err) {
     const struct model_config *config = pass->config;
+    const struct block_buffers *b = &pass->buffers;
     size_t width = config_mlp_width(config, block);
+    if (config->activation == DEVICE_XIELU) {
+        return device_xielu(pass->device, b->inner, b->wide, w->xielu, pass->tokens, width, err);
+    }
     return width == 0 ? STATUS_OK
-                      : device_activate(pass->device, pass->buffers.inner, pass->buffers.wide,
-                                        config->activation, !config->plain_mlp, pass->tokens, width, err);
+                      : device_activate(pass->device, b->inner, b->wide, config->activation,
+                                        !config->plain_mlp, pass->tokens, width, err);
 }
 
 static int run_experts(const struct block_pass *pass, const struct block_weights *w, size_t block,
@@ -367,7 +388,7 @@ int block_run_step(const struct block_pass *pass, const struct block_weights *we
         return run_norm(pass, pass->config->branches != BRANCHES_ONE_NORM, weights->mlp_norm,
                         weights->mlp_norm_bias, err);
     case BLOCK_ACTIVATION:
-        return run_activation(pass, block, err);
+        return run_activation(pass, weights, block, err);
     case BLOCK_EXPERTS:
         return run_experts(pass, weights, block, err);
     case BLOCK_MLP_ADD:

@@ -33,7 +33,8 @@ size_t block_route_bytes(const struct model_config *config) {
 
 // Numbers of a token that some matmul writes to the buffer at this offset, or reads there.
 static size_t buffer_columns(const struct model_config *config, size_t buffer) {
-    size_t columns = buffer == BUFFER(normed) ? config->hidden : 0; // the final norm's too
+    // The final norm's too, and rows of the embedding before they are projected.
+    size_t columns = buffer == BUFFER(normed) ? size_max(config->hidden, config->embedding_width) : 0;
     for (size_t block = 0; block < config->layers; block++) {
         struct block_matmul list[BLOCK_MATMULS_MOST];
         size_t count = block_matmuls(config, block, list);

@@ -39,6 +39,7 @@ enum norm_places {
     NORMS_BEFORE, // x += B(N(x))
     NORMS_AFTER,  // x += N(B(x))
     NORMS_AROUND, // x += N'(B(N(x)))
+    NORMS_OF_SUM, // x = N(x + B(x))
 };
 
 enum branch_order {
@@ -52,6 +53,7 @@ enum qk_norm { // of queries and keys
     QK_NORM_HEADS, // of each head before rotation
     QK_NORM_AFTER, // of each head after it
     QK_NORM_WHOLE, // of all heads of queries together, and of keys
+    QK_NORM_EACH,  // of each head before rotation, with weights of its own
 };
 
 enum block_rope { // which tables a block rotates by
@@ -99,6 +101,8 @@ struct model_config {
     bool output_bias;    // o_proj
     bool mlp_bias;
     bool norm_bias;
+    bool bare_norms;    // norms have neither weights nor biases
+    bool no_final_norm; // the last block's state is the last of all
     enum qk_norm qk_norm;
     enum device_norm_kind norm;
     enum norm_places norms;
@@ -109,15 +113,18 @@ struct model_config {
     bool scale_falls;       // block number i divides it by i + 1
     bool has_sinks;         // scores of keys without values
     double softcap;         // of scores; 0: none
+    double qkv_limit;       // that queries, keys and values are cut to, up to +- it; 0: none
     double embedding_scale; // 0: none
     bool embedding_rounds;  // the scale is rounded to the computation dtype first
     double residual_scale;  // of both branches; 0: none
     size_t position_rows;   // of a table of learned positions; 0: none
     size_t position_offset; // its row of position 0
     bool embedding_norm;    // the embedding is normalised
-    bool has_slopes;        // a key's place times a head's slope is added to its scores (ALiBi)
-    double query_beta;      // queries are multiplied with 1 + beta ln(1 + floor(place / original_positions))
-    size_t window;          // sliding window in keys, itself included; 0: none
+    size_t
+        embedding_width; // of its rows, and of what the last state is projected to; 0: as wide as the others
+    bool has_slopes;     // a key's place times a head's slope is added to its scores (ALiBi)
+    double query_beta;   // queries are multiplied with 1 + beta ln(1 + floor(place / original_positions))
+    size_t window;       // sliding window in keys, itself included; 0: none
     size_t first_window_layer; // blocks from this one on slide (Qwen: max_window_layers), when no layer_types
                                // list says otherwise
     unsigned char *layer_slides;  // [layers] 1 where the block uses the window
@@ -155,6 +162,11 @@ static inline bool config_has_experts(const struct model_config *config, size_t 
 
 static inline enum block_mixer config_mixer(const struct model_config *config, size_t block) {
     return config->layer_mixers == NULL ? MIXER_ATTENTION : (enum block_mixer)config->layer_mixers[block];
+}
+
+// The last hidden state that is as wide as the others, which is what runs hold.
+static inline size_t config_last_state(const struct model_config *config) {
+    return config->embedding_width == 0 ? config->layers : config->layers - 1;
 }
 
 // The heads of a block with attention.

@@ -131,8 +131,10 @@ static int read_activation(const struct values *values, struct model_config *con
                  {"gelu_new", DEVICE_GELU_TANH},
                  {"gelu_fast", DEVICE_GELU_TANH},
                  {"relu", DEVICE_RELU},
-                 {"relu2", DEVICE_RELU_SQUARED}};
-    const size_t count = sizeof known / sizeof known[0];
+                 {"relu2", DEVICE_RELU_SQUARED},
+                 {"xielu", DEVICE_XIELU}}; // the last: where the family's files have its numbers
+    const size_t all = sizeof known / sizeof known[0];
+    const size_t count = config->family->activation == DEVICE_XIELU ? all : all - 1;
     const char *key = key_or(config->family->keys.activation, "hidden_act");
     const char *name = NULL;
     char names[128] = "";
@@ -179,6 +181,10 @@ static int read_scales(const struct values *values, struct model_config *config,
     if (row->softcap_key != NULL && !is_null(values, row->softcap_key)) {
         TRY(read_scale(values, row->softcap_key, row->softcap_default, &config->softcap, err));
     }
+    if (row->qkv_limit_key != NULL && !is_null(values, row->qkv_limit_key) &&
+        values_has(values, row->qkv_limit_key)) {
+        TRY(read_scale(values, row->qkv_limit_key, 1, &config->qkv_limit, err));
+    }
     if (row->embedding_root) {
         config->embedding_scale = sqrt((double)config->hidden);
         config->embedding_rounds = true;
@@ -194,7 +200,8 @@ static int read_scales(const struct values *values, struct model_config *config,
 
 // Where the key of the family's row is this one, it is read.
 static bool reads(const struct family_row *row, const char *key) {
-    const char *const own[] = {row->scale_key, row->softcap_key, row->embedding_key, row->residual_key};
+    const char *const own[] = {row->scale_key, row->softcap_key, row->embedding_key, row->residual_key,
+                               row->qkv_limit_key};
     for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
         if (own[i] != NULL && strcmp(own[i], key) == 0) {
             return true;
@@ -237,16 +244,35 @@ static int refuse_experts(const struct values *values, const struct model_config
     return STATUS_OK;
 }
 
-// OPT's smallest projects its embeddings.
-static int refuse_projection(const struct values *values, const struct model_config *config,
-                             struct error *err) {
+// OPT-350m projects its embeddings, and its last hidden state back.
+static int read_projection(const struct values *values, struct model_config *config, struct error *err) {
     int64_t width = (int64_t)config->hidden;
     TRY(values_integer(values, "word_embed_proj_dim", 1, LARGEST_DIMENSION, &width, err));
+    if (config->family->has_old_norms) {
+        config->embedding_width = width == (int64_t)config->hidden ? 0 : (size_t)width;
+        return STATUS_OK;
+    }
     return width == (int64_t)config->hidden
                ? STATUS_OK
                : error_set(err, STATUS_DATA,
                            "'word_embed_proj_dim' is %lld, and hidden states have %zu numbers",
                            (long long)width, config->hidden);
+}
+
+// Whether the family has it, so that it is no matter here.
+static bool flag_is_read(const struct family_row *row, const char *key) {
+    static const char *const old_norms[] = {"do_layer_norm_before", "layer_norm_elementwise_affine",
+                                            "_remove_final_layer_norm"};
+    for (size_t i = 0; i < sizeof old_norms / sizeof old_norms[0]; i++) {
+        if (row->has_old_norms && strcmp(key, old_norms[i]) == 0) {
+            return true;
+        }
+    }
+    if (strcmp(key, "use_qk_norm") == 0) { // HunYuan's heads are normalised whatever it says
+        return row->qk_norm == QK_NORM_AFTER ||
+               (row->qk_norm_key != NULL && strcmp(row->qk_norm_key, key) == 0);
+    }
+    return row->scale_has_flags && strncmp(key, "scale_attn", 10) == 0;
 }
 
 static int refuse_flags(const struct values *values, const struct model_config *config, struct error *err) {
@@ -267,18 +293,43 @@ static int refuse_flags(const struct values *values, const struct model_config *
                 {"_remove_final_layer_norm", false}};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
         bool value = keys[i].neutral;
-        if (config->family->scale_has_flags && strncmp(keys[i].key, "scale_attn", 10) == 0) {
-            continue; // it has them
-        }
-        if (config->family->qk_norm == QK_NORM_AFTER && strcmp(keys[i].key, "use_qk_norm") == 0) {
-            continue; // HunYuan's heads are normalised whatever it says
+        if (flag_is_read(config->family, keys[i].key)) {
+            continue;
         }
         TRY(values_boolean(values, keys[i].key, &value, err));
-        if (value != keys[i].neutral) {
+        bool is_none = keys[i].neutral && is_null(values, keys[i].key); // which Python takes for false
+        if (value != keys[i].neutral || is_none) {
             return error_set(err, STATUS_DATA, "'%s' is %s; only %s is supported in %s", keys[i].key,
-                             value ? "true" : "false", value ? "false" : "true", config->model_type);
+                             is_none ? "null"
+                             : value ? "true"
+                                     : "false",
+                             keys[i].neutral ? "true" : "false", config->model_type);
         }
     }
+    return STATUS_OK;
+}
+
+// Which norms there are, and where.
+static int read_norms(const struct values *values, struct model_config *config, struct error *err) {
+    const struct family_row *row = config->family;
+    bool before = true;
+    bool has_weights = true;
+    bool has_qk_norm = row->qk_norm_key == NULL;
+    config->norm = row->norm;
+    config->norms = row->norms;
+    if (row->has_old_norms) {
+        TRY(values_boolean(values, "do_layer_norm_before", &before, err));
+        TRY(values_boolean(values, "layer_norm_elementwise_affine", &has_weights, err));
+        TRY(values_boolean(values, "_remove_final_layer_norm", &config->no_final_norm, err));
+    }
+    if (!before) {
+        config->norms = NORMS_OF_SUM;
+        config->no_final_norm = true;
+    }
+    config->bare_norms = row->bare_norms || !has_weights;
+    config->norm_bias = row->norm_bias && !config->bare_norms;
+    TRY(has_qk_norm ? STATUS_OK : values_boolean(values, row->qk_norm_key, &has_qk_norm, err));
+    config->qk_norm = has_qk_norm ? row->qk_norm : QK_NORM_NONE;
     return STATUS_OK;
 }
 
@@ -286,18 +337,15 @@ int config_read_computation(const struct values *values, struct model_config *co
     const struct family_row *row = config->family;
     bool parallel;
     TRY(refuse_flags(values, config, err));
-    TRY(refuse_projection(values, config, err));
+    TRY(read_projection(values, config, err));
     TRY(refuse_numbers(values, config, err));
     TRY(refuse_experts(values, config, err));
     TRY(read_flag(values, &row->qkv_bias, &config->attention_bias, err));
     TRY(read_flag(values, &row->output_bias, &config->output_bias, err));
     TRY(read_flag(values, &row->mlp_bias, &config->mlp_bias, err));
     TRY(read_flag(values, &row->parallel, &parallel, err));
-    config->norm = row->norm;
-    config->norms = row->norms;
-    config->norm_bias = row->norm_bias;
+    TRY(read_norms(values, config, err));
     config->branches = parallel ? row->branches : BRANCHES_SERIAL;
-    config->qk_norm = row->qk_norm;
     config->plain_mlp = row->plain_mlp;
     config->has_sinks = row->has_sinks;
     config->query_gates = row->query_gates;

@@ -148,6 +148,7 @@ static const struct family_row rows[] = {
      .qk_norm = QK_NORM_WHOLE,
      .qkv_bias = ATTENTION_BIAS,
      .output_bias = ATTENTION_BIAS,
+     .qkv_limit_key = "clip_qkv",
      .experts = &olmoe_experts},
     {.model_type = "gpt_oss",
      .weights = &weight_table_gpt_oss,

@@ -84,10 +84,13 @@ struct family_row {
     enum branch_order branches; // where `parallel` holds; otherwise serial
     struct family_flag parallel;
     enum qk_norm qk_norm;
+    const char *qk_norm_key; // says whether they are there; NULL: they are
     struct family_flag qkv_bias;
     struct family_flag output_bias;
     struct family_flag mlp_bias;
     bool norm_bias;
+    bool bare_norms;
+    bool has_old_norms; // do_layer_norm_before, word_embed_proj_dim and others of OPT's first files
 
     enum device_activation activation; // where its key is absent
     bool gelu_is_tanh;                 // the name "gelu" of old files means the approximation
@@ -99,6 +102,7 @@ struct family_row {
     bool has_sinks;
     const char *softcap_key;
     double softcap_default;
+    const char *qkv_limit_key;
     bool embedding_root;       // embeddings are multiplied with the root of hidden
     const char *embedding_key; // or with this
     const char *residual_key;  // what both branches are multiplied with

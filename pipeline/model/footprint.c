@@ -112,9 +112,11 @@ static int count_weights(struct footprint *out, const struct holding *holding, s
     *out = (struct footprint){.config = config, .dtype = holding->dtype, .blocks = last};
     TRY(memory_zeroed(&blocks, last > 0 ? last : 1, sizeof out->block[0], err));
     out->block = blocks;
-    uint64_t rows = plus(plus(config->vocabulary, config->position_rows), config->embedding_norm ? 2 : 0);
-    out->embedding = times(times(rows, config->hidden), dtype_size(holding->dtype));
-    out->final_norm = last == config->layers
+    uint64_t rows =
+        plus(plus(config->embedding_width, config->position_rows), config->embedding_norm ? 2 : 0);
+    uint64_t table = times(config->vocabulary, weight_dimension(config, 0, DIM_EMBEDDING));
+    out->embedding = times(plus(table, times(rows, config->hidden)), dtype_size(holding->dtype));
+    out->final_norm = last == config->layers && !config->bare_norms && !config->no_final_norm
                           ? (config->norm_bias ? 2 : 1) * config->hidden * dtype_size(holding->dtype)
                           : 0;
     for (size_t i = 0; i < last; i++) {

@@ -81,8 +81,13 @@ static float embedding_scale(const struct pass *pass, const struct stage *stage)
 static int embed(const struct pass *pass, const struct stage *stage, void *x, struct error *err) {
     const struct model_config *config = &pass->model->config;
     const struct batch_inputs *inputs = &stage->state.inputs[pass->place.member];
-    TRY(device_embed(stage->device, x, stage->weights.embedding, inputs->ids, embedding_scale(pass, stage),
-                     DEVICE_STORE, pass->tokens, config->hidden, err));
+    void *rows = config->embedding_width == 0 ? x : stage->state.buffers.normed;
+    TRY(device_embed(stage->device, rows, stage->weights.embedding, inputs->ids, embedding_scale(pass, stage),
+                     DEVICE_STORE, pass->tokens, weight_dimension(config, 0, DIM_EMBEDDING), err));
+    if (config->embedding_width > 0) {
+        TRY(device_matmul(stage->device, x, rows, &stage->weights.project_in, NULL, pass->tokens,
+                          DEVICE_STORE, err));
+    }
     if (config->position_rows > 0) {
         size_t first = config->position_offset * config->hidden * dtype_size(device_dtype(stage->device));
         TRY(device_embed(stage->device, x, (const unsigned char *)stage->weights.positions + first,
@@ -114,7 +119,7 @@ static int run_block(const struct pass *pass, const struct stage *stage, size_t 
     const struct block_buffers *b = &block.buffers;
     size_t layer = w->first_block + i + 1;
     TRY(block_run(&block, &w->blocks[i], layer - 1, err));
-    if (layer < config->layers) {
+    if (layer < config->layers || config->no_final_norm) {
         return take_batch(pass, stage, layer, take, context, err);
     }
     // Nothing reads the residual stream after the last block: slices are normalised in it.

@@ -45,6 +45,8 @@ static size_t shape_of(const struct model_config *config, const struct weight_ro
         shape[0] = columns;
         shape[1] = rows;
         return 2;
+    case FILE_SCALAR:
+        return 0;
     case FILE_CONVOLUTION:
         shape[0] = rows;
         shape[1] = 1;
@@ -121,6 +123,7 @@ static void deal_of(struct arrangement *how, const struct model_config *config, 
 static struct arrangement arrangement_of(const struct model_config *config, const struct weight_row *row,
                                          size_t block, const struct weight_format *format) {
     static const enum arrangement_kind kinds[] = {[FILE_ROWS] = ARRANGE_AS_IS,
+                                                  [FILE_SCALAR] = ARRANGE_AS_IS,
                                                   [FILE_CONVOLUTION] = ARRANGE_AS_IS,
                                                   [FILE_TRANSPOSED] = ARRANGE_TRANSPOSED,
                                                   [FILE_HEADS] = ARRANGE_HEADS,

@@ -111,6 +111,15 @@ static int compare_sizes(const void *left, const void *right) {
     return (a > b) - (a < b);
 }
 
+int model_check_layer(const struct model_config *config, size_t layer, struct error *err) {
+    return layer <= config_last_state(config)
+               ? STATUS_OK
+               : error_set(err, STATUS_JOB,
+                           "hidden_states[%zu] has %zu numbers ('word_embed_proj_dim') and the others %zu, "
+                           "which no shard holds together: this model's layers are 0 to %zu",
+                           layer, config->embedding_width, config->hidden, config_last_state(config));
+}
+
 int model_resolve_layers(const struct model_config *config, const int64_t *wanted, size_t count, size_t *out,
                          size_t *out_count, struct error *err) {
     int64_t states = (int64_t)config->layers + 1;
@@ -122,6 +131,7 @@ int model_resolve_layers(const struct model_config *config, const int64_t *wante
                 (long long)wanted[i], (long long)states - 1, (long long)-states);
         }
         out[i] = (size_t)(wanted[i] < 0 ? wanted[i] + states : wanted[i]);
+        TRY(model_check_layer(config, out[i], err));
     }
     qsort(out, count, sizeof out[0], compare_sizes);
     size_t kept = 0;

@@ -95,6 +95,9 @@ struct model_weight_bytes { // of all weights up to hidden state `last`, as they
 void model_weight_bytes(const struct model *model, size_t last, enum dtype dtype,
                         struct model_weight_bytes *out);
 
+// STATUS_JOB where that hidden state has another width than the others, of which no run has any.
+int model_check_layer(const struct model_config *config, size_t layer, struct error *err);
+
 // Resolves layers as a user writes them (negative counts from the end) to ascending transformers indices
 // without duplicates. wanted[count] -> out[*out_count], room for count. STATUS_JOB when one is outside.
 int model_resolve_layers(const struct model_config *config, const int64_t *wanted, size_t count, size_t *out,

@@ -112,8 +112,13 @@ static int check_matmuls(const struct model_config *config, size_t block, struct
 
 // Of all blocks that are computed: which stage takes which is not asked, since the devices are of one kind.
 int model_check_matmuls(struct model *model, const struct model_limits *limits, struct error *err) {
+    const struct model_config *config = &model->config;
     size_t blocks = limits->layers[limits->layer_count - 1]; // 0: embeddings alone
     for (size_t i = 0; i < model->stage_count; i++) {
+        if (config->embedding_width > 0) {
+            TRY(device_check_matmul(model->stages[i].device, limits->tokens, config->hidden,
+                                    config->embedding_width, false, DEVICE_STORE, err));
+        }
         for (size_t block = 0; block < blocks; block++) {
             TRY(check_matmuls(&model->config, block, model->stages[i].device, limits->tokens, err));
         }
@@ -161,6 +166,10 @@ static int tune_block(const struct tuning *tuning, struct stage *stage, size_t b
 
 static int tune_stage(const struct tuning *tuning, struct stage *stage, struct error *err) {
     const struct model_weights *w = &stage->weights;
+    const struct block_buffers *b = &stage->state.buffers;
+    if (w->has_embedding && tuning->model->config.embedding_width > 0) {
+        TRY(device_matmul_tune(stage->device, b->x, b->normed, &w->project_in, NULL, DEVICE_STORE, err));
+    }
     for (size_t block = w->first_block; block < w->first_block + w->block_count; block++) {
         if (tune_block(tuning, stage, block, err) != STATUS_OK) {
             return error_wrap(err, "block %zu", block);

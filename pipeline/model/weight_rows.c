@@ -19,13 +19,19 @@ WHERE(attention_bias, config->attention_bias &&attends(config, block))
 WHERE(output_bias, config->output_bias &&attends(config, block))
 WHERE(mlp_bias, config->mlp_bias && !config_has_experts(config, block))
 WHERE(norm_bias, config->norm_bias)
-WHERE(two_norms, config->branches != BRANCHES_ONE_NORM)
+WHERE(has_projection, config->embedding_width > 0)
+WHERE(has_norm, !config->bare_norms)
+WHERE(has_final_norm, !config->bare_norms && !config->no_final_norm)
+WHERE(final_norm_bias, config->norm_bias && !config->no_final_norm)
+WHERE(two_norms, !config->bare_norms && config->branches != BRANCHES_ONE_NORM)
 WHERE(two_norm_biases, config->norm_bias && config->branches != BRANCHES_ONE_NORM)
 WHERE(head_norms,
       attends(config, block) && (config->qk_norm == QK_NORM_HEADS || config->qk_norm == QK_NORM_AFTER))
 WHERE(whole_norms, config->qk_norm == QK_NORM_WHOLE)
+WHERE(norms_of_each, config->qk_norm == QK_NORM_EACH)
 WHERE(has_mlp, !config_has_experts(config, block))
 WHERE(has_experts, config_has_experts(config, block))
+WHERE(has_xielu, config->activation == DEVICE_XIELU)
 WHERE(has_sinks, config->has_sinks)
 WHERE(has_shared, config_has_experts(config, block) && config->experts.shared_width > 0)
 WHERE(has_shared_gate, has_shared(config, block) && config->experts.shared_gate)
@@ -39,6 +45,8 @@ static size_t experts(const struct model_config *config, size_t block) {
 
 #define VECTOR(NAME, LENGTH, PLACE, PRESENT)                                                                 \
     { NAME, FORM_VECTOR, LENGTH, DIM_ONE, PLACE, PRESENT, NULL, FILE_ROWS }
+#define NUMBERS(NAME, ROWS, COLUMNS, PLACE, PRESENT)                                                         \
+    { NAME, FORM_TABLE, ROWS, COLUMNS, PLACE, PRESENT, NULL, FILE_ROWS }
 #define MATRIX(NAME, ROWS, COLUMNS, PLACE, PRESENT)                                                          \
     { NAME, FORM_MATRIX, ROWS, COLUMNS, PLACE, PRESENT, NULL, FILE_ROWS }
 #define EXPERT(NAME, ROWS, COLUMNS, PLACE)                                                                   \
@@ -46,7 +54,7 @@ static size_t experts(const struct model_config *config, size_t block) {
 #define CONV1D(NAME, ROWS, COLUMNS, PLACE)                                                                   \
     { NAME, FORM_MATRIX, ROWS, COLUMNS, PLACE, NULL, NULL, FILE_TRANSPOSED }
 #define EMBEDDING(NAME)                                                                                      \
-    { NAME, FORM_TABLE, DIM_VOCABULARY, DIM_HIDDEN, GLOBAL(embedding), NULL, NULL, FILE_ROWS }
+    { NAME, FORM_TABLE, DIM_VOCABULARY, DIM_EMBEDDING, GLOBAL(embedding), NULL, NULL, FILE_ROWS }
 #define POSITIONS(NAME)                                                                                      \
     { NAME, FORM_TABLE, DIM_POSITIONS, DIM_HIDDEN, GLOBAL(positions), NULL, NULL, FILE_ROWS }
 #define ROUTER(NAME)                                                                                         \
@@ -55,8 +63,8 @@ static size_t experts(const struct model_config *config, size_t block) {
 // clang-format off
 #define ENDS(NORM) \
     EMBEDDING("embed_tokens.weight"), \
-    VECTOR(NORM ".weight", DIM_HIDDEN, GLOBAL(final_norm), NULL), \
-    VECTOR(NORM ".bias", DIM_HIDDEN, GLOBAL(final_norm_bias), norm_bias)
+    VECTOR(NORM ".weight", DIM_HIDDEN, GLOBAL(final_norm), has_final_norm), \
+    VECTOR(NORM ".bias", DIM_HIDDEN, GLOBAL(final_norm_bias), final_norm_bias)
 
 // Matrix and bias of one linear layer.
 #define LINEAR(NAME, ROWS, COLUMNS, PLACE, PRESENT, BIASED) \
@@ -77,7 +85,9 @@ static size_t experts(const struct model_config *config, size_t block) {
     VECTOR("layers.{i}." Q ".weight", DIM_HEAD, BLOCK(q_norm), head_norms), \
     VECTOR("layers.{i}." K ".weight", DIM_HEAD, BLOCK(k_norm), head_norms), \
     VECTOR("layers.{i}." Q ".weight", DIM_Q, BLOCK(q_norm), whole_norms), \
-    VECTOR("layers.{i}." K ".weight", DIM_KV, BLOCK(k_norm), whole_norms)
+    VECTOR("layers.{i}." K ".weight", DIM_KV, BLOCK(k_norm), whole_norms), \
+    NUMBERS("layers.{i}." Q ".weight", DIM_HEADS, DIM_HEAD, BLOCK(q_norm), norms_of_each), \
+    NUMBERS("layers.{i}." K ".weight", DIM_KV_HEADS, DIM_HEAD, BLOCK(k_norm), norms_of_each)
 
 #define ATTENTION \
     Q_K_V("self_attn."), \
@@ -86,7 +96,7 @@ static size_t experts(const struct model_config *config, size_t block) {
 
 // Norm and bias before a branch.
 #define INPUT_NORM(NAME) \
-    VECTOR("layers.{i}." NAME ".weight", DIM_HIDDEN, BLOCK(input_norm), NULL), \
+    VECTOR("layers.{i}." NAME ".weight", DIM_HIDDEN, BLOCK(input_norm), has_norm), \
     VECTOR("layers.{i}." NAME ".bias", DIM_HIDDEN, BLOCK(input_norm_bias), norm_bias)
 #define MLP_NORM(NAME) \
     VECTOR("layers.{i}." NAME ".weight", DIM_HIDDEN, BLOCK(mlp_norm), two_norms), \
@@ -146,6 +156,19 @@ static const struct weight_row glm4[] = {
 static const struct weight_row starcoder2[] = {
     ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"),
     PLAIN_MLP("c_fc", "c_proj"),
+};
+
+#define XIELU(NAME, FILE) {"layers.{i}.mlp.act_fn." NAME, FORM_VECTOR, DIM_ONE, DIM_ONE, BLOCK(xielu), has_xielu, NULL, FILE}
+
+static const struct weight_row apertus[] = {
+    ENDS("norm"), INPUT_NORM("attention_layernorm"), ATTENTION, MLP_NORM("feedforward_layernorm"),
+    PLAIN_MLP("up_proj", "down_proj"),
+    XIELU("alpha_p", FILE_ROWS), XIELU("alpha_n", FILE_ROWS), XIELU("beta", FILE_SCALAR), XIELU("eps", FILE_SCALAR),
+};
+
+static const struct weight_row plain[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"),
+    PLAIN_MLP("up_proj", "down_proj"),
 };
 
 static const struct weight_row phi[] = {
@@ -321,8 +344,9 @@ static const struct weight_row gpt_neo[] = {
 // final_layer_norm names both the norm before a block's MLP and the last one of all.
 static const struct weight_row opt[] = {
     EMBEDDING("embed_tokens.weight"), POSITIONS("embed_positions.weight"),
-    VECTOR("final_layer_norm.weight", DIM_HIDDEN, GLOBAL(final_norm), NULL),
-    VECTOR("final_layer_norm.bias", DIM_HIDDEN, GLOBAL(final_norm_bias), NULL),
+    MATRIX("project_in.weight", DIM_HIDDEN, DIM_EMBEDDING, GLOBAL(project_in), has_projection),
+    VECTOR("final_layer_norm.weight", DIM_HIDDEN, GLOBAL(final_norm), has_final_norm),
+    VECTOR("final_layer_norm.bias", DIM_HIDDEN, GLOBAL(final_norm_bias), final_norm_bias),
     INPUT_NORM("self_attn_layer_norm"), Q_K_V("self_attn."), O_PROJ("self_attn.out_proj"),
     MLP_NORM("final_layer_norm"),
     LINEAR("layers.{i}.fc1", DIM_INTERMEDIATE, DIM_HIDDEN, gate_up, NULL, mlp_bias),
@@ -355,6 +379,8 @@ const struct weight_table weight_table_norms_after = TABLE(norms_after);
 const struct weight_table weight_table_hunyuan = TABLE(hunyuan);
 const struct weight_table weight_table_glm4 = TABLE(glm4);
 const struct weight_table weight_table_starcoder2 = TABLE(starcoder2);
+const struct weight_table weight_table_apertus = TABLE(apertus);
+const struct weight_table weight_table_plain = TABLE(plain);
 const struct weight_table weight_table_phi = TABLE(phi);
 const struct weight_table weight_table_neox = TABLE(neox);
 const struct weight_table weight_table_gpt2 = TABLE(gpt2);

@@ -18,6 +18,8 @@ static size_t attention_dimension(const struct model_config *config, size_t bloc
         return heads.head_dim;
     case DIM_HEADS:
         return heads.heads;
+    case DIM_KV_HEADS:
+        return heads.kv_heads;
     default:
         return heads.heads * heads.head_dim;
     }
@@ -49,12 +51,15 @@ size_t weight_dimension(const struct model_config *config, size_t block, enum we
         return config->hidden;
     case DIM_VOCABULARY:
         return config->vocabulary;
+    case DIM_EMBEDDING:
+        return config->embedding_width == 0 ? config->hidden : config->embedding_width;
     case DIM_Q:
     case DIM_KV:
     case DIM_QKV:
     case DIM_Q_GATE:
     case DIM_HEAD:
     case DIM_HEADS:
+    case DIM_KV_HEADS:
         return attention_dimension(config, block, which);
     case DIM_INTERMEDIATE:
         return config_mlp_width(config, block);

@@ -13,6 +13,7 @@ enum weight_dimension {
     DIM_ONE,
     DIM_HIDDEN,
     DIM_VOCABULARY,
+    DIM_EMBEDDING, // a row of the embedding
     DIM_POSITIONS, // rows of learned positions
     DIM_Q,
     DIM_KV,
@@ -20,6 +21,7 @@ enum weight_dimension {
     DIM_Q_GATE, // queries, each with its gate
     DIM_HEAD,
     DIM_HEADS,
+    DIM_KV_HEADS,
     DIM_INTERMEDIATE,
     DIM_GATE_UP, // twice that
     DIM_EXPERTS,
@@ -47,6 +49,7 @@ enum weight_file {    // how a file has the rows
     FILE_HEADS,       // q, k and v of one head after another, where the model has all of q, then k, then v
     FILE_NET_QKVZ,    // q, k, v and z of one key head after another (Qwen3-Next)
     FILE_NET_BA,      // b and a of one
+    FILE_SCALAR,      // one number without a dimension
     FILE_CONVOLUTION, // in order, with a dimension of one between: [rows, 1, columns]
     FILE_EXPERTS,     // of one expert after another: [experts, rows, columns]
     FILE_EXPERTS_TRANSPOSED,  // [experts, columns, rows]
@@ -80,6 +83,9 @@ extern const struct weight_table weight_table_norms_after; // OLMo 2 and 3, EXAO
 extern const struct weight_table weight_table_hunyuan;
 extern const struct weight_table weight_table_glm4;
 extern const struct weight_table weight_table_starcoder2;
+extern const struct weight_table weight_table_apertus;
+extern const struct weight_table
+    weight_table_plain; // as Llama, with an MLP that is not gated (Arcee, Nemotron)
 extern const struct weight_table weight_table_phi;
 extern const struct weight_table weight_table_neox;
 extern const struct weight_table weight_table_gpt2;

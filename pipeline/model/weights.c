@@ -48,7 +48,8 @@ static uint64_t numbers_in_block(const struct weight_row *row, const struct mode
 
 uint64_t weights_count(const struct model_config *config, bool with_head) {
     const struct weight_table *table = config->weights;
-    uint64_t numbers = with_head ? (uint64_t)config->vocabulary * config->hidden : 0;
+    uint64_t numbers = (uint64_t)config->embedding_width * config->hidden; // of project_out, which has no row
+    numbers += with_head ? (uint64_t)config->vocabulary * weight_dimension(config, 0, DIM_EMBEDDING) : 0;
     for (const struct weight_row *row = table->rows; row < table->rows + table->count; row++) {
         for (size_t block = 0; block < weight_blocks(row, config->layers); block++) {
             numbers += numbers_in_block(row, config, block);

@@ -20,8 +20,8 @@ struct block_weights {
     void *input_norm_bias;
     struct device_matrix qkv; // [.., hidden]: q | k | v, a gate behind each query; q | k | v | z | b | a
     void *qkv_bias;           // [..]
-    void *q_norm;             // [head_dim], or of all heads together
-    void *k_norm;             // [head_dim]
+    void *q_norm;             // [head_dim], or of all heads together, or [heads, head_dim]
+    void *k_norm;             // the same of kv_heads
     void *net_convolution;    // of a delta net (struct device_delta_net)
     void *net_decay;
     void *net_step_bias;
@@ -34,6 +34,7 @@ struct block_weights {
     struct device_matrix
         gate_up; // [2 * intermediate, hidden]: gate | up; [intermediate, hidden] without gate
     void *gate_up_bias;
+    void *xielu;                          // [DEVICE_XIELU_NUMBERS]
     struct device_matrix down;            // [hidden, intermediate]
     void *down_bias;                      // [hidden]
     void *branch_norm;                    // [hidden], behind the MLP or the experts
@@ -57,14 +58,15 @@ struct weight_slot {
 };
 
 struct model_weights {
-    void *embedding;              // [vocabulary, hidden]
-    void *positions;              // [position_rows, hidden]; NULL: none
-    void *embedding_norm;         // [hidden]
-    void *embedding_norm_bias;    // [hidden]
-    void *final_norm;             // [hidden]
-    void *final_norm_bias;        // [hidden]
-    struct block_weights *blocks; // [block_count]
-    size_t first_block;           // the blocks that are computed with these weights
+    void *embedding;                 // [vocabulary, hidden], or embedding_width
+    struct device_matrix project_in; // [hidden, embedding_width]; zeros: none
+    void *positions;                 // [position_rows, hidden]; NULL: none
+    void *embedding_norm;            // [hidden]
+    void *embedding_norm_bias;       // [hidden]
+    void *final_norm;                // [hidden]
+    void *final_norm_bias;           // [hidden]
+    struct block_weights *blocks;    // [block_count]
+    size_t first_block;              // the blocks that are computed with these weights
     size_t block_count;
     size_t streamed;   // so many of them, the last ones, are not resident: they come into slots when needed
     size_t slot_count; // 1 to WEIGHT_SLOTS where any is streamed

@@ -53,6 +53,8 @@ static double activated(double x, enum device_activation activation) {
         return x > 0 ? x : 0;
     case DEVICE_RELU_SQUARED:
         return x > 0 ? x * x : 0;
+    case DEVICE_XIELU:
+        break;
     }
     return NAN;
 }
@@ -104,6 +106,92 @@ static void test_activations(void **state) {
     (void)state;
     on_every_path(activations);
 }
+
+// ---- xIELU, and a limit ----
+
+static const float xielu_numbers[DEVICE_XIELU_NUMBERS] = {0.7f, 0.4f, 0.5f, -1e-6f};
+
+static float xielu_rounded(float x, const float *of, enum dtype dtype) {
+    float beta = of[2];
+    float line = round_to(beta * x, dtype);
+    float alpha = round_to((float)log1p(exp((double)of[x > 0 ? 0 : 1])), dtype);
+    if (x > 0) {
+        return round_to(round_to(round_to(alpha * x, dtype) * x, dtype) + line, dtype);
+    }
+    float power = round_to((float)expm1((double)(x > of[3] ? of[3] : x)), dtype);
+    float bent = round_to(round_to(power - x, dtype) * round_to(beta + alpha, dtype), dtype);
+    return round_to(bent + line, dtype);
+}
+
+static void try_xielu(struct bed *bed, size_t n) {
+    size_t count = TOKENS * n;
+    float of[DEVICE_XIELU_NUMBERS];
+    float *in = random_numbers(n, count, n % 2 == 0 ? 3.0f : 0.1f, bed->dtype);
+    void *out = bed_take(bed, count * sizeof(float));
+    in[0] = 0;
+    in[count - 1] = -40;
+    for (size_t i = 0; i < DEVICE_XIELU_NUMBERS; i++) {
+        of[i] = round_to(xielu_numbers[i], bed->dtype);
+    }
+    must(bed, device_xielu(bed->device, out, bed_put(bed, in, count), bed_put(bed, of, DEVICE_XIELU_NUMBERS),
+                           TOKENS, n, &bed->error));
+    struct outcome want = outcome_new(count);
+    for (size_t i = 0; i < count; i++) {
+        double x = (double)in[i];
+        double alpha = log1p(exp((double)of[x > 0 ? 0 : 1]));
+        double bent = x > 0 ? alpha * x * x : (expm1(fmin(x, (double)of[3])) - x) * ((double)of[2] + alpha);
+        want.exact[i] = bent + (double)of[2] * x;
+        want.rounded[i] = xielu_rounded(in[i], of, bed->dtype);
+        want.bounds[i] =
+            (12 * F32_EPSILON + 3 * bed_epsilon(bed)) * (fabs(bent) + fabs(x)) + 4 * bed_least(bed) + 1e-33;
+    }
+    assert_all(bed, "xielu", bed_get(bed, out, count), want.exact, want.bounds, want.rounded, count);
+    free(in);
+}
+
+static void try_clamp(struct bed *bed, size_t n) {
+    size_t count = TOKENS * n;
+    float *x = random_numbers(n + 5, count, 3.0f, bed->dtype);
+    x[0] = NAN;
+    x[n] = INFINITY;
+    x[2 * n] = -INFINITY;
+    void *place = bed_put(bed, x, count);
+    must(bed, device_clamp(bed->device, place, 1.3f, TOKENS, n, &bed->error));
+    float *got = bed_get(bed, place, count);
+    float limit = round_to(1.3f, bed->dtype);
+    assert_true(isnan(got[0]));
+    for (size_t i = 1; i < count; i++) {
+        float want = x[i] > 1.3f ? limit : x[i] < -1.3f ? -limit : x[i];
+        assert_true(got[i] == want);
+    }
+    free(got);
+    free(x);
+}
+
+static void xielu_and_limits(const char *path, enum dtype dtype) {
+    struct bed bed = bed_open(path, dtype, 2);
+    for (size_t i = 0; i < LENGTHS; i++) {
+        try_xielu(&bed, lengths[i]);
+        try_clamp(&bed, lengths[i]);
+    }
+    float ends[] = {NAN, INFINITY, -INFINITY};
+    void *out = bed_put(&bed, ends, 3);
+    must(&bed, device_xielu(bed.device, out, out, bed_put(&bed, xielu_numbers, DEVICE_XIELU_NUMBERS), 1, 3,
+                            &bed.error));
+    float *got = bed_get(&bed, out, 3);
+    assert_true(isnan(got[0]) && got[1] == INFINITY && !isfinite(got[2]));
+    free(got);
+    assert_int_equal(device_activate(bed.device, out, out, DEVICE_XIELU, false, 1, 3, &bed.error),
+                     STATUS_INTERNAL);
+    bed_close(&bed);
+}
+
+static void test_xielu_and_limits(void **state) {
+    (void)state;
+    on_every_path(xielu_and_limits);
+}
+
+// ---- where activations are hardest ----
 
 // Every float32 step of a range that matters, to a unit or two in the last place: near 0, where series begin,
 // and where they end.
@@ -330,9 +418,9 @@ static void test_gate_rows(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_activations), cmocka_unit_test(test_fine_activations),
-        cmocka_unit_test(test_extremes),    cmocka_unit_test(test_gates_and_sums),
-        cmocka_unit_test(test_gate_rows),
+        cmocka_unit_test(test_activations),      cmocka_unit_test(test_xielu_and_limits),
+        cmocka_unit_test(test_fine_activations), cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_gates_and_sums),   cmocka_unit_test(test_gate_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

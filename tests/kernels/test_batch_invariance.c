@@ -287,17 +287,12 @@ static void test_batch_invariance(void **state) {
 
 // ---- operations on rows that the layer has not ----
 
-enum {
-    ROWS = 67,
-    ROW_HEADS = 3,
-    ROW_HEAD = 24,
-    ROW = 8 * ROW_HEAD
-}; // a row: heads with gaps, key and value
+enum { ROWS = 67, ROW_HEADS = 3, ROW_HEAD = 24, ROW = 8 * ROW_HEAD }; // a row: heads with gaps, key and value
 
 // Every operation in turn on `rows` rows alike, whose numbers are those of one row; all results, a row after
 // another.
 static unsigned char *other_rows(struct bed *bed, size_t rows, size_t *row_bytes) {
-    enum { OUTPUTS = 7 }; // then an input of as many numbers a row, and one of twice as many
+    enum { OUTPUTS = 9 }; // then an input of as many numbers a row, and one of twice as many
     float *one = random_numbers(21, 2 * ROW, 2.0f, bed->dtype);
     float *turns = random_numbers(22, ROW_HEAD, 1.0f, DTYPE_F32);
     int32_t zeros[ROWS] = {0};
@@ -317,7 +312,7 @@ static unsigned char *other_rows(struct bed *bed, size_t rows, size_t *row_bytes
     struct device_norm layer = {DEVICE_NORM_LAYER, 1e-5f, put_random(bed, 23, ROW, 1.5f),
                                 put_random(bed, 24, ROW, 1.5f)};
     struct device_norm once = {DEVICE_NORM_RMS_ONCE, 1e-5f, put_random(bed, 25, ROW, 1.5f), NULL};
-    struct device_groups groups = {ROW, 8, 8, 2, 40};
+    struct device_groups groups = {ROW, 8, 8, 2, 40, true};
     struct device_heads heads = {ROW_HEADS, 1, ROW_HEAD, ROW_HEAD};
     const float *angles = bed_upload(bed, turns, ROW_HEAD * sizeof *turns);
     struct device_rope rope = {.q_norm = once,
@@ -339,6 +334,8 @@ static unsigned char *other_rows(struct bed *bed, size_t rows, size_t *row_bytes
                      &(struct device_gates){.stride = 2 * ROW, .apart = ROW, .groups = 2, .width = ROW / 2},
                      rows, err));
     must(bed, device_add(device, buffers[6], narrow, 0.3f, rows, ROW, err));
+    must(bed, device_xielu(device, buffers[7], narrow, once.weight, rows, ROW, err));
+    must(bed, device_clamp(device, buffers[8], 0.7f, rows, ROW, err));
     size_t bytes = ROW * dtype_size(bed->dtype);
     unsigned char *all = malloc(rows * OUTPUTS * bytes);
     assert_non_null(all);

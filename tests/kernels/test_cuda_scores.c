@@ -16,7 +16,7 @@ struct scores_case {
 
 static const struct scores_case cases[] = {
     {{4, 2, 64, 0}, 0, 0, 0, 5, false, false},    {{3, 1, 32, 0}, 0.6f, 20, 0, 0, true, false},
-    {{4, 2, 64, 64}, 0, 0, 0, 0, false, false},  {{2, 2, 128, 0}, 0, 0, 50, 0, false, false},
+    {{4, 2, 64, 64}, 0, 0, 0, 0, false, false},   {{2, 2, 128, 0}, 0, 0, 50, 0, false, false},
     {{3, 3, 80, 0}, 0, 0, 0, 0, false, true},     {{2, 1, 256, 0}, 0.05f, 70, 0, 30, false, false},
     {{2, 1, 136, 8}, 0, 90, 130, 4, true, true},  {{8, 2, 16, 0}, 1, 33, 65, 0, true, false},
     {{2, 1, 128, 128}, 0, 65, 0, 9, true, false}, {{4, 1, 8, 32}, 0, 0, 7, 0, false, true},
@@ -60,7 +60,8 @@ static void check_query(const struct bed *bed, const struct scores_case *c, cons
     double most = c->sinks ? (double)n->sinks[head] : -INFINITY;
     for (size_t key = 0; key <= query; key++) {
         p[key] = sees(c, query, key)
-                     ? score_of(c, n, text + query * width + head * device_heads_apart(c->heads), keys + key * width, head, key)
+                     ? score_of(c, n, text + query * width + head * device_heads_apart(c->heads),
+                                keys + key * width, head, key)
                      : -INFINITY;
         most = fmax(most, p[key]);
     }

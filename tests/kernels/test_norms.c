@@ -20,6 +20,10 @@ static void assert_mostly_equal(const struct bed *bed, const char *what, const f
 
 // ---- what norms are ----
 
+static bool has_mean(enum device_norm_kind kind) {
+    return kind == DEVICE_NORM_LAYER || kind == DEVICE_NORM_LAYER_PLUS_ONE;
+}
+
 struct norm_case {
     enum device_norm_kind kind;
     float epsilon;
@@ -42,7 +46,7 @@ static void norm_wanted(const struct bed *bed, const struct norm_case *c, const 
     double mean = 0;
     double largest = 0;
     double square = 0;
-    bool layer = c->kind == DEVICE_NORM_LAYER;
+    bool layer = has_mean(c->kind);
     for (size_t i = 0; i < n; i++) {
         mean += layer ? (double)x[i] / (double)n : 0;
         largest = fmax(largest, fabs((double)x[i]));
@@ -56,6 +60,9 @@ static void norm_wanted(const struct bed *bed, const struct norm_case *c, const 
         double value = ((double)x[i] - mean) * inverse;
         double factor = c->weight == NULL ? 1 : (double)c->weight[i];
         factor += c->weight != NULL && c->kind == DEVICE_NORM_RMS_PLUS_ONE ? 1 : 0;
+        if (c->weight != NULL && c->kind == DEVICE_NORM_LAYER_PLUS_ONE) {
+            factor = (double)round_to(1 + c->weight[i], bed->dtype);
+        }
         double bias = c->bias == NULL ? 0 : (double)c->bias[i];
         bool twice = c->kind == DEVICE_NORM_RMS && c->weight != NULL;
         float once = twice ? round_to((float)value, bed->dtype) : (float)value;
@@ -105,7 +112,7 @@ static struct device_norm norm_put(struct bed *bed, const struct norm_case *c, s
 // Far from 0 where a mean is taken away: a variance from sums of squares would be none.
 static float *norm_input(const struct bed *bed, enum device_norm_kind kind, uint64_t seed, size_t count) {
     float *x = random_numbers(seed, count, 3.0f, bed->dtype);
-    for (size_t i = 0; i < count && kind == DEVICE_NORM_LAYER; i++) {
+    for (size_t i = 0; i < count && has_mean(kind); i++) {
         x[i] = round_to(x[i] + 20.0f, bed->dtype);
     }
     return x;
@@ -143,8 +150,9 @@ static void norms_of(const char *path, enum dtype dtype, size_t n) {
     struct bed bed = bed_open(path, dtype, 2);
     float *weight = random_numbers(n + 1, n, 1.5f, dtype);
     float *bias = random_numbers(n + 2, n, 1.0f, dtype);
-    for (int kind = DEVICE_NORM_RMS; kind <= DEVICE_NORM_LAYER; kind++) {
-        for (int parts = 0; parts < (kind == DEVICE_NORM_LAYER ? 4 : 2); parts++) { // weight, then bias
+    for (int kind = DEVICE_NORM_RMS; kind <= DEVICE_NORM_LAYER_PLUS_ONE; kind++) {
+        for (int parts = 0; parts < (has_mean((enum device_norm_kind)kind) ? 4 : 2);
+             parts++) { // weight, then bias
             struct norm_case c = {(enum device_norm_kind)kind, 1e-5f, parts % 2 == 0 ? weight : NULL,
                                   parts > 1 ? bias : NULL};
             try_norm(&bed, &c, DEVICE_STORE, n);
@@ -173,9 +181,11 @@ static void test_norms(void **state) {
 static void try_groups(struct bed *bed, const struct device_groups *groups, enum device_norm_kind kind) {
     size_t count = TOKENS * groups->stride;
     float *x = norm_input(bed, kind, groups->stride, count);
-    float *weight = random_numbers(4, groups->width, 1.5f, bed->dtype);
-    struct norm_case c = {kind, 1e-6f, kind == DEVICE_NORM_RMS_ONCE ? NULL : weight, NULL};
-    struct device_norm norm = norm_put(bed, &c, groups->width);
+    size_t rows = groups->own_weights ? groups->count : 1;
+    bool has_weight = kind != DEVICE_NORM_RMS_ONCE || groups->own_weights;
+    float *weight = random_numbers(4, rows * groups->width, 1.5f, bed->dtype);
+    struct norm_case c = {kind, 1e-6f, has_weight ? weight : NULL, NULL};
+    struct device_norm norm = norm_put(bed, &c, rows * groups->width);
     void *device_x = bed_put(bed, x, count);
     must(bed, device_norm_groups(bed->device, device_x, groups, &norm, TOKENS, &bed->error));
     struct wanted *want = wanted_new(count);
@@ -185,6 +195,7 @@ static void try_groups(struct bed *bed, const struct device_groups *groups, enum
     for (size_t t = 0; t < TOKENS; t++) {
         for (size_t g = 0; g < groups->count; g++) {
             size_t at = t * groups->stride + g * groups->width;
+            c.weight = has_weight ? weight + g % rows * groups->width : NULL;
             norm_wanted(bed, &c, x + at + groups->from, groups->width, want + at + groups->first);
         }
     }
@@ -197,13 +208,14 @@ static void try_groups(struct bed *bed, const struct device_groups *groups, enum
 
 static void groups(const char *path, enum dtype dtype) {
     static const struct device_groups shapes[] = {
-        {40, 0, 0, 1, 40},   {300, 4, 4, 4, 66},      {128, 64, 0, 2, 32},
-        {110, 8, 60, 3, 16}, {2088, 32, 32, 1, 2048}, {9, 2, 5, 1, 3},
+        {40, 0, 0, 1, 40, false},  {300, 4, 4, 4, 66, true},       {128, 64, 0, 2, 32, false},
+        {110, 8, 60, 3, 16, true}, {2088, 32, 32, 1, 2048, false}, {9, 2, 5, 1, 3, false},
+        {200, 8, 8, 5, 32, true},
     };
     struct bed bed = bed_open(path, dtype, 2);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        try_groups(&bed, &shapes[i], (enum device_norm_kind)(i % 4));
-        try_groups(&bed, &shapes[i], (enum device_norm_kind)((i + 1) % 4));
+        try_groups(&bed, &shapes[i], (enum device_norm_kind)(i % 5));
+        try_groups(&bed, &shapes[i], (enum device_norm_kind)((i + 2) % 5));
     }
     bed_close(&bed);
 }

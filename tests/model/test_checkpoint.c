@@ -349,6 +349,11 @@ static void layers_resolve_as_transformers_counts_them(void **state) {
     for (size_t i = 0; i < 4; i++) {
         assert_int_equal(model_resolve_layers(&config, &outside[i], 1, layers, &count, &err), STATUS_JOB);
     }
+    const struct model_config projected = {.layers = 24, .hidden = 1024, .embedding_width = 512};
+    must(model_resolve_layers(&projected, &(int64_t){-2}, 1, layers, &count, &err), &err);
+    assert_int_equal(layers[0], 23);
+    assert_int_equal(model_resolve_layers(&projected, &(int64_t){-1}, 1, layers, &count, &err), STATUS_JOB);
+    assert_non_null(strstr(err.message, "hidden_states[24] has 512 numbers"));
 }
 
 // A fingerprint made without loading; one byte of weights or of config.json changes it.

@@ -184,6 +184,34 @@ static void scales_are_read_as_each_family_has_them(void **state) {
     model_config_destroy(&config);
 }
 
+static void norms_are_where_flags_put_them(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config, "{\"model_type\": \"cohere\", \"use_qk_norm\": true}");
+    assert_true(config.qk_norm == QK_NORM_EACH && config.norms == NORMS_BEFORE && !config.bare_norms);
+    model_config_destroy(&config);
+    parse(&config, "{\"model_type\": \"cohere\", \"use_qk_norm\": null}");
+    assert_int_equal(config.qk_norm, QK_NORM_NONE);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"opt\", \"do_layer_norm_before\": false}");
+    assert_true(config.norms == NORMS_OF_SUM && config.no_final_norm && config.norm_bias);
+    model_config_destroy(&config);
+    parse(&config, "{\"model_type\": \"opt\", \"_remove_final_layer_norm\": true}");
+    assert_true(config.norms == NORMS_BEFORE && config.no_final_norm);
+    model_config_destroy(&config);
+    parse(&config, "{\"model_type\": \"opt\", \"layer_norm_elementwise_affine\": false}");
+    assert_true(config.bare_norms && !config.norm_bias && !config.no_final_norm);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"olmo\", \"clip_qkv\": 8, \"rms_norm_eps\": 0.5}");
+    assert_true(config.bare_norms && config.qkv_limit == 8 && config.norm_epsilon == 1e-5);
+    model_config_destroy(&config);
+    parse(&config, "{\"model_type\": \"olmoe\", \"clip_qkv\": null}");
+    assert_true(config.qkv_limit == 0);
+    model_config_destroy(&config);
+}
+
 static void the_text_part_of_a_larger_model_is_read(void **state) {
     (void)state;
     struct model_config config;
@@ -216,11 +244,16 @@ static void what_another_family_has_is_refused(void **state) {
         {"\"model_type\": \"qwen3\", \"query_pre_attn_scalar\": 64", "'query_pre_attn_scalar' is 64"},
         {"\"model_type\": \"gemma3_text\", \"use_bidirectional_attention\": true",
          "'use_bidirectional_attention' is true"},
-        {"\"model_type\": \"cohere\", \"use_qk_norm\": true", "'use_qk_norm' is true"},
+        {"\"model_type\": \"cohere2\", \"use_qk_norm\": true", "'use_qk_norm' is true"},
+        {"\"model_type\": \"llama\", \"is_causal\": null", "'is_causal' is null"},
         {"\"model_type\": \"phi\", \"qk_layernorm\": true", "'qk_layernorm' is true"},
         {"\"model_type\": \"gpt_neox\", \"scale_attn_by_inverse_layer_idx\": true",
          "'scale_attn_by_inverse_layer_idx' is true"},
-        {"\"model_type\": \"olmoe\", \"clip_qkv\": 8", "'clip_qkv' is 8"},
+        {"\"model_type\": \"llama\", \"clip_qkv\": 8", "'clip_qkv' is 8"},
+        {"\"model_type\": \"olmoe\", \"clip_qkv\": 0", "'clip_qkv' is 0"},
+        {"\"model_type\": \"llama\", \"hidden_act\": \"xielu\"", "'hidden_act' is 'xielu'"},
+        {"\"model_type\": \"apertus\"", "neither 'rope_scaling' nor 'rope_parameters' is there"},
+        {"\"model_type\": \"gpt2\", \"do_layer_norm_before\": false", "'do_layer_norm_before' is false"},
         {"\"model_type\": \"llama\", \"rope_scaling\": {\"full_attention\": {}}", "differs by layer type"},
         {"\"model_type\": \"phi3\", \"partial_rotary_factor\": 0.01", "has no even number"},
         {"\"model_type\": \"phi3\", \"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [0]}",
@@ -253,6 +286,7 @@ int main(void) {
         cmocka_unit_test(experts_are_counted),
         cmocka_unit_test(some_blocks_have_a_delta_net),
         cmocka_unit_test(scales_are_read_as_each_family_has_them),
+        cmocka_unit_test(norms_are_where_flags_put_them),
         cmocka_unit_test(the_text_part_of_a_larger_model_is_read),
         cmocka_unit_test(what_another_family_has_is_refused),
     };

@@ -1,6 +1,7 @@
 // Writes every hidden state of every token: tool_hidden FOLDER DTYPE THREADS TEXTS.i32 OUT.f32 [TOKENS]
 // TOKENS: of a batch, so that one text which is longer runs in slices. TEXTS holds int32: the number of
-// texts, their lengths, all ids. OUT gets float32 [layers + 1, tokens, hidden].
+// texts, their lengths, all ids. OUT gets float32 [layers + 1, tokens, hidden],
+// without a last one that has another width.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,7 +115,7 @@ static int run(char **arguments, struct error *err) {
     if (status != STATUS_OK) {
         goto done;
     }
-    size_t layers = model_config_of(model)->layers;
+    size_t layers = config_last_state(model_config_of(model));
     wanted = calloc(layers + 1, sizeof wanted[0]);
     for (size_t i = 0; i <= layers; i++) {
         wanted[i] = i;

@@ -82,10 +82,11 @@ static int resolve_layers(struct inputs *inputs, struct error *err) {
             inputs->layers[i] = i;
         }
         inputs->layer_count = config->layers + 1;
-        return STATUS_OK;
     }
-    int status = model_resolve_layers(config, inputs->job.layers, inputs->job.layer_count, inputs->layers,
-                                      &inputs->layer_count, err);
+    int status = inputs->job.layers == NULL
+                     ? model_check_layer(config, config->layers, err)
+                     : model_resolve_layers(config, inputs->job.layers, inputs->job.layer_count,
+                                            inputs->layers, &inputs->layer_count, err);
     return status == STATUS_OK ? STATUS_OK : error_wrap(err, "latents.layers");
 }
 

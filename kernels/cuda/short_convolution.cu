@@ -1,0 +1,110 @@
+// A gated short convolution: a block a token, a thread a column. What it reads and writes is little beside
+// the products around it.
+#include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/numbers.h"
+#include "kernels/cuda/ptx.h"
+
+enum { ROW_THREADS = 256 };
+
+template <typename T> struct convolving {
+    T *out;
+    const T *in;
+    const T *state; // of a slice; NULL: whole texts
+    const T *weight;
+    const T *bias; // NULL: none
+    const int32_t *starts;
+    size_t texts;
+    size_t before;
+    size_t width;
+    size_t taps;
+};
+
+// The first token of the text that a token is of.
+static __device__ __forceinline__ size_t start_of(const int32_t *starts, size_t texts, size_t token) {
+    size_t low = 0;
+    size_t high = texts;
+    while (low + 1 < high) {
+        size_t middle = low + (high - low) / 2;
+        if ((size_t)starts[middle] <= token) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return (size_t)starts[low];
+}
+
+template <typename T>
+static __global__ void __launch_bounds__(ROW_THREADS) convolve_kernel(convolving<T> call) {
+    const size_t token = blockIdx.x;
+    const size_t width = call.width;
+    const size_t there = token - start_of(call.starts, call.texts, token); // tokens before it in the batch
+    const size_t most = there + (call.state != NULL ? call.before : 0);
+    const T *own = call.in + token * 3 * width;
+    for (size_t i = threadIdx.x; i < width; i += ROW_THREADS) {
+        float sum = 0;
+        for (size_t k = 0; k < call.taps; k++) {
+            const size_t back = call.taps - 1 - k;
+            if (back <= most) {
+                const T *row = back <= there ? own - back * 3 * width
+                                             : call.state + (call.taps - 1 - (back - there)) * 3 * width;
+                float product = rounded<T>(number_value(row[i]) * number_value(row[2 * width + i]));
+                sum = fmaf(number_value(call.weight[i * call.taps + k]), product, sum);
+            }
+        }
+        if (call.bias != NULL) {
+            sum += number_value(call.bias[i]);
+        }
+        number_set(call.out + token * width + i, number_value(own[width + i]) * rounded<T>(sum));
+    }
+}
+
+// Column by column: a row's new contents are read before it is written.
+template <typename T>
+static __global__ void __launch_bounds__(ROW_THREADS)
+    state_kernel(T *state, const T *in, size_t tokens, size_t kept, size_t row) {
+    const size_t i = blockIdx.x * (size_t)ROW_THREADS + threadIdx.x;
+    if (i >= row) {
+        return;
+    }
+    for (size_t k = 0; k < kept; k++) {
+        const size_t at = k + tokens; // of the state and the slice together
+        state[k * row + i] = at < kept ? state[at * row + i] : in[(at - kept) * row + i];
+    }
+}
+
+template <typename T>
+static cudaError_t convolve(cudaStream_t stream, const convolving<T> &call, T *state, size_t tokens) {
+    cudaError_t launched =
+        LAUNCH(convolve_kernel<T>, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, call);
+    const size_t row = 3 * call.width;
+    if (launched != cudaSuccess || state == NULL || call.taps == 1) {
+        return launched;
+    }
+    const size_t blocks = (row + ROW_THREADS - 1) / ROW_THREADS;
+    return LAUNCH(state_kernel<T>, dim3((unsigned)blocks), dim3(ROW_THREADS), 0, stream, state, call.in,
+                  tokens, call.taps - 1, row);
+}
+
+extern "C" cudaError_t launch_short_convolution(cudaStream_t stream, enum dtype dtype, void *out,
+                                                const void *in, const struct device_short_convolution *shape,
+                                                const struct device_texts *texts, void *state,
+                                                size_t tokens) {
+    if (tokens > INT32_MAX) {
+        return cudaErrorInvalidValue;
+    }
+    return with_number(dtype, [&](auto number) {
+        typedef decltype(number) T;
+        const convolving<T> call = {(T *)out,
+                                    (const T *)in,
+                                    (const T *)state,
+                                    (const T *)shape->weight,
+                                    (const T *)shape->bias,
+                                    texts->starts,
+                                    texts->count,
+                                    texts->before,
+                                    shape->width,
+                                    shape->taps};
+        return convolve(stream, call, (T *)state, tokens);
+    });
+}
