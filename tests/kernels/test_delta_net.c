@@ -14,7 +14,7 @@ struct sizes {
 
 static const struct sizes cases[] = {
     {1, 1, 8, 8, 2, false},   {2, 2, 16, 8, 3, true},   {1, 3, 8, 24, 4, true},
-    {2, 4, 32, 16, 4, false}, {1, 2, 64, 128, 4, true}, {2, 6, 24, 40, 4, false},
+    {2, 4, 32, 16, 4, false}, {1, 1, 64, 128, 4, true}, {2, 6, 24, 40, 4, false},
 };
 enum { CASES = sizeof cases / sizeof cases[0], TEXTS = 5, TOKENS = 274 };
 
@@ -198,18 +198,18 @@ struct step { // of a head's state
     const double *k;
     double beta;
     double g;
+    double factor; // e^g
 };
 
 // Of column j. Returns o. *error: how far the column may be off, which no later step makes more of; roundings
 // of different steps have nothing to do with each other. *off: the same of o.
 static double step_column(const struct bed *bed, const struct device_delta_net *net, double *state,
                           const struct step *step, double v, size_t j, double *error, double *off) {
-    double factor = exp(step->g);
     double squares = 0;
     double seen = 0;
     for (size_t i = 0; i < net->key_dim; i++) {
         double *number = &state[i * net->value_dim + j];
-        *number *= factor;
+        *number *= step->factor;
         squares += *number * *number;
         seen += *number * step->k[i];
     }
@@ -218,7 +218,7 @@ static double step_column(const struct bed *bed, const struct device_delta_net *
     // Of g, an error relative to it is one of e^g times g; of v, one of a convolution, whose terms may
     // cancel.
     fresh += 4 * F32_EPSILON * (fabs(step->g) * size + step->beta * 2 * (double)net->taps);
-    *error = sqrt(*error * factor * *error * factor + fresh * fresh);
+    *error = sqrt(*error * step->factor * *error * step->factor + fresh * fresh);
     double o = 0;
     double terms = 0;
     squares = 0;
@@ -247,6 +247,7 @@ static void wanted_token(const struct bed *bed, const struct numbers *n, const f
                         .k = q + key_columns,
                         .beta = at_rounding(sigmoid((double)b[h]), bed->dtype),
                         .g = -exp((double)n->decay[h]) * size};
+    step.factor = exp(step.g);
     double least = 2 * bed_least(bed);
     double squares = 0;
     double all_off = 0;
@@ -353,7 +354,7 @@ static void check_company(const char *path, enum dtype dtype) {
     static const size_t all[TEXTS] = {0, 1, 2, 3, 4};
     static const size_t turned[TEXTS] = {4, 3, 2, 0, 1};
     static const int threads[] = {2, 1, 5};
-    const struct sizes *some[] = {&cases[2], &cases[4]};
+    const struct sizes *some[] = {&cases[2], &cases[5]};
     for (size_t c = 0; c < 2; c++) {
         struct numbers n = take_numbers(some[c], dtype);
         size_t row = n.out_width * dtype_size(dtype);
@@ -373,7 +374,7 @@ static void check_company(const char *path, enum dtype dtype) {
                 same_text(&bed, &n, got + at * row, first, turned[t]);
             }
             free(got);
-            for (size_t t = 0; t < TEXTS; t++) {
+            for (size_t t = 0; i == 0 && t < TEXTS; t++) {
                 if (lengths[t] > 0) {
                     got = run_texts(&bed, &n, &layer, &t, 1);
                     same_text(&bed, &n, got, first, t);
