@@ -146,7 +146,7 @@ static void some_blocks_have_a_delta_net(void **state) {
           " \"shared_expert_intermediate_size\": 72}}");
     assert_true(config.delta_net.key_dim == 24 && config.delta_net.value_heads == 48);
     assert_int_equal(config_mlp_width(&config, 0), 72);
-    assert_int_equal(config_heads(&config, 0).gap, 16 * 64);
+    assert_int_equal(config_heads(&config, 0).gap, 64);
     assert_int_equal(config_rotated(&config), 16);
     model_config_destroy(&config);
     refused("{\"model_type\": \"qwen3_5_text\", \"hidden_act\": \"gelu\"}",
