@@ -266,7 +266,7 @@ static const char *slice_fault(const struct device_texts *texts) {
     if (texts->kept == NULL) {
         return texts->before > 0 ? "kept keys and values are missing" : NULL;
     }
-    if (texts->count != 1 || texts->host_starts[0] != 0) {
+    if (texts->host_starts[0] != 0 || (texts->before > 0 && texts->count != 1)) {
         return "a slice is of one text";
     }
     return texts->before % DEVICE_SLICE != 0 ? "a slice begins within a tile" : NULL;
@@ -314,6 +314,18 @@ int device_activate(struct device *device, void *out, const void *in, enum devic
         return refuse(err, "activate", "a buffer is missing or the width is 0");
     }
     return device->ops->activate(device, out, in, activation, gated, tokens, width, err);
+}
+
+int device_activate_by(struct device *device, void *out, const void *in, const void *factor,
+                       size_t factor_stride, enum device_activation activation, size_t tokens, size_t width,
+                       struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    if (out == NULL || in == NULL || factor == NULL || width == 0 || factor_stride < width) {
+        return refuse(err, "activate_by", "a buffer is missing or the width is not one");
+    }
+    return device->ops->activate_by(device, out, in, factor, factor_stride, activation, tokens, width, err);
 }
 
 int device_gate(struct device *device, void *x, const void *in, const struct device_gates *gates,

@@ -98,6 +98,10 @@ cudaError_t launch_attention(cudaStream_t stream, enum dtype dtype, void *out, c
 cudaError_t launch_activate(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
                             enum device_activation activation, bool gated, size_t tokens, size_t width);
 
+cudaError_t launch_activate_by(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
+                               const void *factor, size_t factor_stride, enum device_activation activation,
+                               size_t tokens, size_t width);
+
 cudaError_t launch_gate(cudaStream_t stream, enum dtype dtype, void *x, const void *in,
                         const struct device_gates *gates, size_t tokens);
 

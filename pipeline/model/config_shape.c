@@ -273,6 +273,9 @@ static int refuse_flags(const struct values *values, const struct model_config *
         if (config->family->qk_norm == QK_NORM_AFTER && strcmp(keys[i].key, "use_qk_norm") == 0) {
             continue; // HunYuan's heads are normalised whatever it says
         }
+        if (config->family->full_heads && strcmp(keys[i].key, "use_bidirectional_attention") == 0) {
+            continue; // it is a word there
+        }
         TRY(values_boolean(values, keys[i].key, &value, err));
         if (value != keys[i].neutral) {
             return error_set(err, STATUS_DATA, "'%s' is %s; only %s is supported in %s", keys[i].key,
@@ -298,6 +301,7 @@ int config_read_computation(const struct values *values, struct model_config *co
     config->norm_bias = row->norm_bias;
     config->branches = parallel ? row->branches : BRANCHES_SERIAL;
     config->qk_norm = row->qk_norm;
+    config->value_norm = row->value_norm;
     config->plain_mlp = row->plain_mlp;
     config->has_sinks = row->has_sinks;
     config->query_gates = row->query_gates;
