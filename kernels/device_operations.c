@@ -269,7 +269,7 @@ static const char *slice_fault(const struct device_texts *texts) {
     if (texts->kept == NULL) {
         return texts->before > 0 ? "kept keys and values are missing" : NULL;
     }
-    if (texts->count != 1 || texts->host_starts[0] != 0) {
+    if (texts->host_starts[0] != 0 || (texts->before > 0 && texts->count != 1)) {
         return "a slice is of one text";
     }
     return texts->before % DEVICE_SLICE != 0 ? "a slice begins within a tile" : NULL;
@@ -342,6 +342,18 @@ int device_clamp(struct device *device, void *x, float limit, size_t tokens, siz
         return refuse(err, "clamp", "a buffer is missing, or the width or the limit is 0");
     }
     return device->ops->clamp(device, x, limit, tokens, width, err);
+}
+
+int device_activate_by(struct device *device, void *out, const void *in, const void *factor,
+                       size_t factor_stride, enum device_activation activation, size_t tokens, size_t width,
+                       struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    if (out == NULL || in == NULL || factor == NULL || width == 0 || factor_stride < width) {
+        return refuse(err, "activate_by", "a buffer is missing or the width is not one");
+    }
+    return device->ops->activate_by(device, out, in, factor, factor_stride, activation, tokens, width, err);
 }
 
 int device_gate(struct device *device, void *x, const void *in, const struct device_gates *gates,

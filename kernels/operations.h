@@ -97,6 +97,12 @@ int device_xielu(struct device *device, void *out, const void *in, const void *n
 // x[t, i] becomes at most limit and at least -limit; NaN stays. x [tokens, width]; limit > 0.
 int device_clamp(struct device *device, void *x, float limit, size_t tokens, size_t width, struct error *err);
 
+// out[t, i] = activation(in[t, i]) * factor[t * factor_stride + i], rounded as above. in, out [tokens,
+// width].
+int device_activate_by(struct device *device, void *out, const void *in, const void *factor,
+                       size_t factor_stride, enum device_activation activation, size_t tokens, size_t width,
+                       struct error *err);
+
 // x[t, g * width + i] *= sigmoid(in[t * stride + g * apart + i]) of every group g. x [tokens, groups *
 // width]. Halves: the sigmoid is rounded, then the product.
 int device_gate(struct device *device, void *x, const void *in, const struct device_gates *gates,

@@ -15,8 +15,9 @@ struct device_texts {
     const int32_t *host_starts; // the same numbers in host memory (for the grid)
     size_t count;
     // Where the batch is a slice of one text, its tokens from number `before` on, a multiple of DEVICE_SLICE:
-    // keys and values of the text's tokens up to the slice's end, as device_keep kept them. NULL: whole
-    // texts.
+    // keys and values of the text's tokens up to the slice's end, as device_keep kept them. With `before` 0
+    // it may be any texts: kept row t is the batch's token t. NULL: whole texts, with keys and values of
+    // their own.
     const void *kept;
     size_t before;
 };

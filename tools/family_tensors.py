@@ -229,6 +229,11 @@ def attention_shape(m, family, layer):
     return m.kv_heads, m.head_dim, False
 
 
+def takes_keys(c, layer):
+    """Whether the layer has the keys and values of an earlier one (Gemma 4)."""
+    return layer >= layer_count(c) - c.get("num_kv_shared_layers", 0)
+
+
 def attention(m, at, family, row, layer):
     kv_heads, head_dim, shared = attention_shape(m, family, layer)
     q, kv = m.heads * head_dim, kv_heads * head_dim
@@ -237,13 +242,14 @@ def attention(m, at, family, row, layer):
         m.matrix(at + "qkv_proj.weight", q + 2 * kv, m.hidden, 0.8)
     else:
         m.linear(at + "q_proj", q * (2 if row.gated_query else 1), m.hidden, 0.65, row.qkv_bias)
-        m.linear(at + "k_proj", kv, m.hidden, 0.65, row.qkv_bias)
-        if not shared:
+        if not takes_keys(m.config, layer):
+            m.linear(at + "k_proj", kv, m.hidden, 0.65, row.qkv_bias)
+        if not shared and not takes_keys(m.config, layer):
             m.linear(at + "v_proj", kv, m.hidden, 1.0, row.qkv_bias)
     m.linear(at + row.out, m.hidden, q, m.damping, row.out_bias)
     if row.qk_norms:
         sizes = {"head": (head_dim, head_dim), "full": (q, kv), "each": ([m.heads, head_dim], [kv_heads, head_dim])}[row.qk_norms]
-        for name, size in zip(row.qk_names, sizes):
+        for name, size in list(zip(row.qk_names, sizes))[:1 if takes_keys(m.config, layer) else 2]:
             m.norm(at + name, size, mean=0.45 if family == "gemma4_text" else None)  # its scores are not scaled
     if family == "gpt_oss":
         m.add(at + "sinks", [m.heads], 0.5, 1.0, kind="sinks")
@@ -275,6 +281,8 @@ def feed_forward(m, at, family, row, layer):
         MIXTURES[row.mixture](m, at)
         return
     width = m.config["intermediate_size"]
+    if m.config.get("use_double_wide_mlp") and takes_keys(m.config, layer):
+        width *= 2
     at += "mlp."
     if row.mlp == "fused":
         m.matrix(at + "gate_up_proj.weight", 2 * width, m.hidden)
@@ -289,6 +297,15 @@ def feed_forward(m, at, family, row, layer):
             m.add(at + "act_fn.eps", [], -1e-6, 0.0)
     else:
         glu(m, at, width, names=row.mlp_names, bias=row.mlp_bias)
+
+
+def layer_input(m, at):
+    """Gemma 4's per-layer embeddings, where it has some."""
+    width = m.config["hidden_size_per_layer_input"]
+    if width:
+        m.matrix(at + "per_layer_input_gate.weight", width, m.hidden)
+        m.matrix(at + "per_layer_projection.weight", m.hidden, width, m.damping)
+        m.norm(at + "post_per_layer_input_norm", m.hidden, mean=0.5)
 
 
 def embedding_amplitude(family, c):
@@ -312,9 +329,16 @@ def list_llama_like(m, family, row, prefix):
             attention(m, at, family, row, layer)
         feed_forward(m, at, family, row, layer)
         if family == "gemma4_text":
+            layer_input(m, at)
             m.add(at + "layer_scalar", [1], 0.9, 0.2, kind="scalar")
     if row.final:
         m.norm(prefix + row.final, m.hidden, row.layer_norm)
+    if family == "gemma4_text" and c["hidden_size_per_layer_input"]:
+        inputs = m.layers * c["hidden_size_per_layer_input"]
+        amplitude = 1.2 / math.sqrt(c["hidden_size_per_layer_input"])
+        m.embedding(prefix + "embed_tokens_per_layer.weight", c["vocab_size_per_layer_input"], inputs, amplitude)
+        m.matrix(prefix + "per_layer_model_projection.weight", inputs, m.hidden)
+        m.norm(prefix + "per_layer_projection_norm", c["hidden_size_per_layer_input"])
 
 
 # ---- layers in the manner of GPT ------------------------------------------------------------------------------------

@@ -107,8 +107,10 @@ struct activate {
     struct rows rows;
     void *out;
     const void *in;
+    const void *up; // NULL: none
     enum device_activation activation;
-    bool gated;
+    size_t in_stride;
+    size_t up_stride;
     size_t width;
 };
 
@@ -116,21 +118,28 @@ static void activate_rows(const void *job, size_t piece, size_t member) {
     const struct activate *activate = job;
     struct share mine = rows_of(&activate->rows, piece);
     const struct cpu_device *cpu = activate->rows.cpu;
-    size_t width = activate->width;
-    size_t stride = activate->gated ? 2 * width : width;
+    enum dtype dtype = cpu->base.dtype;
     (void)member;
     for (size_t t = mine.first; t < mine.end; t++) {
-        const void *in = number_of(activate->in, t * stride, cpu->base.dtype);
-        const void *up = activate->gated ? number_of(in, width, cpu->base.dtype) : NULL;
-        cpu->kernels->activate(number_in(activate->out, t * width, cpu->base.dtype), in, up,
-                               activate->activation, width);
+        cpu->kernels->activate(number_in(activate->out, t * activate->width, dtype),
+                               number_of(activate->in, t * activate->in_stride, dtype),
+                               activate->up == NULL ? NULL
+                                                    : number_of(activate->up, t * activate->up_stride, dtype),
+                               activate->activation, activate->width);
     }
 }
 
 int cpu_activate(struct device *device, void *out, const void *in, enum device_activation activation,
                  bool gated, size_t tokens, size_t width, struct error *err) {
     (void)err;
-    struct activate activate = {{.cpu = cpu_of(device), .count = tokens}, out, in, activation, gated, width};
+    struct activate activate = {.rows = {.cpu = cpu_of(device), .count = tokens},
+                                .out = out,
+                                .in = in,
+                                .up = gated ? number_of(in, width, device->dtype) : NULL,
+                                .activation = activation,
+                                .in_stride = gated ? 2 * width : width,
+                                .up_stride = 2 * width,
+                                .width = width};
     rows_run(&activate.rows, activate_rows, gated ? 3 * width : 2 * width);
     return STATUS_OK;
 }
@@ -202,6 +211,22 @@ int cpu_clamp(struct device *device, void *x, float limit, size_t tokens, size_t
     (void)err;
     struct clamp job = {{.cpu = cpu_of(device), .count = tokens}, x, limit, width};
     rows_run(&job.rows, clamp_rows, 2 * width);
+    return STATUS_OK;
+}
+
+int cpu_activate_by(struct device *device, void *out, const void *in, const void *factor,
+                    size_t factor_stride, enum device_activation activation, size_t tokens, size_t width,
+                    struct error *err) {
+    (void)err;
+    struct activate activate = {.rows = {.cpu = cpu_of(device), .count = tokens},
+                                .out = out,
+                                .in = in,
+                                .up = factor,
+                                .activation = activation,
+                                .in_stride = width,
+                                .up_stride = factor_stride,
+                                .width = width};
+    rows_run(&activate.rows, activate_rows, 3 * width);
     return STATUS_OK;
 }
 

@@ -36,21 +36,31 @@ static cudaError_t swiglu(cudaStream_t stream, T *out, const T *gate_up, size_t 
 
 // ---- other activations, and those without a gate ----
 
+template <typename T> struct activate_rows {
+    T *out; // [tokens, width]
+    const T *in;
+    const T *up; // NULL: none
+    size_t in_stride;
+    size_t up_stride;
+    enum device_activation activation;
+};
+
 template <typename T, bool WIDE>
 static __global__ void __launch_bounds__(ROW_THREADS)
-    activate_kernel(T *out, const T *in, enum device_activation activation, bool gated, size_t width) {
-    const T *from = in + (gated ? 2 : 1) * (size_t)blockIdx.x * width;
-    T *to = out + (size_t)blockIdx.x * width;
+    activate_kernel(struct activate_rows<T> rows, size_t width) {
+    const T *from = rows.in + blockIdx.x * rows.in_stride;
+    const T *ups = rows.up + blockIdx.x * rows.up_stride;
+    T *to = rows.out + (size_t)blockIdx.x * width;
     for (size_t i = threadIdx.x * (size_t)CHUNK; i < width; i += ROW_THREADS * (size_t)CHUNK) {
         float x[CHUNK];
         group_load(x, from, i, width, WIDE);
 #pragma unroll
         for (int e = 0; e < CHUNK; e++) {
-            x[e] = activated<T>(x[e], activation);
+            x[e] = activated<T>(x[e], rows.activation);
         }
-        if (gated) {
+        if (rows.up != NULL) {
             float up[CHUNK];
-            group_load(up, from + width, i, width, WIDE);
+            group_load(up, ups, i, width, WIDE);
 #pragma unroll
             for (int e = 0; e < CHUNK; e++) {
                 x[e] = up[e] * rounded<T>(x[e]);
@@ -61,12 +71,12 @@ static __global__ void __launch_bounds__(ROW_THREADS)
 }
 
 template <typename T>
-static cudaError_t activate(cudaStream_t stream, T *out, const T *in, enum device_activation activation,
-                            bool gated, size_t tokens, size_t width) {
-    bool wide = rows_wide<T, CHUNK>(out, width) && rows_wide<T, CHUNK>(in, width);
+static cudaError_t activate(cudaStream_t stream, struct activate_rows<T> rows, size_t tokens, size_t width) {
+    bool wide = rows_wide<T, CHUNK>(rows.out, width) && rows_wide<T, CHUNK>(rows.in, width) &&
+                rows.in_stride % CHUNK == 0 &&
+                (rows.up == NULL || (rows_wide<T, CHUNK>(rows.up, width) && rows.up_stride % CHUNK == 0));
     auto kernel = wide ? activate_kernel<T, true> : activate_kernel<T, false>;
-    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, out, in, activation, gated,
-                  width);
+    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, rows, width);
 }
 
 // ---- xIELU, and a limit ----
@@ -163,7 +173,24 @@ extern "C" cudaError_t launch_activate(cudaStream_t stream, enum dtype dtype, vo
         typedef decltype(number) T;
         return activation == DEVICE_SILU && gated
                    ? swiglu(stream, (T *)out, (const T *)in, tokens, width)
-                   : activate(stream, (T *)out, (const T *)in, activation, gated, tokens, width);
+                   : activate<T>(stream,
+                                 {(T *)out, (const T *)in, gated ? (const T *)in + width : NULL,
+                                  gated ? 2 * width : width, 2 * width, activation},
+                                 tokens, width);
+    });
+}
+
+extern "C" cudaError_t launch_activate_by(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
+                                          const void *factor, size_t factor_stride,
+                                          enum device_activation activation, size_t tokens, size_t width) {
+    if (tokens > INT32_MAX) {
+        return cudaErrorInvalidValue;
+    }
+    return with_number(dtype, [&](auto number) {
+        typedef decltype(number) T;
+        return activate<T>(stream,
+                           {(T *)out, (const T *)in, (const T *)factor, width, factor_stride, activation},
+                           tokens, width);
     });
 }
 

@@ -108,6 +108,10 @@ cudaError_t launch_short_convolution(cudaStream_t stream, enum dtype dtype, void
                                      const struct device_short_convolution *shape,
                                      const struct device_texts *texts, void *state, size_t tokens);
 
+cudaError_t launch_activate_by(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
+                               const void *factor, size_t factor_stride, enum device_activation activation,
+                               size_t tokens, size_t width);
+
 cudaError_t launch_gate(cudaStream_t stream, enum dtype dtype, void *x, const void *in,
                         const struct device_gates *gates, size_t tokens);
 

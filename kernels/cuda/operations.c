@@ -123,6 +123,17 @@ int cuda_short_convolution(struct device *device, void *out, const void *in,
     return cuda_queue_end(cuda, "short_convolution", launched, err);
 }
 
+int cuda_activate_by(struct device *device, void *out, const void *in, const void *factor,
+                     size_t factor_stride, enum device_activation activation, size_t tokens, size_t width,
+                     struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, width)}}, .reads = {in, factor}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "activate_by", &use, err));
+    cudaError_t launched = launch_activate_by(cuda->queue.compute, device->dtype, out, in, factor,
+                                              factor_stride, activation, tokens, width);
+    return cuda_queue_end(cuda, "activate_by", launched, err);
+}
+
 int cuda_gate(struct device *device, void *x, const void *in, const struct device_gates *gates, size_t tokens,
               struct error *err) {
     struct cuda_device *cuda = cuda_of(device);

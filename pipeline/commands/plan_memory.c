@@ -38,7 +38,7 @@ static int count_memory(struct inputs *inputs, struct memory *memory, struct err
     model_weight_bytes(inputs->model, inputs->layers[inputs->layer_count - 1], dtype, &memory->weights);
     // Dimensions, batch.tokens and texts are bounded.
     uint64_t tokens = size_max((size_t)inputs->job.batch_tokens, (size_t)inputs->survey.totals.longest);
-    memory->keys_and_values = 2 * tokens * config->kv_heads * config->head_dim * dtype_size(dtype);
+    memory->keys_and_values = tokens * config_keys_values(config) * dtype_size(dtype);
     return count_activations(inputs, &memory->activations, err);
 }
 

@@ -361,7 +361,7 @@ static void write_generation(FILE *out, const struct plan_ways *ways) {
     fprintf(out,
             "  published figures count keys and values as wide as hidden_size (%zu); grouped queries make "
             "them %zu\n",
-            config->hidden, config->kv_heads * config->head_dim);
+            config->hidden, config_keys_values(config) / 2);
     fprintf(out,
             "  strata computes a layer after the other: keys and values of one, %.1f MiB at that length, "
             "once; beside them the text's residual stream, %.1f MiB\n",

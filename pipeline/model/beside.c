@@ -66,17 +66,41 @@ static size_t block_stem(const struct model_config *config, const char **stem) {
     return (size_t)(strstr(row->name, "{i}") - row->name);
 }
 
-bool beside_later_block(const char *name, const struct model_config *config) {
+// What follows "layers.7." in a name, and the 7; NULL where it is no weight of a block.
+static const char *in_block(const char *name, const struct model_config *config, unsigned long long *block) {
     const char *const *prefixes = family_prefixes(config->family);
     const char *stem;
     size_t length = block_stem(config, &stem);
-    for (size_t i = 0; prefixes[i] != NULL && config->holder == CONFIG_JSON; i++) {
-        const char *number = name + strlen(prefixes[i]) + length;
+    for (size_t i = 0; prefixes[i] != NULL; i++) {
+        size_t prefix = strlen(prefixes[i]);
+        const char *number = name + prefix + length;
         char *end;
-        if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0 &&
-            strncmp(name + strlen(prefixes[i]), stem, length) == 0 && *number >= '0' && *number <= '9') {
-            unsigned long long block = strtoull(number, &end, 10);
-            return *end == '.' && block >= config->layers;
+        if (strncmp(name, prefixes[i], prefix) == 0 && strncmp(name + prefix, stem, length) == 0 &&
+            *number >= '0' && *number <= '9') {
+            *block = strtoull(number, &end, 10);
+            return *end == '.' ? end + 1 : NULL;
+        }
+    }
+    return NULL;
+}
+
+bool beside_later_block(const char *name, const struct model_config *config) {
+    unsigned long long block;
+    return config->holder == CONFIG_JSON && in_block(name, config, &block) != NULL && block >= config->layers;
+}
+
+// What a block that takes keys and values from another would make its own of.
+static bool is_unused_key(const char *name, const struct model_config *config) {
+    static const char *const parts[] = {"self_attn.k_proj.", "self_attn.v_proj.", "self_attn.k_norm.",
+                                        "self_attn.v_norm."};
+    unsigned long long block;
+    const char *rest = in_block(name, config, &block);
+    if (rest == NULL || block >= config->layers || config_keys(config, (size_t)block) != KEYS_SHARED) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        if (strncmp(rest, parts[i], strlen(parts[i])) == 0) {
+            return true;
         }
     }
     return false;
@@ -102,7 +126,7 @@ static bool is_tower(const char *name) {
 bool beside_tensor(const char *name, const struct model_config *config) {
     static const char prefix[] = "model.";
     bool prefixed = strncmp(name, prefix, sizeof prefix - 1) == 0;
-    if (is_buffer(name) || beside_later_block(name, config)) {
+    if (is_buffer(name) || beside_later_block(name, config) || is_unused_key(name, config)) {
         return true;
     }
     if (config->is_nested && is_tower(name)) {

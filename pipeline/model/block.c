@@ -9,6 +9,8 @@ enum block_kind block_step_kind(enum block_step step) {
     case BLOCK_OUTPUT:
     case BLOCK_GATE_UP:
     case BLOCK_DOWN:
+    case BLOCK_INPUT_GATE:
+    case BLOCK_INPUT_DOWN:
         return BLOCK_KIND_MATMUL;
     case BLOCK_ATTENTION_NORM:
     case BLOCK_MLP_NORM:
@@ -19,6 +21,9 @@ enum block_kind block_step_kind(enum block_step step) {
     case BLOCK_ACTIVATION:
     case BLOCK_EXPERTS:
     case BLOCK_MLP_ADD:
+    case BLOCK_INPUT_ACTIVATION:
+    case BLOCK_INPUT_ADD:
+    case BLOCK_SCALE:
     case BLOCK_STEPS:
         break;
     }
@@ -114,6 +119,20 @@ size_t block_matmuls(const struct model_config *config, size_t block,
          .bias = WEIGHT(down_bias),
          .in = BUFFER(inner),
          .out = branch_out(config, mlp_at_once)},
+        {.step = BLOCK_INPUT_GATE,
+         .keys = "'hidden_size' and 'hidden_size_per_layer_input'",
+         .store = DEVICE_STORE,
+         .matrix = WEIGHT(input_gate),
+         .bias = WEIGHT(no_bias),
+         .in = BUFFER(x),
+         .out = BUFFER(wide)},
+        {.step = BLOCK_INPUT_DOWN,
+         .keys = "'hidden_size' and 'hidden_size_per_layer_input'",
+         .store = DEVICE_STORE,
+         .matrix = WEIGHT(input_down),
+         .bias = WEIGHT(no_bias),
+         .in = BUFFER(inner),
+         .out = branch_out(config, false)},
     };
     _Static_assert(sizeof all / sizeof all[0] <= BLOCK_MATMULS_MOST, "more matmuls than a list holds");
     size_t count = 0;
@@ -144,7 +163,8 @@ static double mixer_flops(const struct model_config *config, size_t block, size_
         double state = (double)device_delta_net_out(net) * (double)net->key_dim;
         return (double)tokens * (7 * state + 2 * (double)(net->taps * device_delta_net_mixed(net)));
     }
-    return 2 * (double)config->heads * (double)config->head_dim * (squared_lengths + (double)tokens);
+    struct device_heads heads = config_heads(config, block);
+    return 2 * (double)heads.heads * (double)heads.head_dim * (squared_lengths + (double)tokens);
 }
 
 double block_flops(const struct model_config *config, size_t block, size_t tokens, double squared_lengths) {
@@ -154,6 +174,7 @@ double block_flops(const struct model_config *config, size_t block, size_t token
     for (size_t i = 0; i < count; i++) {
         multiply_adds += (double)list[i].rows * (double)list[i].columns;
     }
+    multiply_adds += (double)config->hidden * (double)config->layer_input; // before the blocks
     if (config_has_experts(config, block)) {
         const struct expert_config *experts = &config->experts;
         multiply_adds +=
@@ -260,21 +281,44 @@ static int norm_qk(const struct block_pass *pass, const struct block_weights *w,
     return STATUS_OK;
 }
 
+// Of values, which have no weight, from what they are made of.
+static int norm_values(const struct block_pass *pass, size_t block, struct device_heads heads,
+                       struct error *err) {
+    size_t key = device_heads_key(heads);
+    size_t value = key + heads.kv_heads * heads.head_dim;
+    struct device_norm norm = norm_of(pass->config, NULL, NULL);
+    struct device_groups groups = {.stride = device_heads_width(heads),
+                                   .from = config_values_are_keys(pass->config, block) ? key : value,
+                                   .first = value,
+                                   .count = heads.kv_heads,
+                                   .width = heads.head_dim};
+    return device_norm_groups(pass->device, pass->buffers.wide, &groups, &norm, pass->tokens, err);
+}
+
 // qkv: q | k | v of each token.
 static int run_rope(const struct block_pass *pass, const struct block_weights *w, size_t block,
                     struct device_heads heads, struct error *err) {
     const struct model_config *config = pass->config;
     enum block_rope which = config_block_rope(config, block);
+    const struct rope_config *tables = which == BLOCK_ROPE_LOCAL ? &config->local_rope : &config->rope;
     bool normed = config->qk_norm == QK_NORM_HEADS;
+    bool shared = config_keys(config, block) == KEYS_SHARED; // nothing reads what keys it has
     struct device_rope rope = {.q_norm = norm_of(config, normed ? w->q_norm : NULL, NULL),
-                               .k_norm = norm_of(config, normed ? w->k_norm : NULL, NULL),
+                               .k_norm = norm_of(config,
+                                                 !normed  ? NULL
+                                                 : shared ? w->q_norm
+                                                          : w->k_norm,
+                                                 NULL),
                                .cosine = which == BLOCK_ROPE_LOCAL ? pass->local_cosine : pass->cosine,
                                .sine = which == BLOCK_ROPE_LOCAL ? pass->local_sine : pass->sine,
                                .row = pass->rope_row,
-                               .part = which == BLOCK_ROPE_NONE ? 0 : config_rotated(config),
+                               .part = which == BLOCK_ROPE_NONE ? 0 : config_rope_rotated(config, tables),
                                .query_scale = pass->query_scale,
                                .pairing = config->pairing,
                                .rounding = config->rope_rounding};
+    if (config->value_norm && !shared) {
+        TRY(norm_values(pass, block, heads, err)); // before keys turn
+    }
     if (config->qk_norm == QK_NORM_WHOLE || config->qk_norm == QK_NORM_EACH) {
         TRY(norm_qk(pass, w, heads, err));
     }
@@ -300,17 +344,35 @@ static int run_delta_net(const struct block_pass *pass, const struct block_weigh
                             pass->texts.kept == NULL ? NULL : pass->kept, pass->scratch, err);
 }
 
+// Keeps keys and values where a later slice or block takes them, and says where attention has its own from.
+static int keep(const struct block_pass *pass, size_t block, struct device_heads heads,
+                struct device_texts *texts, struct error *err) {
+    enum block_keys keys = config_keys(pass->config, block);
+    void *shared = pass->shared[pass->config->layer_slides[block] != 0];
+    bool is_slice = texts->kept != NULL;
+    if (keys == KEYS_SHARED) {
+        texts->kept = shared;
+        return STATUS_OK;
+    }
+    if (keys == KEYS_KEPT && is_slice) {
+        texts->kept = shared;
+    }
+    return keys == KEYS_OWN && !is_slice
+               ? STATUS_OK
+               : device_keep(pass->device, keys == KEYS_KEPT ? shared : pass->kept, texts->before,
+                             pass->buffers.wide, heads, pass->tokens, err);
+}
+
 // Of a slice over the keys and values of the text so far. A gate of a query lies behind it.
-static int run_attention(const struct block_pass *pass, const struct block_weights *w,
+static int run_attention(const struct block_pass *pass, const struct block_weights *w, size_t block,
                          struct device_attention *shape, struct error *err) {
     const struct block_buffers *b = &pass->buffers;
     struct device_heads heads = shape->heads;
+    struct device_texts texts = pass->texts;
     shape->sinks = w->sinks;
     shape->slopes = pass->slopes;
-    if (pass->texts.kept != NULL) {
-        TRY(device_keep(pass->device, pass->kept, pass->texts.before, b->wide, heads, pass->tokens, err));
-    }
-    TRY(device_attention(pass->device, b->inner, b->wide, shape, pass->texts, pass->scratch, err));
+    TRY(keep(pass, block, heads, &texts, err));
+    TRY(device_attention(pass->device, b->inner, b->wide, shape, texts, pass->scratch, err));
     if (heads.gap == 0) {
         return STATUS_OK;
     }
@@ -369,6 +431,32 @@ static int run_experts(const struct block_pass *pass, const struct block_weights
                           pass->tokens, pass->scratch, err);
 }
 
+// inner = activation(gate(x)) * the block's own input
+static int run_input(const struct block_pass *pass, size_t block, struct error *err) {
+    const struct model_config *config = pass->config;
+    size_t first = block * config->layer_input * dtype_size(device_dtype(pass->device));
+    return config->layer_input == 0
+               ? STATUS_OK
+               : device_activate_by(pass->device, pass->buffers.inner, pass->buffers.wide,
+                                    (const char *)pass->layer_inputs + first, config_layer_inputs(config),
+                                    config->activation, pass->tokens, config->layer_input, err);
+}
+
+// x += the norm of what has come of it. The input is 2^1/2 times what transformers' is, which the norm takes
+// back where its epsilon is twice as large.
+static int add_input(const struct block_pass *pass, const struct block_weights *w, struct error *err) {
+    const struct model_config *config = pass->config;
+    struct device_norm norm = norm_of(config, w->input_add_norm, NULL);
+    norm.epsilon = (float)(2 * config->norm_epsilon);
+    if (config->layer_input == 0) {
+        return STATUS_OK;
+    }
+    return norm.weight == NULL ? error_set(err, STATUS_INTERNAL, "a norm has no weight")
+                               : device_norm(pass->device, pass->buffers.x,
+                                             buffer_at(&pass->buffers, branch_out(config, false)), &norm,
+                                             DEVICE_ADD, pass->tokens, config->hidden, err);
+}
+
 int block_run_step(const struct block_pass *pass, const struct block_weights *weights, size_t block,
                    enum block_step step, struct error *err) {
     struct device_attention shape = block_attention(pass->config, block, pass->longest);
@@ -380,7 +468,7 @@ int block_run_step(const struct block_pass *pass, const struct block_weights *we
     case BLOCK_ROPE:
         return attends ? run_rope(pass, weights, block, shape.heads, err) : STATUS_OK;
     case BLOCK_ATTENTION:
-        return attends ? run_attention(pass, weights, &shape, err) : run_delta_net(pass, weights, err);
+        return attends ? run_attention(pass, weights, block, &shape, err) : run_delta_net(pass, weights, err);
     case BLOCK_ATTENTION_ADD:
         return add_attention(pass, weights, err);
     // x += down(activation(gate(norm(x))) * up(norm(x))), the sum of some experts that are alike, or both
@@ -393,10 +481,21 @@ int block_run_step(const struct block_pass *pass, const struct block_weights *we
         return run_experts(pass, weights, block, err);
     case BLOCK_MLP_ADD:
         return add_mlp(pass, weights, block, err);
+    // x += norm(down(activation(gate(x)) * what the block has of the token)), then x *= scale
+    case BLOCK_INPUT_ACTIVATION:
+        return run_input(pass, block, err);
+    case BLOCK_INPUT_ADD:
+        return add_input(pass, weights, err);
+    case BLOCK_SCALE:
+        return weights->scale == NULL ? STATUS_OK
+                                      : device_scale(pass->device, pass->buffers.x, weights->scale,
+                                                     pass->tokens, pass->config->hidden, err);
     case BLOCK_QKV:
     case BLOCK_OUTPUT:
     case BLOCK_GATE_UP:
     case BLOCK_DOWN:
+    case BLOCK_INPUT_GATE:
+    case BLOCK_INPUT_DOWN:
         return run_matmul(pass, weights, block, step, err);
     case BLOCK_STEPS:
         break;

@@ -27,6 +27,11 @@ enum block_step { // the operations of a block, in order; a block passes over th
     BLOCK_DOWN,
     BLOCK_EXPERTS, // the gate of the MLP beside them, the choice and the products
     BLOCK_MLP_ADD,
+    BLOCK_INPUT_GATE, // what the block has of a token of its own
+    BLOCK_INPUT_ACTIVATION,
+    BLOCK_INPUT_DOWN,
+    BLOCK_INPUT_ADD,
+    BLOCK_SCALE,
     BLOCK_STEPS
 };
 
@@ -58,6 +63,9 @@ struct block_pass {
     const float *query_scale; // [..] by rope_row; NULL: none
     const float *slopes;      // [heads]; NULL: none
     struct device_texts texts;
+    const void *layer_inputs; // [tokens, layers * layer_input]; NULL: blocks have none
+    void *shared[2]; // keys and values of the pass's texts that later blocks take, from their first token on:
+                     // of blocks without a window, and with one; NULL: none are
     void *kept; // of a slice: texts.kept, to which its own keys and values are added; a delta net's state
     size_t tokens;
     size_t longest; // tokens of the longest text in any batch
@@ -94,7 +102,7 @@ struct block_matmul {
     size_t out;
 };
 
-enum { BLOCK_MATMULS_MOST = 4 }; // in one block
+enum { BLOCK_MATMULS_MOST = 6 }; // in one block
 
 // The matmuls of block number `block`, in the order in which they run: how many.
 size_t block_matmuls(const struct model_config *config, size_t block,

@@ -7,10 +7,11 @@
 #define BUFFER(member) offsetof(struct block_buffers, member)
 
 struct device_attention block_attention(const struct model_config *config, size_t block, size_t longest) {
+    struct device_heads heads = config_heads(config, block);
     double scale =
-        config->score_scale == 0 ? 1 / __builtin_sqrt((double)config->head_dim) : config->score_scale;
+        config->score_scale == 0 ? 1 / __builtin_sqrt((double)heads.head_dim) : config->score_scale;
     return (struct device_attention){
-        .heads = config_heads(config, block),
+        .heads = heads,
         .scale = (float)(config->scale_falls ? scale / (double)(block + 1) : scale),
         .window = config->layer_slides[block] ? config->window : 0,
         .softcap = (float)config->softcap,

@@ -226,6 +226,41 @@ int model_config_read(struct model_config *config, struct buffer *text, const ch
     return model_config_parse(config, text->data, text->size, path, err);
 }
 
+size_t config_key_giver(const struct model_config *config, bool slides) {
+    for (size_t block = config->layers - config->key_sharers; config->key_sharers > 0 && block > 0; block--) {
+        if ((config->layer_slides[block - 1] != 0) == slides) {
+            return block - 1;
+        }
+    }
+    return config->layers;
+}
+
+enum block_keys config_keys(const struct model_config *config, size_t block) {
+    if (config->key_sharers == 0) {
+        return KEYS_OWN;
+    }
+    if (block >= config->layers - config->key_sharers) {
+        return KEYS_SHARED;
+    }
+    return config_key_giver(config, config->layer_slides[block] != 0) == block ? KEYS_KEPT : KEYS_OWN;
+}
+
+size_t config_shared_keys(const struct model_config *config, bool slides) {
+    size_t giver = config_key_giver(config, slides);
+    struct device_heads heads = config_heads(config, giver < config->layers ? giver : 0);
+    return giver < config->layers ? 2 * heads.kv_heads * heads.head_dim : 0;
+}
+
+size_t config_keys_values(const struct model_config *config) {
+    size_t most = 0;
+    for (size_t block = 0; block < config->layers; block++) {
+        struct device_heads heads = config_heads(config, block);
+        size_t numbers = 2 * heads.kv_heads * heads.head_dim;
+        most = numbers > most ? numbers : most;
+    }
+    return most;
+}
+
 const char *model_config_holder(const struct model_config *config) {
     return config->holder == CONFIG_GGUF ? "the file's metadata" : model_part_name(MODEL_CONFIG);
 }
@@ -236,6 +271,10 @@ struct model_config model_config_plain(const struct model_config *config) {
     plain.local_rope = (struct rope_config){0};
     plain.has_local_rope = false;
     plain.unrotated = 0;
+    plain.full_head_dim = 0;
+    plain.full_values_are_keys = false;
+    plain.key_sharers = 0;
+    plain.layer_input = 0;
     plain.window = 0;
     plain.experts = (struct expert_config){0};
     plain.query_beta = 0;

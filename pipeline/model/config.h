@@ -30,6 +30,8 @@ struct rope_config {
     double beta_slow;
     double attention_factor; // multiplies cosine and sine; 1 unless yarn, longrope or a GGUF file says so
     bool truncate;           // yarn: floor and ceil the correction range
+    size_t rotated;          // numbers of a head that turn; 0: config_rotated's
+    size_t still;            // frequencies that are zero, the last ones: their numbers stay as they are
     float *divisors;         // [rotated / 2] of the frequencies, whatever their kind; NULL: none
     float *long_divisors;    // longrope: the same of texts longer than original_positions
 };
@@ -65,6 +67,12 @@ enum block_rope { // which tables a block rotates by
 enum block_mixer { // what mixes the tokens of a text
     MIXER_ATTENTION,
     MIXER_DELTA_NET,
+};
+
+enum block_keys { // where a block with attention has its keys and values from
+    KEYS_OWN,
+    KEYS_KEPT,   // its own, which later blocks take too
+    KEYS_SHARED, // from the last block before of its kind (with a window or without) that has its own
 };
 
 struct expert_config { // of blocks that have experts in place of an MLP
@@ -133,7 +141,15 @@ struct model_config {
     unsigned char *layer_mixers;  // [layers] enum block_mixer; NULL: attention in all
     bool query_gates;             // each head of attention's output is multiplied with sigmoids of its gate
     struct device_delta_net delta_net; // its sizes, of blocks with MIXER_DELTA_NET
-    size_t unrotated;                  // numbers of a head that do not turn, its last ones
+    size_t full_head_dim;              // of blocks without a window; 0: all blocks have the same heads
+    size_t full_kv_heads;
+    bool full_values_are_keys; // in blocks without a window: values are what keys are made of
+    bool value_norm;           // values are normalised, head by head, without a weight
+    size_t layer_input; // numbers of a token that each block has of its own (per-layer embeddings); 0: none
+    size_t layer_vocabulary; // rows of the table that they are made from
+    size_t key_sharers;      // the last so many blocks have KEYS_SHARED
+    bool double_mlp;         // and an MLP twice as wide as others
+    size_t unrotated;        // numbers of a head that do not turn, its last ones
     enum device_pairing pairing;
     enum device_rope_rounding rope_rounding;
     struct rope_config rope;
@@ -150,6 +166,18 @@ struct model_config {
 // Numbers of a head that turn: columns of the rotary tables are half as many.
 static inline size_t config_rotated(const struct model_config *config) {
     return config->head_dim - config->unrotated;
+}
+
+// The same of blocks that rotate by `rope`, one of the configuration's own.
+static inline size_t config_rope_rotated(const struct model_config *config, const struct rope_config *rope) {
+    return rope->rotated > 0 ? rope->rotated : config_rotated(config);
+}
+
+// Of all blocks, the most.
+static inline size_t config_rotated_most(const struct model_config *config) {
+    size_t rotated = config_rope_rotated(config, &config->rope);
+    size_t local = config_rope_rotated(config, &config->local_rope);
+    return config->has_local_rope && local > rotated ? local : rotated;
 }
 
 static inline enum block_rope config_block_rope(const struct model_config *config, size_t block) {
@@ -171,16 +199,39 @@ static inline size_t config_last_state(const struct model_config *config) {
 
 // The heads of a block with attention.
 static inline struct device_heads config_heads(const struct model_config *config, size_t block) {
-    (void)block; // all have the same
+    bool own = config->full_head_dim > 0 && config->layer_slides[block] == 0;
     return (struct device_heads){.heads = config->heads,
-                                 .kv_heads = config->kv_heads,
-                                 .head_dim = config->head_dim,
+                                 .kv_heads = own ? config->full_kv_heads : config->kv_heads,
+                                 .head_dim = own ? config->full_head_dim : config->head_dim,
                                  .gap = config->query_gates ? config->head_dim : 0};
 }
 
+static inline bool config_values_are_keys(const struct model_config *config, size_t block) {
+    return config->full_values_are_keys && config->layer_slides[block] == 0;
+}
+
+// Numbers of a token that all blocks have of their own.
+static inline size_t config_layer_inputs(const struct model_config *config) {
+    return config->layers * config->layer_input;
+}
+
+enum block_keys config_keys(const struct model_config *config, size_t block);
+
+// The block that blocks with KEYS_SHARED have theirs from, of those with a window or without; config->layers
+// where there is none.
+size_t config_key_giver(const struct model_config *config, bool slides);
+
+// Numbers of a token's keys and values that are kept for later blocks, of those with a window or without.
+size_t config_shared_keys(const struct model_config *config, bool slides);
+
+// Numbers of a token's keys and values, in the block that has most of them.
+size_t config_keys_values(const struct model_config *config);
+
 // The width of a block's MLP, or of the one beside its experts; 0: it has none.
 static inline size_t config_mlp_width(const struct model_config *config, size_t block) {
-    return config_has_experts(config, block) ? config->experts.shared_width : config->intermediate;
+    bool doubled = config->double_mlp && block >= config->layers - config->key_sharers;
+    return config_has_experts(config, block) ? config->experts.shared_width
+                                             : (doubled ? 2 : 1) * config->intermediate;
 }
 
 // Reads the shape of a model (place.h). The text of its config.json is appended to `text`; a GGUF file has

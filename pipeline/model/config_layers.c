@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "model/config_full.h"
 #include "model/config_shape.h"
 #include "model/family.h"
 
@@ -60,7 +61,7 @@ static int read_pattern(const struct values *values, const struct model_config *
     static const char *const keys[] = {"sliding_window_pattern", "_sliding_window_pattern"};
     *every = (int64_t)config->family->full_every;
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        if (!values_has(values, "layer_types")) { // which wins
+        if (!values_has(values, "layer_types") && !config->family->full_heads) { // which wins; has none
             TRY(values_integer(values, keys[i], 1, LARGEST_LAYERS, every, err));
         }
     }
@@ -240,8 +241,12 @@ static int read_sliding(const struct values *values, struct model_config *config
     if (config->layer_mixers != NULL) {
         return STATUS_OK; // which layer_types is of
     }
-    return windows == WINDOWS_LISTED ? read_attention_types(values, config, err)
-                                     : read_layer_types(values, config, err);
+    TRY(windows == WINDOWS_LISTED ? read_attention_types(values, config, err)
+                                  : read_layer_types(values, config, err));
+    if (config->family->full_heads) {
+        config->layer_slides[config->layers - 1] = 0; // whatever is said of it
+    }
+    return STATUS_OK;
 }
 
 // ---- rotation ----
@@ -273,7 +278,8 @@ static void choose_ropes(struct model_config *config) {
         if (ropes == ROPES_NONE || (ropes == ROPES_WINDOWS_ONLY && !slides) ||
             (ropes == ROPES_WINDOWS_IF_ANY && any && !slides)) {
             config->layer_ropes[i] = BLOCK_ROPE_NONE;
-        } else if ((ropes == ROPES_LOCAL || ropes == ROPES_UNSCALED_WINDOWS) && slides) {
+        } else if ((ropes == ROPES_LOCAL || ropes == ROPES_UNSCALED_WINDOWS || ropes == ROPES_BY_TYPE) &&
+                   slides) {
             config->layer_ropes[i] = BLOCK_ROPE_LOCAL;
         }
     }
@@ -368,5 +374,6 @@ int config_read_layers(const struct values *values, struct model_config *config,
     TRY(read_mixers(values, config, err));
     TRY(read_sliding(values, config, err));
     choose_ropes(config);
+    TRY(config->family->full_heads ? config_read_full(values, config, err) : STATUS_OK);
     return read_experts(values, config, err);
 }

@@ -348,6 +348,75 @@ static int read_rotary_dim(const struct values *values, struct model_config *con
     return set_part(config, (double)turned / (double)config->head_dim, err);
 }
 
+// ---- a map for each kind of block (Gemma 4) ----
+
+// Of the whole head the first part turns, as fast as it would if all of it did.
+static int read_proportional(const struct values *map, const struct values *top, struct rope_config *rope,
+                             struct error *err) {
+    double part = 1;
+    TRY(values_number(top, "partial_rotary_factor", &part, err));
+    TRY(values_number(map, "partial_rotary_factor", &part, err));
+    if (!(part >= 0 && part <= 1)) {
+        return error_set(err, STATUS_DATA, "'partial_rotary_factor' is %g, outside 0 to 1", part);
+    }
+    rope->still = rope->rotated / 2 - (size_t)(part * (double)rope->rotated / 2);
+    TRY(get_positive(map, "factor", &rope->factor, err));
+    rope->kind = rope->factor == 1 ? ROPE_PLAIN : ROPE_LINEAR;
+    return check_range("factor", rope->factor, largest_factor, err);
+}
+
+static int read_own(const struct values *map, const struct values *top, struct rope_config *rope,
+                    struct error *err) {
+    const char *name = "default";
+    bool beside = !values_has(map, "rope_theta") && values_has(top, "rope_theta");
+    TRY(values_text(map, "type", &name, err));
+    TRY(values_text(map, "rope_type", &name, err));
+    TRY(require_positive(beside ? top : map, "rope_theta", &rope->theta, err));
+    if (strcmp(name, "proportional") == 0) {
+        return read_proportional(map, top, rope, err);
+    }
+    return strcmp(name, "default") == 0
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA, "'rope_type' is '%.64s'; supported are default and proportional",
+                           name);
+}
+
+static int read_own_type(const struct values *maps, const char *type, const struct values *top,
+                         struct rope_config *rope, struct error *err) {
+    struct values map = values_member(maps, type);
+    if (values_kind(maps, type) != VALUE_MAP) {
+        return error_set(err, STATUS_DATA, "'%s' is not an object", type);
+    }
+    int status = read_own(&map, top, rope, err);
+    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "'%s'", type);
+}
+
+static int read_by_type(const struct values *values, struct model_config *config, struct error *err) {
+    struct values maps = values_member(values, "rope_parameters");
+    bool slides = false; // the last block never does
+    for (size_t i = 0; i < config->layers; i++) {
+        slides = slides || config->layer_slides[i] != 0;
+    }
+    config->rope.rotated = config->full_head_dim == 0 ? config->head_dim : config->full_head_dim;
+    config->has_local_rope = slides;
+    config->local_rope = config->rope;
+    config->local_rope.rotated = config->head_dim;
+    if (values_has(values, "rope_scaling")) {
+        return error_set(err, STATUS_DATA, "'rope_scaling' is not supported in %s", config->model_type);
+    }
+    if (!values_has(values, "rope_parameters")) {
+        config->local_rope.theta = 10000;
+        config->rope.theta = 1000000;
+        config->rope.still = config->rope.rotated / 2 - config->rope.rotated / 8; // a quarter turns
+        return STATUS_OK;
+    }
+    int status = read_own_type(&maps, "full_attention", values, &config->rope, err);
+    if (status == STATUS_OK && slides) {
+        status = read_own_type(&maps, "sliding_attention", values, &config->local_rope, err);
+    }
+    return status == STATUS_OK ? STATUS_OK : error_wrap(err, "'rope_parameters'");
+}
+
 int config_read_rope(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_row *row = config->family;
     struct rope_config *rope = &config->rope;
@@ -360,6 +429,9 @@ int config_read_rope(const struct values *values, struct model_config *config, s
     }
     if (row->rotary_dim > 0) {
         return read_rotary_dim(values, config, err);
+    }
+    if (row->ropes == ROPES_BY_TYPE) {
+        return read_by_type(values, config, err);
     }
     TRY(read_beside(values, config, &part, err));
     TRY(set_part(config, part, err));

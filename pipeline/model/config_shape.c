@@ -272,6 +272,9 @@ static bool flag_is_read(const struct family_row *row, const char *key) {
         return row->qk_norm == QK_NORM_AFTER ||
                (row->qk_norm_key != NULL && strcmp(row->qk_norm_key, key) == 0);
     }
+    if (strcmp(key, "use_bidirectional_attention") == 0) {
+        return row->full_heads; // it is a word there
+    }
     return row->scale_has_flags && strncmp(key, "scale_attn", 10) == 0;
 }
 
@@ -346,6 +349,7 @@ int config_read_computation(const struct values *values, struct model_config *co
     TRY(read_flag(values, &row->parallel, &parallel, err));
     TRY(read_norms(values, config, err));
     config->branches = parallel ? row->branches : BRANCHES_SERIAL;
+    config->value_norm = row->value_norm;
     config->plain_mlp = row->plain_mlp;
     config->has_sinks = row->has_sinks;
     config->query_gates = row->query_gates;

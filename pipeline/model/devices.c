@@ -144,16 +144,6 @@ void model_residency(const struct model *model, size_t index, struct device_resi
     device_residency(model->stages[index].device, out);
 }
 
-// The others do as the first: model_tune binds them to what it does.
-int model_algorithms(const struct model *model, struct buffer *text, struct error *err) {
-    return model->stage_count == 0 ? STATUS_OK : device_algorithms(model->stages[0].device, text, err);
-}
-
-int model_set_algorithms(struct model *model, const char *text, bool binding, struct error *err) {
-    return model->stage_count == 0 ? STATUS_OK
-                                   : device_set_algorithms(model->stages[0].device, text, binding, err);
-}
-
 void model_seal(struct model *model) {
     for (size_t i = 0; i < model->stage_count; i++) {
         device_seal(model->stages[i].device);

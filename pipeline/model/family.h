@@ -65,10 +65,11 @@ enum family_ropes {         // which blocks rotate how
     ROPES_ALIKE,            // all alike
     ROPES_LOCAL,            // those with a window have a theta of their own and no scaling (Gemma 3)
     ROPES_UNSCALED_WINDOWS, // those with a window have no scaling (OLMo 3)
-    ROPES_LISTED,           // not at all where no_rope_layers has 0, by default each fourth (SmolLM3)
-    ROPES_WINDOWS_ONLY,     // not at all without a window (Cohere 2)
-    ROPES_WINDOWS_IF_ANY,   // the same where some block has a window (EXAONE 4)
-    ROPES_NONE,             // positions are learned, or added to scores
+    ROPES_BY_TYPE,        // those with a window otherwise than those without, as a map of each says (Gemma 4)
+    ROPES_LISTED,         // not at all where no_rope_layers has 0, by default each fourth (SmolLM3)
+    ROPES_WINDOWS_ONLY,   // not at all without a window (Cohere 2)
+    ROPES_WINDOWS_IF_ANY, // the same where some block has a window (EXAONE 4)
+    ROPES_NONE,           // positions are learned, or added to scores
 };
 
 struct family_row {
@@ -114,6 +115,8 @@ struct family_row {
 
     enum family_windows windows;
     size_t full_every;
+    bool full_heads; // blocks without a window have heads of their own, and the last block is one (Gemma 4)
+    bool value_norm;
     enum family_mixers mixers;
     bool query_gates; // behind each query
     enum family_ropes ropes;

@@ -37,6 +37,9 @@ struct holding {
 
 static uint64_t file_bytes(const struct holding *holding, const struct weight_row *row, size_t block,
                            uint64_t numbers) {
+    if (row->file == FILE_NOWHERE) {
+        return 0;
+    }
     if (holding->match == NULL) {
         return times(numbers, dtype_size(holding->config->checkpoint_dtype));
     }
@@ -54,7 +57,7 @@ static uint64_t file_bytes(const struct holding *holding, const struct weight_ro
 // The format that a matrix is kept in; false where it is stored as computed.
 static bool kept_format(const struct holding *holding, const struct weight_row *row, size_t block,
                         struct weight_format *format) {
-    if (row->form != FORM_MATRIX || !weight_in_block(row)) {
+    if (row->form != FORM_MATRIX || !weight_in_block(row) || row->file == FILE_NOWHERE) {
         return false;
     }
     if (holding->quantize != MODEL_QUANTIZE_NONE) {
@@ -115,7 +118,9 @@ static int count_weights(struct footprint *out, const struct holding *holding, s
     uint64_t rows =
         plus(plus(config->embedding_width, config->position_rows), config->embedding_norm ? 2 : 0);
     uint64_t table = times(config->vocabulary, weight_dimension(config, 0, DIM_EMBEDDING));
-    out->embedding = times(plus(table, times(rows, config->hidden)), dtype_size(holding->dtype));
+    uint64_t inputs = times(plus(config->layer_vocabulary, config->hidden), config_layer_inputs(config));
+    out->embedding = times(plus(plus(table, times(rows, config->hidden)), plus(inputs, config->layer_input)),
+                           dtype_size(holding->dtype));
     out->final_norm = last == config->layers && !config->bare_norms && !config->no_final_norm
                           ? (config->norm_bias ? 2 : 1) * config->hidden * dtype_size(holding->dtype)
                           : 0;
@@ -171,8 +176,13 @@ static uint64_t pooled_bytes(const struct model_config *config, const struct mod
 }
 
 // A position of the rotary tables: half a head's cosines and sines.
-static uint64_t table_row(const struct model_config *config) {
-    return config_rotated(config) * sizeof(float);
+static uint64_t table_row(const struct model_config *config, const struct rope_config *rope) {
+    return config_rope_rotated(config, rope) * sizeof(float);
+}
+
+// Numbers of a token beside the residual stream: those for later blocks, and blocks' own inputs.
+static size_t beside(const struct model_config *config) {
+    return config_shared_keys(config, false) + config_shared_keys(config, true) + config_layer_inputs(config);
 }
 
 // On the device, where a text in slices has inputs for each of them; its rows are pooled as many at a time as
@@ -183,10 +193,12 @@ static uint64_t activation_bytes(const struct model_config *config, enum dtype d
     uint64_t rows = size_min(limits->rows, limits->tokens);
     uint64_t own_rows = own ? times(slices, limits->tokens) : 0;
     uint64_t common = size_min(rope_common_positions(config), limits->longest);
-    uint64_t table = times(plus(common, own_rows), table_row(config));
-    table = plus(table, config->has_local_rope ? times(common, table_row(config)) : 0);
-    uint64_t buffers = times(limits->tokens, plus(times(block_buffer_numbers(config), dtype_size(dtype)),
-                                                  block_route_bytes(config)));
+    uint64_t table = times(plus(common, own_rows), table_row(config, &config->rope));
+    uint64_t local = config->has_local_rope ? times(common, table_row(config, &config->local_rope)) : 0;
+    table = plus(table, local);
+    uint64_t buffers =
+        times(limits->tokens, plus(times(block_buffer_numbers(config) + beside(config), dtype_size(dtype)),
+                                   block_route_bytes(config)));
     uint64_t inputs = times(slices, inputs_bytes(limits, limits->tokens, rows));
     return plus(plus(buffers, table), plus(inputs, times(POOL_BUFFERS, pooled_bytes(config, limits, rows))));
 }
@@ -194,7 +206,7 @@ static uint64_t activation_bytes(const struct model_config *config, enum dtype d
 // In host memory, for every slot.
 static uint64_t slot_bytes(const struct model_config *config, const struct model_limits *limits) {
     uint64_t tokens = size_max(limits->tokens, limits->longest);
-    uint64_t own = rope_is_own(config, limits->longest) ? times(tokens, table_row(config)) : 0;
+    uint64_t own = rope_is_own(config, limits->longest) ? times(tokens, table_row(config, &config->rope)) : 0;
     return plus(plus(inputs_bytes(limits, tokens, limits->rows), own),
                 times(pooled_bytes(config, limits, limits->rows), limits->layer_count));
 }
@@ -228,7 +240,7 @@ void footprint_of_batch(struct footprint_batch *out, const struct model_config *
 }
 
 uint64_t footprint_residual(const struct model_config *config, enum dtype dtype) {
-    return config->hidden * dtype_size(dtype);
+    return (config->hidden + beside(config)) * dtype_size(dtype);
 }
 
 // ---- the whole model, as people speak of it ----
@@ -264,7 +276,8 @@ bool footprint_can_quantise(const struct model_config *config) {
     for (size_t i = 0; i < config->weights->count; i++) {
         const struct weight_row *row = &config->weights->rows[i];
         if (row->form == FORM_MATRIX && weight_in_block(row) &&
-            (row->file != FILE_ROWS || (row->copies != NULL && config->experts.count > 0))) {
+            ((row->file != FILE_ROWS && row->file != FILE_NOWHERE) ||
+             (row->copies != NULL && config->experts.count > 0))) {
             return false;
         }
     }

@@ -53,7 +53,7 @@ struct footprint_batch {  // beside the weights
 void footprint_of_batch(struct footprint_batch *out, const struct model_config *config, enum dtype dtype,
                         const struct model_limits *limits, bool has_own_memory);
 
-// Bytes of a token's residual stream.
+// Bytes of a token's residual stream, and of what lies beside it as long.
 uint64_t footprint_residual(const struct model_config *config, enum dtype dtype);
 
 // Parameters of the whole model with its output head, and the bytes that they take with the matrices of

@@ -1,5 +1,6 @@
 #include "model/forward.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/size.h"
@@ -12,6 +13,25 @@
 static void *residual_of(const struct pass *pass, const struct stage *stage, size_t member) {
     size_t members = state_members(&pass->model->limits);
     return stage->state.residuals[pass->place.turn * members + member];
+}
+
+// Where a member has its own of what lies beside the residual streams, rows of so many bytes.
+static void *beside(const struct pass *pass, void *rows, size_t member, size_t bytes) {
+    const struct model_limits *limits = &pass->model->limits;
+    size_t row = (pass->place.turn * state_members(limits) + member) * limits->tokens;
+    return bytes == 0 ? NULL : (unsigned char *)rows + row * bytes;
+}
+
+// Keys and values that are kept for later blocks, from a member's first token on.
+static void *shared_of(const struct pass *pass, const struct stage *stage, size_t member, bool slides) {
+    size_t bytes = config_shared_keys(&pass->model->config, slides) * dtype_size(device_dtype(stage->device));
+    return beside(pass, stage->state.shared[slides], member, bytes);
+}
+
+// Of the pass's own member.
+static void *layer_inputs_of(const struct pass *pass, const struct stage *stage) {
+    size_t bytes = config_layer_inputs(&pass->model->config) * dtype_size(device_dtype(stage->device));
+    return beside(pass, stage->state.layer_inputs, pass->place.member, bytes);
 }
 
 // Where the starts of a pass stand among those that its batch staged.
@@ -42,9 +62,32 @@ static struct block_pass block_pass_of(const struct pass *pass, const struct sta
                   .count = pass->texts,
                   .kept = pass->is_slice ? state->kept : NULL,
                   .before = pass->before},
+        .layer_inputs = layer_inputs_of(pass, stage),
+        .shared = {shared_of(pass, stage, pass->first, false), shared_of(pass, stage, pass->first, true)},
         .kept = state->kept,
         .tokens = pass->tokens,
         .longest = model->limits.longest};
+}
+
+// The same of what blocks have of their own, and of keys and values that those of this stage or a later one
+// take from a block before it.
+static int hand_beside_over(const struct pass *pass, const struct stage *before, const struct stage *stage,
+                            const struct device_fence *last, struct error *err) {
+    const struct model_config *config = &pass->model->config;
+    size_t member = pass->place.member;
+    size_t width = pass->tokens * dtype_size(device_dtype(stage->device));
+    if (config->layer_input > 0) {
+        TRY(device_transfer(stage->device, layer_inputs_of(pass, stage), before->device,
+                            layer_inputs_of(pass, before), config_layer_inputs(config) * width, last, err));
+    }
+    for (int slides = 0; slides < 2; slides++) {
+        size_t bytes = config_shared_keys(config, slides) * width;
+        if (bytes > 0 && config_key_giver(config, slides) < stage->weights.first_block) {
+            TRY(device_transfer(stage->device, shared_of(pass, stage, member, slides), before->device,
+                                shared_of(pass, before, member, slides), bytes, last, err));
+        }
+    }
+    return STATUS_OK;
 }
 
 // From the stage before, as soon as what was computed here in its place is over.
@@ -53,8 +96,10 @@ static int hand_over(const struct pass *pass, const struct stage *before, const 
     const struct device_fence *last = &stage->state.turned[pass->place.turn];
     size_t member = pass->place.member;
     size_t bytes = pass->tokens * pass->model->config.hidden * dtype_size(device_dtype(stage->device));
-    return device_transfer(stage->device, residual_of(pass, stage, member), before->device,
-                           residual_of(pass, before, member), bytes, last->number > 0 ? last : NULL, err);
+    last = last->number > 0 ? last : NULL;
+    TRY(device_transfer(stage->device, residual_of(pass, stage, member), before->device,
+                        residual_of(pass, before, member), bytes, last, err));
+    return hand_beside_over(pass, before, stage, last, err);
 }
 
 // Gives the residual stream of the batch that the pass completes.
@@ -65,16 +110,43 @@ static int take_batch(const struct pass *pass, const struct stage *stage, size_t
 }
 
 // What embeddings are multiplied with, as the family rounds it.
-static float embedding_scale(const struct pass *pass, const struct stage *stage) {
-    const struct model_config *config = &pass->model->config;
-    float scale = config->embedding_scale == 0 ? 1 : (float)config->embedding_scale;
+static float rounded_scale(const struct pass *pass, const struct stage *stage, double wanted) {
+    float scale = (float)wanted;
     enum dtype dtype = device_dtype(stage->device);
-    if (config->embedding_rounds && dtype != DTYPE_F32) {
+    if (pass->model->config.embedding_rounds && dtype != DTYPE_F32) {
         uint16_t rounded;
         dtype_convert(&rounded, dtype, &scale, DTYPE_F32, 1);
         dtype_convert(&scale, DTYPE_F32, &rounded, dtype, 1);
     }
     return scale;
+}
+
+static float embedding_scale(const struct pass *pass, const struct stage *stage) {
+    const struct model_config *config = &pass->model->config;
+    return config->embedding_scale == 0 ? 1 : rounded_scale(pass, stage, config->embedding_scale);
+}
+
+// What each block has of a token of its own: its part of a projection of hidden_states[0], normalised, and of
+// a row of a table. transformers multiplies the projection with hidden^-1/2, for which the norm's epsilon
+// stands, and the sum with 2^-1/2 (add_input of block.c).
+static int make_layer_inputs(const struct pass *pass, const struct stage *stage, const void *x,
+                             struct error *err) {
+    const struct model_config *config = &pass->model->config;
+    const struct model_weights *w = &stage->weights;
+    void *out = layer_inputs_of(pass, stage);
+    size_t all = config_layer_inputs(config);
+    struct device_groups groups = {.stride = all, .count = config->layers, .width = config->layer_input};
+    struct device_norm norm = {.kind = config->norm,
+                               .epsilon = (float)(config->norm_epsilon * (double)config->hidden),
+                               .weight = w->layer_norm};
+    if (config->layer_input == 0) {
+        return STATUS_OK;
+    }
+    TRY(device_matmul(stage->device, out, x, &w->layer_projection, NULL, pass->tokens, DEVICE_STORE, err));
+    TRY(device_norm_groups(stage->device, out, &groups, &norm, pass->tokens, err));
+    return device_embed(stage->device, out, w->layer_embedding, stage->state.inputs[pass->place.member].ids,
+                        rounded_scale(pass, stage, sqrt((double)config->layer_input)), DEVICE_ADD,
+                        pass->tokens, all, err);
 }
 
 // hidden_states[0] of the ids, and of places in the text where the model has learned these.
@@ -107,6 +179,7 @@ static int begin_stage(const struct pass *pass, const struct stage *stage, hidde
         return hand_over(pass, stage - 1, stage, err);
     }
     TRY(embed(pass, stage, residual_of(pass, stage, pass->place.member), err));
+    TRY(make_layer_inputs(pass, stage, residual_of(pass, stage, pass->place.member), err));
     return take_batch(pass, stage, 0, take, context, err);
 }
 

@@ -32,7 +32,7 @@ static size_t layers_that_fit(const struct generation_request *request,
 void generation_count(struct generation *out, const struct generation_request *request) {
     const struct model_config *config = request->config;
     double positions = 2 * (double)request->context; // keys and values
-    double grouped = (double)config->kv_heads * (double)config->head_dim;
+    double grouped = (double)(config_keys_values(config) / 2);
     *out = (struct generation){0};
     out->published.weights = request->file / (double)config->layers;
     out->published.keys_values = positions * (double)config->hidden * caches[request->cache].nominal;

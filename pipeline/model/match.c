@@ -56,6 +56,7 @@ static size_t shape_of(const struct model_config *config, const struct weight_ro
     case FILE_HEADS:
     case FILE_NET_QKVZ:
     case FILE_NET_BA:
+    case FILE_NOWHERE:
         break;
     }
     shape[0] = rows;
@@ -238,7 +239,7 @@ static size_t weights_in_block(const struct model_config *config, size_t block) 
     size_t count = 0;
     for (size_t i = 0; i < config->weights->count; i++) {
         const struct weight_row *row = &config->weights->rows[i];
-        if (block < weight_blocks(row, config->layers) && weight_present(row, config, block)) {
+        if (block < weight_blocks(row, config->layers) && weight_in_file(row, config, block)) {
             count += weight_copies(row, config, block);
         }
     }
@@ -249,7 +250,7 @@ static int match_block(struct matching *m, size_t block, struct error *err) {
     const struct weight_table *table = m->config->weights;
     for (size_t i = 0; i < table->count; i++) {
         const struct weight_row *row = &table->rows[i];
-        if (block >= weight_blocks(row, m->config->layers) || !weight_present(row, m->config, block)) {
+        if (block >= weight_blocks(row, m->config->layers) || !weight_in_file(row, m->config, block)) {
             continue;
         }
         for (size_t copy = 0; copy < weight_copies(row, m->config, block); copy++) {
@@ -393,7 +394,7 @@ bool weights_keep(const struct weight_match *match, const struct model_config *c
     bool single = true; // no part is of several experts
     for (size_t i = 0; i < config->weights->count; i++) {
         const struct weight_row *part = &config->weights->rows[i];
-        if (weight_same_place(part, row) && weight_present(part, config, block)) {
+        if (weight_same_place(part, row) && weight_in_file(part, config, block)) {
             parts++;
             single = single && weight_copies(part, config, block) == 1 && !is_of_experts(part->file);
             packed = packed || !weight_format_plain(&weights_source(match, part, block, 0)->format);

@@ -34,9 +34,10 @@ struct weight_source { // how the checkpoint holds a weight
 // (GPTQ: whether zero points are stored one less, which files are known to mislabel).
 int packing_settle(struct quantization *quantization, const struct checkpoint *checkpoint, struct error *err);
 
-// Finds the tensors of the weight [rows, columns] whose name is `stem` with ".weight" behind it (of all experts
-// together: `stem`), where they are packed. *found is false where the checkpoint has none (the weight is a tensor of numbers, or missing).
-// STATUS_DATA naming the tensor that is missing, of another shape, or contradicts the configuration.
+// Finds the tensors of the weight [rows, columns] whose name is `stem` with ".weight" behind it (of all
+// experts together: `stem`), where they are packed. *found is false where the checkpoint has none (the weight
+// is a tensor of numbers, or missing). STATUS_DATA naming the tensor that is missing, of another shape, or
+// contradicts the configuration.
 int packing_find(struct weight_source *out, const struct checkpoint *checkpoint,
                  const struct quantization *quantization, const char *stem, size_t rows, size_t columns,
                  bool *found, struct error *err);

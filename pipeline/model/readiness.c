@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/size.h"
 #include "kernels/operations.h"
 #include "model/block.h"
 #include "model/stage.h"
@@ -11,22 +12,26 @@
 
 // ---- before its weights are read ----
 
-// The keys of config.json that a size comes from, and the size.
-static const char *dimension_keys(const struct model_config *config, enum device_dimension dimension,
-                                  size_t *size) {
+static size_t mlp_width(const struct model_config *config, size_t block) {
+    return size_max(config->intermediate, config_mlp_width(config, block));
+}
+
+// The keys of config.json that a size of a block comes from, and the size.
+static const char *dimension_keys(const struct model_config *config, size_t block,
+                                  enum device_dimension dimension, size_t *size) {
     switch (dimension) {
     case DEVICE_HIDDEN:
         *size = config->hidden;
         return "'hidden_size'";
     case DEVICE_INTERMEDIATE:
-        *size = config->intermediate;
+        *size = mlp_width(config, block);
         return "'intermediate_size'";
     case DEVICE_HEADS:
         *size = config->heads;
         return "'num_attention_heads'";
     case DEVICE_KV_HEADS:
-        *size = config->kv_heads;
-        return "'num_key_value_heads'";
+        *size = config_heads(config, block).kv_heads;
+        return *size == config->kv_heads ? "'num_key_value_heads'" : "'num_global_key_value_heads'";
     case DEVICE_EXPERTS:
         *size = config->experts.count;
         return "the number of experts";
@@ -42,7 +47,10 @@ static const char *dimension_keys(const struct model_config *config, enum device
     case DEVICE_HEAD_DIM:
         break;
     }
-    *size = config->head_dim;
+    *size = config_heads(config, block).head_dim;
+    if (*size != config->head_dim) {
+        return "'global_head_dim'";
+    }
     return config->derived_head_dim ? "'hidden_size' / 'num_attention_heads' (there is no 'head_dim')"
                                     : "'head_dim'";
 }
@@ -53,11 +61,11 @@ static void name_device(const struct device *device, char *out, size_t size) {
     snprintf(out, size, "%s (%s)", description.kind, description.name);
 }
 
-int model_check_device(const struct model *model, const struct device *device, struct error *err) {
-    const struct model_config *config = &model->config;
-    const struct device_shape shape = {.heads = config_heads(config, 0),
+static int check_block(const struct model_config *config, size_t block, const struct device *device,
+                       struct error *err) {
+    const struct device_shape shape = {.heads = config_heads(config, block),
                                        .hidden = config->hidden,
-                                       .intermediate = config->intermediate,
+                                       .intermediate = mlp_width(config, block),
                                        .experts = config->experts.count,
                                        .expert_width = config->experts.width,
                                        .key_dim = config->delta_net.key_dim,
@@ -69,9 +77,16 @@ int model_check_device(const struct model *model, const struct device *device, s
         return STATUS_OK;
     }
     name_device(device, name, sizeof name);
-    const char *keys = dimension_keys(config, refusal.dimension, &size);
+    const char *keys = dimension_keys(config, block, refusal.dimension, &size);
     return error_set(err, STATUS_DEVICE, "%s of %s is %zu, and %s supports only %s", keys,
                      model_config_holder(config), size, name, refusal.can);
+}
+
+int model_check_device(const struct model *model, const struct device *device, struct error *err) {
+    for (size_t block = 0; block < model->config.layers; block++) {
+        TRY(check_block(&model->config, block, device, err));
+    }
+    return STATUS_OK;
 }
 
 static bool same_matmul(const struct block_matmul *a, const struct block_matmul *b) {
@@ -91,6 +106,24 @@ static bool was_checked(const struct block_matmul *matmul, const struct model_co
     return false;
 }
 
+static int refuse_matmul(const struct model_config *config, const char *keys, int status, struct error *err) {
+    struct error inner = *err;
+    return error_set(err, status, "%s of %s give matmuls that this device does not support: %.900s", keys,
+                     model_config_holder(config), inner.message);
+}
+
+// Of what blocks have of a token of their own, before all of them.
+static int check_layer_inputs(const struct model_config *config, struct device *device, size_t tokens,
+                              struct error *err) {
+    size_t rows = config_layer_inputs(config);
+    int status = rows == 0
+                     ? STATUS_OK
+                     : device_check_matmul(device, tokens, rows, config->hidden, false, DEVICE_STORE, err);
+    return status == STATUS_OK
+               ? STATUS_OK
+               : refuse_matmul(config, "'hidden_size' and 'hidden_size_per_layer_input'", status, err);
+}
+
 static int check_matmuls(const struct model_config *config, size_t block, struct device *device,
                          size_t tokens, struct error *err) {
     struct block_matmul matmuls[BLOCK_MATMULS_MOST];
@@ -102,9 +135,7 @@ static int check_matmuls(const struct model_config *config, size_t block, struct
         }
         int status = device_check_matmul(device, tokens, m->rows, m->columns, m->has_bias, m->store, err);
         if (status != STATUS_OK) {
-            struct error inner = *err;
-            return error_set(err, status, "%s of %s give matmuls that this device does not support: %.900s",
-                             m->keys, model_config_holder(config), inner.message);
+            return refuse_matmul(config, m->keys, status, err);
         }
     }
     return STATUS_OK;
@@ -119,6 +150,7 @@ int model_check_matmuls(struct model *model, const struct model_limits *limits, 
             TRY(device_check_matmul(model->stages[i].device, limits->tokens, config->hidden,
                                     config->embedding_width, false, DEVICE_STORE, err));
         }
+        TRY(check_layer_inputs(&model->config, model->stages[i].device, limits->tokens, err));
         for (size_t block = 0; block < blocks; block++) {
             TRY(check_matmuls(&model->config, block, model->stages[i].device, limits->tokens, err));
         }
@@ -170,6 +202,10 @@ static int tune_stage(const struct tuning *tuning, struct stage *stage, struct e
     if (w->has_embedding && tuning->model->config.embedding_width > 0) {
         TRY(device_matmul_tune(stage->device, b->x, b->normed, &w->project_in, NULL, DEVICE_STORE, err));
     }
+    if (w->has_embedding && tuning->model->config.layer_input > 0) {
+        TRY(device_matmul_tune(stage->device, stage->state.layer_inputs, b->x, &w->layer_projection, NULL,
+                               DEVICE_STORE, err));
+    }
     for (size_t block = w->first_block; block < w->first_block + w->block_count; block++) {
         if (tune_block(tuning, stage, block, err) != STATUS_OK) {
             return error_wrap(err, "block %zu", block);
@@ -183,16 +219,44 @@ static int list_algorithms(const struct stage *stage, struct buffer *text, struc
     return buffer_printf(text, err, "%s", ""); // ends it where there are none
 }
 
-// One of the same kind does as the first does, or it is not: blocks differ in no matmul's shape, so that each
-// stage of a chain has them all.
-static int tune_as_first(const struct tuning *tuning, struct stage *stage, const char *text,
-                         struct error *err) {
+// The part of a line that names the shape: up to the algorithm.
+static size_t shape_of(const char *line) {
+    const char *name = strstr(line, " id=");
+    size_t length = strcspn(line, "\n");
+    return name == NULL || (size_t)(name - line) > length ? length : (size_t)(name - line);
+}
+
+// Adds the lines whose shapes are not there. False in *same: one of them names another algorithm for a shape
+// that is.
+static int join_algorithms(struct buffer *all, const char *more, bool *same, struct error *err) {
+    for (const char *line = more; *line != 0; line += strcspn(line, "\n") + 1) {
+        size_t length = strcspn(line, "\n") + 1;
+        size_t shape = shape_of(line);
+        const char *found = all->data;
+        while (*found != 0 && (shape_of(found) != shape || memcmp(found, line, shape) != 0)) {
+            found += strcspn(found, "\n") + 1;
+        }
+        *same = *same && (*found == 0 || strncmp(found, line, length) == 0);
+        if (*found == 0) {
+            TRY(buffer_append(all, line, length, err));
+            TRY(buffer_printf(all, err, "%s", ""));
+        }
+    }
+    return STATUS_OK;
+}
+
+// One of the same kind does as those before it do, or it is not: blocks may differ in their matmuls' shapes,
+// so that a stage of a chain has some that those before it have not.
+static int tune_as_others(const struct tuning *tuning, struct stage *stage, struct buffer *text,
+                          struct error *err) {
     struct buffer own = {0};
+    bool same = true;
     int status;
-    TRY_TO(done, status = device_set_algorithms(stage->device, text, true, err));
+    TRY_TO(done, status = device_set_algorithms(stage->device, text->data, true, err));
     TRY_TO(done, status = tune_stage(tuning, stage, err));
     TRY_TO(done, status = list_algorithms(stage, &own, err));
-    if (strcmp((const char *)own.data, text) != 0) {
+    TRY_TO(done, status = join_algorithms(text, own.data, &same, err));
+    if (!same) {
         status = error_set(err, STATUS_DEVICE, "its matmuls are not computed as those of %s",
                            tuning->model->stages[0].name);
     }
@@ -210,12 +274,36 @@ int model_tune(struct model *model, bool (*goes_on)(void *context), void *contex
     TRY_TO(done, status = list_algorithms(&model->stages[0], &text, err));
     for (size_t i = 1; i < model->stage_count; i++) {
         struct stage *stage = &model->stages[i];
-        TRY_TO(done, status = stage_named(model, stage,
-                                          tune_as_first(&tuning, stage, (const char *)text.data, err), err));
+        TRY_TO(done, status = stage_named(model, stage, tune_as_others(&tuning, stage, &text, err), err));
     }
 done:
     buffer_destroy(&text);
     return status;
+}
+
+// model_tune has all stages do alike.
+int model_algorithms(const struct model *model, struct buffer *text, struct error *err) {
+    struct buffer all = {0};
+    struct buffer own = {0};
+    int status = STATUS_OK;
+    for (size_t i = 0; i < model->stage_count; i++) {
+        bool same = true;
+        buffer_clear(&own);
+        TRY_TO(done, status = list_algorithms(&model->stages[i], i == 0 ? &all : &own, err));
+        TRY_TO(done, status = i == 0 ? STATUS_OK : join_algorithms(&all, own.data, &same, err));
+    }
+    status = model->stage_count == 0 ? STATUS_OK : buffer_printf(text, err, "%s", (const char *)all.data);
+done:
+    buffer_destroy(&own);
+    buffer_destroy(&all);
+    return status;
+}
+
+int model_set_algorithms(struct model *model, const char *text, bool binding, struct error *err) {
+    for (size_t i = 0; i < model->stage_count; i++) {
+        TRY(device_set_algorithms(model->stages[i].device, text, binding, err));
+    }
+    return STATUS_OK;
 }
 
 int model_check_resident(const struct model *model, struct model_resident *out, struct error *err) {

@@ -17,7 +17,7 @@ static float plain_frequency(float base, size_t i, size_t rotated) {
 // NTK: theta * (factor * length / M - (factor - 1))^(d / (d - 2)). transformers computes it in double when
 // the model is made (length = M) and in float32 for a longer text, whose length is a tensor there.
 static float dynamic_base(const struct model_config *config, const struct rope_config *rope, size_t length) {
-    size_t rotated = config_rotated(config);
+    size_t rotated = config_rope_rotated(config, rope);
     double exponent = (double)rotated / (double)(rotated - 2);
     if (length <= config->max_positions) {
         double positions = (double)config->max_positions;
@@ -84,7 +84,7 @@ bool rope_is_own(const struct model_config *config, size_t length) {
 
 static void other_frequencies(const struct model_config *config, const struct rope_config *rope,
                               size_t length, float *out) {
-    size_t rotated = config_rotated(config);
+    size_t rotated = config_rope_rotated(config, rope);
     float base = rope->kind == ROPE_DYNAMIC ? dynamic_base(config, rope, length) : (float)rope->theta;
     for (size_t i = 0; i < rotated / 2; i++) {
         float frequency = plain_frequency(base, i, rotated);
@@ -108,7 +108,7 @@ static void long_frequencies(const struct rope_config *rope, size_t rotated, siz
 
 void rope_frequencies(const struct model_config *config, const struct rope_config *rope, size_t length,
                       float *out) {
-    size_t rotated = config_rotated(config);
+    size_t rotated = config_rope_rotated(config, rope);
     if (rope->kind == ROPE_LONG) {
         long_frequencies(rope, rotated, length, out);
         return;
@@ -121,11 +121,14 @@ void rope_frequencies(const struct model_config *config, const struct rope_confi
     for (size_t i = 0; rope->divisors != NULL && i < rotated / 2; i++) {
         out[i] /= rope->divisors[i];
     }
+    for (size_t i = rotated / 2 - rope->still; i < rotated / 2; i++) {
+        out[i] = 0;
+    }
 }
 
 void rope_rows(const struct model_config *config, const struct rope_config *rope, const float *frequencies,
                size_t first, size_t count, float *cosine, float *sine) {
-    size_t half = config_rotated(config) / 2;
+    size_t half = config_rope_rotated(config, rope) / 2;
     float scale = (float)rope->attention_factor;
     for (size_t row = 0; row < count; row++) {
         for (size_t i = 0; i < half; i++) {

@@ -133,7 +133,7 @@ int staging_prepare(struct model_staging *staging, const struct model_config *co
     void *block;
     TRY(memory_zeroed(&block, limits->slots, sizeof staging->inputs[0], err));
     staging->inputs = block;
-    TRY(memory_zeroed(&block, config_rotated(config) / 2, sizeof staging->frequencies[0], err));
+    TRY(memory_zeroed(&block, config_rotated_most(config) / 2, sizeof staging->frequencies[0], err));
     staging->frequencies = block;
     return list_outputs(&staging->outputs, limits, err);
 }
@@ -195,7 +195,8 @@ static size_t own_rows(const struct model_config *config, const struct model_lim
 
 static int lay_out_rope(struct layout *layout, struct model_state *state, const struct model_config *config,
                         const struct model_limits *limits, struct error *err) {
-    size_t half = config_rotated(config) / 2;
+    size_t half = config_rope_rotated(config, &config->rope) / 2;
+    size_t local_half = config_rope_rotated(config, &config->local_rope) / 2;
     size_t rows;
     state->table_rows = table_rows(config, limits);
     state->own_rows = own_rows(config, limits);
@@ -208,8 +209,10 @@ static int lay_out_rope(struct layout *layout, struct model_state *state, const 
     TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->sine, err));
     rows = state->table_rows;
     if (config->has_local_rope) {
-        TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->local_cosine, err));
-        TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, half, sizeof(float), &state->local_sine, err));
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, local_half, sizeof(float), &state->local_cosine,
+                        err));
+        TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, local_half, sizeof(float), &state->local_sine,
+                        err));
     }
     if (config->query_beta > 0) {
         TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, 1, sizeof(float), &state->query_scale, err));
@@ -231,6 +234,28 @@ static int lay_out_residuals(struct layout *layout, struct model_state *state, s
     for (size_t i = behind; i < state->turns * state_members(limits); i++) {
         TRY(layout_take(layout, DEVICE_ACTIVATIONS, limits->tokens, config->hidden, width,
                         &state->residuals[i], err));
+    }
+    return STATUS_OK;
+}
+
+// What lies beside the residual streams, as often: keys and values for later blocks, and blocks' own inputs.
+static int lay_out_beside(struct layout *layout, struct model_state *state, const struct model_config *config,
+                          const struct model_limits *limits, struct error *err) {
+    const struct {
+        size_t columns;
+        void **out;
+    } pieces[] = {{config_shared_keys(config, false), &state->shared[0]},
+                  {config_shared_keys(config, true), &state->shared[1]},
+                  {config_layer_inputs(config), &state->layer_inputs}};
+    size_t width = dtype_size(device_dtype(layout->shapes_for));
+    size_t rows;
+    if (!size_mul(state->turns * state_members(limits), limits->tokens, &rows)) {
+        return error_set(err, STATUS_INTERNAL, "numbers of %zu batches are too many", state_members(limits));
+    }
+    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
+        if (pieces[i].columns > 0) {
+            TRY(layout_take(layout, DEVICE_ACTIVATIONS, rows, pieces[i].columns, width, pieces[i].out, err));
+        }
     }
     return STATUS_OK;
 }
@@ -260,6 +285,7 @@ static int lay_out_activations(struct layout *layout, struct model_state *state,
         }
         TRY(layout_take(layout, DEVICE_ACTIVATIONS, bytes, 1, 1, &state->kept, err));
     }
+    TRY(lay_out_beside(layout, state, config, limits, err));
     return lay_out_residuals(layout, state, behind, config, limits, err);
 }
 
@@ -273,7 +299,7 @@ int state_lay_out(struct layout *layout, struct model_state *state, const struct
 
 int staging_lay_out(struct layout *layout, struct model_staging *staging, const struct model_config *config,
                     const struct model_limits *limits, struct error *err) {
-    size_t half = config_rotated(config) / 2;
+    size_t half = config_rotated_most(config) / 2;
     size_t columns = size_max(half, sizeof(struct device_row_check) / sizeof(float));
     staging->table_chunk = size_min(table_rows(config, limits), TABLE_CHUNK);
     TRY(layout_take(layout, DEVICE_STAGING, staging->table_chunk, columns, sizeof(float), &staging->rows,
@@ -299,7 +325,7 @@ static int upload_rows(const struct model_staging *staging, struct device *devic
 static int fill_table(const struct model_state *state, const struct model_staging *staging,
                       struct device *device, const struct model_config *config,
                       const struct rope_config *rope, float *cosine, float *sine, struct error *err) {
-    size_t half = config_rotated(config) / 2;
+    size_t half = config_rope_rotated(config, rope) / 2;
     int status = STATUS_OK;
     void *block;
     TRY(memory_zeroed(&block, half * staging->table_chunk, sizeof(float), err));

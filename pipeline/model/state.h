@@ -38,7 +38,7 @@ struct model_state {
     // scaling).
     float *cosine;
     float *sine;
-    float *local_cosine; // [table_rows, rotated / 2] of blocks that rotate by tables of their own; NULL: none
+    float *local_cosine; // [table_rows, ..] of blocks that rotate by tables of their own; NULL: none
     float *local_sine;
     float *query_scale; // [table_rows] what queries are multiplied with; NULL: nothing
     float *slopes;      // [heads]; NULL: none
@@ -50,6 +50,10 @@ struct model_state {
     // [turns * members] the residual streams of a sweep, and of the next sweep; the first is buffers.x. Where
     // texts run in slices they are one piece, [turns * members * limits.tokens, hidden].
     void **residuals;
+    // [turns * members * limits.tokens, config_shared_keys] keys and values of a sweep that later blocks
+    // take, of blocks without a window and with one; NULL: none are.
+    void *shared[2];
+    void *layer_inputs; // [turns * members * limits.tokens, config_layer_inputs]; NULL: blocks have none
     void *kept; // block_kept_bytes where texts run in slices: the block's keys and values, or its state
     struct block_buffers buffers;
     void *scratch;                                      // of attention and of experts

@@ -33,6 +33,11 @@ WHERE(has_mlp, !config_has_experts(config, block))
 WHERE(has_experts, config_has_experts(config, block))
 WHERE(has_xielu, config->activation == DEVICE_XIELU)
 WHERE(has_sinks, config->has_sinks)
+WHERE(has_layer_input, config->layer_input > 0)
+WHERE(has_keys, config_keys(config, block) != KEYS_SHARED)
+WHERE(lacks_keys, !has_keys(config, block))
+WHERE(has_values, has_keys(config, block) && !config_values_are_keys(config, block))
+WHERE(lacks_values, !has_values(config, block))
 WHERE(has_shared, config_has_experts(config, block) && config->experts.shared_width > 0)
 WHERE(has_shared_gate, has_shared(config, block) && config->experts.shared_gate)
 
@@ -49,6 +54,9 @@ static size_t experts(const struct model_config *config, size_t block) {
     { NAME, FORM_TABLE, ROWS, COLUMNS, PLACE, PRESENT, NULL, FILE_ROWS }
 #define MATRIX(NAME, ROWS, COLUMNS, PLACE, PRESENT)                                                          \
     { NAME, FORM_MATRIX, ROWS, COLUMNS, PLACE, PRESENT, NULL, FILE_ROWS }
+// Rows of a fused matrix that no file has.
+#define NOWHERE(ROWS, COLUMNS, PLACE, PRESENT)                                                               \
+    { "layers.{i}", FORM_MATRIX, ROWS, COLUMNS, PLACE, PRESENT, NULL, FILE_NOWHERE }
 #define EXPERT(NAME, ROWS, COLUMNS, PLACE)                                                                   \
     { NAME, FORM_MATRIX, ROWS, COLUMNS, PLACE, has_experts, experts, FILE_ROWS }
 #define CONV1D(NAME, ROWS, COLUMNS, PLACE)                                                                   \
@@ -133,6 +141,32 @@ static const struct weight_row gemma[] = {
     ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION,
     NORM_BEHIND("post_attention_layernorm", attention_norm), MLP_NORM("pre_feedforward_layernorm"), GATED_MLP,
     NORM_BEHIND("post_feedforward_layernorm", branch_norm),
+};
+
+// Where values are what keys are made of, their columns are computed from those of keys; keys and values of
+// another block are read in its own place.
+static const struct weight_row gemma4[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"),
+    MATRIX("layers.{i}.self_attn.q_proj.weight", DIM_Q, DIM_HIDDEN, BLOCK(qkv), NULL),
+    MATRIX("layers.{i}.self_attn.k_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), has_keys),
+    MATRIX("layers.{i}.self_attn.v_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), has_values),
+    NOWHERE(DIM_KV, DIM_HIDDEN, BLOCK(qkv), lacks_keys),
+    NOWHERE(DIM_KV, DIM_HIDDEN, BLOCK(qkv), lacks_values),
+    VECTOR("layers.{i}.self_attn.q_proj.bias", DIM_Q, BLOCK(qkv_bias), attention_bias),
+    VECTOR("layers.{i}.self_attn.k_proj.bias", DIM_KV, BLOCK(qkv_bias), attention_bias),
+    VECTOR("layers.{i}.self_attn.v_proj.bias", DIM_KV, BLOCK(qkv_bias), attention_bias),
+    VECTOR("layers.{i}.self_attn.q_norm.weight", DIM_HEAD, BLOCK(q_norm), NULL),
+    VECTOR("layers.{i}.self_attn.k_norm.weight", DIM_HEAD, BLOCK(k_norm), has_keys),
+    O_PROJ("self_attn.o_proj"),
+    NORM_BEHIND("post_attention_layernorm", attention_norm), MLP_NORM("pre_feedforward_layernorm"), GATED_MLP,
+    NORM_BEHIND("post_feedforward_layernorm", branch_norm),
+    {"embed_tokens_per_layer.weight", FORM_TABLE, DIM_LAYER_VOCABULARY, DIM_LAYER_INPUTS, GLOBAL(layer_embedding), has_layer_input, NULL, FILE_ROWS},
+    MATRIX("per_layer_model_projection.weight", DIM_LAYER_INPUTS, DIM_HIDDEN, GLOBAL(layer_projection), has_layer_input),
+    VECTOR("per_layer_projection_norm.weight", DIM_LAYER_INPUT, GLOBAL(layer_norm), has_layer_input),
+    MATRIX("layers.{i}.per_layer_input_gate.weight", DIM_LAYER_INPUT, DIM_HIDDEN, BLOCK(input_gate), has_layer_input),
+    MATRIX("layers.{i}.per_layer_projection.weight", DIM_HIDDEN, DIM_LAYER_INPUT, BLOCK(input_down), has_layer_input),
+    VECTOR("layers.{i}.post_per_layer_input_norm.weight", DIM_HIDDEN, BLOCK(input_add_norm), has_layer_input),
+    VECTOR("layers.{i}.layer_scalar", DIM_ONE, BLOCK(scale), NULL),
 };
 
 static const struct weight_row norms_after[] = {
@@ -375,6 +409,7 @@ static const struct weight_row bloom[] = {
 const struct weight_table weight_table_dense = TABLE(dense);
 const struct weight_table weight_table_fused = TABLE(fused);
 const struct weight_table weight_table_gemma = TABLE(gemma);
+const struct weight_table weight_table_gemma4 = TABLE(gemma4);
 const struct weight_table weight_table_norms_after = TABLE(norms_after);
 const struct weight_table weight_table_hunyuan = TABLE(hunyuan);
 const struct weight_table weight_table_glm4 = TABLE(glm4);

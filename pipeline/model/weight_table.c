@@ -83,6 +83,12 @@ size_t weight_dimension(const struct model_config *config, size_t block, enum we
     case DIM_NET_VALUE:
     case DIM_NET_TAPS:
         return delta_net_dimension(config, which);
+    case DIM_LAYER_INPUT:
+        return config->layer_input;
+    case DIM_LAYER_INPUTS:
+        return config_layer_inputs(config);
+    case DIM_LAYER_VOCABULARY:
+        return config->layer_vocabulary;
     case DIM_ONE:
         break;
     }
@@ -97,6 +103,10 @@ bool weight_in_block(const struct weight_row *row) {
 
 bool weight_present(const struct weight_row *row, const struct model_config *config, size_t block) {
     return row->present == NULL || row->present(config, block);
+}
+
+bool weight_in_file(const struct weight_row *row, const struct model_config *config, size_t block) {
+    return row->file != FILE_NOWHERE && weight_present(row, config, block);
 }
 
 size_t weight_copies(const struct weight_row *row, const struct model_config *config, size_t block) {

@@ -35,6 +35,9 @@ enum weight_dimension {
     DIM_NET_HEADS, // of values
     DIM_NET_VALUE, // of one of them
     DIM_NET_TAPS,
+    DIM_LAYER_INPUT,      // what a block has of a token beside the residual stream
+    DIM_LAYER_INPUTS,     // all blocks
+    DIM_LAYER_VOCABULARY, // rows of the table that they are made from
 };
 
 enum weight_form {
@@ -54,6 +57,8 @@ enum weight_file {    // how a file has the rows
     FILE_EXPERTS,     // of one expert after another: [experts, rows, columns]
     FILE_EXPERTS_TRANSPOSED,  // [experts, columns, rows]
     FILE_EXPERTS_ALTERNATING, // the same, gate and up in turn
+    FILE_NOWHERE, // not at all: the last rows of their place hold anything, and others are computed into what
+                  // they give
 };
 
 // Rows that share a place are parts of one fused tensor, one below the other in the order of the table. Where
@@ -76,9 +81,10 @@ struct weight_table {
     size_t count;
 };
 
-extern const struct weight_table weight_table_dense;       // as Llama names them
-extern const struct weight_table weight_table_fused;       // q, k, v and gate, up in one tensor each (Phi-3)
-extern const struct weight_table weight_table_gemma;       // norms around both branches
+extern const struct weight_table weight_table_dense; // as Llama names them
+extern const struct weight_table weight_table_fused; // q, k, v and gate, up in one tensor each (Phi-3)
+extern const struct weight_table weight_table_gemma; // norms around both branches
+extern const struct weight_table weight_table_gemma4;
 extern const struct weight_table weight_table_norms_after; // OLMo 2 and 3, EXAONE 4
 extern const struct weight_table weight_table_hunyuan;
 extern const struct weight_table weight_table_glm4;
@@ -110,6 +116,7 @@ size_t weight_dimension(const struct model_config *config, size_t block, enum we
 
 bool weight_in_block(const struct weight_row *row);
 bool weight_present(const struct weight_row *row, const struct model_config *config, size_t block);
+bool weight_in_file(const struct weight_row *row, const struct model_config *config, size_t block);
 size_t weight_copies(const struct weight_row *row, const struct model_config *config, size_t block);
 
 // Blocks of `blocks` that may have the row; what lies beside them is there once.

@@ -41,7 +41,7 @@ static size_t rows_together(const struct weight_row *part, const struct model_co
 // Numbers of the row in a block, of all copies.
 static uint64_t numbers_in_block(const struct weight_row *row, const struct model_config *config,
                                  size_t block) {
-    return weight_present(row, config, block)
+    return weight_in_file(row, config, block)
                ? weight_copies(row, config, block) * numbers_of(row, config, block)
                : 0;
 }
@@ -87,7 +87,7 @@ static void list_pieces(struct device_matrix *matrix, const struct weight_match 
         return;
     }
     for (const struct weight_row *row = table->rows; row < table->rows + table->count; row++) {
-        if (weight_same_place(row, use.row) && weight_present(row, config, use.block)) {
+        if (weight_same_place(row, use.row) && weight_in_file(row, config, use.block)) {
             matrix->pieces[matrix->piece_count++] =
                 (struct device_piece){.format = &weights_source(match, row, use.block, 0)->format,
                                       .rows = weight_dimension(config, use.block, row->rows)};

@@ -38,6 +38,11 @@ struct block_weights {
     struct device_matrix down;            // [hidden, intermediate]
     void *down_bias;                      // [hidden]
     void *branch_norm;                    // [hidden], behind the MLP or the experts
+    struct device_matrix input_gate;      // [layer_input, hidden], of the block's own input
+    struct device_matrix input_down;      // [hidden, layer_input]
+    void *input_add_norm;                 // [hidden], behind it
+    void *scale;                          // [1], of the block's result
+    void *no_bias;                        // NULL, of matmuls that never have one
     void *sinks;                          // [heads]
     void *router;                         // [experts, hidden] numbers
     void *router_bias;                    // [experts]
@@ -63,10 +68,13 @@ struct model_weights {
     void *positions;                 // [position_rows, hidden]; NULL: none
     void *embedding_norm;            // [hidden]
     void *embedding_norm_bias;       // [hidden]
-    void *final_norm;                // [hidden]
-    void *final_norm_bias;           // [hidden]
-    struct block_weights *blocks;    // [block_count]
-    size_t first_block;              // the blocks that are computed with these weights
+    void *layer_embedding; // [layer_vocabulary, layers * layer_input]; NULL: blocks have no own input
+    struct device_matrix layer_projection; // [layers * layer_input, hidden]
+    void *layer_norm;                      // [layer_input]
+    void *final_norm;                      // [hidden]
+    void *final_norm_bias;                 // [hidden]
+    struct block_weights *blocks;          // [block_count]
+    size_t first_block;                    // the blocks that are computed with these weights
     size_t block_count;
     size_t streamed;   // so many of them, the last ones, are not resident: they come into slots when needed
     size_t slot_count; // 1 to WEIGHT_SLOTS where any is streamed

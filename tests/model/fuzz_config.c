@@ -17,7 +17,7 @@ static void demand(int holds) {
 }
 
 static void try_rope(const struct model_config *config, const struct rope_config *rope) {
-    size_t half = config_rotated(config) / 2;
+    size_t half = config_rope_rotated(config, rope) / 2;
     float *frequencies = malloc(half * sizeof(float));
     demand(half > 0 && frequencies != NULL);
     for (int is_long = 0; is_long < 2; is_long++) {

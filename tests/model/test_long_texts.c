@@ -110,7 +110,9 @@ struct text {
 static void make_text(struct text *text, const struct golden *golden, size_t tokens, bool means,
                       size_t slot) {
     json_t *config = json_object_get(golden->json, "config");
-    size_t vocabulary = (size_t)json_integer_value(json_object_get(config, "vocab_size"));
+    json_t *nested = json_object_get(config, "text_config");
+    size_t vocabulary =
+        (size_t)json_integer_value(json_object_get(nested == NULL ? config : nested, "vocab_size"));
     int32_t end = (int32_t)tokens;
     uint64_t seed = tokens;
     text->ids = calloc(tokens, sizeof text->ids[0]);
@@ -213,11 +215,11 @@ static void families_have_the_bits_of_the_whole(void **state) {
     static const struct {
         const char *name;
         enum dtype dtype;
-    } cases[] = {{"gemma3", DTYPE_BF16},     {"phi3-longrope", DTYPE_F32}, {"bloom", DTYPE_BF16},
-                 {"ministral3", DTYPE_F16},  {"gpt_oss", DTYPE_BF16},      {"qwen3_5-text", DTYPE_F32},
-                 {"qwen3_next", DTYPE_BF16}, {"qwen3_moe", DTYPE_F32},     {"gemma2", DTYPE_F16},
-                 {"cohere2", DTYPE_BF16},    {"olmo3", DTYPE_F32},         {"granitemoe", DTYPE_BF16},
-                 {"mixtral", DTYPE_F16}};
+    } cases[] = {{"gemma3", DTYPE_BF16},     {"phi3-longrope", DTYPE_F32},  {"bloom", DTYPE_BF16},
+                 {"ministral3", DTYPE_F16},  {"gpt_oss", DTYPE_BF16},       {"qwen3_5-text", DTYPE_F32},
+                 {"qwen3_next", DTYPE_BF16}, {"qwen3_moe", DTYPE_F32},      {"gemma2", DTYPE_F16},
+                 {"cohere2", DTYPE_BF16},    {"olmo3", DTYPE_F32},          {"granitemoe", DTYPE_BF16},
+                 {"mixtral", DTYPE_F16},     {"gemma4-shared", DTYPE_BF16}, {"gemma4-takers", DTYPE_F32}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (test_on_cpu() || i < 6) {
             try_text(cases[i].name, cases[i].dtype, test_on_cpu() ? 500 : 193, 200);
@@ -255,7 +257,8 @@ static void long_texts_share_sweeps_and_stream(void **state) {
         enum dtype dtype;
     } cases[] = {{"qwen3", {MODEL_WEIGHTS_RESIDENT, 0}, DTYPE_BF16},
                  {"llama-dynamic", {MODEL_WEIGHTS_DISK, 1}, DTYPE_F32},
-                 {"qwen3-bias-window", {MODEL_WEIGHTS_HOST, 0}, DTYPE_F16}};
+                 {"qwen3-bias-window", {MODEL_WEIGHTS_HOST, 0}, DTYPE_F16},
+                 {"gemma4-inputs", {MODEL_WEIGHTS_DISK, 1}, DTYPE_BF16}};
     const size_t longest = test_on_cpu() ? 470 : 200;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct golden golden;
