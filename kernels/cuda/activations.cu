@@ -1,7 +1,8 @@
-// Activations of inner rows, gated or not, and the gate of a row: a block a row. They are bound by memory:
+// Activations of inner rows, gated or not, and the gates of a row: a block a row. They are bound by memory:
 // rows are read and written 16 bytes a thread where their width allows.
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/norm.h"
 #include "kernels/cuda/numbers.h"
 #include "kernels/cuda/ptx.h"
 
@@ -161,6 +162,48 @@ static cudaError_t gate_rows(cudaStream_t stream, T *x, const T *in, const struc
     return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, x, in, *gates);
 }
 
+// ---- one gate for all of a row ----
+
+// The product is the sum of what each thread adds up of its chunks, in their order; WIDE is of x.
+template <typename T, bool WIDE>
+static __global__ void __launch_bounds__(ROW_THREADS)
+    gate_rows_kernel(T *x, const T *in, const T *weight, size_t width, size_t hidden, bool wide) {
+    SHARED_BYTES(shared);
+    const T *from = in + (size_t)blockIdx.x * hidden;
+    T *row = x + (size_t)blockIdx.x * width;
+    float product = 0;
+    for (size_t i = threadIdx.x * (size_t)CHUNK; i < hidden; i += ROW_THREADS * (size_t)CHUNK) {
+        float a[CHUNK];
+        float w[CHUNK];
+        group_load(a, from, i, hidden, wide);
+        group_load(w, weight, i, hidden, wide);
+#pragma unroll
+        for (int e = 0; e < CHUNK; e++) {
+            product = fmaf(a[e], w[e], product);
+        }
+    }
+    product = rounded<T>(block_sum(product, (float *)shared));
+    const float open = rounded<T>(sigmoid(product, T()));
+    for (size_t i = threadIdx.x * (size_t)CHUNK; i < width; i += ROW_THREADS * (size_t)CHUNK) {
+        float y[CHUNK];
+        group_load(y, row, i, width, WIDE);
+#pragma unroll
+        for (int e = 0; e < CHUNK; e++) {
+            y[e] *= open;
+        }
+        group_store(row, i, width, y, WIDE);
+    }
+}
+
+template <typename T>
+static cudaError_t gate_whole_rows(cudaStream_t stream, T *x, const T *in, const T *weight, size_t tokens,
+                                   size_t width, size_t hidden) {
+    bool wide = rows_wide<T, CHUNK>(in, hidden) && rows_wide<T, CHUNK>(weight, hidden);
+    auto kernel = rows_wide<T, CHUNK>(x, width) ? gate_rows_kernel<T, true> : gate_rows_kernel<T, false>;
+    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), WARP * sizeof(float), stream, x, in,
+                  weight, width, hidden, wide);
+}
+
 // ---- launchers: a grid has at most 2^31 - 1 blocks ----
 
 extern "C" cudaError_t launch_activate(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
@@ -224,5 +267,16 @@ extern "C" cudaError_t launch_gate(cudaStream_t stream, enum dtype dtype, void *
     return with_number(dtype, [&](auto number) {
         typedef decltype(number) T;
         return gate_rows(stream, (T *)x, (const T *)in, gates, tokens);
+    });
+}
+
+extern "C" cudaError_t launch_gate_rows(cudaStream_t stream, enum dtype dtype, void *x, const void *in,
+                                        const void *weight, size_t tokens, size_t width, size_t hidden) {
+    if (tokens > INT32_MAX) {
+        return cudaErrorInvalidValue;
+    }
+    return with_number(dtype, [&](auto number) {
+        typedef decltype(number) T;
+        return gate_whole_rows(stream, (T *)x, (const T *)in, (const T *)weight, tokens, width, hidden);
     });
 }

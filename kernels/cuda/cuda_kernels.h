@@ -115,6 +115,10 @@ cudaError_t launch_activate_by(cudaStream_t stream, enum dtype dtype, void *out,
 cudaError_t launch_gate(cudaStream_t stream, enum dtype dtype, void *x, const void *in,
                         const struct device_gates *gates, size_t tokens);
 
+// As device_gate_rows.
+cudaError_t launch_gate_rows(cudaStream_t stream, enum dtype dtype, void *x, const void *in,
+                             const void *weight, size_t tokens, size_t width, size_t hidden);
+
 cudaError_t launch_pool(cudaStream_t stream, enum dtype dtype, void *out, enum dtype out_dtype,
                         struct device_row_check *checks, const void *x, const struct device_span *spans,
                         size_t rows, size_t hidden);
@@ -161,6 +165,41 @@ cudaError_t launch_experts_down(cudaStream_t stream, enum dtype dtype, void *pro
 // out[t] = the sum of weights * products over t's experts; adds: it is added to out[t].
 cudaError_t launch_experts_sum(cudaStream_t stream, enum dtype dtype, void *out, const void *products,
                                const float *weights, bool adds, size_t tokens, size_t chosen, size_t hidden);
+
+// ---- linear attention ----
+
+// Sizes of a delta net's queries, keys and values that the kernels are built for: multiples of the step.
+enum { DELTA_NET_STEP = 8, DELTA_NET_MOST = 256 };
+
+static inline bool delta_net_has(size_t dim) {
+    return dim % DELTA_NET_STEP == 0 && dim <= DELTA_NET_MOST;
+}
+
+// Numbers of a value head's gates in scratch, which has [tokens, key_heads, key_dim] queries, as many keys
+// and [tokens, value_heads, DELTA_NET_GATES] in float32: exp(g) and beta, and two that fill 16 bytes, which
+// is what an asynchronous copy brings.
+enum { DELTA_NET_GATES = 4 };
+
+// Of all tokens: queries, keys and gates into scratch, values into out. tail: the rows before a slice, as
+// launch_delta_net_tail left them; NULL: zeros.
+cudaError_t launch_delta_net_rows(cudaStream_t stream, enum dtype dtype, void *out, void *scratch,
+                                  const void *in, const struct device_delta_net *net,
+                                  const struct device_texts *texts, const void *tail);
+
+// The slice's last taps - 1 rows (taps > 1), after those that `tail` holds: none where the slice is the
+// first.
+cudaError_t launch_delta_net_tail(cudaStream_t stream, enum dtype dtype, void *tail, const void *in,
+                                  const struct device_delta_net *net, size_t tokens, bool first);
+
+// Turns out from values into o, from what launch_delta_net_rows left. state: of the heads, before a slice and
+// then after it; NULL: whole texts.
+cudaError_t launch_delta_net_scan(cudaStream_t stream, enum dtype dtype, void *out, void *scratch,
+                                  const struct device_delta_net *net, const struct device_texts *texts,
+                                  float *state);
+
+// And from o into its gated norm.
+cudaError_t launch_delta_net_norm(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
+                                  const struct device_delta_net *net, size_t tokens);
 
 // out[i] = source[i] in another format, rounded to nearest even (float16, bfloat16, float32 to dtype).
 cudaError_t launch_convert(cudaStream_t stream, void *out, enum dtype dtype, const void *source,

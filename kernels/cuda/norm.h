@@ -1,5 +1,5 @@
-// What the norms of rows, of groups of columns and of heads share (private to kernels/cuda): the formula of
-// each kind (enum device_norm_kind), for one number.
+// What the norms of rows, of groups of columns and of heads share (private to kernels/cuda): sums over a warp
+// and over a block, and the formula of each kind (enum device_norm_kind), for one number.
 #ifndef STRATA_KERNELS_CUDA_NORM_H
 #define STRATA_KERNELS_CUDA_NORM_H
 
@@ -32,6 +32,19 @@ static __device__ __forceinline__ float warp_sum(float x) {
         x += __shfl_xor_sync(ALL_LANES, x, step);
     }
     return x;
+}
+
+// The sum over the block, the same in every thread: lanes by halving, then warps alike. `partial` is
+// shared.
+static __device__ __forceinline__ float block_sum(float x, float *partial) {
+    unsigned lane = threadIdx.x % WARP;
+    x = warp_sum(x);
+    if (lane == 0) {
+        partial[threadIdx.x / WARP] = x;
+    }
+    __syncthreads();
+    x = lane < blockDim.x / WARP ? partial[lane] : 0.0f;
+    return warp_sum(x);
 }
 
 // square: the sum of (x - mean)^2 over n numbers.

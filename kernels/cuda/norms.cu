@@ -12,18 +12,6 @@ static unsigned norm_threads(size_t width) {
 
 // ---- RMSNorm ----
 
-// The sum over the block, the same in every thread: lanes by halving, then warps alike. `partial` is shared.
-static __device__ float block_sum(float x, float *partial) {
-    unsigned lane = threadIdx.x % WARP;
-    x = warp_sum(x);
-    if (lane == 0) {
-        partial[threadIdx.x / WARP] = x;
-    }
-    __syncthreads();
-    x = lane < blockDim.x / WARP ? partial[lane] : 0.0f;
-    return warp_sum(x);
-}
-
 static __device__ __forceinline__ float add_squares(float sum, const float (&x)[CHUNK]) {
 #pragma unroll
     for (int e = 0; e < CHUNK; e++) {

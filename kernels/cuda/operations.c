@@ -20,6 +20,12 @@ bool cuda_supports(const struct device *device, const struct device_shape *shape
         snprintf(refusal->can, sizeof refusal->can, "multiples of 8 with experts");
         return false;
     }
+    if (!delta_net_has(shape->key_dim) || !delta_net_has(shape->value_dim)) {
+        refusal->dimension = delta_net_has(shape->key_dim) ? DEVICE_VALUE_DIM : DEVICE_KEY_DIM;
+        snprintf(refusal->can, sizeof refusal->can, "multiples of %d up to %d", DELTA_NET_STEP,
+                 DELTA_NET_MOST);
+        return false;
+    }
     if (shape->heads.heads > ATTENTION_HEADS_MOST) {
         refusal->dimension = DEVICE_HEADS;
         snprintf(refusal->can, sizeof refusal->can, "numbers up to %d", ATTENTION_HEADS_MOST);
@@ -142,6 +148,16 @@ int cuda_gate(struct device *device, void *x, const void *in, const struct devic
     TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "gate", &use, err));
     cudaError_t launched = launch_gate(cuda->queue.compute, device->dtype, x, in, gates, tokens);
     return cuda_queue_end(cuda, "gate", launched, err);
+}
+
+int cuda_gate_rows(struct device *device, void *x, const void *in, const void *weight, size_t tokens,
+                   size_t width, size_t hidden, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    const struct cuda_use use = {.writes = {{x, bytes_of(cuda, tokens, width)}}, .reads = {in, weight}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "gate_rows", &use, err));
+    cudaError_t launched =
+        launch_gate_rows(cuda->queue.compute, device->dtype, x, in, weight, tokens, width, hidden);
+    return cuda_queue_end(cuda, "gate_rows", launched, err);
 }
 
 int cuda_qk_norm_rope(struct device *device, void *qkv, const struct device_rope *rope,

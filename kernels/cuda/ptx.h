@@ -48,6 +48,16 @@ static inline uint3 block_now(void) {
     return blockIdx;
 }
 
+// x becomes that of the lane whose number has these bits flipped. One meeting of the fibers, not N.
+template <int N> static inline void lanes_flip(float (&x)[N], int bits) {
+    struct numbers {
+        float number[N];
+    } mine;
+    memcpy(mine.number, x, sizeof x);
+    mine = __shfl_xor_sync(ALL_LANES, mine, bits);
+    memcpy(x, mine.number, sizeof x);
+}
+
 // 16 bytes of global memory to shared memory, both aligned; zeros when not `there`.
 static inline void copy_async(shared_place to, const void *from, bool there) {
     emulation_copy_async(to, there ? from : NULL, 16);
@@ -196,6 +206,13 @@ static __device__ __forceinline__ uint3 block_now(void) {
     asm volatile("mov.u32 %0, %%ctaid.y;" : "=r"(block.y));
     asm volatile("mov.u32 %0, %%ctaid.z;" : "=r"(block.z));
     return block;
+}
+
+template <int N> static __device__ __forceinline__ void lanes_flip(float (&x)[N], int bits) {
+#pragma unroll
+    for (int n = 0; n < N; n++) {
+        x[n] = __shfl_xor_sync(ALL_LANES, x[n], bits);
+    }
 }
 
 static __device__ __forceinline__ void copy_async(shared_place to, const void *from, bool there) {

@@ -26,7 +26,8 @@ def tools():
 @pytest.mark.parametrize("source, wide", [
     ("rows", {"embed_kernel": {128}, "embed_scaled_kernel": {128}, "keep_kernel": {128}, "add_kernel": {128}, "scale_kernel": {128}}),
     ("norms", {"rms_norm_kernel": {128}, "norm_kernel": {128}}),
-    ("activations", {"swiglu_kernel": {128}, "activate_kernel": {128}, "gate_kernel": {128}}),
+    ("activations", {"swiglu_kernel": {128}, "activate_kernel": {128}, "gate_kernel": {128},
+                     "gate_rows_kernel": {128}}),
     ("rotary", {f"{kernel}<{number}": {width} for kernel in ("rotary_kernel", "turning_kernel")  # 4 numbers a lane
                 for number, width in (("bf16", 64), ("f16", 64), ("float", 128))}),
     ("pool", {"pool_kernel": {128}}),
@@ -34,6 +35,12 @@ def tools():
     ("attention_f16", {"attention_mma_kernel": {128}}),
     ("attention_scoring_bf16", {"attention_mma_kernel": {128}, "attention_wide_kernel": {128}}),
     ("attention_scoring_f16", {"attention_mma_kernel": {128}, "attention_wide_kernel": {128}}),
+    ("delta_net_rows", {"delta_convolution_kernel<float": {128}, "delta_norm_kernel<float": {128}, "delta_gates_kernel": {128},
+                        **{f"delta_{kernel}_kernel<{half}, {count}": widths for half in ("bf16", "f16")  # 4 or 8 numbers a lane
+                           for kernel, count, widths in (("norm", 4, {64}), ("norm", 8, {128}), ("convolution", 4, {64, 128}),
+                                                         ("convolution", 8, {128}))},
+                        "delta_tail_kernel<bf16": {16}, "delta_tail_kernel<f16": {16}, "delta_tail_kernel<float": {32}}),
+    ("delta_net_scan", {"delta_scan_kernel<bf16": {32, 64}, "delta_scan_kernel<f16": {32, 64}, "delta_scan_kernel<float": {64}}),
     ("experts_gemm", {"experts_kernel": {128}}),
     ("experts_order", {"experts_sum_kernel": {128}, "experts_order_kernel": {32}, "experts_tiles_kernel": {32}}),
     ("experts_route", {"route_kernel": {32}}),

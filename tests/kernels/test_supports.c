@@ -1,8 +1,8 @@
-// What a device says it supports and what its operations take are the same: every size of heads is tried,
-// whether it is admitted or refused, in every dtype, on every path and device.
+// What a device says it supports and what its operations take are the same: every size of heads, and
+// many of a delta net's, are tried, whether admitted or refused, in every dtype, on every path and device.
 #include "device_testing.h"
 
-enum { TOKENS = 3, HEAD_DIM_MOST = 530, HEADS = 2, GROUP_MOST = 12 };
+enum { TOKENS = 3, HEAD_DIM_MOST = 530, HEADS = 2, GROUP_MOST = 12, DELTA_SCRATCH = 1 << 16 };
 
 static struct device_shape shape_of(size_t heads, size_t kv_heads, size_t head_dim) {
     return (struct device_shape){.heads = {heads, kv_heads, head_dim, 0}, .hidden = 64, .intermediate = 64};
@@ -138,6 +138,66 @@ static void test_every_group(void **state) {
     on_every_path(every_group);
 }
 
+// Whether a delta net of these sizes is computed, and gives numbers.
+static bool computes_delta_net(struct bed *bed, const struct heads_work *work, size_t key_dim,
+                               size_t value_dim) {
+    static const int32_t starts[2] = {0, TOKENS};
+    const struct device_delta_net net = {.key_heads = 1,
+                                         .value_heads = 1,
+                                         .key_dim = key_dim,
+                                         .value_dim = value_dim,
+                                         .taps = 2,
+                                         .convolution = work->qkv,
+                                         .decay = work->norm,
+                                         .step_bias = work->norm,
+                                         .norm = work->norm,
+                                         .epsilon = 1e-6f};
+    struct device_texts texts = {.starts = work->starts, .host_starts = starts, .count = 1};
+    size_t bytes;
+    if (!device_delta_net_scratch(bed->device, &net, TOKENS, &bytes)) {
+        return false;
+    }
+    assert_true(bytes <= DELTA_SCRATCH);
+    if (device_delta_net(bed->device, work->out, work->qkv, &net, texts, NULL, work->scratch, &bed->error) !=
+        STATUS_OK) {
+        return false;
+    }
+    float *numbers = bed_get(bed, work->out, TOKENS * value_dim);
+    for (size_t i = 0; i < TOKENS * value_dim; i++) {
+        assert_true(isfinite(numbers[i]));
+    }
+    free(numbers);
+    return true;
+}
+
+static void delta_nets(const char *path, enum dtype dtype) {
+    static const size_t dims[] = {1, 2, 4, 8, 12, 16, 24, 60, 100, 128, 200, 252, 256, 258, 264};
+    enum { DIMS = sizeof dims / sizeof dims[0], USUAL = 8 };
+    struct bed bed = bed_open_rows(path, dtype, 1, TOKENS);
+    struct heads_work work = take_work(&bed);
+    must(&bed, device_take(bed.device, DEVICE_SCRATCH, DELTA_SCRATCH, &work.scratch, &bed.error));
+    for (size_t i = 0; i < 2 * DIMS; i++) {
+        struct device_shape shape = shape_of(HEADS, 1, 8);
+        shape.key_dim = i < DIMS ? dims[i] : USUAL;
+        shape.value_dim = i < DIMS ? USUAL : dims[i - DIMS];
+        struct device_refusal refusal = {0};
+        bool admitted = device_supports(bed.device, &shape, &refusal);
+        if (admitted != computes_delta_net(&bed, &work, shape.key_dim, shape.value_dim)) {
+            fail_msg("path %s, %s: keys of %zu and values of %zu are %s, and the operation says: %s", path,
+                     dtype_name(dtype), shape.key_dim, shape.value_dim, admitted ? "admitted" : "refused",
+                     bed.error.message);
+        }
+        assert_true(admitted || (refusal.dimension == (i < DIMS ? DEVICE_KEY_DIM : DEVICE_VALUE_DIM) &&
+                                 refusal.can[0] != 0));
+    }
+    bed_close(&bed);
+}
+
+static void test_delta_nets(void **state) {
+    (void)state;
+    on_every_path(delta_nets);
+}
+
 // Rows of any length are computed: none of them is refused.
 static void every_width(const char *path, enum dtype dtype) {
     static const int32_t ids[TOKENS] = {0, 1, 1};
@@ -226,7 +286,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_head_dim), cmocka_unit_test(test_every_group),
         cmocka_unit_test(test_every_width),    cmocka_unit_test(test_huge),
-        cmocka_unit_test(test_matmuls),
+        cmocka_unit_test(test_matmuls),        cmocka_unit_test(test_delta_nets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
