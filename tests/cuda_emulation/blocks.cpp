@@ -374,18 +374,18 @@ void emulation_warp_collective(unsigned mask, const char *name, void *argument,
     thread->argument = argument;
     thread->where = Where::Collective;
     collecting |= 1u << (number - first);
-    void *arguments[LANES] = {};
     bool complete = (mask >> (number - first) & 1) != 0 && (collecting & mask) == mask;
     for (unsigned lane = 0; lane < LANES && complete; lane++) {
-        if ((mask >> lane & 1) != 0) {
-            const Thread &other = b.threads[first + lane];
-            complete = other.mask == mask && same_words(other.name, name);
-            arguments[lane] = other.argument;
-        }
+        const Thread &other = b.threads[first + lane];
+        complete = (mask >> lane & 1) == 0 || (other.mask == mask && same_words(other.name, name));
     }
     if (!complete) {
         give_way(thread);
         return;
+    }
+    void *arguments[LANES];
+    for (unsigned lane = 0; lane < LANES; lane++) {
+        arguments[lane] = (mask >> lane & 1) != 0 ? b.threads[first + lane].argument : nullptr;
     }
     work(arguments, mask);
     collecting &= ~mask;
