@@ -53,8 +53,7 @@ static void name_device(const struct device *device, char *out, size_t size) {
     snprintf(out, size, "%s (%s)", description.kind, description.name);
 }
 
-int model_check_device(const struct model *model, const struct device *device, struct error *err) {
-    const struct model_config *config = &model->config;
+int model_config_check(const struct model_config *config, const struct device *device, struct error *err) {
     const struct device_shape shape = {.heads = config_heads(config, 0),
                                        .hidden = config->hidden,
                                        .intermediate = config->intermediate,
@@ -72,6 +71,10 @@ int model_check_device(const struct model *model, const struct device *device, s
     const char *keys = dimension_keys(config, refusal.dimension, &size);
     return error_set(err, STATUS_DEVICE, "%s of %s is %zu, and %s supports only %s", keys,
                      model_config_holder(config), size, name, refusal.can);
+}
+
+int model_check_device(const struct model *model, const struct device *device, struct error *err) {
+    return model_config_check(&model->config, device, err);
 }
 
 static bool same_matmul(const struct block_matmul *a, const struct block_matmul *b) {
