@@ -1,5 +1,6 @@
-#!/bin/sh
-# Builds every fuzz target (tests/ROOM/fuzz_*.c) with libFuzzer, ASan and UBSan, and runs each for SECONDS (default 30).
+#!/usr/bin/env bash
+# Builds every fuzz target (tests/ROOM/fuzz_*.c) with libFuzzer, ASan and UBSan, and runs each for SECONDS (default 30), as many at a
+# time as there are processors.
 #   tools/fuzz.sh [SECONDS] [TARGET ...]      targets by name: job_fuzz_job
 # Seeds come from tests/ROOM/seeds_NAME/. Found inputs and the corpus are kept in build/fuzz/. Ends non-zero on a finding.
 set -eu
@@ -31,23 +32,40 @@ fi
 # shellcheck disable=SC2086 # a list of names without spaces
 cmake --build "$build" --target $targets
 
-failed=
-for target in $targets; do
-  room=${target%%_fuzz_*}
-  seeds=tests/$room/seeds_${target#*_fuzz_}
-  corpus=$build/corpus/$target
+# fuzz TARGET: runs it and says its figures, or what it found.
+fuzz() {
+  local target=$1 room=${1%%_fuzz_*} said
+  local corpus=$build/corpus/$target log=$build/$target.log
   mkdir -p "$corpus"
-  echo "== $target, $seconds s"
   # An input may take a second; its limit leaves room for a machine that has others to serve. A target that says nothing of
   # what it executed has executed nothing.
   if "$build/tests/$target" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 \
-      -artifact_prefix="$build/found-$target-" "$corpus" "$seeds" >"$build/$target.log" 2>&1 &&
-      grep -q "number_of_executed_units: *[1-9]" "$build/$target.log"; then
-    grep -E "number_of_executed_units|peak_rss" "$build/$target.log" | sed 's/^stat::/   /'
+    -artifact_prefix="$build/found-$target-" "$corpus" "tests/$room/seeds_${target#*_fuzz_}" >"$log" 2>&1 &&
+    grep -q "number_of_executed_units: *[1-9]" "$log"; then
+    said=$(grep -E "number_of_executed_units|peak_rss" "$log" | sed 's/^stat::/   /')
+    : >"$build/$target.passed"
   else
-    failed="$failed $target"
-    tail -60 "$build/$target.log"
+    said=$(tail -60 "$log")
   fi
+  printf '== %s, %s s\n%s\n' "$target" "$seconds" "$said" # at once: others speak, too
+}
+
+rm -f "$build"/*.passed
+jobs=$(nproc)
+running=0
+for target in $targets; do
+  if [ "$running" -ge "$jobs" ]; then
+    wait -n || true # what has not passed is found below
+    running=$((running - 1))
+  fi
+  fuzz "$target" &
+  running=$((running + 1))
+done
+wait
+
+failed=
+for target in $targets; do
+  [ -e "$build/$target.passed" ] || failed="$failed $target"
 done
 if [ -n "$failed" ]; then
   echo "findings in:$failed (inputs: $build/found-*)" >&2

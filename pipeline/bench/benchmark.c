@@ -1,5 +1,5 @@
-// See benchmark.h. The parts share one device with random blocks (blocks.h); BENCH_THREADS and
-// BENCH_EXPANSION need devices of their own.
+// See benchmark.h. The parts share one device with random blocks (blocks.h); BENCH_THREADS,
+// BENCH_EXPANSION and BENCH_FAMILIES need devices of their own.
 #include "bench/benchmark.h"
 
 #include <math.h>
@@ -38,10 +38,10 @@ static const struct {
     const char *name;
     unsigned parts;
 } part_names[] = {
-    {"peaks", BENCH_PEAKS},         {"products", BENCH_MATMULS}, {"small", BENCH_SMALL},
-    {"attention", BENCH_ATTENTION}, {"block", BENCH_BLOCK},      {"rows", BENCH_ROWS},
-    {"copies", BENCH_COPIES},       {"threads", BENCH_THREADS},  {"sustained", BENCH_SUSTAINED},
-    {"expansion", BENCH_EXPANSION}, {"all", (1 << 10) - 1},
+    {"peaks", BENCH_PEAKS},         {"products", BENCH_MATMULS},  {"small", BENCH_SMALL},
+    {"attention", BENCH_ATTENTION}, {"block", BENCH_BLOCK},       {"rows", BENCH_ROWS},
+    {"copies", BENCH_COPIES},       {"threads", BENCH_THREADS},   {"sustained", BENCH_SUSTAINED},
+    {"expansion", BENCH_EXPANSION}, {"families", BENCH_FAMILIES}, {"all", BENCH_FAMILIES - 1},
 };
 
 enum {
@@ -226,6 +226,7 @@ static int measure(struct bench *bench, struct error *err) {
         {BENCH_THREADS, "threads", bench_threads},
         {BENCH_SUSTAINED, "sustained", bench_sustained},
         {BENCH_EXPANSION, "expansion", bench_expansion},
+        {BENCH_FAMILIES, "families", bench_families},
     };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         if ((bench->options.parts & parts[i].part) != 0) {

@@ -31,10 +31,12 @@ enum bench_part {
                               // long
     BENCH_EXPANSION = 1 << 9, // packed weights, a format a line: expanding a block's largest matrix, as a
                               // share of its matmul
+    BENCH_FAMILIES = 1 << 10, // a block of each kind of published models, as a share of the peak; experts, as
+                              // a share of a dense block's rate; what a delta net takes of its block
 };
 
-// The bench_parts of names with commas between them ("products,rows"), every part for "all"; 0 when there is
-// no such name among them.
+// The bench_parts of names with commas between them ("products,rows"); "all": every part that is about one
+// shape, so all but BENCH_FAMILIES. 0 when there is no such name among them.
 unsigned bench_parts_find(const char *names);
 
 struct bench_options {

@@ -134,7 +134,7 @@ static int make_random(uint16_t **out, float scale, struct error *err) {
 
 static int fill_matrix(struct device *device, struct device_matrix *matrix, const uint16_t *random,
                        struct error *err) {
-    size_t most = size_max(CHUNK / matrix->columns, 1);
+    size_t most = size_max(CHUNK / size_max(matrix->columns, 1), 1);
     for (size_t row = 0; row < matrix->rows; row += most) {
         size_t count = size_min(most, matrix->rows - row);
         TRY(device_matrix_load(device, matrix, row, count, random, weight_format_of(DTYPE_BF16), err));
@@ -151,6 +151,11 @@ static int fill_matrices(struct bench_blocks *blocks, struct error *err) {
         struct device_matrix *matrix = matrix_of(&blocks->weights.blocks[i / blocks->matmul_count],
                                                  &blocks->matmuls[i % blocks->matmul_count]);
         TRY_TO(done, status = fill_matrix(blocks->device, matrix, random, err));
+    }
+    for (size_t i = 0; i < blocks->count; i++) {
+        struct block_weights *weights = &blocks->weights.blocks[i]; // without experts these have no rows
+        TRY_TO(done, status = fill_matrix(blocks->device, &weights->experts_gate_up, random, err));
+        TRY_TO(done, status = fill_matrix(blocks->device, &weights->experts_down, random, err));
     }
 done:
     free(random);
@@ -169,22 +174,25 @@ static int fill_vector(struct bench_blocks *blocks, const struct weight_row *row
         size_t columns;
         size_t copies = row->copies == NULL ? 1 : row->copies(&blocks->config, block);
         weights_rows(&blocks->config, use, &rows, &columns);
+        size_t most = size_max(CHUNK / columns, 1);
         for (; use.copy < copies; use.copy++) {
-            TRY(weights_put(blocks->device, &blocks->weights, &blocks->config, use, 0, rows, random,
-                            weight_format_of(DTYPE_BF16), err));
+            for (size_t at = 0; at < rows; at += most) {
+                TRY(weights_put(blocks->device, &blocks->weights, &blocks->config, use, at,
+                                size_min(most, rows - at), random, weight_format_of(DTYPE_BF16), err));
+            }
         }
     }
     return STATUS_OK;
 }
 
-// The norms and biases that blocks have.
+// The norms, biases and tables that blocks have.
 static int fill_vectors(struct bench_blocks *blocks, struct error *err) {
     const struct weight_table *table = blocks->config.weights;
     uint16_t *random;
     TRY(make_random(&random, 1, err));
     int status = STATUS_OK;
     for (const struct weight_row *row = table->rows; row < table->rows + table->count; row++) {
-        if (row->form == FORM_VECTOR) {
+        if (row->form != FORM_MATRIX && weight_in_block(row)) {
             TRY_TO(done, status = fill_vector(blocks, row, random, err));
         }
     }
@@ -236,24 +244,16 @@ static int tune(struct bench_blocks *blocks, struct error *err) {
     return STATUS_OK;
 }
 
-int bench_blocks_open(struct bench_blocks *blocks, struct device *device, const struct model_config *config,
-                      size_t count, size_t sets, size_t tokens, bool tuned, struct error *err) {
+// Of a configuration that blocks->config has.
+static int open_blocks(struct bench_blocks *blocks, bool tuned, struct error *err) {
     struct device_description about;
     void *memory;
-    device_describe(device, &about);
-    *blocks = (struct bench_blocks){.device = device,
-                                    .queues = about.queues,
-                                    .config = model_config_plain(config),
-                                    .count = count,
-                                    .sets = sets,
-                                    .in_turn = sets,
-                                    .tokens = tokens};
-    blocks->matmul_count = block_matmuls(config, 0, blocks->matmuls);
-    blocks->config.layers = count;
-    TRY(memory_zeroed(&memory, count, 1, err));
-    blocks->config.layer_slides = memory;
-    TRY(memory_zeroed(&memory, count, sizeof blocks->weights.blocks[0], err));
-    blocks->weights = (struct model_weights){.blocks = memory, .block_count = count};
+    device_describe(blocks->device, &about);
+    blocks->queues = about.queues;
+    blocks->in_turn = blocks->sets;
+    blocks->matmul_count = block_matmuls(&blocks->config, 0, blocks->matmuls);
+    TRY(memory_zeroed(&memory, blocks->count, sizeof blocks->weights.blocks[0], err));
+    blocks->weights = (struct model_weights){.blocks = memory, .block_count = blocks->count};
     TRY(reserve(blocks, err));
     TRY(fill_matrices(blocks, err));
     TRY(fill_vectors(blocks, err));
@@ -262,6 +262,28 @@ int bench_blocks_open(struct bench_blocks *blocks, struct device *device, const 
     }
     TRY(bench_blocks_refill(blocks, err));
     return fill_angles(blocks, err);
+}
+
+int bench_blocks_open(struct bench_blocks *blocks, struct device *device, const struct model_config *config,
+                      size_t count, size_t sets, size_t tokens, bool tuned, struct error *err) {
+    void *slides;
+    *blocks = (struct bench_blocks){.device = device,
+                                    .config = model_config_plain(config),
+                                    .count = count,
+                                    .sets = sets,
+                                    .tokens = tokens};
+    blocks->config.layers = count;
+    TRY(memory_zeroed(&slides, count, 1, err));
+    blocks->config.layer_slides = slides;
+    return open_blocks(blocks, tuned, err);
+}
+
+int bench_block_open(struct bench_blocks *blocks, struct device *device, struct model_config *config,
+                     size_t tokens, bool tuned, struct error *err) {
+    *blocks =
+        (struct bench_blocks){.device = device, .config = *config, .count = 1, .sets = 1, .tokens = tokens};
+    *config = (struct model_config){0};
+    return open_blocks(blocks, tuned, err);
 }
 
 void bench_blocks_close(struct bench_blocks *blocks) {

@@ -49,6 +49,9 @@ int bench_set_bytes(const struct device *device, const struct model_config *conf
 // closes `blocks` in any case; the device stays the caller's.
 int bench_blocks_open(struct bench_blocks *blocks, struct device *device, const struct model_config *config,
                       size_t count, size_t sets, size_t tokens, bool tuned, struct error *err);
+// The same of one block, which takes the configuration of one layer over (model_config_block).
+int bench_block_open(struct bench_blocks *blocks, struct device *device, struct model_config *config,
+                     size_t tokens, bool tuned, struct error *err);
 void bench_blocks_close(struct bench_blocks *blocks); // accepts zeros
 
 // The device memory from the first to the last matrix of all blocks; between them lie only vectors.

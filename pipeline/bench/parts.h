@@ -83,6 +83,10 @@ int bench_copies(struct bench *bench, struct error *err);
 
 int bench_sustained(struct bench *bench, struct error *err);
 
+// ---- families.c ----
+
+int bench_families(struct bench *bench, struct error *err);
+
 // ---- expansion.c ----
 
 int bench_expansion(struct bench *bench, struct error *err);

@@ -58,8 +58,8 @@ static const struct option options[] = {
     {.name = "--part",
      .kind = OPTION_TEXT,
      .value = "PART[,PART...]",
-     .help = "parts of the table to measure (default: all)",
-     .choices = "all|peaks|products|small|attention|block|rows|copies|threads|sustained|expansion",
+     .help = "parts of the table to measure (default: all, which is all but families)",
+     .choices = "all|peaks|products|small|attention|block|rows|copies|threads|sustained|expansion|families",
      .list = true},
     {.name = "--seconds",
      .kind = OPTION_INTEGER,
@@ -85,6 +85,9 @@ const struct command command_bench = {
         "The part sustained runs a block's matmuls in turn for --seconds without a pause and reports what "
         "the\n"
         "GPU's monitoring saw meanwhile: the lowest clock, the power, and the reasons for throttling.\n"
+        "The part families measures a block of several published models, whatever --shape is (tiny: of "
+        "small\n"
+        "ones made up for tests).\n"
         "\n"
         "Each line is printed as soon as it is known. The --json file is valid at any moment: if the command "
         "is\n"

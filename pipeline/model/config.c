@@ -290,6 +290,27 @@ struct model_config model_config_plain(const struct model_config *config) {
     return plain;
 }
 
+int model_config_block(struct model_config *out, const struct model_config *config, size_t block,
+                       struct error *err) {
+    unsigned char **const flags[] = {&out->layer_slides, &out->layer_experts, &out->layer_mixers};
+    *out = model_config_plain(config);
+    out->layers = 1;
+    out->unrotated = config->unrotated;
+    out->window = config->window;
+    out->experts = config->experts;
+    out->query_gates = config->query_gates;
+    out->delta_net = config->delta_net;
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
+        void *flag;
+        TRY(memory_zeroed(&flag, 1, 1, err));
+        *flags[i] = flag;
+    }
+    out->layer_slides[0] = config->layer_slides[block];
+    out->layer_experts[0] = config_has_experts(config, block);
+    out->layer_mixers[0] = (unsigned char)config_mixer(config, block);
+    return STATUS_OK;
+}
+
 void model_config_destroy(struct model_config *config) {
     free(config->rope.divisors);
     free(config->rope.long_divisors);

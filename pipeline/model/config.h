@@ -249,6 +249,11 @@ const char *model_config_holder(const struct model_config *config);
 // rotate in the plain way.
 struct model_config model_config_plain(const struct model_config *config);
 
+// Block number `block` as a model of its own, with its window, experts and mixer, which rotates in the plain
+// way. The caller destroys `out`, also after a failure.
+int model_config_block(struct model_config *out, const struct model_config *config, size_t block,
+                       struct error *err);
+
 void model_config_destroy(struct model_config *config); // accepts zeros; leaves zeros
 
 #endif

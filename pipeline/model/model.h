@@ -110,6 +110,7 @@ enum { MODEL_DEVICES = 8 }; // that a model can be spread over
 // Whether the device is built for this model's shapes, known before any memory is taken: STATUS_DEVICE naming
 // the key of config.json, its value and what the device can do.
 int model_check_device(const struct model *model, const struct device *device, struct error *err);
+int model_config_check(const struct model_config *config, const struct device *device, struct error *err);
 
 // Gives the model a device, which it closes, and the device's name, for messages ("cuda:1"); after an error
 // it is still the caller's. Before anything is planned. STATUS_DEVICE where it is of another kind than the

@@ -82,11 +82,15 @@ static int check_block(const struct model_config *config, size_t block, const st
                      model_config_holder(config), size, name, refusal.can);
 }
 
-int model_check_device(const struct model *model, const struct device *device, struct error *err) {
-    for (size_t block = 0; block < model->config.layers; block++) {
-        TRY(check_block(&model->config, block, device, err));
+int model_config_check(const struct model_config *config, const struct device *device, struct error *err) {
+    for (size_t block = 0; block < config->layers; block++) {
+        TRY(check_block(config, block, device, err));
     }
     return STATUS_OK;
+}
+
+int model_check_device(const struct model *model, const struct device *device, struct error *err) {
+    return model_config_check(&model->config, device, err);
 }
 
 static bool same_matmul(const struct block_matmul *a, const struct block_matmul *b) {

@@ -108,6 +108,28 @@ def test_expansion_on_a_gpu(tmp_path):
     check_expansion(json.loads(file.read_text()), METHODS + BLOCKS_OF_32)
 
 
+def check_families(report):
+    figures = {figure["what"]: figure for figure in report["figures"]}
+    assert list(figures) == ["block of tiny dense", "block of tiny experts", "experts of tiny experts", "block of tiny delta net",
+                             "its delta net"]
+    for name, figure in figures.items():
+        assert figure["unit"] == ("tokens/s" if name.startswith("block") else "%") and figure["value"] > 0
+        if name.startswith("block"):
+            assert figure["share"] > 0 and figure["value"] * figure["seconds"] == pytest.approx(report["tokens"], rel=1e-6)
+    experts = figures["experts of tiny experts"]
+    assert experts["value"] == pytest.approx(100 * experts["dense_seconds"] / experts["seconds"], rel=1e-6)
+    assert experts["seconds"] < figures["block of tiny experts"]["seconds"] and figures["its delta net"]["value"] < 100
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_families(tmp_path, dtype):
+    file = tmp_path / "bench.json"
+    done = strata(*CPU, "--part", "families", "--dtype", dtype, "--json", file)
+    assert done.code == OK, done
+    check_families(json.loads(file.read_text()))
+    assert done.out.count(" % of the matmul peak") == 3
+
+
 @needs_emulation
 @pytest.mark.parametrize("shared, other", [(233472, "one head a warp"), (102400, "two heads a warp")])
 def test_both_kernels_of_attention(tmp_path, shared, other):

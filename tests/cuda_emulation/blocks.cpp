@@ -43,6 +43,7 @@ constexpr size_t STACK = 128 << 10;
 #endif
 constexpr size_t PAGE = 4096;
 constexpr unsigned LANES = 32;
+constexpr size_t LINE = 64; // of a cache
 
 // Stacks are never given back; Boost asks for an allocator all the same.
 struct KeptStack {
@@ -97,7 +98,8 @@ struct Blocks {
     std::vector<unsigned> ready; // threads that can go on, the next one last
     unsigned arrived = 0;        // at the barrier
     unsigned ended = 0;
-    const char *file = nullptr; // of the barrier
+    unsigned collecting[BLOCK_THREADS / LANES]; // of each warp, a bit a lane that waits in a collective
+    const char *file = nullptr;                 // of the barrier
     int line = 0;
     uint64_t order = 0; // of the threads; mixes the seed
 };
@@ -162,9 +164,12 @@ void make_fiber(Thread *thread) {
     if (mprotect(thread->stack, STACK, PROT_READ | PROT_WRITE) != 0) {
         violation("no stack for a thread");
     }
+    // Tops at one place of every page would share a few sets of the cache: each is 13 lines from its
+    // neighbour's.
+    size_t coloured = number_of(thread) * 13 * LINE % PAGE;
     context::stack_context stack;
-    stack.sp = thread->stack + STACK;
-    stack.size = STACK;
+    stack.sp = thread->stack + STACK - coloured;
+    stack.size = STACK - coloured;
     thread->fiber =
         context::fiber(std::allocator_arg, context::preallocated(stack.sp, stack.size, stack), KeptStack(),
                        [thread](context::fiber &&caller) { return live(thread, std::move(caller)); });
@@ -244,6 +249,7 @@ void run_block(Blocks *b) {
     b->arrived = 0;
     b->ended = 0;
     b->file = nullptr;
+    std::memset(b->collecting, 0, sizeof b->collecting);
     poison_shared(*b);
     begin_threads(b);
     while (!b->ready.empty()) {
@@ -276,6 +282,11 @@ class FaultStack {
   private:
     stack_t earlier_{};
 };
+
+// Of names that the compiler put somewhere: mostly at one place.
+bool same_words(const char *a, const char *b) {
+    return a == b || std::strcmp(a, b) == 0;
+}
 
 } // namespace
 
@@ -330,7 +341,7 @@ using namespace emulation;
 void emulation_barrier(const char *file, int line) {
     Blocks &b = blocks();
     Thread *thread = b.running;
-    if (b.arrived > 0 && (b.line != line || std::strcmp(b.file, file) != 0)) {
+    if (b.arrived > 0 && (b.line != line || !same_words(b.file, file))) {
         violation("kernel %s, block (%u, %u, %u): thread %u is at __syncthreads in %s:%d while others wait "
                   "at %s:%d",
                   b.kernel, blockIdx.x, blockIdx.y, blockIdx.z, number_of(thread), file, line, b.file,
@@ -357,25 +368,27 @@ void emulation_warp_collective(unsigned mask, const char *name, void *argument,
     Thread *thread = b.running;
     unsigned number = number_of(thread);
     unsigned first = number / LANES * LANES;
+    unsigned &collecting = b.collecting[number / LANES];
     thread->mask = mask;
     thread->name = name;
     thread->argument = argument;
     thread->where = Where::Collective;
-    void *arguments[LANES] = {};
-    bool complete = (mask >> (number - first) & 1) != 0;
+    collecting |= 1u << (number - first);
+    bool complete = (mask >> (number - first) & 1) != 0 && (collecting & mask) == mask;
     for (unsigned lane = 0; lane < LANES && complete; lane++) {
-        if ((mask >> lane & 1) != 0) {
-            const Thread &other = b.threads[first + lane];
-            complete = first + lane < b.count && other.where == Where::Collective && other.mask == mask &&
-                       std::strcmp(other.name, name) == 0;
-            arguments[lane] = other.argument;
-        }
+        const Thread &other = b.threads[first + lane];
+        complete = (mask >> lane & 1) == 0 || (other.mask == mask && same_words(other.name, name));
     }
     if (!complete) {
         give_way(thread);
         return;
     }
+    void *arguments[LANES];
+    for (unsigned lane = 0; lane < LANES; lane++) {
+        arguments[lane] = (mask >> lane & 1) != 0 ? b.threads[first + lane].argument : nullptr;
+    }
     work(arguments, mask);
+    collecting &= ~mask;
     for (unsigned lane = 0; lane < LANES; lane++) {
         if ((mask >> lane & 1) != 0 && first + lane != number) {
             b.threads[first + lane].where = Where::Nowhere;
