@@ -170,11 +170,6 @@ static cudaError_t convolution(cudaStream_t stream, T *values, const struct delt
 
 // ---- gates ----
 
-// As torch has it: beyond 20 it is x itself.
-static __device__ __forceinline__ float softplus(float x) {
-    return x > 20.0f ? x : log1pf(expf(x));
-}
-
 template <typename T>
 static __global__ void __launch_bounds__(GATE_THREADS)
     delta_gates_kernel(float *gates, const T *in, const T *decay, const T *step_bias, size_t count,

@@ -142,8 +142,11 @@ static void try_groups(struct bed *bed, const struct norm_case *kind, struct dev
 }
 
 static void groups(const char *path, enum dtype dtype) {
-    static const struct device_groups places[] = {
-        {96, 0, 0, 6, 16}, {200, 64, 128, 2, 32}, {37, 3, 3, 4, 7}, {2080, 8, 8, 1, 2064}, {40, 2, 22, 2, 9}};
+    static const struct device_groups places[] = {{96, 0, 0, 6, 16, false},
+                                                  {200, 64, 128, 2, 32, false},
+                                                  {37, 3, 3, 4, 7, false},
+                                                  {2080, 8, 8, 1, 2064, false},
+                                                  {40, 2, 22, 2, 9, false}};
     struct bed bed = bed_open(path, dtype, 1);
     for (size_t i = 0; i < NORM_CASES * 5; i++) {
         try_groups(&bed, &norm_cases[i / 5], places[i % 5]);
@@ -222,6 +225,8 @@ static double activated(enum device_activation activation, double x) {
         return x > 0 ? x : 0;
     case DEVICE_RELU_SQUARED:
         return x > 0 ? x * x : 0;
+    case DEVICE_XIELU:
+        break; // device_xielu's
     }
     return NAN;
 }

@@ -174,6 +174,7 @@ static double activation_of(enum device_activation activation, double x) {
     case DEVICE_RELU:
         return fmax(x, 0);
     case DEVICE_RELU_SQUARED:
+    case DEVICE_XIELU:
         break; // no mixture of a known family has it
     }
     return NAN;
