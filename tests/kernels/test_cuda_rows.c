@@ -245,6 +245,18 @@ static void try_activation(struct bed *bed, enum device_activation activation, b
                               width, &bed->error));
     assert_rounded(bed, "activate", out, want, TOKENS * width);
 
+    if (gated) { // the same by factors that lie in rows of another length
+        float *alone = random_numbers(width + 1, TOKENS * width, 9, bed->dtype);
+        for (size_t i = 0; i < TOKENS * width; i++) {
+            want[i] = rounds(bed, activated(activation, (double)alone[i])) *
+                      (double)in[i / width * stride + i % width];
+        }
+        must(bed, device_activate_by(bed->device, out, bed_put(bed, alone, TOKENS * width),
+                                     bed_put(bed, in, TOKENS * stride), stride, activation, TOKENS, width,
+                                     &bed->error));
+        assert_rounded(bed, "activate_by", out, want, TOKENS * width);
+        free(alone);
+    }
     in[0] = NAN;
     must(bed, device_activate(bed->device, out, bed_put(bed, in, TOKENS * stride), activation, gated, TOKENS,
                               width, &bed->error));

@@ -101,6 +101,66 @@ static void rotation_may_differ_by_layer_type(void **state) {
     model_config_destroy(&config);
 }
 
+static void blocks_without_a_window_may_differ_in_more(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config, "{\"model_type\": \"gemma4_text\", \"num_hidden_layers\": 7, \"head_dim\": 64,"
+                   " \"global_head_dim\": 96, \"num_global_key_value_heads\": 2, \"attention_k_eq_v\": true,"
+                   " \"num_kv_shared_layers\": 1, \"use_double_wide_mlp\": true}");
+    assert_memory_equal(config.layer_slides, "\1\1\1\1\1\0\0", 7); // the last one whatever its number
+    assert_int_equal(config_heads(&config, 0).head_dim, 64);
+    assert_int_equal(config_heads(&config, 0).kv_heads, 4);
+    assert_int_equal(config_heads(&config, 6).head_dim, 96);
+    assert_int_equal(config_heads(&config, 6).kv_heads, 2);
+    assert_true(config_values_are_keys(&config, 5) && !config_values_are_keys(&config, 4));
+    assert_int_equal(config_keys(&config, 5), KEYS_KEPT);
+    assert_int_equal(config_keys(&config, 6), KEYS_SHARED);
+    assert_int_equal(config_keys(&config, 3), KEYS_OWN);
+    assert_int_equal(config_shared_keys(&config, false), 2 * 2 * 96);
+    assert_int_equal(config_mlp_width(&config, 6), 2 * config_mlp_width(&config, 5));
+    assert_int_equal(config_layer_inputs(&config), 7 * 256);
+    assert_int_equal(config_rope_rotated(&config, &config.rope), 96);
+    assert_int_equal(config_rope_rotated(&config, &config.local_rope), 64);
+    assert_int_equal(config.rope.still, 48 - 12);
+    assert_true(config.rope.theta == 1e6 && config.local_rope.theta == 1e4 && config.score_scale == 1);
+    model_config_destroy(&config);
+
+    // As transformers writes it: the sizes of each block that differs.
+    parse(&config, "{\"model_type\": \"gemma4_text\", \"num_hidden_layers\": 2, \"layer_types\":"
+                   " [\"sliding_attention\", \"full_attention\"], \"hidden_size_per_layer_input\": 0,"
+                   " \"use_bidirectional_attention\": \"vision\", \"per_layer_config\":"
+                   " {\"1\": {\"head_dim\": 128, \"num_key_value_heads\": 1}}}");
+    assert_int_equal(config_heads(&config, 1).head_dim, 128);
+    assert_int_equal(config_heads(&config, 1).kv_heads, 1);
+    assert_int_equal(config.layer_input, 0);
+    model_config_destroy(&config);
+}
+
+static void what_differs_in_other_ways_is_refused(void **state) {
+    (void)state;
+    static const char *const cases[][2] = {
+        {"\"enable_moe_block\": true", "'enable_moe_block' is true"},
+        {"\"use_bidirectional_attention\": \"all\"", "'use_bidirectional_attention' is all"},
+        {"\"global_head_dim\": 33", "heads of 33 numbers"},
+        {"\"attention_k_eq_v\": true, \"num_global_key_value_heads\": 3", "not a multiple of the 3 heads"},
+        {"\"attention_k_eq_v\": true, \"attention_bias\": true", "'attention_bias' is not supported"},
+        {"\"num_hidden_layers\": 2, \"num_kv_shared_layers\": 1", "has no keys and values to take"},
+        {"\"num_hidden_layers\": 2, \"num_kv_shared_layers\": 2", "'num_kv_shared_layers'"},
+        {"\"vocab_size_per_layer_input\": 5", "'vocab_size_per_layer_input' is 5"},
+        {"\"rope_parameters\": {\"sliding_attention\": {\"rope_theta\": 5}}", "'full_attention' is not an"},
+        {"\"rope_parameters\": {\"full_attention\": {\"rope_theta\": 5, \"rope_type\": \"yarn\"}}",
+         "supported are default and proportional"},
+        {"\"per_layer_config\": {\"0\": {\"head_dim\": 8}}", "block 0 has a window and heads of its own"},
+        {"\"per_layer_config\": {\"5\": {\"head_dim\": 8}}", "differ in their heads"},
+        {"\"per_layer_config\": {\"5\": {\"hidden_size\": 8}}", "'hidden_size' differs from block to block"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[512];
+        snprintf(text, sizeof text, "{\"model_type\": \"gemma4_text\", %s}", cases[i][0]);
+        refused(text, cases[i][1]);
+    }
+}
+
 static void experts_are_counted(void **state) {
     (void)state;
     struct model_config config;
@@ -283,6 +343,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(windows_come_in_patterns),
         cmocka_unit_test(rotation_may_differ_by_layer_type),
+        cmocka_unit_test(blocks_without_a_window_may_differ_in_more),
+        cmocka_unit_test(what_differs_in_other_ways_is_refused),
         cmocka_unit_test(experts_are_counted),
         cmocka_unit_test(some_blocks_have_a_delta_net),
         cmocka_unit_test(scales_are_read_as_each_family_has_them),
