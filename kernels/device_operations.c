@@ -458,13 +458,34 @@ static const char *routing_fault(size_t experts, size_t chosen) {
                : NULL;
 }
 
+static const char *choice_fault(const struct device_routing *routing) {
+    const size_t groups = routing->groups;
+    const char *fault = routing_fault(routing->experts, routing->chosen);
+    if (fault != NULL) {
+        return fault;
+    }
+    if (device_routing_by_scores(routing) && routing->scores == DEVICE_SCORES_CHOSEN) {
+        return "scores of the chosen cannot choose";
+    }
+    if (groups == 0) {
+        return routing->group_pairs ? "there are no groups" : NULL;
+    }
+    if (groups > DEVICE_EXPERT_GROUPS_MOST || routing->experts % groups != 0 || routing->chosen_groups == 0 ||
+        routing->chosen_groups > groups || (routing->group_pairs && routing->experts / groups < 2)) {
+        return "experts cannot be divided into such groups";
+    }
+    return routing->chosen > routing->chosen_groups * (routing->experts / groups)
+               ? "the chosen groups have too few experts"
+               : NULL;
+}
+
 int device_route(struct device *device, const struct device_routes *routes, const void *x, const void *router,
                  const void *bias, const struct device_routing *routing, size_t tokens, size_t hidden,
                  struct error *err) {
     if (tokens == 0) {
         return STATUS_OK;
     }
-    const char *fault = routing_fault(routing->experts, routing->chosen);
+    const char *fault = choice_fault(routing);
     if (fault == NULL &&
         (routes->experts == NULL || routes->weights == NULL || x == NULL || router == NULL || hidden == 0)) {
         fault = "a buffer is missing or hidden is 0";

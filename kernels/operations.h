@@ -141,8 +141,9 @@ int device_short_convolution(struct device *device, void *out, const void *in,
                              const struct device_short_convolution *shape, struct device_texts texts,
                              void *state, struct error *err);
 
-// Chooses each token's experts. x [tokens, hidden]; router [experts, hidden] numbers, as a table is loaded;
-// bias [experts] or NULL. The product is float32 before routing->rounds_logits.
+// Chooses each token's experts. x [tokens, hidden]; router [experts, hidden] numbers, as a table is loaded,
+// float32 with routing->wide_router; bias [experts] or NULL. The product is float32 before
+// routing->rounds_logits.
 int device_route(struct device *device, const struct device_routes *routes, const void *x, const void *router,
                  const void *bias, const struct device_routing *routing, size_t tokens, size_t hidden,
                  struct error *err);
