@@ -106,6 +106,7 @@ def find_row(family, c):
                                 mixture="qwen_fused" if c.get("has_fused_experts") else "qwen_shared"),
         "qwen3_next": Row(one_plus=True, qk_norms="head", gated_query=True, qkv_bias=c.get("attention_bias", False),
                           out_bias=c.get("attention_bias", False), mixture="qwen_shared"),
+        "glm4_moe": Row(qkv_bias=bias, qk_norms="head" if c.get("use_qk_norm") else "", mixture="deepseek"),
     }
     return rows[family]
 
@@ -184,6 +185,16 @@ def shared_expert(m, at):
     m.matrix(at + "mlp.shared_expert_gate.weight", 1, m.hidden)
 
 
+def mixture_deepseek(m, at, corrected=True):
+    experts, width = m.config["n_routed_experts"], m.config["moe_intermediate_size"]
+    m.matrix(at + "mlp.gate.weight", experts, m.hidden, ROUTER_GAIN)
+    if corrected:
+        m.add(at + "mlp.gate.e_score_correction_bias", [experts], 0.0, 0.2, 0.1, "correction")
+    for expert in range(experts):
+        glu(m, at + f"mlp.experts.{expert}.", width)
+    glu(m, at + "mlp.shared_experts.", width * m.config["n_shared_experts"])
+
+
 def mixture_mixtral(m, at):
     at += "block_sparse_moe."
     m.matrix(at + "gate.weight", m.config["num_local_experts"], m.hidden, ROUTER_GAIN)
@@ -210,12 +221,15 @@ def mixture_gpt_oss(m, at):
     m.bias(at + "experts.down_proj_bias", experts, m.hidden)
 
 
-MIXTURES = {"qwen": mixture_qwen, "qwen_shared": mixture_qwen_shared, "qwen_fused": mixture_qwen_fused, "mixtral": mixture_mixtral, "granite": mixture_granite,
-            "gpt_oss": mixture_gpt_oss, "olmoe": lambda m, at: mixture_qwen(m, at, m.config["intermediate_size"])}
+MIXTURES = {"qwen": mixture_qwen, "qwen_shared": mixture_qwen_shared, "qwen_fused": mixture_qwen_fused, "mixtral": mixture_mixtral,
+            "granite": mixture_granite, "gpt_oss": mixture_gpt_oss, "deepseek": mixture_deepseek,
+            "olmoe": lambda m, at: mixture_qwen(m, at, m.config["intermediate_size"])}
 
 
 def is_sparse(c, layer):
-    return layer not in (c.get("mlp_only_layers") or []) and (layer + 1) % c.get("decoder_sparse_step", 1) == 0
+    if c.get("mlp_layer_types"):
+        return c["mlp_layer_types"][layer] == "sparse"
+    return layer >= c.get("first_k_dense_replace", 0) and layer not in (c.get("mlp_only_layers") or []) and (layer + 1) % c.get("decoder_sparse_step", 1) == 0
 
 
 # ---- layers in the manner of Llama ----------------------------------------------------------------------------------

@@ -205,6 +205,8 @@ def mixture_variants():
                         attention_bias=True, intermediate_size=24), "architectures")
     shared = dict(shared_expert_intermediate_size=20, norm_topk_prob=False)
     granite = dict(embedding_multiplier=6.0, attention_multiplier=0.25, residual_multiplier=0.5, logits_scaling=8.0)
+    deepseek = dict(n_routed_experts=12, n_shared_experts=2, moe_intermediate_size=16, n_group=3, topk_group=2, norm_topk_prob=True,
+                    routed_scaling_factor=1.5, first_k_dense_replace=1)
     return {
         "qwen3_moe": (moe("qwen3_moe", head_dim=16, norm_topk_prob=True), "F32", 1, FEWEST, {"norm_topk_prob": False}),
         "qwen3_moe-steps": (moe("qwen3_moe", head_dim=8, norm_topk_prob=False, num_hidden_layers=4, decoder_sparse_step=2,
@@ -218,6 +220,8 @@ def mixture_variants():
         "qwen2_moe-windows": (moe("qwen2_moe", **{**shared, "num_hidden_layers": 3}, qkv_bias=False, use_sliding_window=True,
                                   sliding_window=5, max_window_layers=2, decoder_sparse_step=2),
                               "F32", 1, FEWEST, {"use_sliding_window": False}),
+        "glm4_moe": (small("glm4_moe", num_hidden_layers=2, head_dim=16, num_experts_per_tok=3, attention_bias=True, use_qk_norm=True,
+                           partial_rotary_factor=0.5, **deepseek), "F32", 1, FEWEST, {"topk_group": 3}),
         "granitemoe": (without(moe("granitemoe", num_local_experts=6, intermediate_size=24, **granite), "num_experts",
                                "moe_intermediate_size"), "BF16", 1, FEWEST, {"residual_multiplier": 1.0}),
     }

@@ -397,18 +397,27 @@ static int run_activation(const struct block_pass *pass, const struct block_weig
                                         !config->plain_mlp, pass->tokens, width, err);
 }
 
+static struct device_routing routing_of(const struct expert_config *experts, const struct block_weights *w) {
+    return (struct device_routing){.experts = experts->count,
+                                   .chosen = experts->chosen,
+                                   .scores = experts->scores,
+                                   .normalised = experts->normalised,
+                                   .rounds_logits = !experts->wide_router,
+                                   .rounds_weights = experts->rounds_weights,
+                                   .scaling = (float)experts->scaling,
+                                   .sum_more = (float)experts->sum_more,
+                                   .wide_router = experts->wide_router,
+                                   .correction = experts->has_correction ? w->correction : NULL,
+                                   .groups = experts->groups,
+                                   .chosen_groups = experts->chosen_groups,
+                                   .group_pairs = experts->group_pairs};
+}
+
 static int run_experts(const struct block_pass *pass, const struct block_weights *w, size_t block,
                        struct error *err) {
     const struct model_config *config = pass->config;
     const struct block_buffers *b = &pass->buffers;
-    const struct expert_config *sizes = &config->experts;
-    struct device_routing routing = {.experts = sizes->count,
-                                     .chosen = sizes->chosen,
-                                     .scores = sizes->scores,
-                                     .normalised = sizes->normalised,
-                                     .rounds_logits = true,
-                                     .rounds_weights = sizes->rounds_weights,
-                                     .scaling = 1};
+    struct device_routing routing = routing_of(&config->experts, w);
     struct device_experts experts = block_experts(config);
     bool at_once = mlp_adds_at_once(config, block);
     bool adds = at_once || has_shared(config, block) || config->branches != BRANCHES_SERIAL;

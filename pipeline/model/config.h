@@ -82,6 +82,13 @@ struct expert_config { // of blocks that have experts in place of an MLP
     bool normalised;
     bool rounds_weights;
     enum device_scores scores;
+    double scaling;   // of weights
+    double sum_more;  // these four: struct device_routing
+    bool wide_router; // nor are logits rounded
+    bool has_correction;
+    size_t groups;
+    size_t chosen_groups;
+    bool group_pairs;
     float limit;         // of the inner activation (struct device_experts); 0: none
     bool has_bias;       // of the router and of every expert
     size_t shared_width; // of an MLP beside them that every token goes to; 0: none

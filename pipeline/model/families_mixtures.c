@@ -103,6 +103,26 @@ static const struct family_experts granite_experts = {
     .rounds_weights = true,
 };
 
+// As DeepSeek-V3 chooses experts and has some beside them.
+#define SIGMOID_EXPERTS                                                                                      \
+    .count_key = "n_routed_experts", .other_count_key = "num_local_experts",                                 \
+    .width_key = "moe_intermediate_size", .normalised_key = "norm_topk_prob", .normalised = true,            \
+    .scores = DEVICE_SCORES_SIGMOID, .shared_count_key = "n_shared_experts", .shared_count = 1,              \
+    .scaling_key = "routed_scaling_factor", .sum_more = 1e-20, .wide_router = true, .has_correction = true,  \
+    .groups = GROUPS_BY_PAIRS
+
+static const struct family_experts glm4_experts = {
+    SIGMOID_EXPERTS,
+    .count = 128,
+    .chosen = 8,
+    .width = 1408,
+    .dense_key = "first_k_dense_replace",
+    .dense_blocks = 1,
+    .scaling = 1,
+    .group_count = 1,
+    .group_chosen = 1,
+};
+
 // ---- the rows ----
 
 static const struct family_row rows[] = {
@@ -150,6 +170,13 @@ static const struct family_row rows[] = {
      .output_bias = ATTENTION_BIAS,
      .qkv_limit_key = "clip_qkv",
      .experts = &olmoe_experts},
+    {.model_type = "glm4_moe",
+     .weights = &weight_table_glm4_moe,
+     .defaults = {46, 4096, 10944, 96, 8, 0, 151552, 131072, 0, 1e-5, 1e4, 0.5, false},
+     .qkv_bias = ATTENTION_BIAS,
+     .qk_norm = QK_NORM_HEADS,
+     .qk_norm_key = "use_qk_norm",
+     .experts = &glm4_experts},
     {.model_type = "gpt_oss",
      .weights = &weight_table_gpt_oss,
      .defaults = {36, 2880, 2880, 64, 8, 64, 201088, 131072, 128, 1e-5, 1.5e5, 0, false},

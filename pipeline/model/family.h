@@ -133,6 +133,12 @@ struct family_row {
     const struct weight_table *other_weights; // of files that have all experts in one tensor; NULL: none
 };
 
+enum family_groups { // of experts
+    GROUPS_NEVER,
+    GROUPS_BY_PAIRS,  // n_group and topk_group, ranked by the two best (DeepSeek-V3)
+    GROUPS_BY_METHOD, // where topk_method is group_limited_greedy, ranked by the best (DeepSeek-V2)
+};
+
 struct family_experts { // how a configuration speaks of them
     const char *count_key;
     const char *other_count_key; // NULL: there is one name only
@@ -140,7 +146,7 @@ struct family_experts { // how a configuration speaks of them
     int64_t chosen; // num_experts_per_tok
     const char *width_key;
     int64_t width;
-    const char *normalised_key; // NULL: weights are always divided by their sum
+    const char *normalised_key; // NULL: weights are always divided by their sum; "": as the next says
     bool normalised;            // where the key is absent
     bool rounds_weights;
     enum device_scores scores;
@@ -151,6 +157,19 @@ struct family_experts { // how a configuration speaks of them
     const char *shared_key; // the width of an MLP beside them; NULL: there is none
     int64_t shared_width;
     bool shared_gate;
+    const char *shared_count_key; // or how many experts make it; NULL: shared_key
+    int64_t shared_count;
+    const char *dense_key; // how many first blocks have an MLP; NULL: none, or as some_blocks says
+    int64_t dense_blocks;
+    bool listed_blocks;      // mlp_layer_types says which; where it is absent, dense_blocks
+    const char *scaling_key; // of weights; NULL: they have none
+    double scaling;
+    double sum_more; // struct device_routing
+    bool wide_router;
+    bool has_correction;
+    enum family_groups groups;
+    int64_t group_count; // where the keys are absent
+    int64_t group_chosen;
 };
 
 struct family_nest { // a configuration whose text model lies under text_config

@@ -267,6 +267,16 @@ static const struct weight_row shared_expert[] = {
     ROUTER("layers.{i}.mlp.gate.weight"), SHARED_EXPERT("shared_expert"), EACH_EXPERT,
 };
 
+// A router that stays in float32, and what corrects its scores.
+#define WIDE_ROUTER(NAME) {NAME, FORM_FLOAT_TABLE, DIM_EXPERTS, DIM_HIDDEN, BLOCK(router), has_experts, NULL, FILE_ROWS}
+#define CORRECTION(NAME) {NAME, FORM_FLOAT_VECTOR, DIM_EXPERTS, DIM_ONE, BLOCK(correction), has_experts, NULL, FILE_ROWS}
+
+static const struct weight_row glm4_moe[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"), GATED_MLP,
+    WIDE_ROUTER("layers.{i}.mlp.gate.weight"), CORRECTION("layers.{i}.mlp.gate.e_score_correction_bias"),
+    SHARED_EXPERT("shared_experts"), EACH_EXPERT,
+};
+
 // Gates behind the queries, and delta nets.
 #define GATED_ATTENTION \
     MATRIX("layers.{i}.self_attn.q_proj.weight", DIM_Q_GATE, DIM_HIDDEN, BLOCK(qkv), attends), \
@@ -425,6 +435,7 @@ const struct weight_table weight_table_qwen3_5 = TABLE(qwen3_5);
 const struct weight_table weight_table_qwen3_5_moe = TABLE(qwen3_5_moe);
 const struct weight_table weight_table_qwen3_5_moe_fused = TABLE(qwen3_5_moe_fused);
 const struct weight_table weight_table_qwen3_next = TABLE(qwen3_next);
+const struct weight_table weight_table_glm4_moe = TABLE(glm4_moe);
 const struct weight_table weight_table_mixtral = TABLE(mixtral);
 const struct weight_table weight_table_gpt_oss = TABLE(gpt_oss);
 const struct weight_table weight_table_gptj = TABLE(gptj);

@@ -101,6 +101,14 @@ bool weight_in_block(const struct weight_row *row) {
     return strstr(row->name, "{i}") != NULL;
 }
 
+bool weight_is_vector(const struct weight_row *row) {
+    return row->form == FORM_VECTOR || row->form == FORM_FLOAT_VECTOR;
+}
+
+bool weight_is_float(const struct weight_row *row) {
+    return row->form == FORM_FLOAT_VECTOR || row->form == FORM_FLOAT_TABLE;
+}
+
 bool weight_present(const struct weight_row *row, const struct model_config *config, size_t block) {
     return row->present == NULL || row->present(config, block);
 }

@@ -46,6 +46,7 @@ struct block_weights {
     void *sinks;                          // [heads]
     void *router;                         // [experts, hidden] numbers
     void *router_bias;                    // [experts]
+    void *correction;                     // [experts] float32 (struct device_routing)
     struct device_matrix experts_gate_up; // [experts * 2 * width, hidden]: gate | up of one after another
     void *experts_gate_up_bias;
     struct device_matrix experts_down; // [experts * hidden, width]

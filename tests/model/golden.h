@@ -46,6 +46,7 @@ static const char *const golden_families[] = {
     "gemma4-shared",
     "gemma4-takers",
     "glm4",
+    "glm4_moe",
     "gpt2",
     "gpt2-bare",
     "gpt_neo",

@@ -163,6 +163,34 @@ static void some_blocks_have_a_delta_net(void **state) {
             "more than 16777216");
 }
 
+static void experts_are_chosen_in_groups(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config,
+          "{\"model_type\": \"glm4_moe\", \"num_hidden_layers\": 4, \"head_dim\": 128,"
+          " \"first_k_dense_replace\": 2, \"n_group\": 4, \"topk_group\": 2, \"n_shared_experts\": 3,"
+          " \"routed_scaling_factor\": 2.5, \"use_qk_norm\": true}");
+    assert_memory_equal(config.layer_experts, "\0\0\1\1", 4);
+    assert_true(config.experts.groups == 4 && config.experts.chosen_groups == 2 &&
+                config.experts.group_pairs);
+    assert_true(config.experts.shared_width == 3 * 1408 && config.experts.scaling == 2.5);
+    assert_true(config.experts.wide_router && config.experts.has_correction && config.experts.normalised);
+    assert_int_equal(config.qk_norm, QK_NORM_HEADS);
+    assert_int_equal(config_rotated(&config), 64);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"glm4_moe\", \"head_dim\": 128, \"norm_topk_prob\": false}");
+    assert_true(config.experts.count == 128 && !config.experts.normalised && config.qk_norm == QK_NORM_NONE);
+    model_config_destroy(&config);
+    refused("{\"model_type\": \"glm4_moe\", \"head_dim\": 8, \"n_group\": 3}", "'n_group' is 3");
+    refused("{\"model_type\": \"glm4_moe\", \"head_dim\": 8, \"topk_group\": 2}", "'topk_group' 2");
+    refused("{\"model_type\": \"glm4_moe\", \"head_dim\": 8, \"n_group\": 64}", "'n_group' is 64");
+    refused("{\"model_type\": \"glm4_moe\", \"head_dim\": 8, \"n_group\": 32, \"topk_group\": 1}",
+            "'num_experts_per_tok' is 8 of 4 experts");
+    refused("{\"model_type\": \"glm4_moe\", \"head_dim\": 8, \"routed_scaling_factor\": 0}",
+            "'routed_scaling_factor' is 0");
+}
+
 static void scales_are_read_as_each_family_has_them(void **state) {
     (void)state;
     struct model_config config;
@@ -285,6 +313,7 @@ int main(void) {
         cmocka_unit_test(rotation_may_differ_by_layer_type),
         cmocka_unit_test(experts_are_counted),
         cmocka_unit_test(some_blocks_have_a_delta_net),
+        cmocka_unit_test(experts_are_chosen_in_groups),
         cmocka_unit_test(scales_are_read_as_each_family_has_them),
         cmocka_unit_test(norms_are_where_flags_put_them),
         cmocka_unit_test(the_text_part_of_a_larger_model_is_read),
