@@ -356,6 +356,30 @@ int device_activate_by(struct device *device, void *out, const void *in, const v
     return device->ops->activate_by(device, out, in, factor, factor_stride, activation, tokens, width, err);
 }
 
+// Whether `count` groups that are `apart` lie in rows of `stride`.
+static bool groups_fit(size_t stride, size_t first, size_t apart, const struct device_columns *columns) {
+    size_t all;
+    size_t end;
+    return size_mul(columns->count - 1, apart, &all) && size_add(first, columns->width, &end) &&
+           size_add(all, end, &end) && end <= stride;
+}
+
+int device_copy_columns(struct device *device, void *out, const void *in,
+                        const struct device_columns *columns, size_t tokens, struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    if (out == NULL || out == in || columns->count == 0 || columns->width == 0) {
+        return refuse(err, "copy_columns", "a buffer is missing or there are no groups");
+    }
+    return !groups_fit(columns->stride, columns->first, columns->apart, columns) ||
+                   (columns->count > 1 && columns->apart < columns->width) ||
+                   (in != NULL &&
+                    !groups_fit(columns->in_stride, columns->in_first, columns->in_apart, columns))
+               ? refuse(err, "copy_columns", "the groups leave the row")
+               : device->ops->copy_columns(device, out, in, columns, tokens, err);
+}
+
 int device_gate(struct device *device, void *x, const void *in, const struct device_gates *gates,
                 size_t tokens, struct error *err) {
     size_t all;

@@ -58,6 +58,18 @@ struct device_groups {
     bool own_weights; // the norm's weight has as many rows as there are groups, one each; no bias
 };
 
+// Columns of rows that are copied in groups.
+struct device_columns {
+    size_t in_stride; // numbers from one row to the next
+    size_t in_first;  // the first group's first column
+    size_t in_apart;  // from one group to the next; 0: all are the same columns
+    size_t stride;    // the same where they are written
+    size_t first;
+    size_t apart;
+    size_t count;
+    size_t width; // of a group
+};
+
 // A row of q | k | v.
 struct device_heads {
     size_t heads;    // query heads

@@ -72,6 +72,14 @@ enum family_ropes {         // which blocks rotate how
     ROPES_NONE,           // positions are learned, or added to scores
 };
 
+struct family_latent { // sizes of latent attention where their keys are absent
+    int64_t query;     // q_lora_rank, which may be null
+    int64_t key;       // kv_lora_rank
+    int64_t unrotated; // qk_nope_head_dim
+    int64_t rotated;   // qk_rope_head_dim
+    int64_t value;     // v_head_dim
+};
+
 struct family_row {
     const char *model_type;
     const struct weight_table *weights; // NULL: weight_table_dense (family_weights)
@@ -127,8 +135,10 @@ struct family_row {
     int64_t window_layers; // where max_window_layers is absent; 0: 28
     bool needs_scaling;    // the class has one of its own where the file names none, which is not followed
     enum device_pairing pairing;
+    const char *pairing_key; // neighbours, unless it is false; NULL: as `pairing` says
     enum device_rope_rounding rope_rounding;
 
+    const struct family_latent *latent;       // NULL: attention has none
     const struct family_experts *experts;     // NULL: every block has an MLP
     const struct weight_table *other_weights; // of files that have all experts in one tensor; NULL: none
 };

@@ -28,8 +28,13 @@ enum weight_dimension {
     DIM_EXPERT_WIDTH,
     DIM_EXPERTS_GATE_UP, // of all experts together
     DIM_EXPERTS_DOWN,
-    DIM_NET_MIXED, // of a delta net: q | k | v
-    DIM_NET_OUT,   // z, and what comes out
+    DIM_LATENT_QUERY,
+    DIM_LATENT_KEY,
+    DIM_LATENT_KEY_TURNED, // and the part of keys that turns
+    DIM_LATENT_KEY_VALUE,  // what becomes of it: keys without that part, and values
+    DIM_VALUES,            // of all heads, where they are narrower than queries
+    DIM_NET_MIXED,         // of a delta net: q | k | v
+    DIM_NET_OUT,           // z, and what comes out
     DIM_NET_QKVZ,
     DIM_NET_BA,
     DIM_NET_HEADS, // of values
@@ -104,6 +109,8 @@ extern const struct weight_table weight_table_qwen3_5_moe;
 extern const struct weight_table weight_table_qwen3_5_moe_fused;
 extern const struct weight_table weight_table_qwen3_next;
 extern const struct weight_table weight_table_glm4_moe;
+extern const struct weight_table weight_table_deepseek_v2;
+extern const struct weight_table weight_table_deepseek_v3;
 extern const struct weight_table weight_table_mixtral;
 extern const struct weight_table weight_table_gpt_oss;
 extern const struct weight_table weight_table_granitemoe;

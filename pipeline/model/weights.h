@@ -22,7 +22,15 @@ struct block_weights {
     void *qkv_bias;           // [..]
     void *q_norm;             // [head_dim], or of all heads together, or [heads, head_dim]
     void *k_norm;             // the same of kv_heads
-    void *net_convolution;    // of a delta net (struct device_delta_net)
+    struct device_matrix query_down; // [latent, hidden] of latent attention
+    void *query_down_bias;           // [latent]
+    void *query_norm;                // [latent]
+    struct device_matrix query_up;   // [heads * head_dim, latent], or [.., hidden]
+    struct device_matrix key_down;   // [latent + rotated, hidden]
+    void *key_down_bias;             // [latent + rotated]
+    void *key_norm;                  // [latent]
+    struct device_matrix key_up;     // [heads * (unrotated + value), latent]: k | v of one head after another
+    void *net_convolution;           // of a delta net (struct device_delta_net)
     void *net_decay;
     void *net_step_bias;
     void *net_norm;
