@@ -62,6 +62,8 @@ struct device_candidate { // a way to compute a matmul
     X(int, activate_by, (struct device *device, void *out, const void *in, const void *factor, \
                          size_t factor_stride, enum device_activation activation, size_t tokens, \
                          size_t width, struct error *err)) \
+    X(int, copy_columns, (struct device *device, void *out, const void *in, \
+                          const struct device_columns *columns, size_t tokens, struct error *err)) \
     X(int, gate, (struct device *device, void *x, const void *in, const struct device_gates *gates, \
                   size_t tokens, struct error *err)) \
     X(int, gate_rows, (struct device *device, void *x, const void *in, const void *weight, size_t tokens, \

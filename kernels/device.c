@@ -246,6 +246,16 @@ int device_vector_load(struct device *device, void *out, size_t offset, size_t c
     return device->ops->vector_load(device, out, offset, count, source, format->dtype, err);
 }
 
+int device_floats_load(struct device *device, void *out, size_t offset, size_t count, const float *source,
+                       struct error *err) {
+    size_t bytes;
+    if (out == NULL || source == NULL || !size_mul(count, sizeof *source, &bytes)) {
+        return error_set(err, STATUS_INTERNAL, "float32 weights of %zu numbers have no memory", count);
+    }
+    return bytes == 0 ? STATUS_OK
+                      : device->ops->weights_copy(device, (float *)out + offset, source, bytes, err);
+}
+
 int device_load_slot(struct device *device, const void *data, size_t bytes, struct error *err) {
     if (device->sealed) {
         return error_set(err, STATUS_INTERNAL, "a load slot is asked for after the start");

@@ -216,6 +216,10 @@ int device_weights_restore(struct device *device, void *out, const void *source,
 int device_vector_load(struct device *device, void *out, size_t offset, size_t count, const void *source,
                        const struct weight_format *format, struct error *err);
 
+// The same of numbers that are float32 whatever the computation dtype.
+int device_floats_load(struct device *device, void *out, size_t offset, size_t count, const float *source,
+                       struct error *err);
+
 // Makes weights [data, data + bytes) a load slot: whole pieces that were taken, in none of the other slots.
 // Before device_seal, at most DEVICE_LOAD_SLOTS of them.
 enum { DEVICE_LOAD_SLOTS = 16 };

@@ -356,6 +356,30 @@ int device_activate_by(struct device *device, void *out, const void *in, const v
     return device->ops->activate_by(device, out, in, factor, factor_stride, activation, tokens, width, err);
 }
 
+// Whether `count` groups that are `apart` lie in rows of `stride`.
+static bool groups_fit(size_t stride, size_t first, size_t apart, const struct device_columns *columns) {
+    size_t all;
+    size_t end;
+    return size_mul(columns->count - 1, apart, &all) && size_add(first, columns->width, &end) &&
+           size_add(all, end, &end) && end <= stride;
+}
+
+int device_copy_columns(struct device *device, void *out, const void *in,
+                        const struct device_columns *columns, size_t tokens, struct error *err) {
+    if (tokens == 0) {
+        return STATUS_OK;
+    }
+    if (out == NULL || out == in || columns->count == 0 || columns->width == 0) {
+        return refuse(err, "copy_columns", "a buffer is missing or there are no groups");
+    }
+    return !groups_fit(columns->stride, columns->first, columns->apart, columns) ||
+                   (columns->count > 1 && columns->apart < columns->width) ||
+                   (in != NULL &&
+                    !groups_fit(columns->in_stride, columns->in_first, columns->in_apart, columns))
+               ? refuse(err, "copy_columns", "the groups leave the row")
+               : device->ops->copy_columns(device, out, in, columns, tokens, err);
+}
+
 int device_gate(struct device *device, void *x, const void *in, const struct device_gates *gates,
                 size_t tokens, struct error *err) {
     size_t all;
@@ -458,13 +482,34 @@ static const char *routing_fault(size_t experts, size_t chosen) {
                : NULL;
 }
 
+static const char *choice_fault(const struct device_routing *routing) {
+    const size_t groups = routing->groups;
+    const char *fault = routing_fault(routing->experts, routing->chosen);
+    if (fault != NULL) {
+        return fault;
+    }
+    if (device_routing_by_scores(routing) && routing->scores == DEVICE_SCORES_CHOSEN) {
+        return "scores of the chosen cannot choose";
+    }
+    if (groups == 0) {
+        return routing->group_pairs ? "there are no groups" : NULL;
+    }
+    if (groups > DEVICE_EXPERT_GROUPS_MOST || routing->experts % groups != 0 || routing->chosen_groups == 0 ||
+        routing->chosen_groups > groups || (routing->group_pairs && routing->experts / groups < 2)) {
+        return "experts cannot be divided into such groups";
+    }
+    return routing->chosen > routing->chosen_groups * (routing->experts / groups)
+               ? "the chosen groups have too few experts"
+               : NULL;
+}
+
 int device_route(struct device *device, const struct device_routes *routes, const void *x, const void *router,
                  const void *bias, const struct device_routing *routing, size_t tokens, size_t hidden,
                  struct error *err) {
     if (tokens == 0) {
         return STATUS_OK;
     }
-    const char *fault = routing_fault(routing->experts, routing->chosen);
+    const char *fault = choice_fault(routing);
     if (fault == NULL &&
         (routes->experts == NULL || routes->weights == NULL || x == NULL || router == NULL || hidden == 0)) {
         fault = "a buffer is missing or hidden is 0";

@@ -34,6 +34,11 @@ int device_norm(struct device *device, void *out, const void *x, const struct de
 int device_norm_groups(struct device *device, void *x, const struct device_groups *groups,
                        const struct device_norm *norm, size_t tokens, struct error *err);
 
+// out[t, first + g * apart + i] = in[t, in_first + g * in_apart + i], groups g < count, i < width, as columns
+// say; zeros where in is NULL. out does not overlap in.
+int device_copy_columns(struct device *device, void *out, const void *in,
+                        const struct device_columns *columns, size_t tokens, struct error *err);
+
 // x[t, :] += y[t, :] * scale. Halves: the product is rounded, then the sum.
 int device_add(struct device *device, void *x, const void *y, float scale, size_t tokens, size_t hidden,
                struct error *err);
@@ -141,8 +146,9 @@ int device_short_convolution(struct device *device, void *out, const void *in,
                              const struct device_short_convolution *shape, struct device_texts texts,
                              void *state, struct error *err);
 
-// Chooses each token's experts. x [tokens, hidden]; router [experts, hidden] numbers, as a table is loaded;
-// bias [experts] or NULL. The product is float32 before routing->rounds_logits.
+// Chooses each token's experts. x [tokens, hidden]; router [experts, hidden] numbers, as a table is loaded,
+// float32 with routing->wide_router; bias [experts] or NULL. The product is float32 before
+// routing->rounds_logits.
 int device_route(struct device *device, const struct device_routes *routes, const void *x, const void *router,
                  const void *bias, const struct device_routing *routing, size_t tokens, size_t hidden,
                  struct error *err);

@@ -58,6 +58,18 @@ struct device_groups {
     bool own_weights; // the norm's weight has as many rows as there are groups, one each; no bias
 };
 
+// Columns of rows that are copied in groups.
+struct device_columns {
+    size_t in_stride; // numbers from one row to the next
+    size_t in_first;  // the first group's first column
+    size_t in_apart;  // from one group to the next; 0: all are the same columns
+    size_t stride;    // the same where they are written
+    size_t first;
+    size_t apart;
+    size_t count;
+    size_t width; // of a group
+};
+
 // A row of q | k | v.
 struct device_heads {
     size_t heads;    // query heads
@@ -135,7 +147,10 @@ struct device_gates { // numbers of a row in groups, which go with as many group
 
 // ---- mixtures of experts ----
 
-enum { DEVICE_EXPERTS_MOST = 1024 }; // of a layer
+enum {
+    DEVICE_EXPERTS_MOST = 1024,     // of a layer
+    DEVICE_EXPERT_GROUPS_MOST = 32, // that these may be divided into
+};
 
 enum device_scores {       // what becomes of a router's logits
     DEVICE_SCORES_ALL,     // their softmax over all experts; the greatest are chosen
@@ -145,6 +160,8 @@ enum device_scores {       // what becomes of a router's logits
 
 // Mixtral: ALL, normalised, logits rounded. Qwen2-MoE, Qwen3-MoE, OLMoE: the same, normalised where
 // norm_topk_prob says so, and weights rounded. GraniteMoe, gpt-oss (which has a bias): CHOSEN, both rounded.
+// DeepSeek-V3, GLM-4.5: SIGMOID with a correction, groups by pairs and a wide router, nothing rounded.
+// DeepSeek-V2: ALL, groups, a wide router.
 struct device_routing {
     size_t experts;
     size_t chosen; // experts that a token goes to: those of the greatest logits (NaN above all numbers), of
@@ -154,7 +171,24 @@ struct device_routing {
     bool rounds_logits;  // halves: logits are rounded before anything is made of them
     bool rounds_weights; // halves: so are the weights, last
     float scaling;       // of the weights, before they are rounded
+    float sum_more;      // added to that sum
+    float sum_least;     // which then counts as at least this
+    bool wide_router; // the router is float32 whatever the dtype, and x is widened to be multiplied with it
+    // [experts] float32 in device memory: added to the scores of all experts, by which they are then chosen;
+    // weights are made without it. NULL: none. Not with CHOSEN.
+    const float *correction;
+    // Experts are chosen among those of `chosen_groups` of so many groups of equal size, side by side: the
+    // groups of the greatest experts, or with group_pairs of the greatest sum of two experts (then scores
+    // decide, with their correction, among groups and experts). 0: all experts are one group.
+    size_t groups;
+    size_t chosen_groups;
+    bool group_pairs;
 };
+
+// Whether experts are chosen by their scores; otherwise by their logits, whose order is the same.
+static inline bool device_routing_by_scores(const struct device_routing *routing) {
+    return routing->correction != NULL || routing->group_pairs;
+}
 
 struct device_routes { // of a batch's tokens, in device memory
     int32_t *experts;  // [tokens, chosen] ascending

@@ -106,6 +106,10 @@ def find_row(family, c):
                                 mixture="qwen_fused" if c.get("has_fused_experts") else "qwen_shared"),
         "qwen3_next": Row(one_plus=True, qk_norms="head", gated_query=True, qkv_bias=c.get("attention_bias", False),
                           out_bias=c.get("attention_bias", False), mixture="qwen_shared"),
+        "deepseek_v3": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek"),
+        "deepseek_v2": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek_plain"),
+        "glm4_moe_lite": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek"),
+        "glm4_moe": Row(qkv_bias=bias, qk_norms="head" if c.get("use_qk_norm") else "", mixture="deepseek"),
     }
     return rows[family]
 
@@ -184,6 +188,16 @@ def shared_expert(m, at):
     m.matrix(at + "mlp.shared_expert_gate.weight", 1, m.hidden)
 
 
+def mixture_deepseek(m, at, corrected=True):
+    experts, width = m.config["n_routed_experts"], m.config["moe_intermediate_size"]
+    m.matrix(at + "mlp.gate.weight", experts, m.hidden, ROUTER_GAIN)
+    if corrected:
+        m.add(at + "mlp.gate.e_score_correction_bias", [experts], 0.0, 0.2, 0.1, "correction")
+    for expert in range(experts):
+        glu(m, at + f"mlp.experts.{expert}.", width)
+    glu(m, at + "mlp.shared_experts.", width * m.config["n_shared_experts"])
+
+
 def mixture_mixtral(m, at):
     at += "block_sparse_moe."
     m.matrix(at + "gate.weight", m.config["num_local_experts"], m.hidden, ROUTER_GAIN)
@@ -210,12 +224,16 @@ def mixture_gpt_oss(m, at):
     m.bias(at + "experts.down_proj_bias", experts, m.hidden)
 
 
-MIXTURES = {"qwen": mixture_qwen, "qwen_shared": mixture_qwen_shared, "qwen_fused": mixture_qwen_fused, "mixtral": mixture_mixtral, "granite": mixture_granite,
-            "gpt_oss": mixture_gpt_oss, "olmoe": lambda m, at: mixture_qwen(m, at, m.config["intermediate_size"])}
+MIXTURES = {"qwen": mixture_qwen, "qwen_shared": mixture_qwen_shared, "qwen_fused": mixture_qwen_fused, "mixtral": mixture_mixtral,
+            "granite": mixture_granite, "gpt_oss": mixture_gpt_oss, "deepseek": mixture_deepseek,
+            "deepseek_plain": lambda m, at: mixture_deepseek(m, at, corrected=False),
+            "olmoe": lambda m, at: mixture_qwen(m, at, m.config["intermediate_size"])}
 
 
 def is_sparse(c, layer):
-    return layer not in (c.get("mlp_only_layers") or []) and (layer + 1) % c.get("decoder_sparse_step", 1) == 0
+    if c.get("mlp_layer_types"):
+        return c["mlp_layer_types"][layer] == "sparse"
+    return layer >= c.get("first_k_dense_replace", 0) and layer not in (c.get("mlp_only_layers") or []) and (layer + 1) % c.get("decoder_sparse_step", 1) == 0
 
 
 # ---- layers in the manner of Llama ----------------------------------------------------------------------------------
@@ -253,6 +271,23 @@ def attention(m, at, family, row, layer):
             m.norm(at + name, size, mean=0.45 if family == "gemma4_text" else None)  # its scores are not scaled
     if family == "gpt_oss":
         m.add(at + "sinks", [m.heads], 0.5, 1.0, kind="sinks")
+
+
+def latent_attention(m, at, row):
+    c = m.config
+    unrotated, rotated, value, latent = (c[key] for key in ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank"))
+    queries = m.heads * (unrotated + rotated)
+    at += "self_attn."
+    if c.get("q_lora_rank"):
+        m.linear(at + "q_a_proj", c["q_lora_rank"], m.hidden, 1.0, row.qkv_bias)
+        m.norm(at + "q_a_layernorm", c["q_lora_rank"])
+        m.matrix(at + "q_b_proj.weight", queries, c["q_lora_rank"], 0.65)
+    else:
+        m.matrix(at + "q_proj.weight", queries, m.hidden, 0.65)
+    m.linear(at + "kv_a_proj_with_mqa", latent + rotated, m.hidden, 0.65, row.qkv_bias)
+    m.norm(at + "kv_a_layernorm", latent)
+    m.matrix(at + "kv_b_proj.weight", m.heads * (unrotated + value), latent, 0.8)
+    m.linear(at + row.out, m.hidden, m.heads * value, m.damping, row.out_bias)
 
 
 def delta_net(m, at, joined):
@@ -325,6 +360,8 @@ def list_llama_like(m, family, row, prefix):
             m.norm(at + name, m.hidden, row.layer_norm, m.mean - 0.5 if after else None)
         if (c.get("layer_types") or [""] * m.layers)[layer] == "linear_attention":
             delta_net(m, at, joined=family == "qwen3_next")
+        elif "kv_lora_rank" in c:
+            latent_attention(m, at, row)
         else:
             attention(m, at, family, row, layer)
         feed_forward(m, at, family, row, layer)

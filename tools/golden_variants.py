@@ -206,6 +206,12 @@ def mixture_variants():
                         attention_bias=True, intermediate_size=24), "architectures")
     shared = dict(shared_expert_intermediate_size=20, norm_topk_prob=False)
     granite = dict(embedding_multiplier=6.0, attention_multiplier=0.25, residual_multiplier=0.5, logits_scaling=8.0)
+    latent = dict(num_hidden_layers=2, num_key_value_heads=4, q_lora_rank=20, kv_lora_rank=24, qk_nope_head_dim=16, qk_rope_head_dim=8,
+                  v_head_dim=16, num_experts_per_tok=3)
+    scaled = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 0.8, "beta_slow": 0.1,
+              "mscale": 1.0, "mscale_all_dim": 1.0}
+    deepseek = dict(n_routed_experts=12, n_shared_experts=2, moe_intermediate_size=16, n_group=3, topk_group=2, norm_topk_prob=True,
+                    routed_scaling_factor=1.5, first_k_dense_replace=1)
     return {
         "qwen3_moe": (moe("qwen3_moe", head_dim=16, norm_topk_prob=True), "F32", 1, FEWEST, {"norm_topk_prob": False}),
         "qwen3_moe-steps": (moe("qwen3_moe", head_dim=8, norm_topk_prob=False, num_hidden_layers=4, decoder_sparse_step=2,
@@ -219,6 +225,17 @@ def mixture_variants():
         "qwen2_moe-windows": (moe("qwen2_moe", **{**shared, "num_hidden_layers": 3}, qkv_bias=False, use_sliding_window=True,
                                   sliding_window=5, max_window_layers=2, decoder_sparse_step=2),
                               "F32", 1, FEWEST, {"use_sliding_window": False}),
+        "deepseek_v3": (small("deepseek_v3", **latent, **deepseek, rope_scaling=scaled, attention_bias=True), "F32", 1, FEWEST,
+                        {"rope_scaling": {**scaled, "mscale_all_dim": 0.5}}),
+        "deepseek_v3-plain": (small("deepseek_v3", **{**latent, "q_lora_rank": None, "v_head_dim": 24}, **{**deepseek, "n_group": 1,
+                                    "topk_group": 1, "norm_topk_prob": False}, rope_interleave=False), "BF16", 2, FEWEST,
+                              {"rope_interleave": True}),
+        "deepseek_v2": (small("deepseek_v2", **latent, **{**deepseek, "first_k_dense_replace": 0}, rope_scaling=scaled,
+                              topk_method="group_limited_greedy"), "BF16", 1, FEWEST, {"topk_method": "greedy"}),
+        "glm4_moe_lite": (small("glm4_moe_lite", **latent, **deepseek, mlp_layer_types=["sparse", "dense"], rms_norm_eps=1e-5),
+                          "BF16", 1, FEWEST, {"routed_scaling_factor": 1.0}),
+        "glm4_moe": (small("glm4_moe", num_hidden_layers=2, head_dim=16, num_experts_per_tok=3, attention_bias=True, use_qk_norm=True,
+                           partial_rotary_factor=0.5, **deepseek), "F32", 1, FEWEST, {"topk_group": 3}),
         "granitemoe": (without(moe("granitemoe", num_local_experts=6, intermediate_size=24, **granite), "num_experts",
                                "moe_intermediate_size"), "BF16", 1, FEWEST, {"residual_multiplier": 1.0}),
     }

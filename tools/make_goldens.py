@@ -136,11 +136,11 @@ def load(folder, dtype):
 
 def hidden_states(folder, texts, dtype="float32", routes=None):
     """[layers + 1, tokens, hidden] float32 of the texts one after another, each as a fresh call to the base model. `routes` collects
-    what the routers of mixtures answer, call after call: logits and chosen experts."""
+    what the routers of mixtures answer, call after call: how near they are to another choice, and chosen experts."""
     import torch
 
     def hook(module, inputs, outputs):
-        routes.append([outputs[0].float().numpy(), np.sort(outputs[2].numpy())])
+        routes.append([router_margin(module, outputs[0].float().numpy(), outputs[2].shape[1]), np.sort(outputs[2].numpy())])
 
     def start():
         model = load(folder, dtype)
@@ -173,20 +173,31 @@ def least_cosine(states, reference):
     return ((states * reference).sum(2) / (np.linalg.norm(states, axis=2) * np.linalg.norm(reference, axis=2))).min()
 
 
-def least_margin(routes):
-    """How far any token is from another choice of experts, in standard deviations of its logits."""
-    least = np.inf
-    for logits, chosen in routes:
-        ranked = np.sort(logits, axis=1)
-        least = min(least, ((ranked[:, -chosen.shape[1]] - ranked[:, -chosen.shape[1] - 1]) / logits.std(axis=1)).min())
-    return least
+def gap_behind(ranks, chosen):
+    """Between the least that is chosen of each row and the greatest that is not."""
+    ranked = np.sort(ranks, axis=1)
+    return ranked[:, -chosen] - ranked[:, -chosen - 1] if chosen < ranks.shape[1] else np.full(len(ranks), np.inf)
+
+
+def router_margin(router, logits, chosen):
+    """How far any token is from another choice of experts, in standard deviations of what they are chosen by."""
+    bias = getattr(router, "e_score_correction_bias", None)
+    ranks = logits if bias is None else 1 / (1 + np.exp(-logits)) + bias.float().numpy()
+    deviations, margin = ranks.std(axis=1), np.inf
+    groups = 1 if getattr(router, "topk_method", None) == "greedy" else getattr(router, "num_group", None) or 1
+    if groups > 1:
+        best = np.sort(ranks.reshape(len(ranks), groups, -1), axis=2)[:, :, -1 if bias is None else -2:].sum(axis=2)
+        margin = (gap_behind(best, router.topk_group) / deviations).min()
+        left_out = best < np.sort(best, axis=1)[:, -router.topk_group, None]
+        ranks = np.where(np.repeat(left_out, ranks.shape[1] // groups, axis=1), -1e9, ranks)
+    return min(margin, (gap_behind(ranks, chosen) / deviations).min())
 
 
 def is_clear(folder, texts):
     """No token is near another choice of experts, so that rounding changes none, and transformers' own halves are near float32."""
     routes = []
     states = hidden_states(folder, texts, routes=routes)
-    return least_margin(routes) >= MARGIN and all(
+    return all(route[0] >= MARGIN for route in routes) and all(
         least_cosine(hidden_states(folder, texts, half), states) >= least for half, least in COSINES.items())
 
 

@@ -31,9 +31,11 @@ size_t cpu_route_scratch(void) {
 
 struct route {
     const struct cpu_device *cpu;
+    const struct micro_kernels *kernels; // of the router's dtype
     const struct device_routes *routes;
     const struct device_routing *routing;
     enum dtype dtype;
+    enum dtype router_dtype;
     const void *x;
     const void *router;
     const void *bias;
@@ -48,29 +50,44 @@ struct route {
 // Depth [k, k + depth) of the router's rows [expert, expert + width) to the panel.
 static void pack_panel(const struct route *route, struct block *block, size_t expert, size_t k,
                        size_t depth) {
-    const struct micro_kernels *kernels = route->cpu->kernels;
+    const struct micro_kernels *kernels = route->kernels;
+    const enum dtype dtype = route->router_dtype;
     size_t count = size_min(kernels->tile_columns, route->routing->experts - expert);
-    const void *rows = number_of(route->router, expert * route->hidden + k, route->dtype);
+    const void *rows = number_of(route->router, expert * route->hidden + k, dtype);
     if (depth % 2 == 0) {
         kernels->pack_keys(block->panel, rows, route->hidden, count, depth);
         return;
     }
     for (size_t r = 0; r < count; r++) { // pairs of numbers are packed: the last one gets a zero beside it
-        memcpy(number_in(block->even, r * DEPTH, route->dtype),
-               number_of(rows, r * route->hidden, route->dtype), depth * dtype_size(route->dtype));
-        memset(number_in(block->even, r * DEPTH + depth, route->dtype), 0, dtype_size(route->dtype));
+        memcpy(number_in(block->even, r * DEPTH, dtype), number_of(rows, r * route->hidden, dtype),
+               depth * dtype_size(dtype));
+        memset(number_in(block->even, r * DEPTH + depth, dtype), 0, dtype_size(dtype));
     }
     kernels->pack_keys(block->panel, block->even, DEPTH, count, depth + 1);
 }
 
+// Depth [k, k + depth) of `count` tokens to operands, rows of `stride`.
+static void pack_tokens(const struct route *route, struct block *block, size_t token, size_t count, size_t k,
+                        size_t depth, size_t padded, size_t stride) {
+    const void *x = number_of(route->x, token * route->hidden + k, route->dtype);
+    if (route->dtype == route->router_dtype) {
+        route->kernels->pack_rows(block->rows, stride, x, route->hidden, count, depth, padded);
+        return;
+    }
+    for (size_t r = 0; r < count; r++) {
+        float *row = (float *)(void *)block->rows + r * stride;
+        dtype_convert(row, DTYPE_F32, number_of(x, r * route->hidden, route->dtype), route->dtype, depth);
+        memset(row + depth, 0, (padded - depth) * sizeof *row);
+    }
+}
+
 static void multiply(const struct route *route, struct block *block, size_t token, size_t count) {
-    const struct micro_kernels *kernels = route->cpu->kernels;
+    const struct micro_kernels *kernels = route->kernels;
     size_t stride = DEPTH + ROW_PADDING;
     for (size_t k = 0; k < route->hidden; k += DEPTH) {
         size_t depth = size_min(DEPTH, route->hidden - k);
         size_t padded = round_up(depth, kernels->depth_unit);
-        kernels->pack_rows(block->rows, stride, number_of(route->x, token * route->hidden + k, route->dtype),
-                           route->hidden, count, depth, padded);
+        pack_tokens(route, block, token, count, k, depth, padded, stride);
         for (size_t e = 0; e < route->routing->experts; e += kernels->tile_columns) {
             pack_panel(route, block, e, k, depth);
             for (size_t r = 0; r < count; r += kernels->tile_rows) {
@@ -99,64 +116,133 @@ static bool is_greater(float a, float b) {
     return a > b || (isnan(a) && !isnan(b));
 }
 
-// The experts of the greatest logits, ascending; of equal logits the lower numbers. Returns the greatest.
-static float choose(int32_t *chosen, const float *logits, const struct device_routing *routing) {
-    int32_t best[DEVICE_EXPERTS_MOST]; // greatest first
-    bool marked[DEVICE_EXPERTS_MOST] = {false};
+struct things { // of which some are chosen
+    const float *ranks;
+    size_t count;
+    const bool *open; // of every `each` side by side, whether they may be; NULL: all may
+    size_t each;
+};
+
+// Marks those of the greatest ranks; of equal ranks the lower numbers. There are at least as many that may be
+// chosen.
+static void choose(bool *marked, const struct things *things, size_t chosen) {
+    const float *ranks = things->ranks;
+    size_t best[DEVICE_EXPERTS_MOST]; // greatest first
     size_t count = 0;
-    for (size_t e = 0; e < routing->experts; e++) {
-        if (count == routing->chosen && !is_greater(logits[e], logits[best[count - 1]])) {
+    for (size_t e = 0; e < things->count; e++) {
+        marked[e] = false;
+        if ((things->open != NULL && !things->open[e / things->each]) ||
+            (count == chosen && !is_greater(ranks[e], ranks[best[count - 1]]))) {
             continue;
         }
-        size_t at = count < routing->chosen ? count++ : count - 1;
-        for (; at > 0 && is_greater(logits[e], logits[best[at - 1]]); at--) {
+        size_t at = count < chosen ? count++ : count - 1;
+        for (; at > 0 && is_greater(ranks[e], ranks[best[at - 1]]); at--) {
             best[at] = best[at - 1];
         }
-        best[at] = (int32_t)e;
+        best[at] = e;
     }
     for (size_t i = 0; i < count; i++) {
         marked[best[i]] = true;
     }
+}
+
+// Marks the groups whose experts may be chosen.
+static void choose_groups(bool *open, const float *ranks, const struct device_routing *routing) {
+    float best[DEVICE_EXPERT_GROUPS_MOST];
+    const size_t each = routing->experts / routing->groups;
+    for (size_t g = 0; g < routing->groups; g++) {
+        float first = ranks[g * each];
+        float second = -INFINITY;
+        for (size_t e = g * each + 1; e < (g + 1) * each; e++) {
+            if (is_greater(ranks[e], first)) {
+                second = first;
+                first = ranks[e];
+            } else if (is_greater(ranks[e], second)) {
+                second = ranks[e];
+            }
+        }
+        best[g] = routing->group_pairs ? first + second : first;
+    }
+    choose(open, &(struct things){.ranks = best, .count = routing->groups}, routing->chosen_groups);
+}
+
+// The experts of the greatest ranks, ascending.
+static void choose_experts(int32_t *chosen, const float *ranks, const struct device_routing *routing) {
+    bool open[DEVICE_EXPERT_GROUPS_MOST];
+    bool marked[DEVICE_EXPERTS_MOST];
+    struct things experts = {.ranks = ranks, .count = routing->experts};
+    if (routing->groups > 0) {
+        choose_groups(open, ranks, routing);
+        experts.open = open;
+        experts.each = routing->experts / routing->groups;
+    }
+    choose(marked, &experts, routing->chosen);
     size_t filled = 0;
     for (size_t e = 0; e < routing->experts; e++) {
         if (marked[e]) {
             chosen[filled++] = (int32_t)e;
         }
     }
-    return logits[best[0]];
 }
 
-static void divide_by_sum(float *numbers, size_t count) {
+static void divide_by_sum(float *numbers, size_t count, float more, float least) {
     float sum = 0;
     for (size_t i = 0; i < count; i++) {
         sum += numbers[i];
     }
+    sum += more;
+    sum = sum < least ? least : sum;
     for (size_t i = 0; i < count; i++) {
         numbers[i] /= sum;
     }
 }
 
-// The scores of the chosen; logits may be overwritten.
-static void score(const struct route *route, float *weights, const int32_t *chosen, float *logits,
-                  float greatest) {
-    const struct micro_kernels *kernels = route->cpu->kernels;
-    const struct device_routing *routing = route->routing;
-    if (routing->scores == DEVICE_SCORES_ALL) {
-        kernels->exponents(logits, greatest, routing->experts);
-        divide_by_sum(logits, routing->experts);
+static void softmax(const struct micro_kernels *kernels, float *numbers, size_t count) {
+    float greatest = numbers[0];
+    for (size_t i = 1; i < count; i++) {
+        greatest = is_greater(numbers[i], greatest) ? numbers[i] : greatest;
     }
-    float sign = routing->scores == DEVICE_SCORES_SIGMOID ? -1.0f : 1.0f;
+    kernels->exponents(numbers, greatest, count);
+    divide_by_sum(numbers, count, 0, 0);
+}
+
+static void sigmoid(const struct micro_kernels *kernels, float *numbers, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        numbers[i] = -numbers[i];
+    }
+    kernels->exponents(numbers, 0, count);
+    for (size_t i = 0; i < count; i++) {
+        numbers[i] = 1.0f / (1.0f + numbers[i]);
+    }
+}
+
+// The experts of a token and their scores; logits are overwritten.
+static void choose_and_score(const struct route *route, int32_t *chosen, float *weights, float *logits) {
+    const struct device_routing *routing = route->routing;
+    const struct micro_kernels *kernels = route->kernels;
+    bool early = device_routing_by_scores(routing);
+    float ranks[DEVICE_EXPERTS_MOST];
+    if (!early) {
+        choose_experts(chosen, logits, routing);
+    }
+    if (routing->scores == DEVICE_SCORES_ALL) {
+        softmax(kernels, logits, routing->experts);
+    } else if (early) {
+        sigmoid(kernels, logits, routing->experts);
+    }
+    if (early) {
+        for (size_t e = 0; e < routing->experts; e++) {
+            ranks[e] = logits[e] + (routing->correction == NULL ? 0 : routing->correction[e]);
+        }
+        choose_experts(chosen, ranks, routing);
+    }
     for (size_t i = 0; i < routing->chosen; i++) {
-        weights[i] = sign * logits[chosen[i]];
+        weights[i] = logits[chosen[i]];
     }
     if (routing->scores == DEVICE_SCORES_CHOSEN) {
-        kernels->exponents(weights, greatest, routing->chosen);
-        divide_by_sum(weights, routing->chosen);
-    } else if (routing->scores == DEVICE_SCORES_SIGMOID) {
-        kernels->exponents(weights, 0, routing->chosen);
-        for (size_t i = 0; i < routing->chosen; i++) {
-            weights[i] = 1.0f / (1.0f + weights[i]);
-        }
+        softmax(kernels, weights, routing->chosen);
+    } else if (routing->scores == DEVICE_SCORES_SIGMOID && !early) {
+        sigmoid(kernels, weights, routing->chosen);
     }
 }
 
@@ -170,10 +256,9 @@ static void route_token(const struct route *route, const struct block *block, fl
     if (routing->rounds_logits) {
         round_all(logits, routing->experts, route->dtype);
     }
-    float greatest = choose(chosen, logits, routing);
-    score(route, weights, chosen, logits, greatest);
+    choose_and_score(route, chosen, weights, logits);
     if (routing->normalised) {
-        divide_by_sum(weights, routing->chosen);
+        divide_by_sum(weights, routing->chosen, routing->sum_more, routing->sum_least);
     }
     for (size_t i = 0; i < routing->chosen; i++) {
         weights[i] *= routing->scaling;
@@ -192,9 +277,9 @@ static void route_block(const void *job, size_t piece, size_t member) {
     if (route->bias != NULL) {
         dtype_convert(block->bias, DTYPE_F32, route->bias, route->dtype, route->routing->experts);
     }
-    micro_kernels_begin(route->cpu->kernels);
+    micro_kernels_begin(route->kernels);
     multiply(route, block, token, count);
-    micro_kernels_end(route->cpu->kernels);
+    micro_kernels_end(route->kernels);
     for (size_t r = 0; r < count; r++) {
         route_token(route, block, block->logits + r * route->stride, token + r);
     }
@@ -209,18 +294,22 @@ int cpu_route(struct device *device, const struct device_routes *routes, const v
     }
     double started = clock_seconds();
     size_t threads = (size_t)cpu->threads;
+    enum dtype router_dtype = routing->wide_router ? DTYPE_F32 : device->dtype;
+    const struct micro_kernels *kernels = cpu_path_kernels(cpu->path, router_dtype);
     struct route route = {
         .cpu = cpu,
+        .kernels = kernels,
         .routes = routes,
         .routing = routing,
         .dtype = device->dtype,
+        .router_dtype = router_dtype,
         .x = x,
         .router = router,
         .bias = bias,
         .tokens = tokens,
         .hidden = hidden,
         .each = size_min(BLOCK_TOKENS, (tokens + threads - 1) / threads),
-        .stride = round_up(routing->experts, cpu->kernels->tile_columns),
+        .stride = round_up(routing->experts, kernels->tile_columns),
     };
     size_t blocks = (tokens + route.each - 1) / route.each;
     cpu_team_run(cpu->team, CPU_TEAM_QUEUE, blocks, route_block, &route);

@@ -260,6 +260,43 @@ int cpu_gate(struct device *device, void *x, const void *in, const struct device
     return STATUS_OK;
 }
 
+// ---- columns ----
+
+struct copy_columns {
+    struct rows rows;
+    void *out;
+    const void *in;
+    struct device_columns columns;
+};
+
+static void copy_columns_rows(const void *job, size_t piece, size_t member) {
+    const struct copy_columns *copy = job;
+    struct share mine = rows_of(&copy->rows, piece);
+    const struct device_columns *columns = &copy->columns;
+    enum dtype dtype = copy->rows.cpu->base.dtype;
+    size_t bytes = columns->width * dtype_size(dtype);
+    (void)member;
+    for (size_t t = mine.first; t < mine.end; t++) {
+        for (size_t g = 0; g < columns->count; g++) {
+            size_t to = t * columns->stride + columns->first + g * columns->apart;
+            size_t from = t * columns->in_stride + columns->in_first + g * columns->in_apart;
+            if (copy->in == NULL) {
+                memset(number_in(copy->out, to, dtype), 0, bytes);
+            } else {
+                memcpy(number_in(copy->out, to, dtype), number_of(copy->in, from, dtype), bytes);
+            }
+        }
+    }
+}
+
+int cpu_copy_columns(struct device *device, void *out, const void *in, const struct device_columns *columns,
+                     size_t tokens, struct error *err) {
+    (void)err;
+    struct copy_columns copy = {{.cpu = cpu_of(device), .count = tokens}, out, in, *columns};
+    rows_run(&copy.rows, copy_columns_rows, 2 * columns->count * columns->width);
+    return STATUS_OK;
+}
+
 // ---- keys and values to be kept ----
 
 struct keep {

@@ -119,6 +119,9 @@ cudaError_t launch_gate(cudaStream_t stream, enum dtype dtype, void *x, const vo
 cudaError_t launch_gate_rows(cudaStream_t stream, enum dtype dtype, void *x, const void *in,
                              const void *weight, size_t tokens, size_t width, size_t hidden);
 
+cudaError_t launch_copy_columns(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
+                                const struct device_columns *columns, size_t tokens);
+
 cudaError_t launch_pool(cudaStream_t stream, enum dtype dtype, void *out, enum dtype out_dtype,
                         struct device_row_check *checks, const void *x, const struct device_span *spans,
                         size_t rows, size_t hidden);

@@ -22,6 +22,7 @@ enum {
 };
 
 static_assert(DEVICE_EXPERTS_MOST <= WARP * 32, "a lane marks its experts in 32 bits");
+static_assert((unsigned)DEVICE_EXPERT_GROUPS_MOST <= WARP, "a lane has a group");
 
 struct choice { // of device_routing and the sizes
     unsigned experts;
@@ -31,8 +32,16 @@ struct choice { // of device_routing and the sizes
     bool normalised;
     bool rounds_logits;
     bool rounds_weights;
+    bool by_scores;
+    bool group_pairs;
     bool wide; // rows can be read in groups
+    unsigned groups;
+    unsigned chosen_groups;
+    unsigned each; // experts of a group
     float scaling;
+    float sum_more;
+    float sum_least;
+    const float *correction;
 };
 
 template <int PER> struct build {
@@ -101,9 +110,9 @@ static __device__ __forceinline__ void add_tile(float (&sum)[PER][PER_THREAD], c
     }
 }
 
-// Logits [TOKENS, experts] of the block's tokens, of which there are `tokens`.
-template <typename T, int PER>
-static __device__ __forceinline__ void make_logits(float *shared, const T *x, const T *router, const T *bias,
+// Logits [TOKENS, experts] of the block's tokens, of which there are `tokens`. R: a number of the router.
+template <typename T, typename R, int PER>
+static __device__ __forceinline__ void make_logits(float *shared, const T *x, const R *router, const T *bias,
                                                    size_t tokens, const struct choice &choice) {
     float *x_tile = shared + build<PER>::X_AT;
     float *router_tile = shared + build<PER>::ROUTER_AT;
@@ -163,31 +172,69 @@ static __device__ __forceinline__ unsigned ranked(float x) {
     return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
 }
 
-// The greatest logits, of equal ones those of the lower numbers. Lane l has experts l, l + 32, ...; bit i of
-// its result says that number l + 32 i was chosen. There are more experts than were chosen before, so that
-// each round finds one, whatever the numbers are.
-static __device__ __forceinline__ unsigned choose(const float *logits, const struct choice &choice,
+// Of the warp's ranks the greatest, of equal ones the lowest number, in all lanes.
+static __device__ __forceinline__ unsigned warp_best(unsigned best, unsigned number) {
+#pragma unroll
+    for (int step = WARP / 2; step > 0; step /= 2) {
+        unsigned other = __shfl_xor_sync(ALL_LANES, best, step);
+        unsigned other_number = __shfl_xor_sync(ALL_LANES, number, step);
+        if (other > best || (other == best && other_number < number)) {
+            best = other;
+            number = other_number;
+        }
+    }
+    return number;
+}
+
+// What an expert is chosen by. values: logits, or scores where these decide.
+static __device__ __forceinline__ float rank_of(const float *values, unsigned expert,
+                                                const struct choice &choice) {
+    return values[expert] + (choice.correction != NULL ? choice.correction[expert] : 0.0f);
+}
+
+// The groups whose experts may be chosen, bits of the result. Lane l ranks group l.
+static __device__ __forceinline__ unsigned choose_groups(const float *values, const struct choice &choice,
+                                                         unsigned lane) {
+    unsigned open = 0;
+    float first = -INFINITY;
+    float second = -INFINITY;
+    for (unsigned i = 0; lane < choice.groups && i < choice.each; i++) {
+        float rank = rank_of(values, lane * choice.each + i, choice);
+        if (ranked(rank) > ranked(first)) {
+            second = first;
+            first = rank;
+        } else if (ranked(rank) > ranked(second)) {
+            second = rank;
+        }
+    }
+    unsigned mine = ranked(choice.group_pairs ? first + second : first);
+    for (unsigned n = 0; n < choice.chosen_groups; n++) {
+        bool may = lane < choice.groups && (open >> lane & 1) == 0;
+        open |= 1u << warp_best(may ? mine : 0, may ? lane : WARP - 1);
+    }
+    return open;
+}
+
+// The greatest ranks, of equal ones those of the lower numbers. Lane l has experts l, l + 32, ...; bit i of
+// its result says that number l + 32 i was chosen. There are more experts that may be than were chosen
+// before, so that each round finds one, whatever the numbers are.
+static __device__ __forceinline__ unsigned choose(const float *values, const struct choice &choice,
                                                   unsigned lane) {
+    const unsigned open = choice.groups == 0 ? 0 : choose_groups(values, choice, lane);
     unsigned taken = 0;
     for (unsigned n = 0; n < choice.chosen; n++) {
         unsigned best = 0;
         unsigned expert = choice.experts;
         for (unsigned e = lane; e < choice.experts; e += WARP) {
-            unsigned rank = ranked(logits[e]);
-            if ((taken >> e / WARP & 1) == 0 && rank > best) {
+            unsigned rank = ranked(rank_of(values, e, choice));
+            bool may =
+                (taken >> e / WARP & 1) == 0 && (choice.groups == 0 || (open >> e / choice.each & 1) != 0);
+            if (may && rank > best) {
                 best = rank;
                 expert = e;
             }
         }
-#pragma unroll
-        for (int step = WARP / 2; step > 0; step /= 2) {
-            unsigned other = __shfl_xor_sync(ALL_LANES, best, step);
-            unsigned other_expert = __shfl_xor_sync(ALL_LANES, expert, step);
-            if (other > best || (other == best && other_expert < expert)) {
-                best = other;
-                expert = other_expert;
-            }
-        }
+        expert = warp_best(best, expert);
         if (expert % WARP == lane) {
             taken |= 1u << expert / WARP;
         }
@@ -220,23 +267,38 @@ static __device__ __forceinline__ float score_of(float logit, enum device_scores
                                            : expf(logit - scale.most) / scale.sum;
 }
 
-// A warp's token: its experts in ascending order, and their weights.
-template <typename T>
-static __device__ __forceinline__ void choose_experts(int32_t *experts, float *weights, const float *logits,
-                                                      const struct choice &choice, unsigned lane) {
-    const unsigned taken = choose(logits, choice, lane);
+// Logits become scores, before anything is chosen or after it. A lane has its own experts'.
+static __device__ __forceinline__ void make_scores(float *values, unsigned among, const struct choice &choice,
+                                                   unsigned lane) {
     scale scale = {0, 1};
     if (choice.scores != DEVICE_SCORES_SIGMOID) {
-        scale = softmax_scale(logits, choice.experts, choice.scores == DEVICE_SCORES_ALL ? ALL_LANES : taken,
-                              lane);
+        scale = softmax_scale(values, choice.experts, among, lane);
+    }
+    for (unsigned e = lane; e < choice.experts; e += WARP) {
+        values[e] = score_of(values[e], choice.scores, scale);
+    }
+    __syncwarp();
+}
+
+// A warp's token: its experts in ascending order, and their weights. Its logits become scores.
+template <typename T>
+static __device__ __forceinline__ void choose_experts(int32_t *experts, float *weights, float *values,
+                                                      const struct choice &choice, unsigned lane) {
+    if (choice.by_scores) {
+        make_scores(values, ALL_LANES, choice, lane);
+    }
+    const unsigned taken = choose(values, choice, lane);
+    if (!choice.by_scores) {
+        make_scores(values, choice.scores == DEVICE_SCORES_CHOSEN ? taken : ALL_LANES, choice, lane);
     }
     float total = 1;
     if (choice.normalised) {
         total = 0;
         for (unsigned e = lane; e < choice.experts; e += WARP) {
-            total += (taken >> e / WARP & 1) != 0 ? score_of(logits[e], choice.scores, scale) : 0.0f;
+            total += (taken >> e / WARP & 1) != 0 ? values[e] : 0.0f;
         }
-        total = warp_sum(total);
+        total = warp_sum(total) + choice.sum_more;
+        total = total < choice.sum_least ? choice.sum_least : total;
     }
     unsigned before = 0;
     for (unsigned first = 0; first < choice.experts; first += WARP) {
@@ -244,7 +306,7 @@ static __device__ __forceinline__ void choose_experts(int32_t *experts, float *w
         unsigned all = __ballot_sync(ALL_LANES, mine);
         if (mine) {
             unsigned place = before + (unsigned)__popc(all & ((1u << lane) - 1));
-            float weight = score_of(logits[first + lane], choice.scores, scale) / total * choice.scaling;
+            float weight = values[first + lane] / total * choice.scaling;
             experts[place] = (int32_t)(first + lane);
             weights[place] = choice.rounds_weights ? rounded<T>(weight) : weight;
         }
@@ -252,15 +314,16 @@ static __device__ __forceinline__ void choose_experts(int32_t *experts, float *w
     }
 }
 
-template <typename T, int PER>
-static __global__ void __launch_bounds__(THREADS)
-    route_kernel(int32_t *experts, float *weights, const T *x, const T *router, const T *bias, size_t tokens,
+// Two blocks a multiprocessor, for more of which 128 experts leave no shared memory.
+template <typename T, typename R, int PER>
+static __global__ void __launch_bounds__(THREADS, 2)
+    route_kernel(int32_t *experts, float *weights, const T *x, const R *router, const T *bias, size_t tokens,
                  struct choice choice) {
     SHARED_BYTES(shared);
     const size_t first = blockIdx.x * (size_t)build<PER>::TOKENS;
     const size_t here = min((unsigned)(tokens - first), (unsigned)build<PER>::TOKENS);
-    make_logits<T, PER>((float *)shared, x + first * choice.hidden, router, bias, here, choice);
-    const float *logits = (const float *)shared + build<PER>::LOGITS_AT;
+    make_logits<T, R, PER>((float *)shared, x + first * choice.hidden, router, bias, here, choice);
+    float *logits = (float *)shared + build<PER>::LOGITS_AT;
     for (unsigned token = threadIdx.x / WARP; token < here; token += WARPS) {
         choose_experts<T>(experts + (first + token) * choice.chosen,
                           weights + (first + token) * choice.chosen, logits + token * choice.experts, choice,
@@ -270,10 +333,10 @@ static __global__ void __launch_bounds__(THREADS)
 
 // ---- launch ----
 
-template <typename T, int PER>
+template <typename T, typename R, int PER>
 static cudaError_t launch(cudaStream_t stream, const struct device_routes *routes, const T *x,
-                          const T *router, const T *bias, size_t tokens, const struct choice &choice) {
-    auto kernel = route_kernel<T, PER>;
+                          const R *router, const T *bias, size_t tokens, const struct choice &choice) {
+    auto kernel = route_kernel<T, R, PER>;
     const unsigned here = build<PER>::TOKENS;
     const int shared = (int)build<PER>::shared(choice.experts);
     cudaError_t result = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
@@ -284,29 +347,50 @@ static cudaError_t launch(cudaStream_t stream, const struct device_routes *route
                   routes->experts, routes->weights, x, router, bias, tokens, choice);
 }
 
+// As many tokens a block as their logits leave room for.
+template <typename T, typename R>
+static cudaError_t launch_largest(cudaStream_t stream, const struct device_routes *routes, const T *x,
+                                  const R *router, const T *bias, size_t tokens, struct choice choice) {
+    choice.wide = rows_wide<T, CHUNK>(x, choice.hidden) && rows_wide<R, CHUNK>(router, choice.hidden);
+    return build<2>::shared(choice.experts) <= SHARED_MOST
+               ? launch<T, R, 2>(stream, routes, x, router, bias, tokens, choice)
+               : launch<T, R, 1>(stream, routes, x, router, bias, tokens, choice);
+}
+
+static struct choice choice_of(const struct device_routing *routing, size_t hidden) {
+    struct choice choice = {};
+    choice.experts = (unsigned)routing->experts;
+    choice.chosen = (unsigned)routing->chosen;
+    choice.hidden = hidden;
+    choice.scores = routing->scores;
+    choice.normalised = routing->normalised;
+    choice.rounds_logits = routing->rounds_logits;
+    choice.rounds_weights = routing->rounds_weights;
+    choice.by_scores = device_routing_by_scores(routing);
+    choice.group_pairs = routing->group_pairs;
+    choice.groups = (unsigned)routing->groups;
+    choice.chosen_groups = (unsigned)routing->chosen_groups;
+    choice.each = (unsigned)(routing->experts / (routing->groups == 0 ? 1 : routing->groups));
+    choice.scaling = routing->scaling;
+    choice.sum_more = routing->sum_more;
+    choice.sum_least = routing->sum_least;
+    choice.correction = routing->correction;
+    return choice;
+}
+
 extern "C" cudaError_t launch_route(cudaStream_t stream, enum dtype dtype, const struct device_routes *routes,
                                     const void *x, const void *router, const void *bias,
                                     const struct device_routing *routing, size_t tokens, size_t hidden) {
     if (tokens > INT32_MAX || routing->experts > DEVICE_EXPERTS_MOST) {
         return cudaErrorInvalidValue;
     }
+    const struct choice choice = choice_of(routing, hidden);
     return with_number(dtype, [&](auto number) {
         typedef decltype(number) T;
-        struct choice choice = {
-            (unsigned)routing->experts,
-            (unsigned)routing->chosen,
-            hidden,
-            routing->scores,
-            routing->normalised,
-            routing->rounds_logits,
-            routing->rounds_weights,
-            rows_wide<T, CHUNK>((const T *)x, hidden) && rows_wide<T, CHUNK>((const T *)router, hidden),
-            routing->scaling,
-        };
-        return build<2>::shared(choice.experts) <= SHARED_MOST
-                   ? launch<T, 2>(stream, routes, (const T *)x, (const T *)router, (const T *)bias, tokens,
-                                  choice)
-                   : launch<T, 1>(stream, routes, (const T *)x, (const T *)router, (const T *)bias, tokens,
-                                  choice);
+        return routing->wide_router
+                   ? launch_largest<T, float>(stream, routes, (const T *)x, (const float *)router,
+                                              (const T *)bias, tokens, choice)
+                   : launch_largest<T, T>(stream, routes, (const T *)x, (const T *)router, (const T *)bias,
+                                          tokens, choice);
     });
 }

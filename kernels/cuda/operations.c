@@ -160,6 +160,15 @@ int cuda_gate_rows(struct device *device, void *x, const void *in, const void *w
     return cuda_queue_end(cuda, "gate_rows", launched, err);
 }
 
+int cuda_copy_columns(struct device *device, void *out, const void *in, const struct device_columns *columns,
+                      size_t tokens, struct error *err) {
+    struct cuda_device *cuda = cuda_of(device);
+    const struct cuda_use use = {.writes = {{out, bytes_of(cuda, tokens, columns->stride)}}, .reads = {in}};
+    TRY(cuda_queue_begin(cuda, CUDA_COMPUTING, "copy_columns", &use, err));
+    cudaError_t launched = launch_copy_columns(cuda->queue.compute, device->dtype, out, in, columns, tokens);
+    return cuda_queue_end(cuda, "copy_columns", launched, err);
+}
+
 int cuda_qk_norm_rope(struct device *device, void *qkv, const struct device_rope *rope,
                       struct device_heads heads, size_t tokens, struct error *err) {
     struct cuda_device *cuda = cuda_of(device);

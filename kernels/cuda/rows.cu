@@ -48,6 +48,36 @@ static cudaError_t keep(cudaStream_t stream, T *kept, const T *keys, size_t widt
     return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, kept, keys, width, stride);
 }
 
+// ---- columns ----
+
+// N: numbers that a thread copies at once.
+template <typename T, int N>
+static __global__ void __launch_bounds__(ROW_THREADS)
+    copy_columns_kernel(T *out, const T *in, struct device_columns columns) {
+    T *to = out + (size_t)blockIdx.x * columns.stride + columns.first;
+    const T *from = in + (size_t)blockIdx.x * columns.in_stride + columns.in_first;
+    const unsigned each = (unsigned)(columns.width / N);
+    for (unsigned c = threadIdx.x; c < columns.count * each; c += ROW_THREADS) {
+        const size_t g = c / each;
+        const size_t i = c % each * (size_t)N;
+        group<T, N> numbers = {};
+        if (in != NULL) {
+            numbers = *(const group<T, N> *)(from + g * columns.in_apart + i);
+        }
+        *(group<T, N> *)(to + g * columns.apart + i) = numbers;
+    }
+}
+
+template <typename T>
+static cudaError_t copy_columns(cudaStream_t stream, T *out, const T *in,
+                                const struct device_columns *columns, size_t tokens) {
+    const size_t all = columns->in_first | columns->in_apart | columns->first | columns->apart |
+                       columns->width | columns->in_stride | columns->stride;
+    bool wide = rows_wide<T, CHUNK>(out, all) && rows_wide<T, CHUNK>(in, all);
+    auto kernel = wide ? copy_columns_kernel<T, CHUNK> : copy_columns_kernel<T, 1>;
+    return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, out, in, *columns);
+}
+
 // ---- scaled, and added to what is there ----
 
 // out (+)= x * scale: the product rounded, then the sum. x may be out.
@@ -141,6 +171,17 @@ extern "C" cudaError_t launch_keep(cudaStream_t stream, enum dtype dtype, void *
     return with_number(dtype, [&](auto number) {
         typedef decltype(number) T;
         return keep(stream, (T *)kept, (const T *)qkv + queries, width, queries + width, tokens);
+    });
+}
+
+extern "C" cudaError_t launch_copy_columns(cudaStream_t stream, enum dtype dtype, void *out, const void *in,
+                                           const struct device_columns *columns, size_t tokens) {
+    if (tokens > INT32_MAX || columns->count * columns->width > INT32_MAX) {
+        return cudaErrorInvalidValue;
+    }
+    return with_number(dtype, [&](auto number) {
+        typedef decltype(number) T;
+        return copy_columns(stream, (T *)out, (const T *)in, columns, tokens);
     });
 }
 

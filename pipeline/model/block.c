@@ -2,9 +2,14 @@
 
 #include "base/size.h"
 #include "kernels/operations.h"
+#include "model/block_latent.h"
 
 enum block_kind block_step_kind(enum block_step step) {
     switch (step) {
+    case BLOCK_QUERY_DOWN:
+    case BLOCK_QUERY_UP:
+    case BLOCK_KEY_DOWN:
+    case BLOCK_KEY_UP:
     case BLOCK_QKV:
     case BLOCK_OUTPUT:
     case BLOCK_GATE_UP:
@@ -13,8 +18,11 @@ enum block_kind block_step_kind(enum block_step step) {
     case BLOCK_INPUT_DOWN:
         return BLOCK_KIND_MATMUL;
     case BLOCK_ATTENTION_NORM:
+    case BLOCK_QUERY_NORM:
+    case BLOCK_KEY_NORM:
     case BLOCK_MLP_NORM:
         return BLOCK_KIND_NORM;
+    case BLOCK_KEY_PLACE:
     case BLOCK_ROPE:
     case BLOCK_ATTENTION:
     case BLOCK_ATTENTION_ADD:
@@ -87,7 +95,32 @@ size_t block_matmuls(const struct model_config *config, size_t block,
     const bool serial = config->branches == BRANCHES_SERIAL;
     const bool mlp_at_once = mlp_adds_at_once(config, block);
     const bool attends = config_mixer(config, block) == MIXER_ATTENTION;
+    const bool latent = config->latent.key > 0;
     const struct block_matmul all[] = {
+        {.step = BLOCK_QUERY_DOWN,
+         .keys = "'hidden_size' and 'q_lora_rank'",
+         .matrix = WEIGHT(query_down),
+         .bias = WEIGHT(query_down_bias),
+         .in = branch_in(config),
+         .out = BUFFER(latent)},
+        {.step = BLOCK_QUERY_UP,
+         .keys = "'q_lora_rank' and heads of 'qk_nope_head_dim' and 'qk_rope_head_dim'",
+         .matrix = WEIGHT(query_up),
+         .bias = WEIGHT(qkv_bias), // which no latent has
+         .in = config->latent.query > 0 ? BUFFER(latent) : branch_in(config),
+         .out = BUFFER(inner)},
+        {.step = BLOCK_KEY_DOWN,
+         .keys = "'hidden_size', 'kv_lora_rank' and 'qk_rope_head_dim'",
+         .matrix = WEIGHT(key_down),
+         .bias = WEIGHT(key_down_bias),
+         .in = branch_in(config),
+         .out = BUFFER(latent)},
+        {.step = BLOCK_KEY_UP,
+         .keys = "'kv_lora_rank' and heads of 'qk_nope_head_dim' and 'v_head_dim'",
+         .matrix = WEIGHT(key_up),
+         .bias = WEIGHT(qkv_bias),
+         .in = BUFFER(key_latent),
+         .out = BUFFER(inner)},
         {.step = BLOCK_QKV,
          .keys = attends ? "'hidden_size' and heads of 'head_dim' times their numbers"
                          : "'hidden_size' and the heads of linear attention",
@@ -102,7 +135,7 @@ size_t block_matmuls(const struct model_config *config, size_t block,
          .store = adds_at_once(config) ? DEVICE_ADD : DEVICE_STORE,
          .matrix = WEIGHT(output),
          .bias = WEIGHT(output_bias),
-         .in = BUFFER(inner),
+         .in = latent ? BUFFER(wide) : BUFFER(inner),
          .out = branch_out(config, adds_at_once(config))},
         {.step = BLOCK_GATE_UP,
          .keys = config->plain_mlp ? "'hidden_size' and 'intermediate_size'"
@@ -312,6 +345,7 @@ static int run_rope(const struct block_pass *pass, const struct block_weights *w
                                .cosine = which == BLOCK_ROPE_LOCAL ? pass->local_cosine : pass->cosine,
                                .sine = which == BLOCK_ROPE_LOCAL ? pass->local_sine : pass->sine,
                                .row = pass->rope_row,
+                               .first = config->latent.key > 0 ? config->unrotated : 0,
                                .part = which == BLOCK_ROPE_NONE ? 0 : config_rope_rotated(config, tables),
                                .query_scale = pass->query_scale,
                                .pairing = config->pairing,
@@ -373,6 +407,9 @@ static int run_attention(const struct block_pass *pass, const struct block_weigh
     shape->slopes = pass->slopes;
     TRY(keep(pass, block, heads, &texts, err));
     TRY(device_attention(pass->device, b->inner, b->wide, shape, texts, pass->scratch, err));
+    if (pass->config->latent.key > 0) {
+        return block_latent_values(pass, heads, err);
+    }
     if (heads.gap == 0) {
         return STATUS_OK;
     }
@@ -397,18 +434,27 @@ static int run_activation(const struct block_pass *pass, const struct block_weig
                                         !config->plain_mlp, pass->tokens, width, err);
 }
 
+static struct device_routing routing_of(const struct expert_config *experts, const struct block_weights *w) {
+    return (struct device_routing){.experts = experts->count,
+                                   .chosen = experts->chosen,
+                                   .scores = experts->scores,
+                                   .normalised = experts->normalised,
+                                   .rounds_logits = !experts->wide_router,
+                                   .rounds_weights = experts->rounds_weights,
+                                   .scaling = (float)experts->scaling,
+                                   .sum_more = (float)experts->sum_more,
+                                   .wide_router = experts->wide_router,
+                                   .correction = experts->has_correction ? w->correction : NULL,
+                                   .groups = experts->groups,
+                                   .chosen_groups = experts->chosen_groups,
+                                   .group_pairs = experts->group_pairs};
+}
+
 static int run_experts(const struct block_pass *pass, const struct block_weights *w, size_t block,
                        struct error *err) {
     const struct model_config *config = pass->config;
     const struct block_buffers *b = &pass->buffers;
-    const struct expert_config *sizes = &config->experts;
-    struct device_routing routing = {.experts = sizes->count,
-                                     .chosen = sizes->chosen,
-                                     .scores = sizes->scores,
-                                     .normalised = sizes->normalised,
-                                     .rounds_logits = true,
-                                     .rounds_weights = sizes->rounds_weights,
-                                     .scaling = 1};
+    struct device_routing routing = routing_of(&config->experts, w);
     struct device_experts experts = block_experts(config);
     bool at_once = mlp_adds_at_once(config, block);
     bool adds = at_once || has_shared(config, block) || config->branches != BRANCHES_SERIAL;
@@ -490,6 +536,14 @@ int block_run_step(const struct block_pass *pass, const struct block_weights *we
         return weights->scale == NULL ? STATUS_OK
                                       : device_scale(pass->device, pass->buffers.x, weights->scale,
                                                      pass->tokens, pass->config->hidden, err);
+    case BLOCK_QUERY_NORM:
+    case BLOCK_KEY_NORM:
+    case BLOCK_KEY_PLACE:
+        return block_latent_step(pass, weights, shape.heads, step, err);
+    case BLOCK_QUERY_DOWN:
+    case BLOCK_QUERY_UP:
+    case BLOCK_KEY_DOWN:
+    case BLOCK_KEY_UP:
     case BLOCK_QKV:
     case BLOCK_OUTPUT:
     case BLOCK_GATE_UP:

@@ -16,6 +16,13 @@
 
 enum block_step { // the operations of a block, in order; a block passes over those that it has not
     BLOCK_ATTENTION_NORM,
+    BLOCK_QUERY_DOWN, // of latent attention, in place of BLOCK_QKV
+    BLOCK_QUERY_NORM,
+    BLOCK_QUERY_UP,
+    BLOCK_KEY_DOWN,
+    BLOCK_KEY_NORM,
+    BLOCK_KEY_UP,
+    BLOCK_KEY_PLACE,
     BLOCK_QKV,
     BLOCK_ROPE,      // norms of heads, where the model has them, and rotation
     BLOCK_ATTENTION, // or a delta net
@@ -45,6 +52,8 @@ struct block_buffers {
     void *normed;                // [tokens, hidden]
     void *wide;                  // [tokens, max(qkv, gate_up)] these two are never alive together
     void *inner;                 // [tokens, max(heads * head_dim, intermediate)] nor are their results
+    void *latent;                // [tokens, ..] of latent attention: a product; NULL: there is none
+    void *key_latent;            // [tokens, latent] what keys and values are made from
     void *branch;                // [tokens, hidden] of branches that are not added at once; NULL: none
     struct device_routes routes; // of blocks with experts; NULL: none has
 };
@@ -102,7 +111,7 @@ struct block_matmul {
     size_t out;
 };
 
-enum { BLOCK_MATMULS_MOST = 6 }; // in one block
+enum { BLOCK_MATMULS_MOST = 8 }; // in one block
 
 // The matmuls of block number `block`, in the order in which they run: how many.
 size_t block_matmuls(const struct model_config *config, size_t block,

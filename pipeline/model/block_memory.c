@@ -32,10 +32,14 @@ size_t block_route_bytes(const struct model_config *config) {
     return config->experts.count == 0 ? 0 : config->experts.chosen * (sizeof(int32_t) + sizeof(float));
 }
 
-// Numbers of a token that some matmul writes to the buffer at this offset, or reads there.
+// Numbers of a token that some matmul writes to the buffer at this offset, or reads there. Rows of q | k | v
+// that come from latents are put together.
 static size_t buffer_columns(const struct model_config *config, size_t buffer) {
     // The final norm's too, and rows of the embedding before they are projected.
     size_t columns = buffer == BUFFER(normed) ? size_max(config->hidden, config->embedding_width) : 0;
+    if (buffer == BUFFER(wide) && config->latent.key > 0) {
+        columns = device_heads_width(config_heads(config, 0));
+    }
     for (size_t block = 0; block < config->layers; block++) {
         struct block_matmul list[BLOCK_MATMULS_MOST];
         size_t count = block_matmuls(config, block, list);
@@ -50,7 +54,8 @@ static size_t buffer_columns(const struct model_config *config, size_t buffer) {
 size_t block_buffer_numbers(const struct model_config *config) {
     return size_max(buffer_columns(config, BUFFER(x)), config->hidden) +
            buffer_columns(config, BUFFER(normed)) + buffer_columns(config, BUFFER(wide)) +
-           buffer_columns(config, BUFFER(inner)) + buffer_columns(config, BUFFER(branch));
+           buffer_columns(config, BUFFER(inner)) + buffer_columns(config, BUFFER(latent)) +
+           buffer_columns(config, BUFFER(key_latent)) + buffer_columns(config, BUFFER(branch));
 }
 
 static int lay_out_routes(struct layout *layout, struct device_routes *routes,
@@ -71,10 +76,9 @@ int block_lay_out_buffers(struct layout *layout, struct block_buffers *buffers,
     const struct {
         size_t offset;
         void **out;
-    } pieces[] = {{BUFFER(normed), &buffers->normed},
-                  {BUFFER(wide), &buffers->wide},
-                  {BUFFER(inner), &buffers->inner},
-                  {BUFFER(branch), &buffers->branch}};
+    } pieces[] = {{BUFFER(normed), &buffers->normed},         {BUFFER(wide), &buffers->wide},
+                  {BUFFER(inner), &buffers->inner},           {BUFFER(latent), &buffers->latent},
+                  {BUFFER(key_latent), &buffers->key_latent}, {BUFFER(branch), &buffers->branch}};
     size_t width = dtype_size(device_dtype(layout->shapes_for));
     if (!size_mul(tokens, streams, &all)) {
         return error_set(err, STATUS_INTERNAL, "%zu residual streams of %zu tokens are too many", streams,

@@ -82,10 +82,25 @@ struct expert_config { // of blocks that have experts in place of an MLP
     bool normalised;
     bool rounds_weights;
     enum device_scores scores;
+    double scaling;   // of weights
+    double sum_more;  // these four: struct device_routing
+    bool wide_router; // nor are logits rounded
+    bool has_correction;
+    size_t groups;
+    size_t chosen_groups;
+    bool group_pairs;
     float limit;         // of the inner activation (struct device_experts); 0: none
     bool has_bias;       // of the router and of every expert
     size_t shared_width; // of an MLP beside them that every token goes to; 0: none
     bool shared_gate;    // which is multiplied with a sigmoid of its own
+};
+
+// Latent attention (DeepSeek-V2): keys and values of all heads are made from a few numbers of each token. A
+// head is what does not turn, then what does; of keys the latter is one for all heads.
+struct latent_config {
+    size_t query; // numbers that queries are made from; 0: from the residual stream's norm
+    size_t key;   // that keys and values are made from; 0: attention has no latents
+    size_t value; // numbers of a head's values
 };
 
 struct model_config {
@@ -149,7 +164,8 @@ struct model_config {
     size_t layer_vocabulary; // rows of the table that they are made from
     size_t key_sharers;      // the last so many blocks have KEYS_SHARED
     bool double_mlp;         // and an MLP twice as wide as others
-    size_t unrotated;        // numbers of a head that do not turn, its last ones
+    struct latent_config latent;
+    size_t unrotated; // numbers of a head that do not turn, its last ones
     enum device_pairing pairing;
     enum device_rope_rounding rope_rounding;
     struct rope_config rope;

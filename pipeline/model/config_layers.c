@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "model/config_full.h"
+#include "model/config_experts.h"
 #include "model/config_shape.h"
 #include "model/family.h"
 
@@ -291,80 +292,6 @@ static int refuse_no_rope(const struct values *values, const struct model_config
                : STATUS_OK;
 }
 
-// ---- experts ----
-
-static int read_expert_sizes(const struct values *values, struct model_config *config, struct error *err) {
-    const struct family_experts *row = config->family->experts;
-    struct expert_config *experts = &config->experts;
-    TRY(read_count(values, row->count_key, row->count, &experts->count, LARGEST_HEADS, err));
-    if (row->other_count_key != NULL && !values_has(values, row->count_key)) {
-        TRY(read_count(values, row->other_count_key, row->count, &experts->count, LARGEST_HEADS, err));
-    }
-    TRY(read_count(values, "num_experts_per_tok", row->chosen, &experts->chosen, LARGEST_HEADS, err));
-    if (experts->chosen > experts->count) {
-        return error_set(err, STATUS_DATA, "'num_experts_per_tok' is %zu of %zu experts", experts->chosen,
-                         experts->count);
-    }
-    TRY(read_count(values, row->width_key, row->width, &experts->width, LARGEST_DIMENSION, err));
-    double limit = row->limit;
-    TRY(row->limit_key == NULL ? STATUS_OK : values_number(values, row->limit_key, &limit, err));
-    if (!(limit >= 0 && limit <= 1e6) || (row->limit_key != NULL && limit == 0)) {
-        return error_set(err, STATUS_DATA, "'%s' is %g, outside 0 to 1e6", row->limit_key, limit);
-    }
-    double alpha = 1.702; // of the inner activation
-    TRY(row->limit_key == NULL ? STATUS_OK : values_number(values, "swiglu_alpha", &alpha, err));
-    if (alpha != 1.702) {
-        return error_set(err, STATUS_DATA, "'swiglu_alpha' is %g; only 1.702 is supported", alpha);
-    }
-    if (row->shared_key != NULL) {
-        TRY(read_count(values, row->shared_key, row->shared_width, &experts->shared_width, LARGEST_DIMENSION,
-                       err));
-    }
-    experts->shared_gate = row->shared_gate;
-    experts->limit = (float)limit;
-    experts->has_bias = row->has_bias;
-    experts->scores = row->scores;
-    experts->rounds_weights = row->rounds_weights;
-    experts->normalised = row->normalised_key == NULL || row->normalised;
-    return row->normalised_key == NULL
-               ? STATUS_OK
-               : values_boolean(values, row->normalised_key, &experts->normalised, err);
-}
-
-// mlp_only_layers: blocks that have an MLP.
-static int read_mlp_layers(const struct values *values, struct model_config *config, struct error *err) {
-    struct values list = values_member(values, "mlp_only_layers");
-    if (values_has(values, "mlp_only_layers") && values_kind(values, "mlp_only_layers") != VALUE_LIST) {
-        return error_set(err, STATUS_DATA, "'mlp_only_layers' is not a list");
-    }
-    for (size_t i = 0; values_has(values, "mlp_only_layers") && i < values_count(&list); i++) {
-        int64_t block;
-        if (!values_integer_at(&list, i, &block)) {
-            return error_set(err, STATUS_DATA, "'mlp_only_layers' entry %zu is not a number", i);
-        }
-        if (block >= 0 && (size_t)block < config->layers) {
-            config->layer_experts[block] = 0;
-        }
-    }
-    return STATUS_OK;
-}
-
-static int read_experts(const struct values *values, struct model_config *config, struct error *err) {
-    int64_t step = 1;
-    if (config->family->experts == NULL) {
-        return STATUS_OK;
-    }
-    TRY(read_expert_sizes(values, config, err));
-    TRY(flags_of(config, &config->layer_experts, err));
-    if (config->family->experts->some_blocks) {
-        TRY(values_integer(values, "decoder_sparse_step", 1, LARGEST_LAYERS, &step, err));
-    }
-    for (size_t i = 0; i < config->layers; i++) {
-        config->layer_experts[i] = (i + 1) % (size_t)step == 0;
-    }
-    return config->family->experts->some_blocks ? read_mlp_layers(values, config, err) : STATUS_OK;
-}
-
 int config_read_layers(const struct values *values, struct model_config *config, struct error *err) {
     TRY(refuse_no_rope(values, config, err));
     TRY(flags_of(config, &config->layer_ropes, err));
@@ -375,5 +302,5 @@ int config_read_layers(const struct values *values, struct model_config *config,
     TRY(read_sliding(values, config, err));
     choose_ropes(config);
     TRY(config->family->full_heads ? config_read_full(values, config, err) : STATUS_OK);
-    return read_experts(values, config, err);
+    return config_read_experts(values, config, err);
 }

@@ -75,6 +75,9 @@ static int read_part(const struct values *values, double *part, const struct mod
 }
 
 static int set_part(struct model_config *config, double part, struct error *err) {
+    if (config->latent.key > 0) {
+        return STATUS_OK; // whose keys say it
+    }
     size_t rotated = part > 0 && part <= 1 ? (size_t)((double)config->head_dim * part) : 0;
     if (rotated == 0 || rotated % 2 != 0) {
         return error_set(err, STATUS_DATA,
@@ -229,6 +232,19 @@ static int stretch(const struct values *scaling, const struct model_config *conf
     return check_range("rope_theta", rope->theta, largest, err);
 }
 
+// Of latent attention any scaling may change the scores' scale.
+static int scale_latent(const struct values *scaling, const struct rope_config *rope,
+                        struct model_config *config, struct error *err) {
+    double mscale = 0;
+    TRY(values_number(scaling, "mscale_all_dim", &mscale, err));
+    if (mscale == 0) {
+        return STATUS_OK;
+    }
+    mscale = yarn_mscale(rope->factor, mscale);
+    config->score_scale = mscale * mscale / sqrt((double)config->head_dim);
+    return check_range("mscale_all_dim", config->score_scale, largest_factor, err);
+}
+
 // What the map of a scaling says; `top` is what it lies in.
 static int read_map(const struct values *scaling, const struct values *top, struct model_config *config,
                     struct rope_config *rope, double *part, struct error *err) {
@@ -249,7 +265,11 @@ static int read_map(const struct values *scaling, const struct values *top, stru
     if (has_alpha) {
         return stretch(scaling, config, rope, err);
     }
-    return rope->kind == ROPE_PLAIN ? STATUS_OK : read_scaling(scaling, top, config, rope, err);
+    if (rope->kind == ROPE_PLAIN) {
+        return STATUS_OK;
+    }
+    TRY(read_scaling(scaling, top, config, rope, err));
+    return config->latent.key > 0 ? scale_latent(scaling, rope, config, err) : STATUS_OK;
 }
 
 // ---- where it lies ----

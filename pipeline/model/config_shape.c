@@ -64,6 +64,28 @@ static int read_head_dim(const struct values *values, struct model_config *confi
     return STATUS_OK;
 }
 
+static int read_latent(const struct values *values, struct model_config *config, struct error *err) {
+    const struct family_latent *row = config->family->latent;
+    size_t rotated;
+    if (!is_null(values, "q_lora_rank")) {
+        TRY(get_size(values, "q_lora_rank", row->query, LARGEST_DIMENSION, &config->latent.query, err));
+    }
+    TRY(get_size(values, "kv_lora_rank", row->key, LARGEST_DIMENSION, &config->latent.key, err));
+    TRY(get_size(values, "qk_nope_head_dim", row->unrotated, LARGEST_HEADS, &config->unrotated, err));
+    TRY(get_size(values, "qk_rope_head_dim", row->rotated, LARGEST_HEADS, &rotated, err));
+    TRY(get_size(values, "v_head_dim", row->value, LARGEST_HEADS, &config->latent.value, err));
+    config->head_dim = config->unrotated + rotated;
+    if (rotated % 2 != 0 || config->head_dim % 2 != 0) {
+        return error_set(err, STATUS_DATA,
+                         "'qk_rope_head_dim' is %zu and 'qk_nope_head_dim' %zu; both are to be even", rotated,
+                         config->unrotated);
+    }
+    return config->latent.value <= config->head_dim
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA, "'v_head_dim' is %zu, and queries have %zu numbers",
+                           config->latent.value, config->head_dim);
+}
+
 static int read_heads(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_defaults *defaults = &config->family->defaults;
     const char *key = key_or(config->family->keys.heads, "num_attention_heads");
@@ -80,7 +102,8 @@ static int read_heads(const struct values *values, struct model_config *config, 
         return error_set(err, STATUS_DATA, "'%s' (%zu) is not a multiple of 'num_key_value_heads' (%zu)", key,
                          config->heads, config->kv_heads);
     }
-    return read_head_dim(values, config, err);
+    return config->family->latent != NULL ? read_latent(values, config, err)
+                                          : read_head_dim(values, config, err);
 }
 
 static int read_epsilon(const struct values *values, struct model_config *config, struct error *err) {
@@ -339,6 +362,7 @@ static int read_norms(const struct values *values, struct model_config *config, 
 int config_read_computation(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_row *row = config->family;
     bool parallel;
+    bool interleaved = row->pairing_key != NULL;
     TRY(refuse_flags(values, config, err));
     TRY(read_projection(values, config, err));
     TRY(refuse_numbers(values, config, err));
@@ -348,12 +372,13 @@ int config_read_computation(const struct values *values, struct model_config *co
     TRY(read_flag(values, &row->mlp_bias, &config->mlp_bias, err));
     TRY(read_flag(values, &row->parallel, &parallel, err));
     TRY(read_norms(values, config, err));
+    TRY(interleaved ? values_boolean(values, row->pairing_key, &interleaved, err) : STATUS_OK);
     config->branches = parallel ? row->branches : BRANCHES_SERIAL;
     config->value_norm = row->value_norm;
     config->plain_mlp = row->plain_mlp;
     config->has_sinks = row->has_sinks;
     config->query_gates = row->query_gates;
-    config->pairing = row->pairing;
+    config->pairing = interleaved ? DEVICE_PAIR_NEIGHBOURS : row->pairing;
     config->rope_rounding = row->rope_rounding;
     config->position_rows = row->learned_positions ? config->max_positions + row->position_offset : 0;
     config->position_offset = row->position_offset;

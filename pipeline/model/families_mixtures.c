@@ -103,6 +103,65 @@ static const struct family_experts granite_experts = {
     .rounds_weights = true,
 };
 
+// As DeepSeek-V3 chooses experts and has some beside them.
+#define SIGMOID_EXPERTS                                                                                      \
+    .count_key = "n_routed_experts", .other_count_key = "num_local_experts",                                 \
+    .width_key = "moe_intermediate_size", .normalised_key = "norm_topk_prob", .normalised = true,            \
+    .scores = DEVICE_SCORES_SIGMOID, .shared_count_key = "n_shared_experts", .shared_count = 1,              \
+    .scaling_key = "routed_scaling_factor", .sum_more = 1e-20, .wide_router = true, .has_correction = true,  \
+    .groups = GROUPS_BY_PAIRS
+
+static const struct family_experts glm4_experts = {
+    SIGMOID_EXPERTS,
+    .count = 128,
+    .chosen = 8,
+    .width = 1408,
+    .dense_key = "first_k_dense_replace",
+    .dense_blocks = 1,
+    .scaling = 1,
+    .group_count = 1,
+    .group_chosen = 1,
+};
+
+static const struct family_experts glm4_lite_experts = {
+    SIGMOID_EXPERTS,       .count = 64,    .chosen = 4,      .width = 1536,     .dense_blocks = 1,
+    .listed_blocks = true, .scaling = 1.8, .group_count = 1, .group_chosen = 1,
+};
+
+static const struct family_experts deepseek_v3_experts = {
+    SIGMOID_EXPERTS,
+    .count = 256,
+    .chosen = 8,
+    .width = 2048,
+    .dense_key = "first_k_dense_replace",
+    .dense_blocks = 3,
+    .scaling = 2.5,
+    .group_count = 8,
+    .group_chosen = 4,
+};
+
+static const struct family_experts deepseek_v2_experts = {
+    .count_key = "n_routed_experts",
+    .other_count_key = "num_experts",
+    .count = 64,
+    .chosen = 6,
+    .width_key = "moe_intermediate_size",
+    .width = 1407,
+    .normalised_key = "",
+    .shared_count_key = "n_shared_experts",
+    .shared_count = 2,
+    .dense_key = "first_k_dense_replace",
+    .scaling_key = "routed_scaling_factor",
+    .scaling = 1,
+    .wide_router = true,
+    .groups = GROUPS_BY_METHOD,
+    .group_count = 1,
+    .group_chosen = 1,
+};
+
+static const struct family_latent deepseek_latent = {1536, 512, 128, 64, 128};
+static const struct family_latent glm4_lite_latent = {768, 512, 192, 64, 256};
+
 // ---- the rows ----
 
 static const struct family_row rows[] = {
@@ -150,6 +209,41 @@ static const struct family_row rows[] = {
      .output_bias = ATTENTION_BIAS,
      .qkv_limit_key = "clip_qkv",
      .experts = &olmoe_experts},
+    {.model_type = "glm4_moe",
+     .weights = &weight_table_glm4_moe,
+     .defaults = {46, 4096, 10944, 96, 8, 0, 151552, 131072, 0, 1e-5, 1e4, 0.5, false},
+     .qkv_bias = ATTENTION_BIAS,
+     .qk_norm = QK_NORM_HEADS,
+     .qk_norm_key = "use_qk_norm",
+     .experts = &glm4_experts},
+    {.model_type = "glm4_moe_lite",
+     .weights = &weight_table_deepseek_v3,
+     .defaults = {47, 2048, 10240, 20, 20, 0, 154880, 202752, 0, 1e-5, 1e4, 0, false},
+     .ungrouped = true,
+     .qkv_bias = ATTENTION_BIAS,
+     .output_bias = ATTENTION_BIAS,
+     .pairing_key = "rope_interleave",
+     .latent = &glm4_lite_latent,
+     .experts = &glm4_lite_experts},
+    {.model_type = "deepseek_v3",
+     .weights = &weight_table_deepseek_v3,
+     .defaults = {61, 7168, 18432, 128, 128, 0, 129280, 4096, 0, 1e-6, 1e4, 0, false},
+     .ungrouped = true,
+     .qkv_bias = ATTENTION_BIAS,
+     .output_bias = ATTENTION_BIAS,
+     .pairing_key = "rope_interleave",
+     .latent = &deepseek_latent,
+     .experts = &deepseek_v3_experts},
+    {.model_type = "deepseek_v2",
+     .weights = &weight_table_deepseek_v2,
+     .defaults = {32, 4096, 11008, 32, 32, 0, 102400, 2048, 0, 1e-6, 1e4, 0, false},
+     .ungrouped = true,
+     .qkv_bias = ATTENTION_BIAS,
+     .output_bias = ATTENTION_BIAS,
+     .pairing = DEVICE_PAIR_NEIGHBOURS,
+     .rope_rounding = DEVICE_ROPE_ROUNDS_ONCE,
+     .latent = &deepseek_latent,
+     .experts = &deepseek_v2_experts},
     {.model_type = "gpt_oss",
      .weights = &weight_table_gpt_oss,
      .defaults = {36, 2880, 2880, 64, 8, 64, 201088, 131072, 128, 1e-5, 1.5e5, 0, false},

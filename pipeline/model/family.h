@@ -72,6 +72,14 @@ enum family_ropes {         // which blocks rotate how
     ROPES_NONE,           // positions are learned, or added to scores
 };
 
+struct family_latent { // sizes of latent attention where their keys are absent
+    int64_t query;     // q_lora_rank, which may be null
+    int64_t key;       // kv_lora_rank
+    int64_t unrotated; // qk_nope_head_dim
+    int64_t rotated;   // qk_rope_head_dim
+    int64_t value;     // v_head_dim
+};
+
 struct family_row {
     const char *model_type;
     const struct weight_table *weights; // NULL: weight_table_dense (family_weights)
@@ -127,10 +135,18 @@ struct family_row {
     int64_t window_layers; // where max_window_layers is absent; 0: 28
     bool needs_scaling;    // the class has one of its own where the file names none, which is not followed
     enum device_pairing pairing;
+    const char *pairing_key; // neighbours, unless it is false; NULL: as `pairing` says
     enum device_rope_rounding rope_rounding;
 
+    const struct family_latent *latent;       // NULL: attention has none
     const struct family_experts *experts;     // NULL: every block has an MLP
     const struct weight_table *other_weights; // of files that have all experts in one tensor; NULL: none
+};
+
+enum family_groups { // of experts
+    GROUPS_NEVER,
+    GROUPS_BY_PAIRS,  // n_group and topk_group, ranked by the two best (DeepSeek-V3)
+    GROUPS_BY_METHOD, // where topk_method is group_limited_greedy, ranked by the best (DeepSeek-V2)
 };
 
 struct family_experts { // how a configuration speaks of them
@@ -140,7 +156,7 @@ struct family_experts { // how a configuration speaks of them
     int64_t chosen; // num_experts_per_tok
     const char *width_key;
     int64_t width;
-    const char *normalised_key; // NULL: weights are always divided by their sum
+    const char *normalised_key; // NULL: weights are always divided by their sum; "": as the next says
     bool normalised;            // where the key is absent
     bool rounds_weights;
     enum device_scores scores;
@@ -151,6 +167,19 @@ struct family_experts { // how a configuration speaks of them
     const char *shared_key; // the width of an MLP beside them; NULL: there is none
     int64_t shared_width;
     bool shared_gate;
+    const char *shared_count_key; // or how many experts make it; NULL: shared_key
+    int64_t shared_count;
+    const char *dense_key; // how many first blocks have an MLP; NULL: none, or as some_blocks says
+    int64_t dense_blocks;
+    bool listed_blocks;      // mlp_layer_types says which; where it is absent, dense_blocks
+    const char *scaling_key; // of weights; NULL: they have none
+    double scaling;
+    double sum_more; // struct device_routing
+    bool wide_router;
+    bool has_correction;
+    enum family_groups groups;
+    int64_t group_count; // where the keys are absent
+    int64_t group_chosen;
 };
 
 struct family_nest { // a configuration whose text model lies under text_config

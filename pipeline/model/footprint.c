@@ -80,7 +80,7 @@ static void add_row(struct footprint_block *sum, const struct holding *holding, 
     size_t rows = weight_dimension(config, block, row->rows);
     size_t columns = weight_dimension(config, block, row->columns);
     uint64_t numbers = times(times(rows, columns), weight_copies(row, config, block));
-    uint64_t computed = times(numbers, dtype_size(holding->dtype));
+    uint64_t computed = times(numbers, dtype_size(weight_is_float(row) ? DTYPE_F32 : holding->dtype));
     struct weight_format format;
     struct weight_layout layout;
     size_t all;

@@ -32,7 +32,7 @@ static size_t shape_of(const struct model_config *config, const struct weight_ro
     size_t rows = weight_dimension(config, block, row->rows);
     size_t columns = weight_dimension(config, block, row->columns);
     size_t experts = config->experts.count;
-    bool is_vector = row->form == FORM_VECTOR;
+    bool is_vector = weight_is_vector(row);
     switch (row->file) {
     case FILE_EXPERTS:
     case FILE_EXPERTS_TRANSPOSED:
@@ -79,7 +79,7 @@ static int check_tensor(const struct tensor *tensor, const struct model_config *
         return error_set(err, STATUS_DATA, "tensor '%s' has shape %s; %s asks for %s", tensor->name,
                          found_text, model_config_holder(config), wanted_text);
     }
-    bool plain = row->form == FORM_VECTOR;
+    bool plain = weight_is_vector(row);
     if (tensor->format == NULL || (plain && !weight_format_plain(tensor->format))) {
         char names[WEIGHT_FORMAT_NAMES];
         return error_set(err, STATUS_DATA, "tensor '%s' has dtype %s; supported are %s", tensor->name,
@@ -181,7 +181,7 @@ static bool stem_of(const struct weight_row *row, const char *name, char stem[WE
     strcpy(stem, name);
     if (length >= sizeof ending && strcmp(name + kept, ending) == 0) {
         stem[kept] = 0;
-        return row->form != FORM_VECTOR && row->file == FILE_ROWS;
+        return !weight_is_vector(row) && row->file == FILE_ROWS;
     }
     return row->form == FORM_MATRIX && is_of_experts(row->file);
 }

@@ -32,6 +32,9 @@ WHERE(norms_of_each, config->qk_norm == QK_NORM_EACH)
 WHERE(has_mlp, !config_has_experts(config, block))
 WHERE(has_experts, config_has_experts(config, block))
 WHERE(has_xielu, config->activation == DEVICE_XIELU)
+WHERE(has_query_latent, config->latent.query > 0)
+WHERE(has_no_query_latent, config->latent.query == 0)
+WHERE(query_latent_bias, config->attention_bias &&config->latent.query > 0)
 WHERE(has_sinks, config->has_sinks)
 WHERE(has_layer_input, config->layer_input > 0)
 WHERE(has_keys, config_keys(config, block) != KEYS_SHARED)
@@ -267,6 +270,37 @@ static const struct weight_row shared_expert[] = {
     ROUTER("layers.{i}.mlp.gate.weight"), SHARED_EXPERT("shared_expert"), EACH_EXPERT,
 };
 
+// A router that stays in float32, and what corrects its scores.
+#define WIDE_ROUTER(NAME) {NAME, FORM_FLOAT_TABLE, DIM_EXPERTS, DIM_HIDDEN, BLOCK(router), has_experts, NULL, FILE_ROWS}
+#define CORRECTION(NAME) {NAME, FORM_FLOAT_VECTOR, DIM_EXPERTS, DIM_ONE, BLOCK(correction), has_experts, NULL, FILE_ROWS}
+
+static const struct weight_row glm4_moe[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"), GATED_MLP,
+    WIDE_ROUTER("layers.{i}.mlp.gate.weight"), CORRECTION("layers.{i}.mlp.gate.e_score_correction_bias"),
+    SHARED_EXPERT("shared_experts"), EACH_EXPERT,
+};
+
+#define LATENT_ATTENTION \
+    LINEAR("layers.{i}.self_attn.q_a_proj", DIM_LATENT_QUERY, DIM_HIDDEN, query_down, has_query_latent, query_latent_bias), \
+    VECTOR("layers.{i}.self_attn.q_a_layernorm.weight", DIM_LATENT_QUERY, BLOCK(query_norm), has_query_latent), \
+    MATRIX("layers.{i}.self_attn.q_b_proj.weight", DIM_Q, DIM_LATENT_QUERY, BLOCK(query_up), has_query_latent), \
+    MATRIX("layers.{i}.self_attn.q_proj.weight", DIM_Q, DIM_HIDDEN, BLOCK(query_up), has_no_query_latent), \
+    LINEAR("layers.{i}.self_attn.kv_a_proj_with_mqa", DIM_LATENT_KEY_TURNED, DIM_HIDDEN, key_down, NULL, attention_bias), \
+    VECTOR("layers.{i}.self_attn.kv_a_layernorm.weight", DIM_LATENT_KEY, BLOCK(key_norm), NULL), \
+    MATRIX("layers.{i}.self_attn.kv_b_proj.weight", DIM_LATENT_KEY_VALUE, DIM_LATENT_KEY, BLOCK(key_up), NULL), \
+    LINEAR("layers.{i}.self_attn.o_proj", DIM_HIDDEN, DIM_VALUES, output, NULL, output_bias)
+
+static const struct weight_row deepseek_v3[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), LATENT_ATTENTION, MLP_NORM("post_attention_layernorm"), GATED_MLP,
+    WIDE_ROUTER("layers.{i}.mlp.gate.weight"), CORRECTION("layers.{i}.mlp.gate.e_score_correction_bias"),
+    SHARED_EXPERT("shared_experts"), EACH_EXPERT,
+};
+
+static const struct weight_row deepseek_v2[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), LATENT_ATTENTION, MLP_NORM("post_attention_layernorm"), GATED_MLP,
+    WIDE_ROUTER("layers.{i}.mlp.gate.weight"), SHARED_EXPERT("shared_experts"), EACH_EXPERT,
+};
+
 // Gates behind the queries, and delta nets.
 #define GATED_ATTENTION \
     MATRIX("layers.{i}.self_attn.q_proj.weight", DIM_Q_GATE, DIM_HIDDEN, BLOCK(qkv), attends), \
@@ -425,6 +459,9 @@ const struct weight_table weight_table_qwen3_5 = TABLE(qwen3_5);
 const struct weight_table weight_table_qwen3_5_moe = TABLE(qwen3_5_moe);
 const struct weight_table weight_table_qwen3_5_moe_fused = TABLE(qwen3_5_moe_fused);
 const struct weight_table weight_table_qwen3_next = TABLE(qwen3_next);
+const struct weight_table weight_table_glm4_moe = TABLE(glm4_moe);
+const struct weight_table weight_table_deepseek_v2 = TABLE(deepseek_v2);
+const struct weight_table weight_table_deepseek_v3 = TABLE(deepseek_v3);
 const struct weight_table weight_table_mixtral = TABLE(mixtral);
 const struct weight_table weight_table_gpt_oss = TABLE(gpt_oss);
 const struct weight_table weight_table_gptj = TABLE(gptj);

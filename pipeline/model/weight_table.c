@@ -25,6 +25,22 @@ static size_t attention_dimension(const struct model_config *config, size_t bloc
     }
 }
 
+static size_t latent_dimension(const struct model_config *config, enum weight_dimension which) {
+    const struct latent_config *latent = &config->latent;
+    switch (which) {
+    case DIM_LATENT_QUERY:
+        return latent->query;
+    case DIM_LATENT_KEY:
+        return latent->key;
+    case DIM_LATENT_KEY_TURNED:
+        return latent->key + config_rotated(config);
+    case DIM_LATENT_KEY_VALUE:
+        return config->heads * (config->unrotated + latent->value);
+    default:
+        return config->heads * latent->value;
+    }
+}
+
 static size_t delta_net_dimension(const struct model_config *config, enum weight_dimension which) {
     const struct device_delta_net *net = &config->delta_net;
     switch (which) {
@@ -75,6 +91,12 @@ size_t weight_dimension(const struct model_config *config, size_t block, enum we
         return config->experts.count * 2 * config->experts.width;
     case DIM_EXPERTS_DOWN:
         return config->experts.count * config->hidden;
+    case DIM_LATENT_QUERY:
+    case DIM_LATENT_KEY:
+    case DIM_LATENT_KEY_TURNED:
+    case DIM_LATENT_KEY_VALUE:
+    case DIM_VALUES:
+        return latent_dimension(config, which);
     case DIM_NET_MIXED:
     case DIM_NET_OUT:
     case DIM_NET_QKVZ:
@@ -99,6 +121,14 @@ size_t weight_dimension(const struct model_config *config, size_t block, enum we
 
 bool weight_in_block(const struct weight_row *row) {
     return strstr(row->name, "{i}") != NULL;
+}
+
+bool weight_is_vector(const struct weight_row *row) {
+    return row->form == FORM_VECTOR || row->form == FORM_FLOAT_VECTOR;
+}
+
+bool weight_is_float(const struct weight_row *row) {
+    return row->form == FORM_FLOAT_VECTOR || row->form == FORM_FLOAT_TABLE;
 }
 
 bool weight_present(const struct weight_row *row, const struct model_config *config, size_t block) {

@@ -28,8 +28,13 @@ enum weight_dimension {
     DIM_EXPERT_WIDTH,
     DIM_EXPERTS_GATE_UP, // of all experts together
     DIM_EXPERTS_DOWN,
-    DIM_NET_MIXED, // of a delta net: q | k | v
-    DIM_NET_OUT,   // z, and what comes out
+    DIM_LATENT_QUERY,
+    DIM_LATENT_KEY,
+    DIM_LATENT_KEY_TURNED, // and the part of keys that turns
+    DIM_LATENT_KEY_VALUE,  // what becomes of it: keys without that part, and values
+    DIM_VALUES,            // of all heads, where they are narrower than queries
+    DIM_NET_MIXED,         // of a delta net: q | k | v
+    DIM_NET_OUT,           // z, and what comes out
     DIM_NET_QKVZ,
     DIM_NET_BA,
     DIM_NET_HEADS, // of values
@@ -41,9 +46,11 @@ enum weight_dimension {
 };
 
 enum weight_form {
-    FORM_VECTOR, // numbers, one a row
-    FORM_TABLE,  // row-major numbers
-    FORM_MATRIX, // a device_matrix
+    FORM_VECTOR,       // numbers, one a row
+    FORM_TABLE,        // row-major numbers
+    FORM_MATRIX,       // a device_matrix
+    FORM_FLOAT_VECTOR, // as the first two, in float32 whatever the computation dtype
+    FORM_FLOAT_TABLE,
 };
 
 enum weight_file {    // how a file has the rows
@@ -101,6 +108,9 @@ extern const struct weight_table weight_table_qwen3_5;
 extern const struct weight_table weight_table_qwen3_5_moe;
 extern const struct weight_table weight_table_qwen3_5_moe_fused;
 extern const struct weight_table weight_table_qwen3_next;
+extern const struct weight_table weight_table_glm4_moe;
+extern const struct weight_table weight_table_deepseek_v2;
+extern const struct weight_table weight_table_deepseek_v3;
 extern const struct weight_table weight_table_mixtral;
 extern const struct weight_table weight_table_gpt_oss;
 extern const struct weight_table weight_table_granitemoe;
@@ -115,6 +125,8 @@ size_t weight_dimension(const struct model_config *config, size_t block, enum we
 // ---- what rows say ----
 
 bool weight_in_block(const struct weight_row *row);
+bool weight_is_vector(const struct weight_row *row);
+bool weight_is_float(const struct weight_row *row); // float32 whatever the computation dtype
 bool weight_present(const struct weight_row *row, const struct model_config *config, size_t block);
 bool weight_in_file(const struct weight_row *row, const struct model_config *config, size_t block);
 size_t weight_copies(const struct weight_row *row, const struct model_config *config, size_t block);

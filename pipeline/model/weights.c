@@ -112,8 +112,8 @@ static int lay_out_row(struct layout *layout, struct model_weights *weights,
         }
         return layout_matrix(layout, matrix, err);
     }
-    return layout_take(layout, DEVICE_WEIGHTS, rows, columns, dtype_size(device_dtype(layout->shapes_for)),
-                       place, err);
+    enum dtype dtype = weight_is_float(use.row) ? DTYPE_F32 : device_dtype(layout->shapes_for);
+    return layout_take(layout, DEVICE_WEIGHTS, rows, columns, dtype_size(dtype), place, err);
 }
 
 // The row in one block, or beside all blocks.
@@ -249,9 +249,9 @@ static size_t first_row(const struct model_config *config, struct weight_use use
     return use.copy * rows_together(use.row, config, use.block) + rows_above(use.row, config, use.block);
 }
 
-// Numbers of rows that are no matrix: computed with as they are.
-static int put_numbers(struct device *device, void *place, const struct weight_view *view, size_t first,
-                       struct error *err) {
+// Numbers of rows that are no matrix: computed with as they are, or in float32.
+static int put_numbers(struct device *device, void *place, bool is_float, const struct weight_view *view,
+                       size_t first, struct error *err) {
     enum { SOME = 1 << 16 };
     void *out;
     void *block;
@@ -265,9 +265,11 @@ static int put_numbers(struct device *device, void *place, const struct weight_v
         for (size_t i = 0; i < count; i++) {
             weight_expand(numbers + i * view->columns, view, row + i, 0, view->columns);
         }
-        TRY_TO(done,
-               status = device_vector_load(device, out, (first + row) * view->columns, count * view->columns,
-                                           numbers, weight_format_of(DTYPE_F32), err));
+        size_t at = (first + row) * view->columns;
+        TRY_TO(done, status = is_float
+                                  ? device_floats_load(device, out, at, count * view->columns, numbers, err)
+                                  : device_vector_load(device, out, at, count * view->columns, numbers,
+                                                       weight_format_of(DTYPE_F32), err));
     }
 done:
     free(block);
@@ -281,8 +283,8 @@ static int put_rows(struct device *device, struct model_weights *weights, struct
     if (use.row->form == FORM_MATRIX) {
         return device_matrix_load_view(device, place, first, view, err);
     }
-    if (!weight_format_plain(&view->format)) {
-        return put_numbers(device, place, view, first, err);
+    if (weight_is_float(use.row) || !weight_format_plain(&view->format)) {
+        return put_numbers(device, place, weight_is_float(use.row), view, first, err);
     }
     memcpy(&vector, place, sizeof vector);
     return device_vector_load(device, vector, first * view->columns, view->rows * view->columns,

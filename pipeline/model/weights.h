@@ -22,7 +22,15 @@ struct block_weights {
     void *qkv_bias;           // [..]
     void *q_norm;             // [head_dim], or of all heads together, or [heads, head_dim]
     void *k_norm;             // the same of kv_heads
-    void *net_convolution;    // of a delta net (struct device_delta_net)
+    struct device_matrix query_down; // [latent, hidden] of latent attention
+    void *query_down_bias;           // [latent]
+    void *query_norm;                // [latent]
+    struct device_matrix query_up;   // [heads * head_dim, latent], or [.., hidden]
+    struct device_matrix key_down;   // [latent + rotated, hidden]
+    void *key_down_bias;             // [latent + rotated]
+    void *key_norm;                  // [latent]
+    struct device_matrix key_up;     // [heads * (unrotated + value), latent]: k | v of one head after another
+    void *net_convolution;           // of a delta net (struct device_delta_net)
     void *net_decay;
     void *net_step_bias;
     void *net_norm;
@@ -46,6 +54,7 @@ struct block_weights {
     void *sinks;                          // [heads]
     void *router;                         // [experts, hidden] numbers
     void *router_bias;                    // [experts]
+    void *correction;                     // [experts] float32 (struct device_routing)
     struct device_matrix experts_gate_up; // [experts * 2 * width, hidden]: gate | up of one after another
     void *experts_gate_up_bias;
     struct device_matrix experts_down; // [experts * hidden, width]

@@ -6,24 +6,38 @@ struct case_of_routing {
     size_t tokens;
     size_t hidden;
     bool biased;
+    bool corrected;
     struct device_routing routing;
 };
 
+#define ROUTING(EXPERTS, CHOSEN, SCORES, NORMALISED, LOGITS, WEIGHTS, SCALING)                               \
+    .experts = EXPERTS, .chosen = CHOSEN, .scores = DEVICE_SCORES_##SCORES, .normalised = NORMALISED,        \
+    .rounds_logits = LOGITS, .rounds_weights = WEIGHTS, .scaling = SCALING
+#define GROUPS(COUNT, CHOSEN, PAIRS) .groups = COUNT, .chosen_groups = CHOSEN, .group_pairs = PAIRS
+#define WIDE .wide_router = true
+
 static const struct case_of_routing cases[] = {
-    {1, 8, false, {8, 2, DEVICE_SCORES_ALL, true, true, false, 1}},          // Mixtral
-    {130, 64, false, {64, 8, DEVICE_SCORES_ALL, false, true, true, 1}},      // OLMoE
-    {37, 520, false, {128, 8, DEVICE_SCORES_ALL, true, true, true, 1}},      // Qwen3-MoE
-    {300, 40, true, {32, 4, DEVICE_SCORES_CHOSEN, false, true, true, 1}},    // gpt-oss
-    {9, 1032, false, {40, 8, DEVICE_SCORES_CHOSEN, false, true, true, 1}},   // GraniteMoe
-    {20, 24, true, {7, 7, DEVICE_SCORES_SIGMOID, true, false, false, 2.5f}}, // all of them
-    {5, 16, false, {1024, 3, DEVICE_SCORES_SIGMOID, false, false, true, 1}},
-    {3, 8, false, {1, 1, DEVICE_SCORES_ALL, true, false, false, 1}},
+    {1, 8, false, false, {ROUTING(8, 2, ALL, true, true, false, 1)}},          // Mixtral
+    {130, 64, false, false, {ROUTING(64, 8, ALL, false, true, true, 1)}},      // OLMoE
+    {37, 520, false, false, {ROUTING(128, 8, ALL, true, true, true, 1)}},      // Qwen3-MoE
+    {300, 40, true, false, {ROUTING(32, 4, CHOSEN, false, true, true, 1)}},    // gpt-oss
+    {9, 1032, false, false, {ROUTING(40, 8, CHOSEN, false, true, true, 1)}},   // GraniteMoe
+    {20, 24, true, false, {ROUTING(7, 7, SIGMOID, true, false, false, 2.5f)}}, // all of them
+    {5, 16, false, false, {ROUTING(1024, 3, SIGMOID, false, false, true, 1)}},
+    {3, 8, false, false, {ROUTING(1, 1, ALL, true, false, false, 1)}},
+    {40, 520, false, true, {ROUTING(256, 8, SIGMOID, true, false, false, 2.5f), GROUPS(8, 4, true), WIDE}},
+    {70, 64, false, false, {ROUTING(160, 6, ALL, false, false, false, 16), GROUPS(8, 3, false), WIDE}},
+    {33, 40, false, true, {ROUTING(64, 6, ALL, true, false, true, 1), WIDE, .sum_least = 0.01f}}, // Ernie
+    {50, 24, false, true, {ROUTING(256, 8, SIGMOID, true, true, false, 1), .sum_more = 1e-20f}},  // MiniMax
+    {9, 8, false, false, {ROUTING(64, 4, SIGMOID, true, false, false, 1), GROUPS(32, 2, true)}},
 };
 
 static const struct case_of_routing odd_cases[] = {
-    {33, 513, true, {65, 5, DEVICE_SCORES_ALL, true, false, false, 1}},
-    {2, 1, false, {3, 1, DEVICE_SCORES_SIGMOID, false, false, false, 1}},
-    {150, 1025, false, {9, 2, DEVICE_SCORES_CHOSEN, false, true, true, 1}},
+    {33, 513, true, false, {ROUTING(65, 5, ALL, true, false, false, 1)}},
+    {2, 1, false, false, {ROUTING(3, 1, SIGMOID, false, false, false, 1)}},
+    {150, 1025, false, false, {ROUTING(9, 2, CHOSEN, false, true, true, 1)}},
+    {131, 515, true, true, {ROUTING(33, 5, SIGMOID, true, false, false, 3), GROUPS(3, 2, true), WIDE}},
+    {3, 1, false, true, {ROUTING(6, 6, ALL, true, false, false, 1), .sum_least = 4, .sum_more = 1}},
 };
 
 struct choice { // of all tokens, in host memory
@@ -34,6 +48,18 @@ struct choice { // of all tokens, in host memory
 static void choice_free(struct choice *choice) {
     free(choice->experts);
     free(choice->weights);
+}
+
+// Of the router, whose dtype is that of the device or float32.
+static enum dtype router_dtype(const struct device_routing *routing, enum dtype dtype) {
+    return routing->wide_router ? DTYPE_F32 : dtype;
+}
+
+static void *put_router(struct bed *bed, const float *router, const struct device_routing *routing,
+                        size_t hidden) {
+    size_t count = routing->experts * hidden;
+    return routing->wide_router ? bed_upload(bed, router, count * sizeof *router)
+                                : bed_put(bed, router, count);
 }
 
 // x, router, bias: numbers of the dtype in device memory.
@@ -73,6 +99,20 @@ static double logits_of(const struct bed *bed, const struct case_of_routing *in,
     return worst;
 }
 
+// Scores of all experts, with their correction, in double precision.
+static void scores_of(const struct case_of_routing *in, double *scores, const double *logits,
+                      const float *correction) {
+    double sum = 0;
+    for (size_t e = 0; e < in->routing.experts; e++) {
+        sum += exp(logits[e]);
+    }
+    for (size_t e = 0; e < in->routing.experts; e++) {
+        scores[e] =
+            in->routing.scores == DEVICE_SCORES_SIGMOID ? 1 / (1 + exp(-logits[e])) : exp(logits[e]) / sum;
+        scores[e] += in->corrected ? (double)correction[e] : 0;
+    }
+}
+
 // The weights of the experts that were chosen, by the definition.
 static void weights_of(const struct case_of_routing *in, double *weights, const double *logits,
                        const int32_t *experts) {
@@ -88,26 +128,78 @@ static void weights_of(const struct case_of_routing *in, double *weights, const 
         weights[i] = routing->scores == DEVICE_SCORES_SIGMOID ? 1 / (1 + exp(-logit)) : exp(logit) / sum;
         chosen += weights[i];
     }
+    chosen = fmax(chosen + (double)routing->sum_more, (double)routing->sum_least);
     for (size_t i = 0; i < routing->chosen; i++) {
         weights[i] *= (double)routing->scaling / (routing->normalised ? chosen : 1);
     }
 }
 
-static void check_token(const struct bed *bed, const struct case_of_routing *in, const double *logits,
-                        double off, const int32_t *experts, const float *weights) {
-    enum { MOST = 16 };
+// What a group is chosen by.
+static double rank_of_group(const struct device_routing *routing, const double *ranks, size_t group) {
+    size_t each = routing->experts / routing->groups;
+    double best[2] = {-INFINITY, -INFINITY};
+    for (size_t e = group * each; e < (group + 1) * each; e++) {
+        best[1] = fmax(best[1], fmin(best[0], ranks[e]));
+        best[0] = fmax(best[0], ranks[e]);
+    }
+    return routing->group_pairs ? best[0] + best[1] : best[0];
+}
+
+// Groups that experts may come from: the greatest, as far as `off` leaves it open.
+static void check_groups(const struct device_routing *routing, const double *ranks, const bool *chosen,
+                         double off) {
+    size_t each = routing->experts / routing->groups;
+    for (size_t g = 0; g < routing->groups; g++) {
+        size_t greater = 0;
+        bool used = false;
+        for (size_t other = 0; other < routing->groups; other++) {
+            greater += rank_of_group(routing, ranks, other) > rank_of_group(routing, ranks, g) + 4 * off;
+        }
+        for (size_t e = g * each; e < (g + 1) * each; e++) {
+            used = used || chosen[e];
+        }
+        assert_true(!used || greater < routing->chosen_groups);
+    }
+}
+
+// That no expert of greater rank was passed over, but for those of groups that were.
+static void check_choice(const struct case_of_routing *in, const double *ranks, const int32_t *experts,
+                         double off) {
     const struct device_routing *routing = &in->routing;
-    double want[MOST];
+    size_t each = routing->groups == 0 ? routing->experts : routing->experts / routing->groups;
     bool chosen[DEVICE_EXPERTS_MOST] = {false};
     double least = INFINITY;
-    assert_true(routing->chosen <= MOST);
     for (size_t i = 0; i < routing->chosen; i++) {
         assert_in_range(experts[i], i == 0 ? 0 : experts[i - 1] + 1, routing->experts - 1);
         chosen[experts[i]] = true;
-        least = fmin(least, logits[experts[i]]);
+        least = fmin(least, ranks[experts[i]]);
+    }
+    if (routing->groups > 0) {
+        check_groups(routing, ranks, chosen, off);
     }
     for (size_t e = 0; e < routing->experts; e++) {
-        assert_true(chosen[e] || logits[e] <= least + 2 * off);
+        size_t no_less = 0; // groups; where they are too few to leave this one out, it counts
+        for (size_t g = 0; g < routing->groups; g++) {
+            no_less += g != e / each &&
+                       rank_of_group(routing, ranks, g) >= rank_of_group(routing, ranks, e / each) - 4 * off;
+        }
+        bool left_out = routing->groups > 0 && no_less >= routing->chosen_groups;
+        assert_true(chosen[e] || left_out || ranks[e] <= least + 2 * off);
+    }
+}
+
+static void check_token(const struct bed *bed, const struct case_of_routing *in, const double *logits,
+                        double off, const float *correction, const int32_t *experts, const float *weights) {
+    enum { MOST = 16 };
+    const struct device_routing *routing = &in->routing;
+    double want[MOST];
+    double scores[DEVICE_EXPERTS_MOST];
+    assert_true(routing->chosen <= MOST);
+    if (device_routing_by_scores(routing)) { // a score moves by no more than its logit and the others do
+        scores_of(in, scores, logits, correction);
+        check_choice(in, scores, experts, expm1(2 * off) + 200 * F32_EPSILON);
+    } else {
+        check_choice(in, logits, experts, off);
     }
     weights_of(in, want, logits, experts);
     for (size_t i = 0; i < routing->chosen; i++) {
@@ -124,21 +216,27 @@ static void check_case(const char *path, enum dtype dtype, const struct case_of_
     struct bed bed = bed_open_rows(path, dtype, 2, in->tokens);
     size_t experts = in->routing.experts;
     float *x = random_numbers(in->tokens, in->tokens * in->hidden, 1.0f, dtype);
-    float *router = random_numbers(in->hidden, experts * in->hidden, 0.5f, dtype);
+    float *router = random_numbers(in->hidden, experts * in->hidden, 0.5f, router_dtype(&in->routing, dtype));
+    float *correction = random_numbers(experts + 1, experts, 0.3f, DTYPE_F32);
     float *bias = random_numbers(experts, experts, 1.0f, dtype);
     double *logits = malloc(experts * sizeof *logits);
     assert_non_null(logits);
+    struct device_routing routing = in->routing;
+    routing.correction = in->corrected ? bed_upload(&bed, correction, experts * sizeof(float)) : NULL;
+    struct case_of_routing full = *in;
+    full.routing = routing;
     struct choice got = choose(
-        &bed, bed_put_rows(&bed, x, in->tokens, in->hidden), bed_put(&bed, router, experts * in->hidden),
-        in->biased ? bed_put(&bed, bias, experts) : NULL, &in->routing, in->tokens, in->hidden);
+        &bed, bed_put_rows(&bed, x, in->tokens, in->hidden), put_router(&bed, router, &routing, in->hidden),
+        in->biased ? bed_put(&bed, bias, experts) : NULL, &routing, in->tokens, in->hidden);
     for (size_t t = 0; t < in->tokens; t++) {
         double off = logits_of(&bed, in, logits, x + t * in->hidden, router, bias);
-        check_token(&bed, in, logits, off, got.experts + t * in->routing.chosen,
+        check_token(&bed, &full, logits, off, correction, got.experts + t * in->routing.chosen,
                     got.weights + t * in->routing.chosen);
     }
     choice_free(&got);
     free(logits);
     free(bias);
+    free(correction);
     free(router);
     free(x);
     bed_close(&bed);
@@ -171,7 +269,7 @@ static void check_ties(const char *path, enum dtype dtype) {
     enum { TOKENS = 5, HIDDEN = 24, EXPERTS = 72, CHOSEN = 4 };
     static const int32_t wanted[CHOSEN] = {1, 4, 5, 9};
     struct bed bed = bed_open_rows(path, dtype, 2, TOKENS);
-    struct device_routing routing = {EXPERTS, CHOSEN, DEVICE_SCORES_ALL, true, true, true, 1};
+    struct device_routing routing = {ROUTING(EXPERTS, CHOSEN, ALL, true, true, true, 1)};
     float *router = random_numbers(1, EXPERTS * HIDDEN, 0.001f, dtype);
     float x[TOKENS * HIDDEN];
     for (size_t i = 0; i < TOKENS * HIDDEN; i++) {
@@ -207,7 +305,8 @@ static void check_not_finite(const char *path, enum dtype dtype) {
     enum { TOKENS = 3, HIDDEN = 16, EXPERTS = 20, CHOSEN = 3 };
     for (int scores = DEVICE_SCORES_ALL; scores <= DEVICE_SCORES_SIGMOID; scores++) {
         struct bed bed = bed_open_rows(path, dtype, 1, TOKENS);
-        struct device_routing routing = {EXPERTS, CHOSEN, (enum device_scores)scores, false, true, true, 1};
+        struct device_routing routing = {ROUTING(EXPERTS, CHOSEN, ALL, false, true, true, 1)};
+        routing.scores = (enum device_scores)scores;
         float *router = random_numbers(5, EXPERTS * HIDDEN, 1.0f, dtype);
         float *x = random_numbers(6, TOKENS * HIDDEN, 1.0f, dtype);
         void *device_router = bed_put(&bed, router, (size_t)EXPERTS * HIDDEN);
@@ -237,16 +336,52 @@ static void test_not_finite(void **state) {
     on_every_path(check_not_finite);
 }
 
+// A correction decides alone where logits are equal: among groups, then among experts. Weights do not show
+// it, and what is NaN is chosen before everything, its group first.
+static void check_corrections(const char *path, enum dtype dtype) {
+    enum { EXPERTS = 12, HIDDEN = 8, CHOSEN = 3 };
+    const float corrections[][EXPERTS] = {
+        {0, 0, 0, 0, 5, 0, 0, 0, 3, 3, 0, 0},         // groups of 4: sums of pairs 0, 5, 6
+        {-1, -2, -3, -4, -1, -1, -9, -9, 0, 0, 0, 0}, // excluded ones stay behind negative ones
+        {0, 0, 0, NAN, 9, 9, 9, 9, 1, 1, 1, 1},
+        {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+    };
+    const int32_t wanted[][CHOSEN] = {{4, 8, 9}, {8, 9, 10}, {3, 4, 5}, {0, 1, 2}};
+    struct bed bed = bed_open_rows(path, dtype, 1, 1);
+    float zeros[EXPERTS * HIDDEN] = {0};
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+        struct device_routing routing = {ROUTING(EXPERTS, CHOSEN, SIGMOID, true, false, false, 1),
+                                         GROUPS(3, 2, true), WIDE};
+        routing.correction = bed_upload(&bed, corrections[i], sizeof corrections[i]);
+        struct choice got = choose(&bed, bed_put_rows(&bed, zeros, 1, HIDDEN),
+                                   put_router(&bed, zeros, &routing, HIDDEN), NULL, &routing, 1, HIDDEN);
+        assert_memory_equal(got.experts, wanted[i], sizeof wanted[i]);
+        for (size_t j = 0; j < CHOSEN; j++) {
+            assert_true(got.weights[j] == 0.5f / 1.5f);
+        }
+        choice_free(&got);
+    }
+    bed_close(&bed);
+}
+
+static void test_corrections(void **state) {
+    (void)state;
+    on_every_path(check_corrections);
+}
+
 // A token's choice has the same bits alone, in company and with other numbers of threads.
-static void check_company(const char *path, enum dtype dtype) {
+static void check_company_of(const char *path, enum dtype dtype, const struct device_routing *shape) {
     enum { TOKENS = 141, HIDDEN = 1032, EXPERTS = 72, CHOSEN = 6 };
-    struct device_routing routing = {EXPERTS, CHOSEN, DEVICE_SCORES_ALL, true, true, false, 1};
-    float *router = random_numbers(5, (size_t)EXPERTS * HIDDEN, 0.1f, dtype);
+    float *router = random_numbers(5, (size_t)EXPERTS * HIDDEN, 0.1f, router_dtype(shape, dtype));
+    float *correction = random_numbers(7, EXPERTS, 0.1f, DTYPE_F32);
     float *x = random_numbers(6, (size_t)TOKENS * HIDDEN, 1.0f, dtype);
     struct choice all = {0};
     for (int threads = 1; threads <= 3; threads++) {
         struct bed bed = bed_open_rows(path, dtype, threads, TOKENS);
-        void *device_router = bed_put(&bed, router, (size_t)EXPERTS * HIDDEN);
+        struct device_routing routing = *shape;
+        void *device_router = put_router(&bed, router, &routing, HIDDEN);
+        void *device_correction = bed_upload(&bed, correction, EXPERTS * sizeof(float));
+        routing.correction = shape->wide_router ? device_correction : NULL;
         struct choice got = choose(&bed, bed_put_rows(&bed, x, TOKENS, HIDDEN), device_router, NULL, &routing,
                                    TOKENS, HIDDEN);
         if (threads == 1) {
@@ -267,7 +402,18 @@ static void check_company(const char *path, enum dtype dtype) {
     }
     choice_free(&all);
     free(x);
+    free(correction);
     free(router);
+}
+
+static void check_company(const char *path, enum dtype dtype) {
+    const struct device_routing shapes[] = {
+        {ROUTING(72, 6, ALL, true, true, false, 1)},
+        {ROUTING(72, 6, SIGMOID, true, false, false, 1), GROUPS(6, 3, true), WIDE},
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        check_company_of(path, dtype, &shapes[i]);
+    }
 }
 
 static void test_company(void **state) {
@@ -283,10 +429,28 @@ static void test_refusals(void **state) {
     void *x = bed_put(&bed, numbers, 8);
     struct device_routes routes = {bed_take(&bed, 64), bed_take(&bed, 64)};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        struct device_routing routing = {sizes[i][0], sizes[i][1], DEVICE_SCORES_ALL, true, true, true, 1};
+        struct device_routing routing = {ROUTING(sizes[i][0], sizes[i][1], ALL, true, true, true, 1)};
         assert_int_equal(device_route(bed.device, &routes, x, x, NULL, &routing, 1, 8, &bed.error),
                          STATUS_INTERNAL);
         assert_non_null(strstr(bed.error.message, "cannot choose so many experts"));
+    }
+    const struct {
+        struct device_routing routing;
+        const char *why;
+    } others[] = {
+        {{ROUTING(8, 2, CHOSEN, false, true, true, 1), .correction = x}, "scores of the chosen"},
+        {{ROUTING(8, 2, SIGMOID, false, true, true, 1), .group_pairs = true}, "no groups"},
+        {{ROUTING(8, 2, ALL, false, true, true, 1), GROUPS(3, 1, false)}, "such groups"},
+        {{ROUTING(8, 2, ALL, false, true, true, 1), GROUPS(4, 0, false)}, "such groups"},
+        {{ROUTING(8, 2, ALL, false, true, true, 1), GROUPS(4, 5, false)}, "such groups"},
+        {{ROUTING(8, 2, SIGMOID, false, true, true, 1), GROUPS(8, 2, true)}, "such groups"},
+        {{ROUTING(64, 2, ALL, false, true, true, 1), GROUPS(64, 2, false)}, "such groups"},
+        {{ROUTING(8, 3, ALL, false, true, true, 1), GROUPS(4, 1, false)}, "too few experts"},
+    };
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        assert_int_equal(device_route(bed.device, &routes, x, x, NULL, &others[i].routing, 1, 8, &bed.error),
+                         STATUS_INTERNAL);
+        assert_non_null(strstr(bed.error.message, others[i].why));
     }
     bed_close(&bed);
 }
@@ -295,7 +459,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_double), cmocka_unit_test(test_odd_sizes),
         cmocka_unit_test(test_ties),           cmocka_unit_test(test_not_finite),
-        cmocka_unit_test(test_company),        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_corrections),    cmocka_unit_test(test_company),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

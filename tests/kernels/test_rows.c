@@ -340,10 +340,73 @@ static void test_pool_range(void **state) {
     on_every_path(pool_range);
 }
 
+// Numbers of every group are copied bit for bit; all others stay.
+static void try_columns(struct bed *bed, const struct device_columns *columns, bool zeros) {
+    size_t in_count = TOKENS * columns->in_stride;
+    size_t count = TOKENS * columns->stride;
+    float *in = random_numbers(1, in_count, 2.0f, bed->dtype);
+    float *want = random_numbers(2, count, 2.0f, bed->dtype);
+    void *out = bed_put(bed, want, count);
+    must(bed, device_copy_columns(bed->device, out, zeros ? NULL : bed_put(bed, in, in_count), columns,
+                                  TOKENS, &bed->error));
+    for (size_t i = 0; i < TOKENS * columns->count * columns->width; i++) {
+        size_t column = i % columns->width;
+        size_t group = i / columns->width % columns->count;
+        size_t token = i / columns->width / columns->count;
+        size_t from = token * columns->in_stride + columns->in_first + group * columns->in_apart + column;
+        want[token * columns->stride + columns->first + group * columns->apart + column] =
+            zeros ? 0 : in[from];
+    }
+    float *got = bed_get(bed, out, count);
+    for (size_t i = 0; i < count; i++) {
+        assert_true(got[i] == want[i]);
+    }
+    free(got);
+    free(want);
+    free(in);
+}
+
+static void columns(const char *path, enum dtype dtype) {
+    static const struct device_columns shapes[] = {
+        {9, 2, 3, 20, 1, 6, 2, 3},          {576, 512, 0, 3072, 640, 192, 8, 64}, {5, 0, 0, 5, 0, 0, 1, 5},
+        {1000, 3, 31, 2000, 7, 64, 30, 31}, {512, 0, 16, 384, 8, 24, 15, 16},
+    };
+    struct bed bed = bed_open(path, dtype, 2);
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        try_columns(&bed, &shapes[i], false);
+        try_columns(&bed, &shapes[i], true);
+    }
+    bed_close(&bed);
+}
+
+static void test_columns(void **state) {
+    (void)state;
+    on_every_path(columns);
+}
+
+static void test_columns_refused(void **state) {
+    (void)state;
+    static const struct device_columns wrong[] = {
+        {8, 6, 0, 8, 0, 0, 1, 3}, {8, 0, 3, 8, 0, 4, 2, 8}, {8, 0, 4, 8, 5, 0, 1, 4},
+        {8, 0, 4, 8, 0, 3, 2, 4}, {8, 0, 0, 8, 0, 8, 2, 1}, {8, 0, 0, 8, 0, 0, 0, 1},
+    };
+    struct bed bed = bed_open(NULL, DTYPE_F32, 1);
+    float numbers[8] = {0};
+    void *in = bed_put(&bed, numbers, 8);
+    void *out = bed_put(&bed, numbers, 8);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        assert_int_equal(device_copy_columns(bed.device, out, in, &wrong[i], 1, &bed.error), STATUS_INTERNAL);
+        assert_non_null(strstr(bed.error.message, "copy_columns"));
+    }
+    bed_close(&bed);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_embed),  cmocka_unit_test(test_norm), cmocka_unit_test(test_rope),
-        cmocka_unit_test(test_swiglu), cmocka_unit_test(test_pool), cmocka_unit_test(test_pool_range),
+        cmocka_unit_test(test_embed),   cmocka_unit_test(test_norm),
+        cmocka_unit_test(test_rope),    cmocka_unit_test(test_swiglu),
+        cmocka_unit_test(test_pool),    cmocka_unit_test(test_pool_range),
+        cmocka_unit_test(test_columns), cmocka_unit_test(test_columns_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -223,6 +223,70 @@ static void some_blocks_have_a_delta_net(void **state) {
             "more than 16777216");
 }
 
+static void attention_may_have_latents(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config,
+          "{\"model_type\": \"deepseek_v3\", \"head_dim\": 7, \"num_key_value_heads\": 5, \"rope_scaling\":"
+          " {\"type\": \"yarn\", \"factor\": 40, \"mscale\": 1.0, \"mscale_all_dim\": 1.0,"
+          " \"original_max_position_embeddings\": 4096}}");
+    double mscale = 0.1 * log(40) + 1;
+    assert_true(config.head_dim == 192 && config_rotated(&config) == 64 && config.kv_heads == 128);
+    assert_true(config.latent.query == 1536 && config.latent.key == 512 && config.latent.value == 128);
+    assert_true(fabs(config.score_scale - mscale * mscale / sqrt(192)) < 1e-12);
+    assert_true(config.rope.attention_factor == 1 && config.pairing == DEVICE_PAIR_NEIGHBOURS);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"deepseek_v2\", \"q_lora_rank\": null, \"v_head_dim\": 192}");
+    assert_true(config.latent.query == 0 && config.score_scale == 0 && config.experts.groups == 0);
+    assert_true(!config.experts.normalised && !config.experts.has_correction);
+    model_config_destroy(&config);
+
+    parse(&config,
+          "{\"model_type\": \"glm4_moe_lite\", \"num_hidden_layers\": 3, \"rope_interleave\": false,"
+          " \"mlp_layer_types\": [\"sparse\", \"dense\", \"sparse\"], \"first_k_dense_replace\": 3}");
+    assert_memory_equal(config.layer_experts, "\1\0\1", 3);
+    assert_int_equal(config.pairing, DEVICE_PAIR_HALVES);
+    model_config_destroy(&config);
+    refused("{\"model_type\": \"deepseek_v2\", \"qk_rope_head_dim\": 63}", "'qk_rope_head_dim' is 63");
+    refused("{\"model_type\": \"deepseek_v3\", \"v_head_dim\": 256}", "'v_head_dim' is 256");
+    refused("{\"model_type\": \"deepseek_v2\", \"topk_method\": \"noaux_tc\"}",
+            "'topk_method' is 'noaux_tc'");
+    refused("{\"model_type\": \"glm4_moe_lite\", \"mlp_layer_types\": [\"sparse\"]}",
+            "not a list of 47 names");
+    refused("{\"model_type\": \"glm4_moe_lite\", \"num_hidden_layers\": 1, \"mlp_layer_types\": [\"moe\"]}",
+            "supported are dense and sparse");
+    refused("{\"model_type\": \"deepseek_v32\"}", "'model_type' is 'deepseek_v32'");
+}
+
+static void experts_are_chosen_in_groups(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config,
+          "{\"model_type\": \"glm4_moe\", \"num_hidden_layers\": 4, \"head_dim\": 128,"
+          " \"first_k_dense_replace\": 2, \"n_group\": 4, \"topk_group\": 2, \"n_shared_experts\": 3,"
+          " \"routed_scaling_factor\": 2.5, \"use_qk_norm\": true}");
+    assert_memory_equal(config.layer_experts, "\0\0\1\1", 4);
+    assert_true(config.experts.groups == 4 && config.experts.chosen_groups == 2 &&
+                config.experts.group_pairs);
+    assert_true(config.experts.shared_width == 3 * 1408 && config.experts.scaling == 2.5);
+    assert_true(config.experts.wide_router && config.experts.has_correction && config.experts.normalised);
+    assert_int_equal(config.qk_norm, QK_NORM_HEADS);
+    assert_int_equal(config_rotated(&config), 64);
+    model_config_destroy(&config);
+
+    parse(&config, "{\"model_type\": \"glm4_moe\", \"head_dim\": 128, \"norm_topk_prob\": false}");
+    assert_true(config.experts.count == 128 && !config.experts.normalised && config.qk_norm == QK_NORM_NONE);
+    model_config_destroy(&config);
+    refused("{\"model_type\": \"glm4_moe\", \"head_dim\": 8, \"n_group\": 3}", "'n_group' is 3");
+    refused("{\"model_type\": \"glm4_moe\", \"head_dim\": 8, \"topk_group\": 2}", "'topk_group' 2");
+    refused("{\"model_type\": \"glm4_moe\", \"head_dim\": 8, \"n_group\": 64}", "'n_group' is 64");
+    refused("{\"model_type\": \"glm4_moe\", \"head_dim\": 8, \"n_group\": 32, \"topk_group\": 1}",
+            "'num_experts_per_tok' is 8 of 4 experts");
+    refused("{\"model_type\": \"glm4_moe\", \"head_dim\": 8, \"routed_scaling_factor\": 0}",
+            "'routed_scaling_factor' is 0");
+}
+
 static void scales_are_read_as_each_family_has_them(void **state) {
     (void)state;
     struct model_config config;
@@ -347,6 +411,8 @@ int main(void) {
         cmocka_unit_test(what_differs_in_other_ways_is_refused),
         cmocka_unit_test(experts_are_counted),
         cmocka_unit_test(some_blocks_have_a_delta_net),
+        cmocka_unit_test(attention_may_have_latents),
+        cmocka_unit_test(experts_are_chosen_in_groups),
         cmocka_unit_test(scales_are_read_as_each_family_has_them),
         cmocka_unit_test(norms_are_where_flags_put_them),
         cmocka_unit_test(the_text_part_of_a_larger_model_is_read),

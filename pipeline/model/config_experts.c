@@ -1,0 +1,182 @@
+#include "model/config_experts.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "model/config_shape.h"
+#include "model/family.h"
+
+static int read_count(const struct values *values, const char *key, int64_t otherwise, size_t *out,
+                      int64_t most, struct error *err) {
+    int64_t value = otherwise;
+    TRY(values_integer(values, key, 1, most, &value, err));
+    *out = (size_t)value;
+    return STATUS_OK;
+}
+
+// The MLP beside experts.
+static int read_shared(const struct values *values, const struct family_experts *row,
+                       struct expert_config *experts, struct error *err) {
+    size_t count = 0;
+    experts->shared_gate = row->shared_gate;
+    if (row->shared_count_key != NULL) {
+        TRY(read_count(values, row->shared_count_key, row->shared_count, &count, LARGEST_HEADS, err));
+        experts->shared_width = count * experts->width; // at most 2^40
+        return experts->shared_width <= LARGEST_DIMENSION
+                   ? STATUS_OK
+                   : error_set(err, STATUS_DATA, "'%s' is %zu, of width %zu", row->shared_count_key, count,
+                               experts->width);
+    }
+    return row->shared_key == NULL ? STATUS_OK
+                                   : read_count(values, row->shared_key, row->shared_width,
+                                                &experts->shared_width, LARGEST_DIMENSION, err);
+}
+
+static int read_expert_sizes(const struct values *values, struct model_config *config, struct error *err) {
+    const struct family_experts *row = config->family->experts;
+    struct expert_config *experts = &config->experts;
+    TRY(read_count(values, row->count_key, row->count, &experts->count, LARGEST_HEADS, err));
+    if (row->other_count_key != NULL && !values_has(values, row->count_key)) {
+        TRY(read_count(values, row->other_count_key, row->count, &experts->count, LARGEST_HEADS, err));
+    }
+    TRY(read_count(values, "num_experts_per_tok", row->chosen, &experts->chosen, LARGEST_HEADS, err));
+    if (experts->chosen > experts->count) {
+        return error_set(err, STATUS_DATA, "'num_experts_per_tok' is %zu of %zu experts", experts->chosen,
+                         experts->count);
+    }
+    TRY(read_count(values, row->width_key, row->width, &experts->width, LARGEST_DIMENSION, err));
+    double limit = row->limit;
+    TRY(row->limit_key == NULL ? STATUS_OK : values_number(values, row->limit_key, &limit, err));
+    if (!(limit >= 0 && limit <= 1e6) || (row->limit_key != NULL && limit == 0)) {
+        return error_set(err, STATUS_DATA, "'%s' is %g, outside 0 to 1e6", row->limit_key, limit);
+    }
+    double alpha = 1.702; // of the inner activation
+    TRY(row->limit_key == NULL ? STATUS_OK : values_number(values, "swiglu_alpha", &alpha, err));
+    if (alpha != 1.702) {
+        return error_set(err, STATUS_DATA, "'swiglu_alpha' is %g; only 1.702 is supported", alpha);
+    }
+    experts->limit = (float)limit;
+    experts->has_bias = row->has_bias;
+    return read_shared(values, row, experts, err);
+}
+
+// ---- which a token goes to ----
+
+static int read_groups(const struct values *values, const struct family_experts *row,
+                       struct expert_config *experts, struct error *err) {
+    const char *method = "greedy";
+    if (row->groups == GROUPS_BY_METHOD) {
+        TRY(values_text(values, "topk_method", &method, err));
+        if (strcmp(method, "greedy") != 0 && strcmp(method, "group_limited_greedy") != 0) {
+            return error_set(err, STATUS_DATA,
+                             "'topk_method' is '%.64s'; supported are greedy and group_limited_greedy",
+                             method);
+        }
+    }
+    if (row->groups == GROUPS_NEVER || (row->groups == GROUPS_BY_METHOD && strcmp(method, "greedy") == 0)) {
+        return STATUS_OK;
+    }
+    experts->group_pairs = row->groups == GROUPS_BY_PAIRS;
+    TRY(read_count(values, "n_group", row->group_count, &experts->groups, LARGEST_HEADS, err));
+    TRY(read_count(values, "topk_group", row->group_chosen, &experts->chosen_groups, LARGEST_HEADS, err));
+    size_t each = experts->count / experts->groups;
+    if (experts->groups > DEVICE_EXPERT_GROUPS_MOST || experts->count % experts->groups != 0 ||
+        experts->chosen_groups > experts->groups || (experts->group_pairs && each < 2)) {
+        return error_set(err, STATUS_DATA, "'n_group' is %zu and 'topk_group' %zu, of %zu experts",
+                         experts->groups, experts->chosen_groups, experts->count);
+    }
+    return experts->chosen <= experts->chosen_groups * each
+               ? STATUS_OK
+               : error_set(err, STATUS_DATA, "'num_experts_per_tok' is %zu of %zu experts in 'topk_group'",
+                           experts->chosen, experts->chosen_groups * each);
+}
+
+static int read_choice(const struct values *values, struct model_config *config, struct error *err) {
+    const struct family_experts *row = config->family->experts;
+    struct expert_config *experts = &config->experts;
+    experts->scores = row->scores;
+    experts->rounds_weights = row->rounds_weights;
+    experts->normalised = row->normalised_key == NULL || row->normalised;
+    experts->wide_router = row->wide_router;
+    experts->has_correction = row->has_correction;
+    experts->sum_more = row->sum_more;
+    experts->scaling = row->scaling_key == NULL ? 1 : row->scaling;
+    if (row->normalised_key != NULL && row->normalised_key[0] != 0) {
+        TRY(values_boolean(values, row->normalised_key, &experts->normalised, err));
+    }
+    if (row->scaling_key != NULL) {
+        TRY(values_number(values, row->scaling_key, &experts->scaling, err));
+        if (!(experts->scaling >= 1e-6 && experts->scaling <= 1e6)) {
+            return error_set(err, STATUS_DATA, "'%s' is %g, outside 1e-6 to 1e6", row->scaling_key,
+                             experts->scaling);
+        }
+    }
+    return read_groups(values, row, experts, err);
+}
+
+// ---- which blocks have them ----
+
+// mlp_only_layers: blocks that have an MLP.
+static int read_mlp_layers(const struct values *values, struct model_config *config, struct error *err) {
+    struct values list = values_member(values, "mlp_only_layers");
+    if (values_has(values, "mlp_only_layers") && values_kind(values, "mlp_only_layers") != VALUE_LIST) {
+        return error_set(err, STATUS_DATA, "'mlp_only_layers' is not a list");
+    }
+    for (size_t i = 0; values_has(values, "mlp_only_layers") && i < values_count(&list); i++) {
+        int64_t block;
+        if (!values_integer_at(&list, i, &block)) {
+            return error_set(err, STATUS_DATA, "'mlp_only_layers' entry %zu is not a number", i);
+        }
+        if (block >= 0 && (size_t)block < config->layers) {
+            config->layer_experts[block] = 0;
+        }
+    }
+    return STATUS_OK;
+}
+
+// mlp_layer_types: "sparse" where a block has experts, "dense" where it has an MLP.
+static int read_layer_kinds(const struct values *values, struct model_config *config, struct error *err) {
+    struct values list = values_member(values, "mlp_layer_types");
+    if (!values_has(values, "mlp_layer_types")) {
+        return STATUS_OK;
+    }
+    if (values_kind(values, "mlp_layer_types") != VALUE_LIST || values_count(&list) != config->layers) {
+        return error_set(err, STATUS_DATA, "'mlp_layer_types' is not a list of %zu names", config->layers);
+    }
+    for (size_t i = 0; i < config->layers; i++) {
+        const char *kind = values_text_at(&list, i);
+        bool sparse = kind != NULL && strcmp(kind, "sparse") == 0;
+        if (!sparse && (kind == NULL || strcmp(kind, "dense") != 0)) {
+            return error_set(err, STATUS_DATA,
+                             "'mlp_layer_types' entry %zu is '%.64s'; supported are dense and sparse", i,
+                             kind == NULL ? "not a text" : kind);
+        }
+        config->layer_experts[i] = sparse;
+    }
+    return STATUS_OK;
+}
+
+int config_read_experts(const struct values *values, struct model_config *config, struct error *err) {
+    const struct family_experts *row = config->family->experts;
+    int64_t step = 1;
+    void *flags;
+    if (row == NULL) {
+        return STATUS_OK;
+    }
+    TRY(read_expert_sizes(values, config, err));
+    TRY(read_choice(values, config, err));
+    TRY(memory_zeroed(&flags, config->layers, 1, err));
+    config->layer_experts = flags;
+    int64_t dense = row->dense_blocks;
+    if (row->some_blocks) {
+        TRY(values_integer(values, "decoder_sparse_step", 1, LARGEST_LAYERS, &step, err));
+    }
+    if (row->dense_key != NULL) {
+        TRY(values_integer(values, row->dense_key, 0, LARGEST_LAYERS, &dense, err));
+    }
+    for (size_t i = 0; i < config->layers; i++) {
+        config->layer_experts[i] = (i + 1) % (size_t)step == 0 && i >= (size_t)dense;
+    }
+    TRY(row->listed_blocks ? read_layer_kinds(values, config, err) : STATUS_OK);
+    return row->some_blocks ? read_mlp_layers(values, config, err) : STATUS_OK;
+}
