@@ -96,6 +96,7 @@ size_t block_matmuls(const struct model_config *config, size_t block,
     const bool mlp_at_once = mlp_adds_at_once(config, block);
     const bool attends = config_mixer(config, block) == MIXER_ATTENTION;
     const bool latent = config->latent.key > 0;
+    const bool convolves = config_mixer(config, block) == MIXER_CONVOLUTION;
     const struct block_matmul all[] = {
         {.step = BLOCK_QUERY_DOWN,
          .keys = "'hidden_size' and 'q_lora_rank'",
@@ -122,16 +123,18 @@ size_t block_matmuls(const struct model_config *config, size_t block,
          .in = BUFFER(key_latent),
          .out = BUFFER(inner)},
         {.step = BLOCK_QKV,
-         .keys = attends ? "'hidden_size' and heads of 'head_dim' times their numbers"
-                         : "'hidden_size' and the heads of linear attention",
+         .keys = attends     ? "'hidden_size' and heads of 'head_dim' times their numbers"
+                 : convolves ? "three times 'hidden_size'"
+                             : "'hidden_size' and the heads of linear attention",
          .store = DEVICE_STORE,
          .matrix = WEIGHT(qkv),
          .bias = WEIGHT(qkv_bias),
          .in = branch_in(config),
          .out = BUFFER(wide)},
         {.step = BLOCK_OUTPUT,
-         .keys = attends ? "'hidden_size' and 'num_attention_heads' times 'head_dim'"
-                         : "'hidden_size' and 'linear_num_value_heads' times 'linear_value_head_dim'",
+         .keys = attends     ? "'hidden_size' and 'num_attention_heads' times 'head_dim'"
+                 : convolves ? "'hidden_size'"
+                             : "'hidden_size' and 'linear_num_value_heads' times 'linear_value_head_dim'",
          .store = adds_at_once(config) ? DEVICE_ADD : DEVICE_STORE,
          .matrix = WEIGHT(output),
          .bias = WEIGHT(output_bias),
@@ -187,14 +190,18 @@ struct block_operands block_operands(const struct block_matmul *matmul, const st
     };
 }
 
-// Of attention, or of a delta net's convolution and state: each number of it is scaled, read for a key, added
-// to and read for a query.
+// Of attention, of a short convolution, or of a delta net's convolution and state: each number of it is
+// scaled, read for a key, added to and read for a query.
 static double mixer_flops(const struct model_config *config, size_t block, size_t tokens,
                           double squared_lengths) {
     if (config_mixer(config, block) == MIXER_DELTA_NET) {
         const struct device_delta_net *net = &config->delta_net;
         double state = (double)device_delta_net_out(net) * (double)net->key_dim;
         return (double)tokens * (7 * state + 2 * (double)(net->taps * device_delta_net_mixed(net)));
+    }
+    if (config_mixer(config, block) == MIXER_CONVOLUTION) {
+        const struct device_short_convolution *convolution = &config->convolution;
+        return (double)tokens * 2 * (double)((convolution->taps + 1) * convolution->width);
     }
     struct device_heads heads = config_heads(config, block);
     return 2 * (double)heads.heads * (double)heads.head_dim * (squared_lengths + (double)tokens);
@@ -421,6 +428,28 @@ static int run_attention(const struct block_pass *pass, const struct block_weigh
     return device_gate(pass->device, b->inner, first, &gates, pass->tokens, err);
 }
 
+static int run_convolution(const struct block_pass *pass, const struct block_weights *w, struct error *err) {
+    const struct block_buffers *b = &pass->buffers;
+    struct device_short_convolution convolution = pass->config->convolution;
+    convolution.weight = w->convolution;
+    convolution.bias = w->convolution_bias;
+    return device_short_convolution(pass->device, b->inner, b->wide, &convolution, pass->texts,
+                                    pass->texts.kept == NULL ? NULL : pass->kept, err);
+}
+
+static int run_mixer(const struct block_pass *pass, const struct block_weights *w, size_t block,
+                     struct device_attention *shape, struct error *err) {
+    switch (config_mixer(pass->config, block)) {
+    case MIXER_DELTA_NET:
+        return run_delta_net(pass, w, err);
+    case MIXER_CONVOLUTION:
+        return run_convolution(pass, w, err);
+    case MIXER_ATTENTION:
+        break;
+    }
+    return run_attention(pass, w, block, shape, err);
+}
+
 static int run_activation(const struct block_pass *pass, const struct block_weights *w, size_t block,
                           struct error *err) {
     const struct model_config *config = pass->config;
@@ -514,7 +543,7 @@ int block_run_step(const struct block_pass *pass, const struct block_weights *we
     case BLOCK_ROPE:
         return attends ? run_rope(pass, weights, block, shape.heads, err) : STATUS_OK;
     case BLOCK_ATTENTION:
-        return attends ? run_attention(pass, weights, block, &shape, err) : run_delta_net(pass, weights, err);
+        return run_mixer(pass, weights, block, &shape, err);
     case BLOCK_ATTENTION_ADD:
         return add_attention(pass, weights, err);
     // x += down(activation(gate(norm(x))) * up(norm(x))), the sum of some experts that are alike, or both
