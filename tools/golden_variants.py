@@ -276,7 +276,7 @@ def tower_variants():
         "qwen3_5-text": ({**qwen35, "linear_num_value_heads": 2}, "F32", 1, TEXTS, {"rms_norm_eps": 1e-6}),
         "qwen3_next": (following, "F32", 1, FEWEST, {"norm_topk_prob": False}),
         "qwen3_next-bias": ({**following, "attention_bias": True, "mlp_only_layers": [0], "linear_num_key_heads": 1,
-                             "linear_value_head_dim": 12}, "BF16", 1, FEWEST, {"mlp_only_layers": []}),
+                             "linear_value_head_dim": 16}, "BF16", 1, FEWEST, {"mlp_only_layers": []}),
     }
 
 

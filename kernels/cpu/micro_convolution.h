@@ -25,8 +25,8 @@ MICRO_INLINE void load_taps(lanes out[DEVICE_TAPS_MOST], const struct device_sho
 }
 
 // in: rows of b | c | x, the token's own last; NULL: nothing is there.
-MICRO_INLINE void short_convolution_row(void *out, const void *const *in, const struct device_short_convolution *shape,
-                               enum dtype dtype) {
+MICRO_INLINE void short_convolution_row(void *out, const void *const *in,
+                                        const struct device_short_convolution *shape, enum dtype dtype) {
     size_t n = shape->width;
     const void *gates = row_at(in[shape->taps - 1], n, dtype);
     for (size_t i = 0; i < n; i += LANES) {

@@ -2,6 +2,7 @@
 
 #include "base/size.h"
 #include "kernels/operations.h"
+#include "model/block_branches.h"
 #include "model/block_latent.h"
 
 enum block_kind block_step_kind(enum block_step step) {
@@ -36,191 +37,6 @@ enum block_kind block_step_kind(enum block_step step) {
         break;
     }
     return BLOCK_KIND_OTHER;
-}
-
-// ---- the list of matmuls ----
-
-#define WEIGHT(member) offsetof(struct block_weights, member)
-#define BUFFER(member) offsetof(struct block_buffers, member)
-
-// Whether a branch's last operation adds to x itself.
-static bool adds_at_once(const struct model_config *config) {
-    return config->branches == BRANCHES_SERIAL &&
-           (config->norms == NORMS_BEFORE || config->norms == NORMS_OF_SUM) && config->residual_scale == 0;
-}
-
-static bool has_shared(const struct model_config *config, size_t block) {
-    return config_has_experts(config, block) && config->experts.shared_width > 0;
-}
-
-// The same of the second branch: experts and the MLP beside them are one sum before it is added.
-static bool mlp_adds_at_once(const struct model_config *config, size_t block) {
-    return adds_at_once(config) && !has_shared(config, block);
-}
-
-static bool has_norm_before(const struct model_config *config) {
-    return config->norms == NORMS_BEFORE || config->norms == NORMS_AROUND;
-}
-
-// What the first matmul of a branch reads.
-static size_t branch_in(const struct model_config *config) {
-    return has_norm_before(config) ? BUFFER(normed) : BUFFER(x);
-}
-
-// What the last one writes. Serial branches that are not added at once have no more need of what they read;
-// experts read it to the end.
-static size_t branch_out(const struct model_config *config, bool at_once) {
-    if (at_once) {
-        return BUFFER(x);
-    }
-    return config->branches == BRANCHES_SERIAL && config->experts.count == 0 ? BUFFER(normed)
-                                                                             : BUFFER(branch);
-}
-
-// Sizes are those of the table of weights.
-static size_t list_matmul(const struct model_config *config, size_t block, const struct block_matmul *matmul,
-                          struct block_matmul *out) {
-    size_t rows;
-    size_t columns;
-    *out = *matmul;
-    if (!weights_shape(config, block, matmul->matrix, &out->rows, &out->columns)) {
-        return 0;
-    }
-    out->has_bias = weights_shape(config, block, matmul->bias, &rows, &columns);
-    return 1;
-}
-
-size_t block_matmuls(const struct model_config *config, size_t block,
-                     struct block_matmul out[BLOCK_MATMULS_MOST]) {
-    const bool serial = config->branches == BRANCHES_SERIAL;
-    const bool mlp_at_once = mlp_adds_at_once(config, block);
-    const bool attends = config_mixer(config, block) == MIXER_ATTENTION;
-    const bool latent = config->latent.key > 0;
-    const bool convolves = config_mixer(config, block) == MIXER_CONVOLUTION;
-    const struct block_matmul all[] = {
-        {.step = BLOCK_QUERY_DOWN,
-         .keys = "'hidden_size' and 'q_lora_rank'",
-         .matrix = WEIGHT(query_down),
-         .bias = WEIGHT(query_down_bias),
-         .in = branch_in(config),
-         .out = BUFFER(latent)},
-        {.step = BLOCK_QUERY_UP,
-         .keys = "'q_lora_rank' and heads of 'qk_nope_head_dim' and 'qk_rope_head_dim'",
-         .matrix = WEIGHT(query_up),
-         .bias = WEIGHT(qkv_bias), // which no latent has
-         .in = config->latent.query > 0 ? BUFFER(latent) : branch_in(config),
-         .out = BUFFER(inner)},
-        {.step = BLOCK_KEY_DOWN,
-         .keys = "'hidden_size', 'kv_lora_rank' and 'qk_rope_head_dim'",
-         .matrix = WEIGHT(key_down),
-         .bias = WEIGHT(key_down_bias),
-         .in = branch_in(config),
-         .out = BUFFER(latent)},
-        {.step = BLOCK_KEY_UP,
-         .keys = "'kv_lora_rank' and heads of 'qk_nope_head_dim' and 'v_head_dim'",
-         .matrix = WEIGHT(key_up),
-         .bias = WEIGHT(qkv_bias),
-         .in = BUFFER(key_latent),
-         .out = BUFFER(inner)},
-        {.step = BLOCK_QKV,
-         .keys = attends     ? "'hidden_size' and heads of 'head_dim' times their numbers"
-                 : convolves ? "three times 'hidden_size'"
-                             : "'hidden_size' and the heads of linear attention",
-         .store = DEVICE_STORE,
-         .matrix = WEIGHT(qkv),
-         .bias = WEIGHT(qkv_bias),
-         .in = branch_in(config),
-         .out = BUFFER(wide)},
-        {.step = BLOCK_OUTPUT,
-         .keys = attends     ? "'hidden_size' and 'num_attention_heads' times 'head_dim'"
-                 : convolves ? "'hidden_size'"
-                             : "'hidden_size' and 'linear_num_value_heads' times 'linear_value_head_dim'",
-         .store = adds_at_once(config) ? DEVICE_ADD : DEVICE_STORE,
-         .matrix = WEIGHT(output),
-         .bias = WEIGHT(output_bias),
-         .in = latent ? BUFFER(wide) : BUFFER(inner),
-         .out = branch_out(config, adds_at_once(config))},
-        {.step = BLOCK_GATE_UP,
-         .keys = config->plain_mlp ? "'hidden_size' and 'intermediate_size'"
-                                   : "'hidden_size' and twice 'intermediate_size'",
-         .store = DEVICE_STORE,
-         .matrix = WEIGHT(gate_up),
-         .bias = WEIGHT(gate_up_bias),
-         .in = branch_in(config),
-         .out = BUFFER(wide)},
-        {.step = BLOCK_DOWN,
-         .keys = "'hidden_size' and 'intermediate_size'",
-         .store = mlp_at_once || !serial ? DEVICE_ADD : DEVICE_STORE,
-         .matrix = WEIGHT(down),
-         .bias = WEIGHT(down_bias),
-         .in = BUFFER(inner),
-         .out = branch_out(config, mlp_at_once)},
-        {.step = BLOCK_INPUT_GATE,
-         .keys = "'hidden_size' and 'hidden_size_per_layer_input'",
-         .store = DEVICE_STORE,
-         .matrix = WEIGHT(input_gate),
-         .bias = WEIGHT(no_bias),
-         .in = BUFFER(x),
-         .out = BUFFER(wide)},
-        {.step = BLOCK_INPUT_DOWN,
-         .keys = "'hidden_size' and 'hidden_size_per_layer_input'",
-         .store = DEVICE_STORE,
-         .matrix = WEIGHT(input_down),
-         .bias = WEIGHT(no_bias),
-         .in = BUFFER(inner),
-         .out = branch_out(config, false)},
-    };
-    _Static_assert(sizeof all / sizeof all[0] <= BLOCK_MATMULS_MOST, "more matmuls than a list holds");
-    size_t count = 0;
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-        count += list_matmul(config, block, &all[i], &out[count]);
-    }
-    return count;
-}
-
-struct block_operands block_operands(const struct block_matmul *matmul, const struct block_buffers *buffers,
-                                     const struct block_weights *weights) {
-    const char *buffer = (const char *)buffers;
-    const char *weight = (const char *)weights;
-    return (struct block_operands){
-        .out = *(void *const *)(const void *)(buffer + matmul->out),
-        .in = *(void *const *)(const void *)(buffer + matmul->in),
-        .matrix = (const void *)(weight + matmul->matrix),
-        .bias = *(void *const *)(const void *)(weight + matmul->bias),
-    };
-}
-
-// Of attention, of a short convolution, or of a delta net's convolution and state: each number of it is
-// scaled, read for a key, added to and read for a query.
-static double mixer_flops(const struct model_config *config, size_t block, size_t tokens,
-                          double squared_lengths) {
-    if (config_mixer(config, block) == MIXER_DELTA_NET) {
-        const struct device_delta_net *net = &config->delta_net;
-        double state = (double)device_delta_net_out(net) * (double)net->key_dim;
-        return (double)tokens * (7 * state + 2 * (double)(net->taps * device_delta_net_mixed(net)));
-    }
-    if (config_mixer(config, block) == MIXER_CONVOLUTION) {
-        const struct device_short_convolution *convolution = &config->convolution;
-        return (double)tokens * 2 * (double)((convolution->taps + 1) * convolution->width);
-    }
-    struct device_heads heads = config_heads(config, block);
-    return 2 * (double)heads.heads * (double)heads.head_dim * (squared_lengths + (double)tokens);
-}
-
-double block_flops(const struct model_config *config, size_t block, size_t tokens, double squared_lengths) {
-    struct block_matmul list[BLOCK_MATMULS_MOST];
-    size_t count = block_matmuls(config, block, list);
-    double multiply_adds = 0; // of a token
-    for (size_t i = 0; i < count; i++) {
-        multiply_adds += (double)list[i].rows * (double)list[i].columns;
-    }
-    multiply_adds += (double)config->hidden * (double)config->layer_input; // before the blocks
-    if (config_has_experts(config, block)) {
-        const struct expert_config *experts = &config->experts;
-        multiply_adds +=
-            (double)config->hidden * (double)(experts->count + 3 * experts->chosen * experts->width);
-    }
-    return 2 * multiply_adds * (double)tokens + mixer_flops(config, block, tokens, squared_lengths);
 }
 
 // ---- running ----
@@ -265,14 +81,15 @@ int block_norm(const struct block_pass *pass, void *out, const void *weight, con
 // The norm before a branch, where the family has one.
 static int run_norm(const struct block_pass *pass, bool has, const void *weight, const void *bias,
                     struct error *err) {
-    return has && has_norm_before(pass->config) ? block_norm(pass, pass->buffers.normed, weight, bias, err)
-                                                : STATUS_OK;
+    return has && block_has_norm_before(pass->config)
+               ? block_norm(pass, pass->buffers.normed, weight, bias, err)
+               : STATUS_OK;
 }
 
 // x += what a branch has come to, normalised or scaled where the family does so.
 static int run_add(const struct block_pass *pass, const void *weight, struct error *err) {
     const struct model_config *config = pass->config;
-    const void *branch = buffer_at(&pass->buffers, branch_out(config, false));
+    const void *branch = buffer_at(&pass->buffers, block_branch_out(config, false));
     if (config->norms != NORMS_BEFORE) {
         return norm_into(pass, pass->buffers.x, branch, weight, NULL, DEVICE_ADD, err);
     }
@@ -285,7 +102,7 @@ static int add_attention(const struct block_pass *pass, const struct block_weigh
     if (config->norms == NORMS_OF_SUM) {
         return block_norm(pass, pass->buffers.x, w->input_norm, w->input_norm_bias, err);
     }
-    return config->branches != BRANCHES_SERIAL || adds_at_once(config)
+    return config->branches != BRANCHES_SERIAL || block_adds_at_once(config)
                ? STATUS_OK
                : run_add(pass, w->attention_norm, err);
 }
@@ -295,7 +112,7 @@ static int add_mlp(const struct block_pass *pass, const struct block_weights *w,
     if (pass->config->norms == NORMS_OF_SUM) {
         return block_norm(pass, pass->buffers.x, w->mlp_norm, w->mlp_norm_bias, err);
     }
-    return mlp_adds_at_once(pass->config, block) ? STATUS_OK : run_add(pass, w->branch_norm, err);
+    return block_mlp_adds_at_once(pass->config, block) ? STATUS_OK : run_add(pass, w->branch_norm, err);
 }
 
 // Norms of queries and keys, each of `count` groups of columns side by side.
@@ -485,10 +302,10 @@ static int run_experts(const struct block_pass *pass, const struct block_weights
     const struct block_buffers *b = &pass->buffers;
     struct device_routing routing = routing_of(&config->experts, w);
     struct device_experts experts = block_experts(config);
-    bool at_once = mlp_adds_at_once(config, block);
-    bool adds = at_once || has_shared(config, block) || config->branches != BRANCHES_SERIAL;
-    const void *in = buffer_at(b, branch_in(config));
-    void *out = buffer_at(b, branch_out(config, at_once));
+    bool at_once = block_mlp_adds_at_once(config, block);
+    bool adds = at_once || block_has_shared(config, block) || config->branches != BRANCHES_SERIAL;
+    const void *in = buffer_at(b, block_branch_in(config));
+    void *out = buffer_at(b, block_branch_out(config, at_once));
     if (!config_has_experts(config, block)) {
         return STATUS_OK;
     }
@@ -528,8 +345,8 @@ static int add_input(const struct block_pass *pass, const struct block_weights *
     }
     return norm.weight == NULL ? error_set(err, STATUS_INTERNAL, "a norm has no weight")
                                : device_norm(pass->device, pass->buffers.x,
-                                             buffer_at(&pass->buffers, branch_out(config, false)), &norm,
-                                             DEVICE_ADD, pass->tokens, config->hidden, err);
+                                             buffer_at(&pass->buffers, block_branch_out(config, false)),
+                                             &norm, DEVICE_ADD, pass->tokens, config->hidden, err);
 }
 
 int block_run_step(const struct block_pass *pass, const struct block_weights *weights, size_t block,
