@@ -90,13 +90,11 @@ static size_t list_matmul(const struct model_config *config, size_t block, const
     return 1;
 }
 
-size_t block_matmuls(const struct model_config *config, size_t block,
-                     struct block_matmul out[BLOCK_MATMULS_MOST]) {
-    const bool serial = config->branches == BRANCHES_SERIAL;
-    const bool mlp_at_once = mlp_adds_at_once(config, block);
-    const bool attends = config_mixer(config, block) == MIXER_ATTENTION;
-    const bool latent = config->latent.key > 0;
-    const struct block_matmul all[] = {
+enum { LATENT_MATMULS = 4 };
+
+// Those in place of BLOCK_QKV's.
+static size_t list_latents(const struct model_config *config, size_t block, struct block_matmul *out) {
+    const struct block_matmul all[LATENT_MATMULS] = {
         {.step = BLOCK_QUERY_DOWN,
          .keys = "'hidden_size' and 'q_lora_rank'",
          .matrix = WEIGHT(query_down),
@@ -106,7 +104,7 @@ size_t block_matmuls(const struct model_config *config, size_t block,
         {.step = BLOCK_QUERY_UP,
          .keys = "'q_lora_rank' and heads of 'qk_nope_head_dim' and 'qk_rope_head_dim'",
          .matrix = WEIGHT(query_up),
-         .bias = WEIGHT(qkv_bias), // which no latent has
+         .bias = WEIGHT(no_bias),
          .in = config->latent.query > 0 ? BUFFER(latent) : branch_in(config),
          .out = BUFFER(inner)},
         {.step = BLOCK_KEY_DOWN,
@@ -118,9 +116,24 @@ size_t block_matmuls(const struct model_config *config, size_t block,
         {.step = BLOCK_KEY_UP,
          .keys = "'kv_lora_rank' and heads of 'qk_nope_head_dim' and 'v_head_dim'",
          .matrix = WEIGHT(key_up),
-         .bias = WEIGHT(qkv_bias),
+         .bias = WEIGHT(no_bias),
          .in = BUFFER(key_latent),
          .out = BUFFER(inner)},
+    };
+    size_t count = 0;
+    for (size_t i = 0; i < LATENT_MATMULS; i++) {
+        count += list_matmul(config, block, &all[i], &out[count]);
+    }
+    return count;
+}
+
+size_t block_matmuls(const struct model_config *config, size_t block,
+                     struct block_matmul out[BLOCK_MATMULS_MOST]) {
+    const bool serial = config->branches == BRANCHES_SERIAL;
+    const bool mlp_at_once = mlp_adds_at_once(config, block);
+    const bool attends = config_mixer(config, block) == MIXER_ATTENTION;
+    const bool latent = config->latent.key > 0;
+    const struct block_matmul all[] = {
         {.step = BLOCK_QKV,
          .keys = attends ? "'hidden_size' and heads of 'head_dim' times their numbers"
                          : "'hidden_size' and the heads of linear attention",
@@ -167,8 +180,9 @@ size_t block_matmuls(const struct model_config *config, size_t block,
          .in = BUFFER(inner),
          .out = branch_out(config, false)},
     };
-    _Static_assert(sizeof all / sizeof all[0] <= BLOCK_MATMULS_MOST, "more matmuls than a list holds");
-    size_t count = 0;
+    _Static_assert(LATENT_MATMULS + sizeof all / sizeof all[0] <= BLOCK_MATMULS_MOST,
+                   "more matmuls than a list holds");
+    size_t count = latent ? list_latents(config, block, out) : 0;
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         count += list_matmul(config, block, &all[i], &out[count]);
     }
