@@ -63,6 +63,8 @@ def find_row(family, c):
         "gemma3_text": Row(norms_after=AFTER, one_plus=True, norms=SANDWICH, qk_norms="head"),
         "gemma4_text": Row(norms_after=AFTER, norms=SANDWICH, qk_norms="head"),
         "phi3": Row(fused_qkv=True, mlp="fused"),
+        "lfm2": Row(norms=("operator_norm", "ffn_norm"), qk_norms="head", qk_names=("q_layernorm", "k_layernorm"), out="out_proj",
+                    mlp_names=("w1", "w3", "w2"), final="embedding_norm"),
         "olmo": Row(norms=(), qkv_bias=bias, out_bias=bias, final=""),
         "arcee": Row(qkv_bias=bias, out_bias=bias, mlp="plain", mlp_names=("up_proj", "down_proj"), mlp_bias=c.get("mlp_bias", False)),
         "helium": Row(qkv_bias=bias, mlp_bias=c.get("mlp_bias", False)),
@@ -311,14 +313,32 @@ def delta_net(m, at, joined):
     m.matrix(at + "out_proj.weight", m.hidden, values, 0.5 * m.damping)  # the norm before makes errors of small numbers large
 
 
+def short_convolution(m, at):
+    at += "conv."
+    bias = m.config.get("conv_bias", False)
+    m.linear(at + "in_proj", 3 * m.hidden, m.hidden, 0.8, bias)  # three of its numbers are multiplied
+    m.add(at + "conv.weight", [m.hidden, 1, m.config["conv_L_cache"]], 0.0, math.sqrt(3.0 / m.config["conv_L_cache"]))
+    if bias:
+        m.bias(at + "conv.bias", m.hidden)
+    m.linear(at + "out_proj", m.hidden, m.hidden, m.damping, bias)
+
+
+def lfm2_width(c):
+    width = c.get("block_ff_dim", c.get("intermediate_size"))
+    if not c.get("block_auto_adjust_ff_dim", True):
+        return width
+    unit = c.get("block_multiple_of", 256)
+    return -(-int(c.get("block_ffn_dim_multiplier", 1.0) * (2 * width // 3)) // unit) * unit
+
+
 def feed_forward(m, at, family, row, layer):
     if row.mixture and is_sparse(m.config, layer):
         MIXTURES[row.mixture](m, at)
         return
-    width = m.config["intermediate_size"]
+    width = lfm2_width(m.config) if family == "lfm2" else m.config["intermediate_size"]
     if m.config.get("use_double_wide_mlp") and takes_keys(m.config, layer):
         width *= 2
-    at += "mlp."
+    at += "feed_forward." if family == "lfm2" else "mlp."
     if row.mlp == "fused":
         m.matrix(at + "gate_up_proj.weight", 2 * width, m.hidden)
         m.matrix(at + "down_proj.weight", m.hidden, width, m.damping)
@@ -362,6 +382,8 @@ def list_llama_like(m, family, row, prefix):
             delta_net(m, at, joined=family == "qwen3_next")
         elif "kv_lora_rank" in c:
             latent_attention(m, at, row)
+        elif family == "lfm2" and layer not in c["full_attn_idxs"]:
+            short_convolution(m, at)
         else:
             attention(m, at, family, row, layer)
         feed_forward(m, at, family, row, layer)

@@ -90,11 +90,19 @@ static size_t list_matmul(const struct model_config *config, size_t block, const
     return 1;
 }
 
+// Of the products before and behind what mixes tokens.
+static const char *const mixer_keys[][2] = {
+    [MIXER_ATTENTION] = {"'hidden_size' and heads of 'head_dim' times their numbers",
+                         "'hidden_size' and 'num_attention_heads' times 'head_dim'"},
+    [MIXER_DELTA_NET] = {"'hidden_size' and the heads of linear attention",
+                         "'hidden_size' and 'linear_num_value_heads' times 'linear_value_head_dim'"},
+    [MIXER_CONVOLUTION] = {"three times 'hidden_size'", "'hidden_size'"}};
+
 size_t block_matmuls(const struct model_config *config, size_t block,
                      struct block_matmul out[BLOCK_MATMULS_MOST]) {
     const bool serial = config->branches == BRANCHES_SERIAL;
     const bool mlp_at_once = mlp_adds_at_once(config, block);
-    const bool attends = config_mixer(config, block) == MIXER_ATTENTION;
+    const enum block_mixer mixer = config_mixer(config, block);
     const bool latent = config->latent.key > 0;
     const struct block_matmul all[] = {
         {.step = BLOCK_QUERY_DOWN,
@@ -122,16 +130,14 @@ size_t block_matmuls(const struct model_config *config, size_t block,
          .in = BUFFER(key_latent),
          .out = BUFFER(inner)},
         {.step = BLOCK_QKV,
-         .keys = attends ? "'hidden_size' and heads of 'head_dim' times their numbers"
-                         : "'hidden_size' and the heads of linear attention",
+         .keys = mixer_keys[mixer][0],
          .store = DEVICE_STORE,
          .matrix = WEIGHT(qkv),
          .bias = WEIGHT(qkv_bias),
          .in = branch_in(config),
          .out = BUFFER(wide)},
         {.step = BLOCK_OUTPUT,
-         .keys = attends ? "'hidden_size' and 'num_attention_heads' times 'head_dim'"
-                         : "'hidden_size' and 'linear_num_value_heads' times 'linear_value_head_dim'",
+         .keys = mixer_keys[mixer][1],
          .store = adds_at_once(config) ? DEVICE_ADD : DEVICE_STORE,
          .matrix = WEIGHT(output),
          .bias = WEIGHT(output_bias),
@@ -187,14 +193,18 @@ struct block_operands block_operands(const struct block_matmul *matmul, const st
     };
 }
 
-// Of attention, or of a delta net's convolution and state: each number of it is scaled, read for a key, added
-// to and read for a query.
+// Of attention, of a short convolution, or of a delta net's convolution and state: each number of it is
+// scaled, read for a key, added to and read for a query.
 static double mixer_flops(const struct model_config *config, size_t block, size_t tokens,
                           double squared_lengths) {
     if (config_mixer(config, block) == MIXER_DELTA_NET) {
         const struct device_delta_net *net = &config->delta_net;
         double state = (double)device_delta_net_out(net) * (double)net->key_dim;
         return (double)tokens * (7 * state + 2 * (double)(net->taps * device_delta_net_mixed(net)));
+    }
+    if (config_mixer(config, block) == MIXER_CONVOLUTION) {
+        const struct device_short_convolution *convolution = &config->convolution;
+        return (double)tokens * 2 * (double)((convolution->taps + 1) * convolution->width);
     }
     struct device_heads heads = config_heads(config, block);
     return 2 * (double)heads.heads * (double)heads.head_dim * (squared_lengths + (double)tokens);
@@ -421,6 +431,28 @@ static int run_attention(const struct block_pass *pass, const struct block_weigh
     return device_gate(pass->device, b->inner, first, &gates, pass->tokens, err);
 }
 
+static int run_convolution(const struct block_pass *pass, const struct block_weights *w, struct error *err) {
+    const struct block_buffers *b = &pass->buffers;
+    struct device_short_convolution convolution = pass->config->convolution;
+    convolution.weight = w->convolution;
+    convolution.bias = w->convolution_bias;
+    return device_short_convolution(pass->device, b->inner, b->wide, &convolution, pass->texts,
+                                    pass->texts.kept == NULL ? NULL : pass->kept, err);
+}
+
+static int run_mixer(const struct block_pass *pass, const struct block_weights *w, size_t block,
+                     struct device_attention *shape, struct error *err) {
+    switch (config_mixer(pass->config, block)) {
+    case MIXER_DELTA_NET:
+        return run_delta_net(pass, w, err);
+    case MIXER_CONVOLUTION:
+        return run_convolution(pass, w, err);
+    case MIXER_ATTENTION:
+        break;
+    }
+    return run_attention(pass, w, block, shape, err);
+}
+
 static int run_activation(const struct block_pass *pass, const struct block_weights *w, size_t block,
                           struct error *err) {
     const struct model_config *config = pass->config;
@@ -514,7 +546,7 @@ int block_run_step(const struct block_pass *pass, const struct block_weights *we
     case BLOCK_ROPE:
         return attends ? run_rope(pass, weights, block, shape.heads, err) : STATUS_OK;
     case BLOCK_ATTENTION:
-        return attends ? run_attention(pass, weights, block, &shape, err) : run_delta_net(pass, weights, err);
+        return run_mixer(pass, weights, block, &shape, err);
     case BLOCK_ATTENTION_ADD:
         return add_attention(pass, weights, err);
     // x += down(activation(gate(norm(x))) * up(norm(x))), the sum of some experts that are alike, or both

@@ -111,7 +111,7 @@ struct block_matmul {
     size_t out;
 };
 
-enum { BLOCK_MATMULS_MOST = 8 }; // in one block
+enum { BLOCK_MATMULS_MOST = 10 }; // in one block
 
 // The matmuls of block number `block`, in the order in which they run: how many.
 size_t block_matmuls(const struct model_config *config, size_t block,

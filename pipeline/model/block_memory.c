@@ -101,6 +101,10 @@ static bool kept_bytes(const struct model_config *config, size_t block, size_t l
         *bytes = device_delta_net_state(&config->delta_net, number_size);
         return true;
     }
+    if (config_mixer(config, block) == MIXER_CONVOLUTION) {
+        *bytes = device_short_convolution_state(&config->convolution, number_size);
+        return true;
+    }
     return size_mul(longest, 2 * heads.kv_heads * heads.head_dim * number_size, bytes);
 }
 
@@ -122,9 +126,11 @@ static bool scratch_bytes(const struct device *device, const struct model_config
     struct device_experts experts = block_experts(config);
     size_t of_experts = 0;
     bool attends = config_mixer(config, block) == MIXER_ATTENTION;
+    bool convolves = config_mixer(config, block) == MIXER_CONVOLUTION;
+    *bytes = 0;
     bool fits =
-        (attends ? device_attention_scratch(device, &shape, bytes)
-                 : device_delta_net_scratch(device, &config->delta_net, tokens, bytes)) &&
+        (convolves || (attends ? device_attention_scratch(device, &shape, bytes)
+                               : device_delta_net_scratch(device, &config->delta_net, tokens, bytes))) &&
         (!config_has_experts(config, block) || device_experts_scratch(device, &experts, tokens, &of_experts));
     *bytes = size_max(*bytes, of_experts);
     return fits;

@@ -169,6 +169,9 @@ static int read_tied(const struct values *values, const struct values *text, str
                      struct error *err) {
     config->tied_embeddings = config->family->defaults.tied;
     TRY(values_boolean(text, "tie_word_embeddings", &config->tied_embeddings, err));
+    if (config->family->keys.tied != NULL) {
+        TRY(values_boolean(text, config->family->keys.tied, &config->tied_embeddings, err));
+    }
     return config->is_nested ? values_boolean(values, "tie_word_embeddings", &config->tied_embeddings, err)
                              : STATUS_OK;
 }

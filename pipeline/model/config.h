@@ -67,6 +67,7 @@ enum block_rope { // which tables a block rotates by
 enum block_mixer { // what mixes the tokens of a text
     MIXER_ATTENTION,
     MIXER_DELTA_NET,
+    MIXER_CONVOLUTION, // a gated short convolution
 };
 
 enum block_keys { // where a block with attention has its keys and values from
@@ -155,8 +156,10 @@ struct model_config {
     unsigned char *layer_experts; // [layers] 1 where the block has experts; NULL: none
     unsigned char *layer_mixers;  // [layers] enum block_mixer; NULL: attention in all
     bool query_gates;             // each head of attention's output is multiplied with sigmoids of its gate
-    struct device_delta_net delta_net; // its sizes, of blocks with MIXER_DELTA_NET
-    size_t full_head_dim;              // of blocks without a window; 0: all blocks have the same heads
+    struct device_delta_net delta_net;           // its sizes, of blocks with MIXER_DELTA_NET
+    struct device_short_convolution convolution; // the same of MIXER_CONVOLUTION
+    bool convolution_bias;                       // of it and of the products around it
+    size_t full_head_dim; // of blocks without a window; 0: all blocks have the same heads
     size_t full_kv_heads;
     bool full_values_are_keys; // in blocks without a window: values are what keys are made of
     bool value_norm;           // values are normalised, head by head, without a weight

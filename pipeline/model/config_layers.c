@@ -3,8 +3,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "model/config_full.h"
 #include "model/config_experts.h"
+#include "model/config_full.h"
 #include "model/config_shape.h"
 #include "model/family.h"
 
@@ -191,6 +191,53 @@ static int read_delta_net(const struct values *values, struct model_config *conf
                            config->model_type);
 }
 
+// Of LFM2: all blocks but those in full_attn_idxs, which are all where it is absent.
+static int read_full_blocks(const struct values *values, struct model_config *config, struct error *err) {
+    struct values list = values_member(values, "full_attn_idxs");
+    bool listed = values_has(values, "full_attn_idxs");
+    if (listed && values_kind(values, "full_attn_idxs") != VALUE_LIST) {
+        return error_set(err, STATUS_DATA, "'full_attn_idxs' is not a list");
+    }
+    for (size_t i = 0; i < config->layers && listed; i++) {
+        config->layer_mixers[i] = MIXER_CONVOLUTION;
+    }
+    for (size_t i = 0; i < values_count(&list) && listed; i++) {
+        int64_t block = -1;
+        if (!values_integer_at(&list, i, &block)) {
+            return error_set(err, STATUS_DATA, "'full_attn_idxs' entry %zu is not a number", i);
+        }
+        if (block >= 0 && (size_t)block < config->layers) { // others are of no block
+            config->layer_mixers[block] = MIXER_ATTENTION;
+        }
+    }
+    return STATUS_OK;
+}
+
+static int read_convolutions(const struct values *values, struct model_config *config, struct error *err) {
+    struct values list = values_member(values, "layer_types");
+    config->convolution.width = config->hidden;
+    TRY(read_count(values, "conv_L_cache", 3, &config->convolution.taps, DEVICE_TAPS_MOST, err));
+    TRY(values_boolean(values, "conv_bias", &config->convolution_bias, err));
+    TRY(flags_of(config, &config->layer_mixers, err));
+    if (!values_has(values, "layer_types")) {
+        return read_full_blocks(values, config, err);
+    }
+    if (values_kind(values, "layer_types") != VALUE_LIST || values_count(&list) != config->layers) {
+        return error_set(err, STATUS_DATA, "'layer_types' is not a list of %zu names", config->layers);
+    }
+    for (size_t i = 0; i < config->layers; i++) {
+        const char *type = values_text_at(&list, i);
+        bool attends = type != NULL && strcmp(type, "full_attention") == 0;
+        if (!attends && (type == NULL || strcmp(type, "conv") != 0)) {
+            return error_set(err, STATUS_DATA,
+                             "'layer_types' entry %zu is '%.64s'; supported are full_attention and conv", i,
+                             type == NULL ? "not a text" : type);
+        }
+        config->layer_mixers[i] = attends ? MIXER_ATTENTION : MIXER_CONVOLUTION;
+    }
+    return STATUS_OK;
+}
+
 // Which blocks have a delta net.
 static int read_mixers(const struct values *values, struct model_config *config, struct error *err) {
     struct values list = values_member(values, "layer_types");
@@ -298,7 +345,8 @@ int config_read_layers(const struct values *values, struct model_config *config,
     if (config->family->ropes == ROPES_LISTED) {
         TRY(read_no_rope(values, config, err));
     }
-    TRY(read_mixers(values, config, err));
+    TRY(config->family->mixers == MIXERS_CONVOLUTION ? read_convolutions(values, config, err)
+                                                     : read_mixers(values, config, err));
     TRY(read_sliding(values, config, err));
     choose_ropes(config);
     TRY(config->family->full_heads ? config_read_full(values, config, err) : STATUS_OK);

@@ -118,6 +118,32 @@ static int read_epsilon(const struct values *values, struct model_config *config
                : error_set(err, STATUS_DATA, "'%s' is %g, outside 0 to 1", key, config->norm_epsilon);
 }
 
+// LFM2's MLP has two thirds of the named width, times a factor and then up to a multiple of a number.
+static int round_mlp(const struct values *values, struct model_config *config, struct error *err) {
+    bool adjusts = true;
+    double factor = 1;
+    size_t unit;
+    TRY(get_size(values, "block_ff_dim", (int64_t)config->intermediate, LARGEST_DIMENSION,
+                 &config->intermediate, err));
+    TRY(values_boolean(values, "block_auto_adjust_ff_dim", &adjusts, err));
+    TRY(values_number(values, "block_ffn_dim_multiplier", &factor, err));
+    TRY(get_size(values, "block_multiple_of", 256, LARGEST_DIMENSION, &unit, err));
+    size_t width = 2 * config->intermediate / 3;
+    if (!adjusts) {
+        return STATUS_OK;
+    }
+    if (!(factor > 0 && factor * (double)width >= 1 && factor * (double)width <= LARGEST_DIMENSION)) {
+        return error_set(err, STATUS_DATA,
+                         "'block_ffn_dim_multiplier' is %g, which leaves no MLP, or too wide a one", factor);
+    }
+    if (!is_null(values, "block_ffn_dim_multiplier")) {
+        width = (size_t)(factor * (double)width);
+        width = (width + unit - 1) / unit * unit;
+    }
+    config->intermediate = width;
+    return STATUS_OK;
+}
+
 int config_read_shape(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_row *row = config->family;
     const struct family_keys *keys = &row->keys;
@@ -129,6 +155,7 @@ int config_read_shape(const struct values *values, struct model_config *config, 
     int64_t intermediate = defaults->intermediate == 0 ? 4 * (int64_t)config->hidden : defaults->intermediate;
     TRY(get_size(values, key_or(keys->intermediate, "intermediate_size"), intermediate, LARGEST_DIMENSION,
                  &config->intermediate, err));
+    TRY(row->rounds_mlp ? round_mlp(values, config, err) : STATUS_OK);
     TRY(get_size(values, "vocab_size", defaults->vocabulary, LARGEST_DIMENSION, &config->vocabulary, err));
     TRY(get_named(values, keys->positions, "max_position_embeddings", defaults->positions, LARGEST_POSITIONS,
                   &config->max_positions, err));

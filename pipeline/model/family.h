@@ -21,6 +21,7 @@ struct family_keys { // of a configuration; NULL: as Llama calls it; "": the cla
     const char *epsilon;
     const char *activation;
     const char *window;
+    const char *tied; // wins over tie_word_embeddings; NULL: there is none
 };
 
 struct family_defaults { // where a key is absent
@@ -56,9 +57,10 @@ enum family_windows {    // which blocks see a window of keys only
     WINDOWS_WITHOUT_ROPE // those that do not rotate, if use_sliding_window (SmolLM3)
 };
 
-enum family_mixers {  // which blocks mix tokens by what
-    MIXERS_ATTENTION, // all by attention
-    MIXERS_DELTA_NET, // all but each `full_every`-th one by a delta net, unless layer_types says otherwise
+enum family_mixers {    // which blocks mix tokens by what
+    MIXERS_ATTENTION,   // all by attention
+    MIXERS_DELTA_NET,   // all but each `full_every`-th one by a delta net, unless layer_types says otherwise
+    MIXERS_CONVOLUTION, // those in full_attn_idxs by attention, unless layer_types says otherwise (LFM2)
 };
 
 enum family_ropes {         // which blocks rotate how
@@ -126,6 +128,7 @@ struct family_row {
     bool full_heads; // blocks without a window have heads of their own, and the last block is one (Gemma 4)
     bool value_norm;
     enum family_mixers mixers;
+    bool rounds_mlp;  // to two thirds of intermediate_size, by block_auto_adjust_ff_dim and others (LFM2)
     bool query_gates; // behind each query
     enum family_ropes ropes;
     size_t rotary_dim;     // > 0: a fixed table; where the key rotary_dim is absent (GPT-J)

@@ -14,6 +14,8 @@
     }
 
 WHERE(attends, config_mixer(config, block) == MIXER_ATTENTION)
+WHERE(convolves, config_mixer(config, block) == MIXER_CONVOLUTION)
+WHERE(convolution_bias, config->convolution_bias &&convolves(config, block))
 WHERE(has_delta_net, config_mixer(config, block) == MIXER_DELTA_NET)
 WHERE(attention_bias, config->attention_bias &&attends(config, block))
 WHERE(output_bias, config->output_bias &&attends(config, block))
@@ -34,7 +36,7 @@ WHERE(has_experts, config_has_experts(config, block))
 WHERE(has_xielu, config->activation == DEVICE_XIELU)
 WHERE(has_query_latent, config->latent.query > 0)
 WHERE(has_no_query_latent, config->latent.query == 0)
-WHERE(query_latent_bias, config->attention_bias &&config->latent.query > 0)
+WHERE(query_latent_bias, config->attention_bias && config->latent.query > 0)
 WHERE(has_sinks, config->has_sinks)
 WHERE(has_layer_input, config->layer_input > 0)
 WHERE(has_keys, config_keys(config, block) != KEYS_SHARED)
@@ -206,6 +208,23 @@ static const struct weight_row apertus[] = {
 static const struct weight_row plain[] = {
     ENDS("norm"), INPUT_NORM("input_layernorm"), ATTENTION, MLP_NORM("post_attention_layernorm"),
     PLAIN_MLP("up_proj", "down_proj"),
+};
+
+static const struct weight_row lfm2[] = {
+    ENDS("embedding_norm"), INPUT_NORM("operator_norm"),
+    MATRIX("layers.{i}.self_attn.q_proj.weight", DIM_Q, DIM_HIDDEN, BLOCK(qkv), attends),
+    MATRIX("layers.{i}.self_attn.k_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), attends),
+    MATRIX("layers.{i}.self_attn.v_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), attends),
+    QK_NORMS("self_attn.q_layernorm", "self_attn.k_layernorm"),
+    MATRIX("layers.{i}.self_attn.out_proj.weight", DIM_HIDDEN, DIM_Q, BLOCK(output), attends),
+    LINEAR("layers.{i}.conv.in_proj", DIM_CONVOLUTION, DIM_HIDDEN, qkv, convolves, convolution_bias),
+    {"layers.{i}.conv.conv.weight", FORM_TABLE, DIM_HIDDEN, DIM_TAPS, BLOCK(convolution), convolves, NULL, FILE_CONVOLUTION},
+    VECTOR("layers.{i}.conv.conv.bias", DIM_HIDDEN, BLOCK(convolution_bias), convolution_bias),
+    LINEAR("layers.{i}.conv.out_proj", DIM_HIDDEN, DIM_HIDDEN, output, convolves, convolution_bias),
+    MLP_NORM("ffn_norm"),
+    MATRIX("layers.{i}.feed_forward.w1.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), NULL),
+    MATRIX("layers.{i}.feed_forward.w3.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), NULL),
+    MATRIX("layers.{i}.feed_forward.w2.weight", DIM_HIDDEN, DIM_INTERMEDIATE, BLOCK(down), NULL),
 };
 
 static const struct weight_row phi[] = {
@@ -450,6 +469,7 @@ const struct weight_table weight_table_glm4 = TABLE(glm4);
 const struct weight_table weight_table_starcoder2 = TABLE(starcoder2);
 const struct weight_table weight_table_apertus = TABLE(apertus);
 const struct weight_table weight_table_plain = TABLE(plain);
+const struct weight_table weight_table_lfm2 = TABLE(lfm2);
 const struct weight_table weight_table_phi = TABLE(phi);
 const struct weight_table weight_table_neox = TABLE(neox);
 const struct weight_table weight_table_gpt2 = TABLE(gpt2);

@@ -81,6 +81,10 @@ size_t weight_dimension(const struct model_config *config, size_t block, enum we
         return config_mlp_width(config, block);
     case DIM_GATE_UP:
         return 2 * config_mlp_width(config, block);
+    case DIM_TAPS:
+        return config->convolution.taps;
+    case DIM_CONVOLUTION:
+        return 3 * config->convolution.width;
     case DIM_POSITIONS:
         return config->position_rows;
     case DIM_EXPERTS:

@@ -28,6 +28,8 @@ enum weight_dimension {
     DIM_EXPERT_WIDTH,
     DIM_EXPERTS_GATE_UP, // of all experts together
     DIM_EXPERTS_DOWN,
+    DIM_TAPS,        // of a short convolution
+    DIM_CONVOLUTION, // its b | c | x
     DIM_LATENT_QUERY,
     DIM_LATENT_KEY,
     DIM_LATENT_KEY_TURNED, // and the part of keys that turns
@@ -99,6 +101,7 @@ extern const struct weight_table weight_table_starcoder2;
 extern const struct weight_table weight_table_apertus;
 extern const struct weight_table
     weight_table_plain; // as Llama, with an MLP that is not gated (Arcee, Nemotron)
+extern const struct weight_table weight_table_lfm2;
 extern const struct weight_table weight_table_phi;
 extern const struct weight_table weight_table_neox;
 extern const struct weight_table weight_table_gpt2;

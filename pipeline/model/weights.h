@@ -22,6 +22,8 @@ struct block_weights {
     void *qkv_bias;           // [..]
     void *q_norm;             // [head_dim], or of all heads together, or [heads, head_dim]
     void *k_norm;             // the same of kv_heads
+    void *convolution;        // [hidden, taps] of a short one
+    void *convolution_bias;
     struct device_matrix query_down; // [latent, hidden] of latent attention
     void *query_down_bias;           // [latent]
     void *query_norm;                // [latent]

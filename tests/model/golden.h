@@ -62,6 +62,7 @@ static const char *const golden_families[] = {
     "granitemoe",
     "helium",
     "hunyuan",
+    "lfm2",
     "ministral3",
     "mistral3",
     "mistral3-old",

@@ -287,6 +287,33 @@ static void experts_are_chosen_in_groups(void **state) {
             "'routed_scaling_factor' is 0");
 }
 
+static void some_blocks_have_a_short_convolution(void **state) {
+    (void)state;
+    struct model_config config;
+    parse(&config,
+          "{\"model_type\": \"lfm2\", \"num_hidden_layers\": 4, \"full_attn_idxs\": [1, 3, 9, -2],"
+          " \"hidden_size\": 64, \"block_ff_dim\": 1000, \"intermediate_size\": 7, \"conv_bias\": true}");
+    assert_memory_equal(config.layer_mixers, "\2\0\2\0", 4);
+    assert_true(config.convolution.taps == 3 && config.convolution.width == 64 && config.convolution_bias);
+    assert_int_equal(config.intermediate, 768); // 666 and up to a multiple of 256
+    model_config_destroy(&config);
+    parse(&config, "{\"model_type\": \"lfm2\", \"num_hidden_layers\": 2, \"full_attn_idxs\": [0, 1],"
+                   " \"layer_types\": [\"conv\", \"full_attention\"], \"block_ffn_dim_multiplier\": null,"
+                   " \"intermediate_size\": 100}");
+    assert_memory_equal(config.layer_mixers, "\2\0", 2);
+    assert_int_equal(config.intermediate, 66);
+    model_config_destroy(&config);
+    parse(&config, "{\"model_type\": \"lfm2\", \"num_hidden_layers\": 2, \"tie_embedding\": false,"
+                   " \"block_auto_adjust_ff_dim\": false, \"intermediate_size\": 100}");
+    assert_memory_equal(config.layer_mixers, "\0\0", 2);
+    assert_true(config.intermediate == 100 && !config.tied_embeddings);
+    model_config_destroy(&config);
+    refused("{\"model_type\": \"lfm2\", \"conv_L_cache\": 17}", "'conv_L_cache' is 17");
+    refused("{\"model_type\": \"lfm2\", \"num_hidden_layers\": 1, \"layer_types\": [\"linear_attention\"]}",
+            "supported are full_attention and conv");
+    refused("{\"model_type\": \"lfm2\", \"block_ffn_dim_multiplier\": 0}", "'block_ffn_dim_multiplier' is 0");
+}
+
 static void scales_are_read_as_each_family_has_them(void **state) {
     (void)state;
     struct model_config config;
@@ -413,6 +440,7 @@ int main(void) {
         cmocka_unit_test(some_blocks_have_a_delta_net),
         cmocka_unit_test(attention_may_have_latents),
         cmocka_unit_test(experts_are_chosen_in_groups),
+        cmocka_unit_test(some_blocks_have_a_short_convolution),
         cmocka_unit_test(scales_are_read_as_each_family_has_them),
         cmocka_unit_test(norms_are_where_flags_put_them),
         cmocka_unit_test(the_text_part_of_a_larger_model_is_read),
