@@ -124,3 +124,23 @@ def test_presets_leave_nothing_of_other_settings():
 def test_fuzzing_without_an_end_is_refused(seconds):
     """libFuzzer takes 0 for no limit."""
     assert subprocess.run([support.SOURCE / "tools" / "fuzz.sh", seconds], capture_output=True).returncode == 64
+
+
+def test_fuzzing_names_the_targets_that_found_something(tmp_path):
+    """Side by side: also those that end at once, or execute nothing."""
+    endings = {"good": 'echo "stat::number_of_executed_units: 5"', "bad": "echo an input was found; exit 1", "idle": "exit 0"}
+    (tmp_path / "tools").mkdir()
+    shutil.copy(support.SOURCE / "tools/fuzz.sh", tmp_path / "tools")
+    programs = {"bin/cmake": "exit 0", "bin/clang-14": "exit 0"}
+    programs |= {f"build/fuzz/tests/room_fuzz_{name}": ending for name, ending in endings.items()}
+    for name, what in programs.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"#!/bin/sh\n{what}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = support.clean_environment(PATH=f"{tmp_path}/bin:{os.environ['PATH']}")
+    for names, found in (list(endings), "findings in: room_fuzz_bad room_fuzz_idle ("), (["good"], ""):
+        done = subprocess.run([tmp_path / "tools/fuzz.sh", "1", *(f"room_fuzz_{name}" for name in names)], capture_output=True, text=True,
+                              env=environment)
+        assert done.returncode == bool(found) and found in done.stderr, done
+        assert ("an input was found" in done.stdout) == bool(found) and "number_of_executed_units: 5" in done.stdout, done
+        assert done.stdout.count("== room_fuzz_") == len(names)
