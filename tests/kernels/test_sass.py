@@ -27,7 +27,7 @@ def tools():
     ("rows", {"embed_kernel": {128}, "embed_scaled_kernel": {128}, "keep_kernel": {128}, "add_kernel": {128}, "scale_kernel": {128}}),
     ("norms", {"rms_norm_kernel": {128}, "norm_kernel": {128}}),
     ("activations", {"swiglu_kernel": {128}, "activate_kernel": {128}, "gate_kernel": {128},
-                     "gate_rows_kernel": {128}}),
+                     "gate_rows_kernel": {128}, "xielu_kernel": {128}, "clamp_kernel": {128}}),
     ("rotary", {f"{kernel}<{number}": {width} for kernel in ("rotary_kernel", "turning_kernel")  # 4 numbers a lane
                 for number, width in (("bf16", 64), ("f16", 64), ("float", 128))}),
     ("pool", {"pool_kernel": {128}}),
