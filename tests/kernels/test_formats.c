@@ -395,10 +395,10 @@ static void test_refusals(void **state) {
     const float numbers[ROWS * COLUMNS] = {0};
     struct weight_view narrow;
     struct device_matrix half = {ROWS, COLUMNS, NULL, 1, {{f16, ROWS, NULL}}};
-    struct device_matrix short_pieces = {ROWS, COLUMNS, NULL, 1, {{f16, ROWS - 1, NULL}}};
+    struct device_matrix tall_pieces = {ROWS, COLUMNS, NULL, 1, {{f16, ROWS + 1, NULL}}};
     struct device_matrix broken = {ROWS, COLUMNS - 1, NULL, 1, {{weight_format_find("Q8_0"), ROWS, NULL}}};
     struct device_matrix plain = {.rows = ROWS, .columns = COLUMNS};
-    refused(&bed, device_matrix_take(bed.device, &short_pieces, &bed.error), STATUS_INTERNAL,
+    refused(&bed, device_matrix_take(bed.device, &tall_pieces, &bed.error), STATUS_INTERNAL,
             "cannot be held");
     refused(&bed, device_matrix_take(bed.device, &broken, &bed.error), STATUS_INTERNAL, "cannot be held");
     must(&bed, device_matrix_take(bed.device, &half, &bed.error));

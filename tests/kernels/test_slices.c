@@ -163,7 +163,7 @@ static void what_is_no_slice_is_refused(void **state) {
         const char *why;
     } wrong[] = {
         {{starts, starts, 1, NULL, DEVICE_SLICE}, "kept keys and values are missing"},
-        {{starts, starts, 2, buffer, 0}, "a slice is of one text"},
+        {{starts, starts, 2, buffer, DEVICE_SLICE}, "a slice is of one text"},
         {{starts + 1, starts + 1, 1, buffer, 0}, "a slice is of one text"},
         {{starts, starts, 1, buffer, DEVICE_SLICE / 2}, "a slice begins within a tile"},
         {{starts, starts, 1, buffer, 2 * DEVICE_SLICE}, "the longest was planned as"},
