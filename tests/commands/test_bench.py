@@ -131,6 +131,14 @@ def test_families(tmp_path, dtype):
 
 
 @needs_emulation
+def test_families_on_a_gpu(tmp_path):
+    file = tmp_path / "bench.json"
+    done = emulated("--part", "families", "--json", file)
+    assert done.code == OK, done
+    check_families(json.loads(file.read_text()))
+
+
+@needs_emulation
 @pytest.mark.parametrize("shared, other", [(233472, "one head a warp"), (102400, "two heads a warp")])
 def test_both_kernels_of_attention(tmp_path, shared, other):
     file = tmp_path / "bench.json"
