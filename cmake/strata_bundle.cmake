@@ -9,5 +9,5 @@ if(NOT STRATA_SANITIZER)
   list(JOIN lines "" lines)
   file(WRITE ${CMAKE_BINARY_DIR}/device_tests.txt "${lines}")
   add_custom_target(bundle COMMAND ${CMAKE_COMMAND} -E env "CC=${CMAKE_C_COMPILER}" ${CMAKE_SOURCE_DIR}/tools/bundle.sh
-    --build ${CMAKE_BINARY_DIR} DEPENDS strata ${tests} USES_TERMINAL VERBATIM)
+    --build ${CMAKE_BINARY_DIR} DEPENDS strata $<$<BOOL:${STRATA_TESTS}>:device_tests> USES_TERMINAL VERBATIM)
 endif()

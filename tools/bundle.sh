@@ -12,7 +12,7 @@ export LC_ALL=C
 umask 022
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=build to='' glibc=2.34
-most=96000000 # bytes, unpacked: each of the tests has all kernels in it, for every architecture
+most=64000000 # bytes, unpacked: the program and that of the tests have all kernels in them, for every architecture
 # What is the machine's: glibc, and the run time libraries of C and C++ that come with every distribution.
 system='^(ld-linux[^/]*|lib(c|m|mvec|dl|rt|pthread|resolv|util|gcc_s|stdc\+\+))\.so\.[0-9]+$'
 
@@ -58,7 +58,9 @@ programs() {
   mkdir "$new/tests" "$new/lib"
   cp "$build/strata" "$new/"
   while read -r test; do
-    if [ -x "$build/tests/$test" ]; then
+    if [ -x "$build/tests/device_tests" ]; then
+      [ -e "$new/tests/device_tests" ] || cp "$build/tests/device_tests" "$new/tests/"
+    elif [ -x "$build/tests/$test" ]; then
       cp "$build/tests/$test" "$new/tests/"
     else
       echo "bundle: without $test, which is not built"
@@ -160,6 +162,16 @@ later() {
   [ "$1" != "$2" ] && [ "$(printf '%s\n' "$1" "$2" | sort -V | tail -n 1)" = "$1" ]
 }
 
+# One program with all kernels in it has the names of all tests that are in it.
+name_tests() {
+  local test
+  [ -e "$new/tests/device_tests" ] || return 0
+  while read -r test; do
+    ln "$new/tests/device_tests" "$new/tests/$test"
+  done <"$build/device_tests.txt"
+  rm "$new/tests/device_tests"
+}
+
 # What each file asks of the machine's libraries, as versions of symbols: of the C++ and GCC libraries as late as gcc 11's, which
 # systems with glibc 2.34 have. DT_RELR is how glibc 2.36 can load a file.
 needs_no_later() {
@@ -195,7 +207,7 @@ is_complete() {
 # changes. xz -6 takes twice as long for 12 % less.
 pack() {
   local bytes
-  bytes=$(find "$new" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum }')
+  bytes=$(find "$new" -type f -printf '%i %s\n' | awk '!seen[$1]++ { sum += $2 } END { print sum }') # a file of several names once
   [ "$bytes" -le "$most" ] || fail "it has $bytes bytes unpacked, $most at most are allowed: build for fewer architectures (STRATA_CUDA_ARCHITECTURES)"
   rm -rf "$to"
   mv "$new" "$to"
@@ -222,6 +234,7 @@ main() {
   needs_no_later
   settle
   is_complete
+  name_tests
   texts # not before: until here all files in tests are programs
   pack
 }
