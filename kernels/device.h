@@ -158,7 +158,7 @@ void device_residency(const struct device *device, struct device_residency *out)
 // the device multiplies fastest; or kept as pieces, one below the other (a fused matrix has several), each in
 // a format of its own. What is kept is expanded into one scratch before each matmul, to what loading with a
 // conversion would have stored: the results have the same bits.
-enum { DEVICE_PIECES = 3 };
+enum { DEVICE_PIECES = 4 };
 
 struct device_piece {
     const struct weight_format *format; // the caller's; must live as long as the matrix

@@ -172,7 +172,6 @@ struct device_routing {
     bool rounds_weights; // halves: so are the weights, last
     float scaling;       // of the weights, before they are rounded
     float sum_more;      // added to that sum
-    float sum_least;     // which then counts as at least this
     bool wide_router; // the router is float32 whatever the dtype, and x is widened to be multiplied with it
     // [experts] float32 in device memory: added to the scores of all experts, by which they are then chosen;
     // weights are made without it. NULL: none. Not with CHOSEN.

@@ -106,7 +106,8 @@ def gemma_variants():
         "gemma4-inputs": (nested("gemma4", gemma4_text(**inputs), GEMMA4_TOWER, audio_config=None), "BF16", 1, FEWEST,
                           {"text_config": gemma4_text(**{**inputs, "rms_norm_eps": 0.5})}),
         "gemma4-takers": (gemma4_text(**takers), "F32", 1, FEWER, {"sliding_window": 20}),
-        "gemma4-shared": (nested("gemma4", gemma4_text(**shared), GEMMA4_TOWER, audio_config=None), "BF16", 1, FEWER,
+        "gemma4-shared": (nested("gemma4", gemma4_text(**shared), GEMMA4_TOWER, audio_config=None, image_token_id=5,
+                                 video_token_id=11, audio_token_id=17), "BF16", 1, FEWER,
                           {"text_config": gemma4_text(**shared, sliding_window=20)}),
     }
 

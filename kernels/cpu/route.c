@@ -185,13 +185,12 @@ static void choose_experts(int32_t *chosen, const float *ranks, const struct dev
     }
 }
 
-static void divide_by_sum(float *numbers, size_t count, float more, float least) {
+static void divide_by_sum(float *numbers, size_t count, float more) {
     float sum = 0;
     for (size_t i = 0; i < count; i++) {
         sum += numbers[i];
     }
     sum += more;
-    sum = sum < least ? least : sum;
     for (size_t i = 0; i < count; i++) {
         numbers[i] /= sum;
     }
@@ -203,7 +202,7 @@ static void softmax(const struct micro_kernels *kernels, float *numbers, size_t 
         greatest = is_greater(numbers[i], greatest) ? numbers[i] : greatest;
     }
     kernels->exponents(numbers, greatest, count);
-    divide_by_sum(numbers, count, 0, 0);
+    divide_by_sum(numbers, count, 0);
 }
 
 static void sigmoid(const struct micro_kernels *kernels, float *numbers, size_t count) {
@@ -258,7 +257,7 @@ static void route_token(const struct route *route, const struct block *block, fl
     }
     choose_and_score(route, chosen, weights, logits);
     if (routing->normalised) {
-        divide_by_sum(weights, routing->chosen, routing->sum_more, routing->sum_least);
+        divide_by_sum(weights, routing->chosen, routing->sum_more);
     }
     for (size_t i = 0; i < routing->chosen; i++) {
         weights[i] *= routing->scaling;

@@ -40,7 +40,6 @@ struct choice { // of device_routing and the sizes
     unsigned each; // experts of a group
     float scaling;
     float sum_more;
-    float sum_least;
     const float *correction;
 };
 
@@ -298,7 +297,6 @@ static __device__ __forceinline__ void choose_experts(int32_t *experts, float *w
             total += (taken >> e / WARP & 1) != 0 ? values[e] : 0.0f;
         }
         total = warp_sum(total) + choice.sum_more;
-        total = total < choice.sum_least ? choice.sum_least : total;
     }
     unsigned before = 0;
     for (unsigned first = 0; first < choice.experts; first += WARP) {
@@ -373,7 +371,6 @@ static struct choice choice_of(const struct device_routing *routing, size_t hidd
     choice.each = (unsigned)(routing->experts / (routing->groups == 0 ? 1 : routing->groups));
     choice.scaling = routing->scaling;
     choice.sum_more = routing->sum_more;
-    choice.sum_least = routing->sum_least;
     choice.correction = routing->correction;
     return choice;
 }

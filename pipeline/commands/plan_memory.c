@@ -71,8 +71,10 @@ int plan_memory_write(FILE *out, struct inputs *inputs, struct error *err) {
     write_row(out, "activations", memory.activations, packed, memory.activations);
     write_row(out, "together", rest + weights->packed + weights->largest, packed, rest + weights->expanded);
     fprintf(out,
-            "  keys and values: %s of the activations; only those of one layer live at a time, so that "
+            "  keys and values: %s of the activations; only those of one layer live at a time%s, so that "
             "quantising them would save nothing\n",
-            amount_text((double)memory.keys_and_values, text));
+            amount_text((double)memory.keys_and_values, text),
+            model_config_of(inputs->model)->key_sharers > 0 ? ", beside the two that later layers share"
+                                                            : "");
     return STATUS_OK;
 }

@@ -132,7 +132,7 @@ bool beside_tensor(const char *name, const struct model_config *config) {
     if (config->is_nested && is_tower(name)) {
         return true;
     }
-    if (config->embedding_width > 0 && ends_with(name, strlen(name), ".project_out.weight")) {
+    if (config->embedding_width > 0 && strstr(name, ".project_out.") != NULL) {
         return true; // of the last state, which no run holds
     }
     static const char text[] = "language_model."; // a head may lie within the text part

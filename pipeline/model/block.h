@@ -25,7 +25,7 @@ enum block_step { // the operations of a block, in order; a block passes over th
     BLOCK_KEY_PLACE,
     BLOCK_QKV,
     BLOCK_ROPE,      // norms of heads, where the model has them, and rotation
-    BLOCK_ATTENTION, // or a delta net
+    BLOCK_ATTENTION, // or what stands in its place (enum block_mixer)
     BLOCK_OUTPUT,
     BLOCK_ATTENTION_ADD, // of a branch that is normalised or scaled before it is added
     BLOCK_MLP_NORM,
@@ -75,7 +75,7 @@ struct block_pass {
     const void *layer_inputs; // [tokens, layers * layer_input]; NULL: blocks have none
     void *shared[2]; // keys and values of the pass's texts that later blocks take, from their first token on:
                      // of blocks without a window, and with one; NULL: none are
-    void *kept; // of a slice: texts.kept, to which its own keys and values are added; a delta net's state
+    void *kept; // of a slice: texts.kept, to which its own keys and values are added; another mixer's state
     size_t tokens;
     size_t longest; // tokens of the longest text in any batch
 };

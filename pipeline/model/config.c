@@ -14,6 +14,7 @@
 #include "model/gguf_config.h"
 #include "model/place.h"
 #include "model/values.h"
+#include "model/weight_table.h"
 
 enum { FILE_LIMIT = 4 << 20 }; // bytes of a config.json: real ones have a few thousand
 
@@ -51,6 +52,36 @@ static int find_family(const struct values *values, struct model_config *config,
     }
     config->weights = family_weights(config->family);
     strcpy(config->model_type, config->family->model_type);
+    return STATUS_OK;
+}
+
+// Ids that stand for what is seen or heard, where the outer model embeds another in their place.
+static int read_places(const struct values *values, const struct values *text, struct model_config *config,
+                       struct error *err) {
+    static const struct {
+        const char *key;
+        int64_t otherwise;
+    } keys[CONFIG_PLACES] = {
+        {"image_token_id", 258880}, {"video_token_id", 258884}, {"audio_token_id", 258881}};
+    const char *type = NULL;
+    TRY(values_text(values, "model_type", &type, err));
+    const struct family_nest *nest = family_nest_find(type);
+    if (nest == NULL || !nest->pads_places) {
+        return STATUS_OK;
+    }
+    int64_t pad = 0;
+    TRY(values_integer(text, "pad_token_id", 0, (int64_t)config->vocabulary - 1, &pad, err));
+    if (values_kind(text, "pad_token_id") == VALUE_NULL) {
+        return error_set(err, STATUS_DATA, "'text_config': 'pad_token_id' is null");
+    }
+    config->pad_id = (int32_t)pad;
+    for (size_t i = 0; i < CONFIG_PLACES; i++) {
+        int64_t id = keys[i].otherwise;
+        if (values_kind(values, keys[i].key) != VALUE_NULL) {
+            TRY(values_integer(values, keys[i].key, 0, INT32_MAX, &id, err));
+            config->places[config->place_count++] = (int32_t)id;
+        }
+    }
     return STATUS_OK;
 }
 
@@ -193,6 +224,7 @@ static int read_values(const struct values *values, struct model_config *config,
     if (status != STATUS_OK) {
         return config->is_nested ? error_wrap(err, "'text_config'") : status;
     }
+    TRY(read_places(values, &text, config, err));
     TRY(read_packing(values, config, err));
     if (config->is_nested) {
         TRY(read_dtype(&text, config, err));
@@ -268,18 +300,16 @@ const char *model_config_holder(const struct model_config *config) {
     return config->holder == CONFIG_GGUF ? "the file's metadata" : model_part_name(MODEL_CONFIG);
 }
 
-struct model_config model_config_plain(const struct model_config *config) {
+// Without a list, and what lists are of.
+static struct model_config without_lists(const struct model_config *config) {
     struct model_config plain = *config;
     plain.rope = (struct rope_config){.theta = 10000, .factor = 1, .attention_factor = 1};
     plain.local_rope = (struct rope_config){0};
     plain.has_local_rope = false;
-    plain.unrotated = 0;
     plain.full_head_dim = 0;
     plain.full_values_are_keys = false;
     plain.key_sharers = 0;
     plain.layer_input = 0;
-    plain.window = 0;
-    plain.experts = (struct expert_config){0};
     plain.query_beta = 0;
     plain.has_slopes = false;
     plain.position_rows = 0;
@@ -288,21 +318,32 @@ struct model_config model_config_plain(const struct model_config *config) {
     plain.layer_ropes = NULL;
     plain.layer_experts = NULL;
     plain.layer_mixers = NULL;
-    plain.query_gates = false;
-    plain.delta_net = (struct device_delta_net){0};
     return plain;
+}
+
+struct model_config model_config_plain(const struct model_config *config) {
+    return (struct model_config){.family = config->family,
+                                 .weights = &weight_table_dense,
+                                 .layers = config->layers,
+                                 .hidden = config->hidden,
+                                 .intermediate = config->intermediate,
+                                 .heads = config->heads,
+                                 .kv_heads = config->kv_heads,
+                                 .head_dim = config->head_dim,
+                                 .vocabulary = config->vocabulary,
+                                 .max_positions = config->max_positions,
+                                 .norm_epsilon = config->norm_epsilon,
+                                 .rope = {.theta = 10000, .factor = 1, .attention_factor = 1}};
 }
 
 int model_config_block(struct model_config *out, const struct model_config *config, size_t block,
                        struct error *err) {
     unsigned char **const flags[] = {&out->layer_slides, &out->layer_experts, &out->layer_mixers};
-    *out = model_config_plain(config);
+    if (config->full_head_dim > 0 || config->layer_input > 0 || config->key_sharers > 0) {
+        return error_set(err, STATUS_INTERNAL, "a block of %s does not stand alone", config->model_type);
+    }
+    *out = without_lists(config);
     out->layers = 1;
-    out->unrotated = config->unrotated;
-    out->window = config->window;
-    out->experts = config->experts;
-    out->query_gates = config->query_gates;
-    out->delta_net = config->delta_net;
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         void *flag;
         TRY(memory_zeroed(&flag, 1, 1, err));

@@ -104,6 +104,8 @@ struct latent_config {
     size_t value; // numbers of a head's values
 };
 
+enum { CONFIG_PLACES = 3 };
+
 struct model_config {
     enum config_holder holder; // that it was read from
     const struct family_row *family;
@@ -175,6 +177,9 @@ struct model_config {
     struct rope_config local_rope; // of blocks with BLOCK_ROPE_LOCAL
     bool has_local_rope;
     struct expert_config experts;
+    int32_t places[CONFIG_PLACES]; // ids that are embedded as pad_id is
+    size_t place_count;
+    int32_t pad_id;
     char architecture[96];            // first of `architectures`; "" when absent, as the two below
     char tokenizer_class[64];         // of config.json
     char code[96];                    // a class of the folder's own code that auto_map names for the model
@@ -264,12 +269,13 @@ int model_config_parse(struct model_config *config, const char *text, size_t siz
 // "config.json", or what stands for it: in messages.
 const char *model_config_holder(const struct model_config *config);
 
-// The shape alone, with no list of its own: blocks that are all alike, without windows and experts, and
-// rotate in the plain way.
+// Llama's blocks of the same sizes, with no list of their own: they stand for any family's where only the
+// rate of its matmuls is asked for.
 struct model_config model_config_plain(const struct model_config *config);
 
 // Block number `block` as a model of its own, with its window, experts and mixer, which rotates in the plain
-// way. The caller destroys `out`, also after a failure.
+// way; STATUS_INTERNAL where it has heads or inputs by block, or keys of another block. The caller destroys
+// `out`, also after a failure.
 int model_config_block(struct model_config *out, const struct model_config *config, size_t block,
                        struct error *err);
 

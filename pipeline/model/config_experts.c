@@ -102,6 +102,9 @@ static int read_choice(const struct values *values, struct model_config *config,
     experts->sum_more = row->sum_more;
     experts->scaling = row->scaling_key == NULL ? 1 : row->scaling;
     if (row->normalised_key != NULL && row->normalised_key[0] != 0) {
+        if (values_kind(values, row->normalised_key) == VALUE_NULL) { // which some classes take for false
+            return error_set(err, STATUS_DATA, "'%s' is null", row->normalised_key);
+        }
         TRY(values_boolean(values, row->normalised_key, &experts->normalised, err));
     }
     if (row->scaling_key != NULL) {

@@ -66,6 +66,10 @@ static int read_kind(const struct values *values, const struct model_config *con
 static int read_part(const struct values *values, double *part, const struct model_config *config,
                      struct error *err) {
     double found = *part;
+    if (config->family->defaults.part != 0 && values_kind(values, "partial_rotary_factor") == VALUE_NULL) {
+        return error_set(err, STATUS_DATA,
+                         "'partial_rotary_factor' is null"); // by class it is all or refused
+    }
     TRY(values_number(values, "partial_rotary_factor", &found, err));
     if (config->family->defaults.part == 0 && found != 1) {
         return error_set(err, STATUS_DATA, "'partial_rotary_factor' is %g; only 1 is supported", found);

@@ -399,6 +399,9 @@ int config_read_computation(const struct values *values, struct model_config *co
     TRY(read_flag(values, &row->mlp_bias, &config->mlp_bias, err));
     TRY(read_flag(values, &row->parallel, &parallel, err));
     TRY(read_norms(values, config, err));
+    if (interleaved && is_null(values, row->pairing_key)) { // which Python takes for false
+        return error_set(err, STATUS_DATA, "'%s' is null", row->pairing_key);
+    }
     TRY(interleaved ? values_boolean(values, row->pairing_key, &interleaved, err) : STATUS_OK);
     config->branches = parallel ? row->branches : BRANCHES_SERIAL;
     config->value_norm = row->value_norm;

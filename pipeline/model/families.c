@@ -10,10 +10,13 @@ const char *const family_text_prefixes[] = {
     "model.language_model.", "language_model.model.", "language_model.", "model.", "", NULL};
 
 static const struct family_nest nests[] = {
-    {"gemma3", false, "gemma3_text"},           {"mistral3", false, "mistral"},
-    {"qwen2_5_vl", true, "qwen2_5_vl_text"},    {"qwen3_vl", false, "qwen3_vl_text"},
-    {"gemma4", false, "gemma4_text"},           {"qwen3_5", false, "qwen3_5_text"},
-    {"qwen3_5_moe", false, "qwen3_5_moe_text"},
+    {"gemma3", false, "gemma3_text", false},
+    {"mistral3", false, "mistral", false},
+    {"qwen2_5_vl", true, "qwen2_5_vl_text", false},
+    {"qwen3_vl", false, "qwen3_vl_text", false},
+    {"gemma4", false, "gemma4_text", true},
+    {"qwen3_5", false, "qwen3_5_text", false},
+    {"qwen3_5_moe", false, "qwen3_5_moe_text", false},
 };
 
 enum { NESTS = sizeof nests / sizeof nests[0] };

@@ -1,5 +1,5 @@
 // The families of models: a row each of what its blocks compute, how its configuration says so, and what its
-// class takes where the configuration is silent (transformers 5.23). config.c and its companions read a
+// class takes where the configuration is silent (transformers 5.24). config.c and its companions read a
 // configuration by a row; what they find is in struct model_config, which everything else goes by.
 //
 // A row's zeros are Llama's: rotation of whole heads by halves, norms before attention and MLP, a gated MLP.
@@ -189,6 +189,7 @@ struct family_nest { // a configuration whose text model lies under text_config
     const char *model_type;
     bool may_be_flat;      // or beside vision_config, without text_config
     const char *text_type; // of the text model where it does not say
+    bool pads_places;      // ids that stand for images, sounds and films are embedded as the pad token
 };
 
 // The row of a model_type, or NULL.

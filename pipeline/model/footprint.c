@@ -229,7 +229,7 @@ void footprint_of_batch(struct footprint_batch *out, const struct model_config *
         uint64_t pairs = times(limits->tokens, config->experts.chosen);
         out->scratch = times(pairs, plus(config->experts.width, config->hidden) * dtype_size(dtype));
     }
-    if (config->layer_mixers != NULL) { // a convolution's numbers in float32
+    if (config->delta_net.taps > 0) { // its convolution's numbers in float32
         uint64_t mixed = times(device_delta_net_mixed(&config->delta_net), sizeof(float));
         out->scratch = most(out->scratch, times(limits->tokens, mixed));
     }

@@ -348,6 +348,16 @@ static void stage_starts(struct batch_inputs *staged, const struct model_batch *
     }
 }
 
+// Ids that stand for what is seen or heard become the pad token's, as their family has it.
+static void stage_ids(const struct model_config *config, int32_t *out, const struct model_batch *batch) {
+    memcpy(out, batch->ids, batch->tokens * sizeof out[0]);
+    for (size_t i = 0; i < config->place_count; i++) {
+        for (size_t t = 0; t < batch->tokens; t++) {
+            out[t] = batch->ids[t] == config->places[i] ? config->pad_id : out[t];
+        }
+    }
+}
+
 // Once for all stages that the batch goes through: rows of the tables are the same on all.
 static int stage_inputs(const struct pass *passes, size_t count, const struct model_batch *batch,
                         struct error *err) {
@@ -355,7 +365,7 @@ static int stage_inputs(const struct pass *passes, size_t count, const struct mo
     const struct pass_place *place = &passes->place;
     const struct model_state *state = &model->stages[place->stage].state;
     struct batch_inputs *staged = &model->staging.inputs[batch->slot];
-    memcpy(staged->ids, batch->ids, batch->tokens * sizeof staged->ids[0]);
+    stage_ids(&model->config, staged->ids, batch);
     memcpy(staged->spans, batch->spans, batch->rows * sizeof staged->spans[0]);
     stage_starts(staged, batch, &passes[count - 1]);
     size_t own_row = state->table_rows + place->member * state->own_rows;

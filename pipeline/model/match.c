@@ -210,6 +210,12 @@ static int find_source(const struct matching *m, const char *name, const struct 
         size_t rows = weight_dimension(m->config, block, row->rows);
         TRY(packing_find(out, m->checkpoint, &m->config->quantization, stem, rows,
                          weight_dimension(m->config, block, row->columns), &found, err));
+        if (is_of_experts(row->file) && found &&
+            out->components[0].tensor->shape[0] != m->config->experts.count) {
+            return error_set(err, STATUS_DATA, "tensor '%s' is of %zu experts; %s asks for %zu",
+                             out->components[0].tensor->name, out->components[0].tensor->shape[0],
+                             model_config_holder(m->config), m->config->experts.count);
+        }
         arrange_packed(out, m->config, row, rows);
     }
     return found ? STATUS_OK : find_one(m, name, row, block, out, err);

@@ -51,6 +51,9 @@ static const char *dimension_keys(const struct model_config *config, size_t bloc
     if (*size != config->head_dim) {
         return "'global_head_dim'";
     }
+    if (config->latent.key > 0) {
+        return "'qk_nope_head_dim' and 'qk_rope_head_dim'";
+    }
     return config->derived_head_dim ? "'hidden_size' / 'num_attention_heads' (there is no 'head_dim')"
                                     : "'head_dim'";
 }
@@ -98,13 +101,15 @@ static bool same_matmul(const struct block_matmul *a, const struct block_matmul 
            a->store == b->store;
 }
 
-// Asking takes a GPU a moment, and most blocks have the matmuls of the one before.
+// Asking takes a GPU a moment, and most blocks have the matmuls of one before.
 static bool was_checked(const struct block_matmul *matmul, const struct model_config *config, size_t block) {
-    struct block_matmul before[BLOCK_MATMULS_MOST];
-    size_t count = block > 0 ? block_matmuls(config, block - 1, before) : 0;
-    for (size_t i = 0; i < count; i++) {
-        if (same_matmul(matmul, &before[i])) {
-            return true;
+    for (size_t earlier = block; earlier-- > 0;) {
+        struct block_matmul before[BLOCK_MATMULS_MOST];
+        size_t count = block_matmuls(config, earlier, before);
+        for (size_t i = 0; i < count; i++) {
+            if (same_matmul(matmul, &before[i])) {
+                return true;
+            }
         }
     }
     return false;

@@ -79,32 +79,42 @@ int model_weight_formats(const struct model *model, struct buffer *out, struct e
     return buffer_printf(out, err, "%s", text);
 }
 
+// What the row takes in a block, as it is held.
+static void add_weight(const struct model *model, const struct weight_row *row, size_t block,
+                       enum dtype dtype, struct model_weight_bytes *out) {
+    const struct model_config *config = &model->config;
+    size_t rows = weight_dimension(config, block, row->rows);
+    size_t columns = weight_dimension(config, block, row->columns);
+    size_t width = weight_is_float(row) ? sizeof(float) : dtype_size(dtype);
+    // Dimensions are bounded (config.c).
+    uint64_t computed = (uint64_t)rows * columns * width * weight_copies(row, config, block);
+    struct weight_layout layout;
+    size_t all;
+    size_t across;
+    if (!weight_in_file(row, config, block) || !weights_keep(&model->match, config, row, block) ||
+        !weight_layout(&weights_source(&model->match, row, block, 0)->format, rows, columns, &layout)) {
+        out->computed += computed;
+        return;
+    }
+    out->packed += layout.bytes;
+    out->expanded += computed;
+    if (weights_shape(config, block, row->place, &all, &across)) {
+        uint64_t fused = (uint64_t)all * across * dtype_size(dtype);
+        out->largest = fused > out->largest ? fused : out->largest;
+    }
+}
+
 void model_weight_bytes(const struct model *model, size_t last, enum dtype dtype,
                         struct model_weight_bytes *out) {
+    const struct weight_table *table = model->config.weights;
     *out = (struct model_weight_bytes){0};
-    for (size_t i = 0; i < model->match.count; i++) {
-        const struct weight_bound *bound = &model->match.bound[i];
-        struct weight_layout layout;
-        size_t rows;
-        size_t columns;
-        bool in_block = weight_in_block(bound->use.row);
-        if (in_block && bound->use.block >= last) {
-            continue;
-        }
-        weights_rows(&model->config, bound->use, &rows, &columns);
-        uint64_t computed = (uint64_t)rows * columns * dtype_size(dtype); // dimensions are bounded (config.c)
-        if (!weights_keep(&model->match, &model->config, bound->use.row, bound->use.block) ||
-            !weight_layout(&bound->source.format, rows, columns, &layout)) {
-            out->computed += computed;
-            continue;
-        }
-        size_t all;
-        size_t across;
-        out->packed += layout.bytes;
-        out->expanded += computed;
-        if (weights_shape(&model->config, bound->use.block, bound->use.row->place, &all, &across)) {
-            uint64_t fused = (uint64_t)all * across * dtype_size(dtype);
-            out->largest = fused > out->largest ? fused : out->largest;
+    for (size_t i = 0; i < table->count; i++) {
+        const struct weight_row *row = &table->rows[i];
+        size_t blocks = weight_in_block(row) ? last : 1;
+        for (size_t block = 0; block < blocks; block++) {
+            if (weight_present(row, &model->config, block)) {
+                add_weight(model, row, block, dtype, out);
+            }
         }
     }
 }

@@ -27,8 +27,8 @@ static const struct case_of_routing cases[] = {
     {3, 8, false, false, {ROUTING(1, 1, ALL, true, false, false, 1)}},
     {40, 520, false, true, {ROUTING(256, 8, SIGMOID, true, false, false, 2.5f), GROUPS(8, 4, true), WIDE}},
     {70, 64, false, false, {ROUTING(160, 6, ALL, false, false, false, 16), GROUPS(8, 3, false), WIDE}},
-    {33, 40, false, true, {ROUTING(64, 6, ALL, true, false, true, 1), WIDE, .sum_least = 0.01f}}, // Ernie
-    {50, 24, false, true, {ROUTING(256, 8, SIGMOID, true, true, false, 1), .sum_more = 1e-20f}},  // MiniMax
+    {33, 40, false, true, {ROUTING(64, 6, ALL, true, false, true, 1), WIDE}},
+    {50, 24, false, true, {ROUTING(256, 8, SIGMOID, true, true, false, 1), .sum_more = 1e-20f}}, // MiniMax
     {9, 8, false, false, {ROUTING(64, 4, SIGMOID, true, false, false, 1), GROUPS(32, 2, true)}},
 };
 
@@ -37,7 +37,7 @@ static const struct case_of_routing odd_cases[] = {
     {2, 1, false, false, {ROUTING(3, 1, SIGMOID, false, false, false, 1)}},
     {150, 1025, false, false, {ROUTING(9, 2, CHOSEN, false, true, true, 1)}},
     {131, 515, true, true, {ROUTING(33, 5, SIGMOID, true, false, false, 3), GROUPS(3, 2, true), WIDE}},
-    {3, 1, false, true, {ROUTING(6, 6, ALL, true, false, false, 1), .sum_least = 4, .sum_more = 1}},
+    {3, 1, false, true, {ROUTING(6, 6, ALL, true, false, false, 1), .sum_more = 1}},
 };
 
 struct choice { // of all tokens, in host memory
@@ -128,7 +128,7 @@ static void weights_of(const struct case_of_routing *in, double *weights, const 
         weights[i] = routing->scores == DEVICE_SCORES_SIGMOID ? 1 / (1 + exp(-logit)) : exp(logit) / sum;
         chosen += weights[i];
     }
-    chosen = fmax(chosen + (double)routing->sum_more, (double)routing->sum_least);
+    chosen = chosen + (double)routing->sum_more;
     for (size_t i = 0; i < routing->chosen; i++) {
         weights[i] *= (double)routing->scaling / (routing->normalised ? chosen : 1);
     }

@@ -48,6 +48,16 @@ def test_a_plan_counts_them_too(name, tmp_path):
         assert "num_experts_per_tok" in text and plan["active_parameters"] < plan["parameters"] / 2
 
 
+@pytest.mark.parametrize("name", ["deepseek_v2", "gemma4-inputs", "gpt_oss", "granitemoe", "lfm2", "mixtral", "qwen3_5_moe", "qwen3_next"])
+def test_this_machine_is_measured_for_any_family(name, tmp_path):
+    """Where a family has no MLP beside its experts, latents or another mixer, a block of the same sizes stands for its own."""
+    (tmp_path / "config.json").write_text(json.dumps(make_goldens.variants()[name][0]))
+    done = subprocess.run([os.path.join(os.environ["STRATA_BUILD"], "strata"), "plan", "--model", str(tmp_path), "--tokens", "64", "--json"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    assert json.loads(done.stdout)["parameters"] > 0
+
+
 def test_every_variant_has_its_golden():
     stored = {path.stem for path in (FOLDER / "goldens").glob("*.f32")}
     assert stored == set(make_goldens.variants())
