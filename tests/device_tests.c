@@ -1,5 +1,5 @@
-// All tests of a device in one program, for the bundle: each of them alone has all kernels in it. Which one it
-// is, the name that it is called by says (bundle.sh gives it a name for each).
+// All tests of a device in one program, for the bundle: each of them alone has all kernels in it. Which one
+// it is, the name that it is called by says (bundle.sh gives it a name for each).
 #include <stdio.h>
 #include <string.h>
 
