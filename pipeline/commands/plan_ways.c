@@ -359,9 +359,13 @@ static void write_generation(FILE *out, const struct plan_ways *ways) {
     write_account(out, "as is published", &g->published, config->layers);
     write_account(out, "with grouped queries", &g->actual, config->layers);
     fprintf(out,
-            "  published figures count keys and values as wide as hidden_size (%zu); grouped queries make "
-            "them %zu\n",
-            config->hidden, config_keys_values(config) / 2);
+            "  published figures count keys and values as wide as hidden_size (%zu); %s make them %.0f\n",
+            config->hidden,
+            config->latent.key > 0         ? "latents"
+            : config->layer_mixers != NULL ? "grouped queries and layers without attention"
+            : config->key_sharers > 0      ? "grouped queries and shared ones"
+                                           : "grouped queries",
+            g->cached / 2);
     fprintf(out,
             "  strata computes a layer after the other: keys and values of one, %.1f MiB at that length, "
             "once; beside them the text's residual stream, %.1f MiB\n",

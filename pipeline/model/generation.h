@@ -4,7 +4,7 @@
 //
 // Two accountings stand side by side: the one that is published in forums and planners, which takes a layer
 // for the file's size by its layers and counts keys and values as wide as the hidden size; and the true one,
-// which knows grouped-query attention and the sizes of the cache's blocks.
+// which knows grouped-query attention, latents, layers that keep none, and the sizes of the cache's blocks.
 #ifndef STRATA_MODEL_GENERATION_H
 #define STRATA_MODEL_GENERATION_H
 
@@ -35,6 +35,7 @@ struct generation_account {
 };
 
 struct generation {
+    double cached; // numbers of a token and layer, on an average of the layers
     struct generation_account published;
     struct generation_account actual;
     double own; // bytes of keys and values that strata keeps for a text as long as the context, in 16 bits

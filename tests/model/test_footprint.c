@@ -95,6 +95,35 @@ static void blocks_add_up_to_the_model(void **state) {
     }
 }
 
+// The same of every family, as numbers and quantised where it can be.
+static void families_take_what_they_hold(void **state) {
+    (void)state;
+    static const enum model_quantize how[] = {MODEL_QUANTIZE_NONE, MODEL_QUANTIZE_NF4};
+    for (size_t i = 0; i < 2 * GOLDEN_FAMILIES; i++) {
+        struct golden golden;
+        struct error err = {0};
+        struct footprint footprint;
+        struct model_weight_bytes bytes;
+        const char *name = golden_families[i / 2];
+        struct model *model = open_golden(&golden, name);
+        if (how[i % 2] == MODEL_QUANTIZE_NONE || footprint_can_quantise(model_config_of(model))) {
+            must(footprint_of_model(&footprint, model, golden.layers, DTYPE_BF16, how[i % 2], &err), &err);
+            must(
+                model_set_weight_options(model, &(struct model_weight_options){.quantize = how[i % 2]}, &err),
+                &err);
+            model_weight_bytes(model, golden.layers, DTYPE_BF16, &bytes);
+            uint64_t counted = footprint.all_blocks + footprint.embedding + footprint.final_norm;
+            if (counted != bytes.packed + bytes.computed) {
+                fail_msg("%s: %ju counted, %ju + %ju held", name, (uintmax_t)counted, (uintmax_t)bytes.packed,
+                         (uintmax_t)bytes.computed);
+            }
+            footprint_destroy(&footprint);
+        }
+        model_close(model);
+        golden_close(&golden);
+    }
+}
+
 static void same_batch(const struct model *model, const struct model_limits *limits) {
     struct model_plan plan;
     struct footprint_batch batch;
@@ -193,6 +222,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model_of_seven_billion),
         cmocka_unit_test(blocks_add_up_to_the_model),
+        cmocka_unit_test(families_take_what_they_hold),
         cmocka_unit_test(a_batch_is_what_a_device_plans),
         cmocka_unit_test(keys_and_values_are_of_one_block),
         cmocka_unit_test(the_largest_sizes_stay_at_the_top),

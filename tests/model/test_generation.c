@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <string.h>
+
 #include <cmocka.h>
 
 #include "close_to.h"
@@ -71,6 +73,31 @@ static void grouped_queries_need_a_quarter(void **state) {
     model_config_destroy(&config);
 }
 
+static void layers_may_keep_less(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        double cached;
+    } shapes[] = {
+        {"{\"model_type\": \"qwen3_5_text\", \"num_hidden_layers\": 8}", 2.0 * 4 * 256 / 4},
+        {"{\"model_type\": \"deepseek_v3\"}", 512 + 64},
+        {"{\"model_type\": \"qwen3\", \"num_key_value_heads\": 8, \"head_dim\": 128}", 2 * 8 * 128},
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        struct model_config config;
+        struct error err = {0};
+        struct generation found;
+        assert_int_equal(
+            model_config_parse(&config, shapes[i].text, strlen(shapes[i].text), "config.json", &err),
+            STATUS_OK);
+        const struct generation_request request = request_of(&config, &cases[0]);
+        generation_count(&found, &request);
+        assert_close(found.cached, shapes[i].cached, 1e-9);
+        assert_close(found.actual.keys_values, 2 * (double)cases[0].context * shapes[i].cached, 1e-6);
+        model_config_destroy(&config);
+    }
+}
+
 static void nothing_fits_where_others_have_it_all(void **state) {
     (void)state;
     struct model_config config;
@@ -89,6 +116,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(published_figures_come_out_within_a_layer),
         cmocka_unit_test(grouped_queries_need_a_quarter),
+        cmocka_unit_test(layers_may_keep_less),
         cmocka_unit_test(nothing_fits_where_others_have_it_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
