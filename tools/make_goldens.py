@@ -24,9 +24,6 @@ HALVES = {"f16_errors": "float16", "bf16_errors": "bfloat16"}  # of transformers
 COSINES = {"float16": 0.999985, "bfloat16": 0.9996}  # the least of a token that transformers' own halves may have: the tests ask less
 MARGIN = 0.04  # rounding to bfloat16 moves a router's logits by less
 
-# Variants whose families the program does not compute yet: they have goldens, and no test compares with them.
-LATER = []
-
 
 def base(family, **changes):
     config = {"model_type": family, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,

@@ -46,7 +46,7 @@ def token_cosines(states, reference):
     return (states * reference).sum(2) / (np.linalg.norm(states, axis=2) * np.linalg.norm(reference, axis=2))
 
 
-NAMES = sorted(set(make_goldens.variants()) - set(make_goldens.LATER))
+NAMES = sorted(make_goldens.variants())
 FURTHER = make_goldens.golden_variants.all_variants()
 
 
