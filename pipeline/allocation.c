@@ -59,7 +59,12 @@ static void put_text(char *line, size_t *length, const char *text) {
     *length += size;
 }
 
+// Of threads that come to their ends at once the first says why; the others wait for it to take them along.
 static _Noreturn void end(const char *line, size_t length) {
+    static atomic_flag is_said = ATOMIC_FLAG_INIT;
+    while (atomic_flag_test_and_set(&is_said)) {
+        pause();
+    }
     static const char clear[] = "\r\033[K"; // of the progress that a terminal may show in this line
     ssize_t ignored = isatty(STDERR_FILENO) == 1 ? write(STDERR_FILENO, clear, sizeof clear - 1) : 0;
     ignored = write(STDERR_FILENO, line, length);
