@@ -142,7 +142,7 @@ def hidden_states(folder, texts, dtype="float32", routes=None):
     def start():
         model = load(folder, dtype)
         for module in model.modules() if routes is not None else ():
-            if type(module).__name__.endswith("TopKRouter"):
+            if type(module).__name__.lower().endswith("topkrouter"):
                 module.register_forward_hook(hook)
         return model
 

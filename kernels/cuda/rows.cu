@@ -50,10 +50,10 @@ static cudaError_t keep(cudaStream_t stream, T *kept, const T *keys, size_t widt
 
 // ---- columns ----
 
-// N: numbers that a thread copies at once.
-template <typename T, int N>
+template <typename T, bool WIDE>
 static __global__ void __launch_bounds__(ROW_THREADS)
     copy_columns_kernel(T *out, const T *in, struct device_columns columns) {
+    constexpr int N = WIDE ? CHUNK : 1; // numbers that a thread copies at once
     T *to = out + (size_t)blockIdx.x * columns.stride + columns.first;
     const T *from = in + (size_t)blockIdx.x * columns.in_stride + columns.in_first;
     const unsigned each = (unsigned)(columns.width / N);
@@ -74,7 +74,7 @@ static cudaError_t copy_columns(cudaStream_t stream, T *out, const T *in,
     const size_t all = columns->in_first | columns->in_apart | columns->first | columns->apart |
                        columns->width | columns->in_stride | columns->stride;
     bool wide = rows_wide<T, CHUNK>(out, all) && rows_wide<T, CHUNK>(in, all);
-    auto kernel = wide ? copy_columns_kernel<T, CHUNK> : copy_columns_kernel<T, 1>;
+    auto kernel = wide ? copy_columns_kernel<T, true> : copy_columns_kernel<T, false>;
     return LAUNCH(kernel, dim3((unsigned)tokens), dim3(ROW_THREADS), 0, stream, out, in, *columns);
 }
 

@@ -24,7 +24,8 @@ def tools():
 
 
 @pytest.mark.parametrize("source, wide", [
-    ("rows", {"embed_kernel": {128}, "embed_scaled_kernel": {128}, "keep_kernel": {128}, "add_kernel": {128}, "scale_kernel": {128}}),
+    ("rows", {"embed_kernel": {128}, "embed_scaled_kernel": {128}, "keep_kernel": {128}, "copy_columns_kernel": {128},
+              "add_kernel": {128}, "scale_kernel": {128}}),
     ("norms", {"rms_norm_kernel": {128}, "norm_kernel": {128}}),
     ("activations", {"swiglu_kernel": {128}, "activate_kernel": {128}, "gate_kernel": {128},
                      "gate_rows_kernel": {128}, "xielu_kernel": {128}, "clamp_kernel": {128}}),

@@ -46,6 +46,12 @@ def token_cosines(states, reference):
     return (states * reference).sum(2) / (np.linalg.norm(states, axis=2) * np.linalg.norm(reference, axis=2))
 
 
+def least_cosine(dtype, own, reference):
+    """Of a token: where the worst of transformers' own in that type is far, thrice as far. One token's error is mostly chance, and
+    processors round products of halves differently; over all tokens of a layer the errors are held to 1.2."""
+    return min(COSINES[dtype], 1 - 3 * (1 - token_cosines(own, reference).min()))
+
+
 NAMES = sorted(make_goldens.variants())
 FURTHER = make_goldens.golden_variants.all_variants()
 
@@ -77,9 +83,8 @@ def test_all_layers(name, tmp_path):
             rounded = tool_states(folder, tmp_path, texts, dtype, 2, device)
             assert np.isfinite(rounded).all()
             cosines = token_cosines(rounded, reference)
-            # where a token of transformers' own is as far, half as far again
-            least = min(COSINES[dtype], 1 - 1.5 * (1 - token_cosines(own, reference).min())) if name in FURTHER else COSINES[dtype]
-            assert cosines.min() >= least, (device, dtype, cosines.min(axis=1))
+            least = least_cosine(dtype, own, reference)
+            assert cosines.min() >= least, (device, dtype, least, cosines.min(axis=1))
             own_errors = make_goldens.layer_errors(own, reference)
             ratios = make_goldens.layer_errors(rounded, reference) / np.maximum(own_errors, 1e-12)
             assert (make_goldens.layer_errors(rounded, reference) <= 1.2 * own_errors).all(), (device, dtype, ratios)
@@ -97,9 +102,12 @@ def test_a_text_in_slices(name, tmp_path):
     assert np.isfinite(exact).all()
     errors = token_errors(exact, reference)
     assert errors.max() <= 1e-5, errors.max(axis=1)
+    own = make_goldens.hidden_states(str(folder), texts, "bfloat16")
     rounded = tool_states(folder, tmp_path, texts, "bfloat16", 2, tokens=192)
     cosines = token_cosines(rounded, reference)
-    assert cosines.min() >= COSINES["bfloat16"], cosines.min(axis=1)
+    assert cosines.min() >= least_cosine("bfloat16", own, reference), cosines.min(axis=1)
+    ratios = make_goldens.layer_errors(rounded, reference) / np.maximum(make_goldens.layer_errors(own, reference), 1e-12)
+    assert (ratios <= 1.2).all(), ratios
     print(f"{name} in slices: float32 {errors.max():.1e}, bfloat16 cosine {cosines.min():.7f}")
 
 
