@@ -128,7 +128,7 @@ bool device_matrix_bytes(const struct device *device, const struct device_matrix
             return false;
         }
     }
-    return rows <= shape->rows; // rows below the last piece hold anything
+    return size_add(rows, shape->loose_rows, &rows) && rows == shape->rows;
 }
 
 int device_plan_matrix(struct device_plan *plan, const struct device *device,

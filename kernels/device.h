@@ -172,6 +172,7 @@ struct device_matrix {
     void *data;         // device memory, opaque layout; of a kept matrix: that of its first piece
     size_t piece_count; // 0: stored as computed
     struct device_piece pieces[DEVICE_PIECES];
+    size_t loose_rows; // below the last piece: no file has them, and they hold anything
 };
 
 // `shape` of these two: a matrix whose memory does not count. STATUS_INTERNAL when it cannot be held.

@@ -76,9 +76,7 @@ static void turn_token(const struct turns *turns, size_t token) {
     void *columns = number_in(turns->qkv, token * device_heads_width(heads), cpu->base.dtype);
     float scale = 1;
     if (rope->query_scale != NULL) {
-        uint32_t number; // of any dtype
-        dtype_convert(&number, cpu->base.dtype, rope->query_scale + row, DTYPE_F32, 1);
-        dtype_convert(&scale, DTYPE_F32, &number, cpu->base.dtype, 1);
+        scale = dtype_rounded(rope->query_scale[row], cpu->base.dtype);
     }
     for (size_t h = 0; h < heads.heads; h++) {
         void *head = number_in(columns, h * device_heads_apart(heads), cpu->base.dtype);

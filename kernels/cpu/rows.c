@@ -164,17 +164,9 @@ static void xielu_rows(const void *job, size_t piece, size_t member) {
     }
 }
 
-static float rounded_to(double value, enum dtype dtype) {
-    float number = (float)value;
-    uint32_t there; // of any dtype
-    dtype_convert(&there, dtype, &number, DTYPE_F32, 1);
-    dtype_convert(&number, DTYPE_F32, &there, dtype, 1);
-    return number;
-}
-
 // Linear from 20 on, as torch has it.
 static float softplus(float x, enum dtype dtype) {
-    return rounded_to(x > 20 ? (double)x : log1p(exp((double)x)), dtype);
+    return dtype_rounded(x > 20 ? x : (float)log1p(exp((double)x)), dtype);
 }
 
 int cpu_xielu(struct device *device, void *out, const void *in, const void *numbers, size_t tokens,
@@ -184,7 +176,7 @@ int cpu_xielu(struct device *device, void *out, const void *in, const void *numb
     float *of = job.numbers;
     dtype_convert(of, DTYPE_F32, numbers, device->dtype, DEVICE_XIELU_NUMBERS);
     of[0] = softplus(of[0], device->dtype);
-    of[1] = rounded_to((double)of[2] + (double)softplus(of[1], device->dtype), device->dtype);
+    of[1] = dtype_rounded(of[2] + softplus(of[1], device->dtype), device->dtype);
     rows_run(&job.rows, xielu_rows, 2 * width);
     return STATUS_OK;
 }

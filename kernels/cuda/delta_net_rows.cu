@@ -10,6 +10,7 @@
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/numbers.h"
 #include "kernels/cuda/ptx.h"
+#include "kernels/cuda/texts.h"
 
 enum {
     WARPS = 4,
@@ -30,21 +31,6 @@ template <typename T> struct rows_from {
     unsigned texts;
     size_t tokens;
 };
-
-// The text that a token is of.
-static __device__ __forceinline__ unsigned text_of(const int32_t *starts, unsigned texts, int32_t token) {
-    unsigned low = 0;
-    unsigned high = texts;
-    while (high - low > 1) {
-        unsigned middle = low + (high - low) / 2;
-        if (starts[middle] <= token) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
 
 // The row `back` tokens before a token, NULL before the text.
 template <typename T>

@@ -3,6 +3,7 @@
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/numbers.h"
 #include "kernels/cuda/ptx.h"
+#include "kernels/cuda/texts.h"
 
 enum { ROW_THREADS = 256 };
 
@@ -19,26 +20,12 @@ template <typename T> struct convolving {
     size_t taps;
 };
 
-// The first token of the text that a token is of.
-static __device__ __forceinline__ size_t start_of(const int32_t *starts, size_t texts, size_t token) {
-    size_t low = 0;
-    size_t high = texts;
-    while (low + 1 < high) {
-        size_t middle = low + (high - low) / 2;
-        if ((size_t)starts[middle] <= token) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    return (size_t)starts[low];
-}
-
 template <typename T>
 static __global__ void __launch_bounds__(ROW_THREADS) convolve_kernel(convolving<T> call) {
     const size_t token = blockIdx.x;
     const size_t width = call.width;
-    const size_t there = token - start_of(call.starts, call.texts, token); // tokens before it in the batch
+    const unsigned text = text_of(call.starts, (unsigned)call.texts, (int32_t)token);
+    const size_t there = token - (size_t)call.starts[text]; // tokens before it in the batch
     const size_t most = there + (call.state != NULL ? call.before : 0);
     const T *own = call.in + token * 3 * width;
     for (size_t i = threadIdx.x; i < width; i += ROW_THREADS) {

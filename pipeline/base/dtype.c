@@ -78,3 +78,10 @@ void dtype_convert(void *out, enum dtype out_dtype, const void *in, enum dtype i
             out_dtype == DTYPE_F16 ? f32_to_f16(bf16_to_f32(half)) : f32_to_bf16(f16_to_f32(half));
     }
 }
+
+float dtype_rounded(float value, enum dtype dtype) {
+    uint32_t held; // of any type
+    dtype_convert(&held, dtype, &value, DTYPE_F32, 1);
+    dtype_convert(&value, DTYPE_F32, &held, dtype, 1);
+    return value;
+}

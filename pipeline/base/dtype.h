@@ -29,6 +29,9 @@ static inline float bf16_to_f32(uint16_t half) {
     return f32_from_bits((uint32_t)half << 16);
 }
 
+// A number as the type holds it.
+float dtype_rounded(float value, enum dtype dtype);
+
 // Round to nearest, ties to even; NaN stays NaN (quiet).
 static inline uint16_t f32_to_bf16(float value) {
     uint32_t bits = f32_bits(value);

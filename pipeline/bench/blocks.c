@@ -268,7 +268,7 @@ int bench_blocks_open(struct bench_blocks *blocks, struct device *device, const 
                       size_t count, size_t sets, size_t tokens, bool tuned, struct error *err) {
     void *slides;
     *blocks = (struct bench_blocks){.device = device,
-                                    .config = model_config_plain(config),
+                                    .config = *config, // which has no list
                                     .count = count,
                                     .sets = sets,
                                     .tokens = tokens};

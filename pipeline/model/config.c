@@ -300,27 +300,6 @@ const char *model_config_holder(const struct model_config *config) {
     return config->holder == CONFIG_GGUF ? "the file's metadata" : model_part_name(MODEL_CONFIG);
 }
 
-// Without a list, and what lists are of.
-static struct model_config without_lists(const struct model_config *config) {
-    struct model_config plain = *config;
-    plain.rope = (struct rope_config){.theta = 10000, .factor = 1, .attention_factor = 1};
-    plain.local_rope = (struct rope_config){0};
-    plain.has_local_rope = false;
-    plain.full_head_dim = 0;
-    plain.full_values_are_keys = false;
-    plain.key_sharers = 0;
-    plain.layer_input = 0;
-    plain.query_beta = 0;
-    plain.has_slopes = false;
-    plain.position_rows = 0;
-    plain.embedding_norm = false;
-    plain.layer_slides = NULL;
-    plain.layer_ropes = NULL;
-    plain.layer_experts = NULL;
-    plain.layer_mixers = NULL;
-    return plain;
-}
-
 struct model_config model_config_plain(const struct model_config *config) {
     return (struct model_config){.family = config->family,
                                  .weights = &weight_table_dense,
@@ -342,8 +321,19 @@ int model_config_block(struct model_config *out, const struct model_config *conf
     if (config->full_head_dim > 0 || config->layer_input > 0 || config->key_sharers > 0) {
         return error_set(err, STATUS_INTERNAL, "a block of %s does not stand alone", config->model_type);
     }
-    *out = without_lists(config);
+    *out = *config;
     out->layers = 1;
+    out->rope = (struct rope_config){.theta = 10000, .factor = 1, .attention_factor = 1};
+    out->local_rope = (struct rope_config){0};
+    out->has_local_rope = false;
+    out->query_beta = 0;
+    out->has_slopes = false;
+    out->position_rows = 0;
+    out->embedding_norm = false;
+    out->layer_ropes = NULL;
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
+        *flags[i] = NULL; // those of `config` are its own
+    }
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         void *flag;
         TRY(memory_zeroed(&flag, 1, 1, err));

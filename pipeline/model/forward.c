@@ -110,15 +110,9 @@ static int take_batch(const struct pass *pass, const struct stage *stage, size_t
 }
 
 // What embeddings are multiplied with, as the family rounds it.
-static float rounded_scale(const struct pass *pass, const struct stage *stage, double wanted) {
-    float scale = (float)wanted;
-    enum dtype dtype = device_dtype(stage->device);
-    if (pass->model->config.embedding_rounds && dtype != DTYPE_F32) {
-        uint16_t rounded;
-        dtype_convert(&rounded, dtype, &scale, DTYPE_F32, 1);
-        dtype_convert(&scale, DTYPE_F32, &rounded, dtype, 1);
-    }
-    return scale;
+static float rounded_scale(const struct pass *pass, const struct stage *stage, double scale) {
+    bool rounds = pass->model->config.embedding_rounds;
+    return rounds ? dtype_rounded((float)scale, device_dtype(stage->device)) : (float)scale;
 }
 
 static float embedding_scale(const struct pass *pass, const struct stage *stage) {

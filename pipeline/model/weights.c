@@ -87,10 +87,15 @@ static void list_pieces(struct device_matrix *matrix, const struct weight_match 
         return;
     }
     for (const struct weight_row *row = table->rows; row < table->rows + table->count; row++) {
-        if (weight_same_place(row, use.row) && weight_in_file(row, config, use.block)) {
-            matrix->pieces[matrix->piece_count++] =
-                (struct device_piece){.format = &weights_source(match, row, use.block, 0)->format,
-                                      .rows = weight_dimension(config, use.block, row->rows)};
+        size_t rows = weight_dimension(config, use.block, row->rows);
+        if (!weight_same_place(row, use.row) || !weight_present(row, config, use.block)) {
+            continue;
+        }
+        if (weight_in_file(row, config, use.block)) {
+            matrix->pieces[matrix->piece_count++] = (struct device_piece){
+                .format = &weights_source(match, row, use.block, 0)->format, .rows = rows};
+        } else {
+            matrix->loose_rows += rows; // its rows are the table's last
         }
     }
 }

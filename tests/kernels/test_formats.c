@@ -334,11 +334,11 @@ static void test_blocks_beside_each_other(void **state) {
 static void shared_scratch(const char *path, enum dtype dtype) {
     enum { ROWS = 152, DEEP = 96, COLUMNS = 80 };
     const struct weight_format *other = weight_format_of(DTYPE_F16);
-    const struct device_matrix deep = {ROWS, DEEP, NULL, 1, {{other, ROWS, NULL}}};
+    const struct device_matrix deep = {ROWS, DEEP, NULL, 1, {{other, ROWS, NULL}}, 0};
     const struct device_matrix shapes[] = {deep, deep, {.rows = ROWS, .columns = DEEP}};
     struct bed bed = planned_bed(path, dtype, shapes, 3);
     struct device_matrix nan = deep;
-    struct device_matrix kept_matrix = {ROWS - 5, COLUMNS, NULL, 1, {{other, ROWS - 5, NULL}}};
+    struct device_matrix kept_matrix = {ROWS - 5, COLUMNS, NULL, 1, {{other, ROWS - 5, NULL}}, 0};
     struct device_matrix converted = {.rows = ROWS - 5, .columns = COLUMNS};
     must(&bed, device_matrix_take(bed.device, &nan, &bed.error));
     must(&bed, device_matrix_take(bed.device, &kept_matrix, &bed.error));
@@ -394,10 +394,13 @@ static void test_refusals(void **state) {
     const struct weight_format *f32 = weight_format_of(DTYPE_F32);
     const float numbers[ROWS * COLUMNS] = {0};
     struct weight_view narrow;
-    struct device_matrix half = {ROWS, COLUMNS, NULL, 1, {{f16, ROWS, NULL}}};
-    struct device_matrix tall_pieces = {ROWS, COLUMNS, NULL, 1, {{f16, ROWS + 1, NULL}}};
-    struct device_matrix broken = {ROWS, COLUMNS - 1, NULL, 1, {{weight_format_find("Q8_0"), ROWS, NULL}}};
+    struct device_matrix half = {ROWS, COLUMNS, NULL, 1, {{f16, ROWS, NULL}}, 0};
+    struct device_matrix short_pieces = {ROWS, COLUMNS, NULL, 1, {{f16, ROWS - 1, NULL}}, 0};
+    struct device_matrix tall_pieces = {ROWS, COLUMNS, NULL, 1, {{f16, ROWS, NULL}}, 1};
+    struct device_matrix broken = {ROWS, COLUMNS - 1, NULL, 1, {{weight_format_find("Q8_0"), ROWS, NULL}}, 0};
     struct device_matrix plain = {.rows = ROWS, .columns = COLUMNS};
+    refused(&bed, device_matrix_take(bed.device, &short_pieces, &bed.error), STATUS_INTERNAL,
+            "cannot be held");
     refused(&bed, device_matrix_take(bed.device, &tall_pieces, &bed.error), STATUS_INTERNAL,
             "cannot be held");
     refused(&bed, device_matrix_take(bed.device, &broken, &bed.error), STATUS_INTERNAL, "cannot be held");
