@@ -137,6 +137,24 @@ bool device_delta_net_scratch(const struct device *device, const struct device_d
 int device_delta_net(struct device *device, void *out, const void *in, const struct device_delta_net *net,
                      struct device_texts texts, void *state, void *scratch, struct error *err);
 
+// Bytes of DEVICE_SCRATCH that device_state_space needs for batches of at most `tokens`; false on overflow.
+// Of `space` the sizes count, not the weights.
+bool device_state_space_scratch(const struct device *device, const struct device_state_space *space,
+                                size_t tokens, size_t *bytes);
+
+// A selective state space within each text. in [tokens, device_state_space_width], out [tokens,
+// device_state_space_out]. Of every token and head, in float32 from one rounding to the next:
+//   x | B | C = silu(convolution + bias), the convolution rounded, then silu;
+//   dt        = dt + step_bias, rounded; its softplus, rounded; cut to step_least .. step_most;
+//   h         = exp(-exp(decay) dt) h + dt x B^T: h [head_dim, state] is zeros before the text, never
+//               rounded;
+//   y         = (h C + skip x) silu(z), not rounded;
+//   out       = norm * y / rms(y) over each of norm_groups groups, rounded once.
+// state as device_delta_net has it (device_state_space_state bytes).
+int device_state_space(struct device *device, void *out, const void *in,
+                       const struct device_state_space *space, struct device_texts texts, void *state,
+                       void *scratch, struct error *err);
+
 // A gated short convolution within each text. in [tokens, 3 width], out [tokens, width]; with p = b x,
 // rounded:
 //   out = c (bias + the sum over the taps of weight * p of the token that far before), the sum rounded.

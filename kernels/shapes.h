@@ -245,6 +245,47 @@ static inline size_t device_delta_net_state(const struct device_delta_net *net, 
            (net->taps - 1) * device_delta_net_mixed(net) * number_size;
 }
 
+// ---- state spaces ----
+
+// A selective state space (Mamba-2: Dao and Gu, arXiv 2405.21060). Of each token, in columns:
+// z | x | B | C | dt, of which x is heads * head_dim wide as z is, B and C groups * state.
+struct device_state_space {
+    size_t heads; // a multiple of groups: head h goes with group h / (heads / groups)
+    size_t head_dim;
+    size_t groups;
+    size_t state;            // numbers that each number of a head has
+    size_t taps;             // of the causal convolution over x, B and C, at most DEVICE_TAPS_MOST
+    const void *convolution; // [device_state_space_mixed, taps]; the last tap is the token's own
+    const void *bias;        // [device_state_space_mixed] of it; NULL: none
+    const void *decay;       // [heads] the logarithm of -A
+    const void *step_bias;   // [heads] added to dt
+    const void *skip;        // [heads] D
+    const void *norm;        // [heads * head_dim] of what comes out
+    size_t norm_groups;      // each of which is normalised by itself; they divide heads * head_dim
+    float epsilon;           // of that norm
+    float step_least;        // what steps are cut to
+    float step_most;
+};
+
+static inline size_t device_state_space_out(const struct device_state_space *space) { // and of z
+    return space->heads * space->head_dim;
+}
+
+static inline size_t device_state_space_mixed(const struct device_state_space *space) { // columns of x, B, C
+    return device_state_space_out(space) + 2 * space->groups * space->state;
+}
+
+static inline size_t device_state_space_width(const struct device_state_space *space) { // numbers of a row
+    return device_state_space_out(space) + device_state_space_mixed(space) + space->heads;
+}
+
+// What a text leaves for its next slice: float32 [heads, head_dim, state], then in numbers the last taps - 1
+// tokens' x | B | C before the convolution, zeros where there were fewer.
+static inline size_t device_state_space_state(const struct device_state_space *space, size_t number_size) {
+    return space->heads * space->head_dim * space->state * sizeof(float) +
+           (space->taps - 1) * device_state_space_mixed(space) * number_size;
+}
+
 // ---- short convolutions ----
 
 enum { DEVICE_TAPS_MOST = 16 };

@@ -1,8 +1,8 @@
 // A transformer block, written once: its operations in order, and the list of its matmuls. Running a model,
 // tuning it, checking shapes, sizing buffers, counting operations and measuring (bench/) all go by what is
 // here. What families differ in is in struct model_config; a family with a new kind of block changes this
-// file and block.c, what a block holds (weights.h) and the tables of weights (weight_rows.c) and families
-// (families_dense.c, families_mixtures.c).
+// file and block.c, what a block holds (weights.h) and the tables of weights (weight_rows_*.c) and families
+// (families_*.c).
 //
 // A block knows neither the model nor where its buffers come from: the caller fills a struct block_pass.
 #ifndef STRATA_MODEL_BLOCK_H

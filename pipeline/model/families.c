@@ -21,7 +21,8 @@ static const struct family_nest nests[] = {
 
 enum { NESTS = sizeof nests / sizeof nests[0] };
 
-static const struct family_list *const lists[] = {&family_list_dense, &family_list_mixtures};
+static const struct family_list *const lists[] = {&family_list_dense, &family_list_mixtures,
+                                                  &family_list_hybrids};
 
 enum { LISTS = sizeof lists / sizeof lists[0] };
 

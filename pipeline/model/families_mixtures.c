@@ -1,9 +1,5 @@
-// The families with mixtures of experts, and those whose blocks mix tokens by more than attention.
+// The families with mixtures of experts.
 #include "model/family_rows.h"
-
-#define QWEN3_NEXT                                                                                           \
-    .norm = DEVICE_NORM_RMS_PLUS_ONE, .qk_norm = QK_NORM_HEADS, .qkv_bias = ATTENTION_BIAS,                  \
-    .output_bias = ATTENTION_BIAS, .query_gates = true, .mixers = MIXERS_DELTA_NET, .full_every = 4
 
 static const struct family_experts qwen3_experts = {
     .count_key = "num_experts",
@@ -29,35 +25,6 @@ static const struct family_experts qwen2_experts = {
     .some_blocks = true,
     .shared_key = "shared_expert_intermediate_size",
     .shared_width = 5632,
-    .shared_gate = true,
-};
-
-static const struct family_experts qwen3_next_experts = {
-    .count_key = "num_experts",
-    .other_count_key = "num_local_experts",
-    .count = 512,
-    .chosen = 10,
-    .width_key = "moe_intermediate_size",
-    .width = 512,
-    .normalised_key = "norm_topk_prob",
-    .normalised = true,
-    .rounds_weights = true,
-    .some_blocks = true,
-    .shared_key = "shared_expert_intermediate_size",
-    .shared_width = 512,
-    .shared_gate = true,
-};
-
-static const struct family_experts qwen3_5_experts = {
-    .count_key = "num_experts",
-    .other_count_key = "num_local_experts",
-    .count = 256,
-    .chosen = 8,
-    .width_key = "moe_intermediate_size",
-    .width = 512,
-    .rounds_weights = true,
-    .shared_key = "shared_expert_intermediate_size",
-    .shared_width = 512,
     .shared_gate = true,
 };
 
@@ -179,23 +146,6 @@ static const struct family_row rows[] = {
      .qkv_bias = {.key = "qkv_bias", .otherwise = true},
      .windows = WINDOWS_IN_TURN,
      .experts = &qwen2_experts},
-    {.model_type = "qwen3_next",
-     .weights = &weight_table_qwen3_next,
-     .defaults = {48, 2048, 5632, 16, 2, 256, 151936, 32768, 0, 1e-6, 1e4, 0.25, false},
-     QWEN3_NEXT,
-     .experts = &qwen3_next_experts},
-    {.model_type = "qwen3_5_text",
-     .weights = &weight_table_qwen3_5,
-     .prefixes = family_text_prefixes,
-     .defaults = {32, 4096, 12288, 16, 4, 256, 248320, 32768, 0, 1e-6, 1e4, 0.25, false},
-     QWEN3_NEXT},
-    {.model_type = "qwen3_5_moe_text",
-     .weights = &weight_table_qwen3_5_moe,
-     .other_weights = &weight_table_qwen3_5_moe_fused,
-     .prefixes = family_text_prefixes,
-     .defaults = {40, 2048, 5632, 16, 2, 256, 248320, 32768, 0, 1e-6, 1e4, 0.25, false},
-     QWEN3_NEXT,
-     .experts = &qwen3_5_experts},
     {.model_type = "mixtral",
      .weights = &weight_table_mixtral,
      .defaults = {32, 4096, 14336, 32, 8, 0, 32000, 4096 * 32, 0, 1e-5, 1e6, 0, false},
@@ -255,13 +205,6 @@ static const struct family_row rows[] = {
      .full_every = 2,
      .needs_scaling = true,
      .experts = &gpt_oss_experts},
-    {.model_type = "lfm2",
-     .weights = &weight_table_lfm2,
-     .keys = {.epsilon = "norm_eps", .activation = "", .tied = "tie_embedding"},
-     .defaults = {32, 2560, 12288, 32, 8, 0, 65536, 128000, 0, 1e-5, 1e6, 0, true},
-     .qk_norm = QK_NORM_HEADS,
-     .mixers = MIXERS_CONVOLUTION,
-     .rounds_mlp = true},
     {.model_type = "granitemoe",
      .weights = &weight_table_granitemoe,
      .defaults = {32, 4096, 11008, 32, 0, 0, 32000, 2048, 0, 1e-6, 1e4, 0, false},

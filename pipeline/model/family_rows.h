@@ -11,7 +11,8 @@ struct family_list {
 };
 
 extern const struct family_list family_list_dense;
-extern const struct family_list family_list_mixtures; // of experts, and of attention with other mixers
+extern const struct family_list family_list_mixtures; // of experts
+extern const struct family_list family_list_hybrids;  // of attention with other mixers
 
 extern const char *const family_text_prefixes[]; // of nested text models: what is saved now, and before
 

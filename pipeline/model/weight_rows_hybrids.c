@@ -1,0 +1,76 @@
+// The same of families whose blocks mix tokens by more than attention.
+#include "model/weight_rows.h"
+
+// clang-format off
+static const struct weight_row lfm2[] = {
+    ENDS("embedding_norm"), INPUT_NORM("operator_norm"),
+    MATRIX("layers.{i}.self_attn.q_proj.weight", DIM_Q, DIM_HIDDEN, BLOCK(qkv), attends),
+    MATRIX("layers.{i}.self_attn.k_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), attends),
+    MATRIX("layers.{i}.self_attn.v_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), attends),
+    QK_NORMS("self_attn.q_layernorm", "self_attn.k_layernorm"),
+    MATRIX("layers.{i}.self_attn.out_proj.weight", DIM_HIDDEN, DIM_Q, BLOCK(output), attends),
+    LINEAR("layers.{i}.conv.in_proj", DIM_CONVOLUTION, DIM_HIDDEN, qkv, convolves, convolution_bias),
+    {"layers.{i}.conv.conv.weight", FORM_TABLE, DIM_HIDDEN, DIM_TAPS, BLOCK(convolution), convolves, NULL, FILE_CONVOLUTION},
+    VECTOR("layers.{i}.conv.conv.bias", DIM_HIDDEN, BLOCK(convolution_bias), convolution_bias),
+    LINEAR("layers.{i}.conv.out_proj", DIM_HIDDEN, DIM_HIDDEN, output, convolves, convolution_bias),
+    MLP_NORM("ffn_norm"),
+    MATRIX("layers.{i}.feed_forward.w1.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), NULL),
+    MATRIX("layers.{i}.feed_forward.w3.weight", DIM_INTERMEDIATE, DIM_HIDDEN, BLOCK(gate_up), NULL),
+    MATRIX("layers.{i}.feed_forward.w2.weight", DIM_HIDDEN, DIM_INTERMEDIATE, BLOCK(down), NULL),
+};
+
+// Gates behind the queries, and delta nets.
+#define GATED_ATTENTION \
+    MATRIX("layers.{i}.self_attn.q_proj.weight", DIM_Q_GATE, DIM_HIDDEN, BLOCK(qkv), attends), \
+    MATRIX("layers.{i}.self_attn.k_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), attends), \
+    MATRIX("layers.{i}.self_attn.v_proj.weight", DIM_KV, DIM_HIDDEN, BLOCK(qkv), attends), \
+    VECTOR("layers.{i}.self_attn.q_proj.bias", DIM_Q_GATE, BLOCK(qkv_bias), attention_bias), \
+    VECTOR("layers.{i}.self_attn.k_proj.bias", DIM_KV, BLOCK(qkv_bias), attention_bias), \
+    VECTOR("layers.{i}.self_attn.v_proj.bias", DIM_KV, BLOCK(qkv_bias), attention_bias), \
+    QK_NORMS("self_attn.q_norm", "self_attn.k_norm"), \
+    LINEAR("layers.{i}.self_attn.o_proj", DIM_HIDDEN, DIM_Q, output, attends, output_bias)
+#define DELTA_NET \
+    {"layers.{i}.linear_attn.conv1d.weight", FORM_TABLE, DIM_NET_MIXED, DIM_NET_TAPS, BLOCK(net_convolution), has_delta_net, NULL, FILE_CONVOLUTION}, \
+    VECTOR("layers.{i}.linear_attn.A_log", DIM_NET_HEADS, BLOCK(net_decay), has_delta_net), \
+    VECTOR("layers.{i}.linear_attn.dt_bias", DIM_NET_HEADS, BLOCK(net_step_bias), has_delta_net), \
+    VECTOR("layers.{i}.linear_attn.norm.weight", DIM_NET_VALUE, BLOCK(net_norm), has_delta_net), \
+    MATRIX("layers.{i}.linear_attn.out_proj.weight", DIM_HIDDEN, DIM_NET_OUT, BLOCK(output), has_delta_net)
+#define SPLIT_DELTA_NET \
+    MATRIX("layers.{i}.linear_attn.in_proj_qkv.weight", DIM_NET_MIXED, DIM_HIDDEN, BLOCK(qkv), has_delta_net), \
+    MATRIX("layers.{i}.linear_attn.in_proj_z.weight", DIM_NET_OUT, DIM_HIDDEN, BLOCK(qkv), has_delta_net), \
+    MATRIX("layers.{i}.linear_attn.in_proj_b.weight", DIM_NET_HEADS, DIM_HIDDEN, BLOCK(qkv), has_delta_net), \
+    MATRIX("layers.{i}.linear_attn.in_proj_a.weight", DIM_NET_HEADS, DIM_HIDDEN, BLOCK(qkv), has_delta_net), \
+    DELTA_NET
+
+static const struct weight_row qwen3_5[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), GATED_ATTENTION, SPLIT_DELTA_NET,
+    MLP_NORM("post_attention_layernorm"), GATED_MLP,
+};
+
+static const struct weight_row qwen3_5_moe[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), GATED_ATTENTION, SPLIT_DELTA_NET,
+    MLP_NORM("post_attention_layernorm"), ROUTER("layers.{i}.mlp.gate.weight"),
+    SHARED_EXPERT("shared_expert"), EACH_EXPERT,
+};
+
+static const struct weight_row qwen3_5_moe_fused[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), GATED_ATTENTION, SPLIT_DELTA_NET,
+    MLP_NORM("post_attention_layernorm"), ROUTER("layers.{i}.mlp.gate.weight"),
+    SHARED_EXPERT("shared_expert"), FUSED_EXPERTS,
+};
+
+static const struct weight_row qwen3_next[] = {
+    ENDS("norm"), INPUT_NORM("input_layernorm"), GATED_ATTENTION,
+    {"layers.{i}.linear_attn.in_proj_qkvz.weight", FORM_MATRIX, DIM_NET_QKVZ, DIM_HIDDEN, BLOCK(qkv), has_delta_net, NULL, FILE_NET_QKVZ},
+    {"layers.{i}.linear_attn.in_proj_ba.weight", FORM_MATRIX, DIM_NET_BA, DIM_HIDDEN, BLOCK(qkv), has_delta_net, NULL, FILE_NET_BA},
+    DELTA_NET,
+    MLP_NORM("post_attention_layernorm"), GATED_MLP, ROUTER("layers.{i}.mlp.gate.weight"),
+    SHARED_EXPERT("shared_expert"), EACH_EXPERT,
+};
+
+const struct weight_table weight_table_lfm2 = TABLE(lfm2);
+const struct weight_table weight_table_qwen3_5 = TABLE(qwen3_5);
+const struct weight_table weight_table_qwen3_5_moe = TABLE(qwen3_5_moe);
+const struct weight_table weight_table_qwen3_5_moe_fused = TABLE(qwen3_5_moe_fused);
+const struct weight_table weight_table_qwen3_next = TABLE(qwen3_next);
+// clang-format on
