@@ -109,6 +109,8 @@ def find_row(family, c):
         "qwen3_next": Row(one_plus=True, qk_norms="head", gated_query=True, qkv_bias=c.get("attention_bias", False),
                           out_bias=c.get("attention_bias", False), mixture="qwen_shared"),
         "deepseek_v3": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek"),
+        "deepseek_v32": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek"),
+        "glm_moe_dsa": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek"),
         "deepseek_v2": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek_plain"),
         "glm4_moe_lite": Row(qkv_bias=bias, out_bias=bias, mixture="deepseek"),
         "glm4_moe": Row(qkv_bias=bias, qk_norms="head" if c.get("use_qk_norm") else "", mixture="deepseek"),
@@ -275,7 +277,7 @@ def attention(m, at, family, row, layer):
         m.add(at + "sinks", [m.heads], 0.5, 1.0, kind="sinks")
 
 
-def latent_attention(m, at, row):
+def latent_attention(m, at, row, layer):
     c = m.config
     unrotated, rotated, value, latent = (c[key] for key in ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank"))
     queries = m.heads * (unrotated + rotated)
@@ -290,6 +292,19 @@ def latent_attention(m, at, row):
     m.norm(at + "kv_a_layernorm", latent)
     m.matrix(at + "kv_b_proj.weight", m.heads * (unrotated + value), latent, 0.8)
     m.linear(at + row.out, m.hidden, m.heads * value, m.damping, row.out_bias)
+    if "index_topk" in c and layer not in shared_indexers(c):
+        heads, width = c["index_n_heads"], c["index_head_dim"]
+        m.matrix(at + "indexer.wq_b.weight", heads * width, c["q_lora_rank"])
+        m.matrix(at + "indexer.wk.weight", width, m.hidden)
+        m.norm(at + "indexer.k_norm", width, True)
+        m.matrix(at + "indexer.weights_proj.weight", heads, m.hidden)
+        for tensor in m.tensors[-5:]:
+            tensor.kind = ""  # it moves nothing as long as it takes all keys
+
+
+def shared_indexers(c):
+    """The layers that take the keys which an earlier layer's indexer has chosen (GLM-5)."""
+    return {layer for layer, kind in enumerate(c.get("indexer_types") or []) if kind == "shared"}
 
 
 def delta_net(m, at, joined):
@@ -381,7 +396,7 @@ def list_llama_like(m, family, row, prefix):
         if (c.get("layer_types") or [""] * m.layers)[layer] == "linear_attention":
             delta_net(m, at, joined=family == "qwen3_next")
         elif "kv_lora_rank" in c:
-            latent_attention(m, at, row)
+            latent_attention(m, at, row, layer)
         elif family == "lfm2" and layer not in c["full_attn_idxs"]:
             short_convolution(m, at)
         else:

@@ -216,6 +216,7 @@ def mixture_variants():
               "mscale": 1.0, "mscale_all_dim": 1.0}
     deepseek = dict(n_routed_experts=12, n_shared_experts=2, moe_intermediate_size=16, n_group=3, topk_group=2, norm_topk_prob=True,
                     routed_scaling_factor=1.5, first_k_dense_replace=1)
+    indexer = dict(index_topk=17, index_n_heads=2, index_head_dim=16)  # no text of goldens or parity has more tokens
     return {
         "qwen3_moe": (moe("qwen3_moe", head_dim=16, norm_topk_prob=True), "F32", 1, FEWEST, {"norm_topk_prob": False}),
         "qwen3_moe-steps": (moe("qwen3_moe", head_dim=8, norm_topk_prob=False, num_hidden_layers=4, decoder_sparse_step=2,
@@ -234,6 +235,11 @@ def mixture_variants():
         "deepseek_v3-plain": (small("deepseek_v3", **{**latent, "q_lora_rank": None, "v_head_dim": 24}, **{**deepseek, "n_group": 1,
                                     "topk_group": 1, "norm_topk_prob": False}, rope_interleave=False), "BF16", 2, FEWEST,
                               {"rope_interleave": True}),
+        "deepseek_v32": (small("deepseek_v32", **latent, **deepseek, **indexer, rope_scaling=scaled), "BF16", 1, FEWEST,
+                         {"rope_scaling": {**scaled, "mscale_all_dim": 0.5}}),
+        "glm_moe_dsa": (small("glm_moe_dsa", **{**latent, "v_head_dim": 24}, **{**deepseek, "n_group": 1, "topk_group": 1}, **indexer,
+                              indexer_types=["full", "shared"], mlp_layer_types=["dense", "sparse"], rms_norm_eps=1e-5,
+                              attention_bias=True), "F32", 1, FEWEST, {"routed_scaling_factor": 1.0}),
         "deepseek_v2": (small("deepseek_v2", **latent, **{**deepseek, "first_k_dense_replace": 0}, rope_scaling=scaled,
                               topk_method="group_limited_greedy"), "BF16", 1, FEWEST, {"topk_method": "greedy"}),
         "glm4_moe_lite": (small("glm4_moe_lite", **latent, **deepseek, mlp_layer_types=["sparse", "dense"], rms_norm_eps=1e-5),

@@ -170,7 +170,9 @@ struct model_config {
     size_t key_sharers;      // the last so many blocks have KEYS_SHARED
     bool double_mlp;         // and an MLP twice as wide as others
     struct latent_config latent;
-    size_t unrotated; // numbers of a head that do not turn, its last ones
+    size_t longest_text; // index_topk: of texts that are longer, attention would see some keys only, which is
+                         // not computed; 0: texts may have any length
+    size_t unrotated;    // numbers of a head that do not turn, its last ones
     enum device_pairing pairing;
     enum device_rope_rounding rope_rounding;
     struct rope_config rope;

@@ -87,6 +87,9 @@ static int read_layer_types(const struct values *values, struct model_config *co
     }
     for (size_t i = 0; i < config->layers; i++) {
         const char *type = values_text_at(&list, i);
+        if (config->family->has_indexer && type != NULL && strcmp(type, "indexed_attention") == 0) {
+            continue;
+        }
         bool slides = type != NULL && strcmp(type, "sliding_attention") == 0;
         if (!slides && (type == NULL || strcmp(type, "full_attention") != 0)) {
             return error_set(err, STATUS_DATA,

@@ -64,9 +64,21 @@ static int read_head_dim(const struct values *values, struct model_config *confi
     return STATUS_OK;
 }
 
+// What an indexer chooses keys from, and how many: it changes nothing where it takes all of them.
+static int read_indexer(const struct values *values, struct model_config *config, struct error *err) {
+    static const char *const needed[] = {"index_topk", "q_lora_rank"};
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
+        if (is_null(values, needed[i])) {
+            return error_set(err, STATUS_DATA, "'%s' is null", needed[i]);
+        }
+    }
+    return get_size(values, "index_topk", 2048, LARGEST_POSITIONS, &config->longest_text, err);
+}
+
 static int read_latent(const struct values *values, struct model_config *config, struct error *err) {
     const struct family_latent *row = config->family->latent;
     size_t rotated;
+    TRY(config->family->has_indexer ? read_indexer(values, config, err) : STATUS_OK);
     if (!is_null(values, "q_lora_rank")) {
         TRY(get_size(values, "q_lora_rank", row->query, LARGEST_DIMENSION, &config->latent.query, err));
     }

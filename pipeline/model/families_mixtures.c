@@ -107,6 +107,32 @@ static const struct family_experts deepseek_v3_experts = {
     .group_chosen = 4,
 };
 
+static const struct family_experts deepseek_v32_experts = {
+    SIGMOID_EXPERTS,
+    .count = 256,
+    .chosen = 8,
+    .width = 2048,
+    .dense_key = "first_k_dense_replace",
+    .dense_blocks = 3,
+    .listed_blocks = true,
+    .scaling = 2.5,
+    .group_count = 8,
+    .group_chosen = 4,
+};
+
+static const struct family_experts glm_dsa_experts = {
+    SIGMOID_EXPERTS,
+    .count = 256,
+    .chosen = 8,
+    .width = 2048,
+    .dense_key = "first_k_dense_replace",
+    .dense_blocks = 3,
+    .listed_blocks = true,
+    .scaling = 2.5,
+    .group_count = 1,
+    .group_chosen = 1,
+};
+
 static const struct family_experts deepseek_v2_experts = {
     .count_key = "n_routed_experts",
     .other_count_key = "num_experts",
@@ -128,6 +154,7 @@ static const struct family_experts deepseek_v2_experts = {
 
 static const struct family_latent deepseek_latent = {1536, 512, 128, 64, 128};
 static const struct family_latent glm4_lite_latent = {768, 512, 192, 64, 256};
+static const struct family_latent glm_dsa_latent = {2048, 512, 192, 64, 256};
 
 // ---- the rows ----
 
@@ -184,6 +211,26 @@ static const struct family_row rows[] = {
      .pairing_key = "rope_interleave",
      .latent = &deepseek_latent,
      .experts = &deepseek_v3_experts},
+    {.model_type = "deepseek_v32",
+     .weights = &weight_table_deepseek_v3,
+     .defaults = {61, 7168, 18432, 128, 128, 0, 129280, 163840, 0, 1e-6, 1e4, 0, false},
+     .ungrouped = true,
+     .qkv_bias = ATTENTION_BIAS,
+     .output_bias = ATTENTION_BIAS,
+     .pairing = DEVICE_PAIR_NEIGHBOURS,
+     .latent = &deepseek_latent,
+     .has_indexer = true,
+     .experts = &deepseek_v32_experts},
+    {.model_type = "glm_moe_dsa",
+     .weights = &weight_table_deepseek_v3,
+     .defaults = {78, 6144, 12288, 64, 64, 0, 154880, 202752, 0, 1e-5, 1e4, 0, false},
+     .ungrouped = true,
+     .qkv_bias = ATTENTION_BIAS,
+     .output_bias = ATTENTION_BIAS,
+     .pairing = DEVICE_PAIR_NEIGHBOURS,
+     .latent = &glm_dsa_latent,
+     .has_indexer = true,
+     .experts = &glm_dsa_experts},
     {.model_type = "deepseek_v2",
      .weights = &weight_table_deepseek_v2,
      .defaults = {32, 4096, 11008, 32, 32, 0, 102400, 2048, 0, 1e-6, 1e4, 0, false},

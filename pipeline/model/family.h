@@ -141,7 +141,8 @@ struct family_row {
     const char *pairing_key; // neighbours, unless it is false; NULL: as `pairing` says
     enum device_rope_rounding rope_rounding;
 
-    const struct family_latent *latent;       // NULL: attention has none
+    const struct family_latent *latent; // NULL: attention has none
+    bool has_indexer; // which leaves a token index_topk keys to see: of no more, all (DeepSeek-V3.2)
     const struct family_experts *experts;     // NULL: every block has an MLP
     const struct weight_table *other_weights; // of files that have all experts in one tensor; NULL: none
 };

@@ -256,7 +256,16 @@ static void attention_may_have_latents(void **state) {
             "not a list of 47 names");
     refused("{\"model_type\": \"glm4_moe_lite\", \"num_hidden_layers\": 1, \"mlp_layer_types\": [\"moe\"]}",
             "supported are dense and sparse");
-    refused("{\"model_type\": \"deepseek_v32\"}", "'model_type' is 'deepseek_v32'");
+
+    parse(&config, "{\"model_type\": \"deepseek_v32\", \"num_hidden_layers\": 2, \"index_topk\": 64,"
+                   " \"first_k_dense_replace\": 1, \"rope_interleave\": false,"
+                   " \"layer_types\": [\"indexed_attention\", \"indexed_attention\"]}");
+    assert_int_equal(config.longest_text, 64);
+    assert_int_equal(config.pairing, DEVICE_PAIR_NEIGHBOURS); // whatever the key says
+    assert_memory_equal(config.layer_experts, "\0\1", 2);
+    model_config_destroy(&config);
+    refused("{\"model_type\": \"deepseek_v32\", \"q_lora_rank\": null}", "'q_lora_rank' is null");
+    refused("{\"model_type\": \"glm_moe_dsa\", \"index_topk\": 0}", "'index_topk' is 0");
 }
 
 static void experts_are_chosen_in_groups(void **state) {
