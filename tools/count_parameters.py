@@ -20,7 +20,8 @@ def count_parameters(path):
     with torch.device("meta"):
         model = AutoModel.from_config(AutoConfig.from_pretrained(path))
     language = getattr(model, "language_model", model)
-    return sum(tensor.numel() for tensor in language.state_dict().values())  # the numbers of xIELU that are not learned too
+    return sum(tensor.numel() for name, tensor in language.state_dict().items()  # the numbers of xIELU that are not learned too
+               if not name.startswith("lm_head."))
 
 
 def main():

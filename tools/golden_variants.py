@@ -262,6 +262,7 @@ def llama4_variants():
     listed = llama4_text(num_hidden_layers=3, no_rope_layers=[1, 0, 0], moe_layers=[2], num_experts_per_tok=2, attention_bias=True,
                          attn_temperature_tuning=False, rope_scaling=llama3,
                          layer_types=["full_attention", "chunked_attention", "full_attention"])
+    dense = llama4_text(num_hidden_layers=3, moe_layers=[], attention_chunk_size=10, floor_scale=7, no_rope_layer_interval=3)
     wide = llama4_text(num_hidden_layers=2, attention_chunk_size=None, no_rope_layer_interval=2, num_experts_per_tok=3)
     return {
         "llama4": (nested("llama4", scout, LLAMA4_TOWER), "BF16", 2, FEWEST,
@@ -269,6 +270,7 @@ def llama4_variants():
         "llama4-steps": (maverick, "F32", 1, FEWEST, {"attn_scale": 0.1}),
         "llama4-listed": (nested("llama4", listed, LLAMA4_TOWER), "F16", 1, FEWEST,
                           {"text_config": {**listed, "layer_types": ["full_attention"] * 3}}),
+        "llama4-dense": (dense, "F32", 1, TEXTS, {"attention_chunk_size": 20}),
         "llama4-full": (wide, "BF16", 1, FEWEST, {"use_qk_norm": False}),
     }
 

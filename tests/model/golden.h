@@ -64,6 +64,7 @@ static const char *const golden_families[] = {
     "hunyuan",
     "lfm2",
     "llama4",
+    "llama4-dense",
     "llama4-full",
     "llama4-listed",
     "llama4-steps",
